@@ -1,0 +1,41 @@
+# Everything is done in .venv, which the first target makes. `make` alone lists the targets.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: help demo test lint clean
+.DEFAULT_GOAL := help
+
+help: ## list these targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+demo: $(VENV)/.demo ## environment, real and made mammograms, index, shards, report: dvc repro
+	dvc repro
+	@echo
+	@echo "The report: $(CURDIR)/cache/reports/report.html"
+
+test: $(VENV)/.test ## environment, then all tests
+	pytest $(PYTEST)
+
+lint: $(VENV)/.test ## ruff and mypy
+	ruff check .
+	ruff format --check .
+	mypy
+
+clean: ## remove what can be rebuilt: environment, cache, made data
+	rm -rf $(VENV) cache/shards cache/samples cache/reports data/cbis data/phantom-vindr data/phantom-cmmd
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14) and "fvpipe needs Python 3.11 to 3.13; try: make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+
+# Stamps: an environment is made again when what it is made from changes.
+$(VENV)/.demo: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) --editable '.[demo,dvc]'
+	@touch $@
+
+$(VENV)/.test: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) --editable '.[all,test]'
+	@touch $@ $(VENV)/.demo

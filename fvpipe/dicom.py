@@ -1,0 +1,565 @@
+"""Step 1a: a DICOM file's header -> :class:`ImageRecord`, or a :class:`Rejection` that says which rule it breaks.
+
+The rules are the functions between :func:`read_header` and :func:`open_dicom`, in the order in which they are asked;
+each raises :class:`Refused` with its reason code. Nothing is guessed: a file that breaks a rule is named, counted and
+left out. Source of the tags and codes: DICOM PS3.3 C.8.11 (mammography), PS3.16 CID 4014 and 4015.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import re
+import stat
+import struct
+import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+import pydicom.config
+from blake3 import blake3
+from pydicom.dataset import Dataset
+from pydicom.filereader import read_dataset
+
+from fvpipe.types import Edge, ImageRecord, Laterality, Reason, Rejection, View
+
+MIN_SIDE, MAX_SIDE, MAX_PIXELS = 16, 16384, 2**27
+HEADER_INFLATE_LIMIT = 8 * 2**20  # bytes of a deflated data set that `index` looks at: headers are far smaller
+
+# SOP classes (0008,0016)
+FOR_PRESENTATION = "1.2.840.10008.5.1.4.1.1.1.2"
+SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+
+# Transfer syntaxes
+IMPLICIT_LE, EXPLICIT_LE = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1"
+DEFLATED_LE, EXPLICIT_BE = "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.2"
+NATIVE = frozenset({IMPLICIT_LE, EXPLICIT_LE, DEFLATED_LE, EXPLICIT_BE})
+RLE = "1.2.840.10008.1.2.5"
+JPEG_BASELINE, JPEG_EXTENDED = "1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51"
+JPEG_LOSSLESS, JPEG_LOSSLESS_SV1 = "1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.70"
+JPEG_LS, JPEG_LS_NEAR = "1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.81"
+JPEG_2000_LOSSLESS, JPEG_2000 = "1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.91"
+HTJ2K_LOSSLESS, HTJ2K_RPCL, HTJ2K = "1.2.840.10008.1.2.4.201", "1.2.840.10008.1.2.4.202", "1.2.840.10008.1.2.4.203"
+ENCAPSULATED = frozenset({
+    RLE, JPEG_BASELINE, JPEG_EXTENDED, JPEG_LOSSLESS, JPEG_LOSSLESS_SV1, JPEG_LS, JPEG_LS_NEAR, JPEG_2000_LOSSLESS,
+    JPEG_2000, HTJ2K_LOSSLESS, HTJ2K_RPCL, HTJ2K,
+})  # fmt: skip
+
+# Views: code values of SNOMED CT and of the older SRT / SNM3, CID 4014
+VIEW_CODES = {"399162004": View.CC, "R-10242": View.CC, "399368009": View.MLO, "R-10226": View.MLO}
+# View modifiers, CID 4015: only these leave a view a standard one
+IMPLANT_DISPLACED = frozenset({"399209000", "R-102D5"})
+HARMLESS_MODIFIERS = frozenset({"442581004", "R-40AB3"})  # nipple in profile
+STANDARD_MAGNIFICATION = (0.9, 1.2)
+
+PIXEL_DATA = 0x7FE00010
+
+
+class Refused(Exception):
+    """A rule was broken. Never leaves the reader: it becomes a :class:`Rejection`."""
+
+    def __init__(self, reason: Reason, detail: str) -> None:
+        super().__init__(reason, detail)
+        self.reason = reason
+        self.detail = detail
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderPolicy:
+    """How one data set's headers are to be read: where its adapter departs from the standard.
+
+    Attributes
+    ----------
+    secondary_capture : bool
+        Accept the SOP class Secondary Capture (digitised film).
+    view_in_patient_orientation : bool
+        Patient Orientation holds the name of the view (CBIS-DDSM).
+    patient_from : {"patient_id", "study"}
+        The element that tells patients apart; VinDr-Mammo publishes none but the study.
+    patient_pattern : str
+        Regular expression whose first group is the patient inside that element; empty: all of it.
+    keep_studies_apart : bool
+        Pair views only within a study.
+    identifier_key : bytes
+        32 bytes that key the digests that replace identifiers; empty: identifiers are published pseudonyms, kept.
+    """
+
+    secondary_capture: bool = False
+    view_in_patient_orientation: bool = False
+    patient_from: Literal["patient_id", "study"] = "patient_id"
+    patient_pattern: str = ""
+    keep_studies_apart: bool = True
+    identifier_key: bytes = b""
+
+    def identifier(self, kind: str, value: str) -> str:
+        """`value` as it may be written: itself, or its keyed digest (128 bits) where identifiers are hashed."""
+        if not self.identifier_key or not value:
+            return value
+        return blake3(f"{kind}\0{value}".encode("utf-8", "surrogatepass"), key=self.identifier_key).hexdigest(length=16)
+
+
+@dataclass(frozen=True, slots=True)
+class PixelLayout:
+    """How the bytes of Pixel Data are to be read, checked before any of them is."""
+
+    transfer_syntax_uid: str
+    rows: int
+    columns: int
+    bits_allocated: int
+    bits_stored: int
+    high_bit: int
+    signed: bool
+    photometric_interpretation: str
+
+    @property
+    def native_bytes(self) -> int:
+        """Bytes of the uncompressed picture."""
+        return self.rows * self.columns * (self.bits_allocated // 8)
+
+
+def read_header(root: Path, path: str, policy: HeaderPolicy) -> ImageRecord | Rejection:
+    """Read the header of ``root / path``.
+
+    Parameters
+    ----------
+    root : Path
+        The input folder.
+    path : str
+        POSIX path relative to it.
+    policy : HeaderPolicy
+
+    Returns
+    -------
+    ImageRecord or Rejection
+        Never raises for a bad file, whatever its bytes.
+    """
+    try:
+        # Without following a FIFO into a hang: the kind of file is asked first.
+        if not stat.S_ISREG(os.stat(root / path).st_mode):
+            raise Refused(Reason.NOT_A_FILE, "no regular file")
+        with open(root / path, "rb") as file:
+            opened = open_dicom(file, HEADER_INFLATE_LIMIT)
+            with silenced():
+                return image_record(path, opened, policy)
+    except Refused as refused:
+        return Rejection(path, refused.reason, refused.detail)
+    except OSError as error:
+        return Rejection(path, Reason.FILE_UNREADABLE, os.strerror(error.errno) if error.errno else "read error")
+
+
+def image_record(path: str, opened: OpenedDicom, policy: HeaderPolicy) -> ImageRecord:
+    """Ask every rule of the header, in order; the first that is broken raises :class:`Refused`."""
+    header = opened.header
+    check_kind(header, policy)
+    layout = pixel_layout(opened)
+    check_rescale(header)
+    view, modifiers = read_view(header, policy)
+    laterality = read_laterality(header, policy)
+    check_pixel_data(opened, layout)
+    patient, study = read_identity(header, policy)
+    row_spacing, column_spacing = _spacing(header)
+    return ImageRecord(
+        path=path,
+        patient_id=patient,
+        study=study,
+        sop_instance_uid=policy.identifier("instance", text(header, "SOPInstanceUID")),
+        laterality=laterality,
+        view=view,
+        rows=layout.rows,
+        columns=layout.columns,
+        bits_stored=layout.bits_stored,
+        photometric_interpretation=layout.photometric_interpretation,
+        transfer_syntax_uid=layout.transfer_syntax_uid,
+        row_spacing=row_spacing,
+        column_spacing=column_spacing,
+        manufacturer=_printable(text(header, "Manufacturer"))[:64],
+        patient_age=_age(header),
+        chest_wall=chest_wall_edge(header),
+        implant=text(header, "BreastImplantPresent").upper() == "YES",
+        implant_displaced=bool(modifiers & IMPLANT_DISPLACED),
+        synthetic=_is_synthetic(header),
+    )
+
+
+# --- the rules --------------------------------------------------------------------------------------------------------
+
+
+def check_kind(header: Dataset, policy: HeaderPolicy) -> None:
+    """A single-frame 2D mammogram for presentation. An absent SOP class or Modality is allowed: VinDr-Mammo has none."""
+    sop_class = text(header, "SOPClassUID")
+    allowed = {"", FOR_PRESENTATION} | ({SECONDARY_CAPTURE} if policy.secondary_capture else set())
+    if sop_class not in allowed:
+        raise Refused(Reason.SOP_CLASS_REFUSED, f"SOPClassUID is {_uid(sop_class)}; expected {FOR_PRESENTATION}")
+    modality = text(header, "Modality").upper()
+    if modality not in ("", "MG"):
+        raise Refused(Reason.MODALITY_REFUSED, f"Modality is {_code(modality)}; expected MG")
+    frames = integer(header, "NumberOfFrames", 1)
+    if frames != 1:
+        raise Refused(Reason.MULTI_FRAME, f"NumberOfFrames is {frames}; expected 1")
+
+
+def pixel_layout(opened: OpenedDicom) -> PixelLayout:
+    """Everything that decides how pixels are decoded; bounds hold before a single byte of them is touched."""
+    header = opened.header
+    syntax = opened.transfer_syntax_uid
+    rows, columns = integer(header, "Rows"), integer(header, "Columns")
+    if not (MIN_SIDE <= rows <= MAX_SIDE and MIN_SIDE <= columns <= MAX_SIDE and rows * columns <= MAX_PIXELS):
+        limits = f"{MIN_SIDE}..{MAX_SIDE} each and at most {MAX_PIXELS} pixels"
+        raise Refused(Reason.SIZE_OUT_OF_RANGE, f"Rows x Columns is {rows} x {columns}; expected {limits}")
+    photometric = text(header, "PhotometricInterpretation").upper()
+    samples = integer(header, "SamplesPerPixel", 1)
+    if samples != 1 or photometric not in ("MONOCHROME1", "MONOCHROME2"):
+        found = f"{_code(photometric)} with {samples} sample(s) a pixel"
+        raise Refused(Reason.COLOUR, f"PhotometricInterpretation is {found}; expected MONOCHROME1 or MONOCHROME2")
+    allocated = integer(header, "BitsAllocated")
+    stored = integer(header, "BitsStored")
+    high = integer(header, "HighBit", stored - 1)
+    representation = integer(header, "PixelRepresentation", 0)
+    sound = allocated in (8, 16) and 1 <= stored <= allocated and stored - 1 <= high < allocated
+    if not sound or representation not in (0, 1):
+        found = f"BitsAllocated {allocated}, BitsStored {stored}, HighBit {high}, PixelRepresentation {representation}"
+        raise Refused(Reason.BITS_UNSUPPORTED, f"{found}; expected 8 or 16 bits that hold the stored ones")
+    return PixelLayout(syntax, rows, columns, allocated, stored, high, representation == 1, photometric)
+
+
+def check_rescale(header: Dataset) -> None:
+    """Slope and intercept are finite and the slope is not 0; a Modality LUT, which wins over them, is whole."""
+    if header.get("ModalityLUTSequence"):
+        check_lut(header.ModalityLUTSequence[0], "Modality LUT")
+        return
+    slope, intercept = number(header, "RescaleSlope", 1.0), number(header, "RescaleIntercept", 0.0)
+    if slope == 0 or not math.isfinite(slope) or not math.isfinite(intercept):
+        found = f"slope {slope:g}, intercept {intercept:g}"
+        raise Refused(Reason.RESCALE_INVALID, f"{found}; expected finite numbers and a slope other than 0")
+
+
+def check_lut(item: Dataset, name: str) -> None:
+    """A lookup table's descriptor agrees with its data."""
+    try:
+        entries, _, bits = (int(part) for part in item.LUTDescriptor)
+        data = item.LUTData
+        length = (
+            len(data) // (1 if bits <= 8 and len(data) == (entries or 65536) else 2) if isinstance(data, bytes) else len(data)
+        )
+    except Exception:
+        raise Refused(Reason.LUT_INVALID, f"{name} without a readable descriptor and data") from None
+    if length != (entries or 65536) or not 1 <= bits <= 16:
+        raise Refused(Reason.LUT_INVALID, f"{name} of {length} entries and {bits} bits; its descriptor says {entries or 65536}")
+
+
+def read_view(header: Dataset, policy: HeaderPolicy) -> tuple[View, frozenset[str]]:
+    """CC or MLO by View Code Sequence first, then View Position, and the code values of the view's modifiers."""
+    if policy.view_in_patient_orientation:
+        name = "\\".join(texts(header, "PatientOrientation")).strip().upper()
+        if name not in ("CC", "MLO"):
+            raise Refused(Reason.VIEW_MISSING, f"PatientOrientation is {_code(name)}; expected CC or MLO here")
+        return View(name), frozenset()
+    item = header.ViewCodeSequence[0] if header.get("ViewCodeSequence") else Dataset()
+    code, position = text(item, "CodeValue"), text(header, "ViewPosition").upper()
+    coded = VIEW_CODES.get(code)
+    positioned = View(position) if position in ("CC", "MLO") else None
+    if code and position and coded is not positioned:
+        raise Refused(Reason.VIEW_CONFLICT, f"view code is {_code(code)}, ViewPosition is {_code(position)}")
+    if not code and not position:
+        raise Refused(Reason.VIEW_MISSING, "neither ViewCodeSequence nor ViewPosition is given")
+    view = coded or positioned
+    if view is None:
+        raise Refused(Reason.VIEW_NOT_PAIRABLE, f"the view is {_code(code or position)}; expected CC or MLO")
+    sequences = [*item.get("ViewModifierCodeSequence", []), *header.get("ViewModifierCodeSequence", [])]
+    modifiers = frozenset(text(modifier, "CodeValue") for modifier in sequences)
+    unusual = sorted(modifiers - IMPLANT_DISPLACED - HARMLESS_MODIFIERS)
+    if unusual:
+        raise Refused(Reason.VIEW_MODIFIED, f"view modifier {_code(unusual[0])}; expected none but implant displaced")
+    factor = number(header, "EstimatedRadiographicMagnificationFactor", 1.0)
+    low, high = STANDARD_MAGNIFICATION
+    if not low <= factor <= high:
+        raise Refused(Reason.VIEW_MODIFIED, f"magnified {factor:g} times; expected {low} to {high}")
+    return view, modifiers
+
+
+def read_laterality(header: Dataset, policy: HeaderPolicy) -> Laterality:
+    """L or R, the same in every element that gives a side, and not contradicted by Patient Orientation."""
+    keywords = ("ImageLaterality", "Laterality", "FrameLaterality")
+    given = {keyword: text(header, keyword).upper() for keyword in keywords}
+    given = {keyword: side for keyword, side in given.items() if side}
+    if not given or not set(given.values()) <= {"L", "R"}:
+        found = ", ".join(f"{keyword} {_code(side)}" for keyword, side in given.items()) or "none given"
+        raise Refused(Reason.LATERALITY_MISSING, f"laterality: {found}; expected L or R")
+    if len(set(given.values())) > 1:
+        found = ", ".join(f"{keyword} {side}" for keyword, side in given.items())
+        raise Refused(Reason.LATERALITY_CONFLICT, found)
+    laterality = Laterality(next(iter(given.values())))
+    orientation = [] if policy.view_in_patient_orientation else texts(header, "PatientOrientation")
+    # Hung as the standard says, a left breast has rows towards A and columns towards R (or F and R), a right one
+    # towards P and L. One of the two may be mirrored; both opposite means that it is the other breast.
+    other = {Laterality.LEFT: ("P", "L"), Laterality.RIGHT: ("A", "R")}[laterality]
+    if len(orientation) == 2 and orientation[0].startswith(other[0]) and other[1] in orientation[1]:
+        raise Refused(Reason.LATERALITY_CONFLICT, f"laterality {laterality}, PatientOrientation of the other breast")
+    return laterality
+
+
+def check_pixel_data(opened: OpenedDicom, layout: PixelLayout) -> None:
+    """Pixel Data is there, in the form of the transfer syntax, and long enough as far as a header can tell."""
+    if opened.value_offset is None:
+        raise Refused(Reason.PIXEL_DATA_MISSING, "the file ends before Pixel Data (7FE0,0010)")
+    encapsulated = opened.value_length is None
+    if encapsulated != (layout.transfer_syntax_uid in ENCAPSULATED):
+        form = "encapsulated" if encapsulated else "native"
+        raise Refused(
+            Reason.DECODE_FAILED, f"Pixel Data is {form}, which its transfer syntax {layout.transfer_syntax_uid} is not"
+        )
+    if opened.value_length is None:
+        if opened.bytes_left <= 16:
+            raise Refused(Reason.PIXELS_TRUNCATED, "Pixel Data ends before its first fragment")
+        return
+    there = min(opened.value_length, opened.bytes_left) if opened.complete else opened.value_length
+    if there < layout.native_bytes:
+        expected = f"{layout.rows} x {layout.columns} x {layout.bits_allocated // 8} = {layout.native_bytes}"
+        raise Refused(Reason.PIXELS_TRUNCATED, f"Pixel Data has {there} bytes; expected {expected}")
+
+
+def read_identity(header: Dataset, policy: HeaderPolicy) -> tuple[str, str]:
+    """Patient and study to group by, hashed where the data set hashes identifiers."""
+    keyword = "StudyInstanceUID" if policy.patient_from == "study" else "PatientID"
+    value = text(header, keyword)
+    if not value:
+        raise Refused(Reason.IDENTIFIER_MISSING, f"{keyword} is absent or empty")
+    if policy.patient_pattern:
+        match = re.search(policy.patient_pattern, value)
+        if not match:
+            raise Refused(Reason.IDENTIFIER_INVALID, f"{keyword} of {len(value)} characters is not of this data set's form")
+        value = match.group(1)
+    if len(value) > 64 or not value.isprintable():
+        raise Refused(Reason.IDENTIFIER_INVALID, f"{keyword} has {len(value)} characters or control characters among them")
+    patient = policy.identifier("patient", value)
+    if not policy.keep_studies_apart or policy.patient_from == "study":
+        return patient, ""
+    study = text(header, "StudyInstanceUID")
+    if not study:
+        raise Refused(Reason.IDENTIFIER_MISSING, "StudyInstanceUID is absent or empty")
+    # A study's UID is long and may tell a site: its digest serves as well, and keeps breast ids short.
+    return patient, (policy.identifier("study", study) if policy.identifier_key else blake3(study.encode()).hexdigest())[:12]
+
+
+# --- facts that refuse nothing ----------------------------------------------------------------------------------------
+
+
+def chest_wall_edge(header: Dataset) -> Edge | None:
+    """The edge on which Patient Orientation puts the chest wall: rows that run to the anterior start at it."""
+    orientation = texts(header, "PatientOrientation")
+    towards = orientation[0][:1] if len(orientation) == 2 else ""
+    return {"A": Edge.LEFT, "P": Edge.RIGHT}.get(towards)
+
+
+def _is_synthetic(header: Dataset) -> bool:
+    """A 2D picture computed from tomosynthesis: vendors say so in Image Type or Series Description, in these words."""
+    words = " ".join([*texts(header, "ImageType"), text(header, "SeriesDescription")]).upper()
+    return any(mark in words for mark in ("GENERATED_2D", "C-VIEW", "V-PREVIEW", "S-VIEW", "INSIGHT 2D", "SYNTH"))
+
+
+def _spacing(header: Dataset) -> tuple[float | None, float | None]:
+    for keyword in ("ImagerPixelSpacing", "PixelSpacing"):
+        try:
+            row, column = (float(part) for part in header.get(keyword) or ())
+        except (TypeError, ValueError):
+            continue
+        if math.isfinite(row) and math.isfinite(column) and row > 0 and column > 0:
+            return row, column
+    return None, None
+
+
+def _age(header: Dataset) -> str:
+    age = text(header, "PatientAge").upper()
+    if not re.fullmatch(r"\d{3}Y", age):
+        return ""
+    return "90+" if int(age[:3]) >= 90 else age
+
+
+# --- opening a file ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class OpenedDicom:
+    """A DICOM file up to its Pixel Data.
+
+    Attributes
+    ----------
+    header : Dataset
+        Everything before Pixel Data, without the file meta information (whose SOP class VinDr-Mammo fills with 1.2.3.4).
+    body : BinaryIO
+        What `value_offset` counts in: the file, or its inflated data set.
+    value_offset : int or None
+        Where Pixel Data's value starts; None where the file ends before it.
+    value_length : int or None
+        Bytes; None for encapsulated (undefined) length.
+    bytes_left : int
+        From `value_offset` to the end of `body`.
+    words : bool
+        Pixel Data has the value representation OW: on big endian, 8-bit pixels are swapped in pairs.
+    complete : bool
+        False where a deflated data set was inflated only as far as the header needs.
+    """
+
+    header: Dataset
+    transfer_syntax_uid: str
+    body: BinaryIO
+    value_offset: int | None = None
+    value_length: int | None = None
+    bytes_left: int = 0
+    complete: bool = True
+    words: bool = False
+
+
+def open_dicom(file: BinaryIO, inflate_limit: int) -> OpenedDicom:
+    """Parse a DICOM file up to Pixel Data, reading none of the pixels.
+
+    Parameters
+    ----------
+    file : BinaryIO
+        Positioned at the start.
+    inflate_limit : int
+        Bytes at most that a deflated data set may grow to; what lies beyond is not looked at.
+
+    Raises
+    ------
+    Refused
+        Not DICOM, a broken header, or a transfer syntax that no decoder here reads.
+    """
+    if file.read(132)[128:] != b"DICM":
+        raise Refused(Reason.NOT_DICOM, "no DICM marker at byte 128")
+    with silenced():
+        try:
+            meta = read_dataset(file, False, True, stop_when=lambda tag, vr, length: tag.group != 2)
+            syntax = text(meta, "TransferSyntaxUID")
+        except Exception as error:
+            raise Refused(Reason.HEADER_UNREADABLE, f"file meta information ({type(error).__name__})") from None
+        if syntax not in NATIVE | ENCAPSULATED:
+            raise Refused(Reason.TRANSFER_SYNTAX_UNSUPPORTED, f"transfer syntax is {_uid(syntax)}")
+        body, complete = (_inflate(file, inflate_limit)) if syntax == DEFLATED_LE else (file, True)
+        little, implicit = syntax != EXPLICIT_BE, syntax == IMPLICIT_LE
+        try:
+            header = read_dataset(body, implicit, little, stop_when=lambda tag, vr, length: tag >= PIXEL_DATA)
+        except (Exception, RecursionError) as error:
+            raise Refused(Reason.HEADER_UNREADABLE, f"data set ({type(error).__name__})") from None
+    opened = OpenedDicom(header, syntax, body, complete=complete)
+    _find_pixel_data(opened, implicit, "<" if little else ">")
+    return opened
+
+
+def _inflate(file: BinaryIO, limit: int) -> tuple[BinaryIO, bool]:
+    """Inflate at most `limit` bytes: 285 kB can hold 617 MB."""
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    try:
+        data = inflater.decompress(file.read(), limit)
+    except zlib.error:
+        raise Refused(Reason.HEADER_UNREADABLE, "the deflated data set does not inflate") from None
+    return BytesIO(data), inflater.eof
+
+
+def _find_pixel_data(opened: OpenedDicom, implicit: bool, order: str) -> None:
+    body = opened.body
+    start = body.tell()
+    head = body.read(12)
+    end = body.seek(0, os.SEEK_END)
+    if len(head) < 8 or struct.unpack(order + "HH", head[:4]) != (0x7FE0, 0x0010):
+        return
+    if implicit:
+        size, length = 8, struct.unpack(order + "I", head[4:8])[0]
+    elif head[4:6] in (b"OB", b"OW", b"UN") and len(head) == 12:
+        size, length = 12, struct.unpack(order + "I", head[8:12])[0]
+    else:
+        raise Refused(Reason.HEADER_UNREADABLE, "Pixel Data is neither OB nor OW")
+    opened.words = not implicit and head[4:6] == b"OW"
+    opened.value_offset = start + size
+    opened.value_length = None if length == 0xFFFFFFFF else length
+    opened.bytes_left = max(end - opened.value_offset, 0)
+
+
+# --- element values, without surprises --------------------------------------------------------------------------------
+
+
+@contextmanager
+def silenced() -> Iterator[None]:
+    """Pydicom warns of a wrong value by printing it, and a value may be a name: keep it quiet."""
+    logger = logging.getLogger("pydicom")
+    level, mode = logger.level, pydicom.config.settings.reading_validation_mode
+    logger.setLevel(logging.CRITICAL + 1)
+    pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+        pydicom.config.settings.reading_validation_mode = mode
+
+
+def texts(header: Dataset, keyword: str) -> list[str]:
+    """All values of an element as text; empty where it is absent.
+
+    Raises
+    ------
+    Refused
+        Its bytes cannot be read as its value representation.
+    """
+    try:
+        value = header.get(keyword)
+    except Exception as error:
+        raise Refused(Reason.HEADER_UNREADABLE, f"{keyword} cannot be read ({type(error).__name__})") from None
+    if value is None:
+        return []
+    several = not isinstance(value, str | bytes) and hasattr(value, "__iter__")
+    return [str(part).strip(" \0") for part in (value if several else [value])]
+
+
+def text(header: Dataset, keyword: str) -> str:
+    """The first value of an element, or nothing."""
+    values = texts(header, keyword)
+    return values[0] if values else ""
+
+
+def number(header: Dataset, keyword: str, default: float) -> float:
+    """The first value as a float; NaN where it is none."""
+    value = text(header, keyword)
+    try:
+        return float(value) if value else default
+    except ValueError:
+        return math.nan
+
+
+def integer(header: Dataset, keyword: str, default: int | None = None) -> int:
+    """The first value as an integer.
+
+    Raises
+    ------
+    Refused
+        It is no integer, or absent without a `default`.
+    """
+    value = text(header, keyword)
+    if not value and default is not None:
+        return default
+    try:
+        return int(value)
+    except ValueError:
+        found = "no whole number" if value else "absent or empty"
+        raise Refused(Reason.HEADER_INCOMPLETE, f"{keyword} is {found}") from None
+
+
+def _printable(value: str) -> str:
+    return "".join(c for c in value if c.isprintable())
+
+
+def _code(value: str) -> str:
+    """A coded value as it may be shown: anything that is not short and code-like could be a name."""
+    return value if re.fullmatch(r"[A-Z0-9_.-]{1,16}", value) else f"<{len(value)} characters>" if value else "empty"
+
+
+def _uid(value: str) -> str:
+    """A well-known UID as it may be shown; a private one could be an identifier."""
+    return value if re.fullmatch(r"1\.2\.840\.10008[0-9.]{0,40}", value) else f"<{len(value)} characters>" if value else "empty"

@@ -1,0 +1,671 @@
+"""THE file: how DICOM files become shards, top to bottom.
+
+    DICOM file -> ImageRecord -> Breast (CC + MLO) -> crop, crop -> FusedSample -> shard
+       dicom        index          pairing            segment        fuse        shards
+
+:func:`index` reads headers and pairs views. :func:`build_shards` makes the samples that are not in the store yet and
+writes the shards that are not what they should be. Both redo exactly what changed. :func:`read_headers` and
+:func:`make_samples` are what runs on workers; everything else runs in the calling process.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import astuple, dataclass, fields, replace
+from importlib.metadata import version
+from pathlib import Path
+
+from blake3 import blake3
+
+from fvpipe import dicom, pairing, shards
+from fvpipe.datasets import Adapter, LabelTable
+from fvpipe.dicom import HeaderPolicy, Refused
+from fvpipe.errors import InputError, QualityError, ReceiptError, StorageError
+from fvpipe.fuse import fuse
+from fvpipe.listing import list_folder
+from fvpipe.locking import lock
+from fvpipe.params import Labels, Pipeline, digest_of
+from fvpipe.pixels import DECODERS, lossy_decoder, read_picture
+from fvpipe.progress import progress
+from fvpipe.samples import PREPROCESSING_VERSION, Refusal, SampleStore, sample_key, write_whole
+from fvpipe.segment import segment
+from fvpipe.shards import RECEIPT, Receipt, ShardEntry, ShardRow
+from fvpipe.sources import SourceFile, SourceMemory
+from fvpipe.tables import write_csv
+from fvpipe.types import VIEWS, Breast, BreastFacts, BreastKey, Digest, Flag, FusedSample, ImageRecord, Reason, Rejection
+from fvpipe.workers import Workers
+
+Warn = Callable[[str], None]
+
+
+# --- 1 and 2: headers and pairs ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One data set to read.
+
+    Attributes
+    ----------
+    name : str
+    root : Path
+        The input folder.
+    adapter : Adapter
+    label_file : Path or None
+        Where its label table is not in the published place.
+    labels : Labels
+        Label rules.
+    made : bool
+        Made data.
+    identifier_key : bytes
+        Key of the digests that replace identifiers; empty: they are kept.
+    license : str
+    """
+
+    name: str
+    root: Path
+    adapter: Adapter
+    label_file: Path | None
+    labels: Labels
+    made: bool
+    identifier_key: bytes
+    license: str
+
+    @property
+    def policy(self) -> HeaderPolicy:
+        """How to read its headers."""
+        return replace(self.adapter.policy, identifier_key=self.identifier_key)
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """Everything that the headers and the label table of a data set say. Sorted; every file is accounted for."""
+
+    source: Source
+    images: tuple[ImageRecord, ...]
+    breasts: tuple[Breast, ...]
+    rejections: tuple[Rejection, ...]
+    files: Mapping[str, SourceFile]
+    ignored: int
+    read: int  # headers that were read now; the others were remembered
+
+
+def index(source: Source, workers: Workers, memory: SourceMemory) -> Index:
+    """Read the headers that are new or changed, and pair the views.
+
+    Raises
+    ------
+    InputError
+        The folder is missing or holds no file that could be DICOM.
+    LabelTableError
+        The label table breaks its form.
+    """
+    listing = list_folder(source.root)
+    if not listing.files:
+        found = f"{listing.ignored} other file(s)" if listing.ignored else "nothing"
+        raise InputError(f"{source.root}: no DICOM file; found {found}. Expected names in .dcm, .dicom or without a suffix")
+    labels = _labels(source)
+    headers: dict[str, ImageRecord | Rejection] = {}
+    unread = []
+    for file in listing.files:
+        known = memory.header(file)
+        if known is None:
+            unread.append(file)
+        else:
+            headers[file.path] = known
+    with progress(f"index {source.name}", len(unread), "files") as advance:
+        tasks = [(str(source.root), file.path, source.policy) for file in unread]
+        files = {file.path: file for file in listing.files}
+        for batch in workers.run(read_headers, tasks, batch=256, small=1000):
+            memory.keep_headers((files[_path(header)], header) for header in batch if not _transient(header))
+            headers.update((_path(header), header) for header in batch)
+            advance(len(batch))
+    records = [header for header in headers.values() if isinstance(header, ImageRecord)]
+    refused = [header for header in headers.values() if isinstance(header, Rejection)]
+    contents = {
+        record.path: _pixel_digest(source.root, record) for group in pairing.colliding_instances(records) for record in group
+    }
+    paired = pairing.pair(source.name, records, labels.rows, labels.excluded_patients, contents)
+    rejections = sorted([*refused, *listing.rejections, *paired.rejections], key=_rejection_order)
+    images = tuple(sorted(records, key=lambda record: record.path))
+    return Index(source, images, paired.breasts, tuple(rejections), files, listing.ignored, len(unread))
+
+
+def read_headers(tasks: Sequence[tuple[str, str, HeaderPolicy]]) -> list[ImageRecord | Rejection]:
+    """On a worker: the records of (input folder, path, policy)."""
+    return [dicom.read_header(Path(root), path, policy) for root, path, policy in tasks]
+
+
+def _path(header: ImageRecord | Rejection) -> str:
+    return header.path if isinstance(header, ImageRecord) else header.what
+
+
+def _transient(header: ImageRecord | Rejection) -> bool:
+    return isinstance(header, Rejection) and header.reason in (Reason.FILE_UNREADABLE, Reason.NOT_A_FILE)
+
+
+def _rejection_order(rejection: Rejection) -> tuple[str, str, str]:
+    return rejection.what, rejection.reason, rejection.detail
+
+
+def _labels(source: Source) -> LabelTable:
+    """The label table, with its patients as the headers' identifiers will be."""
+    table = source.adapter.read_labels(source.root, source.label_file, source.labels)
+    identify = source.policy.identifier
+    return LabelTable(
+        {(identify("patient", patient), laterality): facts for (patient, laterality), facts in table.rows.items()},
+        {identify("patient", patient): why for patient, why in table.excluded_patients.items()},
+    )
+
+
+def _pixel_digest(root: Path, record: ImageRecord) -> Digest | None:
+    try:
+        return read_picture((root / record.path).read_bytes(), record.laterality).pixel_digest
+    except (OSError, Refused):
+        return None
+
+
+def write_manifests(found: Index, folder: Path) -> None:
+    """Write ``images.csv``, ``breasts.csv`` and ``rejected.csv``; a file that would not change is left alone."""
+    for name, data in (
+        ("images.csv", images_table(found)),
+        ("breasts.csv", breasts_table(found.breasts)),
+        ("rejected.csv", rejected_table(found.rejections)),
+    ):
+        _write_if_changed(folder / name, data)
+
+
+def images_table(found: Index) -> bytes:
+    """One row an image that can be read, with the breast that it is used for. The only table of paths."""
+    used = {image.path: breast.key.breast_id for breast in found.breasts for image in breast.views}
+    columns = [field.name for field in fields(ImageRecord)]
+    return write_csv([*columns, "breast_id"], ([*astuple(image), used.get(image.path, "")] for image in found.images))
+
+
+_FACTS = [field.name for field in fields(BreastFacts) if field.name != "excluded"]
+
+
+def breasts_table(breasts: Sequence[Breast]) -> bytes:
+    """One row a breast and what is known of it beside its pixels, in the order of `breasts`."""
+    columns = ["breast_id", "patient_id", "study", "laterality", *_FACTS, "manufacturer", "patient_age"]
+    views = [f"{view.lower()}_{name}" for view in VIEWS for name in _VIEW_FACTS]
+    rows = (
+        [b.key.breast_id, b.key.patient, b.key.study, b.key.laterality]
+        + [getattr(b.facts, name) for name in _FACTS]
+        + [b.cc.manufacturer, b.cc.patient_age]
+        + [getattr(image, name) for image in b.views for name in _VIEW_FACTS]
+        for b in breasts
+    )
+    return write_csv([*columns, *views], rows)
+
+
+_VIEW_FACTS = ("rows", "columns", "bits_stored", "row_spacing", "column_spacing")
+
+
+def rejected_table(rejections: Sequence[Rejection]) -> bytes:
+    """One row a refused file, image or breast."""
+    return write_csv(["what", "reason", "detail"], (astuple(r) for r in sorted(rejections, key=_rejection_order)))
+
+
+def _write_if_changed(path: Path, data: bytes) -> None:
+    try:
+        if path.read_bytes() == data:
+            return
+    except OSError:
+        pass
+    write_whole(path, data)
+
+
+# --- 3, 4 and 5: pixels, samples and shards ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where one pipeline's shards of one data set go.
+
+    Attributes
+    ----------
+    pipeline_name : str
+    pipeline : Pipeline
+    out : Path
+        The shard folder.
+    build_file : Path
+        Versions, host and timings of the last build; not part of the output.
+    lock_file : Path
+    with_images : bool
+        Also write ``images.csv`` into the folder.
+    shard_count : int
+    """
+
+    pipeline_name: str
+    pipeline: Pipeline
+    out: Path
+    build_file: Path
+    lock_file: Path
+    with_images: bool = False
+    shard_count: int = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """When a build that ran is not to be trusted. None: no limit.
+
+    Attributes
+    ----------
+    max_fallback : float
+        Percent of breasts with a view that was not cropped; more than this and more than 10 fail the build.
+    max_rejected : float or None
+        Percent of refused files and breasts (those that a label rule leaves out not counted).
+    """
+
+    max_fallback: float = 2.0
+    max_rejected: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Build:
+    """What a build did.
+
+    Attributes
+    ----------
+    receipt : Receipt
+    rejections : tuple of Rejection
+    computed, reused : int
+        Samples that were made now; that came from the store or were already in place.
+    written : int
+        Shards that were written.
+    """
+
+    receipt: Receipt
+    rejections: tuple[Rejection, ...]
+    computed: int
+    reused: int
+    written: int
+    seconds: float
+
+
+def build_shards(
+    found: Index, target: Target, store: SampleStore, memory: SourceMemory, workers: Workers, limits: Limits, warn: Warn
+) -> Build:
+    """Make the samples that are missing and the shards that are not what they should be.
+
+    Raises
+    ------
+    QualityError
+        More fallbacks or rejections than `limits`; nothing was committed.
+    StorageError, LockedError, ClusterError
+    """
+    begun = time.perf_counter()
+    with lock(target.lock_file, warn):
+        finished = _make_missing(found, target, store, memory, workers)
+        samples, refused = _without_refused(finished.breasts, store)
+        rejections = tuple(sorted([*found.rejections, *finished.unreadable, *refused], key=_rejection_order))
+        _check_rejected(rejections, len(found.files), limits)
+        receipt, written = _write_shards(found, target, store, samples, rejections, limits)
+        computed, seconds = finished.computed, time.perf_counter() - begun
+        build = Build(receipt, rejections, computed, len(finished.breasts) - computed, written, seconds)
+        if computed or written or not target.build_file.exists():
+            write_whole(target.build_file, _build_record(found, build), durable=False)
+        return build
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One breast to make, as it travels to a worker."""
+
+    root: str
+    store: str
+    cc: ImageRecord
+    mlo: ImageRecord
+    pipeline: Pipeline
+    pipeline_digest: Digest
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What a worker found: the digests of both files and the sample's key, or the file that could not be read."""
+
+    digests: tuple[Digest, Digest] | None = None
+    key: Digest | None = None
+    computed: bool = False  # False: the store had it
+    unreadable: Rejection | None = None
+
+
+def make_samples(tasks: Sequence[Task]) -> list[Made]:
+    """On a worker: make each task's sample, unless the store has it."""
+    import cv2
+
+    cv2.setNumThreads(1)  # Dask decides how many cores are used
+    return [make_sample(task) for task in tasks]
+
+
+def make_sample(task: Task) -> Made:
+    """Read both files, decode, segment, fuse, and store the sample (or why there is none)."""
+    store = SampleStore(Path(task.store))
+    files = []
+    for record in (task.cc, task.mlo):
+        try:
+            files.append((Path(task.root) / record.path).read_bytes())
+        except OSError as error:
+            detail = os.strerror(error.errno) if error.errno else "read error"
+            return Made(unreadable=Rejection(record.path, Reason.FILE_UNREADABLE, detail))
+    digests = (Digest(blake3(files[0]).hexdigest()), Digest(blake3(files[1]).hexdigest()))
+    key = _key(task, digests)
+    missing = not store.has(key)
+    if missing:
+        store.put(key, _sample(task, files, digests))
+    return Made(digests, key, missing)
+
+
+def _sample(task: Task, files: Sequence[bytes], digests: tuple[Digest, Digest]) -> FusedSample | Refusal:
+    pictures = []
+    for view, record, data, digest in zip(VIEWS, (task.cc, task.mlo), files, digests, strict=True):
+        try:
+            pictures.append(read_picture(data, record.laterality, task.pipeline.voi, digest))
+        except Refused as refused:
+            return Refusal(view, refused.reason, refused.detail)
+    cc, mlo = pictures
+    sample = fuse((cc, mlo), (segment(cc, task.pipeline.segment), segment(mlo, task.pipeline.segment)), task.pipeline)
+    flags = sample.flags
+    flags |= Flag.IMPLANT if task.cc.implant or task.mlo.implant else Flag(0)
+    flags |= Flag.SYNTHETIC if task.cc.synthetic or task.mlo.synthetic else Flag(0)
+    return replace(sample, flags=flags)
+
+
+def _key(task: Task, digests: tuple[Digest, Digest]) -> Digest:
+    decoders = (lossy_decoder(task.cc.transfer_syntax_uid), lossy_decoder(task.mlo.transfer_syntax_uid))
+    return sample_key(digests, task.cc.laterality, task.pipeline_digest, decoders)
+
+
+@dataclass(frozen=True, slots=True)
+class _Finished:
+    """Each breast with the key of its sample or refusal, in the index's order."""
+
+    breasts: list[tuple[Breast, Digest]]
+    unreadable: list[Rejection]
+    computed: int
+
+
+def _make_missing(found: Index, target: Target, store: SampleStore, memory: SourceMemory, workers: Workers) -> _Finished:
+    """The key of every breast; what the store lacks is made on the workers."""
+    root, folder = os.path.abspath(found.source.root), os.path.abspath(store.folder)
+    pipeline, pipeline_digest = target.pipeline, target.pipeline.digest()
+    keys: dict[BreastKey, Digest] = {}
+    missing: list[tuple[Breast, Task]] = []
+    for breast in found.breasts:
+        task = Task(root, folder, breast.cc, breast.mlo, pipeline, pipeline_digest)
+        cc, mlo = (memory.digest(found.files[image.path]) for image in breast.views)
+        key = _key(task, (cc, mlo)) if cc and mlo else None
+        if key and store.has(key):
+            keys[breast.key] = key
+        else:
+            missing.append((breast, task))
+    unreadable: list[Rejection] = []
+    computed = 0
+    with progress(f"build {target.pipeline_name}/{found.source.name}", len(missing), "breasts") as advance:
+        numbered = list(enumerate(task for _, task in missing))
+        for batch in workers.run(_make_numbered, numbered, batch=16):
+            digests = []
+            for number, made in batch:
+                breast = missing[number][0]
+                computed += made.computed
+                if made.unreadable:
+                    unreadable += [made.unreadable, _without_view(breast, "a view could not be read from the disk")]
+                elif made.key and made.digests:
+                    keys[breast.key] = made.key
+                    digests += [(found.files[image.path], d) for image, d in zip(breast.views, made.digests, strict=True)]
+                    if not store.has(made.key):
+                        raise StorageError(
+                            f"{store.folder}: a worker wrote a sample that is not visible here; the sample store must lie on "
+                            "storage that all workers share"
+                        )
+            memory.keep_digests(digests)
+            advance(len(batch))
+    finished = [(breast, keys[breast.key]) for breast in found.breasts if breast.key in keys]
+    return _Finished(finished, unreadable, computed)
+
+
+def _make_numbered(tasks: list[tuple[int, Task]]) -> list[tuple[int, Made]]:
+    return list(zip([number for number, _ in tasks], make_samples([task for _, task in tasks]), strict=True))
+
+
+def _without_view(breast: Breast, detail: str) -> Rejection:
+    return Rejection(breast.key.breast_id, Reason.VIEW_UNREADABLE, detail)
+
+
+def _without_refused(
+    breasts: Sequence[tuple[Breast, Digest]], store: SampleStore
+) -> tuple[list[tuple[Breast, Digest]], list[Rejection]]:
+    """The breasts that have a sample, and for each other one the refused file and the breast."""
+    samples, rejections = [], []
+    for breast, key in breasts:
+        refusal = store.get(key) if store.refusal_path(key).exists() else None
+        if isinstance(refusal, Refusal):
+            record = breast.views[VIEWS.index(refusal.view)]
+            rejections.append(Rejection(record.path, refusal.reason, refusal.detail))
+            rejections.append(_without_view(breast, f"its {refusal.view} was refused: {refusal.reason}"))
+        else:
+            samples.append((breast, key))
+    return samples, rejections
+
+
+def _check_rejected(rejections: Sequence[Rejection], files: int, limits: Limits) -> None:
+    broken = sum(r.reason not in NOT_BROKEN for r in rejections)
+    if limits.max_rejected is None or broken <= limits.max_rejected / 100 * files:
+        return
+    named = ", ".join(f"{r.what} ({r.reason})" for r in rejections if r.reason not in NOT_BROKEN)
+    raise QualityError(
+        f"{broken} refusals on {files} files, more than --max-rejected {limits.max_rejected:g} % (--strict is 0): "
+        f"{named[:2000]}; nothing was committed"
+    )
+
+
+NOT_BROKEN = frozenset({Reason.LABEL_EXCLUDED, Reason.LABEL_WITHOUT_IMAGE, Reason.SUPERSEDED, Reason.DUPLICATE_INSTANCE})
+"""Reasons that say nothing against a file: the label rule's choice, or a better image of the same view."""
+
+
+def _check_fallbacks(target: Target, samples: int, limits: Limits, names: Sequence[str]) -> None:
+    if len(names) > 10 and len(names) > limits.max_fallback / 100 * samples:
+        raise QualityError(
+            f"{target.out}: {len(names)} of {samples} breasts have a view that could not be cropped, more than "
+            f"--max-fallback {limits.max_fallback:g} %: {', '.join(names[:50])}{' ...' if len(names) > 50 else ''}; look at "
+            "them with `fvpipe inspect`. Nothing was committed"
+        )
+
+
+# --- the shard folder -------------------------------------------------------------------------------------------------
+
+
+def _write_shards(
+    found: Index,
+    target: Target,
+    store: SampleStore,
+    samples: Sequence[tuple[Breast, Digest]],
+    rejections: Sequence[Rejection],
+    limits: Limits,
+) -> tuple[Receipt, int]:
+    """Plan, write aside, check, rename, and last the receipt: the only commit point."""
+    try:
+        old = shards.read_receipt(target.out)
+    except ReceiptError:
+        old = None
+    attributes = _attributes(found, target)
+    by_shard: dict[int, list[tuple[Breast, Digest]]] = {}
+    for breast, key in sorted(samples, key=lambda sample: sample[0].key.breast_id):
+        by_shard.setdefault(shards.shard_index(breast.key.patient, target.shard_count), []).append((breast, key))
+    entries: list[ShardEntry] = []
+    parts: list[tuple[Path, Path]] = []
+    fallbacks: list[str] = []
+    try:
+        with progress(f"write {target.pipeline_name}/{found.source.name}", len(by_shard), "shards") as advance:
+            for i, members in sorted(by_shard.items()):
+                content = digest_of([attributes, [[key, *astuple(_row(breast))] for breast, key in members]])
+                entry = _unchanged(target.out, old, i, content)
+                if entry is None:
+                    part = target.out / f".{shards.shard_name(i)}.{os.getpid()}.part"
+                    parts.append((part, target.out / shards.shard_name(i)))
+                    rows = [_row(breast) for breast, _ in members]
+                    arrays = (_sample_of(found, target, store, breast, key) for breast, key in members)
+                    _make_folder(target.out)
+                    entry = shards.write_shard(part, rows, arrays, {**attributes, "shard_index": i}, content)
+                entries.append(entry)
+                if any(entry.flags.get(str(flag.name).lower()) for flag in FALLBACKS):
+                    fallbacks += [b.key.breast_id for b, key in members if _fell_back(store, key)]
+                advance(1)
+        _check_fallbacks(target, len(samples), limits, fallbacks)
+        ordered = [breast for i in sorted(by_shard) for breast, _ in by_shard[i]]
+        tables = {"breasts.csv": breasts_table(ordered), "rejected.csv": rejected_table(rejections)}
+        if target.with_images:
+            tables["images.csv"] = images_table(found)
+        receipt = _receipt(found, target, entries, ordered, rejections, tables)
+        _make_folder(target.out)
+        for part, final in parts:
+            os.replace(part, final)
+    except OSError as error:
+        raise StorageError(f"{target.out}: cannot be written ({error.strerror})") from None
+    finally:
+        for part, _ in parts:
+            part.unlink(missing_ok=True)
+    for name, data in tables.items():
+        _write_if_changed(target.out / name, data)
+    _write_if_changed(target.out / RECEIPT, receipt.to_json().encode())
+    _remove_strays(target.out, receipt)
+    return receipt, len(parts)
+
+
+FALLBACKS = (Flag.CC_CROP_FALLBACK, Flag.MLO_CROP_FALLBACK)
+
+
+def _fell_back(store: SampleStore, key: Digest) -> bool:
+    sample = store.get(key)
+    return isinstance(sample, FusedSample) and any(flag in sample.flags for flag in FALLBACKS)
+
+
+def _row(breast: Breast) -> ShardRow:
+    return ShardRow(breast.key.breast_id, breast.key.patient, breast.key.laterality, breast.facts.label)
+
+
+def _attributes(found: Index, target: Target) -> dict[str, str | int]:
+    return {
+        "schema_version": shards.SCHEMA_VERSION,
+        "preprocessing_version": PREPROCESSING_VERSION,
+        "dataset": found.source.name,
+        "pipeline": target.pipeline_name,
+        "pipeline_digest": target.pipeline.digest(),
+        "pipeline_yaml": target.pipeline.canonical_yaml(),
+        "license": found.source.license,
+        "shard_count": target.shard_count,
+    }
+
+
+def _unchanged(out: Path, old: Receipt | None, i: int, content: str) -> ShardEntry | None:
+    """The committed shard, where it was made from the same content and is still there whole."""
+    entry = next((e for e in old.shards if e.index == i), None) if old else None
+    if entry is None or entry.content != content:
+        return None
+    try:
+        return entry if (out / entry.file).stat().st_size == entry.bytes else None
+    except OSError:
+        return None
+
+
+def _sample_of(found: Index, target: Target, store: SampleStore, breast: Breast, key: Digest) -> FusedSample:
+    """A sample from the store; one that rotted there is made again."""
+    sample = store.get(key)
+    if sample is None:
+        root, folder = os.path.abspath(found.source.root), os.path.abspath(store.folder)
+        made = make_sample(Task(root, folder, breast.cc, breast.mlo, target.pipeline, target.pipeline.digest()))
+        sample = store.get(key) if made.key == key else None
+    if not isinstance(sample, FusedSample):
+        raise InputError(f"{breast.key.breast_id}: its files changed while the build ran; run it again")
+    return sample
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"{folder}: cannot be made ({error.strerror}); choose another output folder") from None
+
+
+def _receipt(
+    found: Index,
+    target: Target,
+    entries: Sequence[ShardEntry],
+    breasts: Sequence[Breast],
+    rejections: Sequence[Rejection],
+    tables: Mapping[str, bytes],
+) -> Receipt:
+    attributes = _attributes(found, target)
+    names = {1: "malignant", 0: "benign", -1: "unlabelled"}
+    counted = Counter(breast.facts.label for breast in breasts)
+    flags: Counter[str] = Counter()
+    for entry in entries:
+        flags.update(entry.flags)
+    return Receipt(
+        schema_version=shards.SCHEMA_VERSION,
+        preprocessing_version=PREPROCESSING_VERSION,
+        dataset=found.source.name,
+        made=found.source.made,
+        license=found.source.license,
+        pipeline=target.pipeline_name,
+        pipeline_digest=str(attributes["pipeline_digest"]),
+        pipeline_yaml=str(attributes["pipeline_yaml"]),
+        shard_count=target.shard_count,
+        samples=len(breasts),
+        labels={name: counted[label] for label, name in names.items()},
+        rejections=dict(Counter(rejection.reason.value for rejection in rejections)),
+        flags=dict(flags),
+        tables={name: hashlib.sha256(data).hexdigest() for name, data in tables.items()},
+        shards=tuple(entries),
+    )
+
+
+def _remove_strays(out: Path, receipt: Receipt) -> None:
+    """Shards that the new receipt does not list, and what a killed build left half-written."""
+    known = {entry.file for entry in receipt.shards}
+    for file in out.glob("shard-*.h5"):
+        if file.name not in known:
+            file.unlink(missing_ok=True)
+    for file in out.glob(".*.part"):
+        file.unlink(missing_ok=True)
+
+
+def _build_record(found: Index, build: Build) -> bytes:
+    """Versions, host and timings of a build: useful to a person, and never part of what is tracked."""
+    libraries = (
+        "fvpipe",
+        "numpy",
+        "h5py",
+        "pydicom",
+        "imagecodecs",
+        "opencv-python-headless",
+        "SimpleITK",
+        "dask",
+        "distributed",
+    )
+    syntaxes = Counter(image.transfer_syntax_uid for breast in found.breasts for image in breast.views)
+    record = {
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in libraries}},
+        "host": {"system": platform.system(), "machine": platform.machine(), "cores": os.cpu_count()},
+        "decoders": {
+            syntax: {
+                "images": count,
+                "decoder": DECODERS[syntax].identity if syntax in DECODERS else "native",
+                "lossy": bool(lossy_decoder(syntax)),
+            }
+            for syntax, count in sorted(syntaxes.items())
+        },
+        "headers_read": found.read,
+        "samples_computed": build.computed,
+        "samples_reused": build.reused,
+        "shards_written": build.written,
+        "seconds": round(build.seconds, 3),
+    }
+    return (json.dumps(record, indent=1) + "\n").encode()

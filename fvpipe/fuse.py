@@ -1,0 +1,311 @@
+"""Step 4: two pictures and where their breasts are -> :class:`FusedSample`. Pure.
+
+Normalisation comes before interpolation here and after it in the paper; both are linear, so the numbers are the same,
+and so a stored value becomes its final value by one table look-up, only for the pixels that an output pixel needs.
+Arithmetic is plain float64, one operation at a time: the bytes are the same on every processor.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fvpipe.params import Intensity, Pipeline
+from fvpipe.segment import full_mask
+from fvpipe.types import VIEWS, Edge, Flag, FusedSample, Picture, Segmentation
+
+Values = NDArray[np.float64]
+
+SCALES = {"uint16": 65535, "uint8": 255, "float32": 1}
+"""What 1.0 is stored as, by `dtype`."""
+
+
+def fuse(
+    pictures: tuple[Picture, Picture], segmentations: tuple[Segmentation, Segmentation], pipeline: Pipeline
+) -> FusedSample:
+    """Crop, normalise, fuse and resize one breast.
+
+    Parameters
+    ----------
+    pictures : (Picture, Picture)
+        CC, MLO.
+    segmentations : (Segmentation, Segmentation)
+        CC, MLO.
+    pipeline : Pipeline
+
+    Returns
+    -------
+    FusedSample
+    """
+    crops = tuple(_crop(p, s, pipeline) for p, s in zip(pictures, segmentations, strict=True))
+    used = [i for i, view in enumerate(VIEWS) if pipeline.fuse.layout not in (v.value.lower() for v in VIEWS if v is not view)]
+    tables, ranges = _normalisation([crops[i] for i in used], pipeline.intensity)
+    sources = {i: _Source(crops[i].indices, table, crops[i].outside) for i, table in zip(used, tables, strict=True)}
+    size: tuple[int, int] = pipeline.size
+    channels = 2 if pipeline.fuse.layout == "channels" else 1
+    image = np.zeros((channels, *size), np.float64)
+    placement = np.full((2, 4), -1, np.float32)
+    for panel in _panels({i: source.indices.shape for i, source in sources.items()}, pipeline):
+        render = _area if pipeline.resize.method == "area" else _bilinear
+        top, left, height, width = panel.target
+        image[panel.channel, top : top + height, left : left + width] = render(panel, sources)
+        for i in panel.offsets:
+            placement[i] = panel.placement(i, sources[i].indices.shape, crops[i].mirrored)
+    flags = _flags(pictures, segmentations)
+    if all(high <= low for low, high in ranges):
+        flags |= Flag.CONSTANT_IMAGE
+    return FusedSample(
+        image=_store(image if channels > 1 else image[0], pipeline.dtype),
+        boxes=np.array([s.box.as_tuple() for s in segmentations], np.int32),
+        source_shape=np.array([p.shape for p in pictures], np.int32),
+        placement=placement,
+        intensity_range=_ranges_array(ranges, used, pipeline.intensity),
+        source_digests=(pictures[0].source_digest, pictures[1].source_digest),
+        pixel_digests=(pictures[0].pixel_digest, pictures[1].pixel_digest),
+        flags=flags,
+    )
+
+
+def _store(image: Values, dtype: str) -> NDArray[Any]:
+    if dtype == "float32":
+        return image.astype(np.float32)
+    return np.rint(image * SCALES[dtype]).astype(dtype)
+
+
+def _flags(pictures: tuple[Picture, Picture], segmentations: tuple[Segmentation, Segmentation]) -> Flag:
+    cc, mlo = segmentations
+    per_view = Flag.CC_CROP_FALLBACK | Flag.CC_TRIANGLE | Flag.CC_CONSTANT  # each MLO bit stands one above its CC bit
+    flags = cc.flags | (mlo.flags & ~per_view) | Flag(int(mlo.flags & per_view) << 1)
+    flags |= pictures[0].flags | pictures[1].flags
+    return flags | (Flag.SIZES_DIFFER if pictures[0].shape != pictures[1].shape else Flag(0))
+
+
+# --- crops and their values -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Crop:
+    picture: Picture
+    indices: NDArray[Any]
+    outside: NDArray[np.bool_] | None  # True where mask_outside puts the background
+    mirrored: bool
+
+
+def _crop(picture: Picture, segmentation: Segmentation, pipeline: Pipeline) -> _Crop:
+    box = segmentation.box
+    window = (slice(box.top, box.bottom), slice(box.left, box.right))
+    indices = picture.stored[window]
+    outside = None
+    if pipeline.segment.mask_outside and segmentation.mask is not None:
+        outside = full_mask(segmentation, *picture.shape)[window] == 0
+    conflict = Flag.CHEST_WALL_CONFLICT in segmentation.flags
+    mirrored = pipeline.fuse.canonical_side == "left" and (picture.chest_wall is Edge.RIGHT) != conflict
+    if mirrored:
+        indices, outside = indices[:, ::-1], None if outside is None else outside[:, ::-1]
+    return _Crop(picture, indices, outside, mirrored)
+
+
+def _normalisation(crops: list[_Crop], intensity: Intensity) -> tuple[list[Values], list[tuple[float, float]]]:
+    """For each crop the table from index to [0, 1], and the (low, high) that became 0 and 1 (one, or one a view)."""
+    groups = [[crop] for crop in crops] if intensity.per_view else [crops]
+    tables, ranges = [], []
+    for group in groups:
+        if intensity.method.startswith("percentiles"):
+            low, high = _percentiles(group, intensity.percentiles)
+        else:
+            extremes = [extreme for extreme in map(_extremes, group) if extreme]
+            low = min((e[0] for e in extremes), default=0.0)
+            high = max((e[1] for e in extremes), default=0.0)
+        ranges.append((low, high))
+        for crop in group:
+            span = high - low
+            table = np.clip((crop.picture.values - low) / span, 0.0, 1.0) if span > 0 else np.zeros_like(crop.picture.values)
+            if crop.picture.padding is not None:
+                table[crop.picture.padding] = 0.0  # padding takes the minimum over real pixels
+            tables.append(table)
+    return tables, ranges
+
+
+def _extremes(crop: _Crop) -> tuple[float, float] | None:
+    """Minimum and maximum value over real pixels; None where there is none."""
+    picture = crop.picture
+    if picture.padding is None and crop.outside is None and picture.direction:
+        ends = picture.values[[int(crop.indices.min()), int(crop.indices.max())]]
+    else:
+        ends = picture.values[_counts(crop) > 0]
+    return (float(ends.min()), float(ends.max())) if len(ends) else None
+
+
+def _counts(crop: _Crop) -> NDArray[np.int64]:
+    """How often each index occurs among real pixels, without a full-size integer copy."""
+    counts = np.zeros(len(crop.picture.values), np.int64)
+    for top in range(0, crop.indices.shape[0], 256):
+        block = crop.indices[top : top + 256]
+        if crop.outside is not None:
+            block = block[~crop.outside[top : top + 256]]
+        counts += np.bincount(block.ravel(), minlength=len(counts))
+    if crop.picture.padding is not None:
+        counts[crop.picture.padding] = 0
+    return counts
+
+
+def _percentiles(crops: list[_Crop], shares: tuple[float, float]) -> tuple[float, float]:
+    """Values at two percentiles of all real pixels of `crops` together (the lower of two neighbours)."""
+    values = np.concatenate([crop.picture.values for crop in crops])
+    counts = np.concatenate([_counts(crop) for crop in crops])
+    order = np.argsort(values, kind="stable")
+    reached = np.cumsum(counts[order])
+    if not reached[-1]:
+        return 0.0, 0.0
+    low, high = (float(values[order[np.searchsorted(reached, max(share / 100 * reached[-1], 1))]]) for share in shares)
+    return low, high
+
+
+def _ranges_array(ranges: list[tuple[float, float]], used: list[int], intensity: Intensity) -> NDArray[np.float32]:
+    if not intensity.per_view:
+        return np.array(ranges[0], np.float32)
+    per_view = np.full((2, 2), np.nan, np.float32)
+    per_view[used] = ranges
+    return per_view
+
+
+# --- where each view goes ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """A crop as it is drawn: index -> final value."""
+
+    indices: NDArray[Any]
+    table: Values
+    outside: NDArray[np.bool_] | None
+
+    def at(self, rows: Any, columns: Any) -> Values:
+        """Final values at broadcast `rows` and `columns`."""
+        found: Values = self.table[self.indices[rows, columns]]
+        return found if self.outside is None else np.where(self.outside[rows, columns], 0.0, found)
+
+
+@dataclass(frozen=True, slots=True)
+class _Panel:
+    """A canvas in source pixels, the views on it, and the rectangle of the output that it is resized to."""
+
+    canvas: tuple[int, int]  # rows, columns
+    offsets: dict[int, tuple[int, int]]  # view -> top, left on the canvas
+    target: tuple[int, int, int, int]  # top, left, height, width in the output
+    channel: int = 0
+
+    def placement(self, view: int, shape: tuple[int, ...], mirrored: bool) -> tuple[float, float, float, float]:
+        """Top, bottom, left, right of `view` in the output; left > right where it is mirrored."""
+        top, left = self.offsets[view]
+        across, down = self.target[3] / self.canvas[1], self.target[2] / self.canvas[0]
+        ends = (self.target[1] + left * across, self.target[1] + (left + shape[1]) * across)
+        first, last = ends[::-1] if mirrored else ends
+        return self.target[0] + top * down, self.target[0] + (top + shape[0]) * down, first, last
+
+
+def _panels(shapes: dict[int, tuple[int, ...]], pipeline: Pipeline) -> list[_Panel]:
+    height, width = pipeline.size
+    settings, letterbox = pipeline.fuse, pipeline.resize.aspect == "letterbox"
+    if len(shapes) == 1:
+        (view,) = shapes
+        return [_panel(shapes, {view: (0, 0)}, (0, 0, height, width), letterbox)]
+    (cc_height, cc_width), (mlo_height, mlo_width) = ((s[0], s[1]) for s in (shapes[0], shapes[1]))
+    if settings.layout == "channels":
+        common = (max(cc_height, mlo_height), max(cc_width, mlo_width)) if settings.align == "pad" else None
+        return [_panel(shapes, {view: (0, 0)}, (0, 0, height, width), letterbox, view, common) for view in (0, 1)]
+    beside = settings.layout == "side_by_side"
+    if settings.align == "pad":
+        offsets = {0: (0, 0), 1: (0, cc_width) if beside else (cc_height, 0)}
+        return [_panel(shapes, offsets, (0, 0, height, width), letterbox)]
+    first = width // 2 if beside else height // 2
+    parts = (
+        ((0, 0, height, first), (0, first, height, width - first))
+        if beside
+        else ((0, 0, first, width), (first, 0, height - first, width))
+    )
+    return [_panel(shapes, {view: (0, 0)}, part, letterbox) for view, part in enumerate(parts)]
+
+
+def _panel(
+    shapes: dict[int, tuple[int, ...]],
+    offsets: dict[int, tuple[int, int]],
+    part: tuple[int, int, int, int],
+    letterbox: bool,
+    channel: int = 0,
+    canvas: tuple[int, int] | None = None,
+) -> _Panel:
+    canvas = canvas or (
+        max(top + shapes[view][0] for view, (top, _) in offsets.items()),
+        max(left + shapes[view][1] for view, (_, left) in offsets.items()),
+    )
+    if not letterbox:
+        return _Panel(canvas, offsets, part, channel)
+    top, left, height, width = part
+    scale = min(height / canvas[0], width / canvas[1])
+    inner = (min(height, max(1, round(canvas[0] * scale))), min(width, max(1, round(canvas[1] * scale))))
+    target = (top + (height - inner[0]) // 2, left + (width - inner[1]) // 2, *inner)
+    return _Panel(canvas, offsets, target, channel)
+
+
+# --- drawing ----------------------------------------------------------------------------------------------------------
+
+
+def _bilinear(panel: _Panel, sources: dict[int, _Source]) -> Values:
+    """Bilinear with half-pixel centres and no antialiasing, the default of the common libraries, by gathering the four
+    neighbours of each output pixel.
+    """
+    _, _, height, width = panel.target
+    rows, down = _neighbours(panel.canvas[0], height)
+    columns, across = _neighbours(panel.canvas[1], width)
+    block = np.zeros((2 * height, 2 * width), np.float64)  # what no view covers is the background
+    for view, (top, left) in panel.offsets.items():
+        view_height, view_width = sources[view].indices.shape
+        i = np.flatnonzero((rows >= top) & (rows < top + view_height))
+        j = np.flatnonzero((columns >= left) & (columns < left + view_width))
+        block[i[:, None], j[None, :]] = sources[view].at((rows[i] - top)[:, None], (columns[j] - left)[None, :])
+    left_right = block[:, :width] * (1 - across) + block[:, width:] * across
+    return left_right[:height] * (1 - down)[:, None] + left_right[height:] * down[:, None]
+
+
+def _neighbours(source: int, target: int) -> tuple[NDArray[np.int64], Values]:
+    """The lower neighbours of all output pixels, then the upper ones; and how far each lies towards the upper."""
+    centre = np.clip((np.arange(target) + 0.5) * (source / target) - 0.5, 0, source - 1)
+    lower = np.floor(centre).astype(np.int64)
+    return np.concatenate([lower, np.minimum(lower + 1, source - 1)]), centre - lower
+
+
+def _area(panel: _Panel, sources: dict[int, _Source]) -> Values:
+    """The mean over the area that an output pixel covers: antialiased."""
+    _, _, height, width = panel.target
+    tall = np.zeros((height, panel.canvas[1]), np.float64)
+    for view, (top, left) in panel.offsets.items():
+        view_height, view_width = sources[view].indices.shape
+        for i, (first, weights) in enumerate(_shares(panel.canvas[0], height)):
+            begin, end = max(first, top), min(first + len(weights), top + view_height)
+            if begin < end:
+                block = sources[view].at(slice(begin - top, end - top), slice(None))
+                tall[i, left : left + view_width] = (block * weights[begin - first : end - first, None]).sum(axis=0)
+    wide = np.ascontiguousarray(tall.T)
+    columns = [(wide[first : first + len(w)] * w[:, None]).sum(axis=0) for first, w in _shares(panel.canvas[1], width)]
+    return np.stack(columns, axis=1)
+
+
+def _shares(source: int, target: int) -> list[tuple[int, Values]]:
+    """For each output pixel, the first source pixel that it covers and the share of each; bilinear when enlarging."""
+    step = source / target
+    if step < 1:
+        neighbours, towards = _neighbours(source, target)
+        lower, upper = neighbours[:target], neighbours[target:]
+        return [(int(a), np.array([1 - t, t] if b > a else [1.0])) for a, b, t in zip(lower, upper, towards, strict=True)]
+    shares = []
+    for i in range(target):
+        start, stop = i * step, min((i + 1) * step, source)
+        first, last = int(start), min(int(np.ceil(stop)), source)
+        edges = np.arange(first, last + 1, dtype=np.float64)
+        covered = np.clip(np.minimum(edges[1:], stop) - np.maximum(edges[:-1], start), 0, None)
+        shares.append((first, covered / covered.sum()))
+    return shares

@@ -1,0 +1,64 @@
+"""The key of the digests that replace patients' identifiers.
+
+``FVPIPE_ID_KEY``, or a file, or a key made once for this user and kept out of every output. The same input and the same
+key give the same bytes; without the key nobody can find a patient by trying identifiers.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+
+from blake3 import blake3
+
+from fvpipe.errors import InputError, ParameterError, StorageError
+
+ENVIRONMENT = "FVPIPE_ID_KEY"
+
+
+def identifier_key(file: Path | None = None) -> bytes:
+    """The 32-byte key: of `file`, else of ``FVPIPE_ID_KEY``, else of the user's configuration folder (made if missing).
+
+    Raises
+    ------
+    InputError
+        `file` cannot be read.
+    ParameterError
+        The key is shorter than 16 characters.
+    StorageError
+        A new key cannot be kept.
+    """
+    if file is not None:
+        try:
+            secret, source = file.read_text(encoding="utf-8").strip(), str(file)
+        except (OSError, UnicodeDecodeError):
+            raise InputError(f"{file}: the identifier key cannot be read") from None
+    elif ENVIRONMENT in os.environ:
+        secret, source = os.environ[ENVIRONMENT].strip(), ENVIRONMENT
+    else:
+        secret, source = _own_key(), "the user's key"
+    if len(secret) < 16:
+        raise ParameterError(f"{source}: the identifier key has {len(secret)} characters; expected at least 16")
+    return blake3(secret.encode(), derive_key_context="fvpipe 2026 patient identifiers").digest()
+
+
+def _own_key() -> str:
+    folder = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "fvpipe"
+    file = folder / "identifier.key"
+    try:
+        if not file.exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            aside = folder / f".identifier.key.{os.getpid()}"
+            descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with open(descriptor, "w", encoding="utf-8") as out:
+                out.write(secrets.token_hex(32) + "\n")
+            try:
+                os.link(aside, file)  # another process may have been first: then its key counts
+            except FileExistsError:
+                pass
+            finally:
+                aside.unlink()
+        return file.read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise StorageError(f"{file}: the identifier key cannot be kept ({error.strerror}); set {ENVIRONMENT}") from None

@@ -1,0 +1,316 @@
+"""YAML in, frozen values out: pipeline files (``pipelines/*.yaml``) and the project's ``params.yaml``.
+
+A misspelt key, a duplicate key or a value out of range is an error that names the nearest right one. Nothing is
+guessed and nothing unknown is ignored: a setting that was silently dropped is the one that nobody finds.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import typing
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from blake3 import blake3
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from fvpipe.errors import ParameterError
+from fvpipe.types import Digest
+
+
+class Settings(BaseModel):
+    """Base of every settings class: frozen, strict about types, closed to unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+Pair = Annotated[tuple[int, int], Field(strict=False)]
+Range = Annotated[tuple[float, float], Field(strict=False)]
+Numbers = Annotated[tuple[int, ...], Field(strict=False)]
+Names = Annotated[tuple[str, ...], Field(strict=False)]
+ModelT = TypeVar("ModelT", bound=BaseModel)
+
+
+# --- a preprocessing pipeline -----------------------------------------------------------------------------------------
+
+
+class Segment(Settings):
+    """How the breast is found. The paper says "an automated segmentation algorithm" and no more."""
+
+    method: Literal["none", "otsu_log", "otsu_linear", "triangle", "agreement"] = "none"
+    engine: Literal["opencv", "simpleitk"] = "opencv"
+    margin: Annotated[float, Field(ge=0, le=0.5)] = 0.01  # share of the box's longer side
+    mask_outside: bool = False  # also put everything outside the outline at the background
+
+    @model_validator(mode="after")
+    def _mask_needs_a_method(self) -> Segment:
+        if self.mask_outside and self.method == "none":
+            raise ValueError("segment.mask_outside needs a segment.method other than 'none'")
+        return self
+
+
+class Fuse(Settings):
+    """How CC and MLO become one image."""
+
+    layout: Literal["side_by_side", "stacked", "channels", "cc", "mlo"] = "side_by_side"
+    align: Literal["pad", "each"] = "pad"  # pad both to a common canvas, or resize each view to its own part
+    canonical_side: Literal["none", "left"] = "none"  # mirror so that the chest wall is on this side
+
+
+class Intensity(Settings):
+    """How values become [0, 1]."""
+
+    method: Literal["minmax", "minmax_per_view", "percentiles", "percentiles_per_view"] = "minmax"
+    percentiles: Range = (0.1, 99.9)
+
+    @field_validator("percentiles")
+    @classmethod
+    def _ordered(cls, value: tuple[float, float]) -> tuple[float, float]:
+        if not 0 <= value[0] < value[1] <= 100:
+            raise ValueError("percentiles must be two numbers, 0 <= low < high <= 100")
+        return value
+
+    @property
+    def per_view(self) -> bool:
+        """Whether CC and MLO are normalised separately."""
+        return self.method.endswith("_per_view")
+
+
+class Resize(Settings):
+    """How the fused image is brought to `size`."""
+
+    method: Literal["bilinear", "area"] = "bilinear"  # area antialiases
+    aspect: Literal["squeeze", "letterbox"] = "squeeze"
+
+
+class Pipeline(Settings):
+    """One preprocessing pipeline: everything that decides a byte of an image, and nothing else."""
+
+    voi: Literal["none", "window", "lut"] = "none"
+    segment: Segment = Segment()
+    fuse: Fuse = Fuse()
+    intensity: Intensity = Intensity()
+    resize: Resize = Resize()
+    size: Pair = (256, 256)  # rows, columns
+    dtype: Literal["uint16", "uint8", "float32"] = "uint16"
+
+    @field_validator("size")
+    @classmethod
+    def _size_in_range(cls, value: tuple[int, int]) -> tuple[int, int]:
+        if not all(16 <= side <= 8192 for side in value):
+            raise ValueError("size must be [rows, columns], each from 16 to 8192")
+        return value
+
+    def canonical_yaml(self) -> str:
+        """Every key with its value, in one fixed form: what the shards carry, whatever the file left out."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=True, default_flow_style=None)
+
+    def digest(self) -> Digest:
+        """BLAKE3 of :meth:`canonical_yaml`'s content; comments, order and left-out defaults do not change it."""
+        return digest_of(self.model_dump(mode="json"))
+
+
+# --- a project --------------------------------------------------------------------------------------------------------
+
+
+class Labels(Settings):
+    """The label rules of one data set. The defaults are the paper's; they prove its Table 1."""
+
+    bi_rads_benign: Numbers = (2, 3, 4)
+    bi_rads_malignant: Numbers = (5,)  # any BI-RADS in neither list is excluded
+    duplicate_patients: Literal["drop", "keep"] = "drop"  # CMMD's four patients with pixels in common
+    patient_id: str = "patient_id"  # column names of a `table` data set
+    laterality: str = "laterality"
+    label: str = "label"
+
+    @model_validator(mode="after")
+    def _disjoint(self) -> Labels:
+        both = set(self.bi_rads_benign) & set(self.bi_rads_malignant)
+        if both:
+            raise ValueError(f"BI-RADS {sorted(both)} cannot be both benign and malignant")
+        unknown = (set(self.bi_rads_benign) | set(self.bi_rads_malignant)) - set(range(7))
+        if unknown:
+            raise ValueError(f"BI-RADS {sorted(unknown)} does not exist; expected 0 to 6")
+        return self
+
+
+class DataSet(Settings):
+    """One data set of the project."""
+
+    adapter: str  # a name of fvpipe.datasets
+    dicom: str = ""  # folder; data/<name> where empty
+    label_file: str = ""  # where the data set has it elsewhere than in its published place
+    made: bool = False  # made data: every result on it says so
+    identifiers: Literal["", "own", "hashed"] = ""  # empty: as the adapter does, `hashed` for `table`
+    license: str = ""  # overrides what the adapter knows
+    labels: Labels = Labels()
+
+
+class Shards(Settings):
+    """How samples are laid out in files."""
+
+    shard_count: Annotated[int, Field(ge=1, le=100_000)] = 16
+
+
+class Params(Settings):
+    """``params.yaml``."""
+
+    datasets: dict[str, DataSet]
+    pipelines: Names = ("direct", "cropped")
+    shards: Shards = Shards()
+    phantom: dict[str, Any] = {}  # read by the phantom stages of dvc.yaml
+
+    @field_validator("datasets")
+    @classmethod
+    def _names(cls, value: dict[str, DataSet]) -> dict[str, DataSet]:
+        for name in value:
+            if not is_plain_name(name):
+                raise ValueError(f"data set name {name!r}: only a-z, 0-9, '-' and '_', at most 64 characters")
+        return value
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+
+def is_plain_name(name: str) -> bool:
+    """Whether `name` is safe as a folder name on every system: lower case letters, digits, ``-`` and ``_``."""
+    return 0 < len(name) <= 64 and name[0] not in "-_" and all(c in "abcdefghijklmnopqrstuvwxyz0123456789-_" for c in name)
+
+
+def digest_of(value: Any) -> Digest:
+    """BLAKE3 of the canonical JSON of plain `value`."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return Digest(blake3(text.encode()).hexdigest())
+
+
+def load_pipeline(name: str, project: Path = Path()) -> tuple[str, Pipeline]:
+    """Read the pipeline called `name`, or the file `name` where it ends in ``.yaml``.
+
+    The project's ``pipelines/`` folder wins over the files that come with fvpipe.
+
+    Returns
+    -------
+    (str, Pipeline)
+        The pipeline's name (the file's stem) and its settings.
+
+    Raises
+    ------
+    ParameterError
+        No such pipeline, or a wrong file.
+    """
+    if name.endswith((".yaml", ".yml")):
+        path = Path(name)
+        if not is_plain_name(path.stem):
+            raise ParameterError(f"pipeline file {path.name!r}: its stem becomes a folder name; use a-z, 0-9, '-' and '_'")
+        return path.stem, parse(Pipeline, read_yaml(path), str(path))
+    folders = [project / "pipelines", *_shipped_pipelines()]
+    for folder in folders:
+        path = folder / f"{name}.yaml"
+        if is_plain_name(name) and path.is_file():
+            return name, parse(Pipeline, read_yaml(path), str(path))
+    known = sorted({path.stem for folder in folders if folder.is_dir() for path in folder.glob("*.yaml")})
+    raise ParameterError(f"no pipeline {name!r}{_nearest(name, known)}; known: {', '.join(known) or 'none'}")
+
+
+def _shipped_pipelines() -> list[Path]:
+    package = Path(str(resources.files("fvpipe")))
+    return [package / "pipelines", package.parent / "pipelines"]  # in a wheel; in a checkout
+
+
+def load_params(path: Path) -> Params:
+    """Read ``params.yaml``.
+
+    Raises
+    ------
+    ParameterError
+        No such file, or a wrong one.
+    """
+    return parse(Params, read_yaml(path), str(path))
+
+
+def read_yaml(path: Path) -> Any:
+    """Read a YAML file, refusing duplicate keys and every tag that would run code."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise ParameterError(f"{path}: no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ParameterError(f"{path}: cannot be read as UTF-8 text ({type(error).__name__})") from None
+    try:
+        return yaml.load(text, Loader=_StrictLoader)  # noqa: S506 - a SafeLoader: no tag runs code
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        problem = getattr(error, "problem", None) or "not valid YAML"
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark else ""
+        raise ParameterError(f"{path}{where}: {problem}") from None
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """The safe loader, without YAML's silent "the last duplicate key wins"."""
+
+
+def _mapping(loader: _StrictLoader, node: yaml.MappingNode) -> dict[Any, Any]:
+    seen: set[Any] = set()
+    for key_node, _ in node.value:
+        key = loader.construct_object(key_node, deep=True)
+        if not isinstance(key, str):
+            raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is no text", key_node.start_mark)
+        if key in seen:
+            raise yaml.constructor.ConstructorError(None, None, f"key {key!r} occurs twice", key_node.start_mark)
+        seen.add(key)
+    return loader.construct_mapping(node, deep=True)
+
+
+_StrictLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+
+
+def parse(model: type[ModelT], data: Any, where: str) -> ModelT:
+    """Turn plain `data` into `model`, or say in one sentence what is wrong with it.
+
+    Raises
+    ------
+    ParameterError
+    """
+    try:
+        return model.model_validate({} if data is None else data)
+    except ValidationError as error:
+        raise ParameterError(f"{where}: " + "; ".join(_sentence(model, e) for e in error.errors())) from None
+
+
+def _sentence(model: type[BaseModel], error: Any) -> str:
+    path = ".".join(str(part) for part in error["loc"]) or "the file"
+    if error["type"] == "extra_forbidden":
+        known = _keys_beside(model, error["loc"])
+        return f"unknown key '{path}'{_nearest(str(error['loc'][-1]), known)}; known: {', '.join(known)}"
+    if error["type"] == "literal_error":
+        known = [part.strip(" '") for part in error["ctx"]["expected"].replace(" or ", ", ").split(",")]
+        return f"'{path}' is {error['input']!r}{_nearest(str(error['input']), known)}; expected one of {', '.join(known)}"
+    if error["type"] == "missing":
+        return f"'{path}' is missing"
+    message = error["msg"].removeprefix("Value error, ")
+    found = error["input"]
+    shown = f", found {found!r}" if isinstance(found, str | int | float | bool | list | tuple) else ""
+    return f"'{path}': {message}{shown}" if path != "the file" else f"{message}{shown}"
+
+
+def _keys_beside(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    """The keys that the settings class holding the wrong key does know."""
+    for part in location[:-1]:
+        field = model.model_fields.get(str(part))
+        candidates = [model] if field is None else [a for a in _classes(field.annotation) if issubclass(a, BaseModel)]
+        if candidates:
+            model = candidates[0]
+    return list(model.model_fields)
+
+
+def _classes(annotation: Any) -> list[type]:
+    parts = typing.get_args(annotation)
+    return [found for part in parts for found in _classes(part)] if parts else [annotation] * isinstance(annotation, type)
+
+
+def _nearest(word: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f" (did you mean '{close[0]}'?)" if close else ""

@@ -1,0 +1,171 @@
+"""The content-addressed store of finished samples: ``cache/samples``, safe to delete at any time.
+
+A sample's key is made of everything that decides its bytes and nothing else: both source files' digests, the side,
+the pipeline's digest, :data:`PREPROCESSING_VERSION`, and the decoder's version where a lossy syntax lets two versions
+differ. Labels and identifiers are no part of it, so a corrected label table never needs a decode. A refusal is a result
+like any other and is stored under the same key: a broken file is not decoded again at each build.
+
+Each sample is one file, written aside and renamed, and ends in a digest of itself: a torn or rotten one counts as absent.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from blake3 import blake3
+
+from fvpipe.errors import StorageError
+from fvpipe.params import digest_of
+from fvpipe.types import Digest, Flag, FusedSample, Laterality, Reason, View
+
+PREPROCESSING_VERSION = 1
+"""Raised whenever our code would change a byte of a sample; tests with golden digests fail when it should have been."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A view that was refused when its pixels were read. Without a path: the store knows none."""
+
+    view: View
+    reason: Reason
+    detail: str
+
+
+def sample_key(
+    sources: tuple[Digest, Digest], laterality: Laterality, pipeline: Digest, lossy_decoders: tuple[str, str]
+) -> Digest:
+    """The name of a sample in the store.
+
+    Parameters
+    ----------
+    sources : (Digest, Digest)
+        Of the CC's and the MLO's file.
+    laterality : Laterality
+    pipeline : Digest
+        :meth:`fvpipe.params.Pipeline.digest`.
+    lossy_decoders : (str, str)
+        :func:`fvpipe.pixels.lossy_decoder` of each file's transfer syntax.
+    """
+    return digest_of([PREPROCESSING_VERSION, *sources, laterality.value, pipeline, *lossy_decoders])
+
+
+class SampleStore:
+    """Samples and refusals by key, in 4,096 folders so that a million of them stay quick to find.
+
+    Parameters
+    ----------
+    folder : Path
+        Made when first written to.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def path(self, key: Digest) -> Path:
+        """Where the sample of `key` lies."""
+        return self.folder / key[:3] / f"{key}.sample"
+
+    def refusal_path(self, key: Digest) -> Path:
+        """Where the refusal of `key` lies."""
+        return self.folder / key[:3] / f"{key}.refused"
+
+    def has(self, key: Digest) -> bool:
+        """Whether `key` is finished, either way."""
+        return os.path.exists(self.path(key)) or os.path.exists(self.refusal_path(key))
+
+    def get(self, key: Digest) -> FusedSample | Refusal | None:
+        """What `key` was found to be; None where it is absent or damaged (a damaged file is removed)."""
+        for path in (self.path(key), self.refusal_path(key)):
+            try:
+                data = path.read_bytes()
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                raise StorageError(f"{path}: cannot be read ({error.strerror}); delete it, or the whole store") from None
+            found = _unpack(data)
+            if found is not None:
+                return found
+            path.unlink(missing_ok=True)
+        return None
+
+    def put(self, key: Digest, result: FusedSample | Refusal) -> None:
+        """Store `result`; a reader sees all of it or nothing.
+
+        Raises
+        ------
+        StorageError
+            The disk is full or the folder cannot be written.
+        """
+        path = self.refusal_path(key) if isinstance(result, Refusal) else self.path(key)
+        write_whole(path, _pack(result), durable=False)
+
+
+def write_whole(path: Path, data: bytes, *, durable: bool = True) -> None:
+    """Write a file aside and rename it: no reader ever sees a part of it, and a failure leaves the old one.
+
+    Parameters
+    ----------
+    durable : bool
+        Also wait until the bytes are on the disk; needed where nothing else would notice their loss.
+
+    Raises
+    ------
+    StorageError
+    """
+    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with open(aside, "wb") as file:
+                file.write(data)
+                if durable:
+                    file.flush()
+                    os.fsync(file.fileno())
+            os.replace(aside, path)
+        finally:
+            aside.unlink(missing_ok=True)
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be written ({error.strerror or type(error).__name__})") from None
+
+
+_ARRAYS = ("image", "boxes", "source_shape", "placement", "intensity_range")
+
+
+def _pack(result: FusedSample | Refusal) -> bytes:
+    head: dict[str, Any]
+    if isinstance(result, Refusal):
+        head, body = {"view": result.view.value, "reason": result.reason.value, "detail": result.detail}, b""
+    else:
+        arrays = [np.ascontiguousarray(getattr(result, name)) for name in _ARRAYS]
+        head = {
+            "arrays": [[name, array.dtype.str, list(array.shape)] for name, array in zip(_ARRAYS, arrays, strict=True)],
+            "sources": result.source_digests,
+            "pixels": result.pixel_digests,
+            "flags": int(result.flags),
+        }
+        body = b"".join(array.tobytes() for array in arrays)
+    packed = json.dumps(head, sort_keys=True).encode() + b"\n" + body
+    return packed + blake3(packed).digest()
+
+
+def _unpack(data: bytes) -> FusedSample | Refusal | None:
+    packed, digest = data[:-32], data[-32:]
+    if blake3(packed).digest() != digest:
+        return None
+    line, _, body = packed.partition(b"\n")
+    head = json.loads(line)
+    if "reason" in head:
+        return Refusal(View(head["view"]), Reason(head["reason"]), head["detail"])
+    arrays, at = {}, 0
+    for name, dtype, shape in head["arrays"]:
+        count = int(np.prod(shape))
+        arrays[name] = np.frombuffer(body, np.dtype(dtype), count, at).reshape(shape)
+        at += count * np.dtype(dtype).itemsize
+    return FusedSample(
+        **arrays, source_digests=tuple(head["sources"]), pixel_digests=tuple(head["pixels"]), flags=Flag(head["flags"])
+    )

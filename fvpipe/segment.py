@@ -1,0 +1,414 @@
+"""Step 3: :class:`Picture` -> where the breast is.
+
+The paper says "an automated segmentation algorithm"; this is Otsu's threshold on log intensities above the
+background's mode, on a thumbnail, with the box's edges refined at full size and quality gates that a mask must pass.
+What fails them is retried with the triangle threshold and then left whole, flagged and counted; never passed silently.
+
+Every decision is made on integers and on tables of at most 65,536 entries, so that the box is the same on every
+processor: the logarithm is nothing but a choice of bin edges.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from fvpipe.params import Segment
+from fvpipe.types import CropBox, Edge, Flag, Picture, Segmentation
+
+Mask = NDArray[np.uint8]
+
+THUMBNAIL = 1024  # pixels of the longer side at most
+BLANKED = 0.015  # share of the longer side that is kept out of the threshold on every edge: film borders, frame lines
+ROBUST = (0.001, 0.999)
+LOG_GAIN = 1000.0
+BINS = 256
+OPENING = 1 / 160  # radius as a share of the longer side
+LEAK_WIDTH, LEAK_LENGTH, LEAK_GAIN = 0.12, 0.03, 1.5  # shares of columns and rows; tissue must outshine a leak so much
+AGREEMENT = 0.9  # intersection over union at which `agreement` believes its two methods
+
+GATES = {"share": (0.04, 0.80), "fill": (0.50, 1.0), "aspect": (0.18, 0.95), "lateral_edges": (1, 1)}
+"""What a mask must show: share of the frame, share of its own box, width / height, lateral edges of the frame touched."""
+
+# x at which log1p(LOG_GAIN x) passes from one bin to the next, rounded so that every math library agrees
+_LOG_EDGES = np.array(
+    [float(f"{math.expm1(j / BINS * math.log1p(LOG_GAIN)) / LOG_GAIN:.9e}") for j in range(1, BINS)], np.float64
+)
+_LINEAR_EDGES = np.arange(1, BINS) / BINS
+
+
+def segment(picture: Picture, settings: Segment) -> Segmentation:
+    """Find the breast.
+
+    Parameters
+    ----------
+    picture : Picture
+    settings : Segment
+        `method` ``none`` gives the whole frame, unflagged.
+
+    Returns
+    -------
+    Segmentation
+    """
+    whole = CropBox.whole(*picture.shape)
+    if settings.method == "none":
+        return Segmentation(whole, whole, None, 1, math.nan, "none", {})
+    thumbnail = _thumbnail(picture)
+    if thumbnail is None:
+        return Segmentation(whole, whole, None, 1, math.nan, "whole_frame", {}, Flag.CC_CONSTANT | Flag.CC_CROP_FALLBACK)
+    methods = ("otsu_log", "triangle") if settings.method == "agreement" else (settings.method,)
+    attempts = [_attempt(thumbnail, method, settings.engine, picture.chest_wall) for method in methods]
+    flags = Flag(0)
+    chosen = attempts[0]
+    if settings.method == "agreement":
+        believed = chosen.passes and _overlap(chosen.mask, attempts[1].mask) >= AGREEMENT
+    elif not chosen.passes and settings.method != "triangle":
+        chosen, flags = _attempt(thumbnail, "triangle", settings.engine, picture.chest_wall), Flag.CC_TRIANGLE
+        believed = chosen.passes
+    else:
+        believed = chosen.passes
+    if not believed:
+        return Segmentation(
+            whole, whole, None, thumbnail.step, attempts[0].threshold, "whole_frame", attempts[0].gates, Flag.CC_CROP_FALLBACK
+        )
+    if chosen.edges == {_other(picture.chest_wall)}:
+        flags |= Flag.CHEST_WALL_CONFLICT
+    tight = _refine(thumbnail, chosen)
+    margin = round(settings.margin * max(tight.height, tight.width))
+    box = tight.grown(margin, *picture.shape)
+    return Segmentation(box, tight, chosen.mask, thumbnail.step, chosen.threshold, chosen.method, chosen.gates, flags)
+
+
+def full_mask(segmentation: Segmentation, rows: int, columns: int) -> Mask:
+    """The outline's inside at the picture's own size: uint8 (rows, columns), 255 on the breast."""
+    if segmentation.mask is None:
+        return np.full((rows, columns), 255, np.uint8)
+    down = np.minimum(np.arange(rows) // segmentation.step, segmentation.mask.shape[0] - 1)
+    across = np.minimum(np.arange(columns) // segmentation.step, segmentation.mask.shape[1] - 1)
+    full: Mask = segmentation.mask[down[:, None], across[None, :]]
+    return full
+
+
+# --- the thumbnail, and what its values mean --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Thumbnail:
+    """A small picture of indices, and for each index its place between robust minimum (0) and maximum (1).
+
+    `source` is the full-size picture of indices with padding put at the background.
+    """
+
+    source: NDArray[Any]
+    indices: NDArray[Any]
+    step: int
+    counts: NDArray[np.int64]
+    relative: NDArray[np.float64]
+    values: NDArray[np.float64]
+
+    @property
+    def border(self) -> int:
+        """Pixels on each edge that are blanked."""
+        return max(1, round(BLANKED * float(max(self.indices.shape))))
+
+
+def _thumbnail(picture: Picture) -> _Thumbnail | None:
+    """None for a picture of one value."""
+    source = _without_padding(picture)
+    if source is None:
+        return None
+    rows, columns = picture.shape
+    step = -(-max(rows, columns) // THUMBNAIL)
+    height, width = rows // step, columns // step
+    small = source[: height * step, : width * step]
+    if step > 1:
+        small = cv2.resize(small, (width, height), interpolation=cv2.INTER_AREA)
+    small = cv2.blur(small, (3, 3))
+    counts = np.bincount(small.ravel(), minlength=len(picture.values))
+    order = (
+        np.argsort(picture.values, kind="stable") if picture.direction == 0 else np.arange(len(counts))[:: picture.direction]
+    )
+    reached = np.cumsum(counts[order])
+    low, high = (picture.values[order[np.searchsorted(reached, share * reached[-1])]] for share in ROBUST)
+    if not high > low:
+        present = picture.values[counts > 0]
+        low, high = present.min(), present.max()
+    if not high > low:
+        return None
+    relative = np.clip((picture.values - low) / (high - low), 0.0, 1.0)
+    return _Thumbnail(source, small, step, counts, relative, picture.values)
+
+
+def _without_padding(picture: Picture) -> NDArray[Any] | None:
+    """The indices with padding at the lowest real value; None where there is no other pixel than padding."""
+    if picture.padding is None:
+        return picture.stored
+    counts = np.bincount(picture.stored.ravel(), minlength=len(picture.values))
+    real = np.flatnonzero((counts > 0) & ~picture.padding)
+    if not len(real):
+        return None
+    background = real[np.argmin(picture.values[real])]
+    if not counts[picture.padding].any():
+        return picture.stored
+    return np.where(picture.padding, background, np.arange(len(counts))).astype(picture.stored.dtype)[picture.stored]
+
+
+# --- one attempt ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    method: str
+    mask: Mask  # thumbnail size
+    inside: NDArray[np.bool_]  # which indices lie above the threshold
+    threshold: float  # in values
+    gates: dict[str, float]
+    edges: set[Edge]
+
+    @property
+    def passes(self) -> bool:
+        return bool(self.gates) and all(low <= self.gates[name] <= high for name, (low, high) in GATES.items())
+
+
+def _attempt(thumbnail: _Thumbnail, method: str, engine: str, chest_wall: Edge) -> _Attempt:
+    bins = _bins(thumbnail, method)
+    binned = bins[thumbnail.indices]
+    border = thumbnail.border
+    interior = binned[border:-border, border:-border]
+    clean = _clean_simpleitk if engine == "simpleitk" else _clean_opencv
+    if method == "triangle":
+        threshold = triangle_threshold(np.bincount(interior.ravel(), minlength=BINS))
+    elif engine == "simpleitk":
+        threshold = _otsu_simpleitk(interior)
+    else:
+        threshold = otsu_threshold(np.bincount(interior.ravel(), minlength=BINS))
+    binary = np.zeros(binned.shape, np.uint8)
+    binary[border:-border, border:-border] = np.where(interior > threshold, 255, 0)
+    radius = max(1, round(OPENING * max(binned.shape)))
+    mask = clean(binary, radius, border, chest_wall)
+    _reach_edges(mask, border)
+    leak = _light_leak(thumbnail, mask)
+    if leak is not None:
+        binary &= np.where(thumbnail.relative[thumbnail.indices] > LEAK_GAIN * leak, 255, 0).astype(np.uint8)
+        mask = clean(binary, radius, border, chest_wall)
+        _reach_edges(mask, border)
+    inside = bins > threshold
+    above = thumbnail.values[inside]
+    return _Attempt(method, mask, inside, float(above.min()) if len(above) else math.nan, *_measure(mask))
+
+
+def _bins(thumbnail: _Thumbnail, method: str) -> NDArray[np.uint8]:
+    """For each index, its bin of 256: of the log above the background's mode, or linear."""
+    if method != "otsu_log":
+        return np.searchsorted(_LINEAR_EDGES, thumbnail.relative, side="right").astype(np.uint8)
+    relative, counts = thumbnail.relative, thumbnail.counts
+    mean = float((relative * counts).sum() / counts.sum())
+    coarse = np.minimum((relative * 512).astype(np.int64), 511)
+    filled = np.bincount(coarse, weights=counts, minlength=512)
+    mode = (int(np.argmax(filled[: int(mean * 512) + 1])) + 0.5) / 512
+    return np.searchsorted(_LOG_EDGES, np.maximum(relative - mode, 0.0), side="right").astype(np.uint8)
+
+
+def otsu_threshold(counts: NDArray[np.int64]) -> int:
+    """Otsu's threshold of a histogram: the last bin of the darker class (N. Otsu, 1979).
+
+    Between-class variance is compared without a division that could round two ways.
+    """
+    total, moment = int(counts.sum()), int((counts * np.arange(len(counts))).sum())
+    best, best_variance = 0, -1.0
+    below, below_moment = 0, 0
+    for i, count in enumerate(counts.tolist()):
+        below += count
+        below_moment += count * i
+        if below == 0 or below == total:
+            continue
+        difference = below_moment * total - moment * below
+        variance = difference * difference / (below * (total - below))
+        if variance > best_variance:
+            best, best_variance = i, variance
+    return best
+
+
+def triangle_threshold(counts: NDArray[np.int64]) -> int:
+    """Zack's triangle threshold for a background peak on the dark side (Zack, Rogers and Latt, 1977)."""
+    occupied = np.flatnonzero(counts)
+    peak, last = int(np.argmax(counts)), int(occupied[-1])
+    if last <= peak:
+        return peak
+    positions = np.arange(peak, last + 1)
+    # Distance below the line from the peak to the end, without its constant factor: integers, so exact.
+    distance = (
+        (last - positions) * int(counts[peak])
+        + (positions - peak) * int(counts[last])
+        - counts[peak : last + 1] * (last - peak)
+    )
+    return int(positions[int(np.argmax(distance))])
+
+
+def _clean_opencv(binary: Mask, radius: int, border: int, chest_wall: Edge) -> Mask:
+    """Open, take the component on the chest wall, give it back what opening rounded off, fill its holes."""
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
+    opened = cv2.morphologyEx(binary, cv2.MORPH_OPEN, kernel)
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(opened, connectivity=4)
+    if count < 2:
+        return np.zeros_like(binary)
+    chosen = _choose(labels, stats[:, cv2.CC_STAT_AREA].astype(np.int64), border, chest_wall)
+    component = np.where(labels == chosen, 255, 0).astype(np.uint8)
+    component = np.minimum(cv2.dilate(component, kernel), binary)  # the nipple is thinner than the opening
+    contours, _ = cv2.findContours(component, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    mask = np.zeros_like(binary)
+    cv2.drawContours(mask, [max(contours, key=cv2.contourArea)], -1, 255, cv2.FILLED)
+    return mask
+
+
+def _clean_simpleitk(binary: Mask, radius: int, border: int, chest_wall: Edge) -> Mask:
+    """The same chain by SimpleITK's filters: the reference that the fast engine is checked against."""
+    import SimpleITK as sitk
+
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+    image = sitk.GetImageFromArray(binary)
+    kernel = (sitk.sitkBall, [radius, radius])
+    opened = sitk.BinaryMorphologicalOpening(image, kernel[1], kernel[0], 0, 255)
+    labels = sitk.GetArrayFromImage(sitk.ConnectedComponent(opened == 255)).astype(np.int64)
+    areas = np.bincount(labels.ravel())
+    if len(areas) < 2:
+        return np.zeros_like(binary)
+    component = np.where(labels == _choose(labels, areas, border, chest_wall), 255, 0).astype(np.uint8)
+    grown = sitk.BinaryDilate(sitk.GetImageFromArray(component), kernel[1], kernel[0], 0, 255)
+    grown = sitk.And(grown, image)
+    largest = sitk.RelabelComponent(sitk.ConnectedComponent(grown == 255, True)) == 1
+    return sitk.GetArrayFromImage(sitk.BinaryFillhole(largest)).astype(np.uint8) * np.uint8(255)
+
+
+def _otsu_simpleitk(interior: NDArray[np.uint8]) -> int:
+    import SimpleITK as sitk
+
+    otsu = sitk.OtsuThresholdImageFilter()
+    otsu.SetNumberOfHistogramBins(BINS)
+    otsu.SetNumberOfThreads(1)
+    otsu.Execute(sitk.GetImageFromArray(interior))
+    return int(otsu.GetThreshold())
+
+
+def _choose(labels: NDArray[Any], areas: NDArray[np.int64], border: int, chest_wall: Edge) -> int:
+    """The largest component on the chest wall; one anywhere else only if it dwarfs all of those."""
+    areas = areas.copy()
+    areas[0] = 0
+    largest = int(np.argmax(areas))
+    column = border if chest_wall is Edge.LEFT else labels.shape[1] - 1 - border
+    touching = np.zeros(len(areas), bool)
+    touching[np.unique(labels[:, column])] = True
+    touching[0] = False
+    on_wall = int(np.argmax(np.where(touching, areas, 0)))
+    return on_wall if touching[on_wall] and areas[on_wall] * 4 >= areas[largest] else largest
+
+
+def _reach_edges(mask: Mask, border: int) -> None:
+    """A mask that reaches the blanked strip extends through it to the edge of the frame."""
+    mask[:border] = mask[border]
+    mask[-border:] = mask[-border - 1]
+    mask[:, :border] = mask[:, border : border + 1]
+    mask[:, -border:] = mask[:, -border - 1 : -border]
+
+
+def _light_leak(thumbnail: _Thumbnail, mask: Mask) -> NDArray[np.float64] | None:
+    """The brightness of a light leak along the chest wall, by column; None where there is no leak.
+
+    A digitised film's edge, and the paddle's shadow, join the breast and stretch its box to the frame's height. They
+    differ from tissue in running to the frame's top or bottom as a strip of one width and one brightness.
+    """
+    rows, columns = mask.shape
+    wall = next((column for column in (0, columns - 1) if mask[:, column].any()), None)
+    if wall is None:
+        return None
+    from_wall = mask if wall == 0 else mask[:, ::-1]
+    widths = np.where(from_wall.all(axis=1), columns, np.argmin(from_wall, axis=1))
+    strips = []
+    for order in (slice(None), slice(None, None, -1)):  # from the top, from the bottom
+        end = int(widths[order][0])
+        if not 0 < end <= LEAK_WIDTH * columns:
+            continue
+        wider = np.flatnonzero(widths[order] > 1.3 * end + 2)
+        length = int(wider[0]) if len(wider) else 0
+        if length >= LEAK_LENGTH * rows:
+            strips.append(np.arange(rows)[order][:length])
+    if not strips:
+        return None
+    leak: NDArray[np.float64] = np.median(thumbnail.relative[thumbnail.indices[np.concatenate(strips)]], axis=0)
+    reach = round(1.5 * LEAK_WIDTH * columns)
+    beyond = np.arange(columns) if wall == 0 else np.arange(columns)[::-1]
+    return np.where(beyond < reach, leak, 0.0)
+
+
+def _measure(mask: Mask) -> tuple[dict[str, float], set[Edge]]:
+    area = cv2.countNonZero(mask)
+    if not area:
+        return {}, set()
+    _, _, width, height = cv2.boundingRect(mask)
+    edges = {edge for edge, column in ((Edge.LEFT, 0), (Edge.RIGHT, -1)) if mask[:, column].any()}
+    gates = {
+        "share": area / mask.size,
+        "fill": area / (width * height),
+        "aspect": width / height,
+        "lateral_edges": float(len(edges)),
+    }
+    return gates, edges
+
+
+def _overlap(first: Mask, second: Mask) -> float:
+    union = cv2.countNonZero(np.maximum(first, second))
+    return cv2.countNonZero(np.minimum(first, second)) / union if union else 0.0
+
+
+def _other(edge: Edge) -> Edge:
+    return Edge.RIGHT if edge is Edge.LEFT else Edge.LEFT
+
+
+# --- the box at full size ---------------------------------------------------------------------------------------------
+
+
+def _refine(thumbnail: _Thumbnail, attempt: _Attempt) -> CropBox:
+    """Move each edge of the thumbnail's box to where the threshold lies at full size, within a narrow band."""
+    step = thumbnail.step
+    rows, columns = thumbnail.source.shape
+    left, top, width, height = cv2.boundingRect(attempt.mask)
+    right, bottom = left + width, top + height
+    # An edge on the thumbnail's own edge is the frame's: the last rows and columns may not fill a thumbnail pixel.
+    box = [
+        top * step,
+        rows if bottom == attempt.mask.shape[0] else bottom * step,
+        left * step,
+        columns if right == attempt.mask.shape[1] else right * step,
+    ]
+    if step == 1:
+        return CropBox(*box)
+    near: Mask = np.asarray(cv2.dilate(attempt.mask, np.ones((5, 5), np.uint8)), np.uint8)
+    reach = 2 * step
+    for i, limit in enumerate((0, rows, 0, columns)):
+        if box[i] == limit:
+            continue
+        low, high = max(box[i] - reach, 0), min(box[i] + reach, limit or (rows, columns)[i // 2])
+        band = slice(low, high)
+        window = (band, slice(box[2], box[3])) if i < 2 else (slice(box[0], box[1]), band)
+        inside = _inside(thumbnail, attempt.inside, near, window)
+        if i >= 2:
+            inside = inside.T
+        hit = np.flatnonzero(inside.sum(axis=1) >= 3)  # fewer pixels are noise
+        if len(hit):
+            box[i] = low + int(hit[0] if i % 2 == 0 else hit[-1] + 1)
+    return CropBox(*box)
+
+
+def _inside(thumbnail: _Thumbnail, inside: NDArray[np.bool_], near: Mask, window: tuple[slice, slice]) -> NDArray[np.bool_]:
+    """Which pixels of a window lie above the threshold, smoothed as the thumbnail is, near the mask."""
+    step = thumbnail.step
+    smooth = cv2.blur(np.ascontiguousarray(thumbnail.source[window]), (step, step))
+    down = np.minimum(np.arange(window[0].start, window[0].stop) // step, near.shape[0] - 1)
+    across = np.minimum(np.arange(window[1].start, window[1].stop) // step, near.shape[1] - 1)
+    found: NDArray[np.bool_] = inside[smooth] & (near[down[:, None], across[None, :]] > 0)
+    return found

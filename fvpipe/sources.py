@@ -1,0 +1,130 @@
+"""What is remembered of source files between runs, so that an unchanged file is never opened again.
+
+For each file: its header's record, and the digest of its bytes, both valid as long as size, modification time, change
+time and inode are what they were. A new modification time is always seen, and so is a restored one, since the change
+time cannot be set. The file's path is kept only as a digest, and identifiers only as the records hold them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import sqlite3
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from blake3 import blake3
+
+from fvpipe.dicom import HeaderPolicy
+from fvpipe.errors import StorageError
+from fvpipe.types import Digest, Edge, ImageRecord, Laterality, Reason, Rejection, View
+
+READER_VERSION = 1
+"""Raised whenever the rules of :mod:`fvpipe.dicom` would read a header differently."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SourceFile:
+    """One file of the input folder as it is now."""
+
+    path: str  # POSIX, relative to the input folder
+    state: str  # size, modification time, change time and inode
+
+
+class SourceMemory:
+    """A small SQLite database beside the samples. Only the process that builds writes to it, never a worker.
+
+    Parameters
+    ----------
+    file : Path
+    root : Path
+        The input folder.
+    policy : HeaderPolicy
+        Records that another policy read are not used.
+    forget : bool
+        Use nothing that was remembered: every file is read again (the verifying mode).
+    """
+
+    def __init__(self, file: Path, root: Path, policy: HeaderPolicy, *, forget: bool = False) -> None:
+        self._root = os.path.abspath(root)
+        self._policy = blake3(repr((READER_VERSION, policy)).encode()).hexdigest(length=16)
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            self._database = self._open(file)
+        except (OSError, sqlite3.Error) as error:
+            raise StorageError(f"{file}: cannot be opened for writing ({error}); check the folder's permissions") from None
+        self._headers: dict[str, tuple[str, str]] = {}
+        self._digests: dict[str, tuple[str, str]] = {}
+        if not forget:
+            query = "SELECT path, state, record FROM headers WHERE policy = ?"
+            self._headers = {path: (state, record) for path, state, record in self._database.execute(query, (self._policy,))}
+            rows = self._database.execute("SELECT path, state, digest FROM digests")
+            self._digests = {path: (state, digest) for path, state, digest in rows}
+
+    @staticmethod
+    def _open(file: Path) -> sqlite3.Connection:
+        database = sqlite3.connect(file, timeout=60, isolation_level=None)
+        try:
+            database.execute("PRAGMA synchronous = OFF")  # losing it costs a re-read, never a wrong sample
+            database.execute("CREATE TABLE IF NOT EXISTS headers (path, policy, state, record, PRIMARY KEY (path, policy))")
+            database.execute("CREATE TABLE IF NOT EXISTS digests (path PRIMARY KEY, state, digest)")
+        except sqlite3.DatabaseError:  # a damaged memory is an empty one
+            database.close()
+            file.unlink()
+            return SourceMemory._open(file)
+        return database
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        self._database.close()
+
+    def _name(self, path: str) -> str:
+        return blake3(f"{self._root}/{path}".encode("utf-8", "surrogatepass")).hexdigest(length=16)
+
+    def header(self, source: SourceFile) -> ImageRecord | Rejection | None:
+        """The record read from this very state of the file, or None."""
+        state, record = self._headers.get(self._name(source.path), ("", ""))
+        return _from_json(source.path, record) if state == source.state else None
+
+    def digest(self, source: SourceFile) -> Digest | None:
+        """The digest of this very state of the file, or None."""
+        state, digest = self._digests.get(self._name(source.path), ("", ""))
+        return Digest(digest) if state == source.state else None
+
+    def keep_headers(self, found: Iterable[tuple[SourceFile, ImageRecord | Rejection]]) -> None:
+        """Remember records."""
+        rows = [(self._name(source.path), self._policy, source.state, _to_json(record)) for source, record in found]
+        self._headers.update((path, (state, record)) for path, _, state, record in rows)
+        self._write("INSERT OR REPLACE INTO headers VALUES (?, ?, ?, ?)", rows)
+
+    def keep_digests(self, found: Iterable[tuple[SourceFile, Digest]]) -> None:
+        """Remember digests."""
+        rows = [(self._name(source.path), source.state, digest) for source, digest in found]
+        self._digests.update((path, (state, digest)) for path, state, digest in rows)
+        self._write("INSERT OR REPLACE INTO digests VALUES (?, ?, ?)", rows)
+
+    def _write(self, statement: str, rows: Sequence[tuple[str, ...]]) -> None:
+        try:
+            self._database.execute("BEGIN IMMEDIATE")
+            self._database.executemany(statement, rows)
+            self._database.execute("COMMIT")
+        except sqlite3.Error as error:
+            raise StorageError(f"the memory of source files cannot be written ({error}); is the disk full?") from None
+
+
+def _to_json(record: ImageRecord | Rejection) -> str:
+    return json.dumps({k: v for k, v in dataclasses.asdict(record).items() if k not in ("path", "what")})
+
+
+def _from_json(path: str, text: str) -> ImageRecord | Rejection:
+    fields = json.loads(text)
+    if "reason" in fields:
+        return Rejection(path, Reason(fields["reason"]), fields["detail"])
+    fields["laterality"], fields["view"] = Laterality(fields["laterality"]), View(fields["view"])
+    fields["chest_wall"] = Edge(fields["chest_wall"]) if fields["chest_wall"] else None
+    return ImageRecord(path=path, **fields)

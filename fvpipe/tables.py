@@ -1,0 +1,139 @@
+"""Tables in and out: label tables as publishers ship them (CSV with BOM, CRLF or ``;``, or XLSX), and our own CSV files."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fvpipe.errors import LabelTableError
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of a table, with the place that an error message names."""
+
+    file: Path
+    line: int
+    cells: Mapping[str, str]
+
+    def __getitem__(self, column: str) -> str:
+        return self.cells[column]
+
+    def get(self, column: str) -> str:
+        """The cell, or nothing where the table has no such column."""
+        return self.cells.get(column, "")
+
+    def error(self, column: str, expected: str) -> LabelTableError:
+        """What to raise when this row's `column` is not as it should be."""
+        return LabelTableError(f"{self.file}, line {self.line}: {column} is {self.cells[column][:40]!r}; expected {expected}")
+
+
+def read_table(file: Path, required: Sequence[str]) -> list[Row]:
+    """Read a CSV or XLSX table with a heading.
+
+    Parameters
+    ----------
+    file : Path
+    required : sequence of str
+        Columns that must be there; others are kept too.
+
+    Returns
+    -------
+    list of Row
+        Cells without surrounding space; empty rows left out.
+
+    Raises
+    ------
+    LabelTableError
+        No such file, not readable, no heading, a missing or repeated column, or a row of another length.
+    """
+    if not file.is_file():
+        raise LabelTableError(f"{file}: no such file; expected a table with the columns {', '.join(required)}")
+    lines = _xlsx(file) if file.suffix.lower() == ".xlsx" else _csv(file)
+    filled = [(number, cells) for number, cells in lines if any(cells)]
+    if not filled:
+        raise LabelTableError(f"{file}: is empty; expected a heading with the columns {', '.join(required)}")
+    (_, heading), *rows = filled
+    missing = [column for column in required if column not in heading]
+    if missing:
+        raise LabelTableError(f"{file}: column {missing[0]!r} is missing; found {', '.join(filter(None, heading))[:200]}")
+    repeated = sorted({column for column in heading if column and heading.count(column) > 1})
+    if repeated:
+        raise LabelTableError(f"{file}: column {repeated[0]!r} occurs twice")
+    for number, cells in rows:
+        if len(cells) > len(heading) and any(cells[len(heading) :]):
+            raise LabelTableError(f"{file}, line {number}: {len(cells)} cells; the heading has {len(heading)}")
+    padded = ((number, [*cells, *[""] * (len(heading) - len(cells))]) for number, cells in rows)
+    return [Row(file, number, dict(zip(heading, cells, strict=False))) for number, cells in padded]
+
+
+def _csv(file: Path) -> Iterable[tuple[int, list[str]]]:
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise LabelTableError(f"{file}: cannot be read as UTF-8 text ({type(error).__name__})") from None
+    heading = text.split("\n", 1)[0]
+    delimiter = max(",;\t", key=heading.count)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    lines = []
+    start = 1
+    try:
+        for cells in reader:
+            lines.append((start, [_unescape(cell.strip()) for cell in cells]))
+            start = reader.line_num + 1
+    except csv.Error as error:
+        raise LabelTableError(f"{file}, line {reader.line_num}: not readable as CSV ({error})") from None
+    return lines
+
+
+def _xlsx(file: Path) -> Iterable[tuple[int, list[str]]]:
+    import openpyxl
+
+    try:
+        book = openpyxl.load_workbook(file, read_only=True, data_only=True)
+        rows = [list(row) for row in book.worksheets[0].iter_rows(values_only=True)]
+        book.close()
+    except Exception as error:  # openpyxl raises whatever the zip and XML layers raise
+        raise LabelTableError(f"{file}: cannot be read as XLSX ({type(error).__name__})") from None
+    return [(number, [_cell(value) for value in row]) for number, row in enumerate(rows, start=1)]
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return str(value).strip()
+
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def write_csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:
+    r"""A CSV table as bytes: UTF-8, ``\n``, None as nothing, and no text cell that a spreadsheet would run.
+
+    A text that starts like a formula gets a leading ``'``, which :func:`read_table` takes away again.
+    """
+    out = io.StringIO(newline="")
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows([_escape(value) for value in row] for row in rows)
+    return out.getvalue().encode("utf-8", "backslashreplace")
+
+
+def _escape(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return repr(value)
+    text = str(value)
+    return f"'{text}" if isinstance(value, str) and text.startswith((*_FORMULA, "'")) else text
+
+
+def _unescape(cell: str) -> str:
+    return cell[1:] if cell.startswith("'") and cell[1:].startswith((*_FORMULA, "'")) else cell

@@ -1,0 +1,360 @@
+"""The nouns: enums and frozen dataclasses that the modules hand to each other. Standard library and numpy only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import IntFlag, StrEnum
+from typing import NewType
+
+import numpy as np
+from numpy.typing import NDArray
+
+Digest = NewType("Digest", str)
+"""A BLAKE3 digest in hexadecimal, 64 characters."""
+
+
+class Laterality(StrEnum):
+    """The side of the breast, as in DICOM Image Laterality (0020,0062)."""
+
+    LEFT = "L"
+    RIGHT = "R"
+
+
+class View(StrEnum):
+    """The two screening projections that make a sample, as in DICOM View Position (0018,5101)."""
+
+    CC = "CC"
+    MLO = "MLO"
+
+
+VIEWS = (View.CC, View.MLO)
+"""The order of the two views in every pair of numbers that fvpipe writes."""
+
+
+class Edge(StrEnum):
+    """The lateral edge of a picture on which the chest wall lies."""
+
+    LEFT = "left"
+    RIGHT = "right"
+
+
+class Flag(IntFlag):
+    """What a user should know of a sample that was built all the same. The bit names are written into each shard."""
+
+    CC_CROP_FALLBACK = 1 << 0  # no trustworthy breast outline: the whole frame was used
+    MLO_CROP_FALLBACK = 1 << 1
+    CC_TRIANGLE = 1 << 2  # Otsu failed its quality gates, the triangle threshold passed them
+    MLO_TRIANGLE = 1 << 3
+    CC_CONSTANT = 1 << 4  # the view has one value only
+    MLO_CONSTANT = 1 << 5
+    CONSTANT_IMAGE = 1 << 6  # the fused image has one value only: it is written as zeros
+    IMPLANT = 1 << 7
+    SYNTHETIC = 1 << 8  # a view is a synthetic 2D picture made from tomosynthesis
+    SIZES_DIFFER = 1 << 9  # the two views differ in rows or columns
+    VOI_INVALID = 1 << 10  # the header's window or VOI LUT breaks the standard; this pipeline does not apply it
+    CHEST_WALL_CONFLICT = 1 << 11  # the breast lies on the other edge than the header says
+    VOI_ABSENT = 1 << 12  # the pipeline applies a window or VOI LUT, and the header of a view has none
+
+
+NO_FLAG = Flag(0)
+
+
+class Reason(StrEnum):
+    """Why a file, an image or a breast is not in the shards. Stable names: other projects count them."""
+
+    meaning: str
+
+    def __new__(cls, value: str, meaning: str = "") -> Reason:
+        """A member is its code; `meaning` says what it stands for."""
+        member = str.__new__(cls, value)
+        member._value_ = value
+        member.meaning = meaning
+        return member
+
+    NOT_A_FILE = "not_a_file", "a link to nowhere or in a loop, a pipe, a device, or a folder that cannot be listed"
+    FILE_UNREADABLE = "file_unreadable", "the file system refused to give the bytes"
+    NOT_DICOM = "not_dicom", "no DICOM file: empty, or without the DICM marker"
+    HEADER_UNREADABLE = "header_unreadable", "the header breaks the encoding rules of DICOM"
+    HEADER_INCOMPLETE = "header_incomplete", "an element without which pixels cannot be read is missing or not a number"
+    DEFLATED_TOO_LARGE = "deflated_too_large", "a deflated data set inflates to more than the limit"
+    SOP_CLASS_REFUSED = "sop_class_refused", "no 2D mammogram for presentation"
+    MODALITY_REFUSED = "modality_refused", "Modality is given and is not MG"
+    MULTI_FRAME = "multi_frame", "more than one frame"
+    COLOUR = "colour", "more than one sample a pixel, or a colour photometric interpretation"
+    SIZE_OUT_OF_RANGE = "size_out_of_range", "Rows or Columns outside 16..16384, or more than 2^27 pixels"
+    BITS_UNSUPPORTED = "bits_unsupported", "BitsAllocated, BitsStored and HighBit contradict each other"
+    TRANSFER_SYNTAX_UNSUPPORTED = "transfer_syntax_unsupported", "no decoder for this transfer syntax"
+    RESCALE_INVALID = "rescale_invalid", "Rescale Slope of 0, or a slope or intercept that is no finite number"
+    LUT_INVALID = "lut_invalid", "a Modality LUT or VOI LUT whose descriptor and data contradict each other"
+    WINDOW_INVALID = "window_invalid", "the pipeline applies the window, and the header's breaks the standard"
+    VIEW_MISSING = "view_missing", "neither View Code Sequence nor View Position names a view"
+    VIEW_CONFLICT = "view_conflict", "View Code Sequence, View Position or the label table disagree"
+    VIEW_NOT_PAIRABLE = "view_not_pairable", "a projection that is neither CC nor MLO"
+    VIEW_MODIFIED = "view_modified", "a magnification, spot compression or other view that is not a standard one"
+    LATERALITY_MISSING = "laterality_missing", "no laterality of L or R"
+    LATERALITY_CONFLICT = "laterality_conflict", "the elements for the side, PatientOrientation or the label table disagree"
+    IDENTIFIER_MISSING = "identifier_missing", "no patient identifier to group images by"
+    IDENTIFIER_INVALID = "identifier_invalid", "a patient identifier with control characters or more than 64 characters"
+    PIXEL_DATA_MISSING = "pixel_data_missing", "the file ends before Pixel Data"
+    PIXELS_TRUNCATED = "pixels_truncated", "Pixel Data is shorter than Rows x Columns asks for"
+    PIXELS_MISMATCH = "pixels_mismatch", "the compressed picture has another size or depth than the header"
+    DECODE_FAILED = "decode_failed", "the decoder refused the compressed picture"
+    DUPLICATE_INSTANCE = "duplicate_instance", "the same SOP instance again, with the same content: one is kept"
+    INSTANCE_CONFLICT = "instance_conflict", "one SOP Instance UID, different content: none is trusted"
+    SUPERSEDED = "superseded", "another image of the same view of the breast was chosen"
+    CC_MISSING = "cc_missing", "the breast has an MLO but no CC that pairs with it"
+    MLO_MISSING = "mlo_missing", "the breast has a CC but no MLO that pairs with it"
+    IMPLANT_MISMATCH = "implant_mismatch", "implant-displaced views pair only with implant-displaced views"
+    VIEW_UNREADABLE = "view_unreadable", "a view of the breast was refused when its pixels were read"
+    LABEL_EXCLUDED = "label_excluded", "the label rule of the data set leaves this breast out"
+    LABEL_WITHOUT_IMAGE = "label_without_image", "the label table names a breast of which there is no image"
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """A refused file, image or breast.
+
+    Attributes
+    ----------
+    what : str
+        Path relative to the input folder, or a breast id.
+    reason : Reason
+        Stable code.
+    detail : str
+        What was expected and found, without anything of a patient's identity.
+    """
+
+    what: str
+    reason: Reason
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRecord:
+    """What the header of one DICOM file says, as far as pairing and labelling need it. No pixels.
+
+    Attributes
+    ----------
+    path : str
+        POSIX path relative to the input folder.
+    patient_id, study, sop_instance_uid : str
+        Identifiers, or keyed digests of them where the data set hashes identifiers. `study` is empty where the
+        data set groups a patient's images whatever their study.
+    rows, columns : int
+        Pixels.
+    row_spacing, column_spacing : float or None
+        Millimetres a pixel (Imager Pixel Spacing, else Pixel Spacing).
+    chest_wall : Edge or None
+        The edge that Patient Orientation puts the chest wall on; None where it says nothing.
+    patient_age : str
+        ``045Y`` form, ``90+`` from 90 years on, or empty.
+    """
+
+    path: str
+    patient_id: str
+    study: str
+    sop_instance_uid: str
+    laterality: Laterality
+    view: View
+    rows: int
+    columns: int
+    bits_stored: int
+    photometric_interpretation: str
+    transfer_syntax_uid: str
+    row_spacing: float | None
+    column_spacing: float | None
+    manufacturer: str
+    patient_age: str
+    chest_wall: Edge | None
+    implant: bool
+    implant_displaced: bool
+    synthetic: bool
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class BreastKey:
+    """One breast of one patient, in one study where studies are kept apart."""
+
+    dataset: str
+    patient: str
+    study: str
+    laterality: Laterality
+
+    @property
+    def breast_id(self) -> str:
+        """The id of the breast within its data set: what shards, tables and splits call it."""
+        return "_".join(part for part in (self.patient, self.study, self.laterality.value) if part)
+
+
+@dataclass(frozen=True, slots=True)
+class BreastFacts:
+    """What is known of a breast from outside its pixels. None and empty mean unknown."""
+
+    label: int = -1  # 1 malignant, 0 benign, -1 unlabelled
+    bi_rads: int | None = None
+    density: str = ""
+    age: str = ""
+    pathology: str = ""
+    subset: str = ""  # the data set's own split
+    excluded: str = ""  # why the label rule leaves the breast out; empty: it does not
+
+
+@dataclass(frozen=True, slots=True)
+class Breast:
+    """A pair of views, the unit of everything that follows."""
+
+    key: BreastKey
+    cc: ImageRecord
+    mlo: ImageRecord
+    facts: BreastFacts = field(default_factory=BreastFacts)
+
+    @property
+    def views(self) -> tuple[ImageRecord, ImageRecord]:
+        """The two images in the order of :data:`VIEWS`."""
+        return self.cc, self.mlo
+
+
+@dataclass(frozen=True, slots=True)
+class CropBox:
+    """A rectangle in source pixels, half-open: ``picture[top:bottom, left:right]``."""
+
+    top: int
+    bottom: int
+    left: int
+    right: int
+
+    @property
+    def height(self) -> int:
+        """Rows."""
+        return self.bottom - self.top
+
+    @property
+    def width(self) -> int:
+        """Columns."""
+        return self.right - self.left
+
+    def as_tuple(self) -> tuple[int, int, int, int]:
+        """In the order of the shard's ``crop_box``: top, bottom, left, right."""
+        return self.top, self.bottom, self.left, self.right
+
+    def grown(self, margin: int, rows: int, columns: int) -> CropBox:
+        """The box with `margin` pixels more on each side, cut at the frame of `rows` x `columns`."""
+        return CropBox(
+            max(self.top - margin, 0),
+            min(self.bottom + margin, rows),
+            max(self.left - margin, 0),
+            min(self.right + margin, columns),
+        )
+
+    @staticmethod
+    def whole(rows: int, columns: int) -> CropBox:
+        """The whole frame."""
+        return CropBox(0, rows, 0, columns)
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """The pixels of one image, undecided: stored integers, and what each stored value means.
+
+    Everything that DICOM does to a value (sign, rescale, Modality LUT, window, VOI LUT, MONOCHROME1) is a function of
+    the stored value alone, and there are at most 65,536 of those. So it is applied to a table and never to a picture:
+    exact, and no full-size float array is ever made.
+
+    Attributes
+    ----------
+    stored : uint8 or uint16, (rows, columns)
+        Indices into `values`. Signed data is offset so that the order is kept.
+    values : float64, (2 ** bits_stored,)
+        The meaning of each index; larger is brighter tissue.
+    padding : bool, (2 ** bits_stored,), or None
+        True for indices that are Pixel Padding; None where the header declares none.
+    direction : int
+        1 where `values` never falls from one index to the next, -1 where it never rises (then the extreme indices have
+        the extreme values), 0 otherwise.
+    chest_wall : Edge
+        Where the chest wall should lie.
+    source_digest, pixel_digest : Digest
+        Of the file, and of the decoded stored pixels.
+    """
+
+    stored: NDArray[np.uint8] | NDArray[np.uint16]
+    values: NDArray[np.float64]
+    padding: NDArray[np.bool_] | None
+    direction: int
+    chest_wall: Edge
+    source_digest: Digest
+    pixel_digest: Digest
+    flags: Flag = NO_FLAG
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows, columns."""
+        rows, columns = self.stored.shape
+        return int(rows), int(columns)
+
+
+@dataclass(frozen=True, slots=True)
+class Segmentation:
+    """Where the breast is in one picture.
+
+    Attributes
+    ----------
+    box : CropBox
+        What is cropped: the tight box plus the margin, or the whole frame.
+    tight_box : CropBox
+        The breast's bounding box before the margin.
+    mask : uint8, (rows / step, columns / step), or None
+        255 on the breast, at the thumbnail's resolution; None where nothing was segmented.
+    step : int
+        Source pixels a thumbnail pixel.
+    threshold : float
+        In the picture's values; NaN where nothing was segmented.
+    method : str
+        What was believed: ``none``, a key of ``segment.method``, or ``whole_frame``.
+    gates : mapping of str to float
+        The measured quality numbers (share of the frame, fill of the box, aspect, edges touched).
+    flags : Flag
+        Bits of the CC; :func:`fvpipe.fuse.fuse` shifts them for the MLO.
+    """
+
+    box: CropBox
+    tight_box: CropBox
+    mask: NDArray[np.uint8] | None
+    step: int
+    threshold: float
+    method: str
+    gates: Mapping[str, float]
+    flags: Flag = NO_FLAG
+
+
+@dataclass(frozen=True, slots=True)
+class FusedSample:
+    """What the pixels of a breast determine: one training image and how it came about. No label.
+
+    Attributes
+    ----------
+    image : uint16, uint8 or float32, (H, W) or (C, H, W)
+        [0, 1] as value x scale.
+    boxes : int32, (2, 4)
+        CC, MLO: top, bottom, left, right in source pixels.
+    source_shape : int32, (2, 2)
+        Rows, columns of each source.
+    placement : float32, (2, 4)
+        Top, bottom, left, right of each crop in pixels of `image`; left > right where it was mirrored; -1 for a view
+        that is not in the image.
+    intensity_range : float32, (2,), or (2, 2) where each view is normalised by itself
+        Minimum and maximum that became 0 and 1, in the pictures' values.
+    source_digests, pixel_digests : (Digest, Digest)
+        CC, MLO.
+    flags : Flag
+    """
+
+    image: NDArray[np.uint16] | NDArray[np.uint8] | NDArray[np.float32]
+    boxes: NDArray[np.int32]
+    source_shape: NDArray[np.int32]
+    placement: NDArray[np.float32]
+    intensity_range: NDArray[np.float32]
+    source_digests: tuple[Digest, Digest]
+    pixel_digests: tuple[Digest, Digest]
+    flags: Flag
