@@ -15,7 +15,7 @@ from fvpipe import __version__
 from fvpipe.errors import FvpipeError, ParameterError
 
 if TYPE_CHECKING:
-    from fvpipe.flow import Build, Index, Limits, Source, Target
+    from fvpipe.plan import Build, Index, Limits, Source, Target
     from fvpipe.workers import Workers
 
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
@@ -90,7 +90,7 @@ def index(datasets: tuple[str, ...], id_key: Path | None, reread: bool, as_json:
     $ fvpipe index --dataset cbis
     cbis: 8 images, 4 breasts, 0 refused; 8 headers read -> manifests/cbis
     """
-    from fvpipe.flow import write_manifests
+    from fvpipe.manifests import write_manifests
     from fvpipe.project import Project
 
     project = Project()
@@ -146,7 +146,7 @@ def build_shards(
     $ fvpipe build-shards --pipeline cropped --dicom DIR --out DIR            anywhere
     cropped/table: 4 breasts (0 malignant, 0 benign, 4 unlabelled) in 2 shards, 0 refused; 4 made, 0 reused
     """
-    from fvpipe.flow import Limits
+    from fvpipe.plan import Limits
     from fvpipe.project import Project, free_source, free_target
 
     limits = Limits(max_fallback, 0.0 if strict else max_rejected)
@@ -197,7 +197,8 @@ def _built(
     limits: Limits,
     as_json: bool,
 ) -> list[dict[str, Any]]:
-    from fvpipe.flow import build_shards, index, write_manifests
+    from fvpipe.flow import build_shards, index
+    from fvpipe.manifests import write_manifests
     from fvpipe.project import memory_file
     from fvpipe.samples import SampleStore
     from fvpipe.sources import SourceMemory

@@ -10,90 +10,43 @@ writes the shards that are not what they should be. Both redo exactly what chang
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import platform
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import astuple, dataclass, fields, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
 from blake3 import blake3
 
-from fvpipe import dicom, pairing, shards
-from fvpipe.datasets import Adapter, LabelTable
+from fvpipe import dicom, pairing
+from fvpipe.datasets import LabelTable
 from fvpipe.dicom import HeaderPolicy, Refused
-from fvpipe.errors import InputError, QualityError, ReceiptError, StorageError
+from fvpipe.errors import InputError, QualityError, StorageError
+from fvpipe.files import write_whole
+from fvpipe.folder import write_folder
 from fvpipe.fuse import fuse
 from fvpipe.listing import list_folder
 from fvpipe.locking import lock
-from fvpipe.params import Labels, Pipeline, digest_of
+from fvpipe.manifests import rejection_order
+from fvpipe.params import Pipeline
 from fvpipe.pixels import DECODERS, lossy_decoder, read_picture
+from fvpipe.plan import Build, Index, Limits, Source, Target
 from fvpipe.progress import progress
-from fvpipe.samples import PREPROCESSING_VERSION, Refusal, SampleStore, sample_key, write_whole
+from fvpipe.samples import Refusal, SampleStore, sample_key
 from fvpipe.segment import segment
-from fvpipe.shards import RECEIPT, Receipt, ShardEntry, ShardRow
-from fvpipe.sources import SourceFile, SourceMemory
-from fvpipe.tables import write_csv
-from fvpipe.types import VIEWS, Breast, BreastFacts, BreastKey, Digest, Flag, FusedSample, ImageRecord, Reason, Rejection
+from fvpipe.sources import SourceMemory
+from fvpipe.types import VIEWS, Breast, BreastKey, Digest, Flag, FusedSample, ImageRecord, Reason, Rejection
 from fvpipe.workers import Workers
 
 Warn = Callable[[str], None]
 
 
 # --- 1 and 2: headers and pairs ---------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """One data set to read.
-
-    Attributes
-    ----------
-    name : str
-    root : Path
-        The input folder.
-    adapter : Adapter
-    label_file : Path or None
-        Where its label table is not in the published place.
-    labels : Labels
-        Label rules.
-    made : bool
-        Made data.
-    identifier_key : bytes
-        Key of the digests that replace identifiers; empty: they are kept.
-    license : str
-    """
-
-    name: str
-    root: Path
-    adapter: Adapter
-    label_file: Path | None
-    labels: Labels
-    made: bool
-    identifier_key: bytes
-    license: str
-
-    @property
-    def policy(self) -> HeaderPolicy:
-        """How to read its headers."""
-        return replace(self.adapter.policy, identifier_key=self.identifier_key)
-
-
-@dataclass(frozen=True, slots=True)
-class Index:
-    """Everything that the headers and the label table of a data set say. Sorted; every file is accounted for."""
-
-    source: Source
-    images: tuple[ImageRecord, ...]
-    breasts: tuple[Breast, ...]
-    rejections: tuple[Rejection, ...]
-    files: Mapping[str, SourceFile]
-    ignored: int
-    read: int  # headers that were read now; the others were remembered
 
 
 def index(source: Source, workers: Workers, memory: SourceMemory) -> Index:
@@ -132,7 +85,7 @@ def index(source: Source, workers: Workers, memory: SourceMemory) -> Index:
         record.path: _pixel_digest(source.root, record) for group in pairing.colliding_instances(records) for record in group
     }
     paired = pairing.pair(source.name, records, labels.rows, labels.excluded_patients, contents)
-    rejections = sorted([*refused, *listing.rejections, *paired.rejections], key=_rejection_order)
+    rejections = sorted([*refused, *listing.rejections, *paired.rejections], key=rejection_order)
     images = tuple(sorted(records, key=lambda record: record.path))
     return Index(source, images, paired.breasts, tuple(rejections), files, listing.ignored, len(unread))
 
@@ -148,10 +101,6 @@ def _path(header: ImageRecord | Rejection) -> str:
 
 def _transient(header: ImageRecord | Rejection) -> bool:
     return isinstance(header, Rejection) and header.reason in (Reason.FILE_UNREADABLE, Reason.NOT_A_FILE)
-
-
-def _rejection_order(rejection: Rejection) -> tuple[str, str, str]:
-    return rejection.what, rejection.reason, rejection.detail
 
 
 def _labels(source: Source) -> LabelTable:
@@ -171,123 +120,7 @@ def _pixel_digest(root: Path, record: ImageRecord) -> Digest | None:
         return None
 
 
-def write_manifests(found: Index, folder: Path) -> None:
-    """Write ``images.csv``, ``breasts.csv`` and ``rejected.csv``; a file that would not change is left alone."""
-    for name, data in (
-        ("images.csv", images_table(found)),
-        ("breasts.csv", breasts_table(found.breasts)),
-        ("rejected.csv", rejected_table(found.rejections)),
-    ):
-        _write_if_changed(folder / name, data)
-
-
-def images_table(found: Index) -> bytes:
-    """One row an image that can be read, with the breast that it is used for. The only table of paths."""
-    used = {image.path: breast.key.breast_id for breast in found.breasts for image in breast.views}
-    columns = [field.name for field in fields(ImageRecord)]
-    return write_csv([*columns, "breast_id"], ([*astuple(image), used.get(image.path, "")] for image in found.images))
-
-
-_FACTS = [field.name for field in fields(BreastFacts) if field.name != "excluded"]
-
-
-def breasts_table(breasts: Sequence[Breast]) -> bytes:
-    """One row a breast and what is known of it beside its pixels, in the order of `breasts`."""
-    columns = ["breast_id", "patient_id", "study", "laterality", *_FACTS, "manufacturer", "patient_age"]
-    views = [f"{view.lower()}_{name}" for view in VIEWS for name in _VIEW_FACTS]
-    rows = (
-        [b.key.breast_id, b.key.patient, b.key.study, b.key.laterality]
-        + [getattr(b.facts, name) for name in _FACTS]
-        + [b.cc.manufacturer, b.cc.patient_age]
-        + [getattr(image, name) for image in b.views for name in _VIEW_FACTS]
-        for b in breasts
-    )
-    return write_csv([*columns, *views], rows)
-
-
-_VIEW_FACTS = ("rows", "columns", "bits_stored", "row_spacing", "column_spacing")
-
-
-def rejected_table(rejections: Sequence[Rejection]) -> bytes:
-    """One row a refused file, image or breast."""
-    return write_csv(["what", "reason", "detail"], (astuple(r) for r in sorted(rejections, key=_rejection_order)))
-
-
-def _write_if_changed(path: Path, data: bytes) -> None:
-    try:
-        if path.read_bytes() == data:
-            return
-    except OSError:
-        pass
-    write_whole(path, data)
-
-
 # --- 3, 4 and 5: pixels, samples and shards ---------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """Where one pipeline's shards of one data set go.
-
-    Attributes
-    ----------
-    pipeline_name : str
-    pipeline : Pipeline
-    out : Path
-        The shard folder.
-    build_file : Path
-        Versions, host and timings of the last build; not part of the output.
-    lock_file : Path
-    with_images : bool
-        Also write ``images.csv`` into the folder.
-    shard_count : int
-    """
-
-    pipeline_name: str
-    pipeline: Pipeline
-    out: Path
-    build_file: Path
-    lock_file: Path
-    with_images: bool = False
-    shard_count: int = 16
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """When a build that ran is not to be trusted. None: no limit.
-
-    Attributes
-    ----------
-    max_fallback : float
-        Percent of breasts with a view that was not cropped; more than this and more than 10 fail the build.
-    max_rejected : float or None
-        Percent of refused files and breasts (those that a label rule leaves out not counted).
-    """
-
-    max_fallback: float = 2.0
-    max_rejected: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Build:
-    """What a build did.
-
-    Attributes
-    ----------
-    receipt : Receipt
-    rejections : tuple of Rejection
-    computed, reused : int
-        Samples that were made now; that came from the store or were already in place.
-    written : int
-        Shards that were written.
-    """
-
-    receipt: Receipt
-    rejections: tuple[Rejection, ...]
-    computed: int
-    reused: int
-    written: int
-    seconds: float
 
 
 def build_shards(
@@ -305,9 +138,10 @@ def build_shards(
     with lock(target.lock_file, warn):
         finished = _make_missing(found, target, store, memory, workers)
         samples, refused = _without_refused(finished.breasts, store)
-        rejections = tuple(sorted([*found.rejections, *finished.unreadable, *refused], key=_rejection_order))
+        rejections = tuple(sorted([*found.rejections, *finished.unreadable, *refused], key=rejection_order))
         _check_rejected(rejections, len(found.files), limits)
-        receipt, written = _write_shards(found, target, store, samples, rejections, limits)
+        load = partial(_load, found, target, store)
+        receipt, written = write_folder(found, target, samples, rejections, limits, load)
         computed, seconds = finished.computed, time.perf_counter() - begun
         build = Build(receipt, rejections, computed, len(finished.breasts) - computed, written, seconds)
         if computed or written or not target.build_file.exists():
@@ -470,112 +304,7 @@ NOT_BROKEN = frozenset({Reason.LABEL_EXCLUDED, Reason.LABEL_WITHOUT_IMAGE, Reaso
 """Reasons that say nothing against a file: the label rule's choice, or a better image of the same view."""
 
 
-def _check_fallbacks(target: Target, samples: int, limits: Limits, names: Sequence[str]) -> None:
-    if len(names) > 10 and len(names) > limits.max_fallback / 100 * samples:
-        raise QualityError(
-            f"{target.out}: {len(names)} of {samples} breasts have a view that could not be cropped, more than "
-            f"--max-fallback {limits.max_fallback:g} %: {', '.join(names[:50])}{' ...' if len(names) > 50 else ''}; look at "
-            "them with `fvpipe inspect`. Nothing was committed"
-        )
-
-
-# --- the shard folder -------------------------------------------------------------------------------------------------
-
-
-def _write_shards(
-    found: Index,
-    target: Target,
-    store: SampleStore,
-    samples: Sequence[tuple[Breast, Digest]],
-    rejections: Sequence[Rejection],
-    limits: Limits,
-) -> tuple[Receipt, int]:
-    """Plan, write aside, check, rename, and last the receipt: the only commit point."""
-    try:
-        old = shards.read_receipt(target.out)
-    except ReceiptError:
-        old = None
-    attributes = _attributes(found, target)
-    by_shard: dict[int, list[tuple[Breast, Digest]]] = {}
-    for breast, key in sorted(samples, key=lambda sample: sample[0].key.breast_id):
-        by_shard.setdefault(shards.shard_index(breast.key.patient, target.shard_count), []).append((breast, key))
-    entries: list[ShardEntry] = []
-    parts: list[tuple[Path, Path]] = []
-    fallbacks: list[str] = []
-    try:
-        with progress(f"write {target.pipeline_name}/{found.source.name}", len(by_shard), "shards") as advance:
-            for i, members in sorted(by_shard.items()):
-                content = digest_of([attributes, [[key, *astuple(_row(breast))] for breast, key in members]])
-                entry = _unchanged(target.out, old, i, content)
-                if entry is None:
-                    part = target.out / f".{shards.shard_name(i)}.{os.getpid()}.part"
-                    parts.append((part, target.out / shards.shard_name(i)))
-                    rows = [_row(breast) for breast, _ in members]
-                    arrays = (_sample_of(found, target, store, breast, key) for breast, key in members)
-                    _make_folder(target.out)
-                    entry = shards.write_shard(part, rows, arrays, {**attributes, "shard_index": i}, content)
-                entries.append(entry)
-                if any(entry.flags.get(str(flag.name).lower()) for flag in FALLBACKS):
-                    fallbacks += [b.key.breast_id for b, key in members if _fell_back(store, key)]
-                advance(1)
-        _check_fallbacks(target, len(samples), limits, fallbacks)
-        ordered = [breast for i in sorted(by_shard) for breast, _ in by_shard[i]]
-        tables = {"breasts.csv": breasts_table(ordered), "rejected.csv": rejected_table(rejections)}
-        if target.with_images:
-            tables["images.csv"] = images_table(found)
-        receipt = _receipt(found, target, entries, ordered, rejections, tables)
-        _make_folder(target.out)
-        for part, final in parts:
-            os.replace(part, final)
-    except OSError as error:
-        raise StorageError(f"{target.out}: cannot be written ({error.strerror})") from None
-    finally:
-        for part, _ in parts:
-            part.unlink(missing_ok=True)
-    for name, data in tables.items():
-        _write_if_changed(target.out / name, data)
-    _write_if_changed(target.out / RECEIPT, receipt.to_json().encode())
-    _remove_strays(target.out, receipt)
-    return receipt, len(parts)
-
-
-FALLBACKS = (Flag.CC_CROP_FALLBACK, Flag.MLO_CROP_FALLBACK)
-
-
-def _fell_back(store: SampleStore, key: Digest) -> bool:
-    sample = store.get(key)
-    return isinstance(sample, FusedSample) and any(flag in sample.flags for flag in FALLBACKS)
-
-
-def _row(breast: Breast) -> ShardRow:
-    return ShardRow(breast.key.breast_id, breast.key.patient, breast.key.laterality, breast.facts.label)
-
-
-def _attributes(found: Index, target: Target) -> dict[str, str | int]:
-    return {
-        "schema_version": shards.SCHEMA_VERSION,
-        "preprocessing_version": PREPROCESSING_VERSION,
-        "dataset": found.source.name,
-        "pipeline": target.pipeline_name,
-        "pipeline_digest": target.pipeline.digest(),
-        "pipeline_yaml": target.pipeline.canonical_yaml(),
-        "license": found.source.license,
-        "shard_count": target.shard_count,
-    }
-
-
-def _unchanged(out: Path, old: Receipt | None, i: int, content: str) -> ShardEntry | None:
-    """The committed shard, where it was made from the same content and is still there whole."""
-    entry = next((e for e in old.shards if e.index == i), None) if old else None
-    if entry is None or entry.content != content:
-        return None
-    try:
-        return entry if (out / entry.file).stat().st_size == entry.bytes else None
-    except OSError:
-        return None
-
-
-def _sample_of(found: Index, target: Target, store: SampleStore, breast: Breast, key: Digest) -> FusedSample:
+def _load(found: Index, target: Target, store: SampleStore, breast: Breast, key: Digest) -> FusedSample:
     """A sample from the store; one that rotted there is made again."""
     sample = store.get(key)
     if sample is None:
@@ -585,56 +314,6 @@ def _sample_of(found: Index, target: Target, store: SampleStore, breast: Breast,
     if not isinstance(sample, FusedSample):
         raise InputError(f"{breast.key.breast_id}: its files changed while the build ran; run it again")
     return sample
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StorageError(f"{folder}: cannot be made ({error.strerror}); choose another output folder") from None
-
-
-def _receipt(
-    found: Index,
-    target: Target,
-    entries: Sequence[ShardEntry],
-    breasts: Sequence[Breast],
-    rejections: Sequence[Rejection],
-    tables: Mapping[str, bytes],
-) -> Receipt:
-    attributes = _attributes(found, target)
-    names = {1: "malignant", 0: "benign", -1: "unlabelled"}
-    counted = Counter(breast.facts.label for breast in breasts)
-    flags: Counter[str] = Counter()
-    for entry in entries:
-        flags.update(entry.flags)
-    return Receipt(
-        schema_version=shards.SCHEMA_VERSION,
-        preprocessing_version=PREPROCESSING_VERSION,
-        dataset=found.source.name,
-        made=found.source.made,
-        license=found.source.license,
-        pipeline=target.pipeline_name,
-        pipeline_digest=str(attributes["pipeline_digest"]),
-        pipeline_yaml=str(attributes["pipeline_yaml"]),
-        shard_count=target.shard_count,
-        samples=len(breasts),
-        labels={name: counted[label] for label, name in names.items()},
-        rejections=dict(Counter(rejection.reason.value for rejection in rejections)),
-        flags=dict(flags),
-        tables={name: hashlib.sha256(data).hexdigest() for name, data in tables.items()},
-        shards=tuple(entries),
-    )
-
-
-def _remove_strays(out: Path, receipt: Receipt) -> None:
-    """Shards that the new receipt does not list, and what a killed build left half-written."""
-    known = {entry.file for entry in receipt.shards}
-    for file in out.glob("shard-*.h5"):
-        if file.name not in known:
-            file.unlink(missing_ok=True)
-    for file in out.glob(".*.part"):
-        file.unlink(missing_ok=True)
 
 
 def _build_record(found: Index, build: Build) -> bytes:

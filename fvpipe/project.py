@@ -6,9 +6,9 @@ from pathlib import Path
 
 from fvpipe.datasets import adapter
 from fvpipe.errors import ParameterError
-from fvpipe.flow import Source, Target
 from fvpipe.identity import identifier_key
 from fvpipe.params import DataSet, Labels, Params, digest_of, is_plain_name, load_params, load_pipeline
+from fvpipe.plan import Source, Target
 
 
 class Project:

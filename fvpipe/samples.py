@@ -20,6 +20,7 @@ import numpy as np
 from blake3 import blake3
 
 from fvpipe.errors import StorageError
+from fvpipe.files import write_whole
 from fvpipe.params import digest_of
 from fvpipe.types import Digest, Flag, FusedSample, Laterality, Reason, View
 
@@ -103,34 +104,6 @@ class SampleStore:
         """
         path = self.refusal_path(key) if isinstance(result, Refusal) else self.path(key)
         write_whole(path, _pack(result), durable=False)
-
-
-def write_whole(path: Path, data: bytes, *, durable: bool = True) -> None:
-    """Write a file aside and rename it: no reader ever sees a part of it, and a failure leaves the old one.
-
-    Parameters
-    ----------
-    durable : bool
-        Also wait until the bytes are on the disk; needed where nothing else would notice their loss.
-
-    Raises
-    ------
-    StorageError
-    """
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with open(aside, "wb") as file:
-                file.write(data)
-                if durable:
-                    file.flush()
-                    os.fsync(file.fileno())
-            os.replace(aside, path)
-        finally:
-            aside.unlink(missing_ok=True)
-    except OSError as error:
-        raise StorageError(f"{path}: cannot be written ({error.strerror or type(error).__name__})") from None
 
 
 _ARRAYS = ("image", "boxes", "source_shape", "placement", "intensity_range")

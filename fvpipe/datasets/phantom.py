@@ -34,7 +34,7 @@ from fvpipe import dicom
 from fvpipe.datasets.cmmd import DUPLICATES
 from fvpipe.datasets.drawing import Drawing, anatomy, draw, stored_pixels
 from fvpipe.errors import ParameterError
-from fvpipe.samples import write_whole
+from fvpipe.files import write_whole
 from fvpipe.tables import write_csv
 from fvpipe.types import CropBox, Laterality, View
 

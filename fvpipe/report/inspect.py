@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from fvpipe.datasets import adapter
 from fvpipe.dicom import Refused, read_header
 from fvpipe.errors import InputError, StorageError
+from fvpipe.files import write_whole
 from fvpipe.params import load_pipeline
 from fvpipe.pixels import DECODERS, read_picture
-from fvpipe.samples import write_whole
 from fvpipe.segment import GATES, segment
 from fvpipe.shards import open_shards
 from fvpipe.types import Picture, Reason, Rejection, Segmentation

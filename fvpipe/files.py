@@ -1,0 +1,51 @@
+"""Writing files so that no reader, crash or full disk ever leaves a part of one."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from fvpipe.errors import StorageError
+
+
+def write_whole(path: Path, data: bytes, *, durable: bool = True) -> None:
+    """Write a file aside and rename it: no reader ever sees a part of it, and a failure leaves the old one.
+
+    Parameters
+    ----------
+    durable : bool
+        Also wait until the bytes are on the disk; needed where nothing else would notice their loss.
+
+    Raises
+    ------
+    StorageError
+    """
+    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with open(aside, "wb") as file:
+                file.write(data)
+                if durable:
+                    file.flush()
+                    os.fsync(file.fileno())
+            os.replace(aside, path)
+        finally:
+            aside.unlink(missing_ok=True)
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be written ({error.strerror or type(error).__name__})") from None
+
+
+def write_if_changed(path: Path, data: bytes) -> None:
+    """Like :func:`write_whole`, but a file that already holds `data` is left alone, with its times.
+
+    Raises
+    ------
+    StorageError
+    """
+    try:
+        if path.read_bytes() == data:
+            return
+    except OSError:
+        pass
+    write_whole(path, data)

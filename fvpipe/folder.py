@@ -1,0 +1,193 @@
+"""A shard folder as it is committed: planned, written aside, renamed, and its receipt last.
+
+Whatever happens on the way, a reader finds the version before or the version after, or a folder that says it is neither.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import astuple
+from pathlib import Path
+
+from fvpipe import shards
+from fvpipe.errors import QualityError, ReceiptError, StorageError
+from fvpipe.files import write_if_changed
+from fvpipe.manifests import breasts_table, images_table, rejected_table
+from fvpipe.params import digest_of
+from fvpipe.plan import Index, Limits, Target
+from fvpipe.progress import progress
+from fvpipe.samples import PREPROCESSING_VERSION
+from fvpipe.shards import RECEIPT, Receipt, ShardEntry, ShardRow
+from fvpipe.types import Breast, Digest, Flag, FusedSample, Rejection
+
+FALLBACKS = Flag.CC_CROP_FALLBACK | Flag.MLO_CROP_FALLBACK
+
+
+def write_folder(
+    found: Index,
+    target: Target,
+    samples: Sequence[tuple[Breast, Digest]],
+    rejections: Sequence[Rejection],
+    limits: Limits,
+    load: Callable[[Breast, Digest], FusedSample],
+) -> tuple[Receipt, int]:
+    """Plan, write aside, check, rename, and last the receipt.
+
+    Parameters
+    ----------
+    found : Index
+    target : Target
+    samples : sequence of (Breast, Digest)
+        With the key of each one's sample.
+    rejections : sequence of Rejection
+    limits : Limits
+    load : callable
+        (Breast, key) -> FusedSample.
+
+    Returns
+    -------
+    (Receipt, int)
+        And how many shards were written.
+
+    Raises
+    ------
+    QualityError
+        Too many crop fallbacks; nothing was committed.
+    StorageError
+    """
+    try:
+        old = shards.read_receipt(target.out)
+    except ReceiptError:
+        old = None
+    attributes = _attributes(found, target)
+    by_shard: dict[int, list[tuple[Breast, Digest]]] = {}
+    for breast, key in sorted(samples, key=lambda sample: sample[0].key.breast_id):
+        by_shard.setdefault(shards.shard_index(breast.key.patient, target.shard_count), []).append((breast, key))
+    entries: list[ShardEntry] = []
+    parts: list[tuple[Path, Path]] = []
+    fallbacks: list[str] = []
+    try:
+        with progress(f"write {target.pipeline_name}/{found.source.name}", len(by_shard), "shards") as advance:
+            for i, members in sorted(by_shard.items()):
+                content = digest_of([attributes, [[key, *astuple(_row(breast))] for breast, key in members]])
+                entry = _unchanged(target.out, old, i, content)
+                if entry is None:
+                    part = target.out / f".{shards.shard_name(i)}.{os.getpid()}.part"
+                    parts.append((part, target.out / shards.shard_name(i)))
+                    rows = [_row(breast) for breast, _ in members]
+                    arrays = (load(breast, key) for breast, key in members)
+                    _make_folder(target.out)
+                    entry = shards.write_shard(part, rows, arrays, {**attributes, "shard_index": i}, content)
+                entries.append(entry)
+                if any(entry.flags.get(str(flag.name).lower()) for flag in FALLBACKS):
+                    fallbacks += [b.key.breast_id for b, key in members if load(b, key).flags & FALLBACKS]
+                advance(1)
+        _check_fallbacks(target, len(samples), limits, fallbacks)
+        ordered = [breast for i in sorted(by_shard) for breast, _ in by_shard[i]]
+        tables = {"breasts.csv": breasts_table(ordered), "rejected.csv": rejected_table(rejections)}
+        if target.with_images:
+            tables["images.csv"] = images_table(found)
+        receipt = _receipt(found, target, entries, ordered, rejections, tables)
+        _make_folder(target.out)
+        for part, final in parts:
+            os.replace(part, final)
+    except OSError as error:
+        raise StorageError(f"{target.out}: cannot be written ({error.strerror})") from None
+    finally:
+        for part, _ in parts:
+            part.unlink(missing_ok=True)
+    for name, data in tables.items():
+        write_if_changed(target.out / name, data)
+    write_if_changed(target.out / RECEIPT, receipt.to_json().encode())
+    _remove_strays(target.out, receipt)
+    return receipt, len(parts)
+
+
+def _row(breast: Breast) -> ShardRow:
+    return ShardRow(breast.key.breast_id, breast.key.patient, breast.key.laterality, breast.facts.label)
+
+
+def _attributes(found: Index, target: Target) -> dict[str, str | int]:
+    return {
+        "schema_version": shards.SCHEMA_VERSION,
+        "preprocessing_version": PREPROCESSING_VERSION,
+        "dataset": found.source.name,
+        "pipeline": target.pipeline_name,
+        "pipeline_digest": target.pipeline.digest(),
+        "pipeline_yaml": target.pipeline.canonical_yaml(),
+        "license": found.source.license,
+        "shard_count": target.shard_count,
+    }
+
+
+def _unchanged(out: Path, old: Receipt | None, i: int, content: str) -> ShardEntry | None:
+    """The committed shard, where it was made from the same content and is still there whole."""
+    entry = next((e for e in old.shards if e.index == i), None) if old else None
+    if entry is None or entry.content != content:
+        return None
+    try:
+        return entry if (out / entry.file).stat().st_size == entry.bytes else None
+    except OSError:
+        return None
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"{folder}: cannot be made ({error.strerror}); choose another output folder") from None
+
+
+def _receipt(
+    found: Index,
+    target: Target,
+    entries: Sequence[ShardEntry],
+    breasts: Sequence[Breast],
+    rejections: Sequence[Rejection],
+    tables: Mapping[str, bytes],
+) -> Receipt:
+    attributes = _attributes(found, target)
+    names = {1: "malignant", 0: "benign", -1: "unlabelled"}
+    counted = Counter(breast.facts.label for breast in breasts)
+    flags: Counter[str] = Counter()
+    for entry in entries:
+        flags.update(entry.flags)
+    return Receipt(
+        schema_version=shards.SCHEMA_VERSION,
+        preprocessing_version=PREPROCESSING_VERSION,
+        dataset=found.source.name,
+        made=found.source.made,
+        license=found.source.license,
+        pipeline=target.pipeline_name,
+        pipeline_digest=str(attributes["pipeline_digest"]),
+        pipeline_yaml=str(attributes["pipeline_yaml"]),
+        shard_count=target.shard_count,
+        samples=len(breasts),
+        labels={name: counted[label] for label, name in names.items()},
+        rejections=dict(Counter(rejection.reason.value for rejection in rejections)),
+        flags=dict(flags),
+        tables={name: hashlib.sha256(data).hexdigest() for name, data in tables.items()},
+        shards=tuple(entries),
+    )
+
+
+def _remove_strays(out: Path, receipt: Receipt) -> None:
+    """Shards that the new receipt does not list, and what a killed build left half-written."""
+    known = {entry.file for entry in receipt.shards}
+    for file in out.glob("shard-*.h5"):
+        if file.name not in known:
+            file.unlink(missing_ok=True)
+    for file in out.glob(".*.part"):
+        file.unlink(missing_ok=True)
+
+
+def _check_fallbacks(target: Target, samples: int, limits: Limits, names: Sequence[str]) -> None:
+    if len(names) > 10 and len(names) > limits.max_fallback / 100 * samples:
+        raise QualityError(
+            f"{target.out}: {len(names)} of {samples} breasts have a view that could not be cropped, more than "
+            f"--max-fallback {limits.max_fallback:g} %: {', '.join(names[:50])}{' ...' if len(names) > 50 else ''}; look at "
+            "them with `fvpipe inspect`. Nothing was committed"
+        )

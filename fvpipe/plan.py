@@ -1,0 +1,128 @@
+"""What a run is asked to do, and what it found: the values that the stages hand to each other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from fvpipe.datasets import Adapter
+from fvpipe.dicom import HeaderPolicy
+from fvpipe.params import Labels, Pipeline
+from fvpipe.shards import Receipt
+from fvpipe.sources import SourceFile
+from fvpipe.types import Breast, ImageRecord, Rejection
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One data set to read.
+
+    Attributes
+    ----------
+    name : str
+    root : Path
+        The input folder.
+    adapter : Adapter
+    label_file : Path or None
+        Where its label table is not in the published place.
+    labels : Labels
+        Label rules.
+    made : bool
+        Made data.
+    identifier_key : bytes
+        Key of the digests that replace identifiers; empty: they are kept.
+    license : str
+    """
+
+    name: str
+    root: Path
+    adapter: Adapter
+    label_file: Path | None
+    labels: Labels
+    made: bool
+    identifier_key: bytes
+    license: str
+
+    @property
+    def policy(self) -> HeaderPolicy:
+        """How to read its headers."""
+        return replace(self.adapter.policy, identifier_key=self.identifier_key)
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """Everything that the headers and the label table of a data set say. Sorted; every file is accounted for."""
+
+    source: Source
+    images: tuple[ImageRecord, ...]
+    breasts: tuple[Breast, ...]
+    rejections: tuple[Rejection, ...]
+    files: Mapping[str, SourceFile]
+    ignored: int
+    read: int  # headers that were read now; the others were remembered
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where one pipeline's shards of one data set go.
+
+    Attributes
+    ----------
+    pipeline_name : str
+    pipeline : Pipeline
+    out : Path
+        The shard folder.
+    build_file : Path
+        Versions, host and timings of the last build; not part of the output.
+    lock_file : Path
+    with_images : bool
+        Also write ``images.csv`` into the folder.
+    shard_count : int
+    """
+
+    pipeline_name: str
+    pipeline: Pipeline
+    out: Path
+    build_file: Path
+    lock_file: Path
+    with_images: bool = False
+    shard_count: int = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """When a build that ran is not to be trusted. None: no limit.
+
+    Attributes
+    ----------
+    max_fallback : float
+        Percent of breasts with a view that was not cropped; more than this and more than 10 fail the build.
+    max_rejected : float or None
+        Percent of refused files and breasts (those that a label rule leaves out not counted).
+    """
+
+    max_fallback: float = 2.0
+    max_rejected: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Build:
+    """What a build did.
+
+    Attributes
+    ----------
+    receipt : Receipt
+    rejections : tuple of Rejection
+    computed, reused : int
+        Samples that were made now; that came from the store or were already in place.
+    written : int
+        Shards that were written.
+    """
+
+    receipt: Receipt
+    rejections: tuple[Rejection, ...]
+    computed: int
+    reused: int
+    written: int
+    seconds: float
