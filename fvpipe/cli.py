@@ -281,11 +281,15 @@ def _refused_words(rejections: Any) -> str:
 
 
 def _print_refusals(rejections: Any) -> None:
-    for rejection in rejections[:SHOWN]:
+    """Name what is broken; what the label rule left out is counted, and listed in the table."""
+    from fvpipe.plan import NOT_BROKEN
+
+    broken = [rejection for rejection in rejections if rejection.reason not in NOT_BROKEN]
+    for rejection in broken[:SHOWN]:
         what = "".join(c if c.isprintable() else "?" for c in rejection.what)
         click.echo(f"  refused: {what}: {rejection.reason.value}: {rejection.detail}", err=True)
-    if len(rejections) > SHOWN:
-        click.echo(f"  ... and {len(rejections) - SHOWN} more, all in rejected.csv", err=True)
+    if len(broken) > SHOWN:
+        click.echo(f"  ... and {len(broken) - SHOWN} more, all in rejected.csv", err=True)
 
 
 @main.command()

@@ -35,7 +35,7 @@ from fvpipe.locking import lock
 from fvpipe.manifests import rejection_order
 from fvpipe.params import Pipeline
 from fvpipe.pixels import DECODERS, lossy_decoder, read_picture
-from fvpipe.plan import Build, Index, Limits, Source, Target
+from fvpipe.plan import NOT_BROKEN, Build, Index, Limits, Source, Target
 from fvpipe.progress import progress
 from fvpipe.samples import Refusal, SampleStore, sample_key
 from fvpipe.segment import segment
@@ -298,10 +298,6 @@ def _check_rejected(rejections: Sequence[Rejection], files: int, limits: Limits)
         f"{broken} refusals on {files} files, more than --max-rejected {limits.max_rejected:g} % (--strict is 0): "
         f"{named[:2000]}; nothing was committed"
     )
-
-
-NOT_BROKEN = frozenset({Reason.LABEL_EXCLUDED, Reason.LABEL_WITHOUT_IMAGE, Reason.SUPERSEDED, Reason.DUPLICATE_INSTANCE})
-"""Reasons that say nothing against a file: the label rule's choice, or a better image of the same view."""
 
 
 def _load(found: Index, target: Target, store: SampleStore, breast: Breast, key: Digest) -> FusedSample:

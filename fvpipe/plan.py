@@ -11,7 +11,7 @@ from fvpipe.dicom import HeaderPolicy
 from fvpipe.params import Labels, Pipeline
 from fvpipe.shards import Receipt
 from fvpipe.sources import SourceFile
-from fvpipe.types import Breast, ImageRecord, Rejection
+from fvpipe.types import Breast, ImageRecord, Reason, Rejection
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,3 +126,7 @@ class Build:
     reused: int
     written: int
     seconds: float
+
+
+NOT_BROKEN = frozenset({Reason.LABEL_EXCLUDED, Reason.LABEL_WITHOUT_IMAGE, Reason.SUPERSEDED, Reason.DUPLICATE_INSTANCE})
+"""Reasons that say nothing against a file: the label rule's choice, or a better image of the same view."""

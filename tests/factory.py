@@ -1,0 +1,198 @@
+"""Makes mammograms as DICOM files, right and wrong, together with their truth."""
+
+from __future__ import annotations
+
+import io
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.encaps import encapsulate
+from pydicom.sequence import Sequence
+from pydicom.uid import UID
+
+from fvpipe import dicom
+from fvpipe.datasets.drawing import Drawing, anatomy, draw, stored_pixels
+from fvpipe.datasets.phantom import written_as_is
+from fvpipe.types import Laterality, View
+
+LEFT, RIGHT = Laterality.LEFT, Laterality.RIGHT
+CC, MLO = View.CC, View.MLO
+VIEW_CODES = {CC: "399162004", MLO: "399368009"}
+
+
+@dataclass(frozen=True)
+class Made:
+    """Stored pixels and the drawing that they came from."""
+
+    pixels: NDArray[Any]
+    drawing: Drawing
+    bits: int
+
+
+def breast(
+    seed: int = 0,
+    view: View = CC,
+    side: Laterality = LEFT,
+    shape: tuple[int, int] = (320, 256),
+    bits: int = 12,
+    lesion: bool = False,
+    **pixels: Any,
+) -> Made:
+    """A drawn view as stored integers; `pixels` are those of `stored_pixels`."""
+    rng = np.random.default_rng([seed, side is RIGHT, view is MLO])
+    drawing = draw(rng, shape, view, side, anatomy(np.random.default_rng([seed, side is RIGHT]), lesion))
+    return Made(stored_pixels(rng, drawing, bits, **pixels), drawing, bits)
+
+
+def dataset(pixels: NDArray[Any], bits: int, **tags: Any) -> Dataset:
+    """A plain left CC for presentation. A tag of None is left out; the others replace or add."""
+    ds = Dataset()
+    view = tags.pop("view", CC)
+    defaults: dict[str, Any] = {
+        "SOPClassUID": dicom.FOR_PRESENTATION,
+        "SOPInstanceUID": f"2.25.{zlib.crc32(repr(sorted(map(str, tags.items()))).encode()) + 10**12}",
+        "StudyInstanceUID": "2.25.1",
+        "SeriesInstanceUID": "2.25.2",
+        "Modality": "MG",
+        "PatientID": "P1",
+        "ViewPosition": view.value,
+        "ImageLaterality": "L",
+        "SamplesPerPixel": 1,
+        "PhotometricInterpretation": "MONOCHROME2",
+        "Rows": pixels.shape[0],
+        "Columns": pixels.shape[1],
+        "BitsAllocated": 8 * pixels.dtype.itemsize,
+        "BitsStored": bits,
+        "HighBit": bits - 1,
+        "PixelRepresentation": 1 if pixels.dtype.kind == "i" else 0,
+    }
+    for keyword, value in (defaults | tags).items():
+        if value is not None:
+            setattr(ds, keyword, value)
+    return ds
+
+
+def item(**tags: Any) -> Dataset:
+    """A sequence item."""
+    ds = Dataset()
+    for keyword, value in tags.items():
+        setattr(ds, keyword, value)
+    return ds
+
+
+def coded(value: str, modifiers: tuple[str, ...] = ()) -> Sequence:
+    """A View Code Sequence."""
+    code = item(CodeValue=value, CodingSchemeDesignator="SCT", CodeMeaning="x")
+    code.ViewModifierCodeSequence = Sequence([item(CodeValue=m, CodingSchemeDesignator="SCT", CodeMeaning="x") for m in modifiers])
+    return Sequence([code])
+
+
+def file_bytes(ds: Dataset, pixels: NDArray[Any] | bytes | None, syntax: str = dicom.EXPLICIT_LE, **meta_tags: Any) -> bytes:
+    """The bytes of a file: `pixels` as an array to be encoded, as an encoded frame, or None for no Pixel Data."""
+    with dicom.silenced(), written_as_is():
+        meta = FileMetaDataset()
+        meta.FileMetaInformationVersion = b"\0\1"
+        meta.MediaStorageSOPClassUID = UID("1.2.3.4")
+        meta.MediaStorageSOPInstanceUID = UID("2.25.9")
+        meta.TransferSyntaxUID = UID(syntax)
+        for keyword, value in meta_tags.items():
+            setattr(meta, keyword, value)
+        file = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
+        file.update(ds)
+        if pixels is not None:
+            if syntax in dicom.NATIVE or isinstance(pixels, bytes):
+                data = pixels if isinstance(pixels, bytes) else native(pixels, syntax)
+            else:
+                data = encode(pixels, int(ds.BitsStored), syntax)
+            if syntax in dicom.ENCAPSULATED:
+                file.PixelData = encapsulate([data])
+                file["PixelData"].is_undefined_length = True
+                file["PixelData"].VR = "OB"
+            else:
+                file.PixelData = data + b"\0" * (len(data) % 2)
+                file["PixelData"].VR = "OW"
+        out = io.BytesIO()
+        implicit, little = syntax == dicom.IMPLICIT_LE, syntax != dicom.EXPLICIT_BE
+        pydicom.dcmwrite(out, file, implicit_vr=implicit, little_endian=little)
+        return out.getvalue()
+
+
+def native(pixels: NDArray[Any], syntax: str) -> bytes:
+    """Uncompressed bytes; 8-bit pixels in OW are swapped in pairs on big endian."""
+    if syntax != dicom.EXPLICIT_BE:
+        return pixels.astype(pixels.dtype.newbyteorder("<")).tobytes()
+    if pixels.dtype.itemsize == 1:
+        flat = np.append(pixels.ravel(), np.zeros(pixels.size % 2, pixels.dtype))
+        return flat.reshape(-1, 2)[:, ::-1].tobytes()
+    return pixels.astype(pixels.dtype.newbyteorder(">")).tobytes()
+
+
+def encode(pixels: NDArray[Any], bits: int, syntax: str) -> bytes:
+    """One encoded frame."""
+    import imagecodecs
+
+    if syntax == dicom.RLE:
+        from pydicom.pixels.encoders.base import get_encoder
+
+        return get_encoder(syntax).encode(
+            pixels, encoding_plugin="pydicom", rows=pixels.shape[0], columns=pixels.shape[1], samples_per_pixel=1,
+            number_of_frames=1, bits_allocated=8 * pixels.dtype.itemsize, bits_stored=bits,
+            pixel_representation=int(pixels.dtype.kind == "i"), photometric_interpretation="MONOCHROME2",
+        )  # fmt: skip
+    if syntax in (dicom.JPEG_LOSSLESS, dicom.JPEG_LOSSLESS_SV1):
+        return bytes(imagecodecs.jpeg8_encode(pixels, lossless=True, predictor=1, bitspersample=bits))
+    if syntax in (dicom.JPEG_BASELINE, dicom.JPEG_EXTENDED):
+        return bytes(imagecodecs.jpeg8_encode(pixels, level=95, bitspersample=bits))
+    if syntax == dicom.JPEG_LS:
+        return bytes(imagecodecs.jpegls_encode(pixels))
+    if syntax == dicom.JPEG_LS_NEAR:
+        return bytes(imagecodecs.jpegls_encode(pixels, level=2))
+    if syntax == dicom.JPEG_2000_LOSSLESS:
+        return bytes(imagecodecs.jpeg2k_encode(pixels, level=0, codecformat="j2k", reversible=True, bitspersample=bits))
+    if syntax == dicom.JPEG_2000:
+        return bytes(imagecodecs.jpeg2k_encode(pixels, level=60, codecformat="j2k", bitspersample=bits))
+    if syntax in (dicom.HTJ2K_LOSSLESS, dicom.HTJ2K_RPCL):
+        return bytes(imagecodecs.htj2k_encode(pixels))
+    raise AssertionError(syntax)
+
+
+def write(path: Path, data: bytes) -> Path:
+    """Write `data`, making folders."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    return path
+
+
+def mammogram(path: Path, made: Made | None = None, syntax: str = dicom.EXPLICIT_LE, **tags: Any) -> Made:
+    """Write one file; returns what was drawn."""
+    made = made or breast()
+    write(path, file_bytes(dataset(made.pixels, made.bits, **tags), made.pixels, syntax))
+    return made
+
+
+def patient(
+    folder: Path, patient_id: str, sides: str = "LR", seed: int = 0, syntax: str = dicom.EXPLICIT_LE, **tags: Any
+) -> dict[str, Made]:
+    """Both views of each side of `sides`, under `folder`; returns what was drawn by file name."""
+    drawn = {}
+    for side in sides:
+        for view in (CC, MLO):
+            name = f"{patient_id}_{side}_{view}.dcm"
+            made = breast(seed, view, Laterality(side))
+            uid = f"2.25.{zlib.crc32(f'{patient_id}{side}{view}'.encode()) + 1}"
+            mammogram(
+                folder / name, made, syntax, PatientID=patient_id, ImageLaterality=side, view=view, SOPInstanceUID=uid, **tags
+            )
+            drawn[name] = made
+    return drawn
+
+
+def deflated(ds: Dataset, pixels: NDArray[Any]) -> bytes:
+    """The same file in Deflated Explicit VR Little Endian."""
+    return file_bytes(ds, pixels, dicom.DEFLATED_LE)

@@ -1,0 +1,82 @@
+"""A literal, slow reading of the paper, that shares no code with the fast path.
+
+"The CC and MLO images are concatenated ... normalized to a pixel intensity range of [0, 1] using min-max normalization
+and resized to 256 x 256 pixels using bilinear interpolation." Pixels come from pydicom with decoders of other libraries,
+everything is a full-size float64 array, and the resize is torch's.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+import torch
+from numpy.typing import NDArray
+from pydicom.pixels import apply_modality_lut, apply_voi_lut, pixel_array
+
+from fvpipe import dicom
+
+Plane = NDArray[np.float64]
+PLUGINS = {dicom.RLE: "pydicom", dicom.JPEG_2000_LOSSLESS: "pylibjpeg", dicom.JPEG_2000: "pylibjpeg"}
+
+
+def stored(path: Path) -> tuple[NDArray[Any], pydicom.Dataset]:
+    """Stored values by a decoder that fvpipe does not use."""
+    with dicom.silenced():
+        ds = pydicom.dcmread(path)
+        syntax = ds.file_meta.TransferSyntaxUID
+        if syntax in (dicom.JPEG_LOSSLESS, dicom.JPEG_LOSSLESS_SV1):
+            import SimpleITK as sitk  # GDCM
+
+            reader = sitk.ImageFileReader()
+            reader.SetImageIO("GDCMImageIO")
+            reader.SetFileName(str(path))
+            array = sitk.GetArrayFromImage(reader.Execute())[0]
+            if ds.PhotometricInterpretation == "MONOCHROME1":  # SimpleITK turns it over without a word: turn it back
+                array = (1 << ds.BitsStored) - 1 - array
+            return array, ds
+        return pixel_array(ds, raw=True, decoding_plugin=PLUGINS.get(syntax, "")), ds
+
+
+def view(path: Path, voi: bool = False) -> tuple[Plane, NDArray[np.bool_]]:
+    """Values larger for brighter tissue, and which pixels are padding."""
+    raw, ds = stored(path)
+    values = np.asarray(apply_modality_lut(raw, ds), np.float64)
+    low, high = _declared_range(ds)
+    if voi:
+        values = np.asarray(apply_voi_lut(values, ds, prefer_lut=False), np.float64)
+    if ds.PhotometricInterpretation == "MONOCHROME1":
+        values = high + low - values
+    padding = raw == ds.PixelPaddingValue if "PixelPaddingValue" in ds else np.zeros(raw.shape, bool)
+    return values, padding
+
+
+def _declared_range(ds: pydicom.Dataset) -> tuple[float, float]:
+    signed = ds.PixelRepresentation == 1
+    low, high = (-(2 ** (ds.BitsStored - 1)), 2 ** (ds.BitsStored - 1) - 1) if signed else (0, 2**ds.BitsStored - 1)
+    slope, intercept = float(ds.get("RescaleSlope", 1)), float(ds.get("RescaleIntercept", 0))
+    return low * slope + intercept, high * slope + intercept
+
+
+def crop(values: tuple[Plane, NDArray[np.bool_]], box: Any) -> tuple[Plane, NDArray[np.bool_]]:
+    """Cut both arrays."""
+    top, bottom, left, right = (int(n) for n in box)
+    return values[0][top:bottom, left:right], values[1][top:bottom, left:right]
+
+
+def fused(cc: tuple[Plane, NDArray[np.bool_]], mlo: tuple[Plane, NDArray[np.bool_]], size: tuple[int, int] = (256, 256)) -> Plane:
+    """Concatenate side by side, normalise, resize."""
+    fill = min(values[~padding].min() for values, padding in (cc, mlo))
+    views = [np.where(padding, fill, values) for values, padding in (cc, mlo)]
+    height = max(v.shape[0] for v in views)
+    padded = [np.pad(v, ((0, height - v.shape[0]), (0, 0)), constant_values=fill) for v in views]
+    image = np.concatenate(padded, axis=1)
+    return resized((image - image.min()) / (image.max() - image.min()), size)
+
+
+def resized(image: Plane, size: tuple[int, int]) -> Plane:
+    """Bilinear without antialiasing: torch's default."""
+    tensor = torch.from_numpy(np.ascontiguousarray(image))[None, None]
+    return torch.nn.functional.interpolate(tensor, size, mode="bilinear", align_corners=False, antialias=False)[0, 0].numpy()
