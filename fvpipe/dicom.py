@@ -315,13 +315,33 @@ def check_pixel_data(opened: OpenedDicom, layout: PixelLayout) -> None:
             Reason.DECODE_FAILED, f"Pixel Data is {form}, which its transfer syntax {layout.transfer_syntax_uid} is not"
         )
     if opened.value_length is None:
-        if opened.bytes_left <= 16:
-            raise Refused(Reason.PIXELS_TRUNCATED, "Pixel Data ends before its first fragment")
+        _check_fragments(opened)
         return
     there = min(opened.value_length, opened.bytes_left) if opened.complete else opened.value_length
     if there < layout.native_bytes:
         expected = f"{layout.rows} x {layout.columns} x {layout.bits_allocated // 8} = {layout.native_bytes}"
         raise Refused(Reason.PIXELS_TRUNCATED, f"Pixel Data has {there} bytes; expected {expected}")
+
+
+def _check_fragments(opened: OpenedDicom) -> None:
+    """Every fragment of an encapsulated picture is whole (PS3.5 A.4): a cut file is found without decoding it."""
+    assert opened.value_offset is not None
+    at, end = opened.value_offset, opened.value_offset + opened.bytes_left
+    fragments = -1  # the first item is the offset table
+    while at + 8 <= end:
+        opened.body.seek(at)
+        group, element, length = struct.unpack("<HHI", opened.body.read(8))
+        if (group, element) == (0xFFFE, 0xE0DD):
+            break
+        if (group, element) != (0xFFFE, 0xE000):
+            raise Refused(Reason.PIXELS_TRUNCATED, f"no item where fragment {max(fragments, 0)} of Pixel Data should start")
+        if at + 8 + length > end:
+            there = f"{end - at - 8} of {length} bytes"
+            raise Refused(Reason.PIXELS_TRUNCATED, f"fragment {max(fragments, 0)} of Pixel Data ends after {there}")
+        fragments += 1
+        at += 8 + length
+    if fragments < 1:
+        raise Refused(Reason.PIXELS_TRUNCATED, "Pixel Data ends before its first fragment")
 
 
 def read_identity(header: Dataset, policy: HeaderPolicy) -> tuple[str, str]:

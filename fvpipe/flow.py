@@ -15,7 +15,7 @@ import os
 import platform
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
@@ -39,7 +39,7 @@ from fvpipe.plan import NOT_BROKEN, Build, Index, Limits, Source, Target
 from fvpipe.progress import progress
 from fvpipe.samples import Refusal, SampleStore, sample_key
 from fvpipe.segment import segment
-from fvpipe.sources import SourceMemory
+from fvpipe.sources import SourceFile, SourceMemory
 from fvpipe.types import VIEWS, Breast, BreastKey, Digest, Flag, FusedSample, ImageRecord, Reason, Rejection
 from fvpipe.workers import Workers
 
@@ -79,11 +79,9 @@ def index(source: Source, workers: Workers, memory: SourceMemory) -> Index:
             memory.keep_headers((files[_path(header)], header) for header in batch if not _transient(header))
             headers.update((_path(header), header) for header in batch)
             advance(len(batch))
+    contents = _compare_instances(headers, source, files, workers, memory)
     records = [header for header in headers.values() if isinstance(header, ImageRecord)]
     refused = [header for header in headers.values() if isinstance(header, Rejection)]
-    contents = {
-        record.path: _pixel_digest(source.root, record) for group in pairing.colliding_instances(records) for record in group
-    }
     paired = pairing.pair(source.name, records, labels.rows, labels.excluded_patients, contents)
     rejections = sorted([*refused, *listing.rejections, *paired.rejections], key=rejection_order)
     images = tuple(sorted(records, key=lambda record: record.path))
@@ -113,11 +111,50 @@ def _labels(source: Source) -> LabelTable:
     )
 
 
-def _pixel_digest(root: Path, record: ImageRecord) -> Digest | None:
-    try:
-        return read_picture((root / record.path).read_bytes(), record.laterality).pixel_digest
-    except (OSError, Refused):
-        return None
+def _compare_instances(
+    headers: dict[str, ImageRecord | Rejection],
+    source: Source,
+    files: Mapping[str, SourceFile],
+    workers: Workers,
+    memory: SourceMemory,
+) -> dict[str, Digest]:
+    """The pixel digests of files that share an SOP Instance UID; those that cannot be read become rejections."""
+    records = [header for header in headers.values() if isinstance(header, ImageRecord)]
+    contents: dict[str, Digest] = {}
+    unread = []
+    for record in (record for group in pairing.colliding_instances(records) for record in group):
+        known = memory.digest(files[record.path], "pixels")
+        if known is None:
+            unread.append((str(source.root), record))
+        else:
+            contents[record.path] = known
+    for batch in workers.run(read_pixel_digests, unread, batch=4):
+        for path, found in batch:
+            if isinstance(found, Rejection):
+                headers[path] = found
+                memory.keep_headers([] if _transient(found) else [(files[path], found)])
+            else:
+                contents[path] = found
+                memory.keep_digests([(files[path], found)], "pixels")
+    return contents
+
+
+def read_pixel_digests(tasks: Sequence[tuple[str, ImageRecord]]) -> list[tuple[str, Digest | Rejection]]:
+    """On a worker: the digests of the decoded pixels of (input folder, record)."""
+    found: list[tuple[str, Digest | Rejection]] = []
+    for root, record in tasks:
+        try:
+            data = (Path(root) / record.path).read_bytes()
+            found.append((record.path, read_picture(data, record.laterality).pixel_digest))
+        except Refused as refused:
+            found.append((record.path, Rejection(record.path, refused.reason, refused.detail)))
+        except OSError as error:
+            found.append((record.path, _unreadable(record.path, error)))
+    return found
+
+
+def _unreadable(path: str, error: OSError) -> Rejection:
+    return Rejection(path, Reason.FILE_UNREADABLE, os.strerror(error.errno) if error.errno else "read error")
 
 
 # --- 3, 4 and 5: pixels, samples and shards ---------------------------------------------------------------------------
@@ -187,8 +224,7 @@ def make_sample(task: Task) -> Made:
         try:
             files.append((Path(task.root) / record.path).read_bytes())
         except OSError as error:
-            detail = os.strerror(error.errno) if error.errno else "read error"
-            return Made(unreadable=Rejection(record.path, Reason.FILE_UNREADABLE, detail))
+            return Made(unreadable=_unreadable(record.path, error))
     digests = (Digest(blake3(files[0]).hexdigest()), Digest(blake3(files[1]).hexdigest()))
     key = _key(task, digests)
     missing = not store.has(key)

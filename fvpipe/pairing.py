@@ -31,7 +31,7 @@ def pair(
     records: Iterable[ImageRecord],
     labels: Mapping[tuple[str, Laterality], BreastFacts],
     excluded_patients: Mapping[str, str],
-    contents: Mapping[str, Digest | None],
+    contents: Mapping[str, Digest],
 ) -> Pairing:
     """Pair CC and MLO of each breast.
 
@@ -44,8 +44,8 @@ def pair(
         A breast that is not in it is unlabelled.
     excluded_patients : mapping of patient to str
         Why none of a patient's breasts is used.
-    contents : mapping of path to Digest or None
-        Digest of the decoded pixels of each record of :func:`colliding_instances`; None for unreadable pixels.
+    contents : mapping of path to Digest
+        Digest of the decoded pixels of each record of :func:`colliding_instances`.
 
     Returns
     -------
@@ -85,12 +85,12 @@ def pair(
 
 
 def _without_duplicates(
-    records: list[ImageRecord], contents: Mapping[str, Digest | None]
+    records: list[ImageRecord], contents: Mapping[str, Digest]
 ) -> tuple[list[ImageRecord], list[Rejection]]:
     rejections = []
     for group in colliding_instances(records):
-        digests = {contents.get(record.path) for record in group}
-        if len(digests) == 1 and None not in digests:
+        digests = {contents[record.path] for record in group}
+        if len(digests) == 1:
             others = group[1:]  # the first, by path, is kept
             rejections += [
                 Rejection(other.path, Reason.DUPLICATE_INSTANCE, "the same instance and pixels as another file, which is kept")

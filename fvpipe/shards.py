@@ -212,9 +212,9 @@ def write_shard(
             sha256 = hashlib.file_digest(raw, "sha256").hexdigest()
         size, index = path.stat().st_size, int(attributes["shard_index"])
         return ShardEntry(shard_name(index), index, len(rows), size, sha256, _columns_digest(arrays), content, flags)
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # h5py raises the second where closing a file on a full disk fails
         path.unlink(missing_ok=True)
-        reason = error.strerror or str(error).splitlines()[0]
+        reason = (isinstance(error, OSError) and error.strerror) or str(error).splitlines()[0]
         raise StorageError(f"{path}: cannot be written ({reason}); is the disk full or the folder read-only?") from None
 
 

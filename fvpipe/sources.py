@@ -14,13 +14,15 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Literal, Self
 
 from blake3 import blake3
 
 from fvpipe.dicom import HeaderPolicy
 from fvpipe.errors import StorageError
 from fvpipe.types import Digest, Edge, ImageRecord, Laterality, Reason, Rejection, View
+
+DigestKind = Literal["file", "pixels"]
 
 READER_VERSION = 1
 """Raised whenever the rules of :mod:`fvpipe.dicom` would read a header differently."""
@@ -57,12 +59,12 @@ class SourceMemory:
         except (OSError, sqlite3.Error) as error:
             raise StorageError(f"{file}: cannot be opened for writing ({error}); check the folder's permissions") from None
         self._headers: dict[str, tuple[str, str]] = {}
-        self._digests: dict[str, tuple[str, str]] = {}
+        self._digests: dict[tuple[str, str], tuple[str, str]] = {}
         if not forget:
             query = "SELECT path, state, record FROM headers WHERE policy = ?"
             self._headers = {path: (state, record) for path, state, record in self._database.execute(query, (self._policy,))}
-            rows = self._database.execute("SELECT path, state, digest FROM digests")
-            self._digests = {path: (state, digest) for path, state, digest in rows}
+            rows = self._database.execute("SELECT path, kind, state, digest FROM digests")
+            self._digests = {(path, kind): (state, digest) for path, kind, state, digest in rows}
 
     @staticmethod
     def _open(file: Path) -> sqlite3.Connection:
@@ -70,7 +72,7 @@ class SourceMemory:
         try:
             database.execute("PRAGMA synchronous = OFF")  # losing it costs a re-read, never a wrong sample
             database.execute("CREATE TABLE IF NOT EXISTS headers (path, policy, state, record, PRIMARY KEY (path, policy))")
-            database.execute("CREATE TABLE IF NOT EXISTS digests (path PRIMARY KEY, state, digest)")
+            database.execute("CREATE TABLE IF NOT EXISTS digests (path, kind, state, digest, PRIMARY KEY (path, kind))")
         except sqlite3.DatabaseError:  # a damaged memory is an empty one
             database.close()
             file.unlink()
@@ -91,9 +93,9 @@ class SourceMemory:
         state, record = self._headers.get(self._name(source.path), ("", ""))
         return _from_json(source.path, record) if state == source.state else None
 
-    def digest(self, source: SourceFile) -> Digest | None:
-        """The digest of this very state of the file, or None."""
-        state, digest = self._digests.get(self._name(source.path), ("", ""))
+    def digest(self, source: SourceFile, kind: DigestKind = "file") -> Digest | None:
+        """The digest of this very state of the file, or of its decoded pixels; None where it is not known."""
+        state, digest = self._digests.get((self._name(source.path), kind), ("", ""))
         return Digest(digest) if state == source.state else None
 
     def keep_headers(self, found: Iterable[tuple[SourceFile, ImageRecord | Rejection]]) -> None:
@@ -102,11 +104,11 @@ class SourceMemory:
         self._headers.update((path, (state, record)) for path, _, state, record in rows)
         self._write("INSERT OR REPLACE INTO headers VALUES (?, ?, ?, ?)", rows)
 
-    def keep_digests(self, found: Iterable[tuple[SourceFile, Digest]]) -> None:
+    def keep_digests(self, found: Iterable[tuple[SourceFile, Digest]], kind: DigestKind = "file") -> None:
         """Remember digests."""
-        rows = [(self._name(source.path), source.state, digest) for source, digest in found]
-        self._digests.update((path, (state, digest)) for path, state, digest in rows)
-        self._write("INSERT OR REPLACE INTO digests VALUES (?, ?, ?)", rows)
+        rows = [(self._name(source.path), kind, source.state, digest) for source, digest in found]
+        self._digests.update(((path, kind), (state, digest)) for path, _, state, digest in rows)
+        self._write("INSERT OR REPLACE INTO digests VALUES (?, ?, ?, ?)", rows)
 
     def _write(self, statement: str, rows: Sequence[tuple[str, ...]]) -> None:
         try:

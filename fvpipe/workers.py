@@ -80,7 +80,7 @@ class Workers:
         """How many tasks run at once, as far as is known."""
         if self._client is not None:
             return max(len(self._client.scheduler_info()["workers"]), 1)
-        return self.settings.count if self.settings.count is not None else len(os.sched_getaffinity(0))
+        return self.settings.count or len(os.sched_getaffinity(0))
 
     def run(
         self, function: Callable[[list[TaskT]], list[ResultT]], tasks: Sequence[TaskT], *, batch: int, small: int = 0
@@ -107,7 +107,7 @@ class Workers:
         here = len(tasks) <= small or (self.settings.count == 0 and not self.settings.external)
         if not here:
             self._start()
-        size = max(1, min(batch, len(tasks) // (4 * self.count) or 1))
+        size = max(1, min(batch, len(tasks) // (4 * self.count)))
         batches = [list(tasks[at : at + size]) for at in range(0, len(tasks), size)]
         if here:
             yield from map(function, batches)
@@ -145,7 +145,11 @@ class Workers:
         try:
             if settings.external:
                 where = settings.address or None
-                file = str(settings.scheduler_file) if settings.scheduler_file and not where else None
+                file = None if where else str(settings.scheduler_file)
+                if file and not Path(file).is_file():
+                    raise ClusterError(
+                        f"{file}: no such scheduler file; start one with `dask scheduler --scheduler-file {file}`"
+                    )
                 client = self._stack.enter_context(Client(address=where, scheduler_file=file, timeout=20))
                 client.wait_for_workers(1, timeout=60)
                 found = set(client.run(_versions).values())

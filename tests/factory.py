@@ -89,7 +89,9 @@ def item(**tags: Any) -> Dataset:
 def coded(value: str, modifiers: tuple[str, ...] = ()) -> Sequence:
     """A View Code Sequence."""
     code = item(CodeValue=value, CodingSchemeDesignator="SCT", CodeMeaning="x")
-    code.ViewModifierCodeSequence = Sequence([item(CodeValue=m, CodingSchemeDesignator="SCT", CodeMeaning="x") for m in modifiers])
+    code.ViewModifierCodeSequence = Sequence(
+        [item(CodeValue=m, CodingSchemeDesignator="SCT", CodeMeaning="x") for m in modifiers]
+    )
     return Sequence([code])
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import pydicom
 import torch
 from numpy.typing import NDArray
+from pydicom.encaps import get_frame
 from pydicom.pixels import apply_modality_lut, apply_voi_lut, pixel_array
 
 from fvpipe import dicom
@@ -28,15 +29,9 @@ def stored(path: Path) -> tuple[NDArray[Any], pydicom.Dataset]:
         ds = pydicom.dcmread(path)
         syntax = ds.file_meta.TransferSyntaxUID
         if syntax in (dicom.JPEG_LOSSLESS, dicom.JPEG_LOSSLESS_SV1):
-            import SimpleITK as sitk  # GDCM
+            import imagecodecs  # another decoder than the one that fvpipe uses: jpegsof3, not libjpeg-turbo
 
-            reader = sitk.ImageFileReader()
-            reader.SetImageIO("GDCMImageIO")
-            reader.SetFileName(str(path))
-            array = sitk.GetArrayFromImage(reader.Execute())[0]
-            if ds.PhotometricInterpretation == "MONOCHROME1":  # SimpleITK turns it over without a word: turn it back
-                array = (1 << ds.BitsStored) - 1 - array
-            return array, ds
+            return np.asarray(imagecodecs.jpegsof3_decode(get_frame(ds.PixelData, 0, number_of_frames=1))), ds
         return pixel_array(ds, raw=True, decoding_plugin=PLUGINS.get(syntax, "")), ds
 
 
@@ -66,7 +61,9 @@ def crop(values: tuple[Plane, NDArray[np.bool_]], box: Any) -> tuple[Plane, NDAr
     return values[0][top:bottom, left:right], values[1][top:bottom, left:right]
 
 
-def fused(cc: tuple[Plane, NDArray[np.bool_]], mlo: tuple[Plane, NDArray[np.bool_]], size: tuple[int, int] = (256, 256)) -> Plane:
+def fused(
+    cc: tuple[Plane, NDArray[np.bool_]], mlo: tuple[Plane, NDArray[np.bool_]], size: tuple[int, int] = (256, 256)
+) -> Plane:
     """Concatenate side by side, normalise, resize."""
     fill = min(values[~padding].min() for values, padding in (cc, mlo))
     views = [np.where(padding, fill, values) for values, padding in (cc, mlo)]

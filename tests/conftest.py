@@ -1,0 +1,80 @@
+"""Fixtures that several tests share: made data sets, real films, a fresh place for the identifier key."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from fvpipe.types import CropBox
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What is known of a made file."""
+
+    path: str
+    box: CropBox
+    lesion: CropBox | None
+
+
+def read_truth(folder: Path) -> list[Truth]:
+    """``truth.csv`` of a made data set."""
+    with open(folder / "truth.csv", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    sides = ("top", "bottom", "left", "right")
+    return [
+        Truth(
+            row["path"],
+            CropBox(*(int(row[s]) for s in sides)),
+            CropBox(*(int(row[f"lesion_{s}"]) for s in sides)) if row["lesion_top"] else None,
+        )
+        for row in rows
+    ]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_settings(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """No test reads or writes the user's own configuration, cluster or key."""
+    patch = pytest.MonkeyPatch()
+    patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
+    for name in ("FVPIPE_ID_KEY", "DASK_SCHEDULER_ADDRESS"):
+        patch.delenv(name, raising=False)
+
+
+@pytest.fixture(scope="session")
+def phantoms(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Both made data sets."""
+    from fvpipe.datasets.phantom import make
+
+    folders = {form: tmp_path_factory.mktemp("phantoms") / form for form in ("vindr", "cmmd")}
+    for form, folder in folders.items():
+        make(form, folder, 12, 0)  # type: ignore[arg-type]
+    return folders
+
+
+@pytest.fixture(scope="session")
+def cbis(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The eight real CBIS-DDSM films."""
+    from fvpipe.datasets.cbis import copy_sample
+
+    folder = tmp_path_factory.mktemp("cbis")
+    assert copy_sample(folder) == 8
+    return folder
+
+
+def run(*arguments: object, code: int = 0) -> Result:
+    """Run the command line in this process, and require its exit code."""
+    from fvpipe.cli import main
+
+    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    assert result.exit_code == code, (result.output, result.exception)
+    return result
+
+
+def build(dicom: Path, out: Path, *options: object, pipeline: str = "cropped", workers: object = 0) -> Result:
+    """``fvpipe build-shards`` of a folder."""
+    return run("build-shards", "--pipeline", pipeline, "--dicom", dicom, "--out", out, "--workers", workers, *options)

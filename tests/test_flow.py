@@ -1,0 +1,678 @@
+"""Builds: the same bytes whoever does the work, only what changed, and nothing half-made when it is broken off."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import os
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+import fvpipe
+from fvpipe import dicom
+from fvpipe.shards import read_receipt
+from fvpipe.tables import read_table
+from tests import factory
+from tests.conftest import build, run
+
+PROGRAM = [sys.executable, "-m", "fvpipe"]
+
+
+def tree(folder: Path) -> dict[str, str]:
+    """Digest of every file of a shard folder that is part of the output."""
+    names = [p for p in folder.iterdir() if p.is_file() and p.name != "build.json" and not p.name.startswith(".")]
+    return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(names)}
+
+
+def result(*arguments: object) -> dict[str, object]:
+    """The JSON result of one build."""
+    (found,) = json.loads(run(*arguments, "--json").stdout)
+    return found
+
+
+def builds(folder: Path, out: Path, *options: object) -> dict[str, object]:
+    return result("build-shards", "--pipeline", "cropped", "--dicom", folder, "--out", out, "--workers", 0, *options)
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve patients of one to two breasts, with a label table beside them."""
+    folder = tmp_path_factory.mktemp("cohort")
+    rows = ["patient_id,laterality,label"]
+    syntaxes = (dicom.EXPLICIT_LE, dicom.RLE, dicom.JPEG_LOSSLESS_SV1, dicom.JPEG_2000_LOSSLESS)
+    for i in range(12):
+        sides = "LR" if i % 3 else "L"
+        factory.patient(folder / f"case{i}", f"P{i:02d}", sides, seed=i, syntax=syntaxes[i % 4])
+        rows += [f"P{i:02d},{side},{i % 2}" for side in sides]
+    (folder / "labels.csv").write_text("\n".join(rows) + "\n")
+    return folder
+
+
+@pytest.fixture
+def own(cohort: Path, tmp_path: Path) -> Path:
+    """A copy of the cohort that a test may change."""
+    return Path(shutil.copytree(cohort, tmp_path / "dicom"))
+
+
+KEY = "an identifier key of the tests"
+
+
+@pytest.fixture(autouse=True)
+def key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FVPIPE_ID_KEY", KEY)
+
+
+# --- determinism ------------------------------------------------------------------------------------------------------
+
+
+def test_same_bytes_for_any_workers(cohort: Path, tmp_path: Path) -> None:
+    labels = ("--labels", cohort / "labels.csv")
+    build(cohort, tmp_path / "0", *labels)
+    expected = tree(tmp_path / "0")
+    assert len(expected) > 4
+    for name, options in {"1": ("--workers", 1), "2": ("--workers", 2), "threads": ("--workers", 2, "--threads")}.items():
+        build(cohort, tmp_path / name, *labels, *options, workers=2)
+        assert tree(tmp_path / name) == expected, name
+
+
+def test_same_bytes_in_any_place_order_locale_and_time_zone(cohort: Path, tmp_path: Path) -> None:
+    """Files made in another order, with other times, read under another locale, time zone and hash seed."""
+    build(cohort, tmp_path / "a", "--labels", cohort / "labels.csv")
+    files = list(cohort.rglob("*.dcm"))
+    random.Random(0).shuffle(files)
+    other = tmp_path / "elsewhere"
+    for i, file in enumerate(files):
+        target = other / file.relative_to(cohort)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, target)
+        os.utime(target, (i, i))
+    environment = {**os.environ, "TZ": "Asia/Kathmandu", "LC_ALL": "C", "PYTHONHASHSEED": "7", "FVPIPE_ID_KEY": KEY}
+    command = ["build-shards", "--pipeline", "cropped", "--dicom", other, "--out", tmp_path / "b", "--workers", "0"]
+    subprocess.run(
+        [*PROGRAM, *map(str, command), "--labels", cohort / "labels.csv"], check=True, env=environment, capture_output=True
+    )
+    assert tree(tmp_path / "a") == tree(tmp_path / "b")
+
+
+def test_another_key_hides_the_same_patients_otherwise(cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    build(cohort, tmp_path / "a", "--labels", cohort / "labels.csv")
+    monkeypatch.setenv("FVPIPE_ID_KEY", "another key, as long as it takes")
+    build(cohort, tmp_path / "b", "--labels", cohort / "labels.csv")
+    a, b = (fvpipe.open_shards(tmp_path / name) for name in "ab")
+    assert not set(a.patient_ids.tolist()) & set(b.patient_ids.tolist())
+    assert sorted(a.labels.tolist()) == sorted(b.labels.tolist())
+
+
+GOLDEN = {
+    "direct": "1b3995c043cb947d24ecce5ad7055074b979d920b40b396b3eda04267f73fcd7",
+    "cropped": "6581f1aa18826fd2d1d956561898e21678b488d0fb111e49c58c15c0eac1386b",
+}
+"""Digest of all images of the cohort. A change here without a raised PREPROCESSING_VERSION serves stale samples."""
+
+
+@pytest.mark.parametrize("pipeline", GOLDEN)
+def test_golden_bytes(pipeline: str, cohort: Path, tmp_path: Path) -> None:
+    build(cohort, tmp_path, pipeline=pipeline)
+    images = {}
+    for file in tmp_path.glob("*.h5"):
+        with h5py.File(file) as shard:
+            images |= {i: shard["image"][n].tobytes() for n, i in enumerate(shard["breast_id"].asstr()[()])}
+    digest = hashlib.sha256(b"".join(images[name] for name in sorted(images))).hexdigest()
+    assert digest == GOLDEN[pipeline], (
+        "bytes changed: raise PREPROCESSING_VERSION, say so in CHANGELOG, then change this digest"
+    )
+
+
+# --- incremental ------------------------------------------------------------------------------------------------------
+
+
+def test_nothing_changed_nothing_done(own: Path, tmp_path: Path) -> None:
+    first = builds(own, tmp_path / "out")
+    assert first["computed"] == first["samples"] == 20
+    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "out").iterdir() if p.is_file()}
+    second = builds(own, tmp_path / "out")
+    assert (second["computed"], second["reused"], second["written"]) == (0, 20, 0)
+    assert {p: p.stat().st_mtime_ns for p in (tmp_path / "out").iterdir() if p.is_file()} == before
+
+
+def test_a_no_op_opens_no_dicom(own: Path, tmp_path: Path) -> None:
+    arguments = ["build-shards", "--pipeline", "cropped", "--dicom", str(own), "--out", str(tmp_path / "out")]
+    run(*arguments, "--workers", 0)
+    script = (
+        "import sys\n"
+        "opened = []\n"
+        "sys.addaudithook(lambda event, args: opened.append(str(args[0])) if event == 'open' else None)\n"
+        "from fvpipe.cli import main\n"
+        f"main({arguments!r}, standalone_mode=False)\n"
+        "print(sum(name.endswith('.dcm') for name in opened), len(opened) > 20, 'distributed' in sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "0 True False"  # and no cluster was started for nothing
+
+
+def test_one_changed_file_one_breast(own: Path, tmp_path: Path) -> None:
+    builds(own, tmp_path / "out")
+    before = tree(tmp_path / "out")
+    file = own / "case3" / "P03_L_MLO.dcm"
+    made = factory.breast(99, factory.MLO)
+    factory.mammogram(file, made, PatientID="P03", view=factory.MLO, SOPInstanceUID="2.25.77")
+    after = builds(own, tmp_path / "out")
+    assert (after["computed"], after["reused"], after["written"]) == (1, 19, 1)
+    changed = {name for name, digest in tree(tmp_path / "out").items() if digest != before[name]}
+    assert len([name for name in changed if name.endswith(".h5")]) == 1
+    rebuilt = tmp_path / "fresh"
+    builds(own, rebuilt)
+    assert tree(rebuilt) == tree(tmp_path / "out")  # the way there leaves no trace
+
+
+def test_same_size_and_restored_time_is_seen(own: Path, tmp_path: Path) -> None:
+    builds(own, tmp_path / "out")
+    file = own / "case0" / "P00_L_CC.dcm"
+    status, data = file.stat(), bytearray(file.read_bytes())
+    data[-1000] ^= 1
+    file.write_bytes(data)
+    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert file.stat().st_mtime_ns == status.st_mtime_ns
+    assert builds(own, tmp_path / "out")["computed"] == 1
+
+
+def test_reread_trusts_nothing_and_computes_nothing(own: Path, tmp_path: Path) -> None:
+    builds(own, tmp_path / "out")
+    again = builds(own, tmp_path / "out", "--reread")
+    assert (again["computed"], again["written"]) == (0, 0)
+
+
+def test_touched_files_are_digested_not_decoded(own: Path, tmp_path: Path) -> None:
+    builds(own, tmp_path / "out")
+    for file in own.rglob("*.dcm"):
+        os.utime(file)
+    assert builds(own, tmp_path / "out")["computed"] == 0
+
+
+def test_corrected_labels_decode_nothing(own: Path, tmp_path: Path) -> None:
+    labels = own / "labels.csv"
+    first = builds(own, tmp_path / "out", "--labels", labels)
+    before = tree(tmp_path / "out")
+    labels.write_text(labels.read_text().replace("P05,L,1", "P05,L,0"))
+    second = builds(own, tmp_path / "out", "--labels", labels)
+    assert (second["computed"], second["written"]) == (0, 1)
+    assert second["labels"]["benign"] == first["labels"]["benign"] + 1
+    assert sum(before[name] != digest for name, digest in tree(tmp_path / "out").items() if name.endswith(".h5")) == 1
+    assert 0 in fvpipe.open_shards(tmp_path / "out").labels
+
+
+def test_deleted_shards_come_back_from_the_samples(own: Path, tmp_path: Path) -> None:
+    samples = ("--samples", tmp_path / "samples")
+    builds(own, tmp_path / "out", *samples)
+    before = tree(tmp_path / "out")
+    shutil.rmtree(tmp_path / "out")
+    again = builds(own, tmp_path / "out", *samples)
+    assert again["computed"] == 0
+    assert tree(tmp_path / "out") == before
+
+
+def test_deleted_or_damaged_samples_are_made_again(own: Path, tmp_path: Path) -> None:
+    samples = tmp_path / "samples"
+    builds(own, tmp_path / "a", "--samples", samples)
+    for i, file in enumerate(sorted(samples.rglob("*.sample"))):
+        if i % 2:
+            file.unlink()
+        else:
+            data = bytearray(file.read_bytes())
+            data[len(data) // 2] ^= 8
+            file.write_bytes(data)
+    builds(own, tmp_path / "b", "--samples", samples)
+    assert tree(tmp_path / "a") == tree(tmp_path / "b")
+
+
+def test_a_new_patient_changes_one_shard(own: Path, tmp_path: Path) -> None:
+    builds(own, tmp_path / "out")
+    before = tree(tmp_path / "out")
+    factory.patient(own / "new", "P99", "LR", seed=50)
+    after = builds(own, tmp_path / "out")
+    assert after["computed"] == 2
+    shards = {name: digest for name, digest in tree(tmp_path / "out").items() if name.endswith(".h5")}
+    assert sum(before.get(name) != digest for name, digest in shards.items()) == 1
+
+
+def test_a_removed_patient_is_gone(own: Path, tmp_path: Path) -> None:
+    builds(own, tmp_path / "out")
+    for i in range(11):
+        shutil.rmtree(own / f"case{i}")
+    after = builds(own, tmp_path / "out")
+    assert (after["samples"], after["computed"]) == (2, 0)
+    assert len(list((tmp_path / "out").glob("*.h5"))) == 1
+    run("verify", tmp_path / "out")
+
+
+def test_a_parameter_changes_its_pipeline_only(own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    project(tmp_path, own, monkeypatch)
+    assert result_of(run("build-shards", "--json", "--workers", 0)) == {"direct": 20, "cropped": 20}
+    file = tmp_path / "pipelines" / "cropped.yaml"
+    file.write_text(file.read_text() + "# a comment changes nothing\n")
+    assert result_of(run("build-shards", "--json", "--workers", 0)) == {"direct": 0, "cropped": 0}
+    file.write_text(file.read_text().replace("margin: 0.01", "margin: 0.02"))
+    assert result_of(run("build-shards", "--json", "--workers", 0)) == {"direct": 0, "cropped": 20}
+
+
+def project(folder: Path, dicom_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A project folder with one data set of the user's own."""
+    (folder / "params.yaml").write_text("datasets:\n  mine: {adapter: table}\n")
+    (folder / "data").mkdir()
+    (folder / "data" / "mine").symlink_to(dicom_folder)
+    shutil.copytree(Path(__file__).parents[1] / "pipelines", folder / "pipelines")
+    monkeypatch.chdir(folder)
+
+
+def result_of(done: object) -> dict[str, int]:
+    """Samples computed, by pipeline."""
+    return {found["pipeline"]: found["computed"] for found in json.loads(done.stdout)}  # type: ignore[attr-defined]
+
+
+def test_project_form(own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    project(tmp_path, own, monkeypatch)
+    run("index", "--workers", 0)
+    manifests = tmp_path / "manifests" / "mine"
+    images = read_table(manifests / "images.csv", ["path", "breast_id", "view"])
+    assert [row["path"] for row in images] == sorted(str(p.relative_to(own)) for p in own.rglob("*.dcm"))
+    assert len(read_table(manifests / "breasts.csv", ["breast_id", "label"])) == 20
+    text = "".join(p.read_text() for p in manifests.iterdir() if p.name != "images.csv")
+    assert "P03" not in text  # identifiers of one's own data are hashed
+    run("build-shards", "--pipeline", "cropped", "--dataset", "mine", "--workers", 0)
+    out = tmp_path / "cache" / "shards" / "cropped" / "mine"
+    assert len(fvpipe.open_shards(out)) == 20
+    assert (out.parent / "mine.build.json").is_file()
+    assert not (out / "build.json").exists()
+    assert sorted(p.name for p in out.parent.iterdir()) == ["mine", "mine.build.json"]
+    run("build-shards", "--pipeline", "cropped", "--dataset", "other", "--workers", 0, code=1)
+
+
+# --- refusals ---------------------------------------------------------------------------------------------------------
+
+
+def test_bad_files_are_named_and_the_rest_is_built(own: Path, tmp_path: Path) -> None:
+    good = (own / "case1" / "P01_L_CC.dcm").read_bytes()
+    bad = own / "bad"
+    bad.mkdir()
+    (bad / "text.dcm").write_text("a report, not a picture")
+    (bad / "empty.dcm").write_bytes(b"")
+    (bad / "cut.dcm").write_bytes(good[: len(good) // 2])
+    huge = factory.dataset(factory.breast().pixels, 12, Rows=65535, Columns=65535, SOPInstanceUID="2.25.5")
+    (bad / "huge.dcm").write_bytes(factory.file_bytes(huge, factory.breast().pixels))
+    factory.patient(bad / "a", "B1", "L", seed=1)
+    (bad / "a" / "B1_L_MLO.dcm").unlink()  # a missing view
+    factory.patient(bad / "b", "B2", "R", seed=2)
+    factory.mammogram(
+        bad / "b" / "second.dcm",
+        factory.breast(3, factory.CC, factory.RIGHT),
+        PatientID="B2",
+        ImageLaterality="R",
+        SOPInstanceUID="2.25.6",
+    )
+    factory.patient(bad / "c", "B3", "L", seed=3, syntax=dicom.JPEG_2000_LOSSLESS)
+    whole = (bad / "c" / "B3_L_CC.dcm").read_bytes()
+    data = bytearray(whole)
+    at = data.index(b"\xff\x93") + 200  # rotten inside the codestream: found only when decoded
+    data[at : at + 400] = b"\xff" * 400
+    (bad / "c" / "B3_L_CC.dcm").write_bytes(bytes(data))
+    done = builds(own, tmp_path / "out")
+    assert done["samples"] == 21
+    rows = {
+        (row["what"].rpartition("/")[2], row["reason"])
+        for row in read_table(tmp_path / "out" / "rejected.csv", ["what", "reason", "detail"])
+    }
+    assert {
+        ("text.dcm", "not_dicom"),
+        ("empty.dcm", "not_dicom"),
+        ("cut.dcm", "pixels_truncated"),
+        ("huge.dcm", "size_out_of_range"),
+    } <= rows
+    reasons = done["rejections"]
+    assert (reasons["mlo_missing"], reasons["superseded"], reasons["view_unreadable"]) == (1, 1, 1)
+    assert reasons["decode_failed"] + reasons["pixels_truncated"] == 2
+    fvpipe.open_shards(tmp_path / "out")
+    again = builds(own, tmp_path / "out")  # a refusal is a result: it is not decoded again
+    assert (again["computed"], again["rejections"]) == (0, reasons)
+    strict = run(
+        "build-shards",
+        "--pipeline",
+        "cropped",
+        "--dicom",
+        own,
+        "--out",
+        tmp_path / "strict",
+        "--workers",
+        0,
+        "--strict",
+        code=1,
+    )
+    assert "text.dcm (not_dicom)" in strict.output
+    assert not (tmp_path / "strict" / "index.json").exists()
+
+
+def test_too_many_fallbacks_fail_and_name_them(tmp_path: Path) -> None:
+    folder = tmp_path / "dicom"
+    noise = np.random.default_rng(0).integers(0, 4096, (120, 100), dtype=np.uint16)
+    for i in range(12):
+        for view in (factory.CC, factory.MLO):
+            factory.mammogram(
+                folder / f"{i}{view}.dcm", factory.Made(noise + i, factory.breast().drawing, 13), PatientID=f"P{i}", view=view,
+                SOPInstanceUID=f"2.25.{i}{len(view)}",
+            )  # fmt: skip
+    failed = build_fails(folder, tmp_path / "out")
+    assert "12 of 12 breasts" in failed
+    assert not list((tmp_path / "out").glob("*.h5"))
+    assert builds(folder, tmp_path / "out", "--max-fallback", 100)["flags"]["cc_crop_fallback"] == 12
+
+
+def build_fails(folder: Path, out: Path, *options: object) -> str:
+    """The message of a build that exits with 1."""
+    done = run("build-shards", "--pipeline", "cropped", "--dicom", folder, "--out", out, "--workers", 0, *options, code=1)
+    assert "Traceback" not in done.output
+    assert len(done.output.strip().splitlines()) == 1
+    return done.output
+
+
+def test_one_sentence_for_each_wrong_call(own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "empty").mkdir()
+    assert "no DICOM file" in build_fails(tmp_path / "empty", tmp_path / "out")
+    assert "no such folder" in build_fails(tmp_path / "nowhere", tmp_path / "out")
+    (tmp_path / "file").write_text("x")
+    assert "cannot be written" in build_fails(own, tmp_path / "file" / "out", "--samples", tmp_path / "samples")
+    assert (
+        "did you mean 'cropped'"
+        in run("build-shards", "--pipeline", "croped", "--dicom", own, "--out", tmp_path / "out", code=1).output
+    )
+    assert "no adapter" in build_fails(own, tmp_path / "out", "--adapter", "cmd")
+    assert "no such file" in build_fails(own, tmp_path / "out", "--labels", tmp_path / "none.csv")
+    run("build-shards", "--pipeline", "cropped", "--dicom", own, code=2)
+    run("build-shards", "--workers", "-1", code=2)
+    monkeypatch.chdir(tmp_path)
+    assert "params.yaml" in run("build-shards", "--pipeline", "cropped", code=1).output
+    assert "no such scheduler file" in build_fails(own, tmp_path / "out", "--scheduler-file", tmp_path / "none.json")
+
+
+# --- broken off -------------------------------------------------------------------------------------------------------
+
+
+def start(own: Path, out: Path, *options: str) -> subprocess.Popen[str]:
+    command = [*PROGRAM, "build-shards", "--pipeline", "cropped", "--dicom", str(own), "--out", str(out), *options]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+
+
+def living(session: int) -> list[str]:
+    """Command lines of what still runs in a session."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        try:
+            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+            if folder.name.isdigit() and int(fields[3]) == session and fields[0] != "Z":
+                found.append((folder / "cmdline").read_text())
+        except (OSError, IndexError):
+            continue
+    return found
+
+
+def finished_samples(out: Path) -> int:
+    return len(list((out / ".samples").glob("*/*.sample")))
+
+
+def test_killed_at_random_and_run_again(own: Path, tmp_path: Path) -> None:
+    builds(own, tmp_path / "clean")
+    out, chance = tmp_path / "out", random.Random(1)
+    for _ in range(6):
+        process = start(own, out, "--workers", "0")
+        time.sleep(chance.uniform(0.4, 1.1))
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        assert not (out / "index.json").exists() or fvpipe.open_shards(out)
+    builds(own, out)
+    assert tree(out) == tree(tmp_path / "clean")
+    assert not list(out.glob(".*.part"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_told_to_stop_leaves_no_process_and_resumes(number: signal.Signals, own: Path, tmp_path: Path) -> None:
+    for i in range(12, 40):
+        factory.patient(own / f"case{i}", f"P{i:02d}", "LR", seed=i, syntax=dicom.JPEG_2000_LOSSLESS)
+    out = tmp_path / "out"
+    process = start(own, out, "--workers", "2")
+    deadline = time.monotonic() + 60
+    while finished_samples(out) < 4 and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.kill(process.pid, number)
+    stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143}[number], (stdout, stderr)
+    assert "Traceback" not in stderr
+    deadline = time.monotonic() + 20
+    while (left := living(process.pid)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not left
+    assert not (out / "index.json").exists()
+    assert not (out / ".lock").exists()
+    assert not list(out.rglob("*.part"))
+    made = finished_samples(out)
+    assert made >= 4
+    assert builds(own, out)["reused"] >= made
+
+
+def test_full_disk_keeps_the_version_before(own: Path, tmp_path: Path) -> None:
+    out, samples = tmp_path / "out", tmp_path / "samples"
+    builds(own, out, "--samples", samples)
+    before = tree(out)
+    factory.patient(own / "new", "P99", "LR", seed=50)
+    builds(own, tmp_path / "other", "--samples", samples)  # the samples are there: only the shards remain to be written
+    limit = 200_000  # bytes a file: less than a shard of two samples
+    process = subprocess.run(
+        [
+            *PROGRAM,
+            "build-shards",
+            "--pipeline",
+            "cropped",
+            "--dicom",
+            own,
+            "--out",
+            out,
+            "--samples",
+            samples,
+            "--workers",
+            "0",
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=lambda: (
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN),
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+        ),
+    )
+    assert process.returncode == 1
+    assert "cannot be written" in process.stderr
+    assert "Traceback" not in process.stderr
+    assert tree(out) == before
+    assert not list(out.glob(".*.part"))
+
+
+def test_killed_between_a_shard_and_the_receipt(own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The receipt is the only commit point: what lies beside it half-way is an error for a reader, and built again."""
+    out = tmp_path / "out"
+    builds(own, out)
+    before = tree(out)
+    file = own / "case3" / "P03_L_MLO.dcm"
+    factory.mammogram(file, factory.breast(99, factory.MLO), PatientID="P03", view=factory.MLO, SOPInstanceUID="2.25.77")
+    script = (
+        "import os, fvpipe.folder as folder\n"
+        "folder.write_if_changed = lambda *a: os.kill(os.getpid(), 9)\n"  # dies after the renames, before the receipt
+        "from fvpipe.cli import main\n"
+        f"main(['build-shards', '--pipeline', 'cropped', '--dicom', {str(own)!r}, '--out', {str(out)!r}, '--workers', '0'])\n"
+    )
+    assert subprocess.run([sys.executable, "-c", script], check=False, capture_output=True).returncode == -9
+    assert (out / "index.json").read_bytes()  # the old receipt
+    with pytest.raises(fvpipe.errors.ShardError):
+        fvpipe.open_shards(out)
+    builds(own, out)
+    after = tree(out)
+    assert after != before
+    assert len(fvpipe.open_shards(out)) == 20
+
+
+def test_two_builds_into_one_place(own: Path, tmp_path: Path) -> None:
+    import fcntl
+
+    out = tmp_path / "out"
+    out.mkdir()
+    with open(out / ".lock", "w") as held:
+        held.write("4242\n")
+        held.flush()
+        fcntl.flock(held, fcntl.LOCK_EX)
+        assert "locked by pid 4242" in build_fails(own, out)
+    done = build(own, out)
+    assert "taken over from process 4242" in done.stderr
+
+
+# --- an existing cluster ----------------------------------------------------------------------------------------------
+
+
+def test_existing_cluster(own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By address, by scheduler file and by the environment; the build neither starts nor stops it."""
+    from distributed import LocalCluster
+
+    builds(own, tmp_path / "clean")
+    with LocalCluster(
+        n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None, protocol="tcp", host="127.0.0.1"
+    ) as cluster:
+        address = cluster.scheduler_address
+        build(own, tmp_path / "a", "--scheduler", address, workers=0)
+        file = tmp_path / "scheduler.json"
+        file.write_text(json.dumps(cluster.scheduler.identity()))
+        build(own, tmp_path / "b", "--scheduler-file", file)
+        monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", address)
+        build(own, tmp_path / "c")
+        assert len(cluster.scheduler_info["workers"]) == 1
+    for name in "abc":
+        assert tree(tmp_path / name) == tree(tmp_path / "clean")
+
+
+# --- identity ---------------------------------------------------------------------------------------------------------
+
+CANARY = "Zyxwvut"
+
+
+def test_nothing_of_a_patient_in_any_output(tmp_path: Path) -> None:
+    """A unique name, id, birth date, accession number and private tag are in no output, message or log."""
+    folder = tmp_path / "dicom"
+    secrets = {
+        "PatientID": f"{CANARY}-ID", "PatientName": f"{CANARY}^Name", "PatientBirthDate": "19310203", "AccessionNumber": f"{CANARY}7",
+        "OtherPatientIDs": f"{CANARY}-OTHER", "InstitutionName": f"{CANARY} clinic", "StudyDescription": f"{CANARY} study",
+        "StudyInstanceUID": "2.25.31415926535897932384", "ReferringPhysicianName": f"{CANARY}^Doc",
+    }  # fmt: skip
+    for view in (factory.CC, factory.MLO):
+        ds = factory.dataset(
+            factory.breast(0, view).pixels, 12, view=view, SOPInstanceUID=f"2.25.2718281828{len(view)}", **secrets
+        )
+        block = ds.private_block(0x0011, f"{CANARY} block", create=True)
+        block.add_new(1, "LO", f"{CANARY} private")
+        factory.write(folder / f"{view}.dcm", factory.file_bytes(ds, factory.breast(0, view).pixels))
+    bad = factory.dataset(
+        factory.breast().pixels, 12, SOPInstanceUID="2.25.99", **(secrets | {"ImageLaterality": CANARY, "ViewPosition": CANARY})
+    )
+    factory.write(folder / "bad.dcm", factory.file_bytes(bad, factory.breast().pixels))
+    (tmp_path / "labels.csv").write_text(f"patient_id,laterality,label\n{CANARY}-ID,L,1\n{CANARY}-2,R,0\n")
+    done = subprocess.run(
+        [
+            *PROGRAM,
+            "build-shards",
+            "--pipeline",
+            "cropped",
+            "--dicom",
+            folder,
+            "--out",
+            tmp_path / "out",
+            "--labels",
+            tmp_path / "labels.csv",
+            "--workers",
+            "1",
+        ],
+        capture_output=True,
+        check=True,
+    )
+    assert fvpipe.open_shards(tmp_path / "out").labels.tolist() == [1]
+    page = tmp_path / "shards" / "cropped" / "mine"
+    shutil.copytree(tmp_path / "out", page)
+    run("report", "--shards", tmp_path / "shards", "--out", tmp_path / "out" / "report.html")
+    inspected = run("inspect", folder / "CC.dcm").output + run("inspect", folder / "bad.dcm", code=1).output
+    written = {str(p): p.read_bytes() for p in (tmp_path / "out").rglob("*") if p.is_file()}
+    written |= {"stdout": done.stdout, "stderr": done.stderr, "inspect": inspected.encode()}
+    assert len(written) > 8
+    for name, data in written.items():
+        for secret in (CANARY, "19310203", "31415926535897932384", "2718281828"):
+            assert secret.encode() not in data, (name, secret)
+
+
+# --- the rest of the commands -----------------------------------------------------------------------------------------
+
+
+def test_verify_report_inspect(cbis: Path, tmp_path: Path) -> None:
+    out = tmp_path / "shards" / "cropped" / "cbis"
+    build(cbis, out, "--adapter", "cbis")
+    assert "4 samples" in run("verify", out).output
+    assert (
+        "1 shard folder(s), 4 pictures" in run("report", "--shards", tmp_path / "shards", "--out", tmp_path / "r.html").output
+    )
+    page = (tmp_path / "r.html").read_text()
+    assert page.count("data:image/jpeg;base64,") == 4
+    assert "P_00820_L" in page
+    assert "http" not in page.replace("http-equiv", "")  # opens without a network
+    shown = run("inspect", out).output
+    assert "1 malignant" in shown.replace("malignant 1", "1 malignant")
+    film = cbis / "sfm-malign-0" / "1-280.dcm"
+    shown = run("inspect", film, "--adapter", "cbis", "--png", tmp_path / "film.png").output
+    assert "otsu_log" in shown
+    assert (tmp_path / "film.png").read_bytes()[:4] == b"\x89PNG"
+    assert json.loads(run("inspect", film, "--json", code=1).output)["reason"] == "sop_class_refused"
+    shard = out / read_receipt(out).shards[0].file
+    data = bytearray(shard.read_bytes())
+    data[len(data) // 2] ^= 1
+    shard.write_bytes(data)
+    assert "is damaged" in run("verify", out, code=1).output
+
+
+def test_phantoms_are_the_same_bytes_every_time(phantoms: dict[str, Path], tmp_path: Path) -> None:
+    for form, folder in phantoms.items():
+        run("phantom", "--form", form, "--out", tmp_path / form, "--patients", 12)
+        for file in folder.rglob("*"):
+            if file.is_file():
+                assert (tmp_path / form / file.relative_to(folder)).read_bytes() == file.read_bytes(), file
+
+
+def test_phantoms_hold_their_traps(phantoms: dict[str, Path], tmp_path: Path) -> None:
+    found = {}
+    for form, folder in phantoms.items():
+        build(folder, tmp_path / form, "--adapter", form)
+        found[form] = json.loads((tmp_path / form / "index.json").read_text())
+    vindr, cmmd = found["vindr"], found["cmmd"]
+    assert vindr["rejections"] == {"label_excluded": 4, "mlo_missing": 1}
+    assert vindr["flags"]["sizes_differ"] == 1
+    assert vindr["labels"]["unlabelled"] == 0
+    assert vindr["labels"]["malignant"] > 3
+    assert cmmd["rejections"] == {"label_excluded": 6}  # four patients of duplicated pixels
+    assert cmmd["labels"]["unlabelled"] == 2
+    with open(tmp_path / "cmmd" / "images.csv") as file:
+        images = list(csv.DictReader(file))
+    assert {row["bits_stored"] for row in images} == {"8", "16"}
+    by_name = {row["path"].rpartition("/")[2]: row["view"] for row in images if row["patient_id"] == "D1-1506"}
+    assert by_name == {"1-1.dcm": "MLO", "1-2.dcm": "CC"}  # the file's number says nothing of the view
+    with open(tmp_path / "vindr" / "images.csv") as file:
+        syntaxes = {row["transfer_syntax_uid"] for row in csv.DictReader(file)}
+    assert syntaxes == {dicom.EXPLICIT_LE, dicom.RLE, dicom.JPEG_LOSSLESS_SV1, dicom.JPEG_2000_LOSSLESS}

@@ -1,0 +1,282 @@
+"""The project as its users meet it: the DAG, reuse by another repository, the command line, and the house rules."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+import fvpipe
+from fvpipe.types import Flag, Reason
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "fvpipe"
+
+
+def shell(command: str, folder: Path, **environment: str) -> str:
+    """Run a command with this environment's programs first; returns both outputs."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        command,
+        shell=True,
+        cwd=folder,
+        env={**os.environ, "PATH": path, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, (command, done.stdout, done.stderr)
+    return done.stdout + done.stderr
+
+
+# --- the DAG, and another repository ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the project's DAG with small made data, run once."""
+    folder = tmp_path_factory.mktemp("repository")
+    for name in ("fvpipe", "pipelines", ".dvc"):
+        shutil.copytree(
+            ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "tmp", "cache", "config.local")
+        )
+    for name in ("dvc.yaml", "params.yaml", ".dvcignore", ".gitignore"):
+        shutil.copy(ROOT / name, folder)
+    (folder / "manifests").mkdir()
+    shutil.copy(ROOT / "manifests" / ".gitignore", folder / "manifests")
+    params = (folder / "params.yaml").read_text()
+    (folder / "params.yaml").write_text(params.replace("patients: 24", "patients: 8"))
+    shell("git init -q . && git add -A && git -c user.name=t -c user.email=t@t commit -qm a", folder)
+    shell("dvc repro", folder)
+    return folder
+
+
+def test_dag_makes_shards_and_a_report(repository: Path) -> None:
+    for pipeline in ("direct", "cropped"):
+        for name in ("cbis", "phantom-vindr", "phantom-cmmd"):
+            shards = fvpipe.open_shards(repository / "cache" / "shards" / pipeline / name)
+            assert len(shards) >= 4
+            assert fvpipe.verify(shards.folder) == []
+            assert shards.receipt.made == name.startswith("phantom")
+    assert "P_00820_L" in (repository / "cache" / "reports" / "report.html").read_text()
+
+
+def test_dag_reruns_nothing_when_nothing_changed(repository: Path) -> None:
+    output = shell("dvc repro", repository)
+    assert "Running stage" not in output
+    assert "up to date" in output
+
+
+def test_dag_reruns_what_depends_on_a_pipeline(repository: Path) -> None:
+    file = repository / "pipelines" / "direct.yaml"
+    before = file.read_text()
+    file.write_text(before.replace("[256, 256]", "[128, 128]"))
+    output = shell("dvc repro", repository)
+    ran = set(re.findall(r"Running stage '([^']+)'", output))
+    assert ran == {"shards@direct-cbis", "shards@direct-phantom-vindr", "shards@direct-phantom-cmmd", "report"}
+    file.write_text(before)
+    shell("dvc repro", repository)
+
+
+def test_dag_keeps_manifests_and_outputs_out_of_git_as_it_should(repository: Path) -> None:
+    (repository / "manifests" / "vindr-mammo").mkdir(exist_ok=True)
+    (repository / "manifests" / "vindr-mammo" / "images.csv").write_text("path\n")
+    (repository / "manifests" / "mine").mkdir(exist_ok=True)
+    (repository / "manifests" / "mine" / "images.csv").write_text("path\n")
+    shell("git add -A", repository)
+    tracked = shell("git ls-files", repository).splitlines()
+    assert "manifests/cbis/breasts.csv" in tracked
+    assert "manifests/phantom-vindr/rejected.csv" in tracked
+    assert not [name for name in tracked if name.startswith(("cache/", "data/", "manifests/vindr-mammo", "manifests/mine"))]
+
+
+def test_another_repository_imports_the_shards(repository: Path, tmp_path: Path) -> None:
+    """As the README says: push to a remote, `dvc import` in a second repository, read."""
+    remote, second = tmp_path / "remote", tmp_path / "second"
+    git = "git -c user.name=t -c user.email=t@t"
+    shell(f"dvc remote add -f -d store {remote} && dvc push -q && git add -A && {git} commit -qm b --allow-empty", repository)
+    (second / "shards").mkdir(parents=True)
+    shell("git init -q . && dvc init -q && dvc config core.analytics false", second)
+    shell(f"dvc import -q {repository} cache/shards/cropped/cbis -o shards/cbis", second)
+    shards = fvpipe.open_shards(second / "shards" / "cbis")
+    assert sorted(shards.breast_ids.tolist()) == ["P_00173_L", "P_00173_R", "P_00820_L", "P_00820_R"]
+    assert fvpipe.verify(shards.folder) == []
+
+
+def test_own_data_set_is_two_lines(repository: Path, tmp_path: Path) -> None:
+    """A folder in CMMD's form anywhere on the disk, a link to it, and two lines of params.yaml."""
+    shell(f"fvpipe phantom --form cmmd --patients 8 --seed 5 --out {tmp_path / 'elsewhere'}", repository)
+    (repository / "data" / "cmmd").symlink_to(tmp_path / "elsewhere")
+    params = repository / "params.yaml"
+    before = params.read_text()
+    params.write_text(before.replace("# cmmd:", "cmmd:").replace("#   {adapter: cmmd}", "  {adapter: cmmd}"))
+    assert yaml.safe_load(params.read_text())["datasets"]["cmmd"] == {"adapter": "cmmd"}
+    output = shell("dvc repro", repository)
+    ran = set(re.findall(r"Running stage '([^']+)'", output))
+    assert ran == {"index@cmmd", "shards@direct-cmmd", "shards@cropped-cmmd", "report"}
+    assert len(fvpipe.open_shards(repository / "cache" / "shards" / "direct" / "cmmd")) > 4
+    params.write_text(before)
+
+
+# --- the command line -------------------------------------------------------------------------------------------------
+
+
+def imported(statement: str) -> set[str]:
+    """Top-level modules that a statement imports, in a fresh process."""
+    script = f"import sys\n{statement}\nprint('|'.join(sorted({{name.partition('.')[0] for name in sys.modules}})))"
+    done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
+    return set(done.stdout.splitlines()[-1].split("|"))
+
+
+HEAVY = {
+    "numpy",
+    "cv2",
+    "pydicom",
+    "pydantic",
+    "h5py",
+    "dask",
+    "distributed",
+    "torch",
+    "SimpleITK",
+    "imagecodecs",
+    "rich",
+    "yaml",
+}
+
+
+def test_help_and_import_stay_light() -> None:
+    assert not imported("import fvpipe; dir(fvpipe)") & HEAVY
+    assert not imported("from fvpipe.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass") & HEAVY
+    assert not imported("import fvpipe.flow") & {"torch", "SimpleITK", "distributed", "rich"}
+    with pytest.raises(AttributeError):
+        fvpipe.nothing  # noqa: B018
+
+
+def commands() -> dict[str, list[str]]:
+    """Each command with its options."""
+    from fvpipe.cli import main
+
+    return {name: [o for p in command.params for o in p.opts if o.startswith("--")] for name, command in main.commands.items()}
+
+
+def test_every_command_and_option_is_documented() -> None:
+    page = (ROOT / "docs" / "commands.md").read_text()
+    for name, options in commands().items():
+        section = re.search(rf"^## `fvpipe {name}`$(.*?)(?=^## |\Z)", page, re.M | re.S)
+        assert section, name
+        missing = [
+            option
+            for option in options
+            if f"`{option}" not in section[1] and f"`{option}" not in page.split("## `fvpipe index`")[0]
+        ]
+        assert not missing, (name, missing)
+
+
+def test_every_reason_and_flag_is_documented() -> None:
+    page = (ROOT / "docs" / "reasons.md").read_text()
+    for reason in Reason:
+        assert f"| `{reason.value}` | {reason.meaning} |" in page, reason
+        assert reason.meaning
+    for flag in Flag:
+        assert f"| `{str(flag.name).lower()}` | {int(flag).bit_length() - 1} |" in page, flag
+
+
+def test_every_pipeline_key_is_documented() -> None:
+    from fvpipe.params import Pipeline
+
+    page = (ROOT / "docs" / "pipelines.md").read_text()
+    for name, field in Pipeline.model_fields.items():
+        nested = getattr(field.annotation, "model_fields", None)
+        for key in nested or [None]:
+            assert f"| `{name}{f'.{key}' if key else ''}` |" in page, (name, key)
+
+
+def test_every_dependency_has_its_reason() -> None:
+    page = (ROOT / "docs" / "dependencies.md").read_text()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    groups = [project["dependencies"], *project["optional-dependencies"].values()]
+    names = {re.split(r"[\[<>=~ ]", requirement)[0] for group in groups for requirement in group} - {"fvpipe"}
+    assert names == {
+        n for line in page.splitlines() if line.startswith("| `") for n in re.findall(r"`([^`]+)`", line.split("|")[1])
+    }
+
+
+def test_readme_tells_the_truth_about_files() -> None:
+    page = (ROOT / "README.md").read_text()
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)", page):
+        assert (ROOT / target).exists(), target
+    for command in re.findall(r"fvpipe ([a-z-]+)", page):
+        assert command in commands() or command in ("report",), command
+
+
+def test_no_machine_address_in_the_tree() -> None:
+    """No absolute path of whoever wrote a file, and no package index, gets into the project."""
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.splitlines()
+    pattern = re.compile(rb"/(root|home/\w+|Users/\w+)/|py" rb"pi\.org|files\.python" rb"hosted")
+    for name in listed:
+        file = ROOT / name
+        if file.is_file() and file.suffix not in (".png", ".jpg", ".xlsx"):
+            assert not pattern.search(file.read_bytes()), name
+
+
+# --- the house rules --------------------------------------------------------------------------------------------------
+
+
+def internal_imports(file: Path) -> set[str]:
+    """Modules of fvpipe that a file imports, anywhere in it."""
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("fvpipe"):
+            parts = node.module.split(".")
+            names = [alias.name for alias in node.names] if len(parts) == 1 else [parts[1]]
+            found |= set(names)
+        elif isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("fvpipe.")}
+    return found
+
+
+LAYERS = (
+    {"errors", "types"},
+    {"params", "tables", "files", "locking", "progress", "identity", "shards"},
+    {"dicom", "samples", "pairing"},
+    {"pixels", "segment", "sources"},
+    {"fuse", "listing", "datasets", "workers", "torch"},
+    {"plan"},
+    {"manifests"},
+    {"folder", "report"},
+    {"flow", "project"},
+    {"cli"},
+)
+
+
+def test_modules_import_only_downwards() -> None:
+    level = {name: i for i, layer in enumerate(LAYERS) for name in layer}
+    for file in PACKAGE.rglob("*.py"):
+        name = file.relative_to(PACKAGE).parts[0].removesuffix(".py")
+        if name in ("__init__", "__main__"):
+            continue
+        for other in internal_imports(file) & level.keys() - {name}:
+            assert level[other] < level[name], f"{name} imports {other}"
+
+
+def test_arrows_do_not_import_each_other() -> None:
+    """Each arrow of the flow is a module of its own; only `flow` joins them. (`fuse` asks `segment` for an outline.)"""
+    arrows = {"dicom", "pairing", "segment", "fuse", "shards"}
+    for name in arrows:
+        others = internal_imports(PACKAGE / f"{name}.py") & arrows - {name}
+        assert others <= ({"segment"} if name == "fuse" else set()), (name, others)
+
+
+def test_dask_and_torch_stand_in_one_place() -> None:
+    for file in PACKAGE.rglob("*.py"):
+        text = file.read_text()
+        assert file.name == "workers.py" or not re.search(r"^\s*(from|import) (dask|distributed)\b", text, re.M), file
+        assert file.name == "torch.py" or not re.search(r"^\s*(from|import) torch\b", text, re.M), file
