@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help demo test lint clean
+.PHONY: help demo test lint docs clean
 .DEFAULT_GOAL := help
 
 help: ## list these targets
@@ -23,6 +23,9 @@ lint: $(VENV)/.test ## ruff and mypy
 	ruff check .
 	ruff format --check .
 	mypy
+
+docs: $(VENV)/.demo ## reason codes and pictures of the documentation, after `make demo`
+	python docs/build.py
 
 clean: ## remove what can be rebuilt: environment, cache, made data
 	rm -rf $(VENV) cache/shards cache/samples cache/reports data/cbis data/phantom-vindr data/phantom-cmmd

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 from pathlib import Path
 
 from fvpipe.errors import StorageError
@@ -20,7 +21,8 @@ def write_whole(path: Path, data: bytes, *, durable: bool = True) -> None:
     ------
     StorageError
     """
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    # Two threads, or two hosts whose process ids are equal, may write the same file at once.
+    aside = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:

@@ -40,7 +40,7 @@ def identifier_key(file: Path | None = None) -> bytes:
         secret, source = _own_key(), "the user's key"
     if len(secret) < 16:
         raise ParameterError(f"{source}: the identifier key has {len(secret)} characters; expected at least 16")
-    return blake3(secret.encode(), derive_key_context="fvpipe 2026 patient identifiers").digest()
+    return blake3(secret.encode("utf-8", "surrogateescape"), derive_key_context="fvpipe 2026 patient identifiers").digest()
 
 
 def _own_key() -> str:
@@ -49,7 +49,7 @@ def _own_key() -> str:
     try:
         if not file.exists():
             folder.mkdir(parents=True, exist_ok=True)
-            aside = folder / f".identifier.key.{os.getpid()}"
+            aside = folder / f".identifier.key.{secrets.token_hex(8)}"
             descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with open(descriptor, "w", encoding="utf-8") as out:
                 out.write(secrets.token_hex(32) + "\n")

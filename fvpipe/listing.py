@@ -81,4 +81,4 @@ def list_folder(root: Path) -> Listing:
                 files.append(SourceFile(path, state))
             else:
                 rejections.append(Rejection(path, Reason.NOT_A_FILE, "a pipe, socket or device"))
-    return Listing(tuple(sorted(files, key=lambda f: f.path)), tuple(rejections), ignored)
+    return Listing(tuple(sorted(files, key=lambda f: f.path)), tuple(sorted(rejections, key=lambda r: r.what)), ignored)

@@ -33,8 +33,11 @@ def lock(file: Path, warn: Callable[[str], None]) -> Iterator[None]:
         left_by = os.read(descriptor, 32).decode("ascii", "replace").strip()
         if left_by:
             warn(f"{file}: taken over from process {left_by}, which ended without finishing")
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        try:
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        except OSError as error:
+            raise StorageError(f"{file}: cannot be written ({error.strerror}); is the disk full?") from None
         yield
     finally:
         file.unlink(missing_ok=True)

@@ -4,7 +4,8 @@ A shard folder is ``shard-00000.h5``, ..., ``breasts.csv``, ``rejected.csv`` and
 and commit point. Datasets are contiguous and uncompressed, so that a reader maps the file at the image's offset and
 gathers a batch in one pass. Every dataset has the same first dimension and none is a scalar.
 
-What a reader is served was checked: columns when the folder is opened, each image's CRC-32 the first time it is read.
+What a reader is served was checked: everything but the images when the folder is opened, before HDF5 sees a byte of it
+(a flipped bit in its structure can crash the library), and each image's CRC-32 the first time it is read.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ import re
 import time
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import h5py
 import numpy as np
@@ -65,8 +66,10 @@ class ShardEntry:
     index, samples, bytes : int
     sha256 : str
         Of the whole file.
-    columns : str
-        SHA-256 of every dataset but the image, whose CRC-32s are among them.
+    image_offset, image_bytes : int
+        Where the images lie in the file.
+    rest : str
+        SHA-256 of every other byte: columns, the images' CRC-32s among them, attributes, structure.
     content : str
         Digest of what the shard was made from: sample keys, labels, identifiers. Equal content is not written again.
     flags : dict of str to int
@@ -78,7 +81,9 @@ class ShardEntry:
     samples: int
     bytes: int
     sha256: str
-    columns: str
+    image_offset: int
+    image_bytes: int
+    rest: str
     content: str
     flags: dict[str, int]
 
@@ -122,13 +127,15 @@ def read_receipt(folder: str | os.PathLike[str]) -> Receipt:
     except FileNotFoundError:
         state = "its build was interrupted, or it is no shard folder" if path.parent.is_dir() else "the folder does not exist"
         raise ReceiptError(f"{path}: not found; {state}. Build it with `fvpipe build-shards`") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ReceiptError(f"{path}: not readable as JSON ({type(error).__name__}); build the shards again") from None
     if not isinstance(data, dict) or data.get("schema_version") != SCHEMA_VERSION:
         found = data.get("schema_version") if isinstance(data, dict) else type(data).__name__
         raise ReceiptError(f"{path}: schema version is {found!r}; this fvpipe reads {SCHEMA_VERSION}. Build the shards again")
     try:
         receipt = Receipt(**{**data, "shards": tuple(ShardEntry(**entry) for entry in data["shards"])})
+        if not (_typed(receipt) and all(map(_typed, receipt.shards))):
+            raise TypeError
         sound = (
             receipt.samples == sum(entry.samples for entry in receipt.shards) == sum(receipt.labels.values())
             and [e.file for e in receipt.shards] == [shard_name(e.index) for e in receipt.shards]
@@ -139,6 +146,11 @@ def read_receipt(folder: str | os.PathLike[str]) -> Receipt:
     if not sound:
         raise ReceiptError(f"{path}: its counts or shard names contradict each other; build the shards again")
     return receipt
+
+
+def _typed(value: Receipt | ShardEntry) -> bool:
+    """Whether every field holds what it is declared to hold."""
+    return all(type(getattr(value, f.name)).__name__ == str(f.type).partition("[")[0] for f in fields(value))
 
 
 # --- writing ----------------------------------------------------------------------------------------------------------
@@ -182,11 +194,11 @@ def write_shard(
     """
     columns: dict[str, list[Any]] = {name: [] for name in _SAMPLE_COLUMNS}
     flags: dict[str, int] = {}
+    image: h5py.Dataset | None = None
     try:
         # The earliest format: the bytes do not change with the HDF5 library. No times are tracked.
         with h5py.File(path, "w", libver=("earliest", "v110")) as file:
-            image: h5py.Dataset | None = None
-            for i, sample in enumerate(samples):
+            for i, (_, sample) in enumerate(zip(rows, samples, strict=True)):  # as many samples as rows: no hole
                 if image is None:
                     image = file.create_dataset("image", (len(rows), *sample.image.shape), sample.image.dtype)
                     image.attrs["scale"] = np.float64(SCALES[sample.image.dtype.name])
@@ -207,14 +219,18 @@ def write_shard(
                 )
             for name, value in {**attributes, "flag_names": json.dumps(flag_names())}.items():
                 file.attrs[name] = value
+            offset, length = (image.id.get_offset(), image.nbytes) if image else (0, 0)
         with open(path, "rb+") as raw:
             os.fsync(raw.fileno())
             sha256 = hashlib.file_digest(raw, "sha256").hexdigest()
+            rest = _rest_sha256(raw, offset, length)
         size, index = path.stat().st_size, int(attributes["shard_index"])
-        return ShardEntry(shard_name(index), index, len(rows), size, sha256, _columns_digest(arrays), content, flags)
+        return ShardEntry(shard_name(index), index, len(rows), size, sha256, offset, length, rest, content, flags)
     except (OSError, RuntimeError) as error:  # h5py raises the second where closing a file on a full disk fails
         path.unlink(missing_ok=True)
-        reason = (isinstance(error, OSError) and error.strerror) or str(error).splitlines()[0]
+        # What HDF5 says is several lines of its internals.
+        errno = error.errno if isinstance(error, OSError) else None
+        reason = os.strerror(errno) if errno else str(error).partition("\n")[0]
         raise StorageError(f"{path}: cannot be written ({reason}); is the disk full or the folder read-only?") from None
 
 
@@ -241,11 +257,12 @@ def _sample_columns(sample: FusedSample, stored: NDArray[Any]) -> tuple[Any, ...
     )
 
 
-def _columns_digest(arrays: Mapping[str, NDArray[Any]]) -> str:
-    hasher = hashlib.sha256()
-    for name, array in sorted(arrays.items()):
-        hasher.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
-        hasher.update(np.ascontiguousarray(array).tobytes())
+def _rest_sha256(file: BinaryIO, image_offset: int, image_bytes: int) -> str:
+    """Digest the bytes before and after the images."""
+    file.seek(0)
+    hasher = hashlib.sha256(file.read(image_offset))
+    file.seek(image_offset + image_bytes)
+    hasher.update(file.read())
     return hasher.hexdigest()
 
 
@@ -368,8 +385,8 @@ class Shards(Sequence[Sample]):
 
         Parameters
         ----------
-        indices : array of int, or slice
-            All by default. Negative ones count from the end.
+        indices : array of int, array of bool, or slice
+            All by default. Negative ones count from the end; an array of bool says of each sample whether it is wanted.
 
         Returns
         -------
@@ -382,7 +399,10 @@ class Shards(Sequence[Sample]):
             A sample's bytes are not those that were written.
         IndexError
         """
-        wanted = np.arange(len(self))[indices if isinstance(indices, slice) else np.asarray(indices, np.int64)].reshape(-1)
+        if not isinstance(indices, slice):
+            indices = np.asarray(indices)
+            indices = indices if indices.size else indices.astype(np.int64)
+        wanted = np.arange(len(self))[indices].reshape(-1)
         out = np.empty((len(wanted), *self.image_shape), np.float32)
         shard_of = np.searchsorted(self._starts, wanted, side="right") - 1
         for shard in np.unique(shard_of):
@@ -479,24 +499,37 @@ _EMPTY: dict[str, NDArray[Any]] = {
 
 def _open_shard(path: Path, entry: ShardEntry, receipt: Receipt) -> tuple[NDArray[Any], dict[str, NDArray[Any]]]:
     try:
-        size = path.stat().st_size
-    except OSError:
+        with open(path, "rb") as raw:
+            size = os.fstat(raw.fileno()).st_size
+            if size != entry.bytes or _rest_sha256(raw, entry.image_offset, entry.image_bytes) != entry.rest:
+                raise _what_is_wrong(path, raw, size, entry, receipt)
+            with h5py.File(path, "r") as file:
+                image, columns = file["image"], {name: file[name][()] for name in file if name != "image"}
+                shape, dtype = image.shape, image.dtype
+            if len(columns["label"]) != entry.samples:
+                raise ReceiptError(f"{path}: {len(columns['label'])} samples, the receipt lists {entry.samples}")
+            if not os.path.samestat(os.stat(path), os.fstat(raw.fileno())):
+                raise SwappedShardError(f"{path}: replaced while it was opened; open the folder again")
+            return np.memmap(raw, dtype, "r", entry.image_offset, shape), columns
+    except FileNotFoundError:
         raise MissingShardError(f"{path}: the receipt lists this shard and it is not there; build the shards again") from None
+    except OSError as error:
+        raise ChecksumError(f"{path}: cannot be read ({error.strerror or type(error).__name__})") from None
+
+
+def _what_is_wrong(path: Path, file: BinaryIO, size: int, entry: ShardEntry, receipt: Receipt) -> ShardError:
+    """Name the fault without HDF5: nothing in the file is to be trusted."""
+    for other in receipt.shards:
+        if size == other.bytes and _rest_sha256(file, other.image_offset, other.image_bytes) == other.rest:
+            return SwappedShardError(f"{path}: holds what the receipt lists as {other.file}; build the shards again")
+    file.seek(0)
+    data = file.read()
+    whole = data.startswith(b"\x89HDF") and b"pipeline_yaml" in data
+    if whole and not all(identity.encode() in data for identity in (receipt.dataset, receipt.pipeline_digest)):
+        return SwappedShardError(f"{path}: belongs to another data set or pipeline; build the shards again")
     if size != entry.bytes:
-        raise TruncatedShardError(f"{path}: {size} bytes, the receipt lists {entry.bytes}; build the shards again")
-    try:
-        with h5py.File(path, "r") as file:
-            found = {name: file.attrs.get(name) for name in ("dataset", "pipeline_digest", "shard_index")}
-            wanted = {"dataset": receipt.dataset, "pipeline_digest": receipt.pipeline_digest, "shard_index": entry.index}
-            image, columns = file["image"], {name: file[name][()] for name in file if name != "image"}
-            offset, shape, dtype = image.id.get_offset(), image.shape, image.dtype
-    except (OSError, KeyError, RuntimeError, ValueError) as error:
-        raise ChecksumError(f"{path}: not readable as HDF5 ({type(error).__name__}); build the shards again") from None
-    if found != wanted:
-        raise SwappedShardError(f"{path}: holds {found}, the receipt expects {wanted}; build the shards again")
-    if _columns_digest(columns) != entry.columns or len(columns["label"]) != entry.samples or offset is None:
-        raise ChecksumError(f"{path}: labels or other columns differ from what was written; build the shards again")
-    return np.memmap(path, dtype, "r", offset, shape), columns
+        return TruncatedShardError(f"{path}: {size} bytes, the receipt lists {entry.bytes}; build the shards again")
+    return ChecksumError(f"{path}: labels or other columns differ from what was written; build the shards again")
 
 
 # --- verifying --------------------------------------------------------------------------------------------------------

@@ -20,7 +20,8 @@ class ShardDataset(Dataset[tuple[torch.Tensor, int]]):
     shards : Shards
         From :func:`fvpipe.open_shards`.
     indices : sequence of int or None
-        Which samples, in which order; None: all that are labelled, since a label of -1 is no class.
+        Which samples, in which order, or of each sample whether it is wanted; None: all that are labelled, since a label
+        of -1 is no class.
     transform : callable or None
         Applied to each image tensor.
 
@@ -44,7 +45,8 @@ class ShardDataset(Dataset[tuple[torch.Tensor, int]]):
         transform: Callable[[torch.Tensor], torch.Tensor] | None = None,
     ) -> None:
         self.shards = shards
-        self.indices = np.flatnonzero(shards.labels >= 0) if indices is None else np.asarray(indices, np.int64)
+        # By numpy's own rules for a list, so that a mask is a mask and a number without a sample is an error here.
+        self.indices = np.flatnonzero(shards.labels >= 0) if indices is None else np.arange(len(shards))[list(indices)]
         self.transform = transform
 
     def __len__(self) -> int:

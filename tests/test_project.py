@@ -170,7 +170,7 @@ def commands() -> dict[str, list[str]]:
 def test_every_command_and_option_is_documented() -> None:
     page = (ROOT / "docs" / "commands.md").read_text()
     for name, options in commands().items():
-        section = re.search(rf"^## `fvpipe {name}`$(.*?)(?=^## |\Z)", page, re.M | re.S)
+        section = re.search(rf"^## `fvpipe {name}`$(.*?)(?=^## |\Z)", page, re.MULTILINE | re.DOTALL)
         assert section, name
         missing = [
             option
@@ -213,8 +213,17 @@ def test_readme_tells_the_truth_about_files() -> None:
     page = (ROOT / "README.md").read_text()
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", page):
         assert (ROOT / target).exists(), target
-    for command in re.findall(r"fvpipe ([a-z-]+)", page):
-        assert command in commands() or command in ("report",), command
+    shown = re.findall(r"(?:^ {4}(?:> )?|`)fvpipe ([a-z-]+)", page, re.MULTILINE)
+    assert len(shown) > 4
+    assert set(shown) <= commands().keys()
+
+
+def test_readme_code_runs_as_it_stands(repository: Path) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert len(blocks) == 2
+    checks = "assert shards.labels.tolist() == [1, 0, 0, 0]\nassert images.shape[1:] == (256, 256)\nassert images.max() == 1\n"
+    (repository / "readme.py").write_text("\n".join(blocks) + checks)
+    shell("python readme.py", repository, PYTHONPATH=str(ROOT))
 
 
 def test_no_machine_address_in_the_tree() -> None:
@@ -278,5 +287,5 @@ def test_arrows_do_not_import_each_other() -> None:
 def test_dask_and_torch_stand_in_one_place() -> None:
     for file in PACKAGE.rglob("*.py"):
         text = file.read_text()
-        assert file.name == "workers.py" or not re.search(r"^\s*(from|import) (dask|distributed)\b", text, re.M), file
-        assert file.name == "torch.py" or not re.search(r"^\s*(from|import) torch\b", text, re.M), file
+        assert file.name == "workers.py" or not re.search(r"^\s*(from|import) (dask|distributed)\b", text, re.MULTILINE), file
+        assert file.name == "torch.py" or not re.search(r"^\s*(from|import) torch\b", text, re.MULTILINE), file

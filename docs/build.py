@@ -1,0 +1,134 @@
+"""Makes what the documentation shows from the code and the data: run it after `make demo` (see `make docs`).
+
+`reasons.md` from the enums, `films.jpg` and `samples.jpg` from the real films and their shards.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+import fvpipe
+from fvpipe import dicom
+from fvpipe.datasets import adapter
+from fvpipe.params import load_pipeline
+from fvpipe.pixels import DECODERS, read_picture
+from fvpipe.report.inspect import draw
+from fvpipe.segment import segment
+from fvpipe.types import Flag, Reason
+
+DOCS = Path(__file__).parent
+ROOT = DOCS.parent
+
+
+FLAG_MEANINGS = {
+    Flag.CC_CROP_FALLBACK: "no trustworthy outline of the CC's breast: its whole frame was used",
+    Flag.MLO_CROP_FALLBACK: "the same for the MLO",
+    Flag.CC_TRIANGLE: "Otsu failed the quality gates on the CC, the triangle threshold passed them",
+    Flag.MLO_TRIANGLE: "the same for the MLO",
+    Flag.CC_CONSTANT: "the CC has one value only",
+    Flag.MLO_CONSTANT: "the same for the MLO",
+    Flag.CONSTANT_IMAGE: "the fused image has one value only and is written as zeros",
+    Flag.IMPLANT: "Breast Implant Present is YES in a view",
+    Flag.SYNTHETIC: "a view is a 2D picture computed from tomosynthesis",
+    Flag.SIZES_DIFFER: "the two views differ in rows or columns",
+    Flag.VOI_INVALID: "the header's window or VOI LUT breaks the standard, and this pipeline does not apply it",
+    Flag.CHEST_WALL_CONFLICT: "the breast lies on the other edge than the header says",
+    Flag.VOI_ABSENT: "the pipeline applies a window or VOI LUT, and a view's header has none",
+}
+
+
+def reasons() -> str:
+    """The page of reason codes and flags."""
+    lines = [
+        "# Reason codes and flags",
+        "",
+        "Made from the code by `make docs`. A reason says why a file, an image or a breast is *not* in the shards; it stands",
+        "in `rejected.csv` with a detail, and its count in `index.json`. A flag says what to know of a sample that *is*.",
+        "",
+        "## Reasons",
+        "",
+        "| code | meaning |",
+        "|---|---|",
+        *(f"| `{reason.value}` | {reason.meaning} |" for reason in Reason),
+        "",
+        "## Flags",
+        "",
+        "| name | bit | meaning |",
+        "|---|---|---|",
+        *(f"| `{str(f.name).lower()}` | {int(f).bit_length() - 1} | {FLAG_MEANINGS[f]} |" for f in Flag),
+        "",
+        "## Transfer syntaxes",
+        "",
+        "Uncompressed little and big endian and deflated need no decoder. All others have one, named here and nowhere left to",
+        "a library's order of preference. Anything else is `transfer_syntax_unsupported`, at the index.",
+        "",
+        "| UID | decoder | may be lossy |",
+        "|---|---|---|",
+        *(
+            f"| {uid} | {d.library}, `{d.decode.__name__.strip('_')}` | {'yes' if d.lossy else 'no'} |"
+            for uid, d in DECODERS.items()
+        ),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def films() -> NDArray[np.uint8]:
+    """The eight films with what was found on each."""
+    _, pipeline = load_pipeline("cropped", ROOT)
+    drawn = []
+    for path in sorted((ROOT / "data" / "cbis").rglob("*.dcm")):
+        record = dicom.read_header(path.parent, path.name, adapter("cbis").policy)
+        assert isinstance(record, dicom.ImageRecord)
+        picture = read_picture(path.read_bytes(), record.laterality)
+        drawn.append(framed(draw(picture, segment(picture, pipeline.segment)), 300, 500))
+    return np.vstack([np.hstack(drawn[:4]), np.hstack(drawn[4:])])
+
+
+def framed(image: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
+    """Scaled into a white frame."""
+    scale = min((width - 8) / image.shape[1], (height - 8) / image.shape[0])
+    small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    canvas = np.full((height, width, 3), 255, np.uint8)
+    top, left = (height - small.shape[0]) // 2, (width - small.shape[1]) // 2
+    canvas[top : top + small.shape[0], left : left + small.shape[1]] = small
+    return canvas
+
+
+def in_and_out() -> NDArray[np.uint8]:
+    """For one breast: both films, the direct sample, the cropped sample."""
+    rows = []
+    for name in ("P_00820_L", "P_00173_R"):
+        columns = []
+        _, pipeline = load_pipeline("cropped", ROOT)
+        number = {
+            "P_00820_L": ("sfm-malign-0/1-280", "sfm-malign-0/1-281"),
+            "P_00173_R": ("sfm-benign-0/1-132", "sfm-benign-0/1-133"),
+        }
+        for file in number[name]:
+            path = ROOT / "data" / "cbis" / f"{file}.dcm"
+            record = dicom.read_header(path.parent, path.name, adapter("cbis").policy)
+            assert isinstance(record, dicom.ImageRecord)
+            picture = read_picture(path.read_bytes(), record.laterality)
+            columns.append(framed(draw(picture, segment(picture, pipeline.segment)), 240, 400))
+        for pipeline_name in ("direct", "cropped"):
+            shards = fvpipe.open_shards(ROOT / "cache" / "shards" / pipeline_name / "cbis")
+            image = shards[shards.breast_ids.tolist().index(name)].image
+            grey = cv2.cvtColor(np.rint(image * 255).astype(np.uint8), cv2.COLOR_GRAY2BGR)
+            columns.append(framed(cv2.resize(grey, (392, 392), interpolation=cv2.INTER_CUBIC), 400, 400))
+        rows.append(np.hstack(columns))
+    return np.vstack(rows)
+
+
+def main() -> None:
+    """Write all of it."""
+    (DOCS / "reasons.md").write_text(reasons())
+    for name, image in (("films.jpg", films()), ("samples.jpg", in_and_out())):
+        cv2.imwrite(str(DOCS / name), image, [cv2.IMWRITE_JPEG_QUALITY, 85])
+
+
+if __name__ == "__main__":
+    main()
