@@ -28,6 +28,18 @@ READER_VERSION = 1
 """Raised whenever the rules of :mod:`fvpipe.dicom` would read a header differently."""
 
 
+MEMORY_VERSION = 1
+_SCHEMA = f"""
+BEGIN IMMEDIATE;
+DROP TABLE IF EXISTS headers;
+DROP TABLE IF EXISTS digests;
+CREATE TABLE headers (path, policy, state, record, PRIMARY KEY (path, policy));
+CREATE TABLE digests (path, kind, state, digest, PRIMARY KEY (path, kind));
+PRAGMA user_version = {MEMORY_VERSION};
+COMMIT;
+"""
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class SourceFile:
     """One file of the input folder as it is now."""
@@ -53,30 +65,34 @@ class SourceMemory:
     def __init__(self, file: Path, root: Path, policy: HeaderPolicy, *, forget: bool = False) -> None:
         self._root = os.path.abspath(root)
         self._policy = blake3(repr((READER_VERSION, policy)).encode()).hexdigest(length=16)
+        self._headers: dict[str, tuple[str, str]] = {}
+        self._digests: dict[tuple[str, str], tuple[str, str]] = {}
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
             self._database = self._open(file)
+            if forget:
+                self._headers, self._digests = {}, {}
         except (OSError, sqlite3.Error) as error:
             raise StorageError(f"{file}: cannot be opened for writing ({error}); check the folder's permissions") from None
-        self._headers: dict[str, tuple[str, str]] = {}
-        self._digests: dict[tuple[str, str], tuple[str, str]] = {}
-        if not forget:
-            query = "SELECT path, state, record FROM headers WHERE policy = ?"
-            self._headers = {path: (state, record) for path, state, record in self._database.execute(query, (self._policy,))}
-            rows = self._database.execute("SELECT path, kind, state, digest FROM digests")
-            self._digests = {(path, kind): (state, digest) for path, kind, state, digest in rows}
 
-    @staticmethod
-    def _open(file: Path) -> sqlite3.Connection:
+    def _open(self, file: Path) -> sqlite3.Connection:
+        """Connect, and recall everything; a damaged memory, or one of another form, is an empty one."""
         database = sqlite3.connect(file, timeout=60, isolation_level=None)
         try:
             database.execute("PRAGMA synchronous = OFF")  # losing it costs a re-read, never a wrong sample
-            database.execute("CREATE TABLE IF NOT EXISTS headers (path, policy, state, record, PRIMARY KEY (path, policy))")
-            database.execute("CREATE TABLE IF NOT EXISTS digests (path, kind, state, digest, PRIMARY KEY (path, kind))")
-        except sqlite3.DatabaseError:  # a damaged memory is an empty one
+            if database.execute("PRAGMA user_version").fetchone() != (MEMORY_VERSION,):
+                database.executescript(_SCHEMA)
+            headers = database.execute("SELECT path, state, record FROM headers WHERE policy = ?", (self._policy,))
+            self._headers = {path: (state, record) for path, state, record in headers}
+            digests = database.execute("SELECT path, kind, state, digest FROM digests")
+            self._digests = {(path, kind): (state, digest) for path, kind, state, digest in digests}
+        except sqlite3.OperationalError:  # locked, or not to be written: not damaged
+            database.close()
+            raise
+        except sqlite3.DatabaseError:
             database.close()
             file.unlink()
-            return SourceMemory._open(file)
+            return self._open(file)
         return database
 
     def __enter__(self) -> Self:

@@ -574,7 +574,8 @@ def test_nothing_of_a_patient_in_any_output(tmp_path: Path) -> None:
     folder = tmp_path / "dicom"
     secrets = {
         "PatientID": f"{CANARY}-ID", "PatientName": f"{CANARY}^Name", "PatientBirthDate": "19310203",
-        "AccessionNumber": f"{CANARY}7", "OtherPatientIDs": f"{CANARY}-OTHER", "InstitutionName": f"{CANARY} clinic", "StudyDescription": f"{CANARY} study",
+        "AccessionNumber": f"{CANARY}7", "OtherPatientIDs": f"{CANARY}-OTHER", "InstitutionName": f"{CANARY} clinic",
+        "StudyDescription": f"{CANARY} study",
         "StudyInstanceUID": "2.25.31415926535897932384", "ReferringPhysicianName": f"{CANARY}^Doc",
     }  # fmt: skip
     for view in (factory.CC, factory.MLO):
