@@ -293,6 +293,67 @@ def _print_refusals(rejections: Any) -> None:
 
 
 @main.command()
+@click.argument("names", nargs=-1)
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+def split(names: tuple[str, ...], as_json: bool) -> None:
+    r"""Make the evaluation settings of params.yaml, into manifests/splits/; a leak is refused. [all]
+
+    \b
+    $ fvpipe split seen
+    seen (seen): train 31+20, validation 4+3, test 7+6 benign+malignant; 46 % of test breasts have their patient in train
+    """
+    from fvpipe.project import Project
+    from fvpipe.splitting import write_splits
+
+    project = Project()
+    known = project.params.splits
+    for name in names:
+        if name not in known:
+            raise ParameterError(f"params.yaml: no split {name!r}; known: {', '.join(known) or 'none'}")
+    results = write_splits(project, list(names) or list(known))
+    if as_json:
+        click.echo(json.dumps(results, indent=1))
+        return
+    for result in results:
+        parts = ", ".join(f"{part} {n['benign']}+{n['malignant']}" for part, n in result["parts"].items())
+        rate = "no test breast" if result["leak_rate"] is None else f"{result['leak_rate']:.1%}"
+        click.echo(f"{result['split']} ({result['setting']}): {parts} benign+malignant; leak rate {rate} -> {result['out']}")
+        if not result["digests_checked"]:
+            click.echo("  no shards yet: patients and studies were checked, files and pixels were not", err=True)
+        for pair in result["near_duplicates_across_parts"][:SHOWN]:
+            click.echo(f"  nearly the same picture in two parts: {' and '.join(pair)}", err=True)
+
+
+@main.command()
+@dataset_option
+@click.option("--out", type=FILE, default=None, help="Also write its numbers here: a DVC metric.")
+@reading_options
+@worker_options
+def table1(
+    datasets: tuple[str, ...], out: Path | None, id_key: Path | None, reread: bool, as_json: bool, **workers: Any
+) -> None:
+    r"""Compare with the paper's Table 1, and show what shortcuts alone would score.
+
+    \b
+    $ fvpipe table1
+    """
+    from fvpipe.files import write_if_changed
+    from fvpipe.project import Project
+    from fvpipe.table1 import table1 as compare
+    from fvpipe.table1 import to_metric, to_text
+
+    project = Project()
+    with _workers(workers) as pool:
+        sources = [project.source(name, id_key) for name in project.names(datasets)]
+        groups = [[s for s in sources if s.made is made] for made in (False, True)]  # never pooled with each other
+        results = [compare([_indexed(s, project.samples, reread, pool) for s in group]) for group in groups if group]
+    found = {key: [entry for result in results for entry in result[key]] for key in ("rows", "floors")}
+    if out is not None:
+        write_if_changed(out, (json.dumps(to_metric(found), indent=1) + "\n").encode())
+    click.echo(json.dumps(found, indent=1) if as_json else to_text(found))
+
+
+@main.command()
 @click.argument("folders", nargs=-1, type=FOLDER)
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def verify(folders: tuple[Path, ...], as_json: bool) -> None:

@@ -15,7 +15,7 @@ import stat
 import struct
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
@@ -26,11 +26,13 @@ import pydicom.config
 from blake3 import blake3
 from pydicom.dataset import Dataset
 from pydicom.filereader import read_dataset
+from pydicom.sequence import Sequence as DicomSequence
 
 from fvpipe.types import Edge, ImageRecord, Laterality, Reason, Rejection, View
 
 MIN_SIDE, MAX_SIDE, MAX_PIXELS = 16, 16384, 2**27
 HEADER_INFLATE_LIMIT = 8 * 2**20  # bytes of a deflated data set that `index` looks at: headers are far smaller
+INFLATE_HEADROOM = 2**24  # bytes that a deflated data set may have beside its pixels
 
 # SOP classes (0008,0016)
 FOR_PRESENTATION = "1.2.840.10008.5.1.4.1.1.1.2"
@@ -198,7 +200,7 @@ def check_kind(header: Dataset, policy: HeaderPolicy) -> None:
         raise Refused(Reason.SOP_CLASS_REFUSED, f"SOPClassUID is {_uid(sop_class)}; expected {FOR_PRESENTATION}")
     modality = text(header, "Modality").upper()
     if modality not in ("", "MG"):
-        raise Refused(Reason.MODALITY_REFUSED, f"Modality is {_code(modality)}; expected MG")
+        raise Refused(Reason.MODALITY_REFUSED, f"Modality is {_term(modality)}; expected MG")
     frames = integer(header, "NumberOfFrames", 1)
     if frames != 1:
         raise Refused(Reason.MULTI_FRAME, f"NumberOfFrames is {frames}; expected 1")
@@ -213,9 +215,11 @@ def pixel_layout(opened: OpenedDicom) -> PixelLayout:
         limits = f"{MIN_SIDE}..{MAX_SIDE} each and at most {MAX_PIXELS} pixels"
         raise Refused(Reason.SIZE_OUT_OF_RANGE, f"Rows x Columns is {rows} x {columns}; expected {limits}")
     photometric = text(header, "PhotometricInterpretation").upper()
+    if not photometric:
+        raise Refused(Reason.HEADER_INCOMPLETE, "PhotometricInterpretation is absent or empty")
     samples = integer(header, "SamplesPerPixel", 1)
     if samples != 1 or photometric not in ("MONOCHROME1", "MONOCHROME2"):
-        found = f"{_code(photometric)} with {samples} sample(s) a pixel"
+        found = f"{_term(photometric)} with {samples} sample(s) a pixel"
         raise Refused(Reason.COLOUR, f"PhotometricInterpretation is {found}; expected MONOCHROME1 or MONOCHROME2")
     allocated = integer(header, "BitsAllocated")
     stored = integer(header, "BitsStored")
@@ -230,8 +234,9 @@ def pixel_layout(opened: OpenedDicom) -> PixelLayout:
 
 def check_rescale(header: Dataset) -> None:
     """Slope and intercept are finite and the slope is not 0; a Modality LUT, which wins over them, is whole."""
-    if header.get("ModalityLUTSequence"):
-        check_lut(header.ModalityLUTSequence[0], "Modality LUT")
+    tables = items(header, "ModalityLUTSequence")
+    if tables:
+        lookup_table(tables[0], "Modality LUT")
         return
     slope, intercept = number(header, "RescaleSlope", 1.0), number(header, "RescaleIntercept", 0.0)
     if slope == 0 or not math.isfinite(slope) or not math.isfinite(intercept):
@@ -239,40 +244,62 @@ def check_rescale(header: Dataset) -> None:
         raise Refused(Reason.RESCALE_INVALID, f"{found}; expected finite numbers and a slope other than 0")
 
 
-def check_lut(item: Dataset, name: str) -> None:
-    """A lookup table's descriptor agrees with its data."""
+@dataclass(frozen=True, slots=True)
+class LookupTable:
+    """An item of a Modality LUT or VOI LUT Sequence (PS3.3 C.11.1.1).
+
+    Attributes
+    ----------
+    first : int
+        The value that the first entry stands for; smaller values have it too, larger ones than the last the last.
+    bits : int
+        Of an entry.
+    entries : sequence of int
+    """
+
+    first: int
+    bits: int
+    entries: Sequence[int]
+
+
+def lookup_table(item: Dataset, name: str) -> LookupTable:
+    """Read a table whose descriptor agrees with its data; `name` is what messages call it."""
     try:
-        entries, _, bits = (int(part) for part in item.LUTDescriptor)
-        data = item.LUTData
-        length = (
-            len(data) // (1 if bits <= 8 and len(data) == (entries or 65536) else 2) if isinstance(data, bytes) else len(data)
-        )
+        count, first, bits = (int(part) for part in item.LUTDescriptor)
+        count = count or 65536
+        entries = item.LUTData
+        if isinstance(entries, bytes):  # OW: words, or bytes padded to an even number
+            order = "<" if item.original_encoding[1] else ">"
+            single = bits <= 8 and len(entries) == count + count % 2
+            entries = entries[:count] if single else struct.unpack(f"{order}{len(entries) // 2}H", entries)
+        found = len(entries)
     except Exception:
         raise Refused(Reason.LUT_INVALID, f"{name} without a readable descriptor and data") from None
-    if length != (entries or 65536) or not 1 <= bits <= 16:
-        raise Refused(Reason.LUT_INVALID, f"{name} of {length} entries and {bits} bits; its descriptor says {entries or 65536}")
+    if found != count or not 1 <= bits <= 16:
+        raise Refused(Reason.LUT_INVALID, f"{name} of {found} entries and {bits} bits; its descriptor says {count}")
+    return LookupTable(first, bits, entries)
 
 
 def read_view(header: Dataset, policy: HeaderPolicy) -> tuple[View, frozenset[str]]:
     """CC or MLO by View Code Sequence first, then View Position, and the code values of the view's modifiers."""
     if policy.view_in_patient_orientation:
-        name = "\\".join(texts(header, "PatientOrientation")).strip().upper()
+        name = text(header, "PatientOrientation").upper()
         if name not in ("CC", "MLO"):
-            raise Refused(Reason.VIEW_MISSING, f"PatientOrientation is {_code(name)}; expected CC or MLO here")
+            raise Refused(Reason.VIEW_MISSING, f"PatientOrientation is {_term(name)}; expected CC or MLO here")
         return View(name), frozenset()
-    item = header.ViewCodeSequence[0] if header.get("ViewCodeSequence") else Dataset()
+    item = next(iter(items(header, "ViewCodeSequence")), Dataset())
     code, position = text(item, "CodeValue"), text(header, "ViewPosition").upper()
     coded = VIEW_CODES.get(code)
     positioned = View(position) if position in ("CC", "MLO") else None
     if code and position and coded is not positioned:
-        raise Refused(Reason.VIEW_CONFLICT, f"view code is {_code(code)}, ViewPosition is {_code(position)}")
+        raise Refused(Reason.VIEW_CONFLICT, f"view code is {_code(code)}, ViewPosition is {_term(position)}")
     if not code and not position:
         raise Refused(Reason.VIEW_MISSING, "neither ViewCodeSequence nor ViewPosition is given")
     view = coded or positioned
     if view is None:
-        raise Refused(Reason.VIEW_NOT_PAIRABLE, f"the view is {_code(code or position)}; expected CC or MLO")
-    sequences = [*item.get("ViewModifierCodeSequence", []), *header.get("ViewModifierCodeSequence", [])]
-    modifiers = frozenset(text(modifier, "CodeValue") for modifier in sequences)
+        raise Refused(Reason.VIEW_NOT_PAIRABLE, f"the view is {_code(code) if code else _term(position)}; expected CC or MLO")
+    found = [*items(item, "ViewModifierCodeSequence"), *items(header, "ViewModifierCodeSequence")]
+    modifiers = frozenset(text(modifier, "CodeValue") for modifier in found)
     unusual = sorted(modifiers - IMPLANT_DISPLACED - HARMLESS_MODIFIERS)
     if unusual:
         raise Refused(Reason.VIEW_MODIFIED, f"view modifier {_code(unusual[0])}; expected none but implant displaced")
@@ -289,7 +316,7 @@ def read_laterality(header: Dataset, policy: HeaderPolicy) -> Laterality:
     given = {keyword: text(header, keyword).upper() for keyword in keywords}
     given = {keyword: side for keyword, side in given.items() if side}
     if not given or not set(given.values()) <= {"L", "R"}:
-        found = ", ".join(f"{keyword} {_code(side)}" for keyword, side in given.items()) or "none given"
+        found = ", ".join(f"{keyword} {_term(side)}" for keyword, side in given.items()) or "none given"
         raise Refused(Reason.LATERALITY_MISSING, f"laterality: {found}; expected L or R")
     if len(set(given.values())) > 1:
         found = ", ".join(f"{keyword} {side}" for keyword, side in given.items())
@@ -317,6 +344,10 @@ def check_pixel_data(opened: OpenedDicom, layout: PixelLayout) -> None:
     if opened.value_length is None:
         _check_fragments(opened)
         return
+    if not opened.complete and opened.value_length > layout.native_bytes + INFLATE_HEADROOM:
+        raise Refused(
+            Reason.DEFLATED_TOO_LARGE, f"Pixel Data inflates to {opened.value_length} bytes for {layout.native_bytes}"
+        )
     there = min(opened.value_length, opened.bytes_left) if opened.complete else opened.value_length
     if there < layout.native_bytes:
         expected = f"{layout.rows} x {layout.columns} x {layout.bits_allocated // 8} = {layout.native_bytes}"
@@ -355,8 +386,10 @@ def read_identity(header: Dataset, policy: HeaderPolicy) -> tuple[str, str]:
         if not match:
             raise Refused(Reason.IDENTIFIER_INVALID, f"{keyword} of {len(value)} characters is not of this data set's form")
         value = match.group(1)
-    if len(value) > 64 or not value.isprintable():
-        raise Refused(Reason.IDENTIFIER_INVALID, f"{keyword} has {len(value)} characters or control characters among them")
+    # U+FFFD stands for bytes that its character set does not have: two patients could become one.
+    if len(value) > 64 or not value.isprintable() or "\ufffd" in value:
+        found = f"{keyword} has {len(value)} characters, or some that are no text"
+        raise Refused(Reason.IDENTIFIER_INVALID, f"{found}; expected at most 64, all printable")
     patient = policy.identifier("patient", value)
     if not policy.keep_studies_apart or policy.patient_from == "study":
         return patient, ""
@@ -386,8 +419,8 @@ def _is_synthetic(header: Dataset) -> bool:
 def _spacing(header: Dataset) -> tuple[float | None, float | None]:
     for keyword in ("ImagerPixelSpacing", "PixelSpacing"):
         try:
-            row, column = (float(part) for part in header.get(keyword) or ())
-        except (TypeError, ValueError):
+            row, column = (float(part) for part in texts(header, keyword))
+        except ValueError:  # no numbers, or not two of them
             continue
         if math.isfinite(row) and math.isfinite(column) and row > 0 and column > 0:
             return row, column
@@ -465,10 +498,14 @@ def open_dicom(file: BinaryIO, inflate_limit: int) -> OpenedDicom:
         little, implicit = syntax != EXPLICIT_BE, syntax == IMPLICIT_LE
         try:
             header = read_dataset(body, implicit, little, stop_when=lambda tag, vr, length: tag >= PIXEL_DATA)
-        except (Exception, RecursionError) as error:
+        except Exception as error:
             raise Refused(Reason.HEADER_UNREADABLE, f"data set ({type(error).__name__})") from None
+    if header.original_encoding[0] is not implicit:  # pydicom looks and adapts, but where would Pixel Data start?
+        raise Refused(Reason.HEADER_UNREADABLE, f"the data set's encoding is not that of its transfer syntax {syntax}")
     opened = OpenedDicom(header, syntax, body, complete=complete)
     _find_pixel_data(opened, implicit, "<" if little else ">")
+    if opened.value_offset is None and not complete:
+        raise Refused(Reason.DEFLATED_TOO_LARGE, f"no Pixel Data in the first {inflate_limit} bytes of the inflated data set")
     return opened
 
 
@@ -479,7 +516,7 @@ def _inflate(file: BinaryIO, limit: int) -> tuple[BinaryIO, bool]:
         data = inflater.decompress(file.read(), limit)
     except zlib.error:
         raise Refused(Reason.HEADER_UNREADABLE, "the deflated data set does not inflate") from None
-    return BytesIO(data), inflater.eof
+    return BytesIO(data), inflater.eof or len(data) < limit  # a stream that was cut has no more to give
 
 
 def _find_pixel_data(opened: OpenedDicom, implicit: bool, order: str) -> None:
@@ -530,22 +567,38 @@ def texts(header: Dataset, keyword: str) -> list[str]:
     """
     try:
         value = header.get(keyword)
+        if value is None:
+            return []
+        several = not isinstance(value, str | bytes) and hasattr(value, "__iter__")
+        return [str(part).strip(" \0") for part in (value if several else [value])]
     except Exception as error:
         raise Refused(Reason.HEADER_UNREADABLE, f"{keyword} cannot be read ({type(error).__name__})") from None
-    if value is None:
-        return []
-    several = not isinstance(value, str | bytes) and hasattr(value, "__iter__")
-    return [str(part).strip(" \0") for part in (value if several else [value])]
 
 
 def text(header: Dataset, keyword: str) -> str:
-    """The first value of an element, or nothing."""
-    values = texts(header, keyword)
-    return values[0] if values else ""
+    """The value of an element that has one, or nothing; several are shown as they are, and none of them is preferred."""
+    return "\\".join(texts(header, keyword))
+
+
+def items(header: Dataset, keyword: str) -> list[Dataset]:
+    """The items of a sequence; none where it is absent.
+
+    Raises
+    ------
+    Refused
+        It is no sequence.
+    """
+    try:
+        value = header.get(keyword)
+    except Exception as error:
+        raise Refused(Reason.HEADER_UNREADABLE, f"{keyword} cannot be read ({type(error).__name__})") from None
+    if value and not isinstance(value, DicomSequence):
+        raise Refused(Reason.HEADER_UNREADABLE, f"{keyword} is no sequence")
+    return list(value or ())
 
 
 def number(header: Dataset, keyword: str, default: float) -> float:
-    """The first value as a float; NaN where it is none."""
+    """The value as a float; NaN where it is none."""
     value = text(header, keyword)
     try:
         return float(value) if value else default
@@ -554,7 +607,7 @@ def number(header: Dataset, keyword: str, default: float) -> float:
 
 
 def integer(header: Dataset, keyword: str, default: int | None = None) -> int:
-    """The first value as an integer.
+    """The value as an integer.
 
     Raises
     ------
@@ -575,11 +628,27 @@ def _printable(value: str) -> str:
     return "".join(c for c in value if c.isprintable())
 
 
+_TERMS = frozenset({
+    "MG", "CR", "CT", "DOC", "DX", "KO", "MR", "NM", "OT", "PR", "PT", "RF", "SEG", "SR", "US", "XA",
+    "CC", "MLO", "AT", "CV", "FB", "ISO", "LM", "LMO", "ML", "RL", "RM", "SIO", "TAN", "XCCL", "XCCM", "L", "R", "B", "U",
+    "MONOCHROME1", "MONOCHROME2", "PALETTE COLOR", "RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT",
+})  # fmt: skip
+
+
+def _term(value: str) -> str:
+    """A defined term as it may be shown; any other word could be a name, however short."""
+    return value if value in _TERMS else _hidden(value)
+
+
 def _code(value: str) -> str:
-    """A coded value as it may be shown: anything that is not short and code-like could be a name."""
-    return value if re.fullmatch(r"[A-Z0-9_.-]{1,16}", value) else f"<{len(value)} characters>" if value else "empty"
+    """A code of SNOMED CT or SRT as it may be shown; anything else could be a name."""
+    return value if re.fullmatch(r"[0-9]{6,18}|[A-Z][0-9]?-[0-9A-F]{4,5}", value) else _hidden(value)
 
 
 def _uid(value: str) -> str:
     """A well-known UID as it may be shown; a private one could be an identifier."""
-    return value if re.fullmatch(r"1\.2\.840\.10008[0-9.]{0,40}", value) else f"<{len(value)} characters>" if value else "empty"
+    return value if re.fullmatch(r"1\.2\.840\.10008[0-9.]{0,40}", value) else _hidden(value)
+
+
+def _hidden(value: str) -> str:
+    return f"<{len(value)} characters>" if value else "empty"

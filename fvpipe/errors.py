@@ -40,6 +40,10 @@ class QualityError(FvpipeError):
     """The build ran, but too much of it is not trustworthy (crop fallbacks, rejections); nothing was committed."""
 
 
+class LeakError(FvpipeError):
+    """A split holds something in two parts that must be in one."""
+
+
 class DependencyError(FvpipeError):
     """A package of an extra is not installed; the message says which extra to install."""
 

@@ -40,7 +40,7 @@ from fvpipe.progress import progress
 from fvpipe.samples import Refusal, SampleStore, sample_key
 from fvpipe.segment import segment
 from fvpipe.sources import SourceFile, SourceMemory
-from fvpipe.types import VIEWS, Breast, BreastKey, Digest, Flag, FusedSample, ImageRecord, Reason, Rejection
+from fvpipe.types import VIEWS, Breast, BreastFacts, BreastKey, Digest, Flag, FusedSample, ImageRecord, Reason, Rejection
 from fvpipe.workers import Workers
 
 Warn = Callable[[str], None]
@@ -80,17 +80,26 @@ def index(source: Source, workers: Workers, memory: SourceMemory) -> Index:
             headers.update((_path(header), header) for header in batch)
             advance(len(batch))
     contents = _compare_instances(headers, source, files, workers, memory)
-    records = [header for header in headers.values() if isinstance(header, ImageRecord)]
+    for rejection in pairing.contradictions(_records(headers), labels.images, labels.rows):
+        headers[rejection.what] = rejection
+    records = _records(headers)
+    if source.labels.unlabelled == "normal":
+        normal = BreastFacts(0, pathology="normal")
+        labels = replace(labels, rows={(r.patient_id, r.laterality): normal for r in records} | dict(labels.rows))
     refused = [header for header in headers.values() if isinstance(header, Rejection)]
     paired = pairing.pair(source.name, records, labels.rows, labels.excluded_patients, contents)
     rejections = sorted([*refused, *listing.rejections, *paired.rejections], key=rejection_order)
     images = tuple(sorted(records, key=lambda record: record.path))
-    return Index(source, images, paired.breasts, tuple(rejections), files, listing.ignored, len(unread))
+    return Index(source, labels, images, paired.breasts, tuple(rejections), files, listing.ignored, len(unread))
 
 
 def read_headers(tasks: Sequence[tuple[str, str, HeaderPolicy]]) -> list[ImageRecord | Rejection]:
     """On a worker: the records of (input folder, path, policy)."""
     return [dicom.read_header(Path(root), path, policy) for root, path, policy in tasks]
+
+
+def _records(headers: Mapping[str, ImageRecord | Rejection]) -> list[ImageRecord]:
+    return [header for header in headers.values() if isinstance(header, ImageRecord)]
 
 
 def _path(header: ImageRecord | Rejection) -> str:
@@ -108,6 +117,8 @@ def _labels(source: Source) -> LabelTable:
     return LabelTable(
         {(identify("patient", patient), laterality): facts for (patient, laterality), facts in table.rows.items()},
         {identify("patient", patient): why for patient, why in table.excluded_patients.items()},
+        {identify("instance", instance): facts for instance, facts in table.images.items()},
+        {identify("instance", instance): found for instance, found in table.findings.items()},
     )
 
 
@@ -119,10 +130,9 @@ def _compare_instances(
     memory: SourceMemory,
 ) -> dict[str, Digest]:
     """The pixel digests of files that share an SOP Instance UID; those that cannot be read become rejections."""
-    records = [header for header in headers.values() if isinstance(header, ImageRecord)]
     contents: dict[str, Digest] = {}
     unread = []
-    for record in (record for group in pairing.colliding_instances(records) for record in group):
+    for record in (record for group in pairing.colliding_instances(_records(headers)) for record in group):
         known = memory.digest(files[record.path], "pixels")
         if known is None:
             unread.append((str(source.root), record))

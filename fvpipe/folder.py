@@ -15,7 +15,7 @@ from pathlib import Path
 from fvpipe import shards
 from fvpipe.errors import QualityError, ReceiptError, StorageError
 from fvpipe.files import write_if_changed
-from fvpipe.manifests import breasts_table, images_table, rejected_table
+from fvpipe.manifests import breasts_table, findings_table, images_table, rejected_table
 from fvpipe.params import digest_of
 from fvpipe.plan import Index, Limits, Target
 from fvpipe.progress import progress
@@ -88,6 +88,10 @@ def write_folder(
         _check_fallbacks(target, len(samples), limits, fallbacks)
         ordered = [breast for i in sorted(by_shard) for breast, _ in by_shard[i]]
         tables = {"breasts.csv": breasts_table(ordered), "rejected.csv": rejected_table(rejections)}
+        keys = {breast.key: key for breast, key in samples}
+        boxes = findings_table(found, ordered, lambda breast: load(breast, keys[breast.key]))
+        if boxes is not None:
+            tables["findings.csv"] = boxes
         if target.with_images:
             tables["images.csv"] = images_table(found)
         receipt = _receipt(found, target, entries, ordered, rejections, tables)
@@ -180,6 +184,8 @@ def _remove_strays(out: Path, receipt: Receipt) -> None:
     for file in out.glob("shard-*.h5"):
         if file.name not in known:
             file.unlink(missing_ok=True)
+    if "findings.csv" not in receipt.tables:
+        (out / "findings.csv").unlink(missing_ok=True)
     for file in out.glob(".*.part"):
         file.unlink(missing_ok=True)
 

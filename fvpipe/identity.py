@@ -44,7 +44,10 @@ def identifier_key(file: Path | None = None) -> bytes:
 
 
 def _own_key() -> str:
-    folder = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "fvpipe"
+    try:
+        folder = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "fvpipe"
+    except RuntimeError:
+        raise StorageError(f"no home folder to keep the identifier key in; set {ENVIRONMENT}") from None
     file = folder / "identifier.key"
     try:
         if not file.exists():
@@ -59,6 +62,6 @@ def _own_key() -> str:
                 pass
             finally:
                 aside.unlink()
-        return file.read_text(encoding="utf-8").strip()
+        return file.read_text(encoding="utf-8", errors="surrogateescape").strip()
     except OSError as error:
         raise StorageError(f"{file}: the identifier key cannot be kept ({error.strerror}); set {ENVIRONMENT}") from None

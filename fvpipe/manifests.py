@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import astuple, fields
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import fields
+from operator import attrgetter
 from pathlib import Path
 
 from fvpipe.files import write_if_changed
 from fvpipe.plan import Index
+from fvpipe.shards import to_image
 from fvpipe.tables import write_csv
-from fvpipe.types import VIEWS, Breast, BreastFacts, ImageRecord, Rejection
+from fvpipe.types import VIEWS, Breast, BreastFacts, Finding, FusedSample, ImageRecord, Rejection
 
 
 def rejection_order(rejection: Rejection) -> tuple[str, str, str]:
@@ -18,20 +20,28 @@ def rejection_order(rejection: Rejection) -> tuple[str, str, str]:
 
 
 def write_manifests(found: Index, folder: Path) -> None:
-    """Write ``images.csv``, ``breasts.csv`` and ``rejected.csv``; a file that would not change is left alone."""
+    """Write ``images.csv``, ``breasts.csv``, ``rejected.csv`` and, where there are boxes, ``findings.csv``.
+
+    A file that would not change is left alone.
+    """
     for name, data in (
         ("images.csv", images_table(found)),
         ("breasts.csv", breasts_table(found.breasts)),
         ("rejected.csv", rejected_table(found.rejections)),
+        ("findings.csv", findings_table(found, found.breasts)),
     ):
-        write_if_changed(folder / name, data)
+        if data is None:
+            (folder / name).unlink(missing_ok=True)
+        else:
+            write_if_changed(folder / name, data)
 
 
 def images_table(found: Index) -> bytes:
     """One row an image that can be read, with the breast that it is used for. The only table of paths."""
     used = {image.path: breast.key.breast_id for breast in found.breasts for image in breast.views}
     columns = [field.name for field in fields(ImageRecord)]
-    return write_csv([*columns, "breast_id"], ([*astuple(image), used.get(image.path, "")] for image in found.images))
+    values = attrgetter(*columns)
+    return write_csv([*columns, "breast_id"], ([*values(image), used.get(image.path, "")] for image in found.images))
 
 
 _FACTS = [field.name for field in fields(BreastFacts) if field.name != "excluded"]
@@ -54,6 +64,41 @@ def breasts_table(breasts: Sequence[Breast]) -> bytes:
 _VIEW_FACTS = ("rows", "columns", "bits_stored", "row_spacing", "column_spacing")
 
 
+def findings_table(
+    found: Index, breasts: Iterable[Breast], sample: Callable[[Breast], FusedSample] | None = None
+) -> bytes | None:
+    """One row a reader's box on a view of `breasts`; None where the data set has no boxes.
+
+    Parameters
+    ----------
+    sample : callable or None
+        Breast -> its sample: then each box is also given in pixels of the stored image, where it may lie beyond the crop.
+    """
+    if not found.labels.findings:
+        return None
+    sides = ("top", "bottom", "left", "right")
+    columns = ["breast_id", "view", "category", "bi_rads", *sides, *(f"image_{side}" for side in sides if sample)]
+    rows = []
+    for breast in breasts:
+        boxed = [(v, image) for v, image in enumerate(breast.views) if image.sop_instance_uid in found.labels.findings]
+        drawn = sample(breast) if sample and boxed else None
+        for v, image in boxed:
+            for finding in found.labels.findings[image.sop_instance_uid]:
+                row = [breast.key.breast_id, VIEWS[v], finding.category, finding.bi_rads, *(getattr(finding, s) for s in sides)]
+                rows.append(row + (_in_image(drawn, v, finding) if drawn else []))
+    return write_csv(columns, rows)
+
+
+def _in_image(sample: FusedSample, v: int, finding: Finding) -> list[float | None]:
+    if sample.placement[v][0] < 0:
+        return [None] * 4
+    first = to_image(sample.boxes[v], sample.placement[v], finding.top, finding.left)
+    second = to_image(sample.boxes[v], sample.placement[v], finding.bottom, finding.right)
+    rows, columns = sorted((first[0], second[0])), sorted((first[1], second[1]))
+    return [round(number, 3) for number in (*rows, *columns)]
+
+
 def rejected_table(rejections: Sequence[Rejection]) -> bytes:
     """One row a refused file, image or breast."""
-    return write_csv(["what", "reason", "detail"], (astuple(r) for r in sorted(rejections, key=rejection_order)))
+    rows = ([r.what, r.reason, r.detail] for r in sorted(rejections, key=rejection_order))
+    return write_csv(["what", "reason", "detail"], rows)

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from fvpipe.types import Breast, BreastFacts, BreastKey, Digest, ImageRecord, Laterality, Reason, Rejection, View
+from fvpipe.types import Breast, BreastFacts, BreastKey, Digest, ImageFacts, ImageRecord, Laterality, Reason, Rejection, View
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +24,35 @@ def colliding_instances(records: Iterable[ImageRecord]) -> list[list[ImageRecord
         if record.sop_instance_uid:
             by_uid[record.sop_instance_uid].append(record)
     return [sorted(group, key=lambda record: record.path) for _, group in sorted(by_uid.items()) if len(group) > 1]
+
+
+def contradictions(
+    records: Iterable[ImageRecord], images: Mapping[str, ImageFacts], labels: Mapping[tuple[str, Laterality], BreastFacts]
+) -> list[Rejection]:
+    """Records whose header says otherwise than the label table: which of the two is wrong, nobody here can know.
+
+    Parameters
+    ----------
+    records : iterable of ImageRecord
+    images : mapping of SOP Instance UID to ImageFacts
+    labels : mapping of (patient, Laterality) to BreastFacts
+    """
+    found = []
+    for record in records:
+        facts = images.get(record.sop_instance_uid) or ImageFacts(0)
+        age = labels.get((record.patient_id, record.laterality), BreastFacts()).age
+        for reason, header, table in (
+            (Reason.LATERALITY_CONFLICT, record.laterality, facts.laterality),
+            (Reason.VIEW_CONFLICT, record.view, facts.view),
+            (Reason.SIZE_CONFLICT, record.rows, facts.rows),
+            (Reason.SIZE_CONFLICT, record.columns, facts.columns),
+            (Reason.AGE_CONFLICT, record.patient_age or None, age or None),
+        ):
+            if None not in (header, table) and header != table:
+                where = f" (line {facts.line})" if facts.line else ""
+                found.append(Rejection(record.path, reason, f"the header says {header}, the label table{where} says {table}"))
+                break
+    return found
 
 
 def pair(
@@ -89,8 +118,8 @@ def _without_duplicates(
 ) -> tuple[list[ImageRecord], list[Rejection]]:
     rejections = []
     for group in colliding_instances(records):
-        digests = {contents[record.path] for record in group}
-        if len(digests) == 1:
+        found = {(contents[r.path], r.patient_id, r.study, r.laterality, r.view) for r in group}
+        if len(found) == 1:
             others = group[1:]  # the first, by path, is kept
             rejections += [
                 Rejection(other.path, Reason.DUPLICATE_INSTANCE, "the same instance and pixels as another file, which is kept")
@@ -98,7 +127,11 @@ def _without_duplicates(
             ]
         else:
             rejections += [
-                Rejection(record.path, Reason.INSTANCE_CONFLICT, f"{len(group)} files of one SOP Instance UID differ in pixels")
+                Rejection(
+                    record.path,
+                    Reason.INSTANCE_CONFLICT,
+                    f"{len(group)} files of one SOP Instance UID differ in pixels, patient, study, side or view",
+                )
                 for record in group
             ]
     out = {rejection.what for rejection in rejections}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import reprlib
 import typing
 from importlib import resources
 from pathlib import Path
@@ -122,6 +123,7 @@ class Labels(Settings):
     bi_rads_benign: Numbers = (2, 3, 4)
     bi_rads_malignant: Numbers = (5,)  # any BI-RADS in neither list is excluded
     duplicate_patients: Literal["drop", "keep"] = "drop"  # CMMD's four patients with pixels in common
+    unlabelled: Literal["unlabelled", "normal"] = "unlabelled"  # normal: a breast without a row counts as benign
     patient_id: str = "patient_id"  # column names of a `table` data set
     laterality: str = "laterality"
     label: str = "label"
@@ -155,21 +157,56 @@ class Shards(Settings):
     shard_count: Annotated[int, Field(ge=1, le=100_000)] = 16
 
 
+class Split(Settings):
+    """One evaluation setting: `fvpipe.splits.SplitPlan` says what each key means."""
+
+    setting: Literal["seen", "unseen", "cross", "kfold", "official"]
+    datasets: Names
+    test: Names = ()
+    test_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    validation_share: Annotated[float, Field(gt=0, lt=1)] = 0.125
+    folds: Annotated[int, Field(ge=2, le=100)] = 5
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _test_only_across(self) -> Split:
+        if (self.setting == "cross") != bool(self.test):
+            raise ValueError("'test' names the data sets tested on; it goes with the setting 'cross' and with no other")
+        if set(self.test) & set(self.datasets):
+            raise ValueError("'cross' trains on one data set and tests on another; the same one is in 'datasets' and 'test'")
+        return self
+
+
 class Params(Settings):
     """``params.yaml``."""
 
     datasets: dict[str, DataSet]
     pipelines: Names = ("direct", "cropped")
     shards: Shards = Shards()
+    splits: dict[str, Split] = {}
     phantom: dict[str, Any] = {}  # read by the phantom stages of dvc.yaml
 
-    @field_validator("datasets")
+    @field_validator("datasets", "splits")
     @classmethod
-    def _names(cls, value: dict[str, DataSet]) -> dict[str, DataSet]:
+    def _names(cls, value: dict[str, Any]) -> dict[str, Any]:
         for name in value:
             if not is_plain_name(name):
-                raise ValueError(f"data set name {name!r}: only a-z, 0-9, '-' and '_', at most 64 characters")
+                raise ValueError(f"name {name!r}: only a-z, 0-9, '-' and '_', at most 64 characters")
         return value
+
+    @model_validator(mode="after")
+    def _splits_fit(self) -> Params:
+        for name, split in self.splits.items():
+            used = (*split.datasets, *split.test)
+            unknown = [dataset for dataset in used if dataset not in self.datasets]
+            if unknown:
+                near = _nearest(unknown[0], list(self.datasets))
+                raise ValueError(f"split '{name}' names the data set '{unknown[0]}', which is not in datasets{near}")
+            if len({self.datasets[dataset].made for dataset in used}) > 1:
+                raise ValueError(
+                    f"split '{name}' mixes made and real data sets; results on made data prove nothing of real ones"
+                )
+        return self
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------
@@ -241,7 +278,7 @@ def read_yaml(path: Path) -> Any:
         raise ParameterError(f"{path}: cannot be read as UTF-8 text ({type(error).__name__})") from None
     try:
         return yaml.load(text, Loader=_StrictLoader)  # noqa: S506 - a SafeLoader: no tag runs code
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError) as error:  # PyYAML raises them all
         problem = getattr(error, "problem", None) or "not valid YAML"
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
@@ -280,6 +317,10 @@ def parse(model: type[ModelT], data: Any, where: str) -> ModelT:
         raise ParameterError(f"{where}: " + "; ".join(_sentence(model, e) for e in error.errors())) from None
 
 
+_SHORT = reprlib.Repr()  # a few aliases in YAML stand for a list of billions: a message shows its beginning
+_SHORT.maxlevel = 2
+
+
 def _sentence(model: type[BaseModel], error: Any) -> str:
     path = ".".join(str(part) for part in error["loc"]) or "the file"
     if error["type"] == "extra_forbidden":
@@ -287,12 +328,14 @@ def _sentence(model: type[BaseModel], error: Any) -> str:
         return f"unknown key '{path}'{_nearest(str(error['loc'][-1]), known)}; known: {', '.join(known)}"
     if error["type"] == "literal_error":
         known = [part.strip(" '") for part in error["ctx"]["expected"].replace(" or ", ", ").split(",")]
-        return f"'{path}' is {error['input']!r}{_nearest(str(error['input']), known)}; expected one of {', '.join(known)}"
+        found = _SHORT.repr(error["input"])
+        near = _nearest(found.strip("'"), known)
+        return f"'{path}' is {found}{near}; expected one of {', '.join(known)}"
     if error["type"] == "missing":
         return f"'{path}' is missing"
     message = error["msg"].removeprefix("Value error, ")
     found = error["input"]
-    shown = f", found {found!r}" if isinstance(found, str | int | float | bool | list | tuple) else ""
+    shown = f", found {_SHORT.repr(found)}" if isinstance(found, str | int | float | bool | list | tuple) else ""
     return f"'{path}': {message}{shown}" if path != "the file" else f"{message}{shown}"
 
 

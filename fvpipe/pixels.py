@@ -18,14 +18,12 @@ from blake3 import blake3
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.encaps import get_frame
-from pydicom.pixels.processing import apply_modality_lut, apply_voi, apply_windowing
 
 from fvpipe import dicom
-from fvpipe.dicom import OpenedDicom, PixelLayout, Refused, silenced
+from fvpipe.dicom import LookupTable, OpenedDicom, PixelLayout, Refused, silenced
 from fvpipe.types import Digest, Edge, Flag, Laterality, Picture, Reason
 
 Stored = NDArray[np.uint8] | NDArray[np.uint16]
-INFLATE_HEADROOM = 2**24  # bytes of header that a deflated file may have beside its pixels
 
 
 def read_picture(
@@ -52,11 +50,14 @@ def read_picture(
     Refused
         With the reason code of the broken rule.
     """
-    opened = dicom.open_dicom(BytesIO(data), dicom.MAX_PIXELS * 2 + INFLATE_HEADROOM)
+    opened = dicom.open_dicom(BytesIO(data), dicom.HEADER_INFLATE_LIMIT)
     with silenced():
         layout = dicom.pixel_layout(opened)
         dicom.check_rescale(opened.header)
         dicom.check_pixel_data(opened, layout)
+        if not opened.complete and opened.value_offset is not None:  # inflate once more, just as far as the pixels need
+            opened = dicom.open_dicom(BytesIO(data), opened.value_offset + layout.native_bytes)
+            dicom.check_pixel_data(opened, layout)
         stored = _indices(_decode(opened, layout, data), layout)
         values, flags = _value_table(opened.header, layout, voi)
         padding = _padding(opened.header, layout)
@@ -136,11 +137,13 @@ def _native(opened: OpenedDicom, layout: PixelLayout, data: bytes) -> NDArray[An
     count = layout.rows * layout.columns
     if layout.bits_allocated == 16:
         flat = np.frombuffer(source, ">u2" if big else "<u2", count, opened.value_offset or 0)
+    elif big and opened.words:
+        if opened.bytes_left < count + count % 2:
+            raise Refused(Reason.PIXELS_TRUNCATED, f"Pixel Data has {opened.bytes_left} bytes; expected {count} in whole words")
+        words = np.frombuffer(source, "u1", count + count % 2, opened.value_offset or 0)
+        flat = words.reshape(-1, 2)[:, ::-1].reshape(-1)[:count]
     else:
-        even = count + count % 2 if big and opened.words else count
-        flat = np.frombuffer(source, "u1", even, opened.value_offset or 0)
-        if big and opened.words:
-            flat = flat.reshape(-1, 2)[:, ::-1].reshape(-1)[:count]
+        flat = np.frombuffer(source, "u1", count, opened.value_offset or 0)
     return flat.reshape(layout.rows, layout.columns)
 
 
@@ -166,29 +169,31 @@ def _rle(frame: bytes, layout: PixelLayout) -> NDArray[Any]:
 def _jpeg(frame: bytes, layout: PixelLayout) -> NDArray[Any]:
     import imagecodecs
 
-    _check_codestream(jpeg_size(frame), layout)
+    _check_codestream(frame, jpeg_size(frame), layout)
     return np.asarray(imagecodecs.jpeg8_decode(frame))
 
 
 def _jpeg_ls(frame: bytes, layout: PixelLayout) -> NDArray[Any]:
     import imagecodecs
 
-    _check_codestream(jpeg_size(frame), layout)
+    _check_codestream(frame, jpeg_size(frame), layout)
     return np.asarray(imagecodecs.jpegls_decode(frame))
 
 
 def _jpeg_2000(frame: bytes, layout: PixelLayout) -> NDArray[Any]:
     import imagecodecs
 
-    _check_codestream(jpeg_2000_size(frame), layout)
-    return np.asarray(imagecodecs.jpeg2k_decode(frame))
+    codestream = bare_codestream(frame)
+    _check_codestream(codestream, jpeg_2000_size(codestream), layout)
+    return np.asarray(imagecodecs.jpeg2k_decode(codestream))
 
 
 def _htj2k(frame: bytes, layout: PixelLayout) -> NDArray[Any]:
     import imagecodecs
 
-    _check_codestream(jpeg_2000_size(frame), layout)
-    return np.asarray(imagecodecs.htj2k_decode(frame))
+    codestream = bare_codestream(frame)
+    _check_codestream(codestream, jpeg_2000_size(codestream), layout)
+    return np.asarray(imagecodecs.htj2k_decode(codestream))
 
 
 DECODERS: dict[str, Decoder] = {
@@ -222,15 +227,21 @@ class _CodestreamSize:
     bits: int
 
 
-def _check_codestream(size: _CodestreamSize | None, layout: PixelLayout) -> None:
-    """Before decoding: a codestream larger than its DICOM header says would be decoded at its own size."""
+def _check_codestream(frame: bytes, size: _CodestreamSize | None, layout: PixelLayout) -> None:
+    """Before decoding: a codestream larger than its DICOM header says would be decoded at its own size, one that was cut
+    to a picture whose rest is made up, or (JPEG-LS) for seconds.
+    """
     if size is None:
         raise Refused(Reason.DECODE_FAILED, "no picture header in the compressed frame")
     fits = size.components == 1 and size.bits <= layout.bits_allocated
+    if layout.signed or layout.high_bit >= layout.bits_stored:
+        fits &= size.bits > layout.high_bit  # or the sign, or the bits to shift away, would be looked for where there are none
     if (size.rows, size.columns) != (layout.rows, layout.columns) or not fits:
         found = f"{size.rows} x {size.columns}, {size.components} component(s) of {size.bits} bits"
         expected = f"{layout.rows} x {layout.columns}, 1 of at most {layout.bits_allocated}"
         raise Refused(Reason.PIXELS_MISMATCH, f"the compressed picture is {found}; expected {expected}")
+    if not frame.rstrip(b"\0\xff").endswith(b"\xff\xd9"):  # fragments are padded with 00, by some with FF
+        raise Refused(Reason.PIXELS_TRUNCATED, "the compressed picture has no end marker")
 
 
 def jpeg_size(frame: bytes) -> _CodestreamSize | None:
@@ -251,14 +262,18 @@ def jpeg_size(frame: bytes) -> _CodestreamSize | None:
     return None
 
 
-def jpeg_2000_size(frame: bytes) -> _CodestreamSize | None:
-    """Size of a JPEG 2000 codestream, bare or in a JP2 file, from its SIZ segment (ITU-T T.800 A.5.1)."""
-    start = 0 if frame[:2] == b"\xff\x4f" else frame.find(b"jp2c\xff\x4f") + 4
-    if start == 3 or frame[start + 2 : start + 4] != b"\xff\x51" or len(frame) < start + 43:
+def bare_codestream(frame: bytes) -> bytes:
+    """The JPEG 2000 codestream of a frame that may be a JP2 file: what is checked is what is decoded."""
+    return frame if frame[:2] == b"\xff\x4f" else frame[frame.find(b"jp2c\xff\x4f") + 4 :]
+
+
+def jpeg_2000_size(codestream: bytes) -> _CodestreamSize | None:
+    """Size of a JPEG 2000 picture from the SIZ segment (ITU-T T.800 A.5.1)."""
+    if codestream[:4] != b"\xff\x4f\xff\x51" or len(codestream) < 43:
         return None
-    x1, y1, x0, y0 = struct.unpack_from(">4I", frame, start + 8)
-    (components,) = struct.unpack_from(">H", frame, start + 40)
-    return _CodestreamSize(y1 - y0, x1 - x0, components, (frame[start + 42] & 0x7F) + 1)
+    x1, y1, x0, y0 = struct.unpack_from(">4I", codestream, 8)
+    (components,) = struct.unpack_from(">H", codestream, 40)
+    return _CodestreamSize(y1 - y0, x1 - x0, components, (codestream[42] & 0x7F) + 1)
 
 
 # --- from bits to indices, from indices to values ---------------------------------------------------------------------
@@ -274,7 +289,9 @@ def _indices(decoded: NDArray[Any], layout: PixelLayout) -> Stored:
         pixels = pixels >> shift
     mask = (1 << layout.bits_stored) - 1
     if layout.bits_stored < 8 * pixels.dtype.itemsize and int(pixels.max()) > mask:
-        pixels = pixels & pixels.dtype.type(mask)
+        # Above BitsStored lie overlays, or a lossy codec's overshoot, which must not start again from black.
+        overshoot = lossy_decoder(layout.transfer_syntax_uid) and not layout.signed
+        pixels = np.minimum(pixels, pixels.dtype.type(mask)) if overshoot else pixels & pixels.dtype.type(mask)
     if layout.signed:
         pixels = pixels ^ pixels.dtype.type(1 << (layout.bits_stored - 1))
     return pixels.astype(np.uint8, copy=False) if layout.bits_stored <= 8 else pixels.astype(np.uint16, copy=False)
@@ -283,53 +300,100 @@ def _indices(decoded: NDArray[Any], layout: PixelLayout) -> Stored:
 def _value_table(header: Dataset, layout: PixelLayout, voi: str) -> tuple[NDArray[np.float64], Flag]:
     """What each index means: Modality LUT or rescale, then the VOI, then MONOCHROME1 turned over, once."""
     count = 1 << layout.bits_stored
-    stored = np.arange(count) - (count // 2 if layout.signed else 0)
-    values: NDArray[np.float64]
-    if header.get("ModalityLUTSequence"):
-        values = np.asarray(apply_modality_lut(stored.astype(np.int32), header), np.float64)
+    stored = np.arange(count, dtype=np.float64) - (count // 2 if layout.signed else 0)
+    tables = dicom.items(header, "ModalityLUTSequence")
+    if tables:
+        meaning = _looked_up(stored, dicom.lookup_table(tables[0], "Modality LUT"))
     else:
-        slope = dicom.number(header, "RescaleSlope", 1.0)
-        values = (stored * slope + dicom.number(header, "RescaleIntercept", 0.0)).astype(np.float64, copy=False)
-    values, flags = _apply_voi(values, header, voi)
+        slope, intercept = dicom.number(header, "RescaleSlope", 1.0), dicom.number(header, "RescaleIntercept", 0.0)
+        values = stored * slope + intercept
+        if not np.isfinite(values).all():
+            raise Refused(Reason.RESCALE_INVALID, f"slope {slope:g}, intercept {intercept:g} give values that are not finite")
+        meaning = _Meaning(values, float(values.min()), float(values.max()))
+    meaning, flags = _apply_voi(meaning, header, voi)
     if layout.photometric_interpretation == "MONOCHROME1":
-        values = values.max() + values.min() - values  # over the declared range, not the picture's own
-    return values, flags
+        return meaning.high + meaning.low - meaning.values, flags  # over the declared range, not the picture's own
+    return meaning.values, flags
 
 
-def _apply_voi(values: NDArray[np.float64], header: Dataset, voi: str) -> tuple[NDArray[np.float64], Flag]:
-    problem = _voi_problem(header)
-    if voi == "none":
-        return values, Flag.VOI_INVALID if problem else Flag(0)
-    if problem:
-        raise Refused(*problem)
-    if voi == "window" and header.get("WindowCenter") is not None:
-        return np.asarray(apply_windowing(values, header, 0), np.float64), Flag(0)
-    if voi == "lut" and header.get("VOILUTSequence"):
-        return np.asarray(apply_voi(np.rint(values).astype(np.int32), header, 0), np.float64), Flag(0)
-    return values, Flag.VOI_ABSENT
+@dataclass(frozen=True, slots=True)
+class _Meaning:
+    """A table of values, and the range that they are declared to have, whether or not they fill it."""
+
+    values: NDArray[np.float64]
+    low: float
+    high: float
 
 
-def _voi_problem(header: Dataset) -> tuple[Reason, str] | None:
-    """What is wrong with the header's windows and VOI LUTs, by PS3.3 C.11.2."""
+def _looked_up(values: NDArray[np.float64], table: LookupTable) -> _Meaning:
+    entries = np.asarray(table.entries, np.float64)
+    at = np.clip(np.rint(values) - table.first, 0, len(entries) - 1)
+    return _Meaning(entries[at.astype(np.intp)], 0.0, 2.0**table.bits - 1)
+
+
+def _apply_voi(meaning: _Meaning, header: Dataset, voi: str) -> tuple[_Meaning, Flag]:
+    """Apply the first window or VOI LUT; what breaks the standard is refused where it would be applied, else flagged."""
+    flags = Flag(0)
+    window: _Window | None = None
+    table: LookupTable | None = None
+    try:
+        window = _window(header)
+    except Refused:
+        if voi == "window":
+            raise
+        flags |= Flag.VOI_INVALID
+    try:
+        tables = [dicom.lookup_table(item, "VOI LUT") for item in dicom.items(header, "VOILUTSequence")]
+        table = tables[0] if tables else None
+    except Refused:
+        if voi == "lut":
+            raise
+        flags |= Flag.VOI_INVALID
+    if voi == "window" and window is not None:
+        return _windowed(meaning, window), flags
+    if voi == "lut" and table is not None:
+        return _looked_up(meaning.values, table), flags
+    return meaning, flags if voi == "none" else flags | Flag.VOI_ABSENT
+
+
+@dataclass(frozen=True, slots=True)
+class _Window:
+    function: str
+    center: float
+    width: float
+
+
+def _window(header: Dataset) -> _Window | None:
+    """The first window of the header, by PS3.3 C.11.2."""
     centers, widths = dicom.texts(header, "WindowCenter"), dicom.texts(header, "WindowWidth")
     if len(centers) != len(widths):
-        return Reason.WINDOW_INVALID, f"{len(centers)} window centers and {len(widths)} widths"
+        raise Refused(Reason.WINDOW_INVALID, f"{len(centers)} window centers and {len(widths)} widths")
     function = dicom.text(header, "VOILUTFunction").upper() or "LINEAR"
     if function not in ("LINEAR", "LINEAR_EXACT", "SIGMOID"):
-        return Reason.WINDOW_INVALID, "unknown VOI LUT Function; expected LINEAR, LINEAR_EXACT or SIGMOID"
-    if centers:
-        try:
-            center, width = float(centers[0]), float(widths[0])
-        except ValueError:
-            return Reason.WINDOW_INVALID, "a window that is no number"
-        if not np.isfinite([center, width]).all() or width <= 0 or (function == "LINEAR" and width < 1):
-            return Reason.WINDOW_INVALID, f"window center {center:g}, width {width:g}; expected finite, and a positive width"
+        raise Refused(Reason.WINDOW_INVALID, "unknown VOI LUT Function; expected LINEAR, LINEAR_EXACT or SIGMOID")
+    if not centers:
+        return None
     try:
-        for item in header.get("VOILUTSequence") or ():
-            dicom.check_lut(item, "VOI LUT")
-    except Refused as refused:
-        return refused.reason, refused.detail
-    return None
+        center, width = float(centers[0]), float(widths[0])
+    except ValueError:
+        raise Refused(Reason.WINDOW_INVALID, "a window that is no number") from None
+    if not np.isfinite([center, width]).all() or width <= 0 or (function == "LINEAR" and width < 1):
+        found = f"window center {center:g}, width {width:g}"
+        raise Refused(Reason.WINDOW_INVALID, f"{found}; expected finite, and a positive width")
+    return _Window(function, center, width)
+
+
+def _windowed(meaning: _Meaning, window: _Window) -> _Meaning:
+    """PS3.3 C.11.2.1.2 and C.11.2.1.3. The output keeps the declared range, from dark to bright whatever the slope's sign."""
+    center, width = window.center, window.width
+    if window.function == "SIGMOID":
+        share = 1 / (1 + np.exp(-4 * (meaning.values - center) / width))
+    else:
+        if window.function == "LINEAR":
+            center, width = center - 0.5, width - 1
+        offset = meaning.values - center
+        share = np.clip(offset / width + 0.5, 0, 1) if width else (offset > 0).astype(np.float64)
+    return _Meaning(share * (meaning.high - meaning.low) + meaning.low, meaning.low, meaning.high)
 
 
 def _padding(header: Dataset, layout: PixelLayout) -> NDArray[np.bool_] | None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fvpipe.datasets import Adapter
+from fvpipe.datasets import Adapter, LabelTable
 from fvpipe.dicom import HeaderPolicy
 from fvpipe.params import Labels, Pipeline
 from fvpipe.shards import Receipt
@@ -55,6 +55,7 @@ class Index:
     """Everything that the headers and the label table of a data set say. Sorted; every file is accounted for."""
 
     source: Source
+    labels: LabelTable
     images: tuple[ImageRecord, ...]
     breasts: tuple[Breast, ...]
     rejections: tuple[Rejection, ...]

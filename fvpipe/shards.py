@@ -11,6 +11,7 @@ What a reader is served was checked: everything but the images when the folder i
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import re
@@ -197,7 +198,7 @@ def write_shard(
     image: h5py.Dataset | None = None
     try:
         # The earliest format: the bytes do not change with the HDF5 library. No times are tracked.
-        with h5py.File(path, "w", libver=("earliest", "v110")) as file:
+        with _Sink(path, "w+") as sink, h5py.File(sink, "w", libver=("earliest", "v110")) as file:
             for i, (_, sample) in enumerate(zip(rows, samples, strict=True)):  # as many samples as rows: no hole
                 if image is None:
                     image = file.create_dataset("image", (len(rows), *sample.image.shape), sample.image.dtype)
@@ -208,6 +209,7 @@ def write_shard(
                     columns[name].append(value)
                 for flag in sample.flags:
                     flags[str(flag.name).lower()] = flags.get(str(flag.name).lower(), 0) + 1
+                sink.check()
             arrays = {name: np.array(column) for name, column in columns.items()}
             arrays["label"] = np.array([row.label for row in rows], np.int8)
             for name in ("breast_id", "patient_id", "laterality"):
@@ -220,18 +222,46 @@ def write_shard(
             for name, value in {**attributes, "flag_names": json.dumps(flag_names())}.items():
                 file.attrs[name] = value
             offset, length = (image.id.get_offset(), image.nbytes) if image else (0, 0)
+        sink.check()
         with open(path, "rb+") as raw:
             os.fsync(raw.fileno())
             sha256 = hashlib.file_digest(raw, "sha256").hexdigest()
             rest = _rest_sha256(raw, offset, length)
         size, index = path.stat().st_size, int(attributes["shard_index"])
         return ShardEntry(shard_name(index), index, len(rows), size, sha256, offset, length, rest, content, flags)
-    except (OSError, RuntimeError) as error:  # h5py raises the second where closing a file on a full disk fails
+    except OSError as error:
         path.unlink(missing_ok=True)
-        # What HDF5 says is several lines of its internals.
-        errno = error.errno if isinstance(error, OSError) else None
-        reason = os.strerror(errno) if errno else str(error).partition("\n")[0]
+        reason = error.strerror or str(error).partition("\n")[0]
         raise StorageError(f"{path}: cannot be written ({reason}); is the disk full or the folder read-only?") from None
+
+
+class _Sink(io.FileIO):
+    """What HDF5 writes into. It crashes the process where it cannot finish a file, so no failed write is told to it."""
+
+    _error: OSError | None = None
+
+    def write(self, data: Any, /) -> int:
+        """Write all of `data`, or remember why not."""
+        rest = memoryview(data).cast("B")
+        try:
+            while rest:
+                rest = rest[super().write(rest) :]
+        except OSError as error:
+            self._error = self._error or error
+        return len(data)
+
+    def truncate(self, size: int | None = None, /) -> int:
+        """Cut or lengthen the file, or remember why not."""
+        try:
+            return super().truncate(size)
+        except OSError as error:
+            self._error = self._error or error
+            return size or 0
+
+    def check(self) -> None:
+        """Raise what was not told."""
+        if self._error:
+            raise self._error
 
 
 def flag_names() -> dict[str, int]:
@@ -302,22 +332,32 @@ class Sample:
         ValueError
             The view is not in the image.
         """
-        (top, left), (down, across), (box_top, box_left) = self._map(view)
-        return top + (row - box_top) * down, left + (column - box_left) * across
+        i = self._index(view)
+        return to_image(self.crop_box[i], self.placement[i], row, column)
 
     def to_source(self, view: View, row: float, column: float) -> tuple[float, float]:
         """Map a point of `image` into a source picture: the inverse of :meth:`to_image`."""
-        (top, left), (down, across), (box_top, box_left) = self._map(view)
+        i = self._index(view)
+        (top, left), (down, across), (box_top, box_left) = _scale(self.crop_box[i], self.placement[i])
         return box_top + (row - top) / down, box_left + (column - left) / across
 
-    def _map(self, view: View) -> tuple[tuple[float, float], tuple[float, float], tuple[int, int]]:
+    def _index(self, view: View) -> int:
         i = VIEWS.index(view)
-        top, bottom, left, right = (float(number) for number in self.placement[i])
-        if top < 0:
+        if self.placement[i][0] < 0:
             raise ValueError(f"{view} is not in this image; its pipeline keeps the other view alone")
-        box_top, box_bottom, box_left, box_right = (int(number) for number in self.crop_box[i])
-        scale = (bottom - top) / (box_bottom - box_top), (right - left) / (box_right - box_left)
-        return (top, left), scale, (box_top, box_left)
+        return i
+
+
+def to_image(crop_box: NDArray[Any], placement: NDArray[Any], row: float, column: float) -> tuple[float, float]:
+    """Map a point of a source picture into the stored image, given one view's ``crop_box`` and ``placement``."""
+    (top, left), (down, across), (box_top, box_left) = _scale(crop_box, placement)
+    return top + (row - box_top) * down, left + (column - box_left) * across
+
+
+def _scale(crop_box: NDArray[Any], placement: NDArray[Any]) -> tuple[tuple[float, float], tuple[float, float], tuple[int, int]]:
+    top, bottom, left, right = (float(number) for number in placement)
+    box_top, box_bottom, box_left, box_right = (int(number) for number in crop_box)
+    return (top, left), ((bottom - top) / (box_bottom - box_top), (right - left) / (box_right - box_left)), (box_top, box_left)
 
 
 class Shards(Sequence[Sample]):

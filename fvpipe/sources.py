@@ -2,7 +2,8 @@
 
 For each file: its header's record, and the digest of its bytes, both valid as long as size, modification time, change
 time and inode are what they were. A new modification time is always seen, and so is a restored one, since the change
-time cannot be set. The file's path is kept only as a digest, and identifiers only as the records hold them.
+time cannot be set. Each row ends in a digest of itself: a rotten one counts as absent. The file's path is kept only as a
+digest, and identifiers only as the records hold them.
 """
 
 from __future__ import annotations
@@ -11,10 +12,10 @@ import dataclasses
 import json
 import os
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from blake3 import blake3
 
@@ -28,16 +29,14 @@ READER_VERSION = 1
 """Raised whenever the rules of :mod:`fvpipe.dicom` would read a header differently."""
 
 
-MEMORY_VERSION = 1
-_SCHEMA = f"""
-BEGIN IMMEDIATE;
-DROP TABLE IF EXISTS headers;
-DROP TABLE IF EXISTS digests;
-CREATE TABLE headers (path, policy, state, record, PRIMARY KEY (path, policy));
-CREATE TABLE digests (path, kind, state, digest, PRIMARY KEY (path, kind));
-PRAGMA user_version = {MEMORY_VERSION};
-COMMIT;
-"""
+MEMORY_VERSION = 2
+_SCHEMA = (
+    "DROP TABLE IF EXISTS headers",
+    "DROP TABLE IF EXISTS digests",
+    "CREATE TABLE headers (path, policy, state, record, seal, PRIMARY KEY (path, policy)) WITHOUT ROWID",
+    "CREATE TABLE digests (path, kind, state, digest, seal, PRIMARY KEY (path, kind)) WITHOUT ROWID",
+    f"PRAGMA user_version = {MEMORY_VERSION}",
+)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -63,6 +62,7 @@ class SourceMemory:
     """
 
     def __init__(self, file: Path, root: Path, policy: HeaderPolicy, *, forget: bool = False) -> None:
+        self._file = file
         self._root = os.path.abspath(root)
         self._policy = blake3(repr((READER_VERSION, policy)).encode()).hexdigest(length=16)
         self._headers: dict[str, tuple[str, str]] = {}
@@ -80,17 +80,22 @@ class SourceMemory:
         database = sqlite3.connect(file, timeout=60, isolation_level=None)
         try:
             database.execute("PRAGMA synchronous = OFF")  # losing it costs a re-read, never a wrong sample
-            if database.execute("PRAGMA user_version").fetchone() != (MEMORY_VERSION,):
-                database.executescript(_SCHEMA)
-            headers = database.execute("SELECT path, state, record FROM headers WHERE policy = ?", (self._policy,))
-            self._headers = {path: (state, record) for path, state, record in headers}
-            digests = database.execute("SELECT path, kind, state, digest FROM digests")
+            database.text_factory = lambda text: text.decode("utf-8", "replace")
+            if not _is_current(database):
+                database.execute("BEGIN IMMEDIATE")
+                for statement in () if _is_current(database) else _SCHEMA:  # another process may have been first
+                    database.execute(statement)
+                database.execute("COMMIT")
+            query = "SELECT path, policy, state, record, seal FROM headers WHERE policy = ?"
+            headers = _whole(database.execute(query, (self._policy,)))
+            self._headers = {path: (state, record) for path, _, state, record in headers}
+            digests = _whole(database.execute("SELECT path, kind, state, digest, seal FROM digests"))
             self._digests = {(path, kind): (state, digest) for path, kind, state, digest in digests}
-        except sqlite3.OperationalError:  # locked, or not to be written: not damaged
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
             database.close()
-            raise
-        except sqlite3.DatabaseError:
-            database.close()
+            # Locked, not to be written or the disk is full: not damaged. A plain SQLITE_ERROR is a damaged table definition.
+            if isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode != sqlite3.SQLITE_ERROR:
+                raise
             file.unlink()
             return self._open(file)
         return database
@@ -118,21 +123,34 @@ class SourceMemory:
         """Remember records."""
         rows = [(self._name(source.path), self._policy, source.state, _to_json(record)) for source, record in found]
         self._headers.update((path, (state, record)) for path, _, state, record in rows)
-        self._write("INSERT OR REPLACE INTO headers VALUES (?, ?, ?, ?)", rows)
+        self._write("INSERT OR REPLACE INTO headers VALUES (?, ?, ?, ?, ?)", rows)
 
     def keep_digests(self, found: Iterable[tuple[SourceFile, Digest]], kind: DigestKind = "file") -> None:
         """Remember digests."""
         rows = [(self._name(source.path), kind, source.state, digest) for source, digest in found]
         self._digests.update(((path, kind), (state, digest)) for path, _, state, digest in rows)
-        self._write("INSERT OR REPLACE INTO digests VALUES (?, ?, ?, ?)", rows)
+        self._write("INSERT OR REPLACE INTO digests VALUES (?, ?, ?, ?, ?)", rows)
 
     def _write(self, statement: str, rows: Sequence[tuple[str, ...]]) -> None:
         try:
             self._database.execute("BEGIN IMMEDIATE")
-            self._database.executemany(statement, rows)
+            self._database.executemany(statement, ((*row, _seal(row)) for row in rows))
             self._database.execute("COMMIT")
         except sqlite3.Error as error:
-            raise StorageError(f"the memory of source files cannot be written ({error}); is the disk full?") from None
+            raise StorageError(f"{self._file}: cannot be written ({error}); is the disk full? It may be deleted") from None
+
+
+def _is_current(database: sqlite3.Connection) -> bool:
+    return bool(database.execute("PRAGMA user_version").fetchone() == (MEMORY_VERSION,))
+
+
+def _seal(row: Sequence[Any]) -> str:
+    return blake3(repr(tuple(row)).encode("utf-8", "surrogatepass")).hexdigest(length=16)
+
+
+def _whole(rows: Iterable[Sequence[Any]]) -> Iterator[Sequence[Any]]:
+    """The rows that are as they were written, without their seals."""
+    return (row[:-1] for row in rows if row[-1] == _seal(row[:-1]))
 
 
 def _to_json(record: ImageRecord | Rejection) -> str:

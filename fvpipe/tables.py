@@ -48,7 +48,8 @@ def read_table(file: Path, required: Sequence[str]) -> list[Row]:
     Raises
     ------
     LabelTableError
-        No such file, not readable, no heading, a missing or repeated column, or a row of another length.
+        No such file, not readable, no heading, a missing or repeated column, or a row longer than its heading (shorter
+        ones are filled up: Excel leaves out the empty cells at the end of some).
     """
     if not file.is_file():
         raise LabelTableError(f"{file}: no such file; expected a table with the columns {', '.join(required)}")
@@ -72,10 +73,10 @@ def read_table(file: Path, required: Sequence[str]) -> list[Row]:
 
 def _csv(file: Path) -> Iterable[tuple[int, list[str]]]:
     try:
-        text = file.read_text(encoding="utf-8-sig")
+        text = file.read_bytes().decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise LabelTableError(f"{file}: cannot be read as UTF-8 text ({type(error).__name__})") from None
-    heading = text.split("\n", 1)[0]
+    heading = io.StringIO(text, newline=None).readline()
     delimiter = max(",;\t", key=heading.count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
     lines = []
@@ -94,6 +95,7 @@ def _xlsx(file: Path) -> Iterable[tuple[int, list[str]]]:
 
     try:
         book = openpyxl.load_workbook(file, read_only=True, data_only=True)
+        book.worksheets[0].reset_dimensions()  # what some writers say of a sheet's size would hide its last rows
         rows = [list(row) for row in book.worksheets[0].iter_rows(values_only=True)]
         book.close()
     except Exception as error:  # openpyxl raises whatever the zip and XML layers raise
@@ -109,7 +111,7 @@ def _cell(value: object) -> str:
     return str(value).strip()
 
 
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
 def write_csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:
@@ -117,11 +119,13 @@ def write_csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes
 
     A text that starts like a formula gets a leading ``'``, which :func:`read_table` takes away again.
     """
-    out = io.StringIO(newline="")
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows([_escape(value) for value in row] for row in rows)
-    return out.getvalue().encode("utf-8", "backslashreplace")
+    lines = [columns, *([_escape(value) for value in row] for row in rows)]
+    return "".join(f"{','.join(map(_quote, line))}\n" for line in lines).encode("utf-8", "backslashreplace")
+
+
+def _quote(cell: str) -> str:
+    """As csv.writer does, which before Python 3.13 leaves a carriage return bare: it would end the row."""
+    return '"' + cell.replace('"', '""') + '"' if any(c in cell for c in ',"\r\n') else cell
 
 
 def _escape(value: object) -> str:
@@ -130,7 +134,7 @@ def _escape(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float):
-        return repr(value)
+        return repr(float(value))  # without NumPy's "np.float64(...)"
     text = str(value)
     return f"'{text}" if isinstance(value, str) and text.startswith((*_FORMULA, "'")) else text
 

@@ -94,6 +94,8 @@ class Reason(StrEnum):
     VIEW_MODIFIED = "view_modified", "a magnification, spot compression or other view that is not a standard one"
     LATERALITY_MISSING = "laterality_missing", "no laterality of L or R"
     LATERALITY_CONFLICT = "laterality_conflict", "the elements for the side, PatientOrientation or the label table disagree"
+    SIZE_CONFLICT = "size_conflict", "Rows or Columns disagree with the label table"
+    AGE_CONFLICT = "age_conflict", "Patient's Age disagrees with the label table"
     IDENTIFIER_MISSING = "identifier_missing", "no patient identifier to group images by"
     IDENTIFIER_INVALID = "identifier_invalid", "a patient identifier with control characters or more than 64 characters"
     PIXEL_DATA_MISSING = "pixel_data_missing", "the file ends before Pixel Data"
@@ -198,6 +200,32 @@ class BreastFacts:
     pathology: str = ""
     subset: str = ""  # the data set's own split
     excluded: str = ""  # why the label rule leaves the breast out; empty: it does not
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFacts:
+    """What a label table says of one image, to be compared with its header. None means that it says nothing.
+
+    `line` is the row of the table.
+    """
+
+    line: int
+    laterality: Laterality | None = None
+    view: View | None = None
+    rows: int | None = None
+    columns: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A reader's box on one image, in source pixels (edges, as the label table gives them)."""
+
+    category: str
+    bi_rads: int | None
+    top: float
+    bottom: float
+    left: float
+    right: float
 
 
 @dataclass(frozen=True, slots=True)

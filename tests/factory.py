@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import json
+import subprocess
+import sys
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,6 +98,14 @@ def coded(value: str, modifiers: tuple[str, ...] = ()) -> Sequence:
     return Sequence([code])
 
 
+def table(entries: list[int] | bytes, first: int = 0, bits: int = 16, said: int | None = None) -> Sequence:
+    """A Modality LUT or VOI LUT Sequence, as US or, from bytes, OW; `said` is the length that its descriptor speaks of."""
+    ds = Dataset()
+    ds.add_new("LUTDescriptor", "SS" if first < 0 else "US", [len(entries) if said is None else said, first, bits])
+    ds.add_new("LUTData", "OW" if isinstance(entries, bytes) else "US", entries)
+    return Sequence([ds])
+
+
 def file_bytes(ds: Dataset, pixels: NDArray[Any] | bytes | None, syntax: str = dicom.EXPLICIT_LE, **meta_tags: Any) -> bytes:
     """The bytes of a file: `pixels` as an array to be encoded, as an encoded frame, or None for no Pixel Data."""
     with dicom.silenced(), written_as_is():
@@ -161,6 +172,8 @@ def encode(pixels: NDArray[Any], bits: int, syntax: str) -> bytes:
         return bytes(imagecodecs.jpeg2k_encode(pixels, level=60, codecformat="j2k", bitspersample=bits))
     if syntax in (dicom.HTJ2K_LOSSLESS, dicom.HTJ2K_RPCL):
         return bytes(imagecodecs.htj2k_encode(pixels))
+    if syntax == dicom.HTJ2K:
+        return bytes(imagecodecs.htj2k_encode(pixels, reversible=False))
     raise AssertionError(syntax)
 
 
@@ -198,3 +211,39 @@ def patient(
 def deflated(ds: Dataset, pixels: NDArray[Any]) -> bytes:
     """The same file in Deflated Explicit VR Little Endian."""
     return file_bytes(ds, pixels, dicom.DEFLATED_LE)
+
+
+def outcomes(folder: Path, files: dict[str, bytes], megabytes: int = 100) -> dict[str, list[str]]:
+    """What the header and the pixels of each file are refused for, asked in a process that may grow by so much."""
+    for name, data in files.items():
+        write(folder / name, data)
+    done = subprocess.run(
+        [sys.executable, "-c", _BOUNDED, str(megabytes * 2**20), str(folder)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return json.loads(done.stdout)
+
+
+_BOUNDED = """
+import json, resource, sys
+from pathlib import Path
+import imagecodecs._jpeg2k, imagecodecs._jpeg8
+from fvpipe.dicom import HeaderPolicy, Refused, Rejection, read_header
+from fvpipe.pixels import read_picture
+from fvpipe.types import Laterality
+
+def pixels(file):
+    try:
+        return str(read_picture(file.read_bytes(), Laterality.LEFT).shape)
+    except Refused as refused:
+        return refused.reason.value
+
+folder, page = Path(sys.argv[2]), resource.getpagesize()
+now = int(Path("/proc/self/statm").read_text().split()[0]) * page
+resource.setrlimit(resource.RLIMIT_AS, (now + int(sys.argv[1]), now + int(sys.argv[1])))
+found = {}
+for file in sorted(folder.iterdir()):
+    header = read_header(folder, file.name, HeaderPolicy())
+    found[file.name] = [header.reason.value if isinstance(header, Rejection) else "read", pixels(file)]
+print(json.dumps(found))
+"""

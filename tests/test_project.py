@@ -81,7 +81,14 @@ def test_dag_reruns_what_depends_on_a_pipeline(repository: Path) -> None:
     file.write_text(before.replace("[256, 256]", "[128, 128]"))
     output = shell("dvc repro", repository)
     ran = set(re.findall(r"Running stage '([^']+)'", output))
-    assert ran == {"shards@direct-cbis", "shards@direct-phantom-vindr", "shards@direct-phantom-cmmd", "report"}
+    assert ran == {
+        "shards@direct-cbis",
+        "shards@direct-phantom-vindr",
+        "shards@direct-phantom-cmmd",
+        "split",
+        "table1",
+        "report",
+    }
     file.write_text(before)
     shell("dvc repro", repository)
 
@@ -95,6 +102,7 @@ def test_dag_keeps_manifests_and_outputs_out_of_git_as_it_should(repository: Pat
     tracked = shell("git ls-files", repository).splitlines()
     assert "manifests/cbis/breasts.csv" in tracked
     assert "manifests/phantom-vindr/rejected.csv" in tracked
+    assert "manifests/splits/unseen.csv" in tracked
     assert not [name for name in tracked if name.startswith(("cache/", "data/", "manifests/vindr-mammo", "manifests/mine"))]
 
 
@@ -121,7 +129,7 @@ def test_own_data_set_is_two_lines(repository: Path, tmp_path: Path) -> None:
     assert yaml.safe_load(params.read_text())["datasets"]["cmmd"] == {"adapter": "cmmd"}
     output = shell("dvc repro", repository)
     ran = set(re.findall(r"Running stage '([^']+)'", output))
-    assert ran == {"index@cmmd", "shards@direct-cmmd", "shards@cropped-cmmd", "report"}
+    assert ran == {"index@cmmd", "shards@direct-cmmd", "shards@cropped-cmmd", "split", "table1", "report"}
     assert len(fvpipe.open_shards(repository / "cache" / "shards" / "direct" / "cmmd")) > 4
     params.write_text(before)
 
@@ -213,7 +221,7 @@ def test_readme_tells_the_truth_about_files() -> None:
     page = (ROOT / "README.md").read_text()
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", page):
         assert (ROOT / target).exists(), target
-    shown = re.findall(r"(?:^ {4}(?:> )?|`)fvpipe ([a-z-]+)", page, re.MULTILINE)
+    shown = re.findall(r"(?:^ {4}(?:> )?|`)fvpipe ([a-z0-9-]+)", page, re.MULTILINE)
     assert len(shown) > 4
     assert set(shown) <= commands().keys()
 
@@ -254,14 +262,15 @@ def internal_imports(file: Path) -> set[str]:
 
 LAYERS = (
     {"errors", "types"},
-    {"params", "tables", "files", "locking", "progress", "identity", "shards"},
+    {"params", "tables", "files", "locking", "progress", "identity", "shards", "metrics", "splits"},
     {"dicom", "samples", "pairing"},
     {"pixels", "segment", "sources"},
-    {"fuse", "listing", "datasets", "workers", "torch"},
+    {"fuse", "listing", "datasets", "workers", "torch", "duplicates"},
     {"plan"},
-    {"manifests"},
+    {"manifests", "table1"},
     {"folder", "report"},
     {"flow", "project"},
+    {"splitting"},
     {"cli"},
 )
 

@@ -6,14 +6,14 @@ An :class:`Adapter` is data and one function; a further data set is one small mo
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from fvpipe.dicom import HeaderPolicy
 from fvpipe.errors import ParameterError
 from fvpipe.params import Labels
-from fvpipe.types import BreastFacts, Laterality
+from fvpipe.types import BreastFacts, Finding, ImageFacts, Laterality
 
 _MODULES = ("vindr", "cmmd", "cbis", "table")
 
@@ -27,10 +27,16 @@ class LabelTable:
     rows : mapping of (patient, Laterality) to BreastFacts
     excluded_patients : mapping of patient to str
         Patients that a rule leaves out, and why, whether or not `rows` has them.
+    images : mapping of SOP Instance UID to ImageFacts
+        What the table says of single images.
+    findings : mapping of SOP Instance UID to sequence of Finding
+        Boxes that readers drew.
     """
 
     rows: Mapping[tuple[str, Laterality], BreastFacts] = field(default_factory=dict)
     excluded_patients: Mapping[str, str] = field(default_factory=dict)
+    images: Mapping[str, ImageFacts] = field(default_factory=dict)
+    findings: Mapping[str, Sequence[Finding]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

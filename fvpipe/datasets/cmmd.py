@@ -32,7 +32,8 @@ def read_labels(root: Path, label_file: Path | None, rules: Labels) -> LabelTabl
         label = {"benign": 0, "malignant": 1}.get(row["classification"].lower())
         if label is None:
             raise row.error("classification", "Benign or Malignant")
-        age = f"{int(row['Age']):03d}Y" if row.get("Age").isdecimal() else ""
+        years = int(row["Age"]) if row.get("Age").isdecimal() else None
+        age = "" if years is None else "90+" if years >= 90 else f"{years:03d}Y"
         facts = BreastFacts(label, age=age, pathology=row.get("subtype") or row.get("abnormality"))
         before, earlier = first.setdefault((row["ID1"], laterality), (facts, row))
         if before.label != facts.label:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 from fvpipe.datasets import Adapter, LabelTable, side
@@ -12,14 +13,17 @@ from fvpipe.dicom import HeaderPolicy
 from fvpipe.errors import LabelTableError
 from fvpipe.params import Labels
 from fvpipe.tables import Row, read_table
-from fvpipe.types import BreastFacts, Laterality
+from fvpipe.types import VIEWS, BreastFacts, Finding, ImageFacts, Laterality, View
 
 TABLE = "breast-level_annotations.csv"
+FINDINGS = "finding_annotations.csv"
+_SIDES = ("xmin", "ymin", "xmax", "ymax")
 
 
 def read_labels(root: Path, label_file: Path | None, rules: Labels) -> LabelTable:
     """One BI-RADS a breast, the same in the rows of its images."""
     first: dict[tuple[str, Laterality], tuple[BreastFacts, Row]] = {}
+    images: dict[str, ImageFacts] = {}
     for row in read_table(label_file or root / TABLE, ["study_id", "laterality", "breast_birads"]):
         laterality = side(row["laterality"])
         if laterality is None:
@@ -29,18 +33,70 @@ def read_labels(root: Path, label_file: Path | None, rules: Labels) -> LabelTabl
         if before != facts:
             where = f"{row.file}, lines {earlier.line} and {row.line}"
             raise LabelTableError(f"{where}: two assessments of one breast; expected the same BI-RADS, density and split")
-    return LabelTable({key: facts for key, (facts, _) in first.items()})
+        image = row.get("image_id")
+        if image and image in images:
+            raise LabelTableError(f"{row.file}, lines {images[image].line} and {row.line}: image_id occurs twice")
+        if image:
+            images[image] = ImageFacts(row.line, laterality, _view(row), _size(row, "height"), _size(row, "width"))
+    return LabelTable({key: facts for key, (facts, _) in first.items()}, images=images, findings=_findings(root / FINDINGS))
+
+
+def _findings(file: Path) -> dict[str, list[Finding]]:
+    """Boxes by image. Rows repeat an image for each finding, so no label is ever counted from here."""
+    found: dict[str, list[Finding]] = {}
+    rows = read_table(file, ["image_id", "finding_categories", "finding_birads", *_SIDES]) if file.is_file() else []
+    for row in rows:
+        if not any(row[name] for name in _SIDES):  # "No Finding"
+            continue
+        left, top, right, bottom = (_edge(row, name) for name in _SIDES)
+        if left >= right or top >= bottom:
+            raise row.error("xmax", "a box with xmin < xmax and ymin < ymax")
+        category = ", ".join(part.strip(" '\"") for part in row["finding_categories"].strip("[]").split(","))
+        finding = Finding(
+            category, _bi_rads(row, "finding_birads") if row["finding_birads"] else None, top, bottom, left, right
+        )
+        found.setdefault(row["image_id"], []).append(finding)
+    return found
+
+
+def _edge(row: Row, name: str) -> float:
+    try:
+        value = float(row[name])
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise row.error(name, "a number of pixels")
+    return value
+
+
+def _view(row: Row) -> View | None:
+    name = row.get("view_position").upper()
+    if name not in ("", *VIEWS):
+        raise row.error("view_position", "CC or MLO")
+    return View(name) if name else None
+
+
+def _size(row: Row, column: str) -> int | None:
+    if not row.get(column):
+        return None
+    if not row[column].isdecimal():
+        raise row.error(column, "a whole number of pixels")
+    return int(row[column])
 
 
 def _facts(row: Row, rules: Labels) -> BreastFacts:
-    word, _, digit = row["breast_birads"].rpartition(" ")
-    if word.upper() != "BI-RADS" or digit not in ("0", "1", "2", "3", "4", "5", "6"):
-        raise row.error("breast_birads", "'BI-RADS 0' to 'BI-RADS 6'")
-    bi_rads = int(digit)
+    bi_rads = _bi_rads(row, "breast_birads")
     label = 1 if bi_rads in rules.bi_rads_malignant else 0 if bi_rads in rules.bi_rads_benign else -1
     excluded = f"BI-RADS {bi_rads} is neither benign nor malignant by the label rule" if label == -1 else ""
     density = row.get("breast_density").upper().removeprefix("DENSITY").strip()
     return BreastFacts(label, bi_rads, density, subset=row.get("split"), excluded=excluded)
+
+
+def _bi_rads(row: Row, column: str) -> int:
+    word, _, digit = row[column].rpartition(" ")
+    if word.upper() != "BI-RADS" or digit not in ("0", "1", "2", "3", "4", "5", "6"):
+        raise row.error(column, "'BI-RADS 0' to 'BI-RADS 6'")
+    return int(digit)
 
 
 ADAPTER = Adapter(

@@ -1,0 +1,72 @@
+"""Near-duplicates: the same picture encoded again has other digests, but nearly the same hash, and the same detail.
+
+A difference hash of 256 bits proposes pairs; the correlation of what is left of a small picture without its coarse shape,
+which all breasts share, confirms them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from fvpipe.shards import Shards
+from fvpipe.types import VIEWS
+
+SIDE = 16
+BITS = SIDE * SIDE
+NEAR = 24  # bits of 256 that may differ for a pair to be looked at
+DETAIL = 32  # side of the small picture
+SAME = 0.97  # correlation of detail: an encoding keeps it, another breast has another
+FLAT = 0.004  # differences below this are no edge: background and noise give no bits
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprints:
+    """What near-duplicates are found by.
+
+    Attributes
+    ----------
+    hashes : uint64, (N, 2, 4)
+    details : float16, (N, 2, 1024)
+        Unit length; zeros for a view that is not in the image.
+    """
+
+    hashes: NDArray[np.uint64]
+    details: NDArray[np.float16]
+
+
+def fingerprints(shards: Shards) -> Fingerprints:
+    """Of each view of each sample."""
+    hashes = np.zeros((len(shards), len(VIEWS), BITS // 64), np.uint64)
+    details = np.zeros((len(shards), len(VIEWS), DETAIL * DETAIL), np.float16)
+    for i, sample in enumerate(shards):
+        for v, (top, bottom, left, right) in enumerate(sample.placement):
+            if top < 0:
+                continue
+            image = sample.image[v] if sample.image.ndim == 3 else sample.image
+            rows = slice(round(float(top)), max(round(float(bottom)), round(float(top)) + 1))
+            columns = slice(round(float(min(left, right))), round(float(max(left, right))))
+            view = np.ascontiguousarray(image[rows, columns])
+            small = cv2.resize(view, (SIDE + 1, SIDE), interpolation=cv2.INTER_AREA)
+            hashes[i, v] = np.packbits(small[:, 1:] - small[:, :-1] > FLAT).view(np.uint64)
+            thumbnail = cv2.resize(view, (DETAIL, DETAIL), interpolation=cv2.INTER_AREA)
+            detail = (thumbnail - cv2.blur(thumbnail, (5, 5))).ravel()
+            details[i, v] = detail / max(float(np.sqrt((detail * detail).sum())), 1e-6)
+    return Fingerprints(hashes, details)
+
+
+def near_pairs(found: Fingerprints, owners: Sequence[object]) -> list[tuple[int, int]]:
+    """Pairs (i, j), i < j, of different owners of whom a view is nearly the same picture."""
+    pairs = set()
+    for v in range(len(VIEWS)):
+        hashes, details = found.hashes[:, v], found.details[:, v].astype(np.float32)
+        for i in range(len(hashes) - 1):
+            distance = np.bitwise_count(hashes[i + 1 :] ^ hashes[i]).sum(axis=1)
+            for j in (np.flatnonzero(distance <= NEAR) + i + 1).tolist():
+                if owners[i] != owners[j] and float((details[i] * details[j]).sum()) >= SAME:
+                    pairs.add((i, j))
+    return sorted(pairs)

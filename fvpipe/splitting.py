@@ -1,0 +1,157 @@
+"""``fvpipe split``: manifests and shards in, one table a setting out, and no table at all where something leaks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from fvpipe.datasets import adapter
+from fvpipe.duplicates import fingerprints, near_pairs
+from fvpipe.errors import InputError, LeakError
+from fvpipe.files import write_if_changed
+from fvpipe.params import Split
+from fvpipe.project import Project
+from fvpipe.shards import RECEIPT, Shards, open_shards
+from fvpipe.splits import Assignment, Candidate, Part, SplitPlan, balance, folds, leak_rate, leaks, split
+from fvpipe.tables import read_table, write_csv
+
+COLUMNS = ("dataset", "breast_id", "patient_id", "part")
+IGNORED = "# Written by `fvpipe split`: only settings whose data sets may be published are kept in git.\n/*\n!/.gitignore\n"
+
+
+def write_splits(project: Project, names: Sequence[str]) -> list[dict[str, Any]]:
+    """Make the named splits of ``params.yaml``, each checked for leaks before it is written.
+
+    Returns
+    -------
+    list of dict
+        What each split came to: counts by part and label, leak rate, near-duplicates.
+
+    Raises
+    ------
+    InputError
+        A data set was not indexed yet.
+    LeakError
+        A setting that keeps patients apart does not.
+    """
+    results = []
+    for name in names:
+        settings = project.params.splits[name]
+        candidates, near = _candidates(project, (*settings.datasets, *settings.test))
+        for plan in folds(SplitPlan(**settings.model_dump())):
+            file = f"{name}-fold{plan.fold}" if plan.setting == "kfold" else name
+            assignments = split(candidates, plan)
+            _refuse_leaks(file, assignments, plan)
+            path = project.folder / "manifests" / "splits" / f"{file}.csv"
+            rows = ([a.candidate.dataset, a.candidate.breast_id, a.candidate.patient_id, a.part.value] for a in assignments)
+            write_if_changed(path, write_csv(COLUMNS, rows))
+            results.append(_result(file, plan, assignments, near, path))
+    _keep_in_git(project)
+    return results
+
+
+def read_split(path: Path, datasets: Iterable[str]) -> dict[tuple[str, str], Part]:
+    """A written split, checked: the part of each (data set, breast).
+
+    Raises
+    ------
+    LabelTableError
+        A part that is none, or a breast that occurs twice; the line is named.
+    """
+    known = set(datasets)
+    parts: dict[tuple[str, str], Part] = {}
+    for row in read_table(path, COLUMNS):
+        if row["part"] not in [part.value for part in Part]:
+            raise row.error("part", "train, validation or test")
+        if row["dataset"] not in known:
+            raise row.error("dataset", f"one of {', '.join(sorted(known))}")
+        key = row["dataset"], row["breast_id"]
+        if key in parts:
+            raise row.error("breast_id", "each breast once")
+        parts[key] = Part(row["part"])
+    return parts
+
+
+def _candidates(project: Project, datasets: Iterable[str]) -> tuple[list[Candidate], list[tuple[str, str]]]:
+    """Every breast of the data sets, with digests where shards of it are there; and near-duplicates among those."""
+    candidates: list[Candidate] = []
+    near: list[tuple[str, str]] = []
+    for name in datasets:
+        manifest = project.manifests(name) / "breasts.csv"
+        if not manifest.is_file():
+            raise InputError(f"{manifest}: not found; run `fvpipe index --dataset {name}` first")
+        shards = _some_shards(project, name)
+        digests = _digests(shards) if shards else {}
+        for row in read_table(manifest, ["breast_id", "patient_id", "study", "label", "subset"]):
+            sources, pixels = digests.get(row["breast_id"], ((), ()))
+            candidates.append(
+                Candidate(
+                    name, row["breast_id"], row["patient_id"], row["study"], int(row["label"]), row["subset"], sources, pixels
+                )
+            )
+        if shards:
+            pairs = near_pairs(fingerprints(shards), shards.patient_ids.tolist())
+            near += [(f"{name}/{shards.breast_ids[i]}", f"{name}/{shards.breast_ids[j]}") for i, j in pairs]
+    return candidates, near
+
+
+def _some_shards(project: Project, dataset: str) -> Shards | None:
+    """Any shard folder of the data set: digests do not depend on the pipeline."""
+    for pipeline in project.params.pipelines:
+        folder = project.folder / "cache" / "shards" / pipeline / dataset
+        if (folder / RECEIPT).is_file():
+            return open_shards(folder)
+    return None
+
+
+def _digests(shards: Shards) -> dict[str, tuple[tuple[str, ...], tuple[str, ...]]]:
+    files, pixels = (shards.columns[name] for name in ("source_digest", "pixel_digest"))
+    return {
+        breast: (tuple(d.decode() for d in files[i]), tuple(d.decode() for d in pixels[i]))
+        for i, breast in enumerate(shards.breast_ids.tolist())
+    }
+
+
+def _refuse_leaks(name: str, assignments: Sequence[Assignment], plan: SplitPlan) -> None:
+    found = leaks(assignments, plan)
+    if found:
+        first = found[0]
+        raise LeakError(
+            f"split '{name}': {len(found)} leak(s); the first: the same {first.kind} is in {' and '.join(first.parts)} "
+            f"({', '.join(first.breasts[:4])}). Leave one of them out, or group them; nothing was written"
+        )
+
+
+def _result(
+    name: str, plan: SplitPlan, assignments: Sequence[Assignment], near: Sequence[tuple[str, str]], path: Path
+) -> dict[str, Any]:
+    parts = {f"{a.candidate.dataset}/{a.candidate.breast_id}": a.part for a in assignments}
+    across = [pair for pair in near if pair[0] in parts and pair[1] in parts and parts[pair[0]] != parts[pair[1]]]
+    return {
+        "split": name,
+        "setting": plan.setting,
+        "parts": {p.value: {"benign": c[0], "malignant": c[1]} for p, c in balance(assignments).items()},
+        "leak_rate": leak_rate(assignments),
+        "digests_checked": any(a.candidate.pixels for a in assignments),
+        "near_duplicates_across_parts": [list(pair) for pair in across],
+        "out": str(path),
+    }
+
+
+def _keep_in_git(project: Project) -> None:
+    """Let git see only the splits whose every data set may be published."""
+    lines = []
+    for name, settings in sorted(project.params.splits.items()):
+        if all(_publishable(project, dataset) for dataset in (*settings.datasets, *settings.test)):
+            lines += [f"!/{file}.csv\n" for file in _files(name, settings)]
+    write_if_changed(project.folder / "manifests" / "splits" / ".gitignore", (IGNORED + "".join(lines)).encode())
+
+
+def _files(name: str, settings: Split) -> list[str]:
+    return [f"{name}-fold{i}" for i in range(settings.folds)] if settings.setting == "kfold" else [name]
+
+
+def _publishable(project: Project, dataset: str) -> bool:
+    settings = project.params.datasets[dataset]
+    return settings.made or adapter(settings.adapter).publishable

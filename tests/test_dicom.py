@@ -1,0 +1,627 @@
+"""The header's rules: for each, a file is made that breaks it, and its reason code is asked for."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import re
+import struct
+import sys
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydicom.sequence import Sequence
+from pydicom.valuerep import STANDARD_VR
+
+from fvpipe import dicom
+from fvpipe.datasets import adapter
+from fvpipe.datasets.phantom import written_as_is
+from fvpipe.dicom import HeaderPolicy, Refused, read_header
+from fvpipe.pixels import read_picture
+from fvpipe.types import Edge, ImageRecord, Laterality, Picture, Reason, Rejection, View
+from tests.factory import VIEW_CODES, coded, dataset, deflated, encode, file_bytes, item, outcomes, table, write
+
+PIXELS = np.arange(32 * 24, dtype=np.uint16).reshape(32, 24)
+CC, MLO = VIEW_CODES[View.CC], VIEW_CODES[View.MLO]
+STANDARD = HeaderPolicy()
+CANARY = "Zqxcanary"
+MESSY = {
+    "PatientName": f"{CANARY}^{CANARY}", "PatientID": f"{CANARY}1", "PatientBirthDate": "19031207", "AccessionNumber": CANARY,
+    "StudyID": CANARY, "PatientComments": CANARY, "ImageComments": CANARY, "StudyDescription": CANARY,
+    "OtherPatientIDs": CANARY, "SeriesDescription": CANARY, "InstitutionName": CANARY, "OperatorsName": CANARY,
+    "ReferringPhysicianName": CANARY, "PatientAddress": CANARY, "DerivationDescription": CANARY, "StationName": CANARY,
+    "Manufacturer": CANARY,
+}  # fmt: skip
+"""Everything in which a header may tell who the patient is, with one text that a search finds."""
+
+
+def header(pixels: Any = PIXELS, **tags: Any) -> bytes:
+    """A left CC of 12 bits; a tag of None is left out."""
+    with written_as_is(), dicom.silenced():
+        return file_bytes(dataset(PIXELS, 12, **tags), pixels)
+
+
+def read(folder: Path, data: bytes, policy: HeaderPolicy = STANDARD) -> ImageRecord | Rejection:
+    write(folder / "x.dcm", data)
+    return read_header(folder, "x.dcm", policy)
+
+
+def modified(code: str) -> dict[str, Any]:
+    return {"ViewPosition": None, "ViewCodeSequence": coded(CC, (code,))}
+
+
+RAMP = list(range(4096))
+
+
+def retold(data: bytes, before: bytes, after: bytes) -> bytes:
+    """The file with other bytes in one place."""
+    assert data.count(before) == 1
+    return data.replace(before, after)
+
+
+WITH_SEQUENCE = header(ViewPosition=None, ViewCodeSequence=coded(CC))
+PNG = b"\x89PNG\r\n\x1a\n" + b"\0\0\0\rIHDR" + bytes(200)
+RULES: dict[str, tuple[Reason, dict[str, Any]]] = {
+    "tomosynthesis": (Reason.SOP_CLASS_REFUSED, {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.13.1.3"}),
+    "projection of tomosynthesis": (Reason.SOP_CLASS_REFUSED, {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.13.1.4"}),
+    "for processing": (Reason.SOP_CLASS_REFUSED, {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.1.2.1"}),
+    "CAD report": (Reason.SOP_CLASS_REFUSED, {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.88.50"}),
+    "presentation state": (Reason.SOP_CLASS_REFUSED, {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.11.1"}),
+    "film, where no adapter allows it": (Reason.SOP_CLASS_REFUSED, {"SOPClassUID": dicom.SECONDARY_CAPTURE}),
+    "private SOP class": (Reason.SOP_CLASS_REFUSED, {"SOPClassUID": "1.3.6.1.4.1.9999.1"}),
+    "CT": (Reason.MODALITY_REFUSED, {"Modality": "CT"}),
+    "two modalities": (Reason.MODALITY_REFUSED, {"Modality": ["MG", "CT"]}),
+    "two frames": (Reason.MULTI_FRAME, {"NumberOfFrames": 2}),
+    "no frame": (Reason.MULTI_FRAME, {"NumberOfFrames": 0}),
+    "15 rows": (Reason.SIZE_OUT_OF_RANGE, {"Rows": 15}),
+    "16385 columns": (Reason.SIZE_OUT_OF_RANGE, {"Columns": 16385}),
+    "no rows": (Reason.SIZE_OUT_OF_RANGE, {"Rows": 0}),
+    "more than 2^27 pixels": (Reason.SIZE_OUT_OF_RANGE, {"Rows": 16384, "Columns": 8193}),
+    "65535 x 65535": (Reason.SIZE_OUT_OF_RANGE, {"Rows": 65535, "Columns": 65535}),
+    "Rows absent": (Reason.HEADER_INCOMPLETE, {"Rows": None}),
+    "Columns absent": (Reason.HEADER_INCOMPLETE, {"Columns": None}),
+    "two values of Rows": (Reason.HEADER_INCOMPLETE, {"Rows": [32, 32]}),
+    "BitsAllocated absent": (Reason.HEADER_INCOMPLETE, {"BitsAllocated": None}),
+    "BitsStored absent": (Reason.HEADER_INCOMPLETE, {"BitsStored": None}),
+    "photometric interpretation absent": (Reason.HEADER_INCOMPLETE, {"PhotometricInterpretation": None}),
+    "RGB": (Reason.COLOUR, {"PhotometricInterpretation": "RGB"}),
+    "palette": (Reason.COLOUR, {"PhotometricInterpretation": "PALETTE COLOR"}),
+    "three samples": (Reason.COLOUR, {"SamplesPerPixel": 3}),
+    "32 bits": (Reason.BITS_UNSUPPORTED, {"BitsAllocated": 32}),
+    "1 bit": (Reason.BITS_UNSUPPORTED, {"BitsAllocated": 1, "BitsStored": 1, "HighBit": 0}),
+    "12 bits in 12": (Reason.BITS_UNSUPPORTED, {"BitsAllocated": 12}),
+    "more bits stored than allocated": (Reason.BITS_UNSUPPORTED, {"BitsStored": 17, "HighBit": 16}),
+    "no bit stored": (Reason.BITS_UNSUPPORTED, {"BitsStored": 0, "HighBit": 0}),
+    "HighBit too high": (Reason.BITS_UNSUPPORTED, {"HighBit": 16}),
+    "HighBit too low": (Reason.BITS_UNSUPPORTED, {"HighBit": 10}),
+    "PixelRepresentation 2": (Reason.BITS_UNSUPPORTED, {"PixelRepresentation": 2}),
+    "slope 0": (Reason.RESCALE_INVALID, {"RescaleSlope": 0, "RescaleIntercept": 0}),
+    "slope NaN": (Reason.RESCALE_INVALID, {"RescaleSlope": "nan", "RescaleIntercept": 0}),
+    "intercept infinite": (Reason.RESCALE_INVALID, {"RescaleSlope": 1, "RescaleIntercept": "inf"}),
+    "two slopes": (Reason.RESCALE_INVALID, {"RescaleSlope": [1, 2], "RescaleIntercept": 0}),
+    "Modality LUT too short": (Reason.LUT_INVALID, {"ModalityLUTSequence": table(RAMP[:10], said=4096)}),
+    "Modality LUT too long": (Reason.LUT_INVALID, {"ModalityLUTSequence": table(RAMP[:10], said=9)}),
+    "Modality LUT of 17 bits": (Reason.LUT_INVALID, {"ModalityLUTSequence": table(RAMP, bits=17)}),
+    "Modality LUT without data": (Reason.LUT_INVALID, {"ModalityLUTSequence": Sequence([item(LUTDescriptor=[4, 0, 16])])}),
+    "Modality LUT of one number": (Reason.LUT_INVALID, {"ModalityLUTSequence": Sequence([item(LUTDescriptor=4096)])}),
+    "no view": (Reason.VIEW_MISSING, {"ViewPosition": None}),
+    "view empty": (Reason.VIEW_MISSING, {"ViewPosition": "", "ViewCodeSequence": Sequence([])}),
+    "views disagree": (Reason.VIEW_CONFLICT, {"ViewPosition": "CC", "ViewCodeSequence": coded(MLO)}),
+    "a code that is neither, and CC": (Reason.VIEW_CONFLICT, {"ViewPosition": "CC", "ViewCodeSequence": coded("399260004")}),
+    "ML": (Reason.VIEW_NOT_PAIRABLE, {"ViewPosition": "ML"}),
+    "XCCL": (Reason.VIEW_NOT_PAIRABLE, {"ViewPosition": "XCCL"}),
+    "ML in both": (Reason.VIEW_NOT_PAIRABLE, {"ViewPosition": "ML", "ViewCodeSequence": coded("399260004")}),
+    "specimen": (Reason.VIEW_NOT_PAIRABLE, {"ViewPosition": None, "ViewCodeSequence": coded("127457009")}),
+    "two positions": (Reason.VIEW_NOT_PAIRABLE, {"ViewPosition": ["CC", "MLO"]}),
+    "magnification": (Reason.VIEW_MODIFIED, modified("399163009")),
+    "spot compression": (Reason.VIEW_MODIFIED, modified("399055006")),
+    "tangential": (Reason.VIEW_MODIFIED, modified("399110001")),
+    "rolled lateral": (Reason.VIEW_MODIFIED, modified("399197004")),
+    "axillary tail": (Reason.VIEW_MODIFIED, modified("399011000")),
+    "magnification, SRT": (Reason.VIEW_MODIFIED, modified("R-102D6")),
+    "a modifier without a code": (Reason.VIEW_MODIFIED, modified("")),
+    "spot at top level": (Reason.VIEW_MODIFIED, {"ViewModifierCodeSequence": coded("399055006")}),
+    "spot beside implant displaced": (Reason.VIEW_MODIFIED, {"ViewCodeSequence": coded(CC, ("399209000", "399055006"))}),
+    "magnified 1.5 times": (Reason.VIEW_MODIFIED, {"EstimatedRadiographicMagnificationFactor": 1.5}),
+    "made smaller": (Reason.VIEW_MODIFIED, {"EstimatedRadiographicMagnificationFactor": 0.8}),
+    "no side": (Reason.LATERALITY_MISSING, {"ImageLaterality": None}),
+    "side B": (Reason.LATERALITY_MISSING, {"ImageLaterality": "B"}),
+    "side empty": (Reason.LATERALITY_MISSING, {"ImageLaterality": ""}),
+    "side L and R": (Reason.LATERALITY_MISSING, {"ImageLaterality": ["L", "R"]}),
+    "side B beside L": (Reason.LATERALITY_MISSING, {"Laterality": "B"}),
+    "sides disagree": (Reason.LATERALITY_CONFLICT, {"Laterality": "R"}),
+    "side of the frame disagrees": (Reason.LATERALITY_CONFLICT, {"FrameLaterality": "R"}),
+    "L, hung as an R": (Reason.LATERALITY_CONFLICT, {"PatientOrientation": ["P", "L"]}),
+    "L MLO, hung as an R": (Reason.LATERALITY_CONFLICT, {"view": View.MLO, "PatientOrientation": ["P", "FL"]}),
+    "R, hung as an L": (Reason.LATERALITY_CONFLICT, {"ImageLaterality": "R", "PatientOrientation": ["A", "FR"]}),
+    "no patient": (Reason.IDENTIFIER_MISSING, {"PatientID": None}),
+    "patient empty": (Reason.IDENTIFIER_MISSING, {"PatientID": "  "}),
+    "no study": (Reason.IDENTIFIER_MISSING, {"StudyInstanceUID": None}),
+    "65 characters": (Reason.IDENTIFIER_INVALID, {"PatientID": 65 * "x"}),
+    "64 kB": (Reason.IDENTIFIER_INVALID, {"PatientID": 65534 * "x"}),
+    "NUL": (Reason.IDENTIFIER_INVALID, {"PatientID": "P\0001"}),
+    "new line": (Reason.IDENTIFIER_INVALID, {"PatientID": "P\n1"}),
+    "no pixels": (Reason.PIXEL_DATA_MISSING, {"pixels": None}),
+    "one byte too few": (Reason.PIXELS_TRUNCATED, {"pixels": PIXELS.tobytes()[:-2]}),
+}
+"""A name, the reason, and the tags that do it."""
+
+
+def nested(depth: int) -> bytes:
+    """Private sequences in each other, of undefined length: a reader must follow them to find the next element."""
+    opening = struct.pack("<HH2sHI", 0x0009, 0x1000, b"SQ", 0, 0xFFFFFFFF) + struct.pack("<HHI", 0xFFFE, 0xE000, 0xFFFFFFFF)
+    closing = struct.pack("<HHI", 0xFFFE, 0xE00D, 0) + struct.pack("<HHI", 0xFFFE, 0xE0DD, 0)
+    data = header()
+    at = data.index(struct.pack("<HH", 0x0010, 0x0020))
+    return data[:at] + opening * depth + closing * depth + data[at:]
+
+
+def in_syntax(written: str, said: str) -> bytes:
+    """A file written in one transfer syntax whose meta information names another."""
+    with written_as_is(), dicom.silenced():
+        data = file_bytes(dataset(PIXELS, 12), PIXELS, written)
+    name, other = (uid.encode() + b"\0" * (len(uid) % 2) for uid in (written, said))
+    return retold(data, b"\x10\0UI" + struct.pack("<H", len(name)) + name, b"\x10\0UI" + struct.pack("<H", len(other)) + other)
+
+
+BYTES: dict[str, tuple[Reason, Callable[[], bytes]]] = {
+    "0 bytes": (Reason.NOT_DICOM, lambda: b""),
+    "random bytes": (Reason.NOT_DICOM, lambda: random.Random(0).randbytes(5000)),
+    "PNG": (Reason.NOT_DICOM, lambda: PNG),
+    "a marker and nothing": (Reason.TRANSFER_SYNTAX_UNSUPPORTED, lambda: bytes(128) + b"DICM"),
+    "a marker and random bytes": (
+        Reason.TRANSFER_SYNTAX_UNSUPPORTED,
+        lambda: bytes(128) + b"DICM" + random.Random(1).randbytes(5000),
+    ),
+    "MPEG-4": (Reason.TRANSFER_SYNTAX_UNSUPPORTED, lambda: in_syntax(dicom.EXPLICIT_LE, "1.2.840.10008.1.2.4.102")),
+    "private syntax": (Reason.TRANSFER_SYNTAX_UNSUPPORTED, lambda: in_syntax(dicom.EXPLICIT_LE, "1.3.6.1.4.1.9999.1")),
+    "implicit called explicit": (Reason.HEADER_UNREADABLE, lambda: in_syntax(dicom.IMPLICIT_LE, dicom.EXPLICIT_LE)),
+    # Without a refusal, "OW" would be read as the length 22351 and the picture would start four bytes late.
+    "explicit called implicit": (Reason.HEADER_UNREADABLE, lambda: in_syntax(dicom.EXPLICIT_LE, dicom.IMPLICIT_LE)),
+    "native called compressed": (Reason.DECODE_FAILED, lambda: in_syntax(dicom.EXPLICIT_LE, dicom.JPEG_2000)),
+    "compressed called native": (Reason.DECODE_FAILED, lambda: in_syntax(dicom.RLE, dicom.EXPLICIT_LE)),
+    "not deflated": (Reason.HEADER_UNREADABLE, lambda: in_syntax(dicom.EXPLICIT_LE, dicom.DEFLATED_LE)),
+    "1,000 sequences in each other": (Reason.HEADER_UNREADABLE, lambda: nested(1000)),
+    "Pixel Data as text": (Reason.HEADER_UNREADABLE, lambda: retold(header(), b"\xe0\x7f\x10\0OW", b"\xe0\x7f\x10\0UT")),
+    "a view sequence that is text": (
+        Reason.HEADER_UNREADABLE,
+        lambda: retold(WITH_SEQUENCE, b"\x54\0\x20\x02SQ", b"\x54\0\x20\x02UT"),
+    ),
+    "a number of frames that is no number": (
+        Reason.HEADER_INCOMPLETE,
+        lambda: retold(header(NumberOfFrames=11), b"IS\2\x0011", b"IS\2\0xy"),
+    ),
+    "three bytes of Rows": (
+        Reason.HEADER_UNREADABLE,
+        lambda: retold(header(), b"\x28\0\x10\0US\2\0\x20\0", b"\x28\0\x10\0US\3\0\x20\0\0"),
+    ),
+    "a patient that is no text": (
+        Reason.IDENTIFIER_INVALID,
+        lambda: retold(header(SpecificCharacterSet="ISO_IR 192", PatientID="P111"), b"P111", b"P\xff11"),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_a_rule_is_broken(tmp_path: Path, name: str) -> None:
+    reason, tags = RULES[name]
+    found = read(tmp_path, header(**tags))
+    assert isinstance(found, Rejection)
+    assert found.reason is reason, found
+    assert found.what == "x.dcm"
+    assert len(found.detail) < 200
+
+
+@pytest.mark.parametrize("name", BYTES)
+def test_a_file_is_broken(tmp_path: Path, name: str) -> None:
+    reason, make = BYTES[name]
+    found = read(tmp_path, make())
+    assert isinstance(found, Rejection)
+    assert found.reason is reason, found
+
+
+def test_every_reason_of_the_module_is_asked_for() -> None:
+    elsewhere = {Reason.NOT_A_FILE, Reason.FILE_UNREADABLE, Reason.DEFLATED_TOO_LARGE}  # further below
+    named = set(re.findall(r"Reason\.([A-Z_]+)", Path(dicom.__file__).read_text(encoding="utf-8")))
+    asked = {reason.name for reason, _ in [*RULES.values(), *BYTES.values()]} | {reason.name for reason in elsewhere}
+    assert named == asked
+
+
+def test_what_is_no_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")  # opening it would wait for ever
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to("link")
+    reasons = {name: read_header(tmp_path, name, STANDARD) for name in ("fifo", "folder", "link", "absent")}
+    assert {name: found.reason for name, found in reasons.items() if isinstance(found, Rejection)} == {
+        "fifo": Reason.NOT_A_FILE,
+        "folder": Reason.NOT_A_FILE,
+        "link": Reason.FILE_UNREADABLE,
+        "absent": Reason.FILE_UNREADABLE,
+    }
+
+
+def test_a_file_cut_anywhere_is_refused(tmp_path: Path) -> None:
+    data = header()
+    start = data.index(b"\xe0\x7f\x10\0OW") + 12
+    for cut in [*range(0, start, 3), start, start + 1, len(data) - 1]:
+        found = read(tmp_path, data[:cut])
+        assert isinstance(found, Rejection), cut
+    assert found.reason is Reason.PIXELS_TRUNCATED
+    assert read_reason(tmp_path, data[:start]) is Reason.PIXELS_TRUNCATED
+    assert read_reason(tmp_path, data[: start - 12]) is Reason.PIXEL_DATA_MISSING
+    # pydicom reads the following without a word, as a data set of no element.
+    assert read_reason(tmp_path, data[: data.index(b"\x08\0\x16\0UI") + 4]) is Reason.HEADER_INCOMPLETE
+
+
+def read_reason(folder: Path, data: bytes) -> Reason:
+    found = read(folder, data)
+    assert isinstance(found, Rejection)
+    return found.reason
+
+
+def test_compressed_pixels_cut_before_the_first_fragment(tmp_path: Path) -> None:
+    frame = encode(PIXELS, 12, dicom.RLE)
+    data = file_bytes(dataset(PIXELS, 12), frame, dicom.RLE)
+    assert read_reason(tmp_path, data[: data.index(frame) - 8]) is Reason.PIXELS_TRUNCATED
+    assert isinstance(read(tmp_path, data), ImageRecord)
+
+
+# --- what is accepted -------------------------------------------------------------------------------------------------
+
+ACCEPTED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "as it should be": ({}, {"view": View.CC, "laterality": Laterality.LEFT, "rows": 32, "columns": 24, "bits_stored": 12}),
+    "no SOP class": ({"SOPClassUID": None}, {}),
+    "no Modality": ({"Modality": None}, {}),
+    "Modality in small letters": ({"Modality": "mg"}, {}),
+    "1 frame": ({"NumberOfFrames": 1}, {}),
+    "the smallest": ({"Rows": 16, "Columns": 16}, {"rows": 16, "columns": 16}),
+    "SamplesPerPixel absent": ({"SamplesPerPixel": None}, {}),
+    "HighBit absent": ({"HighBit": None}, {}),
+    "PixelRepresentation absent": ({"PixelRepresentation": None}, {}),
+    "MONOCHROME1": ({"PhotometricInterpretation": "MONOCHROME1"}, {"photometric_interpretation": "MONOCHROME1"}),
+    "Modality LUT beats a slope of 0": ({"ModalityLUTSequence": table(RAMP), "RescaleSlope": 0}, {}),
+    "SCT, CC": ({"ViewPosition": None, "ViewCodeSequence": coded("399162004")}, {"view": View.CC}),
+    "SCT, MLO": ({"ViewPosition": None, "ViewCodeSequence": coded("399368009")}, {"view": View.MLO}),
+    "SRT, CC": ({"ViewPosition": None, "ViewCodeSequence": coded("R-10242")}, {"view": View.CC}),
+    "SRT, MLO": ({"ViewPosition": "", "ViewCodeSequence": coded("R-10226")}, {"view": View.MLO}),
+    "code and position agree": ({"ViewPosition": "MLO", "ViewCodeSequence": coded(MLO)}, {"view": View.MLO}),
+    "position alone": ({"ViewPosition": "MLO"}, {"view": View.MLO}),
+    "position in small letters": ({"ViewPosition": "mlo "}, {"view": View.MLO}),
+    "implant displaced": ({"ViewCodeSequence": coded(CC, ("399209000",))}, {"implant_displaced": True}),
+    "implant displaced, SRT": ({"ViewCodeSequence": coded(CC, ("R-102D5",))}, {"implant_displaced": True}),
+    "implant displaced, top level": ({"ViewModifierCodeSequence": coded("399209000")}, {"implant_displaced": True}),
+    "nipple in profile": ({"ViewCodeSequence": coded(CC, ("442581004",))}, {"implant_displaced": False}),
+    "magnified 1.1 times": ({"EstimatedRadiographicMagnificationFactor": 1.1}, {}),
+    "ImageLaterality R": ({"ImageLaterality": "R"}, {"laterality": Laterality.RIGHT}),
+    "Laterality alone": ({"ImageLaterality": None, "Laterality": "R"}, {"laterality": Laterality.RIGHT}),
+    "FrameLaterality alone": ({"ImageLaterality": "", "FrameLaterality": "r"}, {"laterality": Laterality.RIGHT}),
+    "three sides agree": ({"Laterality": "L", "FrameLaterality": "L"}, {"laterality": Laterality.LEFT}),
+    "L as the standard hangs it": ({"PatientOrientation": ["A", "R"]}, {"chest_wall": Edge.LEFT}),
+    "R as the standard hangs it": (
+        {"ImageLaterality": "R", "PatientOrientation": ["P", "FL"]},
+        {"chest_wall": Edge.RIGHT, "laterality": Laterality.RIGHT},
+    ),
+    "L mirrored from side to side": ({"PatientOrientation": ["P", "FR"]}, {"chest_wall": Edge.RIGHT}),
+    "L turned over": ({"PatientOrientation": ["A", "L"]}, {"chest_wall": Edge.LEFT}),
+    "orientation of one value": ({"PatientOrientation": "A"}, {"chest_wall": None}),
+    "implant": ({"BreastImplantPresent": "YES"}, {"implant": True}),
+    "no implant": ({"BreastImplantPresent": "NO"}, {"implant": False}),
+    "synthetic": ({"ImageType": ["DERIVED", "PRIMARY", "", "GENERATED_2D"]}, {"synthetic": True}),
+    "synthetic by name": ({"SeriesDescription": "L CC C-View"}, {"synthetic": True}),
+    "DERIVED proves nothing": ({"ImageType": ["DERIVED", "PRIMARY"]}, {"synthetic": False}),
+    "89 years": ({"PatientAge": "089Y"}, {"patient_age": "089Y"}),
+    "90 years": ({"PatientAge": "090Y"}, {"patient_age": "90+"}),
+    "104 years": ({"PatientAge": "104Y"}, {"patient_age": "90+"}),
+    "an age in months": ({"PatientAge": "480M"}, {"patient_age": ""}),
+    "an age that is none": ({"PatientAge": "old"}, {"patient_age": ""}),
+    "spacing at the detector first": (
+        {"ImagerPixelSpacing": [0.07, 0.08], "PixelSpacing": [0.1, 0.1]},
+        {"row_spacing": 0.07, "column_spacing": 0.08},
+    ),
+    "spacing": ({"PixelSpacing": [0.1, 0.2]}, {"row_spacing": 0.1, "column_spacing": 0.2}),
+    "spacing 0": ({"PixelSpacing": [0, 0.2]}, {"row_spacing": None, "column_spacing": None}),
+    "one spacing": ({"ImagerPixelSpacing": 0.1}, {"row_spacing": None}),
+    "manufacturer with control characters": ({"Manufacturer": "A\tB" + 80 * "c"}, {"manufacturer": "AB" + 62 * "c"}),
+    "SOP instance absent": ({"SOPInstanceUID": None}, {"sop_instance_uid": ""}),
+    "64 characters": ({"PatientID": 64 * "x"}, {"patient_id": 64 * "x"}),
+    "a path": ({"PatientID": "../../etc/x"}, {"patient_id": "../../etc/x"}),
+    "a backslash separates nothing here": ({"PatientID": ["P", "1"]}, {"patient_id": "P\\1"}),
+    "GB18030": (
+        {"SpecificCharacterSet": "GB18030", "PatientName": "王^小东", "PatientID": "王1"},
+        {"patient_id": "王1", "view": View.CC},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ACCEPTED)
+def test_accepted(tmp_path: Path, name: str) -> None:
+    tags, expected = ACCEPTED[name]
+    found = read(tmp_path, header(**tags))
+    assert isinstance(found, ImageRecord), found
+    assert {field: getattr(found, field) for field in expected} == expected
+
+
+@pytest.mark.parametrize("syntax", sorted(dicom.NATIVE))
+def test_native_transfer_syntaxes_have_the_same_record(tmp_path: Path, syntax: str) -> None:
+    records = [read(tmp_path, file_bytes(dataset(PIXELS, 12), PIXELS, s)) for s in (dicom.EXPLICIT_LE, syntax)]
+    assert isinstance(records[1], ImageRecord)
+    assert records[1].transfer_syntax_uid == syntax
+    assert {repr(r).replace(s, "") for r, s in zip(records, (dicom.EXPLICIT_LE, syntax), strict=True)} == {
+        repr(records[0]).replace(dicom.EXPLICIT_LE, "")
+    }
+
+
+def test_the_meta_information_tells_no_sop_class(tmp_path: Path) -> None:
+    """VinDr-Mammo has a literal 1.2.3.4 there, which is what the factory writes too."""
+    data = header()
+    assert b"1.2.3.4" in data
+    assert isinstance(read(tmp_path, data), ImageRecord)
+
+
+# --- identity ---------------------------------------------------------------------------------------------------------
+
+
+def test_studies_are_told_apart_by_a_short_digest(tmp_path: Path) -> None:
+    first, again, other = (
+        read(tmp_path, header(StudyInstanceUID=uid, view=view))
+        for uid, view in (("2.25.1", View.CC), ("2.25.1", View.MLO), ("2.25.2", View.CC))
+    )
+    assert isinstance(first, ImageRecord) and isinstance(again, ImageRecord) and isinstance(other, ImageRecord)
+    assert re.fullmatch("[0-9a-f]{12}", first.study)
+    assert first.study == again.study != other.study
+
+
+def test_hashed_identifiers_depend_on_the_key_alone(tmp_path: Path) -> None:
+    data = header(PatientID="P1", SOPInstanceUID="2.25.7", StudyInstanceUID="2.25.8")
+    records = [read(tmp_path, data, HeaderPolicy(identifier_key=key)) for key in (32 * b"a", 32 * b"a", 32 * b"b")]
+    plain = read(tmp_path, data)
+    assert isinstance(plain, ImageRecord)
+    assert records[0] == records[1]
+    for field in ("patient_id", "study", "sop_instance_uid"):
+        values = {getattr(record, field) for record in [*records, plain]}
+        assert len(values) == 3, field  # two keys, and none
+        assert all(re.fullmatch("[0-9a-f]{12,32}", getattr(record, field)) for record in records)
+
+
+def test_hashed_identifiers_of_one_text_differ_by_kind() -> None:
+    policy = HeaderPolicy(identifier_key=32 * b"a")
+    assert policy.identifier("patient", "1") != policy.identifier("study", "1")
+    assert policy.identifier("patient", "") == ""
+
+
+FILM = {
+    "SOPClassUID": dicom.SECONDARY_CAPTURE, "ImageLaterality": None, "Laterality": "R", "ViewPosition": None,
+    "PatientOrientation": "MLO", "PatientID": "Mass-Test_P_00820_RIGHT_MLO",
+}  # fmt: skip
+
+
+def test_cbis_policy(tmp_path: Path) -> None:
+    policy = adapter("cbis").policy
+    found = read(tmp_path, header(**FILM), policy)
+    assert isinstance(found, ImageRecord), found
+    assert (found.patient_id, found.study, found.view, found.laterality) == ("P_00820", "", View.MLO, Laterality.RIGHT)
+    assert found.chest_wall is None  # its Patient Orientation is no orientation
+    for tags, reason in (
+        ({"PatientOrientation": ["A", "R"]}, Reason.VIEW_MISSING),
+        ({"PatientOrientation": None}, Reason.VIEW_MISSING),
+        ({"PatientID": "P_00820"}, Reason.IDENTIFIER_INVALID),
+        ({"PatientID": "Mass-Test_P_00820_RIGHT_MLO_1"}, Reason.IDENTIFIER_INVALID),  # a region of interest, no mammogram
+    ):
+        rejected = read(tmp_path, header(**FILM | tags), policy)
+        assert isinstance(rejected, Rejection) and rejected.reason is reason, tags
+
+
+def test_vindr_policy(tmp_path: Path) -> None:
+    """No patient, SOP class or code is published: the patient is the study, whose UID is a digest."""
+    tags = {"SOPClassUID": None, "PatientID": None, "StudyInstanceUID": 16 * "a1", "Laterality": "L", "ViewPosition": "CC"}
+    found = read(tmp_path, header(**tags), adapter("vindr").policy)
+    assert isinstance(found, ImageRecord), found
+    assert (found.patient_id, found.study) == (16 * "a1", "")
+    missing = read(tmp_path, header(**tags | {"StudyInstanceUID": None}), adapter("vindr").policy)
+    assert isinstance(missing, Rejection) and missing.reason is Reason.IDENTIFIER_MISSING
+
+
+def test_cmmd_policy(tmp_path: Path) -> None:
+    """The view is in a code alone, and a patient's images pair whatever their study."""
+    tags = {"PatientID": "D1-0001", "ViewPosition": "", "ViewCodeSequence": coded(MLO), "PatientOrientation": ["A", "FR"]}
+    found = read(tmp_path, header(**tags), adapter("cmmd").policy)
+    assert isinstance(found, ImageRecord), found
+    assert (found.patient_id, found.study, found.view, found.chest_wall) == ("D1-0001", "", View.MLO, Edge.LEFT)
+    assert isinstance(read(tmp_path, header(**tags | {"StudyInstanceUID": None}), adapter("cmmd").policy), ImageRecord)
+
+
+# --- bombs ------------------------------------------------------------------------------------------------------------
+
+BLOCK = 2**20
+
+
+def bomb(head: bytes, blocks: int) -> bytes:
+    """A deflated file of `head` and so many MiB of zeros, made without them: a flushed block may be repeated as it is."""
+    plain = deflated(dataset(PIXELS, 12), PIXELS)
+    at = plain.index(b"\2\0\x10\0UI") + 8
+    at += int.from_bytes(plain[at - 2 : at], "little")
+    at = max(at, 132 + 12 + int.from_bytes(plain[140:144], "little"))  # the end of the group that meta information is
+    squeezer = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+    start = squeezer.compress(head) + squeezer.flush(zlib.Z_FULL_FLUSH)
+    block = squeezer.compress(bytes(BLOCK)) + squeezer.flush(zlib.Z_FULL_FLUSH)
+    return plain[:at] + start + block * blocks + squeezer.flush()
+
+
+def explicit_elements(pixels: bool = True) -> bytes:
+    """The data set of a plain file, without its meta information and, where asked, without its pixels."""
+    data = header()
+    return data[data.index(b"\x08\0\x16\0UI") : len(data) if pixels else data.index(b"\xe0\x7f\x10\0OW")]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_AS and /proc")
+def test_bombs_are_refused_in_bounded_memory(tmp_path: Path) -> None:
+    large = struct.pack("<I", 617 * BLOCK)
+    found = outcomes(
+        tmp_path,
+        {
+            "element": bomb(explicit_elements(pixels=False) + b"\x29\0\x10\x10OB\0\0" + large, 617),
+            "pixels": bomb(explicit_elements(pixels=False) + b"\xe0\x7f\x10\0OW\0\0" + large, 617),
+            "after": bomb(explicit_elements() + b"\xfc\xff\xfc\xffOB\0\0" + large, 617),
+            "honest": deflated(dataset(PIXELS, 12), PIXELS),
+            "size": header(Rows=65535, Columns=65535),
+            "deep": nested(1000),
+        },
+    )
+    assert found == {
+        "element": ["deflated_too_large", "deflated_too_large"],
+        "pixels": ["deflated_too_large", "deflated_too_large"],
+        "after": ["read", "(32, 24)"],  # what follows the pixels is never inflated
+        "honest": ["read", "(32, 24)"],
+        "size": ["size_out_of_range", "size_out_of_range"],
+        "deep": ["header_unreadable", "header_unreadable"],
+    }
+
+
+def test_deep_sequences_of_defined_length_are_not_followed(tmp_path: Path) -> None:
+    inner = b""
+    for _ in range(1000):
+        inner = struct.pack("<HHI", 0xFFFE, 0xE000, len(inner)) + inner
+        inner = struct.pack("<HH2sHI", 0x0009, 0x1000, b"SQ", 0, len(inner)) + inner
+    data = header()
+    at = data.index(struct.pack("<HH", 0x0010, 0x0020))
+    assert isinstance(read(tmp_path, data[:at] + inner + data[at:]), ImageRecord)
+
+
+# --- nothing of the patient leaves, whatever is wrong -----------------------------------------------------------------
+
+
+def messy(**tags: Any) -> bytes:
+    with written_as_is(), dicom.silenced():
+        ds = dataset(PIXELS, 12, **MESSY | {k: v for k, v in tags.items() if k != "pixels"})
+        ds.add_new(0x00091001, "LO", CANARY)
+        ds.add_new(0x00290010, "LO", CANARY)
+        return file_bytes(ds, tags.get("pixels", PIXELS), SourceApplicationEntityTitle=CANARY)
+
+
+# The canary where it does not belong, as a careless exporter or a field shifted by one puts it.
+MISPLACED: dict[str, dict[str, Any]] = {
+    keyword: {keyword: CANARY}
+    for keyword in (
+        "SOPClassUID", "Modality", "PhotometricInterpretation", "ViewPosition", "ImageLaterality", "Laterality",
+        "FrameLaterality", "SpecificCharacterSet", "PatientAge", "StudyInstanceUID", "SOPInstanceUID", "PatientOrientation",
+        "VOILUTFunction",
+    )
+} | {
+    "view code": {"ViewPosition": None, "ViewCodeSequence": coded(CANARY)},
+    "view modifier": modified(CANARY),
+    "long identifier": {"PatientID": CANARY * 9},
+    "identifier with NUL": {"PatientID": f"{CANARY}\0{CANARY}"},
+}  # fmt: skip
+SPOILT: dict[str, Callable[[bytes], bytes]] = {
+    "cut in the name": lambda data: data[: data.index(f"{CANARY}^".encode()) + 4],
+    "cut in the pixels": lambda data: data[:-1],
+    "name of a wrong representation": lambda data: retold(data, b"\x10\0\x10\0PN", b"\x10\0\x10\0US"),
+    "name of an unknown representation": lambda data: retold(data, b"\x10\0\x10\0PN", b"\x10\0\x10\0ZZ"),
+    "identifier as a date": lambda data: retold(data, b"\x10\0\x20\0LO", b"\x10\0\x20\0DA"),
+    "identifier as a number": lambda data: retold(data, b"\x10\0\x20\0LO", b"\x10\0\x20\0DS"),
+    "identifier as a float": lambda data: retold(data, b"\x10\0\x20\0LO", b"\x10\0\x20\0FD"),
+    "identifier as Rows": lambda data: retold(
+        retold(data, b"\x28\0\x10\0US", b"\x28\0\x99\0US"), b"\x10\0\x20\0LO", b"\x28\0\x10\0LO"
+    ),
+    "accession number as Modality": lambda data: retold(
+        data.replace(b"\x08\0\x60\0CS\2\0MG", b""), b"\x08\0\x50\0SH", b"\x08\0\x60\0SH"
+    ),
+    "transfer syntax": lambda data: retold(data, b"1.2.840.10008.1.2.1\0", f"{CANARY}{CANARY}  ".encode()),
+    "birth date too long": lambda data: retold(data, b"DA\x08\x0019031207", b"DA\xff\xff19031207"),
+}  # fmt: skip
+
+
+def all_spoilt() -> dict[str, bytes]:
+    whole = messy()
+    return (
+        {name: messy(**tags) for name, (_, tags) in RULES.items() if "PatientID" not in tags}
+        | {name: messy(**tags) for name, tags in MISPLACED.items()}
+        | {name: spoil(whole) for name, spoil in SPOILT.items()}
+    )
+
+
+def test_nothing_of_the_patient_leaves_the_reader(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture, recwarn: pytest.WarningsRecorder
+) -> None:
+    files = all_spoilt()
+    assert sum(CANARY.encode() in data for data in files.values()) == len(files)
+    capfd.readouterr()
+    recwarn.clear()
+    caplog.clear()
+    details = []
+    with caplog.at_level(logging.DEBUG):
+        for name, data in files.items():
+            found = read(tmp_path, data)
+            if isinstance(found, Rejection):
+                details.append(f"{name}: {found.what} {found.reason} {found.detail}")
+    told = "\n".join([*details, *capfd.readouterr(), caplog.text, *(str(warning.message) for warning in recwarn)])
+    assert len(details) > 90
+    assert CANARY.lower() not in told.lower()
+    assert "19031207" not in told
+
+
+def test_the_reader_leaves_pydicom_as_it_was(tmp_path: Path) -> None:
+    import pydicom.config
+
+    before = pydicom.config.settings.reading_validation_mode, logging.getLogger("pydicom").level
+    read(tmp_path, b"")
+    read(tmp_path, header())
+    assert before == (pydicom.config.settings.reading_validation_mode, logging.getLogger("pydicom").level)
+
+
+# --- any bytes --------------------------------------------------------------------------------------------------------
+
+WHOLE = messy(
+    ViewCodeSequence=coded(CC, ("399209000",)), ModalityLUTSequence=table(RAMP[:64]), VOILUTSequence=table(RAMP[:64]),
+    PixelPaddingValue=3, WindowCenter=[1, 2], WindowWidth=[3, 4], ImagerPixelSpacing=[0.1, 0.1], NumberOfFrames=1,
+    PatientOrientation=["A", "R"], RescaleSlope=1, RescaleIntercept=0, SpecificCharacterSet="ISO_IR 192",
+)  # fmt: skip
+START = WHOLE.index(b"\xe0\x7f\x10\0OW") + 12
+VRS = [field.start() for field in re.finditer(rb"[A-Z]{2}", WHOLE[:START])]  # where value representations are, mostly
+OTHER_VRS = st.sampled_from([vr.encode() for vr in STANDARD_VR] + [b"ZZ"])
+changes = st.lists(
+    st.one_of(
+        st.tuples(st.integers(128, START - 1), st.binary(min_size=1, max_size=1)),
+        st.tuples(st.sampled_from(VRS), OTHER_VRS),  # another value representation
+        st.tuples(st.sampled_from([at + 2 for at in VRS]), st.binary(min_size=2, max_size=2)),  # another length
+        st.tuples(
+            st.sampled_from([at + 4 for at in VRS]), st.sampled_from([b"\xff", b"\\", b"nan", b"-1", b"\0"])
+        ),  # another value
+    ),
+    min_size=1,
+    max_size=6,
+)
+
+
+@pytest.fixture(scope="module")
+def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("mutated")
+
+
+@settings(max_examples=800, deadline=None, database=None)
+@given(changes=changes, cut=st.none() | st.integers(0, len(WHOLE)))
+def test_no_header_makes_the_reader_raise(scratch: Path, changes: list[tuple[int, bytes]], cut: int | None) -> None:
+    mutated = bytearray(WHOLE)
+    for at, value in changes:
+        mutated[at : at + len(value)] = value
+    data = bytes(mutated[:cut])
+    found = read(scratch, data)
+    assert isinstance(found, ImageRecord | Rejection)
+    if isinstance(found, Rejection):
+        assert CANARY.lower() not in found.detail.lower()
+        return
+    for voi in ("none", "window", "lut"):
+        try:
+            picture = read_picture(data, found.laterality, voi)
+        except Refused:
+            continue
+        assert isinstance(picture, Picture)
+        assert picture.shape == (found.rows, found.columns)
+        assert np.isfinite(picture.values).all()

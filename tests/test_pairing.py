@@ -1,0 +1,286 @@
+"""Pairing: one test a rule, and that no record is ever lost."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fvpipe.pairing import Pairing, colliding_instances, pair
+from fvpipe.types import BreastFacts, BreastKey, Digest, Edge, ImageRecord, Laterality, Reason, Rejection, View
+
+CC, MLO = View.CC, View.MLO
+LEFT, RIGHT = Laterality.LEFT, Laterality.RIGHT
+FACTS = BreastFacts(label=1, pathology="IDC")
+
+
+def image(path: str, view: View = CC, **changes: Any) -> ImageRecord:
+    """A left view of patient P in study S; its path is its instance."""
+    values: dict[str, Any] = {
+        "path": path, "patient_id": "P", "study": "S", "sop_instance_uid": f"uid {path}", "laterality": LEFT, "view": view,
+        "rows": 4000, "columns": 3000, "bits_stored": 12, "photometric_interpretation": "MONOCHROME2",
+        "transfer_syntax_uid": "1.2.840.10008.1.2.1", "row_spacing": None, "column_spacing": None, "manufacturer": "",
+        "patient_age": "", "chest_wall": Edge.LEFT, "implant": False, "implant_displaced": False, "synthetic": False,
+    }  # fmt: skip
+    return ImageRecord(**values | changes)
+
+
+def paired(*records: ImageRecord, **how: Any) -> Pairing:
+    """With nothing said of any breast, unless it is."""
+    contents = {record.path: Digest("same") for record in records}
+    return pair("set", records, how.get("labels", {}), how.get("excluded", {}), contents | how.get("contents", {}))
+
+
+def pairs(found: Pairing) -> list[tuple[str, str]]:
+    return [(breast.cc.path, breast.mlo.path) for breast in found.breasts]
+
+
+def reasons(found: Pairing) -> dict[str, Reason]:
+    return {rejection.what: rejection.reason for rejection in found.rejections}
+
+
+# --- which images make a breast ---------------------------------------------------------------------------------------
+
+
+def test_two_views_make_a_breast() -> None:
+    cc, mlo = image("1"), image("2", MLO)
+    found = paired(mlo, cc, labels={("P", LEFT): FACTS})
+    (breast,) = found.breasts
+    assert breast.views == (cc, mlo)
+    assert (breast.key, breast.facts) == (BreastKey("set", "P", "S", LEFT), FACTS)
+    assert breast.key.breast_id == "P_S_L"
+    assert not found.rejections
+
+
+@pytest.mark.parametrize("other", [{"laterality": RIGHT}, {"patient_id": "Q"}, {"study": "T"}, {"study": ""}], ids=str)
+def test_views_of_different_breasts_do_not_pair(other: dict[str, Any]) -> None:
+    found = paired(image("1"), image("2", MLO, **other))
+    assert not found.breasts
+    assert sorted(reasons(found).values()) == [Reason.CC_MISSING, Reason.MLO_MISSING]
+
+
+def test_without_studies_all_images_of_a_patient_are_one() -> None:
+    found = paired(image("1", study=""), image("2", MLO, study=""))
+    assert [breast.key.breast_id for breast in found.breasts] == ["P_L"]
+
+
+@pytest.mark.parametrize(
+    ("views", "reason", "detail"),
+    [
+        ([CC], Reason.MLO_MISSING, "1 CC and 0 MLO; expected one of each"),
+        ([CC, CC], Reason.MLO_MISSING, "2 CC and 0 MLO; expected one of each"),
+        ([MLO, MLO, MLO], Reason.CC_MISSING, "0 CC and 3 MLO; expected one of each"),
+    ],
+)
+def test_one_view_alone_is_no_breast(views: list[View], reason: Reason, detail: str) -> None:
+    found = paired(*(image(str(i), view) for i, view in enumerate(views)))
+    assert found.rejections == (Rejection("P_S_L", reason, detail),)
+
+
+BETTER: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "full-field before synthetic": ({"path": "z", "rows": 100}, {"synthetic": True}),
+    "the larger picture": ({"path": "z", "columns": 3001}, {"rows": 4000}),
+    "the smaller instance UID": ({"path": "z", "sop_instance_uid": "1.2.3"}, {"sop_instance_uid": "1.2.4"}),
+    "the first path, where there is no UID": ({"path": "b", "sop_instance_uid": ""}, {"sop_instance_uid": ""}),
+}
+
+
+@pytest.mark.parametrize("rule", BETTER)
+@pytest.mark.parametrize("view", View)
+def test_the_better_of_several(rule: str, view: View) -> None:
+    better, worse = BETTER[rule]
+    good, bad = image(**{"view": view} | better), image("c", view, **worse)
+    third = image("d", view, **worse | {"rows": 50, "sop_instance_uid": ""})
+    found = paired(third, bad, good, image("a", MLO if view is CC else CC))
+    assert set(pairs(found)[0]) == {"a", good.path}
+    assert reasons(found) == {"c": Reason.SUPERSEDED, "d": Reason.SUPERSEDED}
+    assert f"another {view} of breast P_S_L was chosen" in found.rejections[0].detail
+
+
+PLAIN, DISPLACED = {"implant": True}, {"implant": True, "implant_displaced": True}
+
+
+@pytest.mark.parametrize(
+    ("records", "expected", "refused"),
+    [
+        ([image("1", **PLAIN), image("2", MLO, **DISPLACED)], [], {"P_S_L": Reason.IMPLANT_MISMATCH}),
+        ([image("1", **DISPLACED), image("2", MLO, **PLAIN)], [], {"P_S_L": Reason.IMPLANT_MISMATCH}),
+        ([image("1", **DISPLACED), image("2", MLO, **DISPLACED)], [("1", "2")], {}),
+        (
+            [image("1", **PLAIN), image("2", **DISPLACED), image("3", MLO, **DISPLACED)],
+            [("2", "3")],
+            {"1": Reason.SUPERSEDED},
+        ),
+        (
+            [image("1", **PLAIN), image("2", MLO, **PLAIN), image("3", **DISPLACED), image("4", MLO, **DISPLACED)],
+            [("1", "2")],
+            {"3": Reason.SUPERSEDED, "4": Reason.SUPERSEDED},
+        ),
+    ],
+)
+def test_implant_displaced_views_pair_with_their_like(
+    records: list[ImageRecord], expected: list[tuple[str, str]], refused: dict[str, Reason]
+) -> None:
+    found = paired(*records)
+    assert pairs(found) == expected
+    assert reasons(found) == refused
+
+
+# --- the same instance again ------------------------------------------------------------------------------------------
+
+
+def test_colliding_instances_are_those_with_a_uid_in_common() -> None:
+    records = [image("b", sop_instance_uid="1"), image("a", sop_instance_uid="1"), image("c"), image("d", sop_instance_uid="")]
+    assert [
+        [record.path for record in group] for group in colliding_instances([*records, image("e", sop_instance_uid="")])
+    ] == [["a", "b"]]
+
+
+def test_same_instance_and_pixels_is_kept_once() -> None:
+    copies = [image(path, sop_instance_uid="1", manufacturer=path) for path in "cab"]
+    found = paired(*copies, image("mlo", MLO))
+    assert pairs(found) == [("a", "mlo")]
+    assert reasons(found) == {"b": Reason.DUPLICATE_INSTANCE, "c": Reason.DUPLICATE_INSTANCE}
+
+
+OTHER_CONTENT: list[tuple[dict[str, Any], str]] = [
+    ({}, "other"),
+    ({"laterality": RIGHT}, "same"),
+    ({"view": MLO}, "same"),
+    ({"patient_id": "Q"}, "same"),
+    ({"study": "T"}, "same"),
+]
+
+
+@pytest.mark.parametrize(("header", "pixels"), OTHER_CONTENT, ids=str)
+def test_same_instance_with_other_content_is_trusted_nowhere(header: dict[str, Any], pixels: str) -> None:
+    """Neither pixels nor whose they are may be guessed."""
+    first = image("a", sop_instance_uid="1")
+    second = image("b", **{"view": CC, "sop_instance_uid": "1"} | header)
+    found = paired(first, second, image("mlo", MLO), contents={"b": Digest(pixels)})
+    assert not found.breasts
+    assert reasons(found) == {"a": Reason.INSTANCE_CONFLICT, "b": Reason.INSTANCE_CONFLICT, "P_S_L": Reason.CC_MISSING}
+
+
+# --- what is known of the breast --------------------------------------------------------------------------------------
+
+
+def test_labels_are_by_patient_and_side() -> None:
+    records = [image(f"{side}{view}", view, laterality=side) for side in Laterality for view in View]
+    found = paired(*records, labels={("P", RIGHT): FACTS})
+    assert [(breast.key.laterality, breast.facts.label) for breast in found.breasts] == [(LEFT, -1), (RIGHT, 1)]
+
+
+EXCLUDED: dict[str, dict[str, Any]] = {
+    "breast": {"labels": {("P", LEFT): BreastFacts(excluded="BI-RADS 1")}},
+    "patient": {"labels": {("P", LEFT): FACTS}, "excluded": {"P": "BI-RADS 1"}},
+}
+
+
+@pytest.mark.parametrize("how", EXCLUDED.values(), ids=EXCLUDED)
+def test_excluded_breasts_say_why(how: dict[str, Any]) -> None:
+    found = paired(image("1"), image("2"), image("3", MLO), **how)
+    assert not found.breasts
+    assert found.rejections == (
+        Rejection("2", Reason.SUPERSEDED, "another CC of breast P_S_L was chosen"),
+        Rejection("P_S_L", Reason.LABEL_EXCLUDED, "BI-RADS 1"),
+    )
+
+
+def test_label_without_an_image() -> None:
+    """A breast with an image that does not pair is named once, by that."""
+    labels = {("P", LEFT): FACTS, ("P", RIGHT): FACTS, ("Q", LEFT): FACTS}
+    assert reasons(paired(image("1"), labels=labels)) == {
+        "P_S_L": Reason.MLO_MISSING,
+        "P_R": Reason.LABEL_WITHOUT_IMAGE,
+        "Q_L": Reason.LABEL_WITHOUT_IMAGE,
+    }
+
+
+# --- for any records --------------------------------------------------------------------------------------------------
+
+BREASTS = st.tuples(st.sampled_from(["P", "Q"]), st.sampled_from(Laterality))
+
+
+@st.composite
+def worlds(draw: st.DrawFn) -> dict[str, Any]:
+    """Few patients and instances, so that everything collides with everything."""
+    studies = draw(st.sampled_from([["S", "T"], [""]]))
+    count = draw(st.integers(0, 14))
+    records = [
+        image(
+            f"{number}.dcm",
+            draw(st.sampled_from(View)),
+            patient_id=draw(st.sampled_from(["P", "Q"])),
+            study=draw(st.sampled_from(studies)),
+            laterality=draw(st.sampled_from(Laterality)),
+            sop_instance_uid=draw(st.sampled_from(["", "1", "2", *(f"own {number} {i}" for i in range(3))])),
+            rows=draw(st.sampled_from([100, 200])),
+            implant_displaced=draw(st.booleans()),
+            synthetic=draw(st.booleans()),
+        )
+        for number in range(count)
+    ]
+    facts = st.builds(BreastFacts, label=st.sampled_from([-1, 0, 1]), excluded=st.sampled_from(["", "", "no"]))
+    return {
+        "records": records,
+        "labels": draw(st.dictionaries(BREASTS, facts)),
+        "excluded": draw(st.dictionaries(st.sampled_from(["P", "Q"]), st.just("no"), max_size=1)),
+        "contents": {record.path: Digest(draw(st.sampled_from("xxy"))) for record in records},
+    }
+
+
+def outcome(world: dict[str, Any]) -> Pairing:
+    return paired(*world["records"], **world)
+
+
+@settings(max_examples=150, deadline=None)
+@given(worlds(), st.randoms(use_true_random=False))
+def test_order_never_matters(world: dict[str, Any], shuffle: Any) -> None:
+    expected = outcome(world)
+    shuffle.shuffle(world["records"])
+    for name in ("labels", "excluded", "contents"):
+        world[name] = dict(shuffle.sample(list(world[name].items()), len(world[name])))
+    assert outcome(world) == expected
+
+
+@settings(max_examples=150, deadline=None)
+@given(worlds())
+def test_every_record_is_in_exactly_one_place(world: dict[str, Any]) -> None:
+    found = outcome(world)
+    used = Counter(record.path for breast in found.breasts for record in breast.views)
+    refused = Counter(rejection.what for rejection in found.rejections)
+    breasts = {breast.key.breast_id for breast in found.breasts}
+    ids = {
+        record.path: BreastKey("set", record.patient_id, record.study, record.laterality).breast_id
+        for record in world["records"]
+    }
+    assert len(breasts) == len(found.breasts)
+    assert not breasts & refused.keys()
+    assert max([*used.values(), *refused.values(), 0]) <= 1
+    for record in world["records"]:
+        by_its_breast = refused[ids[record.path]] and not refused[record.path]
+        assert used[record.path] + refused[record.path] + by_its_breast == 1, record
+    # And nothing is refused that was not there.
+    rows = {f"{patient}_{side}" for patient, side in world["labels"]}
+    assert refused.keys() <= ids.keys() | set(ids.values()) | rows
+
+
+@settings(max_examples=150, deadline=None)
+@given(worlds())
+def test_what_pairs_belongs_together(world: dict[str, Any]) -> None:
+    found = outcome(world)
+    for breast in found.breasts:
+        key = breast.key
+        assert (breast.cc.view, breast.mlo.view) == (CC, MLO)
+        assert breast.cc.implant_displaced == breast.mlo.implant_displaced
+        for record in breast.views:
+            assert (record.patient_id, record.study, record.laterality) == (key.patient, key.study, key.laterality)
+        assert breast.facts == world["labels"].get((key.patient, key.laterality), BreastFacts())
+        assert not breast.facts.excluded
+        assert key.patient not in world["excluded"]
+    assert [breast.key for breast in found.breasts] == sorted(breast.key for breast in found.breasts)
+    assert list(found.rejections) == sorted(found.rejections, key=lambda r: (r.what, r.reason, r.detail))

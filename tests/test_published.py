@@ -1,0 +1,214 @@
+"""CMMD by its 5,202 real headers and VinDr-Mammo with its published counts: the paper's Table 1, to the image."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from fvpipe.pairing import colliding_instances
+from fvpipe.pixels import read_picture
+from fvpipe.plan import Index
+from fvpipe.project import Project
+from fvpipe.sources import SourceMemory
+from fvpipe.table1 import table1
+from fvpipe.tables import read_table
+from fvpipe.types import Laterality, Reason, View
+from fvpipe.workers import Workers, WorkerSettings
+from tests.conftest import run
+from tests.published import DATA, cmmd_rows, cmmd_tree, vindr_tables, vindr_tree
+
+XLSX, CSV = "CMMD_clinicaldata_revision.xlsx", "CMMD_clinicaldata_revision.csv"
+
+
+def indexed(folder: Path, name: str, settings: str, monkeypatch: pytest.MonkeyPatch) -> Index:
+    """The index of one data set in a project of its own; its headers are read once for all tests."""
+    from fvpipe.flow import index
+
+    folder.mkdir(exist_ok=True)
+    (folder / "params.yaml").write_text(f"datasets:\n  {name}: {settings}\n")
+    monkeypatch.chdir(folder)
+    source = Project().source(name, None)
+    with Workers(WorkerSettings(0)) as workers, SourceMemory(source.root / ".memory", source.root, source.policy) as memory:
+        return index(source, workers, memory)
+
+
+@pytest.fixture(scope="module")
+def cmmd(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cmmd")
+    cmmd_tree(folder, cmmd_rows())
+    shutil.copy(DATA / "cmmd" / XLSX, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def vindr(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("vindr")
+    vindr_tree(folder, *vindr_tables())
+    return folder
+
+
+def test_cmmd_as_published(cmmd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = indexed(tmp_path, "cmmd", f"{{adapter: cmmd, dicom: {cmmd}, labels: {{duplicate_patients: keep}}}}", monkeypatch)
+    assert len(found.images) == 5202
+    assert len(found.breasts) == 2601
+    assert Counter(b.facts.label for b in found.breasts) == {0: 556, 1: 1316, -1: 729}
+    assert not found.rejections
+    bits = {b.key.breast_id: [v.bits_stored for v in b.views] for b in found.breasts if b.key.patient == "D1-1343"}
+    assert bits["D1-1343_L"] == [16, 16]
+    views = {r.path.rpartition("/")[2]: r.view for r in found.images if r.patient_id == "D1-1506"}
+    assert (views["1-1.dcm"], views["1-2.dcm"]) == (View.MLO, View.CC)
+    mixed = Counter(b.key.patient for b in found.breasts if b.facts.label == 1)
+    benign = {b.key.patient for b in found.breasts if b.facts.label == 0}
+    assert len(mixed.keys() & benign) == 30  # one breast of each: a patient's label is no breast's
+
+
+def test_cmmd_is_table_1_without_the_duplicates(cmmd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = indexed(tmp_path, "cmmd", f"{{adapter: cmmd, dicom: {cmmd}}}", monkeypatch)
+    assert Counter(b.facts.label for b in found.breasts) == {0: 554, 1: 1313, -1: 728}
+    (row,) = table1([found])["rows"]
+    assert row["images"] == {"benign": 1108, "malignant": 2626, "unlabelled": 1456}
+    assert row["equal"] is True
+    left_out = {r.what.partition("_")[0] for r in found.rejections if r.reason is Reason.LABEL_EXCLUDED}
+    assert left_out == {"D1-0202", "D2-0284", "D1-0808", "D1-1292"}
+
+
+def test_cmmd_csv_gives_the_same(cmmd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (DATA / "cmmd" / CSV).read_text()
+    (tmp_path / "semicolons.csv").write_bytes(b"\xef\xbb\xbf" + text.replace(",", ";").replace("\n", "\r\n").encode())
+    shutil.copy(DATA / "cmmd" / CSV, tmp_path)
+    expected = indexed(tmp_path, "cmmd", f"{{adapter: cmmd, dicom: {cmmd}}}", monkeypatch)
+    for name in (CSV, "semicolons.csv"):
+        found = indexed(tmp_path, "cmmd", f"{{adapter: cmmd, dicom: {cmmd}, label_file: {name}}}", monkeypatch)
+        assert (found.breasts, found.rejections) == (expected.breasts, expected.rejections)
+
+
+def test_cmmd_unlabelled_as_normal_is_a_setting(cmmd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = f"{{adapter: cmmd, dicom: {cmmd}, labels: {{unlabelled: normal, duplicate_patients: keep}}}}"
+    found = indexed(tmp_path, "cmmd", settings, monkeypatch)
+    assert Counter((b.facts.label, b.facts.pathology == "normal") for b in found.breasts)[0, True] == 729
+
+
+def test_cmmd_duplicates_are_found_by_pixels_alone(cmmd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = indexed(tmp_path, "cmmd", f"{{adapter: cmmd, dicom: {cmmd}, labels: {{duplicate_patients: keep}}}}", monkeypatch)
+    assert not colliding_instances(found.images)
+    owners: dict[str, set[str]] = {}
+    suspects = {"D1-0202", "D2-0284", "D1-0808", "D1-1292"}
+    for image in found.images:
+        if image.patient_id in suspects or image.path.endswith("1-3.dcm"):
+            digest = read_picture((cmmd / image.path).read_bytes(), Laterality.LEFT).pixel_digest
+            owners.setdefault(digest, set()).add(image.patient_id)
+    assert {frozenset(patients) for patients in owners.values() if len(patients) > 1} == {
+        frozenset({"D1-0202", "D2-0284"}),
+        frozenset({"D1-0808", "D1-1292"}),
+    }
+
+
+def test_vindr_is_table_1(vindr: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = indexed(tmp_path, "vindr", f"{{adapter: vindr, dicom: {vindr}}}", monkeypatch)
+    (row,) = table1([found])["rows"]
+    assert row["images"] == {"benign": 6368, "malignant": 226, "unlabelled": 0}
+    assert row["equal"] is True
+    assert Counter(b.facts.label for b in found.breasts) == {0: 3183, 1: 113}
+    reasons = Counter(r.reason for r in found.rejections)
+    assert reasons == {Reason.LABEL_EXCLUDED: 6703, Reason.MLO_MISSING: 1}
+    (odd,) = [r for r in found.rejections if r.reason is Reason.MLO_MISSING]
+    assert odd.what.endswith("_L")
+    assert odd.detail == "2 CC and 0 MLO; expected one of each"
+
+
+@pytest.mark.parametrize(
+    ("benign", "malignant", "counts"),
+    [
+        ([1, 2, 3, 4], [5], {0: 9887, 1: 113}),
+        ([1, 2, 3], [4, 5], {0: 9506, 1: 494}),
+        ([2, 3], [4, 5], {0: 2803, 1: 494}),
+        ([1, 2], [3, 4, 5], {0: 9041, 1: 959}),
+    ],
+)
+def test_vindr_label_rules(
+    benign: list[int],
+    malignant: list[int],
+    counts: dict[int, int],
+    vindr: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Every reading of BI-RADS that other papers use; the breast without an MLO is a benign one of BI-RADS 2."""
+    rules = f"{{bi_rads_benign: {benign}, bi_rads_malignant: {malignant}}}"
+    found = indexed(tmp_path, "vindr", f"{{adapter: vindr, dicom: {vindr}, labels: {rules}}}", monkeypatch)
+    expected = {**counts, 0: counts[0] - 1}
+    assert Counter(b.facts.label for b in found.breasts) == expected
+
+
+def test_vindr_pairs_across_series_and_sizes(vindr: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rules = "{bi_rads_benign: [1, 2, 3, 4]}"
+    found = indexed(tmp_path, "vindr", f"{{adapter: vindr, dicom: {vindr}, labels: {rules}}}", monkeypatch)
+    series = {row["image_id"]: row["series_id"] for row in read_table(vindr / "breast-level_annotations.csv", ["image_id"])}
+    apart = sum(series[b.cc.sop_instance_uid] != series[b.mlo.sop_instance_uid] for b in found.breasts)
+    differ = sum((b.cc.rows, b.cc.columns) != (b.mlo.rows, b.mlo.columns) for b in found.breasts)
+    assert (len(found.breasts), apart, differ) == (9999, 41, 264)
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "reason"),
+    [
+        ("laterality", "the other side", Reason.LATERALITY_CONFLICT),
+        ("view_position", "the other view", Reason.VIEW_CONFLICT),
+        ("height", "19", Reason.SIZE_CONFLICT),
+    ],
+)
+def test_header_against_table(
+    column: str, value: str, reason: Reason, vindr: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One row that says otherwise than its header: both values in the ledger, and the image in no breast."""
+    text = (vindr / "breast-level_annotations.csv").read_text().splitlines()
+    names, cells = text[0].split(","), text[3].split(",")
+    i = names.index(column)
+    before = cells[i]
+    cells[i] = {"L": "R", "R": "L", "CC": "MLO", "MLO": "CC"}.get(before, value)
+    if column == "laterality":  # keep the breast's assessment the same in its other rows
+        cells[names.index("breast_birads")] = next(
+            line.split(",")[names.index("breast_birads")] for line in text[1:5] if line.split(",")[i] == cells[i]
+        )
+        cells[names.index("breast_density")] = next(
+            line.split(",")[names.index("breast_density")] for line in text[1:5] if line.split(",")[i] == cells[i]
+        )
+    table = tmp_path / "table.csv"
+    table.write_text("\n".join([*text[:3], ",".join(cells), *text[4:]]) + "\n")
+    found = indexed(tmp_path, "vindr", f"{{adapter: vindr, dicom: {vindr}, label_file: {table}}}", monkeypatch)
+    (conflict,) = [r for r in found.rejections if r.reason is reason]
+    assert conflict.what.endswith(f"{cells[names.index('image_id')]}.dicom")
+    assert conflict.detail == f"the header says {before}, the label table (line 4) says {cells[i]}"
+
+
+def test_age_against_table(cmmd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copy(DATA / "cmmd" / CSV, tmp_path)
+    table = tmp_path / CSV
+    table.write_text(table.read_text().replace("D1-0002,L,40,", "D1-0002,L,41,"))
+    found = indexed(tmp_path, "cmmd", f"{{adapter: cmmd, dicom: {cmmd}, label_file: {CSV}}}", monkeypatch)
+    conflicts = [r for r in found.rejections if r.reason is Reason.AGE_CONFLICT]
+    assert [r.detail for r in conflicts] == ["the header says 040Y, the label table says 041Y"] * 2
+
+
+def test_floors_are_the_known_ones(cmmd: Path, vindr: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "params.yaml").write_text(
+        f"datasets:\n  cmmd: {{adapter: cmmd, dicom: {cmmd}}}\n  vindr: {{adapter: vindr, dicom: {vindr}}}\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    found = json.loads(run("table1", "--json", "--workers", 0).stdout)
+    floors = {(f["dataset"], f["shortcut"]): f for f in found["floors"]}
+    f1 = {name: floors[name, "all malignant"]["f1"] for name in ("cmmd", "vindr", "pooled")}
+    assert f1 == pytest.approx({"cmmd": 0.826, "vindr": 0.066, "pooled": 0.433}, abs=5e-4)
+    identity = floors["pooled", "data-set identity"]
+    assert (identity["accuracy"], identity["f1"], identity["auc"]) == pytest.approx((0.871, 0.797, 0.886), abs=5e-4)
+    assert floors["cmmd", "patient id prefix (CMMD's D1 or D2)"]["auc"] == pytest.approx(0.775, abs=1e-3)
+    assert floors["cmmd", "age"]["auc"] == pytest.approx(0.681, abs=1e-3)
+    text = run("table1", "--workers", 0, "--out", tmp_path / "metric.json").output
+    assert text.count("images, equal") == 2
+    metric = json.loads((tmp_path / "metric.json").read_text())
+    assert metric["cmmd"]["images"] == {"benign": 1108, "malignant": 2626, "unlabelled": 1456}
+    assert metric["pooled"]["floors"]["data-set identity"]["f1"] == identity["f1"]

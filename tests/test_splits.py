@@ -1,0 +1,257 @@
+"""Splits: who may meet whom, and that nobody moves."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fvpipe.duplicates import fingerprints, near_pairs
+from fvpipe.errors import LabelTableError
+from fvpipe.metrics import Confusion, roc_auc
+from fvpipe.shards import open_shards
+from fvpipe.splits import Assignment, Candidate, Part, SplitPlan, balance, folds, leak_rate, leaks, split
+from fvpipe.splitting import read_split
+from tests import factory
+from tests.conftest import build, run
+
+
+@st.composite
+def cohorts(draw: st.DrawFn) -> list[Candidate]:
+    """Up to 60 breasts of up to two data sets, some patients with two breasts."""
+    found = []
+    for dataset in draw(st.sampled_from([("a",), ("a", "b")])):
+        for i in draw(st.sets(st.integers(0, 999), max_size=30)):
+            for side in draw(st.sampled_from(["L", "R", "LR"])):
+                label = draw(st.sampled_from([0, 1, -1]))
+                subset = "test" if i % 5 == 0 else "training"
+                found.append(Candidate(dataset, f"P{i}_{side}", f"P{i}", "", label, subset))
+    return found
+
+
+PLANS = [
+    SplitPlan("seen", ("a", "b")),
+    SplitPlan("unseen", ("a", "b")),
+    SplitPlan("cross", ("a",), ("b",)),
+    SplitPlan("official", ("a",)),
+    *folds(SplitPlan("kfold", ("a", "b"))),
+]
+
+
+@given(cohorts(), st.integers(0, 2**31), st.sampled_from(PLANS))
+def test_no_patient_is_in_two_parts_but_in_the_seen_setting(cohort: list[Candidate], seed: int, plan: SplitPlan) -> None:
+    plan = SplitPlan(plan.setting, plan.datasets, plan.test, folds=plan.folds, fold=plan.fold, seed=seed)
+    assigned = split(cohort, plan)
+    wanted = {*plan.datasets, *plan.test}
+    assert [a.candidate for a in assigned] == sorted(
+        (c for c in cohort if c.label >= 0 and c.dataset in wanted), key=lambda c: (c.dataset, c.breast_id)
+    )
+    assert not leaks(assigned, plan)
+    if plan.setting != "seen":
+        parts: dict[tuple[str, str], set[Part]] = {}
+        for a in assigned:
+            parts.setdefault(a.candidate.patient, set()).add(a.part)
+        assert all(len(found) == 1 for found in parts.values())
+        assert leak_rate(assigned) in (None, 0.0)
+
+
+@given(cohorts(), cohorts(), st.integers(0, 100), st.sampled_from(PLANS))
+def test_adding_patients_moves_nobody(first: list[Candidate], more: list[Candidate], seed: int, plan: SplitPlan) -> None:
+    plan = SplitPlan(plan.setting, plan.datasets, plan.test, folds=plan.folds, fold=plan.fold, seed=seed)
+    known = {c.patient for c in first}
+    before = {(a.candidate.dataset, a.candidate.breast_id): a.part for a in split(first, plan)}
+    after = {
+        (a.candidate.dataset, a.candidate.breast_id): a.part
+        for a in split([*first, *(c for c in more if c.patient not in known)], plan)
+    }
+    assert before.items() <= after.items()
+
+
+def many(count: int = 4000) -> list[Candidate]:
+    return [Candidate("a", f"P{i // 2}_{'LR'[i % 2]}", f"P{i // 2}", "", int(i % 10 < 3)) for i in range(count)]
+
+
+@pytest.mark.parametrize("setting", ["seen", "unseen"])
+def test_shares_and_class_balance_come_out_as_asked(setting: str) -> None:
+    counts = balance(split(many(), SplitPlan(setting, ("a",))))  # type: ignore[arg-type]
+    sizes = {part: sum(found.values()) for part, found in counts.items()}
+    assert sizes[Part.TEST] / 4000 == pytest.approx(0.2, abs=0.03)
+    assert sizes[Part.VALIDATION] / (4000 - sizes[Part.TEST]) == pytest.approx(0.125, abs=0.03)
+    for part, found in counts.items():
+        assert found[1] / sizes[part] == pytest.approx(0.3, abs=0.06), part
+
+
+def test_seeds_differ_and_folds_partition() -> None:
+    cohort = many(400)
+    tests = [
+        frozenset(a.candidate.breast_id for a in split(cohort, SplitPlan("seen", ("a",), seed=s)) if a.part == "test")
+        for s in (0, 1)
+    ]
+    assert tests[0] != tests[1]
+    parts = [
+        [a.candidate.breast_id for a in split(cohort, plan) if a.part == "test"] for plan in folds(SplitPlan("kfold", ("a",)))
+    ]
+    assert sorted(name for fold in parts for name in fold) == sorted(c.breast_id for c in cohort)
+    assert min(map(len, parts)) > 40
+
+
+def test_the_seen_setting_leaks_as_much_as_it_says() -> None:
+    rate = leak_rate(split(many(), SplitPlan("seen", ("a",))))
+    assert rate == pytest.approx(0.7, abs=0.06)  # the other breast is in train with 0.8 x 0.875
+
+
+def test_identical_pixels_stand_together() -> None:
+    cohort = [Candidate("a", f"P{i}_L", f"P{i}", "", i % 2, pixels=(f"px{i // 4}", f"own{i}")) for i in range(80)]
+    for plan in (SplitPlan("seen", ("a",)), SplitPlan("unseen", ("a",))):
+        assigned = split(cohort, plan)
+        assert not leaks(assigned, plan)
+        for group in range(20):
+            assert len({a.part for a in assigned if a.candidate.pixels[0] == f"px{group}"}) == 1
+        assert {a.part for a in assigned} == set(Part)
+
+
+@pytest.mark.parametrize("kind", ["patient", "study", "file", "pixels"])
+def test_a_planted_leak_is_found(kind: str) -> None:
+    first = Candidate("a", "P1_L", "P1", "s1", 0, sources=("f1",), pixels=("p1",))
+    second = Candidate(
+        "a", "P2_L", "P1" if kind == "patient" else "P2", "s1" if kind == "study" else "s2", 1,
+        sources=("f1" if kind == "file" else "f2",), pixels=("p1" if kind == "pixels" else "p2",),
+    )  # fmt: skip
+    assigned = [Assignment(first, Part.TRAIN), Assignment(second, Part.TEST)]
+    (leak,) = leaks(assigned, SplitPlan("unseen", ("a",)))
+    assert (leak.kind, leak.parts, leak.breasts) == (kind, (Part.TEST, Part.TRAIN), ("a/P1_L", "a/P2_L"))
+    allowed = kind in ("patient", "study")
+    assert bool(leaks(assigned, SplitPlan("seen", ("a",)))) is not allowed
+
+
+# --- the command ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def project(phantoms: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "params.yaml").write_text(
+        "datasets:\n"
+        f"  pv: {{adapter: vindr, made: true, dicom: {phantoms['vindr']}}}\n"
+        f"  pc: {{adapter: cmmd, made: true, dicom: {phantoms['cmmd']}, labels: {{duplicate_patients: keep}}}}\n"
+        f"  real: {{adapter: vindr, dicom: {phantoms['vindr']}}}\n"
+        "pipelines: [direct]\n"
+        "splits:\n"
+        "  seen: {setting: seen, datasets: [pv, pc]}\n"
+        "  across: {setting: cross, datasets: [pv], test: [pc]}\n"
+        "  five: {setting: kfold, datasets: [pv]}\n"
+        "  own: {setting: official, datasets: [real]}\n"
+        "  same: {setting: cross, datasets: [pc], test: [pv]}\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_split_command(project: Path) -> None:
+    assert "run `fvpipe index" in run("split", "seen", code=1).output
+    run("build-shards", "--workers", 0)
+    results = {r["split"]: r for r in json.loads(run("split", "--json").stdout)}
+    assert set(results) == {"seen", "across", "own", "same", *(f"five-fold{i}" for i in range(5))}
+    assert results["seen"]["digests_checked"]
+    written = project / "manifests" / "splits"
+    parts = read_split(written / "seen.csv", ["pv", "pc"])
+    assert len(parts) == sum(n["benign"] + n["malignant"] for n in results["seen"]["parts"].values())
+    before = (written / "seen.csv").read_bytes()
+    run("split")
+    assert (written / "seen.csv").read_bytes() == before
+    kept = (written / ".gitignore").read_text()
+    assert "!/seen.csv" in kept
+    assert "!/five-fold4.csv" in kept
+    assert "own" not in kept  # rows of a data set that may not be published
+    assert "did you mean" not in run("split", "nothing", code=1).output
+
+
+def test_made_and_real_data_are_never_mixed(project: Path) -> None:
+    file = project / "params.yaml"
+    text = file.read_text()
+    file.write_text(text.replace("test: [pc]", "test: [real]"))
+    assert "mixes made and real" in run("split", code=1).output
+    file.write_text(text.replace("datasets: [pv, pc]", "datasets: [pw]"))
+    assert "not in datasets (did you mean 'pv'?)" in run("split", code=1).output
+    file.write_text(text.replace("datasets: [pv], test: [pc]", "datasets: [pv], test: [pv]"))
+    assert "trains on one data set and tests on another" in run("split", code=1).output
+
+
+def test_shared_pixels_across_data_sets_are_refused(project: Path, phantoms: dict[str, Path]) -> None:
+    """`across` trains on one data set and tests on the other: a file that is in both is a leak that nothing can mend."""
+    file = project / "params.yaml"
+    copy = Path(shutil.copytree(phantoms["vindr"], project / "copy"))
+    file.write_text(
+        file.read_text()
+        .replace("  real:", f"  twin: {{adapter: vindr, made: true, dicom: {copy}}}\n  real:")
+        .replace("test: [pc]", "test: [twin]")
+    )
+    run("build-shards", "--workers", 0)
+    message = run("split", "across", code=1).output
+    assert "leak(s)" in message
+    assert not (project / "manifests" / "splits" / "across.csv").exists()
+
+
+def test_edited_split_is_checked(tmp_path: Path) -> None:
+    file = tmp_path / "s.csv"
+    head = "dataset,breast_id,patient_id,part\na,P1_L,P1,train\n"
+    for row, message in (
+        ("a,P2_L,P2,trian", "part is 'trian'"),
+        ("b,P2_L,P2,test", "dataset is 'b'"),
+        ("a,P1_L,P1,test", "each breast once"),
+    ):
+        file.write_text(head + row + "\n")
+        with pytest.raises(LabelTableError, match="line 3") as error:
+            read_split(file, ["a"])
+        assert message in str(error.value)
+
+
+# --- near-duplicates --------------------------------------------------------------------------------------------------
+
+
+def test_a_picture_encoded_again_is_found_and_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FVPIPE_ID_KEY", "a key for near-duplicates")
+    folder = tmp_path / "dicom"
+    for i in range(14):
+        factory.patient(folder, f"P{i}", "L", seed=i)
+    for view in (factory.CC, factory.MLO):  # patient 3 again: 8 bits instead of 12, lossy, under another name
+        made = factory.breast(3, view)
+        again = factory.Made((made.pixels >> 4).astype(np.uint8), made.drawing, 8)
+        factory.mammogram(
+            folder / f"again{view}.dcm",
+            again,
+            factory.dicom.JPEG_BASELINE,
+            PatientID="again",
+            view=view,
+            SOPInstanceUID=f"2.25.7{len(view)}",
+        )
+    build(folder, tmp_path / "out")
+    shards = open_shards(tmp_path / "out")
+    pixels = shards.columns["pixel_digest"]
+    assert len(np.unique(pixels)) == pixels.size  # no digest tells
+    pairs = near_pairs(fingerprints(shards), shards.patient_ids.tolist())
+    assert len(pairs) == 1
+    first, second = (shards[i].image for i in pairs[0])
+    assert np.abs(first - second).mean() < 0.02
+
+
+# --- figures ----------------------------------------------------------------------------------------------------------
+
+
+@given(st.lists(st.tuples(st.integers(0, 1), st.integers(0, 5)), min_size=1, max_size=40))
+def test_auc_is_the_share_of_pairs_in_order(data: list[tuple[int, int]]) -> None:
+    truth, score = np.array(data).T
+    pairs = [(p > b) + 0.5 * (p == b) for p in score[truth == 1] for b in score[truth == 0]]
+    assert roc_auc(truth, score) == (pytest.approx(np.mean(pairs)) if pairs else None)
+
+
+def test_confusion_by_hand() -> None:
+    counts = Confusion.of([1, 1, 1, 0, 0], [1, 0, 1, 1, 0])
+    assert counts == Confusion(tp=2, fp=1, fn=1, tn=1)
+    assert (counts.accuracy, counts.precision, counts.recall, counts.specificity) == (0.6, 2 / 3, 2 / 3, 0.5)
+    assert counts.f1 == pytest.approx(2 / 3)
+    assert Confusion.of([0, 0], [0, 0]).precision is None
