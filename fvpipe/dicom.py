@@ -271,7 +271,7 @@ def lookup_table(item: Dataset, name: str) -> LookupTable:
         if isinstance(entries, bytes):  # OW: words, or bytes padded to an even number
             order = "<" if item.original_encoding[1] else ">"
             single = bits <= 8 and len(entries) == count + count % 2
-            entries = entries[:count] if single else struct.unpack(f"{order}{len(entries) // 2}H", entries)
+            entries = list(entries[:count]) if single else struct.unpack(f"{order}{len(entries) // 2}H", entries)
         found = len(entries)
     except Exception:
         raise Refused(Reason.LUT_INVALID, f"{name} without a readable descriptor and data") from None
@@ -545,6 +545,9 @@ def _find_pixel_data(opened: OpenedDicom, implicit: bool, order: str) -> None:
 def silenced() -> Iterator[None]:
     """Pydicom warns of a wrong value by printing it, and a value may be a name: keep it quiet."""
     logger = logging.getLogger("pydicom")
+    if logger.level > logging.CRITICAL:  # by a caller that reads many
+        yield
+        return
     level, mode = logger.level, pydicom.config.settings.reading_validation_mode
     logger.setLevel(logging.CRITICAL + 1)
     pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE

