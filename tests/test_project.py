@@ -265,7 +265,7 @@ LAYERS = (
     {"params", "tables", "files", "locking", "progress", "identity", "shards", "metrics", "splits"},
     {"dicom", "samples", "pairing"},
     {"pixels", "segment", "sources"},
-    {"fuse", "listing", "datasets", "workers", "torch", "duplicates"},
+    {"fuse", "listing", "datasets", "workers", "torch", "duplicates", "idc"},
     {"plan"},
     {"manifests", "table1"},
     {"folder", "report"},

@@ -1,0 +1,125 @@
+"""Downloading CMMD with the Imaging Data Commons' own client, resumed and checked series by series."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fvpipe.errors import DependencyError, InputError, StorageError
+
+LAYOUT = "%PatientID/%SeriesInstanceUID"
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """One series as the client's index lists it."""
+
+    patient: str
+    uid: str
+    files: int
+    bytes: int
+
+    def complete(self, out: Path) -> bool:
+        """Whether all its files are in `out`, with all their bytes."""
+        try:
+            sizes = [file.stat().st_size for file in (out / self.patient / self.uid).iterdir() if file.suffix == ".dcm"]
+        except OSError:
+            return False
+        return len(sizes) == self.files and sum(sizes) == self.bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Download:
+    """What is to be fetched.
+
+    Attributes
+    ----------
+    series : tuple of Series
+        All of the collection.
+    missing : tuple of Series
+        Those that are not there whole.
+    """
+
+    client: Any
+    out: Path
+    series: tuple[Series, ...]
+    missing: tuple[Series, ...]
+
+    @property
+    def cost(self) -> str:
+        """What it will cost, for a person to decide on."""
+        there = len(self.series) - len(self.missing)
+        return (
+            f"{len(self.series)} series, {sum(s.files for s in self.series)} files, {_gb(self.series)}; "
+            f"{there} series are there already, {_gb(self.missing)} to fetch into {self.out}"
+        )
+
+
+def _gb(series: Sequence[Series]) -> str:
+    return f"{sum(s.bytes for s in series) / 1e9:.1f} GB"
+
+
+def plan(collection: str, out: Path) -> Download:
+    """Look up what a collection holds, in the index that comes with the client: no network is used.
+
+    Raises
+    ------
+    DependencyError
+        The client is not installed.
+    InputError
+        The index has no such collection.
+    """
+    try:
+        import idc_index
+    except ImportError:
+        raise DependencyError("downloads use the Imaging Data Commons' client: pip install 'fvpipe[idc]'") from None
+    client: Any = idc_index.IDCClient()  # type: ignore[attr-defined]
+    rows = client.index[client.index["collection_id"] == collection]
+    columns = (rows[name] for name in ("PatientID", "SeriesInstanceUID", "instanceCount", "series_size_MB"))
+    series = tuple(
+        sorted((Series(p, s, int(n), round(mb * 1e6)) for p, s, n, mb in zip(*columns, strict=True)), key=lambda s: s.uid)
+    )
+    if not series:
+        raise InputError(f"the client's index has no collection {collection!r}")
+    return Download(client, out, series, tuple(s for s in series if not s.complete(out)))
+
+
+def fetch(download: Download, show_progress: bool) -> None:
+    """Fetch what is missing. Files that are there are kept; run again, an interrupted download goes on.
+
+    Raises
+    ------
+    StorageError
+        Not enough room.
+    InputError
+        The client failed, or series are not whole after it; the message says how many and what to do.
+    """
+    download.out.mkdir(parents=True, exist_ok=True)
+    needed, free = sum(s.bytes for s in download.missing), shutil.disk_usage(download.out).free
+    if needed > free:
+        raise StorageError(f"{download.out}: {needed / 1e9:.1f} GB to fetch, {free / 1e9:.1f} GB free; choose another folder")
+    if download.missing:
+        try:
+            download.client.download_from_selection(
+                str(download.out),
+                seriesInstanceUID=[series.uid for series in download.missing],
+                dirTemplate=LAYOUT,
+                quiet=True,
+                show_progress_bar=show_progress,
+                use_s5cmd_sync=any(download.out.iterdir()),
+            )
+        except Exception as error:  # the client raises whatever its libraries raise
+            reason = str(error).splitlines()[0][:200] if str(error) else ""
+            raise InputError(
+                f"the client failed ({type(error).__name__}: {reason}); run it again, it goes on where it was"
+            ) from None
+    broken = [series for series in download.missing if not series.complete(download.out)]
+    if broken:
+        named = ", ".join(f"{s.patient}/{s.uid}" for s in broken[:3])
+        raise InputError(
+            f"{len(broken)} of {len(download.series)} series are not whole after the download ({named}...); run it again, "
+            "it goes on where it was"
+        )
