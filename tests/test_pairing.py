@@ -200,6 +200,13 @@ def test_label_without_an_image() -> None:
     }
 
 
+def test_label_of_a_breast_whose_images_were_all_refused() -> None:
+    """The images name it: its row is not without an image."""
+    twins = [image("a", sop_instance_uid="1"), image("b", sop_instance_uid="1")]
+    found = paired(*twins, labels={("P", LEFT): FACTS}, contents={"b": Digest("other")})
+    assert reasons(found) == {"a": Reason.INSTANCE_CONFLICT, "b": Reason.INSTANCE_CONFLICT}
+
+
 # --- for any records --------------------------------------------------------------------------------------------------
 
 BREASTS = st.tuples(st.sampled_from(["P", "Q"]), st.sampled_from(Laterality))

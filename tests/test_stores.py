@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import secrets
 import shutil
 import signal
 import socket
@@ -23,7 +24,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fvpipe import samples
+from fvpipe import samples, sources
 from fvpipe.dicom import HeaderPolicy, read_header
 from fvpipe.errors import FvpipeError, InputError, LockedError, ParameterError, StorageError
 from fvpipe.files import write_if_changed, write_whole
@@ -442,29 +443,49 @@ def test_damaged_memory_is_an_empty_one(damage: str, source: SourceFile, tmp_pat
 def test_no_flipped_bit_becomes_a_wrong_record(tmp_path: Path) -> None:
     """SQLite itself notices few of them."""
     file, rng = tmp_path / "m", random.Random(0)
-    sources = [SourceFile(f"{i}.dcm", f"{i} 2 3 4") for i in range(12)]
+    files = [SourceFile(f"{i}.dcm", f"{i} 2 3 4") for i in range(12)]
     with SourceMemory(file, Path("/in"), POLICY) as memory:
-        memory.keep_headers((source, record(source.path, patient_id=source.path)) for source in sources)
-        memory.keep_digests((source, digest_of(source.path)) for source in sources)
+        memory.keep_headers((source, record(source.path, patient_id=source.path)) for source in files)
+        memory.keep_digests((source, digest_of(source.path)) for source in files)
     sound = file.read_bytes()
     for _ in range(500):
         bit = rng.randrange(8 * len(sound))
         file.write_bytes(flipped(sound, bit))
         with SourceMemory(file, Path("/in"), POLICY) as memory:
-            for source in sources:
+            for source in files:
                 assert memory.header(source) in (None, record(source.path, patient_id=source.path)), bit
                 assert memory.digest(source) in (None, digest_of(source.path)), bit
 
 
-def test_memory_of_an_older_form_is_an_empty_one(source: SourceFile, tmp_path: Path) -> None:
+@pytest.mark.parametrize("version", [0, sources.MEMORY_VERSION])
+def test_memory_of_another_form_is_an_empty_one(version: int, source: SourceFile, tmp_path: Path) -> None:
     database = sqlite3.connect(tmp_path / "m")
     database.execute("CREATE TABLE digests (path PRIMARY KEY, state, digest)")
     database.execute("INSERT INTO digests VALUES ('a', 'b', 'c')")
+    database.execute(f"PRAGMA user_version = {version}")
     database.commit()
     database.close()
     remember(tmp_path / "m", source)
     with SourceMemory(tmp_path / "m", Path("/in"), POLICY) as memory:
         assert memory.digest(source) == digest_of(1)
+
+
+def test_a_memory_that_another_process_makes_meanwhile_is_kept(
+    source: SourceFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked, is_current = [], sources._is_current
+
+    def look(database: sqlite3.Connection) -> bool:
+        found = is_current(database)
+        looked.append(found)
+        if len(looked) == 1:  # between our look and our writing
+            remember(tmp_path / "m", source)
+        return found
+
+    monkeypatch.setattr(sources, "_is_current", look)
+    with SourceMemory(tmp_path / "m", Path("/in"), POLICY) as memory:
+        assert looked[0] is False
+        assert memory.header(source) == record()
 
 
 def test_two_processes_remember_at_once(tmp_path: Path) -> None:
@@ -742,6 +763,19 @@ def test_processes_that_make_the_key_at_once_agree(config: Path) -> None:
         process.stdin.flush()
     assert len({output(process) for process in processes}) == 1
     assert len(list((config / "fvpipe").iterdir())) == 1
+
+
+def test_the_key_of_who_was_first_counts(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    token = secrets.token_hex
+
+    def late(count: int) -> str:  # between our look and our writing
+        factory.write(config / "fvpipe" / "identifier.key", b"the key of another process")
+        return token(count)
+
+    monkeypatch.setattr(secrets, "token_hex", late)
+    first = identifier_key()
+    monkeypatch.setenv(ENVIRONMENT, "the key of another process")
+    assert first == identifier_key()
 
 
 def test_key_is_not_in_the_memory(config: Path) -> None:

@@ -1,0 +1,362 @@
+"""Tables as publishers ship them, our own CSV files, and what the adapters make of label tables, right and wrong."""
+
+from __future__ import annotations
+
+import csv
+import io
+import zipfile
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openpyxl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fvpipe.datasets import LabelTable, adapter, side
+from fvpipe.errors import LabelTableError
+from fvpipe.params import Labels
+from fvpipe.tables import read_table, write_csv
+from fvpipe.types import BreastFacts, ImageFacts, Laterality, View
+
+CMMD = Path(__file__).parent / "data" / "cmmd"
+L, R = Laterality.LEFT, Laterality.RIGHT
+ROWS = [{"a": "1", "b": "two words", "c": "x,y"}, {"a": "2", "b": "", "c": "é"}]
+PLAIN = 'a,b,c\n1,two words,"x,y"\n2,,é\n'
+
+
+def xlsx(file: Path, rows: list[list[Any]]) -> Path:
+    book = openpyxl.Workbook()
+    assert book.active is not None
+    for row in rows:
+        book.active.append(row)
+    book.create_sheet("another").append(["not", "this"])
+    book.save(file)
+    return file
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        PLAIN.encode(),
+        b"\xef\xbb\xbf" + PLAIN.encode(),
+        PLAIN.replace("\n", "\r\n").encode(),
+        PLAIN.replace("\n", "\r").encode(),
+        PLAIN.rstrip("\n").encode(),
+        PLAIN.replace('"x,y"', "x;y").replace(",", ";").replace("x;y", "x,y").encode(),
+        b"\xef\xbb\xbf" + PLAIN.replace('"x,y"', "x;y").replace(",", ";").replace("x;y", "x,y").replace("\n", "\r\n").encode(),
+        PLAIN.replace('"x,y"', "x;y").replace(",", "\t").replace("x;y", "x,y").encode(),
+        'a,b,c\n" 1 ", two words ,"x,y"\n2,\t,é'.encode(),
+        'a,b,c,\n1,two words,"x,y",\n2,,é,\n'.encode(),
+        "a,c,b\n1,\"x,y\",two words\n2,é\n".encode(),  # as Excel does, without the empty cells at the end
+    ],
+    ids=["plain", "BOM", "CRLF", "CR", "no end of line", ";", "BOM ; CRLF", "tab", "space", "empty column", "short row"],
+)  # fmt: skip
+def test_a_csv_table_in_many_forms(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "t.csv").write_bytes(data)
+    rows = read_table(tmp_path / "t.csv", ["a", "c"])
+    assert [{column: row[column] for column in "abc"} for row in rows] == ROWS
+    assert [row.line for row in rows] == [2, 3]
+    assert rows[0].get("d") == ""
+
+
+def test_an_xlsx_table(tmp_path: Path) -> None:
+    rows = [["a", "b", "c"], [1, " two words", "x,y"], [2.0, None, "é"]]
+    assert [dict(row.cells) for row in read_table(xlsx(tmp_path / "t.xlsx", rows), ["a", "c"])] == ROWS
+    assert [dict(row.cells) for row in read_table(xlsx(tmp_path / "t.XLSX", rows), ["a", "c"])] == ROWS
+    found = read_table(xlsx(tmp_path / "t.xlsx", [["a", "b"], [None, None], [1.5, True]]), ["a"])
+    assert [(row.line, dict(row.cells)) for row in found] == [(3, {"a": "1.5", "b": "True"})]
+
+
+def test_an_xlsx_table_that_says_a_wrong_size(tmp_path: Path) -> None:
+    """Some writers leave the size of a sheet at its first cell: openpyxl believes it and shows no more."""
+    file = xlsx(tmp_path / "t.xlsx", [["a", "b"], [1, 2], [3, None]])
+    with zipfile.ZipFile(file) as book:
+        parts = {name: book.read(name) for name in book.namelist()}
+    sheet = "xl/worksheets/sheet1.xml"
+    assert b'ref="A1:B3"' in parts[sheet]
+    with zipfile.ZipFile(file, "w") as book:
+        for name, data in parts.items():
+            book.writestr(name, data.replace(b'ref="A1:B3"', b'ref="A1:B2"') if name == sheet else data)
+    assert [dict(row.cells) for row in read_table(file, ["a"])] == [{"a": "1", "b": "2"}, {"a": "3", "b": ""}]
+
+
+def test_lines_are_those_of_the_file(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text('a,b\n\n1,"two\nlines"\n\n2,x\n')
+    rows = read_table(tmp_path / "t.csv", ["a"])
+    assert [(row.line, row["b"]) for row in rows] == [(3, "two\nlines"), (6, "x")]
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "is empty; expected a heading with the columns a, b"),
+        (b"\n \n,,\n", "is empty"),
+        (b"a,c\n1,2\n", "column 'b' is missing; found a, c"),
+        (b"A,b\n1,2\n", "column 'a' is missing"),
+        (b"a,b,a\n1,2,3\n", "column 'a' occurs twice"),
+        (b"a,b\n1,2\n3,4,5\n", "line 3: 3 cells; the heading has 2"),
+        ("a,b\né,1\n".encode("latin-1"), "cannot be read as UTF-8 text (UnicodeDecodeError)"),
+        ("a,b\n1,2\n".encode("utf-16"), "cannot be read as UTF-8 text"),
+        (b"a,b\n1,2\n3," + 140_000 * b"x" + b"\n", "line 3: not readable as CSV"),
+    ],
+)
+def test_a_csv_table_that_cannot_be_read(tmp_path: Path, data: bytes, message: str) -> None:
+    file = tmp_path / "t.csv"
+    file.write_bytes(data)
+    with pytest.raises(LabelTableError) as error:
+        read_table(file, ["a", "b"])
+    assert message in str(error.value)
+    assert str(error.value).startswith(str(file))
+
+
+def test_other_tables_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(LabelTableError, match="no such file; expected a table with the columns a, b"):
+        read_table(tmp_path / "absent.csv", ["a", "b"])
+    with pytest.raises(LabelTableError, match="no such file"):
+        read_table(tmp_path, ["a"])
+    (tmp_path / "t.xlsx").write_bytes(b"PK\3\4 no workbook")
+    with pytest.raises(LabelTableError, match=r"cannot be read as XLSX \(BadZipFile\)"):
+        read_table(tmp_path / "t.xlsx", ["a"])
+    with pytest.raises(LabelTableError, match="column 'a' is missing"):
+        read_table(xlsx(tmp_path / "t.xlsx", [["b"], [1]]), ["a"])
+
+
+def test_the_error_of_a_row_names_file_line_and_value(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text(f"a\n1\n{60 * 'x'}\n")
+    error = read_table(tmp_path / "t.csv", ["a"])[1].error("a", "a number")
+    assert str(error) == f"{tmp_path / 't.csv'}, line 3: a is '{40 * 'x'}'; expected a number"
+
+
+# --- writing ----------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_written() -> None:
+    values = [
+        None,
+        True,
+        False,
+        0,
+        -1,
+        0.1,
+        -2.0,
+        np.float64(0.25),
+        np.int64(-3),
+        "x",
+        'say "x"',
+        "a,b",
+        "l\nm",
+        Laterality.LEFT,
+    ]
+    assert write_csv(["n"], ([value] for value in values)) == (
+        b'n\n\ntrue\nfalse\n0\n-1\n0.1\n-2.0\n0.25\n-3\nx\n"say ""x"""\n"a,b"\n"l\nm"\nL\n'
+    )
+
+
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "\n", "'=", "''"])
+def test_no_cell_is_a_formula(tmp_path: Path, start: str) -> None:
+    cell = f"{start}cmd|' /C calc'!A0"
+    data = write_csv(["first", "second"], [["x", cell]])
+    (shown,) = list(csv.reader(io.StringIO(data.decode(), newline="")))[1:]
+    assert shown == ["x", f"'{cell}"]
+    (tmp_path / "t.csv").write_bytes(data)
+    assert read_table(tmp_path / "t.csv", ["second"])[0]["second"] == cell
+
+
+CELLS = st.text(st.characters(exclude_categories=("Cs",)), max_size=8) | st.text("=+-@'\"\t\r\n,; x\\", max_size=6)
+
+
+@pytest.fixture(scope="module")
+def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("tables") / "t.csv"
+
+
+@settings(max_examples=300, deadline=None, database=None)
+@given(rows=st.lists(st.lists(CELLS.map(str.strip), min_size=3, max_size=3), max_size=5))
+def test_what_is_written_is_read_again(scratch: Path, rows: list[list[str]]) -> None:
+    data = write_csv(["a", "b", "c", "end"], [[*row, "."] for row in rows])
+    scratch.write_bytes(data)
+    assert [[row[column] for column in "abc"] for row in read_table(scratch, ["end"])] == rows
+    assert not any(cell.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) for line in plainly(data) for cell in line)
+
+
+def plainly(data: bytes) -> list[list[str]]:
+    """As a spreadsheet would show it."""
+    return list(csv.reader(io.StringIO(data.decode(), newline="")))
+
+
+def test_a_name_that_is_no_text_is_written() -> None:
+    """File names may hold any bytes, which Python shows as lone surrogates."""
+    data = write_csv(["what"], [[b"caf\xe9.dcm".decode("utf-8", "surrogateescape")]])
+    assert data == b"what\ncaf\\udce9.dcm\n"
+
+
+# --- label tables -----------------------------------------------------------------------------------------------------
+
+
+def labels(name: str, folder: Path, text: str, rules: Labels | None = None) -> LabelTable:
+    """What the adapter reads from a label file of `text`."""
+    file = folder / "labels.csv"
+    file.write_text(text, encoding="utf-8")
+    return adapter(name).read_labels(folder, file, rules or Labels())
+
+
+@pytest.mark.parametrize("text", ["L", "l", "left", "LEFT", "Left"])
+def test_side(text: str) -> None:
+    assert side(text) is L
+    assert side(text.replace("L", "R").replace("l", "r").replace("EFT", "IGHT").replace("eft", "ight")) is R
+    assert side(f"{text}x") is None
+    assert side("B") is side("") is None
+
+
+VINDR = "study_id,series_id,image_id,laterality,view_position,height,width,breast_birads,breast_density,split\n"
+VINDR_ROWS = (
+    "s1,a,i1,L,CC,3518,2800,BI-RADS 5,DENSITY C,training\ns1,a,i2,L,MLO,3518,2800,BI-RADS 5,DENSITY C,training\n"
+    "s1,a,i3,R,CC,3518,2800,BI-RADS 1,DENSITY C,training\ns2,b,i4,R,MLO,3580,2700,bi-rads 3,density a,test\n"
+)
+
+
+def test_vindr(tmp_path: Path) -> None:
+    found = labels("vindr", tmp_path, VINDR + VINDR_ROWS)
+    excluded = "BI-RADS 1 is neither benign nor malignant by the label rule"
+    assert found.rows == {
+        ("s1", L): BreastFacts(1, 5, "C", subset="training"),
+        ("s1", R): BreastFacts(-1, 1, "C", subset="training", excluded=excluded),
+        ("s2", R): BreastFacts(0, 3, "A", subset="test"),
+    }
+    assert found.images["i4"] == ImageFacts(5, R, View.MLO, 3580, 2700)
+    assert len(found.images) == 4
+    assert not found.excluded_patients
+    other = labels("vindr", tmp_path, VINDR + VINDR_ROWS, Labels(bi_rads_benign=(1, 2), bi_rads_malignant=(3, 4, 5)))
+    assert {key: facts.label for key, facts in other.rows.items()} == {("s1", L): 1, ("s1", R): 0, ("s2", R): 1}
+
+
+def test_vindr_where_it_is_published(tmp_path: Path) -> None:
+    """Beside the images, under its own name, and with three columns only."""
+    (tmp_path / "breast-level_annotations.csv").write_text("study_id,laterality,breast_birads\ns,L,BI-RADS 2\n")
+    found = adapter("vindr").read_labels(tmp_path, None, Labels())
+    assert found == LabelTable({("s", L): BreastFacts(0, 2)})
+
+
+CMMD_HEADING = "ID1,LeftRight,Age,number,abnormality,classification,subtype\n"
+
+
+def test_cmmd(tmp_path: Path) -> None:
+    text = (
+        f"{CMMD_HEADING}D1-0001,R,44,2,calcification,Benign,\nD2-0001,L,90,2,mass,malignant,Luminal A\n"
+        "D2-0001,L,90,2,calcification,Malignant,Luminal B\nD1-0202,L,,4,both,Malignant,\n"
+    )
+    found = labels("cmmd", tmp_path, text)
+    assert found.rows == {
+        ("D1-0001", R): BreastFacts(0, age="044Y", pathology="calcification"),
+        ("D2-0001", L): BreastFacts(1, age="90+", pathology="Luminal A"),  # the first of two rows that agree on the label
+        ("D1-0202", L): BreastFacts(1, pathology="both"),
+    }
+    assert set(found.excluded_patients) == {"D1-0202", "D2-0284", "D1-0808", "D1-1292"}
+    assert labels("cmmd", tmp_path, text, Labels(duplicate_patients="keep")).excluded_patients == {}
+
+
+def test_cmmd_as_published() -> None:
+    """The official tables, XLSX and CSV: the same 1,872 rows, one a labelled breast."""
+    files = [CMMD / f"CMMD_clinicaldata_revision.{suffix}" for suffix in ("xlsx", "csv")]
+    tables = [read_table(file, ["ID1", "LeftRight", "classification"]) for file in files]
+    assert [(row.line, row.cells) for row in tables[0]] == [(row.line, row.cells) for row in tables[1]]
+    assert len(tables[0]) == 1872
+    found = [adapter("cmmd").read_labels(Path(), file, Labels()) for file in files]
+    assert found[0] == found[1]
+    assert Counter(facts.label for facts in found[0].rows.values()) == {0: 556, 1: 1316}
+    kept = [facts.label for (patient, _), facts in found[0].rows.items() if patient not in found[0].excluded_patients]
+    assert Counter(kept) == {0: 554, 1: 1313}  # the paper's Table 1, in breasts
+
+
+def test_cmmd_finds_its_table_beside_the_images(tmp_path: Path) -> None:
+    with pytest.raises(LabelTableError, match=r"CMMD_clinicaldata_revision\.xlsx: no such file"):
+        adapter("cmmd").read_labels(tmp_path, None, Labels())
+    (tmp_path / "CMMD_clinicaldata_revision.csv").write_text(f"{CMMD_HEADING}D1-0001,R,44,2,mass,Benign,\n".replace(",", ";"))
+    assert set(adapter("cmmd").read_labels(tmp_path, None, Labels()).rows) == {("D1-0001", R)}
+    rows = [CMMD_HEADING.strip().split(","), ["D1-0002", "L", 40, 2, "mass", "Benign", None]]
+    xlsx(tmp_path / "CMMD_clinicaldata_revision.xlsx", rows)  # the official one goes first
+    assert set(adapter("cmmd").read_labels(tmp_path, None, Labels()).rows) == {("D1-0002", L)}
+
+
+def test_table(tmp_path: Path) -> None:
+    words = {"1": 1, "malignant": 1, "Malignant": 1, "0": 0, "benign": 0, "BENIGN": 0, "-1": -1, "unlabelled": -1, "": -1}
+    text = "patient_id,laterality,label\n" + "".join(f"P{i},L,{word}\n" for i, word in enumerate(words))
+    found = labels("table", tmp_path, f"{text}P0,L,1\nP0,right,0\n")  # a row may come twice
+    assert [facts.label for facts in found.rows.values()] == [*words.values(), 0]
+    assert found.rows["P0", R] == BreastFacts(0)
+    assert adapter("table").read_labels(tmp_path, None, Labels()) == LabelTable()
+
+
+def test_cbis_sample(tmp_path: Path) -> None:
+    rows = adapter("cbis").read_labels(tmp_path, None, Labels()).rows
+    assert {key: facts.label for key, facts in rows.items()} == {
+        ("P_00173", L): 0, ("P_00173", R): 0, ("P_00820", L): 1, ("P_00820", R): 0,
+    }  # fmt: skip
+
+
+OURS = "patient_id,laterality,label\n"
+CBIS = "patient_id,left or right breast,pathology,assessment\n"
+VINDR_FIRST = "s1,a,i1,L,CC,10,20,BI-RADS 2,DENSITY A,training\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("vindr", f"{VINDR}{VINDR_FIRST}s1,a,i2,L,CC,10,20,BI-RADS 7,,\n", "line 3: breast_birads is 'BI-RADS 7'"),
+        ("vindr", f"{VINDR}s1,a,i1,L,CC,10,20,5,,\n", "line 2: breast_birads is '5'; expected 'BI-RADS 0' to 'BI-RADS 6'"),
+        ("vindr", f"{VINDR}s1,a,i1,L,CC,10,20,,,\n", "line 2: breast_birads is ''"),
+        ("vindr", f"{VINDR}s1,a,i1,B,CC,10,20,BI-RADS 2,,\n", "line 2: laterality is 'B'; expected L or R"),
+        ("vindr", f"{VINDR}s1,a,i1,L,ML,10,20,BI-RADS 2,,\n", "line 2: view_position is 'ML'; expected CC or MLO"),
+        ("vindr", f"{VINDR}s1,a,i1,L,CC,10.5,20,BI-RADS 2,,\n", "line 2: height is '10.5'"),
+        ("vindr", f"{VINDR}{VINDR_FIRST}\ns1,a,i2,L,CC,10,20,BI-RADS 3,DENSITY A,training\n", "lines 2 and 4: two assessments"),
+        ("vindr", f"{VINDR}{VINDR_FIRST}s1,a,i2,L,CC,10,20,BI-RADS 2,DENSITY A,test\n", "lines 2 and 3: two assessments"),
+        ("vindr", f"{VINDR}{VINDR_FIRST}{VINDR_FIRST}", "lines 2 and 3: image_id occurs twice"),
+        ("vindr", "study_id,laterality\n", "column 'breast_birads' is missing"),
+        ("cmmd", f"{CMMD_HEADING}D1-0001,X,44,2,mass,Benign,\n", "line 2: LeftRight is 'X'; expected L or R"),
+        ("cmmd", f"{CMMD_HEADING}D1-0001,L,44,2,mass,Normal,\n", "line 2: classification is 'Normal'"),
+        ("cmmd", f"{CMMD_HEADING}D1-0001,L,44,2,mass,,\n", "line 2: classification is ''; expected Benign or Malignant"),
+        (
+            "cmmd",
+            f"{CMMD_HEADING}D1-0001,L,44,2,mass,Benign,\nD1-0001,R,44,2,mass,Benign,\nD1-0001,left,44,2,mass,Malignant,\n",
+            "lines 2 and 4: one breast is benign and malignant",
+        ),
+        ("cmmd", "ID1;LeftRight\nD1-0001;L\n", "column 'classification' is missing; found ID1, LeftRight"),
+        ("table", f"{OURS}P1,both,1\n", "line 2: laterality is 'both'; expected L or R"),
+        ("table", f"{OURS}P1,L,2\n", "line 2: label is '2'; expected 1 or malignant, 0 or benign"),
+        ("table", f"{OURS}P1,L,1\nP1,R,0\nP1,L,-1\n", "lines 2 and 4: one breast has two labels"),
+        ("table", "patient,laterality,label\nP1,L,1\n", "column 'patient_id' is missing"),
+        ("cbis", f"{CBIS}P_00001,BOTH,BENIGN,2\n", "line 2: left or right breast is 'BOTH'"),
+        ("cbis", f"{CBIS}P_00001,LEFT,UNKNOWN,2\n", "line 2: pathology is 'UNKNOWN'"),
+    ],
+)  # fmt: skip
+def test_a_wrong_label_table_names_file_line_and_value(tmp_path: Path, name: str, text: str, message: str) -> None:
+    with pytest.raises(LabelTableError) as error:
+        labels(name, tmp_path, text)
+    assert message in str(error.value)
+    assert str(error.value).startswith(str(tmp_path / "labels.csv"))
+
+
+FINDINGS = "image_id,finding_categories,finding_birads,xmin,ymin,xmax,ymax\n"
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("i1,['Mass'],BI-RADS 9,1,2,3,4", "line 2: finding_birads is 'BI-RADS 9'"),
+        ("i1,['Mass'],BI-RADS 5,1,2,x,4", "line 2: xmax is 'x'; expected a number of pixels"),
+        ("i1,['Mass'],BI-RADS 5,1,2,inf,4", "line 2: xmax is 'inf'"),
+        ("i1,['Mass'],BI-RADS 5,5,2,3,4", "line 2: xmax is '3'; expected a box"),
+    ],
+)
+def test_a_wrong_table_of_findings(tmp_path: Path, row: str, message: str) -> None:
+    (tmp_path / "finding_annotations.csv").write_text(FINDINGS + row + "\n")
+    with pytest.raises(LabelTableError) as error:
+        labels("vindr", tmp_path, VINDR + VINDR_ROWS)
+    assert message in str(error.value)
+    assert "finding_annotations.csv" in str(error.value)
