@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import signal
 import sys
 from collections.abc import Callable
@@ -38,6 +39,10 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except FvpipeError as error:
             raise click.ClickException(str(error)) from None
+        except MemoryError:
+            raise click.ClickException("out of memory; what was finished is kept, run again with fewer --workers") from None
+        except ImportError as error:
+            raise click.ClickException(f"{error}; install what is missing (README), then run again") from None
         except KeyboardInterrupt:
             click.echo("interrupted; what was finished is kept, run it again to go on", err=True)
             sys.exit(130)
@@ -111,11 +116,11 @@ def index(datasets: tuple[str, ...], id_key: Path | None, reread: bool, as_json:
 @dataset_option
 @click.option("--dicom", type=FOLDER, default=None, help="Outside a project: the folder of DICOM files.")
 @click.option("--out", type=FOLDER, default=None, help="Outside a project: the shard folder.")
-@click.option("--adapter", default="table", show_default=True, help="With --dicom: cmmd, vindr, cbis or table.")
+@click.option("--adapter", default=None, help="With --dicom: cmmd, vindr, cbis or table. [table]")
 @click.option("--labels", type=FILE, default=None, help="With --dicom: the label table.")
 @click.option("--name", default=None, help="With --dicom: the data set's name in the shards. [the adapter's]")
 @click.option("--samples", type=FOLDER, default=None, help="The sample store. [cache/samples, or OUT/.samples]")
-@click.option("--shard-count", type=click.IntRange(1), default=16, show_default=True, help="With --dicom.")
+@click.option("--shard-count", type=click.IntRange(1), default=None, help="With --dicom. [16]")
 @click.option("--strict", is_flag=True, help="Fail when any file or breast is refused: --max-rejected 0.")
 @click.option("--max-rejected", type=click.FloatRange(0, 100), default=None, help="Percent of refused files that fails.")
 @click.option("--max-fallback", type=click.FloatRange(0, 100), default=2.0, show_default=True, help="Percent uncropped.")
@@ -126,11 +131,11 @@ def build_shards(
     datasets: tuple[str, ...],
     dicom: Path | None,
     out: Path | None,
-    adapter: str,
+    adapter: str | None,
     labels: Path | None,
     name: str | None,
     samples: Path | None,
-    shard_count: int,
+    shard_count: int | None,
     strict: bool,
     max_rejected: float | None,
     max_fallback: float,
@@ -149,15 +154,20 @@ def build_shards(
     from fvpipe.plan import Limits
     from fvpipe.project import Project, free_source, free_target
 
+    if math.isnan(max_fallback) or (max_rejected is not None and math.isnan(max_rejected)):
+        raise click.UsageError("a limit in percent is a number")
     limits = Limits(max_fallback, 0.0 if strict else max_rejected)
     if (dicom is None) != (out is None):
         raise click.UsageError("--dicom and --out go together")
+    if dicom is None and any(option is not None for option in (adapter, labels, name, shard_count)):
+        raise click.UsageError("--adapter, --labels, --name and --shard-count go with --dicom; in a project see params.yaml")
     with _workers(workers) as pool:
         if dicom is not None and out is not None:
             if datasets or len(pipelines) != 1:
                 raise click.UsageError("with --dicom give one --pipeline, and no --dataset")
-            source = free_source(name or adapter, dicom, adapter, labels, id_key)
-            target = free_target(pipelines[0], out, shard_count)
+            kind = adapter or "table"
+            source = free_source(name or kind, dicom, kind, labels, id_key)
+            target = free_target(source.name, pipelines[0], out, shard_count or 16)
             results = [_built(source, [target], samples or out / ".samples", None, reread, pool, limits, as_json)]
         else:
             project = Project()
@@ -213,6 +223,10 @@ def _built(
             results.append(_build_result(build, target))
             if not as_json:
                 _print_build(build, target)
+    if found.ignored and not as_json:
+        click.echo(f"  {found.ignored} other file(s) in {source.root.name}/ are no DICOM by their names", err=True)
+    if found.labels.rows and all(breast.facts.label < 0 for breast in found.breasts):
+        _warn(f"{source.name}: no row of the label table matches a breast; every breast is unlabelled or left out")
     return results
 
 
@@ -234,6 +248,7 @@ def _index_result(found: Index, manifests: Path) -> dict[str, Any]:
 
 def _print_index(found: Index, manifests: Path) -> None:
     counts = f"{len(found.images)} images, {len(found.breasts)} breasts, {_refused_words(found.rejections)}"
+    counts += f", {found.ignored} other files" if found.ignored else ""
     click.echo(f"{found.source.name}: {counts}; {found.read} headers read -> {manifests}")
     _print_refusals(found.rejections)
 
@@ -318,8 +333,11 @@ def split(names: tuple[str, ...], as_json: bool) -> None:
         parts = ", ".join(f"{part} {n['benign']}+{n['malignant']}" for part, n in result["parts"].items())
         rate = "no test breast" if result["leak_rate"] is None else f"{result['leak_rate']:.1%}"
         click.echo(f"{result['split']} ({result['setting']}): {parts} benign+malignant; leak rate {rate} -> {result['out']}")
+        for part, counts in result["parts"].items():
+            if not all(counts.values()):
+                click.echo(f"  {part} lacks a class: the data set is small for this split, or try another seed", err=True)
         if not result["digests_checked"]:
-            click.echo("  no shards yet: patients and studies were checked, files and pixels were not", err=True)
+            click.echo("  not all of it is in shards: patients and studies were checked, not every file and picture", err=True)
         for pair in result["near_duplicates_across_parts"][:SHOWN]:
             click.echo(f"  nearly the same picture in two parts: {' and '.join(pair)}", err=True)
 

@@ -13,11 +13,12 @@ import os
 import re
 import stat
 import struct
+import threading
 import warnings
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO, Literal
@@ -97,7 +98,7 @@ class HeaderPolicy:
     patient_from: Literal["patient_id", "study"] = "patient_id"
     patient_pattern: str = ""
     keep_studies_apart: bool = True
-    identifier_key: bytes = b""
+    identifier_key: bytes = field(default=b"", repr=False)  # never in a log
 
     def identifier(self, kind: str, value: str) -> str:
         """`value` as it may be written: itself, or its keyed digest (128 bits) where identifiers are hashed."""
@@ -153,6 +154,15 @@ def read_header(root: Path, path: str, policy: HeaderPolicy) -> ImageRecord | Re
         return Rejection(path, refused.reason, refused.detail)
     except OSError as error:
         return Rejection(path, Reason.FILE_UNREADABLE, os.strerror(error.errno) if error.errno else "read error")
+
+
+def record_of(data: bytes, path: str, policy: HeaderPolicy) -> ImageRecord | None:
+    """What the header in a file's bytes says; None where a rule refuses it."""
+    try:
+        with silenced():
+            return image_record(path, open_dicom(BytesIO(data), HEADER_INFLATE_LIMIT), policy)
+    except Refused:
+        return None
 
 
 def image_record(path: str, opened: OpenedDicom, policy: HeaderPolicy) -> ImageRecord:
@@ -491,6 +501,7 @@ def open_dicom(file: BinaryIO, inflate_limit: int) -> OpenedDicom:
             meta = read_dataset(file, False, True, stop_when=lambda tag, vr, length: tag.group != 2)
             syntax = text(meta, "TransferSyntaxUID")
         except Exception as error:
+            raise_transient(error)
             raise Refused(Reason.HEADER_UNREADABLE, f"file meta information ({type(error).__name__})") from None
         if syntax not in NATIVE | ENCAPSULATED:
             raise Refused(Reason.TRANSFER_SYNTAX_UNSUPPORTED, f"transfer syntax is {_uid(syntax)}")
@@ -499,6 +510,7 @@ def open_dicom(file: BinaryIO, inflate_limit: int) -> OpenedDicom:
         try:
             header = read_dataset(body, implicit, little, stop_when=lambda tag, vr, length: tag >= PIXEL_DATA)
         except Exception as error:
+            raise_transient(error)
             raise Refused(Reason.HEADER_UNREADABLE, f"data set ({type(error).__name__})") from None
     if header.original_encoding[0] is not implicit:  # pydicom looks and adapts, but where would Pixel Data start?
         raise Refused(Reason.HEADER_UNREADABLE, f"the data set's encoding is not that of its transfer syntax {syntax}")
@@ -507,6 +519,12 @@ def open_dicom(file: BinaryIO, inflate_limit: int) -> OpenedDicom:
     if opened.value_offset is None and not complete:
         raise Refused(Reason.DEFLATED_TOO_LARGE, f"no Pixel Data in the first {inflate_limit} bytes of the inflated data set")
     return opened
+
+
+def raise_transient(error: Exception) -> None:
+    """Raise again what says nothing of the file, and so must not be remembered as a refusal of it."""
+    if isinstance(error, MemoryError | ImportError) or (isinstance(error, OSError) and error.errno):
+        raise error
 
 
 def _inflate(file: BinaryIO, limit: int) -> tuple[BinaryIO, bool]:
@@ -541,23 +559,36 @@ def _find_pixel_data(opened: OpenedDicom, implicit: bool, order: str) -> None:
 # --- element values, without surprises --------------------------------------------------------------------------------
 
 
+_silence = threading.Lock()
+_silent: list[tuple[warnings.catch_warnings[None], int, int]] = []  # what the outermost caller found, for each that is inside
+
+
 @contextmanager
 def silenced() -> Iterator[None]:
-    """Pydicom warns of a wrong value by printing it, and a value may be a name: keep it quiet."""
-    logger = logging.getLogger("pydicom")
-    if logger.level > logging.CRITICAL:  # by a caller that reads many
-        yield
-        return
-    level, mode = logger.level, pydicom.config.settings.reading_validation_mode
-    logger.setLevel(logging.CRITICAL + 1)
-    pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
-    try:
-        with warnings.catch_warnings():
+    """Keep pydicom quiet: it warns of a wrong value by printing it, and a value may be a name.
+
+    The settings are the process's own: threads may be inside together, and only the last one out puts them back.
+    """
+    logger, settings = logging.getLogger("pydicom"), pydicom.config.settings
+    with _silence:
+        if not _silent:
+            caught = warnings.catch_warnings()
+            caught.__enter__()
             warnings.simplefilter("ignore")
-            yield
+            _silent.append((caught, logger.level, settings.reading_validation_mode))
+            logger.setLevel(logging.CRITICAL + 1)
+            settings.reading_validation_mode = pydicom.config.IGNORE
+        else:
+            _silent.append(_silent[0])
+    try:
+        yield
     finally:
-        logger.setLevel(level)
-        pydicom.config.settings.reading_validation_mode = mode
+        with _silence:
+            caught, level, mode = _silent.pop()
+            if not _silent:
+                caught.__exit__(None, None, None)
+                logger.setLevel(level)
+                settings.reading_validation_mode = mode
 
 
 def texts(header: Dataset, keyword: str) -> list[str]:

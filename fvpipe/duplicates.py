@@ -38,6 +38,11 @@ class Fingerprints:
     hashes: NDArray[np.uint64]
     details: NDArray[np.float16]
 
+    @staticmethod
+    def joined(several: Sequence[Fingerprints]) -> Fingerprints:
+        """Of several shard folders, one after the other."""
+        return Fingerprints(np.concatenate([f.hashes for f in several]), np.concatenate([f.details for f in several]))
+
 
 def fingerprints(shards: Shards) -> Fingerprints:
     """Of each view of each sample."""

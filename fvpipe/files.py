@@ -9,6 +9,11 @@ from pathlib import Path
 from fvpipe.errors import StorageError
 
 
+def file_state(status: os.stat_result) -> str:
+    """Size, modification time, change time and inode: what stays the same while nobody touches a file."""
+    return f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}"
+
+
 def write_whole(path: Path, data: bytes, *, durable: bool = True) -> None:
     """Write a file aside and rename it: no reader ever sees a part of it, and a failure leaves the old one.
 

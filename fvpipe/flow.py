@@ -10,6 +10,7 @@ writes the shards that are not what they should be. Both redo exactly what chang
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import platform
@@ -28,9 +29,9 @@ from fvpipe.datasets import LabelTable
 from fvpipe.dicom import HeaderPolicy, Refused
 from fvpipe.errors import InputError, QualityError, StorageError
 from fvpipe.files import write_whole
-from fvpipe.folder import write_folder
+from fvpipe.folder import recorded_states, shard_states, write_folder
 from fvpipe.fuse import fuse
-from fvpipe.listing import list_folder
+from fvpipe.listing import has_suffix, list_folder
 from fvpipe.locking import lock
 from fvpipe.manifests import rejection_order
 from fvpipe.params import Pipeline
@@ -76,10 +77,17 @@ def index(source: Source, workers: Workers, memory: SourceMemory) -> Index:
         tasks = [(str(source.root), file.path, source.policy) for file in unread]
         files = {file.path: file for file in listing.files}
         for batch in workers.run(read_headers, tasks, batch=256, small=1000):
+            gone = [h.what for h in batch if isinstance(h, Rejection) and h.detail == os.strerror(errno.ENOENT)]
+            if gone:
+                raise _changed(gone[0])
             memory.keep_headers((files[_path(header)], header) for header in batch if not _transient(header))
             headers.update((_path(header), header) for header in batch)
             advance(len(batch))
     contents = _compare_instances(headers, source, files, workers, memory)
+    # A file without a suffix, and without the marker, never claimed to be DICOM: LICENSE, README and the like.
+    strays = [p for p, h in headers.items() if isinstance(h, Rejection) and h.reason is Reason.NOT_DICOM and not has_suffix(p)]
+    for path in strays:
+        del headers[path]
     for rejection in pairing.contradictions(_records(headers), labels.images, labels.rows):
         headers[rejection.what] = rejection
     records = _records(headers)
@@ -90,7 +98,7 @@ def index(source: Source, workers: Workers, memory: SourceMemory) -> Index:
     paired = pairing.pair(source.name, records, labels.rows, labels.excluded_patients, contents)
     rejections = sorted([*refused, *listing.rejections, *paired.rejections], key=rejection_order)
     images = tuple(sorted(records, key=lambda record: record.path))
-    return Index(source, labels, images, paired.breasts, tuple(rejections), files, listing.ignored, len(unread))
+    return Index(source, labels, images, paired.breasts, tuple(rejections), files, listing.ignored + len(strays), len(unread))
 
 
 def read_headers(tasks: Sequence[tuple[str, str, HeaderPolicy]]) -> list[ImageRecord | Rejection]:
@@ -185,15 +193,16 @@ def build_shards(
     begun = time.perf_counter()
     with lock(target.lock_file, warn):
         finished = _make_missing(found, target, store, memory, workers)
-        samples, refused = _without_refused(finished.breasts, store)
+        samples, refused = _without_refused(finished.breasts, partial(_result, found, target, store), store)
         rejections = tuple(sorted([*found.rejections, *finished.unreadable, *refused], key=rejection_order))
         _check_rejected(rejections, len(found.files), limits)
         load = partial(_load, found, target, store)
-        receipt, written = write_folder(found, target, samples, rejections, limits, load)
+        receipt, written = write_folder(found, target, samples, rejections, limits, load, trust=not memory.forgets)
         computed, seconds = finished.computed, time.perf_counter() - begun
         build = Build(receipt, rejections, computed, len(finished.breasts) - computed, written, seconds)
-        if computed or written or not target.build_file.exists():
-            write_whole(target.build_file, _build_record(found, build), durable=False)
+        states = shard_states(target.out, receipt)
+        if computed or written or recorded_states(target.build_file) != states:
+            write_whole(target.build_file, _build_record(found, build, states), durable=False)
         return build
 
 
@@ -205,8 +214,10 @@ class Task:
     store: str
     cc: ImageRecord
     mlo: ImageRecord
+    policy: HeaderPolicy
     pipeline: Pipeline
     pipeline_digest: Digest
+    retry: bool  # make what was refused again
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +227,7 @@ class Made:
     digests: tuple[Digest, Digest] | None = None
     key: Digest | None = None
     computed: bool = False  # False: the store had it
+    changed: str = ""  # path of a file that is not what the index read
     unreadable: Rejection | None = None
 
 
@@ -234,10 +246,17 @@ def make_sample(task: Task) -> Made:
     for record in (task.cc, task.mlo):
         try:
             files.append((Path(task.root) / record.path).read_bytes())
+        except FileNotFoundError:
+            return Made(changed=record.path)
         except OSError as error:
             return Made(unreadable=_unreadable(record.path, error))
+        # The label and the id come from the index: these must be the bytes that it read.
+        if dicom.record_of(files[-1], record.path, task.policy) != record:
+            return Made(changed=record.path)
     digests = (Digest(blake3(files[0]).hexdigest()), Digest(blake3(files[1]).hexdigest()))
     key = _key(task, digests)
+    if task.retry:
+        store.refusal_path(key).unlink(missing_ok=True)
     missing = not store.has(key)
     if missing:
         store.put(key, _sample(task, files, digests))
@@ -280,7 +299,7 @@ def _make_missing(found: Index, target: Target, store: SampleStore, memory: Sour
     keys: dict[BreastKey, Digest] = {}
     missing: list[tuple[Breast, Task]] = []
     for breast in found.breasts:
-        task = Task(root, folder, breast.cc, breast.mlo, pipeline, pipeline_digest)
+        task = Task(root, folder, breast.cc, breast.mlo, found.source.policy, pipeline, pipeline_digest, memory.forgets)
         cc, mlo = (memory.digest(found.files[image.path]) for image in breast.views)
         key = _key(task, (cc, mlo)) if cc and mlo else None
         if key and store.has(key):
@@ -296,6 +315,8 @@ def _make_missing(found: Index, target: Target, store: SampleStore, memory: Sour
             for number, made in batch:
                 breast = missing[number][0]
                 computed += made.computed
+                if made.changed:
+                    raise _changed(made.changed)
                 if made.unreadable:
                     unreadable += [made.unreadable, _without_view(breast, "a view could not be read from the disk")]
                 elif made.key and made.digests:
@@ -321,12 +342,12 @@ def _without_view(breast: Breast, detail: str) -> Rejection:
 
 
 def _without_refused(
-    breasts: Sequence[tuple[Breast, Digest]], store: SampleStore
+    breasts: Sequence[tuple[Breast, Digest]], result: Callable[[Breast, Digest], FusedSample | Refusal], store: SampleStore
 ) -> tuple[list[tuple[Breast, Digest]], list[Rejection]]:
     """The breasts that have a sample, and for each other one the refused file and the breast."""
     samples, rejections = [], []
     for breast, key in breasts:
-        refusal = store.get(key) if store.refusal_path(key).exists() else None
+        refusal = result(breast, key) if store.refusal_path(key).exists() else None
         if isinstance(refusal, Refusal):
             record = breast.views[VIEWS.index(refusal.view)]
             rejections.append(Rejection(record.path, refusal.reason, refusal.detail))
@@ -337,7 +358,8 @@ def _without_refused(
 
 
 def _check_rejected(rejections: Sequence[Rejection], files: int, limits: Limits) -> None:
-    broken = sum(r.reason not in NOT_BROKEN for r in rejections)
+    # A breast whose view was refused is named beside the file, and counted with it.
+    broken = sum(r.reason not in NOT_BROKEN | {Reason.VIEW_UNREADABLE} for r in rejections)
     if limits.max_rejected is None or broken <= limits.max_rejected / 100 * files:
         return
     named = ", ".join(f"{r.what} ({r.reason})" for r in rejections if r.reason not in NOT_BROKEN)
@@ -348,18 +370,33 @@ def _check_rejected(rejections: Sequence[Rejection], files: int, limits: Limits)
 
 
 def _load(found: Index, target: Target, store: SampleStore, breast: Breast, key: Digest) -> FusedSample:
-    """A sample from the store; one that rotted there is made again."""
-    sample = store.get(key)
-    if sample is None:
-        root, folder = os.path.abspath(found.source.root), os.path.abspath(store.folder)
-        made = make_sample(Task(root, folder, breast.cc, breast.mlo, target.pipeline, target.pipeline.digest()))
-        sample = store.get(key) if made.key == key else None
-    if not isinstance(sample, FusedSample):
-        raise InputError(f"{breast.key.breast_id}: its files changed while the build ran; run it again")
+    sample = _result(found, target, store, breast, key)
+    if isinstance(sample, Refusal):
+        raise _changed(breast.cc.path)
     return sample
 
 
-def _build_record(found: Index, build: Build) -> bytes:
+def _result(found: Index, target: Target, store: SampleStore, breast: Breast, key: Digest) -> FusedSample | Refusal:
+    """What the store holds of a breast; what rotted there is made again."""
+    result = store.get(key)
+    if result is None:
+        root, folder = os.path.abspath(found.source.root), os.path.abspath(store.folder)
+        settings = (found.source.policy, target.pipeline, target.pipeline.digest())
+        made = make_sample(Task(root, folder, breast.cc, breast.mlo, *settings, retry=False))
+        result = store.get(key) if made.key == key else None
+    if result is None:
+        raise _changed(breast.cc.path)
+    return result
+
+
+def _changed(path: str) -> InputError:
+    return InputError(
+        f"{path}: is not there any more, or not what the index read. Either it changed while this ran: run it again; or the "
+        "workers do not see the input folder: it must lie on storage that they share"
+    )
+
+
+def _build_record(found: Index, build: Build, states: Mapping[str, str]) -> bytes:
     """Versions, host and timings of a build: useful to a person, and never part of what is tracked."""
     libraries = (
         "fvpipe",
@@ -389,5 +426,6 @@ def _build_record(found: Index, build: Build) -> bytes:
         "samples_reused": build.reused,
         "shards_written": build.written,
         "seconds": round(build.seconds, 3),
+        "shard_files": states,
     }
     return (json.dumps(record, indent=1) + "\n").encode()

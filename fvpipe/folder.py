@@ -6,7 +6,9 @@ Whatever happens on the way, a reader finds the version before or the version af
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple
@@ -14,7 +16,7 @@ from pathlib import Path
 
 from fvpipe import shards
 from fvpipe.errors import QualityError, ReceiptError, StorageError
-from fvpipe.files import write_if_changed
+from fvpipe.files import file_state, write_if_changed
 from fvpipe.manifests import breasts_table, findings_table, images_table, rejected_table
 from fvpipe.params import digest_of
 from fvpipe.plan import Index, Limits, Target
@@ -33,6 +35,7 @@ def write_folder(
     rejections: Sequence[Rejection],
     limits: Limits,
     load: Callable[[Breast, Digest], FusedSample],
+    trust: bool,
 ) -> tuple[Receipt, int]:
     """Plan, write aside, check, rename, and last the receipt.
 
@@ -46,6 +49,8 @@ def write_folder(
     limits : Limits
     load : callable
         (Breast, key) -> FusedSample.
+    trust : bool
+        Believe that a shard whose file nobody touched since the last build still holds what was written.
 
     Returns
     -------
@@ -57,11 +62,10 @@ def write_folder(
     QualityError
         Too many crop fallbacks; nothing was committed.
     StorageError
+        Also where the folder holds what is not ours to replace.
     """
-    try:
-        old = shards.read_receipt(target.out)
-    except ReceiptError:
-        old = None
+    old = _committed(target)
+    trusted = recorded_states(target.build_file) if trust else {}
     attributes = _attributes(found, target)
     by_shard: dict[int, list[tuple[Breast, Digest]]] = {}
     for breast, key in sorted(samples, key=lambda sample: sample[0].key.breast_id):
@@ -73,7 +77,7 @@ def write_folder(
         with progress(f"write {target.pipeline_name}/{found.source.name}", len(by_shard), "shards") as advance:
             for i, members in sorted(by_shard.items()):
                 content = digest_of([attributes, [[key, *astuple(_row(breast))] for breast, key in members]])
-                entry = _unchanged(target.out, old, i, content)
+                entry = _unchanged(target.out, old, i, content, trusted)
                 if entry is None:
                     part = target.out / f".{shards.shard_name(i)}.{os.getpid()}.part"
                     parts.append((part, target.out / shards.shard_name(i)))
@@ -127,13 +131,58 @@ def _attributes(found: Index, target: Target) -> dict[str, str | int]:
     }
 
 
-def _unchanged(out: Path, old: Receipt | None, i: int, content: str) -> ShardEntry | None:
-    """The committed shard, where it was made from the same content and is still there whole."""
+OWN_FILES = re.compile(r"shard-\d{5,}\.h5|index\.json|(breasts|rejected|images|findings)\.csv|build\.json|\..*")
+
+
+def _committed(target: Target) -> Receipt | None:
+    """The receipt that is there, or None; a folder with anything that fvpipe did not write is not touched."""
+    try:
+        foreign = sorted(name for name in os.listdir(target.out) if not OWN_FILES.fullmatch(name))
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise StorageError(f"{target.out}: is no folder that can be used ({error.strerror}); choose another one") from None
+    if foreign:
+        raise StorageError(f"{target.out}: holds {foreign[0]!r}, which is no part of a shard folder; choose an empty folder")
+    try:
+        old = shards.read_receipt(target.out)
+    except ReceiptError:
+        return None
+    if (old.dataset, old.pipeline) != (target.dataset, target.pipeline_name):
+        raise StorageError(f"{target.out}: holds the shards of {old.pipeline}/{old.dataset}; choose another folder")
+    return old
+
+
+def recorded_states(build_file: Path) -> dict[str, str]:
+    """How each shard's file was left by the last build: name -> size, times and inode."""
+    try:
+        found = json.loads(build_file.read_bytes())["shard_files"]
+        return {str(name): str(state) for name, state in found.items()}
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        return {}
+
+
+def shard_states(out: Path, receipt: Receipt) -> dict[str, str]:
+    """How each shard's file is now, to be remembered for :func:`recorded_states`."""
+    return {entry.file: file_state(os.stat(out / entry.file)) for entry in receipt.shards}
+
+
+def _unchanged(out: Path, old: Receipt | None, i: int, content: str, trusted: Mapping[str, str]) -> ShardEntry | None:
+    """The committed shard, where it was made from the same content and still holds it.
+
+    A file that nobody touched since it was written is believed; any other is read through.
+    """
     entry = next((e for e in old.shards if e.index == i), None) if old else None
     if entry is None or entry.content != content:
         return None
     try:
-        return entry if (out / entry.file).stat().st_size == entry.bytes else None
+        status = os.stat(out / entry.file)
+        if status.st_size != entry.bytes:
+            return None
+        if trusted.get(entry.file) == file_state(status):
+            return entry
+        with open(out / entry.file, "rb") as file:
+            return entry if hashlib.file_digest(file, "sha256").hexdigest() == entry.sha256 else None
     except OSError:
         return None
 
@@ -181,8 +230,8 @@ def _receipt(
 def _remove_strays(out: Path, receipt: Receipt) -> None:
     """Shards that the new receipt does not list, and what a killed build left half-written."""
     known = {entry.file for entry in receipt.shards}
-    for file in out.glob("shard-*.h5"):
-        if file.name not in known:
+    for file in out.iterdir():
+        if re.fullmatch(r"shard-\d{5,}\.h5", file.name) and file.name not in known:
             file.unlink(missing_ok=True)
     if "findings.csv" not in receipt.tables:
         (out / "findings.csv").unlink(missing_ok=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fvpipe.errors import InputError
+from fvpipe.files import file_state
 from fvpipe.sources import SourceFile
 from fvpipe.types import Reason, Rejection
 
@@ -48,10 +49,15 @@ def list_folder(root: Path) -> Listing:
     rejections: list[Rejection] = []
     ignored = 0
     top = os.stat(root)
-    folders = [("", frozenset({(top.st_dev, top.st_ino)}))]
-    while folders:
-        folder, above = folders.pop()
+    seen = {(top.st_dev, top.st_ino)}
+    folders, links = [""], list[str]()
+    while folders or links:
+        # Links wait: a folder is known by its own name first, and each one is listed once.
+        folder = folders.pop() if folders else links.pop(0)
         try:
+            if folder and _known(os.stat(root / folder), seen):
+                rejections.append(Rejection(folder, Reason.NOT_A_FILE, "a link to a folder that is listed under its own name"))
+                continue
             entries = sorted(os.scandir(root / folder), key=lambda entry: entry.name)
         except OSError as error:
             if not folder:
@@ -68,17 +74,32 @@ def list_folder(root: Path) -> Listing:
             except OSError as error:
                 rejections.append(Rejection(path, Reason.NOT_A_FILE, f"a link that leads nowhere ({error.strerror})"))
                 continue
-            if stat.S_ISDIR(status.st_mode):
-                identity = (status.st_dev, status.st_ino)
-                if identity in above:
-                    rejections.append(Rejection(path, Reason.NOT_A_FILE, "a link to a folder that it lies in"))
-                else:
-                    folders.append((path, above | {identity}))
-            elif os.path.splitext(entry.name)[1].lower() not in SUFFIXES:
+            if stat.S_ISDIR(status.st_mode) and entry.is_symlink():
+                links.append(path)
+            elif stat.S_ISDIR(status.st_mode):
+                folders.append(path)
+            elif _suffix(entry.name) not in SUFFIXES:
                 ignored += 1
             elif stat.S_ISREG(status.st_mode):
-                state = f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}"
-                files.append(SourceFile(path, state))
+                files.append(SourceFile(path, file_state(status)))
             else:
                 rejections.append(Rejection(path, Reason.NOT_A_FILE, "a pipe, socket or device"))
     return Listing(tuple(sorted(files, key=lambda f: f.path)), tuple(sorted(rejections, key=lambda r: r.what)), ignored)
+
+
+def _known(status: os.stat_result, seen: set[tuple[int, int]]) -> bool:
+    identity = (status.st_dev, status.st_ino)
+    known = identity in seen
+    seen.add(identity)
+    return known
+
+
+def has_suffix(path: str) -> bool:
+    """Whether the name says what the file is."""
+    return bool(_suffix(path.rpartition("/")[2]))
+
+
+def _suffix(name: str) -> str:
+    """A name that ends in a number is a UID, and has no suffix."""
+    suffix = os.path.splitext(name)[1].lower()
+    return "" if suffix[1:].isdecimal() else suffix

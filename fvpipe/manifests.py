@@ -24,7 +24,10 @@ def write_manifests(found: Index, folder: Path) -> None:
 
     A file that would not change is left alone.
     """
+    publishable = found.source.made or found.source.adapter.publishable
     for name, data in (
+        # First of all: whatever the folder is called, git must not see rows that are not ours to publish.
+        (".gitignore", None if publishable else b"*\n"),
         ("images.csv", images_table(found)),
         ("breasts.csv", breasts_table(found.breasts)),
         ("rejected.csv", rejected_table(found.rejections)),

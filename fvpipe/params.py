@@ -172,6 +172,8 @@ class Split(Settings):
     def _test_only_across(self) -> Split:
         if (self.setting == "cross") != bool(self.test):
             raise ValueError("'test' names the data sets tested on; it goes with the setting 'cross' and with no other")
+        if len(set(self.datasets)) < len(self.datasets) or len(set(self.test)) < len(self.test):
+            raise ValueError("a data set is named twice")
         if set(self.test) & set(self.datasets):
             raise ValueError("'cross' trains on one data set and tests on another; the same one is in 'datasets' and 'test'")
         return self

@@ -117,12 +117,14 @@ def _decode(opened: OpenedDicom, layout: PixelLayout, data: bytes) -> NDArray[An
     try:
         frame = get_frame(opened.body, 0, number_of_frames=1)
     except Exception as error:
+        dicom.raise_transient(error)
         raise Refused(Reason.PIXELS_TRUNCATED, f"the encapsulated frame is not whole ({type(error).__name__})") from None
     try:
         decoded = DECODERS[layout.transfer_syntax_uid].decode(frame, layout)
     except Refused:
         raise
     except Exception as error:
+        dicom.raise_transient(error)
         syntax = layout.transfer_syntax_uid
         raise Refused(Reason.DECODE_FAILED, f"transfer syntax {syntax}: the decoder says {type(error).__name__}") from None
     if decoded.shape != (layout.rows, layout.columns) or decoded.dtype.kind not in "iu":

@@ -70,7 +70,7 @@ class Target:
 
     Attributes
     ----------
-    pipeline_name : str
+    dataset, pipeline_name : str
     pipeline : Pipeline
     out : Path
         The shard folder.
@@ -82,6 +82,7 @@ class Target:
     shard_count : int
     """
 
+    dataset: str
     pipeline_name: str
     pipeline: Pipeline
     out: Path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from fvpipe.datasets import adapter
@@ -68,6 +69,7 @@ class Project:
         name, pipeline = load_pipeline(pipeline_name, self.folder)
         parent = self.folder / "cache" / "shards" / name
         return Target(
+            dataset,
             name,
             pipeline,
             out=parent / dataset,
@@ -98,7 +100,7 @@ def make_source(name: str, root: Path, settings: DataSet, id_key: Path | None, f
     license = settings.license or ("made data, CC0-1.0" if settings.made else kind.license)
     return Source(
         name=name,
-        root=root,
+        root=Path(os.path.abspath(root)),  # workers run elsewhere
         adapter=kind,
         label_file=folder / settings.label_file if settings.label_file else None,
         labels=settings.labels,
@@ -108,10 +110,10 @@ def make_source(name: str, root: Path, settings: DataSet, id_key: Path | None, f
     )
 
 
-def free_target(pipeline_name: str, out: Path, shard_count: int) -> Target:
+def free_target(dataset: str, pipeline_name: str, out: Path, shard_count: int) -> Target:
     """A shard folder that belongs to no project."""
     name, pipeline = load_pipeline(pipeline_name)
-    return Target(name, pipeline, out, out / "build.json", out / ".lock", with_images=True, shard_count=shard_count)
+    return Target(dataset, name, pipeline, out, out / "build.json", out / ".lock", with_images=True, shard_count=shard_count)
 
 
 def memory_file(store: Path, root: Path) -> Path:

@@ -58,13 +58,14 @@ class SourceMemory:
     policy : HeaderPolicy
         Records that another policy read are not used.
     forget : bool
-        Use nothing that was remembered: every file is read again (the verifying mode).
+        Also an attribute, `forgets`. Use nothing that was remembered: every file is read again (the verifying mode).
     """
 
     def __init__(self, file: Path, root: Path, policy: HeaderPolicy, *, forget: bool = False) -> None:
         self._file = file
+        self.forgets = forget
         self._root = os.path.abspath(root)
-        self._policy = blake3(repr((READER_VERSION, policy)).encode()).hexdigest(length=16)
+        self._policy = blake3(repr((READER_VERSION, dataclasses.astuple(policy))).encode()).hexdigest(length=16)
         self._headers: dict[str, tuple[str, str]] = {}
         self._digests: dict[tuple[str, str], tuple[str, str]] = {}
         try:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fvpipe.datasets import adapter
-from fvpipe.duplicates import fingerprints, near_pairs
+from fvpipe.duplicates import Fingerprints, fingerprints, near_pairs
 from fvpipe.errors import InputError, LeakError
 from fvpipe.files import write_if_changed
 from fvpipe.params import Split
@@ -31,24 +31,46 @@ def write_splits(project: Project, names: Sequence[str]) -> list[dict[str, Any]]
     Raises
     ------
     InputError
-        A data set was not indexed yet.
+        A data set was not indexed yet, or a split has no test breast.
     LeakError
         A setting that keeps patients apart does not.
     """
-    results = []
+    _keep_in_git(project)  # before a row is written that must not be seen
+    used = list(
+        dict.fromkeys(d for name in names for d in (*project.params.splits[name].datasets, *project.params.splits[name].test))
+    )
+    candidates, near = _candidates(project, used)
+    results, tables = [], {}
     for name in names:
         settings = project.params.splits[name]
-        candidates, near = _candidates(project, (*settings.datasets, *settings.test))
         for plan in folds(SplitPlan(**settings.model_dump())):
             file = f"{name}-fold{plan.fold}" if plan.setting == "kfold" else name
             assignments = split(candidates, plan)
             _refuse_leaks(file, assignments, plan)
+            if not any(a.part is Part.TEST for a in assignments):
+                raise InputError(f"split '{file}': no test breast; {_why_empty(plan)}. Nothing was written")
             path = project.folder / "manifests" / "splits" / f"{file}.csv"
             rows = ([a.candidate.dataset, a.candidate.breast_id, a.candidate.patient_id, a.part.value] for a in assignments)
-            write_if_changed(path, write_csv(COLUMNS, rows))
+            tables[path] = write_csv(COLUMNS, rows)
             results.append(_result(file, plan, assignments, near, path))
-    _keep_in_git(project)
+    for path, table in tables.items():
+        write_if_changed(path, table)
+    _remove_strays(project)
     return results
+
+
+def _why_empty(plan: SplitPlan) -> str:
+    if plan.setting == "official":
+        return "the data set has no split of its own in its label table"
+    return "there are too few labelled breasts for these shares"
+
+
+def _remove_strays(project: Project) -> None:
+    """Splits that ``params.yaml`` does not name any more, or folds beyond their number."""
+    known = {f"{file}.csv" for name, settings in project.params.splits.items() for file in _files(name, settings)}
+    for path in (project.folder / "manifests" / "splits").glob("*.csv"):
+        if path.name not in known:
+            path.unlink()
 
 
 def read_split(path: Path, datasets: Iterable[str]) -> dict[tuple[str, str], Part]:
@@ -76,7 +98,9 @@ def read_split(path: Path, datasets: Iterable[str]) -> dict[tuple[str, str], Par
 def _candidates(project: Project, datasets: Iterable[str]) -> tuple[list[Candidate], list[tuple[str, str]]]:
     """Every breast of the data sets, with digests where shards of it are there; and near-duplicates among those."""
     candidates: list[Candidate] = []
-    near: list[tuple[str, str]] = []
+    prints: list[Fingerprints] = []
+    owners: list[tuple[str, str]] = []
+    breasts: list[str] = []
     for name in datasets:
         manifest = project.manifests(name) / "breasts.csv"
         if not manifest.is_file():
@@ -91,9 +115,11 @@ def _candidates(project: Project, datasets: Iterable[str]) -> tuple[list[Candida
                 )
             )
         if shards:
-            pairs = near_pairs(fingerprints(shards), shards.patient_ids.tolist())
-            near += [(f"{name}/{shards.breast_ids[i]}", f"{name}/{shards.breast_ids[j]}") for i, j in pairs]
-    return candidates, near
+            prints.append(fingerprints(shards))
+            owners += [(name, patient) for patient in shards.patient_ids.tolist()]
+            breasts += [f"{name}/{breast}" for breast in shards.breast_ids.tolist()]
+    pairs = near_pairs(Fingerprints.joined(prints), owners) if prints else []
+    return candidates, [(breasts[i], breasts[j]) for i, j in pairs]
 
 
 def _some_shards(project: Project, dataset: str) -> Shards | None:
@@ -133,7 +159,7 @@ def _result(
         "setting": plan.setting,
         "parts": {p.value: {"benign": c[0], "malignant": c[1]} for p, c in balance(assignments).items()},
         "leak_rate": leak_rate(assignments),
-        "digests_checked": any(a.candidate.pixels for a in assignments),
+        "digests_checked": all(a.candidate.pixels for a in assignments),
         "near_duplicates_across_parts": [list(pair) for pair in across],
         "out": str(path),
     }

@@ -60,7 +60,12 @@ def read_table(file: Path, required: Sequence[str]) -> list[Row]:
     (_, heading), *rows = filled
     missing = [column for column in required if column not in heading]
     if missing:
-        raise LabelTableError(f"{file}: column {missing[0]!r} is missing; found {', '.join(filter(None, heading))[:200]}")
+        # The line may be no heading at all but a patient's: it is not shown.
+        found = ", ".join(column for column in required if column in heading) or "none of those expected"
+        raise LabelTableError(
+            f"{file}, line {filled[0][0]}: column {missing[0]!r} is missing; expected {', '.join(required)}, found {found} "
+            f"among {len(heading)}"
+        )
     repeated = sorted({column for column in heading if column and heading.count(column) > 1})
     if repeated:
         raise LabelTableError(f"{file}: column {repeated[0]!r} occurs twice")

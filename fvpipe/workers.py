@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -47,8 +47,9 @@ class WorkerSettings:
 
     @property
     def address(self) -> str:
-        """The scheduler's address, from the settings or the environment."""
-        return self.scheduler or os.environ.get("DASK_SCHEDULER_ADDRESS", "")
+        """The scheduler's address: as given, else of the environment where nothing else was asked for."""
+        chosen = self.scheduler_file is not None or self.count is not None or self.threads
+        return self.scheduler or ("" if chosen else os.environ.get("DASK_SCHEDULER_ADDRESS", ""))
 
     @property
     def external(self) -> bool:
@@ -80,7 +81,8 @@ class Workers:
         """How many tasks run at once, as far as is known."""
         if self._client is not None:
             return max(len(self._client.scheduler_info()["workers"]), 1)
-        return self.settings.count or len(os.sched_getaffinity(0))
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()  # macOS has no affinity
+        return self.settings.count or cores or 1
 
     def run(
         self, function: Callable[[list[TaskT]], list[ResultT]], tasks: Sequence[TaskT], *, batch: int, small: int = 0
@@ -115,7 +117,8 @@ class Workers:
             yield from self._submit(function, batches)
 
     def _submit(self, function: Callable[[list[TaskT]], list[ResultT]], batches: list[list[TaskT]]) -> Iterator[list[ResultT]]:
-        from distributed import as_completed
+        from distributed import CancelledError, as_completed
+        from distributed.comm.core import CommClosedError
         from distributed.scheduler import KilledWorker
 
         assert self._client is not None
@@ -129,8 +132,13 @@ class Workers:
                 "workers died several times on the same batch (out of memory, or a decoder that crashes); what was finished "
                 "is kept. Run again with fewer workers, or with --workers 0 to see where it happens"
             ) from None
+        except (CancelledError, CommClosedError, OSError) as error:
+            raise ClusterError(
+                f"the Dask scheduler went away ({type(error).__name__}); what was finished is kept, run again to go on"
+            ) from None
         finally:
-            self._client.cancel(futures)
+            with suppress(Exception):  # the scheduler may be gone
+                self._client.cancel(futures)
 
     def _start(self) -> None:
         if self._client is not None:
@@ -167,7 +175,7 @@ class Workers:
                 )
                 self._stack.enter_context(cluster)
                 client = self._stack.enter_context(Client(cluster))
-        except (OSError, TimeoutError, ValueError) as error:
+        except (OSError, TimeoutError, ValueError, AssertionError, TypeError, KeyError) as error:  # all seen of wrong addresses
             asked = settings.address or settings.scheduler_file or "a local cluster"
             raise ClusterError(f"{asked}: no Dask scheduler with workers answers ({type(error).__name__})") from None
         self._client = client

@@ -403,6 +403,89 @@ def test_one_sentence_for_each_wrong_call(own: Path, tmp_path: Path, monkeypatch
     assert "no such scheduler file" in build_fails(own, tmp_path / "out", "--scheduler-file", tmp_path / "none.json")
 
 
+def test_a_damaged_shard_is_mended_by_the_next_build(own: Path, tmp_path: Path) -> None:
+    """Whatever touched a shard's file, the next build reads it through and writes it again, without a decode."""
+    out = tmp_path / "out"
+    builds(own, out)
+    before = tree(out)
+    shard = min(out.glob("*.h5"))
+    data = bytearray(shard.read_bytes())
+    data[len(data) // 2] ^= 4
+    shard.write_bytes(data)
+    mended = builds(own, out)
+    assert (mended["computed"], mended["written"]) == (0, 1)
+    assert tree(out) == before
+    shutil.copytree(out, tmp_path / "moved")  # other times and inodes, the same bytes: believed after one look
+    assert builds(own, tmp_path / "moved", "--samples", out / ".samples")["written"] == 0
+
+
+def test_a_file_swapped_while_the_build_runs_is_never_labelled_as_another(own: Path, tmp_path: Path) -> None:
+    """The index has read the headers, then two patients' files change places."""
+    script = (
+        "import os, fvpipe.flow as flow, fvpipe.cli as cli\n"
+        "inner = flow.build_shards\n"
+        "def swapped(*a, **k):\n"
+        f"    a_, b_ = {str(own / 'case1' / 'P01_L_CC.dcm')!r}, {str(own / 'case2' / 'P02_R_CC.dcm')!r}\n"
+        "    os.rename(a_, a_ + 'x'); os.rename(b_, a_); os.rename(a_ + 'x', b_)\n"
+        "    return inner(*a, **k)\n"
+        "flow.build_shards = swapped\n"
+        f"out = {str(tmp_path / 'o')!r}\n"
+        f"cli.main(['build-shards', '--pipeline', 'direct', '--dicom', {str(own)!r}, '--out', out, '--workers', '0'])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], check=False, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "not what the index read" in done.stderr
+    assert not (tmp_path / "o" / "index.json").exists()
+
+
+def test_a_failure_of_the_machine_is_no_refusal_of_the_file(own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Out of memory today, readable tomorrow: nothing of it is remembered."""
+    from fvpipe import pixels
+
+    def no_memory(*_: object) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        broken = {uid: pixels.Decoder("imagecodecs", d.lossy, no_memory) for uid, d in pixels.DECODERS.items()}  # type: ignore[arg-type]
+        patch.setattr(pixels, "DECODERS", broken)
+        assert "out of memory" in build_fails(own, tmp_path / "out")
+    assert builds(own, tmp_path / "out")["samples"] == 20
+
+
+def test_files_named_by_their_uid_are_read(own: Path, tmp_path: Path) -> None:
+    for i, file in enumerate(sorted(own.rglob("*.dcm"))):
+        file.rename(file.with_name(f"1.2.840.113619.2.{i}"))
+    (own / "LICENSE").write_text("no picture")
+    (own / "notes.txt").write_text("no picture either")
+    done = run("build-shards", "--pipeline", "direct", "--dicom", own, "--out", tmp_path / "out", "--workers", 0, "--strict")
+    assert len(fvpipe.open_shards(tmp_path / "out")) == 20
+    assert "3 other file(s)" in done.stderr  # these two and the labels: counted, not lost
+
+
+def test_only_our_own_folder_is_written_to(own: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    builds(own, out)
+    message = run("build-shards", "--pipeline", "direct", "--dicom", own, "--out", out, "--workers", 0, code=1).output
+    assert "holds the shards of cropped/table" in message
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "shard-mine.h5").write_text("a year of work")
+    assert "shard-mine.h5" in build_fails(own, tmp_path / "mine", "--samples", out / ".samples")
+    assert (tmp_path / "mine" / "shard-mine.h5").read_text() == "a year of work"
+
+
+def test_options_of_the_other_form_are_no_silent_wish(own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    project(tmp_path, own, monkeypatch)
+    for option in (("--labels", own / "labels.csv"), ("--adapter", "cmmd"), ("--name", "x"), ("--shard-count", 3)):
+        run("build-shards", "--pipeline", "cropped", *option, code=2)
+    run("build-shards", "--pipeline", "cropped", "--max-fallback", "nan", code=2)
+
+
+def test_labels_that_match_nobody_are_said(own: Path, tmp_path: Path) -> None:
+    (own / "labels.csv").write_text("patient_id,laterality,label\nnobody,L,1\n")
+    done = build(own, tmp_path / "out", "--labels", own / "labels.csv")
+    assert "no row of the label table matches" in done.stderr
+
+
 # --- broken off -------------------------------------------------------------------------------------------------------
 
 
@@ -553,15 +636,27 @@ def test_existing_cluster(own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
         n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None, protocol="tcp", host="127.0.0.1"
     ) as cluster:
         address = cluster.scheduler_address
-        build(own, tmp_path / "a", "--scheduler", address, workers=0)
+        build(own, tmp_path / "a", "--scheduler", address)
         file = tmp_path / "scheduler.json"
         file.write_text(json.dumps(cluster.scheduler.identity()))
         build(own, tmp_path / "b", "--scheduler-file", file)
         monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", address)
-        build(own, tmp_path / "c")
+        run("build-shards", "--pipeline", "cropped", "--dicom", own, "--out", tmp_path / "c")
         assert len(cluster.scheduler_info["workers"]) == 1
-    for name in "abc":
+        # Workers that live in another folder: a relative input must reach them as an absolute one.
+        monkeypatch.chdir(own.parent)
+        run("build-shards", "--pipeline", "cropped", "--dicom", own.name, "--out", tmp_path / "d")
+        monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", "tcp://127.0.0.1:1")
+        build(own, tmp_path / "e", workers=0)  # what is asked for wins over the environment
+    for name in "abcde":
         assert tree(tmp_path / name) == tree(tmp_path / "clean")
+
+
+def test_a_cluster_that_is_none_or_goes_away(own: Path, tmp_path: Path) -> None:
+    (tmp_path / "scheduler.json").write_text('{"a": 1}')
+    options = ("--scheduler-file", tmp_path / "scheduler.json")
+    message = run("build-shards", "--pipeline", "cropped", "--dicom", own, "--out", tmp_path / "out", *options, code=1).output
+    assert "no Dask scheduler with workers answers" in message
 
 
 # --- identity ---------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import cv2
@@ -242,6 +243,36 @@ def test_a_constant_pair_is_zeros_and_flagged() -> None:
     assert not sample.image.any()
     expected = Flag.CONSTANT_IMAGE | Flag.CC_CONSTANT | Flag.MLO_CONSTANT | Flag.CC_CROP_FALLBACK | Flag.MLO_CROP_FALLBACK
     assert sample.flags == expected
+
+
+GOLDEN = "bdaf6d5e88e8cc07a8c734e25f375c55cf0c1e1a1f066621a4aed3d8711c6c8d"
+"""Of the settings that the cohort's golden digests do not reach. See tests/test_flow.py for what to do when it changes."""
+
+
+def test_golden_bytes_of_the_alternatives() -> None:
+    digest = hashlib.sha256()
+    tags = {
+        "inverted": {"PhotometricInterpretation": "MONOCHROME1", "PixelPaddingValue": 4095},
+        "rescaled": {"RescaleSlope": "-2", "RescaleIntercept": "10000"},
+        "windowed": {"WindowCenter": ["1500", "9"], "WindowWidth": ["1000", "9"], "VOILUTFunction": "LINEAR_EXACT"},
+    }
+    settings: list[dict[str, Any]] = [
+        {
+            "segment": {"method": "triangle", "mask_outside": True},
+            "fuse": {"canonical_side": "left"},
+            "resize": {"method": "area"},
+        },
+        {"segment": {"method": "agreement"}, "fuse": {"layout": "channels"}, "intensity": {"method": "percentiles_per_view"}},
+        {"voi": "window", "resize": {"aspect": "letterbox"}, "fuse": {"layout": "stacked", "align": "each"}, "dtype": "uint8"},
+    ]
+    for values in tags.values():
+        pictures = pair(RIGHT, **values)
+        for setting in settings:
+            pipeline = parse(Pipeline, {**setting, "size": [96, 96]}, "test")
+            found = tuple(segment(p, pipeline.segment) for p in pictures)
+            sample = fuse(pictures, found, pipeline)  # type: ignore[arg-type]
+            digest.update(sample.image.tobytes() + sample.boxes.tobytes() + int(sample.flags).to_bytes(4, "little"))
+    assert digest.hexdigest() == GOLDEN
 
 
 def test_voi_window_is_applied_before_everything() -> None:

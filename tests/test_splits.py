@@ -196,6 +196,39 @@ def test_shared_pixels_across_data_sets_are_refused(project: Path, phantoms: dic
     assert not (project / "manifests" / "splits" / "across.csv").exists()
 
 
+def test_a_split_without_a_test_set_is_refused_and_stale_files_go(project: Path) -> None:
+    run("build-shards", "--workers", 0)
+    run("split")
+    file = project / "params.yaml"
+    text = file.read_text()
+    file.write_text(text.replace("{setting: kfold, datasets: [pv]}", "{setting: kfold, datasets: [pv], folds: 3}"))
+    run("split", "five")
+    assert sorted(p.name for p in (project / "manifests" / "splits").glob("five*")) == [f"five-fold{i}.csv" for i in range(3)]
+    file.write_text(text.replace("datasets: [real]}", "datasets: [pc]}"))
+    assert "no split of its own" in run("split", "own", code=1).output
+    file.write_text(text.replace("datasets: [pv, pc]}", "datasets: [pv, pv]}"))
+    assert "named twice" in run("split", code=1).output
+
+
+def test_git_never_sees_rows_that_may_not_be_published(project: Path) -> None:
+    """A split turns from made data to restricted data, and a later one fails: it is hidden before it is written."""
+    run("build-shards", "--workers", 0)
+    run("split", "seen")
+    ignored = project / "manifests" / "splits" / ".gitignore"
+    assert "!/seen.csv" in ignored.read_text()
+    file = project / "params.yaml"
+    file.write_text(
+        file.read_text()
+        .replace("datasets: [pv, pc]}", "datasets: [real]}")
+        .replace("datasets: [pv], test: [pc]", "datasets: [pv], test: [gone]")
+        .replace("  real:", "  gone: {adapter: cmmd, made: true}\n  real:")
+    )
+    run("split", code=1)
+    assert "!/seen.csv" not in ignored.read_text()
+    assert (project / "manifests" / "real" / ".gitignore").read_text() == "*\n"
+    assert not (project / "manifests" / "pv" / ".gitignore").exists()
+
+
 def test_edited_split_is_checked(tmp_path: Path) -> None:
     file = tmp_path / "s.csv"
     head = "dataset,breast_id,patient_id,part\na,P1_L,P1,train\n"

@@ -621,6 +621,18 @@ def test_lock_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
 # --- listing ----------------------------------------------------------------------------------------------------------
 
 
+def test_folders_that_link_to_each_other_are_listed_once(tmp_path: Path) -> None:
+    """Eight folders with a link to every other one: 8! ways through, and eight folders."""
+    for i in range(8):
+        (tmp_path / f"f{i}").mkdir()
+        (tmp_path / f"f{i}" / "a.dcm").write_bytes(b"x")
+        for j in range(8):
+            (tmp_path / f"f{i}" / f"to{j}").symlink_to(tmp_path / f"f{j}") if i != j else None
+    found = list_folder(tmp_path)
+    assert [file.path for file in found.files] == [f"f{i}/a.dcm" for i in range(8)]
+    assert len(found.rejections) == 56
+
+
 def test_listing_of_a_hostile_folder(tmp_path: Path) -> None:
     """Nothing of this may hang the build, or be opened."""
     root, outside = tmp_path / "in", tmp_path / "outside"
@@ -652,7 +664,7 @@ def test_listing_of_a_hostile_folder(tmp_path: Path) -> None:
     assert list(refused) == sorted(refused)
     assert refused.pop("self").startswith("a link that leads nowhere (Too many levels")
     assert refused.pop("broken.dcm") == "a link that leads nowhere (No such file or directory)"
-    assert [refused.pop(name) for name in ("a/up", "a/loop")] == ["a link to a folder that it lies in"] * 2
+    assert [refused.pop(name) for name in ("a/up", "a/loop")] == ["a link to a folder that is listed under its own name"] * 2
     assert set(refused) == {"null", "null.dcm", "pipe", "pipe.dcm", "s.dcm"}
     assert set(refused.values()) == {"a pipe, socket or device"}
     assert {rejection.reason for rejection in found.rejections} == {Reason.NOT_A_FILE}

@@ -97,7 +97,7 @@ def test_lines_are_those_of_the_file(tmp_path: Path) -> None:
     [
         (b"", "is empty; expected a heading with the columns a, b"),
         (b"\n \n,,\n", "is empty"),
-        (b"a,c\n1,2\n", "column 'b' is missing; found a, c"),
+        (b"a,c\n1,2\n", "column 'b' is missing; expected a, b, found a among 2"),
         (b"A,b\n1,2\n", "column 'a' is missing"),
         (b"a,b,a\n1,2,3\n", "column 'a' occurs twice"),
         (b"a,b\n1,2\n3,4,5\n", "line 3: 3 cells; the heading has 2"),
@@ -326,7 +326,7 @@ VINDR_FIRST = "s1,a,i1,L,CC,10,20,BI-RADS 2,DENSITY A,training\n"
             f"{CMMD_HEADING}D1-0001,L,44,2,mass,Benign,\nD1-0001,R,44,2,mass,Benign,\nD1-0001,left,44,2,mass,Malignant,\n",
             "lines 2 and 4: one breast is benign and malignant",
         ),
-        ("cmmd", "ID1;LeftRight\nD1-0001;L\n", "column 'classification' is missing; found ID1, LeftRight"),
+        ("cmmd", "ID1;LeftRight\nD1-0001;L\n", "column 'classification' is missing; expected ID1, LeftRight, classification, found ID1"),
         ("table", f"{OURS}P1,both,1\n", "line 2: laterality is 'both'; expected L or R"),
         ("table", f"{OURS}P1,L,2\n", "line 2: label is '2'; expected 1 or malignant, 0 or benign"),
         ("table", f"{OURS}P1,L,1\nP1,R,0\nP1,L,-1\n", "lines 2 and 4: one breast has two labels"),

@@ -88,8 +88,11 @@ def _facts(row: Row, rules: Labels) -> BreastFacts:
     bi_rads = _bi_rads(row, "breast_birads")
     label = 1 if bi_rads in rules.bi_rads_malignant else 0 if bi_rads in rules.bi_rads_benign else -1
     excluded = f"BI-RADS {bi_rads} is neither benign nor malignant by the label rule" if label == -1 else ""
+    subset = row.get("split")
+    if subset not in ("", "training", "test"):
+        raise row.error("split", "training or test")
     density = row.get("breast_density").upper().removeprefix("DENSITY").strip()
-    return BreastFacts(label, bi_rads, density, subset=row.get("split"), excluded=excluded)
+    return BreastFacts(label, bi_rads, density, subset=subset, excluded=excluded)
 
 
 def _bi_rads(row: Row, column: str) -> int:

@@ -24,7 +24,7 @@ def write_page(shards: Path, out: Path, limit: int) -> tuple[int, int]:
     Parameters
     ----------
     shards : Path
-        Folder that holds ``<pipeline>/<dataset>`` shard folders.
+        Folder that holds ``<pipeline>/<dataset>`` shard folders, or one shard folder.
     out : Path
     limit : int
         Pictures of each shard folder at most: flagged ones first, then spread evenly.
@@ -40,7 +40,7 @@ def write_page(shards: Path, out: Path, limit: int) -> tuple[int, int]:
         There is no shard folder.
     ShardError, StorageError
     """
-    folders = sorted(path.parent for path in shards.glob(f"*/*/{RECEIPT}"))
+    folders = [shards] if (shards / RECEIPT).is_file() else sorted(path.parent for path in shards.glob(f"*/*/{RECEIPT}"))
     if not folders:
         raise InputError(f"{shards}: holds no shard folder; build one with `fvpipe build-shards`")
     sections = [_section(open_shards(folder), limit) for folder in folders]
