@@ -19,6 +19,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO, Literal
@@ -28,6 +29,7 @@ from blake3 import blake3
 from pydicom.dataset import Dataset
 from pydicom.filereader import read_dataset
 from pydicom.sequence import Sequence as DicomSequence
+from pydicom.tag import BaseTag, Tag
 
 from fvpipe.types import Edge, ImageRecord, Laterality, Reason, Rejection, View
 
@@ -599,14 +601,22 @@ def texts(header: Dataset, keyword: str) -> list[str]:
     Refused
         Its bytes cannot be read as its value representation.
     """
+    tag = _tag(keyword)
+    if tag not in header:  # most are not, in most files: pydicom's own look-up by keyword is ten times dearer
+        return []
     try:
-        value = header.get(keyword)
+        value = header[tag].value
         if value is None:
             return []
         several = not isinstance(value, str | bytes) and hasattr(value, "__iter__")
         return [str(part).strip(" \0") for part in (value if several else [value])]
     except Exception as error:
         raise Refused(Reason.HEADER_UNREADABLE, f"{keyword} cannot be read ({type(error).__name__})") from None
+
+
+@cache
+def _tag(keyword: str) -> BaseTag:
+    return Tag(keyword)
 
 
 def text(header: Dataset, keyword: str) -> str:

@@ -76,7 +76,7 @@ def index(source: Source, workers: Workers, memory: SourceMemory) -> Index:
     with progress(f"index {source.name}", len(unread), "files") as advance:
         tasks = [(str(source.root), file.path, source.policy) for file in unread]
         files = {file.path: file for file in listing.files}
-        for batch in workers.run(read_headers, tasks, batch=256, small=1000):
+        for batch in workers.run(read_headers, tasks, batch=256, small=6000):
             gone = [h.what for h in batch if isinstance(h, Rejection) and h.detail == os.strerror(errno.ENOENT)]
             if gone:
                 raise _changed(gone[0])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,6 +118,7 @@ def _cell(value: object) -> str:
 
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+_GUARDED = frozenset((*_FORMULA, "'"))
 
 
 def write_csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:
@@ -128,20 +130,24 @@ def write_csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes
     return "".join(f"{','.join(map(_quote, line))}\n" for line in lines).encode("utf-8", "backslashreplace")
 
 
+_special = re.compile(r'[,"\r\n]').search
+
+
 def _quote(cell: str) -> str:
     """As csv.writer does, which before Python 3.13 leaves a carriage return bare: it would end the row."""
-    return '"' + cell.replace('"', '""') + '"' if any(c in cell for c in ',"\r\n') else cell
+    return '"' + cell.replace('"', '""') + '"' if _special(cell) else cell
 
 
 def _escape(value: object) -> str:
+    if isinstance(value, str):
+        return f"'{value}" if value[:1] in _GUARDED else str(value)
     if value is None:
         return ""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float):
         return repr(float(value))  # without NumPy's "np.float64(...)"
-    text = str(value)
-    return f"'{text}" if isinstance(value, str) and text.startswith((*_FORMULA, "'")) else text
+    return str(value)
 
 
 def _unescape(cell: str) -> str:
