@@ -67,7 +67,8 @@ def main() -> None:
             first, again = sorted(times)[1]
             print(
                 f"{dataset}: {len(files)} files, {os.cpu_count()} cores; pydicom in one process {baseline:.1f} s; "
-                f"first {first:.1f} s ({len(files) / first:.0f} headers/s, {baseline / first:.2f} x the baseline); again {again:.2f} s "
+                f"first {first:.1f} s ({len(files) / first:.0f} headers/s, {baseline / first:.2f} x the baseline); "
+                f"again {again:.2f} s "
                 f"({first / again:.1f} x faster); peak memory {memory:.0f} MB"
             )
 

@@ -20,7 +20,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
-from io import BytesIO
+from io import BufferedReader, BytesIO, FileIO
 from pathlib import Path
 from typing import BinaryIO, Literal
 
@@ -146,9 +146,10 @@ def read_header(root: Path, path: str, policy: HeaderPolicy) -> ImageRecord | Re
     """
     try:
         # Without following a FIFO into a hang: the kind of file is asked first.
-        if not stat.S_ISREG(os.stat(root / path).st_mode):
+        status = os.stat(root / path)
+        if not stat.S_ISREG(status.st_mode):
             raise Refused(Reason.NOT_A_FILE, "no regular file")
-        with open(root / path, "rb") as file:
+        with _Bounded(FileIO(root / path), status.st_size) as file:
             opened = open_dicom(file, HEADER_INFLATE_LIMIT)
             with silenced():
                 return image_record(path, opened, policy)
@@ -165,6 +166,17 @@ def record_of(data: bytes, path: str, policy: HeaderPolicy) -> ImageRecord | Non
             return image_record(path, open_dicom(BytesIO(data), HEADER_INFLATE_LIMIT), policy)
     except Refused:
         return None
+
+
+class _Bounded(BufferedReader):
+    """A file that is never asked for more than it has: Python reserves what an element claims, and that may be 4 GB."""
+
+    def __init__(self, file: FileIO, size: int) -> None:
+        super().__init__(file)
+        self._size = size
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        return super().read(self._size if size is None or size < 0 else min(size, self._size))
 
 
 def image_record(path: str, opened: OpenedDicom, policy: HeaderPolicy) -> ImageRecord:

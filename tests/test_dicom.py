@@ -154,13 +154,13 @@ RULES: dict[str, tuple[Reason, dict[str, Any]]] = {
 """A name, the reason, and the tags that do it."""
 
 
-def nested(depth: int) -> bytes:
+def nested(depth: int, inside: bytes = b"") -> bytes:
     """Private sequences in each other, of undefined length: a reader must follow them to find the next element."""
     opening = struct.pack("<HH2sHI", 0x0009, 0x1000, b"SQ", 0, 0xFFFFFFFF) + struct.pack("<HHI", 0xFFFE, 0xE000, 0xFFFFFFFF)
     closing = struct.pack("<HHI", 0xFFFE, 0xE00D, 0) + struct.pack("<HHI", 0xFFFE, 0xE0DD, 0)
     data = header()
     at = data.index(struct.pack("<HH", 0x0010, 0x0020))
-    return data[:at] + opening * depth + closing * depth + data[at:]
+    return data[:at] + opening * depth + inside + closing * depth + data[at:]
 
 
 def in_syntax(written: str, said: str) -> bytes:
@@ -471,6 +471,9 @@ def test_bombs_are_refused_in_bounded_memory(tmp_path: Path) -> None:
             "after": bomb(explicit_elements() + b"\xfc\xff\xfc\xffOB\0\0" + large, 617),
             "honest": deflated(dataset(PIXELS, 12), PIXELS),
             "size": header(Rows=65535, Columns=65535),
+            # Elements of 4 GB in a file of 2 kB, at top level and in a sequence.
+            "long": retold(header(PatientComments="xy"), b"LT\2\0xy", b"UT\0\0\xf0\xff\xff\xff"),
+            "long inside": nested(3, struct.pack("<HH2sHI", 0x0009, 0x1001, b"UT", 0, 0xFFFFFFF0)),
             "deep": nested(1000),
         },
     )
@@ -480,6 +483,8 @@ def test_bombs_are_refused_in_bounded_memory(tmp_path: Path) -> None:
         "after": ["read", "(32, 24)"],  # what follows the pixels is never inflated
         "honest": ["read", "(32, 24)"],
         "size": ["size_out_of_range", "size_out_of_range"],
+        "long": ["header_incomplete", "header_incomplete"],
+        "long inside": ["header_unreadable", "header_unreadable"],
         "deep": ["header_unreadable", "header_unreadable"],
     }
 
