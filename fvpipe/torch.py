@@ -6,10 +6,15 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import torch
-from torch.utils.data import Dataset
 
+from fvpipe.errors import DependencyError
 from fvpipe.shards import Shards
+
+try:
+    import torch
+    from torch.utils.data import Dataset
+except ImportError as error:
+    raise DependencyError(f"PyTorch cannot be imported ({error}): pip install 'fvpipe[train]'") from error
 
 
 class ShardDataset(Dataset[tuple[torch.Tensor, int]]):

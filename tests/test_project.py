@@ -298,3 +298,11 @@ def test_dask_and_torch_stand_in_one_place() -> None:
         text = file.read_text()
         assert file.name == "workers.py" or not re.search(r"^\s*(from|import) (dask|distributed)\b", text, re.MULTILINE), file
         assert file.name == "torch.py" or not re.search(r"^\s*(from|import) torch\b", text, re.MULTILINE), file
+
+
+def test_without_torch_the_extra_is_named(tmp_path: Path) -> None:
+    """Everything but `fvpipe.torch` works without PyTorch, and that says what to install."""
+    (tmp_path / "torch.py").write_text("raise ImportError('No module named torch')")
+    script = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import fvpipe; fvpipe.open_shards; fvpipe.torch"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.stderr.splitlines()[-1].endswith("pip install 'fvpipe[train]'")
