@@ -17,6 +17,7 @@ from fvpipe.errors import FvpipeError, ParameterError
 
 if TYPE_CHECKING:
     from fvpipe.plan import Build, Index, Limits, Source, Target
+    from fvpipe.sources import SourceMemory
     from fvpipe.workers import Workers
 
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
@@ -188,12 +189,17 @@ def _workers(settings: dict[str, Any]) -> Workers:
     return Workers(WorkerSettings(settings["workers"], settings["threads"], settings["scheduler"], settings["scheduler_file"]))
 
 
-def _indexed(source: Source, samples: Path, reread: bool, pool: Workers) -> Index:
-    from fvpipe.flow import index
+def _memory(source: Source, samples: Path, reread: bool) -> SourceMemory:
     from fvpipe.project import memory_file
     from fvpipe.sources import SourceMemory
 
-    with SourceMemory(memory_file(samples, source.root), source.root, source.policy, forget=reread) as memory:
+    return SourceMemory(memory_file(samples, source.root), source.root, source.policy, forget=reread)
+
+
+def _indexed(source: Source, samples: Path, reread: bool, pool: Workers) -> Index:
+    from fvpipe.flow import index
+
+    with _memory(source, samples, reread) as memory:
         return index(source, pool, memory)
 
 
@@ -209,12 +215,10 @@ def _built(
 ) -> list[dict[str, Any]]:
     from fvpipe.flow import build_shards, index
     from fvpipe.manifests import write_manifests
-    from fvpipe.project import memory_file
     from fvpipe.samples import SampleStore
-    from fvpipe.sources import SourceMemory
 
     results = []
-    with SourceMemory(memory_file(samples, source.root), source.root, source.policy, forget=reread) as memory:
+    with _memory(source, samples, reread) as memory:
         found = index(source, pool, memory)
         if manifests is not None:
             write_manifests(found, manifests)

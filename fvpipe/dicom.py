@@ -297,7 +297,8 @@ def lookup_table(item: Dataset, name: str) -> LookupTable:
             single = bits <= 8 and len(entries) == count + count % 2
             entries = list(entries[:count]) if single else struct.unpack(f"{order}{len(entries) // 2}H", entries)
         found = len(entries)
-    except Exception:
+    except Exception as error:
+        raise_transient(error)
         raise Refused(Reason.LUT_INVALID, f"{name} without a readable descriptor and data") from None
     if found != count or not 1 <= bits <= 16:
         raise Refused(Reason.LUT_INVALID, f"{name} of {found} entries and {bits} bits; its descriptor says {count}")

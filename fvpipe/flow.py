@@ -365,7 +365,7 @@ def _check_rejected(rejections: Sequence[Rejection], files: int, limits: Limits)
     named = ", ".join(f"{r.what} ({r.reason})" for r in rejections if r.reason not in NOT_BROKEN)
     raise QualityError(
         f"{broken} refusals on {files} files, more than --max-rejected {limits.max_rejected:g} % (--strict is 0): "
-        f"{named[:2000]}; nothing was committed"
+        f"{named[:2000]}. Mend or remove them, or raise the limit; nothing was committed"
     )
 
 

@@ -147,7 +147,6 @@ def _groups(candidates: Sequence[Candidate], plan: SplitPlan) -> dict[tuple[str,
     for c in candidates:
         unit = c.patient_id if plan.patients_apart else c.breast_id
         names[c.dataset, c.breast_id] = f"{c.dataset}\0{unit}"
-    # A fold of its own for each data set's own split and direction: nothing to join there but what the setting moves.
     first: dict[str, str] = {}
     for c in candidates:
         for pixels in c.pixels:

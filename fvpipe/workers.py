@@ -132,7 +132,7 @@ class Workers:
                 "workers died several times on the same batch (out of memory, or a decoder that crashes); what was finished "
                 "is kept. Run again with fewer workers, or with --workers 0 to see where it happens"
             ) from None
-        except (CancelledError, CommClosedError, OSError) as error:
+        except (CancelledError, CommClosedError) as error:
             raise ClusterError(
                 f"the Dask scheduler went away ({type(error).__name__}); what was finished is kept, run again to go on"
             ) from None
@@ -146,8 +146,11 @@ class Workers:
         # Dask's nanny would give every large array back to the system: measured 2 x slower. Both are needed, and early.
         for variable in ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_"):
             os.environ.setdefault(variable, str(2**30))
-        logging.getLogger("distributed").setLevel(logging.CRITICAL)
         from distributed import Client, LocalCluster
+
+        # What it logs of a lost worker or scheduler are tracebacks; ours is one sentence. Importing it sets its levels.
+        for name in [name for name in logging.root.manager.loggerDict if name.partition(".")[0] == "distributed"]:
+            logging.getLogger(name).setLevel(logging.CRITICAL)
 
         settings = self.settings
         try:

@@ -659,6 +659,38 @@ def test_a_cluster_that_is_none_or_goes_away(own: Path, tmp_path: Path) -> None:
     assert "no Dask scheduler with workers answers" in message
 
 
+def test_a_scheduler_that_dies_is_one_sentence(own: Path, tmp_path: Path) -> None:
+    """A real scheduler and worker on this machine; the scheduler is killed while the build runs."""
+    for i in range(12, 40):
+        factory.patient(own / f"case{i}", f"P{i:02d}", "LR", seed=i, syntax=dicom.JPEG_2000_LOSSLESS)
+    file, out = tmp_path / "scheduler.json", tmp_path / "out"
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    options = ["--host", "127.0.0.1", "--no-dashboard"]
+    scheduler = subprocess.Popen(
+        [sys.executable, "-m", "dask", "scheduler", *options[:2], "--port", "0", "--no-dashboard", "--scheduler-file", file],
+        **quiet,
+    )  # type: ignore[call-overload]
+    worker = subprocess.Popen(
+        [sys.executable, "-m", "dask", "worker", *options, "--nthreads", "1", "--no-nanny", "--scheduler-file", file], **quiet
+    )  # type: ignore[call-overload]
+    try:
+        deadline = time.monotonic() + 60
+        while not file.exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process = start(own, out, "--scheduler-file", str(file))
+        while finished_samples(out) < 2 and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        scheduler.kill()
+        _, stderr = process.communicate(timeout=90)
+    finally:
+        for started in (scheduler, worker):
+            started.kill()
+            started.wait(20)
+    assert process.returncode == 1, stderr
+    assert "the Dask scheduler went away" in stderr
+    assert "Traceback" not in stderr
+
+
 # --- identity ---------------------------------------------------------------------------------------------------------
 
 CANARY = "Zyxwvut"

@@ -38,7 +38,6 @@ from fvpipe.files import write_whole
 from fvpipe.tables import write_csv
 from fvpipe.types import CropBox, Laterality, View
 
-LICENSE = "made data, CC0-1.0"
 SYNTAXES = (dicom.EXPLICIT_LE, dicom.RLE, dicom.JPEG_LOSSLESS_SV1, dicom.JPEG_2000_LOSSLESS)
 REDUCTION = 4  # the published sizes by this
 
