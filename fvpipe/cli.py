@@ -6,7 +6,7 @@ import json
 import math
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -17,6 +17,7 @@ from fvpipe.errors import FvpipeError, ParameterError
 
 if TYPE_CHECKING:
     from fvpipe.plan import Build, Index, Limits, Source, Target
+    from fvpipe.settled import Settled
     from fvpipe.sources import SourceMemory
     from fvpipe.workers import Workers
 
@@ -96,20 +97,40 @@ def index(datasets: tuple[str, ...], id_key: Path | None, reread: bool, as_json:
     $ fvpipe index --dataset cbis
     cbis: 8 images, 4 breasts, 0 refused; 8 headers read -> manifests/cbis
     """
-    from fvpipe.manifests import write_manifests
-    from fvpipe.project import Project
+    from fvpipe.settled import Settled
 
-    project = Project()
-    results = []
-    with _workers(workers) as pool:
-        for name in project.names(datasets):
-            found = _indexed(project.source(name, id_key), project.samples, reread, pool)
-            write_manifests(found, project.manifests(name))
-            results.append(_index_result(found, project.manifests(name)))
-            if not as_json:
-                _print_index(found, project.manifests(name))
+    settled = Settled(Path("params.yaml"), Path("cache/samples"), datasets, id_key)
+    results = None if reread else settled.recall()
+    if results is None:
+        results = _index_now(settled, datasets, id_key, reread, workers)
     if as_json:
         click.echo(json.dumps(results, indent=1))
+        return
+    for result in results:
+        _print_index(result)
+
+
+def _index_now(
+    settled: Settled, datasets: tuple[str, ...], id_key: Path | None, reread: bool, workers: dict[str, Any]
+) -> list[dict[str, Any]]:
+    from fvpipe.datasets import is_shipped
+    from fvpipe.manifests import write_manifests
+    from fvpipe.project import Project
+    from fvpipe.settled import Finished, key_digest, state_of
+
+    project = Project()
+    finished = []
+    with _workers(workers) as pool:
+        for name in project.names(datasets):
+            source = project.source(name, id_key)
+            tables = {str(source.label_file): state_of(source.label_file)} if source.label_file else {}
+            found = _indexed(source, project.samples, reread, pool)
+            tables |= {str(file): state_of(file) for file in write_manifests(found, project.manifests(name))}
+            result = _index_result(found, project.manifests(name))
+            finished.append(Finished(str(source.root), found.state, key_digest(source.identifier_key), tables, result))
+    if all(is_shipped(project.source(name, id_key).adapter) for name in project.names(datasets)):
+        settled.keep(finished)
+    return [each.result for each in finished]
 
 
 @main.command("build-shards")
@@ -250,11 +271,15 @@ def _index_result(found: Index, manifests: Path) -> dict[str, Any]:
     }
 
 
-def _print_index(found: Index, manifests: Path) -> None:
-    counts = f"{len(found.images)} images, {len(found.breasts)} breasts, {_refused_words(found.rejections)}"
-    counts += f", {found.ignored} other files" if found.ignored else ""
-    click.echo(f"{found.source.name}: {counts}; {found.read} headers read -> {manifests}")
-    _print_refusals(found.rejections)
+def _print_index(result: dict[str, Any]) -> None:
+    from fvpipe.tables import read_table
+    from fvpipe.types import Reason, Rejection
+
+    counts = f"{result['images']} images, {result['breasts']} breasts, {_refused_words(result['rejections'])}"
+    counts += f", {result['ignored']} other files" if result["ignored"] else ""
+    click.echo(f"{result['dataset']}: {counts}; {result['read']} headers read -> {result['out']}")
+    rows = read_table(Path(result["out"]) / "rejected.csv", ["what", "reason", "detail"])
+    _print_refusals([Rejection(row["what"], Reason(row["reason"]), row["detail"]) for row in rows])
 
 
 def _build_result(build: Build, target: Target) -> dict[str, Any]:
@@ -282,7 +307,7 @@ def _print_build(build: Build, target: Target) -> None:
     made = f"{build.computed} made, {build.reused} reused in {build.seconds:.1f} s"
     click.echo(
         f"{receipt.pipeline}/{receipt.dataset}: {receipt.samples} breasts ({labels}) {where}, "
-        f"{_refused_words(build.rejections)}; {made} -> {target.out}"
+        f"{_refused_words(receipt.rejections)}; {made} -> {target.out}"
     )
     _print_refusals(build.rejections)
 
@@ -293,15 +318,14 @@ def _reasons(rejections: Any) -> dict[str, int]:
     return dict(sorted(Counter(rejection.reason.value for rejection in rejections).items()))
 
 
-def _refused_words(rejections: Any) -> str:
-    reasons = _reasons(rejections)
-    words = ", ".join(f"{count} {reason}" for reason, count in reasons.items())
+def _refused_words(reasons: Mapping[str, int]) -> str:
+    words = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
     return f"{sum(reasons.values())} refused" + (f" ({words})" if words else "")
 
 
 def _print_refusals(rejections: Any) -> None:
     """Name what is broken; what the label rule left out is counted, and listed in the table."""
-    from fvpipe.plan import NOT_BROKEN
+    from fvpipe.types import NOT_BROKEN
 
     broken = [rejection for rejection in rejections if rejection.reason not in NOT_BROKEN]
     for rejection in broken[:SHOWN]:

@@ -36,12 +36,25 @@ from fvpipe.locking import lock
 from fvpipe.manifests import rejection_order
 from fvpipe.params import Pipeline
 from fvpipe.pixels import DECODERS, lossy_decoder, read_picture
-from fvpipe.plan import NOT_BROKEN, Build, Index, Limits, Source, Target
+from fvpipe.plan import Build, Index, Limits, Source, Target
 from fvpipe.progress import progress
 from fvpipe.samples import Refusal, SampleStore, sample_key
 from fvpipe.segment import segment
-from fvpipe.sources import SourceFile, SourceMemory
-from fvpipe.types import VIEWS, Breast, BreastFacts, BreastKey, Digest, Flag, FusedSample, ImageRecord, Reason, Rejection
+from fvpipe.sources import SourceMemory
+from fvpipe.types import (
+    NOT_BROKEN,
+    VIEWS,
+    Breast,
+    BreastFacts,
+    BreastKey,
+    Digest,
+    Flag,
+    FusedSample,
+    ImageRecord,
+    Reason,
+    Rejection,
+    SourceFile,
+)
 from fvpipe.workers import Workers
 
 Warn = Callable[[str], None]
@@ -98,7 +111,17 @@ def index(source: Source, workers: Workers, memory: SourceMemory) -> Index:
     paired = pairing.pair(source.name, records, labels.rows, labels.excluded_patients, contents)
     rejections = sorted([*refused, *listing.rejections, *paired.rejections], key=rejection_order)
     images = tuple(sorted(records, key=lambda record: record.path))
-    return Index(source, labels, images, paired.breasts, tuple(rejections), files, listing.ignored + len(strays), len(unread))
+    return Index(
+        source,
+        labels,
+        images,
+        paired.breasts,
+        tuple(rejections),
+        files,
+        listing.state,
+        listing.ignored + len(strays),
+        len(unread),
+    )
 
 
 def read_headers(tasks: Sequence[tuple[str, str, HeaderPolicy]]) -> list[ImageRecord | Rejection]:

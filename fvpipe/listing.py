@@ -7,10 +7,11 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
+from blake3 import blake3
+
 from fvpipe.errors import InputError
 from fvpipe.files import file_state
-from fvpipe.sources import SourceFile
-from fvpipe.types import Reason, Rejection
+from fvpipe.types import Digest, Reason, Rejection, SourceFile
 
 SUFFIXES = frozenset({".dcm", ".dicom", ".dic", ".ima", ""})
 
@@ -27,11 +28,14 @@ class Listing:
         What is neither a regular file nor a folder that can be listed.
     ignored : int
         Regular files with another suffix (tables, readmes), and hidden ones.
+    state : Digest
+        Of the path, size, times and inode of everything that is not hidden: where it is the same, so is the folder.
     """
 
     files: tuple[SourceFile, ...]
     rejections: tuple[Rejection, ...]
     ignored: int
+    state: Digest
 
 
 def list_folder(root: Path) -> Listing:
@@ -47,6 +51,7 @@ def list_folder(root: Path) -> Listing:
         raise InputError(f"{root}: {state}; expected a folder of DICOM files")
     files: list[SourceFile] = []
     rejections: list[Rejection] = []
+    states: list[str] = []
     ignored = 0
     top = os.stat(root)
     seen = {(top.st_dev, top.st_ino)}
@@ -78,13 +83,22 @@ def list_folder(root: Path) -> Listing:
                 links.append(path)
             elif stat.S_ISDIR(status.st_mode):
                 folders.append(path)
+            elif stat.S_ISREG(status.st_mode):
+                state = file_state(status)
+                states.append(f"{path}\0{state}\n")
+                if _suffix(entry.name) in SUFFIXES:
+                    files.append(SourceFile(path, state))
+                else:
+                    ignored += 1
             elif _suffix(entry.name) not in SUFFIXES:
                 ignored += 1
-            elif stat.S_ISREG(status.st_mode):
-                files.append(SourceFile(path, file_state(status)))
             else:
                 rejections.append(Rejection(path, Reason.NOT_A_FILE, "a pipe, socket or device"))
-    return Listing(tuple(sorted(files, key=lambda f: f.path)), tuple(sorted(rejections, key=lambda r: r.what)), ignored)
+    files.sort(key=lambda file: file.path)
+    rejections.sort(key=lambda rejection: rejection.what)
+    states += [f"{rejection.what}\0{rejection.detail}\n" for rejection in rejections]
+    state = Digest(blake3("".join(sorted(states)).encode("utf-8", "surrogateescape")).hexdigest())
+    return Listing(tuple(files), tuple(rejections), ignored, state)
 
 
 def _known(status: os.stat_result, seen: set[tuple[int, int]]) -> bool:

@@ -19,11 +19,17 @@ def rejection_order(rejection: Rejection) -> tuple[str, str, str]:
     return rejection.what, rejection.reason, rejection.detail
 
 
-def write_manifests(found: Index, folder: Path) -> None:
+def write_manifests(found: Index, folder: Path) -> list[Path]:
     """Write ``images.csv``, ``breasts.csv``, ``rejected.csv`` and, where there are boxes, ``findings.csv``.
 
     A file that would not change is left alone.
+
+    Returns
+    -------
+    list of Path
+        All that this governs, whether it is there or must not be.
     """
+    governed = []
     publishable = found.source.made or found.source.adapter.publishable
     for name, data in (
         # First of all: whatever the folder is called, git must not see rows that are not ours to publish.
@@ -33,10 +39,12 @@ def write_manifests(found: Index, folder: Path) -> None:
         ("rejected.csv", rejected_table(found.rejections)),
         ("findings.csv", findings_table(found, found.breasts)),
     ):
+        governed.append(folder / name)
         if data is None:
             (folder / name).unlink(missing_ok=True)
         else:
             write_if_changed(folder / name, data)
+    return governed
 
 
 def images_table(found: Index) -> bytes:

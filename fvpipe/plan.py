@@ -10,8 +10,7 @@ from fvpipe.datasets import Adapter, LabelTable
 from fvpipe.dicom import HeaderPolicy
 from fvpipe.params import Labels, Pipeline
 from fvpipe.shards import Receipt
-from fvpipe.sources import SourceFile
-from fvpipe.types import Breast, ImageRecord, Reason, Rejection
+from fvpipe.types import Breast, Digest, ImageRecord, Rejection, SourceFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +59,7 @@ class Index:
     breasts: tuple[Breast, ...]
     rejections: tuple[Rejection, ...]
     files: Mapping[str, SourceFile]
+    state: Digest  # of the whole input folder, as its listing saw it
     ignored: int
     read: int  # headers that were read now; the others were remembered
 
@@ -128,7 +128,3 @@ class Build:
     reused: int
     written: int
     seconds: float
-
-
-NOT_BROKEN = frozenset({Reason.LABEL_EXCLUDED, Reason.LABEL_WITHOUT_IMAGE, Reason.SUPERSEDED, Reason.DUPLICATE_INSTANCE})
-"""Reasons that say nothing against a file: the label rule's choice, or a better image of the same view."""

@@ -12,6 +12,7 @@ import dataclasses
 import json
 import os
 import sqlite3
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -21,7 +22,7 @@ from blake3 import blake3
 
 from fvpipe.dicom import HeaderPolicy
 from fvpipe.errors import StorageError
-from fvpipe.types import Digest, Edge, ImageRecord, Laterality, Reason, Rejection, View
+from fvpipe.types import Digest, Edge, ImageRecord, Laterality, Reason, Rejection, SourceFile, View
 
 DigestKind = Literal["file", "pixels"]
 
@@ -37,14 +38,6 @@ _SCHEMA = (
     "CREATE TABLE digests (path, kind, state, digest, seal, PRIMARY KEY (path, kind)) WITHOUT ROWID",
     f"PRAGMA user_version = {MEMORY_VERSION}",
 )
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class SourceFile:
-    """One file of the input folder as it is now."""
-
-    path: str  # POSIX, relative to the input folder
-    state: str  # size, modification time, change time and inode
 
 
 class SourceMemory:
@@ -111,8 +104,8 @@ class SourceMemory:
         return blake3(f"{self._root}/{path}".encode("utf-8", "surrogatepass")).hexdigest(length=16)
 
     def header(self, source: SourceFile) -> ImageRecord | Rejection | None:
-        """The record read from this very state of the file, or None."""
-        state, record = self._headers.get(self._name(source.path), ("", ""))
+        """The record read from this very state of the file, or None. It is asked once: its text is let go."""
+        state, record = self._headers.pop(self._name(source.path), ("", ""))
         return _from_json(source.path, record) if state == source.state else None
 
     def digest(self, source: SourceFile, kind: DigestKind = "file") -> Digest | None:
@@ -121,9 +114,8 @@ class SourceMemory:
         return Digest(digest) if state == source.state else None
 
     def keep_headers(self, found: Iterable[tuple[SourceFile, ImageRecord | Rejection]]) -> None:
-        """Remember records."""
+        """Remember records, for the next run."""
         rows = [(self._name(source.path), self._policy, source.state, _to_json(record)) for source, record in found]
-        self._headers.update((path, (state, record)) for path, _, state, record in rows)
         self._write("INSERT OR REPLACE INTO headers VALUES (?, ?, ?, ?, ?)", rows)
 
     def keep_digests(self, found: Iterable[tuple[SourceFile, Digest]], kind: DigestKind = "file") -> None:
@@ -162,6 +154,8 @@ def _from_json(path: str, text: str) -> ImageRecord | Rejection:
     fields = json.loads(text)
     if "reason" in fields:
         return Rejection(path, Reason(fields["reason"]), fields["detail"])
+    for name in ("patient_id", "study", "photometric_interpretation", "transfer_syntax_uid", "manufacturer"):
+        fields[name] = sys.intern(fields[name])  # shared by many files
     fields["laterality"], fields["view"] = Laterality(fields["laterality"]), View(fields["view"])
     fields["chest_wall"] = Edge(fields["chest_wall"]) if fields["chest_wall"] else None
     return ImageRecord(path=path, **fields)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import re
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from fvpipe.errors import LabelTableError
@@ -89,7 +91,7 @@ def _csv(file: Path) -> Iterable[tuple[int, list[str]]]:
     start = 1
     try:
         for cells in reader:
-            lines.append((start, [_unescape(cell.strip()) for cell in cells]))
+            lines.append((start, [sys.intern(_unescape(cell.strip())) for cell in cells]))  # the same few words, mostly
             start = reader.line_num + 1
     except csv.Error as error:
         raise LabelTableError(f"{file}, line {reader.line_num}: not readable as CSV ({error})") from None
@@ -126,8 +128,10 @@ def write_csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes
 
     A text that starts like a formula gets a leading ``'``, which :func:`read_table` takes away again.
     """
-    lines = [columns, *([_escape(value) for value in row] for row in rows)]
-    return "".join(f"{','.join(map(_quote, line))}\n" for line in lines).encode("utf-8", "backslashreplace")
+    table = io.BytesIO()
+    for line in chain([columns], ([_escape(value) for value in row] for row in rows)):
+        table.write(f"{','.join(map(_quote, line))}\n".encode("utf-8", "backslashreplace"))
+    return table.getvalue()
 
 
 _special = re.compile(r'[,"\r\n]').search

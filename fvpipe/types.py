@@ -1,14 +1,15 @@
-"""The nouns: enums and frozen dataclasses that the modules hand to each other. Standard library and numpy only."""
+"""The nouns: enums and frozen dataclasses that the modules hand to each other. Standard library only; numpy for its types."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntFlag, StrEnum
-from typing import NewType
+from typing import TYPE_CHECKING, NewType
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 Digest = NewType("Digest", str)
 """A BLAKE3 digest in hexadecimal, 64 characters."""
@@ -113,6 +114,10 @@ class Reason(StrEnum):
     LABEL_WITHOUT_IMAGE = "label_without_image", "the label table names a breast of which there is no image"
 
 
+NOT_BROKEN = frozenset({Reason.LABEL_EXCLUDED, Reason.LABEL_WITHOUT_IMAGE, Reason.SUPERSEDED, Reason.DUPLICATE_INSTANCE})
+"""Reasons that say nothing against a file: the label rule's choice, or a better image of the same view."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rejection:
     """A refused file, image or breast.
@@ -130,6 +135,14 @@ class Rejection:
     what: str
     reason: Reason
     detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFile:
+    """One file of the input folder as it is now."""
+
+    path: str  # POSIX, relative to the input folder
+    state: str  # size, modification time, change time and inode
 
 
 @dataclass(frozen=True, slots=True)

@@ -263,9 +263,9 @@ def internal_imports(file: Path) -> set[str]:
 LAYERS = (
     {"errors", "types"},
     {"params", "tables", "files", "locking", "progress", "identity", "shards", "metrics", "splits"},
-    {"dicom", "samples", "pairing"},
-    {"pixels", "segment", "sources"},
-    {"fuse", "listing", "datasets", "workers", "torch", "duplicates", "idc"},
+    {"dicom", "samples", "pairing", "listing"},
+    {"pixels", "segment", "sources", "settled"},
+    {"fuse", "datasets", "workers", "torch", "duplicates", "idc"},
     {"plan"},
     {"manifests", "table1"},
     {"folder", "report"},

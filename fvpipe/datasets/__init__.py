@@ -92,6 +92,11 @@ def adapter(name: str) -> Adapter:
     return found
 
 
+def is_shipped(found: Adapter) -> bool:
+    """Whether an adapter is fvpipe's own, and not one that another package may change at any time."""
+    return found.name in _MODULES
+
+
 def side(text: str) -> Laterality | None:
     """L or R as label tables write them."""
     return {"l": Laterality.LEFT, "left": Laterality.LEFT, "r": Laterality.RIGHT, "right": Laterality.RIGHT}.get(text.lower())
