@@ -89,6 +89,8 @@ class HeaderPolicy:
         The element that tells patients apart; VinDr-Mammo publishes none but the study.
     patient_pattern : str
         Regular expression whose first group is the patient inside that element; empty: all of it.
+    region_pattern : str
+        Regular expression of that element in files that are no films but masks or cut-outs of lesions on them; empty: none.
     keep_studies_apart : bool
         Pair views only within a study.
     identifier_key : bytes
@@ -99,6 +101,7 @@ class HeaderPolicy:
     view_in_patient_orientation: bool = False
     patient_from: Literal["patient_id", "study"] = "patient_id"
     patient_pattern: str = ""
+    region_pattern: str = ""
     keep_studies_apart: bool = True
     identifier_key: bytes = field(default=b"", repr=False)  # never in a log
 
@@ -156,7 +159,7 @@ def read_header(root: Path, path: str, policy: HeaderPolicy) -> ImageRecord | Re
     except Refused as refused:
         return Rejection(path, refused.reason, refused.detail)
     except OSError as error:
-        return Rejection(path, Reason.FILE_UNREADABLE, os.strerror(error.errno) if error.errno else "read error")
+        return Rejection.unreadable(path, error)
 
 
 def record_of(data: bytes, path: str, policy: HeaderPolicy) -> ImageRecord | None:
@@ -183,6 +186,7 @@ def image_record(path: str, opened: OpenedDicom, policy: HeaderPolicy) -> ImageR
     """Ask every rule of the header, in order; the first that is broken raises :class:`Refused`."""
     header = opened.header
     check_kind(header, policy)
+    check_film(header, policy)
     layout = pixel_layout(opened)
     check_rescale(header)
     view, modifiers = read_view(header, policy)
@@ -228,6 +232,15 @@ def check_kind(header: Dataset, policy: HeaderPolicy) -> None:
     frames = integer(header, "NumberOfFrames", 1)
     if frames != 1:
         raise Refused(Reason.MULTI_FRAME, f"NumberOfFrames is {frames}; expected 1")
+
+
+def check_film(header: Dataset, policy: HeaderPolicy) -> None:
+    """No lesion's mask or cut-out, where the data set has such files beside its films."""
+    if policy.region_pattern and re.search(policy.region_pattern, text(header, _PATIENT[policy.patient_from])):
+        raise Refused(Reason.REGION_OF_INTEREST, "a mask or a cut-out, and no film")
+
+
+_PATIENT = {"patient_id": "PatientID", "study": "StudyInstanceUID"}
 
 
 def pixel_layout(opened: OpenedDicom) -> PixelLayout:
@@ -402,7 +415,7 @@ def _check_fragments(opened: OpenedDicom) -> None:
 
 def read_identity(header: Dataset, policy: HeaderPolicy) -> tuple[str, str]:
     """Patient and study to group by, hashed where the data set hashes identifiers."""
-    keyword = "StudyInstanceUID" if policy.patient_from == "study" else "PatientID"
+    keyword = _PATIENT[policy.patient_from]
     value = text(header, keyword)
     if not value:
         raise Refused(Reason.IDENTIFIER_MISSING, f"{keyword} is absent or empty")

@@ -38,6 +38,7 @@ from fvpipe.params import Pipeline
 from fvpipe.pixels import DECODERS, lossy_decoder, read_picture
 from fvpipe.plan import Build, Index, Limits, Source, Target
 from fvpipe.progress import progress
+from fvpipe.regions import with_regions
 from fvpipe.samples import Refusal, SampleStore, sample_key
 from fvpipe.segment import segment
 from fvpipe.sources import SourceMemory
@@ -107,6 +108,8 @@ def index(source: Source, workers: Workers, memory: SourceMemory) -> Index:
     if source.labels.unlabelled == "normal":
         normal = BreastFacts(0, pathology="normal")
         labels = replace(labels, rows={(r.patient_id, r.laterality): normal for r in records} | dict(labels.rows))
+    labels, unfit = with_regions(labels, headers.values(), source, files, workers, memory)
+    headers.update((rejection.what, rejection) for rejection in unfit)
     refused = [header for header in headers.values() if isinstance(header, Rejection)]
     paired = pairing.pair(source.name, records, labels.rows, labels.excluded_patients, contents)
     rejections = sorted([*refused, *listing.rejections, *paired.rejections], key=rejection_order)
@@ -151,6 +154,7 @@ def _labels(source: Source) -> LabelTable:
         {identify("patient", patient): why for patient, why in table.excluded_patients.items()},
         {identify("instance", instance): facts for instance, facts in table.images.items()},
         {identify("instance", instance): found for instance, found in table.findings.items()},
+        {(identify("patient", p), side, view, n): what for (p, side, view, n), what in table.regions.items()},
     )
 
 
@@ -165,11 +169,11 @@ def _compare_instances(
     contents: dict[str, Digest] = {}
     unread = []
     for record in (record for group in pairing.colliding_instances(_records(headers)) for record in group):
-        known = memory.digest(files[record.path], "pixels")
+        known = memory.fact(files[record.path], "pixels")
         if known is None:
             unread.append((str(source.root), record))
         else:
-            contents[record.path] = known
+            contents[record.path] = Digest(known)
     for batch in workers.run(read_pixel_digests, unread, batch=4):
         for path, found in batch:
             if isinstance(found, Rejection):
@@ -177,7 +181,7 @@ def _compare_instances(
                 memory.keep_headers([] if _transient(found) else [(files[path], found)])
             else:
                 contents[path] = found
-                memory.keep_digests([(files[path], found)], "pixels")
+                memory.keep_facts([(files[path], found)], "pixels")
     return contents
 
 
@@ -191,12 +195,8 @@ def read_pixel_digests(tasks: Sequence[tuple[str, ImageRecord]]) -> list[tuple[s
         except Refused as refused:
             found.append((record.path, Rejection(record.path, refused.reason, refused.detail)))
         except OSError as error:
-            found.append((record.path, _unreadable(record.path, error)))
+            found.append((record.path, Rejection.unreadable(record.path, error)))
     return found
-
-
-def _unreadable(path: str, error: OSError) -> Rejection:
-    return Rejection(path, Reason.FILE_UNREADABLE, os.strerror(error.errno) if error.errno else "read error")
 
 
 # --- 3, 4 and 5: pixels, samples and shards ---------------------------------------------------------------------------
@@ -272,7 +272,7 @@ def make_sample(task: Task) -> Made:
         except FileNotFoundError:
             return Made(changed=record.path)
         except OSError as error:
-            return Made(unreadable=_unreadable(record.path, error))
+            return Made(unreadable=Rejection.unreadable(record.path, error))
         # The label and the id come from the index: these must be the bytes that it read.
         if dicom.record_of(files[-1], record.path, task.policy) != record:
             return Made(changed=record.path)
@@ -323,8 +323,8 @@ def _make_missing(found: Index, target: Target, store: SampleStore, memory: Sour
     missing: list[tuple[Breast, Task]] = []
     for breast in found.breasts:
         task = Task(root, folder, breast.cc, breast.mlo, found.source.policy, pipeline, pipeline_digest, memory.forgets)
-        cc, mlo = (memory.digest(found.files[image.path]) for image in breast.views)
-        key = _key(task, (cc, mlo)) if cc and mlo else None
+        cc, mlo = (memory.fact(found.files[image.path]) for image in breast.views)
+        key = _key(task, (Digest(cc), Digest(mlo))) if cc and mlo else None
         if key and store.has(key):
             keys[breast.key] = key
         else:
@@ -350,7 +350,7 @@ def _make_missing(found: Index, target: Target, store: SampleStore, memory: Sour
                             f"{store.folder}: a worker wrote a sample that is not visible here; the sample store must lie on "
                             "storage that all workers share"
                         )
-            memory.keep_digests(digests)
+            memory.keep_facts(digests)
             advance(len(batch))
     finished = [(breast, keys[breast.key]) for breast in found.breasts if breast.key in keys]
     return _Finished(finished, unreadable, computed)

@@ -1,9 +1,9 @@
 """What is remembered of source files between runs, so that an unchanged file is never opened again.
 
-For each file: its header's record, and the digest of its bytes, both valid as long as size, modification time, change
-time and inode are what they were. A new modification time is always seen, and so is a restored one, since the change
-time cannot be set. Each row ends in a digest of itself: a rotten one counts as absent. The file's path is kept only as a
-digest, and identifiers only as the records hold them.
+For each file: its header's record, and facts such as the digest of its bytes, all valid as long as size, modification
+time, change time and inode are what they were. A new modification time is always seen, and so is a restored one, since
+the change time cannot be set. Each row ends in a digest of itself: a rotten one counts as absent. The file's path is kept
+only as a digest, and identifiers only as the records hold them.
 """
 
 from __future__ import annotations
@@ -22,20 +22,22 @@ from blake3 import blake3
 
 from fvpipe.dicom import HeaderPolicy
 from fvpipe.errors import StorageError
-from fvpipe.types import Digest, Edge, ImageRecord, Laterality, Reason, Rejection, SourceFile, View
+from fvpipe.types import Edge, ImageRecord, Laterality, Reason, Rejection, SourceFile, View
 
-DigestKind = Literal["file", "pixels"]
+FactKind = Literal["file", "pixels", "region"]
+"""The digest of the bytes, the digest of the decoded pixels, the region of interest that a mask outlines."""
 
-READER_VERSION = 1
+READER_VERSION = 2
 """Raised whenever the rules of :mod:`fvpipe.dicom` would read a header differently."""
 
 
-MEMORY_VERSION = 2
+MEMORY_VERSION = 3
 _SCHEMA = (
     "DROP TABLE IF EXISTS headers",
     "DROP TABLE IF EXISTS digests",
+    "DROP TABLE IF EXISTS facts",
     "CREATE TABLE headers (path, policy, state, record, seal, PRIMARY KEY (path, policy)) WITHOUT ROWID",
-    "CREATE TABLE digests (path, kind, state, digest, seal, PRIMARY KEY (path, kind)) WITHOUT ROWID",
+    "CREATE TABLE facts (path, kind, state, fact, seal, PRIMARY KEY (path, kind)) WITHOUT ROWID",
     f"PRAGMA user_version = {MEMORY_VERSION}",
 )
 
@@ -60,12 +62,12 @@ class SourceMemory:
         self._root = os.path.abspath(root)
         self._policy = blake3(repr((READER_VERSION, dataclasses.astuple(policy))).encode()).hexdigest(length=16)
         self._headers: dict[str, tuple[str, str]] = {}
-        self._digests: dict[tuple[str, str], tuple[str, str]] = {}
+        self._facts: dict[tuple[str, str], tuple[str, str]] = {}
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
             self._database = self._open(file)
             if forget:
-                self._headers, self._digests = {}, {}
+                self._headers, self._facts = {}, {}
         except (OSError, sqlite3.Error) as error:
             raise StorageError(f"{file}: cannot be opened for writing ({error}); check the folder's permissions") from None
 
@@ -83,8 +85,8 @@ class SourceMemory:
             query = "SELECT path, policy, state, record, seal FROM headers WHERE policy = ?"
             headers = _whole(database.execute(query, (self._policy,)))
             self._headers = {path: (state, record) for path, _, state, record in headers}
-            digests = _whole(database.execute("SELECT path, kind, state, digest, seal FROM digests"))
-            self._digests = {(path, kind): (state, digest) for path, kind, state, digest in digests}
+            facts = _whole(database.execute("SELECT path, kind, state, fact, seal FROM facts"))
+            self._facts = {(path, kind): (state, fact) for path, kind, state, fact in facts}
         except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
             database.close()
             # Locked, not to be written or the disk is full: not damaged. A plain SQLITE_ERROR is a damaged table definition.
@@ -103,26 +105,29 @@ class SourceMemory:
     def _name(self, path: str) -> str:
         return blake3(f"{self._root}/{path}".encode("utf-8", "surrogatepass")).hexdigest(length=16)
 
+    def _kind(self, kind: FactKind) -> str:
+        return f"region {self._policy}" if kind == "region" else kind  # it holds identifiers, as the policy makes them
+
     def header(self, source: SourceFile) -> ImageRecord | Rejection | None:
         """The record read from this very state of the file, or None. It is asked once: its text is let go."""
         state, record = self._headers.pop(self._name(source.path), ("", ""))
         return _from_json(source.path, record) if state == source.state else None
 
-    def digest(self, source: SourceFile, kind: DigestKind = "file") -> Digest | None:
-        """The digest of this very state of the file, or of its decoded pixels; None where it is not known."""
-        state, digest = self._digests.get((self._name(source.path), kind), ("", ""))
-        return Digest(digest) if state == source.state else None
+    def fact(self, source: SourceFile, kind: FactKind = "file") -> str | None:
+        """What is known of this very state of the file beside its header; None where it is not known."""
+        state, fact = self._facts.get((self._name(source.path), self._kind(kind)), ("", ""))
+        return fact if state == source.state else None
 
     def keep_headers(self, found: Iterable[tuple[SourceFile, ImageRecord | Rejection]]) -> None:
         """Remember records, for the next run."""
         rows = [(self._name(source.path), self._policy, source.state, _to_json(record)) for source, record in found]
         self._write("INSERT OR REPLACE INTO headers VALUES (?, ?, ?, ?, ?)", rows)
 
-    def keep_digests(self, found: Iterable[tuple[SourceFile, Digest]], kind: DigestKind = "file") -> None:
-        """Remember digests."""
-        rows = [(self._name(source.path), kind, source.state, digest) for source, digest in found]
-        self._digests.update(((path, kind), (state, digest)) for path, _, state, digest in rows)
-        self._write("INSERT OR REPLACE INTO digests VALUES (?, ?, ?, ?, ?)", rows)
+    def keep_facts(self, found: Iterable[tuple[SourceFile, str]], kind: FactKind = "file") -> None:
+        """Remember facts."""
+        rows = [(self._name(source.path), self._kind(kind), source.state, fact) for source, fact in found]
+        self._facts.update(((path, kind), (state, fact)) for path, _, state, fact in rows)
+        self._write("INSERT OR REPLACE INTO facts VALUES (?, ?, ?, ?, ?)", rows)
 
     def _write(self, statement: str, rows: Sequence[tuple[str, ...]]) -> None:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntFlag, StrEnum
@@ -97,6 +98,8 @@ class Reason(StrEnum):
     LATERALITY_CONFLICT = "laterality_conflict", "the elements for the side, PatientOrientation or the label table disagree"
     SIZE_CONFLICT = "size_conflict", "Rows or Columns disagree with the label table"
     AGE_CONFLICT = "age_conflict", "Patient's Age disagrees with the label table"
+    REGION_OF_INTEREST = "region_of_interest", "a mask or a cut-out of a lesion on another film: its outline becomes a finding"
+    REGION_WITHOUT_IMAGE = "region_without_image", "a lesion's mask that fits no film of its breast in view, rows and columns"
     IDENTIFIER_MISSING = "identifier_missing", "no patient identifier to group images by"
     IDENTIFIER_INVALID = "identifier_invalid", "a patient identifier with control characters or more than 64 characters"
     PIXEL_DATA_MISSING = "pixel_data_missing", "the file ends before Pixel Data"
@@ -114,8 +117,10 @@ class Reason(StrEnum):
     LABEL_WITHOUT_IMAGE = "label_without_image", "the label table names a breast of which there is no image"
 
 
-NOT_BROKEN = frozenset({Reason.LABEL_EXCLUDED, Reason.LABEL_WITHOUT_IMAGE, Reason.SUPERSEDED, Reason.DUPLICATE_INSTANCE})
-"""Reasons that say nothing against a file: the label rule's choice, or a better image of the same view."""
+NOT_BROKEN = frozenset({
+    Reason.LABEL_EXCLUDED, Reason.LABEL_WITHOUT_IMAGE, Reason.SUPERSEDED, Reason.DUPLICATE_INSTANCE, Reason.REGION_OF_INTEREST,
+})  # fmt: skip
+"""Reasons that say nothing against a file: the label rule's choice, a better image of the same view, or no film at all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +140,11 @@ class Rejection:
     what: str
     reason: Reason
     detail: str
+
+    @staticmethod
+    def unreadable(path: str, error: OSError) -> Rejection:
+        """A file whose bytes the system did not give."""
+        return Rejection(path, Reason.FILE_UNREADABLE, os.strerror(error.errno) if error.errno else "read error")
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,6 +249,22 @@ class Finding:
     bottom: float
     left: float
     right: float
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A lesion that a mask outlines on the film of the same patient, side and view.
+
+    `number` tells the lesions of a film apart; `rows` and `columns` are the mask's, which must be the film's.
+    """
+
+    patient_id: str
+    laterality: Laterality
+    view: View
+    number: int
+    rows: int
+    columns: int
+    box: CropBox
 
 
 @dataclass(frozen=True, slots=True)

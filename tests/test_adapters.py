@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import sys
+import zlib
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from fvpipe.datasets import adapter, cbis
@@ -27,12 +30,19 @@ def download(tmp_path: Path) -> Path:
     folder = tmp_path / "cbis"
     for patient, side, kind in (("P_00001", "LEFT", "Mass-Training"), ("P_00002", "RIGHT", "Calc-Test")):
         for view in (factory.CC, factory.MLO):
-            for suffix in ("", "_1"):  # the second is a mask of the first, or a cut-out
+            film = factory.breast(1, view, Laterality(side[0]))
+            mask = np.zeros(film.pixels.shape, np.uint8)
+            mask[100:140, 60:90] = 255
+            cut = factory.Made(film.pixels[90:150, 50:100], film.drawing, film.bits)
+            for suffix, file, made in (
+                ("", "1-1", film), ("_1", "1-1", cut), ("_1", "1-2", factory.Made(mask, film.drawing, 8))
+            ):  # fmt: skip
                 name = f"{kind}_{patient}_{side}_{view}{suffix}"
+                uid = f"2.25.{zlib.crc32((name + file).encode()) + 1}"
                 factory.mammogram(
-                    folder / name / "1-1.dcm", factory.breast(1, view, Laterality(side[0])), SOPClassUID=SECONDARY_CAPTURE,
-                    PatientID=name, PatientOrientation=view.value, Laterality=side[0], ImageLaterality=None, ViewPosition=None,
-                    StudyInstanceUID=f"2.25.{abs(hash(name))}", SOPInstanceUID=f"2.25.{abs(hash(name))}",
+                    folder / name / f"{file}.dcm", made, SOPClassUID=SECONDARY_CAPTURE, StudyInstanceUID=uid,
+                    SOPInstanceUID=uid, PatientID=name, PatientOrientation=view.value, Laterality=side[0],
+                    ImageLaterality=None, ViewPosition=None,
                 )  # fmt: skip
     (folder / "mass_case_description_train_set.csv").write_text(
         MASS
@@ -51,7 +61,37 @@ def test_full_cbis_download(download: Path, tmp_path: Path) -> None:
     assert labels["P_00002", Laterality.RIGHT] == BreastFacts(0, 2, "B", pathology="BENIGN_WITHOUT_CALLBACK", subset="test")
     (result,) = json.loads(build(download, tmp_path / "out", "--adapter", "cbis", "--json").stdout)
     assert result["labels"] == {"malignant": 1, "benign": 1, "unlabelled": 0}
-    assert result["rejections"] == {"identifier_invalid": 4, "label_without_image": 1}  # masks are no films
+    assert result["rejections"] == {"region_of_interest": 8, "label_without_image": 1}  # masks are no films
+
+
+def test_masks_become_findings(download: Path, tmp_path: Path) -> None:
+    """The outline of each mask, with what the tables say of its lesion, in source pixels and in the stored image's."""
+    for workers in (0, 1):
+        build(download, tmp_path / f"out{workers}", "--adapter", "cbis", "--strict", pipeline="direct", workers=workers)
+    with open(tmp_path / "out0" / "findings.csv", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert (tmp_path / "out1" / "findings.csv").read_bytes() == (tmp_path / "out0" / "findings.csv").read_bytes()
+    sides = ("top", "bottom", "left", "right")
+    assert [[float(row[side]) for side in sides] for row in rows] == [[100, 140, 60, 90]] * 4
+    found = {(row["breast_id"], row["view"]): (row["category"], row["bi_rads"]) for row in rows}
+    assert found["P_00001_L", "MLO"] == ("mass", "4")  # abnormality 1; the malignant one, 2, has no mask here
+    assert found["P_00002_R", "CC"] == ("calcification", "2")
+    assert found["P_00002_R", "MLO"] == ("", "")  # in no table
+    cc, mlo = rows[:2]
+    assert float(cc["image_right"]) < float(mlo["image_left"])
+
+
+def test_a_mask_that_fits_no_film_is_named(download: Path, tmp_path: Path) -> None:
+    name = "Mass-Training_P_00001_LEFT_CC"
+    factory.mammogram(
+        download / name / "1-1.dcm", factory.breast(1, shape=(400, 256)), SOPClassUID=SECONDARY_CAPTURE, PatientID=name,
+        PatientOrientation="CC", Laterality="L", ImageLaterality=None, ViewPosition=None,
+    )  # fmt: skip
+    (download / f"{name}_1" / "1-3.dcm").write_bytes((download / f"{name}_1" / "1-2.dcm").read_bytes()[:-9])
+    (result,) = json.loads(build(download, tmp_path / "out", "--adapter", "cbis", "--json").stdout)
+    assert result["rejections"]["region_without_image"] == 1
+    assert result["rejections"]["region_of_interest"] == 7
+    assert result["rejections"]["pixels_truncated"] == 1
 
 
 @pytest.mark.parametrize(

@@ -267,7 +267,7 @@ LAYERS = (
     {"pixels", "segment", "sources", "settled"},
     {"fuse", "datasets", "workers", "torch", "duplicates", "idc"},
     {"plan"},
-    {"manifests", "table1"},
+    {"manifests", "regions", "table1"},
     {"folder", "report"},
     {"flow", "project"},
     {"splitting"},

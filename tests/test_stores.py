@@ -334,16 +334,16 @@ def test_memory_round_trip(records: list[ImageRecord | Rejection]) -> None:
         file = Path(folder) / "new" / "memory.sqlite"
         with SourceMemory(file, Path("/in"), POLICY) as memory:
             memory.keep_headers(found)
-            memory.keep_digests((source, digest_of(source.path)) for source, _ in found)
+            memory.keep_facts((source, digest_of(source.path)) for source, _ in found)
             for source, _ in found:
-                assert memory.digest(source) == digest_of(source.path)  # in the process that read it, and in the next one
-                assert memory.digest(source, "pixels") is None
+                assert memory.fact(source) == digest_of(source.path)  # in the process that read it, and in the next one
+                assert memory.fact(source, "pixels") is None
         with SourceMemory(file, Path("/in"), POLICY) as memory:
             assert [memory.header(source) for source, _ in found] == records
-            assert [memory.digest(source) for source, _ in found] == [digest_of(source.path) for source, _ in found]
+            assert [memory.fact(source) for source, _ in found] == [digest_of(source.path) for source, _ in found]
             for other in (replace(source, state="other") for source, _ in found):
                 assert memory.header(other) is None
-                assert memory.digest(other) is None
+                assert memory.fact(other) is None
 
 
 @pytest.fixture
@@ -354,7 +354,7 @@ def source() -> SourceFile:
 def remember(file: Path, source: SourceFile, policy: HeaderPolicy = POLICY, root: Path = Path("/in")) -> None:
     with SourceMemory(file, root, policy) as memory:
         memory.keep_headers([(source, record(source.path))])
-        memory.keep_digests([(source, digest_of(1))])
+        memory.keep_facts([(source, digest_of(1))])
 
 
 @pytest.mark.parametrize(
@@ -364,7 +364,7 @@ def test_records_of_another_policy_are_not_used(policy: HeaderPolicy, source: So
     remember(tmp_path / "m", source)
     with SourceMemory(tmp_path / "m", Path("/in"), policy) as memory:
         assert memory.header(source) is None
-        assert memory.digest(source) == digest_of(1)  # bytes are bytes, however they are read
+        assert memory.fact(source) == digest_of(1)  # bytes are bytes, however they are read
         memory.keep_headers([(source, record(patient_id="other"))])
     with SourceMemory(tmp_path / "m", Path("/in"), POLICY) as memory:
         assert memory.header(source) == record()
@@ -375,7 +375,7 @@ def test_another_folder_or_forgetting_remembers_nothing(source: SourceFile, tmp_
     for root, forget in ((Path("/elsewhere"), False), (Path("/in"), True)):
         with SourceMemory(tmp_path / "m", root, POLICY, forget=forget) as memory:
             assert memory.header(source) is None
-            assert memory.digest(source) is None
+            assert memory.fact(source) is None
     with SourceMemory(tmp_path / "m", Path("/in"), POLICY) as memory:
         assert memory.header(source) == record()
 
@@ -395,9 +395,9 @@ def test_every_change_of_a_file_is_seen(tmp_path: Path) -> None:
     def state() -> SourceFile:
         return list_folder(tmp_path / "in").files[0]
 
-    def known() -> tuple[ImageRecord | Rejection | None, Digest | None]:
+    def known() -> tuple[ImageRecord | Rejection | None, str | None]:
         with SourceMemory(tmp_path / "m", tmp_path / "in", POLICY) as memory:
-            return memory.header(state()), memory.digest(state())
+            return memory.header(state()), memory.fact(state())
 
     for change in (
         lambda: rewrite(file, b"longer"),
@@ -407,7 +407,7 @@ def test_every_change_of_a_file_is_seen(tmp_path: Path) -> None:
     ):
         with SourceMemory(tmp_path / "m", tmp_path / "in", POLICY) as memory:
             memory.keep_headers([(state(), record("a.dcm"))])
-            memory.keep_digests([(state(), digest_of(1))])
+            memory.keep_facts([(state(), digest_of(1))])
         assert known() == (record("a.dcm"), digest_of(1))
         change()
         assert known() == (None, None)
@@ -423,7 +423,7 @@ def test_no_path_and_no_identifier_in_the_database(tmp_path: Path) -> None:
     assert isinstance(header, ImageRecord)
     with SourceMemory(tmp_path / "m", root, POLICY) as memory:
         memory.keep_headers([(source, header), (SourceFile("Doe_Jane/bad.dcm", "1"), Rejection(path, Reason.NOT_DICOM, "x"))])
-        memory.keep_digests([(source, digest_of(1))])
+        memory.keep_facts([(source, digest_of(1))])
     content = b"".join(file.read_bytes() for file in tmp_path.glob("m*"))
     assert header.patient_id.encode() in content  # it is the digest
     for canary in ("CANARY", "Doe_Jane", "film", "Somewhere", "1.2.77", str(tmp_path)):
@@ -448,7 +448,7 @@ def test_no_flipped_bit_becomes_a_wrong_record(tmp_path: Path) -> None:
     files = [SourceFile(f"{i}.dcm", f"{i} 2 3 4") for i in range(12)]
     with SourceMemory(file, Path("/in"), POLICY) as memory:
         memory.keep_headers((source, record(source.path, patient_id=source.path)) for source in files)
-        memory.keep_digests((source, digest_of(source.path)) for source in files)
+        memory.keep_facts((source, digest_of(source.path)) for source in files)
     sound = file.read_bytes()
     for _ in range(500):
         bit = rng.randrange(8 * len(sound))
@@ -456,7 +456,7 @@ def test_no_flipped_bit_becomes_a_wrong_record(tmp_path: Path) -> None:
         with SourceMemory(file, Path("/in"), POLICY) as memory:
             for source in files:
                 assert memory.header(source) in (None, record(source.path, patient_id=source.path)), bit
-                assert memory.digest(source) in (None, digest_of(source.path)), bit
+                assert memory.fact(source) in (None, digest_of(source.path)), bit
 
 
 @pytest.mark.parametrize("version", [0, sources.MEMORY_VERSION])
@@ -469,7 +469,7 @@ def test_memory_of_another_form_is_an_empty_one(version: int, source: SourceFile
     database.close()
     remember(tmp_path / "m", source)
     with SourceMemory(tmp_path / "m", Path("/in"), POLICY) as memory:
-        assert memory.digest(source) == digest_of(1)
+        assert memory.fact(source) == digest_of(1)
 
 
 def test_a_memory_that_another_process_makes_meanwhile_is_kept(
@@ -500,7 +500,7 @@ with SourceMemory(Path(sys.argv[1]), Path("/in"), POLICY) as memory:
     for i in range(50):
         source = SourceFile(f"{sys.argv[2]} {i}", "1")
         memory.keep_headers([(source, record(source.path))])
-        memory.keep_digests([(source, digest_of(i))])
+        memory.keep_facts([(source, digest_of(i))])
 """
     processes = [python(script, tmp_path / "m", name) for name in "ab"]
     for process in processes:
@@ -512,7 +512,7 @@ with SourceMemory(Path(sys.argv[1]), Path("/in"), POLICY) as memory:
     with SourceMemory(tmp_path / "m", Path("/in"), POLICY) as memory:
         for source in (SourceFile(f"{name} {i}", "1") for name in "ab" for i in range(50)):
             assert memory.header(source) == record(source.path)
-            assert memory.digest(source) is not None
+            assert memory.fact(source) is not None
 
 
 @pytest.mark.parametrize("limit", [0, 3000, 20_000])

@@ -14,7 +14,7 @@ from pathlib import Path
 from fvpipe.dicom import HeaderPolicy
 from fvpipe.errors import ParameterError
 from fvpipe.params import Labels
-from fvpipe.types import BreastFacts, Finding, ImageFacts, Laterality
+from fvpipe.types import BreastFacts, Finding, ImageFacts, Laterality, Region, View
 
 ENTRY_POINTS = "fvpipe.datasets"
 """The group of entry points by which another package adds adapters: name -> an :class:`Adapter`."""
@@ -35,12 +35,15 @@ class LabelTable:
         What the table says of single images.
     findings : mapping of SOP Instance UID to sequence of Finding
         Boxes that readers drew.
+    regions : mapping of (patient, Laterality, View, number) to (str, int or None)
+        Category and BI-RADS of the lesions that masks outline.
     """
 
     rows: Mapping[tuple[str, Laterality], BreastFacts] = field(default_factory=dict)
     excluded_patients: Mapping[str, str] = field(default_factory=dict)
     images: Mapping[str, ImageFacts] = field(default_factory=dict)
     findings: Mapping[str, Sequence[Finding]] = field(default_factory=dict)
+    regions: Mapping[tuple[str, Laterality, View, int], tuple[str, int | None]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +62,8 @@ class Adapter:
         Whether rows about this data may be committed to a repository.
     read_labels : callable
         (input folder, label file or None, label rules) -> LabelTable; raises LabelTableError.
+    read_region : callable or None
+        Bytes of a file that `policy.region_pattern` matches -> the region that it outlines, or None where it outlines none.
     """
 
     name: str
@@ -67,6 +72,7 @@ class Adapter:
     hashed: bool
     publishable: bool
     read_labels: Callable[[Path, Path | None, Labels], LabelTable]
+    read_region: Callable[[bytes], Region | None] | None = None
 
 
 def adapter(name: str) -> Adapter:

