@@ -67,6 +67,9 @@ def worker_options(function: FunctionT) -> FunctionT:
         click.option("--threads", is_flag=True, help="Local threads instead of processes."),
         click.option("--scheduler", default="", help="Address of a running Dask scheduler; also DASK_SCHEDULER_ADDRESS."),
         click.option("--scheduler-file", type=FILE, default=None, help="The scheduler file of a running Dask cluster."),
+        click.option(
+            "--timeout", type=click.FloatRange(1), default=120.0, show_default=True, help="Seconds a breast may take."
+        ),
     ):
         function = option(function)
     return function
@@ -145,6 +148,8 @@ def _index_now(
 @click.option("--shard-count", type=click.IntRange(1), default=None, help="With --dicom. [16]")
 @click.option("--strict", is_flag=True, help="Fail when any file or breast is refused: --max-rejected 0.")
 @click.option("--max-rejected", type=click.FloatRange(0, 100), default=None, help="Percent of refused files that fails.")
+@click.option("--no-shared-storage", is_flag=True, help="Workers do not see the sample store: samples travel with the answers.")
+@click.option("--profile", is_flag=True, help="Say where the time went, step by step.")
 @click.option("--max-fallback", type=click.FloatRange(0, 100), default=2.0, show_default=True, help="Percent uncropped.")
 @reading_options
 @worker_options
@@ -161,6 +166,8 @@ def build_shards(
     strict: bool,
     max_rejected: float | None,
     max_fallback: float,
+    no_shared_storage: bool,
+    profile: bool,
     id_key: Path | None,
     reread: bool,
     as_json: bool,
@@ -183,7 +190,7 @@ def build_shards(
         raise click.UsageError("--dicom and --out go together")
     if dicom is None and any(option is not None for option in (adapter, labels, name, shard_count)):
         raise click.UsageError("--adapter, --labels, --name and --shard-count go with --dicom; in a project see params.yaml")
-    with _workers(workers) as pool:
+    with _workers(workers | {"share_storage": not no_shared_storage}) as pool:
         if dicom is not None and out is not None:
             if datasets or len(pipelines) != 1:
                 raise click.UsageError("with --dicom give one --pipeline, and no --dataset")
@@ -200,14 +207,18 @@ def build_shards(
                 targets = [project.target(pipeline, dataset) for pipeline in chosen]
                 manifests = project.manifests(dataset)
                 results.append(_built(source, targets, samples or project.samples, manifests, reread, pool, limits, as_json))
+    flat = [result for group in results for result in group]
     if as_json:
-        click.echo(json.dumps([result for group in results for result in group], indent=1))
+        click.echo(json.dumps(flat, indent=1))
+    elif profile:
+        _print_profile(flat)
 
 
 def _workers(settings: dict[str, Any]) -> Workers:
     from fvpipe.workers import Workers, WorkerSettings
 
-    return Workers(WorkerSettings(settings["workers"], settings["threads"], settings["scheduler"], settings["scheduler_file"]))
+    settings["count"] = settings.pop("workers")
+    return Workers(WorkerSettings(**settings))
 
 
 def _memory(source: Source, samples: Path, reread: bool) -> SourceMemory:
@@ -296,8 +307,17 @@ def _build_result(build: Build, target: Target) -> dict[str, Any]:
         "computed": build.computed,
         "reused": build.reused,
         "seconds": round(build.seconds, 3),
+        "seconds_of_steps": {step: round(seconds, 3) for step, seconds in build.steps.items()},
         "out": str(target.out),
     }
+
+
+def _print_profile(results: list[dict[str, Any]]) -> None:
+    """Seconds of all workers together on each step, and milliseconds a breast."""
+    for result in results:
+        for step, seconds in result["seconds_of_steps"].items():
+            each = f"{1000 * seconds / max(result['computed'], 1):8.1f} ms a breast"
+            click.echo(f"  {result['pipeline']}/{result['dataset']}: {step:<8} {seconds:8.2f} s {each}")
 
 
 def _print_build(build: Build, target: Target) -> None:

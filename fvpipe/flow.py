@@ -17,7 +17,7 @@ import platform
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -27,7 +27,7 @@ from blake3 import blake3
 from fvpipe import dicom, pairing
 from fvpipe.datasets import LabelTable
 from fvpipe.dicom import HeaderPolicy, Refused
-from fvpipe.errors import InputError, QualityError, StorageError
+from fvpipe.errors import ClusterError, InputError, QualityError, StorageError
 from fvpipe.files import write_whole
 from fvpipe.folder import recorded_states, shard_states, write_folder
 from fvpipe.fuse import fuse
@@ -35,7 +35,7 @@ from fvpipe.listing import has_suffix, list_folder
 from fvpipe.locking import lock
 from fvpipe.manifests import rejection_order
 from fvpipe.params import Pipeline
-from fvpipe.pixels import DECODERS, lossy_decoder, read_picture
+from fvpipe.pixels import decoder_identity, lossy_decoder, read_picture
 from fvpipe.plan import Build, Index, Limits, Source, Target
 from fvpipe.progress import progress
 from fvpipe.regions import with_regions
@@ -56,7 +56,7 @@ from fvpipe.types import (
     Rejection,
     SourceFile,
 )
-from fvpipe.workers import Workers
+from fvpipe.workers import Crash, Workers
 
 Warn = Callable[[str], None]
 
@@ -90,7 +90,8 @@ def index(source: Source, workers: Workers, memory: SourceMemory) -> Index:
     with progress(f"index {source.name}", len(unread), "files") as advance:
         tasks = [(str(source.root), file.path, source.policy) for file in unread]
         files = {file.path: file for file in listing.files}
-        for batch in workers.run(read_headers, tasks, batch=256, small=6000):
+        for answers in workers.run(read_headers, tasks, small=6000):
+            batch = [each.rejection(each.task[1]) if isinstance(each, Crash) else each for each in answers]
             gone = [h.what for h in batch if isinstance(h, Rejection) and h.detail == os.strerror(errno.ENOENT)]
             if gone:
                 raise _changed(gone[0])
@@ -142,7 +143,10 @@ def _path(header: ImageRecord | Rejection) -> str:
 
 
 def _transient(header: ImageRecord | Rejection) -> bool:
-    return isinstance(header, Rejection) and header.reason in (Reason.FILE_UNREADABLE, Reason.NOT_A_FILE)
+    return isinstance(header, Rejection) and header.reason in _TRANSIENT
+
+
+_TRANSIENT = (Reason.FILE_UNREADABLE, Reason.NOT_A_FILE, Reason.DECODER_CRASHED, Reason.DECODER_TIMEOUT)
 
 
 def _labels(source: Source) -> LabelTable:
@@ -174,8 +178,9 @@ def _compare_instances(
             unread.append((str(source.root), record))
         else:
             contents[record.path] = Digest(known)
-    for batch in workers.run(read_pixel_digests, unread, batch=4):
-        for path, found in batch:
+    for batch in workers.run(read_pixel_digests, unread):
+        for each in batch:
+            path, found = (each.task[1].path, each.rejection(each.task[1].path)) if isinstance(each, Crash) else each
             if isinstance(found, Rejection):
                 headers[path] = found
                 memory.keep_headers([] if _transient(found) else [(files[path], found)])
@@ -222,7 +227,7 @@ def build_shards(
         load = partial(_load, found, target, store)
         receipt, written = write_folder(found, target, samples, rejections, limits, load, trust=not memory.forgets)
         computed, seconds = finished.computed, time.perf_counter() - begun
-        build = Build(receipt, rejections, computed, len(finished.breasts) - computed, written, seconds)
+        build = Build(receipt, rejections, computed, len(finished.breasts) - computed, written, seconds, finished.seconds)
         states = shard_states(target.out, receipt)
         if computed or written or recorded_states(target.build_file) != states:
             write_whole(target.build_file, _build_record(found, build, states), durable=False)
@@ -234,13 +239,18 @@ class Task:
     """One breast to make, as it travels to a worker."""
 
     root: str
-    store: str
+    store: str  # empty: the sample comes back with the answer
     cc: ImageRecord
     mlo: ImageRecord
     policy: HeaderPolicy
     pipeline: Pipeline
     pipeline_digest: Digest
     retry: bool  # make what was refused again
+
+    @property
+    def views(self) -> tuple[ImageRecord, ImageRecord]:
+        """The two images in the order of :data:`VIEWS`."""
+        return self.cc, self.mlo
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,8 +260,24 @@ class Made:
     digests: tuple[Digest, Digest] | None = None
     key: Digest | None = None
     computed: bool = False  # False: the store had it
+    sample: FusedSample | Refusal | None = None  # where there is no store that the worker can write to
+    seconds: Mapping[str, float] = field(default_factory=dict)  # of each step
     changed: str = ""  # path of a file that is not what the index read
     unreadable: Rejection | None = None
+
+
+class _Clock:
+    """Where the time goes, step by step."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._at = time.perf_counter()
+
+    def lap(self, step: str) -> None:
+        """What passed since the last lap was `step`."""
+        now = time.perf_counter()
+        self.seconds[step] = self.seconds.get(step, 0.0) + now - self._at
+        self._at = now
 
 
 def make_samples(tasks: Sequence[Task]) -> list[Made]:
@@ -264,40 +290,52 @@ def make_samples(tasks: Sequence[Task]) -> list[Made]:
 
 def make_sample(task: Task) -> Made:
     """Read both files, decode, segment, fuse, and store the sample (or why there is none)."""
-    store = SampleStore(Path(task.store))
+    clock = _Clock()
     files = []
-    for record in (task.cc, task.mlo):
+    for record in task.views:
         try:
             files.append((Path(task.root) / record.path).read_bytes())
         except FileNotFoundError:
             return Made(changed=record.path)
         except OSError as error:
             return Made(unreadable=Rejection.unreadable(record.path, error))
+        clock.lap("read")
         # The label and the id come from the index: these must be the bytes that it read.
         if dicom.record_of(files[-1], record.path, task.policy) != record:
             return Made(changed=record.path)
+        clock.lap("header")
     digests = (Digest(blake3(files[0]).hexdigest()), Digest(blake3(files[1]).hexdigest()))
+    clock.lap("digest")
     key = _key(task, digests)
+    if not task.store:
+        return Made(digests, key, True, _sample(task, files, digests, clock), clock.seconds)
+    store = SampleStore(Path(task.store))
     if task.retry:
         store.refusal_path(key).unlink(missing_ok=True)
     missing = not store.has(key)
     if missing:
-        store.put(key, _sample(task, files, digests))
-    return Made(digests, key, missing)
+        sample = _sample(task, files, digests, clock)
+        store.put(key, sample)
+        clock.lap("write")
+    return Made(digests, key, missing, seconds=clock.seconds)
 
 
-def _sample(task: Task, files: Sequence[bytes], digests: tuple[Digest, Digest]) -> FusedSample | Refusal:
+def _sample(task: Task, files: Sequence[bytes], digests: tuple[Digest, Digest], clock: _Clock) -> FusedSample | Refusal:
     pictures = []
-    for view, record, data, digest in zip(VIEWS, (task.cc, task.mlo), files, digests, strict=True):
+    for view, record, data, digest in zip(VIEWS, task.views, files, digests, strict=True):
         try:
             pictures.append(read_picture(data, record.laterality, task.pipeline.voi, digest))
         except Refused as refused:
             return Refusal(view, refused.reason, refused.detail)
+    clock.lap("decode")
     cc, mlo = pictures
-    sample = fuse((cc, mlo), (segment(cc, task.pipeline.segment), segment(mlo, task.pipeline.segment)), task.pipeline)
+    found = segment(cc, task.pipeline.segment), segment(mlo, task.pipeline.segment)
+    clock.lap("segment")
+    sample = fuse((cc, mlo), found, task.pipeline)
     flags = sample.flags
     flags |= Flag.IMPLANT if task.cc.implant or task.mlo.implant else Flag(0)
     flags |= Flag.SYNTHETIC if task.cc.synthetic or task.mlo.synthetic else Flag(0)
+    clock.lap("fuse")
     return replace(sample, flags=flags)
 
 
@@ -313,31 +351,43 @@ class _Finished:
     breasts: list[tuple[Breast, Digest]]
     unreadable: list[Rejection]
     computed: int
+    seconds: Mapping[str, float]
 
 
 def _make_missing(found: Index, target: Target, store: SampleStore, memory: SourceMemory, workers: Workers) -> _Finished:
     """The key of every breast; what the store lacks is made on the workers."""
-    root, folder = os.path.abspath(found.source.root), os.path.abspath(store.folder)
+    root, folder = os.path.abspath(found.source.root), os.path.abspath(store.folder) if workers.share_storage else ""
     pipeline, pipeline_digest = target.pipeline, target.pipeline.digest()
     keys: dict[BreastKey, Digest] = {}
     missing: list[tuple[Breast, Task]] = []
+    unreadable: list[Rejection] = []
     for breast in found.breasts:
         task = Task(root, folder, breast.cc, breast.mlo, found.source.policy, pipeline, pipeline_digest, memory.forgets)
         cc, mlo = (memory.fact(found.files[image.path]) for image in breast.views)
         key = _key(task, (Digest(cc), Digest(mlo))) if cc and mlo else None
+        crash = _remembered_crash(breast, found, memory)
         if key and store.has(key):
             keys[breast.key] = key
+        elif crash:
+            unreadable += [crash, _without_view(breast, f"a view of it was refused: {crash.reason}")]
         else:
             missing.append((breast, task))
-    unreadable: list[Rejection] = []
-    computed = 0
+    computed, seconds = 0, Counter[str]()
     with progress(f"build {target.pipeline_name}/{found.source.name}", len(missing), "breasts") as advance:
         numbered = list(enumerate(task for _, task in missing))
-        for batch in workers.run(_make_numbered, numbered, batch=16):
+        for batch in workers.run(_make_numbered, numbered):
             digests = []
-            for number, made in batch:
+            for each in batch:
+                if isinstance(each, Crash):
+                    breast = missing[each.task[0]][0]
+                    crash = _blamed(breast, each, found, workers)
+                    memory.keep_facts([(found.files[crash.what], _crash_fact(crash, breast))], "crash")
+                    unreadable += [crash, _without_view(breast, f"a view of it was refused: {crash.reason}")]
+                    continue
+                number, made = each
                 breast = missing[number][0]
                 computed += made.computed
+                seconds.update(made.seconds)
                 if made.changed:
                     raise _changed(made.changed)
                 if made.unreadable:
@@ -345,15 +395,43 @@ def _make_missing(found: Index, target: Target, store: SampleStore, memory: Sour
                 elif made.key and made.digests:
                     keys[breast.key] = made.key
                     digests += [(found.files[image.path], d) for image, d in zip(breast.views, made.digests, strict=True)]
+                    if made.sample is not None:
+                        store.put(made.key, made.sample)
                     if not store.has(made.key):
                         raise StorageError(
                             f"{store.folder}: a worker wrote a sample that is not visible here; the sample store must lie on "
-                            "storage that all workers share"
+                            "storage that all workers share, or use --no-shared-storage"
                         )
             memory.keep_facts(digests)
             advance(len(batch))
     finished = [(breast, keys[breast.key]) for breast in found.breasts if breast.key in keys]
-    return _Finished(finished, unreadable, computed)
+    return _Finished(finished, unreadable, computed, seconds)
+
+
+def _blamed(breast: Breast, crash: Crash[tuple[int, Task]], found: Index, workers: Workers) -> Rejection:
+    """Which view of a breast ended its process: the one that does so alone."""
+    for image in breast.views:
+        alone = workers.alone(read_pixel_digests, (os.path.abspath(found.source.root), image))
+        if isinstance(alone, Crash):
+            return alone.rejection(image.path)
+    raise ClusterError(
+        f"breast {breast.key.breast_id}: {crash.detail}, twice, though each of its views can be read alone. Is there too "
+        "little memory? What was finished is kept; run again with fewer workers"
+    )
+
+
+def _crash_fact(crash: Rejection, breast: Breast) -> str:
+    image = next(image for image in breast.views if image.path == crash.what)
+    return json.dumps([decoder_identity(image.transfer_syntax_uid), crash.reason, crash.detail])
+
+
+def _remembered_crash(breast: Breast, found: Index, memory: SourceMemory) -> Rejection | None:
+    """What this very version of the decoder did with one of the views before; it need not die of it again."""
+    for image in breast.views:
+        decoder, reason, detail = json.loads(memory.fact(found.files[image.path], "crash") or '["", "", ""]')
+        if decoder == decoder_identity(image.transfer_syntax_uid):
+            return Rejection(image.path, Reason(reason), detail)
+    return None
 
 
 def _make_numbered(tasks: list[tuple[int, Task]]) -> list[tuple[int, Made]]:
@@ -439,7 +517,7 @@ def _build_record(found: Index, build: Build, states: Mapping[str, str]) -> byte
         "decoders": {
             syntax: {
                 "images": count,
-                "decoder": DECODERS[syntax].identity if syntax in DECODERS else "native",
+                "decoder": decoder_identity(syntax),
                 "lossy": bool(lossy_decoder(syntax)),
             }
             for syntax, count in sorted(syntaxes.items())
@@ -449,6 +527,7 @@ def _build_record(found: Index, build: Build, states: Mapping[str, str]) -> byte
         "samples_reused": build.reused,
         "shards_written": build.written,
         "seconds": round(build.seconds, 3),
+        "seconds_of_steps": {step: round(seconds, 3) for step, seconds in build.steps.items()},
         "shard_files": states,
     }
     return (json.dumps(record, indent=1) + "\n").encode()

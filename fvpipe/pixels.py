@@ -216,6 +216,12 @@ DECODERS: dict[str, Decoder] = {
 """Encapsulated transfer syntaxes; the native ones need no decoder."""
 
 
+def decoder_identity(transfer_syntax_uid: str) -> str:
+    """Library and version that read a transfer syntax; ``native`` where none is needed."""
+    decoder = DECODERS.get(transfer_syntax_uid)
+    return decoder.identity if decoder is not None else "native"
+
+
 def lossy_decoder(transfer_syntax_uid: str) -> str:
     """Library and version that belong to a sample's key: of a lossy syntax's decoder; empty for all others."""
     decoder = DECODERS.get(transfer_syntax_uid)

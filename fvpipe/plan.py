@@ -120,6 +120,10 @@ class Build:
         Samples that were made now; that came from the store or were already in place.
     written : int
         Shards that were written.
+    seconds : float
+        That it took.
+    steps : mapping of str to float
+        Seconds of all workers together on each step of the samples that were made now.
     """
 
     receipt: Receipt
@@ -128,3 +132,4 @@ class Build:
     reused: int
     written: int
     seconds: float
+    steps: Mapping[str, float]

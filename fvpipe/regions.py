@@ -14,7 +14,7 @@ from fvpipe.plan import Source
 from fvpipe.progress import progress
 from fvpipe.sources import SourceMemory
 from fvpipe.types import Finding, ImageRecord, Laterality, Reason, Region, Rejection, SourceFile, View
-from fvpipe.workers import Workers
+from fvpipe.workers import Crash, Workers
 
 Task = tuple[str, str, HeaderPolicy, Callable[[bytes], Region | None]]
 """Input folder, path, how identifiers are kept, and the adapter's reader."""
@@ -44,11 +44,12 @@ def with_regions(
     unread: list[Task] = [(str(source.root), path, source.policy, reader) for path in paths if known[path] is None]
     unfit: list[Rejection] = []
     with progress(f"regions of {source.name}", len(unread), "files") as advance:
-        for batch in workers.run(read_regions, unread, batch=16, small=16):
-            read = {path: found for path, found in batch if isinstance(found, str)}
+        for batch in workers.run(read_regions, unread, small=16):
+            answers = [(each.task[1], each.rejection(each.task[1])) if isinstance(each, Crash) else each for each in batch]
+            read = {path: found for path, found in answers if isinstance(found, str)}
             memory.keep_facts([(files[path], found) for path, found in read.items()], "region")
             known.update(read)
-            unfit += [found for _, found in batch if isinstance(found, Rejection)]
+            unfit += [found for _, found in answers if isinstance(found, Rejection)]
             advance(len(batch))
     films: dict[tuple[object, ...], list[str]] = defaultdict(list)
     for record in (header for header in headers if isinstance(header, ImageRecord)):

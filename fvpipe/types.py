@@ -105,6 +105,8 @@ class Reason(StrEnum):
     PIXEL_DATA_MISSING = "pixel_data_missing", "the file ends before Pixel Data"
     PIXELS_TRUNCATED = "pixels_truncated", "Pixel Data is shorter than Rows x Columns asks for"
     PIXELS_MISMATCH = "pixels_mismatch", "the compressed picture has another size or depth than the header"
+    DECODER_CRASHED = "decoder_crashed", "reading the pixels ended the process, twice, alone in a fresh one"
+    DECODER_TIMEOUT = "decoder_timeout", "reading the pixels did not end in time, twice, alone in a fresh process"
     DECODE_FAILED = "decode_failed", "the decoder refused the compressed picture"
     DUPLICATE_INSTANCE = "duplicate_instance", "the same SOP instance again, with the same content: one is kept"
     INSTANCE_CONFLICT = "instance_conflict", "one SOP Instance UID, different content: none is trusted"

@@ -2,26 +2,66 @@
 
 from __future__ import annotations
 
+import faulthandler
 import logging
+import math
+import multiprocessing
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, suppress
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
 from fvpipe.errors import ClusterError
 from fvpipe.samples import PREPROCESSING_VERSION
 from fvpipe.sources import READER_VERSION
+from fvpipe.types import Reason, Rejection
 
 if TYPE_CHECKING:
-    from distributed import Client
+    from distributed import Client, Future, LocalCluster
 
 TaskT = TypeVar("TaskT")
 ResultT = TypeVar("ResultT")
+FutureT = TypeVar("FutureT")
 
 VERSIONS = (PREPROCESSING_VERSION, READER_VERSION)
+
+BATCH_SECONDS = 0.5  # of work in a batch: what the scheduler costs, about 2 ms, is then under 1 % of it
+FIRST = 4  # tasks in a batch, as long as nothing is known of what one takes
+FEW = 3  # tasks that one fresh process does sooner than a cluster starts
+HERE = 16  # tasks in a batch in this process
+COUNT_SECONDS, POLL_SECONDS, NO_WORKER_SECONDS = 5, 5, 60
+
+
+@dataclass(frozen=True, slots=True)
+class Crash(Generic[TaskT]):
+    """A task that ended each process that tried it.
+
+    Attributes
+    ----------
+    task
+    detail : str
+        How.
+    timed_out : bool
+        It never came to an end.
+    killed : bool
+        By a signal that no program sends itself: the system's, where memory is short, or somebody's.
+    """
+
+    task: TaskT
+    detail: str
+    timed_out: bool = False
+    killed: bool = False
+
+    def rejection(self, path: str) -> Rejection:
+        """What becomes of the file that the task was about."""
+        return Rejection(path, Reason.DECODER_TIMEOUT if self.timed_out else Reason.DECODER_CRASHED, self.detail)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +78,18 @@ class WorkerSettings:
         Address of an existing Dask scheduler; wins over `count`. Empty: ``DASK_SCHEDULER_ADDRESS``, else none.
     scheduler_file : Path or None
         The file that ``dask scheduler --scheduler-file`` writes.
+    timeout : float
+        Seconds that one task may take; the process of one that takes longer is ended. Not with threads, nor with no workers.
+    share_storage : bool
+        Whether workers see the folder that samples are stored in.
     """
 
     count: int | None = None
     threads: bool = False
     scheduler: str = ""
     scheduler_file: Path | None = None
+    timeout: float = 120.0
+    share_storage: bool = True
 
     @property
     def address(self) -> str:
@@ -69,6 +115,7 @@ class Workers:
         self.settings = settings
         self._stack = ExitStack()
         self._client: Client | None = None
+        self._count, self._counted = 0, -math.inf
 
     def __enter__(self) -> Self:
         return self
@@ -77,16 +124,23 @@ class Workers:
         self._stack.close()
 
     @property
+    def share_storage(self) -> bool:
+        """Whether workers write where this process reads."""
+        return self.settings.share_storage
+
+    @property
     def count(self) -> int:
         """How many tasks run at once, as far as is known."""
         if self._client is not None:
-            return max(len(self._client.scheduler_info()["workers"]), 1)
+            if time.monotonic() - self._counted > COUNT_SECONDS:  # a cluster may grow
+                self._count, self._counted = sum(self._client.nthreads().values()), time.monotonic()
+            return max(self._count, 1)
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()  # macOS has no affinity
         return self.settings.count or cores or 1
 
     def run(
-        self, function: Callable[[list[TaskT]], list[ResultT]], tasks: Sequence[TaskT], *, batch: int, small: int = 0
-    ) -> Iterator[list[ResultT]]:
+        self, function: Callable[[list[TaskT]], list[ResultT]], tasks: Sequence[TaskT], *, small: int = 0
+    ) -> Iterator[list[ResultT | Crash[TaskT]]]:
         """Apply `function` to batches of `tasks`, and yield its results batch by batch, in the order of completion.
 
         Parameters
@@ -94,51 +148,139 @@ class Workers:
         function : callable
             Importable by name; takes and returns a list.
         tasks : sequence
-        batch : int
-            Tasks a batch at most; fewer where there would not be several batches a worker.
         small : int
             Up to so many tasks are done in this process: quicker than starting a cluster.
+
+        Yields
+        ------
+        list
+            For each task its result, or a :class:`Crash` where it ended its process twice, alone in a fresh one.
 
         Raises
         ------
         ClusterError
-            No scheduler, no workers, other versions of fvpipe there, or workers that died again and again.
+            No scheduler, no workers, or other versions of fvpipe there.
         """
         if not tasks:
             return
-        here = len(tasks) <= small or (self.settings.count == 0 and not self.settings.external)
-        if not here:
-            self._start()
-        size = max(1, min(batch, len(tasks) // (4 * self.count)))
-        batches = [list(tasks[at : at + size]) for at in range(0, len(tasks), size)]
-        if here:
-            yield from map(function, batches)
+        if len(tasks) <= small or (self.settings.count == 0 and not self.settings.external):
+            for at in range(0, len(tasks), HERE):
+                yield list(function(list(tasks[at : at + HERE])))
+        elif len(tasks) <= FEW and not (self.settings.external or self.settings.threads or self._client):
+            yield self._apart(function, list(tasks))
         else:
-            yield from self._submit(function, batches)
+            self._start()
+            yield from self._submit(function, tasks)
 
-    def _submit(self, function: Callable[[list[TaskT]], list[ResultT]], batches: list[list[TaskT]]) -> Iterator[list[ResultT]]:
-        from distributed import CancelledError, as_completed
+    def _submit(
+        self, function: Callable[[list[TaskT]], list[ResultT]], tasks: Sequence[TaskT]
+    ) -> Iterator[list[ResultT | Crash[TaskT]]]:
+        """Two batches a worker are on their way; each is as large as what came back says that it should be."""
+        from distributed import CancelledError
         from distributed.comm.core import CommClosedError
         from distributed.scheduler import KilledWorker
 
         assert self._client is not None
-        futures = self._client.map(function, batches, pure=False)
+        limit = 0.0 if self.settings.threads else self.settings.timeout
+        pending: dict[Future[tuple[list[ResultT], float]], list[TaskT]] = {}
+        sent, seconds = 0, 0.0  # seconds a task, as measured; 0: not yet
         try:
-            for future in as_completed(futures):
-                yield future.result()
-                future.release()
-        except KilledWorker:
-            raise ClusterError(
-                "workers died several times on the same batch (out of memory, or a decoder that crashes); what was finished "
-                "is kept. Run again with fewer workers, or with --workers 0 to see where it happens"
-            ) from None
+            while sent < len(tasks) or pending:
+                while sent < len(tasks) and len(pending) < 2 * self.count:
+                    share = -(-(len(tasks) - sent) // (2 * self.count))  # so that all end together
+                    size = max(1, min(int(BATCH_SECONDS / seconds) if seconds else FIRST, share))
+                    batch = list(tasks[sent : sent + size])
+                    future = self._client.submit(_run_batch, function, batch, limit, pure=False)
+                    pending[future], sent = batch, sent + len(batch)
+                for future in self._finished(pending):
+                    batch = pending.pop(future)
+                    try:
+                        results, took = future.result()
+                    except KilledWorker:  # which task it was, or whether somebody else killed it, shows when each is alone
+                        yield self._apart(function, batch)
+                    else:
+                        seconds = took / len(batch)
+                        yield [*results]
+                    future.release()
         except (CancelledError, CommClosedError) as error:
             raise ClusterError(
                 f"the Dask scheduler went away ({type(error).__name__}); what was finished is kept, run again to go on"
             ) from None
         finally:
             with suppress(Exception):  # the scheduler may be gone
-                self._client.cancel(futures)
+                self._client.cancel(list(pending))
+
+    def _finished(self, pending: Mapping[FutureT, object]) -> list[FutureT]:
+        """Wait for some of `pending`; raises ClusterError where no worker is left to do them."""
+        from distributed import wait
+
+        assert self._client is not None
+        waited = 0
+        while True:
+            try:
+                return list(wait(list(pending), timeout=POLL_SECONDS, return_when="FIRST_COMPLETED").done)
+            except TimeoutError:
+                waited = 0 if self._client.nthreads() else waited + POLL_SECONDS
+                if waited >= NO_WORKER_SECONDS:
+                    raise ClusterError("all workers are gone; what was finished is kept, run again to go on") from None
+
+    def _apart(self, function: Callable[[list[TaskT]], list[ResultT]], batch: list[TaskT]) -> list[ResultT | Crash[TaskT]]:
+        """What a batch that ended its workers comes to, with the task that did it found."""
+        results: list[ResultT | Crash[TaskT]] = []
+        while len(results) < len(batch):
+            done, crash = self._fresh(function, batch[len(results) :])
+            results += done
+            if crash is not None:
+                result = self.alone(function, crash.task)
+                results.append(result)
+        return results
+
+    def alone(self, function: Callable[[list[TaskT]], list[ResultT]], task: TaskT) -> ResultT | Crash[TaskT]:
+        """Do one task in a fresh process of this host, and again if it dies.
+
+        Returns
+        -------
+        result, or Crash
+            A crash after the second time; after the fifth, where somebody killed the process: that blames no task so soon.
+        """
+        died = killed = 0
+        while True:
+            done, crash = self._fresh(function, [task])
+            if crash is None:
+                return done[0]
+            died, killed = died + (not crash.killed), killed + crash.killed
+            if died == 2 or killed == 5:
+                return crash
+
+    def _fresh(
+        self, function: Callable[[list[TaskT]], list[ResultT]], tasks: list[TaskT]
+    ) -> tuple[list[ResultT], Crash[TaskT] | None]:
+        """One process for all `tasks`: the results until it ended, and the task at which it did, if it did too early."""
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe(duplex=False)
+        process = context.Process(target=_run_alone, args=(theirs, function, tasks), daemon=True)
+        process.start()
+        theirs.close()
+        results: list[ResultT] = []
+        try:
+            ours.recv()  # it has begun: what it imports is not what a task takes
+            for task in tasks:
+                if not ours.poll(self.settings.timeout):
+                    return results, Crash(task, f"no end after {self.settings.timeout:g} s", timed_out=True)
+                done, result = ours.recv()
+                if not done:
+                    raise result
+                results.append(result)
+        except EOFError:
+            process.join()
+            code = process.exitcode or 0
+            killed = -code in (signal.SIGKILL, signal.SIGTERM)
+            return results, Crash(tasks[len(results)], _how_it_ended(code), killed=killed)
+        finally:
+            process.kill()
+            process.join()
+            ours.close()
+        return results, None
 
     def _start(self) -> None:
         if self._client is not None:
@@ -146,7 +288,8 @@ class Workers:
         # Dask's nanny would give every large array back to the system: measured 2 x slower. Both are needed, and early.
         for variable in ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_"):
             os.environ.setdefault(variable, str(2**30))
-        from distributed import Client, LocalCluster
+        import dask
+        from distributed import Client
 
         # What it logs of a lost worker or scheduler are tracebacks; ours is one sentence. Importing it sets its levels.
         for name in [name for name in logging.root.manager.loggerDict if name.partition(".")[0] == "distributed"]:
@@ -169,20 +312,96 @@ class Workers:
                         f"the workers run another fvpipe (versions {sorted(found)}, here {VERSIONS}); install the same"
                     )
             else:
-                cluster = LocalCluster(
-                    n_workers=1 if settings.threads else self.count,
-                    threads_per_worker=self.count if settings.threads else 1,
-                    processes=not settings.threads,
-                    dashboard_address=None,
-                    silence_logs=logging.CRITICAL,
-                )
-                self._stack.enter_context(cluster)
-                client = self._stack.enter_context(Client(cluster))
-        except (OSError, TimeoutError, ValueError, AssertionError, TypeError, KeyError) as error:  # all seen of wrong addresses
+                dask.config.set({"distributed.scheduler.allowed-failures": 1})  # each batch that fails is taken apart here
+                client = self._stack.enter_context(Client(self._stack.enter_context(self._local_cluster())))
+        except (OSError, TimeoutError, ValueError, AssertionError, TypeError, KeyError, RuntimeError) as error:  # all were seen
             asked = settings.address or settings.scheduler_file or "a local cluster"
             raise ClusterError(f"{asked}: no Dask scheduler with workers answers ({type(error).__name__})") from None
         self._client = client
 
+    def _local_cluster(self) -> LocalCluster:
+        from distributed import LocalCluster
+
+        threads = self.settings.threads
+        for attempt in (1, 2, 3):
+            try:
+                return LocalCluster(
+                    n_workers=1 if threads else self.count,
+                    threads_per_worker=self.count if threads else 1,
+                    processes=not threads,
+                    dashboard_address=None,
+                    silence_logs=logging.CRITICAL,
+                )
+            except RuntimeError:  # a worker was killed before it was one
+                if attempt == 3:
+                    raise
+        raise AssertionError
+
 
 def _versions() -> tuple[int, int]:
     return VERSIONS
+
+
+def _run_batch(
+    function: Callable[[list[TaskT]], list[ResultT]], batch: list[TaskT], limit: float
+) -> tuple[list[ResultT], float]:
+    """On a worker: each task within its time, and the seconds that all of them took."""
+    begun = time.perf_counter()
+    results: list[ResultT] = []
+    for task in batch:
+        with _watch.within(limit):
+            results += function([task])
+    return results, time.perf_counter() - begun
+
+
+class _Watch:
+    """Ends this process when a task takes too long, even in compiled code that keeps Python waiting.
+
+    There is one clock a process: with several threads it starts anew with each task, and stops when none is left.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._running = 0
+        self._nowhere = -1
+
+    @contextmanager
+    def within(self, limit: float) -> Iterator[None]:
+        """Allow `limit` seconds for what is inside; 0: any time."""
+        if not limit:
+            yield
+            return
+        with self._lock:
+            if self._nowhere < 0:
+                self._nowhere = os.open(os.devnull, os.O_WRONLY)  # for the traceback that nobody asked for
+            self._running += 1
+            faulthandler.dump_traceback_later(limit, exit=True, file=self._nowhere)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._running -= 1
+                if not self._running:
+                    faulthandler.cancel_dump_traceback_later()
+
+
+_watch = _Watch()
+
+
+def _run_alone(connection: Connection, function: Callable[[list[TaskT]], list[ResultT]], tasks: list[TaskT]) -> None:
+    connection.send(None)
+    for task in tasks:
+        try:
+            done: tuple[bool, object] = True, function([task])[0]
+        except Exception as error:
+            done = False, error
+        connection.send(done)
+
+
+def _how_it_ended(code: int) -> str:
+    try:
+        return (
+            f"its process ended with {signal.Signals(-code).name}" if code < 0 else f"its process ended with exit code {code}"
+        )
+    except ValueError:
+        return f"its process ended with signal {-code}"
