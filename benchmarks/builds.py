@@ -1,0 +1,87 @@
+"""The real command, `fvpipe build-shards`, on raw breasts with this process alone, one worker and two; and what it weighs.
+
+Uncompressed breasts are the hard case for workers: there is the least work to share. Start-up (interpreter, imports,
+workers) is measured apart, by a build of two breasts.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import statistics
+from pathlib import Path
+
+from benchmarks.cohort import FORMS, UNCOMPRESSED, cohort
+from benchmarks.measure import FVPIPE, ROOT, Ran, Section, Setup, Table, command, spread
+from benchmarks.processes import Peak
+
+WORKERS = (0, 1, 2)
+PIPELINE = "cropped"
+
+
+def run(setup: Setup) -> Section:
+    """Measure each uncompressed form."""
+    section = Section("builds", "Builds by the command line")
+    columns = [
+        "form",
+        "breasts",
+        "--workers",
+        "wall s",
+        "CPU s",
+        "start-up s",
+        "breasts a second after it",
+        "largest worker MB",
+    ]
+    table = Table(f"`fvpipe build-shards --pipeline {PIPELINE}`, medians (least to most)", columns, [])
+    for name in UNCOMPRESSED[: 1 if setup.tiny else None]:
+        form, breasts = FORMS[name], setup.size(4, 40, 200)
+        shape = (320, 256) if setup.tiny else None
+        folders = [cohort(setup.scratch, form, count, setup.size(1, 2, 4), shape) for count in (2, breasts)]
+        warm(folders[1])
+        ran: dict[tuple[int, int], list[Ran]] = {}
+        peaks: dict[int, list[float]] = {}
+        for turn in range(setup.runs):
+            setup.say(f"builds: {form.title}, run {turn + 1} of {setup.runs}")
+            for workers in WORKERS:
+                for which, folder in enumerate(folders):
+                    once, peak = build(setup, folder, workers)
+                    ran.setdefault((workers, which), []).append(once)
+                    if which:
+                        peaks.setdefault(workers, []).append(peak)
+        median = {key: statistics.median(once.wall for once in found) for key, found in ran.items()}
+        for workers in WORKERS:
+            walls, cpus = ([getattr(once, what) for once in ran[workers, 1]] for what in ("wall", "cpu"))
+            start_up = median[workers, 0]
+            rate = (breasts - 2) / max(median[workers, 1] - start_up, 1e-3)
+            row = [form.title, str(breasts), str(workers), str(spread(walls)), str(spread(cpus)), f"{start_up:.2f}"]
+            table.rows.append([*row, f"{rate:.0f}", f"{max(peaks[workers]):.0f}"])
+            section.figures[f"{name} start-up {workers}"] = start_up
+            section.figures[f"{name} breasts a second {workers}"] = rate
+        section.at_least(
+            f"{breasts} breasts of {name}: one worker's wall time against two workers'", median[1, 1] / median[2, 1], 1
+        )
+    section.tables.append(table)
+    section.notes.append("Every build begins with an empty sample store; the files are in the page cache.")
+    return section
+
+
+def build(setup: Setup, folder: Path, workers: int) -> tuple[Ran, float]:
+    """One build from nothing; and the peak memory of its largest process, in MB."""
+    with setup.folder("builds") as out:
+        with Peak() as peak:
+            options = ["--pipeline", PIPELINE, "--dicom", folder, "--out", out / "shards", "--workers", workers, "--json"]
+            ran = command([*FVPIPE, "build-shards", *options], ROOT, check=False)
+        if ran.code:
+            raise RuntimeError(f"a build of {folder.name} ended with {ran.code}: {ran.output[-500:]}")
+        (result,) = json.loads(ran.output)
+        expected = len(list(folder.rglob("*.d*c*m"))) // 2
+        assert result["computed"] == expected, result
+        shutil.rmtree(out)
+        out.mkdir()
+    return ran, peak.largest_worker
+
+
+def warm(folder: Path) -> None:
+    """Read every file once, so that all runs find them in the page cache."""
+    for file in folder.rglob("*.d*c*m"):
+        file.read_bytes()
