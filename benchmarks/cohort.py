@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from collections.abc import Iterator
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 
@@ -93,20 +92,21 @@ def cohort(scratch: Path, form: Form, breasts: int, drawn: int = 3, shape: tuple
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     if form.syntax:
-        for path, data in _files(form, breasts, drawn):
-            (folder / path).parent.mkdir(parents=True, exist_ok=True)
-            (folder / path).write_bytes(data)
+        add(folder, form, range(breasts), drawn)
     else:
         copy_sample(folder)
     made.write_text(wanted)
     return folder
 
 
-def _files(form: Form, breasts: int, drawn: int) -> Iterator[tuple[str, bytes]]:
+def add(folder: Path, form: Form, numbers: range, drawn: int = 2) -> None:
+    """Write the breasts of these numbers; those of one patient have an even number and the next."""
     originals = [[_encoded(form, number, view) for view in View] for number in range(drawn)]
-    for number in range(breasts):
+    for number in numbers:
+        patient = folder / "images" / f"{number // 2:06d}"
+        patient.mkdir(parents=True, exist_ok=True)
         for v, data in enumerate(originals[number % drawn]):
-            yield f"images/{number // 2:06d}/{number}-{v}.dicom", renamed(data, number)
+            (patient / f"{number}-{v}.dicom").write_bytes(renamed(data, number))
 
 
 def renamed(data: bytes, number: int) -> bytes:

@@ -8,6 +8,7 @@ import shutil
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -142,12 +143,13 @@ class Setup:
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """A finished command: seconds on the clock, seconds of processors (its children's too), output."""
+    """A finished command: seconds on the clock, seconds of processors (its children's too), what it printed and said."""
 
     wall: float
     cpu: float
     code: int
     output: str
+    said: str
 
 
 def command(arguments: Sequence[object], folder: Path, *, check: bool = True, environment: dict[str, str] | None = None) -> Ran:
@@ -158,23 +160,21 @@ def command(arguments: Sequence[object], folder: Path, *, check: bool = True, en
     RuntimeError
         It failed, and `check`.
     """
-    begun = time.perf_counter()
-    process = subprocess.Popen(
-        [str(a) for a in arguments],
-        cwd=folder,
-        env=environment or ENVIRONMENT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT if check else subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    output = process.stdout.read()
-    _, status, used = os.wait4(process.pid, 0)
-    wall, code = time.perf_counter() - begun, os.waitstatus_to_exitcode(status)
-    process.returncode = code
-    if check and code:
-        raise RuntimeError(f"{arguments} ended with {code}: {output[-2000:]}")
-    return Ran(wall, used.ru_utime + used.ru_stime, code, output)
+    words = [str(argument) for argument in arguments]
+    with tempfile.TemporaryFile("w+") as errors:
+        begun = time.perf_counter()
+        process = subprocess.Popen(
+            words, cwd=folder, env=environment or ENVIRONMENT, stdout=subprocess.PIPE, stderr=errors, text=True
+        )
+        assert process.stdout is not None
+        output = process.stdout.read()
+        _, status, used = os.wait4(process.pid, 0)  # the one call that also counts the processors of its children
+        wall, process.returncode = time.perf_counter() - begun, os.waitstatus_to_exitcode(status)
+        errors.seek(0)
+        said = errors.read()
+    if check and process.returncode:
+        raise RuntimeError(f"{' '.join(words)} ended with {process.returncode}: {(said or output)[-2000:]}")
+    return Ran(wall, used.ru_utime + used.ru_stime, process.returncode, output, said)
 
 
 def interleaved(runs: int, contenders: dict[str, Callable[[], float]]) -> dict[str, Spread]:

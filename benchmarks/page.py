@@ -67,7 +67,7 @@ def write(results: Mapping[str, Any]) -> None:
     RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 
 
-CONTENDERS = ("floor", "direct", "cropped", "antialiased", "medip-npy", "medip", "naive")
+CONTENDERS = ("floor", "direct", "cropped", "antialiased", "medip-npy", "medip", "naive-integers", "naive")
 
 
 def plot(section: Section, file: Path) -> bool:

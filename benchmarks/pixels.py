@@ -16,7 +16,12 @@ from benchmarks.measure import ENVIRONMENT, KEEP_MEMORY, ROOT, Section, Setup, S
 from benchmarks.serve import Contender
 
 PIPELINES = ("direct", "cropped", "antialiased")
-OTHERS = {"naive": "naive script", "medip": "medip, 16-bit PNG", "medip-npy": "medip, .npy"}
+OTHERS = {
+    "naive": "naive script",
+    "naive-integers": "the same on integers",
+    "medip": "medip, 16-bit PNG",
+    "medip-npy": "medip, .npy",
+}
 PEERS = ("medip[cli,jpeg]==0.2.0", "scikit-image")
 """The others' environment. `pylibjpeg-libjpeg`, which medip's extra brings for JPEG Lossless, is under the GPL: it is in that
 environment alone, and pydicom in the naive script uses what is there."""
@@ -97,7 +102,8 @@ def _measure(
         for pipeline in pipelines:
             start(pipeline, sys.executable, "samples", "table" if form.syntax else "cbis", pipeline, work / pipeline)
         if python:
-            start("naive", python, "naive", work / "naive")
+            start("naive", python, "naive", work / "naive", "floats")
+            start("naive-integers", python, "naive", work / "naive-integers", "integers")
         if python and not setup.tiny:
             start("medip", python, "peer", work / "medip", "png16")
             start("medip-npy", python, "peer", work / "medip-npy", "npy")
