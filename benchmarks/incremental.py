@@ -88,7 +88,7 @@ def _steps(setup: Setup, section: Section, project: Path, folder: Path, breasts:
     rows[1][1] = str(nothing)
     columns = ["step", "seconds, start-up included", "breasts decoded", "shards written"]
     section.tables.append(Table("`fvpipe build-shards --workers 2`", columns, rows))
-    section.figures |= {"first": first.wall, "nothing": nothing.median, "breasts": float(breasts)}
+    section.figures |= {"first": first.wall, "nothing": nothing.median, "assembled": again.wall, "breasts": float(breasts)}
     section.at_most(f"nothing changed in {breasts:,} breasts", nothing.median, 3, " s")
     none = steps["nothing changed"]
     section.true(

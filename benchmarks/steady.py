@@ -19,6 +19,7 @@ from pathlib import Path
 
 from benchmarks.cohort import FORMS, Form, cohort
 from benchmarks.measure import ENVIRONMENT, KEEP_MEMORY, ROOT, Section, Setup, Table, interleaved
+from fvpipe.workers import Workers, WorkerSettings
 
 PIPELINES = ("cropped", "antialiased")
 SECONDS = 2.0  # of work for one worker at least, so that neither batches nor clocks are too coarse
@@ -28,8 +29,6 @@ def run(setup: Setup) -> Section:
     """Measure in a process that began with the workers' memory settings."""
     if os.environ.get("MALLOC_TRIM_THRESHOLD_") != KEEP_MEMORY["MALLOC_TRIM_THRESHOLD_"]:
         return _in_own_process(setup)
-    from fvpipe.workers import Workers, WorkerSettings
-
     section = Section("steady", "Two workers against one, in steady state")
     columns = ["form", "pipeline", "breasts", "plain loop", "one worker", "two workers", "two / one", "Dask's share"]
     table = Table("Breasts a second, medians (least to most)", columns, [])
@@ -39,11 +38,26 @@ def run(setup: Setup) -> Section:
         for pipeline in PIPELINES:
             for form in forms if (ROOT / "pipelines" / f"{pipeline}.yaml").is_file() else ():
                 _measure(setup, form, pipeline, pools, section, table)
+        section.figures["batch"] = batch = min(
+            _seconds_a_batch(pools[2], 50 if setup.tiny else 1000) for _ in range(setup.runs)
+        )
     section.tables.append(table)
+    section.notes.append(f"A batch that does nothing costs the scheduler and the calling process {batch * 1000:.2g} ms.")
     return section
 
 
-def _measure(setup: Setup, form: Form, pipeline: str, pools: dict, section: Section, table: Table) -> None:
+def nothing(tasks: list[int]) -> list[int]:
+    """On a worker: nothing."""
+    return tasks
+
+
+def _seconds_a_batch(pool: Workers, batches: int) -> float:
+    begun = time.perf_counter()
+    assert sum(len(batch) for batch in pool.run(nothing, range(batches), batch=1)) == batches
+    return (time.perf_counter() - begun) / batches
+
+
+def _measure(setup: Setup, form: Form, pipeline: str, pools: dict[int, Workers], section: Section, table: Table) -> None:
     from benchmarks.samples import tasks
     from fvpipe.flow import Task, make_samples
 
