@@ -54,13 +54,7 @@ def run(setup: Setup) -> Section:
     if not kinds:
         section.notes.append("Not computed: the benchmark `pixels` has not been run.")
         return section
-    columns = [
-        "form and pipeline",
-        "CPU ms a breast",
-        "core-hours",
-        "dollars",
-        *(f"{workers:,} workers" for workers in WORKERS),
-    ]
+    columns = ["form and pipeline", "CPU ms a breast", "core-hours", "dollars", *(f"{n:,} workers" for n in WORKERS)]
     table = Table("Hours, and what bounds them", columns, [])
     for kind in kinds:
         hours = []
@@ -70,25 +64,15 @@ def run(setup: Setup) -> Section:
         core_hours = 2 * EXAMS * kind.seconds / 3600
         row = [kind.title, f"{kind.seconds * 1000:.3g}", f"{core_hours:.3g}", f"{core_hours * PRICE:.2g}"]
         table.rows.append([*row, *hours])
+    law = f"{J2K_SECONDS_A_MEGAPIXEL} a megapixel + {J2K_SECONDS_A_MEGABYTE} a MB"
+    source = {name: "measured" if name in figures else "assumed" for name in ("steady", "incremental")}
     used = [
         ["exams; breasts; images", f"{EXAMS:,}; {2 * EXAMS:,}; {4 * EXAMS:,}", "chosen"],
-        [
-            "J2K lossless, seconds of a core",
-            f"{J2K_SECONDS_A_MEGAPIXEL} a megapixel + {J2K_SECONDS_A_MEGABYTE} a MB",
-            "measured",
-        ],
+        ["J2K lossless, seconds of a core", law, "measured"],
         ["a J2K image of 3518 x 2800", f"{J2K_MEGABYTES:g} MB", "assumed"],
-        [
-            "scheduler, seconds a batch",
-            f"{serial.batch:.2g}",
-            "measured" if "batch" in figures.get("steady", {}) else "assumed",
-        ],
+        ["scheduler and calling process, seconds a batch", f"{serial.batch:.2g}", source["steady"]],
         ["work in a batch", f"{SECONDS_A_BATCH:g} s", "chosen"],
-        [
-            "index, look-ups, shards: seconds a breast in one process",
-            f"{serial.breast:.2g}",
-            "measured" if "incremental" in figures else "assumed",
-        ],
+        ["index, look-ups, shards: seconds a breast in one process", f"{serial.breast:.2g}", source["incremental"]],
         ["storage, all workers together", f"{STORAGE / 1e9:g} GB a second", "assumed"],
         ["start-up of the workers", f"{START_UP:g} s", "assumed"],
         ["a core-hour", f"{PRICE:g} dollars", "assumed"],
@@ -118,9 +102,7 @@ def constants(figures: Mapping[str, Mapping[str, float]]) -> tuple[list[Kind], S
             seconds, size = milliseconds / 1000, 2 * 2 * MEGAPIXELS * 1e6
             if form == "vindr-j2k":
                 size = 2 * J2K_MEGABYTES * 1e6
-                if (
-                    pipeline == "cropped"
-                ):  # the made pictures compress better than real ones: decode by the law, the rest as measured
+                if pipeline == "cropped":  # made pictures compress better than real ones: the law, and the rest as measured
                     law = 2 * (J2K_SECONDS_A_MEGAPIXEL * MEGAPIXELS + J2K_SECONDS_A_MEGABYTE * J2K_MEGABYTES)
                     seconds = law + max(milliseconds - floor, 0) / 1000
             kinds.append(Kind(f"3518 x 2800, {title}, `{pipeline}`", seconds, size))

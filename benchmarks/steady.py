@@ -38,9 +38,8 @@ def run(setup: Setup) -> Section:
         for pipeline in PIPELINES:
             for form in forms if (ROOT / "pipelines" / f"{pipeline}.yaml").is_file() else ():
                 _measure(setup, form, pipeline, pools, section, table)
-        section.figures["batch"] = batch = min(
-            _seconds_a_batch(pools[2], 50 if setup.tiny else 1000) for _ in range(setup.runs)
-        )
+        batch = min(_seconds_a_batch(pools[2], 50 if setup.tiny else 1000) for _ in range(setup.runs))
+        section.figures["batch"] = batch
     section.tables.append(table)
     section.notes.append(f"A batch that does nothing costs the scheduler and the calling process {batch * 1000:.2g} ms.")
     return section
