@@ -36,7 +36,7 @@ def run(setup: Setup) -> Section:
     for name in UNCOMPRESSED[: 1 if setup.tiny else None]:
         form, breasts = FORMS[name], setup.size(4, 40, 200)
         shape = (320, 256) if setup.tiny else None
-        folders = [cohort(setup.scratch, form, count, setup.size(1, 2, 4), shape) for count in (2, breasts)]
+        folders = [cohort(setup.scratch, form, count, setup.size(2, 2, 4), shape) for count in (2, breasts)]
         warm(folders[1])
         ran: dict[tuple[int, int], list[Ran]] = {}
         peaks: dict[int, list[float]] = {}

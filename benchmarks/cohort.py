@@ -73,7 +73,7 @@ def cohort(scratch: Path, form: Form, breasts: int, drawn: int = 3, shape: tuple
     form : Form
     breasts : int
     drawn : int
-        How many different breasts are drawn.
+        How many different breasts are drawn; even, so that each patient has a left and a right one.
     shape : (int, int) or None
         Another size than the form's.
 
@@ -83,7 +83,8 @@ def cohort(scratch: Path, form: Form, breasts: int, drawn: int = 3, shape: tuple
         The input folder: ``--adapter table``, no label table (the CBIS films: ``--adapter cbis``).
     """
     form = replace(form, shape=shape or form.shape)
-    drawn = min(drawn, breasts)
+    if drawn % 2:
+        raise ValueError(f"{drawn} breasts drawn; expected an even number")
     folder = scratch / "cohorts" / f"{form.name}-{form.shape[0]}x{form.shape[1]}-{breasts}"
     made, wanted = folder.with_suffix(".json"), json.dumps([VERSION, *astuple(form), breasts, drawn])
     if made.is_file() and made.read_text() == wanted:

@@ -25,7 +25,7 @@ def run(setup: Setup) -> Section:
     kills = setup.size(1, 10, 10)
     # Long enough that the last kill falls into the build: JPEG 2000 takes a core half a second a breast.
     form = FORMS["cmmd-raw" if setup.tiny else "vindr-j2k"]
-    folder = cohort(setup.scratch, form, setup.size(40, 60, 60), setup.size(1, 2, 4), (320, 256) if setup.tiny else None)
+    folder = cohort(setup.scratch, form, setup.size(40, 60, 60), setup.size(2, 2, 4), (320, 256) if setup.tiny else None)
     with setup.folder("kills") as work:
         setup.say("kills: undisturbed")
         undisturbed = _build(folder, work / "undisturbed", random.Random(0), 0, 0.0)

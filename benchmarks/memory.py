@@ -34,7 +34,7 @@ def run(setup: Setup) -> Section:
             setup.say(f"memory: {name}, {pipeline}")
             many = name == "vindr-raw" and pipeline == "cropped"
             count = setup.size(20, 200 if many else 20, 2000 if many else 40)
-            folder = cohort(setup.scratch, FORMS[name], 2, 1 if setup.tiny else 2, (320, 256) if setup.tiny else None)
+            folder = cohort(setup.scratch, FORMS[name], 2, 2, (320, 256) if setup.tiny else None)
             with setup.folder("memory") as work:
                 arguments = ["benchmarks.memory", folder, pipeline, work, count]
                 done = subprocess.run(

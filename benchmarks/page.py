@@ -12,6 +12,7 @@ from benchmarks.cohort import FORMS
 from benchmarks.measure import ROOT, Claim, Section, Table
 
 PAGE = ROOT / "docs" / "performance.md"
+COST = ROOT / "docs" / "cost.md"
 PLOT = ROOT / "docs" / "performance.svg"
 RESULTS = ROOT / "docs" / "performance.json"
 BEGIN, END = "<!-- made by `make bench`: begin -->", "<!-- made by `make bench`: end -->"
@@ -58,13 +59,20 @@ def write(results: Mapping[str, Any]) -> None:
     lines = [BEGIN, "", f"Taken on: {about}. Size: {size}; medians of {results['runs']} interleaved runs.", ""]
     if "pixels" in sections and plot(sections["pixels"], PLOT):
         lines += [f"![CPU time of a pair of images, by form and contender]({PLOT.name})", ""]
-    lines += [verdict(sections), *(section_text(section) for section in sections.values()), END]
-    text = PAGE.read_text(encoding="utf-8")
+    lines += [verdict(sections), *(section_text(section) for name, section in sections.items() if name != "cost"), END]
+    _replace(PAGE, "\n".join(lines))
+    if "cost" in sections:
+        _replace(COST, "\n".join([BEGIN, "", section_text(sections["cost"]), END]))
+    RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+
+
+def _replace(page: Path, made: str) -> None:
+    """Put `made`, with its markers, in the place of what stands between them."""
+    text = page.read_text(encoding="utf-8")
     pattern = re.compile(re.escape(BEGIN) + ".*?" + re.escape(END), re.DOTALL)
     if not pattern.search(text):
-        raise RuntimeError(f"{PAGE}: the markers of the made part are missing")
-    PAGE.write_text(pattern.sub(lambda _: "\n".join(lines), text), encoding="utf-8")
-    RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+        raise RuntimeError(f"{page}: the markers of the made part are missing")
+    page.write_text(pattern.sub(lambda _: made, text), encoding="utf-8")
 
 
 CONTENDERS = ("floor", "direct", "cropped", "antialiased", "medip-npy", "medip", "naive-integers", "naive")

@@ -81,7 +81,7 @@ def _measure(
     setup: Setup, form: Form, pipelines: list[str], python: str, section: Section, starts: dict[str, list[float]]
 ) -> dict[str, tuple[Spread, Spread]]:
     """CPU and wall milliseconds a pair, by contender."""
-    folder = cohort(setup.scratch, form, setup.size(2, 2, 4), setup.size(1, 2, 4), (640, 512) if setup.tiny else None)
+    folder = cohort(setup.scratch, form, setup.size(2, 2, 4), setup.size(2, 2, 4), (640, 512) if setup.tiny else None)
     warm = {**ENVIRONMENT, **KEEP_MEMORY}
     with ExitStack() as stack, setup.folder("pixels") as work:
 
@@ -90,7 +90,7 @@ def _measure(
             try:
                 contender = Contender(interpreter, module, [folder, *arguments], environment)
                 stack.callback(contender.close)
-                contender.go()  # warm
+                contender.go(0.0)  # warm
             except RuntimeError as error:
                 section.notes.append(f"Not measured: {name} on {form.title}: {str(error)[-400:]}")
                 return
@@ -110,7 +110,7 @@ def _measure(
         found: dict[str, list[tuple[float, float]]] = {name: [] for name in contenders}
         for _ in range(setup.runs):
             for name, contender in contenders.items():
-                once = contender.go()
+                once = contender.go(0.0 if setup.tiny else 0.4)
                 found[name].append((once.cpu * 1000, once.wall * 1000))
     return {name: (spread([c for c, _ in times]), spread([w for _, w in times])) for name, times in found.items()}
 

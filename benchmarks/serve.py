@@ -15,16 +15,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-SHORTEST = 0.4  # seconds of work at least, by repeating the pass: clocks of processors are coarse
-
 
 def serve(pairs: int, work: Callable[[], None], reset: Callable[[], None]) -> None:
-    """Say that all is ready; then, for each line on standard input, `reset` (not timed) and `work` until it can be timed."""
+    """Say that all is ready; then, for each number on standard input, `reset` (not timed) and `work` for so many seconds."""
     print(json.dumps({"pairs": pairs}), flush=True)
-    for _ in sys.stdin:
+    for line in sys.stdin:
         cpu = wall = 0.0
         passes = 0
-        while wall < SHORTEST:
+        while not passes or wall < float(line):
             reset()
             before, begun = _processor(), time.perf_counter()
             work()
@@ -79,10 +77,10 @@ class Contender:
         self.pairs = int(self._answer()["pairs"])
         self.start_up = time.perf_counter() - begun
 
-    def go(self) -> Pass:
-        """One turn."""
+    def go(self, seconds: float = 0.4) -> Pass:
+        """One turn of so many seconds at least, by repeating the pass: clocks of processors are coarse."""
         assert self._process.stdin is not None
-        self._process.stdin.write("go\n")
+        self._process.stdin.write(f"{seconds}\n")
         self._process.stdin.flush()
         return Pass(**self._answer())
 

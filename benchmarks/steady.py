@@ -61,7 +61,7 @@ def _measure(setup: Setup, form: Form, pipeline: str, pools: dict[int, Workers],
     from fvpipe.flow import Task, make_samples
 
     setup.say(f"steady: {form.title}, {pipeline}")
-    folder = cohort(setup.scratch, form, setup.size(2, 2, 4), setup.size(1, 2, 4), (320, 256) if setup.tiny else None)
+    folder = cohort(setup.scratch, form, setup.size(2, 2, 4), setup.size(2, 2, 4), (320, 256) if setup.tiny else None)
     with setup.folder("steady") as work:
         once = tasks(folder, "table", pipeline, work / "index")
         stores = iter(range(10**9))
