@@ -15,7 +15,6 @@ from benchmarks.cohort import FORMS, UNCOMPRESSED, cohort
 from benchmarks.measure import FVPIPE, ROOT, Ran, Section, Setup, Table, command, spread
 from benchmarks.processes import Peak
 
-WORKERS = (0, 1, 2)
 PIPELINE = "cropped"
 
 
@@ -38,18 +37,19 @@ def run(setup: Setup) -> Section:
         shape = (320, 256) if setup.tiny else None
         folders = [cohort(setup.scratch, form, count, setup.size(2, 2, 4), shape) for count in (2, breasts)]
         warm(folders[1])
+        counts = (2,) if setup.tiny else (0, 1, 2)
         ran: dict[tuple[int, int], list[Ran]] = {}
         peaks: dict[int, list[float]] = {}
         for turn in range(setup.runs):
             setup.say(f"builds: {form.title}, run {turn + 1} of {setup.runs}")
-            for workers in WORKERS:
+            for workers in counts:
                 for which, folder in enumerate(folders):
                     once, peak = build(setup, folder, workers)
                     ran.setdefault((workers, which), []).append(once)
                     if which:
                         peaks.setdefault(workers, []).append(peak)
         median = {key: statistics.median(once.wall for once in found) for key, found in ran.items()}
-        for workers in WORKERS:
+        for workers in counts:
             walls, cpus = ([getattr(once, what) for once in ran[workers, 1]] for what in ("wall", "cpu"))
             start_up = median[workers, 0]
             rate = (breasts - 2) / max(median[workers, 1] - start_up, 1e-3)
@@ -57,9 +57,9 @@ def run(setup: Setup) -> Section:
             table.rows.append([*row, f"{rate:.0f}", f"{max(peaks[workers]):.0f}"])
             section.figures[f"{name} start-up {workers}"] = start_up
             section.figures[f"{name} breasts a second {workers}"] = rate
-        section.at_least(
-            f"{breasts} breasts of {name}: one worker's wall time against two workers'", median[1, 1] / median[2, 1], 1
-        )
+        if not setup.tiny:
+            what = f"{breasts} breasts of {name}: one worker's wall time against two workers'"
+            section.at_least(what, median[1, 1] / median[2, 1], 1)
     section.tables.append(table)
     section.notes.append("Every build begins with an empty sample store; the files are in the page cache.")
     return section

@@ -31,7 +31,7 @@ def run(setup: Setup) -> Section:
 
 
 def _compare(setup: Setup, form: Form, section: Section, table: Table) -> None:
-    folder = cohort(setup.scratch, form, setup.size(2, 2, 4), setup.size(2, 2, 4), (640, 512) if setup.tiny else None)
+    folder = cohort(setup.scratch, form, 2, 2, (640, 512) if setup.tiny else None)
     path = max(folder.rglob("*.dicom"), key=lambda file: (file.stat().st_size, file.name))
     start, end, layout = located(path)
     frame = path.read_bytes()[start:end]

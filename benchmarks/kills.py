@@ -24,8 +24,8 @@ def run(setup: Setup) -> Section:
     section = Section("kills", "A worker killed at random")
     kills = setup.size(1, 10, 10)
     # Long enough that the last kill falls into the build: JPEG 2000 takes a core half a second a breast.
-    form = FORMS["cmmd-raw" if setup.tiny else "vindr-j2k"]
-    folder = cohort(setup.scratch, form, setup.size(40, 60, 60), setup.size(2, 2, 4), (320, 256) if setup.tiny else None)
+    form = FORMS["vindr-j2k"]
+    folder = cohort(setup.scratch, form, setup.size(24, 60, 60), setup.size(2, 2, 4), (1280, 1024) if setup.tiny else None)
     with setup.folder("kills") as work:
         setup.say("kills: undisturbed")
         undisturbed = _build(folder, work / "undisturbed", random.Random(0), 0, 0.0)
@@ -67,7 +67,8 @@ def _build(folder: Path, out: Path, rng: random.Random, kills: int, apart: float
             [*FVPIPE, "build-shards", *options], cwd=ROOT, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=log
         )
         while process.poll() is None:
-            found = workers(process.pid) if killed < kills and time.perf_counter() - begun > 1 else []
+            under_way = killed < kills and any(out.glob(".samples/*/*.sample"))
+            found = workers(process.pid) if under_way else []
             if found:
                 with suppress(ProcessLookupError):
                     os.kill(rng.choice(found), signal.SIGKILL)

@@ -81,7 +81,7 @@ def _measure(
     setup: Setup, form: Form, pipelines: list[str], python: str, section: Section, starts: dict[str, list[float]]
 ) -> dict[str, tuple[Spread, Spread]]:
     """CPU and wall milliseconds a pair, by contender."""
-    folder = cohort(setup.scratch, form, setup.size(2, 2, 4), setup.size(2, 2, 4), (640, 512) if setup.tiny else None)
+    folder = cohort(setup.scratch, form, 2, 2, (640, 512) if setup.tiny else None)
     warm = {**ENVIRONMENT, **KEEP_MEMORY}
     with ExitStack() as stack, setup.folder("pixels") as work:
 

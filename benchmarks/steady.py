@@ -61,7 +61,7 @@ def _measure(setup: Setup, form: Form, pipeline: str, pools: dict[int, Workers],
     from fvpipe.flow import Task, make_samples
 
     setup.say(f"steady: {form.title}, {pipeline}")
-    folder = cohort(setup.scratch, form, setup.size(2, 2, 4), setup.size(2, 2, 4), (320, 256) if setup.tiny else None)
+    folder = cohort(setup.scratch, form, 2, 2, (320, 256) if setup.tiny else None)
     with setup.folder("steady") as work:
         once = tasks(folder, "table", pipeline, work / "index")
         stores = iter(range(10**9))
@@ -83,8 +83,8 @@ def _measure(setup: Setup, form: Form, pipeline: str, pools: dict[int, Workers],
         rate = max(turn(0, len(once)) for _ in range(2))
         count = max(len(once) * 8, round(rate * (0.1 if setup.tiny else SECONDS)) // len(once) * len(once))
         turns: dict[str, Callable[[], float]] = {str(w): lambda w=w: turn(w, count) for w in pools}
-        for warm in turns.values():
-            warm()
+        for workers in pools:
+            turn(workers, 4 * len(once))  # warm
         measured = interleaved(setup.runs, turns)
     alone, one, two = (measured[str(workers)].median for workers in (0, 1, 2))
     rates = [str(measured[str(workers)]) for workers in (0, 1, 2)]
