@@ -16,7 +16,7 @@ from benchmarks.cohort import FORMS, cohort
 from benchmarks.measure import ENVIRONMENT, FVPIPE, ROOT, Section, Setup, Table
 from benchmarks.processes import workers
 
-APART = 1.2  # seconds between two kills in the mean: a new worker needs about one to import everything
+SPREAD = 0.8  # of the undisturbed build's time, over which the kills fall in the mean
 
 
 def run(setup: Setup) -> Section:
@@ -30,7 +30,7 @@ def run(setup: Setup) -> Section:
         setup.say("kills: undisturbed")
         undisturbed = _build(folder, work / "undisturbed", random.Random(0), 0, 0.0)
         setup.say(f"kills: {kills} workers")
-        disturbed = _build(folder, work / "disturbed", random.Random(1), kills, 0.3 if setup.tiny else APART)
+        disturbed = _build(folder, work / "disturbed", random.Random(1), kills, SPREAD * undisturbed.wall / kills)
         same = disturbed.code == 0 and digests(work / "undisturbed") == digests(work / "disturbed")
     columns = ["build", "seconds", "workers killed", "exit code", "bytes"]
     rows = [

@@ -60,7 +60,7 @@ def test_decoders_agree(scratch: Path) -> None:
 
 
 def test_builds_and_memory(scratch: Path) -> None:
-    assert figures(builds.run(Setup(scratch, **TINY)))["cmmd-raw breasts a second 2"] > 0
+    assert figures(builds.run(Setup(scratch, **TINY)))["cmmd-raw cropped breasts a second 2"] > 0
     section = memory.run(Setup(scratch, **TINY))
     assert figures(section)["vindr-raw cropped peak"] > 20  # Python's libraries alone are more
 
