@@ -137,6 +137,13 @@ def test_results_become_a_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert str(spread([3.0, 1.0, 2.0])) == "2.00 (1.00 to 3.00)"
 
 
+def test_pages_have_a_place_for_results() -> None:
+    for file in (page.PAGE, page.COST):
+        text = file.read_text()
+        assert text.count(page.BEGIN) == text.count(page.END) == 1
+        assert text.index(page.BEGIN) < text.index(page.END)
+
+
 # --- docs/cluster.md --------------------------------------------------------------------------------------------------
 
 
