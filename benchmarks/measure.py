@@ -40,8 +40,17 @@ class Spread:
     runs: int
 
     def __str__(self) -> str:
-        digits = 0 if self.median >= 100 else 1 if self.median >= 10 else 2
-        return f"{self.median:.{digits}f} ({self.low:.{digits}f} to {self.high:.{digits}f})"
+        digits = _digits(self.median)
+        return f"{self.median:,.{digits}f} ({self.low:,.{digits}f} to {self.high:,.{digits}f})"
+
+
+def short(value: float) -> str:
+    """About three digits, never an exponent."""
+    return f"{value:,.{_digits(value)}f}"
+
+
+def _digits(value: float) -> int:
+    return 0 if value >= 100 else 1 if value >= 10 else 2
 
 
 def spread(values: Sequence[float]) -> Spread:
@@ -89,11 +98,11 @@ class Section:
 
     def at_least(self, what: str, measured: float, bound: float, unit: str = " x") -> None:
         """Claim that `measured` reaches `bound`."""
-        self.claims.append(Claim(what, f"{measured:.3g}{unit}", f">= {bound:g}{unit}", measured >= bound))
+        self.claims.append(Claim(what, f"{short(measured)}{unit}", f">= {bound:g}{unit}", measured >= bound))
 
     def at_most(self, what: str, measured: float, bound: float, unit: str = " x") -> None:
         """Claim that `measured` stays within `bound`."""
-        self.claims.append(Claim(what, f"{measured:.3g}{unit}", f"<= {bound:g}{unit}", measured <= bound))
+        self.claims.append(Claim(what, f"{short(measured)}{unit}", f"<= {bound:g}{unit}", measured <= bound))
 
     def true(self, what: str, measured: str, held: bool) -> None:
         """Claim that `what` is so."""

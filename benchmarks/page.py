@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.cohort import FORMS
-from benchmarks.measure import ROOT, Claim, Section, Table
+from benchmarks.measure import ROOT, Claim, Section, Table, short
 
 PAGE = ROOT / "docs" / "performance.md"
 COST = ROOT / "docs" / "cost.md"
@@ -91,15 +91,16 @@ def plot(section: Section, file: Path) -> bool:
 
     forms = [form for form in FORMS.values() if f"{form.name} floor" in section.figures]
     figure, axes = pyplot.subplots(figsize=(9, 0.6 + 1.1 * len(forms)), layout="constrained")
-    step = 0.9 / len(CONTENDERS)
-    for i, contender in enumerate(CONTENDERS):
+    shown = [name for name in CONTENDERS if any(f"{form.name} {name}" in section.figures for form in forms)]
+    step = 0.9 / len(shown)
+    for i, contender in enumerate(shown):
         places = [(-row - i * step, section.figures.get(f"{form.name} {contender}", 0.0)) for row, form in enumerate(forms)]
         bars = axes.barh([y for y, _ in places], [ms for _, ms in places], height=step, label=contender)
-        axes.bar_label(bars, [f"{ms:.3g}" if ms else "" for _, ms in places], padding=2, fontsize=7)
+        axes.bar_label(bars, [short(ms) if ms else "" for _, ms in places], padding=2, fontsize=7)
     axes.set_xscale("log")
     axes.set_yticks([-row - 0.4 for row in range(len(forms))], [form.title for form in forms])
     axes.set_xlabel("CPU ms a pair of images (log scale)")
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=len(CONTENDERS), frameon=False)
+    figure.legend(loc="outside upper center", ncols=4, frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(file, metadata={"Date": None})
     pyplot.close(figure)

@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from importlib.util import find_spec
 
 from benchmarks.cohort import FORMS, UNCOMPRESSED, Form, cohort
-from benchmarks.measure import ENVIRONMENT, KEEP_MEMORY, ROOT, Section, Setup, Spread, Table, spread
+from benchmarks.measure import ENVIRONMENT, KEEP_MEMORY, ROOT, Section, Setup, Spread, Table, short, spread
 from benchmarks.serve import Contender
 
 PIPELINES = ("direct", "cropped", "antialiased")
@@ -41,7 +41,7 @@ def run(setup: Setup) -> Section:
         measured = _measure(setup, form, pipelines, python, section, starts)
         names = ["floor", *pipelines, *OTHERS]
         processor.rows.append([form.title, *(str(measured[n][0]) if n in measured else "-" for n in names)])
-        wall.rows.append([form.title, *(f"{measured[n][1].median:.3g}" if n in measured else "-" for n in names)])
+        wall.rows.append([form.title, *(short(measured[n][1].median) if n in measured else "-" for n in names)])
         for name, (cpu, _) in measured.items():
             section.figures[f"{form.name} {name}"] = cpu.median
     rows = [[name, str(spread(seconds))] for name, seconds in starts.items()]
@@ -132,7 +132,7 @@ def _ratios(section: Section, forms: list[Form], pipelines: list[str]) -> Table:
 
 def _quotient(section: Section, form: Form, above: str, below: str) -> str:
     ratio = _ratio(section, form.name, above, below)
-    return f"{ratio:.3g}" if ratio else "-"
+    return short(ratio) if ratio else "-"
 
 
 def _ratio(section: Section, form: str, above: str, below: str) -> float | None:

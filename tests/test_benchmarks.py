@@ -106,12 +106,12 @@ def test_cohort_is_kept_and_made_anew(tmp_path: Path) -> None:
 
 def test_cost_of_a_million_exams() -> None:
     kind, serial = cost.Kind("", 0.5, 8e6), cost.Serial(0.002, 0.001)
-    hours = {workers: cost.time_of(kind, serial, workers)[0] / 3600 for workers in cost.WORKERS}
+    hours = {workers: cost.time_of(kind, serial, workers, 2e9)[0] / 3600 for workers in cost.WORKERS}
     alone = (cost.START_UP + 2e6 * 0.001) / 3600
     assert hours[10] == pytest.approx(2e6 * 0.5 / 10 / 3600 + alone)
-    assert cost.time_of(kind, serial, 10)[1] == "cores"
-    assert hours[1000] == pytest.approx(2e6 * (8e6 + cost.SAMPLE_BYTES) / cost.STORAGE / 3600 + alone)
-    assert cost.time_of(kind, serial, 1000)[1] == "storage"
+    assert cost.time_of(kind, serial, 10, 2e9)[1] == "cores"
+    assert hours[1000] == pytest.approx(2e6 * (8e6 + cost.SAMPLE_BYTES) / 2e9 / 3600 + alone)
+    assert cost.time_of(kind, serial, 1000, 2e9)[1] == "storage"
 
 
 def test_results_become_a_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,8 +132,8 @@ def test_results_become_a_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert text.endswith("after\n")
     assert "old" not in text
     assert "Held to: 1 of 2" in text
-    assert "| a bound | 2.5 x | <= 2 x | **not held** |" in text
-    assert page.section_of(results["sections"]["store"]).claims[0] == Claim("a bound", "2.5 x", "<= 2 x", False)
+    assert "| a bound | 2.50 x | <= 2 x | **not held** |" in text
+    assert page.section_of(results["sections"]["store"]).claims[0] == Claim("a bound", "2.50 x", "<= 2 x", False)
     assert str(spread([3.0, 1.0, 2.0])) == "2.00 (1.00 to 3.00)"
 
 
