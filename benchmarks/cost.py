@@ -54,14 +54,16 @@ def run(setup: Setup) -> Section:
     if not kinds:
         section.notes.append("Not computed: the benchmark `pixels` has not been run.")
         return section
-    columns = ["form and pipeline", "CPU ms a breast", "core-hours", "dollars", *(f"{n:,} workers" for n in WORKERS)]
+    columns = ["form and pipeline", "CPU ms a breast", "core-hours", *(f"{count:,} workers" for count in WORKERS)]
     for storage in STORAGES:
-        table = Table(f"Hours and what bounds them, storage of {storage / 1e9:g} GB a second", columns, [])
+        table = Table(f"Hours, dollars of cores, and what bounds it; storage of {storage / 1e9:g} GB a second", columns, [])
         for kind in kinds:
             core_hours = 2 * EXAMS * kind.seconds / 3600
-            row = [kind.title, short(kind.seconds * 1000), short(core_hours), short(core_hours * PRICE)]
-            times = [time_of(kind, serial, workers, storage) for workers in WORKERS]
-            table.rows.append([*row, *(f"{short(seconds / 3600)} ({bound})" for seconds, bound in times)])
+            row = [kind.title, short(kind.seconds * 1000), short(core_hours)]
+            for workers in WORKERS:
+                seconds, bound = time_of(kind, serial, workers, storage)
+                row.append(f"{short(seconds / 3600)} h, {short(seconds / 3600 * workers * PRICE)} $ ({bound})")
+            table.rows.append(row)
         section.tables.append(table)
     law = f"{J2K_SECONDS_A_MEGAPIXEL} a megapixel + {J2K_SECONDS_A_MEGABYTE} a MB"
     known = {"steady": "batch", "incremental": "assembled"}
