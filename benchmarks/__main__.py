@@ -6,11 +6,12 @@ import argparse
 import importlib
 import json
 import time
+import traceback
 from dataclasses import asdict
 from pathlib import Path
 
 from benchmarks import page
-from benchmarks.measure import ROOT, Setup, machine
+from benchmarks.measure import ROOT, Section, Setup, machine
 
 NAMES = ("pixels", "decoders", "builds", "steady", "memory", "incremental", "store", "kills", "noop", "index", "cost")
 
@@ -30,11 +31,12 @@ def main() -> None:
     setup.scratch.mkdir(parents=True, exist_ok=True)
     file = setup.scratch / "results.json"
     results = json.loads(file.read_text()) if chosen.names and file.is_file() else {"sections": {}}
-    results["machine"], results["full"], results["runs"] = machine(), setup.full, setup.runs
+    results["machine"] = machine()
     for name in chosen.names or NAMES:
         begun = time.perf_counter()
         setup.say(f"{name} ...")
-        section = importlib.import_module(f"benchmarks.{name}").run(setup)
+        section = _measured(name, setup)
+        section.taken = f"{'Full' if setup.full else 'Quick'} size, {setup.runs} interleaved runs."
         results["sections"][name] = asdict(section)
         file.write_text(json.dumps(results, indent=1) + "\n")
         print(page.section_text(section), flush=True)
@@ -43,6 +45,16 @@ def main() -> None:
     print(f"\nAll numbers: {file}")
     if chosen.write:
         page.write(results)
+
+
+def _measured(name: str, setup: Setup) -> Section:
+    """A benchmark that breaks does not take the others with it; it is said where its numbers would stand."""
+    try:
+        found: Section = importlib.import_module(f"benchmarks.{name}").run(setup)
+    except Exception as error:
+        traceback.print_exc()
+        return Section(name, name.capitalize(), [f"Not measured: {type(error).__name__}: {str(error)[-600:]}"])
+    return found
 
 
 if __name__ == "__main__":

@@ -87,6 +87,8 @@ class Section:
         What a reader must know, and whatever could not be measured and why.
     figures : dict of str to float
         Numbers by name: for the plot, and for the cost model.
+    taken : str
+        Size and runs.
     """
 
     name: str
@@ -95,6 +97,7 @@ class Section:
     tables: list[Table] = field(default_factory=list)
     claims: list[Claim] = field(default_factory=list)
     figures: dict[str, float] = field(default_factory=dict)
+    taken: str = ""
 
     def at_least(self, what: str, measured: float, bound: float, unit: str = " x") -> None:
         """Claim that `measured` reaches `bound`."""

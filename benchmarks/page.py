@@ -22,12 +22,14 @@ def section_of(found: Mapping[str, Any]) -> Section:
     """A section as it was kept in the JSON."""
     tables = [Table(**table) for table in found["tables"]]
     claims = [Claim(**claim) for claim in found["claims"]]
-    return Section(found["name"], found["title"], list(found["notes"]), tables, claims, dict(found["figures"]))
+    return Section(
+        found["name"], found["title"], list(found["notes"]), tables, claims, dict(found["figures"]), found.get("taken", "")
+    )
 
 
 def section_text(section: Section) -> str:
     """A section as markdown."""
-    lines = [f"### {section.title}", ""]
+    lines = [f"### {section.title}", "", *([section.taken, ""] if section.taken else [])]
     for table in section.tables:
         lines += [f"**{table.title}**", "", *_table(table.columns, table.rows), ""]
     if section.claims:
@@ -55,8 +57,7 @@ def write(results: Mapping[str, Any]) -> None:
     """Put `results` into the documentation: the page's part between the markers, the plot, the numbers as JSON."""
     sections = {name: section_of(found) for name, found in results["sections"].items()}
     about = ", ".join(f"{name} {value}" for name, value in results["machine"].items())
-    size = "full" if results["full"] else "quick (fewer and smaller than the published form)"
-    lines = [BEGIN, "", f"Taken on: {about}. Size: {size}; medians of {results['runs']} interleaved runs.", ""]
+    lines = [BEGIN, "", f"Taken on: {about}.", ""]
     if "pixels" in sections and plot(sections["pixels"], PLOT):
         lines += [f"![CPU time of a pair of images, by form and contender]({PLOT.name})", ""]
     lines += [verdict(sections), *(section_text(section) for name, section in sections.items() if name != "cost"), END]

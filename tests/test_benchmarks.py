@@ -125,7 +125,7 @@ def test_results_become_a_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert [claim.held for claim in section.claims] == [False, True]
     from dataclasses import asdict
 
-    results = {"machine": {"cores": "2"}, "full": False, "runs": 3, "sections": {"store": asdict(section)}}
+    results = {"machine": {"cores": "2"}, "sections": {"store": asdict(section)}}
     page.write(results)
     text = (tmp_path / "PAGE").read_text()
     assert text.startswith("before\n")
