@@ -22,9 +22,8 @@ def section_of(found: Mapping[str, Any]) -> Section:
     """A section as it was kept in the JSON."""
     tables = [Table(**table) for table in found["tables"]]
     claims = [Claim(**claim) for claim in found["claims"]]
-    return Section(
-        found["name"], found["title"], list(found["notes"]), tables, claims, dict(found["figures"]), found.get("taken", "")
-    )
+    notes, numbers = list(found["notes"]), dict(found["figures"])
+    return Section(found["name"], found["title"], notes, tables, claims, numbers, found.get("taken", ""))
 
 
 def section_text(section: Section) -> str:
