@@ -61,7 +61,7 @@ class _Built:
 def _build(folder: Path, out: Path, rng: random.Random, kills: int, apart: float) -> _Built:
     shutil.rmtree(out, ignore_errors=True)
     options = ["--pipeline", "cropped", "--dicom", str(folder), "--out", str(out), "--workers", "2", "--json"]
-    begun, killed = time.perf_counter(), 0
+    begun, due, killed = time.perf_counter(), 0.0, 0
     with open(out.with_suffix(".log"), "w+", encoding="utf-8") as log:
         process = subprocess.Popen(
             [*FVPIPE, "build-shards", *options], cwd=ROOT, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=log
@@ -69,13 +69,12 @@ def _build(folder: Path, out: Path, rng: random.Random, kills: int, apart: float
         while process.poll() is None:
             under_way = killed < kills and any(out.glob(".samples/*/*.sample"))
             found = workers(process.pid) if under_way else []
-            if found:
+            if found and time.perf_counter() >= due:
                 with suppress(ProcessLookupError):
                     os.kill(rng.choice(found), signal.SIGKILL)
                     killed += 1
-                time.sleep(rng.uniform(0, 2 * apart))
-            else:
-                time.sleep(0.05)
+                due = time.perf_counter() + rng.uniform(0, 2 * apart)
+            time.sleep(0.05)
         log.seek(0)
         return _Built(time.perf_counter() - begun, killed, process.returncode, log.read())
 
