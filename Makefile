@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help demo test lint docs clean
+.PHONY: help demo test lint docs bench clean
 .DEFAULT_GOAL := help
 
 help: ## list these targets
@@ -27,8 +27,11 @@ lint: $(VENV)/.test ## ruff and mypy
 docs: $(VENV)/.demo ## reason codes and pictures of the documentation, after `make demo`
 	python docs/build.py
 
+bench: $(VENV)/.bench ## environment, then all benchmarks, quick; make bench BENCH="--full --write" for docs/performance.md
+	python -m benchmarks $(BENCH)
+
 clean: ## remove what can be rebuilt: environment, cache, made data
-	rm -rf $(VENV) cache/shards cache/samples cache/reports data/cbis data/phantom-vindr data/phantom-cmmd
+	rm -rf $(VENV) cache/shards cache/samples cache/reports cache/bench data/cbis data/phantom-vindr data/phantom-cmmd
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14) and "fvpipe needs Python 3.11 to 3.13; try: make PYTHON=python3.12")'
@@ -39,6 +42,10 @@ $(VENV)/.demo: pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP) --editable '.[demo,dvc]'
 	@touch $@
 
+$(VENV)/.bench: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) --editable '.[bench,demo,dvc]'
+	@touch $@ $(VENV)/.demo
+
 $(VENV)/.test: pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP) --editable '.[all,test]'
-	@touch $@ $(VENV)/.demo
+	@touch $@ $(VENV)/.demo $(VENV)/.bench

@@ -1,26 +1,20 @@
 """Headers a second, and what a second index costs: CMMD's real headers and VinDr-Mammo's published form.
 
-`python benchmarks/index.py [cmmd] [vindr]`. Writes both trees to a temporary folder (25,202 files, small pixels), reads every
-file once so that the disk is warm, then indexes: all headers new, and again with nothing changed. The baseline is pydicom's
-own `dcmread(stop_before_pixels=True)` on the same files in one process.
+Both trees hold small pixels (25,202 files together) and are read once, so that the disk is warm. First is every header new,
+again is nothing changed. The baseline is pydicom's own `dcmread(stop_before_pixels=True)` on the same files in one process.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import resource
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
-
-from tests.published import DATA, cmmd_rows, cmmd_tree, vindr_tables, vindr_tree  # noqa: E402
+from benchmarks.measure import ENVIRONMENT, FVPIPE, ROOT, Section, Setup, Table, command, spread
 
 BASELINE = """
 import sys, warnings, pydicom
@@ -30,48 +24,53 @@ for path in sys.stdin:
 """
 
 
-def run(command: list[str], folder: Path, text: str = "") -> tuple[float, float, str]:
-    """Seconds, peak memory of the largest process in MB, output."""
-    begun = time.perf_counter()
-    done = subprocess.run(command, cwd=folder, input=text, capture_output=True, text=True, check=True)
-    return time.perf_counter() - begun, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024, done.stdout
-
-
-def main() -> None:
+def run(setup: Setup) -> Section:
     """Make, warm, measure."""
-    chosen = sys.argv[1:] or ["cmmd", "vindr"]
-    fvpipe = str(Path(sys.executable).parent / "fvpipe")
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        if "cmmd" in chosen:
-            cmmd_tree(folder / "cmmd", cmmd_rows())
-            shutil.copy(DATA / "cmmd" / "CMMD_clinicaldata_revision.xlsx", folder / "cmmd")
-        if "vindr" in chosen:
-            vindr_tree(folder / "vindr", *vindr_tables())
-        for dataset in chosen:
-            project = folder / f"project-{dataset}"
+    section = Section("index", "Indexing")
+    columns = ["data set", "files", "pydicom's dcmread s", "first s", "headers a second", "again s", "peak MB of all so far"]
+    table = Table("Medians (least to most)", columns, [])
+    for dataset in ("cmmd", "vindr") if setup.full else ("cmmd",):
+        setup.say(f"index: {dataset}")
+        with setup.folder("index") as work:
+            folder, project = work / dataset, work / "project"
+            _tree(dataset, folder)
             project.mkdir()
-            (project / "params.yaml").write_text(f"datasets:\n  {dataset}: {{adapter: {dataset}, dicom: {folder / dataset}}}\n")
-            files = sorted(str(path) for path in (folder / dataset).rglob("*.d*c*m"))
+            (project / "params.yaml").write_text(f"datasets:\n  {dataset}: {{adapter: {dataset}, dicom: {folder}}}\n")
+            files = sorted(str(path) for path in folder.rglob("*.d*c*m"))
             for path in files:
                 Path(path).read_bytes()
-            baseline, _, _ = run([sys.executable, "-c", BASELINE], project, "\n".join(files))
-            times = []
-            for _ in range(3):
+            baseline, first, again = [], [], []
+            for _ in range(setup.size(1, 1, 3)):
+                baseline.append(_pydicom(files))
                 shutil.rmtree(project / "cache", ignore_errors=True)
-                first, memory, output = run([fvpipe, "index", "--json"], project)
-                again = min(run([fvpipe, "index", "--json"], project)[0] for _ in range(3))
-                times.append((first, again))
-            (result,) = json.loads(output)
-            assert result["read"] == len(files)
-            first, again = sorted(times)[1]
-            print(
-                f"{dataset}: {len(files)} files, {os.cpu_count()} cores; pydicom in one process {baseline:.1f} s; "
-                f"first {first:.1f} s ({len(files) / first:.0f} headers/s, {baseline / first:.2f} x the baseline); "
-                f"again {again:.2f} s "
-                f"({first / again:.1f} x faster); peak memory {memory:.0f} MB"
-            )
+                ran = command([*FVPIPE, "index", "--json"], project)
+                (result,) = json.loads(ran.output)
+                assert result["read"] == len(files)
+                first.append(ran.wall)
+                again.append(min(command([*FVPIPE, "index", "--json"], project).wall for _ in range(3)))
+        peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+        found = spread(first)
+        rate = f"{len(files) / found.median:.0f}"
+        row = [dataset, str(len(files)), str(spread(baseline)), str(found), rate, str(spread(again)), f"{peak:.0f}"]
+        table.rows.append(row)
+        section.figures[f"{dataset} headers a second"] = len(files) / found.median
+    section.tables.append(table)
+    return section
 
 
-if __name__ == "__main__":
-    main()
+def _tree(dataset: str, folder: Path) -> None:
+    sys.path.insert(0, str(ROOT))
+    from tests.published import DATA, cmmd_rows, cmmd_tree, vindr_tables, vindr_tree
+
+    if dataset == "cmmd":
+        cmmd_tree(folder, cmmd_rows())
+        shutil.copy(DATA / "cmmd" / "CMMD_clinicaldata_revision.xlsx", folder)
+    else:
+        vindr_tree(folder, *vindr_tables())
+
+
+def _pydicom(files: list[str]) -> float:
+    begun = time.perf_counter()
+    arguments = [sys.executable, "-c", BASELINE]
+    subprocess.run(arguments, input="\n".join(files), env=ENVIRONMENT, text=True, check=True, capture_output=True)
+    return time.perf_counter() - begun

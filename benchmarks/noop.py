@@ -1,49 +1,39 @@
-"""What a run costs when there is nothing to do: `python benchmarks/noop.py`, after `make demo`.
+"""What a run costs when there is nothing to do, after `make demo`; beside the named baseline of each.
 
-Medians of five, beside the named baseline of each: starting the interpreter for the command line and the build, and
-`dvc status` (DVC's own look at the same DAG) for `dvc repro`.
+The baselines: starting the interpreter, for the command line and the build; `dvc status`, DVC's own look at the same DAG,
+for `dvc repro`.
 """
 
 from __future__ import annotations
 
-import statistics
-import subprocess
 import sys
-import time
 from pathlib import Path
 
+from benchmarks.measure import ROOT, Section, Setup, Table, command, interleaved
+
 BIN = Path(sys.executable).parent
-ROOT = Path(__file__).parents[1]
-COMMANDS = {
-    "python -c pass": ([sys.executable, "-c", "pass"], None),
+COMMANDS: dict[str, tuple[list[object], str]] = {
+    "python -c pass": ([sys.executable, "-c", "pass"], ""),
     "fvpipe --help": ([BIN / "fvpipe", "--help"], "python -c pass"),
     "fvpipe build-shards (6 shard folders, nothing changed)": ([BIN / "fvpipe", "build-shards"], "python -c pass"),
-    "dvc status": ([BIN / "dvc", "status", "-q"], None),
+    "dvc status": ([BIN / "dvc", "status", "-q"], ""),
     "dvc repro (nothing changed)": ([BIN / "dvc", "repro", "-q"], "dvc status"),
 }
 
 
-def seconds(command: list[object]) -> float:
-    """Wall-clock time of one run."""
-    begun = time.perf_counter()
-    path = f"{BIN}:/usr/bin:/bin"
-    subprocess.run(
-        [str(part) for part in command], cwd=ROOT, capture_output=True, check=True, env={"PATH": path, "HOME": str(Path.home())}
-    )
-    return time.perf_counter() - begun
-
-
-def main() -> None:
-    """Interleave the runs, so that a busy moment does not fall on one of them."""
-    times: dict[str, list[float]] = {name: [] for name in COMMANDS}
-    for _ in range(5):
-        for name, (command, _baseline) in COMMANDS.items():
-            times[name].append(seconds(command))
-    medians = {name: statistics.median(found) for name, found in times.items()}
-    for name, (_, baseline) in COMMANDS.items():
-        ratio = f"  {medians[name] / medians[baseline]:5.1f} x {baseline}" if baseline else ""
-        print(f"{name:56} {medians[name]:6.2f} s  ({min(times[name]):.2f} to {max(times[name]):.2f}){ratio}")
-
-
-if __name__ == "__main__":
-    main()
+def run(setup: Setup) -> Section:
+    """In the project's own folder; only the command line where `make demo` has not been run."""
+    section = Section("noop", "Nothing to do")
+    built = (ROOT / "cache" / "shards").is_dir() and not setup.tiny
+    chosen = {name: words for name, (words, _) in COMMANDS.items() if built or ("shards" not in name and "dvc" not in name)}
+    if not built:
+        section.notes.append("Not measured: the build and DVC; `make demo` comes first.")
+    took = interleaved(setup.runs, {n: lambda words=words: command(words, ROOT).wall for n, words in chosen.items()})
+    table = Table("Seconds, median (least to most)", ["command", "seconds", "against"], [])
+    for name, found in took.items():
+        baseline = COMMANDS[name][1]
+        against = f"{found.median / took[baseline].median:.1f} x {baseline}" if baseline else ""
+        table.rows.append([name, str(found), against])
+        section.figures[name] = found.median
+    section.tables.append(table)
+    return section

@@ -1,0 +1,1 @@
+"""What fvpipe costs, measured beside what cannot be avoided and beside others: `make bench`."""

@@ -1,0 +1,59 @@
+"""The floor: read each file into one reused buffer, digest it, decode it. Nothing of a header, nothing after the pixels.
+
+`python -m benchmarks.floor FOLDER`. Where the encoded frame lies is found beforehand; the decoder is the one that fvpipe
+names for the syntax (`benchmarks/decoders.py` compares it with others). Uncompressed pixels are a view of the buffer.
+"""
+
+from __future__ import annotations
+
+import sys
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from blake3 import blake3
+from pydicom.encaps import get_frame
+
+from benchmarks.serve import serve
+from fvpipe import dicom
+from fvpipe.dicom import PixelLayout
+from fvpipe.pixels import DECODERS
+
+
+def main() -> None:
+    """Serve passes over a folder."""
+    files = [(path, *located(path)) for path in sorted(Path(sys.argv[1]).rglob("*.d*c*m"))]
+    buffer = bytearray(max(path.stat().st_size for path, *_ in files))
+    serve(len(files) // 2, lambda: [floor(buffer, *file) for file in files] and None, lambda: None)
+
+
+def located(path: Path) -> tuple[int, int, PixelLayout]:
+    """Where the frame begins and ends in the file, and what it holds."""
+    data = path.read_bytes()
+    opened = dicom.open_dicom(BytesIO(data), dicom.HEADER_INFLATE_LIMIT)
+    layout = dicom.pixel_layout(opened)
+    if layout.transfer_syntax_uid in dicom.NATIVE:
+        return opened.value_offset, opened.value_offset + layout.native_bytes, layout
+    opened.body.seek(opened.value_offset)
+    frame = get_frame(opened.body, 0, number_of_frames=1)
+    start = data.find(frame, opened.value_offset)
+    if start < 0:
+        raise RuntimeError(f"{path}: the frame lies in several fragments; the floor reads one")
+    return start, start + len(frame), layout
+
+
+def floor(buffer: bytearray, path: Path, start: int, end: int, layout: PixelLayout) -> None:
+    """Read, digest, decode."""
+    view = memoryview(buffer)
+    with open(path, "rb", buffering=0) as file:
+        size = file.readinto(buffer)
+    blake3(view[:size]).digest()
+    if layout.transfer_syntax_uid in dicom.NATIVE:
+        pixels = np.frombuffer(view[start:end], "<u2" if layout.bits_allocated == 16 else "u1")
+    else:
+        pixels = DECODERS[layout.transfer_syntax_uid].decode(bytes(view[start:end]), layout)
+    assert pixels.size == layout.rows * layout.columns
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+"""fvpipe in one process: `make_samples`, what a worker runs, on every breast of a folder.
+
+`python -m benchmarks.samples FOLDER ADAPTER PIPELINE STORE`. The index is read beforehand; the store is empty at each pass,
+and samples are written to it as in a build.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+from benchmarks.serve import serve
+from fvpipe.flow import Task, index, make_samples
+from fvpipe.params import load_pipeline
+from fvpipe.project import free_source, memory_file
+from fvpipe.sources import SourceMemory
+from fvpipe.workers import Workers, WorkerSettings
+
+
+def tasks(folder: Path, adapter: str, pipeline: str, store: Path) -> list[Task]:
+    """Every breast of a folder, as it travels to a worker."""
+    source = free_source("bench", folder, adapter, None, None)
+    store.mkdir(parents=True, exist_ok=True)
+    with (
+        Workers(WorkerSettings(0)) as workers,
+        SourceMemory(memory_file(store, source.root), source.root, source.policy) as memory,
+    ):
+        found = index(source, workers, memory)
+    _, settings = load_pipeline(pipeline)
+    return [
+        Task(
+            root=str(source.root),
+            store=str(store.absolute()),
+            cc=breast.cc,
+            mlo=breast.mlo,
+            policy=source.policy,
+            pipeline=settings,
+            pipeline_digest=settings.digest(),
+            retry=False,
+        )
+        for breast in found.breasts
+    ]
+
+
+def main() -> None:
+    """Serve passes over a folder."""
+    folder, adapter, pipeline, store = Path(sys.argv[1]), sys.argv[2], sys.argv[3], Path(sys.argv[4])
+    work = tasks(folder, adapter, pipeline, store)
+
+    def make() -> None:
+        assert all(made.computed for made in make_samples(work))
+
+    serve(len(work), make, lambda: shutil.rmtree(store, ignore_errors=True))
+
+
+if __name__ == "__main__":
+    main()
