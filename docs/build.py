@@ -38,6 +38,15 @@ FLAG_MEANINGS = {
     Flag.VOI_INVALID: "the header's window or VOI LUT breaks the standard, and this pipeline does not apply it",
     Flag.CHEST_WALL_CONFLICT: "the breast lies on the other edge than the header says",
     Flag.VOI_ABSENT: "the pipeline applies a window or VOI LUT, and a view's header has none",
+    Flag.OVERLAY: "a view has an overlay plane; it is not burned in",
+    Flag.SHUTTER: "a view has a display shutter; it is not burned in",
+    Flag.FOR_PROCESSING: "a view is raw, for processing, and the data set's `for_processing` accepts it",
+    Flag.SHARED_PIXELS: "a view has exactly the pixels of another patient's; a split that parts them is refused",
+    Flag.AREAS_DISAGREE: "the areas of the breast (`breast_area`, in mm2 where known) are more than 3 times apart",
+    Flag.MEANS_DISAGREE: "the mean brightnesses of the breast (`breast_mean`) are more than 3 times apart",
+    Flag.BITS_DIFFER: "the two views differ in BitsStored",
+    Flag.VENDORS_DIFFER: "the two views differ in Manufacturer",
+    Flag.DATES_DIFFER: "the two views were acquired on different days",
 }
 
 

@@ -146,6 +146,7 @@ class DataSet(Settings):
     dicom: str = ""  # folder; data/<name> where empty
     label_file: str = ""  # where the data set has it elsewhere than in its published place
     made: bool = False  # made data: every result on it says so
+    for_processing: bool = False  # also read raw images, flagged
     identifiers: Literal["", "own", "hashed"] = ""  # empty: as the adapter does, `hashed` for `table`
     license: str = ""  # overrides what the adapter knows
     labels: Labels = Labels()

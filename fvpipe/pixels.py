@@ -31,6 +31,7 @@ def read_picture(
     laterality: Laterality,
     voi: Literal["none", "window", "lut"] = "none",
     source_digest: Digest | None = None,
+    opened: OpenedDicom | None = None,
 ) -> Picture:
     """Decode one image.
 
@@ -44,13 +45,15 @@ def read_picture(
         Apply nothing, the first window, or the first VOI LUT of the header.
     source_digest : Digest or None
         Of `data`, where the caller has it already.
+    opened : OpenedDicom or None
+        `data` as :func:`fvpipe.dicom.open_dicom` parsed it, where the caller did.
 
     Raises
     ------
     Refused
         With the reason code of the broken rule.
     """
-    opened = dicom.open_dicom(BytesIO(data), dicom.HEADER_INFLATE_LIMIT)
+    opened = opened or dicom.open_dicom(BytesIO(data), dicom.HEADER_INFLATE_LIMIT)
     with silenced():
         layout = dicom.pixel_layout(opened)
         dicom.check_rescale(opened.header)

@@ -81,7 +81,19 @@ def segment(picture: Picture, settings: Segment) -> Segmentation:
     tight = _refine(thumbnail, chosen)
     margin = round(settings.margin * max(tight.height, tight.width))
     box = tight.grown(margin, *picture.shape)
-    return Segmentation(box, tight, chosen.mask, thumbnail.step, chosen.threshold, chosen.method, chosen.gates, flags)
+    area, mean = _inside_of(thumbnail, chosen.mask)
+    return Segmentation(
+        box, tight, chosen.mask, thumbnail.step, chosen.threshold, chosen.method, chosen.gates, flags, area, mean
+    )
+
+
+def _inside_of(thumbnail: _Thumbnail, mask: Mask) -> tuple[float, float]:
+    """Area in source pixels and mean value. Summed without rounding, so that every processor agrees."""
+    counts = np.bincount(thumbnail.indices[mask > 0], minlength=len(thumbnail.values))
+    present = np.flatnonzero(counts)
+    total = int(counts.sum())
+    mean = math.fsum((thumbnail.values[present] * counts[present]).tolist()) / total
+    return float(total * thumbnail.step**2), mean
 
 
 def full_mask(segmentation: Segmentation, rows: int, columns: int) -> Mask:

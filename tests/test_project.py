@@ -263,7 +263,7 @@ def internal_imports(file: Path) -> set[str]:
 LAYERS = (
     {"errors", "types"},
     {"params", "tables", "files", "locking", "progress", "identity", "shards", "metrics", "splits"},
-    {"dicom", "samples", "pairing", "listing"},
+    {"dicom", "samples", "pairing", "listing", "agreement"},
     {"pixels", "segment", "sources", "settled"},
     {"fuse", "datasets", "workers", "torch", "duplicates", "idc"},
     {"plan"},
