@@ -191,12 +191,12 @@ def _attempt(thumbnail: _Thumbnail, method: str, engine: str, chest_wall: Edge) 
     binary[border:-border, border:-border] = np.where(interior > threshold, 255, 0)
     radius = max(1, round(OPENING * max(binned.shape)))
     mask = clean(binary, radius, border, chest_wall)
-    _reach_edges(mask, border)
-    leak = _light_leak(thumbnail, mask)
-    if leak is not None:
-        binary &= np.where(thumbnail.relative[thumbnail.indices] > LEAK_GAIN * leak, 255, 0).astype(np.uint8)
+    _reach_edges(mask, binned > threshold, border, chest_wall)
+    level = _surroundings(thumbnail, mask, chest_wall)
+    if level is not None:
+        binary &= np.where(thumbnail.relative[thumbnail.indices] > LEAK_GAIN * level, 255, 0).astype(np.uint8)
         mask = clean(binary, radius, border, chest_wall)
-        _reach_edges(mask, border)
+        _reach_edges(mask, binned > threshold, border, chest_wall)
     inside = bins > threshold
     above = thumbnail.values[inside]
     return _Attempt(method, mask, inside, float(above.min()) if len(above) else math.nan, *_measure(mask))
@@ -308,12 +308,56 @@ def _choose(labels: NDArray[Any], areas: NDArray[np.int64], border: int, chest_w
     return on_wall if touching[on_wall] and areas[on_wall] * 4 >= areas[largest] else largest
 
 
-def _reach_edges(mask: Mask, border: int) -> None:
-    """A mask that reaches the blanked strip extends through it to the edge of the frame."""
+def _reach_edges(mask: Mask, bright: NDArray[np.bool_], border: int, chest_wall: Edge) -> None:
+    """A mask that reaches the blanked strip extends through it to the edge of the frame; away from the chest wall only as
+    far as it is bright, for a nipple may end there.
+    """
     mask[:border] = mask[border]
     mask[-border:] = mask[-border - 1]
-    mask[:, :border] = mask[:, border : border + 1]
-    mask[:, -border:] = mask[:, -border - 1 : -border]
+    near, far = (mask, mask[:, ::-1]) if chest_wall is Edge.LEFT else (mask[:, ::-1], mask)
+    near[:, :border] = near[:, border : border + 1]
+    shown = bright[:, ::-1] if chest_wall is Edge.LEFT else bright
+    reached = np.logical_and.accumulate(shown[:, :border][:, ::-1], axis=1)[:, ::-1]
+    far[:, :border] = np.where(reached, far[:, border : border + 1], 0)
+
+
+def _surroundings(thumbnail: _Thumbnail, mask: Mask, chest_wall: Edge) -> NDArray[np.float64] | None:
+    """How bright what joins the breast to the frame's edges is, by pixel; None where nothing does."""
+    leak = _light_leak(thumbnail, mask)
+    wide = mask > 0
+    dark_side = slice(None, None, -1 if chest_wall is Edge.LEFT else 1)
+    relative = thumbnail.relative[thumbnail.indices]
+    across = _strip_levels(wide[:, dark_side].T, relative[:, dark_side].T)
+    down = np.maximum(_strip_levels(wide, relative), _strip_levels(wide[::-1], relative[::-1]))
+    wall = round(LEAK_WIDTH * len(down))  # where `_light_leak` looks
+    down[slice(wall) if chest_wall is Edge.LEFT else slice(-wall, None)] = 0
+    if leak is None and not across.any() and not down.any():
+        return None
+    columns = down if leak is None else np.maximum(down, leak)
+    level: NDArray[np.float64] = np.maximum(across[:, None], columns[None, :])
+    return level
+
+
+def _strip_levels(mask: NDArray[np.bool_], relative: NDArray[np.float64]) -> NDArray[np.float64]:
+    """For each place on the frame's edge (line 0), the brightness of a stripe that runs from it inwards; 0 where none does.
+
+    A stripe of the background and the paddle's line keep their width; a breast that is cut by the frame widens at once.
+    """
+    depth, places = mask.shape
+    levels: NDArray[np.float64] = np.zeros(places)
+    steps = np.flatnonzero(np.diff(np.concatenate([[False], mask[0], [False]]).astype(np.int8)))
+    for start, end in zip(steps[::2].tolist(), steps[1::2].tolist(), strict=True):
+        width = end - start
+        if width > LEAK_WIDTH * places:
+            continue
+        beside = 2 + width // 4
+        around = slice(max(start - beside, 0), end + beside)
+        share = mask[:, around].sum(axis=1)
+        other = np.flatnonzero((share > width + beside) | (share < width / 2))
+        length = int(other[0]) if len(other) else depth
+        if LEAK_LENGTH * depth <= length:
+            levels[around] = np.median(relative[:length, start:end])
+    return levels
 
 
 def _light_leak(thumbnail: _Thumbnail, mask: Mask) -> NDArray[np.float64] | None:
