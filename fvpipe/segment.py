@@ -29,7 +29,8 @@ ROBUST = (0.001, 0.999)
 LOG_GAIN = 1000.0
 BINS = 256
 OPENING = 1 / 160  # radius as a share of the longer side
-LEAK_WIDTH, LEAK_LENGTH, LEAK_GAIN = 0.12, 0.03, 1.5  # shares of columns and rows; tissue must outshine a leak so much
+LEAK_WIDTH, LEAK_LENGTH, LEAK_GAIN = 0.16, 0.03, 1.5  # shares of columns and rows; tissue must outshine a leak so much
+STRIPE_LENGTH = 0.10  # of a stripe that does not start at the frame's edge, as a share
 AGREEMENT = 0.9  # intersection over union at which `agreement` believes its two methods
 
 GATES = {"share": (0.04, 0.80), "fill": (0.50, 1.0), "aspect": (0.18, 0.95), "lateral_edges": (1, 1)}
@@ -112,6 +113,11 @@ class _Thumbnail:
     values: NDArray[np.float64]
 
     @property
+    def small(self) -> NDArray[np.float64]:
+        """The small picture itself, 0 to 1."""
+        return self.relative[self.indices]
+
+    @property
     def border(self) -> int:
         """Pixels on each edge that are blanked."""
         return max(1, round(BLANKED * float(max(self.indices.shape))))
@@ -192,9 +198,10 @@ def _attempt(thumbnail: _Thumbnail, method: str, engine: str, chest_wall: Edge) 
     radius = max(1, round(OPENING * max(binned.shape)))
     mask = clean(binary, radius, border, chest_wall)
     _reach_edges(mask, binned > threshold, border, chest_wall)
-    level = _surroundings(thumbnail, mask, chest_wall)
-    if level is not None:
-        binary &= np.where(thumbnail.relative[thumbnail.indices] > LEAK_GAIN * level, 255, 0).astype(np.uint8)
+    if _cut_stripes(binary, mask, thumbnail.small, chest_wall):
+        mask = clean(binary, radius, border, chest_wall)
+        _reach_edges(mask, binned > threshold, border, chest_wall)
+    if _cut_leaks(binary, mask, thumbnail.small):
         mask = clean(binary, radius, border, chest_wall)
         _reach_edges(mask, binned > threshold, border, chest_wall)
     inside = bins > threshold
@@ -310,83 +317,83 @@ def _choose(labels: NDArray[Any], areas: NDArray[np.int64], border: int, chest_w
 
 def _reach_edges(mask: Mask, bright: NDArray[np.bool_], border: int, chest_wall: Edge) -> None:
     """A mask that reaches the blanked strip extends through it to the edge of the frame; away from the chest wall only as
-    far as it is bright, for a nipple may end there.
+    far as it is bright, for a nipple may end there, and not into a film's border.
     """
     mask[:border] = mask[border]
     mask[-border:] = mask[-border - 1]
-    near, far = (mask, mask[:, ::-1]) if chest_wall is Edge.LEFT else (mask[:, ::-1], mask)
-    near[:, :border] = near[:, border : border + 1]
-    shown = bright[:, ::-1] if chest_wall is Edge.LEFT else bright
-    reached = np.logical_and.accumulate(shown[:, :border][:, ::-1], axis=1)[:, ::-1]
-    far[:, :border] = np.where(reached, far[:, border : border + 1], 0)
+    if chest_wall is Edge.RIGHT:
+        mask, bright = mask[:, ::-1], bright[:, ::-1]
+    mask[:, :border] = mask[:, border : border + 1]
+    strip = bright[:, -border:] & (2 * bright[:, -border:].sum(axis=0) < len(bright))
+    mask[:, -border:] = np.where(np.logical_and.accumulate(strip, axis=1), mask[:, -border - 1 : -border], 0)
 
 
-def _surroundings(thumbnail: _Thumbnail, mask: Mask, chest_wall: Edge) -> NDArray[np.float64] | None:
-    """How bright what joins the breast to the frame's edges is, by pixel; None where nothing does."""
-    leak = _light_leak(thumbnail, mask)
-    wide = mask > 0
-    dark_side = slice(None, None, -1 if chest_wall is Edge.LEFT else 1)
-    relative = thumbnail.relative[thumbnail.indices]
-    across = _strip_levels(wide[:, dark_side].T, relative[:, dark_side].T)
-    down = np.maximum(_strip_levels(wide, relative), _strip_levels(wide[::-1], relative[::-1]))
-    wall = round(LEAK_WIDTH * len(down))  # where `_light_leak` looks
-    down[slice(wall) if chest_wall is Edge.LEFT else slice(-wall, None)] = 0
-    if leak is None and not across.any() and not down.any():
-        return None
-    columns = down if leak is None else np.maximum(down, leak)
-    level: NDArray[np.float64] = np.maximum(across[:, None], columns[None, :])
-    return level
+def _cut_stripes(binary: Mask, mask: Mask, relative: NDArray[np.float64], chest_wall: Edge) -> bool:
+    """Take stripes of the background and the paddle's line, which join the breast to the frame, out of `binary`.
 
-
-def _strip_levels(mask: NDArray[np.bool_], relative: NDArray[np.float64]) -> NDArray[np.float64]:
-    """For each place on the frame's edge (line 0), the brightness of a stripe that runs from it inwards; 0 where none does.
-
-    A stripe of the background and the paddle's line keep their width; a breast that is cut by the frame widens at once.
+    They keep their width from the frame's edge to the breast; a breast that is cut by the frame widens at once.
     """
+    parts = [part if chest_wall is Edge.LEFT else part[:, ::-1] for part in (binary, mask, relative)]
+    found = _cut_stripes_of(*(part[:, ::-1].T for part in parts), 0)
+    for order in (slice(None), slice(None, None, -1)):  # from the top, from the bottom; `_cut_leaks` sees to the chest wall
+        found |= _cut_stripes_of(*(part[order] for part in parts), 1)
+    return found
+
+
+def _cut_stripes_of(binary: Mask, mask: Mask, relative: NDArray[np.float64], first: int) -> bool:
+    """The same for those that run on from line 0, at place `first` or after; or from where padding ends."""
     depth, places = mask.shape
-    levels: NDArray[np.float64] = np.zeros(places)
-    steps = np.flatnonzero(np.diff(np.concatenate([[False], mask[0], [False]]).astype(np.int8)))
-    for start, end in zip(steps[::2].tolist(), steps[1::2].tolist(), strict=True):
+    lines = np.flatnonzero(mask.any(axis=1))
+    if not len(lines):
+        return False
+    line, shortest = int(lines[0]), LEAK_LENGTH * depth
+    if line:  # a nipple does not keep its width for so long
+        line, shortest = min(line + round(OPENING * max(mask.shape)), depth - 1), STRIPE_LENGTH * depth
+    found = False
+    ends = np.flatnonzero(np.diff(np.concatenate([[0], mask[line] > 0, [0]]).astype(np.int8))).tolist()
+    for start, end in zip(ends[::2], ends[1::2], strict=True):
         width = end - start
-        if width > LEAK_WIDTH * places:
-            continue
         beside = 2 + width // 4
         around = slice(max(start - beside, 0), end + beside)
-        share = mask[:, around].sum(axis=1)
-        other = np.flatnonzero((share > width + beside) | (share < width / 2))
-        length = int(other[0]) if len(other) else depth
-        if LEAK_LENGTH * depth <= length:
-            levels[around] = np.median(relative[:length, start:end])
-    return levels
+        covered = (mask[line:, around] > 0).sum(axis=1)
+        other = np.flatnonzero((covered > width + beside) | (covered < width / 2))
+        length = int(other[0]) if len(other) else depth - line
+        if start >= first and width <= LEAK_WIDTH * places and length >= shortest:
+            stripe = relative[: line + length, around]
+            level = np.median(relative[line : line + length, start:end])
+            binary[: line + length, around][stripe <= LEAK_GAIN * level] = 0
+            found = True
+    return found
 
 
-def _light_leak(thumbnail: _Thumbnail, mask: Mask) -> NDArray[np.float64] | None:
-    """The brightness of a light leak along the chest wall, by column; None where there is no leak.
+def _cut_leaks(binary: Mask, mask: Mask, relative: NDArray[np.float64]) -> bool:
+    """Take light that leaks along the chest wall, above and below the breast, out of `binary`.
 
     A digitised film's edge, and the paddle's shadow, join the breast and stretch its box to the frame's height. They
-    differ from tissue in running to the frame's top or bottom as a strip of one width and one brightness.
+    differ from tissue in running to the frame's top or bottom as a strip of one width, with one brightness at each
+    distance from the edge; where the breast begins beneath it, it outshines the leak.
     """
     rows, columns = mask.shape
     wall = next((column for column in (0, columns - 1) if mask[:, column].any()), None)
     if wall is None:
-        return None
-    from_wall = mask if wall == 0 else mask[:, ::-1]
-    widths = np.where(from_wall.all(axis=1), columns, np.argmin(from_wall, axis=1))
-    strips = []
+        return False
+    from_wall = slice(None) if wall == 0 else slice(None, None, -1)
+    widths = np.where((mask > 0).all(axis=1), columns, np.argmin(mask[:, from_wall], axis=1))
+    found = False
     for order in (slice(None), slice(None, None, -1)):  # from the top, from the bottom
         end = int(widths[order][0])
         if not 0 < end <= LEAK_WIDTH * columns:
             continue
         wider = np.flatnonzero(widths[order] > 1.3 * end + 2)
-        length = int(wider[0]) if len(wider) else 0
-        if length >= LEAK_LENGTH * rows:
-            strips.append(np.arange(rows)[order][:length])
-    if not strips:
-        return None
-    leak: NDArray[np.float64] = np.median(thumbnail.relative[thumbnail.indices[np.concatenate(strips)]], axis=0)
-    reach = round(1.5 * LEAK_WIDTH * columns)
-    beyond = np.arange(columns) if wall == 0 else np.arange(columns)[::-1]
-    return np.where(beyond < reach, leak, 0.0)
+        length = int(wider[0]) if len(wider) else rows
+        if length < LEAK_LENGTH * rows:
+            continue
+        reach = min(round(1.5 * end) + 3, columns)
+        strip = relative[order, from_wall][:length, :reach]
+        leak = np.median(strip[: max(length // 2, 1)], axis=0)
+        binary[order, from_wall][:length, :reach][strip <= LEAK_GAIN * leak] = 0
+        found = True
+    return found
 
 
 def _measure(mask: Mask) -> tuple[dict[str, float], set[Edge]]:
