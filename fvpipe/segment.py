@@ -115,7 +115,8 @@ class _Thumbnail:
     @property
     def small(self) -> NDArray[np.float64]:
         """The small picture itself, 0 to 1."""
-        return self.relative[self.indices]
+        small: NDArray[np.float64] = self.relative[self.indices]
+        return small
 
     @property
     def border(self) -> int:
@@ -333,10 +334,11 @@ def _cut_stripes(binary: Mask, mask: Mask, relative: NDArray[np.float64], chest_
 
     They keep their width from the frame's edge to the breast; a breast that is cut by the frame widens at once.
     """
-    parts = [part if chest_wall is Edge.LEFT else part[:, ::-1] for part in (binary, mask, relative)]
-    found = _cut_stripes_of(*(part[:, ::-1].T for part in parts), 0)
+    if chest_wall is Edge.RIGHT:
+        binary, mask, relative = binary[:, ::-1], mask[:, ::-1], relative[:, ::-1]
+    found = _cut_stripes_of(binary[:, ::-1].T, mask[:, ::-1].T, relative[:, ::-1].T, 0)
     for order in (slice(None), slice(None, None, -1)):  # from the top, from the bottom; `_cut_leaks` sees to the chest wall
-        found |= _cut_stripes_of(*(part[order] for part in parts), 1)
+        found |= _cut_stripes_of(binary[order], mask[order], relative[order], 1)
     return found
 
 
@@ -356,7 +358,8 @@ def _cut_stripes_of(binary: Mask, mask: Mask, relative: NDArray[np.float64], fir
         beside = 2 + width // 4
         around = slice(max(start - beside, 0), end + beside)
         covered = (mask[line:, around] > 0).sum(axis=1)
-        other = np.flatnonzero((covered > width + beside) | (covered < width / 2))
+        room = mask[:, around].shape[1] - width  # less than twice `beside` in a corner of the frame
+        other = np.flatnonzero((covered > width + room / 2) | (covered < width / 2))
         length = int(other[0]) if len(other) else depth - line
         if start >= first and width <= LEAK_WIDTH * places and length >= shortest:
             stripe = relative[: line + length, around]

@@ -56,7 +56,9 @@ class Variation:
 
     def __str__(self) -> str:
         told = ((f.name, getattr(self, f.name)) for f in fields(self))
-        return ", ".join(f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}" for name, value in told if value)
+        return ", ".join(
+            f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}" for name, value in told if value
+        )
 
 
 @dataclass(frozen=True)
@@ -81,15 +83,17 @@ def variation(seed: int, longest: int | None = None) -> Variation:
     side = longest or (rows if seed % 12 == 0 else int(rows / rng.uniform(2.5, 8)))
     bits = int(rng.choice([8, 10, 12, 12, 14, 16]))
     grey = rng.random()
+    used = 900 / 65535 if bits == 16 and rng.random() < 0.5 else float(rng.uniform(0.35, 1.0))
+    syntaxes = SYNTAXES if used > 0.1 else SYNTAXES[:-1]  # of 900 levels the encoder's quality would leave nothing
     return Variation(
         seed=seed,
         shape=(side, columns * side // rows),
         view=CC if rng.random() < 0.5 else MLO,
         side=LEFT if rng.random() < 0.5 else RIGHT,
         bits=bits,
-        used=900 / 65535 if bits == 16 and rng.random() < 0.5 else float(rng.uniform(0.35, 1.0)),
+        used=used,
         monochrome1=bool(rng.random() < 0.35),
-        syntax=SYNTAXES[int(rng.integers(len(SYNTAXES)))],
+        syntax=syntaxes[int(rng.integers(len(syntaxes)))],
         noise=some(0.7, 0.001, 0.012),
         pedestal=some(0.5, 0.01, 0.25),
         sigmoid=some(0.2, 0.5, 1.0),
@@ -123,7 +127,11 @@ def varied(what: Variation) -> Varied:
     stored = np.rint(values * what.used * top).astype(np.int64)
     tags: dict[str, Any] = {"ImageLaterality": what.side.value, "view": what.view}
     if what.padding:
-        outside = slice(round((1 - what.padding) * stored.shape[1]), None) if what.side is LEFT else slice(round(what.padding * stored.shape[1]))
+        outside = (
+            slice(round((1 - what.padding) * stored.shape[1]), None)
+            if what.side is LEFT
+            else slice(round(what.padding * stored.shape[1]))
+        )
         empty = ~(truth | either)[:, outside]
         fill = top if what.seed % 2 else 0  # Hologic's is the maximum
         stored[:, outside][empty] = fill
@@ -235,6 +243,12 @@ def _with_label(values: Plane, truth: NDArray[np.bool_], what: Variation, bright
         cv2.rectangle(canvas, (left, top), (left + width, top + height), 255, -1)
     letters = 255 if what.label == "text" else 0
     cv2.putText(
-        canvas, f"{what.side}{what.view}", (left + 3, top + height - 3), cv2.FONT_HERSHEY_SIMPLEX, scale, letters, max(1, rows // 400)
+        canvas,
+        f"{what.side}{what.view}",
+        (left + 3, top + height - 3),
+        cv2.FONT_HERSHEY_SIMPLEX,
+        scale,
+        letters,
+        max(1, rows // 400),
     )
     return np.where((canvas > 0) & ~truth, bright, values)
