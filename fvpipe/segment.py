@@ -121,7 +121,11 @@ class _Thumbnail:
     @property
     def border(self) -> int:
         """Pixels on each edge that are blanked."""
-        return max(1, round(BLANKED * float(max(self.indices.shape))))
+        return _border(self.indices.shape)
+
+
+def _border(shape: tuple[int, ...]) -> int:
+    return max(1, round(BLANKED * float(max(shape))))
 
 
 def _thumbnail(picture: Picture) -> _Thumbnail | None:
@@ -136,7 +140,8 @@ def _thumbnail(picture: Picture) -> _Thumbnail | None:
     if step > 1:
         small = cv2.resize(small, (width, height), interpolation=cv2.INTER_AREA)
     small = cv2.blur(small, (3, 3))
-    counts = np.bincount(small.ravel(), minlength=len(picture.values))
+    border = _border(small.shape)  # a film's white border would move the range, and with it a faint nipple below the threshold
+    counts = np.bincount(small[border:-border, border:-border].ravel(), minlength=len(picture.values))
     order = (
         np.argsort(picture.values, kind="stable") if picture.direction == 0 else np.arange(len(counts))[:: picture.direction]
     )
@@ -461,7 +466,8 @@ def _refine(thumbnail: _Thumbnail, attempt: _Attempt) -> CropBox:
 def _inside(thumbnail: _Thumbnail, inside: NDArray[np.bool_], near: Mask, window: tuple[slice, slice]) -> NDArray[np.bool_]:
     """Which pixels of a window lie above the threshold, smoothed as the thumbnail is, near the mask."""
     step = thumbnail.step
-    smooth = cv2.blur(np.ascontiguousarray(thumbnail.source[window]), (step, step))
+    size = step | 1  # an even one would lie half a pixel to one side
+    smooth = cv2.blur(np.ascontiguousarray(thumbnail.source[window]), (size, size))
     down = np.minimum(np.arange(window[0].start, window[0].stop) // step, near.shape[0] - 1)
     across = np.minimum(np.arange(window[1].start, window[1].stop) // step, near.shape[1] - 1)
     found: NDArray[np.bool_] = inside[smooth] & (near[down[:, None], across[None, :]] > 0)

@@ -31,17 +31,21 @@ POLICIES = [
     *(adapter(name).policy for name in ("vindr", "cmmd", "cbis")),
     HeaderPolicy(identifier_key=bytes(32)),
 ]
-LONG = {b"OB", b"OW", b"OF", b"OD", b"OL", b"SQ", b"UC", b"UR", b"UT", b"UN"}
+LONG = (b"OB", b"OW", b"OF", b"OD", b"OL", b"SQ", b"UC", b"UR", b"UT", b"UN")
 VRS = [*LONG, b"AE", b"AS", b"CS", b"DA", b"DS", b"DT", b"FL", b"FD", b"IS", b"LO", b"LT", b"PN", b"SH", b"SL", b"SS", b"ST",
        b"TM", b"UI", b"UL", b"US", b"AT", b"??", b"\0\0"]  # fmt: skip
 VALUES = [
-    b"", b"\0", b" ", b"\\", b"\\\\\\\\", b"nan", b"-inf", b"1e999", b"1e308", b"-0", b"0", b"1", b"2", b"-1", b"65535", b"99999999999",
-    b"1.5", b"0x10", b"1_0", "\u0661".encode(), b"\xff\xfe", b"\xff" * 8, b"\0" * 8, b"A" * 65, b"A" * 70000, b"CC", b"MLO", b"L", b"R",
+    b"", b"\0", b" ", b"\\", b"\\\\\\\\", b"nan", b"-inf", b"1e999", b"1e308", b"-0", b"0", b"1", b"2", b"-1", b"65535",
+    b"99999999999",
+    b"1.5", b"0x10", b"1_0", "\u0661".encode(), b"\xff\xfe", b"\xff" * 8, b"\0" * 8, b"A" * 65, b"A" * 70000, b"CC", b"MLO",
+    b"L", b"R",
     b"B", b"L\\R", b"A\\R", b"P\\L", b"P\\FL", b"MONOCHROME1", b"MONOCHROME2", b"RGB", b"INVERSE", b"SIGMOID", b"LINEAR",
     b"LINEAR_EXACT", b"YES", b"MG", b"CT", b"399162004", b"399368009", b"R-10242", b"1.2.840.10008.5.1.4.1.1.1.2",
-    b"1.2.840.10008.5.1.4.1.1.7", b"040Y", b"\x1b$B\x1b(J", b"ISO 2022 IR 87", b"ISO_IR 192", b"GB18030", b"\xe9\xe8", b"%s%n{0}",
+    b"1.2.840.10008.5.1.4.1.1.7", b"040Y", b"\x1b$B\x1b(J", b"ISO 2022 IR 87", b"ISO_IR 192", b"GB18030",
+    b"\xe9\xe8", b"%s%n{0}",
     struct.pack("<H", 8), struct.pack("<H", 12), struct.pack("<H", 16), struct.pack("<H", 32), struct.pack("<H", 65535),
-    struct.pack("<3H", 0, 0, 16), struct.pack("<3H", 4096, 0, 12), struct.pack("<3H", 4096, 60000, 8), struct.pack("<d", float("nan")),
+    struct.pack("<3H", 0, 0, 16), struct.pack("<3H", 4096, 0, 12), struct.pack("<3H", 4096, 60000, 8),
+    struct.pack("<d", float("nan")),
 ]  # fmt: skip
 
 

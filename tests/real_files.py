@@ -103,15 +103,13 @@ def page(verdicts: list[Verdict]) -> str:
     lines = [
         "# Real files, one by one",
         "",
-        "Made by `python -m tests.real_files`; a test holds it to what the code does. Every `.dcm` file of pydicom's wheel, of",
-        "pydicom-data 1.0.0, of `tests/data/mg`, and the eight CBIS-DDSM films. Most are no mammograms, so the header's verdict",
-        "and that of the pixels stand apart: a build asks both, and takes a file that passes both.",
+        "Made by `python -m tests.real_files`; a test holds it to what the code does. The files are every `.dcm` of pydicom's",
+        "wheel, of pydicom-data 1.0.0, of `tests/data/mg`, and the eight CBIS-DDSM films; not those that pydicom downloads.",
+        "Most are no mammograms, so the header's verdict and that of the pixels stand apart: a build takes a file that passes both.",
         "",
-        f"{len(verdicts)} files: the pixels of {len(read)} are read, those of {len(verdicts) - len(read)} refused. "
-        f"{len(read) - len(lossy)} are of lossless or",
-        "uncompressed syntaxes and equal to another library's decoder in every pixel (pydicom, pylibjpeg or GDCM, none of which",
-        f"fvpipe decodes with); {len(lossy)} are of lossy ones and differ from it by at most {max((v.other or 0) for v in lossy)}.",
-        "pydicom's files that its wheel does not hold (it downloads them) are not among them.",
+        f"The pixels of {len(read)} of the {len(verdicts)} are read. {len(read) - len(lossy)} of those are of lossless or",
+        "uncompressed syntaxes, and equal to another library's decoder in every pixel (pydicom, pylibjpeg or GDCM, none of which",
+        f"fvpipe decodes with); {len(lossy)} are lossy, and differ from it by at most {max(v.other or 0 for v in lossy)}.",
         "",
         "| from | file | transfer syntax | header | pixels | differs from a second decoder by |",
         "|---|---|---|---|---|---|",
@@ -122,9 +120,10 @@ def page(verdicts: list[Verdict]) -> str:
         ),
         "",
         "Transfer syntaxes are shown without `1.2.840.10008.`. Of the two whose compressed picture contradicts the header,",
-        "`JPEG2000-embedded-sequence-delimiter.dcm` has a delimiter written into the picture's size, and `693_J2KR.dcm` says that",
-        "the sign is bit 15 of a picture of 14 bits: other readers guess there, fvpipe refuses. `emri_small_jpeg_2k_lossless_too_short.dcm`",
-        "is cut in a later frame: its first is whole, and a build refuses the file by its header.",
+        "`JPEG2000-embedded-sequence-delimiter.dcm` has a delimiter written into the picture's size, and `693_J2KR.dcm` says",
+        "that the sign is bit 15 of a picture of 14 bits: other readers guess there, fvpipe refuses.",
+        "`emri_small_jpeg_2k_lossless_too_short.dcm` is cut in a later frame: its first is whole, and a build refuses the file",
+        "by its header.",
     ]
     return "\n".join(lines) + "\n"
 

@@ -23,8 +23,8 @@ from tests.factory import CC, LEFT, MLO, RIGHT, dataset, file_bytes
 Plane = NDArray[np.float64]
 SHAPES = [(3518, 2800), (3580, 2638), (2812, 2012), (2294, 1914), (3328, 2560), (4096, 3328), (4736, 2624)]
 SYNTAXES = [
-    dicom.EXPLICIT_LE, dicom.IMPLICIT_LE, dicom.EXPLICIT_BE, dicom.DEFLATED_LE, dicom.RLE, dicom.JPEG_LOSSLESS_SV1, dicom.JPEG_LS,
-    dicom.JPEG_2000_LOSSLESS, dicom.HTJ2K_LOSSLESS, dicom.JPEG_2000,
+    dicom.EXPLICIT_LE, dicom.IMPLICIT_LE, dicom.EXPLICIT_BE, dicom.DEFLATED_LE, dicom.RLE, dicom.JPEG_LOSSLESS_SV1,
+    dicom.JPEG_LS, dicom.JPEG_2000_LOSSLESS, dicom.HTJ2K_LOSSLESS, dicom.JPEG_2000,
 ]  # fmt: skip
 
 
@@ -199,10 +199,9 @@ def _with_surroundings(values: Plane, truth: NDArray[np.bool_], what: Variation,
     outside = ~truth
     background = float(np.median(values[outside])) if outside.any() else 0.0
     bright = background + (1 - background) * 0.95
-    if what.leak:
+    if what.leak:  # light fogs the film, under the breast too
         width = rng.uniform(0.01, 0.05) * columns
-        leak = background + what.leak * (1 - background) * np.exp(-np.arange(columns) / width)
-        values = np.where(outside, np.maximum(values, leak[None, :]), values)
+        values += (1 - values) * what.leak * np.exp(-np.arange(columns) / width)[None, :]
     if what.stripe:  # a band of the background that is a little brighter, from side to side or from top to bottom
         band = np.zeros_like(truth)
         at, thick = rng.uniform(0.02, 0.9), rng.uniform(0.01, 0.08)
