@@ -30,6 +30,7 @@ LOG_GAIN = 1000.0
 BINS = 256
 OPENING = 1 / 160  # radius as a share of the longer side
 LEAK_WIDTH, LEAK_LENGTH, LEAK_GAIN = 0.16, 0.03, 1.5  # shares of columns and rows; tissue must outshine a leak so much
+SKIN, VALLEY = 0.5, 6  # how far the threshold may go down, as a share, and over how many bins on each side counts are summed
 STRIPE_LENGTH = 0.10  # of a stripe that does not start at the frame's edge, as a share
 AGREEMENT = 0.9  # intersection over union at which `agreement` believes its two methods
 
@@ -199,6 +200,8 @@ def _attempt(thumbnail: _Thumbnail, method: str, engine: str, chest_wall: Edge) 
         threshold = _otsu_simpleitk(interior)
     else:
         threshold = otsu_threshold(np.bincount(interior.ravel(), minlength=BINS))
+    if method == "otsu_log":
+        threshold = _lowered(np.bincount(interior.ravel(), minlength=BINS), threshold)
     binary = np.zeros(binned.shape, np.uint8)
     binary[border:-border, border:-border] = np.where(interior > threshold, 255, 0)
     radius = max(1, round(OPENING * max(binned.shape)))
@@ -245,6 +248,17 @@ def otsu_threshold(counts: NDArray[np.int64]) -> int:
         if variance > best_variance:
             best, best_variance = i, variance
     return best
+
+
+def _lowered(counts: NDArray[np.int64], threshold: int) -> int:
+    """The emptiest place between half of a threshold on logarithms and itself.
+
+    Otsu's lies well inside the skin where the background is black, and there the faint ring around a nipple may part it
+    from the breast. Where noise or scatter fills what lies below, it stays.
+    """
+    lowest = int(np.searchsorted(_LOG_EDGES, SKIN * _LOG_EDGES[min(threshold, BINS - 2)]))
+    wide = np.convolve(counts, np.ones(2 * VALLEY + 1, np.int64))[VALLEY:-VALLEY]
+    return lowest + int(np.argmin(wide[lowest : threshold + 1]))
 
 
 def triangle_threshold(counts: NDArray[np.int64]) -> int:
