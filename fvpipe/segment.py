@@ -30,7 +30,8 @@ LOG_GAIN = 1000.0
 BINS = 256
 OPENING = 1 / 160  # radius as a share of the longer side
 LEAK_WIDTH, LEAK_LENGTH, LEAK_GAIN = 0.16, 0.03, 1.5  # shares of columns and rows; tissue must outshine a leak so much
-SKIN, VALLEY = 0.5, 6  # how far the threshold may go down, as a share, and over how many bins on each side counts are summed
+SKIN, VALLEY = 0.4, 6  # how far the threshold may go down, as a share, and over how many bins on each side counts are summed
+NIPPLE = 0.02  # of the breast at most, as a share
 STRIPE_LENGTH = 0.10  # of a stripe that does not start at the frame's edge, as a share
 AGREEMENT = 0.9  # intersection over union at which `agreement` believes its two methods
 
@@ -213,6 +214,8 @@ def _attempt(thumbnail: _Thumbnail, method: str, engine: str, chest_wall: Edge) 
     if _cut_leaks(binary, mask, thumbnail.small):
         mask = clean(binary, radius, border, chest_wall)
         _reach_edges(mask, binned > threshold, border, chest_wall)
+    if method == "otsu_log":
+        mask = _rejoined(mask, binary, binned > _share_of(threshold), radius, chest_wall)
     inside = bins > threshold
     above = thumbnail.values[inside]
     return _Attempt(method, mask, inside, float(above.min()) if len(above) else math.nan, *_measure(mask))
@@ -251,14 +254,19 @@ def otsu_threshold(counts: NDArray[np.int64]) -> int:
 
 
 def _lowered(counts: NDArray[np.int64], threshold: int) -> int:
-    """The emptiest place between half of a threshold on logarithms and itself.
+    """The emptiest place between a share (`SKIN`) of a threshold on logarithms and itself.
 
     Otsu's lies well inside the skin where the background is black, and there the faint ring around a nipple may part it
     from the breast. Where noise or scatter fills what lies below, it stays.
     """
-    lowest = int(np.searchsorted(_LOG_EDGES, SKIN * _LOG_EDGES[min(threshold, BINS - 2)]))
+    lowest = _share_of(threshold)
     wide = np.convolve(counts, np.ones(2 * VALLEY + 1, np.int64))[VALLEY:-VALLEY]
     return lowest + int(np.argmin(wide[lowest : threshold + 1]))
+
+
+def _share_of(threshold: int) -> int:
+    """The bin of `SKIN` times the value at which a bin on logarithms ends."""
+    return int(np.searchsorted(_LOG_EDGES, SKIN * _LOG_EDGES[min(threshold, BINS - 2)]))
 
 
 def triangle_threshold(counts: NDArray[np.int64]) -> int:
@@ -348,6 +356,34 @@ def _reach_edges(mask: Mask, bright: NDArray[np.bool_], border: int, chest_wall:
     mask[:, -border:] = np.where(np.logical_and.accumulate(strip, axis=1), mask[:, -border - 1 : -border], 0)
 
 
+def _rejoined(mask: Mask, binary: Mask, dim: NDArray[np.bool_], radius: int, chest_wall: Edge) -> Mask:
+    """Give back a nipple that a dim ring parts from the breast: small, above the threshold, and linked by what is `dim`."""
+    if not mask.any():
+        return mask
+    left, top, width, height = cv2.boundingRect(mask)
+    beside = np.where(mask, 0, binary).astype(np.uint8)
+    beside[:top], beside[top + height :] = 0, 0
+    half = slice(0, left + width // 2) if chest_wall is Edge.LEFT else slice(left + width // 2, None)
+    beside[:, half] = 0  # where leaks are
+    count, blobs, stats, _ = cv2.connectedComponentsWithStats(beside, connectivity=4)
+    areas = stats[:, cv2.CC_STAT_AREA]
+    small = [i for i in range(1, count) if radius * radius <= areas[i] <= NIPPLE * cv2.countNonZero(mask)]
+    if not small:
+        return mask
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (8 * radius + 1, 8 * radius + 1))
+    bridge = np.where((cv2.dilate(mask, kernel) > 0) & dim, 255, mask).astype(np.uint8)
+    _, linked = cv2.connectedComponents(bridge, connectivity=4)
+    reached = (linked == linked[np.unravel_index(int(np.argmax(mask)), mask.shape)]) & (bridge > 0)
+    blob = np.isin(blobs, [i for i in small if reached[blobs == i].any()])
+    if not blob.any():
+        return mask
+    ring = reached & (cv2.dilate(blob.astype(np.uint8), kernel) > 0)
+    contours, _ = cv2.findContours(np.where(blob | ring, 255, mask).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    joined = np.zeros_like(mask)
+    cv2.drawContours(joined, [max(contours, key=cv2.contourArea)], -1, 255, cv2.FILLED)
+    return joined
+
+
 def _cut_stripes(binary: Mask, mask: Mask, relative: NDArray[np.float64], chest_wall: Edge) -> bool:
     """Take stripes of the background and the paddle's line, which join the breast to the frame, out of `binary`.
 
@@ -403,16 +439,19 @@ def _cut_leaks(binary: Mask, mask: Mask, relative: NDArray[np.float64]) -> bool:
     widths = np.where((mask > 0).all(axis=1), columns, np.argmin(mask[:, from_wall], axis=1))
     found = False
     for order in (slice(None), slice(None, None, -1)):  # from the top, from the bottom
-        end = int(widths[order][0])
+        first = int(np.flatnonzero(widths[order])[0])  # not 0 where rows were padded on
+        shortest = STRIPE_LENGTH if first else LEAK_LENGTH
+        first = min(first + (round(OPENING * max(mask.shape)) if first else 0), rows - 1)
+        end = int(widths[order][first])
         if not 0 < end <= LEAK_WIDTH * columns:
             continue
-        wider = np.flatnonzero(widths[order] > 1.3 * end + 2)
-        length = int(wider[0]) if len(wider) else rows
-        if length < LEAK_LENGTH * rows:
+        other = np.flatnonzero((widths[order] > 1.3 * end + 2)[first:])
+        length = first + int(other[0]) if len(other) else rows
+        if length - first < shortest * rows:
             continue
         reach = min(round(1.5 * end) + 3, columns)
         strip = relative[order, from_wall][:length, :reach]
-        leak = np.median(strip[: max(length // 2, 1)], axis=0)
+        leak = np.median(strip[first : max((first + length) // 2, first + 1)], axis=0)
         binary[order, from_wall][:length, :reach][strip <= LEAK_GAIN * leak] = 0
         found = True
     return found
