@@ -207,15 +207,16 @@ def _attempt(thumbnail: _Thumbnail, method: str, engine: str, chest_wall: Edge) 
     binary[border:-border, border:-border] = np.where(interior > threshold, 255, 0)
     radius = max(1, round(OPENING * max(binned.shape)))
     mask = clean(binary, radius, border, chest_wall)
-    _reach_edges(mask, binned > threshold, border, chest_wall)
-    if _cut_stripes(binary, mask, thumbnail.small, chest_wall):
+    wall = _wall(mask, border, chest_wall)
+    _reach_edges(mask, binned > threshold, border, wall)
+    if _cut_stripes(binary, mask, thumbnail.small, wall):
         mask = clean(binary, radius, border, chest_wall)
-        _reach_edges(mask, binned > threshold, border, chest_wall)
+        _reach_edges(mask, binned > threshold, border, wall)
     if _cut_leaks(binary, mask, thumbnail.small):
         mask = clean(binary, radius, border, chest_wall)
-        _reach_edges(mask, binned > threshold, border, chest_wall)
+        _reach_edges(mask, binned > threshold, border, wall)
     if method == "otsu_log":
-        mask = _rejoined(mask, binary, binned > _share_of(threshold), radius, chest_wall)
+        mask = _rejoined(mask, binary, binned > _share_of(threshold), radius, wall)
     inside = bins > threshold
     above = thumbnail.values[inside]
     return _Attempt(method, mask, inside, float(above.min()) if len(above) else math.nan, *_measure(mask))
@@ -341,6 +342,12 @@ def _choose(labels: NDArray[Any], areas: NDArray[np.int64], border: int, chest_w
     touching[0] = False
     on_wall = int(np.argmax(np.where(touching, areas, 0)))
     return on_wall if touching[on_wall] and areas[on_wall] * 4 >= areas[largest] else largest
+
+
+def _wall(mask: Mask, border: int, said: Edge) -> Edge:
+    """The edge on which the breast lies: that which the header says, unless it is only on the other."""
+    reached = {Edge.LEFT: mask[:, border].any(), Edge.RIGHT: mask[:, -border - 1].any()}
+    return _other(said) if reached[_other(said)] and not reached[said] else said
 
 
 def _reach_edges(mask: Mask, bright: NDArray[np.bool_], border: int, chest_wall: Edge) -> None:

@@ -100,6 +100,7 @@ def page(verdicts: list[Verdict]) -> str:
     """The page of the documentation."""
     read = [v for v in verdicts if v.pixels == "read"]
     lossy = [v for v in read if lossy_decoder(v.syntax)]
+    most = max(v.other or 0 for v in lossy)
     lines = [
         "# Real files, one by one",
         "",
@@ -109,7 +110,7 @@ def page(verdicts: list[Verdict]) -> str:
         "",
         f"The pixels of {len(read)} of the {len(verdicts)} are read. {len(read) - len(lossy)} of those are of lossless or",
         "uncompressed syntaxes, and equal to another library's decoder in every pixel (pydicom, pylibjpeg or GDCM, none of",
-        f"which fvpipe decodes with); {len(lossy)} are lossy, and differ from it by at most {max(v.other or 0 for v in lossy)}.",
+        f"which fvpipe decodes with); {len(lossy)} are lossy, and differ from it by at most {most}.",
         "",
         "| from | file | transfer syntax | header | pixels | differs from a second decoder by |",
         "|---|---|---|---|---|---|",

@@ -112,9 +112,9 @@ def test_reference_engine_agrees(method: str) -> None:
 def test_agreement_believes_only_both() -> None:
     made = breast(1, shape=(512, 410))
     assert segment(picture(made), Segment(method="agreement")).method == "otsu_log"
-    # A dim plateau around a bright one: Otsu draws its line between the two, the triangle below both.
+    # A very dim plateau around a bright one: Otsu on logarithms draws its line below both, the triangle between the two.
     plateaus = np.zeros((400, 300), np.uint16)
-    plateaus[60:340, :200] = 70
+    plateaus[60:340, :200] = 8
     plateaus[120:280, :120] = 4000
     shown = picture(Made(plateaus, made.drawing, 12))
     boxes = [segment(shown, Segment(method=method)).tight_box for method in ("otsu_log", "triangle")]  # type: ignore[arg-type]
@@ -215,7 +215,7 @@ def test_padding_is_background() -> None:
 
 
 BY_HAND: dict[str, list[int]] = json.loads((Path(__file__).parent / "data" / "hand-drawn.json").read_text())
-"""Top, bottom, left, right of the breast, drawn by eye on a ruler: docs/segmentation.md says how, docs/hand-drawn.jpg shows it."""
+"""Top, bottom, left, right of the breast, drawn by eye on a ruler; docs/segmentation.md says how."""
 
 
 def hardened(picture: Picture) -> dict[str, tuple[Picture, int]]:
