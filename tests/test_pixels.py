@@ -483,6 +483,15 @@ def test_a_monochrome1_twin_has_equal_values(twin: str) -> None:
     assert one.pixel_digest != two.pixel_digest  # it is another stored picture all the same
 
 
+@pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
+def test_presentation_lut_shape_turns_nothing_over_again(photometric: str) -> None:
+    """INVERSE belongs to MONOCHROME1, which is turned over once already; beside MONOCHROME2 it is a vendor's mistake."""
+    plain = picture(file_of(ALL, 12, PhotometricInterpretation=photometric))
+    for shape in ("INVERSE", "IDENTITY"):
+        told = picture(file_of(ALL, 12, PhotometricInterpretation=photometric, PresentationLUTShape=shape))
+        np.testing.assert_array_equal(meant(told), meant(plain))
+
+
 def test_a_signed_monochrome1_twin_has_equal_values() -> None:
     two = picture(file_of(ALL_SIGNED, 12))
     one = picture(file_of(-1 - ALL_SIGNED, 12, PhotometricInterpretation="MONOCHROME1"))
