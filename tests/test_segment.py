@@ -268,6 +268,16 @@ def test_boxes_of_real_films_are_those_drawn_by_hand(cbis: Path) -> None:
             assert found.flags in (Flag(0), Flag.CC_TRIANGLE if how == "padded above" else Flag(0)), (name, how)
 
 
+def test_real_digital_mammograms() -> None:
+    """GE's breast without the abdomen below it; a stereotactic biopsy, which shows no outline to trust."""
+    folder = Path(__file__).parent / "data" / "mg"
+    found = segment(read_picture((folder / "GH133.dcm").read_bytes(), RIGHT), LOG)
+    assert iou(found.tight_box, CropBox(0, 2250, 1155, 2394)) >= 0.98  # by eye: the fold, and the nipple's side
+    assert found.flags == Flag(0)
+    found = segment(read_picture((folder / "OutOfBoundsOverlay.dcm").read_bytes(), LEFT), LOG)
+    assert (found.method, found.flags) == ("whole_frame", Flag.CC_CROP_FALLBACK)
+
+
 def test_made_breasts_under_hard_surroundings() -> None:
     """A short form of benchmarks/segmentation.py, which takes 1,200 of all sizes."""
     scores = [score(varied(variation(seed, longest=420))) for seed in range(60)]
