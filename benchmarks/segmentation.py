@@ -8,8 +8,6 @@ where it is not. A seed in the output is drawn again by `tests/variations.py`.
 from __future__ import annotations
 
 import sys
-import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,42 +15,7 @@ import numpy as np
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from fvpipe.params import Segment  # noqa: E402
-from fvpipe.segment import full_mask, segment  # noqa: E402
-from fvpipe.types import Flag  # noqa: E402
-from tests.variations import Varied, variation, varied  # noqa: E402
-
-SETTINGS = Segment(method="otsu_log")
-
-
-@dataclass(frozen=True)
-class Score:
-    """Of one picture."""
-
-    what: str
-    dice: float
-    lost: float  # share of the true breast outside the box
-    fallback: bool
-    triangle: bool
-    seconds: float
-
-
-def score(made: Varied) -> Score:
-    """Segment, and compare with the truth."""
-    begun = time.perf_counter()
-    found = segment(made.picture, SETTINGS)
-    seconds = time.perf_counter() - begun
-    mask = (full_mask(found, *made.picture.shape) > 0) & ~made.either
-    box = found.tight_box
-    held = int(made.truth[box.top : box.bottom, box.left : box.right].sum())
-    return Score(
-        str(made.what),
-        float(2 * (mask & made.truth).sum() / (mask.sum() + made.truth.sum())),
-        1 - held / int(made.truth.sum()),
-        Flag.CC_CROP_FALLBACK in found.flags,
-        Flag.CC_TRIANGLE in found.flags,
-        seconds,
-    )
+from tests.variations import score, variation, varied  # noqa: E402
 
 
 def main() -> None:

@@ -186,7 +186,11 @@ class _Attempt:
 
     @property
     def passes(self) -> bool:
-        return bool(self.gates) and all(low <= self.gates[name] <= high for name, (low, high) in GATES.items())
+        return _passes(self.gates)
+
+
+def _passes(gates: dict[str, float]) -> bool:
+    return bool(gates) and all(low <= gates[name] <= high for name, (low, high) in GATES.items())
 
 
 def _attempt(thumbnail: _Thumbnail, method: str, engine: str, chest_wall: Edge) -> _Attempt:
@@ -216,7 +220,9 @@ def _attempt(thumbnail: _Thumbnail, method: str, engine: str, chest_wall: Edge) 
         mask = clean(binary, radius, border, chest_wall)
         _reach_edges(mask, binned > threshold, border, wall)
     if method == "otsu_log":
-        mask = _rejoined(mask, binary, binned > _share_of(threshold), radius, wall)
+        joined = _rejoined(mask, binary, binned > _share_of(threshold), radius, wall)
+        if _passes(_measure(joined)[0]):  # or it was a label's plate
+            mask = joined
     inside = bins > threshold
     above = thumbnail.values[inside]
     return _Attempt(method, mask, inside, float(above.min()) if len(above) else math.nan, *_measure(mask))

@@ -10,7 +10,6 @@ import pytest
 from numpy.typing import NDArray
 
 import fvpipe
-from benchmarks.segmentation import score
 from fvpipe import dicom
 from fvpipe.datasets import adapter
 from fvpipe.params import Segment
@@ -19,7 +18,7 @@ from fvpipe.segment import full_mask, otsu_threshold, segment, triangle_threshol
 from fvpipe.types import CropBox, Edge, Flag, Picture, Segmentation, View
 from tests.conftest import build, read_truth
 from tests.factory import CC, LEFT, MLO, RIGHT, Made, breast, dataset, file_bytes, write
-from tests.variations import variation, varied
+from tests.variations import score, variation, varied
 
 LOG = Segment(method="otsu_log")
 
@@ -265,7 +264,7 @@ def test_boxes_of_real_films_are_those_drawn_by_hand(cbis: Path) -> None:
             beside = shown.shape[1] - record.columns if clean.chest_wall is Edge.RIGHT else 0
             moved = np.array(found.tight_box.as_tuple()) - (above, above, beside, beside) - expected
             assert (np.abs(moved) < allowed).all(), (name, how, moved.tolist(), found.gates)
-            assert found.flags in (Flag(0), Flag.CC_TRIANGLE if how == "padded above" else Flag(0)), (name, how)
+            assert found.flags == Flag(0), (name, how)
 
 
 def test_real_digital_mammograms() -> None:

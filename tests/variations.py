@@ -7,6 +7,7 @@ leaks along the chest wall, padding), and by what lies in it or touches it (impl
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -16,8 +17,10 @@ from numpy.typing import NDArray
 
 from fvpipe import dicom
 from fvpipe.datasets.drawing import anatomy, draw
+from fvpipe.params import Segment
 from fvpipe.pixels import read_picture
-from fvpipe.types import Laterality, Picture, View
+from fvpipe.segment import full_mask, segment
+from fvpipe.types import Flag, Laterality, Picture, View
 from tests.factory import CC, LEFT, MLO, RIGHT, dataset, file_bytes
 
 Plane = NDArray[np.float64]
@@ -251,3 +254,33 @@ def _with_label(values: Plane, truth: NDArray[np.bool_], what: Variation, bright
         max(1, rows // 400),
     )
     return np.where((canvas > 0) & ~truth, bright, values)
+
+
+@dataclass(frozen=True)
+class Score:
+    """Of one picture."""
+
+    what: str
+    dice: float
+    lost: float  # share of the true breast outside the box
+    fallback: bool
+    triangle: bool
+    seconds: float
+
+
+def score(made: Varied) -> Score:
+    """Segment, and compare with the truth."""
+    begun = time.perf_counter()
+    found = segment(made.picture, Segment(method="otsu_log"))
+    seconds = time.perf_counter() - begun
+    mask = (full_mask(found, *made.picture.shape) > 0) & ~made.either
+    box = found.tight_box
+    held = int(made.truth[box.top : box.bottom, box.left : box.right].sum())
+    return Score(
+        str(made.what),
+        float(2 * (mask & made.truth).sum() / (mask.sum() + made.truth.sum())),
+        1 - held / int(made.truth.sum()),
+        Flag.CC_CROP_FALLBACK in found.flags,
+        Flag.CC_TRIANGLE in found.flags,
+        seconds,
+    )
