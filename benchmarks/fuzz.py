@@ -5,8 +5,8 @@ grow by 512 MB and take 30 s an item. `python benchmarks/fuzz.py headers:1234` r
 A crash of the process, a hang, and an exception that no build would turn into a reason are failures; each is printed with
 the name that makes it again. Exit code 1 where there is one.
 
-Run once with 200,000 headers (428 s) and 20,000 files (55 s) on two cores: no failure, no crash, no hang, one file above 2 s
-(2.2 s), peak memory 106 MB.
+Run once as it stands, on two cores that others used too: 100,000 headers in 122 s and 4,000 files in 11 s; no failure, no
+crash, no hang, nothing above 2 s, peak memory 105 MB.
 """
 
 from __future__ import annotations
