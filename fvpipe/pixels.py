@@ -193,14 +193,6 @@ def _jpeg_2000(frame: bytes, layout: PixelLayout) -> NDArray[Any]:
     return np.asarray(imagecodecs.jpeg2k_decode(codestream))
 
 
-def _htj2k(frame: bytes, layout: PixelLayout) -> NDArray[Any]:
-    import imagecodecs
-
-    codestream = bare_codestream(frame)
-    _check_codestream(codestream, jpeg_2000_size(codestream), layout)
-    return np.asarray(imagecodecs.htj2k_decode(codestream))
-
-
 DECODERS: dict[str, Decoder] = {
     dicom.RLE: Decoder("imagecodecs", False, _rle),
     dicom.JPEG_BASELINE: Decoder("imagecodecs", True, _jpeg),
@@ -211,9 +203,10 @@ DECODERS: dict[str, Decoder] = {
     dicom.JPEG_LS_NEAR: Decoder("imagecodecs", True, _jpeg_ls),
     dicom.JPEG_2000_LOSSLESS: Decoder("imagecodecs", False, _jpeg_2000),
     dicom.JPEG_2000: Decoder("imagecodecs", True, _jpeg_2000),
-    dicom.HTJ2K_LOSSLESS: Decoder("imagecodecs", False, _htj2k),
-    dicom.HTJ2K_RPCL: Decoder("imagecodecs", False, _htj2k),
-    # By OpenJPEG: imagecodecs' OpenJPH lets a lossy overshoot above white start again from black.
+    # By OpenJPEG: imagecodecs prints what OpenJPH says of a damaged block and gives the picture all the same, and lets a
+    # lossy overshoot above white start again from black.
+    dicom.HTJ2K_LOSSLESS: Decoder("imagecodecs", False, _jpeg_2000),
+    dicom.HTJ2K_RPCL: Decoder("imagecodecs", False, _jpeg_2000),
     dicom.HTJ2K: Decoder("imagecodecs", True, _jpeg_2000),
 }
 """Encapsulated transfer syntaxes; the native ones need no decoder."""
