@@ -16,10 +16,24 @@ from tests import factory
 from tests.conftest import build, run
 
 
-def flags(folder: Path, out: Path, *options: object) -> dict[str, Flag]:
-    build(folder, out, "--adapter", "cmmd", *options)
-    shards = fvpipe.open_shards(out)
-    return {str(breast): Flag(int(value)) for breast, value in zip(shards.breast_ids, shards.flags, strict=True)}
+@pytest.fixture(autouse=True)
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A project of one data set, whose identifiers are kept."""
+    monkeypatch.chdir(tmp_path)
+    settle()
+
+
+def settle(**more: str) -> None:
+    settings = {"adapter": "table", "dicom": "in", "identifiers": "own"} | more
+    words = ", ".join(f"{key}: {value}" for key, value in settings.items())
+    Path("params.yaml").write_text(f"datasets:\n  own: {{{words}}}\npipelines: [cropped]\n")
+
+
+def flags() -> dict[str, Flag]:
+    """Of each patient's one breast."""
+    run("build-shards", "--workers", 0)
+    shards = fvpipe.open_shards("cache/shards/cropped/own")
+    return {str(patient): Flag(int(value)) for patient, value in zip(shards.patient_ids, shards.flags, strict=True)}
 
 
 def patient(folder: Path, name: str, mlo_tags: dict[str, Any] | None = None, **tags: Any) -> None:
@@ -31,9 +45,6 @@ def patient(folder: Path, name: str, mlo_tags: dict[str, Any] | None = None, **t
             folder / f"{name}_{view}.dcm", made, PatientID=name, StudyInstanceUID="2.25.1", SOPInstanceUID=uid, view=view,
             **tags | more,
         )  # fmt: skip
-
-
-OVERLAY = {"OverlayData": b"\0" * (320 * 256 // 8), "OverlayRows": 320, "OverlayColumns": 256}
 
 
 @pytest.mark.parametrize(
@@ -53,8 +64,7 @@ OVERLAY = {"OverlayData": b"\0" * (320 * 256 // 8), "OverlayRows": 320, "Overlay
 def test_each_disagreement_has_its_flag(mlo_tags: dict[str, Any], flag: Flag, tmp_path: Path) -> None:
     tags = {"Manufacturer": "ACME", "AcquisitionDate": "20200101", "ImagerPixelSpacing": [0.1, 0.1]}
     patient(tmp_path / "in", "odd", dict(mlo_tags), **tags)
-    ((_, found),) = flags(tmp_path / "in", tmp_path / "out").items()
-    assert found == flag
+    assert flags() == {"odd": flag}
 
 
 def test_overlays_are_seen_and_not_burned_in(tmp_path: Path) -> None:
@@ -69,21 +79,16 @@ def test_overlays_are_seen_and_not_burned_in(tmp_path: Path) -> None:
             ds.SOPInstanceUID = f"2.25.{len(name)}{view is factory.CC:d}"
             ds.pop("ViewCodeSequence", None)
             factory.write(tmp_path / "in" / f"{name}{view}.dcm", factory.file_bytes(ds, made.pixels))
-    found = flags(tmp_path / "in", tmp_path / "out")
-    images = {sample.patient_id: sample.image for sample in fvpipe.open_shards(tmp_path / "out")}
+    found = flags()
+    images = {sample.patient_id: sample.image for sample in fvpipe.open_shards("cache/shards/cropped/own")}
     np.testing.assert_array_equal(images["plain"], images["over"])
-    assert {name.split("_")[0]: bool(value & Flag.OVERLAY) for name, value in found.items()} == {"plain": False, "over": True}
+    assert found == {"plain": Flag.SHARED_PIXELS, "over": Flag.OVERLAY | Flag.SHARED_PIXELS}
 
 
-def test_raw_images_are_refused_unless_the_settings_accept_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    factory.patient(
-        tmp_path / "data" / "own", "raw", "L", SOPClassUID="1.2.840.10008.5.1.4.1.1.1.2.1", StudyInstanceUID="2.25.1"
-    )
+def test_raw_images_are_refused_unless_the_settings_accept_them(tmp_path: Path) -> None:
+    factory.patient(tmp_path / "in", "raw", "L", SOPClassUID="1.2.840.10008.5.1.4.1.1.1.2.1", StudyInstanceUID="2.25.1")
     for accept, samples, rejections in ((False, 0, {"sop_class_refused": 2}), (True, 1, {})):
-        (tmp_path / "params.yaml").write_text(
-            f"datasets:\n  own: {{adapter: cmmd, for_processing: {str(accept).lower()}}}\npipelines: [cropped]\n"
-        )
+        settle(for_processing=str(accept).lower())
         (result,) = json.loads(run("build-shards", "--workers", 0, "--json").stdout)
         assert (result["samples"], result["rejections"]) == (samples, rejections)
     assert result["flags"] == {"for_processing": 1}
@@ -92,19 +97,19 @@ def test_raw_images_are_refused_unless_the_settings_accept_them(tmp_path: Path, 
 def test_the_same_pixels_under_two_patients_are_flagged(tmp_path: Path) -> None:
     """Also when the second patient comes later, and when nothing of the first is decoded again."""
     made = factory.breast(7, factory.MLO)
-    for name in ("first", "alone"):
+    for name in ("first", "single"):
         patient(tmp_path / "in", name, {"made": made} if name == "first" else {})
-    assert set(flags(tmp_path / "in", tmp_path / "out").values()) == {Flag(0)}
+    assert set(flags().values()) == {Flag(0)}
     patient(tmp_path / "in", "twin", {"made": made})
-    before = {name.split("_")[0]: value for name, value in flags(tmp_path / "in", tmp_path / "out").items()}
-    assert before == {"first": Flag.SHARED_PIXELS, "twin": Flag.SHARED_PIXELS, "alone": Flag(0)}
+    before = flags()
+    assert before == {"first": Flag.SHARED_PIXELS, "twin": Flag.SHARED_PIXELS, "single": Flag(0)}
     # The sources' memory is lost, the samples are there: the digests come from those.
-    for memory in (tmp_path / "out" / ".samples").glob("sources-*"):
+    for memory in (tmp_path / "cache" / "samples").glob("sources-*"):
         memory.unlink()
-    assert {name.split("_")[0]: value for name, value in flags(tmp_path / "in", tmp_path / "out").items()} == before
+    assert flags() == before
     (tmp_path / "in" / "twin_CC.dcm").unlink()
     (tmp_path / "in" / "twin_MLO.dcm").unlink()
-    assert set(flags(tmp_path / "in", tmp_path / "out").values()) == {Flag(0)}
+    assert set(flags().values()) == {Flag(0)}
 
 
 def test_numbers_stand_beside_the_flags(cbis: Path, tmp_path: Path) -> None:

@@ -363,7 +363,7 @@ def test_bad_files_are_named_and_the_rest_is_built(own: Path, tmp_path: Path) ->
 
 def test_too_many_fallbacks_fail_and_name_them(tmp_path: Path) -> None:
     folder = tmp_path / "dicom"
-    noise = np.random.default_rng(0).integers(0, 4096, (120, 100), dtype=np.uint16)
+    noise = np.random.default_rng(0).integers(0, 4096, (480, 400), dtype=np.uint16)
     for i in range(12):
         for view in (factory.CC, factory.MLO):
             factory.mammogram(

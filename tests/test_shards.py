@@ -247,11 +247,11 @@ def test_plain_hdf5(whole: Path) -> None:
     shapes = {
         "image": (9, 7), "label": (), "breast_id": (), "patient_id": (), "laterality": (), "crop_box": (2, 4),
         "source_shape": (2, 2), "placement": (2, 4), "intensity_range": (2,), "source_digest": (2,), "pixel_digest": (2,),
-        "flags": (), "image_crc32": (),
+        "breast_area": (2,), "breast_mean": (2,), "flags": (), "image_crc32": (),
     }  # fmt: skip
     types = {
         "image": "<u2", "label": "|i1", "crop_box": "<i4", "source_shape": "<i4", "placement": "<f4",
-        "intensity_range": "<f4", "flags": "<u4", "image_crc32": "<u4",
+        "intensity_range": "<f4", "breast_area": "<f4", "breast_mean": "<f4", "flags": "<u4", "image_crc32": "<u4",
     }  # fmt: skip
     with h5py.File(whole / shard_name(1)) as file:
         assert {name: dataset.shape for name, dataset in file.items()} == {n: (5, *shape) for n, shape in shapes.items()}
