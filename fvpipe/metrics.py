@@ -25,6 +25,11 @@ class Confusion:
         return Confusion(*(int(count.sum()) for count in counts))
 
     @property
+    def swapped(self) -> Confusion:
+        """The same decisions with benign as the positive class."""
+        return Confusion(tp=self.tn, fp=self.fn, fn=self.fp, tn=self.tp)
+
+    @property
     def accuracy(self) -> float | None:
         """Share of right decisions."""
         return _ratio(self.tp + self.tn, self.tp + self.fp + self.fn + self.tn)

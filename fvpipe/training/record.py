@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from fvpipe.errors import InputError
-from fvpipe.params import Recipe, Settings
+from fvpipe.errors import InputError, ParameterError
+from fvpipe.params import Params, Recipe, Settings
 from fvpipe.tables import read_table, write_csv
 
 WEIGHTS, RECORD, PREDICTIONS = "model.safetensors", "record.json", "predictions.csv"
@@ -45,6 +45,24 @@ class Run:
 
     def __str__(self) -> str:
         return str(self.path)
+
+
+def runs_of(params: Params, chosen: Mapping[str, Sequence[str]], seeds: Sequence[int] = ()) -> list[Run]:
+    """The grid of ``params.yaml``, or of it what is chosen by `pipeline`, `split` and `model`.
+
+    Raises
+    ------
+    ParameterError
+        There is no such split.
+    """
+    grid = {"pipeline": params.pipelines, "split": params.runs.splits, "model": params.runs.models}
+    axes = [tuple(dict.fromkeys(chosen.get(name) or known)) for name, known in grid.items()]
+    for split in axes[1]:
+        try:
+            params.split_of(split)
+        except ValueError as error:
+            raise ParameterError(f"params.yaml: {error}") from None
+    return [Run(p, s, m, n) for p in axes[0] for s in axes[1] for m in axes[2] for n in seeds or params.runs.seeds]
 
 
 class Epoch(Settings):
