@@ -115,7 +115,8 @@ def delong(truth: ArrayLike, scores: ArrayLike) -> tuple[NDArray[np.float64], ND
 
 def _covariance(values: NDArray[np.float64]) -> NDArray[np.float64]:
     centred = values - values.mean(axis=1, keepdims=True)
-    return centred @ centred.T / (values.shape[1] - 1)
+    product: NDArray[np.float64] = centred @ centred.T / (values.shape[1] - 1)
+    return product
 
 
 @dataclass(frozen=True, slots=True)

@@ -119,7 +119,9 @@ def load_cohort(project: Project, pipeline: str, split: str) -> Cohort:
     empty = [part.value for part in (Part.TRAIN, Part.TEST) if part.value not in {b.part for b in breasts}]
     if empty:
         raise TrainingError(f"{path}: no breast of it is in the {empty[0]} part; nothing was trained")
-    content = digest_of([[[n, b, p] for (n, b), p in parts.items()], [[e.sha256 for e in s.receipt.shards] for s in opened.values()]])
+    content = digest_of(
+        [[[n, b, p] for (n, b), p in parts.items()], [[e.sha256 for e in s.receipt.shards] for s in opened.values()]]
+    )
     return Cohort(tuple(breasts), tuple(opened.values()), np.array(places, np.int64), dict(sorted(dropped.items())), content)
 
 
@@ -128,8 +130,8 @@ def _open(project: Project, pipeline: str, dataset: str) -> Shards:
     shards = open_shards(target.out)
     if shards.receipt.pipeline_digest != target.pipeline.digest() or shards.receipt.dataset != dataset:
         raise SwappedShardError(
-            f"{target.out}: was built by another pipeline or from another data set "
-            f"({shards.receipt.pipeline}/{shards.receipt.dataset}, {shards.receipt.pipeline_digest[:12]}) than {pipeline}/{dataset} "
+            f"{target.out}: was built by another pipeline or from another data set ({shards.receipt.pipeline}/"
+            f"{shards.receipt.dataset}, {shards.receipt.pipeline_digest[:12]}) than {pipeline}/{dataset} "
             f"({target.pipeline.digest()[:12]}); run `fvpipe build-shards --pipeline {pipeline} --dataset {dataset}`"
         )
     return shards

@@ -278,10 +278,14 @@ def to_text(found: dict[str, Any]) -> str:
     lines = [f"{'pipeline / split / model':44}{'n':>6}{heading}"]
     for one in found["rows"]:
         made = " (made data)" if one["made"] else ""
-        lines.append(f"{one['pipeline']} / {one['split']} / {one['model']}{made}".ljust(44) + f"{one['breasts']:>6}" + _cells(one))
+        lines.append(
+            f"{one['pipeline']} / {one['split']} / {one['model']}{made}".ljust(44) + f"{one['breasts']:>6}" + _cells(one)
+        )
         lines.append(f"{'':50}" + "".join(f"{_interval(one['intervals'][name]):>13}" for name in FIGURES))
-        for floor in one["floors"]:
-            lines.append(f"{'':8}without a picture: {floor['shortcut']:23}" + _cells({name: floor.get(name) for name in FIGURES}))
+        lines += [
+            f"{'':8}without a picture: {floor['shortcut']:23}" + _cells({name: floor.get(name) for name in FIGURES})
+            for floor in one["floors"]
+        ]
         above = one["above_floors"]
         if above:
             verdict = "above" if above["proved"] else "NOT PROVED ABOVE"

@@ -32,8 +32,11 @@ class Classifier(nn.Module):
     def __init__(self, net: nn.Module, channels: int, normalize: bool) -> None:
         super().__init__()
         self.net, self.channels, self.normalize = net, channels, normalize
-        for name, values in zip(("mean", "deviation"), IMAGENET, strict=True):
-            self.register_buffer(name, torch.tensor(values).view(1, 3, 1, 1), persistent=False)
+        mean, deviation = (torch.tensor(values).view(1, 3, 1, 1) for values in IMAGENET)
+        self.mean: Tensor
+        self.deviation: Tensor
+        self.register_buffer("mean", mean, persistent=False)
+        self.register_buffer("deviation", deviation, persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits."""
@@ -156,7 +159,7 @@ def _from_torchvision(name: str, recipe: Recipe, channels: int, outputs: int) ->
 
 
 def _first_layer(net: nn.Module) -> str:
-    return next(name for name, module in net.named_modules() if isinstance(module, nn.Conv2d))
+    return next(str(name) for name, module in net.named_modules() if isinstance(module, nn.Conv2d))
 
 
 def _adapt_first_layer(net: nn.Module, channels: int) -> None:
@@ -186,7 +189,9 @@ def _start(model: Classifier, name: str, recipe: Recipe) -> str:
     try:
         models = torchvision_models()
         weights = models.get_model_weights(name).DEFAULT
-        state = models.get_model(name, weights=weights, progress=False).state_dict()  # it renames what older files call otherwise
+        state = models.get_model(
+            name, weights=weights, progress=False
+        ).state_dict()  # it renames what older files call otherwise
     except Exception as error:  # urllib, ssl and socket raise what they like; a wrong hash is a RuntimeError
         raise CheckpointError(
             f"the ImageNet weights of {name!r} cannot be fetched ({type(error).__name__}); give a file (train.weights or "
@@ -234,7 +239,7 @@ def _load(net: nn.Module, state: Mapping[str, Tensor], where: str) -> None:
 
 def _head(net: nn.Module) -> str:
     """The name of the last layer that has weights."""
-    return [name for name, module in net.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)][-1]
+    return [str(name) for name, module in net.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)][-1]
 
 
 def freeze_all_but_head(net: nn.Module) -> None:

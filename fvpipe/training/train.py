@@ -110,7 +110,7 @@ class Training:
         model, self.weights = build_model(run.model, recipe, cohort.image_shape, run.seed)
         if recipe.fine_tune == "head":
             freeze_all_but_head(model.net)
-        self.model: Classifier = model.to(place.device, memory_format=self.memory_format)
+        self.model: Classifier = model.to(device=place.device).to(memory_format=self.memory_format)
         if cuda and place.world > 1:
             self.model = nn.SyncBatchNorm.convert_sync_batchnorm(self.model)
         trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
@@ -192,10 +192,10 @@ class Training:
         self.optimizer.zero_grad(set_to_none=True)
         with self.autocast():
             logits = self.step(images)
-        loss = loss_sum(logits, labels, self.class_weight) * float(counted)
+        loss: Any = loss_sum(logits, labels, self.class_weight) * float(counted)
         (loss * self.place.world / batch).backward()  # DistributedDataParallel takes the mean over processes
         self.optimizer.step()
-        return loss.detach()
+        return loss.detach()  # type: ignore[no-any-return]
 
     def autocast(self) -> AbstractContextManager[Any]:
         """Of the recipe's precision."""
@@ -248,7 +248,7 @@ class Training:
             found, epochs = json.loads(state["configuration"]), json.loads(state["epochs"])
         except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError, TypeError) as error:
             raise CheckpointError(
-                f"{path}: no checkpoint that can be read, or one that holds more than numbers ({type(error).__name__}); {advice}"
+                f"{path}: cannot be read as a checkpoint, or holds more than numbers ({type(error).__name__}); {advice}"
             ) from None
         expected = json.loads(json.dumps(self.configuration()))
         differing = [name for name in expected if found.get(name) != expected[name]]
@@ -317,7 +317,7 @@ def predict_logits(model: Classifier, feed: Feed) -> Tensor:
 
 
 def find_place(device: str) -> Place:
-    """This process's device: `device`, or a GPU where there is one; and its rank, under ``torchrun``.
+    """The device of this process: `device`, or a GPU where there is one; and its rank, under ``torchrun``.
 
     Raises
     ------
@@ -336,6 +336,12 @@ def find_place(device: str) -> Place:
     return Place(torch.device(kind, local) if kind == "cuda" else torch.device(kind), rank, world)
 
 
+def leave() -> None:
+    """End what ``torchrun`` began."""
+    if dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()
+
+
 def device_name(device: torch.device) -> str:
     """What kind of device, for records: the card's name, or ``cpu``."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
@@ -349,7 +355,7 @@ def _be_deterministic(wanted: bool) -> None:
 
 
 def _own_share(chunk: Tensor, place: Place) -> tuple[Tensor, bool]:
-    """This process's part of a batch; where none is left for it, one picture that does not count."""
+    """The part of a batch that is this process's; where none is left for it, one picture that does not count."""
     own = chunk[place.rank :: place.world]
     return (own, True) if len(own) else (chunk[:1], False)
 
@@ -437,4 +443,3 @@ def _write(folder: Path, training: Training, record: Record) -> None:
     write_whole(folder / WEIGHTS, save(state, {"fvpipe": record.to_json()}))
     write_whole(folder / PREDICTIONS, predictions_table(predictions))
     write_whole(folder / RECORD, record.to_json().encode())
-

@@ -1,0 +1,169 @@
+"""The commands of the training stage; imported by :mod:`fvpipe.cli`, and as light as that."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from fvpipe.errors import InputError
+
+if TYPE_CHECKING:
+    from fvpipe.project import Project
+    from fvpipe.training.record import Trained
+
+FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
+FOLDER = click.Path(path_type=Path, file_okay=False)
+FILE = click.Path(path_type=Path, dir_okay=False)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+device_option = click.option(
+    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Where to compute."
+)
+model_option = click.option(
+    "--model", "folder", type=FOLDER, required=True, help="A folder of cache/models, with model.safetensors in it."
+)
+
+
+def grid_options(function: FunctionT) -> FunctionT:
+    """Which part of the grid of ``params.yaml``."""
+    for option in (
+        click.option("--seed", "seeds", type=click.IntRange(0), multiple=True, help="Of what is random. [runs.seeds]"),
+        click.option("--model", "models", multiple=True, help="cnn, resnet18 or any classifier of torchvision. [runs.models]"),
+        click.option("--split", "splits", multiple=True, help="A file of manifests/splits. [runs.splits]"),
+        click.option("--pipeline", "pipelines", multiple=True, help="Whose shards. [pipelines]"),
+    ):
+        function = option(function)
+    return function
+
+
+@click.command()
+@grid_options
+@click.option("--weights", default=None, help="Where to begin: imagenet, none, or a file. [train.weights]")
+@device_option
+@click.option("--fresh", is_flag=True, help="Begin anew, whatever an unfinished training left.")
+@json_option
+def train(
+    pipelines: tuple[str, ...],
+    splits: tuple[str, ...],
+    models: tuple[str, ...],
+    seeds: tuple[int, ...],
+    weights: str | None,
+    device: str,
+    fresh: bool,
+    as_json: bool,
+) -> None:
+    r"""Train the models of params.yaml (all, or those named) on the shards, into cache/models/.
+
+    \b
+    $ fvpipe train --pipeline cropped --split unseen --model cnn
+    cropped/unseen/cnn-seed0 (made data): 2 epochs, best 1, validation AUC 0.625 -> cache/models/cropped/unseen/cnn-seed0
+    """
+    from fvpipe.project import Project
+    from fvpipe.training.record import runs_of
+    from fvpipe.training.train import find_place, leave, train_run
+
+    project = Project()
+    chosen = {"pipeline": pipelines, "split": splits, "model": models}
+    place = find_place(device)
+    results = []
+    try:
+        for run in runs_of(project.params, chosen, seeds):
+            made = any(project.params.datasets[name].made for name in project.params.split_of(run.split).datasets)
+            recipe = project.params.train.recipe(made)
+            if weights is not None:
+                recipe = recipe.model_copy(update={"weights": weights})
+            record = train_run(project, run, recipe, place, lambda text: click.echo(text, err=True), fresh)
+            if place.rank:
+                continue
+            best = "none is best" if record.best_epoch is None else f"best {record.best_epoch + 1}"
+            auc = None if record.best_epoch is None else record.epochs[record.best_epoch].validation_auc
+            shown = record.why_no_best or f"validation AUC {auc:.3f}"
+            dropped = f", {sum(record.dropped.values())} breasts without a sample" if record.dropped else ""
+            results.append({"made": record.made, "best_epoch": record.best_epoch, "validation_auc": auc, "run": str(run)})
+            if not as_json:
+                click.echo(
+                    f"{record.title}: {len(record.epochs)} epochs, {best}, {shown}{dropped} -> "
+                    f"{project.folder / 'cache' / 'models' / run.path}"
+                )
+    finally:
+        leave()
+    if as_json and not place.rank:
+        click.echo(json.dumps(results, indent=1))
+
+
+@click.command()
+@grid_options
+@click.option("--out", type=FILE, default=None, help="Also write its numbers here: a DVC metric.")
+@click.option("--cards", type=FOLDER, default=None, help="Also write a model card for each model here.")
+@json_option
+def evaluate(out: Path | None, cards: Path | None, as_json: bool, **chosen: Any) -> None:
+    r"""Judge the trained models by their predictions: figures with intervals, subgroups, floors, model cards.
+
+    \b
+    $ fvpipe evaluate --split unseen --cards cache/reports/cards
+    """
+    from fvpipe.files import write_if_changed
+    from fvpipe.training.card import card
+    from fvpipe.training.evaluate import evaluate as judge
+    from fvpipe.training.evaluate import to_metric, to_text
+
+    project, trained = _trained(**chosen)
+    found = judge(trained, project.params.evaluate)
+    _write_metric(out, to_metric(found))
+    for row in found["rows"] if cards else ():
+        key = (row["pipeline"], row["split"], row["model"])
+        records = [t.record for t in trained if (t.record.run.pipeline, t.record.run.split, t.record.run.model) == key]
+        write_if_changed(Path(cards or "") / f"{'-'.join(key)}.md", card(row, records[0]).encode())
+    click.echo(json.dumps(found, indent=1) if as_json else to_text(found))
+
+
+@click.command()
+@grid_options
+@click.option("--out", type=FILE, default=None, help="Also write its numbers here: a DVC metric.")
+@json_option
+def table2(out: Path | None, as_json: bool, **chosen: Any) -> None:
+    r"""Compare with the paper's Table 2, check its arithmetic, and show what cropping gains.
+
+    \b
+    $ fvpipe table2
+    """
+    from fvpipe.table2 import table2 as compare
+    from fvpipe.table2 import to_metric, to_text
+
+    project, trained = _trained(**chosen)
+    found = compare(trained, project.params.evaluate)
+    _write_metric(out, to_metric(found))
+    click.echo(json.dumps(found, indent=1) if as_json else to_text(found))
+
+
+def _trained(
+    pipelines: tuple[str, ...], splits: tuple[str, ...], models: tuple[str, ...], seeds: tuple[int, ...]
+) -> tuple[Project, list[Trained]]:
+    """What of the grid is trained; what is not is named."""
+    from fvpipe.project import Project
+    from fvpipe.training.record import RECORD, read_trained, runs_of
+
+    project = Project()
+    runs = runs_of(project.params, {"pipeline": pipelines, "split": splits, "model": models}, seeds)
+    folders = {run: project.folder / "cache" / "models" / run.path for run in runs}
+    missing = [str(run) for run, folder in folders.items() if not (folder / RECORD).is_file()]
+    if len(missing) == len(runs):
+        raise InputError(
+            f"{project.folder / 'cache' / 'models'}: none of {len(runs)} models is trained; run `fvpipe train` first"
+        )
+    if missing:
+        click.echo(f"not trained yet, and left out: {', '.join(missing)}", err=True)
+    return project, [read_trained(folder) for run, folder in folders.items() if str(run) not in missing]
+
+
+def _write_metric(out: Path | None, numbers: dict[str, Any]) -> None:
+    from fvpipe.files import write_if_changed
+
+    if out is not None:
+        write_if_changed(out, (json.dumps(numbers, indent=1) + "\n").encode())
+
+
+COMMANDS = (train, evaluate, table2)
