@@ -166,4 +166,100 @@ def _write_metric(out: Path | None, numbers: dict[str, Any]) -> None:
         write_if_changed(out, (json.dumps(numbers, indent=1) + "\n").encode())
 
 
-COMMANDS = (train, evaluate, table2)
+@click.command()
+@click.argument("files", nargs=-1, required=True, type=FILE)
+@model_option
+@click.option("--adapter", default="table", show_default=True, help="How to read headers: cmmd, vindr, cbis or table.")
+@click.option("--pipeline", default=None, help="Refuse a model that was trained with any other than this one.")
+@click.option("--id-key", type=FILE, default=None, help="Key file of hashed identifiers; also FVPIPE_ID_KEY.")
+@click.option("--gradcam", type=FOLDER, default=None, help="Also draw where the model looked, a PNG a breast, here.")
+@device_option
+@json_option
+def predict(
+    files: tuple[Path, ...],
+    folder: Path,
+    adapter: str,
+    pipeline: str | None,
+    id_key: Path | None,
+    gradcam: Path | None,
+    device: str,
+    as_json: bool,
+) -> None:
+    r"""Say how likely a model holds each breast for malignant, from its DICOM files. Not a medical device.
+
+    \b
+    $ fvpipe predict --model cache/models/cropped/unseen/cnn-seed0 --adapter cbis cc.dcm mlo.dcm
+    P_00820_L: 0.436 by cropped/unseen/cnn-seed0 (made data)
+    Not a medical device: for research only, never for a decision about a patient.
+    """
+    from fvpipe.training.predict import load_model
+    from fvpipe.training.predict import predict as ask
+    from fvpipe.training.record import NOT_A_DEVICE
+    from fvpipe.training.train import find_place
+
+    model, record = load_model(folder, find_place(device).device)
+    answers, refused = ask(files, model, record, adapter, id_key, pipeline)
+    results: list[dict[str, Any]] = []
+    for answer in answers:
+        breast = answer.breast.key.breast_id
+        result: dict[str, Any] = {
+            "breast": breast,
+            "probability": answer.probability,
+            "threshold": record.threshold,
+            "above_threshold": None if record.threshold is None else answer.probability >= record.threshold,
+            "flags": [str(flag.name).lower() for flag in answer.sample.flags],
+        }
+        if gradcam is not None:
+            from fvpipe.training.gradcam import draw, heat_map, peaks
+
+            heat = heat_map(model, answer.image)
+            picture = gradcam / f"{answer.sample.source_digests[0][:16]}.png"  # an identifier is no safe file name
+            draw(answer, heat, picture)
+            result["gradcam"] = str(picture)
+            result["peaks"] = [
+                {"view": p.view.value, "row": round(p.row), "column": round(p.column), "share": round(p.share, 3)}
+                for p in peaks(answer, heat)
+            ]
+        results.append(result)
+    if as_json:
+        rejected = [{"what": r.what, "reason": r.reason.value, "detail": r.detail} for r in refused]
+        found = {"model": str(record.run), "made": record.made, "use": NOT_A_DEVICE, "breasts": results, "refused": rejected}
+        click.echo(json.dumps(found, indent=1))
+    else:
+        for result in results:
+            click.echo(f"{result['breast']}: {result['probability']:.3f} by {record.title}")
+            for peak in result.get("peaks", ()):
+                where = f"row {peak['row']}, column {peak['column']}"
+                click.echo(f"  {peak['view']}: {peak['share']:.0%} of the heat, most at {where} -> {result['gradcam']}")
+        click.echo(NOT_A_DEVICE)
+    for rejection in refused:
+        what = "".join(c if c.isprintable() else "?" for c in rejection.what)
+        click.echo(f"  refused: {what}: {rejection.reason.value}: {rejection.detail}", err=True)
+    if not answers:
+        raise InputError("no breast with both a CC and an MLO view among the files; nothing was predicted")
+
+
+@click.command()
+@model_option
+@click.option("--out", type=FILE, required=True, help="The ONNX file to write.")
+@json_option
+def export(folder: Path, out: Path, as_json: bool) -> None:
+    r"""Write a model as ONNX, checked against torch to 1e-5.
+
+    \b
+    $ fvpipe export --model cache/models/cropped/unseen/cnn-seed0 --out model.onnx
+    cropped/unseen/cnn-seed0 (made data): differs from torch by at most 6e-08 -> model.onnx
+    """
+    import torch
+
+    from fvpipe.training.export import export as write
+    from fvpipe.training.predict import load_model
+
+    model, record = load_model(folder, torch.device("cpu"))
+    difference = write(model, record, out)
+    result = {"model": str(record.run), "made": record.made, "largest_difference": difference, "out": str(out)}
+    text = f"{record.title}: differs from torch by at most {difference:.0e} -> {out}"
+    click.echo(json.dumps(result, indent=1) if as_json else text)
+
+
+COMMANDS = (train, evaluate, table2, predict, export)

@@ -41,7 +41,8 @@ def _use(record: Record) -> list[str]:
         "",
         f"It takes the CC and MLO mammogram of one breast, fused by the pipeline `{record.run.pipeline}` into {channels} x "
         f"{rows} x {columns} values in [0, 1], and gives a number between 0 and 1: more means more like the breasts that its "
-        "data sets call malignant. It is for research on preprocessing and generalisation, not for diagnosis, screening or triage.",
+        "data sets call malignant. It is for research on preprocessing and generalisation, not for diagnosis, screening or "
+        "triage.",
         "",
         f"Pipeline digest `{record.pipeline_digest}`, preprocessing version {record.preprocessing_version}: `fvpipe predict` "
         "refuses any other.",
@@ -73,7 +74,8 @@ def _training(row: dict[str, Any], record: Record) -> list[str]:
         "",
         f"{record.parameters:,} parameters, beginning from: {record.weights}. Adam, learning rate {recipe.lr:g} "
         f"({recipe.schedule}), batch {recipe.batch}, {recipe.min_epochs} to {recipe.epochs} epochs, patience "
-        f"{recipe.patience} on validation AUC, imbalance `{recipe.imbalance}`, precision {recipe.precision}, on {record.device} with torch {record.torch}. "
+        f"{recipe.patience} on validation AUC, imbalance `{recipe.imbalance}`, precision {recipe.precision}, on "
+        f"{record.device} with torch {record.torch}. "
         f"Seeds: {', '.join(map(str, row['seeds']))}; best epochs: {stops}. {row['why_no_best']}".rstrip(),
         "",
     ]
