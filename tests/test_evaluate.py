@@ -124,29 +124,31 @@ def test_the_papers_arithmetic() -> None:
     assert checks["P1-S3-resnet18"]["explained_by"][0]["malignant_f1"] == pytest.approx(0.0985, abs=1e-4)
 
 
-def as_run(found: Trained, run: Run, setting: str, shift: float = 0.0) -> Trained:
-    moved = [p if p.probability is None else replace(p, probability=min(1.0, p.probability + shift)) for p in found.predictions]
-    return Trained(found.record.model_copy(update={"run": run, "setting": setting}), tuple(moved))
+def as_run(found: Trained, run: Run, setting: str, tested: str = "table") -> Trained:
+    changed = {"run": run, "setting": setting, "adapters": {"a": tested}}
+    return Trained(found.record.model_copy(update=changed), found.predictions)
 
 
 def test_rows_stand_beside_the_papers(trained: Trained) -> None:
     runs = [
-        as_run(trained, Run(pipeline, split, model, 0), setting)
+        as_run(trained, Run(pipeline, split, model, 0), setting, tested)
         for pipeline in ("direct", "cropped")
-        for split, setting in (("seen", "seen"), ("across", "cross"), ("unseen", "unseen"))
+        for split, setting, tested in (("seen", "seen", ""), ("to-cmmd", "cross", "cmmd"), ("to-vindr", "cross", "vindr"))
         for model in ("resnet18", "cnn")
     ]
     found = table2(runs, SETTINGS)
     assert len(found["rows"]) == 12
     beside = [[paper["row"] for paper in row["paper"]] for row in found["rows"]]
     assert beside[:2] == [["P1-S1-resnet18"], ["P1-S1-cnn"]]
-    assert beside[2] == ["P1-S2-resnet18", "P1-S3-resnet18"]  # both readings
+    assert beside[2] == ["P1-S2-resnet18"] and beside[4] == ["P1-S2-resnet18", "P1-S3-resnet18"]  # both readings
+    unseen = table2([as_run(trained, Run("direct", "u", "cnn", 0), "unseen")], SETTINGS)["rows"][0]["paper"]
+    assert [(paper["row"], paper["reading"]) for paper in unseen] == [("P1-S3-cnn", "by its text")]
     assert {name for names in beside for name in names} == {row.name for row in PAPER}
     assert {"pipeline", "setting", "model", "accuracy", "precision", "recall", "specificity", "f1", "auc"} <= found["rows"][
         0
     ].keys()
     assert [(gain["split"], gain["model"]) for gain in found["cropping"]] == [
-        (split, model) for split in ("seen", "across", "unseen") for model in ("resnet18", "cnn")
+        (split, model) for split in ("seen", "to-cmmd", "to-vindr") for model in ("resnet18", "cnn")
     ]
     same = found["cropping"][0]
     assert (same["auc"]["value"], same["auc"]["low"], same["auc"]["high"], same["unpaired"]) == (0, 0, 0, 0)

@@ -87,6 +87,7 @@ class Record(Settings):
     run: Run
     setting: str
     datasets: tuple[str, ...]
+    adapters: dict[str, str]  # of each data set: whose form it has
     licenses: dict[str, str]
     made: bool
     pipeline_yaml: str

@@ -218,6 +218,7 @@ class Training:
             **{f"train.{name}": value for name, value in self.recipe.model_dump(mode="json").items()},
             "split and shards": self.cohort.content, "first weights": self.weights, "processes": self.place.world,
             "device": device_name(self.place.device), "torch": torch.__version__,
+            "threads": torch.get_num_threads() if self.place.device.type == "cpu" else 0,  # sums are split among them
         }  # fmt: skip
 
     def _save(self, path: Path) -> None:
@@ -401,6 +402,7 @@ def _record(project: Project, training: Training) -> Record:
         run=run,
         setting=project.params.split_of(run.split).setting,
         datasets=tuple(receipt.dataset for receipt in receipts),
+        adapters={receipt.dataset: project.params.datasets[receipt.dataset].adapter for receipt in receipts},
         licenses={receipt.dataset: receipt.license for receipt in receipts},
         made=any(receipt.made for receipt in receipts),
         pipeline_yaml=receipts[0].pipeline_yaml,
