@@ -11,7 +11,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 help: ## list these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
 
-demo: $(VENV)/.demo ## environment, real and made mammograms, index, shards, report: dvc repro
+demo: $(VENV)/.demo ## environment, real and made mammograms, shards, training, tables, report: dvc repro
 	dvc repro
 	@echo
 	@echo "The report: $(CURDIR)/cache/reports/report.html"
@@ -28,7 +28,7 @@ docs: $(VENV)/.demo ## reason codes and pictures of the documentation, after `ma
 	python docs/build.py
 
 clean: ## remove what can be rebuilt: environment, cache, made data
-	rm -rf $(VENV) cache/shards cache/samples cache/reports data/cbis data/phantom-vindr data/phantom-cmmd
+	rm -rf $(VENV) cache/shards cache/samples cache/models cache/checkpoints cache/reports data/cbis data/phantom-vindr data/phantom-cmmd
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14) and "fvpipe needs Python 3.11 to 3.13; try: make PYTHON=python3.12")'
@@ -36,7 +36,7 @@ $(BIN)/python:
 
 # Stamps: an environment is made again when what it is made from changes.
 $(VENV)/.demo: pyproject.toml constraints.txt | $(BIN)/python
-	$(PIP) --editable '.[demo,dvc]'
+	$(PIP) --editable '.[demo,train,dvc]'
 	@touch $@
 
 $(VENV)/.test: pyproject.toml constraints.txt | $(BIN)/python

@@ -294,6 +294,16 @@ def test_killed_and_resumed_ends_like_an_unbroken_one(project: Path) -> None:
     assert weights_of(project) == resumed
 
 
+def test_nothing_is_trained_again_where_nothing_changed(project: Path) -> None:
+    first = train(project, "all", epochs=2)
+    file = project / "cache" / "models" / "tiny" / "all" / "cnn-seed0" / WEIGHTS
+    before = file.stat().st_mtime_ns
+    assert train(project, "all", epochs=2).record == first.record
+    assert file.stat().st_mtime_ns == before
+    assert len(train(project, "all", epochs=3).record.epochs) == 3
+    assert file.stat().st_mtime_ns != before
+
+
 def half_trained(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Let a training fail in its third epoch, by a learning rate that no float survives; returns its checkpoint."""
     real = training.learning_rate

@@ -105,6 +105,7 @@ class Record(Settings):
     threshold: float | None  # chosen on validation, frozen before test; None where validation lacks a class
     device: str
     torch: str
+    configuration: str  # digest of whatever decided the weights: where it is the same, nothing is trained again
 
     def to_json(self) -> str:
         """Stable, readable text."""

@@ -24,7 +24,7 @@ import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from fvpipe.errors import CheckpointError, TrainingError
+from fvpipe.errors import CheckpointError, FvpipeError, TrainingError
 from fvpipe.files import write_whole
 from fvpipe.locking import lock
 from fvpipe.metrics import roc_auc, youden_threshold
@@ -34,7 +34,7 @@ from fvpipe.project import Project
 from fvpipe.splits import Part
 from fvpipe.training.data import Cohort, Feed, augment, load_cohort
 from fvpipe.training.model import Classifier, build_model, freeze_all_but_head, probability
-from fvpipe.training.record import PREDICTIONS, RECORD, WEIGHTS, Counts, Epoch, Record, Run, predictions_table
+from fvpipe.training.record import PREDICTIONS, RECORD, WEIGHTS, Counts, Epoch, Record, Run, predictions_table, read_trained
 
 Say = Callable[[str], None]
 PREDICT_BATCH = 64
@@ -81,6 +81,10 @@ def train_run(project: Project, run: Run, recipe: Recipe, place: Place, say: Say
     alone: AbstractContextManager[None] = lock(checkpoint.with_suffix(".lock"), say) if place.rank == 0 else nullcontext()
     with alone:
         training = Training(cohort, run, recipe, place)
+        finished = None if fresh else _finished(project.folder / "cache" / "models" / run.path, training)
+        if finished is not None:
+            say(f"{run}: nothing that decides its weights has changed since it was trained")
+            return finished
         if not fresh:
             training.resume(checkpoint, say)
         training.fit(checkpoint, say)
@@ -218,6 +222,7 @@ class Training:
             **{f"train.{name}": value for name, value in self.recipe.model_dump(mode="json").items()},
             "split and shards": self.cohort.content, "first weights": self.weights, "processes": self.place.world,
             "device": device_name(self.place.device), "torch": torch.__version__,
+            "code": _code_digest(),
             "threads": torch.get_num_threads() if self.place.device.type == "cpu" else 0,  # sums are split among them
         }  # fmt: skip
 
@@ -420,6 +425,24 @@ def _record(project: Project, training: Training) -> Record:
         threshold=youden_threshold(truth, score),
         device=device_name(training.place.device),
         torch=str(torch.__version__),
+        configuration=digest_of(training.configuration()),
+    )
+
+
+def _finished(folder: Path, training: Training) -> Record | None:
+    """The record of a training that this one would only repeat (a data set elsewhere in the project changed, say)."""
+    try:
+        found = read_trained(folder)
+    except FvpipeError:
+        return None
+    same = found.record.configuration == digest_of(training.configuration()) and (folder / WEIGHTS).is_file()
+    return found.record if same and len(found.predictions) == len(training.cohort.breasts) else None
+
+
+def _code_digest() -> str:
+    """Of the modules that decide the weights, as they stand."""
+    return digest_of(
+        [Path(__file__).with_name(f"{name}.py").read_text(encoding="utf-8") for name in ("data", "model", "train")]
     )
 
 
