@@ -24,13 +24,14 @@ RECIPE: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Patient:
-    """One made patient with one breast."""
+    """One breast of a made patient; left where the seed is even."""
 
     name: str
     label: int
     lesion: bool
     seed: int
     noise: float = 0.004
+    extra: str = ""  # in file names, where a patient has a second breast
 
 
 def patients(count: int, label: Callable[[int], int], lesion: Callable[[int], bool], **more: Any) -> list[Patient]:
@@ -53,7 +54,12 @@ def make_project(
                     "view": view,
                     "ImageLaterality": side.value,
                 }
-                mammogram(folder / "data" / name / f"{p.name}-{view}.dcm", picture, SOPInstanceUID=_uid(name, p, view), **tags)
+                mammogram(
+                    folder / "data" / name / f"{p.name}{p.extra}-{view}.dcm",
+                    picture,
+                    SOPInstanceUID=_uid(name, p, view),
+                    **tags,
+                )
             rows.append(f"{p.name},{side.value},{p.label}")
         (folder / f"{name}.csv").write_text("\n".join(rows))
     (folder / "pipelines").mkdir(parents=True, exist_ok=True)
@@ -75,7 +81,7 @@ def make_project(
 
 
 def _uid(name: str, patient: Patient, view: str) -> str:
-    return f"2.25.{int.from_bytes(f'{name}{patient.name}{view}'.encode(), 'big')}"[:60]
+    return f"2.25.{int.from_bytes(f'{name}{patient.name}{patient.extra}{view}'.encode(), 'big')}"[:60]
 
 
 class at:

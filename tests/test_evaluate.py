@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from fvpipe.errors import CheckpointError, InputError, ParameterError
 from fvpipe.metrics import FIGURES
@@ -19,9 +20,13 @@ from fvpipe.project import Project
 from fvpipe.shards import open_shards
 from fvpipe.table2 import PAPER, check, cropping, table2, to_text
 from fvpipe.training.evaluate import Pool, evaluate, floors, pools
+from fvpipe.training.gradcam import heat_map, peaks
+from fvpipe.training.model import Classifier
+from fvpipe.training.predict import predict
 from fvpipe.training.record import Prediction, Run, Trained, read_trained
 from tests.cohort import at, make_project, patients, train
 from tests.conftest import run
+from tests.factory import CC, LEFT, MLO, RIGHT, breast
 
 SETTINGS = Evaluate(bootstrap=200, smallest_group=5)
 
@@ -214,6 +219,27 @@ def test_a_prediction_from_dicom_is_the_stored_one(project: Path, trained: Train
         assert (project / breast["gradcam"]).read_bytes().startswith(b"\x89PNG")
         for peak in breast["peaks"]:
             assert 0 <= peak["row"] <= 160 and 0 <= peak["column"] <= 128
+
+
+def test_grad_cam_points_at_what_the_model_looks_at(project: Path, trained: Trained) -> None:
+    """A model that is nothing but the brightest pixel: the map's peak in each view is that view's brightest place, in source pixels."""
+    net = nn.Sequential(nn.Conv2d(1, 1, 1), nn.ReLU(), nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(1, 2))
+    with torch.no_grad():
+        for layer, weight in ((net[0], [[[[1.0]]]]), (net[4], [[-1.0], [1.0]])):
+            layer.weight.copy_(torch.tensor(weight))
+            layer.bias.zero_()
+    model = Classifier(net, 1, False).eval()
+    patient = trained.part("test")[0].patient_id
+    answers, _ = predict([project / "data" / "a" / f"{patient}-{view}.dcm" for view in (CC, MLO)], model, trained.record)
+    heat = heat_map(model, answers[0].image)
+    assert heat.shape == (64, 128) and heat.max() == 1
+    found = peaks(answers[0], heat)
+    assert [peak.view for peak in found] == [CC, MLO] and sum(peak.share for peak in found) == pytest.approx(1, abs=0.02)
+    seed = int(patient[1:])
+    for peak in found:
+        stored = breast(seed, peak.view, (LEFT, RIGHT)[seed % 2], (160, 128), lesion=bool(seed % 2)).pixels
+        top, left = max(0, round(peak.row) - 2), max(0, round(peak.column) - 2)
+        assert stored[top : top + 5, left : left + 5].max() >= np.quantile(stored, 0.995)
 
 
 def test_prediction_names_what_it_cannot_use(project: Path, tmp_path: Path) -> None:

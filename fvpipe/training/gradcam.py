@@ -1,4 +1,4 @@
-"""Where in both views a model looked: Grad-CAM (Selvaraju et al. 2017) on the last feature map before pooling."""
+"""Where in both views a model looked: Grad-CAM (Selvaraju et al. 2017) on the deepest feature map that still shows places."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ from fvpipe.shards import to_source
 from fvpipe.training.model import Classifier
 from fvpipe.training.predict import Answer
 from fvpipe.types import VIEWS, View
+
+SMALLEST = 7  # cells to a side that a map should have; ResNet18's last one at 224 pixels
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +73,14 @@ def heat_map(model: Classifier, image: NDArray[np.float32]) -> NDArray[np.float3
             if not maps:
                 raise ParameterError("this model has no feature map to show; Grad-CAM needs a convolutional one")
             score = logits[0, 1] - logits[0, 0] if logits.shape[1] == 2 else logits[0, 0]
-            (gradient,) = torch.autograd.grad(score, maps[-1])
+            fine = [found for found in maps if min(found.shape[2:]) >= SMALLEST]
+            chosen = (fine or maps)[-1]
+            (gradient,) = torch.autograd.grad(score, chosen)
     finally:
         for hook in hooks:
             hook.remove()
     weights = gradient.mean(dim=(2, 3), keepdim=True)
-    heat = (weights * maps[-1]).sum(1, keepdim=True).relu()
+    heat = (weights * chosen).sum(1, keepdim=True).relu()
     heat = nn.functional.interpolate(heat, image.shape[1:], mode="bilinear", align_corners=False)[0, 0].detach().cpu()
     top = float(heat.max())
     found: NDArray[np.float32] = (heat / top if top > 0 else heat).numpy()
