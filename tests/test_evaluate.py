@@ -85,11 +85,12 @@ def test_small_subgroups_show_nothing(trained: Trained) -> None:
 
 
 def test_floors_learn_from_the_training_part_alone() -> None:
-    def breast(i: int, part: str, label: int, dataset: str, age: str) -> Prediction:
+    def made(i: int, part: str, label: int, dataset: str, age: str) -> Prediction:
         return Prediction(dataset, f"{i}", f"P{i}", part, label, None if part == "train" else 0.5, "CC+MLO", "", age, "", "9x9")
 
-    learnt = [breast(i, "train", i % 2, "ab"[i % 2], str(40 + i % 2)) for i in range(20)]
-    tested = [breast(i, "test", 1 - i % 2, "ab"[i % 2], str(40 + i % 2)) for i in range(20, 40)]  # the other way round
+    # Younger is malignant in training; in test everything is the other way round.
+    learnt = [made(i, "train", i % 2, "ab"[i % 2], str(40 - i % 2)) for i in range(20)]
+    tested = [made(i, "test", 1 - i % 2, "ab"[i % 2], str(40 - i % 2)) for i in range(20, 40)]
     found = {floor["shortcut"]: floor for floor in floors(learnt, tested)}
     assert found["data-set identity"]["auc"] == 0 and found["age"]["auc"] == 0
     assert found["all malignant"]["f1"] == pytest.approx(2 / 3)
@@ -213,16 +214,16 @@ def test_a_prediction_from_dicom_is_the_stored_one(project: Path, trained: Train
     assert "Not a medical device" in found["use"] and found["made"] and found["refused"] == []
     assert len(found["breasts"]) == 3
     expected = sorted(stored[patient].probability or 0 for patient in chosen)
-    assert sorted(breast["probability"] for breast in found["breasts"]) == pytest.approx(expected, abs=1e-6)
+    assert sorted(answer["probability"] for answer in found["breasts"]) == pytest.approx(expected, abs=1e-6)
     assert "P0" not in result.stdout.replace("cam/", "")  # identifiers of `table` are digests here
-    for breast in found["breasts"]:
-        assert (project / breast["gradcam"]).read_bytes().startswith(b"\x89PNG")
-        for peak in breast["peaks"]:
+    for answer in found["breasts"]:
+        assert (project / answer["gradcam"]).read_bytes().startswith(b"\x89PNG")
+        for peak in answer["peaks"]:
             assert 0 <= peak["row"] <= 160 and 0 <= peak["column"] <= 128
 
 
 def test_grad_cam_points_at_what_the_model_looks_at(project: Path, trained: Trained) -> None:
-    """A model that is nothing but the brightest pixel: the map's peak in each view is that view's brightest place, in source pixels."""
+    """A model that is nothing but the brightest pixel: the map's peak in a view is its brightest place, in source pixels."""
     net = nn.Sequential(nn.Conv2d(1, 1, 1), nn.ReLU(), nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(1, 2))
     with torch.no_grad():
         for layer, weight in ((net[0], [[[[1.0]]]]), (net[4], [[-1.0], [1.0]])):

@@ -191,8 +191,9 @@ def floors(train: Sequence[Prediction], test: Sequence[Prediction]) -> list[dict
             found.append({"shortcut": name, **_floor(truth, score, decides=True)})
     if all(p.age for p in (*train, *test)):
         age = np.array([float(p.age) for p in test])
-        direction = 1 if (roc_auc(learnt, [float(p.age) for p in train]) or 0.5) >= 0.5 else -1
-        found.append({"shortcut": "age", **_floor(truth, direction * age, decides=False)})
+        fitted = roc_auc(learnt, [float(p.age) for p in train])
+        older = fitted is None or fitted >= 0.5  # its direction is the only thing that is fitted
+        found.append({"shortcut": "age", **_floor(truth, age if older else -age, decides=False)})
     return found
 
 
