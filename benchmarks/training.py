@@ -23,8 +23,10 @@ import torch
 from fvpipe.project import Project
 from fvpipe.splits import Part
 from fvpipe.training.data import Feed, load_cohort
+from fvpipe.training.device import device_name, find_place
+from fvpipe.training.recipe import sample_order
 from fvpipe.training.record import Run
-from fvpipe.training.train import Training, device_name, find_place, sample_order
+from fvpipe.training.train import Training
 
 
 def main() -> None:

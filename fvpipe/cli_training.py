@@ -62,8 +62,9 @@ def train(
     cropped/unseen/cnn-seed0 (made data): 2 epochs, best 1, validation AUC 0.625 -> cache/models/cropped/unseen/cnn-seed0
     """
     from fvpipe.project import Project
+    from fvpipe.training.device import find_place, leave
     from fvpipe.training.record import runs_of
-    from fvpipe.training.train import find_place, leave, train_run
+    from fvpipe.training.train import train_run
 
     project = Project()
     chosen = {"pipeline": pipelines, "split": splits, "model": models}
@@ -192,10 +193,10 @@ def predict(
     P_00820_L: 0.436 by cropped/unseen/cnn-seed0 (made data)
     Not a medical device: for research only, never for a decision about a patient.
     """
+    from fvpipe.training.device import find_place
     from fvpipe.training.predict import load_model
     from fvpipe.training.predict import predict as ask
     from fvpipe.training.record import NOT_A_DEVICE
-    from fvpipe.training.train import find_place
 
     model, record = load_model(folder, find_place(device).device)
     answers, refused = ask(files, model, record, adapter, id_key, pipeline)

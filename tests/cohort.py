@@ -102,7 +102,8 @@ def train(folder: Path, split: str, model: str = "cnn", seed: int = 0, fresh: bo
     """Train in this process, with some of the recipe changed."""
     import torch
 
-    from fvpipe.training.train import Place, train_run
+    from fvpipe.training.device import Place
+    from fvpipe.training.train import train_run
 
     torch.set_num_threads(1)
     project = Project(folder)

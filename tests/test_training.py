@@ -25,7 +25,9 @@ from fvpipe.project import Project
 from fvpipe.splits import Part
 from fvpipe.training import train as training
 from fvpipe.training.data import Feed, augment, load_cohort
+from fvpipe.training.device import Place, find_place, own_share
 from fvpipe.training.model import build_model, freeze_all_but_head
+from fvpipe.training.recipe import class_weight_of, loss_sum, sample_order
 from fvpipe.training.record import WEIGHTS
 from tests.cohort import Patient, at, make_project, patients, train
 from tests.conftest import run
@@ -63,10 +65,10 @@ def test_cross_entropy_on_two_logits_is_the_papers_bce() -> None:
     p = e[:, 1] / e.sum(axis=1)
     paper = -np.mean(y * np.log(p) + (1 - y) * np.log(1 - p))
     ones = torch.ones(2)
-    ours = training.loss_sum(torch.from_numpy(logits), torch.from_numpy(y), ones).item() / 200
+    ours = loss_sum(torch.from_numpy(logits), torch.from_numpy(y), ones).item() / 200
     assert ours == pytest.approx(paper, abs=1e-6)
     difference = torch.from_numpy(logits[:, 1:] - logits[:, :1])
-    assert training.loss_sum(difference, torch.from_numpy(y), ones).item() / 200 == pytest.approx(paper, abs=1e-6)
+    assert loss_sum(difference, torch.from_numpy(y), ones).item() / 200 == pytest.approx(paper, abs=1e-6)
 
 
 def test_adam_is_the_papers() -> None:
@@ -247,10 +249,10 @@ def test_augmentation_changes_what_it_says() -> None:
 def test_imbalance_options() -> None:
     labels = np.array([0] * 90 + [1] * 10)
     generator = torch.Generator().manual_seed(0)
-    assert sorted(training.sample_order(labels, PLAIN, generator).tolist()) == list(range(100))
-    drawn = labels[training.sample_order(labels, Recipe(imbalance="balanced"), generator).numpy()]
+    assert sorted(sample_order(labels, PLAIN, generator).tolist()) == list(range(100))
+    drawn = labels[sample_order(labels, Recipe(imbalance="balanced"), generator).numpy()]
     assert 35 < drawn.sum() < 65
-    weight = training._class_weight(torch.from_numpy(labels), Recipe(imbalance="weights"))
+    weight = class_weight_of(torch.from_numpy(labels), Recipe(imbalance="weights"))
     assert weight.tolist() == pytest.approx([100 / 180, 5])
 
 
@@ -388,9 +390,9 @@ def test_two_processes_give_the_same_metric_as_one(project: Path) -> None:
 
 
 def test_places() -> None:
-    assert training._own_share(torch.arange(5), training.Place(torch.device("cpu"), 1, 2))[0].tolist() == [1, 3]
-    assert training._own_share(torch.arange(1), training.Place(torch.device("cpu"), 1, 2)) == (torch.tensor([0]), False)
+    assert own_share(torch.arange(5), Place(torch.device("cpu"), 1, 2))[0].tolist() == [1, 3]
+    assert own_share(torch.arange(1), Place(torch.device("cpu"), 1, 2)) == (torch.tensor([0]), False)
     if not torch.cuda.is_available():
         with pytest.raises(TrainingError, match="no CUDA device is visible"):
-            training.find_place("cuda")
-    assert replace(training.Place(torch.device("cpu")), rank=1).world == 1
+            find_place("cuda")
+    assert replace(Place(torch.device("cpu")), rank=1).world == 1

@@ -9,18 +9,16 @@ from __future__ import annotations
 import io
 import json
 import math
-import os
 import pickle
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -33,20 +31,13 @@ from fvpipe.progress import progress
 from fvpipe.project import Project
 from fvpipe.splits import Part
 from fvpipe.training.data import Cohort, Feed, augment, load_cohort
+from fvpipe.training.device import Place, be_deterministic, device_name, from_first, own_share, sum_over
 from fvpipe.training.model import Classifier, build_model, freeze_all_but_head, probability
+from fvpipe.training.recipe import class_weight_of, learning_rate, loss_sum, sample_order, seed_of
 from fvpipe.training.record import PREDICTIONS, RECORD, WEIGHTS, Counts, Epoch, Record, Run, predictions_table, read_trained
 
 Say = Callable[[str], None]
 PREDICT_BATCH = 64
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a process computes: its device, and its rank among those of ``torchrun``."""
-
-    device: torch.device
-    rank: int = 0
-    world: int = 1
 
 
 def train_run(project: Project, run: Run, recipe: Recipe, place: Place, say: Say, fresh: bool = False) -> Record:
@@ -108,7 +99,7 @@ class Training:
 
     def __init__(self, cohort: Cohort, run: Run, recipe: Recipe, place: Place) -> None:
         self.cohort, self.run, self.recipe, self.place = cohort, run, recipe, place
-        _be_deterministic(recipe.deterministic)
+        be_deterministic(recipe.deterministic)
         cuda = place.device.type == "cuda"
         self.memory_format = torch.channels_last  # quicker on either device
         model, self.weights = build_model(run.model, recipe, cohort.image_shape, run.seed)
@@ -128,7 +119,7 @@ class Training:
         self.step: Any = torch.compile(step, mode=recipe.compile) if recipe.compile != "none" else step
         feed = partial(Feed, cohort, device=place.device, memory_format=self.memory_format)
         self.feed, self.validation = feed(cohort.indices(Part.TRAIN)), feed(cohort.indices(Part.VALIDATION))
-        self.class_weight = _class_weight(self.feed.labels, recipe).to(place.device)
+        self.class_weight = class_weight_of(self.feed.labels, recipe).to(place.device)
         self.epochs: list[Epoch] = []
         self.best_epoch: int | None = None
         self.best: dict[str, Tensor] = {}
@@ -158,7 +149,7 @@ class Training:
     def _stops(self) -> bool:
         done = len(self.epochs)
         waited = 0 if self.best_epoch is None else done - 1 - self.best_epoch
-        return _from_first(done >= self.recipe.min_epochs and waited >= self.recipe.patience, self.place)
+        return from_first(done >= self.recipe.min_epochs and waited >= self.recipe.patience, self.place)
 
     def _epoch(self, epoch: int) -> Epoch:
         lr = learning_rate(self.recipe, epoch)
@@ -170,11 +161,11 @@ class Training:
         self.model.train()
         order = sample_order(self.feed.cohort.labels[self.feed.indices], self.recipe, generator)
         whole = order.split(self.recipe.batch)
-        chunks = [_own_share(chunk, self.place) for chunk in whole]
+        chunks = [own_share(chunk, self.place) for chunk in whole]
         total = torch.zeros((), device=self.place.device)
         for (images, labels), chunk, batch in zip(self.feed.batches([c for c, _ in chunks]), chunks, whole, strict=True):
             total += self.take_step(augment(images, self.recipe.augment, changes), labels, len(batch), counted=chunk[1])
-        loss = _sum_over(total, self.place).item() / len(order)
+        loss = sum_over(total, self.place).item() / len(order)
         truth, score, validation_loss = self.validate()
         if not math.isfinite(loss) or not np.isfinite(score).all():
             raise TrainingError(
@@ -268,48 +259,6 @@ class Training:
         say(f"{self.run}: goes on after epoch {len(self.epochs)}")
 
 
-# --- the recipe's parts -----------------------------------------------------------------------------------------------
-
-
-def learning_rate(recipe: Recipe, epoch: int) -> float:
-    """Of an epoch, from 0: cosine annealing from `lr` towards 0, or `lr`."""
-    return recipe.lr * (1 + math.cos(math.pi * epoch / recipe.epochs)) / 2 if recipe.schedule == "cosine" else recipe.lr
-
-
-def loss_sum(logits: Tensor, labels: Tensor, class_weight: Tensor) -> Tensor:
-    """The paper's binary cross-entropy, equation (12), summed: on two logits it is their cross-entropy."""
-    logits = logits.float()
-    if logits.shape[1] == 2:
-        each = nn.functional.cross_entropy(logits, labels, reduction="none")
-    else:
-        each = nn.functional.binary_cross_entropy_with_logits(logits[:, 0], labels.float(), reduction="none")
-    return (each * class_weight[labels]).sum()
-
-
-def _class_weight(labels: Tensor, recipe: Recipe) -> Tensor:
-    """Of benign and malignant; with mean 1 over the training part."""
-    counts = torch.bincount(labels.cpu(), minlength=2).float()
-    if recipe.imbalance == "none":
-        return torch.ones(2)
-    if not counts.all():
-        raise TrainingError(f"train.imbalance is {recipe.imbalance!r} and the training part holds one class only")
-    return counts.sum() / (2 * counts) if recipe.imbalance == "weights" else torch.ones(2)
-
-
-def sample_order(labels: NDArray[np.int64], recipe: Recipe, generator: torch.Generator) -> Tensor:
-    """An epoch's order: every breast once, or as many drawn so that both classes are met equally often."""
-    if recipe.imbalance != "balanced":
-        return torch.randperm(len(labels), generator=generator)
-    of = torch.from_numpy(labels)
-    weights = 1.0 / torch.bincount(of, minlength=2).float()[of]
-    return torch.multinomial(weights, len(labels), replacement=True, generator=generator)
-
-
-def seed_of(seed: int, purpose: str, epoch: int) -> int:
-    """A seed that shares nothing with that of any other purpose or epoch."""
-    return int(digest_of([seed, purpose, epoch])[:15], 16)
-
-
 @torch.inference_mode()
 def predict_logits(model: Classifier, feed: Feed) -> Tensor:
     """(n, outputs), in single precision, whatever the training used."""
@@ -317,68 +266,6 @@ def predict_logits(model: Classifier, feed: Feed) -> Tensor:
     places = torch.arange(len(feed)).split(PREDICT_BATCH) if len(feed) else ()
     found = [model(images).float() for images, _ in feed.batches(list(places))]
     return torch.cat(found) if found else torch.zeros(0, 2, device=feed.device)
-
-
-# --- devices and processes --------------------------------------------------------------------------------------------
-
-
-def find_place(device: str) -> Place:
-    """The device of this process: `device`, or a GPU where there is one; and its rank, under ``torchrun``.
-
-    Raises
-    ------
-    TrainingError
-        The device is not there.
-    """
-    world, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
-    kind = device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise TrainingError("no CUDA device is visible to torch here; use --device cpu, or install torch for your CUDA")
-    local = int(os.environ.get("LOCAL_RANK", "0"))
-    if kind == "cuda":
-        torch.cuda.set_device(local)
-    if world > 1 and not dist.is_initialized():
-        dist.init_process_group("nccl" if kind == "cuda" else "gloo")
-    return Place(torch.device(kind, local) if kind == "cuda" else torch.device(kind), rank, world)
-
-
-def leave() -> None:
-    """End what ``torchrun`` began."""
-    if dist.is_available() and dist.is_initialized():
-        dist.destroy_process_group()
-
-
-def device_name(device: torch.device) -> str:
-    """What kind of device, for records: the card's name, or ``cpu``."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-
-
-def _be_deterministic(wanted: bool) -> None:
-    if wanted:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(wanted)
-    torch.backends.cudnn.benchmark = not wanted
-
-
-def _own_share(chunk: Tensor, place: Place) -> tuple[Tensor, bool]:
-    """The part of a batch that is this process's; where none is left for it, one picture that does not count."""
-    own = chunk[place.rank :: place.world]
-    return (own, True) if len(own) else (chunk[:1], False)
-
-
-def _sum_over(value: Tensor, place: Place) -> Tensor:
-    if place.world > 1:
-        dist.all_reduce(value)
-    return value
-
-
-def _from_first(decision: bool, place: Place) -> bool:
-    """The first process's decision, so that all end together."""
-    if place.world == 1:
-        return decision
-    shared = [decision]
-    dist.broadcast_object_list(shared)
-    return shared[0]
 
 
 def _copy(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -441,9 +328,8 @@ def _finished(folder: Path, training: Training) -> Record | None:
 
 def _code_digest() -> str:
     """Of the modules that decide the weights, as they stand."""
-    return digest_of(
-        [Path(__file__).with_name(f"{name}.py").read_text(encoding="utf-8") for name in ("data", "model", "train")]
-    )
+    names = ("data", "device", "model", "recipe", "train")
+    return digest_of([Path(__file__).with_name(f"{name}.py").read_text(encoding="utf-8") for name in names])
 
 
 def _why_no_best(truth: NDArray[np.int64]) -> str:
