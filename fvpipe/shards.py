@@ -342,8 +342,7 @@ class Sample:
     def to_source(self, view: View, row: float, column: float) -> tuple[float, float]:
         """Map a point of `image` into a source picture: the inverse of :meth:`to_image`."""
         i = self._index(view)
-        (top, left), (down, across), (box_top, box_left) = _scale(self.crop_box[i], self.placement[i])
-        return box_top + (row - top) / down, box_left + (column - left) / across
+        return to_source(self.crop_box[i], self.placement[i], row, column)
 
     def _index(self, view: View) -> int:
         i = VIEWS.index(view)
@@ -356,6 +355,12 @@ def to_image(crop_box: NDArray[Any], placement: NDArray[Any], row: float, column
     """Map a point of a source picture into the stored image, given one view's ``crop_box`` and ``placement``."""
     (top, left), (down, across), (box_top, box_left) = _scale(crop_box, placement)
     return top + (row - box_top) * down, left + (column - box_left) * across
+
+
+def to_source(crop_box: NDArray[Any], placement: NDArray[Any], row: float, column: float) -> tuple[float, float]:
+    """Map a point of the stored image into a source picture: the inverse of :func:`to_image`."""
+    (top, left), (down, across), (box_top, box_left) = _scale(crop_box, placement)
+    return box_top + (row - top) / down, box_left + (column - left) / across
 
 
 def _scale(crop_box: NDArray[Any], placement: NDArray[Any]) -> tuple[tuple[float, float], tuple[float, float], tuple[int, int]]:
