@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from fvpipe.errors import CheckpointError, ParameterError
 from fvpipe.flow import Task, make_sample, read_pixel_digests
 from fvpipe.params import Pipeline, load_pipeline, parse
 from fvpipe.project import free_source
-from fvpipe.samples import PREPROCESSING_VERSION, Refusal, SampleStore
+from fvpipe.samples import PREPROCESSING_VERSION, Refusal
 from fvpipe.shards import SCALES
 from fvpipe.training.model import Classifier, build_model, probability
 from fvpipe.training.record import WEIGHTS, Record, read_record
@@ -143,28 +142,25 @@ def predict(
     paired = pairing.pair("predict", readable, {}, {}, digests)
     refused += paired.rejections
     answers = []
-    with tempfile.TemporaryDirectory() as folder:
-        store = SampleStore(Path(folder))
-        for breast in paired.breasts:
-            task = Task(str(root), folder, breast.cc, breast.mlo, policy, settings, settings.digest(), retry=False)
-            sample = _made(store, task)
-            if isinstance(sample, FusedSample):
-                answers.append(_answer(breast, sample, model))
-            else:
-                refused.append(sample)
+    for breast in paired.breasts:
+        unlisted = ("", "")  # no listing knows these files: their headers are compared
+        sample = _made(Task(str(root), "", breast.cc, breast.mlo, unlisted, policy, settings, settings.digest(), retry=False))
+        if isinstance(sample, FusedSample):
+            answers.append(_answer(breast, sample, model))
+        else:
+            refused.append(sample)
     return answers, refused
 
 
-def _made(store: SampleStore, task: Task) -> FusedSample | Rejection:
+def _made(task: Task) -> FusedSample | Rejection:
     made = make_sample(task)
     if made.unreadable:
         return made.unreadable
-    if made.changed or made.key is None:
+    if made.sample is None:
         return Rejection(made.changed or task.cc.path, Reason.FILE_UNREADABLE, "changed while it was read")
-    result = store.get(made.key)
-    if isinstance(result, Refusal):
-        return Rejection((task.cc, task.mlo)[VIEWS.index(result.view)].path, result.reason, result.detail)
-    return result or Rejection(task.cc.path, Reason.FILE_UNREADABLE, "its sample could not be kept")
+    if isinstance(made.sample, Refusal):
+        return Rejection(task.views[VIEWS.index(made.sample.view)].path, made.sample.reason, made.sample.detail)
+    return made.sample
 
 
 def _answer(breast: Breast, sample: FusedSample, model: Classifier) -> Answer:
