@@ -32,13 +32,14 @@ ROBUST = (0.001, 0.999)
 LOG_GAIN = 1000.0
 BINS = 256
 OPENING = 1 / 160  # radius as a share of the longer side
-LEAK_WIDTH, LEAK_LENGTH, LEAK_GAIN = 0.16, 0.03, 1.5  # shares of columns and rows; tissue must outshine a leak so much
+LEAK_WIDTH, LEAK_LENGTH, LEAK_GAIN = 0.20, 0.03, 1.5  # shares of columns and rows; tissue must outshine a leak so much
 SKIN, VALLEY = 0.4, 6  # how far the threshold may go down, as a share, and over how many bins on each side counts are summed
 NIPPLE = 0.02  # of the breast at most, as a share
+LEAK_NARROW = 0.12  # of the columns: wider ones must keep their width better
 STRIPE_LENGTH = 0.10  # of a stripe that does not start at the frame's edge, as a share
 AGREEMENT = 0.9  # intersection over union at which `agreement` believes its two methods
 
-GATES = {"share": (0.04, 0.80), "fill": (0.50, 1.0), "aspect": (0.18, 0.95), "lateral_edges": (1, 1)}
+GATES = {"share": (0.04, 0.85), "fill": (0.50, 1.0), "aspect": (0.18, 0.95), "lateral_edges": (1, 1)}
 """What a mask must show: share of the frame, share of its own box, width / height, lateral edges of the frame touched."""
 
 # x at which log1p(LOG_GAIN x) passes from one bin to the next, rounded so that every math library agrees
@@ -508,9 +509,10 @@ def _cut_leaks(binary: Mask, mask: Mask, relative: NDArray[np.float64]) -> bool:
         end = int(widths[order][first])
         if not 0 < end <= LEAK_WIDTH * columns:
             continue
-        other = np.flatnonzero((widths[order] > 1.3 * end + 2)[first:])
+        steady = 1.3 if end <= LEAK_NARROW * columns else 1.15  # a breast that the frame cuts is wide, and widens slowly
+        other = np.flatnonzero((widths[order] > steady * end + 2)[first:])
         length = first + int(other[0]) if len(other) else rows
-        if length - first < shortest * rows:
+        if length - first < max(shortest * rows, end / 2):
             continue
         reach = min(round(1.5 * end) + 3, columns)
         strip = relative[order, from_wall][:length, :reach]
@@ -520,12 +522,17 @@ def _cut_leaks(binary: Mask, mask: Mask, relative: NDArray[np.float64]) -> bool:
     return found
 
 
+_LATERAL = {Edge.LEFT: 0, Edge.RIGHT: -1}
+
+
 def _measure(mask: Mask) -> tuple[dict[str, float], set[Edge]]:
     area = cv2.countNonZero(mask)
     if not area:
         return {}, set()
     _, _, width, height = cv2.boundingRect(mask)
-    edges = {edge for edge, column in ((Edge.LEFT, 0), (Edge.RIGHT, -1)) if mask[:, column].any()}
+    contact = {edge: cv2.countNonZero(np.ascontiguousarray(mask[:, column])) for edge, column in _LATERAL.items()}
+    # A nipple that reaches the far edge is a short touch beside the chest wall's.
+    edges = {edge for edge, rows in contact.items() if rows and 4 * rows >= max(contact.values())}
     gates = {
         "share": area / mask.size,
         "fill": area / (width * height),
