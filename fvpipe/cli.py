@@ -453,19 +453,21 @@ def verify(folders: tuple[Path, ...], as_json: bool) -> None:
 @click.argument("path", type=click.Path(path_type=Path, exists=True))
 @click.option("--adapter", default="table", show_default=True, help="How to read the header: cmmd, vindr, cbis or table.")
 @click.option("--pipeline", default="cropped", show_default=True, help="Whose segmentation to show.")
-@click.option("--png", type=FILE, default=None, help="Also draw what was found into this file.")
+@click.option("--png", type=FILE, default=None, help="Also draw what was found, and the histogram, into this file.")
+@click.option("--timeout", type=click.FloatRange(1), default=120.0, show_default=True, help="Seconds the pixels may take.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-def inspect(path: Path, adapter: str, pipeline: str, png: Path | None, as_json: bool) -> None:
-    r"""Show what fvpipe makes of a DICOM file and why, or what is in a shard folder.
+def inspect(path: Path, adapter: str, pipeline: str, png: Path | None, timeout: float, as_json: bool) -> None:
+    r"""Show every rule's verdict on a DICOM file and how it is segmented, or what is in a shard folder.
 
     \b
     $ fvpipe inspect film.dcm --adapter cbis --png film.png
     $ fvpipe inspect cache/shards/cropped/cbis
     """
-    from fvpipe.report.inspect import inspect_dicom, inspect_shards, to_text
+    from fvpipe.report.inspect import file_text, inspect_dicom, inspect_shards, to_text
 
-    found = inspect_shards(path) if path.is_dir() else inspect_dicom(path, adapter, pipeline, png)
-    click.echo(json.dumps(found, indent=1) if as_json else to_text(found))
+    found = inspect_shards(path) if path.is_dir() else inspect_dicom(path, adapter, pipeline, png, timeout)
+    show = to_text if path.is_dir() else file_text
+    click.echo(json.dumps(found, indent=1) if as_json else show(found))
     if found.get("reason"):
         sys.exit(1)
 
