@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from fvpipe.datasets import adapter
-from fvpipe.dicom import HeaderPolicy, Refused
+from fvpipe.dicom import Refused
 from fvpipe.files import write_whole
 from fvpipe.params import Pipeline, load_pipeline
 from fvpipe.pixels import read_picture
 from fvpipe.report.figures import beside, draw, draw_histogram, encoded
-from fvpipe.report.rules import HeaderVerdicts, Verdict, ask_header, refused_kind, unreadable, value_facts
+from fvpipe.report.rules import HeaderVerdicts, Verdict, ask_header, value_facts
 from fvpipe.segment import GATES, Attempt, Examined, examine, segment
 from fvpipe.shards import open_shards
-from fvpipe.types import Flag, Laterality, Picture, Segmentation
+from fvpipe.types import Flag, Laterality, Picture, Rejection, Segmentation
 from fvpipe.workers import Crash, Workers, WorkerSettings
 
 PIXEL_RULES = ("decoded pixels", "window and VOI LUT")
@@ -72,7 +72,7 @@ def inspect_dicom(
     """
     _, pipeline = load_pipeline(pipeline_name)
     policy = adapter(adapter_name).policy
-    header = _read(path, policy)
+    header = ask_header(path, policy)
     verdicts, facts = [*header.verdicts], dict[str, Any]()
     answer = _pixels(path, header, pipeline, timeout, with_png=png is not None)
     verdicts += answer.verdicts
@@ -87,14 +87,6 @@ def inspect_dicom(
     if first is not None and first.reason is not None:
         found |= {"reason": first.reason.value, "meaning": first.reason.meaning, "detail": first.found}
     return found | {"rules": [_row(verdict) for verdict in verdicts]} | facts
-
-
-def _read(path: Path, policy: HeaderPolicy) -> HeaderVerdicts:
-    refused = refused_kind(path)
-    try:
-        return HeaderVerdicts((refused,), None) if refused else ask_header(path.read_bytes(), policy)
-    except OSError as error:
-        return HeaderVerdicts((unreadable(error),), None)
 
 
 def _row(verdict: Verdict) -> dict[str, str]:
@@ -123,11 +115,12 @@ def look_at_pixels(tasks: list[PixelTask]) -> list[PixelAnswer]:
 
 
 def _look(task: PixelTask) -> PixelAnswer:
-    data = Path(task.path).read_bytes()
     rule, voi_rule = PIXEL_RULES
     try:
+        data = Path(task.path).read_bytes()
         picture = read_picture(data, task.laterality)
-    except Refused as refused:
+    except (Refused, OSError) as error:
+        refused = error if isinstance(error, Refused) else Rejection.unreadable("", error)
         return PixelAnswer((Verdict(rule, refused.detail, refused.reason), Verdict(voi_rule, "no pixels", asked=False)), {})
     stored = (int(picture.stored.min()), int(picture.stored.max()))
     verdicts = [Verdict(rule, f"{picture.shape[0]} x {picture.shape[1]}, stored as {stored[0]} to {stored[1]}")]

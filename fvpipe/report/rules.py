@@ -89,13 +89,12 @@ class HeaderVerdicts:
         return "the file could not be opened" if self.asked is None else f"refused before: {refused[0]}" if refused else ""
 
 
-def ask_header(data: bytes, policy: HeaderPolicy) -> HeaderVerdicts:
+def ask_header(path: Path, policy: HeaderPolicy) -> HeaderVerdicts:
     """Ask all rules that come before the pixels.
 
     Parameters
     ----------
-    data : bytes
-        The file.
+    path : Path
     policy : HeaderPolicy
 
     Returns
@@ -103,53 +102,43 @@ def ask_header(data: bytes, policy: HeaderPolicy) -> HeaderVerdicts:
     HeaderVerdicts
         Never raises for a bad file.
     """
+    said = dicom.read_header(path.parent, path.name, policy)  # the verdict that counts
+    rejection = said if isinstance(said, Rejection) else None
     try:
-        opened = dicom.open_dicom(BytesIO(data), dicom.HEADER_INFLATE_LIMIT)
+        if rejection and rejection.reason in (Reason.NOT_A_FILE, Reason.FILE_UNREADABLE):
+            return HeaderVerdicts(tuple(_unopened(rejection)), None)
+        opened = dicom.open_dicom(BytesIO(path.read_bytes()), dicom.HEADER_INFLATE_LIMIT)
+    except OSError as error:
+        return HeaderVerdicts(tuple(_unopened(Rejection.unreadable("", error))), None)
     except Refused as refused:
-        return HeaderVerdicts((Verdict("file", f"{len(data)} bytes"), *_unopened(refused)), None)
+        return HeaderVerdicts(tuple(_unopened(rejection or Rejection("", refused.reason, refused.detail))), None)
     asked = Asked(opened, policy)
-    verdicts = [Verdict("file", f"{len(data)} bytes"), *(Verdict(name, "as it should be") for name, _ in OPENING)]
+    verdicts = [Verdict(name, "as it should be") for name, _ in OPENING]
     verdicts[3] = Verdict("transfer syntax", opened.transfer_syntax_uid)
     with dicom.silenced():
         verdicts += [_ask(rule, asked) for rule in RULES]
-        try:
-            dicom.image_record("", opened, policy)
-        except Refused as refused:
-            if not any(verdict.reason for verdict in verdicts):  # one that stands in no list here
-                verdicts.append(Verdict("header", refused.detail, refused.reason))
+    if rejection and not any(verdict.reason for verdict in verdicts):  # by a rule that stands in no list here
+        verdicts.append(Verdict("header", rejection.detail, rejection.reason))
     return HeaderVerdicts(tuple(verdicts), asked)
 
 
-def unreadable(error: OSError) -> Verdict:
-    """The verdict on a file that the system does not give."""
-    rejection = Rejection.unreadable("", error)
-    return Verdict("file", rejection.detail, rejection.reason)
-
-
-def refused_kind(path: Path) -> Verdict | None:
-    """The verdict on what is no regular file: it must not be opened."""
-    return None if path.is_file() else Verdict("file", "no regular file", Reason.NOT_A_FILE)
-
-
-OPENING: tuple[tuple[str, Callable[[Refused], bool]], ...] = (
+OPENING: tuple[tuple[str, Callable[[Rejection], bool]], ...] = (
+    ("file", lambda r: r.reason in (Reason.NOT_A_FILE, Reason.FILE_UNREADABLE)),
     ("DICM marker", lambda r: r.reason is Reason.NOT_DICOM),
     ("file meta information", lambda r: r.reason is Reason.HEADER_UNREADABLE and r.detail.startswith("file meta")),
     ("transfer syntax", lambda r: r.reason is Reason.TRANSFER_SYNTAX_UNSUPPORTED),
     ("data set", lambda r: True),
 )
+"""The steps of opening a file, and which rejections are theirs."""
 
 
-def _unopened(refused: Refused) -> list[Verdict]:
+def _unopened(rejection: Rejection) -> list[Verdict]:
     """Of the steps in which a file is opened, those before the refusal passed, and nothing after it can be asked."""
-    verdicts: list[Verdict] = []
-    for name, is_it in OPENING:
-        if verdicts and verdicts[-1].word != "passed":
-            verdicts.append(Verdict(name, "the file could not be opened", asked=False))
-        elif is_it(refused):
-            verdicts.append(Verdict(name, refused.detail, refused.reason))
-        else:
-            verdicts.append(Verdict(name, "as it should be"))
-    return verdicts + [Verdict(rule.name, "the file could not be opened", asked=False) for rule in RULES]
+    at = next(i for i, (_, is_it) in enumerate(OPENING) if is_it(rejection))
+    passed = [Verdict(name, "as it should be") for name, _ in OPENING[:at]]
+    others = [*(name for name, _ in OPENING[at + 1 :]), *(rule.name for rule in RULES)]
+    refused = Verdict(OPENING[at][0], rejection.detail, rejection.reason)
+    return [*passed, refused, *(Verdict(name, "the file could not be opened", asked=False) for name in others)]
 
 
 def _ask(rule: Rule, asked: Asked) -> Verdict:
