@@ -109,7 +109,7 @@ def _group(vendor: str, view: str, rows: Sequence[Measured]) -> GroupReport:
     quantities = (
         distribution("share of frame", [row.share for row in rows], 0.0, 1.0),
         distribution("box width / height", [row.aspect for row in rows], 0.0, 1.2),
-        distribution("threshold, of the declared range", [row.threshold for row in rows], 0.0, 1.0),
+        distribution("log10 of threshold / declared range", [_log10(row.threshold) for row in rows], -4.0, 0.0),
     )
     return GroupReport(
         vendor,
@@ -119,6 +119,10 @@ def _group(vendor: str, view: str, rows: Sequence[Measured]) -> GroupReport:
         {name: counted(map(value, rows), SHOWN) for name, value in tables.items()},
         tuple(each for each in quantities if each),
     )
+
+
+def _log10(share: float) -> float:
+    return math.log10(share) if share > 0 else math.nan
 
 
 def counted(values: Iterable[str], most: int = 0) -> dict[str, int]:
