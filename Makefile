@@ -11,7 +11,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 help: ## list these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
 
-demo: $(VENV)/.demo ## environment, real and made mammograms, index, shards, report: dvc repro
+demo: $(VENV)/.demo ## environment, real and made mammograms, shards, training, tables, report: dvc repro
 	dvc repro
 	@echo
 	@echo "The report: $(CURDIR)/cache/reports/report.html"
@@ -31,7 +31,8 @@ bench: $(VENV)/.bench ## environment, then all benchmarks, quick; make bench BEN
 	python -m benchmarks $(BENCH)
 
 clean: ## remove what can be rebuilt: environment, cache, made data
-	rm -rf $(VENV) cache/shards cache/samples cache/reports cache/bench data/cbis data/phantom-vindr data/phantom-cmmd
+	rm -rf $(VENV) cache/shards cache/samples cache/models cache/checkpoints cache/reports cache/bench
+	rm -rf data/cbis data/phantom-vindr data/phantom-cmmd
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14) and "fvpipe needs Python 3.11 to 3.13; try: make PYTHON=python3.12")'
@@ -39,7 +40,7 @@ $(BIN)/python:
 
 # Stamps: an environment is made again when what it is made from changes.
 $(VENV)/.demo: pyproject.toml constraints.txt | $(BIN)/python
-	$(PIP) --editable '.[demo,dvc]'
+	$(PIP) --editable '.[demo,train,dvc]'
 	@touch $@
 
 $(VENV)/.bench: pyproject.toml constraints.txt | $(BIN)/python

@@ -34,6 +34,7 @@ def tasks(folder: Path, adapter: str, pipeline: str, store: Path) -> list[Task]:
             store=str(store.absolute()),
             cc=breast.cc,
             mlo=breast.mlo,
+            states=(found.files[breast.cc.path].state, found.files[breast.mlo.path].state),
             policy=source.policy,
             pipeline=settings,
             pipeline_digest=settings.digest(),

@@ -52,7 +52,7 @@ def nothing(tasks: list[int]) -> list[int]:
 
 def _seconds_a_batch(pool: Workers, batches: int) -> float:
     begun = time.perf_counter()
-    assert sum(len(batch) for batch in pool.run(nothing, range(batches), batch=1)) == batches
+    assert sum(len(batch) for batch in pool.run(nothing, range(batches))) == batches
     return (time.perf_counter() - begun) / batches
 
 
@@ -73,7 +73,7 @@ def _measure(setup: Setup, form: Form, pipeline: str, pools: dict[int, Workers],
         def turn(workers: int, count: int) -> float:
             given = all_of(count)
             begun = time.perf_counter()
-            done = sum(made.computed for batch in pools[workers].run(make_samples, given, batch=16) for made in batch)
+            done = sum(made.computed for batch in pools[workers].run(make_samples, given) for made in batch)
             seconds = time.perf_counter() - begun
             assert done == len(given)
             for task in given:

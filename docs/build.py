@@ -1,10 +1,12 @@
 """Makes what the documentation shows from the code and the data: run it after `make demo` (see `make docs`).
 
-`reasons.md` from the enums, `films.jpg` and `samples.jpg` from the real films and their shards.
+`reasons.md` from the enums, `films.jpg` and `samples.jpg` from the real films and their shards; `hand-drawn.jpg` from
+the films and the boxes that were drawn on them by eye.
 """
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import cv2
@@ -18,7 +20,7 @@ from fvpipe.params import load_pipeline
 from fvpipe.pixels import DECODERS, read_picture
 from fvpipe.report.inspect import draw
 from fvpipe.segment import segment
-from fvpipe.types import Flag, Reason
+from fvpipe.types import Flag, Laterality, Reason
 
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent
@@ -38,6 +40,15 @@ FLAG_MEANINGS = {
     Flag.VOI_INVALID: "the header's window or VOI LUT breaks the standard, and this pipeline does not apply it",
     Flag.CHEST_WALL_CONFLICT: "the breast lies on the other edge than the header says",
     Flag.VOI_ABSENT: "the pipeline applies a window or VOI LUT, and a view's header has none",
+    Flag.OVERLAY: "a view has an overlay plane; it is not burned in",
+    Flag.SHUTTER: "a view has a display shutter; it is not burned in",
+    Flag.FOR_PROCESSING: "a view is raw, for processing, and the data set's `for_processing` accepts it",
+    Flag.SHARED_PIXELS: "a view has exactly the pixels of another patient's; a split that parts them is refused",
+    Flag.AREAS_DISAGREE: "the areas of the breast (`breast_area`, in mm2 where known) are more than 3 times apart",
+    Flag.MEANS_DISAGREE: "the mean brightnesses of the breast (`breast_mean`) are more than 3 times apart",
+    Flag.BITS_DIFFER: "the two views differ in BitsStored",
+    Flag.VENDORS_DIFFER: "the two views differ in Manufacturer",
+    Flag.DATES_DIFFER: "the two views were acquired on different days",
 }
 
 
@@ -88,6 +99,22 @@ def films() -> NDArray[np.uint8]:
     return np.vstack([np.hstack(drawn[:4]), np.hstack(drawn[4:])])
 
 
+def hand_drawn() -> NDArray[np.uint8]:
+    """The eight films, lifted so that the skin shows, on a ruler of 500 pixels, each with the box that was drawn by hand."""
+    drawn = []
+    for name, (top, bottom, left, right) in json.loads((ROOT / "tests" / "data" / "hand-drawn.json").read_text()).items():
+        film = read_picture((ROOT / "data" / "cbis" / name).read_bytes(), Laterality.LEFT)
+        lifted = (np.clip(film.values[film.stored] / 65535, 0, 1) ** 0.4 * 255).astype(np.uint8)
+        image = cv2.cvtColor(lifted, cv2.COLOR_GRAY2BGR)
+        for at in range(0, max(film.shape), 500):
+            cv2.line(image, (0, at), (image.shape[1], at), (0, 110, 140), 6)
+            cv2.line(image, (at, 0), (at, image.shape[0]), (0, 110, 140), 6)
+            cv2.putText(image, str(at), (20, at + 120), cv2.FONT_HERSHEY_SIMPLEX, 4, (0, 200, 255), 10)
+        cv2.rectangle(image, (left, top), (right - 1, bottom - 1), (80, 255, 80), 14)
+        drawn.append(framed(image, 300, 500))
+    return np.vstack([np.hstack(drawn[:4]), np.hstack(drawn[4:])])
+
+
 def framed(image: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
     """Scaled into a white frame."""
     scale = min((width - 8) / image.shape[1], (height - 8) / image.shape[0])
@@ -126,7 +153,7 @@ def in_and_out() -> NDArray[np.uint8]:
 def main() -> None:
     """Write all of it."""
     (DOCS / "reasons.md").write_text(reasons())
-    for name, image in (("films.jpg", films()), ("samples.jpg", in_and_out())):
+    for name, image in (("films.jpg", films()), ("hand-drawn.jpg", hand_drawn()), ("samples.jpg", in_and_out())):
         cv2.imwrite(str(DOCS / name), image, [cv2.IMWRITE_JPEG_QUALITY, 85])
 
 

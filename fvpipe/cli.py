@@ -617,3 +617,9 @@ def fetch(dataset: str, out: Path, yes: bool) -> None:
     click.echo(
         "The label table is no part of it: put CMMD_clinicaldata_revision.xlsx (doi:10.7937/tcia.eqde-4b16) beside them."
     )
+
+
+from fvpipe.cli_training import COMMANDS  # noqa: E402 - after the commands that are used before them
+
+for command in COMMANDS:
+    main.add_command(command)

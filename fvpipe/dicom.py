@@ -38,7 +38,7 @@ HEADER_INFLATE_LIMIT = 8 * 2**20  # bytes of a deflated data set that `index` lo
 INFLATE_HEADROOM = 2**24  # bytes that a deflated data set may have beside its pixels
 
 # SOP classes (0008,0016)
-FOR_PRESENTATION = "1.2.840.10008.5.1.4.1.1.1.2"
+FOR_PRESENTATION, FOR_PROCESSING = "1.2.840.10008.5.1.4.1.1.1.2", "1.2.840.10008.5.1.4.1.1.1.2.1"
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 
 # Transfer syntaxes
@@ -63,6 +63,7 @@ IMPLANT_DISPLACED = frozenset({"399209000", "R-102D5"})
 HARMLESS_MODIFIERS = frozenset({"442581004", "R-40AB3"})  # nipple in profile
 STANDARD_MAGNIFICATION = (0.9, 1.2)
 
+OVERLAY_GROUPS = frozenset(range(0x6000, 0x6020, 2))  # Overlay Data is (60xx,3000)
 PIXEL_DATA = 0x7FE00010
 
 
@@ -83,6 +84,8 @@ class HeaderPolicy:
     ----------
     secondary_capture : bool
         Accept the SOP class Secondary Capture (digitised film).
+    for_processing : bool
+        Accept mammograms for processing: raw, as the detector gave them. Each is flagged.
     view_in_patient_orientation : bool
         Patient Orientation holds the name of the view (CBIS-DDSM).
     patient_from : {"patient_id", "study"}
@@ -98,6 +101,7 @@ class HeaderPolicy:
     """
 
     secondary_capture: bool = False
+    for_processing: bool = False
     view_in_patient_orientation: bool = False
     patient_from: Literal["patient_id", "study"] = "patient_id"
     patient_pattern: str = ""
@@ -214,6 +218,9 @@ def image_record(path: str, opened: OpenedDicom, policy: HeaderPolicy) -> ImageR
         implant=text(header, "BreastImplantPresent").upper() == "YES",
         implant_displaced=bool(modifiers & IMPLANT_DISPLACED),
         synthetic=_is_synthetic(header),
+        overlay=_has_overlay(header),
+        shutter=bool(texts(header, "ShutterShape")),
+        for_processing=text(header, "SOPClassUID") == FOR_PROCESSING or _intent(header) == "FOR PROCESSING",
     )
 
 
@@ -224,7 +231,9 @@ def check_kind(header: Dataset, policy: HeaderPolicy) -> None:
     """A single-frame 2D mammogram for presentation. An absent SOP class or Modality is allowed: VinDr-Mammo has none."""
     sop_class = text(header, "SOPClassUID")
     allowed = {"", FOR_PRESENTATION} | ({SECONDARY_CAPTURE} if policy.secondary_capture else set())
-    if sop_class not in allowed:
+    if sop_class == FOR_PROCESSING and not policy.for_processing:
+        raise Refused(Reason.SOP_CLASS_REFUSED, "a mammogram for processing; the data set's `for_processing: true` accepts it")
+    if sop_class not in allowed | {FOR_PROCESSING}:
         raise Refused(Reason.SOP_CLASS_REFUSED, f"SOPClassUID is {_uid(sop_class)}; expected {FOR_PRESENTATION}")
     modality = text(header, "Modality").upper()
     if modality not in ("", "MG"):
@@ -446,6 +455,21 @@ def chest_wall_edge(header: Dataset) -> Edge | None:
     orientation = texts(header, "PatientOrientation")
     towards = orientation[0][:1] if len(orientation) == 2 else ""
     return {"A": Edge.LEFT, "P": Edge.RIGHT}.get(towards)
+
+
+def _has_overlay(header: Dataset) -> bool:
+    tags = header.keys()  # of the elements as they lie there: none is parsed for it
+    return any(tag >> 16 in OVERLAY_GROUPS and tag & 0xFFFF == 0x3000 for tag in tags)
+
+
+def acquisition_date(header: Dataset) -> str:
+    """The day of the exposure, to be compared within the reader and never to leave it; empty where it is not given."""
+    with silenced():
+        return text(header, "AcquisitionDate") or text(header, "ContentDate")
+
+
+def _intent(header: Dataset) -> str:
+    return text(header, "PresentationIntentType").upper()
 
 
 def _is_synthetic(header: Dataset) -> bool:

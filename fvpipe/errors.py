@@ -44,6 +44,14 @@ class LeakError(FvpipeError):
     """A split holds something in two parts that must be in one."""
 
 
+class TrainingError(FvpipeError):
+    """Training cannot go on: the loss or the outputs are no numbers, or the data have nothing to learn from."""
+
+
+class CheckpointError(FvpipeError):
+    """Saved weights are missing, damaged, hold more than numbers, or belong to another configuration."""
+
+
 class DependencyError(FvpipeError):
     """A package of an extra is not installed; the message says which extra to install."""
 

@@ -14,6 +14,19 @@ def file_state(status: os.stat_result) -> str:
     return f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}"
 
 
+def read_unchanged(path: Path, state: str) -> tuple[bytes, bool]:
+    """A file's bytes, and whether it is the one that had `state`, before and after it was read.
+
+    Raises
+    ------
+    OSError
+    """
+    with open(path, "rb", buffering=0) as file:
+        before = file_state(os.fstat(file.fileno()))
+        data = file.readall()
+        return data, before == state == file_state(os.fstat(file.fileno()))
+
+
 def write_whole(path: Path, data: bytes, *, durable: bool = True) -> None:
     """Write a file aside and rename it: no reader ever sees a part of it, and a failure leaves the old one.
 

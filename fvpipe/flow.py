@@ -16,19 +16,21 @@ import os
 import platform
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.metadata import version
+from io import BytesIO
 from pathlib import Path
 
 from blake3 import blake3
 
 from fvpipe import dicom, pairing
+from fvpipe.agreement import OF_A_VIEW, shared_pixels, views_agree
 from fvpipe.datasets import LabelTable
 from fvpipe.dicom import HeaderPolicy, Refused
 from fvpipe.errors import ClusterError, InputError, QualityError, StorageError
-from fvpipe.files import write_whole
+from fvpipe.files import read_unchanged, write_whole
 from fvpipe.folder import recorded_states, shard_states, write_folder
 from fvpipe.fuse import fuse
 from fvpipe.listing import has_suffix, list_folder
@@ -225,7 +227,8 @@ def build_shards(
         rejections = tuple(sorted([*found.rejections, *finished.unreadable, *refused], key=rejection_order))
         _check_rejected(rejections, len(found.files), limits)
         load = partial(_load, found, target, store)
-        receipt, written = write_folder(found, target, samples, rejections, limits, load, trust=not memory.forgets)
+        shared = shared_pixels(_pixel_digests(samples, found, memory, load))
+        receipt, written = write_folder(found, target, samples, shared, rejections, limits, load, trust=not memory.forgets)
         computed, seconds = finished.computed, time.perf_counter() - begun
         build = Build(receipt, rejections, computed, len(finished.breasts) - computed, written, seconds, finished.seconds)
         states = shard_states(target.out, receipt)
@@ -242,6 +245,7 @@ class Task:
     store: str  # empty: the sample comes back with the answer
     cc: ImageRecord
     mlo: ImageRecord
+    states: tuple[str, str]  # of both files, as the index listed them
     policy: HeaderPolicy
     pipeline: Pipeline
     pipeline_digest: Digest
@@ -259,6 +263,7 @@ class Made:
 
     digests: tuple[Digest, Digest] | None = None
     key: Digest | None = None
+    pixels: tuple[Digest, Digest] | None = None  # digests of the decoded pixels, where they were decoded now
     computed: bool = False  # False: the store had it
     sample: FusedSample | Refusal | None = None  # where there is no store that the worker can write to
     seconds: Mapping[str, float] = field(default_factory=dict)  # of each step
@@ -292,39 +297,42 @@ def make_sample(task: Task) -> Made:
     """Read both files, decode, segment, fuse, and store the sample (or why there is none)."""
     clock = _Clock()
     files = []
-    for record in task.views:
+    for record, state in zip(task.views, task.states, strict=True):
         try:
-            files.append((Path(task.root) / record.path).read_bytes())
+            data, unchanged = read_unchanged(Path(task.root) / record.path, state)
         except FileNotFoundError:
             return Made(changed=record.path)
         except OSError as error:
             return Made(unreadable=Rejection.unreadable(record.path, error))
         clock.lap("read")
         # The label and the id come from the index: these must be the bytes that it read.
-        if dicom.record_of(files[-1], record.path, task.policy) != record:
+        if not unchanged and dicom.record_of(data, record.path, task.policy) != record:
             return Made(changed=record.path)
         clock.lap("header")
+        files.append(data)
     digests = (Digest(blake3(files[0]).hexdigest()), Digest(blake3(files[1]).hexdigest()))
     clock.lap("digest")
     key = _key(task, digests)
-    if not task.store:
-        return Made(digests, key, True, _sample(task, files, digests, clock), clock.seconds)
-    store = SampleStore(Path(task.store))
-    if task.retry:
+    store = SampleStore(Path(task.store)) if task.store else None
+    if store is not None and task.retry:
         store.refusal_path(key).unlink(missing_ok=True)
-    missing = not store.has(key)
-    if missing:
-        sample = _sample(task, files, digests, clock)
+    if store is not None and store.has(key):
+        return Made(digests, key, seconds=clock.seconds)
+    sample = _sample(task, files, digests, clock)
+    if store is not None:
         store.put(key, sample)
         clock.lap("write")
-    return Made(digests, key, missing, seconds=clock.seconds)
+    pixels = sample.pixel_digests if isinstance(sample, FusedSample) else None
+    return Made(digests, key, pixels, True, None if store is not None else sample, clock.seconds)
 
 
 def _sample(task: Task, files: Sequence[bytes], digests: tuple[Digest, Digest], clock: _Clock) -> FusedSample | Refusal:
-    pictures = []
+    pictures, dates = [], set()
     for view, record, data, digest in zip(VIEWS, task.views, files, digests, strict=True):
         try:
-            pictures.append(read_picture(data, record.laterality, task.pipeline.voi, digest))
+            opened = dicom.open_dicom(BytesIO(data), dicom.HEADER_INFLATE_LIMIT)
+            dates.add(dicom.acquisition_date(opened.header))
+            pictures.append(read_picture(data, record.laterality, task.pipeline.voi, digest, opened))
         except Refused as refused:
             return Refusal(view, refused.reason, refused.detail)
     clock.lap("decode")
@@ -332,9 +340,10 @@ def _sample(task: Task, files: Sequence[bytes], digests: tuple[Digest, Digest], 
     found = segment(cc, task.pipeline.segment), segment(mlo, task.pipeline.segment)
     clock.lap("segment")
     sample = fuse((cc, mlo), found, task.pipeline)
-    flags = sample.flags
-    flags |= Flag.IMPLANT if task.cc.implant or task.mlo.implant else Flag(0)
-    flags |= Flag.SYNTHETIC if task.cc.synthetic or task.mlo.synthetic else Flag(0)
+    flags = sample.flags | views_agree(task.cc, task.mlo, sample)
+    for flag, name in OF_A_VIEW.items():
+        flags |= flag if any(getattr(record, name) for record in task.views) else Flag(0)
+    flags |= Flag.DATES_DIFFER if len(dates - {""}) > 1 else Flag(0)
     clock.lap("fuse")
     return replace(sample, flags=flags)
 
@@ -362,7 +371,8 @@ def _make_missing(found: Index, target: Target, store: SampleStore, memory: Sour
     missing: list[tuple[Breast, Task]] = []
     unreadable: list[Rejection] = []
     for breast in found.breasts:
-        task = Task(root, folder, breast.cc, breast.mlo, found.source.policy, pipeline, pipeline_digest, memory.forgets)
+        states = _states(found, breast)
+        task = Task(root, folder, breast.cc, breast.mlo, states, found.source.policy, pipeline, pipeline_digest, memory.forgets)
         cc, mlo = (memory.fact(found.files[image.path]) for image in breast.views)
         key = _key(task, (Digest(cc), Digest(mlo))) if cc and mlo else None
         crash = _remembered_crash(breast, found, memory)
@@ -376,7 +386,7 @@ def _make_missing(found: Index, target: Target, store: SampleStore, memory: Sour
     with progress(f"build {target.pipeline_name}/{found.source.name}", len(missing), "breasts") as advance:
         numbered = list(enumerate(task for _, task in missing))
         for batch in workers.run(_make_numbered, numbered):
-            digests = []
+            digests, pixels = [], list[tuple[SourceFile, Digest]]()
             for each in batch:
                 if isinstance(each, Crash):
                     breast = missing[each.task[0]][0]
@@ -394,6 +404,7 @@ def _make_missing(found: Index, target: Target, store: SampleStore, memory: Sour
                     unreadable += [made.unreadable, _without_view(breast, "a view could not be read from the disk")]
                 elif made.key and made.digests:
                     keys[breast.key] = made.key
+                    pixels += zip((found.files[image.path] for image in breast.views), made.pixels or (), strict=False)
                     digests += [(found.files[image.path], d) for image, d in zip(breast.views, made.digests, strict=True)]
                     if made.sample is not None:
                         store.put(made.key, made.sample)
@@ -403,9 +414,14 @@ def _make_missing(found: Index, target: Target, store: SampleStore, memory: Sour
                             "storage that all workers share, or use --no-shared-storage"
                         )
             memory.keep_facts(digests)
+            memory.keep_facts(pixels, "pixels")
             advance(len(batch))
     finished = [(breast, keys[breast.key]) for breast in found.breasts if breast.key in keys]
     return _Finished(finished, unreadable, computed, seconds)
+
+
+def _states(found: Index, breast: Breast) -> tuple[str, str]:
+    return found.files[breast.cc.path].state, found.files[breast.mlo.path].state
 
 
 def _blamed(breast: Breast, crash: Crash[tuple[int, Task]], found: Index, workers: Workers) -> Rejection:
@@ -477,13 +493,28 @@ def _load(found: Index, target: Target, store: SampleStore, breast: Breast, key:
     return sample
 
 
+def _pixel_digests(
+    samples: Sequence[tuple[Breast, Digest]], found: Index, memory: SourceMemory, load: Callable[[Breast, Digest], FusedSample]
+) -> Iterator[tuple[str, str, tuple[Digest, Digest]]]:
+    """Breast id, patient, and digests of both views' decoded pixels; a sample is loaded only where they were forgotten."""
+    learnt: list[tuple[SourceFile, Digest]] = []
+    for breast, key in samples:
+        files = [found.files[image.path] for image in breast.views]
+        cc, mlo = (memory.fact(file, "pixels") for file in files)
+        digests = (Digest(cc), Digest(mlo)) if cc and mlo else load(breast, key).pixel_digests
+        if not (cc and mlo):
+            learnt += zip(files, digests, strict=True)
+        yield breast.key.breast_id, breast.key.patient, digests
+    memory.keep_facts(learnt, "pixels")
+
+
 def _result(found: Index, target: Target, store: SampleStore, breast: Breast, key: Digest) -> FusedSample | Refusal:
     """What the store holds of a breast; what rotted there is made again."""
     result = store.get(key)
     if result is None:
         root, folder = os.path.abspath(found.source.root), os.path.abspath(store.folder)
         settings = (found.source.policy, target.pipeline, target.pipeline.digest())
-        made = make_sample(Task(root, folder, breast.cc, breast.mlo, *settings, retry=False))
+        made = make_sample(Task(root, folder, breast.cc, breast.mlo, _states(found, breast), *settings, retry=False))
         result = store.get(key) if made.key == key else None
     if result is None:
         raise _changed(breast.cc.path)

@@ -10,7 +10,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import astuple
 from pathlib import Path
 
@@ -32,6 +32,7 @@ def write_folder(
     found: Index,
     target: Target,
     samples: Sequence[tuple[Breast, Digest]],
+    shared: Set[str],
     rejections: Sequence[Rejection],
     limits: Limits,
     load: Callable[[Breast, Digest], FusedSample],
@@ -45,6 +46,8 @@ def write_folder(
     target : Target
     samples : sequence of (Breast, Digest)
         With the key of each one's sample.
+    shared : set of str
+        Ids of breasts that have pixels in common with another patient's.
     rejections : sequence of Rejection
     limits : Limits
     load : callable
@@ -76,12 +79,12 @@ def write_folder(
     try:
         with progress(f"write {target.pipeline_name}/{found.source.name}", len(by_shard), "shards") as advance:
             for i, members in sorted(by_shard.items()):
-                content = digest_of([attributes, [[key, *astuple(_row(breast))] for breast, key in members]])
+                content = digest_of([attributes, [[key, *astuple(_row(breast, shared))] for breast, key in members]])
                 entry = _unchanged(target.out, old, i, content, trusted)
                 if entry is None:
                     part = target.out / f".{shards.shard_name(i)}.{os.getpid()}.part"
                     parts.append((part, target.out / shards.shard_name(i)))
-                    rows = [_row(breast) for breast, _ in members]
+                    rows = [_row(breast, shared) for breast, _ in members]
                     arrays = (load(breast, key) for breast, key in members)
                     _make_folder(target.out)
                     entry = shards.write_shard(part, rows, arrays, {**attributes, "shard_index": i}, content)
@@ -114,8 +117,9 @@ def write_folder(
     return receipt, len(parts)
 
 
-def _row(breast: Breast) -> ShardRow:
-    return ShardRow(breast.key.breast_id, breast.key.patient, breast.key.laterality, breast.facts.label)
+def _row(breast: Breast, shared: Set[str]) -> ShardRow:
+    flags = Flag.SHARED_PIXELS if breast.key.breast_id in shared else Flag(0)
+    return ShardRow(breast.key.breast_id, breast.key.patient, breast.key.laterality, breast.facts.label, flags)
 
 
 def _attributes(found: Index, target: Target) -> dict[str, str | int]:

@@ -63,10 +63,24 @@ def fuse(
         source_shape=np.array([p.shape for p in pictures], np.int32),
         placement=placement,
         intensity_range=_ranges_array(ranges, used, pipeline.intensity),
+        breast_area=np.array([s.area for s in segmentations], np.float32),
+        breast_mean=_means(segmentations, ranges, used),
         source_digests=(pictures[0].source_digest, pictures[1].source_digest),
         pixel_digests=(pictures[0].pixel_digest, pictures[1].pixel_digest),
         flags=flags,
     )
+
+
+def _means(
+    segmentations: tuple[Segmentation, Segmentation], ranges: list[tuple[float, float]], used: list[int]
+) -> NDArray[np.float32]:
+    """The mean inside each outline as a share of the range that its view was normalised by; NaN where there is none."""
+    means = np.full(2, np.nan, np.float32)
+    for i, view in enumerate(used):
+        low, high = ranges[min(i, len(ranges) - 1)]
+        if high > low:
+            means[view] = (segmentations[view].mean - low) / (high - low)
+    return means
 
 
 def _store(image: Values, dtype: str) -> NDArray[Any]:

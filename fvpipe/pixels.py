@@ -31,6 +31,7 @@ def read_picture(
     laterality: Laterality,
     voi: Literal["none", "window", "lut"] = "none",
     source_digest: Digest | None = None,
+    opened: OpenedDicom | None = None,
 ) -> Picture:
     """Decode one image.
 
@@ -44,13 +45,15 @@ def read_picture(
         Apply nothing, the first window, or the first VOI LUT of the header.
     source_digest : Digest or None
         Of `data`, where the caller has it already.
+    opened : OpenedDicom or None
+        `data` as :func:`fvpipe.dicom.open_dicom` parsed it, where the caller did.
 
     Raises
     ------
     Refused
         With the reason code of the broken rule.
     """
-    opened = dicom.open_dicom(BytesIO(data), dicom.HEADER_INFLATE_LIMIT)
+    opened = opened or dicom.open_dicom(BytesIO(data), dicom.HEADER_INFLATE_LIMIT)
     with silenced():
         layout = dicom.pixel_layout(opened)
         dicom.check_rescale(opened.header)
@@ -190,14 +193,6 @@ def _jpeg_2000(frame: bytes, layout: PixelLayout) -> NDArray[Any]:
     return np.asarray(imagecodecs.jpeg2k_decode(codestream))
 
 
-def _htj2k(frame: bytes, layout: PixelLayout) -> NDArray[Any]:
-    import imagecodecs
-
-    codestream = bare_codestream(frame)
-    _check_codestream(codestream, jpeg_2000_size(codestream), layout)
-    return np.asarray(imagecodecs.htj2k_decode(codestream))
-
-
 DECODERS: dict[str, Decoder] = {
     dicom.RLE: Decoder("imagecodecs", False, _rle),
     dicom.JPEG_BASELINE: Decoder("imagecodecs", True, _jpeg),
@@ -208,9 +203,10 @@ DECODERS: dict[str, Decoder] = {
     dicom.JPEG_LS_NEAR: Decoder("imagecodecs", True, _jpeg_ls),
     dicom.JPEG_2000_LOSSLESS: Decoder("imagecodecs", False, _jpeg_2000),
     dicom.JPEG_2000: Decoder("imagecodecs", True, _jpeg_2000),
-    dicom.HTJ2K_LOSSLESS: Decoder("imagecodecs", False, _htj2k),
-    dicom.HTJ2K_RPCL: Decoder("imagecodecs", False, _htj2k),
-    # By OpenJPEG: imagecodecs' OpenJPH lets a lossy overshoot above white start again from black.
+    # By OpenJPEG: imagecodecs prints what OpenJPH says of a damaged block and gives the picture all the same, and lets a
+    # lossy overshoot above white start again from black.
+    dicom.HTJ2K_LOSSLESS: Decoder("imagecodecs", False, _jpeg_2000),
+    dicom.HTJ2K_RPCL: Decoder("imagecodecs", False, _jpeg_2000),
     dicom.HTJ2K: Decoder("imagecodecs", True, _jpeg_2000),
 }
 """Encapsulated transfer syntaxes; the native ones need no decoder."""

@@ -29,6 +29,8 @@ class Source:
         Label rules.
     made : bool
         Made data.
+    for_processing : bool
+        Raw images are read too.
     identifier_key : bytes
         Key of the digests that replace identifiers; empty: they are kept.
     license : str
@@ -40,13 +42,14 @@ class Source:
     label_file: Path | None
     labels: Labels
     made: bool
+    for_processing: bool
     identifier_key: bytes
     license: str
 
     @property
     def policy(self) -> HeaderPolicy:
         """How to read its headers."""
-        return replace(self.adapter.policy, identifier_key=self.identifier_key)
+        return replace(self.adapter.policy, for_processing=self.for_processing, identifier_key=self.identifier_key)
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,6 +105,7 @@ def make_source(name: str, root: Path, settings: DataSet, id_key: Path | None, f
         label_file=folder / settings.label_file if settings.label_file else None,
         labels=settings.labels,
         made=settings.made,
+        for_processing=settings.for_processing,
         identifier_key=identifier_key(id_key) if hashed else b"",
         license=license,
     )

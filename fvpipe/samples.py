@@ -24,7 +24,7 @@ from fvpipe.files import write_whole
 from fvpipe.params import digest_of
 from fvpipe.types import Digest, Flag, FusedSample, Laterality, Reason, View
 
-PREPROCESSING_VERSION = 1
+PREPROCESSING_VERSION = 3
 """Raised whenever our code would change a byte of a sample; tests with golden digests fail when it should have been."""
 
 
@@ -106,7 +106,7 @@ class SampleStore:
         write_whole(path, _pack(result), durable=False)
 
 
-_ARRAYS = ("image", "boxes", "source_shape", "placement", "intensity_range")
+_ARRAYS = ("image", "boxes", "source_shape", "placement", "intensity_range", "breast_area", "breast_mean")
 
 
 def _pack(result: FusedSample | Refusal) -> bytes:

@@ -30,7 +30,10 @@ ROBUST = (0.001, 0.999)
 LOG_GAIN = 1000.0
 BINS = 256
 OPENING = 1 / 160  # radius as a share of the longer side
-LEAK_WIDTH, LEAK_LENGTH, LEAK_GAIN = 0.12, 0.03, 1.5  # shares of columns and rows; tissue must outshine a leak so much
+LEAK_WIDTH, LEAK_LENGTH, LEAK_GAIN = 0.16, 0.03, 1.5  # shares of columns and rows; tissue must outshine a leak so much
+SKIN, VALLEY = 0.4, 6  # how far the threshold may go down, as a share, and over how many bins on each side counts are summed
+NIPPLE = 0.02  # of the breast at most, as a share
+STRIPE_LENGTH = 0.10  # of a stripe that does not start at the frame's edge, as a share
 AGREEMENT = 0.9  # intersection over union at which `agreement` believes its two methods
 
 GATES = {"share": (0.04, 0.80), "fill": (0.50, 1.0), "aspect": (0.18, 0.95), "lateral_edges": (1, 1)}
@@ -82,7 +85,19 @@ def segment(picture: Picture, settings: Segment) -> Segmentation:
     tight = _refine(thumbnail, chosen)
     margin = round(settings.margin * max(tight.height, tight.width))
     box = tight.grown(margin, *picture.shape)
-    return Segmentation(box, tight, chosen.mask, thumbnail.step, chosen.threshold, chosen.method, chosen.gates, flags)
+    area, mean = _inside_of(thumbnail, chosen.mask)
+    return Segmentation(
+        box, tight, chosen.mask, thumbnail.step, chosen.threshold, chosen.method, chosen.gates, flags, area, mean
+    )
+
+
+def _inside_of(thumbnail: _Thumbnail, mask: Mask) -> tuple[float, float]:
+    """Area in source pixels and mean value. Summed without rounding, so that every processor agrees."""
+    counts = np.bincount(thumbnail.indices[mask > 0], minlength=len(thumbnail.values))
+    present = np.flatnonzero(counts)
+    total = int(counts.sum())
+    mean = math.fsum((thumbnail.values[present] * counts[present]).tolist()) / total
+    return float(total * thumbnail.step**2), mean
 
 
 def full_mask(segmentation: Segmentation, rows: int, columns: int) -> Mask:
@@ -187,9 +202,19 @@ class _Thumbnail:
     values: NDArray[np.float64]
 
     @property
+    def small(self) -> NDArray[np.float64]:
+        """The small picture itself, 0 to 1."""
+        small: NDArray[np.float64] = self.relative[self.indices]
+        return small
+
+    @property
     def border(self) -> int:
         """Pixels on each edge that are blanked."""
-        return max(1, round(BLANKED * float(max(self.indices.shape))))
+        return _border(self.indices.shape)
+
+
+def _border(shape: tuple[int, ...]) -> int:
+    return max(1, round(BLANKED * float(max(shape))))
 
 
 def _thumbnail(picture: Picture) -> _Thumbnail | None:
@@ -204,7 +229,8 @@ def _thumbnail(picture: Picture) -> _Thumbnail | None:
     if step > 1:
         small = cv2.resize(small, (width, height), interpolation=cv2.INTER_AREA)
     small = cv2.blur(small, (3, 3))
-    counts = np.bincount(small.ravel(), minlength=len(picture.values))
+    border = _border(small.shape)  # a film's white border would move the range, and with it a faint nipple below the threshold
+    counts = np.bincount(small[border:-border, border:-border].ravel(), minlength=len(picture.values))
     order = (
         np.argsort(picture.values, kind="stable") if picture.direction == 0 else np.arange(len(counts))[:: picture.direction]
     )
@@ -247,7 +273,11 @@ class _Attempt:
 
     @property
     def passes(self) -> bool:
-        return bool(self.gates) and all(low <= self.gates[name] <= high for name, (low, high) in GATES.items())
+        return _passes(self.gates)
+
+
+def _passes(gates: dict[str, float]) -> bool:
+    return bool(gates) and all(low <= gates[name] <= high for name, (low, high) in GATES.items())
 
 
 def _attempt(thumbnail: _Thumbnail, method: str, engine: str, chest_wall: Edge) -> _Attempt:
@@ -262,16 +292,24 @@ def _attempt(thumbnail: _Thumbnail, method: str, engine: str, chest_wall: Edge) 
         threshold = _otsu_simpleitk(interior)
     else:
         threshold = otsu_threshold(np.bincount(interior.ravel(), minlength=BINS))
+    if method == "otsu_log":
+        threshold = _lowered(np.bincount(interior.ravel(), minlength=BINS), threshold)
     binary = np.zeros(binned.shape, np.uint8)
     binary[border:-border, border:-border] = np.where(interior > threshold, 255, 0)
     radius = max(1, round(OPENING * max(binned.shape)))
     mask = clean(binary, radius, border, chest_wall)
-    _reach_edges(mask, border)
-    leak = _light_leak(thumbnail, mask)
-    if leak is not None:
-        binary &= np.where(thumbnail.relative[thumbnail.indices] > LEAK_GAIN * leak, 255, 0).astype(np.uint8)
+    wall = _wall(mask, border, chest_wall)
+    _reach_edges(mask, binned > threshold, border, wall)
+    if _cut_stripes(binary, mask, thumbnail.small, wall):
         mask = clean(binary, radius, border, chest_wall)
-        _reach_edges(mask, border)
+        _reach_edges(mask, binned > threshold, border, wall)
+    if _cut_leaks(binary, mask, thumbnail.small):
+        mask = clean(binary, radius, border, chest_wall)
+        _reach_edges(mask, binned > threshold, border, wall)
+    if method == "otsu_log":
+        joined = _rejoined(mask, binary, binned > _share_of(threshold), radius, wall)
+        if _passes(_measure(joined)[0]):  # or it was a label's plate
+            mask = joined
     inside = bins > threshold
     above = thumbnail.values[inside]
     return _Attempt(method, mask, inside, float(above.min()) if len(above) else math.nan, *_measure(mask))
@@ -307,6 +345,22 @@ def otsu_threshold(counts: NDArray[np.int64]) -> int:
         if variance > best_variance:
             best, best_variance = i, variance
     return best
+
+
+def _lowered(counts: NDArray[np.int64], threshold: int) -> int:
+    """The emptiest place between a share (`SKIN`) of a threshold on logarithms and itself.
+
+    Otsu's lies well inside the skin where the background is black, and there the faint ring around a nipple may part it
+    from the breast. Where noise or scatter fills what lies below, it stays.
+    """
+    lowest = _share_of(threshold)
+    wide = np.convolve(counts, np.ones(2 * VALLEY + 1, np.int64))[VALLEY:-VALLEY]
+    return lowest + int(np.argmin(wide[lowest : threshold + 1]))
+
+
+def _share_of(threshold: int) -> int:
+    """The bin of `SKIN` times the value at which a bin on logarithms ends."""
+    return int(np.searchsorted(_LOG_EDGES, SKIN * _LOG_EDGES[min(threshold, BINS - 2)]))
 
 
 def triangle_threshold(counts: NDArray[np.int64]) -> int:
@@ -383,41 +437,124 @@ def _choose(labels: NDArray[Any], areas: NDArray[np.int64], border: int, chest_w
     return on_wall if touching[on_wall] and areas[on_wall] * 4 >= areas[largest] else largest
 
 
-def _reach_edges(mask: Mask, border: int) -> None:
-    """A mask that reaches the blanked strip extends through it to the edge of the frame."""
+def _wall(mask: Mask, border: int, said: Edge) -> Edge:
+    """The edge on which the breast lies: that which the header says, unless it is only on the other."""
+    reached = {Edge.LEFT: mask[:, border].any(), Edge.RIGHT: mask[:, -border - 1].any()}
+    return _other(said) if reached[_other(said)] and not reached[said] else said
+
+
+def _reach_edges(mask: Mask, bright: NDArray[np.bool_], border: int, chest_wall: Edge) -> None:
+    """A mask that reaches the blanked strip extends through it to the edge of the frame; away from the chest wall only as
+    far as it is bright, for a nipple may end there, and not into a film's border.
+    """
     mask[:border] = mask[border]
     mask[-border:] = mask[-border - 1]
+    if chest_wall is Edge.RIGHT:
+        mask, bright = mask[:, ::-1], bright[:, ::-1]
     mask[:, :border] = mask[:, border : border + 1]
-    mask[:, -border:] = mask[:, -border - 1 : -border]
+    strip = bright[:, -border:] & (2 * bright[:, -border:].sum(axis=0) < len(bright))
+    mask[:, -border:] = np.where(np.logical_and.accumulate(strip, axis=1), mask[:, -border - 1 : -border], 0)
 
 
-def _light_leak(thumbnail: _Thumbnail, mask: Mask) -> NDArray[np.float64] | None:
-    """The brightness of a light leak along the chest wall, by column; None where there is no leak.
+def _rejoined(mask: Mask, binary: Mask, dim: NDArray[np.bool_], radius: int, chest_wall: Edge) -> Mask:
+    """Give back a nipple that a dim ring parts from the breast: small, above the threshold, and linked by what is `dim`."""
+    if not mask.any():
+        return mask
+    left, top, width, height = cv2.boundingRect(mask)
+    beside = np.where(mask, 0, binary).astype(np.uint8)
+    beside[:top], beside[top + height :] = 0, 0
+    half = slice(0, left + width // 2) if chest_wall is Edge.LEFT else slice(left + width // 2, None)
+    beside[:, half] = 0  # where leaks are
+    count, blobs, stats, _ = cv2.connectedComponentsWithStats(beside, connectivity=4)
+    areas = stats[:, cv2.CC_STAT_AREA]
+    small = [i for i in range(1, count) if radius * radius <= areas[i] <= NIPPLE * cv2.countNonZero(mask)]
+    if not small:
+        return mask
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (8 * radius + 1, 8 * radius + 1))
+    bridge = np.where((cv2.dilate(mask, kernel) > 0) & dim, 255, mask).astype(np.uint8)
+    _, linked = cv2.connectedComponents(bridge, connectivity=4)
+    reached = (linked == linked[np.unravel_index(int(np.argmax(mask)), mask.shape)]) & (bridge > 0)
+    blob = np.isin(blobs, [i for i in small if reached[blobs == i].any()])
+    if not blob.any():
+        return mask
+    ring = reached & (cv2.dilate(blob.astype(np.uint8), kernel) > 0)
+    contours, _ = cv2.findContours(np.where(blob | ring, 255, mask).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    joined = np.zeros_like(mask)
+    cv2.drawContours(joined, [max(contours, key=cv2.contourArea)], -1, 255, cv2.FILLED)
+    return joined
+
+
+def _cut_stripes(binary: Mask, mask: Mask, relative: NDArray[np.float64], chest_wall: Edge) -> bool:
+    """Take stripes of the background and the paddle's line, which join the breast to the frame, out of `binary`.
+
+    They keep their width from the frame's edge to the breast; a breast that is cut by the frame widens at once.
+    """
+    if chest_wall is Edge.RIGHT:
+        binary, mask, relative = binary[:, ::-1], mask[:, ::-1], relative[:, ::-1]
+    found = _cut_stripes_of(binary[:, ::-1].T, mask[:, ::-1].T, relative[:, ::-1].T, 0)
+    for order in (slice(None), slice(None, None, -1)):  # from the top, from the bottom; `_cut_leaks` sees to the chest wall
+        found |= _cut_stripes_of(binary[order], mask[order], relative[order], 1)
+    return found
+
+
+def _cut_stripes_of(binary: Mask, mask: Mask, relative: NDArray[np.float64], first: int) -> bool:
+    """The same for those that run on from line 0, at place `first` or after; or from where padding ends."""
+    depth, places = mask.shape
+    lines = np.flatnonzero(mask.any(axis=1))
+    if not len(lines):
+        return False
+    line, shortest = int(lines[0]), LEAK_LENGTH * depth
+    if line:  # a nipple does not keep its width for so long
+        line, shortest = min(line + round(OPENING * max(mask.shape)), depth - 1), STRIPE_LENGTH * depth
+    found = False
+    ends = np.flatnonzero(np.diff(np.concatenate([[0], mask[line] > 0, [0]]).astype(np.int8))).tolist()
+    for start, end in zip(ends[::2], ends[1::2], strict=True):
+        width = end - start
+        beside = 2 + width // 4
+        around = slice(max(start - beside, 0), end + beside)
+        covered = (mask[line:, around] > 0).sum(axis=1)
+        room = mask[:, around].shape[1] - width  # less than twice `beside` in a corner of the frame
+        other = np.flatnonzero((covered > width + room / 2) | (covered < width / 2))
+        length = int(other[0]) if len(other) else depth - line
+        if start >= first and width <= LEAK_WIDTH * places and length >= shortest:
+            stripe = relative[: line + length, around]
+            level = np.median(relative[line : line + length, start:end])
+            binary[: line + length, around][stripe <= LEAK_GAIN * level] = 0
+            found = True
+    return found
+
+
+def _cut_leaks(binary: Mask, mask: Mask, relative: NDArray[np.float64]) -> bool:
+    """Take light that leaks along the chest wall, above and below the breast, out of `binary`.
 
     A digitised film's edge, and the paddle's shadow, join the breast and stretch its box to the frame's height. They
-    differ from tissue in running to the frame's top or bottom as a strip of one width and one brightness.
+    differ from tissue in running to the frame's top or bottom as a strip of one width, with one brightness at each
+    distance from the edge; where the breast begins beneath it, it outshines the leak.
     """
     rows, columns = mask.shape
     wall = next((column for column in (0, columns - 1) if mask[:, column].any()), None)
     if wall is None:
-        return None
-    from_wall = mask if wall == 0 else mask[:, ::-1]
-    widths = np.where(from_wall.all(axis=1), columns, np.argmin(from_wall, axis=1))
-    strips = []
+        return False
+    from_wall = slice(None) if wall == 0 else slice(None, None, -1)
+    widths = np.where((mask > 0).all(axis=1), columns, np.argmin(mask[:, from_wall], axis=1))
+    found = False
     for order in (slice(None), slice(None, None, -1)):  # from the top, from the bottom
-        end = int(widths[order][0])
+        first = int(np.flatnonzero(widths[order])[0])  # not 0 where rows were padded on
+        shortest = STRIPE_LENGTH if first else LEAK_LENGTH
+        first = min(first + (round(OPENING * max(mask.shape)) if first else 0), rows - 1)
+        end = int(widths[order][first])
         if not 0 < end <= LEAK_WIDTH * columns:
             continue
-        wider = np.flatnonzero(widths[order] > 1.3 * end + 2)
-        length = int(wider[0]) if len(wider) else 0
-        if length >= LEAK_LENGTH * rows:
-            strips.append(np.arange(rows)[order][:length])
-    if not strips:
-        return None
-    leak: NDArray[np.float64] = np.median(thumbnail.relative[thumbnail.indices[np.concatenate(strips)]], axis=0)
-    reach = round(1.5 * LEAK_WIDTH * columns)
-    beyond = np.arange(columns) if wall == 0 else np.arange(columns)[::-1]
-    return np.where(beyond < reach, leak, 0.0)
+        other = np.flatnonzero((widths[order] > 1.3 * end + 2)[first:])
+        length = first + int(other[0]) if len(other) else rows
+        if length - first < shortest * rows:
+            continue
+        reach = min(round(1.5 * end) + 3, columns)
+        strip = relative[order, from_wall][:length, :reach]
+        leak = np.median(strip[first : max((first + length) // 2, first + 1)], axis=0)
+        binary[order, from_wall][:length, :reach][strip <= LEAK_GAIN * leak] = 0
+        found = True
+    return found
 
 
 def _measure(mask: Mask) -> tuple[dict[str, float], set[Edge]]:
@@ -482,7 +619,8 @@ def _refine(thumbnail: _Thumbnail, attempt: _Attempt) -> CropBox:
 def _inside(thumbnail: _Thumbnail, inside: NDArray[np.bool_], near: Mask, window: tuple[slice, slice]) -> NDArray[np.bool_]:
     """Which pixels of a window lie above the threshold, smoothed as the thumbnail is, near the mask."""
     step = thumbnail.step
-    smooth = cv2.blur(np.ascontiguousarray(thumbnail.source[window]), (step, step))
+    size = step | 1  # an even one would lie half a pixel to one side
+    smooth = cv2.blur(np.ascontiguousarray(thumbnail.source[window]), (size, size))
     down = np.minimum(np.arange(window[0].start, window[0].stop) // step, near.shape[0] - 1)
     across = np.minimum(np.arange(window[1].start, window[1].stop) // step, near.shape[1] - 1)
     found: NDArray[np.bool_] = inside[smooth] & (near[down[:, None], across[None, :]] > 0)

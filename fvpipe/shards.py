@@ -35,9 +35,9 @@ from fvpipe.errors import (
     SwappedShardError,
     TruncatedShardError,
 )
-from fvpipe.types import VIEWS, Flag, FusedSample, Laterality, View
+from fvpipe.types import NO_FLAG, VIEWS, Flag, FusedSample, Laterality, View
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 RECEIPT = "index.json"
 SCALES = {"uint16": 1 / 65535, "uint8": 1 / 255, "float32": 1.0}
 """Stored value x scale lies in [0, 1], by dtype."""
@@ -165,6 +165,7 @@ class ShardRow:
     patient_id: str
     laterality: Laterality
     label: int
+    flags: Flag = NO_FLAG  # beside those that the pixels determine
 
 
 def write_shard(
@@ -199,15 +200,15 @@ def write_shard(
     try:
         # The earliest format: the bytes do not change with the HDF5 library. No times are tracked.
         with _Sink(path, "w+") as sink, h5py.File(sink, "w", libver=("earliest", "v110")) as file:
-            for i, (_, sample) in enumerate(zip(rows, samples, strict=True)):  # as many samples as rows: no hole
+            for i, (row, sample) in enumerate(zip(rows, samples, strict=True)):  # as many samples as rows: no hole
                 if image is None:
                     image = file.create_dataset("image", (len(rows), *sample.image.shape), sample.image.dtype)
                     image.attrs["scale"] = np.float64(SCALES[sample.image.dtype.name])
                 stored = np.ascontiguousarray(sample.image)
                 image[i] = stored
-                for name, value in zip(_SAMPLE_COLUMNS, _sample_columns(sample, stored), strict=True):
+                for name, value in zip(_SAMPLE_COLUMNS, _sample_columns(sample, row, stored), strict=True):
                     columns[name].append(value)
-                for flag in sample.flags:
+                for flag in sample.flags | row.flags:
                     flags[str(flag.name).lower()] = flags.get(str(flag.name).lower(), 0) + 1
                 sink.check()
             arrays = {name: np.array(column) for name, column in columns.items()}
@@ -270,19 +271,22 @@ def flag_names() -> dict[str, int]:
 
 
 _SAMPLE_COLUMNS = (
-    "crop_box", "source_shape", "placement", "intensity_range", "source_digest", "pixel_digest", "flags", "image_crc32",
+    "crop_box", "source_shape", "placement", "intensity_range", "breast_area", "breast_mean", "source_digest", "pixel_digest",
+    "flags", "image_crc32",
 )  # fmt: skip
 
 
-def _sample_columns(sample: FusedSample, stored: NDArray[Any]) -> tuple[Any, ...]:
+def _sample_columns(sample: FusedSample, row: ShardRow, stored: NDArray[Any]) -> tuple[Any, ...]:
     return (
         sample.boxes,
         sample.source_shape,
         sample.placement,
         sample.intensity_range,
+        sample.breast_area,
+        sample.breast_mean,
         np.array([digest.encode() for digest in sample.source_digests]),
         np.array([digest.encode() for digest in sample.pixel_digests]),
-        np.uint32(sample.flags),
+        np.uint32(sample.flags | row.flags),
         np.uint32(zlib.crc32(stored.data)),
     )
 
@@ -338,8 +342,7 @@ class Sample:
     def to_source(self, view: View, row: float, column: float) -> tuple[float, float]:
         """Map a point of `image` into a source picture: the inverse of :meth:`to_image`."""
         i = self._index(view)
-        (top, left), (down, across), (box_top, box_left) = _scale(self.crop_box[i], self.placement[i])
-        return box_top + (row - top) / down, box_left + (column - left) / across
+        return to_source(self.crop_box[i], self.placement[i], row, column)
 
     def _index(self, view: View) -> int:
         i = VIEWS.index(view)
@@ -352,6 +355,12 @@ def to_image(crop_box: NDArray[Any], placement: NDArray[Any], row: float, column
     """Map a point of a source picture into the stored image, given one view's ``crop_box`` and ``placement``."""
     (top, left), (down, across), (box_top, box_left) = _scale(crop_box, placement)
     return top + (row - box_top) * down, left + (column - box_left) * across
+
+
+def to_source(crop_box: NDArray[Any], placement: NDArray[Any], row: float, column: float) -> tuple[float, float]:
+    """Map a point of the stored image into a source picture: the inverse of :func:`to_image`."""
+    (top, left), (down, across), (box_top, box_left) = _scale(crop_box, placement)
+    return box_top + (row - top) / down, box_left + (column - left) / across
 
 
 def _scale(crop_box: NDArray[Any], placement: NDArray[Any]) -> tuple[tuple[float, float], tuple[float, float], tuple[int, int]]:

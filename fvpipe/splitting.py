@@ -10,7 +10,6 @@ from fvpipe.datasets import adapter
 from fvpipe.duplicates import Fingerprints, fingerprints, near_pairs
 from fvpipe.errors import InputError, LeakError
 from fvpipe.files import write_if_changed
-from fvpipe.params import Split
 from fvpipe.project import Project
 from fvpipe.shards import RECEIPT, Shards, open_shards
 from fvpipe.splits import Assignment, Candidate, Part, SplitPlan, balance, folds, leak_rate, leaks, split
@@ -67,7 +66,7 @@ def _why_empty(plan: SplitPlan) -> str:
 
 def _remove_strays(project: Project) -> None:
     """Splits that ``params.yaml`` does not name any more, or folds beyond their number."""
-    known = {f"{file}.csv" for name, settings in project.params.splits.items() for file in _files(name, settings)}
+    known = {f"{file}.csv" for name, settings in project.params.splits.items() for file in settings.files(name)}
     for path in (project.folder / "manifests" / "splits").glob("*.csv"):
         if path.name not in known:
             path.unlink()
@@ -170,12 +169,8 @@ def _keep_in_git(project: Project) -> None:
     lines = []
     for name, settings in sorted(project.params.splits.items()):
         if all(_publishable(project, dataset) for dataset in (*settings.datasets, *settings.test)):
-            lines += [f"!/{file}.csv\n" for file in _files(name, settings)]
+            lines += [f"!/{file}.csv\n" for file in settings.files(name)]
     write_if_changed(project.folder / "manifests" / "splits" / ".gitignore", (IGNORED + "".join(lines)).encode())
-
-
-def _files(name: str, settings: Split) -> list[str]:
-    return [f"{name}-fold{i}" for i in range(settings.folds)] if settings.setting == "kfold" else [name]
 
 
 def _publishable(project: Project, dataset: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -57,6 +58,15 @@ class Flag(IntFlag):
     VOI_INVALID = 1 << 10  # the header's window or VOI LUT breaks the standard; this pipeline does not apply it
     CHEST_WALL_CONFLICT = 1 << 11  # the breast lies on the other edge than the header says
     VOI_ABSENT = 1 << 12  # the pipeline applies a window or VOI LUT, and the header of a view has none
+    OVERLAY = 1 << 13  # a view has an overlay plane or a display shutter: neither is burned in
+    SHUTTER = 1 << 14
+    FOR_PROCESSING = 1 << 15  # a view is raw, and the data set's settings accept it
+    SHARED_PIXELS = 1 << 16  # another patient's breast has a view of exactly these pixels
+    AREAS_DISAGREE = 1 << 17  # what CC and MLO show of the breast differs more than two views of one breast do
+    MEANS_DISAGREE = 1 << 18
+    BITS_DIFFER = 1 << 19
+    VENDORS_DIFFER = 1 << 20
+    DATES_DIFFER = 1 << 21
 
 
 NO_FLAG = Flag(0)
@@ -197,6 +207,9 @@ class ImageRecord:
     implant: bool
     implant_displaced: bool
     synthetic: bool
+    overlay: bool
+    shutter: bool
+    for_processing: bool
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -385,6 +398,10 @@ class Segmentation:
         The measured quality numbers (share of the frame, fill of the box, aspect, edges touched).
     flags : Flag
         Bits of the CC; :func:`fvpipe.fuse.fuse` shifts them for the MLO.
+    area : float
+        Source pixels inside the outline; NaN where nothing was segmented.
+    mean : float
+        The picture's mean value inside the outline; NaN where nothing was segmented.
     """
 
     box: CropBox
@@ -395,6 +412,8 @@ class Segmentation:
     method: str
     gates: Mapping[str, float]
     flags: Flag = NO_FLAG
+    area: float = math.nan
+    mean: float = math.nan
 
 
 @dataclass(frozen=True, slots=True)
@@ -414,6 +433,10 @@ class FusedSample:
         that is not in the image.
     intensity_range : float32, (2,), or (2, 2) where each view is normalised by itself
         Minimum and maximum that became 0 and 1, in the pictures' values.
+    breast_area : float32, (2,)
+        CC, MLO: source pixels inside the outline; NaN for a view that was not segmented.
+    breast_mean : float32, (2,)
+        CC, MLO: mean value inside the outline, on the scale on which `intensity_range` is 0 to 1; NaN likewise.
     source_digests, pixel_digests : (Digest, Digest)
         CC, MLO.
     flags : Flag
@@ -424,6 +447,8 @@ class FusedSample:
     source_shape: NDArray[np.int32]
     placement: NDArray[np.float32]
     intensity_range: NDArray[np.float32]
+    breast_area: NDArray[np.float32]
+    breast_mean: NDArray[np.float32]
     source_digests: tuple[Digest, Digest]
     pixel_digests: tuple[Digest, Digest]
     flags: Flag

@@ -24,6 +24,7 @@ def image(path: str, view: View = CC, **changes: Any) -> ImageRecord:
         "rows": 4000, "columns": 3000, "bits_stored": 12, "photometric_interpretation": "MONOCHROME2",
         "transfer_syntax_uid": "1.2.840.10008.1.2.1", "row_spacing": None, "column_spacing": None, "manufacturer": "",
         "patient_age": "", "chest_wall": Edge.LEFT, "implant": False, "implant_displaced": False, "synthetic": False,
+        "overlay": False, "shutter": True, "for_processing": False,
     }  # fmt: skip
     return ImageRecord(**values | changes)
 
@@ -228,6 +229,9 @@ def worlds(draw: st.DrawFn) -> dict[str, Any]:
             rows=draw(st.sampled_from([100, 200])),
             implant_displaced=draw(st.booleans()),
             synthetic=draw(st.booleans()),
+            overlay=False,
+            shutter=False,
+            for_processing=False,
         )
         for number in range(count)
     ]

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from fvpipe.errors import ParameterError
-from fvpipe.params import Params, Pipeline, digest_of, is_plain_name, load_params, load_pipeline, parse, read_yaml
+from fvpipe.params import Params, Pipeline, Train, digest_of, is_plain_name, load_params, load_pipeline, parse, read_yaml
 
 ROOT = Path(__file__).parents[1]
 SHIPPED = sorted(path.stem for path in (ROOT / "pipelines").glob("*.yaml"))
@@ -352,3 +352,44 @@ def test_settings_cannot_be_changed() -> None:
     with pytest.raises(ValueError, match="frozen"):
         Pipeline().voi = "lut"  # type: ignore[misc]
     assert Params(datasets={}).pipelines == ("direct", "cropped")
+
+
+# --- training ---------------------------------------------------------------------------------------------------------
+
+
+def train_of(**changed: Any) -> Params:
+    """The project's own settings, with `train` changed."""
+    settings = read_yaml(ROOT / "params.yaml")
+    return parse(Params, settings | {"train": settings["train"] | changed}, "params.yaml")
+
+
+def test_training_defaults_are_written_out() -> None:
+    """What params.yaml says of a recipe is what the code would do without it."""
+    train = load_params(ROOT / "params.yaml").train
+    assert train.recipe(made=False) == Train().recipe(made=False)
+    assert train.recipe(made=True) != train.recipe(made=False)
+    assert train.recipe(made=True).weights == "none"
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"leraning_rate": 1}, "unknown key 'train.leraning_rate'"),
+        ({"lr": 0}, "'train.lr': Input should be greater than 0"),
+        ({"schedule": "cosin"}, "'train.schedule' is 'cosin' (did you mean 'cosine'?)"),
+        ({"min_epochs": 60}, "min_epochs 60 is more than epochs 50"),
+        ({"demo": {"epoch": 1}}, "train.demo: unknown key 'epoch' (did you mean 'epochs'?)"),
+        ({"betas": [0.9, 1.0]}, "betas must be two numbers"),
+    ],
+)
+def test_wrong_training_settings_are_named(changed: dict[str, Any], message: str) -> None:
+    with pytest.raises(ParameterError, match=re.escape(message)):
+        train_of(**changed)
+
+
+def test_runs_name_splits_that_are_there() -> None:
+    settings = read_yaml(ROOT / "params.yaml")
+    settings["splits"]["folds"] = {"setting": "kfold", "datasets": ["phantom-cmmd"], "folds": 3}
+    assert parse(Params, settings | {"runs": {"splits": ["folds-fold2"]}}, "p").split_of("folds-fold2").folds == 3
+    with pytest.raises(ParameterError, match=re.escape("no split 'folds-fold3' (did you mean 'folds-fold")):
+        parse(Params, settings | {"runs": {"splits": ["folds-fold3"]}}, "p")

@@ -93,11 +93,11 @@ DEPTHS = {
 def second_decoders(path: Path, syntax: str) -> list[Pixels]:
     """The same file by libraries that fvpipe does not decode with."""
     plugins = {dicom.RLE: ["pydicom", "pylibjpeg"]} | {native: [""] for native in dicom.NATIVE}
-    plugins |= {j: ["pylibjpeg"] for j in (dicom.JPEG_2000_LOSSLESS, dicom.JPEG_2000, dicom.HTJ2K_LOSSLESS, dicom.HTJ2K_RPCL)}
+    plugins |= {j: ["pylibjpeg"] for j in (dicom.JPEG_2000_LOSSLESS, dicom.JPEG_2000)}
     if syntax in plugins:
         with dicom.silenced():
             return [pixel_array(pydicom.dcmread(path), raw=True, decoding_plugin=plugin) for plugin in plugins[syntax]]
-    if syntax == dicom.HTJ2K:  # fvpipe reads it with OpenJPEG; here OpenJPH does
+    if syntax in (dicom.HTJ2K_LOSSLESS, dicom.HTJ2K_RPCL, dicom.HTJ2K):  # fvpipe reads them with OpenJPEG; here OpenJPH does
         return [imagecodecs.htj2k_decode(get_frame(pydicom.dcmread(path).PixelData, 0))]
     import SimpleITK as sitk
 
@@ -307,6 +307,15 @@ def test_a_frame_cut_anywhere_is_refused(syntax: str) -> None:
         assert refusal(whole[: end - len(frame) + cut]) in expected, cut  # the file was cut
 
 
+def test_a_damaged_high_throughput_block_is_refused() -> None:
+    """OpenJPH would say so on the standard error and give a picture with a block made up."""
+    pixels = noise(12, "u2", (96, 80))
+    frame = bytearray(encode(pixels, 12, dicom.HTJ2K_LOSSLESS))
+    at = len(frame) - 60
+    frame[at : at + 40] = b"\xff\x8f" * 20
+    assert refusal(file_of(pixels, 12, dicom.HTJ2K_LOSSLESS, bytes(frame))) is Reason.DECODE_FAILED
+
+
 @pytest.mark.parametrize("syntax", sorted(dicom.NATIVE))
 def test_native_pixels_cut_anywhere_are_refused(syntax: str) -> None:
     data = file_of(noise(12, "u2", (64, 64)), 12, syntax)
@@ -472,6 +481,15 @@ def test_a_monochrome1_twin_has_equal_values(twin: str) -> None:
     np.testing.assert_allclose(meant(one), meant(two), rtol=0, atol=1e-8)
     assert (two.direction, one.direction) == (1, -1)
     assert one.pixel_digest != two.pixel_digest  # it is another stored picture all the same
+
+
+@pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
+def test_presentation_lut_shape_turns_nothing_over_again(photometric: str) -> None:
+    """INVERSE belongs to MONOCHROME1, which is turned over once already; beside MONOCHROME2 it is a vendor's mistake."""
+    plain = picture(file_of(ALL, 12, PhotometricInterpretation=photometric))
+    for shape in ("INVERSE", "IDENTITY"):
+        told = picture(file_of(ALL, 12, PhotometricInterpretation=photometric, PresentationLUTShape=shape))
+        np.testing.assert_array_equal(meant(told), meant(plain))
 
 
 def test_a_signed_monochrome1_twin_has_equal_values() -> None:

@@ -213,7 +213,7 @@ def rows(shares: list[float], vendor: str = "A", view: View = View.CC) -> list[M
     for i, share in enumerate(shares):
         record = ImageRecord(
             f"{vendor}{i}", "P", "", "", Laterality.LEFT, view, 100, 100, 12, "MONOCHROME2", "", None, None, vendor, "", None,
-            False, False, False,
+            *[False] * 6,
         )  # fmt: skip
         found.append(Measured(record, "otsu_log", Flag(0), share, 0.5, 0.1, share * 10000))
     return found

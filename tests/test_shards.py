@@ -38,6 +38,7 @@ from fvpipe.errors import (
 from fvpipe.shards import (
     RECEIPT,
     SCALES,
+    SCHEMA_VERSION,
     Receipt,
     Sample,
     ShardRow,
@@ -68,6 +69,8 @@ def fused(seed: int = 0, shape: tuple[int, ...] = (9, 7), dtype: str = "uint16",
         source_shape=rng.integers(16, 4000, (2, 2)).astype(np.int32),
         placement=rng.random((2, 4)).astype(np.float32),
         intensity_range=rng.random(2).astype(np.float32),
+        breast_area=rng.random(2).astype(np.float32),
+        breast_mean=np.array([rng.random(), np.nan], np.float32),
         source_digests=(digests[0], digests[1]),
         pixel_digests=(digests[2], digests[3]),
         flags=flags,
@@ -82,7 +85,7 @@ def rows(count: int, shard: int = 0) -> list[ShardRow]:
 
 def attributes(dataset: str = "made", pipeline: str = "cropped") -> dict[str, str | int]:
     return {
-        "schema_version": 1,
+        "schema_version": SCHEMA_VERSION,
         "preprocessing_version": 1,
         "dataset": dataset,
         "pipeline": pipeline,
@@ -118,7 +121,7 @@ def commit(
     table = b"breast_id\n"
     (folder / "breasts.csv").write_bytes(table)
     done = Receipt(
-        schema_version=1,
+        schema_version=SCHEMA_VERSION,
         preprocessing_version=1,
         dataset=dataset,
         made=True,
@@ -244,11 +247,11 @@ def test_plain_hdf5(whole: Path) -> None:
     shapes = {
         "image": (9, 7), "label": (), "breast_id": (), "patient_id": (), "laterality": (), "crop_box": (2, 4),
         "source_shape": (2, 2), "placement": (2, 4), "intensity_range": (2,), "source_digest": (2,), "pixel_digest": (2,),
-        "flags": (), "image_crc32": (),
+        "breast_area": (2,), "breast_mean": (2,), "flags": (), "image_crc32": (),
     }  # fmt: skip
     types = {
         "image": "<u2", "label": "|i1", "crop_box": "<i4", "source_shape": "<i4", "placement": "<f4",
-        "intensity_range": "<f4", "flags": "<u4", "image_crc32": "<u4",
+        "intensity_range": "<f4", "breast_area": "<f4", "breast_mean": "<f4", "flags": "<u4", "image_crc32": "<u4",
     }  # fmt: skip
     with h5py.File(whole / shard_name(1)) as file:
         assert {name: dataset.shape for name, dataset in file.items()} == {n: (5, *shape) for n, shape in shapes.items()}
@@ -451,7 +454,7 @@ def entry_of(data: dict[str, Any], **changes: Any) -> None:
 
 
 RECEIPT_FAULTS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
-    "schema version": (lambda data: data.update(schema_version=2), "schema version is 2"),
+    "schema version": (lambda data: data.update(schema_version=99), "schema version is 99"),
     "no schema version": (lambda data: data.pop("schema_version"), "schema version is None"),
     "fewer samples": (lambda data: data.update(samples=8), "contradict"),
     "samples of a shard": (lambda data: entry_of(data, samples=3), "contradict"),

@@ -48,6 +48,8 @@ def fused(image: Any = None) -> FusedSample:
         source_shape=np.full((2, 2), 3000, np.int32),
         placement=np.linspace(0, 1, 8, dtype=np.float32).reshape(2, 4),
         intensity_range=np.array([0, 4095], np.float32),
+        breast_area=np.array([70000, np.nan], np.float32),
+        breast_mean=np.array([0.3, np.nan], np.float32),
         source_digests=(digest_of(1), digest_of(2)),
         pixel_digests=(digest_of(3), digest_of(4)),
         flags=Flag.IMPLANT | Flag.MLO_TRIANGLE,
@@ -313,6 +315,7 @@ def record(path: str = "a/one.dcm", **changes: Any) -> ImageRecord:
         "view": View.CC, "rows": 4000, "columns": 3000, "bits_stored": 12, "photometric_interpretation": "MONOCHROME2",
         "transfer_syntax_uid": "1.2.840.10008.1.2.1", "row_spacing": 0.07, "column_spacing": None, "manufacturer": "ACME",
         "patient_age": "045Y", "chest_wall": Edge.LEFT, "implant": False, "implant_displaced": False, "synthetic": True,
+        "overlay": False, "shutter": True, "for_processing": False,
     }  # fmt: skip
     return ImageRecord(**values | changes)
 

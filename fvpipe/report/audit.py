@@ -140,7 +140,7 @@ def audit(
 
 def _tasks(found: Index, pipeline: Pipeline, images: Sequence[ImageRecord]) -> list[ImageTask]:
     root = os.path.abspath(found.source.root)
-    return [ImageTask(root, image, found.source.policy, pipeline) for image in images]
+    return [ImageTask(root, image, found.files[image.path].state, found.source.policy, pipeline) for image in images]
 
 
 def _measure(

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
-import numpy as np
 
+from fvpipe.agreement import OF_A_VIEW
 from fvpipe.dicom import HeaderPolicy, Refused, record_of
 from fvpipe.errors import InputError
+from fvpipe.files import read_unchanged
 from fvpipe.params import Pipeline
 from fvpipe.pixels import read_picture
 from fvpipe.report.figures import draw, encoded
@@ -27,6 +28,7 @@ class ImageTask:
 
     root: str
     record: ImageRecord
+    state: str  # of the file, as the index listed it
     policy: HeaderPolicy
     pipeline: Pipeline
 
@@ -76,10 +78,9 @@ class Measured:
         return not math.isnan(self.share)
 
     @property
-    def square_millimetres(self) -> float:
-        """The mask's area; NaN where the header has no spacing."""
-        row, column = self.record.row_spacing, self.record.column_spacing
-        return self.area * row * column if row and column else math.nan
+    def pixel_size(self) -> float:
+        """Square millimetres of a pixel; 0 where the header does not say."""
+        return (self.record.row_spacing or 0.0) * (self.record.column_spacing or 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,19 +103,18 @@ def _measured(task: ImageTask) -> Measured | Rejection:
         return opened
     found, flags = segment(opened, task.pipeline.segment), opened.flags
     flags |= found.flags
-    flags |= Flag.IMPLANT if task.record.implant else Flag(0)
-    flags |= Flag.SYNTHETIC if task.record.synthetic else Flag(0)
+    for flag, name in OF_A_VIEW.items():
+        flags |= flag if getattr(task.record, name) else Flag(0)
     if found.mask is None:
         return Measured(task.record, found.method, flags)
-    area = int(np.count_nonzero(found.mask))
     return Measured(
         task.record,
         found.method,
         flags,
-        area / found.mask.size,
+        found.gates["share"],
         found.tight_box.width / max(found.tight_box.height, 1),
         _as_share(opened, found),
-        float(area * found.step * found.step),
+        found.area,
     )
 
 
@@ -141,8 +141,8 @@ def _card(task: ImageTask) -> Card | Rejection:
 def _picture(task: ImageTask) -> Picture | Rejection:
     record = task.record
     try:
-        data = (Path(task.root) / record.path).read_bytes()
-        if record_of(data, record.path, task.policy) != record:
+        data, unchanged = read_unchanged(Path(task.root) / record.path, task.state)
+        if not unchanged and record_of(data, record.path, task.policy) != record:
             raise FileNotFoundError
         return read_picture(data, record.laterality, task.pipeline.voi)
     except FileNotFoundError:

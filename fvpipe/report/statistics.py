@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fvpipe.agreement import AREA_RATIO
 from fvpipe.report.measure import Measured
 from fvpipe.types import Breast
 
@@ -58,13 +59,17 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Pairs:
-    """CC against MLO of all breasts whose views were both cropped."""
+    """CC against MLO of all breasts whose views were both cropped, and both or neither have a pixel's size.
+
+    `areas_disagree` are those that a build would flag so.
+    """
 
     compared: int
     not_compared: int
     in_square_millimetres: int
     ratios: Distribution | None
     farthest: tuple[Pair, ...]
+    areas_disagree: tuple[str, ...]
     vendors_differ: tuple[str, ...]
     bits_differ: tuple[str, ...]
 
@@ -178,12 +183,11 @@ def pairs(breasts: Iterable[Breast], rows: Mapping[str, Measured]) -> Pairs:
         if breast.cc.bits_stored != breast.mlo.bits_stored:
             bits.append(name)
         cc, mlo = rows.get(breast.cc.path), rows.get(breast.mlo.path)
-        if cc is None or mlo is None or not (cc.cropped and mlo.cropped):
+        if cc is None or mlo is None or not (cc.cropped and mlo.cropped) or bool(cc.pixel_size) != bool(mlo.pixel_size):
             left_out += 1
             continue
-        known = not math.isnan(cc.square_millimetres + mlo.square_millimetres)
-        first, second = (cc.square_millimetres, mlo.square_millimetres) if known else (cc.area, mlo.area)
-        ratios.append((name, first / second, "mm2" if known else "pixels"))
+        sizes = cc.pixel_size, mlo.pixel_size
+        ratios.append((name, cc.area * (sizes[0] or 1) / (mlo.area * (sizes[1] or 1)), "mm2" if all(sizes) else "pixels"))
     median, spread = center([math.log(ratio) for _, ratio, _ in ratios]) if ratios else (0.0, 1.0)
     compared = [Pair(name, round(r, 4), unit, round(abs(math.log(r) - median) / spread, 2)) for name, r, unit in ratios]
     return Pairs(
@@ -192,6 +196,7 @@ def pairs(breasts: Iterable[Breast], rows: Mapping[str, Measured]) -> Pairs:
         sum(pair.unit == "mm2" for pair in compared),
         distribution("area of CC / area of MLO", [pair.ratio for pair in compared], 0.0, 2.0),
         tuple(sorted(compared, key=lambda pair: (-pair.deviations, pair.breast_id))[:FARTHEST]),
+        tuple(sorted(pair.breast_id for pair in compared if not 1 / AREA_RATIO <= pair.ratio <= AREA_RATIO)),
         tuple(sorted(vendors)),
         tuple(sorted(bits)),
     )

@@ -1,0 +1,109 @@
+"""Images a second of the real training loop, against the same step on pictures that are already on the device.
+
+Run in a project after `fvpipe build-shards` and `fvpipe split`:
+
+    python benchmarks/training.py --pipeline cropped --split unseen --model resnet18 --batch 32
+    python benchmarks/training.py --device cuda --batch 256 --precision bf16 --compile reduce-overhead
+
+The breasts of the split's training part are repeated to `--images`, so that a small project can keep a GPU busy. Loop and
+step alternate; the ratio is that of their medians.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import torch
+
+from fvpipe.project import Project
+from fvpipe.splits import Part
+from fvpipe.training.data import Feed, load_cohort
+from fvpipe.training.device import device_name, find_place
+from fvpipe.training.recipe import sample_order
+from fvpipe.training.record import Run
+from fvpipe.training.train import Training
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pipeline", default="cropped")
+    parser.add_argument("--split", default="unseen")
+    parser.add_argument("--model", default="resnet18")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--images", type=int, default=0, help="an epoch's; 0: eight batches")
+    parser.add_argument("--precision", default="fp32", choices=["fp32", "bf16"])
+    parser.add_argument("--compile", default="none", choices=["none", "default", "reduce-overhead"])
+    parser.add_argument("--not-deterministic", action="store_true")
+    parser.add_argument(
+        "--streamed", action="store_true", help="read each batch from the shards instead of the device's memory"
+    )
+    parser.add_argument("--repeats", type=int, default=5)
+    options = parser.parse_args()
+    project = Project(Path())
+    changes = {name: getattr(options, name) for name in ("batch", "precision", "compile")}
+    changes |= {"weights": "none", "deterministic": not options.not_deterministic}
+    recipe = project.params.train.recipe(made=False).model_copy(update=changes)
+    place = find_place(options.device)
+    cohort = load_cohort(project, options.pipeline, options.split)
+    training = Training(cohort, Run(options.pipeline, options.split, options.model, 0), recipe, place)
+    count = options.images or 8 * options.batch
+    repeated = np.resize(cohort.indices(Part.TRAIN), count)
+    feed = Feed(cohort, repeated, place.device, training.memory_format, resident=False if options.streamed else None)
+    training.model.train()
+    clock = time.perf_counter if place.device.type == "cuda" else time.process_time
+
+    def loop() -> float:
+        """As in an epoch: order, gather, step."""
+        waited, order = 0.0, sample_order(feed.cohort.labels[feed.indices], recipe, torch.Generator().manual_seed(0))
+        batches = feed.batches(list(order.split(recipe.batch)))
+        while True:
+            begun = clock()
+            batch = next(batches, None)
+            waited += clock() - begun
+            if batch is None:
+                return waited
+            training.take_step(*batch, len(batch[1]))
+
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand((recipe.batch, *cohort.image_shape), generator=generator).to(place.device)
+    images = images.contiguous(memory_format=training.memory_format)
+    labels = torch.randint(0, 2, (recipe.batch,), generator=generator).to(place.device)
+
+    def step() -> float:
+        for _ in range(count // recipe.batch):
+            training.take_step(images, labels, recipe.batch)
+        return 0.0
+
+    timed(loop, place.device), timed(step, place.device)  # warm up, compile
+    real, synthetic, waits = [], [], []
+    for _ in range(options.repeats):
+        seconds, waited = timed(loop, place.device)
+        real.append(count / seconds)
+        waits.append(waited / seconds)
+        synthetic.append(count // recipe.batch * recipe.batch / timed(step, place.device)[0])
+    kept = "resident" if feed.pictures is not None else "streamed"
+    shape = " x ".join(map(str, cohort.image_shape))
+    print(f"{options.model}, {shape}, batch {recipe.batch}, {recipe.precision}, compile {recipe.compile}, {kept}")
+    print(f"{device_name(place.device)}, {torch.get_num_threads()} CPU threads, torch {torch.__version__}")
+    ratio = f"ratio {median(real) / median(synthetic):.3f}, waiting for data {median(waits):.2%}"
+    print(f"real loop {median(real):.1f} images/s, same step on synthetic data {median(synthetic):.1f}, {ratio}")
+
+
+def timed(function: Callable[[], float], device: torch.device) -> tuple[float, float]:
+    """Seconds until the device has finished, and what the function returned; on a CPU its own seconds, whoever else works."""
+    clock = time.perf_counter if device.type == "cuda" else time.process_time
+    begun = clock()
+    found = function()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return clock() - begun, found
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,266 @@
+"""The commands of the training stage; imported by :mod:`fvpipe.cli`, and as light as that."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from fvpipe.errors import InputError
+
+if TYPE_CHECKING:
+    from fvpipe.project import Project
+    from fvpipe.training.record import Trained
+
+FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
+FOLDER = click.Path(path_type=Path, file_okay=False)
+FILE = click.Path(path_type=Path, dir_okay=False)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+device_option = click.option(
+    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Where to compute."
+)
+model_option = click.option(
+    "--model", "folder", type=FOLDER, required=True, help="A folder of cache/models, with model.safetensors in it."
+)
+
+
+def grid_options(function: FunctionT) -> FunctionT:
+    """Which part of the grid of ``params.yaml``."""
+    for option in (
+        click.option("--seed", "seeds", type=click.IntRange(0), multiple=True, help="Of what is random. [runs.seeds]"),
+        click.option("--model", "models", multiple=True, help="cnn, resnet18 or any classifier of torchvision. [runs.models]"),
+        click.option("--split", "splits", multiple=True, help="A file of manifests/splits. [runs.splits]"),
+        click.option("--pipeline", "pipelines", multiple=True, help="Whose shards. [pipelines]"),
+    ):
+        function = option(function)
+    return function
+
+
+@click.command()
+@grid_options
+@click.option("--weights", default=None, help="Where to begin: imagenet, none, or a file. [train.weights]")
+@device_option
+@click.option("--fresh", is_flag=True, help="Begin anew, whatever an unfinished training left.")
+@json_option
+def train(
+    pipelines: tuple[str, ...],
+    splits: tuple[str, ...],
+    models: tuple[str, ...],
+    seeds: tuple[int, ...],
+    weights: str | None,
+    device: str,
+    fresh: bool,
+    as_json: bool,
+) -> None:
+    r"""Train the models of params.yaml (all, or those named) on the shards, into cache/models/.
+
+    \b
+    $ fvpipe train --pipeline cropped --split unseen --model cnn
+    cropped/unseen/cnn-seed0 (made data): 2 epochs, best 1, validation AUC 0.625 -> cache/models/cropped/unseen/cnn-seed0
+    """
+    from fvpipe.project import Project
+    from fvpipe.training.device import find_place, leave
+    from fvpipe.training.record import runs_of
+    from fvpipe.training.train import train_run
+
+    project = Project()
+    chosen = {"pipeline": pipelines, "split": splits, "model": models}
+    place = find_place(device)
+    results = []
+    try:
+        for run in runs_of(project.params, chosen, seeds):
+            made = any(project.params.datasets[name].made for name in project.params.split_of(run.split).datasets)
+            recipe = project.params.train.recipe(made)
+            if weights is not None:
+                recipe = recipe.model_copy(update={"weights": weights})
+            record = train_run(project, run, recipe, place, lambda text: click.echo(text, err=True), fresh)
+            if place.rank:
+                continue
+            best = "none is best" if record.best_epoch is None else f"best {record.best_epoch + 1}"
+            auc = None if record.best_epoch is None else record.epochs[record.best_epoch].validation_auc
+            shown = record.why_no_best or f"validation AUC {auc:.3f}"
+            dropped = f", {sum(record.dropped.values())} breasts without a sample" if record.dropped else ""
+            results.append({"made": record.made, "best_epoch": record.best_epoch, "validation_auc": auc, "run": str(run)})
+            if not as_json:
+                click.echo(
+                    f"{record.title}: {len(record.epochs)} epochs, {best}, {shown}{dropped} -> "
+                    f"{project.folder / 'cache' / 'models' / run.path}"
+                )
+    finally:
+        leave()
+    if as_json and not place.rank:
+        click.echo(json.dumps(results, indent=1))
+
+
+@click.command()
+@grid_options
+@click.option("--out", type=FILE, default=None, help="Also write its numbers here: a DVC metric.")
+@click.option("--cards", type=FOLDER, default=None, help="Also write a model card for each model here.")
+@json_option
+def evaluate(out: Path | None, cards: Path | None, as_json: bool, **chosen: Any) -> None:
+    r"""Judge the trained models by their predictions: figures with intervals, subgroups, floors, model cards.
+
+    \b
+    $ fvpipe evaluate --split unseen --cards cache/reports/cards
+    """
+    from fvpipe.files import write_if_changed
+    from fvpipe.training.card import card
+    from fvpipe.training.evaluate import evaluate as judge
+    from fvpipe.training.evaluate import to_metric, to_text
+
+    project, trained = _trained(**chosen)
+    found = judge(trained, project.params.evaluate)
+    _write_metric(out, to_metric(found))
+    for row in found["rows"] if cards else ():
+        key = (row["pipeline"], row["split"], row["model"])
+        records = [t.record for t in trained if (t.record.run.pipeline, t.record.run.split, t.record.run.model) == key]
+        write_if_changed(Path(cards or "") / f"{'-'.join(key)}.md", card(row, records[0]).encode())
+    click.echo(json.dumps(found, indent=1) if as_json else to_text(found))
+
+
+@click.command()
+@grid_options
+@click.option("--out", type=FILE, default=None, help="Also write its numbers here: a DVC metric.")
+@json_option
+def table2(out: Path | None, as_json: bool, **chosen: Any) -> None:
+    r"""Compare with the paper's Table 2, check its arithmetic, and show what cropping gains.
+
+    \b
+    $ fvpipe table2
+    """
+    from fvpipe.table2 import table2 as compare
+    from fvpipe.table2 import to_metric, to_text
+
+    project, trained = _trained(**chosen)
+    found = compare(trained, project.params.evaluate)
+    _write_metric(out, to_metric(found))
+    click.echo(json.dumps(found, indent=1) if as_json else to_text(found))
+
+
+def _trained(
+    pipelines: tuple[str, ...], splits: tuple[str, ...], models: tuple[str, ...], seeds: tuple[int, ...]
+) -> tuple[Project, list[Trained]]:
+    """What of the grid is trained; what is not is named."""
+    from fvpipe.project import Project
+    from fvpipe.training.record import RECORD, read_trained, runs_of
+
+    project = Project()
+    runs = runs_of(project.params, {"pipeline": pipelines, "split": splits, "model": models}, seeds)
+    folders = {run: project.folder / "cache" / "models" / run.path for run in runs}
+    missing = [str(run) for run, folder in folders.items() if not (folder / RECORD).is_file()]
+    if len(missing) == len(runs):
+        raise InputError(
+            f"{project.folder / 'cache' / 'models'}: none of {len(runs)} models is trained; run `fvpipe train` first"
+        )
+    if missing:
+        click.echo(f"not trained yet, and left out: {', '.join(missing)}", err=True)
+    return project, [read_trained(folder) for run, folder in folders.items() if str(run) not in missing]
+
+
+def _write_metric(out: Path | None, numbers: dict[str, Any]) -> None:
+    from fvpipe.files import write_if_changed
+
+    if out is not None:
+        write_if_changed(out, (json.dumps(numbers, indent=1) + "\n").encode())
+
+
+@click.command()
+@click.argument("files", nargs=-1, required=True, type=FILE)
+@model_option
+@click.option("--adapter", default="table", show_default=True, help="How to read headers: cmmd, vindr, cbis or table.")
+@click.option("--pipeline", default=None, help="Refuse a model that was trained with any other than this one.")
+@click.option("--id-key", type=FILE, default=None, help="Key file of hashed identifiers; also FVPIPE_ID_KEY.")
+@click.option("--gradcam", type=FOLDER, default=None, help="Also draw where the model looked, a PNG a breast, here.")
+@device_option
+@json_option
+def predict(
+    files: tuple[Path, ...],
+    folder: Path,
+    adapter: str,
+    pipeline: str | None,
+    id_key: Path | None,
+    gradcam: Path | None,
+    device: str,
+    as_json: bool,
+) -> None:
+    r"""Say how likely a model holds each breast for malignant, from its DICOM files. Not a medical device.
+
+    \b
+    $ fvpipe predict --model cache/models/cropped/unseen/cnn-seed0 --adapter cbis cc.dcm mlo.dcm
+    P_00820_L: 0.436 by cropped/unseen/cnn-seed0 (made data)
+    Not a medical device: for research only, never for a decision about a patient.
+    """
+    from fvpipe.training.device import find_place
+    from fvpipe.training.predict import load_model
+    from fvpipe.training.predict import predict as ask
+    from fvpipe.training.record import NOT_A_DEVICE
+
+    model, record = load_model(folder, find_place(device).device)
+    answers, refused = ask(files, model, record, adapter, id_key, pipeline)
+    results: list[dict[str, Any]] = []
+    for answer in answers:
+        breast = answer.breast.key.breast_id
+        result: dict[str, Any] = {
+            "breast": breast,
+            "probability": answer.probability,
+            "threshold": record.threshold,
+            "above_threshold": None if record.threshold is None else answer.probability >= record.threshold,
+            "flags": [str(flag.name).lower() for flag in answer.sample.flags],
+        }
+        if gradcam is not None:
+            from fvpipe.training.gradcam import draw, heat_map, peaks
+
+            heat = heat_map(model, answer.image)
+            picture = gradcam / f"{answer.sample.source_digests[0][:16]}.png"  # an identifier is no safe file name
+            draw(answer, heat, picture)
+            result["gradcam"] = str(picture)
+            result["peaks"] = [
+                {"view": p.view.value, "row": round(p.row), "column": round(p.column), "share": round(p.share, 3)}
+                for p in peaks(answer, heat)
+            ]
+        results.append(result)
+    if as_json:
+        rejected = [{"what": r.what, "reason": r.reason.value, "detail": r.detail} for r in refused]
+        found = {"model": str(record.run), "made": record.made, "use": NOT_A_DEVICE, "breasts": results, "refused": rejected}
+        click.echo(json.dumps(found, indent=1))
+    else:
+        for result in results:
+            click.echo(f"{result['breast']}: {result['probability']:.3f} by {record.title}")
+            for peak in result.get("peaks", ()):
+                where = f"row {peak['row']}, column {peak['column']}"
+                click.echo(f"  {peak['view']}: {peak['share']:.0%} of the heat, most at {where} -> {result['gradcam']}")
+        click.echo(NOT_A_DEVICE)
+    for rejection in refused:
+        what = "".join(c if c.isprintable() else "?" for c in rejection.what)
+        click.echo(f"  refused: {what}: {rejection.reason.value}: {rejection.detail}", err=True)
+    if not answers:
+        raise InputError("no breast with both a CC and an MLO view among the files; nothing was predicted")
+
+
+@click.command()
+@model_option
+@click.option("--out", type=FILE, required=True, help="The ONNX file to write.")
+@json_option
+def export(folder: Path, out: Path, as_json: bool) -> None:
+    r"""Write a model as ONNX, checked against torch to 1e-5.
+
+    \b
+    $ fvpipe export --model cache/models/cropped/unseen/cnn-seed0 --out model.onnx
+    cropped/unseen/cnn-seed0 (made data): differs from torch by at most 6e-08 -> model.onnx
+    """
+    import torch
+
+    from fvpipe.training.export import export as write
+    from fvpipe.training.predict import load_model
+
+    model, record = load_model(folder, torch.device("cpu"))
+    difference = write(model, record, out)
+    result = {"model": str(record.run), "made": record.made, "largest_difference": difference, "out": str(out)}
+    text = f"{record.title}: differs from torch by at most {difference:.0e} -> {out}"
+    click.echo(json.dumps(result, indent=1) if as_json else text)
+
+
+COMMANDS = (train, evaluate, table2, predict, export)

@@ -1,0 +1,332 @@
+"""Predictions -> figures, with intervals, subgroups and floors. Pure numpy: no model is needed, nor torch."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fvpipe.errors import InputError
+from fvpipe.intervals import bootstrap, compare_auc
+from fvpipe.metrics import FIGURES, Confusion, figures, roc_auc
+from fvpipe.params import Evaluate
+from fvpipe.training.record import Prediction, Trained, labels, probabilities
+
+Figures = Callable[[NDArray[np.float64]], dict[str, NDArray[np.float64]]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pool:
+    """The seeds of one model on one split by one pipeline: the same breasts, predicted once a seed.
+
+    Attributes
+    ----------
+    runs : tuple of Trained
+    test : tuple of Prediction
+        Of the first seed; the breasts are the same in all.
+    scores : float64, (seeds, n)
+    """
+
+    runs: tuple[Trained, ...]
+    test: tuple[Prediction, ...]
+    scores: NDArray[np.float64]
+
+    @staticmethod
+    def of(runs: Sequence[Trained]) -> Pool:
+        """Join the seeds.
+
+        Raises
+        ------
+        InputError
+            They did not predict the same breasts.
+        """
+        parts = [run.part("test") for run in runs]
+        keys = [[(p.dataset, p.breast_id, p.label) for p in part] for part in parts]
+        if any(other != keys[0] for other in keys):
+            names = " and ".join(str(run.record.run) for run in runs)
+            raise InputError(f"{names}: did not predict the same breasts; train them again (`fvpipe train`)")
+        return Pool(tuple(runs), parts[0], np.array([probabilities(part) for part in parts]))
+
+    @property
+    def truth(self) -> NDArray[np.int64]:
+        """(n,)."""
+        return labels(self.test)
+
+    @property
+    def patients(self) -> list[tuple[str, str]]:
+        """Whose breast each is."""
+        return [(p.dataset, p.patient_id) for p in self.test]
+
+    def figures(self, bins: int, chosen: NDArray[np.int64] | slice = slice(None), frozen: bool = False) -> Figures:
+        """Weights -> the mean over the seeds of each figure; `frozen`: at each seed's own threshold, where it has one."""
+        cuts = [run.record.threshold if frozen else 0.5 for run in self.runs]
+        truth, scores = self.truth[chosen], self.scores[:, chosen]
+
+        def mean(weights: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+            each = [figures(truth, s, 0.5 if t is None else t, weights, bins) for s, t in zip(scores, cuts, strict=True)]
+            return {name: np.mean([one[name] for one in each], axis=0) for name in FIGURES}
+
+        return mean
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """Pipeline, split and model."""
+        run = self.runs[0].record.run
+        return run.pipeline, run.split, run.model
+
+
+def pools(trained: Sequence[Trained]) -> list[Pool]:
+    """One a (pipeline, split, model), in the order of `trained`."""
+    groups: dict[tuple[str, str, str], list[Trained]] = defaultdict(list)
+    for run in trained:
+        groups[run.record.run.pipeline, run.record.run.split, run.record.run.model].append(run)
+    return [Pool.of(group) for group in groups.values()]
+
+
+def evaluate(trained: Sequence[Trained], settings: Evaluate) -> dict[str, Any]:
+    """Judge finished trainings.
+
+    Returns
+    -------
+    dict
+        ``{"rows": [...], "comparisons": [...]}``, plain values: a row a (pipeline, split, model), seeds pooled; a comparison
+        each two models on the same pipeline and split.
+    """
+    pooled = pools(trained)
+    return {"rows": [row(pool, settings) for pool in pooled], "comparisons": comparisons(pooled)}
+
+
+def row(pool: Pool, settings: Evaluate) -> dict[str, Any]:
+    """Everything that is said of one (pipeline, split, model)."""
+    first = pool.runs[0].record
+    found = bootstrap(pool.figures(settings.bins), pool.patients, settings.bootstrap, settings.seed)
+    frozen = bootstrap(pool.figures(settings.bins, frozen=True), pool.patients, settings.bootstrap, settings.seed)
+    counts = [Confusion.of(pool.truth, scores >= 0.5) for scores in pool.scores]
+    train = pool.runs[0].part("train")
+    shortcuts = floors(train, pool.test)
+    return {
+        "pipeline": first.run.pipeline,
+        "setting": first.setting,
+        "split": first.run.split,
+        "model": first.run.model,
+        "made": first.made,
+        "seeds": [run.record.run.seed for run in pool.runs],
+        "breasts": len(pool.test),
+        "malignant": int(pool.truth.sum()),
+        "patients": len(set(pool.patients)),
+        "dropped": first.dropped,
+        **{name: sum(getattr(c, name) for c in counts) for name in ("tp", "fp", "fn", "tn")},
+        **{name: found[name].value for name in FIGURES},
+        "intervals": {name: [found[name].low, found[name].high] for name in FIGURES},
+        "undefined_replicates": {name: found[name].undefined for name in FIGURES if found[name].undefined},
+        "best_epochs": [run.record.best_epoch for run in pool.runs],
+        "why_no_best": first.why_no_best,
+        "at_frozen_threshold": {
+            "thresholds": [run.record.threshold for run in pool.runs],
+            **{name: asdict(frozen[name]) for name in ("accuracy", "precision", "recall", "specificity", "f1")},
+        },
+        "benign_positive": {
+            name: _mean([getattr(c.swapped, name) for c in counts]) for name in ("precision", "recall", "specificity", "f1")
+        },
+        "floors": shortcuts,
+        "above_floors": _above(pool, shortcuts, found["auc"].value),
+        "calibration": calibration(pool, settings.bins),
+        "subgroups": subgroups(pool, settings),
+    }
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    present = [value for value in values if value is not None]
+    return float(np.mean(present)) if len(present) == len(values) else None
+
+
+def calibration(pool: Pool, bins: int) -> list[dict[str, Any]]:
+    """How many of the breasts with about this probability are malignant; all seeds together."""
+    scores, truth = pool.scores.ravel(), np.tile(pool.truth, len(pool.scores))
+    places = np.minimum((scores * bins).astype(int), bins - 1)
+    return [
+        {
+            "from": k / bins,
+            "to": (k + 1) / bins,
+            "predictions": int(inside.sum()),
+            "mean_probability": float(scores[inside].mean()),
+            "share_malignant": float(truth[inside].mean()),
+        }
+        for k in range(bins)
+        for inside in [places == k]
+        if inside.any()
+    ]
+
+
+# --- what needs no picture --------------------------------------------------------------------------------------------
+
+SHORTCUTS: dict[str, Callable[[Prediction], str]] = {
+    "data-set identity": lambda p: p.dataset,
+    "patient id prefix": lambda p: p.patient_id.partition("-")[0] if p.patient_id[2:3] == "-" else "",
+    "image size": lambda p: p.size,
+    "manufacturer": lambda p: p.manufacturer,
+}
+
+
+def floors(train: Sequence[Prediction], test: Sequence[Prediction]) -> list[dict[str, Any]]:
+    """What shortcuts score on the test part, fitted like a model on the training part alone."""
+    learnt, truth = labels(train), labels(test)
+    share = float(learnt.mean())
+    found = [
+        {"shortcut": "all malignant", **_floor(truth, np.ones(len(truth)), decides=True)},
+        {"shortcut": "majority class of training", **_floor(truth, np.full(len(truth), float(share >= 0.5)), decides=True)},
+    ]
+    for name, kind in SHORTCUTS.items():
+        counts: dict[str, list[int]] = defaultdict(list)
+        for breast, label in zip(train, learnt, strict=True):
+            counts[kind(breast)].append(int(label))
+        shares = {value: float(np.mean(labelled)) for value, labelled in counts.items()}
+        score = np.array([shares.get(kind(breast), share) for breast in test])
+        if len(set(score)) > 1:
+            found.append({"shortcut": name, **_floor(truth, score, decides=True)})
+    if all(p.age for p in (*train, *test)):
+        age = np.array([float(p.age) for p in test])
+        fitted = roc_auc(learnt, [float(p.age) for p in train])
+        older = fitted is None or fitted >= 0.5  # its direction is the only thing that is fitted
+        found.append({"shortcut": "age", **_floor(truth, age if older else -age, decides=False)})
+    return found
+
+
+def _floor(truth: NDArray[np.int64], score: NDArray[np.float64], decides: bool) -> dict[str, Any]:
+    counts = Confusion.of(truth, score >= 0.5)
+    return {
+        "accuracy": counts.accuracy if decides else None,
+        "f1": counts.f1 if decides else None,
+        "auc": roc_auc(truth, score) if len(set(score)) > 1 else None,
+        "scores": score,
+    }
+
+
+def _above(pool: Pool, shortcuts: list[dict[str, Any]], auc: float | None) -> dict[str, Any] | None:
+    """The model's AUC (seeds' mean probability) against the best shortcut's, by DeLong; None where there is none to compare."""
+    scored = [floor for floor in shortcuts if floor["auc"] is not None]
+    best = max(scored, key=lambda floor: floor["auc"], default=None)
+    difference = None if best is None else compare_auc(pool.truth, pool.scores.mean(axis=0), best["scores"])
+    for floor in shortcuts:
+        del floor["scores"]
+    if best is None or difference is None or auc is None:
+        return None
+    return {"shortcut": best["shortcut"], "proved": difference.low > 0, **asdict(difference)}
+
+
+# --- subgroups and comparisons ----------------------------------------------------------------------------------------
+
+GROUPS: dict[str, Callable[[Prediction], str]] = {
+    "data set": lambda p: p.dataset,
+    "views": lambda p: p.views,
+    "density": lambda p: p.density or "unknown",
+    "age": lambda p: f"{int(p.age) // 10 * 10} to {int(p.age) // 10 * 10 + 9}" if p.age else "unknown",
+    "vendor and size": lambda p: f"{p.manufacturer or 'vendor unknown'} {p.size}",
+}
+
+
+def subgroups(pool: Pool, settings: Evaluate) -> list[dict[str, Any]]:
+    """Figures of each group of test breasts; of small ones nothing is shown but that they are small."""
+    found = []
+    for by, kind in GROUPS.items():
+        kinds = [kind(breast) for breast in pool.test]
+        for group in sorted(set(kinds)):
+            chosen = np.flatnonzero([k == group for k in kinds])
+            entry: dict[str, Any] = {"by": by, "group": group, "breasts": len(chosen)}
+            if len(chosen) < settings.smallest_group:
+                entry |= {"breasts": None, "suppressed": f"fewer than {settings.smallest_group} breasts"}
+            else:
+                patients = [pool.patients[i] for i in chosen]
+                estimates = bootstrap(pool.figures(settings.bins, chosen), patients, settings.bootstrap, settings.seed)
+                entry |= {name: asdict(estimates[name]) for name in ("auc", "recall", "specificity", "brier", "ece")}
+            found.append(entry)
+    return found
+
+
+def comparisons(pooled: Sequence[Pool]) -> list[dict[str, Any]]:
+    """DeLong's test between models that saw the same pipeline and split; seeds by their mean probability."""
+    found = []
+    for a, b in combinations(pooled, 2):
+        same = [(p.dataset, p.breast_id) for p in a.test] == [(p.dataset, p.breast_id) for p in b.test]
+        if a.key[:2] == b.key[:2] and same:
+            difference = compare_auc(a.truth, a.scores.mean(axis=0), b.scores.mean(axis=0))
+            names = {"pipeline": a.key[0], "split": a.key[1], "first_model": a.key[2], "second_model": b.key[2]}
+            found.append({**names, "auc": difference and asdict(difference)})
+    return found
+
+
+# --- for people and for DVC -------------------------------------------------------------------------------------------
+
+
+def to_metric(found: dict[str, Any]) -> dict[str, Any]:
+    """Nested numbers for ``dvc metrics``."""
+    nested: dict[str, Any] = {}
+    for one in found["rows"]:
+        values = {name: one[name] for name in FIGURES if one[name] is not None}
+        nested.setdefault(one["pipeline"], {}).setdefault(one["split"], {})[one["model"]] = values
+    return nested
+
+
+def to_text(found: dict[str, Any]) -> str:
+    """For a terminal: a row a model, its intervals below, and the best shortcut."""
+    names = {"average_precision": "AP", "auc": "AUC", "brier": "Brier", "ece": "ECE", "f1": "F1"}
+    heading = "".join(f"{names.get(name, name):>13}" for name in FIGURES)
+    lines = [f"{'pipeline / split / model':44}{'n':>6}{heading}"]
+    for one in found["rows"]:
+        made = " (made data)" if one["made"] else ""
+        lines.append(
+            f"{one['pipeline']} / {one['split']} / {one['model']}{made}".ljust(44) + f"{one['breasts']:>6}" + _cells(one)
+        )
+        lines.append(f"{'':50}" + "".join(f"{_interval(one['intervals'][name]):>13}" for name in FIGURES))
+        lines += [
+            f"{'':8}without a picture: {floor['shortcut']:23}" + _cells({name: floor.get(name) for name in FIGURES})
+            for floor in one["floors"]
+        ]
+        above = one["above_floors"]
+        if above:
+            verdict = "above" if above["proved"] else "NOT PROVED ABOVE"
+            lines.append(
+                f"{'':8}{verdict} the shortcut '{above['shortcut']}': AUC {above['first'] - above['second']:+.3f} "
+                f"({above['low']:+.3f} to {above['high']:+.3f}, DeLong)"
+            )
+        if one["why_no_best"]:
+            lines.append(f"{'':8}{one['why_no_best']}")
+        hidden = Counter(group["by"] for group in one["subgroups"] if "suppressed" in group)
+        lines += [f"{'':8}{_group(group)}" for group in one["subgroups"] if "suppressed" not in group]
+        if hidden:
+            lines.append(f"{'':8}{sum(hidden.values())} subgroups too small to show")
+    for pair in found["comparisons"]:
+        if pair["auc"]:
+            lines.append(f"{pair['pipeline']} / {pair['split']}: {_comparison(pair)}")
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _cells(values: dict[str, Any]) -> str:
+    return "".join(f"{shown(values[name]):>13}" for name in FIGURES)
+
+
+def shown(value: float | None) -> str:
+    """Three decimals, or a dash."""
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _interval(bounds: Sequence[float | None]) -> str:
+    return f"{shown(bounds[0])}-{shown(bounds[1])}" if bounds[0] is not None else "-"
+
+
+def _group(group: dict[str, Any]) -> str:
+    auc = group["auc"]
+    text = f"{group['by']} {group['group']}: {group['breasts']} breasts, AUC {shown(auc['value'])}"
+    return f"{text} ({_interval([auc['low'], auc['high']])})"
+
+
+def _comparison(pair: dict[str, Any]) -> str:
+    auc = pair["auc"]
+    p = "variance 0" if auc["p"] is None else f"p {auc['p']:.3f}"
+    difference = f"{auc['first'] - auc['second']:+.3f} ({auc['low']:+.3f} to {auc['high']:+.3f}, DeLong, {p})"
+    return f"AUC of {pair['first_model']} less {pair['second_model']} {difference}"

@@ -1,0 +1,81 @@
+"""A trained model as ONNX: pictures in, probability out, and the same numbers to 1e-5 before the file is kept."""
+
+from __future__ import annotations
+
+import io
+import logging
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fvpipe.errors import DependencyError, TrainingError
+from fvpipe.files import write_whole
+from fvpipe.training.model import Classifier, probability
+from fvpipe.training.record import NOT_A_DEVICE, Record
+
+TOLERANCE = 1e-5
+
+
+class _Probability(nn.Module):
+    def __init__(self, model: Classifier) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, image: Tensor) -> Tensor:
+        return probability(self.model(image))
+
+
+def export(model: Classifier, record: Record, out: Path) -> float:
+    """Write `out`: input ``image`` (n, C, H, W) float32 in [0, 1], output ``probability`` (n,).
+
+    Returns
+    -------
+    float
+        The largest difference between onnxruntime and torch on random pictures.
+
+    Raises
+    ------
+    DependencyError
+        onnx, onnxscript or onnxruntime is missing.
+    TrainingError
+        The numbers differ by more than 1e-5; nothing is written.
+    """
+    try:
+        import onnx
+        import onnxruntime
+        import onnxscript  # noqa: F401 - torch's exporter needs it
+    except ImportError as error:
+        raise DependencyError(f"{error}: pip install 'fvpipe[export]'") from None
+    whole = _Probability(model.cpu()).eval()
+    generator = torch.Generator().manual_seed(0)
+    example = torch.rand((2, *record.image_shape), generator=generator)
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            whole, (example,), input_names=["image"], output_names=["probability"], dynamo=True, verbose=False,
+            dynamic_shapes={"image": {0: torch.export.Dim("n", min=1)}},
+        )  # fmt: skip
+    if program is None:
+        raise TrainingError(f"{record.run}: torch did not export it")
+    proto = program.model_proto
+    for key, value in {"fvpipe": record.to_json(), "use": NOT_A_DEVICE, "positive": "malignant"}.items():
+        entry = proto.metadata_props.add()
+        entry.key, entry.value = key, value
+    file = io.BytesIO()
+    onnx.save(proto, file)
+    session = onnxruntime.InferenceSession(file.getvalue(), providers=["CPUExecutionProvider"])
+    worst = 0.0
+    for count in (1, 5):
+        images = torch.rand((count, *record.image_shape), generator=generator)
+        with torch.inference_mode():
+            expected = whole(images).numpy()
+        found = session.run(["probability"], {"image": images.numpy()})[0]
+        worst = max(worst, float(np.abs(found - expected).max()))
+    if not worst <= TOLERANCE:
+        raise TrainingError(f"{record.run}: ONNX and torch differ by {worst:.2g}, more than {TOLERANCE:g}; nothing was written")
+    write_whole(out, file.getvalue())
+    return worst

@@ -1,0 +1,117 @@
+"""Where in both views a model looked: Grad-CAM (Selvaraju et al. 2017) on the deepest feature map that still shows places."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from fvpipe.errors import ParameterError
+from fvpipe.files import write_whole
+from fvpipe.shards import to_source
+from fvpipe.training.model import Classifier
+from fvpipe.training.predict import Answer
+from fvpipe.types import VIEWS, View
+
+SMALLEST = 7  # cells to a side that a map should have; ResNet18's last one at 224 pixels
+
+
+@dataclass(frozen=True, slots=True)
+class Peak:
+    """The brightest place of one view's part of a heat map.
+
+    Attributes
+    ----------
+    view : View
+    row, column : float
+        In pixels of the source picture.
+    share : float
+        Of the whole map's heat that lies in this view.
+    """
+
+    view: View
+    row: float
+    column: float
+    share: float
+
+
+def heat_map(model: Classifier, image: NDArray[np.float32]) -> NDArray[np.float32]:
+    """What spoke for malignant.
+
+    Parameters
+    ----------
+    model : Classifier
+    image : float32, (C, H, W)
+
+    Returns
+    -------
+    float32, (H, W)
+        [0, 1]; all 0 where nothing spoke for it.
+
+    Raises
+    ------
+    ParameterError
+        The model has no feature map (a vision transformer).
+    """
+    maps: list[Tensor] = []
+
+    def keep(_: nn.Module, __: Any, output: Any) -> None:
+        if isinstance(output, Tensor) and output.ndim == 4 and min(output.shape[2:]) > 1:
+            maps.append(output)
+
+    hooks = [module.register_forward_hook(keep) for module in model.net.modules()]
+    try:
+        device = next(model.parameters()).device
+        with torch.enable_grad():
+            logits = model(torch.from_numpy(image[None]).to(device).requires_grad_())
+            if not maps:
+                raise ParameterError("this model has no feature map to show; Grad-CAM needs a convolutional one")
+            score = logits[0, 1] - logits[0, 0] if logits.shape[1] == 2 else logits[0, 0]
+            fine = [found for found in maps if min(found.shape[2:]) >= SMALLEST]
+            chosen = (fine or maps)[-1]
+            (gradient,) = torch.autograd.grad(score, chosen)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    weights = gradient.mean(dim=(2, 3), keepdim=True)
+    heat = (weights * chosen).sum(1, keepdim=True).relu()
+    heat = nn.functional.interpolate(heat, image.shape[1:], mode="bilinear", align_corners=False)[0, 0].detach().cpu()
+    top = float(heat.max())
+    found: NDArray[np.float32] = (heat / top if top > 0 else heat).numpy()
+    return found
+
+
+def peaks(answer: Answer, heat: NDArray[np.float32]) -> list[Peak]:
+    """The brightest place in each view that is in the picture; none where nothing spoke for malignant."""
+    found: list[Peak] = []
+    total = float(heat.sum())
+    if not total:
+        return found
+    for v, view in enumerate(VIEWS):
+        placement = answer.sample.placement[v]
+        if placement[0] < 0:
+            continue
+        top, bottom, *sides = (round(float(number)) for number in placement)
+        left, right = sorted(sides)
+        part = heat[top:bottom, left:right]
+        row, column = np.unravel_index(int(part.argmax()), part.shape)
+        source = to_source(answer.sample.boxes[v], placement, top + row + 0.5, left + column + 0.5)
+        found.append(Peak(view, *source, float(part.sum()) / total))
+    return found
+
+
+def draw(answer: Answer, heat: NDArray[np.float32], path: Path) -> None:
+    """Write the picture, and beside it the picture with the map over it, as PNG."""
+    grey = np.rint(answer.image.mean(axis=0) * 255).astype(np.uint8)
+    plain = cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR)
+    colour = cv2.applyColorMap(np.rint(heat * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)
+    strength = 0.6 * heat[..., None]
+    over = np.rint(plain * (1 - strength) + colour * strength).astype(np.uint8)
+    both = cv2.resize(np.hstack([plain, over]), None, fx=2, fy=2, interpolation=cv2.INTER_NEAREST)
+    write_whole(path, cv2.imencode(".png", both)[1].tobytes())

@@ -1,0 +1,249 @@
+"""Networks: the paper's custom CNN, and any classifier of torchvision with its input and head adapted."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fvpipe.errors import CheckpointError, DependencyError, ParameterError
+from fvpipe.params import Cnn, Recipe
+
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+class Classifier(nn.Module):
+    """Pictures (n, C, H, W) in [0, 1] -> logits: (n, 2), benign and malignant; or (n, 1).
+
+    Parameters
+    ----------
+    net : Module
+    channels : int
+        That `net` takes; one channel is replicated to as many.
+    normalize : bool
+        Subtract ImageNet's mean and divide by its deviation first.
+    """
+
+    def __init__(self, net: nn.Module, channels: int, normalize: bool) -> None:
+        super().__init__()
+        self.net, self.channels, self.normalize = net, channels, normalize
+        mean, deviation = (torch.tensor(values).view(1, 3, 1, 1) for values in IMAGENET)
+        self.mean: Tensor
+        self.deviation: Tensor
+        self.register_buffer("mean", mean, persistent=False)
+        self.register_buffer("deviation", deviation, persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits."""
+        if images.shape[1] != self.channels:
+            images = images.expand(-1, self.channels, -1, -1)
+        if self.normalize:
+            images = (images - self.mean) / self.deviation
+        return self.net(images)  # type: ignore[no-any-return]
+
+
+def probability(logits: Tensor) -> Tensor:
+    """Of malignant, (n,)."""
+    logits = logits.float()
+    return logits.softmax(1)[:, 1] if logits.shape[1] == 2 else logits[:, 0].sigmoid()
+
+
+def build_model(name: str, recipe: Recipe, image_shape: tuple[int, ...], seed: int) -> tuple[Classifier, str]:
+    """Make a network and say where its weights came from.
+
+    Parameters
+    ----------
+    name : str
+        ``cnn``, or a classifier of torchvision.
+    image_shape : (int, int, int)
+        Channels, rows, columns.
+    seed : int
+        Of whatever starts at random.
+
+    Returns
+    -------
+    (Classifier, str)
+
+    Raises
+    ------
+    ParameterError
+        No such model, or it does not take such pictures.
+    CheckpointError
+        Weights that are missing, cannot be fetched, hold code or do not fit.
+    DependencyError
+        torch and torchvision do not match.
+    """
+    channels, outputs = image_shape[0], 2 if recipe.loss == "two_logits" else 1
+    torch.manual_seed(seed)
+    if name == "cnn":
+        model = Classifier(custom_cnn(image_shape, outputs, recipe.cnn), channels, False)
+    else:
+        model = _from_torchvision(name, recipe, channels, outputs)
+    source = _start(model, name, recipe)
+    try:
+        model.eval()
+        with torch.inference_mode():
+            model(torch.zeros(1, *image_shape))
+    except (RuntimeError, AssertionError, ValueError) as error:
+        size = " x ".join(map(str, image_shape))
+        raise ParameterError(f"model {name!r} does not take pictures of {size}: {str(error).splitlines()[0]}") from None
+    return model, source
+
+
+def custom_cnn(image_shape: tuple[int, ...], outputs: int, settings: Cnn) -> nn.Sequential:
+    """Five times 3x3 convolution, ReLU and 2x2 pooling, then two full layers: 2,489,858 parameters at 1x256x256.
+
+    The paper draws it and gives no layer sizes: these are our choice.
+    """
+    channels, rows, columns = image_shape
+    layers: list[nn.Module] = []
+    for width in (16, 32, 64, 128, 256):
+        layers.append(nn.Conv2d(channels, width, 3, padding=1))
+        if settings.batch_norm:
+            layers.append(nn.BatchNorm2d(width))
+        layers += [nn.ReLU(), nn.MaxPool2d(2)]
+        channels, rows, columns = width, rows // 2, columns // 2
+    if settings.pooling == "global":
+        layers.append(nn.AdaptiveMaxPool2d(1))
+        rows = columns = 1
+    layers += [nn.Flatten(), nn.Linear(channels * rows * columns, 128), nn.ReLU()]
+    if settings.dropout:
+        layers.append(nn.Dropout(settings.dropout))
+    return nn.Sequential(*layers, nn.Linear(128, outputs))
+
+
+# --- torchvision ------------------------------------------------------------------------------------------------------
+
+
+def torchvision_models() -> Any:
+    """``torchvision.models``.
+
+    Raises
+    ------
+    DependencyError
+        It is not installed, or made for another torch: then the message names the pair to install.
+    """
+    try:
+        import torchvision.models
+    except (ImportError, RuntimeError, OSError, AttributeError) as error:
+        try:
+            found, needed = version("torchvision"), next(r for r in requires("torchvision") or [] if r.startswith("torch"))
+        except (PackageNotFoundError, StopIteration):
+            raise DependencyError(f"torchvision cannot be imported ({error}): pip install 'fvpipe[train]'") from None
+        pair = needed.split(";")[0].replace(" ", "").replace("(", "").replace(")", "")
+        raise DependencyError(
+            f"torchvision {found} does not work with torch {version('torch')} ({str(error).splitlines()[0]}); install a pair "
+            f"that belongs together: pip install '{pair}' 'torchvision=={found.partition('+')[0]}'"
+        ) from None
+    return torchvision.models
+
+
+def _from_torchvision(name: str, recipe: Recipe, channels: int, outputs: int) -> Classifier:
+    models = torchvision_models()
+    known = models.list_models(module=models)
+    if name not in known:
+        raise ParameterError(f"no model {name!r}; known: cnn, {', '.join(known)}")
+    options = {"aux_logits": False} if name in ("googlenet", "inception_v3") else {}
+    net: nn.Module = models.get_model(name, weights=None, num_classes=outputs, **options)
+    replicate = channels == 1 and recipe.first_layer == "replicate"
+    if recipe.normalize == "imagenet" and not replicate:
+        raise ParameterError("train.normalize 'imagenet' needs three channels: one channel and first_layer 'replicate'")
+    if not replicate:
+        _adapt_first_layer(net, channels)
+    return Classifier(net, 3 if replicate else channels, recipe.normalize == "imagenet")
+
+
+def _first_layer(net: nn.Module) -> str:
+    return next(str(name) for name, module in net.named_modules() if isinstance(module, nn.Conv2d))
+
+
+def _adapt_first_layer(net: nn.Module, channels: int) -> None:
+    name = _first_layer(net)
+    old = net.get_submodule(name)
+    assert isinstance(old, nn.Conv2d)
+    new = nn.Conv2d(
+        channels, old.out_channels, old.kernel_size, old.stride, old.padding,  # type: ignore[arg-type]
+        old.dilation, 1, old.bias is not None,  # type: ignore[arg-type]
+    )  # fmt: skip
+    parent, _, leaf = name.rpartition(".")
+    setattr(net.get_submodule(parent), leaf, new)
+
+
+# --- where weights begin ----------------------------------------------------------------------------------------------
+
+
+def _start(model: Classifier, name: str, recipe: Recipe) -> str:
+    if recipe.weights == "none":
+        return "random, as asked"
+    if recipe.weights != "imagenet":
+        state = _read_weights(Path(recipe.weights))
+        _load(model.net, state, recipe.weights)
+        return f"the file {Path(recipe.weights).name}"
+    if name == "cnn":
+        return "random: the custom CNN has no published weights"
+    try:
+        models = torchvision_models()
+        weights = models.get_model_weights(name).DEFAULT
+        state = models.get_model(
+            name, weights=weights, progress=False
+        ).state_dict()  # it renames what older files call otherwise
+    except Exception as error:  # urllib, ssl and socket raise what they like; a wrong hash is a RuntimeError
+        raise CheckpointError(
+            f"the ImageNet weights of {name!r} cannot be fetched ({type(error).__name__}); give a file (train.weights or "
+            "--weights FILE), or ask for random ones: --weights none"
+        ) from None
+    _load(model.net, state, f"ImageNet weights of {name}")
+    return f"ImageNet ({weights})"
+
+
+def _read_weights(path: Path) -> Mapping[str, Tensor]:
+    """Tensors of a ``.safetensors`` or a torch file; nothing that would run code."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such weight file (train.weights: imagenet, none, or a file)")
+    try:
+        state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
+        raise CheckpointError(
+            f"{path}: cannot be read as weights, or holds more than numbers ({type(error).__name__}); it was not loaded"
+        ) from None
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise CheckpointError(f"{path}: holds no plain mapping of names to tensors")
+    return state
+
+
+def _load(net: nn.Module, state: Mapping[str, Tensor], where: str) -> None:
+    """Take every tensor; only the head, and a first layer of other channels, may differ in shape."""
+    own = net.state_dict()
+    first, head = f"{_first_layer(net)}.weight", _head(net)
+    taken = {}
+    for key, value in own.items():
+        found = state.get(key)
+        if found is not None and found.shape == value.shape:
+            taken[key] = found
+        elif key == first and found is not None and found.shape[2:] == value.shape[2:] and value.shape[1] < found.shape[1]:
+            # What one replicated channel would see: the sum; several channels share it.
+            taken[key] = (found.sum(1, keepdim=True) / value.shape[1]).expand_as(value).clone()
+        elif not key.startswith(f"{head}.") and not key.endswith("num_batches_tracked"):
+            shape = "missing" if found is None else f"of shape {tuple(found.shape)}"
+            raise CheckpointError(f"{where}: {key} is {shape}; expected {tuple(value.shape)}. It belongs to another model")
+    net.load_state_dict({**own, **taken})
+
+
+def _head(net: nn.Module) -> str:
+    """The name of the last layer that has weights."""
+    return [str(name) for name, module in net.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)][-1]
+
+
+def freeze_all_but_head(net: nn.Module) -> None:
+    """Keep every parameter but the head's as it is."""
+    head = _head(net)
+    for name, parameter in net.named_parameters():
+        parameter.requires_grad_(name.startswith(head))

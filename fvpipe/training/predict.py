@@ -1,0 +1,172 @@
+"""From DICOM files to a probability, through the very preprocessing of the shards that the model was trained on."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import yaml
+from numpy.typing import NDArray
+
+from fvpipe import pairing
+from fvpipe.dicom import read_header
+from fvpipe.errors import CheckpointError, ParameterError
+from fvpipe.flow import Task, make_sample, read_pixel_digests
+from fvpipe.params import Pipeline, load_pipeline, parse
+from fvpipe.project import free_source
+from fvpipe.samples import PREPROCESSING_VERSION, Refusal
+from fvpipe.shards import SCALES
+from fvpipe.training.model import Classifier, build_model, probability
+from fvpipe.training.record import WEIGHTS, Record, read_record
+from fvpipe.types import VIEWS, Breast, FusedSample, ImageRecord, Reason, Rejection
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Answer:
+    """What a model says of one breast.
+
+    Attributes
+    ----------
+    breast : Breast
+    sample : FusedSample
+        What the model saw.
+    image : float32, (C, H, W)
+        The same, in [0, 1].
+    probability : float
+        That it is malignant, by this model.
+    """
+
+    breast: Breast
+    sample: FusedSample
+    image: NDArray[np.float32]
+    probability: float
+
+
+def load_model(folder: Path, device: torch.device) -> tuple[Classifier, Record]:
+    """Read a trained model; its record is in the weight file itself.
+
+    Raises
+    ------
+    CheckpointError
+        No such file, or not one that `fvpipe train` wrote.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = folder / WEIGHTS
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such file; name a folder that `fvpipe train` wrote")
+    try:
+        with safe_open(path, "pt") as file:
+            text = (file.metadata() or {}).get("fvpipe", "")
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path}: damaged, or no weight file ({type(error).__name__}); train again") from None
+    record = read_record(text, path)
+    start = record.recipe.model_copy(update={"weights": "none"})
+    model, _ = build_model(record.run.model, start, record.image_shape, record.run.seed)
+    try:
+        model.net.load_state_dict(state)
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"{path}: its weights do not fit its record ({str(error).splitlines()[0]}); train again"
+        ) from None
+    return model.to(device).eval(), record
+
+
+def own_pipeline(record: Record, name: str | None = None) -> Pipeline:
+    """The pipeline that a model was trained with; where `name` is given, it must be that one.
+
+    Raises
+    ------
+    CheckpointError
+        The model's own text and digest differ, or it was preprocessed by another version of the code.
+    ParameterError
+        `name` is another pipeline.
+    """
+    pipeline = parse(Pipeline, yaml.safe_load(record.pipeline_yaml), f"the pipeline of {record.run}")
+    if pipeline.digest() != record.pipeline_digest or record.preprocessing_version != PREPROCESSING_VERSION:
+        raise CheckpointError(
+            f"{record.run}: was trained on samples of preprocessing version {record.preprocessing_version}, pipeline "
+            f"{record.pipeline_digest[:12]}; this fvpipe makes version {PREPROCESSING_VERSION}, pipeline "
+            f"{pipeline.digest()[:12]}. Build the shards and train again"
+        )
+    if name is not None and load_pipeline(name)[1].digest() != record.pipeline_digest:
+        raise ParameterError(f"pipeline {name!r} is not the one that {record.run} was trained with; leave --pipeline out")
+    return pipeline
+
+
+def predict(
+    files: Sequence[Path],
+    model: Classifier,
+    record: Record,
+    adapter: str = "table",
+    id_key: Path | None = None,
+    pipeline: str | None = None,
+) -> tuple[list[Answer], list[Rejection]]:
+    """Pair the files into breasts, make their samples as a build would, and ask the model.
+
+    Parameters
+    ----------
+    files : sequence of Path
+        CC and MLO of one or more breasts, in any order.
+    model, record
+        From :func:`load_model`.
+    adapter : str
+        How headers are read.
+    id_key : Path or None
+        Key of hashed identifiers.
+    pipeline : str or None
+        Refuse any other than this one.
+
+    Returns
+    -------
+    (list of Answer, list of Rejection)
+        By breast; and every file or breast of which there is no answer, with the reason.
+    """
+    settings = own_pipeline(record, pipeline)
+    policy = free_source("predict", Path(), adapter, None, id_key).policy
+    paths = [os.path.abspath(file) for file in files]
+    root = Path(os.path.commonpath([Path(path).parent for path in paths]))
+    headers = [read_header(root, os.path.relpath(path, root), policy) for path in dict.fromkeys(paths)]
+    refused = [header for header in headers if isinstance(header, Rejection)]
+    records = [header for header in headers if isinstance(header, ImageRecord)]
+    colliding = [(str(root), record) for group in pairing.colliding_instances(records) for record in group]
+    contents = dict(read_pixel_digests(colliding))
+    refused += [found for found in contents.values() if isinstance(found, Rejection)]
+    digests = {path: found for path, found in contents.items() if not isinstance(found, Rejection)}
+    readable = [record for record in records if record.path not in contents or record.path in digests]
+    paired = pairing.pair("predict", readable, {}, {}, digests)
+    refused += paired.rejections
+    answers = []
+    for breast in paired.breasts:
+        unlisted = ("", "")  # no listing knows these files: their headers are compared
+        sample = _made(Task(str(root), "", breast.cc, breast.mlo, unlisted, policy, settings, settings.digest(), retry=False))
+        if isinstance(sample, FusedSample):
+            answers.append(_answer(breast, sample, model))
+        else:
+            refused.append(sample)
+    return answers, refused
+
+
+def _made(task: Task) -> FusedSample | Rejection:
+    made = make_sample(task)
+    if made.unreadable:
+        return made.unreadable
+    if made.sample is None:
+        return Rejection(made.changed or task.cc.path, Reason.FILE_UNREADABLE, "changed while it was read")
+    if isinstance(made.sample, Refusal):
+        return Rejection(task.views[VIEWS.index(made.sample.view)].path, made.sample.reason, made.sample.detail)
+    return made.sample
+
+
+def _answer(breast: Breast, sample: FusedSample, model: Classifier) -> Answer:
+    image = sample.image.astype(np.float32) * np.float32(SCALES[sample.image.dtype.name])
+    image = image if image.ndim == 3 else image[None]
+    device = next(model.parameters()).device
+    with torch.inference_mode():
+        score = probability(model(torch.from_numpy(image[None]).to(device))).item()
+    return Answer(breast, sample, image, score)

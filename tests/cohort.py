@@ -1,0 +1,113 @@
+"""Small projects with a known truth, for the tests of the training stage."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from fvpipe.project import Project
+from fvpipe.training.record import Run, Trained, read_trained
+from tests.conftest import run as command
+from tests.factory import CC, LEFT, MLO, RIGHT, breast, mammogram
+
+PIPELINE = {"size": [64, 128], "segment": {"method": "otsu_log"}}
+RECIPE: dict[str, Any] = {
+    "weights": "none", "lr": 0.002, "batch": 32, "epochs": 2, "min_epochs": 1,
+    "cnn": {"batch_norm": True, "dropout": 0.0, "pooling": "global"},
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Patient:
+    """One breast of a made patient; left where the seed is even."""
+
+    name: str
+    label: int
+    lesion: bool
+    seed: int
+    noise: float = 0.004
+    extra: str = ""  # in file names, where a patient has a second breast
+
+
+def patients(count: int, label: Callable[[int], int], lesion: Callable[[int], bool], **more: Any) -> list[Patient]:
+    return [Patient(f"P{i:03d}", label(i), lesion(i), i, **more) for i in range(count)]
+
+
+def make_project(
+    folder: Path, sets: dict[str, list[Patient]], splits: dict[str, Any], recipe: dict[str, Any] | None = None
+) -> Path:
+    """Write DICOM, labels and settings, and build shards and splits with the real commands. Returns the folder."""
+    for name, members in sets.items():
+        rows = ["patient_id,laterality,label"]
+        for p in members:
+            side = (LEFT, RIGHT)[p.seed % 2]
+            for view in (CC, MLO):
+                picture = breast(p.seed, view, side, (160, 128), lesion=p.lesion, noise=p.noise)
+                tags = {
+                    "PatientID": p.name,
+                    "StudyInstanceUID": f"2.25.{1000 + p.seed}",
+                    "view": view,
+                    "ImageLaterality": side.value,
+                }
+                mammogram(
+                    folder / "data" / name / f"{p.name}{p.extra}-{view}.dcm",
+                    picture,
+                    SOPInstanceUID=_uid(name, p, view),
+                    **tags,
+                )
+            rows.append(f"{p.name},{side.value},{p.label}")
+        (folder / f"{name}.csv").write_text("\n".join(rows))
+    (folder / "pipelines").mkdir(parents=True, exist_ok=True)
+    (folder / "pipelines" / "tiny.yaml").write_text(yaml.safe_dump(PIPELINE))
+    params = {
+        "datasets": {n: {"adapter": "table", "made": True, "identifiers": "own", "label_file": f"{n}.csv"} for n in sets},
+        "pipelines": ["tiny"],
+        "shards": {"shard_count": 2},
+        "splits": splits,
+        "train": RECIPE | (recipe or {}),
+        "runs": {"splits": list(splits), "models": ["cnn"], "seeds": [0]},
+        "evaluate": {"bootstrap": 200},
+    }
+    (folder / "params.yaml").write_text(yaml.safe_dump(params))
+    with at(folder):
+        command("build-shards", "--workers", 0)
+        command("split")
+    return folder
+
+
+def _uid(name: str, patient: Patient, view: str) -> str:
+    return f"2.25.{int.from_bytes(f'{name}{patient.name}{patient.extra}{view}'.encode(), 'big')}"[:60]
+
+
+class at:
+    """Work in a folder for a while."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __enter__(self) -> None:
+        self.before = Path.cwd()
+        os.chdir(self.folder)
+
+    def __exit__(self, *_: object) -> None:
+        os.chdir(self.before)
+
+
+def train(folder: Path, split: str, model: str = "cnn", seed: int = 0, fresh: bool = False, **recipe: Any) -> Trained:
+    """Train in this process, with some of the recipe changed."""
+    import torch
+
+    from fvpipe.training.device import Place
+    from fvpipe.training.train import train_run
+
+    torch.set_num_threads(1)
+    project = Project(folder)
+    settings = type(project.params.train).model_validate({**project.params.train.model_dump(), **recipe}).recipe(made=False)
+    run = Run("tiny", split, model, seed)
+    train_run(project, run, settings, Place(torch.device("cpu")), lambda text: None, fresh)
+    return read_trained(folder / "cache" / "models" / run.path)

@@ -1,0 +1,125 @@
+"""Views that do not go together, and headers that say what a user should know, are flagged; nothing is dropped for it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fvpipe
+from fvpipe.agreement import AREA_RATIO, MEAN_RATIO
+from fvpipe.types import Flag
+from tests import factory
+from tests.conftest import build, run
+
+
+@pytest.fixture(autouse=True)
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A project of one data set, whose identifiers are kept."""
+    monkeypatch.chdir(tmp_path)
+    settle()
+
+
+def settle(**more: str) -> None:
+    settings = {"adapter": "table", "dicom": "in", "identifiers": "own"} | more
+    words = ", ".join(f"{key}: {value}" for key, value in settings.items())
+    Path("params.yaml").write_text(f"datasets:\n  own: {{{words}}}\npipelines: [cropped]\n")
+
+
+def flags() -> dict[str, Flag]:
+    """Of each patient's one breast."""
+    run("build-shards", "--workers", 0)
+    shards = fvpipe.open_shards("cache/shards/cropped/own")
+    return {str(patient): Flag(int(value)) for patient, value in zip(shards.patient_ids, shards.flags, strict=True)}
+
+
+def patient(folder: Path, name: str, mlo_tags: dict[str, Any] | None = None, **tags: Any) -> None:
+    """A left breast whose MLO has other tags, a study of its own name for both."""
+    for view, more in ((factory.CC, {}), (factory.MLO, mlo_tags or {})):
+        made = more.pop("made", None) or factory.breast(len(name), view)
+        uid = f"2.25.{int.from_bytes(f'{name}{view}'.encode())}"
+        factory.mammogram(
+            folder / f"{name}_{view}.dcm", made, PatientID=name, StudyInstanceUID="2.25.1", SOPInstanceUID=uid, view=view,
+            **tags | more,
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("mlo_tags", "flag"),
+    [
+        ({"Manufacturer": "Other"}, Flag.VENDORS_DIFFER),
+        ({"AcquisitionDate": "20200102"}, Flag.DATES_DIFFER),
+        ({"made": factory.breast(4, factory.MLO, bits=10)}, Flag.BITS_DIFFER),
+        ({"ImagerPixelSpacing": [0.2, 0.2]}, Flag.AREAS_DISAGREE),  # 4 times the area in mm2
+        ({"BreastImplantPresent": "YES"}, Flag.IMPLANT),
+        ({"ImageType": ["DERIVED", "PRIMARY", "", "GENERATED_2D"]}, Flag.SYNTHETIC),
+        ({"ShutterShape": "RECTANGULAR"}, Flag.SHUTTER),
+        ({}, Flag(0)),
+    ],
+    ids=str,
+)
+def test_each_disagreement_has_its_flag(mlo_tags: dict[str, Any], flag: Flag, tmp_path: Path) -> None:
+    tags = {"Manufacturer": "ACME", "AcquisitionDate": "20200101", "ImagerPixelSpacing": [0.1, 0.1]}
+    patient(tmp_path / "in", "odd", dict(mlo_tags), **tags)
+    assert flags() == {"odd": flag}
+
+
+def test_overlays_are_seen_and_not_burned_in(tmp_path: Path) -> None:
+    made = factory.breast()
+    plain = factory.dataset(made.pixels, made.bits)
+    overlaid = factory.dataset(made.pixels, made.bits)
+    for number, value, vr in ((0x60000010, 320, "US"), (0x60000011, 256, "US"), (0x60003000, b"\xff" * 10240, "OW")):
+        overlaid.add_new(number, vr, value)
+    for name, ds in (("plain", plain), ("over", overlaid)):
+        for view in (factory.CC, factory.MLO):
+            ds.ViewPosition, ds.PatientID, ds.StudyInstanceUID = view.value, name, "2.25.1"
+            ds.SOPInstanceUID = f"2.25.{len(name)}{view is factory.CC:d}"
+            ds.pop("ViewCodeSequence", None)
+            factory.write(tmp_path / "in" / f"{name}{view}.dcm", factory.file_bytes(ds, made.pixels))
+    found = flags()
+    images = {sample.patient_id: sample.image for sample in fvpipe.open_shards("cache/shards/cropped/own")}
+    np.testing.assert_array_equal(images["plain"], images["over"])
+    assert found == {"plain": Flag.SHARED_PIXELS, "over": Flag.OVERLAY | Flag.SHARED_PIXELS}
+
+
+def test_raw_images_are_refused_unless_the_settings_accept_them(tmp_path: Path) -> None:
+    factory.patient(tmp_path / "in", "raw", "L", SOPClassUID="1.2.840.10008.5.1.4.1.1.1.2.1", StudyInstanceUID="2.25.1")
+    for accept, samples, rejections in ((False, 0, {"sop_class_refused": 2}), (True, 1, {})):
+        settle(for_processing=str(accept).lower())
+        (result,) = json.loads(run("build-shards", "--workers", 0, "--json").stdout)
+        assert (result["samples"], result["rejections"]) == (samples, rejections)
+    assert result["flags"] == {"for_processing": 1}
+
+
+def test_the_same_pixels_under_two_patients_are_flagged(tmp_path: Path) -> None:
+    """Also when the second patient comes later, and when nothing of the first is decoded again."""
+    made = factory.breast(7, factory.MLO)
+    for name in ("first", "single"):
+        patient(tmp_path / "in", name, {"made": made} if name == "first" else {})
+    assert set(flags().values()) == {Flag(0)}
+    patient(tmp_path / "in", "twin", {"made": made})
+    before = flags()
+    assert before == {"first": Flag.SHARED_PIXELS, "twin": Flag.SHARED_PIXELS, "single": Flag(0)}
+    # The sources' memory is lost, the samples are there: the digests come from those.
+    for memory in (tmp_path / "cache" / "samples").glob("sources-*"):
+        memory.unlink()
+    assert flags() == before
+    (tmp_path / "in" / "twin_CC.dcm").unlink()
+    (tmp_path / "in" / "twin_MLO.dcm").unlink()
+    assert set(flags().values()) == {Flag(0)}
+
+
+def test_numbers_stand_beside_the_flags(cbis: Path, tmp_path: Path) -> None:
+    """Two views of one breast stay far below the limits on real films; the mean lies within the normalised range."""
+    build(cbis, tmp_path / "out", "--adapter", "cbis")
+    columns = fvpipe.open_shards(tmp_path / "out").columns
+    areas, means = columns["breast_area"], columns["breast_mean"]
+    assert areas.shape == means.shape == (4, 2)
+    sizes = columns["source_shape"].prod(axis=2)
+    assert ((areas > 0.1 * sizes) & (areas < 0.8 * sizes)).all()
+    assert ((means > 0.1) & (means < 0.9)).all()
+    assert (areas.max(axis=1) < areas.min(axis=1) * AREA_RATIO).all()
+    assert (means.max(axis=1) < means.min(axis=1) * MEAN_RATIO).all()

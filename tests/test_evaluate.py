@@ -1,0 +1,295 @@
+"""Evaluation, Table 2, cards, prediction and export: from a trained model's files to what people read."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from fvpipe.errors import CheckpointError, InputError, ParameterError
+from fvpipe.metrics import FIGURES
+from fvpipe.params import Evaluate
+from fvpipe.project import Project
+from fvpipe.shards import open_shards
+from fvpipe.table2 import PAPER, check, cropping, table2, to_text
+from fvpipe.training.evaluate import Pool, evaluate, floors, pools
+from fvpipe.training.gradcam import heat_map, peaks
+from fvpipe.training.model import Classifier
+from fvpipe.training.predict import predict
+from fvpipe.training.record import Prediction, Run, Trained, read_trained
+from tests.cohort import at, make_project, patients, train
+from tests.conftest import run
+from tests.factory import CC, LEFT, MLO, RIGHT, breast
+
+SETTINGS = Evaluate(bootstrap=200, smallest_group=5)
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A trained model, two seeds of it."""
+    splits = {"all": {"setting": "unseen", "datasets": ["a"], "test_share": 0.4, "validation_share": 0.3}}
+    members = patients(50, lambda i: i % 2, lambda i: i % 2 == 1)
+    folder = make_project(tmp_path_factory.mktemp("judged"), {"a": members}, splits)
+    for seed in (0, 1):
+        train(folder, "all", seed=seed, epochs=3)
+    return folder
+
+
+@pytest.fixture
+def trained(project: Path) -> Trained:
+    return read_trained(project / "cache" / "models" / "tiny" / "all" / "cnn-seed0")
+
+
+# --- from predictions alone -------------------------------------------------------------------------------------------
+
+
+def test_figures_are_those_of_the_predictions(trained: Trained) -> None:
+    row = evaluate([trained], SETTINGS)["rows"][0]
+    part = trained.part("test")
+    decided = [(p.label, (p.probability or 0) >= 0.5) for p in part]
+    assert (row["tp"], row["fn"]) == (decided.count((1, True)), decided.count((1, False)))
+    assert (row["fp"], row["tn"]) == (decided.count((0, True)), decided.count((0, False)))
+    assert row["accuracy"] == pytest.approx((row["tp"] + row["tn"]) / len(part))
+    assert row["benign_positive"]["recall"] == row["specificity"]
+    assert row["made"] and row["breasts"] == len(part) == sum(b["predictions"] for b in row["calibration"])
+    for name in FIGURES:
+        low, high = row["intervals"][name]
+        assert row[name] is None or low <= high
+    assert json.loads(json.dumps(row, allow_nan=False)) == row
+
+
+def test_seeds_are_pooled_and_must_match(project: Path, trained: Trained) -> None:
+    other = read_trained(project / "cache" / "models" / "tiny" / "all" / "cnn-seed1")
+    row = evaluate([trained, other], SETTINGS)["rows"][0]
+    single = [evaluate([one], SETTINGS)["rows"][0] for one in (trained, other)]
+    assert row["seeds"] == [0, 1]
+    assert row["auc"] == pytest.approx(np.mean([one["auc"] for one in single]))
+    assert row["tp"] == sum(one["tp"] for one in single)
+    with pytest.raises(InputError, match="did not predict the same breasts"):
+        Pool.of([trained, replace(other, predictions=tuple(p for p in other.predictions if p != other.part("test")[0]))])
+
+
+def test_small_subgroups_show_nothing(trained: Trained) -> None:
+    many = evaluate([trained], SETTINGS)["rows"][0]["subgroups"]
+    none = evaluate([trained], Evaluate(bootstrap=200, smallest_group=1000))["rows"][0]["subgroups"]
+    assert {group["by"] for group in many} == {"data set", "views", "density", "age", "vendor and size"}
+    assert next(group for group in many if group["by"] == "views")["auc"]["value"] is not None
+    assert all(group["breasts"] is None and "auc" not in group for group in none)
+
+
+def test_floors_learn_from_the_training_part_alone() -> None:
+    def made(i: int, part: str, label: int, dataset: str, age: str) -> Prediction:
+        return Prediction(dataset, f"{i}", f"P{i}", part, label, None if part == "train" else 0.5, "CC+MLO", "", age, "", "9x9")
+
+    # Younger is malignant in training; in test everything is the other way round.
+    learnt = [made(i, "train", i % 2, "ab"[i % 2], str(40 - i % 2)) for i in range(20)]
+    tested = [made(i, "test", 1 - i % 2, "ab"[i % 2], str(40 - i % 2)) for i in range(20, 40)]
+    found = {floor["shortcut"]: floor for floor in floors(learnt, tested)}
+    assert found["data-set identity"]["auc"] == 0 and found["age"]["auc"] == 0
+    assert found["all malignant"]["f1"] == pytest.approx(2 / 3)
+
+
+def test_a_wrong_cell_is_named(project: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(project / "cache" / "models" / "tiny" / "all" / "cnn-seed0", tmp_path / "run"))
+    table = folder / "predictions.csv"
+    lines = table.read_text().splitlines()
+    lines[3] = lines[3].replace(",train,", ",test,")
+    table.write_text("\n".join(lines))
+    with pytest.raises(Exception, match="line 4: probability is ''; expected a number from 0 to 1"):
+        read_trained(folder)
+    (folder / "record.json").write_text("{}")
+    with pytest.raises(InputError, match="no record of a training"):
+        read_trained(folder)
+
+
+# --- Table 2 ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_papers_arithmetic() -> None:
+    checks = {found["row"]: found for found in map(check, PAPER)}
+    assert len(checks) == 12
+    wrong = {name: found["f1_from_precision_and_recall"] for name, found in checks.items() if not found["f1_follows"]}
+    assert wrong == {"P1-S1-cnn": 0.7397, "P1-S2-cnn": 0.2808, "P2-S3-resnet18": 0.7670, "P2-S3-cnn": 0.6955}
+    explained = {
+        name: [(e["test_set"], e["positive"]) for e in found["explained_by"]]
+        for name, found in checks.items()
+        if found["explained_by"]
+    }
+    assert explained == {
+        "P1-S2-resnet18": [("all CMMD pairs", "benign")],
+        "P2-S2-resnet18": [("all CMMD pairs", "malignant")],
+        "P1-S3-resnet18": [("all VinDr-Mammo pairs", "benign")],
+    }
+    assert checks["P1-S3-resnet18"]["explained_by"][0]["malignant_f1"] == pytest.approx(0.0985, abs=1e-4)
+
+
+def as_run(found: Trained, run: Run, setting: str, tested: str = "table") -> Trained:
+    changed = {"run": run, "setting": setting, "adapters": {"a": tested}}
+    return Trained(found.record.model_copy(update=changed), found.predictions)
+
+
+def test_rows_stand_beside_the_papers(trained: Trained) -> None:
+    runs = [
+        as_run(trained, Run(pipeline, split, model, 0), setting, tested)
+        for pipeline in ("direct", "cropped")
+        for split, setting, tested in (("seen", "seen", ""), ("to-cmmd", "cross", "cmmd"), ("to-vindr", "cross", "vindr"))
+        for model in ("resnet18", "cnn")
+    ]
+    found = table2(runs, SETTINGS)
+    assert len(found["rows"]) == 12
+    beside = [[paper["row"] for paper in row["paper"]] for row in found["rows"]]
+    assert beside[:2] == [["P1-S1-resnet18"], ["P1-S1-cnn"]]
+    assert beside[2] == ["P1-S2-resnet18"] and beside[4] == ["P1-S2-resnet18", "P1-S3-resnet18"]  # both readings
+    unseen = table2([as_run(trained, Run("direct", "u", "cnn", 0), "unseen")], SETTINGS)["rows"][0]["paper"]
+    assert [(paper["row"], paper["reading"]) for paper in unseen] == [("P1-S3-cnn", "by its text")]
+    assert {name for names in beside for name in names} == {row.name for row in PAPER}
+    assert {"pipeline", "setting", "model", "accuracy", "precision", "recall", "specificity", "f1", "auc"} <= found["rows"][
+        0
+    ].keys()
+    assert [(gain["split"], gain["model"]) for gain in found["cropping"]] == [
+        (split, model) for split in ("seen", "to-cmmd", "to-vindr") for model in ("resnet18", "cnn")
+    ]
+    same = found["cropping"][0]
+    assert (same["auc"]["value"], same["auc"]["low"], same["auc"]["high"], same["unpaired"]) == (0, 0, 0, 0)
+    text = to_text(found)
+    assert "(made data)" in text and "0.7934" in text and "prove nothing" in text
+
+
+def test_cropping_is_compared_on_the_breasts_that_both_have(trained: Trained) -> None:
+    without = as_run(trained, Run("direct", "s", "cnn", 0), "seen")
+    better = [p if p.probability is None else replace(p, probability=float(p.label)) for p in trained.predictions[::-1]]
+    gone = next(p for p in better if p.part == "test")
+    record = trained.record.model_copy(update={"run": Run("cropped", "s", "cnn", 0)})
+    found = cropping(pools([without, Trained(record, tuple(p for p in better if p != gone))]), SETTINGS)[0]
+    assert found["unpaired"] == 1 and found["breasts"] == len(trained.part("test")) - 1
+    assert found["accuracy"]["value"] > 0 and found["delong"]["first"] == 1
+
+
+# --- the commands -----------------------------------------------------------------------------------------------------
+
+
+def test_commands_from_training_to_table(project: Path, tmp_path: Path) -> None:
+    with at(project):
+        rows = json.loads(run("evaluate", "--json", "--out", tmp_path / "e.json", "--cards", tmp_path / "cards").stdout)["rows"]
+        assert [(row["pipeline"], row["split"], row["model"]) for row in rows] == [("tiny", "all", "cnn")]
+        assert json.loads((tmp_path / "e.json").read_text())["tiny"]["all"]["cnn"]["auc"] == rows[0]["auc"]
+        assert "(made data)" in run("evaluate").output
+        found = json.loads(run("table2", "--json").stdout)
+        assert len(found["paper"]) == 12 and found["rows"][0]["auc"] == rows[0]["auc"]
+        missing = run("evaluate", "--seed", 7, code=1).output
+        assert "none of 1 models is trained; run `fvpipe train` first" in missing
+        assert "left out: tiny/all/cnn-seed9" in run("evaluate", "--seed", 0, "--seed", 9).output
+    card = (tmp_path / "cards" / "tiny-all-cnn.md").read_text()
+    for words in ("Not a medical device", "Made data", "## Subgroups", "## Without a picture", f"{rows[0]['auc']:.3f}"):
+        assert words in card
+
+
+def test_train_command_uses_the_demo_values_on_made_data_alone(project: Path) -> None:
+    settings = Project(project).params.train
+    changed = settings.model_copy(update={"demo": {"epochs": 1, "min_epochs": 1}})
+    assert changed.recipe(made=True).epochs == 1
+    assert changed.recipe(made=False).epochs == settings.epochs
+
+
+# --- prediction -------------------------------------------------------------------------------------------------------
+
+MODEL = Path("cache", "models", "tiny", "all", "cnn-seed0")
+
+
+def test_a_prediction_from_dicom_is_the_stored_one(project: Path, trained: Trained) -> None:
+    """The very same preprocessing: files in any order give the number of predictions.csv."""
+    stored = {p.patient_id: p for p in trained.part("test")}
+    chosen = sorted(stored)[:3]
+    files = [f"data/a/{patient}-{view}.dcm" for view in ("MLO", "CC") for patient in reversed(chosen)]
+    with at(project):
+        result = run("predict", "--model", MODEL, "--json", "--gradcam", "cam", *files)
+    found = json.loads(result.stdout)
+    assert "Not a medical device" in found["use"] and found["made"] and found["refused"] == []
+    assert len(found["breasts"]) == 3
+    expected = sorted(stored[patient].probability or 0 for patient in chosen)
+    assert sorted(answer["probability"] for answer in found["breasts"]) == pytest.approx(expected, abs=1e-6)
+    assert "P0" not in result.stdout.replace("cam/", "")  # identifiers of `table` are digests here
+    for answer in found["breasts"]:
+        assert (project / answer["gradcam"]).read_bytes().startswith(b"\x89PNG")
+        for peak in answer["peaks"]:
+            assert 0 <= peak["row"] <= 160 and 0 <= peak["column"] <= 128
+
+
+def test_grad_cam_points_at_what_the_model_looks_at(project: Path, trained: Trained) -> None:
+    """A model that is nothing but the brightest pixel: the map's peak in a view is its brightest place, in source pixels."""
+    net = nn.Sequential(nn.Conv2d(1, 1, 1), nn.ReLU(), nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(1, 2))
+    with torch.no_grad():
+        for layer, weight in ((net[0], [[[[1.0]]]]), (net[4], [[-1.0], [1.0]])):
+            layer.weight.copy_(torch.tensor(weight))
+            layer.bias.zero_()
+    model = Classifier(net, 1, False).eval()
+    patient = trained.part("test")[0].patient_id
+    answers, _ = predict([project / "data" / "a" / f"{patient}-{view}.dcm" for view in (CC, MLO)], model, trained.record)
+    heat = heat_map(model, answers[0].image)
+    assert heat.shape == (64, 128) and heat.max() == 1
+    found = peaks(answers[0], heat)
+    assert [peak.view for peak in found] == [CC, MLO] and sum(peak.share for peak in found) == pytest.approx(1, abs=0.02)
+    seed = int(patient[1:])
+    for peak in found:
+        stored = breast(seed, peak.view, (LEFT, RIGHT)[seed % 2], (160, 128), lesion=bool(seed % 2)).pixels
+        top, left = max(0, round(peak.row) - 2), max(0, round(peak.column) - 2)
+        assert stored[top : top + 5, left : left + 5].max() >= np.quantile(stored, 0.995)
+
+
+def test_prediction_names_what_it_cannot_use(project: Path, tmp_path: Path) -> None:
+    (tmp_path / "noise.dcm").write_bytes(b"no DICOM")
+    with at(project):
+        output = run("predict", "--model", MODEL, "data/a/P000-CC.dcm", tmp_path / "noise.dcm", code=1).output
+        assert "mlo_missing" in output and "not_dicom" in output and "nothing was predicted" in output
+        files = ("data/a/P000-CC.dcm", "data/a/P000-MLO.dcm")
+        assert "0." in run("predict", "--model", MODEL, "--pipeline", "tiny", *files).output
+        (project / "pipelines" / "other.yaml").write_text("{size: [64, 64]}")
+        assert "is not the one that" in run("predict", "--model", MODEL, "--pipeline", "other", *files, code=1).output
+        assert "no such file" in run("predict", "--model", "cache", *files, code=1).output
+
+
+def test_a_model_of_another_preprocessing_is_refused(trained: Trained) -> None:
+    from fvpipe.training.predict import own_pipeline
+
+    assert own_pipeline(trained.record).size == (64, 128)
+    with pytest.raises(CheckpointError, match="preprocessing version 0"):
+        own_pipeline(trained.record.model_copy(update={"preprocessing_version": 0}))
+    with pytest.raises(CheckpointError, match="train again"):
+        own_pipeline(trained.record.model_copy(update={"pipeline_digest": "0" * 64}))
+    with pytest.raises(ParameterError, match="is not the one"):
+        own_pipeline(trained.record, "cropped")
+
+
+def test_damaged_models_are_refused(project: Path, tmp_path: Path) -> None:
+    from fvpipe.training.predict import load_model
+
+    folder = Path(shutil.copytree(project / MODEL, tmp_path / "run"))
+    whole = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(CheckpointError, match="damaged"):
+        load_model(folder, torch.device("cpu"))
+
+
+def test_onnx_agrees(project: Path, tmp_path: Path) -> None:
+    import onnx
+    import onnxruntime
+
+    out = tmp_path / "model.onnx"
+    with at(project):
+        found = json.loads(run("export", "--model", MODEL, "--out", out, "--json").stdout)
+    assert found["largest_difference"] <= 1e-5
+    session = onnxruntime.InferenceSession(out, providers=["CPUExecutionProvider"])
+    with open(project / MODEL / "predictions.csv", encoding="utf-8") as file:
+        stored = next(row for row in csv.DictReader(file) if row["part"] == "test")
+    shards = open_shards(project / "cache" / "shards" / "tiny" / "a")
+    image = shards[shards.breast_ids.tolist().index(stored["breast_id"])].image
+    score = session.run(None, {"image": image[None, None]})[0]
+    assert score[0] == pytest.approx(float(stored["probability"]), abs=1e-5)
+    assert {"fvpipe", "use", "positive"} == {entry.key for entry in onnx.load(out).metadata_props}

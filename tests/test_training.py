@@ -1,0 +1,398 @@
+"""The training stage: equations, models, reproducibility, and every fault that must be a clear error."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import urllib.error
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from fvpipe.errors import CheckpointError, DependencyError, InputError, ParameterError, SwappedShardError, TrainingError
+from fvpipe.params import Augment, Cnn, Recipe
+from fvpipe.project import Project
+from fvpipe.splits import Part
+from fvpipe.training import train as training
+from fvpipe.training.data import Feed, augment, load_cohort
+from fvpipe.training.device import Place, find_place, own_share
+from fvpipe.training.model import build_model, freeze_all_but_head
+from fvpipe.training.recipe import class_weight_of, loss_sum, sample_order
+from fvpipe.training.record import WEIGHTS
+from tests.cohort import Patient, at, make_project, patients, train
+from tests.conftest import run
+
+SPLITS = {
+    "all": {"setting": "unseen", "datasets": ["a"], "test_share": 0.3, "validation_share": 0.3},
+    "one-class": {"setting": "cross", "datasets": ["b"], "test": ["a"], "validation_share": 0.4},
+}
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """40 patients in `a`; `b` holds malignant ones alone."""
+    sets = {
+        "a": patients(40, lambda i: i % 2, lambda i: i % 2 == 1),
+        "b": [Patient(f"Q{i:03d}", 1, True, 500 + i) for i in range(16)],
+    }
+    return make_project(tmp_path_factory.mktemp("small"), sets, SPLITS)
+
+
+@pytest.fixture
+def project(small: Path, tmp_path: Path) -> Path:
+    """A copy to break."""
+    return Path(shutil.copytree(small, tmp_path / "project", ignore=shutil.ignore_patterns("models", "checkpoints")))
+
+
+# --- equations --------------------------------------------------------------------------------------------------------
+
+
+def test_cross_entropy_on_two_logits_is_the_papers_bce() -> None:
+    """Equations (5), (12) and (13), in double precision."""
+    rng = np.random.default_rng(0)
+    logits, y = rng.normal(0, 3, (200, 2)).astype(np.float32), rng.integers(0, 2, 200)
+    e = np.exp(logits.astype(np.float64))
+    p = e[:, 1] / e.sum(axis=1)
+    paper = -np.mean(y * np.log(p) + (1 - y) * np.log(1 - p))
+    ones = torch.ones(2)
+    ours = loss_sum(torch.from_numpy(logits), torch.from_numpy(y), ones).item() / 200
+    assert ours == pytest.approx(paper, abs=1e-6)
+    difference = torch.from_numpy(logits[:, 1:] - logits[:, :1])
+    assert loss_sum(difference, torch.from_numpy(y), ones).item() / 200 == pytest.approx(paper, abs=1e-6)
+
+
+def test_adam_is_the_papers() -> None:
+    """Equations (7) to (11), step by step."""
+    recipe = Recipe()
+    rng = np.random.default_rng(1)
+    theta, gradients = rng.normal(size=5), rng.normal(size=(20, 5))
+    parameter = nn.Parameter(torch.tensor(theta.copy()))
+    optimizer = torch.optim.Adam([parameter], recipe.lr, recipe.betas, recipe.eps, recipe.weight_decay)
+    m = v = np.zeros(5)
+    (b1, b2), alpha, eps = recipe.betas, recipe.lr, recipe.eps
+    for t, g in enumerate(gradients, 1):
+        parameter.grad = torch.tensor(g)
+        optimizer.step()
+        m, v = b1 * m + (1 - b1) * g, b2 * v + (1 - b2) * g**2
+        theta = theta - alpha * (m / (1 - b1**t)) / (np.sqrt(v / (1 - b2**t)) + eps)
+    np.testing.assert_allclose(parameter.detach().numpy(), theta, rtol=0, atol=1e-12)
+
+
+def test_recipe_is_the_papers() -> None:
+    recipe = Recipe()
+    assert (recipe.lr, recipe.betas, recipe.eps, recipe.batch) == (1e-4, (0.9, 0.999), 1e-8, 32)
+    assert (recipe.min_epochs, recipe.epochs, recipe.patience, recipe.weights) == (30, 50, 10, "imagenet")
+    assert training.learning_rate(recipe, 0) == 1e-4
+    assert training.learning_rate(recipe, 25) == pytest.approx(5e-5)
+    assert 0 < training.learning_rate(recipe, 49) < 1e-6
+
+
+# --- models -----------------------------------------------------------------------------------------------------------
+
+PLAIN = Recipe(weights="none")
+
+
+def test_custom_cnn_has_the_stated_size() -> None:
+    model, source = build_model("cnn", Recipe(), (1, 256, 256), 0)
+    assert sum(p.numel() for p in model.parameters()) == 2_489_858
+    assert "no published weights" in source
+    other, _ = build_model("cnn", Recipe(cnn=Cnn(batch_norm=True, dropout=0.5, pooling="global")), (1, 256, 256), 0)
+    assert {type(layer) for layer in other.net.modules()} >= {nn.BatchNorm2d, nn.Dropout, nn.AdaptiveMaxPool2d}
+
+
+def test_same_seed_same_weights() -> None:
+    a, b, c = (build_model("cnn", PLAIN, (1, 64, 64), seed)[0].state_dict() for seed in (3, 3, 4))
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    assert not all(torch.equal(a[name], c[name]) for name in a)
+
+
+def test_resnet_takes_one_and_two_channels(tmp_path: Path) -> None:
+    replicated, _ = build_model("resnet18", PLAIN, (1, 64, 64), 0)
+    file = tmp_path / "weights.pt"
+    torch.save(replicated.net.state_dict(), file)
+    given = PLAIN.model_copy(update={"weights": str(file)})
+    adapted, source = build_model("resnet18", given.model_copy(update={"first_layer": "adapt"}), (1, 64, 64), 1)
+    assert source == "the file weights.pt"
+    images = torch.rand(2, 1, 64, 64)
+    with torch.inference_mode():  # one channel of summed weights sees what three equal ones see
+        torch.testing.assert_close(adapted(images), replicated(images), rtol=1e-4, atol=1e-4)
+        two, _ = build_model("resnet18", given, (2, 64, 64), 0)
+        torch.testing.assert_close(two(images.expand(-1, 2, -1, -1)), replicated(images), rtol=1e-4, atol=1e-4)
+    freeze_all_but_head(replicated.net)
+    assert {n for n, p in replicated.net.named_parameters() if p.requires_grad} == {"fc.weight", "fc.bias"}
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v3_small", "squeezenet1_1"])
+def test_any_classifier_of_torchvision(name: str) -> None:
+    model, _ = build_model(name, PLAIN, (1, 64, 64), 0)
+    assert model(torch.rand(2, 1, 64, 64)).shape == (2, 2)
+
+
+def test_wrong_models_and_weights_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ParameterError, match=r"no model 'resnet19'; known: cnn, alexnet"):
+        build_model("resnet19", PLAIN, (1, 64, 64), 0)
+    with pytest.raises(ParameterError, match="'vit_b_16' does not take pictures of 1 x 64 x 64"):
+        build_model("vit_b_16", PLAIN, (1, 64, 64), 0)
+    with pytest.raises(CheckpointError, match="no such weight file"):
+        build_model("cnn", Recipe(weights=str(tmp_path / "none.pt")), (1, 64, 64), 0)
+    code = tmp_path / "code.pt"
+    torch.save({"a": Path}, code)
+    with pytest.raises(CheckpointError, match="holds more than numbers"):
+        build_model("cnn", Recipe(weights=str(code)), (1, 64, 64), 0)
+    torch.save(build_model("cnn", PLAIN, (1, 64, 64), 0)[0].net.state_dict(), tmp_path / "cnn.pt")
+    with pytest.raises(CheckpointError, match="belongs to another model"):
+        build_model("resnet18", Recipe(weights=str(tmp_path / "cnn.pt")), (1, 64, 64), 0)
+
+    def no_network(*_: object, **__: object) -> None:
+        raise urllib.error.URLError("no route")
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr("torch.hub.urlopen", no_network)
+    with pytest.raises(CheckpointError, match=r"cannot be fetched \(URLError\); give a file .* --weights none"):
+        build_model("resnet18", Recipe(), (1, 64, 64), 0)
+
+
+def test_torch_and_torchvision_that_do_not_match(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torchvision.models", None)  # its import fails, as with another torch
+    with pytest.raises(DependencyError, match=r"install a pair that belongs together: pip install 'torch.*' 'torchvision==\d"):
+        build_model("resnet18", PLAIN, (1, 64, 64), 0)
+
+
+# --- data -------------------------------------------------------------------------------------------------------------
+
+
+def test_cohort_is_the_split(small: Path) -> None:
+    project = Project(small)
+    cohort = load_cohort(project, "tiny", "all")
+    assert cohort.image_shape == (1, 64, 128)
+    assert len(cohort.breasts) == 40
+    indices = cohort.indices(Part.TEST)
+    images = cohort.images(indices)
+    shards = cohort.shards[0]
+    for i, image in zip(indices, images, strict=True):
+        sample = shards[shards.breast_ids.tolist().index(cohort.breasts[i].breast_id)]
+        assert (image[0] == sample.image).all() and cohort.labels[i] == sample.label
+    assert cohort.breasts[0].views == "CC+MLO"
+
+
+def test_a_streamed_feed_equals_a_resident_one(small: Path) -> None:
+    cohort = load_cohort(Project(small), "tiny", "all")
+    chunks = list(torch.randperm(20).split(6))
+    feeds = [Feed(cohort, np.arange(20), torch.device("cpu"), torch.channels_last, kept) for kept in (True, False)]
+    batches = [list(feed.batches(chunks)) for feed in feeds]
+    assert len(batches[0]) == len(batches[1]) == 4
+    for (a, la), (b, lb) in zip(*batches, strict=True):
+        assert torch.equal(a, b) and torch.equal(la, lb)
+        assert a.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_unknown_breasts_are_an_error(project: Path) -> None:
+    table = project / "manifests" / "splits" / "all.csv"
+    table.write_text(table.read_text() + "a,P999_L,P999,train\n")
+    with pytest.raises(InputError, match=r"a/P999_L is neither in .* nor refused there"):
+        train(project, "all")
+
+
+def test_refused_breasts_are_dropped_and_counted(project: Path) -> None:
+    broken = project / "data" / "a" / "P003-CC.dcm"
+    broken.write_bytes(broken.read_bytes()[:-5000])
+    with at(project):
+        run("build-shards", "--workers", 0, "--dataset", "a")
+    found = train(project, "all", epochs=1)
+    assert found.record.dropped == {"cc_missing": 1}  # the reason of the breast in rejected.csv
+    assert len(found.predictions) == 39
+
+
+def test_shards_of_another_pipeline_are_refused(project: Path) -> None:
+    file = project / "pipelines" / "tiny.yaml"
+    file.write_text(file.read_text().replace("64", "32"))
+    with pytest.raises(SwappedShardError, match="built by another pipeline"):
+        train(project, "all")
+
+
+def test_missing_split_and_shards_are_named(project: Path) -> None:
+    shutil.rmtree(project / "cache" / "shards")
+    with pytest.raises(Exception, match="Build it with `fvpipe build-shards`"):
+        train(project, "all")
+    (project / "manifests" / "splits" / "all.csv").unlink()
+    with pytest.raises(InputError, match="run `fvpipe split` first"):
+        train(project, "all")
+    with at(project):
+        assert "no split 'alll' (did you mean 'all'?)" in run("train", "--split", "alll", code=1).output
+
+
+def test_augmentation_changes_what_it_says() -> None:
+    images = torch.rand(64, 1, 8, 8)
+
+    def changed(**settings: object) -> torch.Tensor:
+        return augment(images, Augment(**settings), torch.Generator().manual_seed(0))  # type: ignore[arg-type]
+
+    assert changed() is images
+    mirrored = changed(horizontal_flip=True)
+    flipped = [torch.allclose(m, i.flip(-1), atol=1e-5) for m, i in zip(mirrored, images, strict=True)]
+    same = [torch.allclose(m, i, atol=1e-5) for m, i in zip(mirrored, images, strict=True)]
+    assert all(a != b for a, b in zip(flipped, same, strict=True)) and 20 < sum(flipped) < 44
+    assert torch.equal(changed(rotate=20.0, shift=0.1, scale=0.2), changed(rotate=20.0, shift=0.1, scale=0.2))
+    assert not torch.allclose(changed(rotate=20.0), images)
+
+
+def test_imbalance_options() -> None:
+    labels = np.array([0] * 90 + [1] * 10)
+    generator = torch.Generator().manual_seed(0)
+    assert sorted(sample_order(labels, PLAIN, generator).tolist()) == list(range(100))
+    drawn = labels[sample_order(labels, Recipe(imbalance="balanced"), generator).numpy()]
+    assert 35 < drawn.sum() < 65
+    weight = class_weight_of(torch.from_numpy(labels), Recipe(imbalance="weights"))
+    assert weight.tolist() == pytest.approx([100 / 180, 5])
+
+
+# --- the same bytes, whatever happens ---------------------------------------------------------------------------------
+
+
+def weights_of(folder: Path, split: str = "all", seed: int = 0) -> bytes:
+    return (folder / "cache" / "models" / "tiny" / split / f"cnn-seed{seed}" / WEIGHTS).read_bytes()
+
+
+CHANGING = {"cnn": {"dropout": 0.3, "batch_norm": True, "pooling": "global"}, "augment": {"rotate": 10.0}, "batch": 8}
+
+
+def test_same_seed_same_bytes_and_another_seed_others(small: Path) -> None:
+    found = []
+    for seed in (0, 0, 1):
+        trained = train(small, "all", seed=seed, fresh=True, epochs=3, **CHANGING)
+        found.append((weights_of(small, seed=seed), [p.probability for p in trained.predictions]))
+    assert found[0] == found[1]
+    assert found[0][0] != found[2][0]
+
+
+def test_killed_and_resumed_ends_like_an_unbroken_one(project: Path) -> None:
+    """kill -9 after the second epoch, for real."""
+    params = project / "params.yaml"
+    params.write_text(params.read_text().replace("epochs: 2", "epochs: 5").replace("dropout: 0.0", "dropout: 0.3"))
+    command = [sys.executable, "-m", "fvpipe", "train", "--split", "all", "--seed", "0", "--device", "cpu"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(command, cwd=project, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "epoch 2," in line:
+                process.send_signal(signal.SIGKILL)
+                break
+    assert not (project / "cache" / "models").exists()
+    done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=True)
+    assert re.search(r"goes on after epoch [23]", done.stderr), done.stderr
+    resumed = weights_of(project)
+    assert not (project / "cache" / "checkpoints" / "tiny" / "all" / "cnn-seed0.pt").exists()
+    train(project, "all", fresh=True)
+    assert weights_of(project) == resumed
+
+
+def test_nothing_is_trained_again_where_nothing_changed(project: Path) -> None:
+    first = train(project, "all", epochs=2)
+    file = project / "cache" / "models" / "tiny" / "all" / "cnn-seed0" / WEIGHTS
+    before = file.stat().st_mtime_ns
+    assert train(project, "all", epochs=2).record == first.record
+    assert file.stat().st_mtime_ns == before
+    assert len(train(project, "all", epochs=3).record.epochs) == 3
+    assert file.stat().st_mtime_ns != before
+
+
+def half_trained(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Let a training fail in its third epoch, by a learning rate that no float survives; returns its checkpoint."""
+    real = training.learning_rate
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "learning_rate", lambda recipe, epoch: 1e30 if epoch == 2 else real(recipe, epoch))
+        with pytest.raises(TrainingError, match=r"epoch 3 ended with .* the checkpoint of epoch 2 is kept"):
+            train(project, "all", epochs=4, batch=8)
+    return project / "cache" / "checkpoints" / "tiny" / "all" / "cnn-seed0.pt"
+
+
+def test_a_loss_that_is_no_number_keeps_the_last_good_checkpoint(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoint = half_trained(project, monkeypatch)
+    state = torch.load(checkpoint, weights_only=True)
+    assert len(json.loads(state["epochs"])) == 2
+    assert all(torch.isfinite(value).all() for value in state["net"].values())
+    assert not (project / "cache" / "models").exists()
+    found = train(project, "all", epochs=4, batch=8)  # goes on from there
+    assert len(found.record.epochs) == 4
+
+
+def test_a_checkpoint_of_another_configuration_is_refused(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoint = half_trained(project, monkeypatch)
+    with pytest.raises(CheckpointError, match=r"train\.lr was 0\.002 and is 0\.001; remove it"):
+        train(project, "all", epochs=4, batch=8, lr=0.001)
+    torch.save({"configuration": Path}, checkpoint)
+    with pytest.raises(CheckpointError, match="holds more than numbers"):
+        train(project, "all", epochs=4, batch=8)
+    checkpoint.write_bytes(b"PK\x03\x04 cut")
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        train(project, "all", epochs=4, batch=8)
+    assert train(project, "all", epochs=1, fresh=True).record.epochs
+
+
+def test_validation_with_one_class_has_no_best_epoch(small: Path) -> None:
+    found = train(small, "one-class", epochs=2)
+    assert [epoch.validation_auc for epoch in found.record.epochs] == [None, None]
+    assert (found.record.best_epoch, found.record.threshold) == (None, None)
+    assert "malignant breasts only" in found.record.why_no_best
+    assert all(p.probability is not None for p in found.part("test"))
+
+
+def test_early_stopping_waits_for_validation(small: Path) -> None:
+    found = train(small, "all", epochs=12, min_epochs=3, patience=2, fresh=True)
+    best = found.record.best_epoch
+    assert best is not None
+    assert len(found.record.epochs) in (max(3, best + 3), 12)
+    areas = [epoch.validation_auc or 0 for epoch in found.record.epochs]
+    assert areas[best] == max(areas) and areas.index(max(areas)) == best
+
+
+def test_bf16_and_one_logit_and_frozen_layers_train(small: Path) -> None:
+    for settings in ({"precision": "bf16"}, {"loss": "one_logit", "imbalance": "weights"}, {"fine_tune": "head"}):
+        found = train(small, "all", epochs=2, fresh=True, **settings)
+        assert all(math.isfinite(epoch.loss) for epoch in found.record.epochs)
+        assert all(0 <= (p.probability or 0) <= 1 for p in found.predictions)
+
+
+# --- several processes ------------------------------------------------------------------------------------------------
+
+
+def test_two_processes_give_the_same_metric_as_one(project: Path) -> None:
+    """torchrun with gloo on this machine; without batch norm, whose statistics are each process's own on a CPU."""
+    params = project / "params.yaml"
+    text = params.read_text().replace("batch_norm: true", "batch_norm: false").replace("epochs: 2", "epochs: 3")
+    params.write_text(text.replace("batch: 32", "batch: 7"))  # uneven shares, and a last batch for one process
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-addr", "127.0.0.1"]
+    command += ["--master-port", "29533", "-m", "fvpipe", "train", "--split", "all", "--device", "cpu"]
+    done = subprocess.run(
+        command, cwd=project, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("3 epochs") == 1
+    from fvpipe.training.record import read_trained
+
+    folder = project / "cache" / "models" / "tiny" / "all" / "cnn-seed0"
+    two = read_trained(folder)
+    one = train(project, "all", fresh=True)
+    for a, b in zip(one.record.epochs, two.record.epochs, strict=True):
+        assert (a.loss, a.validation_auc) == pytest.approx((b.loss, b.validation_auc), abs=1e-4)
+    scores = [[p.probability for p in found.part("test")] for found in (one, two)]
+    np.testing.assert_allclose(*scores, rtol=0, atol=1e-4)
+
+
+def test_places() -> None:
+    assert own_share(torch.arange(5), Place(torch.device("cpu"), 1, 2))[0].tolist() == [1, 3]
+    assert own_share(torch.arange(1), Place(torch.device("cpu"), 1, 2)) == (torch.tensor([0]), False)
+    if not torch.cuda.is_available():
+        with pytest.raises(TrainingError, match="no CUDA device is visible"):
+            find_place("cuda")
+    assert replace(Place(torch.device("cpu")), rank=1).world == 1

@@ -1,0 +1,89 @@
+"""Where the truth is known, the training stage shows it: learnt, at chance, a shortcut, a leak."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+
+from fvpipe.errors import LeakError
+from fvpipe.params import Evaluate
+from fvpipe.training.evaluate import evaluate
+from tests.cohort import Patient, at, make_project, patients, train
+
+UNSEEN = {"all": {"setting": "unseen", "datasets": ["a"], "test_share": 0.3}}
+EPOCHS = {"epochs": 15, "min_epochs": 15}
+
+
+@pytest.fixture(scope="module")
+def lesions(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A lesion is malignant."""
+    members = patients(180, lambda i: int(i % 3 == 0), lambda i: i % 3 == 0)
+    return make_project(tmp_path_factory.mktemp("lesions"), {"a": members}, UNSEEN)
+
+
+def test_a_lesion_is_learnt(lesions: Path) -> None:
+    row = evaluate([train(lesions, "all", **EPOCHS)], Evaluate(bootstrap=500))["rows"][0]
+    assert row["auc"] >= 0.95, row["auc"]
+    assert row["intervals"]["auc"][0] > 0.8
+    assert row["breasts"] > 50
+
+
+def test_shuffled_labels_stay_at_chance(lesions: Path, tmp_path: Path) -> None:
+    labels = [i % 3 == 0 for i in range(180)]
+    random.Random(1).shuffle(labels)
+    members = patients(180, lambda i: int(labels[i]), lambda i: i % 3 == 0)
+    folder = make_project(tmp_path, {"a": members}, UNSEEN)
+    row = evaluate([train(folder, "all", **EPOCHS)], Evaluate(bootstrap=500))["rows"][0]
+    low, high = row["intervals"]["auc"]
+    assert low < 0.5 < high, (low, row["auc"], high)
+    assert row["auc"] < 0.7
+
+
+def test_a_shortcut_of_data_sets_is_caught_by_the_floors(tmp_path: Path) -> None:
+    """Nothing to see but noise of two machines: the model looks splendid, and the floor is as high."""
+    sets = {
+        "a": [Patient(f"A{i:03d}", 1, False, i, noise=0.004) for i in range(60)],
+        "b": [Patient(f"B{i:03d}", 0, False, 100 + i, noise=0.08) for i in range(60)],
+    }
+    splits = {"both": {"setting": "unseen", "datasets": ["a", "b"], "test_share": 0.3}}
+    row = evaluate([train(make_project(tmp_path, sets, splits), "both", epochs=8)], Evaluate(bootstrap=500))["rows"][0]
+    assert row["auc"] > 0.9
+    identity = next(floor for floor in row["floors"] if floor["shortcut"] == "data-set identity")
+    assert identity["auc"] == 1
+    assert not row["above_floors"]["proved"]
+
+
+def test_a_patient_in_two_parts_is_refused(tmp_path: Path) -> None:
+    """Two breasts of one patient, put into two parts by hand."""
+    members = [*patients(12, lambda i: i % 2, lambda i: False), Patient("P000", 0, False, 101, extra="b")]
+    folder = make_project(tmp_path, {"a": members}, UNSEEN)
+    table = folder / "manifests" / "splits" / "all.csv"
+    lines = table.read_text().splitlines()
+    first, second = (i for i, line in enumerate(lines) if ",P000," in line)
+    lines[first], lines[second] = _with_part(lines[first], "train"), _with_part(lines[second], "test")
+    table.write_text("\n".join(lines))
+    with pytest.raises(LeakError, match=r"the same patient is in (train and test|test and train)"):
+        train(folder, "all")
+
+
+def test_the_same_picture_under_two_patients_is_refused(tmp_path: Path) -> None:
+    """Two patients with one picture, put into two parts by hand."""
+    members = [*patients(12, lambda i: i % 2, lambda i: False), Patient("Q000", 0, False, 0)]
+    folder = make_project(tmp_path, {"a": members}, UNSEEN)
+    table = folder / "manifests" / "splits" / "all.csv"
+    text = table.read_text()
+    lines = [_with_part(line, "train" if "P000" in line else "test" if "Q000" in line else None) for line in text.splitlines()]
+    assert "\n".join(lines) + "\n" != text  # `fvpipe split` had kept them together
+    table.write_text("\n".join(lines))
+    with pytest.raises(
+        LeakError, match=r"the same (file|pixels) is in train and test|the same (file|pixels) is in test and train"
+    ):
+        train(folder, "all")
+    with at(folder):
+        assert not (folder / "cache" / "models").exists()
+
+
+def _with_part(line: str, part: str | None) -> str:
+    return line if part is None else f"{line.rpartition(',')[0]},{part}"
