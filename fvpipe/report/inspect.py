@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fvpipe.agreement import OF_A_VIEW
 from fvpipe.datasets import adapter
 from fvpipe.dicom import Refused
 from fvpipe.files import write_whole
@@ -18,7 +19,7 @@ from fvpipe.report.figures import beside, draw, draw_histogram, encoded
 from fvpipe.report.rules import HeaderVerdicts, Verdict, ask_header, value_facts
 from fvpipe.segment import GATES, Attempt, Examined, examine, segment
 from fvpipe.shards import open_shards
-from fvpipe.types import Flag, Laterality, Picture, Rejection, Segmentation
+from fvpipe.types import Flag, ImageRecord, Laterality, Picture, Rejection, Segmentation
 from fvpipe.workers import Crash, Workers, WorkerSettings
 
 PIXEL_RULES = ("decoded pixels", "window and VOI LUT")
@@ -76,6 +77,8 @@ def inspect_dicom(
     verdicts, facts = [*header.verdicts], dict[str, Any]()
     answer = _pixels(path, header, pipeline, timeout, with_png=png is not None)
     verdicts += answer.verdicts
+    if header.record is not None:
+        facts["header"] = _header_facts(header.record)
     if header.asked is not None:
         facts["values"] = value_facts(header.asked, pipeline.voi)
     facts |= answer.facts
@@ -87,6 +90,17 @@ def inspect_dicom(
     if first is not None and first.reason is not None:
         found |= {"reason": first.reason.value, "meaning": first.reason.meaning, "detail": first.found}
     return found | {"rules": [_row(verdict) for verdict in verdicts]} | facts
+
+
+def _header_facts(record: ImageRecord) -> dict[str, Any]:
+    """What refuses nothing, and a user should know."""
+    spacing = (record.row_spacing, record.column_spacing)
+    return {
+        "manufacturer": record.manufacturer or "not given",
+        "spacing in mm": "not given" if None in spacing else list(spacing),
+        "flagged by the header": [name for name in OF_A_VIEW.values() if getattr(record, name)],
+        "implant displaced": "yes" if record.implant_displaced else "no",
+    }
 
 
 def _row(verdict: Verdict) -> dict[str, str]:
@@ -153,6 +167,8 @@ def _pixel_facts(picture: Picture, found: Segmentation, seen: Examined | None) -
             "method": found.method,
             "threshold": None if math.isnan(found.threshold) else found.threshold,
             **({} if seen is None or math.isnan(seen.overlap) else {"overlap of both methods": round(seen.overlap, 4)}),
+            "area in pixels": None if math.isnan(found.area) else found.area,
+            "mean inside": None if math.isnan(found.mean) else found.mean,
             "breast box": list(found.tight_box.as_tuple()),
             "crop box": list(found.box.as_tuple()),
             "flags": flag_names(found.flags | picture.flags),
@@ -222,7 +238,7 @@ def file_text(found: Mapping[str, Any]) -> str:
     for row in found["rules"]:
         reason = f"{row['reason']}: " if "reason" in row else ""
         lines.append(f"  {row['verdict']:10}{row['rule']:28}{reason}{row['found']}")
-    for title in ("values", "picture facts"):
+    for title in ("header", "values", "picture facts"):
         if title in found:
             lines += [title, *(f"  {line}" for line in to_text(found[title]).splitlines())]
     for attempt in found.get("attempts", []):

@@ -18,7 +18,7 @@ from pydicom.sequence import Sequence as DicomSequence
 from fvpipe import dicom
 from fvpipe.dicom import HeaderPolicy, OpenedDicom, PixelLayout, Refused
 from fvpipe.pixels import DECODERS
-from fvpipe.types import Laterality, Reason, Rejection
+from fvpipe.types import ImageRecord, Laterality, Reason, Rejection
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +76,14 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class HeaderVerdicts:
-    """All rules of a file's opening and header, in their order; `asked` is None where the file could not be opened."""
+    """All rules of a file's opening and header, in their order.
+
+    `asked` is None where the file could not be opened, `record` where it is refused.
+    """
 
     verdicts: tuple[Verdict, ...]
-    asked: Asked | None
+    asked: Asked | None = None
+    record: ImageRecord | None = None
 
     @property
     def why_not_decoded(self) -> str:
@@ -106,12 +110,12 @@ def ask_header(path: Path, policy: HeaderPolicy) -> HeaderVerdicts:
     rejection = said if isinstance(said, Rejection) else None
     try:
         if rejection and rejection.reason in (Reason.NOT_A_FILE, Reason.FILE_UNREADABLE):
-            return HeaderVerdicts(tuple(_unopened(rejection)), None)
+            return HeaderVerdicts(tuple(_unopened(rejection)))
         opened = dicom.open_dicom(BytesIO(path.read_bytes()), dicom.HEADER_INFLATE_LIMIT)
     except OSError as error:
-        return HeaderVerdicts(tuple(_unopened(Rejection.unreadable("", error))), None)
+        return HeaderVerdicts(tuple(_unopened(Rejection.unreadable("", error))))
     except Refused as refused:
-        return HeaderVerdicts(tuple(_unopened(rejection or Rejection("", refused.reason, refused.detail))), None)
+        return HeaderVerdicts(tuple(_unopened(rejection or Rejection("", refused.reason, refused.detail))))
     asked = Asked(opened, policy)
     verdicts = [Verdict(name, "as it should be") for name, _ in OPENING]
     verdicts[3] = Verdict("transfer syntax", opened.transfer_syntax_uid)
@@ -119,7 +123,7 @@ def ask_header(path: Path, policy: HeaderPolicy) -> HeaderVerdicts:
         verdicts += [_ask(rule, asked) for rule in RULES]
     if rejection and not any(verdict.reason for verdict in verdicts):  # by a rule that stands in no list here
         verdicts.append(Verdict("header", rejection.detail, rejection.reason))
-    return HeaderVerdicts(tuple(verdicts), asked)
+    return HeaderVerdicts(tuple(verdicts), asked, None if isinstance(said, Rejection) else said)
 
 
 OPENING: tuple[tuple[str, Callable[[Rejection], bool]], ...] = (
