@@ -5,9 +5,11 @@ from __future__ import annotations
 import ast
 import itertools
 import json
+import math
 import os
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +20,11 @@ import pytest
 from fvpipe import dicom
 from fvpipe.datasets import adapter
 from fvpipe.dicom import HeaderPolicy, read_header
-from fvpipe.params import Segment
+from fvpipe.errors import InputError
+from fvpipe.params import Pipeline, Segment
 from fvpipe.pixels import read_picture
-from fvpipe.report.measure import Measured
+from fvpipe.report.audit import _worst
+from fvpipe.report.measure import ImageTask, Measured, measure_images
 from fvpipe.report.rules import RULES, ask_header
 from fvpipe.report.statistics import FLOOR, center, distribution, how_far
 from fvpipe.segment import examine, segment
@@ -237,6 +241,17 @@ def test_how_far_is_robust_and_by_vendor() -> None:
     assert distribution("x", [float("nan")], 0.0, 1.0) is None
 
 
+def test_the_worst_come_first() -> None:
+    """Whole frames, then the second threshold, then by distance; an uncropped pipeline's rows are no one's worst."""
+    plain = rows([0.2, 0.21, 0.19, 0.2, 0.2, 0.2, 0.2, 0.2, 0.5, 0.3])
+    whole = replace(plain[3], method="whole_frame", flags=Flag.CC_CROP_FALLBACK, share=math.nan, aspect=math.nan)
+    triangle = replace(plain[5], method="triangle", flags=Flag.CC_TRIANGLE)
+    made = [*plain[:3], whole, plain[4], triangle, *plain[6:], replace(rows([0.9], "N")[0], method="none")]
+    paths = [row.record.path for row in _worst(made, how_far(made))]
+    assert paths[:5] == ["A3", "A5", "A8", "A9", "A2"]  # 0.19 is farther than 0.21, as a logarithm
+    assert len(paths) == 10
+
+
 @pytest.fixture(scope="module")
 def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Sound breasts; one view of noise alone, one that only the decoder refuses, one header that is refused, no DICOM."""
@@ -358,3 +373,23 @@ def test_nothing_of_a_patient_in_inspect_or_audit(tmp_path: Path) -> None:
     for text in (done.output, (tmp_path / "a.html").read_text()):
         assert canary not in text
         assert "314159265" not in text
+
+
+def test_audit_of_nothing_readable_and_of_what_changed(tmp_path: Path) -> None:
+    """No image is a page of refusals; a file that is another than the index read is an error, not a number."""
+    factory.write(tmp_path / "ct" / "a.dcm", data(Modality="CT"))
+    (found,) = json.loads(
+        run("audit", "--dicom", tmp_path / "ct", "--out", tmp_path / "a.html", "--workers", 0, "--json").output
+    )
+    assert (found["measured"], found["worst"], found["rejections"]) == (0, [], {"modality_refused": 1})
+    factory.patient(tmp_path / "in", "p", "L", 0, StudyInstanceUID="2.25.1")
+    command = ("--dicom", tmp_path / "in", "--out", tmp_path / "a.html", "--workers", 0, "--json")
+    (found,) = json.loads(run("audit", *command, "--pipeline", "direct").output)  # segments nothing: none is worse than another
+    assert (found["measured"], found["worst"], found["methods"]) == (2, [], {"none": 2})
+    record = read_header(tmp_path / "in", "p_L_CC.dcm", HeaderPolicy())
+    assert isinstance(record, ImageRecord)
+    task = ImageTask(str(tmp_path / "in"), record, "as it was", HeaderPolicy(), Pipeline(segment=Segment(method="otsu_log")))
+    assert measure_images([task])[0].record == record  # type: ignore[union-attr]
+    factory.write(tmp_path / "in" / "p_L_CC.dcm", data(PatientID="other"))
+    with pytest.raises(InputError, match="not what the index read"):
+        measure_images([task])
