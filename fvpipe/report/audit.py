@@ -22,6 +22,7 @@ from fvpipe.params import Pipeline
 from fvpipe.pixels import decoder_identity
 from fvpipe.plan import Index
 from fvpipe.progress import progress
+from fvpipe.report.inspect import flag_names
 from fvpipe.report.measure import Card, ImageTask, Measured, draw_cards, measure_images
 from fvpipe.report.statistics import Far, GroupReport, Pairs, counted, groups, how_far, pairs
 from fvpipe.samples import PREPROCESSING_VERSION
@@ -129,7 +130,7 @@ def audit(
         measured=len(measured),
         rejections=counted(rejection.reason.value for rejection in rejections),
         refused=tuple(rejection for rejection in rejections if rejection.reason not in NOT_BROKEN),
-        flags=counted(name for row in measured for name in _names(row.flags)),
+        flags=counted(name for row in measured for name in flag_names(row.flags)),
         methods=counted(row.method for row in measured),
         groups=groups(measured),
         pairs=pairs(found.breasts, rows),
@@ -222,7 +223,7 @@ def _why(row: Measured, far: Mapping[str, Far], card: Card | None, breast_id: st
     else:
         why = "; ".join(_failed(attempt) for attempt in card.attempts if not attempt.passes) if card else ""
         why = why or "the two methods disagree"
-    return Worst(path, breast_id, row.vendor, row.record.view.value, kind, why, tuple(_names(row.flags)))
+    return Worst(path, breast_id, row.vendor, row.record.view.value, kind, why, tuple(flag_names(row.flags)))
 
 
 def _failed(attempt: Attempt) -> str:
@@ -233,10 +234,6 @@ def _failed(attempt: Attempt) -> str:
         if name in attempt.gates and not low <= attempt.gates[name] <= high
     ]
     return f"{attempt.method}: {', '.join(broken) or 'nothing above the threshold'}"
-
-
-def _names(flags: Flag) -> list[str]:
-    return [str(flag.name).lower().removeprefix("cc_") for flag in flags]
 
 
 # --- the page ---------------------------------------------------------------------------------------------------------
