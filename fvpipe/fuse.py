@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fvpipe.extremes import real_ends
 from fvpipe.params import Intensity, Pipeline
 from fvpipe.segment import full_mask
 from fvpipe.types import VIEWS, Edge, Flag, FusedSample, Picture, Segmentation
@@ -146,11 +147,10 @@ def _normalisation(crops: list[_Crop], intensity: Intensity) -> tuple[list[Value
 def _extremes(crop: _Crop) -> tuple[float, float] | None:
     """Minimum and maximum value over real pixels; None where there is none."""
     picture = crop.picture
-    if picture.padding is None and crop.outside is None and picture.direction:
-        ends = picture.values[[int(crop.indices.min()), int(crop.indices.max())]]
-    else:
-        ends = picture.values[_counts(crop) > 0]
-    return (float(ends.min()), float(ends.max())) if len(ends) else None
+    forwards = crop.indices[:, ::-1] if crop.mirrored else crop.indices
+    ends = real_ends(forwards, picture.padding) if crop.outside is None and picture.direction else None
+    values = picture.values[_counts(crop) > 0] if ends is None else picture.values[list(ends)]
+    return (float(values.min()), float(values.max())) if len(values) else None
 
 
 def _counts(crop: _Crop) -> NDArray[np.int64]:

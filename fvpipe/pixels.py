@@ -21,6 +21,7 @@ from pydicom.encaps import get_frame
 
 from fvpipe import dicom
 from fvpipe.dicom import LookupTable, OpenedDicom, PixelLayout, Refused, silenced
+from fvpipe.extremes import index_range
 from fvpipe.types import Digest, Edge, Flag, Laterality, Picture, Reason
 
 Stored = NDArray[np.uint8] | NDArray[np.uint16]
@@ -293,7 +294,7 @@ def _indices(decoded: NDArray[Any], layout: PixelLayout) -> Stored:
     if shift:
         pixels = pixels >> shift
     mask = (1 << layout.bits_stored) - 1
-    if layout.bits_stored < 8 * pixels.dtype.itemsize and int(pixels.max()) > mask:
+    if layout.bits_stored < 8 * pixels.dtype.itemsize and index_range(pixels)[1] > mask:
         # Above BitsStored lie overlays, or a lossy codec's overshoot, which must not start again from black.
         overshoot = lossy_decoder(layout.transfer_syntax_uid) and not layout.signed
         pixels = np.minimum(pixels, pixels.dtype.type(mask)) if overshoot else pixels & pixels.dtype.type(mask)

@@ -19,12 +19,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from fvpipe.extremes import index_range, real_ends
 from fvpipe.params import Segment
 from fvpipe.types import CropBox, Edge, Flag, Picture, Segmentation
 
 Mask = NDArray[np.uint8]
+Indices = NDArray[Any]  # uint8 or uint16
 
-THUMBNAIL = 1024  # pixels of the longer side at most
+THUMBNAIL = 512  # pixels of the longer side at most
+ROWS = 2  # of the source in a row of the thumbnail, all columns of each: their mean is as quiet, and costs a fraction
 BLANKED = 0.015  # share of the longer side that is kept out of the threshold on every edge: film borders, frame lines
 ROBUST = (0.001, 0.999)
 LOG_GAIN = 1000.0
@@ -191,15 +194,24 @@ def examine(picture: Picture, settings: Segment) -> Examined | None:
 class _Thumbnail:
     """A small picture of indices, and for each index its place between robust minimum (0) and maximum (1).
 
-    `source` is the full-size picture of indices with padding put at the background.
+    `background` is the index that stands for padding, here and in every window of the picture; None where there is none.
     """
 
-    source: NDArray[Any]
+    picture: Picture
+    background: int | None
     indices: NDArray[Any]
     step: int
     counts: NDArray[np.int64]
     relative: NDArray[np.float64]
-    values: NDArray[np.float64]
+
+    @property
+    def values(self) -> NDArray[np.float64]:
+        """What each index means."""
+        return self.picture.values
+
+    def window(self, where: tuple[slice, slice]) -> Indices:
+        """A part of the picture at full size, contiguous."""
+        return _without_padding(self.picture, self.picture.stored[where], self.background)
 
     @property
     def small(self) -> NDArray[np.float64]:
@@ -219,15 +231,20 @@ def _border(shape: tuple[int, ...]) -> int:
 
 def _thumbnail(picture: Picture) -> _Thumbnail | None:
     """None for a picture of one value."""
-    source = _without_padding(picture)
-    if source is None:
-        return None
     rows, columns = picture.shape
     step = -(-max(rows, columns) // THUMBNAIL)
     height, width = rows // step, columns // step
-    small = source[: height * step, : width * step]
-    if step > 1:
-        small = cv2.resize(small, (width, height), interpolation=cv2.INTER_AREA)
+    # A few rows of each thumbnail row, all columns of them: the mean is as good, and costs a fraction.
+    each = min(step, ROWS)
+    offsets = (2 * np.arange(each) + 1) * step // (2 * each)
+    sampled = picture.stored[(np.arange(height)[:, None] * step + offsets).ravel(), : width * step]
+    background = None
+    if picture.padding is not None:
+        background = _background(picture, sampled)
+        if background is None:
+            return None
+        sampled = _without_padding(picture, sampled, background)
+    small: NDArray[Any] = cv2.resize(sampled, (width, height), interpolation=cv2.INTER_AREA) if step > 1 else sampled
     small = cv2.blur(small, (3, 3))
     border = _border(small.shape)  # a film's white border would move the range, and with it a faint nipple below the threshold
     counts = np.bincount(small[border:-border, border:-border].ravel(), minlength=len(picture.values))
@@ -242,21 +259,34 @@ def _thumbnail(picture: Picture) -> _Thumbnail | None:
     if not high > low:
         return None
     relative = np.clip((picture.values - low) / (high - low), 0.0, 1.0)
-    return _Thumbnail(source, small, step, counts, relative, picture.values)
+    return _Thumbnail(picture, background, small, step, counts, relative)
 
 
-def _without_padding(picture: Picture) -> NDArray[Any] | None:
-    """The indices with padding at the lowest real value; None where there is no other pixel than padding."""
-    if picture.padding is None:
-        return picture.stored
-    counts = np.bincount(picture.stored.ravel(), minlength=len(picture.values))
-    real = np.flatnonzero((counts > 0) & ~picture.padding)
-    if not len(real):
-        return None
-    background = real[np.argmin(picture.values[real])]
-    if not counts[picture.padding].any():
-        return picture.stored
-    return np.where(picture.padding, background, np.arange(len(counts))).astype(picture.stored.dtype)[picture.stored]
+def _background(picture: Picture, sampled: NDArray[Any]) -> int | None:
+    """The index of the lowest real value, which padding takes; None where there is nothing but padding."""
+    ends = real_ends(sampled, picture.padding) if picture.direction else None
+    if ends is not None:
+        return ends[0] if picture.direction > 0 else ends[1]
+    counts = np.bincount(sampled.ravel(), minlength=len(picture.values))
+    real = np.flatnonzero((counts > 0) & ~picture.padding) if picture.padding is not None else np.flatnonzero(counts)
+    return int(real[np.argmin(picture.values[real])]) if len(real) else None
+
+
+def _without_padding(picture: Picture, indices: Indices, background: int | None) -> Indices:
+    """`indices` with padding put at the background."""
+    if picture.padding is None or background is None:
+        return np.ascontiguousarray(indices)
+    low, high = index_range(indices)
+    if not picture.padding[low : high + 1].any():
+        return np.ascontiguousarray(indices)
+    # Padding that is darker than all else needs no table.
+    if picture.direction > 0 and not picture.padding[background : high + 1].any():
+        return np.asarray(np.maximum(indices, indices.dtype.type(background)))
+    if picture.direction < 0 and not picture.padding[low : background + 1].any():
+        return np.asarray(np.minimum(indices, indices.dtype.type(background)))
+    table = np.where(picture.padding, background, np.arange(len(picture.padding))).astype(indices.dtype)
+    mapped: Indices = table[indices]
+    return mapped
 
 
 # --- one attempt ------------------------------------------------------------------------------------------------------
@@ -294,18 +324,19 @@ def _attempt(thumbnail: _Thumbnail, method: str, engine: str, chest_wall: Edge) 
         threshold = otsu_threshold(np.bincount(interior.ravel(), minlength=BINS))
     if method == "otsu_log":
         threshold = _lowered(np.bincount(interior.ravel(), minlength=BINS), threshold)
+    bright, small = binned > threshold, thumbnail.small
     binary = np.zeros(binned.shape, np.uint8)
-    binary[border:-border, border:-border] = np.where(interior > threshold, 255, 0)
+    binary[border:-border, border:-border] = bright[border:-border, border:-border].view(np.uint8) * np.uint8(255)
     radius = max(1, round(OPENING * max(binned.shape)))
     mask = clean(binary, radius, border, chest_wall)
     wall = _wall(mask, border, chest_wall)
-    _reach_edges(mask, binned > threshold, border, wall)
-    if _cut_stripes(binary, mask, thumbnail.small, wall):
+    _reach_edges(mask, bright, border, wall)
+    if _cut_stripes(binary, mask, small, wall):
         mask = clean(binary, radius, border, chest_wall)
-        _reach_edges(mask, binned > threshold, border, wall)
-    if _cut_leaks(binary, mask, thumbnail.small):
+        _reach_edges(mask, bright, border, wall)
+    if _cut_leaks(binary, mask, small):
         mask = clean(binary, radius, border, chest_wall)
-        _reach_edges(mask, binned > threshold, border, wall)
+        _reach_edges(mask, bright, border, wall)
     if method == "otsu_log":
         joined = _rejoined(mask, binary, binned > _share_of(threshold), radius, wall)
         if _passes(_measure(joined)[0]):  # or it was a label's plate
@@ -383,16 +414,22 @@ def _clean_opencv(binary: Mask, radius: int, border: int, chest_wall: Edge) -> M
     """Open, take the component on the chest wall, give it back what opening rounded off, fill its holes."""
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
     opened = cv2.morphologyEx(binary, cv2.MORPH_OPEN, kernel)
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(opened, connectivity=4)
-    if count < 2:
+    labels, areas = _components(np.asarray(opened, np.uint8))
+    if len(areas) < 2:
         return np.zeros_like(binary)
-    chosen = _choose(labels, stats[:, cv2.CC_STAT_AREA].astype(np.int64), border, chest_wall)
-    component = np.where(labels == chosen, 255, 0).astype(np.uint8)
+    chosen = _choose(labels, areas, border, chest_wall)
+    component = cv2.inRange(labels, chosen, chosen)
     component = np.minimum(cv2.dilate(component, kernel), binary)  # the nipple is thinner than the opening
     contours, _ = cv2.findContours(component, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     mask = np.zeros_like(binary)
     cv2.drawContours(mask, [max(contours, key=cv2.contourArea)], -1, 255, cv2.FILLED)
     return mask
+
+
+def _components(binary: Mask) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """Labels of what hangs together by its sides, and the pixels of each; 0 is the background."""
+    count, labels = cv2.connectedComponents(binary, connectivity=4)
+    return np.asarray(labels, np.int32), np.bincount(labels.ravel(), minlength=count)
 
 
 def _clean_simpleitk(binary: Mask, radius: int, border: int, chest_wall: Edge) -> Mask:
@@ -465,9 +502,10 @@ def _rejoined(mask: Mask, binary: Mask, dim: NDArray[np.bool_], radius: int, che
     beside[:top], beside[top + height :] = 0, 0
     half = slice(0, left + width // 2) if chest_wall is Edge.LEFT else slice(left + width // 2, None)
     beside[:, half] = 0  # where leaks are
-    count, blobs, stats, _ = cv2.connectedComponentsWithStats(beside, connectivity=4)
-    areas = stats[:, cv2.CC_STAT_AREA]
-    small = [i for i in range(1, count) if radius * radius <= areas[i] <= NIPPLE * cv2.countNonZero(mask)]
+    if cv2.countNonZero(beside) < radius * radius:
+        return mask
+    blobs, areas = _components(beside)
+    small = [i for i in range(1, len(areas)) if radius * radius <= areas[i] <= NIPPLE * cv2.countNonZero(mask)]
     if not small:
         return mask
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (8 * radius + 1, 8 * radius + 1))
@@ -587,7 +625,7 @@ def _other(edge: Edge) -> Edge:
 def _refine(thumbnail: _Thumbnail, attempt: _Attempt) -> CropBox:
     """Move each edge of the thumbnail's box to where the threshold lies at full size, within a narrow band."""
     step = thumbnail.step
-    rows, columns = thumbnail.source.shape
+    rows, columns = thumbnail.picture.shape
     left, top, width, height = cv2.boundingRect(attempt.mask)
     right, bottom = left + width, top + height
     # An edge on the thumbnail's own edge is the frame's: the last rows and columns may not fill a thumbnail pixel.
@@ -620,7 +658,7 @@ def _inside(thumbnail: _Thumbnail, inside: NDArray[np.bool_], near: Mask, window
     """Which pixels of a window lie above the threshold, smoothed as the thumbnail is, near the mask."""
     step = thumbnail.step
     size = step | 1  # an even one would lie half a pixel to one side
-    smooth = cv2.blur(np.ascontiguousarray(thumbnail.source[window]), (size, size))
+    smooth = cv2.blur(thumbnail.window(window), (size, size))
     down = np.minimum(np.arange(window[0].start, window[0].stop) // step, near.shape[0] - 1)
     across = np.minimum(np.arange(window[1].start, window[1].stop) // step, near.shape[1] - 1)
     found: NDArray[np.bool_] = inside[smooth] & (near[down[:, None], across[None, :]] > 0)
