@@ -11,6 +11,7 @@ processor: the logarithm is nothing but a choice of bin edges.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -111,6 +112,80 @@ def full_mask(segmentation: Segmentation, rows: int, columns: int) -> Mask:
     across = np.minimum(np.arange(columns) // segmentation.step, segmentation.mask.shape[1] - 1)
     full: Mask = segmentation.mask[down[:, None], across[None, :]]
     return full
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One threshold that was tried.
+
+    Attributes
+    ----------
+    method : str
+    threshold : float
+        In the picture's values; NaN where nothing lies above it.
+    gates : mapping of str to float
+        What its mask measures, for :data:`GATES`; empty where there is no mask.
+    passes : bool
+        All of the gates.
+    """
+
+    method: str
+    threshold: float
+    gates: Mapping[str, float]
+    passes: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """What :func:`segment` saw, for people to look at.
+
+    Attributes
+    ----------
+    counts : int64, (256,)
+        Pixels of the thumbnail, by value from `low` to `high`.
+    low, high : float
+        The thumbnail's smallest and largest value.
+    attempts : tuple of Attempt
+        In the order in which they were made.
+    overlap : float
+        With the method ``agreement``, the intersection over union of its two masks; NaN otherwise.
+    """
+
+    counts: NDArray[np.int64]
+    low: float
+    high: float
+    attempts: tuple[Attempt, ...]
+    overlap: float = math.nan
+
+
+def examine(picture: Picture, settings: Segment) -> Examined | None:
+    """Every step of :func:`segment` with its numbers; None for a picture of one value.
+
+    Parameters
+    ----------
+    picture : Picture
+    settings : Segment
+
+    Returns
+    -------
+    Examined or None
+    """
+    thumbnail = _thumbnail(picture)
+    if thumbnail is None:
+        return None
+    values = thumbnail.values[thumbnail.indices]
+    low, high = float(values.min()), float(values.max())
+    counts = np.bincount(
+        np.minimum((values - low) * (BINS / max(high - low, 1e-300)), BINS - 1).astype(int).ravel(), minlength=BINS
+    )
+    made: list[_Attempt] = []
+    agreement = settings.method == "agreement"
+    first = "otsu_log" if agreement else settings.method
+    for method in dict.fromkeys((first, "triangle")) if first != "none" else ():
+        if agreement or not (made and made[-1].passes):
+            made.append(_attempt(thumbnail, method, settings.engine, picture.chest_wall))
+    attempts = tuple(Attempt(each.method, each.threshold, each.gates, each.passes) for each in made)
+    return Examined(counts, low, high, attempts, _overlap(made[0].mask, made[1].mask) if agreement else math.nan)
 
 
 # --- the thumbnail, and what its values mean --------------------------------------------------------------------------

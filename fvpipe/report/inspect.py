@@ -1,110 +1,201 @@
-"""What fvpipe makes of one DICOM file, and what is in a shard folder."""
+"""What fvpipe makes of one DICOM file and why, and what is in a shard folder."""
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
-from numpy.typing import NDArray
-
+from fvpipe.agreement import OF_A_VIEW
 from fvpipe.datasets import adapter
-from fvpipe.dicom import Refused, read_header
-from fvpipe.errors import InputError, StorageError
+from fvpipe.dicom import Refused
 from fvpipe.files import write_whole
-from fvpipe.params import load_pipeline
-from fvpipe.pixels import DECODERS, read_picture
-from fvpipe.segment import GATES, segment
+from fvpipe.params import Pipeline, load_pipeline
+from fvpipe.pixels import read_picture
+from fvpipe.report.figures import beside, draw, draw_histogram, encoded
+from fvpipe.report.rules import HeaderVerdicts, Verdict, ask_header, value_facts
+from fvpipe.segment import GATES, Attempt, Examined, examine, segment
 from fvpipe.shards import open_shards
-from fvpipe.types import Picture, Reason, Rejection, Segmentation
+from fvpipe.types import Flag, ImageRecord, Laterality, Picture, Rejection, Segmentation
+from fvpipe.workers import Crash, Workers, WorkerSettings
 
-LONGER_SIDE = 900  # pixels of the drawn picture
+PIXEL_RULES = ("decoded pixels", "window and VOI LUT")
 
 
-def inspect_dicom(path: Path, adapter_name: str, pipeline_name: str, png: Path | None) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class PixelTask:
+    """What a fresh process is to look at: a decoder may end it."""
+
+    path: str
+    laterality: Laterality
+    pipeline: Pipeline
+    with_png: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PixelAnswer:
+    """What it saw, as text and numbers; `facts` is empty where the pixels were refused."""
+
+    verdicts: tuple[Verdict, ...]
+    facts: Mapping[str, Any]
+    png: bytes = b""
+
+
+def inspect_dicom(
+    path: Path, adapter_name: str, pipeline_name: str, png: Path | None, timeout: float = 120.0
+) -> dict[str, Any]:
     """Every decision on one file, without anything of a patient's identity.
+
+    Parameters
+    ----------
+    path : Path
+    adapter_name, pipeline_name : str
+        How its header is read; whose window and segmentation are shown.
+    png : Path or None
+        Where to draw it.
+    timeout : float
+        Seconds that the pixels may take, in a process of their own.
 
     Returns
     -------
     dict
-        With ``reason`` and ``detail`` where the file is refused.
+        ``rules`` in the order in which they are asked; ``reason`` and ``detail`` of the first that refuses the file.
 
     Raises
     ------
-    InputError
-        The file cannot be read.
+    ParameterError
+        No such adapter or pipeline.
+    StorageError
+        `png` cannot be written.
     """
     _, pipeline = load_pipeline(pipeline_name)
-    try:
-        record = read_header(path.parent, path.name, adapter(adapter_name).policy)
-        if isinstance(record, Rejection):
-            return _refused(record.reason, record.detail)
-        picture = read_picture(path.read_bytes(), record.laterality, pipeline.voi)
-    except Refused as refused:
-        return _refused(refused.reason, refused.detail)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    found = segment(picture, pipeline.segment)
-    syntax = record.transfer_syntax_uid
-    if png is not None:
-        _write_png(png, draw(picture, found))
+    policy = adapter(adapter_name).policy
+    header = ask_header(path, policy)
+    verdicts, facts = [*header.verdicts], dict[str, Any]()
+    answer = _pixels(path, header, pipeline, timeout, with_png=png is not None)
+    verdicts += answer.verdicts
+    if header.record is not None:
+        facts["header"] = _header_facts(header.record)
+    if header.asked is not None:
+        facts["values"] = value_facts(header.asked, pipeline.voi)
+    facts |= answer.facts
+    if png is not None and answer.png:
+        write_whole(png, answer.png, durable=False)
+        facts["picture"] = os.fspath(png)
+    first = next((verdict for verdict in verdicts if verdict.reason), None)
+    found: dict[str, Any] = {"refused": first is not None}
+    if first is not None and first.reason is not None:
+        found |= {"reason": first.reason.value, "meaning": first.reason.meaning, "detail": first.found}
+    return found | {"rules": [_row(verdict) for verdict in verdicts]} | facts
+
+
+def _header_facts(record: ImageRecord) -> dict[str, Any]:
+    """What refuses nothing, and a user should know."""
+    spacing = (record.row_spacing, record.column_spacing)
     return {
-        "view": record.view.value,
-        "laterality": record.laterality.value,
-        "rows, columns": list(picture.shape),
-        "bits stored": record.bits_stored,
-        "photometric interpretation": record.photometric_interpretation,
-        "transfer syntax": syntax,
-        "decoder": DECODERS[syntax].identity if syntax in DECODERS else "none needed",
-        "lossy": bool(syntax in DECODERS and DECODERS[syntax].lossy),
-        "stored values": [int(picture.stored.min()), int(picture.stored.max())],
-        "padding declared": picture.padding is not None,
-        "chest wall expected": picture.chest_wall.value,
-        "segmentation": found.method,
-        "threshold": None if np.isnan(found.threshold) else found.threshold,
-        "gates": {
-            name: f"{value:.3f} (expected {GATES[name][0]:g} to {GATES[name][1]:g})" for name, value in found.gates.items()
-        },
-        "breast box": list(found.tight_box.as_tuple()),
-        "crop box": list(found.box.as_tuple()),
-        "flags": [str(flag.name).lower().removeprefix("cc_") for flag in found.flags | picture.flags],
-        "implant": record.implant,
-        "source digest": picture.source_digest,
-        "pixel digest": picture.pixel_digest,
+        "manufacturer": record.manufacturer or "not given",
+        "spacing in mm": "not given" if None in spacing else list(spacing),
+        "flagged by the header": [name for name in OF_A_VIEW.values() if getattr(record, name)],
+        "implant displaced": "yes" if record.implant_displaced else "no",
     }
 
 
-def _refused(reason: Reason, detail: str) -> dict[str, Any]:
-    return {"refused": True, "reason": reason.value, "meaning": reason.meaning, "detail": detail}
+def _row(verdict: Verdict) -> dict[str, str]:
+    reason = {"reason": verdict.reason.value} if verdict.reason else {}
+    return {"rule": verdict.rule, "verdict": verdict.word, **reason, "found": verdict.found}
 
 
-def draw(picture: Picture, found: Segmentation) -> NDArray[np.uint8]:
-    """The picture with the breast's outline (red), its box (yellow) and the crop (green); uint8 BGR."""
-    scale = min(1.0, LONGER_SIDE / max(picture.shape))
-    rows, columns = (max(1, round(side * scale)) for side in picture.shape)
-    values = picture.values[picture.stored[:: max(1, int(1 / scale)), :: max(1, int(1 / scale))]]
-    low, high = np.percentile(values, [0.5, 99.5])
-    grey = np.clip((values - low) / max(high - low, 1e-9) * 255, 0, 255).astype(np.uint8)
-    canvas = cv2.cvtColor(cv2.resize(grey, (columns, rows), interpolation=cv2.INTER_AREA), cv2.COLOR_GRAY2BGR)
-    if found.mask is not None:
-        mask = cv2.resize(found.mask, (columns, rows), interpolation=cv2.INTER_NEAREST)
-        contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-        cv2.drawContours(canvas, contours, -1, (60, 60, 255), 1)
-    for box, colour in ((found.tight_box, (0, 220, 255)), (found.box, (80, 220, 80))):
-        corner = (round(box.left * scale), round(box.top * scale))
-        opposite = (round(box.right * scale) - 1, round(box.bottom * scale) - 1)
-        cv2.rectangle(canvas, corner, opposite, colour, 2)
-    return np.asarray(canvas, np.uint8)
+def _pixels(path: Path, header: HeaderVerdicts, pipeline: Pipeline, timeout: float, *, with_png: bool) -> PixelAnswer:
+    """The pixels' rules and the segmentation, from a process that may die of them."""
+    if header.asked is None or header.why_not_decoded:
+        return PixelAnswer(tuple(Verdict(rule, header.why_not_decoded, asked=False) for rule in PIXEL_RULES), {})
+    task = PixelTask(os.path.abspath(path), header.asked.laterality or Laterality.LEFT, pipeline, with_png)
+    with Workers(WorkerSettings(timeout=timeout)) as workers:
+        answer = workers.alone(look_at_pixels, task)
+    if isinstance(answer, Crash):
+        rejection = answer.rejection("")
+        return PixelAnswer(
+            (Verdict(PIXEL_RULES[0], rejection.detail, rejection.reason), Verdict(PIXEL_RULES[1], "no pixels", asked=False)), {}
+        )
+    return answer
 
 
-def _write_png(path: Path, image: NDArray[np.uint8]) -> None:
-    done, data = cv2.imencode(".png", image)
-    if not done:
-        raise StorageError(f"{path}: the picture could not be encoded")
-    write_whole(path, data.tobytes(), durable=False)
+def look_at_pixels(tasks: list[PixelTask]) -> list[PixelAnswer]:
+    """In a fresh process: decode, segment and draw."""
+    return [_look(task) for task in tasks]
+
+
+def _look(task: PixelTask) -> PixelAnswer:
+    rule, voi_rule = PIXEL_RULES
+    try:
+        data = Path(task.path).read_bytes()
+        picture = read_picture(data, task.laterality)
+    except (Refused, OSError) as error:
+        refused = error if isinstance(error, Refused) else Rejection.unreadable("", error)
+        return PixelAnswer((Verdict(rule, refused.detail, refused.reason), Verdict(voi_rule, "no pixels", asked=False)), {})
+    stored = (int(picture.stored.min()), int(picture.stored.max()))
+    verdicts = [Verdict(rule, f"{picture.shape[0]} x {picture.shape[1]}, stored as {stored[0]} to {stored[1]}")]
+    if task.pipeline.voi == "none":
+        verdicts.append(Verdict(voi_rule, "this pipeline applies neither", asked=False))
+    else:
+        try:
+            picture = read_picture(data, task.laterality, task.pipeline.voi)
+            verdicts.append(Verdict(voi_rule, "absent" if Flag.VOI_ABSENT in picture.flags else "as it should be"))
+        except Refused as refused:
+            verdicts.append(Verdict(voi_rule, refused.detail, refused.reason))
+            return PixelAnswer(tuple(verdicts), {})
+    found, seen = segment(picture, task.pipeline.segment), examine(picture, task.pipeline.segment)
+    png = encoded(beside([draw(picture, found), draw_histogram(seen)]), ".png") if task.with_png else b""
+    return PixelAnswer(tuple(verdicts), _pixel_facts(picture, found, seen), png)
+
+
+def _pixel_facts(picture: Picture, found: Segmentation, seen: Examined | None) -> dict[str, Any]:
+    return {
+        "picture facts": {
+            "rows, columns": list(picture.shape),
+            "stored values": [int(picture.stored.min()), int(picture.stored.max())],
+            "values": [float(picture.values[picture.stored].min()), float(picture.values[picture.stored].max())],
+            "chest wall expected": picture.chest_wall.value,
+            "source digest": picture.source_digest,
+            "pixel digest": picture.pixel_digest,
+        },
+        "attempts": [attempt_facts(attempt) for attempt in seen.attempts] if seen else [],
+        "segmentation": {
+            "method": found.method,
+            "threshold": None if math.isnan(found.threshold) else found.threshold,
+            **({} if seen is None or math.isnan(seen.overlap) else {"overlap of both methods": round(seen.overlap, 4)}),
+            "area in pixels": None if math.isnan(found.area) else found.area,
+            "mean inside": None if math.isnan(found.mean) else found.mean,
+            "breast box": list(found.tight_box.as_tuple()),
+            "crop box": list(found.box.as_tuple()),
+            "flags": flag_names(found.flags | picture.flags),
+        },
+    }
+
+
+def flag_names(flags: Flag) -> list[str]:
+    """The names of the flags of one view."""
+    return [str(flag.name).lower().removeprefix("cc_") for flag in flags]
+
+
+def attempt_facts(attempt: Attempt) -> dict[str, Any]:
+    """One threshold that was tried, with each gate's measured value and allowed range."""
+    return {
+        "method": attempt.method,
+        "threshold": None if math.isnan(attempt.threshold) else attempt.threshold,
+        "passes": attempt.passes,
+        "gates": {
+            name: {
+                "measured": round(value, 4),
+                "allowed": list(GATES[name]),
+                "passes": GATES[name][0] <= value <= GATES[name][1],
+            }
+            for name, value in attempt.gates.items()
+        },
+    }
 
 
 def inspect_shards(folder: Path) -> dict[str, Any]:
@@ -138,6 +229,40 @@ def inspect_shards(folder: Path) -> dict[str, Any]:
     }
 
 
+def file_text(found: Mapping[str, Any]) -> str:
+    """What :func:`inspect_dicom` found, for a terminal."""
+    lines = []
+    if found["refused"]:
+        lines.append(f"refused: {found['reason']}: {found['detail']}")
+    lines += ["rules, in the order in which they are asked"]
+    for row in found["rules"]:
+        reason = f"{row['reason']}: " if "reason" in row else ""
+        lines.append(f"  {row['verdict']:10}{row['rule']:28}{reason}{row['found']}")
+    for title in ("header", "values", "picture facts"):
+        if title in found:
+            lines += [title, *(f"  {line}" for line in to_text(found[title]).splitlines())]
+    for attempt in found.get("attempts", []):
+        lines.append(f"{attempt['method']}: threshold {_number(attempt['threshold'])}, {_verdict(attempt['passes'])}")
+        for name, gate in attempt["gates"].items():
+            low, high = gate["allowed"]
+            lines.append(f"  {_verdict(gate['passes']):8}{name:15}{gate['measured']:<9g}allowed {low:g} to {high:g}")
+        if not attempt["gates"]:
+            lines.append("  nothing lies above it")
+    if "segmentation" in found:
+        lines += ["segmentation", *(f"  {line}" for line in to_text(found["segmentation"]).splitlines())]
+    if "picture" in found:
+        lines.append(f"picture -> {found['picture']}")
+    return "\n".join(lines)
+
+
+def _number(value: float | None) -> str:
+    return "none" if value is None else f"{value:g}"
+
+
+def _verdict(passes: bool) -> str:
+    return "passes" if passes else "fails"
+
+
 def to_text(found: Mapping[str, Any]) -> str:
     """Aligned lines for a terminal."""
     lines = []
@@ -146,5 +271,5 @@ def to_text(found: Mapping[str, Any]) -> str:
             value = ", ".join(f"{k} {v}" for k, v in value.items()) or "none"
         elif isinstance(value, list):
             value = ", ".join(str(part) for part in value) or "none"
-        lines.append(f"{key:28}{value}")
+        lines.append(f"{key:28}{'none' if value is None else value}")
     return "\n".join(lines)
