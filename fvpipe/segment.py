@@ -36,7 +36,8 @@ OPENING = 1 / 160  # radius as a share of the longer side
 LEAK_WIDTH, LEAK_LENGTH, LEAK_GAIN = 0.20, 0.03, 1.5  # shares of columns and rows; tissue must outshine a leak so much
 SKIN, VALLEY = 0.4, 6  # how far the threshold may go down, as a share, and over how many bins on each side counts are summed
 NIPPLE = 0.02  # of the breast at most, as a share
-LEAK_NARROW = 0.12  # of the columns: wider ones must keep their width better
+LEAK_NARROW, LEAK_UNLIKE = 0.12, 0.26  # of the columns: a wider one must keep its width, and each column its brightness
+STRIPE_WIDTH = 0.16  # at most, as a share
 STRIPE_LENGTH = 0.10  # of a stripe that does not start at the frame's edge, as a share
 AGREEMENT = 0.9  # intersection over union at which `agreement` believes its two methods
 
@@ -555,7 +556,7 @@ def _cut_stripes_of(binary: Mask, mask: Mask, relative: NDArray[np.float64], fir
         room = mask[:, around].shape[1] - width  # less than twice `beside` in a corner of the frame
         other = np.flatnonzero((covered > width + room / 2) | (covered < width / 2))
         length = int(other[0]) if len(other) else depth - line
-        if start >= first and width <= LEAK_WIDTH * places and length >= shortest:
+        if start >= first and width <= STRIPE_WIDTH * places and length >= shortest:
             stripe = relative[: line + length, around]
             level = np.median(relative[line : line + length, start:end])
             binary[: line + length, around][stripe <= LEAK_GAIN * level] = 0
@@ -584,14 +585,20 @@ def _cut_leaks(binary: Mask, mask: Mask, relative: NDArray[np.float64]) -> bool:
         end = int(widths[order][first])
         if not 0 < end <= LEAK_WIDTH * columns:
             continue
-        steady = 1.3 if end <= LEAK_NARROW * columns else 1.15  # a breast that the frame cuts is wide, and widens slowly
+        wide = end > LEAK_NARROW * columns  # a breast that the frame cuts is wide too, and may widen slowly
+        steady = 1.15 if wide else 1.3
         other = np.flatnonzero((widths[order] > steady * end + 2)[first:])
         length = first + int(other[0]) if len(other) else rows
         if length - first < max(shortest * rows, end / 2):
             continue
         reach = min(round(1.5 * end) + 3, columns)
         strip = relative[order, from_wall][:length, :reach]
-        leak = np.median(strip[first : max((first + length) // 2, first + 1)], axis=0)
+        middle = max((first + length) // 2, first + 1)
+        lines = np.sort(strip[min(max(first, _border(mask.shape)), middle - 1) : middle], axis=0)  # no film's border
+        leak, tenth = np.median(lines, axis=0), len(lines) // 10
+        unlike = np.median((lines[-1 - tenth] - lines[tenth])[:end] / np.maximum(leak[:end], 1 / BINS))
+        if wide and unlike > LEAK_UNLIKE:
+            continue
         binary[order, from_wall][:length, :reach][strip <= LEAK_GAIN * leak] = 0
         found = True
     return found
