@@ -179,7 +179,7 @@ def test_commands_from_training_to_table(project: Path, tmp_path: Path) -> None:
     with at(project):
         rows = json.loads(run("evaluate", "--json", "--out", tmp_path / "e.json", "--cards", tmp_path / "cards").stdout)["rows"]
         assert [(row["pipeline"], row["split"], row["model"]) for row in rows] == [("tiny", "all", "cnn")]
-        assert json.loads((tmp_path / "e.json").read_text())["tiny"]["all"]["cnn"]["auc"] == rows[0]["auc"]
+        assert json.loads((tmp_path / "e.json").read_text())["tiny"]["all (made data)"]["cnn"]["auc"] == rows[0]["auc"]
         assert "(made data)" in run("evaluate").output
         found = json.loads(run("table2", "--json").stdout)
         assert len(found["paper"]) == 12 and found["rows"][0]["auc"] == rows[0]["auc"]

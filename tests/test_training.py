@@ -339,20 +339,20 @@ def test_a_checkpoint_of_another_configuration_is_refused(project: Path, monkeyp
     assert train(project, "all", epochs=1, fresh=True).record.epochs
 
 
-def test_validation_with_one_class_has_no_best_epoch(small: Path) -> None:
-    found = train(small, "one-class", epochs=2)
-    assert [epoch.validation_auc for epoch in found.record.epochs] == [None, None]
-    assert (found.record.best_epoch, found.record.threshold) == (None, None)
-    assert "malignant breasts only" in found.record.why_no_best
-    assert all(p.probability is not None for p in found.part("test"))
+def test_validation_with_one_class_is_an_error(small: Path) -> None:
+    """Before anything is trained: no epoch and no threshold could be chosen."""
+    with pytest.raises(
+        TrainingError, match=r"one-class\.csv: its validation part holds malignant breasts only, .* change vali"
+    ):
+        train(small, "one-class")
+    assert not (small / "cache" / "checkpoints" / "tiny" / "one-class").exists()
 
 
 def test_early_stopping_waits_for_validation(small: Path) -> None:
     found = train(small, "all", epochs=12, min_epochs=3, patience=2, fresh=True)
     best = found.record.best_epoch
-    assert best is not None
     assert len(found.record.epochs) in (max(3, best + 3), 12)
-    areas = [epoch.validation_auc or 0 for epoch in found.record.epochs]
+    areas = [epoch.validation_auc for epoch in found.record.epochs]
     assert areas[best] == max(areas) and areas.index(max(areas)) == best
 
 

@@ -83,7 +83,7 @@ def load_cohort(project: Project, pipeline: str, split: str) -> Cohort:
     ShardError
         Shards are missing, of another pipeline, or older than the labels.
     TrainingError
-        Training or test part is empty.
+        Training or test part is empty, or validation lacks a class.
     """
     settings = project.params.split_of(split)
     path = project.folder / "manifests" / "splits" / f"{split}.csv"
@@ -119,6 +119,13 @@ def load_cohort(project: Project, pipeline: str, split: str) -> Cohort:
     empty = [part.value for part in (Part.TRAIN, Part.TEST) if part.value not in {b.part for b in breasts}]
     if empty:
         raise TrainingError(f"{path}: no breast of it is in the {empty[0]} part; nothing was trained")
+    classes = {b.label for b in breasts if b.part == Part.VALIDATION.value}
+    if len(classes) < 2:
+        what = {(): "no breast", (0,): "benign breasts only", (1,): "malignant breasts only"}[tuple(classes)]
+        raise TrainingError(
+            f"{path}: its validation part holds {what}, so there is nothing to choose an epoch and a threshold by; change "
+            "validation_share or seed of the split in params.yaml, and run `fvpipe split`. Nothing was trained"
+        )
     content = digest_of(
         [[[n, b, p] for (n, b), p in parts.items()], [[e.sha256 for e in s.receipt.shards] for s in opened.values()]]
     )
