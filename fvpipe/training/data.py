@@ -171,6 +171,7 @@ def _candidate(dataset: str, shards: Shards, i: int, facts: Row) -> Candidate:
 
 # --- on the device ----------------------------------------------------------------------------------------------------
 
+READ_AT_ONCE = 256
 SHARE_OF_MEMORY = 0.5  # of what the device has free: the rest is for the model
 
 
@@ -198,17 +199,21 @@ class Feed:
     ) -> None:
         self.cohort, self.indices, self.device, self.memory_format = cohort, indices, device, memory_format
         self.labels = torch.from_numpy(cohort.labels[indices]).to(device)
-        size = len(indices) * int(np.prod(cohort.image_shape)) * 4
+        shape = (len(indices), *cohort.image_shape)
         self.pictures: Tensor | None = None
-        if _fits(size, device) if resident is None else resident:
-            self.pictures = self._read(np.arange(len(indices))).to(device).contiguous(memory_format=memory_format)
+        if _fits(int(np.prod(shape)) * 4, device) if resident is None else resident:
+            # In parts: neither the host nor the device ever holds a second copy of all.
+            self.pictures = torch.empty(shape, device=device, memory_format=memory_format)
+            for start in range(0, len(indices), READ_AT_ONCE):
+                some = torch.from_numpy(cohort.images(indices[start : start + READ_AT_ONCE]))
+                self.pictures[start : start + len(some)].copy_(some)
 
     def __len__(self) -> int:
         return len(self.indices)
 
     def _read(self, chosen: NDArray[np.int64]) -> Tensor:
         images = torch.from_numpy(self.cohort.images(self.indices[chosen]))
-        return images.pin_memory() if self.device.type == "cuda" and self.pictures is None else images
+        return images.pin_memory() if self.device.type == "cuda" else images
 
     def batches(self, chunks: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
         """Pictures (n, C, H, W) and labels (n,) of each chunk of places, on the device."""
@@ -245,7 +250,10 @@ def augment(images: Tensor, settings: Augment, generator: torch.Generator) -> Te
     angle, zoom = draw[2] * settings.rotate * torch.pi / 180, 1 + draw[3] * settings.scale
     cos, sin, shift = torch.cos(angle) * zoom, torch.sin(angle) * zoom, 2 * settings.shift * draw[4:]
     rows = [torch.stack([cos * mirror_x, -sin, shift[0]], 1), torch.stack([sin, cos * mirror_y, shift[1]], 1)]
-    matrix = torch.stack(rows, 1).to(images.device, non_blocking=True)
+    matrix = torch.stack(rows, 1)
+    if images.is_cuda:
+        matrix = matrix.pin_memory()  # a copy from pageable memory would wait for all that the device still has to do
+    matrix = matrix.to(images.device, non_blocking=True)
     grid = torch.nn.functional.affine_grid(matrix, list(images.shape), align_corners=False)
     moved = torch.nn.functional.grid_sample(images, grid, padding_mode="zeros", align_corners=False)
     return moved.contiguous(memory_format=_format_of(images))

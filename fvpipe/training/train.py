@@ -31,7 +31,7 @@ from fvpipe.progress import progress
 from fvpipe.project import Project
 from fvpipe.splits import Part
 from fvpipe.training.data import Cohort, Feed, augment, load_cohort
-from fvpipe.training.device import Place, be_deterministic, device_name, from_first, own_share, sum_over
+from fvpipe.training.device import Place, be_deterministic, device_name, from_first, own_share, sum_over, wait_for_all
 from fvpipe.training.model import Classifier, build_model, freeze_all_but_head, probability
 from fvpipe.training.recipe import class_weight_of, learning_rate, loss_sum, sample_order, seed_of
 from fvpipe.training.record import (
@@ -89,6 +89,7 @@ def train_run(project: Project, run: Run, recipe: Recipe, place: Place, say: Say
             return finished
         if not fresh:
             training.resume(checkpoint, say)
+        wait_for_all(place)  # the first process will write the checkpoint, and remove it: all have read it by now
         training.fit(checkpoint, say)
         record = _record(project, training)
         if place.rank == 0:
@@ -143,7 +144,7 @@ class Training:
         begun = len(self.epochs)
         with progress(str(self.run), self.recipe.epochs - begun, "epochs") as advance:
             while len(self.epochs) < self.recipe.epochs and not self._stops():
-                epoch = self._epoch(len(self.epochs))
+                epoch = self._try_epoch()
                 self.epochs.append(epoch)
                 if self.best_epoch < 0 or epoch.validation_auc > self.epochs[self.best_epoch].validation_auc:
                     self.best_epoch, self.best = len(self.epochs) - 1, _copy(self.model.net.state_dict())
@@ -160,6 +161,19 @@ class Training:
         done = len(self.epochs)
         waited = done - 1 - self.best_epoch
         return from_first(done >= self.recipe.min_epochs and waited >= self.recipe.patience, self.place)
+
+    def _try_epoch(self) -> Epoch:
+        try:
+            return self._epoch(len(self.epochs))
+        except torch.OutOfMemoryError:
+            what, advice = "the device has not enough memory", f"a smaller train.batch than {self.recipe.batch}"
+        except RuntimeError as error:
+            if "does not have a deterministic implementation" not in str(error):
+                raise
+            what, advice = str(error).split(",")[0], "train.deterministic: false"
+        raise TrainingError(
+            f"{self.run}: {what}; the checkpoint of epoch {len(self.epochs)} is kept. Try {advice}, and --fresh"
+        )
 
     def _epoch(self, epoch: int) -> Epoch:
         lr = learning_rate(self.recipe, epoch)
@@ -179,8 +193,8 @@ class Training:
         truth, score, validation_loss = self.validate()
         if not math.isfinite(loss + validation_loss) or not np.isfinite(score).all():
             raise TrainingError(
-                f"{self.run}: epoch {epoch + 1} ended with a loss of {loss} or outputs that are no numbers; the checkpoint of "
-                f"epoch {epoch} is kept. Try a smaller train.lr, or train.precision: fp32"
+                f"{self.run}: epoch {epoch + 1} ended with a loss of {loss} (on validation {validation_loss}) or outputs that are "
+                f"no numbers; the checkpoint of epoch {epoch} is kept. Try --fresh and a smaller train.lr, or train.precision: fp32"
             )
         area = roc_auc(truth, score)
         assert area is not None  # `load_cohort` saw both classes
@@ -253,8 +267,10 @@ class Training:
         advice = f"remove it ({path}) or train with --fresh"
         try:
             state = torch.load(path, self.place.device, weights_only=True)
-            found, epochs = json.loads(state["configuration"]), json.loads(state["epochs"])
-        except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError, TypeError) as error:
+            if not isinstance(state, dict):
+                raise TypeError
+            found, epochs = dict(json.loads(state["configuration"])), json.loads(state["epochs"])
+        except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError) as error:
             raise CheckpointError(
                 f"{path}: cannot be read as a checkpoint, or holds more than numbers ({type(error).__name__}); {advice}"
             ) from None
