@@ -72,6 +72,9 @@ def test_seeds_are_pooled_and_must_match(project: Path, trained: Trained) -> Non
     assert row["seeds"] == [0, 1]
     assert row["auc"] == pytest.approx(np.mean([one["auc"] for one in single]))
     assert row["tp"] == sum(one["tp"] for one in single)
+    with pytest.raises(InputError, match="were not trained alike"):
+        recipe = other.record.recipe.model_copy(update={"lr": 0.1})
+        Pool.of([trained, replace(other, record=other.record.model_copy(update={"recipe": recipe}))])
     with pytest.raises(InputError, match="did not predict the same breasts"):
         Pool.of([trained, replace(other, predictions=tuple(p for p in other.predictions if p != other.part("test")[0]))])
 

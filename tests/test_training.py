@@ -23,6 +23,7 @@ from fvpipe.errors import CheckpointError, DependencyError, InputError, Paramete
 from fvpipe.params import Augment, Cnn, Recipe
 from fvpipe.project import Project
 from fvpipe.splits import Part
+from fvpipe.training import data
 from fvpipe.training import train as training
 from fvpipe.training.data import Feed, augment, load_cohort
 from fvpipe.training.device import Place, find_place, own_share
@@ -225,6 +226,12 @@ def test_shards_of_another_pipeline_are_refused(project: Path) -> None:
     file.write_text(file.read_text().replace("64", "32"))
     with pytest.raises(SwappedShardError, match="built by another pipeline"):
         train(project, "all")
+
+
+def test_shards_of_another_preprocessing_are_refused(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(data, "PREPROCESSING_VERSION", data.PREPROCESSING_VERSION + 1)
+    with pytest.raises(SwappedShardError, match="was built by preprocessing version"):
+        load_cohort(Project(project), "tiny", "all")
 
 
 def test_missing_split_and_shards_are_named(project: Path) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor
 from fvpipe.errors import InputError, LeakError, ShardError, SwappedShardError, TrainingError
 from fvpipe.params import Augment, digest_of
 from fvpipe.project import Project
+from fvpipe.samples import PREPROCESSING_VERSION
 from fvpipe.shards import Shards, open_shards
 from fvpipe.splits import Assignment, Candidate, Part, SplitPlan, leaks
 from fvpipe.splitting import read_split
@@ -140,6 +141,11 @@ def _open(project: Project, pipeline: str, dataset: str) -> Shards:
             f"{target.out}: was built by another pipeline or from another data set ({shards.receipt.pipeline}/"
             f"{shards.receipt.dataset}, {shards.receipt.pipeline_digest[:12]}) than {pipeline}/{dataset} "
             f"({target.pipeline.digest()[:12]}); run `fvpipe build-shards --pipeline {pipeline} --dataset {dataset}`"
+        )
+    if shards.receipt.preprocessing_version != PREPROCESSING_VERSION:  # beside newer ones, a model would tell them apart by it
+        raise SwappedShardError(
+            f"{target.out}: was built by preprocessing version {shards.receipt.preprocessing_version}; this fvpipe makes "
+            f"version {PREPROCESSING_VERSION}; run `fvpipe build-shards --pipeline {pipeline} --dataset {dataset}`"
         )
     return shards
 

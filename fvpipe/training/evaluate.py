@@ -43,13 +43,16 @@ class Pool:
         Raises
         ------
         InputError
-            They did not predict the same breasts.
+            They did not predict the same breasts, or were trained by different recipes.
         """
         parts = [run.part("test") for run in runs]
         keys = [[(p.dataset, p.breast_id, p.label) for p in part] for part in parts]
         if any(other != keys[0] for other in keys):
             names = " and ".join(str(run.record.run) for run in runs)
             raise InputError(f"{names}: did not predict the same breasts; train them again (`fvpipe train`)")
+        if any(_recipe(run) != _recipe(runs[0]) for run in runs):
+            names = " and ".join(str(run.record.run) for run in runs)
+            raise InputError(f"{names}: were not trained alike (recipe, pipeline or first weights); train them again")
         return Pool(tuple(runs), parts[0], np.array([probabilities(part) for part in parts]))
 
     @property
@@ -78,6 +81,12 @@ class Pool:
         """Pipeline, split and model."""
         run = self.runs[0].record.run
         return run.pipeline, run.split, run.model
+
+
+def _recipe(run: Trained) -> tuple[object, ...]:
+    """Whatever seeds must share for their mean to be one model's."""
+    record = run.record
+    return record.recipe, record.weights, record.pipeline_digest, record.preprocessing_version, record.parts
 
 
 def pools(trained: Sequence[Trained]) -> list[Pool]:

@@ -193,8 +193,8 @@ class Training:
         truth, score, validation_loss = self.validate()
         if not math.isfinite(loss + validation_loss) or not np.isfinite(score).all():
             raise TrainingError(
-                f"{self.run}: epoch {epoch + 1} ended with a loss of {loss} (on validation {validation_loss}) or outputs that are "
-                f"no numbers; the checkpoint of epoch {epoch} is kept. Try --fresh and a smaller train.lr, or train.precision: fp32"
+                f"{self.run}: epoch {epoch + 1} ended with a loss of {loss} (validation {validation_loss}), or outputs that "
+                f"are no numbers; the checkpoint of epoch {epoch} is kept. Try --fresh with a smaller train.lr, or in fp32"
             )
         area = roc_auc(truth, score)
         assert area is not None  # `load_cohort` saw both classes
