@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import re
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
@@ -145,7 +146,9 @@ def torchvision_models() -> Any:
             found, needed = version("torchvision"), next(r for r in requires("torchvision") or [] if r.startswith("torch"))
         except (PackageNotFoundError, StopIteration):
             raise DependencyError(f"torchvision cannot be imported ({error}): pip install 'fvpipe[train]'") from None
-        pair = needed.split(";")[0].replace(" ", "").replace("(", "").replace(")", "")
+        # Some releases ask for "at least" the torch that they were built for, which the one here may well be.
+        built_for = re.search(r"\d+(\.\d+)+", needed)
+        pair = f"torch~={built_for[0]}" if built_for else "torch"
         raise DependencyError(
             f"torchvision {found} does not work with torch {version('torch')} ({str(error).splitlines()[0]}); install a pair "
             f"that belongs together: pip install '{pair}' 'torchvision=={found.partition('+')[0]}'"
