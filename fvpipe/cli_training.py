@@ -79,15 +79,13 @@ def train(
             record = train_run(project, run, recipe, place, lambda text: click.echo(text, err=True), fresh)
             if place.rank:
                 continue
-            best = "none is best" if record.best_epoch is None else f"best {record.best_epoch + 1}"
-            auc = None if record.best_epoch is None else record.epochs[record.best_epoch].validation_auc
-            shown = record.why_no_best or f"validation AUC {auc:.3f}"
+            auc = record.epochs[record.best_epoch].validation_auc
             dropped = f", {sum(record.dropped.values())} breasts without a sample" if record.dropped else ""
             results.append({"made": record.made, "best_epoch": record.best_epoch, "validation_auc": auc, "run": str(run)})
             if not as_json:
                 click.echo(
-                    f"{record.title}: {len(record.epochs)} epochs, {best}, {shown}{dropped} -> "
-                    f"{project.folder / 'cache' / 'models' / run.path}"
+                    f"{record.title}: {len(record.epochs)} epochs, best {record.best_epoch + 1}, validation AUC "
+                    f"{auc:.3f}{dropped} -> {project.folder / 'cache' / 'models' / run.path}"
                 )
     finally:
         leave()
@@ -207,7 +205,7 @@ def predict(
             "breast": breast,
             "probability": answer.probability,
             "threshold": record.threshold,
-            "above_threshold": None if record.threshold is None else answer.probability >= record.threshold,
+            "above_threshold": answer.probability >= record.threshold,
             "flags": [str(flag.name).lower() for flag in answer.sample.flags],
         }
         if gradcam is not None:

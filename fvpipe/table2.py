@@ -17,7 +17,7 @@ from fvpipe.intervals import bootstrap, compare_auc
 from fvpipe.metrics import FIGURES, Confusion
 from fvpipe.params import Evaluate
 from fvpipe.training.evaluate import Pool, pools, row, shown
-from fvpipe.training.record import Trained
+from fvpipe.training.record import Trained, titled
 
 HALF = 0.5e-4  # the paper's figures have four decimals
 DIFFERENCES = ("accuracy", "precision", "recall", "specificity", "f1", "auc")
@@ -194,10 +194,10 @@ def to_metric(found: dict[str, Any]) -> dict[str, Any]:
     nested: dict[str, Any] = {}
     for ours in found["rows"]:
         values = {name: ours[name] for name in FIGURES if ours[name] is not None}
-        nested.setdefault(ours["pipeline"], {}).setdefault(ours["split"], {})[ours["model"]] = values
+        nested.setdefault(ours["pipeline"], {}).setdefault(titled(ours["split"], ours["made"]), {})[ours["model"]] = values
     for gain in found["cropping"]:
         values = {name: gain[name]["value"] for name in DIFFERENCES if gain[name]["value"] is not None}
-        nested.setdefault("cropped less direct", {}).setdefault(gain["split"], {})[gain["model"]] = values
+        nested.setdefault("cropped less direct", {}).setdefault(titled(gain["split"], gain["made"]), {})[gain["model"]] = values
     return nested
 
 
@@ -205,11 +205,10 @@ def to_text(found: dict[str, Any]) -> str:
     """All three parts for a terminal."""
     columns = ("accuracy", "precision", "recall", "specificity", "f1", "auc")
     lines = ["Table 2: ours, malignant positive (95 % interval over patients), and the paper's rows as printed", ""]
-    lines.append(f"{'':46}" + "".join(f"{'F1' if c == 'f1' else 'AUC' if c == 'auc' else c:>21}" for c in columns))
+    lines.append(f"{'':46}" + "".join(f"{'F1' if c == 'f1' else 'AUC' if c == 'auc' else c:>24}" for c in columns))
     for ours in found["rows"]:
-        made = " (made data)" if ours["made"] else ""
-        name = f"{ours['pipeline']} / {ours['split']} / {ours['model']}{made}"
-        lines.append(f"{name:46}" + "".join(f"{_with_interval(ours[c], ours['intervals'][c]):>21}" for c in columns))
+        name = titled(f"{ours['pipeline']} / {ours['split']} / {ours['model']}", ours["made"])
+        lines.append(f"{name:46}" + "".join(f"{_with_interval(ours[c], ours['intervals'][c]):>24}" for c in columns))
         lines += [
             f"    paper, setting {paper['setting']}, {paper['reading']}".ljust(46) + _printed(paper, columns)
             for paper in ours["paper"]
@@ -238,19 +237,18 @@ def to_text(found: dict[str, Any]) -> str:
             )
     if found["cropping"]:
         lines += ["", "Cropping less no cropping, on the same breasts"]
-        lines.append(f"{'':46}" + "".join(f"{'F1' if c == 'f1' else 'AUC' if c == 'auc' else c:>21}" for c in columns))
+        lines.append(f"{'':46}" + "".join(f"{'F1' if c == 'f1' else 'AUC' if c == 'auc' else c:>24}" for c in columns))
     for gain in found["cropping"]:
-        made = " (made data)" if gain["made"] else ""
-        name = f"{gain['split']} / {gain['model']}{made}, {gain['breasts']} breasts"
+        name = titled(f"{gain['split']} / {gain['model']}", gain["made"]) + f", {gain['breasts']} breasts"
         cells = (_with_interval(gain[c]["value"], [gain[c]["low"], gain[c]["high"]]) for c in columns)
-        lines.append(f"{name:46}" + "".join(f"{cell:>21}" for cell in cells))
+        lines.append(f"{name:46}" + "".join(f"{cell:>24}" for cell in cells))
     if any(ours["made"] for ours in found["rows"]):
         lines += ["", "Results on made data prove nothing of real ones."]
     return "\n".join(line.rstrip() for line in lines)
 
 
 def _printed(paper: dict[str, Any], columns: Sequence[str]) -> str:
-    return "".join(f"{f'{paper[c]:.4f}' if c in paper else '-':>21}" for c in columns)
+    return "".join(f"{f'{paper[c]:.4f}' if c in paper else '-':>24}" for c in columns)
 
 
 def _with_interval(value: float | None, bounds: Sequence[float | None]) -> str:

@@ -72,6 +72,9 @@ def test_seeds_are_pooled_and_must_match(project: Path, trained: Trained) -> Non
     assert row["seeds"] == [0, 1]
     assert row["auc"] == pytest.approx(np.mean([one["auc"] for one in single]))
     assert row["tp"] == sum(one["tp"] for one in single)
+    with pytest.raises(InputError, match="were not trained alike"):
+        recipe = other.record.recipe.model_copy(update={"lr": 0.1})
+        Pool.of([trained, replace(other, record=other.record.model_copy(update={"recipe": recipe}))])
     with pytest.raises(InputError, match="did not predict the same breasts"):
         Pool.of([trained, replace(other, predictions=tuple(p for p in other.predictions if p != other.part("test")[0]))])
 
@@ -179,7 +182,7 @@ def test_commands_from_training_to_table(project: Path, tmp_path: Path) -> None:
     with at(project):
         rows = json.loads(run("evaluate", "--json", "--out", tmp_path / "e.json", "--cards", tmp_path / "cards").stdout)["rows"]
         assert [(row["pipeline"], row["split"], row["model"]) for row in rows] == [("tiny", "all", "cnn")]
-        assert json.loads((tmp_path / "e.json").read_text())["tiny"]["all"]["cnn"]["auc"] == rows[0]["auc"]
+        assert json.loads((tmp_path / "e.json").read_text())["tiny"]["all (made data)"]["cnn"]["auc"] == rows[0]["auc"]
         assert "(made data)" in run("evaluate").output
         found = json.loads(run("table2", "--json").stdout)
         assert len(found["paper"]) == 12 and found["rows"][0]["auc"] == rows[0]["auc"]

@@ -86,6 +86,29 @@ def slow_delong(truth: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.n
     return v10.mean(axis=1), np.cov(v10) / x.shape[1] + np.cov(v01) / y.shape[1]
 
 
+def test_delong_on_its_authors_patients() -> None:
+    """The example of DeLong et al. (1988), Biometrics 44, 837: 43 patients with ovarian cancer, three tests of each.
+
+    Albumin, total protein, 10 - K-G score, and whether an operation helped, as SAS/STAT prints them ("Comparing Receiver
+    Operating Characteristic Curves" of PROC LOGISTIC), with the areas, errors and tests that it prints.
+    """
+    table = """
+        3.0 5.8 10 0  3.2 6.3 5 1  3.9 6.8 3 1  2.8 4.8 6 0  3.2 5.8 3 1  0.9 4.0 5 0  2.5 5.7 8 0  1.6 5.6 5 1  3.8 5.7 5 1
+        3.7 6.7 6 1  3.2 5.4 4 1  3.8 6.6 6 1  4.1 6.6 5 1  3.6 5.7 5 1  4.3 7.0 4 1  3.6 6.7 4 0  2.3 4.4 6 1  4.2 7.6 4 0
+        4.0 6.6 6 0  3.5 5.8 6 1  3.8 6.8 7 1  3.0 4.7 8 0  4.5 7.4 5 1  3.7 7.4 5 1  3.1 6.6 6 1  4.1 8.2 6 1  4.3 7.0 5 1
+        4.3 6.5 4 1  3.2 5.1 5 1  2.6 4.7 6 1  3.3 6.8 6 0  1.7 4.0 7 0  3.7 6.1 5 1  3.3 6.3 7 1  4.2 7.7 6 1  3.5 6.2 5 1
+        2.9 5.7 9 0  2.1 4.8 7 1  2.8 6.2 8 0  4.0 7.0 7 1  3.3 5.7 6 1  3.7 6.9 5 1  3.6 6.6 5 1
+    """
+    albumin, protein, score, helped = np.array(table.split(), float).reshape(43, 4).T
+    areas, covariance = delong(helped, np.stack([albumin, protein, 10 - score]))
+    assert areas.round(4).tolist() == [0.7366, 0.6478, 0.7258]
+    assert np.sqrt(np.diag(covariance)).round(4).tolist() == [0.0927, 0.1000, 0.1028]
+    for test, printed in ((albumin, (0.0108, -0.1761, 0.1976, 0.9102)), (protein, (-0.0780, -0.2830, 0.1271, 0.4561))):
+        found = compare_auc(helped, test, 10 - score)
+        assert found is not None and found.p is not None
+        assert (found.first - found.second, found.low, found.high, found.p) == pytest.approx(printed, abs=5e-5)
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_delong_equals_its_definition(seed: int) -> None:
     rng = np.random.default_rng(seed)

@@ -23,10 +23,11 @@ from fvpipe.errors import CheckpointError, DependencyError, InputError, Paramete
 from fvpipe.params import Augment, Cnn, Recipe
 from fvpipe.project import Project
 from fvpipe.splits import Part
+from fvpipe.training import data
 from fvpipe.training import train as training
 from fvpipe.training.data import Feed, augment, load_cohort
 from fvpipe.training.device import Place, find_place, own_share
-from fvpipe.training.model import build_model, freeze_all_but_head
+from fvpipe.training.model import GlobalMaxPool, build_model, freeze_all_but_head
 from fvpipe.training.recipe import class_weight_of, loss_sum, sample_order
 from fvpipe.training.record import WEIGHTS
 from tests.cohort import Patient, at, make_project, patients, train
@@ -107,7 +108,9 @@ def test_custom_cnn_has_the_stated_size() -> None:
     assert sum(p.numel() for p in model.parameters()) == 2_489_858
     assert "no published weights" in source
     other, _ = build_model("cnn", Recipe(cnn=Cnn(batch_norm=True, dropout=0.5, pooling="global")), (1, 256, 256), 0)
-    assert {type(layer) for layer in other.net.modules()} >= {nn.BatchNorm2d, nn.Dropout, nn.AdaptiveMaxPool2d}
+    assert {type(layer) for layer in other.net.modules()} >= {nn.BatchNorm2d, nn.Dropout, GlobalMaxPool}
+    maps = torch.rand(2, 3, 4, 5)
+    assert torch.equal(GlobalMaxPool()(maps), nn.AdaptiveMaxPool2d(1)(maps))
 
 
 def test_same_seed_same_weights() -> None:
@@ -122,7 +125,7 @@ def test_resnet_takes_one_and_two_channels(tmp_path: Path) -> None:
     torch.save(replicated.net.state_dict(), file)
     given = PLAIN.model_copy(update={"weights": str(file)})
     adapted, source = build_model("resnet18", given.model_copy(update={"first_layer": "adapt"}), (1, 64, 64), 1)
-    assert source == "the file weights.pt"
+    assert source.startswith("the file weights.pt, BLAKE3 ")
     images = torch.rand(2, 1, 64, 64)
     with torch.inference_mode():  # one channel of summed weights sees what three equal ones see
         torch.testing.assert_close(adapted(images), replicated(images), rtol=1e-4, atol=1e-4)
@@ -150,8 +153,13 @@ def test_wrong_models_and_weights_are_named(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(CheckpointError, match="holds more than numbers"):
         build_model("cnn", Recipe(weights=str(code)), (1, 64, 64), 0)
     torch.save(build_model("cnn", PLAIN, (1, 64, 64), 0)[0].net.state_dict(), tmp_path / "cnn.pt")
-    with pytest.raises(CheckpointError, match="belongs to another model"):
-        build_model("resnet18", Recipe(weights=str(tmp_path / "cnn.pt")), (1, 64, 64), 0)
+    greater = build_model("resnet34", PLAIN, (1, 64, 64), 0)[
+        0
+    ].net.state_dict()  # whose tensors have all names and shapes of 18
+    torch.save(greater, tmp_path / "resnet34.pt")
+    for file in ("cnn.pt", "resnet34.pt"):
+        with pytest.raises(CheckpointError, match="belongs to another model"):
+            build_model("resnet18", Recipe(weights=str(tmp_path / file)), (1, 64, 64), 0)
 
     def no_network(*_: object, **__: object) -> None:
         raise urllib.error.URLError("no route")
@@ -164,7 +172,9 @@ def test_wrong_models_and_weights_are_named(tmp_path: Path, monkeypatch: pytest.
 
 def test_torch_and_torchvision_that_do_not_match(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torchvision.models", None)  # its import fails, as with another torch
-    with pytest.raises(DependencyError, match=r"install a pair that belongs together: pip install 'torch.*' 'torchvision==\d"):
+    with pytest.raises(
+        DependencyError, match=r"install a pair that belongs together: pip install 'torch~=2\.\d+\.\d+' 'torchvision==\d"
+    ):
         build_model("resnet18", PLAIN, (1, 64, 64), 0)
 
 
@@ -218,6 +228,12 @@ def test_shards_of_another_pipeline_are_refused(project: Path) -> None:
     file.write_text(file.read_text().replace("64", "32"))
     with pytest.raises(SwappedShardError, match="built by another pipeline"):
         train(project, "all")
+
+
+def test_shards_of_another_preprocessing_are_refused(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(data, "PREPROCESSING_VERSION", data.PREPROCESSING_VERSION + 1)
+    with pytest.raises(SwappedShardError, match="was built by preprocessing version"):
+        load_cohort(Project(project), "tiny", "all")
 
 
 def test_missing_split_and_shards_are_named(project: Path) -> None:
@@ -306,6 +322,18 @@ def test_nothing_is_trained_again_where_nothing_changed(project: Path) -> None:
     assert file.stat().st_mtime_ns != before
 
 
+def test_another_weight_file_of_the_same_name_is_another_training(project: Path) -> None:
+    file = project / "start.pt"
+    for seed in (0, 1):
+        net = build_model("cnn", PLAIN.model_copy(update={"cnn": Cnn(batch_norm=True, pooling="global")}), (1, 64, 128), seed)[
+            0
+        ]
+        torch.save(net.net.state_dict(), file)
+        train(project, "all", epochs=1, weights=str(file))
+        (project / f"{seed}").write_bytes(weights_of(project))
+    assert (project / "0").read_bytes() != (project / "1").read_bytes()
+
+
 def half_trained(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Let a training fail in its third epoch, by a learning rate that no float survives; returns its checkpoint."""
     real = training.learning_rate
@@ -326,6 +354,16 @@ def test_a_loss_that_is_no_number_keeps_the_last_good_checkpoint(project: Path, 
     assert len(found.record.epochs) == 4
 
 
+def test_a_device_that_cannot_is_a_clear_error(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for error, words in (
+        (torch.OutOfMemoryError("CUDA out of memory"), "not enough memory; the checkpoint of epoch 0 is kept. Try a smaller"),
+        (RuntimeError("x does not have a deterministic implementation, but"), r"x does not .* Try train.deterministic: false"),
+    ):
+        monkeypatch.setattr(training.Training, "take_step", lambda *_, error=error, **__: (_ for _ in ()).throw(error))
+        with pytest.raises(TrainingError, match=words):
+            train(project, "all")
+
+
 def test_a_checkpoint_of_another_configuration_is_refused(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     checkpoint = half_trained(project, monkeypatch)
     with pytest.raises(CheckpointError, match=r"train\.lr was 0\.002 and is 0\.001; remove it"):
@@ -333,26 +371,29 @@ def test_a_checkpoint_of_another_configuration_is_refused(project: Path, monkeyp
     torch.save({"configuration": Path}, checkpoint)
     with pytest.raises(CheckpointError, match="holds more than numbers"):
         train(project, "all", epochs=4, batch=8)
+    torch.save(torch.zeros(3), checkpoint)
+    with pytest.raises(CheckpointError, match="cannot be read as a checkpoint"):
+        train(project, "all", epochs=4, batch=8)
     checkpoint.write_bytes(b"PK\x03\x04 cut")
     with pytest.raises(CheckpointError, match="cannot be read"):
         train(project, "all", epochs=4, batch=8)
     assert train(project, "all", epochs=1, fresh=True).record.epochs
 
 
-def test_validation_with_one_class_has_no_best_epoch(small: Path) -> None:
-    found = train(small, "one-class", epochs=2)
-    assert [epoch.validation_auc for epoch in found.record.epochs] == [None, None]
-    assert (found.record.best_epoch, found.record.threshold) == (None, None)
-    assert "malignant breasts only" in found.record.why_no_best
-    assert all(p.probability is not None for p in found.part("test"))
+def test_validation_with_one_class_is_an_error(small: Path) -> None:
+    """Before anything is trained: no epoch and no threshold could be chosen."""
+    with pytest.raises(
+        TrainingError, match=r"one-class\.csv: its validation part holds malignant breasts only, .* change vali"
+    ):
+        train(small, "one-class")
+    assert not (small / "cache" / "checkpoints" / "tiny" / "one-class").exists()
 
 
 def test_early_stopping_waits_for_validation(small: Path) -> None:
     found = train(small, "all", epochs=12, min_epochs=3, patience=2, fresh=True)
     best = found.record.best_epoch
-    assert best is not None
     assert len(found.record.epochs) in (max(3, best + 3), 12)
-    areas = [epoch.validation_auc or 0 for epoch in found.record.epochs]
+    areas = [epoch.validation_auc for epoch in found.record.epochs]
     assert areas[best] == max(areas) and areas.index(max(areas)) == best
 
 
@@ -389,10 +430,15 @@ def test_two_processes_give_the_same_metric_as_one(project: Path) -> None:
     np.testing.assert_allclose(*scores, rtol=0, atol=1e-4)
 
 
-def test_places() -> None:
+def test_places(monkeypatch: pytest.MonkeyPatch) -> None:
     assert own_share(torch.arange(5), Place(torch.device("cpu"), 1, 2))[0].tolist() == [1, 3]
     assert own_share(torch.arange(1), Place(torch.device("cpu"), 1, 2)) == (torch.tensor([0]), False)
     if not torch.cuda.is_available():
         with pytest.raises(TrainingError, match="no CUDA device is visible"):
+            find_place("cuda")
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+        monkeypatch.setenv("LOCAL_RANK", "1")
+        with pytest.raises(TrainingError, match="process 1 has no GPU of its own: torch sees 1"):
             find_place("cuda")
     assert replace(Place(torch.device("cpu")), rank=1).world == 1

@@ -36,9 +36,10 @@ def test_shuffled_labels_stay_at_chance(lesions: Path, tmp_path: Path) -> None:
     members = patients(180, lambda i: int(labels[i]), lambda i: i % 3 == 0)
     folder = make_project(tmp_path, {"a": members}, UNSEEN)
     row = evaluate([train(folder, "all", **EPOCHS)], Evaluate(bootstrap=500))["rows"][0]
-    low, high = row["intervals"]["auc"]
-    assert low < 0.5 < high, (low, row["auc"], high)
-    assert row["auc"] < 0.7
+    malignant, benign = row["malignant"], row["breasts"] - row["malignant"]
+    # The deviation of an AUC that means nothing (Mann-Whitney): one shuffle in twenty passes two of them.
+    deviation = ((malignant + benign + 1) / (12 * malignant * benign)) ** 0.5
+    assert abs(row["auc"] - 0.5) < 3 * deviation < 0.4, (row["auc"], deviation)
 
 
 def test_a_shortcut_of_data_sets_is_caught_by_the_floors(tmp_path: Path) -> None:

@@ -68,7 +68,7 @@ def _data(row: dict[str, Any], record: Record) -> list[str]:
 
 def _training(row: dict[str, Any], record: Record) -> list[str]:
     recipe = record.recipe
-    stops = ", ".join("none is best" if best is None else str(best + 1) for best in row["best_epochs"])
+    stops = ", ".join(str(best + 1) for best in row["best_epochs"])
     return [
         "## Training",
         "",
@@ -76,7 +76,7 @@ def _training(row: dict[str, Any], record: Record) -> list[str]:
         f"({recipe.schedule}), batch {recipe.batch}, {recipe.min_epochs} to {recipe.epochs} epochs, patience "
         f"{recipe.patience} on validation AUC, imbalance `{recipe.imbalance}`, precision {recipe.precision}, on "
         f"{record.device} with torch {record.torch}. "
-        f"Seeds: {', '.join(map(str, row['seeds']))}; best epochs: {stops}. {row['why_no_best']}".rstrip(),
+        f"Seeds: {', '.join(map(str, row['seeds']))}; best epochs: {stops}.",
         "",
     ]
 

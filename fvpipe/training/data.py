@@ -15,6 +15,7 @@ from torch import Tensor
 from fvpipe.errors import InputError, LeakError, ShardError, SwappedShardError, TrainingError
 from fvpipe.params import Augment, digest_of
 from fvpipe.project import Project
+from fvpipe.samples import PREPROCESSING_VERSION
 from fvpipe.shards import Shards, open_shards
 from fvpipe.splits import Assignment, Candidate, Part, SplitPlan, leaks
 from fvpipe.splitting import read_split
@@ -83,7 +84,7 @@ def load_cohort(project: Project, pipeline: str, split: str) -> Cohort:
     ShardError
         Shards are missing, of another pipeline, or older than the labels.
     TrainingError
-        Training or test part is empty.
+        Training or test part is empty, or validation lacks a class.
     """
     settings = project.params.split_of(split)
     path = project.folder / "manifests" / "splits" / f"{split}.csv"
@@ -119,6 +120,13 @@ def load_cohort(project: Project, pipeline: str, split: str) -> Cohort:
     empty = [part.value for part in (Part.TRAIN, Part.TEST) if part.value not in {b.part for b in breasts}]
     if empty:
         raise TrainingError(f"{path}: no breast of it is in the {empty[0]} part; nothing was trained")
+    classes = {b.label for b in breasts if b.part == Part.VALIDATION.value}
+    if len(classes) < 2:
+        what = {(): "no breast", (0,): "benign breasts only", (1,): "malignant breasts only"}[tuple(classes)]
+        raise TrainingError(
+            f"{path}: its validation part holds {what}, so there is nothing to choose an epoch and a threshold by; change "
+            "validation_share or seed of the split in params.yaml, and run `fvpipe split`. Nothing was trained"
+        )
     content = digest_of(
         [[[n, b, p] for (n, b), p in parts.items()], [[e.sha256 for e in s.receipt.shards] for s in opened.values()]]
     )
@@ -133,6 +141,11 @@ def _open(project: Project, pipeline: str, dataset: str) -> Shards:
             f"{target.out}: was built by another pipeline or from another data set ({shards.receipt.pipeline}/"
             f"{shards.receipt.dataset}, {shards.receipt.pipeline_digest[:12]}) than {pipeline}/{dataset} "
             f"({target.pipeline.digest()[:12]}); run `fvpipe build-shards --pipeline {pipeline} --dataset {dataset}`"
+        )
+    if shards.receipt.preprocessing_version != PREPROCESSING_VERSION:  # beside newer ones, a model would tell them apart by it
+        raise SwappedShardError(
+            f"{target.out}: was built by preprocessing version {shards.receipt.preprocessing_version}; this fvpipe makes "
+            f"version {PREPROCESSING_VERSION}; run `fvpipe build-shards --pipeline {pipeline} --dataset {dataset}`"
         )
     return shards
 
@@ -164,6 +177,7 @@ def _candidate(dataset: str, shards: Shards, i: int, facts: Row) -> Candidate:
 
 # --- on the device ----------------------------------------------------------------------------------------------------
 
+READ_AT_ONCE = 256
 SHARE_OF_MEMORY = 0.5  # of what the device has free: the rest is for the model
 
 
@@ -191,17 +205,21 @@ class Feed:
     ) -> None:
         self.cohort, self.indices, self.device, self.memory_format = cohort, indices, device, memory_format
         self.labels = torch.from_numpy(cohort.labels[indices]).to(device)
-        size = len(indices) * int(np.prod(cohort.image_shape)) * 4
+        shape = (len(indices), *cohort.image_shape)
         self.pictures: Tensor | None = None
-        if _fits(size, device) if resident is None else resident:
-            self.pictures = self._read(np.arange(len(indices))).to(device).contiguous(memory_format=memory_format)
+        if _fits(int(np.prod(shape)) * 4, device) if resident is None else resident:
+            # In parts: neither the host nor the device ever holds a second copy of all.
+            self.pictures = torch.empty(shape, device=device, memory_format=memory_format)
+            for start in range(0, len(indices), READ_AT_ONCE):
+                some = torch.from_numpy(cohort.images(indices[start : start + READ_AT_ONCE]))
+                self.pictures[start : start + len(some)].copy_(some)
 
     def __len__(self) -> int:
         return len(self.indices)
 
     def _read(self, chosen: NDArray[np.int64]) -> Tensor:
         images = torch.from_numpy(self.cohort.images(self.indices[chosen]))
-        return images.pin_memory() if self.device.type == "cuda" and self.pictures is None else images
+        return images.pin_memory() if self.device.type == "cuda" else images
 
     def batches(self, chunks: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
         """Pictures (n, C, H, W) and labels (n,) of each chunk of places, on the device."""
@@ -238,7 +256,10 @@ def augment(images: Tensor, settings: Augment, generator: torch.Generator) -> Te
     angle, zoom = draw[2] * settings.rotate * torch.pi / 180, 1 + draw[3] * settings.scale
     cos, sin, shift = torch.cos(angle) * zoom, torch.sin(angle) * zoom, 2 * settings.shift * draw[4:]
     rows = [torch.stack([cos * mirror_x, -sin, shift[0]], 1), torch.stack([sin, cos * mirror_y, shift[1]], 1)]
-    matrix = torch.stack(rows, 1).to(images.device, non_blocking=True)
+    matrix = torch.stack(rows, 1)
+    if images.is_cuda:
+        matrix = matrix.pin_memory()  # a copy from pageable memory would wait for all that the device still has to do
+    matrix = matrix.to(images.device, non_blocking=True)
     grid = torch.nn.functional.affine_grid(matrix, list(images.shape), align_corners=False)
     moved = torch.nn.functional.grid_sample(images, grid, padding_mode="zeros", align_corners=False)
     return moved.contiguous(memory_format=_format_of(images))

@@ -35,7 +35,13 @@ def find_place(device: str) -> Place:
         raise TrainingError("no CUDA device is visible to torch here; use --device cpu, or install torch for your CUDA")
     local = int(os.environ.get("LOCAL_RANK", "0"))
     if kind == "cuda":
+        if local >= torch.cuda.device_count():
+            raise TrainingError(
+                f"process {local} has no GPU of its own: torch sees {torch.cuda.device_count()}; use --nproc-per-node "
+                f"{torch.cuda.device_count()}, or --device cpu"
+            )
         torch.cuda.set_device(local)
+        torch.backends.cudnn.allow_tf32 = False  # fp32 is what it says; who wants speed asks for bf16
     if world > 1 and not dist.is_initialized():
         dist.init_process_group("nccl" if kind == "cuda" else "gloo")
     return Place(torch.device(kind, local) if kind == "cuda" else torch.device(kind), rank, world)
@@ -64,6 +70,12 @@ def own_share(chunk: Tensor, place: Place) -> tuple[Tensor, bool]:
     """The part of a batch that is this process's; where none is left for it, one picture that does not count."""
     own = chunk[place.rank :: place.world]
     return (own, True) if len(own) else (chunk[:1], False)
+
+
+def wait_for_all(place: Place) -> None:
+    """Go on when every process has come here."""
+    if place.world > 1:
+        dist.barrier()
 
 
 def sum_over(value: Tensor, place: Place) -> Tensor:

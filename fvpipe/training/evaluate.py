@@ -15,7 +15,7 @@ from fvpipe.errors import InputError
 from fvpipe.intervals import bootstrap, compare_auc
 from fvpipe.metrics import FIGURES, Confusion, figures, roc_auc
 from fvpipe.params import Evaluate
-from fvpipe.training.record import Prediction, Trained, labels, probabilities
+from fvpipe.training.record import Prediction, Trained, labels, probabilities, titled
 
 Figures = Callable[[NDArray[np.float64]], dict[str, NDArray[np.float64]]]
 
@@ -43,13 +43,16 @@ class Pool:
         Raises
         ------
         InputError
-            They did not predict the same breasts.
+            They did not predict the same breasts, or were trained by different recipes.
         """
         parts = [run.part("test") for run in runs]
         keys = [[(p.dataset, p.breast_id, p.label) for p in part] for part in parts]
         if any(other != keys[0] for other in keys):
             names = " and ".join(str(run.record.run) for run in runs)
             raise InputError(f"{names}: did not predict the same breasts; train them again (`fvpipe train`)")
+        if any(_recipe(run) != _recipe(runs[0]) for run in runs):
+            names = " and ".join(str(run.record.run) for run in runs)
+            raise InputError(f"{names}: were not trained alike (recipe, pipeline or first weights); train them again")
         return Pool(tuple(runs), parts[0], np.array([probabilities(part) for part in parts]))
 
     @property
@@ -63,12 +66,12 @@ class Pool:
         return [(p.dataset, p.patient_id) for p in self.test]
 
     def figures(self, bins: int, chosen: NDArray[np.int64] | slice = slice(None), frozen: bool = False) -> Figures:
-        """Weights -> the mean over the seeds of each figure; `frozen`: at each seed's own threshold, where it has one."""
+        """Weights -> the mean over the seeds of each figure; `frozen`: at each seed's own threshold."""
         cuts = [run.record.threshold if frozen else 0.5 for run in self.runs]
         truth, scores = self.truth[chosen], self.scores[:, chosen]
 
         def mean(weights: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
-            each = [figures(truth, s, 0.5 if t is None else t, weights, bins) for s, t in zip(scores, cuts, strict=True)]
+            each = [figures(truth, s, t, weights, bins) for s, t in zip(scores, cuts, strict=True)]
             return {name: np.mean([one[name] for one in each], axis=0) for name in FIGURES}
 
         return mean
@@ -78,6 +81,12 @@ class Pool:
         """Pipeline, split and model."""
         run = self.runs[0].record.run
         return run.pipeline, run.split, run.model
+
+
+def _recipe(run: Trained) -> tuple[object, ...]:
+    """Whatever seeds must share for their mean to be one model's."""
+    record = run.record
+    return record.recipe, record.weights, record.pipeline_digest, record.preprocessing_version, record.parts
 
 
 def pools(trained: Sequence[Trained]) -> list[Pool]:
@@ -125,7 +134,6 @@ def row(pool: Pool, settings: Evaluate) -> dict[str, Any]:
         "intervals": {name: [found[name].low, found[name].high] for name in FIGURES},
         "undefined_replicates": {name: found[name].undefined for name in FIGURES if found[name].undefined},
         "best_epochs": [run.record.best_epoch for run in pool.runs],
-        "why_no_best": first.why_no_best,
         "at_frozen_threshold": {
             "thresholds": [run.record.threshold for run in pool.runs],
             **{name: asdict(frozen[name]) for name in ("accuracy", "precision", "recall", "specificity", "f1")},
@@ -256,7 +264,7 @@ def comparisons(pooled: Sequence[Pool]) -> list[dict[str, Any]]:
         if a.key[:2] == b.key[:2] and same:
             difference = compare_auc(a.truth, a.scores.mean(axis=0), b.scores.mean(axis=0))
             names = {"pipeline": a.key[0], "split": a.key[1], "first_model": a.key[2], "second_model": b.key[2]}
-            found.append({**names, "auc": difference and asdict(difference)})
+            found.append({**names, "made": a.runs[0].record.made, "auc": difference and asdict(difference)})
     return found
 
 
@@ -268,7 +276,7 @@ def to_metric(found: dict[str, Any]) -> dict[str, Any]:
     nested: dict[str, Any] = {}
     for one in found["rows"]:
         values = {name: one[name] for name in FIGURES if one[name] is not None}
-        nested.setdefault(one["pipeline"], {}).setdefault(one["split"], {})[one["model"]] = values
+        nested.setdefault(one["pipeline"], {}).setdefault(titled(one["split"], one["made"]), {})[one["model"]] = values
     return nested
 
 
@@ -278,10 +286,8 @@ def to_text(found: dict[str, Any]) -> str:
     heading = "".join(f"{names.get(name, name):>13}" for name in FIGURES)
     lines = [f"{'pipeline / split / model':44}{'n':>6}{heading}"]
     for one in found["rows"]:
-        made = " (made data)" if one["made"] else ""
-        lines.append(
-            f"{one['pipeline']} / {one['split']} / {one['model']}{made}".ljust(44) + f"{one['breasts']:>6}" + _cells(one)
-        )
+        name = titled(f"{one['pipeline']} / {one['split']} / {one['model']}", one["made"])
+        lines.append(f"{name:44}{one['breasts']:>6}" + _cells(one))
         lines.append(f"{'':50}" + "".join(f"{_interval(one['intervals'][name]):>13}" for name in FIGURES))
         lines += [
             f"{'':8}without a picture: {floor['shortcut']:23}" + _cells({name: floor.get(name) for name in FIGURES})
@@ -294,15 +300,13 @@ def to_text(found: dict[str, Any]) -> str:
                 f"{'':8}{verdict} the shortcut '{above['shortcut']}': AUC {above['first'] - above['second']:+.3f} "
                 f"({above['low']:+.3f} to {above['high']:+.3f}, DeLong)"
             )
-        if one["why_no_best"]:
-            lines.append(f"{'':8}{one['why_no_best']}")
         hidden = Counter(group["by"] for group in one["subgroups"] if "suppressed" in group)
         lines += [f"{'':8}{_group(group)}" for group in one["subgroups"] if "suppressed" not in group]
         if hidden:
             lines.append(f"{'':8}{sum(hidden.values())} subgroups too small to show")
     for pair in found["comparisons"]:
         if pair["auc"]:
-            lines.append(f"{pair['pipeline']} / {pair['split']}: {_comparison(pair)}")
+            lines.append(titled(f"{pair['pipeline']} / {pair['split']}", pair["made"]) + f": {_comparison(pair)}")
     return "\n".join(line.rstrip() for line in lines)
 
 

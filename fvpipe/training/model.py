@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import pickle
+import re
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Any
 
 import torch
+from blake3 import blake3
 from torch import Tensor, nn
 
 from fvpipe.errors import CheckpointError, DependencyError, ParameterError
@@ -109,12 +112,20 @@ def custom_cnn(image_shape: tuple[int, ...], outputs: int, settings: Cnn) -> nn.
         layers += [nn.ReLU(), nn.MaxPool2d(2)]
         channels, rows, columns = width, rows // 2, columns // 2
     if settings.pooling == "global":
-        layers.append(nn.AdaptiveMaxPool2d(1))
+        layers.append(GlobalMaxPool())
         rows = columns = 1
     layers += [nn.Flatten(), nn.Linear(channels * rows * columns, 128), nn.ReLU()]
     if settings.dropout:
         layers.append(nn.Dropout(settings.dropout))
     return nn.Sequential(*layers, nn.Linear(128, outputs))
+
+
+class GlobalMaxPool(nn.Module):
+    """(n, C, H, W) -> (n, C, 1, 1). The gradient of ``AdaptiveMaxPool2d`` is not deterministic on a GPU, and refused there."""
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """The greatest value of each map."""
+        return maps.amax((2, 3), keepdim=True)
 
 
 # --- torchvision ------------------------------------------------------------------------------------------------------
@@ -135,7 +146,9 @@ def torchvision_models() -> Any:
             found, needed = version("torchvision"), next(r for r in requires("torchvision") or [] if r.startswith("torch"))
         except (PackageNotFoundError, StopIteration):
             raise DependencyError(f"torchvision cannot be imported ({error}): pip install 'fvpipe[train]'") from None
-        pair = needed.split(";")[0].replace(" ", "").replace("(", "").replace(")", "")
+        # Some releases ask for "at least" the torch that they were built for, which the one here may well be.
+        built_for = re.search(r"\d+(\.\d+)+", needed)
+        pair = f"torch~={built_for[0]}" if built_for else "torch"
         raise DependencyError(
             f"torchvision {found} does not work with torch {version('torch')} ({str(error).splitlines()[0]}); install a pair "
             f"that belongs together: pip install '{pair}' 'torchvision=={found.partition('+')[0]}'"
@@ -181,9 +194,9 @@ def _start(model: Classifier, name: str, recipe: Recipe) -> str:
     if recipe.weights == "none":
         return "random, as asked"
     if recipe.weights != "imagenet":
-        state = _read_weights(Path(recipe.weights))
+        state, digest = _read_weights(Path(recipe.weights))
         _load(model.net, state, recipe.weights)
-        return f"the file {Path(recipe.weights).name}"
+        return f"the file {Path(recipe.weights).name}, BLAKE3 {digest}"
     if name == "cnn":
         return "random: the custom CNN has no published weights"
     try:
@@ -201,27 +214,32 @@ def _start(model: Classifier, name: str, recipe: Recipe) -> str:
     return f"ImageNet ({weights})"
 
 
-def _read_weights(path: Path) -> Mapping[str, Tensor]:
-    """Tensors of a ``.safetensors`` or a torch file; nothing that would run code."""
+def _read_weights(path: Path) -> tuple[Mapping[str, Tensor], str]:
+    """Tensors of a ``.safetensors`` or a torch file, nothing that would run code; and what the file's bytes are."""
     from safetensors import SafetensorError
-    from safetensors.torch import load_file
+    from safetensors.torch import load
 
     if not path.is_file():
         raise CheckpointError(f"{path}: no such weight file (train.weights: imagenet, none, or a file)")
     try:
-        state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+        data = path.read_bytes()
+        state = load(data) if path.suffix == ".safetensors" else torch.load(io.BytesIO(data), "cpu", weights_only=True)
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
         raise CheckpointError(
             f"{path}: cannot be read as weights, or holds more than numbers ({type(error).__name__}); it was not loaded"
         ) from None
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise CheckpointError(f"{path}: holds no plain mapping of names to tensors")
-    return state
+    return state, blake3(data).hexdigest()[:16]
 
 
 def _load(net: nn.Module, state: Mapping[str, Tensor], where: str) -> None:
     """Take every tensor; only the head, and a first layer of other channels, may differ in shape."""
     own = net.state_dict()
+    # A greater network of the same family holds all that a smaller one asks for. Auxiliary heads are left out on purpose.
+    surplus = [key for key in state if key not in own and not key.lower().startswith("aux")]
+    if surplus:
+        raise CheckpointError(f"{where}: {len(surplus)} tensors are too many, as {surplus[0]}. It belongs to another model")
     first, head = f"{_first_layer(net)}.weight", _head(net)
     taken = {}
     for key, value in own.items():

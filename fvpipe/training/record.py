@@ -65,13 +65,18 @@ def runs_of(params: Params, chosen: Mapping[str, Sequence[str]], seeds: Sequence
     return [Run(p, s, m, n) for p in axes[0] for s in axes[1] for m in axes[2] for n in seeds or params.runs.seeds]
 
 
+def titled(name: object, made: bool) -> str:
+    """`name`, marked where its data are made."""
+    return f"{name}{' (made data)' if made else ''}"
+
+
 class Epoch(Settings):
     """One pass over the training part."""
 
     lr: float
     loss: float
-    validation_loss: float | None
-    validation_auc: float | None
+    validation_loss: float
+    validation_auc: float
 
 
 class Counts(Settings):
@@ -100,9 +105,8 @@ class Record(Settings):
     weights: str  # where they began, in words
     parameters: int
     epochs: tuple[Epoch, ...]
-    best_epoch: int | None  # from 0; None: no epoch is best, and why
-    why_no_best: str
-    threshold: float | None  # chosen on validation, frozen before test; None where validation lacks a class
+    best_epoch: int  # from 0
+    threshold: float  # chosen on validation, frozen before test
     device: str
     torch: str
     configuration: str  # digest of whatever decided the weights: where it is the same, nothing is trained again
@@ -114,7 +118,7 @@ class Record(Settings):
     @property
     def title(self) -> str:
         """Its name for people."""
-        return f"{self.run}{' (made data)' if self.made else ''}"
+        return titled(self.run, self.made)
 
 
 def read_record(text: str, where: object) -> Record:

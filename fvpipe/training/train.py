@@ -31,10 +31,21 @@ from fvpipe.progress import progress
 from fvpipe.project import Project
 from fvpipe.splits import Part
 from fvpipe.training.data import Cohort, Feed, augment, load_cohort
-from fvpipe.training.device import Place, be_deterministic, device_name, from_first, own_share, sum_over
+from fvpipe.training.device import Place, be_deterministic, device_name, from_first, own_share, sum_over, wait_for_all
 from fvpipe.training.model import Classifier, build_model, freeze_all_but_head, probability
 from fvpipe.training.recipe import class_weight_of, learning_rate, loss_sum, sample_order, seed_of
-from fvpipe.training.record import PREDICTIONS, RECORD, WEIGHTS, Counts, Epoch, Record, Run, predictions_table, read_trained
+from fvpipe.training.record import (
+    PREDICTIONS,
+    RECORD,
+    WEIGHTS,
+    Counts,
+    Epoch,
+    Record,
+    Run,
+    predictions_table,
+    read_trained,
+    titled,
+)
 
 Say = Callable[[str], None]
 PREDICT_BATCH = 64
@@ -78,6 +89,7 @@ def train_run(project: Project, run: Run, recipe: Recipe, place: Place, say: Say
             return finished
         if not fresh:
             training.resume(checkpoint, say)
+        wait_for_all(place)  # the first process will write the checkpoint, and remove it: all have read it by now
         training.fit(checkpoint, say)
         record = _record(project, training)
         if place.rank == 0:
@@ -99,6 +111,7 @@ class Training:
 
     def __init__(self, cohort: Cohort, run: Run, recipe: Recipe, place: Place) -> None:
         self.cohort, self.run, self.recipe, self.place = cohort, run, recipe, place
+        self.made = any(shards.receipt.made for shards in cohort.shards)
         be_deterministic(recipe.deterministic)
         cuda = place.device.type == "cuda"
         self.memory_format = torch.channels_last  # quicker on either device
@@ -121,7 +134,7 @@ class Training:
         self.feed, self.validation = feed(cohort.indices(Part.TRAIN)), feed(cohort.indices(Part.VALIDATION))
         self.class_weight = class_weight_of(self.feed.labels, recipe).to(place.device)
         self.epochs: list[Epoch] = []
-        self.best_epoch: int | None = None
+        self.best_epoch = -1
         self.best: dict[str, Tensor] = {}
 
     # --- epochs ---
@@ -131,25 +144,36 @@ class Training:
         begun = len(self.epochs)
         with progress(str(self.run), self.recipe.epochs - begun, "epochs") as advance:
             while len(self.epochs) < self.recipe.epochs and not self._stops():
-                epoch = self._epoch(len(self.epochs))
+                epoch = self._try_epoch()
                 self.epochs.append(epoch)
-                better = epoch.validation_auc is not None and (
-                    self.best_epoch is None or epoch.validation_auc > (self.epochs[self.best_epoch].validation_auc or 0)
-                )
-                if better:
+                if self.best_epoch < 0 or epoch.validation_auc > self.epochs[self.best_epoch].validation_auc:
                     self.best_epoch, self.best = len(self.epochs) - 1, _copy(self.model.net.state_dict())
                 if self.place.rank == 0:
                     self._save(checkpoint)
-                    auc = "none: one class" if epoch.validation_auc is None else f"{epoch.validation_auc:.3f}"
-                    say(f"{self.run}: epoch {len(self.epochs)}, loss {epoch.loss:.4f}, validation AUC {auc}")
+                    say(
+                        f"{titled(self.run, self.made)}: epoch {len(self.epochs)}, loss {epoch.loss:.4f}, validation AUC "
+                        f"{epoch.validation_auc:.3f}"
+                    )
                 advance(1)
-        if self.best_epoch is not None:
-            self.model.net.load_state_dict(self.best)
+        self.model.net.load_state_dict(self.best)
 
     def _stops(self) -> bool:
         done = len(self.epochs)
-        waited = 0 if self.best_epoch is None else done - 1 - self.best_epoch
+        waited = done - 1 - self.best_epoch
         return from_first(done >= self.recipe.min_epochs and waited >= self.recipe.patience, self.place)
+
+    def _try_epoch(self) -> Epoch:
+        try:
+            return self._epoch(len(self.epochs))
+        except torch.OutOfMemoryError:
+            what, advice = "the device has not enough memory", f"a smaller train.batch than {self.recipe.batch}"
+        except RuntimeError as error:
+            if "does not have a deterministic implementation" not in str(error):
+                raise
+            what, advice = str(error).split(",")[0], "train.deterministic: false"
+        raise TrainingError(
+            f"{self.run}: {what}; the checkpoint of epoch {len(self.epochs)} is kept. Try {advice}, and --fresh"
+        )
 
     def _epoch(self, epoch: int) -> Epoch:
         lr = learning_rate(self.recipe, epoch)
@@ -167,12 +191,14 @@ class Training:
             total += self.take_step(augment(images, self.recipe.augment, changes), labels, len(batch), counted=chunk[1])
         loss = sum_over(total, self.place).item() / len(order)
         truth, score, validation_loss = self.validate()
-        if not math.isfinite(loss) or not np.isfinite(score).all():
+        if not math.isfinite(loss + validation_loss) or not np.isfinite(score).all():
             raise TrainingError(
-                f"{self.run}: epoch {epoch + 1} ended with a loss of {loss} or outputs that are no numbers; the checkpoint of "
-                f"epoch {epoch} is kept. Try a smaller train.lr, or train.precision: fp32"
+                f"{self.run}: epoch {epoch + 1} ended with a loss of {loss} (validation {validation_loss}), or outputs that "
+                f"are no numbers; the checkpoint of epoch {epoch} is kept. Try --fresh with a smaller train.lr, or in fp32"
             )
-        return Epoch(lr=lr, loss=loss, validation_loss=validation_loss, validation_auc=roc_auc(truth, score))
+        area = roc_auc(truth, score)
+        assert area is not None  # `load_cohort` saw both classes
+        return Epoch(lr=lr, loss=loss, validation_loss=validation_loss, validation_auc=area)
 
     def take_step(self, images: Tensor, labels: Tensor, batch: int, counted: bool = True) -> Tensor:
         """One step of Adam; returns the summed loss of these pictures, on the device, without waiting for it.
@@ -196,12 +222,11 @@ class Training:
         """Of the recipe's precision."""
         return torch.autocast(self.place.device.type, torch.bfloat16, enabled=self.recipe.precision == "bf16")
 
-    def validate(self) -> tuple[NDArray[np.int64], NDArray[np.float64], float | None]:
+    def validate(self) -> tuple[NDArray[np.int64], NDArray[np.float64], float]:
         """Labels, probabilities and mean loss of the validation part."""
         logits = predict_logits(self.model, self.validation)
         labels = self.validation.labels
-        loss = loss_sum(logits, labels, self.class_weight).item() / len(labels) if len(labels) else None
-        loss = None if loss is None or not math.isfinite(loss) else loss
+        loss = loss_sum(logits, labels, self.class_weight).item() / len(labels)
         return labels.cpu().numpy(), probability(logits).double().cpu().numpy(), loss
 
     # --- checkpoints ---
@@ -221,7 +246,7 @@ class Training:
         state = {
             "configuration": json.dumps(self.configuration()),
             "epochs": json.dumps([epoch.model_dump() for epoch in self.epochs]),
-            "best_epoch": -1 if self.best_epoch is None else self.best_epoch,
+            "best_epoch": self.best_epoch,
             "net": self.model.net.state_dict(),
             "best": self.best,
             "optimizer": self.optimizer.state_dict(),
@@ -242,8 +267,10 @@ class Training:
         advice = f"remove it ({path}) or train with --fresh"
         try:
             state = torch.load(path, self.place.device, weights_only=True)
-            found, epochs = json.loads(state["configuration"]), json.loads(state["epochs"])
-        except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError, TypeError) as error:
+            if not isinstance(state, dict):
+                raise TypeError
+            found, epochs = dict(json.loads(state["configuration"])), json.loads(state["epochs"])
+        except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError) as error:
             raise CheckpointError(
                 f"{path}: cannot be read as a checkpoint, or holds more than numbers ({type(error).__name__}); {advice}"
             ) from None
@@ -255,7 +282,7 @@ class Training:
         self.model.net.load_state_dict(state["net"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.epochs = [Epoch(**epoch) for epoch in epochs]
-        self.best_epoch, self.best = (None if state["best_epoch"] < 0 else state["best_epoch"]), state["best"]
+        self.best_epoch, self.best = state["best_epoch"], state["best"]
         say(f"{self.run}: goes on after epoch {len(self.epochs)}")
 
 
@@ -284,7 +311,8 @@ def _record(project: Project, training: Training) -> Record:
     cohort, run = training.cohort, training.run
     receipts = [shards.receipt for shards in cohort.shards]
     truth, score, _ = training.validate()
-    reason = "" if training.best_epoch is not None else _why_no_best(truth)
+    threshold = youden_threshold(truth, score)
+    assert threshold is not None  # `load_cohort` saw both classes
     counts = {
         part.value: Counts(benign=int((cohort.labels[i] == 0).sum()), malignant=int((cohort.labels[i] == 1).sum()))
         for part in Part
@@ -296,7 +324,7 @@ def _record(project: Project, training: Training) -> Record:
         datasets=tuple(receipt.dataset for receipt in receipts),
         adapters={receipt.dataset: project.params.datasets[receipt.dataset].adapter for receipt in receipts},
         licenses={receipt.dataset: receipt.license for receipt in receipts},
-        made=any(receipt.made for receipt in receipts),
+        made=training.made,
         pipeline_yaml=receipts[0].pipeline_yaml,
         pipeline_digest=receipts[0].pipeline_digest,
         preprocessing_version=receipts[0].preprocessing_version,
@@ -308,8 +336,7 @@ def _record(project: Project, training: Training) -> Record:
         parameters=sum(parameter.numel() for parameter in training.model.parameters()),
         epochs=tuple(training.epochs),
         best_epoch=training.best_epoch,
-        why_no_best=reason,
-        threshold=youden_threshold(truth, score),
+        threshold=threshold,
         device=device_name(training.place.device),
         torch=str(torch.__version__),
         configuration=digest_of(training.configuration()),
@@ -330,11 +357,6 @@ def _code_digest() -> str:
     """Of the modules that decide the weights, as they stand."""
     names = ("data", "device", "model", "recipe", "train")
     return digest_of([Path(__file__).with_name(f"{name}.py").read_text(encoding="utf-8") for name in names])
-
-
-def _why_no_best(truth: NDArray[np.int64]) -> str:
-    what = "no breast" if not len(truth) else "malignant breasts only" if truth.all() else "benign breasts only"
-    return f"the validation part holds {what}, so there is no AUC to choose by: these are the last epoch's weights"
 
 
 def _write(folder: Path, training: Training, record: Record) -> None:
