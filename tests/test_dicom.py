@@ -74,6 +74,7 @@ RULES: dict[str, tuple[Reason, dict[str, Any]]] = {
     "for processing": (Reason.SOP_CLASS_REFUSED, {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.1.2.1"}),
     "CAD report": (Reason.SOP_CLASS_REFUSED, {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.88.50"}),
     "presentation state": (Reason.SOP_CLASS_REFUSED, {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.11.1"}),
+    "PDF": (Reason.SOP_CLASS_REFUSED, {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.104.1"}),
     "film, where no adapter allows it": (Reason.SOP_CLASS_REFUSED, {"SOPClassUID": dicom.SECONDARY_CAPTURE}),
     "private SOP class": (Reason.SOP_CLASS_REFUSED, {"SOPClassUID": "1.3.6.1.4.1.9999.1"}),
     "CT": (Reason.MODALITY_REFUSED, {"Modality": "CT"}),
