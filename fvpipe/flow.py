@@ -375,10 +375,9 @@ def _make_missing(found: Index, target: Target, store: SampleStore, memory: Sour
         task = Task(root, folder, breast.cc, breast.mlo, states, found.source.policy, pipeline, pipeline_digest, memory.forgets)
         cc, mlo = (memory.fact(found.files[image.path]) for image in breast.views)
         key = _key(task, (Digest(cc), Digest(mlo))) if cc and mlo else None
-        crash = _remembered_crash(breast, found, memory)
         if key and store.has(key):
             keys[breast.key] = key
-        elif crash:
+        elif crash := _remembered_crash(breast, found, memory):
             unreadable += [crash, _without_view(breast, f"a view of it was refused: {crash.reason}")]
         else:
             missing.append((breast, task))
@@ -444,8 +443,9 @@ def _crash_fact(crash: Rejection, breast: Breast) -> str:
 def _remembered_crash(breast: Breast, found: Index, memory: SourceMemory) -> Rejection | None:
     """What this very version of the decoder did with one of the views before; it need not die of it again."""
     for image in breast.views:
-        decoder, reason, detail = json.loads(memory.fact(found.files[image.path], "crash") or '["", "", ""]')
-        if decoder == decoder_identity(image.transfer_syntax_uid):
+        fact = memory.fact(found.files[image.path], "crash")
+        decoder, reason, detail = json.loads(fact) if fact else ("", "", "")
+        if decoder and decoder == decoder_identity(image.transfer_syntax_uid):
             return Rejection(image.path, Reason(reason), detail)
     return None
 

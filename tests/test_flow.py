@@ -146,6 +146,13 @@ def test_nothing_changed_nothing_done(own: Path, tmp_path: Path) -> None:
     assert {p: p.stat().st_mtime_ns for p in (tmp_path / "out").iterdir() if p.is_file()} == before
 
 
+def test_a_no_op_asks_for_no_version(own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Looking up an installed library's version takes longer than all else that is done for a finished breast."""
+    builds(own, tmp_path / "out")
+    monkeypatch.setattr("fvpipe.flow.decoder_identity", lambda _: pytest.fail("asked"))
+    assert builds(own, tmp_path / "out")["computed"] == 0
+
+
 def test_a_no_op_opens_no_dicom(own: Path, tmp_path: Path) -> None:
     arguments = ["build-shards", "--pipeline", "cropped", "--dicom", str(own), "--out", str(tmp_path / "out")]
     run(*arguments, "--workers", 0)
