@@ -290,7 +290,8 @@ def make_samples(tasks: Sequence[Task]) -> list[Made]:
     import cv2
 
     cv2.setNumThreads(1)  # Dask decides how many cores are used
-    return [make_sample(task) for task in tasks]
+    with dicom.silenced():
+        return [make_sample(task) for task in tasks]
 
 
 def make_sample(task: Task) -> Made:

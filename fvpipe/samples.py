@@ -24,7 +24,7 @@ from fvpipe.files import write_whole
 from fvpipe.params import digest_of
 from fvpipe.types import Digest, Flag, FusedSample, Laterality, Reason, View
 
-PREPROCESSING_VERSION = 3
+PREPROCESSING_VERSION = 4
 """Raised whenever our code would change a byte of a sample; tests with golden digests fail when it should have been."""
 
 

@@ -13,13 +13,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fvpipe.extremes import index_range, real_ends
+from fvpipe.indices import histogram, index_range, looked_up, real_ends
 from fvpipe.params import Segment
 from fvpipe.types import CropBox, Edge, Flag, Picture, Segmentation
 
@@ -27,7 +28,6 @@ Mask = NDArray[np.uint8]
 Indices = NDArray[Any]  # uint8 or uint16
 
 THUMBNAIL = 512  # pixels of the longer side at most
-ROWS = 2  # of the source in a row of the thumbnail, all columns of each: their mean is as quiet, and costs a fraction
 BLANKED = 0.015  # share of the longer side that is kept out of the threshold on every edge: film borders, frame lines
 ROBUST = (0.001, 0.999)
 LOG_GAIN = 1000.0
@@ -98,7 +98,7 @@ def segment(picture: Picture, settings: Segment) -> Segmentation:
 
 def _inside_of(thumbnail: _Thumbnail, mask: Mask) -> tuple[float, float]:
     """Area in source pixels and mean value. Summed without rounding, so that every processor agrees."""
-    counts = np.bincount(thumbnail.indices[mask > 0], minlength=len(thumbnail.values))
+    counts = histogram(thumbnail.indices, len(thumbnail.values), mask)
     present = np.flatnonzero(counts)
     total = int(counts.sum())
     mean = math.fsum((thumbnail.values[present] * counts[present]).tolist()) / total
@@ -216,12 +216,6 @@ class _Thumbnail:
         return _without_padding(self.picture, self.picture.stored[where], self.background)
 
     @property
-    def small(self) -> NDArray[np.float64]:
-        """The small picture itself, 0 to 1."""
-        small: NDArray[np.float64] = self.relative[self.indices]
-        return small
-
-    @property
     def border(self) -> int:
         """Pixels on each edge that are blanked."""
         return _border(self.indices.shape)
@@ -236,20 +230,18 @@ def _thumbnail(picture: Picture) -> _Thumbnail | None:
     rows, columns = picture.shape
     step = -(-max(rows, columns) // THUMBNAIL)
     height, width = rows // step, columns // step
-    # A few rows of each thumbnail row, all columns of them: the mean is as good, and costs a fraction.
-    each = min(step, ROWS)
-    offsets = (2 * np.arange(each) + 1) * step // (2 * each)
-    sampled = picture.stored[(np.arange(height)[:, None] * step + offsets).ravel(), : width * step]
+    # The middle row of each thumbnail row, all columns of it: their mean, smoothed, is quiet enough, at a fraction of the cost.
+    sampled = picture.stored[step // 2 :: step][:height, : width * step]
     background = None
     if picture.padding is not None:
         background = _background(picture, sampled)
         if background is None:
             return None
         sampled = _without_padding(picture, sampled, background)
-    small: NDArray[Any] = cv2.resize(sampled, (width, height), interpolation=cv2.INTER_AREA) if step > 1 else sampled
+    small: Indices = cv2.resize(sampled, (width, height), interpolation=cv2.INTER_AREA) if step > 1 else sampled
     small = cv2.blur(small, (3, 3))
     border = _border(small.shape)  # a film's white border would move the range, and with it a faint nipple below the threshold
-    counts = np.bincount(small[border:-border, border:-border].ravel(), minlength=len(picture.values))
+    counts = histogram(small[border:-border, border:-border], len(picture.values))
     order = (
         np.argsort(picture.values, kind="stable") if picture.direction == 0 else np.arange(len(counts))[:: picture.direction]
     )
@@ -269,7 +261,7 @@ def _background(picture: Picture, sampled: NDArray[Any]) -> int | None:
     ends = real_ends(sampled, picture.padding) if picture.direction else None
     if ends is not None:
         return ends[0] if picture.direction > 0 else ends[1]
-    counts = np.bincount(sampled.ravel(), minlength=len(picture.values))
+    counts = histogram(sampled, len(picture.values))
     real = np.flatnonzero((counts > 0) & ~picture.padding) if picture.padding is not None else np.flatnonzero(counts)
     return int(real[np.argmin(picture.values[real])]) if len(real) else None
 
@@ -283,12 +275,11 @@ def _without_padding(picture: Picture, indices: Indices, background: int | None)
         return np.ascontiguousarray(indices)
     # Padding that is darker than all else needs no table.
     if picture.direction > 0 and not picture.padding[background : high + 1].any():
-        return np.asarray(np.maximum(indices, indices.dtype.type(background)))
+        return np.asarray(cv2.max(indices, float(background)))  # type: ignore[call-overload]  # the stubs know no number here
     if picture.direction < 0 and not picture.padding[low : background + 1].any():
-        return np.asarray(np.minimum(indices, indices.dtype.type(background)))
+        return np.asarray(cv2.min(indices, float(background)))  # type: ignore[call-overload]
     table = np.where(picture.padding, background, np.arange(len(picture.padding))).astype(indices.dtype)
-    mapped: Indices = table[indices]
-    return mapped
+    return looked_up(table, indices)
 
 
 # --- one attempt ------------------------------------------------------------------------------------------------------
@@ -314,38 +305,42 @@ def _passes(gates: dict[str, float]) -> bool:
 
 def _attempt(thumbnail: _Thumbnail, method: str, engine: str, chest_wall: Edge) -> _Attempt:
     bins = _bins(thumbnail, method)
-    binned = bins[thumbnail.indices]
+    binned = looked_up(bins, thumbnail.indices)
     border = thumbnail.border
     interior = binned[border:-border, border:-border]
+    counts = np.bincount(bins, thumbnail.counts, BINS).astype(np.int64)
     clean = _clean_simpleitk if engine == "simpleitk" else _clean_opencv
     if method == "triangle":
-        threshold = triangle_threshold(np.bincount(interior.ravel(), minlength=BINS))
-    elif engine == "simpleitk":
-        threshold = _otsu_simpleitk(interior)
+        threshold = triangle_threshold(counts)
     else:
-        threshold = otsu_threshold(np.bincount(interior.ravel(), minlength=BINS))
+        threshold = _otsu_simpleitk(interior) if engine == "simpleitk" else otsu_threshold(counts)
     if method == "otsu_log":
-        threshold = _lowered(np.bincount(interior.ravel(), minlength=BINS), threshold)
-    bright, small = binned > threshold, thumbnail.small
-    binary = np.zeros(binned.shape, np.uint8)
-    binary[border:-border, border:-border] = bright[border:-border, border:-border].view(np.uint8) * np.uint8(255)
+        threshold = _lowered(counts, threshold)
+    bright = _above(binned, threshold)
+    binary = np.zeros_like(bright)
+    binary[border:-border, border:-border] = bright[border:-border, border:-border]
     radius = max(1, round(OPENING * max(binned.shape)))
     mask = clean(binary, radius, border, chest_wall)
     wall = _wall(mask, border, chest_wall)
     _reach_edges(mask, bright, border, wall)
-    if _cut_stripes(binary, mask, small, wall):
+    if _cut_stripes(binary, mask, thumbnail, wall):
         mask = clean(binary, radius, border, chest_wall)
         _reach_edges(mask, bright, border, wall)
-    if _cut_leaks(binary, mask, small):
+    if _cut_leaks(binary, mask, thumbnail):
         mask = clean(binary, radius, border, chest_wall)
         _reach_edges(mask, bright, border, wall)
+    measured = _measure(mask)
     if method == "otsu_log":
-        joined = _rejoined(mask, binary, binned > _share_of(threshold), radius, wall)
-        if _passes(_measure(joined)[0]):  # or it was a label's plate
-            mask = joined
+        joined = _rejoined(mask, binary, _above(binned, _share_of(threshold)), radius, wall)
+        if joined is not mask and _passes(_measure(joined)[0]):  # or it was a label's plate
+            mask, measured = joined, _measure(joined)
     inside = bins > threshold
     above = thumbnail.values[inside]
-    return _Attempt(method, mask, inside, float(above.min()) if len(above) else math.nan, *_measure(mask))
+    return _Attempt(method, mask, inside, float(above.min()) if len(above) else math.nan, *measured)
+
+
+def _above(binned: NDArray[np.uint8], threshold: int) -> Mask:
+    return np.asarray(cv2.threshold(binned, threshold, 255, cv2.THRESH_BINARY)[1], np.uint8)
 
 
 def _bins(thumbnail: _Thumbnail, method: str) -> NDArray[np.uint8]:
@@ -363,21 +358,23 @@ def _bins(thumbnail: _Thumbnail, method: str) -> NDArray[np.uint8]:
 def otsu_threshold(counts: NDArray[np.int64]) -> int:
     """Otsu's threshold of a histogram: the last bin of the darker class (N. Otsu, 1979).
 
-    Between-class variance is compared without a division that could round two ways.
+    The smallest of those with the largest variance between the classes, which is compared without rounding.
     """
-    total, moment = int(counts.sum()), int((counts * np.arange(len(counts))).sum())
-    best, best_variance = 0, -1.0
-    below, below_moment = 0, 0
-    for i, count in enumerate(counts.tolist()):
-        below += count
-        below_moment += count * i
-        if below == 0 or below == total:
-            continue
-        difference = below_moment * total - moment * below
-        variance = difference * difference / (below * (total - below))
-        if variance > best_variance:
-            best, best_variance = i, variance
-    return best
+    below = np.cumsum(counts)
+    moment = np.cumsum(counts * np.arange(len(counts)))
+    total, whole = int(below[-1]), int(moment[-1])
+    between = np.flatnonzero((counts > 0) & (below < total))  # an empty bin changes nothing
+    if not len(between):
+        return 0
+    share = below[between] / total
+    rough = (moment[between] / whole - share) ** 2 / (share * (1 - share))
+    likely = between[rough >= rough.max() * (1 - 1e-9)].tolist()  # only these are worked out exactly
+
+    def variance(i: int) -> Fraction:
+        dark = int(below[i])
+        return Fraction((int(moment[i]) * total - whole * dark) ** 2, dark * (total - dark))
+
+    return int(max(likely, key=lambda i: (variance(i), -i)))
 
 
 def _lowered(counts: NDArray[np.int64], threshold: int) -> int:
@@ -414,24 +411,34 @@ def triangle_threshold(counts: NDArray[np.int64]) -> int:
 
 def _clean_opencv(binary: Mask, radius: int, border: int, chest_wall: Edge) -> Mask:
     """Open, take the component on the chest wall, give it back what opening rounded off, fill its holes."""
+    left, top, width, height = cv2.boundingRect(binary)
+    mask = np.zeros_like(binary)
+    # Nothing comes of the empty frame around; a margin of the radius keeps the edges as they would be.
+    around = tuple(slice(max(at - radius, 0), at + size + radius) for at, size in ((top, height), (left, width)))
+    part = np.ascontiguousarray(binary[around])
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
-    opened = cv2.morphologyEx(binary, cv2.MORPH_OPEN, kernel)
+    opened = cv2.morphologyEx(part, cv2.MORPH_OPEN, kernel)
     labels, areas = _components(np.asarray(opened, np.uint8))
     if len(areas) < 2:
-        return np.zeros_like(binary)
-    chosen = _choose(labels, areas, border, chest_wall)
+        return mask
+    column = (border if chest_wall is Edge.LEFT else binary.shape[1] - 1 - border) - around[1].start
+    chosen = _choose(labels, areas, column)
     component = cv2.inRange(labels, chosen, chosen)
-    component = np.minimum(cv2.dilate(component, kernel), binary)  # the nipple is thinner than the opening
+    component = np.minimum(cv2.dilate(component, kernel), part)  # the nipple is thinner than the opening
     contours, _ = cv2.findContours(component, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    mask = np.zeros_like(binary)
-    cv2.drawContours(mask, [max(contours, key=cv2.contourArea)], -1, 255, cv2.FILLED)
+    offset = (around[1].start, around[0].start)
+    cv2.drawContours(mask, [max(contours, key=cv2.contourArea)], -1, 255, cv2.FILLED, offset=offset)
     return mask
 
 
 def _components(binary: Mask) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
     """Labels of what hangs together by its sides, and the pixels of each; 0 is the background."""
-    count, labels = cv2.connectedComponents(binary, connectivity=4)
-    return np.asarray(labels, np.int32), np.bincount(labels.ravel(), minlength=count)
+    count, found = cv2.connectedComponents(binary, connectivity=4)
+    labels = np.asarray(found, np.int32)
+    if count == 2:
+        area = cv2.countNonZero(binary)
+        return labels, np.array([labels.size - area, area])
+    return labels, histogram(labels.astype(np.uint16), count) if count <= 1 << 16 else np.bincount(labels.ravel())
 
 
 def _clean_simpleitk(binary: Mask, radius: int, border: int, chest_wall: Edge) -> Mask:
@@ -446,7 +453,8 @@ def _clean_simpleitk(binary: Mask, radius: int, border: int, chest_wall: Edge) -
     areas = np.bincount(labels.ravel())
     if len(areas) < 2:
         return np.zeros_like(binary)
-    component = np.where(labels == _choose(labels, areas, border, chest_wall), 255, 0).astype(np.uint8)
+    column = border if chest_wall is Edge.LEFT else binary.shape[1] - 1 - border
+    component = np.where(labels == _choose(labels, areas, column), 255, 0).astype(np.uint8)
     grown = sitk.BinaryDilate(sitk.GetImageFromArray(component), kernel[1], kernel[0], 0, 255)
     grown = sitk.And(grown, image)
     largest = sitk.RelabelComponent(sitk.ConnectedComponent(grown == 255, True)) == 1
@@ -463,14 +471,14 @@ def _otsu_simpleitk(interior: NDArray[np.uint8]) -> int:
     return int(otsu.GetThreshold())
 
 
-def _choose(labels: NDArray[Any], areas: NDArray[np.int64], border: int, chest_wall: Edge) -> int:
-    """The largest component on the chest wall; one anywhere else only if it dwarfs all of those."""
+def _choose(labels: NDArray[Any], areas: NDArray[np.int64], column: int) -> int:
+    """The largest component on the chest wall's `column`; one anywhere else only if it dwarfs all of those."""
     areas = areas.copy()
     areas[0] = 0
     largest = int(np.argmax(areas))
-    column = border if chest_wall is Edge.LEFT else labels.shape[1] - 1 - border
     touching = np.zeros(len(areas), bool)
-    touching[np.unique(labels[:, column])] = True
+    if 0 <= column < labels.shape[1]:
+        touching[labels[:, column]] = True
     touching[0] = False
     on_wall = int(np.argmax(np.where(touching, areas, 0)))
     return on_wall if touching[on_wall] and areas[on_wall] * 4 >= areas[largest] else largest
@@ -482,7 +490,7 @@ def _wall(mask: Mask, border: int, said: Edge) -> Edge:
     return _other(said) if reached[_other(said)] and not reached[said] else said
 
 
-def _reach_edges(mask: Mask, bright: NDArray[np.bool_], border: int, chest_wall: Edge) -> None:
+def _reach_edges(mask: Mask, bright: Mask, border: int, chest_wall: Edge) -> None:
     """A mask that reaches the blanked strip extends through it to the edge of the frame; away from the chest wall only as
     far as it is bright, for a nipple may end there, and not into a film's border.
     """
@@ -491,80 +499,97 @@ def _reach_edges(mask: Mask, bright: NDArray[np.bool_], border: int, chest_wall:
     if chest_wall is Edge.RIGHT:
         mask, bright = mask[:, ::-1], bright[:, ::-1]
     mask[:, :border] = mask[:, border : border + 1]
-    strip = bright[:, -border:] & (2 * bright[:, -border:].sum(axis=0) < len(bright))
+    strip = bright[:, -border:] > 0
+    strip &= 2 * strip.sum(axis=0) < len(bright)
     mask[:, -border:] = np.where(np.logical_and.accumulate(strip, axis=1), mask[:, -border - 1 : -border], 0)
 
 
-def _rejoined(mask: Mask, binary: Mask, dim: NDArray[np.bool_], radius: int, chest_wall: Edge) -> Mask:
+def _rejoined(mask: Mask, binary: Mask, dim: Mask, radius: int, chest_wall: Edge) -> Mask:
     """Give back a nipple that a dim ring parts from the breast: small, above the threshold, and linked by what is `dim`."""
-    if not mask.any():
-        return mask
     left, top, width, height = cv2.boundingRect(mask)
-    beside = np.where(mask, 0, binary).astype(np.uint8)
+    if not width:
+        return mask
+    beside = binary & ~mask
     beside[:top], beside[top + height :] = 0, 0
-    half = slice(0, left + width // 2) if chest_wall is Edge.LEFT else slice(left + width // 2, None)
-    beside[:, half] = 0  # where leaks are
-    if cv2.countNonZero(beside) < radius * radius:
-        return mask
+    reach = 4 * radius
+    if chest_wall is Edge.LEFT:
+        wall, far = slice(0, left + width // 2), slice(left + width + reach, None)
+    else:
+        wall, far = slice(left + width // 2, None), slice(0, max(left - reach, 0))
+    beside[:, wall] = 0  # where leaks are
+    if cv2.countNonZero(beside) == cv2.countNonZero(np.ascontiguousarray(beside[:, far])):
+        return mask  # what there is, labels for the most part, is out of reach
     blobs, areas = _components(beside)
-    small = [i for i in range(1, len(areas)) if radius * radius <= areas[i] <= NIPPLE * cv2.countNonZero(mask)]
-    if not small:
+    small = np.flatnonzero((areas >= radius * radius) & (areas <= NIPPLE * cv2.countNonZero(mask)))
+    blob = np.isin(blobs, small[small > 0])
+    left, top, width, height = cv2.boundingRect(blob.view(np.uint8))
+    if not width:
         return mask
-    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (8 * radius + 1, 8 * radius + 1))
-    bridge = np.where((cv2.dilate(mask, kernel) > 0) & dim, 255, mask).astype(np.uint8)
+    around = tuple(slice(max(at - 2 * reach, 0), at + size + 2 * reach) for at, size in ((top, height), (left, width)))
+    joined = mask.copy()
+    here, blob, blobs = joined[around], blob[around], blobs[around]
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
+    bridge = (np.asarray(cv2.dilate(here, kernel), np.uint8) & dim[around]) | here
     _, linked = cv2.connectedComponents(bridge, connectivity=4)
-    reached = (linked == linked[np.unravel_index(int(np.argmax(mask)), mask.shape)]) & (bridge > 0)
-    blob = np.isin(blobs, [i for i in small if reached[blobs == i].any()])
+    reached = np.isin(linked, np.unique(np.asarray(linked)[here > 0])) & (bridge > 0)
+    blob = np.isin(blobs, np.unique(blobs[blob & reached])) & blob
     if not blob.any():
         return mask
-    ring = reached & (cv2.dilate(blob.astype(np.uint8), kernel) > 0)
-    contours, _ = cv2.findContours(np.where(blob | ring, 255, mask).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    joined = np.zeros_like(mask)
-    cv2.drawContours(joined, [max(contours, key=cv2.contourArea)], -1, 255, cv2.FILLED)
-    return joined
+    ring = reached & (cv2.dilate(blob.view(np.uint8), kernel) > 0)
+    here[blob | ring] = 255
+    contours, _ = cv2.findContours(joined, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    filled = np.zeros_like(mask)
+    cv2.drawContours(filled, [max(contours, key=cv2.contourArea)], -1, 255, cv2.FILLED)
+    return filled
 
 
-def _cut_stripes(binary: Mask, mask: Mask, relative: NDArray[np.float64], chest_wall: Edge) -> bool:
+def _cut_stripes(binary: Mask, mask: Mask, thumbnail: _Thumbnail, chest_wall: Edge) -> bool:
     """Take stripes of the background and the paddle's line, which join the breast to the frame, out of `binary`.
 
     They keep their width from the frame's edge to the breast; a breast that is cut by the frame widens at once.
     """
+    indices = thumbnail.indices
     if chest_wall is Edge.RIGHT:
-        binary, mask, relative = binary[:, ::-1], mask[:, ::-1], relative[:, ::-1]
-    found = _cut_stripes_of(binary[:, ::-1].T, mask[:, ::-1].T, relative[:, ::-1].T, 0)
-    for order in (slice(None), slice(None, None, -1)):  # from the top, from the bottom; `_cut_leaks` sees to the chest wall
-        found |= _cut_stripes_of(binary[order], mask[order], relative[order], 1)
+        binary, mask, indices = binary[:, ::-1], mask[:, ::-1], indices[:, ::-1]
+    left, top, width, height = cv2.boundingRect(np.ascontiguousarray(mask))
+    if not width:
+        return False
+    rows, columns = mask.shape
+    across = (binary[:, ::-1].T, mask[:, ::-1].T, indices[:, ::-1].T)
+    found = _cut_stripes_of(*across, thumbnail.relative, columns - left - width, 0)
+    # From the top, from the bottom; `_cut_leaks` sees to the chest wall.
+    for order, line in ((slice(None), top), (slice(None, None, -1), rows - top - height)):
+        found |= _cut_stripes_of(binary[order], mask[order], indices[order], thumbnail.relative, line, 1)
     return found
 
 
-def _cut_stripes_of(binary: Mask, mask: Mask, relative: NDArray[np.float64], first: int) -> bool:
-    """The same for those that run on from line 0, at place `first` or after; or from where padding ends."""
+def _cut_stripes_of(binary: Mask, mask: Mask, indices: Indices, relative: NDArray[np.float64], line: int, first: int) -> bool:
+    """The same for those that run on from the mask's first `line`, at place `first` or after."""
     depth, places = mask.shape
-    lines = np.flatnonzero(mask.any(axis=1))
-    if not len(lines):
-        return False
-    line, shortest = int(lines[0]), LEAK_LENGTH * depth
-    if line:  # a nipple does not keep its width for so long
+    shortest = LEAK_LENGTH * depth
+    if line:  # where padding ends; a nipple does not keep its width for so long
         line, shortest = min(line + round(OPENING * max(mask.shape)), depth - 1), STRIPE_LENGTH * depth
     found = False
     ends = np.flatnonzero(np.diff(np.concatenate([[0], mask[line] > 0, [0]]).astype(np.int8))).tolist()
     for start, end in zip(ends[::2], ends[1::2], strict=True):
         width = end - start
+        if start < first or width > STRIPE_WIDTH * places:
+            continue
         beside = 2 + width // 4
         around = slice(max(start - beside, 0), end + beside)
         covered = (mask[line:, around] > 0).sum(axis=1)
         room = mask[:, around].shape[1] - width  # less than twice `beside` in a corner of the frame
         other = np.flatnonzero((covered > width + room / 2) | (covered < width / 2))
         length = int(other[0]) if len(other) else depth - line
-        if start >= first and width <= STRIPE_WIDTH * places and length >= shortest:
-            stripe = relative[: line + length, around]
-            level = np.median(relative[line : line + length, start:end])
+        if length >= shortest:
+            stripe = relative[indices[: line + length, around]]
+            level = np.median(stripe[line:, start - around.start : end - around.start])
             binary[: line + length, around][stripe <= LEAK_GAIN * level] = 0
             found = True
     return found
 
 
-def _cut_leaks(binary: Mask, mask: Mask, relative: NDArray[np.float64]) -> bool:
+def _cut_leaks(binary: Mask, mask: Mask, thumbnail: _Thumbnail) -> bool:
     """Take light that leaks along the chest wall, above and below the breast, out of `binary`.
 
     A digitised film's edge, and the paddle's shadow, join the breast and stretch its box to the frame's height. They
@@ -576,7 +601,9 @@ def _cut_leaks(binary: Mask, mask: Mask, relative: NDArray[np.float64]) -> bool:
     if wall is None:
         return False
     from_wall = slice(None) if wall == 0 else slice(None, None, -1)
-    widths = np.where((mask > 0).all(axis=1), columns, np.argmin(mask[:, from_wall], axis=1))
+    reach = min(math.ceil(1.3 * LEAK_WIDTH * columns) + 4, columns)  # whatever is wider is no leak, how wide it may be
+    beside = mask[:, from_wall][:, :reach]
+    widths = np.where(beside.min(axis=1) > 0, columns, np.argmin(beside, axis=1))
     found = False
     for order in (slice(None), slice(None, None, -1)):  # from the top, from the bottom
         first = int(np.flatnonzero(widths[order])[0])  # not 0 where rows were padded on
@@ -592,7 +619,7 @@ def _cut_leaks(binary: Mask, mask: Mask, relative: NDArray[np.float64]) -> bool:
         if length - first < max(shortest * rows, end / 2):
             continue
         reach = min(round(1.5 * end) + 3, columns)
-        strip = relative[order, from_wall][:length, :reach]
+        strip = thumbnail.relative[thumbnail.indices[order, from_wall][:length, :reach]]
         middle = max((first + length) // 2, first + 1)
         lines = np.sort(strip[min(max(first, _border(mask.shape)), middle - 1) : middle], axis=0)  # no film's border
         leak, tenth = np.median(lines, axis=0), len(lines) // 10
@@ -662,7 +689,7 @@ def _refine(thumbnail: _Thumbnail, attempt: _Attempt) -> CropBox:
         inside = _inside(thumbnail, attempt.inside, near, window)
         if i >= 2:
             inside = inside.T
-        hit = np.flatnonzero(inside.sum(axis=1) >= 3)  # fewer pixels are noise
+        hit = np.flatnonzero(np.count_nonzero(inside, axis=1) >= 3)  # fewer pixels are noise
         if len(hit):
             box[i] = low + int(hit[0] if i % 2 == 0 else hit[-1] + 1)
     return CropBox(*box)
@@ -675,5 +702,6 @@ def _inside(thumbnail: _Thumbnail, inside: NDArray[np.bool_], near: Mask, window
     smooth = cv2.blur(thumbnail.window(window), (size, size))
     down = np.minimum(np.arange(window[0].start, window[0].stop) // step, near.shape[0] - 1)
     across = np.minimum(np.arange(window[1].start, window[1].stop) // step, near.shape[1] - 1)
-    found: NDArray[np.bool_] = inside[smooth] & (near[down[:, None], across[None, :]] > 0)
+    close = near[down[0] : down[-1] + 1].take(across, axis=1).take(down - down[0], axis=0)
+    found: NDArray[np.bool_] = looked_up(inside.view(np.uint8), np.asarray(smooth)).view(np.bool_) & (close > 0)
     return found

@@ -28,7 +28,7 @@ FactKind = Literal["file", "pixels", "region", "crash"]
 """The digest of the bytes; the digest of the decoded pixels; the region of interest that a mask outlines; the decoder that
 the file ended, and how."""
 
-READER_VERSION = 3
+READER_VERSION = 4
 """Raised whenever the rules of :mod:`fvpipe.dicom` would read a header differently."""
 
 

@@ -268,7 +268,7 @@ def internal_imports(file: Path) -> set[str]:
 
 
 LAYERS = (
-    {"errors", "types", "extremes"},
+    {"errors", "types", "indices"},
     {"params", "tables", "files", "locking", "progress", "identity", "shards", "metrics", "splits"},
     {"intervals"},
     {"dicom", "samples", "pairing", "listing", "agreement"},

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
 import fvpipe
@@ -284,6 +288,23 @@ def test_made_breasts_under_hard_surroundings() -> None:
     assert dices.mean() >= 0.98, sorted(scores, key=lambda s: s.dice)[:3]
     assert np.percentile(dices, 1) >= 0.95, sorted(scores, key=lambda s: s.dice)[:3]
     assert not [s for s in scores if s.fallback or s.lost > 0.01]
+
+
+@given(hnp.arrays(np.int64, 256, elements=st.one_of(st.just(0), st.integers(0, 300), st.integers(0, 1 << 24))))
+def test_otsu_is_its_definition(counts: NDArray[np.int64]) -> None:
+    """The smallest threshold of the largest variance between the classes, in exact fractions."""
+    assume(np.count_nonzero(counts) > 1)
+    numbers, total = counts.tolist(), int(counts.sum())
+    best, largest = 0, Fraction(-1)
+    for i in range(255):
+        dark = sum(numbers[: i + 1])
+        if 0 < dark < total:
+            moment = sum(j * n for j, n in enumerate(numbers[: i + 1]))
+            rest = sum(j * n for j, n in enumerate(numbers[i + 1 :], i + 1))
+            variance = Fraction(dark * (total - dark)) * (Fraction(moment, dark) - Fraction(rest, total - dark)) ** 2
+            if variance > largest:
+                best, largest = i, variance
+    assert otsu_threshold(counts) == best
 
 
 def test_thresholds_on_known_histograms() -> None:

@@ -1,4 +1,4 @@
-"""The smallest and the largest index of a picture among real pixels, without counting all of them."""
+"""Pictures of indices into tables of at most 65,536 entries: their extremes, their histogram, what they stand for."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 BLOCK = 64  # rows at a time: what is shifted stays in the processor's cache
+EXACT = 1 << 24  # pixels at a time: OpenCV gives counts as float32
 
 
 def index_range(indices: NDArray[Any]) -> tuple[int, int]:
@@ -48,3 +49,30 @@ def real_ends(indices: NDArray[Any], padding: NDArray[np.bool_] | None) -> tuple
     else:
         high = end + max(found) - (1 << 8 * indices.itemsize)
     return None if padding[low] or padding[high] or low > high else (low, high)
+
+
+def histogram(indices: NDArray[Any], size: int, mask: NDArray[np.uint8] | None = None) -> NDArray[np.int64]:
+    """How often each index occurs.
+
+    Parameters
+    ----------
+    indices : uint8 or uint16, (rows, columns)
+        All below `size`. Rows may lie apart, columns not.
+    size : int
+        Entries of the result.
+    mask : uint8, (rows, columns), or None
+        Only pixels where it is not 0.
+    """
+    rows = max(EXACT // indices.shape[1], 1)
+    counts = np.zeros(size, np.int64)
+    for top in range(0, indices.shape[0], rows):
+        part = None if mask is None else mask[top : top + rows]
+        counts += cv2.calcHist([indices[top : top + rows]], [0], part, [size], [0, size]).ravel().astype(np.int64)
+    return counts
+
+
+def looked_up(table: NDArray[Any], indices: NDArray[Any]) -> NDArray[Any]:
+    """`table[indices]`, faster."""
+    if indices.dtype == np.uint8 and table.dtype == np.uint8 and len(table) == 1 << 8:
+        return np.asarray(cv2.LUT(indices, table))
+    return np.take(table, indices)

@@ -1,0 +1,57 @@
+"""Pictures of indices: the fast ways against the plain ones."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from numpy.typing import NDArray
+
+from fvpipe import indices
+from fvpipe.indices import histogram, index_range, looked_up, real_ends
+
+TYPES = st.sampled_from([np.uint8, np.uint16])
+SHAPES = hnp.array_shapes(min_dims=2, max_dims=2, max_side=40)
+PICTURES = st.tuples(TYPES, SHAPES).flatmap(lambda form: hnp.arrays(*form))
+
+
+@given(PICTURES, st.data())
+def test_histogram_is_bincount(picture: NDArray[Any], data: st.DataObject) -> None:
+    size = 1 << 8 * picture.itemsize
+    mask = data.draw(hnp.arrays(np.uint8, picture.shape, elements=st.sampled_from([0, 1, 255])))
+    assert (histogram(picture, size) == np.bincount(picture.ravel(), minlength=size)).all()
+    assert (histogram(picture, size, mask) == np.bincount(picture[mask > 0], minlength=size)).all()
+    window = picture[1:, : picture.shape[1] // 2 + 1]  # rows lie apart
+    if window.size:
+        assert (histogram(window, size) == np.bincount(window.ravel(), minlength=size)).all()
+
+
+def test_histogram_counts_more_than_a_float32_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    picture = np.full((2050, 8200), 7, np.uint8)  # 16,810,000 pixels; a float32 counts to 16,777,216
+    assert histogram(picture, 8).tolist() == [0] * 7 + [picture.size]
+    monkeypatch.setattr(indices, "EXACT", 1)  # fewer than a row
+    assert histogram(picture[:3], 8)[7] == 3 * 8200
+
+
+@given(PICTURES, TYPES)
+def test_looked_up_is_indexing(picture: NDArray[Any], entries: type) -> None:
+    table = np.random.default_rng(0).integers(0, 250, 1 << 8 * picture.itemsize).astype(entries)
+    found = looked_up(table, picture)
+    assert found.dtype == entries and (found == table[picture]).all()
+
+
+@given(PICTURES, st.data())
+def test_real_ends_are_those_of_what_is_no_padding(picture: NDArray[Any], data: st.DataObject) -> None:
+    padding = np.zeros(1 << 8 * picture.itemsize, bool)
+    first = data.draw(st.sampled_from([0, int(picture.min()), int(picture.max())]))
+    padding[first : first + data.draw(st.integers(0, 300))] = True
+    real = picture[~padding[picture]]
+    found = real_ends(picture, padding)
+    assert found is None or found == (real.min(), real.max())
+    assert index_range(picture) == (picture.min(), picture.max())
+    if not padding[picture].any():
+        assert found is not None
