@@ -92,7 +92,7 @@ def index(source: Source, workers: Workers, memory: SourceMemory) -> Index:
     with progress(f"index {source.name}", len(unread), "files") as advance:
         tasks = [(str(source.root), file.path, source.policy) for file in unread]
         files = {file.path: file for file in listing.files}
-        for answers in workers.run(read_headers, tasks, small=6000):
+        for answers in workers.run(read_headers, tasks, short=6000):
             batch = [each.rejection(each.task[1]) if isinstance(each, Crash) else each for each in answers]
             gone = [h.what for h in batch if isinstance(h, Rejection) and h.detail == os.strerror(errno.ENOENT)]
             if gone:

@@ -44,7 +44,7 @@ def with_regions(
     unread: list[Task] = [(str(source.root), path, source.policy, reader) for path in paths if known[path] is None]
     unfit: list[Rejection] = []
     with progress(f"regions of {source.name}", len(unread), "files") as advance:
-        for batch in workers.run(read_regions, unread, small=16):
+        for batch in workers.run(read_regions, unread, short=16):
             answers = [(each.task[1], each.rejection(each.task[1])) if isinstance(each, Crash) else each for each in batch]
             read = {path: found for path, found in answers if isinstance(found, str)}
             memory.keep_facts([(files[path], found) for path, found in read.items()], "region")
