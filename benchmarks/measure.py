@@ -155,13 +155,17 @@ class Setup:
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """A finished command: seconds on the clock, seconds of processors (its children's too), what it printed and said."""
+    """A finished command: seconds on the clock, seconds of processors (its children's too), what it printed and said.
+
+    `peak` is the most memory that it or any one of its children took, in MB.
+    """
 
     wall: float
     cpu: float
     code: int
     output: str
     said: str
+    peak: float
 
 
 def command(arguments: Sequence[object], folder: Path, *, check: bool = True, environment: dict[str, str] | None = None) -> Ran:
@@ -186,7 +190,7 @@ def command(arguments: Sequence[object], folder: Path, *, check: bool = True, en
         said = errors.read()
     if check and process.returncode:
         raise RuntimeError(f"{' '.join(words)} ended with {process.returncode}: {(said or output)[-2000:]}")
-    return Ran(wall, used.ru_utime + used.ru_stime, process.returncode, output, said)
+    return Ran(wall, used.ru_utime + used.ru_stime, process.returncode, output, said, used.ru_maxrss / 1024)
 
 
 def interleaved(runs: int, contenders: dict[str, Callable[[], float]]) -> dict[str, Spread]:

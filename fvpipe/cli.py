@@ -284,14 +284,14 @@ def _index_result(found: Index, manifests: Path) -> dict[str, Any]:
 
 
 def _print_index(result: dict[str, Any]) -> None:
-    from fvpipe.tables import read_table
+    from fvpipe.tables import iterate_table
     from fvpipe.types import Reason, Rejection
 
     counts = f"{result['images']} images, {result['breasts']} breasts, {_refused_words(result['rejections'])}"
     counts += f", {result['ignored']} other files" if result["ignored"] else ""
     click.echo(f"{result['dataset']}: {counts}; {result['read']} headers read -> {result['out']}")
-    rows = read_table(Path(result["out"]) / "rejected.csv", ["what", "reason", "detail"])
-    _print_refusals([Rejection(row["what"], Reason(row["reason"]), row["detail"]) for row in rows])
+    rows = iterate_table(Path(result["out"]) / "rejected.csv", ["what", "reason", "detail"])
+    _print_refusals(Rejection(row["what"], Reason(row["reason"]), row["detail"]) for row in rows)
 
 
 def _build_result(build: Build, target: Target) -> dict[str, Any]:

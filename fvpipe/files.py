@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import filecmp
 import os
 import secrets
+from collections.abc import Iterable
 from pathlib import Path
 
 from fvpipe.errors import StorageError
@@ -39,33 +41,47 @@ def write_whole(path: Path, data: bytes, *, durable: bool = True) -> None:
     ------
     StorageError
     """
+    _write(path, [data], durable=durable)
+
+
+def write_if_changed(path: Path, data: bytes | Iterable[bytes]) -> None:
+    """Like :func:`write_whole`, but a file that already holds `data` is left alone, with its times.
+
+    Parameters
+    ----------
+    data : bytes, or iterable of bytes
+        In parts it is never held whole, but on the disk.
+
+    Raises
+    ------
+    StorageError
+    """
+    if not isinstance(data, bytes):
+        _write(path, data, if_changed=True)
+        return
+    try:
+        if path.read_bytes() == data:
+            return
+    except OSError:
+        pass
+    _write(path, [data])
+
+
+def _write(path: Path, parts: Iterable[bytes], *, durable: bool = True, if_changed: bool = False) -> None:
     # Two threads, or two hosts whose process ids are equal, may write the same file at once.
     aside = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with open(aside, "wb") as file:
-                file.write(data)
+                file.writelines(parts)
+                file.flush()
+                if if_changed and path.is_file() and filecmp.cmp(aside, path, shallow=False):
+                    return
                 if durable:
-                    file.flush()
                     os.fsync(file.fileno())
             os.replace(aside, path)
         finally:
             aside.unlink(missing_ok=True)
     except OSError as error:
         raise StorageError(f"{path}: cannot be written ({error.strerror or type(error).__name__})") from None
-
-
-def write_if_changed(path: Path, data: bytes) -> None:
-    """Like :func:`write_whole`, but a file that already holds `data` is left alone, with its times.
-
-    Raises
-    ------
-    StorageError
-    """
-    try:
-        if path.read_bytes() == data:
-            return
-    except OSError:
-        pass
-    write_whole(path, data)

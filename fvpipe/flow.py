@@ -21,6 +21,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.metadata import version
 from io import BytesIO
+from itertools import chain
 from pathlib import Path
 
 from blake3 import blake3
@@ -33,15 +34,17 @@ from fvpipe.errors import ClusterError, InputError, QualityError, StorageError
 from fvpipe.files import read_unchanged, write_whole
 from fvpipe.folder import recorded_states, shard_states, write_folder
 from fvpipe.fuse import fuse
-from fvpipe.listing import has_suffix, list_folder
+from fvpipe.listing import Listing, has_suffix
 from fvpipe.locking import lock
 from fvpipe.manifests import rejection_order
 from fvpipe.params import Pipeline
 from fvpipe.pixels import decoder_identity, lossy_decoder, read_picture
 from fvpipe.plan import Build, Index, Limits, Source, Target
 from fvpipe.progress import progress
+from fvpipe.records import Records
 from fvpipe.regions import with_regions
 from fvpipe.samples import Refusal, SampleStore, sample_key
+from fvpipe.scratch import OnDisk
 from fvpipe.segment import segment
 from fvpipe.sources import SourceMemory
 from fvpipe.types import (
@@ -76,68 +79,53 @@ def index(source: Source, workers: Workers, memory: SourceMemory) -> Index:
     LabelTableError
         The label table breaks its form.
     """
-    listing = list_folder(source.root)
-    if not listing.files:
+    records = Records()
+    listing = Listing(source.root)
+    records.add(listing)
+    if not records.files:
         found = f"{listing.ignored} other file(s)" if listing.ignored else "nothing"
         raise InputError(f"{source.root}: no DICOM file; found {found}. Expected names in .dcm, .dicom or without a suffix")
     labels = _labels(source)
-    headers: dict[str, ImageRecord | Rejection] = {}
-    unread = []
-    for file in listing.files:
-        known = memory.header(file)
-        if known is None:
-            unread.append(file)
-        else:
-            headers[file.path] = known
-    with progress(f"index {source.name}", len(unread), "files") as advance:
-        tasks = [(str(source.root), file.path, source.policy) for file in unread]
-        files = {file.path: file for file in listing.files}
-        for answers in workers.run(read_headers, tasks, small=6000):
+    read = _read_new(source, records, workers, memory)
+    contents = _compare_instances(source, records, workers, memory)
+    # A file without a suffix, and without the marker, never claimed to be DICOM: LICENSE, README and the like.
+    strays = [path for path in records.refused(Reason.NOT_DICOM) if not has_suffix(path)]
+    records.drop(strays)
+    records.refuse(pairing.contradictions(records.images, labels.images, labels.rows))
+    if source.labels.unlabelled == "normal":
+        normal = BreastFacts(0, pathology="normal")
+        imaged = (((record.patient_id, record.laterality), normal) for record in records.images)
+        labels = replace(labels, rows=OnDisk(chain(imaged, labels.rows.items())))
+    labels, unfit = with_regions(labels, records, source, workers, memory)
+    records.refuse(unfit)
+    for group in records.colliding():
+        records.set_aside(pairing.duplicates(group, contents))
+    records.add(pairing.breasts(source.name, records.by_breast(), labels.rows, labels.excluded_patients))
+    records.add(pairing.without_image(labels.rows, records.is_imaged))
+    return Index(source, labels, records, listing.state, listing.ignored + len(strays), read)
+
+
+def _read_new(source: Source, records: Records, workers: Workers, memory: SourceMemory) -> int:
+    """Add every file's header, as it is remembered or read now; returns how many were read."""
+    records.add(header for file in records.files.sorted() if (header := memory.header(file)))
+    unread = records.missing(lambda path: (str(source.root), path, source.policy))
+    count = len(unread)
+    with progress(f"index {source.name}", count, "files") as advance:
+        for answers in workers.run(read_headers, unread, short=6000):
             batch = [each.rejection(each.task[1]) if isinstance(each, Crash) else each for each in answers]
             gone = [h.what for h in batch if isinstance(h, Rejection) and h.detail == os.strerror(errno.ENOENT)]
             if gone:
                 raise _changed(gone[0])
-            memory.keep_headers((files[_path(header)], header) for header in batch if not _transient(header))
-            headers.update((_path(header), header) for header in batch)
+            memory.keep_headers((records.files[_path(header)], header) for header in batch if not _transient(header))
+            records.add(batch)
             advance(len(batch))
-    contents = _compare_instances(headers, source, files, workers, memory)
-    # A file without a suffix, and without the marker, never claimed to be DICOM: LICENSE, README and the like.
-    strays = [p for p, h in headers.items() if isinstance(h, Rejection) and h.reason is Reason.NOT_DICOM and not has_suffix(p)]
-    for path in strays:
-        del headers[path]
-    for rejection in pairing.contradictions(_records(headers), labels.images, labels.rows):
-        headers[rejection.what] = rejection
-    records = _records(headers)
-    if source.labels.unlabelled == "normal":
-        normal = BreastFacts(0, pathology="normal")
-        labels = replace(labels, rows={(r.patient_id, r.laterality): normal for r in records} | dict(labels.rows))
-    labels, unfit = with_regions(labels, headers.values(), source, files, workers, memory)
-    headers.update((rejection.what, rejection) for rejection in unfit)
-    refused = [header for header in headers.values() if isinstance(header, Rejection)]
-    paired = pairing.pair(source.name, records, labels.rows, labels.excluded_patients, contents)
-    rejections = sorted([*refused, *listing.rejections, *paired.rejections], key=rejection_order)
-    images = tuple(sorted(records, key=lambda record: record.path))
-    return Index(
-        source,
-        labels,
-        images,
-        paired.breasts,
-        tuple(rejections),
-        files,
-        listing.state,
-        listing.ignored + len(strays),
-        len(unread),
-    )
+    return count
 
 
 def read_headers(tasks: Sequence[tuple[str, str, HeaderPolicy]]) -> list[ImageRecord | Rejection]:
     """On a worker: the records of (input folder, path, policy)."""
     with dicom.silenced():
         return [dicom.read_header(Path(root), path, policy) for root, path, policy in tasks]
-
-
-def _records(headers: Mapping[str, ImageRecord | Rejection]) -> list[ImageRecord]:
-    return [header for header in headers.values() if isinstance(header, ImageRecord)]
 
 
 def _path(header: ImageRecord | Rejection) -> str:
@@ -154,37 +142,36 @@ _TRANSIENT = (Reason.FILE_UNREADABLE, Reason.NOT_A_FILE, Reason.DECODER_CRASHED,
 def _labels(source: Source) -> LabelTable:
     """The label table, with its patients as the headers' identifiers will be."""
     table = source.adapter.read_labels(source.root, source.label_file, source.labels)
+    if not source.policy.identifier_key:
+        return table
     identify = source.policy.identifier
     return LabelTable(
-        {(identify("patient", patient), laterality): facts for (patient, laterality), facts in table.rows.items()},
+        OnDisk(((identify("patient", patient), laterality), facts) for (patient, laterality), facts in table.rows.items()),
         {identify("patient", patient): why for patient, why in table.excluded_patients.items()},
-        {identify("instance", instance): facts for instance, facts in table.images.items()},
-        {identify("instance", instance): found for instance, found in table.findings.items()},
-        {(identify("patient", p), side, view, n): what for (p, side, view, n), what in table.regions.items()},
+        OnDisk((identify("instance", instance), facts) for instance, facts in table.images.items()),
+        OnDisk((identify("instance", instance), found) for instance, found in table.findings.items()),
+        OnDisk(((identify("patient", p), side, view, n), what) for (p, side, view, n), what in table.regions.items()),
     )
 
 
-def _compare_instances(
-    headers: dict[str, ImageRecord | Rejection],
-    source: Source,
-    files: Mapping[str, SourceFile],
-    workers: Workers,
-    memory: SourceMemory,
-) -> dict[str, Digest]:
+def _compare_instances(source: Source, records: Records, workers: Workers, memory: SourceMemory) -> Mapping[str, Digest]:
     """The pixel digests of files that share an SOP Instance UID; those that cannot be read become rejections."""
-    contents: dict[str, Digest] = {}
-    unread = []
-    for record in (record for group in pairing.colliding_instances(_records(headers)) for record in group):
-        known = memory.fact(files[record.path], "pixels")
-        if known is None:
-            unread.append((str(source.root), record))
-        else:
-            contents[record.path] = Digest(known)
+    files, contents = records.files, OnDisk[str, Digest]()
+
+    def new() -> Iterator[str]:
+        for record in chain.from_iterable(records.colliding()):
+            known = memory.fact(files[record.path], "pixels")
+            if known is None:
+                yield record.path
+            else:
+                contents[record.path] = Digest(known)
+
+    unread = records.unread(new(), lambda path: (str(source.root), records.image(path)))
     for batch in workers.run(read_pixel_digests, unread):
         for each in batch:
             path, found = (each.task[1].path, each.rejection(each.task[1].path)) if isinstance(each, Crash) else each
             if isinstance(found, Rejection):
-                headers[path] = found
+                records.refuse([found])
                 memory.keep_headers([] if _transient(found) else [(files[path], found)])
             else:
                 contents[path] = found
@@ -222,6 +209,7 @@ def build_shards(
     """
     begun = time.perf_counter()
     with lock(target.lock_file, warn):
+        memory.load_facts()
         finished = _make_missing(found, target, store, memory, workers)
         samples, refused = _without_refused(finished.breasts, partial(_result, found, target, store), store)
         rejections = tuple(sorted([*found.rejections, *finished.unreadable, *refused], key=rejection_order))
@@ -371,7 +359,8 @@ def _make_missing(found: Index, target: Target, store: SampleStore, memory: Sour
     keys: dict[BreastKey, Digest] = {}
     missing: list[tuple[Breast, Task]] = []
     unreadable: list[Rejection] = []
-    for breast in found.breasts:
+    breasts = list(found.breasts)
+    for breast in breasts:
         states = _states(found, breast)
         task = Task(root, folder, breast.cc, breast.mlo, states, found.source.policy, pipeline, pipeline_digest, memory.forgets)
         cc, mlo = (memory.fact(found.files[image.path]) for image in breast.views)
@@ -416,7 +405,7 @@ def _make_missing(found: Index, target: Target, store: SampleStore, memory: Sour
             memory.keep_facts(digests)
             memory.keep_facts(pixels, "pixels")
             advance(len(batch))
-    finished = [(breast, keys[breast.key]) for breast in found.breasts if breast.key in keys]
+    finished = [(breast, keys[breast.key]) for breast in breasts if breast.key in keys]
     return _Finished(finished, unreadable, computed, seconds)
 
 

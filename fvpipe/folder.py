@@ -94,13 +94,14 @@ def write_folder(
                 advance(1)
         _check_fallbacks(target, len(samples), limits, fallbacks)
         ordered = [breast for i in sorted(by_shard) for breast, _ in by_shard[i]]
-        tables = {"breasts.csv": breasts_table(ordered), "rejected.csv": rejected_table(rejections)}
         keys = {breast.key: key for breast, key in samples}
-        boxes = findings_table(found, ordered, lambda breast: load(breast, keys[breast.key]))
-        if boxes is not None:
-            tables["findings.csv"] = boxes
-        if target.with_images:
-            tables["images.csv"] = images_table(found)
+        written = {
+            "breasts.csv": breasts_table(ordered),
+            "rejected.csv": rejected_table(rejections),
+            "findings.csv": findings_table(found, ordered, lambda breast: load(breast, keys[breast.key])),
+            "images.csv": images_table(found) if target.with_images else None,
+        }
+        tables = {name: b"".join(lines) for name, lines in written.items() if lines is not None}
         receipt = _receipt(found, target, entries, ordered, rejections, tables)
         _make_folder(target.out)
         for part, final in parts:

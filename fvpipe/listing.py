@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass
+from collections.abc import Iterator
+from heapq import heappop, heappush
 from pathlib import Path
 
 from blake3 import blake3
@@ -16,96 +17,108 @@ from fvpipe.types import Digest, Reason, Rejection, SourceFile
 SUFFIXES = frozenset({".dcm", ".dicom", ".dic", ".ima", ""})
 
 
-@dataclass(frozen=True, slots=True)
 class Listing:
-    """Sorted by path.
+    """A walk through a folder and everything below it, through symbolic links but never in a loop.
+
+    To iterate is to walk. What comes, in no order, is each file that could be DICOM (regular, with a suffix of DICOM or
+    none) and a :class:`Rejection` for what is neither a regular file nor a folder that can be listed. Of files nothing is
+    kept, of folders a few bytes each.
+
+    Parameters
+    ----------
+    root : Path
 
     Attributes
     ----------
-    files : tuple of SourceFile
-        Regular files with a suffix of DICOM, or none.
-    rejections : tuple of Rejection
-        What is neither a regular file nor a folder that can be listed.
     ignored : int
-        Regular files with another suffix (tables, readmes), and hidden ones.
+        Once walked: regular files with another suffix (tables, readmes), and hidden ones.
     state : Digest
-        Of the path, size, times and inode of everything that is not hidden: where it is the same, so is the folder.
-    """
-
-    files: tuple[SourceFile, ...]
-    rejections: tuple[Rejection, ...]
-    ignored: int
-    state: Digest
-
-
-def list_folder(root: Path) -> Listing:
-    """List `root` and everything below it, through symbolic links but never in a loop.
+        Once walked: of the path, size, times and inode of everything that is not hidden. Where it is the same, so is the
+        folder.
 
     Raises
     ------
     InputError
         No such folder, or it cannot be listed.
     """
-    if not root.is_dir():
-        state = "is no folder" if root.exists() else "no such folder"
-        raise InputError(f"{root}: {state}; expected a folder of DICOM files")
-    files: list[SourceFile] = []
-    rejections: list[Rejection] = []
-    states: list[str] = []
-    ignored = 0
-    top = os.stat(root)
-    seen = {(top.st_dev, top.st_ino)}
-    folders, links = [""], list[str]()
-    while folders or links:
-        # Links wait: a folder is known by its own name first, and each one is listed once.
-        folder = folders.pop() if folders else links.pop(0)
-        try:
-            if folder and _known(os.stat(root / folder), seen):
-                rejections.append(Rejection(folder, Reason.NOT_A_FILE, "a link to a folder that is listed under its own name"))
-                continue
-            entries = sorted(os.scandir(root / folder), key=lambda entry: entry.name)
-        except OSError as error:
-            if not folder:
-                raise InputError(f"{root}: cannot be listed ({error.strerror}); check its permissions") from None
-            rejections.append(Rejection(folder, Reason.NOT_A_FILE, f"a folder that cannot be listed ({error.strerror})"))
-            continue
-        for entry in entries:
-            path = f"{folder}/{entry.name}" if folder else entry.name
-            if entry.name.startswith("."):
-                ignored += 1
-                continue
+
+    def __init__(self, root: Path) -> None:
+        if not root.is_dir():
+            state = "is no folder" if root.exists() else "no such folder"
+            raise InputError(f"{root}: {state}; expected a folder of DICOM files")
+        self._root = root
+        self.ignored = 0
+        self.state = Digest("")
+
+    def __iter__(self) -> Iterator[SourceFile | Rejection]:
+        total = self.ignored = 0
+        for path, found in self._walk():
+            match found:
+                case SourceFile():
+                    line = found.state
+                case Rejection():
+                    line = found.detail
+                case str():
+                    line = found
+            # A sum of digests, one of each entry: the order in which the file system names them does not matter.
+            entry = f"{path}\0{line}".encode("utf-8", "surrogateescape")
+            total += int.from_bytes(blake3(entry).digest(), "big")
+            if not isinstance(found, str):
+                yield found
+        self.state = Digest(f"{total % 2**256:064x}")
+
+    def _walk(self) -> Iterator[tuple[str, SourceFile | Rejection | str]]:
+        """Each entry that is not hidden; of a file that is no DICOM its state alone."""
+        root = str(self._root)
+        seen = {_identity(os.stat(root))}
+        folders, links = [""], list[str]()
+        while folders or links:
+            # Links wait: a folder is known by its own name first, and each one is listed once.
+            folder = folders.pop() if folders else heappop(links)
             try:
-                status = entry.stat()
+                where = os.path.join(root, folder)
+                identity = _identity(os.stat(where))
+                if folder and identity in seen:
+                    yield folder, _no_file(folder, "a link to a folder that is listed under its own name")
+                    continue
+                seen.add(identity)
+                entries = os.scandir(where)
             except OSError as error:
-                rejections.append(Rejection(path, Reason.NOT_A_FILE, f"a link that leads nowhere ({error.strerror})"))
+                if not folder:
+                    raise InputError(f"{self._root}: cannot be listed ({error.strerror}); check its permissions") from None
+                yield folder, _no_file(folder, f"a folder that cannot be listed ({error.strerror})")
                 continue
-            if stat.S_ISDIR(status.st_mode) and entry.is_symlink():
-                links.append(path)
-            elif stat.S_ISDIR(status.st_mode):
-                folders.append(path)
-            elif stat.S_ISREG(status.st_mode):
-                state = file_state(status)
-                states.append(f"{path}\0{state}\n")
-                if _suffix(entry.name) in SUFFIXES:
-                    files.append(SourceFile(path, state))
-                else:
-                    ignored += 1
-            elif _suffix(entry.name) not in SUFFIXES:
-                ignored += 1
-            else:
-                rejections.append(Rejection(path, Reason.NOT_A_FILE, "a pipe, socket or device"))
-    files.sort(key=lambda file: file.path)
-    rejections.sort(key=lambda rejection: rejection.what)
-    states += [f"{rejection.what}\0{rejection.detail}\n" for rejection in rejections]
-    state = Digest(blake3("".join(sorted(states)).encode("utf-8", "surrogateescape")).hexdigest())
-    return Listing(tuple(files), tuple(rejections), ignored, state)
+            with entries:
+                for entry in entries:
+                    if entry.name.startswith("."):
+                        self.ignored += 1
+                        continue
+                    path = f"{folder}/{entry.name}" if folder else entry.name
+                    try:
+                        status = entry.stat()
+                    except OSError as error:
+                        yield path, _no_file(path, f"a link that leads nowhere ({error.strerror})")
+                        continue
+                    if stat.S_ISDIR(status.st_mode) and entry.is_symlink():
+                        heappush(links, path)
+                    elif stat.S_ISDIR(status.st_mode):
+                        folders.append(path)
+                    elif _suffix(entry.name) not in SUFFIXES:
+                        self.ignored += 1
+                        if stat.S_ISREG(status.st_mode):
+                            yield path, file_state(status)
+                    elif stat.S_ISREG(status.st_mode):
+                        yield path, SourceFile(path, file_state(status))
+                    else:
+                        yield path, _no_file(path, "a pipe, socket or device")
 
 
-def _known(status: os.stat_result, seen: set[tuple[int, int]]) -> bool:
-    identity = (status.st_dev, status.st_ino)
-    known = identity in seen
-    seen.add(identity)
-    return known
+def _no_file(path: str, detail: str) -> Rejection:
+    return Rejection(path, Reason.NOT_A_FILE, detail)
+
+
+def _identity(status: os.stat_result) -> int:
+    return status.st_dev << 64 | status.st_ino
 
 
 def has_suffix(path: str) -> bool:

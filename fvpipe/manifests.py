@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from operator import attrgetter
 from pathlib import Path
@@ -10,7 +10,7 @@ from pathlib import Path
 from fvpipe.files import write_if_changed
 from fvpipe.plan import Index
 from fvpipe.shards import to_image
-from fvpipe.tables import write_csv
+from fvpipe.tables import iterate_csv
 from fvpipe.types import VIEWS, Breast, BreastFacts, Finding, FusedSample, ImageRecord, Rejection
 
 
@@ -31,14 +31,15 @@ def write_manifests(found: Index, folder: Path) -> list[Path]:
     """
     governed = []
     publishable = found.source.made or found.source.adapter.publishable
-    for name, data in (
+    tables: tuple[tuple[str, bytes | Iterable[bytes] | None], ...] = (
         # First of all: whatever the folder is called, git must not see rows that are not ours to publish.
         (".gitignore", None if publishable else b"*\n"),
         ("images.csv", images_table(found)),
         ("breasts.csv", breasts_table(found.breasts)),
         ("rejected.csv", rejected_table(found.rejections)),
         ("findings.csv", findings_table(found, found.breasts)),
-    ):
+    )
+    for name, data in tables:
         governed.append(folder / name)
         if data is None:
             (folder / name).unlink(missing_ok=True)
@@ -47,18 +48,18 @@ def write_manifests(found: Index, folder: Path) -> list[Path]:
     return governed
 
 
-def images_table(found: Index) -> bytes:
+def images_table(found: Index) -> Iterator[bytes]:
     """One row an image that can be read, with the breast that it is used for. The only table of paths."""
-    used = {image.path: breast.key.breast_id for breast in found.breasts for image in breast.views}
     columns = [field.name for field in fields(ImageRecord)]
     values = attrgetter(*columns)
-    return write_csv([*columns, "breast_id"], ([*values(image), used.get(image.path, "")] for image in found.images))
+    rows = ([*values(image), found.key(image).breast_id if used else ""] for image, used in found.records.uses())
+    return iterate_csv([*columns, "breast_id"], rows)
 
 
 _FACTS = [field.name for field in fields(BreastFacts) if field.name != "excluded"]
 
 
-def breasts_table(breasts: Sequence[Breast]) -> bytes:
+def breasts_table(breasts: Iterable[Breast]) -> Iterator[bytes]:
     """One row a breast and what is known of it beside its pixels, in the order of `breasts`."""
     columns = ["breast_id", "patient_id", "study", "laterality", *_FACTS, "manufacturer", "patient_age"]
     views = [f"{view.lower()}_{name}" for view in VIEWS for name in _VIEW_FACTS]
@@ -69,15 +70,16 @@ def breasts_table(breasts: Sequence[Breast]) -> bytes:
         + [getattr(image, name) for image in b.views for name in _VIEW_FACTS]
         for b in breasts
     )
-    return write_csv([*columns, *views], rows)
+    return iterate_csv([*columns, *views], rows)
 
 
+_SIDES = ("top", "bottom", "left", "right")
 _VIEW_FACTS = ("rows", "columns", "bits_stored", "row_spacing", "column_spacing")
 
 
 def findings_table(
     found: Index, breasts: Iterable[Breast], sample: Callable[[Breast], FusedSample] | None = None
-) -> bytes | None:
+) -> Iterator[bytes] | None:
     """One row a reader's box on a view of `breasts`; None where the data set has no boxes.
 
     Parameters
@@ -87,17 +89,21 @@ def findings_table(
     """
     if not found.labels.findings:
         return None
-    sides = ("top", "bottom", "left", "right")
-    columns = ["breast_id", "view", "category", "bi_rads", *sides, *(f"image_{side}" for side in sides if sample)]
-    rows = []
+    columns = ["breast_id", "view", "category", "bi_rads", *_SIDES, *(f"image_{side}" for side in _SIDES if sample)]
+    return iterate_csv(columns, _boxes(found.labels.findings, breasts, sample))
+
+
+def _boxes(
+    findings: Mapping[str, Sequence[Finding]], breasts: Iterable[Breast], sample: Callable[[Breast], FusedSample] | None
+) -> Iterator[list[object]]:
     for breast in breasts:
-        boxed = [(v, image) for v, image in enumerate(breast.views) if image.sop_instance_uid in found.labels.findings]
+        boxed = [(v, found) for v, image in enumerate(breast.views) if (found := findings.get(image.sop_instance_uid))]
         drawn = sample(breast) if sample and boxed else None
-        for v, image in boxed:
-            for finding in found.labels.findings[image.sop_instance_uid]:
-                row = [breast.key.breast_id, VIEWS[v], finding.category, finding.bi_rads, *(getattr(finding, s) for s in sides)]
-                rows.append(row + (_in_image(drawn, v, finding) if drawn else []))
-    return write_csv(columns, rows)
+        for v, found in boxed:
+            for finding in found:
+                box = [getattr(finding, side) for side in _SIDES]
+                row = [breast.key.breast_id, VIEWS[v], finding.category, finding.bi_rads, *box]
+                yield row + (_in_image(drawn, v, finding) if drawn else [])
 
 
 def _in_image(sample: FusedSample, v: int, finding: Finding) -> list[float | None]:
@@ -109,7 +115,6 @@ def _in_image(sample: FusedSample, v: int, finding: Finding) -> list[float | Non
     return [round(number, 3) for number in (*rows, *columns)]
 
 
-def rejected_table(rejections: Sequence[Rejection]) -> bytes:
-    """One row a refused file, image or breast."""
-    rows = ([r.what, r.reason, r.detail] for r in sorted(rejections, key=rejection_order))
-    return write_csv(["what", "reason", "detail"], rows)
+def rejected_table(rejections: Iterable[Rejection]) -> Iterator[bytes]:
+    """One row a refused file, image or breast, in the order of `rejections`: :func:`rejection_order`."""
+    return iterate_csv(["what", "reason", "detail"], ([r.what, r.reason, r.detail] for r in rejections))

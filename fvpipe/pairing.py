@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 from fvpipe.types import Breast, BreastFacts, BreastKey, Digest, ImageFacts, ImageRecord, Laterality, Reason, Rejection, View
 
@@ -28,7 +29,7 @@ def colliding_instances(records: Iterable[ImageRecord]) -> list[list[ImageRecord
 
 def contradictions(
     records: Iterable[ImageRecord], images: Mapping[str, ImageFacts], labels: Mapping[tuple[str, Laterality], BreastFacts]
-) -> list[Rejection]:
+) -> Iterator[Rejection]:
     """Records whose header says otherwise than the label table: which of the two is wrong, nobody here can know.
 
     Parameters
@@ -37,10 +38,12 @@ def contradictions(
     images : mapping of SOP Instance UID to ImageFacts
     labels : mapping of (patient, Laterality) to BreastFacts
     """
-    found = []
+    breast, age = None, ""
     for record in records:
         facts = images.get(record.sop_instance_uid) or ImageFacts(0)
-        age = labels.get((record.patient_id, record.laterality), BreastFacts()).age
+        if breast != (record.patient_id, record.laterality):  # the images of a breast often follow each other
+            breast = record.patient_id, record.laterality
+            age = labels.get(breast, BreastFacts()).age
         for reason, header, table in (
             (Reason.LATERALITY_CONFLICT, record.laterality, facts.laterality),
             (Reason.VIEW_CONFLICT, record.view, facts.view),
@@ -50,9 +53,8 @@ def contradictions(
         ):
             if None not in (header, table) and header != table:
                 where = f" (line {facts.line})" if facts.line else ""
-                found.append(Rejection(record.path, reason, f"the header says {header}, the label table{where} says {table}"))
+                yield Rejection(record.path, reason, f"the header says {header}, the label table{where} says {table}")
                 break
-    return found
 
 
 def pair(
@@ -81,61 +83,73 @@ def pair(
     Pairing
         Sorted.
     """
-    records = sorted(records, key=lambda record: record.path)
-    kept, rejections = _without_duplicates(records, contents)
-    by_breast: dict[BreastKey, list[ImageRecord]] = defaultdict(list)
-    for record in kept:
-        by_breast[BreastKey(dataset, record.patient_id, record.study, record.laterality)].append(record)
-    breasts = []
-    for key, images in sorted(by_breast.items()):
-        facts = labels.get((key.patient, key.laterality), BreastFacts())
+    records = list(records)
+    rejections = [each for group in colliding_instances(records) for each in duplicates(group, contents)]
+    out = {rejection.what for rejection in rejections}
+    kept = sorted((record for record in records if record.path not in out), key=lambda r: (*_breast(r), r.path))
+    found: list[Breast] = []
+    for outcome in breasts(dataset, kept, labels, excluded_patients):
+        found.append(outcome) if isinstance(outcome, Breast) else rejections.append(outcome)
+    imaged = {(record.patient_id, record.laterality) for record in records}
+    rejections += without_image(labels, lambda patient, laterality: (patient, laterality) in imaged)
+    return Pairing(tuple(found), tuple(sorted(rejections, key=lambda r: (r.what, r.reason, r.detail))))
+
+
+def duplicates(group: Sequence[ImageRecord], contents: Mapping[str, Digest]) -> list[Rejection]:
+    """What must not be paired of a group of :func:`colliding_instances`."""
+    if len({(contents[r.path], *_breast(r), r.view) for r in group}) == 1:
+        detail = "the same instance and pixels as another file, which is kept"
+        return [Rejection(other.path, Reason.DUPLICATE_INSTANCE, detail) for other in group[1:]]  # the first, by path, is kept
+    detail = f"{len(group)} files of one SOP Instance UID differ in pixels, patient, study, side or view"
+    return [Rejection(record.path, Reason.INSTANCE_CONFLICT, detail) for record in group]
+
+
+def breasts(
+    dataset: str,
+    records: Iterable[ImageRecord],
+    labels: Mapping[tuple[str, Laterality], BreastFacts],
+    excluded_patients: Mapping[str, str],
+) -> Iterator[Breast | Rejection]:
+    """Pair one breast after the other, as :func:`pair` does.
+
+    Parameters
+    ----------
+    records : iterable of ImageRecord
+        Sorted by patient, study, side and path, without :func:`duplicates`.
+    """
+    for (patient, study, laterality), group in groupby(records, key=_breast):
+        key, images = BreastKey(dataset, patient, study, laterality), list(group)
         outcome = _choose_pair(key, images)
         if isinstance(outcome, Rejection):
-            rejections.append(outcome)
+            yield outcome
             continue
-        cc, mlo = outcome
-        rejections += [
-            Rejection(image.path, Reason.SUPERSEDED, f"another {image.view} of breast {key.breast_id} was chosen")
-            for image in images
-            if image not in outcome
-        ]
-        excluded = excluded_patients.get(key.patient) or facts.excluded
-        if excluded:
-            rejections.append(Rejection(key.breast_id, Reason.LABEL_EXCLUDED, excluded))
-        else:
-            breasts.append(Breast(key, cc, mlo, facts))
-    # A breast whose images were all refused is named by them; here only those without any image at all.
-    imaged = {(record.patient_id, record.laterality) for record in records}
-    rejections += [
-        Rejection(f"{patient}_{laterality}", Reason.LABEL_WITHOUT_IMAGE, "the label table has a row, the input no usable image")
-        for patient, laterality in sorted(labels.keys() - imaged)
-    ]
-    return Pairing(tuple(breasts), tuple(sorted(rejections, key=lambda r: (r.what, r.reason, r.detail))))
+        for image in images:
+            if image not in outcome:
+                yield Rejection(image.path, Reason.SUPERSEDED, f"another {image.view} of breast {key.breast_id} was chosen")
+        facts = labels.get((patient, laterality), BreastFacts())
+        excluded = excluded_patients.get(patient) or facts.excluded
+        yield Rejection(key.breast_id, Reason.LABEL_EXCLUDED, excluded) if excluded else Breast(key, *outcome, facts)
 
 
-def _without_duplicates(
-    records: list[ImageRecord], contents: Mapping[str, Digest]
-) -> tuple[list[ImageRecord], list[Rejection]]:
-    rejections = []
-    for group in colliding_instances(records):
-        found = {(contents[r.path], r.patient_id, r.study, r.laterality, r.view) for r in group}
-        if len(found) == 1:
-            others = group[1:]  # the first, by path, is kept
-            rejections += [
-                Rejection(other.path, Reason.DUPLICATE_INSTANCE, "the same instance and pixels as another file, which is kept")
-                for other in others
-            ]
-        else:
-            rejections += [
-                Rejection(
-                    record.path,
-                    Reason.INSTANCE_CONFLICT,
-                    f"{len(group)} files of one SOP Instance UID differ in pixels, patient, study, side or view",
-                )
-                for record in group
-            ]
-    out = {rejection.what for rejection in rejections}
-    return [record for record in records if record.path not in out], rejections
+def without_image(
+    labels: Iterable[tuple[str, Laterality]], is_imaged: Callable[[str, Laterality], bool]
+) -> Iterator[Rejection]:
+    """Rows of the label table without any image; a breast whose images were all refused is named by them.
+
+    Parameters
+    ----------
+    labels : iterable of (patient, Laterality)
+    is_imaged : callable
+        Whether a patient's breast has an image, whatever became of it.
+    """
+    for patient, laterality in labels:
+        if not is_imaged(patient, laterality):
+            detail = "the label table has a row, the input no usable image"
+            yield Rejection(f"{patient}_{laterality}", Reason.LABEL_WITHOUT_IMAGE, detail)
+
+
+def _breast(record: ImageRecord) -> tuple[str, str, Laterality]:
+    return record.patient_id, record.study, record.laterality
 
 
 def _choose_pair(key: BreastKey, images: list[ImageRecord]) -> tuple[ImageRecord, ImageRecord] | Rejection:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fvpipe.datasets import Adapter, LabelTable
 from fvpipe.dicom import HeaderPolicy
 from fvpipe.params import Labels, Pipeline
+from fvpipe.records import Records
 from fvpipe.shards import Receipt
-from fvpipe.types import Breast, Digest, ImageRecord, Rejection, SourceFile
+from fvpipe.types import Breast, BreastFacts, BreastKey, Digest, ImageRecord, Rejection, SourceFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,19 +53,47 @@ class Source:
         return replace(self.adapter.policy, for_processing=self.for_processing, identifier_key=self.identifier_key)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Index:
-    """Everything that the headers and the label table of a data set say. Sorted; every file is accounted for."""
+    """Everything that the headers and the label table of a data set say. Sorted; every file is accounted for.
+
+    Files, images, breasts and rejections lie on disk, and are made again each time they are asked for.
+    """
 
     source: Source
     labels: LabelTable
-    images: tuple[ImageRecord, ...]
-    breasts: tuple[Breast, ...]
-    rejections: tuple[Rejection, ...]
-    files: Mapping[str, SourceFile]
+    records: Records
     state: Digest  # of the whole input folder, as its listing saw it
     ignored: int
     read: int  # headers that were read now; the others were remembered
+
+    @property
+    def files(self) -> Mapping[str, SourceFile]:
+        """By path."""
+        return self.records.files
+
+    @property
+    def images(self) -> Collection[ImageRecord]:
+        """Sorted by path."""
+        return self.records.images
+
+    @property
+    def breasts(self) -> Collection[Breast]:
+        """Sorted by key."""
+        return self.records.breasts(self._breast)
+
+    @property
+    def rejections(self) -> Collection[Rejection]:
+        """Sorted by what, reason, detail."""
+        return self.records.rejections
+
+    def key(self, image: ImageRecord) -> BreastKey:
+        """Whose image it is."""
+        return BreastKey(self.source.name, image.patient_id, image.study, image.laterality)
+
+    def _breast(self, cc: ImageRecord, mlo: ImageRecord) -> Breast:
+        key = self.key(cc)
+        return Breast(key, cc, mlo, self.labels.rows.get((key.patient, key.laterality), BreastFacts()))
 
 
 @dataclass(frozen=True, slots=True)

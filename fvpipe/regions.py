@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import astuple, replace
 from pathlib import Path
 
@@ -12,8 +11,10 @@ from fvpipe.datasets import LabelTable
 from fvpipe.dicom import HeaderPolicy, Refused
 from fvpipe.plan import Source
 from fvpipe.progress import progress
+from fvpipe.records import Records
+from fvpipe.scratch import OnDisk
 from fvpipe.sources import SourceMemory
-from fvpipe.types import Finding, ImageRecord, Laterality, Reason, Region, Rejection, SourceFile, View
+from fvpipe.types import Finding, Laterality, Reason, Region, Rejection, View
 from fvpipe.workers import Crash, Workers
 
 Task = tuple[str, str, HeaderPolicy, Callable[[bytes], Region | None]]
@@ -22,9 +23,8 @@ Task = tuple[str, str, HeaderPolicy, Callable[[bytes], Region | None]]
 
 def with_regions(
     labels: LabelTable,
-    headers: Iterable[ImageRecord | Rejection],
+    records: Records,
     source: Source,
-    files: Mapping[str, SourceFile],
     workers: Workers,
     memory: SourceMemory,
 ) -> tuple[LabelTable, list[Rejection]]:
@@ -38,32 +38,38 @@ def with_regions(
     reader = source.adapter.read_region
     if reader is None:
         return labels, []
-    headers = list(headers)
-    paths = sorted(h.what for h in headers if isinstance(h, Rejection) and h.reason is Reason.REGION_OF_INTEREST)
-    known = {path: memory.fact(files[path], "region") for path in paths}
-    unread: list[Task] = [(str(source.root), path, source.policy, reader) for path in paths if known[path] is None]
+    files, known = records.files, OnDisk[str, str]()
+
+    def new() -> Iterator[str]:
+        for path in records.refused(Reason.REGION_OF_INTEREST):
+            text = memory.fact(files[path], "region")
+            if text is None:
+                yield path
+            else:
+                known[path] = text
+
+    unread = records.unread(new(), lambda path: (str(source.root), path, source.policy, reader))
     unfit: list[Rejection] = []
     with progress(f"regions of {source.name}", len(unread), "files") as advance:
-        for batch in workers.run(read_regions, unread, small=16):
+        for batch in workers.run(read_regions, unread, short=16):
             answers = [(each.task[1], each.rejection(each.task[1])) if isinstance(each, Crash) else each for each in batch]
             read = {path: found for path, found in answers if isinstance(found, str)}
             memory.keep_facts([(files[path], found) for path, found in read.items()], "region")
             known.update(read)
             unfit += [found for _, found in answers if isinstance(found, Rejection)]
             advance(len(batch))
-    films: dict[tuple[object, ...], list[str]] = defaultdict(list)
-    for record in (header for header in headers if isinstance(header, ImageRecord)):
-        where = record.patient_id, record.laterality, record.view, record.rows, record.columns
-        films[where].append(record.sop_instance_uid)
-    findings = {instance: list(found) for instance, found in labels.findings.items()}
-    for path, text in known.items():
+    findings = OnDisk[str, Sequence[Finding]](labels.findings.items())
+    for path in records.refused(Reason.REGION_OF_INTEREST):
+        text = known.get(path)
         if not text:  # a cut-out, or a mask that could not be read
             continue
-        patient, side, view, number, rows, columns, *box = json.loads(text)
-        category, bi_rads = labels.regions.get((patient, Laterality(side), View(view), number), ("", None))
-        fitting = films[patient, Laterality(side), View(view), rows, columns]
+        patient, letter, name, number, rows, columns, *box = json.loads(text)
+        side, view = Laterality(letter), View(name)
+        category, bi_rads = labels.regions.get((patient, side, view, number), ("", None))
+        films = records.of_breast(patient, side)
+        fitting = [r.sop_instance_uid for r in films if (r.view, r.rows, r.columns) == (view, rows, columns)]
         for instance in fitting:
-            findings.setdefault(instance, []).append(Finding(category, bi_rads, *map(float, box)))
+            findings[instance] = [*findings.get(instance, ()), Finding(category, bi_rads, *map(float, box))]
         if not fitting:
             detail = f"no {view} of its breast ({side}) has {rows} x {columns} pixels"
             unfit.append(Rejection(path, Reason.REGION_WITHOUT_IMAGE, detail))

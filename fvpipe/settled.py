@@ -11,6 +11,7 @@ import json
 import os
 import sys
 import sysconfig
+from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ from blake3 import blake3
 from fvpipe.errors import FvpipeError
 from fvpipe.files import file_state, write_whole
 from fvpipe.identity import identifier_key
-from fvpipe.listing import list_folder
+from fvpipe.listing import Listing
 from fvpipe.types import Digest
 
 
@@ -92,7 +93,9 @@ class Settled:
             return False
         if finished.key and finished.key != key_digest(identifier_key(self._id_key)):
             return False
-        return list_folder(Path(finished.root)).state == finished.listing
+        listing = Listing(Path(finished.root))
+        deque(listing, maxlen=0)
+        return listing.state == finished.listing
 
     def keep(self, finished: Iterable[Finished]) -> None:
         """Remember what was found."""

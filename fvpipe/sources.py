@@ -12,8 +12,9 @@ import dataclasses
 import json
 import os
 import sqlite3
-import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from operator import attrgetter
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -33,14 +34,17 @@ READER_VERSION = 4
 
 
 MEMORY_VERSION = 3
+_FACTS = "facts (path, kind, state, fact, seal, PRIMARY KEY (path, kind)) WITHOUT ROWID"
 _SCHEMA = (
     "DROP TABLE IF EXISTS headers",
     "DROP TABLE IF EXISTS digests",
     "DROP TABLE IF EXISTS facts",
     "CREATE TABLE headers (path, policy, state, record, seal, PRIMARY KEY (path, policy)) WITHOUT ROWID",
-    "CREATE TABLE facts (path, kind, state, fact, seal, PRIMARY KEY (path, kind)) WITHOUT ROWID",
+    f"CREATE TABLE {_FACTS}",
     f"PRAGMA user_version = {MEMORY_VERSION}",
 )
+_HEADER = "SELECT path, policy, state, record, seal FROM headers WHERE path = ? AND policy = ?"
+_FACT = "SELECT path, kind, state, fact, seal FROM facts WHERE path = ? AND kind = ?"
 
 
 class SourceMemory:
@@ -60,20 +64,19 @@ class SourceMemory:
     def __init__(self, file: Path, root: Path, policy: HeaderPolicy, *, forget: bool = False) -> None:
         self._file = file
         self.forgets = forget
+        self._facts: dict[tuple[str, str], tuple[str, str]] | None = None  # where they are in memory
         self._root = os.path.abspath(root)
         self._policy = blake3(repr((READER_VERSION, dataclasses.astuple(policy))).encode()).hexdigest(length=16)
-        self._headers: dict[str, tuple[str, str]] = {}
-        self._facts: dict[tuple[str, str], tuple[str, str]] = {}
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
             self._database = self._open(file)
-            if forget:
-                self._headers, self._facts = {}, {}
+            if forget:  # what this run learns of a file it may use: under the same name, before what is remembered
+                self._database.execute(f"CREATE TEMP TABLE {_FACTS}")
         except (OSError, sqlite3.Error) as error:
             raise StorageError(f"{file}: cannot be opened for writing ({error}); check the folder's permissions") from None
 
     def _open(self, file: Path) -> sqlite3.Connection:
-        """Connect, and recall everything; a damaged memory, or one of another form, is an empty one."""
+        """Connect; a damaged memory, or one of another form, is an empty one."""
         database = sqlite3.connect(file, timeout=60, isolation_level=None)
         try:
             database.execute("PRAGMA synchronous = OFF")  # losing it costs a re-read, never a wrong sample
@@ -83,11 +86,10 @@ class SourceMemory:
                 for statement in () if _is_current(database) else _SCHEMA:  # another process may have been first
                     database.execute(statement)
                 database.execute("COMMIT")
-            query = "SELECT path, policy, state, record, seal FROM headers WHERE policy = ?"
-            headers = _whole(database.execute(query, (self._policy,)))
-            self._headers = {path: (state, record) for path, _, state, record in headers}
-            facts = _whole(database.execute("SELECT path, kind, state, fact, seal FROM facts"))
-            self._facts = {(path, kind): (state, fact) for path, kind, state, fact in facts}
+            if database.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
+                raise sqlite3.DatabaseError("damaged")
+            for query in (_HEADER, _FACT):
+                database.execute(query, ("", ""))
         except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
             database.close()
             # Locked, not to be written or the disk is full: not damaged. A plain SQLITE_ERROR is a damaged table definition.
@@ -110,25 +112,44 @@ class SourceMemory:
         return f"region {self._policy}" if kind == "region" else kind  # it holds identifiers, as the policy makes them
 
     def header(self, source: SourceFile) -> ImageRecord | Rejection | None:
-        """The record read from this very state of the file, or None. It is asked once: its text is let go."""
-        state, record = self._headers.pop(self._name(source.path), ("", ""))
-        return _from_json(source.path, record) if state == source.state else None
+        """The record read from this very state of the file, or None."""
+        record = None if self.forgets else self._recall(_HEADER, source, self._policy)
+        return _from_json(source.path, record) if record is not None else None
 
     def fact(self, source: SourceFile, kind: FactKind = "file") -> str | None:
         """What is known of this very state of the file beside its header; None where it is not known."""
+        if self._facts is None:
+            return self._recall(_FACT, source, self._kind(kind))
         state, fact = self._facts.get((self._name(source.path), self._kind(kind)), ("", ""))
         return fact if state == source.state else None
+
+    def load_facts(self) -> None:
+        """Take all facts into memory: quicker, for who asks for those of every file."""
+        with suppress(sqlite3.DatabaseError, UnicodeDecodeError):  # damaged where the first look saw nothing: one by one
+            rows = self._database.execute("SELECT path, kind, state, fact, seal FROM facts")
+            self._facts = {(row[0], row[1]): (row[2], row[3]) for row in rows if row[4] == _seal(row[:4])}
+
+    def _recall(self, query: str, source: SourceFile, second: str) -> str | None:
+        key = self._name(source.path), second
+        try:
+            *row, seal = self._database.execute(query, key).fetchone() or ("",)
+        except (sqlite3.DatabaseError, UnicodeDecodeError):  # damaged where the first look saw nothing
+            return None
+        return row[3] if row[:3] == [*key, source.state] and seal == _seal(row) else None
 
     def keep_headers(self, found: Iterable[tuple[SourceFile, ImageRecord | Rejection]]) -> None:
         """Remember records, for the next run."""
         rows = [(self._name(source.path), self._policy, source.state, _to_json(record)) for source, record in found]
-        self._write("INSERT OR REPLACE INTO headers VALUES (?, ?, ?, ?, ?)", rows)
+        self._write("INSERT OR REPLACE INTO main.headers VALUES (?, ?, ?, ?, ?)", rows)
 
     def keep_facts(self, found: Iterable[tuple[SourceFile, str]], kind: FactKind = "file") -> None:
         """Remember facts."""
         rows = [(self._name(source.path), self._kind(kind), source.state, fact) for source, fact in found]
-        self._facts.update(((path, kind), (state, fact)) for path, _, state, fact in rows)
-        self._write("INSERT OR REPLACE INTO facts VALUES (?, ?, ?, ?, ?)", rows)
+        if self._facts is not None:
+            self._facts.update(((path, of), (state, fact)) for path, of, state, fact in rows)
+        self._write("INSERT OR REPLACE INTO main.facts VALUES (?, ?, ?, ?, ?)", rows)
+        if self.forgets:
+            self._write("INSERT OR REPLACE INTO temp.facts VALUES (?, ?, ?, ?, ?)", rows)
 
     def _write(self, statement: str, rows: Sequence[tuple[str, ...]]) -> None:
         try:
@@ -147,21 +168,23 @@ def _seal(row: Sequence[Any]) -> str:
     return blake3(repr(tuple(row)).encode("utf-8", "surrogatepass")).hexdigest(length=16)
 
 
-def _whole(rows: Iterable[Sequence[Any]]) -> Iterator[Sequence[Any]]:
-    """The rows that are as they were written, without their seals."""
-    return (row[:-1] for row in rows if row[-1] == _seal(row[:-1]))
-
-
 def _to_json(record: ImageRecord | Rejection) -> str:
-    return json.dumps({k: v for k, v in dataclasses.asdict(record).items() if k not in ("path", "what")})
+    names, values = _FIELDS[type(record)]
+    return json.dumps(dict(zip(names, values(record), strict=True)))
+
+
+def _without(kind: type[ImageRecord] | type[Rejection], path: str) -> tuple[list[str], Callable[[Any], tuple[Any, ...]]]:
+    names = [field.name for field in dataclasses.fields(kind) if field.name != path]
+    return names, attrgetter(*names)
+
+
+_FIELDS = {ImageRecord: _without(ImageRecord, "path"), Rejection: _without(Rejection, "what")}
 
 
 def _from_json(path: str, text: str) -> ImageRecord | Rejection:
     fields = json.loads(text)
     if "reason" in fields:
         return Rejection(path, Reason(fields["reason"]), fields["detail"])
-    for name in ("patient_id", "study", "photometric_interpretation", "transfer_syntax_uid", "manufacturer"):
-        fields[name] = sys.intern(fields[name])  # shared by many files
     fields["laterality"], fields["view"] = Laterality(fields["laterality"]), View(fields["view"])
     fields["chest_wall"] = Edge(fields["chest_wall"]) if fields["chest_wall"] else None
     return ImageRecord(path=path, **fields)

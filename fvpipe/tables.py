@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import csv
-import io
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, zip_longest
 from pathlib import Path
 
 from fvpipe.errors import LabelTableError
@@ -35,7 +34,12 @@ class Row:
 
 
 def read_table(file: Path, required: Sequence[str]) -> list[Row]:
-    """Read a CSV or XLSX table with a heading.
+    """All of :func:`iterate_table`."""
+    return list(iterate_table(file, required))
+
+
+def iterate_table(file: Path, required: Sequence[str]) -> Iterator[Row]:
+    """Read a CSV or XLSX table with a heading, row by row.
 
     Parameters
     ----------
@@ -43,9 +47,9 @@ def read_table(file: Path, required: Sequence[str]) -> list[Row]:
     required : sequence of str
         Columns that must be there; others are kept too.
 
-    Returns
-    -------
-    list of Row
+    Yields
+    ------
+    Row
         Cells without surrounding space; empty rows left out.
 
     Raises
@@ -57,58 +61,54 @@ def read_table(file: Path, required: Sequence[str]) -> list[Row]:
     if not file.is_file():
         raise LabelTableError(f"{file}: no such file; expected a table with the columns {', '.join(required)}")
     lines = _xlsx(file) if file.suffix.lower() == ".xlsx" else _csv(file)
-    filled = [(number, cells) for number, cells in lines if any(cells)]
-    if not filled:
+    filled = ((number, cells) for number, cells in lines if any(cells))
+    first, heading = next(filled, (0, list[str]()))
+    if not heading:
         raise LabelTableError(f"{file}: is empty; expected a heading with the columns {', '.join(required)}")
-    (_, heading), *rows = filled
     missing = [column for column in required if column not in heading]
     if missing:
         # The line may be no heading at all but a patient's: it is not shown.
         found = ", ".join(column for column in required if column in heading) or "none of those expected"
         raise LabelTableError(
-            f"{file}, line {filled[0][0]}: column {missing[0]!r} is missing; expected {', '.join(required)}, found {found} "
+            f"{file}, line {first}: column {missing[0]!r} is missing; expected {', '.join(required)}, found {found} "
             f"among {len(heading)}"
         )
     repeated = sorted({column for column in heading if column and heading.count(column) > 1})
     if repeated:
         raise LabelTableError(f"{file}: column {repeated[0]!r} occurs twice")
-    for number, cells in rows:
+    for number, cells in filled:
         if len(cells) > len(heading) and any(cells[len(heading) :]):
             raise LabelTableError(f"{file}, line {number}: {len(cells)} cells; the heading has {len(heading)}")
-    padded = ((number, [*cells, *[""] * (len(heading) - len(cells))]) for number, cells in rows)
-    return [Row(file, number, dict(zip(heading, cells, strict=False))) for number, cells in padded]
+        yield Row(file, number, dict(zip_longest(heading, cells[: len(heading)], fillvalue="")))
 
 
-def _csv(file: Path) -> Iterable[tuple[int, list[str]]]:
-    try:
-        text = file.read_bytes().decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise LabelTableError(f"{file}: cannot be read as UTF-8 text ({type(error).__name__})") from None
-    heading = io.StringIO(text, newline=None).readline()
-    delimiter = max(",;\t", key=heading.count)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-    lines = []
+def _csv(file: Path) -> Iterator[tuple[int, list[str]]]:
     start = 1
     try:
-        for cells in reader:
-            lines.append((start, [sys.intern(_unescape(cell.strip())) for cell in cells]))  # the same few words, mostly
-            start = reader.line_num + 1
+        with open(file, encoding="utf-8-sig") as text:
+            heading = text.readline()
+        with open(file, encoding="utf-8-sig", newline="") as text:
+            reader = csv.reader(text, delimiter=max(",;\t", key=heading.count))
+            for cells in reader:
+                yield start, [sys.intern(_unescape(cell.strip())) for cell in cells]  # the same few words, mostly
+                start = reader.line_num + 1
+    except (OSError, UnicodeDecodeError) as error:
+        raise LabelTableError(f"{file}: cannot be read as UTF-8 text ({type(error).__name__})") from None
     except csv.Error as error:
-        raise LabelTableError(f"{file}, line {reader.line_num}: not readable as CSV ({error})") from None
-    return lines
+        raise LabelTableError(f"{file}, line {start}: not readable as CSV ({error})") from None
 
 
-def _xlsx(file: Path) -> Iterable[tuple[int, list[str]]]:
+def _xlsx(file: Path) -> Iterator[tuple[int, list[str]]]:
     import openpyxl
 
     try:
         book = openpyxl.load_workbook(file, read_only=True, data_only=True)
         book.worksheets[0].reset_dimensions()  # what some writers say of a sheet's size would hide its last rows
-        rows = [list(row) for row in book.worksheets[0].iter_rows(values_only=True)]
+        for number, row in enumerate(book.worksheets[0].iter_rows(values_only=True), start=1):
+            yield number, [_cell(value) for value in row]
         book.close()
     except Exception as error:  # openpyxl raises whatever the zip and XML layers raise
         raise LabelTableError(f"{file}: cannot be read as XLSX ({type(error).__name__})") from None
-    return [(number, [_cell(value) for value in row]) for number, row in enumerate(rows, start=1)]
 
 
 def _cell(value: object) -> str:
@@ -124,14 +124,17 @@ _GUARDED = frozenset((*_FORMULA, "'"))
 
 
 def write_csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:
-    r"""A CSV table as bytes: UTF-8, ``\n``, None as nothing, and no text cell that a spreadsheet would run.
+    """All of :func:`iterate_csv`."""
+    return b"".join(iterate_csv(columns, rows))
+
+
+def iterate_csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Iterator[bytes]:
+    r"""A CSV table line by line: UTF-8, ``\n``, None as nothing, and no text cell that a spreadsheet would run.
 
     A text that starts like a formula gets a leading ``'``, which :func:`read_table` takes away again.
     """
-    table = io.BytesIO()
     for line in chain([columns], ([_escape(value) for value in row] for row in rows)):
-        table.write(f"{','.join(map(_quote, line))}\n".encode("utf-8", "backslashreplace"))
-    return table.getvalue()
+        yield f"{','.join(map(_quote, line))}\n".encode("utf-8", "backslashreplace")
 
 
 _special = re.compile(r'[,"\r\n]').search

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import faulthandler
 import logging
 import math
@@ -10,13 +11,17 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from itertools import islice
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar
+from weakref import WeakSet
 
 from fvpipe.errors import ClusterError
 from fvpipe.samples import PREPROCESSING_VERSION
@@ -28,13 +33,13 @@ if TYPE_CHECKING:
 
 TaskT = TypeVar("TaskT")
 ResultT = TypeVar("ResultT")
-FutureT = TypeVar("FutureT")
 
 VERSIONS = (PREPROCESSING_VERSION, READER_VERSION)
 
 BATCH_SECONDS = 0.5  # of work in a batch: what the scheduler costs, about 2 ms, is then under 1 % of it
 FIRST = 4  # tasks in a batch, as long as nothing is known of what one takes
 FEW = 3  # tasks that one fresh process does sooner than a cluster starts
+MOST = 512  # tasks in a batch: what is on its way is held in memory
 HERE = 128  # tasks in a batch in this process
 COUNT_SECONDS, POLL_SECONDS, NO_WORKER_SECONDS = 5, 5, 60
 
@@ -139,7 +144,7 @@ class Workers:
         return self.settings.count or cores or 1
 
     def run(
-        self, function: Callable[[list[TaskT]], list[ResultT]], tasks: Sequence[TaskT], *, small: int = 0
+        self, function: Callable[[list[TaskT]], list[ResultT]], tasks: Collection[TaskT], *, short: int = 0
     ) -> Iterator[list[ResultT | Crash[TaskT]]]:
         """Apply `function` to batches of `tasks`, and yield its results batch by batch, in the order of completion.
 
@@ -147,9 +152,11 @@ class Workers:
         ----------
         function : callable
             Importable by name; takes and returns a list.
-        tasks : sequence
-        small : int
-            Up to so many tasks are done in this process: quicker than starting a cluster.
+        tasks : collection
+            Iterated once.
+        short : int
+            The tasks are so short that up to so many are done in this process, and more in bare processes of this host,
+            where no cluster runs yet: they start sooner than one, do the same in less time, and need no Dask in memory.
 
         Yields
         ------
@@ -163,69 +170,47 @@ class Workers:
         """
         if not tasks:
             return
-        if len(tasks) <= small or (self.settings.count == 0 and not self.settings.external):
-            for at in range(0, len(tasks), HERE):
-                yield list(function(list(tasks[at : at + HERE])))
-        elif len(tasks) <= FEW and not (self.settings.external or self.settings.threads or self._client):
+        if len(tasks) <= short or (self.settings.count == 0 and not self.settings.external):
+            waiting = iter(tasks)
+            while batch := list(islice(waiting, HERE)):
+                yield list(function(batch))
+        elif self.settings.external or self.settings.threads or self._client or (len(tasks) > FEW and not short):
+            with _Cluster(self._start()) as cluster:
+                yield from self._submit(cluster, function, tasks)
+        elif len(tasks) <= FEW:
             yield self._apart(function, list(tasks))
         else:
-            self._start()
-            yield from self._submit(function, tasks)
+            with _Processes(self.count) as processes:
+                yield from self._submit(processes, function, tasks)
 
     def _submit(
-        self, function: Callable[[list[TaskT]], list[ResultT]], tasks: Sequence[TaskT]
+        self,
+        pool: _Pool,
+        function: Callable[[list[TaskT]], list[ResultT]],
+        tasks: Collection[TaskT],
     ) -> Iterator[list[ResultT | Crash[TaskT]]]:
         """Two batches a worker are on their way; each is as large as what came back says that it should be."""
-        from distributed import CancelledError
-        from distributed.comm.core import CommClosedError
-        from distributed.scheduler import KilledWorker
-
-        assert self._client is not None
         limit = 0.0 if self.settings.threads else self.settings.timeout
-        pending: dict[Future[tuple[list[ResultT], float]], list[TaskT]] = {}
-        sent, seconds = 0, 0.0  # seconds a task, as measured; 0: not yet
-        try:
-            while sent < len(tasks) or pending:
-                while sent < len(tasks) and len(pending) < 2 * self.count:
-                    share = -(-(len(tasks) - sent) // (2 * self.count))  # so that all end together
-                    size = max(1, min(int(BATCH_SECONDS / seconds) if seconds else FIRST, share))
-                    batch = list(tasks[sent : sent + size])
-                    # Once it is known that a batch takes half a second, all of it has the time that one task may take: the
-                    # clock is not set for each. One that needs longer is taken apart, and each task has it for itself.
-                    allowed = limit if seconds else limit * len(batch)
-                    future = self._client.submit(_run_batch, function, batch, allowed, pure=False)
-                    pending[future], sent = batch, sent + len(batch)
-                for future in self._finished(pending):
-                    batch = pending.pop(future)
-                    try:
-                        results, took = future.result()
-                    except KilledWorker:  # which task it was, or whether somebody else killed it, shows when each is alone
-                        yield self._apart(function, batch)
-                    else:
-                        seconds = took / len(batch)
-                        yield [*results]
-                    future.release()
-        except (CancelledError, CommClosedError) as error:
-            raise ClusterError(
-                f"the Dask scheduler went away ({type(error).__name__}); what was finished is kept, run again to go on"
-            ) from None
-        finally:
-            with suppress(Exception):  # the scheduler may be gone
-                self._client.cancel(list(pending))
-
-    def _finished(self, pending: Mapping[FutureT, object]) -> list[FutureT]:
-        """Wait for some of `pending`; raises ClusterError where no worker is left to do them."""
-        from distributed import wait
-
-        assert self._client is not None
-        waited = 0
-        while True:
-            try:
-                return list(wait(list(pending), timeout=POLL_SECONDS, return_when="FIRST_COMPLETED").done)
-            except TimeoutError:
-                waited = 0 if self._client.nthreads() else waited + POLL_SECONDS
-                if waited >= NO_WORKER_SECONDS:
-                    raise ClusterError("all workers are gone; what was finished is kept, run again to go on") from None
+        pending: dict[Any, list[TaskT]] = {}
+        waiting, left, seconds = iter(tasks), len(tasks), 0.0  # seconds a task, as measured; 0: not yet
+        while left or pending:
+            while left and len(pending) < 2 * self.count:
+                share = -(-left // (2 * self.count))  # so that all end together
+                size = min(int(BATCH_SECONDS / seconds) if seconds else FIRST, share, MOST)
+                batch = list(islice(waiting, max(1, size)))
+                # Once it is known that a batch takes half a second, all of it has the time that one task may take: the
+                # clock is not set for each. One that needs longer is taken apart, and each task has it for itself.
+                allowed = limit if seconds else limit * len(batch)
+                pending[pool.submit(_run_batch, function, batch, allowed)], left = batch, left - len(batch)
+            for future in pool.finished(pending):
+                batch = pending.pop(future)
+                found: tuple[list[ResultT], float] | None = pool.result(future)
+                if found is None:  # which task it was, or whether somebody else killed it, shows when each is alone
+                    yield self._apart(function, batch)
+                else:
+                    results, took = found
+                    seconds = took / len(batch)
+                    yield [*results]
 
     def _apart(self, function: Callable[[list[TaskT]], list[ResultT]], batch: list[TaskT]) -> list[ResultT | Crash[TaskT]]:
         """What a batch that ended its workers comes to, with the task that did it found."""
@@ -285,9 +270,9 @@ class Workers:
             ours.close()
         return results, None
 
-    def _start(self) -> None:
+    def _start(self) -> Client:
         if self._client is not None:
-            return
+            return self._client
         # Dask's nanny would give every large array back to the system: measured 2 x slower. Both are needed, and early.
         for variable in ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_"):
             os.environ.setdefault(variable, str(2**30))
@@ -307,7 +292,7 @@ class Workers:
                     raise ClusterError(
                         f"{file}: no such scheduler file; start one with `dask scheduler --scheduler-file {file}`"
                     )
-                client = self._stack.enter_context(Client(address=where, scheduler_file=file, timeout=20))
+                client: Client = self._stack.enter_context(Client(address=where, scheduler_file=file, timeout=20))
                 client.wait_for_workers(1, timeout=60)
                 found = set(client.run(_versions).values())
                 if found != {VERSIONS}:
@@ -321,6 +306,7 @@ class Workers:
             asked = settings.address or settings.scheduler_file or "a local cluster"
             raise ClusterError(f"{asked}: no Dask scheduler with workers answers ({type(error).__name__})") from None
         self._client = client
+        return client
 
     def _local_cluster(self) -> LocalCluster:
         from distributed import LocalCluster
@@ -339,6 +325,122 @@ class Workers:
                 if attempt == 3:
                     raise
         raise AssertionError
+
+
+class _Pool(Protocol):
+    """Where batches go."""
+
+    def submit(self, function: Callable[..., Any], /, *arguments: object) -> Any:
+        """A future of `function` of `arguments`."""
+
+    def finished(self, pending: Collection[Any], /) -> list[Any]:
+        """Wait for some of the futures `pending`."""
+
+    def result(self, future: Any, /) -> Any:
+        """What came of a finished one; None where its process died, perhaps of another batch. It is forgotten."""
+
+
+class _Cluster:
+    """Where batches go: a Dask cluster."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._sent: WeakSet[Future[Any]] = WeakSet()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        from distributed import CancelledError
+        from distributed.comm.core import CommClosedError
+
+        with suppress(Exception):  # the scheduler may be gone
+            self._client.cancel(list(self._sent))
+        if isinstance(error, CancelledError | CommClosedError):
+            raise ClusterError(
+                f"the Dask scheduler went away ({type(error).__name__}); what was finished is kept, run again to go on"
+            ) from None
+
+    def submit(self, function: Callable[..., ResultT], *arguments: object) -> Future[ResultT]:
+        """As :meth:`_Pool.submit`."""
+        future: Future[ResultT] = self._client.submit(function, *arguments, pure=False)
+        self._sent.add(future)
+        return future
+
+    def finished(self, pending: Collection[Future[ResultT]]) -> list[Future[ResultT]]:
+        """As :meth:`_Pool.finished`; raises ClusterError where no worker is left."""
+        from distributed import wait
+
+        waited = 0
+        while True:
+            try:
+                return list(wait(list(pending), timeout=POLL_SECONDS, return_when="FIRST_COMPLETED").done)
+            except TimeoutError:
+                waited = 0 if self._client.nthreads() else waited + POLL_SECONDS
+                if waited >= NO_WORKER_SECONDS:
+                    raise ClusterError("all workers are gone; what was finished is kept, run again to go on") from None
+
+    def result(self, future: Future[ResultT]) -> ResultT | None:
+        """As :meth:`_Pool.result`."""
+        from distributed.scheduler import KilledWorker
+
+        try:
+            found: ResultT = future.result()
+        except KilledWorker:
+            return None
+        finally:
+            self._sent.discard(future)
+            future.release()
+        return found
+
+
+class _Processes:
+    """Where batches go: bare processes of this host."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._pool = self._fresh()
+
+    def _fresh(self) -> ProcessPoolExecutor:
+        return ProcessPoolExecutor(self._count, multiprocessing.get_context("spawn"), _end_with_parent)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    def submit(self, function: Callable[..., ResultT], *arguments: object) -> concurrent.futures.Future[ResultT]:
+        """As :meth:`_Pool.submit`."""
+        try:
+            return self._pool.submit(function, *arguments)
+        except BrokenProcessPool:
+            self._pool = self._fresh()
+            return self._pool.submit(function, *arguments)
+
+    def finished(self, pending: Collection[concurrent.futures.Future[ResultT]]) -> list[concurrent.futures.Future[ResultT]]:
+        """As :meth:`_Pool.finished`."""
+        return list(concurrent.futures.wait(pending, return_when=concurrent.futures.FIRST_COMPLETED).done)
+
+    def result(self, future: concurrent.futures.Future[ResultT]) -> ResultT | None:
+        """As :meth:`_Pool.result`: all processes of a pool end with the first that dies."""
+        try:
+            return future.result()
+        except BrokenProcessPool:
+            return None
+
+
+def _end_with_parent() -> None:
+    """In a process of the pool: it would wait for work for ever where the one that gives it was killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent says when it ends
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _versions() -> tuple[int, int]:

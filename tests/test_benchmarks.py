@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from benchmarks import builds, cost, decoders, incremental, kills, memory, page, pixels, steady, store
+from benchmarks import builds, cost, decoders, incremental, index, kills, memory, page, pixels, steady, store
 from benchmarks.cohort import FORMS, cohort
 from benchmarks.measure import Claim, Section, Setup, Table, spread
 from tests import factory
@@ -50,6 +50,12 @@ def test_contenders(scratch: Path, tmp_path: Path) -> None:
     assert found["cmmd-raw floor"] < found["cmmd-raw cropped"]  # it does a part of the same
     assert page.plot(section, tmp_path / "plot.svg")
     assert "CMMD form" in (tmp_path / "plot.svg").read_text()
+
+
+def test_memory_of_an_index(scratch: Path) -> None:
+    section = index.run(Setup(scratch, **TINY))
+    assert len(figures(section)) == 3
+    assert all(50 < float(cell) < 500 for row in section.tables[0].rows for cell in row[1:3])
 
 
 def test_decoders_agree(scratch: Path) -> None:

@@ -269,9 +269,9 @@ def internal_imports(file: Path) -> set[str]:
 
 LAYERS = (
     {"errors", "types", "indices"},
-    {"params", "tables", "files", "locking", "progress", "identity", "shards", "metrics", "splits"},
+    {"params", "tables", "files", "scratch", "locking", "progress", "identity", "shards", "metrics", "splits"},
     {"intervals"},
-    {"dicom", "samples", "pairing", "listing", "agreement"},
+    {"dicom", "samples", "pairing", "listing", "records", "agreement"},
     {"pixels", "segment", "sources", "settled"},
     {"fuse", "datasets", "workers", "torch", "duplicates", "idc"},
     {"plan"},

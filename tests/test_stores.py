@@ -29,7 +29,7 @@ from fvpipe.dicom import HeaderPolicy, read_header
 from fvpipe.errors import FvpipeError, InputError, LockedError, ParameterError, StorageError
 from fvpipe.files import write_if_changed, write_whole
 from fvpipe.identity import ENVIRONMENT, identifier_key
-from fvpipe.listing import list_folder
+from fvpipe.listing import Listing
 from fvpipe.locking import lock
 from fvpipe.params import digest_of
 from fvpipe.samples import Refusal, SampleStore, sample_key
@@ -347,6 +347,8 @@ def test_memory_round_trip(records: list[ImageRecord | Rejection]) -> None:
             for other in (replace(source, state="other") for source, _ in found):
                 assert memory.header(other) is None
                 assert memory.fact(other) is None
+            memory.load_facts()
+            assert [memory.fact(source) for source, _ in found] == [digest_of(source.path) for source, _ in found]
 
 
 @pytest.fixture
@@ -379,8 +381,13 @@ def test_another_folder_or_forgetting_remembers_nothing(source: SourceFile, tmp_
         with SourceMemory(tmp_path / "m", root, POLICY, forget=forget) as memory:
             assert memory.header(source) is None
             assert memory.fact(source) is None
+            memory.keep_facts([(source, "of this run")])
+            assert memory.fact(source) == "of this run"
+            memory.load_facts()
+            assert memory.fact(source) == "of this run"
     with SourceMemory(tmp_path / "m", Path("/in"), POLICY) as memory:
         assert memory.header(source) == record()
+        assert memory.fact(source) == "of this run"
 
 
 def rewrite(file: Path, data: bytes, times: tuple[int, int] | None = None) -> None:
@@ -396,7 +403,7 @@ def test_every_change_of_a_file_is_seen(tmp_path: Path) -> None:
     file = factory.write(tmp_path / "in" / "a.dcm", b"one")
 
     def state() -> SourceFile:
-        return list_folder(tmp_path / "in").files[0]
+        return listed(tmp_path / "in")[0][0]
 
     def known() -> tuple[ImageRecord | Rejection | None, str | None]:
         with SourceMemory(tmp_path / "m", tmp_path / "in", POLICY) as memory:
@@ -421,7 +428,7 @@ def test_no_path_and_no_identifier_in_the_database(tmp_path: Path) -> None:
     root = tmp_path / "Clinic of Somewhere"
     path = "Doe_Jane/film.dcm"
     factory.mammogram(root / path, PatientID="CANARY-ID", StudyInstanceUID="1.2.77.4242", SOPInstanceUID="1.2.77.4343")
-    (source,) = list_folder(root).files
+    (source,) = listed(root)[0]
     header = read_header(root, path, POLICY)
     assert isinstance(header, ImageRecord)
     with SourceMemory(tmp_path / "m", root, POLICY) as memory:
@@ -460,6 +467,8 @@ def test_no_flipped_bit_becomes_a_wrong_record(tmp_path: Path) -> None:
             for source in files:
                 assert memory.header(source) in (None, record(source.path, patient_id=source.path)), bit
                 assert memory.fact(source) in (None, digest_of(source.path)), bit
+            memory.load_facts()
+            assert all(memory.fact(source) in (None, digest_of(source.path)) for source in files), bit
 
 
 @pytest.mark.parametrize("version", [0, sources.MEMORY_VERSION])
@@ -626,6 +635,13 @@ def test_lock_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
 # --- listing ----------------------------------------------------------------------------------------------------------
 
 
+def listed(folder: Path | Listing) -> tuple[list[SourceFile], list[Rejection]]:
+    """Files and rejections, each sorted."""
+    found = list(folder if isinstance(folder, Listing) else Listing(folder))
+    files = sorted((each for each in found if isinstance(each, SourceFile)), key=lambda file: file.path)
+    return files, sorted((each for each in found if isinstance(each, Rejection)), key=lambda rejection: rejection.what)
+
+
 def test_folders_that_link_to_each_other_are_listed_once(tmp_path: Path) -> None:
     """Eight folders with a link to every other one: 8! ways through, and eight folders."""
     for i in range(8):
@@ -633,9 +649,9 @@ def test_folders_that_link_to_each_other_are_listed_once(tmp_path: Path) -> None
         (tmp_path / f"f{i}" / "a.dcm").write_bytes(b"x")
         for j in range(8):
             (tmp_path / f"f{i}" / f"to{j}").symlink_to(tmp_path / f"f{j}") if i != j else None
-    found = list_folder(tmp_path)
-    assert [file.path for file in found.files] == [f"f{i}/a.dcm" for i in range(8)]
-    assert len(found.rejections) == 56
+    files, rejections = listed(tmp_path)
+    assert [file.path for file in files] == [f"f{i}/a.dcm" for i in range(8)]
+    assert len(rejections) == 56
 
 
 def test_listing_of_a_hostile_folder(tmp_path: Path) -> None:
@@ -662,18 +678,19 @@ def test_listing_of_a_hostile_folder(tmp_path: Path) -> None:
     os.mkfifo(root / "pipe")
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(os.path.relpath(root / "s.dcm"))  # a short name: such an address has at most 108 bytes
-        found = list_folder(root)
-    assert [file.path for file in found.files] == sorted([*names, "link.dcm", "linked/deep/far.dcm"])
-    assert all(file.state.startswith("1 ") for file in found.files)
-    refused = {rejection.what: rejection.detail for rejection in found.rejections}
+        listing = Listing(root)
+        files, rejections = listed(listing)
+    assert [file.path for file in files] == sorted([*names, "link.dcm", "linked/deep/far.dcm"])
+    assert all(file.state.startswith("1 ") for file in files)
+    refused = {rejection.what: rejection.detail for rejection in rejections}
     assert list(refused) == sorted(refused)
     assert refused.pop("self").startswith("a link that leads nowhere (Too many levels")
     assert refused.pop("broken.dcm") == "a link that leads nowhere (No such file or directory)"
     assert [refused.pop(name) for name in ("a/up", "a/loop")] == ["a link to a folder that is listed under its own name"] * 2
     assert set(refused) == {"null", "null.dcm", "pipe", "pipe.dcm", "s.dcm"}
     assert set(refused.values()) == {"a pipe, socket or device"}
-    assert {rejection.reason for rejection in found.rejections} == {Reason.NOT_A_FILE}
-    assert found.ignored == 5
+    assert {rejection.reason for rejection in rejections} == {Reason.NOT_A_FILE}
+    assert listing.ignored == 5
 
 
 def test_order_of_creation_does_not_matter(tmp_path: Path) -> None:
@@ -683,7 +700,7 @@ def test_order_of_creation_does_not_matter(tmp_path: Path) -> None:
         root = tmp_path / str(seed)
         for name in random.Random(seed).sample(names, len(names)):
             factory.write(root / name, b"")
-        listings.append([file.path for file in list_folder(root).files])
+        listings.append([file.path for file in listed(root)[0]])
     assert listings == [sorted(names)] * 3
 
 
@@ -693,8 +710,8 @@ def test_folder_that_cannot_be_listed() -> None:
         root.chmod(0o755)
         factory.write(root / "a.dcm", b"x")
         (root / "locked").mkdir(mode=0)
-        assert "Rejection(what='locked', reason=<Reason.NOT_A_FILE" in as_nobody(lambda: list_folder(root))
-        assert "InputError" in (said := as_nobody(lambda: list_folder(root / "locked")))
+        assert "Rejection(what='locked', reason=<Reason.NOT_A_FILE" in as_nobody(lambda: listed(root))
+        assert "InputError" in (said := as_nobody(lambda: listed(root / "locked")))
         assert "cannot be listed (Permission denied)" in said
         (root / "locked").chmod(0o755)
 
@@ -703,7 +720,7 @@ def test_no_folder(tmp_path: Path) -> None:
     factory.write(tmp_path / "file", b"")
     for name, message in (("nowhere", "no such folder"), ("file", "is no folder")):
         with pytest.raises(InputError, match=message):
-            list_folder(tmp_path / name)
+            Listing(tmp_path / name)
 
 
 # --- the key of identifiers -------------------------------------------------------------------------------------------

@@ -289,7 +289,8 @@ def test_table(tmp_path: Path) -> None:
     words = {"1": 1, "malignant": 1, "Malignant": 1, "0": 0, "benign": 0, "BENIGN": 0, "-1": -1, "unlabelled": -1, "": -1}
     text = "patient_id,laterality,label\n" + "".join(f"P{i},L,{word}\n" for i, word in enumerate(words))
     found = labels("table", tmp_path, f"{text}P0,L,1\nP0,right,0\n")  # a row may come twice
-    assert [facts.label for facts in found.rows.values()] == [*words.values(), 0]
+    expected = {(f"P{i}", L): BreastFacts(label) for i, label in enumerate(words.values())} | {("P0", R): BreastFacts(0)}
+    assert found.rows == expected
     assert found.rows["P0", R] == BreastFacts(0)
     assert adapter("table").read_labels(tmp_path, None, Labels()) == LabelTable()
 

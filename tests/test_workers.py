@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import random
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -12,6 +15,7 @@ import psutil
 import pytest
 
 from fvpipe import dicom
+from fvpipe.workers import Crash, Workers, WorkerSettings
 from tests import factory
 from tests.conftest import build
 
@@ -123,3 +127,51 @@ def test_samples_travel_where_no_storage_is_shared(cohort: Path, tmp_path: Path)
         build(cohort, tmp_path / f"shared-{pipeline}", workers=1, pipeline=pipeline)
         build(cohort, tmp_path / f"sent-{pipeline}", "--no-shared-storage", workers=1, pipeline=pipeline)
         assert folder_bytes(tmp_path / f"sent-{pipeline}") == folder_bytes(tmp_path / f"shared-{pipeline}")
+
+
+# --- bare processes ---------------------------------------------------------------------------------------------------
+
+
+def doubled(tasks: list[str]) -> list[str]:
+    """On a worker: each task twice; some tasks do to the process what their name says."""
+    for task in tasks:
+        if task == "crash":
+            os.abort()
+        if task in ("hang", "wait"):
+            time.sleep(60 if task == "hang" else 0.2)
+    return [2 * task for task in tasks]
+
+
+def test_short_tasks_need_no_cluster_and_a_crash_costs_its_task() -> None:
+    tasks = [*map(str, range(60)), "crash", *map(str, range(60, 120)), "hang"]
+    with Workers(WorkerSettings(2, timeout=2)) as workers:
+        found = [each for batch in workers.run(doubled, dict.fromkeys(tasks).keys(), short=20) for each in batch]
+        assert workers._client is None
+    crashes = {each.task: each for each in found if isinstance(each, Crash)}
+    assert sorted(each for each in found if isinstance(each, str)) == sorted(2 * task for task in tasks if task.isdecimal())
+    assert crashes.keys() == {"crash", "hang"}
+    assert (crashes["crash"].timed_out, crashes["hang"].timed_out) == (False, True)
+
+
+@pytest.mark.parametrize("count", [0, 1, 7, 21, 1500])
+def test_every_task_is_done_once(count: int) -> None:
+    with Workers(WorkerSettings(2)) as workers:
+        for short in (0, 20) if count < 20 else (20,):
+            found = [each for batch in workers.run(doubled, [str(i) for i in range(count)], short=short) for each in batch]
+            assert sorted(map(str, found)) == sorted(2 * str(i) for i in range(count))
+
+
+def test_no_process_outlives_the_one_that_was_killed() -> None:
+    script = (
+        "from fvpipe.workers import Workers, WorkerSettings\nfrom tests.test_workers import doubled\n"
+        "if __name__ == '__main__':\n"
+        "    for batch in Workers(WorkerSettings(2)).run(doubled, ['wait'] * 500, short=1):\n"
+        "        print('begun', flush=True)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, cwd=Path(__file__).parents[1]) as process:
+        assert process.stdout
+        assert process.stdout.readline() == b"begun\n"
+        children = psutil.Process(process.pid).children(recursive=True)
+        assert len(children) >= 2
+        process.kill()
+    assert psutil.wait_procs(children, timeout=30)[1] == []

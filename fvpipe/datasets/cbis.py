@@ -15,7 +15,8 @@ from fvpipe.datasets import Adapter, LabelTable, side
 from fvpipe.dicom import HeaderPolicy
 from fvpipe.errors import DependencyError, StorageError
 from fvpipe.params import Labels
-from fvpipe.tables import Row, read_table
+from fvpipe.scratch import OnDisk
+from fvpipe.tables import Row, iterate_table
 from fvpipe.types import VIEWS, BreastFacts, CropBox, Laterality, Region, View
 
 SAMPLE_TRUTH = {
@@ -41,11 +42,11 @@ def read_labels(root: Path, label_file: Path | None, rules: Labels) -> LabelTabl
     files = [label_file] if label_file else sorted(root.rglob("*case_description*.csv"))
     if not files:
         return LabelTable(SAMPLE_TRUTH)
-    rows: dict[tuple[str, Laterality], BreastFacts] = {}
-    regions: dict[tuple[str, Laterality, View, int], tuple[str, int | None]] = {}
+    rows = OnDisk[tuple[str, Laterality], BreastFacts]()
+    regions = OnDisk[tuple[str, Laterality, View, int], tuple[str, int | None]]()
     for file in files:
         subset = "test" if "test" in file.name else "training"
-        for row in read_table(file, ["patient_id", "left or right breast", "pathology"]):
+        for row in iterate_table(file, ["patient_id", "left or right breast", "pathology"]):
             laterality = side(row["left or right breast"])
             if laterality is None:
                 raise row.error("left or right breast", "LEFT or RIGHT")

@@ -11,7 +11,8 @@ from fvpipe.datasets import Adapter, LabelTable, side
 from fvpipe.dicom import HeaderPolicy
 from fvpipe.errors import LabelTableError
 from fvpipe.params import Labels
-from fvpipe.tables import Row, read_table
+from fvpipe.scratch import OnDisk
+from fvpipe.tables import iterate_table
 from fvpipe.types import BreastFacts, Laterality
 
 TABLES = ("CMMD_clinicaldata_revision.xlsx", "CMMD_clinicaldata_revision.csv")
@@ -24,8 +25,8 @@ DUPLICATES = {
 def read_labels(root: Path, label_file: Path | None, rules: Labels) -> LabelTable:
     """Benign or malignant by ``classification``, for each row's breast and no other."""
     file = label_file or next((root / name for name in TABLES if (root / name).is_file()), root / TABLES[0])
-    first: dict[tuple[str, Laterality], tuple[BreastFacts, Row]] = {}
-    for row in read_table(file, ["ID1", "LeftRight", "classification"]):
+    rows, lines = OnDisk[tuple[str, Laterality], BreastFacts](), OnDisk[tuple[str, Laterality], int]()
+    for row in iterate_table(file, ["ID1", "LeftRight", "classification"]):
         laterality = side(row["LeftRight"])
         if laterality is None:
             raise row.error("LeftRight", "L or R")
@@ -35,12 +36,14 @@ def read_labels(root: Path, label_file: Path | None, rules: Labels) -> LabelTabl
         years = int(row["Age"]) if row.get("Age").isdecimal() else None
         age = "" if years is None else "90+" if years >= 90 else f"{years:03d}Y"
         facts = BreastFacts(label, age=age, pathology=row.get("subtype") or row.get("abnormality"))
-        before, earlier = first.setdefault((row["ID1"], laterality), (facts, row))
-        if before.label != facts.label:
-            where = f"{row.file}, lines {earlier.line} and {row.line}"
+        key = row["ID1"], laterality
+        if rows.add(key, facts):
+            lines[key] = row.line
+        elif rows[key].label != facts.label:
+            where = f"{row.file}, lines {lines[key]} and {row.line}"
             raise LabelTableError(f"{where}: one breast is benign and malignant; expected one classification")
     excluded = dict.fromkeys(DUPLICATES, "its pixels occur in another patient too")
-    return LabelTable({key: facts for key, (facts, _) in first.items()}, excluded if rules.duplicate_patients == "drop" else {})
+    return LabelTable(rows, excluded if rules.duplicate_patients == "drop" else {})
 
 
 ADAPTER = Adapter(

@@ -11,7 +11,8 @@ from fvpipe.datasets import Adapter, LabelTable, side
 from fvpipe.dicom import HeaderPolicy
 from fvpipe.errors import LabelTableError
 from fvpipe.params import Labels
-from fvpipe.tables import Row, read_table
+from fvpipe.scratch import OnDisk
+from fvpipe.tables import iterate_table
 from fvpipe.types import BreastFacts, Laterality
 
 LABELS = {"0": 0, "benign": 0, "1": 1, "malignant": 1, "-1": -1, "unlabelled": -1, "": -1}
@@ -21,20 +22,21 @@ def read_labels(root: Path, label_file: Path | None, rules: Labels) -> LabelTabl
     """One row a breast: patient, side, label. Without a file every breast is unlabelled."""
     if label_file is None:
         return LabelTable()
-    first: dict[tuple[str, Laterality], tuple[BreastFacts, Row]] = {}
-    for row in read_table(label_file, [rules.patient_id, rules.laterality, rules.label]):
+    rows, lines = OnDisk[tuple[str, Laterality], BreastFacts](), OnDisk[tuple[str, Laterality], int]()
+    for row in iterate_table(label_file, [rules.patient_id, rules.laterality, rules.label]):
         laterality = side(row[rules.laterality])
         if laterality is None:
             raise row.error(rules.laterality, "L or R")
         label = LABELS.get(row[rules.label].lower())
         if label is None:
             raise row.error(rules.label, "1 or malignant, 0 or benign, -1 or unlabelled")
-        facts = BreastFacts(label)
-        before, earlier = first.setdefault((row[rules.patient_id], laterality), (facts, row))
-        if before != facts:
-            where = f"{row.file}, lines {earlier.line} and {row.line}"
+        facts, key = BreastFacts(label), (row[rules.patient_id], laterality)
+        if rows.add(key, facts):
+            lines[key] = row.line
+        elif rows[key] != facts:
+            where = f"{row.file}, lines {lines[key]} and {row.line}"
             raise LabelTableError(f"{where}: one breast has two labels; expected one")
-    return LabelTable({key: facts for key, (facts, _) in first.items()})
+    return LabelTable(rows)
 
 
 ADAPTER = Adapter(

@@ -6,13 +6,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 from fvpipe.datasets import Adapter, LabelTable, side
 from fvpipe.dicom import HeaderPolicy
 from fvpipe.errors import LabelTableError
 from fvpipe.params import Labels
-from fvpipe.tables import Row, read_table
+from fvpipe.scratch import OnDisk
+from fvpipe.tables import Row, iterate_table
 from fvpipe.types import VIEWS, BreastFacts, Finding, ImageFacts, Laterality, View
 
 TABLE = "breast-level_annotations.csv"
@@ -22,29 +24,31 @@ _SIDES = ("xmin", "ymin", "xmax", "ymax")
 
 def read_labels(root: Path, label_file: Path | None, rules: Labels) -> LabelTable:
     """One BI-RADS a breast, the same in the rows of its images."""
-    first: dict[tuple[str, Laterality], tuple[BreastFacts, Row]] = {}
-    images: dict[str, ImageFacts] = {}
-    for row in read_table(label_file or root / TABLE, ["study_id", "laterality", "breast_birads"]):
+    rows, images = OnDisk[tuple[str, Laterality], BreastFacts](), OnDisk[str, ImageFacts]()
+    lines = OnDisk[tuple[str, Laterality], int]()
+    for row in iterate_table(label_file or root / TABLE, ["study_id", "laterality", "breast_birads"]):
         laterality = side(row["laterality"])
         if laterality is None:
             raise row.error("laterality", "L or R")
-        facts = _facts(row, rules)
-        before, earlier = first.setdefault((row["study_id"], laterality), (facts, row))
-        if before != facts:
-            where = f"{row.file}, lines {earlier.line} and {row.line}"
+        facts, key = _facts(row, rules), (row["study_id"], laterality)
+        if rows.add(key, facts):
+            lines[key] = row.line
+        elif rows[key] != facts:
+            where = f"{row.file}, lines {lines[key]} and {row.line}"
             raise LabelTableError(f"{where}: two assessments of one breast; expected the same BI-RADS, density and split")
         image = row.get("image_id")
-        if image and image in images:
+        if not image:
+            continue
+        shown = ImageFacts(row.line, laterality, _view(row), _size(row, "height"), _size(row, "width"))
+        if not images.add(image, shown):
             raise LabelTableError(f"{row.file}, lines {images[image].line} and {row.line}: image_id occurs twice")
-        if image:
-            images[image] = ImageFacts(row.line, laterality, _view(row), _size(row, "height"), _size(row, "width"))
-    return LabelTable({key: facts for key, (facts, _) in first.items()}, images=images, findings=_findings(root / FINDINGS))
+    return LabelTable(rows, images=images, findings=_findings(root / FINDINGS))
 
 
-def _findings(file: Path) -> dict[str, list[Finding]]:
+def _findings(file: Path) -> OnDisk[str, Sequence[Finding]]:
     """Boxes by image. Rows repeat an image for each finding, so no label is ever counted from here."""
-    found: dict[str, list[Finding]] = {}
-    rows = read_table(file, ["image_id", "finding_categories", "finding_birads", *_SIDES]) if file.is_file() else []
+    found = OnDisk[str, Sequence[Finding]]()
+    rows = iterate_table(file, ["image_id", "finding_categories", "finding_birads", *_SIDES]) if file.is_file() else ()
     for row in rows:
         if not any(row[name] for name in _SIDES):  # "No Finding"
             continue
@@ -55,7 +59,7 @@ def _findings(file: Path) -> dict[str, list[Finding]]:
         finding = Finding(
             category, _bi_rads(row, "finding_birads") if row["finding_birads"] else None, top, bottom, left, right
         )
-        found.setdefault(row["image_id"], []).append(finding)
+        found[row["image_id"]] = [*found.get(row["image_id"], ()), finding]
     return found
 
 
