@@ -11,10 +11,11 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
-from benchmarks import builds, cost, decoders, incremental, kills, memory, page, pixels, steady, store
+from benchmarks import antialiased, builds, cost, decoders, incremental, kills, memory, page, pixels, steady, store
 from benchmarks.cohort import FORMS, cohort
 from benchmarks.measure import Claim, Section, Setup, Table, spread
 from tests import factory
@@ -50,6 +51,30 @@ def test_contenders(scratch: Path, tmp_path: Path) -> None:
     assert found["cmmd-raw floor"] < found["cmmd-raw cropped"]  # it does a part of the same
     assert page.plot(section, tmp_path / "plot.svg")
     assert "CMMD form" in (tmp_path / "plot.svg").read_text()
+
+
+def test_antialiased(scratch: Path) -> None:
+    found = figures(antialiased.run(Setup(scratch, **TINY)))
+    assert 0.9 < found["vindr ssim least"] <= 1
+
+
+def test_structural_similarity() -> None:
+    """Against the definition, window by window."""
+    rng = np.random.default_rng(0)
+    x, y = rng.random((24, 19)), rng.random((24, 19))
+    y = 0.7 * x + 0.3 * y
+    ramp = np.exp(-0.5 * (np.arange(-5, 6) / 1.5) ** 2)
+    weights = np.outer(ramp, ramp) / np.outer(ramp, ramp).sum()
+    found = []
+    for i in range(24 - 10):
+        for j in range(19 - 10):
+            a, b = x[i : i + 11, j : j + 11], y[i : i + 11, j : j + 11]
+            ma, mb = (weights * a).sum(), (weights * b).sum()
+            va, vb = (weights * (a - ma) ** 2).sum(), (weights * (b - mb) ** 2).sum()
+            both = (weights * (a - ma) * (b - mb)).sum()
+            found.append((2 * ma * mb + 1e-4) * (2 * both + 9e-4) / ((ma**2 + mb**2 + 1e-4) * (va + vb + 9e-4)))
+    assert antialiased.ssim(x, y) == pytest.approx(np.mean(found), abs=1e-9)
+    assert antialiased.ssim(x, x) == 1
 
 
 def test_decoders_agree(scratch: Path) -> None:

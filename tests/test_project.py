@@ -268,7 +268,7 @@ def internal_imports(file: Path) -> set[str]:
 
 
 LAYERS = (
-    {"errors", "types", "extremes"},
+    {"errors", "types", "extremes", "area", "jpeg2000"},
     {"params", "tables", "files", "locking", "progress", "identity", "shards", "metrics", "splits"},
     {"intervals"},
     {"dicom", "samples", "pairing", "listing", "agreement"},
