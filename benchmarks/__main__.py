@@ -13,7 +13,21 @@ from pathlib import Path
 from benchmarks import page
 from benchmarks.measure import ROOT, Section, Setup, machine
 
-NAMES = ("pixels", "steps", "decoders", "builds", "steady", "memory", "incremental", "store", "kills", "noop", "index", "cost")
+NAMES = (
+    "pixels",
+    "steps",
+    "antialiased",
+    "decoders",
+    "builds",
+    "steady",
+    "memory",
+    "incremental",
+    "store",
+    "kills",
+    "noop",
+    "index",
+    "cost",
+)
 
 
 def main() -> None:

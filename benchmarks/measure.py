@@ -208,7 +208,18 @@ def machine() -> dict[str, str]:
     models = [line.partition(":")[2].strip() for line in information.splitlines() if line.startswith("model name")]
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    names = ("fvpipe", "numpy", "opencv-python-headless", "imagecodecs", "pydicom", "blake3", "h5py", "distributed", "dvc")
+    names = (
+        "fvpipe",
+        "numpy",
+        "opencv-python-headless",
+        "imagecodecs",
+        "pillow",
+        "pydicom",
+        "blake3",
+        "h5py",
+        "distributed",
+        "dvc",
+    )
     return {
         "processor": models[0] if models else platform.processor(),
         "cores": str(cores),

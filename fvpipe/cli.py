@@ -386,7 +386,11 @@ def split(names: tuple[str, ...], as_json: bool) -> None:
             if not all(counts.values()):
                 click.echo(f"  {part} lacks a class: the data set is small for this split, or try another seed", err=True)
         if not result["digests_checked"]:
-            click.echo("  not all of it is in shards: patients and studies were checked, not every file and picture", err=True)
+            click.echo(
+                "  not all of it is in shards, or not in shards of pictures that were decoded alike: patients and studies were "
+                "checked, not every file and picture",
+                err=True,
+            )
         for pair in result["near_duplicates_across_parts"][:SHOWN]:
             click.echo(f"  nearly the same picture in two parts: {' and '.join(pair)}", err=True)
 

@@ -33,12 +33,12 @@ from fvpipe.dicom import HeaderPolicy, Refused
 from fvpipe.errors import ClusterError, InputError, QualityError, StorageError
 from fvpipe.files import read_unchanged, write_whole
 from fvpipe.folder import recorded_states, shard_states, write_folder
-from fvpipe.fuse import fuse
+from fvpipe.fuse import crop_levels, frame_level, fuse
 from fvpipe.listing import Listing, has_suffix
 from fvpipe.locking import lock
 from fvpipe.manifests import rejection_order
 from fvpipe.params import Pipeline
-from fvpipe.pixels import decoder_identity, lossy_decoder, read_picture
+from fvpipe.pixels import decoder_identity, lossy_decoder, read_picture, reduced_decoder
 from fvpipe.plan import Build, Index, Limits, Source, Target
 from fvpipe.progress import progress
 from fvpipe.records import Records
@@ -46,7 +46,7 @@ from fvpipe.regions import with_regions
 from fvpipe.samples import Refusal, SampleStore, sample_key
 from fvpipe.scratch import OnDisk
 from fvpipe.segment import segment
-from fvpipe.sources import SourceMemory
+from fvpipe.sources import FactKind, SourceMemory
 from fvpipe.types import (
     NOT_BROKEN,
     VIEWS,
@@ -166,7 +166,7 @@ def _compare_instances(source: Source, records: Records, workers: Workers, memor
             else:
                 contents[record.path] = Digest(known)
 
-    unread = records.unread(new(), lambda path: (str(source.root), records.image(path)))
+    unread = records.unread(new(), lambda path: (str(source.root), records.image(path), Pipeline()))
     for batch in workers.run(read_pixel_digests, unread):
         for each in batch:
             path, found = (each.task[1].path, each.rejection(each.task[1].path)) if isinstance(each, Crash) else each
@@ -179,13 +179,16 @@ def _compare_instances(source: Source, records: Records, workers: Workers, memor
     return contents
 
 
-def read_pixel_digests(tasks: Sequence[tuple[str, ImageRecord]]) -> list[tuple[str, Digest | Rejection]]:
-    """On a worker: the digests of the decoded pixels of (input folder, record)."""
+def read_pixel_digests(tasks: Sequence[tuple[str, ImageRecord, Pipeline]]) -> list[tuple[str, Digest | Rejection]]:
+    """On a worker: the digests of the decoded pixels of (input folder, record), read as the pipeline does."""
     found: list[tuple[str, Digest | Rejection]] = []
-    for root, record in tasks:
+    for root, record, pipeline in tasks:
         try:
             data = (Path(root) / record.path).read_bytes()
-            found.append((record.path, read_picture(data, record.laterality).pixel_digest))
+            level = frame_level((record.rows, record.columns), pipeline)
+            if level:  # a small crop may ask for finer pixels too
+                read_picture(data, record.laterality)
+            found.append((record.path, read_picture(data, record.laterality, level=level).pixel_digest))
         except Refused as refused:
             found.append((record.path, Rejection(record.path, refused.reason, refused.detail)))
         except OSError as error:
@@ -215,7 +218,7 @@ def build_shards(
         rejections = tuple(sorted([*found.rejections, *finished.unreadable, *refused], key=rejection_order))
         _check_rejected(rejections, len(found.files), limits)
         load = partial(_load, found, target, store)
-        shared = shared_pixels(_pixel_digests(samples, found, memory, load))
+        shared = shared_pixels(_pixel_digests(samples, found, target, memory, load))
         receipt, written = write_folder(found, target, samples, shared, rejections, limits, load, trust=not memory.forgets)
         computed, seconds = finished.computed, time.perf_counter() - begun
         build = Build(receipt, rejections, computed, len(finished.breasts) - computed, written, seconds, finished.seconds)
@@ -321,14 +324,24 @@ def _sample(task: Task, files: Sequence[bytes], digests: tuple[Digest, Digest], 
         try:
             opened = dicom.open_dicom(BytesIO(data), dicom.HEADER_INFLATE_LIMIT)
             dates.add(dicom.acquisition_date(opened.header))
-            pictures.append(read_picture(data, record.laterality, task.pipeline.voi, digest, opened))
+            level = frame_level((record.rows, record.columns), task.pipeline)
+            pictures.append(read_picture(data, record.laterality, task.pipeline.voi, digest, opened, level))
         except Refused as refused:
             return Refusal(view, refused.reason, refused.detail)
     clock.lap("decode")
     cc, mlo = pictures
     found = segment(cc, task.pipeline.segment), segment(mlo, task.pipeline.segment)
     clock.lap("segment")
-    sample = fuse((cc, mlo), found, task.pipeline)
+    for i, level in enumerate(crop_levels(found, task.pipeline)):
+        if pictures[i].scale > 1 << level:  # the crop is small: its pixels are decoded again, and its box stays
+            try:
+                finer = read_picture(files[i], task.views[i].laterality, task.pipeline.voi, digests[i], level=level)
+            except Refused as refused:
+                return Refusal(VIEWS[i], refused.reason, refused.detail)
+            # The digest must not depend on the other view: the same picture in another pair has the same.
+            pictures[i] = replace(finer, pixel_digest=pictures[i].pixel_digest)
+    clock.lap("decode")
+    sample = fuse((pictures[0], pictures[1]), found, task.pipeline)
     flags = sample.flags | views_agree(task.cc, task.mlo, sample)
     for flag, name in OF_A_VIEW.items():
         flags |= flag if any(getattr(record, name) for record in task.views) else Flag(0)
@@ -338,8 +351,15 @@ def _sample(task: Task, files: Sequence[bytes], digests: tuple[Digest, Digest], 
 
 
 def _key(task: Task, digests: tuple[Digest, Digest]) -> Digest:
-    decoders = (lossy_decoder(task.cc.transfer_syntax_uid), lossy_decoder(task.mlo.transfer_syntax_uid))
-    return sample_key(digests, task.cc.laterality, task.pipeline_digest, decoders)
+    cc, mlo = (_decoders(record, task.pipeline, lossy_decoder) for record in task.views)
+    return sample_key(digests, task.cc.laterality, task.pipeline_digest, (cc, mlo))
+
+
+def _decoders(record: ImageRecord, pipeline: Pipeline, identity: Callable[[str], str]) -> str:
+    """The `identity` of the decoder that reads an image, and of that which reads it at a fraction of its resolution."""
+    level = frame_level((record.rows, record.columns), pipeline)
+    reduced = reduced_decoder(record.transfer_syntax_uid) if level else ""
+    return " ".join(filter(None, (identity(record.transfer_syntax_uid), reduced)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -367,7 +387,7 @@ def _make_missing(found: Index, target: Target, store: SampleStore, memory: Sour
         key = _key(task, (Digest(cc), Digest(mlo))) if cc and mlo else None
         if key and store.has(key):
             keys[breast.key] = key
-        elif crash := _remembered_crash(breast, found, memory):
+        elif crash := _remembered_crash(breast, found, memory, pipeline):
             unreadable += [crash, _without_view(breast, f"a view of it was refused: {crash.reason}")]
         else:
             missing.append((breast, task))
@@ -375,12 +395,12 @@ def _make_missing(found: Index, target: Target, store: SampleStore, memory: Sour
     with progress(f"build {target.pipeline_name}/{found.source.name}", len(missing), "breasts") as advance:
         numbered = list(enumerate(task for _, task in missing))
         for batch in workers.run(_make_numbered, numbered):
-            digests, pixels = [], list[tuple[SourceFile, Digest]]()
+            digests, pixels = [], list[tuple[SourceFile, str]]()
             for each in batch:
                 if isinstance(each, Crash):
                     breast = missing[each.task[0]][0]
                     crash = _blamed(breast, each, found, workers)
-                    memory.keep_facts([(found.files[crash.what], _crash_fact(crash, breast))], "crash")
+                    memory.keep_facts([(found.files[crash.what], _crash_fact(crash, breast, pipeline))], "crash")
                     unreadable += [crash, _without_view(breast, f"a view of it was refused: {crash.reason}")]
                     continue
                 number, made = each
@@ -393,7 +413,8 @@ def _make_missing(found: Index, target: Target, store: SampleStore, memory: Sour
                     unreadable += [made.unreadable, _without_view(breast, "a view could not be read from the disk")]
                 elif made.key and made.digests:
                     keys[breast.key] = made.key
-                    pixels += zip((found.files[image.path] for image in breast.views), made.pixels or (), strict=False)
+                    files = [found.files[image.path] for image in breast.views]
+                    pixels += zip(files, _pixel_facts(made.pixels, made.key, pipeline) if made.pixels else (), strict=False)
                     digests += [(found.files[image.path], d) for image, d in zip(breast.views, made.digests, strict=True)]
                     if made.sample is not None:
                         store.put(made.key, made.sample)
@@ -403,7 +424,7 @@ def _make_missing(found: Index, target: Target, store: SampleStore, memory: Sour
                             "storage that all workers share, or use --no-shared-storage"
                         )
             memory.keep_facts(digests)
-            memory.keep_facts(pixels, "pixels")
+            memory.keep_facts(pixels, _pixel_kind(pipeline))
             advance(len(batch))
     finished = [(breast, keys[breast.key]) for breast in breasts if breast.key in keys]
     return _Finished(finished, unreadable, computed, seconds)
@@ -416,7 +437,7 @@ def _states(found: Index, breast: Breast) -> tuple[str, str]:
 def _blamed(breast: Breast, crash: Crash[tuple[int, Task]], found: Index, workers: Workers) -> Rejection:
     """Which view of a breast ended its process: the one that does so alone."""
     for image in breast.views:
-        alone = workers.alone(read_pixel_digests, (os.path.abspath(found.source.root), image))
+        alone = workers.alone(read_pixel_digests, (os.path.abspath(found.source.root), image, crash.task[1].pipeline))
         if isinstance(alone, Crash):
             return alone.rejection(image.path)
     raise ClusterError(
@@ -425,17 +446,17 @@ def _blamed(breast: Breast, crash: Crash[tuple[int, Task]], found: Index, worker
     )
 
 
-def _crash_fact(crash: Rejection, breast: Breast) -> str:
+def _crash_fact(crash: Rejection, breast: Breast, pipeline: Pipeline) -> str:
     image = next(image for image in breast.views if image.path == crash.what)
-    return json.dumps([decoder_identity(image.transfer_syntax_uid), crash.reason, crash.detail])
+    return json.dumps([_decoders(image, pipeline, decoder_identity), crash.reason, crash.detail])
 
 
-def _remembered_crash(breast: Breast, found: Index, memory: SourceMemory) -> Rejection | None:
-    """What this very version of the decoder did with one of the views before; it need not die of it again."""
+def _remembered_crash(breast: Breast, found: Index, memory: SourceMemory, pipeline: Pipeline) -> Rejection | None:
+    """What these very versions of the decoders did with one of the views before; it need not die of it again."""
     for image in breast.views:
         fact = memory.fact(found.files[image.path], "crash")
         decoder, reason, detail = json.loads(fact) if fact else ("", "", "")
-        if decoder and decoder == decoder_identity(image.transfer_syntax_uid):
+        if decoder and decoder == _decoders(image, pipeline, decoder_identity):
             return Rejection(image.path, Reason(reason), detail)
     return None
 
@@ -484,18 +505,36 @@ def _load(found: Index, target: Target, store: SampleStore, breast: Breast, key:
 
 
 def _pixel_digests(
-    samples: Sequence[tuple[Breast, Digest]], found: Index, memory: SourceMemory, load: Callable[[Breast, Digest], FusedSample]
+    samples: Sequence[tuple[Breast, Digest]],
+    found: Index,
+    target: Target,
+    memory: SourceMemory,
+    load: Callable[[Breast, Digest], FusedSample],
 ) -> Iterator[tuple[str, str, tuple[Digest, Digest]]]:
     """Breast id, patient, and digests of both views' decoded pixels; a sample is loaded only where they were forgotten."""
-    learnt: list[tuple[SourceFile, Digest]] = []
+    learnt: list[tuple[SourceFile, str]] = []
+    kind = _pixel_kind(target.pipeline)
     for breast, key in samples:
         files = [found.files[image.path] for image in breast.views]
-        cc, mlo = (memory.fact(file, "pixels") for file in files)
-        digests = (Digest(cc), Digest(mlo)) if cc and mlo else load(breast, key).pixel_digests
-        if not (cc and mlo):
-            learnt += zip(files, digests, strict=True)
+        facts = [memory.fact(file, kind) or "" for file in files]
+        cc, mlo = (Digest(fact.partition(" ")[0]) for fact in facts)
+        digests = cc, mlo
+        if not all(facts) or facts != _pixel_facts(digests, key, target.pipeline):
+            digests = load(breast, key).pixel_digests
+            learnt += zip(files, _pixel_facts(digests, key, target.pipeline), strict=True)
         yield breast.key.breast_id, breast.key.patient, digests
-    memory.keep_facts(learnt, "pixels")
+    memory.keep_facts(learnt, kind)
+
+
+def _pixel_kind(pipeline: Pipeline) -> FactKind:
+    return "reduced pixels" if pipeline.resize.method == "wavelet" else "pixels"
+
+
+def _pixel_facts(digests: tuple[Digest, Digest], key: Digest, pipeline: Pipeline) -> list[str]:
+    """What is remembered of both files: of pixels at a fraction of their resolution, with the sample that they were read for,
+    since pipeline, code and decoder decide them too.
+    """
+    return [f"{digest} {key}" if _pixel_kind(pipeline) != "pixels" else digest for digest in digests]
 
 
 def _result(found: Index, target: Target, store: SampleStore, breast: Breast, key: Digest) -> FusedSample | Refusal:
@@ -527,6 +566,7 @@ def _build_record(found: Index, build: Build, states: Mapping[str, str]) -> byte
         "pydicom",
         "imagecodecs",
         "opencv-python-headless",
+        "pillow",
         "SimpleITK",
         "dask",
         "distributed",

@@ -10,9 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from fvpipe.area import window_means, windows
 from fvpipe.indices import histogram, real_ends
 from fvpipe.params import Intensity, Pipeline
 from fvpipe.segment import full_mask
@@ -22,6 +24,42 @@ Values = NDArray[np.float64]
 
 SCALES = {"uint16": 65535, "uint8": 255, "float32": 1}
 """What 1.0 is stored as, by `dtype`."""
+
+COUNTED = 256  # rows at a time
+FRAME_PIXELS, CROP_PIXELS = 2.0, 1.25  # stored pixels an output pixel, at least, of a whole frame and of a crop
+FRAME_SIDE = 768  # stored pixels of the longer side, at least, for the breast to be found on
+
+
+def frame_level(shape: tuple[int, int], pipeline: Pipeline) -> int:
+    """How often a picture may be halved before its breast is found: whatever other view it is paired with.
+
+    Parameters
+    ----------
+    shape : (int, int)
+        Rows and columns of the source.
+    pipeline : Pipeline
+        0 unless it resizes by ``wavelet``.
+    """
+    level = min(_levels((shape, shape), pipeline, FRAME_PIXELS))
+    return min(level, max((max(shape) // FRAME_SIDE).bit_length() - 1, 0))
+
+
+def crop_levels(segmentations: tuple[Segmentation, Segmentation], pipeline: Pipeline) -> tuple[int, int]:
+    """How often CC and MLO may be halved, their crops being what they are; 0 unless `pipeline` resizes by ``wavelet``."""
+    cc, mlo = ((s.box.height, s.box.width) for s in segmentations)
+    return _levels((cc, mlo), pipeline, CROP_PIXELS)
+
+
+def _levels(shapes: tuple[tuple[int, int], tuple[int, int]], pipeline: Pipeline, stored_pixels: float) -> tuple[int, int]:
+    if pipeline.resize.method != "wavelet":
+        return 0, 0
+    levels = [32, 32]  # any number, for a view that is not drawn
+    for panel in _panels({i: shapes[i] for i in _used(pipeline)}, pipeline):
+        step = min(panel.canvas[0] / panel.target[2], panel.canvas[1] / panel.target[3])
+        level = max(int(step / stored_pixels).bit_length() - 1, 0)
+        for view in panel.offsets:
+            levels[view] = min(levels[view], level)
+    return levels[0], levels[1]
 
 
 def fuse(
@@ -42,26 +80,26 @@ def fuse(
     FusedSample
     """
     crops = tuple(_crop(p, s, pipeline) for p, s in zip(pictures, segmentations, strict=True))
-    used = [i for i, view in enumerate(VIEWS) if pipeline.fuse.layout not in (v.value.lower() for v in VIEWS if v is not view)]
+    used = _used(pipeline)
     tables, ranges = _normalisation([crops[i] for i in used], pipeline.intensity)
-    sources = {i: _Source(crops[i].indices, table, crops[i].outside) for i, table in zip(used, tables, strict=True)}
+    sources = {i: _Source(crops[i], table) for i, table in zip(used, tables, strict=True)}
     size: tuple[int, int] = pipeline.size
     channels = 2 if pipeline.fuse.layout == "channels" else 1
     image = np.zeros((channels, *size), np.float64)
     placement = np.full((2, 4), -1, np.float32)
-    for panel in _panels({i: source.indices.shape for i, source in sources.items()}, pipeline):
-        render = _area if pipeline.resize.method == "area" else _bilinear
+    for panel in _panels({i: crops[i].shape for i in used}, pipeline):
+        render = _bilinear if pipeline.resize.method == "bilinear" else _area
         top, left, height, width = panel.target
         image[panel.channel, top : top + height, left : left + width] = render(panel, sources)
         for i in panel.offsets:
-            placement[i] = panel.placement(i, sources[i].indices.shape, crops[i].mirrored)
+            placement[i] = panel.placement(i, crops[i].shape, crops[i].mirrored)
     flags = _flags(pictures, segmentations)
     if all(high <= low for low, high in ranges):
         flags |= Flag.CONSTANT_IMAGE
     return FusedSample(
         image=_store(image if channels > 1 else image[0], pipeline.dtype),
         boxes=np.array([s.box.as_tuple() for s in segmentations], np.int32),
-        source_shape=np.array([p.shape for p in pictures], np.int32),
+        source_shape=np.array([p.source_shape for p in pictures], np.int32),
         placement=placement,
         intensity_range=_ranges_array(ranges, used, pipeline.intensity),
         breast_area=np.array([s.area for s in segmentations], np.float32),
@@ -70,6 +108,11 @@ def fuse(
         pixel_digests=(pictures[0].pixel_digest, pictures[1].pixel_digest),
         flags=flags,
     )
+
+
+def _used(pipeline: Pipeline) -> list[int]:
+    """The views that are drawn."""
+    return [i for i, view in enumerate(VIEWS) if pipeline.fuse.layout not in (v.value.lower() for v in VIEWS if v is not view)]
 
 
 def _means(
@@ -95,7 +138,7 @@ def _flags(pictures: tuple[Picture, Picture], segmentations: tuple[Segmentation,
     per_view = Flag.CC_CROP_FALLBACK | Flag.CC_TRIANGLE | Flag.CC_CONSTANT  # each MLO bit stands one above its CC bit
     flags = cc.flags | (mlo.flags & ~per_view) | Flag(int(mlo.flags & per_view) << 1)
     flags |= pictures[0].flags | pictures[1].flags
-    return flags | (Flag.SIZES_DIFFER if pictures[0].shape != pictures[1].shape else Flag(0))
+    return flags | (Flag.SIZES_DIFFER if pictures[0].source_shape != pictures[1].source_shape else Flag(0))
 
 
 # --- crops and their values -------------------------------------------------------------------------------------------
@@ -103,24 +146,39 @@ def _flags(pictures: tuple[Picture, Picture], segmentations: tuple[Segmentation,
 
 @dataclass(frozen=True, slots=True)
 class _Crop:
+    """The stored pixels under a box.
+
+    `shape` is the box's, in source pixels; `before` is how many stored pixels, in parts, lie before its top and left edge.
+    """
+
     picture: Picture
     indices: NDArray[Any]
     outside: NDArray[np.bool_] | None  # True where mask_outside puts the background
     mirrored: bool
+    shape: tuple[int, int]
+    before: tuple[float, float]
 
 
 def _crop(picture: Picture, segmentation: Segmentation, pipeline: Pipeline) -> _Crop:
     box = segmentation.box
-    window = (slice(box.top, box.bottom), slice(box.left, box.right))
-    indices = picture.stored[window]
+    rows, above = _stored(box.top, box.bottom, picture.scale, picture.shape[0])
+    columns, before = _stored(box.left, box.right, picture.scale, picture.shape[1])
+    indices = picture.stored[rows, columns]
     outside = None
     if pipeline.segment.mask_outside and segmentation.mask is not None:
-        outside = full_mask(segmentation, *picture.shape)[window] == 0
+        outside = full_mask(segmentation, *picture.shape, picture.scale)[rows, columns] == 0
     conflict = Flag.CHEST_WALL_CONFLICT in segmentation.flags
     mirrored = pipeline.fuse.canonical_side == "left" and (picture.chest_wall is Edge.RIGHT) != conflict
     if mirrored:
         indices, outside = indices[:, ::-1], None if outside is None else outside[:, ::-1]
-    return _Crop(picture, indices, outside, mirrored)
+        before = indices.shape[1] - box.width / picture.scale - before
+    return _Crop(picture, indices, outside, mirrored, (box.height, box.width), (above, before))
+
+
+def _stored(start: int, stop: int, scale: int, length: int) -> tuple[slice, float]:
+    """The stored pixels that cover source pixels `start` to `stop`, and how many of them lie before `start`."""
+    first, last = (2 * start - 1 + scale) // (2 * scale), -((1 - scale - 2 * stop) // (2 * scale))
+    return slice(first, min(last, length)), (start - 0.5) / scale + 0.5 - first
 
 
 def _normalisation(crops: list[_Crop], intensity: Intensity) -> tuple[list[Values], list[tuple[float, float]]]:
@@ -155,14 +213,24 @@ def _extremes(crop: _Crop) -> tuple[float, float] | None:
 
 def _counts(crop: _Crop) -> NDArray[np.int64]:
     """How often each index occurs among real pixels."""
-    forwards = crop.indices[:, ::-1] if crop.mirrored else crop.indices
-    inside = None
-    if crop.outside is not None:
-        inside = np.ascontiguousarray(~(crop.outside[:, ::-1] if crop.mirrored else crop.outside)).view(np.uint8)
-    counts = histogram(forwards, len(crop.picture.values), inside)
+    indices, outside = crop.indices, crop.outside
+    if crop.mirrored:  # OpenCV reads no picture backwards
+        indices, outside = indices[:, ::-1], None if outside is None else outside[:, ::-1]
+    if crop.picture.scale > 1 and crop.picture.padding is not None:
+        outside = _beside_padding(indices, crop.picture.padding, outside)
+    counts = histogram(indices, len(crop.picture.values), None if outside is None else (~outside).view(np.uint8))
     if crop.picture.padding is not None:
         counts[crop.picture.padding] = 0
     return counts
+
+
+def _beside_padding(indices: NDArray[Any], padding: NDArray[np.bool_], outside: NDArray[np.bool_] | None) -> NDArray[np.bool_]:
+    """Also outside: what touches padding in a picture of reduced resolution. It is partly padding, and would be the minimum."""
+    padded = padding[indices]
+    touched: NDArray[np.bool_] = cv2.dilate(padded.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+    if outside is not None:
+        padded, touched = padded | outside, touched | outside
+    return padded if touched.all() else touched
 
 
 def _percentiles(crops: list[_Crop], shares: tuple[float, float]) -> tuple[float, float]:
@@ -192,14 +260,14 @@ def _ranges_array(ranges: list[tuple[float, float]], used: list[int], intensity:
 class _Source:
     """A crop as it is drawn: index -> final value."""
 
-    indices: NDArray[Any]
+    crop: _Crop
     table: Values
-    outside: NDArray[np.bool_] | None
 
     def at(self, rows: Any, columns: Any) -> Values:
         """Final values where `rows` and `columns` meet."""
-        found: Values = self.table.take(self.indices[rows][:, columns])  # whole rows first: faster than both at once
-        return found if self.outside is None else np.where(self.outside[rows][:, columns], 0.0, found)
+        indices, outside = self.crop.indices, self.crop.outside
+        found: Values = self.table.take(indices[rows][:, columns])  # whole rows first: faster than both at once
+        return found if outside is None else np.where(outside[rows][:, columns], 0.0, found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,7 +344,7 @@ def _bilinear(panel: _Panel, sources: dict[int, _Source]) -> Values:
     columns, across = _neighbours(panel.canvas[1], width)
     corners = np.zeros((2, 2, height, width), np.float64)  # what no view covers is the background
     for view, (top, left) in panel.offsets.items():
-        view_height, view_width = sources[view].indices.shape
+        view_height, view_width = sources[view].crop.indices.shape
         for i, row in enumerate(rows):
             drawn = _within(row, top, view_height)
             for j, column in enumerate(columns):
@@ -302,30 +370,15 @@ def _within(places: NDArray[np.int64], first: int, count: int) -> slice:
 def _area(panel: _Panel, sources: dict[int, _Source]) -> Values:
     """The mean over the area that an output pixel covers: antialiased."""
     _, _, height, width = panel.target
-    tall = np.zeros((height, panel.canvas[1]), np.float64)
-    for view, (top, left) in panel.offsets.items():
-        view_height, view_width = sources[view].indices.shape
-        for i, (first, weights) in enumerate(_shares(panel.canvas[0], height)):
-            begin, end = max(first, top), min(first + len(weights), top + view_height)
-            if begin < end:
-                block = sources[view].at(slice(begin - top, end - top), slice(None))
-                tall[i, left : left + view_width] = (block * weights[begin - first : end - first, None]).sum(axis=0)
-    wide = np.ascontiguousarray(tall.T)
-    columns = [(wide[first : first + len(w)] * w[:, None]).sum(axis=0) for first, w in _shares(panel.canvas[1], width)]
-    return np.stack(columns, axis=1)
-
-
-def _shares(source: int, target: int) -> list[tuple[int, Values]]:
-    """For each output pixel, the first source pixel that it covers and the share of each; bilinear when enlarging."""
-    step = source / target
-    if step < 1:
-        (lower, upper), towards = _neighbours(source, target)
-        return [(int(a), np.array([1 - t, t] if b > a else [1.0])) for a, b, t in zip(lower, upper, towards, strict=True)]
-    shares = []
-    for i in range(target):
-        start, stop = i * step, min((i + 1) * step, source)
-        first, last = int(start), min(int(np.ceil(stop)), source)
-        edges = np.arange(first, last + 1, dtype=np.float64)
-        covered = np.clip(np.minimum(edges[1:], stop) - np.maximum(edges[:-1], start), 0, None)
-        shares.append((first, covered / covered.sum()))
-    return shares
+    image = np.zeros((height, width), np.float64)  # what no view covers is the background
+    for view, offsets in panel.offsets.items():
+        crop = sources[view].crop
+        down, across = (
+            windows(target, canvas, offset, length, crop.picture.scale, before)
+            for target, canvas, offset, length, before in zip(
+                (height, width), panel.canvas, offsets, crop.shape, crop.before, strict=True
+            )
+        )
+        means = window_means(crop.indices, sources[view].table, crop.outside, down, across)
+        image[down.first : down.first + len(means), across.first : across.first + means.shape[1]] += means
+    return image

@@ -83,7 +83,8 @@ class Intensity(Settings):
 class Resize(Settings):
     """How the fused image is brought to `size`."""
 
-    method: Literal["bilinear", "area"] = "bilinear"  # area antialiases
+    # area antialiases; wavelet does too, and decodes JPEG 2000 no finer than the image needs
+    method: Literal["bilinear", "area", "wavelet"] = "bilinear"
     aspect: Literal["squeeze", "letterbox"] = "squeeze"
 
 

@@ -20,7 +20,7 @@ from pydicom.dataset import Dataset
 from pydicom.encaps import get_frame
 from xxhash import xxh3_128
 
-from fvpipe import dicom
+from fvpipe import dicom, jpeg2000
 from fvpipe.dicom import LookupTable, OpenedDicom, PixelLayout, Refused, silenced
 from fvpipe.indices import index_range
 from fvpipe.types import Digest, Edge, Flag, Laterality, Picture, Reason
@@ -34,6 +34,7 @@ def read_picture(
     voi: Literal["none", "window", "lut"] = "none",
     source_digest: Digest | None = None,
     opened: OpenedDicom | None = None,
+    level: int = 0,
 ) -> Picture:
     """Decode one image.
 
@@ -49,6 +50,9 @@ def read_picture(
         Of `data`, where the caller has it already.
     opened : OpenedDicom or None
         `data` as :func:`fvpipe.dicom.open_dicom` parsed it, where the caller did.
+    level : int
+        How often a picture may be halved where its codestream holds the smaller one: JPEG 2000 with as many levels and with
+        values of which a mean has a meaning. Every other picture is decoded whole.
 
     Raises
     ------
@@ -63,7 +67,10 @@ def read_picture(
         if not opened.complete and opened.value_offset is not None:  # inflate once more, just as far as the pixels need
             opened = dicom.open_dicom(BytesIO(data), opened.value_offset + layout.native_bytes)
             dicom.check_pixel_data(opened, layout)
-        stored = _indices(_decode(opened, layout, data), layout)
+        frame = b"" if layout.transfer_syntax_uid in dicom.NATIVE else _frame(opened)
+        small = _reduced(frame, opened, layout, voi, level) if level else None
+        stored = _indices(_decode(opened, layout, data, frame), layout) if small is None else small.stored
+        scale = 1 if small is None else small.scale
         values, flags = _value_table(opened.header, layout, voi)
         padding = _padding(opened.header, layout)
         expected = dicom.chest_wall_edge(opened.header)
@@ -75,17 +82,21 @@ def read_picture(
         direction=1 if (steps >= 0).all() else -1 if (steps <= 0).all() else 0,
         chest_wall=expected or (Edge.LEFT if laterality is Laterality.LEFT else Edge.RIGHT),
         source_digest=source_digest or Digest(blake3(data).hexdigest()),
-        pixel_digest=_pixel_digest(stored),
+        pixel_digest=_pixel_digest(stored, scale),
+        source_shape=(layout.rows, layout.columns),
+        scale=scale,
         flags=flags,
     )
 
 
-def _pixel_digest(stored: Stored) -> Digest:
+def _pixel_digest(stored: Stored, scale: int) -> Digest:
     """XXH3 (128 bits) over size and values: the same picture has the same digest in every transfer syntax.
 
     It only finds equal pictures, which nobody gains by forging: BLAKE3, of the file, is what a sample's key is made of.
+    One that was decoded at a fraction of its resolution has a digest in a domain of its own: it can be like that of another
+    picture at that fraction, and never like that of a whole one.
     """
-    hasher = xxh3_128(struct.pack("<2sII", stored.dtype.str[1:].encode(), *stored.shape))
+    hasher = xxh3_128(struct.pack("<2s3I", stored.dtype.str[1:].encode(), *stored.shape, scale))
     hasher.update(np.ascontiguousarray(stored).data)
     return Digest(hasher.hexdigest())
 
@@ -117,16 +128,20 @@ class Decoder:
         return f"{self.library} {version(self.library)}"
 
 
-def _decode(opened: OpenedDicom, layout: PixelLayout, data: bytes) -> NDArray[Any]:
-    if layout.transfer_syntax_uid in dicom.NATIVE:
-        return _native(opened, layout, data)
+def _frame(opened: OpenedDicom) -> bytes:
+    """The compressed picture."""
     assert opened.value_offset is not None  # check_pixel_data has seen it
     opened.body.seek(opened.value_offset)
     try:
-        frame = get_frame(opened.body, 0, number_of_frames=1)
+        return get_frame(opened.body, 0, number_of_frames=1)
     except Exception as error:
         dicom.raise_transient(error)
         raise Refused(Reason.PIXELS_TRUNCATED, f"the encapsulated frame is not whole ({type(error).__name__})") from None
+
+
+def _decode(opened: OpenedDicom, layout: PixelLayout, data: bytes, frame: bytes) -> NDArray[Any]:
+    if layout.transfer_syntax_uid in dicom.NATIVE:
+        return _native(opened, layout, data)
     try:
         decoded = DECODERS[layout.transfer_syntax_uid].decode(frame, layout)
     except Refused:
@@ -227,6 +242,59 @@ def lossy_decoder(transfer_syntax_uid: str) -> str:
     """Library and version that belong to a sample's key: of a lossy syntax's decoder; empty for all others."""
     decoder = DECODERS.get(transfer_syntax_uid)
     return decoder.identity if decoder is not None and decoder.lossy else ""
+
+
+def reduced_decoder(transfer_syntax_uid: str) -> str:
+    """Library and version that belong to a sample's key where pictures may be decoded at a fraction of their resolution."""
+    return jpeg2000.identity() if transfer_syntax_uid in REDUCIBLE else ""
+
+
+REDUCIBLE = {syntax for syntax, decoder in DECODERS.items() if decoder.decode is _jpeg_2000}
+"""Transfer syntaxes whose codestream holds smaller pictures."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Small:
+    stored: Stored
+    scale: int
+
+
+def _reduced(frame: bytes, opened: OpenedDicom, layout: PixelLayout, voi: str, level: int) -> _Small | None:
+    """The picture halved up to `level` times; None where only the whole one will do."""
+    if layout.transfer_syntax_uid not in REDUCIBLE or layout.signed or layout.high_bit >= layout.bits_stored:
+        return None
+    codestream = bare_codestream(frame)
+    size = jpeg_2000_size(codestream)
+    _check_codestream(codestream, size, layout)
+    assert size is not None  # _check_codestream has refused it
+    level = min(level, jpeg2000.levels(codestream))
+    if not level or not _averages(opened.header, layout, voi):
+        return None
+    try:
+        stored = jpeg2000.decode_reduced(codestream, level, (layout.rows, layout.columns), size.bits)
+    except Exception as error:
+        dicom.raise_transient(error)
+        return None  # the whole decoder names what is wrong, or reads it
+    if size.bits > layout.bits_stored and index_range(stored)[1] >> layout.bits_stored:
+        return None  # overlays, whose bits were averaged with the values
+    if layout.bits_stored <= 8:
+        return _Small(stored.astype(np.uint8, copy=False), 1 << level)
+    return _Small(stored.astype(np.uint16, copy=False), 1 << level)
+
+
+def _averages(header: Dataset, layout: PixelLayout, voi: str) -> bool:
+    """Whether the mean of stored values stands for the mean of what they mean: a linear table, and padding, if there is any,
+    that is darker than all else, so that a pixel of both is dark.
+    """
+    try:
+        values, _ = _value_table(header, layout, voi)
+    except Refused:
+        return False  # named in its turn
+    steps, padding = np.diff(values), _padding(header, layout)
+    if not np.allclose(steps, steps[0], rtol=1e-6, atol=0):
+        return False
+    darkest_first = slice(None) if steps[0] > 0 else slice(None, None, -1)
+    return padding is None or bool((np.diff(padding[darkest_first].astype(np.int8)) <= 0).all())
 
 
 @dataclass(frozen=True, slots=True)

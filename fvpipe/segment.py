@@ -64,7 +64,7 @@ def segment(picture: Picture, settings: Segment) -> Segmentation:
     -------
     Segmentation
     """
-    whole = CropBox.whole(*picture.shape)
+    whole = CropBox.whole(*picture.source_shape)
     if settings.method == "none":
         return Segmentation(whole, whole, None, 1, math.nan, "none", {})
     thumbnail = _thumbnail(picture)
@@ -83,17 +83,23 @@ def segment(picture: Picture, settings: Segment) -> Segmentation:
         believed = chosen.passes
     if not believed:
         return Segmentation(
-            whole, whole, None, thumbnail.step, attempts[0].threshold, "whole_frame", attempts[0].gates, Flag.CC_CROP_FALLBACK
+            whole,
+            whole,
+            None,
+            thumbnail.step * picture.scale,
+            attempts[0].threshold,
+            "whole_frame",
+            attempts[0].gates,
+            Flag.CC_CROP_FALLBACK,
         )
     if chosen.edges == {_other(picture.chest_wall)}:
         flags |= Flag.CHEST_WALL_CONFLICT
-    tight = _refine(thumbnail, chosen)
+    tight = picture.in_source(_refine(thumbnail, chosen))
     margin = round(settings.margin * max(tight.height, tight.width))
-    box = tight.grown(margin, *picture.shape)
+    box = tight.grown(margin, *picture.source_shape)
     area, mean = _inside_of(thumbnail, chosen.mask)
-    return Segmentation(
-        box, tight, chosen.mask, thumbnail.step, chosen.threshold, chosen.method, chosen.gates, flags, area, mean
-    )
+    step = thumbnail.step * picture.scale
+    return Segmentation(box, tight, chosen.mask, step, chosen.threshold, chosen.method, chosen.gates, flags, area, mean)
 
 
 def _inside_of(thumbnail: _Thumbnail, mask: Mask) -> tuple[float, float]:
@@ -102,15 +108,15 @@ def _inside_of(thumbnail: _Thumbnail, mask: Mask) -> tuple[float, float]:
     present = np.flatnonzero(counts)
     total = int(counts.sum())
     mean = math.fsum((thumbnail.values[present] * counts[present]).tolist()) / total
-    return float(total * thumbnail.step**2), mean
+    return float(total * (thumbnail.step * thumbnail.picture.scale) ** 2), mean
 
 
-def full_mask(segmentation: Segmentation, rows: int, columns: int) -> Mask:
-    """The outline's inside at the picture's own size: uint8 (rows, columns), 255 on the breast."""
+def full_mask(segmentation: Segmentation, rows: int, columns: int, scale: int = 1) -> Mask:
+    """The outline's inside at the size of a picture's `stored`: uint8 (rows, columns), 255 on the breast."""
     if segmentation.mask is None:
         return np.full((rows, columns), 255, np.uint8)
-    down = np.minimum(np.arange(rows) // segmentation.step, segmentation.mask.shape[0] - 1)
-    across = np.minimum(np.arange(columns) // segmentation.step, segmentation.mask.shape[1] - 1)
+    down = np.minimum(np.arange(rows) * scale // segmentation.step, segmentation.mask.shape[0] - 1)
+    across = np.minimum(np.arange(columns) * scale // segmentation.step, segmentation.mask.shape[1] - 1)
     full: Mask = segmentation.mask[down[:, None], across[None, :]]
     return full
 
@@ -228,7 +234,7 @@ def _border(shape: tuple[int, ...]) -> int:
 def _thumbnail(picture: Picture) -> _Thumbnail | None:
     """None for a picture of one value."""
     rows, columns = picture.shape
-    step = -(-max(rows, columns) // THUMBNAIL)
+    step = max(1, round(-(-max(picture.source_shape) // THUMBNAIL) / picture.scale))
     height, width = rows // step, columns // step
     # The middle row of each thumbnail row, all columns of it: their mean, smoothed, is quiet enough, at a fraction of the cost.
     sampled = picture.stored[step // 2 :: step][:height, : width * step]

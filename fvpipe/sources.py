@@ -25,9 +25,9 @@ from fvpipe.dicom import HeaderPolicy
 from fvpipe.errors import StorageError
 from fvpipe.types import Edge, ImageRecord, Laterality, Reason, Rejection, SourceFile, View
 
-FactKind = Literal["file", "pixels", "region", "crash"]
-"""The digest of the bytes; the digest of the decoded pixels; the region of interest that a mask outlines; the decoder that
-the file ended, and how."""
+FactKind = Literal["file", "pixels", "reduced pixels", "region", "crash"]
+"""The digest of the bytes; the digest of the decoded pixels, and of those decoded as one sample wanted them; the region of
+interest that a mask outlines; the decoder that the file ended, and how."""
 
 READER_VERSION = 4
 """Raised whenever the rules of :mod:`fvpipe.dicom` would read a header differently."""

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from fvpipe.datasets import adapter
 from fvpipe.duplicates import Fingerprints, fingerprints, near_pairs
 from fvpipe.errors import InputError, LeakError
@@ -38,7 +40,7 @@ def write_splits(project: Project, names: Sequence[str]) -> list[dict[str, Any]]
     used = list(
         dict.fromkeys(d for name in names for d in (*project.params.splits[name].datasets, *project.params.splits[name].test))
     )
-    candidates, near = _candidates(project, used)
+    candidates, near, comparable = _candidates(project, used)
     results, tables = [], {}
     for name in names:
         settings = project.params.splits[name]
@@ -51,7 +53,7 @@ def write_splits(project: Project, names: Sequence[str]) -> list[dict[str, Any]]
             path = project.folder / "manifests" / "splits" / f"{file}.csv"
             rows = ([a.candidate.dataset, a.candidate.breast_id, a.candidate.patient_id, a.part.value] for a in assignments)
             tables[path] = write_csv(COLUMNS, rows)
-            results.append(_result(file, plan, assignments, near, path))
+            results.append(_result(file, plan, assignments, near, comparable, path))
     for path, table in tables.items():
         write_if_changed(path, table)
     _remove_strays(project)
@@ -94,8 +96,11 @@ def read_split(path: Path, datasets: Iterable[str]) -> dict[tuple[str, str], Par
     return parts
 
 
-def _candidates(project: Project, datasets: Iterable[str]) -> tuple[list[Candidate], list[tuple[str, str]]]:
-    """Every breast of the data sets, with digests where shards of it are there; and near-duplicates among those."""
+def _candidates(project: Project, datasets: Iterable[str]) -> tuple[list[Candidate], list[tuple[str, str]], dict[str, str]]:
+    """Every breast of the data sets, with digests where shards of it are there; near-duplicates among those; and for each
+    data set what its pixel digests may be compared with: others of the same text.
+    """
+    comparable: dict[str, str] = {}
     candidates: list[Candidate] = []
     prints: list[Fingerprints] = []
     owners: list[tuple[str, str]] = []
@@ -106,6 +111,7 @@ def _candidates(project: Project, datasets: Iterable[str]) -> tuple[list[Candida
             raise InputError(f"{manifest}: not found; run `fvpipe index --dataset {name}` first")
         shards = _some_shards(project, name)
         digests = _digests(shards) if shards else {}
+        comparable[name] = _decoded_in_part(shards) if shards else ""
         for row in read_table(manifest, ["breast_id", "patient_id", "study", "label", "subset"]):
             sources, pixels = digests.get(row["breast_id"], ((), ()))
             candidates.append(
@@ -118,16 +124,22 @@ def _candidates(project: Project, datasets: Iterable[str]) -> tuple[list[Candida
             owners += [(name, patient) for patient in shards.patient_ids.tolist()]
             breasts += [f"{name}/{breast}" for breast in shards.breast_ids.tolist()]
     pairs = near_pairs(Fingerprints.joined(prints), owners) if prints else []
-    return candidates, [(breasts[i], breasts[j]) for i, j in pairs]
+    return candidates, [(breasts[i], breasts[j]) for i, j in pairs], comparable
 
 
 def _some_shards(project: Project, dataset: str) -> Shards | None:
-    """Any shard folder of the data set: digests do not depend on the pipeline."""
-    for pipeline in project.params.pipelines:
-        folder = project.folder / "cache" / "shards" / pipeline / dataset
-        if (folder / RECEIPT).is_file():
-            return open_shards(folder)
-    return None
+    """A shard folder of the data set, of pictures that were decoded whole where there is one: only their digests do not
+    depend on the pipeline.
+    """
+    folders = [project.folder / "cache" / "shards" / pipeline / dataset for pipeline in project.params.pipelines]
+    found = [open_shards(folder) for folder in folders if (folder / RECEIPT).is_file()]
+    return min(found, key=lambda shards: bool(_decoded_in_part(shards)), default=None)
+
+
+def _decoded_in_part(shards: Shards) -> str:
+    """The digest of a pipeline that decodes no finer than it needs; empty for all others."""
+    method = yaml.safe_load(shards.receipt.pipeline_yaml)["resize"]["method"]
+    return shards.receipt.pipeline_digest if method == "wavelet" else ""
 
 
 def _digests(shards: Shards) -> dict[str, tuple[tuple[str, ...], tuple[str, ...]]]:
@@ -149,7 +161,12 @@ def _refuse_leaks(name: str, assignments: Sequence[Assignment], plan: SplitPlan)
 
 
 def _result(
-    name: str, plan: SplitPlan, assignments: Sequence[Assignment], near: Sequence[tuple[str, str]], path: Path
+    name: str,
+    plan: SplitPlan,
+    assignments: Sequence[Assignment],
+    near: Sequence[tuple[str, str]],
+    comparable: dict[str, str],
+    path: Path,
 ) -> dict[str, Any]:
     parts = {f"{a.candidate.dataset}/{a.candidate.breast_id}": a.part for a in assignments}
     across = [pair for pair in near if pair[0] in parts and pair[1] in parts and parts[pair[0]] != parts[pair[1]]]
@@ -158,7 +175,8 @@ def _result(
         "setting": plan.setting,
         "parts": {p.value: {"benign": c[0], "malignant": c[1]} for p, c in balance(assignments).items()},
         "leak_rate": leak_rate(assignments),
-        "digests_checked": all(a.candidate.pixels for a in assignments),
+        "digests_checked": all(a.candidate.pixels for a in assignments)
+        and len({comparable[a.candidate.dataset] for a in assignments}) == 1,
         "near_duplicates_across_parts": [list(pair) for pair in across],
         "out": str(path),
     }

@@ -343,6 +343,10 @@ class Picture:
     the stored value alone, and there are at most 65,536 of those. So it is applied to a table and never to a picture:
     exact, and no full-size float array is ever made.
 
+    A picture may have been decoded at a fraction of its resolution. Then `stored` and its `shape` are smaller, and all that
+    is said of places elsewhere (boxes, `source_shape`) stays in source pixels: stored pixel i stands at source pixel
+    i * `scale`, in the middle of what it covers, so that the edge before it lies at (i - 1/2) * `scale` + 1/2.
+
     Attributes
     ----------
     stored : uint8 or uint16, (rows, columns)
@@ -358,6 +362,10 @@ class Picture:
         Where the chest wall should lie.
     source_digest, pixel_digest : Digest
         Of the file, and of the decoded stored pixels.
+    scale : int
+        Source pixels a stored pixel: a power of two, 1 for a picture that was decoded whole.
+    source_shape : (int, int)
+        Rows, columns of the source.
     """
 
     stored: NDArray[np.uint8] | NDArray[np.uint16]
@@ -367,13 +375,31 @@ class Picture:
     chest_wall: Edge
     source_digest: Digest
     pixel_digest: Digest
+    source_shape: tuple[int, int]
+    scale: int = 1
     flags: Flag = NO_FLAG
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Rows, columns."""
+        """Rows, columns of `stored`."""
         rows, columns = self.stored.shape
         return int(rows), int(columns)
+
+    def in_source(self, box: CropBox) -> CropBox:
+        """A box in stored pixels as one in source pixels; the frame's edge stays the frame's edge.
+
+        An edge of a smaller picture lies on half a source pixel. It is rounded inwards: a stored pixel that is in part
+        background counted as breast.
+        """
+        if self.scale == 1:
+            return box
+        (rows, columns), half = self.source_shape, self.scale // 2
+        return CropBox(
+            self.scale * box.top - half + 1 if box.top else 0,
+            self.scale * box.bottom - half if box.bottom < self.shape[0] else rows,
+            self.scale * box.left - half + 1 if box.left else 0,
+            self.scale * box.right - half if box.right < self.shape[1] else columns,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -204,6 +204,7 @@ def outcome(data: bytes, folder: Path, number: int) -> str:
         again = read_picture(data, Laterality.LEFT, "none")
         assert again.pixel_digest == picture.pixel_digest, "the same file was read as two pictures"
         segment(picture, Segment(method="otsu_log"))
+        segment(read_picture(data, Laterality.LEFT, level=1), Segment(method="otsu_log"))
     except Refused as refused:
         return f"{'read' if isinstance(header, ImageRecord) else header.reason.value}, {refused.reason.value}"
     except FvpipeError as error:

@@ -77,3 +77,38 @@ def resized(image: Plane, size: tuple[int, int]) -> Plane:
     """Bilinear without antialiasing: torch's default."""
     tensor = torch.from_numpy(np.ascontiguousarray(image))[None, None]
     return torch.nn.functional.interpolate(tensor, size, mode="bilinear", align_corners=False, antialias=False)[0, 0].numpy()
+
+
+def area(image: Plane, size: tuple[int, int]) -> Plane:
+    """Each output pixel the mean over what it covers, pixel by pixel and part by part; bilinear where that is less than one."""
+    tall = np.stack([(image[first : first + len(w)] * w[:, None]).sum(axis=0) for first, w in _shares(image.shape[0], size[0])])
+    across = _shares(image.shape[1], size[1])
+    return np.stack([(tall[:, first : first + len(w)] * w).sum(axis=1) for first, w in across], axis=1)
+
+
+def _shares(source: int, target: int) -> list[tuple[int, Plane]]:
+    """For each output pixel, the first source pixel that it covers and the share of each."""
+    step = source / target
+    shares = []
+    for i in range(target):
+        if step < 1:
+            centre = min(max((i + 0.5) * step - 0.5, 0), source - 1)
+            first = int(centre)
+            towards = centre - first
+            shares.append((first, np.array([1 - towards, towards] if first + 1 < source else [1.0])))
+            continue
+        start, stop = i * step, min((i + 1) * step, source)
+        first, last = int(start), min(int(np.ceil(stop)), source)
+        edges = np.arange(first, last + 1, dtype=np.float64)
+        covered = np.clip(np.minimum(edges[1:], stop) - np.maximum(edges[:-1], start), 0, None)
+        shares.append((first, covered / covered.sum()))
+    return shares
+
+
+def spread_out(stored: NDArray[Any], scale: int, shape: tuple[int, int]) -> NDArray[Any]:
+    """A picture of reduced resolution on a lattice of half source pixels: pixel i covers `scale` of them around i * scale."""
+    rows, columns = (
+        np.minimum((np.arange(2 * source) + scale - 1) // (2 * scale), n - 1)
+        for source, n in zip(shape, stored.shape, strict=True)
+    )
+    return stored[rows[:, None], columns[None, :]]

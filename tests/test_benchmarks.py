@@ -11,10 +11,25 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
-from benchmarks import builds, cost, decoders, incremental, index, kills, memory, page, pixels, steady, store
+from benchmarks import (
+    antialiased,
+    builds,
+    cost,
+    decoders,
+    incremental,
+    index,
+    kills,
+    memory,
+    page,
+    pixels,
+    steady,
+    steps,
+    store,
+)
 from benchmarks.cohort import FORMS, cohort
 from benchmarks.measure import Claim, Section, Setup, Table, spread
 from tests import factory
@@ -52,10 +67,41 @@ def test_contenders(scratch: Path, tmp_path: Path) -> None:
     assert "CMMD form" in (tmp_path / "plot.svg").read_text()
 
 
+def test_steps(scratch: Path) -> None:
+    section = steps.run(Setup(scratch, **TINY))
+    found = figures(section)
+    assert {f"cmmd-raw cropped {step}" for step in ("read", "digest", "decode", "segment", "fuse", "write")} <= found.keys()
+    assert any(row[0] == "`segment.segment`" for row in section.tables[1].rows)
+
+
 def test_memory_of_an_index(scratch: Path) -> None:
     section = index.run(Setup(scratch, **TINY))
     assert len(figures(section)) == 3
     assert all(50 < float(cell) < 500 for row in section.tables[0].rows for cell in row[1:3])
+
+
+def test_antialiased(scratch: Path) -> None:
+    found = figures(antialiased.run(Setup(scratch, **TINY)))
+    assert 0.9 < found["vindr ssim least"] <= 1
+
+
+def test_structural_similarity() -> None:
+    """Against the definition, window by window."""
+    rng = np.random.default_rng(0)
+    x, y = rng.random((24, 19)), rng.random((24, 19))
+    y = 0.7 * x + 0.3 * y
+    ramp = np.exp(-0.5 * (np.arange(-5, 6) / 1.5) ** 2)
+    weights = np.outer(ramp, ramp) / np.outer(ramp, ramp).sum()
+    found = []
+    for i in range(24 - 10):
+        for j in range(19 - 10):
+            a, b = x[i : i + 11, j : j + 11], y[i : i + 11, j : j + 11]
+            ma, mb = (weights * a).sum(), (weights * b).sum()
+            va, vb = (weights * (a - ma) ** 2).sum(), (weights * (b - mb) ** 2).sum()
+            both = (weights * (a - ma) * (b - mb)).sum()
+            found.append((2 * ma * mb + 1e-4) * (2 * both + 9e-4) / ((ma**2 + mb**2 + 1e-4) * (va + vb + 9e-4)))
+    assert antialiased.ssim(x, y) == pytest.approx(np.mean(found), abs=1e-9)
+    assert antialiased.ssim(x, x) == 1
 
 
 def test_decoders_agree(scratch: Path) -> None:

@@ -268,8 +268,8 @@ def internal_imports(file: Path) -> set[str]:
 
 
 LAYERS = (
-    {"errors", "types", "indices"},
-    {"params", "tables", "files", "scratch", "locking", "progress", "identity", "shards", "metrics", "splits"},
+    {"errors", "types", "indices", "jpeg2000"},
+    {"params", "tables", "files", "scratch", "locking", "progress", "identity", "shards", "metrics", "splits", "area"},
     {"intervals"},
     {"dicom", "samples", "pairing", "listing", "records", "agreement"},
     {"pixels", "segment", "sources", "settled"},

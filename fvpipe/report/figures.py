@@ -22,9 +22,10 @@ PANEL = (640, 480)  # columns and rows of the histogram
 
 def draw(picture: Picture, found: Segmentation, longer_side: int = LONGER_SIDE) -> Image:
     """The picture with the breast's outline (red), its box (yellow) and the crop (green); uint8 BGR."""
-    scale = min(1.0, longer_side / max(picture.shape))
-    rows, columns = (max(1, round(side * scale)) for side in picture.shape)
-    values = picture.values[picture.stored[:: max(1, int(1 / scale)), :: max(1, int(1 / scale))]]
+    scale = min(1.0, longer_side / max(picture.source_shape))
+    rows, columns = (max(1, round(side * scale)) for side in picture.source_shape)
+    every = max(1, int(1 / (scale * picture.scale)))
+    values = picture.values[picture.stored[::every, ::every]]
     low, high = np.percentile(values, [0.5, 99.5])
     grey = np.clip((values - low) / max(high - low, 1e-9) * 255, 0, 255).astype(np.uint8)
     canvas = cv2.cvtColor(cv2.resize(grey, (columns, rows), interpolation=cv2.INTER_AREA), cv2.COLOR_GRAY2BGR)

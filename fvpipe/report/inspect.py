@@ -13,6 +13,7 @@ from fvpipe.agreement import OF_A_VIEW
 from fvpipe.datasets import adapter
 from fvpipe.dicom import Refused
 from fvpipe.files import write_whole
+from fvpipe.fuse import frame_level
 from fvpipe.params import Pipeline, load_pipeline
 from fvpipe.pixels import read_picture
 from fvpipe.report.figures import beside, draw, draw_histogram, encoded
@@ -132,7 +133,7 @@ def _look(task: PixelTask) -> PixelAnswer:
     rule, voi_rule = PIXEL_RULES
     try:
         data = Path(task.path).read_bytes()
-        picture = read_picture(data, task.laterality)
+        picture = read_picture(data, task.laterality)  # whole: what is wrong with it shows whatever the pipeline
     except (Refused, OSError) as error:
         refused = error if isinstance(error, Refused) else Rejection.unreadable("", error)
         return PixelAnswer((Verdict(rule, refused.detail, refused.reason), Verdict(voi_rule, "no pixels", asked=False)), {})
@@ -147,6 +148,9 @@ def _look(task: PixelTask) -> PixelAnswer:
         except Refused as refused:
             verdicts.append(Verdict(voi_rule, refused.detail, refused.reason))
             return PixelAnswer(tuple(verdicts), {})
+    level = frame_level(picture.source_shape, task.pipeline)
+    if level:
+        picture = read_picture(data, task.laterality, task.pipeline.voi, level=level)
     found, seen = segment(picture, task.pipeline.segment), examine(picture, task.pipeline.segment)
     png = encoded(beside([draw(picture, found), draw_histogram(seen)]), ".png") if task.with_png else b""
     return PixelAnswer(tuple(verdicts), _pixel_facts(picture, found, seen), png)
@@ -155,7 +159,8 @@ def _look(task: PixelTask) -> PixelAnswer:
 def _pixel_facts(picture: Picture, found: Segmentation, seen: Examined | None) -> dict[str, Any]:
     return {
         "picture facts": {
-            "rows, columns": list(picture.shape),
+            "rows, columns": list(picture.source_shape),
+            **({"decoded at 1 pixel of": f"{picture.scale} x {picture.scale}"} if picture.scale > 1 else {}),
             "stored values": [int(picture.stored.min()), int(picture.stored.max())],
             "values": [float(picture.values[picture.stored].min()), float(picture.values[picture.stored].max())],
             "chest wall expected": picture.chest_wall.value,

@@ -13,6 +13,7 @@ from fvpipe.agreement import OF_A_VIEW
 from fvpipe.dicom import HeaderPolicy, Refused, record_of
 from fvpipe.errors import InputError
 from fvpipe.files import read_unchanged
+from fvpipe.fuse import frame_level
 from fvpipe.params import Pipeline
 from fvpipe.pixels import read_picture
 from fvpipe.report.figures import draw, encoded
@@ -144,7 +145,8 @@ def _picture(task: ImageTask) -> Picture | Rejection:
         data, unchanged = read_unchanged(Path(task.root) / record.path, task.state)
         if not unchanged and record_of(data, record.path, task.policy) != record:
             raise FileNotFoundError
-        return read_picture(data, record.laterality, task.pipeline.voi)
+        level = frame_level((record.rows, record.columns), task.pipeline)
+        return read_picture(data, record.laterality, task.pipeline.voi, level=level)
     except FileNotFoundError:
         raise InputError(
             f"{record.path}: is not there any more, or not what the index read. Either it changed while this ran: run it "

@@ -134,7 +134,7 @@ def predict(
     headers = [read_header(root, os.path.relpath(path, root), policy) for path in dict.fromkeys(paths)]
     refused = [header for header in headers if isinstance(header, Rejection)]
     records = [header for header in headers if isinstance(header, ImageRecord)]
-    colliding = [(str(root), record) for group in pairing.colliding_instances(records) for record in group]
+    colliding = [(str(root), record, Pipeline()) for group in pairing.colliding_instances(records) for record in group]
     contents = dict(read_pixel_digests(colliding))
     refused += [found for found in contents.values() if isinstance(found, Rejection)]
     digests = {path: found for path, found in contents.items() if not isinstance(found, Rejection)}
