@@ -155,17 +155,13 @@ class Setup:
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """A finished command: seconds on the clock, seconds of processors (its children's too), what it printed and said.
-
-    `peak` is the most memory that it or any one of its children took, in MB.
-    """
+    """A finished command: seconds on the clock, seconds of processors (its children's too), what it printed and said."""
 
     wall: float
     cpu: float
     code: int
     output: str
     said: str
-    peak: float
 
 
 def command(arguments: Sequence[object], folder: Path, *, check: bool = True, environment: dict[str, str] | None = None) -> Ran:
@@ -190,7 +186,26 @@ def command(arguments: Sequence[object], folder: Path, *, check: bool = True, en
         said = errors.read()
     if check and process.returncode:
         raise RuntimeError(f"{' '.join(words)} ended with {process.returncode}: {(said or output)[-2000:]}")
-    return Ran(wall, used.ru_utime + used.ru_stime, process.returncode, output, said, used.ru_maxrss / 1024)
+    return Ran(wall, used.ru_utime + used.ru_stime, process.returncode, output, said)
+
+
+_WEIGH = """
+import resource, subprocess, sys
+code = subprocess.call(sys.argv[2:])
+with open(sys.argv[1], "w") as file:
+    file.write(str(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024))
+sys.exit(code)
+"""
+
+
+def weighed(arguments: Sequence[object], folder: Path) -> tuple[Ran, float]:
+    """A command, and the most memory in MB that it or any one of its children took.
+
+    A process counts what it was before it became another program, so it is started by a small one and not by this.
+    """
+    with tempfile.NamedTemporaryFile("r") as file:
+        ran = command([sys.executable, "-S", "-E", "-c", _WEIGH, file.name, *arguments], folder)
+        return ran, float(file.read())
 
 
 def interleaved(runs: int, contenders: dict[str, Callable[[], float]]) -> dict[str, Spread]:
