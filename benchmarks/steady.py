@@ -1,7 +1,8 @@
 """Two workers against one in steady state, by syntax: start-up over, index read, everything warm; and what Dask costs.
 
 The pools stand side by side and take turns. Dask's share is what one worker's wall time has beyond the same work in a plain
-loop of this process.
+loop of this process. What the machine itself allows is measured beside: two plain loops in two processes that know nothing of
+each other, but share its memory and caches, against one of them alone.
 """
 
 from __future__ import annotations
@@ -13,12 +14,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
 
 from benchmarks.cohort import FORMS, Form, cohort
 from benchmarks.measure import ENVIRONMENT, KEEP_MEMORY, ROOT, Section, Setup, Table, interleaved
+from benchmarks.serve import Contender
 from fvpipe.workers import Workers, WorkerSettings
 
 PIPELINES = ("cropped", "antialiased")
@@ -31,6 +34,7 @@ def run(setup: Setup) -> Section:
         return _in_own_process(setup)
     section = Section("steady", "Two workers against one, in steady state")
     columns = ["form", "pipeline", "breasts", "plain loop", "one worker", "two workers", "two / one", "Dask's share"]
+    columns += ["two plain loops / one", "two workers / two plain loops"]
     table = Table("Breasts a second, medians (least to most)", columns, [])
     forms = [FORMS["cmmd-raw"]] if setup.tiny else [form for form in FORMS.values() if form.syntax]
     with ExitStack() as stack:
@@ -62,7 +66,20 @@ def _measure(setup: Setup, form: Form, pipeline: str, pools: dict[int, Workers],
 
     setup.say(f"steady: {form.title}, {pipeline}")
     folder = cohort(setup.scratch, form, 2, 2, (320, 256) if setup.tiny else None)
-    with setup.folder("steady") as work:
+    with ExitStack() as stack, setup.folder("steady") as work:
+        loops = []
+        for name in ("a", "b"):
+            arguments = [folder, "table", pipeline, work / name]
+            loops.append(Contender(sys.executable, "samples", arguments, {**ENVIRONMENT, **KEEP_MEMORY}))
+            stack.callback(loops[-1].close)
+            loops[-1].go(0.0)  # warm
+        threads = stack.enter_context(ThreadPoolExecutor(len(loops)))
+
+        def plain(contenders: list[Contender]) -> float:
+            """Breasts a second of loops that run at the same time."""
+            passes = threads.map(lambda contender: contender.go(0.0 if setup.tiny else SECONDS / 2), contenders)
+            return sum(1 / each.wall for each in passes)
+
         once = tasks(folder, "table", pipeline, work / "index")
         stores = iter(range(10**9))
 
@@ -85,10 +102,14 @@ def _measure(setup: Setup, form: Form, pipeline: str, pools: dict[int, Workers],
         turns: dict[str, Callable[[], float]] = {str(w): lambda w=w: turn(w, count) for w in pools}
         for workers in pools:
             turn(workers, 4 * len(once))  # warm
+        turns |= {"loop": lambda: plain(loops[:1]), "loops": lambda: plain(loops)}
         measured = interleaved(setup.runs, turns)
     alone, one, two = (measured[str(workers)].median for workers in (0, 1, 2))
     rates = [str(measured[str(workers)]) for workers in (0, 1, 2)]
-    table.rows.append([form.title, pipeline, str(count), *rates, f"{two / one:.2f}", f"{1 - one / alone:.1%}"])
+    loop, both = measured["loop"].median, measured["loops"].median
+    row = [form.title, pipeline, str(count), *rates, f"{two / one:.2f}", f"{1 - one / alone:.1%}"]
+    table.rows.append([*row, f"{both / loop:.2f}", f"{two / both:.2f}"])
+    section.figures[f"{form.name} {pipeline} two plain loops"] = both / loop
     section.figures[f"{form.name} {pipeline} breasts a second"] = one
     section.figures[f"{form.name} {pipeline} two workers"] = two / one
     section.figures[f"{form.name} {pipeline} dask seconds a breast"] = max(1 / one - 1 / alone, 0)

@@ -41,6 +41,9 @@ FIRST = 4  # tasks in a batch, as long as nothing is known of what one takes
 FEW = 3  # tasks that one fresh process does sooner than a cluster starts
 MOST = 512  # tasks in a batch: what is on its way is held in memory
 HERE = 128  # tasks in a batch in this process
+QUIET = {"distributed.worker.memory.monitor-interval": "1s", "distributed.worker.profile.enabled": False}
+"""Of a local cluster: what Dask does ten and a hundred times a second beside the work, and nobody looks at."""
+
 COUNT_SECONDS, POLL_SECONDS, NO_WORKER_SECONDS = 5, 5, 60
 
 
@@ -309,8 +312,10 @@ class Workers:
         return client
 
     def _local_cluster(self) -> LocalCluster:
+        import dask
         from distributed import LocalCluster
 
+        dask.config.set(QUIET)
         threads = self.settings.threads
         for attempt in (1, 2, 3):
             try:
