@@ -24,7 +24,7 @@ from benchmarks.measure import ENVIRONMENT, KEEP_MEMORY, ROOT, Section, Setup, T
 
 STEPS = ("read", "digest", "header", "decode", "segment", "fuse", "write")
 PIPELINES = ("direct", "cropped", "antialiased")
-MODULES = ("fvpipe.dicom", "fvpipe.pixels", "fvpipe.segment", "fvpipe.fuse", "fvpipe.indices")
+MODULES = ("dicom", "pixels", "thumbnail", "thresholds", "artefacts", "segment", "fuse", "area", "indices")
 SHOWN = 0.03  # of the whole, at least
 PASSES = 15
 
@@ -106,13 +106,17 @@ def _watched() -> dict[str, list[int]]:
 
         return call
 
-    made: dict[FunctionType, Callable[..., Any]] = {}
+    def ours(value: object) -> bool:
+        if not isinstance(value, FunctionType) or "contextmanager" in repr(value):
+            return False
+        return value.__module__.removeprefix("fvpipe.") in MODULES
+
+    made: dict[Callable[..., Any], Callable[..., Any]] = {}
     for name, module in list(sys.modules.items()):
-        if name.startswith("fvpipe"):
-            for key, value in list(vars(module).items()):
-                if isinstance(value, FunctionType) and value.__module__ in MODULES and "contextmanager" not in repr(value):
-                    made[value] = made.get(value) or wrapped(value)
-                    setattr(module, key, made[value])
+        for key, value in list(vars(module).items()) if name.startswith("fvpipe") else ():
+            if ours(value):
+                made[value] = made.get(value) or wrapped(value)
+                setattr(module, key, made[value])
     return counted
 
 

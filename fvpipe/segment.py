@@ -13,42 +13,23 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fvpipe.indices import histogram, index_range, looked_up, real_ends
+from fvpipe.artefacts import OPENING, components, cut_leaks, cut_stripes, rejoined
+from fvpipe.indices import histogram, looked_up
 from fvpipe.params import Segment
+from fvpipe.thresholds import BINS, bins_of, lowered, otsu_threshold, share_of, triangle_threshold
+from fvpipe.thumbnail import Mask, Thumbnail, thumbnail_of
 from fvpipe.types import CropBox, Edge, Flag, Picture, Segmentation
 
-Mask = NDArray[np.uint8]
-Indices = NDArray[Any]  # uint8 or uint16
-
-THUMBNAIL = 512  # pixels of the longer side at most
-BLANKED = 0.015  # share of the longer side that is kept out of the threshold on every edge: film borders, frame lines
-ROBUST = (0.001, 0.999)
-LOG_GAIN = 1000.0
-BINS = 256
-OPENING = 1 / 160  # radius as a share of the longer side
-LEAK_WIDTH, LEAK_LENGTH, LEAK_GAIN = 0.20, 0.03, 1.5  # shares of columns and rows; tissue must outshine a leak so much
-SKIN, VALLEY = 0.4, 6  # how far the threshold may go down, as a share, and over how many bins on each side counts are summed
-NIPPLE = 0.02  # of the breast at most, as a share
-LEAK_NARROW, LEAK_UNLIKE = 0.12, 0.18  # of the columns: a wider one must keep its width, and each column its brightness
-STRIPE_WIDTH = 0.16  # at most, as a share
-STRIPE_LENGTH = 0.10  # of a stripe that does not start at the frame's edge, as a share
 AGREEMENT = 0.9  # intersection over union at which `agreement` believes its two methods
 
 GATES = {"share": (0.04, 0.85), "fill": (0.50, 1.0), "aspect": (0.18, 0.95), "lateral_edges": (1, 1)}
 """What a mask must show: share of the frame, share of its own box, width / height, lateral edges of the frame touched."""
-
-# x at which log1p(LOG_GAIN x) passes from one bin to the next, rounded so that every math library agrees
-_LOG_EDGES = np.array(
-    [float(f"{math.expm1(j / BINS * math.log1p(LOG_GAIN)) / LOG_GAIN:.9e}") for j in range(1, BINS)], np.float64
-)
-_LINEAR_EDGES = np.arange(1, BINS) / BINS
 
 
 def segment(picture: Picture, settings: Segment) -> Segmentation:
@@ -67,7 +48,7 @@ def segment(picture: Picture, settings: Segment) -> Segmentation:
     whole = CropBox.whole(*picture.source_shape)
     if settings.method == "none":
         return Segmentation(whole, whole, None, 1, math.nan, "none", {})
-    thumbnail = _thumbnail(picture)
+    thumbnail = thumbnail_of(picture)
     if thumbnail is None:
         return Segmentation(whole, whole, None, 1, math.nan, "whole_frame", {}, Flag.CC_CONSTANT | Flag.CC_CROP_FALLBACK)
     methods = ("otsu_log", "triangle") if settings.method == "agreement" else (settings.method,)
@@ -102,7 +83,7 @@ def segment(picture: Picture, settings: Segment) -> Segmentation:
     return Segmentation(box, tight, chosen.mask, step, chosen.threshold, chosen.method, chosen.gates, flags, area, mean)
 
 
-def _inside_of(thumbnail: _Thumbnail, mask: Mask) -> tuple[float, float]:
+def _inside_of(thumbnail: Thumbnail, mask: Mask) -> tuple[float, float]:
     """Area in source pixels and mean value. Summed without rounding, so that every processor agrees."""
     counts = histogram(thumbnail.indices, len(thumbnail.values), mask)
     present = np.flatnonzero(counts)
@@ -177,7 +158,7 @@ def examine(picture: Picture, settings: Segment) -> Examined | None:
     -------
     Examined or None
     """
-    thumbnail = _thumbnail(picture)
+    thumbnail = thumbnail_of(picture)
     if thumbnail is None:
         return None
     values = thumbnail.values[thumbnail.indices]
@@ -193,99 +174,6 @@ def examine(picture: Picture, settings: Segment) -> Examined | None:
             made.append(_attempt(thumbnail, method, settings.engine, picture.chest_wall))
     attempts = tuple(Attempt(each.method, each.threshold, each.gates, each.passes) for each in made)
     return Examined(counts, low, high, attempts, _overlap(made[0].mask, made[1].mask) if agreement else math.nan)
-
-
-# --- the thumbnail, and what its values mean --------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class _Thumbnail:
-    """A small picture of indices, and for each index its place between robust minimum (0) and maximum (1).
-
-    `background` is the index that stands for padding, here and in every window of the picture; None where there is none.
-    """
-
-    picture: Picture
-    background: int | None
-    indices: NDArray[Any]
-    step: int
-    counts: NDArray[np.int64]
-    relative: NDArray[np.float64]
-
-    @property
-    def values(self) -> NDArray[np.float64]:
-        """What each index means."""
-        return self.picture.values
-
-    def window(self, where: tuple[slice, slice]) -> Indices:
-        """A part of the picture at full size, contiguous."""
-        return _without_padding(self.picture, self.picture.stored[where], self.background)
-
-    @property
-    def border(self) -> int:
-        """Pixels on each edge that are blanked."""
-        return _border(self.indices.shape)
-
-
-def _border(shape: tuple[int, ...]) -> int:
-    return max(1, round(BLANKED * float(max(shape))))
-
-
-def _thumbnail(picture: Picture) -> _Thumbnail | None:
-    """None for a picture of one value."""
-    rows, columns = picture.shape
-    step = max(1, round(-(-max(picture.source_shape) // THUMBNAIL) / picture.scale))
-    height, width = rows // step, columns // step
-    # The middle row of each thumbnail row, all columns of it: their mean, smoothed, is quiet enough, at a fraction of the cost.
-    sampled = picture.stored[step // 2 :: step][:height, : width * step]
-    background = None
-    if picture.padding is not None:
-        background = _background(picture, sampled)
-        if background is None:
-            return None
-        sampled = _without_padding(picture, sampled, background)
-    small: Indices = cv2.resize(sampled, (width, height), interpolation=cv2.INTER_AREA) if step > 1 else sampled
-    small = cv2.blur(small, (3, 3))
-    border = _border(small.shape)  # a film's white border would move the range, and with it a faint nipple below the threshold
-    counts = histogram(small[border:-border, border:-border], len(picture.values))
-    order = (
-        np.argsort(picture.values, kind="stable") if picture.direction == 0 else np.arange(len(counts))[:: picture.direction]
-    )
-    reached = np.cumsum(counts[order])
-    low, high = (picture.values[order[np.searchsorted(reached, share * reached[-1])]] for share in ROBUST)
-    if not high > low:
-        present = picture.values[counts > 0]
-        low, high = present.min(), present.max()
-    if not high > low:
-        return None
-    relative = np.clip((picture.values - low) / (high - low), 0.0, 1.0)
-    return _Thumbnail(picture, background, small, step, counts, relative)
-
-
-def _background(picture: Picture, sampled: NDArray[Any]) -> int | None:
-    """The index of the lowest real value, which padding takes; None where there is nothing but padding."""
-    ends = real_ends(sampled, picture.padding) if picture.direction else None
-    if ends is not None:
-        return ends[0] if picture.direction > 0 else ends[1]
-    counts = histogram(sampled, len(picture.values))
-    real = np.flatnonzero((counts > 0) & ~picture.padding) if picture.padding is not None else np.flatnonzero(counts)
-    return int(real[np.argmin(picture.values[real])]) if len(real) else None
-
-
-def _without_padding(picture: Picture, indices: Indices, background: int | None) -> Indices:
-    """`indices` with padding put at the background."""
-    if picture.padding is None or background is None:
-        return np.ascontiguousarray(indices)
-    low, high = index_range(indices)
-    if not picture.padding[low : high + 1].any():
-        return np.ascontiguousarray(indices)
-    # Padding that is darker than all else needs no table.
-    if picture.direction > 0 and not picture.padding[background : high + 1].any():
-        return np.asarray(cv2.max(indices, float(background)))  # type: ignore[call-overload]  # the stubs know no number here
-    if picture.direction < 0 and not picture.padding[low : background + 1].any():
-        return np.asarray(cv2.min(indices, float(background)))  # type: ignore[call-overload]
-    table = np.where(picture.padding, background, np.arange(len(picture.padding))).astype(indices.dtype)
-    return looked_up(table, indices)
 
 
 # --- one attempt ------------------------------------------------------------------------------------------------------
@@ -309,8 +197,8 @@ def _passes(gates: dict[str, float]) -> bool:
     return bool(gates) and all(low <= gates[name] <= high for name, (low, high) in GATES.items())
 
 
-def _attempt(thumbnail: _Thumbnail, method: str, engine: str, chest_wall: Edge) -> _Attempt:
-    bins = _bins(thumbnail, method)
+def _attempt(thumbnail: Thumbnail, method: str, engine: str, chest_wall: Edge) -> _Attempt:
+    bins = bins_of(thumbnail, method)
     binned = looked_up(bins, thumbnail.indices)
     border = thumbnail.border
     interior = binned[border:-border, border:-border]
@@ -321,7 +209,7 @@ def _attempt(thumbnail: _Thumbnail, method: str, engine: str, chest_wall: Edge) 
     else:
         threshold = _otsu_simpleitk(interior) if engine == "simpleitk" else otsu_threshold(counts)
     if method == "otsu_log":
-        threshold = _lowered(counts, threshold)
+        threshold = lowered(counts, threshold)
     bright = _above(binned, threshold)
     binary = np.zeros_like(bright)
     binary[border:-border, border:-border] = bright[border:-border, border:-border]
@@ -329,15 +217,15 @@ def _attempt(thumbnail: _Thumbnail, method: str, engine: str, chest_wall: Edge) 
     mask = clean(binary, radius, border, chest_wall)
     wall = _wall(mask, border, chest_wall)
     _reach_edges(mask, bright, border, wall)
-    if _cut_stripes(binary, mask, thumbnail, wall):
+    if cut_stripes(binary, mask, thumbnail, wall):
         mask = clean(binary, radius, border, chest_wall)
         _reach_edges(mask, bright, border, wall)
-    if _cut_leaks(binary, mask, thumbnail):
+    if cut_leaks(binary, mask, thumbnail):
         mask = clean(binary, radius, border, chest_wall)
         _reach_edges(mask, bright, border, wall)
     measured = _measure(mask)
     if method == "otsu_log":
-        joined = _rejoined(mask, binary, _above(binned, _share_of(threshold)), radius, wall)
+        joined = rejoined(mask, binary, _above(binned, share_of(threshold)), radius, wall)
         if joined is not mask and _passes(_measure(joined)[0]):  # or it was a label's plate
             mask, measured = joined, _measure(joined)
     inside = bins > threshold
@@ -349,72 +237,6 @@ def _above(binned: NDArray[np.uint8], threshold: int) -> Mask:
     return np.asarray(cv2.threshold(binned, threshold, 255, cv2.THRESH_BINARY)[1], np.uint8)
 
 
-def _bins(thumbnail: _Thumbnail, method: str) -> NDArray[np.uint8]:
-    """For each index, its bin of 256: of the log above the background's mode, or linear."""
-    if method != "otsu_log":
-        return np.searchsorted(_LINEAR_EDGES, thumbnail.relative, side="right").astype(np.uint8)
-    relative, counts = thumbnail.relative, thumbnail.counts
-    mean = float((relative * counts).sum() / counts.sum())
-    coarse = np.minimum((relative * 512).astype(np.int64), 511)
-    filled = np.bincount(coarse, weights=counts, minlength=512)
-    mode = (int(np.argmax(filled[: int(mean * 512) + 1])) + 0.5) / 512
-    return np.searchsorted(_LOG_EDGES, np.maximum(relative - mode, 0.0), side="right").astype(np.uint8)
-
-
-def otsu_threshold(counts: NDArray[np.int64]) -> int:
-    """Otsu's threshold of a histogram: the last bin of the darker class (N. Otsu, 1979).
-
-    The smallest of those with the largest variance between the classes, which is compared without rounding.
-    """
-    below = np.cumsum(counts)
-    moment = np.cumsum(counts * np.arange(len(counts)))
-    total, whole = int(below[-1]), int(moment[-1])
-    between = np.flatnonzero((counts > 0) & (below < total))  # an empty bin changes nothing
-    if not len(between):
-        return 0
-    share = below[between] / total
-    rough = (moment[between] / whole - share) ** 2 / (share * (1 - share))
-    likely = between[rough >= rough.max() * (1 - 1e-9)].tolist()  # only these are worked out exactly
-
-    def variance(i: int) -> Fraction:
-        dark = int(below[i])
-        return Fraction((int(moment[i]) * total - whole * dark) ** 2, dark * (total - dark))
-
-    return int(max(likely, key=lambda i: (variance(i), -i)))
-
-
-def _lowered(counts: NDArray[np.int64], threshold: int) -> int:
-    """The emptiest place between a share (`SKIN`) of a threshold on logarithms and itself.
-
-    Otsu's lies well inside the skin where the background is black, and there the faint ring around a nipple may part it
-    from the breast. Where noise or scatter fills what lies below, it stays.
-    """
-    lowest = _share_of(threshold)
-    wide = np.convolve(counts, np.ones(2 * VALLEY + 1, np.int64))[VALLEY:-VALLEY]
-    return lowest + int(np.argmin(wide[lowest : threshold + 1]))
-
-
-def _share_of(threshold: int) -> int:
-    """The bin of `SKIN` times the value at which a bin on logarithms ends."""
-    return int(np.searchsorted(_LOG_EDGES, SKIN * _LOG_EDGES[min(threshold, BINS - 2)]))
-
-
-def triangle_threshold(counts: NDArray[np.int64]) -> int:
-    """Zack's triangle threshold for a background peak on the dark side (Zack, Rogers and Latt, 1977)."""
-    occupied = np.flatnonzero(counts)
-    peak, last = int(np.argmax(counts)), int(occupied[-1])
-    if last <= peak:
-        return peak
-    positions = np.arange(peak, last + 1)
-    # Distance below the line from the peak to the end, without its constant factor: integers, so exact.
-    distance = (
-        (last - positions) * int(counts[peak])
-        + (positions - peak) * int(counts[last])
-        - counts[peak : last + 1] * (last - peak)
-    )
-    return int(positions[int(np.argmax(distance))])
-
-
 def _clean_opencv(binary: Mask, radius: int, border: int, chest_wall: Edge) -> Mask:
     """Open, take the component on the chest wall, give it back what opening rounded off, fill its holes."""
     left, top, width, height = cv2.boundingRect(binary)
@@ -424,7 +246,7 @@ def _clean_opencv(binary: Mask, radius: int, border: int, chest_wall: Edge) -> M
     part = np.ascontiguousarray(binary[around])
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
     opened = cv2.morphologyEx(part, cv2.MORPH_OPEN, kernel)
-    labels, areas = _components(np.asarray(opened, np.uint8))
+    labels, areas = components(np.asarray(opened, np.uint8))
     if len(areas) < 2:
         return mask
     column = (border if chest_wall is Edge.LEFT else binary.shape[1] - 1 - border) - around[1].start
@@ -435,16 +257,6 @@ def _clean_opencv(binary: Mask, radius: int, border: int, chest_wall: Edge) -> M
     offset = (around[1].start, around[0].start)
     cv2.drawContours(mask, [max(contours, key=cv2.contourArea)], -1, 255, cv2.FILLED, offset=offset)
     return mask
-
-
-def _components(binary: Mask) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """Labels of what hangs together by its sides, and the pixels of each; 0 is the background."""
-    count, found = cv2.connectedComponents(binary, connectivity=4)
-    labels = np.asarray(found, np.int32)
-    if count == 2:
-        area = cv2.countNonZero(binary)
-        return labels, np.array([labels.size - area, area])
-    return labels, histogram(labels.astype(np.uint16), count) if count <= 1 << 16 else np.bincount(labels.ravel())
 
 
 def _clean_simpleitk(binary: Mask, radius: int, border: int, chest_wall: Edge) -> Mask:
@@ -510,133 +322,6 @@ def _reach_edges(mask: Mask, bright: Mask, border: int, chest_wall: Edge) -> Non
     mask[:, -border:] = np.where(np.logical_and.accumulate(strip, axis=1), mask[:, -border - 1 : -border], 0)
 
 
-def _rejoined(mask: Mask, binary: Mask, dim: Mask, radius: int, chest_wall: Edge) -> Mask:
-    """Give back a nipple that a dim ring parts from the breast: small, above the threshold, and linked by what is `dim`."""
-    left, top, width, height = cv2.boundingRect(mask)
-    if not width:
-        return mask
-    beside = binary & ~mask
-    beside[:top], beside[top + height :] = 0, 0
-    reach = 4 * radius
-    if chest_wall is Edge.LEFT:
-        wall, far = slice(0, left + width // 2), slice(left + width + reach, None)
-    else:
-        wall, far = slice(left + width // 2, None), slice(0, max(left - reach, 0))
-    beside[:, wall] = 0  # where leaks are
-    if cv2.countNonZero(beside) == cv2.countNonZero(np.ascontiguousarray(beside[:, far])):
-        return mask  # what there is, labels for the most part, is out of reach
-    blobs, areas = _components(beside)
-    small = np.flatnonzero((areas >= radius * radius) & (areas <= NIPPLE * cv2.countNonZero(mask)))
-    blob = np.isin(blobs, small[small > 0])
-    left, top, width, height = cv2.boundingRect(blob.view(np.uint8))
-    if not width:
-        return mask
-    around = tuple(slice(max(at - 2 * reach, 0), at + size + 2 * reach) for at, size in ((top, height), (left, width)))
-    joined = mask.copy()
-    here, blob, blobs = joined[around], blob[around], blobs[around]
-    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
-    bridge = (np.asarray(cv2.dilate(here, kernel), np.uint8) & dim[around]) | here
-    _, linked = cv2.connectedComponents(bridge, connectivity=4)
-    reached = np.isin(linked, np.unique(np.asarray(linked)[here > 0])) & (bridge > 0)
-    blob = np.isin(blobs, np.unique(blobs[blob & reached])) & blob
-    if not blob.any():
-        return mask
-    ring = reached & (cv2.dilate(blob.view(np.uint8), kernel) > 0)
-    here[blob | ring] = 255
-    contours, _ = cv2.findContours(joined, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    filled = np.zeros_like(mask)
-    cv2.drawContours(filled, [max(contours, key=cv2.contourArea)], -1, 255, cv2.FILLED)
-    return filled
-
-
-def _cut_stripes(binary: Mask, mask: Mask, thumbnail: _Thumbnail, chest_wall: Edge) -> bool:
-    """Take stripes of the background and the paddle's line, which join the breast to the frame, out of `binary`.
-
-    They keep their width from the frame's edge to the breast; a breast that is cut by the frame widens at once.
-    """
-    indices = thumbnail.indices
-    if chest_wall is Edge.RIGHT:
-        binary, mask, indices = binary[:, ::-1], mask[:, ::-1], indices[:, ::-1]
-    left, top, width, height = cv2.boundingRect(np.ascontiguousarray(mask))
-    if not width:
-        return False
-    rows, columns = mask.shape
-    across = (binary[:, ::-1].T, mask[:, ::-1].T, indices[:, ::-1].T)
-    found = _cut_stripes_of(*across, thumbnail.relative, columns - left - width, 0)
-    # From the top, from the bottom; `_cut_leaks` sees to the chest wall.
-    for order, line in ((slice(None), top), (slice(None, None, -1), rows - top - height)):
-        found |= _cut_stripes_of(binary[order], mask[order], indices[order], thumbnail.relative, line, 1)
-    return found
-
-
-def _cut_stripes_of(binary: Mask, mask: Mask, indices: Indices, relative: NDArray[np.float64], line: int, first: int) -> bool:
-    """The same for those that run on from the mask's first `line`, at place `first` or after."""
-    depth, places = mask.shape
-    shortest = LEAK_LENGTH * depth
-    if line:  # where padding ends; a nipple does not keep its width for so long
-        line, shortest = min(line + round(OPENING * max(mask.shape)), depth - 1), STRIPE_LENGTH * depth
-    found = False
-    ends = np.flatnonzero(np.diff(np.concatenate([[0], mask[line] > 0, [0]]).astype(np.int8))).tolist()
-    for start, end in zip(ends[::2], ends[1::2], strict=True):
-        width = end - start
-        if start < first or width > STRIPE_WIDTH * places:
-            continue
-        beside = 2 + width // 4
-        around = slice(max(start - beside, 0), end + beside)
-        covered = (mask[line:, around] > 0).sum(axis=1)
-        room = mask[:, around].shape[1] - width  # less than twice `beside` in a corner of the frame
-        other = np.flatnonzero((covered > width + room / 2) | (covered < width / 2))
-        length = int(other[0]) if len(other) else depth - line
-        if length >= shortest:
-            stripe = relative[indices[: line + length, around]]
-            level = np.median(stripe[line:, start - around.start : end - around.start])
-            binary[: line + length, around][stripe <= LEAK_GAIN * level] = 0
-            found = True
-    return found
-
-
-def _cut_leaks(binary: Mask, mask: Mask, thumbnail: _Thumbnail) -> bool:
-    """Take light that leaks along the chest wall, above and below the breast, out of `binary`.
-
-    A digitised film's edge, and the paddle's shadow, join the breast and stretch its box to the frame's height. They
-    differ from tissue in running to the frame's top or bottom as a strip of one width, with one brightness at each
-    distance from the edge; where the breast begins beneath it, it outshines the leak.
-    """
-    rows, columns = mask.shape
-    wall = next((column for column in (0, columns - 1) if mask[:, column].any()), None)
-    if wall is None:
-        return False
-    from_wall = slice(None) if wall == 0 else slice(None, None, -1)
-    reach = min(math.ceil(1.3 * LEAK_WIDTH * columns) + 4, columns)  # whatever is wider is no leak, how wide it may be
-    beside = mask[:, from_wall][:, :reach]
-    widths = np.where(beside.min(axis=1) > 0, columns, np.argmin(beside, axis=1))
-    found = False
-    for order in (slice(None), slice(None, None, -1)):  # from the top, from the bottom
-        first = int(np.flatnonzero(widths[order])[0])  # not 0 where rows were padded on
-        shortest = STRIPE_LENGTH if first else LEAK_LENGTH
-        first = min(first + (round(OPENING * max(mask.shape)) if first else 0), rows - 1)
-        end = int(widths[order][first])
-        if not 0 < end <= LEAK_WIDTH * columns:
-            continue
-        wide = end > LEAK_NARROW * columns  # a breast that the frame cuts is wide too, and may widen slowly
-        steady = 1.15 if wide else 1.3
-        other = np.flatnonzero((widths[order] > steady * end + 2)[first:])
-        length = first + int(other[0]) if len(other) else rows
-        if length - first < max(shortest * rows, end / 2):
-            continue
-        reach = min(round(1.5 * end) + 3, columns)
-        strip = thumbnail.relative[thumbnail.indices[order, from_wall][:length, :reach]]
-        middle = max((first + length) // 2, first + 1)
-        lines = np.sort(strip[min(max(first, _border(mask.shape)), middle - 1) : middle], axis=0)  # no film's border
-        leak, tenth = np.median(lines, axis=0), len(lines) // 10
-        unlike = np.median((lines[-1 - tenth] - lines[tenth])[:end] / np.maximum(leak[:end], 1 / BINS))
-        if wide and unlike > LEAK_UNLIKE:
-            continue
-        binary[order, from_wall][:length, :reach][strip <= LEAK_GAIN * leak] = 0
-        found = True
-    return found
-
-
 _LATERAL = {Edge.LEFT: 0, Edge.RIGHT: -1}
 
 
@@ -669,7 +354,7 @@ def _other(edge: Edge) -> Edge:
 # --- the box at full size ---------------------------------------------------------------------------------------------
 
 
-def _refine(thumbnail: _Thumbnail, attempt: _Attempt) -> CropBox:
+def _refine(thumbnail: Thumbnail, attempt: _Attempt) -> CropBox:
     """Move each edge of the thumbnail's box to where the threshold lies at full size, within a narrow band."""
     step = thumbnail.step
     rows, columns = thumbnail.picture.shape
@@ -701,7 +386,7 @@ def _refine(thumbnail: _Thumbnail, attempt: _Attempt) -> CropBox:
     return CropBox(*box)
 
 
-def _inside(thumbnail: _Thumbnail, inside: NDArray[np.bool_], near: Mask, window: tuple[slice, slice]) -> NDArray[np.bool_]:
+def _inside(thumbnail: Thumbnail, inside: NDArray[np.bool_], near: Mask, window: tuple[slice, slice]) -> NDArray[np.bool_]:
     """Which pixels of a window lie above the threshold, smoothed as the thumbnail is, near the mask."""
     step = thumbnail.step
     size = step | 1  # an even one would lie half a pixel to one side

@@ -18,7 +18,8 @@ from fvpipe import dicom
 from fvpipe.datasets import adapter
 from fvpipe.params import Segment
 from fvpipe.pixels import read_picture
-from fvpipe.segment import full_mask, otsu_threshold, segment, triangle_threshold
+from fvpipe.segment import full_mask, segment
+from fvpipe.thresholds import otsu_threshold, triangle_threshold
 from fvpipe.types import CropBox, Edge, Flag, Picture, Segmentation, View
 from tests.conftest import build, read_truth
 from tests.factory import CC, LEFT, MLO, RIGHT, Made, breast, dataset, file_bytes, write
