@@ -170,6 +170,23 @@ def test_split_command(project: Path) -> None:
     assert "did you mean" not in run("split", "nothing", code=1).output
 
 
+def test_pixel_digests_are_compared_only_among_pictures_decoded_alike(project: Path) -> None:
+    file = project / "params.yaml"
+    file.write_text(file.read_text().replace("[direct]", "[antialiased, direct]"))
+
+    def checked() -> bool:
+        (result,) = json.loads(run("split", "seen", "--json").stdout)
+        return bool(result["digests_checked"])
+
+    for dataset in ("pv", "pc"):
+        run("build-shards", "--workers", 0, "--pipeline", "antialiased", "--dataset", dataset)
+    assert checked()  # the same pipeline for both
+    run("build-shards", "--workers", 0, "--pipeline", "direct", "--dataset", "pv")
+    assert not checked()  # those of one are of whole pictures now
+    run("build-shards", "--workers", 0, "--pipeline", "direct", "--dataset", "pc")
+    assert checked()
+
+
 def test_made_and_real_data_are_never_mixed(project: Path) -> None:
     file = project / "params.yaml"
     text = file.read_text()
