@@ -30,7 +30,7 @@ def run(setup: Setup) -> Section:
         _print_of("import benchmarks.processes as p, os, json; print(json.dumps(p.memory(os.getpid(), 'VmHWM')))")
     )
     for pipeline in ("cropped", "antialiased"):
-        for name in forms if (ROOT / "pipelines" / f"{pipeline}.yaml").is_file() else ():
+        for name in forms:
             setup.say(f"memory: {name}, {pipeline}")
             many = name == "vindr-raw" and pipeline == "cropped"
             count = setup.size(20, 200 if many else 20, 2000 if many else 40)

@@ -31,23 +31,22 @@ def run(setup: Setup) -> Section:
     """Measure every form."""
     section = Section("pixels", "Beside the floor, the naive script and medip")
     python = peers(setup, section)
-    pipelines = [name for name in PIPELINES if (ROOT / "pipelines" / f"{name}.yaml").is_file()]
     forms = [FORMS["cmmd-raw"]] if setup.tiny else list(FORMS.values())
-    processor = Table("CPU ms a pair (two images), median (least to most)", ["form", "floor", *pipelines, *OTHERS.values()], [])
+    processor = Table("CPU ms a pair (two images), median (least to most)", ["form", "floor", *PIPELINES, *OTHERS.values()], [])
     wall = Table("Wall ms a pair, one process", processor.columns, [])
     starts: dict[str, list[float]] = {}
     for form in forms:
         setup.say(f"pixels: {form.title}")
-        measured = _measure(setup, form, pipelines, python, section, starts)
-        names = ["floor", *pipelines, *OTHERS]
+        measured = _measure(setup, form, python, section, starts)
+        names = ["floor", *PIPELINES, *OTHERS]
         processor.rows.append([form.title, *(str(measured[n][0]) if n in measured else "-" for n in names)])
         wall.rows.append([form.title, *(short(measured[n][1].median) if n in measured else "-" for n in names)])
         for name, (cpu, _) in measured.items():
             section.figures[f"{form.name} {name}"] = cpu.median
     rows = [[name, str(spread(seconds))] for name, seconds in starts.items()]
     start_up = Table("Start-up, imports and headers, seconds (not in the above)", ["contender", "median"], rows)
-    section.tables += [processor, _ratios(section, forms, pipelines), wall, start_up]
-    _claim(section, forms, pipelines)
+    section.tables += [processor, _ratios(section, forms), wall, start_up]
+    _claim(section, forms)
     return section
 
 
@@ -78,7 +77,7 @@ def peers(setup: Setup, section: Section) -> str:
 
 
 def _measure(
-    setup: Setup, form: Form, pipelines: list[str], python: str, section: Section, starts: dict[str, list[float]]
+    setup: Setup, form: Form, python: str, section: Section, starts: dict[str, list[float]]
 ) -> dict[str, tuple[Spread, Spread]]:
     """CPU and wall milliseconds a pair, by contender."""
     folder = cohort(setup.scratch, form, 2, 2, (640, 512) if setup.tiny else None)
@@ -99,7 +98,7 @@ def _measure(
 
         contenders: dict[str, Contender] = {}
         start("floor", sys.executable, "floor")
-        for pipeline in pipelines:
+        for pipeline in PIPELINES:
             start(pipeline, sys.executable, "samples", "table" if form.syntax else "cbis", pipeline, work / pipeline)
         if python:
             start("naive", python, "naive", work / "naive", "floats")
@@ -115,17 +114,17 @@ def _measure(
     return {name: (spread([c for c, _ in times]), spread([w for _, w in times])) for name, times in found.items()}
 
 
-def _ratios(section: Section, forms: list[Form], pipelines: list[str]) -> Table:
+def _ratios(section: Section, forms: list[Form]) -> Table:
     columns = [
         "form",
-        *(f"{p} / floor" for p in pipelines),
-        *(f"{title} / {p}" for title in OTHERS.values() for p in pipelines[1:]),
+        *(f"{p} / floor" for p in PIPELINES),
+        *(f"{title} / {p}" for title in OTHERS.values() for p in PIPELINES[1:]),
     ]
     table = Table("Ratios of the medians of CPU time", columns, [])
     for form in forms:
         row = [form.title]
-        row += [_quotient(section, form, p, "floor") for p in pipelines]
-        row += [_quotient(section, form, other, p) for other in OTHERS for p in pipelines[1:]]
+        row += [_quotient(section, form, p, "floor") for p in PIPELINES]
+        row += [_quotient(section, form, other, p) for other in OTHERS for p in PIPELINES[1:]]
         table.rows.append(row)
     return table
 
@@ -141,7 +140,7 @@ def _ratio(section: Section, form: str, above: str, below: str) -> float | None:
     return pair[0] / pair[1] if pair[0] and pair[1] else None
 
 
-def _claim(section: Section, forms: list[Form], pipelines: list[str]) -> None:
+def _claim(section: Section, forms: list[Form]) -> None:
     """The issue's bounds, where both sides were measured. Against medip its faster form counts."""
     names = [form.name for form in forms]
 
@@ -158,8 +157,7 @@ def _claim(section: Section, forms: list[Form], pipelines: list[str]) -> None:
     for form in ("vindr-rle", "vindr-jpegll", "cbis"):
         if found := ratio(form, "naive", "cropped"):
             section.at_least(f"naive script against cropped on {form}, per core", found, 5)
-    fast = "antialiased" if "antialiased" in pipelines else "cropped"
-    for form, pipeline, bound in (("vindr-j2k", fast, 3), *((form, "cropped", 5) for form in UNCOMPRESSED)):
+    for form, pipeline, bound in (("vindr-j2k", "antialiased", 3), *((form, "cropped", 5) for form in UNCOMPRESSED)):
         found = min(filter(None, (ratio(form, peer, pipeline) for peer in ("medip", "medip-npy"))), default=None)
         if found:
             section.at_least(f"medip against {pipeline} on {form}, per core", found, bound)

@@ -39,8 +39,6 @@ def run(setup: Setup) -> Section:
         setup.say(f"steps: {form.title}")
         folder = cohort(setup.scratch, form, 2, 2, (640, 512) if setup.tiny else None)
         for pipeline in PIPELINES:
-            if not (ROOT / "pipelines" / f"{pipeline}.yaml").is_file():
-                continue
             with setup.folder("steps") as store:
                 arguments = ["benchmarks.steps", folder, "table" if form.syntax else "cbis", pipeline, store]
                 arguments.append(setup.size(1, PASSES, PASSES) if form.name in UNCOMPRESSED else setup.size(1, 3, 5))
