@@ -457,6 +457,12 @@ def chest_wall_edge(header: Dataset) -> Edge | None:
     return {"A": Edge.LEFT, "P": Edge.RIGHT}.get(towards)
 
 
+def overlay_in_pixels(header: Dataset) -> bool:
+    """Whether bits of the stored pixels that are no value's are an overlay's (retired; PS3.3-2004 C.9.2)."""
+    planes = [group << 16 for group in OVERLAY_GROUPS]
+    return any(plane | 0x0100 in header and plane | 0x3000 not in header for plane in planes)
+
+
 def _has_overlay(header: Dataset) -> bool:
     tags = header.keys()  # of the elements as they lie there: none is parsed for it
     return any(tag >> 16 in OVERLAY_GROUPS and tag & 0xFFFF == 0x3000 for tag in tags)

@@ -28,6 +28,7 @@ from blake3 import blake3
 
 from fvpipe import dicom, pairing
 from fvpipe.agreement import OF_A_VIEW, shared_pixels, views_agree
+from fvpipe.crashes import crash_fact, decoders, remembered_crash
 from fvpipe.datasets import LabelTable
 from fvpipe.dicom import HeaderPolicy, Refused
 from fvpipe.errors import ClusterError, InputError, QualityError, StorageError
@@ -38,7 +39,7 @@ from fvpipe.listing import Listing, has_suffix
 from fvpipe.locking import lock
 from fvpipe.manifests import rejection_order
 from fvpipe.params import Pipeline
-from fvpipe.pixels import decoder_identity, lossy_decoder, read_picture, reduced_decoder
+from fvpipe.pixels import decoder_identity, lossy_decoder, read_picture
 from fvpipe.plan import Build, Index, Limits, Source, Target
 from fvpipe.progress import progress
 from fvpipe.records import Records
@@ -46,7 +47,7 @@ from fvpipe.regions import with_regions
 from fvpipe.samples import Refusal, SampleStore, sample_key
 from fvpipe.scratch import OnDisk
 from fvpipe.segment import segment
-from fvpipe.sources import FactKind, SourceMemory
+from fvpipe.sources import SourceMemory
 from fvpipe.types import (
     NOT_BROKEN,
     VIEWS,
@@ -186,8 +187,8 @@ def read_pixel_digests(tasks: Sequence[tuple[str, ImageRecord, Pipeline]]) -> li
         try:
             data = (Path(root) / record.path).read_bytes()
             level = frame_level((record.rows, record.columns), pipeline)
-            if level:  # a small crop may ask for finer pixels too
-                read_picture(data, record.laterality)
+            for finer in range(level):  # a small crop may ask for them
+                read_picture(data, record.laterality, level=finer)
             found.append((record.path, read_picture(data, record.laterality, level=level).pixel_digest))
         except Refused as refused:
             found.append((record.path, Rejection(record.path, refused.reason, refused.detail)))
@@ -351,15 +352,8 @@ def _sample(task: Task, files: Sequence[bytes], digests: tuple[Digest, Digest], 
 
 
 def _key(task: Task, digests: tuple[Digest, Digest]) -> Digest:
-    cc, mlo = (_decoders(record, task.pipeline, lossy_decoder) for record in task.views)
+    cc, mlo = (decoders(record, task.pipeline, lossy_decoder) for record in task.views)
     return sample_key(digests, task.cc.laterality, task.pipeline_digest, (cc, mlo))
-
-
-def _decoders(record: ImageRecord, pipeline: Pipeline, identity: Callable[[str], str]) -> str:
-    """The `identity` of the decoder that reads an image, and of that which reads it at a fraction of its resolution."""
-    level = frame_level((record.rows, record.columns), pipeline)
-    reduced = reduced_decoder(record.transfer_syntax_uid) if level else ""
-    return " ".join(filter(None, (identity(record.transfer_syntax_uid), reduced)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -400,7 +394,8 @@ def _make_missing(found: Index, target: Target, store: SampleStore, memory: Sour
                 if isinstance(each, Crash):
                     breast = missing[each.task[0]][0]
                     crash = _blamed(breast, each, found, workers)
-                    memory.keep_facts([(found.files[crash.what], _crash_fact(crash, breast, pipeline))], "crash")
+                    image = next(image for image in breast.views if image.path == crash.what)
+                    memory.keep_facts([(found.files[crash.what], crash_fact(image, pipeline, crash))], "crash")
                     unreadable += [crash, _without_view(breast, f"a view of it was refused: {crash.reason}")]
                     continue
                 number, made = each
@@ -446,19 +441,10 @@ def _blamed(breast: Breast, crash: Crash[tuple[int, Task]], found: Index, worker
     )
 
 
-def _crash_fact(crash: Rejection, breast: Breast, pipeline: Pipeline) -> str:
-    image = next(image for image in breast.views if image.path == crash.what)
-    return json.dumps([_decoders(image, pipeline, decoder_identity), crash.reason, crash.detail])
-
-
 def _remembered_crash(breast: Breast, found: Index, memory: SourceMemory, pipeline: Pipeline) -> Rejection | None:
-    """What these very versions of the decoders did with one of the views before; it need not die of it again."""
-    for image in breast.views:
-        fact = memory.fact(found.files[image.path], "crash")
-        decoder, reason, detail = json.loads(fact) if fact else ("", "", "")
-        if decoder and decoder == _decoders(image, pipeline, decoder_identity):
-            return Rejection(image.path, Reason(reason), detail)
-    return None
+    """What one of the views did before."""
+    facts = (remembered_crash(image, pipeline, memory.fact(found.files[image.path], "crash")) for image in breast.views)
+    return next(filter(None, facts), None)
 
 
 def _make_numbered(tasks: list[tuple[int, Task]]) -> list[tuple[int, Made]]:
@@ -526,8 +512,8 @@ def _pixel_digests(
     memory.keep_facts(learnt, kind)
 
 
-def _pixel_kind(pipeline: Pipeline) -> FactKind:
-    return "reduced pixels" if pipeline.resize.method == "wavelet" else "pixels"
+def _pixel_kind(pipeline: Pipeline) -> str:
+    return f"pixels {pipeline.digest()}" if pipeline.resize.method == "wavelet" else "pixels"
 
 
 def _pixel_facts(digests: tuple[Digest, Digest], key: Digest, pipeline: Pipeline) -> list[str]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,6 +17,7 @@ from fvpipe.area import window_means, windows
 from fvpipe.indices import histogram, real_ends
 from fvpipe.params import Intensity, Pipeline
 from fvpipe.segment import full_mask
+from fvpipe.thumbnail import beside_padding
 from fvpipe.types import VIEWS, Edge, Flag, FusedSample, Picture, Segmentation
 
 Values = NDArray[np.float64]
@@ -206,7 +206,8 @@ def _extremes(crop: _Crop) -> tuple[float, float] | None:
     """Minimum and maximum value over real pixels; None where there is none."""
     picture = crop.picture
     forwards = crop.indices[:, ::-1] if crop.mirrored else crop.indices
-    ends = real_ends(forwards, picture.padding) if crop.outside is None and picture.direction else None
+    plain = crop.outside is None and picture.direction and (picture.scale == 1 or picture.padding is None)
+    ends = real_ends(forwards, picture.padding) if plain else None
     values = picture.values[_counts(crop) > 0] if ends is None else picture.values[list(ends)]
     return (float(values.min()), float(values.max())) if len(values) else None
 
@@ -217,20 +218,12 @@ def _counts(crop: _Crop) -> NDArray[np.int64]:
     if crop.mirrored:  # OpenCV reads no picture backwards
         indices, outside = indices[:, ::-1], None if outside is None else outside[:, ::-1]
     if crop.picture.scale > 1 and crop.picture.padding is not None:
-        outside = _beside_padding(indices, crop.picture.padding, outside)
+        mixed = beside_padding(indices, crop.picture.padding)
+        outside = mixed if outside is None else mixed | outside
     counts = histogram(indices, len(crop.picture.values), None if outside is None else (~outside).view(np.uint8))
     if crop.picture.padding is not None:
         counts[crop.picture.padding] = 0
     return counts
-
-
-def _beside_padding(indices: NDArray[Any], padding: NDArray[np.bool_], outside: NDArray[np.bool_] | None) -> NDArray[np.bool_]:
-    """Also outside: what touches padding in a picture of reduced resolution. It is partly padding, and would be the minimum."""
-    padded = padding[indices]
-    touched: NDArray[np.bool_] = cv2.dilate(padded.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
-    if outside is not None:
-        padded, touched = padded | outside, touched | outside
-    return padded if touched.all() else touched
 
 
 def _percentiles(crops: list[_Crop], shares: tuple[float, float]) -> tuple[float, float]:

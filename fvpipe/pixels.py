@@ -270,13 +270,15 @@ def _reduced(frame: bytes, opened: OpenedDicom, layout: PixelLayout, voi: str, l
     level = min(level, jpeg2000.levels(codestream))
     if not level or not _averages(opened.header, layout, voi):
         return None
+    if size.bits > layout.bits_stored and dicom.overlay_in_pixels(opened.header):
+        return None  # its bits would be averaged with the values
     try:
         stored = jpeg2000.decode_reduced(codestream, level, (layout.rows, layout.columns), size.bits)
     except Exception as error:
         dicom.raise_transient(error)
         return None  # the whole decoder names what is wrong, or reads it
     if size.bits > layout.bits_stored and index_range(stored)[1] >> layout.bits_stored:
-        return None  # overlays, whose bits were averaged with the values
+        return None  # bits that are no value's, and no overlay's that the header tells of; or a wavelet's overshoot
     if layout.bits_stored <= 8:
         return _Small(stored.astype(np.uint8, copy=False), 1 << level)
     return _Small(stored.astype(np.uint16, copy=False), 1 << level)

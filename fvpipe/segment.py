@@ -23,7 +23,7 @@ from fvpipe.artefacts import OPENING, components, cut_leaks, cut_stripes, rejoin
 from fvpipe.indices import histogram, looked_up
 from fvpipe.params import Segment
 from fvpipe.thresholds import BINS, bins_of, lowered, otsu_threshold, share_of, triangle_threshold
-from fvpipe.thumbnail import Mask, Thumbnail, thumbnail_of
+from fvpipe.thumbnail import Mask, Thumbnail, has_room, thumbnail_of
 from fvpipe.types import CropBox, Edge, Flag, Picture, Segmentation
 
 AGREEMENT = 0.9  # intersection over union at which `agreement` believes its two methods
@@ -48,6 +48,8 @@ def segment(picture: Picture, settings: Segment) -> Segmentation:
     whole = CropBox.whole(*picture.source_shape)
     if settings.method == "none":
         return Segmentation(whole, whole, None, 1, math.nan, "none", {})
+    if not has_room(picture):
+        return Segmentation(whole, whole, None, 1, math.nan, "whole_frame", {}, Flag.CC_CROP_FALLBACK)
     thumbnail = thumbnail_of(picture)
     if thumbnail is None:
         return Segmentation(whole, whole, None, 1, math.nan, "whole_frame", {}, Flag.CC_CONSTANT | Flag.CC_CROP_FALLBACK)
@@ -158,7 +160,7 @@ def examine(picture: Picture, settings: Segment) -> Examined | None:
     -------
     Examined or None
     """
-    thumbnail = thumbnail_of(picture)
+    thumbnail = thumbnail_of(picture) if has_room(picture) else None
     if thumbnail is None:
         return None
     values = thumbnail.values[thumbnail.indices]

@@ -17,7 +17,7 @@ from contextlib import suppress
 from operator import attrgetter
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 from blake3 import blake3
 
@@ -25,7 +25,6 @@ from fvpipe.dicom import HeaderPolicy
 from fvpipe.errors import StorageError
 from fvpipe.types import Edge, ImageRecord, Laterality, Reason, Rejection, SourceFile, View
 
-FactKind = Literal["file", "pixels", "reduced pixels", "region", "crash"]
 """The digest of the bytes; the digest of the decoded pixels, and of those decoded as one sample wanted them; the region of
 interest that a mask outlines; the decoder that the file ended, and how."""
 
@@ -33,7 +32,7 @@ READER_VERSION = 4
 """Raised whenever the rules of :mod:`fvpipe.dicom` would read a header differently."""
 
 
-MEMORY_VERSION = 3
+MEMORY_VERSION = 4
 _FACTS = "facts (path, kind, state, fact, seal, PRIMARY KEY (path, kind)) WITHOUT ROWID"
 _SCHEMA = (
     "DROP TABLE IF EXISTS headers",
@@ -108,7 +107,7 @@ class SourceMemory:
     def _name(self, path: str) -> str:
         return blake3(f"{self._root}/{path}".encode("utf-8", "surrogatepass")).hexdigest(length=16)
 
-    def _kind(self, kind: FactKind) -> str:
+    def _kind(self, kind: str) -> str:
         return f"region {self._policy}" if kind == "region" else kind  # it holds identifiers, as the policy makes them
 
     def header(self, source: SourceFile) -> ImageRecord | Rejection | None:
@@ -116,7 +115,7 @@ class SourceMemory:
         record = None if self.forgets else self._recall(_HEADER, source, self._policy)
         return _from_json(source.path, record) if record is not None else None
 
-    def fact(self, source: SourceFile, kind: FactKind = "file") -> str | None:
+    def fact(self, source: SourceFile, kind: str = "file") -> str | None:
         """What is known of this very state of the file beside its header; None where it is not known."""
         if self._facts is None:
             return self._recall(_FACT, source, self._kind(kind))
@@ -142,7 +141,7 @@ class SourceMemory:
         rows = [(self._name(source.path), self._policy, source.state, _to_json(record)) for source, record in found]
         self._write("INSERT OR REPLACE INTO main.headers VALUES (?, ?, ?, ?, ?)", rows)
 
-    def keep_facts(self, found: Iterable[tuple[SourceFile, str]], kind: FactKind = "file") -> None:
+    def keep_facts(self, found: Iterable[tuple[SourceFile, str]], kind: str = "file") -> None:
         """Remember facts."""
         rows = [(self._name(source.path), self._kind(kind), source.state, fact) for source, fact in found]
         if self._facts is not None:

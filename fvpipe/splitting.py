@@ -96,11 +96,11 @@ def read_split(path: Path, datasets: Iterable[str]) -> dict[tuple[str, str], Par
     return parts
 
 
-def _candidates(project: Project, datasets: Iterable[str]) -> tuple[list[Candidate], list[tuple[str, str]], dict[str, str]]:
+def _candidates(project: Project, datasets: Iterable[str]) -> tuple[list[Candidate], list[tuple[str, str]], dict[str, int]]:
     """Every breast of the data sets, with digests where shards of it are there; near-duplicates among those; and for each
-    data set what its pixel digests may be compared with: others of the same text.
+    data set whose pixel digests tell all that is equal what they may be compared with: others of the same number.
     """
-    comparable: dict[str, str] = {}
+    comparable: dict[str, int] = {}
     candidates: list[Candidate] = []
     prints: list[Fingerprints] = []
     owners: list[tuple[str, str]] = []
@@ -111,7 +111,8 @@ def _candidates(project: Project, datasets: Iterable[str]) -> tuple[list[Candida
             raise InputError(f"{manifest}: not found; run `fvpipe index --dataset {name}` first")
         shards = _some_shards(project, name)
         digests = _digests(shards) if shards else {}
-        comparable[name] = _decoded_in_part(shards) if shards else ""
+        if shards and not _decoded_in_part(shards):
+            comparable[name] = shards.receipt.preprocessing_version  # another one may digest otherwise
         for row in read_table(manifest, ["breast_id", "patient_id", "study", "label", "subset"]):
             sources, pixels = digests.get(row["breast_id"], ((), ()))
             candidates.append(
@@ -133,13 +134,14 @@ def _some_shards(project: Project, dataset: str) -> Shards | None:
     """
     folders = [project.folder / "cache" / "shards" / pipeline / dataset for pipeline in project.params.pipelines]
     found = [open_shards(folder) for folder in folders if (folder / RECEIPT).is_file()]
-    return min(found, key=lambda shards: bool(_decoded_in_part(shards)), default=None)
+    return min(found, key=_decoded_in_part, default=None)
 
 
-def _decoded_in_part(shards: Shards) -> str:
-    """The digest of a pipeline that decodes no finer than it needs; empty for all others."""
-    method = yaml.safe_load(shards.receipt.pipeline_yaml)["resize"]["method"]
-    return shards.receipt.pipeline_digest if method == "wavelet" else ""
+def _decoded_in_part(shards: Shards) -> bool:
+    """Whether its pipeline decodes no finer than it needs: where the same picture is stored otherwise, as another codestream
+    or uncompressed, it has another digest then.
+    """
+    return bool(yaml.safe_load(shards.receipt.pipeline_yaml)["resize"]["method"] == "wavelet")
 
 
 def _digests(shards: Shards) -> dict[str, tuple[tuple[str, ...], tuple[str, ...]]]:
@@ -165,7 +167,7 @@ def _result(
     plan: SplitPlan,
     assignments: Sequence[Assignment],
     near: Sequence[tuple[str, str]],
-    comparable: dict[str, str],
+    comparable: dict[str, int],
     path: Path,
 ) -> dict[str, Any]:
     parts = {f"{a.candidate.dataset}/{a.candidate.breast_id}": a.part for a in assignments}
@@ -175,7 +177,7 @@ def _result(
         "setting": plan.setting,
         "parts": {p.value: {"benign": c[0], "malignant": c[1]} for p, c in balance(assignments).items()},
         "leak_rate": leak_rate(assignments),
-        "digests_checked": all(a.candidate.pixels for a in assignments)
+        "digests_checked": all(a.candidate.pixels and a.candidate.dataset in comparable for a in assignments)
         and len({comparable[a.candidate.dataset] for a in assignments}) == 1,
         "near_duplicates_across_parts": [list(pair) for pair in across],
         "out": str(path),

@@ -15,9 +15,10 @@ from fvpipe.types import Picture
 Mask = NDArray[np.uint8]
 Indices = NDArray[Any]  # uint8 or uint16
 
-THUMBNAIL = 512  # pixels of the longer side at most
+THUMBNAIL = 512  # pixels of the longer side at most; up to a quarter more of a picture that was not decoded whole
 BLANKED = 0.015  # share of the longer side that is kept out of the threshold on every edge: film borders, frame lines
 ROBUST = (0.001, 0.999)
+AIR = (0.03, 0.05)  # so near to the lowest value, as a share of the range, lie so many of the real pixels, where there is air
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +66,22 @@ def border_of(shape: tuple[int, ...]) -> int:
     return max(1, round(BLANKED * float(max(shape))))
 
 
+def _step(picture: Picture) -> int:
+    return max(1, round(-(-max(picture.source_shape) // THUMBNAIL) / picture.scale))
+
+
+def has_room(picture: Picture) -> bool:
+    """Whether anything of the small picture is left between its borders; not of a picture that is far longer than wide."""
+    small = tuple(side // _step(picture) for side in picture.shape)
+    return min(small) > 2 * border_of(small)
+
+
 def thumbnail_of(picture: Picture) -> Thumbnail | None:
-    """Make the small picture; None for a picture of one value."""
+    """Make the small picture of one that has room; None for a picture of one value."""
     rows, columns = picture.shape
-    step = max(1, round(-(-max(picture.source_shape) // THUMBNAIL) / picture.scale))
+    step = _step(picture)
     height, width = rows // step, columns // step
+    border = border_of((height, width))
     # The middle row of each thumbnail row, all columns of it: their mean, smoothed, is quiet enough, at a fraction of the cost.
     sampled = picture.stored[step // 2 :: step][:height, : width * step]
     background = None
@@ -80,9 +92,7 @@ def thumbnail_of(picture: Picture) -> Thumbnail | None:
         sampled = _without_padding(picture, sampled, background)
     small: Indices = cv2.resize(sampled, (width, height), interpolation=cv2.INTER_AREA) if step > 1 else sampled
     small = cv2.blur(small, (3, 3))
-    border = border_of(
-        small.shape
-    )  # a film's white border would move the range, and with it a faint nipple below the threshold
+    # A film's white border would move the range, and with it a faint nipple below the threshold.
     counts = histogram(small[border:-border, border:-border], len(picture.values))
     order = (
         np.argsort(picture.values, kind="stable") if picture.direction == 0 else np.arange(len(counts))[:: picture.direction]
@@ -100,12 +110,47 @@ def thumbnail_of(picture: Picture) -> Thumbnail | None:
 
 def _background(picture: Picture, sampled: NDArray[Any]) -> int | None:
     """The index of the lowest real value, which padding takes; None where there is nothing but padding."""
+    assert picture.padding is not None
     ends = real_ends(sampled, picture.padding) if picture.direction else None
     if ends is not None:
-        return ends[0] if picture.direction > 0 else ends[1]
-    counts = histogram(sampled, len(picture.values))
-    real = np.flatnonzero((counts > 0) & ~picture.padding) if picture.padding is not None else np.flatnonzero(counts)
-    return int(real[np.argmin(picture.values[real])]) if len(real) else None
+        lowest = ends[0] if picture.direction > 0 else ends[1]
+    else:
+        counts = histogram(sampled, len(picture.values))
+        real = np.flatnonzero((counts > 0) & ~picture.padding)
+        if not len(real):
+            return None
+        lowest = int(real[np.argmin(picture.values[real])])
+    air = _air(picture) if picture.scale > 1 else None
+    return lowest if air is None else air
+
+
+def _air(picture: Picture) -> int | None:
+    """The index of air that is brighter than padding, in a picture that was not decoded whole; None where padding is the air.
+
+    What is partly padding there would be the lowest real value, and air beside padding would be taken for the breast.
+    """
+    assert picture.padding is not None
+    clear = ~beside_padding(picture.stored, picture.padding, 2)
+    counts = histogram(picture.stored, len(picture.values), clear.view(np.uint8))
+    real = np.flatnonzero((counts > 0) & ~picture.padding)
+    if not len(real):
+        return None
+    rising = real[np.argsort(picture.values[real], kind="stable")]
+    reached, values = np.cumsum(counts[rising]), picture.values[rising]
+    first = int(np.searchsorted(reached, ROBUST[0] * reached[-1]))
+    near = values <= values[first] + AIR[0] * (values[-1] - values[first])
+    return int(rising[first]) if counts[rising][near].sum() >= AIR[1] * reached[-1] else None
+
+
+def beside_padding(indices: Indices, padding: NDArray[np.bool_], reach: int = 1) -> NDArray[np.bool_]:
+    """Padding, and what lies so near to it in a picture of reduced resolution that it is partly padding; padding alone where
+    that would be everything.
+    """
+    padded = padding[indices]
+    touched: NDArray[np.bool_] = cv2.dilate(padded.view(np.uint8), np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)).view(
+        np.bool_
+    )
+    return padded if touched.all() else touched
 
 
 def _without_padding(picture: Picture, indices: Indices, background: int | None) -> Indices:

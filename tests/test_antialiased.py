@@ -19,6 +19,7 @@ import fvpipe
 from benchmarks.antialiased import sample, ssim
 from benchmarks.samples import tasks
 from fvpipe import dicom, flow, jpeg2000
+from fvpipe.crashes import crash_fact, remembered_crash
 from fvpipe.dicom import Refused
 from fvpipe.fuse import crop_levels, frame_level, fuse
 from fvpipe.listing import Listing
@@ -27,7 +28,7 @@ from fvpipe.pixels import REDUCIBLE, _pixel_digest, bare_codestream, lossy_decod
 from fvpipe.project import free_source, memory_file
 from fvpipe.segment import segment
 from fvpipe.sources import SourceMemory
-from fvpipe.types import CropBox, Edge, Flag, Laterality, Picture, Reason, Segmentation, SourceFile
+from fvpipe.types import CropBox, Edge, Flag, Laterality, Picture, Reason, Rejection, Segmentation, SourceFile
 from tests import factory, oracle
 from tests.conftest import build, run
 from tests.factory import CC, LEFT, MLO, RIGHT, breast, dataset, encode, file_bytes, table
@@ -230,6 +231,42 @@ def test_overlay_bits_are_not_averaged() -> None:
     picture = read_picture(in_file(pixels, 12, frame=frame), LEFT, level=2)
     assert picture.scale == 1
     np.testing.assert_array_equal(picture.stored, pixels)
+
+
+def test_an_overlay_of_one_line_is_not_averaged() -> None:
+    """A line of one pixel in the lowest free bit shows in no value of the smaller picture: the header tells of it."""
+    pixels = breast(4, CC, LEFT, (437, 350)).pixels
+    marked = pixels.copy()
+    marked[200] |= 1 << 12
+    frame = bytes(imagecodecs.jpeg2k_encode(marked, level=0, codecformat="j2k", reversible=True, bitspersample=16))
+    header = dataset(pixels, 12)
+    header.add_new(0x60000100, "US", 16)
+    header.add_new(0x60000102, "US", 12)
+    picture = read_picture(file_bytes(header, frame, J2K), LEFT, level=2)
+    assert picture.scale == 1
+    np.testing.assert_array_equal(picture.stored, pixels)
+
+
+@pytest.mark.parametrize("side", [LEFT, RIGHT])
+@pytest.mark.parametrize("air", [0, 300, 1000])
+def test_pixels_that_are_partly_padding_are_padding(air: int, side: Laterality) -> None:
+    """Or the lowest real value would be nearly that of padding, and air beside it would be taken for the breast."""
+    pixels = breast(4, CC, side, (1633, 1281)).pixels // 2 + np.uint16(air)
+    pixels[:, slice(801, None) if side is LEFT else slice(480)] = 0
+    pixels[:120] = 0
+    pictures = [reduced(pixels, 12, level, side, PixelPaddingValue=0) for level in (0, 1, 2)]
+    assert [picture.scale for picture in pictures] == [1, 2, 4]
+    whole, *others = (segment(picture, ANTIALIASED.segment).tight_box.as_tuple() for picture in pictures)
+    for box in others:
+        assert np.abs(np.subtract(box, whole)).max() <= 16
+    minmax = ANTIALIASED.model_copy(update={"intensity": ANTIALIASED.intensity.model_copy(update={"method": "minmax"})})
+    ranges = []
+    for picture in pictures:
+        found = segment(picture, minmax.segment)
+        ranges.append(fuse((picture, picture), (found, found), minmax).intensity_range)
+    low, high = ranges[0]
+    for range_ in ranges[1:]:
+        assert np.abs(range_ - ranges[0]).max() < 0.2 * (high - low)
 
 
 # --- digests ----------------------------------------------------------------------------------------------------------
@@ -447,6 +484,15 @@ def test_a_small_crop_is_decoded_again_and_finer(cohort: Path, tmp_path: Path, m
     assert finer.pixel_digests == usual.pixel_digests
     assert finer.boxes.tolist() == usual.boxes.tolist()
     assert finer.image.tobytes() != usual.image.tobytes()
+
+
+def test_what_one_decoder_died_of_is_not_held_against_another(cohort: Path, tmp_path: Path) -> None:
+    image = tasks(cohort, "table", "antialiased", tmp_path)[0].cc
+    crash = Rejection(image.path, Reason.DECODER_CRASHED, "its process ended")
+    for pipeline, other in ((ANTIALIASED, WHOLE), (WHOLE, ANTIALIASED)):
+        assert remembered_crash(image, pipeline, crash_fact(image, pipeline, crash)) == crash
+        assert remembered_crash(image, other, crash_fact(image, pipeline, crash)) is None
+        assert remembered_crash(image, pipeline, None) is None
 
 
 def test_the_decoder_belongs_to_the_key(cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

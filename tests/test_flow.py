@@ -149,7 +149,7 @@ def test_nothing_changed_nothing_done(own: Path, tmp_path: Path) -> None:
 def test_a_no_op_asks_for_no_version(own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Looking up an installed library's version takes longer than all else that is done for a finished breast."""
     builds(own, tmp_path / "out")
-    monkeypatch.setattr("fvpipe.flow.decoder_identity", lambda _: pytest.fail("asked"))
+    monkeypatch.setattr("fvpipe.crashes.decoder_identity", lambda _: pytest.fail("asked"))
     assert builds(own, tmp_path / "out")["computed"] == 0
 
 

@@ -287,7 +287,7 @@ LAYERS = (
     {"dicom", "samples", "pairing", "listing", "records", "agreement", "artefacts"},
     {"pixels", "segment", "sources", "settled"},
     {"fuse", "datasets", "workers", "torch", "duplicates", "idc"},
-    {"plan"},
+    {"plan", "crashes"},
     {"manifests", "regions", "table1"},
     {"folder", "report"},
     {"flow", "project"},

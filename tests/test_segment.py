@@ -18,7 +18,7 @@ from fvpipe import dicom
 from fvpipe.datasets import adapter
 from fvpipe.params import Segment
 from fvpipe.pixels import read_picture
-from fvpipe.segment import full_mask, segment
+from fvpipe.segment import examine, full_mask, segment
 from fvpipe.thresholds import otsu_threshold, triangle_threshold
 from fvpipe.types import CropBox, Edge, Flag, Picture, Segmentation, View
 from tests.conftest import build, read_truth
@@ -316,3 +316,13 @@ def test_thresholds_on_known_histograms() -> None:
     slope[5] = 1000
     slope[6:100] = np.arange(94, 0, -1)
     assert 5 < triangle_threshold(slope) < 20
+
+
+@pytest.mark.parametrize("shape", [(3518, 16), (512, 16), (16, 3518), (16384, 16), (20, 1000)])
+@pytest.mark.parametrize("method", ["otsu_log", "triangle", "agreement"])
+def test_a_picture_without_room_is_left_whole(shape: tuple[int, int], method: str) -> None:
+    pixels = np.arange(shape[0] * shape[1], dtype=np.uint16).reshape(shape) % 4000
+    stripe = read_picture(file_bytes(dataset(pixels, 12), pixels, dicom.EXPLICIT_LE), LEFT)
+    found = segment(stripe, Segment(method=method))
+    assert (found.method, found.box, found.flags) == ("whole_frame", CropBox.whole(*shape), Flag.CC_CROP_FALLBACK)
+    assert examine(stripe, Segment(method=method)) is None

@@ -7,19 +7,18 @@ The page is the same bytes for any number of workers.
 from __future__ import annotations
 
 import base64
-import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, select_autoescape
 
+from fvpipe.crashes import crash_fact, remembered_crash
 from fvpipe.files import write_whole
 from fvpipe.manifests import rejection_order
 from fvpipe.params import Pipeline
-from fvpipe.pixels import decoder_identity
 from fvpipe.plan import Index
 from fvpipe.progress import progress
 from fvpipe.report.inspect import flag_names
@@ -149,7 +148,8 @@ def _measure(
 ) -> tuple[list[Measured], list[Rejection]]:
     """The first pass; both sorted by path."""
     measured: list[Measured] = []
-    refused = list(_remembered_crashes(found, memory))
+    facts = ((image, memory.fact(found.files[image.path], "crash")) for image in found.images)
+    refused = [crash for image, fact in facts if (crash := remembered_crash(image, pipeline, fact))]
     known = {rejection.what for rejection in refused}
     images = [image for image in found.images if image.path not in known]
     with progress(f"audit {found.source.name}", len(images), "images") as advance:
@@ -158,8 +158,7 @@ def _measure(
                 if isinstance(each, Crash):
                     record = each.task.record
                     rejection = each.rejection(record.path)
-                    fact = json.dumps([decoder_identity(record.transfer_syntax_uid), rejection.reason, rejection.detail])
-                    memory.keep_facts([(found.files[record.path], fact)], "crash")
+                    memory.keep_facts([(found.files[record.path], crash_fact(record, pipeline, rejection))], "crash")
                     refused.append(rejection)
                 elif isinstance(each, Rejection):
                     refused.append(each)
@@ -167,15 +166,6 @@ def _measure(
                     measured.append(each)
             advance(len(batch))
     return sorted(measured, key=lambda row: row.record.path), sorted(refused, key=rejection_order)
-
-
-def _remembered_crashes(found: Index, memory: SourceMemory) -> Iterator[Rejection]:
-    """Files that ended this very version of their decoder before, here or in a build."""
-    for image in found.images:
-        fact = memory.fact(found.files[image.path], "crash")
-        decoder, reason, detail = json.loads(fact) if fact else ("", "", "")
-        if decoder == decoder_identity(image.transfer_syntax_uid):
-            yield Rejection(image.path, Reason(reason), detail)
 
 
 def _draw(found: Index, pipeline: Pipeline, images: Sequence[ImageRecord], workers: Workers) -> dict[str, Card]:
