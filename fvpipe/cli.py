@@ -7,6 +7,7 @@ import math
 import signal
 import sys
 from collections.abc import Callable, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -348,12 +349,12 @@ def _print_refusals(rejections: Any) -> None:
     """Name what is broken; what the label rule left out is counted, and listed in the table."""
     from fvpipe.types import NOT_BROKEN
 
-    broken = [rejection for rejection in rejections if rejection.reason not in NOT_BROKEN]
-    for rejection in broken[:SHOWN]:
+    broken = (rejection for rejection in rejections if rejection.reason not in NOT_BROKEN)
+    for rejection in islice(broken, SHOWN):
         what = "".join(c if c.isprintable() else "?" for c in rejection.what)
         click.echo(f"  refused: {what}: {rejection.reason.value}: {rejection.detail}", err=True)
-    if len(broken) > SHOWN:
-        click.echo(f"  ... and {len(broken) - SHOWN} more, all in rejected.csv", err=True)
+    if more := sum(1 for _ in broken):
+        click.echo(f"  ... and {more} more, all in rejected.csv", err=True)
 
 
 @main.command()

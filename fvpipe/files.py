@@ -6,6 +6,7 @@ import filecmp
 import os
 import secrets
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from fvpipe.errors import StorageError
@@ -76,8 +77,10 @@ def _write(path: Path, parts: Iterable[bytes], *, durable: bool = True, if_chang
             with open(aside, "wb") as file:
                 file.writelines(parts)
                 file.flush()
-                if if_changed and path.is_file() and filecmp.cmp(aside, path, shallow=False):
-                    return
+                if if_changed:
+                    with suppress(OSError):  # none there, or none that can be read: it is replaced
+                        if filecmp.cmp(aside, path, shallow=False):
+                            return
                 if durable:
                     os.fsync(file.fileno())
             os.replace(aside, path)

@@ -22,7 +22,7 @@ class Listing:
 
     To iterate is to walk. What comes, in no order, is each file that could be DICOM (regular, with a suffix of DICOM or
     none) and a :class:`Rejection` for what is neither a regular file nor a folder that can be listed. Of files nothing is
-    kept, of folders a few bytes each.
+    kept but the names in one folder at a time, of folders a few bytes each.
 
     Parameters
     ----------
@@ -82,35 +82,34 @@ class Listing:
                     yield folder, _no_file(folder, "a link to a folder that is listed under its own name")
                     continue
                 seen.add(identity)
-                entries = os.scandir(where)
+                names = os.listdir(where)  # all of them: a folder that breaks off half way is refused as a whole
             except OSError as error:
                 if not folder:
                     raise InputError(f"{self._root}: cannot be listed ({error.strerror}); check its permissions") from None
                 yield folder, _no_file(folder, f"a folder that cannot be listed ({error.strerror})")
                 continue
-            with entries:
-                for entry in entries:
-                    if entry.name.startswith("."):
-                        self.ignored += 1
-                        continue
-                    path = f"{folder}/{entry.name}" if folder else entry.name
-                    try:
-                        status = entry.stat()
-                    except OSError as error:
-                        yield path, _no_file(path, f"a link that leads nowhere ({error.strerror})")
-                        continue
-                    if stat.S_ISDIR(status.st_mode) and entry.is_symlink():
-                        heappush(links, path)
-                    elif stat.S_ISDIR(status.st_mode):
-                        folders.append(path)
-                    elif _suffix(entry.name) not in SUFFIXES:
-                        self.ignored += 1
-                        if stat.S_ISREG(status.st_mode):
-                            yield path, file_state(status)
-                    elif stat.S_ISREG(status.st_mode):
-                        yield path, SourceFile(path, file_state(status))
-                    else:
-                        yield path, _no_file(path, "a pipe, socket or device")
+            for name in names:
+                if name.startswith("."):
+                    self.ignored += 1
+                    continue
+                path, here = f"{folder}/{name}" if folder else name, os.path.join(where, name)
+                try:
+                    status = os.stat(here)
+                except OSError as error:
+                    yield path, _no_file(path, f"a link that leads nowhere ({error.strerror})")
+                    continue
+                if stat.S_ISDIR(status.st_mode) and Path(here).is_symlink():
+                    heappush(links, path)
+                elif stat.S_ISDIR(status.st_mode):
+                    folders.append(path)
+                elif _suffix(name) not in SUFFIXES:
+                    self.ignored += 1
+                    if stat.S_ISREG(status.st_mode):
+                        yield path, file_state(status)
+                elif stat.S_ISREG(status.st_mode):
+                    yield path, SourceFile(path, file_state(status))
+                else:
+                    yield path, _no_file(path, "a pipe, socket or device")
 
 
 def _no_file(path: str, detail: str) -> Rejection:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import groupby
 from operator import attrgetter
 from typing import Any, TypeVar
@@ -36,16 +36,11 @@ class Files(Mapping[str, SourceFile]):
 
     def __init__(self, scratch: Scratch) -> None:
         self._scratch = scratch
-        self._found = lru_cache(maxsize=256)(self._find)  # who asks for a file asks again soon
+        # Who asks for a file asks again soon. A method of this object would keep it, and the database, in a cycle.
+        self._found = lru_cache(maxsize=256)(partial(_file, scratch))
 
     def __getitem__(self, path: str) -> SourceFile:
         return self._found(path)
-
-    def _find(self, path: str) -> SourceFile:
-        found = self._scratch.first("SELECT state FROM files WHERE path = ?", (to_blob(path),))
-        if found is None:
-            raise KeyError(path)
-        return SourceFile(path, found[0])
 
     def __iter__(self) -> Iterator[str]:
         return (file.path for file in self.sorted())
@@ -57,6 +52,13 @@ class Files(Mapping[str, SourceFile]):
 
     def __len__(self) -> int:
         return int(self._scratch.first("SELECT count(*) FROM files")[0])
+
+
+def _file(scratch: Scratch, path: str) -> SourceFile:
+    found = scratch.first("SELECT state FROM files WHERE path = ?", (to_blob(path),))
+    if found is None:
+        raise KeyError(path)
+    return SourceFile(path, found[0])
 
 
 class Records:
@@ -185,7 +187,8 @@ def _row(record: ImageRecord) -> tuple[object, ...]:
 
 
 _INSERT: dict[type, tuple[str, Callable[[Any], tuple[object, ...]]]] = {
-    SourceFile: ("INSERT INTO files VALUES (?, ?)", lambda file: (to_blob(file.path), file.state)),
+    # A folder that changes while it is listed may name a file twice.
+    SourceFile: ("INSERT OR REPLACE INTO files VALUES (?, ?)", lambda file: (to_blob(file.path), file.state)),
     ImageRecord: ("INSERT INTO images VALUES (?, ?, ?, ?, ?, ?)", _row),
     Rejection: ("INSERT INTO rejections VALUES (?, ?, ?)", lambda r: (to_blob(r.what), r.reason.value, to_blob(r.detail))),
     Breast: ("INSERT INTO pairs (cc, mlo) VALUES (?, ?)", lambda breast: tuple(to_blob(image.path) for image in breast.views)),

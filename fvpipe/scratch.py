@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import pickle
 import sqlite3
+import weakref
 from collections.abc import Callable, Collection, Iterable, Iterator, MutableMapping, Sequence
 from functools import lru_cache
 from typing import Any, TypeVar
@@ -18,6 +19,8 @@ from fvpipe.errors import StorageError
 KeyT = TypeVar("KeyT")
 ValueT = TypeVar("ValueT")
 RowT = TypeVar("RowT")
+
+_OF_THE_DISK = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
 
 
 def to_blob(text: str) -> bytes:
@@ -38,17 +41,23 @@ class Scratch:
     schema : str
         Its statements.
 
+    Attributes
+    ----------
+    close : callable
+        Give the disk back. It is called when nothing refers to the database any more, and at exit; again is no harm.
+
     Raises
     ------
     StorageError
-        From every method: there is no room.
+        From every method: there is no room, or SQLite fails otherwise.
     """
 
     def __init__(self, *schema: str) -> None:
         try:
             self._connection = sqlite3.connect("", isolation_level=None)
         except sqlite3.Error as error:
-            raise _full(error) from None
+            raise _unusable(error) from None
+        self.close = weakref.finalize(self, self._connection.close)
         for statement in ("PRAGMA journal_mode = OFF", "BEGIN", *schema):  # never committed: nobody else looks at it
             self.execute(statement)
 
@@ -57,32 +66,34 @@ class Scratch:
         try:
             return self._connection.execute(statement, values).rowcount
         except sqlite3.Error as error:
-            raise _full(error) from None
+            raise _unusable(error) from None
 
     def insert(self, statement: str, rows: Iterable[Sequence[object]]) -> None:
         """Run a statement for each of `rows`."""
         try:
             self._connection.executemany(statement, rows)
         except sqlite3.Error as error:
-            raise _full(error) from None
+            raise _unusable(error) from None
 
     def rows(self, query: str, values: Sequence[object] = ()) -> Iterator[Any]:
         """What a query finds, one row at a time."""
         try:
             yield from self._connection.execute(query, values)
         except sqlite3.Error as error:
-            raise _full(error) from None
+            raise _unusable(error) from None
 
     def first(self, query: str, values: Sequence[object] = ()) -> Any:
         """The first row, or None."""
         try:
             return self._connection.execute(query, values).fetchone()
         except sqlite3.Error as error:
-            raise _full(error) from None
+            raise _unusable(error) from None
 
 
-def _full(error: sqlite3.Error) -> StorageError:
-    return StorageError(f"a temporary database cannot be used ({error}); is the disk full? Make room, or set TMPDIR to another")
+def _unusable(error: sqlite3.Error) -> StorageError:
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the rest of it says where in SQLite; none: of Python's own module
+    advice = "; is the disk full? Make room, or set TMPDIR to another" if code in _OF_THE_DISK else ""
+    return StorageError(f"a temporary database cannot be used ({error}){advice}")
 
 
 class Selection(Collection[RowT]):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import re
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, zip_longest
@@ -90,7 +89,7 @@ def _csv(file: Path) -> Iterator[tuple[int, list[str]]]:
         with open(file, encoding="utf-8-sig", newline="") as text:
             reader = csv.reader(text, delimiter=max(",;\t", key=heading.count))
             for cells in reader:
-                yield start, [sys.intern(_unescape(cell.strip())) for cell in cells]  # the same few words, mostly
+                yield start, [_unescape(cell.strip()) for cell in cells]
                 start = reader.line_num + 1
     except (OSError, UnicodeDecodeError) as error:
         raise LabelTableError(f"{file}: cannot be read as UTF-8 text ({type(error).__name__})") from None

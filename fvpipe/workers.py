@@ -21,7 +21,6 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar
-from weakref import WeakSet
 
 from fvpipe.errors import ClusterError
 from fvpipe.samples import PREPROCESSING_VERSION
@@ -184,6 +183,7 @@ class Workers:
             yield self._apart(function, list(tasks))
         else:
             with _Processes(self.count) as processes:
+                self._stack.callback(processes.end)  # whoever is stopped by an error may keep this generator half way
                 yield from self._submit(processes, function, tasks)
 
     def _submit(
@@ -350,7 +350,7 @@ class _Cluster:
 
     def __init__(self, client: Client) -> None:
         self._client = client
-        self._sent: WeakSet[Future[Any]] = WeakSet()
+        self._sent: set[Future[Any]] = set()
 
     def __enter__(self) -> Self:
         return self
@@ -413,15 +413,28 @@ class _Processes:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        if kind is None:
+            self._pool.shutdown()
+        else:
+            self.end()
+
+    def end(self) -> None:
+        """End the processes at once, in the middle of what they do; again is no harm."""
+        for process in list((self._pool._processes or {}).values()):  # None once it is shut down
+            process.kill()
         self._pool.shutdown(cancel_futures=True)
 
     def submit(self, function: Callable[..., ResultT], *arguments: object) -> concurrent.futures.Future[ResultT]:
         """As :meth:`_Pool.submit`."""
+        # A process is started here, and is as deaf to Ctrl-C as this thread is now: the parent says when it ends.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             return self._pool.submit(function, *arguments)
         except BrokenProcessPool:
             self._pool = self._fresh()
             return self._pool.submit(function, *arguments)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def finished(self, pending: Collection[concurrent.futures.Future[ResultT]]) -> list[concurrent.futures.Future[ResultT]]:
         """As :meth:`_Pool.finished`."""
@@ -437,7 +450,6 @@ class _Processes:
 
 def _end_with_parent() -> None:
     """In a process of the pool: it would wait for work for ever where the one that gives it was killed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent says when it ends
     parent = multiprocessing.parent_process()
 
     def watch() -> None:

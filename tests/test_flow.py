@@ -13,16 +13,19 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from weakref import WeakSet
 
 import h5py
 import numpy as np
 import pytest
 
 import fvpipe
-from fvpipe import dicom
+from fvpipe import cli, dicom
 from fvpipe.shards import read_receipt
 from fvpipe.tables import read_table
+from fvpipe.types import Reason, Rejection
 from tests import factory
 from tests.conftest import build, run
 
@@ -366,6 +369,27 @@ def test_bad_files_are_named_and_the_rest_is_built(own: Path, tmp_path: Path) ->
     )
     assert "text.dcm (not_dicom)" in strict.output
     assert not (tmp_path / "strict" / "index.json").exists()
+
+
+class Kept(Rejection):
+    """One that can be watched."""
+
+
+def test_refusals_are_shown_up_to_a_number_and_the_rest_is_not_kept(capsys: pytest.CaptureFixture[str]) -> None:
+    alive: WeakSet[Kept] = WeakSet()
+
+    def refused() -> Iterator[Rejection]:
+        for number in range(1000):
+            reason = Reason.DECODE_FAILED if number % 2 else Reason.LABEL_EXCLUDED
+            rejection = Kept(f"{number}.dcm", reason, "broken")
+            alive.add(rejection)
+            assert len(alive) < 5
+            yield rejection
+
+    cli._print_refusals(refused())
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[: cli.SHOWN] == [f"  refused: {2 * i + 1}.dcm: decode_failed: broken" for i in range(cli.SHOWN)]
+    assert lines[cli.SHOWN :] == [f"  ... and {500 - cli.SHOWN} more, all in rejected.csv"]
 
 
 def test_too_many_fallbacks_fail_and_name_them(tmp_path: Path) -> None:

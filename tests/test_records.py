@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import sqlite3
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +96,35 @@ def test_no_room_is_one_sentence() -> None:
     scratch = Scratch("PRAGMA max_page_count = 20", "CREATE TABLE big (data BLOB)")
     with pytest.raises(StorageError, match=r"a temporary database cannot be used .*full.*TMPDIR"):
         scratch.insert("INSERT INTO big VALUES (?)", ((bytes(10_000),) for _ in range(100)))
+
+
+def test_what_is_no_full_disk_is_not_called_one() -> None:
+    scratch = Scratch("CREATE TABLE names (name TEXT PRIMARY KEY)")
+    with pytest.raises(StorageError, match=r"UNIQUE constraint failed: names.name\)$"):
+        scratch.insert("INSERT INTO names VALUES (?)", [("a",), ("a",)])
+
+
+def test_a_file_that_is_listed_twice_is_one() -> None:
+    records = Records()
+    records.add(SourceFile("a", state) for state in ("1 2 3 4", "1 3 3 4"))
+    assert list(records.files.sorted()) == [SourceFile("a", "1 3 3 4")]
+
+
+def test_the_database_goes_with_the_last_reference() -> None:
+    """Not when the collector of cycles comes by: it is disk that is given back."""
+    gc.collect()
+    gc.disable()
+    try:
+        records = Records()
+        records.add([SourceFile("a", "1 2 3 4")])
+        assert records.files["a"].state == "1 2 3 4"
+        connection, scratch = records._scratch._connection, weakref.ref(records._scratch)
+        del records
+        assert scratch() is None
+    finally:
+        gc.enable()
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        connection.execute("SELECT 1")
 
 
 def test_nothing_is_left_in_the_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

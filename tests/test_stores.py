@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import secrets
@@ -292,6 +293,18 @@ def test_unchanged_file_keeps_its_times(tmp_path: Path) -> None:
     write_if_changed(file, b"two")
     assert file.read_bytes() == b"two"
     assert file.stat().st_mtime_ns > 1
+
+
+@pytest.mark.parametrize("data", [b"new", [b"n", b"ew"]])
+def test_an_unreadable_file_is_replaced(data: bytes | list[bytes]) -> None:
+    with tempfile.TemporaryDirectory() as name:  # not tmp_path: only its owner may look into that
+        folder = Path(name)
+        folder.chmod(0o777)
+        (folder / "x").write_bytes(b"new")
+        (folder / "x").chmod(0)
+        assert as_nobody(lambda: write_if_changed(folder / "x", data)) == "None"
+        assert (folder / "x").stat().st_mode & 0o777
+        assert (folder / "x").read_bytes() == b"new"
 
 
 def test_many_threads_write_one_file(tmp_path: Path) -> None:
@@ -714,6 +727,28 @@ def test_folder_that_cannot_be_listed() -> None:
         assert "InputError" in (said := as_nobody(lambda: listed(root / "locked")))
         assert "cannot be listed (Permission denied)" in said
         (root / "locked").chmod(0o755)
+
+
+def test_folder_that_breaks_off_half_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a network's folder that goes stale: opened, its names are not all to be had."""
+    for name in ("a.dcm", "stale/b.dcm", "stale/c.dcm", "whole/d.dcm"):
+        factory.write(tmp_path / name, b"x")
+    stale, real = "stale", os.listdir
+
+    def listdir(path: str) -> list[str]:
+        names = real(path)
+        if Path(path) == tmp_path / stale:
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), path)
+        return names
+
+    monkeypatch.setattr(os, "listdir", listdir)
+    files, rejections = listed(tmp_path)
+    assert [file.path for file in files] == ["a.dcm", "whole/d.dcm"]
+    detail = f"a folder that cannot be listed ({os.strerror(errno.ESTALE)})"
+    assert rejections == [Rejection("stale", Reason.NOT_A_FILE, detail)]
+    stale = ""
+    with pytest.raises(InputError, match="cannot be listed"):
+        listed(tmp_path)
 
 
 def test_no_folder(tmp_path: Path) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import random
+import signal
 import subprocess
 import sys
 import threading
@@ -15,7 +17,7 @@ import psutil
 import pytest
 
 from fvpipe import dicom
-from fvpipe.workers import Crash, Workers, WorkerSettings
+from fvpipe.workers import Crash, Workers, WorkerSettings, _Processes
 from tests import factory
 from tests.conftest import build
 
@@ -175,3 +177,66 @@ def test_no_process_outlives_the_one_that_was_killed() -> None:
         assert len(children) >= 2
         process.kill()
     assert psutil.wait_procs(children, timeout=30)[1] == []
+
+
+HANGING = ["0"] * 4 + ["hang"] * 4  # the first batches come back, those behind them take minutes
+
+
+@pytest.mark.parametrize("closed", [False, True])
+def test_an_error_ends_what_still_runs(closed: bool) -> None:
+    before = set(multiprocessing.active_children())
+    with pytest.raises(KeyError) as kept, Workers(WorkerSettings(2)) as workers:  # its traceback keeps the generator too
+        batches = workers.run(doubled, HANGING, short=1)
+        for _ in batches:
+            started = set(multiprocessing.active_children()) - before
+            if closed:
+                batches.close()  # type: ignore[attr-defined]
+                assert set(multiprocessing.active_children()) == before
+            raise KeyError
+    assert set(multiprocessing.active_children()) == before
+    assert len(started) == 2
+    assert all((process.exitcode or 0) < 0 for process in started)  # by a signal, not at the end of its work
+    assert kept.value
+
+
+def test_interrupted_it_leaves_no_process() -> None:
+    script = (
+        "from fvpipe.workers import Workers, WorkerSettings\nfrom tests.test_workers import HANGING, doubled\n"
+        "if __name__ == '__main__':\n"
+        "    with Workers(WorkerSettings(2)) as workers:\n"
+        "        for batch in workers.run(doubled, HANGING, short=1):\n"
+        "            print('begun', flush=True)\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=Path(__file__).parents[1],
+        start_new_session=True,
+    ) as process:
+        assert process.stdout
+        assert process.stderr
+        assert process.stdout.readline() == b"begun\n"
+        begun = psutil.Process(process.pid)
+        children = begun.children(recursive=True)
+        assert len(children) >= 2
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: the whole group
+        left = psutil.wait_procs([begun, *children], timeout=30)[1]
+        for each in left:
+            each.kill()
+        assert left == []
+        assert process.stderr.read().count(b"Traceback") == 1  # the parent's own
+
+
+def blocked() -> set[int]:
+    """On a worker: the signals that do not reach it."""
+    return {int(number) for number in signal.pthread_sigmask(signal.SIG_BLOCK, ())}
+
+
+def test_a_process_is_born_deaf_to_interrupts() -> None:
+    before = blocked()
+    with _Processes(1) as processes:
+        future = processes.submit(blocked)
+        assert processes.finished([future]) == [future]
+        assert processes.result(future) == before | {signal.SIGINT}
+    assert blocked() == before
