@@ -92,7 +92,8 @@ def index(source: Source, workers: Workers, memory: SourceMemory) -> Index:
     # A file without a suffix, and without the marker, never claimed to be DICOM: LICENSE, README and the like.
     strays = [path for path in records.refused(Reason.NOT_DICOM) if not has_suffix(path)]
     records.drop(strays)
-    records.refuse(pairing.contradictions(records.images, labels.images, labels.rows))
+    if labels.images or labels.rows:
+        records.refuse(pairing.contradictions(records.images, labels.images, labels.rows))
     if source.labels.unlabelled == "normal":
         normal = BreastFacts(0, pathology="normal")
         imaged = (((record.patient_id, record.laterality), normal) for record in records.images)
@@ -214,6 +215,7 @@ def build_shards(
     begun = time.perf_counter()
     with lock(target.lock_file, warn):
         memory.load_facts()
+        found.records.files.load()
         finished = _make_missing(found, target, store, memory, workers)
         samples, refused = _without_refused(finished.breasts, partial(_result, found, target, store), store)
         rejections = tuple(sorted([*found.rejections, *finished.unreadable, *refused], key=rejection_order))

@@ -5,7 +5,7 @@ Headers come in any order; images, pairs and rejections are given sorted, one at
 
 from __future__ import annotations
 
-import json
+import marshal
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from functools import lru_cache, partial
@@ -21,7 +21,7 @@ RowT = TypeVar("RowT")
 _SCHEMA = (
     "CREATE TABLE files (path BLOB PRIMARY KEY, state TEXT) WITHOUT ROWID",
     "CREATE TABLE unread (path BLOB PRIMARY KEY) WITHOUT ROWID",
-    "CREATE TABLE images (path BLOB PRIMARY KEY, patient BLOB, study BLOB, side TEXT, instance BLOB, record TEXT)"
+    "CREATE TABLE images (path BLOB PRIMARY KEY, patient BLOB, study BLOB, side TEXT, instance BLOB, record BLOB)"
     " WITHOUT ROWID",
     "CREATE INDEX breasts_of_images ON images (patient, side)",
     "CREATE TABLE rejections (what BLOB, reason TEXT, detail BLOB)",
@@ -37,10 +37,14 @@ class Files(Mapping[str, SourceFile]):
     def __init__(self, scratch: Scratch) -> None:
         self._scratch = scratch
         # Who asks for a file asks again soon. A method of this object would keep it, and the database, in a cycle.
-        self._found = lru_cache(maxsize=256)(partial(_file, scratch))
+        self._found: Callable[[str], SourceFile] = lru_cache(maxsize=256)(partial(_file, scratch))
 
     def __getitem__(self, path: str) -> SourceFile:
         return self._found(path)
+
+    def load(self) -> None:
+        """Take all of them into memory: quicker, for who asks for every file."""
+        self._found = {file.path: file for file in self.sorted()}.__getitem__
 
     def __iter__(self) -> Iterator[str]:
         return (file.path for file in self.sorted())
@@ -177,13 +181,16 @@ _ENUMS: tuple[tuple[int, Mapping[str | None, object]], ...] = (
 )
 
 
-def _text(record: ImageRecord) -> str:
-    return json.dumps(_values(record))
+def _packed(record: ImageRecord) -> bytes:
+    values = list(_values(record))
+    for column, _ in _ENUMS:
+        values[column] = values[column] and values[column].value
+    return marshal.dumps(values)  # read by this process alone, and several times: four times quicker than JSON
 
 
 def _row(record: ImageRecord) -> tuple[object, ...]:
     names = (record.path, record.patient_id, record.study)
-    return (*map(to_blob, names), record.laterality.value, to_blob(record.sop_instance_uid), _text(record))
+    return (*map(to_blob, names), record.laterality.value, to_blob(record.sop_instance_uid), _packed(record))
 
 
 _INSERT: dict[type, tuple[str, Callable[[Any], tuple[object, ...]]]] = {
@@ -195,8 +202,8 @@ _INSERT: dict[type, tuple[str, Callable[[Any], tuple[object, ...]]]] = {
 }
 
 
-def _record(text: str) -> ImageRecord:
-    values = json.loads(text)
+def _record(packed: bytes) -> ImageRecord:
+    values = marshal.loads(packed)  # noqa: S302 - nobody else can write to a file without a name
     for column, members in _ENUMS:
         values[column] = members[values[column]]
     return ImageRecord(*values)
