@@ -132,11 +132,15 @@ def iterate_csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Ite
 
     A text that starts like a formula gets a leading ``'``, which :func:`read_table` takes away again.
     """
-    for line in chain([columns], ([_escape(value) for value in row] for row in rows)):
-        yield f"{','.join(map(_quote, line))}\n".encode("utf-8", "backslashreplace")
+    for cells in chain([columns], ([_escape(value) for value in row] for row in rows)):
+        line = ",".join(cells)
+        if line.count(",") >= len(cells) or _breaks(line):  # hardly ever: one look at a line is quicker than one at each cell
+            line = ",".join(map(_quote, cells))
+        yield f"{line}\n".encode("utf-8", "backslashreplace")
 
 
 _special = re.compile(r'[,"\r\n]').search
+_breaks = re.compile(r'["\r\n]').search
 
 
 def _quote(cell: str) -> str:
@@ -145,10 +149,10 @@ def _quote(cell: str) -> str:
 
 
 def _escape(value: object) -> str:
-    if isinstance(value, str):
-        return f"'{value}" if value[:1] in _GUARDED else str(value)
     if value is None:
         return ""
+    if isinstance(value, str):
+        return f"'{value}" if value[:1] in _GUARDED else value
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float):
