@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import shutil
@@ -15,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[1]
 KEEP_MEMORY = {"MALLOC_TRIM_THRESHOLD_": str(2**30), "MALLOC_MMAP_THRESHOLD_": str(2**30)}
@@ -187,6 +189,19 @@ def command(arguments: Sequence[object], folder: Path, *, check: bool = True, en
     if check and process.returncode:
         raise RuntimeError(f"{' '.join(words)} ended with {process.returncode}: {(said or output)[-2000:]}")
     return Ran(wall, used.ru_utime + used.ru_stime, process.returncode, output, said)
+
+
+def answer_of(module: str, *arguments: object) -> Any:
+    """What a module of this package prints last, as JSON, run in a process of its own with the workers' memory settings."""
+    done = subprocess.run(
+        [sys.executable, "-m", f"benchmarks.{module}", *map(str, arguments)],
+        cwd=ROOT,
+        env={**ENVIRONMENT, **KEEP_MEMORY},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 _WEIGH = """

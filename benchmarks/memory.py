@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.cohort import FORMS, cohort
-from benchmarks.measure import ENVIRONMENT, KEEP_MEMORY, ROOT, Section, Setup, Table
+from benchmarks.measure import ENVIRONMENT, ROOT, Section, Setup, Table, answer_of
 from benchmarks.processes import memory
 
 EVERY = 20  # times on the way
@@ -36,15 +36,7 @@ def run(setup: Setup) -> Section:
             count = setup.size(20, 200 if many else 20, 2000 if many else 40)
             folder = cohort(setup.scratch, FORMS[name], 2, 2, (320, 256) if setup.tiny else None)
             with setup.folder("memory") as work:
-                arguments = ["benchmarks.memory", folder, pipeline, work, count]
-                done = subprocess.run(
-                    [sys.executable, "-m", *map(str, arguments)],
-                    cwd=ROOT,
-                    env={**ENVIRONMENT, **KEEP_MEMORY},
-                    stdout=subprocess.PIPE,
-                    check=True,
-                )
-            imports, *steps = json.loads(done.stdout)
+                imports, *steps = answer_of("memory", folder, pipeline, work, count)
             peak = max(high for _, high in steps)
             row = [name, pipeline, str(count), *(f"{mb:.0f}" for mb in (bare, imports[1], peak, peak - bare))]
             table.rows.append(row)

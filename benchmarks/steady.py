@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -20,7 +19,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from benchmarks.cohort import FORMS, Form, cohort
-from benchmarks.measure import ENVIRONMENT, KEEP_MEMORY, ROOT, Section, Setup, Table, interleaved
+from benchmarks.measure import ENVIRONMENT, KEEP_MEMORY, Section, Setup, Table, answer_of, interleaved
 from benchmarks.serve import Contender
 from fvpipe.workers import Workers, WorkerSettings
 
@@ -121,11 +120,7 @@ def _in_own_process(setup: Setup) -> Section:
     from benchmarks.page import section_of
 
     size = "full" if setup.full else "tiny" if setup.tiny else "quick"
-    arguments = [sys.executable, "-m", "benchmarks.steady", str(setup.scratch), str(setup.runs), size]
-    done = subprocess.run(
-        arguments, cwd=ROOT, env={**ENVIRONMENT, **KEEP_MEMORY}, stdout=subprocess.PIPE, text=True, check=True
-    )
-    return section_of(json.loads(done.stdout.splitlines()[-1]))
+    return section_of(answer_of("steady", setup.scratch, setup.runs, size))
 
 
 if __name__ == "__main__":

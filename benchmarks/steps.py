@@ -10,7 +10,6 @@ import functools
 import json
 import shutil
 import statistics
-import subprocess
 import sys
 import time
 from collections import Counter
@@ -20,7 +19,7 @@ from types import FunctionType
 from typing import Any
 
 from benchmarks.cohort import FORMS, UNCOMPRESSED, cohort
-from benchmarks.measure import ENVIRONMENT, KEEP_MEMORY, ROOT, Section, Setup, Table, short
+from benchmarks.measure import Section, Setup, Table, answer_of, short
 
 STEPS = ("read", "digest", "header", "decode", "segment", "fuse", "write")
 PIPELINES = ("direct", "cropped", "antialiased")
@@ -40,16 +39,9 @@ def run(setup: Setup) -> Section:
         folder = cohort(setup.scratch, form, 2, 2, (640, 512) if setup.tiny else None)
         for pipeline in PIPELINES:
             with setup.folder("steps") as store:
-                arguments = ["benchmarks.steps", folder, "table" if form.syntax else "cbis", pipeline, store]
-                arguments.append(setup.size(1, PASSES, PASSES) if form.name in UNCOMPRESSED else setup.size(1, 3, 5))
-                done = subprocess.run(
-                    [sys.executable, "-m", *map(str, arguments)],
-                    cwd=ROOT,
-                    env={**ENVIRONMENT, **KEEP_MEMORY},
-                    stdout=subprocess.PIPE,
-                    check=True,
-                )
-            steps, functions = json.loads(done.stdout)
+                passes = setup.size(1, PASSES, PASSES) if form.name in UNCOMPRESSED else setup.size(1, 3, 5)
+                adapter = "table" if form.syntax else "cbis"
+                steps, functions = answer_of("steps", folder, adapter, pipeline, store, passes)
             whole = sum(steps.values())
             table.rows.append([form.title, pipeline, *(short(steps.get(step, 0.0)) for step in STEPS), short(whole)])
             section.figures |= {f"{name} {pipeline} {step}": ms for step, ms in steps.items()}

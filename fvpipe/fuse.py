@@ -25,7 +25,6 @@ Values = NDArray[np.float64]
 SCALES = {"uint16": 65535, "uint8": 255, "float32": 1}
 """What 1.0 is stored as, by `dtype`."""
 
-COUNTED = 256  # rows at a time
 FRAME_PIXELS, CROP_PIXELS = 2.0, 1.25  # stored pixels an output pixel, at least, of a whole frame and of a crop
 FRAME_SIDE = 768  # stored pixels of the longer side, at least, for the breast to be found on
 
