@@ -73,6 +73,8 @@ def _steps(setup: Setup, section: Section, project: Path, folder: Path, breasts:
 
     first = step("first build")
     nothing = interleaved(setup.runs, {"": lambda: step("nothing changed").wall})[""]
+    min(folder.rglob("*.dicom")).touch()
+    touched = step("one file touched, its bytes as they were")
     change(min(folder.rglob("*.dicom")))
     changed = step("one changed file")
     add(folder, SMALL, range(breasts, breasts + 2))
@@ -95,6 +97,11 @@ def _steps(setup: Setup, section: Section, project: Path, folder: Path, breasts:
     none = steps["nothing changed"]
     section.true(
         "nothing changed: nothing decoded, nothing written", f"{none.made}, {none.written}", none.made == none.written == 0
+    )
+    section.true(
+        "one file touched: nothing decoded, nothing written",
+        f"{touched.made}, {touched.written}",
+        touched.made == touched.written == 0,
     )
     held = changed.made == changed.written == 1
     section.true("one changed file: its breast decoded, its shard written", f"{changed.made}, {changed.written}", held)

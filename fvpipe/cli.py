@@ -7,6 +7,7 @@ import json
 import math
 import signal
 import sys
+import time
 from collections.abc import Callable, Mapping
 from itertools import islice
 from pathlib import Path
@@ -19,9 +20,8 @@ from fvpipe.errors import FvpipeError, ParameterError
 
 if TYPE_CHECKING:
     from fvpipe.params import Pipeline
-    from fvpipe.plan import Build, Index, Limits, Source, Target
+    from fvpipe.plan import Source
     from fvpipe.settled import Settled
-    from fvpipe.sources import SourceMemory
     from fvpipe.workers import Workers
 
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
@@ -107,38 +107,19 @@ def index(datasets: tuple[str, ...], id_key: Path | None, reread: bool, as_json:
     """
     from fvpipe.settled import Settled
 
-    settled = Settled(Path("params.yaml"), Path("cache/samples"), datasets, id_key)
-    results = None if reread else settled.recall()
+    show = _nothing if as_json else _print_index
+    begun = time.perf_counter()
+    settled = Settled(Path("cache/samples"), ["index", *datasets], id_key)
+    results = None if reread else _recalled(settled, show, begun)
     if results is None:
-        results = _index_now(settled, datasets, id_key, reread, workers)
+        from fvpipe import runs
+        from fvpipe.project import Project
+
+        with _workers(workers) as pool:
+            run = runs.Run(settled, pool, id_key, reread, show, _say)
+            results = runs.index(run, Project(), datasets)
     if as_json:
         click.echo(json.dumps(results, indent=1))
-        return
-    for result in results:
-        _print_index(result)
-
-
-def _index_now(
-    settled: Settled, datasets: tuple[str, ...], id_key: Path | None, reread: bool, workers: dict[str, Any]
-) -> list[dict[str, Any]]:
-    from fvpipe.datasets import is_shipped
-    from fvpipe.manifests import write_manifests
-    from fvpipe.project import Project
-    from fvpipe.settled import Finished, key_digest, state_of
-
-    project = Project()
-    finished = []
-    with _workers(workers) as pool:
-        for name in project.names(datasets):
-            source = project.source(name, id_key)
-            tables = {str(source.label_file): state_of(source.label_file)} if source.label_file else {}
-            found = _indexed(source, project.samples, reread, pool)
-            tables |= {str(file): state_of(file) for file in write_manifests(found, project.manifests(name))}
-            result = _index_result(found, project.manifests(name))
-            finished.append(Finished(str(source.root), found.state, key_digest(source.identifier_key), tables, result))
-    if all(is_shipped(project.source(name, id_key).adapter) for name in project.names(datasets)):
-        settled.keep(finished)
-    return [each.result for each in finished]
 
 
 @main.command("build-shards")
@@ -185,38 +166,41 @@ def build_shards(
     $ fvpipe build-shards --pipeline cropped --dicom DIR --out DIR            anywhere
     cropped/table: 4 breasts (0 malignant, 0 benign, 4 unlabelled) in 2 shards, 0 refused; 4 made, 0 reused
     """
-    from fvpipe.plan import Limits
-    from fvpipe.project import Project, free_source, free_target
+    from fvpipe.settled import Settled
 
     if math.isnan(max_fallback) or (max_rejected is not None and math.isnan(max_rejected)):
         raise click.UsageError("a limit in percent is a number")
-    limits = Limits(max_fallback, 0.0 if strict else max_rejected)
     if (dicom is None) != (out is None):
         raise click.UsageError("--dicom and --out go together")
     if dicom is None and any(option is not None for option in (adapter, labels, name, shard_count)):
         raise click.UsageError("--adapter, --labels, --name and --shard-count go with --dicom; in a project see params.yaml")
-    with _workers(workers | {"share_storage": not no_shared_storage}) as pool:
-        if dicom is not None and out is not None:
-            if datasets or len(pipelines) != 1:
-                raise click.UsageError("with --dicom give one --pipeline, and no --dataset")
-            kind = adapter or "table"
-            source = free_source(name or kind, dicom, kind, labels, id_key)
-            target = free_target(source.name, pipelines[0], out, shard_count or 16)
-            results = [_built(source, [target], samples or out / ".samples", None, reread, pool, limits, as_json)]
-        else:
-            project = Project()
-            chosen = pipelines or project.params.pipelines
-            results = []
-            for dataset in project.names(datasets):
-                source = project.source(dataset, id_key)
-                targets = [project.target(pipeline, dataset) for pipeline in chosen]
-                manifests = project.manifests(dataset)
-                results.append(_built(source, targets, samples or project.samples, manifests, reread, pool, limits, as_json))
-    flat = [result for group in results for result in group]
+    if dicom is not None and (datasets or len(pipelines) != 1):
+        raise click.UsageError("with --dicom give one --pipeline, and no --dataset")
+    begun = time.perf_counter()
+    show = _nothing if as_json else _print_build
+    samples = samples or (out / ".samples" if out is not None else Path("cache/samples"))
+    limits = (max_fallback, 0.0 if strict else max_rejected)
+    decisive = (pipelines, datasets, dicom, out, adapter, labels, name, samples, shard_count, limits)
+    settled = Settled(samples, ["build", *map(repr, decisive)], id_key)
+    results = None if reread else _recalled(settled, show, begun)
+    if results is None:
+        from fvpipe import runs
+        from fvpipe.plan import Limits
+        from fvpipe.project import Project, free_source
+
+        with _workers(workers | {"share_storage": not no_shared_storage}) as pool:
+            run = runs.Run(settled, pool, id_key, reread, show, _say)
+            if dicom is not None and out is not None:
+                kind = adapter or "table"
+                source = free_source(name or kind, dicom, kind, labels, id_key)
+                wanted = runs.anywhere(source, pipelines[0], out, samples, shard_count or 16)
+            else:
+                wanted = runs.of_project(Project(), datasets, pipelines, samples, id_key)
+            results = runs.build(run, wanted, Limits(*limits), _warn)
     if as_json:
-        click.echo(json.dumps(flat, indent=1))
+        click.echo(json.dumps(results, indent=1))
     elif profile:
-        _print_profile(flat)
+        _print_profile(results)
 
 
 def _workers(settings: dict[str, Any]) -> Workers:
@@ -226,95 +210,55 @@ def _workers(settings: dict[str, Any]) -> Workers:
     return Workers(WorkerSettings(**settings))
 
 
-def _memory(source: Source, samples: Path, reread: bool) -> SourceMemory:
-    from fvpipe.project import memory_file
-    from fvpipe.sources import SourceMemory
-
-    return SourceMemory(memory_file(samples, source.root), source.root, source.policy, forget=reread)
-
-
-def _indexed(source: Source, samples: Path, reread: bool, pool: Workers) -> Index:
-    from fvpipe.flow import index
-
-    with _memory(source, samples, reread) as memory:
-        return index(source, pool, memory)
-
-
-def _built(
-    source: Source,
-    targets: list[Target],
-    samples: Path,
-    manifests: Path | None,
-    reread: bool,
-    pool: Workers,
-    limits: Limits,
-    as_json: bool,
-) -> list[dict[str, Any]]:
-    from fvpipe.flow import build_shards, index
-    from fvpipe.manifests import write_manifests
-    from fvpipe.samples import SampleStore
-
+def _recalled(settled: Settled, show: Callable[[dict[str, Any]], None], begun: float) -> list[dict[str, Any]] | None:
+    """The results where nothing has changed since they were found, shown; else None."""
+    found = settled.recall()
     results = []
-    with _memory(source, samples, reread) as memory:
-        found = index(source, pool, memory)
-        if manifests is not None:
-            write_manifests(found, manifests)
-        for target in targets:
-            build = build_shards(found, target, SampleStore(samples), memory, pool, limits, _warn)
-            results.append(_build_result(build, target))
-            if not as_json:
-                _print_build(build, target)
-    if found.ignored and not as_json:
-        click.echo(f"  {found.ignored} other file(s) in {source.root.name}/ are no DICOM by their names", err=True)
-    if found.labels.rows and all(breast.facts.label < 0 for breast in found.breasts):
-        _warn(f"{source.name}: no row of the label table matches a breast; every breast is unlabelled or left out")
-    return results
+    for finished in found or ():
+        for result in finished.results:
+            results.append(result | ({"seconds": round(time.perf_counter() - begun, 3)} if "seconds" in result else {}))
+            show(results[-1])
+        for line in finished.said:
+            _say(line)
+    return results if found is not None else None
+
+
+def _nothing(_: object) -> None:
+    """Show no result: all of them are printed as JSON."""
+
+
+def _say(line: str) -> None:
+    click.echo(line, err=True)
 
 
 def _warn(message: str) -> None:
     click.echo(f"warning: {message}", err=True)
 
 
-def _index_result(found: Index, manifests: Path) -> dict[str, Any]:
-    return {
-        "dataset": found.source.name,
-        "images": len(found.images),
-        "breasts": len(found.breasts),
-        "rejections": _reasons(found.rejections),
-        "ignored": found.ignored,
-        "read": found.read,
-        "out": str(manifests),
-    }
-
-
 def _print_index(result: dict[str, Any]) -> None:
-    from fvpipe.tables import iterate_table
-    from fvpipe.types import Reason, Rejection
-
     counts = f"{result['images']} images, {result['breasts']} breasts, {_refused_words(result['rejections'])}"
     counts += f", {result['ignored']} other files" if result["ignored"] else ""
     click.echo(f"{result['dataset']}: {counts}; {result['read']} headers read -> {result['out']}")
-    rows = iterate_table(Path(result["out"]) / "rejected.csv", ["what", "reason", "detail"])
+    _print_refused_in(result["out"])
+
+
+def _print_build(result: dict[str, Any]) -> None:
+    labels = ", ".join(f"{count} {name}" for name, count in result["labels"].items())
+    where = f"in {result['shards']} shard(s), {result['written']} written"
+    made = f"{result['computed']} made, {result['reused']} reused in {result['seconds']:.1f} s"
+    click.echo(
+        f"{result['pipeline']}/{result['dataset']}: {result['samples']} breasts ({labels}) {where}, "
+        f"{_refused_words(result['rejections'])}; {made} -> {result['out']}"
+    )
+    _print_refused_in(result["out"])
+
+
+def _print_refused_in(folder: str) -> None:
+    from fvpipe.tables import iterate_table
+    from fvpipe.types import Reason, Rejection
+
+    rows = iterate_table(Path(folder) / "rejected.csv", ["what", "reason", "detail"])
     _print_refusals(Rejection(row["what"], Reason(row["reason"]), row["detail"]) for row in rows)
-
-
-def _build_result(build: Build, target: Target) -> dict[str, Any]:
-    receipt = build.receipt
-    return {
-        "dataset": receipt.dataset,
-        "pipeline": receipt.pipeline,
-        "samples": receipt.samples,
-        "labels": receipt.labels,
-        "rejections": receipt.rejections,
-        "flags": receipt.flags,
-        "shards": len(receipt.shards),
-        "written": build.written,
-        "computed": build.computed,
-        "reused": build.reused,
-        "seconds": round(build.seconds, 3),
-        "seconds_of_steps": {step: round(seconds, 3) for step, seconds in build.steps.items()},
-        "out": str(target.out),
-    }
 
 
 def _print_profile(results: list[dict[str, Any]]) -> None:
@@ -323,24 +267,6 @@ def _print_profile(results: list[dict[str, Any]]) -> None:
         for step, seconds in result["seconds_of_steps"].items():
             each = f"{1000 * seconds / max(result['computed'], 1):8.1f} ms a breast"
             click.echo(f"  {result['pipeline']}/{result['dataset']}: {step:<8} {seconds:8.2f} s {each}")
-
-
-def _print_build(build: Build, target: Target) -> None:
-    receipt = build.receipt
-    labels = ", ".join(f"{count} {name}" for name, count in receipt.labels.items())
-    where = f"in {len(receipt.shards)} shard(s), {build.written} written"
-    made = f"{build.computed} made, {build.reused} reused in {build.seconds:.1f} s"
-    click.echo(
-        f"{receipt.pipeline}/{receipt.dataset}: {receipt.samples} breasts ({labels}) {where}, "
-        f"{_refused_words(receipt.rejections)}; {made} -> {target.out}"
-    )
-    _print_refusals(build.rejections)
-
-
-def _reasons(rejections: Any) -> dict[str, int]:
-    from collections import Counter
-
-    return dict(sorted(Counter(rejection.reason.value for rejection in rejections).items()))
 
 
 def _refused_words(reasons: Mapping[str, int]) -> str:
@@ -414,6 +340,7 @@ def table1(
     """
     from fvpipe.files import write_if_changed
     from fvpipe.project import Project
+    from fvpipe.runs import indexed
     from fvpipe.table1 import table1 as compare
     from fvpipe.table1 import to_metric, to_text
 
@@ -421,7 +348,7 @@ def table1(
     with _workers(workers) as pool:
         sources = [project.source(name, id_key) for name in project.names(datasets)]
         groups = [[s for s in sources if s.made is made] for made in (False, True)]  # never pooled with each other
-        results = [compare([_indexed(s, project.samples, reread, pool) for s in group]) for group in groups if group]
+        results = [compare([indexed(s, project.samples, reread, pool) for s in group]) for group in groups if group]
     found = {key: [entry for result in results for entry in result[key]] for key in ("rows", "floors")}
     if out is not None:
         write_if_changed(out, (json.dumps(to_metric(found), indent=1) + "\n").encode())
@@ -547,9 +474,10 @@ def _audited(
 ) -> dict[str, Any]:
     from fvpipe.flow import index
     from fvpipe.report.audit import audit, write_audit
+    from fvpipe.runs import open_memory
 
     page = out or Path("cache/reports") / f"audit-{source.name}.html"
-    with _memory(source, samples, reread) as memory:
+    with open_memory(source, samples, reread) as memory:
         result, pictures = audit(index(source, pool, memory), *pipeline, pool, memory, limit)
     write_audit(result, pictures, page)
     if not as_json:

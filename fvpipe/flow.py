@@ -50,6 +50,7 @@ from fvpipe.segment import segment
 from fvpipe.sources import SourceMemory
 from fvpipe.types import (
     NOT_BROKEN,
+    PASSING,
     VIEWS,
     Breast,
     BreastFacts,
@@ -136,10 +137,7 @@ def _path(header: ImageRecord | Rejection) -> str:
 
 
 def _transient(header: ImageRecord | Rejection) -> bool:
-    return isinstance(header, Rejection) and header.reason in _TRANSIENT
-
-
-_TRANSIENT = (Reason.FILE_UNREADABLE, Reason.NOT_A_FILE, Reason.DECODER_CRASHED, Reason.DECODER_TIMEOUT)
+    return isinstance(header, Rejection) and header.reason in PASSING | {Reason.NOT_A_FILE}
 
 
 def _labels(source: Source) -> LabelTable:

@@ -363,23 +363,32 @@ def load_pipeline(name: str, project: Path = Path()) -> tuple[str, Pipeline]:
     ParameterError
         No such pipeline, or a wrong file.
     """
-    if name.endswith((".yaml", ".yml")):
-        path = Path(name)
-        if not is_plain_name(path.stem):
-            raise ParameterError(f"pipeline file {path.name!r}: its stem becomes a folder name; use a-z, 0-9, '-' and '_'")
+    files = pipeline_files(name, project)
+    path = files[-1]
+    if name.endswith((".yaml", ".yml")) or (path.is_file() and is_plain_name(path.stem)):
         return path.stem, parse(Pipeline, read_yaml(path), str(path))
-    folders = [project / "pipelines", *_shipped_pipelines()]
-    for folder in folders:
-        path = folder / f"{name}.yaml"
-        if is_plain_name(name) and path.is_file():
-            return name, parse(Pipeline, read_yaml(path), str(path))
-    known = sorted({path.stem for folder in folders if folder.is_dir() for path in folder.glob("*.yaml")})
+    known = sorted({other.stem for file in files if file.parent.is_dir() for other in file.parent.glob("*.yaml")})
     raise ParameterError(f"no pipeline {name!r}{_nearest(name, known)}; known: {', '.join(known) or 'none'}")
 
 
-def _shipped_pipelines() -> list[Path]:
+def pipeline_files(name: str, project: Path = Path()) -> list[Path]:
+    """Where :func:`load_pipeline` looks for `name`, up to where it finds it.
+
+    Raises
+    ------
+    ParameterError
+        `name` is a file's whose stem cannot be a pipeline's name.
+    """
+    if name.endswith((".yaml", ".yml")):
+        if not is_plain_name(Path(name).stem):
+            found = Path(name).name
+            raise ParameterError(f"pipeline file {found!r}: its stem becomes a folder name; use a-z, 0-9, '-' and '_'")
+        return [Path(name)]
     package = Path(str(resources.files("fvpipe")))
-    return [package / "pipelines", package.parent / "pipelines"]  # in a wheel; in a checkout
+    folders = [project / "pipelines", package / "pipelines", package.parent / "pipelines"]  # own; in a wheel; in a checkout
+    files = [folder / f"{name if is_plain_name(name) else ''}.yaml" for folder in folders]
+    first = next((i for i, file in enumerate(files) if file.is_file()), len(files) - 1)
+    return files[: first + 1]
 
 
 def load_params(path: Path) -> Params:

@@ -54,7 +54,7 @@ class Scratch:
 
     def __init__(self, *schema: str) -> None:
         try:
-            self._connection = sqlite3.connect("", isolation_level=None)
+            self._connection = sqlite3.connect("", isolation_level=None, check_same_thread=False)  # any may collect it
         except sqlite3.Error as error:
             raise _unusable(error) from None
         self.close = weakref.finalize(self, self._connection.close)

@@ -1,8 +1,8 @@
-"""An index that nothing has changed since is not made again: not one module that reads DICOM is even imported.
+"""A run of which nothing has changed since is not made again: not one module that reads DICOM is even imported.
 
-What a finished `fvpipe index` depended on is kept beside the samples: ``params.yaml``, the code, and the size, times and
-inode of everything in the input folder and of each table that was written. Where all of it is what it was, the tables are
-what they would become. Standard library, BLAKE3 and the listing only.
+What a finished `fvpipe index` or `fvpipe build-shards` depended on is kept beside the samples: its options, the settings,
+the code, and the size, times and inode of everything in the input folder, and of each file that was read or written. Where
+all of it is what it was, so are the tables and shards. Standard library, BLAKE3 and the listing only.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-import sysconfig
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -28,7 +27,7 @@ from fvpipe.types import Digest
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The index of one data set as it was left.
+    """One data set as a run left it.
 
     Attributes
     ----------
@@ -39,54 +38,56 @@ class Finished:
     key : str
         Digest of the key of hashed identifiers; empty where they are kept.
     files : dict of str to str
-        The state of each table that was read outside the input folder, and of each that was written; empty: not there.
-    result : dict
-        What ``fvpipe index --json`` prints.
+        The state of each file that was read outside the input folder, and of each file and folder that was written; empty:
+        not there.
+    results : list of dict
+        What the command prints with ``--json`` where nothing has changed.
+    said : list of str
+        What it says of the data set besides.
     """
 
     root: str
     listing: Digest
     key: str
     files: dict[str, str]
-    result: dict[str, Any]
+    results: list[dict[str, Any]]
+    said: list[str]
 
 
 class Settled:
-    """One `fvpipe index` command in one project, and what it found the last time.
+    """One command with its options, and what it found the last time.
 
     Parameters
     ----------
-    params : Path
-        The project's ``params.yaml``.
     folder : Path
         Where it is kept; may be deleted.
-    names : sequence of str
-        The data sets that were asked for; none: all of them.
+    command : sequence of str
+        Its name and all options that decide what comes of it.
     id_key : Path or None
         As :func:`fvpipe.identity.identifier_key` takes it.
+    params : Path
+        The project's ``params.yaml``.
     """
 
-    def __init__(self, params: Path, folder: Path, names: Sequence[str], id_key: Path | None) -> None:
+    def __init__(self, folder: Path, command: Sequence[str], id_key: Path | None, params: Path = Path("params.yaml")) -> None:
         self._id_key = id_key
-        self._file = folder / f"index-{_digest(names)[:16]}.json"
+        self._file = folder / f"{command[0]}-{_digest(command)[:16]}.json"
         # Taken before anything is parsed or read: what changes from here on is seen the next time.
-        packages = {sysconfig.get_path(which) for which in ("purelib", "platlib")}  # an installed update shows in their times
-        code = sorted(Path(__file__).parent.rglob("*.py"))
-        states = [state_of(path) for path in (params, *map(Path, sorted(packages)), *code)]
-        self._call = _digest([sys.version, os.path.abspath(params), *states])
+        libraries = _libraries()  # an installed update shows in their times
+        code = map(str, sorted(Path(__file__).parent.rglob("*.py")))
+        states = [state_of(path) for path in (str(params), *libraries, *code)]
+        self._call = _digest([sys.version, os.path.abspath(params), *command, *libraries, *states])
 
-    def recall(self) -> list[dict[str, Any]] | None:
-        """The results, where making them again would change nothing; else None."""
+    def recall(self) -> list[Finished] | None:
+        """What was found, where making it again would change nothing; else None."""
         try:
             kept = json.loads(self._file.read_bytes())
             if kept["call"] != self._call:
                 return None
             found = [Finished(**finished) for finished in kept["finished"]]
-            if not all(self._holds(finished) for finished in found):
-                return None
+            return found if all(self._holds(finished) for finished in found) else None
         except (OSError, ValueError, KeyError, TypeError, FvpipeError):
             return None
-        return [finished.result | {"read": 0} for finished in found]
 
     def _holds(self, finished: Finished) -> bool:
         if any(state_of(path) != state for path, state in finished.files.items()):
@@ -114,6 +115,13 @@ def state_of(path: str | Path) -> str:
         return file_state(os.stat(path))
     except OSError:
         return ""
+
+
+def _libraries() -> list[str]:
+    """The folders that packages are installed into; not the project's own, whose times change at every step."""
+    given = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    folders = {path for path in sys.path if path and (path in given or path.endswith(("site-packages", "dist-packages")))}
+    return sorted(folders)
 
 
 def _digest(parts: Iterable[str]) -> str:

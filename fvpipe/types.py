@@ -134,6 +134,9 @@ NOT_BROKEN = frozenset({
 })  # fmt: skip
 """Reasons that say nothing against a file: the label rule's choice, a better image of the same view, or no film at all."""
 
+PASSING = frozenset({Reason.FILE_UNREADABLE, Reason.DECODER_CRASHED, Reason.DECODER_TIMEOUT})
+"""Reasons that may be gone the next time though nobody touched the file."""
+
 
 @dataclass(frozen=True, slots=True)
 class Rejection:

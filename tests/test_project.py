@@ -291,7 +291,7 @@ LAYERS = (
     {"manifests", "regions", "table1"},
     {"folder", "report"},
     {"flow", "project"},
-    {"splitting"},
+    {"splitting", "runs"},
     {"training"},
     {"table2"},
     {"cli_training"},

@@ -1,9 +1,10 @@
-"""An index that nothing has changed since is recalled, and any change whatsoever ends that."""
+"""An index or a build of which nothing has changed since is recalled, and any change whatsoever ends that."""
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from fvpipe import settled
+from fvpipe import dicom, settled
 from tests import factory
 from tests.conftest import run
 
@@ -125,3 +126,154 @@ def test_nothing_of_the_input_is_in_the_memo(project: Path) -> None:
     text = memo.read_text()
     assert "broken" not in text
     assert "p1" not in text
+
+
+# --- builds -----------------------------------------------------------------------------------------------------------
+
+OUT = Path("cache/shards/cropped/own")
+
+
+@pytest.fixture
+def built(project: Path) -> Path:
+    """The same project, with its shards."""
+    assert build()["computed"] == 2
+    return project
+
+
+def build(*options: str) -> dict[str, object]:
+    (result,) = json.loads(run("build-shards", "--pipeline", "cropped", "--workers", 0, "--json", *options).stdout)
+    assert isinstance(result, dict)
+    return result
+
+
+def build_recalled(monkeypatch: pytest.MonkeyPatch, *options: str) -> bool:
+    with monkeypatch.context() as patch:
+        patch.setattr("fvpipe.flow.index", lambda *_: pytest.fail("made"))
+        try:
+            again = build(*options)
+        except (pytest.fail.Exception, AssertionError):
+            return False
+    assert (again["computed"], again["reused"], again["written"]) == (0, 2, 0)
+    return True
+
+
+def folder_of(out: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in out.iterdir()}
+
+
+def test_a_build_says_the_same_words_again_without_reading_modules(built: Path) -> None:
+    (built / "data" / "own" / "notes.txt").write_text("no DICOM")
+    run("build-shards", "--pipeline", "cropped", "--workers", 0)
+    first = run("build-shards", "--pipeline", "cropped", "--workers", 0, "--reread")
+    script = (
+        "import sys\nfrom fvpipe.cli import main\n"
+        "try:\n main(['build-shards', '--pipeline', 'cropped'])\nexcept SystemExit as end:\n assert not end.code\n"
+        "print(sorted({m.partition('.')[0] for m in sys.modules} & {'pydicom', 'numpy', 'pydantic', 'cv2', 'h5py', 'dask'}))"
+    )
+    again = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    words, modules = again.stdout.splitlines()
+    assert words.partition(" s ->")[0][:-3] == first.stdout.partition(" s ->")[0][:-3]
+    assert "0 made, 2 reused" in words
+    assert modules == "[]"
+    assert "refused: broken.dcm" in first.stderr
+    assert "1 other file(s)" in first.stderr
+    assert again.stderr == first.stderr
+
+
+def first_shard() -> Path:
+    return min(OUT.glob("shard-*.h5"))
+
+
+def swap_shard(_: Path) -> None:
+    data = bytearray(first_shard().read_bytes())
+    data[-1] ^= 1
+    first_shard().write_bytes(bytes(data))
+
+
+BUILD_CHANGES: dict[str, Callable[[Path], object]] = {
+    **{name: CHANGES[name] for name in CHANGES if name != "the memo damaged"},
+    "a shard rotten": swap_shard,
+    "a shard deleted": lambda _: first_shard().unlink(),
+    "a shard too many": lambda _: (OUT / "shard-00077.h5").write_bytes(b""),
+    "half a shard left behind": lambda _: (OUT / ".shard-00001.h5.7.part").write_bytes(b""),
+    "the receipt edited": lambda _: (OUT / "index.json").write_text("{}"),
+    "a table of the shards edited": lambda _: (OUT / "breasts.csv").write_text("edited"),
+    "all shards deleted": lambda _: shutil.rmtree("cache/shards"),
+    "a pipeline that hides the shipped one": lambda p: (
+        (p / "pipelines").mkdir(),
+        (p / "pipelines" / "cropped.yaml").write_text("segment: {method: none}\n"),
+    ),
+    "the samples deleted": lambda _: shutil.rmtree("cache/samples"),
+}
+
+
+@pytest.mark.parametrize("change", BUILD_CHANGES.values(), ids=BUILD_CHANGES)
+def test_any_change_is_seen_by_a_build(change: Callable[[Path], object], built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(os.environ, "FVPIPE_ID_KEY", "j" * 16)
+    build()
+    assert build_recalled(monkeypatch)
+    change(built)
+    assert not build_recalled(monkeypatch)
+    build()
+    now = folder_of(OUT)
+    with monkeypatch.context() as patch:
+        patch.setattr("fvpipe.flow.index", lambda *_: pytest.fail("made"))
+        build()
+    build("--reread")
+    assert folder_of(OUT) == now
+    run("verify", OUT)
+
+
+def test_a_build_with_other_limits_is_another(built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert build_recalled(monkeypatch)
+    run("build-shards", "--pipeline", "cropped", "--strict", "--workers", 0, code=1)
+    assert not build_recalled(monkeypatch, "--max-fallback", "50")
+    assert build_recalled(monkeypatch)
+    assert not build_recalled(monkeypatch, "--reread")
+
+
+def test_a_file_that_could_not_be_read_is_tried_again(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that fails for a moment leaves no trace in any file's times."""
+    real = dicom.FileIO
+
+    def fails(path: Path) -> object:
+        if path.name == "broken.dcm":
+            raise OSError(5, "Input/output error")
+        return real(path)
+
+    before = index()["rejections"]
+    with monkeypatch.context() as patch:
+        patch.setattr(dicom, "FileIO", fails)
+        assert index("--reread")["rejections"] == {"file_unreadable": 1}
+    assert not recalled(monkeypatch)
+    assert index()["rejections"] == before
+    assert recalled(monkeypatch)
+
+
+def test_anywhere(built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Outside a project: the pipeline's own file, and the folder, are looked at all the same."""
+    (tmp_path / "mine.yaml").write_text("segment: {method: none}\n")
+    options = ["--dicom", "data/own", "--out", "elsewhere", "--pipeline", "mine.yaml", "--labels", "labels.csv"]
+
+    def once() -> dict[str, object]:
+        (result,) = json.loads(run("build-shards", *options, "--workers", 0, "--json").stdout)
+        assert isinstance(result, dict)
+        return result
+
+    def again() -> bool:
+        with monkeypatch.context() as patch:
+            patch.setattr("fvpipe.flow.index", lambda *_: pytest.fail("made"))
+            try:
+                return bool(once()["written"] == 0)
+            except (pytest.fail.Exception, AssertionError):
+                return False
+
+    assert once()["computed"] == 2
+    assert again()
+    (tmp_path / "mine.yaml").write_text("segment: {margin: 0.0}\n")
+    assert not again()
+    assert once()["computed"] == 2
+    assert again()
+    (tmp_path / "elsewhere" / "notes.txt").write_text("foreign")
+    assert not again()
+    run("build-shards", *options, "--workers", 0, code=1)
