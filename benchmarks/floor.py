@@ -1,4 +1,4 @@
-"""The floor: read each file into one reused buffer, digest it, decode it. Nothing of a header, nothing after the pixels.
+"""The floor: read each file into one reused buffer, digest it on the way, decode it. No header, and nothing after the pixels.
 
 `python -m benchmarks.floor FOLDER`. Where the encoded frame lies is found beforehand; the decoder is the one that fvpipe
 names for the syntax (`benchmarks/decoders.py` compares it with others). Uncompressed pixels are a view of the buffer.
@@ -11,19 +11,19 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
-from blake3 import blake3
 from pydicom.encaps import get_frame
 
 from benchmarks.serve import serve
 from fvpipe import dicom
 from fvpipe.dicom import PixelLayout
+from fvpipe.files import Buffer, read_contents
 from fvpipe.pixels import DECODERS
 
 
 def main() -> None:
     """Serve passes over a folder."""
     files = [(path, *located(path)) for path in sorted(Path(sys.argv[1]).rglob("*.d*c*m"))]
-    buffer = bytearray(max(path.stat().st_size for path, *_ in files))
+    buffer = Buffer()
     serve(len(files) // 2, lambda: [floor(buffer, *file) for file in files] and None, lambda: None)
 
 
@@ -42,12 +42,9 @@ def located(path: Path) -> tuple[int, int, PixelLayout]:
     return start, start + len(frame), layout
 
 
-def floor(buffer: bytearray, path: Path, start: int, end: int, layout: PixelLayout) -> None:
+def floor(buffer: Buffer, path: Path, start: int, end: int, layout: PixelLayout) -> None:
     """Read, digest, decode."""
-    view = memoryview(buffer)
-    with open(path, "rb", buffering=0) as file:
-        size = file.readinto(buffer)
-    blake3(view[:size]).digest()
+    view = read_contents(path, "", buffer).data
     if layout.transfer_syntax_uid in dicom.NATIVE:
         pixels = np.frombuffer(view[start:end], "<u2" if layout.bits_allocated == 16 else "u1")
     else:

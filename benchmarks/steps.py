@@ -21,7 +21,7 @@ from typing import Any
 from benchmarks.cohort import FORMS, UNCOMPRESSED, cohort
 from benchmarks.measure import Section, Setup, Table, answer_of, short
 
-STEPS = ("read", "digest", "header", "decode", "segment", "fuse", "write")
+STEPS = ("read", "header", "decode", "segment", "fuse", "write")
 PIPELINES = ("direct", "cropped", "antialiased")
 MODULES = ("dicom", "pixels", "thumbnail", "thresholds", "artefacts", "segment", "fuse", "area", "indices")
 SHOWN = 0.03  # of the whole, at least

@@ -20,9 +20,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
-from io import BufferedReader, BytesIO, FileIO
+from io import BufferedReader, BytesIO, FileIO, RawIOBase
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import BinaryIO, Literal, cast
 
 import pydicom.config
 from blake3 import blake3
@@ -166,11 +166,11 @@ def read_header(root: Path, path: str, policy: HeaderPolicy) -> ImageRecord | Re
         return Rejection.unreadable(path, error)
 
 
-def record_of(data: bytes, path: str, policy: HeaderPolicy) -> ImageRecord | None:
+def record_of(data: bytes | memoryview, path: str, policy: HeaderPolicy) -> ImageRecord | None:
     """What the header in a file's bytes says; None where a rule refuses it."""
     try:
         with silenced():
-            return image_record(path, open_dicom(BytesIO(data), HEADER_INFLATE_LIMIT), policy)
+            return image_record(path, open_dicom(stream(data), HEADER_INFLATE_LIMIT), policy)
     except Refused:
         return None
 
@@ -184,6 +184,33 @@ class _Bounded(BufferedReader):
 
     def read(self, size: int | None = -1, /) -> bytes:
         return super().read(self._size if size is None or size < 0 else min(size, self._size))
+
+
+class _Memory(RawIOBase):
+    """Bytes in memory as a file: nothing is copied but what is read."""
+
+    def __init__(self, data: bytes | memoryview) -> None:
+        self._data = memoryview(data)
+        self._at = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        start, end = self._at, len(self._data)
+        if size is not None and 0 <= size < end - start:
+            end = start + size
+        self._at = max(start, end)
+        return bytes(self._data[start:end])
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        self._at = max(offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: len(self._data)}[whence], 0)
+        return self._at
+
+
+def stream(data: bytes | memoryview) -> BinaryIO:
+    """A file's bytes as :func:`open_dicom` takes them."""
+    return cast(BinaryIO, _Memory(data))
 
 
 def image_record(path: str, opened: OpenedDicom, policy: HeaderPolicy) -> ImageRecord:

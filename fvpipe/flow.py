@@ -14,17 +14,15 @@ import errno
 import json
 import os
 import platform
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.metadata import version
-from io import BytesIO
 from itertools import chain
 from pathlib import Path
-
-from blake3 import blake3
 
 from fvpipe import dicom, pairing
 from fvpipe.agreement import OF_A_VIEW, shared_pixels, views_agree
@@ -32,7 +30,7 @@ from fvpipe.crashes import crash_fact, decoders, remembered_crash
 from fvpipe.datasets import LabelTable
 from fvpipe.dicom import HeaderPolicy, Refused
 from fvpipe.errors import ClusterError, InputError, QualityError, StorageError
-from fvpipe.files import read_unchanged, write_whole
+from fvpipe.files import Buffer, read_contents, write_whole
 from fvpipe.folder import recorded_states, shard_states, write_folder
 from fvpipe.fuse import crop_levels, frame_level, fuse
 from fvpipe.listing import Listing, has_suffix
@@ -290,22 +288,35 @@ def make_samples(tasks: Sequence[Task]) -> list[Made]:
 def make_sample(task: Task) -> Made:
     """Read both files, decode, segment, fuse, and store the sample (or why there is none)."""
     clock = _Clock()
-    files = []
-    for record, state in zip(task.views, task.states, strict=True):
+    files, digests = [], []
+    for record, state, buffer in zip(task.views, task.states, _buffers.of_views, strict=True):
         try:
-            data, unchanged = read_unchanged(Path(task.root) / record.path, state)
+            read = read_contents(Path(task.root) / record.path, state, buffer)
         except FileNotFoundError:
             return Made(changed=record.path)
         except OSError as error:
             return Made(unreadable=Rejection.unreadable(record.path, error))
         clock.lap("read")
         # The label and the id come from the index: these must be the bytes that it read.
-        if not unchanged and dicom.record_of(data, record.path, task.policy) != record:
+        if not read.unchanged and dicom.record_of(read.data, record.path, task.policy) != record:
             return Made(changed=record.path)
         clock.lap("header")
-        files.append(data)
-    digests = (Digest(blake3(files[0]).hexdigest()), Digest(blake3(files[1]).hexdigest()))
-    clock.lap("digest")
+        files.append(read.data)
+        digests.append(read.digest)
+    return _made(task, (files[0], files[1]), (digests[0], digests[1]), clock)
+
+
+class _Buffers(threading.local):
+    """What the files of a breast are read into, breast after breast; each thread has its own. No sample is a view of them."""
+
+    def __init__(self) -> None:
+        self.of_views = Buffer(), Buffer()
+
+
+_buffers = _Buffers()
+
+
+def _made(task: Task, files: tuple[memoryview, memoryview], digests: tuple[Digest, Digest], clock: _Clock) -> Made:
     key = _key(task, digests)
     store = SampleStore(Path(task.store)) if task.store else None
     if store is not None and task.retry:
@@ -320,11 +331,11 @@ def make_sample(task: Task) -> Made:
     return Made(digests, key, pixels, True, None if store is not None else sample, clock.seconds)
 
 
-def _sample(task: Task, files: Sequence[bytes], digests: tuple[Digest, Digest], clock: _Clock) -> FusedSample | Refusal:
+def _sample(task: Task, files: Sequence[memoryview], digests: tuple[Digest, Digest], clock: _Clock) -> FusedSample | Refusal:
     pictures, dates = [], set()
     for view, record, data, digest in zip(VIEWS, task.views, files, digests, strict=True):
         try:
-            opened = dicom.open_dicom(BytesIO(data), dicom.HEADER_INFLATE_LIMIT)
+            opened = dicom.open_dicom(dicom.stream(data), dicom.HEADER_INFLATE_LIMIT)
             dates.add(dicom.acquisition_date(opened.header))
             level = frame_level((record.rows, record.columns), task.pipeline)
             pictures.append(read_picture(data, record.laterality, task.pipeline.voi, digest, opened, level))

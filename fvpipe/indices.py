@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-BLOCK = 64  # rows at a time: what is shifted stays in the processor's cache
+BAND = 1 << 19  # bytes at a time: what is looked at more than once stays in the processor's cache
 EXACT = 1 << 24  # pixels at a time: OpenCV gives counts as float32
 
 
@@ -33,22 +34,40 @@ def real_ends(indices: NDArray[Any], padding: NDArray[np.bool_] | None) -> tuple
     (int, int) or None
         None where padding lies at both ends or between real pixels' ends, or there is nothing else: only counting tells.
     """
-    low, high = index_range(indices)
-    if padding is None or not (padding[low] or padding[high]):
+    if padding is None:
+        return index_range(indices)
+    found = [_real_ends(band, padding) for band in bands(indices)]
+    ends = [each for each in found if each]  # not of bands that are padding alone
+    if None in found or not ends:
+        return None
+    return min(low for low, _ in ends), max(high for _, high in ends)
+
+
+def _real_ends(band: NDArray[Any], padding: NDArray[np.bool_]) -> tuple[int, int] | tuple[()] | None:
+    """The same of one band; empty where it is nothing but padding of one value."""
+    low, high = index_range(band)
+    if not (padding[low] or padding[high]):
         return low, high  # any padding between them changes neither
+    if low == high:
+        return ()
     if padding[low] and padding[high]:
         return None
     # Shifted so that the padding, which is at one end, wraps around to the other.
     real = low + np.flatnonzero(~padding[low : high + 1])
     first, end = int(real[0]), int(real[-1]) + 1
-    shift = indices.dtype.type(first if padding[low] else end % (1 << 8 * indices.itemsize))
-    which = 0 if padding[low] else 1
-    found = [index_range(indices[top : top + BLOCK] - shift)[which] for top in range(0, indices.shape[0], BLOCK)]
+    shift = band.dtype.type(first if padding[low] else end % (1 << 8 * band.itemsize))
+    lowest, highest = index_range(band - shift)
     if padding[low]:
-        low = first + min(found)
+        low = first + lowest
     else:
-        high = end + max(found) - (1 << 8 * indices.itemsize)
+        high = end + highest - (1 << 8 * band.itemsize)
     return None if padding[low] or padding[high] or low > high else (low, high)
+
+
+def bands(indices: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    """A picture from top to bottom, in parts of at most :data:`BAND` bytes, or of one row."""
+    rows = max(BAND // (indices.shape[1] * indices.itemsize), 1)
+    return (indices[top : top + rows] for top in range(0, indices.shape[0], rows))
 
 
 def histogram(indices: NDArray[Any], size: int, mask: NDArray[np.uint8] | None = None) -> NDArray[np.int64]:

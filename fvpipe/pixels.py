@@ -10,7 +10,6 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
-from io import BytesIO
 from typing import Any, Literal
 
 import numpy as np
@@ -22,14 +21,14 @@ from xxhash import xxh3_128
 
 from fvpipe import dicom, jpeg2000
 from fvpipe.dicom import LookupTable, OpenedDicom, PixelLayout, Refused, silenced
-from fvpipe.indices import index_range
+from fvpipe.indices import bands, index_range
 from fvpipe.types import Digest, Edge, Flag, Laterality, Picture, Reason
 
 Stored = NDArray[np.uint8] | NDArray[np.uint16]
 
 
 def read_picture(
-    data: bytes,
+    data: bytes | memoryview,
     laterality: Laterality,
     voi: Literal["none", "window", "lut"] = "none",
     source_digest: Digest | None = None,
@@ -40,8 +39,8 @@ def read_picture(
 
     Parameters
     ----------
-    data : bytes
-        The whole DICOM file.
+    data : bytes or memoryview
+        The whole DICOM file. The picture may be a view of it.
     laterality : Laterality
         The breast's side, which tells where the chest wall should lie when Patient Orientation does not.
     voi : {"none", "window", "lut"}
@@ -59,18 +58,20 @@ def read_picture(
     Refused
         With the reason code of the broken rule.
     """
-    opened = opened or dicom.open_dicom(BytesIO(data), dicom.HEADER_INFLATE_LIMIT)
+    opened = opened or dicom.open_dicom(dicom.stream(data), dicom.HEADER_INFLATE_LIMIT)
     with silenced():
         layout = dicom.pixel_layout(opened)
         dicom.check_rescale(opened.header)
         dicom.check_pixel_data(opened, layout)
         if not opened.complete and opened.value_offset is not None:  # inflate once more, just as far as the pixels need
-            opened = dicom.open_dicom(BytesIO(data), opened.value_offset + layout.native_bytes)
+            opened = dicom.open_dicom(dicom.stream(data), opened.value_offset + layout.native_bytes)
             dicom.check_pixel_data(opened, layout)
         frame = b"" if layout.transfer_syntax_uid in dicom.NATIVE else _frame(opened)
         small = _reduced(frame, opened, layout, voi, level) if level else None
-        stored = _indices(_decode(opened, layout, data, frame), layout) if small is None else small.stored
-        scale = 1 if small is None else small.scale
+        if small is not None:
+            stored, scale, pixel_digest = small.stored, small.scale, _pixel_digest(small.stored, small.scale)
+        else:
+            (stored, pixel_digest), scale = _indices(_decode(opened, layout, data, frame), layout), 1
         values, flags = _value_table(opened.header, layout, voi)
         padding = _padding(opened.header, layout)
         expected = dicom.chest_wall_edge(opened.header)
@@ -82,7 +83,7 @@ def read_picture(
         direction=1 if (steps >= 0).all() else -1 if (steps <= 0).all() else 0,
         chest_wall=expected or (Edge.LEFT if laterality is Laterality.LEFT else Edge.RIGHT),
         source_digest=source_digest or Digest(blake3(data).hexdigest()),
-        pixel_digest=_pixel_digest(stored, scale),
+        pixel_digest=pixel_digest,
         source_shape=(layout.rows, layout.columns),
         scale=scale,
         flags=flags,
@@ -96,9 +97,13 @@ def _pixel_digest(stored: Stored, scale: int) -> Digest:
     One that was decoded at a fraction of its resolution has a digest in a domain of its own: it can be like that of another
     picture at that fraction, and never like that of a whole one.
     """
-    hasher = xxh3_128(struct.pack("<2s3I", stored.dtype.str[1:].encode(), *stored.shape, scale))
+    hasher = _pixel_hasher(stored, scale)
     hasher.update(np.ascontiguousarray(stored).data)
     return Digest(hasher.hexdigest())
+
+
+def _pixel_hasher(stored: Stored, scale: int) -> xxh3_128:
+    return xxh3_128(struct.pack("<2s3I", stored.dtype.str[1:].encode(), *stored.shape, scale))
 
 
 # --- decoding ---------------------------------------------------------------------------------------------------------
@@ -139,7 +144,7 @@ def _frame(opened: OpenedDicom) -> bytes:
         raise Refused(Reason.PIXELS_TRUNCATED, f"the encapsulated frame is not whole ({type(error).__name__})") from None
 
 
-def _decode(opened: OpenedDicom, layout: PixelLayout, data: bytes, frame: bytes) -> NDArray[Any]:
+def _decode(opened: OpenedDicom, layout: PixelLayout, data: bytes | memoryview, frame: bytes) -> NDArray[Any]:
     if layout.transfer_syntax_uid in dicom.NATIVE:
         return _native(opened, layout, data)
     try:
@@ -155,7 +160,7 @@ def _decode(opened: OpenedDicom, layout: PixelLayout, data: bytes, frame: bytes)
     return decoded
 
 
-def _native(opened: OpenedDicom, layout: PixelLayout, data: bytes) -> NDArray[Any]:
+def _native(opened: OpenedDicom, layout: PixelLayout, data: bytes | memoryview) -> NDArray[Any]:
     """Uncompressed pixels: a view of the file's bytes, no copy."""
     source = opened.body.getvalue() if opened.transfer_syntax_uid == dicom.DEFLATED_LE else data  # type: ignore[attr-defined]
     big = layout.transfer_syntax_uid == dicom.EXPLICIT_BE
@@ -359,22 +364,35 @@ def jpeg_2000_size(codestream: bytes) -> _CodestreamSize | None:
 # --- from bits to indices, from indices to values ---------------------------------------------------------------------
 
 
-def _indices(decoded: NDArray[Any], layout: PixelLayout) -> Stored:
-    """The stored bits as table indices: bits above BitsStored masked, signed values offset so that order is kept."""
+def _indices(decoded: NDArray[Any], layout: PixelLayout) -> tuple[Stored, Digest]:
+    """The stored bits as table indices, and their digest: signed values are offset so that order is kept."""
     if decoded.dtype.kind == "i":
         decoded = decoded.view(f"u{decoded.dtype.itemsize}")
     pixels: NDArray[Any] = decoded.astype(f"<u{decoded.dtype.itemsize}", copy=False)
     shift = layout.high_bit + 1 - layout.bits_stored
     if shift:
         pixels = pixels >> shift
-    mask = (1 << layout.bits_stored) - 1
-    if layout.bits_stored < 8 * pixels.dtype.itemsize and index_range(pixels)[1] > mask:
-        # Above BitsStored lie overlays, or a lossy codec's overshoot, which must not start again from black.
-        overshoot = lossy_decoder(layout.transfer_syntax_uid) and not layout.signed
-        pixels = np.minimum(pixels, pixels.dtype.type(mask)) if overshoot else pixels & pixels.dtype.type(mask)
+    wide = 8 * pixels.dtype.itemsize > 8 >= layout.bits_stored
     if layout.signed:
-        pixels = pixels ^ pixels.dtype.type(1 << (layout.bits_stored - 1))
-    return pixels.astype(np.uint8, copy=False) if layout.bits_stored <= 8 else pixels.astype(np.uint16, copy=False)
+        pixels = _masked(pixels, layout) ^ pixels.dtype.type(1 << (layout.bits_stored - 1))
+    elif wide and index_range(pixels)[1] >> layout.bits_stored:
+        pixels = _masked(pixels, layout)
+    stored: NDArray[Any] = np.ascontiguousarray(pixels, np.uint8 if layout.bits_stored <= 8 else np.uint16)
+    hasher, full = _pixel_hasher(stored, 1), layout.bits_stored == 8 * stored.itemsize
+    for part in bands(stored):
+        hasher.update(part.data)
+        if not full and index_range(part)[1] >> layout.bits_stored:  # while it is in the processor's cache
+            masked = _masked(stored, layout)
+            return masked, _pixel_digest(masked, 1)
+    return stored, Digest(hasher.hexdigest())
+
+
+def _masked(pixels: NDArray[Any], layout: PixelLayout) -> NDArray[Any]:
+    """Without what lies above BitsStored: overlays, or a lossy codec's overshoot, which must not start again from black."""
+    mask = pixels.dtype.type((1 << layout.bits_stored) - 1)
+    overshoot = lossy_decoder(layout.transfer_syntax_uid) and not layout.signed
+    masked: NDArray[Any] = np.minimum(pixels, mask) if overshoot else pixels & mask
+    return masked
 
 
 def _value_table(header: Dataset, layout: PixelLayout, voi: str) -> tuple[NDArray[np.float64], Flag]:

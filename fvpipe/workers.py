@@ -40,8 +40,18 @@ FIRST = 4  # tasks in a batch, as long as nothing is known of what one takes
 FEW = 3  # tasks that one fresh process does sooner than a cluster starts
 MOST = 512  # tasks in a batch: what is on its way is held in memory
 HERE = 128  # tasks in a batch in this process
-QUIET = {"distributed.worker.memory.monitor-interval": "1s", "distributed.worker.profile.enabled": False}
-"""Of a local cluster: what Dask does ten and a hundred times a second beside the work, and nobody looks at."""
+QUIET = {
+    "distributed.admin.tick.interval": "1s",
+    "distributed.admin.tick.cycle": "10s",
+    "distributed.admin.system-monitor.interval": "10s",
+    "distributed.worker.memory.monitor-interval": "1s",
+    "distributed.worker.profile.enabled": False,
+}
+"""Of a local cluster: what Dask does up to a hundred times a second beside the work, and nobody looks at."""
+
+KEEP_MEMORY = {"MALLOC_TRIM_THRESHOLD_": str(2**30), "MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_ARENA_MAX": "1"}
+"""Environment of workers: Dask's nanny would give every large array back to the system, which takes up to twice as long; so
+would a thread's own arena, which is no larger than a few pictures. All are needed."""
 
 COUNT_SECONDS, POLL_SECONDS, NO_WORKER_SECONDS = 5, 5, 60
 
@@ -276,9 +286,8 @@ class Workers:
     def _start(self) -> Client:
         if self._client is not None:
             return self._client
-        # Dask's nanny would give every large array back to the system: measured 2 x slower. Both are needed, and early.
-        for variable in ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_"):
-            os.environ.setdefault(variable, str(2**30))
+        for variable, value in KEEP_MEMORY.items():  # early: it beats Dask's own
+            os.environ.setdefault(variable, value)
         import dask
         from distributed import Client
 
@@ -324,6 +333,7 @@ class Workers:
                     threads_per_worker=self.count if threads else 1,
                     processes=not threads,
                     dashboard_address=None,
+                    scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},  # or a second build warns of the first one's port
                     silence_logs=logging.CRITICAL,
                 )
             except RuntimeError:  # a worker was killed before it was one

@@ -32,6 +32,7 @@ from benchmarks import (
 )
 from benchmarks.cohort import FORMS, cohort
 from benchmarks.measure import Claim, Section, Setup, Table, spread
+from fvpipe.workers import KEEP_MEMORY
 from tests import factory
 from tests.conftest import build
 from tests.test_flow import tree
@@ -70,7 +71,7 @@ def test_contenders(scratch: Path, tmp_path: Path) -> None:
 def test_steps(scratch: Path) -> None:
     section = steps.run(Setup(scratch, **TINY))
     found = figures(section)
-    assert {f"cmmd-raw cropped {step}" for step in ("read", "digest", "decode", "segment", "fuse", "write")} <= found.keys()
+    assert {f"cmmd-raw cropped {step}" for step in ("read", "decode", "segment", "fuse", "write")} <= found.keys()
     assert any(row[0] == "`segment.segment`" for row in section.tables[1].rows)
 
 
@@ -129,7 +130,7 @@ def test_one_change_at_a_time(scratch: Path) -> None:
     section = incremental.run(Setup(scratch, **TINY))
     figures(section)
     kept = [claim for claim in section.claims if claim.bound == "is so"]
-    assert len(kept) == 5
+    assert len(kept) == 6
     assert [claim.what for claim in kept if not claim.held] == []
 
 
@@ -217,7 +218,9 @@ def test_slurm_job_script(monkeypatch: pytest.MonkeyPatch) -> None:
     script = printed.getvalue()
     for line in ("#SBATCH -p cpu", "#SBATCH --cpus-per-task=16", "#SBATCH -t 04:00:00"):
         assert line in script.splitlines()
-    assert script.index("export MALLOC_TRIM_THRESHOLD_=1073741824") < script.index("dask_worker")
+    for variable, value in KEEP_MEMORY.items():
+        assert script.index(f"export {variable}={value}") < script.index("dask_worker")
+        assert f'{{name: {variable}, value: "{value}"}}' in (ROOT / "docs" / "cluster.md").read_text()
     (command,) = [line for line in script.splitlines() if "dask_worker" in line]
     assert "--nthreads 1" in command
     assert "--nworkers 16" in command

@@ -12,7 +12,7 @@ import cv2
 from fvpipe.agreement import OF_A_VIEW
 from fvpipe.dicom import HeaderPolicy, Refused, record_of
 from fvpipe.errors import InputError
-from fvpipe.files import read_unchanged
+from fvpipe.files import Buffer, read_contents
 from fvpipe.fuse import frame_level
 from fvpipe.params import Pipeline
 from fvpipe.pixels import read_picture
@@ -142,11 +142,11 @@ def _card(task: ImageTask) -> Card | Rejection:
 def _picture(task: ImageTask) -> Picture | Rejection:
     record = task.record
     try:
-        data, unchanged = read_unchanged(Path(task.root) / record.path, task.state)
-        if not unchanged and record_of(data, record.path, task.policy) != record:
+        read = read_contents(Path(task.root) / record.path, task.state, Buffer())
+        if not read.unchanged and record_of(read.data, record.path, task.policy) != record:
             raise FileNotFoundError
         level = frame_level((record.rows, record.columns), task.pipeline)
-        return read_picture(data, record.laterality, task.pipeline.voi, level=level)
+        return read_picture(read.data, record.laterality, task.pipeline.voi, read.digest, level=level)
     except FileNotFoundError:
         raise InputError(
             f"{record.path}: is not there any more, or not what the index read. Either it changed while this ran: run it "
