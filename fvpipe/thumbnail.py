@@ -90,8 +90,7 @@ def thumbnail_of(picture: Picture) -> Thumbnail | None:
         if background is None:
             return None
         sampled = _without_padding(picture, sampled, background)
-    small: Indices = cv2.resize(sampled, (width, height), interpolation=cv2.INTER_AREA) if step > 1 else sampled
-    small = cv2.blur(small, (3, 3))
+    small: Indices = cv2.blur(column_means(sampled, step), (3, 3))
     # A film's white border would move the range, and with it a faint nipple below the threshold.
     counts = histogram(small[border:-border, border:-border], len(picture.values))
     order = (
@@ -106,6 +105,15 @@ def thumbnail_of(picture: Picture) -> Thumbnail | None:
         return None
     relative = np.clip((picture.values - low) / (high - low), 0.0, 1.0)
     return Thumbnail(picture, background, small, step, counts, relative)
+
+
+def column_means(indices: Indices, step: int) -> Indices:
+    """The rounded mean of each `step` columns."""
+    if step == 1:
+        return indices
+    if step % 2 and indices.dtype == np.uint8:  # the same in a third of the time
+        return np.ascontiguousarray(cv2.blur(indices, (step, 1), anchor=(0, 0))[:, ::step])
+    return cv2.resize(indices, (indices.shape[1] // step, indices.shape[0]), interpolation=cv2.INTER_AREA)
 
 
 def _background(picture: Picture, sampled: NDArray[Any]) -> int | None:

@@ -20,6 +20,7 @@ from fvpipe.params import Segment
 from fvpipe.pixels import read_picture
 from fvpipe.segment import examine, full_mask, segment
 from fvpipe.thresholds import otsu_threshold, triangle_threshold
+from fvpipe.thumbnail import column_means
 from fvpipe.types import CropBox, Edge, Flag, Picture, Segmentation, View
 from tests.conftest import build, read_truth
 from tests.factory import CC, LEFT, MLO, RIGHT, Made, breast, dataset, file_bytes, write
@@ -326,3 +327,13 @@ def test_a_picture_without_room_is_left_whole(shape: tuple[int, int], method: st
     found = segment(stripe, Segment(method=method))
     assert (found.method, found.box, found.flags) == ("whole_frame", CropBox.whole(*shape), Flag.CC_CROP_FALLBACK)
     assert examine(stripe, Segment(method=method)) is None
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("step", range(1, 14))
+def test_column_means_are_means(step: int, dtype: type) -> None:
+    """Of rows that lie apart, too."""
+    many = np.random.default_rng(step).integers(0, np.iinfo(dtype).max, (40, 9 * step), dtype, endpoint=True)[::3]
+    exact = many.reshape(len(many), 9, step).astype(np.int64).sum(axis=2)
+    found = column_means(many, step).astype(np.int64)
+    assert (2 * np.abs(found * step - exact) <= step).all()
