@@ -8,7 +8,6 @@ Dask's share is what one worker's time has beyond that loop's.
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
@@ -16,11 +15,10 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import asdict, replace
-from pathlib import Path
+from dataclasses import replace
 
 from benchmarks.cohort import FORMS, Form, cohort
-from benchmarks.measure import ENVIRONMENT, Section, Setup, Table, answer_of, interleaved
+from benchmarks.measure import ENVIRONMENT, Section, Setup, Table, interleaved
 from benchmarks.serve import Contender
 from fvpipe.flow import Task, make_samples
 from fvpipe.types import Digest
@@ -31,9 +29,7 @@ SECONDS = 3.0  # of work for one worker at least, so that neither batches nor cl
 
 
 def run(setup: Setup) -> Section:
-    """Measure in a process that began with the workers' memory settings."""
-    if not os.environ.items() >= KEEP_MEMORY.items():
-        return _in_own_process(setup)
+    """Measure every form."""
     section = Section("steady", "Two workers against one, in steady state")
     columns = ["form", "pipeline", "breasts", "plain loop", "one worker", "two workers", "two / one", "Dask's share"]
     columns += ["two plain loops", "two plain loops / one", "two workers / two plain loops"]
@@ -54,7 +50,7 @@ def run(setup: Setup) -> Section:
 def stamped(tasks: list[Task]) -> list[tuple[int, float, bool]]:
     """On a worker: who it is, when the batch was done, and whether each sample was made."""
     made = make_samples(tasks)
-    return [(os.getpid(), time.time(), each.computed) for each in made]
+    return [(os.getpid(), time.monotonic(), each.computed) for each in made]
 
 
 def nothing(tasks: list[int]) -> list[int]:
@@ -89,8 +85,8 @@ def _measure(setup: Setup, form: Form, pipeline: str, pools: dict[int, Workers],
 
         once = tasks(folder, "table", pipeline, work / "index")
         store, number = work / "store", iter(range(10**9))
-        for folder in range(16**3):  # as they are in a store that is not new
-            (store / f"{folder:03x}").mkdir(parents=True)
+        for first in range(16**3):  # as they are in a store that is not new
+            (store / f"{first:03x}").mkdir(parents=True)
 
         def all_of(count: int) -> list[Task]:
             """The same breasts again and again, each time under another name: the store never has them."""
@@ -99,7 +95,7 @@ def _measure(setup: Setup, form: Form, pipeline: str, pools: dict[int, Workers],
 
         def turn(workers: int, count: int) -> float:
             given = all_of(count)
-            begun = time.time()
+            begun = time.monotonic()
             breasts, ends = Counter[int](), dict[int, float]()
             for batch in pools[workers].run(stamped, given):
                 for each in batch:
@@ -126,16 +122,3 @@ def _measure(setup: Setup, form: Form, pipeline: str, pools: dict[int, Workers],
     section.figures[f"{form.name} {pipeline} two workers"] = two / one
     section.figures[f"{form.name} {pipeline} dask seconds a breast"] = max(1 / one - 1 / loop, 0)
     section.at_least(f"two workers against one, {form.name}, {pipeline}", two / one, 1.85)
-
-
-def _in_own_process(setup: Setup) -> Section:
-    """The loop of this process is a contender too: it must have the memory settings that only a new process takes."""
-    from benchmarks.page import section_of
-
-    size = "full" if setup.full else "tiny" if setup.tiny else "quick"
-    return section_of(answer_of("steady", setup.scratch, setup.runs, size))
-
-
-if __name__ == "__main__":
-    own = Setup(Path(sys.argv[1]), int(sys.argv[2]), full=sys.argv[3] == "full", tiny=sys.argv[3] == "tiny")
-    print(json.dumps(asdict(run(own))))

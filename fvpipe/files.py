@@ -16,6 +16,7 @@ from fvpipe.errors import StorageError
 from fvpipe.types import Digest
 
 READ = 1 << 19  # bytes at a time
+KEPT = 1 << 27  # bytes at most that are kept for the next file
 
 
 def file_state(status: os.stat_result) -> str:
@@ -31,6 +32,8 @@ class Buffer:
 
     def of(self, size: int) -> memoryview:
         """So many bytes of it, with anything in them; what was read before is overwritten."""
+        if size > KEPT:
+            return memoryview(bytearray(size))
         if len(self._memory) < size:
             self._memory = bytearray(size)
         return memoryview(self._memory)[:size]

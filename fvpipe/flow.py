@@ -30,7 +30,7 @@ from fvpipe.crashes import crash_fact, decoders, remembered_crash
 from fvpipe.datasets import LabelTable
 from fvpipe.dicom import HeaderPolicy, Refused
 from fvpipe.errors import ClusterError, InputError, QualityError, StorageError
-from fvpipe.files import Buffer, read_contents, write_whole
+from fvpipe.files import Buffer, file_state, read_contents, write_whole
 from fvpipe.folder import recorded_states, shard_states, write_folder
 from fvpipe.fuse import crop_levels, frame_level, fuse
 from fvpipe.listing import Listing, has_suffix
@@ -45,6 +45,7 @@ from fvpipe.regions import with_regions
 from fvpipe.samples import Refusal, SampleStore, sample_key
 from fvpipe.scratch import OnDisk
 from fvpipe.segment import segment
+from fvpipe.shards import RECEIPT
 from fvpipe.sources import SourceMemory
 from fvpipe.types import (
     NOT_BROKEN,
@@ -221,11 +222,13 @@ def build_shards(
         shared = shared_pixels(_pixel_digests(samples, found, target, memory, load))
         receipt, written = write_folder(found, target, samples, shared, rejections, limits, load, trust=not memory.forgets)
         computed, seconds = finished.computed, time.perf_counter() - begun
-        build = Build(receipt, rejections, computed, len(finished.breasts) - computed, written, seconds, finished.seconds)
+        build = Build(receipt, rejections, computed, len(finished.breasts) - computed, written, seconds, finished.seconds, {})
         states = shard_states(target.out, receipt)
         if computed or written or recorded_states(target.build_file) != states:
             write_whole(target.build_file, _build_record(found, build, states), durable=False)
-        return build
+        beside = [target.build_file, *(target.out / name for name in (RECEIPT, *receipt.tables))]
+        files = {str(target.out / name): state for name, state in states.items()}
+        return replace(build, files=files | {str(file): file_state(os.stat(file)) for file in beside})
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,11 +44,11 @@ def real_ends(indices: NDArray[Any], padding: NDArray[np.bool_] | None) -> tuple
 
 
 def _real_ends(band: NDArray[Any], padding: NDArray[np.bool_]) -> tuple[int, int] | tuple[()] | None:
-    """The same of one band; empty where it is nothing but padding of one value."""
+    """The same of one band; empty where it is nothing but padding."""
     low, high = index_range(band)
     if not (padding[low] or padding[high]):
         return low, high  # any padding between them changes neither
-    if low == high:
+    if padding[low : high + 1].all():
         return ()
     if padding[low] and padding[high]:
         return None

@@ -156,6 +156,8 @@ class Build:
         That it took.
     steps : mapping of str to float
         Seconds of all workers together on each step of the samples that were made now.
+    files : mapping of str to str
+        The state of each file of the shard folder, and of the build file, as this build left it.
     """
 
     receipt: Receipt
@@ -165,3 +167,4 @@ class Build:
     written: int
     seconds: float
     steps: Mapping[str, float]
+    files: Mapping[str, str]

@@ -16,10 +16,9 @@ from fvpipe.params import pipeline_files
 from fvpipe.plan import Build, Index, Limits, Source, Target
 from fvpipe.project import Project, free_target, memory_file
 from fvpipe.samples import SampleStore
-from fvpipe.settled import Finished, Settled, key_digest, state_of
-from fvpipe.shards import RECEIPT
+from fvpipe.settled import Finished, Settled, forget, key_digest, state_of
 from fvpipe.sources import SourceMemory
-from fvpipe.types import PASSING
+from fvpipe.types import PASSING, Reason
 from fvpipe.workers import Workers
 
 Result = dict[str, Any]
@@ -98,7 +97,7 @@ def build(run: Run, wanted: Iterable[Order], limits: Limits, warn: Warn) -> list
                 files |= _states(write_manifests(found, order.manifests))
             for target in order.targets:
                 built = flow.build_shards(found, target, SampleStore(order.samples), memory, run.workers, limits, warn)
-                files |= _states(_written(built, target))
+                files |= {**built.files, **_states([target.out])}
                 results.append(_build_result(built, target))
                 run.show(results[-1])
                 reused = {"computed": 0, "reused": built.computed + built.reused, "written": 0, "seconds_of_steps": {}}
@@ -139,7 +138,9 @@ def anywhere(source: Source, pipeline: str, out: Path, samples: Path, shard_coun
 
 
 def open_memory(source: Source, samples: Path, reread: bool) -> SourceMemory:
-    """What is remembered of a data set's files."""
+    """What is remembered of a data set's files; with `reread`, nothing that was, nor any run that believed it."""
+    if reread:
+        forget(samples)
     return SourceMemory(memory_file(samples, source.root), source.root, source.policy, forget=reread)
 
 
@@ -153,9 +154,12 @@ def indexed(source: Source, samples: Path, reread: bool, workers: Workers) -> In
 
 
 def _finished(found: Index, files: dict[str, str], again: list[Result], said: list[str]) -> Finished | None:
-    """What to keep; None where another package's adapter may change at any time, or the next run may see more of a file."""
-    refused = {reason for result in again for reason in result["rejections"]}
-    if not is_shipped(found.source.adapter) or refused & {reason.value for reason in PASSING}:
+    """What to keep; None where another package's adapter may change at any time, or the next run may see more of a file.
+
+    A decoder that crashed at the pixels is remembered, and not tried again; at a header it is not.
+    """
+    unread = any(Reason.FILE_UNREADABLE in result["rejections"] for result in again)
+    if unread or any(rejection.reason in PASSING for rejection in found.rejections) or not is_shipped(found.source.adapter):
         return None
     return Finished(str(found.source.root), found.state, key_digest(found.source.identifier_key), files, again, said)
 
@@ -172,11 +176,6 @@ def _label_file(source: Source) -> dict[str, str]:
 
 def _states(files: Iterable[Path]) -> dict[str, str]:
     return {str(file): state_of(file) for file in files}
-
-
-def _written(build: Build, target: Target) -> list[Path]:
-    names = (RECEIPT, *build.receipt.tables, *(entry.file for entry in build.receipt.shards))
-    return [target.out, target.build_file, *(target.out / name for name in names)]
 
 
 def _index_result(found: Index, manifests: Path) -> Result:

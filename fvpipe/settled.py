@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import sysconfig
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -104,6 +105,12 @@ class Settled:
         write_whole(self._file, json.dumps(kept, indent=1).encode(), durable=False)
 
 
+def forget(folder: Path) -> None:
+    """Believe no run that was kept in `folder`: what is read from here on may show that a file has rotted."""
+    for file in (*folder.glob("index-*.json"), *folder.glob("build-*.json")):
+        file.unlink(missing_ok=True)
+
+
 def key_digest(key: bytes) -> str:
     """What is kept of a key: enough to see that it is another one."""
     return blake3(key, derive_key_context="fvpipe 2026 which identifier key").hexdigest() if key else ""
@@ -118,10 +125,13 @@ def state_of(path: str | Path) -> str:
 
 
 def _libraries() -> list[str]:
-    """The folders that packages are installed into; not the project's own, whose times change at every step."""
-    given = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    folders = {path for path in sys.path if path and (path in given or path.endswith(("site-packages", "dist-packages")))}
-    return sorted(folders)
+    """The folders that packages are imported from: not Python's own, nor the program's, the project's and fvpipe's, whose times
+    change at every step.
+    """
+    own = {Path.cwd(), Path(sys.argv[0]).absolute().parent, Path(__file__).parents[1]}
+    python = {Path(sysconfig.get_path(which)) for which in ("stdlib", "platstdlib")}
+    folders = {Path(path).absolute() for path in sys.path} - own - python
+    return sorted(str(each) for each in folders if each.parent not in python or each.name.endswith("-packages"))
 
 
 def _digest(parts: Iterable[str]) -> str:

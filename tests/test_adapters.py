@@ -49,6 +49,7 @@ def download(tmp_path: Path) -> Path:
         + "P_00001,3,LEFT,CC,1,mass,4,BENIGN\nP_00001,3,LEFT,MLO,1,mass,4,BENIGN\n"
         + "P_00001,3,LEFT,MLO,2,mass,5,MALIGNANT\nP_00009,1,RIGHT,CC,1,mass,2,BENIGN_WITHOUT_CALLBACK\n"
     )
+    (folder / "._mass_case_description_train_set.csv").write_bytes(b"\0\5\x16\7 what macOS puts beside a file")
     (folder / "calc_case_description_test_set.csv").write_text(
         CALC + "P_00002,2,RIGHT,CC,1,calcification,2,BENIGN_WITHOUT_CALLBACK\n"
     )

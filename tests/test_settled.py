@@ -7,12 +7,15 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from fvpipe import dicom, settled
+from fvpipe import dicom, flow, settled
+from fvpipe.types import Reason, Rejection
 from tests import factory
 from tests.conftest import run
 
@@ -277,3 +280,47 @@ def test_anywhere(built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     (tmp_path / "elsewhere" / "notes.txt").write_text("foreign")
     assert not again()
     run("build-shards", *options, "--workers", 0, code=1)
+
+
+@pytest.mark.parametrize("command", [("index",), ("build-shards", "--pipeline", "direct"), ("table1",), ("audit",)])
+def test_after_a_reread_no_run_is_believed(command: tuple[str, ...], built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may have found that a file has rotted, which its times do not show."""
+    assert recalled(monkeypatch)
+    assert build_recalled(monkeypatch)
+    run(*command, "--reread", "--workers", 0)
+    assert not build_recalled(monkeypatch)
+    assert command == ("index",) or not recalled(monkeypatch)
+    build()
+    assert build_recalled(monkeypatch)
+
+
+def test_a_crash_that_is_remembered_is_settled(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A build does not decode such a file again, so there is nothing to look for; an index would read its header again."""
+    crash = [Rejection("p1/x.dcm", Reason.DECODER_CRASHED, "ended")]
+    with monkeypatch.context() as patch:
+        patch.setattr(flow, "_without_refused", lambda samples, *_: (samples, crash))
+        assert build()["rejections"]["decoder_crashed"] == 1  # type: ignore[index]
+    assert build_recalled(monkeypatch)
+
+
+def test_shards_that_vanish_before_they_are_remembered_are_made_again(built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = flow.build_shards
+
+    def vanish(*arguments: Any) -> object:
+        done = real(*arguments)
+        shutil.rmtree(OUT)
+        return done
+
+    with monkeypatch.context() as patch:
+        patch.setattr(flow, "build_shards", vanish)
+        build("--reread")
+    assert not build_recalled(monkeypatch)
+    assert build()["written"] == 2
+
+
+def test_libraries_wherever_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(
+        sys, "path", ["", "deps", f"{tmp_path}/more/", sysconfig.get_path("purelib"), sysconfig.get_path("stdlib")]
+    )
+    assert set(settled._libraries()) == {f"{tmp_path}/deps", f"{tmp_path}/more", sysconfig.get_path("purelib")}

@@ -100,7 +100,7 @@ def adapter(name: str) -> Adapter:
 
 def is_shipped(found: Adapter) -> bool:
     """Whether an adapter is fvpipe's own, and not one that another package may change at any time."""
-    return found.name in _MODULES
+    return found.name in _MODULES and found is adapter(found.name)
 
 
 def side(text: str) -> Laterality | None:

@@ -39,7 +39,9 @@ def read_labels(root: Path, label_file: Path | None, rules: Labels) -> LabelTabl
 
     The tables have one row an abnormality: a breast is malignant if any of its abnormalities is.
     """
-    files = [label_file] if label_file else sorted(root.rglob("*case_description*.csv"))
+    found = sorted(root.rglob("*case_description*.csv"))
+    shown = [file for file in found if not any(part.startswith(".") for part in file.relative_to(root).parts)]
+    files = [label_file] if label_file else shown  # what is hidden is no part of a data set: `._mass_case_description.csv`
     if not files:
         return LabelTable(SAMPLE_TRUTH)
     rows = OnDisk[tuple[str, Laterality], BreastFacts]()
