@@ -128,7 +128,7 @@ def _libraries() -> list[str]:
     """The folders that packages are imported from: not Python's own, nor the program's, the project's and fvpipe's, whose times
     change at every step.
     """
-    own = {Path.cwd(), Path(sys.argv[0]).absolute().parent, Path(__file__).parents[1]}
+    own = {Path.cwd(), Path(sys.argv[0]).absolute().parent, Path(sys.executable).parent, Path(__file__).parents[1]}
     python = {Path(sysconfig.get_path(which)) for which in ("stdlib", "platstdlib")}
     folders = {Path(path).absolute() for path in sys.path} - own - python
     return sorted(str(each) for each in folders if each.parent not in python or each.name.endswith("-packages"))
