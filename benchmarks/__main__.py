@@ -34,7 +34,7 @@ def main() -> None:
     """Measure, print, keep."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"which: {', '.join(NAMES)}")
-    parser.add_argument("--full", action="store_true", help="the sizes and runs of the published numbers (25 minutes)")
+    parser.add_argument("--full", action="store_true", help="the sizes and runs of the published numbers (35 minutes)")
     parser.add_argument("--write", action="store_true", help="put the results into docs/performance.md and its plot")
     parser.add_argument("--runs", type=int, default=0, help="interleaved runs of each contender (3; with --full 5)")
     parser.add_argument("--scratch", type=Path, default=ROOT / "cache" / "bench", help="where cohorts are kept")
