@@ -224,7 +224,7 @@ def build_shards(
         computed, seconds = finished.computed, time.perf_counter() - begun
         build = Build(receipt, rejections, computed, len(finished.breasts) - computed, written, seconds, finished.seconds, {})
         states = shard_states(target.out, receipt)
-        if computed or written or recorded_states(target.build_file) != states:
+        if computed or written or recorded_states(target.build_file) != states or not target.build_file.is_file():
             write_whole(target.build_file, _build_record(found, build, states), durable=False)
         beside = [target.build_file, *(target.out / name for name in (RECEIPT, *receipt.tables))]
         files = {str(target.out / name): state for name, state in states.items()}

@@ -324,3 +324,15 @@ def test_libraries_wherever_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyP
         sys, "path", ["", "deps", f"{tmp_path}/more/", sysconfig.get_path("purelib"), sysconfig.get_path("stdlib")]
     )
     assert set(settled._libraries()) == {f"{tmp_path}/deps", f"{tmp_path}/more", sysconfig.get_path("purelib")}
+
+
+def test_a_build_of_nothing_is_settled_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    factory.patient(tmp_path / "in", "p1", SOPClassUID="1.2.840.10008.5.1.4.1.1.1.2.1")  # for processing
+    options = ("build-shards", "--pipeline", "cropped", "--dicom", "in", "--out", "out", "--workers", 0)
+    first = run(*options)
+    assert "0 breasts" in first.stdout
+    assert "0 shard(s)" in first.stdout
+    with monkeypatch.context() as patch:
+        patch.setattr("fvpipe.flow.index", lambda *_: pytest.fail("made"))
+        assert run(*options).stdout.partition(" made")[0] == first.stdout.partition(" made")[0]
