@@ -25,14 +25,13 @@ from fvpipe.dicom import HeaderPolicy
 from fvpipe.errors import StorageError
 from fvpipe.types import Edge, ImageRecord, Laterality, Reason, Rejection, SourceFile, View
 
-"""The digest of the bytes; the digest of the decoded pixels, and of those decoded as one sample wanted them; the region of
-interest that a mask outlines; the decoder that the file ended, and how."""
-
 READER_VERSION = 4
 """Raised whenever the rules of :mod:`fvpipe.dicom` would read a header differently."""
 
 
 MEMORY_VERSION = 4
+# Of a kind: the digest of the bytes; the digest of the decoded pixels, and of those decoded as one pipeline wanted them; the
+# region of interest that a mask outlines; the decoder that the file ended, and how.
 _FACTS = "facts (path, kind, state, fact, seal, PRIMARY KEY (path, kind)) WITHOUT ROWID"
 _SCHEMA = (
     "DROP TABLE IF EXISTS headers",

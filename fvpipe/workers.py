@@ -50,8 +50,8 @@ QUIET = {
 """Of a local cluster: what Dask does up to a hundred times a second beside the work, and nobody looks at."""
 
 KEEP_MEMORY = {"MALLOC_TRIM_THRESHOLD_": str(2**30), "MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_ARENA_MAX": "1"}
-"""Environment of workers: Dask's nanny would give every large array back to the system, which takes up to twice as long; so
-would a thread's own arena, which is no larger than a few pictures. All are needed."""
+"""Environment of workers: Dask's nanny would give every large array back to the system, which took twice as long; so would a
+thread's own arena, which is no larger than a few pictures: a tenth of RLE's time. All are needed."""
 
 COUNT_SECONDS, POLL_SECONDS, NO_WORKER_SECONDS = 5, 5, 60
 

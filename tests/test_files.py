@@ -61,6 +61,16 @@ def test_memory_is_used_again_and_grows() -> None:
     assert bytes(small) == b"abcd"  # whoever still looks at it is not disturbed
 
 
+def test_memory_of_a_very_large_file_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "KEPT", 10)
+    buffer = Buffer()
+    kept = buffer.of(10)
+    kept[:] = b"0123456789"
+    large = buffer.of(11)
+    large[:] = b"x" * 11
+    assert bytes(buffer.of(10)) == b"0123456789"
+
+
 STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("read"), st.integers(-1, 2**32)),

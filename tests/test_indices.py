@@ -55,3 +55,12 @@ def test_real_ends_are_those_of_what_is_no_padding(picture: NDArray[Any], data: 
     assert index_range(picture) == (picture.min(), picture.max())
     if not padding[picture].any():
         assert found is not None
+
+
+def test_a_band_of_several_paddings_hides_no_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A strip of a range of padding, as scanners leave at a film's top, needs no counting."""
+    monkeypatch.setattr(indices, "BAND", 8)
+    picture = np.array([[0, 1, 0, 1, 0, 1, 0, 1], [0, 5, 6, 7, 9, 8, 1, 0]], np.uint8)
+    padding = np.zeros(256, np.bool_)
+    padding[:2] = True
+    assert real_ends(picture, padding) == (5, 9)
