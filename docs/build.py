@@ -18,9 +18,10 @@ from fvpipe import dicom
 from fvpipe.datasets import adapter
 from fvpipe.params import load_pipeline
 from fvpipe.pixels import DECODERS, read_picture
+from fvpipe.reasons import Flag, Reason
 from fvpipe.report.inspect import draw
 from fvpipe.segment import segment
-from fvpipe.types import Flag, Laterality, Reason
+from fvpipe.types import Laterality
 
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent

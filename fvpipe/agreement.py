@@ -6,7 +6,8 @@ from collections import defaultdict
 from collections.abc import Iterable
 from math import isnan
 
-from fvpipe.types import Digest, Flag, FusedSample, ImageRecord
+from fvpipe.reasons import Flag
+from fvpipe.types import Digest, FusedSample, ImageRecord
 
 OF_A_VIEW = {
     Flag.IMPLANT: "implant",

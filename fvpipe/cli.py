@@ -254,8 +254,8 @@ def _print_build(result: dict[str, Any]) -> None:
 
 
 def _print_refused_in(folder: str) -> None:
+    from fvpipe.reasons import Reason, Rejection
     from fvpipe.tables import iterate_table
-    from fvpipe.types import Reason, Rejection
 
     rows = iterate_table(Path(folder) / "rejected.csv", ["what", "reason", "detail"])
     _print_refusals(Rejection(row["what"], Reason(row["reason"]), row["detail"]) for row in rows)
@@ -276,7 +276,7 @@ def _refused_words(reasons: Mapping[str, int]) -> str:
 
 def _print_refusals(rejections: Any) -> None:
     """Name what is broken; what the label rule left out is counted, and listed in the table."""
-    from fvpipe.types import NOT_BROKEN
+    from fvpipe.reasons import NOT_BROKEN
 
     broken = (rejection for rejection in rejections if rejection.reason not in NOT_BROKEN)
     for rejection in islice(broken, SHOWN):

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from fvpipe.fuse import frame_level
 from fvpipe.params import Pipeline
 from fvpipe.pixels import decoder_identity, reduced_decoder
-from fvpipe.types import ImageRecord, Reason, Rejection
+from fvpipe.reasons import Reason, Rejection
+from fvpipe.types import ImageRecord
 
 
 def decoders(image: ImageRecord, pipeline: Pipeline, identity: Callable[[str], str]) -> str:

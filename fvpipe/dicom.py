@@ -31,7 +31,8 @@ from pydicom.filereader import read_dataset
 from pydicom.sequence import Sequence as DicomSequence
 from pydicom.tag import BaseTag, Tag
 
-from fvpipe.types import Edge, ImageRecord, Laterality, Reason, Rejection, View
+from fvpipe.reasons import Reason, Rejection
+from fvpipe.types import Edge, ImageRecord, Laterality, View
 
 MIN_SIDE, MAX_SIDE, MAX_PIXELS = 16, 16384, 2**27
 HEADER_INFLATE_LIMIT = 8 * 2**20  # bytes of a deflated data set that `index` looks at: headers are far smaller

@@ -1,6 +1,6 @@
 """The one error tree.
 
-A bad *file* is a value (:class:`fvpipe.types.Rejection`) and never stops a build. What is raised from here is a broken
+A bad *file* is a value (:class:`fvpipe.reasons.Rejection`) and never stops a build. What is raised from here is a broken
 *project*: wrong settings, a missing folder, a damaged shard, a place that cannot be written. Every message says what
 is wrong, where, what was expected and found, and what to do; the command line prints it as one line and exits with 1.
 """

@@ -40,6 +40,7 @@ from fvpipe.params import Pipeline
 from fvpipe.pixels import decoder_identity, lossy_decoder, read_picture
 from fvpipe.plan import Build, Index, Limits, Source, Target
 from fvpipe.progress import progress
+from fvpipe.reasons import NOT_BROKEN, PASSING, Flag, Reason, Rejection
 from fvpipe.records import Records
 from fvpipe.regions import with_regions
 from fvpipe.samples import Refusal, SampleStore, sample_key
@@ -47,21 +48,7 @@ from fvpipe.scratch import OnDisk
 from fvpipe.segment import segment
 from fvpipe.shards import RECEIPT
 from fvpipe.sources import SourceMemory
-from fvpipe.types import (
-    NOT_BROKEN,
-    PASSING,
-    VIEWS,
-    Breast,
-    BreastFacts,
-    BreastKey,
-    Digest,
-    Flag,
-    FusedSample,
-    ImageRecord,
-    Reason,
-    Rejection,
-    SourceFile,
-)
+from fvpipe.types import VIEWS, Breast, BreastFacts, BreastKey, Digest, FusedSample, ImageRecord, SourceFile
 from fvpipe.workers import Crash, Workers
 
 Warn = Callable[[str], None]

@@ -14,16 +14,16 @@ from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import astuple
 from pathlib import Path
 
-from fvpipe import shards
 from fvpipe.errors import QualityError, ReceiptError, StorageError
 from fvpipe.files import file_state, write_if_changed
 from fvpipe.manifests import breasts_table, findings_table, images_table, rejected_table
 from fvpipe.params import digest_of
 from fvpipe.plan import Index, Limits, Target
 from fvpipe.progress import progress
-from fvpipe.samples import PREPROCESSING_VERSION
-from fvpipe.shards import RECEIPT, Receipt, ShardEntry, ShardRow
-from fvpipe.types import Breast, Digest, Flag, FusedSample, Rejection
+from fvpipe.reasons import Flag, Rejection
+from fvpipe.shards import RECEIPT, Receipt, ShardEntry, ShardRow, read_receipt, shard_index, shard_name, write_shard
+from fvpipe.types import Breast, Digest, FusedSample
+from fvpipe.versions import PREPROCESSING_VERSION, SCHEMA_VERSION
 
 FALLBACKS = Flag.CC_CROP_FALLBACK | Flag.MLO_CROP_FALLBACK
 
@@ -72,7 +72,7 @@ def write_folder(
     attributes = _attributes(found, target)
     by_shard: dict[int, list[tuple[Breast, Digest]]] = {}
     for breast, key in sorted(samples, key=lambda sample: sample[0].key.breast_id):
-        by_shard.setdefault(shards.shard_index(breast.key.patient, target.shard_count), []).append((breast, key))
+        by_shard.setdefault(shard_index(breast.key.patient, target.shard_count), []).append((breast, key))
     entries: list[ShardEntry] = []
     parts: list[tuple[Path, Path]] = []
     fallbacks: list[str] = []
@@ -82,12 +82,12 @@ def write_folder(
                 content = digest_of([attributes, [[key, *astuple(_row(breast, shared))] for breast, key in members]])
                 entry = _unchanged(target.out, old, i, content, trusted)
                 if entry is None:
-                    part = target.out / f".{shards.shard_name(i)}.{os.getpid()}.part"
-                    parts.append((part, target.out / shards.shard_name(i)))
+                    part = target.out / f".{shard_name(i)}.{os.getpid()}.part"
+                    parts.append((part, target.out / shard_name(i)))
                     rows = [_row(breast, shared) for breast, _ in members]
                     arrays = (load(breast, key) for breast, key in members)
                     _make_folder(target.out)
-                    entry = shards.write_shard(part, rows, arrays, {**attributes, "shard_index": i}, content)
+                    entry = write_shard(part, rows, arrays, {**attributes, "shard_index": i}, content)
                 entries.append(entry)
                 if any(entry.flags.get(str(flag.name).lower()) for flag in FALLBACKS):
                     fallbacks += [b.key.breast_id for b, key in members if load(b, key).flags & FALLBACKS]
@@ -125,7 +125,7 @@ def _row(breast: Breast, shared: Set[str]) -> ShardRow:
 
 def _attributes(found: Index, target: Target) -> dict[str, str | int]:
     return {
-        "schema_version": shards.SCHEMA_VERSION,
+        "schema_version": SCHEMA_VERSION,
         "preprocessing_version": PREPROCESSING_VERSION,
         "dataset": found.source.name,
         "pipeline": target.pipeline_name,
@@ -150,7 +150,7 @@ def _committed(target: Target) -> Receipt | None:
     if foreign:
         raise StorageError(f"{target.out}: holds {foreign[0]!r}, which is no part of a shard folder; choose an empty folder")
     try:
-        old = shards.read_receipt(target.out)
+        old = read_receipt(target.out)
     except ReceiptError:
         return None
     if (old.dataset, old.pipeline) != (target.dataset, target.pipeline_name):
@@ -214,7 +214,7 @@ def _receipt(
     for entry in entries:
         flags.update(entry.flags)
     return Receipt(
-        schema_version=shards.SCHEMA_VERSION,
+        schema_version=SCHEMA_VERSION,
         preprocessing_version=PREPROCESSING_VERSION,
         dataset=found.source.name,
         made=found.source.made,

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from fvpipe.area import window_means, windows
 from fvpipe.indices import histogram, real_ends
 from fvpipe.params import Intensity, Pipeline
+from fvpipe.reasons import Flag
 from fvpipe.segment import full_mask
 from fvpipe.thumbnail import beside_padding
-from fvpipe.types import VIEWS, Edge, Flag, FusedSample, Picture, Segmentation
+from fvpipe.types import VIEWS, Edge, FusedSample, Picture, Segmentation
 
 Values = NDArray[np.float64]
 

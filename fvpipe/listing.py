@@ -12,7 +12,8 @@ from blake3 import blake3
 
 from fvpipe.errors import InputError
 from fvpipe.files import file_state
-from fvpipe.types import Digest, Reason, Rejection, SourceFile
+from fvpipe.reasons import Reason, Rejection
+from fvpipe.types import Digest, SourceFile
 
 SUFFIXES = frozenset({".dcm", ".dicom", ".dic", ".ima", ""})
 

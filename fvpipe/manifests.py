@@ -9,9 +9,10 @@ from pathlib import Path
 
 from fvpipe.files import write_if_changed
 from fvpipe.plan import Index
+from fvpipe.reasons import Rejection
 from fvpipe.shards import to_image
 from fvpipe.tables import iterate_csv
-from fvpipe.types import VIEWS, Breast, BreastFacts, Finding, FusedSample, ImageRecord, Rejection
+from fvpipe.types import VIEWS, Breast, BreastFacts, Finding, FusedSample, ImageRecord
 
 
 def rejection_order(rejection: Rejection) -> tuple[str, str, str]:

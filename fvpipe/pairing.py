@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from fvpipe.types import Breast, BreastFacts, BreastKey, Digest, ImageFacts, ImageRecord, Laterality, Reason, Rejection, View
+from fvpipe.reasons import Reason, Rejection
+from fvpipe.types import Breast, BreastFacts, BreastKey, Digest, ImageFacts, ImageRecord, Laterality, View
 
 
 @dataclass(frozen=True, slots=True)

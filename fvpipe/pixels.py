@@ -22,7 +22,8 @@ from xxhash import xxh3_128
 from fvpipe import dicom, jpeg2000
 from fvpipe.dicom import LookupTable, OpenedDicom, PixelLayout, Refused, silenced
 from fvpipe.indices import bands, index_range
-from fvpipe.types import Digest, Edge, Flag, Laterality, Picture, Reason
+from fvpipe.reasons import Flag, Reason
+from fvpipe.types import Digest, Edge, Laterality, Picture
 
 Stored = NDArray[np.uint8] | NDArray[np.uint16]
 

@@ -9,9 +9,10 @@ from pathlib import Path
 from fvpipe.datasets import Adapter, LabelTable
 from fvpipe.dicom import HeaderPolicy
 from fvpipe.params import Labels, Pipeline
+from fvpipe.reasons import Rejection
 from fvpipe.records import Records
 from fvpipe.shards import Receipt
-from fvpipe.types import Breast, BreastFacts, BreastKey, Digest, ImageRecord, Rejection, SourceFile
+from fvpipe.types import Breast, BreastFacts, BreastKey, Digest, ImageRecord, SourceFile
 
 
 @dataclass(frozen=True, slots=True)

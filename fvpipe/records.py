@@ -13,8 +13,9 @@ from itertools import groupby
 from operator import attrgetter
 from typing import Any, TypeVar
 
+from fvpipe.reasons import Reason, Rejection
 from fvpipe.scratch import Scratch, Selection, from_blob, to_blob
-from fvpipe.types import Breast, Edge, ImageRecord, Laterality, Reason, Rejection, SourceFile, View
+from fvpipe.types import Breast, Edge, ImageRecord, Laterality, SourceFile, View
 
 RowT = TypeVar("RowT")
 

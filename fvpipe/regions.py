@@ -11,10 +11,11 @@ from fvpipe.datasets import LabelTable
 from fvpipe.dicom import HeaderPolicy, Refused
 from fvpipe.plan import Source
 from fvpipe.progress import progress
+from fvpipe.reasons import Reason, Rejection
 from fvpipe.records import Records
 from fvpipe.scratch import OnDisk
 from fvpipe.sources import SourceMemory
-from fvpipe.types import Finding, Laterality, Reason, Region, Rejection, View
+from fvpipe.types import Finding, Laterality, Region, View
 from fvpipe.workers import Crash, Workers
 
 Task = tuple[str, str, HeaderPolicy, Callable[[bytes], Region | None]]

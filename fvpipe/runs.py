@@ -15,10 +15,10 @@ from fvpipe.manifests import write_manifests
 from fvpipe.params import pipeline_files
 from fvpipe.plan import Build, Index, Limits, Source, Target
 from fvpipe.project import Project, free_target, memory_file
+from fvpipe.reasons import PASSING, Reason
 from fvpipe.samples import SampleStore
 from fvpipe.settled import Finished, Settled, forget, key_digest, state_of
 from fvpipe.sources import SourceMemory
-from fvpipe.types import PASSING, Reason
 from fvpipe.workers import Workers
 
 Result = dict[str, Any]

@@ -22,10 +22,9 @@ from blake3 import blake3
 from fvpipe.errors import StorageError
 from fvpipe.files import write_whole
 from fvpipe.params import digest_of
-from fvpipe.types import Digest, Flag, FusedSample, Laterality, Reason, View
-
-PREPROCESSING_VERSION = 4
-"""Raised whenever our code would change a byte of a sample; tests with golden digests fail when it should have been."""
+from fvpipe.reasons import Flag, Reason
+from fvpipe.types import Digest, FusedSample, Laterality, View
+from fvpipe.versions import PREPROCESSING_VERSION
 
 
 @dataclass(frozen=True, slots=True)

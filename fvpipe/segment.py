@@ -22,9 +22,10 @@ from numpy.typing import NDArray
 from fvpipe.artefacts import OPENING, components, cut_leaks, cut_stripes, rejoined
 from fvpipe.indices import histogram, looked_up
 from fvpipe.params import Segment
+from fvpipe.reasons import Flag
 from fvpipe.thresholds import BINS, bins_of, lowered, otsu_threshold, share_of, triangle_threshold
 from fvpipe.thumbnail import Mask, Thumbnail, has_room, thumbnail_of
-from fvpipe.types import CropBox, Edge, Flag, Picture, Segmentation
+from fvpipe.types import CropBox, Edge, Picture, Segmentation
 
 AGREEMENT = 0.9  # intersection over union at which `agreement` believes its two methods
 

@@ -35,9 +35,10 @@ from fvpipe.errors import (
     SwappedShardError,
     TruncatedShardError,
 )
-from fvpipe.types import NO_FLAG, VIEWS, Flag, FusedSample, Laterality, View
+from fvpipe.reasons import NO_FLAG, Flag
+from fvpipe.types import VIEWS, FusedSample, Laterality, View
+from fvpipe.versions import SCHEMA_VERSION
 
-SCHEMA_VERSION = 2
 RECEIPT = "index.json"
 SCALES = {"uint16": 1 / 65535, "uint8": 1 / 255, "float32": 1.0}
 """Stored value x scale lies in [0, 1], by dtype."""

@@ -23,11 +23,9 @@ from blake3 import blake3
 
 from fvpipe.dicom import HeaderPolicy
 from fvpipe.errors import StorageError
-from fvpipe.types import Edge, ImageRecord, Laterality, Reason, Rejection, SourceFile, View
-
-READER_VERSION = 4
-"""Raised whenever the rules of :mod:`fvpipe.dicom` would read a header differently."""
-
+from fvpipe.reasons import Reason, Rejection
+from fvpipe.types import Edge, ImageRecord, Laterality, SourceFile, View
+from fvpipe.versions import READER_VERSION
 
 MEMORY_VERSION = 4
 # Of a kind: the digest of the bytes; the digest of the decoded pixels, and of those decoded as one pipeline wanted them; the

@@ -23,9 +23,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar
 
 from fvpipe.errors import ClusterError
-from fvpipe.samples import PREPROCESSING_VERSION
-from fvpipe.sources import READER_VERSION
-from fvpipe.types import Reason, Rejection
+from fvpipe.reasons import Reason, Rejection
+from fvpipe.versions import PREPROCESSING_VERSION, READER_VERSION
 
 if TYPE_CHECKING:
     from distributed import Client, Future, LocalCluster

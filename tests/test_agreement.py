@@ -11,7 +11,7 @@ import pytest
 
 import fvpipe
 from fvpipe.agreement import AREA_RATIO, MEAN_RATIO
-from fvpipe.types import Flag
+from fvpipe.reasons import Flag
 from tests import factory
 from tests.conftest import build, run
 

@@ -26,9 +26,10 @@ from fvpipe.listing import Listing
 from fvpipe.params import Pipeline, load_pipeline, parse
 from fvpipe.pixels import REDUCIBLE, _pixel_digest, bare_codestream, lossy_decoder, read_picture, reduced_decoder
 from fvpipe.project import free_source, memory_file
+from fvpipe.reasons import Flag, Reason, Rejection
 from fvpipe.segment import segment
 from fvpipe.sources import SourceMemory
-from fvpipe.types import CropBox, Edge, Flag, Laterality, Picture, Reason, Rejection, Segmentation, SourceFile
+from fvpipe.types import CropBox, Edge, Laterality, Picture, Segmentation, SourceFile
 from tests import factory, oracle
 from tests.conftest import build, run
 from tests.factory import CC, LEFT, MLO, RIGHT, breast, dataset, encode, file_bytes, table

@@ -25,7 +25,8 @@ from fvpipe.datasets import adapter
 from fvpipe.datasets.phantom import written_as_is
 from fvpipe.dicom import HeaderPolicy, Refused, read_header
 from fvpipe.pixels import read_picture
-from fvpipe.types import Edge, ImageRecord, Laterality, Picture, Reason, Rejection, View
+from fvpipe.reasons import Reason, Rejection
+from fvpipe.types import Edge, ImageRecord, Laterality, Picture, View
 from tests.factory import VIEW_CODES, coded, dataset, deflated, encode, file_bytes, item, outcomes, table, write
 
 PIXELS = np.arange(32 * 24, dtype=np.uint16).reshape(32, 24)

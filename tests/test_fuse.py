@@ -14,8 +14,9 @@ from fvpipe import dicom
 from fvpipe.fuse import fuse
 from fvpipe.params import Pipeline, parse
 from fvpipe.pixels import read_picture
+from fvpipe.reasons import Flag
 from fvpipe.segment import full_mask, segment
-from fvpipe.types import Flag, FusedSample, Laterality, Picture, Segmentation
+from fvpipe.types import FusedSample, Laterality, Picture, Segmentation
 from tests import oracle
 from tests.factory import CC, LEFT, MLO, RIGHT, Made, breast, dataset, file_bytes
 

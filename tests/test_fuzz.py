@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fvpipe.types import Reason
+from fvpipe.reasons import Reason
 from tests.fuzzing import SYNTAXES, files, made, outcome
 
 ROOT = Path(__file__).parents[1]

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fvpipe.pairing import Pairing, colliding_instances, pair
-from fvpipe.types import BreastFacts, BreastKey, Digest, Edge, ImageRecord, Laterality, Reason, Rejection, View
+from fvpipe.reasons import Reason, Rejection
+from fvpipe.types import BreastFacts, BreastKey, Digest, Edge, ImageRecord, Laterality, View
 
 CC, MLO = View.CC, View.MLO
 LEFT, RIGHT = Laterality.LEFT, Laterality.RIGHT

@@ -21,7 +21,8 @@ from fvpipe import dicom
 from fvpipe.datasets.phantom import written_as_is
 from fvpipe.dicom import Refused
 from fvpipe.pixels import DECODERS, lossy_decoder, read_picture
-from fvpipe.types import Edge, Flag, Laterality, Picture, Reason
+from fvpipe.reasons import Flag, Reason
+from fvpipe.types import Edge, Laterality, Picture
 from tests.factory import dataset, encode, file_bytes, item, outcomes, table, write
 
 Pixels = NDArray[Any]

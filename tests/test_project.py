@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 import fvpipe
-from fvpipe.types import Flag, Reason
+from fvpipe.reasons import Flag, Reason
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "fvpipe"

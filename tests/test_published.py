@@ -18,10 +18,11 @@ from fvpipe.pairing import colliding_instances
 from fvpipe.pixels import read_picture
 from fvpipe.plan import Index
 from fvpipe.project import Project
+from fvpipe.reasons import Reason
 from fvpipe.sources import SourceMemory
 from fvpipe.table1 import table1
 from fvpipe.tables import read_table
-from fvpipe.types import Laterality, Reason, View
+from fvpipe.types import Laterality, View
 from fvpipe.workers import Workers, WorkerSettings
 from tests.conftest import run
 from tests.published import DATA, cmmd_rows, cmmd_tree, vindr_tables, vindr_tree

@@ -18,10 +18,11 @@ from fvpipe import dicom
 from fvpipe.datasets import adapter
 from fvpipe.params import Segment
 from fvpipe.pixels import read_picture
+from fvpipe.reasons import Flag
 from fvpipe.segment import examine, full_mask, segment
 from fvpipe.thresholds import otsu_threshold, triangle_threshold
 from fvpipe.thumbnail import column_means
-from fvpipe.types import CropBox, Edge, Flag, Picture, Segmentation, View
+from fvpipe.types import CropBox, Edge, Picture, Segmentation, View
 from tests.conftest import build, read_truth
 from tests.factory import CC, LEFT, MLO, RIGHT, Made, breast, dataset, file_bytes, write
 from tests.variations import score, variation, varied

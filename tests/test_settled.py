@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from fvpipe import dicom, flow, settled
-from fvpipe.types import Reason, Rejection
+from fvpipe.reasons import Reason, Rejection
 from tests import factory
 from tests.conftest import run
 

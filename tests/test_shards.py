@@ -25,7 +25,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fvpipe
-from fvpipe import shards as shards_module
 from fvpipe.errors import (
     ChecksumError,
     MissingShardError,
@@ -35,10 +34,10 @@ from fvpipe.errors import (
     SwappedShardError,
     TruncatedShardError,
 )
+from fvpipe.reasons import NO_FLAG, Flag
 from fvpipe.shards import (
     RECEIPT,
     SCALES,
-    SCHEMA_VERSION,
     Receipt,
     Sample,
     ShardRow,
@@ -47,10 +46,12 @@ from fvpipe.shards import (
     read_receipt,
     shard_index,
     shard_name,
+    time,
     verify,
     write_shard,
 )
-from fvpipe.types import NO_FLAG, Digest, Flag, FusedSample, Laterality, View
+from fvpipe.types import Digest, FusedSample, Laterality, View
+from fvpipe.versions import SCHEMA_VERSION
 
 DTYPES = ("uint16", "uint8", "float32")
 TEXT = st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1, max_size=12)
@@ -435,7 +436,7 @@ def test_an_open_reader_keeps_its_version(own: Path) -> None:
 def test_a_reader_that_comes_during_the_commit_waits_for_the_receipt(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     receipt = commit(own, seed=50, receipt=False)  # new shards are in place, the receipt is still the old one
     waits = iter([lambda: None, lambda: (own / RECEIPT).write_text(receipt.to_json())][1:])
-    monkeypatch.setattr(shards_module.time, "sleep", lambda _: next(waits)())
+    monkeypatch.setattr(time, "sleep", lambda _: next(waits)())
     np.testing.assert_array_equal(open_shards(own).images([0])[0], stored(4, 0, seed=50)[0])
 
 

@@ -33,9 +33,11 @@ from fvpipe.identity import ENVIRONMENT, identifier_key
 from fvpipe.listing import Listing
 from fvpipe.locking import lock
 from fvpipe.params import digest_of
+from fvpipe.reasons import Flag, Reason, Rejection
 from fvpipe.samples import Refusal, SampleStore, sample_key
-from fvpipe.sources import SourceFile, SourceMemory
-from fvpipe.types import Edge, Flag, FusedSample, ImageRecord, Laterality, Reason, Rejection, View
+from fvpipe.sources import MEMORY_VERSION, SourceMemory, _is_current
+from fvpipe.types import Edge, FusedSample, ImageRecord, Laterality, SourceFile, View
+from fvpipe.versions import PREPROCESSING_VERSION
 from tests import factory
 
 KEY = digest_of("a sample")
@@ -198,7 +200,7 @@ def test_a_key_depends_on_everything_that_decides_the_bytes(monkeypatch: pytest.
     arguments += [((a, b), Laterality.LEFT, a, ("", "")), ((a, b), Laterality.LEFT, c, ("openjpeg 2.5", ""))]
     arguments += [((a, b), Laterality.LEFT, c, ("", "openjpeg 2.5"))]
     keys = {sample_key(*each) for each in arguments}
-    monkeypatch.setattr(samples, "PREPROCESSING_VERSION", samples.PREPROCESSING_VERSION + 1)
+    monkeypatch.setattr(samples, "PREPROCESSING_VERSION", PREPROCESSING_VERSION + 1)
     keys.add(sample_key(*arguments[0]))
     assert len(keys) == 7
 
@@ -484,7 +486,7 @@ def test_no_flipped_bit_becomes_a_wrong_record(tmp_path: Path) -> None:
             assert all(memory.fact(source) in (None, digest_of(source.path)) for source in files), bit
 
 
-@pytest.mark.parametrize("version", [0, sources.MEMORY_VERSION])
+@pytest.mark.parametrize("version", [0, MEMORY_VERSION])
 def test_memory_of_another_form_is_an_empty_one(version: int, source: SourceFile, tmp_path: Path) -> None:
     database = sqlite3.connect(tmp_path / "m")
     database.execute("CREATE TABLE digests (path PRIMARY KEY, state, digest)")
@@ -500,7 +502,7 @@ def test_memory_of_another_form_is_an_empty_one(version: int, source: SourceFile
 def test_a_memory_that_another_process_makes_meanwhile_is_kept(
     source: SourceFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    looked, is_current = [], sources._is_current
+    looked, is_current = [], _is_current
 
     def look(database: sqlite3.Connection) -> bool:
         found = is_current(database)

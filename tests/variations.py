@@ -19,8 +19,9 @@ from fvpipe import dicom
 from fvpipe.datasets.drawing import anatomy, draw
 from fvpipe.params import Segment
 from fvpipe.pixels import read_picture
+from fvpipe.reasons import Flag
 from fvpipe.segment import full_mask, segment
-from fvpipe.types import Flag, Laterality, Picture, View
+from fvpipe.types import Laterality, Picture, View
 from tests.factory import CC, LEFT, MLO, RIGHT, dataset, file_bytes
 
 Plane = NDArray[np.float64]

@@ -21,13 +21,14 @@ from fvpipe.manifests import rejection_order
 from fvpipe.params import Pipeline
 from fvpipe.plan import Index
 from fvpipe.progress import progress
+from fvpipe.reasons import NOT_BROKEN, Flag, Reason, Rejection
 from fvpipe.report.inspect import flag_names
 from fvpipe.report.measure import Card, ImageTask, Measured, draw_cards, measure_images
 from fvpipe.report.statistics import Far, GroupReport, Pairs, counted, groups, how_far, pairs
-from fvpipe.samples import PREPROCESSING_VERSION
 from fvpipe.segment import GATES, Attempt
 from fvpipe.sources import SourceMemory
-from fvpipe.types import NOT_BROKEN, Flag, ImageRecord, Reason, Rejection
+from fvpipe.types import ImageRecord
+from fvpipe.versions import PREPROCESSING_VERSION
 from fvpipe.workers import Crash, Workers
 
 LISTED = 200  # refused files that the page names

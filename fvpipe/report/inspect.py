@@ -16,11 +16,12 @@ from fvpipe.files import write_whole
 from fvpipe.fuse import frame_level
 from fvpipe.params import Pipeline, load_pipeline
 from fvpipe.pixels import read_picture
+from fvpipe.reasons import Flag, Rejection
 from fvpipe.report.figures import beside, draw, draw_histogram, encoded
 from fvpipe.report.rules import HeaderVerdicts, Verdict, ask_header, value_facts
 from fvpipe.segment import GATES, Attempt, Examined, examine, segment
 from fvpipe.shards import open_shards
-from fvpipe.types import Flag, ImageRecord, Laterality, Picture, Rejection, Segmentation
+from fvpipe.types import ImageRecord, Laterality, Picture, Segmentation
 from fvpipe.workers import Crash, Workers, WorkerSettings
 
 PIXEL_RULES = ("decoded pixels", "window and VOI LUT")

@@ -16,9 +16,10 @@ from fvpipe.files import Buffer, read_contents
 from fvpipe.fuse import frame_level
 from fvpipe.params import Pipeline
 from fvpipe.pixels import read_picture
+from fvpipe.reasons import Flag, Rejection
 from fvpipe.report.figures import draw, encoded
 from fvpipe.segment import Attempt, examine, segment
-from fvpipe.types import Flag, ImageRecord, Picture, Rejection, Segmentation
+from fvpipe.types import ImageRecord, Picture, Segmentation
 
 CARD_SIDE = 300  # pixels of the longer side of a picture on the page
 

@@ -18,7 +18,8 @@ from pydicom.sequence import Sequence as DicomSequence
 from fvpipe import dicom
 from fvpipe.dicom import HeaderPolicy, OpenedDicom, PixelLayout, Refused
 from fvpipe.pixels import DECODERS
-from fvpipe.types import ImageRecord, Laterality, Reason, Rejection
+from fvpipe.reasons import Reason, Rejection
+from fvpipe.types import ImageRecord, Laterality
 
 
 @dataclass(frozen=True, slots=True)

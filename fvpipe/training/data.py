@@ -15,13 +15,13 @@ from torch import Tensor
 from fvpipe.errors import InputError, LeakError, ShardError, SwappedShardError, TrainingError
 from fvpipe.params import Augment, digest_of
 from fvpipe.project import Project
-from fvpipe.samples import PREPROCESSING_VERSION
 from fvpipe.shards import Shards, open_shards
 from fvpipe.splits import Assignment, Candidate, Part, SplitPlan, leaks
 from fvpipe.splitting import read_split
 from fvpipe.tables import Row, read_table
 from fvpipe.training.record import Prediction
 from fvpipe.types import VIEWS
+from fvpipe.versions import PREPROCESSING_VERSION
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -18,11 +18,13 @@ from fvpipe.errors import CheckpointError, ParameterError
 from fvpipe.flow import Task, make_sample, read_pixel_digests
 from fvpipe.params import Pipeline, load_pipeline, parse
 from fvpipe.project import free_source
-from fvpipe.samples import PREPROCESSING_VERSION, Refusal
+from fvpipe.reasons import Reason, Rejection
+from fvpipe.samples import Refusal
 from fvpipe.shards import SCALES
 from fvpipe.training.model import Classifier, build_model, probability
 from fvpipe.training.record import WEIGHTS, Record, read_record
-from fvpipe.types import VIEWS, Breast, FusedSample, ImageRecord, Reason, Rejection
+from fvpipe.types import VIEWS, Breast, FusedSample, ImageRecord
+from fvpipe.versions import PREPROCESSING_VERSION
 
 
 @dataclass(frozen=True, slots=True, eq=False)

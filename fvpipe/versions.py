@@ -1,0 +1,11 @@
+"""Versions of what decides output: reader, preprocessing, shard schema, training."""
+
+from __future__ import annotations
+
+READER_VERSION = 4
+"""Raised whenever the rules of :mod:`fvpipe.dicom` would read a header differently."""
+
+PREPROCESSING_VERSION = 4
+"""Raised whenever our code would change a byte of a sample; tests with golden digests fail when it should have been."""
+
+SCHEMA_VERSION = 2
