@@ -23,9 +23,9 @@ from pydicom.uid import JPEG2000Lossless
 
 from benchmarks.cohort import FORMS, cohort
 from benchmarks.measure import Section, Setup, Table, interleaved, short
+from fvpipe.config.pipeline import Pipeline, load_pipeline
 from fvpipe.flow import Task, make_sample
 from fvpipe.fuse import crop_levels, frame_level, fuse
-from fvpipe.params import Pipeline, load_pipeline
 from fvpipe.pixels import read_picture
 from fvpipe.segment import segment
 from fvpipe.types import FusedSample

@@ -16,7 +16,7 @@ from pydicom.encaps import get_frame
 from benchmarks.serve import serve
 from fvpipe import dicom
 from fvpipe.dicom import PixelLayout
-from fvpipe.files import Buffer, read_contents
+from fvpipe.io.read import Buffer, read_contents
 from fvpipe.pixels import DECODERS
 
 

@@ -11,8 +11,8 @@ import sys
 from pathlib import Path
 
 from benchmarks.serve import serve
+from fvpipe.config.pipeline import load_pipeline
 from fvpipe.flow import Task, index, make_samples
-from fvpipe.params import load_pipeline
 from fvpipe.project import free_source, memory_file
 from fvpipe.sources import SourceMemory
 from fvpipe.workers import Workers, WorkerSettings

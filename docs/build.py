@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 import fvpipe
 from fvpipe import dicom
+from fvpipe.config.pipeline import load_pipeline
 from fvpipe.datasets import adapter
-from fvpipe.params import load_pipeline
 from fvpipe.pixels import DECODERS, read_picture
 from fvpipe.reasons import Flag, Reason
 from fvpipe.report.inspect import draw

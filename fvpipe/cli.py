@@ -19,7 +19,7 @@ from fvpipe import __version__
 from fvpipe.errors import FvpipeError, ParameterError
 
 if TYPE_CHECKING:
-    from fvpipe.params import Pipeline
+    from fvpipe.config.pipeline import Pipeline
     from fvpipe.plan import Source
     from fvpipe.settled import Settled
     from fvpipe.workers import Workers
@@ -254,8 +254,8 @@ def _print_build(result: dict[str, Any]) -> None:
 
 
 def _print_refused_in(folder: str) -> None:
+    from fvpipe.io.tables import iterate_table
     from fvpipe.reasons import Reason, Rejection
-    from fvpipe.tables import iterate_table
 
     rows = iterate_table(Path(folder) / "rejected.csv", ["what", "reason", "detail"])
     _print_refusals(Rejection(row["what"], Reason(row["reason"]), row["detail"]) for row in rows)
@@ -338,7 +338,7 @@ def table1(
     \b
     $ fvpipe table1
     """
-    from fvpipe.files import write_if_changed
+    from fvpipe.io.atomic import write_if_changed
     from fvpipe.project import Project
     from fvpipe.runs import indexed
     from fvpipe.table1 import table1 as compare
@@ -438,7 +438,7 @@ def audit(
     $ fvpipe audit --dicom DIR --adapter cmmd --out audit.html                anywhere
     cbis: 8 of 8 images read, 0 refused, 0 uncropped; 8 pictures -> cache/reports/audit-cbis.html
     """
-    from fvpipe.params import load_pipeline
+    from fvpipe.config.pipeline import load_pipeline
     from fvpipe.project import Project, free_source
 
     if dicom is not None:

@@ -104,7 +104,7 @@ def evaluate(out: Path | None, cards: Path | None, as_json: bool, **chosen: Any)
     \b
     $ fvpipe evaluate --split unseen --cards cache/reports/cards
     """
-    from fvpipe.files import write_if_changed
+    from fvpipe.io.atomic import write_if_changed
     from fvpipe.training.card import card
     from fvpipe.training.evaluate import evaluate as judge
     from fvpipe.training.evaluate import to_metric, to_text
@@ -159,7 +159,7 @@ def _trained(
 
 
 def _write_metric(out: Path | None, numbers: dict[str, Any]) -> None:
-    from fvpipe.files import write_if_changed
+    from fvpipe.io.atomic import write_if_changed
 
     if out is not None:
         write_if_changed(out, (json.dumps(numbers, indent=1) + "\n").encode())

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
+from fvpipe.config.pipeline import Pipeline
 from fvpipe.fuse import frame_level
-from fvpipe.params import Pipeline
 from fvpipe.pixels import decoder_identity, reduced_decoder
 from fvpipe.reasons import Reason, Rejection
 from fvpipe.types import ImageRecord

@@ -26,17 +26,19 @@ from pathlib import Path
 
 from fvpipe import dicom, pairing
 from fvpipe.agreement import OF_A_VIEW, shared_pixels, views_agree
+from fvpipe.config.pipeline import Pipeline
 from fvpipe.crashes import crash_fact, decoders, remembered_crash
 from fvpipe.datasets import LabelTable
 from fvpipe.dicom import HeaderPolicy, Refused
 from fvpipe.errors import ClusterError, InputError, QualityError, StorageError
-from fvpipe.files import Buffer, file_state, read_contents, write_whole
 from fvpipe.folder import recorded_states, shard_states, write_folder
 from fvpipe.fuse import crop_levels, frame_level, fuse
+from fvpipe.io.atomic import write_whole
+from fvpipe.io.locking import lock
+from fvpipe.io.read import Buffer, file_state, read_contents
+from fvpipe.io.temp_database import OnDisk
 from fvpipe.listing import Listing, has_suffix
-from fvpipe.locking import lock
 from fvpipe.manifests import rejection_order
-from fvpipe.params import Pipeline
 from fvpipe.pixels import decoder_identity, lossy_decoder, read_picture
 from fvpipe.plan import Build, Index, Limits, Source, Target
 from fvpipe.progress import progress
@@ -44,7 +46,6 @@ from fvpipe.reasons import NOT_BROKEN, PASSING, Flag, Reason, Rejection
 from fvpipe.records import Records
 from fvpipe.regions import with_regions
 from fvpipe.samples import Refusal, SampleStore, sample_key
-from fvpipe.scratch import OnDisk
 from fvpipe.segment import segment
 from fvpipe.shards import RECEIPT
 from fvpipe.sources import SourceMemory

@@ -14,10 +14,11 @@ from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import astuple
 from pathlib import Path
 
+from fvpipe.config.loading import digest_of
 from fvpipe.errors import QualityError, ReceiptError, StorageError
-from fvpipe.files import file_state, write_if_changed
+from fvpipe.io.atomic import write_if_changed
+from fvpipe.io.read import file_state
 from fvpipe.manifests import breasts_table, findings_table, images_table, rejected_table
-from fvpipe.params import digest_of
 from fvpipe.plan import Index, Limits, Target
 from fvpipe.progress import progress
 from fvpipe.reasons import Flag, Rejection

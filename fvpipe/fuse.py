@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fvpipe.area import window_means, windows
+from fvpipe.config.pipeline import Intensity, Pipeline
 from fvpipe.indices import histogram, real_ends
-from fvpipe.params import Intensity, Pipeline
 from fvpipe.reasons import Flag
 from fvpipe.segment import full_mask
 from fvpipe.thumbnail import beside_padding

@@ -11,7 +11,7 @@ from pathlib import Path
 from blake3 import blake3
 
 from fvpipe.errors import InputError
-from fvpipe.files import file_state
+from fvpipe.io.read import file_state
 from fvpipe.reasons import Reason, Rejection
 from fvpipe.types import Digest, SourceFile
 

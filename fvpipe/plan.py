@@ -6,9 +6,10 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from fvpipe.config.pipeline import Pipeline
+from fvpipe.config.project import Labels
 from fvpipe.datasets import Adapter, LabelTable
 from fvpipe.dicom import HeaderPolicy
-from fvpipe.params import Labels, Pipeline
 from fvpipe.reasons import Rejection
 from fvpipe.records import Records
 from fvpipe.shards import Receipt

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from fvpipe.config.identifier_key import identifier_key
+from fvpipe.config.loading import digest_of, is_plain_name
+from fvpipe.config.pipeline import load_pipeline
+from fvpipe.config.project import DataSet, Labels, Params, load_params
 from fvpipe.datasets import adapter
 from fvpipe.errors import ParameterError
-from fvpipe.identity import identifier_key
-from fvpipe.params import DataSet, Labels, Params, digest_of, is_plain_name, load_params, load_pipeline
 from fvpipe.plan import Source, Target
 
 

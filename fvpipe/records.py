@@ -13,8 +13,8 @@ from itertools import groupby
 from operator import attrgetter
 from typing import Any, TypeVar
 
+from fvpipe.io.temp_database import Scratch, Selection, from_blob, to_blob
 from fvpipe.reasons import Reason, Rejection
-from fvpipe.scratch import Scratch, Selection, from_blob, to_blob
 from fvpipe.types import Breast, Edge, ImageRecord, Laterality, SourceFile, View
 
 RowT = TypeVar("RowT")

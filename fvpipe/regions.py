@@ -9,11 +9,11 @@ from pathlib import Path
 
 from fvpipe.datasets import LabelTable
 from fvpipe.dicom import HeaderPolicy, Refused
+from fvpipe.io.temp_database import OnDisk
 from fvpipe.plan import Source
 from fvpipe.progress import progress
 from fvpipe.reasons import Reason, Rejection
 from fvpipe.records import Records
-from fvpipe.scratch import OnDisk
 from fvpipe.sources import SourceMemory
 from fvpipe.types import Finding, Laterality, Region, View
 from fvpipe.workers import Crash, Workers

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from fvpipe import flow
+from fvpipe.config.pipeline import pipeline_files
 from fvpipe.datasets import is_shipped
 from fvpipe.flow import Warn
 from fvpipe.manifests import write_manifests
-from fvpipe.params import pipeline_files
 from fvpipe.plan import Build, Index, Limits, Source, Target
 from fvpipe.project import Project, free_target, memory_file
 from fvpipe.reasons import PASSING, Reason
@@ -33,7 +33,7 @@ class Run:
     settled : Settled
     workers : Workers
     id_key : Path or None
-        As :func:`fvpipe.identity.identifier_key` takes it.
+        As :func:`fvpipe.config.identifier_key.identifier_key` takes it.
     reread : bool
         Trust no remembered file.
     show, say : callable

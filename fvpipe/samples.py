@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 from blake3 import blake3
 
+from fvpipe.config.loading import digest_of
 from fvpipe.errors import StorageError
-from fvpipe.files import write_whole
-from fvpipe.params import digest_of
+from fvpipe.io.atomic import write_whole
 from fvpipe.reasons import Flag, Reason
 from fvpipe.types import Digest, FusedSample, Laterality, View
 from fvpipe.versions import PREPROCESSING_VERSION
@@ -47,7 +47,7 @@ def sample_key(
         Of the CC's and the MLO's file.
     laterality : Laterality
     pipeline : Digest
-        :meth:`fvpipe.params.Pipeline.digest`.
+        :meth:`fvpipe.config.pipeline.Pipeline.digest`.
     lossy_decoders : (str, str)
         :func:`fvpipe.pixels.lossy_decoder` of each file's transfer syntax.
     """

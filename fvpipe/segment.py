@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fvpipe.artefacts import OPENING, components, cut_leaks, cut_stripes, rejoined
+from fvpipe.config.pipeline import Segment
 from fvpipe.indices import histogram, looked_up
-from fvpipe.params import Segment
 from fvpipe.reasons import Flag
 from fvpipe.thresholds import BINS, bins_of, lowered, otsu_threshold, share_of, triangle_threshold
 from fvpipe.thumbnail import Mask, Thumbnail, has_room, thumbnail_of

@@ -19,9 +19,10 @@ from typing import Any
 
 from blake3 import blake3
 
+from fvpipe.config.identifier_key import identifier_key
 from fvpipe.errors import FvpipeError
-from fvpipe.files import file_state, write_whole
-from fvpipe.identity import identifier_key
+from fvpipe.io.atomic import write_whole
+from fvpipe.io.read import file_state
 from fvpipe.listing import Listing
 from fvpipe.types import Digest
 
@@ -65,7 +66,7 @@ class Settled:
     command : sequence of str
         Its name and all options that decide what comes of it.
     id_key : Path or None
-        As :func:`fvpipe.identity.identifier_key` takes it.
+        As :func:`fvpipe.config.identifier_key.identifier_key` takes it.
     params : Path
         The project's ``params.yaml``.
     """
@@ -117,7 +118,7 @@ def key_digest(key: bytes) -> str:
 
 
 def state_of(path: str | Path) -> str:
-    """:func:`fvpipe.files.file_state`, or nothing where there is no such file."""
+    """:func:`fvpipe.io.read.file_state`, or nothing where there is no such file."""
     try:
         return file_state(os.stat(path))
     except OSError:

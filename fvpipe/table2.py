@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fvpipe.config.training import Evaluate
 from fvpipe.intervals import bootstrap, compare_auc
 from fvpipe.metrics import FIGURES, Confusion
-from fvpipe.params import Evaluate
 from fvpipe.training.evaluate import Pool, pools, row, shown
 from fvpipe.training.record import Trained, titled
 

@@ -16,10 +16,10 @@ import numpy as np
 from pydicom.sequence import Sequence
 
 from fvpipe import dicom
+from fvpipe.config.pipeline import Segment
 from fvpipe.datasets import adapter
 from fvpipe.dicom import HeaderPolicy, Refused, read_header
 from fvpipe.errors import FvpipeError
-from fvpipe.params import Segment
 from fvpipe.pixels import read_picture
 from fvpipe.segment import segment
 from fvpipe.types import ImageRecord, Laterality

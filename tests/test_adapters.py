@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fvpipe.config.project import Labels
 from fvpipe.datasets import adapter, cbis
 from fvpipe.dicom import SECONDARY_CAPTURE
 from fvpipe.errors import LabelTableError, ParameterError
-from fvpipe.params import Labels
 from fvpipe.types import BreastFacts, Laterality
 from tests import factory
 from tests.conftest import build, run

@@ -19,11 +19,12 @@ import fvpipe
 from benchmarks.antialiased import sample, ssim
 from benchmarks.samples import tasks
 from fvpipe import dicom, flow, jpeg2000
+from fvpipe.config.loading import parse
+from fvpipe.config.pipeline import Pipeline, load_pipeline
 from fvpipe.crashes import crash_fact, remembered_crash
 from fvpipe.dicom import Refused
 from fvpipe.fuse import crop_levels, frame_level, fuse
 from fvpipe.listing import Listing
-from fvpipe.params import Pipeline, load_pipeline, parse
 from fvpipe.pixels import REDUCIBLE, _pixel_digest, bare_codestream, lossy_decoder, read_picture, reduced_decoder
 from fvpipe.project import free_source, memory_file
 from fvpipe.reasons import Flag, Reason, Rejection

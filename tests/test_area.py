@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from fvpipe import area
 from fvpipe.area import window_means, windows
+from fvpipe.config.loading import parse
+from fvpipe.config.pipeline import Pipeline
 from fvpipe.fuse import fuse
-from fvpipe.params import Pipeline, parse
 from fvpipe.pixels import read_picture
 from fvpipe.segment import full_mask, segment
 from tests import oracle

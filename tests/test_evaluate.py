@@ -13,9 +13,9 @@ import pytest
 import torch
 from torch import nn
 
+from fvpipe.config.training import Evaluate
 from fvpipe.errors import CheckpointError, InputError, ParameterError
 from fvpipe.metrics import FIGURES
-from fvpipe.params import Evaluate
 from fvpipe.project import Project
 from fvpipe.shards import open_shards
 from fvpipe.table2 import PAPER, check, cropping, table2, to_text

@@ -11,9 +11,9 @@ from blake3 import blake3
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fvpipe import files
 from fvpipe.dicom import stream
-from fvpipe.files import Buffer, file_state, read_contents
+from fvpipe.io import read as files
+from fvpipe.io.read import Buffer, file_state, read_contents
 
 
 def state(path: Path) -> str:

@@ -23,9 +23,9 @@ import pytest
 
 import fvpipe
 from fvpipe import cli, dicom
+from fvpipe.io.tables import read_table
 from fvpipe.reasons import Reason, Rejection
 from fvpipe.shards import read_receipt
-from fvpipe.tables import read_table
 from tests import factory
 from tests.conftest import build, run
 

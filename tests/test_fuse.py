@@ -11,8 +11,9 @@ import pytest
 from numpy.typing import NDArray
 
 from fvpipe import dicom
+from fvpipe.config.loading import parse
+from fvpipe.config.pipeline import Pipeline
 from fvpipe.fuse import fuse
-from fvpipe.params import Pipeline, parse
 from fvpipe.pixels import read_picture
 from fvpipe.reasons import Flag
 from fvpipe.segment import full_mask, segment

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import fvpipe
+from fvpipe.io.tables import read_table
 from fvpipe.shards import Shards
-from fvpipe.tables import read_table
 from fvpipe.types import CropBox
 from tests import oracle
 from tests.conftest import build, read_truth

@@ -17,8 +17,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
+from fvpipe.config.loading import digest_of, is_plain_name, parse, read_yaml
+from fvpipe.config.pipeline import Pipeline, load_pipeline
+from fvpipe.config.project import Params, load_params
+from fvpipe.config.training import Train
 from fvpipe.errors import ParameterError
-from fvpipe.params import Params, Pipeline, Train, digest_of, is_plain_name, load_params, load_pipeline, parse, read_yaml
 
 ROOT = Path(__file__).parents[1]
 SHIPPED = sorted(path.stem for path in (ROOT / "pipelines").glob("*.yaml"))
@@ -122,7 +125,7 @@ def test_what_is_no_yaml_of_ours(text: str, tmp_path: Path) -> None:
         "!!python/object/apply:os.system [touch ran]",
         "!!python/object/new:os.system [touch ran]",
         "!!python/object/apply:subprocess.check_call [[touch, ran]]",
-        "!!python/object:fvpipe.params.Pipeline {}",
+        "!!python/object:fvpipe.config.pipeline.Pipeline {}",
         "!!python/name:os.system",
         "!!python/module:os",
         "!own 1",

@@ -205,7 +205,7 @@ def test_every_reason_and_flag_is_documented() -> None:
 
 
 def test_every_pipeline_key_is_documented() -> None:
-    from fvpipe.params import Pipeline
+    from fvpipe.config.pipeline import Pipeline
 
     page = (ROOT / "docs" / "pipelines.md").read_text()
     for name, field in Pipeline.model_fields.items():

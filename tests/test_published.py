@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from fvpipe.io.tables import read_table
 from fvpipe.manifests import write_manifests
 from fvpipe.pairing import colliding_instances
 from fvpipe.pixels import read_picture
@@ -21,7 +22,6 @@ from fvpipe.project import Project
 from fvpipe.reasons import Reason
 from fvpipe.sources import SourceMemory
 from fvpipe.table1 import table1
-from fvpipe.tables import read_table
 from fvpipe.types import Laterality, View
 from fvpipe.workers import Workers, WorkerSettings
 from tests.conftest import run

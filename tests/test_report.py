@@ -18,10 +18,10 @@ import numpy as np
 import pytest
 
 from fvpipe import dicom
+from fvpipe.config.pipeline import Pipeline, Segment
 from fvpipe.datasets import adapter
 from fvpipe.dicom import HeaderPolicy, read_header
 from fvpipe.errors import InputError
-from fvpipe.params import Pipeline, Segment
 from fvpipe.pixels import read_picture
 from fvpipe.reasons import Flag, Rejection
 from fvpipe.report.audit import _worst

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 import fvpipe
 from fvpipe import dicom
+from fvpipe.config.pipeline import Segment
 from fvpipe.datasets import adapter
-from fvpipe.params import Segment
 from fvpipe.pixels import read_picture
 from fvpipe.reasons import Flag
 from fvpipe.segment import examine, full_mask, segment

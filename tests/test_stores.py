@@ -26,13 +26,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fvpipe import samples, sources
+from fvpipe.config.identifier_key import ENVIRONMENT, identifier_key
+from fvpipe.config.loading import digest_of
 from fvpipe.dicom import HeaderPolicy, read_header
 from fvpipe.errors import FvpipeError, InputError, LockedError, ParameterError, StorageError
-from fvpipe.files import write_if_changed, write_whole
-from fvpipe.identity import ENVIRONMENT, identifier_key
+from fvpipe.io.atomic import write_if_changed, write_whole
+from fvpipe.io.locking import lock
 from fvpipe.listing import Listing
-from fvpipe.locking import lock
-from fvpipe.params import digest_of
 from fvpipe.reasons import Flag, Reason, Rejection
 from fvpipe.samples import Refusal, SampleStore, sample_key
 from fvpipe.sources import MEMORY_VERSION, SourceMemory, _is_current

@@ -15,10 +15,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fvpipe.config.project import Labels
 from fvpipe.datasets import LabelTable, adapter, side
 from fvpipe.errors import LabelTableError
-from fvpipe.params import Labels
-from fvpipe.tables import read_table, write_csv
+from fvpipe.io.tables import read_table, write_csv
 from fvpipe.types import BreastFacts, ImageFacts, Laterality, View
 
 CMMD = Path(__file__).parent / "data" / "cmmd"

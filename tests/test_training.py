@@ -19,8 +19,8 @@ import pytest
 import torch
 from torch import nn
 
+from fvpipe.config.training import Augment, Cnn, Recipe
 from fvpipe.errors import CheckpointError, DependencyError, InputError, ParameterError, SwappedShardError, TrainingError
-from fvpipe.params import Augment, Cnn, Recipe
 from fvpipe.project import Project
 from fvpipe.splits import Part
 from fvpipe.training import data

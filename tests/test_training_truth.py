@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from fvpipe.config.training import Evaluate
 from fvpipe.errors import LeakError
-from fvpipe.params import Evaluate
 from fvpipe.training.evaluate import evaluate
 from tests.cohort import Patient, at, make_project, patients, train
 

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fvpipe import dicom
+from fvpipe.config.pipeline import Segment
 from fvpipe.datasets.drawing import anatomy, draw
-from fvpipe.params import Segment
 from fvpipe.pixels import read_picture
 from fvpipe.reasons import Flag
 from fvpipe.segment import full_mask, segment

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from pathlib import Path
 
+from fvpipe.config.project import Labels
 from fvpipe.dicom import HeaderPolicy
 from fvpipe.errors import ParameterError
-from fvpipe.params import Labels
 from fvpipe.types import BreastFacts, Finding, ImageFacts, Laterality, Region, View
 
 ENTRY_POINTS = "fvpipe.datasets"

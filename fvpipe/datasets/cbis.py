@@ -11,12 +11,12 @@ import shutil
 from io import BytesIO
 from pathlib import Path
 
+from fvpipe.config.project import Labels
 from fvpipe.datasets import Adapter, LabelTable, side
 from fvpipe.dicom import HeaderPolicy
 from fvpipe.errors import DependencyError, StorageError
-from fvpipe.params import Labels
-from fvpipe.scratch import OnDisk
-from fvpipe.tables import Row, iterate_table
+from fvpipe.io.tables import Row, iterate_table
+from fvpipe.io.temp_database import OnDisk
 from fvpipe.types import VIEWS, BreastFacts, CropBox, Laterality, Region, View
 
 SAMPLE_TRUTH = {

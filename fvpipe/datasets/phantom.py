@@ -34,8 +34,8 @@ from fvpipe import dicom
 from fvpipe.datasets.cmmd import DUPLICATES
 from fvpipe.datasets.drawing import Drawing, anatomy, draw, stored_pixels
 from fvpipe.errors import ParameterError
-from fvpipe.files import write_whole
-from fvpipe.tables import write_csv
+from fvpipe.io.atomic import write_whole
+from fvpipe.io.tables import write_csv
 from fvpipe.types import CropBox, Laterality, View
 
 SYNTAXES = (dicom.EXPLICIT_LE, dicom.RLE, dicom.JPEG_LOSSLESS_SV1, dicom.JPEG_2000_LOSSLESS)

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from fvpipe.config.project import Labels
 from fvpipe.datasets import Adapter, LabelTable, side
 from fvpipe.dicom import HeaderPolicy
 from fvpipe.errors import LabelTableError
-from fvpipe.params import Labels
-from fvpipe.scratch import OnDisk
-from fvpipe.tables import iterate_table
+from fvpipe.io.tables import iterate_table
+from fvpipe.io.temp_database import OnDisk
 from fvpipe.types import BreastFacts, Laterality
 
 LABELS = {"0": 0, "benign": 0, "1": 1, "malignant": 1, "-1": -1, "unlabelled": -1, "": -1}

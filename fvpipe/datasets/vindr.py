@@ -9,12 +9,12 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+from fvpipe.config.project import Labels
 from fvpipe.datasets import Adapter, LabelTable, side
 from fvpipe.dicom import HeaderPolicy
 from fvpipe.errors import LabelTableError
-from fvpipe.params import Labels
-from fvpipe.scratch import OnDisk
-from fvpipe.tables import Row, iterate_table
+from fvpipe.io.tables import Row, iterate_table
+from fvpipe.io.temp_database import OnDisk
 from fvpipe.types import VIEWS, BreastFacts, Finding, ImageFacts, Laterality, View
 
 TABLE = "breast-level_annotations.csv"

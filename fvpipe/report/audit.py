@@ -15,10 +15,10 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, select_autoescape
 
+from fvpipe.config.pipeline import Pipeline
 from fvpipe.crashes import crash_fact, remembered_crash
-from fvpipe.files import write_whole
+from fvpipe.io.atomic import write_whole
 from fvpipe.manifests import rejection_order
-from fvpipe.params import Pipeline
 from fvpipe.plan import Index
 from fvpipe.progress import progress
 from fvpipe.reasons import NOT_BROKEN, Flag, Reason, Rejection

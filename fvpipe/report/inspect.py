@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from fvpipe.agreement import OF_A_VIEW
+from fvpipe.config.pipeline import Pipeline, load_pipeline
 from fvpipe.datasets import adapter
 from fvpipe.dicom import Refused
-from fvpipe.files import write_whole
 from fvpipe.fuse import frame_level
-from fvpipe.params import Pipeline, load_pipeline
+from fvpipe.io.atomic import write_whole
 from fvpipe.pixels import read_picture
 from fvpipe.reasons import Flag, Rejection
 from fvpipe.report.figures import beside, draw, draw_histogram, encoded

@@ -10,11 +10,11 @@ from pathlib import Path
 import cv2
 
 from fvpipe.agreement import OF_A_VIEW
+from fvpipe.config.pipeline import Pipeline
 from fvpipe.dicom import HeaderPolicy, Refused, record_of
 from fvpipe.errors import InputError
-from fvpipe.files import Buffer, read_contents
 from fvpipe.fuse import frame_level
-from fvpipe.params import Pipeline
+from fvpipe.io.read import Buffer, read_contents
 from fvpipe.pixels import read_picture
 from fvpipe.reasons import Flag, Rejection
 from fvpipe.report.figures import draw, encoded

@@ -11,7 +11,7 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, select_autoescape
 
 from fvpipe.errors import InputError
-from fvpipe.files import write_whole
+from fvpipe.io.atomic import write_whole
 from fvpipe.reasons import Flag, Reason
 from fvpipe.shards import RECEIPT, Sample, Shards, open_shards
 from fvpipe.types import VIEWS

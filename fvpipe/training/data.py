@@ -12,13 +12,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fvpipe.config.loading import digest_of
+from fvpipe.config.training import Augment
 from fvpipe.errors import InputError, LeakError, ShardError, SwappedShardError, TrainingError
-from fvpipe.params import Augment, digest_of
+from fvpipe.io.tables import Row, read_table
 from fvpipe.project import Project
 from fvpipe.shards import Shards, open_shards
 from fvpipe.splits import Assignment, Candidate, Part, SplitPlan, leaks
 from fvpipe.splitting import read_split
-from fvpipe.tables import Row, read_table
 from fvpipe.training.record import Prediction
 from fvpipe.types import VIEWS
 from fvpipe.versions import PREPROCESSING_VERSION

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fvpipe.config.training import Evaluate
 from fvpipe.errors import InputError
 from fvpipe.intervals import bootstrap, compare_auc
 from fvpipe.metrics import FIGURES, Confusion, figures, roc_auc
-from fvpipe.params import Evaluate
 from fvpipe.training.record import Prediction, Trained, labels, probabilities, titled
 
 Figures = Callable[[NDArray[np.float64]], dict[str, NDArray[np.float64]]]

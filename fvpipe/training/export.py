@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from fvpipe.errors import DependencyError, TrainingError
-from fvpipe.files import write_whole
+from fvpipe.io.atomic import write_whole
 from fvpipe.training.model import Classifier, probability
 from fvpipe.training.record import NOT_A_DEVICE, Record
 

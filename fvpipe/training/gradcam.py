@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fvpipe.errors import ParameterError
-from fvpipe.files import write_whole
+from fvpipe.io.atomic import write_whole
 from fvpipe.shards import to_source
 from fvpipe.training.model import Classifier
 from fvpipe.training.predict import Answer

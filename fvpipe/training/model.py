@@ -14,8 +14,8 @@ import torch
 from blake3 import blake3
 from torch import Tensor, nn
 
+from fvpipe.config.training import Cnn, Recipe
 from fvpipe.errors import CheckpointError, DependencyError, ParameterError
-from fvpipe.params import Cnn, Recipe
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 

@@ -13,10 +13,11 @@ import yaml
 from numpy.typing import NDArray
 
 from fvpipe import pairing
+from fvpipe.config.loading import parse
+from fvpipe.config.pipeline import Pipeline, load_pipeline
 from fvpipe.dicom import read_header
 from fvpipe.errors import CheckpointError, ParameterError
 from fvpipe.flow import Task, make_sample, read_pixel_digests
-from fvpipe.params import Pipeline, load_pipeline, parse
 from fvpipe.project import free_source
 from fvpipe.reasons import Reason, Rejection
 from fvpipe.samples import Refusal

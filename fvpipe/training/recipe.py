@@ -9,8 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from fvpipe.config.loading import digest_of
+from fvpipe.config.training import Recipe
 from fvpipe.errors import TrainingError
-from fvpipe.params import Recipe, digest_of
 
 
 def learning_rate(recipe: Recipe, epoch: int) -> float:

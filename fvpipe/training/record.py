@@ -14,9 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
+from fvpipe.config.loading import Settings
+from fvpipe.config.project import Params
+from fvpipe.config.training import Recipe
 from fvpipe.errors import InputError, ParameterError
-from fvpipe.params import Params, Recipe, Settings
-from fvpipe.tables import read_table, write_csv
+from fvpipe.io.tables import read_table, write_csv
 
 WEIGHTS, RECORD, PREDICTIONS = "model.safetensors", "record.json", "predictions.csv"
 NOT_A_DEVICE = "Not a medical device: for research only, never for a decision about a patient."

@@ -22,11 +22,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from fvpipe.config.loading import digest_of
+from fvpipe.config.training import Recipe
 from fvpipe.errors import CheckpointError, FvpipeError, TrainingError
-from fvpipe.files import write_whole
-from fvpipe.locking import lock
+from fvpipe.io.atomic import write_whole
+from fvpipe.io.locking import lock
 from fvpipe.metrics import roc_auc, youden_threshold
-from fvpipe.params import Recipe, digest_of
 from fvpipe.progress import progress
 from fvpipe.project import Project
 from fvpipe.splits import Part

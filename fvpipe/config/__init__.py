@@ -1,0 +1,1 @@
+"""YAML files as frozen, typed settings, and the identifier key."""

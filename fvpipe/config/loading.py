@@ -1,0 +1,142 @@
+"""YAML into frozen, typed, closed settings, with messages that name the file, the key and the nearest known one."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import reprlib
+import typing
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import yaml
+from blake3 import blake3
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from fvpipe.errors import ParameterError
+from fvpipe.types import Digest
+
+
+class Settings(BaseModel):
+    """Base of every settings class: frozen, strict about types, closed to unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+Pair = Annotated[tuple[int, int], Field(strict=False)]
+Range = Annotated[tuple[float, float], Field(strict=False)]
+Numbers = Annotated[tuple[int, ...], Field(strict=False)]
+Names = Annotated[tuple[str, ...], Field(strict=False)]
+ModelT = TypeVar("ModelT", bound=BaseModel)
+
+
+# --- training ---------------------------------------------------------------------------------------------------------
+
+Positive = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+
+def is_plain_name(name: str) -> bool:
+    """Whether `name` is safe as a folder name on every system: lower case letters, digits, ``-`` and ``_``."""
+    return 0 < len(name) <= 64 and name[0] not in "-_" and all(c in "abcdefghijklmnopqrstuvwxyz0123456789-_" for c in name)
+
+
+def digest_of(value: Any) -> Digest:
+    """BLAKE3 of the canonical JSON of plain `value`."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return Digest(blake3(text.encode()).hexdigest())
+
+
+def read_yaml(path: Path) -> Any:
+    """Read a YAML file, refusing duplicate keys and every tag that would run code."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise ParameterError(f"{path}: no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ParameterError(f"{path}: cannot be read as UTF-8 text ({type(error).__name__})") from None
+    try:
+        return yaml.load(text, Loader=_StrictLoader)  # noqa: S506 - a SafeLoader: no tag runs code
+    except (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError) as error:  # PyYAML raises them all
+        problem = getattr(error, "problem", None) or "not valid YAML"
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark else ""
+        raise ParameterError(f"{path}{where}: {problem}") from None
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """The safe loader, without YAML's silent "the last duplicate key wins"."""
+
+
+def _mapping(loader: _StrictLoader, node: yaml.MappingNode) -> dict[Any, Any]:
+    seen: set[Any] = set()
+    for key_node, _ in node.value:
+        key = loader.construct_object(key_node, deep=True)
+        if not isinstance(key, str):
+            raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is no text", key_node.start_mark)
+        if key in seen:
+            raise yaml.constructor.ConstructorError(None, None, f"key {key!r} occurs twice", key_node.start_mark)
+        seen.add(key)
+    return loader.construct_mapping(node, deep=True)
+
+
+_StrictLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+
+
+def parse(model: type[ModelT], data: Any, where: str) -> ModelT:
+    """Turn plain `data` into `model`, or say in one sentence what is wrong with it.
+
+    Raises
+    ------
+    ParameterError
+    """
+    try:
+        return model.model_validate({} if data is None else data)
+    except ValidationError as error:
+        raise ParameterError(f"{where}: " + "; ".join(_sentence(model, e) for e in error.errors())) from None
+
+
+_SHORT = reprlib.Repr()  # a few aliases in YAML stand for a list of billions: a message shows its beginning
+_SHORT.maxlevel = 2
+
+
+def _sentence(model: type[BaseModel], error: Any) -> str:
+    path = ".".join(str(part) for part in error["loc"]) or "the file"
+    if error["type"] == "extra_forbidden":
+        known = _keys_beside(model, error["loc"])
+        return f"unknown key '{path}'{nearest(str(error['loc'][-1]), known)}; known: {', '.join(known)}"
+    if error["type"] == "literal_error":
+        known = [part.strip(" '") for part in error["ctx"]["expected"].replace(" or ", ", ").split(",")]
+        found = _SHORT.repr(error["input"])
+        near = nearest(found.strip("'"), known)
+        return f"'{path}' is {found}{near}; expected one of {', '.join(known)}"
+    if error["type"] == "missing":
+        return f"'{path}' is missing"
+    message = error["msg"].removeprefix("Value error, ")
+    found = error["input"]
+    shown = f", found {_SHORT.repr(found)}" if isinstance(found, str | int | float | bool | list | tuple) else ""
+    return f"'{path}': {message}{shown}" if path != "the file" else f"{message}{shown}"
+
+
+def _keys_beside(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    """The keys that the settings class holding the wrong key does know."""
+    for part in location[:-1]:
+        field = model.model_fields.get(str(part))
+        candidates = [model] if field is None else [a for a in _classes(field.annotation) if issubclass(a, BaseModel)]
+        if candidates:
+            model = candidates[0]
+    return list(model.model_fields)
+
+
+def _classes(annotation: Any) -> list[type]:
+    parts = typing.get_args(annotation)
+    return [found for part in parts for found in _classes(part)] if parts else [annotation] * isinstance(annotation, type)
+
+
+def nearest(word: str, known: list[str]) -> str:
+    """A suggestion for the end of a message: the known word that resembles `word`, or nothing."""
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f" (did you mean '{close[0]}'?)" if close else ""

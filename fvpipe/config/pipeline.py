@@ -1,0 +1,136 @@
+"""Settings of one preprocessing pipeline: a file in pipelines/."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import Field, field_validator, model_validator
+
+from fvpipe.config.loading import Pair, Range, Settings, digest_of, is_plain_name, nearest, parse, read_yaml
+from fvpipe.errors import ParameterError
+from fvpipe.types import Digest
+
+# --- a preprocessing pipeline -----------------------------------------------------------------------------------------
+
+
+class Segment(Settings):
+    """How the breast is found. The paper says "an automated segmentation algorithm" and no more."""
+
+    method: Literal["none", "otsu_log", "otsu_linear", "triangle", "agreement"] = "none"
+    engine: Literal["opencv", "simpleitk"] = "opencv"
+    margin: Annotated[float, Field(ge=0, le=0.5)] = 0.01  # share of the box's longer side
+    mask_outside: bool = False  # also put everything outside the outline at the background
+
+    @model_validator(mode="after")
+    def _mask_needs_a_method(self) -> Segment:
+        if self.mask_outside and self.method == "none":
+            raise ValueError("segment.mask_outside needs a segment.method other than 'none'")
+        return self
+
+
+class Fuse(Settings):
+    """How CC and MLO become one image."""
+
+    layout: Literal["side_by_side", "stacked", "channels", "cc", "mlo"] = "side_by_side"
+    align: Literal["pad", "each"] = "pad"  # pad both to a common canvas, or resize each view to its own part
+    canonical_side: Literal["none", "left"] = "none"  # mirror so that the chest wall is on this side
+
+
+class Intensity(Settings):
+    """How values become [0, 1]."""
+
+    method: Literal["minmax", "minmax_per_view", "percentiles", "percentiles_per_view"] = "minmax"
+    percentiles: Range = (0.1, 99.9)
+
+    @field_validator("percentiles")
+    @classmethod
+    def _ordered(cls, value: tuple[float, float]) -> tuple[float, float]:
+        if not 0 <= value[0] < value[1] <= 100:
+            raise ValueError("percentiles must be two numbers, 0 <= low < high <= 100")
+        return value
+
+    @property
+    def per_view(self) -> bool:
+        """Whether CC and MLO are normalised separately."""
+        return self.method.endswith("_per_view")
+
+
+class Resize(Settings):
+    """How the fused image is brought to `size`."""
+
+    # area antialiases; wavelet does too, and decodes JPEG 2000 no finer than the image needs
+    method: Literal["bilinear", "area", "wavelet"] = "bilinear"
+    aspect: Literal["squeeze", "letterbox"] = "squeeze"
+
+
+class Pipeline(Settings):
+    """One preprocessing pipeline: everything that decides a byte of an image, and nothing else."""
+
+    voi: Literal["none", "window", "lut"] = "none"
+    segment: Segment = Segment()
+    fuse: Fuse = Fuse()
+    intensity: Intensity = Intensity()
+    resize: Resize = Resize()
+    size: Pair = (256, 256)  # rows, columns
+    dtype: Literal["uint16", "uint8", "float32"] = "uint16"
+
+    @field_validator("size")
+    @classmethod
+    def _size_in_range(cls, value: tuple[int, int]) -> tuple[int, int]:
+        if not all(16 <= side <= 8192 for side in value):
+            raise ValueError("size must be [rows, columns], each from 16 to 8192")
+        return value
+
+    def canonical_yaml(self) -> str:
+        """Every key with its value, in one fixed form: what the shards carry, whatever the file left out."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=True, default_flow_style=None)
+
+    def digest(self) -> Digest:
+        """BLAKE3 of :meth:`canonical_yaml`'s content; comments, order and left-out defaults do not change it."""
+        return digest_of(self.model_dump(mode="json"))
+
+
+def load_pipeline(name: str, project: Path = Path()) -> tuple[str, Pipeline]:
+    """Read the pipeline called `name`, or the file `name` where it ends in ``.yaml``.
+
+    The project's ``pipelines/`` folder wins over the files that come with fvpipe.
+
+    Returns
+    -------
+    (str, Pipeline)
+        The pipeline's name (the file's stem) and its settings.
+
+    Raises
+    ------
+    ParameterError
+        No such pipeline, or a wrong file.
+    """
+    files = pipeline_files(name, project)
+    path = files[-1]
+    if name.endswith((".yaml", ".yml")) or (path.is_file() and is_plain_name(path.stem)):
+        return path.stem, parse(Pipeline, read_yaml(path), str(path))
+    known = sorted({other.stem for file in files if file.parent.is_dir() for other in file.parent.glob("*.yaml")})
+    raise ParameterError(f"no pipeline {name!r}{nearest(name, known)}; known: {', '.join(known) or 'none'}")
+
+
+def pipeline_files(name: str, project: Path = Path()) -> list[Path]:
+    """Where :func:`load_pipeline` looks for `name`, up to where it finds it.
+
+    Raises
+    ------
+    ParameterError
+        `name` is a file's whose stem cannot be a pipeline's name.
+    """
+    if name.endswith((".yaml", ".yml")):
+        if not is_plain_name(Path(name).stem):
+            found = Path(name).name
+            raise ParameterError(f"pipeline file {found!r}: its stem becomes a folder name; use a-z, 0-9, '-' and '_'")
+        return [Path(name)]
+    package = Path(str(resources.files("fvpipe")))
+    folders = [project / "pipelines", package / "pipelines", package.parent / "pipelines"]  # own; in a wheel; in a checkout
+    files = [folder / f"{name if is_plain_name(name) else ''}.yaml" for folder in folders]
+    first = next((i for i, file in enumerate(files) if file.is_file()), len(files) - 1)
+    return files[: first + 1]

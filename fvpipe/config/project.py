@@ -1,0 +1,141 @@
+"""Settings of a project: params.yaml."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from fvpipe.config.loading import Names, Numbers, Settings, is_plain_name, nearest, parse, read_yaml
+from fvpipe.config.training import Evaluate, Runs, Train
+
+# --- a project --------------------------------------------------------------------------------------------------------
+
+
+class Labels(Settings):
+    """The label rules of one data set. The defaults are the paper's; they prove its Table 1."""
+
+    bi_rads_benign: Numbers = (2, 3, 4)
+    bi_rads_malignant: Numbers = (5,)  # any BI-RADS in neither list is excluded
+    duplicate_patients: Literal["drop", "keep"] = "drop"  # CMMD's four patients with pixels in common
+    unlabelled: Literal["unlabelled", "normal"] = "unlabelled"  # normal: a breast without a row counts as benign
+    patient_id: str = "patient_id"  # column names of a `table` data set
+    laterality: str = "laterality"
+    label: str = "label"
+
+    @model_validator(mode="after")
+    def _disjoint(self) -> Labels:
+        both = set(self.bi_rads_benign) & set(self.bi_rads_malignant)
+        if both:
+            raise ValueError(f"BI-RADS {sorted(both)} cannot be both benign and malignant")
+        unknown = (set(self.bi_rads_benign) | set(self.bi_rads_malignant)) - set(range(7))
+        if unknown:
+            raise ValueError(f"BI-RADS {sorted(unknown)} does not exist; expected 0 to 6")
+        return self
+
+
+class DataSet(Settings):
+    """One data set of the project."""
+
+    adapter: str  # a name of fvpipe.datasets
+    dicom: str = ""  # folder; data/<name> where empty
+    label_file: str = ""  # where the data set has it elsewhere than in its published place
+    made: bool = False  # made data: every result on it says so
+    for_processing: bool = False  # also read raw images, flagged
+    identifiers: Literal["", "own", "hashed"] = ""  # empty: as the adapter does, `hashed` for `table`
+    license: str = ""  # overrides what the adapter knows
+    labels: Labels = Labels()
+
+
+class Shards(Settings):
+    """How samples are laid out in files."""
+
+    shard_count: Annotated[int, Field(ge=1, le=100_000)] = 16
+
+
+class Split(Settings):
+    """One evaluation setting: `fvpipe.splits.SplitPlan` says what each key means."""
+
+    setting: Literal["seen", "unseen", "cross", "kfold", "official"]
+    datasets: Names
+    test: Names = ()
+    test_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    validation_share: Annotated[float, Field(gt=0, lt=1)] = 0.125
+    folds: Annotated[int, Field(ge=2, le=100)] = 5
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _test_only_across(self) -> Split:
+        if (self.setting == "cross") != bool(self.test):
+            raise ValueError("'test' names the data sets tested on; it goes with the setting 'cross' and with no other")
+        if len(set(self.datasets)) < len(self.datasets) or len(set(self.test)) < len(self.test):
+            raise ValueError("a data set is named twice")
+        if set(self.test) & set(self.datasets):
+            raise ValueError("'cross' trains on one data set and tests on another; the same one is in 'datasets' and 'test'")
+        return self
+
+    def files(self, name: str) -> list[str]:
+        """Stems of the files that this split, called `name`, is written to."""
+        return [f"{name}-fold{i}" for i in range(self.folds)] if self.setting == "kfold" else [name]
+
+
+class Params(Settings):
+    """``params.yaml``."""
+
+    datasets: dict[str, DataSet]
+    pipelines: Names = ("direct", "cropped")
+    shards: Shards = Shards()
+    splits: dict[str, Split] = Field(default_factory=dict)
+    train: Train = Train()
+    runs: Runs = Runs()
+    evaluate: Evaluate = Evaluate()
+    phantom: dict[str, Any] = Field(default_factory=dict)  # read by the phantom stages of dvc.yaml
+
+    @field_validator("datasets", "splits")
+    @classmethod
+    def _names(cls, value: dict[str, Any]) -> dict[str, Any]:
+        for name in value:
+            if not is_plain_name(name):
+                raise ValueError(f"name {name!r}: only a-z, 0-9, '-' and '_', at most 64 characters")
+        return value
+
+    @model_validator(mode="after")
+    def _splits_fit(self) -> Params:
+        for name, split in self.splits.items():
+            used = (*split.datasets, *split.test)
+            unknown = [dataset for dataset in used if dataset not in self.datasets]
+            if unknown:
+                near = nearest(unknown[0], list(self.datasets))
+                raise ValueError(f"split '{name}' names the data set '{unknown[0]}', which is not in datasets{near}")
+            if len({self.datasets[dataset].made for dataset in used}) > 1:
+                raise ValueError(
+                    f"split '{name}' mixes made and real data sets; results on made data prove nothing of real ones"
+                )
+        for file in self.runs.splits:
+            self.split_of(file)
+        return self
+
+    def split_of(self, file: str) -> Split:
+        """The settings behind a split file: one a setting, or ``<name>-fold<i>`` of a ``kfold``.
+
+        Raises
+        ------
+        ValueError
+            There is no such split.
+        """
+        files = {f: split for name, split in self.splits.items() for f in split.files(name)}
+        if file not in files:
+            raise ValueError(f"no split '{file}'{nearest(file, list(files))}; known: {', '.join(files) or 'none'}")
+        return files[file]
+
+
+def load_params(path: Path) -> Params:
+    """Read ``params.yaml``.
+
+    Raises
+    ------
+    ParameterError
+        No such file, or a wrong one.
+    """
+    return parse(Params, read_yaml(path), str(path))

@@ -1,0 +1,1 @@
+"""Atomic writes, bounded reads, locks and tables."""
