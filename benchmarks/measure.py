@@ -18,7 +18,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from fvpipe.workers import KEEP_MEMORY
+from fvpipe.execution.workers import KEEP_MEMORY
 
 ROOT = Path(__file__).parents[1]
 ENVIRONMENT = {

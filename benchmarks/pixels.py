@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from benchmarks.cohort import FORMS, UNCOMPRESSED, Form, cohort
 from benchmarks.measure import ENVIRONMENT, ROOT, Section, Setup, Spread, Table, short, spread
 from benchmarks.serve import Contender
-from fvpipe.workers import KEEP_MEMORY
+from fvpipe.execution.workers import KEEP_MEMORY
 
 PIPELINES = ("direct", "cropped", "antialiased")
 OTHERS = {

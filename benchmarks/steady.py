@@ -20,9 +20,9 @@ from dataclasses import replace
 from benchmarks.cohort import FORMS, Form, cohort
 from benchmarks.measure import ENVIRONMENT, Section, Setup, Table, interleaved
 from benchmarks.serve import Contender
+from fvpipe.execution.workers import KEEP_MEMORY, Workers, WorkerSettings
 from fvpipe.flow import Task, make_samples
 from fvpipe.types import Digest
-from fvpipe.workers import KEEP_MEMORY, Workers, WorkerSettings
 
 PIPELINES = ("cropped", "antialiased")  # the second where it is made for: JPEG 2000
 SECONDS = 3.0  # of work for one worker at least, so that neither batches nor clocks are too coarse

@@ -20,9 +20,9 @@ from fvpipe.errors import FvpipeError, ParameterError
 
 if TYPE_CHECKING:
     from fvpipe.config.pipeline import Pipeline
+    from fvpipe.execution.workers import Workers
     from fvpipe.plan import Source
     from fvpipe.settled import Settled
-    from fvpipe.workers import Workers
 
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 FOLDER = click.Path(path_type=Path, file_okay=False)
@@ -204,7 +204,7 @@ def build_shards(
 
 
 def _workers(settings: dict[str, Any]) -> Workers:
-    from fvpipe.workers import Workers, WorkerSettings
+    from fvpipe.execution.workers import Workers, WorkerSettings
 
     settings["count"] = settings.pop("workers")
     return Workers(WorkerSettings(**settings))

@@ -31,6 +31,8 @@ from fvpipe.crashes import crash_fact, decoders, remembered_crash
 from fvpipe.datasets import LabelTable
 from fvpipe.dicom import HeaderPolicy, Refused
 from fvpipe.errors import ClusterError, InputError, QualityError, StorageError
+from fvpipe.execution.isolation import Crash
+from fvpipe.execution.workers import Workers
 from fvpipe.folder import recorded_states, shard_states, write_folder
 from fvpipe.fuse import crop_levels, frame_level, fuse
 from fvpipe.io.atomic import write_whole
@@ -50,7 +52,6 @@ from fvpipe.segment import segment
 from fvpipe.shards import RECEIPT
 from fvpipe.sources import SourceMemory
 from fvpipe.types import VIEWS, Breast, BreastFacts, BreastKey, Digest, FusedSample, ImageRecord, SourceFile
-from fvpipe.workers import Crash, Workers
 
 Warn = Callable[[str], None]
 

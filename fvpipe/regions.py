@@ -9,6 +9,8 @@ from pathlib import Path
 
 from fvpipe.datasets import LabelTable
 from fvpipe.dicom import HeaderPolicy, Refused
+from fvpipe.execution.isolation import Crash
+from fvpipe.execution.workers import Workers
 from fvpipe.io.temp_database import OnDisk
 from fvpipe.plan import Source
 from fvpipe.progress import progress
@@ -16,7 +18,6 @@ from fvpipe.reasons import Reason, Rejection
 from fvpipe.records import Records
 from fvpipe.sources import SourceMemory
 from fvpipe.types import Finding, Laterality, Region, View
-from fvpipe.workers import Crash, Workers
 
 Task = tuple[str, str, HeaderPolicy, Callable[[bytes], Region | None]]
 """Input folder, path, how identifiers are kept, and the adapter's reader."""

@@ -11,6 +11,7 @@ from typing import Any
 from fvpipe import flow
 from fvpipe.config.pipeline import pipeline_files
 from fvpipe.datasets import is_shipped
+from fvpipe.execution.workers import Workers
 from fvpipe.flow import Warn
 from fvpipe.manifests import write_manifests
 from fvpipe.plan import Build, Index, Limits, Source, Target
@@ -19,7 +20,6 @@ from fvpipe.reasons import PASSING, Reason
 from fvpipe.samples import SampleStore
 from fvpipe.settled import Finished, Settled, forget, key_digest, state_of
 from fvpipe.sources import SourceMemory
-from fvpipe.workers import Workers
 
 Result = dict[str, Any]
 

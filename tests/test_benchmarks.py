@@ -32,7 +32,7 @@ from benchmarks import (
 )
 from benchmarks.cohort import FORMS, cohort
 from benchmarks.measure import Claim, Section, Setup, Table, spread
-from fvpipe.workers import KEEP_MEMORY
+from fvpipe.execution.workers import KEEP_MEMORY
 from tests import factory
 from tests.conftest import build
 from tests.test_flow import tree

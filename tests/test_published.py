@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from fvpipe.execution.workers import Workers, WorkerSettings
 from fvpipe.io.tables import read_table
 from fvpipe.manifests import write_manifests
 from fvpipe.pairing import colliding_instances
@@ -23,7 +24,6 @@ from fvpipe.reasons import Reason
 from fvpipe.sources import SourceMemory
 from fvpipe.table1 import table1
 from fvpipe.types import Laterality, View
-from fvpipe.workers import Workers, WorkerSettings
 from tests.conftest import run
 from tests.published import DATA, cmmd_rows, cmmd_tree, vindr_tables, vindr_tree
 

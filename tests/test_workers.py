@@ -17,7 +17,9 @@ import psutil
 import pytest
 
 from fvpipe import dicom
-from fvpipe.workers import Crash, Workers, WorkerSettings, _Processes
+from fvpipe.execution.isolation import Crash
+from fvpipe.execution.pools import Processes
+from fvpipe.execution.workers import Workers, WorkerSettings
 from tests import factory
 from tests.conftest import build
 
@@ -235,7 +237,7 @@ def blocked() -> set[int]:
 
 def test_a_process_is_born_deaf_to_interrupts() -> None:
     before = blocked()
-    with _Processes(1) as processes:
+    with Processes(1) as processes:
         future = processes.submit(blocked)
         assert processes.finished([future]) == [future]
         assert processes.result(future) == before | {signal.SIGINT}

@@ -17,6 +17,8 @@ from jinja2 import Environment, PackageLoader, select_autoescape
 
 from fvpipe.config.pipeline import Pipeline
 from fvpipe.crashes import crash_fact, remembered_crash
+from fvpipe.execution.isolation import Crash
+from fvpipe.execution.workers import Workers
 from fvpipe.io.atomic import write_whole
 from fvpipe.manifests import rejection_order
 from fvpipe.plan import Index
@@ -29,7 +31,6 @@ from fvpipe.segment import GATES, Attempt
 from fvpipe.sources import SourceMemory
 from fvpipe.types import ImageRecord
 from fvpipe.versions import PREPROCESSING_VERSION
-from fvpipe.workers import Crash, Workers
 
 LISTED = 200  # refused files that the page names
 KINDS = {"whole_frame": "no outline was believed", "triangle": "the first threshold failed", "far": "unlike the others"}

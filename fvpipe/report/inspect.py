@@ -13,6 +13,8 @@ from fvpipe.agreement import OF_A_VIEW
 from fvpipe.config.pipeline import Pipeline, load_pipeline
 from fvpipe.datasets import adapter
 from fvpipe.dicom import Refused
+from fvpipe.execution.isolation import Crash
+from fvpipe.execution.workers import Workers, WorkerSettings
 from fvpipe.fuse import frame_level
 from fvpipe.io.atomic import write_whole
 from fvpipe.pixels import read_picture
@@ -22,7 +24,6 @@ from fvpipe.report.rules import HeaderVerdicts, Verdict, ask_header, value_facts
 from fvpipe.segment import GATES, Attempt, Examined, examine, segment
 from fvpipe.shards import open_shards
 from fvpipe.types import ImageRecord, Laterality, Picture, Segmentation
-from fvpipe.workers import Crash, Workers, WorkerSettings
 
 PIXEL_RULES = ("decoded pixels", "window and VOI LUT")
 

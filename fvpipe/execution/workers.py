@@ -2,35 +2,28 @@
 
 from __future__ import annotations
 
-import concurrent.futures
-import faulthandler
 import logging
 import math
 import multiprocessing
 import os
 import signal
-import threading
 import time
 from collections.abc import Callable, Collection, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import islice
-from multiprocessing.connection import Connection
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self
 
 from fvpipe.errors import ClusterError
-from fvpipe.reasons import Reason, Rejection
+from fvpipe.execution.isolation import Crash, ResultT, TaskT, how_it_ended, run_alone, run_batch
+from fvpipe.execution.pools import COUNT_SECONDS, Cluster, Pool, Processes
 from fvpipe.versions import PREPROCESSING_VERSION, READER_VERSION
 
 if TYPE_CHECKING:
-    from distributed import Client, Future, LocalCluster
+    from distributed import Client, LocalCluster
 
-TaskT = TypeVar("TaskT")
-ResultT = TypeVar("ResultT")
 
 VERSIONS = (PREPROCESSING_VERSION, READER_VERSION)
 
@@ -51,33 +44,6 @@ QUIET = {
 KEEP_MEMORY = {"MALLOC_TRIM_THRESHOLD_": str(2**30), "MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_ARENA_MAX": "1"}
 """Environment of workers: Dask's nanny would give every large array back to the system, which took twice as long; so would a
 thread's own arena, which is no larger than a few pictures: a tenth of RLE's time. All are needed."""
-
-COUNT_SECONDS, POLL_SECONDS, NO_WORKER_SECONDS = 5, 5, 60
-
-
-@dataclass(frozen=True, slots=True)
-class Crash(Generic[TaskT]):
-    """A task that ended each process that tried it.
-
-    Attributes
-    ----------
-    task
-    detail : str
-        How.
-    timed_out : bool
-        It never came to an end.
-    killed : bool
-        By a signal that no program sends itself: the system's, where memory is short, or somebody's.
-    """
-
-    task: TaskT
-    detail: str
-    timed_out: bool = False
-    killed: bool = False
-
-    def rejection(self, path: str) -> Rejection:
-        """What becomes of the file that the task was about."""
-        return Rejection(path, Reason.DECODER_TIMEOUT if self.timed_out else Reason.DECODER_CRASHED, self.detail)
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,18 +152,18 @@ class Workers:
             while batch := list(islice(waiting, HERE)):
                 yield list(function(batch))
         elif self.settings.external or self.settings.threads or self._client or (len(tasks) > FEW and not short):
-            with _Cluster(self._start()) as cluster:
+            with Cluster(self._start()) as cluster:
                 yield from self._submit(cluster, function, tasks)
         elif len(tasks) <= FEW:
             yield self._apart(function, list(tasks))
         else:
-            with _Processes(self.count) as processes:
+            with Processes(self.count) as processes:
                 self._stack.callback(processes.end)  # whoever is stopped by an error may keep this generator half way
                 yield from self._submit(processes, function, tasks)
 
     def _submit(
         self,
-        pool: _Pool,
+        pool: Pool,
         function: Callable[[list[TaskT]], list[ResultT]],
         tasks: Collection[TaskT],
     ) -> Iterator[list[ResultT | Crash[TaskT]]]:
@@ -213,7 +179,7 @@ class Workers:
                 # Once it is known that a batch takes half a second, all of it has the time that one task may take: the
                 # clock is not set for each. One that needs longer is taken apart, and each task has it for itself.
                 allowed = limit if seconds else limit * len(batch)
-                pending[pool.submit(_run_batch, function, batch, allowed)], left = batch, left - len(batch)
+                pending[pool.submit(run_batch, function, batch, allowed)], left = batch, left - len(batch)
             for future in pool.finished(pending):
                 batch = pending.pop(future)
                 found: tuple[list[ResultT], float] | None = pool.result(future)
@@ -258,7 +224,7 @@ class Workers:
         """One process for all `tasks`: the results until it ended, and the task at which it did, if it did too early."""
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe(duplex=False)
-        process = context.Process(target=_run_alone, args=(theirs, function, tasks), daemon=True)
+        process = context.Process(target=run_alone, args=(theirs, function, tasks), daemon=True)
         process.start()
         theirs.close()
         results: list[ResultT] = []
@@ -275,7 +241,7 @@ class Workers:
             process.join()
             code = process.exitcode or 0
             killed = -code in (signal.SIGKILL, signal.SIGTERM)
-            return results, Crash(tasks[len(results)], _how_it_ended(code), killed=killed)
+            return results, Crash(tasks[len(results)], how_it_ended(code), killed=killed)
         finally:
             process.kill()
             process.join()
@@ -341,196 +307,5 @@ class Workers:
         raise AssertionError
 
 
-class _Pool(Protocol):
-    """Where batches go."""
-
-    def submit(self, function: Callable[..., Any], /, *arguments: object) -> Any:
-        """A future of `function` of `arguments`."""
-
-    def finished(self, pending: Collection[Any], /) -> list[Any]:
-        """Wait for some of the futures `pending`."""
-
-    def result(self, future: Any, /) -> Any:
-        """What came of a finished one; None where its process died, perhaps of another batch. It is forgotten."""
-
-
-class _Cluster:
-    """Where batches go: a Dask cluster."""
-
-    def __init__(self, client: Client) -> None:
-        self._client = client
-        self._sent: set[Future[Any]] = set()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
-        from distributed import CancelledError
-        from distributed.comm.core import CommClosedError
-
-        with suppress(Exception):  # the scheduler may be gone
-            self._client.cancel(list(self._sent))
-        if isinstance(error, CancelledError | CommClosedError):
-            raise ClusterError(
-                f"the Dask scheduler went away ({type(error).__name__}); what was finished is kept, run again to go on"
-            ) from None
-
-    def submit(self, function: Callable[..., ResultT], *arguments: object) -> Future[ResultT]:
-        """As :meth:`_Pool.submit`."""
-        future: Future[ResultT] = self._client.submit(function, *arguments, pure=False)
-        self._sent.add(future)
-        return future
-
-    def finished(self, pending: Collection[Future[ResultT]]) -> list[Future[ResultT]]:
-        """As :meth:`_Pool.finished`; raises ClusterError where no worker is left."""
-        from distributed import wait
-
-        waited = 0
-        while True:
-            try:
-                return list(wait(list(pending), timeout=POLL_SECONDS, return_when="FIRST_COMPLETED").done)
-            except TimeoutError:
-                waited = 0 if self._client.nthreads() else waited + POLL_SECONDS
-                if waited >= NO_WORKER_SECONDS:
-                    raise ClusterError("all workers are gone; what was finished is kept, run again to go on") from None
-
-    def result(self, future: Future[ResultT]) -> ResultT | None:
-        """As :meth:`_Pool.result`."""
-        from distributed.scheduler import KilledWorker
-
-        try:
-            found: ResultT = future.result()
-        except KilledWorker:
-            return None
-        finally:
-            self._sent.discard(future)
-            future.release()
-        return found
-
-
-class _Processes:
-    """Where batches go: bare processes of this host."""
-
-    def __init__(self, count: int) -> None:
-        self._count = count
-        self._pool = self._fresh()
-
-    def _fresh(self) -> ProcessPoolExecutor:
-        return ProcessPoolExecutor(self._count, multiprocessing.get_context("spawn"), _end_with_parent)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
-        if kind is None:
-            self._pool.shutdown()
-        else:
-            self.end()
-
-    def end(self) -> None:
-        """End the processes at once, in the middle of what they do; again is no harm."""
-        for process in list((self._pool._processes or {}).values()):  # None once it is shut down
-            process.kill()
-        self._pool.shutdown(cancel_futures=True)
-
-    def submit(self, function: Callable[..., ResultT], *arguments: object) -> concurrent.futures.Future[ResultT]:
-        """As :meth:`_Pool.submit`."""
-        # A process is started here, and is as deaf to Ctrl-C as this thread is now: the parent says when it ends.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
-            return self._pool.submit(function, *arguments)
-        except BrokenProcessPool:
-            self._pool = self._fresh()
-            return self._pool.submit(function, *arguments)
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-    def finished(self, pending: Collection[concurrent.futures.Future[ResultT]]) -> list[concurrent.futures.Future[ResultT]]:
-        """As :meth:`_Pool.finished`."""
-        return list(concurrent.futures.wait(pending, return_when=concurrent.futures.FIRST_COMPLETED).done)
-
-    def result(self, future: concurrent.futures.Future[ResultT]) -> ResultT | None:
-        """As :meth:`_Pool.result`: all processes of a pool end with the first that dies."""
-        try:
-            return future.result()
-        except BrokenProcessPool:
-            return None
-
-
-def _end_with_parent() -> None:
-    """In a process of the pool: it would wait for work for ever where the one that gives it was killed."""
-    parent = multiprocessing.parent_process()
-
-    def watch() -> None:
-        if parent is not None:
-            parent.join()
-            os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
 def _versions() -> tuple[int, int]:
     return VERSIONS
-
-
-def _run_batch(
-    function: Callable[[list[TaskT]], list[ResultT]], batch: list[TaskT], limit: float
-) -> tuple[list[ResultT], float]:
-    """On a worker: the results, and the seconds that they took."""
-    begun = time.perf_counter()
-    with _watch.within(limit):
-        results = function(batch)
-    return results, time.perf_counter() - begun
-
-
-class _Watch:
-    """Ends this process when a batch takes too long, even in compiled code that keeps Python waiting.
-
-    There is one clock a process: with several threads it starts anew with each batch, and stops when none is left.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._running = 0
-        self._nowhere = -1
-
-    @contextmanager
-    def within(self, limit: float) -> Iterator[None]:
-        """Allow `limit` seconds for what is inside; 0: any time."""
-        if not limit:
-            yield
-            return
-        with self._lock:
-            if self._nowhere < 0:
-                self._nowhere = os.open(os.devnull, os.O_WRONLY)  # for the traceback that nobody asked for
-            self._running += 1
-            faulthandler.dump_traceback_later(limit, exit=True, file=self._nowhere)
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._running -= 1
-                if not self._running:
-                    faulthandler.cancel_dump_traceback_later()
-
-
-_watch = _Watch()
-
-
-def _run_alone(connection: Connection, function: Callable[[list[TaskT]], list[ResultT]], tasks: list[TaskT]) -> None:
-    connection.send(None)
-    for task in tasks:
-        try:
-            done: tuple[bool, object] = True, function([task])[0]
-        except Exception as error:
-            done = False, error
-        connection.send(done)
-
-
-def _how_it_ended(code: int) -> str:
-    try:
-        return (
-            f"its process ended with {signal.Signals(-code).name}" if code < 0 else f"its process ended with exit code {code}"
-        )
-    except ValueError:
-        return f"its process ended with signal {-code}"

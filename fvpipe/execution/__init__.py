@@ -1,0 +1,1 @@
+"""Workers (Dask), and isolation of decoders that crash or hang."""
