@@ -10,10 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fvpipe.errors import FvpipeError as FvpipeError
-    from fvpipe.shards import Sample as Sample
-    from fvpipe.shards import Shards as Shards
-    from fvpipe.shards import open_shards as open_shards
-    from fvpipe.shards import verify as verify
+    from fvpipe.shards.reader import Sample, Shards, open_shards
+    from fvpipe.shards.verify.verify import verify
 
 __version__ = "0.1.0"
 

@@ -365,8 +365,8 @@ def verify(folders: tuple[Path, ...], as_json: bool) -> None:
     $ fvpipe verify cache/shards/cropped/cbis
     cache/shards/cropped/cbis: 4 samples in 2 shard(s), all as written
     """
-    from fvpipe.shards import RECEIPT, read_receipt
-    from fvpipe.shards import verify as verify_folder
+    from fvpipe.shards.format import RECEIPT, read_receipt
+    from fvpipe.shards.verify.verify import verify as verify_folder
 
     chosen = list(folders) or sorted(path.parent for path in Path("cache/shards").glob(f"*/*/{RECEIPT}"))
     if not chosen:

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fvpipe.shards import Shards
+from fvpipe.shards.reader import Shards
 from fvpipe.types import VIEWS
 
 SIDE = 16

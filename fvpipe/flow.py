@@ -49,7 +49,7 @@ from fvpipe.records import Records
 from fvpipe.regions import with_regions
 from fvpipe.samples import Refusal, SampleStore, sample_key
 from fvpipe.segment import segment
-from fvpipe.shards import RECEIPT
+from fvpipe.shards.format import RECEIPT
 from fvpipe.sources import SourceMemory
 from fvpipe.types import VIEWS, Breast, BreastFacts, BreastKey, Digest, FusedSample, ImageRecord, SourceFile
 

@@ -22,7 +22,8 @@ from fvpipe.manifests import breasts_table, findings_table, images_table, reject
 from fvpipe.plan import Index, Limits, Target
 from fvpipe.progress import progress
 from fvpipe.reasons import Flag, Rejection
-from fvpipe.shards import RECEIPT, Receipt, ShardEntry, ShardRow, read_receipt, shard_index, shard_name, write_shard
+from fvpipe.shards.format import RECEIPT, Receipt, ShardEntry, read_receipt, shard_index, shard_name
+from fvpipe.shards.writer import ShardRow, write_shard
 from fvpipe.types import Breast, Digest, FusedSample
 from fvpipe.versions import PREPROCESSING_VERSION, SCHEMA_VERSION
 

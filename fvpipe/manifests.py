@@ -11,7 +11,7 @@ from fvpipe.io.atomic import write_if_changed
 from fvpipe.io.tables import iterate_csv
 from fvpipe.plan import Index
 from fvpipe.reasons import Rejection
-from fvpipe.shards import to_image
+from fvpipe.shards.format import to_image
 from fvpipe.types import VIEWS, Breast, BreastFacts, Finding, FusedSample, ImageRecord
 
 

@@ -12,7 +12,7 @@ from fvpipe.datasets import Adapter, LabelTable
 from fvpipe.dicom import HeaderPolicy
 from fvpipe.reasons import Rejection
 from fvpipe.records import Records
-from fvpipe.shards import Receipt
+from fvpipe.shards.format import Receipt
 from fvpipe.types import Breast, BreastFacts, BreastKey, Digest, ImageRecord, SourceFile
 
 

@@ -14,7 +14,8 @@ from fvpipe.errors import InputError, LeakError
 from fvpipe.io.atomic import write_if_changed
 from fvpipe.io.tables import read_table, write_csv
 from fvpipe.project import Project
-from fvpipe.shards import RECEIPT, Shards, open_shards
+from fvpipe.shards.format import RECEIPT
+from fvpipe.shards.reader import Shards, open_shards
 from fvpipe.splits import Assignment, Candidate, Part, SplitPlan, balance, folds, leak_rate, leaks, split
 
 COLUMNS = ("dataset", "breast_id", "patient_id", "part")

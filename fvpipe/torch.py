@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fvpipe.errors import DependencyError
-from fvpipe.shards import Shards
+from fvpipe.shards.reader import Shards
 
 try:
     import torch

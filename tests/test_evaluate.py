@@ -17,7 +17,7 @@ from fvpipe.config.training import Evaluate
 from fvpipe.errors import CheckpointError, InputError, ParameterError
 from fvpipe.metrics import FIGURES
 from fvpipe.project import Project
-from fvpipe.shards import open_shards
+from fvpipe.shards.reader import open_shards
 from fvpipe.table2 import PAPER, check, cropping, table2, to_text
 from fvpipe.training.evaluate import Pool, evaluate, floors, pools
 from fvpipe.training.gradcam import heat_map, peaks

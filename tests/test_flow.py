@@ -25,7 +25,7 @@ import fvpipe
 from fvpipe import cli, dicom
 from fvpipe.io.tables import read_table
 from fvpipe.reasons import Reason, Rejection
-from fvpipe.shards import read_receipt
+from fvpipe.shards.format import read_receipt
 from tests import factory
 from tests.conftest import build, run
 

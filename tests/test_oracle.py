@@ -9,7 +9,7 @@ import pytest
 
 import fvpipe
 from fvpipe.io.tables import read_table
-from fvpipe.shards import Shards
+from fvpipe.shards.reader import Shards
 from fvpipe.types import CropBox
 from tests import oracle
 from tests.conftest import build, read_truth

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from fvpipe.duplicates import fingerprints, near_pairs
 from fvpipe.errors import LabelTableError
 from fvpipe.metrics import Confusion, roc_auc
-from fvpipe.shards import open_shards
+from fvpipe.shards.reader import open_shards
 from fvpipe.splits import Assignment, Candidate, Part, SplitPlan, balance, folds, leak_rate, leaks, split
 from fvpipe.splitting import read_split
 from tests import factory

@@ -22,7 +22,7 @@ from fvpipe.reasons import Flag, Rejection
 from fvpipe.report.figures import beside, draw, draw_histogram, encoded
 from fvpipe.report.rules import HeaderVerdicts, Verdict, ask_header, value_facts
 from fvpipe.segment import GATES, Attempt, Examined, examine, segment
-from fvpipe.shards import open_shards
+from fvpipe.shards.reader import open_shards
 from fvpipe.types import ImageRecord, Laterality, Picture, Segmentation
 
 PIXEL_RULES = ("decoded pixels", "window and VOI LUT")

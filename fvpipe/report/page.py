@@ -13,7 +13,8 @@ from jinja2 import Environment, PackageLoader, select_autoescape
 from fvpipe.errors import InputError
 from fvpipe.io.atomic import write_whole
 from fvpipe.reasons import Flag, Reason
-from fvpipe.shards import RECEIPT, Sample, Shards, open_shards
+from fvpipe.shards.format import RECEIPT
+from fvpipe.shards.reader import Sample, Shards, open_shards
 from fvpipe.types import VIEWS
 
 LABELS = {1: "malignant", 0: "benign", -1: "unlabelled"}

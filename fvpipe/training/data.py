@@ -17,7 +17,7 @@ from fvpipe.config.training import Augment
 from fvpipe.errors import InputError, LeakError, ShardError, SwappedShardError, TrainingError
 from fvpipe.io.tables import Row, read_table
 from fvpipe.project import Project
-from fvpipe.shards import Shards, open_shards
+from fvpipe.shards.reader import Shards, open_shards
 from fvpipe.splits import Assignment, Candidate, Part, SplitPlan, leaks
 from fvpipe.splitting import read_split
 from fvpipe.training.record import Prediction

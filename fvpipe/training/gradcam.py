@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from fvpipe.errors import ParameterError
 from fvpipe.io.atomic import write_whole
-from fvpipe.shards import to_source
+from fvpipe.shards.format import to_source
 from fvpipe.training.model import Classifier
 from fvpipe.training.predict import Answer
 from fvpipe.types import VIEWS, View

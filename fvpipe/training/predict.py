@@ -21,7 +21,7 @@ from fvpipe.flow import Task, make_sample, read_pixel_digests
 from fvpipe.project import free_source
 from fvpipe.reasons import Reason, Rejection
 from fvpipe.samples import Refusal
-from fvpipe.shards import SCALES
+from fvpipe.shards.format import SCALES
 from fvpipe.training.model import Classifier, build_model, probability
 from fvpipe.training.record import WEIGHTS, Record, read_record
 from fvpipe.types import VIEWS, Breast, FusedSample, ImageRecord

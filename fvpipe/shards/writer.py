@@ -1,0 +1,153 @@
+"""Writes one shard: HDF5, sealed by digests."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from fvpipe.errors import StorageError
+from fvpipe.reasons import NO_FLAG, Flag
+from fvpipe.shards.format import SCALES, ShardEntry, flag_names, rest_sha256, shard_name
+from fvpipe.types import FusedSample, Laterality
+
+# --- writing ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ShardRow:
+    """What is known of a sample beside its pixels."""
+
+    breast_id: str
+    patient_id: str
+    laterality: Laterality
+    label: int
+    flags: Flag = NO_FLAG  # beside those that the pixels determine
+
+
+def write_shard(
+    path: Path, rows: Sequence[ShardRow], samples: Iterable[FusedSample], attributes: Mapping[str, str | int], content: str
+) -> ShardEntry:
+    """Write one shard, sample by sample.
+
+    Parameters
+    ----------
+    path : Path
+        Where it is written; the caller renames it into place.
+    rows : sequence of ShardRow
+        In the order of `samples`.
+    samples : iterable of FusedSample
+        All with the same image shape and dtype.
+    attributes : mapping
+        Root attributes, `shard_index` among them; nothing of time, host or place may be in them.
+    content : str
+        Digest of what the shard is made from, for the receipt.
+
+    Returns
+    -------
+    ShardEntry
+
+    Raises
+    ------
+    StorageError
+    """
+    columns: dict[str, list[Any]] = {name: [] for name in _SAMPLE_COLUMNS}
+    flags: dict[str, int] = {}
+    image: h5py.Dataset | None = None
+    try:
+        # The earliest format: the bytes do not change with the HDF5 library. No times are tracked.
+        with _Sink(path, "w+") as sink, h5py.File(sink, "w", libver=("earliest", "v110")) as file:
+            for i, (row, sample) in enumerate(zip(rows, samples, strict=True)):  # as many samples as rows: no hole
+                if image is None:
+                    image = file.create_dataset("image", (len(rows), *sample.image.shape), sample.image.dtype)
+                    image.attrs["scale"] = np.float64(SCALES[sample.image.dtype.name])
+                stored = np.ascontiguousarray(sample.image)
+                image[i] = stored
+                for name, value in zip(_SAMPLE_COLUMNS, _sample_columns(sample, row, stored), strict=True):
+                    columns[name].append(value)
+                for flag in sample.flags | row.flags:
+                    flags[str(flag.name).lower()] = flags.get(str(flag.name).lower(), 0) + 1
+                sink.check()
+            arrays = {name: np.array(column) for name, column in columns.items()}
+            arrays["label"] = np.array([row.label for row in rows], np.int8)
+            for name in ("breast_id", "patient_id", "laterality"):
+                arrays[name] = np.array([str(getattr(row, name)).encode("utf-8", "replace") for row in rows])
+            for name, array in sorted(arrays.items()):
+                text = array.dtype.kind == "S"  # fixed-length UTF-8: contiguous like everything else
+                file.create_dataset(
+                    name, data=array.astype(h5py.string_dtype("utf-8", array.dtype.itemsize)) if text else array
+                )
+            for name, value in {**attributes, "flag_names": json.dumps(flag_names())}.items():
+                file.attrs[name] = value
+            offset, length = (image.id.get_offset(), image.nbytes) if image else (0, 0)
+        sink.check()
+        with open(path, "rb+") as raw:
+            os.fsync(raw.fileno())
+            sha256 = hashlib.file_digest(raw, "sha256").hexdigest()
+            rest = rest_sha256(raw, offset, length)
+        size, index = path.stat().st_size, int(attributes["shard_index"])
+        return ShardEntry(shard_name(index), index, len(rows), size, sha256, offset, length, rest, content, flags)
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        reason = error.strerror or str(error).partition("\n")[0]
+        raise StorageError(f"{path}: cannot be written ({reason}); is the disk full or the folder read-only?") from None
+
+
+class _Sink(io.FileIO):
+    """What HDF5 writes into. It crashes the process where it cannot finish a file, so no failed write is told to it."""
+
+    _error: OSError | None = None
+
+    def write(self, data: Any, /) -> int:
+        """Write all of `data`, or remember why not."""
+        rest = memoryview(data).cast("B")
+        try:
+            while rest:
+                rest = rest[super().write(rest) :]
+        except OSError as error:
+            self._error = self._error or error
+        return len(data)
+
+    def truncate(self, size: int | None = None, /) -> int:
+        """Cut or lengthen the file, or remember why not."""
+        try:
+            return super().truncate(size)
+        except OSError as error:
+            self._error = self._error or error
+            return size or 0
+
+    def check(self) -> None:
+        """Raise what was not told."""
+        if self._error:
+            raise self._error
+
+
+_SAMPLE_COLUMNS = (
+    "crop_box", "source_shape", "placement", "intensity_range", "breast_area", "breast_mean", "source_digest", "pixel_digest",
+    "flags", "image_crc32",
+)  # fmt: skip
+
+
+def _sample_columns(sample: FusedSample, row: ShardRow, stored: NDArray[Any]) -> tuple[Any, ...]:
+    return (
+        sample.boxes,
+        sample.source_shape,
+        sample.placement,
+        sample.intensity_range,
+        sample.breast_area,
+        sample.breast_mean,
+        np.array([digest.encode() for digest in sample.source_digests]),
+        np.array([digest.encode() for digest in sample.pixel_digests]),
+        np.uint32(sample.flags | row.flags),
+        np.uint32(zlib.crc32(stored.data)),
+    )
