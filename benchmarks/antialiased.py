@@ -25,9 +25,10 @@ from benchmarks.cohort import FORMS, cohort
 from benchmarks.measure import Section, Setup, Table, interleaved, short
 from fvpipe.config.pipeline import Pipeline, load_pipeline
 from fvpipe.flow import Task, make_sample
-from fvpipe.fuse import crop_levels, frame_level, fuse
+from fvpipe.imaging.canvas import crop_levels, frame_level
+from fvpipe.imaging.fusion import fuse
+from fvpipe.imaging.segmentation import segment
 from fvpipe.pixels import read_picture
-from fvpipe.segment import segment
 from fvpipe.types import FusedSample
 
 Image = NDArray[np.float64]

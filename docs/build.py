@@ -17,10 +17,10 @@ import fvpipe
 from fvpipe import dicom
 from fvpipe.config.pipeline import load_pipeline
 from fvpipe.datasets import adapter
+from fvpipe.imaging.segmentation import segment
 from fvpipe.pixels import DECODERS, read_picture
 from fvpipe.reasons import Flag, Reason
 from fvpipe.report.inspect import draw
-from fvpipe.segment import segment
 from fvpipe.types import Laterality
 
 DOCS = Path(__file__).parent

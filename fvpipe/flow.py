@@ -25,7 +25,6 @@ from itertools import chain
 from pathlib import Path
 
 from fvpipe import dicom, pairing
-from fvpipe.agreement import OF_A_VIEW, shared_pixels, views_agree
 from fvpipe.config.pipeline import Pipeline
 from fvpipe.crashes import crash_fact, decoders, remembered_crash
 from fvpipe.datasets import LabelTable
@@ -34,7 +33,10 @@ from fvpipe.errors import ClusterError, InputError, QualityError, StorageError
 from fvpipe.execution.isolation import Crash
 from fvpipe.execution.workers import Workers
 from fvpipe.folder import recorded_states, shard_states, write_folder
-from fvpipe.fuse import crop_levels, frame_level, fuse
+from fvpipe.imaging.canvas import crop_levels, frame_level
+from fvpipe.imaging.fusion import fuse
+from fvpipe.imaging.segmentation import segment
+from fvpipe.imaging.view_agreement import OF_A_VIEW, shared_pixels, views_agree
 from fvpipe.io.atomic import write_whole
 from fvpipe.io.locking import lock
 from fvpipe.io.read import Buffer, file_state, read_contents
@@ -48,7 +50,6 @@ from fvpipe.reasons import NOT_BROKEN, PASSING, Flag, Reason, Rejection
 from fvpipe.records import Records
 from fvpipe.regions import with_regions
 from fvpipe.samples import Refusal, SampleStore, sample_key
-from fvpipe.segment import segment
 from fvpipe.shards.format import RECEIPT
 from fvpipe.sources import SourceMemory
 from fvpipe.types import VIEWS, Breast, BreastFacts, BreastKey, Digest, FusedSample, ImageRecord, SourceFile

@@ -21,7 +21,7 @@ from xxhash import xxh3_128
 
 from fvpipe import dicom, jpeg2000
 from fvpipe.dicom import LookupTable, OpenedDicom, PixelLayout, Refused, silenced
-from fvpipe.indices import bands, index_range
+from fvpipe.imaging.histogram import bands, index_range
 from fvpipe.reasons import Flag, Reason
 from fvpipe.types import Digest, Edge, Laterality, Picture
 

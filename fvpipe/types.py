@@ -308,7 +308,7 @@ class Segmentation:
     gates : mapping of str to float
         The measured quality numbers (share of the frame, fill of the box, aspect, edges touched).
     flags : Flag
-        Bits of the CC; :func:`fvpipe.fuse.fuse` shifts them for the MLO.
+        Bits of the CC; :func:`fvpipe.imaging.fusion.fuse` shifts them for the MLO.
     area : float
         Source pixels inside the outline; NaN where nothing was segmented.
     mean : float

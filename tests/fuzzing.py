@@ -20,8 +20,8 @@ from fvpipe.config.pipeline import Segment
 from fvpipe.datasets import adapter
 from fvpipe.dicom import HeaderPolicy, Refused, read_header
 from fvpipe.errors import FvpipeError
+from fvpipe.imaging.segmentation import segment
 from fvpipe.pixels import read_picture
-from fvpipe.segment import segment
 from fvpipe.types import ImageRecord, Laterality
 from tests.factory import coded, dataset, file_bytes, item, table
 

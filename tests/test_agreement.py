@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import fvpipe
-from fvpipe.agreement import AREA_RATIO, MEAN_RATIO
+from fvpipe.imaging.view_agreement import AREA_RATIO, MEAN_RATIO
 from fvpipe.reasons import Flag
 from tests import factory
 from tests.conftest import build, run

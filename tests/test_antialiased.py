@@ -23,12 +23,13 @@ from fvpipe.config.loading import parse
 from fvpipe.config.pipeline import Pipeline, load_pipeline
 from fvpipe.crashes import crash_fact, remembered_crash
 from fvpipe.dicom import Refused
-from fvpipe.fuse import crop_levels, frame_level, fuse
+from fvpipe.imaging.canvas import crop_levels, frame_level
+from fvpipe.imaging.fusion import fuse
+from fvpipe.imaging.segmentation import segment
 from fvpipe.listing import Listing
 from fvpipe.pixels import REDUCIBLE, _pixel_digest, bare_codestream, lossy_decoder, read_picture, reduced_decoder
 from fvpipe.project import free_source, memory_file
 from fvpipe.reasons import Flag, Reason, Rejection
-from fvpipe.segment import segment
 from fvpipe.sources import SourceMemory
 from fvpipe.types import CropBox, Edge, Laterality, Picture, Segmentation, SourceFile
 from tests import factory, oracle

@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from fvpipe import area
-from fvpipe.area import window_means, windows
 from fvpipe.config.loading import parse
 from fvpipe.config.pipeline import Pipeline
-from fvpipe.fuse import fuse
+from fvpipe.imaging import resample as area
+from fvpipe.imaging.fusion import fuse
+from fvpipe.imaging.resample import window_means, windows
+from fvpipe.imaging.segmentation import full_mask, segment
 from fvpipe.pixels import read_picture
-from fvpipe.segment import full_mask, segment
 from tests import oracle
 from tests.factory import CC, LEFT, MLO, RIGHT, breast, dataset, file_bytes
 

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from fvpipe import dicom
 from fvpipe.config.loading import parse
 from fvpipe.config.pipeline import Pipeline
-from fvpipe.fuse import fuse
+from fvpipe.imaging.fusion import fuse
+from fvpipe.imaging.segmentation import full_mask, segment
 from fvpipe.pixels import read_picture
 from fvpipe.reasons import Flag
-from fvpipe.segment import full_mask, segment
 from fvpipe.types import FusedSample, Laterality, Picture, Segmentation
 from tests import oracle
 from tests.factory import CC, LEFT, MLO, RIGHT, Made, breast, dataset, file_bytes

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from fvpipe import indices
-from fvpipe.indices import histogram, index_range, looked_up, real_ends
+from fvpipe.imaging import histogram as indices
+from fvpipe.imaging.histogram import histogram, index_range, looked_up, real_ends
 
 TYPES = st.sampled_from([np.uint8, np.uint16])
 SHAPES = hnp.array_shapes(min_dims=2, max_dims=2, max_side=40)

@@ -22,13 +22,13 @@ from fvpipe.config.pipeline import Pipeline, Segment
 from fvpipe.datasets import adapter
 from fvpipe.dicom import HeaderPolicy, read_header
 from fvpipe.errors import InputError
+from fvpipe.imaging.segmentation import examine, segment
 from fvpipe.pixels import read_picture
 from fvpipe.reasons import Flag, Rejection
 from fvpipe.report.audit import _worst
 from fvpipe.report.measure import ImageTask, Measured, measure_images
 from fvpipe.report.rules import RULES, ask_header
 from fvpipe.report.statistics import FLOOR, center, distribution, how_far
-from fvpipe.segment import examine, segment
 from fvpipe.types import ImageRecord, Laterality, View
 from tests import factory
 from tests.conftest import build, run

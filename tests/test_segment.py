@@ -17,11 +17,11 @@ import fvpipe
 from fvpipe import dicom
 from fvpipe.config.pipeline import Segment
 from fvpipe.datasets import adapter
+from fvpipe.imaging.segmentation import examine, full_mask, segment
+from fvpipe.imaging.threshold import otsu_threshold, triangle_threshold
+from fvpipe.imaging.thumbnail import column_means
 from fvpipe.pixels import read_picture
 from fvpipe.reasons import Flag
-from fvpipe.segment import examine, full_mask, segment
-from fvpipe.thresholds import otsu_threshold, triangle_threshold
-from fvpipe.thumbnail import column_means
 from fvpipe.types import CropBox, Edge, Picture, Segmentation, View
 from tests.conftest import build, read_truth
 from tests.factory import CC, LEFT, MLO, RIGHT, Made, breast, dataset, file_bytes, write

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from fvpipe import dicom
 from fvpipe.config.pipeline import Segment
 from fvpipe.datasets.drawing import anatomy, draw
+from fvpipe.imaging.segmentation import full_mask, segment
 from fvpipe.pixels import read_picture
 from fvpipe.reasons import Flag
-from fvpipe.segment import full_mask, segment
 from fvpipe.types import Laterality, Picture, View
 from tests.factory import CC, LEFT, MLO, RIGHT, dataset, file_bytes
 

@@ -19,6 +19,7 @@ from fvpipe.config.pipeline import Pipeline
 from fvpipe.crashes import crash_fact, remembered_crash
 from fvpipe.execution.isolation import Crash
 from fvpipe.execution.workers import Workers
+from fvpipe.imaging.segmentation import GATES, Attempt
 from fvpipe.io.atomic import write_whole
 from fvpipe.manifests import rejection_order
 from fvpipe.plan import Index
@@ -27,7 +28,6 @@ from fvpipe.reasons import NOT_BROKEN, Flag, Reason, Rejection
 from fvpipe.report.inspect import flag_names
 from fvpipe.report.measure import Card, ImageTask, Measured, draw_cards, measure_images
 from fvpipe.report.statistics import Far, GroupReport, Pairs, counted, groups, how_far, pairs
-from fvpipe.segment import GATES, Attempt
 from fvpipe.sources import SourceMemory
 from fvpipe.types import ImageRecord
 from fvpipe.versions import PREPROCESSING_VERSION

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fvpipe.segment import Examined
+from fvpipe.imaging.segmentation import Examined
 from fvpipe.types import Picture, Segmentation
 
 Image = NDArray[np.uint8]

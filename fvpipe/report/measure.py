@@ -9,16 +9,16 @@ from pathlib import Path
 
 import cv2
 
-from fvpipe.agreement import OF_A_VIEW
 from fvpipe.config.pipeline import Pipeline
 from fvpipe.dicom import HeaderPolicy, Refused, record_of
 from fvpipe.errors import InputError
-from fvpipe.fuse import frame_level
+from fvpipe.imaging.canvas import frame_level
+from fvpipe.imaging.segmentation import Attempt, examine, segment
+from fvpipe.imaging.view_agreement import OF_A_VIEW
 from fvpipe.io.read import Buffer, read_contents
 from fvpipe.pixels import read_picture
 from fvpipe.reasons import Flag, Rejection
 from fvpipe.report.figures import draw, encoded
-from fvpipe.segment import Attempt, examine, segment
 from fvpipe.types import ImageRecord, Picture, Segmentation
 
 CARD_SIDE = 300  # pixels of the longer side of a picture on the page

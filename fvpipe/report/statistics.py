@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fvpipe.agreement import AREA_RATIO
+from fvpipe.imaging.view_agreement import AREA_RATIO
 from fvpipe.report.measure import Measured
 from fvpipe.types import Breast
 

@@ -8,27 +8,16 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fvpipe.indices import histogram
-from fvpipe.thresholds import BINS
-from fvpipe.thumbnail import Indices, Mask, Thumbnail, border_of
+from fvpipe.imaging.morphology import OPENING, components
+from fvpipe.imaging.threshold import BINS
+from fvpipe.imaging.thumbnail import Indices, Mask, Thumbnail, border_of
 from fvpipe.types import Edge
 
-OPENING = 1 / 160  # radius as a share of the longer side
 LEAK_WIDTH, LEAK_LENGTH, LEAK_GAIN = 0.20, 0.03, 1.5  # shares of columns and rows; tissue must outshine a leak so much
 LEAK_NARROW, LEAK_UNLIKE = 0.12, 0.18  # of the columns: a wider one must keep its width, and each column its brightness
 STRIPE_WIDTH = 0.16  # at most, as a share
 STRIPE_LENGTH = 0.10  # of a stripe that does not start at the frame's edge, as a share
 NIPPLE = 0.02  # of the breast at most, as a share
-
-
-def components(binary: Mask) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """Labels of what hangs together by its sides, and the pixels of each; 0 is the background."""
-    count, found = cv2.connectedComponents(binary, connectivity=4)
-    labels = np.asarray(found, np.int32)
-    if count == 2:
-        area = cv2.countNonZero(binary)
-        return labels, np.array([labels.size - area, area])
-    return labels, histogram(labels.astype(np.uint16), count) if count <= 1 << 16 else np.bincount(labels.ravel())
 
 
 def rejoined(mask: Mask, binary: Mask, dim: Mask, radius: int, chest_wall: Edge) -> Mask:

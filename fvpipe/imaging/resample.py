@@ -1,8 +1,4 @@
-"""Resizing by area: each output pixel is the mean over the stored pixels that it covers, parts of them counted as parts.
-
-By the sums of all pixels above and left of each corner: a mean is four look-ups. Every sum is one of whole numbers below
-2 ** 53, so it is exact, and the same in whatever order a processor adds.
-"""
+"""Resampling by area means and bilinear interpolation."""
 
 from __future__ import annotations
 
@@ -13,6 +9,9 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from fvpipe.imaging.canvas import Panel
+from fvpipe.imaging.normalize import Crop, Values
 
 Values = NDArray[np.float64]
 
@@ -120,3 +119,72 @@ def _at(sums: Values, edges: Values) -> Values:
     below = sums[lower]
     found: Values = below + (sums[lower + 1] - below) * (edges - lower)[:, None]
     return found
+
+
+# --- where each view goes ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A crop as it is drawn: index -> final value."""
+
+    crop: Crop
+    table: Values
+
+    def at(self, rows: Any, columns: Any) -> Values:
+        """Final values where `rows` and `columns` meet."""
+        indices, outside = self.crop.indices, self.crop.outside
+        found: Values = self.table.take(indices[rows][:, columns])  # whole rows first: faster than both at once
+        return found if outside is None else np.where(outside[rows][:, columns], 0.0, found)
+
+
+# --- drawing ----------------------------------------------------------------------------------------------------------
+
+
+def bilinear(panel: Panel, sources: dict[int, Source]) -> Values:
+    """Bilinear with half-pixel centres and no antialiasing, the default of the common libraries, by gathering the four
+    neighbours of each output pixel.
+    """
+    _, _, height, width = panel.target
+    rows, down = _neighbours(panel.canvas[0], height)
+    columns, across = _neighbours(panel.canvas[1], width)
+    corners = np.zeros((2, 2, height, width), np.float64)  # what no view covers is the background
+    for view, (top, left) in panel.offsets.items():
+        view_height, view_width = sources[view].crop.indices.shape
+        for i, row in enumerate(rows):
+            drawn = _within(row, top, view_height)
+            for j, column in enumerate(columns):
+                beside = _within(column, left, view_width)
+                corners[i, j, drawn, beside] = sources[view].at(row[drawn] - top, column[beside] - left)
+    left_right = corners[:, 0] * (1 - across) + corners[:, 1] * across
+    found: Values = left_right[0] * (1 - down)[:, None] + left_right[1] * down[:, None]
+    return found
+
+
+def _neighbours(source: int, target: int) -> tuple[tuple[NDArray[np.int64], NDArray[np.int64]], Values]:
+    """The lower and the upper neighbour of each output pixel, and how far it lies towards the upper."""
+    centre = np.clip((np.arange(target) + 0.5) * (source / target) - 0.5, 0, source - 1)
+    lower = np.floor(centre).astype(np.int64)
+    return (lower, np.minimum(lower + 1, source - 1)), centre - lower
+
+
+def _within(places: NDArray[np.int64], first: int, count: int) -> slice:
+    """Which of ascending `places` lie on the `count` from `first`."""
+    return slice(*np.searchsorted(places, (first, first + count)).tolist())
+
+
+def area(panel: Panel, sources: dict[int, Source]) -> Values:
+    """The mean over the area that an output pixel covers: antialiased."""
+    _, _, height, width = panel.target
+    image = np.zeros((height, width), np.float64)  # what no view covers is the background
+    for view, offsets in panel.offsets.items():
+        crop = sources[view].crop
+        down, across = (
+            windows(target, canvas, offset, length, crop.picture.scale, before)
+            for target, canvas, offset, length, before in zip(
+                (height, width), panel.canvas, offsets, crop.shape, crop.before, strict=True
+            )
+        )
+        means = window_means(crop.indices, sources[view].table, crop.outside, down, across)
+        image[down.first : down.first + len(means), across.first : across.first + means.shape[1]] += means
+    return image

@@ -13,18 +13,18 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fvpipe.artefacts import OPENING, components, cut_leaks, cut_stripes, rejoined
 from fvpipe.config.pipeline import Segment
-from fvpipe.indices import histogram, looked_up
+from fvpipe.imaging.artifacts import cut_leaks, cut_stripes, rejoined
+from fvpipe.imaging.histogram import histogram, looked_up
+from fvpipe.imaging.morphology import OPENING, clean_opencv, clean_simpleitk, otsu_simpleitk
+from fvpipe.imaging.threshold import BINS, bins_of, lowered, otsu_threshold, share_of, triangle_threshold
+from fvpipe.imaging.thumbnail import Mask, Thumbnail, has_room, thumbnail_of
 from fvpipe.reasons import Flag
-from fvpipe.thresholds import BINS, bins_of, lowered, otsu_threshold, share_of, triangle_threshold
-from fvpipe.thumbnail import Mask, Thumbnail, has_room, thumbnail_of
 from fvpipe.types import CropBox, Edge, Picture, Segmentation
 
 AGREEMENT = 0.9  # intersection over union at which `agreement` believes its two methods
@@ -206,11 +206,11 @@ def _attempt(thumbnail: Thumbnail, method: str, engine: str, chest_wall: Edge) -
     border = thumbnail.border
     interior = binned[border:-border, border:-border]
     counts = np.bincount(bins, thumbnail.counts, BINS).astype(np.int64)
-    clean = _clean_simpleitk if engine == "simpleitk" else _clean_opencv
+    clean = clean_simpleitk if engine == "simpleitk" else clean_opencv
     if method == "triangle":
         threshold = triangle_threshold(counts)
     else:
-        threshold = _otsu_simpleitk(interior) if engine == "simpleitk" else otsu_threshold(counts)
+        threshold = otsu_simpleitk(interior) if engine == "simpleitk" else otsu_threshold(counts)
     if method == "otsu_log":
         threshold = lowered(counts, threshold)
     bright = _above(binned, threshold)
@@ -238,71 +238,6 @@ def _attempt(thumbnail: Thumbnail, method: str, engine: str, chest_wall: Edge) -
 
 def _above(binned: NDArray[np.uint8], threshold: int) -> Mask:
     return np.asarray(cv2.threshold(binned, threshold, 255, cv2.THRESH_BINARY)[1], np.uint8)
-
-
-def _clean_opencv(binary: Mask, radius: int, border: int, chest_wall: Edge) -> Mask:
-    """Open, take the component on the chest wall, give it back what opening rounded off, fill its holes."""
-    left, top, width, height = cv2.boundingRect(binary)
-    mask = np.zeros_like(binary)
-    # Nothing comes of the empty frame around; a margin of the radius keeps the edges as they would be.
-    around = tuple(slice(max(at - radius, 0), at + size + radius) for at, size in ((top, height), (left, width)))
-    part = np.ascontiguousarray(binary[around])
-    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
-    opened = cv2.morphologyEx(part, cv2.MORPH_OPEN, kernel)
-    labels, areas = components(np.asarray(opened, np.uint8))
-    if len(areas) < 2:
-        return mask
-    column = (border if chest_wall is Edge.LEFT else binary.shape[1] - 1 - border) - around[1].start
-    chosen = _choose(labels, areas, column)
-    component = cv2.inRange(labels, chosen, chosen)
-    component = np.minimum(cv2.dilate(component, kernel), part)  # the nipple is thinner than the opening
-    contours, _ = cv2.findContours(component, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    offset = (around[1].start, around[0].start)
-    cv2.drawContours(mask, [max(contours, key=cv2.contourArea)], -1, 255, cv2.FILLED, offset=offset)
-    return mask
-
-
-def _clean_simpleitk(binary: Mask, radius: int, border: int, chest_wall: Edge) -> Mask:
-    """The same chain by SimpleITK's filters: the reference that the fast engine is checked against."""
-    import SimpleITK as sitk
-
-    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
-    image = sitk.GetImageFromArray(binary)
-    kernel = (sitk.sitkBall, [radius, radius])
-    opened = sitk.BinaryMorphologicalOpening(image, kernel[1], kernel[0], 0, 255)
-    labels = sitk.GetArrayFromImage(sitk.ConnectedComponent(opened == 255)).astype(np.int64)
-    areas = np.bincount(labels.ravel())
-    if len(areas) < 2:
-        return np.zeros_like(binary)
-    column = border if chest_wall is Edge.LEFT else binary.shape[1] - 1 - border
-    component = np.where(labels == _choose(labels, areas, column), 255, 0).astype(np.uint8)
-    grown = sitk.BinaryDilate(sitk.GetImageFromArray(component), kernel[1], kernel[0], 0, 255)
-    grown = sitk.And(grown, image)
-    largest = sitk.RelabelComponent(sitk.ConnectedComponent(grown == 255, True)) == 1
-    return sitk.GetArrayFromImage(sitk.BinaryFillhole(largest)).astype(np.uint8) * np.uint8(255)
-
-
-def _otsu_simpleitk(interior: NDArray[np.uint8]) -> int:
-    import SimpleITK as sitk
-
-    otsu = sitk.OtsuThresholdImageFilter()
-    otsu.SetNumberOfHistogramBins(BINS)
-    otsu.SetNumberOfThreads(1)
-    otsu.Execute(sitk.GetImageFromArray(interior))
-    return int(otsu.GetThreshold())
-
-
-def _choose(labels: NDArray[Any], areas: NDArray[np.int64], column: int) -> int:
-    """The largest component on the chest wall's `column`; one anywhere else only if it dwarfs all of those."""
-    areas = areas.copy()
-    areas[0] = 0
-    largest = int(np.argmax(areas))
-    touching = np.zeros(len(areas), bool)
-    if 0 <= column < labels.shape[1]:
-        touching[labels[:, column]] = True
-    touching[0] = False
-    on_wall = int(np.argmax(np.where(touching, areas, 0)))
-    return on_wall if touching[on_wall] and areas[on_wall] * 4 >= areas[largest] else largest
 
 
 def _wall(mask: Mask, border: int, said: Edge) -> Edge:

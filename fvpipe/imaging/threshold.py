@@ -11,7 +11,7 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
-from fvpipe.thumbnail import Thumbnail
+from fvpipe.imaging.thumbnail import Thumbnail
 
 LOG_GAIN = 1000.0
 BINS = 256

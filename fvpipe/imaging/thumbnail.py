@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fvpipe.indices import histogram, index_range, looked_up, real_ends
+from fvpipe.imaging.histogram import histogram, index_range, looked_up, real_ends
 from fvpipe.types import Picture
 
 Mask = NDArray[np.uint8]
