@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fvpipe.errors import FvpipeError as FvpipeError
     from fvpipe.shards.reader import Sample, Shards, open_shards
-    from fvpipe.shards.verify.verify import verify
+    from fvpipe.shards.verification import verify
 
 __version__ = "0.1.0"
 

@@ -366,7 +366,7 @@ def verify(folders: tuple[Path, ...], as_json: bool) -> None:
     cache/shards/cropped/cbis: 4 samples in 2 shard(s), all as written
     """
     from fvpipe.shards.format import RECEIPT, read_receipt
-    from fvpipe.shards.verify.verify import verify as verify_folder
+    from fvpipe.shards.verification import verify as verify_folder
 
     chosen = list(folders) or sorted(path.parent for path in Path("cache/shards").glob(f"*/*/{RECEIPT}"))
     if not chosen:

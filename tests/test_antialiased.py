@@ -481,7 +481,7 @@ def test_a_small_crop_is_decoded_again_and_finer(cohort: Path, tmp_path: Path, m
     monkeypatch.setattr(flow, "read_picture", read)
     usual = sample(task, ANTIALIASED)
     assert asked == [2, 2]
-    monkeypatch.setattr(fvpipe.fuse, "CROP_PIXELS", 50.0)
+    monkeypatch.setattr(fvpipe.imaging.canvas, "CROP_PIXELS", 50.0)
     finer = sample(task, ANTIALIASED)
     assert asked[2:] == [2, 2, 1, 1]
     assert finer.pixel_digests == usual.pixel_digests

@@ -21,7 +21,6 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from fvpipe.shards.verify.verify import verify
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -39,6 +38,7 @@ from fvpipe.reasons import NO_FLAG, Flag
 from fvpipe.shards import time
 from fvpipe.shards.format import RECEIPT, SCALES, Receipt, flag_names, read_receipt, shard_index, shard_name
 from fvpipe.shards.reader import Sample, open_shards
+from fvpipe.shards.verification import verify
 from fvpipe.shards.writer import ShardRow, write_shard
 from fvpipe.types import Digest, FusedSample, Laterality, View
 from fvpipe.versions import SCHEMA_VERSION
@@ -400,7 +400,7 @@ def test_a_pickle_is_small_and_belongs_to_one_version(own: Path) -> None:
 def test_reading_needs_numpy_and_h5py_alone(whole: Path) -> None:
     script = (
         "import sys, fvpipe.shards, fvpipe\n"
-        f"fvpipe.shards.reader.open_shards({str(whole)!r}).images(); fvpipe.verify({str(whole)!r})\n"
+        f"fvpipe.shards.open_shards({str(whole)!r}).images(); fvpipe.verify({str(whole)!r})\n"
         "heavy = {'blake3', 'pydantic', 'yaml', 'pydicom', 'cv2', 'dask', 'distributed', 'click', 'torch', 'SimpleITK'}\n"
         "assert {'numpy', 'h5py'} <= set(sys.modules)\n"
         "print(sorted(heavy & set(sys.modules)))\n"

@@ -89,6 +89,7 @@ WATCH = _Watch()
 
 
 def run_alone(connection: Connection, function: Callable[[list[TaskT]], list[ResultT]], tasks: list[TaskT]) -> None:
+    """Do `tasks` one by one in this fresh process, and send each result or error."""
     connection.send(None)
     for task in tasks:
         try:
@@ -99,6 +100,7 @@ def run_alone(connection: Connection, function: Callable[[list[TaskT]], list[Res
 
 
 def how_it_ended(code: int) -> str:
+    """Say in words how a process ended, by its exit code."""
     try:
         return (
             f"its process ended with {signal.Signals(-code).name}" if code < 0 else f"its process ended with exit code {code}"

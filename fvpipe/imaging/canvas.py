@@ -67,6 +67,7 @@ class Panel:
 
 
 def panels(shapes: dict[int, tuple[int, ...]], pipeline: Pipeline) -> list[Panel]:
+    """Where each view of a sample goes: one panel, or two side by side or one above the other."""
     height, width = pipeline.size
     settings, letterbox = pipeline.fuse, pipeline.resize.aspect == "letterbox"
     if len(shapes) == 1:

@@ -69,6 +69,7 @@ def clean_simpleitk(binary: Mask, radius: int, border: int, chest_wall: Edge) ->
 
 
 def otsu_simpleitk(interior: NDArray[np.uint8]) -> int:
+    """Otsu's threshold of a uint8 thumbnail by SimpleITK's filter."""
     import SimpleITK as sitk
 
     otsu = sitk.OtsuThresholdImageFilter()

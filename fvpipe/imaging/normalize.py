@@ -37,6 +37,7 @@ class Crop:
 
 
 def crop(picture: Picture, segmentation: Segmentation, pipeline: Pipeline) -> Crop:
+    """Cut the segmentation's box out of an image, without copying its pixels."""
     box = segmentation.box
     rows, above = _stored(box.top, box.bottom, picture.scale, picture.shape[0])
     columns, before = _stored(box.left, box.right, picture.scale, picture.shape[1])
@@ -116,6 +117,7 @@ def _percentiles(crops: list[Crop], shares: tuple[float, float]) -> tuple[float,
 
 
 def ranges_array(ranges: list[tuple[float, float]], used: list[int], intensity: Intensity) -> NDArray[np.float32]:
+    """The sample's `intensity_range`: (2,), or (2, 2) where each view is normalized by itself."""
     if not intensity.per_view:
         return np.array(ranges[0], np.float32)
     per_view = np.full((2, 2), np.nan, np.float32)

@@ -13,8 +13,6 @@ from numpy.typing import NDArray
 from fvpipe.imaging.canvas import Panel
 from fvpipe.imaging.normalize import Crop, Values
 
-Values = NDArray[np.float64]
-
 BAND = 1 << 17  # stored pixels at a time, or those of one output row: their sums stay in the processor's cache
 
 

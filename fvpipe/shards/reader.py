@@ -237,7 +237,7 @@ def _reopen(folder: Path, receipt: Receipt) -> Shards:
 def _open(folder: Path, receipt: Receipt) -> Shards:
     images, parts = [], []
     for entry in receipt.shards:
-        image, columns = _open_shard(folder / entry.file, entry, receipt)
+        image, columns = open_shard(folder / entry.file, entry, receipt)
         images.append(image)
         parts.append(columns)
     names = parts[0].keys() if parts else _EMPTY.keys()
@@ -255,7 +255,8 @@ _EMPTY: dict[str, NDArray[Any]] = {
 }
 
 
-def _open_shard(path: Path, entry: ShardEntry, receipt: Receipt) -> tuple[NDArray[Any], dict[str, NDArray[Any]]]:
+def open_shard(path: Path, entry: ShardEntry, receipt: Receipt) -> tuple[NDArray[Any], dict[str, NDArray[Any]]]:
+    """Map one shard's images and read its other columns, checked against the receipt."""
     try:
         with open(path, "rb") as raw:
             size = os.fstat(raw.fileno()).st_size

@@ -12,7 +12,7 @@ import numpy as np
 
 from fvpipe.errors import ShardError
 from fvpipe.shards.format import read_receipt
-from fvpipe.shards.reader import _open_shard
+from fvpipe.shards.reader import open_shard
 
 # --- verifying --------------------------------------------------------------------------------------------------------
 
@@ -36,7 +36,7 @@ def verify(folder: str | os.PathLike[str]) -> list[str]:
     for entry in receipt.shards:
         file = path / entry.file
         try:
-            image, columns = _open_shard(file, entry, receipt)
+            image, columns = open_shard(file, entry, receipt)
             crcs = [zlib.crc32(np.ascontiguousarray(image[i]).data) for i in range(len(image))]
             names = np.char.decode(columns["breast_id"], "utf-8")
             damaged = np.flatnonzero(np.array(crcs, np.uint32) != columns["image_crc32"])
