@@ -15,10 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
-from fvpipe import dicom
 from fvpipe.datasets.cbis import copy_sample
 from fvpipe.datasets.drawing import anatomy, draw, stored_pixels
 from fvpipe.datasets.phantom import Image, dicom_bytes
+from fvpipe.dicom.transfer_syntaxes import EXPLICIT_LE, FOR_PRESENTATION, JPEG_2000_LOSSLESS, JPEG_LOSSLESS_SV1, RLE
 from fvpipe.types import Laterality, View
 
 VERSION = 1
@@ -52,11 +52,11 @@ VINDR = (3518, 2800)
 FORMS = {
     form.name: form
     for form in (
-        Form("cmmd-raw", "CMMD form, uncompressed 8 bit 2294 x 1914", (2294, 1914), 8, dicom.EXPLICIT_LE),
-        Form("vindr-raw", "VinDr form, uncompressed 12 bit 3518 x 2800", VINDR, 12, dicom.EXPLICIT_LE),
-        Form("vindr-rle", "VinDr form, RLE", VINDR, 12, dicom.RLE),
-        Form("vindr-jpegll", "VinDr form, JPEG Lossless", VINDR, 12, dicom.JPEG_LOSSLESS_SV1),
-        Form("vindr-j2k", "VinDr form, JPEG 2000 lossless", VINDR, 12, dicom.JPEG_2000_LOSSLESS),
+        Form("cmmd-raw", "CMMD form, uncompressed 8 bit 2294 x 1914", (2294, 1914), 8, EXPLICIT_LE),
+        Form("vindr-raw", "VinDr form, uncompressed 12 bit 3518 x 2800", VINDR, 12, EXPLICIT_LE),
+        Form("vindr-rle", "VinDr form, RLE", VINDR, 12, RLE),
+        Form("vindr-jpegll", "VinDr form, JPEG Lossless", VINDR, 12, JPEG_LOSSLESS_SV1),
+        Form("vindr-j2k", "VinDr form, JPEG 2000 lossless", VINDR, 12, JPEG_2000_LOSSLESS),
         Form("cbis", "CBIS-DDSM, eight real films", (0, 0), 16, ""),
     )
 }
@@ -123,7 +123,7 @@ def _encoded(form: Form, number: int, view: View) -> bytes:
     drawing = draw(rng, form.shape, view, side, anatomy(np.random.default_rng([7, number]), number % 2 == 0))
     pixels = stored_pixels(rng, drawing, form.bits, noise=NOISE, plate=f"{side} {view}")
     tags = {
-        "SOPClassUID": dicom.FOR_PRESENTATION,
+        "SOPClassUID": FOR_PRESENTATION,
         "SOPInstanceUID": f"2.25.1{'9' * 10}{1 + (view is View.MLO)}",
         "StudyInstanceUID": f"2.25.2{'P' * 10}",
         "SeriesInstanceUID": f"2.25.3{'P' * 10}",

@@ -14,10 +14,11 @@ import numpy as np
 from pydicom.encaps import get_frame
 
 from benchmarks.serve import serve
-from fvpipe import dicom
-from fvpipe.dicom import PixelLayout
+from fvpipe.dicom.decoders import DECODERS
+from fvpipe.dicom.layout import PixelLayout, pixel_layout
+from fvpipe.dicom.reader import HEADER_INFLATE_LIMIT, open_dicom
+from fvpipe.dicom.transfer_syntaxes import NATIVE
 from fvpipe.io.read import Buffer, read_contents
-from fvpipe.pixels import DECODERS
 
 
 def main() -> None:
@@ -30,9 +31,9 @@ def main() -> None:
 def located(path: Path) -> tuple[int, int, PixelLayout]:
     """Where the frame begins and ends in the file, and what it holds."""
     data = path.read_bytes()
-    opened = dicom.open_dicom(BytesIO(data), dicom.HEADER_INFLATE_LIMIT)
-    layout = dicom.pixel_layout(opened)
-    if layout.transfer_syntax_uid in dicom.NATIVE:
+    opened = open_dicom(BytesIO(data), HEADER_INFLATE_LIMIT)
+    layout = pixel_layout(opened)
+    if layout.transfer_syntax_uid in NATIVE:
         return opened.value_offset, opened.value_offset + layout.native_bytes, layout
     opened.body.seek(opened.value_offset)
     frame = get_frame(opened.body, 0, number_of_frames=1)
@@ -45,7 +46,7 @@ def located(path: Path) -> tuple[int, int, PixelLayout]:
 def floor(buffer: Buffer, path: Path, start: int, end: int, layout: PixelLayout) -> None:
     """Read, digest, decode."""
     view = read_contents(path, "", buffer).data
-    if layout.transfer_syntax_uid in dicom.NATIVE:
+    if layout.transfer_syntax_uid in NATIVE:
         pixels = np.frombuffer(view[start:end], "<u2" if layout.bits_allocated == 16 else "u1")
     else:
         pixels = DECODERS[layout.transfer_syntax_uid].decode(bytes(view[start:end]), layout)

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from benchmarks.cohort import Form, add, cohort
 from benchmarks.measure import ENVIRONMENT, FVPIPE, ROOT, Section, Setup, Table, command, interleaved
-from fvpipe import dicom
+from fvpipe.dicom.transfer_syntaxes import EXPLICIT_LE
 
-SMALL = Form("small", "small made files", (160, 128), 8, dicom.EXPLICIT_LE)
+SMALL = Form("small", "small made files", (160, 128), 8, EXPLICIT_LE)
 BUILD = [*FVPIPE, "build-shards", "--max-fallback", "100", "--json", "--workers"]
 PARAMS = """
 datasets:

@@ -14,14 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 import fvpipe
-from fvpipe import dicom
 from fvpipe.config.pipeline import load_pipeline
 from fvpipe.datasets import adapter
+from fvpipe.dicom.decoders import DECODERS
+from fvpipe.dicom.header import read_header
+from fvpipe.dicom.pixels import read_picture
 from fvpipe.imaging.segmentation import segment
-from fvpipe.pixels import DECODERS, read_picture
 from fvpipe.reasons import Flag, Reason
 from fvpipe.report.inspect import draw
-from fvpipe.types import Laterality
+from fvpipe.types import ImageRecord, Laterality
 
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent
@@ -93,8 +94,8 @@ def films() -> NDArray[np.uint8]:
     _, pipeline = load_pipeline("cropped", ROOT)
     drawn = []
     for path in sorted((ROOT / "data" / "cbis").rglob("*.dcm")):
-        record = dicom.read_header(path.parent, path.name, adapter("cbis").policy)
-        assert isinstance(record, dicom.ImageRecord)
+        record = read_header(path.parent, path.name, adapter("cbis").policy)
+        assert isinstance(record, ImageRecord)
         picture = read_picture(path.read_bytes(), record.laterality)
         drawn.append(framed(draw(picture, segment(picture, pipeline.segment)), 300, 500))
     return np.vstack([np.hstack(drawn[:4]), np.hstack(drawn[4:])])
@@ -138,8 +139,8 @@ def in_and_out() -> NDArray[np.uint8]:
         }
         for file in number[name]:
             path = ROOT / "data" / "cbis" / f"{file}.dcm"
-            record = dicom.read_header(path.parent, path.name, adapter("cbis").policy)
-            assert isinstance(record, dicom.ImageRecord)
+            record = read_header(path.parent, path.name, adapter("cbis").policy)
+            assert isinstance(record, ImageRecord)
             picture = read_picture(path.read_bytes(), record.laterality)
             columns.append(framed(draw(picture, segment(picture, pipeline.segment)), 240, 400))
         for pipeline_name in ("direct", "cropped"):

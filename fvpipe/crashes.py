@@ -6,8 +6,8 @@ import json
 from collections.abc import Callable
 
 from fvpipe.config.pipeline import Pipeline
+from fvpipe.dicom.decoders import decoder_identity, reduced_decoder
 from fvpipe.imaging.canvas import frame_level
-from fvpipe.pixels import decoder_identity, reduced_decoder
 from fvpipe.reasons import Reason, Rejection
 from fvpipe.types import ImageRecord
 

@@ -24,11 +24,15 @@ from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
 
-from fvpipe import dicom, pairing
+from fvpipe import pairing
 from fvpipe.config.pipeline import Pipeline
 from fvpipe.crashes import crash_fact, decoders, remembered_crash
 from fvpipe.datasets import LabelTable
-from fvpipe.dicom import HeaderPolicy, Refused
+from fvpipe.dicom.decoders import decoder_identity, lossy_decoder
+from fvpipe.dicom.elements import Refused, silenced
+from fvpipe.dicom.header import HeaderPolicy, acquisition_date, read_header, record_of
+from fvpipe.dicom.pixels import read_picture
+from fvpipe.dicom.reader import HEADER_INFLATE_LIMIT, open_dicom, stream
 from fvpipe.errors import ClusterError, InputError, QualityError, StorageError
 from fvpipe.execution.isolation import Crash
 from fvpipe.execution.workers import Workers
@@ -43,7 +47,6 @@ from fvpipe.io.read import Buffer, file_state, read_contents
 from fvpipe.io.temp_database import OnDisk
 from fvpipe.listing import Listing, has_suffix
 from fvpipe.manifests import rejection_order
-from fvpipe.pixels import decoder_identity, lossy_decoder, read_picture
 from fvpipe.plan import Build, Index, Limits, Source, Target
 from fvpipe.progress import progress
 from fvpipe.reasons import NOT_BROKEN, PASSING, Flag, Reason, Rejection
@@ -117,8 +120,8 @@ def _read_new(source: Source, records: Records, workers: Workers, memory: Source
 
 def read_headers(tasks: Sequence[tuple[str, str, HeaderPolicy]]) -> list[ImageRecord | Rejection]:
     """On a worker: the records of (input folder, path, policy)."""
-    with dicom.silenced():
-        return [dicom.read_header(Path(root), path, policy) for root, path, policy in tasks]
+    with silenced():
+        return [read_header(Path(root), path, policy) for root, path, policy in tasks]
 
 
 def _path(header: ImageRecord | Rejection) -> str:
@@ -274,7 +277,7 @@ def make_samples(tasks: Sequence[Task]) -> list[Made]:
     import cv2
 
     cv2.setNumThreads(1)  # Dask decides how many cores are used
-    with dicom.silenced():
+    with silenced():
         return [make_sample(task) for task in tasks]
 
 
@@ -291,7 +294,7 @@ def make_sample(task: Task) -> Made:
             return Made(unreadable=Rejection.unreadable(record.path, error))
         clock.lap("read")
         # The label and the id come from the index: these must be the bytes that it read.
-        if not read.unchanged and dicom.record_of(read.data, record.path, task.policy) != record:
+        if not read.unchanged and record_of(read.data, record.path, task.policy) != record:
             return Made(changed=record.path)
         clock.lap("header")
         files.append(read.data)
@@ -328,8 +331,8 @@ def _sample(task: Task, files: Sequence[memoryview], digests: tuple[Digest, Dige
     pictures, dates = [], set()
     for view, record, data, digest in zip(VIEWS, task.views, files, digests, strict=True):
         try:
-            opened = dicom.open_dicom(dicom.stream(data), dicom.HEADER_INFLATE_LIMIT)
-            dates.add(dicom.acquisition_date(opened.header))
+            opened = open_dicom(stream(data), HEADER_INFLATE_LIMIT)
+            dates.add(acquisition_date(opened.header))
             level = frame_level((record.rows, record.columns), task.pipeline)
             pictures.append(read_picture(data, record.laterality, task.pipeline.voi, digest, opened, level))
         except Refused as refused:

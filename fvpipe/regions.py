@@ -8,7 +8,8 @@ from dataclasses import astuple, replace
 from pathlib import Path
 
 from fvpipe.datasets import LabelTable
-from fvpipe.dicom import HeaderPolicy, Refused
+from fvpipe.dicom.elements import Refused
+from fvpipe.dicom.header import HeaderPolicy
 from fvpipe.execution.isolation import Crash
 from fvpipe.execution.workers import Workers
 from fvpipe.io.temp_database import OnDisk

@@ -49,7 +49,7 @@ def sample_key(
     pipeline : Digest
         :meth:`fvpipe.config.pipeline.Pipeline.digest`.
     lossy_decoders : (str, str)
-        :func:`fvpipe.pixels.lossy_decoder` of each file's transfer syntax.
+        :func:`fvpipe.dicom.decoders.lossy_decoder` of each file's transfer syntax.
     """
     return digest_of([PREPROCESSING_VERSION, *sources, laterality.value, pipeline, *lossy_decoders])
 

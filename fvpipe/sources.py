@@ -21,7 +21,7 @@ from typing import Any, Self
 
 from blake3 import blake3
 
-from fvpipe.dicom import HeaderPolicy
+from fvpipe.dicom.header import HeaderPolicy
 from fvpipe.errors import StorageError
 from fvpipe.reasons import Reason, Rejection
 from fvpipe.types import Edge, ImageRecord, Laterality, SourceFile, View

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 READER_VERSION = 4
-"""Raised whenever the rules of :mod:`fvpipe.dicom` would read a header differently."""
+"""Raised whenever the rules of :mod:`fvpipe.dicom.header` would read a header differently."""
 
 PREPROCESSING_VERSION = 4
 """Raised whenever our code would change a byte of a sample; tests with golden digests fail when it should have been."""

@@ -19,9 +19,30 @@ from pydicom.encaps import encapsulate
 from pydicom.sequence import Sequence
 from pydicom.uid import UID
 
-from fvpipe import dicom
 from fvpipe.datasets.drawing import Drawing, anatomy, draw, stored_pixels
 from fvpipe.datasets.phantom import written_as_is
+from fvpipe.dicom.elements import silenced
+from fvpipe.dicom.transfer_syntaxes import (
+    DEFLATED_LE,
+    ENCAPSULATED,
+    EXPLICIT_BE,
+    EXPLICIT_LE,
+    FOR_PRESENTATION,
+    HTJ2K,
+    HTJ2K_LOSSLESS,
+    HTJ2K_RPCL,
+    IMPLICIT_LE,
+    JPEG_2000,
+    JPEG_2000_LOSSLESS,
+    JPEG_BASELINE,
+    JPEG_EXTENDED,
+    JPEG_LOSSLESS,
+    JPEG_LOSSLESS_SV1,
+    JPEG_LS,
+    JPEG_LS_NEAR,
+    NATIVE,
+    RLE,
+)
 from fvpipe.types import Laterality, View
 
 LEFT, RIGHT = Laterality.LEFT, Laterality.RIGHT
@@ -58,7 +79,7 @@ def dataset(pixels: NDArray[Any], bits: int, **tags: Any) -> Dataset:
     ds = Dataset()
     view = tags.pop("view", CC)
     defaults: dict[str, Any] = {
-        "SOPClassUID": dicom.FOR_PRESENTATION,
+        "SOPClassUID": FOR_PRESENTATION,
         "SOPInstanceUID": f"2.25.{zlib.crc32(repr(sorted(map(str, tags.items()))).encode()) + 10**12}",
         "StudyInstanceUID": "2.25.1",
         "SeriesInstanceUID": "2.25.2",
@@ -106,9 +127,9 @@ def table(entries: list[int] | bytes, first: int = 0, bits: int = 16, said: int 
     return Sequence([ds])
 
 
-def file_bytes(ds: Dataset, pixels: NDArray[Any] | bytes | None, syntax: str = dicom.EXPLICIT_LE, **meta_tags: Any) -> bytes:
+def file_bytes(ds: Dataset, pixels: NDArray[Any] | bytes | None, syntax: str = EXPLICIT_LE, **meta_tags: Any) -> bytes:
     """The bytes of a file: `pixels` as an array to be encoded, as an encoded frame, or None for no Pixel Data."""
-    with dicom.silenced(), written_as_is():
+    with silenced(), written_as_is():
         meta = FileMetaDataset()
         meta.FileMetaInformationVersion = b"\0\1"
         meta.MediaStorageSOPClassUID = UID("1.2.3.4")
@@ -119,11 +140,11 @@ def file_bytes(ds: Dataset, pixels: NDArray[Any] | bytes | None, syntax: str = d
         file = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
         file.update(ds)
         if pixels is not None:
-            if syntax in dicom.NATIVE or isinstance(pixels, bytes):
+            if syntax in NATIVE or isinstance(pixels, bytes):
                 data = pixels if isinstance(pixels, bytes) else native(pixels, syntax)
             else:
                 data = encode(pixels, int(ds.BitsStored), syntax)
-            if syntax in dicom.ENCAPSULATED:
+            if syntax in ENCAPSULATED:
                 file.PixelData = encapsulate([data])
                 file["PixelData"].is_undefined_length = True
                 file["PixelData"].VR = "OB"
@@ -131,14 +152,14 @@ def file_bytes(ds: Dataset, pixels: NDArray[Any] | bytes | None, syntax: str = d
                 file.PixelData = data + b"\0" * (len(data) % 2)
                 file["PixelData"].VR = "OW"
         out = io.BytesIO()
-        implicit, little = syntax == dicom.IMPLICIT_LE, syntax != dicom.EXPLICIT_BE
+        implicit, little = syntax == IMPLICIT_LE, syntax != EXPLICIT_BE
         pydicom.dcmwrite(out, file, implicit_vr=implicit, little_endian=little)
         return out.getvalue()
 
 
 def native(pixels: NDArray[Any], syntax: str) -> bytes:
     """Uncompressed bytes; 8-bit pixels in OW are swapped in pairs on big endian."""
-    if syntax != dicom.EXPLICIT_BE:
+    if syntax != EXPLICIT_BE:
         return pixels.astype(pixels.dtype.newbyteorder("<")).tobytes()
     if pixels.dtype.itemsize == 1:
         flat = np.append(pixels.ravel(), np.zeros(pixels.size % 2, pixels.dtype))
@@ -150,7 +171,7 @@ def encode(pixels: NDArray[Any], bits: int, syntax: str) -> bytes:
     """One encoded frame."""
     import imagecodecs
 
-    if syntax == dicom.RLE:
+    if syntax == RLE:
         from pydicom.pixels.encoders.base import get_encoder
 
         return get_encoder(syntax).encode(
@@ -158,21 +179,21 @@ def encode(pixels: NDArray[Any], bits: int, syntax: str) -> bytes:
             number_of_frames=1, bits_allocated=8 * pixels.dtype.itemsize, bits_stored=bits,
             pixel_representation=int(pixels.dtype.kind == "i"), photometric_interpretation="MONOCHROME2",
         )  # fmt: skip
-    if syntax in (dicom.JPEG_LOSSLESS, dicom.JPEG_LOSSLESS_SV1):
+    if syntax in (JPEG_LOSSLESS, JPEG_LOSSLESS_SV1):
         return bytes(imagecodecs.jpeg8_encode(pixels, lossless=True, predictor=1, bitspersample=bits))
-    if syntax in (dicom.JPEG_BASELINE, dicom.JPEG_EXTENDED):
+    if syntax in (JPEG_BASELINE, JPEG_EXTENDED):
         return bytes(imagecodecs.jpeg8_encode(pixels, level=95, bitspersample=bits))
-    if syntax == dicom.JPEG_LS:
+    if syntax == JPEG_LS:
         return bytes(imagecodecs.jpegls_encode(pixels))
-    if syntax == dicom.JPEG_LS_NEAR:
+    if syntax == JPEG_LS_NEAR:
         return bytes(imagecodecs.jpegls_encode(pixels, level=2))
-    if syntax == dicom.JPEG_2000_LOSSLESS:
+    if syntax == JPEG_2000_LOSSLESS:
         return bytes(imagecodecs.jpeg2k_encode(pixels, level=0, codecformat="j2k", reversible=True, bitspersample=bits))
-    if syntax == dicom.JPEG_2000:
+    if syntax == JPEG_2000:
         return bytes(imagecodecs.jpeg2k_encode(pixels, level=60, codecformat="j2k", bitspersample=bits))
-    if syntax in (dicom.HTJ2K_LOSSLESS, dicom.HTJ2K_RPCL):
+    if syntax in (HTJ2K_LOSSLESS, HTJ2K_RPCL):
         return bytes(imagecodecs.htj2k_encode(pixels))
-    if syntax == dicom.HTJ2K:
+    if syntax == HTJ2K:
         return bytes(imagecodecs.htj2k_encode(pixels, reversible=False))
     raise AssertionError(syntax)
 
@@ -184,7 +205,7 @@ def write(path: Path, data: bytes) -> Path:
     return path
 
 
-def mammogram(path: Path, made: Made | None = None, syntax: str = dicom.EXPLICIT_LE, **tags: Any) -> Made:
+def mammogram(path: Path, made: Made | None = None, syntax: str = EXPLICIT_LE, **tags: Any) -> Made:
     """Write one file; returns what was drawn."""
     made = made or breast()
     write(path, file_bytes(dataset(made.pixels, made.bits, **tags), made.pixels, syntax))
@@ -192,7 +213,7 @@ def mammogram(path: Path, made: Made | None = None, syntax: str = dicom.EXPLICIT
 
 
 def patient(
-    folder: Path, patient_id: str, sides: str = "LR", seed: int = 0, syntax: str = dicom.EXPLICIT_LE, **tags: Any
+    folder: Path, patient_id: str, sides: str = "LR", seed: int = 0, syntax: str = EXPLICIT_LE, **tags: Any
 ) -> dict[str, Made]:
     """Both views of each side of `sides`, under `folder`; returns what was drawn by file name."""
     drawn = {}
@@ -210,7 +231,7 @@ def patient(
 
 def deflated(ds: Dataset, pixels: NDArray[Any]) -> bytes:
     """The same file in Deflated Explicit VR Little Endian."""
-    return file_bytes(ds, pixels, dicom.DEFLATED_LE)
+    return file_bytes(ds, pixels, DEFLATED_LE)
 
 
 def outcomes(folder: Path, files: dict[str, bytes], megabytes: int = 100) -> dict[str, list[str]]:

@@ -15,17 +15,18 @@ from typing import Any
 import numpy as np
 from pydicom.sequence import Sequence
 
-from fvpipe import dicom
 from fvpipe.config.pipeline import Segment
 from fvpipe.datasets import adapter
-from fvpipe.dicom import HeaderPolicy, Refused, read_header
+from fvpipe.dicom.elements import Refused
+from fvpipe.dicom.header import HeaderPolicy, read_header, record_of
+from fvpipe.dicom.pixels import read_picture
+from fvpipe.dicom.transfer_syntaxes import ENCAPSULATED, JPEG_BASELINE, NATIVE, SECONDARY_CAPTURE
 from fvpipe.errors import FvpipeError
 from fvpipe.imaging.segmentation import segment
-from fvpipe.pixels import read_picture
 from fvpipe.types import ImageRecord, Laterality
 from tests.factory import coded, dataset, file_bytes, item, table
 
-SYNTAXES = sorted(dicom.NATIVE | dicom.ENCAPSULATED)
+SYNTAXES = sorted(NATIVE | ENCAPSULATED)
 POLICIES = [
     HeaderPolicy(),
     *(adapter(name).policy for name in ("vindr", "cmmd", "cbis")),
@@ -75,7 +76,7 @@ def headers() -> list[tuple[list[tuple[bytes, bytes, bytes]], bytes]]:
             "PatientAge": "091Y",
             "ImageType": ["A", "B"],
         },
-        {"SOPClassUID": dicom.SECONDARY_CAPTURE, "PatientOrientation": "CC", "Laterality": "L", "ViewPosition": None},
+        {"SOPClassUID": SECONDARY_CAPTURE, "PatientOrientation": "CC", "Laterality": "L", "ViewPosition": None},
         {"SpecificCharacterSet": "ISO 2022 IR 87", "PatientName": "x", "ImagerPixelSpacing": [0.1, 0.1], "Manufacturer": "GE"},
         {"SharedFunctionalGroupsSequence": Sequence([item(FrameLaterality="L")]), "BreastImplantPresent": "YES"},
         {"EstimatedRadiographicMagnificationFactor": 1.1, "NumberOfFrames": 1, "PixelRepresentation": 0},
@@ -167,7 +168,7 @@ def files() -> list[tuple[bytes, int]]:
     made = []
     rng = np.random.default_rng(0)
     for syntax in SYNTAXES:
-        for bits in (8, 12) if syntax != dicom.JPEG_BASELINE else (8, 8):
+        for bits in (8, 12) if syntax != JPEG_BASELINE else (8, 8):
             ramp = np.add.outer(np.arange(96) * 11, np.arange(80) * 17) + rng.integers(0, 9, (96, 80))
             pixels = (ramp % (1 << bits)).astype(np.uint8 if bits == 8 else np.uint16)
             data = file_bytes(dataset(pixels, bits, PixelPaddingValue=0, WindowCenter=9, WindowWidth=5), pixels, syntax)
@@ -198,7 +199,7 @@ def outcome(data: bytes, folder: Path, number: int) -> str:
     """What becomes of a file in a build: its code. Raises what a build would raise."""
     (folder / "x.dcm").write_bytes(data)
     header = read_header(folder, "x.dcm", POLICIES[number % len(POLICIES)])
-    dicom.record_of(data, "x.dcm", POLICIES[number % len(POLICIES)])
+    record_of(data, "x.dcm", POLICIES[number % len(POLICIES)])
     try:
         picture = read_picture(data, Laterality.LEFT, ("none", "window", "lut")[number % 3])  # type: ignore[arg-type]
         again = read_picture(data, Laterality.LEFT, "none")

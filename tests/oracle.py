@@ -17,18 +17,19 @@ from numpy.typing import NDArray
 from pydicom.encaps import get_frame
 from pydicom.pixels import apply_modality_lut, apply_voi_lut, pixel_array
 
-from fvpipe import dicom
+from fvpipe.dicom.elements import silenced
+from fvpipe.dicom.transfer_syntaxes import JPEG_2000, JPEG_2000_LOSSLESS, JPEG_LOSSLESS, JPEG_LOSSLESS_SV1, RLE
 
 Plane = NDArray[np.float64]
-PLUGINS = {dicom.RLE: "pydicom", dicom.JPEG_2000_LOSSLESS: "pylibjpeg", dicom.JPEG_2000: "pylibjpeg"}
+PLUGINS = {RLE: "pydicom", JPEG_2000_LOSSLESS: "pylibjpeg", JPEG_2000: "pylibjpeg"}
 
 
 def stored(path: Path) -> tuple[NDArray[Any], pydicom.Dataset]:
     """Stored values by a decoder that fvpipe does not use."""
-    with dicom.silenced():
+    with silenced():
         ds = pydicom.dcmread(path)
         syntax = ds.file_meta.TransferSyntaxUID
-        if syntax in (dicom.JPEG_LOSSLESS, dicom.JPEG_LOSSLESS_SV1):
+        if syntax in (JPEG_LOSSLESS, JPEG_LOSSLESS_SV1):
             import imagecodecs  # another decoder than the one that fvpipe uses: jpegsof3, not libjpeg-turbo
 
             return np.asarray(imagecodecs.jpegsof3_decode(get_frame(ds.PixelData, 0, number_of_frames=1))), ds

@@ -15,17 +15,21 @@ import numpy as np
 import pydicom
 from pydicom.encaps import get_frame
 
-from fvpipe import dicom
 from fvpipe.datasets import adapter
-from fvpipe.dicom import HeaderPolicy, Refused, read_header
-from fvpipe.pixels import lossy_decoder, read_picture
+from fvpipe.dicom.decoders import lossy_decoder
+from fvpipe.dicom.elements import Refused, silenced
+from fvpipe.dicom.header import HeaderPolicy, read_header
+from fvpipe.dicom.layout import pixel_layout
+from fvpipe.dicom.pixels import read_picture
+from fvpipe.dicom.reader import HEADER_INFLATE_LIMIT, open_dicom
+from fvpipe.dicom.transfer_syntaxes import JPEG_BASELINE, JPEG_EXTENDED, JPEG_LOSSLESS, JPEG_LOSSLESS_SV1, JPEG_LS, JPEG_LS_NEAR
 from fvpipe.types import ImageRecord, Laterality
 from tests.test_pixels import second_decoders
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "real-files.md"
 BY_GDCM = {
-    dicom.JPEG_BASELINE, dicom.JPEG_EXTENDED, dicom.JPEG_LOSSLESS, dicom.JPEG_LOSSLESS_SV1, dicom.JPEG_LS, dicom.JPEG_LS_NEAR,
+    JPEG_BASELINE, JPEG_EXTENDED, JPEG_LOSSLESS, JPEG_LOSSLESS_SV1, JPEG_LS, JPEG_LS_NEAR,
 }  # fmt: skip
 
 
@@ -63,7 +67,7 @@ def verdict(source: str, path: Path, policy: HeaderPolicy) -> Verdict:
     said = "read" if isinstance(header, ImageRecord) else header.reason.value
     data = path.read_bytes()
     try:
-        syntax = str(dicom.open_dicom(path.open("rb"), dicom.HEADER_INFLATE_LIMIT).transfer_syntax_uid)
+        syntax = str(open_dicom(path.open("rb"), HEADER_INFLATE_LIMIT).transfer_syntax_uid)
     except Refused:
         syntax = ""
     try:
@@ -75,9 +79,9 @@ def verdict(source: str, path: Path, policy: HeaderPolicy) -> Verdict:
 
 def difference(path: Path, syntax: str, stored: np.ndarray) -> int:
     """Largest difference of a stored value to that of another library."""
-    with dicom.silenced(), path.open("rb") as file:
-        opened = dicom.open_dicom(file, 2**24)
-        layout = dicom.pixel_layout(opened)
+    with silenced(), path.open("rb") as file:
+        opened = open_dicom(file, 2**24)
+        layout = pixel_layout(opened)
         if "PixelData" in pydicom.dcmread(path, force=True):
             others = second_decoders(path, syntax)
         else:  # cut within a later frame: pydicom leaves all of them out, so the first is handed to its decoder

@@ -14,7 +14,7 @@ import pytest
 
 from fvpipe.config.project import Labels
 from fvpipe.datasets import adapter, cbis
-from fvpipe.dicom import SECONDARY_CAPTURE
+from fvpipe.dicom.transfer_syntaxes import SECONDARY_CAPTURE
 from fvpipe.errors import LabelTableError, ParameterError
 from fvpipe.types import BreastFacts, Laterality
 from tests import factory

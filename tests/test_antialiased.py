@@ -18,16 +18,21 @@ from numpy.typing import NDArray
 import fvpipe
 from benchmarks.antialiased import sample, ssim
 from benchmarks.samples import tasks
-from fvpipe import dicom, flow, jpeg2000
+from fvpipe import flow
 from fvpipe.config.loading import parse
 from fvpipe.config.pipeline import Pipeline, load_pipeline
 from fvpipe.crashes import crash_fact, remembered_crash
-from fvpipe.dicom import Refused
+from fvpipe.dicom import jpeg2000
+from fvpipe.dicom.codestream import bare_codestream
+from fvpipe.dicom.decoders import REDUCIBLE, lossy_decoder, reduced_decoder
+from fvpipe.dicom.elements import Refused
+from fvpipe.dicom.jpeg2000 import decode_reduced, identity, levels
+from fvpipe.dicom.pixels import _pixel_digest, read_picture
+from fvpipe.dicom.transfer_syntaxes import EXPLICIT_LE, HTJ2K_LOSSLESS, JPEG_2000_LOSSLESS, JPEG_LOSSLESS_SV1, JPEG_LS, RLE
 from fvpipe.imaging.canvas import crop_levels, frame_level
 from fvpipe.imaging.fusion import fuse
 from fvpipe.imaging.segmentation import segment
 from fvpipe.listing import Listing
-from fvpipe.pixels import REDUCIBLE, _pixel_digest, bare_codestream, lossy_decoder, read_picture, reduced_decoder
 from fvpipe.project import free_source, memory_file
 from fvpipe.reasons import Flag, Reason, Rejection
 from fvpipe.sources import SourceMemory
@@ -37,7 +42,7 @@ from tests.conftest import build, run
 from tests.factory import CC, LEFT, MLO, RIGHT, breast, dataset, encode, file_bytes, table
 from tests.test_flow import tree
 
-J2K = dicom.JPEG_2000_LOSSLESS
+J2K = JPEG_2000_LOSSLESS
 _, ANTIALIASED = load_pipeline("antialiased")
 WHOLE = ANTIALIASED.model_copy(update={"resize": ANTIALIASED.resize.model_copy(update={"method": "area"})})
 HALF_STEP = 0.5 / 65535
@@ -69,7 +74,7 @@ def test_every_size_and_depth(shape: tuple[int, int], bits: int) -> None:
     pixels = np.rint((0.5 + 0.4 * np.sin(rows / 60) * np.cos(columns / 50)) * top).astype("u1" if bits <= 8 else "u2")
     frame = bytes(imagecodecs.jpeg2k_encode(pixels, level=0, codecformat="j2k", reversible=True, bitspersample=bits))
     for level in (1, 2, 3):
-        small = jpeg2000.decode_reduced(frame, level, shape, bits)
+        small = decode_reduced(frame, level, shape, bits)
         assert small.dtype == pixels.dtype
         every = pixels[:: 1 << level, :: 1 << level]
         assert small.shape == every.shape
@@ -85,12 +90,12 @@ def test_every_syntax_that_holds_smaller_pictures(syntax: str) -> None:
     assert small.shape == (110, 88)
     assert small.source_shape == whole.source_shape == whole.shape == pixels.shape
     assert abs(float(small.stored.mean()) - float(pixels.mean())) < 5
-    assert reduced_decoder(syntax) == jpeg2000.identity()
+    assert reduced_decoder(syntax) == identity()
 
 
 def test_other_syntaxes_are_decoded_whole() -> None:
     pixels = breast(4, CC, LEFT, (200, 160)).pixels
-    for syntax in (dicom.EXPLICIT_LE, dicom.RLE, dicom.JPEG_LOSSLESS_SV1, dicom.JPEG_LS):
+    for syntax in (EXPLICIT_LE, RLE, JPEG_LOSSLESS_SV1, JPEG_LS):
         picture = read_picture(in_file(pixels, 12, syntax), LEFT, level=2)
         np.testing.assert_array_equal(picture.stored, pixels)
         assert reduced_decoder(syntax) == ""
@@ -100,7 +105,7 @@ def test_a_codestream_is_halved_no_oftener_than_it_holds() -> None:
     pixels = breast(4, CC, LEFT, (437, 350)).pixels
     for resolutions in (1, 2, 3, 6):  # a picture and its halves
         frame = bytes(imagecodecs.jpeg2k_encode(pixels, level=0, codecformat="j2k", reversible=True, resolutions=resolutions))
-        assert jpeg2000.levels(frame) == resolutions - 1
+        assert levels(frame) == resolutions - 1
         picture = read_picture(in_file(pixels, 12, frame=frame), LEFT, level=4)
         assert picture.scale == 1 << min(resolutions - 1, 4)
 
@@ -108,14 +113,14 @@ def test_a_codestream_is_halved_no_oftener_than_it_holds() -> None:
 def test_levels_of_a_header_that_says_more() -> None:
     """An offset, a subsampling or a sign moves or changes the smaller picture's pixels; damage says nothing."""
     frame = encode(ramp((64, 64), 12), 12, J2K)
-    assert jpeg2000.levels(frame) == 3
+    assert levels(frame) == 3
     for at, value in ((16, b"\0\0\0\1"), (20, b"\0\0\0\1"), (32, b"\0\0\0\1"), (42, b"\x8b"), (43, b"\2"), (44, b"\2")):
-        assert jpeg2000.levels(frame[:at] + value + frame[at + len(value) :]) == 0
+        assert levels(frame[:at] + value + frame[at + len(value) :]) == 0
     cod = frame.find(b"\xff\x52")
     coc = b"\xff\x53" + struct.pack(">HBBBBBBB", 9, 0, 0, 2, 4, 4, 0, 1)
-    assert jpeg2000.levels(frame[:cod] + coc + frame[cod:]) == 2
+    assert levels(frame[:cod] + coc + frame[cod:]) == 2
     for damaged in (b"", frame[:40], frame[: cod + 5], frame[:cod] + b"\0" * 40):
-        assert jpeg2000.levels(damaged) == 0
+        assert levels(damaged) == 0
 
 
 @settings(max_examples=300, deadline=None)
@@ -124,7 +129,7 @@ def test_levels_of_anything(data: st.DataObject) -> None:
     frame = bytearray(encode(ramp((40, 40), 12), 12, J2K)[:120])
     for _ in range(data.draw(st.integers(0, 6))):
         frame[data.draw(st.integers(0, len(frame) - 1))] = data.draw(st.integers(0, 255))
-    assert 0 <= jpeg2000.levels(bytes(frame[: data.draw(st.integers(0, len(frame)))])) <= 255
+    assert 0 <= levels(bytes(frame[: data.draw(st.integers(0, len(frame)))])) <= 255
 
 
 def reason(data: bytes, level: int) -> Reason | int:
@@ -156,13 +161,13 @@ def test_what_is_broken_is_refused_as_when_decoded_whole() -> None:
 def test_a_damaged_block_is_refused_as_when_decoded_whole() -> None:
     """HTJ2K tells of a damaged block where JPEG 2000 makes one up."""
     pixels = breast(4, CC, LEFT, (437, 350)).pixels
-    frame = bytearray(bare_codestream(encode(pixels, 12, dicom.HTJ2K_LOSSLESS)))
+    frame = bytearray(bare_codestream(encode(pixels, 12, HTJ2K_LOSSLESS)))
     start = frame.find(b"\xff\x93") + 2
     found = set()
     for at in range(start + 20, start + 2000, 60):
         damaged = bytearray(frame)
         damaged[at : at + 30] = b"\x5a" * 30
-        data = in_file(pixels, 12, dicom.HTJ2K_LOSSLESS, bytes(damaged))
+        data = in_file(pixels, 12, HTJ2K_LOSSLESS, bytes(damaged))
         whole, small = reason(data, 0), reason(data, 2)
         # What is damaged beyond the smaller picture is not seen by it; what it sees is refused as by the whole one.
         assert small in (whole, 4)

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from fvpipe.config.loading import parse
 from fvpipe.config.pipeline import Pipeline
+from fvpipe.dicom.pixels import read_picture
 from fvpipe.imaging import resample as area
 from fvpipe.imaging.fusion import fuse
 from fvpipe.imaging.resample import window_means, windows
 from fvpipe.imaging.segmentation import full_mask, segment
-from fvpipe.pixels import read_picture
 from tests import oracle
 from tests.factory import CC, LEFT, MLO, RIGHT, breast, dataset, file_bytes
 

@@ -20,11 +20,13 @@ from hypothesis import strategies as st
 from pydicom.sequence import Sequence
 from pydicom.valuerep import STANDARD_VR
 
-from fvpipe import dicom
 from fvpipe.datasets import adapter
 from fvpipe.datasets.phantom import written_as_is
-from fvpipe.dicom import HeaderPolicy, Refused, read_header
-from fvpipe.pixels import read_picture
+from fvpipe.dicom import __file__
+from fvpipe.dicom.elements import Refused, silenced
+from fvpipe.dicom.header import HeaderPolicy, read_header
+from fvpipe.dicom.pixels import read_picture
+from fvpipe.dicom.transfer_syntaxes import DEFLATED_LE, EXPLICIT_LE, IMPLICIT_LE, JPEG_2000, NATIVE, RLE, SECONDARY_CAPTURE
 from fvpipe.reasons import Reason, Rejection
 from fvpipe.types import Edge, ImageRecord, Laterality, Picture, View
 from tests.factory import VIEW_CODES, coded, dataset, deflated, encode, file_bytes, item, outcomes, table, write
@@ -45,7 +47,7 @@ MESSY = {
 
 def header(pixels: Any = PIXELS, **tags: Any) -> bytes:
     """A left CC of 12 bits; a tag of None is left out."""
-    with written_as_is(), dicom.silenced():
+    with written_as_is(), silenced():
         return file_bytes(dataset(PIXELS, 12, **tags), pixels)
 
 
@@ -76,7 +78,7 @@ RULES: dict[str, tuple[Reason, dict[str, Any]]] = {
     "CAD report": (Reason.SOP_CLASS_REFUSED, {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.88.50"}),
     "presentation state": (Reason.SOP_CLASS_REFUSED, {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.11.1"}),
     "PDF": (Reason.SOP_CLASS_REFUSED, {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.104.1"}),
-    "film, where no adapter allows it": (Reason.SOP_CLASS_REFUSED, {"SOPClassUID": dicom.SECONDARY_CAPTURE}),
+    "film, where no adapter allows it": (Reason.SOP_CLASS_REFUSED, {"SOPClassUID": SECONDARY_CAPTURE}),
     "private SOP class": (Reason.SOP_CLASS_REFUSED, {"SOPClassUID": "1.3.6.1.4.1.9999.1"}),
     "CT": (Reason.MODALITY_REFUSED, {"Modality": "CT"}),
     "two modalities": (Reason.MODALITY_REFUSED, {"Modality": ["MG", "CT"]}),
@@ -167,7 +169,7 @@ def nested(depth: int, inside: bytes = b"") -> bytes:
 
 def in_syntax(written: str, said: str) -> bytes:
     """A file written in one transfer syntax whose meta information names another."""
-    with written_as_is(), dicom.silenced():
+    with written_as_is(), silenced():
         data = file_bytes(dataset(PIXELS, 12), PIXELS, written)
     name, other = (uid.encode() + b"\0" * (len(uid) % 2) for uid in (written, said))
     return retold(data, b"\x10\0UI" + struct.pack("<H", len(name)) + name, b"\x10\0UI" + struct.pack("<H", len(other)) + other)
@@ -182,14 +184,14 @@ BYTES: dict[str, tuple[Reason, Callable[[], bytes]]] = {
         Reason.TRANSFER_SYNTAX_UNSUPPORTED,
         lambda: bytes(128) + b"DICM" + random.Random(1).randbytes(5000),
     ),
-    "MPEG-4": (Reason.TRANSFER_SYNTAX_UNSUPPORTED, lambda: in_syntax(dicom.EXPLICIT_LE, "1.2.840.10008.1.2.4.102")),
-    "private syntax": (Reason.TRANSFER_SYNTAX_UNSUPPORTED, lambda: in_syntax(dicom.EXPLICIT_LE, "1.3.6.1.4.1.9999.1")),
-    "implicit called explicit": (Reason.HEADER_UNREADABLE, lambda: in_syntax(dicom.IMPLICIT_LE, dicom.EXPLICIT_LE)),
+    "MPEG-4": (Reason.TRANSFER_SYNTAX_UNSUPPORTED, lambda: in_syntax(EXPLICIT_LE, "1.2.840.10008.1.2.4.102")),
+    "private syntax": (Reason.TRANSFER_SYNTAX_UNSUPPORTED, lambda: in_syntax(EXPLICIT_LE, "1.3.6.1.4.1.9999.1")),
+    "implicit called explicit": (Reason.HEADER_UNREADABLE, lambda: in_syntax(IMPLICIT_LE, EXPLICIT_LE)),
     # Without a refusal, "OW" would be read as the length 22351 and the picture would start four bytes late.
-    "explicit called implicit": (Reason.HEADER_UNREADABLE, lambda: in_syntax(dicom.EXPLICIT_LE, dicom.IMPLICIT_LE)),
-    "native called compressed": (Reason.DECODE_FAILED, lambda: in_syntax(dicom.EXPLICIT_LE, dicom.JPEG_2000)),
-    "compressed called native": (Reason.DECODE_FAILED, lambda: in_syntax(dicom.RLE, dicom.EXPLICIT_LE)),
-    "not deflated": (Reason.HEADER_UNREADABLE, lambda: in_syntax(dicom.EXPLICIT_LE, dicom.DEFLATED_LE)),
+    "explicit called implicit": (Reason.HEADER_UNREADABLE, lambda: in_syntax(EXPLICIT_LE, IMPLICIT_LE)),
+    "native called compressed": (Reason.DECODE_FAILED, lambda: in_syntax(EXPLICIT_LE, JPEG_2000)),
+    "compressed called native": (Reason.DECODE_FAILED, lambda: in_syntax(RLE, EXPLICIT_LE)),
+    "not deflated": (Reason.HEADER_UNREADABLE, lambda: in_syntax(EXPLICIT_LE, DEFLATED_LE)),
     "1,000 sequences in each other": (Reason.HEADER_UNREADABLE, lambda: nested(1000)),
     "Pixel Data as text": (Reason.HEADER_UNREADABLE, lambda: retold(header(), b"\xe0\x7f\x10\0OW", b"\xe0\x7f\x10\0UT")),
     "a view sequence that is text": (
@@ -231,7 +233,7 @@ def test_a_file_is_broken(tmp_path: Path, name: str) -> None:
 
 def test_every_reason_of_the_module_is_asked_for() -> None:
     elsewhere = {Reason.NOT_A_FILE, Reason.DEFLATED_TOO_LARGE, Reason.REGION_OF_INTEREST}  # further below
-    named = set(re.findall(r"Reason\.([A-Z_]+)", Path(dicom.__file__).read_text(encoding="utf-8")))
+    named = set(re.findall(r"Reason\.([A-Z_]+)", Path(__file__).read_text(encoding="utf-8")))
     asked = {reason.name for reason, _ in [*RULES.values(), *BYTES.values()]} | {reason.name for reason in elsewhere}
     assert named == asked
 
@@ -269,8 +271,8 @@ def read_reason(folder: Path, data: bytes) -> Reason:
 
 
 def test_compressed_pixels_cut_before_the_first_fragment(tmp_path: Path) -> None:
-    frame = encode(PIXELS, 12, dicom.RLE)
-    data = file_bytes(dataset(PIXELS, 12), frame, dicom.RLE)
+    frame = encode(PIXELS, 12, RLE)
+    data = file_bytes(dataset(PIXELS, 12), frame, RLE)
     assert read_reason(tmp_path, data[: data.index(frame) - 8]) is Reason.PIXELS_TRUNCATED
     assert isinstance(read(tmp_path, data), ImageRecord)
 
@@ -350,13 +352,13 @@ def test_accepted(tmp_path: Path, name: str) -> None:
     assert {field: getattr(found, field) for field in expected} == expected
 
 
-@pytest.mark.parametrize("syntax", sorted(dicom.NATIVE))
+@pytest.mark.parametrize("syntax", sorted(NATIVE))
 def test_native_transfer_syntaxes_have_the_same_record(tmp_path: Path, syntax: str) -> None:
-    records = [read(tmp_path, file_bytes(dataset(PIXELS, 12), PIXELS, s)) for s in (dicom.EXPLICIT_LE, syntax)]
+    records = [read(tmp_path, file_bytes(dataset(PIXELS, 12), PIXELS, s)) for s in (EXPLICIT_LE, syntax)]
     assert isinstance(records[1], ImageRecord)
     assert records[1].transfer_syntax_uid == syntax
-    assert {repr(r).replace(s, "") for r, s in zip(records, (dicom.EXPLICIT_LE, syntax), strict=True)} == {
-        repr(records[0]).replace(dicom.EXPLICIT_LE, "")
+    assert {repr(r).replace(s, "") for r, s in zip(records, (EXPLICIT_LE, syntax), strict=True)} == {
+        repr(records[0]).replace(EXPLICIT_LE, "")
     }
 
 
@@ -399,7 +401,7 @@ def test_hashed_identifiers_of_one_text_differ_by_kind() -> None:
 
 
 FILM = {
-    "SOPClassUID": dicom.SECONDARY_CAPTURE, "ImageLaterality": None, "Laterality": "R", "ViewPosition": None,
+    "SOPClassUID": SECONDARY_CAPTURE, "ImageLaterality": None, "Laterality": "R", "ViewPosition": None,
     "PatientOrientation": "MLO", "PatientID": "Mass-Test_P_00820_RIGHT_MLO",
 }  # fmt: skip
 
@@ -505,7 +507,7 @@ def test_deep_sequences_of_defined_length_are_not_followed(tmp_path: Path) -> No
 
 
 def messy(**tags: Any) -> bytes:
-    with written_as_is(), dicom.silenced():
+    with written_as_is(), silenced():
         ds = dataset(PIXELS, 12, **MESSY | {k: v for k, v in tags.items() if k != "pixels"})
         ds.add_new(0x00091001, "LO", CANARY)
         ds.add_new(0x00290010, "LO", CANARY)

@@ -11,7 +11,7 @@ from blake3 import blake3
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fvpipe.dicom import stream
+from fvpipe.dicom.reader import stream
 from fvpipe.io import read as files
 from fvpipe.io.read import Buffer, file_state, read_contents
 

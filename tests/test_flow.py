@@ -22,7 +22,9 @@ import numpy as np
 import pytest
 
 import fvpipe
-from fvpipe import cli, dicom
+from fvpipe import cli
+from fvpipe.dicom.decoders import DECODERS, Decoder
+from fvpipe.dicom.transfer_syntaxes import EXPLICIT_LE, JPEG_2000_LOSSLESS, JPEG_LOSSLESS_SV1, RLE
 from fvpipe.io.tables import read_table
 from fvpipe.reasons import Reason, Rejection
 from fvpipe.shards.format import read_receipt
@@ -53,7 +55,7 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Twelve patients of one to two breasts, with a label table beside them."""
     folder = tmp_path_factory.mktemp("cohort")
     rows = ["patient_id,laterality,label"]
-    syntaxes = (dicom.EXPLICIT_LE, dicom.RLE, dicom.JPEG_LOSSLESS_SV1, dicom.JPEG_2000_LOSSLESS)
+    syntaxes = (EXPLICIT_LE, RLE, JPEG_LOSSLESS_SV1, JPEG_2000_LOSSLESS)
     for i in range(12):
         sides = "LR" if i % 3 else "L"
         factory.patient(folder / f"case{i}", f"P{i:02d}", sides, seed=i, syntax=syntaxes[i % 4])
@@ -330,7 +332,7 @@ def test_bad_files_are_named_and_the_rest_is_built(own: Path, tmp_path: Path) ->
         ImageLaterality="R",
         SOPInstanceUID="2.25.6",
     )
-    factory.patient(bad / "c", "B3", "L", seed=3, syntax=dicom.JPEG_2000_LOSSLESS)
+    factory.patient(bad / "c", "B3", "L", seed=3, syntax=JPEG_2000_LOSSLESS)
     whole = (bad / "c" / "B3_L_CC.dcm").read_bytes()
     data = bytearray(whole)
     at = data.index(b"\xff\x93") + 200  # rotten inside the codestream: found only when decoded
@@ -471,13 +473,13 @@ def test_a_file_swapped_while_the_build_runs_is_never_labelled_as_another(own: P
 
 def test_a_failure_of_the_machine_is_no_refusal_of_the_file(own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Out of memory today, readable tomorrow: nothing of it is remembered."""
-    from fvpipe import pixels
+    from fvpipe.dicom import pixels
 
     def no_memory(*_: object) -> None:
         raise MemoryError
 
     with monkeypatch.context() as patch:
-        broken = {uid: pixels.Decoder("imagecodecs", d.lossy, no_memory) for uid, d in pixels.DECODERS.items()}  # type: ignore[arg-type]
+        broken = {uid: Decoder("imagecodecs", d.lossy, no_memory) for uid, d in DECODERS.items()}  # type: ignore[arg-type]
         patch.setattr(pixels, "DECODERS", broken)
         assert "out of memory" in build_fails(own, tmp_path / "out")
     assert builds(own, tmp_path / "out")["samples"] == 20
@@ -559,7 +561,7 @@ def test_killed_at_random_and_run_again(own: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_told_to_stop_leaves_no_process_and_resumes(number: signal.Signals, own: Path, tmp_path: Path) -> None:
     for i in range(12, 40):
-        factory.patient(own / f"case{i}", f"P{i:02d}", "LR", seed=i, syntax=dicom.JPEG_2000_LOSSLESS)
+        factory.patient(own / f"case{i}", f"P{i:02d}", "LR", seed=i, syntax=JPEG_2000_LOSSLESS)
     out = tmp_path / "out"
     process = start(own, out, "--workers", "2")
     deadline = time.monotonic() + 60
@@ -693,7 +695,7 @@ def test_a_cluster_that_is_none_or_goes_away(own: Path, tmp_path: Path) -> None:
 def test_a_scheduler_that_dies_is_one_sentence(own: Path, tmp_path: Path) -> None:
     """A real scheduler and worker on this machine; the scheduler is killed while the build runs."""
     for i in range(12, 40):
-        factory.patient(own / f"case{i}", f"P{i:02d}", "LR", seed=i, syntax=dicom.JPEG_2000_LOSSLESS)
+        factory.patient(own / f"case{i}", f"P{i:02d}", "LR", seed=i, syntax=JPEG_2000_LOSSLESS)
     file, out = tmp_path / "scheduler.json", tmp_path / "out"
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     options = ["--host", "127.0.0.1", "--no-dashboard"]
@@ -834,4 +836,4 @@ def test_phantoms_hold_their_traps(phantoms: dict[str, Path], tmp_path: Path) ->
     assert by_name == {"1-1.dcm": "MLO", "1-2.dcm": "CC"}  # the file's number says nothing of the view
     with open(tmp_path / "vindr" / "images.csv") as file:
         syntaxes = {row["transfer_syntax_uid"] for row in csv.DictReader(file)}
-    assert syntaxes == {dicom.EXPLICIT_LE, dicom.RLE, dicom.JPEG_LOSSLESS_SV1, dicom.JPEG_2000_LOSSLESS}
+    assert syntaxes == {EXPLICIT_LE, RLE, JPEG_LOSSLESS_SV1, JPEG_2000_LOSSLESS}

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from fvpipe import dicom
 from fvpipe.config.loading import parse
 from fvpipe.config.pipeline import Pipeline
+from fvpipe.dicom.elements import silenced
+from fvpipe.dicom.pixels import read_picture
 from fvpipe.imaging.fusion import fuse
 from fvpipe.imaging.segmentation import full_mask, segment
-from fvpipe.pixels import read_picture
 from fvpipe.reasons import Flag
 from fvpipe.types import FusedSample, Laterality, Picture, Segmentation
 from tests import oracle
@@ -282,7 +282,7 @@ def test_voi_window_is_applied_before_everything() -> None:
     made = Made(breast(4, CC).pixels, breast(4, CC).drawing, 12)
     data = file_bytes(dataset(made.pixels, 12, **tags), made.pixels)
     picture = read_picture(data, LEFT, "window")
-    with dicom.silenced():
+    with silenced():
         from pydicom.pixels import apply_windowing
 
         expected = apply_windowing(made.pixels, dataset(made.pixels, 12, **tags))

@@ -17,10 +17,29 @@ from pydicom.encaps import encapsulate, get_frame
 from pydicom.pixels import apply_modality_lut, apply_voi, apply_windowing, pixel_array
 from pydicom.sequence import Sequence
 
-from fvpipe import dicom
 from fvpipe.datasets.phantom import written_as_is
-from fvpipe.dicom import Refused
-from fvpipe.pixels import DECODERS, lossy_decoder, read_picture
+from fvpipe.dicom.decoders import DECODERS, lossy_decoder
+from fvpipe.dicom.elements import Refused, silenced
+from fvpipe.dicom.pixels import read_picture
+from fvpipe.dicom.transfer_syntaxes import (
+    DEFLATED_LE,
+    ENCAPSULATED,
+    EXPLICIT_BE,
+    EXPLICIT_LE,
+    HTJ2K,
+    HTJ2K_LOSSLESS,
+    HTJ2K_RPCL,
+    IMPLICIT_LE,
+    JPEG_2000,
+    JPEG_2000_LOSSLESS,
+    JPEG_BASELINE,
+    JPEG_EXTENDED,
+    JPEG_LOSSLESS,
+    JPEG_LS,
+    JPEG_LS_NEAR,
+    NATIVE,
+    RLE,
+)
 from fvpipe.reasons import Flag, Reason
 from fvpipe.types import Edge, Laterality, Picture
 from tests.factory import dataset, encode, file_bytes, item, outcomes, table, write
@@ -44,20 +63,20 @@ def noise(bits: int, dtype: str, shape: tuple[int, int] = SHAPE) -> Pixels:
 
 def frame_of(pixels: Pixels, bits: int, syntax: str) -> bytes:
     """An encoded frame; codecs without a sign get the bits of signed pixels as they are, and all of them."""
-    signless = syntax not in (dicom.JPEG_2000_LOSSLESS, dicom.HTJ2K_LOSSLESS, dicom.HTJ2K_RPCL)
+    signless = syntax not in (JPEG_2000_LOSSLESS, HTJ2K_LOSSLESS, HTJ2K_RPCL)
     if pixels.dtype.kind == "i" and signless:
         pixels, bits = pixels.view(f"u{pixels.dtype.itemsize}"), 8 * pixels.dtype.itemsize
-    if syntax == dicom.RLE:
+    if syntax == RLE:
         bits = 8 * pixels.dtype.itemsize  # it knows whole bytes alone
-    elif bits <= 8 and pixels.dtype.kind == "u" and syntax != dicom.JPEG_LS:  # which GDCM reads in whole cells alone
+    elif bits <= 8 and pixels.dtype.kind == "u" and syntax != JPEG_LS:  # which GDCM reads in whole cells alone
         pixels = pixels.astype("u1")  # as codecs do with 8 bits in 16 allocated ones
     return encode(pixels, bits, syntax)
 
 
-def file_of(pixels: Pixels, bits: int, syntax: str = dicom.EXPLICIT_LE, frame: bytes | None = None, **tags: Any) -> bytes:
-    with written_as_is(), dicom.silenced():
+def file_of(pixels: Pixels, bits: int, syntax: str = EXPLICIT_LE, frame: bytes | None = None, **tags: Any) -> bytes:
+    with written_as_is(), silenced():
         ds = dataset(pixels, bits, **tags)
-        if syntax in dicom.NATIVE:
+        if syntax in NATIVE:
             return file_bytes(ds, pixels, syntax)
         return file_bytes(ds, frame_of(pixels, bits, syntax) if frame is None else frame, syntax)
 
@@ -93,12 +112,12 @@ DEPTHS = {
 
 def second_decoders(path: Path, syntax: str) -> list[Pixels]:
     """The same file by libraries that fvpipe does not decode with."""
-    plugins = {dicom.RLE: ["pydicom", "pylibjpeg"]} | {native: [""] for native in dicom.NATIVE}
-    plugins |= {j: ["pylibjpeg"] for j in (dicom.JPEG_2000_LOSSLESS, dicom.JPEG_2000)}
+    plugins = {RLE: ["pydicom", "pylibjpeg"]} | {native: [""] for native in NATIVE}
+    plugins |= {j: ["pylibjpeg"] for j in (JPEG_2000_LOSSLESS, JPEG_2000)}
     if syntax in plugins:
-        with dicom.silenced():
+        with silenced():
             return [pixel_array(pydicom.dcmread(path), raw=True, decoding_plugin=plugin) for plugin in plugins[syntax]]
-    if syntax in (dicom.HTJ2K_LOSSLESS, dicom.HTJ2K_RPCL, dicom.HTJ2K):  # fvpipe reads them with OpenJPEG; here OpenJPH does
+    if syntax in (HTJ2K_LOSSLESS, HTJ2K_RPCL, HTJ2K):  # fvpipe reads them with OpenJPEG; here OpenJPH does
         return [imagecodecs.htj2k_decode(get_frame(pydicom.dcmread(path).PixelData, 0))]
     import SimpleITK as sitk
 
@@ -109,7 +128,7 @@ def second_decoders(path: Path, syntax: str) -> list[Pixels]:
 
 
 @pytest.mark.parametrize("depth", DEPTHS)
-@pytest.mark.parametrize("syntax", [*sorted(dicom.NATIVE), *LOSSLESS])
+@pytest.mark.parametrize("syntax", [*sorted(NATIVE), *LOSSLESS])
 def test_lossless_to_the_bit(tmp_path: Path, syntax: str, depth: str) -> None:
     bits, dtype = DEPTHS[depth]
     pixels = noise(bits, dtype)
@@ -125,14 +144,14 @@ def test_lossless_to_the_bit(tmp_path: Path, syntax: str, depth: str) -> None:
 @pytest.mark.parametrize(
     ("syntax", "bits", "error"),
     [
-        (dicom.JPEG_BASELINE, 8, 12),
-        (dicom.JPEG_EXTENDED, 12, 200),
-        (dicom.JPEG_LS_NEAR, 8, 2),
-        (dicom.JPEG_LS_NEAR, 12, 2),
-        (dicom.JPEG_2000, 8, 4),
-        (dicom.JPEG_2000, 12, 30),
-        (dicom.HTJ2K, 12, 3),
-        (dicom.HTJ2K, 16, 3),
+        (JPEG_BASELINE, 8, 12),
+        (JPEG_EXTENDED, 12, 200),
+        (JPEG_LS_NEAR, 8, 2),
+        (JPEG_LS_NEAR, 12, 2),
+        (JPEG_2000, 8, 4),
+        (JPEG_2000, 12, 30),
+        (HTJ2K, 12, 3),
+        (HTJ2K, 16, 3),
     ],
 )
 def test_lossy_is_near_and_equal_to_another_decoder(tmp_path: Path, syntax: str, bits: int, error: int) -> None:
@@ -147,16 +166,16 @@ def test_lossy_is_near_and_equal_to_another_decoder(tmp_path: Path, syntax: str,
 
 
 def test_every_decoder_is_asked_for() -> None:
-    assert set(DECODERS) == dicom.ENCAPSULATED == set(LOSSY) | set(LOSSLESS)
-    assert set(LOSSY) == {dicom.JPEG_BASELINE, dicom.JPEG_EXTENDED, dicom.JPEG_LS_NEAR, dicom.JPEG_2000, dicom.HTJ2K}
+    assert set(DECODERS) == ENCAPSULATED == set(LOSSY) | set(LOSSLESS)
+    assert set(LOSSY) == {JPEG_BASELINE, JPEG_EXTENDED, JPEG_LS_NEAR, JPEG_2000, HTJ2K}
 
 
 def test_a_lossy_decoder_belongs_to_the_key() -> None:
     assert all(lossy_decoder(syntax) == f"imagecodecs {imagecodecs.__version__}" for syntax in LOSSY)
-    assert not any(lossy_decoder(syntax) for syntax in [*LOSSLESS, *dicom.NATIVE])
+    assert not any(lossy_decoder(syntax) for syntax in [*LOSSLESS, *NATIVE])
 
 
-MOST_BITS = {dicom.JPEG_BASELINE: 8, dicom.JPEG_EXTENDED: 12}
+MOST_BITS = {JPEG_BASELINE: 8, JPEG_EXTENDED: 12}
 
 
 @pytest.mark.parametrize(("syntax", "bits"), [(s, bits) for s in LOSSY for bits in (8, 12, 16) if bits <= MOST_BITS.get(s, 16)])
@@ -164,7 +183,7 @@ def test_lossy_white_does_not_become_black(syntax: str, bits: int) -> None:
     """A codec's overshoot beyond the range must stay at its end, also where the codestream has more bits than are stored."""
     white = (1 << bits) - 1
     pixels = np.where(np.random.default_rng(0).random((64, 64)) < 0.5, white, 0).astype("u1" if bits == 8 else "u2")
-    if syntax == dicom.JPEG_LS_NEAR:
+    if syntax == JPEG_LS_NEAR:
         pixels = np.where(pixels, pixels - 5 * np.arange(64, dtype=pixels.dtype) % 7, 0).astype(pixels.dtype)
     stored = picture(file_of(pixels, bits, syntax)).stored
     assert (stored > white // 2).tolist() == (pixels > white // 2).tolist()
@@ -173,7 +192,7 @@ def test_lossy_white_does_not_become_black(syntax: str, bits: int) -> None:
 @pytest.mark.parametrize("bits", [8, 12, 16])
 def test_one_picture_has_one_digest_in_every_syntax(bits: int) -> None:
     pixels = noise(bits, "u1" if bits == 8 else "u2")
-    digests = {picture(file_of(pixels, bits, syntax)).pixel_digest for syntax in [*dicom.NATIVE, *LOSSLESS]}
+    digests = {picture(file_of(pixels, bits, syntax)).pixel_digest for syntax in [*NATIVE, *LOSSLESS]}
     assert len(digests) == 1
     changed = pixels.copy()
     changed[5, 5] ^= 1
@@ -191,7 +210,7 @@ def test_digests_and_the_file_of_a_picture() -> None:
 @pytest.mark.parametrize("shape", [(33, 27), (32, 26)])
 def test_big_endian_bytes_are_swapped_in_words_only(vr: bytes, shape: tuple[int, int]) -> None:
     pixels = noise(8, "u1", shape)
-    data = file_of(pixels, 8, dicom.EXPLICIT_BE)
+    data = file_of(pixels, 8, EXPLICIT_BE)
     at = data.index(b"\x7f\xe0\0\x10OW") + 4
     if vr == b"OB":
         plain = pixels.tobytes() + b"\0" * (pixels.size % 2)
@@ -200,13 +219,13 @@ def test_big_endian_bytes_are_swapped_in_words_only(vr: bytes, shape: tuple[int,
 
 
 def test_big_endian_bytes_of_half_a_word_too_few() -> None:
-    data = file_of(noise(8, "u1"), 8, dicom.EXPLICIT_BE)
+    data = file_of(noise(8, "u1"), 8, EXPLICIT_BE)
     size = SHAPE[0] * SHAPE[1]
     data = data[: -(size + 5)] + struct.pack(">I", size) + data[-(size + 1) : -1]
     assert refusal(data) is Reason.PIXELS_TRUNCATED
 
 
-WHOLE_CELLS = [*sorted(dicom.NATIVE), dicom.RLE, dicom.JPEG_LOSSLESS, dicom.JPEG_LS, dicom.JPEG_2000_LOSSLESS]
+WHOLE_CELLS = [*sorted(NATIVE), RLE, JPEG_LOSSLESS, JPEG_LS, JPEG_2000_LOSSLESS]
 
 
 @pytest.mark.parametrize("syntax", WHOLE_CELLS)
@@ -222,12 +241,12 @@ def test_bits_beside_the_stored_ones_are_left_out(syntax: str, dtype: str) -> No
         (13, cells << 2 | overlay >> 2 | overlay << 14),
     ):
         ds = dataset(pixels, 12, HighBit=high)
-        data = file_bytes(ds, stored if syntax in dicom.NATIVE else frame_of(stored, 16, syntax), syntax)
+        data = file_bytes(ds, stored if syntax in NATIVE else frame_of(stored, 16, syntax), syntax)
         np.testing.assert_array_equal(picture(data).stored, expected)
 
 
 @pytest.mark.parametrize("bot", [False, True])
-@pytest.mark.parametrize("syntax", [dicom.JPEG_2000_LOSSLESS, dicom.JPEG_LOSSLESS, dicom.RLE])
+@pytest.mark.parametrize("syntax", [JPEG_2000_LOSSLESS, JPEG_LOSSLESS, RLE])
 def test_a_frame_in_several_fragments(syntax: str, bot: bool) -> None:
     pixels = noise(12, "u2")
     frame = encode(pixels, 12, syntax)
@@ -243,7 +262,7 @@ def test_a_jp2_file_as_a_frame() -> None:
     pixels = noise(12, "u2")
     frame = bytes(imagecodecs.jpeg2k_encode(pixels, level=0, codecformat="jp2", reversible=True, bitspersample=12))
     assert frame[4:8] == b"jP  "
-    np.testing.assert_array_equal(picture(file_of(pixels, 12, dicom.JPEG_2000_LOSSLESS, frame)).stored, pixels)
+    np.testing.assert_array_equal(picture(file_of(pixels, 12, JPEG_2000_LOSSLESS, frame)).stored, pixels)
 
 
 # --- compressed pictures that are not what the header says ------------------------------------------------------------
@@ -255,23 +274,23 @@ SMALL, LARGE = noise(8, "u1", (32, 32)), noise(8, "u1", (64, 32))
 def test_a_picture_of_another_size(syntax: str) -> None:
     for inside, outside in ((LARGE, SMALL), (SMALL, LARGE)):
         reason = refusal(file_of(outside, 8, syntax, encode(inside, 8, syntax)))
-        assert reason in ({Reason.PIXELS_TRUNCATED, Reason.DECODE_FAILED} if syntax == dicom.RLE else {Reason.PIXELS_MISMATCH})
+        assert reason in ({Reason.PIXELS_TRUNCATED, Reason.DECODE_FAILED} if syntax == RLE else {Reason.PIXELS_MISMATCH})
 
 
-@pytest.mark.parametrize("syntax", sorted(DECODERS.keys() - {dicom.JPEG_BASELINE}))
+@pytest.mark.parametrize("syntax", sorted(DECODERS.keys() - {JPEG_BASELINE}))
 def test_a_picture_of_more_bits_than_allocated(syntax: str) -> None:
     deep = noise(12, "u2", (32, 32))
     assert refusal(file_of(SMALL, 8, syntax, encode(deep, 12, syntax))) is Reason.PIXELS_MISMATCH
 
 
-@pytest.mark.parametrize("syntax", [dicom.JPEG_BASELINE, dicom.JPEG_LS, dicom.JPEG_2000, dicom.HTJ2K])
+@pytest.mark.parametrize("syntax", [JPEG_BASELINE, JPEG_LS, JPEG_2000, HTJ2K])
 def test_a_picture_in_colour(syntax: str) -> None:
     colour = np.dstack([SMALL, SMALL, SMALL])
     encoders = {
-        dicom.JPEG_BASELINE: imagecodecs.jpeg8_encode,
-        dicom.JPEG_LS: imagecodecs.jpegls_encode,
-        dicom.JPEG_2000: lambda array: imagecodecs.jpeg2k_encode(array, codecformat="j2k"),
-        dicom.HTJ2K: imagecodecs.htj2k_encode,
+        JPEG_BASELINE: imagecodecs.jpeg8_encode,
+        JPEG_LS: imagecodecs.jpegls_encode,
+        JPEG_2000: lambda array: imagecodecs.jpeg2k_encode(array, codecformat="j2k"),
+        HTJ2K: imagecodecs.htj2k_encode,
     }
     assert refusal(file_of(SMALL, 8, syntax, bytes(encoders[syntax](colour)))) is Reason.PIXELS_MISMATCH
 
@@ -280,7 +299,7 @@ def test_a_picture_in_colour(syntax: str) -> None:
 def test_a_picture_without_the_bits_that_the_header_looks_for(tags: dict[str, Any]) -> None:
     """12 bits in the codestream, and a header that looks for the sign, or the picture, above them."""
     pixels = noise(12, "u2")
-    for syntax in (dicom.JPEG_2000_LOSSLESS, dicom.JPEG_LOSSLESS):
+    for syntax in (JPEG_2000_LOSSLESS, JPEG_LOSSLESS):
         assert refusal(file_of(pixels, 12, syntax, **tags)) is Reason.PIXELS_MISMATCH
 
 
@@ -311,17 +330,17 @@ def test_a_frame_cut_anywhere_is_refused(syntax: str) -> None:
 def test_a_damaged_high_throughput_block_is_refused() -> None:
     """OpenJPH would say so on the standard error and give a picture with a block made up."""
     pixels = noise(12, "u2", (96, 80))
-    frame = bytearray(encode(pixels, 12, dicom.HTJ2K_LOSSLESS))
+    frame = bytearray(encode(pixels, 12, HTJ2K_LOSSLESS))
     at = len(frame) - 60
     frame[at : at + 40] = b"\xff\x8f" * 20
-    assert refusal(file_of(pixels, 12, dicom.HTJ2K_LOSSLESS, bytes(frame))) is Reason.DECODE_FAILED
+    assert refusal(file_of(pixels, 12, HTJ2K_LOSSLESS, bytes(frame))) is Reason.DECODE_FAILED
 
 
-@pytest.mark.parametrize("syntax", sorted(dicom.NATIVE))
+@pytest.mark.parametrize("syntax", sorted(NATIVE))
 def test_native_pixels_cut_anywhere_are_refused(syntax: str) -> None:
     data = file_of(noise(12, "u2", (64, 64)), 12, syntax)
     # The end of a deflate stream may be no pixel any more, but the flag that it is the end.
-    ends = (1, 2, 100) if syntax != dicom.DEFLATED_LE else (16, 100, 1000)
+    ends = (1, 2, 100) if syntax != DEFLATED_LE else (16, 100, 1000)
     for cut in ends:
         assert refusal(data[:-cut]) is Reason.PIXELS_TRUNCATED
 
@@ -329,19 +348,19 @@ def test_native_pixels_cut_anywhere_are_refused(syntax: str) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_AS and /proc")
 def test_bombs_are_refused_in_bounded_memory(tmp_path: Path) -> None:
     huge = struct.pack(">2I", 16384, 16384)
-    j2k = encode(SMALL, 8, dicom.JPEG_2000)
-    jpeg = encode(SMALL, 8, dicom.JPEG_LOSSLESS)
+    j2k = encode(SMALL, 8, JPEG_2000)
+    jpeg = encode(SMALL, 8, JPEG_LOSSLESS)
     at = jpeg.index(b"\xff\xc3") + 5
     runs = struct.pack("<16I", 1, 64, *14 * [0]) + b"\x81\0" * 6_250_000  # 12.5 MB, 800 MB when unpacked
     deflated = noise(16, "u2", (1500, 1500))
     found = outcomes(
         tmp_path,
         {
-            "rle": file_of(SMALL, 8, dicom.RLE, runs),
+            "rle": file_of(SMALL, 8, RLE, runs),
             # The size, and the size of a tile, so that the codestream is right in itself.
-            "j2k": file_of(SMALL, 8, dicom.JPEG_2000, j2k[:8] + huge + j2k[16:24] + huge + j2k[32:]),
-            "jpeg": file_of(SMALL, 8, dicom.JPEG_LOSSLESS, jpeg[:at] + struct.pack(">2H", 65500, 65500) + jpeg[at + 4 :]),
-            "large": file_of(deflated, 16, dicom.DEFLATED_LE),
+            "j2k": file_of(SMALL, 8, JPEG_2000, j2k[:8] + huge + j2k[16:24] + huge + j2k[32:]),
+            "jpeg": file_of(SMALL, 8, JPEG_LOSSLESS, jpeg[:at] + struct.pack(">2H", 65500, 65500) + jpeg[at + 4 :]),
+            "large": file_of(deflated, 16, DEFLATED_LE),
         },
     )
     assert found == {
@@ -415,7 +434,7 @@ def test_a_negative_slope_leaves_bright_bright() -> None:
     np.testing.assert_allclose(meant(turned), meant(plain), atol=1e-9)
 
 
-@pytest.mark.parametrize("syntax", [dicom.EXPLICIT_LE, dicom.IMPLICIT_LE, dicom.EXPLICIT_BE])
+@pytest.mark.parametrize("syntax", [EXPLICIT_LE, IMPLICIT_LE, EXPLICIT_BE])
 @pytest.mark.parametrize(
     "voi_lut",
     [
@@ -429,7 +448,7 @@ def test_a_negative_slope_leaves_bright_bright() -> None:
 )
 def test_voi_luts_are_those_of_pydicom(tmp_path: Path, voi_lut: Any, syntax: str) -> None:
     if voi_lut == "words":
-        words = np.asarray(CURVE, ">u2" if syntax == dicom.EXPLICIT_BE else "<u2").tobytes()
+        words = np.asarray(CURVE, ">u2" if syntax == EXPLICIT_BE else "<u2").tobytes()
         voi_lut = table(words, said=4096)
     data = file_of(ALL, 12, syntax, VOILUTSequence=voi_lut, RescaleSlope=1, RescaleIntercept=3)
     ds, values = by_pydicom(data, tmp_path)
@@ -621,7 +640,7 @@ def test_an_absent_voi_is_flagged(tags: dict[str, Any], voi: Voi, flags: Flag) -
         (ALL, {"PixelPaddingRangeLimit": 5}, None),
     ],
 )
-@pytest.mark.parametrize("syntax", [dicom.EXPLICIT_LE, dicom.IMPLICIT_LE])
+@pytest.mark.parametrize("syntax", [EXPLICIT_LE, IMPLICIT_LE])
 def test_padding(syntax: str, pixels: Pixels, tags: dict[str, Any], padded: range | None) -> None:
     marks = picture(file_of(pixels, 12, syntax, **tags)).padding
     if padded is None:

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from fvpipe.dicom.pixels import read_picture
 from fvpipe.execution.workers import Workers, WorkerSettings
 from fvpipe.io.tables import read_table
 from fvpipe.manifests import write_manifests
 from fvpipe.pairing import colliding_instances
-from fvpipe.pixels import read_picture
 from fvpipe.plan import Index
 from fvpipe.project import Project
 from fvpipe.reasons import Reason

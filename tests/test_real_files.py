@@ -7,8 +7,8 @@ from pathlib import Path
 import pydicom
 import pytest
 
-from fvpipe import dicom
-from fvpipe.pixels import lossy_decoder
+from fvpipe.dicom.decoders import lossy_decoder
+from fvpipe.dicom.elements import silenced
 from tests.real_files import PAGE, Verdict, all_verdicts, page, sources
 
 
@@ -54,7 +54,7 @@ def test_refusals_are_for_what_is_wrong(verdicts: list[Verdict], cbis: Path) -> 
     asked = 0
     for v in verdicts:
         if v.pixels in WRONG:
-            with dicom.silenced():
+            with silenced():
                 assert WRONG[v.pixels](pydicom.dcmread(paths[v.source, v.name], force=True)), v
             asked += 1
         elif v.pixels == "not_dicom":

@@ -17,13 +17,16 @@ import cv2
 import numpy as np
 import pytest
 
-from fvpipe import dicom
 from fvpipe.config.pipeline import Pipeline, Segment
 from fvpipe.datasets import adapter
-from fvpipe.dicom import HeaderPolicy, read_header
+from fvpipe.dicom import __file__
+from fvpipe.dicom.elements import silenced
+from fvpipe.dicom.header import HeaderPolicy, read_header
+from fvpipe.dicom.pixels import read_picture
+from fvpipe.dicom.reader import HEADER_INFLATE_LIMIT
+from fvpipe.dicom.transfer_syntaxes import DEFLATED_LE, EXPLICIT_LE, JPEG_2000_LOSSLESS, JPEG_LS, RLE, SECONDARY_CAPTURE
 from fvpipe.errors import InputError
 from fvpipe.imaging.segmentation import examine, segment
-from fvpipe.pixels import read_picture
 from fvpipe.reasons import Flag, Rejection
 from fvpipe.report.audit import _worst
 from fvpipe.report.measure import ImageTask, Measured, measure_images
@@ -38,9 +41,9 @@ BREAST = factory.breast()
 NOISE = np.random.default_rng(0).integers(0, 4096, (320, 256)).astype(np.uint16)
 
 
-def data(syntax: str = dicom.EXPLICIT_LE, pixels: Any = None, **tags: Any) -> bytes:
+def data(syntax: str = EXPLICIT_LE, pixels: Any = None, **tags: Any) -> bytes:
     """A file with some tags changed."""
-    with dicom.silenced():
+    with silenced():
         return factory.file_bytes(
             factory.dataset(BREAST.pixels, 12, **tags), BREAST.pixels if pixels is None else pixels, syntax
         )
@@ -51,7 +54,7 @@ def data(syntax: str = dicom.EXPLICIT_LE, pixels: Any = None, **tags: Any) -> by
 
 def test_rules_are_asked_in_the_order_of_the_reader() -> None:
     """Every rule that `image_record` asks is shown, in its order: a new one must be shown too."""
-    tree = ast.parse(Path(dicom.__file__).read_text())
+    tree = ast.parse(Path(__file__).read_text())
     body = next(n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == "image_record")
     called = [n.func.id for n in ast.walk(body) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)]
     lines = {n.func.id: n.lineno for n in ast.walk(body) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)}
@@ -86,10 +89,10 @@ FILES: tuple[tuple[str, str, Callable[[], bytes]], ...] = (
     ("file meta information", "header_unreadable", lambda: data()[:140] + b"\xff" * 40),
     ("transfer syntax", "transfer_syntax_unsupported", lambda: data().replace(b"10008.1.2.1\0", b"10008.1.2.9\0", 1)),
     ("data set", "header_unreadable", lambda: data().replace(b"\xe0\x7f\x10\0OW", b"\xe0\x7f\x10\0UT")),
-    ("data set", "deflated_too_large", lambda: data(dicom.DEFLATED_LE, TextValue="x" * (dicom.HEADER_INFLATE_LIMIT + 1))),
+    ("data set", "deflated_too_large", lambda: data(DEFLATED_LE, TextValue="x" * (HEADER_INFLATE_LIMIT + 1))),
     ("pixel data", "pixel_data_missing", lambda: factory.file_bytes(factory.dataset(BREAST.pixels, 12), None)),
     ("pixel data", "pixels_truncated", lambda: data()[:-100]),
-    ("pixel data", "decode_failed", lambda: data(dicom.RLE).replace(b"10008.1.2.5\0", b"10008.1.2.1\0", 1)),
+    ("pixel data", "decode_failed", lambda: data(RLE).replace(b"10008.1.2.5\0", b"10008.1.2.1\0", 1)),
 )
 POLICY = HeaderPolicy(region_pattern="_1$")
 
@@ -110,7 +113,7 @@ def test_each_refusal_is_that_of_its_rule(tmp_path: Path) -> None:
         assert refusals(data(**tags), tmp_path) == [(rule, reason)]
     for rule, reason, make in FILES:
         assert refusals(make(), tmp_path) == [(rule, reason)]
-    named = set(re.findall(r"Reason\.([A-Z_]+)", Path(dicom.__file__).read_text()))
+    named = set(re.findall(r"Reason\.([A-Z_]+)", Path(__file__).read_text()))
     assert {name.lower() for name in named} - {reason for _, reason, _ in (*TAGGED, *FILES)} == {"not_a_file"}
     os.mkfifo(tmp_path / "pipe.dcm")
     assert "refused: not_a_file: no regular file" in run("inspect", tmp_path / "pipe.dcm", code=1).output
@@ -136,7 +139,7 @@ def test_a_refusal_does_not_hide_the_next(tmp_path: Path) -> None:
         "RescaleSlope": 2,
         "RescaleIntercept": -1,
     }
-    factory.write(tmp_path / "x.dcm", data(SOPClassUID=dicom.SECONDARY_CAPTURE, WindowCenter=40, WindowWidth=0, **tags))
+    factory.write(tmp_path / "x.dcm", data(SOPClassUID=SECONDARY_CAPTURE, WindowCenter=40, WindowWidth=0, **tags))
     found = json.loads(run("inspect", tmp_path / "x.dcm", "--json", "--png", tmp_path / "x.png", code=1).output)
     verdicts = {row["rule"]: row for row in found["rules"]}
     assert [row["reason"] for row in found["rules"] if "reason" in row] == [
@@ -163,8 +166,8 @@ def test_rules_of_real_films(cbis: Path) -> None:
 
 def test_inspect_of_pixels_that_a_rule_refuses(tmp_path: Path) -> None:
     """Damage that only the decoder finds; a window that the pipeline would apply."""
-    frame = bytearray(factory.encode(BREAST.pixels, 12, dicom.JPEG_2000_LOSSLESS))
-    factory.write(tmp_path / "a.dcm", data(dicom.JPEG_2000_LOSSLESS, bytes(frame[:-2])))
+    frame = bytearray(factory.encode(BREAST.pixels, 12, JPEG_2000_LOSSLESS))
+    factory.write(tmp_path / "a.dcm", data(JPEG_2000_LOSSLESS, bytes(frame[:-2])))
     found = json.loads(run("inspect", tmp_path / "a.dcm", "--json", code=1).output)
     assert [(r["rule"], r["reason"]) for r in found["rules"] if "reason" in r] == [("decoded pixels", "pixels_truncated")]
     factory.write(tmp_path / "b.dcm", data(WindowCenter=40, WindowWidth=-1))
@@ -178,8 +181,8 @@ def test_inspect_survives_the_decoder(tmp_path: Path, monkeypatch: pytest.Monkey
     """It says that the decoder crashed, or hung, and shows the header's rules and the decoder's name."""
     monkeypatch.setenv("ATTEMPTS", str(tmp_path / "attempts"))
     in_every_process(BROKEN_DECODERS, tmp_path / "site", monkeypatch)
-    factory.write(tmp_path / "crash.dcm", data(dicom.JPEG_LS))
-    factory.write(tmp_path / "hang.dcm", data(dicom.JPEG_2000_LOSSLESS))
+    factory.write(tmp_path / "crash.dcm", data(JPEG_LS))
+    factory.write(tmp_path / "hang.dcm", data(JPEG_2000_LOSSLESS))
     for name, reason, told in (
         ("crash", "decoder_crashed", "its process ended with SIGABRT"),
         ("hang", "decoder_timeout", "no end after 1 s"),
@@ -263,9 +266,9 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tags = {"PatientID": "p3", "SOPInstanceUID": "2.25.77", "StudyInstanceUID": "2.25.1", "ImageLaterality": "R"}
     noise = factory.file_bytes(factory.dataset(NOISE, 12, view=factory.MLO, **tags), NOISE)
     factory.write(folder / "p3_R_MLO.dcm", noise)
-    frame = factory.encode(BREAST.pixels, 12, dicom.JPEG_2000_LOSSLESS)[:-2]
+    frame = factory.encode(BREAST.pixels, 12, JPEG_2000_LOSSLESS)[:-2]
     tags |= {"PatientID": "p2", "SOPInstanceUID": "2.25.78"}
-    factory.write(folder / "p2_R_CC.dcm", data(dicom.JPEG_2000_LOSSLESS, frame, **tags))
+    factory.write(folder / "p2_R_CC.dcm", data(JPEG_2000_LOSSLESS, frame, **tags))
     factory.write(folder / "ct.dcm", data(Modality="CT"))
     factory.write(folder / "broken.dcm", b"no DICOM")
     return folder
@@ -319,7 +322,7 @@ def test_audit_counts_what_ends_its_decoder(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setenv("ATTEMPTS", str(tmp_path / "attempts"))
     factory.patient(tmp_path / "in", "p1", "L", 1, StudyInstanceUID="2.25.1")
     tags = {"PatientID": "p1", "StudyInstanceUID": "2.25.1", "SOPInstanceUID": "2.25.5"}
-    factory.write(tmp_path / "in" / "p1_L_CC.dcm", data(dicom.JPEG_LS, **tags))
+    factory.write(tmp_path / "in" / "p1_L_CC.dcm", data(JPEG_LS, **tags))
     in_every_process(BROKEN_DECODERS, tmp_path / "site", monkeypatch)
     command = ("audit", "--dicom", tmp_path / "in", "--out", tmp_path / "a.html", "--workers", 2, "--json")
     (found,) = json.loads(run(*command).output)

@@ -14,15 +14,16 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
 import fvpipe
-from fvpipe import dicom
 from fvpipe.config.pipeline import Segment
 from fvpipe.datasets import adapter
+from fvpipe.dicom.header import read_header
+from fvpipe.dicom.pixels import read_picture
+from fvpipe.dicom.transfer_syntaxes import EXPLICIT_LE, JPEG_2000_LOSSLESS, JPEG_LOSSLESS_SV1, JPEG_LS, RLE
 from fvpipe.imaging.segmentation import examine, full_mask, segment
 from fvpipe.imaging.threshold import otsu_threshold, triangle_threshold
 from fvpipe.imaging.thumbnail import column_means
-from fvpipe.pixels import read_picture
 from fvpipe.reasons import Flag
-from fvpipe.types import CropBox, Edge, Picture, Segmentation, View
+from fvpipe.types import CropBox, Edge, ImageRecord, Picture, Segmentation, View
 from tests.conftest import build, read_truth
 from tests.factory import CC, LEFT, MLO, RIGHT, Made, breast, dataset, file_bytes, write
 from tests.variations import score, variation, varied
@@ -30,7 +31,7 @@ from tests.variations import score, variation, varied
 LOG = Segment(method="otsu_log")
 
 
-def picture(made: Made, syntax: str = dicom.EXPLICIT_LE, side: str = "L", **tags: object) -> Picture:
+def picture(made: Made, syntax: str = EXPLICIT_LE, side: str = "L", **tags: object) -> Picture:
     """What the reader makes of a drawn view."""
     data = file_bytes(dataset(made.pixels, made.bits, ImageLaterality=side, **tags), made.pixels, syntax)
     return read_picture(data, LEFT if side == "L" else RIGHT)
@@ -54,8 +55,8 @@ def dice(found: Segmentation, made: Made) -> float:
 def test_box_of_every_phantom(form: str, phantoms: dict[str, Path]) -> None:
     root = phantoms[form]
     for truth in read_truth(root):
-        record = dicom.read_header(root, truth.path, adapter(form).policy)
-        assert isinstance(record, dicom.ImageRecord)
+        record = read_header(root, truth.path, adapter(form).policy)
+        assert isinstance(record, ImageRecord)
         found = segment(read_picture((root / truth.path).read_bytes(), record.laterality), LOG)
         assert iou(found.tight_box, truth.box) >= 0.97, (truth.path, found)
         assert found.method == "otsu_log"
@@ -64,10 +65,10 @@ def test_box_of_every_phantom(form: str, phantoms: dict[str, Path]) -> None:
 
 
 FULL_SIZE = [
-    (dicom.EXPLICIT_LE, 12, (3518, 2800), CC, "L"),
-    (dicom.RLE, 14, (3580, 2638), MLO, "L"),
-    (dicom.JPEG_LOSSLESS_SV1, 16, (2812, 2012), MLO, "R"),
-    (dicom.JPEG_2000_LOSSLESS, 8, (2294, 1914), CC, "R"),
+    (EXPLICIT_LE, 12, (3518, 2800), CC, "L"),
+    (RLE, 14, (3580, 2638), MLO, "L"),
+    (JPEG_LOSSLESS_SV1, 16, (2812, 2012), MLO, "R"),
+    (JPEG_2000_LOSSLESS, 8, (2294, 1914), CC, "R"),
 ]
 
 
@@ -130,9 +131,9 @@ def test_agreement_believes_only_both() -> None:
 
 
 METAMORPHIC = [
-    (dicom.EXPLICIT_LE, CC, {}),
-    (dicom.RLE, MLO, {"noise": 0.004, "pedestal": 0.05}),
-    (dicom.JPEG_LS, MLO, {"plate": "L MLO"}),
+    (EXPLICIT_LE, CC, {}),
+    (RLE, MLO, {"noise": 0.004, "pedestal": 0.05}),
+    (JPEG_LS, MLO, {"plate": "L MLO"}),
 ]
 
 
@@ -262,8 +263,8 @@ def hardened(picture: Picture) -> dict[str, tuple[Picture, int]]:
 def test_boxes_of_real_films_are_those_drawn_by_hand(cbis: Path) -> None:
     """Clean and hardened: no edge lies off the one drawn on the clean film by 2 % of its side."""
     for name, expected in BY_HAND.items():
-        record = dicom.read_header(cbis, name, adapter("cbis").policy)
-        assert isinstance(record, dicom.ImageRecord)
+        record = read_header(cbis, name, adapter("cbis").policy)
+        assert isinstance(record, ImageRecord)
         clean = read_picture((cbis / name).read_bytes(), record.laterality)
         allowed = 0.02 * np.array([record.rows, record.rows, record.columns, record.columns])
         for how, (shown, above) in {"clean": (clean, 0), **hardened(clean)}.items():
@@ -324,7 +325,7 @@ def test_thresholds_on_known_histograms() -> None:
 @pytest.mark.parametrize("method", ["otsu_log", "triangle", "agreement"])
 def test_a_picture_without_room_is_left_whole(shape: tuple[int, int], method: str) -> None:
     pixels = np.arange(shape[0] * shape[1], dtype=np.uint16).reshape(shape) % 4000
-    stripe = read_picture(file_bytes(dataset(pixels, 12), pixels, dicom.EXPLICIT_LE), LEFT)
+    stripe = read_picture(file_bytes(dataset(pixels, 12), pixels, EXPLICIT_LE), LEFT)
     found = segment(stripe, Segment(method=method))
     assert (found.method, found.box, found.flags) == ("whole_frame", CropBox.whole(*shape), Flag.CC_CROP_FALLBACK)
     assert examine(stripe, Segment(method=method)) is None

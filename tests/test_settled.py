@@ -9,12 +9,14 @@ import subprocess
 import sys
 import sysconfig
 from collections.abc import Callable
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from fvpipe import dicom, flow, settled
+from fvpipe import flow, settled
+from fvpipe.dicom import header as dicom
 from fvpipe.reasons import Reason, Rejection
 from tests import factory
 from tests.conftest import run
@@ -237,7 +239,7 @@ def test_a_build_with_other_limits_is_another(built: Path, monkeypatch: pytest.M
 
 def test_a_file_that_could_not_be_read_is_tried_again(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A disk that fails for a moment leaves no trace in any file's times."""
-    real = dicom.FileIO
+    real = FileIO
 
     def fails(path: Path) -> object:
         if path.name == "broken.dcm":

@@ -28,7 +28,7 @@ from hypothesis import strategies as st
 from fvpipe import samples, sources
 from fvpipe.config.identifier_key import ENVIRONMENT, identifier_key
 from fvpipe.config.loading import digest_of
-from fvpipe.dicom import HeaderPolicy, read_header
+from fvpipe.dicom.header import HeaderPolicy, read_header
 from fvpipe.errors import FvpipeError, InputError, LockedError, ParameterError, StorageError
 from fvpipe.io.atomic import write_if_changed, write_whole
 from fvpipe.io.locking import lock

@@ -15,11 +15,22 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fvpipe import dicom
 from fvpipe.config.pipeline import Segment
 from fvpipe.datasets.drawing import anatomy, draw
+from fvpipe.dicom.pixels import read_picture
+from fvpipe.dicom.transfer_syntaxes import (
+    DEFLATED_LE,
+    EXPLICIT_BE,
+    EXPLICIT_LE,
+    HTJ2K_LOSSLESS,
+    IMPLICIT_LE,
+    JPEG_2000,
+    JPEG_2000_LOSSLESS,
+    JPEG_LOSSLESS_SV1,
+    JPEG_LS,
+    RLE,
+)
 from fvpipe.imaging.segmentation import full_mask, segment
-from fvpipe.pixels import read_picture
 from fvpipe.reasons import Flag
 from fvpipe.types import Laterality, Picture, View
 from tests.factory import CC, LEFT, MLO, RIGHT, dataset, file_bytes
@@ -27,8 +38,8 @@ from tests.factory import CC, LEFT, MLO, RIGHT, dataset, file_bytes
 Plane = NDArray[np.float64]
 SHAPES = [(3518, 2800), (3580, 2638), (2812, 2012), (2294, 1914), (3328, 2560), (4096, 3328), (4736, 2624)]
 SYNTAXES = [
-    dicom.EXPLICIT_LE, dicom.IMPLICIT_LE, dicom.EXPLICIT_BE, dicom.DEFLATED_LE, dicom.RLE, dicom.JPEG_LOSSLESS_SV1,
-    dicom.JPEG_LS, dicom.JPEG_2000_LOSSLESS, dicom.HTJ2K_LOSSLESS, dicom.JPEG_2000,
+    EXPLICIT_LE, IMPLICIT_LE, EXPLICIT_BE, DEFLATED_LE, RLE, JPEG_LOSSLESS_SV1,
+    JPEG_LS, JPEG_2000_LOSSLESS, HTJ2K_LOSSLESS, JPEG_2000,
 ]  # fmt: skip
 
 

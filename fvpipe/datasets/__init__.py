@@ -12,7 +12,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 from fvpipe.config.project import Labels
-from fvpipe.dicom import HeaderPolicy
+from fvpipe.dicom.header import HeaderPolicy
 from fvpipe.errors import ParameterError
 from fvpipe.types import BreastFacts, Finding, ImageFacts, Laterality, Region, View
 

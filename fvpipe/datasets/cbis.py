@@ -13,7 +13,7 @@ from pathlib import Path
 
 from fvpipe.config.project import Labels
 from fvpipe.datasets import Adapter, LabelTable, side
-from fvpipe.dicom import HeaderPolicy
+from fvpipe.dicom.header import HeaderPolicy
 from fvpipe.errors import DependencyError, StorageError
 from fvpipe.io.tables import Row, iterate_table
 from fvpipe.io.temp_database import OnDisk
@@ -69,8 +69,9 @@ def read_region(data: bytes) -> Region | None:
     """The lesion that a mask outlines: a picture of two values, as large as its film. None for a cut-out of the film."""
     import numpy as np
 
-    from fvpipe.dicom import HEADER_INFLATE_LIMIT, open_dicom, text
-    from fvpipe.pixels import read_picture
+    from fvpipe.dicom.elements import text
+    from fvpipe.dicom.pixels import read_picture
+    from fvpipe.dicom.reader import HEADER_INFLATE_LIMIT, open_dicom
 
     match = re.search(REGION, text(open_dicom(BytesIO(data), HEADER_INFLATE_LIMIT).header, "PatientID"))
     if match is None:

@@ -30,15 +30,23 @@ from pydicom.pixels.encoders.base import get_encoder
 from pydicom.sequence import Sequence as DicomSequence
 from pydicom.uid import UID
 
-from fvpipe import dicom
 from fvpipe.datasets.cmmd import DUPLICATES
 from fvpipe.datasets.drawing import Drawing, anatomy, draw, stored_pixels
+from fvpipe.dicom.elements import silenced
+from fvpipe.dicom.transfer_syntaxes import (
+    EXPLICIT_LE,
+    FOR_PRESENTATION,
+    JPEG_2000_LOSSLESS,
+    JPEG_LOSSLESS,
+    JPEG_LOSSLESS_SV1,
+    RLE,
+)
 from fvpipe.errors import ParameterError
 from fvpipe.io.atomic import write_whole
 from fvpipe.io.tables import write_csv
 from fvpipe.types import CropBox, Laterality, View
 
-SYNTAXES = (dicom.EXPLICIT_LE, dicom.RLE, dicom.JPEG_LOSSLESS_SV1, dicom.JPEG_2000_LOSSLESS)
+SYNTAXES = (EXPLICIT_LE, RLE, JPEG_LOSSLESS_SV1, JPEG_2000_LOSSLESS)
 REDUCTION = 4  # the published sizes by this
 
 
@@ -53,7 +61,7 @@ class Image:
     photometric: str
     syntax: str
     tags: dict[str, Any] = field(default_factory=dict)
-    media_class: str = dicom.FOR_PRESENTATION
+    media_class: str = FOR_PRESENTATION
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,7 +321,7 @@ def _cmmd_image(plan: _CmmdBreast, v: int, seed: int) -> Image:
     sequence.ViewModifierCodeSequence = DicomSequence()
     half = 1 << (plan.bits - 1)
     tags = {
-        "SOPClassUID": dicom.FOR_PRESENTATION,
+        "SOPClassUID": FOR_PRESENTATION,
         "SOPInstanceUID": _uid(seed, "image", plan.patient, plan.first + v),
         "StudyInstanceUID": study,
         "SeriesInstanceUID": series,
@@ -336,7 +344,7 @@ def _cmmd_image(plan: _CmmdBreast, v: int, seed: int) -> Image:
         "VOILUTFunction": "SIGMOID",
     }
     folder = f"manifest-phantom/CMMD/{plan.patient}/07-18-2010-NA-NA-{study[-5:]}/1.000000-NA-{series[-5:]}"
-    return Image(f"{folder}/1-{plan.first + v}.dcm", drawing, pixels, plan.bits, "MONOCHROME2", dicom.EXPLICIT_LE, tags)
+    return Image(f"{folder}/1-{plan.first + v}.dcm", drawing, pixels, plan.bits, "MONOCHROME2", EXPLICIT_LE, tags)
 
 
 def _cmmd_table(breasts: Sequence[_CmmdBreast]) -> bytes:
@@ -382,7 +390,7 @@ def _item(**elements: str) -> Dataset:
 def dicom_bytes(image: Image) -> bytes:
     """The file's bytes, in its transfer syntax."""
     meta = FileMetaDataset()
-    with dicom.silenced(), written_as_is():
+    with silenced(), written_as_is():
         meta.FileMetaInformationVersion = b"\0\1"
         meta.MediaStorageSOPClassUID = UID(image.media_class)
         meta.MediaStorageSOPInstanceUID = UID(image.tags["SOPInstanceUID"])
@@ -415,7 +423,7 @@ def written_as_is() -> Iterator[None]:
 
 
 def _set_pixels(dataset: FileDataset, image: Image) -> None:
-    if image.syntax == dicom.EXPLICIT_LE:
+    if image.syntax == EXPLICIT_LE:
         data = image.pixels.astype(image.pixels.dtype.newbyteorder("<")).tobytes()
         dataset.PixelData = data + b"\0" * (len(data) % 2)
         dataset["PixelData"].VR = "OW" if image.pixels.dtype.itemsize > 1 else "OB"
@@ -428,17 +436,17 @@ def _set_pixels(dataset: FileDataset, image: Image) -> None:
 def _encode(image: Image) -> bytes:
     import imagecodecs
 
-    if image.syntax == dicom.RLE:
+    if image.syntax == RLE:
         rows, columns = image.pixels.shape
         allocated = 8 * image.pixels.dtype.itemsize
-        return get_encoder(dicom.RLE).encode(
+        return get_encoder(RLE).encode(
             image.pixels, encoding_plugin="pydicom", rows=rows, columns=columns, samples_per_pixel=1, number_of_frames=1,
             bits_allocated=allocated, bits_stored=image.bits, pixel_representation=0,
             photometric_interpretation=image.photometric,
         )  # fmt: skip
-    if image.syntax in (dicom.JPEG_LOSSLESS, dicom.JPEG_LOSSLESS_SV1):
+    if image.syntax in (JPEG_LOSSLESS, JPEG_LOSSLESS_SV1):
         return bytes(imagecodecs.jpeg8_encode(image.pixels, lossless=True, predictor=1, bitspersample=image.bits))
-    if image.syntax == dicom.JPEG_2000_LOSSLESS:
+    if image.syntax == JPEG_2000_LOSSLESS:
         return bytes(
             imagecodecs.jpeg2k_encode(image.pixels, level=0, codecformat="j2k", reversible=True, bitspersample=image.bits)
         )

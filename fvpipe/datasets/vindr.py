@@ -11,7 +11,7 @@ from pathlib import Path
 
 from fvpipe.config.project import Labels
 from fvpipe.datasets import Adapter, LabelTable, side
-from fvpipe.dicom import HeaderPolicy
+from fvpipe.dicom.header import HeaderPolicy
 from fvpipe.errors import LabelTableError
 from fvpipe.io.tables import Row, iterate_table
 from fvpipe.io.temp_database import OnDisk

@@ -11,14 +11,14 @@ from typing import Any
 
 from fvpipe.config.pipeline import Pipeline, load_pipeline
 from fvpipe.datasets import adapter
-from fvpipe.dicom import Refused
+from fvpipe.dicom.elements import Refused
+from fvpipe.dicom.pixels import read_picture
 from fvpipe.execution.isolation import Crash
 from fvpipe.execution.workers import Workers, WorkerSettings
 from fvpipe.imaging.canvas import frame_level
 from fvpipe.imaging.segmentation import GATES, Attempt, Examined, examine, segment
 from fvpipe.imaging.view_agreement import OF_A_VIEW
 from fvpipe.io.atomic import write_whole
-from fvpipe.pixels import read_picture
 from fvpipe.reasons import Flag, Rejection
 from fvpipe.report.figures import beside, draw, draw_histogram, encoded
 from fvpipe.report.rules import HeaderVerdicts, Verdict, ask_header, value_facts

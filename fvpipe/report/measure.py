@@ -10,13 +10,14 @@ from pathlib import Path
 import cv2
 
 from fvpipe.config.pipeline import Pipeline
-from fvpipe.dicom import HeaderPolicy, Refused, record_of
+from fvpipe.dicom.elements import Refused
+from fvpipe.dicom.header import HeaderPolicy, record_of
+from fvpipe.dicom.pixels import read_picture
 from fvpipe.errors import InputError
 from fvpipe.imaging.canvas import frame_level
 from fvpipe.imaging.segmentation import Attempt, examine, segment
 from fvpipe.imaging.view_agreement import OF_A_VIEW
 from fvpipe.io.read import Buffer, read_contents
-from fvpipe.pixels import read_picture
 from fvpipe.reasons import Flag, Rejection
 from fvpipe.report.figures import draw, encoded
 from fvpipe.types import ImageRecord, Picture, Segmentation

@@ -1,6 +1,6 @@
-"""Every rule of :mod:`fvpipe.dicom`, each asked by itself, so that a refused file shows all that is wrong with it.
+"""Every rule of :mod:`fvpipe.dicom.header`, each asked by itself, so that a refused file shows all that is wrong with it.
 
-The rules stand in :mod:`fvpipe.dicom` and nowhere else. Here each is asked of a header in which everything that it is not
+The rules stand in :mod:`fvpipe.dicom.header` and nowhere else. Here each is asked of a header in which everything that it is not
 about is as it should be: then the first broken rule does not hide the next.
 """
 
@@ -15,9 +15,22 @@ from typing import Any
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as DicomSequence
 
-from fvpipe import dicom
-from fvpipe.dicom import HeaderPolicy, OpenedDicom, PixelLayout, Refused
-from fvpipe.pixels import DECODERS
+from fvpipe.dicom.decoders import DECODERS
+from fvpipe.dicom.elements import Refused, items, number, silenced, text, texts
+from fvpipe.dicom.header import (
+    IMPLANT_DISPLACED,
+    HeaderPolicy,
+    check_film,
+    check_kind,
+    chest_wall_edge,
+    read_header,
+    read_identity,
+    read_laterality,
+    read_view,
+)
+from fvpipe.dicom.layout import PixelLayout, check_pixel_data, pixel_layout
+from fvpipe.dicom.reader import HEADER_INFLATE_LIMIT, OpenedDicom, open_dicom
+from fvpipe.dicom.value_table import check_rescale
 from fvpipe.reasons import Reason, Rejection
 from fvpipe.types import ImageRecord, Laterality
 
@@ -68,7 +81,7 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One rule of the header: its name, the function of :mod:`fvpipe.dicom` that holds it, and how it is asked alone."""
+    """One rule of the header: its name, the function of :mod:`fvpipe.dicom.header` that holds it, and how it is asked alone."""
 
     name: str
     function: str
@@ -107,12 +120,12 @@ def ask_header(path: Path, policy: HeaderPolicy) -> HeaderVerdicts:
     HeaderVerdicts
         Never raises for a bad file.
     """
-    said = dicom.read_header(path.parent, path.name, policy)  # the verdict that counts
+    said = read_header(path.parent, path.name, policy)  # the verdict that counts
     rejection = said if isinstance(said, Rejection) else None
     try:
         if rejection and rejection.reason in (Reason.NOT_A_FILE, Reason.FILE_UNREADABLE):
             return HeaderVerdicts(tuple(_unopened(rejection)))
-        opened = dicom.open_dicom(BytesIO(path.read_bytes()), dicom.HEADER_INFLATE_LIMIT)
+        opened = open_dicom(BytesIO(path.read_bytes()), HEADER_INFLATE_LIMIT)
     except OSError as error:
         return HeaderVerdicts(tuple(_unopened(Rejection.unreadable("", error))))
     except Refused as refused:
@@ -120,7 +133,7 @@ def ask_header(path: Path, policy: HeaderPolicy) -> HeaderVerdicts:
     asked = Asked(opened, policy)
     verdicts = [Verdict(name, "as it should be") for name, _ in OPENING]
     verdicts[3] = Verdict("transfer syntax", opened.transfer_syntax_uid)
-    with dicom.silenced():
+    with silenced():
         verdicts += [_ask(rule, asked) for rule in RULES]
     if rejection and not any(verdict.reason for verdict in verdicts):  # by a rule that stands in no list here
         verdicts.append(Verdict("header", rejection.detail, rejection.reason))
@@ -170,22 +183,22 @@ def _with(header: Dataset, **others: Any) -> Dataset:
 
 
 def _sop_class(asked: Asked) -> str:
-    dicom.check_kind(_with(asked.header, Modality=None, NumberOfFrames=None), asked.policy)
-    return dicom.text(asked.header, "SOPClassUID") or "absent, which is allowed"
+    check_kind(_with(asked.header, Modality=None, NumberOfFrames=None), asked.policy)
+    return text(asked.header, "SOPClassUID") or "absent, which is allowed"
 
 
 def _modality(asked: Asked) -> str:
-    dicom.check_kind(_with(asked.header, SOPClassUID=None, NumberOfFrames=None), asked.policy)
-    return dicom.text(asked.header, "Modality").upper() or "absent, which is allowed"
+    check_kind(_with(asked.header, SOPClassUID=None, NumberOfFrames=None), asked.policy)
+    return text(asked.header, "Modality").upper() or "absent, which is allowed"
 
 
 def _frames(asked: Asked) -> str:
-    dicom.check_kind(_with(asked.header, SOPClassUID=None, Modality=None), asked.policy)
+    check_kind(_with(asked.header, SOPClassUID=None, Modality=None), asked.policy)
     return "1"
 
 
 def _film(asked: Asked) -> str:
-    dicom.check_film(asked.header, asked.policy)
+    check_film(asked.header, asked.policy)
     return "no mask or cut-out of a lesion"
 
 
@@ -195,7 +208,7 @@ _BITS: dict[str, Any] = {"BitsAllocated": 16, "BitsStored": 12, "HighBit": 11, "
 
 
 def _layout(asked: Asked, **others: Any) -> PixelLayout:
-    return dicom.pixel_layout(replace(asked.opened, header=_with(asked.header, **others)))
+    return pixel_layout(replace(asked.opened, header=_with(asked.header, **others)))
 
 
 def _size(asked: Asked) -> str:
@@ -214,34 +227,32 @@ def _bits(asked: Asked) -> str:
 
 
 def _rescale(asked: Asked) -> str:
-    dicom.check_rescale(asked.header)
-    if dicom.items(asked.header, "ModalityLUTSequence"):
+    check_rescale(asked.header)
+    if items(asked.header, "ModalityLUTSequence"):
         return "a Modality LUT, which wins over slope and intercept"
-    slope, intercept = (dicom.number(asked.header, f"Rescale{name}", x) for name, x in (("Slope", 1.0), ("Intercept", 0.0)))
+    slope, intercept = (number(asked.header, f"Rescale{name}", x) for name, x in (("Slope", 1.0), ("Intercept", 0.0)))
     return f"slope {slope:g}, intercept {intercept:g}"
 
 
 def _view(asked: Asked) -> str:
-    codes = DicomSequence(
-        [_with(item, ViewModifierCodeSequence=None) for item in dicom.items(asked.header, "ViewCodeSequence")]
-    )
+    codes = DicomSequence([_with(item, ViewModifierCodeSequence=None) for item in items(asked.header, "ViewCodeSequence")])
     others = {"ViewModifierCodeSequence": None, "EstimatedRadiographicMagnificationFactor": None}
-    return dicom.read_view(_with(asked.header, ViewCodeSequence=codes or None, **others), asked.policy)[0].value
+    return read_view(_with(asked.header, ViewCodeSequence=codes or None, **others), asked.policy)[0].value
 
 
 def _modifiers(asked: Asked) -> str:
     _standard_view_is_told(asked)
-    codes = DicomSequence([_with(item, CodeValue=None) for item in dicom.items(asked.header, "ViewCodeSequence")])
+    codes = DicomSequence([_with(item, CodeValue=None) for item in items(asked.header, "ViewCodeSequence")])
     others = {"ViewPosition": "CC", "EstimatedRadiographicMagnificationFactor": None}
-    _, modifiers = dicom.read_view(_with(asked.header, ViewCodeSequence=codes or None, **others), asked.policy)
-    return "implant displaced" if modifiers & dicom.IMPLANT_DISPLACED else "none that changes the view"
+    _, modifiers = read_view(_with(asked.header, ViewCodeSequence=codes or None, **others), asked.policy)
+    return "implant displaced" if modifiers & IMPLANT_DISPLACED else "none that changes the view"
 
 
 def _magnification(asked: Asked) -> str:
     _standard_view_is_told(asked)
     others = {"ViewCodeSequence": None, "ViewModifierCodeSequence": None, "ViewPosition": "CC"}
-    dicom.read_view(_with(asked.header, **others), asked.policy)
-    factor = dicom.number(asked.header, "EstimatedRadiographicMagnificationFactor", 0.0)
+    read_view(_with(asked.header, **others), asked.policy)
+    factor = number(asked.header, "EstimatedRadiographicMagnificationFactor", 0.0)
     return f"{factor:g} times" if factor else "not given"
 
 
@@ -251,7 +262,7 @@ def _standard_view_is_told(asked: Asked) -> None:
 
 
 def _laterality(asked: Asked) -> str:
-    asked.laterality = dicom.read_laterality(_with(asked.header, PatientOrientation=None), asked.policy)
+    asked.laterality = read_laterality(_with(asked.header, PatientOrientation=None), asked.policy)
     return asked.laterality.value
 
 
@@ -260,24 +271,24 @@ def _orientation(asked: Asked) -> str:
         raise NotAsked("refused before: laterality")
     if asked.policy.view_in_patient_orientation:
         raise NotAsked("it holds the view in this data set")
-    dicom.read_laterality(asked.header, asked.policy)
-    edge = dicom.chest_wall_edge(asked.header)
+    read_laterality(asked.header, asked.policy)
+    edge = chest_wall_edge(asked.header)
     return f"chest wall on the {edge.value}" if edge else "says nothing of the chest wall"
 
 
 def _pixel_data(asked: Asked) -> str:
     try:
-        asked.layout = dicom.pixel_layout(asked.opened)
+        asked.layout = pixel_layout(asked.opened)
     except Refused:
         raise NotAsked("refused before: size, photometric interpretation or bits") from None
-    dicom.check_pixel_data(asked.opened, asked.layout)
+    check_pixel_data(asked.opened, asked.layout)
     if asked.opened.value_length is None:
         return f"encapsulated, {asked.opened.bytes_left} bytes with what follows"
     return f"native, {asked.opened.value_length} bytes for {asked.layout.native_bytes}"
 
 
 def _identity(asked: Asked) -> str:
-    dicom.read_identity(asked.header, asked.policy)
+    read_identity(asked.header, asked.policy)
     return "given (never shown)"
 
 
@@ -298,7 +309,7 @@ RULES = (
     Rule("pixel data", "check_pixel_data", _pixel_data),
     Rule("identity", "read_identity", _identity),
 )
-"""In the order of :func:`fvpipe.dicom.image_record`."""
+"""In the order of :func:`fvpipe.dicom.header.image_record`."""
 
 
 # --- what the header says of its values, which refuses nothing by itself ------------------------------------------------
@@ -313,7 +324,7 @@ def value_facts(asked: Asked, voi: str) -> dict[str, str]:
         "lossy": "yes" if decoder and decoder.lossy else "no",
         "rescale": _fact(lambda: _rescale(asked)),
         "window": _fact(lambda: _window(header)),
-        "VOI LUT": _fact(lambda: f"{len(dicom.items(header, 'VOILUTSequence'))} table(s)"),
+        "VOI LUT": _fact(lambda: f"{len(items(header, 'VOILUTSequence'))} table(s)"),
         "applied by the pipeline": {
             "none": "neither window nor VOI LUT",
             "window": "the first window",
@@ -336,10 +347,10 @@ def _fact(say: Callable[[], str]) -> str:
 
 
 def _window(header: Dataset) -> str:
-    centers, widths = dicom.texts(header, "WindowCenter"), dicom.texts(header, "WindowWidth")
+    centers, widths = texts(header, "WindowCenter"), texts(header, "WindowWidth")
     if not centers and not widths:
         return "none"
-    function = dicom.text(header, "VOILUTFunction").upper() or "LINEAR"
+    function = text(header, "VOILUTFunction").upper() or "LINEAR"
     if function not in ("LINEAR", "LINEAR_EXACT", "SIGMOID"):
         function = "unknown function"
     try:
@@ -350,7 +361,7 @@ def _window(header: Dataset) -> str:
 
 
 def _padding(header: Dataset) -> str:
-    value, limit = (dicom.texts(header, f"PixelPadding{name}") for name in ("Value", "RangeLimit"))
+    value, limit = (texts(header, f"PixelPadding{name}") for name in ("Value", "RangeLimit"))
     try:
         return f"{int(value[0])}" + (f" to {int(limit[0])}" if limit else "") + ", as stored" if value else "none"
     except ValueError:
@@ -358,5 +369,5 @@ def _padding(header: Dataset) -> str:
 
 
 def _shape(header: Dataset) -> str:
-    shape = dicom.text(header, "PresentationLUTShape").upper()
+    shape = text(header, "PresentationLUTShape").upper()
     return shape if shape in ("IDENTITY", "INVERSE", "LIN OD") else "another word" if shape else "none"

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from fvpipe import pairing
 from fvpipe.config.loading import parse
 from fvpipe.config.pipeline import Pipeline, load_pipeline
-from fvpipe.dicom import read_header
+from fvpipe.dicom.header import read_header
 from fvpipe.errors import CheckpointError, ParameterError
 from fvpipe.flow import Task, make_sample, read_pixel_digests
 from fvpipe.project import free_source

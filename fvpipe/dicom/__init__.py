@@ -1,0 +1,1 @@
+"""DICOM files: header rules, pixel layout, decoders, value tables."""

@@ -1,0 +1,139 @@
+"""One decoder per transfer syntax."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fvpipe.dicom import jpeg2000
+from fvpipe.dicom.codestream import bare_codestream, check_codestream, jpeg_2000_size, jpeg_size
+from fvpipe.dicom.elements import Refused
+from fvpipe.dicom.layout import PixelLayout
+from fvpipe.dicom.transfer_syntaxes import (
+    HTJ2K,
+    HTJ2K_LOSSLESS,
+    HTJ2K_RPCL,
+    JPEG_2000,
+    JPEG_2000_LOSSLESS,
+    JPEG_BASELINE,
+    JPEG_EXTENDED,
+    JPEG_LOSSLESS,
+    JPEG_LOSSLESS_SV1,
+    JPEG_LS,
+    JPEG_LS_NEAR,
+    RLE,
+)
+from fvpipe.reasons import Reason
+
+# --- decoding ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Decoder:
+    """Who reads a transfer syntax.
+
+    Attributes
+    ----------
+    library : str
+        Distribution whose version the receipt records.
+    lossy : bool
+        Whether another version may give other pixels; then the version belongs to the sample's key.
+    decode : callable
+        (frame, layout) -> 2-D unsigned or signed array.
+    """
+
+    library: str
+    lossy: bool
+    decode: Callable[[bytes, PixelLayout], NDArray[Any]]
+
+    @property
+    def identity(self) -> str:
+        """Library and version."""
+        return f"{self.library} {version(self.library)}"
+
+
+def _rle(frame: bytes, layout: PixelLayout) -> NDArray[Any]:
+    """DICOM PS3.5 annex G: one PackBits segment a byte plane, most significant first, each into a bounded buffer."""
+    import imagecodecs
+
+    planes = layout.bits_allocated // 8
+    header = struct.unpack_from("<16I", frame)
+    if header[0] != planes:
+        raise Refused(Reason.PIXELS_MISMATCH, f"RLE of {header[0]} segments; expected {planes}")
+    ends = [*header[2 : planes + 1], len(frame)]
+    pixels = np.empty((layout.rows * layout.columns, planes), np.uint8)
+    buffer = np.empty(layout.rows * layout.columns, np.uint8)
+    for plane, (start, end) in enumerate(zip(header[1 : planes + 1], ends, strict=True)):
+        decoded = imagecodecs.packbits_decode(frame[start:end], out=buffer.data)
+        if len(decoded) != len(buffer):
+            raise Refused(Reason.PIXELS_TRUNCATED, f"RLE segment of {len(decoded)} bytes; expected {len(buffer)}")
+        pixels[:, planes - 1 - plane] = buffer
+    return pixels.view(f"<u{planes}").reshape(layout.rows, layout.columns)
+
+
+def _jpeg(frame: bytes, layout: PixelLayout) -> NDArray[Any]:
+    import imagecodecs
+
+    check_codestream(frame, jpeg_size(frame), layout)
+    return np.asarray(imagecodecs.jpeg8_decode(frame))
+
+
+def _jpeg_ls(frame: bytes, layout: PixelLayout) -> NDArray[Any]:
+    import imagecodecs
+
+    check_codestream(frame, jpeg_size(frame), layout)
+    return np.asarray(imagecodecs.jpegls_decode(frame))
+
+
+def _jpeg_2000(frame: bytes, layout: PixelLayout) -> NDArray[Any]:
+    import imagecodecs
+
+    codestream = bare_codestream(frame)
+    check_codestream(codestream, jpeg_2000_size(codestream), layout)
+    return np.asarray(imagecodecs.jpeg2k_decode(codestream))
+
+
+DECODERS: dict[str, Decoder] = {
+    RLE: Decoder("imagecodecs", False, _rle),
+    JPEG_BASELINE: Decoder("imagecodecs", True, _jpeg),
+    JPEG_EXTENDED: Decoder("imagecodecs", True, _jpeg),
+    JPEG_LOSSLESS: Decoder("imagecodecs", False, _jpeg),
+    JPEG_LOSSLESS_SV1: Decoder("imagecodecs", False, _jpeg),
+    JPEG_LS: Decoder("imagecodecs", False, _jpeg_ls),
+    JPEG_LS_NEAR: Decoder("imagecodecs", True, _jpeg_ls),
+    JPEG_2000_LOSSLESS: Decoder("imagecodecs", False, _jpeg_2000),
+    JPEG_2000: Decoder("imagecodecs", True, _jpeg_2000),
+    # By OpenJPEG: imagecodecs prints what OpenJPH says of a damaged block and gives the picture all the same, and lets a
+    # lossy overshoot above white start again from black.
+    HTJ2K_LOSSLESS: Decoder("imagecodecs", False, _jpeg_2000),
+    HTJ2K_RPCL: Decoder("imagecodecs", False, _jpeg_2000),
+    HTJ2K: Decoder("imagecodecs", True, _jpeg_2000),
+}
+"""Encapsulated transfer syntaxes; the native ones need no decoder."""
+
+
+def decoder_identity(transfer_syntax_uid: str) -> str:
+    """Library and version that read a transfer syntax; ``native`` where none is needed."""
+    decoder = DECODERS.get(transfer_syntax_uid)
+    return decoder.identity if decoder is not None else "native"
+
+
+def lossy_decoder(transfer_syntax_uid: str) -> str:
+    """Library and version that belong to a sample's key: of a lossy syntax's decoder; empty for all others."""
+    decoder = DECODERS.get(transfer_syntax_uid)
+    return decoder.identity if decoder is not None and decoder.lossy else ""
+
+
+def reduced_decoder(transfer_syntax_uid: str) -> str:
+    """Library and version that belong to a sample's key where pictures may be decoded at a fraction of their resolution."""
+    return jpeg2000.identity() if transfer_syntax_uid in REDUCIBLE else ""
+
+
+REDUCIBLE = {syntax for syntax, decoder in DECODERS.items() if decoder.decode is _jpeg_2000}
+"""Transfer syntaxes whose codestream holds smaller pictures."""
