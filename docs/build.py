@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 import fvpipe
 from fvpipe.config.pipeline import load_pipeline
-from fvpipe.datasets import adapter
+from fvpipe.datasets.adapter import adapter
 from fvpipe.dicom.decoders import DECODERS
 from fvpipe.dicom.header import read_header
 from fvpipe.dicom.pixels import read_picture

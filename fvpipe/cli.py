@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from fvpipe import __version__
+from fvpipe.datasets import idc
+from fvpipe.datasets.idc import plan
 from fvpipe.errors import FvpipeError, ParameterError
 
 if TYPE_CHECKING:
@@ -540,9 +542,9 @@ def fetch(dataset: str, out: Path, yes: bool) -> None:
 
         click.echo(f"{copy_sample(out)} DICOM files -> {out}")
         return
-    from fvpipe import idc
+    pass
 
-    download = idc.plan(dataset, out)
+    download = plan(dataset, out)
     click.echo(download.cost)
     if download.missing and not yes:
         if not sys.stdin.isatty():

@@ -27,7 +27,7 @@ from pathlib import Path
 from fvpipe import pairing
 from fvpipe.config.pipeline import Pipeline
 from fvpipe.crashes import crash_fact, decoders, remembered_crash
-from fvpipe.datasets import LabelTable
+from fvpipe.datasets.adapter import LabelTable
 from fvpipe.dicom.decoders import decoder_identity, lossy_decoder
 from fvpipe.dicom.elements import Refused, silenced
 from fvpipe.dicom.header import HeaderPolicy, acquisition_date, read_header, record_of

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fvpipe.config.pipeline import Pipeline
 from fvpipe.config.project import Labels
-from fvpipe.datasets import Adapter, LabelTable
+from fvpipe.datasets.adapter import Adapter, LabelTable
 from fvpipe.dicom.header import HeaderPolicy
 from fvpipe.reasons import Rejection
 from fvpipe.records import Records

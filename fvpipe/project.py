@@ -9,7 +9,7 @@ from fvpipe.config.identifier_key import identifier_key
 from fvpipe.config.loading import digest_of, is_plain_name
 from fvpipe.config.pipeline import load_pipeline
 from fvpipe.config.project import DataSet, Labels, Params, load_params
-from fvpipe.datasets import adapter
+from fvpipe.datasets.adapter import adapter
 from fvpipe.errors import ParameterError
 from fvpipe.plan import Source, Target
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import astuple, replace
 from pathlib import Path
 
-from fvpipe.datasets import LabelTable
+from fvpipe.datasets.adapter import LabelTable
 from fvpipe.dicom.elements import Refused
 from fvpipe.dicom.header import HeaderPolicy
 from fvpipe.execution.isolation import Crash

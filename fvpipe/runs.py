@@ -10,7 +10,7 @@ from typing import Any
 
 from fvpipe import flow
 from fvpipe.config.pipeline import pipeline_files
-from fvpipe.datasets import is_shipped
+from fvpipe.datasets.adapter import is_shipped
 from fvpipe.execution.workers import Workers
 from fvpipe.flow import Warn
 from fvpipe.manifests import write_manifests

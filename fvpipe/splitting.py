@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from fvpipe.datasets import adapter
+from fvpipe.datasets.adapter import adapter
 from fvpipe.duplicates import Fingerprints, fingerprints, near_pairs
 from fvpipe.errors import InputError, LeakError
 from fvpipe.io.atomic import write_if_changed

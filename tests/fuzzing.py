@@ -16,7 +16,7 @@ import numpy as np
 from pydicom.sequence import Sequence
 
 from fvpipe.config.pipeline import Segment
-from fvpipe.datasets import adapter
+from fvpipe.datasets.adapter import adapter
 from fvpipe.dicom.elements import Refused
 from fvpipe.dicom.header import HeaderPolicy, read_header, record_of
 from fvpipe.dicom.pixels import read_picture

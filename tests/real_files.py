@@ -15,7 +15,7 @@ import numpy as np
 import pydicom
 from pydicom.encaps import get_frame
 
-from fvpipe.datasets import adapter
+from fvpipe.datasets.adapter import adapter
 from fvpipe.dicom.decoders import lossy_decoder
 from fvpipe.dicom.elements import Refused, silenced
 from fvpipe.dicom.header import HeaderPolicy, read_header

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from fvpipe.config.project import Labels
-from fvpipe.datasets import adapter, cbis
+from fvpipe.datasets import cbis
+from fvpipe.datasets.adapter import adapter
 from fvpipe.dicom.transfer_syntaxes import SECONDARY_CAPTURE
 from fvpipe.errors import LabelTableError, ParameterError
 from fvpipe.types import BreastFacts, Laterality
@@ -128,7 +129,7 @@ def test_an_adapter_of_another_package(tmp_path: Path, monkeypatch: pytest.Monke
     build(tmp_path / "dicom", tmp_path / "out", "--adapter", "inbreast")
     assert "own7" in (tmp_path / "out" / "breasts.csv").read_text()  # this adapter keeps identifiers
     for name, message in (
-        ("wrong", "expected an fvpipe.datasets.Adapter"),
+        ("wrong", "expected an fvpipe.datasets.adapter.Adapter"),
         ("gone", "cannot be imported"),
         ("inbrest", "inbreast"),
     ):

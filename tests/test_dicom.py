@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from pydicom.sequence import Sequence
 from pydicom.valuerep import STANDARD_VR
 
-from fvpipe.datasets import adapter
+from fvpipe.datasets.adapter import adapter
 from fvpipe.datasets.phantom import written_as_is
 from fvpipe.dicom import __file__
 from fvpipe.dicom.elements import Refused, silenced

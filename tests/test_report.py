@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from fvpipe.config.pipeline import Pipeline, Segment
-from fvpipe.datasets import adapter
+from fvpipe.datasets.adapter import adapter
 from fvpipe.dicom import __file__
 from fvpipe.dicom.elements import silenced
 from fvpipe.dicom.header import HeaderPolicy, read_header

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 import fvpipe
 from fvpipe.config.pipeline import Segment
-from fvpipe.datasets import adapter
+from fvpipe.datasets.adapter import adapter
 from fvpipe.dicom.header import read_header
 from fvpipe.dicom.pixels import read_picture
 from fvpipe.dicom.transfer_syntaxes import EXPLICIT_LE, JPEG_2000_LOSSLESS, JPEG_LOSSLESS_SV1, JPEG_LS, RLE

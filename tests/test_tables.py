@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fvpipe.config.project import Labels
-from fvpipe.datasets import LabelTable, adapter, side
+from fvpipe.datasets.adapter import LabelTable, adapter, side
 from fvpipe.errors import LabelTableError
 from fvpipe.io.tables import read_table, write_csv
 from fvpipe.types import BreastFacts, ImageFacts, Laterality, View

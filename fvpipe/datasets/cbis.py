@@ -12,7 +12,7 @@ from io import BytesIO
 from pathlib import Path
 
 from fvpipe.config.project import Labels
-from fvpipe.datasets import Adapter, LabelTable, side
+from fvpipe.datasets.adapter import Adapter, LabelTable, side
 from fvpipe.dicom.header import HeaderPolicy
 from fvpipe.errors import DependencyError, StorageError
 from fvpipe.io.tables import Row, iterate_table

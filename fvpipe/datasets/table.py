@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from fvpipe.config.project import Labels
-from fvpipe.datasets import Adapter, LabelTable, side
+from fvpipe.datasets.adapter import Adapter, LabelTable, side
 from fvpipe.dicom.header import HeaderPolicy
 from fvpipe.errors import LabelTableError
 from fvpipe.io.tables import iterate_table

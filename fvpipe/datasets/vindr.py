@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fvpipe.config.project import Labels
-from fvpipe.datasets import Adapter, LabelTable, side
+from fvpipe.datasets.adapter import Adapter, LabelTable, side
 from fvpipe.dicom.header import HeaderPolicy
 from fvpipe.errors import LabelTableError
 from fvpipe.io.tables import Row, iterate_table

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fvpipe.config.pipeline import Pipeline, load_pipeline
-from fvpipe.datasets import adapter
+from fvpipe.datasets.adapter import adapter
 from fvpipe.dicom.elements import Refused
 from fvpipe.dicom.pixels import read_picture
 from fvpipe.execution.isolation import Crash
