@@ -11,11 +11,11 @@ import sys
 from pathlib import Path
 
 from benchmarks.serve import serve
+from fvpipe.cache.file_cache import SourceMemory
 from fvpipe.config.pipeline import load_pipeline
 from fvpipe.execution.workers import Workers, WorkerSettings
 from fvpipe.flow import Task, index, make_samples
 from fvpipe.project import free_source, memory_file
-from fvpipe.sources import SourceMemory
 
 
 def tasks(folder: Path, adapter: str, pipeline: str, store: Path) -> list[Task]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from blake3 import blake3
 
 from benchmarks.measure import ENVIRONMENT, ROOT, Section, Setup, Table, spread
-from fvpipe.samples import SampleStore
+from fvpipe.cache.sample_store import SampleStore
 from fvpipe.types import Digest
 
 LOOKUPS = 20_000

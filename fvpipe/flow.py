@@ -25,8 +25,10 @@ from itertools import chain
 from pathlib import Path
 
 from fvpipe import pairing
+from fvpipe.cache.decoder_crashes import crash_fact, decoders, remembered_crash
+from fvpipe.cache.file_cache import SourceMemory
+from fvpipe.cache.sample_store import Refusal, SampleStore, sample_key
 from fvpipe.config.pipeline import Pipeline
-from fvpipe.crashes import crash_fact, decoders, remembered_crash
 from fvpipe.datasets.adapter import LabelTable
 from fvpipe.dicom.decoders import decoder_identity, lossy_decoder
 from fvpipe.dicom.elements import Refused, silenced
@@ -52,9 +54,7 @@ from fvpipe.progress import progress
 from fvpipe.reasons import NOT_BROKEN, PASSING, Flag, Reason, Rejection
 from fvpipe.records import Records
 from fvpipe.regions import with_regions
-from fvpipe.samples import Refusal, SampleStore, sample_key
 from fvpipe.shards.format import RECEIPT
-from fvpipe.sources import SourceMemory
 from fvpipe.types import VIEWS, Breast, BreastFacts, BreastKey, Digest, FusedSample, ImageRecord, SourceFile
 
 Warn = Callable[[str], None]

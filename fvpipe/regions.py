@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import astuple, replace
 from pathlib import Path
 
+from fvpipe.cache.file_cache import SourceMemory
 from fvpipe.datasets.adapter import LabelTable
 from fvpipe.dicom.elements import Refused
 from fvpipe.dicom.header import HeaderPolicy
@@ -17,7 +18,6 @@ from fvpipe.plan import Source
 from fvpipe.progress import progress
 from fvpipe.reasons import Reason, Rejection
 from fvpipe.records import Records
-from fvpipe.sources import SourceMemory
 from fvpipe.types import Finding, Laterality, Region, View
 
 Task = tuple[str, str, HeaderPolicy, Callable[[bytes], Region | None]]

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from fvpipe import flow
+from fvpipe.cache.file_cache import SourceMemory
+from fvpipe.cache.sample_store import SampleStore
 from fvpipe.config.pipeline import pipeline_files
 from fvpipe.datasets.adapter import is_shipped
 from fvpipe.execution.workers import Workers
@@ -17,9 +19,7 @@ from fvpipe.manifests import write_manifests
 from fvpipe.plan import Build, Index, Limits, Source, Target
 from fvpipe.project import Project, free_target, memory_file
 from fvpipe.reasons import PASSING, Reason
-from fvpipe.samples import SampleStore
 from fvpipe.settled import Finished, Settled, forget, key_digest, state_of
-from fvpipe.sources import SourceMemory
 
 Result = dict[str, Any]
 

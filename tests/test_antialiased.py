@@ -19,9 +19,10 @@ import fvpipe
 from benchmarks.antialiased import sample, ssim
 from benchmarks.samples import tasks
 from fvpipe import flow
+from fvpipe.cache.decoder_crashes import crash_fact, remembered_crash
+from fvpipe.cache.file_cache import SourceMemory
 from fvpipe.config.loading import parse
 from fvpipe.config.pipeline import Pipeline, load_pipeline
-from fvpipe.crashes import crash_fact, remembered_crash
 from fvpipe.dicom import jpeg2000
 from fvpipe.dicom.codestream import bare_codestream
 from fvpipe.dicom.decoders import REDUCIBLE, lossy_decoder, reduced_decoder
@@ -35,7 +36,6 @@ from fvpipe.imaging.segmentation import segment
 from fvpipe.listing import Listing
 from fvpipe.project import free_source, memory_file
 from fvpipe.reasons import Flag, Reason, Rejection
-from fvpipe.sources import SourceMemory
 from fvpipe.types import CropBox, Edge, Laterality, Picture, Segmentation, SourceFile
 from tests import factory, oracle
 from tests.conftest import build, run

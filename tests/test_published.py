@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from fvpipe.cache.file_cache import SourceMemory
 from fvpipe.dicom.pixels import read_picture
 from fvpipe.execution.workers import Workers, WorkerSettings
 from fvpipe.io.tables import read_table
@@ -21,7 +22,6 @@ from fvpipe.pairing import colliding_instances
 from fvpipe.plan import Index
 from fvpipe.project import Project
 from fvpipe.reasons import Reason
-from fvpipe.sources import SourceMemory
 from fvpipe.table1 import table1
 from fvpipe.types import Laterality, View
 from tests.conftest import run

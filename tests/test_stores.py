@@ -25,7 +25,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fvpipe import samples, sources
+from fvpipe.cache import file_cache as sources
+from fvpipe.cache import sample_store as samples
+from fvpipe.cache.file_cache import MEMORY_VERSION, SourceMemory, _is_current
+from fvpipe.cache.sample_store import Refusal, SampleStore, sample_key
 from fvpipe.config.identifier_key import ENVIRONMENT, identifier_key
 from fvpipe.config.loading import digest_of
 from fvpipe.dicom.header import HeaderPolicy, read_header
@@ -34,8 +37,6 @@ from fvpipe.io.atomic import write_if_changed, write_whole
 from fvpipe.io.locking import lock
 from fvpipe.listing import Listing
 from fvpipe.reasons import Flag, Reason, Rejection
-from fvpipe.samples import Refusal, SampleStore, sample_key
-from fvpipe.sources import MEMORY_VERSION, SourceMemory, _is_current
 from fvpipe.types import Edge, FusedSample, ImageRecord, Laterality, SourceFile, View
 from fvpipe.versions import PREPROCESSING_VERSION
 from tests import factory

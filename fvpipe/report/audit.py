@@ -15,8 +15,9 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, select_autoescape
 
+from fvpipe.cache.decoder_crashes import crash_fact, remembered_crash
+from fvpipe.cache.file_cache import SourceMemory
 from fvpipe.config.pipeline import Pipeline
-from fvpipe.crashes import crash_fact, remembered_crash
 from fvpipe.execution.isolation import Crash
 from fvpipe.execution.workers import Workers
 from fvpipe.imaging.segmentation import GATES, Attempt
@@ -28,7 +29,6 @@ from fvpipe.reasons import NOT_BROKEN, Flag, Reason, Rejection
 from fvpipe.report.inspect import flag_names
 from fvpipe.report.measure import Card, ImageTask, Measured, draw_cards, measure_images
 from fvpipe.report.statistics import Far, GroupReport, Pairs, counted, groups, how_far, pairs
-from fvpipe.sources import SourceMemory
 from fvpipe.types import ImageRecord
 from fvpipe.versions import PREPROCESSING_VERSION
 

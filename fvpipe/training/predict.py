@@ -13,6 +13,7 @@ import yaml
 from numpy.typing import NDArray
 
 from fvpipe import pairing
+from fvpipe.cache.sample_store import Refusal
 from fvpipe.config.loading import parse
 from fvpipe.config.pipeline import Pipeline, load_pipeline
 from fvpipe.dicom.header import read_header
@@ -20,7 +21,6 @@ from fvpipe.errors import CheckpointError, ParameterError
 from fvpipe.flow import Task, make_sample, read_pixel_digests
 from fvpipe.project import free_source
 from fvpipe.reasons import Reason, Rejection
-from fvpipe.samples import Refusal
 from fvpipe.shards.format import SCALES
 from fvpipe.training.model import Classifier, build_model, probability
 from fvpipe.training.record import WEIGHTS, Record, read_record

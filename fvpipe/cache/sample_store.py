@@ -10,21 +10,23 @@ Each sample is one file, written aside and renamed, and ends in a digest of itse
 
 from __future__ import annotations
 
-import json
-import os
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
-
-import numpy as np
 from blake3 import blake3
-
+from dataclasses import dataclass
 from fvpipe.config.loading import digest_of
 from fvpipe.errors import StorageError
 from fvpipe.io.atomic import write_whole
-from fvpipe.reasons import Flag, Reason
-from fvpipe.types import Digest, FusedSample, Laterality, View
+from fvpipe.reasons import Flag
+from fvpipe.reasons import Reason
+from fvpipe.types import Digest
+from fvpipe.types import FusedSample
+from fvpipe.types import Laterality
+from fvpipe.types import View
 from fvpipe.versions import PREPROCESSING_VERSION
+from pathlib import Path
+from typing import Any
+import json
+import numpy as np
+import os
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-
 from fvpipe.config.pipeline import Pipeline
-from fvpipe.dicom.decoders import decoder_identity, reduced_decoder
+from fvpipe.dicom.decoders import decoder_identity
+from fvpipe.dicom.decoders import reduced_decoder
 from fvpipe.imaging.canvas import frame_level
-from fvpipe.reasons import Reason, Rejection
+from fvpipe.reasons import Reason
+from fvpipe.reasons import Rejection
 from fvpipe.types import ImageRecord
+import json
 
 
 def decoders(image: ImageRecord, pipeline: Pipeline, identity: Callable[[str], str]) -> str:

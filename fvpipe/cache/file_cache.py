@@ -8,24 +8,30 @@ only as a digest, and identifiers only as the records hold them.
 
 from __future__ import annotations
 
+from blake3 import blake3
+from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Sequence
+from contextlib import suppress
+from fvpipe.dicom.header import HeaderPolicy
+from fvpipe.errors import StorageError
+from fvpipe.reasons import Reason
+from fvpipe.reasons import Rejection
+from fvpipe.types import Edge
+from fvpipe.types import ImageRecord
+from fvpipe.types import Laterality
+from fvpipe.types import SourceFile
+from fvpipe.types import View
+from fvpipe.versions import READER_VERSION
+from operator import attrgetter
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+from typing import Self
 import dataclasses
 import json
 import os
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
-from operator import attrgetter
-from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
-
-from blake3 import blake3
-
-from fvpipe.dicom.header import HeaderPolicy
-from fvpipe.errors import StorageError
-from fvpipe.reasons import Reason, Rejection
-from fvpipe.types import Edge, ImageRecord, Laterality, SourceFile, View
-from fvpipe.versions import READER_VERSION
 
 MEMORY_VERSION = 4
 # Of a kind: the digest of the bytes; the digest of the decoded pixels, and of those decoded as one pipeline wanted them; the
