@@ -23,9 +23,9 @@ from pydicom.uid import JPEG2000Lossless
 
 from benchmarks.cohort import FORMS, cohort
 from benchmarks.measure import Section, Setup, Table, interleaved, short
+from fvpipe.build.sample import Task, make_sample
 from fvpipe.config.pipeline import Pipeline, load_pipeline
 from fvpipe.dicom.pixels import read_picture
-from fvpipe.flow import Task, make_sample
 from fvpipe.imaging.canvas import crop_levels, frame_level
 from fvpipe.imaging.fusion import fuse
 from fvpipe.imaging.segmentation import segment

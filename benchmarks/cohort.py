@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 
 from fvpipe.datasets.cbis import copy_sample
-from fvpipe.datasets.drawing import anatomy, draw, stored_pixels
-from fvpipe.datasets.phantom import Image, dicom_bytes
 from fvpipe.dicom.transfer_syntaxes import EXPLICIT_LE, FOR_PRESENTATION, JPEG_2000_LOSSLESS, JPEG_LOSSLESS_SV1, RLE
+from fvpipe.simulation.dicom_file import Image, dicom_bytes
+from fvpipe.simulation.drawing import anatomy, draw, stored_pixels
 from fvpipe.types import Laterality, View
 
 VERSION = 1

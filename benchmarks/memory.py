@@ -57,7 +57,7 @@ def _print_of(statement: str) -> str:
 def main() -> None:
     """Do so many breasts; print (now, most) in MB after the imports and on the way."""
     from benchmarks.samples import tasks
-    from fvpipe.flow import make_samples
+    from fvpipe.build.sample import make_samples
 
     folder, pipeline, store, count = Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3]), int(sys.argv[4])
     import distributed  # a worker has it loaded

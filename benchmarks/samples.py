@@ -11,10 +11,11 @@ import sys
 from pathlib import Path
 
 from benchmarks.serve import serve
+from fvpipe.build.sample import Task, make_samples
 from fvpipe.cache.file_cache import SourceMemory
 from fvpipe.config.pipeline import load_pipeline
 from fvpipe.execution.workers import Workers, WorkerSettings
-from fvpipe.flow import Task, index, make_samples
+from fvpipe.flow import index
 from fvpipe.project import free_source, memory_file
 
 

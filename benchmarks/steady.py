@@ -20,8 +20,8 @@ from dataclasses import replace
 from benchmarks.cohort import FORMS, Form, cohort
 from benchmarks.measure import ENVIRONMENT, Section, Setup, Table, interleaved
 from benchmarks.serve import Contender
+from fvpipe.build.sample import Task, make_samples
 from fvpipe.execution.workers import KEEP_MEMORY, Workers, WorkerSettings
-from fvpipe.flow import Task, make_samples
 from fvpipe.types import Digest
 
 PIPELINES = ("cropped", "antialiased")  # the second where it is made for: JPEG 2000

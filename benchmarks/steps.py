@@ -55,7 +55,7 @@ def run(setup: Setup) -> Section:
 def main() -> None:
     """Print milliseconds a pair: of each step, and of each function with its calls."""
     from benchmarks.samples import tasks
-    from fvpipe.flow import make_samples
+    from fvpipe.build.sample import make_samples
 
     folder, adapter, pipeline, store, passes = (*sys.argv[1:5], int(sys.argv[5]))
     work = tasks(Path(folder), adapter, pipeline, Path(store))

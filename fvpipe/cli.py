@@ -17,13 +17,12 @@ import click
 
 from fvpipe import __version__
 from fvpipe.datasets import idc
-from fvpipe.datasets.idc import plan
 from fvpipe.errors import FvpipeError, ParameterError
 
 if TYPE_CHECKING:
     from fvpipe.config.pipeline import Pipeline
     from fvpipe.execution.workers import Workers
-    from fvpipe.plan import Source
+    from fvpipe.indexing.index import Source
     from fvpipe.settled import Settled
 
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
@@ -187,7 +186,7 @@ def build_shards(
     results = None if reread else _recalled(settled, show, begun)
     if results is None:
         from fvpipe import runs
-        from fvpipe.plan import Limits
+        from fvpipe.build.plan import Limits
         from fvpipe.project import Project, free_source
 
         with _workers(workers | {"share_storage": not no_shared_storage}) as pool:
@@ -519,7 +518,7 @@ def phantom(form: Any, out: Path, patients: int, seed: int) -> None:
     $ fvpipe phantom --form cmmd --out data/phantom-cmmd
     76 made DICOM files -> data/phantom-cmmd
     """
-    from fvpipe.datasets.phantom import make
+    from fvpipe.simulation.phantom import make
 
     click.echo(f"{make(form, out, patients, seed)} made DICOM files -> {out}")
 
@@ -542,9 +541,9 @@ def fetch(dataset: str, out: Path, yes: bool) -> None:
 
         click.echo(f"{copy_sample(out)} DICOM files -> {out}")
         return
-    pass
+    from fvpipe.datasets import idc
 
-    download = plan(dataset, out)
+    download = idc.plan(dataset, out)
     click.echo(download.cost)
     if download.missing and not yes:
         if not sys.stdin.isatty():

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from fvpipe.build.plan import Target
 from fvpipe.config.identifier_key import identifier_key
 from fvpipe.config.loading import digest_of, is_plain_name
 from fvpipe.config.pipeline import load_pipeline
 from fvpipe.config.project import DataSet, Labels, Params, load_params
 from fvpipe.datasets.adapter import adapter
 from fvpipe.errors import ParameterError
-from fvpipe.plan import Source, Target
+from fvpipe.indexing.index import Source
 
 
 class Project:

@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from fvpipe import flow
+from fvpipe.build.plan import Build, Limits, Target
 from fvpipe.cache.file_cache import SourceMemory
 from fvpipe.cache.sample_store import SampleStore
 from fvpipe.config.pipeline import pipeline_files
 from fvpipe.datasets.adapter import is_shipped
 from fvpipe.execution.workers import Workers
-from fvpipe.flow import Warn
-from fvpipe.manifests import write_manifests
-from fvpipe.plan import Build, Index, Limits, Source, Target
+from fvpipe.flow import Warn, build_shards
+from fvpipe.indexing.index import Index, Source
+from fvpipe.indexing.manifests import write_manifests
 from fvpipe.project import Project, free_target, memory_file
 from fvpipe.reasons import PASSING, Reason
 from fvpipe.settled import Finished, Settled, forget, key_digest, state_of
@@ -96,7 +97,7 @@ def build(run: Run, wanted: Iterable[Order], limits: Limits, warn: Warn) -> list
             if order.manifests is not None:
                 files |= _states(write_manifests(found, order.manifests))
             for target in order.targets:
-                built = flow.build_shards(found, target, SampleStore(order.samples), memory, run.workers, limits, warn)
+                built = build_shards(found, target, SampleStore(order.samples), memory, run.workers, limits, warn)
                 files |= {**built.files, **_states([target.out])}
                 results.append(_build_result(built, target))
                 run.show(results[-1])

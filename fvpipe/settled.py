@@ -21,9 +21,9 @@ from blake3 import blake3
 
 from fvpipe.config.identifier_key import identifier_key
 from fvpipe.errors import FvpipeError
+from fvpipe.indexing.scan import Listing
 from fvpipe.io.atomic import write_whole
 from fvpipe.io.read import file_state
-from fvpipe.listing import Listing
 from fvpipe.types import Digest
 
 
@@ -36,7 +36,7 @@ class Finished:
     root : str
         The input folder.
     listing : Digest
-        :attr:`fvpipe.listing.Listing.state` of the input folder.
+        :attr:`fvpipe.indexing.scan.Listing.state` of the input folder.
     key : str
         Digest of the key of hashed identifiers; empty where they are kept.
     files : dict of str to str

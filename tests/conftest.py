@@ -48,7 +48,7 @@ def own_settings(tmp_path_factory: pytest.TempPathFactory) -> None:
 @pytest.fixture(scope="session")
 def phantoms(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Both made data sets."""
-    from fvpipe.datasets.phantom import make
+    from fvpipe.simulation.phantom import make
 
     folders = {form: tmp_path_factory.mktemp("phantoms") / form for form in ("vindr", "cmmd")}
     for form, folder in folders.items():

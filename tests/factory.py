@@ -19,8 +19,6 @@ from pydicom.encaps import encapsulate
 from pydicom.sequence import Sequence
 from pydicom.uid import UID
 
-from fvpipe.datasets.drawing import Drawing, anatomy, draw, stored_pixels
-from fvpipe.datasets.phantom import written_as_is
 from fvpipe.dicom.elements import silenced
 from fvpipe.dicom.transfer_syntaxes import (
     DEFLATED_LE,
@@ -43,6 +41,8 @@ from fvpipe.dicom.transfer_syntaxes import (
     NATIVE,
     RLE,
 )
+from fvpipe.simulation.dicom_file import written_as_is
+from fvpipe.simulation.drawing import Drawing, anatomy, draw, stored_pixels
 from fvpipe.types import Laterality, View
 
 LEFT, RIGHT = Laterality.LEFT, Laterality.RIGHT

@@ -19,6 +19,7 @@ import fvpipe
 from benchmarks.antialiased import sample, ssim
 from benchmarks.samples import tasks
 from fvpipe import flow
+from fvpipe.build.sample import key_of
 from fvpipe.cache.decoder_crashes import crash_fact, remembered_crash
 from fvpipe.cache.file_cache import SourceMemory
 from fvpipe.config.loading import parse
@@ -33,7 +34,7 @@ from fvpipe.dicom.transfer_syntaxes import EXPLICIT_LE, HTJ2K_LOSSLESS, JPEG_200
 from fvpipe.imaging.canvas import crop_levels, frame_level
 from fvpipe.imaging.fusion import fuse
 from fvpipe.imaging.segmentation import segment
-from fvpipe.listing import Listing
+from fvpipe.indexing.scan import Listing
 from fvpipe.project import free_source, memory_file
 from fvpipe.reasons import Flag, Reason, Rejection
 from fvpipe.types import CropBox, Edge, Laterality, Picture, Segmentation, SourceFile
@@ -506,11 +507,11 @@ def test_what_one_decoder_died_of_is_not_held_against_another(cohort: Path, tmp_
 def test_the_decoder_belongs_to_the_key(cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     task = tasks(cohort, "table", "antialiased", tmp_path)[0]
     digests = task.cc.path, task.mlo.path
-    before, whole = flow._key(task, digests), flow._key(replace(task, pipeline=WHOLE), digests)  # type: ignore[arg-type]
+    before, whole = key_of(task, digests), key_of(replace(task, pipeline=WHOLE), digests)  # type: ignore[arg-type]
     assert before != whole  # though of one pipeline digest
     monkeypatch.setattr(jpeg2000, "identity", lambda: "another one")
-    assert flow._key(task, digests) != before  # type: ignore[arg-type]
-    assert flow._key(replace(task, pipeline=WHOLE), digests) == whole  # type: ignore[arg-type]
+    assert key_of(task, digests) != before  # type: ignore[arg-type]
+    assert key_of(replace(task, pipeline=WHOLE), digests) == whole  # type: ignore[arg-type]
     assert lossy_decoder(J2K) == ""
 
 

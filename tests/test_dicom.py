@@ -21,13 +21,13 @@ from pydicom.sequence import Sequence
 from pydicom.valuerep import STANDARD_VR
 
 from fvpipe.datasets.adapter import adapter
-from fvpipe.datasets.phantom import written_as_is
 from fvpipe.dicom import __file__
 from fvpipe.dicom.elements import Refused, silenced
 from fvpipe.dicom.header import HeaderPolicy, read_header
 from fvpipe.dicom.pixels import read_picture
 from fvpipe.dicom.transfer_syntaxes import DEFLATED_LE, EXPLICIT_LE, IMPLICIT_LE, JPEG_2000, NATIVE, RLE, SECONDARY_CAPTURE
 from fvpipe.reasons import Reason, Rejection
+from fvpipe.simulation.dicom_file import written_as_is
 from fvpipe.types import Edge, ImageRecord, Laterality, Picture, View
 from tests.factory import VIEW_CODES, coded, dataset, deflated, encode, file_bytes, item, outcomes, table, write
 

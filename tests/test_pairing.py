@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fvpipe.pairing import Pairing, colliding_instances, pair
+from fvpipe.indexing.pairing import Pairing, colliding_instances, pair
 from fvpipe.reasons import Reason, Rejection
 from fvpipe.types import BreastFacts, BreastKey, Digest, Edge, ImageRecord, Laterality, View
 

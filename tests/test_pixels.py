@@ -17,7 +17,6 @@ from pydicom.encaps import encapsulate, get_frame
 from pydicom.pixels import apply_modality_lut, apply_voi, apply_windowing, pixel_array
 from pydicom.sequence import Sequence
 
-from fvpipe.datasets.phantom import written_as_is
 from fvpipe.dicom.decoders import DECODERS, lossy_decoder
 from fvpipe.dicom.elements import Refused, silenced
 from fvpipe.dicom.pixels import read_picture
@@ -41,6 +40,7 @@ from fvpipe.dicom.transfer_syntaxes import (
     RLE,
 )
 from fvpipe.reasons import Flag, Reason
+from fvpipe.simulation.dicom_file import written_as_is
 from fvpipe.types import Edge, Laterality, Picture
 from tests.factory import dataset, encode, file_bytes, item, outcomes, table, write
 

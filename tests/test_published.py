@@ -16,10 +16,10 @@ import pytest
 from fvpipe.cache.file_cache import SourceMemory
 from fvpipe.dicom.pixels import read_picture
 from fvpipe.execution.workers import Workers, WorkerSettings
+from fvpipe.indexing.index import Index
+from fvpipe.indexing.manifests import write_manifests
+from fvpipe.indexing.pairing import colliding_instances
 from fvpipe.io.tables import read_table
-from fvpipe.manifests import write_manifests
-from fvpipe.pairing import colliding_instances
-from fvpipe.plan import Index
 from fvpipe.project import Project
 from fvpipe.reasons import Reason
 from fvpipe.table1 import table1

@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fvpipe.errors import StorageError
+from fvpipe.indexing.pairing import colliding_instances, duplicates, pair
+from fvpipe.indexing.records import Records
 from fvpipe.io.temp_database import OnDisk, Scratch
-from fvpipe.pairing import colliding_instances, duplicates, pair
 from fvpipe.reasons import Reason, Rejection
-from fvpipe.records import Records
 from fvpipe.types import BreastFacts, ImageRecord, Laterality, SourceFile, View
 from tests.test_pairing import worlds
 from tests.test_stores import RECORDS, record

@@ -17,6 +17,7 @@ import pytest
 
 from fvpipe import flow, settled
 from fvpipe.dicom import header as dicom
+from fvpipe.flow import build_shards
 from fvpipe.reasons import Reason, Rejection
 from tests import factory
 from tests.conftest import run
@@ -301,7 +302,7 @@ def test_a_crash_that_is_remembered_is_settled(project: Path, monkeypatch: pytes
 
 
 def test_shards_that_vanish_before_they_are_remembered_are_made_again(built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = flow.build_shards
+    real = build_shards
 
     def vanish(*arguments: Any) -> object:
         done = real(*arguments)

@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import replace
@@ -35,7 +36,6 @@ from fvpipe.errors import (
     TruncatedShardError,
 )
 from fvpipe.reasons import NO_FLAG, Flag
-from fvpipe.shards import time
 from fvpipe.shards.format import RECEIPT, SCALES, Receipt, flag_names, read_receipt, shard_index, shard_name
 from fvpipe.shards.reader import Sample, open_shards
 from fvpipe.shards.verification import verify

@@ -33,9 +33,9 @@ from fvpipe.config.identifier_key import ENVIRONMENT, identifier_key
 from fvpipe.config.loading import digest_of
 from fvpipe.dicom.header import HeaderPolicy, read_header
 from fvpipe.errors import FvpipeError, InputError, LockedError, ParameterError, StorageError
+from fvpipe.indexing.scan import Listing
 from fvpipe.io.atomic import write_if_changed, write_whole
 from fvpipe.io.locking import lock
-from fvpipe.listing import Listing
 from fvpipe.reasons import Flag, Reason, Rejection
 from fvpipe.types import Edge, FusedSample, ImageRecord, Laterality, SourceFile, View
 from fvpipe.versions import PREPROCESSING_VERSION

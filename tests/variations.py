@@ -1,6 +1,6 @@
 """Made breasts under what real mammograms have around them, each from its seed alone, with its true outline.
 
-A picture is drawn by :mod:`fvpipe.datasets.drawing` and then spoilt: by what the vendor does to the values (pedestal, noise,
+A picture is drawn by :mod:`fvpipe.simulation.drawing` and then spoilt: by what the vendor does to the values (pedestal, noise,
 sigmoid, few grey levels), by what lies beside the breast (label plates, film borders, stripes, the paddle's line, light that
 leaks along the chest wall, padding), and by what lies in it or touches it (implant, abdomen, a label, the frame's edge).
 """
@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fvpipe.config.pipeline import Segment
-from fvpipe.datasets.drawing import anatomy, draw
 from fvpipe.dicom.pixels import read_picture
 from fvpipe.dicom.transfer_syntaxes import (
     DEFLATED_LE,
@@ -32,6 +31,7 @@ from fvpipe.dicom.transfer_syntaxes import (
 )
 from fvpipe.imaging.segmentation import full_mask, segment
 from fvpipe.reasons import Flag
+from fvpipe.simulation.drawing import anatomy, draw
 from fvpipe.types import Laterality, Picture, View
 from tests.factory import CC, LEFT, MLO, RIGHT, dataset, file_bytes
 

@@ -12,13 +12,14 @@ import torch
 import yaml
 from numpy.typing import NDArray
 
-from fvpipe import pairing
+from fvpipe.build.sample import Task, make_sample
 from fvpipe.cache.sample_store import Refusal
 from fvpipe.config.loading import parse
 from fvpipe.config.pipeline import Pipeline, load_pipeline
 from fvpipe.dicom.header import read_header
 from fvpipe.errors import CheckpointError, ParameterError
-from fvpipe.flow import Task, make_sample, read_pixel_digests
+from fvpipe.indexing.headers import read_pixel_digests
+from fvpipe.indexing.pairing import colliding_instances, pair
 from fvpipe.project import free_source
 from fvpipe.reasons import Reason, Rejection
 from fvpipe.shards.format import SCALES
@@ -137,12 +138,12 @@ def predict(
     headers = [read_header(root, os.path.relpath(path, root), policy) for path in dict.fromkeys(paths)]
     refused = [header for header in headers if isinstance(header, Rejection)]
     records = [header for header in headers if isinstance(header, ImageRecord)]
-    colliding = [(str(root), record, Pipeline()) for group in pairing.colliding_instances(records) for record in group]
+    colliding = [(str(root), record, Pipeline()) for group in colliding_instances(records) for record in group]
     contents = dict(read_pixel_digests(colliding))
     refused += [found for found in contents.values() if isinstance(found, Rejection)]
     digests = {path: found for path, found in contents.items() if not isinstance(found, Rejection)}
     readable = [record for record in records if record.path not in contents or record.path in digests]
-    paired = pairing.pair("predict", readable, {}, {}, digests)
+    paired = pair("predict", readable, {}, {}, digests)
     refused += paired.rejections
     answers = []
     for breast in paired.breasts:

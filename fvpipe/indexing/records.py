@@ -134,7 +134,7 @@ class Records:
     # --- pairing ------------------------------------------------------------------------------------------------------
 
     def colliding(self) -> Iterator[list[ImageRecord]]:
-        """As :func:`fvpipe.pairing.colliding_instances`."""
+        """As :func:`fvpipe.indexing.pairing.colliding_instances`."""
         several = "SELECT instance FROM images WHERE instance <> x'' GROUP BY instance HAVING count(*) > 1"
         query = f"SELECT instance, record FROM images WHERE instance IN ({several}) ORDER BY instance, path"  # noqa: S608 - ours
         for _, rows in groupby(self._scratch.rows(query), key=lambda row: row[0]):

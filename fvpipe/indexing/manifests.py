@@ -7,9 +7,9 @@ from dataclasses import fields
 from operator import attrgetter
 from pathlib import Path
 
+from fvpipe.indexing.index import Index
 from fvpipe.io.atomic import write_if_changed
 from fvpipe.io.tables import iterate_csv
-from fvpipe.plan import Index
 from fvpipe.reasons import Rejection
 from fvpipe.shards.format import to_image
 from fvpipe.types import VIEWS, Breast, BreastFacts, Finding, FusedSample, ImageRecord

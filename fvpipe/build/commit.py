@@ -14,12 +14,13 @@ from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import astuple
 from pathlib import Path
 
+from fvpipe.build.plan import Limits, Target
 from fvpipe.config.loading import digest_of
 from fvpipe.errors import QualityError, ReceiptError, StorageError
+from fvpipe.indexing.index import Index
+from fvpipe.indexing.manifests import breasts_table, findings_table, images_table, rejected_table
 from fvpipe.io.atomic import write_if_changed
 from fvpipe.io.read import file_state
-from fvpipe.manifests import breasts_table, findings_table, images_table, rejected_table
-from fvpipe.plan import Index, Limits, Target
 from fvpipe.progress import progress
 from fvpipe.reasons import Flag, Rejection
 from fvpipe.shards.format import RECEIPT, Receipt, ShardEntry, read_receipt, shard_index, shard_name

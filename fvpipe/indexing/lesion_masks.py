@@ -13,11 +13,11 @@ from fvpipe.dicom.elements import Refused
 from fvpipe.dicom.header import HeaderPolicy
 from fvpipe.execution.isolation import Crash
 from fvpipe.execution.workers import Workers
+from fvpipe.indexing.index import Source
+from fvpipe.indexing.records import Records
 from fvpipe.io.temp_database import OnDisk
-from fvpipe.plan import Source
 from fvpipe.progress import progress
 from fvpipe.reasons import Reason, Rejection
-from fvpipe.records import Records
 from fvpipe.types import Finding, Laterality, Region, View
 
 Task = tuple[str, str, HeaderPolicy, Callable[[bytes], Region | None]]

@@ -1,0 +1,1 @@
+"""Plan, make and commit the shards of one data set by one pipeline."""

@@ -1,0 +1,1 @@
+"""Folder scan, headers, pairing and manifests."""

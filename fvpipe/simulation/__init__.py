@@ -1,0 +1,1 @@
+"""Simulated mammograms (phantoms) with known truth, in published forms."""
