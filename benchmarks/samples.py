@@ -16,7 +16,7 @@ from fvpipe.cache.file_cache import SourceMemory
 from fvpipe.config.pipeline import load_pipeline
 from fvpipe.execution.workers import Workers, WorkerSettings
 from fvpipe.flow import index
-from fvpipe.project import free_source, memory_file
+from fvpipe.project.project import free_source, memory_file
 
 
 def tasks(folder: Path, adapter: str, pipeline: str, store: Path) -> list[Task]:

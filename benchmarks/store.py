@@ -23,7 +23,7 @@ LOOKUPS = 20_000
 STATEMENT = """
 import sys, time
 from pathlib import Path
-from fvpipe.samples import SampleStore
+from fvpipe.cache.sample_store import SampleStore
 begun = time.perf_counter()
 SampleStore(Path(sys.argv[1])).has("0" * 64)
 print(time.perf_counter() - begun)

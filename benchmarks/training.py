@@ -20,12 +20,13 @@ from statistics import median
 import numpy as np
 import torch
 
-from fvpipe.project import Project
-from fvpipe.splits import Part
-from fvpipe.training.data import Feed, load_cohort
+from fvpipe.evaluation.record import Run
+from fvpipe.evaluation.splits import Part
+from fvpipe.project.project import Project
+from fvpipe.training.data import load_cohort
 from fvpipe.training.device import device_name, find_place
+from fvpipe.training.feed import Feed
 from fvpipe.training.recipe import sample_order
-from fvpipe.training.record import Run
 from fvpipe.training.train import Training
 
 

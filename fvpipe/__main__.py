@@ -1,6 +1,6 @@
 """``python -m fvpipe``."""
 
-from fvpipe.cli import main
+from fvpipe.cli.main import main
 
 if __name__ == "__main__":
     main(prog_name="fvpipe")

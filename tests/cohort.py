@@ -10,8 +10,8 @@ from typing import Any
 
 import yaml
 
-from fvpipe.project import Project
-from fvpipe.training.record import Run, Trained, read_trained
+from fvpipe.evaluation.record import Run, Trained, read_trained
+from fvpipe.project.project import Project
 from tests.conftest import run as command
 from tests.factory import CC, LEFT, MLO, RIGHT, breast, mammogram
 

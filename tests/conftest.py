@@ -68,7 +68,7 @@ def cbis(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(*arguments: object, code: int = 0) -> Result:
     """Run the command line in this process, and require its exit code."""
-    from fvpipe.cli import main
+    from fvpipe.cli.main import main
 
     result = CliRunner().invoke(main, [str(argument) for argument in arguments])
     assert result.exit_code == code, (result.output, result.exception)

@@ -249,8 +249,10 @@ _BOUNDED = """
 import json, resource, sys
 from pathlib import Path
 import imagecodecs._jpeg2k, imagecodecs._jpeg8
-from fvpipe.dicom import HeaderPolicy, Refused, Rejection, read_header
-from fvpipe.pixels import read_picture
+from fvpipe.dicom.elements import Refused
+from fvpipe.dicom.header import HeaderPolicy, read_header
+from fvpipe.dicom.pixels import read_picture
+from fvpipe.reasons import Rejection
 from fvpipe.types import Laterality
 
 def pixels(file):

@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 import fvpipe
 from benchmarks.antialiased import sample, ssim
 from benchmarks.samples import tasks
-from fvpipe import flow
 from fvpipe.build.sample import key_of
 from fvpipe.cache.decoder_crashes import crash_fact, remembered_crash
 from fvpipe.cache.file_cache import SourceMemory
@@ -35,7 +34,7 @@ from fvpipe.imaging.canvas import crop_levels, frame_level
 from fvpipe.imaging.fusion import fuse
 from fvpipe.imaging.segmentation import segment
 from fvpipe.indexing.scan import Listing
-from fvpipe.project import free_source, memory_file
+from fvpipe.project.project import free_source, memory_file
 from fvpipe.reasons import Flag, Reason, Rejection
 from fvpipe.types import CropBox, Edge, Laterality, Picture, Segmentation, SourceFile
 from tests import factory, oracle
@@ -484,7 +483,7 @@ def test_a_small_crop_is_decoded_again_and_finer(cohort: Path, tmp_path: Path, m
         asked.append(picture.scale)
         return picture
 
-    monkeypatch.setattr(flow, "read_picture", read)
+    monkeypatch.setattr(fvpipe.build.sample, "read_picture", read)
     usual = sample(task, ANTIALIASED)
     assert asked == [2, 2]
     monkeypatch.setattr(fvpipe.imaging.canvas, "CROP_PIXELS", 50.0)

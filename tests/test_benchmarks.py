@@ -72,7 +72,7 @@ def test_steps(scratch: Path) -> None:
     section = steps.run(Setup(scratch, **TINY))
     found = figures(section)
     assert {f"cmmd-raw cropped {step}" for step in ("read", "decode", "segment", "fuse", "write")} <= found.keys()
-    assert any(row[0] == "`segment.segment`" for row in section.tables[1].rows)
+    assert any(row[0] == "`imaging.segmentation.segment`" for row in section.tables[1].rows)
 
 
 def test_memory_of_an_index(scratch: Path) -> None:

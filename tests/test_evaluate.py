@@ -15,15 +15,16 @@ from torch import nn
 
 from fvpipe.config.training import Evaluate
 from fvpipe.errors import CheckpointError, InputError, ParameterError
-from fvpipe.metrics import FIGURES
-from fvpipe.project import Project
+from fvpipe.evaluation.evaluate import Pool, evaluate, pools
+from fvpipe.evaluation.metrics import FIGURES
+from fvpipe.evaluation.record import Prediction, Run, Trained, read_trained
+from fvpipe.evaluation.shortcuts import floors
+from fvpipe.evaluation.table2 import PAPER, check, cropping, table2, to_text
+from fvpipe.project.project import Project
 from fvpipe.shards.reader import open_shards
-from fvpipe.table2 import PAPER, check, cropping, table2, to_text
-from fvpipe.training.evaluate import Pool, evaluate, floors, pools
 from fvpipe.training.gradcam import heat_map, peaks
 from fvpipe.training.model import Classifier
 from fvpipe.training.predict import predict
-from fvpipe.training.record import Prediction, Run, Trained, read_trained
 from tests.cohort import at, make_project, patients, train
 from tests.conftest import run
 from tests.factory import CC, LEFT, MLO, RIGHT, breast

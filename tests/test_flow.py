@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 
 import fvpipe
-from fvpipe import cli
+from fvpipe.cli.output import SHOWN, print_rejections
 from fvpipe.dicom.decoders import DECODERS, Decoder
 from fvpipe.dicom.transfer_syntaxes import EXPLICIT_LE, JPEG_2000_LOSSLESS, JPEG_LOSSLESS_SV1, RLE
 from fvpipe.io.tables import read_table
@@ -154,7 +154,7 @@ def test_nothing_changed_nothing_done(own: Path, tmp_path: Path) -> None:
 def test_a_no_op_asks_for_no_version(own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Looking up an installed library's version takes longer than all else that is done for a finished breast."""
     builds(own, tmp_path / "out")
-    monkeypatch.setattr("fvpipe.crashes.decoder_identity", lambda _: pytest.fail("asked"))
+    monkeypatch.setattr("fvpipe.cache.decoder_crashes.decoder_identity", lambda _: pytest.fail("asked"))
     assert builds(own, tmp_path / "out")["computed"] == 0
 
 
@@ -165,7 +165,7 @@ def test_a_no_op_opens_no_dicom(own: Path, tmp_path: Path) -> None:
         "import sys\n"
         "opened = []\n"
         "sys.addaudithook(lambda event, args: opened.append(str(args[0])) if event == 'open' else None)\n"
-        "from fvpipe.cli import main\n"
+        "from fvpipe.cli.main import main\n"
         f"main({arguments!r}, standalone_mode=False)\n"
         "print(sum(name.endswith('.dcm') for name in opened), len(opened) > 20, 'distributed' in sys.modules)\n"
     )
@@ -388,10 +388,10 @@ def test_refusals_are_shown_up_to_a_number_and_the_rest_is_not_kept(capsys: pyte
             assert len(alive) < 5
             yield rejection
 
-    cli._print_refusals(refused())
+    print_rejections(refused())
     lines = capsys.readouterr().err.splitlines()
-    assert lines[: cli.SHOWN] == [f"  refused: {2 * i + 1}.dcm: decode_failed: broken" for i in range(cli.SHOWN)]
-    assert lines[cli.SHOWN :] == [f"  ... and {500 - cli.SHOWN} more, all in rejected.csv"]
+    assert lines[:SHOWN] == [f"  refused: {2 * i + 1}.dcm: decode_failed: broken" for i in range(SHOWN)]
+    assert lines[SHOWN:] == [f"  ... and {500 - SHOWN} more, all in rejected.csv"]
 
 
 def test_too_many_fallbacks_fail_and_name_them(tmp_path: Path) -> None:
@@ -455,7 +455,7 @@ def test_a_damaged_shard_is_mended_by_the_next_build(own: Path, tmp_path: Path) 
 def test_a_file_swapped_while_the_build_runs_is_never_labelled_as_another(own: Path, tmp_path: Path) -> None:
     """The index has read the headers, then two patients' files change places."""
     script = (
-        "import os, fvpipe.flow as flow, fvpipe.cli as cli\n"
+        "import os, fvpipe.flow as flow, fvpipe.cli.main as cli\n"
         "inner = flow.build_shards\n"
         "def swapped(*a, **k):\n"
         f"    a_, b_ = {str(own / 'case1' / 'P01_L_CC.dcm')!r}, {str(own / 'case2' / 'P02_R_CC.dcm')!r}\n"
@@ -628,9 +628,9 @@ def test_killed_between_a_shard_and_the_receipt(own: Path, tmp_path: Path, monke
     file = own / "case3" / "P03_L_MLO.dcm"
     factory.mammogram(file, factory.breast(99, factory.MLO), PatientID="P03", view=factory.MLO, SOPInstanceUID="2.25.77")
     script = (
-        "import os, fvpipe.folder as folder\n"
+        "import os, fvpipe.build.commit as folder\n"
         "folder.write_if_changed = lambda *a: os.kill(os.getpid(), 9)\n"  # dies after the renames, before the receipt
-        "from fvpipe.cli import main\n"
+        "from fvpipe.cli.main import main\n"
         f"main(['build-shards', '--pipeline', 'cropped', '--dicom', {str(own)!r}, '--out', {str(out)!r}, '--workers', '0'])\n"
     )
     assert subprocess.run([sys.executable, "-c", script], check=False, capture_output=True).returncode == -9

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as reference
 
-from fvpipe.intervals import bootstrap, compare_auc, delong, patient_weights
-from fvpipe.metrics import FIGURES, Confusion, figures, roc_auc, youden_threshold
+from fvpipe.evaluation.intervals import bootstrap, compare_auc, delong, patient_weights
+from fvpipe.evaluation.metrics import FIGURES, Confusion, figures, roc_auc, youden_threshold
 
 CASES = st.integers(2, 60).flatmap(
     lambda n: st.tuples(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import os
 import re
 import shutil
@@ -169,7 +168,7 @@ HEAVY = {
 
 def test_help_and_import_stay_light() -> None:
     assert not imported("import fvpipe; dir(fvpipe)") & HEAVY
-    assert not imported("from fvpipe.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass") & HEAVY
+    assert not imported("from fvpipe.cli.main import main\ntry: main(['--help'])\nexcept SystemExit: pass") & HEAVY
     assert not imported("import fvpipe.flow") & {"torch", "SimpleITK", "distributed", "rich"}
     with pytest.raises(AttributeError):
         fvpipe.nothing  # noqa: B018
@@ -177,7 +176,7 @@ def test_help_and_import_stay_light() -> None:
 
 def commands() -> dict[str, list[str]]:
     """Each command with its options."""
-    from fvpipe.cli import main
+    from fvpipe.cli.main import main
 
     return {name: [o for p in command.params for o in p.opts if o.startswith("--")] for name, command in main.commands.items()}
 
@@ -254,75 +253,11 @@ def test_no_machine_address_in_the_tree() -> None:
 # --- the house rules --------------------------------------------------------------------------------------------------
 
 
-def internal_imports(file: Path) -> set[str]:
-    """Modules of fvpipe that a file imports, anywhere in it."""
-    found = set()
-    for node in ast.walk(ast.parse(file.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("fvpipe"):
-            parts = node.module.split(".")
-            names = [alias.name for alias in node.names] if len(parts) == 1 else [parts[1]]
-            found |= set(names)
-        elif isinstance(node, ast.Import):
-            found |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("fvpipe.")}
-    return found
-
-
-LAYERS = (
-    {"errors", "types", "indices", "jpeg2000"},
-    {
-        "params",
-        "tables",
-        "files",
-        "scratch",
-        "locking",
-        "progress",
-        "identity",
-        "shards",
-        "metrics",
-        "splits",
-        "area",
-        "thumbnail",
-    },
-    {"intervals", "thresholds"},
-    {"dicom", "samples", "pairing", "listing", "records", "agreement", "artefacts"},
-    {"pixels", "segment", "sources", "settled"},
-    {"fuse", "datasets", "workers", "torch", "duplicates", "idc"},
-    {"plan", "crashes"},
-    {"manifests", "regions", "table1"},
-    {"folder", "report"},
-    {"flow", "project"},
-    {"splitting", "runs"},
-    {"training"},
-    {"table2"},
-    {"cli_training"},
-    {"cli"},
-)
-
-
-def test_modules_import_only_downwards() -> None:
-    level = {name: i for i, layer in enumerate(LAYERS) for name in layer}
-    for file in PACKAGE.rglob("*.py"):
-        name = file.relative_to(PACKAGE).parts[0].removesuffix(".py")
-        if name in ("__init__", "__main__"):
-            continue
-        for other in internal_imports(file) & level.keys() - {name}:
-            assert level[other] < level[name], f"{name} imports {other}"
-
-
-def test_arrows_do_not_import_each_other() -> None:
-    """Each arrow of the flow is a module of its own; only `flow` joins them. (`fuse` asks `segment` for an outline.)"""
-    arrows = {"dicom", "pairing", "segment", "fuse", "shards"}
-    for name in arrows:
-        others = internal_imports(PACKAGE / f"{name}.py") & arrows - {name}
-        assert others <= ({"segment"} if name == "fuse" else set()), (name, others)
-
-
-def test_dask_and_torch_stand_in_one_place() -> None:
-    for file in PACKAGE.rglob("*.py"):
-        text = file.read_text()
-        assert file.name == "workers.py" or not re.search(r"^\s*(from|import) (dask|distributed)\b", text, re.MULTILINE), file
-        allowed = file.name == "torch.py" or file.parent.name == "training" or file.name == "cli_training.py"
-        assert allowed or not re.search(r"^\s*(from|import) torch\b", text, re.MULTILINE), file
+def test_imports_go_one_way() -> None:
+    """The contracts of pyproject.toml: layers without a circle, and Dask and PyTorch where they belong."""
+    done = subprocess.run(["lint-imports", "--no-cache"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    assert "0 broken" in done.stdout
 
 
 def test_without_torch_the_extra_is_named(tmp_path: Path) -> None:

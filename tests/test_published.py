@@ -15,14 +15,14 @@ import pytest
 
 from fvpipe.cache.file_cache import SourceMemory
 from fvpipe.dicom.pixels import read_picture
+from fvpipe.evaluation.table1 import table1
 from fvpipe.execution.workers import Workers, WorkerSettings
 from fvpipe.indexing.index import Index
 from fvpipe.indexing.manifests import write_manifests
 from fvpipe.indexing.pairing import colliding_instances
 from fvpipe.io.tables import read_table
-from fvpipe.project import Project
+from fvpipe.project.project import Project
 from fvpipe.reasons import Reason
-from fvpipe.table1 import table1
 from fvpipe.types import Laterality, View
 from tests.conftest import run
 from tests.published import DATA, cmmd_rows, cmmd_tree, vindr_tables, vindr_tree

@@ -17,9 +17,9 @@ import cv2
 import numpy as np
 import pytest
 
+import fvpipe
 from fvpipe.config.pipeline import Pipeline, Segment
 from fvpipe.datasets.adapter import adapter
-from fvpipe.dicom import __file__
 from fvpipe.dicom.elements import silenced
 from fvpipe.dicom.header import HeaderPolicy, read_header
 from fvpipe.dicom.pixels import read_picture
@@ -35,6 +35,7 @@ from fvpipe.report.statistics import FLOOR, center, distribution, how_far
 from fvpipe.types import ImageRecord, Laterality, View
 from tests import factory
 from tests.conftest import build, run
+from tests.test_dicom import reader_source
 from tests.test_workers import BROKEN_DECODERS, in_every_process
 
 BREAST = factory.breast()
@@ -54,7 +55,7 @@ def data(syntax: str = EXPLICIT_LE, pixels: Any = None, **tags: Any) -> bytes:
 
 def test_rules_are_asked_in_the_order_of_the_reader() -> None:
     """Every rule that `image_record` asks is shown, in its order: a new one must be shown too."""
-    tree = ast.parse(Path(__file__).read_text())
+    tree = ast.parse((Path(fvpipe.__file__).parent / "dicom" / "header.py").read_text())
     body = next(n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == "image_record")
     called = [n.func.id for n in ast.walk(body) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)]
     lines = {n.func.id: n.lineno for n in ast.walk(body) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)}
@@ -113,7 +114,7 @@ def test_each_refusal_is_that_of_its_rule(tmp_path: Path) -> None:
         assert refusals(data(**tags), tmp_path) == [(rule, reason)]
     for rule, reason, make in FILES:
         assert refusals(make(), tmp_path) == [(rule, reason)]
-    named = set(re.findall(r"Reason\.([A-Z_]+)", Path(__file__).read_text()))
+    named = set(re.findall(r"Reason\.([A-Z_]+)", reader_source()))
     assert {name.lower() for name in named} - {reason for _, reason, _ in (*TAGGED, *FILES)} == {"not_a_file"}
     os.mkfifo(tmp_path / "pipe.dcm")
     assert "refused: not_a_file: no regular file" in run("inspect", tmp_path / "pipe.dcm", code=1).output

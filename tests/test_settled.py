@@ -15,9 +15,11 @@ from typing import Any
 
 import pytest
 
-from fvpipe import flow, settled
+from fvpipe import flow
 from fvpipe.dicom import header as dicom
 from fvpipe.flow import build_shards
+from fvpipe.project import run_cache as settled
+from fvpipe.project.run_cache import _libraries, state_of
 from fvpipe.reasons import Reason, Rejection
 from tests import factory
 from tests.conftest import run
@@ -67,7 +69,7 @@ def test_the_same_words_again_without_reading_modules(project: Path) -> None:
     first = run("index", "--workers", 0, "--reread")
     before = {file.name: file.stat().st_mtime_ns for file in (project / "manifests" / "own").iterdir()}
     script = (
-        "import sys\nfrom fvpipe.cli import main\ntry:\n main(['index'])\nexcept SystemExit as end:\n assert not end.code\n"
+        "import sys\nfrom fvpipe.cli.main import main\ntry:\n main(['index'])\nexcept SystemExit as end:\n assert not end.code\n"
         "print(sorted({m.partition('.')[0] for m in sys.modules} & {'pydicom', 'numpy', 'pydantic', 'cv2', 'h5py', 'dask'}))"
     )
     again = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
@@ -124,7 +126,7 @@ def test_any_change_is_seen(change: Callable[[Path], object], project: Path, mon
 @pytest.mark.parametrize("changed", ["dicom.py", "site-packages"])
 def test_a_changed_reader_is_seen(changed: str, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Our own code, or a library that was installed since, shows in the times of the files and folders that hold it."""
-    real = settled.state_of
+    real = state_of
     monkeypatch.setattr(settled, "state_of", lambda path: real(path) + "0" * (Path(path).name == "other"))
     assert recalled(monkeypatch)
     monkeypatch.setattr(settled, "state_of", lambda path: real(path) + "0" * (Path(path).name == changed))
@@ -172,7 +174,7 @@ def test_a_build_says_the_same_words_again_without_reading_modules(built: Path) 
     run("build-shards", "--pipeline", "cropped", "--workers", 0)
     first = run("build-shards", "--pipeline", "cropped", "--workers", 0, "--reread")
     script = (
-        "import sys\nfrom fvpipe.cli import main\n"
+        "import sys\nfrom fvpipe.cli.main import main\n"
         "try:\n main(['build-shards', '--pipeline', 'cropped'])\nexcept SystemExit as end:\n assert not end.code\n"
         "print(sorted({m.partition('.')[0] for m in sys.modules} & {'pydicom', 'numpy', 'pydantic', 'cv2', 'h5py', 'dask'}))"
     )
@@ -321,7 +323,7 @@ def test_libraries_wherever_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(
         sys, "path", ["", "deps", f"{tmp_path}/more/", sysconfig.get_path("purelib"), sysconfig.get_path("stdlib")]
     )
-    assert set(settled._libraries()) == {f"{tmp_path}/deps", f"{tmp_path}/more", sysconfig.get_path("purelib")}
+    assert set(_libraries()) == {f"{tmp_path}/deps", f"{tmp_path}/more", sysconfig.get_path("purelib")}
 
 
 def test_a_build_of_nothing_is_settled_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

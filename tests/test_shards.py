@@ -649,7 +649,7 @@ def test_full_disk_leaves_no_file_and_no_crash(tmp_path: Path) -> None:
 import errno, resource
 from pathlib import Path
 from fvpipe.errors import StorageError
-from fvpipe.shards import _Sink
+from fvpipe.shards.writer import _Sink
 from tests.test_shards import fused, rows, write_shard
 file = Path({str(tmp_path / "x.h5")!r})
 def write():

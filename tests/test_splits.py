@@ -11,12 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fvpipe.duplicates import fingerprints, near_pairs
+from fvpipe.dicom.transfer_syntaxes import JPEG_BASELINE
 from fvpipe.errors import LabelTableError
-from fvpipe.metrics import Confusion, roc_auc
+from fvpipe.evaluation.metrics import Confusion, roc_auc
+from fvpipe.evaluation.near_duplicates import fingerprints, near_pairs
+from fvpipe.evaluation.split_files import read_split
+from fvpipe.evaluation.splits import Assignment, Candidate, Part, SplitPlan, balance, folds, leak_rate, leaks, split
 from fvpipe.shards.reader import open_shards
-from fvpipe.splits import Assignment, Candidate, Part, SplitPlan, balance, folds, leak_rate, leaks, split
-from fvpipe.splitting import read_split
 from tests import factory
 from tests.conftest import build, run
 
@@ -274,7 +275,7 @@ def test_a_picture_encoded_again_is_found_and_no_other(tmp_path: Path, monkeypat
         factory.mammogram(
             folder / f"again{view}.dcm",
             again,
-            factory.dicom.JPEG_BASELINE,
+            JPEG_BASELINE,
             PatientID="again",
             view=view,
             SOPInstanceUID=f"2.25.7{len(view)}",

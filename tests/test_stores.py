@@ -263,7 +263,7 @@ def test_full_disk_keeps_the_old_version(limit: int, tmp_path: Path) -> None:
     file = tmp_path / "table.csv"
     write_whole(file, b"old")
     script = LIMITED + (
-        "from pathlib import Path\nfrom fvpipe.errors import StorageError\nfrom fvpipe.files import write_whole\n"
+        "from pathlib import Path\nfrom fvpipe.errors import StorageError\nfrom fvpipe.io.atomic import write_whole\n"
         "try:\n    write_whole(Path(sys.argv[2]), b'x' * 100_000)\nexcept StorageError as error:\n    print(error)\n"
     )
     assert output(python(script, limit, file)) == f"{file}: cannot be written (File too large)\n"
@@ -563,7 +563,7 @@ def test_memory_on_a_full_disk_is_one_sentence(limit: int, tmp_path: Path) -> No
 HOLD = """
 import sys
 from pathlib import Path
-from fvpipe.locking import lock
+from fvpipe.io.locking import lock
 with lock(Path(sys.argv[1]), print):
     print("held", flush=True)
     sys.stdin.readline()
@@ -827,7 +827,10 @@ def test_key_that_cannot_be_kept(config: Path) -> None:
 
 
 def test_processes_that_make_the_key_at_once_agree(config: Path) -> None:
-    script = "import sys\nfrom fvpipe.identity import identifier_key\nsys.stdin.readline()\nprint(identifier_key().hex())\n"
+    script = (
+        "import sys\nfrom fvpipe.config.identifier_key import identifier_key\n"
+        "sys.stdin.readline()\nprint(identifier_key().hex())\n"
+    )
     processes = [python(script) for _ in range(6)]
     for process in processes:
         assert process.stdin

@@ -21,15 +21,17 @@ from torch import nn
 
 from fvpipe.config.training import Augment, Cnn, Recipe
 from fvpipe.errors import CheckpointError, DependencyError, InputError, ParameterError, SwappedShardError, TrainingError
-from fvpipe.project import Project
-from fvpipe.splits import Part
+from fvpipe.evaluation.record import WEIGHTS
+from fvpipe.evaluation.splits import Part
+from fvpipe.project.project import Project
 from fvpipe.training import data
 from fvpipe.training import train as training
-from fvpipe.training.data import Feed, augment, load_cohort
+from fvpipe.training.data import load_cohort
 from fvpipe.training.device import Place, find_place, own_share
+from fvpipe.training.feed import Feed, augment
 from fvpipe.training.model import GlobalMaxPool, build_model, freeze_all_but_head
 from fvpipe.training.recipe import class_weight_of, loss_sum, sample_order
-from fvpipe.training.record import WEIGHTS
+from fvpipe.versions import PREPROCESSING_VERSION
 from tests.cohort import Patient, at, make_project, patients, train
 from tests.conftest import run
 
@@ -231,7 +233,7 @@ def test_shards_of_another_pipeline_are_refused(project: Path) -> None:
 
 
 def test_shards_of_another_preprocessing_are_refused(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(data, "PREPROCESSING_VERSION", data.PREPROCESSING_VERSION + 1)
+    monkeypatch.setattr(data, "PREPROCESSING_VERSION", PREPROCESSING_VERSION + 1)
     with pytest.raises(SwappedShardError, match="was built by preprocessing version"):
         load_cohort(Project(project), "tiny", "all")
 
@@ -419,7 +421,7 @@ def test_two_processes_give_the_same_metric_as_one(project: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("3 epochs") == 1
-    from fvpipe.training.record import read_trained
+    from fvpipe.evaluation.record import read_trained
 
     folder = project / "cache" / "models" / "tiny" / "all" / "cnn-seed0"
     two = read_trained(folder)

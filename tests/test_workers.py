@@ -167,7 +167,7 @@ def test_every_task_is_done_once(count: int) -> None:
 
 def test_no_process_outlives_the_one_that_was_killed() -> None:
     script = (
-        "from fvpipe.workers import Workers, WorkerSettings\nfrom tests.test_workers import doubled\n"
+        "from fvpipe.execution.workers import Workers, WorkerSettings\nfrom tests.test_workers import doubled\n"
         "if __name__ == '__main__':\n"
         "    for batch in Workers(WorkerSettings(2)).run(doubled, ['wait'] * 500, short=1):\n"
         "        print('begun', flush=True)\n"
@@ -203,7 +203,7 @@ def test_an_error_ends_what_still_runs(closed: bool) -> None:
 
 def test_interrupted_it_leaves_no_process() -> None:
     script = (
-        "from fvpipe.workers import Workers, WorkerSettings\nfrom tests.test_workers import HANGING, doubled\n"
+        "from fvpipe.execution.workers import Workers, WorkerSettings\nfrom tests.test_workers import HANGING, doubled\n"
         "if __name__ == '__main__':\n"
         "    with Workers(WorkerSettings(2)) as workers:\n"
         "        for batch in workers.run(doubled, HANGING, short=1):\n"

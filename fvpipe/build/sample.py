@@ -161,5 +161,6 @@ def _sample(task: Task, files: Sequence[memoryview], digests: tuple[Digest, Dige
 
 
 def key_of(task: Task, digests: tuple[Digest, Digest]) -> Digest:
+    """The sample's key: what it is made of, and the versions of what makes it."""
     cc, mlo = (decoders(record, task.pipeline, lossy_decoder) for record in task.views)
     return sample_key(digests, task.cc.laterality, task.pipeline_digest, (cc, mlo))

@@ -151,6 +151,7 @@ def check_rejected(rejections: Sequence[Rejection], files: int, limits: Limits) 
 
 
 def load_sample(found: Index, target: Target, store: SampleStore, breast: Breast, key: Digest) -> FusedSample:
+    """A sample out of the store; a breast that has none there ends the build."""
     sample = stored_result(found, target, store, breast, key)
     if isinstance(sample, Refusal):
         raise changed_since_index(breast.cc.path)

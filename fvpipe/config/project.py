@@ -55,7 +55,7 @@ class Shards(Settings):
 
 
 class Split(Settings):
-    """One evaluation setting: `fvpipe.splits.SplitPlan` says what each key means."""
+    """One evaluation setting: `fvpipe.evaluation.splits.SplitPlan` says what each key means."""
 
     setting: Literal["seen", "unseen", "cross", "kfold", "official"]
     datasets: Names

@@ -12,6 +12,8 @@ from fvpipe.reasons import Reason
 
 @dataclass(frozen=True, slots=True)
 class CodestreamSize:
+    """What a compressed image's own header says of its size."""
+
     rows: int
     columns: int
     components: int

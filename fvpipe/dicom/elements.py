@@ -145,6 +145,7 @@ def integer(header: Dataset, keyword: str, default: int | None = None) -> int:
 
 
 def printable(value: str) -> str:
+    """Text without control characters."""
     return "".join(c for c in value if c.isprintable())
 
 

@@ -116,6 +116,7 @@ def read_pixel_digests(tasks: Sequence[tuple[str, ImageRecord, Pipeline]]) -> li
 
 
 def changed_since_index(path: str) -> InputError:
+    """The error for a file that is not what the index read."""
     return InputError(
         f"{path}: is not there any more, or not what the index read. Either it changed while this ran: run it again; or the "
         "workers do not see the input folder: it must lie on storage that they share"

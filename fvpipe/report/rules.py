@@ -1,7 +1,7 @@
 """Every rule of :mod:`fvpipe.dicom.header`, each asked by itself, so that a refused file shows all that is wrong with it.
 
-The rules stand in :mod:`fvpipe.dicom.header` and nowhere else. Here each is asked of a header in which everything that it is not
-about is as it should be: then the first broken rule does not hide the next.
+The rules stand in :mod:`fvpipe.dicom.header` and nowhere else. Here each is asked of a header in which everything that
+it is not about is as it should be: then the first broken rule does not hide the next.
 """
 
 from __future__ import annotations

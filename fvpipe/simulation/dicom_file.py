@@ -57,15 +57,18 @@ class PhantomSet:
 
 
 def hex_digest(seed: int, *what: object) -> str:
+    """A hexadecimal identifier that depends on its arguments alone."""
     return hashlib.md5(f"fvpipe phantom {seed} {what}".encode(), usedforsecurity=False).hexdigest()
 
 
 def make_uid(seed: int, *what: object) -> str:
+    """A UID that depends on its arguments alone."""
     number = int.from_bytes(hashlib.blake2b(f"{seed} {what}".encode(), digest_size=12).digest(), "big")
     return f"2.25.{number}"
 
 
 def sequence_item(**elements: str) -> Dataset:
+    """A sequence item of these elements."""
     item = Dataset()
     for keyword, value in elements.items():
         setattr(item, keyword, value)

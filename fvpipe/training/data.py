@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from fvpipe.config.loading import digest_of
-from fvpipe.config.training import Augment
 from fvpipe.errors import InputError, LeakError, ShardError, SwappedShardError, TrainingError
+from fvpipe.evaluation.record import Prediction
+from fvpipe.evaluation.split_files import read_split
+from fvpipe.evaluation.splits import Assignment, Candidate, Part, SplitPlan, leaks
 from fvpipe.io.tables import Row, read_table
-from fvpipe.project import Project
+from fvpipe.project.project import Project
 from fvpipe.shards.reader import Shards, open_shards
-from fvpipe.splits import Assignment, Candidate, Part, SplitPlan, leaks
-from fvpipe.splitting import read_split
-from fvpipe.training.record import Prediction
 from fvpipe.types import VIEWS
 from fvpipe.versions import PREPROCESSING_VERSION
 
@@ -174,98 +169,3 @@ def _candidate(dataset: str, shards: Shards, i: int, facts: Row) -> Candidate:
     files, pixels = (tuple(d.decode() for d in shards.columns[name][i]) for name in ("source_digest", "pixel_digest"))
     breast, patient = str(shards.breast_ids[i]), str(shards.patient_ids[i])
     return Candidate(dataset, breast, patient, facts["study"], int(shards.labels[i]), "", files, pixels)
-
-
-# --- on the device ----------------------------------------------------------------------------------------------------
-
-READ_AT_ONCE = 256
-SHARE_OF_MEMORY = 0.5  # of what the device has free: the rest is for the model
-
-
-class Feed:
-    """Pictures of a cohort on a device: all of them where they fit, else each batch while the one before is computed.
-
-    Parameters
-    ----------
-    cohort : Cohort
-    indices : int64, (n,)
-        Which breasts.
-    device : torch.device
-    memory_format : torch.memory_format
-    resident : bool or None
-        Keep all on the device; None: where they fit.
-    """
-
-    def __init__(
-        self,
-        cohort: Cohort,
-        indices: NDArray[np.int64],
-        device: torch.device,
-        memory_format: torch.memory_format = torch.contiguous_format,
-        resident: bool | None = None,
-    ) -> None:
-        self.cohort, self.indices, self.device, self.memory_format = cohort, indices, device, memory_format
-        self.labels = torch.from_numpy(cohort.labels[indices]).to(device)
-        shape = (len(indices), *cohort.image_shape)
-        self.pictures: Tensor | None = None
-        if _fits(int(np.prod(shape)) * 4, device) if resident is None else resident:
-            # In parts: neither the host nor the device ever holds a second copy of all.
-            self.pictures = torch.empty(shape, device=device, memory_format=memory_format)
-            for start in range(0, len(indices), READ_AT_ONCE):
-                some = torch.from_numpy(cohort.images(indices[start : start + READ_AT_ONCE]))
-                self.pictures[start : start + len(some)].copy_(some)
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def _read(self, chosen: NDArray[np.int64]) -> Tensor:
-        images = torch.from_numpy(self.cohort.images(self.indices[chosen]))
-        return images.pin_memory() if self.device.type == "cuda" else images
-
-    def batches(self, chunks: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Pictures (n, C, H, W) and labels (n,) of each chunk of places, on the device."""
-        moved = [chunk.to(self.device) for chunk in chunks]
-        if self.pictures is not None:
-            for chunk in moved:
-                yield self.pictures[chunk].contiguous(memory_format=self.memory_format), self.labels[chunk]
-            return
-        with ThreadPoolExecutor(1) as reader:
-            ahead = reader.submit(self._read, chunks[0].numpy()) if chunks else None
-            for i, chunk in enumerate(moved):
-                assert ahead is not None
-                images = ahead.result()
-                ahead = reader.submit(self._read, chunks[i + 1].numpy()) if i + 1 < len(chunks) else None
-                on_device = images.to(self.device, non_blocking=True)
-                yield on_device.contiguous(memory_format=self.memory_format), self.labels[chunk]
-
-
-def _fits(size: int, device: torch.device) -> bool:
-    if device.type == "cuda":
-        return size < SHARE_OF_MEMORY * torch.cuda.mem_get_info(device)[0]
-    return size < 2**30  # the memory maps of the shards are as near as a copy of them would be
-
-
-def augment(images: Tensor, settings: Augment, generator: torch.Generator) -> Tensor:
-    """Draw a flip, rotation, shift and scale for each picture. `generator` is the CPU's, so that any device draws the same."""
-    if settings == Augment():
-        return images
-    n = len(images)
-    draw = torch.rand((6, n), generator=generator) * 2 - 1
-    flips = torch.where(draw[:2] < 0, -1.0, 1.0)
-    mirror_x = flips[0] if settings.horizontal_flip else torch.ones(n)
-    mirror_y = flips[1] if settings.vertical_flip else torch.ones(n)
-    angle, zoom = draw[2] * settings.rotate * torch.pi / 180, 1 + draw[3] * settings.scale
-    cos, sin, shift = torch.cos(angle) * zoom, torch.sin(angle) * zoom, 2 * settings.shift * draw[4:]
-    rows = [torch.stack([cos * mirror_x, -sin, shift[0]], 1), torch.stack([sin, cos * mirror_y, shift[1]], 1)]
-    matrix = torch.stack(rows, 1)
-    if images.is_cuda:
-        matrix = matrix.pin_memory()  # a copy from pageable memory would wait for all that the device still has to do
-    matrix = matrix.to(images.device, non_blocking=True)
-    grid = torch.nn.functional.affine_grid(matrix, list(images.shape), align_corners=False)
-    moved = torch.nn.functional.grid_sample(images, grid, padding_mode="zeros", align_corners=False)
-    return moved.contiguous(memory_format=_format_of(images))
-
-
-def _format_of(images: Tensor) -> torch.memory_format:
-    last = images.is_contiguous(memory_format=torch.channels_last) and not images.is_contiguous()
-    return torch.channels_last if last else torch.contiguous_format

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from fvpipe.errors import DependencyError, TrainingError
+from fvpipe.evaluation.record import NOT_A_DEVICE, Record
 from fvpipe.io.atomic import write_whole
 from fvpipe.training.model import Classifier, probability
-from fvpipe.training.record import NOT_A_DEVICE, Record
 
 TOLERANCE = 1e-5
 

@@ -18,13 +18,13 @@ from fvpipe.config.loading import parse
 from fvpipe.config.pipeline import Pipeline, load_pipeline
 from fvpipe.dicom.header import read_header
 from fvpipe.errors import CheckpointError, ParameterError
+from fvpipe.evaluation.record import WEIGHTS, Record, read_record
 from fvpipe.indexing.headers import read_pixel_digests
 from fvpipe.indexing.pairing import colliding_instances, pair
-from fvpipe.project import free_source
+from fvpipe.project.project import free_source
 from fvpipe.reasons import Reason, Rejection
 from fvpipe.shards.format import SCALES
 from fvpipe.training.model import Classifier, build_model, probability
-from fvpipe.training.record import WEIGHTS, Record, read_record
 from fvpipe.types import VIEWS, Breast, FusedSample, ImageRecord
 from fvpipe.versions import PREPROCESSING_VERSION
 

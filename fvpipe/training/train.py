@@ -25,17 +25,8 @@ from torch import Tensor, nn
 from fvpipe.config.loading import digest_of
 from fvpipe.config.training import Recipe
 from fvpipe.errors import CheckpointError, FvpipeError, TrainingError
-from fvpipe.io.atomic import write_whole
-from fvpipe.io.locking import lock
-from fvpipe.metrics import roc_auc, youden_threshold
-from fvpipe.progress import progress
-from fvpipe.project import Project
-from fvpipe.splits import Part
-from fvpipe.training.data import Cohort, Feed, augment, load_cohort
-from fvpipe.training.device import Place, be_deterministic, device_name, from_first, own_share, sum_over, wait_for_all
-from fvpipe.training.model import Classifier, build_model, freeze_all_but_head, probability
-from fvpipe.training.recipe import class_weight_of, learning_rate, loss_sum, sample_order, seed_of
-from fvpipe.training.record import (
+from fvpipe.evaluation.metrics import roc_auc, youden_threshold
+from fvpipe.evaluation.record import (
     PREDICTIONS,
     RECORD,
     WEIGHTS,
@@ -47,6 +38,16 @@ from fvpipe.training.record import (
     read_trained,
     titled,
 )
+from fvpipe.evaluation.splits import Part
+from fvpipe.io.atomic import write_whole
+from fvpipe.io.locking import lock
+from fvpipe.progress import progress
+from fvpipe.project.project import Project
+from fvpipe.training.data import Cohort, load_cohort
+from fvpipe.training.device import Place, be_deterministic, device_name, from_first, own_share, sum_over, wait_for_all
+from fvpipe.training.feed import Feed, augment
+from fvpipe.training.model import Classifier, build_model, freeze_all_but_head, probability
+from fvpipe.training.recipe import class_weight_of, learning_rate, loss_sum, sample_order, seed_of
 
 Say = Callable[[str], None]
 PREDICT_BATCH = 64

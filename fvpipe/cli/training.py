@@ -1,4 +1,4 @@
-"""The commands of the training stage; imported by :mod:`fvpipe.cli`, and as light as that."""
+"""Commands of the training stage."""
 
 from __future__ import annotations
 
@@ -9,34 +9,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from fvpipe.cli.options import device_option, grid_options, json_option, model_option
 from fvpipe.errors import InputError
 
 if TYPE_CHECKING:
-    from fvpipe.project import Project
-    from fvpipe.training.record import Trained
+    pass
+
 
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 FOLDER = click.Path(path_type=Path, file_okay=False)
 FILE = click.Path(path_type=Path, dir_okay=False)
-json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-device_option = click.option(
-    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Where to compute."
-)
-model_option = click.option(
-    "--model", "folder", type=FOLDER, required=True, help="A folder of cache/models, with model.safetensors in it."
-)
-
-
-def grid_options(function: FunctionT) -> FunctionT:
-    """Which part of the grid of ``params.yaml``."""
-    for option in (
-        click.option("--seed", "seeds", type=click.IntRange(0), multiple=True, help="Of what is random. [runs.seeds]"),
-        click.option("--model", "models", multiple=True, help="cnn, resnet18 or any classifier of torchvision. [runs.models]"),
-        click.option("--split", "splits", multiple=True, help="A file of manifests/splits. [runs.splits]"),
-        click.option("--pipeline", "pipelines", multiple=True, help="Whose shards. [pipelines]"),
-    ):
-        function = option(function)
-    return function
 
 
 @click.command()
@@ -61,9 +43,9 @@ def train(
     $ fvpipe train --pipeline cropped --split unseen --model cnn
     cropped/unseen/cnn-seed0 (made data): 2 epochs, best 1, validation AUC 0.625 -> cache/models/cropped/unseen/cnn-seed0
     """
-    from fvpipe.project import Project
+    from fvpipe.evaluation.record import runs_of
+    from fvpipe.project.project import Project
     from fvpipe.training.device import find_place, leave
-    from fvpipe.training.record import runs_of
     from fvpipe.training.train import train_run
 
     project = Project()
@@ -94,78 +76,6 @@ def train(
 
 
 @click.command()
-@grid_options
-@click.option("--out", type=FILE, default=None, help="Also write its numbers here: a DVC metric.")
-@click.option("--cards", type=FOLDER, default=None, help="Also write a model card for each model here.")
-@json_option
-def evaluate(out: Path | None, cards: Path | None, as_json: bool, **chosen: Any) -> None:
-    r"""Judge the trained models by their predictions: figures with intervals, subgroups, floors, model cards.
-
-    \b
-    $ fvpipe evaluate --split unseen --cards cache/reports/cards
-    """
-    from fvpipe.io.atomic import write_if_changed
-    from fvpipe.training.card import card
-    from fvpipe.training.evaluate import evaluate as judge
-    from fvpipe.training.evaluate import to_metric, to_text
-
-    project, trained = _trained(**chosen)
-    found = judge(trained, project.params.evaluate)
-    _write_metric(out, to_metric(found))
-    for row in found["rows"] if cards else ():
-        key = (row["pipeline"], row["split"], row["model"])
-        records = [t.record for t in trained if (t.record.run.pipeline, t.record.run.split, t.record.run.model) == key]
-        write_if_changed(Path(cards or "") / f"{'-'.join(key)}.md", card(row, records[0]).encode())
-    click.echo(json.dumps(found, indent=1) if as_json else to_text(found))
-
-
-@click.command()
-@grid_options
-@click.option("--out", type=FILE, default=None, help="Also write its numbers here: a DVC metric.")
-@json_option
-def table2(out: Path | None, as_json: bool, **chosen: Any) -> None:
-    r"""Compare with the paper's Table 2, check its arithmetic, and show what cropping gains.
-
-    \b
-    $ fvpipe table2
-    """
-    from fvpipe.table2 import table2 as compare
-    from fvpipe.table2 import to_metric, to_text
-
-    project, trained = _trained(**chosen)
-    found = compare(trained, project.params.evaluate)
-    _write_metric(out, to_metric(found))
-    click.echo(json.dumps(found, indent=1) if as_json else to_text(found))
-
-
-def _trained(
-    pipelines: tuple[str, ...], splits: tuple[str, ...], models: tuple[str, ...], seeds: tuple[int, ...]
-) -> tuple[Project, list[Trained]]:
-    """What of the grid is trained; what is not is named."""
-    from fvpipe.project import Project
-    from fvpipe.training.record import RECORD, read_trained, runs_of
-
-    project = Project()
-    runs = runs_of(project.params, {"pipeline": pipelines, "split": splits, "model": models}, seeds)
-    folders = {run: project.folder / "cache" / "models" / run.path for run in runs}
-    missing = [str(run) for run, folder in folders.items() if not (folder / RECORD).is_file()]
-    if len(missing) == len(runs):
-        raise InputError(
-            f"{project.folder / 'cache' / 'models'}: none of {len(runs)} models is trained; run `fvpipe train` first"
-        )
-    if missing:
-        click.echo(f"not trained yet, and left out: {', '.join(missing)}", err=True)
-    return project, [read_trained(folder) for run, folder in folders.items() if str(run) not in missing]
-
-
-def _write_metric(out: Path | None, numbers: dict[str, Any]) -> None:
-    from fvpipe.io.atomic import write_if_changed
-
-    if out is not None:
-        write_if_changed(out, (json.dumps(numbers, indent=1) + "\n").encode())
-
-
-@click.command()
 @click.argument("files", nargs=-1, required=True, type=FILE)
 @model_option
 @click.option("--adapter", default="table", show_default=True, help="How to read headers: cmmd, vindr, cbis or table.")
@@ -191,10 +101,10 @@ def predict(
     P_00820_L: 0.436 by cropped/unseen/cnn-seed0 (made data)
     Not a medical device: for research only, never for a decision about a patient.
     """
+    from fvpipe.evaluation.record import NOT_A_DEVICE
     from fvpipe.training.device import find_place
     from fvpipe.training.predict import load_model
     from fvpipe.training.predict import predict as ask
-    from fvpipe.training.record import NOT_A_DEVICE
 
     model, record = load_model(folder, find_place(device).device)
     answers, refused = ask(files, model, record, adapter, id_key, pipeline)
@@ -259,6 +169,3 @@ def export(folder: Path, out: Path, as_json: bool) -> None:
     result = {"model": str(record.run), "made": record.made, "largest_difference": difference, "out": str(out)}
     text = f"{record.title}: differs from torch by at most {difference:.0e} -> {out}"
     click.echo(json.dumps(result, indent=1) if as_json else text)
-
-
-COMMANDS = (train, evaluate, table2, predict, export)

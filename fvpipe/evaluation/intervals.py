@@ -10,7 +10,7 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fvpipe.metrics import midranks
+from fvpipe.evaluation.metrics import midranks
 
 LEVEL = 0.95
 CHUNK = 250  # replicates at once: bounds the memory

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from fvpipe.evaluation.metrics import Confusion, roc_auc
 from fvpipe.indexing.index import Index
-from fvpipe.metrics import Confusion, roc_auc
 from fvpipe.types import Breast, BreastFacts, ImageRecord
 
 PAPER = {"vindr": (6368, 226), "cmmd": (1108, 2626)}

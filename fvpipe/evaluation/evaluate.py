@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from fvpipe.config.training import Evaluate
 from fvpipe.errors import InputError
-from fvpipe.intervals import bootstrap, compare_auc
-from fvpipe.metrics import FIGURES, Confusion, figures, roc_auc
-from fvpipe.training.record import Prediction, Trained, labels, probabilities, titled
+from fvpipe.evaluation.intervals import bootstrap, compare_auc
+from fvpipe.evaluation.metrics import FIGURES, Confusion, figures
+from fvpipe.evaluation.record import Prediction, Trained, labels, probabilities
+from fvpipe.evaluation.shortcuts import floors
 
 Figures = Callable[[NDArray[np.float64]], dict[str, NDArray[np.float64]]]
 
@@ -171,50 +172,6 @@ def calibration(pool: Pool, bins: int) -> list[dict[str, Any]]:
     ]
 
 
-# --- what needs no picture --------------------------------------------------------------------------------------------
-
-SHORTCUTS: dict[str, Callable[[Prediction], str]] = {
-    "data-set identity": lambda p: p.dataset,
-    "patient id prefix": lambda p: p.patient_id.partition("-")[0] if p.patient_id[2:3] == "-" else "",
-    "image size": lambda p: p.size,
-    "manufacturer": lambda p: p.manufacturer,
-}
-
-
-def floors(train: Sequence[Prediction], test: Sequence[Prediction]) -> list[dict[str, Any]]:
-    """What shortcuts score on the test part, fitted like a model on the training part alone."""
-    learnt, truth = labels(train), labels(test)
-    share = float(learnt.mean())
-    found = [
-        {"shortcut": "all malignant", **_floor(truth, np.ones(len(truth)), decides=True)},
-        {"shortcut": "majority class of training", **_floor(truth, np.full(len(truth), float(share >= 0.5)), decides=True)},
-    ]
-    for name, kind in SHORTCUTS.items():
-        counts: dict[str, list[int]] = defaultdict(list)
-        for breast, label in zip(train, learnt, strict=True):
-            counts[kind(breast)].append(int(label))
-        shares = {value: float(np.mean(labelled)) for value, labelled in counts.items()}
-        score = np.array([shares.get(kind(breast), share) for breast in test])
-        if len(set(score)) > 1:
-            found.append({"shortcut": name, **_floor(truth, score, decides=True)})
-    if all(p.age for p in (*train, *test)):
-        age = np.array([float(p.age) for p in test])
-        fitted = roc_auc(learnt, [float(p.age) for p in train])
-        older = fitted is None or fitted >= 0.5  # its direction is the only thing that is fitted
-        found.append({"shortcut": "age", **_floor(truth, age if older else -age, decides=False)})
-    return found
-
-
-def _floor(truth: NDArray[np.int64], score: NDArray[np.float64], decides: bool) -> dict[str, Any]:
-    counts = Confusion.of(truth, score >= 0.5)
-    return {
-        "accuracy": counts.accuracy if decides else None,
-        "f1": counts.f1 if decides else None,
-        "auc": roc_auc(truth, score) if len(set(score)) > 1 else None,
-        "scores": score,
-    }
-
-
 def _above(pool: Pool, shortcuts: list[dict[str, Any]], auc: float | None) -> dict[str, Any] | None:
     """The model's AUC (seeds' mean probability) against the best shortcut's, by DeLong; None where there is none to compare."""
     scored = [floor for floor in shortcuts if floor["auc"] is not None]
@@ -266,71 +223,3 @@ def comparisons(pooled: Sequence[Pool]) -> list[dict[str, Any]]:
             names = {"pipeline": a.key[0], "split": a.key[1], "first_model": a.key[2], "second_model": b.key[2]}
             found.append({**names, "made": a.runs[0].record.made, "auc": difference and asdict(difference)})
     return found
-
-
-# --- for people and for DVC -------------------------------------------------------------------------------------------
-
-
-def to_metric(found: dict[str, Any]) -> dict[str, Any]:
-    """Nested numbers for ``dvc metrics``."""
-    nested: dict[str, Any] = {}
-    for one in found["rows"]:
-        values = {name: one[name] for name in FIGURES if one[name] is not None}
-        nested.setdefault(one["pipeline"], {}).setdefault(titled(one["split"], one["made"]), {})[one["model"]] = values
-    return nested
-
-
-def to_text(found: dict[str, Any]) -> str:
-    """For a terminal: a row a model, its intervals below, and the best shortcut."""
-    names = {"average_precision": "AP", "auc": "AUC", "brier": "Brier", "ece": "ECE", "f1": "F1"}
-    heading = "".join(f"{names.get(name, name):>13}" for name in FIGURES)
-    lines = [f"{'pipeline / split / model':44}{'n':>6}{heading}"]
-    for one in found["rows"]:
-        name = titled(f"{one['pipeline']} / {one['split']} / {one['model']}", one["made"])
-        lines.append(f"{name:44}{one['breasts']:>6}" + _cells(one))
-        lines.append(f"{'':50}" + "".join(f"{_interval(one['intervals'][name]):>13}" for name in FIGURES))
-        lines += [
-            f"{'':8}without a picture: {floor['shortcut']:23}" + _cells({name: floor.get(name) for name in FIGURES})
-            for floor in one["floors"]
-        ]
-        above = one["above_floors"]
-        if above:
-            verdict = "above" if above["proved"] else "NOT PROVED ABOVE"
-            lines.append(
-                f"{'':8}{verdict} the shortcut '{above['shortcut']}': AUC {above['first'] - above['second']:+.3f} "
-                f"({above['low']:+.3f} to {above['high']:+.3f}, DeLong)"
-            )
-        hidden = Counter(group["by"] for group in one["subgroups"] if "suppressed" in group)
-        lines += [f"{'':8}{_group(group)}" for group in one["subgroups"] if "suppressed" not in group]
-        if hidden:
-            lines.append(f"{'':8}{sum(hidden.values())} subgroups too small to show")
-    for pair in found["comparisons"]:
-        if pair["auc"]:
-            lines.append(titled(f"{pair['pipeline']} / {pair['split']}", pair["made"]) + f": {_comparison(pair)}")
-    return "\n".join(line.rstrip() for line in lines)
-
-
-def _cells(values: dict[str, Any]) -> str:
-    return "".join(f"{shown(values[name]):>13}" for name in FIGURES)
-
-
-def shown(value: float | None) -> str:
-    """Three decimals, or a dash."""
-    return "-" if value is None else f"{value:.3f}"
-
-
-def _interval(bounds: Sequence[float | None]) -> str:
-    return f"{shown(bounds[0])}-{shown(bounds[1])}" if bounds[0] is not None else "-"
-
-
-def _group(group: dict[str, Any]) -> str:
-    auc = group["auc"]
-    text = f"{group['by']} {group['group']}: {group['breasts']} breasts, AUC {shown(auc['value'])}"
-    return f"{text} ({_interval([auc['low'], auc['high']])})"
-
-
-def _comparison(pair: dict[str, Any]) -> str:
-    auc = pair["auc"]
-    p = "variance 0" if auc["p"] is None else f"p {auc['p']:.3f}"
-    difference = f"{auc['first'] - auc['second']:+.3f} ({auc['low']:+.3f} to {auc['high']:+.3f}, DeLong, {p})"
-    return f"AUC of {pair['first_model']} less {pair['second_model']} {difference}"

@@ -14,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fvpipe.config.training import Evaluate
-from fvpipe.intervals import bootstrap, compare_auc
-from fvpipe.metrics import FIGURES, Confusion
-from fvpipe.training.evaluate import Pool, pools, row, shown
-from fvpipe.training.record import Trained, titled
+from fvpipe.evaluation.evaluate import Pool, pools, row
+from fvpipe.evaluation.intervals import bootstrap, compare_auc
+from fvpipe.evaluation.metrics import FIGURES, Confusion
+from fvpipe.evaluation.record import Trained, titled
+from fvpipe.evaluation.text import shown
 
 HALF = 0.5e-4  # the paper's figures have four decimals
 DIFFERENCES = ("accuracy", "precision", "recall", "specificity", "f1", "auc")

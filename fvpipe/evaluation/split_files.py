@@ -9,14 +9,14 @@ from typing import Any
 import yaml
 
 from fvpipe.datasets.adapter import adapter
-from fvpipe.duplicates import Fingerprints, fingerprints, near_pairs
 from fvpipe.errors import InputError, LeakError
+from fvpipe.evaluation.near_duplicates import Fingerprints, fingerprints, near_pairs
+from fvpipe.evaluation.splits import Assignment, Candidate, Part, SplitPlan, balance, folds, leak_rate, leaks, split
 from fvpipe.io.atomic import write_if_changed
 from fvpipe.io.tables import read_table, write_csv
-from fvpipe.project import Project
+from fvpipe.project.project import Project
 from fvpipe.shards.format import RECEIPT
 from fvpipe.shards.reader import Shards, open_shards
-from fvpipe.splits import Assignment, Candidate, Part, SplitPlan, balance, folds, leak_rate, leaks, split
 
 COLUMNS = ("dataset", "breast_id", "patient_id", "part")
 IGNORED = "# Written by `fvpipe split`: only settings whose data sets may be published are kept in git.\n/*\n!/.gitignore\n"

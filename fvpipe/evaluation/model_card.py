@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from fvpipe.metrics import FIGURES
-from fvpipe.training.evaluate import shown
-from fvpipe.training.record import NOT_A_DEVICE, Record
+from fvpipe.evaluation.metrics import FIGURES
+from fvpipe.evaluation.record import NOT_A_DEVICE, Record
+from fvpipe.evaluation.text import shown
 
 
 def card(row: dict[str, Any], record: Record) -> str:
@@ -15,7 +15,7 @@ def card(row: dict[str, Any], record: Record) -> str:
     Parameters
     ----------
     row : dict
-        From :func:`fvpipe.training.evaluate.row`.
+        From :func:`fvpipe.evaluation.evaluate.row`.
     record : Record
         Of its first seed.
     """

@@ -18,9 +18,9 @@ from fvpipe.execution.workers import Workers
 from fvpipe.flow import Warn, build_shards
 from fvpipe.indexing.index import Index, Source
 from fvpipe.indexing.manifests import write_manifests
-from fvpipe.project import Project, free_target, memory_file
+from fvpipe.project.project import Project, free_target, memory_file
+from fvpipe.project.run_cache import Finished, Settled, forget, key_digest, state_of
 from fvpipe.reasons import PASSING, Reason
-from fvpipe.settled import Finished, Settled, forget, key_digest, state_of
 
 Result = dict[str, Any]
 

@@ -1,0 +1,62 @@
+"""Commands that put data in place: phantom, fetch."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from fvpipe.cli.options import FOLDER
+from fvpipe.errors import ParameterError
+
+
+@click.command()
+@click.option("--form", type=click.Choice(["vindr", "cmmd"]), required=True, help="Whose published form.")
+@click.option("--out", type=FOLDER, required=True, help="The folder to fill.")
+@click.option("--patients", type=click.IntRange(8), default=24, show_default=True)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+def phantom(form: Any, out: Path, patients: int, seed: int) -> None:
+    r"""Make a data set: realistic mammograms of no patient, in a published form, with the known truth.
+
+    \b
+    $ fvpipe phantom --form cmmd --out data/phantom-cmmd
+    76 made DICOM files -> data/phantom-cmmd
+    """
+    from fvpipe.simulation.phantom import make
+
+    click.echo(f"{make(form, out, patients, seed)} made DICOM files -> {out}")
+
+
+@click.command()
+@click.argument("dataset", type=click.Choice(["cbis", "cmmd"]))
+@click.option("--out", type=FOLDER, required=True, help="The folder to fill.")
+@click.option("--yes", is_flag=True, help="Do not ask before a large download.")
+def fetch(dataset: str, out: Path, yes: bool) -> None:
+    r"""Put real mammograms where a project reads them: cbis copies eight sample films, cmmd downloads 22.9 GB.
+
+    \b
+    $ fvpipe fetch cbis --out data/cbis
+    8 DICOM files -> data/cbis
+    $ fvpipe fetch cmmd --out data/cmmd
+    1775 series, 5202 files, 22.9 GB; 0 series are there already, 22.9 GB to fetch into data/cmmd
+    """
+    if dataset == "cbis":
+        from fvpipe.datasets.cbis import copy_sample
+
+        click.echo(f"{copy_sample(out)} DICOM files -> {out}")
+        return
+    from fvpipe.datasets import idc
+
+    download = idc.plan(dataset, out)
+    click.echo(download.cost)
+    if download.missing and not yes:
+        if not sys.stdin.isatty():
+            raise ParameterError("nothing was fetched; add --yes to a call that no person can answer")
+        click.confirm("Fetch it?", abort=True)
+    idc.fetch(download, sys.stderr.isatty())
+    click.echo(f"{sum(series.files for series in download.series)} DICOM files, all as large as listed -> {out}")
+    click.echo(
+        "The label table is no part of it: put CMMD_clinicaldata_revision.xlsx (doi:10.7937/tcia.eqde-4b16) beside them."
+    )

@@ -1,0 +1,169 @@
+"""Commands that look at data without changing it: verify, inspect, audit, report."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fvpipe.cli.options import FILE, FOLDER, dataset_option, make_workers, reading_options, worker_options
+from fvpipe.cli.output import print_rejections, rejected_words
+from fvpipe.errors import ParameterError
+
+if TYPE_CHECKING:
+    from fvpipe.config.pipeline import Pipeline
+    from fvpipe.execution.workers import Workers
+    from fvpipe.indexing.index import Source
+
+
+@click.command()
+@click.argument("folders", nargs=-1, type=FOLDER)
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+def verify(folders: tuple[Path, ...], as_json: bool) -> None:
+    r"""Check every byte of shard folders against their receipts. [all of cache/shards]
+
+    \b
+    $ fvpipe verify cache/shards/cropped/cbis
+    cache/shards/cropped/cbis: 4 samples in 2 shard(s), all as written
+    """
+    from fvpipe.shards.format import RECEIPT, read_receipt
+    from fvpipe.shards.verification import verify as verify_folder
+
+    chosen = list(folders) or sorted(path.parent for path in Path("cache/shards").glob(f"*/*/{RECEIPT}"))
+    if not chosen:
+        raise ParameterError("cache/shards: no shard folder here; name one, or build it with `fvpipe build-shards`")
+    found = {folder: verify_folder(folder) for folder in chosen}
+    for folder, problems in found.items():
+        if not as_json:
+            receipt = read_receipt(folder)
+            summary = "all as written" if not problems else f"{len(problems)} problem(s)"
+            click.echo(f"{folder}: {receipt.samples} samples in {len(receipt.shards)} shard(s), {summary}")
+            for problem in problems:
+                click.echo(f"  {problem}", err=True)
+    if as_json:
+        click.echo(json.dumps({str(folder): problems for folder, problems in found.items()}, indent=1))
+    if any(found.values()):
+        sys.exit(1)
+
+
+@click.command()
+@click.argument("path", type=click.Path(path_type=Path, exists=True))
+@click.option("--adapter", default="table", show_default=True, help="How to read the header: cmmd, vindr, cbis or table.")
+@click.option("--pipeline", default="cropped", show_default=True, help="Whose segmentation to show.")
+@click.option("--png", type=FILE, default=None, help="Also draw what was found, and the histogram, into this file.")
+@click.option("--timeout", type=click.FloatRange(1), default=120.0, show_default=True, help="Seconds the pixels may take.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+def inspect(path: Path, adapter: str, pipeline: str, png: Path | None, timeout: float, as_json: bool) -> None:
+    r"""Show every rule's verdict on a DICOM file and how it is segmented, or what is in a shard folder.
+
+    \b
+    $ fvpipe inspect film.dcm --adapter cbis --png film.png
+    $ fvpipe inspect cache/shards/cropped/cbis
+    """
+    from fvpipe.report.inspect import file_text, inspect_dicom, inspect_shards, to_text
+
+    found = inspect_shards(path) if path.is_dir() else inspect_dicom(path, adapter, pipeline, png, timeout)
+    show = to_text if path.is_dir() else file_text
+    click.echo(json.dumps(found, indent=1) if as_json else show(found))
+    if found.get("reason"):
+        sys.exit(1)
+
+
+@click.command()
+@dataset_option
+@click.option("--dicom", type=FOLDER, default=None, help="Outside a project: the folder of DICOM files.")
+@click.option("--adapter", default=None, help="With --dicom: cmmd, vindr, cbis or table. [table]")
+@click.option("--labels", type=FILE, default=None, help="With --dicom: the label table.")
+@click.option("--pipeline", default="cropped", show_default=True, help="Whose window and segmentation.")
+@click.option("--out", type=FILE, default=None, help="The page. [cache/reports/audit-<dataset>.html]")
+@click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="Pictures of the worst crops.")
+@reading_options
+@worker_options
+def audit(
+    datasets: tuple[str, ...],
+    dicom: Path | None,
+    adapter: str | None,
+    labels: Path | None,
+    pipeline: str,
+    out: Path | None,
+    limit: int,
+    id_key: Path | None,
+    reread: bool,
+    as_json: bool,
+    **workers: Any,
+) -> None:
+    r"""Look at every image without building: what is refused, what the rest is like, the worst crops as pictures.
+
+    \b
+    $ fvpipe audit --dataset cbis                                             in a project
+    $ fvpipe audit --dicom DIR --adapter cmmd --out audit.html                anywhere
+    cbis: 8 of 8 images read, 0 refused, 0 uncropped; 8 pictures -> cache/reports/audit-cbis.html
+    """
+    from fvpipe.config.pipeline import load_pipeline
+    from fvpipe.project.project import Project, free_source
+
+    if dicom is not None:
+        if datasets:
+            raise click.UsageError("with --dicom give no --dataset")
+        sources, samples = [free_source(adapter or "table", dicom, adapter or "table", labels, id_key)], Path("cache/samples")
+        if out is not None:
+            samples = out.parent / ".samples"
+        name, settings = load_pipeline(pipeline)
+    elif adapter is not None or labels is not None:
+        raise click.UsageError("--adapter and --labels go with --dicom; in a project see params.yaml")
+    else:
+        project = Project()
+        sources, samples = [project.source(name, id_key) for name in project.names(datasets)], project.samples
+        if out is not None and len(sources) != 1:
+            raise click.UsageError("--out goes with one --dataset")
+        name, settings = load_pipeline(pipeline, project.folder)
+    with make_workers(workers) as pool:
+        results = [_audited(source, (name, settings), samples, out, limit, reread, pool, as_json) for source in sources]
+    if as_json:
+        click.echo(json.dumps(results, indent=1))
+
+
+def _audited(
+    source: Source,
+    pipeline: tuple[str, Pipeline],
+    samples: Path,
+    out: Path | None,
+    limit: int,
+    reread: bool,
+    pool: Workers,
+    as_json: bool,
+) -> dict[str, Any]:
+    from fvpipe.flow import index
+    from fvpipe.project.stages import open_memory
+    from fvpipe.report.audit import audit, write_audit
+
+    page = out or Path("cache/reports") / f"audit-{source.name}.html"
+    with open_memory(source, samples, reread) as memory:
+        result, pictures = audit(index(source, pool, memory), *pipeline, pool, memory, limit)
+    write_audit(result, pictures, page)
+    if not as_json:
+        read = f"{result.measured} of {result.images} images read, {rejected_words(result.rejections)}"
+        uncropped = f"{result.methods.get('whole_frame', 0)} uncropped"
+        click.echo(f"{result.dataset}: {read}, {uncropped}; {len(pictures)} pictures -> {page}")
+        print_rejections(result.refused)
+    return result.to_json() | {"out": str(page)}
+
+
+@click.command()
+@click.option("--shards", type=FOLDER, default=Path("cache/shards"), show_default=True, help="Folder of shard folders.")
+@click.option("--out", type=FILE, default=Path("cache/reports/report.html"), show_default=True, help="The page.")
+@click.option("--limit", type=click.IntRange(1), default=24, show_default=True, help="Pictures of each shard folder.")
+def report(shards: Path, out: Path, limit: int) -> None:
+    r"""Make a page of pictures of all shards; it opens without a network.
+
+    \b
+    $ fvpipe report
+    6 shard folders, 112 pictures -> cache/reports/report.html
+    """
+    from fvpipe.report.page import write_page
+
+    folders, pictures = write_page(shards, out, limit)
+    click.echo(f"{folders} shard folder(s), {pictures} pictures -> {out}")

@@ -1,0 +1,60 @@
+"""The command `fvpipe`: all commands in the order in which they are used, and errors as one line with an exit code."""
+
+from __future__ import annotations
+
+import gc
+import signal
+import sys
+from typing import Any
+
+import click
+
+from fvpipe import __version__
+from fvpipe.cli.build import build_shards, index
+from fvpipe.cli.data import fetch, phantom
+from fvpipe.cli.evaluation import evaluate, split, table1, table2
+from fvpipe.cli.look import audit, inspect, report, verify
+from fvpipe.cli.training import export, predict, train
+from fvpipe.errors import FvpipeError
+
+
+class Commands(click.Group):
+    """Lists commands in the order in which they are used, and turns our errors into one line and exit code 1."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """In the order of definition."""
+        return list(self.commands)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command."""
+        signal.signal(signal.SIGTERM, _terminated)
+        try:
+            return super().invoke(ctx)
+        except FvpipeError as error:
+            raise click.ClickException(str(error)) from None
+        except MemoryError:
+            raise click.ClickException("out of memory; what was finished is kept, run again with fewer --workers") from None
+        except ImportError as error:
+            raise click.ClickException(f"{error}; install what is missing (README), then run again") from None
+        except KeyboardInterrupt:
+            click.echo("interrupted; what was finished is kept, run it again to go on", err=True)
+            sys.exit(130)
+
+
+def _terminated(number: int, _: object) -> None:
+    sys.exit(128 + number)  # unwinds the stack: workers end and temporary files go
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="fvpipe")
+def main() -> None:
+    """Mammography DICOM files in, small verified HDF5 training shards out."""
+    # An index makes a million small objects and hardly a cycle: looking for those took a tenth of a build with nothing to do.
+    gc.set_threshold(50_000, 20, 20)
+
+
+for command in (
+    *(index, build_shards, split, table1, verify, inspect, audit, report, phantom, fetch),
+    *(train, evaluate, table2, predict, export),
+):
+    main.add_command(command)

@@ -1,0 +1,80 @@
+"""What commands print."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import click
+
+SHOWN = 20  # refusals shown on the screen; the table has them all
+
+
+def show_nothing(_: object) -> None:
+    """Show no result: all of them are printed as JSON."""
+
+
+def say(line: str) -> None:
+    """A line on stderr."""
+    click.echo(line, err=True)
+
+
+def warn(message: str) -> None:
+    """A warning on stderr."""
+    click.echo(f"warning: {message}", err=True)
+
+
+def print_index(result: dict[str, Any]) -> None:
+    """One line for an indexed data set, and its rejections."""
+    counts = f"{result['images']} images, {result['breasts']} breasts, {rejected_words(result['rejections'])}"
+    counts += f", {result['ignored']} other files" if result["ignored"] else ""
+    click.echo(f"{result['dataset']}: {counts}; {result['read']} headers read -> {result['out']}")
+    _print_refused_in(result["out"])
+
+
+def print_build(result: dict[str, Any]) -> None:
+    """One line for a shard folder that was built, and its rejections."""
+    labels = ", ".join(f"{count} {name}" for name, count in result["labels"].items())
+    where = f"in {result['shards']} shard(s), {result['written']} written"
+    made = f"{result['computed']} made, {result['reused']} reused in {result['seconds']:.1f} s"
+    click.echo(
+        f"{result['pipeline']}/{result['dataset']}: {result['samples']} breasts ({labels}) {where}, "
+        f"{rejected_words(result['rejections'])}; {made} -> {result['out']}"
+    )
+    _print_refused_in(result["out"])
+
+
+def _print_refused_in(folder: str) -> None:
+    from fvpipe.io.tables import iterate_table
+    from fvpipe.reasons import Reason, Rejection
+
+    rows = iterate_table(Path(folder) / "rejected.csv", ["what", "reason", "detail"])
+    print_rejections(Rejection(row["what"], Reason(row["reason"]), row["detail"]) for row in rows)
+
+
+def print_profile(results: list[dict[str, Any]]) -> None:
+    """Seconds of all workers together on each step, and milliseconds a breast."""
+    for result in results:
+        for step, seconds in result["seconds_of_steps"].items():
+            each = f"{1000 * seconds / max(result['computed'], 1):8.1f} ms a breast"
+            click.echo(f"  {result['pipeline']}/{result['dataset']}: {step:<8} {seconds:8.2f} s {each}")
+
+
+def rejected_words(reasons: Mapping[str, int]) -> str:
+    """The number of rejections, and of each reason."""
+    words = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
+    return f"{sum(reasons.values())} refused" + (f" ({words})" if words else "")
+
+
+def print_rejections(rejections: Any) -> None:
+    """Name what is broken; what the label rule left out is counted, and listed in the table."""
+    from fvpipe.reasons import NOT_BROKEN
+
+    broken = (rejection for rejection in rejections if rejection.reason not in NOT_BROKEN)
+    for rejection in islice(broken, SHOWN):
+        what = "".join(c if c.isprintable() else "?" for c in rejection.what)
+        click.echo(f"  refused: {what}: {rejection.reason.value}: {rejection.detail}", err=True)
+    if more := sum(1 for _ in broken):
+        click.echo(f"  ... and {more} more, all in rejected.csv", err=True)

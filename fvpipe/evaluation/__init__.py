@@ -1,0 +1,1 @@
+"""Splits, metrics, intervals, shortcut baselines, model cards and the paper's tables. No torch."""

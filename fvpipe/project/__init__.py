@@ -1,0 +1,1 @@
+"""A project folder: params.yaml and the stages of its DAG."""
