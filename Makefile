@@ -11,7 +11,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 help: ## list these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
 
-demo: $(VENV)/.demo ## environment, real and made mammograms, shards, training, tables, report: dvc repro
+demo: $(VENV)/.demo ## environment, real and simulated mammograms, shards, training, tables, report: dvc repro
 	dvc repro
 	@echo
 	@echo "The report: $(CURDIR)/cache/reports/report.html"
@@ -24,13 +24,13 @@ lint: $(VENV)/.test ## ruff and mypy
 	ruff format --check .
 	mypy
 
-docs: $(VENV)/.demo ## reason codes and pictures of the documentation, after `make demo`
+docs: $(VENV)/.demo ## reason codes and images of the documentation, after `make demo`
 	python docs/build.py
 
 bench: $(VENV)/.bench ## environment, then all benchmarks, quick; make bench BENCH="--full --write" for docs/performance.md
 	python -m benchmarks $(BENCH)
 
-clean: ## remove what can be rebuilt: environment, cache, made data
+clean: ## remove what can be rebuilt: environment, cache, simulated data
 	rm -rf $(VENV) cache/shards cache/samples cache/models cache/checkpoints cache/reports cache/bench
 	rm -rf data/cbis data/phantom-vindr data/phantom-cmmd
 

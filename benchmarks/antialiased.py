@@ -1,7 +1,7 @@
 """What `antialiased` gains by decoding JPEG 2000 no finer than is needed, and what that changes.
 
-The same pipeline twice: with `resize.method: area`, which decodes every picture whole, and as it is. Their images are compared
-by structural similarity and mean absolute difference, on made mammograms in VinDr-Mammo's form and on the real CBIS-DDSM
+The same pipeline twice: with `resize.method: area`, which decodes every image whole, and as it is. Their images are compared
+by structural similarity and mean absolute difference, on simulated mammograms in VinDr-Mammo's form and on the real CBIS-DDSM
 films, encoded again as lossless JPEG 2000.
 """
 
@@ -23,9 +23,9 @@ from pydicom.uid import JPEG2000Lossless
 
 from benchmarks.cohort import FORMS, cohort
 from benchmarks.measure import Section, Setup, Table, interleaved, short
-from fvpipe.build.sample import Task, make_sample
+from fvpipe.build.sample import SampleTask, make_sample
 from fvpipe.config.pipeline import Pipeline, load_pipeline
-from fvpipe.dicom.pixels import read_picture
+from fvpipe.dicom.pixels import decode_image
 from fvpipe.imaging.canvas import crop_levels, frame_level
 from fvpipe.imaging.fusion import fuse
 from fvpipe.imaging.segmentation import segment
@@ -35,13 +35,13 @@ Image = NDArray[np.float64]
 
 
 def run(setup: Setup) -> Section:
-    """Measure both kinds of picture."""
+    """Measure both kinds of image."""
     cv2.setNumThreads(1)
     section = Section("antialiased", "JPEG 2000 decoded no finer than is needed")
     table = Table(
         "`antialiased` against the same with `resize.method: area`, which decodes whole",
         [
-            "pictures",
+            "images",
             "breasts",
             "views by halvings",
             "SSIM median",
@@ -55,7 +55,7 @@ def run(setup: Setup) -> Section:
     )
     times = Table(
         "CPU ms a pair, median (least to most)",
-        ["pictures", "antialiased", "area, decoded whole", "cropped", "cropped / antialiased"],
+        ["images", "antialiased", "area, decoded whole", "cropped", "cropped / antialiased"],
         [],
     )
     count = setup.size(2, 2, 8)
@@ -138,27 +138,27 @@ def _measure(setup: Setup, title: str, folder: Path, adapter: str, section: Sect
         section.at_least("cropped against antialiased on JPEG 2000, in one process", ratio, 8)
 
 
-def sample(task: Task, pipeline: Pipeline) -> FusedSample:
+def sample(task: SampleTask, pipeline: Pipeline) -> FusedSample:
     """One breast, by a pipeline, stored nowhere."""
     made = make_sample(replace(task, pipeline=pipeline, pipeline_digest=pipeline.digest(), store=""))
     assert isinstance(made.sample, FusedSample), made
     return made.sample
 
 
-def with_boxes_of_whole_pictures(task: Task) -> tuple[list[int], FusedSample]:
+def with_boxes_of_whole_pictures(task: SampleTask) -> tuple[list[int], FusedSample]:
     """Source pixels a stored pixel of each view; and what the resampling alone makes of them, the boxes being the same."""
     files = [((Path(task.root) / record.path).read_bytes(), record.laterality) for record in task.views]
-    cc, mlo = (segment(read_picture(data, side), task.pipeline.segment) for data, side in files)
+    cc, mlo = (segment(decode_image(data, side), task.pipeline.segment) for data, side in files)
     frames = [frame_level((record.rows, record.columns), task.pipeline) for record in task.views]
     levels = [min(pair) for pair in zip(frames, crop_levels((cc, mlo), task.pipeline), strict=True)]
-    first, second = (read_picture(data, side, level=n) for (data, side), n in zip(files, levels, strict=True))
+    first, second = (decode_image(data, side, level=n) for (data, side), n in zip(files, levels, strict=True))
     return [first.scale, second.scale], fuse((first, second), (cc, mlo), task.pipeline)
 
 
 def ssim(first: Image, second: Image) -> float:
-    """Structural similarity of two pictures of range 1 (Wang, Bovik, Sheikh and Simoncelli, 2004).
+    """Structural similarity of two images of range 1 (Wang, Bovik, Sheikh and Simoncelli, 2004).
 
-    With their Gaussian window of 11 x 11 and standard deviation 1.5, over the places where it lies within the picture.
+    With their Gaussian window of 11 x 11 and standard deviation 1.5, over the places where it lies within the image.
     """
     c1, c2 = 0.01**2, 0.03**2
 

@@ -1,7 +1,7 @@
 """Made cohorts in the published forms: CMMD's (8 bits, 2294 x 1914) and VinDr-Mammo's (12 in 16 bits, 3518 x 2800).
 
-The pictures are the project's own drawing of mammograms with detector noise, so that they compress about as real ones do.
-A few breasts are drawn and encoded; the others are the same pictures under other identifiers: other files, other digests,
+The images are the project's own drawing of mammograms with detector noise, so that they compress about as real ones do.
+A few breasts are drawn and encoded; the others are the same images under other identifiers: other files, other digests,
 other samples, the same work. Made once and kept under the scratch folder, by everything that decides their bytes.
 """
 
@@ -111,7 +111,7 @@ def add(folder: Path, form: Form, numbers: range, drawn: int = 2) -> None:
 
 
 def renamed(data: bytes, number: int) -> bytes:
-    """The same picture as breast `number` of its cohort: two breasts a patient, left and right as they were drawn."""
+    """The same image as breast `number` of its cohort: two breasts a patient, left and right as they were drawn."""
     head = data[:4096].replace(b"9" * 10, f"{number:010d}".encode()).replace(b"P" * 10, f"{number // 2:010d}".encode())
     return head + data[4096:]
 

@@ -19,7 +19,7 @@ from benchmarks.measure import ROOT, Section, Setup, Table, short
 EXAMS = 1_000_000
 WORKERS = (10, 30, 100, 300, 1000)
 J2K_SECONDS_A_MEGAPIXEL, J2K_SECONDS_A_MEGABYTE = 0.0073, 0.103
-"""Of a full lossless decode by OpenJPEG on one core: fitted on 29 real and made pictures, R2 0.998."""
+"""Of a full lossless decode by OpenJPEG on one core: fitted on 29 real and simulated images, R2 0.998."""
 J2K_MEGABYTES = 4.0  # of a 3518 x 2800 image: assumed, real ones are 2 to 6
 MEGAPIXELS = 3518 * 2800 / 1e6
 STORAGES = (2e9, 20e9)  # bytes a second that all workers together read: assumed, a modest and a large parallel file system
@@ -103,7 +103,7 @@ def constants(figures: Mapping[str, Mapping[str, float]]) -> tuple[list[Kind], S
             seconds, size = milliseconds / 1000, 2 * 2 * MEGAPIXELS * 1e6
             if form == "vindr-j2k":
                 size = 2 * J2K_MEGABYTES * 1e6
-                if pipeline == "cropped":  # made pictures compress better than real ones: the law, and the rest as measured
+                if pipeline == "cropped":  # simulated images compress better than real ones: the law, and the rest as measured
                     law = 2 * (J2K_SECONDS_A_MEGAPIXEL * MEGAPIXELS + J2K_SECONDS_A_MEGABYTE * J2K_MEGABYTES)
                     seconds = law + max(milliseconds - floor, 0) / 1000
             kinds.append(Kind(f"3518 x 2800, {title}, `{pipeline}`", seconds, size))

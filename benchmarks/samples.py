@@ -11,26 +11,26 @@ import sys
 from pathlib import Path
 
 from benchmarks.serve import serve
-from fvpipe.build.sample import Task, make_samples
-from fvpipe.cache.file_cache import SourceMemory
+from fvpipe.build.sample import SampleTask, make_samples
+from fvpipe.cache.file_cache import FileCache
 from fvpipe.config.pipeline import load_pipeline
 from fvpipe.execution.workers import Workers, WorkerSettings
 from fvpipe.flow import index
-from fvpipe.project.project import free_source, memory_file
+from fvpipe.project.project import file_cache_path, free_source
 
 
-def tasks(folder: Path, adapter: str, pipeline: str, store: Path) -> list[Task]:
+def tasks(folder: Path, adapter: str, pipeline: str, store: Path) -> list[SampleTask]:
     """Every breast of a folder, as it travels to a worker."""
     source = free_source("bench", folder, adapter, None, None)
     store.mkdir(parents=True, exist_ok=True)
     with (
         Workers(WorkerSettings(0)) as workers,
-        SourceMemory(memory_file(store, source.root), source.root, source.policy) as memory,
+        FileCache(file_cache_path(store, source.root), source.root, source.policy) as memory,
     ):
         found = index(source, workers, memory)
     _, settings = load_pipeline(pipeline)
     return [
-        Task(
+        SampleTask(
             root=str(source.root),
             store=str(store.absolute()),
             cc=breast.cc,

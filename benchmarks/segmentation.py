@@ -1,4 +1,4 @@
-"""How well the breast is found: made breasts under hard surroundings, scored against their true outlines.
+"""How well the breast is found: simulated breasts under hard surroundings, scored against their true outlines.
 
 `python benchmarks/segmentation.py [COUNT] [FIRST]` (600 where not given), one seed after the other. Held to: Dice 0.98 in the
 mean and 0.95 at the first percentile, fallbacks at most 0.5 %, no box that loses more than 1 % of the breast. Exit code 1
@@ -26,11 +26,11 @@ def main() -> None:
     dice = np.array([s.dice for s in scores])
     fallbacks = sum(s.fallback for s in scores)
     lost = max(s.lost for s in scores)
-    print(f"{count} made breasts, seeds {first} to {first + count - 1}")
+    print(f"{count} simulated breasts, seeds {first} to {first + count - 1}")
     print(f"Dice: mean {dice.mean():.4f}, first percentile {np.percentile(dice, 1):.4f}, worst {dice.min():.4f}")
     print(f"fallbacks: {fallbacks} ({100 * fallbacks / count:.2f} %); by the triangle: {sum(s.triangle for s in scores)}")
     print(f"boxes that lose more than 1 % of the breast: {sum(s.lost > 0.01 for s in scores)}; worst {100 * lost:.2f} %")
-    print(f"seconds a picture: {np.mean([s.seconds for s in scores]):.4f} (segmentation alone)")
+    print(f"seconds an image: {np.mean([s.seconds for s in scores]):.4f} (segmentation alone)")
     for s in sorted(scores, key=lambda s: s.dice)[:15]:
         print(f"  Dice {s.dice:.3f}, lost {100 * s.lost:.2f} %{', fallback' if s.fallback else ''}: {s.what}")
     for s in sorted(scores, key=lambda s: -s.lost)[:8]:

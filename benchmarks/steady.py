@@ -20,7 +20,7 @@ from dataclasses import replace
 from benchmarks.cohort import FORMS, Form, cohort
 from benchmarks.measure import ENVIRONMENT, Section, Setup, Table, interleaved
 from benchmarks.serve import Contender
-from fvpipe.build.sample import Task, make_samples
+from fvpipe.build.sample import SampleTask, make_samples
 from fvpipe.execution.workers import KEEP_MEMORY, Workers, WorkerSettings
 from fvpipe.types import Digest
 
@@ -47,7 +47,7 @@ def run(setup: Setup) -> Section:
     return section
 
 
-def stamped(tasks: list[Task]) -> list[tuple[int, float, bool]]:
+def stamped(tasks: list[SampleTask]) -> list[tuple[int, float, bool]]:
     """On a worker: who it is, when the batch was done, and whether each sample was made."""
     made = make_samples(tasks)
     return [(os.getpid(), time.monotonic(), each.computed) for each in made]
@@ -88,7 +88,7 @@ def _measure(setup: Setup, form: Form, pipeline: str, pools: dict[int, Workers],
         for first in range(16**3):  # as they are in a store that is not new
             (store / f"{first:03x}").mkdir(parents=True)
 
-        def all_of(count: int) -> list[Task]:
+        def all_of(count: int) -> list[SampleTask]:
             """The same breasts again and again, each time under another name: the store never has them."""
             repeated = [task for _ in range(count // len(once)) for task in once]
             return [replace(task, store=str(store), pipeline_digest=Digest(f"{next(number)}")) for task in repeated]

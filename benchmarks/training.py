@@ -1,4 +1,4 @@
-"""Images a second of the real training loop, against the same step on pictures that are already on the device.
+"""Images a second of the real training loop, against the same step on images that are already on the device.
 
 Run in a project after `fvpipe build-shards` and `fvpipe split`:
 
@@ -88,7 +88,7 @@ def main() -> None:
         real.append(count / seconds)
         waits.append(waited / seconds)
         synthetic.append(count // recipe.batch * recipe.batch / timed(step, place.device)[0])
-    kept = "resident" if feed.pictures is not None else "streamed"
+    kept = "resident" if feed.images is not None else "streamed"
     shape = " x ".join(map(str, cohort.image_shape))
     print(f"{options.model}, {shape}, batch {recipe.batch}, {recipe.precision}, compile {recipe.compile}, {kept}")
     print(f"{device_name(place.device)}, {torch.get_num_threads()} CPU threads, torch {torch.__version__}")

@@ -18,7 +18,7 @@ from fvpipe.config.pipeline import load_pipeline
 from fvpipe.datasets.adapter import adapter
 from fvpipe.dicom.decoders import DECODERS
 from fvpipe.dicom.header import read_header
-from fvpipe.dicom.pixels import read_picture
+from fvpipe.dicom.pixels import decode_image
 from fvpipe.imaging.segmentation import segment
 from fvpipe.reasons import Flag, Reason
 from fvpipe.report.inspect import draw
@@ -37,7 +37,7 @@ FLAG_MEANINGS = {
     Flag.MLO_CONSTANT: "the same for the MLO",
     Flag.CONSTANT_IMAGE: "the fused image has one value only and is written as zeros",
     Flag.IMPLANT: "Breast Implant Present is YES in a view",
-    Flag.SYNTHETIC: "a view is a 2D picture computed from tomosynthesis",
+    Flag.SYNTHETIC: "a view is a 2D image computed from tomosynthesis",
     Flag.SIZES_DIFFER: "the two views differ in rows or columns",
     Flag.VOI_INVALID: "the header's window or VOI LUT breaks the standard, and this pipeline does not apply it",
     Flag.CHEST_WALL_CONFLICT: "the breast lies on the other edge than the header says",
@@ -45,7 +45,7 @@ FLAG_MEANINGS = {
     Flag.OVERLAY: "a view has an overlay plane; it is not burned in",
     Flag.SHUTTER: "a view has a display shutter; it is not burned in",
     Flag.FOR_PROCESSING: "a view is raw, for processing, and the data set's `for_processing` accepts it",
-    Flag.SHARED_PIXELS: "a view has exactly the pixels of another patient's; a split that parts them is refused",
+    Flag.SHARED_PIXELS: "a view has exactly the pixels of another patient's; a split that parts them is rejected",
     Flag.AREAS_DISAGREE: "the areas of the breast (`breast_area`, in mm2 where known) are more than 3 times apart",
     Flag.MEANS_DISAGREE: "the mean brightnesses of the breast (`breast_mean`) are more than 3 times apart",
     Flag.BITS_DIFFER: "the two views differ in BitsStored",
@@ -96,8 +96,8 @@ def films() -> NDArray[np.uint8]:
     for path in sorted((ROOT / "data" / "cbis").rglob("*.dcm")):
         record = read_header(path.parent, path.name, adapter("cbis").policy)
         assert isinstance(record, ImageRecord)
-        picture = read_picture(path.read_bytes(), record.laterality)
-        drawn.append(framed(draw(picture, segment(picture, pipeline.segment)), 300, 500))
+        image = decode_image(path.read_bytes(), record.laterality)
+        drawn.append(framed(draw(image, segment(image, pipeline.segment)), 300, 500))
     return np.vstack([np.hstack(drawn[:4]), np.hstack(drawn[4:])])
 
 
@@ -105,7 +105,7 @@ def hand_drawn() -> NDArray[np.uint8]:
     """The eight films, lifted so that the skin shows, on a ruler of 500 pixels, each with the box that was drawn by hand."""
     drawn = []
     for name, (top, bottom, left, right) in json.loads((ROOT / "tests" / "data" / "hand-drawn.json").read_text()).items():
-        film = read_picture((ROOT / "data" / "cbis" / name).read_bytes(), Laterality.LEFT)
+        film = decode_image((ROOT / "data" / "cbis" / name).read_bytes(), Laterality.LEFT)
         lifted = (np.clip(film.values[film.stored] / 65535, 0, 1) ** 0.4 * 255).astype(np.uint8)
         image = cv2.cvtColor(lifted, cv2.COLOR_GRAY2BGR)
         for at in range(0, max(film.shape), 500):
@@ -141,7 +141,7 @@ def in_and_out() -> NDArray[np.uint8]:
             path = ROOT / "data" / "cbis" / f"{file}.dcm"
             record = read_header(path.parent, path.name, adapter("cbis").policy)
             assert isinstance(record, ImageRecord)
-            picture = read_picture(path.read_bytes(), record.laterality)
+            picture = decode_image(path.read_bytes(), record.laterality)
             columns.append(framed(draw(picture, segment(picture, pipeline.segment)), 240, 400))
         for pipeline_name in ("direct", "cropped"):
             shards = fvpipe.open_shards(ROOT / "cache" / "shards" / pipeline_name / "cbis")

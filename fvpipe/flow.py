@@ -20,8 +20,8 @@ from itertools import chain
 from fvpipe.build.commit import recorded_states, shard_states, write_folder
 from fvpipe.build.plan import Build, Limits, Target
 from fvpipe.build.record import build_record
-from fvpipe.build.schedule import check_rejected, load_sample, make_missing, pixel_digests, stored_result, without_refused
-from fvpipe.cache.file_cache import SourceMemory
+from fvpipe.build.schedule import check_rejected, load_sample, make_missing, pixel_digests, stored_result, without_rejected
+from fvpipe.cache.file_cache import FileCache
 from fvpipe.cache.sample_store import SampleStore
 from fvpipe.errors import InputError
 from fvpipe.execution.workers import Workers
@@ -33,7 +33,7 @@ from fvpipe.indexing.lesion_masks import with_regions
 from fvpipe.indexing.manifests import rejection_order
 from fvpipe.indexing.pairing import contradictions, duplicates, without_image
 from fvpipe.indexing.records import Records
-from fvpipe.indexing.scan import Listing, has_suffix
+from fvpipe.indexing.scan import FolderScan, has_suffix
 from fvpipe.io.atomic import write_whole
 from fvpipe.io.locking import lock
 from fvpipe.io.read import file_state
@@ -48,7 +48,7 @@ Warn = Callable[[str], None]
 # --- 1 and 2: headers and pairs ---------------------------------------------------------------------------------------
 
 
-def index(source: Source, workers: Workers, memory: SourceMemory) -> Index:
+def index(source: Source, workers: Workers, file_cache: FileCache) -> Index:
     """Read the headers that are new or changed, and pair the views.
 
     Raises
@@ -59,16 +59,16 @@ def index(source: Source, workers: Workers, memory: SourceMemory) -> Index:
         The label table breaks its form.
     """
     records = Records()
-    listing = Listing(source.root)
+    listing = FolderScan(source.root)
     records.add(listing)
     if not records.files:
         found = f"{listing.ignored} other file(s)" if listing.ignored else "nothing"
         raise InputError(f"{source.root}: no DICOM file; found {found}. Expected names in .dcm, .dicom or without a suffix")
     labels = read_labels(source)
-    read = read_new(source, records, workers, memory)
-    contents = compare_instances(source, records, workers, memory)
+    read = read_new(source, records, workers, file_cache)
+    contents = compare_instances(source, records, workers, file_cache)
     # A file without a suffix, and without the marker, never claimed to be DICOM: LICENSE, README and the like.
-    strays = [path for path in records.refused(Reason.NOT_DICOM) if not has_suffix(path)]
+    strays = [path for path in records.rejected(Reason.NOT_DICOM) if not has_suffix(path)]
     records.drop(strays)
     if labels.images or labels.rows:
         records.refuse(contradictions(records.images, labels.images, labels.rows))
@@ -76,7 +76,7 @@ def index(source: Source, workers: Workers, memory: SourceMemory) -> Index:
         normal = BreastFacts(0, pathology="normal")
         imaged = (((record.patient_id, record.laterality), normal) for record in records.images)
         labels = replace(labels, rows=OnDisk(chain(imaged, labels.rows.items())))
-    labels, unfit = with_regions(labels, records, source, workers, memory)
+    labels, unfit = with_regions(labels, records, source, workers, file_cache)
     records.refuse(unfit)
     for group in records.colliding():
         records.set_aside(duplicates(group, contents))
@@ -89,7 +89,7 @@ def index(source: Source, workers: Workers, memory: SourceMemory) -> Index:
 
 
 def build_shards(
-    found: Index, target: Target, store: SampleStore, memory: SourceMemory, workers: Workers, limits: Limits, warn: Warn
+    found: Index, target: Target, store: SampleStore, file_cache: FileCache, workers: Workers, limits: Limits, warn: Warn
 ) -> Build:
     """Make the samples that are missing and the shards that are not what they should be.
 
@@ -101,15 +101,15 @@ def build_shards(
     """
     begun = time.perf_counter()
     with lock(target.lock_file, warn):
-        memory.load_facts()
+        file_cache.preload()
         found.records.files.load()
-        finished = make_missing(found, target, store, memory, workers)
-        samples, refused = without_refused(finished.breasts, partial(stored_result, found, target, store), store)
-        rejections = tuple(sorted([*found.rejections, *finished.unreadable, *refused], key=rejection_order))
+        finished = make_missing(found, target, store, file_cache, workers)
+        samples, rejected = without_rejected(finished.breasts, partial(stored_result, found, target, store), store)
+        rejections = tuple(sorted([*found.rejections, *finished.unreadable, *rejected], key=rejection_order))
         check_rejected(rejections, len(found.files), limits)
         load = partial(load_sample, found, target, store)
-        shared = shared_pixels(pixel_digests(samples, found, target, memory, load))
-        receipt, written = write_folder(found, target, samples, shared, rejections, limits, load, trust=not memory.forgets)
+        shared = shared_pixels(pixel_digests(samples, found, target, file_cache, load))
+        receipt, written = write_folder(found, target, samples, shared, rejections, limits, load, trust=not file_cache.reread)
         computed, seconds = finished.computed, time.perf_counter() - begun
         build = Build(receipt, rejections, computed, len(finished.breasts) - computed, written, seconds, finished.seconds, {})
         states = shard_states(target.out, receipt)

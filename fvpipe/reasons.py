@@ -18,7 +18,7 @@ class Flag(IntFlag):
     MLO_CONSTANT = 1 << 5
     CONSTANT_IMAGE = 1 << 6  # the fused image has one value only: it is written as zeros
     IMPLANT = 1 << 7
-    SYNTHETIC = 1 << 8  # a view is a synthetic 2D picture made from tomosynthesis
+    SYNTHETIC = 1 << 8  # a view is a synthetic 2D image made from tomosynthesis
     SIZES_DIFFER = 1 << 9  # the two views differ in rows or columns
     VOI_INVALID = 1 << 10  # the header's window or VOI LUT breaks the standard; this pipeline does not apply it
     CHEST_WALL_CONFLICT = 1 << 11  # the breast lies on the other edge than the header says
@@ -50,7 +50,7 @@ class Reason(StrEnum):
         return member
 
     NOT_A_FILE = "not_a_file", "a link to nowhere or in a loop, a pipe, a device, or a folder that cannot be listed"
-    FILE_UNREADABLE = "file_unreadable", "the file system refused to give the bytes"
+    FILE_UNREADABLE = "file_unreadable", "the file system rejected to give the bytes"
     NOT_DICOM = "not_dicom", "no DICOM file: empty, or without the DICM marker"
     HEADER_UNREADABLE = "header_unreadable", "the header breaks the encoding rules of DICOM"
     HEADER_INCOMPLETE = "header_incomplete", "an element without which pixels cannot be read is missing or not a number"
@@ -79,17 +79,17 @@ class Reason(StrEnum):
     IDENTIFIER_INVALID = "identifier_invalid", "a patient identifier with control characters or more than 64 characters"
     PIXEL_DATA_MISSING = "pixel_data_missing", "the file ends before Pixel Data"
     PIXELS_TRUNCATED = "pixels_truncated", "Pixel Data is shorter than Rows x Columns asks for"
-    PIXELS_MISMATCH = "pixels_mismatch", "the compressed picture has another size or depth than the header"
+    PIXELS_MISMATCH = "pixels_mismatch", "the compressed image has another size or depth than the header"
     DECODER_CRASHED = "decoder_crashed", "reading the pixels ended the process, twice, alone in a fresh one"
     DECODER_TIMEOUT = "decoder_timeout", "reading the pixels did not end in time, twice, alone in a fresh process"
-    DECODE_FAILED = "decode_failed", "the decoder refused the compressed picture"
+    DECODE_FAILED = "decode_failed", "the decoder rejected the compressed image"
     DUPLICATE_INSTANCE = "duplicate_instance", "the same SOP instance again, with the same content: one is kept"
     INSTANCE_CONFLICT = "instance_conflict", "one SOP Instance UID, different content: none is trusted"
     SUPERSEDED = "superseded", "another image of the same view of the breast was chosen"
     CC_MISSING = "cc_missing", "the breast has an MLO but no CC that pairs with it"
     MLO_MISSING = "mlo_missing", "the breast has a CC but no MLO that pairs with it"
     IMPLANT_MISMATCH = "implant_mismatch", "implant-displaced views pair only with implant-displaced views"
-    VIEW_UNREADABLE = "view_unreadable", "a view of the breast was refused when its pixels were read"
+    VIEW_UNREADABLE = "view_unreadable", "a view of the breast was rejected when its pixels were read"
     LABEL_EXCLUDED = "label_excluded", "the label rule of the data set leaves this breast out"
     LABEL_WITHOUT_IMAGE = "label_without_image", "the label table names a breast of which there is no image"
 
@@ -105,7 +105,7 @@ PASSING = frozenset({Reason.FILE_UNREADABLE, Reason.DECODER_CRASHED, Reason.DECO
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """A refused file, image or breast.
+    """A rejected file, image or breast.
 
     Attributes
     ----------

@@ -38,7 +38,7 @@ VIEWS = (View.CC, View.MLO)
 
 
 class Edge(StrEnum):
-    """The lateral edge of a picture on which the chest wall lies."""
+    """The lateral edge of an image on which the chest wall lies."""
 
     LEFT = "left"
     RIGHT = "right"
@@ -184,7 +184,7 @@ class Breast:
 
 @dataclass(frozen=True, slots=True)
 class CropBox:
-    """A rectangle in source pixels, half-open: ``picture[top:bottom, left:right]``."""
+    """A rectangle in source pixels, half-open: ``image[top:bottom, left:right]``."""
 
     top: int
     bottom: int
@@ -221,14 +221,14 @@ class CropBox:
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class DecodedImage:
     """The pixels of one image, undecided: stored integers, and what each stored value means.
 
     Everything that DICOM does to a value (sign, rescale, Modality LUT, window, VOI LUT, MONOCHROME1) is a function of
-    the stored value alone, and there are at most 65,536 of those. So it is applied to a table and never to a picture:
+    the stored value alone, and there are at most 65,536 of those. So it is applied to a table and never to an image:
     exact, and no full-size float array is ever made.
 
-    A picture may have been decoded at a fraction of its resolution. Then `stored` and its `shape` are smaller, and all that
+    An image may have been decoded at a fraction of its resolution. Then `stored` and its `shape` are smaller, and all that
     is said of places elsewhere (boxes, `source_shape`) stays in source pixels: stored pixel i stands at source pixel
     i * `scale`, in the middle of what it covers, so that the edge before it lies at (i - 1/2) * `scale` + 1/2.
 
@@ -248,7 +248,7 @@ class Picture:
     source_digest, pixel_digest : Digest
         Of the file, and of the decoded stored pixels.
     scale : int
-        Source pixels a stored pixel: a power of two, 1 for a picture that was decoded whole.
+        Source pixels a stored pixel: a power of two, 1 for an image that was decoded whole.
     source_shape : (int, int)
         Rows, columns of the source.
     """
@@ -273,7 +273,7 @@ class Picture:
     def in_source(self, box: CropBox) -> CropBox:
         """A box in stored pixels as one in source pixels; the frame's edge stays the frame's edge.
 
-        An edge of a smaller picture lies on half a source pixel. It is rounded inwards: a stored pixel that is in part
+        An edge of a smaller image lies on half a source pixel. It is rounded inwards: a stored pixel that is in part
         background counted as breast.
         """
         if self.scale == 1:
@@ -289,7 +289,7 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class Segmentation:
-    """Where the breast is in one picture.
+    """Where the breast is in one image.
 
     Attributes
     ----------
@@ -302,7 +302,7 @@ class Segmentation:
     step : int
         Source pixels a thumbnail pixel.
     threshold : float
-        In the picture's values; NaN where nothing was segmented.
+        In the image's values; NaN where nothing was segmented.
     method : str
         What was believed: ``none``, a key of ``segment.method``, or ``whole_frame``.
     gates : mapping of str to float
@@ -312,7 +312,7 @@ class Segmentation:
     area : float
         Source pixels inside the outline; NaN where nothing was segmented.
     mean : float
-        The picture's mean value inside the outline; NaN where nothing was segmented.
+        The image's mean value inside the outline; NaN where nothing was segmented.
     """
 
     box: CropBox
@@ -343,7 +343,7 @@ class FusedSample:
         Top, bottom, left, right of each crop in pixels of `image`; left > right where it was mirrored; -1 for a view
         that is not in the image.
     intensity_range : float32, (2,), or (2, 2) where each view is normalised by itself
-        Minimum and maximum that became 0 and 1, in the pictures' values.
+        Minimum and maximum that became 0 and 1, in the images' values.
     breast_area : float32, (2,)
         CC, MLO: source pixels inside the outline; NaN for a view that was not segmented.
     breast_mean : float32, (2,)

@@ -47,7 +47,7 @@ def make_project(
         for p in members:
             side = (LEFT, RIGHT)[p.seed % 2]
             for view in (CC, MLO):
-                picture = breast(p.seed, view, side, (160, 128), lesion=p.lesion, noise=p.noise)
+                image = breast(p.seed, view, side, (160, 128), lesion=p.lesion, noise=p.noise)
                 tags = {
                     "PatientID": p.name,
                     "StudyInstanceUID": f"2.25.{1000 + p.seed}",
@@ -56,7 +56,7 @@ def make_project(
                 }
                 mammogram(
                     folder / "data" / name / f"{p.name}{p.extra}-{view}.dcm",
-                    picture,
+                    image,
                     SOPInstanceUID=_uid(name, p, view),
                     **tags,
                 )

@@ -1,4 +1,4 @@
-"""Fixtures that several tests share: made data sets, real films, a fresh place for the identifier key."""
+"""Fixtures that several tests share: simulated data sets, real films, a fresh place for the identifier key."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Truth:
 
 
 def read_truth(folder: Path) -> list[Truth]:
-    """``truth.csv`` of a made data set."""
+    """``truth.csv`` of a simulated data set."""
     with open(folder / "truth.csv", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     sides = ("top", "bottom", "left", "right")
@@ -47,7 +47,7 @@ def own_settings(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 @pytest.fixture(scope="session")
 def phantoms(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Both made data sets."""
+    """Both simulated data sets."""
     from fvpipe.simulation.phantom import make
 
     folders = {form: tmp_path_factory.mktemp("phantoms") / form for form in ("vindr", "cmmd")}

@@ -235,7 +235,7 @@ def deflated(ds: Dataset, pixels: NDArray[Any]) -> bytes:
 
 
 def outcomes(folder: Path, files: dict[str, bytes], megabytes: int = 100) -> dict[str, list[str]]:
-    """What the header and the pixels of each file are refused for, asked in a process that may grow by so much."""
+    """What the header and the pixels of each file are rejected for, asked in a process that may grow by so much."""
     for name, data in files.items():
         write(folder / name, data)
     done = subprocess.run(
@@ -249,17 +249,17 @@ _BOUNDED = """
 import json, resource, sys
 from pathlib import Path
 import imagecodecs._jpeg2k, imagecodecs._jpeg8
-from fvpipe.dicom.elements import Refused
+from fvpipe.dicom.elements import RejectedFile
 from fvpipe.dicom.header import HeaderPolicy, read_header
-from fvpipe.dicom.pixels import read_picture
+from fvpipe.dicom.pixels import decode_image
 from fvpipe.reasons import Rejection
 from fvpipe.types import Laterality
 
 def pixels(file):
     try:
-        return str(read_picture(file.read_bytes(), Laterality.LEFT).shape)
-    except Refused as refused:
-        return refused.reason.value
+        return str(decode_image(file.read_bytes(), Laterality.LEFT).shape)
+    except RejectedFile as rejected:
+        return rejected.reason.value
 
 folder, page = Path(sys.argv[2]), resource.getpagesize()
 now = int(Path("/proc/self/statm").read_text().split()[0]) * page

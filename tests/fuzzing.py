@@ -17,9 +17,9 @@ from pydicom.sequence import Sequence
 
 from fvpipe.config.pipeline import Segment
 from fvpipe.datasets.adapter import adapter
-from fvpipe.dicom.elements import Refused
+from fvpipe.dicom.elements import RejectedFile
 from fvpipe.dicom.header import HeaderPolicy, read_header, record_of
-from fvpipe.dicom.pixels import read_picture
+from fvpipe.dicom.pixels import decode_image
 from fvpipe.dicom.transfer_syntaxes import ENCAPSULATED, JPEG_BASELINE, NATIVE, SECONDARY_CAPTURE
 from fvpipe.errors import FvpipeError
 from fvpipe.imaging.segmentation import segment
@@ -164,7 +164,7 @@ def changed(data: bytes, rng: np.random.Generator, first: int = 0) -> bytes:
 
 @cache
 def files() -> list[tuple[bytes, int]]:
-    """A picture in every transfer syntax and depth, and where its Pixel Data starts."""
+    """An image in every transfer syntax and depth, and where its Pixel Data starts."""
     made = []
     rng = np.random.default_rng(0)
     for syntax in SYNTAXES:
@@ -201,13 +201,13 @@ def outcome(data: bytes, folder: Path, number: int) -> str:
     header = read_header(folder, "x.dcm", POLICIES[number % len(POLICIES)])
     record_of(data, "x.dcm", POLICIES[number % len(POLICIES)])
     try:
-        picture = read_picture(data, Laterality.LEFT, ("none", "window", "lut")[number % 3])  # type: ignore[arg-type]
-        again = read_picture(data, Laterality.LEFT, "none")
-        assert again.pixel_digest == picture.pixel_digest, "the same file was read as two pictures"
-        segment(picture, Segment(method="otsu_log"))
-        segment(read_picture(data, Laterality.LEFT, level=1), Segment(method="otsu_log"))
-    except Refused as refused:
-        return f"{'read' if isinstance(header, ImageRecord) else header.reason.value}, {refused.reason.value}"
+        image = decode_image(data, Laterality.LEFT, ("none", "window", "lut")[number % 3])  # type: ignore[arg-type]
+        again = decode_image(data, Laterality.LEFT, "none")
+        assert again.pixel_digest == image.pixel_digest, "the same file was read as two images"
+        segment(image, Segment(method="otsu_log"))
+        segment(decode_image(data, Laterality.LEFT, level=1), Segment(method="otsu_log"))
+    except RejectedFile as rejected:
+        return f"{'read' if isinstance(header, ImageRecord) else header.reason.value}, {rejected.reason.value}"
     except FvpipeError as error:
         return type(error).__name__
     return f"{'read' if isinstance(header, ImageRecord) else header.reason.value}, pixels"

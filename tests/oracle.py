@@ -107,7 +107,7 @@ def _shares(source: int, target: int) -> list[tuple[int, Plane]]:
 
 
 def spread_out(stored: NDArray[Any], scale: int, shape: tuple[int, int]) -> NDArray[Any]:
-    """A picture of reduced resolution on a lattice of half source pixels: pixel i covers `scale` of them around i * scale."""
+    """An image of reduced resolution on a lattice of half source pixels: pixel i covers `scale` of them around i * scale."""
     rows, columns = (
         np.minimum((np.arange(2 * source) + scale - 1) // (2 * scale), n - 1)
         for source, n in zip(shape, stored.shape, strict=True)

@@ -17,10 +17,10 @@ from pydicom.encaps import get_frame
 
 from fvpipe.datasets.adapter import adapter
 from fvpipe.dicom.decoders import lossy_decoder
-from fvpipe.dicom.elements import Refused, silenced
+from fvpipe.dicom.elements import RejectedFile, silenced
 from fvpipe.dicom.header import HeaderPolicy, read_header
 from fvpipe.dicom.layout import pixel_layout
-from fvpipe.dicom.pixels import read_picture
+from fvpipe.dicom.pixels import decode_image
 from fvpipe.dicom.reader import HEADER_INFLATE_LIMIT, open_dicom
 from fvpipe.dicom.transfer_syntaxes import JPEG_BASELINE, JPEG_EXTENDED, JPEG_LOSSLESS, JPEG_LOSSLESS_SV1, JPEG_LS, JPEG_LS_NEAR
 from fvpipe.types import ImageRecord, Laterality
@@ -35,7 +35,7 @@ BY_GDCM = {
 
 @dataclass(frozen=True)
 class Verdict:
-    """Of one file. `other` is the largest difference to a second decoder, None where the pixels were refused."""
+    """Of one file. `other` is the largest difference to a second decoder, None where the pixels were rejected."""
 
     source: str
     name: str
@@ -68,12 +68,12 @@ def verdict(source: str, path: Path, policy: HeaderPolicy) -> Verdict:
     data = path.read_bytes()
     try:
         syntax = str(open_dicom(path.open("rb"), HEADER_INFLATE_LIMIT).transfer_syntax_uid)
-    except Refused:
+    except RejectedFile:
         syntax = ""
     try:
-        stored = read_picture(data, Laterality.LEFT).stored
-    except Refused as refused:
-        return Verdict(source, path.name, syntax, said, refused.reason.value, None)
+        stored = decode_image(data, Laterality.LEFT).stored
+    except RejectedFile as rejected:
+        return Verdict(source, path.name, syntax, said, rejected.reason.value, None)
     return Verdict(source, path.name, syntax, said, "read", difference(path, syntax, stored))
 
 
@@ -124,10 +124,10 @@ def page(verdicts: list[Verdict]) -> str:
             for v in verdicts
         ),
         "",
-        "Transfer syntaxes are shown without `1.2.840.10008.`. Of the two whose compressed picture contradicts the header,",
-        "`JPEG2000-embedded-sequence-delimiter.dcm` has a delimiter written into the picture's size, and `693_J2KR.dcm` says",
-        "that the sign is bit 15 of a picture of 14 bits: other readers guess there, fvpipe refuses.",
-        "`emri_small_jpeg_2k_lossless_too_short.dcm` is cut in a later frame: its first is whole, and a build refuses the file",
+        "Transfer syntaxes are shown without `1.2.840.10008.`. Of the two whose compressed image contradicts the header,",
+        "`JPEG2000-embedded-sequence-delimiter.dcm` has a delimiter written into the image's size, and `693_J2KR.dcm` says",
+        "that the sign is bit 15 of an image of 14 bits: other readers guess there, fvpipe rejects.",
+        "`emri_small_jpeg_2k_lossless_too_short.dcm` is cut in a later frame: its first is whole, and a build rejects the file",
         "by its header.",
     ]
     return "\n".join(lines) + "\n"

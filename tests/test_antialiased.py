@@ -1,4 +1,4 @@
-"""JPEG 2000 decoded no finer than is needed: nearly the whole picture's image, places in source pixels, nothing let through."""
+"""JPEG 2000 decoded no finer than is needed: nearly the whole image's image, places in source pixels, nothing let through."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ import fvpipe
 from benchmarks.antialiased import sample, ssim
 from benchmarks.samples import tasks
 from fvpipe.build.sample import key_of
-from fvpipe.cache.decoder_crashes import crash_fact, remembered_crash
-from fvpipe.cache.file_cache import SourceMemory
+from fvpipe.cache.decoder_crashes import cached_crash, crash_fact
+from fvpipe.cache.file_cache import FileCache
 from fvpipe.config.loading import parse
 from fvpipe.config.pipeline import Pipeline, load_pipeline
 from fvpipe.dicom import jpeg2000
 from fvpipe.dicom.codestream import bare_codestream
 from fvpipe.dicom.decoders import REDUCIBLE, lossy_decoder, reduced_decoder
-from fvpipe.dicom.elements import Refused
+from fvpipe.dicom.elements import RejectedFile
 from fvpipe.dicom.jpeg2000 import decode_reduced, identity, levels
-from fvpipe.dicom.pixels import _pixel_digest, read_picture
+from fvpipe.dicom.pixels import _pixel_digest, decode_image
 from fvpipe.dicom.transfer_syntaxes import EXPLICIT_LE, HTJ2K_LOSSLESS, JPEG_2000_LOSSLESS, JPEG_LOSSLESS_SV1, JPEG_LS, RLE
 from fvpipe.imaging.canvas import crop_levels, frame_level
 from fvpipe.imaging.fusion import fuse
 from fvpipe.imaging.segmentation import segment
-from fvpipe.indexing.scan import Listing
-from fvpipe.project.project import free_source, memory_file
+from fvpipe.indexing.scan import FolderScan
+from fvpipe.project.project import file_cache_path, free_source
 from fvpipe.reasons import Flag, Reason, Rejection
-from fvpipe.types import CropBox, Edge, Laterality, Picture, Segmentation, SourceFile
+from fvpipe.types import CropBox, DecodedImage, Edge, Laterality, Segmentation, SourceFile
 from tests import factory, oracle
 from tests.conftest import build, run
 from tests.factory import CC, LEFT, MLO, RIGHT, breast, dataset, encode, file_bytes, table
@@ -58,8 +58,8 @@ def in_file(pixels: NDArray[Any], bits: int, syntax: str = J2K, frame: bytes | N
     return file_bytes(dataset(pixels, bits, **tags), pixels if frame is None else frame, syntax)
 
 
-def reduced(pixels: NDArray[Any], bits: int, level: int, side: Laterality = LEFT, **tags: Any) -> Picture:
-    return read_picture(in_file(pixels, bits, **tags), side, level=level)
+def reduced(pixels: NDArray[Any], bits: int, level: int, side: Laterality = LEFT, **tags: Any) -> DecodedImage:
+    return decode_image(in_file(pixels, bits, **tags), side, level=level)
 
 
 # --- the decoder ------------------------------------------------------------------------------------------------------
@@ -68,7 +68,7 @@ def reduced(pixels: NDArray[Any], bits: int, level: int, side: Laterality = LEFT
 @pytest.mark.parametrize("shape", [(437, 350), (436, 349), (435, 351), (434, 352), (64, 65)])
 @pytest.mark.parametrize("bits", [6, 8, 10, 12, 14, 16])
 def test_every_size_and_depth(shape: tuple[int, int], bits: int) -> None:
-    """A smooth picture halved is every second of its pixels, whatever its size: those that Pillow alone would refuse too."""
+    """A smooth image halved is every second of its pixels, whatever its size: those that Pillow alone would reject too."""
     rows, columns = np.mgrid[: shape[0], : shape[1]]
     top = (1 << bits) - 1
     pixels = np.rint((0.5 + 0.4 * np.sin(rows / 60) * np.cos(columns / 50)) * top).astype("u1" if bits <= 8 else "u2")
@@ -85,7 +85,7 @@ def test_every_size_and_depth(shape: tuple[int, int], bits: int) -> None:
 @pytest.mark.parametrize("syntax", sorted(REDUCIBLE))
 def test_every_syntax_that_holds_smaller_pictures(syntax: str) -> None:
     pixels = breast(4, CC, LEFT, (437, 350)).pixels
-    whole, small = (read_picture(in_file(pixels, 12, syntax), LEFT, level=level) for level in (0, 2))
+    whole, small = (decode_image(in_file(pixels, 12, syntax), LEFT, level=level) for level in (0, 2))
     assert (whole.scale, small.scale) == (1, 4)
     assert small.shape == (110, 88)
     assert small.source_shape == whole.source_shape == whole.shape == pixels.shape
@@ -96,22 +96,22 @@ def test_every_syntax_that_holds_smaller_pictures(syntax: str) -> None:
 def test_other_syntaxes_are_decoded_whole() -> None:
     pixels = breast(4, CC, LEFT, (200, 160)).pixels
     for syntax in (EXPLICIT_LE, RLE, JPEG_LOSSLESS_SV1, JPEG_LS):
-        picture = read_picture(in_file(pixels, 12, syntax), LEFT, level=2)
-        np.testing.assert_array_equal(picture.stored, pixels)
+        image = decode_image(in_file(pixels, 12, syntax), LEFT, level=2)
+        np.testing.assert_array_equal(image.stored, pixels)
         assert reduced_decoder(syntax) == ""
 
 
 def test_a_codestream_is_halved_no_oftener_than_it_holds() -> None:
     pixels = breast(4, CC, LEFT, (437, 350)).pixels
-    for resolutions in (1, 2, 3, 6):  # a picture and its halves
+    for resolutions in (1, 2, 3, 6):  # an image and its halves
         frame = bytes(imagecodecs.jpeg2k_encode(pixels, level=0, codecformat="j2k", reversible=True, resolutions=resolutions))
         assert levels(frame) == resolutions - 1
-        picture = read_picture(in_file(pixels, 12, frame=frame), LEFT, level=4)
-        assert picture.scale == 1 << min(resolutions - 1, 4)
+        image = decode_image(in_file(pixels, 12, frame=frame), LEFT, level=4)
+        assert image.scale == 1 << min(resolutions - 1, 4)
 
 
 def test_levels_of_a_header_that_says_more() -> None:
-    """An offset, a subsampling or a sign moves or changes the smaller picture's pixels; damage says nothing."""
+    """An offset, a subsampling or a sign moves or changes the smaller image's pixels; damage says nothing."""
     frame = encode(ramp((64, 64), 12), 12, J2K)
     assert levels(frame) == 3
     for at, value in ((16, b"\0\0\0\1"), (20, b"\0\0\0\1"), (32, b"\0\0\0\1"), (42, b"\x8b"), (43, b"\2"), (44, b"\2")):
@@ -134,9 +134,9 @@ def test_levels_of_anything(data: st.DataObject) -> None:
 
 def reason(data: bytes, level: int) -> Reason | int:
     try:
-        return read_picture(data, LEFT, level=level).scale
-    except Refused as refused:
-        return refused.reason
+        return decode_image(data, LEFT, level=level).scale
+    except RejectedFile as rejected:
+        return rejected.reason
 
 
 def test_what_is_broken_is_refused_as_when_decoded_whole() -> None:
@@ -148,7 +148,7 @@ def test_what_is_broken_is_refused_as_when_decoded_whole() -> None:
         "no end marker": (frame[:-2], Reason.PIXELS_TRUNCATED),
         "cut": (frame[:half], Reason.PIXELS_TRUNCATED),
         "cut, with an end marker": (frame[:half] + end, Reason.DECODE_FAILED),
-        "cut in the smaller picture": (frame[: start + 300] + end, Reason.DECODE_FAILED),
+        "cut in the smaller image": (frame[: start + 300] + end, Reason.DECODE_FAILED),
         "another size": (encode(pixels[:-1], 12, J2K), Reason.PIXELS_MISMATCH),
         "no codestream": (b"\0" * 100, Reason.DECODE_FAILED),
         "a header alone": (frame[:start] + end, Reason.DECODE_FAILED),
@@ -169,14 +169,14 @@ def test_a_damaged_block_is_refused_as_when_decoded_whole() -> None:
         damaged[at : at + 30] = b"\x5a" * 30
         data = in_file(pixels, 12, HTJ2K_LOSSLESS, bytes(damaged))
         whole, small = reason(data, 0), reason(data, 2)
-        # What is damaged beyond the smaller picture is not seen by it; what it sees is refused as by the whole one.
+        # What is damaged beyond the smaller image is not seen by it; what it sees is rejected as by the whole one.
         assert small in (whole, 4)
         found.add(small)
     assert Reason.DECODE_FAILED in found
 
 
 def test_pillow_does_not_judge_the_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    """fvpipe's own limit was asked before; Pillow's would warn from 90 megapixels and refuse from 180."""
+    """fvpipe's own limit was asked before; Pillow's would warn from 90 megapixels and reject from 180."""
     from PIL import Image
 
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
@@ -192,16 +192,16 @@ UNLIKE: dict[str, dict[str, Any]] = {
     "Modality LUT": {"ModalityLUTSequence": table([i * i // 4096 for i in range(4096)])},
     "padding brighter than all": {"PixelPaddingValue": 4095},
     "padding in the middle": {"PixelPaddingValue": 300},
-    "padding at the bright end of an inverted picture": {"PhotometricInterpretation": "MONOCHROME1", "PixelPaddingValue": 0},
+    "padding at the bright end of an inverted image": {"PhotometricInterpretation": "MONOCHROME1", "PixelPaddingValue": 0},
 }
 
 
 @pytest.mark.parametrize("tags", UNLIKE.values(), ids=UNLIKE)
 def test_decoded_whole(tags: dict[str, Any]) -> None:
     pixels = breast(4, CC, LEFT, (437, 350)).pixels
-    picture = reduced(pixels, 12, 2, **tags)
-    assert picture.scale == 1
-    np.testing.assert_array_equal(picture.stored, pixels)
+    image = reduced(pixels, 12, 2, **tags)
+    assert image.scale == 1
+    np.testing.assert_array_equal(image.stored, pixels)
 
 
 @pytest.mark.parametrize(
@@ -222,27 +222,27 @@ def test_decoded_in_part(tags: dict[str, Any]) -> None:
 def test_windows_and_signs_are_decoded_whole() -> None:
     pixels = breast(4, CC, LEFT, (437, 350)).pixels
     data = in_file(pixels, 12, WindowCenter=500, WindowWidth=300)
-    assert read_picture(data, LEFT, "window", level=2).scale == 1
-    assert read_picture(data, LEFT, "none", level=2).scale == 4
+    assert decode_image(data, LEFT, "window", level=2).scale == 1
+    assert decode_image(data, LEFT, "none", level=2).scale == 4
     signed = (pixels.astype(np.int16) - 2048).astype(np.int16)
     assert reduced(signed, 12, 2).scale == 1
 
 
 def test_overlay_bits_are_not_averaged() -> None:
-    """12 bits stored in a codestream of 16, with a plane in the highest: only the whole picture parts them."""
+    """12 bits stored in a codestream of 16, with a plane in the highest: only the whole image parts them."""
     pixels = breast(4, CC, LEFT, (437, 350)).pixels
     plain = bytes(imagecodecs.jpeg2k_encode(pixels, level=0, codecformat="j2k", reversible=True, bitspersample=16))
-    assert read_picture(in_file(pixels, 12, frame=plain), LEFT, level=2).scale == 4
+    assert decode_image(in_file(pixels, 12, frame=plain), LEFT, level=2).scale == 4
     marked = pixels.copy()
     marked[100:200, 100:200] |= 1 << 14
     frame = bytes(imagecodecs.jpeg2k_encode(marked, level=0, codecformat="j2k", reversible=True, bitspersample=16))
-    picture = read_picture(in_file(pixels, 12, frame=frame), LEFT, level=2)
-    assert picture.scale == 1
-    np.testing.assert_array_equal(picture.stored, pixels)
+    image = decode_image(in_file(pixels, 12, frame=frame), LEFT, level=2)
+    assert image.scale == 1
+    np.testing.assert_array_equal(image.stored, pixels)
 
 
 def test_an_overlay_of_one_line_is_not_averaged() -> None:
-    """A line of one pixel in the lowest free bit shows in no value of the smaller picture: the header tells of it."""
+    """A line of one pixel in the lowest free bit shows in no value of the smaller image: the header tells of it."""
     pixels = breast(4, CC, LEFT, (437, 350)).pixels
     marked = pixels.copy()
     marked[200] |= 1 << 12
@@ -250,9 +250,9 @@ def test_an_overlay_of_one_line_is_not_averaged() -> None:
     header = dataset(pixels, 12)
     header.add_new(0x60000100, "US", 16)
     header.add_new(0x60000102, "US", 12)
-    picture = read_picture(file_bytes(header, frame, J2K), LEFT, level=2)
-    assert picture.scale == 1
-    np.testing.assert_array_equal(picture.stored, pixels)
+    image = decode_image(file_bytes(header, frame, J2K), LEFT, level=2)
+    assert image.scale == 1
+    np.testing.assert_array_equal(image.stored, pixels)
 
 
 @pytest.mark.parametrize("side", [LEFT, RIGHT])
@@ -262,16 +262,16 @@ def test_pixels_that_are_partly_padding_are_padding(air: int, side: Laterality) 
     pixels = breast(4, CC, side, (1633, 1281)).pixels // 2 + np.uint16(air)
     pixels[:, slice(801, None) if side is LEFT else slice(480)] = 0
     pixels[:120] = 0
-    pictures = [reduced(pixels, 12, level, side, PixelPaddingValue=0) for level in (0, 1, 2)]
-    assert [picture.scale for picture in pictures] == [1, 2, 4]
-    whole, *others = (segment(picture, ANTIALIASED.segment).tight_box.as_tuple() for picture in pictures)
+    images = [reduced(pixels, 12, level, side, PixelPaddingValue=0) for level in (0, 1, 2)]
+    assert [image.scale for image in images] == [1, 2, 4]
+    whole, *others = (segment(image, ANTIALIASED.segment).tight_box.as_tuple() for image in images)
     for box in others:
         assert np.abs(np.subtract(box, whole)).max() <= 16
     minmax = ANTIALIASED.model_copy(update={"intensity": ANTIALIASED.intensity.model_copy(update={"method": "minmax"})})
     ranges = []
-    for picture in pictures:
-        found = segment(picture, minmax.segment)
-        ranges.append(fuse((picture, picture), (found, found), minmax).intensity_range)
+    for image in images:
+        found = segment(image, minmax.segment)
+        ranges.append(fuse((image, image), (found, found), minmax).intensity_range)
     low, high = ranges[0]
     for range_ in ranges[1:]:
         assert np.abs(range_ - ranges[0]).max() < 0.2 * (high - low)
@@ -283,14 +283,14 @@ def test_pixels_that_are_partly_padding_are_padding(air: int, side: Laterality) 
 def test_a_reduced_picture_is_never_taken_for_a_whole_one() -> None:
     pixels = breast(4, CC, LEFT, (437, 350)).pixels
     small = reduced(pixels, 12, 2)
-    alike = read_picture(in_file(small.stored, 12), LEFT)  # a whole picture of exactly these pixels
+    alike = decode_image(in_file(small.stored, 12), LEFT)  # a whole image of exactly these pixels
     np.testing.assert_array_equal(alike.stored, small.stored)
     digests = {_pixel_digest(small.stored, scale) for scale in (1, 2, 4, 8)}
     assert len(digests) == 4
     assert alike.pixel_digest != small.pixel_digest
     assert small.pixel_digest in digests
-    again = read_picture(in_file(pixels, 12, PatientID="P2"), LEFT, level=2)
-    assert again.pixel_digest == small.pixel_digest  # duplicates are found among pictures that were made in the same way
+    again = decode_image(in_file(pixels, 12, PatientID="P2"), LEFT, level=2)
+    assert again.pixel_digest == small.pixel_digest  # duplicates are found among images that were made in the same way
 
 
 # --- places -----------------------------------------------------------------------------------------------------------
@@ -299,14 +299,14 @@ def test_a_reduced_picture_is_never_taken_for_a_whole_one() -> None:
 @pytest.mark.parametrize("scale", [2, 4, 8])
 def test_boxes_in_source_pixels(scale: int) -> None:
     """The edge of a stored pixel lies half of it before the source pixel at which it stands."""
-    picture = replace(
+    image = replace(
         reduced(ramp((64, 64), 12), 12, 0),
         stored=np.zeros((10, 12), np.uint16),
         scale=scale,
         source_shape=(10 * scale - 1, 12 * scale),
     )
-    assert picture.in_source(CropBox(0, 10, 0, 12)) == CropBox(0, 10 * scale - 1, 0, 12 * scale)
-    box = picture.in_source(CropBox(3, 7, 2, 11))
+    assert image.in_source(CropBox(0, 10, 0, 12)) == CropBox(0, 10 * scale - 1, 0, 12 * scale)
+    box = image.in_source(CropBox(3, 7, 2, 11))
     assert [box.top, box.bottom, box.left, box.right] == [
         np.ceil(scale * (3 - 0.5) + 0.5), np.floor(scale * (7 - 0.5) + 0.5),
         np.ceil(scale * (2 - 0.5) + 0.5), np.floor(scale * (11 - 0.5) + 0.5),
@@ -322,30 +322,30 @@ def found(box: CropBox) -> Segmentation:
 @settings(max_examples=15, deadline=None, phases=(Phase.explicit, Phase.generate, Phase.shrink))
 @given(data=st.data())
 def test_drawn_as_on_a_lattice_of_half_pixels(scale: int, chest_wall: Edge, data: st.DataObject) -> None:
-    """Any box of a reduced picture against the slow way: cut and averaged where each stored pixel's edges are."""
+    """Any box of a reduced image against the slow way: cut and averaged where each stored pixel's edges are."""
     rng = np.random.default_rng(data.draw(st.integers(0, 99)))
-    views, pictures, boxes = [], [], []
+    views, images, boxes = [], [], []
     for _ in range(2):
         shape = data.draw(st.integers(80, 120)), data.draw(st.integers(80, 110))
         stored = rng.integers(0, 1000, tuple(-(-n // scale) for n in shape)).astype(np.uint16)
-        picture = Picture(
+        image = DecodedImage(
             stored, np.arange(1000) / 999, None, 1, chest_wall, fvpipe.types.Digest(""), fvpipe.types.Digest(""), shape, scale
         )  # fmt: skip
         top, left = data.draw(st.integers(0, shape[0] - 70)), data.draw(st.integers(0, shape[1] - 70))
         box = CropBox(top, data.draw(st.integers(top + 68, shape[0])), left, data.draw(st.integers(left + 68, shape[1])))
         lattice = oracle.spread_out(stored, scale, shape)[2 * box.top : 2 * box.bottom, 2 * box.left : 2 * box.right]
         views.append(lattice[:, ::-1] if chest_wall is Edge.RIGHT else lattice)
-        pictures.append(picture)
+        images.append(image)
         boxes.append(found(box))
     settings_ = {"fuse": {"canonical_side": "left"}, "resize": {"method": "wavelet"}, "size": [16, 17], "dtype": "float32"}
-    made = fuse((pictures[0], pictures[1]), (boxes[0], boxes[1]), parse(Pipeline, settings_, "test"))
+    made = fuse((images[0], images[1]), (boxes[0], boxes[1]), parse(Pipeline, settings_, "test"))
     low, high = made.intensity_range.astype(float) * 999  # all of what covers the box in part counts
     rows = max(v.shape[0] for v in views)
     canvas = [np.pad((v - low) / (high - low), ((0, rows - v.shape[0]), (0, 0))) for v in views]
     expected = oracle.area(np.concatenate(canvas, axis=1), (16, 17))
     np.testing.assert_allclose(made.image, expected, atol=HALF_STEP, rtol=0)
     assert made.boxes.tolist() == [list(b.box.as_tuple()) for b in boxes]
-    assert made.source_shape.tolist() == [list(p.source_shape) for p in pictures]
+    assert made.source_shape.tolist() == [list(p.source_shape) for p in images]
 
 
 @pytest.mark.parametrize("level", [1, 2, 3])
@@ -398,7 +398,7 @@ def test_nearly_the_image_of_whole_pictures(
     assert frame_level(shape, WHOLE) == 0
     images, boxes, areas = [], [], []
     for n in (0, level):
-        cc, mlo = (read_picture(data, side, level=n) for data in files)
+        cc, mlo = (decode_image(data, side, level=n) for data in files)
         assert cc.scale == mlo.scale == 1 << n
         segmented = segment(cc, ANTIALIASED.segment), segment(mlo, ANTIALIASED.segment)
         made = fuse((cc, mlo), segmented, ANTIALIASED)
@@ -418,7 +418,7 @@ def test_a_finding_is_where_it_was(tmp_path: Path) -> None:
     files = pair((1633, 1281), 12, LEFT)
     ends = []
     for level in (0, 1):
-        cc, mlo = (read_picture(data, LEFT, level=level) for data in files)
+        cc, mlo = (decode_image(data, LEFT, level=level) for data in files)
         made = fuse((cc, mlo), (segment(cc, ANTIALIASED.segment), segment(mlo, ANTIALIASED.segment)), ANTIALIASED)
         for (top, bottom, left, right), (first, last, start, stop) in zip(made.boxes, made.placement, strict=True):
             ends.append(
@@ -432,7 +432,7 @@ def test_a_finding_is_where_it_was(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two patients whose left CC is the same picture, as JPEG 2000 large enough to be halved."""
+    """Two patients whose left CC is the same image, as JPEG 2000 large enough to be halved."""
     folder = tmp_path_factory.mktemp("cohort")
     for i, patient in enumerate(("A", "B")):
         for view in (CC, MLO):
@@ -462,14 +462,17 @@ def test_same_bytes_for_any_workers(cohort: Path, tmp_path: Path) -> None:
 def test_pipelines_do_not_exchange_digests(cohort: Path, tmp_path: Path) -> None:
     """One memory of the files, two ways of decoding: a remembered digest is never the other's."""
     source = free_source("test", cohort, "table", None, None)
-    whole = {read_picture(file.read_bytes(), LEFT).pixel_digest for file in cohort.rglob("*.dcm")}
+    whole = {decode_image(file.read_bytes(), LEFT).pixel_digest for file in cohort.rglob("*.dcm")}
     digests: dict[str, set[str]] = {}
     for name in ("antialiased", "cropped", "antialiased", "cropped"):
         build(cohort, tmp_path / name, "--samples", tmp_path / "samples", pipeline=name)
         written = {d.decode() for row in fvpipe.open_shards(tmp_path / name).columns["pixel_digest"] for d in row}
         assert digests.setdefault(name, written) == written
-        with SourceMemory(memory_file(tmp_path / "samples", source.root), source.root, source.policy) as memory:
-            assert {memory.fact(file, "pixels") for file in Listing(cohort) if isinstance(file, SourceFile)} <= {None, *whole}
+        with FileCache(file_cache_path(tmp_path / "samples", source.root), source.root, source.policy) as file_cache:
+            assert {file_cache.fact(file, "pixels") for file in FolderScan(cohort) if isinstance(file, SourceFile)} <= {
+                None,
+                *whole,
+            }
     assert digests["cropped"] == whole
     assert not digests["antialiased"] & whole
 
@@ -478,12 +481,12 @@ def test_a_small_crop_is_decoded_again_and_finer(cohort: Path, tmp_path: Path, m
     task = tasks(cohort, "table", "antialiased", tmp_path)[0]
     asked = []
 
-    def read(*arguments: Any, **named: Any) -> Picture:
-        picture = read_picture(*arguments, **named)
-        asked.append(picture.scale)
-        return picture
+    def read(*arguments: Any, **named: Any) -> DecodedImage:
+        image = decode_image(*arguments, **named)
+        asked.append(image.scale)
+        return image
 
-    monkeypatch.setattr(fvpipe.build.sample, "read_picture", read)
+    monkeypatch.setattr(fvpipe.build.sample, "decode_image", read)
     usual = sample(task, ANTIALIASED)
     assert asked == [2, 2]
     monkeypatch.setattr(fvpipe.imaging.canvas, "CROP_PIXELS", 50.0)
@@ -498,9 +501,9 @@ def test_what_one_decoder_died_of_is_not_held_against_another(cohort: Path, tmp_
     image = tasks(cohort, "table", "antialiased", tmp_path)[0].cc
     crash = Rejection(image.path, Reason.DECODER_CRASHED, "its process ended")
     for pipeline, other in ((ANTIALIASED, WHOLE), (WHOLE, ANTIALIASED)):
-        assert remembered_crash(image, pipeline, crash_fact(image, pipeline, crash)) == crash
-        assert remembered_crash(image, other, crash_fact(image, pipeline, crash)) is None
-        assert remembered_crash(image, pipeline, None) is None
+        assert cached_crash(image, pipeline, crash_fact(image, pipeline, crash)) == crash
+        assert cached_crash(image, other, crash_fact(image, pipeline, crash)) is None
+        assert cached_crash(image, pipeline, None) is None
 
 
 def test_the_decoder_belongs_to_the_key(cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

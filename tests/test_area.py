@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from fvpipe.config.loading import parse
 from fvpipe.config.pipeline import Pipeline
-from fvpipe.dicom.pixels import read_picture
+from fvpipe.dicom.pixels import decode_image
 from fvpipe.imaging import resample as area
 from fvpipe.imaging.fusion import fuse
 from fvpipe.imaging.resample import window_means, windows
@@ -24,7 +24,7 @@ HALF_STEP = 0.5 / 65535
 
 
 def means(stored: NDArray[Any], table: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
-    """The whole of a picture, resized."""
+    """The whole of an image, resized."""
     axes = [windows(target, n, 0, n, 1, 0.0) for target, n in zip(size, stored.shape, strict=True)]
     return window_means(stored, table, None, axes[0], axes[1])
 
@@ -80,19 +80,19 @@ FUSIONS: list[dict[str, Any]] = [
 def test_fused_as_the_slow_way(setting: dict[str, Any], bits: int) -> None:
     setting = {**setting, "resize": {**setting.get("resize", {}), "method": "area"}, "dtype": "float32"}
     pipeline = parse(Pipeline, setting, "test")
-    pictures = []
+    images = []
     for view, shape in ((CC, (400, 320)), (MLO, (440, 300))):
         pixels = breast(4, view, RIGHT, shape, bits).pixels
         data = file_bytes(dataset(pixels, bits, ImageLaterality="R", PhotometricInterpretation="MONOCHROME1"), pixels)
-        pictures.append(read_picture(data, RIGHT))
-    found = tuple(segment(p, pipeline.segment) for p in pictures)
-    sample = fuse(tuple(pictures), found, pipeline)  # type: ignore[arg-type]
+        images.append(decode_image(data, RIGHT))
+    found = tuple(segment(p, pipeline.segment) for p in images)
+    sample = fuse(tuple(images), found, pipeline)  # type: ignore[arg-type]
     low, high = sample.intensity_range
     views = []
-    for picture, s in zip(pictures, found, strict=True):
-        values = np.clip((picture.values[picture.stored] - low) / (high - low), 0, 1)
+    for image, s in zip(images, found, strict=True):
+        values = np.clip((image.values[image.stored] - low) / (high - low), 0, 1)
         if pipeline.segment.mask_outside:
-            values[full_mask(s, *picture.shape) == 0] = 0
+            values[full_mask(s, *image.shape) == 0] = 0
         crop = values[s.box.top : s.box.bottom, s.box.left : s.box.right]
         views.append(crop[:, ::-1] if pipeline.fuse.canonical_side == "left" else crop)
     images = sample.image if sample.image.ndim == 3 else sample.image[None]
@@ -127,12 +127,12 @@ def drawn(views: list[NDArray[Any]], pipeline: Pipeline, images: NDArray[Any]) -
 
 
 def test_left_and_right_are_mirror_images() -> None:
-    """A flipped picture of the other side, brought to the canonical one, is the same image to the last bit but rounding."""
+    """A flipped image of the other side, brought to the canonical one, is the same image to the last bit but rounding."""
     pipeline = parse(Pipeline, {"fuse": {"canonical_side": "left"}, "resize": {"method": "area"}, "size": [96, 90]}, "test")
     pixels = breast(4, CC, LEFT, (401, 323)).pixels
     images = []
     for side, stored in ((LEFT, pixels), (RIGHT, pixels[:, ::-1].copy())):
-        picture = read_picture(file_bytes(dataset(stored, 12, ImageLaterality=side.value), stored), side)
-        found = segment(picture, pipeline.segment)
-        images.append(fuse((picture, picture), (found, found), pipeline).image.astype(int))
+        image = decode_image(file_bytes(dataset(stored, 12, ImageLaterality=side.value), stored), side)
+        found = segment(image, pipeline.segment)
+        images.append(fuse((image, image), (found, found), pipeline).image.astype(int))
     assert abs(images[0] - images[1]).max() <= 1

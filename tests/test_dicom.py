@@ -22,13 +22,13 @@ from pydicom.valuerep import STANDARD_VR
 
 import fvpipe
 from fvpipe.datasets.adapter import adapter
-from fvpipe.dicom.elements import Refused, silenced
+from fvpipe.dicom.elements import RejectedFile, silenced
 from fvpipe.dicom.header import HeaderPolicy, read_header
-from fvpipe.dicom.pixels import read_picture
+from fvpipe.dicom.pixels import decode_image
 from fvpipe.dicom.transfer_syntaxes import DEFLATED_LE, EXPLICIT_LE, IMPLICIT_LE, JPEG_2000, NATIVE, RLE, SECONDARY_CAPTURE
 from fvpipe.reasons import Reason, Rejection
 from fvpipe.simulation.dicom_file import written_as_is
-from fvpipe.types import Edge, ImageRecord, Laterality, Picture, View
+from fvpipe.types import DecodedImage, Edge, ImageRecord, Laterality, View
 from tests.factory import VIEW_CODES, coded, dataset, deflated, encode, file_bytes, item, outcomes, table, write
 
 PIXELS = np.arange(32 * 24, dtype=np.uint16).reshape(32, 24)
@@ -187,7 +187,7 @@ BYTES: dict[str, tuple[Reason, Callable[[], bytes]]] = {
     "MPEG-4": (Reason.TRANSFER_SYNTAX_UNSUPPORTED, lambda: in_syntax(EXPLICIT_LE, "1.2.840.10008.1.2.4.102")),
     "private syntax": (Reason.TRANSFER_SYNTAX_UNSUPPORTED, lambda: in_syntax(EXPLICIT_LE, "1.3.6.1.4.1.9999.1")),
     "implicit called explicit": (Reason.HEADER_UNREADABLE, lambda: in_syntax(IMPLICIT_LE, EXPLICIT_LE)),
-    # Without a refusal, "OW" would be read as the length 22351 and the picture would start four bytes late.
+    # Without a rejection, "OW" would be read as the length 22351 and the image would start four bytes late.
     "explicit called implicit": (Reason.HEADER_UNREADABLE, lambda: in_syntax(EXPLICIT_LE, IMPLICIT_LE)),
     "native called compressed": (Reason.DECODE_FAILED, lambda: in_syntax(EXPLICIT_LE, JPEG_2000)),
     "compressed called native": (Reason.DECODE_FAILED, lambda: in_syntax(RLE, EXPLICIT_LE)),
@@ -635,9 +635,9 @@ def test_no_header_makes_the_reader_raise(scratch: Path, changes: list[tuple[int
         return
     for voi in ("none", "window", "lut"):
         try:
-            picture = read_picture(data, found.laterality, voi)
-        except Refused:
+            image = decode_image(data, found.laterality, voi)
+        except RejectedFile:
             continue
-        assert isinstance(picture, Picture)
-        assert picture.shape == (found.rows, found.columns)
-        assert np.isfinite(picture.values).all()
+        assert isinstance(image, DecodedImage)
+        assert image.shape == (found.rows, found.columns)
+        assert np.isfinite(image.values).all()

@@ -163,7 +163,7 @@ def test_rows_stand_beside_the_papers(trained: Trained) -> None:
     same = found["cropping"][0]
     assert (same["auc"]["value"], same["auc"]["low"], same["auc"]["high"], same["unpaired"]) == (0, 0, 0, 0)
     text = to_text(found)
-    assert "(made data)" in text and "0.7934" in text and "prove nothing" in text
+    assert "(simulated data)" in text and "0.7934" in text and "prove nothing" in text
 
 
 def test_cropping_is_compared_on_the_breasts_that_both_have(trained: Trained) -> None:
@@ -183,15 +183,15 @@ def test_commands_from_training_to_table(project: Path, tmp_path: Path) -> None:
     with at(project):
         rows = json.loads(run("evaluate", "--json", "--out", tmp_path / "e.json", "--cards", tmp_path / "cards").stdout)["rows"]
         assert [(row["pipeline"], row["split"], row["model"]) for row in rows] == [("tiny", "all", "cnn")]
-        assert json.loads((tmp_path / "e.json").read_text())["tiny"]["all (made data)"]["cnn"]["auc"] == rows[0]["auc"]
-        assert "(made data)" in run("evaluate").output
+        assert json.loads((tmp_path / "e.json").read_text())["tiny"]["all (simulated data)"]["cnn"]["auc"] == rows[0]["auc"]
+        assert "(simulated data)" in run("evaluate").output
         found = json.loads(run("table2", "--json").stdout)
         assert len(found["paper"]) == 12 and found["rows"][0]["auc"] == rows[0]["auc"]
         missing = run("evaluate", "--seed", 7, code=1).output
         assert "none of 1 models is trained; run `fvpipe train` first" in missing
         assert "left out: tiny/all/cnn-seed9" in run("evaluate", "--seed", 0, "--seed", 9).output
     card = (tmp_path / "cards" / "tiny-all-cnn.md").read_text()
-    for words in ("Not a medical device", "Made data", "## Subgroups", "## Without a picture", f"{rows[0]['auc']:.3f}"):
+    for words in ("Not a medical device", "Simulated data", "## Subgroups", "## Without an image", f"{rows[0]['auc']:.3f}"):
         assert words in card
 
 
@@ -215,7 +215,7 @@ def test_a_prediction_from_dicom_is_the_stored_one(project: Path, trained: Train
     with at(project):
         result = run("predict", "--model", MODEL, "--json", "--gradcam", "cam", *files)
     found = json.loads(result.stdout)
-    assert "Not a medical device" in found["use"] and found["made"] and found["refused"] == []
+    assert "Not a medical device" in found["use"] and found["made"] and found["rejected"] == []
     assert len(found["breasts"]) == 3
     expected = sorted(stored[patient].probability or 0 for patient in chosen)
     assert sorted(answer["probability"] for answer in found["breasts"]) == pytest.approx(expected, abs=1e-6)

@@ -310,14 +310,14 @@ def test_project_form(own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     run("build-shards", "--pipeline", "cropped", "--dataset", "other", "--workers", 0, code=1)
 
 
-# --- refusals ---------------------------------------------------------------------------------------------------------
+# --- rejections ---------------------------------------------------------------------------------------------------------
 
 
 def test_bad_files_are_named_and_the_rest_is_built(own: Path, tmp_path: Path) -> None:
     good = (own / "case1" / "P01_L_CC.dcm").read_bytes()
     bad = own / "bad"
     bad.mkdir()
-    (bad / "text.dcm").write_text("a report, not a picture")
+    (bad / "text.dcm").write_text("a report, not an image")
     (bad / "empty.dcm").write_bytes(b"")
     (bad / "cut.dcm").write_bytes(good[: len(good) // 2])
     huge = factory.dataset(factory.breast().pixels, 12, Rows=65535, Columns=65535, SOPInstanceUID="2.25.5")
@@ -354,7 +354,7 @@ def test_bad_files_are_named_and_the_rest_is_built(own: Path, tmp_path: Path) ->
     assert (reasons["mlo_missing"], reasons["superseded"], reasons["view_unreadable"]) == (1, 1, 1)
     assert reasons["decode_failed"] + reasons["pixels_truncated"] == 2
     fvpipe.open_shards(tmp_path / "out")
-    again = builds(own, tmp_path / "out")  # a refusal is a result: it is not decoded again
+    again = builds(own, tmp_path / "out")  # a rejection is a result: it is not decoded again
     assert (again["computed"], again["rejections"]) == (0, reasons)
     strict = run(
         "build-shards",
@@ -380,7 +380,7 @@ class Kept(Rejection):
 def test_refusals_are_shown_up_to_a_number_and_the_rest_is_not_kept(capsys: pytest.CaptureFixture[str]) -> None:
     alive: WeakSet[Kept] = WeakSet()
 
-    def refused() -> Iterator[Rejection]:
+    def rejected() -> Iterator[Rejection]:
         for number in range(1000):
             reason = Reason.DECODE_FAILED if number % 2 else Reason.LABEL_EXCLUDED
             rejection = Kept(f"{number}.dcm", reason, "broken")
@@ -388,9 +388,9 @@ def test_refusals_are_shown_up_to_a_number_and_the_rest_is_not_kept(capsys: pyte
             assert len(alive) < 5
             yield rejection
 
-    print_rejections(refused())
+    print_rejections(rejected())
     lines = capsys.readouterr().err.splitlines()
-    assert lines[:SHOWN] == [f"  refused: {2 * i + 1}.dcm: decode_failed: broken" for i in range(SHOWN)]
+    assert lines[:SHOWN] == [f"  rejected: {2 * i + 1}.dcm: decode_failed: broken" for i in range(SHOWN)]
     assert lines[SHOWN:] == [f"  ... and {500 - SHOWN} more, all in rejected.csv"]
 
 
@@ -488,8 +488,8 @@ def test_a_failure_of_the_machine_is_no_refusal_of_the_file(own: Path, tmp_path:
 def test_files_named_by_their_uid_are_read(own: Path, tmp_path: Path) -> None:
     for i, file in enumerate(sorted(own.rglob("*.dcm"))):
         file.rename(file.with_name(f"1.2.840.113619.2.{i}"))
-    (own / "LICENSE").write_text("no picture")
-    (own / "notes.txt").write_text("no picture either")
+    (own / "LICENSE").write_text("no image")
+    (own / "notes.txt").write_text("no image either")
     done = run("build-shards", "--pipeline", "direct", "--dicom", own, "--out", tmp_path / "out", "--workers", 0, "--strict")
     assert len(fvpipe.open_shards(tmp_path / "out")) == 20
     assert "3 other file(s)" in done.stderr  # these two and the labels: counted, not lost
@@ -788,9 +788,7 @@ def test_verify_report_inspect(cbis: Path, tmp_path: Path) -> None:
     out = tmp_path / "shards" / "cropped" / "cbis"
     build(cbis, out, "--adapter", "cbis")
     assert "4 samples" in run("verify", out).output
-    assert (
-        "1 shard folder(s), 4 pictures" in run("report", "--shards", tmp_path / "shards", "--out", tmp_path / "r.html").output
-    )
+    assert "1 shard folder(s), 4 images" in run("report", "--shards", tmp_path / "shards", "--out", tmp_path / "r.html").output
     page = (tmp_path / "r.html").read_text()
     assert page.count("data:image/jpeg;base64,") == 4
     assert "P_00820_L" in page

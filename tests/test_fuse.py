@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from fvpipe.config.loading import parse
 from fvpipe.config.pipeline import Pipeline
 from fvpipe.dicom.elements import silenced
-from fvpipe.dicom.pixels import read_picture
+from fvpipe.dicom.pixels import decode_image
 from fvpipe.imaging.fusion import fuse
 from fvpipe.imaging.segmentation import full_mask, segment
 from fvpipe.reasons import Flag
-from fvpipe.types import FusedSample, Laterality, Picture, Segmentation
+from fvpipe.types import DecodedImage, FusedSample, Laterality, Segmentation
 from tests import oracle
 from tests.factory import CC, LEFT, MLO, RIGHT, Made, breast, dataset, file_bytes
 
@@ -25,28 +25,28 @@ STEP = 1 / 65535
 SHAPES = ((400, 320), (440, 300))
 
 
-def pair(side: Laterality = LEFT, **tags: Any) -> tuple[Picture, Picture]:
+def pair(side: Laterality = LEFT, **tags: Any) -> tuple[DecodedImage, DecodedImage]:
     """CC and MLO of one breast, of two sizes."""
-    pictures = []
+    images = []
     for view, shape in zip((CC, MLO), SHAPES, strict=True):
         made = breast(4, view, side, shape, 12)
         data = file_bytes(dataset(made.pixels, 12, ImageLaterality=side.value, **tags), made.pixels)
-        pictures.append(read_picture(data, side))
-    return pictures[0], pictures[1]
+        images.append(decode_image(data, side))
+    return images[0], images[1]
 
 
 def build(settings: dict[str, Any], side: Laterality = LEFT) -> tuple[FusedSample, list[NDArray[Any]], Pipeline]:
     """The sample, and both crops as plain float arrays."""
     pipeline = parse(Pipeline, settings, "test")
-    pictures = pair(side)
-    found = tuple(segment(p, pipeline.segment) for p in pictures)
-    sample = fuse(pictures, found, pipeline)  # type: ignore[arg-type]
-    crops = [plain(p, s, pipeline) for p, s in zip(pictures, found, strict=True)]
+    images = pair(side)
+    found = tuple(segment(p, pipeline.segment) for p in images)
+    sample = fuse(images, found, pipeline)  # type: ignore[arg-type]
+    crops = [plain(p, s, pipeline) for p, s in zip(images, found, strict=True)]
     return sample, crops, pipeline
 
 
-def plain(picture: Picture, found: Segmentation, pipeline: Pipeline) -> NDArray[Any]:
-    values = picture.values[picture.stored]
+def plain(image: DecodedImage, found: Segmentation, pipeline: Pipeline) -> NDArray[Any]:
+    values = image.values[image.stored]
     box = found.box
     return values[box.top : box.bottom, box.left : box.right]
 
@@ -146,9 +146,9 @@ def test_letterbox_keeps_the_aspect() -> None:
 def test_area_is_the_mean_over_what_a_pixel_covers() -> None:
     """480 x 640 to 120 x 160: exactly 4 x 4 source pixels each."""
     made = [breast(i, v, shape=(480, 320)) for i, v in enumerate((CC, MLO))]
-    pictures = tuple(read_picture(file_bytes(dataset(m.pixels, 12), m.pixels), LEFT) for m in made)
+    images = tuple(decode_image(file_bytes(dataset(m.pixels, 12), m.pixels), LEFT) for m in made)
     pipeline = parse(Pipeline, {"resize": {"method": "area"}, "size": [120, 160]}, "test")
-    sample = fuse(pictures, tuple(segment(p, pipeline.segment) for p in pictures), pipeline)  # type: ignore[arg-type]
+    sample = fuse(images, tuple(segment(p, pipeline.segment) for p in images), pipeline)  # type: ignore[arg-type]
     image = unit(np.concatenate([m.pixels.astype(float) for m in made], axis=1))
     close(sample.image, image.reshape(120, 4, 160, 4).mean(axis=(1, 3)))
 
@@ -165,13 +165,13 @@ def test_canonical_side_mirrors_right_breasts() -> None:
     pipeline = parse(Pipeline, settings, "test")
     samples = []
     for side in (LEFT, RIGHT):
-        pictures = []
+        images = []
         for view, shape in zip((CC, MLO), SHAPES, strict=True):
             pixels = breast(4, view, LEFT, shape).pixels
             pixels = np.ascontiguousarray(pixels if side is LEFT else pixels[:, ::-1])
-            pictures.append(read_picture(file_bytes(dataset(pixels, 12, ImageLaterality=side.value), pixels), side))
-        found = tuple(segment(p, pipeline.segment) for p in pictures)
-        samples.append(fuse(tuple(pictures), found, pipeline))  # type: ignore[arg-type]
+            images.append(decode_image(file_bytes(dataset(pixels, 12, ImageLaterality=side.value), pixels), side))
+        found = tuple(segment(p, pipeline.segment) for p in images)
+        samples.append(fuse(tuple(images), found, pipeline))  # type: ignore[arg-type]
     left, right = samples
     assert np.array_equal(left.image, right.image)
     assert (left.placement[:, 2] < left.placement[:, 3]).all()
@@ -182,8 +182,8 @@ def test_canonical_side_follows_the_breast_where_the_header_is_wrong() -> None:
     settings = {"fuse": {"canonical_side": "left"}, "segment": {"method": "otsu_log"}}
     pipeline = parse(Pipeline, settings, "test")
     pixels = [breast(4, view, RIGHT, shape).pixels for view, shape in zip((CC, MLO), SHAPES, strict=True)]
-    pictures = tuple(read_picture(file_bytes(dataset(p, 12), p), LEFT) for p in pixels)
-    sample = fuse(pictures, tuple(segment(p, pipeline.segment) for p in pictures), pipeline)  # type: ignore[arg-type]
+    images = tuple(decode_image(file_bytes(dataset(p, 12), p), LEFT) for p in pixels)
+    sample = fuse(images, tuple(segment(p, pipeline.segment) for p in images), pipeline)  # type: ignore[arg-type]
     assert Flag.CHEST_WALL_CONFLICT in sample.flags
     assert (sample.placement[:, 2] > sample.placement[:, 3]).all()
 
@@ -192,14 +192,14 @@ def test_mask_outside() -> None:
     settings = {"segment": {"method": "otsu_log", "mask_outside": True, "margin": 0.1}}
     pipeline = parse(Pipeline, settings, "test")
     made = [breast(4, view, LEFT, shape, pedestal=0.1) for view, shape in zip((CC, MLO), SHAPES, strict=True)]
-    pictures = tuple(read_picture(file_bytes(dataset(m.pixels, 12), m.pixels), LEFT) for m in made)
-    found = tuple(segment(p, pipeline.segment) for p in pictures)
-    sample = fuse(pictures, found, pipeline)  # type: ignore[arg-type]
+    images = tuple(decode_image(file_bytes(dataset(m.pixels, 12), m.pixels), LEFT) for m in made)
+    found = tuple(segment(p, pipeline.segment) for p in images)
+    sample = fuse(images, found, pipeline)  # type: ignore[arg-type]
     views = []
-    inside = [full_mask(s, *p.shape) > 0 for s, p in zip(found, pictures, strict=True)]
-    fill = min(p.values[p.stored][m].min() for p, m in zip(pictures, inside, strict=True))
-    for picture, mask, s in zip(pictures, inside, found, strict=True):
-        values = np.where(mask, picture.values[picture.stored], fill)
+    inside = [full_mask(s, *p.shape) > 0 for s, p in zip(found, images, strict=True)]
+    fill = min(p.values[p.stored][m].min() for p, m in zip(images, inside, strict=True))
+    for image, mask, s in zip(images, inside, found, strict=True):
+        values = np.where(mask, image.values[image.stored], fill)
         views.append(values[s.box.top : s.box.bottom, s.box.left : s.box.right])
     close(sample.image, oracle.resized(unit(np.concatenate(padded(views, 1), axis=1)), (256, 256)))
     assert (sample.image == 0).mean() > 0.05
@@ -222,16 +222,16 @@ def test_dtypes(dtype: str, tolerance: float) -> None:
 
 def test_padding_takes_the_minimum_over_real_pixels() -> None:
     """Inverted 16-bit data whose background lies high: a fill of 0 would squeeze the breast into a sliver of the range."""
-    pictures = []
+    images = []
     for view, shape in zip((CC, MLO), SHAPES, strict=True):
         tissue = breast(4, view, LEFT, shape).pixels
         pixels = (65535 - 3000 - tissue).astype(np.uint16)
         pixels[:, -20:] = 65535
         tags = {"PhotometricInterpretation": "MONOCHROME1", "PixelPaddingValue": 65535}
-        pictures.append(read_picture(file_bytes(dataset(pixels, 16, **tags), pixels), LEFT))
+        images.append(decode_image(file_bytes(dataset(pixels, 16, **tags), pixels), LEFT))
     pipeline = Pipeline()
-    whole = tuple(segment(p, pipeline.segment) for p in pictures)
-    sample = fuse(tuple(pictures), whole, pipeline)  # type: ignore[arg-type]
+    whole = tuple(segment(p, pipeline.segment) for p in images)
+    sample = fuse(tuple(images), whole, pipeline)  # type: ignore[arg-type]
     assert sample.intensity_range[0] == 3000
     assert (sample.image[:, -8:] == 0).all()
     assert sample.image.max() > 60000
@@ -239,9 +239,9 @@ def test_padding_takes_the_minimum_over_real_pixels() -> None:
 
 def test_a_constant_pair_is_zeros_and_flagged() -> None:
     pixels = np.full((100, 80), 5, np.uint16)
-    pictures = tuple(read_picture(file_bytes(dataset(pixels, 12), pixels), LEFT) for _ in range(2))
+    images = tuple(decode_image(file_bytes(dataset(pixels, 12), pixels), LEFT) for _ in range(2))
     pipeline = parse(Pipeline, {"segment": {"method": "otsu_log"}}, "test")
-    sample = fuse(pictures, tuple(segment(p, pipeline.segment) for p in pictures), pipeline)  # type: ignore[arg-type]
+    sample = fuse(images, tuple(segment(p, pipeline.segment) for p in images), pipeline)  # type: ignore[arg-type]
     assert not sample.image.any()
     expected = Flag.CONSTANT_IMAGE | Flag.CC_CONSTANT | Flag.MLO_CONSTANT | Flag.CC_CROP_FALLBACK | Flag.MLO_CROP_FALLBACK
     assert sample.flags == expected
@@ -268,11 +268,11 @@ def test_golden_bytes_of_the_alternatives() -> None:
         {"voi": "window", "resize": {"aspect": "letterbox"}, "fuse": {"layout": "stacked", "align": "each"}, "dtype": "uint8"},
     ]
     for values in tags.values():
-        pictures = pair(RIGHT, **values)
+        images = pair(RIGHT, **values)
         for setting in settings:
             pipeline = parse(Pipeline, {**setting, "size": [96, 96]}, "test")
-            found = tuple(segment(p, pipeline.segment) for p in pictures)
-            sample = fuse(pictures, found, pipeline)  # type: ignore[arg-type]
+            found = tuple(segment(p, pipeline.segment) for p in images)
+            sample = fuse(images, found, pipeline)  # type: ignore[arg-type]
             digest.update(sample.image.tobytes() + sample.boxes.tobytes() + int(sample.flags).to_bytes(4, "little"))
     assert digest.hexdigest() == GOLDEN
 
@@ -281,12 +281,12 @@ def test_voi_window_is_applied_before_everything() -> None:
     tags = {"WindowCenter": 1500, "WindowWidth": 1000}
     made = Made(breast(4, CC).pixels, breast(4, CC).drawing, 12)
     data = file_bytes(dataset(made.pixels, 12, **tags), made.pixels)
-    picture = read_picture(data, LEFT, "window")
+    image = decode_image(data, LEFT, "window")
     with silenced():
         from pydicom.pixels import apply_windowing
 
         expected = apply_windowing(made.pixels, dataset(made.pixels, 12, **tags))
-    np.testing.assert_allclose(picture.values[picture.stored], expected)
+    np.testing.assert_allclose(image.values[image.stored], expected)
     pipeline = parse(Pipeline, {"voi": "window"}, "test")
-    sample = fuse((picture, picture), tuple(segment(p, pipeline.segment) for p in (picture, picture)), pipeline)  # type: ignore[arg-type]
+    sample = fuse((image, image), tuple(segment(p, pipeline.segment) for p in (image, image)), pipeline)  # type: ignore[arg-type]
     close(sample.image, oracle.resized(unit(np.concatenate([expected, expected], axis=1)), (256, 256)))

@@ -1,4 +1,4 @@
-"""The fast path equals a literal, slow reading of the paper, on real films and on every made image."""
+"""The fast path equals a literal, slow reading of the paper, on real films and on every simulated image."""
 
 from __future__ import annotations
 

@@ -84,7 +84,7 @@ def test_one_view_alone_is_no_breast(views: list[View], reason: Reason, detail: 
 
 BETTER: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "full-field before synthetic": ({"path": "z", "rows": 100}, {"synthetic": True}),
-    "the larger picture": ({"path": "z", "columns": 3001}, {"rows": 4000}),
+    "the larger image": ({"path": "z", "columns": 3001}, {"rows": 4000}),
     "the smaller instance UID": ({"path": "z", "sop_instance_uid": "1.2.3"}, {"sop_instance_uid": "1.2.4"}),
     "the first path, where there is no UID": ({"path": "b", "sop_instance_uid": ""}, {"sop_instance_uid": ""}),
 }
@@ -106,7 +106,7 @@ PLAIN, DISPLACED = {"implant": True}, {"implant": True, "implant_displaced": Tru
 
 
 @pytest.mark.parametrize(
-    ("records", "expected", "refused"),
+    ("records", "expected", "rejected"),
     [
         ([image("1", **PLAIN), image("2", MLO, **DISPLACED)], [], {"P_S_L": Reason.IMPLANT_MISMATCH}),
         ([image("1", **DISPLACED), image("2", MLO, **PLAIN)], [], {"P_S_L": Reason.IMPLANT_MISMATCH}),
@@ -124,11 +124,11 @@ PLAIN, DISPLACED = {"implant": True}, {"implant": True, "implant_displaced": Tru
     ],
 )
 def test_implant_displaced_views_pair_with_their_like(
-    records: list[ImageRecord], expected: list[tuple[str, str]], refused: dict[str, Reason]
+    records: list[ImageRecord], expected: list[tuple[str, str]], rejected: dict[str, Reason]
 ) -> None:
     found = paired(*records)
     assert pairs(found) == expected
-    assert reasons(found) == refused
+    assert reasons(found) == rejected
 
 
 # --- the same instance again ------------------------------------------------------------------------------------------
@@ -264,21 +264,21 @@ def test_order_never_matters(world: dict[str, Any], shuffle: Any) -> None:
 def test_every_record_is_in_exactly_one_place(world: dict[str, Any]) -> None:
     found = outcome(world)
     used = Counter(record.path for breast in found.breasts for record in breast.views)
-    refused = Counter(rejection.what for rejection in found.rejections)
+    rejected = Counter(rejection.what for rejection in found.rejections)
     breasts = {breast.key.breast_id for breast in found.breasts}
     ids = {
         record.path: BreastKey("set", record.patient_id, record.study, record.laterality).breast_id
         for record in world["records"]
     }
     assert len(breasts) == len(found.breasts)
-    assert not breasts & refused.keys()
-    assert max([*used.values(), *refused.values(), 0]) <= 1
+    assert not breasts & rejected.keys()
+    assert max([*used.values(), *rejected.values(), 0]) <= 1
     for record in world["records"]:
-        by_its_breast = refused[ids[record.path]] and not refused[record.path]
-        assert used[record.path] + refused[record.path] + by_its_breast == 1, record
-    # And nothing is refused that was not there.
+        by_its_breast = rejected[ids[record.path]] and not rejected[record.path]
+        assert used[record.path] + rejected[record.path] + by_its_breast == 1, record
+    # And nothing is rejected that was not there.
     rows = {f"{patient}_{side}" for patient, side in world["labels"]}
-    assert refused.keys() <= ids.keys() | set(ids.values()) | rows
+    assert rejected.keys() <= ids.keys() | set(ids.values()) | rows
 
 
 @settings(max_examples=150, deadline=None)

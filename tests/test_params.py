@@ -34,8 +34,8 @@ def pipeline(text: str | bytes, folder: Path) -> Pipeline:
     return load_pipeline(str(file))[1]
 
 
-def refused(text: str | bytes, folder: Path) -> str:
-    """Why it is refused, without the file's name."""
+def rejected(text: str | bytes, folder: Path) -> str:
+    """Why it is rejected, without the file's name."""
     with pytest.raises(ParameterError) as error:
         pipeline(text, folder)
     message = str(error.value)
@@ -87,7 +87,7 @@ MISTAKES = {
 
 @pytest.mark.parametrize("text", MISTAKES)
 def test_a_mistake_is_named(text: str, tmp_path: Path) -> None:
-    assert refused(text, tmp_path).startswith(MISTAKES[text])
+    assert rejected(text, tmp_path).startswith(MISTAKES[text])
 
 
 NOT_YAML = {
@@ -116,7 +116,7 @@ NOT_YAML = {
 
 @pytest.mark.parametrize("text", NOT_YAML, ids=lambda text: text[:30])
 def test_what_is_no_yaml_of_ours(text: str, tmp_path: Path) -> None:
-    assert refused(text, tmp_path).startswith(NOT_YAML[text])
+    assert rejected(text, tmp_path).startswith(NOT_YAML[text])
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def test_what_is_no_yaml_of_ours(text: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("place", ["voi: {}", "{}", "? {}\n: 1", "segment: {{method: {} }}"])
 def test_no_tag_runs_code(tag: str, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert "could not determine a constructor for the tag" in refused(place.format(tag), tmp_path)
+    assert "could not determine a constructor for the tag" in rejected(place.format(tag), tmp_path)
     assert not (tmp_path / "ran").exists()
 
 
@@ -143,12 +143,12 @@ def test_a_list_of_billions_is_not_printed(tmp_path: Path) -> None:
     lines = ["x0: &x0 [1, 1, 1, 1, 1, 1, 1, 1, 1]"]
     lines += [f"x{i}: &x{i} [{', '.join([f'*x{i - 1}'] * 9)}]" for i in range(1, 10)]
     for use in ("size: *x9", "voi: *x9", "intensity: {percentiles: *x9}"):
-        assert len(refused("\n".join([*lines, use]), tmp_path)) < 3000
+        assert len(rejected("\n".join([*lines, use]), tmp_path)) < 3000
 
 
 @pytest.mark.parametrize("data", [b"\xff\xfe" + "voi: none".encode("utf-16-le"), b"voi: \xe9", b"\x80"])
 def test_not_utf_8(data: bytes, tmp_path: Path) -> None:
-    assert refused(data, tmp_path).startswith("cannot be read as UTF-8 text")
+    assert rejected(data, tmp_path).startswith("cannot be read as UTF-8 text")
 
 
 def test_no_file(tmp_path: Path) -> None:

@@ -18,8 +18,8 @@ from pydicom.pixels import apply_modality_lut, apply_voi, apply_windowing, pixel
 from pydicom.sequence import Sequence
 
 from fvpipe.dicom.decoders import DECODERS, lossy_decoder
-from fvpipe.dicom.elements import Refused, silenced
-from fvpipe.dicom.pixels import read_picture
+from fvpipe.dicom.elements import RejectedFile, silenced
+from fvpipe.dicom.pixels import decode_image
 from fvpipe.dicom.transfer_syntaxes import (
     DEFLATED_LE,
     ENCAPSULATED,
@@ -41,7 +41,7 @@ from fvpipe.dicom.transfer_syntaxes import (
 )
 from fvpipe.reasons import Flag, Reason
 from fvpipe.simulation.dicom_file import written_as_is
-from fvpipe.types import Edge, Laterality, Picture
+from fvpipe.types import DecodedImage, Edge, Laterality
 from tests.factory import dataset, encode, file_bytes, item, outcomes, table, write
 
 Pixels = NDArray[Any]
@@ -81,13 +81,13 @@ def file_of(pixels: Pixels, bits: int, syntax: str = EXPLICIT_LE, frame: bytes |
         return file_bytes(ds, frame_of(pixels, bits, syntax) if frame is None else frame, syntax)
 
 
-def picture(data: bytes, voi: Voi = "none", side: Laterality = Laterality.LEFT) -> Picture:
-    return read_picture(data, side, voi)
+def image(data: bytes, voi: Voi = "none", side: Laterality = Laterality.LEFT) -> DecodedImage:
+    return decode_image(data, side, voi)
 
 
-def refusal(data: bytes, voi: Voi = "none") -> Reason:
-    with pytest.raises(Refused) as caught:
-        picture(data, voi)
+def rejection(data: bytes, voi: Voi = "none") -> Reason:
+    with pytest.raises(RejectedFile) as caught:
+        image(data, voi)
     return caught.value.reason
 
 
@@ -133,7 +133,7 @@ def test_lossless_to_the_bit(tmp_path: Path, syntax: str, depth: str) -> None:
     bits, dtype = DEPTHS[depth]
     pixels = noise(bits, dtype)
     data = file_of(pixels, bits, syntax)
-    stored = picture(data).stored
+    stored = image(data).stored
     assert stored.dtype == (np.uint8 if bits <= 8 else np.uint16)
     np.testing.assert_array_equal(stored, indices(pixels, bits))
     for other in second_decoders(write(tmp_path / "x.dcm", data), syntax):
@@ -159,7 +159,7 @@ def test_lossy_is_near_and_equal_to_another_decoder(tmp_path: Path, syntax: str,
     # Off the ends of the range, beyond which the other decoders let the codec's overshoot start again from the other end.
     pixels = np.clip(noise(bits, "u1" if bits == 8 else "u2"), white // 16, white - white // 16)
     data = file_of(pixels, bits, syntax)
-    stored = picture(data).stored.astype(int)
+    stored = image(data).stored.astype(int)
     assert 0 < np.abs(stored - pixels).max() <= error
     for other in second_decoders(write(tmp_path / "x.dcm", data), syntax):
         assert np.abs(stored - other).max() <= 1
@@ -185,25 +185,25 @@ def test_lossy_white_does_not_become_black(syntax: str, bits: int) -> None:
     pixels = np.where(np.random.default_rng(0).random((64, 64)) < 0.5, white, 0).astype("u1" if bits == 8 else "u2")
     if syntax == JPEG_LS_NEAR:
         pixels = np.where(pixels, pixels - 5 * np.arange(64, dtype=pixels.dtype) % 7, 0).astype(pixels.dtype)
-    stored = picture(file_of(pixels, bits, syntax)).stored
+    stored = image(file_of(pixels, bits, syntax)).stored
     assert (stored > white // 2).tolist() == (pixels > white // 2).tolist()
 
 
 @pytest.mark.parametrize("bits", [8, 12, 16])
 def test_one_picture_has_one_digest_in_every_syntax(bits: int) -> None:
     pixels = noise(bits, "u1" if bits == 8 else "u2")
-    digests = {picture(file_of(pixels, bits, syntax)).pixel_digest for syntax in [*NATIVE, *LOSSLESS]}
+    digests = {image(file_of(pixels, bits, syntax)).pixel_digest for syntax in [*NATIVE, *LOSSLESS]}
     assert len(digests) == 1
     changed = pixels.copy()
     changed[5, 5] ^= 1
     others = [changed, pixels.reshape(SHAPE[::-1]), pixels[:-1]]
-    assert len(digests | {picture(file_of(other, bits)).pixel_digest for other in others}) == 4
+    assert len(digests | {image(file_of(other, bits)).pixel_digest for other in others}) == 4
 
 
 def test_digests_and_the_file_of_a_picture() -> None:
     data = file_of(noise(12, "u2"), 12)
-    assert picture(data).source_digest == blake3(data).hexdigest()
-    assert picture(data).pixel_digest == picture(file_of(noise(12, "u2"), 12, PatientID="another")).pixel_digest
+    assert image(data).source_digest == blake3(data).hexdigest()
+    assert image(data).pixel_digest == image(file_of(noise(12, "u2"), 12, PatientID="another")).pixel_digest
 
 
 @pytest.mark.parametrize("vr", [b"OW", b"OB"])
@@ -215,14 +215,14 @@ def test_big_endian_bytes_are_swapped_in_words_only(vr: bytes, shape: tuple[int,
     if vr == b"OB":
         plain = pixels.tobytes() + b"\0" * (pixels.size % 2)
         data = data[:at] + b"OB" + data[at + 2 : len(data) - len(plain)] + plain
-    np.testing.assert_array_equal(picture(data).stored, pixels)
+    np.testing.assert_array_equal(image(data).stored, pixels)
 
 
 def test_big_endian_bytes_of_half_a_word_too_few() -> None:
     data = file_of(noise(8, "u1"), 8, EXPLICIT_BE)
     size = SHAPE[0] * SHAPE[1]
     data = data[: -(size + 5)] + struct.pack(">I", size) + data[-(size + 1) : -1]
-    assert refusal(data) is Reason.PIXELS_TRUNCATED
+    assert rejection(data) is Reason.PIXELS_TRUNCATED
 
 
 WHOLE_CELLS = [*sorted(NATIVE), RLE, JPEG_LOSSLESS, JPEG_LS, JPEG_2000_LOSSLESS]
@@ -242,7 +242,7 @@ def test_bits_beside_the_stored_ones_are_left_out(syntax: str, dtype: str) -> No
     ):
         ds = dataset(pixels, 12, HighBit=high)
         data = file_bytes(ds, stored if syntax in NATIVE else frame_of(stored, 16, syntax), syntax)
-        np.testing.assert_array_equal(picture(data).stored, expected)
+        np.testing.assert_array_equal(image(data).stored, expected)
 
 
 @pytest.mark.parametrize("bot", [False, True])
@@ -254,7 +254,7 @@ def test_a_frame_in_several_fragments(syntax: str, bot: bool) -> None:
     one = encapsulate([frame], has_bot=True)
     assert one in data
     np.testing.assert_array_equal(
-        picture(data.replace(one, encapsulate([frame], fragments_per_frame=3, has_bot=bot))).stored, pixels
+        image(data.replace(one, encapsulate([frame], fragments_per_frame=3, has_bot=bot))).stored, pixels
     )
 
 
@@ -262,10 +262,10 @@ def test_a_jp2_file_as_a_frame() -> None:
     pixels = noise(12, "u2")
     frame = bytes(imagecodecs.jpeg2k_encode(pixels, level=0, codecformat="jp2", reversible=True, bitspersample=12))
     assert frame[4:8] == b"jP  "
-    np.testing.assert_array_equal(picture(file_of(pixels, 12, JPEG_2000_LOSSLESS, frame)).stored, pixels)
+    np.testing.assert_array_equal(image(file_of(pixels, 12, JPEG_2000_LOSSLESS, frame)).stored, pixels)
 
 
-# --- compressed pictures that are not what the header says ------------------------------------------------------------
+# --- compressed images that are not what the header says ------------------------------------------------------------
 
 SMALL, LARGE = noise(8, "u1", (32, 32)), noise(8, "u1", (64, 32))
 
@@ -273,14 +273,14 @@ SMALL, LARGE = noise(8, "u1", (32, 32)), noise(8, "u1", (64, 32))
 @pytest.mark.parametrize("syntax", sorted(DECODERS))
 def test_a_picture_of_another_size(syntax: str) -> None:
     for inside, outside in ((LARGE, SMALL), (SMALL, LARGE)):
-        reason = refusal(file_of(outside, 8, syntax, encode(inside, 8, syntax)))
+        reason = rejection(file_of(outside, 8, syntax, encode(inside, 8, syntax)))
         assert reason in ({Reason.PIXELS_TRUNCATED, Reason.DECODE_FAILED} if syntax == RLE else {Reason.PIXELS_MISMATCH})
 
 
 @pytest.mark.parametrize("syntax", sorted(DECODERS.keys() - {JPEG_BASELINE}))
 def test_a_picture_of_more_bits_than_allocated(syntax: str) -> None:
     deep = noise(12, "u2", (32, 32))
-    assert refusal(file_of(SMALL, 8, syntax, encode(deep, 12, syntax))) is Reason.PIXELS_MISMATCH
+    assert rejection(file_of(SMALL, 8, syntax, encode(deep, 12, syntax))) is Reason.PIXELS_MISMATCH
 
 
 @pytest.mark.parametrize("syntax", [JPEG_BASELINE, JPEG_LS, JPEG_2000, HTJ2K])
@@ -292,21 +292,21 @@ def test_a_picture_in_colour(syntax: str) -> None:
         JPEG_2000: lambda array: imagecodecs.jpeg2k_encode(array, codecformat="j2k"),
         HTJ2K: imagecodecs.htj2k_encode,
     }
-    assert refusal(file_of(SMALL, 8, syntax, bytes(encoders[syntax](colour)))) is Reason.PIXELS_MISMATCH
+    assert rejection(file_of(SMALL, 8, syntax, bytes(encoders[syntax](colour)))) is Reason.PIXELS_MISMATCH
 
 
 @pytest.mark.parametrize("tags", [{"HighBit": 15}, {"PixelRepresentation": 1, "BitsStored": 16, "HighBit": 15}])
 def test_a_picture_without_the_bits_that_the_header_looks_for(tags: dict[str, Any]) -> None:
-    """12 bits in the codestream, and a header that looks for the sign, or the picture, above them."""
+    """12 bits in the codestream, and a header that looks for the sign, or the image, above them."""
     pixels = noise(12, "u2")
     for syntax in (JPEG_2000_LOSSLESS, JPEG_LOSSLESS):
-        assert refusal(file_of(pixels, 12, syntax, **tags)) is Reason.PIXELS_MISMATCH
+        assert rejection(file_of(pixels, 12, syntax, **tags)) is Reason.PIXELS_MISMATCH
 
 
 @pytest.mark.parametrize("syntax", sorted(DECODERS))
 def test_bytes_that_are_no_picture(syntax: str) -> None:
     for frame in (bytes(64), bytes(range(256)), b"\xff\xd8\xff\xd9", b"\xff\x4f\xff\x51" + bytes(60), 80 * b"\xff"):
-        assert refusal(file_of(SMALL, 8, syntax, frame)) in {
+        assert rejection(file_of(SMALL, 8, syntax, frame)) in {
             Reason.DECODE_FAILED,
             Reason.PIXELS_MISMATCH,
             Reason.PIXELS_TRUNCATED,
@@ -315,7 +315,7 @@ def test_bytes_that_are_no_picture(syntax: str) -> None:
 
 @pytest.mark.parametrize("syntax", sorted(DECODERS))
 def test_a_frame_cut_anywhere_is_refused(syntax: str) -> None:
-    """Left alone, libjpeg and OpenJPH make up the rest of the picture without a word."""
+    """Left alone, libjpeg and OpenJPH make up the rest of the image without a word."""
     pixels = noise(8, "u1", (48, 40))
     frame = encode(pixels, 8, syntax)
     whole = file_of(pixels, 8, syntax, frame)
@@ -323,17 +323,17 @@ def test_a_frame_cut_anywhere_is_refused(syntax: str) -> None:
     cuts = {*np.linspace(2, len(frame) - 3, 40, dtype=int).tolist(), len(frame) - 3}
     for cut in cuts:
         expected = {Reason.PIXELS_TRUNCATED, Reason.DECODE_FAILED}
-        assert refusal(file_of(pixels, 8, syntax, frame[:cut])) in expected, cut  # cut before it became a fragment
-        assert refusal(whole[: end - len(frame) + cut]) in expected, cut  # the file was cut
+        assert rejection(file_of(pixels, 8, syntax, frame[:cut])) in expected, cut  # cut before it became a fragment
+        assert rejection(whole[: end - len(frame) + cut]) in expected, cut  # the file was cut
 
 
 def test_a_damaged_high_throughput_block_is_refused() -> None:
-    """OpenJPH would say so on the standard error and give a picture with a block made up."""
+    """OpenJPH would say so on the standard error and give an image with a block made up."""
     pixels = noise(12, "u2", (96, 80))
     frame = bytearray(encode(pixels, 12, HTJ2K_LOSSLESS))
     at = len(frame) - 60
     frame[at : at + 40] = b"\xff\x8f" * 20
-    assert refusal(file_of(pixels, 12, HTJ2K_LOSSLESS, bytes(frame))) is Reason.DECODE_FAILED
+    assert rejection(file_of(pixels, 12, HTJ2K_LOSSLESS, bytes(frame))) is Reason.DECODE_FAILED
 
 
 @pytest.mark.parametrize("syntax", sorted(NATIVE))
@@ -342,7 +342,7 @@ def test_native_pixels_cut_anywhere_are_refused(syntax: str) -> None:
     # The end of a deflate stream may be no pixel any more, but the flag that it is the end.
     ends = (1, 2, 100) if syntax != DEFLATED_LE else (16, 100, 1000)
     for cut in ends:
-        assert refusal(data[:-cut]) is Reason.PIXELS_TRUNCATED
+        assert rejection(data[:-cut]) is Reason.PIXELS_TRUNCATED
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_AS and /proc")
@@ -396,7 +396,7 @@ WINDOWS: dict[str, dict[str, Any]] = {
 }
 
 
-def meant(found: Picture) -> NDArray[np.float64]:
+def meant(found: DecodedImage) -> NDArray[np.float64]:
     """Every pixel's value."""
     return found.values[found.stored]
 
@@ -411,7 +411,7 @@ def by_pydicom(data: bytes, tmp_path: Path) -> tuple[pydicom.Dataset, Pixels]:
 @pytest.mark.parametrize("meaning", MEANINGS)
 def test_values_are_those_of_pydicom(tmp_path: Path, meaning: str, pixels: Pixels) -> None:
     data = file_of(pixels, 12, **MEANINGS[meaning])
-    np.testing.assert_array_equal(meant(picture(data)), by_pydicom(data, tmp_path)[1])
+    np.testing.assert_array_equal(meant(image(data)), by_pydicom(data, tmp_path)[1])
 
 
 @pytest.mark.parametrize("pixels", [ALL, ALL_SIGNED], ids=["unsigned", "signed"])
@@ -420,17 +420,17 @@ def test_values_are_those_of_pydicom(tmp_path: Path, meaning: str, pixels: Pixel
 def test_windows_are_those_of_pydicom(tmp_path: Path, window: str, meaning: str, pixels: Pixels) -> None:
     data = file_of(pixels, 12, **MEANINGS[meaning], **WINDOWS[window])
     ds, values = by_pydicom(data, tmp_path)
-    found = picture(data, "window")
+    found = image(data, "window")
     np.testing.assert_allclose(meant(found), apply_windowing(values, ds), rtol=1e-12, atol=1e-9)
     assert found.flags == Flag(0)
-    np.testing.assert_array_equal(meant(picture(data)), values)  # voi: none applies nothing
+    np.testing.assert_array_equal(meant(image(data)), values)  # voi: none applies nothing
 
 
 def test_a_negative_slope_leaves_bright_bright() -> None:
     """pydicom turns the window's output over here: its range starts at what becomes the brightest value."""
     window = WINDOWS["LINEAR by default"]
-    plain = picture(file_of(ALL, 12, **window, RescaleSlope=1, RescaleIntercept=0), "window")
-    turned = picture(file_of(4095 - ALL, 12, **window, RescaleSlope=-1, RescaleIntercept=4095), "window")
+    plain = image(file_of(ALL, 12, **window, RescaleSlope=1, RescaleIntercept=0), "window")
+    turned = image(file_of(4095 - ALL, 12, **window, RescaleSlope=-1, RescaleIntercept=4095), "window")
     np.testing.assert_allclose(meant(turned), meant(plain), atol=1e-9)
 
 
@@ -452,7 +452,7 @@ def test_voi_luts_are_those_of_pydicom(tmp_path: Path, voi_lut: Any, syntax: str
         voi_lut = table(words, said=4096)
     data = file_of(ALL, 12, syntax, VOILUTSequence=voi_lut, RescaleSlope=1, RescaleIntercept=3)
     ds, values = by_pydicom(data, tmp_path)
-    found = picture(data, "lut")
+    found = image(data, "lut")
     np.testing.assert_array_equal(meant(found), apply_voi(values.astype(int), ds))
     assert found.flags == Flag(0)
 
@@ -460,7 +460,7 @@ def test_voi_luts_are_those_of_pydicom(tmp_path: Path, voi_lut: Any, syntax: str
 def test_a_voi_lut_from_a_negative_value_on(tmp_path: Path) -> None:
     data = file_of(ALL_SIGNED, 12, VOILUTSequence=table(CURVE[:1000], first=-300))
     ds, values = by_pydicom(data, tmp_path)
-    np.testing.assert_array_equal(meant(picture(data, "lut")), apply_voi(values, ds))
+    np.testing.assert_array_equal(meant(image(data, "lut")), apply_voi(values, ds))
 
 
 @pytest.mark.parametrize("keyword", ["ModalityLUTSequence", "VOILUTSequence"])
@@ -470,7 +470,7 @@ def test_a_lut_of_bytes_with_many_entries(keyword: str, packed: bool) -> None:
     entries = (ALL.ravel() // 16).tolist()[:-1]  # an odd number, and so a byte of padding
     data = file_of(ALL, 12, **{keyword: table(bytes(entries) + b"\0" if packed else entries, bits=8, said=4095)})
     expected = [*entries, entries[-1]]
-    np.testing.assert_array_equal(picture(data, "lut").values, expected)
+    np.testing.assert_array_equal(image(data, "lut").values, expected)
 
 
 TWINS = {
@@ -496,25 +496,25 @@ TWINS = {
 def test_a_monochrome1_twin_has_equal_values(twin: str) -> None:
     tags, turned = TWINS[twin]
     voi: Voi = "window" if "WindowCenter" in tags else "none"
-    two = picture(file_of(ALL, 12, **tags), voi)
-    one = picture(file_of(4095 - ALL, 12, **turned, PhotometricInterpretation="MONOCHROME1"), voi)
+    two = image(file_of(ALL, 12, **tags), voi)
+    one = image(file_of(4095 - ALL, 12, **turned, PhotometricInterpretation="MONOCHROME1"), voi)
     np.testing.assert_allclose(meant(one), meant(two), rtol=0, atol=1e-8)
     assert (two.direction, one.direction) == (1, -1)
-    assert one.pixel_digest != two.pixel_digest  # it is another stored picture all the same
+    assert one.pixel_digest != two.pixel_digest  # it is another stored image all the same
 
 
 @pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
 def test_presentation_lut_shape_turns_nothing_over_again(photometric: str) -> None:
     """INVERSE belongs to MONOCHROME1, which is turned over once already; beside MONOCHROME2 it is a vendor's mistake."""
-    plain = picture(file_of(ALL, 12, PhotometricInterpretation=photometric))
+    plain = image(file_of(ALL, 12, PhotometricInterpretation=photometric))
     for shape in ("INVERSE", "IDENTITY"):
-        told = picture(file_of(ALL, 12, PhotometricInterpretation=photometric, PresentationLUTShape=shape))
+        told = image(file_of(ALL, 12, PhotometricInterpretation=photometric, PresentationLUTShape=shape))
         np.testing.assert_array_equal(meant(told), meant(plain))
 
 
 def test_a_signed_monochrome1_twin_has_equal_values() -> None:
-    two = picture(file_of(ALL_SIGNED, 12))
-    one = picture(file_of(-1 - ALL_SIGNED, 12, PhotometricInterpretation="MONOCHROME1"))
+    two = image(file_of(ALL_SIGNED, 12))
+    one = image(file_of(-1 - ALL_SIGNED, 12, PhotometricInterpretation="MONOCHROME1"))
     np.testing.assert_array_equal(meant(one), meant(two))
 
 
@@ -529,19 +529,19 @@ def test_a_signed_monochrome1_twin_has_equal_values() -> None:
     ],
 )
 def test_direction(tags: dict[str, Any], direction: int) -> None:
-    assert picture(file_of(ALL, 12, **tags)).direction == direction
+    assert image(file_of(ALL, 12, **tags)).direction == direction
 
 
 def test_a_rescale_beyond_every_number_is_refused() -> None:
-    assert refusal(file_of(ALL, 12, RescaleSlope="1e308", RescaleIntercept=0)) is Reason.RESCALE_INVALID
+    assert rejection(file_of(ALL, 12, RescaleSlope="1e308", RescaleIntercept=0)) is Reason.RESCALE_INVALID
 
 
 def test_elements_that_may_be_absent_or_empty() -> None:
     """PixelRepresentation, HighBit and an empty VOI LUT Function have a default, whatever applies the window."""
     window = WINDOWS["LINEAR by default"]
-    plain = picture(file_of(ALL, 12, **window), "window")
+    plain = image(file_of(ALL, 12, **window), "window")
     for tags in ({"PixelRepresentation": None}, {"HighBit": None}, {"SamplesPerPixel": None}, {"VOILUTFunction": ""}):
-        np.testing.assert_array_equal(meant(picture(file_of(ALL, 12, **window, **tags), "window")), meant(plain))
+        np.testing.assert_array_equal(meant(image(file_of(ALL, 12, **window, **tags), "window")), meant(plain))
 
 
 @pytest.mark.parametrize(
@@ -555,7 +555,7 @@ def test_elements_that_may_be_absent_or_empty() -> None:
     ],
 )
 def test_chest_wall(orientation: list[str] | None, side: Laterality, edge: Edge) -> None:
-    assert picture(file_of(ALL, 12, PatientOrientation=orientation), side=side).chest_wall is edge
+    assert image(file_of(ALL, 12, PatientOrientation=orientation), side=side).chest_wall is edge
 
 
 # --- windows and VOI LUTs that break the standard ---------------------------------------------------------------------
@@ -582,11 +582,11 @@ GOOD_WINDOW, GOOD_LUT = WINDOWS["LINEAR_EXACT"], {"VOILUTSequence": table(CURVE)
 @pytest.mark.parametrize("name", BAD_WINDOWS)
 def test_a_bad_window_is_refused_where_it_is_applied_and_else_flagged(name: str) -> None:
     data = file_of(ALL, 12, **BAD_WINDOWS[name])
-    assert refusal(data, "window") is Reason.WINDOW_INVALID
-    assert picture(data).flags == Flag.VOI_INVALID
-    np.testing.assert_array_equal(meant(picture(data)), ALL)
-    assert picture(data, "lut").flags == Flag.VOI_INVALID | Flag.VOI_ABSENT
-    with_lut = picture(file_of(ALL, 12, **BAD_WINDOWS[name], **GOOD_LUT), "lut")
+    assert rejection(data, "window") is Reason.WINDOW_INVALID
+    assert image(data).flags == Flag.VOI_INVALID
+    np.testing.assert_array_equal(meant(image(data)), ALL)
+    assert image(data, "lut").flags == Flag.VOI_INVALID | Flag.VOI_ABSENT
+    with_lut = image(file_of(ALL, 12, **BAD_WINDOWS[name], **GOOD_LUT), "lut")
     assert with_lut.flags == Flag.VOI_INVALID
     np.testing.assert_array_equal(with_lut.values, CURVE)
 
@@ -594,11 +594,11 @@ def test_a_bad_window_is_refused_where_it_is_applied_and_else_flagged(name: str)
 @pytest.mark.parametrize("name", BAD_LUTS)
 def test_a_bad_voi_lut_is_refused_where_it_is_applied_and_else_flagged(name: str) -> None:
     data = file_of(ALL, 12, **BAD_LUTS[name], **GOOD_WINDOW)
-    assert refusal(data, "lut") is Reason.LUT_INVALID
-    assert picture(data).flags == Flag.VOI_INVALID
-    with_window = picture(data, "window")
+    assert rejection(data, "lut") is Reason.LUT_INVALID
+    assert image(data).flags == Flag.VOI_INVALID
+    with_window = image(data, "window")
     assert with_window.flags == Flag.VOI_INVALID
-    np.testing.assert_array_equal(with_window.values, picture(file_of(ALL, 12, **GOOD_WINDOW), "window").values)
+    np.testing.assert_array_equal(with_window.values, image(file_of(ALL, 12, **GOOD_WINDOW), "window").values)
 
 
 @pytest.mark.parametrize(
@@ -613,7 +613,7 @@ def test_a_bad_voi_lut_is_refused_where_it_is_applied_and_else_flagged(name: str
     ],
 )
 def test_an_absent_voi_is_flagged(tags: dict[str, Any], voi: Voi, flags: Flag) -> None:
-    found = picture(file_of(ALL, 12, **tags), voi)
+    found = image(file_of(ALL, 12, **tags), voi)
     assert found.flags == flags
     np.testing.assert_array_equal(meant(found), ALL)
 
@@ -642,7 +642,7 @@ def test_an_absent_voi_is_flagged(tags: dict[str, Any], voi: Voi, flags: Flag) -
 )
 @pytest.mark.parametrize("syntax", [EXPLICIT_LE, IMPLICIT_LE])
 def test_padding(syntax: str, pixels: Pixels, tags: dict[str, Any], padded: range | None) -> None:
-    marks = picture(file_of(pixels, 12, syntax, **tags)).padding
+    marks = image(file_of(pixels, 12, syntax, **tags)).padding
     if padded is None:
         assert marks is None
     else:

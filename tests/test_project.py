@@ -41,7 +41,7 @@ def shell(command: str, folder: Path, **environment: str) -> str:
 
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the project's DAG with small made data, run once."""
+    """A copy of the project's DAG with small simulated data, run once."""
     folder = tmp_path_factory.mktemp("repository")
     for name in ("fvpipe", "pipelines", ".dvc"):
         shutil.copytree(
@@ -67,7 +67,7 @@ def test_dag_makes_shards_and_a_report(repository: Path) -> None:
             shards = fvpipe.open_shards(repository / "cache" / "shards" / pipeline / name)
             assert len(shards) >= 4
             assert fvpipe.verify(shards.folder) == []
-            assert shards.receipt.made == name.startswith("phantom")
+            assert shards.receipt.simulated == name.startswith("phantom")
     assert "P_00820_L" in (repository / "cache" / "reports" / "report.html").read_text()
 
 

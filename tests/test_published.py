@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from fvpipe.cache.file_cache import SourceMemory
-from fvpipe.dicom.pixels import read_picture
+from fvpipe.cache.file_cache import FileCache
+from fvpipe.dicom.pixels import decode_image
 from fvpipe.evaluation.table1 import table1
 from fvpipe.execution.workers import Workers, WorkerSettings
 from fvpipe.indexing.index import Index
@@ -38,8 +38,8 @@ def indexed(folder: Path, name: str, settings: str, monkeypatch: pytest.MonkeyPa
     (folder / "params.yaml").write_text(f"datasets:\n  {name}: {settings}\n")
     monkeypatch.chdir(folder)
     source = Project().source(name, None)
-    with Workers(WorkerSettings(0)) as workers, SourceMemory(source.root / ".memory", source.root, source.policy) as memory:
-        return index(source, workers, memory)
+    with Workers(WorkerSettings(0)) as workers, FileCache(source.root / ".memory", source.root, source.policy) as file_cache:
+        return index(source, workers, file_cache)
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +106,7 @@ def test_cmmd_duplicates_are_found_by_pixels_alone(cmmd: Path, tmp_path: Path, m
     suspects = {"D1-0202", "D2-0284", "D1-0808", "D1-1292"}
     for image in found.images:
         if image.patient_id in suspects or image.path.endswith("1-3.dcm"):
-            digest = read_picture((cmmd / image.path).read_bytes(), Laterality.LEFT).pixel_digest
+            digest = decode_image((cmmd / image.path).read_bytes(), Laterality.LEFT).pixel_digest
             owners.setdefault(digest, set()).add(image.patient_id)
     assert {frozenset(patients) for patients in owners.values() if len(patients) > 1} == {
         frozenset({"D1-0202", "D2-0284"}),

@@ -1,4 +1,4 @@
-"""Every real file at hand is read with the right pixels or refused for the right reason, and the documentation says which."""
+"""Every real file at hand is read with the right pixels or rejected for the right reason, and the documentation says which."""
 
 from __future__ import annotations
 

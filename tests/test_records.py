@@ -58,7 +58,7 @@ def test_what_goes_in_comes_out_sorted(headers: list[ImageRecord | Rejection], p
     known = {image.path for image in images} | {rejection.what for rejection in rejections}
     assert list(records.missing(str.upper)) == [path.upper() for path in sorted(paths - known)]
     for reason in Reason:
-        assert list(records.refused(reason)) == [r.what for r in rejections if r.reason is reason]
+        assert list(records.rejected(reason)) == [r.what for r in rejections if r.reason is reason]
     records.refuse(Rejection(image.path, Reason.VIEW_CONFLICT, "now") for image in records.images)
     assert not records.images
     assert len(records.rejections) == len(headers)

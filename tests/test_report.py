@@ -22,7 +22,7 @@ from fvpipe.config.pipeline import Pipeline, Segment
 from fvpipe.datasets.adapter import adapter
 from fvpipe.dicom.elements import silenced
 from fvpipe.dicom.header import HeaderPolicy, read_header
-from fvpipe.dicom.pixels import read_picture
+from fvpipe.dicom.pixels import decode_image
 from fvpipe.dicom.reader import HEADER_INFLATE_LIMIT
 from fvpipe.dicom.transfer_syntaxes import DEFLATED_LE, EXPLICIT_LE, JPEG_2000_LOSSLESS, JPEG_LS, RLE, SECONDARY_CAPTURE
 from fvpipe.errors import InputError
@@ -99,12 +99,12 @@ POLICY = HeaderPolicy(region_pattern="_1$")
 
 
 def refusals(content: bytes, folder: Path) -> list[tuple[str, str]]:
-    """The rules that refuse a file; the first of them gives the reader's own reason and words."""
+    """The rules that reject a file; the first of them gives the reader's own reason and words."""
     factory.write(folder / "x.dcm", content)
-    refused = read_header(folder, "x.dcm", POLICY)
+    rejected = read_header(folder, "x.dcm", POLICY)
     shown = [verdict for verdict in ask_header(folder / "x.dcm", POLICY).verdicts if verdict.reason]
-    assert isinstance(refused, Rejection)
-    assert (shown[0].reason, shown[0].found) == (refused.reason, refused.detail)
+    assert isinstance(rejected, Rejection)
+    assert (shown[0].reason, shown[0].found) == (rejected.reason, rejected.detail)
     return [(verdict.rule, str(verdict.reason)) for verdict in shown]
 
 
@@ -117,7 +117,7 @@ def test_each_refusal_is_that_of_its_rule(tmp_path: Path) -> None:
     named = set(re.findall(r"Reason\.([A-Z_]+)", reader_source()))
     assert {name.lower() for name in named} - {reason for _, reason, _ in (*TAGGED, *FILES)} == {"not_a_file"}
     os.mkfifo(tmp_path / "pipe.dcm")
-    assert "refused: not_a_file: no regular file" in run("inspect", tmp_path / "pipe.dcm", code=1).output
+    assert "rejected: not_a_file: no regular file" in run("inspect", tmp_path / "pipe.dcm", code=1).output
 
 
 def test_two_refusals_are_both_shown(tmp_path: Path) -> None:
@@ -146,16 +146,16 @@ def test_a_refusal_does_not_hide_the_next(tmp_path: Path) -> None:
     assert [row["reason"] for row in found["rules"] if "reason" in row] == [
         "sop_class_refused", "modality_refused", "view_not_pairable", "laterality_missing", "identifier_missing",
     ]  # fmt: skip
-    assert (found["refused"], found["reason"]) == (True, "sop_class_refused")
+    assert (found["rejected"], found["reason"]) == (True, "sop_class_refused")
     assert verdicts["patient orientation"]["verdict"] == "not asked"
     assert verdicts["decoded pixels"]["verdict"] == "passed"
     assert found["values"]["rescale"] == "slope 2, intercept -1"
     assert found["values"]["window"] == "center 40, width 0, LINEAR"
     assert found["segmentation"]["method"] == "otsu_log"
     text = run("inspect", tmp_path / "x.dcm", code=1).output
-    assert text.startswith("refused: sop_class_refused: SOPClassUID is 1.2.840.10008.5.1.4.1.1.7")
-    assert re.search(r"refused +laterality +laterality_missing: laterality: ImageLaterality B; expected L or R", text)
-    assert cv2.imread(str(tmp_path / "x.png")).shape == (480, 256 + 640, 3)  # the picture, and the histogram beside it
+    assert text.startswith("rejected: sop_class_refused: SOPClassUID is 1.2.840.10008.5.1.4.1.1.7")
+    assert re.search(r"rejected +laterality +laterality_missing: laterality: ImageLaterality B; expected L or R", text)
+    assert cv2.imread(str(tmp_path / "x.png")).shape == (480, 256 + 640, 3)  # the image, and the histogram beside it
 
 
 def test_rules_of_real_films(cbis: Path) -> None:
@@ -190,7 +190,7 @@ def test_inspect_survives_the_decoder(tmp_path: Path, monkeypatch: pytest.Monkey
     ):
         png = tmp_path / f"{name}.png"
         text = run("inspect", tmp_path / f"{name}.dcm", "--timeout", 1, "--png", png, code=1).output
-        assert f"refused: {reason}: {told}" in text
+        assert f"rejected: {reason}: {told}" in text
         assert re.search(r"passed +identity", text)
         assert re.search(r"decoder +imagecodecs", text)
         assert not png.exists()
@@ -199,10 +199,10 @@ def test_inspect_survives_the_decoder(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_attempts_are_those_of_the_segmentation() -> None:
     """What is shown is what was done: the same method, threshold and gates; two attempts where the first fails."""
     for pixels in (BREAST.pixels, NOISE):
-        picture = read_picture(factory.file_bytes(factory.dataset(pixels, 12), pixels), Laterality.LEFT)
+        image = decode_image(factory.file_bytes(factory.dataset(pixels, 12), pixels), Laterality.LEFT)
         for method in ("otsu_log", "triangle", "agreement"):
             settings = Segment(method=method)  # type: ignore[arg-type]
-            found, seen = segment(picture, settings), examine(picture, settings)
+            found, seen = segment(image, settings), examine(image, settings)
             assert seen is not None
             assert seen.counts.sum() == found.mask.size if found.mask is not None else seen.counts.sum() > 0
             shown = next((a for a in seen.attempts if a.method == found.method), seen.attempts[0])
@@ -210,7 +210,7 @@ def test_attempts_are_those_of_the_segmentation() -> None:
             assert any(a.passes for a in seen.attempts) == (found.method != "whole_frame")
             assert len(seen.attempts) == (2 if method == "agreement" or (pixels is NOISE and method != "triangle") else 1)
     flat = np.full((64, 64), 7, np.uint16)
-    assert examine(read_picture(factory.file_bytes(factory.dataset(flat, 12), flat), Laterality.LEFT), Segment()) is None
+    assert examine(decode_image(factory.file_bytes(factory.dataset(flat, 12), flat), Laterality.LEFT), Segment()) is None
 
 
 # --- the audit --------------------------------------------------------------------------------------------------------
@@ -259,7 +259,7 @@ def test_the_worst_come_first() -> None:
 
 @pytest.fixture(scope="module")
 def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Sound breasts; one view of noise alone, one that only the decoder refuses, one header that is refused, no DICOM."""
+    """Sound breasts; one view of noise alone, one that only the decoder rejects, one header that is rejected, no DICOM."""
     folder = tmp_path_factory.mktemp("cohort")
     spaced = {"StudyInstanceUID": "2.25.1", "ImagerPixelSpacing": [0.1, 0.2], "Manufacturer": "ACME"}
     for number in range(4):
@@ -310,7 +310,7 @@ def test_audit_says_what_a_build_would_meet(cohort: Path, tmp_path: Path) -> Non
     assert len(found["worst"]) == page.count("<figure") == page.count("data:image/jpeg;base64,") == 15
     assert page.index("p3_R_MLO.dcm") < page.index("p0_L_CC.dcm")
     assert "http" not in page
-    # Any number of workers, the second run from what is remembered, fewer pictures: the same of what is the same.
+    # Any number of workers, the second run from what is remembered, fewer images: the same of what is the same.
     run("audit", "--dicom", cohort, "--out", tmp_path / "two" / "audit.html", "--workers", 2)
     assert (tmp_path / "two" / "audit.html").read_bytes() == page_file.read_bytes()
     (few,) = json.loads(run("audit", "--dicom", cohort, "--out", page_file, "--workers", 0, "--json", "--limit", 3).output)
@@ -335,7 +335,7 @@ def test_audit_counts_what_ends_its_decoder(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_audit_in_a_project(phantoms: dict[str, Path], cbis: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Real films and made ones, each its own page in cache/reports."""
+    """Real films and simulated ones, each its own page in cache/reports."""
     (tmp_path / "params.yaml").write_text(
         f"datasets:\n  films: {{adapter: cbis, dicom: {cbis}}}\n"
         f"  made: {{adapter: vindr, made: true, dicom: {phantoms['vindr']}}}\npipelines: [cropped]\n"
@@ -348,7 +348,7 @@ def test_audit_in_a_project(phantoms: dict[str, Path], cbis: Path, tmp_path: Pat
     for each in (films, made):
         page = (tmp_path / "cache" / "reports" / f"audit-{each['dataset']}.html").read_text()
         assert page.count("data:image/jpeg;base64,") == 2
-        assert ("made data" in page) == each["made"]
+        assert ("simulated data" in page) == each["made"]
     run("audit", "--out", "x.html", code=2)
     run("audit", "--labels", "x.csv", code=2)
     run("audit", "--dicom", cbis, "--dataset", "films", code=2)
@@ -381,7 +381,7 @@ def test_nothing_of_a_patient_in_inspect_or_audit(tmp_path: Path) -> None:
 
 
 def test_audit_of_nothing_readable_and_of_what_changed(tmp_path: Path) -> None:
-    """No image is a page of refusals; a file that is another than the index read is an error, not a number."""
+    """No image is a page of rejections; a file that is another than the index read is an error, not a number."""
     factory.write(tmp_path / "ct" / "a.dcm", data(Modality="CT"))
     (found,) = json.loads(
         run("audit", "--dicom", tmp_path / "ct", "--out", tmp_path / "a.html", "--workers", 0, "--json").output

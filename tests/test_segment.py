@@ -1,4 +1,4 @@
-"""Where the breast is: scored against the truth of made images, and against boxes that were drawn on real films by hand."""
+"""Where the breast is: scored against the truth of simulated images, and against boxes drawn on real films by hand."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ import fvpipe
 from fvpipe.config.pipeline import Segment
 from fvpipe.datasets.adapter import adapter
 from fvpipe.dicom.header import read_header
-from fvpipe.dicom.pixels import read_picture
+from fvpipe.dicom.pixels import decode_image
 from fvpipe.dicom.transfer_syntaxes import EXPLICIT_LE, JPEG_2000_LOSSLESS, JPEG_LOSSLESS_SV1, JPEG_LS, RLE
 from fvpipe.imaging.segmentation import examine, full_mask, segment
 from fvpipe.imaging.threshold import otsu_threshold, triangle_threshold
 from fvpipe.imaging.thumbnail import column_means
 from fvpipe.reasons import Flag
-from fvpipe.types import CropBox, Edge, ImageRecord, Picture, Segmentation, View
+from fvpipe.types import CropBox, DecodedImage, Edge, ImageRecord, Segmentation, View
 from tests.conftest import build, read_truth
 from tests.factory import CC, LEFT, MLO, RIGHT, Made, breast, dataset, file_bytes, write
 from tests.variations import score, variation, varied
@@ -31,10 +31,10 @@ from tests.variations import score, variation, varied
 LOG = Segment(method="otsu_log")
 
 
-def picture(made: Made, syntax: str = EXPLICIT_LE, side: str = "L", **tags: object) -> Picture:
+def image(made: Made, syntax: str = EXPLICIT_LE, side: str = "L", **tags: object) -> DecodedImage:
     """What the reader makes of a drawn view."""
     data = file_bytes(dataset(made.pixels, made.bits, ImageLaterality=side, **tags), made.pixels, syntax)
-    return read_picture(data, LEFT if side == "L" else RIGHT)
+    return decode_image(data, LEFT if side == "L" else RIGHT)
 
 
 def iou(a: CropBox, b: CropBox) -> float:
@@ -57,7 +57,7 @@ def test_box_of_every_phantom(form: str, phantoms: dict[str, Path]) -> None:
     for truth in read_truth(root):
         record = read_header(root, truth.path, adapter(form).policy)
         assert isinstance(record, ImageRecord)
-        found = segment(read_picture((root / truth.path).read_bytes(), record.laterality), LOG)
+        found = segment(decode_image((root / truth.path).read_bytes(), record.laterality), LOG)
         assert iou(found.tight_box, truth.box) >= 0.97, (truth.path, found)
         assert found.method == "otsu_log"
         assert found.box.top <= found.tight_box.top
@@ -74,9 +74,9 @@ FULL_SIZE = [
 
 @pytest.mark.parametrize(("syntax", "bits", "shape", "view", "side"), FULL_SIZE)
 def test_box_at_published_sizes(syntax: str, bits: int, shape: tuple[int, int], view: str, side: str) -> None:
-    """At full size the thumbnail is smaller than the picture: the box's edges are refined."""
+    """At full size the thumbnail is smaller than the image: the box's edges are refined."""
     made = breast(3, CC if view == "CC" else MLO, LEFT if side == "L" else RIGHT, shape, bits, plate="L CC")
-    found = segment(picture(made, syntax, side), LOG)
+    found = segment(image(made, syntax, side), LOG)
     assert found.step > 1
     assert iou(found.tight_box, made.drawing.box) >= 0.99
     assert dice(found, made) >= 0.98
@@ -98,7 +98,7 @@ def test_variations(pixels: dict[str, object], view: str) -> None:
     scores = []
     for seed in range(6):
         made = breast(seed, CC if view == "CC" else MLO, LEFT, (512, 410), 16, **pixels)
-        found = segment(picture(made), LOG)
+        found = segment(image(made), LOG)
         assert Flag.CC_CROP_FALLBACK not in found.flags, (seed, found.gates)
         scores.append((iou(found.tight_box, made.drawing.box), dice(found, made)))
     boxes, outlines = np.array(scores).T
@@ -110,7 +110,7 @@ def test_variations(pixels: dict[str, object], view: str) -> None:
 def test_reference_engine_agrees(method: str) -> None:
     """SimpleITK's filters, in the same chain, find the same box."""
     for seed in range(4):
-        shown = picture(breast(seed, MLO if seed % 2 else CC, shape=(512, 410)))
+        shown = image(breast(seed, MLO if seed % 2 else CC, shape=(512, 410)))
         fast, reference = (segment(shown, Segment(method=method, engine=engine)) for engine in ("opencv", "simpleitk"))  # type: ignore[arg-type]
         assert fast.method == reference.method
         assert iou(fast.tight_box, reference.tight_box) >= 0.98
@@ -118,12 +118,12 @@ def test_reference_engine_agrees(method: str) -> None:
 
 def test_agreement_believes_only_both() -> None:
     made = breast(1, shape=(512, 410))
-    assert segment(picture(made), Segment(method="agreement")).method == "otsu_log"
+    assert segment(image(made), Segment(method="agreement")).method == "otsu_log"
     # A very dim plateau around a bright one: Otsu on logarithms draws its line below both, the triangle between the two.
     plateaus = np.zeros((400, 300), np.uint16)
     plateaus[60:340, :200] = 8
     plateaus[120:280, :120] = 4000
-    shown = picture(Made(plateaus, made.drawing, 12))
+    shown = image(Made(plateaus, made.drawing, 12))
     boxes = [segment(shown, Segment(method=method)).tight_box for method in ("otsu_log", "triangle")]  # type: ignore[arg-type]
     assert iou(*boxes) < 0.5
     found = segment(shown, Segment(method="agreement"))
@@ -142,24 +142,24 @@ def test_metamorphic_polarity_mirror_padding_depth(syntax: str, view: View, how:
     """What must not matter: who is white, which side is left, how much is padded, how deep the bits are."""
     made = breast(2, view, LEFT, (1400, 1120), 12, **how)
     rows, columns = made.pixels.shape
-    shown = picture(made, syntax)
+    shown = image(made, syntax)
     plain = segment(shown, LOG)
-    turned = picture(
+    turned = image(
         Made((4095 - made.pixels).astype(np.uint16), made.drawing, 12), syntax, PhotometricInterpretation="MONOCHROME1"
     )
     assert segment(turned, LOG).box == plain.box
-    mirrored = segment(picture(Made(np.ascontiguousarray(made.pixels[:, ::-1]), made.drawing, 12), syntax, side="R"), LOG)
+    mirrored = segment(image(Made(np.ascontiguousarray(made.pixels[:, ::-1]), made.drawing, 12), syntax, side="R"), LOG)
     found, box = mirrored.tight_box, plain.tight_box
     expected = (box.top, box.bottom, columns - box.right, columns - box.left)
     # The thumbnail leaves out the last columns that fill none of its pixels: those are on the other side now.
     assert np.abs(np.array(found.as_tuple()) - expected).max() <= (0 if columns % plain.step == 0 else plain.step)
     padded = np.pad(made.pixels, ((0, 0), (0, 200)), constant_values=4095)
-    wide = picture(Made(padded, made.drawing, 12), syntax, PixelPaddingValue=4095)
+    wide = image(Made(padded, made.drawing, 12), syntax, PixelPaddingValue=4095)
     found = segment(wide, LOG).tight_box
     assert np.abs(np.array(found.as_tuple()) - box.as_tuple()).max() <= 2 * plain.step
     inside = slice(box.top, box.bottom), slice(box.left, box.right)
     np.testing.assert_array_equal(wide.values[wide.stored[inside]], shown.values[shown.stored[inside]])
-    shallow = picture(Made((made.pixels >> 4).astype(np.uint8), made.drawing, 8), syntax)
+    shallow = image(Made((made.pixels >> 4).astype(np.uint8), made.drawing, 8), syntax)
     moved = np.abs(np.array(segment(shallow, LOG).tight_box.as_tuple()) - box.as_tuple())
     assert (moved <= 0.01 * np.array([rows, rows, columns, columns])).all()
 
@@ -181,7 +181,7 @@ def test_a_monochrome1_twin_has_the_same_sample_bytes(pipeline: str, tmp_path: P
 
 
 def test_margin_is_a_share_of_the_longer_side() -> None:
-    shown = picture(breast(0, shape=(640, 500)))
+    shown = image(breast(0, shape=(640, 500)))
     tight = segment(shown, Segment(method="otsu_log", margin=0.0))
     wide = segment(shown, Segment(method="otsu_log", margin=0.1))
     assert tight.box == tight.tight_box == wide.tight_box
@@ -200,7 +200,7 @@ def test_margin_is_a_share_of_the_longer_side() -> None:
     ids=["constant", "noise", "specimen", "bar"],
 )
 def test_what_is_no_breast_stays_whole_and_flagged(pixels: np.ndarray) -> None:
-    found = segment(picture(Made(pixels, breast().drawing, 12)), LOG)
+    found = segment(image(Made(pixels, breast().drawing, 12)), LOG)
     assert found.method == "whole_frame"
     assert Flag.CC_CROP_FALLBACK in found.flags
     assert found.box == CropBox.whole(*pixels.shape)
@@ -208,7 +208,7 @@ def test_what_is_no_breast_stays_whole_and_flagged(pixels: np.ndarray) -> None:
 
 def test_wrong_side_is_flagged() -> None:
     made = breast(0, CC, RIGHT, (512, 410))
-    found = segment(picture(made, side="L"), LOG)
+    found = segment(image(made, side="L"), LOG)
     assert Flag.CHEST_WALL_CONFLICT in found.flags
     assert iou(found.tight_box, made.drawing.box) >= 0.97
 
@@ -217,20 +217,20 @@ def test_padding_is_background() -> None:
     made = breast(0, CC, LEFT, (512, 410))
     padded = made.pixels.copy()
     padded[:, 380:] = 4095  # a padding value at the maximum
-    plain = segment(picture(made), LOG)
-    assert segment(picture(Made(padded, made.drawing, 12), PixelPaddingValue=4095), LOG).box == plain.box
+    plain = segment(image(made), LOG)
+    assert segment(image(Made(padded, made.drawing, 12), PixelPaddingValue=4095), LOG).box == plain.box
 
 
 BY_HAND: dict[str, list[int]] = json.loads((Path(__file__).parent / "data" / "hand-drawn.json").read_text())
 """Top, bottom, left, right of the breast, drawn by eye on a ruler; docs/segmentation.md says how."""
 
 
-def hardened(picture: Picture) -> dict[str, tuple[Picture, int]]:
+def hardened(image: DecodedImage) -> dict[str, tuple[DecodedImage, int]]:
     """Real pixels made harder, each written as a file and read again, and the rows that it has above the film."""
-    film = picture.stored.astype(np.int64)
-    if picture.direction < 0:
+    film = image.stored.astype(np.int64)
+    if image.direction < 0:
         film = int(film.max()) - film
-    side, left = (LEFT, True) if picture.chest_wall is Edge.LEFT else (RIGHT, False)
+    side, left = (LEFT, True) if image.chest_wall is Edge.LEFT else (RIGHT, False)
     rows, columns = film.shape
     rng = np.random.default_rng(0)
     border, plate = film.copy(), film.copy()
@@ -256,7 +256,7 @@ def hardened(picture: Picture) -> dict[str, tuple[Picture, int]]:
     for name, (pixels, bits, tags) in variants.items():
         stored = pixels.astype(np.uint8 if bits == 8 else np.uint16)
         data = file_bytes(dataset(stored, bits, ImageLaterality=side.value, **tags), stored)
-        made[name] = read_picture(data, side), 200 if name == "padded above" else 0
+        made[name] = decode_image(data, side), 200 if name == "padded above" else 0
     return made
 
 
@@ -265,7 +265,7 @@ def test_boxes_of_real_films_are_those_drawn_by_hand(cbis: Path) -> None:
     for name, expected in BY_HAND.items():
         record = read_header(cbis, name, adapter("cbis").policy)
         assert isinstance(record, ImageRecord)
-        clean = read_picture((cbis / name).read_bytes(), record.laterality)
+        clean = decode_image((cbis / name).read_bytes(), record.laterality)
         allowed = 0.02 * np.array([record.rows, record.rows, record.columns, record.columns])
         for how, (shown, above) in {"clean": (clean, 0), **hardened(clean)}.items():
             found = segment(shown, LOG)
@@ -278,10 +278,10 @@ def test_boxes_of_real_films_are_those_drawn_by_hand(cbis: Path) -> None:
 def test_real_digital_mammograms() -> None:
     """GE's breast without the abdomen below it; a stereotactic biopsy, which shows no outline to trust."""
     folder = Path(__file__).parent / "data" / "mg"
-    found = segment(read_picture((folder / "GH133.dcm").read_bytes(), RIGHT), LOG)
+    found = segment(decode_image((folder / "GH133.dcm").read_bytes(), RIGHT), LOG)
     assert iou(found.tight_box, CropBox(0, 2250, 1155, 2394)) >= 0.98  # by eye: the fold, and the nipple's side
     assert found.flags == Flag(0)
-    found = segment(read_picture((folder / "OutOfBoundsOverlay.dcm").read_bytes(), LEFT), LOG)
+    found = segment(decode_image((folder / "OutOfBoundsOverlay.dcm").read_bytes(), LEFT), LOG)
     assert (found.method, found.flags) == ("whole_frame", Flag.CC_CROP_FALLBACK)
 
 
@@ -325,7 +325,7 @@ def test_thresholds_on_known_histograms() -> None:
 @pytest.mark.parametrize("method", ["otsu_log", "triangle", "agreement"])
 def test_a_picture_without_room_is_left_whole(shape: tuple[int, int], method: str) -> None:
     pixels = np.arange(shape[0] * shape[1], dtype=np.uint16).reshape(shape) % 4000
-    stripe = read_picture(file_bytes(dataset(pixels, 12), pixels, EXPLICIT_LE), LEFT)
+    stripe = decode_image(file_bytes(dataset(pixels, 12), pixels, EXPLICIT_LE), LEFT)
     found = segment(stripe, Segment(method=method))
     assert (found.method, found.box, found.flags) == ("whole_frame", CropBox.whole(*shape), Flag.CC_CROP_FALLBACK)
     assert examine(stripe, Segment(method=method)) is None

@@ -76,7 +76,7 @@ def test_the_same_words_again_without_reading_modules(project: Path) -> None:
     words, modules = again.stdout.splitlines()
     assert words == first.stdout.strip().replace("5 headers read", "0 headers read")
     assert modules == "[]"
-    assert "refused: broken.dcm" in first.stderr
+    assert "rejected: broken.dcm" in first.stderr
     assert again.stderr == first.stderr
     assert {file.name: file.stat().st_mtime_ns for file in (project / "manifests" / "own").iterdir()} == before
 
@@ -183,7 +183,7 @@ def test_a_build_says_the_same_words_again_without_reading_modules(built: Path) 
     assert words.partition(" s ->")[0][:-3] == first.stdout.partition(" s ->")[0][:-3]
     assert "0 made, 2 reused" in words
     assert modules == "[]"
-    assert "refused: broken.dcm" in first.stderr
+    assert "rejected: broken.dcm" in first.stderr
     assert "1 other file(s)" in first.stderr
     assert again.stderr == first.stderr
 

@@ -115,7 +115,7 @@ def commit(
         schema_version=SCHEMA_VERSION,
         preprocessing_version=1,
         dataset=dataset,
-        made=True,
+        simulated=True,
         license="CC0-1.0",
         pipeline=pipeline,
         pipeline_digest=str(shared["pipeline_digest"]),
@@ -212,7 +212,7 @@ def test_same_bytes_every_time(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("wanted", "given_"), [(3, 2), (2, 3), (1, 0)])
 def test_as_many_samples_as_rows(wanted: int, given_: int, tmp_path: Path) -> None:
-    """A sample too few would be served as a black picture."""
+    """A sample too few would be served as a black image."""
     with pytest.raises(ValueError, match="zip"):
         write_shard(tmp_path / "x.h5", rows(wanted), map(fused, range(given_)), {"shard_index": 0}, "c")
 

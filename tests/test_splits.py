@@ -181,7 +181,7 @@ def test_pixel_digests_are_compared_only_among_pictures_decoded_alike(project: P
 
     for dataset in ("pv", "pc"):
         run("build-shards", "--workers", 0, "--pipeline", "antialiased", "--dataset", dataset)
-    assert not checked()  # the same picture in another codestream would have another digest
+    assert not checked()  # the same image in another codestream would have another digest
     run("build-shards", "--workers", 0, "--pipeline", "direct", "--dataset", "pv")
     assert not checked()
     run("build-shards", "--workers", 0, "--pipeline", "direct", "--dataset", "pc")
@@ -192,7 +192,7 @@ def test_made_and_real_data_are_never_mixed(project: Path) -> None:
     file = project / "params.yaml"
     text = file.read_text()
     file.write_text(text.replace("test: [pc]", "test: [real]"))
-    assert "mixes made and real" in run("split", code=1).output
+    assert "mixes simulated and real" in run("split", code=1).output
     file.write_text(text.replace("datasets: [pv, pc]", "datasets: [pw]"))
     assert "not in datasets (did you mean 'pv'?)" in run("split", code=1).output
     file.write_text(text.replace("datasets: [pv], test: [pc]", "datasets: [pv], test: [pv]"))
@@ -229,7 +229,7 @@ def test_a_split_without_a_test_set_is_refused_and_stale_files_go(project: Path)
 
 
 def test_git_never_sees_rows_that_may_not_be_published(project: Path) -> None:
-    """A split turns from made data to restricted data, and a later one fails: it is hidden before it is written."""
+    """A split turns from simulated data to restricted data, and a later one fails: it is hidden before it is written."""
     run("build-shards", "--workers", 0)
     run("split", "seen")
     ignored = project / "manifests" / "splits" / ".gitignore"

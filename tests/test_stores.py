@@ -27,13 +27,13 @@ from hypothesis import strategies as st
 
 from fvpipe.cache import file_cache as sources
 from fvpipe.cache import sample_store as samples
-from fvpipe.cache.file_cache import MEMORY_VERSION, SourceMemory, _is_current
-from fvpipe.cache.sample_store import Refusal, SampleStore, sample_key
+from fvpipe.cache.file_cache import FILE_CACHE_VERSION, FileCache, _is_current
+from fvpipe.cache.sample_store import SampleStore, ViewRejection, sample_key
 from fvpipe.config.identifier_key import ENVIRONMENT, identifier_key
 from fvpipe.config.loading import digest_of
 from fvpipe.dicom.header import HeaderPolicy, read_header
 from fvpipe.errors import FvpipeError, InputError, LockedError, ParameterError, StorageError
-from fvpipe.indexing.scan import Listing
+from fvpipe.indexing.scan import FolderScan
 from fvpipe.io.atomic import write_if_changed, write_whole
 from fvpipe.io.locking import lock
 from fvpipe.reasons import Flag, Reason, Rejection
@@ -60,8 +60,8 @@ def fused(image: Any = None) -> FusedSample:
     )
 
 
-def assert_same(found: object, expected: FusedSample | Refusal) -> None:
-    if isinstance(expected, Refusal):
+def assert_same(found: object, expected: FusedSample | ViewRejection) -> None:
+    if isinstance(expected, ViewRejection):
         assert found == expected
         return
     assert isinstance(found, FusedSample)
@@ -130,9 +130,9 @@ def test_sample_round_trip(data: st.DataObject) -> None:
     dtype = data.draw(st.sampled_from(["uint16", "uint8", "float32"]))
     image = np.random.default_rng(0).integers(0, 256, shape).astype(dtype)
     image = np.swapaxes(image, -1, -2) if data.draw(st.booleans()) else image  # memory order is none of the store's business
-    result: FusedSample | Refusal = replace(fused(image), flags=Flag(data.draw(st.integers(0, sum(Flag)))))
+    result: FusedSample | ViewRejection = replace(fused(image), flags=Flag(data.draw(st.integers(0, sum(Flag)))))
     if data.draw(st.booleans()):
-        result = Refusal(data.draw(st.sampled_from(View)), data.draw(st.sampled_from(Reason)), data.draw(st.text()))
+        result = ViewRejection(data.draw(st.sampled_from(View)), data.draw(st.sampled_from(Reason)), data.draw(st.text()))
     with tempfile.TemporaryDirectory() as folder:
         store = SampleStore(Path(folder) / "made" / "when needed")
         assert not store.has(KEY)
@@ -140,7 +140,7 @@ def test_sample_round_trip(data: st.DataObject) -> None:
         store.put(KEY, result)
         assert store.has(KEY)
         assert_same(store.get(KEY), result)
-        assert store.refusal_path(KEY).exists() == isinstance(result, Refusal)
+        assert store.rejection_path(KEY).exists() == isinstance(result, ViewRejection)
 
 
 def test_same_sample_same_bytes(tmp_path: Path) -> None:
@@ -175,8 +175,8 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-@pytest.mark.parametrize("result", [fused(), Refusal(View.MLO, Reason.DECODE_FAILED, "no")], ids=["sample", "refusal"])
-def test_damaged_sample_is_absent(damage: str, result: FusedSample | Refusal, tmp_path: Path) -> None:
+@pytest.mark.parametrize("result", [fused(), ViewRejection(View.MLO, Reason.DECODE_FAILED, "no")], ids=["sample", "rejection"])
+def test_damaged_sample_is_absent(damage: str, result: FusedSample | ViewRejection, tmp_path: Path) -> None:
     store = SampleStore(tmp_path)
     store.put(KEY, result)
     (file,) = (path for path in tmp_path.rglob("*") if path.is_file())
@@ -311,7 +311,7 @@ def test_an_unreadable_file_is_replaced(data: bytes | list[bytes]) -> None:
 
 
 def test_many_threads_write_one_file(tmp_path: Path) -> None:
-    """As Dask's threads do where two breasts have the same two pictures, and so the same key."""
+    """As Dask's threads do where two breasts have the same two images, and so the same key."""
     versions = [bytes([i]) * 200_000 for i in range(8)]
     with ThreadPoolExecutor(8) as pool:
         for _ in range(20):
@@ -351,20 +351,20 @@ def test_memory_round_trip(records: list[ImageRecord | Rejection]) -> None:
     found = [(SourceFile(r.path if isinstance(r, ImageRecord) else r.what, f"state {i}"), r) for i, r in enumerate(records)]
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "new" / "memory.sqlite"
-        with SourceMemory(file, Path("/in"), POLICY) as memory:
-            memory.keep_headers(found)
-            memory.keep_facts((source, digest_of(source.path)) for source, _ in found)
+        with FileCache(file, Path("/in"), POLICY) as file_cache:
+            file_cache.put_headers(found)
+            file_cache.put_facts((source, digest_of(source.path)) for source, _ in found)
             for source, _ in found:
-                assert memory.fact(source) == digest_of(source.path)  # in the process that read it, and in the next one
-                assert memory.fact(source, "pixels") is None
-        with SourceMemory(file, Path("/in"), POLICY) as memory:
-            assert [memory.header(source) for source, _ in found] == records
-            assert [memory.fact(source) for source, _ in found] == [digest_of(source.path) for source, _ in found]
+                assert file_cache.fact(source) == digest_of(source.path)  # in the process that read it, and in the next one
+                assert file_cache.fact(source, "pixels") is None
+        with FileCache(file, Path("/in"), POLICY) as file_cache:
+            assert [file_cache.header(source) for source, _ in found] == records
+            assert [file_cache.fact(source) for source, _ in found] == [digest_of(source.path) for source, _ in found]
             for other in (replace(source, state="other") for source, _ in found):
-                assert memory.header(other) is None
-                assert memory.fact(other) is None
-            memory.load_facts()
-            assert [memory.fact(source) for source, _ in found] == [digest_of(source.path) for source, _ in found]
+                assert file_cache.header(other) is None
+                assert file_cache.fact(other) is None
+            file_cache.preload()
+            assert [file_cache.fact(source) for source, _ in found] == [digest_of(source.path) for source, _ in found]
 
 
 @pytest.fixture
@@ -373,9 +373,9 @@ def source() -> SourceFile:
 
 
 def remember(file: Path, source: SourceFile, policy: HeaderPolicy = POLICY, root: Path = Path("/in")) -> None:
-    with SourceMemory(file, root, policy) as memory:
-        memory.keep_headers([(source, record(source.path))])
-        memory.keep_facts([(source, digest_of(1))])
+    with FileCache(file, root, policy) as file_cache:
+        file_cache.put_headers([(source, record(source.path))])
+        file_cache.put_facts([(source, digest_of(1))])
 
 
 @pytest.mark.parametrize(
@@ -383,27 +383,27 @@ def remember(file: Path, source: SourceFile, policy: HeaderPolicy = POLICY, root
 )
 def test_records_of_another_policy_are_not_used(policy: HeaderPolicy, source: SourceFile, tmp_path: Path) -> None:
     remember(tmp_path / "m", source)
-    with SourceMemory(tmp_path / "m", Path("/in"), policy) as memory:
-        assert memory.header(source) is None
-        assert memory.fact(source) == digest_of(1)  # bytes are bytes, however they are read
-        memory.keep_headers([(source, record(patient_id="other"))])
-    with SourceMemory(tmp_path / "m", Path("/in"), POLICY) as memory:
-        assert memory.header(source) == record()
+    with FileCache(tmp_path / "m", Path("/in"), policy) as file_cache:
+        assert file_cache.header(source) is None
+        assert file_cache.fact(source) == digest_of(1)  # bytes are bytes, however they are read
+        file_cache.put_headers([(source, record(patient_id="other"))])
+    with FileCache(tmp_path / "m", Path("/in"), POLICY) as file_cache:
+        assert file_cache.header(source) == record()
 
 
 def test_another_folder_or_forgetting_remembers_nothing(source: SourceFile, tmp_path: Path) -> None:
     remember(tmp_path / "m", source)
     for root, forget in ((Path("/elsewhere"), False), (Path("/in"), True)):
-        with SourceMemory(tmp_path / "m", root, POLICY, forget=forget) as memory:
-            assert memory.header(source) is None
-            assert memory.fact(source) is None
-            memory.keep_facts([(source, "of this run")])
-            assert memory.fact(source) == "of this run"
-            memory.load_facts()
-            assert memory.fact(source) == "of this run"
-    with SourceMemory(tmp_path / "m", Path("/in"), POLICY) as memory:
-        assert memory.header(source) == record()
-        assert memory.fact(source) == "of this run"
+        with FileCache(tmp_path / "m", root, POLICY, forget=forget) as file_cache:
+            assert file_cache.header(source) is None
+            assert file_cache.fact(source) is None
+            file_cache.put_facts([(source, "of this run")])
+            assert file_cache.fact(source) == "of this run"
+            file_cache.preload()
+            assert file_cache.fact(source) == "of this run"
+    with FileCache(tmp_path / "m", Path("/in"), POLICY) as file_cache:
+        assert file_cache.header(source) == record()
+        assert file_cache.fact(source) == "of this run"
 
 
 def rewrite(file: Path, data: bytes, times: tuple[int, int] | None = None) -> None:
@@ -422,8 +422,8 @@ def test_every_change_of_a_file_is_seen(tmp_path: Path) -> None:
         return listed(tmp_path / "in")[0][0]
 
     def known() -> tuple[ImageRecord | Rejection | None, str | None]:
-        with SourceMemory(tmp_path / "m", tmp_path / "in", POLICY) as memory:
-            return memory.header(state()), memory.fact(state())
+        with FileCache(tmp_path / "m", tmp_path / "in", POLICY) as file_cache:
+            return file_cache.header(state()), file_cache.fact(state())
 
     for change in (
         lambda: rewrite(file, b"longer"),
@@ -431,9 +431,9 @@ def test_every_change_of_a_file_is_seen(tmp_path: Path) -> None:
         lambda: rewrite(file, b"LONGER", (5, 5)),  # same size, modification time restored
         lambda: (shutil.copy2(file, tmp_path / "copy"), os.replace(tmp_path / "copy", file)),
     ):
-        with SourceMemory(tmp_path / "m", tmp_path / "in", POLICY) as memory:
-            memory.keep_headers([(state(), record("a.dcm"))])
-            memory.keep_facts([(state(), digest_of(1))])
+        with FileCache(tmp_path / "m", tmp_path / "in", POLICY) as file_cache:
+            file_cache.put_headers([(state(), record("a.dcm"))])
+            file_cache.put_facts([(state(), digest_of(1))])
         assert known() == (record("a.dcm"), digest_of(1))
         change()
         assert known() == (None, None)
@@ -447,9 +447,11 @@ def test_no_path_and_no_identifier_in_the_database(tmp_path: Path) -> None:
     (source,) = listed(root)[0]
     header = read_header(root, path, POLICY)
     assert isinstance(header, ImageRecord)
-    with SourceMemory(tmp_path / "m", root, POLICY) as memory:
-        memory.keep_headers([(source, header), (SourceFile("Doe_Jane/bad.dcm", "1"), Rejection(path, Reason.NOT_DICOM, "x"))])
-        memory.keep_facts([(source, digest_of(1))])
+    with FileCache(tmp_path / "m", root, POLICY) as file_cache:
+        file_cache.put_headers(
+            [(source, header), (SourceFile("Doe_Jane/bad.dcm", "1"), Rejection(path, Reason.NOT_DICOM, "x"))]
+        )
+        file_cache.put_facts([(source, digest_of(1))])
     content = b"".join(file.read_bytes() for file in tmp_path.glob("m*"))
     assert header.patient_id.encode() in content  # it is the digest
     for canary in ("CANARY", "Doe_Jane", "film", "Somewhere", "1.2.77", str(tmp_path)):
@@ -461,33 +463,33 @@ def test_damaged_memory_is_an_empty_one(damage: str, source: SourceFile, tmp_pat
     file = tmp_path / "m"
     remember(file, source)
     file.write_bytes(DAMAGES[damage](file.read_bytes()))
-    with SourceMemory(file, Path("/in"), POLICY) as memory:
-        assert memory.header(source) in (None, record())
+    with FileCache(file, Path("/in"), POLICY) as file_cache:
+        assert file_cache.header(source) in (None, record())
     remember(file, source)
-    with SourceMemory(file, Path("/in"), POLICY) as memory:
-        assert memory.header(source) == record()
+    with FileCache(file, Path("/in"), POLICY) as file_cache:
+        assert file_cache.header(source) == record()
 
 
 def test_no_flipped_bit_becomes_a_wrong_record(tmp_path: Path) -> None:
     """SQLite itself notices few of them."""
     file, rng = tmp_path / "m", random.Random(0)
     files = [SourceFile(f"{i}.dcm", f"{i} 2 3 4") for i in range(12)]
-    with SourceMemory(file, Path("/in"), POLICY) as memory:
-        memory.keep_headers((source, record(source.path, patient_id=source.path)) for source in files)
-        memory.keep_facts((source, digest_of(source.path)) for source in files)
+    with FileCache(file, Path("/in"), POLICY) as file_cache:
+        file_cache.put_headers((source, record(source.path, patient_id=source.path)) for source in files)
+        file_cache.put_facts((source, digest_of(source.path)) for source in files)
     sound = file.read_bytes()
     for _ in range(500):
         bit = rng.randrange(8 * len(sound))
         file.write_bytes(flipped(sound, bit))
-        with SourceMemory(file, Path("/in"), POLICY) as memory:
+        with FileCache(file, Path("/in"), POLICY) as file_cache:
             for source in files:
-                assert memory.header(source) in (None, record(source.path, patient_id=source.path)), bit
-                assert memory.fact(source) in (None, digest_of(source.path)), bit
-            memory.load_facts()
-            assert all(memory.fact(source) in (None, digest_of(source.path)) for source in files), bit
+                assert file_cache.header(source) in (None, record(source.path, patient_id=source.path)), bit
+                assert file_cache.fact(source) in (None, digest_of(source.path)), bit
+            file_cache.preload()
+            assert all(file_cache.fact(source) in (None, digest_of(source.path)) for source in files), bit
 
 
-@pytest.mark.parametrize("version", [0, MEMORY_VERSION])
+@pytest.mark.parametrize("version", [0, FILE_CACHE_VERSION])
 def test_memory_of_another_form_is_an_empty_one(version: int, source: SourceFile, tmp_path: Path) -> None:
     database = sqlite3.connect(tmp_path / "m")
     database.execute("CREATE TABLE digests (path PRIMARY KEY, state, digest)")
@@ -496,8 +498,8 @@ def test_memory_of_another_form_is_an_empty_one(version: int, source: SourceFile
     database.commit()
     database.close()
     remember(tmp_path / "m", source)
-    with SourceMemory(tmp_path / "m", Path("/in"), POLICY) as memory:
-        assert memory.fact(source) == digest_of(1)
+    with FileCache(tmp_path / "m", Path("/in"), POLICY) as file_cache:
+        assert file_cache.fact(source) == digest_of(1)
 
 
 def test_a_memory_that_another_process_makes_meanwhile_is_kept(
@@ -513,22 +515,22 @@ def test_a_memory_that_another_process_makes_meanwhile_is_kept(
         return found
 
     monkeypatch.setattr(sources, "_is_current", look)
-    with SourceMemory(tmp_path / "m", Path("/in"), POLICY) as memory:
+    with FileCache(tmp_path / "m", Path("/in"), POLICY) as file_cache:
         assert looked[0] is False
-        assert memory.header(source) == record()
+        assert file_cache.header(source) == record()
 
 
 def test_two_processes_remember_at_once(tmp_path: Path) -> None:
     script = """
 import sys
 from pathlib import Path
-from tests.test_stores import POLICY, SourceFile, SourceMemory, digest_of, record
+from tests.test_stores import POLICY, SourceFile, FileCache, digest_of, record
 sys.stdin.readline()
-with SourceMemory(Path(sys.argv[1]), Path("/in"), POLICY) as memory:
+with FileCache(Path(sys.argv[1]), Path("/in"), POLICY) as memory:
     for i in range(50):
         source = SourceFile(f"{sys.argv[2]} {i}", "1")
-        memory.keep_headers([(source, record(source.path))])
-        memory.keep_facts([(source, digest_of(i))])
+        memory.put_headers([(source, record(source.path))])
+        memory.put_facts([(source, digest_of(i))])
 """
     processes = [python(script, tmp_path / "m", name) for name in "ab"]
     for process in processes:
@@ -537,10 +539,10 @@ with SourceMemory(Path(sys.argv[1]), Path("/in"), POLICY) as memory:
         process.stdin.flush()
     for process in processes:
         output(process)
-    with SourceMemory(tmp_path / "m", Path("/in"), POLICY) as memory:
+    with FileCache(tmp_path / "m", Path("/in"), POLICY) as file_cache:
         for source in (SourceFile(f"{name} {i}", "1") for name in "ab" for i in range(50)):
-            assert memory.header(source) == record(source.path)
-            assert memory.fact(source) is not None
+            assert file_cache.header(source) == record(source.path)
+            assert file_cache.fact(source) is not None
 
 
 @pytest.mark.parametrize("limit", [0, 3000, 20_000])
@@ -548,8 +550,8 @@ def test_memory_on_a_full_disk_is_one_sentence(limit: int, tmp_path: Path) -> No
     script = LIMITED + (
         "from tests.test_stores import *\n"
         "try:\n"
-        "    with SourceMemory(Path(sys.argv[2]), Path('/in'), POLICY) as memory:\n"
-        "        memory.keep_headers((SourceFile(str(i), '1'), record(str(i))) for i in range(500))\n"
+        "    with FileCache(Path(sys.argv[2]), Path('/in'), POLICY) as memory:\n"
+        "        memory.put_headers((SourceFile(str(i), '1'), record(str(i))) for i in range(500))\n"
         "except StorageError as error:\n    print(error)\n"
     )
     said = output(python(script, limit, tmp_path / "m"))
@@ -651,9 +653,9 @@ def test_lock_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
 # --- listing ----------------------------------------------------------------------------------------------------------
 
 
-def listed(folder: Path | Listing) -> tuple[list[SourceFile], list[Rejection]]:
+def listed(folder: Path | FolderScan) -> tuple[list[SourceFile], list[Rejection]]:
     """Files and rejections, each sorted."""
-    found = list(folder if isinstance(folder, Listing) else Listing(folder))
+    found = list(folder if isinstance(folder, FolderScan) else FolderScan(folder))
     files = sorted((each for each in found if isinstance(each, SourceFile)), key=lambda file: file.path)
     return files, sorted((each for each in found if isinstance(each, Rejection)), key=lambda rejection: rejection.what)
 
@@ -694,17 +696,17 @@ def test_listing_of_a_hostile_folder(tmp_path: Path) -> None:
     os.mkfifo(root / "pipe")
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(os.path.relpath(root / "s.dcm"))  # a short name: such an address has at most 108 bytes
-        listing = Listing(root)
+        listing = FolderScan(root)
         files, rejections = listed(listing)
     assert [file.path for file in files] == sorted([*names, "link.dcm", "linked/deep/far.dcm"])
     assert all(file.state.startswith("1 ") for file in files)
-    refused = {rejection.what: rejection.detail for rejection in rejections}
-    assert list(refused) == sorted(refused)
-    assert refused.pop("self").startswith("a link that leads nowhere (Too many levels")
-    assert refused.pop("broken.dcm") == "a link that leads nowhere (No such file or directory)"
-    assert [refused.pop(name) for name in ("a/up", "a/loop")] == ["a link to a folder that is listed under its own name"] * 2
-    assert set(refused) == {"null", "null.dcm", "pipe", "pipe.dcm", "s.dcm"}
-    assert set(refused.values()) == {"a pipe, socket or device"}
+    rejected = {rejection.what: rejection.detail for rejection in rejections}
+    assert list(rejected) == sorted(rejected)
+    assert rejected.pop("self").startswith("a link that leads nowhere (Too many levels")
+    assert rejected.pop("broken.dcm") == "a link that leads nowhere (No such file or directory)"
+    assert [rejected.pop(name) for name in ("a/up", "a/loop")] == ["a link to a folder that is listed under its own name"] * 2
+    assert set(rejected) == {"null", "null.dcm", "pipe", "pipe.dcm", "s.dcm"}
+    assert set(rejected.values()) == {"a pipe, socket or device"}
     assert {rejection.reason for rejection in rejections} == {Reason.NOT_A_FILE}
     assert listing.ignored == 5
 
@@ -758,7 +760,7 @@ def test_no_folder(tmp_path: Path) -> None:
     factory.write(tmp_path / "file", b"")
     for name, message in (("nowhere", "no such folder"), ("file", "is no folder")):
         with pytest.raises(InputError, match=message):
-            Listing(tmp_path / name)
+            FolderScan(tmp_path / name)
 
 
 # --- the key of identifiers -------------------------------------------------------------------------------------------

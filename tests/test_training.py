@@ -146,7 +146,7 @@ def test_any_classifier_of_torchvision(name: str) -> None:
 def test_wrong_models_and_weights_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ParameterError, match=r"no model 'resnet19'; known: cnn, alexnet"):
         build_model("resnet19", PLAIN, (1, 64, 64), 0)
-    with pytest.raises(ParameterError, match="'vit_b_16' does not take pictures of 1 x 64 x 64"):
+    with pytest.raises(ParameterError, match="'vit_b_16' does not take images of 1 x 64 x 64"):
         build_model("vit_b_16", PLAIN, (1, 64, 64), 0)
     with pytest.raises(CheckpointError, match="no such weight file"):
         build_model("cnn", Recipe(weights=str(tmp_path / "none.pt")), (1, 64, 64), 0)
@@ -211,7 +211,7 @@ def test_a_streamed_feed_equals_a_resident_one(small: Path) -> None:
 def test_unknown_breasts_are_an_error(project: Path) -> None:
     table = project / "manifests" / "splits" / "all.csv"
     table.write_text(table.read_text() + "a,P999_L,P999,train\n")
-    with pytest.raises(InputError, match=r"a/P999_L is neither in .* nor refused there"):
+    with pytest.raises(InputError, match=r"a/P999_L is neither in .* nor rejected there"):
         train(project, "all")
 
 

@@ -70,7 +70,7 @@ def test_a_patient_in_two_parts_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_same_picture_under_two_patients_is_refused(tmp_path: Path) -> None:
-    """Two patients with one picture, put into two parts by hand."""
+    """Two patients with one image, put into two parts by hand."""
     members = [*patients(12, lambda i: i % 2, lambda i: False), Patient("Q000", 0, False, 0)]
     folder = make_project(tmp_path, {"a": members}, UNSEEN)
     table = folder / "manifests" / "splits" / "all.csv"

@@ -1,6 +1,6 @@
 """Made breasts under what real mammograms have around them, each from its seed alone, with its true outline.
 
-A picture is drawn by :mod:`fvpipe.simulation.drawing` and then spoilt: by what the vendor does to the values (pedestal, noise,
+An image is drawn by :mod:`fvpipe.simulation.drawing` and then spoilt: by what the vendor does to the values (pedestal, noise,
 sigmoid, few grey levels), by what lies beside the breast (label plates, film borders, stripes, the paddle's line, light that
 leaks along the chest wall, padding), and by what lies in it or touches it (implant, abdomen, a label, the frame's edge).
 """
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fvpipe.config.pipeline import Segment
-from fvpipe.dicom.pixels import read_picture
+from fvpipe.dicom.pixels import decode_image
 from fvpipe.dicom.transfer_syntaxes import (
     DEFLATED_LE,
     EXPLICIT_BE,
@@ -32,7 +32,7 @@ from fvpipe.dicom.transfer_syntaxes import (
 from fvpipe.imaging.segmentation import full_mask, segment
 from fvpipe.reasons import Flag
 from fvpipe.simulation.drawing import anatomy, draw
-from fvpipe.types import Laterality, Picture, View
+from fvpipe.types import DecodedImage, Laterality, View
 from tests.factory import CC, LEFT, MLO, RIGHT, dataset, file_bytes
 
 Plane = NDArray[np.float64]
@@ -45,7 +45,7 @@ SYNTAXES = [
 
 @dataclass(frozen=True)
 class Variation:
-    """What was done to a made breast; shares are of the range, the rows or the columns."""
+    """What was done to a simulated breast; shares are of the range, the rows or the columns."""
 
     seed: int
     shape: tuple[int, int]
@@ -78,10 +78,10 @@ class Variation:
 
 @dataclass(frozen=True)
 class Varied:
-    """A picture as the reader gives it, and its breast."""
+    """An image as the reader gives it, and its breast."""
 
     what: Variation
-    picture: Picture
+    image: DecodedImage
     truth: NDArray[np.bool_]
     either: NDArray[np.bool_]  # tissue that is no breast: an outline may hold it or not
 
@@ -157,7 +157,7 @@ def varied(what: Variation) -> Varied:
         tags["PhotometricInterpretation"] = "MONOCHROME1"
     pixels = np.ascontiguousarray(stored.astype(np.uint8 if what.bits == 8 else np.uint16))
     data = file_bytes(dataset(pixels, what.bits, **tags), pixels, what.syntax)
-    return Varied(what, read_picture(data, what.side), np.ascontiguousarray(truth), np.ascontiguousarray(either))
+    return Varied(what, decode_image(data, what.side), np.ascontiguousarray(truth), np.ascontiguousarray(either))
 
 
 def _framed(tissue: Plane, mask: NDArray[np.bool_], what: Variation) -> tuple[Plane, NDArray[np.bool_]]:
@@ -270,7 +270,7 @@ def _with_label(values: Plane, truth: NDArray[np.bool_], what: Variation, bright
 
 @dataclass(frozen=True)
 class Score:
-    """Of one picture."""
+    """Of one image."""
 
     what: str
     dice: float
@@ -283,9 +283,9 @@ class Score:
 def score(made: Varied) -> Score:
     """Segment, and compare with the truth."""
     begun = time.perf_counter()
-    found = segment(made.picture, Segment(method="otsu_log"))
+    found = segment(made.image, Segment(method="otsu_log"))
     seconds = time.perf_counter() - begun
-    mask = (full_mask(found, *made.picture.shape) > 0) & ~made.either
+    mask = (full_mask(found, *made.image.shape) > 0) & ~made.either
     box = found.tight_box
     held = int(made.truth[box.top : box.bottom, box.left : box.right].sum())
     return Score(

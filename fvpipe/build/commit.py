@@ -220,7 +220,7 @@ def _receipt(
         schema_version=SCHEMA_VERSION,
         preprocessing_version=PREPROCESSING_VERSION,
         dataset=found.source.name,
-        made=found.source.made,
+        simulated=found.source.simulated,
         license=found.source.license,
         pipeline=target.pipeline_name,
         pipeline_digest=str(attributes["pipeline_digest"]),

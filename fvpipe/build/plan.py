@@ -48,7 +48,7 @@ class Limits:
     max_fallback : float
         Percent of breasts with a view that was not cropped; more than this and more than 10 fail the build.
     max_rejected : float or None
-        Percent of refused files and breasts (those that a label rule leaves out not counted).
+        Percent of rejected files and breasts (those that a label rule leaves out not counted).
     """
 
     max_fallback: float = 2.0

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from fvpipe.cache.decoder_crashes import decoders
-from fvpipe.cache.sample_store import Refusal, SampleStore, sample_key
+from fvpipe.cache.sample_store import SampleStore, ViewRejection, sample_key
 from fvpipe.config.pipeline import Pipeline
 from fvpipe.dicom.decoders import lossy_decoder
-from fvpipe.dicom.elements import Refused, silenced
+from fvpipe.dicom.elements import RejectedFile, silenced
 from fvpipe.dicom.header import HeaderPolicy, acquisition_date, record_of
-from fvpipe.dicom.pixels import read_picture
+from fvpipe.dicom.pixels import decode_image
 from fvpipe.dicom.reader import HEADER_INFLATE_LIMIT, open_dicom, stream
 from fvpipe.imaging.canvas import crop_levels, frame_level
 from fvpipe.imaging.fusion import fuse
@@ -26,7 +26,7 @@ from fvpipe.types import VIEWS, Digest, FusedSample, ImageRecord
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
+class SampleTask:
     """One breast to make, as it travels to a worker."""
 
     root: str
@@ -37,7 +37,7 @@ class Task:
     policy: HeaderPolicy
     pipeline: Pipeline
     pipeline_digest: Digest
-    retry: bool  # make what was refused again
+    retry: bool  # make what was rejected again
 
     @property
     def views(self) -> tuple[ImageRecord, ImageRecord]:
@@ -46,14 +46,14 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class SampleResult:
     """What a worker found: the digests of both files and the sample's key, or the file that could not be read."""
 
     digests: tuple[Digest, Digest] | None = None
     key: Digest | None = None
     pixels: tuple[Digest, Digest] | None = None  # digests of the decoded pixels, where they were decoded now
     computed: bool = False  # False: the store had it
-    sample: FusedSample | Refusal | None = None  # where there is no store that the worker can write to
+    sample: FusedSample | ViewRejection | None = None  # where there is no store that the worker can write to
     seconds: Mapping[str, float] = field(default_factory=dict)  # of each step
     changed: str = ""  # path of a file that is not what the index read
     unreadable: Rejection | None = None
@@ -73,7 +73,7 @@ class _Clock:
         self._at = now
 
 
-def make_samples(tasks: Sequence[Task]) -> list[Made]:
+def make_samples(tasks: Sequence[SampleTask]) -> list[SampleResult]:
     """On a worker: make each task's sample, unless the store has it."""
     import cv2
 
@@ -82,7 +82,7 @@ def make_samples(tasks: Sequence[Task]) -> list[Made]:
         return [make_sample(task) for task in tasks]
 
 
-def make_sample(task: Task) -> Made:
+def make_sample(task: SampleTask) -> SampleResult:
     """Read both files, decode, segment, fuse, and store the sample (or why there is none)."""
     clock = _Clock()
     files, digests = [], []
@@ -90,13 +90,13 @@ def make_sample(task: Task) -> Made:
         try:
             read = read_contents(Path(task.root) / record.path, state, buffer)
         except FileNotFoundError:
-            return Made(changed=record.path)
+            return SampleResult(changed=record.path)
         except OSError as error:
-            return Made(unreadable=Rejection.unreadable(record.path, error))
+            return SampleResult(unreadable=Rejection.unreadable(record.path, error))
         clock.lap("read")
         # The label and the id come from the index: these must be the bytes that it read.
         if not read.unchanged and record_of(read.data, record.path, task.policy) != record:
-            return Made(changed=record.path)
+            return SampleResult(changed=record.path)
         clock.lap("header")
         files.append(read.data)
         digests.append(read.digest)
@@ -113,45 +113,49 @@ class _Buffers(threading.local):
 _buffers = _Buffers()
 
 
-def _made(task: Task, files: tuple[memoryview, memoryview], digests: tuple[Digest, Digest], clock: _Clock) -> Made:
+def _made(
+    task: SampleTask, files: tuple[memoryview, memoryview], digests: tuple[Digest, Digest], clock: _Clock
+) -> SampleResult:
     key = key_of(task, digests)
     store = SampleStore(Path(task.store)) if task.store else None
     if store is not None and task.retry:
-        store.refusal_path(key).unlink(missing_ok=True)
+        store.rejection_path(key).unlink(missing_ok=True)
     if store is not None and store.has(key):
-        return Made(digests, key, seconds=clock.seconds)
+        return SampleResult(digests, key, seconds=clock.seconds)
     sample = _sample(task, files, digests, clock)
     if store is not None:
         store.put(key, sample)
         clock.lap("write")
     pixels = sample.pixel_digests if isinstance(sample, FusedSample) else None
-    return Made(digests, key, pixels, True, None if store is not None else sample, clock.seconds)
+    return SampleResult(digests, key, pixels, True, None if store is not None else sample, clock.seconds)
 
 
-def _sample(task: Task, files: Sequence[memoryview], digests: tuple[Digest, Digest], clock: _Clock) -> FusedSample | Refusal:
-    pictures, dates = [], set()
+def _sample(
+    task: SampleTask, files: Sequence[memoryview], digests: tuple[Digest, Digest], clock: _Clock
+) -> FusedSample | ViewRejection:
+    images, dates = [], set()
     for view, record, data, digest in zip(VIEWS, task.views, files, digests, strict=True):
         try:
             opened = open_dicom(stream(data), HEADER_INFLATE_LIMIT)
             dates.add(acquisition_date(opened.header))
             level = frame_level((record.rows, record.columns), task.pipeline)
-            pictures.append(read_picture(data, record.laterality, task.pipeline.voi, digest, opened, level))
-        except Refused as refused:
-            return Refusal(view, refused.reason, refused.detail)
+            images.append(decode_image(data, record.laterality, task.pipeline.voi, digest, opened, level))
+        except RejectedFile as rejected:
+            return ViewRejection(view, rejected.reason, rejected.detail)
     clock.lap("decode")
-    cc, mlo = pictures
+    cc, mlo = images
     found = segment(cc, task.pipeline.segment), segment(mlo, task.pipeline.segment)
     clock.lap("segment")
     for i, level in enumerate(crop_levels(found, task.pipeline)):
-        if pictures[i].scale > 1 << level:  # the crop is small: its pixels are decoded again, and its box stays
+        if images[i].scale > 1 << level:  # the crop is small: its pixels are decoded again, and its box stays
             try:
-                finer = read_picture(files[i], task.views[i].laterality, task.pipeline.voi, digests[i], level=level)
-            except Refused as refused:
-                return Refusal(VIEWS[i], refused.reason, refused.detail)
-            # The digest must not depend on the other view: the same picture in another pair has the same.
-            pictures[i] = replace(finer, pixel_digest=pictures[i].pixel_digest)
+                finer = decode_image(files[i], task.views[i].laterality, task.pipeline.voi, digests[i], level=level)
+            except RejectedFile as rejected:
+                return ViewRejection(VIEWS[i], rejected.reason, rejected.detail)
+            # The digest must not depend on the other view: the same image in another pair has the same.
+            images[i] = replace(finer, pixel_digest=images[i].pixel_digest)
     clock.lap("decode")
-    sample = fuse((pictures[0], pictures[1]), found, task.pipeline)
+    sample = fuse((images[0], images[1]), found, task.pipeline)
     flags = sample.flags | views_agree(task.cc, task.mlo, sample)
     for flag, name in OF_A_VIEW.items():
         flags |= flag if any(getattr(record, name) for record in task.views) else Flag(0)
@@ -160,7 +164,7 @@ def _sample(task: Task, files: Sequence[memoryview], digests: tuple[Digest, Dige
     return replace(sample, flags=flags)
 
 
-def key_of(task: Task, digests: tuple[Digest, Digest]) -> Digest:
+def key_of(task: SampleTask, digests: tuple[Digest, Digest]) -> Digest:
     """The sample's key: what it is made of, and the versions of what makes it."""
     cc, mlo = (decoders(record, task.pipeline, lossy_decoder) for record in task.views)
     return sample_key(digests, task.cc.laterality, task.pipeline_digest, (cc, mlo))

@@ -25,7 +25,7 @@ def crash_fact(image: ImageRecord, pipeline: Pipeline, crash: Rejection) -> str:
     return json.dumps([decoders(image, pipeline, decoder_identity), crash.reason, crash.detail])
 
 
-def remembered_crash(image: ImageRecord, pipeline: Pipeline, fact: str | None) -> Rejection | None:
+def cached_crash(image: ImageRecord, pipeline: Pipeline, fact: str | None) -> Rejection | None:
     """The crash that a fact tells of; None where there is no fact, or it is of other decoders or versions."""
     if not fact:  # looking up a version takes longer than all else
         return None

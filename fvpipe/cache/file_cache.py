@@ -33,7 +33,7 @@ import json
 import os
 import sqlite3
 
-MEMORY_VERSION = 4
+FILE_CACHE_VERSION = 4
 # Of a kind: the digest of the bytes; the digest of the decoded pixels, and of those decoded as one pipeline wanted them; the
 # region of interest that a mask outlines; the decoder that the file ended, and how.
 _FACTS = "facts (path, kind, state, fact, seal, PRIMARY KEY (path, kind)) WITHOUT ROWID"
@@ -43,13 +43,13 @@ _SCHEMA = (
     "DROP TABLE IF EXISTS facts",
     "CREATE TABLE headers (path, policy, state, record, seal, PRIMARY KEY (path, policy)) WITHOUT ROWID",
     f"CREATE TABLE {_FACTS}",
-    f"PRAGMA user_version = {MEMORY_VERSION}",
+    f"PRAGMA user_version = {FILE_CACHE_VERSION}",
 )
 _HEADER = "SELECT path, policy, state, record, seal FROM headers WHERE path = ? AND policy = ?"
 _FACT = "SELECT path, kind, state, fact, seal FROM facts WHERE path = ? AND kind = ?"
 
 
-class SourceMemory:
+class FileCache:
     """A small SQLite database beside the samples. Only the process that builds writes to it, never a worker.
 
     Parameters
@@ -60,12 +60,12 @@ class SourceMemory:
     policy : HeaderPolicy
         Records that another policy read are not used.
     forget : bool
-        Also an attribute, `forgets`. Use nothing that was remembered: every file is read again (the verifying mode).
+        Also an attribute, `reread`. Use nothing that was remembered: every file is read again (the verifying mode).
     """
 
     def __init__(self, file: Path, root: Path, policy: HeaderPolicy, *, forget: bool = False) -> None:
         self._file = file
-        self.forgets = forget
+        self.reread = forget
         self._facts: dict[tuple[str, str], tuple[str, str]] | None = None  # where they are in memory
         self._root = os.path.abspath(root)
         self._policy = blake3(repr((READER_VERSION, dataclasses.astuple(policy))).encode()).hexdigest(length=16)
@@ -115,7 +115,7 @@ class SourceMemory:
 
     def header(self, source: SourceFile) -> ImageRecord | Rejection | None:
         """The record read from this very state of the file, or None."""
-        record = None if self.forgets else self._recall(_HEADER, source, self._policy)
+        record = None if self.reread else self._recall(_HEADER, source, self._policy)
         return _from_json(source.path, record) if record is not None else None
 
     def fact(self, source: SourceFile, kind: str = "file") -> str | None:
@@ -125,7 +125,7 @@ class SourceMemory:
         state, fact = self._facts.get((self._name(source.path), self._kind(kind)), ("", ""))
         return fact if state == source.state else None
 
-    def load_facts(self) -> None:
+    def preload(self) -> None:
         """Take all facts into memory: quicker, for who asks for those of every file."""
         with suppress(sqlite3.DatabaseError, UnicodeDecodeError):  # damaged where the first look saw nothing: one by one
             rows = self._database.execute("SELECT path, kind, state, fact, seal FROM facts")
@@ -139,18 +139,18 @@ class SourceMemory:
             return None
         return row[3] if row[:3] == [*key, source.state] and seal == _seal(row) else None
 
-    def keep_headers(self, found: Iterable[tuple[SourceFile, ImageRecord | Rejection]]) -> None:
+    def put_headers(self, found: Iterable[tuple[SourceFile, ImageRecord | Rejection]]) -> None:
         """Remember records, for the next run."""
         rows = [(self._name(source.path), self._policy, source.state, _to_json(record)) for source, record in found]
         self._write("INSERT OR REPLACE INTO main.headers VALUES (?, ?, ?, ?, ?)", rows)
 
-    def keep_facts(self, found: Iterable[tuple[SourceFile, str]], kind: str = "file") -> None:
+    def put_facts(self, found: Iterable[tuple[SourceFile, str]], kind: str = "file") -> None:
         """Remember facts."""
         rows = [(self._name(source.path), self._kind(kind), source.state, fact) for source, fact in found]
         if self._facts is not None:
             self._facts.update(((path, of), (state, fact)) for path, of, state, fact in rows)
         self._write("INSERT OR REPLACE INTO main.facts VALUES (?, ?, ?, ?, ?)", rows)
-        if self.forgets:
+        if self.reread:
             self._write("INSERT OR REPLACE INTO temp.facts VALUES (?, ?, ?, ?, ?)", rows)
 
     def _write(self, statement: str, rows: Sequence[tuple[str, ...]]) -> None:
@@ -163,7 +163,7 @@ class SourceMemory:
 
 
 def _is_current(database: sqlite3.Connection) -> bool:
-    return bool(database.execute("PRAGMA user_version").fetchone() == (MEMORY_VERSION,))
+    return bool(database.execute("PRAGMA user_version").fetchone() == (FILE_CACHE_VERSION,))
 
 
 def _seal(row: Sequence[Any]) -> str:

@@ -2,7 +2,7 @@
 
 A sample's key is made of everything that decides its bytes and nothing else: both source files' digests, the side,
 the pipeline's digest, :data:`PREPROCESSING_VERSION`, and the decoder's version where a lossy syntax lets two versions
-differ. Labels and identifiers are no part of it, so a corrected label table never needs a decode. A refusal is a result
+differ. Labels and identifiers are no part of it, so a corrected label table never needs a decode. A rejection is a result
 like any other and is stored under the same key: a broken file is not decoded again at each build.
 
 Each sample is one file, written aside and renamed, and ends in a digest of itself: a torn or rotten one counts as absent.
@@ -30,8 +30,8 @@ import os
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
-    """A view that was refused when its pixels were read. Without a path: the store knows none."""
+class ViewRejection:
+    """A view that was rejected when its pixels were read. Without a path: the store knows none."""
 
     view: View
     reason: Reason
@@ -57,7 +57,7 @@ def sample_key(
 
 
 class SampleStore:
-    """Samples and refusals by key, in 4,096 folders so that a million of them stay quick to find.
+    """Samples and rejections by key, in 4,096 folders so that a million of them stay quick to find.
 
     Parameters
     ----------
@@ -72,17 +72,17 @@ class SampleStore:
         """Where the sample of `key` lies."""
         return self.folder / key[:3] / f"{key}.sample"
 
-    def refusal_path(self, key: Digest) -> Path:
-        """Where the refusal of `key` lies."""
-        return self.folder / key[:3] / f"{key}.refused"
+    def rejection_path(self, key: Digest) -> Path:
+        """Where the rejection of `key` lies."""
+        return self.folder / key[:3] / f"{key}.rejected"
 
     def has(self, key: Digest) -> bool:
         """Whether `key` is finished, either way."""
-        return os.path.exists(self.path(key)) or os.path.exists(self.refusal_path(key))
+        return os.path.exists(self.path(key)) or os.path.exists(self.rejection_path(key))
 
-    def get(self, key: Digest) -> FusedSample | Refusal | None:
+    def get(self, key: Digest) -> FusedSample | ViewRejection | None:
         """What `key` was found to be; None where it is absent or damaged (a damaged file is removed)."""
-        for path in (self.path(key), self.refusal_path(key)):
+        for path in (self.path(key), self.rejection_path(key)):
             try:
                 data = path.read_bytes()
             except FileNotFoundError:
@@ -95,7 +95,7 @@ class SampleStore:
             path.unlink(missing_ok=True)
         return None
 
-    def put(self, key: Digest, result: FusedSample | Refusal) -> None:
+    def put(self, key: Digest, result: FusedSample | ViewRejection) -> None:
         """Store `result`; a reader sees all of it or nothing.
 
         Raises
@@ -103,16 +103,16 @@ class SampleStore:
         StorageError
             The disk is full or the folder cannot be written.
         """
-        path = self.refusal_path(key) if isinstance(result, Refusal) else self.path(key)
+        path = self.rejection_path(key) if isinstance(result, ViewRejection) else self.path(key)
         write_whole(path, _pack(result), durable=False)
 
 
 _ARRAYS = ("image", "boxes", "source_shape", "placement", "intensity_range", "breast_area", "breast_mean")
 
 
-def _pack(result: FusedSample | Refusal) -> bytes:
+def _pack(result: FusedSample | ViewRejection) -> bytes:
     head: dict[str, Any]
-    if isinstance(result, Refusal):
+    if isinstance(result, ViewRejection):
         head, body = {"view": result.view.value, "reason": result.reason.value, "detail": result.detail}, b""
     else:
         arrays = [np.ascontiguousarray(getattr(result, name)) for name in _ARRAYS]
@@ -127,14 +127,14 @@ def _pack(result: FusedSample | Refusal) -> bytes:
     return packed + blake3(packed).digest()
 
 
-def _unpack(data: bytes) -> FusedSample | Refusal | None:
+def _unpack(data: bytes) -> FusedSample | ViewRejection | None:
     packed, digest = data[:-32], data[-32:]
     if blake3(packed).digest() != digest:
         return None
     line, _, body = packed.partition(b"\n")
     head = json.loads(line)
     if "reason" in head:
-        return Refusal(View(head["view"]), Reason(head["reason"]), head["detail"])
+        return ViewRejection(View(head["view"]), Reason(head["reason"]), head["detail"])
     arrays, at = {}, 0
     for name, dtype, shape in head["arrays"]:
         count = int(np.prod(shape))

@@ -27,7 +27,7 @@ def index(datasets: tuple[str, ...], id_key: Path | None, reread: bool, as_json:
 
     \b
     $ fvpipe index --dataset cbis
-    cbis: 8 images, 4 breasts, 0 refused; 8 headers read -> manifests/cbis
+    cbis: 8 images, 4 breasts, 0 rejected; 8 headers read -> manifests/cbis
     """
     from fvpipe.project.run_cache import Settled
 
@@ -56,8 +56,8 @@ def index(datasets: tuple[str, ...], id_key: Path | None, reread: bool, as_json:
 @click.option("--name", default=None, help="With --dicom: the data set's name in the shards. [the adapter's]")
 @click.option("--samples", type=FOLDER, default=None, help="The sample store. [cache/samples, or OUT/.samples]")
 @click.option("--shard-count", type=click.IntRange(1), default=None, help="With --dicom. [16]")
-@click.option("--strict", is_flag=True, help="Fail when any file or breast is refused: --max-rejected 0.")
-@click.option("--max-rejected", type=click.FloatRange(0, 100), default=None, help="Percent of refused files that fails.")
+@click.option("--strict", is_flag=True, help="Fail when any file or breast is rejected: --max-rejected 0.")
+@click.option("--max-rejected", type=click.FloatRange(0, 100), default=None, help="Percent of rejected files that fails.")
 @click.option("--no-shared-storage", is_flag=True, help="Workers do not see the sample store: samples travel with the answers.")
 @click.option("--profile", is_flag=True, help="Say where the time went, step by step.")
 @click.option("--max-fallback", type=click.FloatRange(0, 100), default=2.0, show_default=True, help="Percent uncropped.")
@@ -88,7 +88,7 @@ def build_shards(
     \b
     $ fvpipe build-shards --pipeline cropped                                  in a project
     $ fvpipe build-shards --pipeline cropped --dicom DIR --out DIR            anywhere
-    cropped/table: 4 breasts (0 malignant, 0 benign, 4 unlabelled) in 2 shards, 0 refused; 4 made, 0 reused
+    cropped/table: 4 breasts (0 malignant, 0 benign, 4 unlabelled) in 2 shards, 0 rejected; 4 made, 0 reused
     """
     from fvpipe.project.run_cache import Settled
 

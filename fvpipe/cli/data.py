@@ -22,11 +22,11 @@ def phantom(form: Any, out: Path, patients: int, seed: int) -> None:
 
     \b
     $ fvpipe phantom --form cmmd --out data/phantom-cmmd
-    76 made DICOM files -> data/phantom-cmmd
+    76 simulated DICOM files -> data/phantom-cmmd
     """
     from fvpipe.simulation.phantom import make
 
-    click.echo(f"{make(form, out, patients, seed)} made DICOM files -> {out}")
+    click.echo(f"{make(form, out, patients, seed)} simulated DICOM files -> {out}")
 
 
 @click.command()

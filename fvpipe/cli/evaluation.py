@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 @click.argument("names", nargs=-1)
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def split(names: tuple[str, ...], as_json: bool) -> None:
-    r"""Make the evaluation settings of params.yaml, into manifests/splits/; a leak is refused. [all]
+    r"""Make the evaluation settings of params.yaml, into manifests/splits/; a leak is rejected. [all]
 
     \b
     $ fvpipe split seen
@@ -57,12 +57,12 @@ def split(names: tuple[str, ...], as_json: bool) -> None:
                 click.echo(f"  {part} lacks a class: the data set is small for this split, or try another seed", err=True)
         if not result["digests_checked"]:
             click.echo(
-                "  not all of it is in shards, or not in shards of pictures that were decoded alike: patients and studies were "
-                "checked, not every file and picture",
+                "  not all of it is in shards, or not in shards of images that were decoded alike: patients and studies were "
+                "checked, not every file and image",
                 err=True,
             )
         for pair in result["near_duplicates_across_parts"][:SHOWN]:
-            click.echo(f"  nearly the same picture in two parts: {' and '.join(pair)}", err=True)
+            click.echo(f"  nearly the same image in two parts: {' and '.join(pair)}", err=True)
 
 
 @click.command()
@@ -87,7 +87,9 @@ def table1(
     project = Project()
     with make_workers(workers) as pool:
         sources = [project.source(name, id_key) for name in project.names(datasets)]
-        groups = [[s for s in sources if s.made is made] for made in (False, True)]  # never pooled with each other
+        groups = [
+            [s for s in sources if s.simulated is simulated] for simulated in (False, True)
+        ]  # never pooled with each other
         results = [compare([indexed(s, project.samples, reread, pool) for s in group]) for group in groups if group]
     found = {key: [entry for result in results for entry in result[key]] for key in ("rows", "floors")}
     if out is not None:

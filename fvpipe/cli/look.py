@@ -79,7 +79,7 @@ def inspect(path: Path, adapter: str, pipeline: str, png: Path | None, timeout: 
 @click.option("--labels", type=FILE, default=None, help="With --dicom: the label table.")
 @click.option("--pipeline", default="cropped", show_default=True, help="Whose window and segmentation.")
 @click.option("--out", type=FILE, default=None, help="The page. [cache/reports/audit-<dataset>.html]")
-@click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="Pictures of the worst crops.")
+@click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="Images of the worst crops.")
 @reading_options
 @worker_options
 def audit(
@@ -95,12 +95,12 @@ def audit(
     as_json: bool,
     **workers: Any,
 ) -> None:
-    r"""Look at every image without building: what is refused, what the rest is like, the worst crops as pictures.
+    r"""Look at every image without building: what is rejected, what the rest is like, the worst crops as images.
 
     \b
     $ fvpipe audit --dataset cbis                                             in a project
     $ fvpipe audit --dicom DIR --adapter cmmd --out audit.html                anywhere
-    cbis: 8 of 8 images read, 0 refused, 0 uncropped; 8 pictures -> cache/reports/audit-cbis.html
+    cbis: 8 of 8 images read, 0 rejected, 0 uncropped; 8 images -> cache/reports/audit-cbis.html
     """
     from fvpipe.config.pipeline import load_pipeline
     from fvpipe.project.project import Project, free_source
@@ -137,33 +137,33 @@ def _audited(
     as_json: bool,
 ) -> dict[str, Any]:
     from fvpipe.flow import index
-    from fvpipe.project.stages import open_memory
+    from fvpipe.project.stages import open_file_cache
     from fvpipe.report.audit import audit, write_audit
 
     page = out or Path("cache/reports") / f"audit-{source.name}.html"
-    with open_memory(source, samples, reread) as memory:
-        result, pictures = audit(index(source, pool, memory), *pipeline, pool, memory, limit)
-    write_audit(result, pictures, page)
+    with open_file_cache(source, samples, reread) as file_cache:
+        result, images = audit(index(source, pool, file_cache), *pipeline, pool, file_cache, limit)
+    write_audit(result, images, page)
     if not as_json:
         read = f"{result.measured} of {result.images} images read, {rejected_words(result.rejections)}"
         uncropped = f"{result.methods.get('whole_frame', 0)} uncropped"
-        click.echo(f"{result.dataset}: {read}, {uncropped}; {len(pictures)} pictures -> {page}")
-        print_rejections(result.refused)
+        click.echo(f"{result.dataset}: {read}, {uncropped}; {len(images)} images -> {page}")
+        print_rejections(result.rejected)
     return result.to_json() | {"out": str(page)}
 
 
 @click.command()
 @click.option("--shards", type=FOLDER, default=Path("cache/shards"), show_default=True, help="Folder of shard folders.")
 @click.option("--out", type=FILE, default=Path("cache/reports/report.html"), show_default=True, help="The page.")
-@click.option("--limit", type=click.IntRange(1), default=24, show_default=True, help="Pictures of each shard folder.")
+@click.option("--limit", type=click.IntRange(1), default=24, show_default=True, help="Images of each shard folder.")
 def report(shards: Path, out: Path, limit: int) -> None:
-    r"""Make a page of pictures of all shards; it opens without a network.
+    r"""Make a page of images of all shards; it opens without a network.
 
     \b
     $ fvpipe report
-    6 shard folders, 112 pictures -> cache/reports/report.html
+    6 shard folders, 112 images -> cache/reports/report.html
     """
     from fvpipe.report.page import write_page
 
-    folders, pictures = write_page(shards, out, limit)
-    click.echo(f"{folders} shard folder(s), {pictures} pictures -> {out}")
+    folders, images = write_page(shards, out, limit)
+    click.echo(f"{folders} shard folder(s), {images} images -> {out}")

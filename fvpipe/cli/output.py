@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-SHOWN = 20  # refusals shown on the screen; the table has them all
+SHOWN = 20  # rejections shown on the screen; the table has them all
 
 
 def show_nothing(_: object) -> None:
@@ -65,7 +65,7 @@ def print_profile(results: list[dict[str, Any]]) -> None:
 def rejected_words(reasons: Mapping[str, int]) -> str:
     """The number of rejections, and of each reason."""
     words = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
-    return f"{sum(reasons.values())} refused" + (f" ({words})" if words else "")
+    return f"{sum(reasons.values())} rejected" + (f" ({words})" if words else "")
 
 
 def print_rejections(rejections: Any) -> None:
@@ -75,6 +75,6 @@ def print_rejections(rejections: Any) -> None:
     broken = (rejection for rejection in rejections if rejection.reason not in NOT_BROKEN)
     for rejection in islice(broken, SHOWN):
         what = "".join(c if c.isprintable() else "?" for c in rejection.what)
-        click.echo(f"  refused: {what}: {rejection.reason.value}: {rejection.detail}", err=True)
+        click.echo(f"  rejected: {what}: {rejection.reason.value}: {rejection.detail}", err=True)
     if more := sum(1 for _ in broken):
         click.echo(f"  ... and {more} more, all in rejected.csv", err=True)

@@ -41,7 +41,7 @@ def train(
 
     \b
     $ fvpipe train --pipeline cropped --split unseen --model cnn
-    cropped/unseen/cnn-seed0 (made data): 2 epochs, best 1, validation AUC 0.625 -> cache/models/cropped/unseen/cnn-seed0
+    cropped/unseen/cnn-seed0 (simulated data): 2 epochs, best 1, validation AUC 0.625 -> cache/models/cropped/unseen/cnn-seed0
     """
     from fvpipe.evaluation.record import runs_of
     from fvpipe.project.project import Project
@@ -54,7 +54,7 @@ def train(
     results = []
     try:
         for run in runs_of(project.params, chosen, seeds):
-            made = any(project.params.datasets[name].made for name in project.params.split_of(run.split).datasets)
+            made = any(project.params.datasets[name].simulated for name in project.params.split_of(run.split).datasets)
             recipe = project.params.train.recipe(made)
             if weights is not None:
                 recipe = recipe.model_copy(update={"weights": weights})
@@ -79,7 +79,7 @@ def train(
 @click.argument("files", nargs=-1, required=True, type=FILE)
 @model_option
 @click.option("--adapter", default="table", show_default=True, help="How to read headers: cmmd, vindr, cbis or table.")
-@click.option("--pipeline", default=None, help="Refuse a model that was trained with any other than this one.")
+@click.option("--pipeline", default=None, help="Reject a model that was trained with any other than this one.")
 @click.option("--id-key", type=FILE, default=None, help="Key file of hashed identifiers; also FVPIPE_ID_KEY.")
 @click.option("--gradcam", type=FOLDER, default=None, help="Also draw where the model looked, a PNG a breast, here.")
 @device_option
@@ -98,7 +98,7 @@ def predict(
 
     \b
     $ fvpipe predict --model cache/models/cropped/unseen/cnn-seed0 --adapter cbis cc.dcm mlo.dcm
-    P_00820_L: 0.436 by cropped/unseen/cnn-seed0 (made data)
+    P_00820_L: 0.436 by cropped/unseen/cnn-seed0 (simulated data)
     Not a medical device: for research only, never for a decision about a patient.
     """
     from fvpipe.evaluation.record import NOT_A_DEVICE
@@ -122,9 +122,9 @@ def predict(
             from fvpipe.training.gradcam import draw, heat_map, peaks
 
             heat = heat_map(model, answer.image)
-            picture = gradcam / f"{answer.sample.source_digests[0][:16]}.png"  # an identifier is no safe file name
-            draw(answer, heat, picture)
-            result["gradcam"] = str(picture)
+            image = gradcam / f"{answer.sample.source_digests[0][:16]}.png"  # an identifier is no safe file name
+            draw(answer, heat, image)
+            result["gradcam"] = str(image)
             result["peaks"] = [
                 {"view": p.view.value, "row": round(p.row), "column": round(p.column), "share": round(p.share, 3)}
                 for p in peaks(answer, heat)
@@ -132,7 +132,7 @@ def predict(
         results.append(result)
     if as_json:
         rejected = [{"what": r.what, "reason": r.reason.value, "detail": r.detail} for r in refused]
-        found = {"model": str(record.run), "made": record.made, "use": NOT_A_DEVICE, "breasts": results, "refused": rejected}
+        found = {"model": str(record.run), "made": record.made, "use": NOT_A_DEVICE, "breasts": results, "rejected": rejected}
         click.echo(json.dumps(found, indent=1))
     else:
         for result in results:
@@ -143,7 +143,7 @@ def predict(
         click.echo(NOT_A_DEVICE)
     for rejection in refused:
         what = "".join(c if c.isprintable() else "?" for c in rejection.what)
-        click.echo(f"  refused: {what}: {rejection.reason.value}: {rejection.detail}", err=True)
+        click.echo(f"  rejected: {what}: {rejection.reason.value}: {rejection.detail}", err=True)
     if not answers:
         raise InputError("no breast with both a CC and an MLO view among the files; nothing was predicted")
 
@@ -157,7 +157,7 @@ def export(folder: Path, out: Path, as_json: bool) -> None:
 
     \b
     $ fvpipe export --model cache/models/cropped/unseen/cnn-seed0 --out model.onnx
-    cropped/unseen/cnn-seed0 (made data): differs from torch by at most 6e-08 -> model.onnx
+    cropped/unseen/cnn-seed0 (simulated data): differs from torch by at most 6e-08 -> model.onnx
     """
     import torch
 

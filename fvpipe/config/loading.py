@@ -51,7 +51,7 @@ def digest_of(value: Any) -> Digest:
 
 
 def read_yaml(path: Path) -> Any:
-    """Read a YAML file, refusing duplicate keys and every tag that would run code."""
+    """Read a YAML file, rejecting duplicate keys and every tag that would run code."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:

@@ -41,7 +41,7 @@ class DataSet(Settings):
     adapter: str  # a name of fvpipe.datasets
     dicom: str = ""  # folder; data/<name> where empty
     label_file: str = ""  # where the data set has it elsewhere than in its published place
-    made: bool = False  # made data: every result on it says so
+    simulated: bool = Field(default=False, alias="made")  # every result on it says so
     for_processing: bool = False  # also read raw images, flagged
     identifiers: Literal["", "own", "hashed"] = ""  # empty: as the adapter does, `hashed` for `table`
     license: str = ""  # overrides what the adapter knows
@@ -108,9 +108,9 @@ class Params(Settings):
             if unknown:
                 near = nearest(unknown[0], list(self.datasets))
                 raise ValueError(f"split '{name}' names the data set '{unknown[0]}', which is not in datasets{near}")
-            if len({self.datasets[dataset].made for dataset in used}) > 1:
+            if len({self.datasets[dataset].simulated for dataset in used}) > 1:
                 raise ValueError(
-                    f"split '{name}' mixes made and real data sets; results on made data prove nothing of real ones"
+                    f"split '{name}' mixes simulated and real data sets; results on simulated data prove nothing of real ones"
                 )
         for file in self.runs.splits:
             self.split_of(file)

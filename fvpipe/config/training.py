@@ -10,15 +10,15 @@ from fvpipe.config.loading import Names, Numbers, Positive, Range, Settings, Sha
 
 
 class Augment(Settings):
-    """Changes of a training picture, drawn anew each epoch. The paper has none.
+    """Changes of a training image, drawn anew each epoch. The paper has none.
 
-    The fused picture is changed as a whole: a horizontal flip also exchanges the places of CC and MLO.
+    The fused image is changed as a whole: a horizontal flip also exchanges the places of CC and MLO.
     """
 
     horizontal_flip: bool = False
     vertical_flip: bool = False
     rotate: Annotated[float, Field(ge=0, le=180)] = 0.0  # degrees, to either side
-    shift: Share = 0.0  # of the picture's height and width
+    shift: Share = 0.0  # of the image's height and width
     scale: Share = 0.0
 
 

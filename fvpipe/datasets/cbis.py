@@ -66,25 +66,25 @@ def read_labels(root: Path, label_file: Path | None, rules: Labels) -> LabelTabl
 
 
 def read_region(data: bytes) -> Region | None:
-    """The lesion that a mask outlines: a picture of two values, as large as its film. None for a cut-out of the film."""
+    """The lesion that a mask outlines: an image of two values, as large as its film. None for a cut-out of the film."""
     import numpy as np
 
     from fvpipe.dicom.elements import text
-    from fvpipe.dicom.pixels import read_picture
+    from fvpipe.dicom.pixels import decode_image
     from fvpipe.dicom.reader import HEADER_INFLATE_LIMIT, open_dicom
 
     match = re.search(REGION, text(open_dicom(BytesIO(data), HEADER_INFLATE_LIMIT).header, "PatientID"))
     if match is None:
         return None
     patient, laterality, view, number = match.groups()
-    picture = read_picture(data, Laterality(laterality[0]))
-    values = np.flatnonzero(np.bincount(picture.stored.ravel()))
+    image = decode_image(data, Laterality(laterality[0]))
+    values = np.flatnonzero(np.bincount(image.stored.ravel()))
     if len(values) != 2:
         return None
-    lesion = picture.stored == values[1]
+    lesion = image.stored == values[1]
     rows, columns = np.flatnonzero(lesion.any(axis=1)), np.flatnonzero(lesion.any(axis=0))
     box = CropBox(int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1)
-    return Region(patient, Laterality(laterality[0]), View(view), int(number), *picture.shape, box)
+    return Region(patient, Laterality(laterality[0]), View(view), int(number), *image.shape, box)
 
 
 def _facts(row: Row, subset: str) -> BreastFacts:

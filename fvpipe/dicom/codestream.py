@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-from fvpipe.dicom.elements import Refused
+from fvpipe.dicom.elements import RejectedFile
 from fvpipe.dicom.layout import PixelLayout
 from fvpipe.reasons import Reason
 
@@ -22,23 +22,23 @@ class CodestreamSize:
 
 def check_codestream(frame: bytes, size: CodestreamSize | None, layout: PixelLayout) -> None:
     """Before decoding: a codestream larger than its DICOM header says would be decoded at its own size, one that was cut
-    to a picture whose rest is made up, or (JPEG-LS) for seconds.
+    to an image whose rest is made up, or (JPEG-LS) for seconds.
     """
     if size is None:
-        raise Refused(Reason.DECODE_FAILED, "no picture header in the compressed frame")
+        raise RejectedFile(Reason.DECODE_FAILED, "no image header in the compressed frame")
     fits = size.components == 1 and size.bits <= layout.bits_allocated
     if layout.signed or layout.high_bit >= layout.bits_stored:
         fits &= size.bits > layout.high_bit  # or the sign, or the bits to shift away, would be looked for where there are none
     if (size.rows, size.columns) != (layout.rows, layout.columns) or not fits:
         found = f"{size.rows} x {size.columns}, {size.components} component(s) of {size.bits} bits"
         expected = f"{layout.rows} x {layout.columns}, 1 of at most {layout.bits_allocated}"
-        raise Refused(Reason.PIXELS_MISMATCH, f"the compressed picture is {found}; expected {expected}")
+        raise RejectedFile(Reason.PIXELS_MISMATCH, f"the compressed image is {found}; expected {expected}")
     if not frame.rstrip(b"\0\xff").endswith(b"\xff\xd9"):  # fragments are padded with 00, by some with FF
-        raise Refused(Reason.PIXELS_TRUNCATED, "the compressed picture has no end marker")
+        raise RejectedFile(Reason.PIXELS_TRUNCATED, "the compressed image has no end marker")
 
 
 def jpeg_size(frame: bytes) -> CodestreamSize | None:
-    """Size of a JPEG or JPEG-LS picture from its start-of-frame segment (ITU-T T.81 B.2.2)."""
+    """Size of a JPEG or JPEG-LS image from its start-of-frame segment (ITU-T T.81 B.2.2)."""
     at = 2
     while at + 10 <= len(frame):
         if frame[at] != 0xFF:
@@ -61,7 +61,7 @@ def bare_codestream(frame: bytes) -> bytes:
 
 
 def jpeg_2000_size(codestream: bytes) -> CodestreamSize | None:
-    """Size of a JPEG 2000 picture from the SIZ segment (ITU-T T.800 A.5.1)."""
+    """Size of a JPEG 2000 image from the SIZ segment (ITU-T T.800 A.5.1)."""
     if codestream[:4] != b"\xff\x4f\xff\x51" or len(codestream) < 43:
         return None
     x1, y1, x0, y0 = struct.unpack_from(">4I", codestream, 8)

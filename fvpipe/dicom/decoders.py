@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from fvpipe.dicom import jpeg2000
 from fvpipe.dicom.codestream import bare_codestream, check_codestream, jpeg_2000_size, jpeg_size
-from fvpipe.dicom.elements import Refused
+from fvpipe.dicom.elements import RejectedFile
 from fvpipe.dicom.layout import PixelLayout
 from fvpipe.dicom.transfer_syntaxes import (
     HTJ2K,
@@ -65,14 +65,14 @@ def _rle(frame: bytes, layout: PixelLayout) -> NDArray[Any]:
     planes = layout.bits_allocated // 8
     header = struct.unpack_from("<16I", frame)
     if header[0] != planes:
-        raise Refused(Reason.PIXELS_MISMATCH, f"RLE of {header[0]} segments; expected {planes}")
+        raise RejectedFile(Reason.PIXELS_MISMATCH, f"RLE of {header[0]} segments; expected {planes}")
     ends = [*header[2 : planes + 1], len(frame)]
     pixels = np.empty((layout.rows * layout.columns, planes), np.uint8)
     buffer = np.empty(layout.rows * layout.columns, np.uint8)
     for plane, (start, end) in enumerate(zip(header[1 : planes + 1], ends, strict=True)):
         decoded = imagecodecs.packbits_decode(frame[start:end], out=buffer.data)
         if len(decoded) != len(buffer):
-            raise Refused(Reason.PIXELS_TRUNCATED, f"RLE segment of {len(decoded)} bytes; expected {len(buffer)}")
+            raise RejectedFile(Reason.PIXELS_TRUNCATED, f"RLE segment of {len(decoded)} bytes; expected {len(buffer)}")
         pixels[:, planes - 1 - plane] = buffer
     return pixels.view(f"<u{planes}").reshape(layout.rows, layout.columns)
 
@@ -109,7 +109,7 @@ DECODERS: dict[str, Decoder] = {
     JPEG_LS_NEAR: Decoder("imagecodecs", True, _jpeg_ls),
     JPEG_2000_LOSSLESS: Decoder("imagecodecs", False, _jpeg_2000),
     JPEG_2000: Decoder("imagecodecs", True, _jpeg_2000),
-    # By OpenJPEG: imagecodecs prints what OpenJPH says of a damaged block and gives the picture all the same, and lets a
+    # By OpenJPEG: imagecodecs prints what OpenJPH says of a damaged block and gives the image all the same, and lets a
     # lossy overshoot above white start again from black.
     HTJ2K_LOSSLESS: Decoder("imagecodecs", False, _jpeg_2000),
     HTJ2K_RPCL: Decoder("imagecodecs", False, _jpeg_2000),
@@ -131,9 +131,9 @@ def lossy_decoder(transfer_syntax_uid: str) -> str:
 
 
 def reduced_decoder(transfer_syntax_uid: str) -> str:
-    """Library and version that belong to a sample's key where pictures may be decoded at a fraction of their resolution."""
+    """Library and version that belong to a sample's key where images may be decoded at a fraction of their resolution."""
     return jpeg2000.identity() if transfer_syntax_uid in REDUCIBLE else ""
 
 
 REDUCIBLE = {syntax for syntax, decoder in DECODERS.items() if decoder.decode is _jpeg_2000}
-"""Transfer syntaxes whose codestream holds smaller pictures."""
+"""Transfer syntaxes whose codestream holds smaller images."""

@@ -19,7 +19,7 @@ from pydicom.tag import BaseTag, Tag
 from fvpipe.reasons import Reason
 
 
-class Refused(Exception):
+class RejectedFile(Exception):
     """A rule was broken. Never leaves the reader: it becomes a :class:`Rejection`."""
 
     def __init__(self, reason: Reason, detail: str) -> None:
@@ -29,7 +29,7 @@ class Refused(Exception):
 
 
 def raise_transient(error: Exception) -> None:
-    """Raise again what says nothing of the file, and so must not be remembered as a refusal of it."""
+    """Raise again what says nothing of the file, and so must not be remembered as a rejection of it."""
     if isinstance(error, MemoryError | ImportError) or (isinstance(error, OSError) and error.errno):
         raise error
 
@@ -74,7 +74,7 @@ def texts(header: Dataset, keyword: str) -> list[str]:
 
     Raises
     ------
-    Refused
+    Rejected
         Its bytes cannot be read as its value representation.
     """
     tag = _tag(keyword)
@@ -87,7 +87,7 @@ def texts(header: Dataset, keyword: str) -> list[str]:
         several = not isinstance(value, str | bytes) and hasattr(value, "__iter__")
         return [str(part).strip(" \0") for part in (value if several else [value])]
     except Exception as error:
-        raise Refused(Reason.HEADER_UNREADABLE, f"{keyword} cannot be read ({type(error).__name__})") from None
+        raise RejectedFile(Reason.HEADER_UNREADABLE, f"{keyword} cannot be read ({type(error).__name__})") from None
 
 
 @cache
@@ -105,15 +105,15 @@ def items(header: Dataset, keyword: str) -> list[Dataset]:
 
     Raises
     ------
-    Refused
+    Rejected
         It is no sequence.
     """
     try:
         value = header.get(keyword)
     except Exception as error:
-        raise Refused(Reason.HEADER_UNREADABLE, f"{keyword} cannot be read ({type(error).__name__})") from None
+        raise RejectedFile(Reason.HEADER_UNREADABLE, f"{keyword} cannot be read ({type(error).__name__})") from None
     if value and not isinstance(value, DicomSequence):
-        raise Refused(Reason.HEADER_UNREADABLE, f"{keyword} is no sequence")
+        raise RejectedFile(Reason.HEADER_UNREADABLE, f"{keyword} is no sequence")
     return list(value or ())
 
 
@@ -131,7 +131,7 @@ def integer(header: Dataset, keyword: str, default: int | None = None) -> int:
 
     Raises
     ------
-    Refused
+    Rejected
         It is no integer, or absent without a `default`.
     """
     value = text(header, keyword)
@@ -141,7 +141,7 @@ def integer(header: Dataset, keyword: str, default: int | None = None) -> int:
         return int(value)
     except ValueError:
         found = "no whole number" if value else "absent or empty"
-        raise Refused(Reason.HEADER_INCOMPLETE, f"{keyword} is {found}") from None
+        raise RejectedFile(Reason.HEADER_INCOMPLETE, f"{keyword} is {found}") from None
 
 
 def printable(value: str) -> str:

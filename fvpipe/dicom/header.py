@@ -1,7 +1,7 @@
 """Step 1a: a DICOM file's header -> :class:`ImageRecord`, or a :class:`Rejection` that says which rule it breaks.
 
 The rules are the functions between :func:`read_header` and :func:`open_dicom`, in the order in which they are asked;
-each raises :class:`Refused` with its reason code. Nothing is guessed: a file that breaks a rule is named, counted and
+each raises :class:`Rejected` with its reason code. Nothing is guessed: a file that breaks a rule is named, counted and
 left out. Source of the tags and codes: DICOM PS3.3 C.8.11 (mammography), PS3.16 CID 4014 and 4015.
 """
 
@@ -20,7 +20,7 @@ from blake3 import blake3
 from pydicom.dataset import Dataset
 
 from fvpipe.dicom.elements import (
-    Refused,
+    RejectedFile,
     integer,
     items,
     number,
@@ -109,28 +109,28 @@ def read_header(root: Path, path: str, policy: HeaderPolicy) -> ImageRecord | Re
         # Without following a FIFO into a hang: the kind of file is asked first.
         status = os.stat(root / path)
         if not stat.S_ISREG(status.st_mode):
-            raise Refused(Reason.NOT_A_FILE, "no regular file")
+            raise RejectedFile(Reason.NOT_A_FILE, "no regular file")
         with _Bounded(FileIO(root / path), status.st_size) as file:
             opened = open_dicom(file, HEADER_INFLATE_LIMIT)
             with silenced():
                 return image_record(path, opened, policy)
-    except Refused as refused:
-        return Rejection(path, refused.reason, refused.detail)
+    except RejectedFile as rejected:
+        return Rejection(path, rejected.reason, rejected.detail)
     except OSError as error:
         return Rejection.unreadable(path, error)
 
 
 def record_of(data: bytes | memoryview, path: str, policy: HeaderPolicy) -> ImageRecord | None:
-    """What the header in a file's bytes says; None where a rule refuses it."""
+    """What the header in a file's bytes says; None where a rule rejects it."""
     try:
         with silenced():
             return image_record(path, open_dicom(stream(data), HEADER_INFLATE_LIMIT), policy)
-    except Refused:
+    except RejectedFile:
         return None
 
 
 def image_record(path: str, opened: OpenedDicom, policy: HeaderPolicy) -> ImageRecord:
-    """Ask every rule of the header, in order; the first that is broken raises :class:`Refused`."""
+    """Ask every rule of the header, in order; the first that is broken raises :class:`Rejected`."""
     header = opened.header
     check_kind(header, policy)
     check_film(header, policy)
@@ -175,21 +175,23 @@ def check_kind(header: Dataset, policy: HeaderPolicy) -> None:
     sop_class = text(header, "SOPClassUID")
     allowed = {"", FOR_PRESENTATION} | ({SECONDARY_CAPTURE} if policy.secondary_capture else set())
     if sop_class == FOR_PROCESSING and not policy.for_processing:
-        raise Refused(Reason.SOP_CLASS_REFUSED, "a mammogram for processing; the data set's `for_processing: true` accepts it")
+        raise RejectedFile(
+            Reason.SOP_CLASS_REFUSED, "a mammogram for processing; the data set's `for_processing: true` accepts it"
+        )
     if sop_class not in allowed | {FOR_PROCESSING}:
-        raise Refused(Reason.SOP_CLASS_REFUSED, f"SOPClassUID is {shown_uid(sop_class)}; expected {FOR_PRESENTATION}")
+        raise RejectedFile(Reason.SOP_CLASS_REFUSED, f"SOPClassUID is {shown_uid(sop_class)}; expected {FOR_PRESENTATION}")
     modality = text(header, "Modality").upper()
     if modality not in ("", "MG"):
-        raise Refused(Reason.MODALITY_REFUSED, f"Modality is {shown_term(modality)}; expected MG")
+        raise RejectedFile(Reason.MODALITY_REFUSED, f"Modality is {shown_term(modality)}; expected MG")
     frames = integer(header, "NumberOfFrames", 1)
     if frames != 1:
-        raise Refused(Reason.MULTI_FRAME, f"NumberOfFrames is {frames}; expected 1")
+        raise RejectedFile(Reason.MULTI_FRAME, f"NumberOfFrames is {frames}; expected 1")
 
 
 def check_film(header: Dataset, policy: HeaderPolicy) -> None:
     """No lesion's mask or cut-out, where the data set has such files beside its films."""
     if policy.region_pattern and re.search(policy.region_pattern, text(header, _PATIENT[policy.patient_from])):
-        raise Refused(Reason.REGION_OF_INTEREST, "a mask or a cut-out, and no film")
+        raise RejectedFile(Reason.REGION_OF_INTEREST, "a mask or a cut-out, and no film")
 
 
 _PATIENT = {"patient_id": "PatientID", "study": "StudyInstanceUID"}
@@ -200,30 +202,30 @@ def read_view(header: Dataset, policy: HeaderPolicy) -> tuple[View, frozenset[st
     if policy.view_in_patient_orientation:
         name = text(header, "PatientOrientation").upper()
         if name not in ("CC", "MLO"):
-            raise Refused(Reason.VIEW_MISSING, f"PatientOrientation is {shown_term(name)}; expected CC or MLO here")
+            raise RejectedFile(Reason.VIEW_MISSING, f"PatientOrientation is {shown_term(name)}; expected CC or MLO here")
         return View(name), frozenset()
     item = next(iter(items(header, "ViewCodeSequence")), Dataset())
     code, position = text(item, "CodeValue"), text(header, "ViewPosition").upper()
     coded = VIEW_CODES.get(code)
     positioned = View(position) if position in ("CC", "MLO") else None
     if code and position and coded is not positioned:
-        raise Refused(Reason.VIEW_CONFLICT, f"view code is {shown_code(code)}, ViewPosition is {shown_term(position)}")
+        raise RejectedFile(Reason.VIEW_CONFLICT, f"view code is {shown_code(code)}, ViewPosition is {shown_term(position)}")
     if not code and not position:
-        raise Refused(Reason.VIEW_MISSING, "neither ViewCodeSequence nor ViewPosition is given")
+        raise RejectedFile(Reason.VIEW_MISSING, "neither ViewCodeSequence nor ViewPosition is given")
     view = coded or positioned
     if view is None:
-        raise Refused(
+        raise RejectedFile(
             Reason.VIEW_NOT_PAIRABLE, f"the view is {shown_code(code) if code else shown_term(position)}; expected CC or MLO"
         )
     found = [*items(item, "ViewModifierCodeSequence"), *items(header, "ViewModifierCodeSequence")]
     modifiers = frozenset(text(modifier, "CodeValue") for modifier in found)
     unusual = sorted(modifiers - IMPLANT_DISPLACED - HARMLESS_MODIFIERS)
     if unusual:
-        raise Refused(Reason.VIEW_MODIFIED, f"view modifier {shown_code(unusual[0])}; expected none but implant displaced")
+        raise RejectedFile(Reason.VIEW_MODIFIED, f"view modifier {shown_code(unusual[0])}; expected none but implant displaced")
     factor = number(header, "EstimatedRadiographicMagnificationFactor", 1.0)
     low, high = STANDARD_MAGNIFICATION
     if not low <= factor <= high:
-        raise Refused(Reason.VIEW_MODIFIED, f"magnified {factor:g} times; expected {low} to {high}")
+        raise RejectedFile(Reason.VIEW_MODIFIED, f"magnified {factor:g} times; expected {low} to {high}")
     return view, modifiers
 
 
@@ -234,17 +236,17 @@ def read_laterality(header: Dataset, policy: HeaderPolicy) -> Laterality:
     given = {keyword: side for keyword, side in given.items() if side}
     if not given or not set(given.values()) <= {"L", "R"}:
         found = ", ".join(f"{keyword} {shown_term(side)}" for keyword, side in given.items()) or "none given"
-        raise Refused(Reason.LATERALITY_MISSING, f"laterality: {found}; expected L or R")
+        raise RejectedFile(Reason.LATERALITY_MISSING, f"laterality: {found}; expected L or R")
     if len(set(given.values())) > 1:
         found = ", ".join(f"{keyword} {side}" for keyword, side in given.items())
-        raise Refused(Reason.LATERALITY_CONFLICT, found)
+        raise RejectedFile(Reason.LATERALITY_CONFLICT, found)
     laterality = Laterality(next(iter(given.values())))
     orientation = [] if policy.view_in_patient_orientation else texts(header, "PatientOrientation")
     # Hung as the standard says, a left breast has rows towards A and columns towards R (or F and R), a right one
     # towards P and L. One of the two may be mirrored; both opposite means that it is the other breast.
     other = {Laterality.LEFT: ("P", "L"), Laterality.RIGHT: ("A", "R")}[laterality]
     if len(orientation) == 2 and orientation[0].startswith(other[0]) and other[1] in orientation[1]:
-        raise Refused(Reason.LATERALITY_CONFLICT, f"laterality {laterality}, PatientOrientation of the other breast")
+        raise RejectedFile(Reason.LATERALITY_CONFLICT, f"laterality {laterality}, PatientOrientation of the other breast")
     return laterality
 
 
@@ -253,27 +255,29 @@ def read_identity(header: Dataset, policy: HeaderPolicy) -> tuple[str, str]:
     keyword = _PATIENT[policy.patient_from]
     value = text(header, keyword)
     if not value:
-        raise Refused(Reason.IDENTIFIER_MISSING, f"{keyword} is absent or empty")
+        raise RejectedFile(Reason.IDENTIFIER_MISSING, f"{keyword} is absent or empty")
     if policy.patient_pattern:
         match = re.search(policy.patient_pattern, value)
         if not match:
-            raise Refused(Reason.IDENTIFIER_INVALID, f"{keyword} of {len(value)} characters is not of this data set's form")
+            raise RejectedFile(
+                Reason.IDENTIFIER_INVALID, f"{keyword} of {len(value)} characters is not of this data set's form"
+            )
         value = match.group(1)
     # U+FFFD stands for bytes that its character set does not have: two patients could become one.
     if len(value) > 64 or not value.isprintable() or "\ufffd" in value:
         found = f"{keyword} has {len(value)} characters, or some that are no text"
-        raise Refused(Reason.IDENTIFIER_INVALID, f"{found}; expected at most 64, all printable")
+        raise RejectedFile(Reason.IDENTIFIER_INVALID, f"{found}; expected at most 64, all printable")
     patient = policy.identifier("patient", value)
     if not policy.keep_studies_apart or policy.patient_from == "study":
         return patient, ""
     study = text(header, "StudyInstanceUID")
     if not study:
-        raise Refused(Reason.IDENTIFIER_MISSING, "StudyInstanceUID is absent or empty")
+        raise RejectedFile(Reason.IDENTIFIER_MISSING, "StudyInstanceUID is absent or empty")
     # A study's UID is long and may tell a site: its digest serves as well, and keeps breast ids short.
     return patient, (policy.identifier("study", study) if policy.identifier_key else blake3(study.encode()).hexdigest())[:12]
 
 
-# --- facts that refuse nothing ----------------------------------------------------------------------------------------
+# --- facts that reject nothing ----------------------------------------------------------------------------------------
 
 
 def chest_wall_edge(header: Dataset) -> Edge | None:
@@ -305,7 +309,7 @@ def _intent(header: Dataset) -> str:
 
 
 def _is_synthetic(header: Dataset) -> bool:
-    """A 2D picture computed from tomosynthesis: vendors say so in Image Type or Series Description, in these words."""
+    """A 2D image computed from tomosynthesis: vendors say so in Image Type or Series Description, in these words."""
     words = " ".join([*texts(header, "ImageType"), text(header, "SeriesDescription")]).upper()
     return any(mark in words for mark in ("GENERATED_2D", "C-VIEW", "V-PREVIEW", "S-VIEW", "INSIGHT 2D", "SYNTH"))
 

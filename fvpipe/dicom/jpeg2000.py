@@ -1,4 +1,4 @@
-"""JPEG 2000 at a fraction of its resolution: the wavelet holds the smaller pictures, and decoding one costs what it weighs.
+"""JPEG 2000 at a fraction of its resolution: the wavelet holds the smaller images, and decoding one costs what it weighs.
 
 Pillow is what reads them from a wheel. It hands the codestream to OpenJPEG, which clips to the declared range, and gives
 10 to 15 bits scaled to 16: they are shifted back.
@@ -17,7 +17,7 @@ _SIZ, _COD, _COC, _SOT = 0xFF51, 0xFF52, 0xFF53, 0xFF90
 
 
 def levels(codestream: bytes) -> int:
-    """How often a picture can be halved (ITU-T T.800 A.5 and A.6).
+    """How often an image can be halved (ITU-T T.800 A.5 and A.6).
 
     Parameters
     ----------
@@ -28,7 +28,7 @@ def levels(codestream: bytes) -> int:
     -------
     int
         The least number of decomposition levels that the main header speaks of. 0 also where the places of a smaller
-        picture's pixels are not known from its size alone (an offset or a subsampling), where its values are signed, or
+        image's pixels are not known from its size alone (an offset or a subsampling), where its values are signed, or
         where the header is damaged.
     """
     found: list[int] = []
@@ -54,7 +54,7 @@ def levels(codestream: bytes) -> int:
 
 
 def decode_reduced(codestream: bytes, level: int, shape: tuple[int, int], bits: int) -> NDArray[np.uint8] | NDArray[np.uint16]:
-    """The picture after `level` halvings.
+    """The image after `level` halvings.
 
     Parameters
     ----------
@@ -63,14 +63,14 @@ def decode_reduced(codestream: bytes, level: int, shape: tuple[int, int], bits: 
     level : int
         At most :func:`levels`.
     shape : (int, int)
-        Rows, columns of the whole picture.
+        Rows, columns of the whole image.
     bits : int
         Of a value, as the codestream declares.
 
     Returns
     -------
     uint8 or uint16, (ceil(rows / 2 ** level), ceil(columns / 2 ** level))
-        Values in the range of the whole picture's. Pixel i stands at the whole picture's pixel i * 2 ** level.
+        Values in the range of the whole image's. Pixel i stands at the whole image's pixel i * 2 ** level.
 
     Raises
     ------
@@ -83,7 +83,7 @@ def decode_reduced(codestream: bytes, level: int, shape: tuple[int, int], bits: 
     # By its own class: nothing else is tried, and the size, which the caller has checked, is not judged again.
     with Jpeg2KImageFile(BytesIO(codestream)) as image:
         image.reduce = level
-        # Pillow rounds the smaller size to the nearest, OpenJPEG up; where they differ it would refuse the picture.
+        # Pillow rounds the smaller size to the nearest, OpenJPEG up; where they differ it would reject the image.
         image._size = (-(-shape[1] // step) * step, -(-shape[0] // step) * step)
         image.load()
         small: NDArray[np.uint8] | NDArray[np.uint16] = np.asarray(image)
@@ -94,7 +94,7 @@ def decode_reduced(codestream: bytes, level: int, shape: tuple[int, int], bits: 
 
 @cache
 def identity() -> str:
-    """Library and version. A smaller picture is no copy of what was encoded, so they belong to the sample's key."""
+    """Library and version. A smaller image is no copy of what was encoded, so they belong to the sample's key."""
     from PIL import __version__, features
 
     return f"pillow {__version__} openjpeg {features.version('jpg_2000')}"

@@ -1,7 +1,7 @@
-"""Step 1b: a DICOM file's bytes -> :class:`Picture`: stored integers, and a table of what each stored value means.
+"""Step 1b: a DICOM file's bytes -> :class:`Image`: stored integers, and a table of what each stored value means.
 
 Which decoder reads which transfer syntax is written down in :data:`DECODERS` and never left to a library's order of
-preference. The size of a compressed picture is read from its own header and compared before it is decoded.
+preference. The size of a compressed image is read from its own header and compared before it is decoded.
 """
 
 from __future__ import annotations
@@ -19,34 +19,34 @@ from xxhash import xxh3_128
 
 from fvpipe.dicom.codestream import bare_codestream, check_codestream, jpeg_2000_size
 from fvpipe.dicom.decoders import DECODERS, REDUCIBLE, lossy_decoder
-from fvpipe.dicom.elements import Refused, raise_transient, silenced
+from fvpipe.dicom.elements import RejectedFile, raise_transient, silenced
 from fvpipe.dicom.header import chest_wall_edge, overlay_in_pixels
 from fvpipe.dicom.jpeg2000 import decode_reduced, levels
 from fvpipe.dicom.layout import PixelLayout, check_pixel_data, pixel_layout
 from fvpipe.dicom.reader import HEADER_INFLATE_LIMIT, OpenedDicom, open_dicom, stream
 from fvpipe.dicom.transfer_syntaxes import DEFLATED_LE, EXPLICIT_BE, NATIVE
 from fvpipe.dicom.value_table import check_rescale, padding_marks, value_table
-from fvpipe.imaging.histogram import bands, index_range
+from fvpipe.imaging.histogram import bands, stored_range
 from fvpipe.reasons import Reason
-from fvpipe.types import Digest, Edge, Laterality, Picture
+from fvpipe.types import DecodedImage, Digest, Edge, Laterality
 
 Stored = NDArray[np.uint8] | NDArray[np.uint16]
 
 
-def read_picture(
+def decode_image(
     data: bytes | memoryview,
     laterality: Laterality,
     voi: Literal["none", "window", "lut"] = "none",
     source_digest: Digest | None = None,
     opened: OpenedDicom | None = None,
     level: int = 0,
-) -> Picture:
+) -> DecodedImage:
     """Decode one image.
 
     Parameters
     ----------
     data : bytes or memoryview
-        The whole DICOM file. The picture may be a view of it.
+        The whole DICOM file. The image may be a view of it.
     laterality : Laterality
         The breast's side, which tells where the chest wall should lie when Patient Orientation does not.
     voi : {"none", "window", "lut"}
@@ -56,12 +56,12 @@ def read_picture(
     opened : OpenedDicom or None
         `data` as :func:`fvpipe.dicom.reader.open_dicom` parsed it, where the caller did.
     level : int
-        How often a picture may be halved where its codestream holds the smaller one: JPEG 2000 with as many levels and with
-        values of which a mean has a meaning. Every other picture is decoded whole.
+        How often an image may be halved where its codestream holds the smaller one: JPEG 2000 with as many levels and with
+        values of which a mean has a meaning. Every other image is decoded whole.
 
     Raises
     ------
-    Refused
+    Rejected
         With the reason code of the broken rule.
     """
     opened = opened or open_dicom(stream(data), HEADER_INFLATE_LIMIT)
@@ -82,7 +82,7 @@ def read_picture(
         padding = padding_marks(opened.header, layout)
         expected = chest_wall_edge(opened.header)
     steps = np.diff(values)
-    return Picture(
+    return DecodedImage(
         stored=stored,
         values=values,
         padding=padding,
@@ -97,11 +97,11 @@ def read_picture(
 
 
 def _pixel_digest(stored: Stored, scale: int) -> Digest:
-    """XXH3 (128 bits) over size and values: the same picture has the same digest in every transfer syntax.
+    """XXH3 (128 bits) over size and values: the same image has the same digest in every transfer syntax.
 
-    It only finds equal pictures, which nobody gains by forging: BLAKE3, of the file, is what a sample's key is made of.
+    It only finds equal images, which nobody gains by forging: BLAKE3, of the file, is what a sample's key is made of.
     One that was decoded at a fraction of its resolution has a digest in a domain of its own: it can be like that of another
-    picture at that fraction, and never like that of a whole one.
+    image at that fraction, and never like that of a whole one.
     """
     hasher = _pixel_hasher(stored, scale)
     hasher.update(np.ascontiguousarray(stored).data)
@@ -113,14 +113,14 @@ def _pixel_hasher(stored: Stored, scale: int) -> xxh3_128:
 
 
 def _frame(opened: OpenedDicom) -> bytes:
-    """The compressed picture."""
+    """The compressed image."""
     assert opened.value_offset is not None  # check_pixel_data has seen it
     opened.body.seek(opened.value_offset)
     try:
         return get_frame(opened.body, 0, number_of_frames=1)
     except Exception as error:
         raise_transient(error)
-        raise Refused(Reason.PIXELS_TRUNCATED, f"the encapsulated frame is not whole ({type(error).__name__})") from None
+        raise RejectedFile(Reason.PIXELS_TRUNCATED, f"the encapsulated frame is not whole ({type(error).__name__})") from None
 
 
 def _decode(opened: OpenedDicom, layout: PixelLayout, data: bytes | memoryview, frame: bytes) -> NDArray[Any]:
@@ -128,14 +128,14 @@ def _decode(opened: OpenedDicom, layout: PixelLayout, data: bytes | memoryview, 
         return _native(opened, layout, data)
     try:
         decoded = DECODERS[layout.transfer_syntax_uid].decode(frame, layout)
-    except Refused:
+    except RejectedFile:
         raise
     except Exception as error:
         raise_transient(error)
         syntax = layout.transfer_syntax_uid
-        raise Refused(Reason.DECODE_FAILED, f"transfer syntax {syntax}: the decoder says {type(error).__name__}") from None
+        raise RejectedFile(Reason.DECODE_FAILED, f"transfer syntax {syntax}: the decoder says {type(error).__name__}") from None
     if decoded.shape != (layout.rows, layout.columns) or decoded.dtype.kind not in "iu":
-        raise Refused(Reason.PIXELS_MISMATCH, f"decoded to {decoded.shape}; expected {(layout.rows, layout.columns)}")
+        raise RejectedFile(Reason.PIXELS_MISMATCH, f"decoded to {decoded.shape}; expected {(layout.rows, layout.columns)}")
     return decoded
 
 
@@ -148,7 +148,9 @@ def _native(opened: OpenedDicom, layout: PixelLayout, data: bytes | memoryview) 
         flat = np.frombuffer(source, ">u2" if big else "<u2", count, opened.value_offset or 0)
     elif big and opened.words:
         if opened.bytes_left < count + count % 2:
-            raise Refused(Reason.PIXELS_TRUNCATED, f"Pixel Data has {opened.bytes_left} bytes; expected {count} in whole words")
+            raise RejectedFile(
+                Reason.PIXELS_TRUNCATED, f"Pixel Data has {opened.bytes_left} bytes; expected {count} in whole words"
+            )
         words = np.frombuffer(source, "u1", count + count % 2, opened.value_offset or 0)
         flat = words.reshape(-1, 2)[:, ::-1].reshape(-1)[:count]
     else:
@@ -163,13 +165,13 @@ class _Small:
 
 
 def _reduced(frame: bytes, opened: OpenedDicom, layout: PixelLayout, voi: str, level: int) -> _Small | None:
-    """The picture halved up to `level` times; None where only the whole one will do."""
+    """The image halved up to `level` times; None where only the whole one will do."""
     if layout.transfer_syntax_uid not in REDUCIBLE or layout.signed or layout.high_bit >= layout.bits_stored:
         return None
     codestream = bare_codestream(frame)
     size = jpeg_2000_size(codestream)
     check_codestream(codestream, size, layout)
-    assert size is not None  # _check_codestream has refused it
+    assert size is not None  # _check_codestream has rejected it
     level = min(level, levels(codestream))
     if not level or not _averages(opened.header, layout, voi):
         return None
@@ -180,7 +182,7 @@ def _reduced(frame: bytes, opened: OpenedDicom, layout: PixelLayout, voi: str, l
     except Exception as error:
         raise_transient(error)
         return None  # the whole decoder names what is wrong, or reads it
-    if size.bits > layout.bits_stored and index_range(stored)[1] >> layout.bits_stored:
+    if size.bits > layout.bits_stored and stored_range(stored)[1] >> layout.bits_stored:
         return None  # bits that are no value's, and no overlay's that the header tells of; or a wavelet's overshoot
     if layout.bits_stored <= 8:
         return _Small(stored.astype(np.uint8, copy=False), 1 << level)
@@ -193,7 +195,7 @@ def _averages(header: Dataset, layout: PixelLayout, voi: str) -> bool:
     """
     try:
         values, _ = value_table(header, layout, voi)
-    except Refused:
+    except RejectedFile:
         return False  # named in its turn
     steps, padding = np.diff(values), padding_marks(header, layout)
     if not np.allclose(steps, steps[0], rtol=1e-6, atol=0):
@@ -216,13 +218,13 @@ def _indices(decoded: NDArray[Any], layout: PixelLayout) -> tuple[Stored, Digest
     wide = 8 * pixels.dtype.itemsize > 8 >= layout.bits_stored
     if layout.signed:
         pixels = _masked(pixels, layout) ^ pixels.dtype.type(1 << (layout.bits_stored - 1))
-    elif wide and index_range(pixels)[1] >> layout.bits_stored:
+    elif wide and stored_range(pixels)[1] >> layout.bits_stored:
         pixels = _masked(pixels, layout)
     stored: NDArray[Any] = np.ascontiguousarray(pixels, np.uint8 if layout.bits_stored <= 8 else np.uint16)
     hasher, full = _pixel_hasher(stored, 1), layout.bits_stored == 8 * stored.itemsize
     for part in bands(stored):
         hasher.update(part.data)
-        if not full and index_range(part)[1] >> layout.bits_stored:  # while it is in the processor's cache
+        if not full and stored_range(part)[1] >> layout.bits_stored:  # while it is in the processor's cache
             masked = _masked(stored, layout)
             return masked, _pixel_digest(masked, 1)
     return stored, Digest(hasher.hexdigest())

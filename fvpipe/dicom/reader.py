@@ -12,7 +12,7 @@ from typing import BinaryIO, cast
 from pydicom.dataset import Dataset
 from pydicom.filereader import read_dataset
 
-from fvpipe.dicom.elements import Refused, raise_transient, shown_uid, silenced, text
+from fvpipe.dicom.elements import RejectedFile, raise_transient, shown_uid, silenced, text
 from fvpipe.dicom.transfer_syntaxes import DEFLATED_LE, ENCAPSULATED, EXPLICIT_BE, IMPLICIT_LE, NATIVE
 from fvpipe.reasons import Reason
 
@@ -105,33 +105,35 @@ def open_dicom(file: BinaryIO, inflate_limit: int) -> OpenedDicom:
 
     Raises
     ------
-    Refused
+    Rejected
         Not DICOM, a broken header, or a transfer syntax that no decoder here reads.
     """
     if file.read(132)[128:] != b"DICM":
-        raise Refused(Reason.NOT_DICOM, "no DICM marker at byte 128")
+        raise RejectedFile(Reason.NOT_DICOM, "no DICM marker at byte 128")
     with silenced():
         try:
             meta = read_dataset(file, False, True, stop_when=lambda tag, vr, length: tag.group != 2)
             syntax = text(meta, "TransferSyntaxUID")
         except Exception as error:
             raise_transient(error)
-            raise Refused(Reason.HEADER_UNREADABLE, f"file meta information ({type(error).__name__})") from None
+            raise RejectedFile(Reason.HEADER_UNREADABLE, f"file meta information ({type(error).__name__})") from None
         if syntax not in NATIVE | ENCAPSULATED:
-            raise Refused(Reason.TRANSFER_SYNTAX_UNSUPPORTED, f"transfer syntax is {shown_uid(syntax)}")
+            raise RejectedFile(Reason.TRANSFER_SYNTAX_UNSUPPORTED, f"transfer syntax is {shown_uid(syntax)}")
         body, complete = (_inflate(file, inflate_limit)) if syntax == DEFLATED_LE else (file, True)
         little, implicit = syntax != EXPLICIT_BE, syntax == IMPLICIT_LE
         try:
             header = read_dataset(body, implicit, little, stop_when=lambda tag, vr, length: tag >= PIXEL_DATA)
         except Exception as error:
             raise_transient(error)
-            raise Refused(Reason.HEADER_UNREADABLE, f"data set ({type(error).__name__})") from None
+            raise RejectedFile(Reason.HEADER_UNREADABLE, f"data set ({type(error).__name__})") from None
     if header.original_encoding[0] is not implicit:  # pydicom looks and adapts, but where would Pixel Data start?
-        raise Refused(Reason.HEADER_UNREADABLE, f"the data set's encoding is not that of its transfer syntax {syntax}")
+        raise RejectedFile(Reason.HEADER_UNREADABLE, f"the data set's encoding is not that of its transfer syntax {syntax}")
     opened = OpenedDicom(header, syntax, body, complete=complete)
     _find_pixel_data(opened, implicit, "<" if little else ">")
     if opened.value_offset is None and not complete:
-        raise Refused(Reason.DEFLATED_TOO_LARGE, f"no Pixel Data in the first {inflate_limit} bytes of the inflated data set")
+        raise RejectedFile(
+            Reason.DEFLATED_TOO_LARGE, f"no Pixel Data in the first {inflate_limit} bytes of the inflated data set"
+        )
     return opened
 
 
@@ -141,7 +143,7 @@ def _inflate(file: BinaryIO, limit: int) -> tuple[BinaryIO, bool]:
     try:
         data = inflater.decompress(file.read(), limit)
     except zlib.error:
-        raise Refused(Reason.HEADER_UNREADABLE, "the deflated data set does not inflate") from None
+        raise RejectedFile(Reason.HEADER_UNREADABLE, "the deflated data set does not inflate") from None
     return BytesIO(data), inflater.eof or len(data) < limit  # a stream that was cut has no more to give
 
 
@@ -157,7 +159,7 @@ def _find_pixel_data(opened: OpenedDicom, implicit: bool, order: str) -> None:
     elif head[4:6] in (b"OB", b"OW", b"UN") and len(head) == 12:
         size, length = 12, struct.unpack(order + "I", head[8:12])[0]
     else:
-        raise Refused(Reason.HEADER_UNREADABLE, "Pixel Data is neither OB nor OW")
+        raise RejectedFile(Reason.HEADER_UNREADABLE, "Pixel Data is neither OB nor OW")
     opened.words = not implicit and head[4:6] == b"OW"
     opened.value_offset = start + size
     opened.value_length = None if length == 0xFFFFFFFF else length

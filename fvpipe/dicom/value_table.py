@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
-from fvpipe.dicom.elements import Refused, items, number, raise_transient, text, texts
+from fvpipe.dicom.elements import RejectedFile, items, number, raise_transient, text, texts
 from fvpipe.dicom.layout import PixelLayout
 from fvpipe.reasons import Flag, Reason
 
@@ -25,7 +25,7 @@ def check_rescale(header: Dataset) -> None:
     slope, intercept = number(header, "RescaleSlope", 1.0), number(header, "RescaleIntercept", 0.0)
     if slope == 0 or not math.isfinite(slope) or not math.isfinite(intercept):
         found = f"slope {slope:g}, intercept {intercept:g}"
-        raise Refused(Reason.RESCALE_INVALID, f"{found}; expected finite numbers and a slope other than 0")
+        raise RejectedFile(Reason.RESCALE_INVALID, f"{found}; expected finite numbers and a slope other than 0")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +59,9 @@ def lookup_table(item: Dataset, name: str) -> LookupTable:
         found = len(entries)
     except Exception as error:
         raise_transient(error)
-        raise Refused(Reason.LUT_INVALID, f"{name} without a readable descriptor and data") from None
+        raise RejectedFile(Reason.LUT_INVALID, f"{name} without a readable descriptor and data") from None
     if found != count or not 1 <= bits <= 16:
-        raise Refused(Reason.LUT_INVALID, f"{name} of {found} entries and {bits} bits; its descriptor says {count}")
+        raise RejectedFile(Reason.LUT_INVALID, f"{name} of {found} entries and {bits} bits; its descriptor says {count}")
     return LookupTable(first, bits, entries)
 
 
@@ -76,11 +76,13 @@ def value_table(header: Dataset, layout: PixelLayout, voi: str) -> tuple[NDArray
         slope, intercept = number(header, "RescaleSlope", 1.0), number(header, "RescaleIntercept", 0.0)
         values = stored * slope + intercept
         if not np.isfinite(values).all():
-            raise Refused(Reason.RESCALE_INVALID, f"slope {slope:g}, intercept {intercept:g} give values that are not finite")
+            raise RejectedFile(
+                Reason.RESCALE_INVALID, f"slope {slope:g}, intercept {intercept:g} give values that are not finite"
+            )
         meaning = _Meaning(values, float(values.min()), float(values.max()))
     meaning, flags = _apply_voi(meaning, header, voi)
     if layout.photometric_interpretation == "MONOCHROME1":
-        return meaning.high + meaning.low - meaning.values, flags  # over the declared range, not the picture's own
+        return meaning.high + meaning.low - meaning.values, flags  # over the declared range, not the image's own
     return meaning.values, flags
 
 
@@ -100,20 +102,20 @@ def _looked_up(values: NDArray[np.float64], table: LookupTable) -> _Meaning:
 
 
 def _apply_voi(meaning: _Meaning, header: Dataset, voi: str) -> tuple[_Meaning, Flag]:
-    """Apply the first window or VOI LUT; what breaks the standard is refused where it would be applied, else flagged."""
+    """Apply the first window or VOI LUT; what breaks the standard is rejected where it would be applied, else flagged."""
     flags = Flag(0)
     window: _Window | None = None
     table: LookupTable | None = None
     try:
         window = _window(header)
-    except Refused:
+    except RejectedFile:
         if voi == "window":
             raise
         flags |= Flag.VOI_INVALID
     try:
         tables = [lookup_table(item, "VOI LUT") for item in items(header, "VOILUTSequence")]
         table = tables[0] if tables else None
-    except Refused:
+    except RejectedFile:
         if voi == "lut":
             raise
         flags |= Flag.VOI_INVALID
@@ -135,19 +137,19 @@ def _window(header: Dataset) -> _Window | None:
     """The first window of the header, by PS3.3 C.11.2."""
     centers, widths = texts(header, "WindowCenter"), texts(header, "WindowWidth")
     if len(centers) != len(widths):
-        raise Refused(Reason.WINDOW_INVALID, f"{len(centers)} window centers and {len(widths)} widths")
+        raise RejectedFile(Reason.WINDOW_INVALID, f"{len(centers)} window centers and {len(widths)} widths")
     function = text(header, "VOILUTFunction").upper() or "LINEAR"
     if function not in ("LINEAR", "LINEAR_EXACT", "SIGMOID"):
-        raise Refused(Reason.WINDOW_INVALID, "unknown VOI LUT Function; expected LINEAR, LINEAR_EXACT or SIGMOID")
+        raise RejectedFile(Reason.WINDOW_INVALID, "unknown VOI LUT Function; expected LINEAR, LINEAR_EXACT or SIGMOID")
     if not centers:
         return None
     try:
         center, width = float(centers[0]), float(widths[0])
     except ValueError:
-        raise Refused(Reason.WINDOW_INVALID, "a window that is no number") from None
+        raise RejectedFile(Reason.WINDOW_INVALID, "a window that is no number") from None
     if not np.isfinite([center, width]).all() or width <= 0 or (function == "LINEAR" and width < 1):
         found = f"window center {center:g}, width {width:g}"
-        raise Refused(Reason.WINDOW_INVALID, f"{found}; expected finite, and a positive width")
+        raise RejectedFile(Reason.WINDOW_INVALID, f"{found}; expected finite, and a positive width")
     return _Window(function, center, width)
 
 

@@ -19,7 +19,7 @@ def card(row: dict[str, Any], record: Record) -> str:
     record : Record
         Of its first seed.
     """
-    made = ["> **Made data.** Trained and tested on drawn pictures of no patient: nothing here holds for real ones.", ""]
+    made = ["> **Simulated data.** Trained and tested on drawn images of no patient: nothing here holds for real ones.", ""]
     sections = (
         [f"# {record.run.pipeline} / {record.run.split} / {record.run.model}", "", f"**{NOT_A_DEVICE}**", ""],
         made if record.made else [],
@@ -45,7 +45,7 @@ def _use(record: Record) -> list[str]:
         "triage.",
         "",
         f"Pipeline digest `{record.pipeline_digest}`, preprocessing version {record.preprocessing_version}: `fvpipe predict` "
-        "refuses any other.",
+        "rejects any other.",
         "",
     ]
 
@@ -121,7 +121,7 @@ def _figures(row: dict[str, Any]) -> list[str]:
 
 
 def _beside(row: dict[str, Any]) -> list[str]:
-    lines = ["## Without a picture", "", "| shortcut, fitted on the training part | accuracy | F1 | AUC |", "|---|---|---|---|"]
+    lines = ["## Without an image", "", "| shortcut, fitted on the training part | accuracy | F1 | AUC |", "|---|---|---|---|"]
     lines += [
         f"| {floor['shortcut']} | {shown(floor['accuracy'])} | {shown(floor['f1'])} | {shown(floor['auc'])} |"
         for floor in row["floors"]
@@ -154,7 +154,7 @@ def _limits(row: dict[str, Any]) -> list[str]:
         "",
         "- A data set's label is not a diagnosis: in VinDr-Mammo it is a reading (BI-RADS), in CMMD a biopsy of selected "
         "patients.",
-        "- The picture is 256 rows and columns by default: microcalcifications are lost in it.",
+        "- The image is 256 rows and columns by default: microcalcifications are lost in it.",
         "- The probability is calibrated, if at all, to the share of malignant breasts in its own training data.",
         "- Only data sets, ages, densities and machines named above were seen; where a group is small nothing is known of it.",
         *(

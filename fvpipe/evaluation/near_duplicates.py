@@ -1,6 +1,6 @@
-"""Near-duplicates: the same picture encoded again has other digests, but nearly the same hash, and the same detail.
+"""Near-duplicates: the same image encoded again has other digests, but nearly the same hash, and the same detail.
 
-A difference hash of 256 bits proposes pairs; the correlation of what is left of a small picture without its coarse shape,
+A difference hash of 256 bits proposes pairs; the correlation of what is left of a small image without its coarse shape,
 which all breasts share, confirms them.
 """
 
@@ -19,7 +19,7 @@ from fvpipe.types import VIEWS
 SIDE = 16
 BITS = SIDE * SIDE
 NEAR = 24  # bits of 256 that may differ for a pair to be looked at
-DETAIL = 32  # side of the small picture
+DETAIL = 32  # side of the small image
 SAME = 0.97  # correlation of detail: an encoding keeps it, another breast has another
 FLAT = 0.004  # differences below this are no edge: background and noise give no bits
 
@@ -65,7 +65,7 @@ def fingerprints(shards: Shards) -> Fingerprints:
 
 
 def near_pairs(found: Fingerprints, owners: Sequence[object]) -> list[tuple[int, int]]:
-    """Pairs (i, j), i < j, of different owners of whom a view is nearly the same picture."""
+    """Pairs (i, j), i < j, of different owners of whom a view is nearly the same image."""
     pairs = set()
     for v in range(len(VIEWS)):
         hashes, details = found.hashes[:, v], found.details[:, v].astype(np.float32)

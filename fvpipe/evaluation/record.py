@@ -69,7 +69,7 @@ def runs_of(params: Params, chosen: Mapping[str, Sequence[str]], seeds: Sequence
 
 def titled(name: object, made: bool) -> str:
     """`name`, marked where its data are made."""
-    return f"{name}{' (made data)' if made else ''}"
+    return f"{name}{' (simulated data)' if made else ''}"
 
 
 class Epoch(Settings):
@@ -152,7 +152,7 @@ class Prediction:
     probability : float or None
         None for the training part, which is not predicted; it is here for the floors.
     views : str
-        Those in the picture: ``CC+MLO``, ``CC`` or ``MLO``.
+        Those in the image: ``CC+MLO``, ``CC`` or ``MLO``.
     density, age, manufacturer, size : str
         As the data set has them; empty where it does not. `size` is rows x columns of the CC image.
     """

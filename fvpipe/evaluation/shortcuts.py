@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fvpipe.evaluation.metrics import Confusion, roc_auc
 from fvpipe.evaluation.record import Prediction, labels
 
-# --- what needs no picture --------------------------------------------------------------------------------------------
+# --- what needs no image --------------------------------------------------------------------------------------------
 
 SHORTCUTS: dict[str, Callable[[Prediction], str]] = {
     "data-set identity": lambda p: p.dataset,

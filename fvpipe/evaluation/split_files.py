@@ -130,7 +130,7 @@ def _candidates(project: Project, datasets: Iterable[str]) -> tuple[list[Candida
 
 
 def _some_shards(project: Project, dataset: str) -> Shards | None:
-    """A shard folder of the data set, of pictures that were decoded whole where there is one: only their digests do not
+    """A shard folder of the data set, of images that were decoded whole where there is one: only their digests do not
     depend on the pipeline.
     """
     folders = [project.folder / "cache" / "shards" / pipeline / dataset for pipeline in project.params.pipelines]
@@ -139,7 +139,7 @@ def _some_shards(project: Project, dataset: str) -> Shards | None:
 
 
 def _decoded_in_part(shards: Shards) -> bool:
-    """Whether its pipeline decodes no finer than it needs: where the same picture is stored otherwise, as another codestream
+    """Whether its pipeline decodes no finer than it needs: where the same image is stored otherwise, as another codestream
     or uncompressed, it has another digest then.
     """
     return bool(yaml.safe_load(shards.receipt.pipeline_yaml)["resize"]["method"] == "wavelet")
@@ -196,4 +196,4 @@ def _keep_in_git(project: Project) -> None:
 
 def _publishable(project: Project, dataset: str) -> bool:
     settings = project.params.datasets[dataset]
-    return settings.made or adapter(settings.adapter).publishable
+    return settings.simulated or adapter(settings.adapter).publishable

@@ -42,7 +42,7 @@ def _row(found: Index) -> dict[str, Any]:
         else:
             images[LABELS[facts.label]] += 1
     breasts = Counter(LABELS[breast.facts.label] for breast in found.breasts)
-    paper = None if found.source.made else PAPER.get(found.source.adapter.name)
+    paper = None if found.source.simulated else PAPER.get(found.source.adapter.name)
     rules = [f"{count} images left out: {why}" for why, count in sorted(left_out.items())]
     if images["unlabelled"]:
         rules.append(f"{images['unlabelled']} images of breasts without a label: built, and in no training")
@@ -53,7 +53,7 @@ def _row(found: Index) -> dict[str, Any]:
         rules.append("the paper's counts are reached only without all four patients of duplicated pixels")
     return {
         "dataset": found.source.name,
-        "made": found.source.made,
+        "made": found.source.simulated,
         "images": {name: images[name] for name in LABELS.values()},
         "breasts": {name: breasts[name] for name in LABELS.values()},
         "paper_images": None if paper is None else {"benign": paper[0], "malignant": paper[1]},
@@ -85,7 +85,7 @@ SHORTCUTS = (
 
 
 def floors(breasts: Iterable[Breast]) -> list[dict[str, Any]]:
-    """What is scored without looking at a picture, on each data set and on all together."""
+    """What is scored without looking at an image, on each data set and on all together."""
     labelled = [breast for breast in breasts if breast.facts.label >= 0]
     groups: dict[str, list[Breast]] = defaultdict(list)
     for breast in labelled:
@@ -150,7 +150,7 @@ def to_text(found: dict[str, Any]) -> str:
     """Both tables for a terminal."""
     lines = [f"{'data set':20}{'':>10}{'benign':>10}{'malignant':>11}{'unlabelled':>12}"]
     for row in found["rows"]:
-        made = " (made data)" if row["made"] else ""
+        made = " (simulated data)" if row["made"] else ""
         lines.append(f"{row['dataset'] + made:30}{'':<21}")
         if row["paper_images"]:
             paper = row["paper_images"]
@@ -160,7 +160,7 @@ def to_text(found: dict[str, Any]) -> str:
             counts = row[unit]
             lines.append(f"{'':20}{unit:>10}{counts['benign']:>10}{counts['malignant']:>11}{counts['unlabelled']:>12}")
         lines += [f"{'':8}{rule}" for rule in row["rules"]]
-    lines += ["", "Without looking at a picture (malignant is positive):"]
+    lines += ["", "Without looking at an image (malignant is positive):"]
     lines.append(f"{'data set':20}{'shortcut':38}{'accuracy':>9}{'F1':>8}{'AUC':>8}")
     for floor in found["floors"]:
         figures = "".join(f"{_shown(floor[name]):>{width}}" for name, width in (("accuracy", 9), ("f1", 8), ("auc", 8)))

@@ -217,7 +217,7 @@ def to_text(found: dict[str, Any]) -> str:
         best = ours["above_floors"]
         if best:
             verdict = "above it" if best["proved"] else "not proved above it"
-            lines.append(f"    best without a picture: {best['shortcut']}, AUC {shown(best['second'])}; the model is {verdict}")
+            lines.append(f"    best without an image: {best['shortcut']}, AUC {shown(best['second'])}; the model is {verdict}")
     beside = {paper["row"] for ours in found["rows"] for paper in ours["paper"]}
     left = [paper for paper in found["paper"] if paper["row"] not in beside]
     lines += [f"{paper['row']}, not trained here".ljust(46) + _printed(paper, columns) for paper in left]
@@ -244,7 +244,7 @@ def to_text(found: dict[str, Any]) -> str:
         cells = (_with_interval(gain[c]["value"], [gain[c]["low"], gain[c]["high"]]) for c in columns)
         lines.append(f"{name:46}" + "".join(f"{cell:>24}" for cell in cells))
     if any(ours["made"] for ours in found["rows"]):
-        lines += ["", "Results on made data prove nothing of real ones."]
+        lines += ["", "Results on simulated data prove nothing of real ones."]
     return "\n".join(line.rstrip() for line in lines)
 
 

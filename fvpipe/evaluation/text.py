@@ -31,7 +31,7 @@ def to_text(found: dict[str, Any]) -> str:
         lines.append(f"{name:44}{one['breasts']:>6}" + _cells(one))
         lines.append(f"{'':50}" + "".join(f"{_interval(one['intervals'][name]):>13}" for name in FIGURES))
         lines += [
-            f"{'':8}without a picture: {floor['shortcut']:23}" + _cells({name: floor.get(name) for name in FIGURES})
+            f"{'':8}without an image: {floor['shortcut']:23}" + _cells({name: floor.get(name) for name in FIGURES})
             for floor in one["floors"]
         ]
         above = one["above_floors"]

@@ -43,7 +43,7 @@ QUIET = {
 
 KEEP_MEMORY = {"MALLOC_TRIM_THRESHOLD_": str(2**30), "MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_ARENA_MAX": "1"}
 """Environment of workers: Dask's nanny would give every large array back to the system, which took twice as long; so would a
-thread's own arena, which is no larger than a few pictures: a tenth of RLE's time. All are needed."""
+thread's own arena, which is no larger than a few images: a tenth of RLE's time. All are needed."""
 
 
 @dataclass(frozen=True, slots=True)

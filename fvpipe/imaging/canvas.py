@@ -12,7 +12,7 @@ FRAME_SIDE = 768  # stored pixels of the longer side, at least, for the breast t
 
 
 def frame_level(shape: tuple[int, int], pipeline: Pipeline) -> int:
-    """How often a picture may be halved before its breast is found: whatever other view it is paired with.
+    """How often an image may be halved before its breast is found: whatever other view it is paired with.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Step 4: two pictures and where their breasts are -> :class:`FusedSample`. Pure.
+"""Step 4: two images and where their breasts are -> :class:`FusedSample`. Pure.
 
 Normalisation comes before interpolation here and after it in the paper; both are linear, so the numbers are the same,
 and so a stored value becomes its final value by one table look-up, only for the pixels that an output pixel needs.
@@ -17,20 +17,20 @@ from fvpipe.imaging.canvas import panels, used_views
 from fvpipe.imaging.normalize import Values, crop, normalization, ranges_array
 from fvpipe.imaging.resample import Source, area, bilinear
 from fvpipe.reasons import Flag
-from fvpipe.types import FusedSample, Picture, Segmentation
+from fvpipe.types import DecodedImage, FusedSample, Segmentation
 
 SCALES = {"uint16": 65535, "uint8": 255, "float32": 1}
 """What 1.0 is stored as, by `dtype`."""
 
 
 def fuse(
-    pictures: tuple[Picture, Picture], segmentations: tuple[Segmentation, Segmentation], pipeline: Pipeline
+    images: tuple[DecodedImage, DecodedImage], segmentations: tuple[Segmentation, Segmentation], pipeline: Pipeline
 ) -> FusedSample:
     """Crop, normalise, fuse and resize one breast.
 
     Parameters
     ----------
-    pictures : (Picture, Picture)
+    images : (Image, Image)
         CC, MLO.
     segmentations : (Segmentation, Segmentation)
         CC, MLO.
@@ -40,7 +40,7 @@ def fuse(
     -------
     FusedSample
     """
-    crops = tuple(crop(p, s, pipeline) for p, s in zip(pictures, segmentations, strict=True))
+    crops = tuple(crop(p, s, pipeline) for p, s in zip(images, segmentations, strict=True))
     used = used_views(pipeline)
     tables, ranges = normalization([crops[i] for i in used], pipeline.intensity)
     sources = {i: Source(crops[i], table) for i, table in zip(used, tables, strict=True)}
@@ -54,19 +54,19 @@ def fuse(
         image[panel.channel, top : top + height, left : left + width] = render(panel, sources)
         for i in panel.offsets:
             placement[i] = panel.placement(i, crops[i].shape, crops[i].mirrored)
-    flags = _flags(pictures, segmentations)
+    flags = _flags(images, segmentations)
     if all(high <= low for low, high in ranges):
         flags |= Flag.CONSTANT_IMAGE
     return FusedSample(
         image=_store(image if channels > 1 else image[0], pipeline.dtype),
         boxes=np.array([s.box.as_tuple() for s in segmentations], np.int32),
-        source_shape=np.array([p.source_shape for p in pictures], np.int32),
+        source_shape=np.array([p.source_shape for p in images], np.int32),
         placement=placement,
         intensity_range=ranges_array(ranges, used, pipeline.intensity),
         breast_area=np.array([s.area for s in segmentations], np.float32),
         breast_mean=_means(segmentations, ranges, used),
-        source_digests=(pictures[0].source_digest, pictures[1].source_digest),
-        pixel_digests=(pictures[0].pixel_digest, pictures[1].pixel_digest),
+        source_digests=(images[0].source_digest, images[1].source_digest),
+        pixel_digests=(images[0].pixel_digest, images[1].pixel_digest),
         flags=flags,
     )
 
@@ -89,9 +89,9 @@ def _store(image: Values, dtype: str) -> NDArray[Any]:
     return np.rint(image * SCALES[dtype]).astype(dtype)
 
 
-def _flags(pictures: tuple[Picture, Picture], segmentations: tuple[Segmentation, Segmentation]) -> Flag:
+def _flags(images: tuple[DecodedImage, DecodedImage], segmentations: tuple[Segmentation, Segmentation]) -> Flag:
     cc, mlo = segmentations
     per_view = Flag.CC_CROP_FALLBACK | Flag.CC_TRIANGLE | Flag.CC_CONSTANT  # each MLO bit stands one above its CC bit
     flags = cc.flags | (mlo.flags & ~per_view) | Flag(int(mlo.flags & per_view) << 1)
-    flags |= pictures[0].flags | pictures[1].flags
-    return flags | (Flag.SIZES_DIFFER if pictures[0].source_shape != pictures[1].source_shape else Flag(0))
+    flags |= images[0].flags | images[1].flags
+    return flags | (Flag.SIZES_DIFFER if images[0].source_shape != images[1].source_shape else Flag(0))

@@ -1,4 +1,4 @@
-"""Pictures of indices into tables of at most 65,536 entries: their extremes, their histogram, what they stand for."""
+"""Images of indices into tables of at most 65,536 entries: their extremes, their histogram, what they stand for."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ BAND = 1 << 19  # bytes at a time: what is looked at more than once stays in the
 EXACT = 1 << 24  # pixels at a time: OpenCV gives counts as float32
 
 
-def index_range(indices: NDArray[Any]) -> tuple[int, int]:
+def stored_range(indices: NDArray[Any]) -> tuple[int, int]:
     """Smallest and largest index, in one pass. Rows may lie apart, columns not."""
     low, high, _, _ = cv2.minMaxLoc(indices)
     return int(low), int(high)  # numbers, whatever the library's types say
 
 
-def real_ends(indices: NDArray[Any], padding: NDArray[np.bool_] | None) -> tuple[int, int] | None:
+def range_without_padding(indices: NDArray[Any], padding: NDArray[np.bool_] | None) -> tuple[int, int] | None:
     """Smallest and largest index that is not padding.
 
     Parameters
@@ -35,17 +35,17 @@ def real_ends(indices: NDArray[Any], padding: NDArray[np.bool_] | None) -> tuple
         None where padding lies at both ends or between real pixels' ends, or there is nothing else: only counting tells.
     """
     if padding is None:
-        return index_range(indices)
-    found = [_real_ends(band, padding) for band in bands(indices)]
+        return stored_range(indices)
+    found = [_range_without_padding(band, padding) for band in bands(indices)]
     ends = [each for each in found if each]  # not of bands that are padding alone
     if None in found or not ends:
         return None
     return min(low for low, _ in ends), max(high for _, high in ends)
 
 
-def _real_ends(band: NDArray[Any], padding: NDArray[np.bool_]) -> tuple[int, int] | tuple[()] | None:
+def _range_without_padding(band: NDArray[Any], padding: NDArray[np.bool_]) -> tuple[int, int] | tuple[()] | None:
     """The same of one band; empty where it is nothing but padding."""
-    low, high = index_range(band)
+    low, high = stored_range(band)
     if not (padding[low] or padding[high]):
         return low, high  # any padding between them changes neither
     if padding[low : high + 1].all():
@@ -56,7 +56,7 @@ def _real_ends(band: NDArray[Any], padding: NDArray[np.bool_]) -> tuple[int, int
     real = low + np.flatnonzero(~padding[low : high + 1])
     first, end = int(real[0]), int(real[-1]) + 1
     shift = band.dtype.type(first if padding[low] else end % (1 << 8 * band.itemsize))
-    lowest, highest = index_range(band - shift)
+    lowest, highest = stored_range(band - shift)
     if padding[low]:
         low = first + lowest
     else:
@@ -65,7 +65,7 @@ def _real_ends(band: NDArray[Any], padding: NDArray[np.bool_]) -> tuple[int, int
 
 
 def bands(indices: NDArray[Any]) -> Iterator[NDArray[Any]]:
-    """A picture from top to bottom, in parts of at most :data:`BAND` bytes, or of one row."""
+    """An image from top to bottom, in parts of at most :data:`BAND` bytes, or of one row."""
     rows = max(BAND // (indices.shape[1] * indices.itemsize), 1)
     return (indices[top : top + rows] for top in range(0, indices.shape[0], rows))
 

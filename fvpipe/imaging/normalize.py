@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fvpipe.config.pipeline import Intensity, Pipeline
-from fvpipe.imaging.histogram import histogram, real_ends
+from fvpipe.imaging.histogram import histogram, range_without_padding
 from fvpipe.imaging.segmentation import full_mask
 from fvpipe.imaging.thumbnail import beside_padding
 from fvpipe.reasons import Flag
-from fvpipe.types import Edge, Picture, Segmentation
+from fvpipe.types import DecodedImage, Edge, Segmentation
 
 Values = NDArray[np.float64]
 
@@ -28,7 +28,7 @@ class Crop:
     `shape` is the box's, in source pixels; `before` is how many stored pixels, in parts, lie before its top and left edge.
     """
 
-    picture: Picture
+    image: DecodedImage
     indices: NDArray[Any]
     outside: NDArray[np.bool_] | None  # True where mask_outside puts the background
     mirrored: bool
@@ -36,21 +36,21 @@ class Crop:
     before: tuple[float, float]
 
 
-def crop(picture: Picture, segmentation: Segmentation, pipeline: Pipeline) -> Crop:
+def crop(image: DecodedImage, segmentation: Segmentation, pipeline: Pipeline) -> Crop:
     """Cut the segmentation's box out of an image, without copying its pixels."""
     box = segmentation.box
-    rows, above = _stored(box.top, box.bottom, picture.scale, picture.shape[0])
-    columns, before = _stored(box.left, box.right, picture.scale, picture.shape[1])
-    indices = picture.stored[rows, columns]
+    rows, above = _stored(box.top, box.bottom, image.scale, image.shape[0])
+    columns, before = _stored(box.left, box.right, image.scale, image.shape[1])
+    indices = image.stored[rows, columns]
     outside = None
     if pipeline.segment.mask_outside and segmentation.mask is not None:
-        outside = full_mask(segmentation, *picture.shape, picture.scale)[rows, columns] == 0
+        outside = full_mask(segmentation, *image.shape, image.scale)[rows, columns] == 0
     conflict = Flag.CHEST_WALL_CONFLICT in segmentation.flags
-    mirrored = pipeline.fuse.canonical_side == "left" and (picture.chest_wall is Edge.RIGHT) != conflict
+    mirrored = pipeline.fuse.canonical_side == "left" and (image.chest_wall is Edge.RIGHT) != conflict
     if mirrored:
         indices, outside = indices[:, ::-1], None if outside is None else outside[:, ::-1]
-        before = indices.shape[1] - box.width / picture.scale - before
-    return Crop(picture, indices, outside, mirrored, (box.height, box.width), (above, before))
+        before = indices.shape[1] - box.width / image.scale - before
+    return Crop(image, indices, outside, mirrored, (box.height, box.width), (above, before))
 
 
 def _stored(start: int, stop: int, scale: int, length: int) -> tuple[slice, float]:
@@ -73,40 +73,40 @@ def normalization(crops: list[Crop], intensity: Intensity) -> tuple[list[Values]
         ranges.append((low, high))
         for crop in group:
             span = high - low
-            table = np.clip((crop.picture.values - low) / span, 0.0, 1.0) if span > 0 else np.zeros_like(crop.picture.values)
-            if crop.picture.padding is not None:
-                table[crop.picture.padding] = 0.0  # padding takes the minimum over real pixels
+            table = np.clip((crop.image.values - low) / span, 0.0, 1.0) if span > 0 else np.zeros_like(crop.image.values)
+            if crop.image.padding is not None:
+                table[crop.image.padding] = 0.0  # padding takes the minimum over real pixels
             tables.append(table)
     return tables, ranges
 
 
 def _extremes(crop: Crop) -> tuple[float, float] | None:
     """Minimum and maximum value over real pixels; None where there is none."""
-    picture = crop.picture
+    image = crop.image
     forwards = crop.indices[:, ::-1] if crop.mirrored else crop.indices
-    plain = crop.outside is None and picture.direction and (picture.scale == 1 or picture.padding is None)
-    ends = real_ends(forwards, picture.padding) if plain else None
-    values = picture.values[_counts(crop) > 0] if ends is None else picture.values[list(ends)]
+    plain = crop.outside is None and image.direction and (image.scale == 1 or image.padding is None)
+    ends = range_without_padding(forwards, image.padding) if plain else None
+    values = image.values[_counts(crop) > 0] if ends is None else image.values[list(ends)]
     return (float(values.min()), float(values.max())) if len(values) else None
 
 
 def _counts(crop: Crop) -> NDArray[np.int64]:
     """How often each index occurs among real pixels."""
     indices, outside = crop.indices, crop.outside
-    if crop.mirrored:  # OpenCV reads no picture backwards
+    if crop.mirrored:  # OpenCV reads no image backwards
         indices, outside = indices[:, ::-1], None if outside is None else outside[:, ::-1]
-    if crop.picture.scale > 1 and crop.picture.padding is not None:
-        mixed = beside_padding(indices, crop.picture.padding)
+    if crop.image.scale > 1 and crop.image.padding is not None:
+        mixed = beside_padding(indices, crop.image.padding)
         outside = mixed if outside is None else mixed | outside
-    counts = histogram(indices, len(crop.picture.values), None if outside is None else (~outside).view(np.uint8))
-    if crop.picture.padding is not None:
-        counts[crop.picture.padding] = 0
+    counts = histogram(indices, len(crop.image.values), None if outside is None else (~outside).view(np.uint8))
+    if crop.image.padding is not None:
+        counts[crop.image.padding] = 0
     return counts
 
 
 def _percentiles(crops: list[Crop], shares: tuple[float, float]) -> tuple[float, float]:
     """Values at two percentiles of all real pixels of `crops` together (the lower of two neighbours)."""
-    values = np.concatenate([crop.picture.values for crop in crops])
+    values = np.concatenate([crop.image.values for crop in crops])
     counts = np.concatenate([_counts(crop) for crop in crops])
     order = np.argsort(values, kind="stable")
     reached = np.cumsum(counts[order])

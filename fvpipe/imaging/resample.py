@@ -178,7 +178,7 @@ def area(panel: Panel, sources: dict[int, Source]) -> Values:
     for view, offsets in panel.offsets.items():
         crop = sources[view].crop
         down, across = (
-            windows(target, canvas, offset, length, crop.picture.scale, before)
+            windows(target, canvas, offset, length, crop.image.scale, before)
             for target, canvas, offset, length, before in zip(
                 (height, width), panel.canvas, offsets, crop.shape, crop.before, strict=True
             )

@@ -1,4 +1,4 @@
-"""Step 3: :class:`Picture` -> where the breast is.
+"""Step 3: :class:`Image` -> where the breast is.
 
 The paper says "an automated segmentation algorithm"; this is Otsu's threshold on log intensities above the
 background's mode, on a thumbnail, with the box's edges refined at full size and quality gates that a mask must pass.
@@ -25,7 +25,7 @@ from fvpipe.imaging.morphology import OPENING, clean_opencv, clean_simpleitk, ot
 from fvpipe.imaging.threshold import BINS, bins_of, lowered, otsu_threshold, share_of, triangle_threshold
 from fvpipe.imaging.thumbnail import Mask, Thumbnail, has_room, thumbnail_of
 from fvpipe.reasons import Flag
-from fvpipe.types import CropBox, Edge, Picture, Segmentation
+from fvpipe.types import CropBox, DecodedImage, Edge, Segmentation
 
 AGREEMENT = 0.9  # intersection over union at which `agreement` believes its two methods
 
@@ -33,12 +33,12 @@ GATES = {"share": (0.04, 0.85), "fill": (0.50, 1.0), "aspect": (0.18, 0.95), "la
 """What a mask must show: share of the frame, share of its own box, width / height, lateral edges of the frame touched."""
 
 
-def segment(picture: Picture, settings: Segment) -> Segmentation:
+def segment(image: DecodedImage, settings: Segment) -> Segmentation:
     """Find the breast.
 
     Parameters
     ----------
-    picture : Picture
+    image : Image
     settings : Segment
         `method` ``none`` gives the whole frame, unflagged.
 
@@ -46,22 +46,22 @@ def segment(picture: Picture, settings: Segment) -> Segmentation:
     -------
     Segmentation
     """
-    whole = CropBox.whole(*picture.source_shape)
+    whole = CropBox.whole(*image.source_shape)
     if settings.method == "none":
         return Segmentation(whole, whole, None, 1, math.nan, "none", {})
-    if not has_room(picture):
+    if not has_room(image):
         return Segmentation(whole, whole, None, 1, math.nan, "whole_frame", {}, Flag.CC_CROP_FALLBACK)
-    thumbnail = thumbnail_of(picture)
+    thumbnail = thumbnail_of(image)
     if thumbnail is None:
         return Segmentation(whole, whole, None, 1, math.nan, "whole_frame", {}, Flag.CC_CONSTANT | Flag.CC_CROP_FALLBACK)
     methods = ("otsu_log", "triangle") if settings.method == "agreement" else (settings.method,)
-    attempts = [_attempt(thumbnail, method, settings.engine, picture.chest_wall) for method in methods]
+    attempts = [_attempt(thumbnail, method, settings.engine, image.chest_wall) for method in methods]
     flags = Flag(0)
     chosen = attempts[0]
     if settings.method == "agreement":
         believed = chosen.passes and _overlap(chosen.mask, attempts[1].mask) >= AGREEMENT
     elif not chosen.passes and settings.method != "triangle":
-        chosen, flags = _attempt(thumbnail, "triangle", settings.engine, picture.chest_wall), Flag.CC_TRIANGLE
+        chosen, flags = _attempt(thumbnail, "triangle", settings.engine, image.chest_wall), Flag.CC_TRIANGLE
         believed = chosen.passes
     else:
         believed = chosen.passes
@@ -70,19 +70,19 @@ def segment(picture: Picture, settings: Segment) -> Segmentation:
             whole,
             whole,
             None,
-            thumbnail.step * picture.scale,
+            thumbnail.step * image.scale,
             attempts[0].threshold,
             "whole_frame",
             attempts[0].gates,
             Flag.CC_CROP_FALLBACK,
         )
-    if chosen.edges == {_other(picture.chest_wall)}:
+    if chosen.edges == {_other(image.chest_wall)}:
         flags |= Flag.CHEST_WALL_CONFLICT
-    tight = picture.in_source(_refine(thumbnail, chosen))
+    tight = image.in_source(_refine(thumbnail, chosen))
     margin = round(settings.margin * max(tight.height, tight.width))
-    box = tight.grown(margin, *picture.source_shape)
+    box = tight.grown(margin, *image.source_shape)
     area, mean = _inside_of(thumbnail, chosen.mask)
-    step = thumbnail.step * picture.scale
+    step = thumbnail.step * image.scale
     return Segmentation(box, tight, chosen.mask, step, chosen.threshold, chosen.method, chosen.gates, flags, area, mean)
 
 
@@ -92,11 +92,11 @@ def _inside_of(thumbnail: Thumbnail, mask: Mask) -> tuple[float, float]:
     present = np.flatnonzero(counts)
     total = int(counts.sum())
     mean = math.fsum((thumbnail.values[present] * counts[present]).tolist()) / total
-    return float(total * (thumbnail.step * thumbnail.picture.scale) ** 2), mean
+    return float(total * (thumbnail.step * thumbnail.image.scale) ** 2), mean
 
 
 def full_mask(segmentation: Segmentation, rows: int, columns: int, scale: int = 1) -> Mask:
-    """The outline's inside at the size of a picture's `stored`: uint8 (rows, columns), 255 on the breast."""
+    """The outline's inside at the size of an image's `stored`: uint8 (rows, columns), 255 on the breast."""
     if segmentation.mask is None:
         return np.full((rows, columns), 255, np.uint8)
     down = np.minimum(np.arange(rows) * scale // segmentation.step, segmentation.mask.shape[0] - 1)
@@ -113,7 +113,7 @@ class Attempt:
     ----------
     method : str
     threshold : float
-        In the picture's values; NaN where nothing lies above it.
+        In the image's values; NaN where nothing lies above it.
     gates : mapping of str to float
         What its mask measures, for :data:`GATES`; empty where there is no mask.
     passes : bool
@@ -149,19 +149,19 @@ class Examined:
     overlap: float = math.nan
 
 
-def examine(picture: Picture, settings: Segment) -> Examined | None:
-    """Every step of :func:`segment` with its numbers; None for a picture of one value.
+def examine(image: DecodedImage, settings: Segment) -> Examined | None:
+    """Every step of :func:`segment` with its numbers; None for an image of one value.
 
     Parameters
     ----------
-    picture : Picture
+    image : Image
     settings : Segment
 
     Returns
     -------
     Examined or None
     """
-    thumbnail = thumbnail_of(picture) if has_room(picture) else None
+    thumbnail = thumbnail_of(image) if has_room(image) else None
     if thumbnail is None:
         return None
     values = thumbnail.values[thumbnail.indices]
@@ -174,7 +174,7 @@ def examine(picture: Picture, settings: Segment) -> Examined | None:
     first = "otsu_log" if agreement else settings.method
     for method in dict.fromkeys((first, "triangle")) if first != "none" else ():
         if agreement or not (made and made[-1].passes):
-            made.append(_attempt(thumbnail, method, settings.engine, picture.chest_wall))
+            made.append(_attempt(thumbnail, method, settings.engine, image.chest_wall))
     attempts = tuple(Attempt(each.method, each.threshold, each.gates, each.passes) for each in made)
     return Examined(counts, low, high, attempts, _overlap(made[0].mask, made[1].mask) if agreement else math.nan)
 
@@ -295,7 +295,7 @@ def _other(edge: Edge) -> Edge:
 def _refine(thumbnail: Thumbnail, attempt: _Attempt) -> CropBox:
     """Move each edge of the thumbnail's box to where the threshold lies at full size, within a narrow band."""
     step = thumbnail.step
-    rows, columns = thumbnail.picture.shape
+    rows, columns = thumbnail.image.shape
     left, top, width, height = cv2.boundingRect(attempt.mask)
     right, bottom = left + width, top + height
     # An edge on the thumbnail's own edge is the frame's: the last rows and columns may not fill a thumbnail pixel.

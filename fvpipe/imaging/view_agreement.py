@@ -19,7 +19,7 @@ OF_A_VIEW = {
 """Flags that a breast has where the header of either view says so, and the field of its record."""
 
 AREA_RATIO, MEAN_RATIO = 3.0, 3.0
-"""How far apart two views of one breast may be: on the films and the made data at hand they stay below 2.1 and 1.8."""
+"""How far apart two views of one breast may be: on the films and the simulated data at hand they stay below 2.1 and 1.8."""
 
 
 def views_agree(cc: ImageRecord, mlo: ImageRecord, sample: FusedSample) -> Flag:

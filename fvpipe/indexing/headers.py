@@ -8,12 +8,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 
-from fvpipe.cache.file_cache import SourceMemory
+from fvpipe.cache.file_cache import FileCache
 from fvpipe.config.pipeline import Pipeline
 from fvpipe.datasets.adapter import LabelTable
-from fvpipe.dicom.elements import Refused, silenced
+from fvpipe.dicom.elements import RejectedFile, silenced
 from fvpipe.dicom.header import HeaderPolicy, read_header
-from fvpipe.dicom.pixels import read_picture
+from fvpipe.dicom.pixels import decode_image
 from fvpipe.errors import InputError
 from fvpipe.execution.isolation import Crash
 from fvpipe.execution.workers import Workers
@@ -26,9 +26,9 @@ from fvpipe.reasons import PASSING, Reason, Rejection
 from fvpipe.types import Digest, ImageRecord
 
 
-def read_new(source: Source, records: Records, workers: Workers, memory: SourceMemory) -> int:
+def read_new(source: Source, records: Records, workers: Workers, file_cache: FileCache) -> int:
     """Add every file's header, as it is remembered or read now; returns how many were read."""
-    records.add(header for file in records.files.sorted() if (header := memory.header(file)))
+    records.add(header for file in records.files.sorted() if (header := file_cache.header(file)))
     unread = records.missing(lambda path: (str(source.root), path, source.policy))
     count = len(unread)
     with progress(f"index {source.name}", count, "files") as advance:
@@ -38,7 +38,7 @@ def read_new(source: Source, records: Records, workers: Workers, memory: SourceM
             gone = [h.what for h in batch if isinstance(h, Rejection) and h.detail == os.strerror(errno.ENOENT)]
             if gone:
                 raise changed_since_index(gone[0])
-            memory.keep_headers((records.files[_path(header)], header) for header in batch if not _transient(header))
+            file_cache.put_headers((records.files[_path(header)], header) for header in batch if not _transient(header))
             records.add(batch)
             advance(len(batch))
     return count
@@ -73,13 +73,13 @@ def read_labels(source: Source) -> LabelTable:
     )
 
 
-def compare_instances(source: Source, records: Records, workers: Workers, memory: SourceMemory) -> Mapping[str, Digest]:
+def compare_instances(source: Source, records: Records, workers: Workers, file_cache: FileCache) -> Mapping[str, Digest]:
     """The pixel digests of files that share an SOP Instance UID; those that cannot be read become rejections."""
     files, contents = records.files, OnDisk[str, Digest]()
 
     def new() -> Iterator[str]:
         for record in chain.from_iterable(records.colliding()):
-            known = memory.fact(files[record.path], "pixels")
+            known = file_cache.fact(files[record.path], "pixels")
             if known is None:
                 yield record.path
             else:
@@ -91,10 +91,10 @@ def compare_instances(source: Source, records: Records, workers: Workers, memory
             path, found = (each.task[1].path, each.rejection(each.task[1].path)) if isinstance(each, Crash) else each
             if isinstance(found, Rejection):
                 records.refuse([found])
-                memory.keep_headers([] if _transient(found) else [(files[path], found)])
+                file_cache.put_headers([] if _transient(found) else [(files[path], found)])
             else:
                 contents[path] = found
-                memory.keep_facts([(files[path], found)], "pixels")
+                file_cache.put_facts([(files[path], found)], "pixels")
     return contents
 
 
@@ -106,10 +106,10 @@ def read_pixel_digests(tasks: Sequence[tuple[str, ImageRecord, Pipeline]]) -> li
             data = (Path(root) / record.path).read_bytes()
             level = frame_level((record.rows, record.columns), pipeline)
             for finer in range(level):  # a small crop may ask for them
-                read_picture(data, record.laterality, level=finer)
-            found.append((record.path, read_picture(data, record.laterality, level=level).pixel_digest))
-        except Refused as refused:
-            found.append((record.path, Rejection(record.path, refused.reason, refused.detail)))
+                decode_image(data, record.laterality, level=finer)
+            found.append((record.path, decode_image(data, record.laterality, level=level).pixel_digest))
+        except RejectedFile as rejected:
+            found.append((record.path, Rejection(record.path, rejected.reason, rejected.detail)))
         except OSError as error:
             found.append((record.path, Rejection.unreadable(record.path, error)))
     return found

@@ -28,8 +28,8 @@ class Source:
         Where its label table is not in the published place.
     labels : Labels
         Label rules.
-    made : bool
-        Made data.
+    simulated : bool
+        Simulated data.
     for_processing : bool
         Raw images are read too.
     identifier_key : bytes
@@ -42,7 +42,7 @@ class Source:
     adapter: Adapter
     label_file: Path | None
     labels: Labels
-    made: bool
+    simulated: bool
     for_processing: bool
     identifier_key: bytes
     license: str

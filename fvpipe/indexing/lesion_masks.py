@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import astuple, replace
 from pathlib import Path
 
-from fvpipe.cache.file_cache import SourceMemory
+from fvpipe.cache.file_cache import FileCache
 from fvpipe.datasets.adapter import LabelTable
-from fvpipe.dicom.elements import Refused
+from fvpipe.dicom.elements import RejectedFile
 from fvpipe.dicom.header import HeaderPolicy
 from fvpipe.execution.isolation import Crash
 from fvpipe.execution.workers import Workers
@@ -29,7 +29,7 @@ def with_regions(
     records: Records,
     source: Source,
     workers: Workers,
-    memory: SourceMemory,
+    file_cache: FileCache,
 ) -> tuple[LabelTable, list[Rejection]]:
     """Read the masks that are new or changed, and lay each on the films of its breast and view that have its size.
 
@@ -44,8 +44,8 @@ def with_regions(
     files, known = records.files, OnDisk[str, str]()
 
     def new() -> Iterator[str]:
-        for path in records.refused(Reason.REGION_OF_INTEREST):
-            text = memory.fact(files[path], "region")
+        for path in records.rejected(Reason.REGION_OF_INTEREST):
+            text = file_cache.fact(files[path], "region")
             if text is None:
                 yield path
             else:
@@ -57,12 +57,12 @@ def with_regions(
         for batch in workers.run(read_regions, unread, short=16):
             answers = [(each.task[1], each.rejection(each.task[1])) if isinstance(each, Crash) else each for each in batch]
             read = {path: found for path, found in answers if isinstance(found, str)}
-            memory.keep_facts([(files[path], found) for path, found in read.items()], "region")
+            file_cache.put_facts([(files[path], found) for path, found in read.items()], "region")
             known.update(read)
             unfit += [found for _, found in answers if isinstance(found, Rejection)]
             advance(len(batch))
     findings = OnDisk[str, Sequence[Finding]](labels.findings.items())
-    for path in records.refused(Reason.REGION_OF_INTEREST):
+    for path in records.rejected(Reason.REGION_OF_INTEREST):
         text = known.get(path)
         if not text:  # a cut-out, or a mask that could not be read
             continue
@@ -85,8 +85,8 @@ def read_regions(tasks: Sequence[Task]) -> list[tuple[str, str | Rejection]]:
     for root, path, policy, reader in tasks:
         try:
             region = reader((Path(root) / path).read_bytes())
-        except Refused as refused:
-            found.append((path, Rejection(path, refused.reason, refused.detail)))
+        except RejectedFile as rejected:
+            found.append((path, Rejection(path, rejected.reason, rejected.detail)))
         except OSError as error:
             found.append((path, Rejection.unreadable(path, error)))
         else:

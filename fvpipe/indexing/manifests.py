@@ -31,7 +31,7 @@ def write_manifests(found: Index, folder: Path) -> list[Path]:
         All that this governs, whether it is there or must not be.
     """
     governed = []
-    publishable = found.source.made or found.source.adapter.publishable
+    publishable = found.source.simulated or found.source.adapter.publishable
     tables: tuple[tuple[str, bytes | Iterable[bytes] | None], ...] = (
         # First of all: whatever the folder is called, git must not see rows that are not ours to publish.
         (".gitignore", None if publishable else b"*\n"),
@@ -117,5 +117,5 @@ def _in_image(sample: FusedSample, v: int, finding: Finding) -> list[float | Non
 
 
 def rejected_table(rejections: Iterable[Rejection]) -> Iterator[bytes]:
-    """One row a refused file, image or breast, in the order of `rejections`: :func:`rejection_order`."""
+    """One row a rejected file, image or breast, in the order of `rejections`: :func:`rejection_order`."""
     return iterate_csv(["what", "reason", "detail"], ([r.what, r.reason, r.detail] for r in rejections))

@@ -135,7 +135,7 @@ def breasts(
 def without_image(
     labels: Iterable[tuple[str, Laterality]], is_imaged: Callable[[str, Laterality], bool]
 ) -> Iterator[Rejection]:
-    """Rows of the label table without any image; a breast whose images were all refused is named by them.
+    """Rows of the label table without any image; a breast whose images were all rejected is named by them.
 
     Parameters
     ----------
@@ -171,5 +171,5 @@ def _choose_pair(key: BreastKey, images: list[ImageRecord]) -> tuple[ImageRecord
 
 
 def _preference(image: ImageRecord) -> tuple[bool, int, str, str]:
-    """Full-field before synthetic, the larger picture, then the UID, so that the choice never depends on file order."""
+    """Full-field before synthetic, the larger image, then the UID, so that the choice never depends on file order."""
     return image.synthetic, -image.rows * image.columns, image.sop_instance_uid, image.path

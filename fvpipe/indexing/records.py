@@ -91,7 +91,7 @@ class Records:
     # --- what the files say -------------------------------------------------------------------------------------------
 
     def add(self, found: Iterable[SourceFile | ImageRecord | Rejection | Breast]) -> None:
-        """Add files, what their headers say, pairs, and what is refused."""
+        """Add files, what their headers say, pairs, and what is rejected."""
         for kind, alike in groupby(found, key=type):
             statement, row = _INSERT[kind]
             self._scratch.insert(statement, map(row, alike))
@@ -122,8 +122,8 @@ class Records:
             for statement in ("DELETE FROM images WHERE path = ?", "DELETE FROM rejections WHERE what = ?"):
                 self._scratch.execute(statement, (to_blob(path),))
 
-    def refused(self, reason: Reason) -> Iterator[str]:
-        """The paths that were refused for `reason`, sorted."""
+    def rejected(self, reason: Reason) -> Iterator[str]:
+        """The paths that were rejected for `reason`, sorted."""
         query = "SELECT what FROM rejections WHERE reason = ? ORDER BY what"
         return (from_blob(what) for (what,) in self._scratch.rows(query, (reason.value,)))
 

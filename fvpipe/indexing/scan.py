@@ -18,7 +18,7 @@ from fvpipe.types import Digest, SourceFile
 SUFFIXES = frozenset({".dcm", ".dicom", ".dic", ".ima", ""})
 
 
-class Listing:
+class FolderScan:
     """A walk through a folder and everything below it, through symbolic links but never in a loop.
 
     To iterate is to walk. What comes, in no order, is each file that could be DICOM (regular, with a suffix of DICOM or
@@ -83,7 +83,7 @@ class Listing:
                     yield folder, _no_file(folder, "a link to a folder that is listed under its own name")
                     continue
                 seen.add(identity)
-                names = os.listdir(where)  # all of them: a folder that breaks off half way is refused as a whole
+                names = os.listdir(where)  # all of them: a folder that breaks off half way is rejected as a whole
             except OSError as error:
                 if not folder:
                     raise InputError(f"{self._root}: cannot be listed ({error.strerror}); check its permissions") from None

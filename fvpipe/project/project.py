@@ -100,14 +100,14 @@ def make_source(name: str, root: Path, settings: DataSet, id_key: Path | None, f
     """Join a data set's settings with what its adapter knows."""
     kind = adapter(settings.adapter)
     hashed = settings.identifiers == "hashed" or (settings.identifiers == "" and kind.hashed)
-    license = settings.license or ("made data, CC0-1.0" if settings.made else kind.license)
+    license = settings.license or ("made data, CC0-1.0" if settings.simulated else kind.license)
     return Source(
         name=name,
         root=Path(os.path.abspath(root)),  # workers run elsewhere
         adapter=kind,
         label_file=folder / settings.label_file if settings.label_file else None,
         labels=settings.labels,
-        made=settings.made,
+        simulated=settings.simulated,
         for_processing=settings.for_processing,
         identifier_key=identifier_key(id_key) if hashed else b"",
         license=license,
@@ -120,6 +120,6 @@ def free_target(dataset: str, pipeline_name: str, out: Path, shard_count: int) -
     return Target(dataset, name, pipeline, out, out / "build.json", out / ".lock", with_images=True, shard_count=shard_count)
 
 
-def memory_file(store: Path, root: Path) -> Path:
+def file_cache_path(store: Path, root: Path) -> Path:
     """Where the source files of an input folder are remembered: one file each, so that two builds do not wait."""
     return store / f"sources-{digest_of(str(root.absolute()))[:16]}.sqlite"

@@ -21,7 +21,7 @@ from blake3 import blake3
 
 from fvpipe.config.identifier_key import identifier_key
 from fvpipe.errors import FvpipeError
-from fvpipe.indexing.scan import Listing
+from fvpipe.indexing.scan import FolderScan
 from fvpipe.io.atomic import write_whole
 from fvpipe.io.read import file_state
 from fvpipe.types import Digest
@@ -36,7 +36,7 @@ class Finished:
     root : str
         The input folder.
     listing : Digest
-        :attr:`fvpipe.indexing.scan.Listing.state` of the input folder.
+        :attr:`fvpipe.indexing.scan.FolderScan.state` of the input folder.
     key : str
         Digest of the key of hashed identifiers; empty where they are kept.
     files : dict of str to str
@@ -96,7 +96,7 @@ class Settled:
             return False
         if finished.key and finished.key != key_digest(identifier_key(self._id_key)):
             return False
-        listing = Listing(Path(finished.root))
+        listing = FolderScan(Path(finished.root))
         deque(listing, maxlen=0)
         return listing.state == finished.listing
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from fvpipe import flow
 from fvpipe.build.plan import Build, Limits, Target
-from fvpipe.cache.file_cache import SourceMemory
+from fvpipe.cache.file_cache import FileCache
 from fvpipe.cache.sample_store import SampleStore
 from fvpipe.config.pipeline import pipeline_files
 from fvpipe.datasets.adapter import is_shipped
@@ -18,7 +18,7 @@ from fvpipe.execution.workers import Workers
 from fvpipe.flow import Warn, build_shards
 from fvpipe.indexing.index import Index, Source
 from fvpipe.indexing.manifests import write_manifests
-from fvpipe.project.project import Project, free_target, memory_file
+from fvpipe.project.project import Project, file_cache_path, free_target
 from fvpipe.project.run_cache import Finished, Settled, forget, key_digest, state_of
 from fvpipe.reasons import PASSING, Reason
 
@@ -92,12 +92,12 @@ def build(run: Run, wanted: Iterable[Order], limits: Limits, warn: Warn) -> list
     results, finished = [], []
     for order in wanted:
         source, files, again = order.source, order.read | _label_file(order.source), list[Result]()
-        with open_memory(source, order.samples, run.reread) as memory:
-            found = flow.index(source, run.workers, memory)
+        with open_file_cache(source, order.samples, run.reread) as file_cache:
+            found = flow.index(source, run.workers, file_cache)
             if order.manifests is not None:
                 files |= _states(write_manifests(found, order.manifests))
             for target in order.targets:
-                built = build_shards(found, target, SampleStore(order.samples), memory, run.workers, limits, warn)
+                built = build_shards(found, target, SampleStore(order.samples), file_cache, run.workers, limits, warn)
                 files |= {**built.files, **_states([target.out])}
                 results.append(_build_result(built, target))
                 run.show(results[-1])
@@ -138,17 +138,17 @@ def anywhere(source: Source, pipeline: str, out: Path, samples: Path, shard_coun
     yield Order(source, [free_target(source.name, pipeline, out, shard_count)], samples, None, read)
 
 
-def open_memory(source: Source, samples: Path, reread: bool) -> SourceMemory:
+def open_file_cache(source: Source, samples: Path, reread: bool) -> FileCache:
     """What is remembered of a data set's files; with `reread`, nothing that was, nor any run that believed it."""
     if reread:
         forget(samples)
-    return SourceMemory(memory_file(samples, source.root), source.root, source.policy, forget=reread)
+    return FileCache(file_cache_path(samples, source.root), source.root, source.policy, forget=reread)
 
 
 def indexed(source: Source, samples: Path, reread: bool, workers: Workers) -> Index:
     """The index of a data set."""
-    with open_memory(source, samples, reread) as memory:
-        return flow.index(source, workers, memory)
+    with open_file_cache(source, samples, reread) as file_cache:
+        return flow.index(source, workers, file_cache)
 
 
 # --- what is kept of a run --------------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
-"""Over a whole data set without building it: what is refused, what the pictures are like, and the worst of the crops.
+"""Over a whole data set without building it: what is rejected, what the images are like, and the worst of the crops.
 
-Two passes on the workers: one gives a row of numbers for each image, the second draws only the pictures that are shown.
+Two passes on the workers: one gives a row of numbers for each image, the second draws only the images that are shown.
 The page is the same bytes for any number of workers.
 """
 
@@ -15,8 +15,8 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, select_autoescape
 
-from fvpipe.cache.decoder_crashes import crash_fact, remembered_crash
-from fvpipe.cache.file_cache import SourceMemory
+from fvpipe.cache.decoder_crashes import cached_crash, crash_fact
+from fvpipe.cache.file_cache import FileCache
 from fvpipe.config.pipeline import Pipeline
 from fvpipe.execution.isolation import Crash
 from fvpipe.execution.workers import Workers
@@ -32,13 +32,13 @@ from fvpipe.report.statistics import Far, GroupReport, Pairs, counted, groups, h
 from fvpipe.types import ImageRecord
 from fvpipe.versions import PREPROCESSING_VERSION
 
-LISTED = 200  # refused files that the page names
+LISTED = 200  # rejected files that the page names
 KINDS = {"whole_frame": "no outline was believed", "triangle": "the first threshold failed", "far": "unlike the others"}
 
 
 @dataclass(frozen=True, slots=True)
 class Worst:
-    """A picture that somebody should look at; `kind` is a key of :data:`KINDS`, `why` has the number that made it one."""
+    """An image that somebody should look at; `kind` is a key of :data:`KINDS`, `why` has the number that made it one."""
 
     path: str
     breast_id: str
@@ -54,7 +54,7 @@ class Audit:
     """What a data set comes to. The page and the JSON are this, and nothing else."""
 
     dataset: str
-    made: bool
+    simulated: bool
     license: str
     pipeline: str
     pipeline_digest: str
@@ -64,7 +64,7 @@ class Audit:
     breasts: int
     measured: int
     rejections: Mapping[str, int]
-    refused: tuple[Rejection, ...]
+    rejected: tuple[Rejection, ...]
     flags: Mapping[str, int]
     methods: Mapping[str, int]
     groups: tuple[GroupReport, ...]
@@ -73,11 +73,13 @@ class Audit:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
-        return asdict(self)
+        data = asdict(self)
+        data["made"] = data.pop("simulated")  # the key since the first version
+        return data
 
 
 def audit(
-    found: Index, pipeline_name: str, pipeline: Pipeline, workers: Workers, memory: SourceMemory, limit: int
+    found: Index, pipeline_name: str, pipeline: Pipeline, workers: Workers, file_cache: FileCache, limit: int
 ) -> tuple[Audit, dict[str, bytes]]:
     """Look at every image of a data set.
 
@@ -88,10 +90,10 @@ def audit(
     pipeline : Pipeline
         Whose window and segmentation.
     workers : Workers
-    memory : SourceMemory
+    memory : FileCache
         Remembers which files end their decoder.
     limit : int
-        Of the worst pictures.
+        Of the worst images.
 
     Returns
     -------
@@ -104,13 +106,13 @@ def audit(
         A file changed meanwhile.
     ClusterError, StorageError
     """
-    measured, unreadable = _measure(found, pipeline, workers, memory)
+    measured, unreadable = _measure(found, pipeline, workers, file_cache)
     rows = {row.record.path: row for row in measured}
-    refused = {rejection.what: rejection for rejection in unreadable}
+    rejected = {rejection.what: rejection for rejection in unreadable}
     lost = [
-        Rejection(breast.key.breast_id, Reason.VIEW_UNREADABLE, f"its {image.view} was refused: {refused[image.path].reason}")
+        Rejection(breast.key.breast_id, Reason.VIEW_UNREADABLE, f"its {image.view} was rejected: {rejected[image.path].reason}")
         for breast in found.breasts
-        for image in [next((image for image in breast.views if image.path in refused), None)]
+        for image in [next((image for image in breast.views if image.path in rejected), None)]
         if image
     ]
     rejections = sorted([*found.rejections, *unreadable, *lost], key=rejection_order)
@@ -120,7 +122,7 @@ def audit(
     cards = _draw(found, pipeline, [row.record for row in chosen], workers)
     result = Audit(
         dataset=found.source.name,
-        made=found.source.made,
+        simulated=found.source.simulated,
         license=found.source.license,
         pipeline=pipeline_name,
         pipeline_digest=pipeline.digest(),
@@ -130,7 +132,7 @@ def audit(
         breasts=len(found.breasts),
         measured=len(measured),
         rejections=counted(rejection.reason.value for rejection in rejections),
-        refused=tuple(rejection for rejection in rejections if rejection.reason not in NOT_BROKEN),
+        rejected=tuple(rejection for rejection in rejections if rejection.reason not in NOT_BROKEN),
         flags=counted(name for row in measured for name in flag_names(row.flags)),
         methods=counted(row.method for row in measured),
         groups=groups(measured),
@@ -146,13 +148,13 @@ def _tasks(found: Index, pipeline: Pipeline, images: Sequence[ImageRecord]) -> l
 
 
 def _measure(
-    found: Index, pipeline: Pipeline, workers: Workers, memory: SourceMemory
+    found: Index, pipeline: Pipeline, workers: Workers, file_cache: FileCache
 ) -> tuple[list[Measured], list[Rejection]]:
     """The first pass; both sorted by path."""
     measured: list[Measured] = []
-    facts = ((image, memory.fact(found.files[image.path], "crash")) for image in found.images)
-    refused = [crash for image, fact in facts if (crash := remembered_crash(image, pipeline, fact))]
-    known = {rejection.what for rejection in refused}
+    facts = ((image, file_cache.fact(found.files[image.path], "crash")) for image in found.images)
+    rejected = [crash for image, fact in facts if (crash := cached_crash(image, pipeline, fact))]
+    known = {rejection.what for rejection in rejected}
     images = [image for image in found.images if image.path not in known]
     with progress(f"audit {found.source.name}", len(images), "images") as advance:
         for batch in workers.run(measure_images, _tasks(found, pipeline, images)):
@@ -160,20 +162,20 @@ def _measure(
                 if isinstance(each, Crash):
                     record = each.task.record
                     rejection = each.rejection(record.path)
-                    memory.keep_facts([(found.files[record.path], crash_fact(record, pipeline, rejection))], "crash")
-                    refused.append(rejection)
+                    file_cache.put_facts([(found.files[record.path], crash_fact(record, pipeline, rejection))], "crash")
+                    rejected.append(rejection)
                 elif isinstance(each, Rejection):
-                    refused.append(each)
+                    rejected.append(each)
                 else:
                     measured.append(each)
             advance(len(batch))
-    return sorted(measured, key=lambda row: row.record.path), sorted(refused, key=rejection_order)
+    return sorted(measured, key=lambda row: row.record.path), sorted(rejected, key=rejection_order)
 
 
 def _draw(found: Index, pipeline: Pipeline, images: Sequence[ImageRecord], workers: Workers) -> dict[str, Card]:
     """The second pass, over the worst alone."""
     cards = {}
-    with progress(f"draw {found.source.name}", len(images), "pictures") as advance:
+    with progress(f"draw {found.source.name}", len(images), "images") as advance:
         for batch in workers.run(draw_cards, list(enumerate(_tasks(found, pipeline, images)))):
             for each in batch:
                 if not isinstance(each, Crash) and isinstance(each[1], Card):
@@ -231,7 +233,7 @@ def _failed(attempt: Attempt) -> str:
 # --- the page ---------------------------------------------------------------------------------------------------------
 
 
-def write_audit(result: Audit, pictures: Mapping[str, bytes], out: Path) -> None:
+def write_audit(result: Audit, images: Mapping[str, bytes], out: Path) -> None:
     """Write the page: one file that opens without a network.
 
     Raises
@@ -240,10 +242,10 @@ def write_audit(result: Audit, pictures: Mapping[str, bytes], out: Path) -> None
     """
     environment = Environment(loader=PackageLoader("fvpipe.report"), autoescape=select_autoescape(), trim_blocks=True)
     page = environment.get_template("audit.html.jinja").render(
-        audit=replace(result, refused=result.refused[:LISTED]),
-        refused=len(result.refused),
+        audit=replace(result, rejected=result.rejected[:LISTED]),
+        rejected=len(result.rejected),
         meanings={reason.value: reason.meaning for reason in Reason},
         kinds=KINDS,
-        uris={path: "data:image/jpeg;base64," + base64.b64encode(jpeg).decode() for path, jpeg in pictures.items()},
+        uris={path: "data:image/jpeg;base64," + base64.b64encode(jpeg).decode() for path, jpeg in images.items()},
     )
     write_whole(out, page.encode("utf-8", "replace"), durable=False)

@@ -1,4 +1,4 @@
-"""Pictures with what was found drawn over them, and histograms."""
+"""Images with what was found drawn over them, and histograms."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fvpipe.imaging.segmentation import Examined
-from fvpipe.types import Picture, Segmentation
+from fvpipe.types import DecodedImage, Segmentation
 
 Image = NDArray[np.uint8]
 
-LONGER_SIDE = 900  # pixels of the drawn picture
+LONGER_SIDE = 900  # pixels of the drawn image
 OUTLINE, BREAST, CROP = (60, 60, 255), (0, 220, 255), (80, 220, 80)  # red, yellow, green; blue first, as OpenCV has it
 WHITE, SOFT = (255, 255, 255), (150, 150, 150)
 PANEL = (640, 480)  # columns and rows of the histogram
 
 
-def draw(picture: Picture, found: Segmentation, longer_side: int = LONGER_SIDE) -> Image:
-    """The picture with the breast's outline (red), its box (yellow) and the crop (green); uint8 BGR."""
-    scale = min(1.0, longer_side / max(picture.source_shape))
-    rows, columns = (max(1, round(side * scale)) for side in picture.source_shape)
-    every = max(1, int(1 / (scale * picture.scale)))
-    values = picture.values[picture.stored[::every, ::every]]
+def draw(image: DecodedImage, found: Segmentation, longer_side: int = LONGER_SIDE) -> Image:
+    """The image with the breast's outline (red), its box (yellow) and the crop (green); uint8 BGR."""
+    scale = min(1.0, longer_side / max(image.source_shape))
+    rows, columns = (max(1, round(side * scale)) for side in image.source_shape)
+    every = max(1, int(1 / (scale * image.scale)))
+    values = image.values[image.stored[::every, ::every]]
     low, high = np.percentile(values, [0.5, 99.5])
     grey = np.clip((values - low) / max(high - low, 1e-9) * 255, 0, 255).astype(np.uint8)
     canvas = cv2.cvtColor(cv2.resize(grey, (columns, rows), interpolation=cv2.INTER_AREA), cv2.COLOR_GRAY2BGR)
@@ -76,7 +76,7 @@ def beside(images: Sequence[Image]) -> Image:
 def encoded(image: Image, suffix: str) -> bytes:
     """The bytes of a ``.png`` or ``.jpg`` file."""
     done, data = cv2.imencode(suffix, image, [cv2.IMWRITE_JPEG_QUALITY, 82] if suffix == ".jpg" else [])
-    assert done  # it only fails on what is no picture
+    assert done  # it only fails on what is no image
     return data.tobytes()
 
 

@@ -11,8 +11,8 @@ from typing import Any
 
 from fvpipe.config.pipeline import Pipeline, load_pipeline
 from fvpipe.datasets.adapter import adapter
-from fvpipe.dicom.elements import Refused
-from fvpipe.dicom.pixels import read_picture
+from fvpipe.dicom.elements import RejectedFile
+from fvpipe.dicom.pixels import decode_image
 from fvpipe.execution.isolation import Crash
 from fvpipe.execution.workers import Workers, WorkerSettings
 from fvpipe.imaging.canvas import frame_level
@@ -23,7 +23,7 @@ from fvpipe.reasons import Flag, Rejection
 from fvpipe.report.figures import beside, draw, draw_histogram, encoded
 from fvpipe.report.rules import HeaderVerdicts, Verdict, ask_header, value_facts
 from fvpipe.shards.reader import open_shards
-from fvpipe.types import ImageRecord, Laterality, Picture, Segmentation
+from fvpipe.types import DecodedImage, ImageRecord, Laterality, Segmentation
 
 PIXEL_RULES = ("decoded pixels", "window and VOI LUT")
 
@@ -40,7 +40,7 @@ class PixelTask:
 
 @dataclass(frozen=True, slots=True)
 class PixelAnswer:
-    """What it saw, as text and numbers; `facts` is empty where the pixels were refused."""
+    """What it saw, as text and numbers; `facts` is empty where the pixels were rejected."""
 
     verdicts: tuple[Verdict, ...]
     facts: Mapping[str, Any]
@@ -65,7 +65,7 @@ def inspect_dicom(
     Returns
     -------
     dict
-        ``rules`` in the order in which they are asked; ``reason`` and ``detail`` of the first that refuses the file.
+        ``rules`` in the order in which they are asked; ``reason`` and ``detail`` of the first that rejects the file.
 
     Raises
     ------
@@ -87,16 +87,16 @@ def inspect_dicom(
     facts |= answer.facts
     if png is not None and answer.png:
         write_whole(png, answer.png, durable=False)
-        facts["picture"] = os.fspath(png)
+        facts["image"] = os.fspath(png)
     first = next((verdict for verdict in verdicts if verdict.reason), None)
-    found: dict[str, Any] = {"refused": first is not None}
+    found: dict[str, Any] = {"rejected": first is not None}
     if first is not None and first.reason is not None:
         found |= {"reason": first.reason.value, "meaning": first.reason.meaning, "detail": first.found}
     return found | {"rules": [_row(verdict) for verdict in verdicts]} | facts
 
 
 def _header_facts(record: ImageRecord) -> dict[str, Any]:
-    """What refuses nothing, and a user should know."""
+    """What rejects nothing, and a user should know."""
     spacing = (record.row_spacing, record.column_spacing)
     return {
         "manufacturer": record.manufacturer or "not given",
@@ -135,39 +135,39 @@ def _look(task: PixelTask) -> PixelAnswer:
     rule, voi_rule = PIXEL_RULES
     try:
         data = Path(task.path).read_bytes()
-        picture = read_picture(data, task.laterality)  # whole: what is wrong with it shows whatever the pipeline
-    except (Refused, OSError) as error:
-        refused = error if isinstance(error, Refused) else Rejection.unreadable("", error)
-        return PixelAnswer((Verdict(rule, refused.detail, refused.reason), Verdict(voi_rule, "no pixels", asked=False)), {})
-    stored = (int(picture.stored.min()), int(picture.stored.max()))
-    verdicts = [Verdict(rule, f"{picture.shape[0]} x {picture.shape[1]}, stored as {stored[0]} to {stored[1]}")]
+        image = decode_image(data, task.laterality)  # whole: what is wrong with it shows whatever the pipeline
+    except (RejectedFile, OSError) as error:
+        rejected = error if isinstance(error, RejectedFile) else Rejection.unreadable("", error)
+        return PixelAnswer((Verdict(rule, rejected.detail, rejected.reason), Verdict(voi_rule, "no pixels", asked=False)), {})
+    stored = (int(image.stored.min()), int(image.stored.max()))
+    verdicts = [Verdict(rule, f"{image.shape[0]} x {image.shape[1]}, stored as {stored[0]} to {stored[1]}")]
     if task.pipeline.voi == "none":
         verdicts.append(Verdict(voi_rule, "this pipeline applies neither", asked=False))
     else:
         try:
-            picture = read_picture(data, task.laterality, task.pipeline.voi)
-            verdicts.append(Verdict(voi_rule, "absent" if Flag.VOI_ABSENT in picture.flags else "as it should be"))
-        except Refused as refused:
-            verdicts.append(Verdict(voi_rule, refused.detail, refused.reason))
+            image = decode_image(data, task.laterality, task.pipeline.voi)
+            verdicts.append(Verdict(voi_rule, "absent" if Flag.VOI_ABSENT in image.flags else "as it should be"))
+        except RejectedFile as rejected:
+            verdicts.append(Verdict(voi_rule, rejected.detail, rejected.reason))
             return PixelAnswer(tuple(verdicts), {})
-    level = frame_level(picture.source_shape, task.pipeline)
+    level = frame_level(image.source_shape, task.pipeline)
     if level:
-        picture = read_picture(data, task.laterality, task.pipeline.voi, level=level)
-    found, seen = segment(picture, task.pipeline.segment), examine(picture, task.pipeline.segment)
-    png = encoded(beside([draw(picture, found), draw_histogram(seen)]), ".png") if task.with_png else b""
-    return PixelAnswer(tuple(verdicts), _pixel_facts(picture, found, seen), png)
+        image = decode_image(data, task.laterality, task.pipeline.voi, level=level)
+    found, seen = segment(image, task.pipeline.segment), examine(image, task.pipeline.segment)
+    png = encoded(beside([draw(image, found), draw_histogram(seen)]), ".png") if task.with_png else b""
+    return PixelAnswer(tuple(verdicts), _pixel_facts(image, found, seen), png)
 
 
-def _pixel_facts(picture: Picture, found: Segmentation, seen: Examined | None) -> dict[str, Any]:
+def _pixel_facts(image: DecodedImage, found: Segmentation, seen: Examined | None) -> dict[str, Any]:
     return {
-        "picture facts": {
-            "rows, columns": list(picture.source_shape),
-            **({"decoded at 1 pixel of": f"{picture.scale} x {picture.scale}"} if picture.scale > 1 else {}),
-            "stored values": [int(picture.stored.min()), int(picture.stored.max())],
-            "values": [float(picture.values[picture.stored].min()), float(picture.values[picture.stored].max())],
-            "chest wall expected": picture.chest_wall.value,
-            "source digest": picture.source_digest,
-            "pixel digest": picture.pixel_digest,
+        "image facts": {
+            "rows, columns": list(image.source_shape),
+            **({"decoded at 1 pixel of": f"{image.scale} x {image.scale}"} if image.scale > 1 else {}),
+            "stored values": [int(image.stored.min()), int(image.stored.max())],
+            "values": [float(image.values[image.stored].min()), float(image.values[image.stored].max())],
+            "chest wall expected": image.chest_wall.value,
+            "source digest": image.source_digest,
+            "pixel digest": image.pixel_digest,
         },
         "attempts": [attempt_facts(attempt) for attempt in seen.attempts] if seen else [],
         "segmentation": {
@@ -178,7 +178,7 @@ def _pixel_facts(picture: Picture, found: Segmentation, seen: Examined | None) -
             "mean inside": None if math.isnan(found.mean) else found.mean,
             "breast box": list(found.tight_box.as_tuple()),
             "crop box": list(found.box.as_tuple()),
-            "flags": flag_names(found.flags | picture.flags),
+            "flags": flag_names(found.flags | image.flags),
         },
     }
 
@@ -217,7 +217,7 @@ def inspect_shards(folder: Path) -> dict[str, Any]:
     receipt = opened.receipt
     return {
         "folder": os.fspath(folder),
-        "data set": receipt.dataset + (" (made data)" if receipt.made else ""),
+        "data set": receipt.dataset + (" (simulated data)" if receipt.simulated else ""),
         "license": receipt.license,
         "pipeline": receipt.pipeline,
         "pipeline digest": receipt.pipeline_digest,
@@ -239,13 +239,13 @@ def inspect_shards(folder: Path) -> dict[str, Any]:
 def file_text(found: Mapping[str, Any]) -> str:
     """What :func:`inspect_dicom` found, for a terminal."""
     lines = []
-    if found["refused"]:
-        lines.append(f"refused: {found['reason']}: {found['detail']}")
+    if found["rejected"]:
+        lines.append(f"rejected: {found['reason']}: {found['detail']}")
     lines += ["rules, in the order in which they are asked"]
     for row in found["rules"]:
         reason = f"{row['reason']}: " if "reason" in row else ""
         lines.append(f"  {row['verdict']:10}{row['rule']:28}{reason}{row['found']}")
-    for title in ("header", "values", "picture facts"):
+    for title in ("header", "values", "image facts"):
         if title in found:
             lines += [title, *(f"  {line}" for line in to_text(found[title]).splitlines())]
     for attempt in found.get("attempts", []):
@@ -257,8 +257,8 @@ def file_text(found: Mapping[str, Any]) -> str:
             lines.append("  nothing lies above it")
     if "segmentation" in found:
         lines += ["segmentation", *(f"  {line}" for line in to_text(found["segmentation"]).splitlines())]
-    if "picture" in found:
-        lines.append(f"picture -> {found['picture']}")
+    if "image" in found:
+        lines.append(f"image -> {found['image']}")
     return "\n".join(lines)
 
 

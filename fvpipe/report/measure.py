@@ -1,4 +1,4 @@
-"""What workers measure for an audit: small rows of numbers, and small pictures of the few that are shown."""
+"""What workers measure for an audit: small rows of numbers, and small images of the few that are shown."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from pathlib import Path
 import cv2
 
 from fvpipe.config.pipeline import Pipeline
-from fvpipe.dicom.elements import Refused
+from fvpipe.dicom.elements import RejectedFile
 from fvpipe.dicom.header import HeaderPolicy, record_of
-from fvpipe.dicom.pixels import read_picture
+from fvpipe.dicom.pixels import decode_image
 from fvpipe.errors import InputError
 from fvpipe.imaging.canvas import frame_level
 from fvpipe.imaging.segmentation import Attempt, examine, segment
@@ -20,9 +20,9 @@ from fvpipe.imaging.view_agreement import OF_A_VIEW
 from fvpipe.io.read import Buffer, read_contents
 from fvpipe.reasons import Flag, Rejection
 from fvpipe.report.figures import draw, encoded
-from fvpipe.types import ImageRecord, Picture, Segmentation
+from fvpipe.types import DecodedImage, ImageRecord, Segmentation
 
-CARD_SIDE = 300  # pixels of the longer side of a picture on the page
+CARD_SIDE = 300  # pixels of the longer side of an image on the page
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """A small picture of one image, and the thresholds that were tried on it."""
+    """A small image of one image, and the thresholds that were tried on it."""
 
     jpeg: bytes
     attempts: tuple[Attempt, ...]
@@ -121,8 +121,8 @@ def _measured(task: ImageTask) -> Measured | Rejection:
     )
 
 
-def _as_share(picture: Picture, found: Segmentation) -> float:
-    low, high = float(picture.values.min()), float(picture.values.max())
+def _as_share(image: DecodedImage, found: Segmentation) -> float:
+    low, high = float(image.values.min()), float(image.values.max())
     return (found.threshold - low) / (high - low) if high > low else math.nan
 
 
@@ -141,14 +141,14 @@ def _card(task: ImageTask) -> Card | Rejection:
     return Card(jpeg, seen.attempts if seen else ())
 
 
-def _picture(task: ImageTask) -> Picture | Rejection:
+def _picture(task: ImageTask) -> DecodedImage | Rejection:
     record = task.record
     try:
         read = read_contents(Path(task.root) / record.path, task.state, Buffer())
         if not read.unchanged and record_of(read.data, record.path, task.policy) != record:
             raise FileNotFoundError
         level = frame_level((record.rows, record.columns), task.pipeline)
-        return read_picture(read.data, record.laterality, task.pipeline.voi, read.digest, level=level)
+        return decode_image(read.data, record.laterality, task.pipeline.voi, read.digest, level=level)
     except FileNotFoundError:
         raise InputError(
             f"{record.path}: is not there any more, or not what the index read. Either it changed while this ran: run it "
@@ -156,5 +156,5 @@ def _picture(task: ImageTask) -> Picture | Rejection:
         ) from None
     except OSError as error:
         return Rejection.unreadable(record.path, error)
-    except Refused as refused:
-        return Rejection(record.path, refused.reason, refused.detail)
+    except RejectedFile as rejected:
+        return Rejection(record.path, rejected.reason, rejected.detail)

@@ -1,4 +1,4 @@
-"""A page of pictures, made from the shards alone, that opens without a network."""
+"""A page of images, made from the shards alone, that opens without a network."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ def write_page(shards: Path, out: Path, limit: int) -> tuple[int, int]:
         Folder that holds ``<pipeline>/<dataset>`` shard folders, or one shard folder.
     out : Path
     limit : int
-        Pictures of each shard folder at most: flagged ones first, then spread evenly.
+        Images of each shard folder at most: flagged ones first, then spread evenly.
 
     Returns
     -------
     (int, int)
-        Shard folders and pictures.
+        Shard folders and images.
 
     Raises
     ------
@@ -75,7 +75,7 @@ def _chosen(shards: Shards, limit: int) -> list[int]:
 
 
 def _card(sample: Sample) -> dict[str, Any]:
-    """One picture, and where its views and crops lie, ready to be drawn over it."""
+    """One image, and where its views and crops lie, ready to be drawn over it."""
     image = sample.image if sample.image.ndim == 2 else np.concatenate(list(sample.image), axis=1)
     data = cv2.imencode(".jpg", np.rint(image * 255).astype(np.uint8), [cv2.IMWRITE_JPEG_QUALITY, 88])[1].tobytes()
     views = []

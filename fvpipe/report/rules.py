@@ -1,4 +1,4 @@
-"""Every rule of :mod:`fvpipe.dicom.header`, each asked by itself, so that a refused file shows all that is wrong with it.
+"""Every rule of :mod:`fvpipe.dicom.header`, each asked by itself, so that a rejected file shows all that is wrong with it.
 
 The rules stand in :mod:`fvpipe.dicom.header` and nowhere else. Here each is asked of a header in which everything that
 it is not about is as it should be: then the first broken rule does not hide the next.
@@ -16,7 +16,7 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as DicomSequence
 
 from fvpipe.dicom.decoders import DECODERS
-from fvpipe.dicom.elements import Refused, items, number, silenced, text, texts
+from fvpipe.dicom.elements import RejectedFile, items, number, silenced, text, texts
 from fvpipe.dicom.header import (
     IMPLANT_DISPLACED,
     HeaderPolicy,
@@ -56,12 +56,12 @@ class Verdict:
 
     @property
     def word(self) -> str:
-        """``passed``, ``refused`` or ``not asked``."""
-        return "refused" if self.reason else "passed" if self.asked else "not asked"
+        """``passed``, ``rejected`` or ``not asked``."""
+        return "rejected" if self.reason else "passed" if self.asked else "not asked"
 
 
 class NotAsked(Exception):
-    """A rule that needs what another rule refused, or that this data set does not have."""
+    """A rule that needs what another rule rejected, or that this data set does not have."""
 
 
 @dataclass(slots=True)
@@ -92,7 +92,7 @@ class Rule:
 class HeaderVerdicts:
     """All rules of a file's opening and header, in their order.
 
-    `asked` is None where the file could not be opened, `record` where it is refused.
+    `asked` is None where the file could not be opened, `record` where it is rejected.
     """
 
     verdicts: tuple[Verdict, ...]
@@ -103,8 +103,8 @@ class HeaderVerdicts:
     def why_not_decoded(self) -> str:
         """Why the pixels cannot be looked at; empty where they can."""
         needed = {"frames", "size", "photometric interpretation", "bits", "rescale", "pixel data"}
-        refused = [v.rule for v in self.verdicts if v.reason and v.rule in needed]
-        return "the file could not be opened" if self.asked is None else f"refused before: {refused[0]}" if refused else ""
+        rejected = [v.rule for v in self.verdicts if v.reason and v.rule in needed]
+        return "the file could not be opened" if self.asked is None else f"rejected before: {rejected[0]}" if rejected else ""
 
 
 def ask_header(path: Path, policy: HeaderPolicy) -> HeaderVerdicts:
@@ -128,8 +128,8 @@ def ask_header(path: Path, policy: HeaderPolicy) -> HeaderVerdicts:
         opened = open_dicom(BytesIO(path.read_bytes()), HEADER_INFLATE_LIMIT)
     except OSError as error:
         return HeaderVerdicts(tuple(_unopened(Rejection.unreadable("", error))))
-    except Refused as refused:
-        return HeaderVerdicts(tuple(_unopened(rejection or Rejection("", refused.reason, refused.detail))))
+    except RejectedFile as rejected:
+        return HeaderVerdicts(tuple(_unopened(rejection or Rejection("", rejected.reason, rejected.detail))))
     asked = Asked(opened, policy)
     verdicts = [Verdict(name, "as it should be") for name, _ in OPENING]
     verdicts[3] = Verdict("transfer syntax", opened.transfer_syntax_uid)
@@ -151,19 +151,19 @@ OPENING: tuple[tuple[str, Callable[[Rejection], bool]], ...] = (
 
 
 def _unopened(rejection: Rejection) -> list[Verdict]:
-    """Of the steps in which a file is opened, those before the refusal passed, and nothing after it can be asked."""
+    """Of the steps in which a file is opened, those before the rejection passed, and nothing after it can be asked."""
     at = next(i for i, (_, is_it) in enumerate(OPENING) if is_it(rejection))
     passed = [Verdict(name, "as it should be") for name, _ in OPENING[:at]]
     others = [*(name for name, _ in OPENING[at + 1 :]), *(rule.name for rule in RULES)]
-    refused = Verdict(OPENING[at][0], rejection.detail, rejection.reason)
-    return [*passed, refused, *(Verdict(name, "the file could not be opened", asked=False) for name in others)]
+    rejected = Verdict(OPENING[at][0], rejection.detail, rejection.reason)
+    return [*passed, rejected, *(Verdict(name, "the file could not be opened", asked=False) for name in others)]
 
 
 def _ask(rule: Rule, asked: Asked) -> Verdict:
     try:
         return Verdict(rule.name, rule.ask(asked))
-    except Refused as refused:
-        return Verdict(rule.name, refused.detail, refused.reason)
+    except RejectedFile as rejected:
+        return Verdict(rule.name, rejected.detail, rejected.reason)
     except NotAsked as why:
         return Verdict(rule.name, str(why), asked=False)
 
@@ -268,7 +268,7 @@ def _laterality(asked: Asked) -> str:
 
 def _orientation(asked: Asked) -> str:
     if asked.laterality is None:
-        raise NotAsked("refused before: laterality")
+        raise NotAsked("rejected before: laterality")
     if asked.policy.view_in_patient_orientation:
         raise NotAsked("it holds the view in this data set")
     read_laterality(asked.header, asked.policy)
@@ -279,8 +279,8 @@ def _orientation(asked: Asked) -> str:
 def _pixel_data(asked: Asked) -> str:
     try:
         asked.layout = pixel_layout(asked.opened)
-    except Refused:
-        raise NotAsked("refused before: size, photometric interpretation or bits") from None
+    except RejectedFile:
+        raise NotAsked("rejected before: size, photometric interpretation or bits") from None
     check_pixel_data(asked.opened, asked.layout)
     if asked.opened.value_length is None:
         return f"encapsulated, {asked.opened.bytes_left} bytes with what follows"
@@ -312,7 +312,7 @@ RULES = (
 """In the order of :func:`fvpipe.dicom.header.image_record`."""
 
 
-# --- what the header says of its values, which refuses nothing by itself ------------------------------------------------
+# --- what the header says of its values, which rejects nothing by itself ------------------------------------------------
 
 
 def value_facts(asked: Asked, voi: str) -> dict[str, str]:
@@ -342,8 +342,8 @@ def value_facts(asked: Asked, voi: str) -> dict[str, str]:
 def _fact(say: Callable[[], str]) -> str:
     try:
         return say()
-    except Refused as refused:
-        return f"not usable: {refused.detail}"
+    except RejectedFile as rejected:
+        return f"not usable: {rejected.detail}"
 
 
 def _window(header: Dataset) -> str:

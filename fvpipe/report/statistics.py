@@ -16,8 +16,8 @@ from fvpipe.types import Breast
 BINS = 24  # of a small histogram
 SHOWN = 8  # values of a table; the rest are counted together
 SCALE = 1.4826  # from a median absolute deviation to a standard deviation, where values are normal
-FLOOR = 0.01  # least deviation: in a group of equal pictures one pixel is no outlier
-ENOUGH = 8  # pictures without which a vendor's medians of a view are those of all vendors
+FLOOR = 0.01  # least deviation: in a group of equal images one pixel is no outlier
+ENOUGH = 8  # images without which a vendor's medians of a view are those of all vendors
 FARTHEST = 20  # breasts that are named
 
 
@@ -76,7 +76,7 @@ class Pairs:
 
 @dataclass(frozen=True, slots=True)
 class Far:
-    """How far a picture lies from others like it, and in what."""
+    """How far an image lies from others like it, and in what."""
 
     deviations: float
     quantity: str
@@ -140,7 +140,7 @@ def counted(values: Iterable[str], most: int = 0) -> dict[str, int]:
 
 
 def how_far(rows: Sequence[Measured]) -> dict[str, Far]:
-    """For each cropped picture's path, the farther of its share (as a logarithm) and its aspect from the group's median."""
+    """For each cropped image's path, the farther of its share (as a logarithm) and its aspect from the group's median."""
     cropped = [row for row in rows if row.cropped]
     sizes = Counter(row.group for row in cropped)
     pools: dict[tuple[str, str], list[Measured]] = {}

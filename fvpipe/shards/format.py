@@ -73,7 +73,7 @@ class Receipt:
     schema_version: int
     preprocessing_version: int
     dataset: str
-    made: bool
+    simulated: bool
     license: str
     pipeline: str
     pipeline_digest: str
@@ -88,7 +88,9 @@ class Receipt:
 
     def to_json(self) -> str:
         """Stable, readable text."""
-        return json.dumps(asdict(self), indent=1, sort_keys=True) + "\n"
+        data = asdict(self)
+        data["made"] = data.pop("simulated")  # the key of this version of the format
+        return json.dumps(data, indent=1, sort_keys=True) + "\n"
 
 
 def read_receipt(folder: str | os.PathLike[str]) -> Receipt:
@@ -111,7 +113,8 @@ def read_receipt(folder: str | os.PathLike[str]) -> Receipt:
         found = data.get("schema_version") if isinstance(data, dict) else type(data).__name__
         raise ReceiptError(f"{path}: schema version is {found!r}; this fvpipe reads {SCHEMA_VERSION}. Build the shards again")
     try:
-        receipt = Receipt(**{**data, "shards": tuple(ShardEntry(**entry) for entry in data["shards"])})
+        entries = tuple(ShardEntry(**entry) for entry in data.pop("shards"))
+        receipt = Receipt(simulated=data.pop("made"), shards=entries, **data)
         if not (_typed(receipt) and all(map(_typed, receipt.shards))):
             raise TypeError
         sound = (
@@ -146,13 +149,13 @@ def rest_sha256(file: BinaryIO, image_offset: int, image_bytes: int) -> str:
 
 
 def to_image(crop_box: NDArray[Any], placement: NDArray[Any], row: float, column: float) -> tuple[float, float]:
-    """Map a point of a source picture into the stored image, given one view's ``crop_box`` and ``placement``."""
+    """Map a point of a source image into the stored image, given one view's ``crop_box`` and ``placement``."""
     (top, left), (down, across), (box_top, box_left) = _scale(crop_box, placement)
     return top + (row - box_top) * down, left + (column - box_left) * across
 
 
 def to_source(crop_box: NDArray[Any], placement: NDArray[Any], row: float, column: float) -> tuple[float, float]:
-    """Map a point of the stored image into a source picture: the inverse of :func:`to_image`."""
+    """Map a point of the stored image into a source image: the inverse of :func:`to_image`."""
     (top, left), (down, across), (box_top, box_left) = _scale(crop_box, placement)
     return box_top + (row - top) / down, box_left + (column - left) / across
 

@@ -56,7 +56,7 @@ class Sample:
     flags: Flag
 
     def to_image(self, view: View, row: float, column: float) -> tuple[float, float]:
-        """Map a point of a source picture into `image`. Both count edges, so that 0 is the outer edge of pixel 0.
+        """Map a point of a source image into `image`. Both count edges, so that 0 is the outer edge of pixel 0.
 
         Raises
         ------
@@ -67,7 +67,7 @@ class Sample:
         return to_image(self.crop_box[i], self.placement[i], row, column)
 
     def to_source(self, view: View, row: float, column: float) -> tuple[float, float]:
-        """Map a point of `image` into a source picture: the inverse of :meth:`to_image`."""
+        """Map a point of `image` into a source image: the inverse of :meth:`to_image`."""
         i = self._index(view)
         return to_source(self.crop_box[i], self.placement[i], row, column)
 

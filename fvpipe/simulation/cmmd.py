@@ -43,9 +43,9 @@ def _cmmd_plan(patients: int) -> list[_CmmdBreast]:
     left, right = Laterality.LEFT, Laterality.RIGHT
     a, b, c, d = DUPLICATES
     plan = [
-        # The same four pictures under two patients.
+        # The same four images under two patients.
         *[_CmmdBreast(p, side, "Malignant", 10 + i, 1 + 2 * i) for p in (a, b) for i, side in enumerate((left, right))],
-        # The same two pictures, labelled benign and malignant (in the real set it is one picture).
+        # The same two images, labelled benign and malignant (in the real set it is one image).
         _CmmdBreast(c, left, "Benign", 20, 1),
         _CmmdBreast(d, left, "Malignant", 20, 1),
         _CmmdBreast("D1-1343", left, "Benign", 30, 1, bits=16),

@@ -1,4 +1,4 @@
-"""Made data sets in the published form of VinDr-Mammo and CMMD: files, tags, folders, label tables, and their traps.
+"""Simulated data sets in the published form of VinDr-Mammo and CMMD: files, tags, folders, label tables, and their traps.
 
 No patient is behind any of it. Each set holds, once, what trips a reader of the real one: a breast with two CC and no
 MLO, views in two series or of two sizes, several windows, MONOCHROME1, a 16-bit pair among 8-bit images, file numbers
@@ -24,7 +24,7 @@ from fvpipe.types import CropBox
 
 
 def make(form: Literal["vindr", "cmmd"], out: Path, patients: int, seed: int) -> int:
-    """Write a made data set.
+    """Write a simulated data set.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ def make(form: Literal["vindr", "cmmd"], out: Path, patients: int, seed: int) ->
     ParameterError, StorageError
     """
     if patients < 8:
-        raise ParameterError(f"{patients} patients; a made data set needs at least 8 to hold each trap once")
+        raise ParameterError(f"{patients} patients; a simulated data set needs at least 8 to hold each trap once")
     phantoms = {"vindr": vindr_set, "cmmd": cmmd_set}[form](patients, seed)
     truth: list[list[Any]] = []
     lesions: dict[str, CropBox | None] = {}

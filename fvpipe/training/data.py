@@ -1,4 +1,4 @@
-"""A split and the shards of its data sets -> one cohort; and its pictures on the device, batch by batch."""
+"""A split and the shards of its data sets -> one cohort; and its images on the device, batch by batch."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ class Cohort:
     places : int64, (n, 2)
         Which of `shards`, and which sample in it.
     dropped : dict of str to int
-        Breasts of the split that the shards refused, by reason.
+        Breasts of the split that the shards rejected, by reason.
     content : str
-        Digest of split and shards: what the pictures and labels are.
+        Digest of split and shards: what the images and labels are.
     """
 
     breasts: tuple[Prediction, ...]
@@ -74,9 +74,9 @@ def load_cohort(project: Project, pipeline: str, split: str) -> Cohort:
     Raises
     ------
     InputError
-        No such split file, or it names a breast that is neither in the shards nor refused there.
+        No such split file, or it names a breast that is neither in the shards nor rejected there.
     LeakError
-        A patient, study, file or picture is in two parts that must be apart.
+        A patient, study, file or image is in two parts that must be apart.
     ShardError
         Shards are missing, of another pipeline, or older than the labels.
     TrainingError
@@ -90,16 +90,18 @@ def load_cohort(project: Project, pipeline: str, split: str) -> Cohort:
     parts = read_split(path, names)
     opened = {name: _open(project, pipeline, name) for name in names}
     where = {(name, breast): i for name, shards in opened.items() for i, breast in enumerate(shards.breast_ids.tolist())}
-    refused = {name: _refused(shards) for name, shards in opened.items()}
+    rejected = {name: _refused(shards) for name, shards in opened.items()}
     facts = {name: _facts(shards) for name, shards in opened.items()}
     order = {name: s for s, name in enumerate(names)}
     breasts, places, assignments, dropped = [], [], [], Counter[str]()
     for (name, breast), part in parts.items():
         shards, i = opened[name], where.get((name, breast))
         if i is None:
-            if breast not in refused[name]:
-                raise InputError(f"{path}: {name}/{breast} is neither in {shards.folder} nor refused there; run `fvpipe split`")
-            dropped[refused[name][breast]] += 1
+            if breast not in rejected[name]:
+                raise InputError(
+                    f"{path}: {name}/{breast} is neither in {shards.folder} nor rejected there; run `fvpipe split`"
+                )
+            dropped[rejected[name][breast]] += 1
             continue
         label = int(shards.labels[i])
         if label < 0:

@@ -59,7 +59,7 @@ def device_name(device: torch.device) -> str:
 
 
 def be_deterministic(wanted: bool) -> None:
-    """Refuse every operation that would make two runs differ; or allow them, and let cuDNN choose by trial."""
+    """Reject every operation that would make two runs differ; or allow them, and let cuDNN choose by trial."""
     if wanted:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(wanted)
@@ -67,7 +67,7 @@ def be_deterministic(wanted: bool) -> None:
 
 
 def own_share(chunk: Tensor, place: Place) -> tuple[Tensor, bool]:
-    """The part of a batch that is this process's; where none is left for it, one picture that does not count."""
+    """The part of a batch that is this process's; where none is left for it, one image that does not count."""
     own = chunk[place.rank :: place.world]
     return (own, True) if len(own) else (chunk[:1], False)
 

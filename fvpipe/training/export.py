@@ -1,4 +1,4 @@
-"""A trained model as ONNX: pictures in, probability out, and the same numbers to 1e-5 before the file is kept."""
+"""A trained model as ONNX: images in, probability out, and the same numbers to 1e-5 before the file is kept."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def export(model: Classifier, record: Record, out: Path) -> float:
     Returns
     -------
     float
-        The largest difference between onnxruntime and torch on random pictures.
+        The largest difference between onnxruntime and torch on random images.
 
     Raises
     ------

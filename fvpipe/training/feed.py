@@ -20,7 +20,7 @@ SHARE_OF_MEMORY = 0.5  # of what the device has free: the rest is for the model
 
 
 class Feed:
-    """Pictures of a cohort on a device: all of them where they fit, else each batch while the one before is computed.
+    """Images of a cohort on a device: all of them where they fit, else each batch while the one before is computed.
 
     Parameters
     ----------
@@ -44,13 +44,13 @@ class Feed:
         self.cohort, self.indices, self.device, self.memory_format = cohort, indices, device, memory_format
         self.labels = torch.from_numpy(cohort.labels[indices]).to(device)
         shape = (len(indices), *cohort.image_shape)
-        self.pictures: Tensor | None = None
+        self.images: Tensor | None = None
         if _fits(int(np.prod(shape)) * 4, device) if resident is None else resident:
             # In parts: neither the host nor the device ever holds a second copy of all.
-            self.pictures = torch.empty(shape, device=device, memory_format=memory_format)
+            self.images = torch.empty(shape, device=device, memory_format=memory_format)
             for start in range(0, len(indices), READ_AT_ONCE):
                 some = torch.from_numpy(cohort.images(indices[start : start + READ_AT_ONCE]))
-                self.pictures[start : start + len(some)].copy_(some)
+                self.images[start : start + len(some)].copy_(some)
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -60,11 +60,11 @@ class Feed:
         return images.pin_memory() if self.device.type == "cuda" else images
 
     def batches(self, chunks: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Pictures (n, C, H, W) and labels (n,) of each chunk of places, on the device."""
+        """Images (n, C, H, W) and labels (n,) of each chunk of places, on the device."""
         moved = [chunk.to(self.device) for chunk in chunks]
-        if self.pictures is not None:
+        if self.images is not None:
             for chunk in moved:
-                yield self.pictures[chunk].contiguous(memory_format=self.memory_format), self.labels[chunk]
+                yield self.images[chunk].contiguous(memory_format=self.memory_format), self.labels[chunk]
             return
         with ThreadPoolExecutor(1) as reader:
             ahead = reader.submit(self._read, chunks[0].numpy()) if chunks else None
@@ -83,7 +83,7 @@ def _fits(size: int, device: torch.device) -> bool:
 
 
 def augment(images: Tensor, settings: Augment, generator: torch.Generator) -> Tensor:
-    """Draw a flip, rotation, shift and scale for each picture. `generator` is the CPU's, so that any device draws the same."""
+    """Draw a flip, rotation, shift and scale for each image. `generator` is the CPU's, so that any device draws the same."""
     if settings == Augment():
         return images
     n = len(images)

@@ -30,7 +30,7 @@ class Peak:
     ----------
     view : View
     row, column : float
-        In pixels of the source picture.
+        In pixels of the source image.
     share : float
         Of the whole map's heat that lies in this view.
     """
@@ -88,7 +88,7 @@ def heat_map(model: Classifier, image: NDArray[np.float32]) -> NDArray[np.float3
 
 
 def peaks(answer: Answer, heat: NDArray[np.float32]) -> list[Peak]:
-    """The brightest place in each view that is in the picture; none where nothing spoke for malignant."""
+    """The brightest place in each view that is in the image; none where nothing spoke for malignant."""
     found: list[Peak] = []
     total = float(heat.sum())
     if not total:
@@ -107,7 +107,7 @@ def peaks(answer: Answer, heat: NDArray[np.float32]) -> list[Peak]:
 
 
 def draw(answer: Answer, heat: NDArray[np.float32], path: Path) -> None:
-    """Write the picture, and beside it the picture with the map over it, as PNG."""
+    """Write the image, and beside it the image with the map over it, as PNG."""
     grey = np.rint(answer.image.mean(axis=0) * 255).astype(np.uint8)
     plain = cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR)
     colour = cv2.applyColorMap(np.rint(heat * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)

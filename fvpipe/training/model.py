@@ -21,7 +21,7 @@ IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
 class Classifier(nn.Module):
-    """Pictures (n, C, H, W) in [0, 1] -> logits: (n, 2), benign and malignant; or (n, 1).
+    """Images (n, C, H, W) in [0, 1] -> logits: (n, 2), benign and malignant; or (n, 1).
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ def build_model(name: str, recipe: Recipe, image_shape: tuple[int, ...], seed: i
     Raises
     ------
     ParameterError
-        No such model, or it does not take such pictures.
+        No such model, or it does not take such images.
     CheckpointError
         Weights that are missing, cannot be fetched, hold code or do not fit.
     DependencyError
@@ -94,7 +94,7 @@ def build_model(name: str, recipe: Recipe, image_shape: tuple[int, ...], seed: i
             model(torch.zeros(1, *image_shape))
     except (RuntimeError, AssertionError, ValueError) as error:
         size = " x ".join(map(str, image_shape))
-        raise ParameterError(f"model {name!r} does not take pictures of {size}: {str(error).splitlines()[0]}") from None
+        raise ParameterError(f"model {name!r} does not take images of {size}: {str(error).splitlines()[0]}") from None
     return model, source
 
 
@@ -121,7 +121,7 @@ def custom_cnn(image_shape: tuple[int, ...], outputs: int, settings: Cnn) -> nn.
 
 
 class GlobalMaxPool(nn.Module):
-    """(n, C, H, W) -> (n, C, 1, 1). The gradient of ``AdaptiveMaxPool2d`` is not deterministic on a GPU, and refused there."""
+    """(n, C, H, W) -> (n, C, 1, 1). The gradient of ``AdaptiveMaxPool2d`` is not deterministic on a GPU, and rejected there."""
 
     def forward(self, maps: Tensor) -> Tensor:
         """The greatest value of each map."""

@@ -12,8 +12,8 @@ import torch
 import yaml
 from numpy.typing import NDArray
 
-from fvpipe.build.sample import Task, make_sample
-from fvpipe.cache.sample_store import Refusal
+from fvpipe.build.sample import SampleTask, make_sample
+from fvpipe.cache.sample_store import ViewRejection
 from fvpipe.config.loading import parse
 from fvpipe.config.pipeline import Pipeline, load_pipeline
 from fvpipe.dicom.header import read_header
@@ -124,7 +124,7 @@ def predict(
     id_key : Path or None
         Key of hashed identifiers.
     pipeline : str or None
-        Refuse any other than this one.
+        Reject any other than this one.
 
     Returns
     -------
@@ -136,33 +136,35 @@ def predict(
     paths = [os.path.abspath(file) for file in files]
     root = Path(os.path.commonpath([Path(path).parent for path in paths]))
     headers = [read_header(root, os.path.relpath(path, root), policy) for path in dict.fromkeys(paths)]
-    refused = [header for header in headers if isinstance(header, Rejection)]
+    rejected = [header for header in headers if isinstance(header, Rejection)]
     records = [header for header in headers if isinstance(header, ImageRecord)]
     colliding = [(str(root), record, Pipeline()) for group in colliding_instances(records) for record in group]
     contents = dict(read_pixel_digests(colliding))
-    refused += [found for found in contents.values() if isinstance(found, Rejection)]
+    rejected += [found for found in contents.values() if isinstance(found, Rejection)]
     digests = {path: found for path, found in contents.items() if not isinstance(found, Rejection)}
     readable = [record for record in records if record.path not in contents or record.path in digests]
     paired = pair("predict", readable, {}, {}, digests)
-    refused += paired.rejections
+    rejected += paired.rejections
     answers = []
     for breast in paired.breasts:
         unlisted = ("", "")  # no listing knows these files: their headers are compared
-        sample = _made(Task(str(root), "", breast.cc, breast.mlo, unlisted, policy, settings, settings.digest(), retry=False))
+        sample = _made(
+            SampleTask(str(root), "", breast.cc, breast.mlo, unlisted, policy, settings, settings.digest(), retry=False)
+        )
         if isinstance(sample, FusedSample):
             answers.append(_answer(breast, sample, model))
         else:
-            refused.append(sample)
-    return answers, refused
+            rejected.append(sample)
+    return answers, rejected
 
 
-def _made(task: Task) -> FusedSample | Rejection:
+def _made(task: SampleTask) -> FusedSample | Rejection:
     made = make_sample(task)
     if made.unreadable:
         return made.unreadable
     if made.sample is None:
         return Rejection(made.changed or task.cc.path, Reason.FILE_UNREADABLE, "changed while it was read")
-    if isinstance(made.sample, Refusal):
+    if isinstance(made.sample, ViewRejection):
         return Rejection(task.views[VIEWS.index(made.sample.view)].path, made.sample.reason, made.sample.detail)
     return made.sample
 

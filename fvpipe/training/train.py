@@ -113,7 +113,7 @@ class Training:
 
     def __init__(self, cohort: Cohort, run: Run, recipe: Recipe, place: Place) -> None:
         self.cohort, self.run, self.recipe, self.place = cohort, run, recipe, place
-        self.made = any(shards.receipt.made for shards in cohort.shards)
+        self.made = any(shards.receipt.simulated for shards in cohort.shards)
         be_deterministic(recipe.deterministic)
         cuda = place.device.type == "cuda"
         self.memory_format = torch.channels_last  # quicker on either device
@@ -203,14 +203,14 @@ class Training:
         return Epoch(lr=lr, loss=loss, validation_loss=validation_loss, validation_auc=area)
 
     def take_step(self, images: Tensor, labels: Tensor, batch: int, counted: bool = True) -> Tensor:
-        """One step of Adam; returns the summed loss of these pictures, on the device, without waiting for it.
+        """One step of Adam; returns the summed loss of these images, on the device, without waiting for it.
 
         Parameters
         ----------
         batch : int
-            Pictures of the whole batch, on all processes.
+            Images of the whole batch, on all processes.
         counted : bool
-            False: these pictures only keep this process in step with the others.
+            False: these images only keep this process in step with the others.
         """
         self.optimizer.zero_grad(set_to_none=True)
         with self.autocast():
