@@ -30,7 +30,7 @@ MEGABYTES, SECONDS, SLOW = 512, 30.0, 2.0
 
 def child(kind: str, first: int, last: int) -> None:
     """Run items one after the other, a line for each: its number, its seconds, what became of it."""
-    from tests.fuzzing import files, headers, made, outcome
+    from tests.support.fuzzing import files, headers, made, outcome
 
     (headers if kind == "headers" else files)()
     with tempfile.TemporaryDirectory() as name:
@@ -109,7 +109,7 @@ def main() -> None:
         case ["child", kind, first, last]:
             child(kind, int(first), int(last))
         case [one] if ":" in one:
-            from tests.fuzzing import made, outcome
+            from tests.support.fuzzing import made, outcome
 
             kind, number = one.split(":")
             with tempfile.TemporaryDirectory() as name:

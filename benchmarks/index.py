@@ -104,7 +104,7 @@ def _index(project: Path, read: int) -> tuple[float, float]:
 def _many(folder: Path, count: int) -> Path:
     """So many files like VinDr-Mammo's, and one of them: its rows again and again, each time with other identifiers."""
     sys.path.insert(0, str(ROOT))
-    from tests.published import vindr_tables, vindr_tree
+    from tests.support.published import vindr_tables, vindr_tree
 
     published, _ = vindr_tables()
     rows = []
@@ -123,7 +123,7 @@ def _many(folder: Path, count: int) -> Path:
 
 def _tree(dataset: str, folder: Path) -> None:
     sys.path.insert(0, str(ROOT))
-    from tests.published import DATA, cmmd_rows, cmmd_tree, vindr_tables, vindr_tree
+    from tests.support.published import DATA, cmmd_rows, cmmd_tree, vindr_tables, vindr_tree
 
     if dataset == "cmmd":
         cmmd_tree(folder, cmmd_rows())

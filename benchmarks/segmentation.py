@@ -2,7 +2,7 @@
 
 `python benchmarks/segmentation.py [COUNT] [FIRST]` (600 where not given), one seed after the other. Held to: Dice 0.98 in the
 mean and 0.95 at the first percentile, fallbacks at most 0.5 %, no box that loses more than 1 % of the breast. Exit code 1
-where it is not. A seed in the output is drawn again by `tests/variations.py`.
+where it is not. A seed in the output is drawn again by `tests/support/variations.py`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from tests.variations import score, variation, varied  # noqa: E402
+from tests.support.variations import score, variation, varied  # noqa: E402
 
 
 def main() -> None:

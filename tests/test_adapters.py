@@ -18,8 +18,8 @@ from fvpipe.datasets.adapter import adapter
 from fvpipe.dicom.transfer_syntaxes import SECONDARY_CAPTURE
 from fvpipe.errors import LabelTableError, ParameterError
 from fvpipe.types import BreastFacts, Laterality
-from tests import factory
 from tests.conftest import build, run
+from tests.support import factory
 
 MASS = "patient_id,breast_density,left or right breast,image view,abnormality id,abnormality type,assessment,pathology\n"
 CALC = MASS.replace("breast_density", "breast density")

@@ -12,8 +12,8 @@ import pytest
 import fvpipe
 from fvpipe.imaging.view_agreement import AREA_RATIO, MEAN_RATIO
 from fvpipe.reasons import Flag
-from tests import factory
 from tests.conftest import build, run
+from tests.support import factory
 
 
 @pytest.fixture(autouse=True)

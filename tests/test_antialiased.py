@@ -37,9 +37,9 @@ from fvpipe.indexing.scan import FolderScan
 from fvpipe.project.project import file_cache_path, free_source
 from fvpipe.reasons import Flag, Reason, Rejection
 from fvpipe.types import CropBox, DecodedImage, Edge, Laterality, Segmentation, SourceFile
-from tests import factory, oracle
 from tests.conftest import build, run
-from tests.factory import CC, LEFT, MLO, RIGHT, breast, dataset, encode, file_bytes, table
+from tests.support import factory, oracle
+from tests.support.factory import CC, LEFT, MLO, RIGHT, breast, dataset, encode, file_bytes, table
 from tests.test_flow import tree
 
 J2K = JPEG_2000_LOSSLESS

@@ -17,8 +17,8 @@ from fvpipe.imaging import resample as area
 from fvpipe.imaging.fusion import fuse
 from fvpipe.imaging.resample import window_means, windows
 from fvpipe.imaging.segmentation import full_mask, segment
-from tests import oracle
-from tests.factory import CC, LEFT, MLO, RIGHT, breast, dataset, file_bytes
+from tests.support import oracle
+from tests.support.factory import CC, LEFT, MLO, RIGHT, breast, dataset, file_bytes
 
 HALF_STEP = 0.5 / 65535
 

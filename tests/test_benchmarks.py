@@ -33,8 +33,8 @@ from benchmarks import (
 from benchmarks.cohort import FORMS, cohort
 from benchmarks.measure import Claim, Section, Setup, Table, spread
 from fvpipe.execution.workers import KEEP_MEMORY
-from tests import factory
 from tests.conftest import build
+from tests.support import factory
 from tests.test_flow import tree
 
 ROOT = Path(__file__).parents[1]

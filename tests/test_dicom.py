@@ -29,7 +29,7 @@ from fvpipe.dicom.transfer_syntaxes import DEFLATED_LE, EXPLICIT_LE, IMPLICIT_LE
 from fvpipe.reasons import Reason, Rejection
 from fvpipe.simulation.dicom_file import written_as_is
 from fvpipe.types import DecodedImage, Edge, ImageRecord, Laterality, View
-from tests.factory import VIEW_CODES, coded, dataset, deflated, encode, file_bytes, item, outcomes, table, write
+from tests.support.factory import VIEW_CODES, coded, dataset, deflated, encode, file_bytes, item, outcomes, table, write
 
 PIXELS = np.arange(32 * 24, dtype=np.uint16).reshape(32, 24)
 CC, MLO = VIEW_CODES[View.CC], VIEW_CODES[View.MLO]

@@ -25,9 +25,9 @@ from fvpipe.shards.reader import open_shards
 from fvpipe.training.gradcam import heat_map, peaks
 from fvpipe.training.model import Classifier
 from fvpipe.training.predict import predict
-from tests.cohort import at, make_project, patients, train
 from tests.conftest import run
-from tests.factory import CC, LEFT, MLO, RIGHT, breast
+from tests.support.cohort import at, make_project, patients, train
+from tests.support.factory import CC, LEFT, MLO, RIGHT, breast
 
 SETTINGS = Evaluate(bootstrap=200, smallest_group=5)
 

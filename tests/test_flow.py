@@ -28,8 +28,8 @@ from fvpipe.dicom.transfer_syntaxes import EXPLICIT_LE, JPEG_2000_LOSSLESS, JPEG
 from fvpipe.io.tables import read_table
 from fvpipe.reasons import Reason, Rejection
 from fvpipe.shards.format import read_receipt
-from tests import factory
 from tests.conftest import build, run
+from tests.support import factory
 
 PROGRAM = [sys.executable, "-m", "fvpipe"]
 

@@ -18,8 +18,8 @@ from fvpipe.imaging.fusion import fuse
 from fvpipe.imaging.segmentation import full_mask, segment
 from fvpipe.reasons import Flag
 from fvpipe.types import DecodedImage, FusedSample, Laterality, Segmentation
-from tests import oracle
-from tests.factory import CC, LEFT, MLO, RIGHT, Made, breast, dataset, file_bytes
+from tests.support import oracle
+from tests.support.factory import CC, LEFT, MLO, RIGHT, Made, breast, dataset, file_bytes
 
 STEP = 1 / 65535
 SHAPES = ((400, 320), (440, 300))

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fvpipe.reasons import Reason
-from tests.fuzzing import SYNTAXES, files, made, outcome
+from tests.support.fuzzing import SYNTAXES, files, made, outcome
 
 ROOT = Path(__file__).parents[1]
 CODES = {"read", "pixels", *(reason.value for reason in Reason)}
@@ -31,7 +31,9 @@ def test_mutated_headers_and_files_end_in_a_code(scratch: Path, kind: str, numbe
 
 def test_items_are_made_again_and_reach_every_decoder(scratch: Path) -> None:
     """A failure's number is worth nothing if the next process makes other bytes of it."""
-    script = "from tests.fuzzing import made; print([made(k, n)[:4000] for k in ('headers', 'files') for n in range(40)])"
+    script = (
+        "from tests.support.fuzzing import made; print([made(k, n)[:4000] for k in ('headers', 'files') for n in range(40)])"
+    )
     runs = {
         subprocess.run(
             [sys.executable, "-c", script],

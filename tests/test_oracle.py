@@ -11,8 +11,8 @@ import fvpipe
 from fvpipe.io.tables import read_table
 from fvpipe.shards.reader import Shards
 from fvpipe.types import CropBox
-from tests import oracle
 from tests.conftest import build, read_truth
+from tests.support import oracle
 
 TOLERANCE = 0.5 / 65535 + 1e-4  # half a step of uint16, and what the issue of two ways to compute may cost
 

@@ -42,7 +42,7 @@ from fvpipe.dicom.transfer_syntaxes import (
 from fvpipe.reasons import Flag, Reason
 from fvpipe.simulation.dicom_file import written_as_is
 from fvpipe.types import DecodedImage, Edge, Laterality
-from tests.factory import dataset, encode, file_bytes, item, outcomes, table, write
+from tests.support.factory import dataset, encode, file_bytes, item, outcomes, table, write
 
 Pixels = NDArray[Any]
 Voi = Literal["none", "window", "lut"]

@@ -25,7 +25,7 @@ from fvpipe.project.project import Project
 from fvpipe.reasons import Reason
 from fvpipe.types import Laterality, View
 from tests.conftest import run
-from tests.published import DATA, cmmd_rows, cmmd_tree, vindr_tables, vindr_tree
+from tests.support.published import DATA, cmmd_rows, cmmd_tree, vindr_tables, vindr_tree
 
 XLSX, CSV = "CMMD_clinicaldata_revision.xlsx", "CMMD_clinicaldata_revision.csv"
 

@@ -9,7 +9,7 @@ import pytest
 
 from fvpipe.dicom.decoders import lossy_decoder
 from fvpipe.dicom.elements import silenced
-from tests.real_files import PAGE, Verdict, all_verdicts, page, sources
+from tests.support.real_files import PAGE, Verdict, all_verdicts, page, sources
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +18,7 @@ def verdicts(cbis: Path) -> list[Verdict]:
 
 
 def test_the_page_is_what_the_code_does(verdicts: list[Verdict]) -> None:
-    assert PAGE.read_text() == page(verdicts), "run python -m tests.real_files"
+    assert PAGE.read_text() == page(verdicts), "run python -m tests.support.real_files"
 
 
 def test_what_is_read_equals_another_decoder(verdicts: list[Verdict]) -> None:

@@ -33,8 +33,8 @@ from fvpipe.report.measure import ImageTask, Measured, measure_images
 from fvpipe.report.rules import RULES, ask_header
 from fvpipe.report.statistics import FLOOR, center, distribution, how_far
 from fvpipe.types import ImageRecord, Laterality, View
-from tests import factory
 from tests.conftest import build, run
+from tests.support import factory
 from tests.test_dicom import reader_source
 from tests.test_workers import BROKEN_DECODERS, in_every_process
 

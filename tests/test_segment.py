@@ -25,8 +25,8 @@ from fvpipe.imaging.thumbnail import column_means
 from fvpipe.reasons import Flag
 from fvpipe.types import CropBox, DecodedImage, Edge, ImageRecord, Segmentation, View
 from tests.conftest import build, read_truth
-from tests.factory import CC, LEFT, MLO, RIGHT, Made, breast, dataset, file_bytes, write
-from tests.variations import score, variation, varied
+from tests.support.factory import CC, LEFT, MLO, RIGHT, Made, breast, dataset, file_bytes, write
+from tests.support.variations import score, variation, varied
 
 LOG = Segment(method="otsu_log")
 

@@ -21,8 +21,8 @@ from fvpipe.flow import build_shards
 from fvpipe.project import run_cache as settled
 from fvpipe.project.run_cache import _libraries, state_of
 from fvpipe.reasons import Reason, Rejection
-from tests import factory
 from tests.conftest import run
+from tests.support import factory
 
 LABELS = "patient_id,laterality,label\np1,L,malignant\np2,L,benign\n"
 

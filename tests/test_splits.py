@@ -18,8 +18,8 @@ from fvpipe.evaluation.near_duplicates import fingerprints, near_pairs
 from fvpipe.evaluation.split_files import read_split
 from fvpipe.evaluation.splits import Assignment, Candidate, Part, SplitPlan, balance, folds, leak_rate, leaks, split
 from fvpipe.shards.reader import open_shards
-from tests import factory
 from tests.conftest import build, run
+from tests.support import factory
 
 
 @st.composite

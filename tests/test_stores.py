@@ -39,7 +39,7 @@ from fvpipe.io.locking import lock
 from fvpipe.reasons import Flag, Reason, Rejection
 from fvpipe.types import Edge, FusedSample, ImageRecord, Laterality, SourceFile, View
 from fvpipe.versions import PREPROCESSING_VERSION
-from tests import factory
+from tests.support import factory
 
 KEY = digest_of("a sample")
 ROOT = Path(__file__).parents[1]

@@ -32,8 +32,8 @@ from fvpipe.training.feed import Feed, augment
 from fvpipe.training.model import GlobalMaxPool, build_model, freeze_all_but_head
 from fvpipe.training.recipe import class_weight_of, loss_sum, sample_order
 from fvpipe.versions import PREPROCESSING_VERSION
-from tests.cohort import Patient, at, make_project, patients, train
 from tests.conftest import run
+from tests.support.cohort import Patient, at, make_project, patients, train
 
 SPLITS = {
     "all": {"setting": "unseen", "datasets": ["a"], "test_share": 0.3, "validation_share": 0.3},

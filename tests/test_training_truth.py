@@ -10,7 +10,7 @@ import pytest
 from fvpipe.config.training import Evaluate
 from fvpipe.errors import LeakError
 from fvpipe.evaluation.evaluate import evaluate
-from tests.cohort import Patient, at, make_project, patients, train
+from tests.support.cohort import Patient, at, make_project, patients, train
 
 UNSEEN = {"all": {"setting": "unseen", "datasets": ["a"], "test_share": 0.3}}
 EPOCHS = {"epochs": 15, "min_epochs": 15}

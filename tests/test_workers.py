@@ -20,8 +20,8 @@ from fvpipe.dicom.transfer_syntaxes import JPEG_2000_LOSSLESS, JPEG_LS, RLE
 from fvpipe.execution.isolation import Crash
 from fvpipe.execution.pools import Processes
 from fvpipe.execution.workers import Workers, WorkerSettings
-from tests import factory
 from tests.conftest import build
+from tests.support import factory
 
 BROKEN_DECODERS = """
 import os, re, time

@@ -33,7 +33,7 @@ from fvpipe.imaging.segmentation import full_mask, segment
 from fvpipe.reasons import Flag
 from fvpipe.simulation.drawing import anatomy, draw
 from fvpipe.types import DecodedImage, Laterality, View
-from tests.factory import CC, LEFT, MLO, RIGHT, dataset, file_bytes
+from tests.support.factory import CC, LEFT, MLO, RIGHT, dataset, file_bytes
 
 Plane = NDArray[np.float64]
 SHAPES = [(3518, 2800), (3580, 2638), (2812, 2012), (2294, 1914), (3328, 2560), (4096, 3328), (4736, 2624)]

@@ -1,4 +1,4 @@
-"""What becomes of real DICOM files, and the page that says so: `python -m tests.real_files` writes docs/real-files.md.
+"""What becomes of real DICOM files, and the page that says so: `python -m tests.support.real_files` writes docs/real-files.md.
 
 The files are every ``.dcm`` of pydicom's wheel, of pydicom-data, of ``tests/data/mg`` and the eight CBIS-DDSM films. Most are
 no mammograms: the header's verdict and that of the pixels are asked for apart.
@@ -26,7 +26,7 @@ from fvpipe.dicom.transfer_syntaxes import JPEG_BASELINE, JPEG_EXTENDED, JPEG_LO
 from fvpipe.types import ImageRecord, Laterality
 from tests.test_pixels import second_decoders
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "real-files.md"
 BY_GDCM = {
     JPEG_BASELINE, JPEG_EXTENDED, JPEG_LOSSLESS, JPEG_LOSSLESS_SV1, JPEG_LS, JPEG_LS_NEAR,
@@ -108,7 +108,7 @@ def page(verdicts: list[Verdict]) -> str:
     lines = [
         "# Real files, one by one",
         "",
-        "Made by `python -m tests.real_files`; a test holds it to what the code does. The files are every `.dcm` of pydicom's",
+        "Made by `python -m tests.support.real_files`; a test holds it to what the code does. The files are every `.dcm` of pydicom's",
         "wheel, of pydicom-data 1.0.0, of `tests/data/mg`, and the eight CBIS-DDSM films; not those that pydicom downloads.",
         "Most are no mammograms, so the header's verdict and that of the pixels stand apart: a build takes what passes both.",
         "",

@@ -13,7 +13,7 @@ import yaml
 from fvpipe.evaluation.record import Run, Trained, read_trained
 from fvpipe.project.project import Project
 from tests.conftest import run as command
-from tests.factory import CC, LEFT, MLO, RIGHT, breast, mammogram
+from tests.support.factory import CC, LEFT, MLO, RIGHT, breast, mammogram
 
 PIPELINE = {"size": [64, 128], "segment": {"method": "otsu_log"}}
 RECIPE: dict[str, Any] = {

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.factory import CC, MLO, VIEW_CODES, coded, dataset, file_bytes
+from tests.support.factory import CC, MLO, VIEW_CODES, coded, dataset, file_bytes
 
-DATA = Path(__file__).parent / "data"
+DATA = Path(__file__).parents[1] / "data"
 SIDE = 16
 
 

@@ -24,7 +24,7 @@ from fvpipe.dicom.transfer_syntaxes import ENCAPSULATED, JPEG_BASELINE, NATIVE, 
 from fvpipe.errors import FvpipeError
 from fvpipe.imaging.segmentation import segment
 from fvpipe.types import ImageRecord, Laterality
-from tests.factory import coded, dataset, file_bytes, item, table
+from tests.support.factory import coded, dataset, file_bytes, item, table
 
 SYNTAXES = sorted(NATIVE | ENCAPSULATED)
 POLICIES = [
