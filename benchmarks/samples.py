@@ -11,38 +11,25 @@ import sys
 from pathlib import Path
 
 from benchmarks.serve import serve
+from fvpipe.build.plan import make_task
 from fvpipe.build.sample import SampleTask, make_samples
-from fvpipe.cache.file_cache import FileCache
-from fvpipe.config.pipeline import load_pipeline
 from fvpipe.execution.workers import Workers, WorkerSettings
 from fvpipe.flow import index
-from fvpipe.project.project import file_cache_path, free_source
+from fvpipe.project.stages import open_file_cache
+from fvpipe.project.standalone import standalone_source, standalone_target
 
 
 def tasks(folder: Path, adapter: str, pipeline: str, store: Path) -> list[SampleTask]:
     """Every breast of a folder, as it travels to a worker."""
-    source = free_source("bench", folder, adapter, None, None)
+    source = standalone_source("bench", folder, adapter)
     store.mkdir(parents=True, exist_ok=True)
     with (
         Workers(WorkerSettings(0)) as workers,
-        FileCache(file_cache_path(store, source.root), source.root, source.policy) as memory,
+        open_file_cache(source, store) as memory,
     ):
         found = index(source, workers, memory)
-    _, settings = load_pipeline(pipeline)
-    return [
-        SampleTask(
-            root=str(source.root),
-            store=str(store.absolute()),
-            cc=breast.cc,
-            mlo=breast.mlo,
-            states=(found.files[breast.cc.path].state, found.files[breast.mlo.path].state),
-            policy=source.policy,
-            pipeline=settings,
-            pipeline_digest=settings.digest(),
-            retry=False,
-        )
-        for breast in found.breasts
-    ]
+    target = standalone_target("bench", pipeline, store / "unused")
+    return [make_task(found, target, breast, str(store.absolute())) for breast in found.breasts]
 
 
 def main() -> None:

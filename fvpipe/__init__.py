@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fvpipe.errors import FvpipeError as FvpipeError
+    from fvpipe.project.standalone import build_shards as build_shards
+    from fvpipe.project.standalone import index as index
     from fvpipe.shards.reader import Sample, Shards, open_shards
     from fvpipe.shards.verification import verify
 
@@ -21,10 +23,12 @@ _NAMES = {
     "Shards": "fvpipe.shards",
     "Sample": "fvpipe.shards",
     "FvpipeError": "fvpipe.errors",
+    "build_shards": "fvpipe.project.standalone",
+    "index": "fvpipe.project.standalone",
 }
 _MODULES = ("errors", "shards", "torch", "types")
 
-__all__ = ["FvpipeError", "Sample", "Shards", "__version__", "open_shards", "verify"]
+__all__ = ["FvpipeError", "Sample", "Shards", "__version__", "build_shards", "index", "open_shards", "verify"]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,120 +1,119 @@
-"""THE file: how DICOM files become shards, top to bottom.
+"""How DICOM files become shards, top to bottom.
 
     DICOM file -> ImageRecord -> Breast (CC + MLO) -> crop, crop -> FusedSample -> shard
-       dicom        index          pairing            segment        fuse        shards
+       indexing.headers     indexing.pairing       build.sample            build.commit
 
 :func:`index` reads headers and pairs views. :func:`build_shards` makes the samples that are not in the store yet and
-writes the shards that are not what they should be. Both redo exactly what changed. :func:`read_headers` and
-:func:`make_samples` are what runs on workers; everything else runs in the calling process.
+writes the shards that are not up to date. Both repeat only what changed. What runs on workers are
+:func:`fvpipe.indexing.headers.read_files` and :func:`fvpipe.build.sample.make_samples`; everything else runs in the
+calling process.
 """
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
-from dataclasses import replace
-from functools import partial
-from itertools import chain
 
-from fvpipe.build.commit import recorded_states, shard_states, write_folder
-from fvpipe.build.plan import Build, Limits, Target
-from fvpipe.build.record import build_record
-from fvpipe.build.schedule import check_rejected, load_sample, make_missing, pixel_digests, stored_result, without_rejected
+from fvpipe.build.commit import Build, commit
+from fvpipe.build.plan import Limits, Target, plan_samples
+from fvpipe.build.schedule import make_missing
 from fvpipe.cache.file_cache import FileCache
 from fvpipe.cache.sample_store import SampleStore
+from fvpipe.datasets.source import Source
 from fvpipe.errors import InputError
 from fvpipe.execution.workers import Workers
-from fvpipe.imaging.view_agreement import shared_pixels
-from fvpipe.indexing import pairing
-from fvpipe.indexing.headers import compare_instances, read_labels, read_new
-from fvpipe.indexing.index import Index, Source
-from fvpipe.indexing.lesion_masks import with_regions
-from fvpipe.indexing.manifests import rejection_order
-from fvpipe.indexing.pairing import contradictions, duplicates, without_image
-from fvpipe.indexing.records import Records
-from fvpipe.indexing.scan import FolderScan, has_suffix
-from fvpipe.io.atomic import write_whole
+from fvpipe.indexing.headers import read_headers, read_pixel_contents
+from fvpipe.indexing.index import Index
+from fvpipe.indexing.labels import read_labels
+from fvpipe.indexing.lesion_masks import with_mask_findings
+from fvpipe.indexing.pairing import colliding_instances, contradictions, pair, rejection_order
+from fvpipe.indexing.scan import has_suffix, scan_folder
 from fvpipe.io.locking import lock
-from fvpipe.io.read import file_state
-from fvpipe.io.temp_database import OnDisk
-from fvpipe.reasons import Reason
-from fvpipe.shards.format import RECEIPT
-from fvpipe.types import BreastFacts
-
-Warn = Callable[[str], None]
+from fvpipe.reasons import Reason, Rejection
+from fvpipe.types import ImageRecord
 
 
-# --- 1 and 2: headers and pairs ---------------------------------------------------------------------------------------
-
-
-def index(source: Source, workers: Workers, file_cache: FileCache) -> Index:
+def index(source: Source, workers: Workers, file_cache: FileCache, *, digest: bool = False) -> Index:
     """Read the headers that are new or changed, and pair the views.
+
+    Parameters
+    ----------
+    source : Source
+        The data set.
+    workers : Workers
+        Where files are read.
+    file_cache : FileCache
+        Headers and digests of unchanged files.
+    digest : bool
+        Also digest each image's file, for a manifest.
 
     Raises
     ------
     InputError
-        The folder is missing or holds no file that could be DICOM.
+        The folder is missing, holds no file that could be DICOM, or changed while it was read.
     LabelTableError
         The label table breaks its form.
     """
-    records = Records()
-    listing = FolderScan(source.root)
-    records.add(listing)
-    if not records.files:
-        found = f"{listing.ignored} other file(s)" if listing.ignored else "nothing"
+    scan = scan_folder(source.root)
+    if not scan.files and not scan.rejections:
+        found = f"{scan.ignored} other file(s)" if scan.ignored else "nothing"
         raise InputError(f"{source.root}: no DICOM file; found {found}. Expected names in .dcm, .dicom or without a suffix")
     labels = read_labels(source)
-    read = read_new(source, records, workers, file_cache)
-    contents = compare_instances(source, records, workers, file_cache)
+    headers, headers_read = read_headers(source, scan.files, workers, file_cache, digest)
     # A file without a suffix, and without the marker, never claimed to be DICOM: LICENSE, README and the like.
-    strays = [path for path in records.rejected(Reason.NOT_DICOM) if not has_suffix(path)]
-    records.drop(strays)
-    if labels.images or labels.rows:
-        records.refuse(contradictions(records.images, labels.images, labels.rows))
-    if source.labels.unlabelled == "normal":
-        normal = BreastFacts(0, pathology="normal")
-        imaged = (((record.patient_id, record.laterality), normal) for record in records.images)
-        labels = replace(labels, rows=OnDisk(chain(imaged, labels.rows.items())))
-    labels, unfit = with_regions(labels, records, source, workers, file_cache)
-    records.refuse(unfit)
-    for group in records.colliding():
-        records.set_aside(duplicates(group, contents))
-    records.add(pairing.breasts(source.name, records.by_breast(), labels.rows, labels.excluded_patients))
-    records.add(without_image(labels.rows, records.is_imaged))
-    return Index(source, labels, records, listing.state, listing.ignored + len(strays), read)
+    strays = [p for p, h in headers.items() if isinstance(h, Rejection) and h.reason is Reason.NOT_DICOM and not has_suffix(p)]
+    for path in strays:
+        del headers[path]
 
+    def records() -> list[ImageRecord]:
+        return [header for header in headers.values() if isinstance(header, ImageRecord)]
 
-# --- 3, 4 and 5: pixels, samples and shards ---------------------------------------------------------------------------
+    colliding = [record for group in colliding_instances(records()) for record in group]
+    contents, unreadable = read_pixel_contents(source, scan.files, colliding, workers, file_cache)
+    headers.update((rejection.what, rejection) for rejection in unreadable)
+    headers.update((rejection.what, rejection) for rejection in list(contradictions(records(), labels)))
+    labels, unfit = with_mask_findings(labels, headers, source, scan.files, workers, file_cache)
+    headers.update((rejection.what, rejection) for rejection in unfit)
+    images = records()
+    digests = {path: known for path in headers if digest and (known := file_cache.digest(scan.files[path]))}
+    pairing = pair(source.name, images, labels, contents)
+    rejected = [header for header in headers.values() if isinstance(header, Rejection)]
+    return Index(
+        source=source,
+        files=scan.files,
+        images=images,
+        facts={image.path: labels.facts(image.patient_id, image.laterality) for image in images},
+        breasts=pairing.breasts,
+        rejections=sorted([*scan.rejections, *rejected, *pairing.rejections], key=rejection_order),
+        digests=digests,
+        has_findings=bool(labels.findings),
+        ignored=scan.ignored + len(strays),
+        headers_read=headers_read,
+    )
 
 
 def build_shards(
-    found: Index, target: Target, store: SampleStore, file_cache: FileCache, workers: Workers, limits: Limits, warn: Warn
+    found: Index,
+    target: Target,
+    store: SampleStore,
+    file_cache: FileCache,
+    workers: Workers,
+    limits: Limits,
+    say: Callable[[str], None],
 ) -> Build:
-    """Make the samples that are missing and the shards that are not what they should be.
+    """Make the samples that are missing and write the shards that are not up to date.
 
     Raises
     ------
     QualityError
         More fallbacks or rejections than `limits`; nothing was committed.
+    InputError
+        A file is not what the index read.
     StorageError, LockedError, ClusterError
+        The disk, another build, or the workers prevent it.
     """
     begun = time.perf_counter()
-    with lock(target.lock_file, warn):
-        file_cache.preload()
-        found.records.files.load()
-        finished = make_missing(found, target, store, file_cache, workers)
-        samples, rejected = without_rejected(finished.breasts, partial(stored_result, found, target, store), store)
-        rejections = tuple(sorted([*found.rejections, *finished.unreadable, *rejected], key=rejection_order))
-        check_rejected(rejections, len(found.files), limits)
-        load = partial(load_sample, found, target, store)
-        shared = shared_pixels(pixel_digests(samples, found, target, file_cache, load))
-        receipt, written = write_folder(found, target, samples, shared, rejections, limits, load, trust=not file_cache.reread)
-        computed, seconds = finished.computed, time.perf_counter() - begun
-        build = Build(receipt, rejections, computed, len(finished.breasts) - computed, written, seconds, finished.seconds, {})
-        states = shard_states(target.out, receipt)
-        if computed or written or recorded_states(target.build_file) != states or not target.build_file.is_file():
-            write_whole(target.build_file, build_record(found, build, states), durable=False)
-        beside = [target.build_file, *(target.out / name for name in (RECEIPT, *receipt.tables))]
-        files = {str(target.out / name): state for name, state in states.items()}
-        return replace(build, files=files | {str(file): file_state(os.stat(file)) for file in beside})
+    with lock(target.lock_file, lambda message: say(f"warning: {message}")):
+        plan = plan_samples(found, target, store, file_cache, workers.share_storage)
+        samples = make_missing(plan, found, target, store, file_cache, workers)
+        return commit(samples, limits, begun)

@@ -175,6 +175,7 @@ class Breast:
     cc: ImageRecord
     mlo: ImageRecord
     facts: BreastFacts = field(default_factory=BreastFacts)
+    findings: tuple[tuple[Finding, ...], tuple[Finding, ...]] = ((), ())  # readers' boxes on CC and MLO
 
     @property
     def views(self) -> tuple[ImageRecord, ImageRecord]:

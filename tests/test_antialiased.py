@@ -20,7 +20,6 @@ from benchmarks.antialiased import sample, ssim
 from benchmarks.samples import tasks
 from fvpipe.build.sample import key_of
 from fvpipe.cache.decoder_crashes import cached_crash, crash_fact
-from fvpipe.cache.file_cache import FileCache
 from fvpipe.config.loading import parse
 from fvpipe.config.pipeline import Pipeline, load_pipeline
 from fvpipe.dicom import jpeg2000
@@ -33,10 +32,11 @@ from fvpipe.dicom.transfer_syntaxes import EXPLICIT_LE, HTJ2K_LOSSLESS, JPEG_200
 from fvpipe.imaging.canvas import crop_levels, frame_level
 from fvpipe.imaging.fusion import fuse
 from fvpipe.imaging.segmentation import segment
-from fvpipe.indexing.scan import FolderScan
-from fvpipe.project.project import file_cache_path, free_source
+from fvpipe.indexing.scan import scan_folder
+from fvpipe.project.stages import open_file_cache
+from fvpipe.project.standalone import standalone_source
 from fvpipe.reasons import Flag, Reason, Rejection
-from fvpipe.types import CropBox, DecodedImage, Edge, Laterality, Segmentation, SourceFile
+from fvpipe.types import CropBox, DecodedImage, Edge, Laterality, Segmentation
 from tests.conftest import build, run
 from tests.support import factory, oracle
 from tests.support.factory import CC, LEFT, MLO, RIGHT, breast, dataset, encode, file_bytes, table
@@ -461,15 +461,15 @@ def test_same_bytes_for_any_workers(cohort: Path, tmp_path: Path) -> None:
 
 def test_pipelines_do_not_exchange_digests(cohort: Path, tmp_path: Path) -> None:
     """One memory of the files, two ways of decoding: a remembered digest is never the other's."""
-    source = free_source("test", cohort, "table", None, None)
+    source = standalone_source("test", cohort, "table")
     whole = {decode_image(file.read_bytes(), LEFT).pixel_digest for file in cohort.rglob("*.dcm")}
     digests: dict[str, set[str]] = {}
     for name in ("antialiased", "cropped", "antialiased", "cropped"):
         build(cohort, tmp_path / name, "--samples", tmp_path / "samples", pipeline=name)
         written = {d.decode() for row in fvpipe.open_shards(tmp_path / name).columns["pixel_digest"] for d in row}
         assert digests.setdefault(name, written) == written
-        with FileCache(file_cache_path(tmp_path / "samples", source.root), source.root, source.policy) as file_cache:
-            assert {file_cache.fact(file, "pixels") for file in FolderScan(cohort) if isinstance(file, SourceFile)} <= {
+        with open_file_cache(source, tmp_path / "samples") as file_cache:
+            assert {file_cache.fact(file, "pixels") for file in scan_folder(cohort).files.values()} <= {
                 None,
                 *whole,
             }

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fvpipe.indexing.labels import BreastLabels
 from fvpipe.indexing.pairing import Pairing, colliding_instances, pair
 from fvpipe.reasons import Reason, Rejection
 from fvpipe.types import BreastFacts, BreastKey, Digest, Edge, ImageRecord, Laterality, View
@@ -33,7 +34,8 @@ def image(path: str, view: View = CC, **changes: Any) -> ImageRecord:
 def paired(*records: ImageRecord, **how: Any) -> Pairing:
     """With nothing said of any breast, unless it is."""
     contents = {record.path: Digest("same") for record in records}
-    return pair("set", records, how.get("labels", {}), how.get("excluded", {}), contents | how.get("contents", {}))
+    labels = BreastLabels(rows=how.get("labels", {}), excluded_patients=how.get("excluded", {}))
+    return pair("set", records, labels, contents | how.get("contents", {}))
 
 
 def pairs(found: Pairing) -> list[tuple[str, str]]:

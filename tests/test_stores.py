@@ -33,7 +33,7 @@ from fvpipe.config.identifier_key import ENVIRONMENT, identifier_key
 from fvpipe.config.loading import digest_of
 from fvpipe.dicom.header import HeaderPolicy, read_header
 from fvpipe.errors import FvpipeError, InputError, LockedError, ParameterError, StorageError
-from fvpipe.indexing.scan import FolderScan
+from fvpipe.indexing.scan import scan_folder
 from fvpipe.io.atomic import write_if_changed, write_whole
 from fvpipe.io.locking import lock
 from fvpipe.reasons import Flag, Reason, Rejection
@@ -353,18 +353,16 @@ def test_memory_round_trip(records: list[ImageRecord | Rejection]) -> None:
         file = Path(folder) / "new" / "memory.sqlite"
         with FileCache(file, Path("/in"), POLICY) as file_cache:
             file_cache.put_headers(found)
-            file_cache.put_facts((source, digest_of(source.path)) for source, _ in found)
+            file_cache.put_digests((source, digest_of(source.path)) for source, _ in found)
             for source, _ in found:
-                assert file_cache.fact(source) == digest_of(source.path)  # in the process that read it, and in the next one
+                assert file_cache.digest(source) == digest_of(source.path)  # in the process that read it, and in the next one
                 assert file_cache.fact(source, "pixels") is None
         with FileCache(file, Path("/in"), POLICY) as file_cache:
             assert [file_cache.header(source) for source, _ in found] == records
-            assert [file_cache.fact(source) for source, _ in found] == [digest_of(source.path) for source, _ in found]
+            assert [file_cache.digest(source) for source, _ in found] == [digest_of(source.path) for source, _ in found]
             for other in (replace(source, state="other") for source, _ in found):
                 assert file_cache.header(other) is None
-                assert file_cache.fact(other) is None
-            file_cache.preload()
-            assert [file_cache.fact(source) for source, _ in found] == [digest_of(source.path) for source, _ in found]
+                assert file_cache.digest(other) is None
 
 
 @pytest.fixture
@@ -375,7 +373,7 @@ def source() -> SourceFile:
 def remember(file: Path, source: SourceFile, policy: HeaderPolicy = POLICY, root: Path = Path("/in")) -> None:
     with FileCache(file, root, policy) as file_cache:
         file_cache.put_headers([(source, record(source.path))])
-        file_cache.put_facts([(source, digest_of(1))])
+        file_cache.put_digests([(source, digest_of(1))])
 
 
 @pytest.mark.parametrize(
@@ -385,7 +383,7 @@ def test_records_of_another_policy_are_not_used(policy: HeaderPolicy, source: So
     remember(tmp_path / "m", source)
     with FileCache(tmp_path / "m", Path("/in"), policy) as file_cache:
         assert file_cache.header(source) is None
-        assert file_cache.fact(source) == digest_of(1)  # bytes are bytes, however they are read
+        assert file_cache.digest(source) == digest_of(1)  # bytes are bytes, however they are read
         file_cache.put_headers([(source, record(patient_id="other"))])
     with FileCache(tmp_path / "m", Path("/in"), POLICY) as file_cache:
         assert file_cache.header(source) == record()
@@ -394,16 +392,14 @@ def test_records_of_another_policy_are_not_used(policy: HeaderPolicy, source: So
 def test_another_folder_or_forgetting_remembers_nothing(source: SourceFile, tmp_path: Path) -> None:
     remember(tmp_path / "m", source)
     for root, forget in ((Path("/elsewhere"), False), (Path("/in"), True)):
-        with FileCache(tmp_path / "m", root, POLICY, forget=forget) as file_cache:
+        with FileCache(tmp_path / "m", root, POLICY, reread=forget) as file_cache:
             assert file_cache.header(source) is None
-            assert file_cache.fact(source) is None
-            file_cache.put_facts([(source, "of this run")])
-            assert file_cache.fact(source) == "of this run"
-            file_cache.preload()
-            assert file_cache.fact(source) == "of this run"
+            assert file_cache.digest(source) is None
+            file_cache.put_digests([(source, "of this run")])
+            assert file_cache.digest(source) == "of this run"
     with FileCache(tmp_path / "m", Path("/in"), POLICY) as file_cache:
-        assert file_cache.header(source) == record()
-        assert file_cache.fact(source) == "of this run"
+        assert file_cache.header(source) is None
+        assert file_cache.digest(source) == "of this run"
 
 
 def rewrite(file: Path, data: bytes, times: tuple[int, int] | None = None) -> None:
@@ -423,7 +419,7 @@ def test_every_change_of_a_file_is_seen(tmp_path: Path) -> None:
 
     def known() -> tuple[ImageRecord | Rejection | None, str | None]:
         with FileCache(tmp_path / "m", tmp_path / "in", POLICY) as file_cache:
-            return file_cache.header(state()), file_cache.fact(state())
+            return file_cache.header(state()), file_cache.digest(state())
 
     for change in (
         lambda: rewrite(file, b"longer"),
@@ -433,7 +429,7 @@ def test_every_change_of_a_file_is_seen(tmp_path: Path) -> None:
     ):
         with FileCache(tmp_path / "m", tmp_path / "in", POLICY) as file_cache:
             file_cache.put_headers([(state(), record("a.dcm"))])
-            file_cache.put_facts([(state(), digest_of(1))])
+            file_cache.put_digests([(state(), digest_of(1))])
         assert known() == (record("a.dcm"), digest_of(1))
         change()
         assert known() == (None, None)
@@ -451,7 +447,7 @@ def test_no_path_and_no_identifier_in_the_database(tmp_path: Path) -> None:
         file_cache.put_headers(
             [(source, header), (SourceFile("Doe_Jane/bad.dcm", "1"), Rejection(path, Reason.NOT_DICOM, "x"))]
         )
-        file_cache.put_facts([(source, digest_of(1))])
+        file_cache.put_digests([(source, digest_of(1))])
     content = b"".join(file.read_bytes() for file in tmp_path.glob("m*"))
     assert header.patient_id.encode() in content  # it is the digest
     for canary in ("CANARY", "Doe_Jane", "film", "Somewhere", "1.2.77", str(tmp_path)):
@@ -476,7 +472,7 @@ def test_no_flipped_bit_becomes_a_wrong_record(tmp_path: Path) -> None:
     files = [SourceFile(f"{i}.dcm", f"{i} 2 3 4") for i in range(12)]
     with FileCache(file, Path("/in"), POLICY) as file_cache:
         file_cache.put_headers((source, record(source.path, patient_id=source.path)) for source in files)
-        file_cache.put_facts((source, digest_of(source.path)) for source in files)
+        file_cache.put_digests((source, digest_of(source.path)) for source in files)
     sound = file.read_bytes()
     for _ in range(500):
         bit = rng.randrange(8 * len(sound))
@@ -484,9 +480,7 @@ def test_no_flipped_bit_becomes_a_wrong_record(tmp_path: Path) -> None:
         with FileCache(file, Path("/in"), POLICY) as file_cache:
             for source in files:
                 assert file_cache.header(source) in (None, record(source.path, patient_id=source.path)), bit
-                assert file_cache.fact(source) in (None, digest_of(source.path)), bit
-            file_cache.preload()
-            assert all(file_cache.fact(source) in (None, digest_of(source.path)) for source in files), bit
+                assert file_cache.digest(source) in (None, digest_of(source.path)), bit
 
 
 @pytest.mark.parametrize("version", [0, FILE_CACHE_VERSION])
@@ -499,7 +493,7 @@ def test_memory_of_another_form_is_an_empty_one(version: int, source: SourceFile
     database.close()
     remember(tmp_path / "m", source)
     with FileCache(tmp_path / "m", Path("/in"), POLICY) as file_cache:
-        assert file_cache.fact(source) == digest_of(1)
+        assert file_cache.digest(source) == digest_of(1)
 
 
 def test_a_memory_that_another_process_makes_meanwhile_is_kept(
@@ -530,7 +524,7 @@ with FileCache(Path(sys.argv[1]), Path("/in"), POLICY) as memory:
     for i in range(50):
         source = SourceFile(f"{sys.argv[2]} {i}", "1")
         memory.put_headers([(source, record(source.path))])
-        memory.put_facts([(source, digest_of(i))])
+        memory.put_digests([(source, digest_of(i))])
 """
     processes = [python(script, tmp_path / "m", name) for name in "ab"]
     for process in processes:
@@ -542,7 +536,7 @@ with FileCache(Path(sys.argv[1]), Path("/in"), POLICY) as memory:
     with FileCache(tmp_path / "m", Path("/in"), POLICY) as file_cache:
         for source in (SourceFile(f"{name} {i}", "1") for name in "ab" for i in range(50)):
             assert file_cache.header(source) == record(source.path)
-            assert file_cache.fact(source) is not None
+            assert file_cache.digest(source) is not None
 
 
 @pytest.mark.parametrize("limit", [0, 3000, 20_000])
@@ -653,11 +647,11 @@ def test_lock_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
 # --- listing ----------------------------------------------------------------------------------------------------------
 
 
-def listed(folder: Path | FolderScan) -> tuple[list[SourceFile], list[Rejection]]:
+def listed(folder: Path) -> tuple[list[SourceFile], list[Rejection]]:
     """Files and rejections, each sorted."""
-    found = list(folder if isinstance(folder, FolderScan) else FolderScan(folder))
-    files = sorted((each for each in found if isinstance(each, SourceFile)), key=lambda file: file.path)
-    return files, sorted((each for each in found if isinstance(each, Rejection)), key=lambda rejection: rejection.what)
+    scan = scan_folder(folder)
+    assert list(scan.files) == [file.path for file in scan.files.values()]
+    return list(scan.files.values()), sorted(scan.rejections, key=lambda rejection: rejection.what)
 
 
 def test_folders_that_link_to_each_other_are_listed_once(tmp_path: Path) -> None:
@@ -696,8 +690,8 @@ def test_listing_of_a_hostile_folder(tmp_path: Path) -> None:
     os.mkfifo(root / "pipe")
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(os.path.relpath(root / "s.dcm"))  # a short name: such an address has at most 108 bytes
-        listing = FolderScan(root)
-        files, rejections = listed(listing)
+        ignored = scan_folder(root).ignored
+        files, rejections = listed(root)
     assert [file.path for file in files] == sorted([*names, "link.dcm", "linked/deep/far.dcm"])
     assert all(file.state.startswith("1 ") for file in files)
     rejected = {rejection.what: rejection.detail for rejection in rejections}
@@ -708,7 +702,7 @@ def test_listing_of_a_hostile_folder(tmp_path: Path) -> None:
     assert set(rejected) == {"null", "null.dcm", "pipe", "pipe.dcm", "s.dcm"}
     assert set(rejected.values()) == {"a pipe, socket or device"}
     assert {rejection.reason for rejection in rejections} == {Reason.NOT_A_FILE}
-    assert listing.ignored == 5
+    assert ignored == 5
 
 
 def test_order_of_creation_does_not_matter(tmp_path: Path) -> None:
@@ -760,7 +754,7 @@ def test_no_folder(tmp_path: Path) -> None:
     factory.write(tmp_path / "file", b"")
     for name, message in (("nowhere", "no such folder"), ("file", "is no folder")):
         with pytest.raises(InputError, match=message):
-            FolderScan(tmp_path / name)
+            scan_folder(tmp_path / name)
 
 
 # --- the key of identifiers -------------------------------------------------------------------------------------------

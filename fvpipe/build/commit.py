@@ -9,72 +9,80 @@ import hashlib
 import json
 import os
 import re
+import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence, Set
-from dataclasses import astuple
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 from fvpipe.build.plan import Limits, Target
+from fvpipe.build.record import build_record
+from fvpipe.build.schedule import Samples
 from fvpipe.config.loading import digest_of
 from fvpipe.errors import QualityError, ReceiptError, StorageError
 from fvpipe.indexing.index import Index
 from fvpipe.indexing.manifests import breasts_table, findings_table, images_table, rejected_table
-from fvpipe.io.atomic import write_if_changed
+from fvpipe.io.atomic import write_if_changed, write_whole
 from fvpipe.io.read import file_state
 from fvpipe.progress import progress
-from fvpipe.reasons import Flag, Rejection
+from fvpipe.reasons import NOT_BROKEN, Flag, Reason, Rejection
 from fvpipe.shards.format import RECEIPT, Receipt, ShardEntry, read_receipt, shard_index, shard_name
 from fvpipe.shards.writer import ShardRow, write_shard
-from fvpipe.types import Breast, Digest, FusedSample
+from fvpipe.types import Breast, Digest
 from fvpipe.versions import PREPROCESSING_VERSION, SCHEMA_VERSION
 
 FALLBACKS = Flag.CC_CROP_FALLBACK | Flag.MLO_CROP_FALLBACK
 
 
-def write_folder(
-    found: Index,
-    target: Target,
-    samples: Sequence[tuple[Breast, Digest]],
-    shared: Set[str],
-    rejections: Sequence[Rejection],
-    limits: Limits,
-    load: Callable[[Breast, Digest], FusedSample],
-    trust: bool,
-) -> tuple[Receipt, int]:
-    """Plan, write aside, check, rename, and last the receipt.
+@dataclass(frozen=True, slots=True)
+class Build:
+    """Result of a build.
+
+    Attributes
+    ----------
+    receipt : Receipt
+        Of the shard folder, as committed.
+    samples : Samples
+        What the shards hold, and what is rejected.
+    written : int
+        Shards that were written; the others were up to date.
+    seconds : float
+        Duration of the build.
+    """
+
+    receipt: Receipt
+    samples: Samples
+    written: int
+    seconds: float
+
+
+def commit(samples: Samples, limits: Limits, begun: float) -> Build:
+    """Write the shards that are not up to date aside, check, rename, and write the receipt last.
 
     Parameters
     ----------
-    found : Index
-    target : Target
-    samples : sequence of (Breast, Digest)
-        With the key of each one's sample.
-    shared : set of str
-        Ids of breasts that have pixels in common with another patient's.
-    rejections : sequence of Rejection
+    samples : Samples
+        Everything that the folder will hold.
     limits : Limits
-    load : callable
-        (Breast, key) -> FusedSample.
-    trust : bool
-        Believe that a shard whose file nobody touched since the last build still holds what was written.
-
-    Returns
-    -------
-    (Receipt, int)
-        And how many shards were written.
+        Beyond them nothing is committed.
+    begun : float
+        ``time.perf_counter()`` at the start of the build.
 
     Raises
     ------
     QualityError
-        Too many crop fallbacks; nothing was committed.
+        More fallbacks or rejections than `limits`; nothing was committed.
     StorageError
-        Also where the folder holds what is not ours to replace.
+        The folder cannot be written, or holds files that fvpipe did not write.
     """
+    target, found = samples.target, samples.found
+    _check_rejected(samples.rejections, len(found.files), limits)
     old = _committed(target)
-    trusted = recorded_states(target.build_file) if trust else {}
+    # A shard that nobody touched since the last build is taken as written; with `--reread` every one is read through.
+    trusted = {} if samples.file_cache.reread else recorded_states(target.build_file)
     attributes = _attributes(found, target)
     by_shard: dict[int, list[tuple[Breast, Digest]]] = {}
-    for breast, key in sorted(samples, key=lambda sample: sample[0].key.breast_id):
+    for breast, key in sorted(samples.keys, key=lambda sample: sample[0].key.breast_id):
         by_shard.setdefault(shard_index(breast.key.patient, target.shard_count), []).append((breast, key))
     entries: list[ShardEntry] = []
     parts: list[tuple[Path, Path]] = []
@@ -82,30 +90,30 @@ def write_folder(
     try:
         with progress(f"write {target.pipeline_name}/{found.source.name}", len(by_shard), "shards") as advance:
             for i, members in sorted(by_shard.items()):
-                content = digest_of([attributes, [[key, *astuple(_row(breast, shared))] for breast, key in members]])
+                rows = [_row(breast, samples.shared) for breast, _ in members]
+                content = digest_of([attributes, [[key, *astuple(row)] for (_, key), row in zip(members, rows, strict=True)]])
                 entry = _unchanged(target.out, old, i, content, trusted)
                 if entry is None:
                     part = target.out / f".{shard_name(i)}.{os.getpid()}.part"
                     parts.append((part, target.out / shard_name(i)))
-                    rows = [_row(breast, shared) for breast, _ in members]
-                    arrays = (load(breast, key) for breast, key in members)
+                    arrays = (samples.load(breast, key) for breast, key in members)
                     _make_folder(target.out)
                     entry = write_shard(part, rows, arrays, {**attributes, "shard_index": i}, content)
                 entries.append(entry)
                 if any(entry.flags.get(str(flag.name).lower()) for flag in FALLBACKS):
-                    fallbacks += [b.key.breast_id for b, key in members if load(b, key).flags & FALLBACKS]
+                    fallbacks += [b.key.breast_id for b, key in members if samples.load(b, key).flags & FALLBACKS]
                 advance(1)
-        _check_fallbacks(target, len(samples), limits, fallbacks)
+        _check_fallbacks(target, len(samples.keys), limits, fallbacks)
         ordered = [breast for i in sorted(by_shard) for breast, _ in by_shard[i]]
-        keys = {breast.key: key for breast, key in samples}
+        keys = {breast.key: key for breast, key in samples.keys}
         written = {
             "breasts.csv": breasts_table(ordered),
-            "rejected.csv": rejected_table(rejections),
-            "findings.csv": findings_table(found, ordered, lambda breast: load(breast, keys[breast.key])),
+            "rejected.csv": rejected_table(samples.rejections),
+            "findings.csv": findings_table(found, ordered, lambda breast: samples.load(breast, keys[breast.key])),
             "images.csv": images_table(found) if target.with_images else None,
         }
         tables = {name: b"".join(lines) for name, lines in written.items() if lines is not None}
-        receipt = _receipt(found, target, entries, ordered, rejections, tables)
+        receipt = _receipt(found, target, entries, ordered, samples.rejections, tables)
         _make_folder(target.out)
         for part, final in parts:
             os.replace(part, final)
@@ -118,7 +126,12 @@ def write_folder(
         write_if_changed(target.out / name, data)
     write_if_changed(target.out / RECEIPT, receipt.to_json().encode())
     _remove_strays(target.out, receipt)
-    return receipt, len(parts)
+    build = Build(receipt, samples, len(parts), time.perf_counter() - begun)
+    states = {entry.file: file_state(os.stat(target.out / entry.file)) for entry in receipt.shards}
+    if samples.computed or parts or recorded_states(target.build_file) != states or not target.build_file.is_file():
+        record = build_record(samples, build.written, build.seconds, states)
+        write_whole(target.build_file, record, durable=False)
+    return build
 
 
 def _row(breast: Breast, shared: Set[str]) -> ShardRow:
@@ -168,11 +181,6 @@ def recorded_states(build_file: Path) -> dict[str, str]:
         return {str(name): str(state) for name, state in found.items()}
     except (OSError, ValueError, KeyError, AttributeError, TypeError):
         return {}
-
-
-def shard_states(out: Path, receipt: Receipt) -> dict[str, str]:
-    """How each shard's file is now, to be remembered for :func:`recorded_states`."""
-    return {entry.file: file_state(os.stat(out / entry.file)) for entry in receipt.shards}
 
 
 def _unchanged(out: Path, old: Receipt | None, i: int, content: str, trusted: Mapping[str, str]) -> ShardEntry | None:
@@ -254,3 +262,15 @@ def _check_fallbacks(target: Target, samples: int, limits: Limits, names: Sequen
             f"--max-fallback {limits.max_fallback:g} %: {', '.join(names[:50])}{' ...' if len(names) > 50 else ''}; look at "
             "them with `fvpipe inspect`. Nothing was committed"
         )
+
+
+def _check_rejected(rejections: Sequence[Rejection], files: int, limits: Limits) -> None:
+    # A breast whose view was rejected is named beside the file, and counted with it.
+    broken = sum(r.reason not in NOT_BROKEN | {Reason.VIEW_UNREADABLE} for r in rejections)
+    if limits.max_rejected is None or broken <= limits.max_rejected / 100 * files:
+        return
+    named = ", ".join(f"{r.what} ({r.reason})" for r in rejections if r.reason not in NOT_BROKEN)
+    raise QualityError(
+        f"{broken} rejections on {files} files, more than --max-rejected {limits.max_rejected:g} % (--strict is 0): "
+        f"{named[:2000]}. Mend or remove them, or raise the limit; nothing was committed"
+    )

@@ -1,14 +1,20 @@
-"""What a run is asked to do, and what it found: the values that the stages hand to each other."""
+"""Plan of a build: which samples are in the store, which must be made, and where the shards go."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from fvpipe.build.sample import SampleTask, key_of
+from fvpipe.cache.decoder_crashes import cached_crash
+from fvpipe.cache.file_cache import FileCache
+from fvpipe.cache.sample_store import SampleStore
 from fvpipe.config.pipeline import Pipeline
+from fvpipe.indexing.index import Index
 from fvpipe.reasons import Rejection
-from fvpipe.shards.format import Receipt
+from fvpipe.types import Breast, Digest, ImageRecord, SourceFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,15 +24,19 @@ class Target:
     Attributes
     ----------
     dataset, pipeline_name : str
+        Names of the data set and of the pipeline.
     pipeline : Pipeline
+        Its settings.
     out : Path
         The shard folder.
     build_file : Path
         Versions, host and timings of the last build; not part of the output.
     lock_file : Path
+        Locked while a build runs.
     with_images : bool
         Also write ``images.csv`` into the folder.
     shard_count : int
+        Number of shards that patients are distributed over.
     """
 
     dataset: str
@@ -41,12 +51,12 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """When a build that ran is not to be trusted. None: no limit.
+    """Bounds beyond which a build fails. None: no limit.
 
     Attributes
     ----------
     max_fallback : float
-        Percent of breasts with a view that was not cropped; more than this and more than 10 fail the build.
+        Percent of breasts with a view that was not cropped; more than this and more than 10 breasts fail the build.
     max_rejected : float or None
         Percent of rejected files and breasts (those that a label rule leaves out not counted).
     """
@@ -55,31 +65,71 @@ class Limits:
     max_rejected: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Build:
-    """What a build did.
+@dataclass(frozen=True, slots=True, eq=False)
+class Plan:
+    """What a build has to do.
 
     Attributes
     ----------
-    receipt : Receipt
-    rejections : tuple of Rejection
-    computed, reused : int
-        Samples that were made now; that came from the store or were already in place.
-    written : int
-        Shards that were written.
-    seconds : float
-        That it took.
-    steps : mapping of str to float
-        Seconds of all workers together on each step of the samples that were made now.
-    files : mapping of str to str
-        The state of each file of the shard folder, and of the build file, as this build left it.
+    stored : list of (Breast, Digest)
+        Breasts whose sample, or its rejection, is in the store, with its key.
+    unchecked : list of SourceFile
+        Files of stored samples whose bytes must be compared with the index's digest, since the file cache does not
+        hold the digest of their present state.
+    missing : list of (Breast, SampleTask)
+        Breasts whose sample must be made.
+    crashed : list of (Breast, Rejection)
+        Breasts with a view whose decoder crashed before, with the rejection of that view's file.
     """
 
-    receipt: Receipt
-    rejections: tuple[Rejection, ...]
-    computed: int
-    reused: int
-    written: int
-    seconds: float
-    steps: Mapping[str, float]
-    files: Mapping[str, str]
+    stored: list[tuple[Breast, Digest]]
+    unchecked: list[SourceFile]
+    missing: list[tuple[Breast, SampleTask]]
+    crashed: list[tuple[Breast, Rejection]]
+
+
+def plan_samples(found: Index, target: Target, store: SampleStore, file_cache: FileCache, shared_storage: bool) -> Plan:
+    """Look up every breast in the sample store, by the digests of its files as far as they are known."""
+    plan = Plan([], [], [], [])
+    folder = os.path.abspath(store.folder) if shared_storage else ""
+    for breast in found.breasts:
+        task = make_task(found, target, breast, folder, retry=file_cache.reread)
+        cached = [file_cache.digest(file) if file else None for file in (found.files.get(i.path) for i in breast.views)]
+        cc, mlo = (expected or digest for expected, digest in zip(task.digests, cached, strict=True))
+        key = key_of(task, (cc, mlo)) if cc and mlo else None
+        if key and store.has(key):
+            plan.stored.append((breast, key))
+            for image, expected, digest in zip(breast.views, task.digests, cached, strict=True):
+                if expected and expected != digest and image.path in found.files:
+                    plan.unchecked.append(found.files[image.path])
+        elif crash := _known_crash(breast.views, found, file_cache, target.pipeline):
+            plan.crashed.append((breast, crash))
+        else:
+            plan.missing.append((breast, task))
+    return plan
+
+
+def make_task(found: Index, target: Target, breast: Breast, store: str, *, retry: bool = False) -> SampleTask:
+    """Describe to a worker how the sample of `breast` is made."""
+    cc, mlo = (found.files.get(image.path, SourceFile(image.path, "")) for image in breast.views)
+    return SampleTask(
+        root=os.path.abspath(found.source.root),
+        store=store,
+        cc=breast.cc,
+        mlo=breast.mlo,
+        states=(cc.state, mlo.state),
+        digests=(found.digests.get(cc.path), found.digests.get(mlo.path)),
+        policy=found.source.policy,
+        pipeline=target.pipeline,
+        retry=retry,
+    )
+
+
+def _known_crash(images: Sequence[ImageRecord], found: Index, file_cache: FileCache, pipeline: Pipeline) -> Rejection | None:
+    """The first crash of a decoder of this version on one of the images."""
+    for image in images:
+        file = found.files.get(image.path)
+        crash = cached_crash(image, pipeline, file_cache.fact(file, "crash")) if file else None
+        if crash is not None:
+            return crash
+    return None

@@ -9,13 +9,24 @@ from collections import Counter
 from collections.abc import Mapping
 from importlib.metadata import version
 
-from fvpipe.build.plan import Build
+from fvpipe.build.schedule import Samples
 from fvpipe.dicom.decoders import decoder_identity, lossy_decoder
-from fvpipe.indexing.index import Index
 
 
-def build_record(found: Index, build: Build, states: Mapping[str, str]) -> bytes:
-    """Versions, host and timings of a build: useful to a person, and never part of what is tracked."""
+def build_record(samples: Samples, written: int, seconds: float, states: Mapping[str, str]) -> bytes:
+    """Describe a build in JSON, for people; DVC does not track it.
+
+    Parameters
+    ----------
+    samples : Samples
+        What the build made.
+    written : int
+        Shards that were written.
+    seconds : float
+        Duration of the build.
+    states : mapping of str to str
+        State of each shard's file, by name: size, times and inode.
+    """
     libraries = (
         "fvpipe",
         "numpy",
@@ -28,7 +39,7 @@ def build_record(found: Index, build: Build, states: Mapping[str, str]) -> bytes
         "dask",
         "distributed",
     )
-    syntaxes = Counter(image.transfer_syntax_uid for breast in found.breasts for image in breast.views)
+    syntaxes = Counter(image.transfer_syntax_uid for breast in samples.found.breasts for image in breast.views)
     record = {
         "versions": {"python": platform.python_version(), **{name: version(name) for name in libraries}},
         "host": {"system": platform.system(), "machine": platform.machine(), "cores": os.cpu_count()},
@@ -40,12 +51,12 @@ def build_record(found: Index, build: Build, states: Mapping[str, str]) -> bytes
             }
             for syntax, count in sorted(syntaxes.items())
         },
-        "headers_read": found.read,
-        "samples_computed": build.computed,
-        "samples_reused": build.reused,
-        "shards_written": build.written,
-        "seconds": round(build.seconds, 3),
-        "seconds_of_steps": {step: round(seconds, 3) for step, seconds in build.steps.items()},
+        "headers_read": samples.found.headers_read,
+        "samples_computed": samples.computed,
+        "samples_reused": samples.reused,
+        "shards_written": written,
+        "seconds": round(seconds, 3),
+        "seconds_of_steps": {step: round(taken, 3) for step, taken in samples.seconds.items()},
         "shard_files": states,
     }
     return (json.dumps(record, indent=1) + "\n").encode()

@@ -1,105 +1,192 @@
-"""Which samples are missing, made on the workers, and what came of each."""
+"""Makes the samples of a plan on the workers, and accounts for every breast: a sample, or a rejection."""
 
 from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
-from fvpipe.build.plan import Limits, Target
-from fvpipe.build.sample import SampleResult, SampleTask, key_of, make_sample, make_samples
-from fvpipe.cache.decoder_crashes import cached_crash, crash_fact
+from fvpipe.build.plan import Plan, Target, make_task
+from fvpipe.build.sample import SampleResult, SampleTask, make_sample, make_samples
+from fvpipe.cache.decoder_crashes import crash_fact
 from fvpipe.cache.file_cache import FileCache
 from fvpipe.cache.sample_store import SampleStore, ViewRejection
 from fvpipe.config.pipeline import Pipeline
-from fvpipe.errors import ClusterError, QualityError, StorageError
+from fvpipe.errors import ClusterError, StorageError
 from fvpipe.execution.isolation import Crash
 from fvpipe.execution.workers import Workers
-from fvpipe.indexing.headers import changed_since_index, read_pixel_digests
+from fvpipe.imaging.view_agreement import shared_pixels
+from fvpipe.indexing.headers import changed_since_index, check_digests, read_pixel_digests
 from fvpipe.indexing.index import Index
+from fvpipe.indexing.pairing import rejection_order
 from fvpipe.progress import progress
-from fvpipe.reasons import NOT_BROKEN, Reason, Rejection
-from fvpipe.types import VIEWS, Breast, BreastKey, Digest, FusedSample, SourceFile
+from fvpipe.reasons import Reason, Rejection
+from fvpipe.types import VIEWS, Breast, Digest, FusedSample, SourceFile
 
 
-@dataclass(frozen=True, slots=True)
-class _Finished:
-    """Each breast with the key of its sample or rejection, in the index's order."""
+@dataclass
+class Samples:
+    """The samples of one data set by one pipeline, and what is rejected.
 
-    breasts: list[tuple[Breast, Digest]]
-    unreadable: list[Rejection]
+    Attributes
+    ----------
+    found : Index
+        The index of the data set.
+    target : Target
+        Where they go.
+    store : SampleStore
+        Holds them.
+    file_cache : FileCache
+        Holds the digests of their pixels.
+    keys : list of (Breast, Digest)
+        Breasts that have a sample, in the index's order, with its key.
+    rejections : list of Rejection
+        Of the index and of the build, sorted.
+    computed, reused : int
+        Samples and rejections that were made now, or that the store held.
+    seconds : mapping of str to float
+        Time of all workers together, by step.
+    """
+
+    found: Index
+    target: Target
+    store: SampleStore
+    file_cache: FileCache
+    keys: list[tuple[Breast, Digest]]
+    rejections: list[Rejection]
     computed: int
+    reused: int
     seconds: Mapping[str, float]
 
+    def load(self, breast: Breast, key: Digest) -> FusedSample:
+        """Read a sample from the store; one that was corrupted there is made again.
 
-def make_missing(found: Index, target: Target, store: SampleStore, file_cache: FileCache, workers: Workers) -> _Finished:
-    """The key of every breast; what the store lacks is made on the workers."""
-    root, folder = os.path.abspath(found.source.root), os.path.abspath(store.folder) if workers.share_storage else ""
-    pipeline, pipeline_digest = target.pipeline, target.pipeline.digest()
-    keys: dict[BreastKey, Digest] = {}
-    missing: list[tuple[Breast, SampleTask]] = []
-    unreadable: list[Rejection] = []
-    breasts = list(found.breasts)
-    for breast in breasts:
-        states = _states(found, breast)
-        task = SampleTask(
-            root, folder, breast.cc, breast.mlo, states, found.source.policy, pipeline, pipeline_digest, file_cache.reread
-        )
-        cc, mlo = (file_cache.fact(found.files[image.path]) for image in breast.views)
-        key = key_of(task, (Digest(cc), Digest(mlo))) if cc and mlo else None
-        if key and store.has(key):
-            keys[breast.key] = key
-        elif crash := _cached_crash(breast, found, file_cache, pipeline):
-            unreadable += [crash, _without_view(breast, f"a view of it was rejected: {crash.reason}")]
-        else:
-            missing.append((breast, task))
+        Raises
+        ------
+        InputError
+            Its files are not what the index read.
+        """
+        sample = _stored_result(self.found, self.target, self.store, breast, key)
+        if isinstance(sample, ViewRejection):
+            raise changed_since_index(breast.cc.path)
+        return sample
+
+    @cached_property
+    def shared(self) -> set[str]:
+        """Ids of the breasts that have exactly a view's pixels in common with another patient's."""
+        return shared_pixels(self._pixel_digests())
+
+    def _pixel_digests(self) -> Iterator[tuple[str, str, tuple[Digest, Digest]]]:
+        """Breast id, patient and pixel digests; a sample is loaded only where the file cache lacks them."""
+        pipeline, new = self.target.pipeline, list[tuple[SourceFile, str]]()
+        for breast, key in self.keys:
+            files = [self.found.files.get(image.path, SourceFile(image.path, "")) for image in breast.views]
+            facts = [self.file_cache.fact(file, _pixel_kind(pipeline)) or "" for file in files]
+            cc, mlo = (Digest(fact.partition(" ")[0]) for fact in facts)
+            digests = cc, mlo
+            if not all(facts) or facts != _pixel_facts(digests, key, pipeline):
+                digests = self.load(breast, key).pixel_digests
+                new += [
+                    (file, fact) for file, fact in zip(files, _pixel_facts(digests, key, pipeline), strict=True) if file.state
+                ]
+            yield breast.key.breast_id, breast.key.patient, digests
+        self.file_cache.put_facts(new, _pixel_kind(pipeline))
+
+
+def make_missing(
+    plan: Plan, found: Index, target: Target, store: SampleStore, file_cache: FileCache, workers: Workers
+) -> Samples:
+    """Make what the sample store lacks.
+
+    Raises
+    ------
+    InputError
+        A file is not what the index read.
+    ClusterError
+        The workers cannot do it.
+    StorageError
+        The sample store cannot be written.
+    """
+    check_digests(found, plan.unchecked, workers, file_cache)
+    keys = {breast.key: key for breast, key in plan.stored}
+    rejections = [
+        r
+        for breast, crash in plan.crashed
+        for r in (crash, _without_view(breast, f"a view of it was rejected: {crash.reason}"))
+    ]
     computed, seconds = 0, Counter[str]()
-    with progress(f"build {target.pipeline_name}/{found.source.name}", len(missing), "breasts") as advance:
-        numbered = list(enumerate(task for _, task in missing))
+    with progress(f"build {target.pipeline_name}/{found.source.name}", len(plan.missing), "breasts") as advance:
+        numbered = list(enumerate(task for _, task in plan.missing))
         for batch in workers.run(_make_numbered, numbered):
-            digests, pixels = [], list[tuple[SourceFile, str]]()
+            finished: list[tuple[Breast, SampleResult]] = []
             for each in batch:
                 if isinstance(each, Crash):
-                    breast = missing[each.task[0]][0]
-                    crash = _blamed(breast, each, found, workers)
+                    breast = plan.missing[each.task[0]][0]
+                    crash = _blame_view(breast, each, found, workers)
                     image = next(image for image in breast.views if image.path == crash.what)
-                    file_cache.put_facts([(found.files[crash.what], crash_fact(image, pipeline, crash))], "crash")
-                    unreadable += [crash, _without_view(breast, f"a view of it was rejected: {crash.reason}")]
-                    continue
-                number, made = each
-                breast = missing[number][0]
-                computed += made.computed
-                seconds.update(made.seconds)
-                if made.changed:
-                    raise changed_since_index(made.changed)
-                if made.unreadable:
-                    unreadable += [made.unreadable, _without_view(breast, "a view could not be read from the disk")]
-                elif made.key and made.digests:
-                    keys[breast.key] = made.key
-                    files = [found.files[image.path] for image in breast.views]
-                    pixels += zip(files, _pixel_facts(made.pixels, made.key, pipeline) if made.pixels else (), strict=False)
-                    digests += [(found.files[image.path], d) for image, d in zip(breast.views, made.digests, strict=True)]
-                    if made.sample is not None:
-                        store.put(made.key, made.sample)
-                    if not store.has(made.key):
-                        raise StorageError(
-                            f"{store.folder}: a worker wrote a sample that is not visible here; the sample store must lie on "
-                            "storage that all workers share, or use --no-shared-storage"
-                        )
-            file_cache.put_facts(digests)
-            file_cache.put_facts(pixels, _pixel_kind(pipeline))
+                    file_cache.put_facts([(found.files[crash.what], crash_fact(image, target.pipeline, crash))], "crash")
+                    rejections += [crash, _without_view(breast, f"a view of it was rejected: {crash.reason}")]
+                else:
+                    finished.append((plan.missing[each[0]][0], each[1]))
+            for breast, result in finished:
+                computed += result.computed
+                seconds.update(result.seconds)
+                if result.changed:
+                    raise changed_since_index(result.changed)
+                if result.unreadable:
+                    rejections += [result.unreadable, _without_view(breast, "a view could not be read from the disk")]
+                elif result.key:
+                    keys[breast.key] = result.key
+                    _store_result(store, result)
+            _cache_digests(file_cache, finished, found, target.pipeline)
             advance(len(batch))
-    finished = [(breast, keys[breast.key]) for breast in breasts if breast.key in keys]
-    return _Finished(finished, unreadable, computed, seconds)
+    stored = [(breast, keys[breast.key]) for breast in found.breasts if breast.key in keys]
+    samples = []
+    for breast, key in stored:
+        rejection = _stored_result(found, target, store, breast, key) if store.rejection_path(key).exists() else None
+        if isinstance(rejection, ViewRejection):
+            path = breast.views[VIEWS.index(rejection.view)].path
+            rejections.append(Rejection(path, rejection.reason, rejection.detail))
+            rejections.append(_without_view(breast, f"its {rejection.view} was rejected: {rejection.reason}"))
+        else:
+            samples.append((breast, key))
+    everything = sorted([*found.rejections, *rejections], key=rejection_order)
+    return Samples(found, target, store, file_cache, samples, everything, computed, len(stored) - computed, seconds)
 
 
-def _states(found: Index, breast: Breast) -> tuple[str, str]:
-    return found.files[breast.cc.path].state, found.files[breast.mlo.path].state
+def _make_numbered(tasks: list[tuple[int, SampleTask]]) -> list[tuple[int, SampleResult]]:
+    return list(zip([number for number, _ in tasks], make_samples([task for _, task in tasks]), strict=True))
 
 
-def _blamed(breast: Breast, crash: Crash[tuple[int, SampleTask]], found: Index, workers: Workers) -> Rejection:
-    """Which view of a breast ended its process: the one that does so alone."""
+def _store_result(store: SampleStore, result: SampleResult) -> None:
+    """Store a sample that came back with the answer, and see that one that a worker stored is visible here."""
+    assert result.key is not None
+    if result.sample is not None:
+        store.put(result.key, result.sample)
+    if not store.has(result.key):
+        raise StorageError(
+            f"{store.folder}: a worker wrote a sample that is not visible here; the sample store must lie on "
+            "storage that all workers share, or use --no-shared-storage"
+        )
+
+
+def _cache_digests(
+    file_cache: FileCache, finished: Iterable[tuple[Breast, SampleResult]], found: Index, pipeline: Pipeline
+) -> None:
+    digests, pixels = list[tuple[SourceFile, Digest]](), list[tuple[SourceFile, str]]()
+    for breast, result in finished:
+        files = [found.files[image.path] for image in breast.views if image.path in found.files]
+        if len(files) == 2 and result.digests and result.key:
+            digests += zip(files, result.digests, strict=True)
+            pixels += zip(files, _pixel_facts(result.pixels, result.key, pipeline), strict=True) if result.pixels else ()
+    file_cache.put_digests(digests)
+    file_cache.put_facts(pixels, _pixel_kind(pipeline))
+
+
+def _blame_view(breast: Breast, crash: Crash[tuple[int, SampleTask]], found: Index, workers: Workers) -> Rejection:
+    """Reject the view of a breast that crashes its decoder alone."""
     for image in breast.views:
         alone = workers.alone(read_pixel_digests, (os.path.abspath(found.source.root), image, crash.task[1].pipeline))
         if isinstance(alone, Crash):
@@ -110,99 +197,29 @@ def _blamed(breast: Breast, crash: Crash[tuple[int, SampleTask]], found: Index, 
     )
 
 
-def _cached_crash(breast: Breast, found: Index, file_cache: FileCache, pipeline: Pipeline) -> Rejection | None:
-    """What one of the views did before."""
-    facts = (cached_crash(image, pipeline, file_cache.fact(found.files[image.path], "crash")) for image in breast.views)
-    return next(filter(None, facts), None)
-
-
-def _make_numbered(tasks: list[tuple[int, SampleTask]]) -> list[tuple[int, SampleResult]]:
-    return list(zip([number for number, _ in tasks], make_samples([task for _, task in tasks]), strict=True))
-
-
 def _without_view(breast: Breast, detail: str) -> Rejection:
     return Rejection(breast.key.breast_id, Reason.VIEW_UNREADABLE, detail)
 
 
-def without_rejected(
-    breasts: Sequence[tuple[Breast, Digest]],
-    result: Callable[[Breast, Digest], FusedSample | ViewRejection],
-    store: SampleStore,
-) -> tuple[list[tuple[Breast, Digest]], list[Rejection]]:
-    """The breasts that have a sample, and for each other one the rejected file and the breast."""
-    samples, rejections = [], []
-    for breast, key in breasts:
-        rejection = result(breast, key) if store.rejection_path(key).exists() else None
-        if isinstance(rejection, ViewRejection):
-            record = breast.views[VIEWS.index(rejection.view)]
-            rejections.append(Rejection(record.path, rejection.reason, rejection.detail))
-            rejections.append(_without_view(breast, f"its {rejection.view} was rejected: {rejection.reason}"))
-        else:
-            samples.append((breast, key))
-    return samples, rejections
-
-
-def check_rejected(rejections: Sequence[Rejection], files: int, limits: Limits) -> None:
-    # A breast whose view was rejected is named beside the file, and counted with it.
-    broken = sum(r.reason not in NOT_BROKEN | {Reason.VIEW_UNREADABLE} for r in rejections)
-    if limits.max_rejected is None or broken <= limits.max_rejected / 100 * files:
-        return
-    named = ", ".join(f"{r.what} ({r.reason})" for r in rejections if r.reason not in NOT_BROKEN)
-    raise QualityError(
-        f"{broken} rejections on {files} files, more than --max-rejected {limits.max_rejected:g} % (--strict is 0): "
-        f"{named[:2000]}. Mend or remove them, or raise the limit; nothing was committed"
-    )
-
-
-def load_sample(found: Index, target: Target, store: SampleStore, breast: Breast, key: Digest) -> FusedSample:
-    """A sample out of the store; a breast that has none there ends the build."""
-    sample = stored_result(found, target, store, breast, key)
-    if isinstance(sample, ViewRejection):
+def _stored_result(
+    found: Index, target: Target, store: SampleStore, breast: Breast, key: Digest
+) -> FusedSample | ViewRejection:
+    """Read from the store; an entry that was corrupted there is made again, in this process."""
+    result = store.get(key)
+    if result is None:
+        made = make_sample(make_task(found, target, breast, os.path.abspath(store.folder)))
+        result = store.get(key) if made.key == key else None
+    if result is None:
         raise changed_since_index(breast.cc.path)
-    return sample
-
-
-def pixel_digests(
-    samples: Sequence[tuple[Breast, Digest]],
-    found: Index,
-    target: Target,
-    file_cache: FileCache,
-    load: Callable[[Breast, Digest], FusedSample],
-) -> Iterator[tuple[str, str, tuple[Digest, Digest]]]:
-    """Breast id, patient, and digests of both views' decoded pixels; a sample is loaded only where they were forgotten."""
-    learnt: list[tuple[SourceFile, str]] = []
-    kind = _pixel_kind(target.pipeline)
-    for breast, key in samples:
-        files = [found.files[image.path] for image in breast.views]
-        facts = [file_cache.fact(file, kind) or "" for file in files]
-        cc, mlo = (Digest(fact.partition(" ")[0]) for fact in facts)
-        digests = cc, mlo
-        if not all(facts) or facts != _pixel_facts(digests, key, target.pipeline):
-            digests = load(breast, key).pixel_digests
-            learnt += zip(files, _pixel_facts(digests, key, target.pipeline), strict=True)
-        yield breast.key.breast_id, breast.key.patient, digests
-    file_cache.put_facts(learnt, kind)
+    return result
 
 
 def _pixel_kind(pipeline: Pipeline) -> str:
     return f"pixels {pipeline.digest()}" if pipeline.resize.method == "wavelet" else "pixels"
 
 
-def _pixel_facts(digests: tuple[Digest, Digest], key: Digest, pipeline: Pipeline) -> list[str]:
-    """What is remembered of both files: of pixels at a fraction of their resolution, with the sample that they were read for,
-    since pipeline, code and decoder decide them too.
+def _pixel_facts(digests: Sequence[Digest], key: Digest, pipeline: Pipeline) -> list[str]:
+    """Facts for the file cache: of pixels at reduced resolution with the sample that they were decoded for, since pipeline,
+    code and decoder decide them too.
     """
     return [f"{digest} {key}" if _pixel_kind(pipeline) != "pixels" else digest for digest in digests]
-
-
-def stored_result(found: Index, target: Target, store: SampleStore, breast: Breast, key: Digest) -> FusedSample | ViewRejection:
-    """What the store holds of a breast; what rotted there is made again."""
-    result = store.get(key)
-    if result is None:
-        root, folder = os.path.abspath(found.source.root), os.path.abspath(store.folder)
-        settings = (found.source.policy, target.pipeline, target.pipeline.digest())
-        made = make_sample(SampleTask(root, folder, breast.cc, breast.mlo, _states(found, breast), *settings, retry=False))
-        result = store.get(key) if made.key == key else None
-    if result is None:
-        raise changed_since_index(breast.cc.path)
-    return result

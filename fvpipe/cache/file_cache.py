@@ -1,48 +1,34 @@
-"""What is remembered of source files between runs, so that an unchanged file is never opened again.
+"""Cache of source files' headers and digests, so that an unchanged file is never opened again.
 
-For each file: its header's record, and facts such as the digest of its bytes, all valid as long as size, modification
-time, change time and inode are what they were. A new modification time is always seen, and so is a restored one, since
-the change time cannot be set. Each row ends in a digest of itself: a rotten one counts as absent. The file's path is kept
-only as a digest, and identifiers only as the records hold them.
+Each entry is valid while size, modification time, change time and inode of its file are the same. A new modification
+time is always seen, and so is a restored one, since the change time cannot be set. Each row ends in a digest of itself:
+a corrupted one is a cache miss. Paths are stored as digests only, and identifiers only as the records hold them.
 """
 
 from __future__ import annotations
 
-from blake3 import blake3
-from collections.abc import Callable
-from collections.abc import Iterable
-from collections.abc import Sequence
-from contextlib import suppress
-from fvpipe.dicom.header import HeaderPolicy
-from fvpipe.errors import StorageError
-from fvpipe.reasons import Reason
-from fvpipe.reasons import Rejection
-from fvpipe.types import Edge
-from fvpipe.types import ImageRecord
-from fvpipe.types import Laterality
-from fvpipe.types import SourceFile
-from fvpipe.types import View
-from fvpipe.versions import READER_VERSION
-from operator import attrgetter
-from pathlib import Path
-from types import TracebackType
-from typing import Any
-from typing import Self
 import dataclasses
 import json
 import os
 import sqlite3
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
 
-FILE_CACHE_VERSION = 4
-# Of a kind: the digest of the bytes; the digest of the decoded pixels, and of those decoded as one pipeline wanted them; the
-# region of interest that a mask outlines; the decoder that the file ended, and how.
-_FACTS = "facts (path, kind, state, fact, seal, PRIMARY KEY (path, kind)) WITHOUT ROWID"
+from blake3 import blake3
+
+from fvpipe.dicom.header import HeaderPolicy
+from fvpipe.errors import StorageError
+from fvpipe.reasons import Reason, Rejection
+from fvpipe.types import Digest, Edge, ImageRecord, Laterality, SourceFile, View
+from fvpipe.versions import READER_VERSION
+
+FILE_CACHE_VERSION = 5
 _SCHEMA = (
-    "DROP TABLE IF EXISTS headers",
-    "DROP TABLE IF EXISTS digests",
-    "DROP TABLE IF EXISTS facts",
+    *(f"DROP TABLE IF EXISTS {name}" for name in ("headers", "digests", "facts")),
     "CREATE TABLE headers (path, policy, state, record, seal, PRIMARY KEY (path, policy)) WITHOUT ROWID",
-    f"CREATE TABLE {_FACTS}",
+    "CREATE TABLE facts (path, kind, state, fact, seal, PRIMARY KEY (path, kind)) WITHOUT ROWID",
     f"PRAGMA user_version = {FILE_CACHE_VERSION}",
 )
 _HEADER = "SELECT path, policy, state, record, seal FROM headers WHERE path = ? AND policy = ?"
@@ -50,35 +36,40 @@ _FACT = "SELECT path, kind, state, fact, seal FROM facts WHERE path = ? AND kind
 
 
 class FileCache:
-    """A small SQLite database beside the samples. Only the process that builds writes to it, never a worker.
+    """A small SQLite database beside the samples, one per input folder. Only the process that builds uses it, never a worker.
 
     Parameters
     ----------
     file : Path
+        The database.
     root : Path
         The input folder.
     policy : HeaderPolicy
-        Records that another policy read are not used.
-    forget : bool
-        Also an attribute, `reread`. Use nothing that was remembered: every file is read again (the verifying mode).
+        Headers that were read by another policy are cache misses.
+    reread : bool
+        Clear the cache first: every file is read again.
+
+    Raises
+    ------
+    StorageError
+        The database cannot be opened or written.
     """
 
-    def __init__(self, file: Path, root: Path, policy: HeaderPolicy, *, forget: bool = False) -> None:
+    def __init__(self, file: Path, root: Path, policy: HeaderPolicy, *, reread: bool = False) -> None:
         self._file = file
-        self.reread = forget
-        self._facts: dict[tuple[str, str], tuple[str, str]] | None = None  # where they are in memory
+        self.reread = reread
         self._root = os.path.abspath(root)
         self._policy = blake3(repr((READER_VERSION, dataclasses.astuple(policy))).encode()).hexdigest(length=16)
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
             self._database = self._open(file)
-            if forget:  # what this run learns of a file it may use: under the same name, before what is remembered
-                self._database.execute(f"CREATE TEMP TABLE {_FACTS}")
+            if reread:
+                self._database.executescript("DELETE FROM headers; DELETE FROM facts;")
         except (OSError, sqlite3.Error) as error:
             raise StorageError(f"{file}: cannot be opened for writing ({error}); check the folder's permissions") from None
 
     def _open(self, file: Path) -> sqlite3.Connection:
-        """Connect; a damaged memory, or one of another form, is an empty one."""
+        """Connect; a damaged database, or one of another version, becomes an empty one."""
         database = sqlite3.connect(file, timeout=60, isolation_level=None)
         try:
             database.execute("PRAGMA synchronous = OFF")  # losing it costs a re-read, never a wrong sample
@@ -114,24 +105,24 @@ class FileCache:
         return f"region {self._policy}" if kind == "region" else kind  # it holds identifiers, as the policy makes them
 
     def header(self, source: SourceFile) -> ImageRecord | Rejection | None:
-        """The record read from this very state of the file, or None."""
-        record = None if self.reread else self._recall(_HEADER, source, self._policy)
+        """The record read from this very state of the file; None on a cache miss."""
+        record = self._get(_HEADER, source, self._policy)
         return _from_json(source.path, record) if record is not None else None
 
-    def fact(self, source: SourceFile, kind: str = "file") -> str | None:
-        """What is known of this very state of the file beside its header; None where it is not known."""
-        if self._facts is None:
-            return self._recall(_FACT, source, self._kind(kind))
-        state, fact = self._facts.get((self._name(source.path), self._kind(kind)), ("", ""))
-        return fact if state == source.state else None
+    def digest(self, source: SourceFile) -> Digest | None:
+        """BLAKE3 of this very state of the file; None on a cache miss."""
+        fact = self.fact(source, "file")
+        return Digest(fact) if fact is not None else None
 
-    def preload(self) -> None:
-        """Take all facts into memory: quicker, for who asks for those of every file."""
-        with suppress(sqlite3.DatabaseError, UnicodeDecodeError):  # damaged where the first look saw nothing: one by one
-            rows = self._database.execute("SELECT path, kind, state, fact, seal FROM facts")
-            self._facts = {(row[0], row[1]): (row[2], row[3]) for row in rows if row[4] == _seal(row[:4])}
+    def fact(self, source: SourceFile, kind: str) -> str | None:
+        """One fact about this very state of the file; None on a cache miss.
 
-    def _recall(self, query: str, source: SourceFile, second: str) -> str | None:
+        Kinds: ``file`` (digest of its bytes), ``pixels`` (digest of its decoded pixels; with a pipeline's digest where
+        that decodes at reduced resolution), ``region`` (what a lesion mask outlines), ``crash`` (of its decoder).
+        """
+        return self._get(_FACT, source, self._kind(kind))
+
+    def _get(self, query: str, source: SourceFile, second: str) -> str | None:
         key = self._name(source.path), second
         try:
             *row, seal = self._database.execute(query, key).fetchone() or ("",)
@@ -140,20 +131,20 @@ class FileCache:
         return row[3] if row[:3] == [*key, source.state] and seal == _seal(row) else None
 
     def put_headers(self, found: Iterable[tuple[SourceFile, ImageRecord | Rejection]]) -> None:
-        """Remember records, for the next run."""
+        """Store headers."""
         rows = [(self._name(source.path), self._policy, source.state, _to_json(record)) for source, record in found]
-        self._write("INSERT OR REPLACE INTO main.headers VALUES (?, ?, ?, ?, ?)", rows)
+        self._write("headers", rows)
 
-    def put_facts(self, found: Iterable[tuple[SourceFile, str]], kind: str = "file") -> None:
-        """Remember facts."""
-        rows = [(self._name(source.path), self._kind(kind), source.state, fact) for source, fact in found]
-        if self._facts is not None:
-            self._facts.update(((path, of), (state, fact)) for path, of, state, fact in rows)
-        self._write("INSERT OR REPLACE INTO main.facts VALUES (?, ?, ?, ?, ?)", rows)
-        if self.reread:
-            self._write("INSERT OR REPLACE INTO temp.facts VALUES (?, ?, ?, ?, ?)", rows)
+    def put_digests(self, found: Iterable[tuple[SourceFile, Digest]]) -> None:
+        """Store digests of files."""
+        self.put_facts(found, "file")
 
-    def _write(self, statement: str, rows: Sequence[tuple[str, ...]]) -> None:
+    def put_facts(self, found: Iterable[tuple[SourceFile, str]], kind: str) -> None:
+        """Store facts of one kind, as :meth:`fact` returns them."""
+        self._write("facts", [(self._name(source.path), self._kind(kind), source.state, fact) for source, fact in found])
+
+    def _write(self, table: str, rows: Sequence[tuple[str, ...]]) -> None:
+        statement = f"INSERT OR REPLACE INTO {table} VALUES (?, ?, ?, ?, ?)"  # noqa: S608 - one of our two tables
         try:
             self._database.execute("BEGIN IMMEDIATE")
             self._database.executemany(statement, ((*row, _seal(row)) for row in rows))
@@ -171,16 +162,8 @@ def _seal(row: Sequence[Any]) -> str:
 
 
 def _to_json(record: ImageRecord | Rejection) -> str:
-    names, values = _FIELDS[type(record)]
-    return json.dumps(dict(zip(names, values(record), strict=True)))
-
-
-def _without(kind: type[ImageRecord] | type[Rejection], path: str) -> tuple[list[str], Callable[[Any], tuple[Any, ...]]]:
-    names = [field.name for field in dataclasses.fields(kind) if field.name != path]
-    return names, attrgetter(*names)
-
-
-_FIELDS = {ImageRecord: _without(ImageRecord, "path"), Rejection: _without(Rejection, "what")}
+    path = "path" if isinstance(record, ImageRecord) else "what"
+    return json.dumps({f.name: getattr(record, f.name) for f in dataclasses.fields(record) if f.name != path})
 
 
 def _from_json(path: str, text: str) -> ImageRecord | Rejection:

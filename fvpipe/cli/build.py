@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from fvpipe.cli.options import FILE, FOLDER, dataset_option, make_workers, reading_options, worker_options
-from fvpipe.cli.output import print_build, print_index, print_profile, say, show_nothing, warn
-
-if TYPE_CHECKING:
-    from fvpipe.project.run_cache import Settled
+from fvpipe.cli.output import print_build, print_index, print_profile, say
 
 
 @click.command()
@@ -29,19 +24,15 @@ def index(datasets: tuple[str, ...], id_key: Path | None, reread: bool, as_json:
     $ fvpipe index --dataset cbis
     cbis: 8 images, 4 breasts, 0 rejected; 8 headers read -> manifests/cbis
     """
-    from fvpipe.project.run_cache import Settled
+    from fvpipe.project import stages
+    from fvpipe.project.project import Project
 
-    show = show_nothing if as_json else print_index
-    begun = time.perf_counter()
-    settled = Settled(Path("cache/samples"), ["index", *datasets], id_key)
-    results = None if reread else _recalled(settled, show, begun)
-    if results is None:
-        from fvpipe.project import stages
-        from fvpipe.project.project import Project
-
-        with make_workers(workers) as pool:
-            run = stages.Run(settled, pool, id_key, reread, show, say)
-            results = stages.index(run, Project(), datasets)
+    results = []
+    with make_workers(workers) as pool:
+        for result in stages.run_index(Project(), datasets, pool, id_key, reread=reread, say=say):
+            results.append(result.to_json())
+            if not as_json:
+                print_index(result)
     if as_json:
         click.echo(json.dumps(results, indent=1))
 
@@ -90,8 +81,6 @@ def build_shards(
     $ fvpipe build-shards --pipeline cropped --dicom DIR --out DIR            anywhere
     cropped/table: 4 breasts (0 malignant, 0 benign, 4 unlabelled) in 2 shards, 0 rejected; 4 made, 0 reused
     """
-    from fvpipe.project.run_cache import Settled
-
     if math.isnan(max_fallback) or (max_rejected is not None and math.isnan(max_rejected)):
         raise click.UsageError("a limit in percent is a number")
     if (dicom is None) != (out is None):
@@ -100,41 +89,26 @@ def build_shards(
         raise click.UsageError("--adapter, --labels, --name and --shard-count go with --dicom; in a project see params.yaml")
     if dicom is not None and (datasets or len(pipelines) != 1):
         raise click.UsageError("with --dicom give one --pipeline, and no --dataset")
-    begun = time.perf_counter()
-    show = show_nothing if as_json else print_build
-    samples = samples or (out / ".samples" if out is not None else Path("cache/samples"))
-    limits = (max_fallback, 0.0 if strict else max_rejected)
-    decisive = (pipelines, datasets, dicom, out, adapter, labels, name, samples, shard_count, limits)
-    settled = Settled(samples, ["build", *map(repr, decisive)], id_key)
-    results = None if reread else _recalled(settled, show, begun)
-    if results is None:
-        from fvpipe.build.plan import Limits
-        from fvpipe.project import stages
-        from fvpipe.project.project import Project, free_source
+    from fvpipe.build.plan import Limits
+    from fvpipe.project import standalone
+    from fvpipe.project.project import Project
+    from fvpipe.project.stages import run_build
 
-        with make_workers(workers | {"share_storage": not no_shared_storage}) as pool:
-            run = stages.Run(settled, pool, id_key, reread, show, say)
-            if dicom is not None and out is not None:
-                kind = adapter or "table"
-                source = free_source(name or kind, dicom, kind, labels, id_key)
-                wanted = stages.anywhere(source, pipelines[0], out, samples, shard_count or 16)
-            else:
-                wanted = stages.of_project(Project(), datasets, pipelines, samples, id_key)
-            results = stages.build(run, wanted, Limits(*limits), warn)
+    limits = Limits(max_fallback, 0.0 if strict else max_rejected)
+    results = []
+    with make_workers(workers | {"share_storage": not no_shared_storage}) as pool:
+        if dicom is not None and out is not None:
+            kind = adapter or "table"
+            source = standalone.standalone_source(name or kind, dicom, kind, labels, id_key)
+            target = standalone.standalone_target(source.name, pipelines[0], out, shard_count or 16)
+            found = standalone.run_build(source, target, samples or out / ".samples", pool, limits, reread=reread, say=say)
+        else:
+            found = run_build(Project(), datasets, pipelines, pool, limits, samples, id_key, reread=reread, say=say)
+        for result in found:
+            results.append(result)
+            if not as_json:
+                print_build(result)
     if as_json:
-        click.echo(json.dumps(results, indent=1))
+        click.echo(json.dumps([result.to_json() for result in results], indent=1))
     elif profile:
         print_profile(results)
-
-
-def _recalled(settled: Settled, show: Callable[[dict[str, Any]], None], begun: float) -> list[dict[str, Any]] | None:
-    """The results where nothing has changed since they were found, shown; else None."""
-    found = settled.recall()
-    results = []
-    for finished in found or ():
-        for result in finished.results:
-            results.append(result | ({"seconds": round(time.perf_counter() - begun, 3)} if "seconds" in result else {}))
-            show(results[-1])
-        for line in finished.said:
-            say(line)
-    return results if found is not None else None

@@ -8,16 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fvpipe.cli.options import (
-    FILE,
-    FOLDER,
-    dataset_option,
-    grid_options,
-    json_option,
-    make_workers,
-    reading_options,
-    worker_options,
-)
+from fvpipe.cli.options import FILE, FOLDER, dataset_option, grid_options, json_option
 from fvpipe.cli.output import SHOWN
 from fvpipe.errors import InputError, ParameterError
 
@@ -68,11 +59,8 @@ def split(names: tuple[str, ...], as_json: bool) -> None:
 @click.command()
 @dataset_option
 @click.option("--out", type=FILE, default=None, help="Also write its numbers here: a DVC metric.")
-@reading_options
-@worker_options
-def table1(
-    datasets: tuple[str, ...], out: Path | None, id_key: Path | None, reread: bool, as_json: bool, **workers: Any
-) -> None:
+@json_option
+def table1(datasets: tuple[str, ...], out: Path | None, as_json: bool) -> None:
     r"""Compare with the paper's Table 1, and show what shortcuts alone would score.
 
     \b
@@ -82,15 +70,12 @@ def table1(
     from fvpipe.evaluation.table1 import to_metric, to_text
     from fvpipe.io.atomic import write_if_changed
     from fvpipe.project.project import Project
-    from fvpipe.project.stages import indexed
+    from fvpipe.project.stages import manifest_of
 
     project = Project()
-    with make_workers(workers) as pool:
-        sources = [project.source(name, id_key) for name in project.names(datasets)]
-        groups = [
-            [s for s in sources if s.simulated is simulated] for simulated in (False, True)
-        ]  # never pooled with each other
-        results = [compare([indexed(s, project.samples, reread, pool) for s in group]) for group in groups if group]
+    indexes = [manifest_of(project, project.source(name)) for name in project.names(datasets)]
+    groups = [[found for found in indexes if found.source.simulated is kind] for kind in (False, True)]  # never pooled
+    results = [compare(group) for group in groups if group]
     found = {key: [entry for result in results for entry in result[key]] for key in ("rows", "floors")}
     if out is not None:
         write_if_changed(out, (json.dumps(to_metric(found), indent=1) + "\n").encode())

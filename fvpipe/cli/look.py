@@ -15,8 +15,8 @@ from fvpipe.errors import ParameterError
 
 if TYPE_CHECKING:
     from fvpipe.config.pipeline import Pipeline
+    from fvpipe.datasets.source import Source
     from fvpipe.execution.workers import Workers
-    from fvpipe.indexing.index import Source
 
 
 @click.command()
@@ -103,12 +103,16 @@ def audit(
     cbis: 8 of 8 images read, 0 rejected, 0 uncropped; 8 images -> cache/reports/audit-cbis.html
     """
     from fvpipe.config.pipeline import load_pipeline
-    from fvpipe.project.project import Project, free_source
+    from fvpipe.project.project import Project
+    from fvpipe.project.standalone import standalone_source
 
     if dicom is not None:
         if datasets:
             raise click.UsageError("with --dicom give no --dataset")
-        sources, samples = [free_source(adapter or "table", dicom, adapter or "table", labels, id_key)], Path("cache/samples")
+        sources, samples = (
+            [standalone_source(adapter or "table", dicom, adapter or "table", labels, id_key)],
+            Path("cache/samples"),
+        )
         if out is not None:
             samples = out.parent / ".samples"
         name, settings = load_pipeline(pipeline)
@@ -141,7 +145,7 @@ def _audited(
     from fvpipe.report.audit import audit, write_audit
 
     page = out or Path("cache/reports") / f"audit-{source.name}.html"
-    with open_file_cache(source, samples, reread) as file_cache:
+    with open_file_cache(source, samples, reread=reread) as file_cache:
         result, images = audit(index(source, pool, file_cache), *pipeline, pool, file_cache, limit)
     write_audit(result, images, page)
     if not as_json:

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+if TYPE_CHECKING:
+    from fvpipe.project.stages import BuildSummary, IndexSummary
+
 SHOWN = 20  # rejections shown on the screen; the table has them all
-
-
-def show_nothing(_: object) -> None:
-    """Show no result: all of them are printed as JSON."""
 
 
 def say(line: str) -> None:
@@ -26,24 +25,24 @@ def warn(message: str) -> None:
     click.echo(f"warning: {message}", err=True)
 
 
-def print_index(result: dict[str, Any]) -> None:
+def print_index(result: IndexSummary) -> None:
     """One line for an indexed data set, and its rejections."""
-    counts = f"{result['images']} images, {result['breasts']} breasts, {rejected_words(result['rejections'])}"
-    counts += f", {result['ignored']} other files" if result["ignored"] else ""
-    click.echo(f"{result['dataset']}: {counts}; {result['read']} headers read -> {result['out']}")
-    _print_refused_in(result["out"])
+    counts = f"{result.images} images, {result.breasts} breasts, {rejected_words(result.rejections)}"
+    counts += f", {result.ignored} other files" if result.ignored else ""
+    click.echo(f"{result.dataset}: {counts}; {result.read} headers read -> {result.out}")
+    _print_refused_in(result.out)
 
 
-def print_build(result: dict[str, Any]) -> None:
+def print_build(result: BuildSummary) -> None:
     """One line for a shard folder that was built, and its rejections."""
-    labels = ", ".join(f"{count} {name}" for name, count in result["labels"].items())
-    where = f"in {result['shards']} shard(s), {result['written']} written"
-    made = f"{result['computed']} made, {result['reused']} reused in {result['seconds']:.1f} s"
+    labels = ", ".join(f"{count} {name}" for name, count in result.labels.items())
+    where = f"in {result.shards} shard(s), {result.written} written"
+    made = f"{result.computed} made, {result.reused} reused in {result.seconds:.1f} s"
     click.echo(
-        f"{result['pipeline']}/{result['dataset']}: {result['samples']} breasts ({labels}) {where}, "
-        f"{rejected_words(result['rejections'])}; {made} -> {result['out']}"
+        f"{result.pipeline}/{result.dataset}: {result.samples} breasts ({labels}) {where}, "
+        f"{rejected_words(result.rejections)}; {made} -> {result.out}"
     )
-    _print_refused_in(result["out"])
+    _print_refused_in(result.out)
 
 
 def _print_refused_in(folder: str) -> None:
@@ -54,12 +53,12 @@ def _print_refused_in(folder: str) -> None:
     print_rejections(Rejection(row["what"], Reason(row["reason"]), row["detail"]) for row in rows)
 
 
-def print_profile(results: list[dict[str, Any]]) -> None:
+def print_profile(results: list[BuildSummary]) -> None:
     """Seconds of all workers together on each step, and milliseconds a breast."""
     for result in results:
-        for step, seconds in result["seconds_of_steps"].items():
-            each = f"{1000 * seconds / max(result['computed'], 1):8.1f} ms a breast"
-            click.echo(f"  {result['pipeline']}/{result['dataset']}: {step:<8} {seconds:8.2f} s {each}")
+        for step, seconds in result.seconds_of_steps.items():
+            each = f"{1000 * seconds / max(result.computed, 1):8.1f} ms a breast"
+            click.echo(f"  {result.pipeline}/{result.dataset}: {step:<8} {seconds:8.2f} s {each}")
 
 
 def rejected_words(reasons: Mapping[str, int]) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 
 from fvpipe.evaluation.metrics import Confusion, roc_auc
 from fvpipe.indexing.index import Index
-from fvpipe.types import Breast, BreastFacts, ImageRecord
+from fvpipe.types import Breast, ImageRecord
 
 PAPER = {"vindr": (6368, 226), "cmmd": (1108, 2626)}
 """Benign and malignant *images* of the paper's Table 1, by adapter."""
@@ -35,10 +35,9 @@ def _row(found: Index) -> dict[str, Any]:
     images: Counter[str] = Counter()
     left_out: Counter[str] = Counter()
     for image in found.images:
-        facts = found.labels.rows.get((image.patient_id, image.laterality), BreastFacts())
-        excluded = found.labels.excluded_patients.get(image.patient_id) or facts.excluded
-        if excluded:
-            left_out[excluded] += 1
+        facts = found.facts[image.path]
+        if facts.excluded:
+            left_out[facts.excluded] += 1
         else:
             images[LABELS[facts.label]] += 1
     breasts = Counter(LABELS[breast.facts.label] for breast in found.breasts)

@@ -1,16 +1,16 @@
-"""Headers and pixel digests of the files that are new or changed, read on the workers."""
+"""Headers, digests and pixel digests of the files that are new or changed, read on the workers."""
 
 from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import chain
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from fvpipe.cache.file_cache import FileCache
 from fvpipe.config.pipeline import Pipeline
-from fvpipe.datasets.adapter import LabelTable
+from fvpipe.datasets.source import Source
 from fvpipe.dicom.elements import RejectedFile, silenced
 from fvpipe.dicom.header import HeaderPolicy, read_header
 from fvpipe.dicom.pixels import decode_image
@@ -18,88 +18,182 @@ from fvpipe.errors import InputError
 from fvpipe.execution.isolation import Crash
 from fvpipe.execution.workers import Workers
 from fvpipe.imaging.canvas import frame_level
-from fvpipe.indexing.index import Source
-from fvpipe.indexing.records import Records
-from fvpipe.io.temp_database import OnDisk
+from fvpipe.indexing.index import Index
+from fvpipe.io.read import Buffer, read_contents
 from fvpipe.progress import progress
 from fvpipe.reasons import PASSING, Reason, Rejection
-from fvpipe.types import Digest, ImageRecord
+from fvpipe.types import Digest, ImageRecord, SourceFile
 
 
-def read_new(source: Source, records: Records, workers: Workers, file_cache: FileCache) -> int:
-    """Add every file's header, as it is remembered or read now; returns how many were read."""
-    records.add(header for file in records.files.sorted() if (header := file_cache.header(file)))
-    unread = records.missing(lambda path: (str(source.root), path, source.policy))
-    count = len(unread)
-    with progress(f"index {source.name}", count, "files") as advance:
-        # Up to so many are read here sooner than two processes start and share them.
-        for answers in workers.run(read_headers, unread, short=3000):
-            batch = [each.rejection(each.task[1]) if isinstance(each, Crash) else each for each in answers]
-            gone = [h.what for h in batch if isinstance(h, Rejection) and h.detail == os.strerror(errno.ENOENT)]
-            if gone:
-                raise changed_since_index(gone[0])
-            file_cache.put_headers((records.files[_path(header)], header) for header in batch if not _transient(header))
-            records.add(batch)
-            advance(len(batch))
-    return count
+@dataclass(frozen=True, slots=True)
+class FileTask:
+    """One file whose header a worker reads, and whose bytes it digests if `digest` is set."""
+
+    root: str
+    file: SourceFile
+    policy: HeaderPolicy
+    digest: bool
 
 
-def read_headers(tasks: Sequence[tuple[str, str, HeaderPolicy]]) -> list[ImageRecord | Rejection]:
-    """On a worker: the records of (input folder, path, policy)."""
+@dataclass(frozen=True, slots=True)
+class FileResult:
+    """Header of one file, and the digest of its bytes where it was asked for."""
+
+    file: SourceFile
+    header: ImageRecord | Rejection
+    digest: Digest | None = None
+
+
+def read_headers(
+    source: Source, files: Mapping[str, SourceFile], workers: Workers, file_cache: FileCache, digest: bool
+) -> tuple[dict[str, ImageRecord | Rejection], int]:
+    """Read the headers that the file cache does not hold.
+
+    Parameters
+    ----------
+    source : Source
+        The data set.
+    files : mapping of str to SourceFile
+        Files that could be DICOM, by path.
+    workers : Workers
+        Where files are read.
+    file_cache : FileCache
+        Takes the new headers and digests.
+    digest : bool
+        Also digest each image's file, unless the file cache holds its digest.
+
+    Returns
+    -------
+    headers : dict of str to ImageRecord or Rejection
+        By path, in the order of `files`.
+    count : int
+        Headers that were read now.
+
+    Raises
+    ------
+    InputError
+        A file vanished or changed while it was read.
+    """
+    headers: dict[str, ImageRecord | Rejection | None] = {path: file_cache.header(file) for path, file in files.items()}
+
+    def is_known(file: SourceFile) -> bool:
+        header = headers[file.path]
+        return isinstance(header, Rejection) or (header is not None and not (digest and file_cache.digest(file) is None))
+
+    tasks = [FileTask(str(source.root), file, source.policy, digest) for file in files.values() if not is_known(file)]
+    with progress(f"index {source.name}", len(tasks), "files") as advance:
+        for answers in workers.run(read_files, tasks, short=0 if digest else 512):
+            results = [
+                FileResult(each.task.file, each.rejection(each.task.file.path)) if isinstance(each, Crash) else each
+                for each in answers
+            ]
+            file_cache.put_headers((r.file, r.header) for r in results if not is_transient(r.header))
+            file_cache.put_digests((r.file, r.digest) for r in results if r.digest)
+            headers.update((r.file.path, r.header) for r in results)
+            advance(len(answers))
+    return {path: header for path, header in headers.items() if header is not None}, len(tasks)
+
+
+def read_files(tasks: Sequence[FileTask]) -> list[FileResult]:
+    """Read headers, and digest files, on a worker."""
+    buffer = Buffer()
     with silenced():
-        return [read_header(Path(root), path, policy) for root, path, policy in tasks]
+        return [_read_file(task, buffer) for task in tasks]
 
 
-def _path(header: ImageRecord | Rejection) -> str:
-    return header.path if isinstance(header, ImageRecord) else header.what
+def _read_file(task: FileTask, buffer: Buffer) -> FileResult:
+    header = read_header(Path(task.root), task.file.path, task.policy)
+    if isinstance(header, Rejection):
+        if header.detail == os.strerror(errno.ENOENT):
+            raise changed_since_index(task.file.path)
+        return FileResult(task.file, header)
+    if not task.digest:
+        return FileResult(task.file, header)
+    try:
+        contents = read_contents(Path(task.root) / task.file.path, task.file.state, buffer)
+    except OSError as error:
+        return FileResult(task.file, Rejection.unreadable(task.file.path, error))
+    if not contents.unchanged:
+        raise changed_since_index(task.file.path)
+    return FileResult(task.file, header, contents.digest)
 
 
-def _transient(header: ImageRecord | Rejection) -> bool:
+def check_digests(found: Index, files: Sequence[SourceFile], workers: Workers, file_cache: FileCache) -> None:
+    """Compare the bytes of `files` with the digests of an index.
+
+    Raises
+    ------
+    InputError
+        A file is not what the index read.
+    """
+    tasks = [(str(found.source.root), file) for file in files]
+    with progress(f"check {found.source.name}", len(tasks), "files") as advance:
+        for answers in workers.run(digest_files, tasks, short=16):
+            known = []
+            for each in answers:
+                file, digest = (each.task[1], None) if isinstance(each, Crash) else each
+                if digest != found.digests[file.path]:
+                    raise changed_since_index(file.path)
+                known.append((file, digest))
+            file_cache.put_digests(known)
+            advance(len(answers))
+
+
+def digest_files(tasks: Sequence[tuple[str, SourceFile]]) -> list[tuple[SourceFile, Digest | None]]:
+    """Digest (input folder, file), on a worker; None for a file that changed or cannot be read."""
+    buffer, found = Buffer(), list[tuple[SourceFile, Digest | None]]()
+    for root, file in tasks:
+        try:
+            contents = read_contents(Path(root) / file.path, file.state, buffer)
+        except OSError:
+            found.append((file, None))
+        else:
+            found.append((file, contents.digest if contents.unchanged else None))
+    return found
+
+
+def is_transient(header: object) -> bool:
+    """Whether a rejection may be gone the next time though nobody touched the file: it is not cached."""
     return isinstance(header, Rejection) and header.reason in PASSING | {Reason.NOT_A_FILE}
 
 
-def read_labels(source: Source) -> LabelTable:
-    """The label table, with its patients as the headers' identifiers will be."""
-    table = source.adapter.read_labels(source.root, source.label_file, source.labels)
-    if not source.policy.identifier_key:
-        return table
-    identify = source.policy.identifier
-    return LabelTable(
-        OnDisk(((identify("patient", patient), laterality), facts) for (patient, laterality), facts in table.rows.items()),
-        {identify("patient", patient): why for patient, why in table.excluded_patients.items()},
-        OnDisk((identify("instance", instance), facts) for instance, facts in table.images.items()),
-        OnDisk((identify("instance", instance), found) for instance, found in table.findings.items()),
-        OnDisk(((identify("patient", p), side, view, n), what) for (p, side, view, n), what in table.regions.items()),
-    )
+def read_pixel_contents(
+    source: Source,
+    files: Mapping[str, SourceFile],
+    records: Iterable[ImageRecord],
+    workers: Workers,
+    file_cache: FileCache,
+) -> tuple[dict[str, Digest], list[Rejection]]:
+    """Digest the decoded pixels of some images, to compare files that share an SOP Instance UID.
 
-
-def compare_instances(source: Source, records: Records, workers: Workers, file_cache: FileCache) -> Mapping[str, Digest]:
-    """The pixel digests of files that share an SOP Instance UID; those that cannot be read become rejections."""
-    files, contents = records.files, OnDisk[str, Digest]()
-
-    def new() -> Iterator[str]:
-        for record in chain.from_iterable(records.colliding()):
-            known = file_cache.fact(files[record.path], "pixels")
-            if known is None:
-                yield record.path
-            else:
-                contents[record.path] = Digest(known)
-
-    unread = records.unread(new(), lambda path: (str(source.root), records.image(path), Pipeline()))
-    for batch in workers.run(read_pixel_digests, unread):
+    Returns
+    -------
+    contents : dict of str to Digest
+        By path.
+    rejections : list of Rejection
+        Files whose pixels cannot be read.
+    """
+    contents, rejections, tasks = dict[str, Digest](), list[Rejection](), list[tuple[str, ImageRecord, Pipeline]]()
+    for record in records:
+        cached = file_cache.fact(files[record.path], "pixels")
+        if cached is None:
+            tasks.append((str(source.root), record, Pipeline()))
+        else:
+            contents[record.path] = Digest(cached)
+    for batch in workers.run(read_pixel_digests, tasks):
         for each in batch:
             path, found = (each.task[1].path, each.rejection(each.task[1].path)) if isinstance(each, Crash) else each
             if isinstance(found, Rejection):
-                records.refuse([found])
-                file_cache.put_headers([] if _transient(found) else [(files[path], found)])
+                rejections.append(found)
+                file_cache.put_headers([] if is_transient(found) else [(files[path], found)])
             else:
                 contents[path] = found
                 file_cache.put_facts([(files[path], found)], "pixels")
-    return contents
+    return contents, rejections
 
 
 def read_pixel_digests(tasks: Sequence[tuple[str, ImageRecord, Pipeline]]) -> list[tuple[str, Digest | Rejection]]:
-    """On a worker: the digests of the decoded pixels of (input folder, record), read as the pipeline does."""
+    """Digest the decoded pixels of (input folder, record), read as the pipeline does, on a worker."""
     found: list[tuple[str, Digest | Rejection]] = []
     for root, record, pipeline in tasks:
         try:
@@ -116,8 +210,8 @@ def read_pixel_digests(tasks: Sequence[tuple[str, ImageRecord, Pipeline]]) -> li
 
 
 def changed_since_index(path: str) -> InputError:
-    """The error for a file that is not what the index read."""
+    """Make the error for a file that is not what the index read."""
     return InputError(
-        f"{path}: is not there any more, or not what the index read. Either it changed while this ran: run it again; or the "
-        "workers do not see the input folder: it must lie on storage that they share"
+        f"{path}: is not there any more, or not what the index read. Either it changed since: run `fvpipe index` again; or "
+        "the workers do not see the input folder: it must lie on storage that they share"
     )

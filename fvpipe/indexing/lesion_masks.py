@@ -1,85 +1,90 @@
-"""Lesions that a data set publishes as masks beside its films: their outlines become findings like those of a table."""
+"""Lesions that a data set publishes as masks beside its films: the outline of each becomes a finding."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple, replace
 from pathlib import Path
 
 from fvpipe.cache.file_cache import FileCache
-from fvpipe.datasets.adapter import LabelTable
+from fvpipe.datasets.source import Source
 from fvpipe.dicom.elements import RejectedFile
 from fvpipe.dicom.header import HeaderPolicy
 from fvpipe.execution.isolation import Crash
 from fvpipe.execution.workers import Workers
-from fvpipe.indexing.index import Source
-from fvpipe.indexing.records import Records
-from fvpipe.io.temp_database import OnDisk
+from fvpipe.indexing.labels import BreastLabels
 from fvpipe.progress import progress
 from fvpipe.reasons import Reason, Rejection
-from fvpipe.types import Finding, Laterality, Region, View
+from fvpipe.types import Finding, ImageRecord, Laterality, Region, SourceFile, View
 
-Task = tuple[str, str, HeaderPolicy, Callable[[bytes], Region | None]]
-"""Input folder, path, how identifiers are kept, and the adapter's reader."""
+MaskTask = tuple[str, str, HeaderPolicy, Callable[[bytes], Region | None]]
+"""Input folder, path, header policy, and the adapter's reader of masks."""
 
 
-def with_regions(
-    labels: LabelTable,
-    records: Records,
+def with_mask_findings(
+    labels: BreastLabels,
+    headers: Mapping[str, ImageRecord | Rejection],
     source: Source,
+    files: Mapping[str, SourceFile],
     workers: Workers,
     file_cache: FileCache,
-) -> tuple[LabelTable, list[Rejection]]:
-    """Read the masks that are new or changed, and lay each on the films of its breast and view that have its size.
+) -> tuple[BreastLabels, list[Rejection]]:
+    """Read the lesion masks that are new or changed, and add each as a finding to the images of its breast, view and size.
+
+    Parameters
+    ----------
+    labels : BreastLabels
+        The label table, without the masks' findings.
+    headers : mapping of str to ImageRecord or Rejection
+        By path; masks are the files rejected as ``region_of_interest``.
+    source, files, workers, file_cache
+        As for :func:`fvpipe.indexing.headers.read_headers`.
 
     Returns
     -------
-    (LabelTable, list of Rejection)
-        The table with the findings, and the masks that cannot be read or fit no film.
+    labels : BreastLabels
+        With the findings.
+    rejections : list of Rejection
+        Masks that cannot be read, or that fit no image.
     """
     reader = source.adapter.read_region
     if reader is None:
         return labels, []
-    files, known = records.files, OnDisk[str, str]()
-
-    def new() -> Iterator[str]:
-        for path in records.rejected(Reason.REGION_OF_INTEREST):
-            text = file_cache.fact(files[path], "region")
-            if text is None:
-                yield path
-            else:
-                known[path] = text
-
-    unread = records.unread(new(), lambda path: (str(source.root), path, source.policy, reader))
-    unfit: list[Rejection] = []
-    with progress(f"regions of {source.name}", len(unread), "files") as advance:
-        for batch in workers.run(read_regions, unread, short=16):
+    masks = [p for p, header in headers.items() if isinstance(header, Rejection) and header.reason is Reason.REGION_OF_INTEREST]
+    regions = {path: file_cache.fact(files[path], "region") for path in masks}
+    tasks = [(str(source.root), path, source.policy, reader) for path in masks if regions[path] is None]
+    rejections: list[Rejection] = []
+    with progress(f"lesion masks of {source.name}", len(tasks), "files") as advance:
+        for batch in workers.run(read_regions, tasks, short=16):
             answers = [(each.task[1], each.rejection(each.task[1])) if isinstance(each, Crash) else each for each in batch]
             read = {path: found for path, found in answers if isinstance(found, str)}
             file_cache.put_facts([(files[path], found) for path, found in read.items()], "region")
-            known.update(read)
-            unfit += [found for _, found in answers if isinstance(found, Rejection)]
+            regions.update(read)
+            rejections += [found for _, found in answers if isinstance(found, Rejection)]
             advance(len(batch))
-    findings = OnDisk[str, Sequence[Finding]](labels.findings.items())
-    for path in records.rejected(Reason.REGION_OF_INTEREST):
-        text = known.get(path)
+    images = defaultdict(list)
+    for record in headers.values():
+        if isinstance(record, ImageRecord):
+            images[record.patient_id, record.laterality, record.view, record.rows, record.columns].append(record)
+    findings = {instance: list(found) for instance, found in labels.findings.items()}
+    for path, text in regions.items():
         if not text:  # a cut-out, or a mask that could not be read
             continue
         patient, letter, name, number, rows, columns, *box = json.loads(text)
         side, view = Laterality(letter), View(name)
         category, bi_rads = labels.regions.get((patient, side, view, number), ("", None))
-        films = records.of_breast(patient, side)
-        fitting = [r.sop_instance_uid for r in films if (r.view, r.rows, r.columns) == (view, rows, columns)]
-        for instance in fitting:
-            findings[instance] = [*findings.get(instance, ()), Finding(category, bi_rads, *map(float, box))]
+        fitting = images[patient, side, view, rows, columns]
+        for record in fitting:
+            findings.setdefault(record.sop_instance_uid, []).append(Finding(category, bi_rads, *map(float, box)))
         if not fitting:
             detail = f"no {view} of its breast ({side}) has {rows} x {columns} pixels"
-            unfit.append(Rejection(path, Reason.REGION_WITHOUT_IMAGE, detail))
-    return replace(labels, findings=findings), unfit
+            rejections.append(Rejection(path, Reason.REGION_WITHOUT_IMAGE, detail))
+    return replace(labels, findings=findings), rejections
 
 
-def read_regions(tasks: Sequence[Task]) -> list[tuple[str, str | Rejection]]:
+def read_regions(tasks: Sequence[MaskTask]) -> list[tuple[str, str | Rejection]]:
     """On a worker: path and region (as JSON; nothing for a cut-out) of each task."""
     found: list[tuple[str, str | Rejection]] = []
     for root, path, policy, reader in tasks:

@@ -1,36 +1,55 @@
-"""The tables that an index and a shard folder carry: sorted, stable, readable in a pull request."""
+"""The tables of an index: written into manifests and shard folders, and read back by a build.
+
+Sorted, stable and readable in a pull request. A manifest holds all that a build needs of an index, and the digest of
+each image's file: what made the shards stands in git.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import fields
 from operator import attrgetter
 from pathlib import Path
+from typing import Any
 
+from fvpipe.datasets.source import Source
+from fvpipe.errors import InputError
 from fvpipe.indexing.index import Index
 from fvpipe.io.atomic import write_if_changed
-from fvpipe.io.tables import iterate_csv
-from fvpipe.reasons import Rejection
+from fvpipe.io.tables import Row, iterate_csv, read_own_table
+from fvpipe.reasons import Reason, Rejection
 from fvpipe.shards.format import to_image
-from fvpipe.types import VIEWS, Breast, BreastFacts, Finding, FusedSample, ImageRecord
+from fvpipe.types import (
+    VIEWS,
+    Breast,
+    BreastFacts,
+    BreastKey,
+    Digest,
+    Edge,
+    Finding,
+    FusedSample,
+    ImageRecord,
+    Laterality,
+    SourceFile,
+    View,
+)
+
+_RECORD = [field.name for field in fields(ImageRecord)]
+_FACTS = [field.name for field in fields(BreastFacts) if field.name != "excluded"]
+_SIDES = ("top", "bottom", "left", "right")
+_VIEW_FACTS = ("rows", "columns", "bits_stored", "row_spacing", "column_spacing")
 
 
-def rejection_order(rejection: Rejection) -> tuple[str, str, str]:
-    """The order of every list of rejections."""
-    return rejection.what, rejection.reason, rejection.detail
+# --- writing ----------------------------------------------------------------------------------------------------------
 
 
-def write_manifests(found: Index, folder: Path) -> list[Path]:
+def write_manifests(found: Index, folder: Path) -> None:
     """Write ``images.csv``, ``breasts.csv``, ``rejected.csv`` and, where there are boxes, ``findings.csv``.
 
     A file that would not change is left alone.
-
-    Returns
-    -------
-    list of Path
-        All that this governs, whether it is there or must not be.
     """
-    governed = []
     publishable = found.source.simulated or found.source.adapter.publishable
     tables: tuple[tuple[str, bytes | Iterable[bytes] | None], ...] = (
         # First of all: whatever the folder is called, git must not see rows that are not ours to publish.
@@ -41,27 +60,30 @@ def write_manifests(found: Index, folder: Path) -> list[Path]:
         ("findings.csv", findings_table(found, found.breasts)),
     )
     for name, data in tables:
-        governed.append(folder / name)
         if data is None:
             (folder / name).unlink(missing_ok=True)
         else:
             write_if_changed(folder / name, data)
-    return governed
 
 
 def images_table(found: Index) -> Iterator[bytes]:
-    """One row an image that can be read, with the breast that it is used for. The only table of paths."""
-    columns = [field.name for field in fields(ImageRecord)]
-    values = attrgetter(*columns)
-    rows = ([*values(image), found.key(image).breast_id if used else ""] for image, used in found.records.uses())
-    return iterate_csv([*columns, "breast_id"], rows)
+    """One row per image that can be read, with the label and id of its breast. The only table of paths.
 
-
-_FACTS = [field.name for field in fields(BreastFacts) if field.name != "excluded"]
+    ``digest`` is there where the index digested the files; ``breast_id`` is empty for an image in no pair.
+    """
+    used = {image.path: breast.key.breast_id for breast in found.breasts for image in breast.views}
+    values = attrgetter(*_RECORD)
+    digest = ["digest"] if found.digests else []
+    rows = (
+        [*values(image), *(found.digests[image.path] for _ in digest), facts.label, facts.excluded, used.get(image.path, "")]
+        for image in found.images
+        for facts in [found.facts[image.path]]
+    )
+    return iterate_csv([*_RECORD, *digest, "label", "excluded", "breast_id"], rows)
 
 
 def breasts_table(breasts: Iterable[Breast]) -> Iterator[bytes]:
-    """One row a breast and what is known of it beside its pixels, in the order of `breasts`."""
+    """One row per breast with everything that is known of it beside its pixels, in the order of `breasts`."""
     columns = ["breast_id", "patient_id", "study", "laterality", *_FACTS, "manufacturer", "patient_age"]
     views = [f"{view.lower()}_{name}" for view in VIEWS for name in _VIEW_FACTS]
     rows = (
@@ -74,34 +96,32 @@ def breasts_table(breasts: Iterable[Breast]) -> Iterator[bytes]:
     return iterate_csv([*columns, *views], rows)
 
 
-_SIDES = ("top", "bottom", "left", "right")
-_VIEW_FACTS = ("rows", "columns", "bits_stored", "row_spacing", "column_spacing")
-
-
 def findings_table(
     found: Index, breasts: Iterable[Breast], sample: Callable[[Breast], FusedSample] | None = None
 ) -> Iterator[bytes] | None:
-    """One row a reader's box on a view of `breasts`; None where the data set has no boxes.
+    """One row per reader's box on a view of `breasts`; None where the data set has no boxes.
 
     Parameters
     ----------
+    found : Index
+        The index of the data set.
+    breasts : iterable of Breast
+        In the order of the rows.
     sample : callable or None
-        Breast -> its sample: then each box is also given in pixels of the stored image, where it may lie beyond the crop.
+        From a breast to its sample: then each box is also given in pixels of the stored image, where it may lie beyond
+        the crop.
     """
-    if not found.labels.findings:
+    if not found.has_findings:
         return None
     columns = ["breast_id", "view", "category", "bi_rads", *_SIDES, *(f"image_{side}" for side in _SIDES if sample)]
-    return iterate_csv(columns, _boxes(found.labels.findings, breasts, sample))
+    return iterate_csv(columns, _boxes(breasts, sample))
 
 
-def _boxes(
-    findings: Mapping[str, Sequence[Finding]], breasts: Iterable[Breast], sample: Callable[[Breast], FusedSample] | None
-) -> Iterator[list[object]]:
+def _boxes(breasts: Iterable[Breast], sample: Callable[[Breast], FusedSample] | None) -> Iterator[list[object]]:
     for breast in breasts:
-        boxed = [(v, found) for v, image in enumerate(breast.views) if (found := findings.get(image.sop_instance_uid))]
-        drawn = sample(breast) if sample and boxed else None
-        for v, found in boxed:
-            for finding in found:
+        drawn = sample(breast) if sample and any(breast.findings) else None
+        for v, findings in enumerate(breast.findings):
+            for finding in findings:
                 box = [getattr(finding, side) for side in _SIDES]
                 row = [breast.key.breast_id, VIEWS[v], finding.category, finding.bi_rads, *box]
                 yield row + (_in_image(drawn, v, finding) if drawn else [])
@@ -117,5 +137,98 @@ def _in_image(sample: FusedSample, v: int, finding: Finding) -> list[float | Non
 
 
 def rejected_table(rejections: Iterable[Rejection]) -> Iterator[bytes]:
-    """One row a rejected file, image or breast, in the order of `rejections`: :func:`rejection_order`."""
+    """One row per rejected file, image or breast, in the order of `rejections`."""
     return iterate_csv(["what", "reason", "detail"], ([r.what, r.reason, r.detail] for r in rejections))
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+
+def read_manifests(source: Source, folder: Path, files: Mapping[str, SourceFile]) -> Index:
+    """Read what :func:`write_manifests` wrote.
+
+    Parameters
+    ----------
+    source : Source
+        The data set.
+    folder : Path
+        The manifest's folder.
+    files : mapping of str to SourceFile
+        Files of the input folder, by path; empty where it is not at hand.
+
+    Raises
+    ------
+    InputError
+        A table is missing, was edited, or is of another version of fvpipe.
+    """
+    try:
+        rows = read_own_table(folder / "images.csv", [*_RECORD, "digest", "label", "excluded", "breast_id"])
+        images = {record.path: record for record in map(_record, rows)}
+        paths = [_path(row["path"]) for row in rows]
+        views: dict[str, dict[View, ImageRecord]] = defaultdict(dict)
+        for path, row in zip(paths, rows, strict=True):
+            if row["breast_id"]:
+                views[row["breast_id"]][images[path].view] = images[path]
+        boxes: dict[tuple[str, str], list[Finding]] = defaultdict(list)
+        has_findings = (folder / "findings.csv").is_file()
+        for row in read_own_table(folder / "findings.csv", ["breast_id", "view", "category", *_SIDES]) if has_findings else ():
+            top, bottom, left, right = (float(row[side]) for side in _SIDES)
+            finding = Finding(row["category"], _number(row["bi_rads"]), top, bottom, left, right)
+            boxes[row["breast_id"], row["view"]].append(finding)
+        breasts = []
+        for row in read_own_table(folder / "breasts.csv", ["breast_id", "patient_id", "study", "laterality", *_FACTS]):
+            name, key = row["breast_id"], BreastKey(source.name, row["patient_id"], row["study"], Laterality(row["laterality"]))
+            cc, mlo = (tuple(boxes[name, view]) for view in VIEWS)
+            breasts.append(Breast(key, views[name][View.CC], views[name][View.MLO], _facts(row), (cc, mlo)))
+        rejected = read_own_table(folder / "rejected.csv", ["what", "reason", "detail"])
+        rejections = [Rejection(_path(row["what"]), Reason(row["reason"]), row["detail"]) for row in rejected]
+        return Index(
+            source=source,
+            files=files,
+            images=[images[path] for path in paths],
+            facts={p: BreastFacts(int(r["label"]), excluded=r["excluded"]) for p, r in zip(paths, rows, strict=True)},
+            breasts=breasts,
+            rejections=rejections,
+            digests={path: Digest(row["digest"]) for path, row in zip(paths, rows, strict=True)},
+            has_findings=has_findings,
+        )
+    except (OSError, KeyError, ValueError) as error:
+        raise InputError(
+            f"{folder}: is no manifest that this fvpipe can read ({type(error).__name__}); write it again with "
+            f"`fvpipe index --dataset {source.name}`"
+        ) from None
+
+
+def _record(row: Row) -> ImageRecord:
+    """Parse one row of ``images.csv``."""
+    values: dict[str, Any] = {name: row[name] for name in _TEXTS}
+    values |= {name: int(row[name]) for name in ("rows", "columns", "bits_stored")}
+    values |= {name: float(row[name]) if row[name] else None for name in ("row_spacing", "column_spacing")}
+    values |= {name: _BOOLEANS[row[name]] for name in _FLAGS}
+    wall = Edge(row["chest_wall"]) if row["chest_wall"] else None
+    return ImageRecord(
+        path=_path(row["path"]),
+        laterality=Laterality(row["laterality"]),
+        view=View(row["view"]),
+        chest_wall=wall,
+        **values,
+    )
+
+
+_BOOLEANS = {"true": True, "false": False}
+_FLAGS = [field.name for field in fields(ImageRecord) if field.type == "bool"]
+_TEXTS = [field.name for field in fields(ImageRecord) if field.type == "str" and field.name != "path"]
+
+
+def _facts(row: Row) -> BreastFacts:
+    texts = {name: row[name] for name in ("density", "age", "pathology", "subset")}
+    return BreastFacts(int(row["label"]), _number(row["bi_rads"]), **texts)
+
+
+def _number(cell: str) -> int | None:
+    return int(cell) if cell else None
+
+
+def _path(cell: str) -> str:
+    r"""A path as the operating system has it: bytes that are no UTF-8 were written as ``\udc80`` to ``\udcff``."""
+    return re.sub(r"\\u(dc[89a-f][0-9a-f])", lambda match: chr(int(match[1], 16)), cell)

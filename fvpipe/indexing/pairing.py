@@ -1,26 +1,32 @@
-"""Step 2: image records -> breasts, and what was left out and why. Pure: no file is touched."""
+"""Pairing of CC and MLO: image records and labels in, breasts and rejections out. Pure: no file is touched."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
+from fvpipe.indexing.labels import BreastLabels
 from fvpipe.reasons import Reason, Rejection
-from fvpipe.types import Breast, BreastFacts, BreastKey, Digest, ImageFacts, ImageRecord, Laterality, View
+from fvpipe.types import Breast, BreastKey, Digest, ImageFacts, ImageRecord, Laterality, View
 
 
 @dataclass(frozen=True, slots=True)
 class Pairing:
-    """Every image record is in exactly one place: a breast, a rejection of the image, or a rejection of its breast."""
+    """Breasts and rejections, sorted; every image record is in a breast, a rejection of the image, or one of its breast."""
 
     breasts: tuple[Breast, ...]
     rejections: tuple[Rejection, ...]
 
 
+def rejection_order(rejection: Rejection) -> tuple[str, str, str]:
+    """Sort key of every list of rejections."""
+    return rejection.what, rejection.reason, rejection.detail
+
+
 def colliding_instances(records: Iterable[ImageRecord]) -> list[list[ImageRecord]]:
-    """Groups of records that share an SOP Instance UID: their content must be compared before pairing."""
+    """Group records that share an SOP Instance UID: their pixels must be compared before they are paired."""
     by_uid: dict[str, list[ImageRecord]] = defaultdict(list)
     for record in records:
         if record.sop_instance_uid:
@@ -28,23 +34,11 @@ def colliding_instances(records: Iterable[ImageRecord]) -> list[list[ImageRecord
     return [sorted(group, key=lambda record: record.path) for _, group in sorted(by_uid.items()) if len(group) > 1]
 
 
-def contradictions(
-    records: Iterable[ImageRecord], images: Mapping[str, ImageFacts], labels: Mapping[tuple[str, Laterality], BreastFacts]
-) -> Iterator[Rejection]:
-    """Records whose header says otherwise than the label table: which of the two is wrong, nobody here can know.
-
-    Parameters
-    ----------
-    records : iterable of ImageRecord
-    images : mapping of SOP Instance UID to ImageFacts
-    labels : mapping of (patient, Laterality) to BreastFacts
-    """
-    breast, age = None, ""
+def contradictions(records: Iterable[ImageRecord], labels: BreastLabels) -> Iterator[Rejection]:
+    """Reject records whose header contradicts the label table: which of the two is wrong cannot be known here."""
     for record in records:
-        facts = images.get(record.sop_instance_uid) or ImageFacts(0)
-        if breast != (record.patient_id, record.laterality):  # the images of a breast often follow each other
-            breast = record.patient_id, record.laterality
-            age = labels.get(breast, BreastFacts()).age
+        facts = labels.images.get(record.sop_instance_uid) or ImageFacts(0)
+        age = labels.facts(record.patient_id, record.laterality).age
         for reason, header, table in (
             (Reason.LATERALITY_CONFLICT, record.laterality, facts.laterality),
             (Reason.VIEW_CONFLICT, record.view, facts.view),
@@ -58,46 +52,52 @@ def contradictions(
                 break
 
 
-def pair(
-    dataset: str,
-    records: Iterable[ImageRecord],
-    labels: Mapping[tuple[str, Laterality], BreastFacts],
-    excluded_patients: Mapping[str, str],
-    contents: Mapping[str, Digest],
-) -> Pairing:
-    """Pair CC and MLO of each breast.
+def pair(dataset: str, records: Iterable[ImageRecord], labels: BreastLabels, contents: Mapping[str, Digest]) -> Pairing:
+    """Pair CC and MLO of each breast, with the facts and findings of the label table.
 
     Parameters
     ----------
     dataset : str
+        Name of the data set.
     records : iterable of ImageRecord
         In any order: the result does not depend on it.
-    labels : mapping of (patient, Laterality) to BreastFacts
-        A breast that is not in it is unlabelled.
-    excluded_patients : mapping of patient to str
-        Why none of a patient's breasts is used.
-    contents : mapping of path to Digest
-        Digest of the decoded pixels of each record of :func:`colliding_instances`.
+    labels : BreastLabels
+        The label table; a breast that it does not name is unlabelled.
+    contents : mapping of str to Digest
+        Digest of the decoded pixels, by path, of each record of :func:`colliding_instances`.
 
     Returns
     -------
     Pairing
-        Sorted.
+        Breasts sorted by patient, study and side; rejections by :func:`rejection_order`.
     """
     records = list(records)
-    rejections = [each for group in colliding_instances(records) for each in duplicates(group, contents)]
-    out = {rejection.what for rejection in rejections}
-    kept = sorted((record for record in records if record.path not in out), key=lambda r: (*_breast(r), r.path))
-    found: list[Breast] = []
-    for outcome in breasts(dataset, kept, labels, excluded_patients):
-        found.append(outcome) if isinstance(outcome, Breast) else rejections.append(outcome)
-    imaged = {(record.patient_id, record.laterality) for record in records}
-    rejections += without_image(labels, lambda patient, laterality: (patient, laterality) in imaged)
-    return Pairing(tuple(found), tuple(sorted(rejections, key=lambda r: (r.what, r.reason, r.detail))))
+    rejections = [each for group in colliding_instances(records) for each in _duplicates(group, contents)]
+    set_aside = {rejection.what for rejection in rejections}
+    breasts: list[Breast] = []
+    candidates = sorted((r for r in records if r.path not in set_aside), key=lambda r: (*_breast(r), r.path))
+    for (patient, study, laterality), group in groupby(candidates, key=_breast):
+        key, images = BreastKey(dataset, patient, study, laterality), list(group)
+        chosen = _choose_pair(key, images)
+        if isinstance(chosen, Rejection):
+            rejections.append(chosen)
+            continue
+        for image in images:
+            if image not in chosen:
+                detail = f"another {image.view} of breast {key.breast_id} was chosen"
+                rejections.append(Rejection(image.path, Reason.SUPERSEDED, detail))
+        facts = labels.facts(patient, laterality)
+        if facts.excluded:
+            rejections.append(Rejection(key.breast_id, Reason.LABEL_EXCLUDED, facts.excluded))
+        else:
+            cc, mlo = (tuple(labels.findings.get(image.sop_instance_uid, ())) for image in chosen)
+            breasts.append(Breast(key, *chosen, facts, (cc, mlo)))
+    rejections += _without_image(labels, {(record.patient_id, record.laterality) for record in records})
+    return Pairing(tuple(breasts), tuple(sorted(rejections, key=rejection_order)))
 
 
-def duplicates(group: Sequence[ImageRecord], contents: Mapping[str, Digest]) -> list[Rejection]:
-    """What must not be paired of a group of :func:`colliding_instances`."""
+def _duplicates(group: Sequence[ImageRecord], contents: Mapping[str, Digest]) -> list[Rejection]:
+    """Rejections of a group of :func:`colliding_instances`: all but the first where all are equal, else all."""
     if len({(contents[r.path], *_breast(r), r.view) for r in group}) == 1:
         detail = "the same instance and pixels as another file, which is kept"
         return [Rejection(other.path, Reason.DUPLICATE_INSTANCE, detail) for other in group[1:]]  # the first, by path, is kept
@@ -105,46 +105,10 @@ def duplicates(group: Sequence[ImageRecord], contents: Mapping[str, Digest]) -> 
     return [Rejection(record.path, Reason.INSTANCE_CONFLICT, detail) for record in group]
 
 
-def breasts(
-    dataset: str,
-    records: Iterable[ImageRecord],
-    labels: Mapping[tuple[str, Laterality], BreastFacts],
-    excluded_patients: Mapping[str, str],
-) -> Iterator[Breast | Rejection]:
-    """Pair one breast after the other, as :func:`pair` does.
-
-    Parameters
-    ----------
-    records : iterable of ImageRecord
-        Sorted by patient, study, side and path, without :func:`duplicates`.
-    """
-    for (patient, study, laterality), group in groupby(records, key=_breast):
-        key, images = BreastKey(dataset, patient, study, laterality), list(group)
-        outcome = _choose_pair(key, images)
-        if isinstance(outcome, Rejection):
-            yield outcome
-            continue
-        for image in images:
-            if image not in outcome:
-                yield Rejection(image.path, Reason.SUPERSEDED, f"another {image.view} of breast {key.breast_id} was chosen")
-        facts = labels.get((patient, laterality), BreastFacts())
-        excluded = excluded_patients.get(patient) or facts.excluded
-        yield Rejection(key.breast_id, Reason.LABEL_EXCLUDED, excluded) if excluded else Breast(key, *outcome, facts)
-
-
-def without_image(
-    labels: Iterable[tuple[str, Laterality]], is_imaged: Callable[[str, Laterality], bool]
-) -> Iterator[Rejection]:
-    """Rows of the label table without any image; a breast whose images were all rejected is named by them.
-
-    Parameters
-    ----------
-    labels : iterable of (patient, Laterality)
-    is_imaged : callable
-        Whether a patient's breast has an image, whatever became of it.
-    """
-    for patient, laterality in labels:
-        if not is_imaged(patient, laterality):
+def _without_image(labels: BreastLabels, imaged: set[tuple[str, Laterality]]) -> Iterator[Rejection]:
+    """Reject rows of the label table without any image; a breast whose images were all rejected is named by them."""
+    for patient, laterality in labels.rows:
+        if (patient, laterality) not in imaged:
             detail = "the label table has a row, the input no usable image"
             yield Rejection(f"{patient}_{laterality}", Reason.LABEL_WITHOUT_IMAGE, detail)
 
@@ -153,8 +117,8 @@ def _breast(record: ImageRecord) -> tuple[str, str, Laterality]:
     return record.patient_id, record.study, record.laterality
 
 
-def _choose_pair(key: BreastKey, images: list[ImageRecord]) -> tuple[ImageRecord, ImageRecord] | Rejection:
-    """The best CC and the best MLO that go together."""
+def _choose_pair(key: BreastKey, images: Sequence[ImageRecord]) -> tuple[ImageRecord, ImageRecord] | Rejection:
+    """Choose the best CC and the best MLO that go together."""
     best: dict[tuple[View, bool], ImageRecord] = {}
     for image in sorted(images, key=_preference):
         best.setdefault((image.view, image.implant_displaced), image)

@@ -162,3 +162,24 @@ def _escape(value: object) -> str:
 
 def _unescape(cell: str) -> str:
     return cell[1:] if cell.startswith("'") and cell[1:].startswith((*_FORMULA, "'")) else cell
+
+
+def read_own_table(file: Path, required: Sequence[str]) -> list[Row]:
+    """Read a table that :func:`write_csv` wrote, cell by cell as it was written.
+
+    Raises
+    ------
+    OSError
+        The file cannot be read.
+    ValueError
+        It is not a table with the columns `required`.
+    """
+    with open(file, encoding="utf-8", newline="") as text:
+        lines = csv.reader(text, strict=True)
+        heading = next(lines, [])
+        if missing := [column for column in required if column not in heading]:
+            raise ValueError(f"{file.name} has no column {missing[0]!r}")
+        try:
+            return [Row(file, lines.line_num, dict(zip(heading, map(_unescape, cells), strict=True))) for cells in lines]
+        except csv.Error as error:
+            raise ValueError(f"{file.name}, line {lines.line_num}: {error}") from None

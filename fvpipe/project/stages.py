@@ -1,210 +1,211 @@
-"""A whole `fvpipe index` or `fvpipe build-shards`: one data set after another, and what the next one may believe of it."""
+"""The stages `index` and `shards` of a project: data set after data set, each result reported as soon as it is there."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from fvpipe import flow
-from fvpipe.build.plan import Build, Limits, Target
+from fvpipe.build.commit import Build
+from fvpipe.build.plan import Limits, Target
 from fvpipe.cache.file_cache import FileCache
 from fvpipe.cache.sample_store import SampleStore
-from fvpipe.config.pipeline import pipeline_files
-from fvpipe.datasets.adapter import is_shipped
+from fvpipe.config.loading import digest_of
+from fvpipe.config.pipeline import load_pipeline
+from fvpipe.datasets.source import Source
+from fvpipe.errors import InputError
 from fvpipe.execution.workers import Workers
-from fvpipe.flow import Warn, build_shards
-from fvpipe.indexing.index import Index, Source
-from fvpipe.indexing.manifests import write_manifests
-from fvpipe.project.project import Project, file_cache_path, free_target
-from fvpipe.project.run_cache import Finished, Settled, forget, key_digest, state_of
-from fvpipe.reasons import PASSING, Reason
+from fvpipe.indexing.index import Index
+from fvpipe.indexing.manifests import read_manifests, write_manifests
+from fvpipe.indexing.scan import has_suffix, scan_folder
+from fvpipe.project.project import Project
+from fvpipe.reasons import Reason
 
-Result = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """How a run works, whatever it does.
-
-    Attributes
-    ----------
-    settled : Settled
-    workers : Workers
-    id_key : Path or None
-        As :func:`fvpipe.config.identifier_key.identifier_key` takes it.
-    reread : bool
-        Trust no remembered file.
-    show, say : callable
-        Given each result, as soon as it is there, and what there is to say of a data set besides.
-    """
-
-    settled: Settled
-    workers: Workers
-    id_key: Path | None
-    reread: bool
-    show: Callable[[Result], None]
-    say: Callable[[str], None]
+Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
-    """What to build of one data set.
+class IndexSummary:
+    """Counts of one index, as ``fvpipe index --json`` prints them."""
 
-    Attributes
-    ----------
-    source : Source
-    targets : list of Target
-    samples : Path
-        The sample store.
-    manifests : Path or None
-        Where the index is written too.
-    read : dict of str to str
-        The state of each file that told so, before it was read.
+    dataset: str
+    images: int
+    breasts: int
+    rejections: dict[str, int]
+    ignored: int
+    read: int
+    out: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class BuildSummary:
+    """Counts of one build, as ``fvpipe build-shards --json`` prints them."""
+
+    dataset: str
+    pipeline: str
+    samples: int
+    labels: dict[str, int]
+    rejections: dict[str, int]
+    flags: dict[str, int]
+    shards: int
+    written: int
+    computed: int
+    reused: int
+    seconds: float
+    seconds_of_steps: dict[str, float]
+    out: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+
+def run_index(
+    project: Project, names: Sequence[str], workers: Workers, id_key: Path | None, *, reread: bool, say: Say
+) -> Iterator[IndexSummary]:
+    """Index data sets of a project into their manifests.
+
+    Where a data set's input folder is not at hand but its manifest is, the manifest is kept: whoever has the shards and
+    no DICOM files can still run the later stages.
     """
-
-    source: Source
-    targets: list[Target]
-    samples: Path
-    manifests: Path | None
-    read: dict[str, str]
-
-
-def index(run: Run, project: Project, names: tuple[str, ...]) -> list[Result]:
-    """Index data sets of a project into their manifests; returns what ``--json`` prints."""
-    results, finished = [], []
-    for name in project.names(names):
-        source, manifests = project.source(name, run.id_key), project.manifests(name)
-        files = _label_file(source)
-        found = indexed(source, project.samples, run.reread, run.workers)
-        files |= _states(write_manifests(found, manifests))
-        results.append(_index_result(found, manifests))
-        run.show(results[-1])
-        finished.append(_finished(found, files, [results[-1] | {"read": 0}], []))
-    _keep(run, finished)
-    return results
+    for name in project.names(tuple(names)):
+        source, folder = project.source(name, id_key), project.manifests(name)
+        if not source.root.exists() and (folder / "images.csv").is_file():
+            say(f"warning: {source.root}: no such folder; {folder} is kept as it is")
+            found = manifest_of(project, source)
+        else:
+            with open_file_cache(source, project.samples, reread=reread) as file_cache:
+                found = flow.index(source, workers, file_cache, digest=True)
+            write_manifests(found, folder)
+        yield IndexSummary(
+            dataset=name,
+            images=len(found.images),
+            breasts=len(found.breasts),
+            rejections=dict(sorted(Counter(rejection.reason.value for rejection in found.rejections).items())),
+            ignored=found.ignored,
+            read=found.headers_read,
+            out=str(folder),
+        )
 
 
-def build(run: Run, wanted: Iterable[Order], limits: Limits, warn: Warn) -> list[Result]:
-    """Index data sets and build their shards; returns what ``--json`` prints."""
-    results, finished = [], []
-    for order in wanted:
-        source, files, again = order.source, order.read | _label_file(order.source), list[Result]()
-        with open_file_cache(source, order.samples, run.reread) as file_cache:
-            found = flow.index(source, run.workers, file_cache)
-            if order.manifests is not None:
-                files |= _states(write_manifests(found, order.manifests))
-            for target in order.targets:
-                built = build_shards(found, target, SampleStore(order.samples), file_cache, run.workers, limits, warn)
-                files |= {**built.files, **_states([target.out])}
-                results.append(_build_result(built, target))
-                run.show(results[-1])
-                reused = {"computed": 0, "reused": built.computed + built.reused, "written": 0, "seconds_of_steps": {}}
-                again.append(results[-1] | reused)
-        said = _said(found)
-        for line in said:
-            run.say(line)
-        finished.append(_finished(found, files, again, said))
-    _keep(run, finished)
-    return results
+def run_build(
+    project: Project,
+    names: Sequence[str],
+    pipelines: Sequence[str],
+    workers: Workers,
+    limits: Limits,
+    samples: Path | None = None,
+    id_key: Path | None = None,
+    *,
+    reread: bool,
+    say: Say,
+) -> Iterator[BuildSummary]:
+    """Build the shards of data sets of a project from their manifests; the manifests are not written.
+
+    Raises
+    ------
+    InputError
+        A manifest is out of date: files were added, removed or changed since.
+    """
+    for name in project.names(tuple(names)):
+        source, store = project.source(name, id_key), samples or project.samples
+        targets = [target_of(project, pipeline, name) for pipeline in pipelines or project.params.pipelines]
+        with open_file_cache(source, store, reread=reread) as file_cache:
+            found = _manifest_or_index(project, source, workers, file_cache, say)
+            for target in targets:
+                build = flow.build_shards(found, target, SampleStore(store), file_cache, workers, limits, say)
+                yield summary_of(build, target)
+        for note in notes(found):
+            say(note)
 
 
-def _said(found: Index) -> list[str]:
-    said, source = [], found.source
+def notes(found: Index) -> Iterator[str]:
+    """Lines that a user should see of an index beside its rejections."""
     if found.ignored:
-        said.append(f"  {found.ignored} other file(s) in {source.root.name}/ are no DICOM by their names")
-    if found.labels.rows and all(breast.facts.label < 0 for breast in found.breasts):
+        yield f"  {found.ignored} other file(s) in {found.source.root.name}/ are not DICOM by their names"
+    unmatched = any(rejection.reason is Reason.LABEL_WITHOUT_IMAGE for rejection in found.rejections)
+    if unmatched and all(breast.facts.label < 0 for breast in found.breasts):
         nothing = "no row of the label table matches a breast; every breast is unlabelled or left out"
-        said.append(f"warning: {source.name}: {nothing}")
-    return said
+        yield f"warning: {found.source.name}: {nothing}"
 
 
-def of_project(
-    project: Project, datasets: tuple[str, ...], pipelines: tuple[str, ...], samples: Path, id_key: Path | None
-) -> Iterator[Order]:
-    """What to build in a project: the data sets that are named, or all, by the pipelines that are, or all of its own."""
-    for name in project.names(datasets):
-        chosen = pipelines or project.params.pipelines
-        read = _states(file for pipeline in chosen for file in pipeline_files(pipeline, project.folder))
-        targets = [project.target(pipeline, name) for pipeline in chosen]
-        yield Order(project.source(name, id_key), targets, samples, project.manifests(name), read)
-
-
-def anywhere(source: Source, pipeline: str, out: Path, samples: Path, shard_count: int) -> Iterator[Order]:
-    """What to build of a folder that belongs to no project."""
-    read = _states(pipeline_files(pipeline))
-    yield Order(source, [free_target(source.name, pipeline, out, shard_count)], samples, None, read)
-
-
-def open_file_cache(source: Source, samples: Path, reread: bool) -> FileCache:
-    """What is remembered of a data set's files; with `reread`, nothing that was, nor any run that believed it."""
-    if reread:
-        forget(samples)
-    return FileCache(file_cache_path(samples, source.root), source.root, source.policy, forget=reread)
-
-
-def indexed(source: Source, samples: Path, reread: bool, workers: Workers) -> Index:
-    """The index of a data set."""
-    with open_file_cache(source, samples, reread) as file_cache:
+def _manifest_or_index(project: Project, source: Source, workers: Workers, file_cache: FileCache, say: Say) -> Index:
+    folder = project.manifests(source.name)
+    if not (folder / "images.csv").is_file():
+        say(f"warning: {folder}: no manifest; indexed without writing one. `fvpipe index --dataset {source.name}` writes it")
         return flow.index(source, workers, file_cache)
+    if not source.root.exists():
+        return manifest_of(project, source)
+    scan = scan_folder(source.root)
+    files, found = scan.files, replace(read_manifests(source, folder, scan.files), ignored=scan.ignored)
+    listed = {image.path for image in found.images}
+    known = listed | {rejection.what for rejection in found.rejections}
+    # A file without a suffix may be no DICOM file at all, and then the manifest does not name it.
+    added = sorted(path for path in files.keys() - known if has_suffix(path) or file_cache.header(files[path]) is None)
+    removed = sorted(listed - files.keys())
+    for paths, what in ((added, "added"), (removed, "removed")):
+        if paths:
+            more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
+            raise InputError(
+                f"{source.root}: {paths[0]}{more} {what} since {folder} was written; run `fvpipe index --dataset {source.name}`"
+            )
+    return found
 
 
-# --- what is kept of a run --------------------------------------------------------------------------------------------
+def manifest_of(project: Project, source: Source) -> Index:
+    """Read the manifest of a data set without its input folder.
 
-
-def _finished(found: Index, files: dict[str, str], again: list[Result], said: list[str]) -> Finished | None:
-    """What to keep; None where another package's adapter may change at any time, or the next run may see more of a file.
-
-    A decoder that crashed at the pixels is remembered, and not tried again; at a header it is not.
+    Raises
+    ------
+    InputError
+        There is no manifest, or none that this version can read.
     """
-    unread = any(Reason.FILE_UNREADABLE in result["rejections"] for result in again)
-    if unread or any(rejection.reason in PASSING for rejection in found.rejections) or not is_shipped(found.source.adapter):
-        return None
-    return Finished(str(found.source.root), found.state, key_digest(found.source.identifier_key), files, again, said)
+    return read_manifests(source, project.manifests(source.name), {})
 
 
-def _keep(run: Run, finished: Sequence[Finished | None]) -> None:
-    all_of_them = [each for each in finished if each is not None]
-    if len(all_of_them) == len(finished):
-        run.settled.keep(all_of_them)
+def target_of(project: Project, pipeline_name: str, dataset: str) -> Target:
+    """Where a pipeline's shards of a data set of a project go."""
+    name, pipeline = load_pipeline(pipeline_name, project.folder)
+    parent = project.shards / name
+    return Target(
+        dataset,
+        name,
+        pipeline,
+        out=parent / dataset,
+        build_file=parent / f"{dataset}.build.json",
+        lock_file=parent / f".{dataset}.lock",
+        shard_count=project.params.shards.shard_count,
+    )
 
 
-def _label_file(source: Source) -> dict[str, str]:
-    return _states([source.label_file] if source.label_file else [])
+def summary_of(build: Build, target: Target) -> BuildSummary:
+    """Count what a build made."""
+    receipt, samples = build.receipt, build.samples
+    return BuildSummary(
+        dataset=receipt.dataset,
+        pipeline=receipt.pipeline,
+        samples=receipt.samples,
+        labels=receipt.labels,
+        rejections=receipt.rejections,
+        flags=receipt.flags,
+        shards=len(receipt.shards),
+        written=build.written,
+        computed=samples.computed,
+        reused=samples.reused,
+        seconds=round(build.seconds, 3),
+        seconds_of_steps={step: round(seconds, 3) for step, seconds in samples.seconds.items()},
+        out=str(target.out),
+    )
 
 
-def _states(files: Iterable[Path]) -> dict[str, str]:
-    return {str(file): state_of(file) for file in files}
-
-
-def _index_result(found: Index, manifests: Path) -> Result:
-    return {
-        "dataset": found.source.name,
-        "images": len(found.images),
-        "breasts": len(found.breasts),
-        "rejections": dict(sorted(Counter(rejection.reason.value for rejection in found.rejections).items())),
-        "ignored": found.ignored,
-        "read": found.read,
-        "out": str(manifests),
-    }
-
-
-def _build_result(build: Build, target: Target) -> Result:
-    receipt = build.receipt
-    return {
-        "dataset": receipt.dataset,
-        "pipeline": receipt.pipeline,
-        "samples": receipt.samples,
-        "labels": receipt.labels,
-        "rejections": receipt.rejections,
-        "flags": receipt.flags,
-        "shards": len(receipt.shards),
-        "written": build.written,
-        "computed": build.computed,
-        "reused": build.reused,
-        "seconds": round(build.seconds, 3),
-        "seconds_of_steps": {step: round(seconds, 3) for step, seconds in build.steps.items()},
-        "out": str(target.out),
-    }
+def open_file_cache(source: Source, samples: Path, *, reread: bool = False) -> FileCache:
+    """Open the file cache of a data set, beside the samples: one file per input folder, so that two builds do not wait."""
+    file = samples / f"sources-{digest_of(str(source.root.absolute()))[:16]}.sqlite"
+    return FileCache(file, source.root, source.policy, reread=reread)

@@ -22,7 +22,7 @@ from fvpipe.execution.isolation import Crash
 from fvpipe.execution.workers import Workers
 from fvpipe.imaging.segmentation import GATES, Attempt
 from fvpipe.indexing.index import Index
-from fvpipe.indexing.manifests import rejection_order
+from fvpipe.indexing.pairing import rejection_order
 from fvpipe.io.atomic import write_whole
 from fvpipe.progress import progress
 from fvpipe.reasons import NOT_BROKEN, Flag, Reason, Rejection

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fvpipe.config.loading import digest_of
+from fvpipe.config.pipeline import load_pipeline
 from fvpipe.errors import InputError, LeakError, ShardError, SwappedShardError, TrainingError
 from fvpipe.evaluation.record import Prediction
 from fvpipe.evaluation.split_files import read_split
@@ -132,17 +133,18 @@ def load_cohort(project: Project, pipeline: str, split: str) -> Cohort:
 
 
 def _open(project: Project, pipeline: str, dataset: str) -> Shards:
-    target = project.target(pipeline, dataset)
-    shards = open_shards(target.out)
-    if shards.receipt.pipeline_digest != target.pipeline.digest() or shards.receipt.dataset != dataset:
+    name, settings = load_pipeline(pipeline, project.folder)
+    folder, digest = project.shards / name / dataset, settings.digest()
+    shards = open_shards(folder)
+    if shards.receipt.pipeline_digest != digest or shards.receipt.dataset != dataset:
         raise SwappedShardError(
-            f"{target.out}: was built by another pipeline or from another data set ({shards.receipt.pipeline}/"
+            f"{folder}: was built by another pipeline or from another data set ({shards.receipt.pipeline}/"
             f"{shards.receipt.dataset}, {shards.receipt.pipeline_digest[:12]}) than {pipeline}/{dataset} "
-            f"({target.pipeline.digest()[:12]}); run `fvpipe build-shards --pipeline {pipeline} --dataset {dataset}`"
+            f"({digest[:12]}); run `fvpipe build-shards --pipeline {pipeline} --dataset {dataset}`"
         )
     if shards.receipt.preprocessing_version != PREPROCESSING_VERSION:  # beside newer ones, a model would tell them apart by it
         raise SwappedShardError(
-            f"{target.out}: was built by preprocessing version {shards.receipt.preprocessing_version}; this fvpipe makes "
+            f"{folder}: was built by preprocessing version {shards.receipt.preprocessing_version}; this fvpipe makes "
             f"version {PREPROCESSING_VERSION}; run `fvpipe build-shards --pipeline {pipeline} --dataset {dataset}`"
         )
     return shards

@@ -20,8 +20,9 @@ from fvpipe.dicom.header import read_header
 from fvpipe.errors import CheckpointError, ParameterError
 from fvpipe.evaluation.record import WEIGHTS, Record, read_record
 from fvpipe.indexing.headers import read_pixel_digests
+from fvpipe.indexing.labels import BreastLabels
 from fvpipe.indexing.pairing import colliding_instances, pair
-from fvpipe.project.project import free_source
+from fvpipe.project.standalone import standalone_source
 from fvpipe.reasons import Reason, Rejection
 from fvpipe.shards.format import SCALES
 from fvpipe.training.model import Classifier, build_model, probability
@@ -132,7 +133,7 @@ def predict(
         By breast; and every file or breast of which there is no answer, with the reason.
     """
     settings = own_pipeline(record, pipeline)
-    policy = free_source("predict", Path(), adapter, None, id_key).policy
+    policy = standalone_source("predict", Path(), adapter, None, id_key).policy
     paths = [os.path.abspath(file) for file in files]
     root = Path(os.path.commonpath([Path(path).parent for path in paths]))
     headers = [read_header(root, os.path.relpath(path, root), policy) for path in dict.fromkeys(paths)]
@@ -143,14 +144,12 @@ def predict(
     rejected += [found for found in contents.values() if isinstance(found, Rejection)]
     digests = {path: found for path, found in contents.items() if not isinstance(found, Rejection)}
     readable = [record for record in records if record.path not in contents or record.path in digests]
-    paired = pair("predict", readable, {}, {}, digests)
+    paired = pair("predict", readable, BreastLabels(), digests)
     rejected += paired.rejections
     answers = []
     for breast in paired.breasts:
-        unlisted = ("", "")  # no listing knows these files: their headers are compared
-        sample = _made(
-            SampleTask(str(root), "", breast.cc, breast.mlo, unlisted, policy, settings, settings.digest(), retry=False)
-        )
+        # No folder scan has seen these files: their headers are compared.
+        sample = _made(SampleTask(str(root), "", breast.cc, breast.mlo, ("", ""), (None, None), policy, settings))
         if isinstance(sample, FusedSample):
             answers.append(_answer(breast, sample, model))
         else:
