@@ -140,7 +140,7 @@ def _measure(setup: Setup, title: str, folder: Path, adapter: str, section: Sect
 
 def sample(task: SampleTask, pipeline: Pipeline) -> FusedSample:
     """One breast, by a pipeline, stored nowhere."""
-    made = make_sample(replace(task, pipeline=pipeline, pipeline_digest=pipeline.digest(), store=""))
+    made = make_sample(replace(task, pipeline=pipeline, store=""))
     assert isinstance(made.sample, FusedSample), made
     return made.sample
 

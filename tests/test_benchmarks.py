@@ -79,7 +79,7 @@ def test_memory_of_an_index(scratch: Path) -> None:
     section = index.run(Setup(scratch, **TINY))
     assert len(figures(section)) == 3
     for _, everything, one, recalled in section.tables[0].rows:
-        assert 0 < float(recalled) < float(one) <= 1.5 * float(everything) < 600
+        assert 0 < float(recalled) <= float(one) <= 1.5 * float(everything) < 600
 
 
 def test_antialiased(scratch: Path) -> None:
