@@ -68,12 +68,13 @@ def table1(datasets: tuple[str, ...], out: Path | None, as_json: bool) -> None:
     """
     from fvpipe.evaluation.table1 import table1 as compare
     from fvpipe.evaluation.table1 import to_metric, to_text
+    from fvpipe.indexing.manifests import read_manifests
     from fvpipe.io.atomic import write_if_changed
     from fvpipe.project.project import Project
-    from fvpipe.project.stages import manifest_of
 
     project = Project()
-    indexes = [manifest_of(project, project.source(name)) for name in project.names(datasets)]
+    names = project.names(datasets)
+    indexes = [read_manifests(project.source(name), project.manifests(name), {}) for name in names]
     groups = [[found for found in indexes if found.source.simulated is kind] for kind in (False, True)]  # never pooled
     results = [compare(group) for group in groups if group]
     found = {key: [entry for result in results for entry in result[key]] for key in ("rows", "floors")}

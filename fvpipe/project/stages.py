@@ -79,7 +79,7 @@ def run_index(
         source, folder = project.source(name, id_key), project.manifests(name)
         if not source.root.exists() and (folder / "images.csv").is_file():
             say(f"warning: {source.root}: no such folder; {folder} is kept as it is")
-            found = manifest_of(project, source)
+            found = read_manifests(source, folder, {})
         else:
             with open_file_cache(source, project.samples, reread=reread) as file_cache:
                 found = flow.index(source, workers, file_cache, digest=True)
@@ -142,7 +142,7 @@ def _manifest_or_index(project: Project, source: Source, workers: Workers, file_
         say(f"warning: {folder}: no manifest; indexed without writing one. `fvpipe index --dataset {source.name}` writes it")
         return flow.index(source, workers, file_cache)
     if not source.root.exists():
-        return manifest_of(project, source)
+        return read_manifests(source, folder, {})
     scan = scan_folder(source.root)
     files, found = scan.files, replace(read_manifests(source, folder, scan.files), ignored=scan.ignored)
     listed = {image.path for image in found.images}
@@ -157,17 +157,6 @@ def _manifest_or_index(project: Project, source: Source, workers: Workers, file_
                 f"{source.root}: {paths[0]}{more} {what} since {folder} was written; run `fvpipe index --dataset {source.name}`"
             )
     return found
-
-
-def manifest_of(project: Project, source: Source) -> Index:
-    """Read the manifest of a data set without its input folder.
-
-    Raises
-    ------
-    InputError
-        There is no manifest, or none that this version can read.
-    """
-    return read_manifests(source, project.manifests(source.name), {})
 
 
 def target_of(project: Project, pipeline_name: str, dataset: str) -> Target:
