@@ -21,7 +21,7 @@ from fvpipe.dicom.header import read_header
 from fvpipe.dicom.pixels import decode_image
 from fvpipe.imaging.segmentation import segment
 from fvpipe.reasons import Flag, Reason
-from fvpipe.report.inspect import draw
+from fvpipe.report.drawing import draw_segmentation
 from fvpipe.types import ImageRecord, Laterality
 
 DOCS = Path(__file__).parent
@@ -97,7 +97,7 @@ def films() -> NDArray[np.uint8]:
         record = read_header(path.parent, path.name, adapter("cbis").policy)
         assert isinstance(record, ImageRecord)
         image = decode_image(path.read_bytes(), record.laterality)
-        drawn.append(framed(draw(image, segment(image, pipeline.segment)), 300, 500))
+        drawn.append(framed(draw_segmentation(image, segment(image, pipeline.segment)), 300, 500))
     return np.vstack([np.hstack(drawn[:4]), np.hstack(drawn[4:])])
 
 
@@ -142,7 +142,7 @@ def in_and_out() -> NDArray[np.uint8]:
             record = read_header(path.parent, path.name, adapter("cbis").policy)
             assert isinstance(record, ImageRecord)
             picture = decode_image(path.read_bytes(), record.laterality)
-            columns.append(framed(draw(picture, segment(picture, pipeline.segment)), 240, 400))
+            columns.append(framed(draw_segmentation(picture, segment(picture, pipeline.segment)), 240, 400))
         for pipeline_name in ("direct", "cropped"):
             shards = fvpipe.open_shards(ROOT / "cache" / "shards" / pipeline_name / "cbis")
             image = shards[shards.breast_ids.tolist().index(name)].image

@@ -305,8 +305,8 @@ def test_boxes_in_source_pixels(scale: int) -> None:
         scale=scale,
         source_shape=(10 * scale - 1, 12 * scale),
     )
-    assert image.in_source(CropBox(0, 10, 0, 12)) == CropBox(0, 10 * scale - 1, 0, 12 * scale)
-    box = image.in_source(CropBox(3, 7, 2, 11))
+    assert image.to_source_box(CropBox(0, 10, 0, 12)) == CropBox(0, 10 * scale - 1, 0, 12 * scale)
+    box = image.to_source_box(CropBox(3, 7, 2, 11))
     assert [box.top, box.bottom, box.left, box.right] == [
         np.ceil(scale * (3 - 0.5) + 0.5), np.floor(scale * (7 - 0.5) + 0.5),
         np.ceil(scale * (2 - 0.5) + 0.5), np.floor(scale * (11 - 0.5) + 0.5),
@@ -489,7 +489,7 @@ def test_a_small_crop_is_decoded_again_and_finer(cohort: Path, tmp_path: Path, m
     monkeypatch.setattr(fvpipe.build.sample, "decode_image", read)
     usual = sample(task, ANTIALIASED)
     assert asked == [2, 2]
-    monkeypatch.setattr(fvpipe.imaging.canvas, "CROP_PIXELS", 50.0)
+    monkeypatch.setattr(fvpipe.imaging.canvas, "CROP_OVERSAMPLING", 50.0)
     finer = sample(task, ANTIALIASED)
     assert asked[2:] == [2, 2, 1, 1]
     assert finer.pixel_digests == usual.pixel_digests

@@ -23,9 +23,8 @@ from fvpipe.indexing.headers import read_pixel_digests
 from fvpipe.indexing.pairing import colliding_instances, pair
 from fvpipe.project.project import free_source
 from fvpipe.reasons import Reason, Rejection
-from fvpipe.shards.format import SCALES
 from fvpipe.training.model import Classifier, build_model, probability
-from fvpipe.types import VIEWS, Breast, FusedSample, ImageRecord
+from fvpipe.types import SCALES, VIEWS, Breast, FusedSample, ImageRecord
 from fvpipe.versions import PREPROCESSING_VERSION
 
 
