@@ -141,8 +141,8 @@ def in_and_out() -> NDArray[np.uint8]:
             path = ROOT / "data" / "cbis" / f"{file}.dcm"
             record = read_header(path.parent, path.name, adapter("cbis").policy)
             assert isinstance(record, ImageRecord)
-            picture = decode_image(path.read_bytes(), record.laterality)
-            columns.append(framed(draw_segmentation(picture, segment(picture, pipeline.segment)), 240, 400))
+            image = decode_image(path.read_bytes(), record.laterality)
+            columns.append(framed(draw_segmentation(image, segment(image, pipeline.segment)), 240, 400))
         for pipeline_name in ("direct", "cropped"):
             shards = fvpipe.open_shards(ROOT / "cache" / "shards" / pipeline_name / "cbis")
             image = shards[shards.breast_ids.tolist().index(name)].image
