@@ -17,7 +17,7 @@ import numpy as np
 
 from fvpipe.datasets.cbis import copy_sample
 from fvpipe.dicom.transfer_syntaxes import EXPLICIT_LE, FOR_PRESENTATION, JPEG_2000_LOSSLESS, JPEG_LOSSLESS_SV1, RLE
-from fvpipe.simulation.dicom_file import Image, dicom_bytes
+from fvpipe.simulation.dicom_file import SimulatedImage, dicom_bytes
 from fvpipe.simulation.drawing import anatomy, draw, stored_pixels
 from fvpipe.types import Laterality, View
 
@@ -141,4 +141,4 @@ def _encoded(form: Form, number: int, view: View) -> bytes:
     }
     if form.bits == 8:
         del tags["PixelPaddingValue"]  # CMMD has none
-    return dicom_bytes(Image("", drawing, pixels, form.bits, "MONOCHROME2", form.syntax, tags))
+    return dicom_bytes(SimulatedImage("", drawing, pixels, form.bits, "MONOCHROME2", form.syntax, tags))

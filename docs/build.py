@@ -1,4 +1,4 @@
-"""Makes what the documentation shows from the code and the data: run it after `make demo` (see `make docs`).
+"""Generate the tables and images of the documentation: run it after `make demo` (see `make docs`).
 
 `reasons.md` from the enums, `films.jpg` and `samples.jpg` from the real films and their shards; `hand-drawn.jpg` from
 the films and the boxes that were drawn on them by eye.
@@ -21,7 +21,7 @@ from fvpipe.dicom.header import read_header
 from fvpipe.dicom.pixels import decode_image
 from fvpipe.imaging.segmentation import segment
 from fvpipe.reasons import Flag, Reason
-from fvpipe.report.inspect import draw
+from fvpipe.report.drawing import draw_segmentation
 from fvpipe.types import ImageRecord, Laterality
 
 DOCS = Path(__file__).parent
@@ -29,23 +29,23 @@ ROOT = DOCS.parent
 
 
 FLAG_MEANINGS = {
-    Flag.CC_CROP_FALLBACK: "no trustworthy outline of the CC's breast: its whole frame was used",
+    Flag.CC_CROP_FALLBACK: "no outline of the CC passed the quality gates: the whole image was used",
     Flag.MLO_CROP_FALLBACK: "the same for the MLO",
-    Flag.CC_TRIANGLE: "Otsu failed the quality gates on the CC, the triangle threshold passed them",
+    Flag.CC_TRIANGLE: "on the CC Otsu's threshold failed the quality gates and the triangle threshold passed",
     Flag.MLO_TRIANGLE: "the same for the MLO",
-    Flag.CC_CONSTANT: "the CC has one value only",
+    Flag.CC_CONSTANT: "all pixels of the CC are equal",
     Flag.MLO_CONSTANT: "the same for the MLO",
-    Flag.CONSTANT_IMAGE: "the fused image has one value only and is written as zeros",
+    Flag.CONSTANT_IMAGE: "all pixels of the fused image are equal; it is written as zeros",
     Flag.IMPLANT: "Breast Implant Present is YES in a view",
     Flag.SYNTHETIC: "a view is a 2D image computed from tomosynthesis",
     Flag.SIZES_DIFFER: "the two views differ in rows or columns",
-    Flag.VOI_INVALID: "the header's window or VOI LUT breaks the standard, and this pipeline does not apply it",
-    Flag.CHEST_WALL_CONFLICT: "the breast lies on the other edge than the header says",
-    Flag.VOI_ABSENT: "the pipeline applies a window or VOI LUT, and a view's header has none",
+    Flag.VOI_INVALID: "the header's window or VOI LUT violates the standard; this pipeline does not apply it",
+    Flag.CHEST_WALL_CONFLICT: "the breast lies on the opposite edge to that of the header",
+    Flag.VOI_ABSENT: "the pipeline applies a window or VOI LUT, which the header of a view lacks",
     Flag.OVERLAY: "a view has an overlay plane; it is not burned in",
     Flag.SHUTTER: "a view has a display shutter; it is not burned in",
-    Flag.FOR_PROCESSING: "a view is raw, for processing, and the data set's `for_processing` accepts it",
-    Flag.SHARED_PIXELS: "a view has exactly the pixels of another patient's; a split that parts them is rejected",
+    Flag.FOR_PROCESSING: "a view is For Processing (raw), which the data set's `for_processing` accepts",
+    Flag.SHARED_PIXELS: "a view has the same pixels as an image of another patient; a split that separates the two is rejected",
     Flag.AREAS_DISAGREE: "the areas of the breast (`breast_area`, in mm2 where known) are more than 3 times apart",
     Flag.MEANS_DISAGREE: "the mean brightnesses of the breast (`breast_mean`) are more than 3 times apart",
     Flag.BITS_DIFFER: "the two views differ in BitsStored",
@@ -59,8 +59,8 @@ def reasons() -> str:
     lines = [
         "# Reason codes and flags",
         "",
-        "Made from the code by `make docs`. A reason says why a file, an image or a breast is *not* in the shards; it stands",
-        "in `rejected.csv` with a detail, and its count in `index.json`. A flag says what to know of a sample that *is*.",
+        "Generated from the code by `make docs`. A reason tells why a file, an image or a breast is *not* in the shards; it is",
+        "listed in `rejected.csv` with a detail and counted in `index.json`. A flag is a property of a sample that *is*.",
         "",
         "## Reasons",
         "",
@@ -76,8 +76,8 @@ def reasons() -> str:
         "",
         "## Transfer syntaxes",
         "",
-        "Uncompressed little and big endian and deflated need no decoder. All others have one, named here and nowhere left to",
-        "a library's order of preference. Anything else is `transfer_syntax_unsupported`, at the index.",
+        "Uncompressed (little and big endian) and deflated files need no decoder. Every other supported transfer syntax has",
+        "exactly one. All others are rejected by the index as `transfer_syntax_unsupported`.",
         "",
         "| UID | decoder | may be lossy |",
         "|---|---|---|",
@@ -97,7 +97,7 @@ def films() -> NDArray[np.uint8]:
         record = read_header(path.parent, path.name, adapter("cbis").policy)
         assert isinstance(record, ImageRecord)
         image = decode_image(path.read_bytes(), record.laterality)
-        drawn.append(framed(draw(image, segment(image, pipeline.segment)), 300, 500))
+        drawn.append(framed(draw_segmentation(image, segment(image, pipeline.segment)), 300, 500))
     return np.vstack([np.hstack(drawn[:4]), np.hstack(drawn[4:])])
 
 
@@ -141,8 +141,8 @@ def in_and_out() -> NDArray[np.uint8]:
             path = ROOT / "data" / "cbis" / f"{file}.dcm"
             record = read_header(path.parent, path.name, adapter("cbis").policy)
             assert isinstance(record, ImageRecord)
-            picture = decode_image(path.read_bytes(), record.laterality)
-            columns.append(framed(draw(picture, segment(picture, pipeline.segment)), 240, 400))
+            image = decode_image(path.read_bytes(), record.laterality)
+            columns.append(framed(draw_segmentation(image, segment(image, pipeline.segment)), 240, 400))
         for pipeline_name in ("direct", "cropped"):
             shards = fvpipe.open_shards(ROOT / "cache" / "shards" / pipeline_name / "cbis")
             image = shards[shards.breast_ids.tolist().index(name)].image

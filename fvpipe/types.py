@@ -1,4 +1,4 @@
-"""The nouns: enums and frozen dataclasses that the modules hand to each other. Standard library only; numpy for its types."""
+"""Enums and frozen dataclasses shared by all packages. Imports the standard library alone; numpy for type checking."""
 
 from __future__ import annotations
 
@@ -20,33 +20,38 @@ Digest = NewType("Digest", str)
 
 
 class Laterality(StrEnum):
-    """The side of the breast, as in DICOM Image Laterality (0020,0062)."""
+    """Side of the breast, as in DICOM Image Laterality (0020,0062)."""
 
     LEFT = "L"
     RIGHT = "R"
 
 
 class View(StrEnum):
-    """The two screening projections that make a sample, as in DICOM View Position (0018,5101)."""
+    """The two screening views of a sample, as in DICOM View Position (0018,5101)."""
 
     CC = "CC"
     MLO = "MLO"
 
 
 VIEWS = (View.CC, View.MLO)
-"""The order of the two views in every pair of numbers that fvpipe writes."""
+"""Order of the two views in every array and tuple of two."""
 
 
 class Edge(StrEnum):
-    """The lateral edge of an image on which the chest wall lies."""
+    """Lateral edge of an image, on which the chest wall lies."""
 
     LEFT = "left"
     RIGHT = "right"
 
+    @property
+    def opposite(self) -> Edge:
+        """The other lateral edge."""
+        return Edge.RIGHT if self is Edge.LEFT else Edge.LEFT
+
 
 @dataclass(frozen=True, slots=True)
 class SourceFile:
-    """One file of the input folder as it is now."""
+    """One file of the input folder, as listed by a scan."""
 
     path: str  # POSIX, relative to the input folder
     state: str  # size, modification time, change time and inode
@@ -54,23 +59,23 @@ class SourceFile:
 
 @dataclass(frozen=True, slots=True)
 class ImageRecord:
-    """What the header of one DICOM file says, as far as pairing and labelling need it. No pixels.
+    """Header of one DICOM file, reduced to what pairing, labelling and decoding need.
 
     Attributes
     ----------
     path : str
-        POSIX path relative to the input folder.
+        POSIX path, relative to the input folder.
     patient_id, study, sop_instance_uid : str
-        Identifiers, or keyed digests of them where the data set hashes identifiers. `study` is empty where the
-        data set groups a patient's images whatever their study.
+        Identifiers, or their keyed digests where the data set hashes identifiers. `study` is empty if the data set
+        groups all images of a patient.
     rows, columns : int
-        Pixels.
+        Size of the image in pixels.
     row_spacing, column_spacing : float or None
-        Millimetres a pixel (Imager Pixel Spacing, else Pixel Spacing).
-    chest_wall : Edge or None
-        The edge that Patient Orientation puts the chest wall on; None where it says nothing.
+        Millimeters per pixel (Imager Pixel Spacing, else Pixel Spacing); None if the header has neither.
     patient_age : str
-        ``045Y`` form, ``90+`` from 90 years on, or empty.
+        As in DICOM (``045Y``), ``90+`` from 90 years on, or empty.
+    chest_wall : Edge or None
+        Edge on which the chest wall lies according to Patient Orientation; None if the header does not say.
     """
 
     path: str
@@ -99,7 +104,7 @@ class ImageRecord:
 
 @dataclass(frozen=True, slots=True, order=True)
 class BreastKey:
-    """One breast of one patient, in one study where studies are kept apart."""
+    """One breast of one patient, in one study if the data set keeps studies apart."""
 
     dataset: str
     patient: str
@@ -108,28 +113,33 @@ class BreastKey:
 
     @property
     def breast_id(self) -> str:
-        """The id of the breast within its data set: what shards, tables and splits call it."""
+        """Identifier of the breast within its data set, used by shards, tables and splits."""
         return "_".join(part for part in (self.patient, self.study, self.laterality.value) if part)
 
 
 @dataclass(frozen=True, slots=True)
 class BreastFacts:
-    """What is known of a breast from outside its pixels. None and empty mean unknown."""
+    """Labels and metadata of a breast from the label table and the headers. None and empty mean unknown."""
 
     label: int = -1  # 1 malignant, 0 benign, -1 unlabelled
     bi_rads: int | None = None
     density: str = ""
     age: str = ""
     pathology: str = ""
-    subset: str = ""  # the data set's own split
-    excluded: str = ""  # why the label rule leaves the breast out; empty: it does not
+    subset: str = ""  # split published with the data set
+    excluded: str = ""  # reason why the label rule excludes the breast; empty if it does not
 
 
 @dataclass(frozen=True, slots=True)
 class ImageFacts:
-    """What a label table says of one image, to be compared with its header. None means that it says nothing.
+    """Row of a label table about one image, to be compared with its header.
 
-    `line` is the row of the table.
+    Attributes
+    ----------
+    line : int
+        Line number in the table, for messages.
+    laterality, view, rows, columns
+        Values of the row; None if the table has no such column.
     """
 
     line: int
@@ -141,7 +151,7 @@ class ImageFacts:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A reader's box on one image, in source pixels (edges, as the label table gives them)."""
+    """Bounding box that a radiologist drew on one image. Edges in source pixels, as in the label table."""
 
     category: str
     bi_rads: int | None
@@ -153,9 +163,16 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """A lesion that a mask outlines on the film of the same patient, side and view.
+    """Lesion outlined by a mask file, on the film of the same patient, side and view.
 
-    `number` tells the lesions of a film apart; `rows` and `columns` are the mask's, which must be the film's.
+    Attributes
+    ----------
+    number : int
+        Number of the lesion on its film.
+    rows, columns : int
+        Size of the mask in pixels; must equal that of the film.
+    box : CropBox
+        Bounding box of the mask.
     """
 
     patient_id: str
@@ -169,7 +186,7 @@ class Region:
 
 @dataclass(frozen=True, slots=True)
 class Breast:
-    """A pair of views, the unit of everything that follows."""
+    """One breast with its pair of views."""
 
     key: BreastKey
     cc: ImageRecord
@@ -185,7 +202,7 @@ class Breast:
 
 @dataclass(frozen=True, slots=True)
 class CropBox:
-    """A rectangle in source pixels, half-open: ``image[top:bottom, left:right]``."""
+    """Half-open rectangle in pixels: ``image[top:bottom, left:right]``."""
 
     top: int
     bottom: int
@@ -194,20 +211,20 @@ class CropBox:
 
     @property
     def height(self) -> int:
-        """Rows."""
+        """Number of rows."""
         return self.bottom - self.top
 
     @property
     def width(self) -> int:
-        """Columns."""
+        """Number of columns."""
         return self.right - self.left
 
     def as_tuple(self) -> tuple[int, int, int, int]:
-        """In the order of the shard's ``crop_box``: top, bottom, left, right."""
+        """(top, bottom, left, right), the order of the shard's ``crop_box``."""
         return self.top, self.bottom, self.left, self.right
 
-    def grown(self, margin: int, rows: int, columns: int) -> CropBox:
-        """The box with `margin` pixels more on each side, cut at the frame of `rows` x `columns`."""
+    def expanded(self, margin: int, rows: int, columns: int) -> CropBox:
+        """Expand by `margin` pixels on each side, clipped to an image of `rows` x `columns`."""
         return CropBox(
             max(self.top - margin, 0),
             min(self.bottom + margin, rows),
@@ -217,41 +234,42 @@ class CropBox:
 
     @staticmethod
     def whole(rows: int, columns: int) -> CropBox:
-        """The whole frame."""
+        """Box of a whole image."""
         return CropBox(0, rows, 0, columns)
 
 
 @dataclass(frozen=True, slots=True)
 class DecodedImage:
-    """The pixels of one image, undecided: stored integers, and what each stored value means.
+    """Stored values of one image, and their value table.
 
-    Everything that DICOM does to a value (sign, rescale, Modality LUT, window, VOI LUT, MONOCHROME1) is a function of
-    the stored value alone, and there are at most 65,536 of those. So it is applied to a table and never to an image:
-    exact, and no full-size float array is ever made.
+    Sign, rescale, Modality LUT, window, VOI LUT and MONOCHROME1 are functions of the stored value, of which there are
+    at most 65,536. They are therefore applied to a table and never to an image: ``values[stored]`` is the image in its
+    final units, and no full-size float array is needed.
 
-    An image may have been decoded at a fraction of its resolution. Then `stored` and its `shape` are smaller, and all that
-    is said of places elsewhere (boxes, `source_shape`) stays in source pixels: stored pixel i stands at source pixel
-    i * `scale`, in the middle of what it covers, so that the edge before it lies at (i - 1/2) * `scale` + 1/2.
+    The image may have been decoded at a reduced resolution. Then `stored` and `shape` are smaller, while boxes and
+    `source_shape` stay in source pixels: stored pixel i is centered at source pixel ``i * scale``, so its first edge
+    lies at ``(i - 1/2) * scale + 1/2``.
 
     Attributes
     ----------
-    stored : uint8 or uint16, (rows, columns)
-        Indices into `values`. Signed data is offset so that the order is kept.
-    values : float64, (2 ** bits_stored,)
-        The meaning of each index; larger is brighter tissue.
-    padding : bool, (2 ** bits_stored,), or None
-        True for indices that are Pixel Padding; None where the header declares none.
+    stored : uint8 or uint16 array, shape (rows, columns)
+        Stored values; signed data is offset so that they start at 0 and their order is kept.
+    values : float64 array, shape (2 ** bits_stored,)
+        Value table: the value of each stored value, larger for brighter tissue.
+    padding : bool array, shape (2 ** bits_stored,), or None
+        True for stored values that are Pixel Padding, one contiguous run; None if the header declares none.
     direction : int
-        1 where `values` never falls from one index to the next, -1 where it never rises (then the extreme indices have
-        the extreme values), 0 otherwise.
+        1 if `values` is non-decreasing, -1 if it is non-increasing, 0 otherwise.
     chest_wall : Edge
-        Where the chest wall should lie.
+        Edge on which the chest wall is expected.
     source_digest, pixel_digest : Digest
-        Of the file, and of the decoded stored pixels.
-    scale : int
-        Source pixels a stored pixel: a power of two, 1 for an image that was decoded whole.
+        Digest of the file, and of the decoded stored values.
     source_shape : (int, int)
-        Rows, columns of the source.
+        Rows and columns of the source image.
+    scale : int
+        Source pixels per stored pixel along each axis, a power of two; 1 if decoded at full resolution.
+    flags : Flag
+        Flags found while decoding.
     """
 
     stored: NDArray[np.uint8] | NDArray[np.uint16]
@@ -267,15 +285,15 @@ class DecodedImage:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Rows, columns of `stored`."""
+        """Rows and columns of `stored`."""
         rows, columns = self.stored.shape
         return int(rows), int(columns)
 
-    def in_source(self, box: CropBox) -> CropBox:
-        """A box in stored pixels as one in source pixels; the frame's edge stays the frame's edge.
+    def to_source_box(self, box: CropBox) -> CropBox:
+        """Convert a box from stored to source pixels; edges on the image border stay there.
 
-        An edge of a smaller image lies on half a source pixel. It is rounded inwards: a stored pixel that is in part
-        background counted as breast.
+        At reduced resolution an edge lies on half a source pixel. It is rounded inwards, because a stored pixel that
+        is partly background was counted as breast.
         """
         if self.scale == 1:
             return box
@@ -290,30 +308,30 @@ class DecodedImage:
 
 @dataclass(frozen=True, slots=True)
 class Segmentation:
-    """Where the breast is in one image.
+    """Outline and crop box of the breast in one image.
 
     Attributes
     ----------
     box : CropBox
-        What is cropped: the tight box plus the margin, or the whole frame.
+        Crop box in source pixels: the tight box plus the margin, or the whole image.
     tight_box : CropBox
-        The breast's bounding box before the margin.
-    mask : uint8, (rows / step, columns / step), or None
-        255 on the breast, at the thumbnail's resolution; None where nothing was segmented.
+        Bounding box of the breast in source pixels, without the margin.
+    mask : uint8 array, shape (thumbnail rows, thumbnail columns), or None
+        255 inside the breast, 0 outside; None if nothing was segmented.
     step : int
-        Source pixels a thumbnail pixel.
+        Source pixels per mask pixel.
     threshold : float
-        In the image's values; NaN where nothing was segmented.
+        Threshold in units of the value table; NaN if nothing was segmented.
     method : str
-        What was believed: ``none``, a key of ``segment.method``, or ``whole_frame``.
+        Threshold method whose mask was accepted, ``whole_frame`` if none passed, or ``none`` if the pipeline does not segment.
     gates : mapping of str to float
-        The measured quality numbers (share of the frame, fill of the box, aspect, edges touched).
+        Measurements of the quality gates: share of the frame, fill of the box, aspect, edges touched.
     flags : Flag
-        Bits of the CC; :func:`fvpipe.imaging.fusion.fuse` shifts them for the MLO.
+        Flags of this view, as CC bits; :func:`fvpipe.imaging.fusion.fuse` shifts them for the MLO.
     area : float
-        Source pixels inside the outline; NaN where nothing was segmented.
+        Area inside the outline in source pixels; NaN if nothing was segmented.
     mean : float
-        The image's mean value inside the outline; NaN where nothing was segmented.
+        Mean value inside the outline; NaN if nothing was segmented.
     """
 
     box: CropBox
@@ -330,28 +348,29 @@ class Segmentation:
 
 @dataclass(frozen=True, slots=True)
 class FusedSample:
-    """What the pixels of a breast determine: one training image and how it came about. No label.
+    """Training image of one breast and its geometry: all that the pixels determine, without labels.
 
     Attributes
     ----------
-    image : uint16, uint8 or float32, (H, W) or (C, H, W)
-        [0, 1] as value x scale.
-    boxes : int32, (2, 4)
-        CC, MLO: top, bottom, left, right in source pixels.
-    source_shape : int32, (2, 2)
-        Rows, columns of each source.
-    placement : float32, (2, 4)
-        Top, bottom, left, right of each crop in pixels of `image`; left > right where it was mirrored; -1 for a view
-        that is not in the image.
-    intensity_range : float32, (2,), or (2, 2) where each view is normalised by itself
-        Minimum and maximum that became 0 and 1, in the images' values.
-    breast_area : float32, (2,)
-        CC, MLO: source pixels inside the outline; NaN for a view that was not segmented.
-    breast_mean : float32, (2,)
-        CC, MLO: mean value inside the outline, on the scale on which `intensity_range` is 0 to 1; NaN likewise.
+    image : uint16, uint8 or float32 array, shape (H, W) or (C, H, W)
+        Fused image; multiplied by :data:`SCALES` of its dtype it lies in [0, 1].
+    boxes : int32 array, shape (2, 4)
+        Crop boxes of CC and MLO: top, bottom, left, right in source pixels.
+    source_shape : int32 array, shape (2, 2)
+        Rows and columns of both source images.
+    placement : float32 array, shape (2, 4)
+        Top, bottom, left, right of each crop in pixels of `image`; left > right if mirrored; -1 for a view that is not
+        in the image.
+    intensity_range : float32 array, shape (2,), or (2, 2) if each view is normalized by itself
+        Values that became 0 and 1.
+    breast_area : float32 array, shape (2,)
+        Area inside the outline of CC and MLO in source pixels; NaN for a view that was not segmented.
+    breast_mean : float32 array, shape (2,)
+        Mean value inside the outline of CC and MLO, normalized by `intensity_range`; NaN for a view that was not segmented.
     source_digests, pixel_digests : (Digest, Digest)
-        CC, MLO.
+        Digests of both files, and of their decoded stored values.
     flags : Flag
+        Flags of the sample.
     """
 
     image: NDArray[np.uint16] | NDArray[np.uint8] | NDArray[np.float32]
@@ -364,3 +383,7 @@ class FusedSample:
     source_digests: tuple[Digest, Digest]
     pixel_digests: tuple[Digest, Digest]
     flags: Flag
+
+
+SCALES = {"uint16": 1 / 65535, "uint8": 1 / 255, "float32": 1.0}
+"""Factor that brings the pixels of a sample to [0, 1], by dtype."""

@@ -48,11 +48,11 @@ def own_settings(tmp_path_factory: pytest.TempPathFactory) -> None:
 @pytest.fixture(scope="session")
 def phantoms(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Both simulated data sets."""
-    from fvpipe.simulation.phantom import make
+    from fvpipe.simulation.writer import write_dataset
 
     folders = {form: tmp_path_factory.mktemp("phantoms") / form for form in ("vindr", "cmmd")}
     for form, folder in folders.items():
-        make(form, folder, 12, 0)  # type: ignore[arg-type]
+        write_dataset(form, folder, 12, 0)  # type: ignore[arg-type]
     return folders
 
 

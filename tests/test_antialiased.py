@@ -83,7 +83,7 @@ def test_every_size_and_depth(shape: tuple[int, int], bits: int) -> None:
 
 
 @pytest.mark.parametrize("syntax", sorted(REDUCIBLE))
-def test_every_syntax_that_holds_smaller_pictures(syntax: str) -> None:
+def test_every_syntax_with_smaller_resolutions(syntax: str) -> None:
     pixels = breast(4, CC, LEFT, (437, 350)).pixels
     whole, small = (decode_image(in_file(pixels, 12, syntax), LEFT, level=level) for level in (0, 2))
     assert (whole.scale, small.scale) == (1, 4)
@@ -280,7 +280,7 @@ def test_pixels_that_are_partly_padding_are_padding(air: int, side: Laterality) 
 # --- digests ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_reduced_picture_is_never_taken_for_a_whole_one() -> None:
+def test_a_reduced_image_is_never_taken_for_a_whole_one() -> None:
     pixels = breast(4, CC, LEFT, (437, 350)).pixels
     small = reduced(pixels, 12, 2)
     alike = decode_image(in_file(small.stored, 12), LEFT)  # a whole image of exactly these pixels
@@ -305,8 +305,8 @@ def test_boxes_in_source_pixels(scale: int) -> None:
         scale=scale,
         source_shape=(10 * scale - 1, 12 * scale),
     )
-    assert image.in_source(CropBox(0, 10, 0, 12)) == CropBox(0, 10 * scale - 1, 0, 12 * scale)
-    box = image.in_source(CropBox(3, 7, 2, 11))
+    assert image.to_source_box(CropBox(0, 10, 0, 12)) == CropBox(0, 10 * scale - 1, 0, 12 * scale)
+    box = image.to_source_box(CropBox(3, 7, 2, 11))
     assert [box.top, box.bottom, box.left, box.right] == [
         np.ceil(scale * (3 - 0.5) + 0.5), np.floor(scale * (7 - 0.5) + 0.5),
         np.ceil(scale * (2 - 0.5) + 0.5), np.floor(scale * (11 - 0.5) + 0.5),
@@ -356,8 +356,8 @@ def test_nothing_moves_by_a_fraction_of_a_pixel(level: int) -> None:
         Pipeline, {"resize": {"method": "wavelet"}, "size": [32, 30], "fuse": {"layout": "cc"}, "dtype": "float32"}, "test"
     )
     images = []
-    for picture in (reduced(pixels, 12, 0), reduced(pixels, 12, level)):
-        fixed = replace(picture, values=np.clip(picture.values / 4095, 0.1, 0.3))  # one range for both
+    for source in (reduced(pixels, 12, 0), reduced(pixels, 12, level)):
+        fixed = replace(source, values=np.clip(source.values / 4095, 0.1, 0.3))  # one range for both
         box = found(CropBox(100, 601, 51, 480))
         low, high = fuse((fixed, fixed), (box, box), pipeline).intensity_range
         image = fuse((fixed, fixed), (box, box), pipeline).image
@@ -390,7 +390,7 @@ CASES: list[tuple[tuple[int, int], int, Laterality, int, dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize(("shape", "bits", "side", "level", "tags"), CASES, ids=str)
-def test_nearly_the_image_of_whole_pictures(
+def test_nearly_the_same_as_decoded_whole(
     shape: tuple[int, int], bits: int, side: Laterality, level: int, tags: dict[str, Any]
 ) -> None:
     files = pair(shape, bits, side, **tags)
@@ -489,7 +489,7 @@ def test_a_small_crop_is_decoded_again_and_finer(cohort: Path, tmp_path: Path, m
     monkeypatch.setattr(fvpipe.build.sample, "decode_image", read)
     usual = sample(task, ANTIALIASED)
     assert asked == [2, 2]
-    monkeypatch.setattr(fvpipe.imaging.canvas, "CROP_PIXELS", 50.0)
+    monkeypatch.setattr(fvpipe.imaging.canvas, "CROP_OVERSAMPLING", 50.0)
     finer = sample(task, ANTIALIASED)
     assert asked[2:] == [2, 2, 1, 1]
     assert finer.pixel_digests == usual.pixel_digests

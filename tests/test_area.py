@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from fvpipe.config.loading import parse
 from fvpipe.config.pipeline import Pipeline
 from fvpipe.dicom.pixels import decode_image
-from fvpipe.imaging import resample as area
+from fvpipe.imaging import resample
 from fvpipe.imaging.fusion import fuse
-from fvpipe.imaging.resample import window_means, windows
+from fvpipe.imaging.resample import area_means, axis_coverage
 from fvpipe.imaging.segmentation import full_mask, segment
 from tests.support import oracle
 from tests.support.factory import CC, LEFT, MLO, RIGHT, breast, dataset, file_bytes
@@ -25,8 +25,8 @@ HALF_STEP = 0.5 / 65535
 
 def means(stored: NDArray[Any], table: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
     """The whole of an image, resized."""
-    axes = [windows(target, n, 0, n, 1, 0.0) for target, n in zip(size, stored.shape, strict=True)]
-    return window_means(stored, table, None, axes[0], axes[1])
+    axes = [axis_coverage(target, n, 0, n, 1, 0.0) for target, n in zip(size, stored.shape, strict=True)]
+    return area_means(stored, table, None, axes[0], axes[1])
 
 
 @settings(max_examples=60, deadline=None)
@@ -49,7 +49,7 @@ def test_bands_leave_no_seam(columns: int, monkeypatch: pytest.MonkeyPatch) -> N
     size = (37, min(columns, 41))
     found = means(stored, table, size)
     np.testing.assert_allclose(found, oracle.area(table[stored], size), atol=1e-8, rtol=0)
-    monkeypatch.setattr(area, "BAND", 1)
+    monkeypatch.setattr(resample, "BAND_PIXELS", 1)
     np.testing.assert_allclose(means(stored, table, size), found, atol=1e-8, rtol=0)
 
 

@@ -27,7 +27,7 @@ from fvpipe.dicom.header import HeaderPolicy, read_header
 from fvpipe.dicom.pixels import decode_image
 from fvpipe.dicom.transfer_syntaxes import DEFLATED_LE, EXPLICIT_LE, IMPLICIT_LE, JPEG_2000, NATIVE, RLE, SECONDARY_CAPTURE
 from fvpipe.reasons import Reason, Rejection
-from fvpipe.simulation.dicom_file import written_as_is
+from fvpipe.simulation.dicom_file import without_validation
 from fvpipe.types import DecodedImage, Edge, ImageRecord, Laterality, View
 from tests.support.factory import VIEW_CODES, coded, dataset, deflated, encode, file_bytes, item, outcomes, table, write
 
@@ -47,7 +47,7 @@ MESSY = {
 
 def header(pixels: Any = PIXELS, **tags: Any) -> bytes:
     """A left CC of 12 bits; a tag of None is left out."""
-    with written_as_is(), silenced():
+    with without_validation(), silenced():
         return file_bytes(dataset(PIXELS, 12, **tags), pixels)
 
 
@@ -169,7 +169,7 @@ def nested(depth: int, inside: bytes = b"") -> bytes:
 
 def in_syntax(written: str, said: str) -> bytes:
     """A file written in one transfer syntax whose meta information names another."""
-    with written_as_is(), silenced():
+    with without_validation(), silenced():
         data = file_bytes(dataset(PIXELS, 12), PIXELS, written)
     name, other = (uid.encode() + b"\0" * (len(uid) % 2) for uid in (written, said))
     return retold(data, b"\x10\0UI" + struct.pack("<H", len(name)) + name, b"\x10\0UI" + struct.pack("<H", len(other)) + other)
@@ -514,7 +514,7 @@ def test_deep_sequences_of_defined_length_are_not_followed(tmp_path: Path) -> No
 
 
 def messy(**tags: Any) -> bytes:
-    with written_as_is(), silenced():
+    with without_validation(), silenced():
         ds = dataset(PIXELS, 12, **MESSY | {k: v for k, v in tags.items() if k != "pixels"})
         ds.add_new(0x00091001, "LO", CANARY)
         ds.add_new(0x00290010, "LO", CANARY)

@@ -40,7 +40,7 @@ from fvpipe.dicom.transfer_syntaxes import (
     RLE,
 )
 from fvpipe.reasons import Flag, Reason
-from fvpipe.simulation.dicom_file import written_as_is
+from fvpipe.simulation.dicom_file import without_validation
 from fvpipe.types import DecodedImage, Edge, Laterality
 from tests.support.factory import dataset, encode, file_bytes, item, outcomes, table, write
 
@@ -74,7 +74,7 @@ def frame_of(pixels: Pixels, bits: int, syntax: str) -> bytes:
 
 
 def file_of(pixels: Pixels, bits: int, syntax: str = EXPLICIT_LE, frame: bytes | None = None, **tags: Any) -> bytes:
-    with written_as_is(), silenced():
+    with without_validation(), silenced():
         ds = dataset(pixels, bits, **tags)
         if syntax in NATIVE:
             return file_bytes(ds, pixels, syntax)

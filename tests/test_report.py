@@ -26,12 +26,12 @@ from fvpipe.dicom.pixels import decode_image
 from fvpipe.dicom.reader import HEADER_INFLATE_LIMIT
 from fvpipe.dicom.transfer_syntaxes import DEFLATED_LE, EXPLICIT_LE, JPEG_2000_LOSSLESS, JPEG_LS, RLE, SECONDARY_CAPTURE
 from fvpipe.errors import InputError
-from fvpipe.imaging.segmentation import examine, segment
+from fvpipe.imaging.segmentation import segment, trace_segmentation
 from fvpipe.reasons import Flag, Rejection
-from fvpipe.report.audit import _worst
-from fvpipe.report.measure import ImageTask, Measured, measure_images
+from fvpipe.report.audit import _worst_first
+from fvpipe.report.measure import ImageMeasurement, ImageTask, measure_images
 from fvpipe.report.rules import RULES, ask_header
-from fvpipe.report.statistics import FLOOR, center, distribution, how_far
+from fvpipe.report.statistics import MIN_SIGMA, distribution, largest_deviations, robust_center
 from fvpipe.types import ImageRecord, Laterality, View
 from tests.conftest import build, run
 from tests.support import factory
@@ -202,7 +202,7 @@ def test_attempts_are_those_of_the_segmentation() -> None:
         image = decode_image(factory.file_bytes(factory.dataset(pixels, 12), pixels), Laterality.LEFT)
         for method in ("otsu_log", "triangle", "agreement"):
             settings = Segment(method=method)  # type: ignore[arg-type]
-            found, seen = segment(image, settings), examine(image, settings)
+            found, seen = segment(image, settings), trace_segmentation(image, settings)
             assert seen is not None
             assert seen.counts.sum() == found.mask.size if found.mask is not None else seen.counts.sum() > 0
             shown = next((a for a in seen.attempts if a.method == found.method), seen.attempts[0])
@@ -210,13 +210,16 @@ def test_attempts_are_those_of_the_segmentation() -> None:
             assert any(a.passes for a in seen.attempts) == (found.method != "whole_frame")
             assert len(seen.attempts) == (2 if method == "agreement" or (pixels is NOISE and method != "triangle") else 1)
     flat = np.full((64, 64), 7, np.uint16)
-    assert examine(decode_image(factory.file_bytes(factory.dataset(flat, 12), flat), Laterality.LEFT), Segment()) is None
+    assert (
+        trace_segmentation(decode_image(factory.file_bytes(factory.dataset(flat, 12), flat), Laterality.LEFT), Segment())
+        is None
+    )
 
 
 # --- the audit --------------------------------------------------------------------------------------------------------
 
 
-def rows(shares: list[float], vendor: str = "A", view: View = View.CC) -> list[Measured]:
+def rows(shares: list[float], vendor: str = "A", view: View = View.CC) -> list[ImageMeasurement]:
     """Rows as they are measured."""
     found = []
     for i, share in enumerate(shares):
@@ -224,22 +227,22 @@ def rows(shares: list[float], vendor: str = "A", view: View = View.CC) -> list[M
             f"{vendor}{i}", "P", "", "", Laterality.LEFT, view, 100, 100, 12, "MONOCHROME2", "", None, None, vendor, "", None,
             *[False] * 6,
         )  # fmt: skip
-        found.append(Measured(record, "otsu_log", Flag(0), share, 0.5, 0.1, share * 10000))
+        found.append(ImageMeasurement(record, "otsu_log", Flag(0), share, 0.5, 0.1, share * 10000))
     return found
 
 
-def test_how_far_is_robust_and_by_vendor() -> None:
+def test_deviations_are_robust_and_by_vendor() -> None:
     """The number by hand: the median of nine is 0.20, the deviation of the logs is the floor or 1.4826 of their median."""
     shares = [0.20, 0.21, 0.19, 0.20, 0.22, 0.20, 0.18, 0.20, 0.60]
-    far = how_far(rows(shares) + rows([0.60] * 8, "B"))
+    far = largest_deviations(rows(shares) + rows([0.60] * 8, "B"))
     logs = np.log(shares)
     spread = 1.4826 * np.median(np.abs(logs - np.log(0.20)))
-    assert far["A8"].deviations == round((np.log(0.60) - np.log(0.20)) / max(spread, FLOOR), 2)
+    assert far["A8"].deviations == round((np.log(0.60) - np.log(0.20)) / max(spread, MIN_SIGMA), 2)
     assert far["A8"].quantity == "share"
     assert far["B0"].deviations == 0  # usual for that vendor
-    assert "8 CC of B" in far["B0"].among
-    assert "all vendors" in how_far(rows([0.2] * 9) + rows([0.3], "B"))["B0"].among  # one is not its own measure
-    assert center([1.0, 1.0, 1.0]) == (1.0, FLOOR)
+    assert "8 CC of B" in far["B0"].group
+    assert "all vendors" in largest_deviations(rows([0.2] * 9) + rows([0.3], "B"))["B0"].group  # one is not its own measure
+    assert robust_center([1.0, 1.0, 1.0]) == (1.0, MIN_SIGMA)
     found = distribution("x", [0.0, 0.5, 1.0, float("nan"), 9.0], 0.0, 1.0)
     assert found is not None
     assert (found.count, sum(found.bins), found.bins[-1], found.high) == (4, 4, 2, 9.0)
@@ -252,7 +255,7 @@ def test_the_worst_come_first() -> None:
     whole = replace(plain[3], method="whole_frame", flags=Flag.CC_CROP_FALLBACK, share=math.nan, aspect=math.nan)
     triangle = replace(plain[5], method="triangle", flags=Flag.CC_TRIANGLE)
     made = [*plain[:3], whole, plain[4], triangle, *plain[6:], replace(rows([0.9], "N")[0], method="none")]
-    paths = [row.record.path for row in _worst(made, how_far(made))]
+    paths = [row.record.path for row in _worst_first(made, largest_deviations(made))]
     assert paths[:5] == ["A3", "A5", "A8", "A9", "A2"]  # 0.19 is farther than 0.21, as a logarithm
     assert len(paths) == 10
 
@@ -301,6 +304,7 @@ def test_audit_says_what_a_build_would_meet(cohort: Path, tmp_path: Path) -> Non
     # The page shows the same, and needs no network.
     page = page_file.read_text()
     assert shown_counts(page, "reason") == found["rejections"]
+    assert re.search(r'<summary>4 of 4 by name.*<td class="path">p2_R_CC\.dcm</td><td>pixels_truncated</td>', page, re.DOTALL)
     assert shown_counts(page, "outline by") == found["methods"] == {"otsu_log": 14, "whole_frame": 1}
     assert shown_counts(page, "flag") == found["flags"]
     assert found["flags"]["crop_fallback"] == 1

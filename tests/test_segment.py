@@ -19,7 +19,7 @@ from fvpipe.datasets.adapter import adapter
 from fvpipe.dicom.header import read_header
 from fvpipe.dicom.pixels import decode_image
 from fvpipe.dicom.transfer_syntaxes import EXPLICIT_LE, JPEG_2000_LOSSLESS, JPEG_LOSSLESS_SV1, JPEG_LS, RLE
-from fvpipe.imaging.segmentation import examine, full_mask, segment
+from fvpipe.imaging.segmentation import full_mask, segment, trace_segmentation
 from fvpipe.imaging.threshold import otsu_threshold, triangle_threshold
 from fvpipe.imaging.thumbnail import column_means
 from fvpipe.reasons import Flag
@@ -186,7 +186,7 @@ def test_margin_is_a_share_of_the_longer_side() -> None:
     wide = segment(shown, Segment(method="otsu_log", margin=0.1))
     assert tight.box == tight.tight_box == wide.tight_box
     longer = max(tight.box.height, tight.box.width)
-    assert wide.box == tight.box.grown(round(longer * 0.1), 640, 500)
+    assert wide.box == tight.box.expanded(round(longer * 0.1), 640, 500)
 
 
 @pytest.mark.parametrize(
@@ -323,12 +323,12 @@ def test_thresholds_on_known_histograms() -> None:
 
 @pytest.mark.parametrize("shape", [(3518, 16), (512, 16), (16, 3518), (16384, 16), (20, 1000)])
 @pytest.mark.parametrize("method", ["otsu_log", "triangle", "agreement"])
-def test_a_picture_without_room_is_left_whole(shape: tuple[int, int], method: str) -> None:
+def test_an_image_without_interior_is_left_whole(shape: tuple[int, int], method: str) -> None:
     pixels = np.arange(shape[0] * shape[1], dtype=np.uint16).reshape(shape) % 4000
     stripe = decode_image(file_bytes(dataset(pixels, 12), pixels, EXPLICIT_LE), LEFT)
     found = segment(stripe, Segment(method=method))
     assert (found.method, found.box, found.flags) == ("whole_frame", CropBox.whole(*shape), Flag.CC_CROP_FALLBACK)
-    assert examine(stripe, Segment(method=method)) is None
+    assert trace_segmentation(stripe, Segment(method=method)) is None
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])

@@ -36,11 +36,11 @@ from fvpipe.errors import (
     TruncatedShardError,
 )
 from fvpipe.reasons import NO_FLAG, Flag
-from fvpipe.shards.format import RECEIPT, SCALES, Receipt, flag_names, read_receipt, shard_index, shard_name
+from fvpipe.shards.format import RECEIPT, Receipt, flag_names, read_receipt, shard_index, shard_name
 from fvpipe.shards.reader import Sample, open_shards
 from fvpipe.shards.verification import verify
 from fvpipe.shards.writer import ShardRow, write_shard
-from fvpipe.types import Digest, FusedSample, Laterality, View
+from fvpipe.types import SCALES, Digest, FusedSample, Laterality, View
 from fvpipe.versions import SCHEMA_VERSION
 
 DTYPES = ("uint16", "uint8", "float32")
@@ -649,7 +649,7 @@ def test_full_disk_leaves_no_file_and_no_crash(tmp_path: Path) -> None:
 import errno, resource
 from pathlib import Path
 from fvpipe.errors import StorageError
-from fvpipe.shards.writer import _Sink
+from fvpipe.shards.writer import _DeferredErrorFile
 from tests.test_shards import fused, rows, write_shard
 file = Path({str(tmp_path / "x.h5")!r})
 def write():
@@ -664,10 +664,10 @@ for limit in [*range(0, size, 499), size - 1]:
         assert not file.exists()
 resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
 assert write().bytes == size
-with _Sink(file, "w+") as sink:  # the system writes what fits, and says how much: that is no success
-    assert sink.write(bytes(size + 1)) == size + 1
+with _DeferredErrorFile(file, "w+") as target:  # the system writes what fits, and says how much: that is no success
+    assert target.write(bytes(size + 1)) == size + 1
     try:
-        print(sink.check())
+        print(target.check())
     except OSError as error:
         assert error.errno == errno.EFBIG
 """

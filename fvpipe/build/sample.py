@@ -19,7 +19,7 @@ from fvpipe.dicom.reader import HEADER_INFLATE_LIMIT, open_dicom, stream
 from fvpipe.imaging.canvas import crop_levels, frame_level
 from fvpipe.imaging.fusion import fuse
 from fvpipe.imaging.segmentation import segment
-from fvpipe.imaging.view_agreement import OF_A_VIEW, views_agree
+from fvpipe.imaging.view_agreement import disagreement_flags, header_flags
 from fvpipe.io.read import Buffer, read_contents
 from fvpipe.reasons import Flag, Rejection
 from fvpipe.types import VIEWS, Digest, FusedSample, ImageRecord
@@ -160,9 +160,7 @@ def _sample(
             images[i] = replace(finer, pixel_digest=images[i].pixel_digest)
     clock.lap("decode")
     sample = fuse((images[0], images[1]), found, task.pipeline)
-    flags = sample.flags | views_agree(task.cc, task.mlo, sample)
-    for flag, name in OF_A_VIEW.items():
-        flags |= flag if any(getattr(record, name) for record in task.views) else Flag(0)
+    flags = sample.flags | disagreement_flags(task.cc, task.mlo, sample) | header_flags(*task.views)
     flags |= Flag.DATES_DIFFER if len(dates - {""}) > 1 else Flag(0)
     clock.lap("fuse")
     return replace(sample, flags=flags)

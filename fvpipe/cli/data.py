@@ -24,9 +24,9 @@ def phantom(form: Any, out: Path, patients: int, seed: int) -> None:
     $ fvpipe phantom --form cmmd --out data/phantom-cmmd
     76 simulated DICOM files -> data/phantom-cmmd
     """
-    from fvpipe.simulation.phantom import make
+    from fvpipe.simulation.writer import write_dataset
 
-    click.echo(f"{make(form, out, patients, seed)} simulated DICOM files -> {out}")
+    click.echo(f"{write_dataset(form, out, patients, seed)} simulated DICOM files -> {out}")
 
 
 @click.command()

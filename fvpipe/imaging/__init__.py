@@ -1,1 +1,1 @@
-"""Segmentation of the breast, fusion of two views, and view agreement: arrays in, arrays out."""
+"""Image processing of one breast: segmentation of both views, and their fusion into one sample."""

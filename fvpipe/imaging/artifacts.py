@@ -1,147 +1,204 @@
-"""What is no breast though it is bright, and what is breast though it lies apart: stripes, light leaks, a nipple."""
+"""Corrections of a thresholded image: bright stripes and light leaks removed, a separated nipple restored."""
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fvpipe.imaging.morphology import OPENING, components
+from fvpipe.imaging.morphology import OPENING_RADIUS, label_components
 from fvpipe.imaging.threshold import BINS
-from fvpipe.imaging.thumbnail import Indices, Mask, Thumbnail, border_of
+from fvpipe.imaging.thumbnail import Mask, Thumbnail, border_width
 from fvpipe.types import Edge
 
-LEAK_WIDTH, LEAK_LENGTH, LEAK_GAIN = 0.20, 0.03, 1.5  # shares of columns and rows; tissue must outshine a leak so much
-LEAK_NARROW, LEAK_UNLIKE = 0.12, 0.18  # of the columns: a wider one must keep its width, and each column its brightness
-STRIPE_WIDTH = 0.16  # at most, as a share
-STRIPE_LENGTH = 0.10  # of a stripe that does not start at the frame's edge, as a share
-NIPPLE = 0.02  # of the breast at most, as a share
+# Shares are of the rows for a length along the chest wall, of the columns for a width away from it.
+LEAK_WIDTH = 0.20  # of a light leak at most
+LEAK_LENGTH = 0.03  # of a light leak at least
+LEAK_GAIN = 1.5  # tissue is brighter than a leak or stripe by this factor
+LEAK_NARROW = 0.12  # a wider leak must keep its width, and each of its columns its brightness
+LEAK_VARIATION = 0.18  # relative variation of brightness along a wide leak at most
+STRIPE_WIDTH = 0.16  # of a stripe at most
+STRIPE_LENGTH = 0.10  # of a stripe that does not start at the edge of the image at least
+NIPPLE_AREA = 0.02  # of the breast at most
 
 
-def rejoined(mask: Mask, binary: Mask, dim: Mask, radius: int, chest_wall: Edge) -> Mask:
-    """Give back a nipple that a dim ring parts from the breast: small, above the threshold, and linked by what is `dim`."""
+def rejoin_nipple(mask: Mask, binary: Mask, dim: Mask, radius: int, chest_wall: Edge) -> Mask:
+    """Add a nipple that a dim ring separates from the breast.
+
+    Parameters
+    ----------
+    mask : uint8 array, shape (rows, columns)
+        255 on the breast.
+    binary : uint8 array, shape (rows, columns)
+        255 above the threshold. A nipple is a small component of it beyond the middle of the breast.
+    dim : uint8 array, shape (rows, columns)
+        255 above a lower threshold, which the ring must exceed.
+    radius : int
+        Radius of the opening in pixels.
+    chest_wall : Edge
+        Edge on which the breast lies.
+
+    Returns
+    -------
+    mask : uint8 array, shape (rows, columns)
+        A new mask with nipple and ring, or `mask` itself if no nipple was found.
+    """
     left, top, width, height = cv2.boundingRect(mask)
     if not width:
         return mask
-    beside = binary & ~mask
-    beside[:top], beside[top + height :] = 0, 0
+    candidates = binary & ~mask
+    candidates[:top], candidates[top + height :] = 0, 0
     reach = 4 * radius
     if chest_wall is Edge.LEFT:
         wall, far = slice(0, left + width // 2), slice(left + width + reach, None)
     else:
         wall, far = slice(left + width // 2, None), slice(0, max(left - reach, 0))
-    beside[:, wall] = 0  # where leaks are
-    if cv2.countNonZero(beside) == cv2.countNonZero(np.ascontiguousarray(beside[:, far])):
-        return mask  # what there is, labels for the most part, is out of reach
-    blobs, areas = components(beside)
-    small = np.flatnonzero((areas >= radius * radius) & (areas <= NIPPLE * cv2.countNonZero(mask)))
-    blob = np.isin(blobs, small[small > 0])
-    left, top, width, height = cv2.boundingRect(blob.view(np.uint8))
+    candidates[:, wall] = 0  # there are light leaks
+    if cv2.countNonZero(candidates) == cv2.countNonZero(np.ascontiguousarray(candidates[:, far])):
+        return mask  # all candidates, mostly label plates, are too far away
+    labels, areas = label_components(candidates)
+    small = np.flatnonzero((areas >= radius * radius) & (areas <= NIPPLE_AREA * cv2.countNonZero(mask)))
+    nipple = np.isin(labels, small[small > 0])
+    left, top, width, height = cv2.boundingRect(nipple.view(np.uint8))
     if not width:
         return mask
-    around = tuple(slice(max(at - 2 * reach, 0), at + size + 2 * reach) for at, size in ((top, height), (left, width)))
+    around = tuple(slice(max(start - 2 * reach, 0), start + size + 2 * reach) for start, size in ((top, height), (left, width)))
     joined = mask.copy()
-    here, blob, blobs = joined[around], blob[around], blobs[around]
+    part, nipple, labels = joined[around], nipple[around], labels[around]
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
-    bridge = (np.asarray(cv2.dilate(here, kernel), np.uint8) & dim[around]) | here
+    bridge = (np.asarray(cv2.dilate(part, kernel), np.uint8) & dim[around]) | part
     _, linked = cv2.connectedComponents(bridge, connectivity=4)
-    reached = np.isin(linked, np.unique(np.asarray(linked)[here > 0])) & (bridge > 0)
-    blob = np.isin(blobs, np.unique(blobs[blob & reached])) & blob
-    if not blob.any():
+    reached = np.isin(linked, np.unique(np.asarray(linked)[part > 0])) & (bridge > 0)
+    nipple = np.isin(labels, np.unique(labels[nipple & reached])) & nipple
+    if not nipple.any():
         return mask
-    ring = reached & (cv2.dilate(blob.view(np.uint8), kernel) > 0)
-    here[blob | ring] = 255
+    ring = reached & (cv2.dilate(nipple.view(np.uint8), kernel) > 0)
+    part[nipple | ring] = 255
     contours, _ = cv2.findContours(joined, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     filled = np.zeros_like(mask)
     cv2.drawContours(filled, [max(contours, key=cv2.contourArea)], -1, 255, cv2.FILLED)
     return filled
 
 
-def cut_stripes(binary: Mask, mask: Mask, thumbnail: Thumbnail, chest_wall: Edge) -> bool:
-    """Take stripes of the background and the paddle's line, which join the breast to the frame, out of `binary`.
+def remove_stripes(binary: Mask, mask: Mask, thumbnail: Thumbnail, chest_wall: Edge) -> bool:
+    """Remove stripes of the background, and the line of the paddle, that connect the breast to the edge of the image.
 
-    They keep their width from the frame's edge to the breast; a breast that is cut by the frame widens at once.
+    A stripe keeps its width from the edge to the breast, while a breast that is cut off by the edge widens at once.
+
+    Parameters
+    ----------
+    binary : uint8 array, shape (rows, columns)
+        255 above the threshold; changed in place.
+    mask : uint8 array, shape (rows, columns)
+        255 on the breast and the stripes connected to it.
+    thumbnail : Thumbnail
+        Brightness of each pixel.
+    chest_wall : Edge
+        Edge on which the breast lies.
+
+    Returns
+    -------
+    changed : bool
+        Whether a stripe was removed.
     """
-    indices = thumbnail.indices
+    stored = thumbnail.stored
     if chest_wall is Edge.RIGHT:
-        binary, mask, indices = binary[:, ::-1], mask[:, ::-1], indices[:, ::-1]
+        binary, mask, stored = binary[:, ::-1], mask[:, ::-1], stored[:, ::-1]
     left, top, width, height = cv2.boundingRect(np.ascontiguousarray(mask))
     if not width:
         return False
     rows, columns = mask.shape
-    across = (binary[:, ::-1].T, mask[:, ::-1].T, indices[:, ::-1].T)
-    found = _cut_stripes_of(*across, thumbnail.relative, columns - left - width, 0)
-    # From the top, from the bottom; `cut_leaks` sees to the chest wall.
-    for order, line in ((slice(None), top), (slice(None, None, -1), rows - top - height)):
-        found |= _cut_stripes_of(binary[order], mask[order], indices[order], thumbnail.relative, line, 1)
-    return found
+    relative = thumbnail.relative
+    # From the edge opposite to the chest wall, from the top and from the bottom; `remove_leaks` handles the chest wall.
+    turned = (binary[:, ::-1].T, mask[:, ::-1].T, stored[:, ::-1].T)
+    changed = _remove_stripes_from_top(*turned, relative, columns - left - width, 0)
+    for order, row in ((slice(None), top), (slice(None, None, -1), rows - top - height)):
+        changed |= _remove_stripes_from_top(binary[order], mask[order], stored[order], relative, row, 1)
+    return changed
 
 
-def _cut_stripes_of(binary: Mask, mask: Mask, indices: Indices, relative: NDArray[np.float64], line: int, first: int) -> bool:
-    """The same for those that run on from the mask's first `line`, at place `first` or after."""
-    depth, places = mask.shape
-    shortest = LEAK_LENGTH * depth
-    if line:  # where padding ends; a nipple does not keep its width for so long
-        line, shortest = min(line + round(OPENING * max(mask.shape)), depth - 1), STRIPE_LENGTH * depth
-    found = False
-    ends = np.flatnonzero(np.diff(np.concatenate([[0], mask[line] > 0, [0]]).astype(np.int8))).tolist()
+def _remove_stripes_from_top(
+    binary: Mask, mask: Mask, stored: NDArray[Any], relative: NDArray[np.float64], row: int, first_column: int
+) -> bool:
+    """Remove stripes that run downwards from `row`, the first of the mask, at `first_column` or to the right of it."""
+    rows, columns = mask.shape
+    min_length = LEAK_LENGTH * rows
+    if row:  # padding ends here; a nipple does not keep its width over the longer minimum
+        row, min_length = min(row + round(OPENING_RADIUS * max(mask.shape)), rows - 1), STRIPE_LENGTH * rows
+    changed = False
+    ends = np.flatnonzero(np.diff(np.concatenate([[0], mask[row] > 0, [0]]).astype(np.int8))).tolist()
     for start, end in zip(ends[::2], ends[1::2], strict=True):
         width = end - start
-        if start < first or width > STRIPE_WIDTH * places:
+        if start < first_column or width > STRIPE_WIDTH * columns:
             continue
-        beside = 2 + width // 4
-        around = slice(max(start - beside, 0), end + beside)
-        covered = (mask[line:, around] > 0).sum(axis=1)
-        room = mask[:, around].shape[1] - width  # less than twice `beside` in a corner of the frame
-        other = np.flatnonzero((covered > width + room / 2) | (covered < width / 2))
-        length = int(other[0]) if len(other) else depth - line
-        if length >= shortest:
-            stripe = relative[indices[: line + length, around]]
-            level = np.median(stripe[line:, start - around.start : end - around.start])
-            binary[: line + length, around][stripe <= LEAK_GAIN * level] = 0
-            found = True
-    return found
+        margin = 2 + width // 4
+        around = slice(max(start - margin, 0), end + margin)
+        covered = (mask[row:, around] > 0).sum(axis=1)
+        free = mask[:, around].shape[1] - width  # less than twice the margin in a corner of the image
+        other = np.flatnonzero((covered > width + free / 2) | (covered < width / 2))
+        length = int(other[0]) if len(other) else rows - row
+        if length >= min_length:
+            stripe = relative[stored[: row + length, around]]
+            level = np.median(stripe[row:, start - around.start : end - around.start])
+            binary[: row + length, around][stripe <= LEAK_GAIN * level] = 0
+            changed = True
+    return changed
 
 
-def cut_leaks(binary: Mask, mask: Mask, thumbnail: Thumbnail) -> bool:
-    """Take light that leaks along the chest wall, above and below the breast, out of `binary`.
+def remove_leaks(binary: Mask, mask: Mask, thumbnail: Thumbnail) -> bool:
+    """Remove light leaks along the chest wall, above and below the breast.
 
-    A digitised film's edge, and the paddle's shadow, join the breast and stretch its box to the frame's height. They
-    differ from tissue in running to the frame's top or bottom as a strip of one width, with one brightness at each
-    distance from the edge; where the breast begins beneath it, it outshines the leak.
+    The edge of a digitized film, and the shadow of the paddle, connect to the breast and extend its box to the height of
+    the image. Unlike tissue they run to the top or bottom edge as a strip of constant width, with a constant brightness
+    at each distance from the chest wall; the breast beneath is brighter.
+
+    Parameters
+    ----------
+    binary : uint8 array, shape (rows, columns)
+        255 above the threshold; changed in place.
+    mask : uint8 array, shape (rows, columns)
+        255 on the breast and the leaks connected to it.
+    thumbnail : Thumbnail
+        Brightness of each pixel.
+
+    Returns
+    -------
+    changed : bool
+        Whether a leak was removed.
     """
     rows, columns = mask.shape
     wall = next((column for column in (0, columns - 1) if mask[:, column].any()), None)
     if wall is None:
         return False
     from_wall = slice(None) if wall == 0 else slice(None, None, -1)
-    reach = min(math.ceil(1.3 * LEAK_WIDTH * columns) + 4, columns)  # whatever is wider is no leak, how wide it may be
-    beside = mask[:, from_wall][:, :reach]
-    widths = np.where(beside.min(axis=1) > 0, columns, np.argmin(beside, axis=1))
-    found = False
+    reach = min(math.ceil(1.3 * LEAK_WIDTH * columns) + 4, columns)  # anything wider is not a leak
+    near_wall = mask[:, from_wall][:, :reach]
+    widths = np.where(near_wall.min(axis=1) > 0, columns, np.argmin(near_wall, axis=1))
+    changed = False
     for order in (slice(None), slice(None, None, -1)):  # from the top, from the bottom
-        first = int(np.flatnonzero(widths[order])[0])  # not 0 where rows were padded on
-        shortest = STRIPE_LENGTH if first else LEAK_LENGTH
-        first = min(first + (round(OPENING * max(mask.shape)) if first else 0), rows - 1)
-        end = int(widths[order][first])
-        if not 0 < end <= LEAK_WIDTH * columns:
+        first = int(np.flatnonzero(widths[order])[0])  # not 0 if rows were padded
+        min_length = STRIPE_LENGTH if first else LEAK_LENGTH
+        first = min(first + (round(OPENING_RADIUS * max(mask.shape)) if first else 0), rows - 1)
+        width = int(widths[order][first])
+        if not 0 < width <= LEAK_WIDTH * columns:
             continue
-        wide = end > LEAK_NARROW * columns  # a breast that the frame cuts is wide too, and may widen slowly
-        steady = 1.15 if wide else 1.3
-        other = np.flatnonzero((widths[order] > steady * end + 2)[first:])
+        wide = width > LEAK_NARROW * columns  # so is a breast that is cut off by the edge, which may widen slowly
+        tolerance = 1.15 if wide else 1.3
+        other = np.flatnonzero((widths[order] > tolerance * width + 2)[first:])
         length = first + int(other[0]) if len(other) else rows
-        if length - first < max(shortest * rows, end / 2):
+        if length - first < max(min_length * rows, width / 2):
             continue
-        reach = min(round(1.5 * end) + 3, columns)
-        strip = thumbnail.relative[thumbnail.indices[order, from_wall][:length, :reach]]
+        reach = min(round(1.5 * width) + 3, columns)
+        strip = thumbnail.relative[thumbnail.stored[order, from_wall][:length, :reach]]
         middle = max((first + length) // 2, first + 1)
-        lines = np.sort(strip[min(max(first, border_of(mask.shape)), middle - 1) : middle], axis=0)  # no film's border
+        lines = np.sort(strip[min(max(first, border_width(mask.shape)), middle - 1) : middle], axis=0)  # without a film border
         leak, tenth = np.median(lines, axis=0), len(lines) // 10
-        unlike = np.median((lines[-1 - tenth] - lines[tenth])[:end] / np.maximum(leak[:end], 1 / BINS))
-        if wide and unlike > LEAK_UNLIKE:
+        variation = np.median((lines[-1 - tenth] - lines[tenth])[:width] / np.maximum(leak[:width], 1 / BINS))
+        if wide and variation > LEAK_VARIATION:
             continue
         binary[order, from_wall][:length, :reach][strip <= LEAK_GAIN * leak] = 0
-        found = True
-    return found
+        changed = True
+    return changed

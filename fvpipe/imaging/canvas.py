@@ -1,4 +1,4 @@
-"""Where each view's crop goes on the sample's canvas, and how finely it must be decoded for that."""
+"""Layout of the crops on the canvas of a sample, and the resolution at which they must be decoded for it."""
 
 from __future__ import annotations
 
@@ -7,58 +7,80 @@ from dataclasses import dataclass
 from fvpipe.config.pipeline import Pipeline
 from fvpipe.types import VIEWS, Segmentation
 
-FRAME_PIXELS, CROP_PIXELS = 2.0, 1.25  # stored pixels an output pixel, at least, of a whole frame and of a crop
-FRAME_SIDE = 768  # stored pixels of the longer side, at least, for the breast to be found on
+FRAME_OVERSAMPLING, CROP_OVERSAMPLING = 2.0, 1.25  # stored pixels per output pixel at least, of a whole image and of a crop
+FRAME_MIN_SIDE = 768  # stored pixels of the longer side at least, for segmentation
 
 
 def frame_level(shape: tuple[int, int], pipeline: Pipeline) -> int:
-    """How often an image may be halved before its breast is found: whatever other view it is paired with.
+    """Number of times that an image may be halved before segmentation, whichever view it is paired with.
 
     Parameters
     ----------
     shape : (int, int)
-        Rows and columns of the source.
+        Rows and columns of the source image.
     pipeline : Pipeline
-        0 unless it resizes by ``wavelet``.
+        Settings; the level is 0 unless they resize by ``wavelet``.
     """
-    level = min(_levels((shape, shape), pipeline, FRAME_PIXELS))
-    return min(level, max((max(shape) // FRAME_SIDE).bit_length() - 1, 0))
+    level = min(_levels((shape, shape), pipeline, FRAME_OVERSAMPLING))
+    return min(level, max((max(shape) // FRAME_MIN_SIDE).bit_length() - 1, 0))
 
 
 def crop_levels(segmentations: tuple[Segmentation, Segmentation], pipeline: Pipeline) -> tuple[int, int]:
-    """How often CC and MLO may be halved, their crops being what they are; 0 unless `pipeline` resizes by ``wavelet``."""
+    """Number of times that CC and MLO may be halved, given their crops; 0 unless the pipeline resizes by ``wavelet``."""
     cc, mlo = ((s.box.height, s.box.width) for s in segmentations)
-    return _levels((cc, mlo), pipeline, CROP_PIXELS)
+    return _levels((cc, mlo), pipeline, CROP_OVERSAMPLING)
 
 
-def _levels(shapes: tuple[tuple[int, int], tuple[int, int]], pipeline: Pipeline, stored_pixels: float) -> tuple[int, int]:
+def _levels(shapes: tuple[tuple[int, int], tuple[int, int]], pipeline: Pipeline, oversampling: float) -> tuple[int, int]:
     if pipeline.resize.method != "wavelet":
         return 0, 0
-    levels = [32, 32]  # any number, for a view that is not drawn
-    for panel in panels({i: shapes[i] for i in used_views(pipeline)}, pipeline):
+    levels = [32, 32]  # no limit for a view that is not in the image
+    for panel in lay_out({i: shapes[i] for i in views_in_image(pipeline)}, pipeline):
         step = min(panel.canvas[0] / panel.target[2], panel.canvas[1] / panel.target[3])
-        level = max(int(step / stored_pixels).bit_length() - 1, 0)
+        level = max(int(step / oversampling).bit_length() - 1, 0)
         for view in panel.offsets:
             levels[view] = min(levels[view], level)
     return levels[0], levels[1]
 
 
-def used_views(pipeline: Pipeline) -> list[int]:
-    """The views that are drawn."""
+def views_in_image(pipeline: Pipeline) -> list[int]:
+    """Positions in :data:`VIEWS` of the views that the pipeline puts into the image."""
     return [i for i, view in enumerate(VIEWS) if pipeline.fuse.layout not in (v.value.lower() for v in VIEWS if v is not view)]
 
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """A canvas in source pixels, the views on it, and the rectangle of the output that it is resized to."""
+    """A canvas in source pixels and the rectangle of the output image to which it is resized.
 
-    canvas: tuple[int, int]  # rows, columns
-    offsets: dict[int, tuple[int, int]]  # view -> top, left on the canvas
-    target: tuple[int, int, int, int]  # top, left, height, width in the output
+    Attributes
+    ----------
+    canvas : (int, int)
+        Rows and columns in source pixels.
+    offsets : dict of int to (int, int)
+        Top and left edge of each view on the canvas, by its position in :data:`VIEWS`.
+    target : (int, int, int, int)
+        Top, left, height, width in output pixels.
+    channel : int
+        Channel of the output image.
+    """
+
+    canvas: tuple[int, int]
+    offsets: dict[int, tuple[int, int]]
+    target: tuple[int, int, int, int]
     channel: int = 0
 
     def placement(self, view: int, shape: tuple[int, ...], mirrored: bool) -> tuple[float, float, float, float]:
-        """Top, bottom, left, right of `view` in the output; left > right where it is mirrored."""
+        """Top, bottom, left, right of a view in output pixels.
+
+        Parameters
+        ----------
+        view : int
+            Position in :data:`VIEWS`.
+        shape : (int, int)
+            Rows and columns of its crop in source pixels.
+        mirrored : bool
+            Exchange left and right.
+        """
         top, left = self.offsets[view]
         across, down = self.target[3] / self.canvas[1], self.target[2] / self.canvas[0]
         ends = (self.target[1] + left * across, self.target[1] + (left + shape[1]) * across)
@@ -66,8 +88,16 @@ class Panel:
         return self.target[0] + top * down, self.target[0] + (top + shape[0]) * down, first, last
 
 
-def panels(shapes: dict[int, tuple[int, ...]], pipeline: Pipeline) -> list[Panel]:
-    """Where each view of a sample goes: one panel, or two side by side or one above the other."""
+def lay_out(shapes: dict[int, tuple[int, ...]], pipeline: Pipeline) -> list[Panel]:
+    """Lay out the views of a sample: on one canvas, or on one each.
+
+    Parameters
+    ----------
+    shapes : dict of int to (int, int)
+        Rows and columns of each crop in source pixels, by its position in :data:`VIEWS`.
+    pipeline : Pipeline
+        Layout, alignment, aspect and size.
+    """
     height, width = pipeline.size
     settings, letterbox = pipeline.fuse, pipeline.resize.aspect == "letterbox"
     if len(shapes) == 1:
@@ -77,23 +107,23 @@ def panels(shapes: dict[int, tuple[int, ...]], pipeline: Pipeline) -> list[Panel
     if settings.layout == "channels":
         common = (max(cc_height, mlo_height), max(cc_width, mlo_width)) if settings.align == "pad" else None
         return [_panel(shapes, {view: (0, 0)}, (0, 0, height, width), letterbox, view, common) for view in (0, 1)]
-    beside = settings.layout == "side_by_side"
+    side_by_side = settings.layout == "side_by_side"
     if settings.align == "pad":
-        offsets = {0: (0, 0), 1: (0, cc_width) if beside else (cc_height, 0)}
+        offsets = {0: (0, 0), 1: (0, cc_width) if side_by_side else (cc_height, 0)}
         return [_panel(shapes, offsets, (0, 0, height, width), letterbox)]
-    first = width // 2 if beside else height // 2
-    parts = (
+    first = width // 2 if side_by_side else height // 2
+    targets = (
         ((0, 0, height, first), (0, first, height, width - first))
-        if beside
+        if side_by_side
         else ((0, 0, first, width), (first, 0, height - first, width))
     )
-    return [_panel(shapes, {view: (0, 0)}, part, letterbox) for view, part in enumerate(parts)]
+    return [_panel(shapes, {view: (0, 0)}, target, letterbox) for view, target in enumerate(targets)]
 
 
 def _panel(
     shapes: dict[int, tuple[int, ...]],
     offsets: dict[int, tuple[int, int]],
-    part: tuple[int, int, int, int],
+    target: tuple[int, int, int, int],
     letterbox: bool,
     channel: int = 0,
     canvas: tuple[int, int] | None = None,
@@ -103,9 +133,9 @@ def _panel(
         max(left + shapes[view][1] for view, (_, left) in offsets.items()),
     )
     if not letterbox:
-        return Panel(canvas, offsets, part, channel)
-    top, left, height, width = part
+        return Panel(canvas, offsets, target, channel)
+    top, left, height, width = target
     scale = min(height / canvas[0], width / canvas[1])
     inner = (min(height, max(1, round(canvas[0] * scale))), min(width, max(1, round(canvas[1] * scale))))
-    target = (top + (height - inner[0]) // 2, left + (width - inner[1]) // 2, *inner)
-    return Panel(canvas, offsets, target, channel)
+    centered = (top + (height - inner[0]) // 2, left + (width - inner[1]) // 2, *inner)
+    return Panel(canvas, offsets, centered, channel)

@@ -1,4 +1,4 @@
-"""Connected components, opening and closing of masks, by OpenCV and by SimpleITK."""
+"""Connected components and morphological cleaning of masks, by OpenCV and by SimpleITK."""
 
 from __future__ import annotations
 
@@ -8,40 +8,66 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fvpipe.imaging.histogram import histogram
 from fvpipe.imaging.threshold import BINS
 from fvpipe.imaging.thumbnail import Mask
 from fvpipe.types import Edge
 
-OPENING = 1 / 160  # radius as a share of the longer side
+OPENING_RADIUS = 1 / 160  # of the longer side
 
 
-def components(binary: Mask) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """Labels of what hangs together by its sides, and the pixels of each; 0 is the background."""
-    count, found = cv2.connectedComponents(binary, connectivity=4)
+def label_components(binary: Mask) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """Label 4-connected components.
+
+    Parameters
+    ----------
+    binary : uint8 array, shape (rows, columns)
+        Nonzero inside.
+
+    Returns
+    -------
+    labels : int32 array, shape (rows, columns)
+        0 outside, 1..n inside.
+    areas : int64 array, shape (n + 1,)
+        Pixels of each label.
+    """
+    _, found = cv2.connectedComponents(binary, connectivity=4)
     labels = np.asarray(found, np.int32)
-    if count == 2:
-        area = cv2.countNonZero(binary)
-        return labels, np.array([labels.size - area, area])
-    return labels, histogram(labels.astype(np.uint16), count) if count <= 1 << 16 else np.bincount(labels.ravel())
+    return labels, np.bincount(labels.ravel())
 
 
 def clean_opencv(binary: Mask, radius: int, border: int, chest_wall: Edge) -> Mask:
-    """Open, take the component on the chest wall, give it back what opening rounded off, fill its holes."""
+    """Clean a thresholded image: open, keep one component, restore what opening removed from it, fill its holes.
+
+    Parameters
+    ----------
+    binary : uint8 array, shape (rows, columns)
+        255 above the threshold, 0 elsewhere.
+    radius : int
+        Radius of the opening in pixels.
+    border : int
+        Width in pixels of the empty border of `binary`.
+    chest_wall : Edge
+        Edge at which the component of the breast is looked for.
+
+    Returns
+    -------
+    mask : uint8 array, shape (rows, columns)
+        255 on the breast; all 0 if nothing is left after opening.
+    """
     left, top, width, height = cv2.boundingRect(binary)
     mask = np.zeros_like(binary)
-    # Nothing comes of the empty frame around; a margin of the radius keeps the edges as they would be.
-    around = tuple(slice(max(at - radius, 0), at + size + radius) for at, size in ((top, height), (left, width)))
+    # Only the bounding box is processed; a margin of the radius keeps the result the same.
+    around = tuple(slice(max(start - radius, 0), start + size + radius) for start, size in ((top, height), (left, width)))
     part = np.ascontiguousarray(binary[around])
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
     opened = cv2.morphologyEx(part, cv2.MORPH_OPEN, kernel)
-    labels, areas = components(np.asarray(opened, np.uint8))
+    labels, areas = label_components(np.asarray(opened, np.uint8))
     if len(areas) < 2:
         return mask
     column = (border if chest_wall is Edge.LEFT else binary.shape[1] - 1 - border) - around[1].start
-    chosen = _choose(labels, areas, column)
-    component = cv2.inRange(labels, chosen, chosen)
-    component = np.minimum(cv2.dilate(component, kernel), part)  # the nipple is thinner than the opening
+    label = _select_component(labels, areas, column)
+    component = cv2.inRange(labels, label, label)
+    component = np.minimum(cv2.dilate(component, kernel), part)  # restores the nipple, which is thinner than the opening
     contours, _ = cv2.findContours(component, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     offset = (around[1].start, around[0].start)
     cv2.drawContours(mask, [max(contours, key=cv2.contourArea)], -1, 255, cv2.FILLED, offset=offset)
@@ -49,7 +75,7 @@ def clean_opencv(binary: Mask, radius: int, border: int, chest_wall: Edge) -> Ma
 
 
 def clean_simpleitk(binary: Mask, radius: int, border: int, chest_wall: Edge) -> Mask:
-    """The same chain by SimpleITK's filters: the reference that the fast engine is checked against."""
+    """Do the same as :func:`clean_opencv` with SimpleITK filters, as a reference to test against."""
     import SimpleITK as sitk
 
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
@@ -61,26 +87,26 @@ def clean_simpleitk(binary: Mask, radius: int, border: int, chest_wall: Edge) ->
     if len(areas) < 2:
         return np.zeros_like(binary)
     column = border if chest_wall is Edge.LEFT else binary.shape[1] - 1 - border
-    component = np.where(labels == _choose(labels, areas, column), 255, 0).astype(np.uint8)
+    component = np.where(labels == _select_component(labels, areas, column), 255, 0).astype(np.uint8)
     grown = sitk.BinaryDilate(sitk.GetImageFromArray(component), kernel[1], kernel[0], 0, 255)
     grown = sitk.And(grown, image)
     largest = sitk.RelabelComponent(sitk.ConnectedComponent(grown == 255, True)) == 1
     return sitk.GetArrayFromImage(sitk.BinaryFillhole(largest)).astype(np.uint8) * np.uint8(255)
 
 
-def otsu_simpleitk(interior: NDArray[np.uint8]) -> int:
-    """Otsu's threshold of a uint8 thumbnail by SimpleITK's filter."""
+def otsu_simpleitk(bins: NDArray[np.uint8]) -> int:
+    """Otsu's threshold of a uint8 image by SimpleITK."""
     import SimpleITK as sitk
 
     otsu = sitk.OtsuThresholdImageFilter()
     otsu.SetNumberOfHistogramBins(BINS)
     otsu.SetNumberOfThreads(1)
-    otsu.Execute(sitk.GetImageFromArray(interior))
+    otsu.Execute(sitk.GetImageFromArray(bins))
     return int(otsu.GetThreshold())
 
 
-def _choose(labels: NDArray[Any], areas: NDArray[np.int64], column: int) -> int:
-    """The largest component on the chest wall's `column`; one anywhere else only if it dwarfs all of those."""
+def _select_component(labels: NDArray[Any], areas: NDArray[np.int64], column: int) -> int:
+    """Label of the largest component on `column`, or of the largest of all if that has more than 4 times its area."""
     areas = areas.copy()
     areas[0] = 0
     largest = int(np.argmax(areas))

@@ -1,66 +1,110 @@
-"""Intensities: the range of the crops that becomes 0 to 1."""
+"""Crops of both views, and the normalization of their values to [0, 1]."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from fvpipe.config.pipeline import Intensity, Pipeline
-from fvpipe.imaging.histogram import histogram, range_without_padding
+from fvpipe.imaging.histogram import histogram, padding_mask, stored_range
 from fvpipe.imaging.segmentation import full_mask
-from fvpipe.imaging.thumbnail import beside_padding
+from fvpipe.imaging.thumbnail import Mask, dilate_padding
 from fvpipe.reasons import Flag
 from fvpipe.types import DecodedImage, Edge, Segmentation
-
-Values = NDArray[np.float64]
-
-
-# --- crops and their values -------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Crop:
-    """The stored pixels under a box.
+    """Stored values under a crop box.
 
-    `shape` is the box's, in source pixels; `before` is how many stored pixels, in parts, lie before its top and left edge.
+    Attributes
+    ----------
+    image : DecodedImage
+        Image that was cropped.
+    stored : uint8 or uint16 array, shape (rows, columns)
+        View of the image's stored values, mirrored if `mirrored`.
+    outside : bool array, shape (rows, columns), or None
+        True outside the outline, if the pipeline masks it.
+    mirrored : bool
+        Whether left and right are exchanged.
+    shape : (int, int)
+        Rows and columns of the crop box in source pixels.
+    offset : (float, float)
+        Stored pixels between the top and left edge of `stored` and those of the crop box, less than 1.
     """
 
     image: DecodedImage
-    indices: NDArray[Any]
-    outside: NDArray[np.bool_] | None  # True where mask_outside puts the background
+    stored: NDArray[Any]
+    outside: NDArray[np.bool_] | None
     mirrored: bool
     shape: tuple[int, int]
-    before: tuple[float, float]
+    offset: tuple[float, float]
+
+    def real_pixels(self) -> tuple[NDArray[Any], Mask | None]:
+        """Stored values and the mask of those that are neither padding nor outside, not mirrored; None if all are."""
+        order = slice(None, None, -1 if self.mirrored else 1)  # OpenCV cannot read mirrored arrays
+        stored, padding = self.stored[:, order], self.image.padding
+        excluded = None if self.outside is None else self.outside[:, order].view(np.uint8)
+        if padding is not None:
+            padded = dilate_padding(stored, padding) if self.image.scale > 1 else padding_mask(stored, padding)
+            excluded = padded if excluded is None else padded | excluded
+        return stored, None if excluded is None else np.asarray(cv2.compare(excluded, 0.0, cv2.CMP_EQ), np.uint8)  # type: ignore[call-overload]  # takes numbers too
 
 
-def crop(image: DecodedImage, segmentation: Segmentation, pipeline: Pipeline) -> Crop:
-    """Cut the segmentation's box out of an image, without copying its pixels."""
+def crop_image(image: DecodedImage, segmentation: Segmentation, pipeline: Pipeline) -> Crop:
+    """Cut the crop box out of an image, without copying pixels.
+
+    Parameters
+    ----------
+    image : DecodedImage
+        Image at full or reduced resolution.
+    segmentation : Segmentation
+        Its crop box and, if the pipeline masks the outside, its mask.
+    pipeline : Pipeline
+        Whether to mask the outside, and to mirror right breasts.
+    """
     box = segmentation.box
-    rows, above = _stored(box.top, box.bottom, image.scale, image.shape[0])
-    columns, before = _stored(box.left, box.right, image.scale, image.shape[1])
-    indices = image.stored[rows, columns]
+    rows, above = _stored_slice(box.top, box.bottom, image.scale, image.shape[0])
+    columns, before = _stored_slice(box.left, box.right, image.scale, image.shape[1])
+    stored = image.stored[rows, columns]
     outside = None
     if pipeline.segment.mask_outside and segmentation.mask is not None:
         outside = full_mask(segmentation, *image.shape, image.scale)[rows, columns] == 0
     conflict = Flag.CHEST_WALL_CONFLICT in segmentation.flags
     mirrored = pipeline.fuse.canonical_side == "left" and (image.chest_wall is Edge.RIGHT) != conflict
     if mirrored:
-        indices, outside = indices[:, ::-1], None if outside is None else outside[:, ::-1]
-        before = indices.shape[1] - box.width / image.scale - before
-    return Crop(image, indices, outside, mirrored, (box.height, box.width), (above, before))
+        stored, outside = stored[:, ::-1], None if outside is None else outside[:, ::-1]
+        before = stored.shape[1] - box.width / image.scale - before
+    return Crop(image, stored, outside, mirrored, (box.height, box.width), (above, before))
 
 
-def _stored(start: int, stop: int, scale: int, length: int) -> tuple[slice, float]:
-    """The stored pixels that cover source pixels `start` to `stop`, and how many of them lie before `start`."""
+def _stored_slice(start: int, stop: int, scale: int, length: int) -> tuple[slice, float]:
+    """Slice of the stored pixels that cover source pixels `start` to `stop`, and the offset of `start` in it."""
     first, last = (2 * start - 1 + scale) // (2 * scale), -((1 - scale - 2 * stop) // (2 * scale))
     return slice(first, min(last, length)), (start - 0.5) / scale + 0.5 - first
 
 
-def normalization(crops: list[Crop], intensity: Intensity) -> tuple[list[Values], list[tuple[float, float]]]:
-    """For each crop the table from index to [0, 1], and the (low, high) that became 0 and 1 (one, or one a view)."""
+def normalization(crops: list[Crop], intensity: Intensity) -> tuple[list[NDArray[np.float64]], list[tuple[float, float]]]:
+    """Compute the tables that normalize the crops of a sample.
+
+    Parameters
+    ----------
+    crops : list of Crop
+        Crops of the views in the image.
+    intensity : Intensity
+        Method and percentiles.
+
+    Returns
+    -------
+    tables : list of float64 array, shape (number of stored values,)
+        Normalized value of each stored value in [0, 1], one table per crop.
+    ranges : list of (float, float)
+        Values that became 0 and 1: one pair, or one per crop if each is normalized by itself.
+    """
     groups = [[crop] for crop in crops] if intensity.per_view else [crops]
     tables, ranges = [], []
     for group in groups:
@@ -81,45 +125,36 @@ def normalization(crops: list[Crop], intensity: Intensity) -> tuple[list[Values]
 
 
 def _extremes(crop: Crop) -> tuple[float, float] | None:
-    """Minimum and maximum value over real pixels; None where there is none."""
-    image = crop.image
-    forwards = crop.indices[:, ::-1] if crop.mirrored else crop.indices
-    plain = crop.outside is None and image.direction and (image.scale == 1 or image.padding is None)
-    ends = range_without_padding(forwards, image.padding) if plain else None
-    values = image.values[_counts(crop) > 0] if ends is None else image.values[list(ends)]
-    return (float(values.min()), float(values.max())) if len(values) else None
+    """Minimum and maximum value over real pixels; None if there are none."""
+    stored, mask = crop.real_pixels()
+    if mask is not None and not cv2.countNonZero(mask):
+        return None
+    if crop.image.direction:  # the extreme stored values have the extreme values
+        values = crop.image.values[list(stored_range(stored, mask))]
+    else:
+        values = crop.image.values[histogram(stored, len(crop.image.values), mask) > 0]
+    return float(values.min()), float(values.max())
 
 
-def _counts(crop: Crop) -> NDArray[np.int64]:
-    """How often each index occurs among real pixels."""
-    indices, outside = crop.indices, crop.outside
-    if crop.mirrored:  # OpenCV reads no image backwards
-        indices, outside = indices[:, ::-1], None if outside is None else outside[:, ::-1]
-    if crop.image.scale > 1 and crop.image.padding is not None:
-        mixed = beside_padding(indices, crop.image.padding)
-        outside = mixed if outside is None else mixed | outside
-    counts = histogram(indices, len(crop.image.values), None if outside is None else (~outside).view(np.uint8))
-    if crop.image.padding is not None:
-        counts[crop.image.padding] = 0
-    return counts
-
-
-def _percentiles(crops: list[Crop], shares: tuple[float, float]) -> tuple[float, float]:
-    """Values at two percentiles of all real pixels of `crops` together (the lower of two neighbours)."""
+def _percentiles(crops: list[Crop], percentiles: tuple[float, float]) -> tuple[float, float]:
+    """Values at two percentiles of all real pixels of all crops (the lower of two neighbors)."""
     values = np.concatenate([crop.image.values for crop in crops])
-    counts = np.concatenate([_counts(crop) for crop in crops])
+    counts = np.concatenate(
+        [histogram(stored, len(crop.image.values), mask) for crop in crops for stored, mask in [crop.real_pixels()]]
+    )
     order = np.argsort(values, kind="stable")
-    reached = np.cumsum(counts[order])
-    if not reached[-1]:
+    cumulative = np.cumsum(counts[order])
+    if not cumulative[-1]:
         return 0.0, 0.0
-    low, high = (float(values[order[np.searchsorted(reached, max(share / 100 * reached[-1], 1))]]) for share in shares)
+    targets = (max(percentile / 100 * cumulative[-1], 1) for percentile in percentiles)
+    low, high = (float(values[order[np.searchsorted(cumulative, target)]]) for target in targets)
     return low, high
 
 
-def ranges_array(ranges: list[tuple[float, float]], used: list[int], intensity: Intensity) -> NDArray[np.float32]:
-    """The sample's `intensity_range`: (2,), or (2, 2) where each view is normalized by itself."""
+def range_array(ranges: list[tuple[float, float]], views: list[int], intensity: Intensity) -> NDArray[np.float32]:
+    """Array of normalization ranges: shape (2,), or (2, 2) with NaN for absent views if each is normalized by itself."""
     if not intensity.per_view:
         return np.array(ranges[0], np.float32)
     per_view = np.full((2, 2), np.nan, np.float32)
-    per_view[used] = ranges
+    per_view[views] = ranges
     return per_view

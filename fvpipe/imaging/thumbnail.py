@@ -1,4 +1,4 @@
-"""The small image on which a breast is found, and what its values mean."""
+"""Thumbnail on which the breast is segmented, with the value range of its stored values."""
 
 from __future__ import annotations
 
@@ -9,93 +9,95 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fvpipe.imaging.histogram import histogram, looked_up, range_without_padding, stored_range
+from fvpipe.imaging.histogram import histogram, padding_mask, stored_range
 from fvpipe.types import DecodedImage
 
 Mask = NDArray[np.uint8]
-Indices = NDArray[Any]  # uint8 or uint16
+"""Binary image: 255 inside, 0 outside."""
 
-THUMBNAIL = 512  # pixels of the longer side at most; up to a quarter more of an image that was not decoded whole
-BLANKED = 0.015  # share of the longer side that is kept out of the threshold on every edge: film borders, frame lines
-ROBUST = (0.001, 0.999)
-AIR = (0.03, 0.05)  # so near to the lowest value, as a share of the range, lie so many of the real pixels, where there is air
+THUMBNAIL_SIDE = 512  # pixels of the longer side at most; up to a quarter more if decoded at reduced resolution
+BORDER_SHARE = 0.015  # of the longer side, excluded from the threshold on each edge: film borders, frame lines
+ROBUST_RANGE = (0.001, 0.999)  # quantiles that become 0 and 1
+AIR_RANGE, AIR_PIXELS = 0.03, 0.05  # there is air if so large a share of pixels lies within so small a share of the range
 
 
 @dataclass(frozen=True, slots=True)
 class Thumbnail:
-    """A small image of indices, and for each index its place between robust minimum (0) and maximum (1).
+    """Small image of stored values, and the place of each stored value in a robust range.
 
     Attributes
     ----------
-    image : Image
-        Of which it is.
+    image : DecodedImage
+        Image from which it was made.
     background : int or None
-        The index that stands for padding, here and in every window of the image; None where there is no padding.
-    indices : uint8 or uint16, (rows, columns)
+        Stored value that replaces padding, in the thumbnail and in every window; None if there is no padding.
+    stored : uint8 or uint16 array, shape (rows, columns)
+        Smoothed stored values.
     step : int
-        Stored pixels a thumbnail pixel.
-    counts : int64, (number of indices,)
-        Pixels by index, without those of the blanked border.
-    relative : float64, (number of indices,)
+        Stored pixels per thumbnail pixel.
+    counts : int64 array, shape (number of stored values,)
+        Histogram of `stored` without the border.
+    relative : float64 array, shape (number of stored values,)
+        Value of each stored value, scaled to 0 at the robust minimum and 1 at the robust maximum, and clipped.
     """
 
     image: DecodedImage
     background: int | None
-    indices: NDArray[Any]
+    stored: NDArray[Any]
     step: int
     counts: NDArray[np.int64]
     relative: NDArray[np.float64]
 
     @property
     def values(self) -> NDArray[np.float64]:
-        """What each index means."""
+        """Value table of the image."""
         return self.image.values
 
-    def window(self, where: tuple[slice, slice]) -> Indices:
-        """A part of the image at full size, contiguous."""
-        return _without_padding(self.image, self.image.stored[where], self.background)
+    def window(self, where: tuple[slice, slice]) -> NDArray[Any]:
+        """Part of the image at full size, contiguous, with padding replaced by the background."""
+        return _replace_padding(self.image, self.image.stored[where], self.background)
 
     @property
     def border(self) -> int:
-        """Pixels on each edge that are blanked."""
-        return border_of(self.indices.shape)
+        """Width in pixels of the border that is excluded from the threshold."""
+        return border_width(self.stored.shape)
 
 
-def border_of(shape: tuple[int, ...]) -> int:
-    """Pixels on each edge of a thumbnail that are blanked."""
-    return max(1, round(BLANKED * float(max(shape))))
+def border_width(shape: tuple[int, ...]) -> int:
+    """Width in pixels of the excluded border of a thumbnail of `shape`."""
+    return max(1, round(BORDER_SHARE * float(max(shape))))
 
 
 def _step(image: DecodedImage) -> int:
-    return max(1, round(-(-max(image.source_shape) // THUMBNAIL) / image.scale))
+    return max(1, round(-(-max(image.source_shape) // THUMBNAIL_SIDE) / image.scale))
 
 
-def has_room(image: DecodedImage) -> bool:
-    """Whether anything of the small image is left between its borders; not of an image that is far longer than wide."""
+def has_interior(image: DecodedImage) -> bool:
+    """Whether the thumbnail of an image is larger than its borders, which a very elongated one is not."""
     small = tuple(side // _step(image) for side in image.shape)
-    return min(small) > 2 * border_of(small)
+    return min(small) > 2 * border_width(small)
 
 
-def thumbnail_of(image: DecodedImage) -> Thumbnail | None:
-    """Make the small image of one that has room; None for an image of one value."""
+def make_thumbnail(image: DecodedImage) -> Thumbnail | None:
+    """Make the thumbnail of an image that has an interior; None if all its pixels are equal."""
     rows, columns = image.shape
     step = _step(image)
     height, width = rows // step, columns // step
-    border = border_of((height, width))
-    # The middle row of each thumbnail row, all columns of it: their mean, smoothed, is quiet enough, at a fraction of the cost.
+    border = border_width((height, width))
+    # The middle row of each thumbnail row, averaged over columns and smoothed, is smooth enough at a fraction of the cost.
     sampled = image.stored[step // 2 :: step][:height, : width * step]
     background = None
     if image.padding is not None:
-        background = _background(image, sampled)
+        background = _background(image, sampled, image.padding)
         if background is None:
             return None
-        sampled = _without_padding(image, sampled, background)
-    small: Indices = cv2.blur(column_means(sampled, step), (3, 3))
-    # A film's white border would move the range, and with it a faint nipple below the threshold.
+        sampled = _replace_padding(image, sampled, background)
+    small = cv2.blur(column_means(sampled, step), (3, 3))
+    # With the border, white film edges would shift the range and push a faint nipple below the threshold.
     counts = histogram(small[border:-border, border:-border], len(image.values))
     order = np.argsort(image.values, kind="stable") if image.direction == 0 else np.arange(len(counts))[:: image.direction]
-    reached = np.cumsum(counts[order])
-    low, high = (image.values[order[np.searchsorted(reached, share * reached[-1])]] for share in ROBUST)
+    cumulative = np.cumsum(counts[order])
+    low, high = (image.values[order[np.searchsorted(cumulative, q * cumulative[-1])]] for q in ROBUST_RANGE)
     if not high > low:
         present = image.values[counts > 0]
         low, high = present.min(), present.max()
@@ -105,71 +107,73 @@ def thumbnail_of(image: DecodedImage) -> Thumbnail | None:
     return Thumbnail(image, background, small, step, counts, relative)
 
 
-def column_means(indices: Indices, step: int) -> Indices:
-    """The rounded mean of each `step` columns."""
-    if step == 1:
-        return indices
-    if step % 2 and indices.dtype == np.uint8:  # the same in a third of the time
-        return np.ascontiguousarray(cv2.blur(indices, (step, 1), anchor=(0, 0))[:, ::step])
-    return cv2.resize(indices, (indices.shape[1] // step, indices.shape[0]), interpolation=cv2.INTER_AREA)
+def column_means(stored: NDArray[Any], step: int) -> NDArray[Any]:
+    """Rounded means of each `step` columns; shape (rows, columns // step)."""
+    return cv2.resize(stored, (stored.shape[1] // step, stored.shape[0]), interpolation=cv2.INTER_AREA)
 
 
-def _background(image: DecodedImage, sampled: NDArray[Any]) -> int | None:
-    """The index of the lowest real value, which padding takes; None where there is nothing but padding."""
-    assert image.padding is not None
-    ends = range_without_padding(sampled, image.padding) if image.direction else None
-    if ends is not None:
-        lowest = ends[0] if image.direction > 0 else ends[1]
-    else:
-        counts = histogram(sampled, len(image.values))
-        real = np.flatnonzero((counts > 0) & ~image.padding)
-        if not len(real):
-            return None
-        lowest = int(real[np.argmin(image.values[real])])
-    air = _air(image) if image.scale > 1 else None
-    return lowest if air is None else air
-
-
-def _air(image: DecodedImage) -> int | None:
-    """The index of air that is brighter than padding, in an image that was not decoded whole; None where padding is the air.
-
-    What is partly padding there would be the lowest real value, and air beside padding would be taken for the breast.
-    """
-    assert image.padding is not None
-    clear = ~beside_padding(image.stored, image.padding, 2)
-    counts = histogram(image.stored, len(image.values), clear.view(np.uint8))
-    real = np.flatnonzero((counts > 0) & ~image.padding)
+def _background(image: DecodedImage, sampled: NDArray[Any], padding: NDArray[np.bool_]) -> int | None:
+    """Stored value that replaces padding: the darkest real one, or that of air; None if everything is padding."""
+    counts = histogram(sampled, len(image.values))
+    real = np.flatnonzero((counts > 0) & ~padding)
     if not len(real):
         return None
-    rising = real[np.argsort(image.values[real], kind="stable")]
-    reached, values = np.cumsum(counts[rising]), image.values[rising]
-    first = int(np.searchsorted(reached, ROBUST[0] * reached[-1]))
-    near = values <= values[first] + AIR[0] * (values[-1] - values[first])
-    return int(rising[first]) if counts[rising][near].sum() >= AIR[1] * reached[-1] else None
+    darkest = int(real[np.argmin(image.values[real])])
+    air = _air(image, padding) if image.scale > 1 else None
+    return darkest if air is None else air
 
 
-def beside_padding(indices: Indices, padding: NDArray[np.bool_], reach: int = 1) -> NDArray[np.bool_]:
-    """Padding, and what lies so near to it in an image of reduced resolution that it is partly padding; padding alone where
-    that would be everything.
+def _air(image: DecodedImage, padding: NDArray[np.bool_]) -> int | None:
+    """Stored value of air that is brighter than padding, at reduced resolution; None if padding is the only background.
+
+    At reduced resolution the darkest real pixels are partly padding. Relative to them, the air next to padding would be
+    segmented as breast.
     """
-    padded = padding[indices]
-    touched: NDArray[np.bool_] = cv2.dilate(padded.view(np.uint8), np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)).view(
-        np.bool_
-    )
-    return padded if touched.all() else touched
+    clear = ~dilate_padding(image.stored, padding, 2)
+    counts = histogram(image.stored, len(image.values), clear)
+    real = np.flatnonzero((counts > 0) & ~padding)
+    if not len(real):
+        return None
+    order = real[np.argsort(image.values[real], kind="stable")]
+    cumulative, values = np.cumsum(counts[order]), image.values[order]
+    first = int(np.searchsorted(cumulative, ROBUST_RANGE[0] * cumulative[-1]))
+    near = values <= values[first] + AIR_RANGE * (values[-1] - values[first])
+    return int(order[first]) if counts[order][near].sum() >= AIR_PIXELS * cumulative[-1] else None
 
 
-def _without_padding(image: DecodedImage, indices: Indices, background: int | None) -> Indices:
-    """`indices` with padding put at the background."""
+def dilate_padding(stored: NDArray[Any], padding: NDArray[np.bool_], radius: int = 1) -> Mask:
+    """Mask of padding and of the pixels around it, which at reduced resolution are partly padding.
+
+    Parameters
+    ----------
+    stored : uint8 or uint16 array, shape (rows, columns)
+        Stored values at reduced resolution.
+    padding : bool array, shape (number of stored values,)
+        True for padding.
+    radius : int
+        Pixels by which the padding is dilated.
+
+    Returns
+    -------
+    mask : uint8 array, shape (rows, columns)
+        255 for padding and pixels around it; for padding alone if the dilation would cover everything.
+    """
+    mask = padding_mask(stored, padding)
+    dilated = np.asarray(cv2.dilate(mask, np.ones((2 * radius + 1, 2 * radius + 1), np.uint8)), np.uint8)
+    return mask if dilated.all() else dilated
+
+
+def _replace_padding(image: DecodedImage, stored: NDArray[Any], background: int | None) -> NDArray[Any]:
+    """Contiguous copy of `stored` with padding replaced by the stored value `background`."""
     if image.padding is None or background is None:
-        return np.ascontiguousarray(indices)
-    low, high = stored_range(indices)
+        return np.ascontiguousarray(stored)
+    low, high = stored_range(stored)
     if not image.padding[low : high + 1].any():
-        return np.ascontiguousarray(indices)
-    # Padding that is darker than all else needs no table.
+        return np.ascontiguousarray(stored)
+    # Padding that is darker than all other values needs no table, which would take six times as long.
     if image.direction > 0 and not image.padding[background : high + 1].any():
-        return np.asarray(cv2.max(indices, float(background)))  # type: ignore[call-overload]  # the stubs know no number here
+        return np.asarray(cv2.max(stored, float(background)))  # type: ignore[call-overload]  # takes numbers too
     if image.direction < 0 and not image.padding[low : background + 1].any():
-        return np.asarray(cv2.min(indices, float(background)))  # type: ignore[call-overload]
-    table = np.where(image.padding, background, np.arange(len(image.padding))).astype(indices.dtype)
-    return looked_up(table, indices)
+        return np.asarray(cv2.min(stored, float(background)))  # type: ignore[call-overload]
+    table = np.where(image.padding, background, np.arange(len(image.padding))).astype(stored.dtype)
+    return table.take(stored)

@@ -1,44 +1,61 @@
-"""Over a whole data set without building it: what is rejected, what the images are like, and the worst of the crops.
+"""Audit of a data set without building it: rejections, properties of the images, and the images to check by eye.
 
-Two passes on the workers: one gives a row of numbers for each image, the second draws only the images that are shown.
-The page is the same bytes for any number of workers.
+The workers go over the data set twice: first to measure every image, then to draw the few that are shown. The page has
+the same bytes for any number of workers.
 """
 
 from __future__ import annotations
 
-import base64
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, select_autoescape
-
 from fvpipe.cache.decoder_crashes import cached_crash, crash_fact
 from fvpipe.cache.file_cache import FileCache
 from fvpipe.config.pipeline import Pipeline
 from fvpipe.execution.isolation import Crash
 from fvpipe.execution.workers import Workers
-from fvpipe.imaging.segmentation import GATES, Attempt
 from fvpipe.indexing.index import Index
 from fvpipe.indexing.pairing import rejection_order
 from fvpipe.io.atomic import write_whole
 from fvpipe.progress import progress
 from fvpipe.reasons import NOT_BROKEN, Flag, Reason, Rejection
+from fvpipe.report.html import data_uri, render
 from fvpipe.report.inspect import flag_names
-from fvpipe.report.measure import Card, ImageTask, Measured, draw_cards, measure_images
-from fvpipe.report.statistics import Far, GroupReport, Pairs, counted, groups, how_far, pairs
+from fvpipe.report.measure import ImageMeasurement, ImageTask, Preview, draw_previews, measure_images
+from fvpipe.report.statistics import (
+    Deviation,
+    GroupReport,
+    PairReport,
+    count_values,
+    group_reports,
+    largest_deviations,
+    pair_report,
+)
 from fvpipe.types import ImageRecord
 from fvpipe.versions import PREPROCESSING_VERSION
 
-LISTED = 200  # rejected files that the page names
-KINDS = {"whole_frame": "no outline was believed", "triangle": "the first threshold failed", "far": "unlike the others"}
+LISTED_REJECTIONS = 200  # rejected files that the page lists by name
+KINDS = {"whole_frame": "no outline was accepted", "triangle": "the first threshold failed", "far": "unlike the others"}
 
 
 @dataclass(frozen=True, slots=True)
-class Worst:
-    """An image that somebody should look at; `kind` is a key of :data:`KINDS`, `why` has the number that made it one."""
+class WorstImage:
+    """An image to check by eye.
+
+    Attributes
+    ----------
+    path, breast_id, vendor, view : str
+        The image; `breast_id` is empty if it is not paired.
+    kind : str
+        Key of :data:`KINDS`.
+    why : str
+        Measurement that put it on the list.
+    flags : tuple of str
+        Names of its flags.
+    """
 
     path: str
     breast_id: str
@@ -51,7 +68,33 @@ class Worst:
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """What a data set comes to. The page and the JSON are this, and nothing else."""
+    """Results of an audit, from which the page and the JSON are made.
+
+    Attributes
+    ----------
+    dataset, license : str
+        Name and license of the data set.
+    simulated : bool
+        Whether the data set is simulated.
+    pipeline, pipeline_digest : str
+        Pipeline whose window and segmentation were used.
+    preprocessing_version : int
+        Version of the preprocessing.
+    files, images, breasts, measured : int
+        Files in the folder, images by their headers, pairs, and images whose pixels were read.
+    rejections : mapping of str to int
+        Number of rejections by reason code.
+    rejected : tuple of Rejection
+        Rejections of faulty files and breasts.
+    flags, methods : mapping of str to int
+        Number of images by flag and by segmentation method.
+    groups : tuple of GroupReport
+        One report per vendor and view.
+    pairs : PairReport
+        CC against MLO.
+    worst : tuple of WorstImage
+        Images to check by eye, the worst first.
+    """
 
     dataset: str
     simulated: bool
@@ -68,58 +111,64 @@ class Audit:
     flags: Mapping[str, int]
     methods: Mapping[str, int]
     groups: tuple[GroupReport, ...]
-    pairs: Pairs
-    worst: tuple[Worst, ...]
+    pairs: PairReport
+    worst: tuple[WorstImage, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values."""
+        """Convert to dictionaries, lists, strings and numbers."""
         data = asdict(self)
-        data["made"] = data.pop("simulated")  # the key since the first version
+        data["made"] = data.pop("simulated")  # the key of the first version
         return data
 
 
 def audit(
     found: Index, pipeline_name: str, pipeline: Pipeline, workers: Workers, file_cache: FileCache, limit: int
 ) -> tuple[Audit, dict[str, bytes]]:
-    """Look at every image of a data set.
+    """Measure every image of a data set, and draw the worst.
 
     Parameters
     ----------
     found : Index
+        Index of the data set.
     pipeline_name : str
+        Name of the pipeline, for the report.
     pipeline : Pipeline
-        Whose window and segmentation.
+        Window and segmentation to use.
     workers : Workers
-    memory : FileCache
-        Remembers which files end their decoder.
+        Workers that read the images.
+    file_cache : FileCache
+        Cache in which decoder crashes are looked up and stored.
     limit : int
-        Of the worst images.
+        Number of images to draw.
 
     Returns
     -------
-    (Audit, dict of str to bytes)
-        And by path the JPEG of each of the worst; one that could not be drawn is not there.
+    audit : Audit
+        Results.
+    previews : dict of str to bytes
+        JPEG of each of the worst images by path; without those that could not be drawn.
 
     Raises
     ------
     InputError
-        A file changed meanwhile.
+        If a file changed since it was indexed.
     ClusterError, StorageError
+        If the workers fail or the cache cannot be written.
     """
     measured, unreadable = _measure(found, pipeline, workers, file_cache)
     rows = {row.record.path: row for row in measured}
     rejected = {rejection.what: rejection for rejection in unreadable}
-    lost = [
+    incomplete = [
         Rejection(breast.key.breast_id, Reason.VIEW_UNREADABLE, f"its {image.view} was rejected: {rejected[image.path].reason}")
         for breast in found.breasts
         for image in [next((image for image in breast.views if image.path in rejected), None)]
         if image
     ]
-    rejections = sorted([*found.rejections, *unreadable, *lost], key=rejection_order)
+    rejections = sorted([*found.rejections, *unreadable, *incomplete], key=rejection_order)
     ids = {image.path: breast.key.breast_id for breast in found.breasts for image in breast.views}
-    far = how_far(measured)
-    chosen = _worst(measured, far)[:limit]
-    cards = _draw(found, pipeline, [row.record for row in chosen], workers)
+    deviations = largest_deviations(measured)
+    worst = _worst_first(measured, deviations)[:limit]
+    previews = _draw(found, pipeline, [row.record for row in worst], workers)
     result = Audit(
         dataset=found.source.name,
         simulated=found.source.simulated,
@@ -131,15 +180,15 @@ def audit(
         images=len(found.images),
         breasts=len(found.breasts),
         measured=len(measured),
-        rejections=counted(rejection.reason.value for rejection in rejections),
+        rejections=count_values(rejection.reason.value for rejection in rejections),
         rejected=tuple(rejection for rejection in rejections if rejection.reason not in NOT_BROKEN),
-        flags=counted(name for row in measured for name in flag_names(row.flags)),
-        methods=counted(row.method for row in measured),
-        groups=groups(measured),
-        pairs=pairs(found.breasts, rows),
-        worst=tuple(_why(row, far, cards.get(row.record.path), ids.get(row.record.path, "")) for row in chosen),
+        flags=count_values(name for row in measured for name in flag_names(row.flags)),
+        methods=count_values(row.method for row in measured),
+        groups=group_reports(measured),
+        pairs=pair_report(found.breasts, rows),
+        worst=tuple(_explain(row, deviations, previews.get(row.record.path), ids.get(row.record.path, "")) for row in worst),
     )
-    return result, {path: card.jpeg for path, card in cards.items()}
+    return result, {path: preview.jpeg for path, preview in previews.items()}
 
 
 def _tasks(found: Index, pipeline: Pipeline, images: Sequence[ImageRecord]) -> list[ImageTask]:
@@ -149,13 +198,13 @@ def _tasks(found: Index, pipeline: Pipeline, images: Sequence[ImageRecord]) -> l
 
 def _measure(
     found: Index, pipeline: Pipeline, workers: Workers, file_cache: FileCache
-) -> tuple[list[Measured], list[Rejection]]:
-    """The first pass; both sorted by path."""
-    measured: list[Measured] = []
+) -> tuple[list[ImageMeasurement], list[Rejection]]:
+    """Measure all images; measurements and rejections are sorted by path."""
+    measured: list[ImageMeasurement] = []
     facts = ((image, file_cache.fact(found.files[image.path], "crash")) for image in found.images)
     rejected = [crash for image, fact in facts if (crash := cached_crash(image, pipeline, fact))]
-    known = {rejection.what for rejection in rejected}
-    images = [image for image in found.images if image.path not in known]
+    crashed = {rejection.what for rejection in rejected}
+    images = [image for image in found.images if image.path not in crashed]
     with progress(f"audit {found.source.name}", len(images), "images") as advance:
         for batch in workers.run(measure_images, _tasks(found, pipeline, images)):
             for each in batch:
@@ -172,80 +221,76 @@ def _measure(
     return sorted(measured, key=lambda row: row.record.path), sorted(rejected, key=rejection_order)
 
 
-def _draw(found: Index, pipeline: Pipeline, images: Sequence[ImageRecord], workers: Workers) -> dict[str, Card]:
-    """The second pass, over the worst alone."""
-    cards = {}
+def _draw(found: Index, pipeline: Pipeline, images: Sequence[ImageRecord], workers: Workers) -> dict[str, Preview]:
+    """Draw images; the previews by path, without those that could not be drawn."""
+    previews = {}
     with progress(f"draw {found.source.name}", len(images), "images") as advance:
-        for batch in workers.run(draw_cards, list(enumerate(_tasks(found, pipeline, images)))):
+        for batch in workers.run(draw_previews, list(enumerate(_tasks(found, pipeline, images)))):
             for each in batch:
-                if not isinstance(each, Crash) and isinstance(each[1], Card):
-                    cards[images[each[0]].path] = each[1]
+                if not isinstance(each, Crash) and isinstance(each[1], Preview):
+                    previews[images[each[0]].path] = each[1]
             advance(len(batch))
-    return cards
+    return previews
 
 
-# --- the worst --------------------------------------------------------------------------------------------------------
+# --- the worst images -------------------------------------------------------------------------------------------------
 
 
-def _kind(row: Measured) -> str:
+def _kind(row: ImageMeasurement) -> str:
     if Flag.CC_CROP_FALLBACK in row.flags:
         return "whole_frame"
     return "triangle" if Flag.CC_TRIANGLE in row.flags else "far"
 
 
-def _worst(rows: Sequence[Measured], far: Mapping[str, Far]) -> list[Measured]:
-    """Whole frames first, then those of the second threshold, then the rest from the farthest; a pipeline without a
-    segmentation has none.
-    """
+def _worst_first(rows: Sequence[ImageMeasurement], deviations: Mapping[str, Deviation]) -> list[ImageMeasurement]:
+    """Sort segmented images: whole images first, then those of the triangle threshold, then by decreasing deviation."""
     order = list(KINDS)
-    shown = [row for row in rows if row.method != "none"]
 
-    def place(row: Measured) -> tuple[int, float, str]:
+    def rank(row: ImageMeasurement) -> tuple[int, float, str]:
         path = row.record.path
-        return order.index(_kind(row)), -far[path].deviations if path in far else 0.0, path
+        return order.index(_kind(row)), -deviations[path].deviations if path in deviations else 0.0, path
 
-    return sorted(shown, key=place)
+    return sorted((row for row in rows if row.method != "none"), key=rank)
 
 
-def _why(row: Measured, far: Mapping[str, Far], card: Card | None, breast_id: str) -> Worst:
+def _explain(row: ImageMeasurement, deviations: Mapping[str, Deviation], preview: Preview | None, breast_id: str) -> WorstImage:
     kind, path = _kind(row), row.record.path
-    how = far.get(path)
-    if kind == "far" and how:
-        why = f"{how.quantity} {how.value:.3f}: {how.deviations:g} robust deviations from {how.median:.3f}, of {how.among}"
+    far = deviations.get(path)
+    if kind == "far" and far:
+        why = f"{far.quantity} {far.value:.3f}: {far.deviations:g} robust deviations from {far.median:.3f}, of {far.group}"
     elif Flag.CC_CONSTANT in row.flags:
         why = "one value only"
     else:
-        why = "; ".join(_failed(attempt) for attempt in card.attempts if not attempt.passes) if card else ""
-        why = why or "the two methods disagree"
-    return Worst(path, breast_id, row.vendor, row.record.view.value, kind, why, tuple(flag_names(row.flags)))
-
-
-def _failed(attempt: Attempt) -> str:
-    """Which gates an attempt failed, by how much."""
-    broken = [
-        f"{name} {attempt.gates[name]:.3g} (allowed {low:g} to {high:g})"
-        for name, (low, high) in GATES.items()
-        if name in attempt.gates and not low <= attempt.gates[name] <= high
-    ]
-    return f"{attempt.method}: {', '.join(broken) or 'nothing above the threshold'}"
+        why = (preview.failures if preview else "") or "the two methods disagree"
+    return WorstImage(path, breast_id, row.vendor, row.record.view.value, kind, why, tuple(flag_names(row.flags)))
 
 
 # --- the page ---------------------------------------------------------------------------------------------------------
 
 
-def write_audit(result: Audit, images: Mapping[str, bytes], out: Path) -> None:
-    """Write the page: one file that opens without a network.
+def write_audit(result: Audit, previews: Mapping[str, bytes], out: Path) -> None:
+    """Write the page of an audit.
+
+    Parameters
+    ----------
+    result : Audit
+        Results.
+    previews : mapping of str to bytes
+        JPEG of each of the worst images, by path.
+    out : Path
+        HTML file.
 
     Raises
     ------
     StorageError
+        If the file cannot be written.
     """
-    environment = Environment(loader=PackageLoader("fvpipe.report"), autoescape=select_autoescape(), trim_blocks=True)
-    page = environment.get_template("audit.html.jinja").render(
-        audit=replace(result, rejected=result.rejected[:LISTED]),
-        rejected=len(result.rejected),
+    page = render(
+        "audit.html.jinja",
+        audit=replace(result, rejected=result.rejected[:LISTED_REJECTIONS]),
+        rejected_count=len(result.rejected),
         meanings={reason.value: reason.meaning for reason in Reason},
         kinds=KINDS,
-        uris={path: "data:image/jpeg;base64," + base64.b64encode(jpeg).decode() for path, jpeg in images.items()},
+        uris={path: data_uri(jpeg) for path, jpeg in previews.items()},
     )
-    write_whole(out, page.encode("utf-8", "replace"), durable=False)
+    write_whole(out, page, durable=False)

@@ -16,11 +16,11 @@ from fvpipe.dicom.pixels import decode_image
 from fvpipe.execution.isolation import Crash
 from fvpipe.execution.workers import Workers, WorkerSettings
 from fvpipe.imaging.canvas import frame_level
-from fvpipe.imaging.segmentation import GATES, Attempt, Examined, examine, segment
-from fvpipe.imaging.view_agreement import OF_A_VIEW
+from fvpipe.imaging.segmentation import GATES, SegmentationTrace, ThresholdAttempt, segment, trace_segmentation
+from fvpipe.imaging.view_agreement import HEADER_FLAGS
 from fvpipe.io.atomic import write_whole
 from fvpipe.reasons import Flag, Rejection
-from fvpipe.report.figures import beside, draw, draw_histogram, encoded
+from fvpipe.report.drawing import draw_histogram, draw_segmentation, encode, side_by_side
 from fvpipe.report.rules import HeaderVerdicts, Verdict, ask_header, value_facts
 from fvpipe.shards.reader import open_shards
 from fvpipe.types import DecodedImage, ImageRecord, Laterality, Segmentation
@@ -101,7 +101,7 @@ def _header_facts(record: ImageRecord) -> dict[str, Any]:
     return {
         "manufacturer": record.manufacturer or "not given",
         "spacing in mm": "not given" if None in spacing else list(spacing),
-        "flagged by the header": [name for name in OF_A_VIEW.values() if getattr(record, name)],
+        "flagged by the header": [name for name in HEADER_FLAGS.values() if getattr(record, name)],
         "implant displaced": "yes" if record.implant_displaced else "no",
     }
 
@@ -153,12 +153,12 @@ def _look(task: PixelTask) -> PixelAnswer:
     level = frame_level(image.source_shape, task.pipeline)
     if level:
         image = decode_image(data, task.laterality, task.pipeline.voi, level=level)
-    found, seen = segment(image, task.pipeline.segment), examine(image, task.pipeline.segment)
-    png = encoded(beside([draw(image, found), draw_histogram(seen)]), ".png") if task.with_png else b""
+    found, seen = segment(image, task.pipeline.segment), trace_segmentation(image, task.pipeline.segment)
+    png = encode(side_by_side([draw_segmentation(image, found), draw_histogram(seen)]), ".png") if task.with_png else b""
     return PixelAnswer(tuple(verdicts), _pixel_facts(image, found, seen), png)
 
 
-def _pixel_facts(image: DecodedImage, found: Segmentation, seen: Examined | None) -> dict[str, Any]:
+def _pixel_facts(image: DecodedImage, found: Segmentation, seen: SegmentationTrace | None) -> dict[str, Any]:
     return {
         "image facts": {
             "rows, columns": list(image.source_shape),
@@ -188,7 +188,7 @@ def flag_names(flags: Flag) -> list[str]:
     return [str(flag.name).lower().removeprefix("cc_") for flag in flags]
 
 
-def attempt_facts(attempt: Attempt) -> dict[str, Any]:
+def attempt_facts(attempt: ThresholdAttempt) -> dict[str, Any]:
     """One threshold that was tried, with each gate's measured value and allowed range."""
     return {
         "method": attempt.method,

@@ -1,4 +1,4 @@
-"""What workers measure for an audit: small rows of numbers, and small images of the few that are shown."""
+"""Work of an audit on one image, done by workers: measurements, and previews of the few that are shown."""
 
 from __future__ import annotations
 
@@ -15,46 +15,61 @@ from fvpipe.dicom.header import HeaderPolicy, record_of
 from fvpipe.dicom.pixels import decode_image
 from fvpipe.errors import InputError
 from fvpipe.imaging.canvas import frame_level
-from fvpipe.imaging.segmentation import Attempt, examine, segment
-from fvpipe.imaging.view_agreement import OF_A_VIEW
+from fvpipe.imaging.segmentation import GATES, ThresholdAttempt, segment, trace_segmentation
+from fvpipe.imaging.view_agreement import header_flags
 from fvpipe.io.read import Buffer, read_contents
 from fvpipe.reasons import Flag, Rejection
-from fvpipe.report.figures import draw, encoded
+from fvpipe.report.drawing import draw_segmentation, encode
 from fvpipe.types import DecodedImage, ImageRecord, Segmentation
 
-CARD_SIDE = 300  # pixels of the longer side of an image on the page
+PREVIEW_SIDE = 300  # pixels of the longer side of a preview
 
 
 @dataclass(frozen=True, slots=True)
 class ImageTask:
-    """One image to look at, as it travels to a worker."""
+    """One image to measure or to draw, sent to a worker.
+
+    Attributes
+    ----------
+    root : str
+        Absolute path of the input folder.
+    record : ImageRecord
+        Header of the image, as in the index.
+    state : str
+        State of the file, as in the index.
+    policy : HeaderPolicy
+        Policy with which the header was read.
+    pipeline : Pipeline
+        Window and segmentation.
+    """
 
     root: str
     record: ImageRecord
-    state: str  # of the file, as the index listed it
+    state: str
     policy: HeaderPolicy
     pipeline: Pipeline
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
-    """What one image shows. NaN where nothing was cropped.
+class ImageMeasurement:
+    """Measurements of one image; NaN if nothing was segmented.
 
     Attributes
     ----------
     record : ImageRecord
+        Header of the image.
     method : str
-        What was believed: a method, ``whole_frame`` or ``none``.
+        Threshold method whose mask was accepted, ``whole_frame`` or ``none``.
     flags : Flag
-        Bits of the CC, whichever view it is.
+        Flags of the image, as CC bits whichever view it is.
     share : float
-        The mask's share of the frame.
+        Mask area as a share of the image.
     aspect : float
-        Width / height of the breast's box.
+        Width / height of the breast's bounding box.
     threshold : float
-        As a share of the range that the header declares.
+        Threshold as a share of the range of the value table.
     area : float
-        Of the mask, in pixels of the image.
+        Mask area in source pixels.
     """
 
     record: ImageRecord
@@ -67,81 +82,98 @@ class Measured:
 
     @property
     def vendor(self) -> str:
-        """The manufacturer as the header names it."""
+        """Manufacturer in the header, or ``unknown``."""
         return self.record.manufacturer or "unknown"
 
     @property
     def group(self) -> tuple[str, str]:
-        """Vendor and view."""
+        """Vendor and view, the group of images with which it is compared."""
         return self.vendor, self.record.view.value
 
     @property
-    def cropped(self) -> bool:
-        """Whether an outline was believed."""
+    def segmented(self) -> bool:
+        """Whether there is an outline."""
         return not math.isnan(self.share)
 
     @property
-    def pixel_size(self) -> float:
-        """Square millimetres of a pixel; 0 where the header does not say."""
+    def pixel_area(self) -> float:
+        """Square millimeters per pixel; 0 if the header has no spacing."""
         return (self.record.row_spacing or 0.0) * (self.record.column_spacing or 0.0)
 
 
 @dataclass(frozen=True, slots=True)
-class Card:
-    """A small image of one image, and the thresholds that were tried on it."""
+class Preview:
+    """Drawing of one image.
+
+    Attributes
+    ----------
+    jpeg : bytes
+        Contents of a JPEG file.
+    failures : str
+        Quality gates that the threshold methods failed; empty if none did.
+    """
 
     jpeg: bytes
-    attempts: tuple[Attempt, ...]
+    failures: str
 
 
-def measure_images(tasks: Sequence[ImageTask]) -> list[Measured | Rejection]:
-    """On a worker: decode, segment and measure."""
+def measure_images(tasks: Sequence[ImageTask]) -> list[ImageMeasurement | Rejection]:
+    """Decode, segment and measure images on a worker."""
     cv2.setNumThreads(1)  # the scheduler decides how many cores are used
-    return [_measured(task) for task in tasks]
+    return [_measure(task) for task in tasks]
 
 
-def _measured(task: ImageTask) -> Measured | Rejection:
-    opened = _picture(task)
-    if isinstance(opened, Rejection):
-        return opened
-    found, flags = segment(opened, task.pipeline.segment), opened.flags
-    flags |= found.flags
-    for flag, name in OF_A_VIEW.items():
-        flags |= flag if getattr(task.record, name) else Flag(0)
-    if found.mask is None:
-        return Measured(task.record, found.method, flags)
-    return Measured(
+def _measure(task: ImageTask) -> ImageMeasurement | Rejection:
+    image = _decode(task)
+    if isinstance(image, Rejection):
+        return image
+    segmentation = segment(image, task.pipeline.segment)
+    flags = image.flags | segmentation.flags | header_flags(task.record)
+    if segmentation.mask is None:
+        return ImageMeasurement(task.record, segmentation.method, flags)
+    box = segmentation.tight_box
+    return ImageMeasurement(
         task.record,
-        found.method,
+        segmentation.method,
         flags,
-        found.gates["share"],
-        found.tight_box.width / max(found.tight_box.height, 1),
-        _as_share(opened, found),
-        found.area,
+        segmentation.gates["share"],
+        box.width / max(box.height, 1),
+        _relative_threshold(image, segmentation),
+        segmentation.area,
     )
 
 
-def _as_share(image: DecodedImage, found: Segmentation) -> float:
+def _relative_threshold(image: DecodedImage, segmentation: Segmentation) -> float:
     low, high = float(image.values.min()), float(image.values.max())
-    return (found.threshold - low) / (high - low) if high > low else math.nan
+    return (segmentation.threshold - low) / (high - low) if high > low else math.nan
 
 
-def draw_cards(tasks: Sequence[tuple[int, ImageTask]]) -> list[tuple[int, Card | Rejection]]:
-    """On a worker: draw each numbered image."""
+def draw_previews(tasks: Sequence[tuple[int, ImageTask]]) -> list[tuple[int, Preview | Rejection]]:
+    """Draw numbered images on a worker."""
     cv2.setNumThreads(1)
-    return [(number, _card(task)) for number, task in tasks]
+    return [(number, _preview(task)) for number, task in tasks]
 
 
-def _card(task: ImageTask) -> Card | Rejection:
-    opened = _picture(task)
-    if isinstance(opened, Rejection):
-        return opened
-    seen = examine(opened, task.pipeline.segment)
-    jpeg = encoded(draw(opened, segment(opened, task.pipeline.segment), CARD_SIDE), ".jpg")
-    return Card(jpeg, seen.attempts if seen else ())
+def _preview(task: ImageTask) -> Preview | Rejection:
+    image = _decode(task)
+    if isinstance(image, Rejection):
+        return image
+    drawing = draw_segmentation(image, segment(image, task.pipeline.segment), PREVIEW_SIDE)
+    trace = trace_segmentation(image, task.pipeline.segment)
+    failed = [_failed_gates(attempt) for attempt in trace.attempts if not attempt.passes] if trace else []
+    return Preview(encode(drawing, ".jpg"), "; ".join(failed))
 
 
-def _picture(task: ImageTask) -> DecodedImage | Rejection:
+def _failed_gates(attempt: ThresholdAttempt) -> str:
+    failed = [
+        f"{name} {attempt.gates[name]:.3g} (allowed {low:g} to {high:g})"
+        for name, (low, high) in GATES.items()
+        if name in attempt.gates and not low <= attempt.gates[name] <= high
+    ]
+    return f"{attempt.method}: {', '.join(failed) or 'nothing above the threshold'}"
+
+
+def _decode(task: ImageTask) -> DecodedImage | Rejection:
     record = task.record
     try:
         read = read_contents(Path(task.root) / record.path, task.state, Buffer())

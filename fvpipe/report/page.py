@@ -1,18 +1,17 @@
-"""A page of images, made from the shards alone, that opens without a network."""
+"""Page of images of shard folders, made from the shards alone."""
 
 from __future__ import annotations
 
-import base64
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
-from jinja2 import Environment, PackageLoader, select_autoescape
 
 from fvpipe.errors import InputError
 from fvpipe.io.atomic import write_whole
-from fvpipe.reasons import Flag, Reason
+from fvpipe.reasons import Reason
+from fvpipe.report.drawing import encode
+from fvpipe.report.html import data_uri, render
 from fvpipe.shards.format import RECEIPT
 from fvpipe.shards.reader import Sample, Shards, open_shards
 from fvpipe.types import VIEWS
@@ -26,30 +25,32 @@ def write_page(shards: Path, out: Path, limit: int) -> tuple[int, int]:
     Parameters
     ----------
     shards : Path
-        Folder that holds ``<pipeline>/<dataset>`` shard folders, or one shard folder.
+        A shard folder, or a folder of ``<pipeline>/<dataset>`` shard folders.
     out : Path
+        HTML file.
     limit : int
-        Images of each shard folder at most: flagged ones first, then spread evenly.
+        Images of each shard folder at most: flagged ones first, then others spread evenly.
 
     Returns
     -------
-    (int, int)
-        Shard folders and images.
+    folders, images : int
+        Number of shard folders and of images on the page.
 
     Raises
     ------
     InputError
-        There is no shard folder.
-    ShardError, StorageError
+        If there is no shard folder.
+    ShardError
+        If a shard folder is damaged.
+    StorageError
+        If the file cannot be written.
     """
     folders = [shards] if (shards / RECEIPT).is_file() else sorted(path.parent for path in shards.glob(f"*/*/{RECEIPT}"))
     if not folders:
         raise InputError(f"{shards}: holds no shard folder; build one with `fvpipe build-shards`")
     sections = [_section(open_shards(folder), limit) for folder in folders]
-    environment = Environment(loader=PackageLoader("fvpipe.report"), autoescape=select_autoescape(), trim_blocks=True)
     reasons = {reason.value: reason.meaning for reason in Reason}
-    page = environment.get_template("page.html.jinja").render(sections=sections, reasons=reasons)
-    write_whole(out, page.encode(), durable=False)
+    write_whole(out, render("page.html.jinja", sections=sections, reasons=reasons), durable=False)
     return len(sections), sum(len(section["cards"]) for section in sections)
 
 
@@ -61,12 +62,12 @@ def _section(shards: Shards, limit: int) -> dict[str, Any]:
         "anchor": f"{receipt.pipeline}-{receipt.dataset}",
         "bytes": sum(entry.bytes for entry in receipt.shards),
         "patients": len(set(shards.patient_ids.tolist())),
-        "cards": [_card(shards[i]) for i in _chosen(shards, limit)],
+        "cards": [_card(shards[i]) for i in _select(shards, limit)],
     }
 
 
-def _chosen(shards: Shards, limit: int) -> list[int]:
-    """Flagged samples first, then others spread evenly over the shards."""
+def _select(shards: Shards, limit: int) -> list[int]:
+    """Select flagged samples first, then others spread evenly over the shards."""
     flagged = np.flatnonzero(shards.flags).tolist()[:limit]
     others = np.flatnonzero(shards.flags == 0)
     rest = min(limit - len(flagged), len(others))
@@ -75,14 +76,13 @@ def _chosen(shards: Shards, limit: int) -> list[int]:
 
 
 def _card(sample: Sample) -> dict[str, Any]:
-    """One image, and where its views and crops lie, ready to be drawn over it."""
+    """Image of a sample, and the rectangles of its views and crops to be drawn over it; channels side by side."""
     image = sample.image if sample.image.ndim == 2 else np.concatenate(list(sample.image), axis=1)
-    data = cv2.imencode(".jpg", np.rint(image * 255).astype(np.uint8), [cv2.IMWRITE_JPEG_QUALITY, 88])[1].tobytes()
     views = []
     for i, view in enumerate(VIEWS):
-        top, bottom, left, right = (float(n) for n in sample.placement[i])
-        rows, columns = (int(n) for n in sample.source_shape[i])
-        box_top, box_bottom, box_left, box_right = (int(n) for n in sample.crop_box[i])
+        top, bottom, left, right = sample.placement[i].tolist()
+        rows, columns = sample.source_shape[i].tolist()
+        box_top, box_bottom, box_left, box_right = sample.crop_box[i].tolist()
         shift = sample.image.shape[-1] * i if sample.image.ndim == 3 else 0
         views.append({
             "name": view.value,
@@ -95,9 +95,9 @@ def _card(sample: Sample) -> dict[str, Any]:
     return {
         "breast_id": sample.breast_id,
         "label": LABELS[sample.label],
-        "flags": [str(flag.name).lower() for flag in Flag if flag in sample.flags],
+        "flags": [str(flag.name).lower() for flag in sample.flags],
         "width": image.shape[1],
         "height": image.shape[0],
-        "uri": "data:image/jpeg;base64," + base64.b64encode(data).decode(),
+        "uri": data_uri(encode(np.rint(image * 255).astype(np.uint8), ".jpg", 88)),
         "views": views,
     }

@@ -1,4 +1,4 @@
-"""What rows of an audit come to: distributions, outliers and pairs. Pure: rows in, numbers out."""
+"""Statistics of an audit: distributions, outliers, and CC against MLO, computed from the measurements."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from dataclasses import dataclass
 import numpy as np
 
 from fvpipe.imaging.view_agreement import AREA_RATIO
-from fvpipe.report.measure import Measured
+from fvpipe.report.measure import ImageMeasurement
 from fvpipe.types import Breast
 
-BINS = 24  # of a small histogram
-SHOWN = 8  # values of a table; the rest are counted together
-SCALE = 1.4826  # from a median absolute deviation to a standard deviation, where values are normal
-FLOOR = 0.01  # least deviation: in a group of equal images one pixel is no outlier
-ENOUGH = 8  # images without which a vendor's medians of a view are those of all vendors
-FARTHEST = 20  # breasts that are named
+HISTOGRAM_BINS = 24
+TABLE_ROWS = 8  # values of a table; all others are counted together
+MAD_TO_SIGMA = 1.4826  # from the median absolute deviation to the standard deviation of a normal distribution
+MIN_SIGMA = 0.01  # so that one pixel is not an outlier in a group of equal images
+MIN_GROUP_IMAGES = 8  # a smaller group of a vendor and view is compared with that view of all vendors
+MAX_FARTHEST = 20  # breasts that are listed
 
 
 @dataclass(frozen=True, slots=True)
 class Distribution:
-    """One quantity: its extremes and median, and counts in equal bins from `start` to `stop`."""
+    """Extremes, median and histogram of one quantity, in equal bins from `start` to `stop`."""
 
     name: str
     count: int
@@ -37,7 +37,7 @@ class Distribution:
 
 @dataclass(frozen=True, slots=True)
 class GroupReport:
-    """The images of one vendor and view."""
+    """Images of one vendor and view: how often each method and header value occurs, and distributions."""
 
     vendor: str
     view: str
@@ -48,8 +48,8 @@ class GroupReport:
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
-    """CC against MLO of a breast: the ratio of their areas, and how far it lies from the median of all."""
+class AreaRatio:
+    """Area of CC / area of MLO of one breast, and its distance from the median of all in robust standard deviations."""
 
     breast_id: str
     ratio: float
@@ -58,54 +58,77 @@ class Pair:
 
 
 @dataclass(frozen=True, slots=True)
-class Pairs:
-    """CC against MLO of all breasts whose views were both cropped, and both or neither have a pixel's size.
+class PairReport:
+    """Comparison of CC and MLO over all breasts.
 
-    `areas_disagree` are those that a build would flag so.
+    Attributes
+    ----------
+    compared, not_compared : int
+        Breasts with both views segmented, and a pixel spacing in both headers or in neither; all others.
+    in_square_millimetres : int
+        Compared breasts with pixel spacings.
+    ratios : Distribution or None
+        Ratios of the areas; None if no breast was compared.
+    farthest : tuple of AreaRatio
+        Breasts whose ratio is farthest from the median.
+    areas_disagree : tuple of str
+        Breasts that a build flags with ``areas_disagree``.
+    vendors_differ, bits_differ : tuple of str
+        Breasts whose headers differ in Manufacturer or Bits Stored.
     """
 
     compared: int
     not_compared: int
     in_square_millimetres: int
     ratios: Distribution | None
-    farthest: tuple[Pair, ...]
+    farthest: tuple[AreaRatio, ...]
     areas_disagree: tuple[str, ...]
     vendors_differ: tuple[str, ...]
     bits_differ: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Far:
-    """How far an image lies from others like it, and in what."""
+class Deviation:
+    """Deviation of an image from its group in one quantity, in robust standard deviations from the group's median."""
 
     deviations: float
     quantity: str
     value: float
     median: float
-    among: str
+    group: str
 
 
 def distribution(name: str, values: Sequence[float], start: float, stop: float) -> Distribution | None:
-    """Of the values that are numbers; None where there is none. What lies outside start..stop is in the outer bins."""
+    """Summarize the values that are not NaN; None if there are none.
+
+    Parameters
+    ----------
+    name : str
+        Name of the quantity.
+    values : sequence of float
+        One value per image or breast.
+    start, stop : float
+        Range of the histogram; values beyond it are counted in the first or last bin.
+    """
     finite = np.array([value for value in values if not math.isnan(value)], np.float64)
     if not len(finite):
         return None
-    at = np.clip(((finite - start) / (stop - start) * BINS).astype(int), 0, BINS - 1)
+    at = np.clip(((finite - start) / (stop - start) * HISTOGRAM_BINS).astype(int), 0, HISTOGRAM_BINS - 1)
     low, median, high = (round(float(f(finite)), 4) for f in (np.min, np.median, np.max))
-    bins = tuple(np.bincount(at, minlength=BINS).tolist())
+    bins = tuple(np.bincount(at, minlength=HISTOGRAM_BINS).tolist())
     return Distribution(name, len(finite), low, median, high, start, stop, bins)
 
 
-def groups(rows: Iterable[Measured]) -> tuple[GroupReport, ...]:
-    """One report for each vendor and view."""
-    members: dict[tuple[str, str], list[Measured]] = {}
+def group_reports(rows: Iterable[ImageMeasurement]) -> tuple[GroupReport, ...]:
+    """One report per vendor and view, in alphabetical order."""
+    members: dict[tuple[str, str], list[ImageMeasurement]] = {}
     for row in rows:
         members.setdefault(row.group, []).append(row)
-    return tuple(_group(*key, members[key]) for key in sorted(members))
+    return tuple(_group_report(*key, members[key]) for key in sorted(members))
 
 
-def _group(vendor: str, view: str, rows: Sequence[Measured]) -> GroupReport:
-    tables: dict[str, Callable[[Measured], str]] = {
+def _group_report(vendor: str, view: str, rows: Sequence[ImageMeasurement]) -> GroupReport:
+    tables: dict[str, Callable[[ImageMeasurement], str]] = {
         "rows x columns": lambda row: f"{row.record.rows} x {row.record.columns}",
         "bits stored": lambda row: str(row.record.bits_stored),
         "photometric interpretation": lambda row: row.record.photometric_interpretation,
@@ -120,9 +143,9 @@ def _group(vendor: str, view: str, rows: Sequence[Measured]) -> GroupReport:
         vendor,
         view,
         len(rows),
-        counted(row.method for row in rows),
-        {name: counted(map(value, rows), SHOWN) for name, value in tables.items()},
-        tuple(each for each in quantities if each),
+        count_values(row.method for row in rows),
+        {name: count_values(map(value, rows), TABLE_ROWS) for name, value in tables.items()},
+        tuple(quantity for quantity in quantities if quantity),
     )
 
 
@@ -130,8 +153,16 @@ def _log10(share: float) -> float:
     return math.log10(share) if share > 0 else math.nan
 
 
-def counted(values: Iterable[str], most: int = 0) -> dict[str, int]:
-    """How often each occurs, most often first; beyond `most` of them (0: all) together."""
+def count_values(values: Iterable[str], most: int = 0) -> dict[str, int]:
+    """Count equal values, most frequent first.
+
+    Parameters
+    ----------
+    values : iterable of str
+        Values to count.
+    most : int
+        Number of values that are listed; all others are counted together. 0 lists all.
+    """
     ordered = sorted(Counter(values).items(), key=lambda item: (-item[1], item[0]))
     if not most or len(ordered) <= most + 1:
         return dict(ordered)
@@ -139,43 +170,50 @@ def counted(values: Iterable[str], most: int = 0) -> dict[str, int]:
     return dict(ordered[:most]) | {f"{len(others)} others": sum(count for _, count in others)}
 
 
-def how_far(rows: Sequence[Measured]) -> dict[str, Far]:
-    """For each cropped image's path, the farther of its share (as a logarithm) and its aspect from the group's median."""
-    cropped = [row for row in rows if row.cropped]
-    sizes = Counter(row.group for row in cropped)
-    pools: dict[tuple[str, str], list[Measured]] = {}
-    for row in cropped:
-        pools.setdefault(row.group, []).append(row)
-        pools.setdefault(("", row.record.view.value), []).append(row)
-    centers = {key: _centers(members) for key, members in pools.items()}
+def largest_deviations(rows: Sequence[ImageMeasurement]) -> dict[str, Deviation]:
+    """Deviation of each segmented image from its group, by path.
+
+    The larger of the deviations of the mask's share of the image (as a logarithm) and of the aspect of the box.
+    """
+    segmented = [row for row in rows if row.segmented]
+    groups: dict[tuple[str, str], list[ImageMeasurement]] = {}
+    for row in segmented:
+        groups.setdefault(row.group, []).append(row)
+        groups.setdefault(("", row.record.view.value), []).append(row)
+    shares = {key: robust_center([math.log(row.share) for row in members]) for key, members in groups.items()}
+    aspects = {key: robust_center([row.aspect for row in members]) for key, members in groups.items()}
     found = {}
-    for row in cropped:
-        key = row.group if sizes[row.group] >= ENOUGH else ("", row.record.view.value)
-        among = f"{len(pools[key])} {key[1]} of {key[0] or 'all vendors'}"
-        (share, share_spread), (aspect, aspect_spread) = centers[key]
+    for row in segmented:
+        key = row.group if len(groups[row.group]) >= MIN_GROUP_IMAGES else ("", row.record.view.value)
+        group = f"{len(groups[key])} {key[1]} of {key[0] or 'all vendors'}"
+        (share, share_sigma), (aspect, aspect_sigma) = shares[key], aspects[key]
         found[row.record.path] = max(
-            Far(round(abs(math.log(row.share) - share) / share_spread, 2), "share", row.share, math.exp(share), among),
-            Far(round(abs(row.aspect - aspect) / aspect_spread, 2), "aspect", row.aspect, aspect, among),
-            key=lambda far: far.deviations,
+            Deviation(round(abs(math.log(row.share) - share) / share_sigma, 2), "share", row.share, math.exp(share), group),
+            Deviation(round(abs(row.aspect - aspect) / aspect_sigma, 2), "aspect", row.aspect, aspect, group),
+            key=lambda deviation: deviation.deviations,
         )
     return found
 
 
-def _centers(rows: Sequence[Measured]) -> tuple[tuple[float, float], tuple[float, float]]:
-    return center([math.log(row.share) for row in rows]), center([row.aspect for row in rows])
-
-
-def center(values: Sequence[float]) -> tuple[float, float]:
-    """Median, and the median absolute deviation as a standard deviation, at least `FLOOR`."""
+def robust_center(values: Sequence[float]) -> tuple[float, float]:
+    """Median, and standard deviation from the median absolute deviation, at least :data:`MIN_SIGMA`."""
     array = np.array(values, np.float64)
     median = float(np.median(array))
-    return median, max(SCALE * float(np.median(np.abs(array - median))), FLOOR)
+    return median, max(MAD_TO_SIGMA * float(np.median(np.abs(array - median))), MIN_SIGMA)
 
 
-def pairs(breasts: Iterable[Breast], rows: Mapping[str, Measured]) -> Pairs:
-    """CC against MLO."""
+def pair_report(breasts: Iterable[Breast], rows: Mapping[str, ImageMeasurement]) -> PairReport:
+    """Compare CC and MLO.
+
+    Parameters
+    ----------
+    breasts : iterable of Breast
+        Pairs of views.
+    rows : mapping of str to ImageMeasurement
+        Measurements by path.
+    """
     ratios: list[tuple[str, float, str]] = []
-    vendors, bits, left_out = [], [], 0
+    vendors, bits, not_compared = [], [], 0
     for breast in breasts:
         name = breast.key.breast_id
         if breast.cc.manufacturer != breast.mlo.manufacturer:
@@ -183,19 +221,19 @@ def pairs(breasts: Iterable[Breast], rows: Mapping[str, Measured]) -> Pairs:
         if breast.cc.bits_stored != breast.mlo.bits_stored:
             bits.append(name)
         cc, mlo = rows.get(breast.cc.path), rows.get(breast.mlo.path)
-        if cc is None or mlo is None or not (cc.cropped and mlo.cropped) or bool(cc.pixel_size) != bool(mlo.pixel_size):
-            left_out += 1
+        if cc is None or mlo is None or not (cc.segmented and mlo.segmented) or bool(cc.pixel_area) != bool(mlo.pixel_area):
+            not_compared += 1
             continue
-        sizes = cc.pixel_size, mlo.pixel_size
-        ratios.append((name, cc.area * (sizes[0] or 1) / (mlo.area * (sizes[1] or 1)), "mm2" if all(sizes) else "pixels"))
-    median, spread = center([math.log(ratio) for _, ratio, _ in ratios]) if ratios else (0.0, 1.0)
-    compared = [Pair(name, round(r, 4), unit, round(abs(math.log(r) - median) / spread, 2)) for name, r, unit in ratios]
-    return Pairs(
+        unit = "mm2" if cc.pixel_area else "pixels"
+        ratios.append((name, cc.area * (cc.pixel_area or 1) / (mlo.area * (mlo.pixel_area or 1)), unit))
+    median, sigma = robust_center([math.log(ratio) for _, ratio, _ in ratios]) if ratios else (0.0, 1.0)
+    compared = [AreaRatio(name, round(r, 4), unit, round(abs(math.log(r) - median) / sigma, 2)) for name, r, unit in ratios]
+    return PairReport(
         len(compared),
-        left_out,
+        not_compared,
         sum(pair.unit == "mm2" for pair in compared),
         distribution("area of CC / area of MLO", [pair.ratio for pair in compared], 0.0, 2.0),
-        tuple(sorted(compared, key=lambda pair: (-pair.deviations, pair.breast_id))[:FARTHEST]),
+        tuple(sorted(compared, key=lambda pair: (-pair.deviations, pair.breast_id))[:MAX_FARTHEST]),
         tuple(sorted(pair.breast_id for pair in compared if not 1 / AREA_RATIO <= pair.ratio <= AREA_RATIO)),
         tuple(sorted(vendors)),
         tuple(sorted(bits)),

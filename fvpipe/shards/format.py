@@ -1,4 +1,4 @@
-"""The shard folder's format: names, receipt, columns, and the way between source and image pixels."""
+"""Format of a shard folder: file names, receipt, and the mapping between source and image coordinates."""
 
 from __future__ import annotations
 
@@ -16,42 +16,51 @@ from fvpipe.reasons import Flag
 from fvpipe.versions import SCHEMA_VERSION
 
 RECEIPT = "index.json"
-SCALES = {"uint16": 1 / 65535, "uint8": 1 / 255, "float32": 1.0}
-"""Stored value x scale lies in [0, 1], by dtype."""
 
 
 def shard_name(index: int) -> str:
-    """The file name of shard `index`."""
+    """File name of a shard."""
     return f"shard-{index:05d}.h5"
 
 
 def shard_index(patient_id: str, shard_count: int) -> int:
-    """The shard of a patient: by a digest of the id, so that a new patient moves nobody."""
+    """Index of the shard of a patient: a digest of the id, so that a new patient does not move others.
+
+    Parameters
+    ----------
+    patient_id : str
+        Patient id as it is written into the shard.
+    shard_count : int
+        Number of shards of the data set.
+    """
     digest = hashlib.blake2b(patient_id.encode("utf-8", "surrogatepass"), digest_size=8, person=b"fvpipe-shard").digest()
     return int.from_bytes(digest, "little") % shard_count
 
 
-# --- the receipt ------------------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True)
 class ShardEntry:
-    """One shard as it was committed.
+    """Entry of one committed shard in the receipt.
 
     Attributes
     ----------
     file : str
-    index, samples, bytes : int
+        File name.
+    index : int
+        Index of the shard.
+    samples : int
+        Number of samples.
+    bytes : int
+        Size of the file.
     sha256 : str
-        Of the whole file.
+        SHA-256 of the whole file.
     image_offset, image_bytes : int
-        Where the images lie in the file.
+        Position and size in bytes of the dataset ``image`` in the file.
     rest : str
-        SHA-256 of every other byte: columns, the images' CRC-32s among them, attributes, structure.
+        SHA-256 of all other bytes: the other datasets (with the CRC-32 of each image), attributes, HDF5 structure.
     content : str
-        Digest of what the shard was made from: sample keys, labels, identifiers. Equal content is not written again.
+        Digest of sample keys, labels and identifiers. A shard of equal content is not written again.
     flags : dict of str to int
-        How many samples carry each flag.
+        Number of samples with each flag.
     """
 
     file: str
@@ -68,7 +77,35 @@ class ShardEntry:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """``index.json``."""
+    """Contents of ``index.json``: what the folder holds, and digests of all its files.
+
+    Attributes
+    ----------
+    schema_version : int
+        Version of the format.
+    preprocessing_version : int
+        Version of the preprocessing that computed the images.
+    dataset, license : str
+        Name and license of the data set.
+    simulated : bool
+        Whether the data set is simulated (the key ``made`` in the file).
+    pipeline, pipeline_digest, pipeline_yaml : str
+        Name of the pipeline, digest of its settings, and the settings with all defaults.
+    shard_count : int
+        Number of shards over which patients are distributed; those without samples are not written.
+    samples : int
+        Number of samples.
+    labels : dict of str to int
+        Number of samples by ``malignant``, ``benign`` and ``unlabelled``.
+    rejections : dict of str to int
+        Number of rejections by reason code.
+    flags : dict of str to int
+        Number of samples by flag.
+    tables : dict of str to str
+        SHA-256 of each CSV table by file name.
+    shards : tuple of ShardEntry
+        Shards by increasing index.
+    """
 
     schema_version: int
     preprocessing_version: int
@@ -87,25 +124,37 @@ class Receipt:
     shards: tuple[ShardEntry, ...]
 
     def to_json(self) -> str:
-        """Stable, readable text."""
+        """JSON text with sorted keys; equal receipts give equal bytes."""
         data = asdict(self)
         data["made"] = data.pop("simulated")  # the key of this version of the format
         return json.dumps(data, indent=1, sort_keys=True) + "\n"
 
 
 def read_receipt(folder: str | os.PathLike[str]) -> Receipt:
-    """Read and check ``index.json``.
+    """Read and validate the receipt of a shard folder.
+
+    Parameters
+    ----------
+    folder : path
+        Shard folder.
+
+    Returns
+    -------
+    receipt : Receipt
+        Contents of ``index.json``.
 
     Raises
     ------
     ReceiptError
-        It is missing, not JSON, of an unknown schema version, incomplete or contradicts itself.
+        If the receipt is missing, not JSON, of an unknown schema version, incomplete or inconsistent.
     """
     path = Path(folder) / RECEIPT
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        state = "its build was interrupted, or it is no shard folder" if path.parent.is_dir() else "the folder does not exist"
+        state = (
+            "its build was interrupted, or it is not a shard folder" if path.parent.is_dir() else "the folder does not exist"
+        )
         raise ReceiptError(f"{path}: not found; {state}. Build it with `fvpipe build-shards`") from None
     except (OSError, ValueError, RecursionError) as error:
         raise ReceiptError(f"{path}: not readable as JSON ({type(error).__name__}); build the shards again") from None
@@ -115,7 +164,7 @@ def read_receipt(folder: str | os.PathLike[str]) -> Receipt:
     try:
         entries = tuple(ShardEntry(**entry) for entry in data.pop("shards"))
         receipt = Receipt(simulated=data.pop("made"), shards=entries, **data)
-        if not (_typed(receipt) and all(map(_typed, receipt.shards))):
+        if not (_has_declared_types(receipt) and all(map(_has_declared_types, receipt.shards))):
             raise TypeError
         sound = (
             receipt.samples == sum(entry.samples for entry in receipt.shards) == sum(receipt.labels.values())
@@ -129,18 +178,26 @@ def read_receipt(folder: str | os.PathLike[str]) -> Receipt:
     return receipt
 
 
-def _typed(value: Receipt | ShardEntry) -> bool:
-    """Whether every field holds what it is declared to hold."""
+def _has_declared_types(value: Receipt | ShardEntry) -> bool:
+    """Whether the value of each field has the declared type."""
     return all(type(getattr(value, f.name)).__name__ == str(f.type).partition("[")[0] for f in fields(value))
 
 
 def flag_names() -> dict[str, int]:
-    """Name of each bit of ``flags``, with its value."""
+    """Bits of the dataset ``flags`` by name."""
     return {str(flag.name).lower(): int(flag) for flag in Flag}
 
 
-def rest_sha256(file: BinaryIO, image_offset: int, image_bytes: int) -> str:
-    """Digest the bytes before and after the images."""
+def sha256_outside_images(file: BinaryIO, image_offset: int, image_bytes: int) -> str:
+    """SHA-256 of the bytes of a shard before and after its images, the field ``rest`` of its receipt entry.
+
+    Parameters
+    ----------
+    file : binary file
+        Shard, open for reading.
+    image_offset, image_bytes : int
+        Position and size of the images in bytes.
+    """
     file.seek(0)
     hasher = hashlib.sha256(file.read(image_offset))
     file.seek(image_offset + image_bytes)
@@ -149,18 +206,36 @@ def rest_sha256(file: BinaryIO, image_offset: int, image_bytes: int) -> str:
 
 
 def to_image(crop_box: NDArray[Any], placement: NDArray[Any], row: float, column: float) -> tuple[float, float]:
-    """Map a point of a source image into the stored image, given one view's ``crop_box`` and ``placement``."""
-    (top, left), (down, across), (box_top, box_left) = _scale(crop_box, placement)
+    """Map a point of a source image to the stored image.
+
+    Parameters
+    ----------
+    crop_box : int32 array, shape (4,)
+        Crop box of the view: top, bottom, left, right in source pixels.
+    placement : float32 array, shape (4,)
+        Placement of the view: top, bottom, left, right in pixels of the stored image.
+    row, column : float
+        Point in source pixels; 0 is the outer edge of pixel 0.
+
+    Returns
+    -------
+    row, column : float
+        Point in pixels of the stored image, counted in the same way.
+    """
+    (top, left), (down, across), (box_top, box_left) = _origins_and_scale(crop_box, placement)
     return top + (row - box_top) * down, left + (column - box_left) * across
 
 
 def to_source(crop_box: NDArray[Any], placement: NDArray[Any], row: float, column: float) -> tuple[float, float]:
-    """Map a point of the stored image into a source image: the inverse of :func:`to_image`."""
-    (top, left), (down, across), (box_top, box_left) = _scale(crop_box, placement)
+    """Map a point of the stored image to a source image, the inverse of :func:`to_image`."""
+    (top, left), (down, across), (box_top, box_left) = _origins_and_scale(crop_box, placement)
     return box_top + (row - top) / down, box_left + (column - left) / across
 
 
-def _scale(crop_box: NDArray[Any], placement: NDArray[Any]) -> tuple[tuple[float, float], tuple[float, float], tuple[int, int]]:
+def _origins_and_scale(
+    crop_box: NDArray[Any], placement: NDArray[Any]
+) -> tuple[tuple[float, float], tuple[float, float], tuple[int, int]]:
+    """Upper left corner in the stored image, its pixels per source pixel, and upper left corner in the source."""
     top, bottom, left, right = (float(number) for number in placement)
     box_top, box_bottom, box_left, box_right = (int(number) for number in crop_box)
     return (top, left), ((bottom - top) / (box_bottom - box_top), (right - left) / (box_right - box_left)), (box_top, box_left)

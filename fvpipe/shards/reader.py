@@ -1,11 +1,9 @@
-"""Step 5: samples -> HDF5 shards, and back. Needs numpy and h5py alone, so that other projects can read without the rest.
+"""Reader of shards.
 
-A shard folder is ``shard-00000.h5``, ..., ``breasts.csv``, ``rejected.csv`` and, written last, ``index.json``: the receipt
-and commit point. Datasets are contiguous and uncompressed, so that a reader maps the file at the image's offset and
-gathers a batch in one pass. Every dataset has the same first dimension and none is a scalar.
-
-What a reader is served was checked: everything but the images when the folder is opened, before HDF5 sees a byte of it
-(a flipped bit in its structure can crash the library), and each image's CRC-32 the first time it is read.
+The dataset ``image`` is contiguous and uncompressed, so it is memory-mapped at its offset in the file and a batch is
+gathered in one pass. All data is checked before it is returned: everything but the images when the folder is opened,
+before HDF5 parses it (a flipped bit in the HDF5 structure can crash the library), and the CRC-32 of each image when it
+is first read.
 """
 
 from __future__ import annotations
@@ -24,24 +22,37 @@ from numpy.typing import ArrayLike, NDArray
 
 from fvpipe.errors import ChecksumError, MissingShardError, ReceiptError, ShardError, SwappedShardError, TruncatedShardError
 from fvpipe.reasons import Flag
-from fvpipe.shards.format import SCALES, Receipt, ShardEntry, read_receipt, rest_sha256, to_image, to_source
-from fvpipe.types import VIEWS, Laterality, View
+from fvpipe.shards.format import Receipt, ShardEntry, read_receipt, sha256_outside_images, to_image, to_source
+from fvpipe.types import SCALES, VIEWS, Laterality, View
 
-# --- reading ----------------------------------------------------------------------------------------------------------
+COMMIT_ATTEMPTS, COMMIT_SECONDS = 20, 0.1  # wait so often and so long for a build that is just replacing the receipt
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sample:
-    """One breast as a shard holds it.
+    """One breast of a shard folder. Arrays of two rows are in the order CC, MLO.
 
     Attributes
     ----------
-    image : float32, (H, W) or (C, H, W)
-        [0, 1].
+    image : float32 array, shape (H, W) or (C, H, W)
+        Fused image in [0, 1].
     label : int
         1 malignant, 0 benign, -1 unlabelled.
-    crop_box, source_shape, placement, intensity_range : ndarray
-        As in :class:`fvpipe.types.FusedSample`.
+    breast_id, patient_id : str
+        Pseudonyms of the data set, or keyed digests.
+    laterality : Laterality
+        Side of the breast.
+    crop_box : int32 array, shape (2, 4)
+        Top, bottom, left, right of each crop in source pixels.
+    source_shape : int32 array, shape (2, 2)
+        Rows and columns of each source image.
+    placement : float32 array, shape (2, 4)
+        Top, bottom, left, right of each crop in pixels of `image`; left > right if mirrored; -1 for a view that is not
+        in the image.
+    intensity_range : float32 array, shape (2,), or (2, 2) if each view was normalized by itself
+        Values that became 0 and 1.
+    flags : Flag
+        Flags of the sample.
     """
 
     image: NDArray[np.float32]
@@ -56,22 +67,34 @@ class Sample:
     flags: Flag
 
     def to_image(self, view: View, row: float, column: float) -> tuple[float, float]:
-        """Map a point of a source image into `image`. Both count edges, so that 0 is the outer edge of pixel 0.
+        """Map a point of a source image to `image`.
+
+        Parameters
+        ----------
+        view : View
+            View of the source image.
+        row, column : float
+            Point in source pixels; 0 is the outer edge of pixel 0.
+
+        Returns
+        -------
+        row, column : float
+            Point in pixels of `image`, counted in the same way.
 
         Raises
         ------
         ValueError
-            The view is not in the image.
+            If the view is not in the image.
         """
-        i = self._index(view)
+        i = self._view_index(view)
         return to_image(self.crop_box[i], self.placement[i], row, column)
 
     def to_source(self, view: View, row: float, column: float) -> tuple[float, float]:
-        """Map a point of `image` into a source image: the inverse of :meth:`to_image`."""
-        i = self._index(view)
+        """Map a point of `image` to a source image, the inverse of :meth:`to_image`."""
+        i = self._view_index(view)
         return to_source(self.crop_box[i], self.placement[i], row, column)
 
-    def _index(self, view: View) -> int:
+    def _view_index(self, view: View) -> int:
         i = VIEWS.index(view)
         if self.placement[i][0] < 0:
             raise ValueError(f"{view} is not in this image; its pipeline keeps the other view alone")
@@ -79,20 +102,25 @@ class Sample:
 
 
 class Shards(Sequence[Sample]):
-    """A shard folder, open for reading. Made by :func:`open_shards`.
+    """Shard folder open for reading, a sequence of :class:`Sample`. Opened by :func:`open_shards`.
 
-    No file handle is kept, only read-only memory maps of the committed files: it may be shared by threads, inherited by
-    forked processes and sent to spawned ones, and a build that runs meanwhile does not change what it serves.
+    It keeps read-only memory maps of the committed files and no file handles. It may be shared by threads, inherited by
+    forked processes and pickled to spawned ones. A build that runs meanwhile does not change its contents.
 
     Attributes
     ----------
     folder : Path
+        Absolute path of the folder.
     receipt : Receipt
-    labels : int8, (N,)
-    breast_ids, patient_ids, lateralities : str, (N,)
-    flags : uint32, (N,)
-    columns : dict of str to ndarray
-        Every dataset but the image.
+        Contents of ``index.json``.
+    labels : int8 array, shape (N,)
+        1 malignant, 0 benign, -1 unlabelled.
+    breast_ids, patient_ids, lateralities : str array, shape (N,)
+        Identifiers, and ``L`` or ``R``.
+    flags : uint32 array, shape (N,)
+        Bits of :class:`fvpipe.reasons.Flag`.
+    columns : dict of str to array, first dimension N
+        All datasets but ``image``, as stored.
     """
 
     def __init__(self, folder: Path, receipt: Receipt, images: list[NDArray[Any]], columns: dict[str, NDArray[Any]]) -> None:
@@ -114,11 +142,11 @@ class Shards(Sequence[Sample]):
 
     @property
     def image_shape(self) -> tuple[int, ...]:
-        """(H, W), or (C, H, W); empty where there is no sample."""
+        """Shape of an image: (H, W) or (C, H, W); empty if there are no samples."""
         return self._images[0].shape[1:] if self._images else ()
 
     def __getitem__(self, index: Any) -> Any:
-        """The sample at an integer `index`."""
+        """Sample at an integer index; negative ones count from the end."""
         if not isinstance(index, int | np.integer):
             raise TypeError(
                 "shards are indexed by one integer; for several use shards.images(indices) and shards.labels[indices]"
@@ -139,23 +167,24 @@ class Shards(Sequence[Sample]):
         return (self[i] for i in range(len(self)))
 
     def images(self, indices: ArrayLike | slice = slice(None)) -> NDArray[np.float32]:
-        """Several images, in one gather.
+        """Read several images at once.
 
         Parameters
         ----------
-        indices : array of int, array of bool, or slice
-            All by default. Negative ones count from the end; an array of bool says of each sample whether it is wanted.
+        indices : int array, bool array of shape (N,), or slice
+            Samples to read, all by default. Negative indices count from the end.
 
         Returns
         -------
-        float32, (n, H, W) or (n, C, H, W)
-            In the order of `indices`, each in [0, 1].
+        images : float32 array, shape (n, H, W) or (n, C, H, W)
+            Images in [0, 1], in the order of `indices`.
 
         Raises
         ------
         ChecksumError
-            A sample's bytes are not those that were written.
+            If the bytes of an image are not those that were written.
         IndexError
+            If an index is out of range or not an integer.
         """
         if not isinstance(indices, slice):
             indices = np.asarray(indices)
@@ -164,17 +193,17 @@ class Shards(Sequence[Sample]):
         out = np.empty((len(wanted), *self.image_shape), np.float32)
         shard_of = np.searchsorted(self._starts, wanted, side="right") - 1
         for shard in np.unique(shard_of):
-            places = np.flatnonzero(shard_of == shard)
-            stored = self._images[shard][wanted[places] - self._starts[shard]]
-            self._check(wanted[places], stored, int(shard))
-            out[places] = stored * self._scale
+            of_shard = np.flatnonzero(shard_of == shard)
+            stored = self._images[shard][wanted[of_shard] - self._starts[shard]]
+            self._check(wanted[of_shard], stored, int(shard))
+            out[of_shard] = stored * self._scale
         return out
 
     def _check(self, samples: NDArray[np.int64], stored: NDArray[Any], shard: int) -> None:
-        """Compare the CRC-32 of each sample that is read for the first time, on the very bytes that are served."""
-        for place in np.flatnonzero(~self._checked[samples]):
-            sample = int(samples[place])
-            if zlib.crc32(np.ascontiguousarray(stored[place]).data) != int(self.columns["image_crc32"][sample]):
+        """Compare the CRC-32 of each image that is read for the first time, computed on the bytes to be returned."""
+        for i in np.flatnonzero(~self._checked[samples]):
+            sample = int(samples[i])
+            if zlib.crc32(np.ascontiguousarray(stored[i]).data) != int(self.columns["image_crc32"][sample]):
                 file = self.folder / self.receipt.shards[shard].file
                 row = sample - int(self._starts[shard])
                 raise ChecksumError(f"{file}: sample {row} ({self.breast_ids[sample]}) is damaged; build the shards again")
@@ -194,17 +223,19 @@ def open_shards(folder: str | os.PathLike[str]) -> Shards:
     Parameters
     ----------
     folder : path
-        For example ``cache/shards/cropped/cmmd``.
+        Shard folder, for example ``cache/shards/cropped/cmmd``.
 
     Returns
     -------
-    Shards
-        A sequence of :class:`Sample`.
+    shards : Shards
+        Sequence of :class:`Sample`.
 
     Raises
     ------
-    ShardError
-        One of its kinds, naming the file: missing receipt, missing, truncated, swapped or damaged shard.
+    ReceiptError
+        If the receipt is missing or invalid.
+    MissingShardError, TruncatedShardError, SwappedShardError, ChecksumError
+        If a shard does not match the receipt. All are a ShardError.
 
     Examples
     --------
@@ -214,17 +245,17 @@ def open_shards(folder: str | os.PathLike[str]) -> Shards:
     """
     path = Path(os.path.abspath(folder))
     receipt = read_receipt(path)
-    for _ in range(20):
+    for _ in range(COMMIT_ATTEMPTS):
         try:
-            return _open(path, receipt)
+            return _open_shards(path, receipt)
         except ShardError:
-            # A build may be just committing: its receipt comes last. Only a receipt that stays is a damaged folder.
-            time.sleep(0.1)
+            # A build that is just committing replaces its receipt last. If the receipt does not change, the folder is damaged.
+            time.sleep(COMMIT_SECONDS)
             newer = read_receipt(path)
             if newer == receipt:
                 raise
             receipt = newer
-    return _open(path, receipt)
+    return _open_shards(path, receipt)
 
 
 def _reopen(folder: Path, receipt: Receipt) -> Shards:
@@ -234,7 +265,7 @@ def _reopen(folder: Path, receipt: Receipt) -> Shards:
     return shards
 
 
-def _open(folder: Path, receipt: Receipt) -> Shards:
+def _open_shards(folder: Path, receipt: Receipt) -> Shards:
     images, parts = [], []
     for entry in receipt.shards:
         image, columns = open_shard(folder / entry.file, entry, receipt)
@@ -256,12 +287,34 @@ _EMPTY: dict[str, NDArray[Any]] = {
 
 
 def open_shard(path: Path, entry: ShardEntry, receipt: Receipt) -> tuple[NDArray[Any], dict[str, NDArray[Any]]]:
-    """Map one shard's images and read its other columns, checked against the receipt."""
+    """Open one shard and check everything but its images against the receipt.
+
+    Parameters
+    ----------
+    path : Path
+        Shard file.
+    entry : ShardEntry
+        Its entry in the receipt.
+    receipt : Receipt
+        Receipt of the folder, to recognize a file that belongs to another shard or data set.
+
+    Returns
+    -------
+    images : memory map, shape (n, H, W) or (n, C, H, W)
+        Stored images, not yet checked.
+    columns : dict of str to array, first dimension n
+        All other datasets.
+
+    Raises
+    ------
+    ShardError
+        If the shard is missing, truncated, swapped or damaged.
+    """
     try:
         with open(path, "rb") as raw:
             size = os.fstat(raw.fileno()).st_size
-            if size != entry.bytes or rest_sha256(raw, entry.image_offset, entry.image_bytes) != entry.rest:
-                raise _what_is_wrong(path, raw, size, entry, receipt)
+            if size != entry.bytes or sha256_outside_images(raw, entry.image_offset, entry.image_bytes) != entry.rest:
+                raise _diagnose(path, raw, size, entry, receipt)
             with h5py.File(path, "r") as file:
                 image, columns = file["image"], {name: file[name][()] for name in file if name != "image"}
                 shape, dtype = image.shape, image.dtype
@@ -276,10 +329,10 @@ def open_shard(path: Path, entry: ShardEntry, receipt: Receipt) -> tuple[NDArray
         raise ChecksumError(f"{path}: cannot be read ({error.strerror or type(error).__name__})") from None
 
 
-def _what_is_wrong(path: Path, file: BinaryIO, size: int, entry: ShardEntry, receipt: Receipt) -> ShardError:
-    """Name the fault without HDF5: nothing in the file is to be trusted."""
+def _diagnose(path: Path, file: BinaryIO, size: int, entry: ShardEntry, receipt: Receipt) -> ShardError:
+    """Find out how a shard differs from the receipt, without HDF5 because the file cannot be trusted."""
     for other in receipt.shards:
-        if size == other.bytes and rest_sha256(file, other.image_offset, other.image_bytes) == other.rest:
+        if size == other.bytes and sha256_outside_images(file, other.image_offset, other.image_bytes) == other.rest:
             return SwappedShardError(f"{path}: holds what the receipt lists as {other.file}; build the shards again")
     file.seek(0)
     data = file.read()

@@ -1,4 +1,4 @@
-"""Checks every byte of a shard folder against its receipt."""
+"""Verification of a shard folder against its receipt."""
 
 from __future__ import annotations
 
@@ -14,21 +14,24 @@ from fvpipe.errors import ShardError
 from fvpipe.shards.format import read_receipt
 from fvpipe.shards.reader import open_shard
 
-# --- verifying --------------------------------------------------------------------------------------------------------
-
 
 def verify(folder: str | os.PathLike[str]) -> list[str]:
     """Check every byte of a shard folder against its receipt.
 
+    Parameters
+    ----------
+    folder : path
+        Shard folder.
+
     Returns
     -------
-    list of str
-        One sentence a problem; empty where all is well.
+    problems : list of str
+        One message per problem; empty if the folder is intact.
 
     Raises
     ------
     ReceiptError
-        There is no receipt to check against.
+        If the receipt is missing or invalid.
     """
     path = Path(folder)
     receipt = read_receipt(path)
@@ -51,8 +54,8 @@ def verify(folder: str | os.PathLike[str]) -> list[str]:
             problems.append(f"{file}: the receipt lists this table and it is not there")
         elif _sha256(file) != sha256:
             problems.append(f"{file}: its bytes differ from what was written")
-    known = {entry.file for entry in receipt.shards}
-    strays = [file.name for file in path.iterdir() if re.fullmatch(r"shard-\d+\.h5", file.name) and file.name not in known]
+    listed = {entry.file for entry in receipt.shards}
+    strays = [file.name for file in path.iterdir() if re.fullmatch(r"shard-\d+\.h5", file.name) and file.name not in listed]
     problems += [f"{path / name}: a shard that the receipt does not list" for name in sorted(strays)]
     return problems
 

@@ -1,4 +1,4 @@
-"""Writes one shard: HDF5, sealed by digests."""
+"""Writer of one shard: an HDF5 file and the digests of its contents."""
 
 from __future__ import annotations
 
@@ -18,56 +18,57 @@ from numpy.typing import NDArray
 
 from fvpipe.errors import StorageError
 from fvpipe.reasons import NO_FLAG, Flag
-from fvpipe.shards.format import SCALES, ShardEntry, flag_names, rest_sha256, shard_name
-from fvpipe.types import FusedSample, Laterality
-
-# --- writing ----------------------------------------------------------------------------------------------------------
+from fvpipe.shards.format import ShardEntry, flag_names, sha256_outside_images, shard_name
+from fvpipe.types import SCALES, FusedSample, Laterality
 
 
 @dataclass(frozen=True, slots=True)
 class ShardRow:
-    """What is known of a sample beside its pixels."""
+    """Columns of a sample that its pixels do not determine."""
 
     breast_id: str
     patient_id: str
     laterality: Laterality
     label: int
-    flags: Flag = NO_FLAG  # beside those that the pixels determine
+    flags: Flag = NO_FLAG  # in addition to those of the fused sample
 
 
 def write_shard(
     path: Path, rows: Sequence[ShardRow], samples: Iterable[FusedSample], attributes: Mapping[str, str | int], content: str
 ) -> ShardEntry:
-    """Write one shard, sample by sample.
+    """Write one shard, one sample at a time.
 
     Parameters
     ----------
     path : Path
-        Where it is written; the caller renames it into place.
+        Temporary file; the caller renames it into place.
     rows : sequence of ShardRow
-        In the order of `samples`.
+        One row per sample.
     samples : iterable of FusedSample
-        All with the same image shape and dtype.
-    attributes : mapping
-        Root attributes, `shard_index` among them; nothing of time, host or place may be in them.
+        Samples of the same image shape and dtype, in the order of `rows`.
+    attributes : mapping of str to str or int
+        Root attributes, including ``shard_index``. They must not depend on time, host or paths.
     content : str
-        Digest of what the shard is made from, for the receipt.
+        Digest of sample keys, labels and identifiers, for the receipt.
 
     Returns
     -------
-    ShardEntry
+    entry : ShardEntry
+        Entry for the receipt.
 
     Raises
     ------
     StorageError
+        If the file cannot be written. It is removed.
     """
     columns: dict[str, list[Any]] = {name: [] for name in _SAMPLE_COLUMNS}
     flags: dict[str, int] = {}
     image: h5py.Dataset | None = None
     try:
-        # The earliest format: the bytes do not change with the HDF5 library. No times are tracked.
-        with _Sink(path, "w+") as sink, h5py.File(sink, "w", libver=("earliest", "v110")) as file:
-            for i, (row, sample) in enumerate(zip(rows, samples, strict=True)):  # as many samples as rows: no hole
+        # The earliest format, so that the bytes do not depend on the version of the HDF5 library. Times are not tracked.
+        with _DeferredErrorFile(path, "w+") as target, h5py.File(target, "w", libver=("earliest", "v110")) as file:
+            # Strict: a missing sample would be read as a black image.
+            for i, (row, sample) in enumerate(zip(rows, samples, strict=True)):
                 if image is None:
                     image = file.create_dataset("image", (len(rows), *sample.image.shape), sample.image.dtype)
                     image.attrs["scale"] = np.float64(SCALES[sample.image.dtype.name])
@@ -77,7 +78,7 @@ def write_shard(
                     columns[name].append(value)
                 for flag in sample.flags | row.flags:
                     flags[str(flag.name).lower()] = flags.get(str(flag.name).lower(), 0) + 1
-                sink.check()
+                target.check()
             arrays = {name: np.array(column) for name, column in columns.items()}
             arrays["label"] = np.array([row.label for row in rows], np.int8)
             for name in ("breast_id", "patient_id", "laterality"):
@@ -90,11 +91,11 @@ def write_shard(
             for name, value in {**attributes, "flag_names": json.dumps(flag_names())}.items():
                 file.attrs[name] = value
             offset, length = (image.id.get_offset(), image.nbytes) if image else (0, 0)
-        sink.check()
+        target.check()
         with open(path, "rb+") as raw:
             os.fsync(raw.fileno())
             sha256 = hashlib.file_digest(raw, "sha256").hexdigest()
-            rest = rest_sha256(raw, offset, length)
+            rest = sha256_outside_images(raw, offset, length)
         size, index = path.stat().st_size, int(attributes["shard_index"])
         return ShardEntry(shard_name(index), index, len(rows), size, sha256, offset, length, rest, content, flags)
     except OSError as error:
@@ -103,13 +104,16 @@ def write_shard(
         raise StorageError(f"{path}: cannot be written ({reason}); is the disk full or the folder read-only?") from None
 
 
-class _Sink(io.FileIO):
-    """What HDF5 writes into. It crashes the process where it cannot finish a file, so no failed write is told to it."""
+class _DeferredErrorFile(io.FileIO):
+    """File for HDF5 that keeps the first write error until :meth:`check`.
+
+    HDF5 crashes the process if it cannot complete a file, so every write is reported to it as successful.
+    """
 
     _error: OSError | None = None
 
     def write(self, data: Any, /) -> int:
-        """Write all of `data`, or remember why not."""
+        """Write all of `data`, or keep the error."""
         rest = memoryview(data).cast("B")
         try:
             while rest:
@@ -119,7 +123,7 @@ class _Sink(io.FileIO):
         return len(data)
 
     def truncate(self, size: int | None = None, /) -> int:
-        """Cut or lengthen the file, or remember why not."""
+        """Resize the file, or keep the error."""
         try:
             return super().truncate(size)
         except OSError as error:
@@ -127,7 +131,7 @@ class _Sink(io.FileIO):
             return size or 0
 
     def check(self) -> None:
-        """Raise what was not told."""
+        """Raise the first error, if there was one."""
         if self._error:
             raise self._error
 

@@ -1,1 +1,1 @@
-"""Simulated mammograms (phantoms) with known truth, in published forms."""
+"""Simulated mammograms ("phantoms") in the published forms of VinDr-Mammo and CMMD."""

@@ -14,29 +14,27 @@ from pydicom.sequence import Sequence as DicomSequence
 
 from fvpipe.datasets.cmmd import DUPLICATES
 from fvpipe.dicom.transfer_syntaxes import EXPLICIT_LE, FOR_PRESENTATION
-from fvpipe.simulation.dicom_file import REDUCTION, Image, PhantomSet, make_uid, sequence_item
+from fvpipe.simulation.dicom_file import SIZE_REDUCTION, SimulatedDataset, SimulatedImage, make_uid, sequence_item
 from fvpipe.simulation.drawing import anatomy, draw, stored_pixels
 from fvpipe.types import Laterality, View
-
-# --- CMMD's form ------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class _CmmdBreast:
     patient: str
     laterality: Laterality
-    classification: str  # Benign, Malignant, or empty: no row in the table
-    number: int  # of the random stream; two breasts with one number have the same pixels
-    first: int  # instance number of its first image
+    classification: str  # Benign, Malignant, or empty if the table has no row
+    number: int  # seeds the random numbers; breasts of the same number have the same pixels
+    first: int  # instance number of the first image
     bits: int = 8
     order: tuple[View, View] = (View.CC, View.MLO)
 
 
-def cmmd_set(patients: int, seed: int) -> PhantomSet:
-    """One study and one series a patient; the view only in a code; a label a breast, for some of them."""
+def cmmd_dataset(patients: int, seed: int) -> SimulatedDataset:
+    """One study and one series per patient, the view only as a code, and labels for some of the breasts."""
     breasts = _cmmd_plan(patients)
     images = (_cmmd_image(breast, v, seed) for breast in breasts for v in (0, 1))
-    return PhantomSet(images, lambda lesions: {"CMMD_clinicaldata_revision.xlsx": _cmmd_table(breasts)})
+    return SimulatedDataset(images, lambda lesions: {"CMMD_clinicaldata_revision.xlsx": _cmmd_table(breasts)})
 
 
 def _cmmd_plan(patients: int) -> list[_CmmdBreast]:
@@ -55,7 +53,7 @@ def _cmmd_plan(patients: int) -> list[_CmmdBreast]:
         first, second = ("Benign", "Malignant") if i % 2 else ("Malignant", "Benign")
         patient = f"D2-{i + 1:04d}" if i % 3 == 2 else f"D1-{i + 1:04d}"
         plan.append(_CmmdBreast(patient, right if i % 4 == 1 else left, first, 100 + 2 * i, 1))
-        if i % 3 != 1:  # the other breast: unlabelled in D2, benign beside malignant in D1
+        if i % 3 != 1:  # the other breast: unlabelled in D2, the other class in D1
             other = left if i % 4 == 1 else right
             plan.append(_CmmdBreast(patient, other, "" if patient.startswith("D2") else second, 101 + 2 * i, 3))
     return plan
@@ -70,13 +68,13 @@ _ORIENTATIONS = {
 }
 
 
-def _cmmd_image(plan: _CmmdBreast, v: int, seed: int) -> Image:
+def _cmmd_image(plan: _CmmdBreast, v: int, seed: int) -> SimulatedImage:
     view = plan.order[v]
     breast = anatomy(np.random.default_rng([seed, 3, plan.number]), plan.classification == "Malignant" or plan.number == 20)
     rng = np.random.default_rng([seed, 4, plan.number, v])
-    drawing = draw(rng, (2294 // REDUCTION, 1914 // REDUCTION), view, plan.laterality, breast)
+    drawing = draw(rng, (2294 // SIZE_REDUCTION, 1914 // SIZE_REDUCTION), view, plan.laterality, breast)
     plate = f"{plan.laterality} {view}" if plan.number % 2 else ""
-    # CMMD's one 16-bit pair does not use its range.
+    # The only 16-bit pair of CMMD does not use its full range.
     pixels = stored_pixels(rng, drawing, plan.bits, plate=plate, used=0.4 if plan.bits == 16 else 0.95)
     study = make_uid(seed, "study", plan.patient)
     series = make_uid(seed, "series", plan.patient)
@@ -98,7 +96,7 @@ def _cmmd_image(plan: _CmmdBreast, v: int, seed: int) -> Image:
         "PatientName": plan.patient,
         "PatientSex": "F",
         "PatientAge": f"{35 + plan.number % 40:03d}Y",
-        "ImagerPixelSpacing": [0.0941 * REDUCTION, 0.0941 * REDUCTION],
+        "ImagerPixelSpacing": [0.0941 * SIZE_REDUCTION, 0.0941 * SIZE_REDUCTION],
         "InstanceNumber": plan.first + v,
         "PatientOrientation": _ORIENTATIONS[plan.laterality, view],
         "ImageLaterality": plan.laterality.value,
@@ -108,7 +106,7 @@ def _cmmd_image(plan: _CmmdBreast, v: int, seed: int) -> Image:
         "VOILUTFunction": "SIGMOID",
     }
     folder = f"manifest-phantom/CMMD/{plan.patient}/07-18-2010-NA-NA-{study[-5:]}/1.000000-NA-{series[-5:]}"
-    return Image(f"{folder}/1-{plan.first + v}.dcm", drawing, pixels, plan.bits, "MONOCHROME2", EXPLICIT_LE, tags)
+    return SimulatedImage(f"{folder}/1-{plan.first + v}.dcm", drawing, pixels, plan.bits, "MONOCHROME2", EXPLICIT_LE, tags)
 
 
 def _cmmd_table(breasts: Sequence[_CmmdBreast]) -> bytes:
@@ -124,7 +122,7 @@ def _cmmd_table(breasts: Sequence[_CmmdBreast]) -> bytes:
 
 
 def _without_times(book: openpyxl.Workbook) -> bytes:
-    """An XLSX file is a zip archive that holds the time of day in several places: put one time in all of them."""
+    """Save a workbook with a constant time in its zip entries and properties, so that its bytes do not change."""
     written, out = io.BytesIO(), io.BytesIO()
     book.save(written)
     with zipfile.ZipFile(written) as source, zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as target:

@@ -1,4 +1,4 @@
-"""Simulated images as DICOM files, in several transfer syntaxes."""
+"""Encoding of simulated images as DICOM files in several transfer syntaxes."""
 
 from __future__ import annotations
 
@@ -31,12 +31,32 @@ from fvpipe.simulation.drawing import Drawing
 from fvpipe.types import CropBox
 
 SYNTAXES = (EXPLICIT_LE, RLE, JPEG_LOSSLESS_SV1, JPEG_2000_LOSSLESS)
-REDUCTION = 4  # the published sizes by this
+SIZE_REDUCTION = 4  # published rows and columns are divided by this
 
 
 @dataclass(frozen=True, slots=True)
-class Image:
-    """One file to write."""
+class SimulatedImage:
+    """One DICOM file to write.
+
+    Attributes
+    ----------
+    path : str
+        Path within the data set.
+    drawing : Drawing
+        Tissue, outline and lesion.
+    pixels : uint8 or uint16 array, shape (rows, columns)
+        Stored values.
+    bits : int
+        Bits Stored.
+    photometric : str
+        Photometric Interpretation.
+    syntax : str
+        Transfer syntax UID.
+    tags : dict
+        Further elements by keyword.
+    media_class : str
+        SOP class UID of the file meta information.
+    """
 
     path: str
     drawing: Drawing
@@ -49,39 +69,44 @@ class Image:
 
 
 @dataclass(frozen=True, slots=True)
-class PhantomSet:
-    """A data set to write: images one by one, and tables once all lesions are known (by image path)."""
+class SimulatedDataset:
+    """A data set to write.
 
-    images: Iterator[Image]
+    Attributes
+    ----------
+    images : iterator of SimulatedImage
+        Images, drawn one at a time.
+    tables : callable
+        Makes the label tables (contents by file name) from the lesion of each image by path.
+    """
+
+    images: Iterator[SimulatedImage]
     tables: Callable[[Mapping[str, CropBox | None]], dict[str, bytes]]
 
 
 def hex_digest(seed: int, *what: object) -> str:
-    """A hexadecimal identifier that depends on its arguments alone."""
+    """Hexadecimal identifier that depends only on the arguments."""
     return hashlib.md5(f"fvpipe phantom {seed} {what}".encode(), usedforsecurity=False).hexdigest()
 
 
 def make_uid(seed: int, *what: object) -> str:
-    """A UID that depends on its arguments alone."""
+    """UID that depends only on the arguments."""
     number = int.from_bytes(hashlib.blake2b(f"{seed} {what}".encode(), digest_size=12).digest(), "big")
     return f"2.25.{number}"
 
 
 def sequence_item(**elements: str) -> Dataset:
-    """A sequence item of these elements."""
+    """Sequence item with the given elements."""
     item = Dataset()
     for keyword, value in elements.items():
         setattr(item, keyword, value)
     return item
 
 
-# --- one DICOM file ---------------------------------------------------------------------------------------------------
-
-
-def dicom_bytes(image: Image) -> bytes:
-    """The file's bytes, in its transfer syntax."""
+def dicom_bytes(image: SimulatedImage) -> bytes:
+    """Contents of the DICOM file."""
     meta = FileMetaDataset()
-    with silenced(), written_as_is():
+    with silenced(), without_validation():
         meta.FileMetaInformationVersion = b"\0\1"
         meta.MediaStorageSOPClassUID = UID(image.media_class)
         meta.MediaStorageSOPInstanceUID = UID(image.tags["SOPInstanceUID"])
@@ -103,8 +128,8 @@ def dicom_bytes(image: Image) -> bytes:
 
 
 @contextmanager
-def written_as_is() -> Iterator[None]:
-    """Let pydicom write what VinDr-Mammo holds and the standard does not allow: UIDs that are none."""
+def without_validation() -> Iterator[None]:
+    """Write without pydicom's validation: VinDr-Mammo has identifiers that are not valid UIDs."""
     before = pydicom.config.settings.writing_validation_mode
     pydicom.config.settings.writing_validation_mode = pydicom.config.IGNORE
     try:
@@ -113,7 +138,7 @@ def written_as_is() -> Iterator[None]:
         pydicom.config.settings.writing_validation_mode = before
 
 
-def _set_pixels(dataset: FileDataset, image: Image) -> None:
+def _set_pixels(dataset: FileDataset, image: SimulatedImage) -> None:
     if image.syntax == EXPLICIT_LE:
         data = image.pixels.astype(image.pixels.dtype.newbyteorder("<")).tobytes()
         dataset.PixelData = data + b"\0" * (len(data) % 2)
@@ -124,7 +149,7 @@ def _set_pixels(dataset: FileDataset, image: Image) -> None:
     dataset["PixelData"].is_undefined_length = True
 
 
-def _encode(image: Image) -> bytes:
+def _encode(image: SimulatedImage) -> bytes:
     import imagecodecs
 
     if image.syntax == RLE:

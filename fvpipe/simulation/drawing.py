@@ -1,7 +1,7 @@
-"""Made mammograms: a breast whose outline, pectoral muscle and lesion are known to the pixel.
+"""Simulated mammograms with a known outline of the breast, pectoral muscle and lesion.
 
-Only additions, products, quotients and square roots of float64 are used, and integers: numbers that every processor
-computes alike, so that the same seed gives the same file everywhere.
+Only additions, products, quotients and square roots of float64 are used, and integers. Every processor computes them
+alike, so that the same seed gives the same file everywhere.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ Plane = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Anatomy:
-    """What the two views of a breast share."""
+    """Properties of a breast that both views share."""
 
-    height: float  # half the extent along the chest wall, as a share of the frame's rows
+    height: float  # half the extent along the chest wall, as a share of the rows
     depth: float  # chest wall to nipple, as a share of the whole extent along the chest wall
     density: float  # 0 fatty to 1 dense
-    lesion: tuple[float, float, float] | None  # depth and height within the breast, radius of the rows; None: none
+    lesion: tuple[float, float, float] | None  # depth and height in the breast, and radius as a share of the rows
 
 
 @dataclass(frozen=True, slots=True)
 class Drawing:
-    """A drawn view.
+    """Drawing of one view.
 
     Attributes
     ----------
-    tissue : float64, (rows, columns)
-        [0, 1], 0 outside the breast.
-    mask : bool, (rows, columns)
-        The breast, pectoral muscle included.
+    tissue : float64 array, shape (rows, columns)
+        Brightness in [0, 1], 0 outside the breast.
+    mask : bool array, shape (rows, columns)
+        True inside the breast, including the pectoral muscle.
     lesion : CropBox or None
         Bounding box of the lesion.
     """
@@ -47,12 +47,12 @@ class Drawing:
 
     @property
     def box(self) -> CropBox:
-        """The breast's bounding box."""
+        """Bounding box of the breast."""
         return _bounding_box(self.mask)
 
 
 def anatomy(rng: np.random.Generator, lesion: bool) -> Anatomy:
-    """A breast at random."""
+    """Draw the properties of a breast at random, with or without a lesion."""
     place = (_uniform(rng, 0.35, 0.65), _uniform(rng, -0.35, 0.35), _uniform(rng, 0.030, 0.045)) if lesion else None
     return Anatomy(_uniform(rng, 0.25, 0.36), _uniform(rng, 0.45, 0.80), _uniform(rng, 0.2, 0.9), place)
 
@@ -63,12 +63,15 @@ def draw(rng: np.random.Generator, shape: tuple[int, int], view: View, side: Lat
     Parameters
     ----------
     rng : Generator
+        Source of random numbers.
     shape : (int, int)
-        Rows, columns.
+        Rows and columns.
     view : View
+        The MLO has a pectoral muscle and an axilla.
     side : Laterality
-        A left breast has its chest wall on the left.
+        The chest wall of a left breast is on the left.
     breast : Anatomy
+        Properties shared with the other view.
     """
     rows, columns = shape
     y = (np.arange(rows, dtype=np.float64) + 0.5)[:, None]
@@ -87,9 +90,9 @@ def draw(rng: np.random.Generator, shape: tuple[int, int], view: View, side: Lat
     level = np.maximum(inside, 0.15 * nipple)
     mask = level > 0
     level = np.clip(level, 0.0, 1.0)
-    thickness = np.minimum(1.0, 2.2 * np.sqrt(level))  # compressed breast: flat, rounded off at the skin
+    thickness = np.minimum(1.0, 2.2 * np.sqrt(level))  # a compressed breast is flat, and rounded at the skin
     gland = np.clip(_noise(rng, shape, (5, 12, 28, 64)) * 2.6 - 1.55 + 0.9 * breast.density, 0.0, 1.0) * level
-    strands = 1 - np.abs(2 * _noise(rng, shape, (12, 30, 70)) - 1)  # bright where smooth noise crosses its middle
+    strands = 1 - np.abs(2 * _noise(rng, shape, (12, 30, 70)) - 1)  # bright where smooth noise crosses 0.5
     strands = strands * strands * strands * strands * strands * strands
     grain = _noise(rng, shape, (40, 90, 200))
     tissue = thickness * (0.13 + 0.08 * grain + 0.13 * strands + 0.34 * gland * (0.75 + 0.25 * grain))
@@ -106,13 +109,13 @@ def draw(rng: np.random.Generator, shape: tuple[int, int], view: View, side: Lat
 
 
 def _ellipse(y: Plane, x: Plane, cy: float, cx: float, ry: float, rx: float) -> Plane:
-    """Positive inside, 1 in the middle."""
+    """Level set of an ellipse: 1 in the center, 0 on the contour, negative outside."""
     v, u = (y - cy) / ry, (x - cx) / rx
     return 1 - v * v - u * u
 
 
 def _pectoral(rng: np.random.Generator, y: Plane, x: Plane, rows: int, columns: int) -> Plane:
-    """The muscle: a triangle in the upper corner of the chest wall, with a soft edge."""
+    """Pectoral muscle: a triangle in the upper corner of the chest wall, with a soft edge."""
     width, length = _uniform(rng, 0.18, 0.27) * columns, _uniform(rng, 0.42, 0.60) * rows
     inward = (1 - y / length) - x / width
     return np.clip(inward * 12, 0.0, 1.0)
@@ -125,7 +128,7 @@ def _with_lesion(
     frame: tuple[float, float, float],
     lesion: tuple[float, float, float],
 ) -> tuple[Plane, CropBox]:
-    """A spiculated mass: a bright core and rays."""
+    """Add a spiculated mass, a bright core with rays, and return its bounding box."""
     rows, columns = tissue.shape
     middle, half, depth = frame
     radius = lesion[2] * rows
@@ -144,7 +147,7 @@ def _with_lesion(
 
 
 def _noise(rng: np.random.Generator, shape: tuple[int, int], cells: tuple[int, ...]) -> Plane:
-    """Smooth noise in [0, 1]: random values on ever finer lattices, half the weight at each."""
+    """Smooth noise in [0, 1]: random values on successively finer lattices, each with half the weight of the one before."""
     total, weight = np.zeros(shape, np.float64), 0.0
     for octave, count in enumerate(cells):
         amplitude = 1 / (1 << octave)
@@ -180,26 +183,37 @@ def stored_pixels(
     plate: str = "",
     monochrome1: bool = False,
 ) -> NDArray[np.uint8] | NDArray[np.uint16]:
-    """Turn tissue into stored integers.
+    """Convert tissue to stored values.
 
     Parameters
     ----------
+    rng : Generator
+        Source of random numbers.
+    drawing : Drawing
+        Tissue and mask.
     bits : int
-        Bits stored.
+        Bits Stored.
     used : float
-        Share of the range that the tissue uses.
+        Brightest tissue, as a share of the range.
     noise : float
-        Standard deviation, as a share of the range; in the background too where there is a pedestal.
+        Standard deviation of the noise, as a share of the range; the background has noise only on a pedestal.
     pedestal : float
         Background level, as a share of the range.
     plate : str
-        Text of a bright label plate in the background; empty: none.
+        Text of a bright label in the background, or empty.
     monochrome1 : bool
-        Turn the values over: 0 is white.
+        Invert the values, so that 0 is white.
+
+    Returns
+    -------
+    pixels : uint8 or uint16 array, shape (rows, columns)
+        Stored values.
     """
     top = (1 << bits) - 1
     values = np.rint((pedestal + drawing.tissue * (used - pedestal)) * top).astype(np.int64)
-    amplitude = int(noise * top * 1.7320508)  # four uniform numbers of this half width have this deviation, nearly
+    amplitude = int(
+        noise * top * 1.7320508
+    )  # half the sum of four uniform numbers of this half width has the standard deviation `noise`, nearly
     if amplitude:
         rough = rng.integers(-amplitude, amplitude + 1, (4, *values.shape), dtype=np.int32).sum(axis=0) // 2
         values += np.where(drawing.mask | (pedestal > 0), rough, 0)
@@ -212,7 +226,7 @@ def stored_pixels(
 
 
 def _stamp(values: NDArray[np.int64], drawing: Drawing, text: str, level: int) -> None:
-    """Write the view's name into the upper corner away from the chest wall, as technicians do."""
+    """Write the label into the upper corner away from the chest wall."""
     rows, columns = values.shape
     canvas = np.zeros(values.shape, np.uint8)
     size = rows / 900

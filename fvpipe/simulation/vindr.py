@@ -9,11 +9,9 @@ from functools import partial
 import numpy as np
 
 from fvpipe.io.tables import write_csv
-from fvpipe.simulation.dicom_file import REDUCTION, SYNTAXES, Image, PhantomSet, hex_digest
+from fvpipe.simulation.dicom_file import SIZE_REDUCTION, SYNTAXES, SimulatedDataset, SimulatedImage, hex_digest
 from fvpipe.simulation.drawing import anatomy, draw, stored_pixels
 from fvpipe.types import CropBox, Laterality, View
-
-# --- VinDr-Mammo's form -----------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +29,13 @@ _VENDORS = (
     _Vendor("Planmed", (2812, 2012), 16, "MONOCHROME1", ([32767.0], [65535.0])),
     _Vendor("IMS GIOTTO S.p.A.", (3580, 2638), 14, "MONOCHROME2", ([8000.0, 7000.0, 9000.0], [12000.0, 9000.0, 14000.0])),
 )
-_BI_RADS = (5, 2, 3, 5, 4, 1, 2, 5, 3, 2, 1, 5)  # each phantom breast's, in turn; malignant often enough to be learnt
+_BI_RADS = (5, 2, 3, 5, 4, 1, 2, 5, 3, 2, 1, 5)  # of each breast in turn; malignant often enough for training
 
 
-def vindr_set(patients: int, seed: int) -> PhantomSet:
-    """Studies of four views; BI-RADS a breast; the patient is the study."""
+def vindr_dataset(patients: int, seed: int) -> SimulatedDataset:
+    """Studies of four views, with a BI-RADS assessment per breast and no patient id but the study."""
     plans = list(_vindr_plan(patients, seed))
-    return PhantomSet((_vindr_image(plan, seed) for plan in plans), partial(_vindr_tables, plans))
+    return SimulatedDataset((_vindr_image(plan, seed) for plan in plans), partial(_vindr_tables, plans))
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +43,7 @@ class _VindrView:
     study: str
     series: str
     image: str
-    number: int  # breast, for the random stream
+    number: int  # of the breast, seeds its random numbers
     view_number: int
     laterality: Laterality
     view: View
@@ -72,13 +70,13 @@ def _vindr_plan(patients: int, seed: int) -> Iterator[_VindrView]:
             if patient == 1 and laterality is Laterality.LEFT:  # the one breast with two CC and no MLO
                 views, bi_rads = [View.CC, View.CC], 2
             for v, view in enumerate(views):
-                apart = patient == 2 and laterality is Laterality.RIGHT and v  # views in two series
-                rows, columns = (n // REDUCTION for n in vendor.shape)
+                other_series = patient == 2 and laterality is Laterality.RIGHT and v
+                rows, columns = (n // SIZE_REDUCTION for n in vendor.shape)
                 if patient == 3 and laterality is Laterality.LEFT and v:  # views of two sizes
                     columns -= 24
                 yield _VindrView(
                     study=study,
-                    series=hex_digest(seed, "series", patient, "b" if apart else "a"),
+                    series=hex_digest(seed, "series", patient, "b" if other_series else "a"),
                     image=hex_digest(seed, "image", breast, v),
                     number=breast,
                     view_number=v,
@@ -93,7 +91,7 @@ def _vindr_plan(patients: int, seed: int) -> Iterator[_VindrView]:
                 )
 
 
-def _vindr_image(plan: _VindrView, seed: int) -> Image:
+def _vindr_image(plan: _VindrView, seed: int) -> SimulatedImage:
     breast = anatomy(np.random.default_rng([seed, 1, plan.number]), plan.bi_rads == 5)
     rng = np.random.default_rng([seed, 2, plan.number, plan.view_number])
     drawing = draw(rng, plan.shape, plan.view, plan.laterality, breast)
@@ -113,14 +111,14 @@ def _vindr_image(plan: _VindrView, seed: int) -> Image:
         "Laterality": plan.laterality.value,
         "ImageLaterality": plan.laterality.value,
         "ViewPosition": plan.view.value,
-        "ImagerPixelSpacing": [0.085 * REDUCTION, 0.085 * REDUCTION],
+        "ImagerPixelSpacing": [0.085 * SIZE_REDUCTION, 0.085 * SIZE_REDUCTION],
         "PixelPaddingValue": (1 << plan.vendor.bits) - 1 if inverted else 0,
         "WindowCenter": centers,
         "WindowWidth": widths,
         "RescaleIntercept": 0,
         "RescaleSlope": 1,
     }
-    return Image(
+    return SimulatedImage(
         plan.path, drawing, pixels, plan.vendor.bits, plan.vendor.photometric, plan.syntax,
         tags, "1.2.3.4",
     )  # fmt: skip

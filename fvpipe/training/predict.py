@@ -24,9 +24,8 @@ from fvpipe.indexing.labels import BreastLabels
 from fvpipe.indexing.pairing import colliding_instances, pair
 from fvpipe.project.standalone import standalone_source
 from fvpipe.reasons import Reason, Rejection
-from fvpipe.shards.format import SCALES
 from fvpipe.training.model import Classifier, build_model, probability
-from fvpipe.types import VIEWS, Breast, FusedSample, ImageRecord
+from fvpipe.types import SCALES, VIEWS, Breast, FusedSample, ImageRecord
 from fvpipe.versions import PREPROCESSING_VERSION
 
 

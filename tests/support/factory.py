@@ -41,7 +41,7 @@ from fvpipe.dicom.transfer_syntaxes import (
     NATIVE,
     RLE,
 )
-from fvpipe.simulation.dicom_file import written_as_is
+from fvpipe.simulation.dicom_file import without_validation
 from fvpipe.simulation.drawing import Drawing, anatomy, draw, stored_pixels
 from fvpipe.types import Laterality, View
 
@@ -129,7 +129,7 @@ def table(entries: list[int] | bytes, first: int = 0, bits: int = 16, said: int 
 
 def file_bytes(ds: Dataset, pixels: NDArray[Any] | bytes | None, syntax: str = EXPLICIT_LE, **meta_tags: Any) -> bytes:
     """The bytes of a file: `pixels` as an array to be encoded, as an encoded frame, or None for no Pixel Data."""
-    with silenced(), written_as_is():
+    with silenced(), without_validation():
         meta = FileMetaDataset()
         meta.FileMetaInformationVersion = b"\0\1"
         meta.MediaStorageSOPClassUID = UID("1.2.3.4")

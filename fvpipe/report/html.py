@@ -1,0 +1,27 @@
+"""HTML pages that open without a network: style and images are part of the file."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, select_autoescape
+
+
+def render(template: str, **values: Any) -> bytes:
+    """Render a template of ``fvpipe/report/templates``.
+
+    Parameters
+    ----------
+    template : str
+        File name.
+    **values
+        Variables of the template; text is escaped.
+    """
+    environment = Environment(loader=PackageLoader("fvpipe.report"), autoescape=select_autoescape(), trim_blocks=True)
+    return environment.get_template(template).render(**values).encode("utf-8", "replace")
+
+
+def data_uri(jpeg: bytes) -> str:
+    """URI that holds a JPEG image."""
+    return "data:image/jpeg;base64," + base64.b64encode(jpeg).decode()

@@ -1,0 +1,68 @@
+"""Writer of simulated data sets in the published form of VinDr-Mammo and CMMD: files, tags, folders, label tables.
+
+No patient is behind any of it. Each data set contains once what makes the real one difficult to read: a breast with two
+CC and no MLO, views in two series or of two sizes, several windows, MONOCHROME1, a 16-bit pair among 8-bit images, file
+numbers unrelated to the view, breasts without a label, a patient with one benign and one malignant breast, and the same
+pixels under two patients. ``truth.csv`` and ``truth/`` hold the true outline and lesion of each file.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+
+from fvpipe.errors import ParameterError
+from fvpipe.io.atomic import write_whole
+from fvpipe.io.tables import write_csv
+from fvpipe.simulation.cmmd import cmmd_dataset
+from fvpipe.simulation.dicom_file import dicom_bytes
+from fvpipe.simulation.vindr import vindr_dataset
+from fvpipe.types import CropBox
+
+
+def write_dataset(form: Literal["vindr", "cmmd"], out: Path, patients: int, seed: int) -> int:
+    """Write a simulated data set.
+
+    Parameters
+    ----------
+    form : {"vindr", "cmmd"}
+        Published form.
+    out : Path
+        Folder; files of an earlier run are replaced.
+    patients : int
+        Number of patients, at least 8 so that each difficulty occurs once.
+    seed : int
+        Seed of all random numbers; the same seed gives the same bytes.
+
+    Returns
+    -------
+    files : int
+        Number of DICOM files.
+
+    Raises
+    ------
+    ParameterError
+        If there are too few patients.
+    StorageError
+        If a file cannot be written.
+    """
+    if patients < 8:
+        raise ParameterError(f"{patients} patients; a simulated data set needs at least 8, so that each special case occurs once")
+    dataset = {"vindr": vindr_dataset, "cmmd": cmmd_dataset}[form](patients, seed)
+    truth: list[list[Any]] = []
+    lesions: dict[str, CropBox | None] = {}
+    for image in dataset.images:
+        write_whole(out / image.path, dicom_bytes(image), durable=False)
+        mask = cv2.imencode(".png", image.drawing.mask.astype(np.uint8) * 255)[1].tobytes()
+        write_whole(out / "truth" / f"{image.path}.png", mask, durable=False)
+        lesions[image.path] = image.drawing.lesion
+        lesion = image.drawing.lesion.as_tuple() if image.drawing.lesion else ("",) * 4
+        truth.append([image.path, *image.drawing.box.as_tuple(), *lesion])
+    for name, data in dataset.tables(lesions).items():
+        write_whole(out / name, data)
+    sides = ["top", "bottom", "left", "right"]
+    write_whole(out / "truth.csv", write_csv(["path", *sides, *[f"lesion_{s}" for s in sides]], sorted(truth)))
+    return len(truth)
