@@ -29,6 +29,7 @@ from fvpipe.cache import file_cache as sources
 from fvpipe.cache import sample_store as samples
 from fvpipe.cache.file_cache import FILE_CACHE_VERSION, FileCache, _is_current
 from fvpipe.cache.sample_store import SampleStore, ViewRejection, sample_key
+from fvpipe.config import identifier_key as identifier_key_module
 from fvpipe.config.identifier_key import ENVIRONMENT, identifier_key
 from fvpipe.config.loading import digest_of
 from fvpipe.dicom.header import HeaderPolicy, read_header
@@ -650,6 +651,12 @@ def test_lock_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
     assert not (tmp_path / ".lock").exists()
 
 
+def test_lock_can_be_imported_where_there_is_no_fcntl(tmp_path: Path) -> None:
+    """As on Windows."""
+    script = "import sys\nsys.modules['fcntl'] = None\nfrom fvpipe.io.locking import lock\nprint(lock.__name__)\n"
+    assert output(python(script)) == "lock\n"
+
+
 # --- listing ----------------------------------------------------------------------------------------------------------
 
 
@@ -787,6 +794,24 @@ def test_own_key_is_made_once(config: Path, tmp_path: Path, monkeypatch: pytest.
     assert file.stat().st_mtime_ns == made
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "other"))
     assert identifier_key() != first
+
+
+def test_own_key_stays_where_it_is_and_is_else_where_the_system_keeps_settings(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another key would give every patient another digest."""
+    assert identifier_key_module.user_config_path("fvpipe") == config / "fvpipe"  # on Linux the two are one
+    monkeypatch.setattr(identifier_key_module, "user_config_path", lambda name: tmp_path / "Library" / name)
+    factory.write(config / "fvpipe" / "identifier.key", b"the key of an earlier version")
+    kept = identifier_key()
+    assert not (tmp_path / "Library").exists()
+    (config / "fvpipe" / "identifier.key").unlink()
+    assert identifier_key() != kept
+    assert (tmp_path / "Library" / "fvpipe" / "identifier.key").is_file()
+    monkeypatch.delenv("XDG_CONFIG_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    factory.write(tmp_path / "home" / ".config" / "fvpipe" / "identifier.key", b"the key of an earlier version")
+    assert identifier_key() == kept
 
 
 def test_file_before_environment_before_own(config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
