@@ -21,7 +21,8 @@ from benchmarks.cohort import FORMS, Form, cohort
 from benchmarks.measure import ENVIRONMENT, Section, Setup, Table, interleaved
 from benchmarks.serve import Contender
 from fvpipe.build.sample import SampleTask, make_samples
-from fvpipe.execution.workers import KEEP_MEMORY, Workers, WorkerSettings
+from fvpipe.execution.cluster import MALLOC_ENVIRONMENT
+from fvpipe.execution.workers import Workers, WorkerSettings
 from fvpipe.types import Digest
 
 PIPELINES = ("cropped", "antialiased")  # the second where it is made for: JPEG 2000
@@ -73,7 +74,7 @@ def _measure(setup: Setup, form: Form, pipeline: str, pools: dict[int, Workers],
         loops = []
         for name in ("a", "b"):
             arguments = [folder, "table", pipeline, work / name]
-            loops.append(Contender(sys.executable, "samples", arguments, {**ENVIRONMENT, **KEEP_MEMORY}))
+            loops.append(Contender(sys.executable, "samples", arguments, {**ENVIRONMENT, **MALLOC_ENVIRONMENT}))
             stack.callback(loops[-1].close)
             loops[-1].go(0.0)  # warm
         threads = stack.enter_context(ThreadPoolExecutor(len(loops)))

@@ -14,7 +14,7 @@ from fvpipe.cache.file_cache import FileCache
 from fvpipe.cache.sample_store import SampleStore, ViewRejection
 from fvpipe.config.pipeline import Pipeline
 from fvpipe.errors import ClusterError, QualityError, StorageError
-from fvpipe.execution.isolation import Crash
+from fvpipe.execution.isolation import Crash, run_alone
 from fvpipe.execution.workers import Workers
 from fvpipe.indexing.headers import changed_since_index, read_pixel_digests
 from fvpipe.indexing.index import Index
@@ -35,7 +35,7 @@ class _Finished:
 
 def make_missing(found: Index, target: Target, store: SampleStore, file_cache: FileCache, workers: Workers) -> _Finished:
     """The key of every breast; what the store lacks is made on the workers."""
-    root, folder = os.path.abspath(found.source.root), os.path.abspath(store.folder) if workers.share_storage else ""
+    root, folder = os.path.abspath(found.source.root), os.path.abspath(store.folder) if workers.settings.share_storage else ""
     pipeline, pipeline_digest = target.pipeline, target.pipeline.digest()
     keys: dict[BreastKey, Digest] = {}
     missing: list[tuple[Breast, SampleTask]] = []
@@ -101,7 +101,8 @@ def _states(found: Index, breast: Breast) -> tuple[str, str]:
 def _blamed(breast: Breast, crash: Crash[tuple[int, SampleTask]], found: Index, workers: Workers) -> Rejection:
     """Which view of a breast ended its process: the one that does so alone."""
     for image in breast.views:
-        alone = workers.alone(read_pixel_digests, (os.path.abspath(found.source.root), image, crash.task[1].pipeline))
+        task = os.path.abspath(found.source.root), image, crash.task[1].pipeline
+        alone = run_alone(read_pixel_digests, task, workers.settings.timeout)
         if isinstance(alone, Crash):
             return alone.rejection(image.path)
     raise ClusterError(

@@ -32,8 +32,8 @@ def read_new(source: Source, records: Records, workers: Workers, file_cache: Fil
     unread = records.missing(lambda path: (str(source.root), path, source.policy))
     count = len(unread)
     with progress(f"index {source.name}", count, "files") as advance:
-        # Up to so many are read here sooner than two processes start and share them.
-        for answers in workers.run(read_headers, unread, short=3000):
+        # Up to so many are read here sooner than a cluster starts and shares them.
+        for answers in workers.run(read_headers, unread, max_in_process=3000):
             batch = [each.rejection(each.task[1]) if isinstance(each, Crash) else each for each in answers]
             gone = [h.what for h in batch if isinstance(h, Rejection) and h.detail == os.strerror(errno.ENOENT)]
             if gone:

@@ -54,7 +54,7 @@ def with_regions(
     unread = records.unread(new(), lambda path: (str(source.root), path, source.policy, reader))
     unfit: list[Rejection] = []
     with progress(f"regions of {source.name}", len(unread), "files") as advance:
-        for batch in workers.run(read_regions, unread, short=16):
+        for batch in workers.run(read_regions, unread, max_in_process=16):
             answers = [(each.task[1], each.rejection(each.task[1])) if isinstance(each, Crash) else each for each in batch]
             read = {path: found for path, found in answers if isinstance(found, str)}
             file_cache.put_facts([(files[path], found) for path, found in read.items()], "region")

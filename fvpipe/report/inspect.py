@@ -13,8 +13,7 @@ from fvpipe.config.pipeline import Pipeline, load_pipeline
 from fvpipe.datasets.adapter import adapter
 from fvpipe.dicom.elements import RejectedFile
 from fvpipe.dicom.pixels import decode_image
-from fvpipe.execution.isolation import Crash
-from fvpipe.execution.workers import Workers, WorkerSettings
+from fvpipe.execution.isolation import Crash, run_alone
 from fvpipe.imaging.canvas import frame_level
 from fvpipe.imaging.segmentation import GATES, Attempt, Examined, examine, segment
 from fvpipe.imaging.view_agreement import OF_A_VIEW
@@ -116,8 +115,7 @@ def _pixels(path: Path, header: HeaderVerdicts, pipeline: Pipeline, timeout: flo
     if header.asked is None or header.why_not_decoded:
         return PixelAnswer(tuple(Verdict(rule, header.why_not_decoded, asked=False) for rule in PIXEL_RULES), {})
     task = PixelTask(os.path.abspath(path), header.asked.laterality or Laterality.LEFT, pipeline, with_png)
-    with Workers(WorkerSettings(timeout=timeout)) as workers:
-        answer = workers.alone(look_at_pixels, task)
+    answer = run_alone(look_at_pixels, task, timeout)
     if isinstance(answer, Crash):
         rejection = answer.rejection("")
         return PixelAnswer(
