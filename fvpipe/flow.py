@@ -34,7 +34,7 @@ from fvpipe.indexing.manifests import rejection_order
 from fvpipe.indexing.pairing import contradictions, duplicates, without_image
 from fvpipe.indexing.records import Records
 from fvpipe.indexing.scan import FolderScan, has_suffix
-from fvpipe.io.atomic import write_whole
+from fvpipe.io.atomic import write_atomic
 from fvpipe.io.locking import lock
 from fvpipe.io.read import file_state
 from fvpipe.io.temp_database import OnDisk
@@ -114,7 +114,7 @@ def build_shards(
         build = Build(receipt, rejections, computed, len(finished.breasts) - computed, written, seconds, finished.seconds, {})
         states = shard_states(target.out, receipt)
         if computed or written or recorded_states(target.build_file) != states or not target.build_file.is_file():
-            write_whole(target.build_file, build_record(found, build, states), durable=False)
+            write_atomic(target.build_file, build_record(found, build, states), durable=False)
         beside = [target.build_file, *(target.out / name for name in (RECEIPT, *receipt.tables))]
         files = {str(target.out / name): state for name, state in states.items()}
         return replace(build, files=files | {str(file): file_state(os.stat(file)) for file in beside})

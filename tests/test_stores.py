@@ -35,7 +35,7 @@ from fvpipe.config.loading import digest_of
 from fvpipe.dicom.header import HeaderPolicy, read_header
 from fvpipe.errors import FvpipeError, InputError, LockedError, ParameterError, StorageError
 from fvpipe.indexing.scan import FolderScan
-from fvpipe.io.atomic import write_if_changed, write_whole
+from fvpipe.io.atomic import write_atomic, write_if_changed
 from fvpipe.io.locking import lock
 from fvpipe.reasons import Flag, Reason, Rejection
 from fvpipe.types import Edge, FusedSample, ImageRecord, Laterality, SourceFile, View
@@ -262,10 +262,10 @@ for i in range(10_000):
 @pytest.mark.parametrize("limit", [0, 1, 4096, 99_999])
 def test_full_disk_keeps_the_old_version(limit: int, tmp_path: Path) -> None:
     file = tmp_path / "table.csv"
-    write_whole(file, b"old")
+    write_atomic(file, b"old")
     script = LIMITED + (
-        "from pathlib import Path\nfrom fvpipe.errors import StorageError\nfrom fvpipe.io.atomic import write_whole\n"
-        "try:\n    write_whole(Path(sys.argv[2]), b'x' * 100_000)\nexcept StorageError as error:\n    print(error)\n"
+        "from pathlib import Path\nfrom fvpipe.errors import StorageError\nfrom fvpipe.io.atomic import write_atomic\n"
+        "try:\n    write_atomic(Path(sys.argv[2]), b'x' * 100_000)\nexcept StorageError as error:\n    print(error)\n"
     )
     assert output(python(script, limit, file)) == f"{file}: cannot be written (File too large)\n"
     assert [path.name for path in tmp_path.iterdir()] == ["table.csv"]
@@ -276,8 +276,8 @@ def test_read_only_folder_is_an_error() -> None:
     with tempfile.TemporaryDirectory() as name:  # not tmp_path: only its owner may look into that
         folder = Path(name)
         folder.chmod(0o555)
-        assert "StorageError" in as_nobody(lambda: write_whole(folder / "x", b"new"))
-        assert "Permission denied" in as_nobody(lambda: write_whole(folder / "new" / "x", b"new"))
+        assert "StorageError" in as_nobody(lambda: write_atomic(folder / "x", b"new"))
+        assert "Permission denied" in as_nobody(lambda: write_atomic(folder / "new" / "x", b"new"))
         assert not list(folder.iterdir())
         folder.chmod(0o755)
 
@@ -285,7 +285,7 @@ def test_read_only_folder_is_an_error() -> None:
 def test_file_in_place_of_the_folder(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b"")
     with pytest.raises(StorageError, match="cannot be written"):
-        write_whole(tmp_path / "x" / "y", b"")
+        write_atomic(tmp_path / "x" / "y", b"")
 
 
 def test_unchanged_file_keeps_its_times(tmp_path: Path) -> None:
@@ -316,7 +316,7 @@ def test_many_threads_write_one_file(tmp_path: Path) -> None:
     versions = [bytes([i]) * 200_000 for i in range(8)]
     with ThreadPoolExecutor(8) as pool:
         for _ in range(20):
-            list(pool.map(lambda data: write_whole(tmp_path / "x", data, durable=False), versions))
+            list(pool.map(lambda data: write_atomic(tmp_path / "x", data, durable=False), versions))
             assert (tmp_path / "x").read_bytes() in versions
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
 

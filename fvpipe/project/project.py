@@ -10,7 +10,7 @@ from fvpipe.config.identifier_key import identifier_key
 from fvpipe.config.loading import digest_of, is_plain_name
 from fvpipe.config.pipeline import load_pipeline
 from fvpipe.config.project import DataSet, Labels, Params, load_params
-from fvpipe.datasets.adapter import adapter
+from fvpipe.datasets.adapter import get_adapter
 from fvpipe.errors import ParameterError
 from fvpipe.indexing.index import Source
 
@@ -98,7 +98,7 @@ def free_source(name: str, root: Path, adapter_name: str, labels: Path | None, i
 
 def make_source(name: str, root: Path, settings: DataSet, id_key: Path | None, folder: Path) -> Source:
     """Join a data set's settings with what its adapter knows."""
-    kind = adapter(settings.adapter)
+    kind = get_adapter(settings.adapter)
     hashed = settings.identifiers == "hashed" or (settings.identifiers == "" and kind.hashed)
     license = settings.license or ("made data, CC0-1.0" if settings.simulated else kind.license)
     return Source(

@@ -22,7 +22,7 @@ from blake3 import blake3
 from fvpipe.config.identifier_key import identifier_key
 from fvpipe.errors import FvpipeError
 from fvpipe.indexing.scan import FolderScan
-from fvpipe.io.atomic import write_whole
+from fvpipe.io.atomic import write_atomic
 from fvpipe.io.read import file_state
 from fvpipe.types import Digest
 
@@ -103,7 +103,7 @@ class Settled:
     def keep(self, finished: Iterable[Finished]) -> None:
         """Remember what was found."""
         kept = {"call": self._call, "finished": [asdict(each) for each in finished]}
-        write_whole(self._file, json.dumps(kept, indent=1).encode(), durable=False)
+        write_atomic(self._file, json.dumps(kept, indent=1).encode(), durable=False)
 
 
 def forget(folder: Path) -> None:

@@ -23,7 +23,7 @@ from fvpipe.execution.workers import Workers
 from fvpipe.imaging.segmentation import GATES, Attempt
 from fvpipe.indexing.index import Index
 from fvpipe.indexing.manifests import rejection_order
-from fvpipe.io.atomic import write_whole
+from fvpipe.io.atomic import write_atomic
 from fvpipe.progress import progress
 from fvpipe.reasons import NOT_BROKEN, Flag, Reason, Rejection
 from fvpipe.report.inspect import flag_names
@@ -248,4 +248,4 @@ def write_audit(result: Audit, images: Mapping[str, bytes], out: Path) -> None:
         kinds=KINDS,
         uris={path: "data:image/jpeg;base64," + base64.b64encode(jpeg).decode() for path, jpeg in images.items()},
     )
-    write_whole(out, page.encode("utf-8", "replace"), durable=False)
+    write_atomic(out, page.encode("utf-8", "replace"), durable=False)

@@ -11,7 +11,7 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, select_autoescape
 
 from fvpipe.errors import InputError
-from fvpipe.io.atomic import write_whole
+from fvpipe.io.atomic import write_atomic
 from fvpipe.reasons import Flag, Reason
 from fvpipe.shards.format import RECEIPT
 from fvpipe.shards.reader import Sample, Shards, open_shards
@@ -49,7 +49,7 @@ def write_page(shards: Path, out: Path, limit: int) -> tuple[int, int]:
     environment = Environment(loader=PackageLoader("fvpipe.report"), autoescape=select_autoescape(), trim_blocks=True)
     reasons = {reason.value: reason.meaning for reason in Reason}
     page = environment.get_template("page.html.jinja").render(sections=sections, reasons=reasons)
-    write_whole(out, page.encode(), durable=False)
+    write_atomic(out, page.encode(), durable=False)
     return len(sections), sum(len(section["cards"]) for section in sections)
 
 
