@@ -18,7 +18,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from fvpipe.execution.workers import KEEP_MEMORY
+from fvpipe.execution.cluster import MALLOC_ENVIRONMENT
 
 ROOT = Path(__file__).parents[1]
 ENVIRONMENT = {
@@ -196,7 +196,7 @@ def answer_of(module: str, *arguments: object) -> Any:
     done = subprocess.run(
         [sys.executable, "-m", f"benchmarks.{module}", *map(str, arguments)],
         cwd=ROOT,
-        env={**ENVIRONMENT, **KEEP_MEMORY},
+        env={**ENVIRONMENT, **MALLOC_ENVIRONMENT},
         stdout=subprocess.PIPE,
         text=True,
         check=True,

@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from benchmarks.cohort import FORMS, UNCOMPRESSED, Form, cohort
 from benchmarks.measure import ENVIRONMENT, ROOT, Section, Setup, Spread, Table, short, spread
 from benchmarks.serve import Contender
-from fvpipe.execution.workers import KEEP_MEMORY
+from fvpipe.execution.cluster import MALLOC_ENVIRONMENT
 
 PIPELINES = ("direct", "cropped", "antialiased")
 OTHERS = {
@@ -82,7 +82,7 @@ def _measure(
 ) -> dict[str, tuple[Spread, Spread]]:
     """CPU and wall milliseconds a pair, by contender."""
     folder = cohort(setup.scratch, form, 2, 2, (640, 512) if setup.tiny else None)
-    warm = {**ENVIRONMENT, **KEEP_MEMORY}  # the floor too, so that both read into warm memory
+    warm = {**ENVIRONMENT, **MALLOC_ENVIRONMENT}  # the floor too, so that both read into warm memory
     with ExitStack() as stack, setup.folder("pixels") as work:
 
         def start(name: str, interpreter: str, module: str, *arguments: object) -> None:

@@ -21,7 +21,9 @@ from benchmarks.cohort import FORMS, Form, cohort
 from benchmarks.measure import ENVIRONMENT, Section, Setup, Table, interleaved
 from benchmarks.serve import Contender
 from fvpipe.build.sample import SampleTask, make_samples
-from fvpipe.execution.workers import KEEP_MEMORY, Workers, WorkerSettings
+from fvpipe.execution.cluster import MALLOC_ENVIRONMENT
+from fvpipe.execution.workers import Workers, WorkerSettings
+from fvpipe.types import Digest
 
 PIPELINES = ("cropped", "antialiased")  # the second where it is made for: JPEG 2000
 SECONDS = 3.0  # of work for one worker at least, so that neither batches nor clocks are too coarse
@@ -72,7 +74,7 @@ def _measure(setup: Setup, form: Form, pipeline: str, pools: dict[int, Workers],
         loops = []
         for name in ("a", "b"):
             arguments = [folder, "table", pipeline, work / name]
-            loops.append(Contender(sys.executable, "samples", arguments, {**ENVIRONMENT, **KEEP_MEMORY}))
+            loops.append(Contender(sys.executable, "samples", arguments, {**ENVIRONMENT, **MALLOC_ENVIRONMENT}))
             stack.callback(loops[-1].close)
             loops[-1].go(0.0)  # warm
         threads = stack.enter_context(ThreadPoolExecutor(len(loops)))
@@ -84,11 +86,13 @@ def _measure(setup: Setup, form: Form, pipeline: str, pools: dict[int, Workers],
 
         once = tasks(folder, "table", pipeline, work / "index")
         store, number = work / "store", iter(range(10**9))
+        for first in range(16**3):  # as they are in a store that is not new
+            (store / f"{first:03x}").mkdir(parents=True)
 
         def all_of(count: int) -> list[SampleTask]:
             """The same breasts again and again, each time under another name: the store never has them."""
             repeated = [task for _ in range(count // len(once)) for task in once]
-            return [replace(task, store=str(store / f"pass-{next(number)}")) for task in repeated]
+            return [replace(task, store=str(store), pipeline_digest=Digest(f"{next(number)}")) for task in repeated]
 
         def turn(workers: int, count: int) -> float:
             given = all_of(count)

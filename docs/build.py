@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 import fvpipe
 from fvpipe.config.pipeline import load_pipeline
-from fvpipe.datasets.adapter import adapter
+from fvpipe.datasets.adapter import get_adapter
 from fvpipe.dicom.decoders import DECODERS
 from fvpipe.dicom.header import read_header
 from fvpipe.dicom.pixels import decode_image
@@ -94,7 +94,7 @@ def films() -> NDArray[np.uint8]:
     _, pipeline = load_pipeline("cropped", ROOT)
     drawn = []
     for path in sorted((ROOT / "data" / "cbis").rglob("*.dcm")):
-        record = read_header(path.parent, path.name, adapter("cbis").policy)
+        record = read_header(path.parent, path.name, get_adapter("cbis").policy)
         assert isinstance(record, ImageRecord)
         image = decode_image(path.read_bytes(), record.laterality)
         drawn.append(framed(draw_segmentation(image, segment(image, pipeline.segment)), 300, 500))
@@ -139,7 +139,7 @@ def in_and_out() -> NDArray[np.uint8]:
         }
         for file in number[name]:
             path = ROOT / "data" / "cbis" / f"{file}.dcm"
-            record = read_header(path.parent, path.name, adapter("cbis").policy)
+            record = read_header(path.parent, path.name, get_adapter("cbis").policy)
             assert isinstance(record, ImageRecord)
             image = decode_image(path.read_bytes(), record.laterality)
             columns.append(framed(draw_segmentation(image, segment(image, pipeline.segment)), 240, 400))

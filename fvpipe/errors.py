@@ -1,15 +1,33 @@
-"""The one error tree.
+"""Errors that fvpipe raises::
 
-A bad *file* is a value (:class:`fvpipe.reasons.Rejection`) and never stops a build. What is raised from here is a broken
-*project*: wrong settings, a missing folder, a damaged shard, a place that cannot be written. Every message says what
-is wrong, where, what was expected and found, and what to do; the command line prints it as one line and exits with 1.
+    FvpipeError
+    +-- ParameterError           params.yaml, a pipeline file or an option
+    +-- InputError               an input folder or file
+    +-- LabelTableError          a label table                             (also a ValueError)
+    +-- StorageError             an output
+    +-- LockedError              an output that another process writes
+    +-- ClusterError             the Dask scheduler or its workers
+    +-- QualityError             a build with too many rejections
+    +-- LeakError                a split
+    +-- TrainingError            a training
+    +-- CheckpointError          saved weights
+    +-- DependencyError          a package of an extra                     (also an ImportError)
+    +-- ShardError               a shard folder
+        +-- ReceiptError         its index.json
+        +-- MissingShardError    a file of it                              (also a FileNotFoundError)
+        +-- TruncatedShardError
+        +-- SwappedShardError
+        +-- ChecksumError
+
+A bad DICOM file is a value (:class:`fvpipe.reasons.Rejection`) and never stops a build. Every message says what is wrong,
+where, what was expected and found, and what to do; the command line prints it as one line and exits with 1.
 """
 
 from __future__ import annotations
 
 
 class FvpipeError(Exception):
-    """Whatever fvpipe raises on purpose."""
+    """Base of all errors that fvpipe raises on purpose."""
 
 
 class ParameterError(FvpipeError):
@@ -20,16 +38,16 @@ class InputError(FvpipeError):
     """An input folder or file is missing or cannot be read at all."""
 
 
-class LabelTableError(FvpipeError):
+class LabelTableError(FvpipeError, ValueError):
     """A label table breaks its published form; the message names the file, the line and the value."""
 
 
 class StorageError(FvpipeError):
-    """An output could not be written: full disk, read-only folder, no permission."""
+    """An output cannot be written: full disk, read-only folder, no permission."""
 
 
 class LockedError(FvpipeError):
-    """Another process is writing to the same place."""
+    """Another process writes to the same place."""
 
 
 class ClusterError(FvpipeError):
@@ -41,31 +59,31 @@ class QualityError(FvpipeError):
 
 
 class LeakError(FvpipeError):
-    """A split holds something in two parts that must be in one."""
+    """A split has something in two parts that must be in one."""
 
 
 class TrainingError(FvpipeError):
-    """Training cannot go on: the loss or the outputs are no numbers, or the data have nothing to learn from."""
+    """Training cannot go on: the loss or the outputs are not finite, or the data have nothing to learn from."""
 
 
 class CheckpointError(FvpipeError):
     """Saved weights are missing, damaged, hold more than numbers, or belong to another configuration."""
 
 
-class DependencyError(FvpipeError):
+class DependencyError(FvpipeError, ImportError):
     """A package of an extra is not installed; the message says which extra to install."""
 
 
 class ShardError(FvpipeError):
-    """A shard folder is not what its receipt says."""
+    """A shard folder is not as its receipt says."""
 
 
 class ReceiptError(ShardError):
     """``index.json`` is missing, not JSON, of an unknown schema version, or contradicts itself."""
 
 
-class MissingShardError(ShardError):
-    """A shard that the receipt lists is not there."""
+class MissingShardError(ShardError, FileNotFoundError):
+    """A shard that the receipt lists is missing."""
 
 
 class TruncatedShardError(ShardError):

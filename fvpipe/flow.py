@@ -114,6 +114,6 @@ def build_shards(
     """
     begun = time.perf_counter()
     with lock(target.lock_file, lambda message: say(f"warning: {message}")):
-        plan = plan_samples(found, target, store, file_cache, workers.share_storage)
+        plan = plan_samples(found, target, store, file_cache, workers.settings.share_storage)
         samples = make_missing(plan, found, target, store, file_cache, workers)
         return commit(samples, limits, begun)

@@ -1,4 +1,4 @@
-"""Progress of long work: a bar on standard error when that is a terminal, silence otherwise."""
+"""Progress bar of long work, on standard error where that is a terminal."""
 
 from __future__ import annotations
 
@@ -9,7 +9,21 @@ from contextlib import contextmanager
 
 @contextmanager
 def progress(description: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
-    """Show how far `description` is; yields a function to be told how many more `unit` are done."""
+    """Show a progress bar.
+
+    Parameters
+    ----------
+    description : str
+    total : int
+        Units of work.
+    unit : str
+        What is counted, in the plural.
+
+    Yields
+    ------
+    advance : callable
+        To be called with the number of units that are newly done.
+    """
     if total == 0 or not sys.stderr.isatty():
         yield lambda count: None
         return

@@ -5,16 +5,19 @@ from __future__ import annotations
 import csv
 import json
 import sys
+import textwrap
 import zlib
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+import fvpipe.datasets
 from fvpipe.config.project import Labels
 from fvpipe.datasets import cbis
-from fvpipe.datasets.adapter import adapter
+from fvpipe.datasets.adapter import get_adapter
 from fvpipe.dicom.transfer_syntaxes import SECONDARY_CAPTURE
 from fvpipe.errors import LabelTableError, ParameterError
 from fvpipe.types import BreastFacts, Laterality
@@ -114,8 +117,8 @@ def test_wrong_cbis_tables(row: str, message: str, tmp_path: Path) -> None:
 def test_an_adapter_of_another_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An installed package with an entry point: its metadata folder and module, as pip lays them."""
     (tmp_path / "outside.py").write_text(
-        "import dataclasses\nfrom fvpipe.datasets import adapter\n"
-        "ADAPTER = dataclasses.replace(adapter('table'), name='inbreast', hashed=False)\nWRONG = 1\n"
+        "import dataclasses\nfrom fvpipe.datasets import get_adapter\n"
+        "ADAPTER = dataclasses.replace(get_adapter('table'), name='inbreast', hashed=False)\nWRONG = 1\n"
     )
     info = tmp_path / "outside-1.0.dist-info"
     info.mkdir()
@@ -124,18 +127,36 @@ def test_an_adapter_of_another_package(tmp_path: Path, monkeypatch: pytest.Monke
         "[fvpipe.datasets]\ninbreast = outside:ADAPTER\nwrong = outside:WRONG\ngone = nowhere:X\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
-    assert adapter("inbreast").name == "inbreast"
+    assert get_adapter("inbreast").name == "inbreast"
     factory.patient(tmp_path / "dicom", "own7", "L")
     build(tmp_path / "dicom", tmp_path / "out", "--adapter", "inbreast")
     assert "own7" in (tmp_path / "out" / "breasts.csv").read_text()  # this adapter keeps identifiers
     for name, message in (
-        ("wrong", "expected an fvpipe.datasets.adapter.Adapter"),
+        ("wrong", "expected an fvpipe.datasets.Adapter"),
         ("gone", "cannot be imported"),
         ("inbrest", "inbreast"),
     ):
         with pytest.raises(ParameterError, match=message):
-            adapter(name)
+            get_adapter(name)
     sys.modules.pop("outside", None)
+
+
+def test_the_documented_adapter_works_as_it_is_printed(tmp_path: Path) -> None:
+    """The module in the docstring of fvpipe.datasets."""
+    printed = (fvpipe.datasets.__doc__ or "").partition("::\n")[2].partition("\nand its package")[0]
+    names: dict[str, Any] = {}
+    exec(textwrap.dedent(printed), names)
+    (tmp_path / "INbreast.csv").write_text("Patient ID;Laterality;Bi-Rads\np1;R;5\np2;L;4a\np2;R;1\n")
+    found = names["ADAPTER"].read_labels(tmp_path, None, Labels()).rows
+    assert found == {
+        ("p1", Laterality.RIGHT): BreastFacts(1, 5),
+        ("p2", Laterality.LEFT): BreastFacts(0, 4),
+        ("p2", Laterality.RIGHT): BreastFacts(-1, 1),
+    }
+    (tmp_path / "INbreast.csv").write_text("Patient ID;Laterality;Bi-Rads\np1;R;x\n")
+    with pytest.raises(LabelTableError, match="line 2: Bi-Rads is 'x'; expected 0 to 6"):
+        names["ADAPTER"].read_labels(tmp_path, None, Labels())
+    assert all(hasattr(fvpipe.datasets, name) for name in fvpipe.datasets.__all__)
 
 
 def test_table_columns_can_have_other_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

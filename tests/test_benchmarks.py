@@ -32,7 +32,7 @@ from benchmarks import (
 )
 from benchmarks.cohort import FORMS, cohort
 from benchmarks.measure import Claim, Section, Setup, Table, spread
-from fvpipe.execution.workers import KEEP_MEMORY
+from fvpipe.execution.cluster import MALLOC_ENVIRONMENT
 from tests.conftest import build
 from tests.support import factory
 from tests.test_flow import tree
@@ -218,7 +218,7 @@ def test_slurm_job_script(monkeypatch: pytest.MonkeyPatch) -> None:
     script = printed.getvalue()
     for line in ("#SBATCH -p cpu", "#SBATCH --cpus-per-task=16", "#SBATCH -t 04:00:00"):
         assert line in script.splitlines()
-    for variable, value in KEEP_MEMORY.items():
+    for variable, value in MALLOC_ENVIRONMENT.items():
         assert script.index(f"export {variable}={value}") < script.index("dask_worker")
         assert f'{{name: {variable}, value: "{value}"}}' in (ROOT / "docs" / "cluster.md").read_text()
     (command,) = [line for line in script.splitlines() if "dask_worker" in line]

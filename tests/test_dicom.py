@@ -21,7 +21,7 @@ from pydicom.sequence import Sequence
 from pydicom.valuerep import STANDARD_VR
 
 import fvpipe
-from fvpipe.datasets.adapter import adapter
+from fvpipe.datasets.adapter import get_adapter
 from fvpipe.dicom.elements import RejectedFile, silenced
 from fvpipe.dicom.header import HeaderPolicy, read_header
 from fvpipe.dicom.pixels import decode_image
@@ -414,7 +414,7 @@ FILM = {
 
 
 def test_cbis_policy(tmp_path: Path) -> None:
-    policy = adapter("cbis").policy
+    policy = get_adapter("cbis").policy
     found = read(tmp_path, header(**FILM), policy)
     assert isinstance(found, ImageRecord), found
     assert (found.patient_id, found.study, found.view, found.laterality) == ("P_00820", "", View.MLO, Laterality.RIGHT)
@@ -432,20 +432,20 @@ def test_cbis_policy(tmp_path: Path) -> None:
 def test_vindr_policy(tmp_path: Path) -> None:
     """No patient, SOP class or code is published: the patient is the study, whose UID is a digest."""
     tags = {"SOPClassUID": None, "PatientID": None, "StudyInstanceUID": 16 * "a1", "Laterality": "L", "ViewPosition": "CC"}
-    found = read(tmp_path, header(**tags), adapter("vindr").policy)
+    found = read(tmp_path, header(**tags), get_adapter("vindr").policy)
     assert isinstance(found, ImageRecord), found
     assert (found.patient_id, found.study) == (16 * "a1", "")
-    missing = read(tmp_path, header(**tags | {"StudyInstanceUID": None}), adapter("vindr").policy)
+    missing = read(tmp_path, header(**tags | {"StudyInstanceUID": None}), get_adapter("vindr").policy)
     assert isinstance(missing, Rejection) and missing.reason is Reason.IDENTIFIER_MISSING
 
 
 def test_cmmd_policy(tmp_path: Path) -> None:
     """The view is in a code alone, and a patient's images pair whatever their study."""
     tags = {"PatientID": "D1-0001", "ViewPosition": "", "ViewCodeSequence": coded(MLO), "PatientOrientation": ["A", "FR"]}
-    found = read(tmp_path, header(**tags), adapter("cmmd").policy)
+    found = read(tmp_path, header(**tags), get_adapter("cmmd").policy)
     assert isinstance(found, ImageRecord), found
     assert (found.patient_id, found.study, found.view, found.chest_wall) == ("D1-0001", "", View.MLO, Edge.LEFT)
-    assert isinstance(read(tmp_path, header(**tags | {"StudyInstanceUID": None}), adapter("cmmd").policy), ImageRecord)
+    assert isinstance(read(tmp_path, header(**tags | {"StudyInstanceUID": None}), get_adapter("cmmd").policy), ImageRecord)
 
 
 # --- bombs ------------------------------------------------------------------------------------------------------------

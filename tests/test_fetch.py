@@ -126,7 +126,7 @@ def test_download_resume_and_check(store: type[Store], tmp_path: Path) -> None:
 def test_a_store_that_lost_a_file_is_named(store: type[Store], tmp_path: Path) -> None:
     del store.objects[min(store.objects)]
     said = run("fetch", "cmmd", "--out", tmp_path / "cmmd", "--yes", code=1).output
-    assert "1 of 3 series are not whole" in said
+    assert "1 of 3 series are incomplete" in said
 
 
 def test_the_real_index_knows_what_cmmd_costs(tmp_path: Path) -> None:

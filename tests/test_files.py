@@ -22,11 +22,11 @@ def state(path: Path) -> str:
 
 @pytest.mark.parametrize("size", [0, 1, 9, 10, 11, 20, 35])
 def test_a_file_in_parts_is_the_file(size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "READ", 10)
+    monkeypatch.setattr(files, "CHUNK_BYTES", 10)
     data, path = os.urandom(size), tmp_path / "file"
     path.write_bytes(data)
     buffer = Buffer()
-    memory = buffer.of(25)
+    memory = buffer.view(25)
     memory[:] = b"x" * 25  # of a file before
     for expected in (state(path), "another"):
         read = read_contents(path, expected, buffer)
@@ -41,10 +41,10 @@ def test_a_file_that_changes_while_it_is_read_is_not_unchanged(tmp_path: Path, m
     before = state(path)
 
     class Appends(Buffer):
-        def of(self, size: int) -> memoryview:
+        def view(self, size: int) -> memoryview:
             with path.open("ab") as file:
                 file.write(b" and after")
-            return super().of(size)
+            return super().view(size)
 
     read = read_contents(path, before, Appends())
     assert not read.unchanged
@@ -53,22 +53,22 @@ def test_a_file_that_changes_while_it_is_read_is_not_unchanged(tmp_path: Path, m
 
 def test_memory_is_used_again_and_grows() -> None:
     buffer = Buffer()
-    small = buffer.of(4)
+    small = buffer.view(4)
     small[:] = b"abcd"
-    assert bytes(buffer.of(3)) == b"abc"
-    large = buffer.of(4000)
+    assert bytes(buffer.view(3)) == b"abc"
+    large = buffer.view(4000)
     assert len(large) == 4000
     assert bytes(small) == b"abcd"  # whoever still looks at it is not disturbed
 
 
 def test_memory_of_a_very_large_file_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "KEPT", 10)
+    monkeypatch.setattr(files, "MAX_KEPT_BYTES", 10)
     buffer = Buffer()
-    kept = buffer.of(10)
+    kept = buffer.view(10)
     kept[:] = b"0123456789"
-    large = buffer.of(11)
+    large = buffer.view(11)
     large[:] = b"x" * 11
-    assert bytes(buffer.of(10)) == b"0123456789"
+    assert bytes(buffer.view(10)) == b"0123456789"
 
 
 STEPS = st.lists(

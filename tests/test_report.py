@@ -19,7 +19,7 @@ import pytest
 
 import fvpipe
 from fvpipe.config.pipeline import Pipeline, Segment
-from fvpipe.datasets.adapter import adapter
+from fvpipe.datasets.adapter import get_adapter
 from fvpipe.dicom.elements import silenced
 from fvpipe.dicom.header import HeaderPolicy, read_header
 from fvpipe.dicom.pixels import decode_image
@@ -160,7 +160,7 @@ def test_a_refusal_does_not_hide_the_next(tmp_path: Path) -> None:
 
 def test_rules_of_real_films(cbis: Path) -> None:
     """All pass where the reader passes them."""
-    policy = adapter("cbis").policy
+    policy = get_adapter("cbis").policy
     for file in sorted(cbis.rglob("*.dcm")):
         assert not [v for v in ask_header(file, policy).verdicts if v.reason]
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 import fvpipe
 from fvpipe.config.pipeline import Segment
-from fvpipe.datasets.adapter import adapter
+from fvpipe.datasets.adapter import get_adapter
 from fvpipe.dicom.header import read_header
 from fvpipe.dicom.pixels import decode_image
 from fvpipe.dicom.transfer_syntaxes import EXPLICIT_LE, JPEG_2000_LOSSLESS, JPEG_LOSSLESS_SV1, JPEG_LS, RLE
@@ -55,7 +55,7 @@ def dice(found: Segmentation, made: Made) -> float:
 def test_box_of_every_phantom(form: str, phantoms: dict[str, Path]) -> None:
     root = phantoms[form]
     for truth in read_truth(root):
-        record = read_header(root, truth.path, adapter(form).policy)
+        record = read_header(root, truth.path, get_adapter(form).policy)
         assert isinstance(record, ImageRecord)
         found = segment(decode_image((root / truth.path).read_bytes(), record.laterality), LOG)
         assert iou(found.tight_box, truth.box) >= 0.97, (truth.path, found)
@@ -263,7 +263,7 @@ def hardened(image: DecodedImage) -> dict[str, tuple[DecodedImage, int]]:
 def test_boxes_of_real_films_are_those_drawn_by_hand(cbis: Path) -> None:
     """Clean and hardened: no edge lies off the one drawn on the clean film by 2 % of its side."""
     for name, expected in BY_HAND.items():
-        record = read_header(cbis, name, adapter("cbis").policy)
+        record = read_header(cbis, name, get_adapter("cbis").policy)
         assert isinstance(record, ImageRecord)
         clean = decode_image((cbis / name).read_bytes(), record.laterality)
         allowed = 0.02 * np.array([record.rows, record.rows, record.columns, record.columns])

@@ -29,12 +29,13 @@ from fvpipe.cache import file_cache as sources
 from fvpipe.cache import sample_store as samples
 from fvpipe.cache.file_cache import FILE_CACHE_VERSION, FileCache, _is_current
 from fvpipe.cache.sample_store import SampleStore, ViewRejection, sample_key
+from fvpipe.config import identifier_key as identifier_key_module
 from fvpipe.config.identifier_key import ENVIRONMENT, identifier_key
 from fvpipe.config.loading import digest_of
 from fvpipe.dicom.header import HeaderPolicy, read_header
 from fvpipe.errors import FvpipeError, InputError, LockedError, ParameterError, StorageError
 from fvpipe.indexing.scan import scan_folder
-from fvpipe.io.atomic import write_if_changed, write_whole
+from fvpipe.io.atomic import write_atomic, write_if_changed
 from fvpipe.io.locking import lock
 from fvpipe.reasons import Flag, Reason, Rejection
 from fvpipe.types import Edge, FusedSample, ImageRecord, Laterality, SourceFile, View
@@ -261,10 +262,10 @@ for i in range(10_000):
 @pytest.mark.parametrize("limit", [0, 1, 4096, 99_999])
 def test_full_disk_keeps_the_old_version(limit: int, tmp_path: Path) -> None:
     file = tmp_path / "table.csv"
-    write_whole(file, b"old")
+    write_atomic(file, b"old")
     script = LIMITED + (
-        "from pathlib import Path\nfrom fvpipe.errors import StorageError\nfrom fvpipe.io.atomic import write_whole\n"
-        "try:\n    write_whole(Path(sys.argv[2]), b'x' * 100_000)\nexcept StorageError as error:\n    print(error)\n"
+        "from pathlib import Path\nfrom fvpipe.errors import StorageError\nfrom fvpipe.io.atomic import write_atomic\n"
+        "try:\n    write_atomic(Path(sys.argv[2]), b'x' * 100_000)\nexcept StorageError as error:\n    print(error)\n"
     )
     assert output(python(script, limit, file)) == f"{file}: cannot be written (File too large)\n"
     assert [path.name for path in tmp_path.iterdir()] == ["table.csv"]
@@ -275,8 +276,8 @@ def test_read_only_folder_is_an_error() -> None:
     with tempfile.TemporaryDirectory() as name:  # not tmp_path: only its owner may look into that
         folder = Path(name)
         folder.chmod(0o555)
-        assert "StorageError" in as_nobody(lambda: write_whole(folder / "x", b"new"))
-        assert "Permission denied" in as_nobody(lambda: write_whole(folder / "new" / "x", b"new"))
+        assert "StorageError" in as_nobody(lambda: write_atomic(folder / "x", b"new"))
+        assert "Permission denied" in as_nobody(lambda: write_atomic(folder / "new" / "x", b"new"))
         assert not list(folder.iterdir())
         folder.chmod(0o755)
 
@@ -284,7 +285,7 @@ def test_read_only_folder_is_an_error() -> None:
 def test_file_in_place_of_the_folder(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b"")
     with pytest.raises(StorageError, match="cannot be written"):
-        write_whole(tmp_path / "x" / "y", b"")
+        write_atomic(tmp_path / "x" / "y", b"")
 
 
 def test_unchanged_file_keeps_its_times(tmp_path: Path) -> None:
@@ -315,7 +316,7 @@ def test_many_threads_write_one_file(tmp_path: Path) -> None:
     versions = [bytes([i]) * 200_000 for i in range(8)]
     with ThreadPoolExecutor(8) as pool:
         for _ in range(20):
-            list(pool.map(lambda data: write_whole(tmp_path / "x", data, durable=False), versions))
+            list(pool.map(lambda data: write_atomic(tmp_path / "x", data, durable=False), versions))
             assert (tmp_path / "x").read_bytes() in versions
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
 
@@ -644,6 +645,12 @@ def test_lock_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
     assert not (tmp_path / ".lock").exists()
 
 
+def test_lock_can_be_imported_where_there_is_no_fcntl(tmp_path: Path) -> None:
+    """As on Windows."""
+    script = "import sys\nsys.modules['fcntl'] = None\nfrom fvpipe.io.locking import lock\nprint(lock.__name__)\n"
+    assert output(python(script)) == "lock\n"
+
+
 # --- listing ----------------------------------------------------------------------------------------------------------
 
 
@@ -781,6 +788,24 @@ def test_own_key_is_made_once(config: Path, tmp_path: Path, monkeypatch: pytest.
     assert file.stat().st_mtime_ns == made
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "other"))
     assert identifier_key() != first
+
+
+def test_own_key_stays_where_it_is_and_is_else_where_the_system_keeps_settings(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another key would give every patient another digest."""
+    assert identifier_key_module.user_config_path("fvpipe") == config / "fvpipe"  # on Linux the two are one
+    monkeypatch.setattr(identifier_key_module, "user_config_path", lambda name: tmp_path / "Library" / name)
+    factory.write(config / "fvpipe" / "identifier.key", b"the key of an earlier version")
+    kept = identifier_key()
+    assert not (tmp_path / "Library").exists()
+    (config / "fvpipe" / "identifier.key").unlink()
+    assert identifier_key() != kept
+    assert (tmp_path / "Library" / "fvpipe" / "identifier.key").is_file()
+    monkeypatch.delenv("XDG_CONFIG_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    factory.write(tmp_path / "home" / ".config" / "fvpipe" / "identifier.key", b"the key of an earlier version")
+    assert identifier_key() == kept
 
 
 def test_file_before_environment_before_own(config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

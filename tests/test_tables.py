@@ -16,9 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fvpipe.config.project import Labels
-from fvpipe.datasets.adapter import LabelTable, adapter, side
+from fvpipe.datasets.adapter import LabelTable, get_adapter, parse_laterality
 from fvpipe.errors import LabelTableError
-from fvpipe.io.tables import read_table, write_csv
+from fvpipe.io.tables import format_csv, read_table
 from fvpipe.types import BreastFacts, ImageFacts, Laterality, View
 
 CMMD = Path(__file__).parent / "data" / "cmmd"
@@ -154,15 +154,15 @@ def test_what_is_written() -> None:
         "l\nm",
         Laterality.LEFT,
     ]
-    assert write_csv(["n"], ([value] for value in values)) == (
-        b'n\n\ntrue\nfalse\n0\n-1\n0.1\n-2.0\n0.25\n-3\nx\n"say ""x"""\n"a,b"\n"l\nm"\nL\n'
+    assert format_csv(["n"], ([value] for value in values)) == (
+        b'n\n""\ntrue\nfalse\n0\n-1\n0.1\n-2.0\n0.25\n-3\nx\n"say ""x"""\n"a,b"\n"l\nm"\nL\n'
     )
 
 
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "\n", "'=", "''"])
 def test_no_cell_is_a_formula(tmp_path: Path, start: str) -> None:
     cell = f"{start}cmd|' /C calc'!A0"
-    data = write_csv(["first", "second"], [["x", cell]])
+    data = format_csv(["first", "second"], [["x", cell]])
     (shown,) = list(csv.reader(io.StringIO(data.decode(), newline="")))[1:]
     assert shown == ["x", f"'{cell}"]
     (tmp_path / "t.csv").write_bytes(data)
@@ -180,7 +180,7 @@ def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @settings(max_examples=300, deadline=None, database=None)
 @given(rows=st.lists(st.lists(CELLS.map(str.strip), min_size=3, max_size=3), max_size=5))
 def test_what_is_written_is_read_again(scratch: Path, rows: list[list[str]]) -> None:
-    data = write_csv(["a", "b", "c", "end"], [[*row, "."] for row in rows])
+    data = format_csv(["a", "b", "c", "end"], [[*row, "."] for row in rows])
     scratch.write_bytes(data)
     assert [[row[column] for column in "abc"] for row in read_table(scratch, ["end"])] == rows
     assert not any(cell.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) for line in plainly(data) for cell in line)
@@ -193,7 +193,7 @@ def plainly(data: bytes) -> list[list[str]]:
 
 def test_a_name_that_is_no_text_is_written() -> None:
     """File names may hold any bytes, which Python shows as lone surrogates."""
-    data = write_csv(["what"], [[b"caf\xe9.dcm".decode("utf-8", "surrogateescape")]])
+    data = format_csv(["what"], [[b"caf\xe9.dcm".decode("utf-8", "surrogateescape")]])
     assert data == b"what\ncaf\\udce9.dcm\n"
 
 
@@ -204,15 +204,15 @@ def labels(name: str, folder: Path, text: str, rules: Labels | None = None) -> L
     """What the adapter reads from a label file of `text`."""
     file = folder / "labels.csv"
     file.write_text(text, encoding="utf-8")
-    return adapter(name).read_labels(folder, file, rules or Labels())
+    return get_adapter(name).read_labels(folder, file, rules or Labels())
 
 
 @pytest.mark.parametrize("text", ["L", "l", "left", "LEFT", "Left"])
-def test_side(text: str) -> None:
-    assert side(text) is L
-    assert side(text.replace("L", "R").replace("l", "r").replace("EFT", "IGHT").replace("eft", "ight")) is R
-    assert side(f"{text}x") is None
-    assert side("B") is side("") is None
+def test_laterality(text: str) -> None:
+    assert parse_laterality(text) is L
+    assert parse_laterality(text.replace("L", "R").replace("l", "r").replace("EFT", "IGHT").replace("eft", "ight")) is R
+    assert parse_laterality(f"{text}x") is None
+    assert parse_laterality("B") is parse_laterality("") is None
 
 
 VINDR = "study_id,series_id,image_id,laterality,view_position,height,width,breast_birads,breast_density,split\n"
@@ -240,7 +240,7 @@ def test_vindr(tmp_path: Path) -> None:
 def test_vindr_where_it_is_published(tmp_path: Path) -> None:
     """Beside the images, under its own name, and with three columns only."""
     (tmp_path / "breast-level_annotations.csv").write_text("study_id,laterality,breast_birads\ns,L,BI-RADS 2\n")
-    found = adapter("vindr").read_labels(tmp_path, None, Labels())
+    found = get_adapter("vindr").read_labels(tmp_path, None, Labels())
     assert found == LabelTable({("s", L): BreastFacts(0, 2)})
 
 
@@ -268,7 +268,7 @@ def test_cmmd_as_published() -> None:
     tables = [read_table(file, ["ID1", "LeftRight", "classification"]) for file in files]
     assert [(row.line, row.cells) for row in tables[0]] == [(row.line, row.cells) for row in tables[1]]
     assert len(tables[0]) == 1872
-    found = [adapter("cmmd").read_labels(Path(), file, Labels()) for file in files]
+    found = [get_adapter("cmmd").read_labels(Path(), file, Labels()) for file in files]
     assert found[0] == found[1]
     assert Counter(facts.label for facts in found[0].rows.values()) == {0: 556, 1: 1316}
     kept = [facts.label for (patient, _), facts in found[0].rows.items() if patient not in found[0].excluded_patients]
@@ -277,12 +277,12 @@ def test_cmmd_as_published() -> None:
 
 def test_cmmd_finds_its_table_beside_the_images(tmp_path: Path) -> None:
     with pytest.raises(LabelTableError, match=r"CMMD_clinicaldata_revision\.xlsx: no such file"):
-        adapter("cmmd").read_labels(tmp_path, None, Labels())
+        get_adapter("cmmd").read_labels(tmp_path, None, Labels())
     (tmp_path / "CMMD_clinicaldata_revision.csv").write_text(f"{CMMD_HEADING}D1-0001,R,44,2,mass,Benign,\n".replace(",", ";"))
-    assert set(adapter("cmmd").read_labels(tmp_path, None, Labels()).rows) == {("D1-0001", R)}
+    assert set(get_adapter("cmmd").read_labels(tmp_path, None, Labels()).rows) == {("D1-0001", R)}
     rows = [CMMD_HEADING.strip().split(","), ["D1-0002", "L", 40, 2, "mass", "Benign", None]]
     xlsx(tmp_path / "CMMD_clinicaldata_revision.xlsx", rows)  # the official one goes first
-    assert set(adapter("cmmd").read_labels(tmp_path, None, Labels()).rows) == {("D1-0002", L)}
+    assert set(get_adapter("cmmd").read_labels(tmp_path, None, Labels()).rows) == {("D1-0002", L)}
 
 
 def test_table(tmp_path: Path) -> None:
@@ -292,11 +292,11 @@ def test_table(tmp_path: Path) -> None:
     expected = {(f"P{i}", L): BreastFacts(label) for i, label in enumerate(words.values())} | {("P0", R): BreastFacts(0)}
     assert found.rows == expected
     assert found.rows["P0", R] == BreastFacts(0)
-    assert adapter("table").read_labels(tmp_path, None, Labels()) == LabelTable()
+    assert get_adapter("table").read_labels(tmp_path, None, Labels()) == LabelTable()
 
 
 def test_cbis_sample(tmp_path: Path) -> None:
-    rows = adapter("cbis").read_labels(tmp_path, None, Labels()).rows
+    rows = get_adapter("cbis").read_labels(tmp_path, None, Labels()).rows
     assert {key: facts.label for key, facts in rows.items()} == {
         ("P_00173", L): 0, ("P_00173", R): 0, ("P_00820", L): 1, ("P_00820", R): 0,
     }  # fmt: skip

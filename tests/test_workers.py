@@ -18,7 +18,6 @@ import pytest
 
 from fvpipe.dicom.transfer_syntaxes import JPEG_2000_LOSSLESS, JPEG_LS, RLE
 from fvpipe.execution.isolation import Crash
-from fvpipe.execution.pools import Processes
 from fvpipe.execution.workers import Workers, WorkerSettings
 from tests.conftest import build
 from tests.support import factory
@@ -133,7 +132,7 @@ def test_samples_travel_where_no_storage_is_shared(cohort: Path, tmp_path: Path)
         assert folder_bytes(tmp_path / f"sent-{pipeline}") == folder_bytes(tmp_path / f"shared-{pipeline}")
 
 
-# --- bare processes ---------------------------------------------------------------------------------------------------
+# --- runs of tasks ----------------------------------------------------------------------------------------------------
 
 
 def doubled(tasks: list[str]) -> list[str]:
@@ -146,99 +145,106 @@ def doubled(tasks: list[str]) -> list[str]:
     return [2 * task for task in tasks]
 
 
-def test_short_tasks_need_no_cluster_and_a_crash_costs_its_task() -> None:
+def process_ids(tasks: list[int]) -> list[int]:
+    """On a worker: its process, for each task."""
+    return [os.getpid()] * len(tasks)
+
+
+def test_a_crash_or_a_hang_costs_its_task() -> None:
     tasks = [*map(str, range(60)), "crash", *map(str, range(60, 120)), "hang"]
-    with Workers(WorkerSettings(2, timeout=2)) as workers:
-        found = [each for batch in workers.run(doubled, dict.fromkeys(tasks).keys(), short=20) for each in batch]
-        assert workers._client is None
+    with Workers(WorkerSettings(2, timeout=1)) as workers:
+        found = [each for batch in workers.run(doubled, dict.fromkeys(tasks).keys()) for each in batch]
     crashes = {each.task: each for each in found if isinstance(each, Crash)}
     assert sorted(each for each in found if isinstance(each, str)) == sorted(2 * task for task in tasks if task.isdecimal())
     assert crashes.keys() == {"crash", "hang"}
     assert (crashes["crash"].timed_out, crashes["hang"].timed_out) == (False, True)
 
 
-@pytest.mark.parametrize("count", [0, 1, 7, 21, 1500])
-def test_every_task_is_done_once(count: int) -> None:
+def test_few_tasks_are_isolated_and_need_no_cluster() -> None:
+    with Workers(WorkerSettings(2, timeout=1)) as workers:
+        (found,) = workers.run(doubled, ["a", "crash", "b"])
+        assert (found[0], found[2]) == ("aa", "bb")
+        assert isinstance(found[1], Crash)
+        (processes,) = workers.run(process_ids, [1, 2])
+        assert os.getpid() not in processes
+        assert workers._client is None
+
+
+def test_short_tasks_are_done_in_this_process() -> None:
     with Workers(WorkerSettings(2)) as workers:
-        for short in (0, 20) if count < 20 else (20,):
-            found = [each for batch in workers.run(doubled, [str(i) for i in range(count)], short=short) for each in batch]
-            assert sorted(map(str, found)) == sorted(2 * str(i) for i in range(count))
+        found = [each for batch in workers.run(process_ids, range(1000), max_in_process=1000) for each in batch]
+        assert found == [os.getpid()] * 1000
+        assert workers._client is None
 
 
-def test_no_process_outlives_the_one_that_was_killed() -> None:
-    script = (
-        "from fvpipe.execution.workers import Workers, WorkerSettings\nfrom tests.test_workers import doubled\n"
-        "if __name__ == '__main__':\n"
-        "    for batch in Workers(WorkerSettings(2)).run(doubled, ['wait'] * 500, short=1):\n"
-        "        print('begun', flush=True)\n"
-    )
-    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, cwd=Path(__file__).parents[1]) as process:
-        assert process.stdout
-        assert process.stdout.readline() == b"begun\n"
-        children = psutil.Process(process.pid).children(recursive=True)
-        assert len(children) >= 2
-        process.kill()
-    assert psutil.wait_procs(children, timeout=30)[1] == []
+def test_every_task_is_done_once() -> None:
+    with Workers(WorkerSettings(2)) as workers:
+        for count in (0, 1, 7, 21, 1500):
+            for most in (0, 20):
+                batches = workers.run(doubled, [str(i) for i in range(count)], max_in_process=most)
+                assert sorted(str(each) for batch in batches for each in batch) == sorted(2 * str(i) for i in range(count))
 
 
-HANGING = ["0"] * 4 + ["hang"] * 4  # the first batches come back, those behind them take minutes
-
-
-@pytest.mark.parametrize("closed", [False, True])
-def test_an_error_ends_what_still_runs(closed: bool) -> None:
-    before = set(multiprocessing.active_children())
-    with pytest.raises(KeyError) as kept, Workers(WorkerSettings(2)) as workers:  # its traceback keeps the generator too
-        batches = workers.run(doubled, HANGING, short=1)
-        for _ in batches:
-            started = set(multiprocessing.active_children()) - before
-            if closed:
-                batches.close()  # type: ignore[attr-defined]
-                assert set(multiprocessing.active_children()) == before
-            raise KeyError
-    assert set(multiprocessing.active_children()) == before
-    assert len(started) == 2
-    assert all((process.exitcode or 0) < 0 for process in started)  # by a signal, not at the end of its work
-    assert kept.value
-
-
-def test_interrupted_it_leaves_no_process() -> None:
-    script = (
-        "from fvpipe.execution.workers import Workers, WorkerSettings\nfrom tests.test_workers import HANGING, doubled\n"
-        "if __name__ == '__main__':\n"
-        "    with Workers(WorkerSettings(2)) as workers:\n"
-        "        for batch in workers.run(doubled, HANGING, short=1):\n"
-        "            print('begun', flush=True)\n"
-    )
-    with subprocess.Popen(
+def begun(script: str) -> tuple[subprocess.Popen[bytes], list[psutil.Process]]:
+    """A process in a session of its own that runs tasks on two workers, as soon as a batch is back; and its children."""
+    process = subprocess.Popen(
         [sys.executable, "-c", script],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         cwd=Path(__file__).parents[1],
         start_new_session=True,
-    ) as process:
-        assert process.stdout
+    )
+    assert process.stdout
+    assert process.stdout.readline() == b"begun\n"
+    children = psutil.Process(process.pid).children(recursive=True)
+    assert len(children) >= 2
+    return process, children
+
+
+def still_there(processes: list[psutil.Process], seconds: float) -> list[psutil.Process]:
+    """Those of `processes` that have not ended after `seconds`; they are ended then."""
+    left = psutil.wait_procs(processes, timeout=seconds)[1]
+    for each in left:
+        each.kill()
+    return list(left)
+
+
+HANGING = ["0"] * 8 + ["hang"] * 8  # the first batches come back, those behind them take a minute
+RUN_HANGING = (
+    "from fvpipe.execution.workers import Workers, WorkerSettings\nfrom tests.test_workers import HANGING, doubled\n"
+    "if __name__ == '__main__':\n"
+    "    with Workers(WorkerSettings(2)) as workers:\n"
+    "        for batch in workers.run(doubled, HANGING):\n"
+    "            print('begun', flush=True)\n"
+)
+
+
+def test_no_process_outlives_the_one_that_was_killed() -> None:
+    process, children = begun(RUN_HANGING)
+    with process:
+        process.kill()
+        assert still_there(children, 30) == []
+
+
+def test_interrupted_it_leaves_no_process() -> None:
+    process, children = begun(RUN_HANGING)
+    with process:
         assert process.stderr
-        assert process.stdout.readline() == b"begun\n"
-        begun = psutil.Process(process.pid)
-        children = begun.children(recursive=True)
-        assert len(children) >= 2
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does: the whole group
-        left = psutil.wait_procs([begun, *children], timeout=30)[1]
-        for each in left:
-            each.kill()
-        assert left == []
+        assert still_there([psutil.Process(process.pid), *children], 30) == []
         assert process.stderr.read().count(b"Traceback") == 1  # the parent's own
 
 
-def blocked() -> set[int]:
-    """On a worker: the signals that do not reach it."""
-    return {int(number) for number in signal.pthread_sigmask(signal.SIG_BLOCK, ())}
-
-
-def test_a_process_is_born_deaf_to_interrupts() -> None:
-    before = blocked()
-    with Processes(1) as processes:
-        future = processes.submit(blocked)
-        assert processes.finished([future]) == [future]
-        assert processes.result(future) == before | {signal.SIGINT}
-    assert blocked() == before
+def test_an_error_ends_what_still_runs() -> None:
+    """At once, and not after the seconds that Dask gives a task to end."""
+    before = set(multiprocessing.active_children())
+    ended = 0.0
+    with pytest.raises(KeyError) as kept, Workers(WorkerSettings(2)) as workers:  # its traceback keeps the generator too
+        for _ in workers.run(doubled, HANGING):
+            started = set(multiprocessing.active_children()) - before
+            ended = time.monotonic()
+            raise KeyError
+    assert time.monotonic() - ended < 4
+    assert set(multiprocessing.active_children()) == before
+    assert len(started) == 2
+    assert kept.value

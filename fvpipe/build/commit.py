@@ -22,7 +22,7 @@ from fvpipe.config.loading import digest_of
 from fvpipe.errors import QualityError, ReceiptError, StorageError
 from fvpipe.indexing.index import Index
 from fvpipe.indexing.manifests import breasts_table, findings_table, images_table, rejected_table
-from fvpipe.io.atomic import write_if_changed, write_whole
+from fvpipe.io.atomic import write_atomic, write_if_changed
 from fvpipe.io.read import file_state
 from fvpipe.progress import progress
 from fvpipe.reasons import NOT_BROKEN, Flag, Reason, Rejection
@@ -130,7 +130,7 @@ def commit(samples: Samples, limits: Limits, begun: float) -> Build:
     states = {entry.file: file_state(os.stat(target.out / entry.file)) for entry in receipt.shards}
     if samples.computed or parts or recorded_states(target.build_file) != states or not target.build_file.is_file():
         record = build_record(samples, build.written, build.seconds, states)
-        write_whole(target.build_file, record, durable=False)
+        write_atomic(target.build_file, record, durable=False)
     return build
 
 

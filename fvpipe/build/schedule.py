@@ -15,7 +15,7 @@ from fvpipe.cache.file_cache import FileCache
 from fvpipe.cache.sample_store import SampleStore, ViewRejection
 from fvpipe.config.pipeline import Pipeline
 from fvpipe.errors import ClusterError, StorageError
-from fvpipe.execution.isolation import Crash
+from fvpipe.execution.isolation import Crash, run_alone
 from fvpipe.execution.workers import Workers
 from fvpipe.imaging.view_agreement import shared_pixels
 from fvpipe.indexing.headers import changed_since_index, check_digests, read_pixel_digests
@@ -188,7 +188,8 @@ def _cache_digests(
 def _blame_view(breast: Breast, crash: Crash[tuple[int, SampleTask]], found: Index, workers: Workers) -> Rejection:
     """Reject the view of a breast that crashes its decoder alone."""
     for image in breast.views:
-        alone = workers.alone(read_pixel_digests, (os.path.abspath(found.source.root), image, crash.task[1].pipeline))
+        task = os.path.abspath(found.source.root), image, crash.task[1].pipeline
+        alone = run_alone(read_pixel_digests, task, workers.settings.timeout)
         if isinstance(alone, Crash):
             return alone.rejection(image.path)
     raise ClusterError(

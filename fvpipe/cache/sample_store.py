@@ -14,7 +14,7 @@ from blake3 import blake3
 from dataclasses import dataclass
 from fvpipe.config.loading import digest_of
 from fvpipe.errors import StorageError
-from fvpipe.io.atomic import write_whole
+from fvpipe.io.atomic import write_atomic
 from fvpipe.reasons import Flag
 from fvpipe.reasons import Reason
 from fvpipe.types import Digest
@@ -104,7 +104,7 @@ class SampleStore:
             The disk is full or the folder cannot be written.
         """
         path = self.rejection_path(key) if isinstance(result, ViewRejection) else self.path(key)
-        write_whole(path, _pack(result), durable=False)
+        write_atomic(path, _pack(result), durable=False)
 
 
 _ARRAYS = ("image", "boxes", "source_shape", "placement", "intensity_range", "breast_area", "breast_mean")

@@ -1,7 +1,7 @@
-"""The key of the digests that replace patients' identifiers.
+"""Key of the digests that replace patients' identifiers.
 
-``FVPIPE_ID_KEY``, or a file, or a key made once for this user and kept out of every output. The same input and the same
-key give the same bytes; without the key nobody can find a patient by trying identifiers.
+The same input and the same key give the same bytes; without the key nobody can find a patient by trying identifiers. The
+key is in no output.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import secrets
 from pathlib import Path
 
 from blake3 import blake3
+from platformdirs import user_config_path
 
 from fvpipe.errors import InputError, ParameterError, StorageError
 
@@ -18,16 +19,26 @@ ENVIRONMENT = "FVPIPE_ID_KEY"
 
 
 def identifier_key(file: Path | None = None) -> bytes:
-    """The 32-byte key: of `file`, else of ``FVPIPE_ID_KEY``, else of the user's configuration folder (made if missing).
+    """Derive the key from `file`, else from ``FVPIPE_ID_KEY``, else from a secret in the user's configuration folder.
+
+    Parameters
+    ----------
+    file : Path or None
+        UTF-8 text of at least 16 characters; space around it does not count.
+
+    Returns
+    -------
+    key : bytes, 32 long
+        Keys BLAKE3. The user's own secret is made at the first call.
 
     Raises
     ------
     InputError
         `file` cannot be read.
     ParameterError
-        The key is shorter than 16 characters.
+        The secret is shorter than 16 characters.
     StorageError
-        A new key cannot be kept.
+        A new secret cannot be written.
     """
     if file is not None:
         try:
@@ -45,14 +56,13 @@ def identifier_key(file: Path | None = None) -> bytes:
 
 def _own_key() -> str:
     try:
-        folder = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "fvpipe"
+        file = _key_file()
     except RuntimeError:
         raise StorageError(f"no home folder to keep the identifier key in; set {ENVIRONMENT}") from None
-    file = folder / "identifier.key"
     try:
         if not file.exists():
-            folder.mkdir(parents=True, exist_ok=True)
-            aside = folder / f".identifier.key.{secrets.token_hex(8)}"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            aside = file.with_name(f".identifier.key.{secrets.token_hex(8)}")
             descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with open(descriptor, "w", encoding="utf-8") as out:
                 out.write(secrets.token_hex(32) + "\n")
@@ -65,3 +75,16 @@ def _own_key() -> str:
         return file.read_text(encoding="utf-8", errors="surrogateescape").strip()
     except OSError as error:
         raise StorageError(f"{file}: the identifier key cannot be kept ({error.strerror}); set {ENVIRONMENT}") from None
+
+
+def _key_file() -> Path:
+    """The user's key file, whether or not it exists.
+
+    Raises
+    ------
+    RuntimeError
+        The user has no home folder.
+    """
+    earlier = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "fvpipe" / "identifier.key"
+    # Where keys were kept on every system: an existing one counts, or all identifiers would get new digests.
+    return earlier if earlier.exists() else user_config_path("fvpipe") / "identifier.key"

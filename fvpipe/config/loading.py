@@ -1,4 +1,4 @@
-"""YAML into frozen, typed, closed settings, with messages that name the file, the key and the nearest known one."""
+"""Parsing of YAML into frozen, typed settings; messages name the file, the key and the nearest known key."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from fvpipe.types import Digest
 
 
 class Settings(BaseModel):
-    """Base of every settings class: frozen, strict about types, closed to unknown keys."""
+    """Base of every settings class: frozen, strict about types, without unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -27,16 +27,9 @@ Pair = Annotated[tuple[int, int], Field(strict=False)]
 Range = Annotated[tuple[float, float], Field(strict=False)]
 Numbers = Annotated[tuple[int, ...], Field(strict=False)]
 Names = Annotated[tuple[str, ...], Field(strict=False)]
-ModelT = TypeVar("ModelT", bound=BaseModel)
-
-
-# --- training ---------------------------------------------------------------------------------------------------------
-
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, lt=1)]
-
-
-# --- reading ----------------------------------------------------------------------------------------------------------
+ModelT = TypeVar("ModelT", bound=BaseModel)
 
 
 def is_plain_name(name: str) -> bool:
@@ -45,13 +38,19 @@ def is_plain_name(name: str) -> bool:
 
 
 def digest_of(value: Any) -> Digest:
-    """BLAKE3 of the canonical JSON of plain `value`."""
+    """Return the BLAKE3 digest of the canonical JSON of `value`."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
     return Digest(blake3(text.encode()).hexdigest())
 
 
 def read_yaml(path: Path) -> Any:
-    """Read a YAML file, rejecting duplicate keys and every tag that would run code."""
+    """Read a YAML file, rejecting duplicate keys and every tag that would run code.
+
+    Raises
+    ------
+    ParameterError
+        No such file, or not valid YAML.
+    """
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
@@ -68,7 +67,7 @@ def read_yaml(path: Path) -> Any:
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """The safe loader, without YAML's silent "the last duplicate key wins"."""
+    """PyYAML's safe loader, which lets the last of duplicate keys win, with an error for them."""
 
 
 def _mapping(loader: _StrictLoader, node: yaml.MappingNode) -> dict[Any, Any]:
@@ -76,7 +75,7 @@ def _mapping(loader: _StrictLoader, node: yaml.MappingNode) -> dict[Any, Any]:
     for key_node, _ in node.value:
         key = loader.construct_object(key_node, deep=True)
         if not isinstance(key, str):
-            raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is no text", key_node.start_mark)
+            raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is not text", key_node.start_mark)
         if key in seen:
             raise yaml.constructor.ConstructorError(None, None, f"key {key!r} occurs twice", key_node.start_mark)
         seen.add(key)
@@ -87,11 +86,20 @@ _StrictLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _m
 
 
 def parse(model: type[ModelT], data: Any, where: str) -> ModelT:
-    """Turn plain `data` into `model`, or say in one sentence what is wrong with it.
+    """Validate `data` as an instance of `model`.
+
+    Parameters
+    ----------
+    model : type of pydantic.BaseModel
+    data : object
+        As YAML gives it; None: all defaults.
+    where : str
+        What a message begins with.
 
     Raises
     ------
     ParameterError
+        One sentence for each key that is wrong.
     """
     try:
         return model.model_validate({} if data is None else data)
@@ -99,7 +107,7 @@ def parse(model: type[ModelT], data: Any, where: str) -> ModelT:
         raise ParameterError(f"{where}: " + "; ".join(_sentence(model, e) for e in error.errors())) from None
 
 
-_SHORT = reprlib.Repr()  # a few aliases in YAML stand for a list of billions: a message shows its beginning
+_SHORT = reprlib.Repr()  # a few aliases in YAML can stand for a list of billions: a message shows its beginning
 _SHORT.maxlevel = 2
 
 
@@ -122,7 +130,7 @@ def _sentence(model: type[BaseModel], error: Any) -> str:
 
 
 def _keys_beside(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
-    """The keys that the settings class holding the wrong key does know."""
+    """Return the keys of the settings class in which the unknown key at `location` stands."""
     for part in location[:-1]:
         field = model.model_fields.get(str(part))
         candidates = [model] if field is None else [a for a in _classes(field.annotation) if issubclass(a, BaseModel)]
@@ -137,6 +145,6 @@ def _classes(annotation: Any) -> list[type]:
 
 
 def nearest(word: str, known: list[str]) -> str:
-    """A suggestion for the end of a message: the known word that resembles `word`, or nothing."""
+    """Format a suggestion for the end of a message: the known word that resembles `word`, or empty text."""
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     return f" (did you mean '{close[0]}'?)" if close else ""

@@ -1,4 +1,4 @@
-"""Settings of one preprocessing pipeline: a file in pipelines/."""
+"""Settings of a preprocessing pipeline: one file in pipelines/."""
 
 from __future__ import annotations
 
@@ -13,8 +13,6 @@ from fvpipe.config.loading import Pair, Range, Settings, digest_of, is_plain_nam
 from fvpipe.errors import ParameterError
 from fvpipe.types import Digest
 
-# --- a preprocessing pipeline -----------------------------------------------------------------------------------------
-
 
 class Segment(Settings):
     """How the breast is found. The paper says "an automated segmentation algorithm" and no more."""
@@ -22,7 +20,7 @@ class Segment(Settings):
     method: Literal["none", "otsu_log", "otsu_linear", "triangle", "agreement"] = "none"
     engine: Literal["opencv", "simpleitk"] = "opencv"
     margin: Annotated[float, Field(ge=0, le=0.5)] = 0.01  # share of the box's longer side
-    mask_outside: bool = False  # also put everything outside the outline at the background
+    mask_outside: bool = False  # also set everything outside the outline to the background
 
     @model_validator(mode="after")
     def _mask_needs_a_method(self) -> Segment:
@@ -32,7 +30,7 @@ class Segment(Settings):
 
 
 class Fuse(Settings):
-    """How CC and MLO become one image."""
+    """How CC and MLO are fused to one image."""
 
     layout: Literal["side_by_side", "stacked", "channels", "cc", "mlo"] = "side_by_side"
     align: Literal["pad", "each"] = "pad"  # pad both to a common canvas, or resize each view to its own part
@@ -40,7 +38,7 @@ class Fuse(Settings):
 
 
 class Intensity(Settings):
-    """How values become [0, 1]."""
+    """How values are normalized to [0, 1]."""
 
     method: Literal["minmax", "minmax_per_view", "percentiles", "percentiles_per_view"] = "minmax"
     percentiles: Range = (0.1, 99.9)
@@ -54,20 +52,20 @@ class Intensity(Settings):
 
     @property
     def per_view(self) -> bool:
-        """Whether CC and MLO are normalised separately."""
+        """Whether CC and MLO are normalized separately."""
         return self.method.endswith("_per_view")
 
 
 class Resize(Settings):
-    """How the fused image is brought to `size`."""
+    """How the fused image is resized to `size`."""
 
-    # area antialiases; wavelet does too, and decodes JPEG 2000 no finer than the image needs
+    # area and wavelet antialias; wavelet decodes JPEG 2000 no finer than the image needs
     method: Literal["bilinear", "area", "wavelet"] = "bilinear"
     aspect: Literal["squeeze", "letterbox"] = "squeeze"
 
 
 class Pipeline(Settings):
-    """One preprocessing pipeline: everything that decides a byte of an image, and nothing else."""
+    """A preprocessing pipeline: everything that decides a byte of an image, and nothing else."""
 
     voi: Literal["none", "window", "lut"] = "none"
     segment: Segment = Segment()
@@ -85,11 +83,11 @@ class Pipeline(Settings):
         return value
 
     def canonical_yaml(self) -> str:
-        """Every key with its value, in one fixed form: what the shards carry, whatever the file left out."""
+        """Format every key with its value, defaults too, in one fixed form; it is stored in the shards."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=True, default_flow_style=None)
 
     def digest(self) -> Digest:
-        """BLAKE3 of :meth:`canonical_yaml`'s content; comments, order and left-out defaults do not change it."""
+        """Return the BLAKE3 digest of all settings; comments, order and omitted defaults of the file do not change it."""
         return digest_of(self.model_dump(mode="json"))
 
 
@@ -100,13 +98,13 @@ def load_pipeline(name: str, project: Path = Path()) -> tuple[str, Pipeline]:
 
     Returns
     -------
-    (str, Pipeline)
-        The pipeline's name (the file's stem) and its settings.
+    (name, pipeline) : (str, Pipeline)
+        The name is the file's stem.
 
     Raises
     ------
     ParameterError
-        No such pipeline, or a wrong file.
+        No such pipeline, or a wrong key or value in its file.
     """
     files = pipeline_files(name, project)
     path = files[-1]
@@ -117,12 +115,12 @@ def load_pipeline(name: str, project: Path = Path()) -> tuple[str, Pipeline]:
 
 
 def pipeline_files(name: str, project: Path = Path()) -> list[Path]:
-    """Where :func:`load_pipeline` looks for `name`, up to where it finds it.
+    """List the files in which :func:`load_pipeline` looks for `name`, up to the one that exists.
 
     Raises
     ------
     ParameterError
-        `name` is a file's whose stem cannot be a pipeline's name.
+        `name` is a file whose stem cannot name a pipeline.
     """
     if name.endswith((".yaml", ".yml")):
         if not is_plain_name(Path(name).stem):

@@ -10,11 +10,9 @@ from pydantic import Field, field_validator, model_validator
 from fvpipe.config.loading import Names, Numbers, Settings, is_plain_name, nearest, parse, read_yaml
 from fvpipe.config.training import Evaluate, Runs, Train
 
-# --- a project --------------------------------------------------------------------------------------------------------
-
 
 class Labels(Settings):
-    """The label rules of one data set. The defaults are the paper's; they prove its Table 1."""
+    """Label rules of one data set. The defaults are the paper's, and reproduce its Table 1."""
 
     bi_rads_benign: Numbers = (2, 3, 4)
     bi_rads_malignant: Numbers = (5,)  # any BI-RADS in neither list is excluded
@@ -40,8 +38,8 @@ class DataSet(Settings):
 
     adapter: str  # a name of fvpipe.datasets
     dicom: str = ""  # folder; data/<name> where empty
-    label_file: str = ""  # where the data set has it elsewhere than in its published place
-    simulated: bool = Field(default=False, alias="made")  # every result on it says so
+    label_file: str = ""  # empty: where the publisher puts it in the folder
+    simulated: bool = Field(default=False, alias="made")  # marked so in every result
     for_processing: bool = False  # also read raw images, flagged
     identifiers: Literal["", "own", "hashed"] = ""  # empty: as the adapter does, `hashed` for `table`
     license: str = ""  # overrides what the adapter knows
@@ -55,7 +53,7 @@ class Shards(Settings):
 
 
 class Split(Settings):
-    """One evaluation setting: `fvpipe.evaluation.splits.SplitPlan` says what each key means."""
+    """One evaluation setting; `fvpipe.evaluation.splits.SplitPlan` describes each key."""
 
     setting: Literal["seen", "unseen", "cross", "kfold", "official"]
     datasets: Names
@@ -76,7 +74,7 @@ class Split(Settings):
         return self
 
     def files(self, name: str) -> list[str]:
-        """Stems of the files that this split, called `name`, is written to."""
+        """Return the stems of the files that this split, called `name`, is written to."""
         return [f"{name}-fold{i}" for i in range(self.folds)] if self.setting == "kfold" else [name]
 
 
@@ -117,7 +115,12 @@ class Params(Settings):
         return self
 
     def split_of(self, file: str) -> Split:
-        """The settings behind a split file: one a setting, or ``<name>-fold<i>`` of a ``kfold``.
+        """Return the split that a file belongs to.
+
+        Parameters
+        ----------
+        file : str
+            Stem of the file: the split's name, or ``<name>-fold<i>`` of a ``kfold``.
 
         Raises
         ------
@@ -136,6 +139,6 @@ def load_params(path: Path) -> Params:
     Raises
     ------
     ParameterError
-        No such file, or a wrong one.
+        No such file, or a wrong key or value in it.
     """
     return parse(Params, read_yaml(path), str(path))

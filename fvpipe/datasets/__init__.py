@@ -1,5 +1,64 @@
-"""One adapter per data set. What other packages use to add one: :class:`Adapter` and its types."""
+'''Adapters, one a data set, and the types with which another package adds one.
 
-from fvpipe.datasets.adapter import Adapter, LabelTable, adapter, side
+An adapter is a module with one function and one constant. This one reads a table of INbreast::
 
-__all__ = ["Adapter", "LabelTable", "adapter", "side"]
+    """INbreast: full-field digital mammograms, labels by BI-RADS."""
+
+    from fvpipe.datasets import Adapter, BreastFacts, HeaderPolicy, LabelTable, parse_laterality, read_table
+
+
+    def read_labels(root, label_file, rules):
+        """Read one row an image; the rows of a breast agree."""
+        rows = {}
+        for row in read_table(label_file or root / "INbreast.csv", ["Patient ID", "Laterality", "Bi-Rads"]):
+            laterality = row.parse("Laterality", parse_laterality, "L or R")
+            bi_rads = row.parse("Bi-Rads", lambda cell: int(cell[0]) if cell[:1] in set("0123456") else None, "0 to 6")
+            label = 1 if bi_rads in rules.bi_rads_malignant else 0 if bi_rads in rules.bi_rads_benign else -1
+            rows[row["Patient ID"], laterality] = BreastFacts(label, bi_rads)
+        return LabelTable(rows)
+
+
+    ADAPTER = Adapter(
+        name="inbreast",
+        license="Moreira I.C. et al. (2012), doi:10.1016/j.acra.2011.09.014",
+        policy=HeaderPolicy(),
+        hashed=True,
+        publishable=False,
+        read_labels=read_labels,
+    )
+
+and its package names it in ``pyproject.toml``::
+
+    [project.entry-points."fvpipe.datasets"]
+    inbreast = "fvpipe_inbreast:ADAPTER"
+
+Labels are 1 malignant, 0 benign, -1 unlabelled. Rows, columns and box edges are in source pixels, from the top left corner
+of the stored image; an edge may lie between pixels. Ages have the form ``045Y``, or are ``90+``. Empty text and None stand for
+unknown.
+'''
+
+from fvpipe.config.project import Labels
+from fvpipe.datasets.adapter import Adapter, LabelTable, get_adapter, parse_laterality
+from fvpipe.dicom.header import HeaderPolicy
+from fvpipe.errors import LabelTableError
+from fvpipe.io.tables import Row, read_table
+from fvpipe.types import BreastFacts, CropBox, Finding, ImageFacts, Laterality, Region, View
+
+__all__ = [
+    "Adapter",
+    "BreastFacts",
+    "CropBox",
+    "Finding",
+    "HeaderPolicy",
+    "ImageFacts",
+    "LabelTable",
+    "LabelTableError",
+    "Labels",
+    "Laterality",
+    "Region",
+    "Row",
+    "View",
+    "get_adapter",
+    "parse_laterality",
+    "read_table",
+]

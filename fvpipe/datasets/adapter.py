@@ -1,7 +1,4 @@
-"""One adapter a data set: how its headers depart from the standard, and what its label table says.
-
-An :class:`Adapter` is data and one function; a further data set is one small module and one entry in `_MODULES`.
-"""
+"""Adapter of a data set: where its headers depart from the standard, and how its label table is read."""
 
 from __future__ import annotations
 
@@ -17,26 +14,27 @@ from fvpipe.errors import ParameterError
 from fvpipe.types import BreastFacts, Finding, ImageFacts, Laterality, Region, View
 
 ENTRY_POINTS = "fvpipe.datasets"
-"""The group of entry points by which another package adds adapters: name -> an :class:`Adapter`."""
+"""Group of entry points by which another package adds adapters: name -> an :class:`Adapter`."""
 
 _MODULES = ("vindr", "cmmd", "cbis", "table")
 
 
 @dataclass(frozen=True, slots=True)
 class LabelTable:
-    """What a data set knows of its breasts.
+    """What the label tables of a data set say.
 
     Attributes
     ----------
     rows : mapping of (patient, Laterality) to BreastFacts
+        One entry a breast. The patient is the identifier that `Adapter.policy` reads from a header.
     excluded_patients : mapping of patient to str
-        Patients that a rule leaves out, and why, whether or not `rows` has them.
+        Patients that a rule leaves out, and the reason, whether or not `rows` has them.
     images : mapping of SOP Instance UID to ImageFacts
-        What the table says of single images.
+        Compared with the headers: an image whose header disagrees is rejected.
     findings : mapping of SOP Instance UID to sequence of Finding
-        Boxes that readers drew.
+        Boxes that readers drew, edges in source pixels.
     regions : mapping of (patient, Laterality, View, number) to (str, int or None)
-        Category and BI-RADS of the lesions that masks outline.
+        Category and BI-RADS of the lesions that masks outline; the number tells the lesions of an image apart.
     """
 
     rows: Mapping[tuple[str, Laterality], BreastFacts] = field(default_factory=dict)
@@ -53,9 +51,11 @@ class Adapter:
     Attributes
     ----------
     name : str
+        Lower case letters, digits, ``-`` and ``_``.
     license : str
         What the data's publisher allows, with the citation that it asks for.
     policy : HeaderPolicy
+        Where headers depart from the standard.
     hashed : bool
         Whether identifiers are replaced by keyed digests unless the user says otherwise.
     publishable : bool
@@ -63,7 +63,8 @@ class Adapter:
     read_labels : callable
         (input folder, label file or None, label rules) -> LabelTable; raises LabelTableError.
     read_region : callable or None
-        Bytes of a file that `policy.region_pattern` matches -> the region that it outlines, or None where it outlines none.
+        Bytes of a file whose patient identifier matches `policy.region_pattern` -> the region that it outlines, or None
+        where it outlines none.
     """
 
     name: str
@@ -75,13 +76,13 @@ class Adapter:
     read_region: Callable[[bytes], Region | None] | None = None
 
 
-def adapter(name: str) -> Adapter:
-    """The adapter called `name`.
+def get_adapter(name: str) -> Adapter:
+    """Look up an adapter of fvpipe, or of another installed package.
 
     Raises
     ------
     ParameterError
-        There is none.
+        No adapter has this name, or it cannot be imported.
     """
     if name in _MODULES:
         found: object = importlib.import_module(f"fvpipe.datasets.{name}").ADAPTER
@@ -94,15 +95,15 @@ def adapter(name: str) -> Adapter:
         except Exception as error:
             raise ParameterError(f"adapter {name!r} ({outside[name].value}) cannot be imported: {error!r}") from error
     if not isinstance(found, Adapter):
-        raise ParameterError(f"adapter {name!r} is a {type(found).__name__}; expected an fvpipe.datasets.adapter.Adapter")
+        raise ParameterError(f"adapter {name!r} is a {type(found).__name__}; expected an fvpipe.datasets.Adapter")
     return found
 
 
 def is_shipped(found: Adapter) -> bool:
-    """Whether an adapter is fvpipe's own, and not one that another package may change at any time."""
-    return found.name in _MODULES and found is adapter(found.name)
+    """Whether an adapter is fvpipe's own: one of another package may change without a new version of fvpipe."""
+    return found.name in _MODULES and found is get_adapter(found.name)
 
 
-def side(text: str) -> Laterality | None:
-    """L or R as label tables write them."""
+def parse_laterality(text: str) -> Laterality | None:
+    """Parse ``L``, ``R``, ``left`` or ``right`` in any case; None for anything else."""
     return {"l": Laterality.LEFT, "left": Laterality.LEFT, "r": Laterality.RIGHT, "right": Laterality.RIGHT}.get(text.lower())

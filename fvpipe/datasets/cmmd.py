@@ -8,14 +8,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from fvpipe.config.project import Labels
-from fvpipe.datasets.adapter import Adapter, LabelTable, side
+from fvpipe.datasets.adapter import Adapter, LabelTable, parse_laterality
 from fvpipe.dicom.header import HeaderPolicy
 from fvpipe.errors import LabelTableError
 from fvpipe.io.tables import iterate_table
-from fvpipe.io.temp_database import OnDisk
 from fvpipe.types import BreastFacts, Laterality
 
 TABLES = ("CMMD_clinicaldata_revision.xlsx", "CMMD_clinicaldata_revision.csv")
+LABELS = {"benign": 0, "malignant": 1}
 DUPLICATES = {
     "D1-0202": "D2-0284", "D2-0284": "D1-0202", "D1-0808": "D1-1292", "D1-1292": "D1-0808",
 }  # fmt: skip
@@ -23,24 +23,20 @@ DUPLICATES = {
 
 
 def read_labels(root: Path, label_file: Path | None, rules: Labels) -> LabelTable:
-    """Benign or malignant by ``classification``, for each row's breast and no other."""
+    """Read benign or malignant from ``classification``, for each row's breast and no other."""
     file = label_file or next((root / name for name in TABLES if (root / name).is_file()), root / TABLES[0])
-    rows, lines = OnDisk[tuple[str, Laterality], BreastFacts](), OnDisk[tuple[str, Laterality], int]()
+    rows: dict[tuple[str, Laterality], BreastFacts] = {}
+    lines: dict[tuple[str, Laterality], int] = {}
     for row in iterate_table(file, ["ID1", "LeftRight", "classification"]):
-        laterality = side(row["LeftRight"])
-        if laterality is None:
-            raise row.error("LeftRight", "L or R")
-        label = {"benign": 0, "malignant": 1}.get(row["classification"].lower())
-        if label is None:
-            raise row.error("classification", "Benign or Malignant")
+        laterality = row.parse("LeftRight", parse_laterality, "L or R")
+        label = row.parse("classification", lambda cell: LABELS.get(cell.lower()), "Benign or Malignant")
         years = int(row["Age"]) if row.get("Age").isdecimal() else None
         age = "" if years is None else "90+" if years >= 90 else f"{years:03d}Y"
         facts = BreastFacts(label, age=age, pathology=row.get("subtype") or row.get("abnormality"))
         key = row["ID1"], laterality
-        if rows.add(key, facts):
-            lines[key] = row.line
-        elif rows[key].label != facts.label:
-            where = f"{row.file}, lines {lines[key]} and {row.line}"
+        first = lines.setdefault(key, row.line)
+        if rows.setdefault(key, facts).label != label:
+            where = f"{row.file}, lines {first} and {row.line}"
             raise LabelTableError(f"{where}: one breast is benign and malignant; expected one classification")
     excluded = dict.fromkeys(DUPLICATES, "its pixels occur in another patient too")
     return LabelTable(rows, excluded if rules.duplicate_patients == "drop" else {})

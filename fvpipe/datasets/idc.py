@@ -1,4 +1,4 @@
-"""Downloading CMMD with the Imaging Data Commons' own client, resumed and checked series by series."""
+"""Download of CMMD with the client of the Imaging Data Commons, resumed and checked series by series."""
 
 from __future__ import annotations
 
@@ -15,7 +15,15 @@ LAYOUT = "%PatientID/%SeriesInstanceUID"
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """One series as the client's index lists it."""
+    """One series in the client's index.
+
+    Attributes
+    ----------
+    patient, uid : str
+        Patient ID and Series Instance UID.
+    files, bytes : int
+        How many files it has, and their total size.
+    """
 
     patient: str
     uid: str
@@ -23,7 +31,7 @@ class Series:
     bytes: int
 
     def complete(self, out: Path) -> bool:
-        """Whether all its files are in `out`, with all their bytes."""
+        """Whether `out` holds so many files with so many bytes."""
         try:
             sizes = [file.stat().st_size for file in (out / self.patient / self.uid).iterdir() if file.suffix == ".dcm"]
         except OSError:
@@ -33,14 +41,17 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class Download:
-    """What is to be fetched.
+    """A collection, and what of it is still to be fetched.
 
     Attributes
     ----------
+    client : idc_index.IDCClient
+    out : Path
+        Folder that the files are written to.
     series : tuple of Series
         All of the collection.
     missing : tuple of Series
-        Those that are not there whole.
+        Those that `out` does not hold completely.
     """
 
     client: Any
@@ -50,7 +61,7 @@ class Download:
 
     @property
     def cost(self) -> str:
-        """What it will cost, for a person to decide on."""
+        """Numbers of series, files and gigabytes, as a sentence."""
         there = len(self.series) - len(self.missing)
         return (
             f"{len(self.series)} series, {sum(s.files for s in self.series)} files, {_gb(self.series)}; "
@@ -63,7 +74,7 @@ def _gb(series: Sequence[Series]) -> str:
 
 
 def plan(collection: str, out: Path) -> Download:
-    """Look up what a collection holds, in the index that comes with the client: no network is used.
+    """Look up a collection in the index that comes with the client, without the network.
 
     Raises
     ------
@@ -88,14 +99,14 @@ def plan(collection: str, out: Path) -> Download:
 
 
 def fetch(download: Download, show_progress: bool) -> None:
-    """Fetch what is missing. Files that are there are kept; run again, an interrupted download goes on.
+    """Fetch the missing series; files that are there are kept, so that an interrupted download goes on.
 
     Raises
     ------
     StorageError
         Not enough room.
     InputError
-        The client failed, or series are not whole after it; the message says how many and what to do.
+        The client failed, or series are incomplete after it.
     """
     download.out.mkdir(parents=True, exist_ok=True)
     needed, free = sum(s.bytes for s in download.missing), shutil.disk_usage(download.out).free
@@ -120,6 +131,6 @@ def fetch(download: Download, show_progress: bool) -> None:
     if broken:
         named = ", ".join(f"{s.patient}/{s.uid}" for s in broken[:3])
         raise InputError(
-            f"{len(broken)} of {len(download.series)} series are not whole after the download ({named}...); run it again, "
+            f"{len(broken)} of {len(download.series)} series are incomplete after the download ({named}...); run it again, "
             "it goes on where it was"
         )

@@ -6,71 +6,63 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from pathlib import Path
 
 from fvpipe.config.project import Labels
-from fvpipe.datasets.adapter import Adapter, LabelTable, side
+from fvpipe.datasets.adapter import Adapter, LabelTable, parse_laterality
 from fvpipe.dicom.header import HeaderPolicy
 from fvpipe.errors import LabelTableError
 from fvpipe.io.tables import Row, iterate_table
-from fvpipe.io.temp_database import OnDisk
 from fvpipe.types import VIEWS, BreastFacts, Finding, ImageFacts, Laterality, View
 
 TABLE = "breast-level_annotations.csv"
 FINDINGS = "finding_annotations.csv"
-_SIDES = ("xmin", "ymin", "xmax", "ymax")
+_EDGES = ("xmin", "ymin", "xmax", "ymax")
 
 
 def read_labels(root: Path, label_file: Path | None, rules: Labels) -> LabelTable:
-    """One BI-RADS a breast, the same in the rows of its images."""
-    rows, images = OnDisk[tuple[str, Laterality], BreastFacts](), OnDisk[str, ImageFacts]()
-    lines = OnDisk[tuple[str, Laterality], int]()
+    """Read one BI-RADS a breast, the same in the rows of its images."""
+    rows: dict[tuple[str, Laterality], BreastFacts] = {}
+    lines: dict[tuple[str, Laterality], int] = {}
+    images: dict[str, ImageFacts] = {}
     for row in iterate_table(label_file or root / TABLE, ["study_id", "laterality", "breast_birads"]):
-        laterality = side(row["laterality"])
-        if laterality is None:
-            raise row.error("laterality", "L or R")
+        laterality = row.parse("laterality", parse_laterality, "L or R")
         facts, key = _facts(row, rules), (row["study_id"], laterality)
-        if rows.add(key, facts):
-            lines[key] = row.line
-        elif rows[key] != facts:
-            where = f"{row.file}, lines {lines[key]} and {row.line}"
+        first = lines.setdefault(key, row.line)
+        if rows.setdefault(key, facts) != facts:
+            where = f"{row.file}, lines {first} and {row.line}"
             raise LabelTableError(f"{where}: two assessments of one breast; expected the same BI-RADS, density and split")
         image = row.get("image_id")
         if not image:
             continue
         shown = ImageFacts(row.line, laterality, _view(row), _size(row, "height"), _size(row, "width"))
-        if not images.add(image, shown):
+        if images.setdefault(image, shown) is not shown:
             raise LabelTableError(f"{row.file}, lines {images[image].line} and {row.line}: image_id occurs twice")
     return LabelTable(rows, images=images, findings=_findings(root / FINDINGS))
 
 
-def _findings(file: Path) -> OnDisk[str, Sequence[Finding]]:
-    """Boxes by image. Rows repeat an image for each finding, so no label is ever counted from here."""
-    found = OnDisk[str, Sequence[Finding]]()
-    rows = iterate_table(file, ["image_id", "finding_categories", "finding_birads", *_SIDES]) if file.is_file() else ()
+def _findings(file: Path) -> dict[str, list[Finding]]:
+    """Read the boxes of each image. Rows repeat an image for each finding, so no label is ever counted from here."""
+    found: dict[str, list[Finding]] = {}
+    rows = iterate_table(file, ["image_id", "finding_categories", "finding_birads", *_EDGES]) if file.is_file() else ()
     for row in rows:
-        if not any(row[name] for name in _SIDES):  # "No Finding"
+        if not any(row[name] for name in _EDGES):  # "No Finding"
             continue
-        left, top, right, bottom = (_edge(row, name) for name in _SIDES)
+        left, top, right, bottom = (row.parse(name, _edge, "a number of pixels") for name in _EDGES)
         if left >= right or top >= bottom:
             raise row.error("xmax", "a box with xmin < xmax and ymin < ymax")
         category = ", ".join(part.strip(" '\"") for part in row["finding_categories"].strip("[]").split(","))
-        finding = Finding(
-            category, _bi_rads(row, "finding_birads") if row["finding_birads"] else None, top, bottom, left, right
-        )
-        found[row["image_id"]] = [*found.get(row["image_id"], ()), finding]
+        bi_rads = _bi_rads(row, "finding_birads") if row["finding_birads"] else None
+        found.setdefault(row["image_id"], []).append(Finding(category, bi_rads, top, bottom, left, right))
     return found
 
 
-def _edge(row: Row, name: str) -> float:
+def _edge(cell: str) -> float | None:
     try:
-        value = float(row[name])
+        value = float(cell)
     except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise row.error(name, "a number of pixels")
-    return value
+        return None
+    return value if math.isfinite(value) else None
 
 
 def _view(row: Row) -> View | None:
@@ -83,9 +75,7 @@ def _view(row: Row) -> View | None:
 def _size(row: Row, column: str) -> int | None:
     if not row.get(column):
         return None
-    if not row[column].isdecimal():
-        raise row.error(column, "a whole number of pixels")
-    return int(row[column])
+    return row.parse(column, lambda cell: int(cell) if cell.isdecimal() else None, "a whole number of pixels")
 
 
 def _facts(row: Row, rules: Labels) -> BreastFacts:

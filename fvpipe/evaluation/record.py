@@ -18,7 +18,7 @@ from fvpipe.config.loading import Settings
 from fvpipe.config.project import Params
 from fvpipe.config.training import Recipe
 from fvpipe.errors import InputError, ParameterError
-from fvpipe.io.tables import read_table, write_csv
+from fvpipe.io.tables import format_csv, read_table
 
 WEIGHTS, RECORD, PREDICTIONS = "model.safetensors", "record.json", "predictions.csv"
 NOT_A_DEVICE = "Not a medical device: for research only, never for a decision about a patient."
@@ -203,7 +203,7 @@ def probabilities(predictions: Iterable[Prediction]) -> NDArray[np.float64]:
 
 def predictions_table(predictions: Sequence[Prediction]) -> bytes:
     """As CSV."""
-    return write_csv(COLUMNS, ([*astuple(p)] for p in predictions))
+    return format_csv(COLUMNS, ([*astuple(p)] for p in predictions))
 
 
 def read_trained(folder: Path) -> Trained:

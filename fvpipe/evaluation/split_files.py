@@ -8,12 +8,12 @@ from typing import Any
 
 import yaml
 
-from fvpipe.datasets.adapter import adapter
+from fvpipe.datasets.adapter import get_adapter
 from fvpipe.errors import InputError, LeakError
 from fvpipe.evaluation.near_duplicates import Fingerprints, fingerprints, near_pairs
 from fvpipe.evaluation.splits import Assignment, Candidate, Part, SplitPlan, balance, folds, leak_rate, leaks, split
 from fvpipe.io.atomic import write_if_changed
-from fvpipe.io.tables import read_table, write_csv
+from fvpipe.io.tables import format_csv, read_table
 from fvpipe.project.project import Project
 from fvpipe.shards.format import RECEIPT
 from fvpipe.shards.reader import Shards, open_shards
@@ -53,7 +53,7 @@ def write_splits(project: Project, names: Sequence[str]) -> list[dict[str, Any]]
                 raise InputError(f"split '{file}': no test breast; {_why_empty(plan)}. Nothing was written")
             path = project.folder / "manifests" / "splits" / f"{file}.csv"
             rows = ([a.candidate.dataset, a.candidate.breast_id, a.candidate.patient_id, a.part.value] for a in assignments)
-            tables[path] = write_csv(COLUMNS, rows)
+            tables[path] = format_csv(COLUMNS, rows)
             results.append(_result(file, plan, assignments, near, comparable, path))
     for path, table in tables.items():
         write_if_changed(path, table)
@@ -196,4 +196,4 @@ def _keep_in_git(project: Project) -> None:
 
 def _publishable(project: Project, dataset: str) -> bool:
     settings = project.params.datasets[dataset]
-    return settings.simulated or adapter(settings.adapter).publishable
+    return settings.simulated or get_adapter(settings.adapter).publishable

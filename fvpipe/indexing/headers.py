@@ -82,7 +82,7 @@ def read_headers(
 
     tasks = [FileTask(str(source.root), file, source.policy, digest) for file in files.values() if not is_known(file)]
     with progress(f"index {source.name}", len(tasks), "files") as advance:
-        for answers in workers.run(read_files, tasks, short=0 if digest else 512):
+        for answers in workers.run(read_files, tasks, max_in_process=0 if digest else 512):
             results = [
                 FileResult(each.task.file, each.rejection(each.task.file.path)) if isinstance(each, Crash) else each
                 for each in answers
@@ -128,7 +128,7 @@ def check_digests(found: Index, files: Sequence[SourceFile], workers: Workers, f
     """
     tasks = [(str(found.source.root), file) for file in files]
     with progress(f"check {found.source.name}", len(tasks), "files") as advance:
-        for answers in workers.run(digest_files, tasks, short=16):
+        for answers in workers.run(digest_files, tasks, max_in_process=16):
             known = []
             for each in answers:
                 file, digest = (each.task[1], None) if isinstance(each, Crash) else each

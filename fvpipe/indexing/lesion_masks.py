@@ -57,7 +57,7 @@ def with_mask_findings(
     tasks = [(str(source.root), path, source.policy, reader) for path in masks if regions[path] is None]
     rejections: list[Rejection] = []
     with progress(f"lesion masks of {source.name}", len(tasks), "files") as advance:
-        for batch in workers.run(read_regions, tasks, short=16):
+        for batch in workers.run(read_regions, tasks, max_in_process=16):
             answers = [(each.task[1], each.rejection(each.task[1])) if isinstance(each, Crash) else each for each in batch]
             read = {path: found for path, found in answers if isinstance(found, str)}
             file_cache.put_facts([(files[path], found) for path, found in read.items()], "region")

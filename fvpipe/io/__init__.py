@@ -1,1 +1,1 @@
-"""Atomic writes, bounded reads, locks and tables."""
+"""Atomic writes, bounded reads, the lock, and CSV and XLSX tables."""

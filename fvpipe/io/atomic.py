@@ -1,4 +1,4 @@
-"""Reading files once, and writing them so that no reader, crash or full disk ever leaves a part of one."""
+"""Atomic writes: a file is written aside and renamed, so that no reader, crash or full disk leaves a part of one."""
 
 from __future__ import annotations
 
@@ -12,42 +12,40 @@ from pathlib import Path
 from fvpipe.errors import StorageError
 
 
-def write_whole(path: Path, data: bytes, *, durable: bool = True) -> None:
-    """Write a file aside and rename it: no reader ever sees a part of it, and a failure leaves the old one.
+def write_atomic(path: Path, data: bytes, *, durable: bool = True) -> None:
+    """Write a file aside and rename it; a failure leaves the old one.
 
     Parameters
     ----------
+    path : Path
+        Its folder is made where it is missing.
+    data : bytes
     durable : bool
-        Also wait until the bytes are on the disk; needed where nothing else would notice their loss.
+        Wait until the bytes are on the disk; needed where nothing else would notice their loss.
 
     Raises
     ------
     StorageError
+        The file cannot be written.
     """
     _write(path, [data], durable=durable)
 
 
 def write_if_changed(path: Path, data: bytes | Iterable[bytes]) -> None:
-    """Like :func:`write_whole`, but a file that already holds `data` is left alone, with its times.
+    """Write a file as :func:`write_atomic` does; one that already holds `data` is left alone, with its times.
 
     Parameters
     ----------
+    path : Path
     data : bytes, or iterable of bytes
-        In parts it is never held whole, but on the disk.
+        Parts are written one by one and never held together.
 
     Raises
     ------
     StorageError
+        The file cannot be written.
     """
-    if not isinstance(data, bytes):
-        _write(path, data, if_changed=True)
-        return
-    try:
-        if path.read_bytes() == data:
-            return
-    except OSError:
-        pass
-    _write(path, [data])
+    _write(path, [data] if isinstance(data, bytes) else data, if_changed=True)
 
 
 def _write(path: Path, parts: Iterable[bytes], *, durable: bool = True, if_changed: bool = False) -> None:
@@ -60,7 +58,7 @@ def _write(path: Path, parts: Iterable[bytes], *, durable: bool = True, if_chang
                 file.writelines(parts)
                 file.flush()
                 if if_changed:
-                    with suppress(OSError):  # none there, or none that can be read: it is replaced
+                    with suppress(OSError):  # no file, or none that can be read: it is replaced
                         if filecmp.cmp(aside, path, shallow=False):
                             return
                 if durable:

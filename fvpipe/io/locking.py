@@ -1,66 +1,67 @@
-"""One build at a time into one place."""
+"""One writer at a time in one place: a lock file that names the process that holds it."""
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from fvpipe.errors import LockedError, StorageError
+
+MAX_PID_BYTES = 32
 
 
 @contextmanager
 def lock(file: Path, warn: Callable[[str], None]) -> Iterator[None]:
-    """Hold `file` as a lock; the operating system releases it when the process ends, however it ends.
+    """Hold `file` as a lock; the operating system releases it when the process ends, for whatever reason.
 
     Parameters
     ----------
     file : Path
+        Made where it is missing, with its folder; removed at the end. Holds the process id, decimal.
     warn : callable
-        Told when a dead process left the file behind.
+        Takes a message; called when a process that ended without finishing left the file behind.
 
     Raises
     ------
     LockedError
-        Another process holds it.
+        Another process holds the lock.
     StorageError
-        The folder cannot be written.
+        The file cannot be written.
     """
-    descriptor = _acquire(file)
-    try:
-        left_by = os.read(descriptor, 32).decode("ascii", "replace").strip()
-        if left_by:
+
+    def sign(descriptor: int) -> None:
+        if left_by := _pid(os.read(descriptor, MAX_PID_BYTES)):
             warn(f"{file}: taken over from process {left_by}, which ended without finishing")
         try:
             os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-        except OSError as error:
-            raise StorageError(f"{file}: cannot be written ({error.strerror}); is the disk full?") from None
+            os.lseek(descriptor, 0, os.SEEK_SET)
+            os.write(descriptor, f"{os.getpid()}\n".encode())
+        except OSError:
+            file.unlink(missing_ok=True)
+            raise
+
+    held = FileLock(file, timeout=0, fallback_to_soft=False, on_acquired=sign)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        held.acquire()
+    except Timeout:
+        holder = ""
+        with suppress(OSError):  # Windows lets nobody else read a locked file
+            holder = _pid(file.read_bytes()[:MAX_PID_BYTES])
+        raise LockedError(f"{file}: locked by pid {holder or 'unknown'}, which is building there; wait for it to end") from None
+    except OSError as error:
+        raise StorageError(f"{file}: cannot be written ({error.strerror}); make room or choose another output folder") from None
+    try:
         yield
     finally:
-        file.unlink(missing_ok=True)
-        os.close(descriptor)
+        with suppress(OSError):  # Windows removes it on release
+            file.unlink()  # while it is held: a process that waits for this file sees that it is gone, and makes a new one
+        held.release()
 
 
-def _acquire(file: Path) -> int:
-    while True:
-        try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
-        except OSError as error:
-            raise StorageError(f"{file.parent}: cannot be written ({error.strerror}); choose another output folder") from None
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            holder = os.read(descriptor, 32).decode("ascii", "replace").strip() or "unknown"
-            os.close(descriptor)
-            raise LockedError(f"{file}: locked by pid {holder}, which is building there; wait for it to end") from None
-        # The holder before may have removed the file between our open and our lock: then it guards nothing.
-        try:
-            if os.stat(file).st_ino == os.fstat(descriptor).st_ino:
-                return descriptor
-        except FileNotFoundError:
-            pass
-        os.close(descriptor)
+def _pid(data: bytes) -> str:
+    return data.decode("ascii", "replace").strip()

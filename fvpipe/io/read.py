@@ -1,4 +1,4 @@
-"""Bounded reads: a file in parts, digested on the way, and the state that tells whether it changed."""
+"""Bounded reads: a file in chunks, digested on the way, into memory that is used again; and the state of a file."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from blake3 import blake3
 
 from fvpipe.types import Digest
 
-READ = 1 << 19  # bytes at a time
-KEPT = 1 << 27  # bytes at most that are kept for the next file
+CHUNK_BYTES = 1 << 19  # read and digested at a time, so that a chunk is digested while it is in the processor's cache
+MAX_KEPT_BYTES = 1 << 27  # of memory that is kept for the next file
 
 
 def file_state(status: os.stat_result) -> str:
-    """Size, modification time, change time and inode: what stays the same while nobody touches a file."""
+    """Format size, modification time, change time and inode: they stay the same while nobody touches a file."""
     return f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}"
 
 
 class Buffer:
-    """Memory that one file after another is read into: the system need not find and clear it anew for each."""
+    """Memory that one file after another is read into: new memory for each would have to be found and cleared."""
 
     def __init__(self) -> None:
         self._memory = bytearray()
 
-    def of(self, size: int) -> memoryview:
-        """So many bytes of it, with anything in them; what was read before is overwritten."""
-        if size > KEPT:
+    def view(self, size: int) -> memoryview:
+        """Return `size` bytes of the memory, with anything in them; the views before are overwritten."""
+        if size > MAX_KEPT_BYTES:
             return memoryview(bytearray(size))
         if len(self._memory) < size:
             self._memory = bytearray(size)
@@ -36,16 +36,16 @@ class Buffer:
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """What a file held.
+    """The bytes of a file.
 
     Attributes
     ----------
     data : memoryview
-        In the buffer that it was read into.
+        In the buffer that the file was read into.
     digest : Digest
         BLAKE3 of `data`.
     unchanged : bool
-        Whether it was in the expected state, before and after.
+        Whether the file was in the expected state before and after.
     """
 
     data: memoryview
@@ -54,16 +54,25 @@ class Contents:
 
 
 def read_contents(path: Path, state: str, buffer: Buffer) -> Contents:
-    """Read a file that is expected in `state`, and digest each part of it while it is in the processor's cache.
+    """Read a file that is expected in `state`, and digest it.
+
+    Parameters
+    ----------
+    path : Path
+    state : str
+        As :func:`file_state` gives it.
+    buffer : Buffer
+        The file is read into its memory.
 
     Raises
     ------
     OSError
+        The file cannot be read.
     """
     with open(path, "rb", buffering=0) as file:
         before = os.fstat(file.fileno())
-        data, hasher, at = buffer.of(before.st_size), blake3(), 0
-        while count := file.readinto(data[at : at + READ]):
+        data, hasher, at = buffer.view(before.st_size), blake3(), 0
+        while count := file.readinto(data[at : at + CHUNK_BYTES]):
             hasher.update(data[at : at + count])
             at += count
         unchanged = file_state(before) == state == file_state(os.fstat(file.fileno()))

@@ -19,7 +19,7 @@ from fvpipe.execution.isolation import Crash
 from fvpipe.execution.workers import Workers
 from fvpipe.indexing.index import Index
 from fvpipe.indexing.pairing import rejection_order
-from fvpipe.io.atomic import write_whole
+from fvpipe.io.atomic import write_atomic
 from fvpipe.progress import progress
 from fvpipe.reasons import NOT_BROKEN, Flag, Reason, Rejection
 from fvpipe.report.html import data_uri, render
@@ -293,4 +293,4 @@ def write_audit(result: Audit, previews: Mapping[str, bytes], out: Path) -> None
         kinds=KINDS,
         uris={path: data_uri(jpeg) for path, jpeg in previews.items()},
     )
-    write_whole(out, page, durable=False)
+    write_atomic(out, page, durable=False)

@@ -10,15 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from fvpipe.config.pipeline import Pipeline, load_pipeline
-from fvpipe.datasets.adapter import adapter
+from fvpipe.datasets.adapter import get_adapter
 from fvpipe.dicom.elements import RejectedFile
 from fvpipe.dicom.pixels import decode_image
-from fvpipe.execution.isolation import Crash
-from fvpipe.execution.workers import Workers, WorkerSettings
+from fvpipe.execution.isolation import Crash, run_alone
 from fvpipe.imaging.canvas import frame_level
 from fvpipe.imaging.segmentation import GATES, SegmentationTrace, ThresholdAttempt, segment, trace_segmentation
 from fvpipe.imaging.view_agreement import HEADER_FLAGS
-from fvpipe.io.atomic import write_whole
+from fvpipe.io.atomic import write_atomic
 from fvpipe.reasons import Flag, Rejection
 from fvpipe.report.drawing import draw_histogram, draw_segmentation, encode, side_by_side
 from fvpipe.report.rules import HeaderVerdicts, Verdict, ask_header, value_facts
@@ -75,7 +74,7 @@ def inspect_dicom(
         `png` cannot be written.
     """
     _, pipeline = load_pipeline(pipeline_name)
-    policy = adapter(adapter_name).policy
+    policy = get_adapter(adapter_name).policy
     header = ask_header(path, policy)
     verdicts, facts = [*header.verdicts], dict[str, Any]()
     answer = _pixels(path, header, pipeline, timeout, with_png=png is not None)
@@ -86,7 +85,7 @@ def inspect_dicom(
         facts["values"] = value_facts(header.asked, pipeline.voi)
     facts |= answer.facts
     if png is not None and answer.png:
-        write_whole(png, answer.png, durable=False)
+        write_atomic(png, answer.png, durable=False)
         facts["image"] = os.fspath(png)
     first = next((verdict for verdict in verdicts if verdict.reason), None)
     found: dict[str, Any] = {"rejected": first is not None}
@@ -116,8 +115,7 @@ def _pixels(path: Path, header: HeaderVerdicts, pipeline: Pipeline, timeout: flo
     if header.asked is None or header.why_not_decoded:
         return PixelAnswer(tuple(Verdict(rule, header.why_not_decoded, asked=False) for rule in PIXEL_RULES), {})
     task = PixelTask(os.path.abspath(path), header.asked.laterality or Laterality.LEFT, pipeline, with_png)
-    with Workers(WorkerSettings(timeout=timeout)) as workers:
-        answer = workers.alone(look_at_pixels, task)
+    answer = run_alone(look_at_pixels, task, timeout)
     if isinstance(answer, Crash):
         rejection = answer.rejection("")
         return PixelAnswer(

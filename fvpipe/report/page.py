@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fvpipe.errors import InputError
-from fvpipe.io.atomic import write_whole
+from fvpipe.io.atomic import write_atomic
 from fvpipe.reasons import Reason
 from fvpipe.report.drawing import encode
 from fvpipe.report.html import data_uri, render
@@ -50,7 +50,7 @@ def write_page(shards: Path, out: Path, limit: int) -> tuple[int, int]:
         raise InputError(f"{shards}: holds no shard folder; build one with `fvpipe build-shards`")
     sections = [_section(open_shards(folder), limit) for folder in folders]
     reasons = {reason.value: reason.meaning for reason in Reason}
-    write_whole(out, render("page.html.jinja", sections=sections, reasons=reasons), durable=False)
+    write_atomic(out, render("page.html.jinja", sections=sections, reasons=reasons), durable=False)
     return len(sections), sum(len(section["cards"]) for section in sections)
 
 

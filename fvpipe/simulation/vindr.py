@@ -8,7 +8,7 @@ from functools import partial
 
 import numpy as np
 
-from fvpipe.io.tables import write_csv
+from fvpipe.io.tables import format_csv
 from fvpipe.simulation.dicom_file import SIZE_REDUCTION, SYNTAXES, SimulatedDataset, SimulatedImage, hex_digest
 from fvpipe.simulation.drawing import anatomy, draw, stored_pixels
 from fvpipe.types import CropBox, Laterality, View
@@ -143,7 +143,7 @@ def _vindr_tables(plans: Sequence[_VindrView], lesions: Mapping[str, CropBox | N
     metadata = [[p.image, p.series, p.vendor.photometric, p.vendor.manufacturer, *p.shape] for p in plans]
     headings = ["SOP Instance UID", "Series Instance UID", "Photometric Interpretation", "Manufacturer", "Rows", "Columns"]
     return {
-        "breast-level_annotations.csv": write_csv(columns, rows),
-        "finding_annotations.csv": write_csv(finding_columns, findings),
-        "metadata.csv": write_csv(headings, metadata),
+        "breast-level_annotations.csv": format_csv(columns, rows),
+        "finding_annotations.csv": format_csv(finding_columns, findings),
+        "metadata.csv": format_csv(headings, metadata),
     }

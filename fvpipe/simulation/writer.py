@@ -15,8 +15,8 @@ import cv2
 import numpy as np
 
 from fvpipe.errors import ParameterError
-from fvpipe.io.atomic import write_whole
-from fvpipe.io.tables import write_csv
+from fvpipe.io.atomic import write_atomic
+from fvpipe.io.tables import format_csv
 from fvpipe.simulation.cmmd import cmmd_dataset
 from fvpipe.simulation.dicom_file import dicom_bytes
 from fvpipe.simulation.vindr import vindr_dataset
@@ -50,19 +50,21 @@ def write_dataset(form: Literal["vindr", "cmmd"], out: Path, patients: int, seed
         If a file cannot be written.
     """
     if patients < 8:
-        raise ParameterError(f"{patients} patients; a simulated data set needs at least 8, so that each special case occurs once")
+        raise ParameterError(
+            f"{patients} patients; a simulated data set needs at least 8, so that each special case occurs once"
+        )
     dataset = {"vindr": vindr_dataset, "cmmd": cmmd_dataset}[form](patients, seed)
     truth: list[list[Any]] = []
     lesions: dict[str, CropBox | None] = {}
     for image in dataset.images:
-        write_whole(out / image.path, dicom_bytes(image), durable=False)
+        write_atomic(out / image.path, dicom_bytes(image), durable=False)
         mask = cv2.imencode(".png", image.drawing.mask.astype(np.uint8) * 255)[1].tobytes()
-        write_whole(out / "truth" / f"{image.path}.png", mask, durable=False)
+        write_atomic(out / "truth" / f"{image.path}.png", mask, durable=False)
         lesions[image.path] = image.drawing.lesion
         lesion = image.drawing.lesion.as_tuple() if image.drawing.lesion else ("",) * 4
         truth.append([image.path, *image.drawing.box.as_tuple(), *lesion])
     for name, data in dataset.tables(lesions).items():
-        write_whole(out / name, data)
+        write_atomic(out / name, data)
     sides = ["top", "bottom", "left", "right"]
-    write_whole(out / "truth.csv", write_csv(["path", *sides, *[f"lesion_{s}" for s in sides]], sorted(truth)))
+    write_atomic(out / "truth.csv", format_csv(["path", *sides, *[f"lesion_{s}" for s in sides]], sorted(truth)))
     return len(truth)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from fvpipe.errors import DependencyError, TrainingError
 from fvpipe.evaluation.record import NOT_A_DEVICE, Record
-from fvpipe.io.atomic import write_whole
+from fvpipe.io.atomic import write_atomic
 from fvpipe.training.model import Classifier, probability
 
 TOLERANCE = 1e-5
@@ -77,5 +77,5 @@ def export(model: Classifier, record: Record, out: Path) -> float:
         worst = max(worst, float(np.abs(found - expected).max()))
     if not worst <= TOLERANCE:
         raise TrainingError(f"{record.run}: ONNX and torch differ by {worst:.2g}, more than {TOLERANCE:g}; nothing was written")
-    write_whole(out, file.getvalue())
+    write_atomic(out, file.getvalue())
     return worst

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fvpipe.errors import ParameterError
-from fvpipe.io.atomic import write_whole
+from fvpipe.io.atomic import write_atomic
 from fvpipe.shards.format import to_source
 from fvpipe.training.model import Classifier
 from fvpipe.training.predict import Answer
@@ -114,4 +114,4 @@ def draw(answer: Answer, heat: NDArray[np.float32], path: Path) -> None:
     strength = 0.6 * heat[..., None]
     over = np.rint(plain * (1 - strength) + colour * strength).astype(np.uint8)
     both = cv2.resize(np.hstack([plain, over]), None, fx=2, fy=2, interpolation=cv2.INTER_NEAREST)
-    write_whole(path, cv2.imencode(".png", both)[1].tobytes())
+    write_atomic(path, cv2.imencode(".png", both)[1].tobytes())

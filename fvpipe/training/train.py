@@ -39,7 +39,7 @@ from fvpipe.evaluation.record import (
     titled,
 )
 from fvpipe.evaluation.splits import Part
-from fvpipe.io.atomic import write_whole
+from fvpipe.io.atomic import write_atomic
 from fvpipe.io.locking import lock
 from fvpipe.progress import progress
 from fvpipe.project.project import Project
@@ -255,7 +255,7 @@ class Training:
         }
         file = io.BytesIO()
         torch.save(state, file)
-        write_whole(path, file.getvalue())
+        write_atomic(path, file.getvalue())
 
     def resume(self, path: Path, say: Say) -> None:
         """Take up a checkpoint, where there is one of this very configuration.
@@ -375,6 +375,6 @@ def _write(folder: Path, training: Training, record: Record) -> None:
             predictions[i] = replace(predictions[i], probability=score)
     state = {name: value.cpu().contiguous() for name, value in sorted(training.model.net.state_dict().items())}
     (folder / RECORD).unlink(missing_ok=True)
-    write_whole(folder / WEIGHTS, save(state, {"fvpipe": record.to_json()}))
-    write_whole(folder / PREDICTIONS, predictions_table(predictions))
-    write_whole(folder / RECORD, record.to_json().encode())
+    write_atomic(folder / WEIGHTS, save(state, {"fvpipe": record.to_json()}))
+    write_atomic(folder / PREDICTIONS, predictions_table(predictions))
+    write_atomic(folder / RECORD, record.to_json().encode())

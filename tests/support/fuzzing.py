@@ -16,7 +16,7 @@ import numpy as np
 from pydicom.sequence import Sequence
 
 from fvpipe.config.pipeline import Segment
-from fvpipe.datasets.adapter import adapter
+from fvpipe.datasets.adapter import get_adapter
 from fvpipe.dicom.elements import RejectedFile
 from fvpipe.dicom.header import HeaderPolicy, read_header, record_of
 from fvpipe.dicom.pixels import decode_image
@@ -29,7 +29,7 @@ from tests.support.factory import coded, dataset, file_bytes, item, table
 SYNTAXES = sorted(NATIVE | ENCAPSULATED)
 POLICIES = [
     HeaderPolicy(),
-    *(adapter(name).policy for name in ("vindr", "cmmd", "cbis")),
+    *(get_adapter(name).policy for name in ("vindr", "cmmd", "cbis")),
     HeaderPolicy(identifier_key=bytes(32)),
 ]
 LONG = (b"OB", b"OW", b"OF", b"OD", b"OL", b"SQ", b"UC", b"UR", b"UT", b"UN")

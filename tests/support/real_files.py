@@ -15,7 +15,7 @@ import numpy as np
 import pydicom
 from pydicom.encaps import get_frame
 
-from fvpipe.datasets.adapter import adapter
+from fvpipe.datasets.adapter import get_adapter
 from fvpipe.dicom.decoders import lossy_decoder
 from fvpipe.dicom.elements import RejectedFile, silenced
 from fvpipe.dicom.header import HeaderPolicy, read_header
@@ -49,7 +49,7 @@ def sources(cbis: Path) -> Iterator[tuple[str, Path, HeaderPolicy]]:
     """Each file, where it is from, and how its header is read."""
     import data_store
 
-    standard, film = HeaderPolicy(), adapter("cbis").policy
+    standard, film = HeaderPolicy(), get_adapter("cbis").policy
     folders = {
         "tests/data/mg": (ROOT / "tests" / "data" / "mg", standard),
         "CBIS-DDSM": (cbis, film),
