@@ -14,6 +14,7 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from pydicom.uid import ExplicitVRLittleEndian, HTJ2KLossless, JPEG2000Lossless, JPEGLosslessSV1, JPEGLSLossless, RLELossless
 
 import fvpipe
 from benchmarks.antialiased import sample, ssim
@@ -29,7 +30,6 @@ from fvpipe.dicom.decoders import REDUCIBLE, lossy_decoder, reduced_decoder
 from fvpipe.dicom.elements import RejectedFile
 from fvpipe.dicom.jpeg2000 import decode_reduced, identity, levels
 from fvpipe.dicom.pixels import _pixel_digest, decode_image
-from fvpipe.dicom.transfer_syntaxes import EXPLICIT_LE, HTJ2K_LOSSLESS, JPEG_2000_LOSSLESS, JPEG_LOSSLESS_SV1, JPEG_LS, RLE
 from fvpipe.imaging.canvas import crop_levels, frame_level
 from fvpipe.imaging.fusion import fuse
 from fvpipe.imaging.segmentation import segment
@@ -42,7 +42,7 @@ from tests.support import factory, oracle
 from tests.support.factory import CC, LEFT, MLO, RIGHT, breast, dataset, encode, file_bytes, table
 from tests.test_flow import tree
 
-J2K = JPEG_2000_LOSSLESS
+J2K = JPEG2000Lossless
 _, ANTIALIASED = load_pipeline("antialiased")
 WHOLE = ANTIALIASED.model_copy(update={"resize": ANTIALIASED.resize.model_copy(update={"method": "area"})})
 HALF_STEP = 0.5 / 65535
@@ -95,7 +95,7 @@ def test_every_syntax_that_holds_smaller_pictures(syntax: str) -> None:
 
 def test_other_syntaxes_are_decoded_whole() -> None:
     pixels = breast(4, CC, LEFT, (200, 160)).pixels
-    for syntax in (EXPLICIT_LE, RLE, JPEG_LOSSLESS_SV1, JPEG_LS):
+    for syntax in (ExplicitVRLittleEndian, RLELossless, JPEGLosslessSV1, JPEGLSLossless):
         image = decode_image(in_file(pixels, 12, syntax), LEFT, level=2)
         np.testing.assert_array_equal(image.stored, pixels)
         assert reduced_decoder(syntax) == ""
@@ -161,13 +161,13 @@ def test_what_is_broken_is_refused_as_when_decoded_whole() -> None:
 def test_a_damaged_block_is_refused_as_when_decoded_whole() -> None:
     """HTJ2K tells of a damaged block where JPEG 2000 makes one up."""
     pixels = breast(4, CC, LEFT, (437, 350)).pixels
-    frame = bytearray(bare_codestream(encode(pixels, 12, HTJ2K_LOSSLESS)))
+    frame = bytearray(bare_codestream(encode(pixels, 12, HTJ2KLossless)))
     start = frame.find(b"\xff\x93") + 2
     found = set()
     for at in range(start + 20, start + 2000, 60):
         damaged = bytearray(frame)
         damaged[at : at + 30] = b"\x5a" * 30
-        data = in_file(pixels, 12, HTJ2K_LOSSLESS, bytes(damaged))
+        data = in_file(pixels, 12, HTJ2KLossless, bytes(damaged))
         whole, small = reason(data, 0), reason(data, 2)
         # What is damaged beyond the smaller image is not seen by it; what it sees is rejected as by the whole one.
         assert small in (whole, 4)

@@ -18,6 +18,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom.sequence import Sequence
+from pydicom.uid import (
+    JPEG2000,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    RLELossless,
+    SecondaryCaptureImageStorage,
+)
 from pydicom.valuerep import STANDARD_VR
 
 import fvpipe
@@ -25,7 +33,7 @@ from fvpipe.datasets.adapter import adapter
 from fvpipe.dicom.elements import RejectedFile, silenced
 from fvpipe.dicom.header import HeaderPolicy, read_header
 from fvpipe.dicom.pixels import decode_image
-from fvpipe.dicom.transfer_syntaxes import DEFLATED_LE, EXPLICIT_LE, IMPLICIT_LE, JPEG_2000, NATIVE, RLE, SECONDARY_CAPTURE
+from fvpipe.dicom.transfer_syntaxes import NATIVE
 from fvpipe.reasons import Reason, Rejection
 from fvpipe.simulation.dicom_file import written_as_is
 from fvpipe.types import DecodedImage, Edge, ImageRecord, Laterality, View
@@ -78,7 +86,7 @@ RULES: dict[str, tuple[Reason, dict[str, Any]]] = {
     "CAD report": (Reason.SOP_CLASS_REFUSED, {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.88.50"}),
     "presentation state": (Reason.SOP_CLASS_REFUSED, {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.11.1"}),
     "PDF": (Reason.SOP_CLASS_REFUSED, {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.104.1"}),
-    "film, where no adapter allows it": (Reason.SOP_CLASS_REFUSED, {"SOPClassUID": SECONDARY_CAPTURE}),
+    "film, where no adapter allows it": (Reason.SOP_CLASS_REFUSED, {"SOPClassUID": SecondaryCaptureImageStorage}),
     "private SOP class": (Reason.SOP_CLASS_REFUSED, {"SOPClassUID": "1.3.6.1.4.1.9999.1"}),
     "CT": (Reason.MODALITY_REFUSED, {"Modality": "CT"}),
     "two modalities": (Reason.MODALITY_REFUSED, {"Modality": ["MG", "CT"]}),
@@ -184,14 +192,14 @@ BYTES: dict[str, tuple[Reason, Callable[[], bytes]]] = {
         Reason.TRANSFER_SYNTAX_UNSUPPORTED,
         lambda: bytes(128) + b"DICM" + random.Random(1).randbytes(5000),
     ),
-    "MPEG-4": (Reason.TRANSFER_SYNTAX_UNSUPPORTED, lambda: in_syntax(EXPLICIT_LE, "1.2.840.10008.1.2.4.102")),
-    "private syntax": (Reason.TRANSFER_SYNTAX_UNSUPPORTED, lambda: in_syntax(EXPLICIT_LE, "1.3.6.1.4.1.9999.1")),
-    "implicit called explicit": (Reason.HEADER_UNREADABLE, lambda: in_syntax(IMPLICIT_LE, EXPLICIT_LE)),
+    "MPEG-4": (Reason.TRANSFER_SYNTAX_UNSUPPORTED, lambda: in_syntax(ExplicitVRLittleEndian, "1.2.840.10008.1.2.4.102")),
+    "private syntax": (Reason.TRANSFER_SYNTAX_UNSUPPORTED, lambda: in_syntax(ExplicitVRLittleEndian, "1.3.6.1.4.1.9999.1")),
+    "implicit called explicit": (Reason.HEADER_UNREADABLE, lambda: in_syntax(ImplicitVRLittleEndian, ExplicitVRLittleEndian)),
     # Without a rejection, "OW" would be read as the length 22351 and the image would start four bytes late.
-    "explicit called implicit": (Reason.HEADER_UNREADABLE, lambda: in_syntax(EXPLICIT_LE, IMPLICIT_LE)),
-    "native called compressed": (Reason.DECODE_FAILED, lambda: in_syntax(EXPLICIT_LE, JPEG_2000)),
-    "compressed called native": (Reason.DECODE_FAILED, lambda: in_syntax(RLE, EXPLICIT_LE)),
-    "not deflated": (Reason.HEADER_UNREADABLE, lambda: in_syntax(EXPLICIT_LE, DEFLATED_LE)),
+    "explicit called implicit": (Reason.HEADER_UNREADABLE, lambda: in_syntax(ExplicitVRLittleEndian, ImplicitVRLittleEndian)),
+    "native called compressed": (Reason.DECODE_FAILED, lambda: in_syntax(ExplicitVRLittleEndian, JPEG2000)),
+    "compressed called native": (Reason.DECODE_FAILED, lambda: in_syntax(RLELossless, ExplicitVRLittleEndian)),
+    "not deflated": (Reason.HEADER_UNREADABLE, lambda: in_syntax(ExplicitVRLittleEndian, DeflatedExplicitVRLittleEndian)),
     "1,000 sequences in each other": (Reason.HEADER_UNREADABLE, lambda: nested(1000)),
     "Pixel Data as text": (Reason.HEADER_UNREADABLE, lambda: retold(header(), b"\xe0\x7f\x10\0OW", b"\xe0\x7f\x10\0UT")),
     "a view sequence that is text": (
@@ -278,8 +286,8 @@ def read_reason(folder: Path, data: bytes) -> Reason:
 
 
 def test_compressed_pixels_cut_before_the_first_fragment(tmp_path: Path) -> None:
-    frame = encode(PIXELS, 12, RLE)
-    data = file_bytes(dataset(PIXELS, 12), frame, RLE)
+    frame = encode(PIXELS, 12, RLELossless)
+    data = file_bytes(dataset(PIXELS, 12), frame, RLELossless)
     assert read_reason(tmp_path, data[: data.index(frame) - 8]) is Reason.PIXELS_TRUNCATED
     assert isinstance(read(tmp_path, data), ImageRecord)
 
@@ -361,11 +369,11 @@ def test_accepted(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("syntax", sorted(NATIVE))
 def test_native_transfer_syntaxes_have_the_same_record(tmp_path: Path, syntax: str) -> None:
-    records = [read(tmp_path, file_bytes(dataset(PIXELS, 12), PIXELS, s)) for s in (EXPLICIT_LE, syntax)]
+    records = [read(tmp_path, file_bytes(dataset(PIXELS, 12), PIXELS, s)) for s in (ExplicitVRLittleEndian, syntax)]
     assert isinstance(records[1], ImageRecord)
     assert records[1].transfer_syntax_uid == syntax
-    assert {repr(r).replace(s, "") for r, s in zip(records, (EXPLICIT_LE, syntax), strict=True)} == {
-        repr(records[0]).replace(EXPLICIT_LE, "")
+    assert {repr(r).replace(s, "") for r, s in zip(records, (ExplicitVRLittleEndian, syntax), strict=True)} == {
+        repr(records[0]).replace(ExplicitVRLittleEndian, "")
     }
 
 
@@ -408,7 +416,7 @@ def test_hashed_identifiers_of_one_text_differ_by_kind() -> None:
 
 
 FILM = {
-    "SOPClassUID": SECONDARY_CAPTURE, "ImageLaterality": None, "Laterality": "R", "ViewPosition": None,
+    "SOPClassUID": SecondaryCaptureImageStorage, "ImageLaterality": None, "Laterality": "R", "ViewPosition": None,
     "PatientOrientation": "MLO", "PatientID": "Mass-Test_P_00820_RIGHT_MLO",
 }  # fmt: skip
 

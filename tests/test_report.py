@@ -16,6 +16,14 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGLSLossless,
+    RLELossless,
+    SecondaryCaptureImageStorage,
+)
 
 import fvpipe
 from fvpipe.config.pipeline import Pipeline, Segment
@@ -24,7 +32,6 @@ from fvpipe.dicom.elements import silenced
 from fvpipe.dicom.header import HeaderPolicy, read_header
 from fvpipe.dicom.pixels import decode_image
 from fvpipe.dicom.reader import HEADER_INFLATE_LIMIT
-from fvpipe.dicom.transfer_syntaxes import DEFLATED_LE, EXPLICIT_LE, JPEG_2000_LOSSLESS, JPEG_LS, RLE, SECONDARY_CAPTURE
 from fvpipe.errors import InputError
 from fvpipe.imaging.segmentation import examine, segment
 from fvpipe.reasons import Flag, Rejection
@@ -42,7 +49,7 @@ BREAST = factory.breast()
 NOISE = np.random.default_rng(0).integers(0, 4096, (320, 256)).astype(np.uint16)
 
 
-def data(syntax: str = EXPLICIT_LE, pixels: Any = None, **tags: Any) -> bytes:
+def data(syntax: str = ExplicitVRLittleEndian, pixels: Any = None, **tags: Any) -> bytes:
     """A file with some tags changed."""
     with silenced():
         return factory.file_bytes(
@@ -90,10 +97,14 @@ FILES: tuple[tuple[str, str, Callable[[], bytes]], ...] = (
     ("file meta information", "header_unreadable", lambda: data()[:140] + b"\xff" * 40),
     ("transfer syntax", "transfer_syntax_unsupported", lambda: data().replace(b"10008.1.2.1\0", b"10008.1.2.9\0", 1)),
     ("data set", "header_unreadable", lambda: data().replace(b"\xe0\x7f\x10\0OW", b"\xe0\x7f\x10\0UT")),
-    ("data set", "deflated_too_large", lambda: data(DEFLATED_LE, TextValue="x" * (HEADER_INFLATE_LIMIT + 1))),
+    (
+        "data set",
+        "deflated_too_large",
+        lambda: data(DeflatedExplicitVRLittleEndian, TextValue="x" * (HEADER_INFLATE_LIMIT + 1)),
+    ),
     ("pixel data", "pixel_data_missing", lambda: factory.file_bytes(factory.dataset(BREAST.pixels, 12), None)),
     ("pixel data", "pixels_truncated", lambda: data()[:-100]),
-    ("pixel data", "decode_failed", lambda: data(RLE).replace(b"10008.1.2.5\0", b"10008.1.2.1\0", 1)),
+    ("pixel data", "decode_failed", lambda: data(RLELossless).replace(b"10008.1.2.5\0", b"10008.1.2.1\0", 1)),
 )
 POLICY = HeaderPolicy(region_pattern="_1$")
 
@@ -140,7 +151,7 @@ def test_a_refusal_does_not_hide_the_next(tmp_path: Path) -> None:
         "RescaleSlope": 2,
         "RescaleIntercept": -1,
     }
-    factory.write(tmp_path / "x.dcm", data(SOPClassUID=SECONDARY_CAPTURE, WindowCenter=40, WindowWidth=0, **tags))
+    factory.write(tmp_path / "x.dcm", data(SOPClassUID=SecondaryCaptureImageStorage, WindowCenter=40, WindowWidth=0, **tags))
     found = json.loads(run("inspect", tmp_path / "x.dcm", "--json", "--png", tmp_path / "x.png", code=1).output)
     verdicts = {row["rule"]: row for row in found["rules"]}
     assert [row["reason"] for row in found["rules"] if "reason" in row] == [
@@ -167,8 +178,8 @@ def test_rules_of_real_films(cbis: Path) -> None:
 
 def test_inspect_of_pixels_that_a_rule_refuses(tmp_path: Path) -> None:
     """Damage that only the decoder finds; a window that the pipeline would apply."""
-    frame = bytearray(factory.encode(BREAST.pixels, 12, JPEG_2000_LOSSLESS))
-    factory.write(tmp_path / "a.dcm", data(JPEG_2000_LOSSLESS, bytes(frame[:-2])))
+    frame = bytearray(factory.encode(BREAST.pixels, 12, JPEG2000Lossless))
+    factory.write(tmp_path / "a.dcm", data(JPEG2000Lossless, bytes(frame[:-2])))
     found = json.loads(run("inspect", tmp_path / "a.dcm", "--json", code=1).output)
     assert [(r["rule"], r["reason"]) for r in found["rules"] if "reason" in r] == [("decoded pixels", "pixels_truncated")]
     factory.write(tmp_path / "b.dcm", data(WindowCenter=40, WindowWidth=-1))
@@ -182,8 +193,8 @@ def test_inspect_survives_the_decoder(tmp_path: Path, monkeypatch: pytest.Monkey
     """It says that the decoder crashed, or hung, and shows the header's rules and the decoder's name."""
     monkeypatch.setenv("ATTEMPTS", str(tmp_path / "attempts"))
     in_every_process(BROKEN_DECODERS, tmp_path / "site", monkeypatch)
-    factory.write(tmp_path / "crash.dcm", data(JPEG_LS))
-    factory.write(tmp_path / "hang.dcm", data(JPEG_2000_LOSSLESS))
+    factory.write(tmp_path / "crash.dcm", data(JPEGLSLossless))
+    factory.write(tmp_path / "hang.dcm", data(JPEG2000Lossless))
     for name, reason, told in (
         ("crash", "decoder_crashed", "its process ended with SIGABRT"),
         ("hang", "decoder_timeout", "no end after 1 s"),
@@ -267,9 +278,9 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tags = {"PatientID": "p3", "SOPInstanceUID": "2.25.77", "StudyInstanceUID": "2.25.1", "ImageLaterality": "R"}
     noise = factory.file_bytes(factory.dataset(NOISE, 12, view=factory.MLO, **tags), NOISE)
     factory.write(folder / "p3_R_MLO.dcm", noise)
-    frame = factory.encode(BREAST.pixels, 12, JPEG_2000_LOSSLESS)[:-2]
+    frame = factory.encode(BREAST.pixels, 12, JPEG2000Lossless)[:-2]
     tags |= {"PatientID": "p2", "SOPInstanceUID": "2.25.78"}
-    factory.write(folder / "p2_R_CC.dcm", data(JPEG_2000_LOSSLESS, frame, **tags))
+    factory.write(folder / "p2_R_CC.dcm", data(JPEG2000Lossless, frame, **tags))
     factory.write(folder / "ct.dcm", data(Modality="CT"))
     factory.write(folder / "broken.dcm", b"no DICOM")
     return folder
@@ -323,7 +334,7 @@ def test_audit_counts_what_ends_its_decoder(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setenv("ATTEMPTS", str(tmp_path / "attempts"))
     factory.patient(tmp_path / "in", "p1", "L", 1, StudyInstanceUID="2.25.1")
     tags = {"PatientID": "p1", "StudyInstanceUID": "2.25.1", "SOPInstanceUID": "2.25.5"}
-    factory.write(tmp_path / "in" / "p1_L_CC.dcm", data(JPEG_LS, **tags))
+    factory.write(tmp_path / "in" / "p1_L_CC.dcm", data(JPEGLSLossless, **tags))
     in_every_process(BROKEN_DECODERS, tmp_path / "site", monkeypatch)
     command = ("audit", "--dicom", tmp_path / "in", "--out", tmp_path / "a.html", "--workers", 2, "--json")
     (found,) = json.loads(run(*command).output)

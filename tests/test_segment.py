@@ -12,13 +12,13 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
+from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless, JPEGLosslessSV1, JPEGLSLossless, RLELossless
 
 import fvpipe
 from fvpipe.config.pipeline import Segment
 from fvpipe.datasets.adapter import adapter
 from fvpipe.dicom.header import read_header
 from fvpipe.dicom.pixels import decode_image
-from fvpipe.dicom.transfer_syntaxes import EXPLICIT_LE, JPEG_2000_LOSSLESS, JPEG_LOSSLESS_SV1, JPEG_LS, RLE
 from fvpipe.imaging.segmentation import examine, full_mask, segment
 from fvpipe.imaging.threshold import otsu_threshold, triangle_threshold
 from fvpipe.imaging.thumbnail import column_means
@@ -31,7 +31,7 @@ from tests.support.variations import score, variation, varied
 LOG = Segment(method="otsu_log")
 
 
-def image(made: Made, syntax: str = EXPLICIT_LE, side: str = "L", **tags: object) -> DecodedImage:
+def image(made: Made, syntax: str = ExplicitVRLittleEndian, side: str = "L", **tags: object) -> DecodedImage:
     """What the reader makes of a drawn view."""
     data = file_bytes(dataset(made.pixels, made.bits, ImageLaterality=side, **tags), made.pixels, syntax)
     return decode_image(data, LEFT if side == "L" else RIGHT)
@@ -65,10 +65,10 @@ def test_box_of_every_phantom(form: str, phantoms: dict[str, Path]) -> None:
 
 
 FULL_SIZE = [
-    (EXPLICIT_LE, 12, (3518, 2800), CC, "L"),
-    (RLE, 14, (3580, 2638), MLO, "L"),
-    (JPEG_LOSSLESS_SV1, 16, (2812, 2012), MLO, "R"),
-    (JPEG_2000_LOSSLESS, 8, (2294, 1914), CC, "R"),
+    (ExplicitVRLittleEndian, 12, (3518, 2800), CC, "L"),
+    (RLELossless, 14, (3580, 2638), MLO, "L"),
+    (JPEGLosslessSV1, 16, (2812, 2012), MLO, "R"),
+    (JPEG2000Lossless, 8, (2294, 1914), CC, "R"),
 ]
 
 
@@ -131,9 +131,9 @@ def test_agreement_believes_only_both() -> None:
 
 
 METAMORPHIC = [
-    (EXPLICIT_LE, CC, {}),
-    (RLE, MLO, {"noise": 0.004, "pedestal": 0.05}),
-    (JPEG_LS, MLO, {"plate": "L MLO"}),
+    (ExplicitVRLittleEndian, CC, {}),
+    (RLELossless, MLO, {"noise": 0.004, "pedestal": 0.05}),
+    (JPEGLSLossless, MLO, {"plate": "L MLO"}),
 ]
 
 
@@ -325,7 +325,7 @@ def test_thresholds_on_known_histograms() -> None:
 @pytest.mark.parametrize("method", ["otsu_log", "triangle", "agreement"])
 def test_a_picture_without_room_is_left_whole(shape: tuple[int, int], method: str) -> None:
     pixels = np.arange(shape[0] * shape[1], dtype=np.uint16).reshape(shape) % 4000
-    stripe = decode_image(file_bytes(dataset(pixels, 12), pixels, EXPLICIT_LE), LEFT)
+    stripe = decode_image(file_bytes(dataset(pixels, 12), pixels, ExplicitVRLittleEndian), LEFT)
     found = segment(stripe, Segment(method=method))
     assert (found.method, found.box, found.flags) == ("whole_frame", CropBox.whole(*shape), Flag.CC_CROP_FALLBACK)
     assert examine(stripe, Segment(method=method)) is None

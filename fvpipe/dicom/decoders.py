@@ -10,25 +10,25 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydicom.uid import (
+    HTJ2K,
+    JPEG2000,
+    HTJ2KLossless,
+    HTJ2KLosslessRPCL,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
+    JPEGLossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    JPEGLSNearLossless,
+    RLELossless,
+)
 
 from fvpipe.dicom import jpeg2000
 from fvpipe.dicom.codestream import bare_codestream, check_codestream, jpeg_2000_size, jpeg_size
 from fvpipe.dicom.elements import RejectedFile
 from fvpipe.dicom.layout import PixelLayout
-from fvpipe.dicom.transfer_syntaxes import (
-    HTJ2K,
-    HTJ2K_LOSSLESS,
-    HTJ2K_RPCL,
-    JPEG_2000,
-    JPEG_2000_LOSSLESS,
-    JPEG_BASELINE,
-    JPEG_EXTENDED,
-    JPEG_LOSSLESS,
-    JPEG_LOSSLESS_SV1,
-    JPEG_LS,
-    JPEG_LS_NEAR,
-    RLE,
-)
 from fvpipe.reasons import Reason
 
 # --- decoding ---------------------------------------------------------------------------------------------------------
@@ -100,19 +100,19 @@ def _jpeg_2000(frame: bytes, layout: PixelLayout) -> NDArray[Any]:
 
 
 DECODERS: dict[str, Decoder] = {
-    RLE: Decoder("imagecodecs", False, _rle),
-    JPEG_BASELINE: Decoder("imagecodecs", True, _jpeg),
-    JPEG_EXTENDED: Decoder("imagecodecs", True, _jpeg),
-    JPEG_LOSSLESS: Decoder("imagecodecs", False, _jpeg),
-    JPEG_LOSSLESS_SV1: Decoder("imagecodecs", False, _jpeg),
-    JPEG_LS: Decoder("imagecodecs", False, _jpeg_ls),
-    JPEG_LS_NEAR: Decoder("imagecodecs", True, _jpeg_ls),
-    JPEG_2000_LOSSLESS: Decoder("imagecodecs", False, _jpeg_2000),
-    JPEG_2000: Decoder("imagecodecs", True, _jpeg_2000),
+    RLELossless: Decoder("imagecodecs", False, _rle),
+    JPEGBaseline8Bit: Decoder("imagecodecs", True, _jpeg),
+    JPEGExtended12Bit: Decoder("imagecodecs", True, _jpeg),
+    JPEGLossless: Decoder("imagecodecs", False, _jpeg),
+    JPEGLosslessSV1: Decoder("imagecodecs", False, _jpeg),
+    JPEGLSLossless: Decoder("imagecodecs", False, _jpeg_ls),
+    JPEGLSNearLossless: Decoder("imagecodecs", True, _jpeg_ls),
+    JPEG2000Lossless: Decoder("imagecodecs", False, _jpeg_2000),
+    JPEG2000: Decoder("imagecodecs", True, _jpeg_2000),
     # By OpenJPEG: imagecodecs prints what OpenJPH says of a damaged block and gives the image all the same, and lets a
     # lossy overshoot above white start again from black.
-    HTJ2K_LOSSLESS: Decoder("imagecodecs", False, _jpeg_2000),
-    HTJ2K_RPCL: Decoder("imagecodecs", False, _jpeg_2000),
+    HTJ2KLossless: Decoder("imagecodecs", False, _jpeg_2000),
+    HTJ2KLosslessRPCL: Decoder("imagecodecs", False, _jpeg_2000),
     HTJ2K: Decoder("imagecodecs", True, _jpeg_2000),
 }
 """Encapsulated transfer syntaxes; the native ones need no decoder."""

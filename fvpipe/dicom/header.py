@@ -18,6 +18,11 @@ from typing import Literal
 
 from blake3 import blake3
 from pydicom.dataset import Dataset
+from pydicom.uid import (
+    DigitalMammographyXRayImageStorageForPresentation,
+    DigitalMammographyXRayImageStorageForProcessing,
+    SecondaryCaptureImageStorage,
+)
 
 from fvpipe.dicom.elements import (
     RejectedFile,
@@ -34,7 +39,6 @@ from fvpipe.dicom.elements import (
 )
 from fvpipe.dicom.layout import check_pixel_data, pixel_layout
 from fvpipe.dicom.reader import HEADER_INFLATE_LIMIT, OpenedDicom, _Bounded, open_dicom, stream
-from fvpipe.dicom.transfer_syntaxes import FOR_PRESENTATION, FOR_PROCESSING, SECONDARY_CAPTURE
 from fvpipe.dicom.value_table import check_rescale
 from fvpipe.reasons import Reason, Rejection
 from fvpipe.types import Edge, ImageRecord, Laterality, View
@@ -163,7 +167,8 @@ def image_record(path: str, opened: OpenedDicom, policy: HeaderPolicy) -> ImageR
         synthetic=_is_synthetic(header),
         overlay=_has_overlay(header),
         shutter=bool(texts(header, "ShutterShape")),
-        for_processing=text(header, "SOPClassUID") == FOR_PROCESSING or _intent(header) == "FOR PROCESSING",
+        for_processing=text(header, "SOPClassUID") == DigitalMammographyXRayImageStorageForProcessing
+        or _intent(header) == "FOR PROCESSING",
     )
 
 
@@ -173,13 +178,16 @@ def image_record(path: str, opened: OpenedDicom, policy: HeaderPolicy) -> ImageR
 def check_kind(header: Dataset, policy: HeaderPolicy) -> None:
     """A single-frame 2D mammogram for presentation. An absent SOP class or Modality is allowed: VinDr-Mammo has none."""
     sop_class = text(header, "SOPClassUID")
-    allowed = {"", FOR_PRESENTATION} | ({SECONDARY_CAPTURE} if policy.secondary_capture else set())
-    if sop_class == FOR_PROCESSING and not policy.for_processing:
+    allowed = {"", DigitalMammographyXRayImageStorageForPresentation} | (
+        {SecondaryCaptureImageStorage} if policy.secondary_capture else set()
+    )
+    if sop_class == DigitalMammographyXRayImageStorageForProcessing and not policy.for_processing:
         raise RejectedFile(
             Reason.SOP_CLASS_REFUSED, "a mammogram for processing; the data set's `for_processing: true` accepts it"
         )
-    if sop_class not in allowed | {FOR_PROCESSING}:
-        raise RejectedFile(Reason.SOP_CLASS_REFUSED, f"SOPClassUID is {shown_uid(sop_class)}; expected {FOR_PRESENTATION}")
+    if sop_class not in allowed | {DigitalMammographyXRayImageStorageForProcessing}:
+        expected = DigitalMammographyXRayImageStorageForPresentation
+        raise RejectedFile(Reason.SOP_CLASS_REFUSED, f"SOPClassUID is {shown_uid(sop_class)}; expected {expected}")
     modality = text(header, "Modality").upper()
     if modality not in ("", "MG"):
         raise RejectedFile(Reason.MODALITY_REFUSED, f"Modality is {shown_term(modality)}; expected MG")

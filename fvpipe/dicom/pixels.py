@@ -15,6 +15,7 @@ from blake3 import blake3
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.encaps import get_frame
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian
 from xxhash import xxh3_128
 
 from fvpipe.dicom.codestream import bare_codestream, check_codestream, jpeg_2000_size
@@ -24,7 +25,7 @@ from fvpipe.dicom.header import chest_wall_edge, overlay_in_pixels
 from fvpipe.dicom.jpeg2000 import decode_reduced, levels
 from fvpipe.dicom.layout import PixelLayout, check_pixel_data, pixel_layout
 from fvpipe.dicom.reader import HEADER_INFLATE_LIMIT, OpenedDicom, open_dicom, stream
-from fvpipe.dicom.transfer_syntaxes import DEFLATED_LE, EXPLICIT_BE, NATIVE
+from fvpipe.dicom.transfer_syntaxes import NATIVE
 from fvpipe.dicom.value_table import check_rescale, padding_marks, value_table
 from fvpipe.imaging.histogram import bands, stored_range
 from fvpipe.reasons import Reason
@@ -141,8 +142,8 @@ def _decode(opened: OpenedDicom, layout: PixelLayout, data: bytes | memoryview, 
 
 def _native(opened: OpenedDicom, layout: PixelLayout, data: bytes | memoryview) -> NDArray[Any]:
     """Uncompressed pixels: a view of the file's bytes, no copy."""
-    source = opened.body.getvalue() if opened.transfer_syntax_uid == DEFLATED_LE else data  # type: ignore[attr-defined]
-    big = layout.transfer_syntax_uid == EXPLICIT_BE
+    source = opened.body.getvalue() if opened.transfer_syntax_uid == DeflatedExplicitVRLittleEndian else data  # type: ignore[attr-defined]
+    big = layout.transfer_syntax_uid == ExplicitVRBigEndian
     count = layout.rows * layout.columns
     if layout.bits_allocated == 16:
         flat = np.frombuffer(source, ">u2" if big else "<u2", count, opened.value_offset or 0)

@@ -11,9 +11,10 @@ from typing import BinaryIO, cast
 
 from pydicom.dataset import Dataset
 from pydicom.filereader import read_dataset
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
 
 from fvpipe.dicom.elements import RejectedFile, raise_transient, shown_uid, silenced, text
-from fvpipe.dicom.transfer_syntaxes import DEFLATED_LE, ENCAPSULATED, EXPLICIT_BE, IMPLICIT_LE, NATIVE
+from fvpipe.dicom.transfer_syntaxes import ENCAPSULATED, NATIVE
 from fvpipe.reasons import Reason
 
 HEADER_INFLATE_LIMIT = 8 * 2**20  # bytes of a deflated data set that `index` looks at: headers are far smaller
@@ -119,8 +120,8 @@ def open_dicom(file: BinaryIO, inflate_limit: int) -> OpenedDicom:
             raise RejectedFile(Reason.HEADER_UNREADABLE, f"file meta information ({type(error).__name__})") from None
         if syntax not in NATIVE | ENCAPSULATED:
             raise RejectedFile(Reason.TRANSFER_SYNTAX_UNSUPPORTED, f"transfer syntax is {shown_uid(syntax)}")
-        body, complete = (_inflate(file, inflate_limit)) if syntax == DEFLATED_LE else (file, True)
-        little, implicit = syntax != EXPLICIT_BE, syntax == IMPLICIT_LE
+        body, complete = (_inflate(file, inflate_limit)) if syntax == DeflatedExplicitVRLittleEndian else (file, True)
+        little, implicit = syntax != ExplicitVRBigEndian, syntax == ImplicitVRLittleEndian
         try:
             header = read_dataset(body, implicit, little, stop_when=lambda tag, vr, length: tag >= PIXEL_DATA)
         except Exception as error:

@@ -14,13 +14,14 @@ from typing import Any
 
 import numpy as np
 from pydicom.sequence import Sequence
+from pydicom.uid import JPEGBaseline8Bit, SecondaryCaptureImageStorage
 
 from fvpipe.config.pipeline import Segment
 from fvpipe.datasets.adapter import adapter
 from fvpipe.dicom.elements import RejectedFile
 from fvpipe.dicom.header import HeaderPolicy, read_header, record_of
 from fvpipe.dicom.pixels import decode_image
-from fvpipe.dicom.transfer_syntaxes import ENCAPSULATED, JPEG_BASELINE, NATIVE, SECONDARY_CAPTURE
+from fvpipe.dicom.transfer_syntaxes import ENCAPSULATED, NATIVE
 from fvpipe.errors import FvpipeError
 from fvpipe.imaging.segmentation import segment
 from fvpipe.types import ImageRecord, Laterality
@@ -76,7 +77,7 @@ def headers() -> list[tuple[list[tuple[bytes, bytes, bytes]], bytes]]:
             "PatientAge": "091Y",
             "ImageType": ["A", "B"],
         },
-        {"SOPClassUID": SECONDARY_CAPTURE, "PatientOrientation": "CC", "Laterality": "L", "ViewPosition": None},
+        {"SOPClassUID": SecondaryCaptureImageStorage, "PatientOrientation": "CC", "Laterality": "L", "ViewPosition": None},
         {"SpecificCharacterSet": "ISO 2022 IR 87", "PatientName": "x", "ImagerPixelSpacing": [0.1, 0.1], "Manufacturer": "GE"},
         {"SharedFunctionalGroupsSequence": Sequence([item(FrameLaterality="L")]), "BreastImplantPresent": "YES"},
         {"EstimatedRadiographicMagnificationFactor": 1.1, "NumberOfFrames": 1, "PixelRepresentation": 0},
@@ -168,7 +169,7 @@ def files() -> list[tuple[bytes, int]]:
     made = []
     rng = np.random.default_rng(0)
     for syntax in SYNTAXES:
-        for bits in (8, 12) if syntax != JPEG_BASELINE else (8, 8):
+        for bits in (8, 12) if syntax != JPEGBaseline8Bit else (8, 8):
             ramp = np.add.outer(np.arange(96) * 11, np.arange(80) * 17) + rng.integers(0, 9, (96, 80))
             pixels = (ramp % (1 << bits)).astype(np.uint8 if bits == 8 else np.uint16)
             data = file_bytes(dataset(pixels, bits, PixelPaddingValue=0, WindowCenter=9, WindowWidth=5), pixels, syntax)

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 from pydicom.encaps import get_frame
+from pydicom.uid import JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1, JPEGLSLossless, JPEGLSNearLossless
 
 from fvpipe.datasets.adapter import adapter
 from fvpipe.dicom.decoders import lossy_decoder
@@ -22,14 +23,13 @@ from fvpipe.dicom.header import HeaderPolicy, read_header
 from fvpipe.dicom.layout import pixel_layout
 from fvpipe.dicom.pixels import decode_image
 from fvpipe.dicom.reader import HEADER_INFLATE_LIMIT, open_dicom
-from fvpipe.dicom.transfer_syntaxes import JPEG_BASELINE, JPEG_EXTENDED, JPEG_LOSSLESS, JPEG_LOSSLESS_SV1, JPEG_LS, JPEG_LS_NEAR
 from fvpipe.types import ImageRecord, Laterality
 from tests.test_pixels import second_decoders
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "real-files.md"
 BY_GDCM = {
-    JPEG_BASELINE, JPEG_EXTENDED, JPEG_LOSSLESS, JPEG_LOSSLESS_SV1, JPEG_LS, JPEG_LS_NEAR,
+    JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1, JPEGLSLossless, JPEGLSNearLossless,
 }  # fmt: skip
 
 
