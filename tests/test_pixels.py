@@ -36,11 +36,11 @@ from pydicom.uid import (
 
 from fvpipe.dicom.decoders import DECODERS, lossy_decoder
 from fvpipe.dicom.elements import RejectedFile, silenced
-from fvpipe.dicom.pixels import decode_image
 from fvpipe.dicom.transfer_syntaxes import ENCAPSULATED, NATIVE
 from fvpipe.reasons import Flag, Reason
 from fvpipe.simulation.dicom_file import written_as_is
 from fvpipe.types import DecodedImage, Edge, Laterality
+from tests.support.decoding import decode
 from tests.support.factory import dataset, encode, file_bytes, item, outcomes, table, write
 
 Pixels = NDArray[Any]
@@ -81,7 +81,7 @@ def file_of(pixels: Pixels, bits: int, syntax: str = ExplicitVRLittleEndian, fra
 
 
 def image(data: bytes, voi: Voi = "none", side: Laterality = Laterality.LEFT) -> DecodedImage:
-    return decode_image(data, side, voi)
+    return decode(data, side, voi)
 
 
 def rejection(data: bytes, voi: Voi = "none") -> Reason:

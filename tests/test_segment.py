@@ -17,14 +17,15 @@ from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless, JPEGLosslessSV
 import fvpipe
 from fvpipe.config.pipeline import Segment
 from fvpipe.datasets.adapter import adapter
-from fvpipe.dicom.header import read_header
+from fvpipe.dicom.header import ImageHeader, read_header
 from fvpipe.dicom.pixels import decode_image
 from fvpipe.imaging.segmentation import examine, full_mask, segment
 from fvpipe.imaging.threshold import otsu_threshold, triangle_threshold
 from fvpipe.imaging.thumbnail import column_means
 from fvpipe.reasons import Flag
-from fvpipe.types import CropBox, DecodedImage, Edge, ImageRecord, Segmentation, View
+from fvpipe.types import CropBox, DecodedImage, Edge, Segmentation, View
 from tests.conftest import build, read_truth
+from tests.support.decoding import decode
 from tests.support.factory import CC, LEFT, MLO, RIGHT, Made, breast, dataset, file_bytes, write
 from tests.support.variations import score, variation, varied
 
@@ -34,7 +35,7 @@ LOG = Segment(method="otsu_log")
 def image(made: Made, syntax: str = ExplicitVRLittleEndian, side: str = "L", **tags: object) -> DecodedImage:
     """What the reader makes of a drawn view."""
     data = file_bytes(dataset(made.pixels, made.bits, ImageLaterality=side, **tags), made.pixels, syntax)
-    return decode_image(data, LEFT if side == "L" else RIGHT)
+    return decode(data, LEFT if side == "L" else RIGHT)
 
 
 def iou(a: CropBox, b: CropBox) -> float:
@@ -55,9 +56,9 @@ def dice(found: Segmentation, made: Made) -> float:
 def test_box_of_every_phantom(form: str, phantoms: dict[str, Path]) -> None:
     root = phantoms[form]
     for truth in read_truth(root):
-        record = read_header(root, truth.path, adapter(form).policy)
-        assert isinstance(record, ImageRecord)
-        found = segment(decode_image((root / truth.path).read_bytes(), record.laterality), LOG)
+        header = read_header(root, truth.path, adapter(form).policy)
+        assert isinstance(header, ImageHeader)
+        found = segment(decode_image((root / truth.path).read_bytes(), header), LOG)
         assert iou(found.tight_box, truth.box) >= 0.97, (truth.path, found)
         assert found.method == "otsu_log"
         assert found.box.top <= found.tight_box.top
@@ -256,16 +257,16 @@ def hardened(image: DecodedImage) -> dict[str, tuple[DecodedImage, int]]:
     for name, (pixels, bits, tags) in variants.items():
         stored = pixels.astype(np.uint8 if bits == 8 else np.uint16)
         data = file_bytes(dataset(stored, bits, ImageLaterality=side.value, **tags), stored)
-        made[name] = decode_image(data, side), 200 if name == "padded above" else 0
+        made[name] = decode(data, side), 200 if name == "padded above" else 0
     return made
 
 
 def test_boxes_of_real_films_are_those_drawn_by_hand(cbis: Path) -> None:
     """Clean and hardened: no edge lies off the one drawn on the clean film by 2 % of its side."""
     for name, expected in BY_HAND.items():
-        record = read_header(cbis, name, adapter("cbis").policy)
-        assert isinstance(record, ImageRecord)
-        clean = decode_image((cbis / name).read_bytes(), record.laterality)
+        header = read_header(cbis, name, adapter("cbis").policy)
+        assert isinstance(header, ImageHeader)
+        clean, record = decode_image((cbis / name).read_bytes(), header), header.record
         allowed = 0.02 * np.array([record.rows, record.rows, record.columns, record.columns])
         for how, (shown, above) in {"clean": (clean, 0), **hardened(clean)}.items():
             found = segment(shown, LOG)
@@ -278,10 +279,10 @@ def test_boxes_of_real_films_are_those_drawn_by_hand(cbis: Path) -> None:
 def test_real_digital_mammograms() -> None:
     """GE's breast without the abdomen below it; a stereotactic biopsy, which shows no outline to trust."""
     folder = Path(__file__).parent / "data" / "mg"
-    found = segment(decode_image((folder / "GH133.dcm").read_bytes(), RIGHT), LOG)
+    found = segment(decode((folder / "GH133.dcm").read_bytes(), RIGHT), LOG)
     assert iou(found.tight_box, CropBox(0, 2250, 1155, 2394)) >= 0.98  # by eye: the fold, and the nipple's side
     assert found.flags == Flag(0)
-    found = segment(decode_image((folder / "OutOfBoundsOverlay.dcm").read_bytes(), LEFT), LOG)
+    found = segment(decode((folder / "OutOfBoundsOverlay.dcm").read_bytes(), LEFT), LOG)
     assert (found.method, found.flags) == ("whole_frame", Flag.CC_CROP_FALLBACK)
 
 
@@ -325,7 +326,7 @@ def test_thresholds_on_known_histograms() -> None:
 @pytest.mark.parametrize("method", ["otsu_log", "triangle", "agreement"])
 def test_a_picture_without_room_is_left_whole(shape: tuple[int, int], method: str) -> None:
     pixels = np.arange(shape[0] * shape[1], dtype=np.uint16).reshape(shape) % 4000
-    stripe = decode_image(file_bytes(dataset(pixels, 12), pixels, ExplicitVRLittleEndian), LEFT)
+    stripe = decode(file_bytes(dataset(pixels, 12), pixels, ExplicitVRLittleEndian), LEFT)
     found = segment(stripe, Segment(method=method))
     assert (found.method, found.box, found.flags) == ("whole_frame", CropBox.whole(*shape), Flag.CC_CROP_FALLBACK)
     assert examine(stripe, Segment(method=method)) is None

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from fvpipe import flow
-from fvpipe.dicom import header as dicom
+from fvpipe.dicom import reader as dicom
 from fvpipe.flow import build_shards
 from fvpipe.project import run_cache as settled
 from fvpipe.project.run_cache import _libraries, state_of

@@ -12,14 +12,16 @@ from fvpipe.cache.file_cache import FileCache
 from fvpipe.config.pipeline import Pipeline
 from fvpipe.datasets.adapter import LabelTable
 from fvpipe.dicom.elements import RejectedFile, silenced
-from fvpipe.dicom.header import HeaderPolicy, read_header
+from fvpipe.dicom.header import HeaderPolicy, ImageHeader, parse_header, pixel_header, read_header
 from fvpipe.dicom.pixels import decode_image
+from fvpipe.dicom.reader import open_dicom, stream
 from fvpipe.errors import InputError
 from fvpipe.execution.isolation import Crash
 from fvpipe.execution.workers import Workers
 from fvpipe.imaging.canvas import frame_level
 from fvpipe.indexing.index import Source
 from fvpipe.indexing.records import Records
+from fvpipe.io.read import Contents
 from fvpipe.io.temp_database import OnDisk
 from fvpipe.progress import progress
 from fvpipe.reasons import PASSING, Reason, Rejection
@@ -47,7 +49,17 @@ def read_new(source: Source, records: Records, workers: Workers, file_cache: Fil
 def read_headers(tasks: Sequence[tuple[str, str, HeaderPolicy]]) -> list[ImageRecord | Rejection]:
     """On a worker: the records of (input folder, path, policy)."""
     with silenced():
-        return [read_header(Path(root), path, policy) for root, path, policy in tasks]
+        found = [read_header(Path(root), path, policy) for root, path, policy in tasks]
+    return [header.record if isinstance(header, ImageHeader) else header for header in found]
+
+
+def parse_indexed(read: Contents, record: ImageRecord, policy: HeaderPolicy) -> ImageHeader | None:
+    """Parse the header of a file that was indexed as `record`; None where the file is not that one any more."""
+    try:
+        header = parse_header(read.data, record.path, policy)
+    except RejectedFile:
+        return None
+    return header if read.unchanged or header.record == record else None
 
 
 def _path(header: ImageRecord | Rejection) -> str:
@@ -104,10 +116,11 @@ def read_pixel_digests(tasks: Sequence[tuple[str, ImageRecord, Pipeline]]) -> li
     for root, record, pipeline in tasks:
         try:
             data = (Path(root) / record.path).read_bytes()
+            header = pixel_header(open_dicom(stream(data)), record.laterality)
             level = frame_level((record.rows, record.columns), pipeline)
-            for finer in range(level):  # a small crop may ask for them
-                decode_image(data, record.laterality, level=finer)
-            found.append((record.path, decode_image(data, record.laterality, level=level).pixel_digest))
+            for finer in range(level):  # a small crop may need them
+                decode_image(data, header, level=finer)
+            found.append((record.path, decode_image(data, header, level=level).pixel_digest))
         except RejectedFile as rejected:
             found.append((record.path, Rejection(record.path, rejected.reason, rejected.detail)))
         except OSError as error:

@@ -251,14 +251,16 @@ import json, resource, sys
 from pathlib import Path
 import imagecodecs._jpeg2k, imagecodecs._jpeg8
 from fvpipe.dicom.elements import RejectedFile
-from fvpipe.dicom.header import HeaderPolicy, read_header
+from fvpipe.dicom.header import HeaderPolicy, pixel_header, read_header
 from fvpipe.dicom.pixels import decode_image
+from fvpipe.dicom.reader import open_dicom, stream
 from fvpipe.reasons import Rejection
 from fvpipe.types import Laterality
 
 def pixels(file):
     try:
-        return str(decode_image(file.read_bytes(), Laterality.LEFT).shape)
+        data = file.read_bytes()
+        return str(decode_image(data, pixel_header(open_dicom(stream(data)), Laterality.LEFT)).shape)
     except RejectedFile as rejected:
         return rejected.reason.value
 

@@ -28,11 +28,11 @@ from pydicom.uid import (
 )
 
 from fvpipe.config.pipeline import Segment
-from fvpipe.dicom.pixels import decode_image
 from fvpipe.imaging.segmentation import full_mask, segment
 from fvpipe.reasons import Flag
 from fvpipe.simulation.drawing import anatomy, draw
 from fvpipe.types import DecodedImage, Laterality, View
+from tests.support.decoding import decode
 from tests.support.factory import CC, LEFT, MLO, RIGHT, dataset, file_bytes
 
 Plane = NDArray[np.float64]
@@ -157,7 +157,7 @@ def varied(what: Variation) -> Varied:
         tags["PhotometricInterpretation"] = "MONOCHROME1"
     pixels = np.ascontiguousarray(stored.astype(np.uint8 if what.bits == 8 else np.uint16))
     data = file_bytes(dataset(pixels, what.bits, **tags), pixels, what.syntax)
-    return Varied(what, decode_image(data, what.side), np.ascontiguousarray(truth), np.ascontiguousarray(either))
+    return Varied(what, decode(data, what.side), np.ascontiguousarray(truth), np.ascontiguousarray(either))
 
 
 def _framed(tissue: Plane, mask: NDArray[np.bool_], what: Variation) -> tuple[Plane, NDArray[np.bool_]]:
