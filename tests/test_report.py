@@ -151,6 +151,10 @@ def test_every_rule_is_evaluated_and_needs_only_what_it_names(tmp_path: Path) ->
         "pixel data": "needs size, photometric interpretation, bits",
         "other elements": "needs size, photometric interpretation, bits, view, laterality, identity",
     }
+    assert [name for name, result in results.items() if result.reason] == [  # in this order, which decides the reason
+        "SOP class", "modality", "frames", "size", "photometric interpretation", "bits", "rescale", "view", "view modifiers",
+        "magnification", "laterality", "identity",
+    ]  # fmt: skip
     passed = {name for name, result in results.items() if result.verdict == "passed"}
     assert passed == {*OpeningStep, "region of interest", "pixel padding"}  # no patient, so no lesion's either
     film = adapter("cbis").policy
