@@ -495,6 +495,16 @@ def test_bytes_that_are_shorter_than_their_header_says() -> None:
         assert caught.value.reason is Reason.PIXELS_TRUNCATED
 
 
+def test_an_element_that_the_file_ends_in_is_rejected_from_disk_and_memory(tmp_path: Path) -> None:
+    """pydicom would drop it, and what follows, with a warning."""
+    data = retold(header(PatientComments="xy"), b"LT\2\0xy", b"OB\0\0\xff\xff\xff\xffxy")
+    found = read(tmp_path, data)
+    with pytest.raises(RejectedFile) as caught:
+        parse_header(data, "x.dcm", STANDARD)
+    assert found == Rejection("x.dcm", caught.value.reason, caught.value.detail)
+    assert caught.value.reason is Reason.HEADER_UNREADABLE
+
+
 def test_entries_of_a_table_are_unsigned_words(tmp_path: Path) -> None:
     """PS3.3 C.11.1.1: what is below 0 or no whole number is rejected, not wrapped."""
     lut = table(RAMP[:4])

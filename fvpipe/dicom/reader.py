@@ -43,11 +43,18 @@ class UnopenedFile(RejectedFile):
         self.step = step
 
 
+UNNAMED = None
+"""`name` of the files that are parsed. Where a file ends inside an element of undefined length, pydicom drops the element and
+warns with the name; without one it raises TypeError instead, and the file is rejected, from disk and from memory alike."""
+
+
 # --- bytes ------------------------------------------------------------------------------------------------------------
 
 
 class _BoundedReader(BufferedReader):
     """A file whose reads are bounded by its size: Python reserves as much as is read, and an element may claim 4 GB."""
+
+    name = UNNAMED
 
     def __init__(self, file: FileIO, size: int) -> None:
         super().__init__(file)
@@ -59,6 +66,8 @@ class _BoundedReader(BufferedReader):
 
 class _MemoryReader(RawIOBase):
     """Bytes in memory as a file; only what is read is copied."""
+
+    name = UNNAMED
 
     def __init__(self, data: bytes | memoryview) -> None:
         self._data = memoryview(data)
