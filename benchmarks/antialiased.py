@@ -25,6 +25,7 @@ from benchmarks.cohort import FORMS, cohort
 from benchmarks.measure import Section, Setup, Table, interleaved, short
 from fvpipe.build.sample import SampleTask, make_sample
 from fvpipe.config.pipeline import Pipeline, load_pipeline
+from fvpipe.dicom.header import parse_header
 from fvpipe.dicom.pixels import decode_image
 from fvpipe.imaging.canvas import crop_levels, frame_level
 from fvpipe.imaging.fusion import fuse
@@ -147,11 +148,12 @@ def sample(task: SampleTask, pipeline: Pipeline) -> FusedSample:
 
 def with_boxes_of_whole_pictures(task: SampleTask) -> tuple[list[int], FusedSample]:
     """Source pixels a stored pixel of each view; and what the resampling alone makes of them, the boxes being the same."""
-    files = [((Path(task.root) / record.path).read_bytes(), record.laterality) for record in task.views]
-    cc, mlo = (segment(decode_image(data, side), task.pipeline.segment) for data, side in files)
+    contents = [(Path(task.root) / record.path).read_bytes() for record in task.views]
+    files = [(data, parse_header(data, "", task.policy)) for data in contents]
+    cc, mlo = (segment(decode_image(data, header), task.pipeline.segment) for data, header in files)
     frames = [frame_level((record.rows, record.columns), task.pipeline) for record in task.views]
     levels = [min(pair) for pair in zip(frames, crop_levels((cc, mlo), task.pipeline), strict=True)]
-    first, second = (decode_image(data, side, level=n) for (data, side), n in zip(files, levels, strict=True))
+    first, second = (decode_image(data, header, level=n) for (data, header), n in zip(files, levels, strict=True))
     return [first.scale, second.scale], fuse((first, second), (cc, mlo), task.pipeline)
 
 

@@ -14,9 +14,15 @@ from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from pydicom.uid import (
+    DigitalMammographyXRayImageStorageForPresentation,
+    ExplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGLosslessSV1,
+    RLELossless,
+)
 
 from fvpipe.datasets.cbis import copy_sample
-from fvpipe.dicom.transfer_syntaxes import EXPLICIT_LE, FOR_PRESENTATION, JPEG_2000_LOSSLESS, JPEG_LOSSLESS_SV1, RLE
 from fvpipe.simulation.dicom_file import SimulatedImage, dicom_bytes
 from fvpipe.simulation.drawing import anatomy, draw, stored_pixels
 from fvpipe.types import Laterality, View
@@ -52,11 +58,11 @@ VINDR = (3518, 2800)
 FORMS = {
     form.name: form
     for form in (
-        Form("cmmd-raw", "CMMD form, uncompressed 8 bit 2294 x 1914", (2294, 1914), 8, EXPLICIT_LE),
-        Form("vindr-raw", "VinDr form, uncompressed 12 bit 3518 x 2800", VINDR, 12, EXPLICIT_LE),
-        Form("vindr-rle", "VinDr form, RLE", VINDR, 12, RLE),
-        Form("vindr-jpegll", "VinDr form, JPEG Lossless", VINDR, 12, JPEG_LOSSLESS_SV1),
-        Form("vindr-j2k", "VinDr form, JPEG 2000 lossless", VINDR, 12, JPEG_2000_LOSSLESS),
+        Form("cmmd-raw", "CMMD form, uncompressed 8 bit 2294 x 1914", (2294, 1914), 8, ExplicitVRLittleEndian),
+        Form("vindr-raw", "VinDr form, uncompressed 12 bit 3518 x 2800", VINDR, 12, ExplicitVRLittleEndian),
+        Form("vindr-rle", "VinDr form, RLE", VINDR, 12, RLELossless),
+        Form("vindr-jpegll", "VinDr form, JPEG Lossless", VINDR, 12, JPEGLosslessSV1),
+        Form("vindr-j2k", "VinDr form, JPEG 2000 lossless", VINDR, 12, JPEG2000Lossless),
         Form("cbis", "CBIS-DDSM, eight real films", (0, 0), 16, ""),
     )
 }
@@ -123,7 +129,7 @@ def _encoded(form: Form, number: int, view: View) -> bytes:
     drawing = draw(rng, form.shape, view, side, anatomy(np.random.default_rng([7, number]), number % 2 == 0))
     pixels = stored_pixels(rng, drawing, form.bits, noise=NOISE, plate=f"{side} {view}")
     tags = {
-        "SOPClassUID": FOR_PRESENTATION,
+        "SOPClassUID": DigitalMammographyXRayImageStorageForPresentation,
         "SOPInstanceUID": f"2.25.1{'9' * 10}{1 + (view is View.MLO)}",
         "StudyInstanceUID": f"2.25.2{'P' * 10}",
         "SeriesInstanceUID": f"2.25.3{'P' * 10}",

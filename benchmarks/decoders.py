@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydicom.uid import JPEG2000Lossless, JPEGLosslessSV1, RLELossless
 
 from benchmarks.cohort import FORMS, Form, cohort
 from benchmarks.floor import located
 from benchmarks.measure import Section, Setup, Table, interleaved
 from fvpipe.dicom.decoders import DECODERS
 from fvpipe.dicom.layout import PixelLayout
-from fvpipe.dicom.transfer_syntaxes import JPEG_2000_LOSSLESS, JPEG_LOSSLESS_SV1, RLE
 
 Decode = Callable[[bytes], NDArray[Any]]
 
@@ -90,7 +90,7 @@ def _rle(layout: PixelLayout) -> Decode:
 
 
 OTHERS: dict[str, dict[str, Callable[[PixelLayout], Decode]]] = {
-    RLE: {"pylibjpeg-rle": _rle},
-    JPEG_LOSSLESS_SV1: {"imagecodecs' ljpeg": _ljpeg},
-    JPEG_2000_LOSSLESS: {"pylibjpeg-openjpeg": _openjpeg, "Pillow": _pillow},
+    RLELossless: {"pylibjpeg-rle": _rle},
+    JPEGLosslessSV1: {"imagecodecs' ljpeg": _ljpeg},
+    JPEG2000Lossless: {"pylibjpeg-openjpeg": _openjpeg, "Pillow": _pillow},
 }

@@ -15,10 +15,12 @@ from pydicom.encaps import get_frame
 
 from benchmarks.serve import serve
 from fvpipe.dicom.decoders import DECODERS
-from fvpipe.dicom.layout import PixelLayout, pixel_layout
-from fvpipe.dicom.reader import HEADER_INFLATE_LIMIT, open_dicom
+from fvpipe.dicom.header import pixel_header
+from fvpipe.dicom.layout import PixelLayout
+from fvpipe.dicom.reader import open_dicom
 from fvpipe.dicom.transfer_syntaxes import NATIVE
 from fvpipe.io.read import Buffer, read_contents
+from fvpipe.types import Laterality
 
 
 def main() -> None:
@@ -31,13 +33,14 @@ def main() -> None:
 def located(path: Path) -> tuple[int, int, PixelLayout]:
     """Where the frame begins and ends in the file, and what it holds."""
     data = path.read_bytes()
-    opened = open_dicom(BytesIO(data), HEADER_INFLATE_LIMIT)
-    layout = pixel_layout(opened)
+    header = pixel_header(open_dicom(BytesIO(data)), Laterality.LEFT)
+    layout, offset = header.layout, header.location.offset
     if layout.transfer_syntax_uid in NATIVE:
-        return opened.value_offset, opened.value_offset + layout.native_bytes, layout
-    opened.body.seek(opened.value_offset)
-    frame = get_frame(opened.body, 0, number_of_frames=1)
-    start = data.find(frame, opened.value_offset)
+        return offset, offset + layout.native_bytes, layout
+    file = BytesIO(data)
+    file.seek(offset)
+    frame = get_frame(file, 0, number_of_frames=1)
+    start = data.find(frame, offset)
     if start < 0:
         raise RuntimeError(f"{path}: the frame lies in several fragments; the floor reads one")
     return start, start + len(frame), layout

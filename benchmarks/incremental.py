@@ -10,11 +10,12 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydicom.uid import ExplicitVRLittleEndian
+
 from benchmarks.cohort import Form, add, cohort
 from benchmarks.measure import ENVIRONMENT, FVPIPE, ROOT, Section, Setup, Table, command, interleaved
-from fvpipe.dicom.transfer_syntaxes import EXPLICIT_LE
 
-SMALL = Form("small", "small made files", (160, 128), 8, EXPLICIT_LE)
+SMALL = Form("small", "small made files", (160, 128), 8, ExplicitVRLittleEndian)
 BUILD = [*FVPIPE, "build-shards", "--max-fallback", "100", "--json", "--workers"]
 PARAMS = """
 datasets:

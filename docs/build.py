@@ -17,12 +17,11 @@ import fvpipe
 from fvpipe.config.pipeline import load_pipeline
 from fvpipe.datasets.adapter import get_adapter
 from fvpipe.dicom.decoders import DECODERS
-from fvpipe.dicom.header import read_header
+from fvpipe.dicom.header import ImageHeader, read_header
 from fvpipe.dicom.pixels import decode_image
 from fvpipe.imaging.segmentation import segment
 from fvpipe.reasons import Flag, Reason
-from fvpipe.report.drawing import draw_segmentation
-from fvpipe.types import ImageRecord, Laterality
+from fvpipe.report.inspect import draw_segmentation
 
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent
@@ -94,9 +93,9 @@ def films() -> NDArray[np.uint8]:
     _, pipeline = load_pipeline("cropped", ROOT)
     drawn = []
     for path in sorted((ROOT / "data" / "cbis").rglob("*.dcm")):
-        record = read_header(path.parent, path.name, get_adapter("cbis").policy)
-        assert isinstance(record, ImageRecord)
-        image = decode_image(path.read_bytes(), record.laterality)
+        header = read_header(path.parent, path.name, get_adapter("cbis").policy)
+        assert isinstance(header, ImageHeader)
+        image = decode_image(path.read_bytes(), header)
         drawn.append(framed(draw_segmentation(image, segment(image, pipeline.segment)), 300, 500))
     return np.vstack([np.hstack(drawn[:4]), np.hstack(drawn[4:])])
 
@@ -105,7 +104,9 @@ def hand_drawn() -> NDArray[np.uint8]:
     """The eight films, lifted so that the skin shows, on a ruler of 500 pixels, each with the box that was drawn by hand."""
     drawn = []
     for name, (top, bottom, left, right) in json.loads((ROOT / "tests" / "data" / "hand-drawn.json").read_text()).items():
-        film = decode_image((ROOT / "data" / "cbis" / name).read_bytes(), Laterality.LEFT)
+        header = read_header(ROOT / "data" / "cbis", name, get_adapter("cbis").policy)
+        assert isinstance(header, ImageHeader)
+        film = decode_image((ROOT / "data" / "cbis" / name).read_bytes(), header)
         lifted = (np.clip(film.values[film.stored] / 65535, 0, 1) ** 0.4 * 255).astype(np.uint8)
         image = cv2.cvtColor(lifted, cv2.COLOR_GRAY2BGR)
         for at in range(0, max(film.shape), 500):
@@ -139,10 +140,10 @@ def in_and_out() -> NDArray[np.uint8]:
         }
         for file in number[name]:
             path = ROOT / "data" / "cbis" / f"{file}.dcm"
-            record = read_header(path.parent, path.name, get_adapter("cbis").policy)
-            assert isinstance(record, ImageRecord)
-            image = decode_image(path.read_bytes(), record.laterality)
-            columns.append(framed(draw_segmentation(image, segment(image, pipeline.segment)), 240, 400))
+            header = read_header(path.parent, path.name, get_adapter("cbis").policy)
+            assert isinstance(header, ImageHeader)
+            picture = decode_image(path.read_bytes(), header)
+            columns.append(framed(draw_segmentation(picture, segment(picture, pipeline.segment)), 240, 400))
         for pipeline_name in ("direct", "cropped"):
             shards = fvpipe.open_shards(ROOT / "cache" / "shards" / pipeline_name / "cbis")
             image = shards[shards.breast_ids.tolist().index(name)].image

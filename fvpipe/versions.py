@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-READER_VERSION = 4
-"""Raised whenever the rules of :mod:`fvpipe.dicom.header` would read a header differently."""
+READER_VERSION = 5
+"""Raised whenever :mod:`fvpipe.dicom.rules` would read a header differently."""
 
 PREPROCESSING_VERSION = 4
 """Raised whenever our code would change a byte of a sample; tests with golden digests fail when it should have been."""

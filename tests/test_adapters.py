@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pydicom.uid import SecondaryCaptureImageStorage
 
 import fvpipe.datasets
 from fvpipe.config.project import Labels
 from fvpipe.datasets import cbis
 from fvpipe.datasets.adapter import get_adapter
-from fvpipe.dicom.transfer_syntaxes import SECONDARY_CAPTURE
 from fvpipe.errors import LabelTableError, ParameterError
 from fvpipe.types import BreastFacts, Laterality
 from tests.conftest import build, run
@@ -44,7 +44,7 @@ def download(tmp_path: Path) -> Path:
                 name = f"{kind}_{patient}_{side}_{view}{suffix}"
                 uid = f"2.25.{zlib.crc32((name + file).encode()) + 1}"
                 factory.mammogram(
-                    folder / name / f"{file}.dcm", made, SOPClassUID=SECONDARY_CAPTURE, StudyInstanceUID=uid,
+                    folder / name / f"{file}.dcm", made, SOPClassUID=SecondaryCaptureImageStorage, StudyInstanceUID=uid,
                     SOPInstanceUID=uid, PatientID=name, PatientOrientation=view.value, Laterality=side[0],
                     ImageLaterality=None, ViewPosition=None,
                 )  # fmt: skip
@@ -89,8 +89,8 @@ def test_masks_become_findings(download: Path, tmp_path: Path) -> None:
 def test_a_mask_that_fits_no_film_is_named(download: Path, tmp_path: Path) -> None:
     name = "Mass-Training_P_00001_LEFT_CC"
     factory.mammogram(
-        download / name / "1-1.dcm", factory.breast(1, shape=(400, 256)), SOPClassUID=SECONDARY_CAPTURE, PatientID=name,
-        PatientOrientation="CC", Laterality="L", ImageLaterality=None, ViewPosition=None,
+        download / name / "1-1.dcm", factory.breast(1, shape=(400, 256)), SOPClassUID=SecondaryCaptureImageStorage,
+        PatientID=name, PatientOrientation="CC", Laterality="L", ImageLaterality=None, ViewPosition=None,
     )  # fmt: skip
     (download / f"{name}_1" / "1-3.dcm").write_bytes((download / f"{name}_1" / "1-2.dcm").read_bytes()[:-9])
     (result,) = json.loads(build(download, tmp_path / "out", "--adapter", "cbis", "--json").stdout)

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from pydicom.uid import ExplicitVRLittleEndian, HTJ2KLossless, JPEG2000Lossless, JPEGLosslessSV1, JPEGLSLossless, RLELossless
 
 import fvpipe
 from benchmarks.antialiased import sample, ssim
@@ -28,7 +29,6 @@ from fvpipe.dicom.decoders import REDUCIBLE, lossy_decoder, reduced_decoder
 from fvpipe.dicom.elements import RejectedFile
 from fvpipe.dicom.jpeg2000 import decode_reduced, identity, levels
 from fvpipe.dicom.pixels import _pixel_digest, decode_image
-from fvpipe.dicom.transfer_syntaxes import EXPLICIT_LE, HTJ2K_LOSSLESS, JPEG_2000_LOSSLESS, JPEG_LOSSLESS_SV1, JPEG_LS, RLE
 from fvpipe.imaging.canvas import crop_levels, frame_level
 from fvpipe.imaging.fusion import fuse
 from fvpipe.imaging.segmentation import segment
@@ -39,10 +39,11 @@ from fvpipe.reasons import Flag, Reason, Rejection
 from fvpipe.types import CropBox, DecodedImage, Edge, Laterality, Segmentation
 from tests.conftest import build, run
 from tests.support import factory, oracle
+from tests.support.decoding import decode
 from tests.support.factory import CC, LEFT, MLO, RIGHT, breast, dataset, encode, file_bytes, table
 from tests.test_flow import tree
 
-J2K = JPEG_2000_LOSSLESS
+J2K = JPEG2000Lossless
 _, ANTIALIASED = load_pipeline("antialiased")
 WHOLE = ANTIALIASED.model_copy(update={"resize": ANTIALIASED.resize.model_copy(update={"method": "area"})})
 HALF_STEP = 0.5 / 65535
@@ -59,7 +60,7 @@ def in_file(pixels: NDArray[Any], bits: int, syntax: str = J2K, frame: bytes | N
 
 
 def reduced(pixels: NDArray[Any], bits: int, level: int, side: Laterality = LEFT, **tags: Any) -> DecodedImage:
-    return decode_image(in_file(pixels, bits, **tags), side, level=level)
+    return decode(in_file(pixels, bits, **tags), side, level=level)
 
 
 # --- the decoder ------------------------------------------------------------------------------------------------------
@@ -85,7 +86,7 @@ def test_every_size_and_depth(shape: tuple[int, int], bits: int) -> None:
 @pytest.mark.parametrize("syntax", sorted(REDUCIBLE))
 def test_every_syntax_with_smaller_resolutions(syntax: str) -> None:
     pixels = breast(4, CC, LEFT, (437, 350)).pixels
-    whole, small = (decode_image(in_file(pixels, 12, syntax), LEFT, level=level) for level in (0, 2))
+    whole, small = (decode(in_file(pixels, 12, syntax), LEFT, level=level) for level in (0, 2))
     assert (whole.scale, small.scale) == (1, 4)
     assert small.shape == (110, 88)
     assert small.source_shape == whole.source_shape == whole.shape == pixels.shape
@@ -95,8 +96,8 @@ def test_every_syntax_with_smaller_resolutions(syntax: str) -> None:
 
 def test_other_syntaxes_are_decoded_whole() -> None:
     pixels = breast(4, CC, LEFT, (200, 160)).pixels
-    for syntax in (EXPLICIT_LE, RLE, JPEG_LOSSLESS_SV1, JPEG_LS):
-        image = decode_image(in_file(pixels, 12, syntax), LEFT, level=2)
+    for syntax in (ExplicitVRLittleEndian, RLELossless, JPEGLosslessSV1, JPEGLSLossless):
+        image = decode(in_file(pixels, 12, syntax), LEFT, level=2)
         np.testing.assert_array_equal(image.stored, pixels)
         assert reduced_decoder(syntax) == ""
 
@@ -106,7 +107,7 @@ def test_a_codestream_is_halved_no_oftener_than_it_holds() -> None:
     for resolutions in (1, 2, 3, 6):  # an image and its halves
         frame = bytes(imagecodecs.jpeg2k_encode(pixels, level=0, codecformat="j2k", reversible=True, resolutions=resolutions))
         assert levels(frame) == resolutions - 1
-        image = decode_image(in_file(pixels, 12, frame=frame), LEFT, level=4)
+        image = decode(in_file(pixels, 12, frame=frame), LEFT, level=4)
         assert image.scale == 1 << min(resolutions - 1, 4)
 
 
@@ -134,7 +135,7 @@ def test_levels_of_anything(data: st.DataObject) -> None:
 
 def reason(data: bytes, level: int) -> Reason | int:
     try:
-        return decode_image(data, LEFT, level=level).scale
+        return decode(data, LEFT, level=level).scale
     except RejectedFile as rejected:
         return rejected.reason
 
@@ -161,13 +162,13 @@ def test_what_is_broken_is_refused_as_when_decoded_whole() -> None:
 def test_a_damaged_block_is_refused_as_when_decoded_whole() -> None:
     """HTJ2K tells of a damaged block where JPEG 2000 makes one up."""
     pixels = breast(4, CC, LEFT, (437, 350)).pixels
-    frame = bytearray(bare_codestream(encode(pixels, 12, HTJ2K_LOSSLESS)))
+    frame = bytearray(bare_codestream(encode(pixels, 12, HTJ2KLossless)))
     start = frame.find(b"\xff\x93") + 2
     found = set()
     for at in range(start + 20, start + 2000, 60):
         damaged = bytearray(frame)
         damaged[at : at + 30] = b"\x5a" * 30
-        data = in_file(pixels, 12, HTJ2K_LOSSLESS, bytes(damaged))
+        data = in_file(pixels, 12, HTJ2KLossless, bytes(damaged))
         whole, small = reason(data, 0), reason(data, 2)
         # What is damaged beyond the smaller image is not seen by it; what it sees is rejected as by the whole one.
         assert small in (whole, 4)
@@ -222,8 +223,8 @@ def test_decoded_in_part(tags: dict[str, Any]) -> None:
 def test_windows_and_signs_are_decoded_whole() -> None:
     pixels = breast(4, CC, LEFT, (437, 350)).pixels
     data = in_file(pixels, 12, WindowCenter=500, WindowWidth=300)
-    assert decode_image(data, LEFT, "window", level=2).scale == 1
-    assert decode_image(data, LEFT, "none", level=2).scale == 4
+    assert decode(data, LEFT, "window", level=2).scale == 1
+    assert decode(data, LEFT, "none", level=2).scale == 4
     signed = (pixels.astype(np.int16) - 2048).astype(np.int16)
     assert reduced(signed, 12, 2).scale == 1
 
@@ -232,11 +233,11 @@ def test_overlay_bits_are_not_averaged() -> None:
     """12 bits stored in a codestream of 16, with a plane in the highest: only the whole image parts them."""
     pixels = breast(4, CC, LEFT, (437, 350)).pixels
     plain = bytes(imagecodecs.jpeg2k_encode(pixels, level=0, codecformat="j2k", reversible=True, bitspersample=16))
-    assert decode_image(in_file(pixels, 12, frame=plain), LEFT, level=2).scale == 4
+    assert decode(in_file(pixels, 12, frame=plain), LEFT, level=2).scale == 4
     marked = pixels.copy()
     marked[100:200, 100:200] |= 1 << 14
     frame = bytes(imagecodecs.jpeg2k_encode(marked, level=0, codecformat="j2k", reversible=True, bitspersample=16))
-    image = decode_image(in_file(pixels, 12, frame=frame), LEFT, level=2)
+    image = decode(in_file(pixels, 12, frame=frame), LEFT, level=2)
     assert image.scale == 1
     np.testing.assert_array_equal(image.stored, pixels)
 
@@ -250,7 +251,7 @@ def test_an_overlay_of_one_line_is_not_averaged() -> None:
     header = dataset(pixels, 12)
     header.add_new(0x60000100, "US", 16)
     header.add_new(0x60000102, "US", 12)
-    image = decode_image(file_bytes(header, frame, J2K), LEFT, level=2)
+    image = decode(file_bytes(header, frame, J2K), LEFT, level=2)
     assert image.scale == 1
     np.testing.assert_array_equal(image.stored, pixels)
 
@@ -283,13 +284,13 @@ def test_pixels_that_are_partly_padding_are_padding(air: int, side: Laterality) 
 def test_a_reduced_image_is_never_taken_for_a_whole_one() -> None:
     pixels = breast(4, CC, LEFT, (437, 350)).pixels
     small = reduced(pixels, 12, 2)
-    alike = decode_image(in_file(small.stored, 12), LEFT)  # a whole image of exactly these pixels
+    alike = decode(in_file(small.stored, 12), LEFT)  # a whole image of exactly these pixels
     np.testing.assert_array_equal(alike.stored, small.stored)
     digests = {_pixel_digest(small.stored, scale) for scale in (1, 2, 4, 8)}
     assert len(digests) == 4
     assert alike.pixel_digest != small.pixel_digest
     assert small.pixel_digest in digests
-    again = decode_image(in_file(pixels, 12, PatientID="P2"), LEFT, level=2)
+    again = decode(in_file(pixels, 12, PatientID="P2"), LEFT, level=2)
     assert again.pixel_digest == small.pixel_digest  # duplicates are found among images that were made in the same way
 
 
@@ -398,7 +399,7 @@ def test_nearly_the_same_as_decoded_whole(
     assert frame_level(shape, WHOLE) == 0
     images, boxes, areas = [], [], []
     for n in (0, level):
-        cc, mlo = (decode_image(data, side, level=n) for data in files)
+        cc, mlo = (decode(data, side, level=n) for data in files)
         assert cc.scale == mlo.scale == 1 << n
         segmented = segment(cc, ANTIALIASED.segment), segment(mlo, ANTIALIASED.segment)
         made = fuse((cc, mlo), segmented, ANTIALIASED)
@@ -418,7 +419,7 @@ def test_a_finding_is_where_it_was(tmp_path: Path) -> None:
     files = pair((1633, 1281), 12, LEFT)
     ends = []
     for level in (0, 1):
-        cc, mlo = (decode_image(data, LEFT, level=level) for data in files)
+        cc, mlo = (decode(data, LEFT, level=level) for data in files)
         made = fuse((cc, mlo), (segment(cc, ANTIALIASED.segment), segment(mlo, ANTIALIASED.segment)), ANTIALIASED)
         for (top, bottom, left, right), (first, last, start, stop) in zip(made.boxes, made.placement, strict=True):
             ends.append(
@@ -462,7 +463,7 @@ def test_same_bytes_for_any_workers(cohort: Path, tmp_path: Path) -> None:
 def test_pipelines_do_not_exchange_digests(cohort: Path, tmp_path: Path) -> None:
     """One memory of the files, two ways of decoding: a remembered digest is never the other's."""
     source = standalone_source("test", cohort, "table")
-    whole = {decode_image(file.read_bytes(), LEFT).pixel_digest for file in cohort.rglob("*.dcm")}
+    whole = {decode(file.read_bytes(), LEFT).pixel_digest for file in cohort.rglob("*.dcm")}
     digests: dict[str, set[str]] = {}
     for name in ("antialiased", "cropped", "antialiased", "cropped"):
         build(cohort, tmp_path / name, "--samples", tmp_path / "samples", pipeline=name)

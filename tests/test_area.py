@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from fvpipe.config.loading import parse
 from fvpipe.config.pipeline import Pipeline
-from fvpipe.dicom.pixels import decode_image
 from fvpipe.imaging import resample
 from fvpipe.imaging.fusion import fuse
 from fvpipe.imaging.resample import area_means, axis_coverage
 from fvpipe.imaging.segmentation import full_mask, segment
 from tests.support import oracle
+from tests.support.decoding import decode
 from tests.support.factory import CC, LEFT, MLO, RIGHT, breast, dataset, file_bytes
 
 HALF_STEP = 0.5 / 65535
@@ -84,7 +84,7 @@ def test_fused_as_the_slow_way(setting: dict[str, Any], bits: int) -> None:
     for view, shape in ((CC, (400, 320)), (MLO, (440, 300))):
         pixels = breast(4, view, RIGHT, shape, bits).pixels
         data = file_bytes(dataset(pixels, bits, ImageLaterality="R", PhotometricInterpretation="MONOCHROME1"), pixels)
-        images.append(decode_image(data, RIGHT))
+        images.append(decode(data, RIGHT))
     found = tuple(segment(p, pipeline.segment) for p in images)
     sample = fuse(tuple(images), found, pipeline)  # type: ignore[arg-type]
     low, high = sample.intensity_range
@@ -132,7 +132,7 @@ def test_left_and_right_are_mirror_images() -> None:
     pixels = breast(4, CC, LEFT, (401, 323)).pixels
     images = []
     for side, stored in ((LEFT, pixels), (RIGHT, pixels[:, ::-1].copy())):
-        image = decode_image(file_bytes(dataset(stored, 12, ImageLaterality=side.value), stored), side)
+        image = decode(file_bytes(dataset(stored, 12, ImageLaterality=side.value), stored), side)
         found = segment(image, pipeline.segment)
         images.append(fuse((image, image), (found, found), pipeline).image.astype(int))
     assert abs(images[0] - images[1]).max() <= 1

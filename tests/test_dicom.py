@@ -1,15 +1,17 @@
-"""The header's rules: for each, a file is made that breaks it, and its reason code is asked for."""
+"""The header's rules, each with files that break it and their reason codes; and the typed header."""
 
 from __future__ import annotations
 
 import logging
 import os
+import pickle
 import random
 import re
 import struct
 import sys
 import zlib
 from collections.abc import Callable
+from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +20,36 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom.sequence import Sequence
+from pydicom.uid import (
+    JPEG2000,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    RLELossless,
+    SecondaryCaptureImageStorage,
+)
 from pydicom.valuerep import STANDARD_VR
 
 import fvpipe
 from fvpipe.datasets.adapter import get_adapter
 from fvpipe.dicom.elements import RejectedFile, silenced
-from fvpipe.dicom.header import HeaderPolicy, read_header
+from fvpipe.dicom.header import (
+    HeaderPolicy,
+    ImageHeader,
+    header_from_json,
+    header_to_json,
+    parse_header,
+    pixel_header,
+    read_header,
+)
 from fvpipe.dicom.pixels import decode_image
-from fvpipe.dicom.transfer_syntaxes import DEFLATED_LE, EXPLICIT_LE, IMPLICIT_LE, JPEG_2000, NATIVE, RLE, SECONDARY_CAPTURE
+from fvpipe.dicom.reader import open_dicom, stream
+from fvpipe.dicom.transfer_syntaxes import NATIVE
+from fvpipe.dicom.value_mapping import PixelPadding, Rescale, Window
 from fvpipe.reasons import Reason, Rejection
 from fvpipe.simulation.dicom_file import without_validation
 from fvpipe.types import DecodedImage, Edge, ImageRecord, Laterality, View
+from tests.support.decoding import decode
 from tests.support.factory import VIEW_CODES, coded, dataset, deflated, encode, file_bytes, item, outcomes, table, write
 
 PIXELS = np.arange(32 * 24, dtype=np.uint16).reshape(32, 24)
@@ -53,7 +74,8 @@ def header(pixels: Any = PIXELS, **tags: Any) -> bytes:
 
 def read(folder: Path, data: bytes, policy: HeaderPolicy = STANDARD) -> ImageRecord | Rejection:
     write(folder / "x.dcm", data)
-    return read_header(folder, "x.dcm", policy)
+    found = read_header(folder, "x.dcm", policy)
+    return found.record if isinstance(found, ImageHeader) else found
 
 
 def modified(code: str) -> dict[str, Any]:
@@ -69,6 +91,7 @@ def retold(data: bytes, before: bytes, after: bytes) -> bytes:
     return data.replace(before, after)
 
 
+HEADER = header()
 WITH_SEQUENCE = header(ViewPosition=None, ViewCodeSequence=coded(CC))
 PNG = b"\x89PNG\r\n\x1a\n" + b"\0\0\0\rIHDR" + bytes(200)
 RULES: dict[str, tuple[Reason, dict[str, Any]]] = {
@@ -78,7 +101,7 @@ RULES: dict[str, tuple[Reason, dict[str, Any]]] = {
     "CAD report": (Reason.SOP_CLASS_REFUSED, {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.88.50"}),
     "presentation state": (Reason.SOP_CLASS_REFUSED, {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.11.1"}),
     "PDF": (Reason.SOP_CLASS_REFUSED, {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.104.1"}),
-    "film, where no adapter allows it": (Reason.SOP_CLASS_REFUSED, {"SOPClassUID": SECONDARY_CAPTURE}),
+    "film, where no adapter allows it": (Reason.SOP_CLASS_REFUSED, {"SOPClassUID": SecondaryCaptureImageStorage}),
     "private SOP class": (Reason.SOP_CLASS_REFUSED, {"SOPClassUID": "1.3.6.1.4.1.9999.1"}),
     "CT": (Reason.MODALITY_REFUSED, {"Modality": "CT"}),
     "two modalities": (Reason.MODALITY_REFUSED, {"Modality": ["MG", "CT"]}),
@@ -184,14 +207,14 @@ BYTES: dict[str, tuple[Reason, Callable[[], bytes]]] = {
         Reason.TRANSFER_SYNTAX_UNSUPPORTED,
         lambda: bytes(128) + b"DICM" + random.Random(1).randbytes(5000),
     ),
-    "MPEG-4": (Reason.TRANSFER_SYNTAX_UNSUPPORTED, lambda: in_syntax(EXPLICIT_LE, "1.2.840.10008.1.2.4.102")),
-    "private syntax": (Reason.TRANSFER_SYNTAX_UNSUPPORTED, lambda: in_syntax(EXPLICIT_LE, "1.3.6.1.4.1.9999.1")),
-    "implicit called explicit": (Reason.HEADER_UNREADABLE, lambda: in_syntax(IMPLICIT_LE, EXPLICIT_LE)),
+    "MPEG-4": (Reason.TRANSFER_SYNTAX_UNSUPPORTED, lambda: in_syntax(ExplicitVRLittleEndian, "1.2.840.10008.1.2.4.102")),
+    "private syntax": (Reason.TRANSFER_SYNTAX_UNSUPPORTED, lambda: in_syntax(ExplicitVRLittleEndian, "1.3.6.1.4.1.9999.1")),
+    "implicit called explicit": (Reason.HEADER_UNREADABLE, lambda: in_syntax(ImplicitVRLittleEndian, ExplicitVRLittleEndian)),
     # Without a rejection, "OW" would be read as the length 22351 and the image would start four bytes late.
-    "explicit called implicit": (Reason.HEADER_UNREADABLE, lambda: in_syntax(EXPLICIT_LE, IMPLICIT_LE)),
-    "native called compressed": (Reason.DECODE_FAILED, lambda: in_syntax(EXPLICIT_LE, JPEG_2000)),
-    "compressed called native": (Reason.DECODE_FAILED, lambda: in_syntax(RLE, EXPLICIT_LE)),
-    "not deflated": (Reason.HEADER_UNREADABLE, lambda: in_syntax(EXPLICIT_LE, DEFLATED_LE)),
+    "explicit called implicit": (Reason.HEADER_UNREADABLE, lambda: in_syntax(ExplicitVRLittleEndian, ImplicitVRLittleEndian)),
+    "native called compressed": (Reason.DECODE_FAILED, lambda: in_syntax(ExplicitVRLittleEndian, JPEG2000)),
+    "compressed called native": (Reason.DECODE_FAILED, lambda: in_syntax(RLELossless, ExplicitVRLittleEndian)),
+    "not deflated": (Reason.HEADER_UNREADABLE, lambda: in_syntax(ExplicitVRLittleEndian, DeflatedExplicitVRLittleEndian)),
     "1,000 sequences in each other": (Reason.HEADER_UNREADABLE, lambda: nested(1000)),
     "Pixel Data as text": (Reason.HEADER_UNREADABLE, lambda: retold(header(), b"\xe0\x7f\x10\0OW", b"\xe0\x7f\x10\0UT")),
     "a view sequence that is text": (
@@ -234,8 +257,8 @@ def test_a_file_is_broken(tmp_path: Path, name: str) -> None:
 def reader_source() -> str:
     """The code that reads headers; windows and VOI LUTs are looked at with the pixels."""
     package = Path(fvpipe.__file__).parent / "dicom"
-    names = ("elements", "reader", "layout", "header", "value_table")
-    return "".join((package / f"{name}.py").read_text(encoding="utf-8") for name in names).replace("Reason.WINDOW_INVALID", "")
+    files = [*(package / f"{name}.py" for name in ("elements", "reader", "value_mapping")), *(package / "rules").glob("*.py")]
+    return "".join(file.read_text(encoding="utf-8") for file in files).replace("Reason.WINDOW_INVALID", "")
 
 
 def test_every_reason_of_the_module_is_asked_for() -> None:
@@ -278,8 +301,8 @@ def read_reason(folder: Path, data: bytes) -> Reason:
 
 
 def test_compressed_pixels_cut_before_the_first_fragment(tmp_path: Path) -> None:
-    frame = encode(PIXELS, 12, RLE)
-    data = file_bytes(dataset(PIXELS, 12), frame, RLE)
+    frame = encode(PIXELS, 12, RLELossless)
+    data = file_bytes(dataset(PIXELS, 12), frame, RLELossless)
     assert read_reason(tmp_path, data[: data.index(frame) - 8]) is Reason.PIXELS_TRUNCATED
     assert isinstance(read(tmp_path, data), ImageRecord)
 
@@ -361,11 +384,11 @@ def test_accepted(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("syntax", sorted(NATIVE))
 def test_native_transfer_syntaxes_have_the_same_record(tmp_path: Path, syntax: str) -> None:
-    records = [read(tmp_path, file_bytes(dataset(PIXELS, 12), PIXELS, s)) for s in (EXPLICIT_LE, syntax)]
+    records = [read(tmp_path, file_bytes(dataset(PIXELS, 12), PIXELS, s)) for s in (ExplicitVRLittleEndian, syntax)]
     assert isinstance(records[1], ImageRecord)
     assert records[1].transfer_syntax_uid == syntax
-    assert {repr(r).replace(s, "") for r, s in zip(records, (EXPLICIT_LE, syntax), strict=True)} == {
-        repr(records[0]).replace(EXPLICIT_LE, "")
+    assert {repr(r).replace(s, "") for r, s in zip(records, (ExplicitVRLittleEndian, syntax), strict=True)} == {
+        repr(records[0]).replace(ExplicitVRLittleEndian, "")
     }
 
 
@@ -374,6 +397,119 @@ def test_the_meta_information_tells_no_sop_class(tmp_path: Path) -> None:
     data = header()
     assert b"1.2.3.4" in data
     assert isinstance(read(tmp_path, data), ImageRecord)
+
+
+# --- the typed header -------------------------------------------------------------------------------------------------
+
+MAPPINGS: dict[str, dict[str, Any]] = {
+    "as stored": {},
+    "rescale": {"RescaleSlope": "0.1", "RescaleIntercept": "-1e-7"},
+    "Modality LUT": {"ModalityLUTSequence": table(RAMP, first=-5)},
+    "windows": {"WindowCenter": [1500.1, 3], "WindowWidth": [900.3, 4], "VOILUTFunction": "SIGMOID"},
+    "invalid window": {"WindowCenter": 1, "WindowWidth": -1},
+    "VOI LUTs": {"VOILUTSequence": Sequence([*table(RAMP), *table(RAMP[:7])])},
+    "VOI LUT of bytes": {"VOILUTSequence": table(bytes(range(16)), bits=8)},
+    "invalid VOI LUT": {"VOILUTSequence": table(RAMP[:10], said=11)},
+    "MONOCHROME1": {"PhotometricInterpretation": "MONOCHROME1", "PixelPaddingValue": 4095},
+    "padding": {"PixelPaddingValue": 9, "PixelPaddingRangeLimit": 2, "AcquisitionDate": "20200229"},
+    "everything else": {
+        "ImagerPixelSpacing": ["0.07", "0.085"], "PatientAge": "091Y", "Manufacturer": "M\u00fcller",
+        "PatientOrientation": ["A", "R"], "SpecificCharacterSet": "ISO_IR 192", "BreastImplantPresent": "YES",
+        "ShutterShape": "CIRCULAR",
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("syntax", [*sorted(NATIVE), RLELossless])
+@pytest.mark.parametrize("name", MAPPINGS)
+def test_a_header_is_one_value(tmp_path: Path, name: str, syntax: str) -> None:
+    """The same from disk and from memory; it survives pickle and JSON, and decodes the image without a second parse."""
+    with without_validation(), silenced():
+        frame = PIXELS if syntax in NATIVE else encode(PIXELS, 12, syntax)
+        data = file_bytes(dataset(PIXELS, 12, **MAPPINGS[name]), frame, syntax)
+    write(tmp_path / "x.dcm", data)
+    header = read_header(tmp_path, "x.dcm", STANDARD)
+    assert isinstance(header, ImageHeader), header
+    assert parse_header(memoryview(data), "x.dcm", STANDARD) == header
+    assert pickle.loads(pickle.dumps(header)) == header
+    text = header_to_json(header)
+    again = header_from_json("x.dcm", text)
+    assert (again, type(again), repr(again)) == (header, ImageHeader, repr(header))
+    assert "x.dcm" not in text
+    assert len(text) < 2 * (2 * 4096 * 4 / 3 + 2000)
+    with pytest.raises(FrozenInstanceError):
+        header.record = again.record  # type: ignore[misc]
+    for voi in ("none", "window", "lut"):
+        found = []
+        for form in (pixel_header(open_dicom(stream(data)), Laterality.LEFT), again):
+            try:
+                image = decode_image(data, form, voi)
+                found.append((image.values.tolist(), image.flags, image.chest_wall, image.pixel_digest))
+            except RejectedFile as rejected:
+                found.append((rejected.reason, rejected.detail))
+        assert found[0] == found[1]
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False), st.floats(1e-300, 1e300), st.integers(-(2**80), 2**80))
+def test_numbers_of_a_header_survive_json_exactly(first: float, second: float, padding: int) -> None:
+    header = parse_header(HEADER, "x", STANDARD)
+    mapping = replace(
+        header.mapping,
+        modality=Rescale(second, first),
+        window=Window("SIGMOID", first, second),
+        padding=PixelPadding(padding, padding),
+    )
+    header = replace(header, mapping=mapping, record=replace(header.record, row_spacing=second, column_spacing=None))
+    assert header_from_json("x", header_to_json(header)) == header
+
+
+@pytest.mark.parametrize("text", ["", "{}", "null", "[1]", '{"layout": 1}'])
+def test_what_is_no_header_is_an_error(text: str) -> None:
+    with pytest.raises(ValueError):
+        header_from_json("x", text)
+    broken = header_to_json(parse_header(HEADER, "x", STANDARD))
+    with pytest.raises(ValueError):
+        header_from_json("x", broken[: len(broken) // 2])
+    with pytest.raises(ValueError):
+        header_from_json("x", broken.replace('"MLO"', '"CC"').replace('"CC"', '"ML"'))
+
+
+def test_the_date_is_hashed_with_the_other_identifiers() -> None:
+    """It is only compared: of one exam or of two."""
+    for key in (b"", 32 * b"a"):
+        policy = HeaderPolicy(identifier_key=key)
+        tags = ({"AcquisitionDate": "20200229"}, {"ContentDate": "20200229"}, {"AcquisitionDate": "20200301"}, {})
+        dates = [parse_header(header(**t), "x", policy).acquisition_date for t in tags]
+        assert dates[0] == dates[1] != dates[2]
+        assert dates[3] == ""
+        assert ("20200229" in dates) == (not key)
+
+
+def test_bytes_that_are_shorter_than_their_header_says() -> None:
+    """Headers may be older than the bytes that they are used with."""
+    data = header()
+    found = parse_header(data, "x", STANDARD)
+    for cut in (len(data) - 1, found.location.offset, 200, 0):
+        with pytest.raises(RejectedFile) as caught:
+            decode_image(data[:cut], found)
+        assert caught.value.reason is Reason.PIXELS_TRUNCATED
+
+
+def test_an_element_that_the_file_ends_in_is_rejected_from_disk_and_memory(tmp_path: Path) -> None:
+    """pydicom would drop it, and what follows, with a warning."""
+    data = retold(header(PatientComments="xy"), b"LT\2\0xy", b"OB\0\0\xff\xff\xff\xffxy")
+    found = read(tmp_path, data)
+    with pytest.raises(RejectedFile) as caught:
+        parse_header(data, "x.dcm", STANDARD)
+    assert found == Rejection("x.dcm", caught.value.reason, caught.value.detail)
+    assert caught.value.reason is Reason.HEADER_UNREADABLE
+
+
+def test_entries_of_a_table_are_unsigned_words(tmp_path: Path) -> None:
+    """PS3.3 C.11.1.1: what is below 0 or no whole number is rejected, not wrapped."""
+    lut = table(RAMP[:4])
+    lut[0].add_new("LUTData", "SS", [-1, 2, 3, 4])
+    assert read_reason(tmp_path, header(ModalityLUTSequence=lut)) is Reason.LUT_INVALID
 
 
 # --- identity ---------------------------------------------------------------------------------------------------------
@@ -408,7 +544,7 @@ def test_hashed_identifiers_of_one_text_differ_by_kind() -> None:
 
 
 FILM = {
-    "SOPClassUID": SECONDARY_CAPTURE, "ImageLaterality": None, "Laterality": "R", "ViewPosition": None,
+    "SOPClassUID": SecondaryCaptureImageStorage, "ImageLaterality": None, "Laterality": "R", "ViewPosition": None,
     "PatientOrientation": "MLO", "PatientID": "Mass-Test_P_00820_RIGHT_MLO",
 }  # fmt: skip
 
@@ -635,7 +771,7 @@ def test_no_header_makes_the_reader_raise(scratch: Path, changes: list[tuple[int
         return
     for voi in ("none", "window", "lut"):
         try:
-            image = decode_image(data, found.laterality, voi)
+            image = decode(data, found.laterality, voi)
         except RejectedFile:
             continue
         assert isinstance(image, DecodedImage)

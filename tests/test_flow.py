@@ -20,11 +20,11 @@ from weakref import WeakSet
 import h5py
 import numpy as np
 import pytest
+from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless, JPEGLosslessSV1, RLELossless
 
 import fvpipe
 from fvpipe.cli.output import SHOWN, print_rejections
 from fvpipe.dicom.decoders import DECODERS, Decoder
-from fvpipe.dicom.transfer_syntaxes import EXPLICIT_LE, JPEG_2000_LOSSLESS, JPEG_LOSSLESS_SV1, RLE
 from fvpipe.io.tables import read_table
 from fvpipe.reasons import Reason, Rejection
 from fvpipe.shards.format import read_receipt
@@ -55,7 +55,7 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Twelve patients of one to two breasts, with a label table beside them."""
     folder = tmp_path_factory.mktemp("cohort")
     rows = ["patient_id,laterality,label"]
-    syntaxes = (EXPLICIT_LE, RLE, JPEG_LOSSLESS_SV1, JPEG_2000_LOSSLESS)
+    syntaxes = (ExplicitVRLittleEndian, RLELossless, JPEGLosslessSV1, JPEG2000Lossless)
     for i in range(12):
         sides = "LR" if i % 3 else "L"
         factory.patient(folder / f"case{i}", f"P{i:02d}", sides, seed=i, syntax=syntaxes[i % 4])
@@ -332,7 +332,7 @@ def test_bad_files_are_named_and_the_rest_is_built(own: Path, tmp_path: Path) ->
         ImageLaterality="R",
         SOPInstanceUID="2.25.6",
     )
-    factory.patient(bad / "c", "B3", "L", seed=3, syntax=JPEG_2000_LOSSLESS)
+    factory.patient(bad / "c", "B3", "L", seed=3, syntax=JPEG2000Lossless)
     whole = (bad / "c" / "B3_L_CC.dcm").read_bytes()
     data = bytearray(whole)
     at = data.index(b"\xff\x93") + 200  # rotten inside the codestream: found only when decoded
@@ -561,7 +561,7 @@ def test_killed_at_random_and_run_again(own: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_told_to_stop_leaves_no_process_and_resumes(number: signal.Signals, own: Path, tmp_path: Path) -> None:
     for i in range(12, 40):
-        factory.patient(own / f"case{i}", f"P{i:02d}", "LR", seed=i, syntax=JPEG_2000_LOSSLESS)
+        factory.patient(own / f"case{i}", f"P{i:02d}", "LR", seed=i, syntax=JPEG2000Lossless)
     out = tmp_path / "out"
     process = start(own, out, "--workers", "2")
     deadline = time.monotonic() + 60
@@ -695,7 +695,7 @@ def test_a_cluster_that_is_none_or_goes_away(own: Path, tmp_path: Path) -> None:
 def test_a_scheduler_that_dies_is_one_sentence(own: Path, tmp_path: Path) -> None:
     """A real scheduler and worker on this machine; the scheduler is killed while the build runs."""
     for i in range(12, 40):
-        factory.patient(own / f"case{i}", f"P{i:02d}", "LR", seed=i, syntax=JPEG_2000_LOSSLESS)
+        factory.patient(own / f"case{i}", f"P{i:02d}", "LR", seed=i, syntax=JPEG2000Lossless)
     file, out = tmp_path / "scheduler.json", tmp_path / "out"
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     options = ["--host", "127.0.0.1", "--no-dashboard"]
@@ -834,4 +834,4 @@ def test_phantoms_hold_their_traps(phantoms: dict[str, Path], tmp_path: Path) ->
     assert by_name == {"1-1.dcm": "MLO", "1-2.dcm": "CC"}  # the file's number says nothing of the view
     with open(tmp_path / "vindr" / "images.csv") as file:
         syntaxes = {row["transfer_syntax_uid"] for row in csv.DictReader(file)}
-    assert syntaxes == {EXPLICIT_LE, RLE, JPEG_LOSSLESS_SV1, JPEG_2000_LOSSLESS}
+    assert syntaxes == {ExplicitVRLittleEndian, RLELossless, JPEGLosslessSV1, JPEG2000Lossless}

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from fvpipe.config.loading import parse
 from fvpipe.config.pipeline import Pipeline
 from fvpipe.dicom.elements import silenced
-from fvpipe.dicom.pixels import decode_image
 from fvpipe.imaging.fusion import fuse
 from fvpipe.imaging.segmentation import full_mask, segment
 from fvpipe.reasons import Flag
 from fvpipe.types import DecodedImage, FusedSample, Laterality, Segmentation
 from tests.support import oracle
+from tests.support.decoding import decode
 from tests.support.factory import CC, LEFT, MLO, RIGHT, Made, breast, dataset, file_bytes
 
 STEP = 1 / 65535
@@ -31,7 +31,7 @@ def pair(side: Laterality = LEFT, **tags: Any) -> tuple[DecodedImage, DecodedIma
     for view, shape in zip((CC, MLO), SHAPES, strict=True):
         made = breast(4, view, side, shape, 12)
         data = file_bytes(dataset(made.pixels, 12, ImageLaterality=side.value, **tags), made.pixels)
-        images.append(decode_image(data, side))
+        images.append(decode(data, side))
     return images[0], images[1]
 
 
@@ -146,7 +146,7 @@ def test_letterbox_keeps_the_aspect() -> None:
 def test_area_is_the_mean_over_what_a_pixel_covers() -> None:
     """480 x 640 to 120 x 160: exactly 4 x 4 source pixels each."""
     made = [breast(i, v, shape=(480, 320)) for i, v in enumerate((CC, MLO))]
-    images = tuple(decode_image(file_bytes(dataset(m.pixels, 12), m.pixels), LEFT) for m in made)
+    images = tuple(decode(file_bytes(dataset(m.pixels, 12), m.pixels), LEFT) for m in made)
     pipeline = parse(Pipeline, {"resize": {"method": "area"}, "size": [120, 160]}, "test")
     sample = fuse(images, tuple(segment(p, pipeline.segment) for p in images), pipeline)  # type: ignore[arg-type]
     image = unit(np.concatenate([m.pixels.astype(float) for m in made], axis=1))
@@ -169,7 +169,7 @@ def test_canonical_side_mirrors_right_breasts() -> None:
         for view, shape in zip((CC, MLO), SHAPES, strict=True):
             pixels = breast(4, view, LEFT, shape).pixels
             pixels = np.ascontiguousarray(pixels if side is LEFT else pixels[:, ::-1])
-            images.append(decode_image(file_bytes(dataset(pixels, 12, ImageLaterality=side.value), pixels), side))
+            images.append(decode(file_bytes(dataset(pixels, 12, ImageLaterality=side.value), pixels), side))
         found = tuple(segment(p, pipeline.segment) for p in images)
         samples.append(fuse(tuple(images), found, pipeline))  # type: ignore[arg-type]
     left, right = samples
@@ -182,7 +182,7 @@ def test_canonical_side_follows_the_breast_where_the_header_is_wrong() -> None:
     settings = {"fuse": {"canonical_side": "left"}, "segment": {"method": "otsu_log"}}
     pipeline = parse(Pipeline, settings, "test")
     pixels = [breast(4, view, RIGHT, shape).pixels for view, shape in zip((CC, MLO), SHAPES, strict=True)]
-    images = tuple(decode_image(file_bytes(dataset(p, 12), p), LEFT) for p in pixels)
+    images = tuple(decode(file_bytes(dataset(p, 12), p), LEFT) for p in pixels)
     sample = fuse(images, tuple(segment(p, pipeline.segment) for p in images), pipeline)  # type: ignore[arg-type]
     assert Flag.CHEST_WALL_CONFLICT in sample.flags
     assert (sample.placement[:, 2] > sample.placement[:, 3]).all()
@@ -192,7 +192,7 @@ def test_mask_outside() -> None:
     settings = {"segment": {"method": "otsu_log", "mask_outside": True, "margin": 0.1}}
     pipeline = parse(Pipeline, settings, "test")
     made = [breast(4, view, LEFT, shape, pedestal=0.1) for view, shape in zip((CC, MLO), SHAPES, strict=True)]
-    images = tuple(decode_image(file_bytes(dataset(m.pixels, 12), m.pixels), LEFT) for m in made)
+    images = tuple(decode(file_bytes(dataset(m.pixels, 12), m.pixels), LEFT) for m in made)
     found = tuple(segment(p, pipeline.segment) for p in images)
     sample = fuse(images, found, pipeline)  # type: ignore[arg-type]
     views = []
@@ -228,7 +228,7 @@ def test_padding_takes_the_minimum_over_real_pixels() -> None:
         pixels = (65535 - 3000 - tissue).astype(np.uint16)
         pixels[:, -20:] = 65535
         tags = {"PhotometricInterpretation": "MONOCHROME1", "PixelPaddingValue": 65535}
-        images.append(decode_image(file_bytes(dataset(pixels, 16, **tags), pixels), LEFT))
+        images.append(decode(file_bytes(dataset(pixels, 16, **tags), pixels), LEFT))
     pipeline = Pipeline()
     whole = tuple(segment(p, pipeline.segment) for p in images)
     sample = fuse(tuple(images), whole, pipeline)  # type: ignore[arg-type]
@@ -239,7 +239,7 @@ def test_padding_takes_the_minimum_over_real_pixels() -> None:
 
 def test_a_constant_pair_is_zeros_and_flagged() -> None:
     pixels = np.full((100, 80), 5, np.uint16)
-    images = tuple(decode_image(file_bytes(dataset(pixels, 12), pixels), LEFT) for _ in range(2))
+    images = tuple(decode(file_bytes(dataset(pixels, 12), pixels), LEFT) for _ in range(2))
     pipeline = parse(Pipeline, {"segment": {"method": "otsu_log"}}, "test")
     sample = fuse(images, tuple(segment(p, pipeline.segment) for p in images), pipeline)  # type: ignore[arg-type]
     assert not sample.image.any()
@@ -281,7 +281,7 @@ def test_voi_window_is_applied_before_everything() -> None:
     tags = {"WindowCenter": 1500, "WindowWidth": 1000}
     made = Made(breast(4, CC).pixels, breast(4, CC).drawing, 12)
     data = file_bytes(dataset(made.pixels, 12, **tags), made.pixels)
-    image = decode_image(data, LEFT, "window")
+    image = decode(data, LEFT, "window")
     with silenced():
         from pydicom.pixels import apply_windowing
 

@@ -16,32 +16,31 @@ from numpy.typing import NDArray
 from pydicom.encaps import encapsulate, get_frame
 from pydicom.pixels import apply_modality_lut, apply_voi, apply_windowing, pixel_array
 from pydicom.sequence import Sequence
+from pydicom.uid import (
+    HTJ2K,
+    JPEG2000,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    HTJ2KLossless,
+    HTJ2KLosslessRPCL,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
+    JPEGLossless,
+    JPEGLSLossless,
+    JPEGLSNearLossless,
+    RLELossless,
+)
 
 from fvpipe.dicom.decoders import DECODERS, lossy_decoder
 from fvpipe.dicom.elements import RejectedFile, silenced
-from fvpipe.dicom.pixels import decode_image
-from fvpipe.dicom.transfer_syntaxes import (
-    DEFLATED_LE,
-    ENCAPSULATED,
-    EXPLICIT_BE,
-    EXPLICIT_LE,
-    HTJ2K,
-    HTJ2K_LOSSLESS,
-    HTJ2K_RPCL,
-    IMPLICIT_LE,
-    JPEG_2000,
-    JPEG_2000_LOSSLESS,
-    JPEG_BASELINE,
-    JPEG_EXTENDED,
-    JPEG_LOSSLESS,
-    JPEG_LS,
-    JPEG_LS_NEAR,
-    NATIVE,
-    RLE,
-)
+from fvpipe.dicom.transfer_syntaxes import ENCAPSULATED, NATIVE
 from fvpipe.reasons import Flag, Reason
 from fvpipe.simulation.dicom_file import without_validation
 from fvpipe.types import DecodedImage, Edge, Laterality
+from tests.support.decoding import decode
 from tests.support.factory import dataset, encode, file_bytes, item, outcomes, table, write
 
 Pixels = NDArray[Any]
@@ -63,17 +62,17 @@ def noise(bits: int, dtype: str, shape: tuple[int, int] = SHAPE) -> Pixels:
 
 def frame_of(pixels: Pixels, bits: int, syntax: str) -> bytes:
     """An encoded frame; codecs without a sign get the bits of signed pixels as they are, and all of them."""
-    signless = syntax not in (JPEG_2000_LOSSLESS, HTJ2K_LOSSLESS, HTJ2K_RPCL)
+    signless = syntax not in (JPEG2000Lossless, HTJ2KLossless, HTJ2KLosslessRPCL)
     if pixels.dtype.kind == "i" and signless:
         pixels, bits = pixels.view(f"u{pixels.dtype.itemsize}"), 8 * pixels.dtype.itemsize
-    if syntax == RLE:
+    if syntax == RLELossless:
         bits = 8 * pixels.dtype.itemsize  # it knows whole bytes alone
-    elif bits <= 8 and pixels.dtype.kind == "u" and syntax != JPEG_LS:  # which GDCM reads in whole cells alone
+    elif bits <= 8 and pixels.dtype.kind == "u" and syntax != JPEGLSLossless:  # which GDCM reads in whole cells alone
         pixels = pixels.astype("u1")  # as codecs do with 8 bits in 16 allocated ones
     return encode(pixels, bits, syntax)
 
 
-def file_of(pixels: Pixels, bits: int, syntax: str = EXPLICIT_LE, frame: bytes | None = None, **tags: Any) -> bytes:
+def file_of(pixels: Pixels, bits: int, syntax: str = ExplicitVRLittleEndian, frame: bytes | None = None, **tags: Any) -> bytes:
     with without_validation(), silenced():
         ds = dataset(pixels, bits, **tags)
         if syntax in NATIVE:
@@ -82,7 +81,7 @@ def file_of(pixels: Pixels, bits: int, syntax: str = EXPLICIT_LE, frame: bytes |
 
 
 def image(data: bytes, voi: Voi = "none", side: Laterality = Laterality.LEFT) -> DecodedImage:
-    return decode_image(data, side, voi)
+    return decode(data, side, voi)
 
 
 def rejection(data: bytes, voi: Voi = "none") -> Reason:
@@ -112,12 +111,12 @@ DEPTHS = {
 
 def second_decoders(path: Path, syntax: str) -> list[Pixels]:
     """The same file by libraries that fvpipe does not decode with."""
-    plugins = {RLE: ["pydicom", "pylibjpeg"]} | {native: [""] for native in NATIVE}
-    plugins |= {j: ["pylibjpeg"] for j in (JPEG_2000_LOSSLESS, JPEG_2000)}
+    plugins = {RLELossless: ["pydicom", "pylibjpeg"]} | {native: [""] for native in NATIVE}
+    plugins |= {j: ["pylibjpeg"] for j in (JPEG2000Lossless, JPEG2000)}
     if syntax in plugins:
         with silenced():
             return [pixel_array(pydicom.dcmread(path), raw=True, decoding_plugin=plugin) for plugin in plugins[syntax]]
-    if syntax in (HTJ2K_LOSSLESS, HTJ2K_RPCL, HTJ2K):  # fvpipe reads them with OpenJPEG; here OpenJPH does
+    if syntax in (HTJ2KLossless, HTJ2KLosslessRPCL, HTJ2K):  # fvpipe reads them with OpenJPEG; here OpenJPH does
         return [imagecodecs.htj2k_decode(get_frame(pydicom.dcmread(path).PixelData, 0))]
     import SimpleITK as sitk
 
@@ -144,12 +143,12 @@ def test_lossless_to_the_bit(tmp_path: Path, syntax: str, depth: str) -> None:
 @pytest.mark.parametrize(
     ("syntax", "bits", "error"),
     [
-        (JPEG_BASELINE, 8, 12),
-        (JPEG_EXTENDED, 12, 200),
-        (JPEG_LS_NEAR, 8, 2),
-        (JPEG_LS_NEAR, 12, 2),
-        (JPEG_2000, 8, 4),
-        (JPEG_2000, 12, 30),
+        (JPEGBaseline8Bit, 8, 12),
+        (JPEGExtended12Bit, 12, 200),
+        (JPEGLSNearLossless, 8, 2),
+        (JPEGLSNearLossless, 12, 2),
+        (JPEG2000, 8, 4),
+        (JPEG2000, 12, 30),
         (HTJ2K, 12, 3),
         (HTJ2K, 16, 3),
     ],
@@ -167,7 +166,7 @@ def test_lossy_is_near_and_equal_to_another_decoder(tmp_path: Path, syntax: str,
 
 def test_every_decoder_is_asked_for() -> None:
     assert set(DECODERS) == ENCAPSULATED == set(LOSSY) | set(LOSSLESS)
-    assert set(LOSSY) == {JPEG_BASELINE, JPEG_EXTENDED, JPEG_LS_NEAR, JPEG_2000, HTJ2K}
+    assert set(LOSSY) == {JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless, JPEG2000, HTJ2K}
 
 
 def test_a_lossy_decoder_belongs_to_the_key() -> None:
@@ -175,7 +174,7 @@ def test_a_lossy_decoder_belongs_to_the_key() -> None:
     assert not any(lossy_decoder(syntax) for syntax in [*LOSSLESS, *NATIVE])
 
 
-MOST_BITS = {JPEG_BASELINE: 8, JPEG_EXTENDED: 12}
+MOST_BITS = {JPEGBaseline8Bit: 8, JPEGExtended12Bit: 12}
 
 
 @pytest.mark.parametrize(("syntax", "bits"), [(s, bits) for s in LOSSY for bits in (8, 12, 16) if bits <= MOST_BITS.get(s, 16)])
@@ -183,7 +182,7 @@ def test_lossy_white_does_not_become_black(syntax: str, bits: int) -> None:
     """A codec's overshoot beyond the range must stay at its end, also where the codestream has more bits than are stored."""
     white = (1 << bits) - 1
     pixels = np.where(np.random.default_rng(0).random((64, 64)) < 0.5, white, 0).astype("u1" if bits == 8 else "u2")
-    if syntax == JPEG_LS_NEAR:
+    if syntax == JPEGLSNearLossless:
         pixels = np.where(pixels, pixels - 5 * np.arange(64, dtype=pixels.dtype) % 7, 0).astype(pixels.dtype)
     stored = image(file_of(pixels, bits, syntax)).stored
     assert (stored > white // 2).tolist() == (pixels > white // 2).tolist()
@@ -210,7 +209,7 @@ def test_digests_and_the_file_of_a_picture() -> None:
 @pytest.mark.parametrize("shape", [(33, 27), (32, 26)])
 def test_big_endian_bytes_are_swapped_in_words_only(vr: bytes, shape: tuple[int, int]) -> None:
     pixels = noise(8, "u1", shape)
-    data = file_of(pixels, 8, EXPLICIT_BE)
+    data = file_of(pixels, 8, ExplicitVRBigEndian)
     at = data.index(b"\x7f\xe0\0\x10OW") + 4
     if vr == b"OB":
         plain = pixels.tobytes() + b"\0" * (pixels.size % 2)
@@ -219,13 +218,13 @@ def test_big_endian_bytes_are_swapped_in_words_only(vr: bytes, shape: tuple[int,
 
 
 def test_big_endian_bytes_of_half_a_word_too_few() -> None:
-    data = file_of(noise(8, "u1"), 8, EXPLICIT_BE)
+    data = file_of(noise(8, "u1"), 8, ExplicitVRBigEndian)
     size = SHAPE[0] * SHAPE[1]
     data = data[: -(size + 5)] + struct.pack(">I", size) + data[-(size + 1) : -1]
     assert rejection(data) is Reason.PIXELS_TRUNCATED
 
 
-WHOLE_CELLS = [*sorted(NATIVE), RLE, JPEG_LOSSLESS, JPEG_LS, JPEG_2000_LOSSLESS]
+WHOLE_CELLS = [*sorted(NATIVE), RLELossless, JPEGLossless, JPEGLSLossless, JPEG2000Lossless]
 
 
 @pytest.mark.parametrize("syntax", WHOLE_CELLS)
@@ -246,7 +245,7 @@ def test_bits_beside_the_stored_ones_are_left_out(syntax: str, dtype: str) -> No
 
 
 @pytest.mark.parametrize("bot", [False, True])
-@pytest.mark.parametrize("syntax", [JPEG_2000_LOSSLESS, JPEG_LOSSLESS, RLE])
+@pytest.mark.parametrize("syntax", [JPEG2000Lossless, JPEGLossless, RLELossless])
 def test_a_frame_in_several_fragments(syntax: str, bot: bool) -> None:
     pixels = noise(12, "u2")
     frame = encode(pixels, 12, syntax)
@@ -262,7 +261,7 @@ def test_a_jp2_file_as_a_frame() -> None:
     pixels = noise(12, "u2")
     frame = bytes(imagecodecs.jpeg2k_encode(pixels, level=0, codecformat="jp2", reversible=True, bitspersample=12))
     assert frame[4:8] == b"jP  "
-    np.testing.assert_array_equal(image(file_of(pixels, 12, JPEG_2000_LOSSLESS, frame)).stored, pixels)
+    np.testing.assert_array_equal(image(file_of(pixels, 12, JPEG2000Lossless, frame)).stored, pixels)
 
 
 # --- compressed images that are not what the header says ------------------------------------------------------------
@@ -274,22 +273,24 @@ SMALL, LARGE = noise(8, "u1", (32, 32)), noise(8, "u1", (64, 32))
 def test_a_picture_of_another_size(syntax: str) -> None:
     for inside, outside in ((LARGE, SMALL), (SMALL, LARGE)):
         reason = rejection(file_of(outside, 8, syntax, encode(inside, 8, syntax)))
-        assert reason in ({Reason.PIXELS_TRUNCATED, Reason.DECODE_FAILED} if syntax == RLE else {Reason.PIXELS_MISMATCH})
+        assert reason in (
+            {Reason.PIXELS_TRUNCATED, Reason.DECODE_FAILED} if syntax == RLELossless else {Reason.PIXELS_MISMATCH}
+        )
 
 
-@pytest.mark.parametrize("syntax", sorted(DECODERS.keys() - {JPEG_BASELINE}))
+@pytest.mark.parametrize("syntax", sorted(DECODERS.keys() - {JPEGBaseline8Bit}))
 def test_a_picture_of_more_bits_than_allocated(syntax: str) -> None:
     deep = noise(12, "u2", (32, 32))
     assert rejection(file_of(SMALL, 8, syntax, encode(deep, 12, syntax))) is Reason.PIXELS_MISMATCH
 
 
-@pytest.mark.parametrize("syntax", [JPEG_BASELINE, JPEG_LS, JPEG_2000, HTJ2K])
+@pytest.mark.parametrize("syntax", [JPEGBaseline8Bit, JPEGLSLossless, JPEG2000, HTJ2K])
 def test_a_picture_in_colour(syntax: str) -> None:
     colour = np.dstack([SMALL, SMALL, SMALL])
     encoders = {
-        JPEG_BASELINE: imagecodecs.jpeg8_encode,
-        JPEG_LS: imagecodecs.jpegls_encode,
-        JPEG_2000: lambda array: imagecodecs.jpeg2k_encode(array, codecformat="j2k"),
+        JPEGBaseline8Bit: imagecodecs.jpeg8_encode,
+        JPEGLSLossless: imagecodecs.jpegls_encode,
+        JPEG2000: lambda array: imagecodecs.jpeg2k_encode(array, codecformat="j2k"),
         HTJ2K: imagecodecs.htj2k_encode,
     }
     assert rejection(file_of(SMALL, 8, syntax, bytes(encoders[syntax](colour)))) is Reason.PIXELS_MISMATCH
@@ -299,7 +300,7 @@ def test_a_picture_in_colour(syntax: str) -> None:
 def test_a_picture_without_the_bits_that_the_header_looks_for(tags: dict[str, Any]) -> None:
     """12 bits in the codestream, and a header that looks for the sign, or the image, above them."""
     pixels = noise(12, "u2")
-    for syntax in (JPEG_2000_LOSSLESS, JPEG_LOSSLESS):
+    for syntax in (JPEG2000Lossless, JPEGLossless):
         assert rejection(file_of(pixels, 12, syntax, **tags)) is Reason.PIXELS_MISMATCH
 
 
@@ -330,17 +331,17 @@ def test_a_frame_cut_anywhere_is_refused(syntax: str) -> None:
 def test_a_damaged_high_throughput_block_is_refused() -> None:
     """OpenJPH would say so on the standard error and give an image with a block made up."""
     pixels = noise(12, "u2", (96, 80))
-    frame = bytearray(encode(pixels, 12, HTJ2K_LOSSLESS))
+    frame = bytearray(encode(pixels, 12, HTJ2KLossless))
     at = len(frame) - 60
     frame[at : at + 40] = b"\xff\x8f" * 20
-    assert rejection(file_of(pixels, 12, HTJ2K_LOSSLESS, bytes(frame))) is Reason.DECODE_FAILED
+    assert rejection(file_of(pixels, 12, HTJ2KLossless, bytes(frame))) is Reason.DECODE_FAILED
 
 
 @pytest.mark.parametrize("syntax", sorted(NATIVE))
 def test_native_pixels_cut_anywhere_are_refused(syntax: str) -> None:
     data = file_of(noise(12, "u2", (64, 64)), 12, syntax)
     # The end of a deflate stream may be no pixel any more, but the flag that it is the end.
-    ends = (1, 2, 100) if syntax != DEFLATED_LE else (16, 100, 1000)
+    ends = (1, 2, 100) if syntax != DeflatedExplicitVRLittleEndian else (16, 100, 1000)
     for cut in ends:
         assert rejection(data[:-cut]) is Reason.PIXELS_TRUNCATED
 
@@ -348,19 +349,19 @@ def test_native_pixels_cut_anywhere_are_refused(syntax: str) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_AS and /proc")
 def test_bombs_are_refused_in_bounded_memory(tmp_path: Path) -> None:
     huge = struct.pack(">2I", 16384, 16384)
-    j2k = encode(SMALL, 8, JPEG_2000)
-    jpeg = encode(SMALL, 8, JPEG_LOSSLESS)
+    j2k = encode(SMALL, 8, JPEG2000)
+    jpeg = encode(SMALL, 8, JPEGLossless)
     at = jpeg.index(b"\xff\xc3") + 5
     runs = struct.pack("<16I", 1, 64, *14 * [0]) + b"\x81\0" * 6_250_000  # 12.5 MB, 800 MB when unpacked
     deflated = noise(16, "u2", (1500, 1500))
     found = outcomes(
         tmp_path,
         {
-            "rle": file_of(SMALL, 8, RLE, runs),
+            "rle": file_of(SMALL, 8, RLELossless, runs),
             # The size, and the size of a tile, so that the codestream is right in itself.
-            "j2k": file_of(SMALL, 8, JPEG_2000, j2k[:8] + huge + j2k[16:24] + huge + j2k[32:]),
-            "jpeg": file_of(SMALL, 8, JPEG_LOSSLESS, jpeg[:at] + struct.pack(">2H", 65500, 65500) + jpeg[at + 4 :]),
-            "large": file_of(deflated, 16, DEFLATED_LE),
+            "j2k": file_of(SMALL, 8, JPEG2000, j2k[:8] + huge + j2k[16:24] + huge + j2k[32:]),
+            "jpeg": file_of(SMALL, 8, JPEGLossless, jpeg[:at] + struct.pack(">2H", 65500, 65500) + jpeg[at + 4 :]),
+            "large": file_of(deflated, 16, DeflatedExplicitVRLittleEndian),
         },
     )
     assert found == {
@@ -434,7 +435,7 @@ def test_a_negative_slope_leaves_bright_bright() -> None:
     np.testing.assert_allclose(meant(turned), meant(plain), atol=1e-9)
 
 
-@pytest.mark.parametrize("syntax", [EXPLICIT_LE, IMPLICIT_LE, EXPLICIT_BE])
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian])
 @pytest.mark.parametrize(
     "voi_lut",
     [
@@ -448,7 +449,7 @@ def test_a_negative_slope_leaves_bright_bright() -> None:
 )
 def test_voi_luts_are_those_of_pydicom(tmp_path: Path, voi_lut: Any, syntax: str) -> None:
     if voi_lut == "words":
-        words = np.asarray(CURVE, ">u2" if syntax == EXPLICIT_BE else "<u2").tobytes()
+        words = np.asarray(CURVE, ">u2" if syntax == ExplicitVRBigEndian else "<u2").tobytes()
         voi_lut = table(words, said=4096)
     data = file_of(ALL, 12, syntax, VOILUTSequence=voi_lut, RescaleSlope=1, RescaleIntercept=3)
     ds, values = by_pydicom(data, tmp_path)
@@ -640,7 +641,7 @@ def test_an_absent_voi_is_flagged(tags: dict[str, Any], voi: Voi, flags: Flag) -
         (ALL, {"PixelPaddingRangeLimit": 5}, None),
     ],
 )
-@pytest.mark.parametrize("syntax", [EXPLICIT_LE, IMPLICIT_LE])
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
 def test_padding(syntax: str, pixels: Pixels, tags: dict[str, Any], padded: range | None) -> None:
     marks = image(file_of(pixels, 12, syntax, **tags)).padding
     if padded is None:

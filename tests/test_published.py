@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 
 from fvpipe.cache.file_cache import FileCache
-from fvpipe.dicom.pixels import decode_image
 from fvpipe.evaluation.table1 import table1
 from fvpipe.execution.workers import Workers, WorkerSettings
 from fvpipe.indexing.index import Index
@@ -25,6 +24,7 @@ from fvpipe.project.project import Project
 from fvpipe.reasons import Reason
 from fvpipe.types import Laterality, View
 from tests.conftest import run
+from tests.support.decoding import decode
 from tests.support.published import DATA, cmmd_rows, cmmd_tree, vindr_tables, vindr_tree
 
 XLSX, CSV = "CMMD_clinicaldata_revision.xlsx", "CMMD_clinicaldata_revision.csv"
@@ -106,7 +106,7 @@ def test_cmmd_duplicates_are_found_by_pixels_alone(cmmd: Path, tmp_path: Path, m
     suspects = {"D1-0202", "D2-0284", "D1-0808", "D1-1292"}
     for image in found.images:
         if image.patient_id in suspects or image.path.endswith("1-3.dcm"):
-            digest = decode_image((cmmd / image.path).read_bytes(), Laterality.LEFT).pixel_digest
+            digest = decode((cmmd / image.path).read_bytes(), Laterality.LEFT).pixel_digest
             owners.setdefault(digest, set()).add(image.patient_id)
     assert {frozenset(patients) for patients in owners.values() if len(patients) > 1} == {
         frozenset({"D1-0202", "D2-0284"}),

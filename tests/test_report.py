@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import itertools
 import json
 import math
@@ -16,25 +15,32 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGLSLossless,
+    RLELossless,
+    SecondaryCaptureImageStorage,
+)
 
-import fvpipe
 from fvpipe.config.pipeline import Pipeline, Segment
 from fvpipe.datasets.adapter import get_adapter
 from fvpipe.dicom.elements import silenced
-from fvpipe.dicom.header import HeaderPolicy, read_header
-from fvpipe.dicom.pixels import decode_image
-from fvpipe.dicom.reader import HEADER_INFLATE_LIMIT
-from fvpipe.dicom.transfer_syntaxes import DEFLATED_LE, EXPLICIT_LE, JPEG_2000_LOSSLESS, JPEG_LS, RLE, SECONDARY_CAPTURE
+from fvpipe.dicom.header import HeaderPolicy, ImageHeader, read_header
+from fvpipe.dicom.reader import HEADER_INFLATE_LIMIT, OpeningStep
+from fvpipe.dicom.rules import RULES
 from fvpipe.errors import InputError
 from fvpipe.imaging.segmentation import segment, trace_segmentation
 from fvpipe.reasons import Flag, Rejection
 from fvpipe.report.audit import _worst_first
 from fvpipe.report.measure import ImageMeasurement, ImageTask, measure_images
-from fvpipe.report.rules import RULES, ask_header
+from fvpipe.report.rules import report_header
 from fvpipe.report.statistics import MIN_SIGMA, distribution, largest_deviations, robust_center
 from fvpipe.types import ImageRecord, Laterality, View
 from tests.conftest import build, run
 from tests.support import factory
+from tests.support.decoding import decode
 from tests.test_dicom import reader_source
 from tests.test_workers import BROKEN_DECODERS, in_every_process
 
@@ -42,7 +48,7 @@ BREAST = factory.breast()
 NOISE = np.random.default_rng(0).integers(0, 4096, (320, 256)).astype(np.uint16)
 
 
-def data(syntax: str = EXPLICIT_LE, pixels: Any = None, **tags: Any) -> bytes:
+def data(syntax: str = ExplicitVRLittleEndian, pixels: Any = None, **tags: Any) -> bytes:
     """A file with some tags changed."""
     with silenced():
         return factory.file_bytes(
@@ -50,17 +56,7 @@ def data(syntax: str = EXPLICIT_LE, pixels: Any = None, **tags: Any) -> bytes:
         )
 
 
-# --- every rule, asked by itself --------------------------------------------------------------------------------------
-
-
-def test_rules_are_asked_in_the_order_of_the_reader() -> None:
-    """Every rule that `image_record` asks is shown, in its order: a new one must be shown too."""
-    tree = ast.parse((Path(fvpipe.__file__).parent / "dicom" / "header.py").read_text())
-    body = next(n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == "image_record")
-    called = [n.func.id for n in ast.walk(body) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)]
-    lines = {n.func.id: n.lineno for n in ast.walk(body) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)}
-    asked = sorted({n for n in called if re.match(r"check_|read_|pixel_layout", n)}, key=lambda n: lines[n])
-    assert list(dict.fromkeys(rule.function for rule in RULES)) == asked
+# --- every rule by itself ---------------------------------------------------------------------------------------------
 
 
 TAGGED: tuple[tuple[str, str, dict[str, Any]], ...] = (
@@ -85,15 +81,32 @@ TAGGED: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("identity", "identifier_missing", {"PatientID": None}),
     ("identity", "identifier_invalid", {"PatientID": "x" * 65}),
 )
+
+
+def broken_element(tag: bytes, vr: bytes = b"US", **tags: Any) -> bytes:
+    """A file with three bytes in an element of numbers of two."""
+    found = data(**tags)
+    at = found.index(tag)
+    length = int.from_bytes(found[at + 6 : at + 8], "little")
+    return found[:at] + tag + vr + b"\3\0" + b"\0\0\0" + found[at + 8 + length :]
+
+
 FILES: tuple[tuple[str, str, Callable[[], bytes]], ...] = (
     ("DICM marker", "not_dicom", lambda: b"no DICOM" * 99),
     ("file meta information", "header_unreadable", lambda: data()[:140] + b"\xff" * 40),
     ("transfer syntax", "transfer_syntax_unsupported", lambda: data().replace(b"10008.1.2.1\0", b"10008.1.2.9\0", 1)),
     ("data set", "header_unreadable", lambda: data().replace(b"\xe0\x7f\x10\0OW", b"\xe0\x7f\x10\0UT")),
-    ("data set", "deflated_too_large", lambda: data(DEFLATED_LE, TextValue="x" * (HEADER_INFLATE_LIMIT + 1))),
+    (
+        "data set",
+        "deflated_too_large",
+        lambda: data(DeflatedExplicitVRLittleEndian, TextValue="x" * (HEADER_INFLATE_LIMIT + 1)),
+    ),
     ("pixel data", "pixel_data_missing", lambda: factory.file_bytes(factory.dataset(BREAST.pixels, 12), None)),
     ("pixel data", "pixels_truncated", lambda: data()[:-100]),
-    ("pixel data", "decode_failed", lambda: data(RLE).replace(b"10008.1.2.5\0", b"10008.1.2.1\0", 1)),
+    ("pixel data", "decode_failed", lambda: data(RLELossless).replace(b"10008.1.2.5\0", b"10008.1.2.1\0", 1)),
+    ("pixel padding", "header_unreadable", lambda: broken_element(b"\x28\0\x20\1", PixelPaddingValue=0)),
+    ("other elements", "header_unreadable", lambda: broken_element(b"\x08\0\x70\0", Manufacturer="ACME")),
+    ("other elements", "header_unreadable", lambda: broken_element(b"\x08\0\x22\0", AcquisitionDate="20200101")),
 )
 POLICY = HeaderPolicy(region_pattern="_1$")
 
@@ -102,22 +115,52 @@ def refusals(content: bytes, folder: Path) -> list[tuple[str, str]]:
     """The rules that reject a file; the first of them gives the reader's own reason and words."""
     factory.write(folder / "x.dcm", content)
     rejected = read_header(folder, "x.dcm", POLICY)
-    shown = [verdict for verdict in ask_header(folder / "x.dcm", POLICY).verdicts if verdict.reason]
+    shown = [verdict for verdict in report_header(folder / "x.dcm", POLICY).results if verdict.reason]
     assert isinstance(rejected, Rejection)
     assert (shown[0].reason, shown[0].found) == (rejected.reason, rejected.detail)
     return [(verdict.rule, str(verdict.reason)) for verdict in shown]
 
 
 def test_each_refusal_is_that_of_its_rule(tmp_path: Path) -> None:
-    """The list names the rule, and drags no other along; every reason that the reader of headers has is here."""
+    """The list names the rule, and no other; every rule and every reason of the header is here."""
     for rule, reason, tags in TAGGED:
         assert refusals(data(**tags), tmp_path) == [(rule, reason)]
     for rule, reason, make in FILES:
         assert refusals(make(), tmp_path) == [(rule, reason)]
     named = set(re.findall(r"Reason\.([A-Z_]+)", reader_source()))
     assert {name.lower() for name in named} - {reason for _, reason, _ in (*TAGGED, *FILES)} == {"not_a_file"}
+    rules = [*(step.value for step in OpeningStep), *(rule.name for rule in RULES)]
+    assert set(rules) - {rule for rule, _, _ in (*TAGGED, *FILES)} == {"file"}
+    assert len(set(rules)) == len(rules)
     os.mkfifo(tmp_path / "pipe.dcm")
     assert "rejected: not_a_file: no regular file" in run("inspect", tmp_path / "pipe.dcm", code=1).output
+
+
+def test_every_rule_is_evaluated_and_needs_only_what_it_names(tmp_path: Path) -> None:
+    """A file that breaks a rule of every kind shows all, and names the facts that the rest would need."""
+    tags = {
+        "SOPClassUID": "1.2.840.10008.5.1.4.1.1.2", "Modality": "CT", "NumberOfFrames": 2, "Rows": 8, "BitsStored": 17,
+        "PhotometricInterpretation": "RGB", "RescaleSlope": 0, "RescaleIntercept": 0, "ViewPosition": None,
+        "ViewModifierCodeSequence": factory.coded("399163009"), "EstimatedRadiographicMagnificationFactor": 1.8,
+        "ImageLaterality": "B", "PatientID": None,
+    }  # fmt: skip
+    factory.write(tmp_path / "x.dcm", data(**tags)[:-100])
+    results = {result.rule: result for result in report_header(tmp_path / "x.dcm", POLICY).results}
+    assert {name: result.found for name, result in results.items() if result.verdict == "not asked"} == {
+        "patient orientation": "needs laterality",
+        "pixel data": "needs size, photometric interpretation, bits",
+        "other elements": "needs size, photometric interpretation, bits, view, laterality, identity",
+    }
+    assert [name for name, result in results.items() if result.reason] == [  # in this order, which decides the reason
+        "SOP class", "modality", "frames", "size", "photometric interpretation", "bits", "rescale", "view", "view modifiers",
+        "magnification", "laterality", "identity",
+    ]  # fmt: skip
+    passed = {name for name, result in results.items() if result.verdict == "passed"}
+    assert passed == {*OpeningStep, "region of interest", "pixel padding"}  # no patient, so no lesion's either
+    film = get_adapter("cbis").policy
+    results = {result.rule: result for result in report_header(tmp_path / "x.dcm", film).results}
+    for rule in ("view modifiers", "magnification", "patient orientation"):
+        assert results[rule].verdict == "not asked"
 
 
 def test_two_refusals_are_both_shown(tmp_path: Path) -> None:
@@ -140,7 +183,7 @@ def test_a_refusal_does_not_hide_the_next(tmp_path: Path) -> None:
         "RescaleSlope": 2,
         "RescaleIntercept": -1,
     }
-    factory.write(tmp_path / "x.dcm", data(SOPClassUID=SECONDARY_CAPTURE, WindowCenter=40, WindowWidth=0, **tags))
+    factory.write(tmp_path / "x.dcm", data(SOPClassUID=SecondaryCaptureImageStorage, WindowCenter=40, WindowWidth=0, **tags))
     found = json.loads(run("inspect", tmp_path / "x.dcm", "--json", "--png", tmp_path / "x.png", code=1).output)
     verdicts = {row["rule"]: row for row in found["rules"]}
     assert [row["reason"] for row in found["rules"] if "reason" in row] == [
@@ -150,7 +193,7 @@ def test_a_refusal_does_not_hide_the_next(tmp_path: Path) -> None:
     assert verdicts["patient orientation"]["verdict"] == "not asked"
     assert verdicts["decoded pixels"]["verdict"] == "passed"
     assert found["values"]["rescale"] == "slope 2, intercept -1"
-    assert found["values"]["window"] == "center 40, width 0, LINEAR"
+    assert found["values"]["window"] == "not usable: window center 40, width 0; expected finite, and a positive width"
     assert found["segmentation"]["method"] == "otsu_log"
     text = run("inspect", tmp_path / "x.dcm", code=1).output
     assert text.startswith("rejected: sop_class_refused: SOPClassUID is 1.2.840.10008.5.1.4.1.1.7")
@@ -162,13 +205,13 @@ def test_rules_of_real_films(cbis: Path) -> None:
     """All pass where the reader passes them."""
     policy = get_adapter("cbis").policy
     for file in sorted(cbis.rglob("*.dcm")):
-        assert not [v for v in ask_header(file, policy).verdicts if v.reason]
+        assert not [v for v in report_header(file, policy).results if v.reason]
 
 
 def test_inspect_of_pixels_that_a_rule_refuses(tmp_path: Path) -> None:
     """Damage that only the decoder finds; a window that the pipeline would apply."""
-    frame = bytearray(factory.encode(BREAST.pixels, 12, JPEG_2000_LOSSLESS))
-    factory.write(tmp_path / "a.dcm", data(JPEG_2000_LOSSLESS, bytes(frame[:-2])))
+    frame = bytearray(factory.encode(BREAST.pixels, 12, JPEG2000Lossless))
+    factory.write(tmp_path / "a.dcm", data(JPEG2000Lossless, bytes(frame[:-2])))
     found = json.loads(run("inspect", tmp_path / "a.dcm", "--json", code=1).output)
     assert [(r["rule"], r["reason"]) for r in found["rules"] if "reason" in r] == [("decoded pixels", "pixels_truncated")]
     factory.write(tmp_path / "b.dcm", data(WindowCenter=40, WindowWidth=-1))
@@ -182,8 +225,8 @@ def test_inspect_survives_the_decoder(tmp_path: Path, monkeypatch: pytest.Monkey
     """It says that the decoder crashed, or hung, and shows the header's rules and the decoder's name."""
     monkeypatch.setenv("ATTEMPTS", str(tmp_path / "attempts"))
     in_every_process(BROKEN_DECODERS, tmp_path / "site", monkeypatch)
-    factory.write(tmp_path / "crash.dcm", data(JPEG_LS))
-    factory.write(tmp_path / "hang.dcm", data(JPEG_2000_LOSSLESS))
+    factory.write(tmp_path / "crash.dcm", data(JPEGLSLossless))
+    factory.write(tmp_path / "hang.dcm", data(JPEG2000Lossless))
     for name, reason, told in (
         ("crash", "decoder_crashed", "its process ended with SIGABRT"),
         ("hang", "decoder_timeout", "no end after 1 s"),
@@ -199,7 +242,7 @@ def test_inspect_survives_the_decoder(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_attempts_are_those_of_the_segmentation() -> None:
     """What is shown is what was done: the same method, threshold and gates; two attempts where the first fails."""
     for pixels in (BREAST.pixels, NOISE):
-        image = decode_image(factory.file_bytes(factory.dataset(pixels, 12), pixels), Laterality.LEFT)
+        image = decode(factory.file_bytes(factory.dataset(pixels, 12), pixels), Laterality.LEFT)
         for method in ("otsu_log", "triangle", "agreement"):
             settings = Segment(method=method)  # type: ignore[arg-type]
             found, seen = segment(image, settings), trace_segmentation(image, settings)
@@ -210,10 +253,7 @@ def test_attempts_are_those_of_the_segmentation() -> None:
             assert any(a.passes for a in seen.attempts) == (found.method != "whole_frame")
             assert len(seen.attempts) == (2 if method == "agreement" or (pixels is NOISE and method != "triangle") else 1)
     flat = np.full((64, 64), 7, np.uint16)
-    assert (
-        trace_segmentation(decode_image(factory.file_bytes(factory.dataset(flat, 12), flat), Laterality.LEFT), Segment())
-        is None
-    )
+    assert trace_segmentation(decode(factory.file_bytes(factory.dataset(flat, 12), flat), Laterality.LEFT), Segment()) is None
 
 
 # --- the audit --------------------------------------------------------------------------------------------------------
@@ -270,9 +310,9 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tags = {"PatientID": "p3", "SOPInstanceUID": "2.25.77", "StudyInstanceUID": "2.25.1", "ImageLaterality": "R"}
     noise = factory.file_bytes(factory.dataset(NOISE, 12, view=factory.MLO, **tags), NOISE)
     factory.write(folder / "p3_R_MLO.dcm", noise)
-    frame = factory.encode(BREAST.pixels, 12, JPEG_2000_LOSSLESS)[:-2]
+    frame = factory.encode(BREAST.pixels, 12, JPEG2000Lossless)[:-2]
     tags |= {"PatientID": "p2", "SOPInstanceUID": "2.25.78"}
-    factory.write(folder / "p2_R_CC.dcm", data(JPEG_2000_LOSSLESS, frame, **tags))
+    factory.write(folder / "p2_R_CC.dcm", data(JPEG2000Lossless, frame, **tags))
     factory.write(folder / "ct.dcm", data(Modality="CT"))
     factory.write(folder / "broken.dcm", b"no DICOM")
     return folder
@@ -327,7 +367,7 @@ def test_audit_counts_what_ends_its_decoder(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setenv("ATTEMPTS", str(tmp_path / "attempts"))
     factory.patient(tmp_path / "in", "p1", "L", 1, StudyInstanceUID="2.25.1")
     tags = {"PatientID": "p1", "StudyInstanceUID": "2.25.1", "SOPInstanceUID": "2.25.5"}
-    factory.write(tmp_path / "in" / "p1_L_CC.dcm", data(JPEG_LS, **tags))
+    factory.write(tmp_path / "in" / "p1_L_CC.dcm", data(JPEGLSLossless, **tags))
     in_every_process(BROKEN_DECODERS, tmp_path / "site", monkeypatch)
     command = ("audit", "--dicom", tmp_path / "in", "--out", tmp_path / "a.html", "--workers", 2, "--json")
     (found,) = json.loads(run(*command).output)
@@ -395,8 +435,9 @@ def test_audit_of_nothing_readable_and_of_what_changed(tmp_path: Path) -> None:
     command = ("--dicom", tmp_path / "in", "--out", tmp_path / "a.html", "--workers", 0, "--json")
     (found,) = json.loads(run("audit", *command, "--pipeline", "direct").output)  # segments nothing: none is worse than another
     assert (found["measured"], found["worst"], found["methods"]) == (2, [], {"none": 2})
-    record = read_header(tmp_path / "in", "p_L_CC.dcm", HeaderPolicy())
-    assert isinstance(record, ImageRecord)
+    header = read_header(tmp_path / "in", "p_L_CC.dcm", HeaderPolicy())
+    assert isinstance(header, ImageHeader)
+    record = header.record
     task = ImageTask(str(tmp_path / "in"), record, "as it was", HeaderPolicy(), Pipeline(segment=Segment(method="otsu_log")))
     assert measure_images([task])[0].record == record  # type: ignore[union-attr]
     factory.write(tmp_path / "in" / "p_L_CC.dcm", data(PatientID="other"))

@@ -12,29 +12,30 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
+from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless, JPEGLosslessSV1, JPEGLSLossless, RLELossless
 
 import fvpipe
 from fvpipe.config.pipeline import Segment
 from fvpipe.datasets.adapter import get_adapter
-from fvpipe.dicom.header import read_header
+from fvpipe.dicom.header import ImageHeader, read_header
 from fvpipe.dicom.pixels import decode_image
-from fvpipe.dicom.transfer_syntaxes import EXPLICIT_LE, JPEG_2000_LOSSLESS, JPEG_LOSSLESS_SV1, JPEG_LS, RLE
 from fvpipe.imaging.segmentation import full_mask, segment, trace_segmentation
 from fvpipe.imaging.threshold import otsu_threshold, triangle_threshold
 from fvpipe.imaging.thumbnail import column_means
 from fvpipe.reasons import Flag
-from fvpipe.types import CropBox, DecodedImage, Edge, ImageRecord, Segmentation, View
+from fvpipe.types import CropBox, DecodedImage, Edge, Segmentation, View
 from tests.conftest import build, read_truth
+from tests.support.decoding import decode
 from tests.support.factory import CC, LEFT, MLO, RIGHT, Made, breast, dataset, file_bytes, write
 from tests.support.variations import score, variation, varied
 
 LOG = Segment(method="otsu_log")
 
 
-def image(made: Made, syntax: str = EXPLICIT_LE, side: str = "L", **tags: object) -> DecodedImage:
+def image(made: Made, syntax: str = ExplicitVRLittleEndian, side: str = "L", **tags: object) -> DecodedImage:
     """What the reader makes of a drawn view."""
     data = file_bytes(dataset(made.pixels, made.bits, ImageLaterality=side, **tags), made.pixels, syntax)
-    return decode_image(data, LEFT if side == "L" else RIGHT)
+    return decode(data, LEFT if side == "L" else RIGHT)
 
 
 def iou(a: CropBox, b: CropBox) -> float:
@@ -55,9 +56,9 @@ def dice(found: Segmentation, made: Made) -> float:
 def test_box_of_every_phantom(form: str, phantoms: dict[str, Path]) -> None:
     root = phantoms[form]
     for truth in read_truth(root):
-        record = read_header(root, truth.path, get_adapter(form).policy)
-        assert isinstance(record, ImageRecord)
-        found = segment(decode_image((root / truth.path).read_bytes(), record.laterality), LOG)
+        header = read_header(root, truth.path, get_adapter(form).policy)
+        assert isinstance(header, ImageHeader)
+        found = segment(decode_image((root / truth.path).read_bytes(), header), LOG)
         assert iou(found.tight_box, truth.box) >= 0.97, (truth.path, found)
         assert found.method == "otsu_log"
         assert found.box.top <= found.tight_box.top
@@ -65,10 +66,10 @@ def test_box_of_every_phantom(form: str, phantoms: dict[str, Path]) -> None:
 
 
 FULL_SIZE = [
-    (EXPLICIT_LE, 12, (3518, 2800), CC, "L"),
-    (RLE, 14, (3580, 2638), MLO, "L"),
-    (JPEG_LOSSLESS_SV1, 16, (2812, 2012), MLO, "R"),
-    (JPEG_2000_LOSSLESS, 8, (2294, 1914), CC, "R"),
+    (ExplicitVRLittleEndian, 12, (3518, 2800), CC, "L"),
+    (RLELossless, 14, (3580, 2638), MLO, "L"),
+    (JPEGLosslessSV1, 16, (2812, 2012), MLO, "R"),
+    (JPEG2000Lossless, 8, (2294, 1914), CC, "R"),
 ]
 
 
@@ -131,9 +132,9 @@ def test_agreement_believes_only_both() -> None:
 
 
 METAMORPHIC = [
-    (EXPLICIT_LE, CC, {}),
-    (RLE, MLO, {"noise": 0.004, "pedestal": 0.05}),
-    (JPEG_LS, MLO, {"plate": "L MLO"}),
+    (ExplicitVRLittleEndian, CC, {}),
+    (RLELossless, MLO, {"noise": 0.004, "pedestal": 0.05}),
+    (JPEGLSLossless, MLO, {"plate": "L MLO"}),
 ]
 
 
@@ -256,16 +257,16 @@ def hardened(image: DecodedImage) -> dict[str, tuple[DecodedImage, int]]:
     for name, (pixels, bits, tags) in variants.items():
         stored = pixels.astype(np.uint8 if bits == 8 else np.uint16)
         data = file_bytes(dataset(stored, bits, ImageLaterality=side.value, **tags), stored)
-        made[name] = decode_image(data, side), 200 if name == "padded above" else 0
+        made[name] = decode(data, side), 200 if name == "padded above" else 0
     return made
 
 
 def test_boxes_of_real_films_are_those_drawn_by_hand(cbis: Path) -> None:
     """Clean and hardened: no edge lies off the one drawn on the clean film by 2 % of its side."""
     for name, expected in BY_HAND.items():
-        record = read_header(cbis, name, get_adapter("cbis").policy)
-        assert isinstance(record, ImageRecord)
-        clean = decode_image((cbis / name).read_bytes(), record.laterality)
+        header = read_header(cbis, name, get_adapter("cbis").policy)
+        assert isinstance(header, ImageHeader)
+        clean, record = decode_image((cbis / name).read_bytes(), header), header.record
         allowed = 0.02 * np.array([record.rows, record.rows, record.columns, record.columns])
         for how, (shown, above) in {"clean": (clean, 0), **hardened(clean)}.items():
             found = segment(shown, LOG)
@@ -278,10 +279,10 @@ def test_boxes_of_real_films_are_those_drawn_by_hand(cbis: Path) -> None:
 def test_real_digital_mammograms() -> None:
     """GE's breast without the abdomen below it; a stereotactic biopsy, which shows no outline to trust."""
     folder = Path(__file__).parent / "data" / "mg"
-    found = segment(decode_image((folder / "GH133.dcm").read_bytes(), RIGHT), LOG)
+    found = segment(decode((folder / "GH133.dcm").read_bytes(), RIGHT), LOG)
     assert iou(found.tight_box, CropBox(0, 2250, 1155, 2394)) >= 0.98  # by eye: the fold, and the nipple's side
     assert found.flags == Flag(0)
-    found = segment(decode_image((folder / "OutOfBoundsOverlay.dcm").read_bytes(), LEFT), LOG)
+    found = segment(decode((folder / "OutOfBoundsOverlay.dcm").read_bytes(), LEFT), LOG)
     assert (found.method, found.flags) == ("whole_frame", Flag.CC_CROP_FALLBACK)
 
 
@@ -325,7 +326,7 @@ def test_thresholds_on_known_histograms() -> None:
 @pytest.mark.parametrize("method", ["otsu_log", "triangle", "agreement"])
 def test_an_image_without_interior_is_left_whole(shape: tuple[int, int], method: str) -> None:
     pixels = np.arange(shape[0] * shape[1], dtype=np.uint16).reshape(shape) % 4000
-    stripe = decode_image(file_bytes(dataset(pixels, 12), pixels, EXPLICIT_LE), LEFT)
+    stripe = decode(file_bytes(dataset(pixels, 12), pixels, ExplicitVRLittleEndian), LEFT)
     found = segment(stripe, Segment(method=method))
     assert (found.method, found.box, found.flags) == ("whole_frame", CropBox.whole(*shape), Flag.CC_CROP_FALLBACK)
     assert trace_segmentation(stripe, Segment(method=method)) is None

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydicom.uid import JPEGBaseline8Bit
 
-from fvpipe.dicom.transfer_syntaxes import JPEG_BASELINE
 from fvpipe.errors import LabelTableError
 from fvpipe.evaluation.metrics import Confusion, roc_auc
 from fvpipe.evaluation.near_duplicates import fingerprints, near_pairs
@@ -275,7 +275,7 @@ def test_a_picture_encoded_again_is_found_and_no_other(tmp_path: Path, monkeypat
         factory.mammogram(
             folder / f"again{view}.dcm",
             again,
-            JPEG_BASELINE,
+            JPEGBaseline8Bit,
             PatientID="again",
             view=view,
             SOPInstanceUID=f"2.25.7{len(view)}",

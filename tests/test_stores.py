@@ -32,7 +32,7 @@ from fvpipe.cache.sample_store import SampleStore, ViewRejection, sample_key
 from fvpipe.config import identifier_key as identifier_key_module
 from fvpipe.config.identifier_key import ENVIRONMENT, identifier_key
 from fvpipe.config.loading import digest_of
-from fvpipe.dicom.header import HeaderPolicy, read_header
+from fvpipe.dicom.header import HeaderPolicy, ImageHeader, read_header
 from fvpipe.errors import FvpipeError, InputError, LockedError, ParameterError, StorageError
 from fvpipe.indexing.scan import scan_folder
 from fvpipe.io.atomic import write_atomic, write_if_changed
@@ -442,8 +442,9 @@ def test_no_path_and_no_identifier_in_the_database(tmp_path: Path) -> None:
     path = "Doe_Jane/film.dcm"
     factory.mammogram(root / path, PatientID="CANARY-ID", StudyInstanceUID="1.2.77.4242", SOPInstanceUID="1.2.77.4343")
     (source,) = listed(root)[0]
-    header = read_header(root, path, POLICY)
-    assert isinstance(header, ImageRecord)
+    found = read_header(root, path, POLICY)
+    assert isinstance(found, ImageHeader)
+    header = found.record
     with FileCache(tmp_path / "m", root, POLICY) as file_cache:
         file_cache.put_headers(
             [(source, header), (SourceFile("Doe_Jane/bad.dcm", "1"), Rejection(path, Reason.NOT_DICOM, "x"))]

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import psutil
 import pytest
+from pydicom.uid import JPEG2000Lossless, JPEGLSLossless, RLELossless
 
-from fvpipe.dicom.transfer_syntaxes import JPEG_2000_LOSSLESS, JPEG_LS, RLE
 from fvpipe.execution.isolation import Crash
 from fvpipe.execution.workers import Workers, WorkerSettings
 from tests.conftest import build
@@ -59,8 +59,8 @@ def folder_bytes(folder: Path) -> dict[str, bytes]:
 def cohort(tmp_path: Path) -> Path:
     """Three sound patients; one whose CC ends the process, one whose MLO never ends."""
     for number, patient in enumerate(("p1", "p2", "p3", "crash", "hang")):
-        factory.patient(tmp_path / "in", patient, "L", number, RLE, StudyInstanceUID="2.25.1")
-    for name, syntax in (("crash_L_CC", JPEG_LS), ("hang_L_MLO", JPEG_2000_LOSSLESS)):
+        factory.patient(tmp_path / "in", patient, "L", number, RLELossless, StudyInstanceUID="2.25.1")
+    for name, syntax in (("crash_L_CC", JPEGLSLossless), ("hang_L_MLO", JPEG2000Lossless)):
         view = factory.CC if name.endswith("CC") else factory.MLO
         factory.mammogram(
             tmp_path / "in" / f"{name}.dcm", factory.breast(5, view), syntax, view=view, StudyInstanceUID="2.25.1",
@@ -96,7 +96,7 @@ def test_a_decoder_that_crashes_or_hangs_costs_its_file(cohort: Path, tmp_path: 
 
 def test_killed_workers_blame_no_file_and_change_no_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(12):
-        factory.patient(tmp_path / "in", f"p{number}", "LR", number, RLE, StudyInstanceUID="2.25.1")
+        factory.patient(tmp_path / "in", f"p{number}", "LR", number, RLELossless, StudyInstanceUID="2.25.1")
     build(tmp_path / "in", tmp_path / "clean")
     in_every_process(SLOW_DECODER, tmp_path / "site", monkeypatch)
     ended = threading.Event()

@@ -13,13 +13,13 @@ from fvpipe.cache.sample_store import SampleStore, ViewRejection, sample_key
 from fvpipe.config.pipeline import Pipeline
 from fvpipe.dicom.decoders import lossy_decoder
 from fvpipe.dicom.elements import RejectedFile, silenced
-from fvpipe.dicom.header import HeaderPolicy, acquisition_date, record_of
+from fvpipe.dicom.header import HeaderPolicy, ImageHeader
 from fvpipe.dicom.pixels import decode_image
-from fvpipe.dicom.reader import HEADER_INFLATE_LIMIT, open_dicom, stream
 from fvpipe.imaging.canvas import crop_levels, frame_level
 from fvpipe.imaging.fusion import fuse
 from fvpipe.imaging.segmentation import segment
 from fvpipe.imaging.view_agreement import disagreement_flags, header_flags
+from fvpipe.indexing.headers import parse_indexed
 from fvpipe.io.read import Buffer, read_contents
 from fvpipe.reasons import Flag, Rejection
 from fvpipe.types import VIEWS, Digest, FusedSample, ImageRecord
@@ -85,7 +85,7 @@ def make_samples(tasks: Sequence[SampleTask]) -> list[SampleResult]:
 def make_sample(task: SampleTask) -> SampleResult:
     """Read both files, decode, segment, fuse, and store the sample (or why there is none)."""
     clock = _Clock()
-    files, digests = [], []
+    files, headers, digests = [], [], []
     for record, state, expected, buffer in zip(task.views, task.states, task.digests, _buffers.of_views, strict=True):
         try:
             read = read_contents(Path(task.root) / record.path, state, buffer)
@@ -95,16 +95,14 @@ def make_sample(task: SampleTask) -> SampleResult:
             return SampleResult(unreadable=Rejection.unreadable(record.path, error))
         clock.lap("read")
         # Label and id come from the index: these must be the bytes that it read.
-        if expected is not None:
-            same = read.digest == expected
-        else:
-            same = read.unchanged or record_of(read.data, record.path, task.policy) == record
-        if not same:
+        header = parse_indexed(read, record, task.policy, expected)
+        if header is None:
             return SampleResult(changed=record.path)
         clock.lap("header")
         files.append(read.data)
+        headers.append(header)
         digests.append(read.digest)
-    return _made(task, (files[0], files[1]), (digests[0], digests[1]), clock)
+    return _made(task, files, headers, (digests[0], digests[1]), clock)
 
 
 class _Buffers(threading.local):
@@ -118,7 +116,11 @@ _buffers = _Buffers()
 
 
 def _made(
-    task: SampleTask, files: tuple[memoryview, memoryview], digests: tuple[Digest, Digest], clock: _Clock
+    task: SampleTask,
+    files: Sequence[memoryview],
+    headers: Sequence[ImageHeader],
+    digests: tuple[Digest, Digest],
+    clock: _Clock,
 ) -> SampleResult:
     key = key_of(task, digests)
     store = SampleStore(Path(task.store)) if task.store else None
@@ -126,7 +128,7 @@ def _made(
         store.rejection_path(key).unlink(missing_ok=True)
     if store is not None and store.has(key):
         return SampleResult(digests, key, seconds=clock.seconds)
-    sample = _sample(task, files, digests, clock)
+    sample = _sample(task, files, headers, digests, clock)
     if store is not None:
         store.put(key, sample)
         clock.lap("write")
@@ -135,15 +137,17 @@ def _made(
 
 
 def _sample(
-    task: SampleTask, files: Sequence[memoryview], digests: tuple[Digest, Digest], clock: _Clock
+    task: SampleTask,
+    files: Sequence[memoryview],
+    headers: Sequence[ImageHeader],
+    digests: tuple[Digest, Digest],
+    clock: _Clock,
 ) -> FusedSample | ViewRejection:
-    images, dates = [], set()
-    for view, record, data, digest in zip(VIEWS, task.views, files, digests, strict=True):
+    images, dates = [], {header.acquisition_date for header in headers}
+    for view, header, data, digest in zip(VIEWS, headers, files, digests, strict=True):
         try:
-            opened = open_dicom(stream(data), HEADER_INFLATE_LIMIT)
-            dates.add(acquisition_date(opened.header))
-            level = frame_level((record.rows, record.columns), task.pipeline)
-            images.append(decode_image(data, record.laterality, task.pipeline.voi, digest, opened, level))
+            level = frame_level((header.layout.rows, header.layout.columns), task.pipeline)
+            images.append(decode_image(data, header, task.pipeline.voi, digest, level))
         except RejectedFile as rejected:
             return ViewRejection(view, rejected.reason, rejected.detail)
     clock.lap("decode")
@@ -153,7 +157,7 @@ def _sample(
     for i, level in enumerate(crop_levels(found, task.pipeline)):
         if images[i].scale > 1 << level:  # the crop is small: its pixels are decoded again, and its box stays
             try:
-                finer = decode_image(files[i], task.views[i].laterality, task.pipeline.voi, digests[i], level=level)
+                finer = decode_image(files[i], headers[i], task.pipeline.voi, digests[i], level)
             except RejectedFile as rejected:
                 return ViewRejection(VIEWS[i], rejected.reason, rejected.detail)
             # The digest must not depend on the other view: the same image in another pair has the same.

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 import shutil
-from io import BytesIO
 from pathlib import Path
 
 from fvpipe.config.project import Labels
@@ -64,14 +63,16 @@ def read_region(data: bytes) -> Region | None:
     import numpy as np
 
     from fvpipe.dicom.elements import text
+    from fvpipe.dicom.header import pixel_header
     from fvpipe.dicom.pixels import decode_image
-    from fvpipe.dicom.reader import HEADER_INFLATE_LIMIT, open_dicom
+    from fvpipe.dicom.reader import open_dicom, stream
 
-    match = re.search(REGION, text(open_dicom(BytesIO(data), HEADER_INFLATE_LIMIT).header, "PatientID"))
+    opened = open_dicom(stream(data))
+    match = re.search(REGION, text(opened.dataset, "PatientID"))
     if match is None:
         return None
     patient, laterality, view, number = match.groups()
-    image = decode_image(data, Laterality(laterality[0]))
+    image = decode_image(data, pixel_header(opened, Laterality(laterality[0])))
     values = np.flatnonzero(np.bincount(image.stored.ravel()))
     if len(values) != 2:
         return None

@@ -1,4 +1,4 @@
-"""Sizes of compressed images, from their own headers, compared with the DICOM header before they are decoded."""
+"""Sizes of compressed images by their own headers, compared with the DICOM header before decoding."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fvpipe.reasons import Reason
 
 @dataclass(frozen=True, slots=True)
 class CodestreamSize:
-    """What a compressed image's own header says of its size."""
+    """Size of a compressed image by its own header: pixels, components a pixel, bits a component."""
 
     rows: int
     columns: int
@@ -21,14 +21,32 @@ class CodestreamSize:
 
 
 def check_codestream(frame: bytes, size: CodestreamSize | None, layout: PixelLayout) -> None:
-    """Before decoding: a codestream larger than its DICOM header says would be decoded at its own size, one that was cut
-    to an image whose rest is made up, or (JPEG-LS) for seconds.
+    """Check a codestream against the layout before decoding.
+
+    A codestream larger than its DICOM header would be decoded at its own size, and a cut one to an image whose rest the
+    decoder makes up, or (JPEG-LS) for seconds.
+
+    Parameters
+    ----------
+    frame : bytes
+        The compressed image.
+    size : CodestreamSize or None
+        By its own header; None where that cannot be read.
+    layout : PixelLayout
+        By the DICOM header.
+
+    Raises
+    ------
+    RejectedFile
+        No size, another size or depth than that of the layout, or no end marker.
     """
     if size is None:
         raise RejectedFile(Reason.DECODE_FAILED, "no image header in the compressed frame")
     fits = size.components == 1 and size.bits <= layout.bits_allocated
     if layout.signed or layout.high_bit >= layout.bits_stored:
-        fits &= size.bits > layout.high_bit  # or the sign, or the bits to shift away, would be looked for where there are none
+        fits &= (
+            size.bits > layout.high_bit
+        )  # else the sign, or the bits above the shift, would lie beyond the codestream's bits
     if (size.rows, size.columns) != (layout.rows, layout.columns) or not fits:
         found = f"{size.rows} x {size.columns}, {size.components} component(s) of {size.bits} bits"
         expected = f"{layout.rows} x {layout.columns}, 1 of at most {layout.bits_allocated}"
@@ -38,7 +56,7 @@ def check_codestream(frame: bytes, size: CodestreamSize | None, layout: PixelLay
 
 
 def jpeg_size(frame: bytes) -> CodestreamSize | None:
-    """Size of a JPEG or JPEG-LS image from its start-of-frame segment (ITU-T T.81 B.2.2)."""
+    """Read the size of a JPEG or JPEG-LS image from its start-of-frame segment (ITU-T T.81 B.2.2)."""
     at = 2
     while at + 10 <= len(frame):
         if frame[at] != 0xFF:
@@ -56,7 +74,7 @@ def jpeg_size(frame: bytes) -> CodestreamSize | None:
 
 
 def bare_codestream(frame: bytes) -> bytes:
-    """The JPEG 2000 codestream of a frame that may be a JP2 file: what is checked is what is decoded."""
+    """Return the JPEG 2000 codestream of a frame that may be a JP2 file, to check the same bytes that are decoded."""
     return frame if frame[:2] == b"\xff\x4f" else frame[frame.find(b"jp2c\xff\x4f") + 4 :]
 
 

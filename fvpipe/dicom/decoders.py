@@ -10,25 +10,25 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydicom.uid import (
+    HTJ2K,
+    JPEG2000,
+    HTJ2KLossless,
+    HTJ2KLosslessRPCL,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
+    JPEGLossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    JPEGLSNearLossless,
+    RLELossless,
+)
 
 from fvpipe.dicom import jpeg2000
 from fvpipe.dicom.codestream import bare_codestream, check_codestream, jpeg_2000_size, jpeg_size
 from fvpipe.dicom.elements import RejectedFile
 from fvpipe.dicom.layout import PixelLayout
-from fvpipe.dicom.transfer_syntaxes import (
-    HTJ2K,
-    HTJ2K_LOSSLESS,
-    HTJ2K_RPCL,
-    JPEG_2000,
-    JPEG_2000_LOSSLESS,
-    JPEG_BASELINE,
-    JPEG_EXTENDED,
-    JPEG_LOSSLESS,
-    JPEG_LOSSLESS_SV1,
-    JPEG_LS,
-    JPEG_LS_NEAR,
-    RLE,
-)
 from fvpipe.reasons import Reason
 
 # --- decoding ---------------------------------------------------------------------------------------------------------
@@ -36,16 +36,16 @@ from fvpipe.reasons import Reason
 
 @dataclass(frozen=True, slots=True)
 class Decoder:
-    """Who reads a transfer syntax.
+    """The decoder of one transfer syntax.
 
     Attributes
     ----------
     library : str
-        Distribution whose version the receipt records.
+        Name of the distribution, whose version the receipt records.
     lossy : bool
-        Whether another version may give other pixels; then the version belongs to the sample's key.
+        Another version may give other pixels, so that the version is part of the sample's key.
     decode : callable
-        (frame, layout) -> 2-D unsigned or signed array.
+        (frame : bytes, layout : PixelLayout) -> integer array, shape (rows, columns).
     """
 
     library: str
@@ -59,7 +59,7 @@ class Decoder:
 
 
 def _rle(frame: bytes, layout: PixelLayout) -> NDArray[Any]:
-    """DICOM PS3.5 annex G: one PackBits segment a byte plane, most significant first, each into a bounded buffer."""
+    """Decode PS3.5 annex G: one PackBits segment a byte plane, most significant first, each into a bounded buffer."""
     import imagecodecs
 
     planes = layout.bits_allocated // 8
@@ -100,40 +100,40 @@ def _jpeg_2000(frame: bytes, layout: PixelLayout) -> NDArray[Any]:
 
 
 DECODERS: dict[str, Decoder] = {
-    RLE: Decoder("imagecodecs", False, _rle),
-    JPEG_BASELINE: Decoder("imagecodecs", True, _jpeg),
-    JPEG_EXTENDED: Decoder("imagecodecs", True, _jpeg),
-    JPEG_LOSSLESS: Decoder("imagecodecs", False, _jpeg),
-    JPEG_LOSSLESS_SV1: Decoder("imagecodecs", False, _jpeg),
-    JPEG_LS: Decoder("imagecodecs", False, _jpeg_ls),
-    JPEG_LS_NEAR: Decoder("imagecodecs", True, _jpeg_ls),
-    JPEG_2000_LOSSLESS: Decoder("imagecodecs", False, _jpeg_2000),
-    JPEG_2000: Decoder("imagecodecs", True, _jpeg_2000),
-    # By OpenJPEG: imagecodecs prints what OpenJPH says of a damaged block and gives the image all the same, and lets a
-    # lossy overshoot above white start again from black.
-    HTJ2K_LOSSLESS: Decoder("imagecodecs", False, _jpeg_2000),
-    HTJ2K_RPCL: Decoder("imagecodecs", False, _jpeg_2000),
+    RLELossless: Decoder("imagecodecs", False, _rle),
+    JPEGBaseline8Bit: Decoder("imagecodecs", True, _jpeg),
+    JPEGExtended12Bit: Decoder("imagecodecs", True, _jpeg),
+    JPEGLossless: Decoder("imagecodecs", False, _jpeg),
+    JPEGLosslessSV1: Decoder("imagecodecs", False, _jpeg),
+    JPEGLSLossless: Decoder("imagecodecs", False, _jpeg_ls),
+    JPEGLSNearLossless: Decoder("imagecodecs", True, _jpeg_ls),
+    JPEG2000Lossless: Decoder("imagecodecs", False, _jpeg_2000),
+    JPEG2000: Decoder("imagecodecs", True, _jpeg_2000),
+    # By OpenJPEG: with OpenJPH, imagecodecs only prints an error about a damaged block and returns the image, and a lossy
+    # overshoot above white wraps around to black.
+    HTJ2KLossless: Decoder("imagecodecs", False, _jpeg_2000),
+    HTJ2KLosslessRPCL: Decoder("imagecodecs", False, _jpeg_2000),
     HTJ2K: Decoder("imagecodecs", True, _jpeg_2000),
 }
-"""Encapsulated transfer syntaxes; the native ones need no decoder."""
+"""By transfer syntax UID; native ones need no decoder."""
 
 
 def decoder_identity(transfer_syntax_uid: str) -> str:
-    """Library and version that read a transfer syntax; ``native`` where none is needed."""
+    """Library and version that decode a transfer syntax; ``native`` where none is needed."""
     decoder = DECODERS.get(transfer_syntax_uid)
     return decoder.identity if decoder is not None else "native"
 
 
 def lossy_decoder(transfer_syntax_uid: str) -> str:
-    """Library and version that belong to a sample's key: of a lossy syntax's decoder; empty for all others."""
+    """Library and version that a sample's key includes: those of a lossy syntax's decoder; empty for all others."""
     decoder = DECODERS.get(transfer_syntax_uid)
     return decoder.identity if decoder is not None and decoder.lossy else ""
 
 
 def reduced_decoder(transfer_syntax_uid: str) -> str:
-    """Library and version that belong to a sample's key where images may be decoded at a fraction of their resolution."""
+    """Library and version that a sample's key includes where images may be decoded at a fraction of their resolution."""
     return jpeg2000.identity() if transfer_syntax_uid in REDUCIBLE else ""
 
 
 REDUCIBLE = {syntax for syntax, decoder in DECODERS.items() if decoder.decode is _jpeg_2000}
-"""Transfer syntaxes whose codestream holds smaller images."""
+"""Transfer syntaxes whose codestream holds the image at smaller resolutions, too."""

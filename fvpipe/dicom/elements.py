@@ -1,4 +1,4 @@
-"""Values of header elements: typed, quiet, and safe to show."""
+"""Values of header elements as typed values, without warnings, and text that is safe to show."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from fvpipe.reasons import Reason
 
 
 class RejectedFile(Exception):
-    """A rule was broken. Never leaves the reader: it becomes a :class:`Rejection`."""
+    """A file breaks a rule. Callers turn it into a :class:`fvpipe.reasons.Rejection`; it ends no build."""
 
     def __init__(self, reason: Reason, detail: str) -> None:
         super().__init__(reason, detail)
@@ -29,23 +29,25 @@ class RejectedFile(Exception):
 
 
 def raise_transient(error: Exception) -> None:
-    """Raise again what says nothing of the file, and so must not be remembered as a rejection of it."""
+    """Raise `error` again where it comes from the machine (memory, imports, disk), which is no reason to reject the file."""
     if isinstance(error, MemoryError | ImportError) or (isinstance(error, OSError) and error.errno):
         raise error
 
 
-# --- element values, without surprises --------------------------------------------------------------------------------
+# --- element values ---------------------------------------------------------------------------------------------------
 
 
 _silence = threading.Lock()
-_silent: list[tuple[warnings.catch_warnings[None], int, int]] = []  # what the outermost caller found, for each that is inside
+_silent: list[
+    tuple[warnings.catch_warnings[None], int, int]
+] = []  # settings before the outermost call, once for each call that is active
 
 
 @contextmanager
 def silenced() -> Iterator[None]:
-    """Keep pydicom quiet: it warns of a wrong value by printing it, and a value may be a name.
+    """Suppress pydicom's warnings, which print the values that they are about: a value may be a name.
 
-    The settings are the process's own: threads may be inside together, and only the last one out puts them back.
+    The settings are global to the process: with several threads inside, the last one to leave restores them.
     """
     logger, settings = logging.getLogger("pydicom"), pydicom.config.settings
     with _silence:
@@ -70,15 +72,15 @@ def silenced() -> Iterator[None]:
 
 
 def texts(header: Dataset, keyword: str) -> list[str]:
-    """All values of an element as text; empty where it is absent.
+    """Return all values of an element as text; empty where it is absent.
 
     Raises
     ------
-    Rejected
-        Its bytes cannot be read as its value representation.
+    RejectedFile
+        The bytes cannot be read as their value representation.
     """
     tag = _tag(keyword)
-    if tag not in header:  # most are not, in most files: pydicom's own look-up by keyword is ten times dearer
+    if tag not in header:  # most are absent, and pydicom's look-up by keyword takes ten times as long
         return []
     try:
         value = header[tag].value
@@ -96,17 +98,17 @@ def _tag(keyword: str) -> BaseTag:
 
 
 def text(header: Dataset, keyword: str) -> str:
-    """The value of an element that has one, or nothing; several are shown as they are, and none of them is preferred."""
+    """Return the value of an element, empty where it is absent; several values are joined by backslashes."""
     return "\\".join(texts(header, keyword))
 
 
 def items(header: Dataset, keyword: str) -> list[Dataset]:
-    """The items of a sequence; none where it is absent.
+    """Return the items of a sequence; none where it is absent.
 
     Raises
     ------
-    Rejected
-        It is no sequence.
+    RejectedFile
+        The element is not a sequence.
     """
     try:
         value = header.get(keyword)
@@ -118,7 +120,7 @@ def items(header: Dataset, keyword: str) -> list[Dataset]:
 
 
 def number(header: Dataset, keyword: str, default: float) -> float:
-    """The value as a float; NaN where it is none."""
+    """Return the value as a float; `default` where it is absent, NaN where it is not a number."""
     value = text(header, keyword)
     try:
         return float(value) if value else default
@@ -127,12 +129,12 @@ def number(header: Dataset, keyword: str, default: float) -> float:
 
 
 def integer(header: Dataset, keyword: str, default: int | None = None) -> int:
-    """The value as an integer.
+    """Return the value as an integer.
 
     Raises
     ------
-    Rejected
-        It is no integer, or absent without a `default`.
+    RejectedFile
+        The value is not an integer, or is absent without a `default`.
     """
     value = text(header, keyword)
     if not value and default is not None:
@@ -145,7 +147,7 @@ def integer(header: Dataset, keyword: str, default: int | None = None) -> int:
 
 
 def printable(value: str) -> str:
-    """Text without control characters."""
+    """Remove control characters."""
     return "".join(c for c in value if c.isprintable())
 
 
@@ -157,17 +159,17 @@ _TERMS = frozenset({
 
 
 def shown_term(value: str) -> str:
-    """A defined term as it may be shown; any other word could be a name, however short."""
+    """Return a defined term; hide any other word, which could be a name."""
     return value if value in _TERMS else _hidden(value)
 
 
 def shown_code(value: str) -> str:
-    """A code of SNOMED CT or SRT as it may be shown; anything else could be a name."""
+    """Return a code of SNOMED CT or SRT; hide anything else, which could be a name."""
     return value if re.fullmatch(r"[0-9]{6,18}|[A-Z][0-9]?-[0-9A-F]{4,5}", value) else _hidden(value)
 
 
 def shown_uid(value: str) -> str:
-    """A well-known UID as it may be shown; a private one could be an identifier."""
+    """Return a UID of the standard; hide a private one, which could be an identifier."""
     return value if re.fullmatch(r"1\.2\.840\.10008[0-9.]{0,40}", value) else _hidden(value)
 
 

@@ -1,7 +1,6 @@
-"""JPEG 2000 at a fraction of its resolution: the wavelet holds the smaller images, and decoding one costs what it weighs.
+"""JPEG 2000 at a fraction of its resolution: the wavelet transform holds the smaller images, which decode faster.
 
-Pillow is what reads them from a wheel. It hands the codestream to OpenJPEG, which clips to the declared range, and gives
-10 to 15 bits scaled to 16: they are shifted back.
+Pillow decodes them with OpenJPEG, which clips to the declared range. It scales 10 to 15 bits to 16; they are shifted back.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ _SIZ, _COD, _COC, _SOT = 0xFF51, 0xFF52, 0xFF53, 0xFF90
 
 
 def levels(codestream: bytes) -> int:
-    """How often an image can be halved (ITU-T T.800 A.5 and A.6).
+    """Count how often an image can be halved (ITU-T T.800 A.5 and A.6).
 
     Parameters
     ----------
@@ -27,9 +26,8 @@ def levels(codestream: bytes) -> int:
     Returns
     -------
     int
-        The least number of decomposition levels that the main header speaks of. 0 also where the places of a smaller
-        image's pixels are not known from its size alone (an offset or a subsampling), where its values are signed, or
-        where the header is damaged.
+        The smallest number of decomposition levels in the main header. 0 also where an offset or a subsampling moves the
+        pixels of a smaller image, where values are signed, or where the header is damaged.
     """
     found: list[int] = []
     at = 2
@@ -54,18 +52,18 @@ def levels(codestream: bytes) -> int:
 
 
 def decode_reduced(codestream: bytes, level: int, shape: tuple[int, int], bits: int) -> NDArray[np.uint8] | NDArray[np.uint16]:
-    """The image after `level` halvings.
+    """Decode the image after `level` halvings.
 
     Parameters
     ----------
     codestream : bytes
-        Of one unsigned component; its header has been checked.
+        One unsigned component; its header has been checked.
     level : int
         At most :func:`levels`.
     shape : (int, int)
         Rows, columns of the whole image.
     bits : int
-        Of a value, as the codestream declares.
+        Bits of a value, as the codestream declares.
 
     Returns
     -------
@@ -80,7 +78,7 @@ def decode_reduced(codestream: bytes, level: int, shape: tuple[int, int], bits: 
     from PIL.Jpeg2KImagePlugin import Jpeg2KImageFile
 
     step = 1 << level
-    # By its own class: nothing else is tried, and the size, which the caller has checked, is not judged again.
+    # By its own class: no other format is tried, and Pillow's limit of pixels, which the caller has its own for, is not used.
     with Jpeg2KImageFile(BytesIO(codestream)) as image:
         image.reduce = level
         # Pillow rounds the smaller size to the nearest, OpenJPEG up; where they differ it would reject the image.
@@ -94,7 +92,7 @@ def decode_reduced(codestream: bytes, level: int, shape: tuple[int, int], bits: 
 
 @cache
 def identity() -> str:
-    """Library and version. A smaller image is no copy of what was encoded, so they belong to the sample's key."""
+    """Library and version, which a sample's key includes: another version may give another smaller image."""
     from PIL import __version__, features
 
     return f"pillow {__version__} openjpeg {features.version('jpg_2000')}"

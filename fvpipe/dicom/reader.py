@@ -3,25 +3,58 @@
 from __future__ import annotations
 
 import os
+import stat
 import struct
 import zlib
 from dataclasses import dataclass
+from enum import StrEnum
 from io import BufferedReader, BytesIO, FileIO, RawIOBase
+from pathlib import Path
 from typing import BinaryIO, cast
 
 from pydicom.dataset import Dataset
 from pydicom.filereader import read_dataset
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
 
 from fvpipe.dicom.elements import RejectedFile, raise_transient, shown_uid, silenced, text
-from fvpipe.dicom.transfer_syntaxes import DEFLATED_LE, ENCAPSULATED, EXPLICIT_BE, IMPLICIT_LE, NATIVE
+from fvpipe.dicom.layout import PixelLocation
+from fvpipe.dicom.transfer_syntaxes import ENCAPSULATED, NATIVE
 from fvpipe.reasons import Reason
 
-HEADER_INFLATE_LIMIT = 8 * 2**20  # bytes of a deflated data set that `index` looks at: headers are far smaller
+HEADER_INFLATE_LIMIT = 8 * 2**20  # bytes of a deflated data set that are inflated for its header
 PIXEL_DATA = 0x7FE00010
 
 
-class _Bounded(BufferedReader):
-    """A file that is never asked for more than it has: Python reserves what an element claims, and that may be 4 GB."""
+class OpeningStep(StrEnum):
+    """The steps of opening a file, in order; each needs the one before."""
+
+    FILE = "file"
+    MARKER = "DICM marker"
+    META = "file meta information"
+    TRANSFER_SYNTAX = "transfer syntax"
+    DATA_SET = "data set"
+
+
+class UnopenedFile(RejectedFile):
+    """A file that is rejected before its header can be checked; `step` is the step that failed."""
+
+    def __init__(self, step: OpeningStep, reason: Reason, detail: str) -> None:
+        super().__init__(reason, detail)
+        self.step = step
+
+
+UNNAMED = None
+"""`name` of the files that are parsed. Where a file ends inside an element of undefined length, pydicom drops the element and
+warns with the name; without one it raises TypeError instead, and the file is rejected, from disk and from memory alike."""
+
+
+# --- bytes ------------------------------------------------------------------------------------------------------------
+
+
+class _BoundedReader(BufferedReader):
+    """A file whose reads are bounded by its size: Python reserves as much as is read, and an element may claim 4 GB."""
+
+    name = UNNAMED
 
     def __init__(self, file: FileIO, size: int) -> None:
         super().__init__(file)
@@ -31,8 +64,10 @@ class _Bounded(BufferedReader):
         return super().read(self._size if size is None or size < 0 else min(size, self._size))
 
 
-class _Memory(RawIOBase):
-    """Bytes in memory as a file: nothing is copied but what is read."""
+class _MemoryReader(RawIOBase):
+    """Bytes in memory as a file; only what is read is copied."""
+
+    name = UNNAMED
 
     def __init__(self, data: bytes | memoryview) -> None:
         self._data = memoryview(data)
@@ -54,113 +89,142 @@ class _Memory(RawIOBase):
 
 
 def stream(data: bytes | memoryview) -> BinaryIO:
-    """A file's bytes as :func:`open_dicom` takes them."""
-    return cast(BinaryIO, _Memory(data))
+    """Wrap a file's bytes as a binary file for :func:`open_dicom`."""
+    return cast(BinaryIO, _MemoryReader(data))
+
+
+def open_file(path: Path) -> BinaryIO:
+    """Open a regular file for bounded reads.
+
+    Raises
+    ------
+    UnopenedFile
+        Not a regular file.
+    OSError
+        The file system does not give the file.
+    """
+    status = os.stat(path)  # before it is opened: opening a named pipe waits for a writer
+    if not stat.S_ISREG(status.st_mode):
+        raise UnopenedFile(OpeningStep.FILE, Reason.NOT_A_FILE, "no regular file")
+    return cast(BinaryIO, _BoundedReader(FileIO(path), status.st_size))
+
+
+def inflate(deflated: bytes | memoryview, limit: int) -> tuple[bytes, bool]:
+    """Inflate a deflated data set up to a limit, since 285 kB can hold 617 MB.
+
+    Parameters
+    ----------
+    deflated : bytes or memoryview
+        From the start of the deflated data set on.
+    limit : int
+        Bytes to inflate at most.
+
+    Returns
+    -------
+    data : bytes
+        The start of the inflated data set, at most `limit` bytes.
+    complete : bool
+        False where more could be inflated.
+    """
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    try:
+        data = inflater.decompress(deflated, limit)
+    except zlib.error:
+        detail = "the deflated data set does not inflate"
+        raise UnopenedFile(OpeningStep.DATA_SET, Reason.HEADER_UNREADABLE, detail) from None
+    return data, inflater.eof or len(data) < limit  # a stream that was cut ends below the limit
 
 
 # --- opening a file ---------------------------------------------------------------------------------------------------
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class OpenedDicom:
-    """A DICOM file up to its Pixel Data.
+    """A DICOM file, parsed up to its Pixel Data.
 
     Attributes
     ----------
-    header : Dataset
+    dataset : Dataset
         Everything before Pixel Data, without the file meta information (whose SOP class VinDr-Mammo fills with 1.2.3.4).
     body : BinaryIO
-        What `value_offset` counts in: the file, or its inflated data set.
-    value_offset : int or None
-        Where Pixel Data's value starts; None where the file ends before it.
-    value_length : int or None
-        Bytes; None for encapsulated (undefined) length.
+        The file, or its inflated data set.
+    location : PixelLocation or None
+        Where Pixel Data lies in `body`; None where the file ends before it.
     bytes_left : int
-        From `value_offset` to the end of `body`.
-    words : bool
-        Pixel Data has the value representation OW: on big endian, 8-bit pixels are swapped in pairs.
+        Bytes of `body` from the start of Pixel Data's value to the end.
     complete : bool
-        False where a deflated data set was inflated only as far as the header needs.
+        False where a deflated data set was inflated only up to the limit.
     """
 
-    header: Dataset
+    dataset: Dataset
     transfer_syntax_uid: str
     body: BinaryIO
-    value_offset: int | None = None
-    value_length: int | None = None
-    bytes_left: int = 0
-    complete: bool = True
-    words: bool = False
+    location: PixelLocation | None
+    bytes_left: int
+    complete: bool
 
 
-def open_dicom(file: BinaryIO, inflate_limit: int) -> OpenedDicom:
-    """Parse a DICOM file up to Pixel Data, reading none of the pixels.
+def open_dicom(file: BinaryIO) -> OpenedDicom:
+    """Parse a DICOM file up to Pixel Data, without reading the pixels.
 
     Parameters
     ----------
     file : BinaryIO
         Positioned at the start.
-    inflate_limit : int
-        Bytes at most that a deflated data set may grow to; what lies beyond is not looked at.
 
     Raises
     ------
-    Rejected
-        Not DICOM, a broken header, or a transfer syntax that no decoder here reads.
+    UnopenedFile
+        Not DICOM, a broken header, a transfer syntax without a decoder, or no Pixel Data in the first
+        :data:`HEADER_INFLATE_LIMIT` bytes of an inflated data set.
     """
     if file.read(132)[128:] != b"DICM":
-        raise RejectedFile(Reason.NOT_DICOM, "no DICM marker at byte 128")
+        raise UnopenedFile(OpeningStep.MARKER, Reason.NOT_DICOM, "no DICM marker at byte 128")
     with silenced():
         try:
             meta = read_dataset(file, False, True, stop_when=lambda tag, vr, length: tag.group != 2)
             syntax = text(meta, "TransferSyntaxUID")
         except Exception as error:
             raise_transient(error)
-            raise RejectedFile(Reason.HEADER_UNREADABLE, f"file meta information ({type(error).__name__})") from None
+            detail = f"file meta information ({type(error).__name__})"
+            raise UnopenedFile(OpeningStep.META, Reason.HEADER_UNREADABLE, detail) from None
         if syntax not in NATIVE | ENCAPSULATED:
-            raise RejectedFile(Reason.TRANSFER_SYNTAX_UNSUPPORTED, f"transfer syntax is {shown_uid(syntax)}")
-        body, complete = (_inflate(file, inflate_limit)) if syntax == DEFLATED_LE else (file, True)
-        little, implicit = syntax != EXPLICIT_BE, syntax == IMPLICIT_LE
+            detail = f"transfer syntax is {shown_uid(syntax)}"
+            raise UnopenedFile(OpeningStep.TRANSFER_SYNTAX, Reason.TRANSFER_SYNTAX_UNSUPPORTED, detail)
+        body, complete, deflated_at = file, True, None
+        if syntax == DeflatedExplicitVRLittleEndian:
+            deflated_at = file.tell()
+            data, complete = inflate(file.read(), HEADER_INFLATE_LIMIT)
+            body = BytesIO(data)
+        little, implicit = syntax != ExplicitVRBigEndian, syntax == ImplicitVRLittleEndian
         try:
-            header = read_dataset(body, implicit, little, stop_when=lambda tag, vr, length: tag >= PIXEL_DATA)
+            dataset = read_dataset(body, implicit, little, stop_when=lambda tag, vr, length: tag >= PIXEL_DATA)
         except Exception as error:
             raise_transient(error)
-            raise RejectedFile(Reason.HEADER_UNREADABLE, f"data set ({type(error).__name__})") from None
-    if header.original_encoding[0] is not implicit:  # pydicom looks and adapts, but where would Pixel Data start?
-        raise RejectedFile(Reason.HEADER_UNREADABLE, f"the data set's encoding is not that of its transfer syntax {syntax}")
-    opened = OpenedDicom(header, syntax, body, complete=complete)
-    _find_pixel_data(opened, implicit, "<" if little else ">")
-    if opened.value_offset is None and not complete:
-        raise RejectedFile(
-            Reason.DEFLATED_TOO_LARGE, f"no Pixel Data in the first {inflate_limit} bytes of the inflated data set"
-        )
-    return opened
+            detail = f"data set ({type(error).__name__})"
+            raise UnopenedFile(OpeningStep.DATA_SET, Reason.HEADER_UNREADABLE, detail) from None
+    if dataset.original_encoding[0] is not implicit:  # pydicom adapts; then the start of Pixel Data would be a guess
+        detail = f"the data set's encoding is not that of its transfer syntax {syntax}"
+        raise UnopenedFile(OpeningStep.DATA_SET, Reason.HEADER_UNREADABLE, detail)
+    location = _locate_pixel_data(body, implicit, "<" if little else ">", deflated_at)
+    if location is None and not complete:
+        detail = f"no Pixel Data in the first {HEADER_INFLATE_LIMIT} bytes of the inflated data set"
+        raise UnopenedFile(OpeningStep.DATA_SET, Reason.DEFLATED_TOO_LARGE, detail)
+    bytes_left = max(body.seek(0, os.SEEK_END) - location.offset, 0) if location else 0
+    return OpenedDicom(dataset, syntax, body, location, bytes_left, complete)
 
 
-def _inflate(file: BinaryIO, limit: int) -> tuple[BinaryIO, bool]:
-    """Inflate at most `limit` bytes: 285 kB can hold 617 MB."""
-    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-    try:
-        data = inflater.decompress(file.read(), limit)
-    except zlib.error:
-        raise RejectedFile(Reason.HEADER_UNREADABLE, "the deflated data set does not inflate") from None
-    return BytesIO(data), inflater.eof or len(data) < limit  # a stream that was cut has no more to give
-
-
-def _find_pixel_data(opened: OpenedDicom, implicit: bool, order: str) -> None:
-    body = opened.body
+def _locate_pixel_data(body: BinaryIO, implicit: bool, order: str, deflated_at: int | None) -> PixelLocation | None:
+    """Parse tag, value representation and length of the element at which reading stopped."""
     start = body.tell()
     head = body.read(12)
-    end = body.seek(0, os.SEEK_END)
     if len(head) < 8 or struct.unpack(order + "HH", head[:4]) != (0x7FE0, 0x0010):
-        return
+        return None
     if implicit:
         size, length = 8, struct.unpack(order + "I", head[4:8])[0]
     elif head[4:6] in (b"OB", b"OW", b"UN") and len(head) == 12:
         size, length = 12, struct.unpack(order + "I", head[8:12])[0]
     else:
-        raise RejectedFile(Reason.HEADER_UNREADABLE, "Pixel Data is neither OB nor OW")
-    opened.words = not implicit and head[4:6] == b"OW"
-    opened.value_offset = start + size
-    opened.value_length = None if length == 0xFFFFFFFF else length
-    opened.bytes_left = max(end - opened.value_offset, 0)
+        raise UnopenedFile(OpeningStep.DATA_SET, Reason.HEADER_UNREADABLE, "Pixel Data is neither OB nor OW")
+    words = not implicit and head[4:6] == b"OW"
+    return PixelLocation(start + size, None if length == 0xFFFFFFFF else length, words, deflated_at)

@@ -12,14 +12,15 @@ from fvpipe.cache.file_cache import FileCache
 from fvpipe.config.pipeline import Pipeline
 from fvpipe.datasets.source import Source
 from fvpipe.dicom.elements import RejectedFile, silenced
-from fvpipe.dicom.header import HeaderPolicy, read_header
+from fvpipe.dicom.header import HeaderPolicy, ImageHeader, parse_header, pixel_header, read_header
 from fvpipe.dicom.pixels import decode_image
+from fvpipe.dicom.reader import open_dicom, stream
 from fvpipe.errors import InputError
 from fvpipe.execution.isolation import Crash
 from fvpipe.execution.workers import Workers
 from fvpipe.imaging.canvas import frame_level
 from fvpipe.indexing.index import Index
-from fvpipe.io.read import Buffer, read_contents
+from fvpipe.io.read import Buffer, Contents, read_contents
 from fvpipe.progress import progress
 from fvpipe.reasons import PASSING, Reason, Rejection
 from fvpipe.types import Digest, ImageRecord, SourceFile
@@ -101,8 +102,34 @@ def read_files(tasks: Sequence[FileTask]) -> list[FileResult]:
         return [_read_file(task, buffer) for task in tasks]
 
 
+def parse_indexed(
+    read: Contents, record: ImageRecord, policy: HeaderPolicy, digest: Digest | None = None
+) -> ImageHeader | None:
+    """Parse the header of a file that was indexed as `record`; None where the file is not that one any more.
+
+    Parameters
+    ----------
+    read : Contents
+        The file's bytes.
+    record : ImageRecord
+        From the index.
+    policy : HeaderPolicy
+        How headers are read.
+    digest : Digest or None
+        Of the file, where the index holds it; else the header is compared, unless the file's state is the same.
+    """
+    if digest is not None and digest != read.digest:
+        return None
+    try:
+        header = parse_header(read.data, record.path, policy)
+    except RejectedFile:
+        return None
+    return header if digest is not None or read.unchanged or header.record == record else None
+
+
 def _read_file(task: FileTask, buffer: Buffer) -> FileResult:
-    header = read_header(Path(task.root), task.file.path, task.policy)
+    found = read_header(Path(task.root), task.file.path, task.policy)
+    header = found if isinstance(found, Rejection) else found.record
     if isinstance(header, Rejection):
         if header.detail == os.strerror(errno.ENOENT):
             raise changed_since_index(task.file.path)
@@ -198,10 +225,11 @@ def read_pixel_digests(tasks: Sequence[tuple[str, ImageRecord, Pipeline]]) -> li
     for root, record, pipeline in tasks:
         try:
             data = (Path(root) / record.path).read_bytes()
+            header = pixel_header(open_dicom(stream(data)), record.laterality)
             level = frame_level((record.rows, record.columns), pipeline)
-            for finer in range(level):  # a small crop may ask for them
-                decode_image(data, record.laterality, level=finer)
-            found.append((record.path, decode_image(data, record.laterality, level=level).pixel_digest))
+            for finer in range(level):  # a small crop may need them
+                decode_image(data, header, level=finer)
+            found.append((record.path, decode_image(data, header, level=level).pixel_digest))
         except RejectedFile as rejected:
             found.append((record.path, Rejection(record.path, rejected.reason, rejected.detail)))
         except OSError as error:

@@ -1,4 +1,4 @@
-"""What fvpipe makes of one DICOM file and why, and what is in a shard folder."""
+"""Every decision on one DICOM file, and the content of a shard folder, for `fvpipe inspect`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from typing import Any
 from fvpipe.config.pipeline import Pipeline, load_pipeline
 from fvpipe.datasets.adapter import get_adapter
 from fvpipe.dicom.elements import RejectedFile
+from fvpipe.dicom.image_header import PixelHeader
 from fvpipe.dicom.pixels import decode_image
+from fvpipe.dicom.rules.base import RuleResult
 from fvpipe.execution.isolation import Crash, run_alone
 from fvpipe.imaging.canvas import frame_level
 from fvpipe.imaging.segmentation import GATES, SegmentationTrace, ThresholdAttempt, segment, trace_segmentation
@@ -20,28 +22,36 @@ from fvpipe.imaging.view_agreement import HEADER_FLAGS
 from fvpipe.io.atomic import write_atomic
 from fvpipe.reasons import Flag, Rejection
 from fvpipe.report.drawing import draw_histogram, draw_segmentation, encode, side_by_side
-from fvpipe.report.rules import HeaderVerdicts, Verdict, ask_header, value_facts
+from fvpipe.report.rules import HeaderReport, report_header, value_facts
 from fvpipe.shards.reader import open_shards
-from fvpipe.types import DecodedImage, ImageRecord, Laterality, Segmentation
+from fvpipe.types import DecodedImage, ImageRecord, Segmentation
 
 PIXEL_RULES = ("decoded pixels", "window and VOI LUT")
 
 
 @dataclass(frozen=True, slots=True)
 class PixelTask:
-    """What a fresh process is to look at: a decoder may end it."""
+    """An image to decode in a fresh process, which the decoder may crash.
+
+    Attributes
+    ----------
+    path : str
+        Absolute path of the file.
+    with_png : bool
+        Draw it, too.
+    """
 
     path: str
-    laterality: Laterality
+    header: PixelHeader
     pipeline: Pipeline
     with_png: bool
 
 
 @dataclass(frozen=True, slots=True)
-class PixelAnswer:
-    """What it saw, as text and numbers; `facts` is empty where the pixels were rejected."""
+class PixelReport:
+    """Results of the pixel rules, and facts as text and numbers; `facts` is empty where the pixels were rejected."""
 
-    verdicts: tuple[Verdict, ...]
+    results: tuple[RuleResult, ...]
     facts: Mapping[str, Any]
     png: bytes = b""
 
@@ -54,17 +64,20 @@ def inspect_dicom(
     Parameters
     ----------
     path : Path
-    adapter_name, pipeline_name : str
-        How its header is read; whose window and segmentation are shown.
+        The file.
+    adapter_name : str
+        Adapter by which its header is read.
+    pipeline_name : str
+        Pipeline whose window and segmentation are shown.
     png : Path or None
-        Where to draw it.
+        Draw the image to this file.
     timeout : float
-        Seconds that the pixels may take, in a process of their own.
+        Seconds that decoding and segmentation may take, in a process of their own.
 
     Returns
     -------
     dict
-        ``rules`` in the order in which they are asked; ``reason`` and ``detail`` of the first that rejects the file.
+        ``rules`` in the order of reading; ``reason`` and ``detail`` of the first that rejects the file.
 
     Raises
     ------
@@ -75,27 +88,26 @@ def inspect_dicom(
     """
     _, pipeline = load_pipeline(pipeline_name)
     policy = get_adapter(adapter_name).policy
-    header = ask_header(path, policy)
-    verdicts, facts = [*header.verdicts], dict[str, Any]()
-    answer = _pixels(path, header, pipeline, timeout, with_png=png is not None)
-    verdicts += answer.verdicts
+    header, facts = report_header(path, policy), dict[str, Any]()
+    pixels = _pixels(path, header, pipeline, timeout, with_png=png is not None)
+    results = (*header.results, *pixels.results)
     if header.record is not None:
         facts["header"] = _header_facts(header.record)
-    if header.asked is not None:
-        facts["values"] = value_facts(header.asked, pipeline.voi)
-    facts |= answer.facts
-    if png is not None and answer.png:
-        write_atomic(png, answer.png, durable=False)
+    if header.opened is not None:
+        facts["values"] = value_facts(header.opened, header.pixels, pipeline.voi)
+    facts |= pixels.facts
+    if png is not None and pixels.png:
+        write_atomic(png, pixels.png, durable=False)
         facts["image"] = os.fspath(png)
-    first = next((verdict for verdict in verdicts if verdict.reason), None)
+    first = next((result for result in results if result.reason), None)
     found: dict[str, Any] = {"rejected": first is not None}
     if first is not None and first.reason is not None:
         found |= {"reason": first.reason.value, "meaning": first.reason.meaning, "detail": first.found}
-    return found | {"rules": [_row(verdict) for verdict in verdicts]} | facts
+    return found | {"rules": [_row(result) for result in results]} | facts
 
 
 def _header_facts(record: ImageRecord) -> dict[str, Any]:
-    """What rejects nothing, and a user should know."""
+    """Describe header values that reject nothing and that a user should know."""
     spacing = (record.row_spacing, record.column_spacing)
     return {
         "manufacturer": record.manufacturer or "not given",
@@ -105,55 +117,57 @@ def _header_facts(record: ImageRecord) -> dict[str, Any]:
     }
 
 
-def _row(verdict: Verdict) -> dict[str, str]:
-    reason = {"reason": verdict.reason.value} if verdict.reason else {}
-    return {"rule": verdict.rule, "verdict": verdict.word, **reason, "found": verdict.found}
+def _row(result: RuleResult) -> dict[str, str]:
+    reason = {"reason": result.reason.value} if result.reason else {}
+    return {"rule": result.rule, "verdict": result.verdict, **reason, "found": result.found}
 
 
-def _pixels(path: Path, header: HeaderVerdicts, pipeline: Pipeline, timeout: float, *, with_png: bool) -> PixelAnswer:
-    """The pixels' rules and the segmentation, from a process that may die of them."""
-    if header.asked is None or header.why_not_decoded:
-        return PixelAnswer(tuple(Verdict(rule, header.why_not_decoded, asked=False) for rule in PIXEL_RULES), {})
-    task = PixelTask(os.path.abspath(path), header.asked.laterality or Laterality.LEFT, pipeline, with_png)
-    answer = run_alone(look_at_pixels, task, timeout)
-    if isinstance(answer, Crash):
-        rejection = answer.rejection("")
-        return PixelAnswer(
-            (Verdict(PIXEL_RULES[0], rejection.detail, rejection.reason), Verdict(PIXEL_RULES[1], "no pixels", asked=False)), {}
-        )
-    return answer
+def _pixels(path: Path, header: HeaderReport, pipeline: Pipeline, timeout: float, *, with_png: bool) -> PixelReport:
+    """Evaluate the pixel rules and the segmentation in a process that the decoder may crash."""
+    if header.pixels is None:
+        return PixelReport(tuple(RuleResult(rule, header.why_not_decoded, asked=False) for rule in PIXEL_RULES), {})
+    task = PixelTask(os.path.abspath(path), header.pixels, pipeline, with_png)
+    answer = run_alone(report_pixels, task, timeout)
+    return _rejected_pixels(answer.rejection("")) if isinstance(answer, Crash) else answer
 
 
-def look_at_pixels(tasks: list[PixelTask]) -> list[PixelAnswer]:
+def _rejected_pixels(rejected: Rejection | RejectedFile) -> PixelReport:
+    rule, voi_rule = PIXEL_RULES
+    results = (RuleResult(rule, rejected.detail, rejected.reason), RuleResult(voi_rule, "no pixels", asked=False))
+    return PixelReport(results, {})
+
+
+def report_pixels(tasks: list[PixelTask]) -> list[PixelReport]:
     """In a fresh process: decode, segment and draw."""
-    return [_look(task) for task in tasks]
+    return [_report_pixels(task) for task in tasks]
 
 
-def _look(task: PixelTask) -> PixelAnswer:
+def _report_pixels(task: PixelTask) -> PixelReport:
     rule, voi_rule = PIXEL_RULES
     try:
         data = Path(task.path).read_bytes()
-        image = decode_image(data, task.laterality)  # whole: what is wrong with it shows whatever the pipeline
-    except (RejectedFile, OSError) as error:
-        rejected = error if isinstance(error, RejectedFile) else Rejection.unreadable("", error)
-        return PixelAnswer((Verdict(rule, rejected.detail, rejected.reason), Verdict(voi_rule, "no pixels", asked=False)), {})
+        image = decode_image(data, task.header)  # whole, so that all damage shows whatever the pipeline
+    except RejectedFile as rejected:
+        return _rejected_pixels(rejected)
+    except OSError as error:
+        return _rejected_pixels(Rejection.unreadable("", error))
     stored = (int(image.stored.min()), int(image.stored.max()))
-    verdicts = [Verdict(rule, f"{image.shape[0]} x {image.shape[1]}, stored as {stored[0]} to {stored[1]}")]
-    if task.pipeline.voi == "none":
-        verdicts.append(Verdict(voi_rule, "this pipeline applies neither", asked=False))
+    results = [RuleResult(rule, f"{image.shape[0]} x {image.shape[1]}, stored as {stored[0]} to {stored[1]}")]
+    voi = task.pipeline.voi
+    if voi == "none":
+        results.append(RuleResult(voi_rule, "this pipeline applies neither", asked=False))
     else:
         try:
-            image = decode_image(data, task.laterality, task.pipeline.voi)
-            verdicts.append(Verdict(voi_rule, "absent" if Flag.VOI_ABSENT in image.flags else "as it should be"))
+            image = decode_image(data, task.header, voi)
+            results.append(RuleResult(voi_rule, "absent" if Flag.VOI_ABSENT in image.flags else "as expected"))
         except RejectedFile as rejected:
-            verdicts.append(Verdict(voi_rule, rejected.detail, rejected.reason))
-            return PixelAnswer(tuple(verdicts), {})
+            return PixelReport((*results, RuleResult(voi_rule, rejected.detail, rejected.reason)), {})
     level = frame_level(image.source_shape, task.pipeline)
     if level:
-        image = decode_image(data, task.laterality, task.pipeline.voi, level=level)
+        image = decode_image(data, task.header, voi, level=level)
     found, seen = segment(image, task.pipeline.segment), trace_segmentation(image, task.pipeline.segment)
     png = encode(side_by_side([draw_segmentation(image, found), draw_histogram(seen)]), ".png") if task.with_png else b""
-    return PixelAnswer(tuple(verdicts), _pixel_facts(image, found, seen), png)
+    return PixelReport(tuple(results), _pixel_facts(image, found, seen), png)
 
 
 def _pixel_facts(image: DecodedImage, found: Segmentation, seen: SegmentationTrace | None) -> dict[str, Any]:
@@ -182,12 +196,12 @@ def _pixel_facts(image: DecodedImage, found: Segmentation, seen: SegmentationTra
 
 
 def flag_names(flags: Flag) -> list[str]:
-    """The names of the flags of one view."""
+    """Return the names of the flags of one view."""
     return [str(flag.name).lower().removeprefix("cc_") for flag in flags]
 
 
 def attempt_facts(attempt: ThresholdAttempt) -> dict[str, Any]:
-    """One threshold that was tried, with each gate's measured value and allowed range."""
+    """Describe one threshold that was tried: each quality gate's measured value and allowed range."""
     return {
         "method": attempt.method,
         "threshold": None if math.isnan(attempt.threshold) else attempt.threshold,
@@ -204,12 +218,12 @@ def attempt_facts(attempt: ThresholdAttempt) -> dict[str, Any]:
 
 
 def inspect_shards(folder: Path) -> dict[str, Any]:
-    """What a shard folder holds.
+    """Describe the content of a shard folder.
 
     Raises
     ------
     ShardError
-        It is damaged, or no shard folder.
+        The folder is damaged, or is not a shard folder.
     """
     opened = open_shards(folder)
     receipt = opened.receipt
@@ -235,11 +249,11 @@ def inspect_shards(folder: Path) -> dict[str, Any]:
 
 
 def file_text(found: Mapping[str, Any]) -> str:
-    """What :func:`inspect_dicom` found, for a terminal."""
+    """Format the result of :func:`inspect_dicom` for a terminal."""
     lines = []
     if found["rejected"]:
         lines.append(f"rejected: {found['reason']}: {found['detail']}")
-    lines += ["rules, in the order in which they are asked"]
+    lines += ["rules, in the order of reading"]
     for row in found["rules"]:
         reason = f"{row['reason']}: " if "reason" in row else ""
         lines.append(f"  {row['verdict']:10}{row['rule']:28}{reason}{row['found']}")
@@ -269,7 +283,7 @@ def _verdict(passes: bool) -> str:
 
 
 def to_text(found: Mapping[str, Any]) -> str:
-    """Aligned lines for a terminal."""
+    """Format as aligned lines for a terminal."""
     lines = []
     for key, value in found.items():
         if isinstance(value, Mapping):

@@ -11,12 +11,13 @@ import cv2
 
 from fvpipe.config.pipeline import Pipeline
 from fvpipe.dicom.elements import RejectedFile
-from fvpipe.dicom.header import HeaderPolicy, record_of
+from fvpipe.dicom.header import HeaderPolicy
 from fvpipe.dicom.pixels import decode_image
 from fvpipe.errors import InputError
 from fvpipe.imaging.canvas import frame_level
 from fvpipe.imaging.segmentation import GATES, ThresholdAttempt, segment, trace_segmentation
 from fvpipe.imaging.view_agreement import header_flags
+from fvpipe.indexing.headers import parse_indexed
 from fvpipe.io.read import Buffer, read_contents
 from fvpipe.reasons import Flag, Rejection
 from fvpipe.report.drawing import draw_segmentation, encode
@@ -177,10 +178,11 @@ def _decode(task: ImageTask) -> DecodedImage | Rejection:
     record = task.record
     try:
         read = read_contents(Path(task.root) / record.path, task.state, Buffer())
-        if not read.unchanged and record_of(read.data, record.path, task.policy) != record:
+        header = parse_indexed(read, record, task.policy)
+        if header is None:
             raise FileNotFoundError
         level = frame_level((record.rows, record.columns), task.pipeline)
-        return decode_image(read.data, record.laterality, task.pipeline.voi, read.digest, level=level)
+        return decode_image(read.data, header, task.pipeline.voi, read.digest, level)
     except FileNotFoundError:
         raise InputError(
             f"{record.path}: is not there any more, or not what the index read. Either it changed while this ran: run it "

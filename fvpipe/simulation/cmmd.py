@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 import openpyxl
 from pydicom.sequence import Sequence as DicomSequence
+from pydicom.uid import DigitalMammographyXRayImageStorageForPresentation, ExplicitVRLittleEndian
 
 from fvpipe.datasets.cmmd import DUPLICATES
-from fvpipe.dicom.transfer_syntaxes import EXPLICIT_LE, FOR_PRESENTATION
 from fvpipe.simulation.dicom_file import SIZE_REDUCTION, SimulatedDataset, SimulatedImage, make_uid, sequence_item
 from fvpipe.simulation.drawing import anatomy, draw, stored_pixels
 from fvpipe.types import Laterality, View
@@ -83,7 +83,7 @@ def _cmmd_image(plan: _CmmdBreast, v: int, seed: int) -> SimulatedImage:
     sequence.ViewModifierCodeSequence = DicomSequence()
     half = 1 << (plan.bits - 1)
     tags = {
-        "SOPClassUID": FOR_PRESENTATION,
+        "SOPClassUID": DigitalMammographyXRayImageStorageForPresentation,
         "SOPInstanceUID": make_uid(seed, "image", plan.patient, plan.first + v),
         "StudyInstanceUID": study,
         "SeriesInstanceUID": series,
@@ -106,7 +106,9 @@ def _cmmd_image(plan: _CmmdBreast, v: int, seed: int) -> SimulatedImage:
         "VOILUTFunction": "SIGMOID",
     }
     folder = f"manifest-phantom/CMMD/{plan.patient}/07-18-2010-NA-NA-{study[-5:]}/1.000000-NA-{series[-5:]}"
-    return SimulatedImage(f"{folder}/1-{plan.first + v}.dcm", drawing, pixels, plan.bits, "MONOCHROME2", EXPLICIT_LE, tags)
+    return SimulatedImage(
+        f"{folder}/1-{plan.first + v}.dcm", drawing, pixels, plan.bits, "MONOCHROME2", ExplicitVRLittleEndian, tags
+    )
 
 
 def _cmmd_table(breasts: Sequence[_CmmdBreast]) -> bytes:

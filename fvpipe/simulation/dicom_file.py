@@ -15,23 +15,23 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.pixels.encoders.base import get_encoder
-from pydicom.uid import UID
+from pydicom.uid import (
+    UID,
+    DigitalMammographyXRayImageStorageForPresentation,
+    ExplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGLossless,
+    JPEGLosslessSV1,
+    RLELossless,
+)
 
 from fvpipe.dicom.elements import silenced
-from fvpipe.dicom.transfer_syntaxes import (
-    EXPLICIT_LE,
-    FOR_PRESENTATION,
-    JPEG_2000_LOSSLESS,
-    JPEG_LOSSLESS,
-    JPEG_LOSSLESS_SV1,
-    RLE,
-)
 from fvpipe.errors import ParameterError
 from fvpipe.simulation.drawing import Drawing
 from fvpipe.types import CropBox
 
-SYNTAXES = (EXPLICIT_LE, RLE, JPEG_LOSSLESS_SV1, JPEG_2000_LOSSLESS)
-SIZE_REDUCTION = 4  # published rows and columns are divided by this
+SYNTAXES = (ExplicitVRLittleEndian, RLELossless, JPEGLosslessSV1, JPEG2000Lossless)
+SIZE_REDUCTION = 4  # the published sizes by this
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class SimulatedImage:
     photometric: str
     syntax: str
     tags: dict[str, Any] = field(default_factory=dict)
-    media_class: str = FOR_PRESENTATION
+    media_class: str = DigitalMammographyXRayImageStorageForPresentation
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +139,7 @@ def without_validation() -> Iterator[None]:
 
 
 def _set_pixels(dataset: FileDataset, image: SimulatedImage) -> None:
-    if image.syntax == EXPLICIT_LE:
+    if image.syntax == ExplicitVRLittleEndian:
         data = image.pixels.astype(image.pixels.dtype.newbyteorder("<")).tobytes()
         dataset.PixelData = data + b"\0" * (len(data) % 2)
         dataset["PixelData"].VR = "OW" if image.pixels.dtype.itemsize > 1 else "OB"
@@ -152,17 +152,17 @@ def _set_pixels(dataset: FileDataset, image: SimulatedImage) -> None:
 def _encode(image: SimulatedImage) -> bytes:
     import imagecodecs
 
-    if image.syntax == RLE:
+    if image.syntax == RLELossless:
         rows, columns = image.pixels.shape
         allocated = 8 * image.pixels.dtype.itemsize
-        return get_encoder(RLE).encode(
+        return get_encoder(RLELossless).encode(
             image.pixels, encoding_plugin="pydicom", rows=rows, columns=columns, samples_per_pixel=1, number_of_frames=1,
             bits_allocated=allocated, bits_stored=image.bits, pixel_representation=0,
             photometric_interpretation=image.photometric,
         )  # fmt: skip
-    if image.syntax in (JPEG_LOSSLESS, JPEG_LOSSLESS_SV1):
+    if image.syntax in (JPEGLossless, JPEGLosslessSV1):
         return bytes(imagecodecs.jpeg8_encode(image.pixels, lossless=True, predictor=1, bitspersample=image.bits))
-    if image.syntax == JPEG_2000_LOSSLESS:
+    if image.syntax == JPEG2000Lossless:
         return bytes(
             imagecodecs.jpeg2k_encode(image.pixels, level=0, codecformat="j2k", reversible=True, bitspersample=image.bits)
         )

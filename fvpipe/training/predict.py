@@ -25,7 +25,7 @@ from fvpipe.indexing.pairing import colliding_instances, pair
 from fvpipe.project.standalone import standalone_source
 from fvpipe.reasons import Reason, Rejection
 from fvpipe.training.model import Classifier, build_model, probability
-from fvpipe.types import SCALES, VIEWS, Breast, FusedSample, ImageRecord
+from fvpipe.types import SCALES, VIEWS, Breast, FusedSample
 from fvpipe.versions import PREPROCESSING_VERSION
 
 
@@ -137,7 +137,7 @@ def predict(
     root = Path(os.path.commonpath([Path(path).parent for path in paths]))
     headers = [read_header(root, os.path.relpath(path, root), policy) for path in dict.fromkeys(paths)]
     rejected = [header for header in headers if isinstance(header, Rejection)]
-    records = [header for header in headers if isinstance(header, ImageRecord)]
+    records = [header.record for header in headers if not isinstance(header, Rejection)]
     colliding = [(str(root), record, Pipeline()) for group in colliding_instances(records) for record in group]
     contents = dict(read_pixel_digests(colliding))
     rejected += [found for found in contents.values() if isinstance(found, Rejection)]

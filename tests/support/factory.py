@@ -17,30 +17,29 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.sequence import Sequence
-from pydicom.uid import UID
+from pydicom.uid import (
+    HTJ2K,
+    JPEG2000,
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    DigitalMammographyXRayImageStorageForPresentation,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    HTJ2KLossless,
+    HTJ2KLosslessRPCL,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
+    JPEGLossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    JPEGLSNearLossless,
+    RLELossless,
+)
 
 from fvpipe.dicom.elements import silenced
-from fvpipe.dicom.transfer_syntaxes import (
-    DEFLATED_LE,
-    ENCAPSULATED,
-    EXPLICIT_BE,
-    EXPLICIT_LE,
-    FOR_PRESENTATION,
-    HTJ2K,
-    HTJ2K_LOSSLESS,
-    HTJ2K_RPCL,
-    IMPLICIT_LE,
-    JPEG_2000,
-    JPEG_2000_LOSSLESS,
-    JPEG_BASELINE,
-    JPEG_EXTENDED,
-    JPEG_LOSSLESS,
-    JPEG_LOSSLESS_SV1,
-    JPEG_LS,
-    JPEG_LS_NEAR,
-    NATIVE,
-    RLE,
-)
+from fvpipe.dicom.transfer_syntaxes import ENCAPSULATED, NATIVE
 from fvpipe.simulation.dicom_file import without_validation
 from fvpipe.simulation.drawing import Drawing, anatomy, draw, stored_pixels
 from fvpipe.types import Laterality, View
@@ -79,7 +78,7 @@ def dataset(pixels: NDArray[Any], bits: int, **tags: Any) -> Dataset:
     ds = Dataset()
     view = tags.pop("view", CC)
     defaults: dict[str, Any] = {
-        "SOPClassUID": FOR_PRESENTATION,
+        "SOPClassUID": DigitalMammographyXRayImageStorageForPresentation,
         "SOPInstanceUID": f"2.25.{zlib.crc32(repr(sorted(map(str, tags.items()))).encode()) + 10**12}",
         "StudyInstanceUID": "2.25.1",
         "SeriesInstanceUID": "2.25.2",
@@ -127,7 +126,9 @@ def table(entries: list[int] | bytes, first: int = 0, bits: int = 16, said: int 
     return Sequence([ds])
 
 
-def file_bytes(ds: Dataset, pixels: NDArray[Any] | bytes | None, syntax: str = EXPLICIT_LE, **meta_tags: Any) -> bytes:
+def file_bytes(
+    ds: Dataset, pixels: NDArray[Any] | bytes | None, syntax: str = ExplicitVRLittleEndian, **meta_tags: Any
+) -> bytes:
     """The bytes of a file: `pixels` as an array to be encoded, as an encoded frame, or None for no Pixel Data."""
     with silenced(), without_validation():
         meta = FileMetaDataset()
@@ -152,14 +153,14 @@ def file_bytes(ds: Dataset, pixels: NDArray[Any] | bytes | None, syntax: str = E
                 file.PixelData = data + b"\0" * (len(data) % 2)
                 file["PixelData"].VR = "OW"
         out = io.BytesIO()
-        implicit, little = syntax == IMPLICIT_LE, syntax != EXPLICIT_BE
+        implicit, little = syntax == ImplicitVRLittleEndian, syntax != ExplicitVRBigEndian
         pydicom.dcmwrite(out, file, implicit_vr=implicit, little_endian=little)
         return out.getvalue()
 
 
 def native(pixels: NDArray[Any], syntax: str) -> bytes:
     """Uncompressed bytes; 8-bit pixels in OW are swapped in pairs on big endian."""
-    if syntax != EXPLICIT_BE:
+    if syntax != ExplicitVRBigEndian:
         return pixels.astype(pixels.dtype.newbyteorder("<")).tobytes()
     if pixels.dtype.itemsize == 1:
         flat = np.append(pixels.ravel(), np.zeros(pixels.size % 2, pixels.dtype))
@@ -171,7 +172,7 @@ def encode(pixels: NDArray[Any], bits: int, syntax: str) -> bytes:
     """One encoded frame."""
     import imagecodecs
 
-    if syntax == RLE:
+    if syntax == RLELossless:
         from pydicom.pixels.encoders.base import get_encoder
 
         return get_encoder(syntax).encode(
@@ -179,19 +180,19 @@ def encode(pixels: NDArray[Any], bits: int, syntax: str) -> bytes:
             number_of_frames=1, bits_allocated=8 * pixels.dtype.itemsize, bits_stored=bits,
             pixel_representation=int(pixels.dtype.kind == "i"), photometric_interpretation="MONOCHROME2",
         )  # fmt: skip
-    if syntax in (JPEG_LOSSLESS, JPEG_LOSSLESS_SV1):
+    if syntax in (JPEGLossless, JPEGLosslessSV1):
         return bytes(imagecodecs.jpeg8_encode(pixels, lossless=True, predictor=1, bitspersample=bits))
-    if syntax in (JPEG_BASELINE, JPEG_EXTENDED):
+    if syntax in (JPEGBaseline8Bit, JPEGExtended12Bit):
         return bytes(imagecodecs.jpeg8_encode(pixels, level=95, bitspersample=bits))
-    if syntax == JPEG_LS:
+    if syntax == JPEGLSLossless:
         return bytes(imagecodecs.jpegls_encode(pixels))
-    if syntax == JPEG_LS_NEAR:
+    if syntax == JPEGLSNearLossless:
         return bytes(imagecodecs.jpegls_encode(pixels, level=2))
-    if syntax == JPEG_2000_LOSSLESS:
+    if syntax == JPEG2000Lossless:
         return bytes(imagecodecs.jpeg2k_encode(pixels, level=0, codecformat="j2k", reversible=True, bitspersample=bits))
-    if syntax == JPEG_2000:
+    if syntax == JPEG2000:
         return bytes(imagecodecs.jpeg2k_encode(pixels, level=60, codecformat="j2k", bitspersample=bits))
-    if syntax in (HTJ2K_LOSSLESS, HTJ2K_RPCL):
+    if syntax in (HTJ2KLossless, HTJ2KLosslessRPCL):
         return bytes(imagecodecs.htj2k_encode(pixels))
     if syntax == HTJ2K:
         return bytes(imagecodecs.htj2k_encode(pixels, reversible=False))
@@ -205,7 +206,7 @@ def write(path: Path, data: bytes) -> Path:
     return path
 
 
-def mammogram(path: Path, made: Made | None = None, syntax: str = EXPLICIT_LE, **tags: Any) -> Made:
+def mammogram(path: Path, made: Made | None = None, syntax: str = ExplicitVRLittleEndian, **tags: Any) -> Made:
     """Write one file; returns what was drawn."""
     made = made or breast()
     write(path, file_bytes(dataset(made.pixels, made.bits, **tags), made.pixels, syntax))
@@ -213,7 +214,7 @@ def mammogram(path: Path, made: Made | None = None, syntax: str = EXPLICIT_LE, *
 
 
 def patient(
-    folder: Path, patient_id: str, sides: str = "LR", seed: int = 0, syntax: str = EXPLICIT_LE, **tags: Any
+    folder: Path, patient_id: str, sides: str = "LR", seed: int = 0, syntax: str = ExplicitVRLittleEndian, **tags: Any
 ) -> dict[str, Made]:
     """Both views of each side of `sides`, under `folder`; returns what was drawn by file name."""
     drawn = {}
@@ -231,7 +232,7 @@ def patient(
 
 def deflated(ds: Dataset, pixels: NDArray[Any]) -> bytes:
     """The same file in Deflated Explicit VR Little Endian."""
-    return file_bytes(ds, pixels, DEFLATED_LE)
+    return file_bytes(ds, pixels, DeflatedExplicitVRLittleEndian)
 
 
 def outcomes(folder: Path, files: dict[str, bytes], megabytes: int = 100) -> dict[str, list[str]]:
@@ -250,14 +251,16 @@ import json, resource, sys
 from pathlib import Path
 import imagecodecs._jpeg2k, imagecodecs._jpeg8
 from fvpipe.dicom.elements import RejectedFile
-from fvpipe.dicom.header import HeaderPolicy, read_header
+from fvpipe.dicom.header import HeaderPolicy, pixel_header, read_header
 from fvpipe.dicom.pixels import decode_image
+from fvpipe.dicom.reader import open_dicom, stream
 from fvpipe.reasons import Rejection
 from fvpipe.types import Laterality
 
 def pixels(file):
     try:
-        return str(decode_image(file.read_bytes(), Laterality.LEFT).shape)
+        data = file.read_bytes()
+        return str(decode_image(data, pixel_header(open_dicom(stream(data)), Laterality.LEFT)).shape)
     except RejectedFile as rejected:
         return rejected.reason.value
 

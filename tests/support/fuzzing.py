@@ -14,16 +14,18 @@ from typing import Any
 
 import numpy as np
 from pydicom.sequence import Sequence
+from pydicom.uid import JPEGBaseline8Bit, SecondaryCaptureImageStorage
 
 from fvpipe.config.pipeline import Segment
 from fvpipe.datasets.adapter import get_adapter
 from fvpipe.dicom.elements import RejectedFile
-from fvpipe.dicom.header import HeaderPolicy, read_header, record_of
-from fvpipe.dicom.pixels import decode_image
-from fvpipe.dicom.transfer_syntaxes import ENCAPSULATED, JPEG_BASELINE, NATIVE, SECONDARY_CAPTURE
+from fvpipe.dicom.header import HeaderPolicy, ImageHeader, header_from_json, header_to_json, parse_header, read_header
+from fvpipe.dicom.transfer_syntaxes import ENCAPSULATED, NATIVE
 from fvpipe.errors import FvpipeError
 from fvpipe.imaging.segmentation import segment
-from fvpipe.types import ImageRecord, Laterality
+from fvpipe.reasons import Rejection
+from fvpipe.types import Laterality
+from tests.support.decoding import decode
 from tests.support.factory import coded, dataset, file_bytes, item, table
 
 SYNTAXES = sorted(NATIVE | ENCAPSULATED)
@@ -76,7 +78,7 @@ def headers() -> list[tuple[list[tuple[bytes, bytes, bytes]], bytes]]:
             "PatientAge": "091Y",
             "ImageType": ["A", "B"],
         },
-        {"SOPClassUID": SECONDARY_CAPTURE, "PatientOrientation": "CC", "Laterality": "L", "ViewPosition": None},
+        {"SOPClassUID": SecondaryCaptureImageStorage, "PatientOrientation": "CC", "Laterality": "L", "ViewPosition": None},
         {"SpecificCharacterSet": "ISO 2022 IR 87", "PatientName": "x", "ImagerPixelSpacing": [0.1, 0.1], "Manufacturer": "GE"},
         {"SharedFunctionalGroupsSequence": Sequence([item(FrameLaterality="L")]), "BreastImplantPresent": "YES"},
         {"EstimatedRadiographicMagnificationFactor": 1.1, "NumberOfFrames": 1, "PixelRepresentation": 0},
@@ -168,7 +170,7 @@ def files() -> list[tuple[bytes, int]]:
     made = []
     rng = np.random.default_rng(0)
     for syntax in SYNTAXES:
-        for bits in (8, 12) if syntax != JPEG_BASELINE else (8, 8):
+        for bits in (8, 12) if syntax != JPEGBaseline8Bit else (8, 8):
             ramp = np.add.outer(np.arange(96) * 11, np.arange(80) * 17) + rng.integers(0, 9, (96, 80))
             pixels = (ramp % (1 << bits)).astype(np.uint8 if bits == 8 else np.uint16)
             data = file_bytes(dataset(pixels, bits, PixelPaddingValue=0, WindowCenter=9, WindowWidth=5), pixels, syntax)
@@ -199,15 +201,20 @@ def outcome(data: bytes, folder: Path, number: int) -> str:
     """What becomes of a file in a build: its code. Raises what a build would raise."""
     (folder / "x.dcm").write_bytes(data)
     header = read_header(folder, "x.dcm", POLICIES[number % len(POLICIES)])
-    record_of(data, "x.dcm", POLICIES[number % len(POLICIES)])
     try:
-        image = decode_image(data, Laterality.LEFT, ("none", "window", "lut")[number % 3])  # type: ignore[arg-type]
-        again = decode_image(data, Laterality.LEFT, "none")
+        assert parse_header(data, "x.dcm", POLICIES[number % len(POLICIES)]) == header, "disk and memory are read differently"
+    except RejectedFile as rejected:
+        assert header == Rejection("x.dcm", rejected.reason, rejected.detail), "disk and memory are read differently"
+    else:
+        assert header_from_json("x.dcm", header_to_json(header)) == header, "the JSON form is another header"
+    try:
+        image = decode(data, Laterality.LEFT, ("none", "window", "lut")[number % 3])  # type: ignore[arg-type]
+        again = decode(data, Laterality.LEFT, "none")
         assert again.pixel_digest == image.pixel_digest, "the same file was read as two images"
         segment(image, Segment(method="otsu_log"))
-        segment(decode_image(data, Laterality.LEFT, level=1), Segment(method="otsu_log"))
+        segment(decode(data, Laterality.LEFT, level=1), Segment(method="otsu_log"))
     except RejectedFile as rejected:
-        return f"{'read' if isinstance(header, ImageRecord) else header.reason.value}, {rejected.reason.value}"
+        return f"{'read' if isinstance(header, ImageHeader) else header.reason.value}, {rejected.reason.value}"
     except FvpipeError as error:
         return type(error).__name__
-    return f"{'read' if isinstance(header, ImageRecord) else header.reason.value}, pixels"
+    return f"{'read' if isinstance(header, ImageHeader) else header.reason.value}, pixels"

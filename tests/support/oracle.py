@@ -16,12 +16,12 @@ import torch
 from numpy.typing import NDArray
 from pydicom.encaps import get_frame
 from pydicom.pixels import apply_modality_lut, apply_voi_lut, pixel_array
+from pydicom.uid import JPEG2000, JPEG2000Lossless, JPEGLossless, JPEGLosslessSV1, RLELossless
 
 from fvpipe.dicom.elements import silenced
-from fvpipe.dicom.transfer_syntaxes import JPEG_2000, JPEG_2000_LOSSLESS, JPEG_LOSSLESS, JPEG_LOSSLESS_SV1, RLE
 
 Plane = NDArray[np.float64]
-PLUGINS = {RLE: "pydicom", JPEG_2000_LOSSLESS: "pylibjpeg", JPEG_2000: "pylibjpeg"}
+PLUGINS = {RLELossless: "pydicom", JPEG2000Lossless: "pylibjpeg", JPEG2000: "pylibjpeg"}
 
 
 def stored(path: Path) -> tuple[NDArray[Any], pydicom.Dataset]:
@@ -29,7 +29,7 @@ def stored(path: Path) -> tuple[NDArray[Any], pydicom.Dataset]:
     with silenced():
         ds = pydicom.dcmread(path)
         syntax = ds.file_meta.TransferSyntaxUID
-        if syntax in (JPEG_LOSSLESS, JPEG_LOSSLESS_SV1):
+        if syntax in (JPEGLossless, JPEGLosslessSV1):
             import imagecodecs  # another decoder than the one that fvpipe uses: jpegsof3, not libjpeg-turbo
 
             return np.asarray(imagecodecs.jpegsof3_decode(get_frame(ds.PixelData, 0, number_of_frames=1))), ds

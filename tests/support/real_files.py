@@ -14,22 +14,21 @@ from pathlib import Path
 import numpy as np
 import pydicom
 from pydicom.encaps import get_frame
+from pydicom.uid import JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1, JPEGLSLossless, JPEGLSNearLossless
 
 from fvpipe.datasets.adapter import get_adapter
 from fvpipe.dicom.decoders import lossy_decoder
 from fvpipe.dicom.elements import RejectedFile, silenced
-from fvpipe.dicom.header import HeaderPolicy, read_header
-from fvpipe.dicom.layout import pixel_layout
-from fvpipe.dicom.pixels import decode_image
-from fvpipe.dicom.reader import HEADER_INFLATE_LIMIT, open_dicom
-from fvpipe.dicom.transfer_syntaxes import JPEG_BASELINE, JPEG_EXTENDED, JPEG_LOSSLESS, JPEG_LOSSLESS_SV1, JPEG_LS, JPEG_LS_NEAR
-from fvpipe.types import ImageRecord, Laterality
+from fvpipe.dicom.header import HeaderPolicy, ImageHeader, pixel_header, read_header
+from fvpipe.dicom.reader import open_dicom
+from fvpipe.types import Laterality
+from tests.support.decoding import decode
 from tests.test_pixels import second_decoders
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "real-files.md"
 BY_GDCM = {
-    JPEG_BASELINE, JPEG_EXTENDED, JPEG_LOSSLESS, JPEG_LOSSLESS_SV1, JPEG_LS, JPEG_LS_NEAR,
+    JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1, JPEGLSLossless, JPEGLSNearLossless,
 }  # fmt: skip
 
 
@@ -64,14 +63,14 @@ def sources(cbis: Path) -> Iterator[tuple[str, Path, HeaderPolicy]]:
 def verdict(source: str, path: Path, policy: HeaderPolicy) -> Verdict:
     """Read a file in every way."""
     header = read_header(path.parent, path.name, policy)
-    said = "read" if isinstance(header, ImageRecord) else header.reason.value
+    said = "read" if isinstance(header, ImageHeader) else header.reason.value
     data = path.read_bytes()
     try:
-        syntax = str(open_dicom(path.open("rb"), HEADER_INFLATE_LIMIT).transfer_syntax_uid)
+        syntax = str(open_dicom(path.open("rb")).transfer_syntax_uid)
     except RejectedFile:
         syntax = ""
     try:
-        stored = decode_image(data, Laterality.LEFT).stored
+        stored = decode(data, Laterality.LEFT).stored
     except RejectedFile as rejected:
         return Verdict(source, path.name, syntax, said, rejected.reason.value, None)
     return Verdict(source, path.name, syntax, said, "read", difference(path, syntax, stored))
@@ -80,22 +79,22 @@ def verdict(source: str, path: Path, policy: HeaderPolicy) -> Verdict:
 def difference(path: Path, syntax: str, stored: np.ndarray) -> int:
     """Largest difference of a stored value to that of another library."""
     with silenced(), path.open("rb") as file:
-        opened = open_dicom(file, 2**24)
-        layout = pixel_layout(opened)
+        opened = open_dicom(file)
+        header = pixel_header(opened, Laterality.LEFT)
         if "PixelData" in pydicom.dcmread(path, force=True):
             others = second_decoders(path, syntax)
         else:  # cut within a later frame: pydicom leaves all of them out, so the first is handed to its decoder
             from openjpeg import decode
 
-            opened.body.seek(opened.value_offset or 0)
+            opened.body.seek(header.location.offset)
             others = [decode(get_frame(opened.body, 0, number_of_frames=1))]
-    slope, intercept = (float(opened.header.get(k, d)) for k, d in (("RescaleSlope", 1), ("RescaleIntercept", 0)))
+    slope, intercept = (float(opened.dataset.get(k, d)) for k, d in (("RescaleSlope", 1), ("RescaleIntercept", 0)))
     largest = 0
     for other in others:
         frame = other if other.ndim == 2 else other[0]
         if syntax in BY_GDCM:  # which gives values after the rescale
             frame = np.rint((frame - intercept) / slope)
-        frame = frame.astype(np.int64) + ((1 << layout.bits_stored - 1) if layout.signed else 0)
+        frame = frame.astype(np.int64) + ((1 << header.layout.bits_stored - 1) if header.layout.signed else 0)
         largest = max(largest, int(np.abs(frame - stored).max()))
     return largest
 

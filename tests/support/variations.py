@@ -14,32 +14,32 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from pydicom.uid import (
+    JPEG2000,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    HTJ2KLossless,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    RLELossless,
+)
 
 from fvpipe.config.pipeline import Segment
-from fvpipe.dicom.pixels import decode_image
-from fvpipe.dicom.transfer_syntaxes import (
-    DEFLATED_LE,
-    EXPLICIT_BE,
-    EXPLICIT_LE,
-    HTJ2K_LOSSLESS,
-    IMPLICIT_LE,
-    JPEG_2000,
-    JPEG_2000_LOSSLESS,
-    JPEG_LOSSLESS_SV1,
-    JPEG_LS,
-    RLE,
-)
 from fvpipe.imaging.segmentation import full_mask, segment
 from fvpipe.reasons import Flag
 from fvpipe.simulation.drawing import anatomy, draw
 from fvpipe.types import DecodedImage, Laterality, View
+from tests.support.decoding import decode
 from tests.support.factory import CC, LEFT, MLO, RIGHT, dataset, file_bytes
 
 Plane = NDArray[np.float64]
 SHAPES = [(3518, 2800), (3580, 2638), (2812, 2012), (2294, 1914), (3328, 2560), (4096, 3328), (4736, 2624)]
 SYNTAXES = [
-    EXPLICIT_LE, IMPLICIT_LE, EXPLICIT_BE, DEFLATED_LE, RLE, JPEG_LOSSLESS_SV1,
-    JPEG_LS, JPEG_2000_LOSSLESS, HTJ2K_LOSSLESS, JPEG_2000,
+    ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian, RLELossless,
+    JPEGLosslessSV1, JPEGLSLossless, JPEG2000Lossless, HTJ2KLossless, JPEG2000,
 ]  # fmt: skip
 
 
@@ -157,7 +157,7 @@ def varied(what: Variation) -> Varied:
         tags["PhotometricInterpretation"] = "MONOCHROME1"
     pixels = np.ascontiguousarray(stored.astype(np.uint8 if what.bits == 8 else np.uint16))
     data = file_bytes(dataset(pixels, what.bits, **tags), pixels, what.syntax)
-    return Varied(what, decode_image(data, what.side), np.ascontiguousarray(truth), np.ascontiguousarray(either))
+    return Varied(what, decode(data, what.side), np.ascontiguousarray(truth), np.ascontiguousarray(either))
 
 
 def _framed(tissue: Plane, mask: NDArray[np.bool_], what: Variation) -> tuple[Plane, NDArray[np.bool_]]:

@@ -1,0 +1,76 @@
+"""Header values that decide nothing about acceptance: spacing, age, chest wall, overlays, dates.
+
+Each raises :class:`RejectedFile` only where the bytes of an element cannot be read as their value representation.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+
+from pydicom.dataset import Dataset
+from pydicom.uid import DigitalMammographyXRayImageStorageForProcessing
+
+from fvpipe.dicom.elements import text, texts
+from fvpipe.types import Edge
+
+OVERLAY_GROUPS = frozenset(range(0x6000, 0x6020, 2))  # Overlay Data is (60xx,3000)
+SYNTHETIC_MARKS = ("GENERATED_2D", "C-VIEW", "V-PREVIEW", "S-VIEW", "INSIGHT 2D", "SYNTH")
+
+
+def chest_wall_edge(dataset: Dataset) -> Edge | None:
+    """Edge on which Patient Orientation puts the chest wall: rows that run to the anterior start at it."""
+    orientation = texts(dataset, "PatientOrientation")
+    towards = orientation[0][:1] if len(orientation) == 2 else ""
+    return {"A": Edge.LEFT, "P": Edge.RIGHT}.get(towards)
+
+
+def has_overlay(dataset: Dataset) -> bool:
+    """Whether there is an overlay plane with data of its own."""
+    tags = dataset.keys()  # of raw elements: none is parsed
+    return any(tag >> 16 in OVERLAY_GROUPS and tag & 0xFFFF == 0x3000 for tag in tags)
+
+
+def has_overlay_in_pixels(dataset: Dataset) -> bool:
+    """Whether unused bits of the stored pixels hold an overlay (retired; PS3.3-2004 C.9.2)."""
+    planes = [group << 16 for group in OVERLAY_GROUPS]
+    return any(plane | 0x0100 in dataset and plane | 0x3000 not in dataset for plane in planes)
+
+
+def acquisition_date(dataset: Dataset) -> str:
+    """Day of the exposure, to be compared and never to be written out; empty where it is absent."""
+    return text(dataset, "AcquisitionDate") or text(dataset, "ContentDate")
+
+
+def is_for_processing(dataset: Dataset) -> bool:
+    """Whether SOP class or Presentation Intent Type declares raw detector data."""
+    return (
+        text(dataset, "SOPClassUID") == DigitalMammographyXRayImageStorageForProcessing
+        or text(dataset, "PresentationIntentType").upper() == "FOR PROCESSING"
+    )
+
+
+def is_synthetic(dataset: Dataset) -> bool:
+    """Whether Image Type or Series Description has a vendor's mark of a 2D image computed from tomosynthesis."""
+    words = " ".join([*texts(dataset, "ImageType"), text(dataset, "SeriesDescription")]).upper()
+    return any(mark in words for mark in SYNTHETIC_MARKS)
+
+
+def pixel_spacing(dataset: Dataset) -> tuple[float | None, float | None]:
+    """Row and column spacing in millimeters: Imager Pixel Spacing, else Pixel Spacing, else None."""
+    for keyword in ("ImagerPixelSpacing", "PixelSpacing"):
+        try:
+            row, column = (float(part) for part in texts(dataset, keyword))
+        except ValueError:  # no numbers, or not two of them
+            continue
+        if math.isfinite(row) and math.isfinite(column) and row > 0 and column > 0:
+            return row, column
+    return None, None
+
+
+def patient_age(dataset: Dataset) -> str:
+    """Age as ``045Y``, ``90+`` from 90 years on, or empty."""
+    age = text(dataset, "PatientAge").upper()
+    if not re.fullmatch(r"\d{3}Y", age):
+        return ""
+    return "90+" if int(age[:3]) >= 90 else age

@@ -1,0 +1,53 @@
+"""How the headers of one data set are read: where they depart from the standard, and whether identifiers are hashed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from blake3 import blake3
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderPolicy:
+    """How the headers of one data set are read.
+
+    Attributes
+    ----------
+    secondary_capture : bool
+        Accept the SOP class Secondary Capture (digitized film).
+    for_processing : bool
+        Accept mammograms for processing (raw detector data). Each is flagged.
+    view_in_patient_orientation : bool
+        Patient Orientation holds the name of the view (CBIS-DDSM).
+    patient_from : {"patient_id", "study"}
+        The element that identifies a patient; VinDr-Mammo publishes no patient, only the study.
+    patient_pattern : str
+        Regular expression whose first group is the patient inside that element; empty: the whole value.
+    region_pattern : str
+        Regular expression of that element in files that are masks or cut-outs of lesions; empty: there are none.
+    keep_studies_apart : bool
+        Pair views only within a study.
+    identifier_key : bytes
+        32 bytes, the key of the digests that replace identifiers; empty: identifiers are published pseudonyms and are kept.
+    """
+
+    secondary_capture: bool = False
+    for_processing: bool = False
+    view_in_patient_orientation: bool = False
+    patient_from: Literal["patient_id", "study"] = "patient_id"
+    patient_pattern: str = ""
+    region_pattern: str = ""
+    keep_studies_apart: bool = True
+    identifier_key: bytes = field(default=b"", repr=False)  # never in a log
+
+    @property
+    def patient_keyword(self) -> str:
+        """Keyword of the element that identifies a patient."""
+        return {"patient_id": "PatientID", "study": "StudyInstanceUID"}[self.patient_from]
+
+    def identifier(self, kind: str, value: str) -> str:
+        """Return `value`, or its keyed digest (128 bits, hexadecimal) where identifiers are hashed; empty stays empty."""
+        if not self.identifier_key or not value:
+            return value
+        return blake3(f"{kind}\0{value}".encode("utf-8", "surrogatepass"), key=self.identifier_key).hexdigest(length=16)

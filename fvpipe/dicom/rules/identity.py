@@ -1,0 +1,77 @@
+"""Checks of identifiers, and of the other elements of the record."""
+
+from __future__ import annotations
+
+import re
+
+from blake3 import blake3
+
+from fvpipe.dicom import attributes
+from fvpipe.dicom.elements import RejectedFile, printable, text, texts
+from fvpipe.dicom.rules.base import RuleContext
+from fvpipe.dicom.rules.pixels import pixel_layout
+from fvpipe.dicom.rules.projection import IMPLANT_DISPLACED, laterality, view, view_modifiers
+from fvpipe.reasons import Reason
+from fvpipe.types import ImageRecord
+
+
+def identity(context: RuleContext) -> tuple[str, str]:
+    """Check for identifiers to group by; returns patient and study, hashed where the data set hashes identifiers."""
+    policy, keyword = context.policy, context.policy.patient_keyword
+    value = text(context.dataset, keyword)
+    if not value:
+        raise RejectedFile(Reason.IDENTIFIER_MISSING, f"{keyword} is absent or empty")
+    if policy.patient_pattern:
+        match = re.search(policy.patient_pattern, value)
+        if not match:
+            detail = f"{keyword} of {len(value)} characters is not of this data set's form"
+            raise RejectedFile(Reason.IDENTIFIER_INVALID, detail)
+        value = match.group(1)
+    # U+FFFD stands for bytes that its character set does not have: two patients could become one.
+    if len(value) > 64 or not value.isprintable() or "\ufffd" in value:
+        found = f"{keyword} has {len(value)} characters, or some that are no text"
+        raise RejectedFile(Reason.IDENTIFIER_INVALID, f"{found}; expected at most 64, all printable")
+    patient = policy.identifier("patient", value)
+    if not policy.keep_studies_apart or policy.patient_from == "study":
+        return patient, ""
+    study = text(context.dataset, "StudyInstanceUID")
+    if not study:
+        raise RejectedFile(Reason.IDENTIFIER_MISSING, "StudyInstanceUID is absent or empty")
+    # A study's UID is long and may identify a site: a digest distinguishes studies as well, and keeps breast ids short.
+    return patient, (policy.identifier("study", study) if policy.identifier_key else blake3(study.encode()).hexdigest())[:12]
+
+
+def image_record(context: RuleContext) -> tuple[ImageRecord, str]:
+    """Check that the other elements of the record are readable; returns the record and the acquisition date.
+
+    The date is only compared, so it is an identifier like any other: hashed where the data set hashes identifiers.
+    """
+    dataset, policy, layout = context.dataset, context.policy, pixel_layout(context)
+    patient, study = context.fact(identity)
+    row_spacing, column_spacing = attributes.pixel_spacing(dataset)
+    modifiers: frozenset[str] = context.facts.get(view_modifiers, frozenset())
+    record = ImageRecord(
+        path=context.path,
+        patient_id=patient,
+        study=study,
+        sop_instance_uid=policy.identifier("instance", text(dataset, "SOPInstanceUID")),
+        laterality=context.fact(laterality),
+        view=context.fact(view),
+        rows=layout.rows,
+        columns=layout.columns,
+        bits_stored=layout.bits_stored,
+        photometric_interpretation=layout.photometric_interpretation,
+        transfer_syntax_uid=layout.transfer_syntax_uid,
+        row_spacing=row_spacing,
+        column_spacing=column_spacing,
+        manufacturer=printable(text(dataset, "Manufacturer"))[:64],
+        patient_age=attributes.patient_age(dataset),
+        chest_wall=attributes.chest_wall_edge(dataset),
+        implant=text(dataset, "BreastImplantPresent").upper() == "YES",
+        implant_displaced=bool(modifiers & IMPLANT_DISPLACED),
+        synthetic=attributes.is_synthetic(dataset),
+        overlay=attributes.has_overlay(dataset),
+        shutter=bool(texts(dataset, "ShutterShape")),
+        for_processing=attributes.is_for_processing(dataset),
+    )
+    return record, policy.identifier("date", attributes.acquisition_date(dataset))

@@ -1,0 +1,88 @@
+"""Checks of view and side: a standard CC or MLO of the left or the right breast.
+
+Source of tags and codes: DICOM PS3.3 C.8.11 (mammography), PS3.16 CID 4014 and 4015.
+"""
+
+from __future__ import annotations
+
+from pydicom.dataset import Dataset
+
+from fvpipe.dicom.attributes import chest_wall_edge
+from fvpipe.dicom.elements import RejectedFile, items, number, shown_code, shown_term, text, texts
+from fvpipe.dicom.rules.base import RuleContext
+from fvpipe.reasons import Reason
+from fvpipe.types import Edge, Laterality, View
+
+# Views: code values of SNOMED CT and of the older SRT / SNM3, CID 4014
+VIEW_CODES = {"399162004": View.CC, "R-10242": View.CC, "399368009": View.MLO, "R-10226": View.MLO}
+# View modifiers, CID 4015: a view with any other is not a standard one
+IMPLANT_DISPLACED = frozenset({"399209000", "R-102D5"})
+HARMLESS_MODIFIERS = frozenset({"442581004", "R-40AB3"})  # nipple in profile
+STANDARD_MAGNIFICATION = (0.9, 1.2)
+
+
+def view(context: RuleContext) -> View:
+    """Check for CC or MLO, by View Code Sequence first, then View Position, which must not disagree."""
+    if context.policy.view_in_patient_orientation:
+        name = text(context.dataset, "PatientOrientation").upper()
+        if name not in ("CC", "MLO"):
+            raise RejectedFile(Reason.VIEW_MISSING, f"PatientOrientation is {shown_term(name)}; expected CC or MLO here")
+        return View(name)
+    code, position = text(_view_item(context), "CodeValue"), text(context.dataset, "ViewPosition").upper()
+    coded = VIEW_CODES.get(code)
+    positioned = View(position) if position in ("CC", "MLO") else None
+    if code and position and coded is not positioned:
+        raise RejectedFile(Reason.VIEW_CONFLICT, f"view code is {shown_code(code)}, ViewPosition is {shown_term(position)}")
+    if not code and not position:
+        raise RejectedFile(Reason.VIEW_MISSING, "neither ViewCodeSequence nor ViewPosition is given")
+    found = coded or positioned
+    if found is None:
+        shown = shown_code(code) if code else shown_term(position)
+        raise RejectedFile(Reason.VIEW_NOT_PAIRABLE, f"the view is {shown}; expected CC or MLO")
+    return found
+
+
+def _view_item(context: RuleContext) -> Dataset:
+    return next(iter(items(context.dataset, "ViewCodeSequence")), Dataset())
+
+
+def view_modifiers(context: RuleContext) -> frozenset[str]:
+    """Check that no modifier makes the view another one than the standard view; returns the code values."""
+    sequences = [items(dataset, "ViewModifierCodeSequence") for dataset in (_view_item(context), context.dataset)]
+    modifiers = frozenset(text(item, "CodeValue") for sequence in sequences for item in sequence)
+    unusual = sorted(modifiers - IMPLANT_DISPLACED - HARMLESS_MODIFIERS)
+    if unusual:
+        raise RejectedFile(Reason.VIEW_MODIFIED, f"view modifier {shown_code(unusual[0])}; expected none but implant displaced")
+    return modifiers
+
+
+def magnification(context: RuleContext) -> float:
+    """Check for the magnification of a standard view; 1 where it is absent."""
+    factor = number(context.dataset, "EstimatedRadiographicMagnificationFactor", 1.0)
+    low, high = STANDARD_MAGNIFICATION
+    if not low <= factor <= high:
+        raise RejectedFile(Reason.VIEW_MODIFIED, f"magnified {factor:g} times; expected {low} to {high}")
+    return factor
+
+
+def laterality(context: RuleContext) -> Laterality:
+    """Check for L or R, the same in every element that gives a side."""
+    given = {key: text(context.dataset, key).upper() for key in ("ImageLaterality", "Laterality", "FrameLaterality")}
+    given = {keyword: side for keyword, side in given.items() if side}
+    if not given or not set(given.values()) <= {"L", "R"}:
+        found = ", ".join(f"{keyword} {shown_term(side)}" for keyword, side in given.items()) or "none given"
+        raise RejectedFile(Reason.LATERALITY_MISSING, f"laterality: {found}; expected L or R")
+    if len(set(given.values())) > 1:
+        raise RejectedFile(Reason.LATERALITY_CONFLICT, ", ".join(f"{keyword} {side}" for keyword, side in given.items()))
+    return Laterality(next(iter(given.values())))
+
+
+def patient_orientation(context: RuleContext) -> Edge | None:
+    """Check that Patient Orientation is not that of the other breast; returns the edge of the chest wall."""
+    side, orientation = context.fact(laterality), texts(context.dataset, "PatientOrientation")
+    # Displayed as the standard prescribes, the rows of a left breast run towards A and the columns towards R (or FR), those
+    # of a right one towards P and L. One of the two may be mirrored; both opposite means that it is the other breast.
+    other = {Laterality.LEFT: ("P", "L"), Laterality.RIGHT: ("A", "R")}[side]
+    if len(orientation) == 2 and orientation[0].startswith(other[0]) and other[1] in orientation[1]:
+        raise RejectedFile(Reason.LATERALITY_CONFLICT, f"laterality {side}, PatientOrientation of the other breast")
+    return chest_wall_edge(context.dataset)
