@@ -37,6 +37,10 @@ VIEWS = (View.CC, View.MLO)
 """The order of the two views in every pair of numbers that fvpipe writes."""
 
 
+LABEL_NAMES = {1: "malignant", 0: "benign", -1: "unlabelled"}
+"""The words for the labels of breasts."""
+
+
 class Edge(StrEnum):
     """The lateral edge of an image on which the chest wall lies."""
 

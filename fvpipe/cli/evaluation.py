@@ -22,7 +22,7 @@ from fvpipe.cli.output import SHOWN
 from fvpipe.errors import InputError, ParameterError
 
 if TYPE_CHECKING:
-    from fvpipe.evaluation.record import Trained
+    from fvpipe.evaluation.record import TrainedRun
     from fvpipe.project.project import Project
 
 
@@ -30,11 +30,11 @@ if TYPE_CHECKING:
 @click.argument("names", nargs=-1)
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def split(names: tuple[str, ...], as_json: bool) -> None:
-    r"""Make the evaluation settings of params.yaml, into manifests/splits/; a leak is rejected. [all]
+    r"""Write the splits of params.yaml (all, or those named) to manifests/splits/; a split that leaks is rejected.
 
     \b
-    $ fvpipe split seen
-    seen (seen): train 31+20, validation 4+3, test 7+6 benign+malignant; 46 % of test breasts have their patient in train
+    $ fvpipe split unseen
+    unseen (unseen): train 24+17, validation 2+3, test 10+9 benign+malignant; leak rate 0.0% -> manifests/splits/unseen.csv
     """
     from fvpipe.evaluation.split_files import write_splits
     from fvpipe.project.project import Project
@@ -57,8 +57,8 @@ def split(names: tuple[str, ...], as_json: bool) -> None:
                 click.echo(f"  {part} lacks a class: the data set is small for this split, or try another seed", err=True)
         if not result["digests_checked"]:
             click.echo(
-                "  not all of it is in shards, or not in shards of images that were decoded alike: patients and studies were "
-                "checked, not every file and image",
+                "  patients and studies were checked, not every file and image: some breasts are not in shards, or in shards "
+                "of another decoding; build the shards of all data sets by one pipeline for the full check",
                 err=True,
             )
         for pair in result["near_duplicates_across_parts"][:SHOWN]:
@@ -73,28 +73,21 @@ def split(names: tuple[str, ...], as_json: bool) -> None:
 def table1(
     datasets: tuple[str, ...], out: Path | None, id_key: Path | None, reread: bool, as_json: bool, **workers: Any
 ) -> None:
-    r"""Compare with the paper's Table 1, and show what shortcuts alone would score.
+    r"""Compare with the paper's Table 1, and compute the shortcut baselines of each data set.
 
     \b
     $ fvpipe table1
     """
     from fvpipe.evaluation.table1 import table1 as compare
-    from fvpipe.evaluation.table1 import to_metric, to_text
-    from fvpipe.io.atomic import write_if_changed
     from fvpipe.project.project import Project
     from fvpipe.project.stages import indexed
 
     project = Project()
     with make_workers(workers) as pool:
         sources = [project.source(name, id_key) for name in project.names(datasets)]
-        groups = [
-            [s for s in sources if s.simulated is simulated] for simulated in (False, True)
-        ]  # never pooled with each other
-        results = [compare([indexed(s, project.samples, reread, pool) for s in group]) for group in groups if group]
-    found = {key: [entry for result in results for entry in result[key]] for key in ("rows", "floors")}
-    if out is not None:
-        write_if_changed(out, (json.dumps(to_metric(found), indent=1) + "\n").encode())
-    click.echo(json.dumps(found, indent=1) if as_json else to_text(found))
+        found = compare([indexed(source, project.samples, reread, pool) for source in sources])
+    _write_metric(out, found.to_metric())
+    click.echo(json.dumps(found.to_json(), indent=1) if as_json else found.to_text())
 
 
 @click.command()
@@ -103,24 +96,22 @@ def table1(
 @click.option("--cards", type=FOLDER, default=None, help="Also write a model card for each model here.")
 @json_option
 def evaluate(out: Path | None, cards: Path | None, as_json: bool, **chosen: Any) -> None:
-    r"""Judge the trained models by their predictions: figures with intervals, subgroups, floors, model cards.
+    r"""Evaluate the trained models: metrics with intervals, subgroups, shortcut baselines, model cards.
 
     \b
     $ fvpipe evaluate --split unseen --cards cache/reports/cards
     """
-    from fvpipe.evaluation.evaluate import evaluate as judge
-    from fvpipe.evaluation.model_card import card
+    from fvpipe.evaluation.evaluate import evaluate as run
+    from fvpipe.evaluation.model_card import model_card
     from fvpipe.evaluation.text import to_metric, to_text
     from fvpipe.io.atomic import write_if_changed
 
     project, trained = _trained(**chosen)
-    found = judge(trained, project.params.evaluate)
+    found = run(trained, project.params.evaluate)
     _write_metric(out, to_metric(found))
-    for row in found["rows"] if cards else ():
-        key = (row["pipeline"], row["split"], row["model"])
-        records = [t.record for t in trained if (t.record.run.pipeline, t.record.run.split, t.record.run.model) == key]
-        write_if_changed(Path(cards or "") / f"{'-'.join(key)}.md", card(row, records[0]).encode())
-    click.echo(json.dumps(found, indent=1) if as_json else to_text(found))
+    for row in found.rows if cards else ():
+        write_if_changed(Path(cards or "") / f"{'-'.join(row.pool.key)}.md", model_card(row).encode())
+    click.echo(json.dumps(found.to_json(), indent=1) if as_json else to_text(found))
 
 
 @click.command()
@@ -128,24 +119,23 @@ def evaluate(out: Path | None, cards: Path | None, as_json: bool, **chosen: Any)
 @click.option("--out", type=FILE, default=None, help="Also write its numbers here: a DVC metric.")
 @json_option
 def table2(out: Path | None, as_json: bool, **chosen: Any) -> None:
-    r"""Compare with the paper's Table 2, check its arithmetic, and show what cropping gains.
+    r"""Compare with the paper's Table 2, check its arithmetic, and compute the gain from cropping.
 
     \b
     $ fvpipe table2
     """
     from fvpipe.evaluation.table2 import table2 as compare
-    from fvpipe.evaluation.table2 import to_metric, to_text
 
     project, trained = _trained(**chosen)
     found = compare(trained, project.params.evaluate)
-    _write_metric(out, to_metric(found))
-    click.echo(json.dumps(found, indent=1) if as_json else to_text(found))
+    _write_metric(out, found.to_metric())
+    click.echo(json.dumps(found.to_json(), indent=1) if as_json else found.to_text())
 
 
 def _trained(
     pipelines: tuple[str, ...], splits: tuple[str, ...], models: tuple[str, ...], seeds: tuple[int, ...]
-) -> tuple[Project, list[Trained]]:
-    """What of the grid is trained; what is not is named."""
+) -> tuple[Project, list[TrainedRun]]:
+    """Read the trained models of the grid, and name on stderr those that are missing."""
     from fvpipe.evaluation.record import RECORD, read_trained, runs_of
     from fvpipe.project.project import Project
 

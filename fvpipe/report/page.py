@@ -15,9 +15,7 @@ from fvpipe.io.atomic import write_whole
 from fvpipe.reasons import Flag, Reason
 from fvpipe.shards.format import RECEIPT
 from fvpipe.shards.reader import Sample, Shards, open_shards
-from fvpipe.types import VIEWS
-
-LABELS = {1: "malignant", 0: "benign", -1: "unlabelled"}
+from fvpipe.types import LABEL_NAMES, VIEWS
 
 
 def write_page(shards: Path, out: Path, limit: int) -> tuple[int, int]:
@@ -94,7 +92,7 @@ def _card(sample: Sample) -> dict[str, Any]:
         })  # fmt: skip
     return {
         "breast_id": sample.breast_id,
-        "label": LABELS[sample.label],
+        "label": LABEL_NAMES[sample.label],
         "flags": [str(flag.name).lower() for flag in Flag if flag in sample.flags],
         "width": image.shape[1],
         "height": image.shape[0],
