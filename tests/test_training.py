@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
 import os
@@ -13,12 +14,14 @@ import sys
 import urllib.error
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+import fvpipe
 from fvpipe.config.training import Augment, Cnn, Recipe
 from fvpipe.errors import CheckpointError, DependencyError, InputError, ParameterError, SwappedShardError, TrainingError
 from fvpipe.evaluation.record import WEIGHTS
@@ -27,6 +30,7 @@ from fvpipe.project.project import Project
 from fvpipe.training import data
 from fvpipe.training import train as training
 from fvpipe.training.batches import DeviceLoader, augment
+from fvpipe.training.code import PACKAGES, training_modules
 from fvpipe.training.data import load_cohort
 from fvpipe.training.device import ExecutionDevice, find_device, own_share
 from fvpipe.training.model import GlobalMaxPool, build_model, freeze_all_but_head
@@ -324,6 +328,38 @@ def test_nothing_is_trained_again_where_nothing_changed(project: Path) -> None:
     assert file.stat().st_mtime_ns == before
     assert len(train(project, "all", epochs=3).record.epochs) == 3
     assert file.stat().st_mtime_ns != before
+
+
+def test_other_code_trains_again(project: Path) -> None:
+    """A copy of the package in which the threshold is chosen otherwise; and one in which a report looks otherwise."""
+    package = Path(shutil.copytree(Path(fvpipe.__file__).parent, project / "code" / "fvpipe"))
+
+    def changed(file: str, old: str, new: str) -> str:
+        text = (package / file).read_text()
+        assert old in text
+        (package / file).write_text(text.replace(old, new))
+        command = [sys.executable, "-m", "fvpipe", "train", "--split", "all", "--device", "cpu"]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(package.parent)}
+        done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=True)
+        return done.stderr
+
+    again = "nothing that decides its weights has changed"
+    assert again not in changed("report/page.py", "from __future__", "from __future__")
+    assert again in changed("report/page.py", "from __future__", "# A comment.\nfrom __future__")
+    metrics = "evaluation/metrics.py"
+    assert "epoch 1" in changed(metrics, "return float(best[np.argmin(np.abs(best - 0.5))])", "return float(best[0] + 0.001)")
+    assert again in changed(metrics, "from __future__", "from __future__")
+
+
+def test_code_of_a_training_is_all_that_it_uses() -> None:
+    """Whatever a module of it holds from these packages comes from a module of it."""
+    found = training_modules(Path(fvpipe.__file__).parent)
+    for name in found:
+        values = vars(importlib.import_module(name)).values()
+        used = {value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", "") for value in values}
+        assert {str(module) for module in used if str(module).startswith(PACKAGES)} <= found.keys(), name
+    assert {"fvpipe.evaluation.metrics", "fvpipe.training.batches", "fvpipe.torch", "fvpipe.shards.reader"} <= found.keys()
+    assert not {"fvpipe.training.predict", "fvpipe.training.gradcam", "fvpipe.evaluation.model_card"} & found.keys()
 
 
 def test_another_weight_file_of_the_same_name_is_another_training(project: Path) -> None:

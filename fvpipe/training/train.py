@@ -43,6 +43,7 @@ from fvpipe.io.locking import lock
 from fvpipe.progress import progress
 from fvpipe.project.project import Project
 from fvpipe.training.batches import DeviceLoader, augment
+from fvpipe.training.code import code_digest
 from fvpipe.training.data import Cohort, load_cohort
 from fvpipe.training.device import (
     ExecutionDevice,
@@ -246,7 +247,7 @@ class Training:
             **{f"train.{name}": value for name, value in self.recipe.model_dump(mode="json").items()},
             "split and shards": self.cohort.content, "first weights": self.weights, "processes": self.execution.world_size,
             "device": device_name(self.execution.device), "torch": torch.__version__,
-            "code": _code_digest(),
+            "code": code_digest(),
             "threads": torch.get_num_threads() if self.execution.device.type == "cpu" else 0,  # sums are split among them
         }  # fmt: skip
 
@@ -357,12 +358,6 @@ def _finished(folder: Path, training: Training) -> Record | None:
         return None
     same = found.record.configuration == digest_of(training.configuration()) and (folder / WEIGHTS).is_file()
     return found.record if same and len(found.predictions) == len(training.cohort.breasts) else None
-
-
-def _code_digest() -> str:
-    """Of the modules that decide the weights, as they stand."""
-    names = ("data", "device", "model", "recipe", "train")
-    return digest_of([Path(__file__).with_name(f"{name}.py").read_text(encoding="utf-8") for name in names])
 
 
 def _write(folder: Path, training: Training, record: Record) -> None:
