@@ -20,6 +20,7 @@ from fvpipe.evaluation.metrics import METRICS
 from fvpipe.evaluation.record import Prediction, Run, TrainedRun, read_trained
 from fvpipe.evaluation.shortcuts import OF_PREDICTIONS, shortcut_baselines
 from fvpipe.evaluation.table2 import PAPER, check, cropping, table2
+from fvpipe.evaluation.text import to_json
 from fvpipe.project.project import Project
 from fvpipe.shards.reader import open_shards
 from fvpipe.training.gradcam import heat_map, peaks
@@ -52,7 +53,7 @@ def trained(project: Path) -> TrainedRun:
 
 
 def test_metrics_are_those_of_the_predictions(trained: TrainedRun) -> None:
-    row = evaluate([trained], SETTINGS).to_json()["rows"][0]
+    row = to_json(evaluate([trained], SETTINGS))["rows"][0]
     part = trained.part("test")
     decided = [(p.label, (p.probability or 0) >= 0.5) for p in part]
     assert (row["tp"], row["fn"]) == (decided.count((1, True)), decided.count((1, False)))
@@ -68,8 +69,8 @@ def test_metrics_are_those_of_the_predictions(trained: TrainedRun) -> None:
 
 def test_seeds_are_pooled_and_must_match(project: Path, trained: TrainedRun) -> None:
     other = read_trained(project / "cache" / "models" / "tiny" / "all" / "cnn-seed1")
-    row = evaluate([trained, other], SETTINGS).to_json()["rows"][0]
-    single = [evaluate([one], SETTINGS).to_json()["rows"][0] for one in (trained, other)]
+    row = to_json(evaluate([trained, other], SETTINGS))["rows"][0]
+    single = [to_json(evaluate([one], SETTINGS))["rows"][0] for one in (trained, other)]
     assert row["seeds"] == [0, 1]
     assert row["auc"] == pytest.approx(np.mean([one["auc"] for one in single]))
     assert row["tp"] == sum(one["tp"] for one in single)
@@ -81,8 +82,8 @@ def test_seeds_are_pooled_and_must_match(project: Path, trained: TrainedRun) -> 
 
 
 def test_small_subgroups_show_nothing(trained: TrainedRun) -> None:
-    many = evaluate([trained], SETTINGS).to_json()["rows"][0]["subgroups"]
-    none = evaluate([trained], Evaluate(bootstrap=200, smallest_group=1000)).to_json()["rows"][0]["subgroups"]
+    many = to_json(evaluate([trained], SETTINGS))["rows"][0]["subgroups"]
+    none = to_json(evaluate([trained], Evaluate(bootstrap=200, smallest_group=1000)))["rows"][0]["subgroups"]
     assert {group["by"] for group in many} == {"data set", "views", "density", "age", "vendor and size"}
     assert next(group for group in many if group["by"] == "views")["auc"]["value"] is not None
     assert all(group["breasts"] is None and "auc" not in group for group in none)
@@ -118,7 +119,7 @@ def test_a_wrong_cell_is_named(project: Path, tmp_path: Path) -> None:
 
 
 def test_the_papers_arithmetic() -> None:
-    checks = {found["row"]: found for found in (check(row).to_json() for row in PAPER)}
+    checks = {found["row"]: found for found in (to_json(check(row)) for row in PAPER)}
     assert len(checks) == 12
     wrong = {name: found["f1_from_precision_and_recall"] for name, found in checks.items() if not found["f1_follows"]}
     assert wrong == {"P1-S1-cnn": 0.7397, "P1-S2-cnn": 0.2808, "P2-S3-resnet18": 0.7670, "P2-S3-cnn": 0.6955}
@@ -148,12 +149,12 @@ def test_rows_stand_beside_the_papers(trained: TrainedRun) -> None:
         for model in ("resnet18", "cnn")
     ]
     table = table2(runs, SETTINGS)
-    found = table.to_json()
+    found = to_json(table)
     assert len(found["rows"]) == 12
     beside = [[paper["row"] for paper in row["paper"]] for row in found["rows"]]
     assert beside[:2] == [["P1-S1-resnet18"], ["P1-S1-cnn"]]
     assert beside[2] == ["P1-S2-resnet18"] and beside[4] == ["P1-S2-resnet18", "P1-S3-resnet18"]  # both readings
-    unseen = table2([as_run(trained, Run("direct", "u", "cnn", 0), "unseen")], SETTINGS).to_json()["rows"][0]["paper"]
+    unseen = to_json(table2([as_run(trained, Run("direct", "u", "cnn", 0), "unseen")], SETTINGS))["rows"][0]["paper"]
     assert [(paper["row"], paper["reading"]) for paper in unseen] == [("P1-S3-cnn", "by its text")]
     assert {name for names in beside for name in names} == {row.name for row in PAPER}
     assert {"pipeline", "setting", "model", "accuracy", "precision", "recall", "specificity", "f1", "auc"} <= found["rows"][
@@ -174,7 +175,7 @@ def test_cropping_is_compared_on_the_breasts_that_both_have(trained: TrainedRun)
     better = [p if p.probability is None else replace(p, probability=float(p.label)) for p in trained.predictions[::-1]]
     gone = next(p for p in better if p.part == "test")
     record = trained.record.model_copy(update={"run": Run("cropped", "s", "cnn", 0)})
-    found = cropping(pool_runs([without, TrainedRun(record, tuple(p for p in better if p != gone))]), SETTINGS)[0].to_json()
+    found = to_json(cropping(pool_runs([without, TrainedRun(record, tuple(p for p in better if p != gone))]), SETTINGS)[0])
     assert found["unpaired"] == 1 and found["breasts"] == len(trained.part("test")) - 1
     assert found["accuracy"]["value"] > 0 and found["delong"]["first"] == 1
 

@@ -16,6 +16,7 @@ import pytest
 from fvpipe.cache.file_cache import FileCache
 from fvpipe.dicom.pixels import decode_image
 from fvpipe.evaluation.table1 import table1
+from fvpipe.evaluation.text import to_json
 from fvpipe.execution.workers import Workers, WorkerSettings
 from fvpipe.indexing.index import Index
 from fvpipe.indexing.manifests import write_manifests
@@ -75,7 +76,7 @@ def test_cmmd_as_published(cmmd: Path, tmp_path: Path, monkeypatch: pytest.Monke
 def test_cmmd_is_table_1_without_the_duplicates(cmmd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = indexed(tmp_path, "cmmd", f"{{adapter: cmmd, dicom: {cmmd}}}", monkeypatch)
     assert Counter(b.facts.label for b in found.breasts) == {0: 554, 1: 1313, -1: 728}
-    (row,) = table1([found]).to_json()["rows"]
+    (row,) = to_json(table1([found]))["rows"]
     assert row["images"] == {"benign": 1108, "malignant": 2626, "unlabelled": 1456}
     assert row["equal"] is True
     left_out = {r.what.partition("_")[0] for r in found.rejections if r.reason is Reason.LABEL_EXCLUDED}
@@ -116,7 +117,7 @@ def test_cmmd_duplicates_are_found_by_pixels_alone(cmmd: Path, tmp_path: Path, m
 
 def test_vindr_is_table_1(vindr: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = indexed(tmp_path, "vindr", f"{{adapter: vindr, dicom: {vindr}}}", monkeypatch)
-    (row,) = table1([found]).to_json()["rows"]
+    (row,) = to_json(table1([found]))["rows"]
     assert row["images"] == {"benign": 6368, "malignant": 226, "unlabelled": 0}
     assert row["equal"] is True
     assert Counter(b.facts.label for b in found.breasts) == {0: 3183, 1: 113}

@@ -303,6 +303,6 @@ def test_auc_is_the_share_of_pairs_in_order(data: list[tuple[int, int]]) -> None
 def test_confusion_by_hand() -> None:
     counts = Confusion.of([1, 1, 1, 0, 0], [1, 0, 1, 1, 0])
     assert (counts.tp, counts.fp, counts.fn, counts.tn) == (2, 1, 1, 1)
-    assert (counts.accuracy, counts.precision, counts.recall, counts.specificity) == (0.6, 2 / 3, 2 / 3, 0.5)
-    assert counts.f1 == pytest.approx(2 / 3)
-    assert np.isnan(Confusion.of([0, 0], [0, 0]).precision)
+    expected = {"accuracy": 0.6, "precision": 2 / 3, "recall": 2 / 3, "specificity": 0.5, "f1": 2 / 3}
+    assert counts.metrics() == pytest.approx(expected)
+    assert np.isnan(Confusion.of([0, 0], [0, 0]).metrics()["precision"])

@@ -22,7 +22,10 @@ from fvpipe.cli.output import SHOWN
 from fvpipe.errors import InputError, ParameterError
 
 if TYPE_CHECKING:
+    from fvpipe.evaluation.evaluate import Evaluation
     from fvpipe.evaluation.record import TrainedRun
+    from fvpipe.evaluation.table1 import Table1
+    from fvpipe.evaluation.table2 import Table2
     from fvpipe.project.project import Project
 
 
@@ -86,8 +89,7 @@ def table1(
     with make_workers(workers) as pool:
         sources = [project.source(name, id_key) for name in project.names(datasets)]
         found = compare([indexed(source, project.samples, reread, pool) for source in sources])
-    _write_metric(out, found.to_metric())
-    click.echo(json.dumps(found.to_json(), indent=1) if as_json else found.to_text())
+    _print(found, out, as_json)
 
 
 @click.command()
@@ -103,15 +105,13 @@ def evaluate(out: Path | None, cards: Path | None, as_json: bool, **chosen: Any)
     """
     from fvpipe.evaluation.evaluate import evaluate as run
     from fvpipe.evaluation.model_card import model_card
-    from fvpipe.evaluation.text import to_metric, to_text
     from fvpipe.io.atomic import write_if_changed
 
     project, trained = _trained(**chosen)
     found = run(trained, project.params.evaluate)
-    _write_metric(out, to_metric(found))
     for row in found.rows if cards else ():
         write_if_changed(Path(cards or "") / f"{'-'.join(row.pool.key)}.md", model_card(row).encode())
-    click.echo(json.dumps(found.to_json(), indent=1) if as_json else to_text(found))
+    _print(found, out, as_json)
 
 
 @click.command()
@@ -128,8 +128,7 @@ def table2(out: Path | None, as_json: bool, **chosen: Any) -> None:
 
     project, trained = _trained(**chosen)
     found = compare(trained, project.params.evaluate)
-    _write_metric(out, found.to_metric())
-    click.echo(json.dumps(found.to_json(), indent=1) if as_json else found.to_text())
+    _print(found, out, as_json)
 
 
 def _trained(
@@ -152,8 +151,10 @@ def _trained(
     return project, [read_trained(folder) for run, folder in folders.items() if str(run) not in missing]
 
 
-def _write_metric(out: Path | None, numbers: dict[str, Any]) -> None:
+def _print(found: Evaluation | Table1 | Table2, out: Path | None, as_json: bool) -> None:
+    from fvpipe.evaluation.text import to_json
     from fvpipe.io.atomic import write_if_changed
 
     if out is not None:
-        write_if_changed(out, (json.dumps(numbers, indent=1) + "\n").encode())
+        write_if_changed(out, (json.dumps(found.to_metric(), indent=1) + "\n").encode())
+    click.echo(json.dumps(to_json(found), indent=1) if as_json else found.to_text())

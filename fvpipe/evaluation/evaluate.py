@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
 from typing import Any
@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from fvpipe.config.training import Evaluate
 from fvpipe.errors import InputError
 from fvpipe.evaluation.intervals import AucDifference, Estimate, bootstrap, compare_auc
-from fvpipe.evaluation.metrics import METRICS, Confusion, compute_metrics, defined
+from fvpipe.evaluation.metrics import DECISION_METRICS, METRICS, Confusion, compute_metrics, defined
 from fvpipe.evaluation.record import Prediction, Record, TrainedRun, labels, probabilities, titled
 from fvpipe.evaluation.shortcuts import OF_PREDICTIONS, Baseline, shortcut_baselines
+from fvpipe.evaluation.text import MetricRow, difference_text, estimate_rows, metric_table, shown, to_json
 
 Metrics = Callable[[NDArray[np.float64]], dict[str, NDArray[np.float64]]]
-DECISION_METRICS = ("accuracy", "precision", "recall", "specificity", "f1")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -116,24 +116,19 @@ def pool_runs(trained: Sequence[TrainedRun]) -> list[PooledRuns]:
 
 
 @dataclass(frozen=True, slots=True)
-class BaselineComparison:
-    """AUC of a model (`difference.first`) against that of its best shortcut baseline (`difference.second`)."""
+class BaselineComparison(AucDifference):
+    """AUC of a model (`first`) and of its best shortcut baseline (`second`); `proved`: higher at the 95 % level."""
 
     shortcut: str
-    difference: AucDifference
-
-    @property
-    def proved(self) -> bool:
-        """Whether the model's AUC is higher at the 95 % level."""
-        return self.difference.low > 0
+    proved: bool
 
 
 @dataclass(frozen=True, slots=True)
 class CalibrationBin:
-    """Predictions with probabilities from `low` to `high`."""
+    """Predictions with probabilities from `start` to `stop`."""
 
-    low: float
-    high: float
+    start: float
+    stop: float
     predictions: int
     mean_probability: float
     share_malignant: float
@@ -141,7 +136,7 @@ class CalibrationBin:
 
 @dataclass(frozen=True, slots=True)
 class Subgroup:
-    """Metrics of a group of test breasts; `breasts` is None where they are too few to be shown (`suppressed` says so)."""
+    """Metrics of a group of test breasts; where they are too few to be shown, `suppressed` says so and `breasts` is None."""
 
     by: str
     group: str
@@ -151,8 +146,8 @@ class Subgroup:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
-        found = {"by": self.by, "group": self.group, "breasts": self.breasts}
-        return found | ({"suppressed": self.suppressed} if self.suppressed else _plain(self.metrics))
+        shown = {"suppressed": self.suppressed} if self.suppressed else to_json(self.metrics)
+        return {"by": self.by, "group": self.group, "breasts": self.breasts, **shown}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -182,8 +177,8 @@ class ModelEvaluation:
     subgroups: list[Subgroup]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values, as ``fvpipe evaluate --json`` prints them."""
-        pool, record, above = self.pool, self.pool.record, self.above
+        """Plain values."""
+        pool, record = self.pool, self.pool.record
         return {
             "pipeline": record.run.pipeline,
             "setting": record.setting,
@@ -195,26 +190,37 @@ class ModelEvaluation:
             "malignant": int(pool.truth.sum()),
             "patients": len(set(pool.patients)),
             "dropped": record.dropped,
-            **{name: int(count) for name, count in asdict(self.counts).items()},
-            **{name: estimate.value for name, estimate in self.metrics.items()},
-            "intervals": {name: [estimate.low, estimate.high] for name, estimate in self.metrics.items()},
+            **{name: int(count) for name, count in to_json(self.counts).items()},
+            **{name: found.value for name, found in self.metrics.items()},
+            "intervals": {name: [found.low, found.high] for name, found in self.metrics.items()},
             "undefined_replicates": {name: found.undefined for name, found in self.metrics.items() if found.undefined},
             "best_epochs": [run.record.best_epoch for run in pool.runs],
-            "at_frozen_threshold": {"thresholds": [run.record.threshold for run in pool.runs], **_plain(self.frozen)},
+            "at_frozen_threshold": {"thresholds": [run.record.threshold for run in pool.runs], **to_json(self.frozen)},
             "benign_positive": self.benign_positive,
-            "floors": [baseline.to_json() for baseline in self.baselines],
-            "above_floors": above and {"shortcut": above.shortcut, "proved": above.proved, **asdict(above.difference)},
-            "calibration": [_renamed(one, low="from", high="to") for one in self.calibration],
-            "subgroups": [group.to_json() for group in self.subgroups],
+            "floors": to_json(self.baselines),
+            "above_floors": to_json(self.above),
+            "calibration": to_json(self.calibration),
+            "subgroups": to_json(self.subgroups),
         }
 
-
-def _plain(estimates: dict[str, Estimate]) -> dict[str, Any]:
-    return {name: asdict(estimate) for name, estimate in estimates.items()}
-
-
-def _renamed(result: CalibrationBin | ModelComparison, **keys: str) -> dict[str, Any]:
-    return {keys.get(name, name): value for name, value in asdict(result).items()}
+    def to_text(self) -> str:
+        """Tables for a terminal: metrics with intervals, shortcut baselines, subgroups."""
+        baselines: list[MetricRow] = [(f"  {one.shortcut}", to_json(one), 3) for one in self.baselines]
+        lines = [
+            metric_table(self.pool.title, estimate_rows(f"{len(self.pool.test)} test breasts", self.metrics)),
+            metric_table("  Without an image:", baselines, ("accuracy", "f1", "auc")),
+        ]
+        if self.above:
+            verdict = "above" if self.above.proved else "NOT PROVED ABOVE"
+            lines.append(f"  {verdict} the baseline '{self.above.shortcut}': AUC {difference_text(self.above)}")
+        for group in self.subgroups:
+            if not group.suppressed:
+                auc = group.metrics["auc"]
+                interval = f"{shown(auc.low)} to {shown(auc.high)}"
+                lines.append(f"  {group.by} {group.group}: {group.breasts} breasts, AUC {shown(auc.value)} ({interval})")
+        if hidden := sum(bool(group.suppressed) for group in self.subgroups):
+            lines.append(f"  {hidden} subgroups too small to show")
+        return "\n".join(lines)
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,10 +234,6 @@ class ModelComparison:
     simulated: bool
     auc: AucDifference | None
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return _renamed(self, simulated="made")
-
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
@@ -240,9 +242,29 @@ class Evaluation:
     rows: list[ModelEvaluation]
     comparisons: list[ModelComparison]
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return {key: [one.to_json() for one in getattr(self, key)] for key in ("rows", "comparisons")}
+    def to_metric(self) -> dict[str, Any]:
+        """Nested numbers for ``dvc metrics``."""
+        return nested_metrics(self.rows)
+
+    def to_text(self) -> str:
+        """Tables for a terminal."""
+        blocks = [one.to_text() for one in self.rows]
+        for pair in self.comparisons:
+            if pair.auc:
+                p = "variance 0" if pair.auc.p is None else f"p {pair.auc.p:.3f}"
+                title = titled(f"{pair.pipeline} / {pair.split}", pair.simulated)
+                blocks.append(f"{title}: AUC of {pair.first_model} less {pair.second_model} {difference_text(pair.auc)}, {p}")
+        return "\n\n".join(blocks)
+
+
+def nested_metrics(rows: Iterable[ModelEvaluation]) -> dict[str, Any]:
+    """Nest the metrics by pipeline, split and model, for ``dvc metrics``."""
+    nested: dict[str, Any] = {}
+    for one in rows:
+        pipeline, split, model = one.pool.key
+        values = {name: found.value for name, found in one.metrics.items() if found.value is not None}
+        nested.setdefault(pipeline, {}).setdefault(titled(split, one.pool.record.simulated), {})[model] = values
+    return nested
 
 
 # --- from predictions to results --------------------------------------------------------------------------------------
@@ -268,7 +290,7 @@ def evaluate_model(pool: PooledRuns, settings: Evaluate) -> ModelEvaluation:
         metrics,
         {name: frozen[name] for name in DECISION_METRICS},
         Confusion(*(sum(getattr(one, cell) for one in counts) for cell in ("tp", "fp", "fn", "tn"))),
-        {name: defined(np.mean([getattr(one.swapped, name) for one in counts])) for name in DECISION_METRICS[1:]},
+        {name: defined(np.mean([one.swapped.metrics()[name] for one in counts])) for name in DECISION_METRICS[1:]},
         baselines,
         _compare_with_best(pool, baselines) if metrics["auc"].value is not None else None,
         calibration(pool, settings.bins),
@@ -292,7 +314,9 @@ def _compare_with_best(pool: PooledRuns, baselines: Sequence[Baseline]) -> Basel
     """Compare the mean probability of the seeds with the scores of the baseline of the highest AUC, by DeLong's test."""
     best = max((b for b in baselines if b.auc is not None), key=lambda b: b.auc or 0.0, default=None)
     difference = None if best is None else compare_auc(pool.truth, pool.mean_scores, best.scores)
-    return None if best is None or difference is None else BaselineComparison(best.shortcut, difference)
+    if best is None or difference is None:
+        return None
+    return BaselineComparison(**asdict(difference), shortcut=best.shortcut, proved=difference.low > 0)
 
 
 GROUPS: dict[str, Callable[[Prediction], str]] = {

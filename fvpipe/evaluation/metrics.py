@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-METRICS = ("accuracy", "precision", "recall", "specificity", "f1", "auc", "average_precision", "brier", "ece")
+DECISION_METRICS = ("accuracy", "precision", "recall", "specificity", "f1")
+METRICS = (*DECISION_METRICS, "auc", "average_precision", "brier", "ece")
 Rows = NDArray[np.float64]
 
 
@@ -48,30 +49,11 @@ class Confusion:
         """The same decisions with benign as the positive class."""
         return Confusion(tp=self.tn, fp=self.fn, fn=self.fp, tn=self.tp)
 
-    @property
-    def accuracy(self) -> Any:
-        """Share of correct decisions."""
-        return _ratio(self.tp + self.tn, self.tp + self.fp + self.fn + self.tn)
-
-    @property
-    def precision(self) -> Any:
-        """Positive predictive value."""
-        return _ratio(self.tp, self.tp + self.fp)
-
-    @property
-    def recall(self) -> Any:
-        """Sensitivity."""
-        return _ratio(self.tp, self.tp + self.fn)
-
-    @property
-    def specificity(self) -> Any:
-        """True negative rate."""
-        return _ratio(self.tn, self.tn + self.fp)
-
-    @property
-    def f1(self) -> Any:
-        """Harmonic mean of precision and recall."""
-        return _ratio(2 * self.tp, 2 * self.tp + self.fp + self.fn)
+    def metrics(self) -> dict[str, Any]:
+        """Compute the metrics of :data:`DECISION_METRICS`."""
+        tp, fp, fn, tn = self.tp, self.fp, self.fn, self.tn
+        ratios = ((tp + tn, tp + fp + fn + tn), (tp, tp + fp), (tp, tp + fn), (tn, tn + fp), (2 * tp, 2 * tp + fp + fn))
+        return dict(zip(DECISION_METRICS, (_ratio(*ratio) for ratio in ratios), strict=True))
 
 
 def _ratio(part: Any, whole: Any) -> Any:
@@ -109,11 +91,11 @@ def compute_metrics(
     """
     y, p = np.asarray(truth, np.float64), np.asarray(score, np.float64)
     w = np.ones((1, len(y))) if weight is None else np.atleast_2d(np.asarray(weight, np.float64))
-    counts, total = Confusion.of(y, p >= threshold, w), w.sum(axis=1)
+    total = w.sum(axis=1)
     inside = np.eye(bins)[np.minimum((p * bins).astype(np.int64), bins - 1)]  # (n, bins)
     auc, average_precision = _ranking(y, p, w)
     return {
-        **{name: getattr(counts, name) for name in ("accuracy", "precision", "recall", "specificity", "f1")},
+        **Confusion.of(y, p >= threshold, w).metrics(),
         "auc": auc,
         "average_precision": average_precision,
         "brier": _ratio(w @ (p - y) ** 2, total),

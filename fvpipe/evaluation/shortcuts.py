@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,23 +20,13 @@ Shortcuts = Mapping[str, Callable[[BreastT], object]]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Baseline:
-    """Metrics of one shortcut on the test part; None where a metric is not defined.
-
-    Attributes
-    ----------
-    scores : float64 array, shape (n,)
-        Score of each test breast.
-    """
+    """Metrics of one shortcut on the test part, None where not defined; and its score of each test breast."""
 
     shortcut: str
     accuracy: float | None
     f1: float | None
     auc: float | None
     scores: NDArray[np.float64]
-
-    def to_json(self) -> dict[str, Any]:
-        """All but the scores."""
-        return {name: value for name, value in asdict(self).items() if name != "scores"}
 
 
 def prefix_of(patient_id: str) -> str:
@@ -99,6 +89,6 @@ def shortcut_baselines(
 def _baseline(
     name: str, truth: NDArray[np.int64], score: NDArray[np.float64], decides: bool = True, ranks: bool = True
 ) -> Baseline:
-    counts = Confusion.of(truth, score >= 0.5)
-    accuracy, f1 = (defined(value) if decides else None for value in (counts.accuracy, counts.f1))
+    found = Confusion.of(truth, score >= 0.5).metrics()
+    accuracy, f1 = (defined(found[name]) if decides else None for name in ("accuracy", "f1"))
     return Baseline(name, accuracy, f1, roc_auc(truth, score) if ranks else None, score)

@@ -15,6 +15,7 @@ from fvpipe.types import LABEL_NAMES, Breast, BreastFacts, ImageRecord
 
 PAPER = {"vindr": (6368, 226), "cmmd": (1108, 2626)}
 """Benign and malignant *images* of the paper's Table 1, by adapter."""
+SHOWN = ("accuracy", "f1", "auc")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,44 +30,31 @@ class DatasetCounts:
     images: dict[str, int]
     breasts: dict[str, int]
     paper_images: dict[str, int] | None
+    equal: bool | None  # whether `images` are the paper's
     rules: list[str]
 
-    @property
-    def equal(self) -> bool | None:
-        """Whether the counts of images are the paper's; None where it has none."""
-        return None if self.paper_images is None else self.paper_images.items() <= self.images.items()
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain values, as ``fvpipe table1 --json`` prints them."""
-        return {
-            "dataset": self.dataset,
-            "made": self.simulated,
-            "images": self.images,
-            "breasts": self.breasts,
-            "paper_images": self.paper_images,
-            "equal": self.equal,
-            "rules": self.rules,
-        }
+@dataclass(frozen=True, slots=True)
+class DatasetBaseline:
+    """A shortcut baseline on one data set, or on all together (``pooled``)."""
+
+    dataset: str
+    metrics: Baseline
 
 
 @dataclass(frozen=True, slots=True)
 class Table1:
-    """Counts of each data set, and pairs of a data set (or ``pooled``) and a shortcut baseline on it."""
+    """Counts and shortcut baselines of each data set."""
 
     rows: list[DatasetCounts]
-    baselines: list[tuple[str, Baseline]]
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values, as ``fvpipe table1 --json`` prints them."""
-        floors = [{"dataset": dataset, **baseline.to_json()} for dataset, baseline in self.baselines]
-        return {"rows": [row.to_json() for row in self.rows], "floors": floors}
+    baselines: list[DatasetBaseline]
 
     def to_metric(self) -> dict[str, Any]:
         """Nested numbers for ``dvc metrics``."""
         nested: dict[str, Any] = {row.dataset: {"images": row.images, "breasts": row.breasts} for row in self.rows}
-        for dataset, baseline in self.baselines:
-            values = {name: value for name in ("accuracy", "f1", "auc") if (value := getattr(baseline, name)) is not None}
-            nested.setdefault(dataset, {}).setdefault("floors", {})[baseline.shortcut] = values
+        for one in self.baselines:
+            values = {name: value for name in SHOWN if (value := getattr(one.metrics, name)) is not None}
+            nested.setdefault(one.dataset, {}).setdefault("floors", {})[one.metrics.shortcut] = values
         return nested
 
     def to_text(self) -> str:
@@ -85,7 +73,10 @@ class Table1:
         rules = [f"{row.dataset}: {rule}" for row in self.rows for rule in row.rules]
         shortcuts = text_table(
             ["data set", "shortcut", "accuracy", "F1", "AUC"],
-            ([dataset, b.shortcut, shown(b.accuracy), shown(b.f1), shown(b.auc)] for dataset, b in self.baselines),
+            (
+                [one.dataset, one.metrics.shortcut, *(shown(getattr(one.metrics, name)) for name in SHOWN)]
+                for one in self.baselines
+            ),
             left=2,
         )
         return "\n".join([counts, *rules, "", "Without an image (malignant is positive):", shortcuts])
@@ -124,7 +115,8 @@ def _count(found: Index) -> DatasetCounts:
     paper = None if found.source.simulated else PAPER.get(found.source.adapter.name)
     in_images, in_breasts = ({name: counts[name] for name in sorted(LABEL_NAMES.values())} for counts in (images, breasts))
     printed = None if paper is None else {LABEL_NAMES[label]: count for label, count in enumerate(paper)}
-    return DatasetCounts(found.source.name, found.source.simulated, in_images, in_breasts, printed, rules)
+    equal = None if printed is None else printed.items() <= in_images.items()
+    return DatasetCounts(found.source.name, found.source.simulated, in_images, in_breasts, printed, equal, rules)
 
 
 # --- shortcuts --------------------------------------------------------------------------------------------------------
@@ -143,7 +135,7 @@ OF_BREASTS: Shortcuts[Breast] = {
 }
 
 
-def _baselines(breasts: Iterable[Breast]) -> list[tuple[str, Baseline]]:
+def _baselines(breasts: Iterable[Breast]) -> list[DatasetBaseline]:
     """Fit and score the shortcuts on each data set, and on all together."""
     labelled = [breast for breast in breasts if breast.facts.label >= 0]
     groups: dict[str, list[Breast]] = defaultdict(list)
@@ -152,7 +144,7 @@ def _baselines(breasts: Iterable[Breast]) -> list[tuple[str, Baseline]]:
     if len(groups) > 1:
         groups["pooled"] = labelled
     return [
-        (name, baseline)
+        DatasetBaseline(name, baseline)
         for name, members in groups.items()
         for baseline in shortcut_baselines(members, members, OF_BREASTS, lambda b: b.facts.label, "majority class")
     ]

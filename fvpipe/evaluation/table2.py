@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fvpipe.config.training import Evaluate
-from fvpipe.evaluation.evaluate import ModelEvaluation, PooledRuns, evaluate_model, pool_runs
+from fvpipe.evaluation.evaluate import ModelEvaluation, PooledRuns, evaluate_model, nested_metrics, pool_runs
 from fvpipe.evaluation.intervals import AucDifference, Estimate, bootstrap, compare_auc
 from fvpipe.evaluation.metrics import Confusion
 from fvpipe.evaluation.record import TrainedRun, titled
-from fvpipe.evaluation.text import SIMULATED_WARNING, MetricRow, estimate_rows, metric_table, nested_metrics, shown
+from fvpipe.evaluation.text import SIMULATED_WARNING, MetricRow, estimate_rows, metric_table, shown, to_json
 
 HALF = 0.5e-4  # the paper prints four decimals
 COMPARED = ("accuracy", "precision", "recall", "specificity", "f1", "auc")
@@ -96,7 +96,7 @@ class PaperCheck:
             **{name: getattr(self.row, name) for name in ("accuracy", "precision", "recall", "f1")},
             "f1_from_precision_and_recall": self.f1,
             "f1_follows": self.f1_follows,
-            "explained_by": [asdict(explanation) for explanation in self.explanations],
+            "explained_by": to_json(self.explanations),
         }
 
 
@@ -108,9 +108,9 @@ def explain(row: PaperRow) -> list[Explanation]:
             for tp in range(math.ceil((row.recall - HALF) * positives), math.floor((row.recall + HALF) * positives) + 1):
                 for fp in range(math.ceil(tp / (row.precision + HALF) - tp), math.floor(tp / (row.precision - HALF) - tp) + 1):
                     counts = Confusion(tp, fp, positives - tp, negatives - fp)
-                    if fp <= negatives and abs(counts.accuracy - row.accuracy) <= HALF:
+                    if fp <= negatives and abs(counts.metrics()["accuracy"] - row.accuracy) <= HALF:
                         of_malignant = counts if positive == "malignant" else counts.swapped
-                        found.append(Explanation(name, positive, counts, float(of_malignant.f1)))
+                        found.append(Explanation(name, positive, counts, float(of_malignant.metrics()["f1"])))
     return found
 
 
@@ -135,18 +135,6 @@ class CroppingGain:
     metrics: dict[str, Estimate]
     delong: AucDifference | None
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return {
-            "split": self.split,
-            "model": self.model,
-            "made": self.simulated,
-            "breasts": self.breasts,
-            "unpaired": self.unpaired,
-            **{name: asdict(estimate) for name, estimate in self.metrics.items()},
-            "delong": self.delong and asdict(self.delong),
-        }
-
 
 @dataclass(frozen=True, slots=True)
 class Table2Row:
@@ -168,10 +156,6 @@ class Table2:
     rows: list[Table2Row]
     paper: list[PaperCheck]
     cropping: list[CroppingGain]
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values, as ``fvpipe table2 --json`` prints them."""
-        return {key: [one.to_json() for one in getattr(self, key)] for key in ("rows", "paper", "cropping")}
 
     def to_metric(self) -> dict[str, Any]:
         """Nested numbers for ``dvc metrics``."""
@@ -209,7 +193,7 @@ def _row_text(row: Table2Row) -> str:
     best = row.ours.above
     if best:
         verdict = "above it" if best.proved else "not proved above it"
-        text += f"\n  best without an image: {best.shortcut}, AUC {shown(best.difference.second)}; the model is {verdict}"
+        text += f"\n  best without an image: {best.shortcut}, AUC {shown(best.second)}; the model is {verdict}"
     return text
 
 

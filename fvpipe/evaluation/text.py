@@ -1,22 +1,44 @@
-"""Evaluation results as text tables, and as DVC metrics."""
+"""Evaluation results as JSON values and as text tables."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields, is_dataclass
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from fvpipe.evaluation.evaluate import Evaluation, ModelEvaluation
 from fvpipe.evaluation.intervals import AucDifference, Estimate
 from fvpipe.evaluation.metrics import METRICS
-from fvpipe.evaluation.record import titled
 
 COLUMNS = 100  # of a text table
 HEADINGS = {"average_precision": "AP", "auc": "AUC", "brier": "Brier", "ece": "ECE", "f1": "F1"}
 SIMULATED_WARNING = "Results on simulated data prove nothing of real ones."
+
+
+KEYS = {"simulated": "made", "baselines": "floors", "start": "from", "stop": "to", "explanations": "explained_by"}
+"""Keys of the JSON output that differ from the names of our fields: they have been those since the first version."""
+
+
+def to_json(result: Any) -> Any:
+    """Turn results into plain values: `metrics` are merged into the result that has them, arrays are left out."""
+    if hasattr(result, "to_json"):
+        return result.to_json()
+    if isinstance(result, list | tuple):
+        return [to_json(one) for one in result]
+    if isinstance(result, dict):
+        return {key: to_json(value) for key, value in result.items()}
+    if not is_dataclass(result):
+        return result
+    found: dict[str, Any] = {}
+    for name in (field.name for field in fields(result)):
+        value = getattr(result, name)
+        if not isinstance(value, np.ndarray):
+            found |= to_json(value) if name == "metrics" else {KEYS.get(name, name): to_json(value)}
+    return found
 
 
 def shown(value: float | None, digits: int = 3) -> str:
@@ -55,52 +77,3 @@ def estimate_rows(label: str, estimates: Mapping[str, Estimate]) -> list[MetricR
 def difference_text(auc: AucDifference) -> str:
     """Difference of two areas under the ROC curve, with its interval."""
     return f"{auc.first - auc.second:+.3f} ({auc.low:+.3f} to {auc.high:+.3f}, DeLong)"
-
-
-def nested_metrics(rows: Iterable[ModelEvaluation]) -> dict[str, Any]:
-    """Pipeline -> split -> model -> metric, for ``dvc metrics``."""
-    nested: dict[str, Any] = {}
-    for one in rows:
-        pipeline, split, model = one.pool.key
-        values = {name: found.value for name, found in one.metrics.items() if found.value is not None}
-        nested.setdefault(pipeline, {}).setdefault(titled(split, one.pool.record.simulated), {})[model] = values
-    return nested
-
-
-def to_metric(found: Evaluation) -> dict[str, Any]:
-    """Nested numbers for ``dvc metrics``."""
-    return nested_metrics(found.rows)
-
-
-def to_text(found: Evaluation) -> str:
-    """Tables for a terminal: each model with its intervals and its shortcut baselines."""
-    blocks = [_model_text(one) for one in found.rows]
-    pairs = []
-    for pair in found.comparisons:
-        if pair.auc:
-            p = "variance 0" if pair.auc.p is None else f"p {pair.auc.p:.3f}"
-            models = f"{pair.first_model} less {pair.second_model}"
-            pairs.append(
-                titled(f"{pair.pipeline} / {pair.split}", pair.simulated)
-                + f": AUC of {models} {difference_text(pair.auc)}, {p}"
-            )
-    return "\n\n".join([*blocks, *(["\n".join(pairs)] if pairs else [])])
-
-
-def _model_text(one: ModelEvaluation) -> str:
-    baselines = [(f"  {baseline.shortcut}", baseline.to_json(), 3) for baseline in one.baselines]
-    lines = [
-        metric_table(one.pool.title, estimate_rows(f"{len(one.pool.test)} test breasts", one.metrics)),
-        metric_table("  Without an image:", baselines, ("accuracy", "f1", "auc")),
-    ]
-    if one.above:
-        verdict = "above" if one.above.proved else "NOT PROVED ABOVE"
-        lines.append(f"  {verdict} the baseline '{one.above.shortcut}': AUC {difference_text(one.above.difference)}")
-    for group in one.subgroups:
-        if not group.suppressed:
-            auc = group.metrics["auc"]
-            interval = f"{shown(auc.low)} to {shown(auc.high)}"
-            lines.append(f"  {group.by} {group.group}: {group.breasts} breasts, AUC {shown(auc.value)} ({interval})")
-    if hidden := sum(bool(group.suppressed) for group in one.subgroups):
-        lines.append(f"  {hidden} subgroups too small to show")
-    return "\n".join(lines)
