@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from fvpipe.config.training import Evaluate
 from fvpipe.errors import CheckpointError, InputError, ParameterError
 from fvpipe.evaluation.evaluate import PooledRuns, evaluate, pool_runs
 from fvpipe.evaluation.metrics import METRICS
+from fvpipe.evaluation.model_card import model_card
 from fvpipe.evaluation.record import Prediction, Run, TrainedRun, read_trained
 from fvpipe.evaluation.shortcuts import OF_PREDICTIONS, shortcut_baselines
 from fvpipe.evaluation.table2 import PAPER, check, cropping, table2
@@ -113,6 +115,15 @@ def test_a_wrong_cell_is_named(project: Path, tmp_path: Path) -> None:
     (folder / "record.json").write_text("{}")
     with pytest.raises(InputError, match="not a training record"):
         read_trained(folder)
+
+
+def test_a_model_card_escapes_what_comes_from_data(trained: TrainedRun) -> None:
+    odd = [replace(p, manufacturer="A|B <b>\n# C") for p in trained.predictions]
+    card = model_card(evaluate([replace(trained, predictions=tuple(odd))], SETTINGS).rows[0])
+    assert "vendor and size: A\\|B \\<b\\> \\# C " in card
+    assert "None" not in card and "{{" not in card
+    for table in (block for block in card.split("\n\n") if block.startswith("|")):
+        assert len({len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()}) == 1, table
 
 
 # --- Table 2 ----------------------------------------------------------------------------------------------------------

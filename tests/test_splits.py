@@ -171,7 +171,7 @@ def test_split_command(project: Path) -> None:
     assert "did you mean" not in run("split", "nothing", code=1).output
 
 
-def test_pixel_digests_are_compared_only_among_pictures_decoded_alike(project: Path) -> None:
+def test_pixel_digests_are_compared_only_among_images_decoded_alike(project: Path) -> None:
     file = project / "params.yaml"
     file.write_text(file.read_text().replace("[direct]", "[antialiased, direct]"))
 
@@ -188,7 +188,7 @@ def test_pixel_digests_are_compared_only_among_pictures_decoded_alike(project: P
     assert checked()
 
 
-def test_made_and_real_data_are_never_mixed(project: Path) -> None:
+def test_simulated_and_real_data_are_never_mixed(project: Path) -> None:
     file = project / "params.yaml"
     text = file.read_text()
     file.write_text(text.replace("test: [pc]", "test: [real]"))
@@ -199,7 +199,7 @@ def test_made_and_real_data_are_never_mixed(project: Path) -> None:
     assert "trains on one data set and tests on another" in run("split", code=1).output
 
 
-def test_shared_pixels_across_data_sets_are_refused(project: Path, phantoms: dict[str, Path]) -> None:
+def test_shared_pixels_across_data_sets_are_rejected(project: Path, phantoms: dict[str, Path]) -> None:
     """`across` trains on one data set and tests on the other: a file that is in both is a leak that nothing can mend."""
     file = project / "params.yaml"
     copy = Path(shutil.copytree(phantoms["vindr"], project / "copy"))
@@ -214,7 +214,7 @@ def test_shared_pixels_across_data_sets_are_refused(project: Path, phantoms: dic
     assert not (project / "manifests" / "splits" / "across.csv").exists()
 
 
-def test_a_split_without_a_test_set_is_refused_and_stale_files_go(project: Path) -> None:
+def test_a_split_without_a_test_set_is_rejected_and_stale_files_go(project: Path) -> None:
     run("build-shards", "--workers", 0)
     run("split")
     file = project / "params.yaml"
@@ -264,7 +264,7 @@ def test_edited_split_is_checked(tmp_path: Path) -> None:
 # --- near-duplicates --------------------------------------------------------------------------------------------------
 
 
-def test_a_picture_encoded_again_is_found_and_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_image_encoded_again_is_found_and_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FVPIPE_ID_KEY", "a key for near-duplicates")
     folder = tmp_path / "dicom"
     for i in range(14):

@@ -253,7 +253,8 @@ class Evaluation:
             if pair.auc:
                 p = "variance 0" if pair.auc.p is None else f"p {pair.auc.p:.3f}"
                 title = titled(f"{pair.pipeline} / {pair.split}", pair.simulated)
-                blocks.append(f"{title}: AUC of {pair.first_model} less {pair.second_model} {difference_text(pair.auc)}, {p}")
+                models = f"{pair.first_model} less {pair.second_model}"
+                blocks.append(f"{title}\n  AUC of {models}: {difference_text(pair.auc)}, {p}")
         return "\n\n".join(blocks)
 
 

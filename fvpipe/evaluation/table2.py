@@ -18,7 +18,7 @@ from fvpipe.evaluation.evaluate import ModelEvaluation, PooledRuns, evaluate_mod
 from fvpipe.evaluation.intervals import AucDifference, Estimate, bootstrap, compare_auc
 from fvpipe.evaluation.metrics import Confusion
 from fvpipe.evaluation.record import TrainedRun, titled
-from fvpipe.evaluation.text import SIMULATED_WARNING, MetricRow, estimate_rows, metric_table, shown, to_json
+from fvpipe.evaluation.text import MetricRow, estimate_rows, metric_table, shown, to_json
 
 HALF = 0.5e-4  # the paper prints four decimals
 COMPARED = ("accuracy", "precision", "recall", "specificity", "f1", "auc")
@@ -182,7 +182,7 @@ class Table2:
             rows = estimate_rows(f"difference, {gain.breasts} breasts", gain.metrics)
             blocks.append(metric_table(title, rows, COMPARED))
         if any(row.ours.pool.record.simulated for row in self.rows):
-            blocks.append(SIMULATED_WARNING)
+            blocks.append("Results on simulated data prove nothing of real ones.")
         return "\n\n".join(blocks)
 
 

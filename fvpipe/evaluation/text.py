@@ -16,7 +16,6 @@ from fvpipe.evaluation.metrics import METRICS
 
 COLUMNS = 100  # of a text table
 HEADINGS = {"average_precision": "AP", "auc": "AUC", "brier": "Brier", "ece": "ECE", "f1": "F1"}
-SIMULATED_WARNING = "Results on simulated data prove nothing of real ones."
 
 
 KEYS = {"simulated": "made", "baselines": "floors", "start": "from", "stop": "to", "explanations": "explained_by"}
