@@ -23,9 +23,9 @@ import torch
 from fvpipe.evaluation.record import Run
 from fvpipe.evaluation.splits import Part
 from fvpipe.project.project import Project
+from fvpipe.training.batches import DeviceLoader
 from fvpipe.training.data import load_cohort
-from fvpipe.training.device import device_name, find_place
-from fvpipe.training.feed import Feed
+from fvpipe.training.device import device_name, find_device
 from fvpipe.training.recipe import sample_order
 from fvpipe.training.train import Training
 
@@ -49,20 +49,21 @@ def main() -> None:
     project = Project(Path())
     changes = {name: getattr(options, name) for name in ("batch", "precision", "compile")}
     changes |= {"weights": "none", "deterministic": not options.not_deterministic}
-    recipe = project.params.train.recipe(made=False).model_copy(update=changes)
-    place = find_place(options.device)
+    recipe = project.params.train.recipe(simulated=False).model_copy(update=changes)
+    execution = find_device(options.device)
     cohort = load_cohort(project, options.pipeline, options.split)
-    training = Training(cohort, Run(options.pipeline, options.split, options.model, 0), recipe, place)
+    training = Training(cohort, Run(options.pipeline, options.split, options.model, 0), recipe, execution)
     count = options.images or 8 * options.batch
     repeated = np.resize(cohort.indices(Part.TRAIN), count)
-    feed = Feed(cohort, repeated, place.device, training.memory_format, resident=False if options.streamed else None)
+    resident = False if options.streamed else None
+    loader = DeviceLoader(cohort.dataset, repeated, execution.device, training.memory_format, resident)
     training.model.train()
-    clock = time.perf_counter if place.device.type == "cuda" else time.process_time
+    clock = time.perf_counter if execution.device.type == "cuda" else time.process_time
 
     def loop() -> float:
         """As in an epoch: order, gather, step."""
-        waited, order = 0.0, sample_order(feed.cohort.labels[feed.indices], recipe, torch.Generator().manual_seed(0))
-        batches = feed.batches(list(order.split(recipe.batch)))
+        waited, order = 0.0, sample_order(loader.labels, recipe, torch.Generator().manual_seed(0))
+        batches = loader.batches(list(order.split(recipe.batch)))
         while True:
             begun = clock()
             batch = next(batches, None)
@@ -72,26 +73,26 @@ def main() -> None:
             training.take_step(*batch, len(batch[1]))
 
     generator = torch.Generator().manual_seed(0)
-    images = torch.rand((recipe.batch, *cohort.image_shape), generator=generator).to(place.device)
+    images = torch.rand((recipe.batch, *cohort.dataset.image_shape), generator=generator).to(execution.device)
     images = images.contiguous(memory_format=training.memory_format)
-    labels = torch.randint(0, 2, (recipe.batch,), generator=generator).to(place.device)
+    labels = torch.randint(0, 2, (recipe.batch,), generator=generator).to(execution.device)
 
     def step() -> float:
         for _ in range(count // recipe.batch):
             training.take_step(images, labels, recipe.batch)
         return 0.0
 
-    timed(loop, place.device), timed(step, place.device)  # warm up, compile
+    timed(loop, execution.device), timed(step, execution.device)  # warm up, compile
     real, synthetic, waits = [], [], []
     for _ in range(options.repeats):
-        seconds, waited = timed(loop, place.device)
+        seconds, waited = timed(loop, execution.device)
         real.append(count / seconds)
         waits.append(waited / seconds)
-        synthetic.append(count // recipe.batch * recipe.batch / timed(step, place.device)[0])
-    kept = "resident" if feed.images is not None else "streamed"
-    shape = " x ".join(map(str, cohort.image_shape))
+        synthetic.append(count // recipe.batch * recipe.batch / timed(step, execution.device)[0])
+    kept = "resident" if loader.images is not None else "streamed"
+    shape = " x ".join(map(str, cohort.dataset.image_shape))
     print(f"{options.model}, {shape}, batch {recipe.batch}, {recipe.precision}, compile {recipe.compile}, {kept}")
-    print(f"{device_name(place.device)}, {torch.get_num_threads()} CPU threads, torch {torch.__version__}")
+    print(f"{device_name(execution.device)}, {torch.get_num_threads()} CPU threads, torch {torch.__version__}")
     ratio = f"ratio {median(real) / median(synthetic):.3f}, waiting for data {median(waits):.2%}"
     print(f"real loop {median(real):.1f} images/s, same step on synthetic data {median(synthetic):.1f}, {ratio}")
 

@@ -37,6 +37,10 @@ VIEWS = (View.CC, View.MLO)
 """Order of the two views in every array and tuple of two."""
 
 
+LABEL_NAMES = {1: "malignant", 0: "benign", -1: "unlabelled"}
+"""The words for the labels of breasts."""
+
+
 class Edge(StrEnum):
     """Lateral edge of an image, on which the chest wall lies."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -15,11 +16,13 @@ from torch import nn
 
 from fvpipe.config.training import Evaluate
 from fvpipe.errors import CheckpointError, InputError, ParameterError
-from fvpipe.evaluation.evaluate import Pool, evaluate, pools
-from fvpipe.evaluation.metrics import FIGURES
-from fvpipe.evaluation.record import Prediction, Run, Trained, read_trained
-from fvpipe.evaluation.shortcuts import floors
-from fvpipe.evaluation.table2 import PAPER, check, cropping, table2, to_text
+from fvpipe.evaluation.evaluate import PooledRuns, evaluate, pool_runs
+from fvpipe.evaluation.metrics import METRICS
+from fvpipe.evaluation.model_card import model_card
+from fvpipe.evaluation.record import Prediction, Run, TrainedRun, read_trained
+from fvpipe.evaluation.shortcuts import OF_PREDICTIONS, shortcut_baselines
+from fvpipe.evaluation.table2 import PAPER, check, cropping, table2
+from fvpipe.evaluation.text import to_json
 from fvpipe.project.project import Project
 from fvpipe.shards.reader import open_shards
 from fvpipe.training.gradcam import heat_map, peaks
@@ -44,15 +47,15 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def trained(project: Path) -> Trained:
+def trained(project: Path) -> TrainedRun:
     return read_trained(project / "cache" / "models" / "tiny" / "all" / "cnn-seed0")
 
 
 # --- from predictions alone -------------------------------------------------------------------------------------------
 
 
-def test_figures_are_those_of_the_predictions(trained: Trained) -> None:
-    row = evaluate([trained], SETTINGS)["rows"][0]
+def test_metrics_are_those_of_the_predictions(trained: TrainedRun) -> None:
+    row = to_json(evaluate([trained], SETTINGS))["rows"][0]
     part = trained.part("test")
     decided = [(p.label, (p.probability or 0) >= 0.5) for p in part]
     assert (row["tp"], row["fn"]) == (decided.count((1, True)), decided.count((1, False)))
@@ -60,44 +63,45 @@ def test_figures_are_those_of_the_predictions(trained: Trained) -> None:
     assert row["accuracy"] == pytest.approx((row["tp"] + row["tn"]) / len(part))
     assert row["benign_positive"]["recall"] == row["specificity"]
     assert row["made"] and row["breasts"] == len(part) == sum(b["predictions"] for b in row["calibration"])
-    for name in FIGURES:
+    for name in METRICS:
         low, high = row["intervals"][name]
         assert row[name] is None or low <= high
     assert json.loads(json.dumps(row, allow_nan=False)) == row
 
 
-def test_seeds_are_pooled_and_must_match(project: Path, trained: Trained) -> None:
+def test_seeds_are_pooled_and_must_match(project: Path, trained: TrainedRun) -> None:
     other = read_trained(project / "cache" / "models" / "tiny" / "all" / "cnn-seed1")
-    row = evaluate([trained, other], SETTINGS)["rows"][0]
-    single = [evaluate([one], SETTINGS)["rows"][0] for one in (trained, other)]
+    row = to_json(evaluate([trained, other], SETTINGS))["rows"][0]
+    single = [to_json(evaluate([one], SETTINGS))["rows"][0] for one in (trained, other)]
     assert row["seeds"] == [0, 1]
     assert row["auc"] == pytest.approx(np.mean([one["auc"] for one in single]))
     assert row["tp"] == sum(one["tp"] for one in single)
-    with pytest.raises(InputError, match="were not trained alike"):
+    with pytest.raises(InputError, match="recipe, pipeline or initial weights differ"):
         recipe = other.record.recipe.model_copy(update={"lr": 0.1})
-        Pool.of([trained, replace(other, record=other.record.model_copy(update={"recipe": recipe}))])
+        PooledRuns.of([trained, replace(other, record=other.record.model_copy(update={"recipe": recipe}))])
     with pytest.raises(InputError, match="did not predict the same breasts"):
-        Pool.of([trained, replace(other, predictions=tuple(p for p in other.predictions if p != other.part("test")[0]))])
+        PooledRuns.of([trained, replace(other, predictions=tuple(p for p in other.predictions if p != other.part("test")[0]))])
 
 
-def test_small_subgroups_show_nothing(trained: Trained) -> None:
-    many = evaluate([trained], SETTINGS)["rows"][0]["subgroups"]
-    none = evaluate([trained], Evaluate(bootstrap=200, smallest_group=1000))["rows"][0]["subgroups"]
+def test_small_subgroups_show_nothing(trained: TrainedRun) -> None:
+    many = to_json(evaluate([trained], SETTINGS))["rows"][0]["subgroups"]
+    none = to_json(evaluate([trained], Evaluate(bootstrap=200, smallest_group=1000)))["rows"][0]["subgroups"]
     assert {group["by"] for group in many} == {"data set", "views", "density", "age", "vendor and size"}
     assert next(group for group in many if group["by"] == "views")["auc"]["value"] is not None
     assert all(group["breasts"] is None and "auc" not in group for group in none)
 
 
-def test_floors_learn_from_the_training_part_alone() -> None:
-    def made(i: int, part: str, label: int, dataset: str, age: str) -> Prediction:
+def test_shortcut_baselines_learn_from_the_training_part_alone() -> None:
+    def simulated(i: int, part: str, label: int, dataset: str, age: str) -> Prediction:
         return Prediction(dataset, f"{i}", f"P{i}", part, label, None if part == "train" else 0.5, "CC+MLO", "", age, "", "9x9")
 
     # Younger is malignant in training; in test everything is the other way round.
-    learnt = [made(i, "train", i % 2, "ab"[i % 2], str(40 - i % 2)) for i in range(20)]
-    tested = [made(i, "test", 1 - i % 2, "ab"[i % 2], str(40 - i % 2)) for i in range(20, 40)]
-    found = {floor["shortcut"]: floor for floor in floors(learnt, tested)}
-    assert found["data-set identity"]["auc"] == 0 and found["age"]["auc"] == 0
-    assert found["all malignant"]["f1"] == pytest.approx(2 / 3)
+    learnt = [simulated(i, "train", i % 2, "ab"[i % 2], str(40 - i % 2)) for i in range(20)]
+    tested = [simulated(i, "test", 1 - i % 2, "ab"[i % 2], str(40 - i % 2)) for i in range(20, 40)]
+    baselines = shortcut_baselines(learnt, tested, OF_PREDICTIONS, lambda p: p.label)
+    found = {baseline.shortcut: baseline for baseline in baselines}
+    assert found["data-set identity"].auc == 0 and found["age"].auc == 0
+    assert found["all malignant"].f1 == pytest.approx(2 / 3)
 
 
 def test_a_wrong_cell_is_named(project: Path, tmp_path: Path) -> None:
@@ -109,15 +113,24 @@ def test_a_wrong_cell_is_named(project: Path, tmp_path: Path) -> None:
     with pytest.raises(Exception, match="line 4: probability is ''; expected a number from 0 to 1"):
         read_trained(folder)
     (folder / "record.json").write_text("{}")
-    with pytest.raises(InputError, match="no record of a training"):
+    with pytest.raises(InputError, match="not a training record"):
         read_trained(folder)
+
+
+def test_a_model_card_escapes_what_comes_from_data(trained: TrainedRun) -> None:
+    odd = [replace(p, manufacturer="A|B <b>\n# C") for p in trained.predictions]
+    card = model_card(evaluate([replace(trained, predictions=tuple(odd))], SETTINGS).rows[0])
+    assert "vendor and size: A\\|B \\<b\\> \\# C " in card
+    assert "None" not in card and "{{" not in card
+    for table in (block for block in card.split("\n\n") if block.startswith("|")):
+        assert len({len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()}) == 1, table
 
 
 # --- Table 2 ----------------------------------------------------------------------------------------------------------
 
 
 def test_the_papers_arithmetic() -> None:
-    checks = {found["row"]: found for found in map(check, PAPER)}
+    checks = {found["row"]: found for found in (to_json(check(row)) for row in PAPER)}
     assert len(checks) == 12
     wrong = {name: found["f1_from_precision_and_recall"] for name, found in checks.items() if not found["f1_follows"]}
     assert wrong == {"P1-S1-cnn": 0.7397, "P1-S2-cnn": 0.2808, "P2-S3-resnet18": 0.7670, "P2-S3-cnn": 0.6955}
@@ -134,24 +147,25 @@ def test_the_papers_arithmetic() -> None:
     assert checks["P1-S3-resnet18"]["explained_by"][0]["malignant_f1"] == pytest.approx(0.0985, abs=1e-4)
 
 
-def as_run(found: Trained, run: Run, setting: str, tested: str = "table") -> Trained:
+def as_run(found: TrainedRun, run: Run, setting: str, tested: str = "table") -> TrainedRun:
     changed = {"run": run, "setting": setting, "adapters": {"a": tested}}
-    return Trained(found.record.model_copy(update=changed), found.predictions)
+    return TrainedRun(found.record.model_copy(update=changed), found.predictions)
 
 
-def test_rows_stand_beside_the_papers(trained: Trained) -> None:
+def test_rows_stand_beside_the_papers(trained: TrainedRun) -> None:
     runs = [
         as_run(trained, Run(pipeline, split, model, 0), setting, tested)
         for pipeline in ("direct", "cropped")
         for split, setting, tested in (("seen", "seen", ""), ("to-cmmd", "cross", "cmmd"), ("to-vindr", "cross", "vindr"))
         for model in ("resnet18", "cnn")
     ]
-    found = table2(runs, SETTINGS)
+    table = table2(runs, SETTINGS)
+    found = to_json(table)
     assert len(found["rows"]) == 12
     beside = [[paper["row"] for paper in row["paper"]] for row in found["rows"]]
     assert beside[:2] == [["P1-S1-resnet18"], ["P1-S1-cnn"]]
     assert beside[2] == ["P1-S2-resnet18"] and beside[4] == ["P1-S2-resnet18", "P1-S3-resnet18"]  # both readings
-    unseen = table2([as_run(trained, Run("direct", "u", "cnn", 0), "unseen")], SETTINGS)["rows"][0]["paper"]
+    unseen = to_json(table2([as_run(trained, Run("direct", "u", "cnn", 0), "unseen")], SETTINGS))["rows"][0]["paper"]
     assert [(paper["row"], paper["reading"]) for paper in unseen] == [("P1-S3-cnn", "by its text")]
     assert {name for names in beside for name in names} == {row.name for row in PAPER}
     assert {"pipeline", "setting", "model", "accuracy", "precision", "recall", "specificity", "f1", "auc"} <= found["rows"][
@@ -162,16 +176,17 @@ def test_rows_stand_beside_the_papers(trained: Trained) -> None:
     ]
     same = found["cropping"][0]
     assert (same["auc"]["value"], same["auc"]["low"], same["auc"]["high"], same["unpaired"]) == (0, 0, 0, 0)
-    text = to_text(found)
+    text = table.to_text()
+    assert max(map(len, text.splitlines())) <= 100
     assert "(simulated data)" in text and "0.7934" in text and "prove nothing" in text
 
 
-def test_cropping_is_compared_on_the_breasts_that_both_have(trained: Trained) -> None:
+def test_cropping_is_compared_on_the_breasts_that_both_have(trained: TrainedRun) -> None:
     without = as_run(trained, Run("direct", "s", "cnn", 0), "seen")
     better = [p if p.probability is None else replace(p, probability=float(p.label)) for p in trained.predictions[::-1]]
     gone = next(p for p in better if p.part == "test")
     record = trained.record.model_copy(update={"run": Run("cropped", "s", "cnn", 0)})
-    found = cropping(pools([without, Trained(record, tuple(p for p in better if p != gone))]), SETTINGS)[0]
+    found = to_json(cropping(pool_runs([without, TrainedRun(record, tuple(p for p in better if p != gone))]), SETTINGS)[0])
     assert found["unpaired"] == 1 and found["breasts"] == len(trained.part("test")) - 1
     assert found["accuracy"]["value"] > 0 and found["delong"]["first"] == 1
 
@@ -195,11 +210,11 @@ def test_commands_from_training_to_table(project: Path, tmp_path: Path) -> None:
         assert words in card
 
 
-def test_train_command_uses_the_demo_values_on_made_data_alone(project: Path) -> None:
+def test_train_command_uses_the_demo_values_on_simulated_data_alone(project: Path) -> None:
     settings = Project(project).params.train
     changed = settings.model_copy(update={"demo": {"epochs": 1, "min_epochs": 1}})
-    assert changed.recipe(made=True).epochs == 1
-    assert changed.recipe(made=False).epochs == settings.epochs
+    assert changed.recipe(simulated=True).epochs == 1
+    assert changed.recipe(simulated=False).epochs == settings.epochs
 
 
 # --- prediction -------------------------------------------------------------------------------------------------------
@@ -207,7 +222,7 @@ def test_train_command_uses_the_demo_values_on_made_data_alone(project: Path) ->
 MODEL = Path("cache", "models", "tiny", "all", "cnn-seed0")
 
 
-def test_a_prediction_from_dicom_is_the_stored_one(project: Path, trained: Trained) -> None:
+def test_a_prediction_from_dicom_is_the_stored_one(project: Path, trained: TrainedRun) -> None:
     """The very same preprocessing: files in any order give the number of predictions.csv."""
     stored = {p.patient_id: p for p in trained.part("test")}
     chosen = sorted(stored)[:3]
@@ -226,7 +241,7 @@ def test_a_prediction_from_dicom_is_the_stored_one(project: Path, trained: Train
             assert 0 <= peak["row"] <= 160 and 0 <= peak["column"] <= 128
 
 
-def test_grad_cam_points_at_what_the_model_looks_at(project: Path, trained: Trained) -> None:
+def test_grad_cam_points_at_what_the_model_looks_at(project: Path, trained: TrainedRun) -> None:
     """A model that is nothing but the brightest pixel: the map's peak in a view is its brightest place, in source pixels."""
     net = nn.Sequential(nn.Conv2d(1, 1, 1), nn.ReLU(), nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(1, 2))
     with torch.no_grad():
@@ -259,7 +274,7 @@ def test_prediction_names_what_it_cannot_use(project: Path, tmp_path: Path) -> N
         assert "no such file" in run("predict", "--model", "cache", *files, code=1).output
 
 
-def test_a_model_of_another_preprocessing_is_refused(trained: Trained) -> None:
+def test_a_model_of_another_preprocessing_is_rejected(trained: TrainedRun) -> None:
     from fvpipe.training.predict import own_pipeline
 
     assert own_pipeline(trained.record).size == (64, 128)
@@ -271,7 +286,7 @@ def test_a_model_of_another_preprocessing_is_refused(trained: Trained) -> None:
         own_pipeline(trained.record, "cropped")
 
 
-def test_damaged_models_are_refused(project: Path, tmp_path: Path) -> None:
+def test_damaged_models_are_rejected(project: Path, tmp_path: Path) -> None:
     from fvpipe.training.predict import load_model
 
     folder = Path(shutil.copytree(project / MODEL, tmp_path / "run"))

@@ -1,4 +1,4 @@
-"""Figures and their intervals against scikit-learn, slow references and a published example."""
+"""Metrics and their intervals against scikit-learn, slow references and a published example."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sklearn import metrics as reference
 
 from fvpipe.evaluation.intervals import bootstrap, compare_auc, delong, patient_weights
-from fvpipe.evaluation.metrics import FIGURES, Confusion, figures, roc_auc, youden_threshold
+from fvpipe.evaluation.metrics import METRICS, Confusion, compute_metrics, roc_auc, youden_threshold
 
 CASES = st.integers(2, 60).flatmap(
     lambda n: st.tuples(
@@ -24,10 +24,10 @@ CASES = st.integers(2, 60).flatmap(
 
 @settings(max_examples=150, deadline=None)
 @given(CASES)
-def test_figures_equal_scikit_learn(case: tuple[list[int], list[float], list[int]]) -> None:
+def test_metrics_equal_scikit_learn(case: tuple[list[int], list[float], list[int]]) -> None:
     truth, score, weight = (np.array(column) for column in case)
     for w in (np.ones(len(truth)), weight):
-        found = {name: value[0] for name, value in figures(truth, score, 0.5, w).items()}
+        found = {name: value[0] for name, value in compute_metrics(truth, score, 0.5, w).items()}
         if not w.sum():
             continue
         decided = score >= 0.5
@@ -46,15 +46,15 @@ def test_figures_equal_scikit_learn(case: tuple[list[int], list[float], list[int
         for name, value in expected.items():
             assert found[name] == pytest.approx(value, abs=1e-12, nan_ok=True), name
     counts = Confusion.of(truth, score >= 0.5)
-    one = figures(truth, score)
+    one = compute_metrics(truth, score)
     area = roc_auc(truth, score)
-    assert counts.accuracy == pytest.approx(one["accuracy"][0])
+    assert counts.metrics()["accuracy"] == pytest.approx(one["accuracy"][0])
     assert one["auc"][0] == pytest.approx(math.nan if area is None else area, nan_ok=True)
 
 
 def test_calibration_error_by_hand() -> None:
     # Two bins of [0, 1]: three in the lower (mean .2, one of three malignant), one in the upper (.9, malignant).
-    found = figures([0, 1, 0, 1], [0.1, 0.2, 0.3, 0.9], bins=2)["ece"][0]
+    found = compute_metrics([0, 1, 0, 1], [0.1, 0.2, 0.3, 0.9], bins=2)["ece"][0]
     assert found == pytest.approx(3 / 4 * abs(1 / 3 - 0.2) + 1 / 4 * 0.1)
 
 
@@ -67,7 +67,7 @@ def test_threshold_is_chosen_where_both_classes_gain_most() -> None:
     best = youden_threshold(truth, score)
     assert best is not None
     fpr, tpr, _ = reference.roc_curve(truth, score, drop_intermediate=False)
-    found = figures(truth, score, best)
+    found = compute_metrics(truth, score, best)
     assert found["recall"][0] + found["specificity"][0] - 1 == pytest.approx((tpr - fpr).max())
 
 
@@ -162,7 +162,7 @@ def test_bootstrap_equals_a_loop_over_resampled_lists() -> None:
     rng = np.random.default_rng(3)
     truth = np.array([0, 1, *rng.integers(0, 2, 38)])
     score, patients = rng.random(40), rng.integers(0, 25, 40).tolist()
-    found = bootstrap(lambda w: figures(truth, score, 0.5, w), patients, 300, 5)
+    found = bootstrap(lambda w: compute_metrics(truth, score, 0.5, w), patients, 300, 5)
     slow: dict[str, list[float]] = {name: [] for name in ("accuracy", "auc", "average_precision", "ece")}
     for weight in np.concatenate(list(patient_weights(patients, 300, 5))):
         rows = np.repeat(np.arange(40), weight.astype(int))
@@ -170,7 +170,7 @@ def test_bootstrap_equals_a_loop_over_resampled_lists() -> None:
         slow["accuracy"].append(((s >= 0.5) == t).mean())
         slow["auc"].append(reference.roc_auc_score(t, s))
         slow["average_precision"].append(reference.average_precision_score(t, s))
-        slow["ece"].append(figures(t, s)["ece"][0])
+        slow["ece"].append(compute_metrics(t, s)["ece"][0])
     for name, values in slow.items():
         assert (found[name].low, found[name].high) == pytest.approx(np.quantile(values, [0.025, 0.975]))
         assert found[name].undefined == 0
@@ -178,8 +178,8 @@ def test_bootstrap_equals_a_loop_over_resampled_lists() -> None:
 
 
 def test_what_is_not_defined_is_none_and_counted() -> None:
-    found = bootstrap(lambda w: figures([1, 1, 1], [0.9, 0.8, 0.2], 0.5, w), "abc", 100, 0)
-    assert set(found) == set(FIGURES)
+    found = bootstrap(lambda w: compute_metrics([1, 1, 1], [0.9, 0.8, 0.2], 0.5, w), "abc", 100, 0)
+    assert set(found) == set(METRICS)
     assert (found["auc"].value, found["auc"].low, found["auc"].undefined) == (None, None, 100)
     assert found["accuracy"].value == pytest.approx(2 / 3)
-    assert figures([], [])["auc"].tolist() != [0]
+    assert compute_metrics([], [])["auc"].tolist() != [0]

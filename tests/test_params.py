@@ -369,9 +369,9 @@ def train_of(**changed: Any) -> Params:
 def test_training_defaults_are_written_out() -> None:
     """What params.yaml says of a recipe is what the code would do without it."""
     train = load_params(ROOT / "params.yaml").train
-    assert train.recipe(made=False) == Train().recipe(made=False)
-    assert train.recipe(made=True) != train.recipe(made=False)
-    assert train.recipe(made=True).weights == "none"
+    assert train.recipe(simulated=False) == Train().recipe(simulated=False)
+    assert train.recipe(simulated=True) != train.recipe(simulated=False)
+    assert train.recipe(simulated=True).weights == "none"
 
 
 @pytest.mark.parametrize(

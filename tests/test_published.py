@@ -15,6 +15,7 @@ import pytest
 
 from fvpipe.cache.file_cache import FileCache
 from fvpipe.evaluation.table1 import table1
+from fvpipe.evaluation.text import to_json
 from fvpipe.execution.workers import Workers, WorkerSettings
 from fvpipe.indexing.index import Index
 from fvpipe.indexing.manifests import write_manifests
@@ -75,7 +76,7 @@ def test_cmmd_as_published(cmmd: Path, tmp_path: Path, monkeypatch: pytest.Monke
 def test_cmmd_is_table_1_without_the_duplicates(cmmd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = indexed(tmp_path, "cmmd", f"{{adapter: cmmd, dicom: {cmmd}}}", monkeypatch)
     assert Counter(b.facts.label for b in found.breasts) == {0: 554, 1: 1313, -1: 728}
-    (row,) = table1([found])["rows"]
+    (row,) = to_json(table1([found]))["rows"]
     assert row["images"] == {"benign": 1108, "malignant": 2626, "unlabelled": 1456}
     assert row["equal"] is True
     left_out = {r.what.partition("_")[0] for r in found.rejections if r.reason is Reason.LABEL_EXCLUDED}
@@ -116,7 +117,7 @@ def test_cmmd_duplicates_are_found_by_pixels_alone(cmmd: Path, tmp_path: Path, m
 
 def test_vindr_is_table_1(vindr: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = indexed(tmp_path, "vindr", f"{{adapter: vindr, dicom: {vindr}}}", monkeypatch)
-    (row,) = table1([found])["rows"]
+    (row,) = to_json(table1([found]))["rows"]
     assert row["images"] == {"benign": 6368, "malignant": 226, "unlabelled": 0}
     assert row["equal"] is True
     assert Counter(b.facts.label for b in found.breasts) == {0: 3183, 1: 113}
@@ -201,7 +202,9 @@ def test_age_against_table(cmmd: Path, tmp_path: Path, monkeypatch: pytest.Monke
     assert [r.detail for r in conflicts] == ["the header says 040Y, the label table says 041Y"] * 2
 
 
-def test_floors_are_the_known_ones(cmmd: Path, vindr: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shortcut_baselines_are_the_known_ones(
+    cmmd: Path, vindr: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "params.yaml").write_text(
         f"datasets:\n  cmmd: {{adapter: cmmd, dicom: {cmmd}}}\n  vindr: {{adapter: vindr, dicom: {vindr}}}\n"
     )
@@ -216,7 +219,7 @@ def test_floors_are_the_known_ones(cmmd: Path, vindr: Path, tmp_path: Path, monk
     assert floors["cmmd", "patient id prefix (CMMD's D1 or D2)"]["auc"] == pytest.approx(0.775, abs=1e-3)
     assert floors["cmmd", "age"]["auc"] == pytest.approx(0.681, abs=1e-3)
     text = run("table1", "--out", tmp_path / "metric.json").output
-    assert text.count("images, equal") == 2
+    assert text.count("paper's images, equal") == 2
     metric = json.loads((tmp_path / "metric.json").read_text())
     assert metric["cmmd"]["images"] == {"benign": 1108, "malignant": 2626, "unlabelled": 1456}
     assert metric["pooled"]["floors"]["data-set identity"]["f1"] == identity["f1"]

@@ -719,6 +719,21 @@ def test_data_set_of_chosen_samples(whole: Path, tmp_path: Path) -> None:
     assert image.shape == torch.Size([2, 9, 7])
 
 
+def test_data_set_of_several_folders(whole: Path, tmp_path: Path) -> None:
+    """In any order, also across an empty folder; a batch is one gather a folder."""
+    torch = pytest.importorskip("torch")
+    commit(tmp_path / "empty", ())
+    commit(tmp_path / "small", (2,))
+    folders = [open_shards(folder) for folder in (whole, tmp_path / "empty", tmp_path / "small")]
+    data = fvpipe.torch.ShardDataset(folders, range(11))
+    expected = np.concatenate([folder.images() for folder in (folders[0], folders[2])])
+    for order in ([10, 0, 9, 3], [2, 1], [9], []):
+        np.testing.assert_array_equal(data.images(order)[:, 0].numpy(), expected[order])
+    labels = [label for _, label in torch.utils.data.Subset(data, [10, 0])]
+    assert labels == [folders[2].labels[1], folders[0].labels[0]]
+    assert len(fvpipe.torch.ShardDataset(folders)) == sum(int((folder.labels >= 0).sum()) for folder in folders)
+
+
 def test_data_loader_of_spawned_workers(whole: Path) -> None:
     torch = pytest.importorskip("torch")
     data = fvpipe.torch.ShardDataset(open_shards(whole), range(9))

@@ -171,7 +171,7 @@ def test_split_command(project: Path) -> None:
     assert "did you mean" not in run("split", "nothing", code=1).output
 
 
-def test_pixel_digests_are_compared_only_among_pictures_decoded_alike(project: Path) -> None:
+def test_pixel_digests_are_compared_only_among_images_decoded_alike(project: Path) -> None:
     file = project / "params.yaml"
     file.write_text(file.read_text().replace("[direct]", "[antialiased, direct]"))
 
@@ -188,7 +188,7 @@ def test_pixel_digests_are_compared_only_among_pictures_decoded_alike(project: P
     assert checked()
 
 
-def test_made_and_real_data_are_never_mixed(project: Path) -> None:
+def test_simulated_and_real_data_are_never_mixed(project: Path) -> None:
     file = project / "params.yaml"
     text = file.read_text()
     file.write_text(text.replace("test: [pc]", "test: [real]"))
@@ -199,7 +199,7 @@ def test_made_and_real_data_are_never_mixed(project: Path) -> None:
     assert "trains on one data set and tests on another" in run("split", code=1).output
 
 
-def test_shared_pixels_across_data_sets_are_refused(project: Path, phantoms: dict[str, Path]) -> None:
+def test_shared_pixels_across_data_sets_are_rejected(project: Path, phantoms: dict[str, Path]) -> None:
     """`across` trains on one data set and tests on the other: a file that is in both is a leak that nothing can mend."""
     file = project / "params.yaml"
     copy = Path(shutil.copytree(phantoms["vindr"], project / "copy"))
@@ -214,7 +214,7 @@ def test_shared_pixels_across_data_sets_are_refused(project: Path, phantoms: dic
     assert not (project / "manifests" / "splits" / "across.csv").exists()
 
 
-def test_a_split_without_a_test_set_is_refused_and_stale_files_go(project: Path) -> None:
+def test_a_split_without_a_test_set_is_rejected_and_stale_files_go(project: Path) -> None:
     run("build-shards", "--workers", 0)
     run("split")
     file = project / "params.yaml"
@@ -264,7 +264,7 @@ def test_edited_split_is_checked(tmp_path: Path) -> None:
 # --- near-duplicates --------------------------------------------------------------------------------------------------
 
 
-def test_a_picture_encoded_again_is_found_and_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_image_encoded_again_is_found_and_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FVPIPE_ID_KEY", "a key for near-duplicates")
     folder = tmp_path / "dicom"
     for i in range(14):
@@ -290,7 +290,7 @@ def test_a_picture_encoded_again_is_found_and_no_other(tmp_path: Path, monkeypat
     assert np.abs(first - second).mean() < 0.02
 
 
-# --- figures ----------------------------------------------------------------------------------------------------------
+# --- metrics ----------------------------------------------------------------------------------------------------------
 
 
 @given(st.lists(st.tuples(st.integers(0, 1), st.integers(0, 5)), min_size=1, max_size=40))
@@ -302,7 +302,7 @@ def test_auc_is_the_share_of_pairs_in_order(data: list[tuple[int, int]]) -> None
 
 def test_confusion_by_hand() -> None:
     counts = Confusion.of([1, 1, 1, 0, 0], [1, 0, 1, 1, 0])
-    assert counts == Confusion(tp=2, fp=1, fn=1, tn=1)
-    assert (counts.accuracy, counts.precision, counts.recall, counts.specificity) == (0.6, 2 / 3, 2 / 3, 0.5)
-    assert counts.f1 == pytest.approx(2 / 3)
-    assert Confusion.of([0, 0], [0, 0]).precision is None
+    assert (counts.tp, counts.fp, counts.fn, counts.tn) == (2, 1, 1, 1)
+    expected = {"accuracy": 0.6, "precision": 2 / 3, "recall": 2 / 3, "specificity": 0.5, "f1": 2 / 3}
+    assert counts.metrics() == pytest.approx(expected)
+    assert np.isnan(Confusion.of([0, 0], [0, 0]).metrics()["precision"])

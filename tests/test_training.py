@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
 import os
@@ -13,12 +14,14 @@ import sys
 import urllib.error
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+import fvpipe
 from fvpipe.config.training import Augment, Cnn, Recipe
 from fvpipe.errors import CheckpointError, DependencyError, InputError, ParameterError, SwappedShardError, TrainingError
 from fvpipe.evaluation.record import WEIGHTS
@@ -26,9 +29,10 @@ from fvpipe.evaluation.splits import Part
 from fvpipe.project.project import Project
 from fvpipe.training import data
 from fvpipe.training import train as training
+from fvpipe.training.batches import DeviceLoader, augment
+from fvpipe.training.code import PACKAGES, training_modules
 from fvpipe.training.data import load_cohort
-from fvpipe.training.device import Place, find_place, own_share
-from fvpipe.training.feed import Feed, augment
+from fvpipe.training.device import ExecutionDevice, find_device, own_share
 from fvpipe.training.model import GlobalMaxPool, build_model, freeze_all_but_head
 from fvpipe.training.recipe import class_weight_of, loss_sum, sample_order
 from fvpipe.versions import PREPROCESSING_VERSION
@@ -186,22 +190,24 @@ def test_torch_and_torchvision_that_do_not_match(monkeypatch: pytest.MonkeyPatch
 def test_cohort_is_the_split(small: Path) -> None:
     project = Project(small)
     cohort = load_cohort(project, "tiny", "all")
-    assert cohort.image_shape == (1, 64, 128)
+    assert cohort.dataset.image_shape == (1, 64, 128)
     assert len(cohort.breasts) == 40
     indices = cohort.indices(Part.TEST)
-    images = cohort.images(indices)
-    shards = cohort.shards[0]
+    images = cohort.dataset.images(indices).numpy()
+    shards = cohort.dataset.folders[0]
     for i, image in zip(indices, images, strict=True):
         sample = shards[shards.breast_ids.tolist().index(cohort.breasts[i].breast_id)]
-        assert (image[0] == sample.image).all() and cohort.labels[i] == sample.label
+        assert (image[0] == sample.image).all() and cohort.dataset.labels[i] == sample.label
     assert cohort.breasts[0].views == "CC+MLO"
 
 
-def test_a_streamed_feed_equals_a_resident_one(small: Path) -> None:
+def test_a_streamed_loader_equals_a_resident_one(small: Path) -> None:
     cohort = load_cohort(Project(small), "tiny", "all")
     chunks = list(torch.randperm(20).split(6))
-    feeds = [Feed(cohort, np.arange(20), torch.device("cpu"), torch.channels_last, kept) for kept in (True, False)]
-    batches = [list(feed.batches(chunks)) for feed in feeds]
+    loaders = [
+        DeviceLoader(cohort.dataset, np.arange(20), torch.device("cpu"), torch.channels_last, kept) for kept in (True, False)
+    ]
+    batches = [list(loader.batches(chunks)) for loader in loaders]
     assert len(batches[0]) == len(batches[1]) == 4
     for (a, la), (b, lb) in zip(*batches, strict=True):
         assert torch.equal(a, b) and torch.equal(la, lb)
@@ -215,7 +221,7 @@ def test_unknown_breasts_are_an_error(project: Path) -> None:
         train(project, "all")
 
 
-def test_refused_breasts_are_dropped_and_counted(project: Path) -> None:
+def test_rejected_breasts_are_dropped_and_counted(project: Path) -> None:
     broken = project / "data" / "a" / "P003-CC.dcm"
     broken.write_bytes(broken.read_bytes()[:-5000])
     with at(project):
@@ -225,14 +231,14 @@ def test_refused_breasts_are_dropped_and_counted(project: Path) -> None:
     assert len(found.predictions) == 39
 
 
-def test_shards_of_another_pipeline_are_refused(project: Path) -> None:
+def test_shards_of_another_pipeline_are_rejected(project: Path) -> None:
     file = project / "pipelines" / "tiny.yaml"
     file.write_text(file.read_text().replace("64", "32"))
     with pytest.raises(SwappedShardError, match="built by another pipeline"):
         train(project, "all")
 
 
-def test_shards_of_another_preprocessing_are_refused(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shards_of_another_preprocessing_are_rejected(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(data, "PREPROCESSING_VERSION", PREPROCESSING_VERSION + 1)
     with pytest.raises(SwappedShardError, match="was built by preprocessing version"):
         load_cohort(Project(project), "tiny", "all")
@@ -265,12 +271,12 @@ def test_augmentation_changes_what_it_says() -> None:
 
 
 def test_imbalance_options() -> None:
-    labels = np.array([0] * 90 + [1] * 10)
+    labels = torch.tensor([0] * 90 + [1] * 10)
     generator = torch.Generator().manual_seed(0)
     assert sorted(sample_order(labels, PLAIN, generator).tolist()) == list(range(100))
-    drawn = labels[sample_order(labels, Recipe(imbalance="balanced"), generator).numpy()]
+    drawn = labels[sample_order(labels, Recipe(imbalance="balanced"), generator)]
     assert 35 < drawn.sum() < 65
-    weight = class_weight_of(torch.from_numpy(labels), Recipe(imbalance="weights"))
+    weight = class_weight_of(labels, Recipe(imbalance="weights"))
     assert weight.tolist() == pytest.approx([100 / 180, 5])
 
 
@@ -324,16 +330,47 @@ def test_nothing_is_trained_again_where_nothing_changed(project: Path) -> None:
     assert file.stat().st_mtime_ns != before
 
 
+def test_other_code_trains_again(project: Path) -> None:
+    """A copy of the package in which the threshold is chosen otherwise; and one in which a report looks otherwise."""
+    package = Path(shutil.copytree(Path(fvpipe.__file__).parent, project / "code" / "fvpipe"))
+
+    def changed(file: str, old: str, new: str) -> str:
+        text = (package / file).read_text()
+        assert old in text
+        (package / file).write_text(text.replace(old, new))
+        command = [sys.executable, "-m", "fvpipe", "train", "--split", "all", "--device", "cpu"]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(package.parent)}
+        done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=True)
+        return done.stderr
+
+    again = "nothing that decides its weights has changed"
+    assert again not in changed("report/page.py", "from __future__", "from __future__")
+    assert again in changed("report/page.py", "from __future__", "# A comment.\nfrom __future__")
+    metrics = "evaluation/metrics.py"
+    assert "epoch 1" in changed(metrics, "return float(best[np.argmin(np.abs(best - 0.5))])", "return float(best[0] + 0.001)")
+    assert again in changed(metrics, "from __future__", "from __future__")
+
+
+def test_code_of_a_training_is_all_that_it_uses() -> None:
+    """Whatever a module of it holds from these packages comes from a module of it."""
+    found = training_modules(Path(fvpipe.__file__).parent)
+    for name in found:
+        values = vars(importlib.import_module(name)).values()
+        used = {value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", "") for value in values}
+        assert {str(module) for module in used if str(module).startswith(PACKAGES)} <= found.keys(), name
+    assert {"fvpipe.evaluation.metrics", "fvpipe.training.batches", "fvpipe.torch", "fvpipe.shards.reader"} <= found.keys()
+    assert not {"fvpipe.training.predict", "fvpipe.training.gradcam", "fvpipe.evaluation.model_card"} & found.keys()
+
+
 def test_another_weight_file_of_the_same_name_is_another_training(project: Path) -> None:
     file = project / "start.pt"
+    cnn = PLAIN.model_copy(update={"cnn": Cnn(batch_norm=True, pooling="global")})
+    found = []
     for seed in (0, 1):
-        net = build_model("cnn", PLAIN.model_copy(update={"cnn": Cnn(batch_norm=True, pooling="global")}), (1, 64, 128), seed)[
-            0
-        ]
-        torch.save(net.net.state_dict(), file)
-        train(project, "all", epochs=1, weights=str(file))
-        (project / f"{seed}").write_bytes(weights_of(project))
-    assert (project / "0").read_bytes() != (project / "1").read_bytes()
+        torch.save(build_model("cnn", cnn, (1, 64, 128), seed)[0].net.state_dict(), file)
+        record = train(project, "all", epochs=1, weights=str(file)).record
+        found.append((record.configuration, record.weights, weights_of(project)))
+    assert all(first != second for first, second in zip(*found, strict=True))
 
 
 def half_trained(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -366,7 +403,7 @@ def test_a_device_that_cannot_is_a_clear_error(project: Path, monkeypatch: pytes
             train(project, "all")
 
 
-def test_a_checkpoint_of_another_configuration_is_refused(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_checkpoint_of_another_configuration_is_rejected(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     checkpoint = half_trained(project, monkeypatch)
     with pytest.raises(CheckpointError, match=r"train\.lr was 0\.002 and is 0\.001; remove it"):
         train(project, "all", epochs=4, batch=8, lr=0.001)
@@ -432,15 +469,15 @@ def test_two_processes_give_the_same_metric_as_one(project: Path) -> None:
     np.testing.assert_allclose(*scores, rtol=0, atol=1e-4)
 
 
-def test_places(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert own_share(torch.arange(5), Place(torch.device("cpu"), 1, 2))[0].tolist() == [1, 3]
-    assert own_share(torch.arange(1), Place(torch.device("cpu"), 1, 2)) == (torch.tensor([0]), False)
+def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert own_share(torch.arange(5), ExecutionDevice(torch.device("cpu"), 1, 2))[0].tolist() == [1, 3]
+    assert own_share(torch.arange(1), ExecutionDevice(torch.device("cpu"), 1, 2)) == (torch.tensor([0]), False)
     if not torch.cuda.is_available():
         with pytest.raises(TrainingError, match="no CUDA device is visible"):
-            find_place("cuda")
+            find_device("cuda")
         monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
         monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
         monkeypatch.setenv("LOCAL_RANK", "1")
         with pytest.raises(TrainingError, match="process 1 has no GPU of its own: torch sees 1"):
-            find_place("cuda")
-    assert replace(Place(torch.device("cpu")), rank=1).world == 1
+            find_device("cuda")
+    assert replace(ExecutionDevice(torch.device("cpu")), rank=1).world_size == 1

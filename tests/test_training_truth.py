@@ -10,6 +10,7 @@ import pytest
 from fvpipe.config.training import Evaluate
 from fvpipe.errors import LeakError
 from fvpipe.evaluation.evaluate import evaluate
+from fvpipe.evaluation.text import to_json
 from tests.support.cohort import Patient, at, make_project, patients, train
 
 UNSEEN = {"all": {"setting": "unseen", "datasets": ["a"], "test_share": 0.3}}
@@ -24,7 +25,7 @@ def lesions(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_lesion_is_learnt(lesions: Path) -> None:
-    row = evaluate([train(lesions, "all", **EPOCHS)], Evaluate(bootstrap=500))["rows"][0]
+    row = to_json(evaluate([train(lesions, "all", **EPOCHS)], Evaluate(bootstrap=500)))["rows"][0]
     assert row["auc"] >= 0.95, row["auc"]
     assert row["intervals"]["auc"][0] > 0.8
     assert row["breasts"] > 50
@@ -35,28 +36,28 @@ def test_shuffled_labels_stay_at_chance(lesions: Path, tmp_path: Path) -> None:
     random.Random(1).shuffle(labels)
     members = patients(180, lambda i: int(labels[i]), lambda i: i % 3 == 0)
     folder = make_project(tmp_path, {"a": members}, UNSEEN)
-    row = evaluate([train(folder, "all", **EPOCHS)], Evaluate(bootstrap=500))["rows"][0]
+    row = to_json(evaluate([train(folder, "all", **EPOCHS)], Evaluate(bootstrap=500)))["rows"][0]
     malignant, benign = row["malignant"], row["breasts"] - row["malignant"]
     # The deviation of an AUC that means nothing (Mann-Whitney): one shuffle in twenty passes two of them.
     deviation = ((malignant + benign + 1) / (12 * malignant * benign)) ** 0.5
     assert abs(row["auc"] - 0.5) < 3 * deviation < 0.4, (row["auc"], deviation)
 
 
-def test_a_shortcut_of_data_sets_is_caught_by_the_floors(tmp_path: Path) -> None:
-    """Nothing to see but noise of two machines: the model looks splendid, and the floor is as high."""
+def test_a_shortcut_of_data_sets_is_caught_by_the_baselines(tmp_path: Path) -> None:
+    """Nothing to see but noise of two machines: the model looks splendid, and the baseline is as high."""
     sets = {
         "a": [Patient(f"A{i:03d}", 1, False, i, noise=0.004) for i in range(60)],
         "b": [Patient(f"B{i:03d}", 0, False, 100 + i, noise=0.08) for i in range(60)],
     }
     splits = {"both": {"setting": "unseen", "datasets": ["a", "b"], "test_share": 0.3}}
-    row = evaluate([train(make_project(tmp_path, sets, splits), "both", epochs=8)], Evaluate(bootstrap=500))["rows"][0]
+    row = to_json(evaluate([train(make_project(tmp_path, sets, splits), "both", epochs=8)], Evaluate(bootstrap=500)))["rows"][0]
     assert row["auc"] > 0.9
-    identity = next(floor for floor in row["floors"] if floor["shortcut"] == "data-set identity")
+    identity = next(one for one in row["floors"] if one["shortcut"] == "data-set identity")
     assert identity["auc"] == 1
     assert not row["above_floors"]["proved"]
 
 
-def test_a_patient_in_two_parts_is_refused(tmp_path: Path) -> None:
+def test_a_patient_in_two_parts_is_rejected(tmp_path: Path) -> None:
     """Two breasts of one patient, put into two parts by hand."""
     members = [*patients(12, lambda i: i % 2, lambda i: False), Patient("P000", 0, False, 101, extra="b")]
     folder = make_project(tmp_path, {"a": members}, UNSEEN)
@@ -69,7 +70,7 @@ def test_a_patient_in_two_parts_is_refused(tmp_path: Path) -> None:
         train(folder, "all")
 
 
-def test_the_same_picture_under_two_patients_is_refused(tmp_path: Path) -> None:
+def test_the_same_image_under_two_patients_is_rejected(tmp_path: Path) -> None:
     """Two patients with one image, put into two parts by hand."""
     members = [*patients(12, lambda i: i % 2, lambda i: False), Patient("Q000", 0, False, 0)]
     folder = make_project(tmp_path, {"a": members}, UNSEEN)

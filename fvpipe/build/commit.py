@@ -28,7 +28,7 @@ from fvpipe.progress import progress
 from fvpipe.reasons import NOT_BROKEN, Flag, Reason, Rejection
 from fvpipe.shards.format import RECEIPT, Receipt, ShardEntry, read_receipt, shard_index, shard_name
 from fvpipe.shards.writer import ShardRow, write_shard
-from fvpipe.types import Breast, Digest
+from fvpipe.types import LABEL_NAMES, Breast, Digest
 from fvpipe.versions import PREPROCESSING_VERSION, SCHEMA_VERSION
 
 FALLBACKS = Flag.CC_CROP_FALLBACK | Flag.MLO_CROP_FALLBACK
@@ -219,7 +219,6 @@ def _receipt(
     tables: Mapping[str, bytes],
 ) -> Receipt:
     attributes = _attributes(found, target)
-    names = {1: "malignant", 0: "benign", -1: "unlabelled"}
     counted = Counter(breast.facts.label for breast in breasts)
     flags: Counter[str] = Counter()
     for entry in entries:
@@ -235,7 +234,7 @@ def _receipt(
         pipeline_yaml=str(attributes["pipeline_yaml"]),
         shard_count=target.shard_count,
         samples=len(breasts),
-        labels={name: counted[label] for label, name in names.items()},
+        labels={name: counted[label] for label, name in LABEL_NAMES.items()},
         rejections=dict(Counter(rejection.reason.value for rejection in rejections)),
         flags=dict(flags),
         tables={name: hashlib.sha256(data).hexdigest() for name, data in tables.items()},

@@ -13,7 +13,10 @@ from fvpipe.cli.output import SHOWN
 from fvpipe.errors import InputError, ParameterError
 
 if TYPE_CHECKING:
-    from fvpipe.evaluation.record import Trained
+    from fvpipe.evaluation.evaluate import Evaluation
+    from fvpipe.evaluation.record import TrainedRun
+    from fvpipe.evaluation.table1 import Table1
+    from fvpipe.evaluation.table2 import Table2
     from fvpipe.project.project import Project
 
 
@@ -21,11 +24,11 @@ if TYPE_CHECKING:
 @click.argument("names", nargs=-1)
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def split(names: tuple[str, ...], as_json: bool) -> None:
-    r"""Make the evaluation settings of params.yaml, into manifests/splits/; a leak is rejected. [all]
+    r"""Write the splits of params.yaml (all, or those named) to manifests/splits/; a split that leaks is rejected.
 
     \b
-    $ fvpipe split seen
-    seen (seen): train 31+20, validation 4+3, test 7+6 benign+malignant; 46 % of test breasts have their patient in train
+    $ fvpipe split unseen
+    unseen (unseen): train 24+17, validation 2+3, test 10+9 benign+malignant; leak rate 0.0% -> manifests/splits/unseen.csv
     """
     from fvpipe.evaluation.split_files import write_splits
     from fvpipe.project.project import Project
@@ -48,8 +51,8 @@ def split(names: tuple[str, ...], as_json: bool) -> None:
                 click.echo(f"  {part} lacks a class: the data set is small for this split, or try another seed", err=True)
         if not result["digests_checked"]:
             click.echo(
-                "  not all of it is in shards, or not in shards of images that were decoded alike: patients and studies were "
-                "checked, not every file and image",
+                "  patients and studies were checked, not every file and image: some breasts are not in shards, or in shards "
+                "of another decoding; build the shards of all data sets by one pipeline for the full check",
                 err=True,
             )
         for pair in result["near_duplicates_across_parts"][:SHOWN]:
@@ -61,26 +64,19 @@ def split(names: tuple[str, ...], as_json: bool) -> None:
 @click.option("--out", type=FILE, default=None, help="Also write its numbers here: a DVC metric.")
 @json_option
 def table1(datasets: tuple[str, ...], out: Path | None, as_json: bool) -> None:
-    r"""Compare with the paper's Table 1, and show what shortcuts alone would score.
+    r"""Compare with the paper's Table 1, and compute the shortcut baselines of each data set.
 
     \b
     $ fvpipe table1
     """
     from fvpipe.evaluation.table1 import table1 as compare
-    from fvpipe.evaluation.table1 import to_metric, to_text
     from fvpipe.indexing.manifests import read_manifests
-    from fvpipe.io.atomic import write_if_changed
     from fvpipe.project.project import Project
 
     project = Project()
     names = project.names(datasets)
-    indexes = [read_manifests(project.source(name), project.manifests(name), {}) for name in names]
-    groups = [[found for found in indexes if found.source.simulated is kind] for kind in (False, True)]  # never pooled
-    results = [compare(group) for group in groups if group]
-    found = {key: [entry for result in results for entry in result[key]] for key in ("rows", "floors")}
-    if out is not None:
-        write_if_changed(out, (json.dumps(to_metric(found), indent=1) + "\n").encode())
-    click.echo(json.dumps(found, indent=1) if as_json else to_text(found))
+    found = compare([read_manifests(project.source(name), project.manifests(name), {}) for name in names])
+    _print(found, out, as_json)
 
 
 @click.command()
@@ -89,24 +85,20 @@ def table1(datasets: tuple[str, ...], out: Path | None, as_json: bool) -> None:
 @click.option("--cards", type=FOLDER, default=None, help="Also write a model card for each model here.")
 @json_option
 def evaluate(out: Path | None, cards: Path | None, as_json: bool, **chosen: Any) -> None:
-    r"""Judge the trained models by their predictions: figures with intervals, subgroups, floors, model cards.
+    r"""Evaluate the trained models: metrics with intervals, subgroups, shortcut baselines, model cards.
 
     \b
     $ fvpipe evaluate --split unseen --cards cache/reports/cards
     """
-    from fvpipe.evaluation.evaluate import evaluate as judge
-    from fvpipe.evaluation.model_card import card
-    from fvpipe.evaluation.text import to_metric, to_text
+    from fvpipe.evaluation.evaluate import evaluate as run
+    from fvpipe.evaluation.model_card import model_card
     from fvpipe.io.atomic import write_if_changed
 
     project, trained = _trained(**chosen)
-    found = judge(trained, project.params.evaluate)
-    _write_metric(out, to_metric(found))
-    for row in found["rows"] if cards else ():
-        key = (row["pipeline"], row["split"], row["model"])
-        records = [t.record for t in trained if (t.record.run.pipeline, t.record.run.split, t.record.run.model) == key]
-        write_if_changed(Path(cards or "") / f"{'-'.join(key)}.md", card(row, records[0]).encode())
-    click.echo(json.dumps(found, indent=1) if as_json else to_text(found))
+    found = run(trained, project.params.evaluate)
+    for row in found.rows if cards else ():
+        write_if_changed(Path(cards or "") / f"{'-'.join(row.pool.key)}.md", model_card(row).encode())
+    _print(found, out, as_json)
 
 
 @click.command()
@@ -114,24 +106,22 @@ def evaluate(out: Path | None, cards: Path | None, as_json: bool, **chosen: Any)
 @click.option("--out", type=FILE, default=None, help="Also write its numbers here: a DVC metric.")
 @json_option
 def table2(out: Path | None, as_json: bool, **chosen: Any) -> None:
-    r"""Compare with the paper's Table 2, check its arithmetic, and show what cropping gains.
+    r"""Compare with the paper's Table 2, check its arithmetic, and compute the gain from cropping.
 
     \b
     $ fvpipe table2
     """
     from fvpipe.evaluation.table2 import table2 as compare
-    from fvpipe.evaluation.table2 import to_metric, to_text
 
     project, trained = _trained(**chosen)
     found = compare(trained, project.params.evaluate)
-    _write_metric(out, to_metric(found))
-    click.echo(json.dumps(found, indent=1) if as_json else to_text(found))
+    _print(found, out, as_json)
 
 
 def _trained(
     pipelines: tuple[str, ...], splits: tuple[str, ...], models: tuple[str, ...], seeds: tuple[int, ...]
-) -> tuple[Project, list[Trained]]:
-    """What of the grid is trained; what is not is named."""
+) -> tuple[Project, list[TrainedRun]]:
+    """Read the trained models of the grid, and name on stderr those that are missing."""
     from fvpipe.evaluation.record import RECORD, read_trained, runs_of
     from fvpipe.project.project import Project
 
@@ -148,8 +138,10 @@ def _trained(
     return project, [read_trained(folder) for run, folder in folders.items() if str(run) not in missing]
 
 
-def _write_metric(out: Path | None, numbers: dict[str, Any]) -> None:
+def _print(found: Evaluation | Table1 | Table2, out: Path | None, as_json: bool) -> None:
+    from fvpipe.evaluation.text import to_json
     from fvpipe.io.atomic import write_if_changed
 
     if out is not None:
-        write_if_changed(out, (json.dumps(numbers, indent=1) + "\n").encode())
+        write_if_changed(out, (json.dumps(found.to_metric(), indent=1) + "\n").encode())
+    click.echo(json.dumps(to_json(found), indent=1) if as_json else found.to_text())

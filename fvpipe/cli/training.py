@@ -3,29 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
 import click
 
-from fvpipe.cli.options import device_option, grid_options, json_option, model_option
+from fvpipe.cli.options import FILE, FOLDER, device_option, grid_options, json_option, model_option
 from fvpipe.errors import InputError
-
-if TYPE_CHECKING:
-    pass
-
-
-FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
-FOLDER = click.Path(path_type=Path, file_okay=False)
-FILE = click.Path(path_type=Path, dir_okay=False)
 
 
 @click.command()
 @grid_options
-@click.option("--weights", default=None, help="Where to begin: imagenet, none, or a file. [train.weights]")
+@click.option("--weights", default=None, help="Initial weights: imagenet, none, or a file. [train.weights]")
 @device_option
-@click.option("--fresh", is_flag=True, help="Begin anew, whatever an unfinished training left.")
+@click.option("--fresh", is_flag=True, help="Train anew: ignore a checkpoint and a finished training.")
 @json_option
 def train(
     pipelines: tuple[str, ...],
@@ -37,7 +28,7 @@ def train(
     fresh: bool,
     as_json: bool,
 ) -> None:
-    r"""Train the models of params.yaml (all, or those named) on the shards, into cache/models/.
+    r"""Train the models of params.yaml (all, or those named) on the shards; results go to cache/models/.
 
     \b
     $ fvpipe train --pipeline cropped --split unseen --model cnn
@@ -45,43 +36,45 @@ def train(
     """
     from fvpipe.evaluation.record import runs_of
     from fvpipe.project.project import Project
-    from fvpipe.training.device import find_place, leave
+    from fvpipe.training.device import find_device, leave_process_group
     from fvpipe.training.train import train_run
 
     project = Project()
     chosen = {"pipeline": pipelines, "split": splits, "model": models}
-    place = find_place(device)
+    execution = find_device(device)
     results = []
     try:
         for run in runs_of(project.params, chosen, seeds):
-            made = any(project.params.datasets[name].simulated for name in project.params.split_of(run.split).datasets)
-            recipe = project.params.train.recipe(made)
+            simulated = any(project.params.datasets[name].simulated for name in project.params.split_of(run.split).datasets)
+            recipe = project.params.train.recipe(simulated)
             if weights is not None:
                 recipe = recipe.model_copy(update={"weights": weights})
-            record = train_run(project, run, recipe, place, lambda text: click.echo(text, err=True), fresh)
-            if place.rank:
+            record = train_run(project, run, recipe, execution, lambda text: click.echo(text, err=True), fresh)
+            if execution.rank:
                 continue
             auc = record.epochs[record.best_epoch].validation_auc
             dropped = f", {sum(record.dropped.values())} breasts without a sample" if record.dropped else ""
-            results.append({"made": record.made, "best_epoch": record.best_epoch, "validation_auc": auc, "run": str(run)})
+            results.append({"made": record.simulated, "best_epoch": record.best_epoch, "validation_auc": auc, "run": str(run)})
             if not as_json:
                 click.echo(
                     f"{record.title}: {len(record.epochs)} epochs, best {record.best_epoch + 1}, validation AUC "
                     f"{auc:.3f}{dropped} -> {project.folder / 'cache' / 'models' / run.path}"
                 )
     finally:
-        leave()
-    if as_json and not place.rank:
+        leave_process_group()
+    if as_json and not execution.rank:
         click.echo(json.dumps(results, indent=1))
 
 
 @click.command()
 @click.argument("files", nargs=-1, required=True, type=FILE)
 @model_option
-@click.option("--adapter", default="table", show_default=True, help="How to read headers: cmmd, vindr, cbis or table.")
-@click.option("--pipeline", default=None, help="Reject a model that was trained with any other than this one.")
+@click.option(
+    "--adapter", default="table", show_default=True, help="Adapter that reads the headers: cmmd, vindr, cbis or table."
+)
+@click.option("--pipeline", default=None, help="Reject a model that was trained with another pipeline.")
 @click.option("--id-key", type=FILE, default=None, help="Key file of hashed identifiers; also FVPIPE_ID_KEY.")
-@click.option("--gradcam", type=FOLDER, default=None, help="Also draw where the model looked, a PNG a breast, here.")
+@click.option("--gradcam", type=FOLDER, default=None, help="Also write a Grad-CAM heat map of each breast here, as PNG.")
 @device_option
 @json_option
 def predict(
@@ -94,7 +87,7 @@ def predict(
     device: str,
     as_json: bool,
 ) -> None:
-    r"""Say how likely a model holds each breast for malignant, from its DICOM files. Not a medical device.
+    r"""Predict from DICOM files the probability that each breast is malignant. Not a medical device.
 
     \b
     $ fvpipe predict --model cache/models/cropped/unseen/cnn-seed0 --adapter cbis cc.dcm mlo.dcm
@@ -102,37 +95,43 @@ def predict(
     Not a medical device: for research only, never for a decision about a patient.
     """
     from fvpipe.evaluation.record import NOT_A_DEVICE
-    from fvpipe.training.device import find_place
+    from fvpipe.training.device import find_device
     from fvpipe.training.predict import load_model
-    from fvpipe.training.predict import predict as ask
+    from fvpipe.training.predict import predict as run_model
 
-    model, record = load_model(folder, find_place(device).device)
-    answers, refused = ask(files, model, record, adapter, id_key, pipeline)
+    model, record = load_model(folder, find_device(device).device)
+    predictions, rejections = run_model(files, model, record, adapter, id_key, pipeline)
     results: list[dict[str, Any]] = []
-    for answer in answers:
-        breast = answer.breast.key.breast_id
+    for prediction in predictions:
+        breast = prediction.breast.key.breast_id
         result: dict[str, Any] = {
             "breast": breast,
-            "probability": answer.probability,
+            "probability": prediction.probability,
             "threshold": record.threshold,
-            "above_threshold": answer.probability >= record.threshold,
-            "flags": [str(flag.name).lower() for flag in answer.sample.flags],
+            "above_threshold": prediction.probability >= record.threshold,
+            "flags": [str(flag.name).lower() for flag in prediction.sample.flags],
         }
         if gradcam is not None:
             from fvpipe.training.gradcam import draw, heat_map, peaks
 
-            heat = heat_map(model, answer.image)
-            image = gradcam / f"{answer.sample.source_digests[0][:16]}.png"  # an identifier is no safe file name
-            draw(answer, heat, image)
+            heat = heat_map(model, prediction.image)
+            image = gradcam / f"{prediction.sample.source_digests[0][:16]}.png"  # an identifier is no safe file name
+            draw(prediction, heat, image)
             result["gradcam"] = str(image)
             result["peaks"] = [
                 {"view": p.view.value, "row": round(p.row), "column": round(p.column), "share": round(p.share, 3)}
-                for p in peaks(answer, heat)
+                for p in peaks(prediction, heat)
             ]
         results.append(result)
     if as_json:
-        rejected = [{"what": r.what, "reason": r.reason.value, "detail": r.detail} for r in refused]
-        found = {"model": str(record.run), "made": record.made, "use": NOT_A_DEVICE, "breasts": results, "rejected": rejected}
+        rejected = [{"what": r.what, "reason": r.reason.value, "detail": r.detail} for r in rejections]
+        found = {
+            "model": str(record.run),
+            "made": record.simulated,
+            "use": NOT_A_DEVICE,
+            "breasts": results,
+            "rejected": rejected,
+        }
         click.echo(json.dumps(found, indent=1))
     else:
         for result in results:
@@ -141,10 +140,10 @@ def predict(
                 where = f"row {peak['row']}, column {peak['column']}"
                 click.echo(f"  {peak['view']}: {peak['share']:.0%} of the heat, most at {where} -> {result['gradcam']}")
         click.echo(NOT_A_DEVICE)
-    for rejection in refused:
+    for rejection in rejections:
         what = "".join(c if c.isprintable() else "?" for c in rejection.what)
         click.echo(f"  rejected: {what}: {rejection.reason.value}: {rejection.detail}", err=True)
-    if not answers:
+    if not predictions:
         raise InputError("no breast with both a CC and an MLO view among the files; nothing was predicted")
 
 
@@ -166,6 +165,6 @@ def export(folder: Path, out: Path, as_json: bool) -> None:
 
     model, record = load_model(folder, torch.device("cpu"))
     difference = write(model, record, out)
-    result = {"model": str(record.run), "made": record.made, "largest_difference": difference, "out": str(out)}
+    result = {"model": str(record.run), "made": record.simulated, "largest_difference": difference, "out": str(out)}
     text = f"{record.title}: differs from torch by at most {difference:.0e} -> {out}"
     click.echo(json.dumps(result, indent=1) if as_json else text)

@@ -10,7 +10,7 @@ from fvpipe.config.loading import Names, Numbers, Positive, Range, Settings, Sha
 
 
 class Augment(Settings):
-    """Changes of a training image, drawn anew each epoch. The paper has none.
+    """Random changes of training images, drawn anew each epoch; the paper has none.
 
     The fused image is changed as a whole: a horizontal flip also exchanges the places of CC and MLO.
     """
@@ -23,7 +23,7 @@ class Augment(Settings):
 
 
 class Cnn(Settings):
-    """Layers of the custom CNN that the paper leaves open."""
+    """Layers of the custom CNN that the paper does not specify."""
 
     batch_norm: bool = False
     dropout: Share = 0.0
@@ -31,7 +31,7 @@ class Cnn(Settings):
 
 
 class Recipe(Settings):
-    """How one model is trained. The defaults are the paper's, or what docs/training.md says where it is silent."""
+    """Training of one model. Defaults are the paper's; docs/training.md lists those that it does not give."""
 
     weights: str = "imagenet"  # imagenet, none, or a file; a model without published weights (`cnn`) starts at random
     first_layer: Literal["replicate", "adapt"] = "replicate"  # one channel to three, or weights summed to one
@@ -69,24 +69,24 @@ class Recipe(Settings):
 
 
 class Train(Recipe):
-    """``train`` of ``params.yaml``: a recipe, and what is otherwise where data are made."""
+    """``train`` of ``params.yaml``: a recipe, and the values that replace it on simulated data (`demo`)."""
 
     demo: dict[str, Any] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _demo_fits(self) -> Train:
         if self.demo:
-            self.recipe(made=True)
+            self.recipe(simulated=True)
         return self
 
-    def recipe(self, made: bool) -> Recipe:
-        """The recipe for made or for real data: `demo` never touches real ones."""
+    def recipe(self, simulated: bool) -> Recipe:
+        """Return the recipe for simulated or for real data; `demo` changes simulated data only."""
         plain = self.model_dump(exclude={"demo"})
-        return parse(Recipe, {**plain, **self.demo} if made else plain, "train.demo" if made else "train")
+        return parse(Recipe, {**plain, **self.demo} if simulated else plain, "train.demo" if simulated else "train")
 
 
 class Runs(Settings):
-    """Which models are trained: each of `models` with each of `seeds`, by each pipeline, on each of `splits`."""
+    """The grid of runs: each of `models` with each of `seeds`, by each pipeline, on each of `splits`."""
 
     splits: Names = ()
     models: Names = ("resnet18", "cnn")
@@ -94,9 +94,9 @@ class Runs(Settings):
 
 
 class Evaluate(Settings):
-    """How predictions are judged."""
+    """Settings of the evaluation."""
 
     bootstrap: Annotated[int, Field(ge=100)] = 2000
-    bins: Annotated[int, Field(ge=2)] = 15  # of the calibration error
-    smallest_group: Annotated[int, Field(ge=1)] = 20  # breasts; figures of smaller subgroups are not shown
+    bins: Annotated[int, Field(ge=2)] = 15  # of the expected calibration error
+    smallest_group: Annotated[int, Field(ge=1)] = 20  # breasts; metrics of smaller subgroups are not shown
     seed: Annotated[int, Field(ge=0)] = 0

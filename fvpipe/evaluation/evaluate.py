@@ -1,9 +1,9 @@
-"""Predictions -> figures, with intervals, subgroups and floors. Pure numpy: no model is needed, nor torch."""
+"""Predictions -> metrics with intervals, subgroups and shortcut baselines. Numpy alone: neither a model nor torch is needed."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
 from typing import Any
@@ -13,32 +13,33 @@ from numpy.typing import NDArray
 
 from fvpipe.config.training import Evaluate
 from fvpipe.errors import InputError
-from fvpipe.evaluation.intervals import bootstrap, compare_auc
-from fvpipe.evaluation.metrics import FIGURES, Confusion, figures
-from fvpipe.evaluation.record import Prediction, Trained, labels, probabilities
-from fvpipe.evaluation.shortcuts import floors
+from fvpipe.evaluation.intervals import AucDifference, Estimate, bootstrap, compare_auc
+from fvpipe.evaluation.metrics import DECISION_METRICS, METRICS, Confusion, compute_metrics, defined
+from fvpipe.evaluation.record import Prediction, Record, TrainedRun, labels, probabilities, titled
+from fvpipe.evaluation.shortcuts import OF_PREDICTIONS, Baseline, shortcut_baselines
+from fvpipe.evaluation.text import MetricRow, difference_text, estimate_rows, metric_table, shown, to_json
 
-Figures = Callable[[NDArray[np.float64]], dict[str, NDArray[np.float64]]]
+Metrics = Callable[[NDArray[np.float64]], dict[str, NDArray[np.float64]]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Pool:
-    """The seeds of one model on one split by one pipeline: the same breasts, predicted once a seed.
+class PooledRuns:
+    """The seeds of one model on one split by one pipeline, which predicted the same breasts.
 
     Attributes
     ----------
-    runs : tuple of Trained
     test : tuple of Prediction
-        Of the first seed; the breasts are the same in all.
-    scores : float64, (seeds, n)
+        Predictions of the first seed.
+    scores : float64 array, shape (seeds, n)
+        Probabilities of all seeds.
     """
 
-    runs: tuple[Trained, ...]
+    runs: tuple[TrainedRun, ...]
     test: tuple[Prediction, ...]
     scores: NDArray[np.float64]
 
     @staticmethod
-    def of(runs: Sequence[Trained]) -> Pool:
+    def of(runs: Sequence[TrainedRun]) -> PooledRuns:
         """Join the seeds.
 
         Raises
@@ -48,143 +49,276 @@ class Pool:
         """
         parts = [run.part("test") for run in runs]
         keys = [[(p.dataset, p.breast_id, p.label) for p in part] for part in parts]
+        names = " and ".join(str(run.record.run) for run in runs)
         if any(other != keys[0] for other in keys):
-            names = " and ".join(str(run.record.run) for run in runs)
             raise InputError(f"{names}: did not predict the same breasts; train them again (`fvpipe train`)")
-        if any(_recipe(run) != _recipe(runs[0]) for run in runs):
-            names = " and ".join(str(run.record.run) for run in runs)
-            raise InputError(f"{names}: were not trained alike (recipe, pipeline or first weights); train them again")
-        return Pool(tuple(runs), parts[0], np.array([probabilities(part) for part in parts]))
+        if any(_recipe(run.record) != _recipe(runs[0].record) for run in runs):
+            raise InputError(f"{names}: recipe, pipeline or initial weights differ; train them again (`fvpipe train`)")
+        return PooledRuns(tuple(runs), parts[0], np.array([probabilities(part) for part in parts]))
 
     @property
-    def truth(self) -> NDArray[np.int64]:
-        """(n,)."""
-        return labels(self.test)
-
-    @property
-    def patients(self) -> list[tuple[str, str]]:
-        """Whose breast each is."""
-        return [(p.dataset, p.patient_id) for p in self.test]
-
-    def figures(self, bins: int, chosen: NDArray[np.int64] | slice = slice(None), frozen: bool = False) -> Figures:
-        """Weights -> the mean over the seeds of each figure; `frozen`: at each seed's own threshold."""
-        cuts = [run.record.threshold if frozen else 0.5 for run in self.runs]
-        truth, scores = self.truth[chosen], self.scores[:, chosen]
-
-        def mean(weights: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
-            each = [figures(truth, s, t, weights, bins) for s, t in zip(scores, cuts, strict=True)]
-            return {name: np.mean([one[name] for one in each], axis=0) for name in FIGURES}
-
-        return mean
+    def record(self) -> Record:
+        """Record of the first seed."""
+        return self.runs[0].record
 
     @property
     def key(self) -> tuple[str, str, str]:
         """Pipeline, split and model."""
-        run = self.runs[0].record.run
-        return run.pipeline, run.split, run.model
+        return self.record.run.pipeline, self.record.run.split, self.record.run.model
+
+    @property
+    def title(self) -> str:
+        """The key, marked where its data are simulated."""
+        return titled(" / ".join(self.key), self.record.simulated)
+
+    @property
+    def truth(self) -> NDArray[np.int64]:
+        """Labels of the test breasts, shape (n,)."""
+        return labels(self.test)
+
+    @property
+    def mean_scores(self) -> NDArray[np.float64]:
+        """Mean probability over the seeds, shape (n,)."""
+        mean: NDArray[np.float64] = self.scores.mean(axis=0)
+        return mean
+
+    @property
+    def patients(self) -> list[tuple[str, str]]:
+        """Data set and patient of each test breast."""
+        return [(p.dataset, p.patient_id) for p in self.test]
+
+    def metrics(self, bins: int, chosen: NDArray[np.int64] | slice = slice(None), frozen: bool = False) -> Metrics:
+        """Return a function from weights to each metric's mean over the seeds; `frozen`: at each seed's own threshold."""
+        cuts = [run.record.threshold if frozen else 0.5 for run in self.runs]
+        truth, scores = self.truth[chosen], self.scores[:, chosen]
+
+        def mean(weights: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+            each = [compute_metrics(truth, s, t, weights, bins) for s, t in zip(scores, cuts, strict=True)]
+            return {name: np.mean([one[name] for one in each], axis=0) for name in METRICS}
+
+        return mean
 
 
-def _recipe(run: Trained) -> tuple[object, ...]:
-    """Whatever seeds must share for their mean to be one model's."""
-    record = run.record
+def _recipe(record: Record) -> tuple[object, ...]:
+    """All that seeds must share for their mean to describe one model."""
     return record.recipe, record.weights, record.pipeline_digest, record.preprocessing_version, record.parts
 
 
-def pools(trained: Sequence[Trained]) -> list[Pool]:
-    """One a (pipeline, split, model), in the order of `trained`."""
-    groups: dict[tuple[str, str, str], list[Trained]] = defaultdict(list)
+def pool_runs(trained: Sequence[TrainedRun]) -> list[PooledRuns]:
+    """Pool the seeds of each (pipeline, split, model), in the order of `trained`."""
+    groups: dict[tuple[str, str, str], list[TrainedRun]] = defaultdict(list)
     for run in trained:
         groups[run.record.run.pipeline, run.record.run.split, run.record.run.model].append(run)
-    return [Pool.of(group) for group in groups.values()]
+    return [PooledRuns.of(group) for group in groups.values()]
 
 
-def evaluate(trained: Sequence[Trained], settings: Evaluate) -> dict[str, Any]:
-    """Judge finished trainings.
+# --- results ----------------------------------------------------------------------------------------------------------
 
-    Returns
-    -------
-    dict
-        ``{"rows": [...], "comparisons": [...]}``, plain values: a row a (pipeline, split, model), seeds pooled; a comparison
-        each two models on the same pipeline and split.
+
+@dataclass(frozen=True, slots=True)
+class BaselineComparison(AucDifference):
+    """AUC of a model (`first`) and of its best shortcut baseline (`second`); `proved`: higher at the 95 % level."""
+
+    shortcut: str
+    proved: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationBin:
+    """Predictions with probabilities from `start` to `stop`."""
+
+    start: float
+    stop: float
+    predictions: int
+    mean_probability: float
+    share_malignant: float
+
+
+@dataclass(frozen=True, slots=True)
+class Subgroup:
+    """Metrics of a group of test breasts; where they are too few to be shown, `suppressed` says so and `breasts` is None."""
+
+    by: str
+    group: str
+    breasts: int | None
+    metrics: dict[str, Estimate]
+    suppressed: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        shown = {"suppressed": self.suppressed} if self.suppressed else to_json(self.metrics)
+        return {"by": self.by, "group": self.group, "breasts": self.breasts, **shown}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ModelEvaluation:
+    """Results of one (pipeline, split, model), seeds pooled.
+
+    Attributes
+    ----------
+    metrics, frozen : dict of str to Estimate
+        At the threshold 0.5, and at the thresholds chosen on the validation part.
+    counts : Confusion
+        Decisions at 0.5, added over the seeds.
+    benign_positive : dict of str to float or None
+        Metrics with benign as the positive class.
+    above : BaselineComparison or None
+        None where no baseline has an AUC.
     """
-    pooled = pools(trained)
-    return {"rows": [row(pool, settings) for pool in pooled], "comparisons": comparisons(pooled)}
+
+    pool: PooledRuns
+    metrics: dict[str, Estimate]
+    frozen: dict[str, Estimate]
+    counts: Confusion
+    benign_positive: dict[str, float | None]
+    baselines: list[Baseline]
+    above: BaselineComparison | None
+    calibration: list[CalibrationBin]
+    subgroups: list[Subgroup]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        pool, record = self.pool, self.pool.record
+        return {
+            "pipeline": record.run.pipeline,
+            "setting": record.setting,
+            "split": record.run.split,
+            "model": record.run.model,
+            "made": record.simulated,
+            "seeds": [run.record.run.seed for run in pool.runs],
+            "breasts": len(pool.test),
+            "malignant": int(pool.truth.sum()),
+            "patients": len(set(pool.patients)),
+            "dropped": record.dropped,
+            **{name: int(count) for name, count in to_json(self.counts).items()},
+            **{name: found.value for name, found in self.metrics.items()},
+            "intervals": {name: [found.low, found.high] for name, found in self.metrics.items()},
+            "undefined_replicates": {name: found.undefined for name, found in self.metrics.items() if found.undefined},
+            "best_epochs": [run.record.best_epoch for run in pool.runs],
+            "at_frozen_threshold": {"thresholds": [run.record.threshold for run in pool.runs], **to_json(self.frozen)},
+            "benign_positive": self.benign_positive,
+            "floors": to_json(self.baselines),
+            "above_floors": to_json(self.above),
+            "calibration": to_json(self.calibration),
+            "subgroups": to_json(self.subgroups),
+        }
+
+    def to_text(self) -> str:
+        """Tables for a terminal: metrics with intervals, shortcut baselines, subgroups."""
+        baselines: list[MetricRow] = [(f"  {one.shortcut}", to_json(one), 3) for one in self.baselines]
+        lines = [
+            metric_table(self.pool.title, estimate_rows(f"{len(self.pool.test)} test breasts", self.metrics)),
+            metric_table("  Without an image:", baselines, ("accuracy", "f1", "auc")),
+        ]
+        if self.above:
+            verdict = "above" if self.above.proved else "NOT PROVED ABOVE"
+            lines.append(f"  {verdict} the baseline '{self.above.shortcut}': AUC {difference_text(self.above)}")
+        for group in self.subgroups:
+            if not group.suppressed:
+                auc = group.metrics["auc"]
+                interval = f"{shown(auc.low)} to {shown(auc.high)}"
+                lines.append(f"  {group.by} {group.group}: {group.breasts} breasts, AUC {shown(auc.value)} ({interval})")
+        if hidden := sum(bool(group.suppressed) for group in self.subgroups):
+            lines.append(f"  {hidden} subgroups too small to show")
+        return "\n".join(lines)
 
 
-def row(pool: Pool, settings: Evaluate) -> dict[str, Any]:
-    """Everything that is said of one (pipeline, split, model)."""
-    first = pool.runs[0].record
-    found = bootstrap(pool.figures(settings.bins), pool.patients, settings.bootstrap, settings.seed)
-    frozen = bootstrap(pool.figures(settings.bins, frozen=True), pool.patients, settings.bootstrap, settings.seed)
+@dataclass(frozen=True, slots=True)
+class ModelComparison:
+    """DeLong's test of two models on the same breasts; None where a class has fewer than two."""
+
+    pipeline: str
+    split: str
+    first_model: str
+    second_model: str
+    simulated: bool
+    auc: AucDifference | None
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Results of all models, and comparisons of each two on the same pipeline and split."""
+
+    rows: list[ModelEvaluation]
+    comparisons: list[ModelComparison]
+
+    def to_metric(self) -> dict[str, Any]:
+        """Nested numbers for ``dvc metrics``."""
+        return nested_metrics(self.rows)
+
+    def to_text(self) -> str:
+        """Tables for a terminal."""
+        blocks = [one.to_text() for one in self.rows]
+        for pair in self.comparisons:
+            if pair.auc:
+                p = "variance 0" if pair.auc.p is None else f"p {pair.auc.p:.3f}"
+                title = titled(f"{pair.pipeline} / {pair.split}", pair.simulated)
+                models = f"{pair.first_model} less {pair.second_model}"
+                blocks.append(f"{title}\n  AUC of {models}: {difference_text(pair.auc)}, {p}")
+        return "\n\n".join(blocks)
+
+
+def nested_metrics(rows: Iterable[ModelEvaluation]) -> dict[str, Any]:
+    """Nest the metrics by pipeline, split and model, for ``dvc metrics``."""
+    nested: dict[str, Any] = {}
+    for one in rows:
+        pipeline, split, model = one.pool.key
+        values = {name: found.value for name, found in one.metrics.items() if found.value is not None}
+        nested.setdefault(pipeline, {}).setdefault(titled(split, one.pool.record.simulated), {})[model] = values
+    return nested
+
+
+# --- from predictions to results --------------------------------------------------------------------------------------
+
+
+def evaluate(trained: Sequence[TrainedRun], settings: Evaluate) -> Evaluation:
+    """Evaluate finished trainings."""
+    pooled = pool_runs(trained)
+    return Evaluation([evaluate_model(pool, settings) for pool in pooled], compare_models(pooled))
+
+
+def evaluate_model(pool: PooledRuns, settings: Evaluate) -> ModelEvaluation:
+    """Compute all results of one (pipeline, split, model)."""
+    metrics, frozen = (
+        bootstrap(pool.metrics(settings.bins, frozen=at_own), pool.patients, settings.bootstrap, settings.seed)
+        for at_own in (False, True)
+    )
     counts = [Confusion.of(pool.truth, scores >= 0.5) for scores in pool.scores]
-    train = pool.runs[0].part("train")
-    shortcuts = floors(train, pool.test)
-    return {
-        "pipeline": first.run.pipeline,
-        "setting": first.setting,
-        "split": first.run.split,
-        "model": first.run.model,
-        "made": first.made,
-        "seeds": [run.record.run.seed for run in pool.runs],
-        "breasts": len(pool.test),
-        "malignant": int(pool.truth.sum()),
-        "patients": len(set(pool.patients)),
-        "dropped": first.dropped,
-        **{name: sum(getattr(c, name) for c in counts) for name in ("tp", "fp", "fn", "tn")},
-        **{name: found[name].value for name in FIGURES},
-        "intervals": {name: [found[name].low, found[name].high] for name in FIGURES},
-        "undefined_replicates": {name: found[name].undefined for name in FIGURES if found[name].undefined},
-        "best_epochs": [run.record.best_epoch for run in pool.runs],
-        "at_frozen_threshold": {
-            "thresholds": [run.record.threshold for run in pool.runs],
-            **{name: asdict(frozen[name]) for name in ("accuracy", "precision", "recall", "specificity", "f1")},
-        },
-        "benign_positive": {
-            name: _mean([getattr(c.swapped, name) for c in counts]) for name in ("precision", "recall", "specificity", "f1")
-        },
-        "floors": shortcuts,
-        "above_floors": _above(pool, shortcuts, found["auc"].value),
-        "calibration": calibration(pool, settings.bins),
-        "subgroups": subgroups(pool, settings),
-    }
+    baselines = shortcut_baselines(pool.runs[0].part("train"), pool.test, OF_PREDICTIONS, lambda p: p.label)
+    baselines = [b for b in baselines if b.auc is None or len(set(b.scores)) > 1]  # a constant score ranks nothing
+    return ModelEvaluation(
+        pool,
+        metrics,
+        {name: frozen[name] for name in DECISION_METRICS},
+        Confusion(*(sum(getattr(one, cell) for one in counts) for cell in ("tp", "fp", "fn", "tn"))),
+        {name: defined(np.mean([one.swapped.metrics()[name] for one in counts])) for name in DECISION_METRICS[1:]},
+        baselines,
+        _compare_with_best(pool, baselines) if metrics["auc"].value is not None else None,
+        calibration(pool, settings.bins),
+        subgroups(pool, settings),
+    )
 
 
-def _mean(values: Sequence[float | None]) -> float | None:
-    present = [value for value in values if value is not None]
-    return float(np.mean(present)) if len(present) == len(values) else None
-
-
-def calibration(pool: Pool, bins: int) -> list[dict[str, Any]]:
-    """How many of the breasts with about this probability are malignant; all seeds together."""
+def calibration(pool: PooledRuns, bins: int) -> list[CalibrationBin]:
+    """Compare probability and share of malignant breasts in equal intervals of the probability, all seeds together."""
     scores, truth = pool.scores.ravel(), np.tile(pool.truth, len(pool.scores))
     places = np.minimum((scores * bins).astype(int), bins - 1)
     return [
-        {
-            "from": k / bins,
-            "to": (k + 1) / bins,
-            "predictions": int(inside.sum()),
-            "mean_probability": float(scores[inside].mean()),
-            "share_malignant": float(truth[inside].mean()),
-        }
+        CalibrationBin(k / bins, (k + 1) / bins, int(inside.sum()), float(scores[inside].mean()), float(truth[inside].mean()))
         for k in range(bins)
         for inside in [places == k]
         if inside.any()
     ]
 
 
-def _above(pool: Pool, shortcuts: list[dict[str, Any]], auc: float | None) -> dict[str, Any] | None:
-    """The model's AUC (seeds' mean probability) against the best shortcut's, by DeLong; None where there is none to compare."""
-    scored = [floor for floor in shortcuts if floor["auc"] is not None]
-    best = max(scored, key=lambda floor: floor["auc"], default=None)
-    difference = None if best is None else compare_auc(pool.truth, pool.scores.mean(axis=0), best["scores"])
-    for floor in shortcuts:
-        del floor["scores"]
-    if best is None or difference is None or auc is None:
+def _compare_with_best(pool: PooledRuns, baselines: Sequence[Baseline]) -> BaselineComparison | None:
+    """Compare the mean probability of the seeds with the scores of the baseline of the highest AUC, by DeLong's test."""
+    best = max((b for b in baselines if b.auc is not None), key=lambda b: b.auc or 0.0, default=None)
+    difference = None if best is None else compare_auc(pool.truth, pool.mean_scores, best.scores)
+    if best is None or difference is None:
         return None
-    return {"shortcut": best["shortcut"], "proved": difference.low > 0, **asdict(difference)}
+    return BaselineComparison(**asdict(difference), shortcut=best.shortcut, proved=difference.low > 0)
 
-
-# --- subgroups and comparisons ----------------------------------------------------------------------------------------
 
 GROUPS: dict[str, Callable[[Prediction], str]] = {
     "data set": lambda p: p.dataset,
@@ -195,31 +329,29 @@ GROUPS: dict[str, Callable[[Prediction], str]] = {
 }
 
 
-def subgroups(pool: Pool, settings: Evaluate) -> list[dict[str, Any]]:
-    """Figures of each group of test breasts; of small ones nothing is shown but that they are small."""
+def subgroups(pool: PooledRuns, settings: Evaluate) -> list[Subgroup]:
+    """Compute the metrics of each group of test breasts that is large enough to be shown."""
     found = []
-    for by, kind in GROUPS.items():
-        kinds = [kind(breast) for breast in pool.test]
-        for group in sorted(set(kinds)):
-            chosen = np.flatnonzero([k == group for k in kinds])
-            entry: dict[str, Any] = {"by": by, "group": group, "breasts": len(chosen)}
+    for by, group_of in GROUPS.items():
+        groups = np.array([group_of(breast) for breast in pool.test])
+        for group in np.unique(groups).tolist():
+            chosen = np.flatnonzero(groups == group)
             if len(chosen) < settings.smallest_group:
-                entry |= {"breasts": None, "suppressed": f"fewer than {settings.smallest_group} breasts"}
-            else:
-                patients = [pool.patients[i] for i in chosen]
-                estimates = bootstrap(pool.figures(settings.bins, chosen), patients, settings.bootstrap, settings.seed)
-                entry |= {name: asdict(estimates[name]) for name in ("auc", "recall", "specificity", "brier", "ece")}
-            found.append(entry)
+                found.append(Subgroup(by, group, None, {}, f"fewer than {settings.smallest_group} breasts"))
+                continue
+            patients = [pool.patients[i] for i in chosen]
+            estimates = bootstrap(pool.metrics(settings.bins, chosen), patients, settings.bootstrap, settings.seed)
+            shown = {name: estimates[name] for name in ("auc", "recall", "specificity", "brier", "ece")}
+            found.append(Subgroup(by, group, len(chosen), shown))
     return found
 
 
-def comparisons(pooled: Sequence[Pool]) -> list[dict[str, Any]]:
-    """DeLong's test between models that saw the same pipeline and split; seeds by their mean probability."""
+def compare_models(pooled: Sequence[PooledRuns]) -> list[ModelComparison]:
+    """Compare each two models on the same pipeline and split, by the mean probability of their seeds."""
     found = []
     for a, b in combinations(pooled, 2):
         same = [(p.dataset, p.breast_id) for p in a.test] == [(p.dataset, p.breast_id) for p in b.test]
         if a.key[:2] == b.key[:2] and same:
-            difference = compare_auc(a.truth, a.scores.mean(axis=0), b.scores.mean(axis=0))
-            names = {"pipeline": a.key[0], "split": a.key[1], "first_model": a.key[2], "second_model": b.key[2]}
-            found.append({**names, "made": a.runs[0].record.made, "auc": difference and asdict(difference)})
+            difference = compare_auc(a.truth, a.mean_scores, b.mean_scores)
+            found.append(ModelComparison(*a.key, b.key[2], a.record.simulated, difference))
     return found

@@ -1,4 +1,4 @@
-"""How sure a figure is: bootstrap over patients, and DeLong's variance of the area under the ROC curve. Numpy alone."""
+"""Uncertainty: bootstrap over patients, and DeLong's variance of the area under the ROC curve. Numpy alone."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fvpipe.evaluation.metrics import midranks
+from fvpipe.evaluation.metrics import defined
 
 LEVEL = 0.95
-CHUNK = 250  # replicates at once: bounds the memory
+CHUNK_REPLICATES = 250  # drawn at once: bounds the memory
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A figure with its interval.
+    """A metric with its 95 % interval.
 
     Attributes
     ----------
@@ -27,7 +27,7 @@ class Estimate:
     low, high : float or None
         2.5th and 97.5th percentile; None where no replicate defines it.
     undefined : int
-        Replicates in which it is not defined: they are left out, so a large number says that the interval is worth little.
+        Number of replicates in which it is not defined. They are left out: where they are many, the interval is unreliable.
     """
 
     value: float | None
@@ -37,95 +37,102 @@ class Estimate:
 
 
 def patient_weights(patients: Sequence[object], replicates: int, seed: int) -> Iterator[NDArray[np.float64]]:
-    """How often each breast counts in each replicate: patients are drawn with replacement, with all their breasts.
+    """Draw patients with replacement, each with all breasts, and yield how often each breast counts.
+
+    Parameters
+    ----------
+    patients : sequence, length n
+        Patient of each breast.
 
     Yields
     ------
-    float64, (at most CHUNK, n)
+    float64 array, shape (at most CHUNK_REPLICATES, n)
     """
     _, owner = np.unique([repr(patient) for patient in patients], return_inverse=True)
     count = int(owner.max()) + 1 if len(owner) else 0
     rng = np.random.default_rng(seed)
-    for start in range(0, replicates if count else 0, CHUNK):
-        drawn = rng.multinomial(count, np.full(count, 1 / count), min(CHUNK, replicates - start))
+    for start in range(0, replicates if count else 0, CHUNK_REPLICATES):
+        drawn = rng.multinomial(count, np.full(count, 1 / count), min(CHUNK_REPLICATES, replicates - start))
         yield drawn[:, owner].astype(np.float64)
 
 
 def bootstrap(
-    figures: Callable[[NDArray[np.float64]], Mapping[str, NDArray[np.float64]]],
+    metrics: Callable[[NDArray[np.float64]], Mapping[str, NDArray[np.float64]]],
     patients: Sequence[object],
     replicates: int = 2000,
     seed: int = 0,
 ) -> dict[str, Estimate]:
-    """Percentile intervals of whatever `figures` computes from weights.
+    """Estimate percentile intervals of the metrics that `metrics` computes from weights.
 
     Parameters
     ----------
-    figures : callable
-        Weights (b, n) -> name -> (b,), NaN where undefined.
-    patients : sequence, (n,)
-        Whose breast each is.
-    replicates, seed : int
+    metrics : callable
+        Weights of shape (b, n) -> name -> float64 array of shape (b,), NaN where undefined.
+    patients : sequence, length n
+        Patient of each breast.
     """
-    point = figures(np.ones((1, len(patients))))
-    drawn = [figures(weights) for weights in patient_weights(patients, replicates, seed)]
-    found = {}
+    point = metrics(np.ones((1, len(patients))))
+    drawn = [metrics(weights) for weights in patient_weights(patients, replicates, seed)]
+    estimates = {}
     for name, value in point.items():
         values = np.concatenate([part[name] for part in drawn]) if drawn else np.zeros(0)
-        defined = values[np.isfinite(values)]
-        low, high = np.quantile(defined, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) if len(defined) else (None, None)
-        found[name] = Estimate(_number(value[0]), _number(low), _number(high), len(values) - len(defined))
-    return found
-
-
-def _number(value: float | None) -> float | None:
-    return None if value is None or not math.isfinite(value) else float(value)
+        finite = values[np.isfinite(values)]
+        low, high = np.quantile(finite, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) if len(finite) else (None, None)
+        estimates[name] = Estimate(defined(value[0]), defined(low), defined(high), len(values) - len(finite))
+    return estimates
 
 
 # --- DeLong -----------------------------------------------------------------------------------------------------------
 
 
 def delong(truth: ArrayLike, scores: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Areas under the ROC curve of several scores of the same breasts, and their covariance.
+    """Compute the areas under the ROC curve of several scores of the same breasts, and their covariance.
 
     Parameters
     ----------
-    truth : array of 0 and 1, (n,)
-    scores : array of float, (k, n)
+    truth : int array, shape (n,)
+        1 malignant, 0 benign.
+    scores : float array, shape (k, n)
+        One row a score.
 
     Returns
     -------
-    (float64 (k,), float64 (k, k))
+    (float64 array, float64 array)
+        Areas, shape (k,); covariance, shape (k, k).
 
     References
     ----------
-    DeLong, DeLong, Clarke-Pearson (1988), Biometrics 44, 837; computed by midranks as in Sun and Xu (2014), IEEE Signal
-    Processing Letters 21, 1389.
+    DeLong, DeLong, Clarke-Pearson (1988), Biometrics 44, 837; placements computed by sorting as in Sun and Xu (2014), IEEE
+    Signal Processing Letters 21, 1389.
     """
     y, s = np.asarray(truth) == 1, np.atleast_2d(np.asarray(scores, np.float64))
-    m, n = int(y.sum()), int((~y).sum())
-    above, below = [], []
-    for score in s:
-        together = midranks(score)
-        above.append((together[y] - midranks(score[y])) / n)  # of each malignant: share of benign below it
-        below.append(1 - (together[~y] - midranks(score[~y])) / m)
-    malignant, benign = np.array(above), np.array(below)
-    return malignant.mean(axis=1), _covariance(malignant) / m + _covariance(benign) / n
+    malignant = np.array([_share_below(score[y], score[~y]) for score in s])
+    benign = np.array([1 - _share_below(score[~y], score[y]) for score in s])
+    return malignant.mean(axis=1), _covariance(malignant) / y.sum() + _covariance(benign) / (~y).sum()
+
+
+def _share_below(values: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Share of `others` below each value, equal ones counting half."""
+    ordered = np.sort(others)
+    below, not_above = (np.searchsorted(ordered, values, side) for side in ("left", "right"))
+    share: NDArray[np.float64] = (below + not_above) / (2 * len(others))
+    return share
 
 
 def _covariance(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    centred = values - values.mean(axis=1, keepdims=True)
-    product: NDArray[np.float64] = centred @ centred.T / (values.shape[1] - 1)
+    centered = values - values.mean(axis=1, keepdims=True)
+    product: NDArray[np.float64] = centered @ centered.T / (values.shape[1] - 1)
     return product
 
 
 @dataclass(frozen=True, slots=True)
 class AucDifference:
-    """Two areas on the same breasts, compared by DeLong's test. Breasts count as independent, patients are not known to it.
+    """Two areas under the ROC curve on the same breasts, compared by DeLong's test, which takes breasts as independent.
 
     Attributes
     ----------
     first, second : float
+        The two areas.
     low, high : float
         95 % interval of `first` - `second`.
     p : float or None
@@ -140,7 +147,7 @@ class AucDifference:
 
 
 def compare_auc(truth: ArrayLike, first: ArrayLike, second: ArrayLike) -> AucDifference | None:
-    """DeLong's test; None with fewer than two breasts of a class."""
+    """Compare two scores by DeLong's test; None with fewer than two breasts of a class."""
     y = np.asarray(truth)
     if min(np.count_nonzero(y == 1), np.count_nonzero(y == 0)) < 2:
         return None

@@ -1,140 +1,125 @@
-"""Binary classification figures on small arrays. Malignant (1) is positive, always."""
+"""Metrics of binary classification. Malignant (1) is the positive class everywhere."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+DECISION_METRICS = ("accuracy", "precision", "recall", "specificity", "f1")
+METRICS = (*DECISION_METRICS, "auc", "average_precision", "brier", "ece")
+Rows = NDArray[np.float64]
+
 
 @dataclass(frozen=True, slots=True)
 class Confusion:
-    """Counts of a decision against the truth."""
+    """Confusion matrix, or one for each weighting; a ratio is NaN where its denominator is 0.
 
-    tp: int
-    fp: int
-    fn: int
-    tn: int
+    Attributes
+    ----------
+    tp, fp, fn, tn : int, float or float64 array of shape (b,)
+        True positives, false positives, false negatives, true negatives.
+    """
+
+    tp: Any
+    fp: Any
+    fn: Any
+    tn: Any
 
     @staticmethod
-    def of(truth: ArrayLike, decision: ArrayLike) -> Confusion:
-        """Count; both are 0 or 1, (n,)."""
-        positive, decided = np.asarray(truth) == 1, np.asarray(decision) == 1
-        counts = (positive & decided, ~positive & decided, positive & ~decided, ~positive & ~decided)
-        return Confusion(*(int(count.sum()) for count in counts))
+    def of(truth: ArrayLike, decision: ArrayLike, weight: ArrayLike | None = None) -> Confusion:
+        """Count decisions.
+
+        Parameters
+        ----------
+        truth, decision : arrays, shape (n,)
+            1 malignant, 0 benign.
+        weight : float array, shape (b, n), or None
+            How often each breast counts; None: once.
+        """
+        y, decided = np.asarray(truth) == 1, np.asarray(decision) == 1
+        w = np.ones(len(y)) if weight is None else np.asarray(weight, np.float64)
+        return Confusion(*(w @ cell.astype(np.float64) for cell in (y & decided, ~y & decided, y & ~decided, ~y & ~decided)))
 
     @property
     def swapped(self) -> Confusion:
         """The same decisions with benign as the positive class."""
         return Confusion(tp=self.tn, fp=self.fn, fn=self.fp, tn=self.tp)
 
-    @property
-    def accuracy(self) -> float | None:
-        """Share of right decisions."""
-        return _ratio(self.tp + self.tn, self.tp + self.fp + self.fn + self.tn)
-
-    @property
-    def precision(self) -> float | None:
-        """Share of true ones among the decided positive; None where none was."""
-        return _ratio(self.tp, self.tp + self.fp)
-
-    @property
-    def recall(self) -> float | None:
-        """Sensitivity."""
-        return _ratio(self.tp, self.tp + self.fn)
-
-    @property
-    def specificity(self) -> float | None:
-        """Share of the benign that were decided benign."""
-        return _ratio(self.tn, self.tn + self.fp)
-
-    @property
-    def f1(self) -> float | None:
-        """Harmonic mean of precision and recall."""
-        return _ratio(2 * self.tp, 2 * self.tp + self.fp + self.fn)
+    def metrics(self) -> dict[str, Any]:
+        """Compute the metrics of :data:`DECISION_METRICS`."""
+        tp, fp, fn, tn = self.tp, self.fp, self.fn, self.tn
+        ratios = ((tp + tn, tp + fp + fn + tn), (tp, tp + fp), (tp, tp + fn), (tn, tn + fp), (2 * tp, 2 * tp + fp + fn))
+        return dict(zip(DECISION_METRICS, (_ratio(*ratio) for ratio in ratios), strict=True))
 
 
-def _ratio(part: int, whole: int) -> float | None:
-    return part / whole if whole else None
+def _ratio(part: Any, whole: Any) -> Any:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.divide(part, whole)
 
 
-def roc_auc(truth: ArrayLike, score: ArrayLike) -> float | None:
-    """Area under the ROC curve: how often a malignant scores above a benign, ties counting half.
+def defined(value: float | None) -> float | None:
+    """`value` as a plain float; None instead of NaN."""
+    return None if value is None or not math.isfinite(value) else float(value)
+
+
+def compute_metrics(
+    truth: ArrayLike, score: ArrayLike, threshold: float = 0.5, weight: ArrayLike | None = None, bins: int = 15
+) -> dict[str, Rows]:
+    """Compute every metric of :data:`METRICS` under one or many weightings: a bootstrap is a matrix of weights.
 
     Parameters
     ----------
-    truth : array of 0 and 1, (n,)
-    score : array of float, (n,)
+    truth : int array, shape (n,)
+        1 malignant, 0 benign.
+    score : float array, shape (n,)
+        Probability that the breast is malignant.
+    threshold : float
+        A score of at least this is decided malignant.
+    weight : float array, shape (b, n), or None
+        How often each breast counts; None: once.
+    bins : int
+        Number of equal intervals of [0, 1] for the expected calibration error (ECE).
+
+    Returns
+    -------
+    dict of str to float64 array, shape (b,)
+        NaN where a metric is not defined: no positive decision, or one class only.
+    """
+    y, p = np.asarray(truth, np.float64), np.asarray(score, np.float64)
+    w = np.ones((1, len(y))) if weight is None else np.atleast_2d(np.asarray(weight, np.float64))
+    total = w.sum(axis=1)
+    inside = np.eye(bins)[np.minimum((p * bins).astype(np.int64), bins - 1)]  # (n, bins)
+    auc, average_precision = _ranking(y, p, w)
+    return {
+        **Confusion.of(y, p >= threshold, w).metrics(),
+        "auc": auc,
+        "average_precision": average_precision,
+        "brier": _ratio(w @ (p - y) ** 2, total),
+        "ece": _ratio(np.abs(w @ (inside * (p - y)[:, None])).sum(axis=1), total),
+    }
+
+
+def roc_auc(truth: ArrayLike, score: ArrayLike) -> float | None:
+    """Area under the ROC curve: the share of (malignant, benign) pairs in the right order, ties counting half.
+
+    Parameters
+    ----------
+    truth : int array, shape (n,)
+        1 malignant, 0 benign.
+    score : float array, shape (n,)
+        Higher is more likely malignant.
 
     Returns
     -------
     float or None
         None where one class is absent.
     """
-    positive = np.asarray(truth) == 1
-    ranks = midranks(np.asarray(score, np.float64))
-    malignant, benign = int(positive.sum()), int((~positive).sum())
-    if not malignant or not benign:
-        return None
-    return float((ranks[positive].sum() - malignant * (malignant + 1) / 2) / (malignant * benign))
-
-
-def midranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Ranks from 1, equal values sharing their mean rank."""
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    ranks: NDArray[np.float64] = ((last - counts + 1 + last) / 2)[inverse]
-    return ranks
-
-
-# --- all figures of a set of predictions, at once ---------------------------------------------------------------------
-
-FIGURES = ("accuracy", "precision", "recall", "specificity", "f1", "auc", "average_precision", "brier", "ece")
-Rows = NDArray[np.float64]
-
-
-def figures(
-    truth: ArrayLike, score: ArrayLike, threshold: float = 0.5, weight: ArrayLike | None = None, bins: int = 15
-) -> dict[str, Rows]:
-    """Every figure of :data:`FIGURES`, under one or many weightings: a bootstrap is a matrix of weights.
-
-    Parameters
-    ----------
-    truth : array of 0 and 1, (n,)
-    score : array of float, (n,)
-        Probability of a malignant breast.
-    threshold : float
-        A score of at least this is decided malignant.
-    weight : array of float, (b, n), or None
-        How often each breast counts; None: once.
-    bins : int
-        Equal intervals of [0, 1] for the calibration error.
-
-    Returns
-    -------
-    dict of str to float64, (b,)
-        NaN where a figure is not defined: no positive decision, or one class.
-    """
-    y, p = np.asarray(truth, np.float64), np.asarray(score, np.float64)
-    w = np.ones((1, len(y))) if weight is None else np.atleast_2d(np.asarray(weight, np.float64))
-    decided = (p >= threshold).astype(np.float64)
-    tp, fp, fn, tn = (w @ cell for cell in (y * decided, (1 - y) * decided, y * (1 - decided), (1 - y) * (1 - decided)))
-    total = w.sum(axis=1)
-    inside = np.eye(bins)[np.minimum((p * bins).astype(np.int64), bins - 1)]  # (n, bins)
-    auc, average_precision = _ranking(y, p, w)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return {
-            "accuracy": (tp + tn) / total,
-            "precision": tp / (tp + fp),
-            "recall": tp / (tp + fn),
-            "specificity": tn / (tn + fp),
-            "f1": 2 * tp / (2 * tp + fp + fn),
-            "auc": auc,
-            "average_precision": average_precision,
-            "brier": w @ (p - y) ** 2 / total,
-            "ece": np.abs(w @ (inside * (p - y)[:, None])).sum(axis=1) / total,
-        }
+    y = np.asarray(truth, np.float64)
+    return defined(_ranking(y, np.asarray(score, np.float64), np.ones((1, len(y))))[0][0])
 
 
 def _ranking(y: Rows, p: Rows, w: Rows) -> tuple[Rows, Rows]:
@@ -154,9 +139,9 @@ def _ranking(y: Rows, p: Rows, w: Rows) -> tuple[Rows, Rows]:
 
 
 def youden_threshold(truth: ArrayLike, score: ArrayLike) -> float | None:
-    """The threshold with the greatest recall + specificity; of equals, that nearest to 0.5. None where a class is absent.
+    """Threshold with the greatest recall + specificity; of equals, the nearest to 0.5. None where a class is absent.
 
-    It lies half way between two scores, so that no rounding of either moves a decision.
+    It lies half way between two scores, so that rounding of either changes no decision.
     """
     y, p = np.asarray(truth) == 1, np.asarray(score, np.float64)
     if y.all() or not y.any():

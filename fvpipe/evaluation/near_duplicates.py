@@ -1,7 +1,7 @@
-"""Near-duplicates: the same image encoded again has other digests, but nearly the same hash, and the same detail.
+"""Near-duplicates: images that were encoded again and so have other digests.
 
-A difference hash of 256 bits proposes pairs; the correlation of what is left of a small image without its coarse shape,
-which all breasts share, confirms them.
+A difference hash of 256 bits proposes pairs. The correlation of detail confirms them: of a small image less its blurred copy,
+since all breasts share the coarse shape.
 """
 
 from __future__ import annotations
@@ -18,20 +18,21 @@ from fvpipe.types import VIEWS
 
 SIDE = 16
 BITS = SIDE * SIDE
-NEAR = 24  # bits of 256 that may differ for a pair to be looked at
+MAX_HASH_DISTANCE = 24  # bits of 256 that may differ in a proposed pair
 DETAIL = 32  # side of the small image
-SAME = 0.97  # correlation of detail: an encoding keeps it, another breast has another
-FLAT = 0.004  # differences below this are no edge: background and noise give no bits
+MIN_CORRELATION = 0.97  # of detail, in a confirmed pair
+FLAT = 0.004  # smaller differences are background or noise and set no bit
 
 
 @dataclass(frozen=True, slots=True)
 class Fingerprints:
-    """What near-duplicates are found by.
+    """Hash and detail of both views of each sample.
 
     Attributes
     ----------
-    hashes : uint64, (N, 2, 4)
-    details : float16, (N, 2, 1024)
+    hashes : uint64 array, shape (N, 2, 4)
+        256 bits.
+    details : float16 array, shape (N, 2, 1024)
         Unit length; zeros for a view that is not in the image.
     """
 
@@ -40,12 +41,12 @@ class Fingerprints:
 
     @staticmethod
     def joined(several: Sequence[Fingerprints]) -> Fingerprints:
-        """Of several shard folders, one after the other."""
+        """Concatenate those of several shard folders."""
         return Fingerprints(np.concatenate([f.hashes for f in several]), np.concatenate([f.details for f in several]))
 
 
 def fingerprints(shards: Shards) -> Fingerprints:
-    """Of each view of each sample."""
+    """Compute hash and detail of each view of each sample."""
     hashes = np.zeros((len(shards), len(VIEWS), BITS // 64), np.uint64)
     details = np.zeros((len(shards), len(VIEWS), DETAIL * DETAIL), np.float16)
     for i, sample in enumerate(shards):
@@ -65,13 +66,13 @@ def fingerprints(shards: Shards) -> Fingerprints:
 
 
 def near_pairs(found: Fingerprints, owners: Sequence[object]) -> list[tuple[int, int]]:
-    """Pairs (i, j), i < j, of different owners of whom a view is nearly the same image."""
+    """Find pairs (i, j), i < j, of samples of different owners with nearly the same image in a view."""
     pairs = set()
     for v in range(len(VIEWS)):
         hashes, details = found.hashes[:, v], found.details[:, v].astype(np.float32)
         for i in range(len(hashes) - 1):
             distance = np.bitwise_count(hashes[i + 1 :] ^ hashes[i]).sum(axis=1)
-            for j in (np.flatnonzero(distance <= NEAR) + i + 1).tolist():
-                if owners[i] != owners[j] and float((details[i] * details[j]).sum()) >= SAME:
+            for j in (np.flatnonzero(distance <= MAX_HASH_DISTANCE) + i + 1).tolist():
+                if owners[i] != owners[j] and float((details[i] * details[j]).sum()) >= MIN_CORRELATION:
                     pairs.add((i, j))
     return sorted(pairs)

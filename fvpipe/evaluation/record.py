@@ -1,7 +1,7 @@
-"""What a training leaves behind: what it was (`Record`), and what it predicted, breast by breast. Needs no torch.
+"""Results of a training: its record, and a prediction for each breast. Needs no torch.
 
 ``cache/models/<pipeline>/<split>/<model>-seed<n>/`` holds ``model.safetensors`` (the record is in its header),
-``record.json`` and ``predictions.csv``. From the last two every figure can be computed again without a model.
+``record.json`` and ``predictions.csv``. From the last two every metric can be computed again without a model.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ValidationError
+from pydantic import AliasChoices, Field, ValidationError
 
 from fvpipe.config.loading import Settings
 from fvpipe.config.project import Params
@@ -26,14 +26,7 @@ NOT_A_DEVICE = "Not a medical device: for research only, never for a decision ab
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One model to train: the grid's coordinates.
-
-    Attributes
-    ----------
-    pipeline, split, model : str
-        `split` is the stem of a file in ``manifests/splits``.
-    seed : int
-    """
+    """One model to train, by its place in the grid of ``params.yaml``; `split` is a file stem of ``manifests/splits``."""
 
     pipeline: str
     split: str
@@ -42,7 +35,7 @@ class Run:
 
     @property
     def path(self) -> Path:
-        """Below ``cache/models``."""
+        """Folder of the run, relative to ``cache/models``."""
         return Path(self.pipeline, self.split, f"{self.model}-seed{self.seed}")
 
     def __str__(self) -> str:
@@ -50,7 +43,14 @@ class Run:
 
 
 def runs_of(params: Params, chosen: Mapping[str, Sequence[str]], seeds: Sequence[int] = ()) -> list[Run]:
-    """The grid of ``params.yaml``, or of it what is chosen by `pipeline`, `split` and `model`.
+    """List the runs of the grid of ``params.yaml``.
+
+    Parameters
+    ----------
+    chosen : mapping of str to sequence of str
+        Values of ``pipeline``, ``split`` and ``model`` that replace those of the grid; an empty sequence replaces nothing.
+    seeds : sequence of int
+        Replace the seeds of the grid, unless empty.
 
     Raises
     ------
@@ -67,9 +67,9 @@ def runs_of(params: Params, chosen: Mapping[str, Sequence[str]], seeds: Sequence
     return [Run(p, s, m, n) for p in axes[0] for s in axes[1] for m in axes[2] for n in seeds or params.runs.seeds]
 
 
-def titled(name: object, made: bool) -> str:
-    """`name`, marked where its data are made."""
-    return f"{name}{' (simulated data)' if made else ''}"
+def titled(name: object, simulated: bool) -> str:
+    """`name`, marked where its data are simulated."""
+    return f"{name}{' (simulated data)' if simulated else ''}"
 
 
 class Epoch(Settings):
@@ -81,46 +81,46 @@ class Epoch(Settings):
     validation_auc: float
 
 
-class Counts(Settings):
-    """Breasts of a part."""
+class ClassCounts(Settings):
+    """Numbers of benign and malignant breasts in a part."""
 
     benign: int
     malignant: int
 
 
 class Record(Settings):
-    """Everything that is known of a trained model but its weights. Nothing of time, host or place is in it."""
+    """Description of a trained model: data, recipe, epochs, threshold. Contains no time, host or path."""
 
     run: Run
     setting: str
     datasets: tuple[str, ...]
-    adapters: dict[str, str]  # of each data set: whose form it has
+    adapters: dict[str, str]  # of each data set
     licenses: dict[str, str]
-    made: bool
+    simulated: bool = Field(validation_alias=AliasChoices("made", "simulated"), serialization_alias="made")
     pipeline_yaml: str
     pipeline_digest: str
     preprocessing_version: int
     image_shape: tuple[int, ...]  # channels, rows, columns
-    parts: dict[str, Counts]
+    parts: dict[str, ClassCounts]
     dropped: dict[str, int]  # breasts of the split without a sample, by the reason in rejected.csv
     recipe: Recipe
-    weights: str  # where they began, in words
+    weights: str  # origin of the initial weights, with the digest of a file
     parameters: int
     epochs: tuple[Epoch, ...]
     best_epoch: int  # from 0
     threshold: float  # chosen on validation, frozen before test
     device: str
     torch: str
-    configuration: str  # digest of whatever decided the weights: where it is the same, nothing is trained again
+    configuration: str  # digest of all that determines the weights; an equal one is not trained again
 
     def to_json(self) -> str:
-        """Stable, readable text."""
-        return self.model_dump_json(indent=1) + "\n"
+        """Serialize; equal records give equal text."""
+        return self.model_dump_json(indent=1, by_alias=True) + "\n"
 
     @property
     def title(self) -> str:
-        """Its name for people."""
-        return titled(self.run, self.made)
+        """The run, marked where its data are simulated."""
+        return titled(self.run, self.simulated)
 
 
 def read_record(text: str, where: object) -> Record:
@@ -129,13 +129,14 @@ def read_record(text: str, where: object) -> Record:
     Raises
     ------
     InputError
+        The text is no record, or one of another version; `where` names it.
     """
     try:
         return Record.model_validate_json(text)
     except ValidationError as error:
         first = error.errors()[0]
         raise InputError(
-            f"{where}: no record of a training that this fvpipe knows ({'.'.join(map(str, first['loc']))}: {first['msg']}); "
+            f"{where}: not a training record of this fvpipe version ({'.'.join(map(str, first['loc']))}: {first['msg']}); "
             "train again"
         ) from None
 
@@ -145,16 +146,16 @@ def read_record(text: str, where: object) -> Record:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """One breast of a split: what is known of it, and the probability that it is malignant.
+    """One breast of a split: its properties, and the predicted probability that it is malignant.
 
     Attributes
     ----------
     probability : float or None
-        None for the training part, which is not predicted; it is here for the floors.
+        None for the training part, which is listed only so that shortcut baselines can be fitted.
     views : str
-        Those in the image: ``CC+MLO``, ``CC`` or ``MLO``.
+        Views in the image: ``CC+MLO``, ``CC`` or ``MLO``.
     density, age, manufacturer, size : str
-        As the data set has them; empty where it does not. `size` is rows x columns of the CC image.
+        From the label table or header; empty where unknown. `size` is rows x columns of the CC image.
     """
 
     dataset: str
@@ -174,14 +175,8 @@ COLUMNS = tuple(field.name for field in fields(Prediction))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Trained:
-    """A finished run, read back.
-
-    Attributes
-    ----------
-    record : Record
-    predictions : tuple of Prediction
-    """
+class TrainedRun:
+    """A finished run, as read from its folder."""
 
     record: Record
     predictions: tuple[Prediction, ...]
@@ -192,29 +187,29 @@ class Trained:
 
 
 def labels(predictions: Iterable[Prediction]) -> NDArray[np.int64]:
-    """(n,), 0 or 1."""
+    """Labels of the breasts, shape (n,): 1 malignant, 0 benign."""
     return np.array([p.label for p in predictions], np.int64)
 
 
 def probabilities(predictions: Iterable[Prediction]) -> NDArray[np.float64]:
-    """(n,), in [0, 1]."""
+    """Predicted probabilities, shape (n,)."""
     return np.array([p.probability for p in predictions], np.float64)
 
 
 def predictions_table(predictions: Sequence[Prediction]) -> bytes:
-    """As CSV."""
+    """Write ``predictions.csv``."""
     return format_csv(COLUMNS, ([*astuple(p)] for p in predictions))
 
 
-def read_trained(folder: Path) -> Trained:
-    """Read what a training left.
+def read_trained(folder: Path) -> TrainedRun:
+    """Read the record and the predictions of a finished training.
 
     Raises
     ------
     InputError
         There is no finished training, or its record is of another version.
     LabelTableError
-        A wrong cell in ``predictions.csv``; the line is named.
+        A cell of ``predictions.csv`` is wrong; the message names the line.
     """
     try:
         record = read_record((folder / RECORD).read_text(encoding="utf-8"), folder / RECORD)
@@ -232,4 +227,4 @@ def read_trained(folder: Path) -> Trained:
             raise row.error("probability", "a number from 0 to 1, and nothing in the training part")
         cells = {name: row[name] for name in COLUMNS}
         rows.append(Prediction(**{**cells, "label": int(row["label"]), "probability": probability}))  # type: ignore[arg-type]
-    return Trained(record, tuple(rows))
+    return TrainedRun(record, tuple(rows))

@@ -1,4 +1,4 @@
-"""``fvpipe split``: manifests and shards in, one table a setting out, and no table at all where something leaks."""
+"""``fvpipe split``: manifests and shards -> one table a split, written only if no split leaks."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ IGNORED = "# Written by `fvpipe split`: only settings whose data sets may be pub
 
 
 def write_splits(project: Project, names: Sequence[str]) -> list[dict[str, Any]]:
-    """Make the named splits of ``params.yaml``, each checked for leaks before it is written.
+    """Make the named splits of ``params.yaml``, and write them after all have passed the leak check.
 
     Returns
     -------
     list of dict
-        What each split came to: counts by part and label, leak rate, near-duplicates.
+        For each split: counts by part and label, leak rate, near-duplicates, path.
 
     Raises
     ------
@@ -37,7 +37,7 @@ def write_splits(project: Project, names: Sequence[str]) -> list[dict[str, Any]]
     LeakError
         A setting that keeps patients apart does not.
     """
-    _keep_in_git(project)  # before a row is written that must not be seen
+    _keep_in_git(project)  # before a row that must not be published is written
     used = list(
         dict.fromkeys(d for name in names for d in (*project.params.splits[name].datasets, *project.params.splits[name].test))
     )
@@ -48,7 +48,7 @@ def write_splits(project: Project, names: Sequence[str]) -> list[dict[str, Any]]
         for plan in folds(SplitPlan(**settings.model_dump())):
             file = f"{name}-fold{plan.fold}" if plan.setting == "kfold" else name
             assignments = split(candidates, plan)
-            _refuse_leaks(file, assignments, plan)
+            _reject_leaks(file, assignments, plan)
             if not any(a.part is Part.TEST for a in assignments):
                 raise InputError(f"split '{file}': no test breast; {_why_empty(plan)}. Nothing was written")
             path = project.folder / "manifests" / "splits" / f"{file}.csv"
@@ -68,7 +68,7 @@ def _why_empty(plan: SplitPlan) -> str:
 
 
 def _remove_strays(project: Project) -> None:
-    """Splits that ``params.yaml`` does not name any more, or folds beyond their number."""
+    """Remove the tables of splits and folds that ``params.yaml`` no longer has."""
     known = {f"{file}.csv" for name, settings in project.params.splits.items() for file in settings.files(name)}
     for path in (project.folder / "manifests" / "splits").glob("*.csv"):
         if path.name not in known:
@@ -76,12 +76,12 @@ def _remove_strays(project: Project) -> None:
 
 
 def read_split(path: Path, datasets: Iterable[str]) -> dict[tuple[str, str], Part]:
-    """A written split, checked: the part of each (data set, breast).
+    """Read and check a split: the part of each (data set, breast).
 
     Raises
     ------
     LabelTableError
-        A part that is none, or a breast that occurs twice; the line is named.
+        An unknown part or data set, or a breast that occurs twice; the message names the line.
     """
     known = set(datasets)
     parts: dict[tuple[str, str], Part] = {}
@@ -98,8 +98,13 @@ def read_split(path: Path, datasets: Iterable[str]) -> dict[tuple[str, str], Par
 
 
 def _candidates(project: Project, datasets: Iterable[str]) -> tuple[list[Candidate], list[tuple[str, str]], dict[str, int]]:
-    """Every breast of the data sets, with digests where shards of it are there; near-duplicates among those; and for each
-    data set whose pixel digests tell all that is equal what they may be compared with: others of the same number.
+    """Read all breasts of the data sets, with digests where shards exist, and find near-duplicates among those.
+
+    Returns
+    -------
+    (list of Candidate, list of (str, str), dict of str to int)
+        Breasts; near-duplicates; and for each data set whose images were decoded whole, the preprocessing version: pixel
+        digests may be compared between data sets of the same version.
     """
     comparable: dict[str, int] = {}
     candidates: list[Candidate] = []
@@ -113,7 +118,7 @@ def _candidates(project: Project, datasets: Iterable[str]) -> tuple[list[Candida
         shards = _some_shards(project, name)
         digests = _digests(shards) if shards else {}
         if shards and not _decoded_in_part(shards):
-            comparable[name] = shards.receipt.preprocessing_version  # another one may digest otherwise
+            comparable[name] = shards.receipt.preprocessing_version
         for row in read_table(manifest, ["breast_id", "patient_id", "study", "label", "subset"]):
             sources, pixels = digests.get(row["breast_id"], ((), ()))
             candidates.append(
@@ -130,8 +135,8 @@ def _candidates(project: Project, datasets: Iterable[str]) -> tuple[list[Candida
 
 
 def _some_shards(project: Project, dataset: str) -> Shards | None:
-    """A shard folder of the data set, of images that were decoded whole where there is one: only their digests do not
-    depend on the pipeline.
+    """Open a shard folder of the data set, if possible one of images that were decoded whole: their digests do not depend on
+    the pipeline.
     """
     folders = [project.folder / "cache" / "shards" / pipeline / dataset for pipeline in project.params.pipelines]
     found = [open_shards(folder) for folder in folders if (folder / RECEIPT).is_file()]
@@ -139,9 +144,7 @@ def _some_shards(project: Project, dataset: str) -> Shards | None:
 
 
 def _decoded_in_part(shards: Shards) -> bool:
-    """Whether its pipeline decodes no finer than it needs: where the same image is stored otherwise, as another codestream
-    or uncompressed, it has another digest then.
-    """
+    """Whether the pipeline decodes at a reduced resolution, where the pixel digest depends on the image's encoding."""
     return bool(yaml.safe_load(shards.receipt.pipeline_yaml)["resize"]["method"] == "wavelet")
 
 
@@ -153,7 +156,7 @@ def _digests(shards: Shards) -> dict[str, tuple[tuple[str, ...], tuple[str, ...]
     }
 
 
-def _refuse_leaks(name: str, assignments: Sequence[Assignment], plan: SplitPlan) -> None:
+def _reject_leaks(name: str, assignments: Sequence[Assignment], plan: SplitPlan) -> None:
     found = leaks(assignments, plan)
     if found:
         first = found[0]
@@ -186,7 +189,7 @@ def _result(
 
 
 def _keep_in_git(project: Project) -> None:
-    """Let git see only the splits whose every data set may be published."""
+    """Write the .gitignore that keeps only splits whose every data set may be published."""
     lines = []
     for name, settings in sorted(project.params.splits.items()):
         if all(_publishable(project, dataset) for dataset in (*settings.datasets, *settings.test)):

@@ -1,10 +1,9 @@
-"""Step 6: breasts -> the paper's evaluation settings, and a check that nothing leaks. Pure.
+"""Split breasts by the paper's evaluation settings, and check for leaks. Pure functions.
 
-A digest of the patient decides (in the seen-patient setting: of the breast), against a fixed share: the part of a patient
-depends on nobody else, so that new patients never move old ones, and on the seed alone. Class balance follows in
-expectation; :func:`balance` says what it came to.
+The part of a patient (in the setting ``seen``: of a breast) follows from the seed and a digest of its identifier, compared with
+a fixed share, so that adding patients moves no other. Class balance is met in expectation; :func:`balance` counts it.
 
-Breasts that share pixels stand together whatever the setting, so that no identical image is on both sides.
+In every setting breasts with identical pixels are in the same part.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ Setting = Literal["seen", "unseen", "cross", "kfold", "official"]
 
 
 class Part(StrEnum):
-    """What a breast is used for."""
+    """Use of a breast."""
 
     TRAIN = "train"
     VALIDATION = "validation"
@@ -30,17 +29,16 @@ class Part(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One breast as a split sees it.
+    """The properties of a breast that a split depends on.
 
     Attributes
     ----------
-    dataset, breast_id, patient_id, study : str
     label : int
-        1 malignant, 0 benign, -1 unlabelled: in no split.
+        1 malignant, 0 benign, -1 unlabelled (in no split).
     subset : str
         The data set's own split, where it has one: ``training`` or ``test``.
     sources, pixels : tuple of str
-        Digests of both views' files and decoded pixels; empty where no shard has been read.
+        Digests of the files and decoded pixels of both views; empty where the breast is in no shard.
     """
 
     dataset: str
@@ -54,28 +52,26 @@ class Candidate:
 
     @property
     def patient(self) -> tuple[str, str]:
-        """The patient among all data sets."""
+        """Data set and patient."""
         return self.dataset, self.patient_id
 
 
 @dataclass(frozen=True, slots=True)
 class SplitPlan:
-    """A split to make.
+    """Definition of a split.
 
     Attributes
     ----------
-    setting : {"seen", "unseen", "cross", "kfold", "official"}
     datasets : tuple of str
-        Data sets pooled; for ``cross`` those trained on.
+        Pooled data sets; for ``cross`` those of training.
     test : tuple of str
-        For ``cross``: the data sets tested on.
+        For ``cross``: the data sets of the test part.
     test_share : float
-        Of all.
+        Share of the test part in all.
     validation_share : float
-        Of what is not test.
+        Share of the validation part in the rest.
     folds, fold : int
-        For ``kfold``: how many, and which is the test fold.
-    seed : int
+        For ``kfold``: number of folds, and index of the test fold.
     """
 
     setting: Setting
@@ -129,13 +125,13 @@ def _part(candidate: Candidate, group: str, plan: SplitPlan) -> Part:
 
 
 def _share(seed: int, purpose: str, group: str) -> float:
-    """A number in [0, 1) that depends on nothing but its arguments."""
+    """Hash the arguments to a number in [0, 1)."""
     digest = blake3(f"{seed}\0{purpose}\0{group}".encode("utf-8", "surrogatepass")).digest(length=7)
     return int.from_bytes(digest, "big") / 2**56
 
 
 def _groups(candidates: Sequence[Candidate], plan: SplitPlan) -> dict[tuple[str, str], str]:
-    """For each breast, what decides its part: the least name among all that must stand together with it."""
+    """Map each breast to the name that decides its part: the least among all that must be in the same part."""
     parent: dict[str, str] = {}
 
     def root(name: str) -> str:
@@ -161,12 +157,12 @@ def _groups(candidates: Sequence[Candidate], plan: SplitPlan) -> dict[tuple[str,
 
 @dataclass(frozen=True, slots=True)
 class Leak:
-    """Something that stands in two parts.
+    """A property that breasts of two parts share.
 
     Attributes
     ----------
     kind : {"patient", "study", "file", "pixels"}
-    parts : tuple of Part
+        The shared property.
     breasts : tuple of str
         ``dataset/breast_id`` of all that share it.
     """
@@ -177,7 +173,7 @@ class Leak:
 
 
 def leaks(assignments: Iterable[Assignment], plan: SplitPlan) -> list[Leak]:
-    """Whatever is in two parts and must not be: patients and studies (but in the seen setting), files and pixels."""
+    """Find files, pixels and, but in the setting ``seen``, patients and studies that are in two parts."""
     members: dict[tuple[str, str], list[Assignment]] = defaultdict(list)
     for assignment in assignments:
         c = assignment.candidate
@@ -197,14 +193,14 @@ def leaks(assignments: Iterable[Assignment], plan: SplitPlan) -> list[Leak]:
 
 
 def leak_rate(assignments: Sequence[Assignment]) -> float | None:
-    """Share of test breasts whose patient is in train too; None without a test breast."""
+    """Compute the share of test breasts whose patient is in train too; None without a test breast."""
     trained = {a.candidate.patient for a in assignments if a.part is Part.TRAIN}
     tested = [a for a in assignments if a.part is Part.TEST]
     return sum(a.candidate.patient in trained for a in tested) / len(tested) if tested else None
 
 
 def balance(assignments: Iterable[Assignment]) -> Mapping[Part, Counter[int]]:
-    """How many benign (0) and malignant (1) breasts each part has."""
+    """Count the benign (0) and malignant (1) breasts of each part."""
     counts: dict[Part, Counter[int]] = {part: Counter() for part in Part}
     for assignment in assignments:
         counts[assignment.part][assignment.candidate.label] += 1
@@ -212,5 +208,5 @@ def balance(assignments: Iterable[Assignment]) -> Mapping[Part, Counter[int]]:
 
 
 def folds(plan: SplitPlan) -> list[SplitPlan]:
-    """One plan a fold."""
+    """Expand a ``kfold`` plan into one plan a fold."""
     return [replace(plan, fold=fold) for fold in range(plan.folds)] if plan.setting == "kfold" else [plan]

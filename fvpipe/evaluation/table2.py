@@ -1,4 +1,4 @@
-"""The paper's Table 2 beside ours: its arithmetic checked, the class it called positive, and what cropping gains.
+"""The paper's Table 2 beside ours: its arithmetic, its positive class, and the gain from cropping.
 
 Source of the twelve rows: Abdikenov et al. (2025), doi:10.37943/230UMR1748, Table 2.
 """
@@ -14,21 +14,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fvpipe.config.training import Evaluate
-from fvpipe.evaluation.evaluate import Pool, pools, row
-from fvpipe.evaluation.intervals import bootstrap, compare_auc
-from fvpipe.evaluation.metrics import FIGURES, Confusion
-from fvpipe.evaluation.record import Trained, titled
-from fvpipe.evaluation.text import shown
+from fvpipe.evaluation.evaluate import ModelEvaluation, PooledRuns, evaluate_model, nested_metrics, pool_runs
+from fvpipe.evaluation.intervals import AucDifference, Estimate, bootstrap, compare_auc
+from fvpipe.evaluation.metrics import Confusion
+from fvpipe.evaluation.record import TrainedRun, titled
+from fvpipe.evaluation.text import MetricRow, estimate_rows, metric_table, shown, to_json
 
-HALF = 0.5e-4  # the paper's figures have four decimals
-DIFFERENCES = ("accuracy", "precision", "recall", "specificity", "f1", "auc")
+HALF = 0.5e-4  # the paper prints four decimals
+COMPARED = ("accuracy", "precision", "recall", "specificity", "f1", "auc")
 
 
 @dataclass(frozen=True, slots=True)
 class PaperRow:
-    """One row as printed."""
+    """One row as printed; `pipeline` is our name of it: ``direct`` is the paper's pipeline 1, ``cropped`` its pipeline 2."""
 
-    pipeline: str  # ours: `direct` is the paper's pipeline 1, `cropped` its pipeline 2
+    pipeline: str
     setting: int
     model: str
     accuracy: float
@@ -63,82 +63,175 @@ CANDIDATES = {"all CMMD pairs": (554, 1313), "all VinDr-Mammo pairs": (3183, 113
 
 
 @dataclass(frozen=True, slots=True)
-class Explained:
-    """Counts that give a row's accuracy, precision and recall to all four decimals, on a whole data set."""
+class Explanation:
+    """Counts on a whole data set that give a row's accuracy, precision and recall to all four decimals.
+
+    Attributes
+    ----------
+    positive : {"malignant", "benign"}
+        The class that `counts` take as positive.
+    malignant_f1 : float or None
+        F1 of these decisions with malignant as positive.
+    """
 
     test_set: str
-    positive: str  # the class that was called positive
+    positive: str
     counts: Confusion
     malignant_f1: float | None
 
 
-def f1_of(row: PaperRow) -> tuple[float, float]:
-    """Least and greatest F1, to four decimals, that precision and recall allow, whatever was rounded away from them."""
-    low, high = (
-        2 * p * r / (p + r) for p, r in ((row.precision - HALF, row.recall - HALF), (row.precision + HALF, row.recall + HALF))
-    )
-    return round(low, 4), round(high, 4)
+@dataclass(frozen=True, slots=True)
+class PaperCheck:
+    """Consequences of a printed row: whether its F1 follows from precision and recall, and its positive class."""
+
+    row: PaperRow
+    f1: float
+    f1_follows: bool
+    explanations: list[Explanation]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "row": self.row.name,
+            **{name: getattr(self.row, name) for name in ("accuracy", "precision", "recall", "f1")},
+            "f1_from_precision_and_recall": self.f1,
+            "f1_follows": self.f1_follows,
+            "explained_by": to_json(self.explanations),
+        }
 
 
-def explanations(row: PaperRow) -> list[Explained]:
-    """Every whole data set and positive class that the row's three figures allow."""
+def explain(row: PaperRow) -> list[Explanation]:
+    """List every whole data set and positive class that accuracy, precision and recall allow."""
     found = []
     for name, (benign, malignant) in CANDIDATES.items():
         for positive, negatives, positives in (("malignant", benign, malignant), ("benign", malignant, benign)):
             for tp in range(math.ceil((row.recall - HALF) * positives), math.floor((row.recall + HALF) * positives) + 1):
                 for fp in range(math.ceil(tp / (row.precision + HALF) - tp), math.floor(tp / (row.precision - HALF) - tp) + 1):
                     counts = Confusion(tp, fp, positives - tp, negatives - fp)
-                    if fp <= negatives and abs((counts.accuracy or 0) - row.accuracy) <= HALF:
-                        malignant_f1 = counts.f1 if positive == "malignant" else counts.swapped.f1
-                        found.append(Explained(name, positive, counts, malignant_f1))
+                    if fp <= negatives and abs(counts.metrics()["accuracy"] - row.accuracy) <= HALF:
+                        of_malignant = counts if positive == "malignant" else counts.swapped
+                        found.append(Explanation(name, positive, counts, float(of_malignant.metrics()["f1"])))
     return found
 
 
-def check(row: PaperRow) -> dict[str, Any]:
-    """What follows from a printed row: whether its F1 does, and which class was positive."""
-    low, high = f1_of(row)
-    return {
-        "row": row.name,
-        **{name: getattr(row, name) for name in ("accuracy", "precision", "recall", "f1")},
-        "f1_from_precision_and_recall": round(2 * row.precision * row.recall / (row.precision + row.recall), 4),
-        "f1_follows": low <= row.f1 <= high,
-        "explained_by": [asdict(explained) for explained in explanations(row)],
-    }
+def check(row: PaperRow) -> PaperCheck:
+    """Check a row: its F1 may differ from the computed one by the rounding of precision and recall alone."""
+    low, f1, high = (round(2 * p * r / (p + r), 4) for d in (-HALF, 0, HALF) for p, r in [(row.precision + d, row.recall + d)])
+    return PaperCheck(row, f1, low <= row.f1 <= high, explain(row))
 
 
 # --- ours -------------------------------------------------------------------------------------------------------------
 
 
-def table2(trained: Sequence[Trained], settings: Evaluate) -> dict[str, Any]:
-    """Both tables, as plain values.
+@dataclass(frozen=True, slots=True, eq=False)
+class CroppingGain:
+    """``cropped`` less ``direct`` on the breasts that both have: metrics with intervals, and AUC by DeLong's test."""
 
-    Returns
-    -------
-    dict
-        ``{"rows": [...], "paper": [...], "cropping": [...]}``: our rows, each with the paper's beside it; the paper's twelve
-        with what follows from them; and on each split cropping less no cropping, paired, with intervals.
-    """
-    pooled = pools(trained)
+    split: str
+    model: str
+    simulated: bool
+    breasts: int
+    unpaired: int  # breasts that only one of the two has
+    metrics: dict[str, Estimate]
+    delong: AucDifference | None
+
+
+@dataclass(frozen=True, slots=True)
+class Table2Row:
+    """One of our rows, and the paper's rows beside it with the reading by which they stand there."""
+
+    ours: ModelEvaluation
+    paper: list[tuple[PaperRow, str]]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        paper = [{"row": row.name, "reading": reading, **asdict(row)} for row, reading in self.paper]
+        return {**self.ours.to_json(), "paper": paper}
+
+
+@dataclass(frozen=True, slots=True)
+class Table2:
+    """Our rows beside the paper's, a check of the paper's twelve rows, and the gain from cropping on each split."""
+
+    rows: list[Table2Row]
+    paper: list[PaperCheck]
+    cropping: list[CroppingGain]
+
+    def to_metric(self) -> dict[str, Any]:
+        """Nested numbers for ``dvc metrics``."""
+        nested = nested_metrics(row.ours for row in self.rows)
+        for gain in self.cropping:
+            values = {name: found.value for name, found in gain.metrics.items() if found.value is not None}
+            splits = nested.setdefault("cropped less direct", {})
+            splits.setdefault(titled(gain.split, gain.simulated), {})[gain.model] = values
+        return nested
+
+    def to_text(self) -> str:
+        """Tables for a terminal."""
+        blocks = ["Table 2: ours, malignant positive (95 % interval over patients), and the paper's rows as printed"]
+        blocks += [_row_text(row) for row in self.rows]
+        beside = {paper for row in self.rows for paper, _ in row.paper}
+        left = [_printed(check.row.name, check.row) for check in self.paper if check.row not in beside]
+        if left:
+            blocks.append(metric_table("The paper's rows that are not trained here", left, COMPARED))
+        blocks.append("\n".join(["The paper's own arithmetic", *(line for check in self.paper for line in _findings(check))]))
+        if self.cropping:
+            blocks.append("Cropping less no cropping, on the same breasts")
+        for gain in self.cropping:
+            title = titled(f"{gain.split} / {gain.model}", gain.simulated)
+            rows = estimate_rows(f"difference, {gain.breasts} breasts", gain.metrics)
+            blocks.append(metric_table(title, rows, COMPARED))
+        if any(row.ours.pool.record.simulated for row in self.rows):
+            blocks.append("Results on simulated data prove nothing of real ones.")
+        return "\n\n".join(blocks)
+
+
+def _row_text(row: Table2Row) -> str:
+    rows = estimate_rows(f"ours, {len(row.ours.pool.test)} test breasts", row.ours.metrics)
+    rows += [_printed(f"paper, setting {paper.setting}, {reading}", paper) for paper, reading in row.paper]
+    text = metric_table(row.ours.pool.title, rows, COMPARED)
+    best = row.ours.above
+    if best:
+        verdict = "above it" if best.proved else "not proved above it"
+        text += f"\n  best without an image: {best.shortcut}, AUC {shown(best.second)}; the model is {verdict}"
+    return text
+
+
+def _printed(label: str, paper: PaperRow) -> MetricRow:
+    return label, asdict(paper), 4
+
+
+def _findings(check: PaperCheck) -> list[str]:
+    lines = []
+    if not check.f1_follows:
+        lines.append(f"  {check.row.name}: F1 is printed as {check.row.f1:.4f}; from precision and recall it is {check.f1:.4f}")
+    for found in check.explanations:
+        cells = ", ".join(f"{name.upper()} {count}" for name, count in asdict(found.counts).items())
+        lines.append(f"  {check.row.name}: is exactly {found.test_set} with {found.positive} as positive")
+        lines.append(f"    ({cells}); F1 of malignant {shown(found.malignant_f1)}")
+    return lines
+
+
+def table2(trained: Sequence[TrainedRun], settings: Evaluate) -> Table2:
+    """Evaluate the trained models, find the paper's rows beside them, and compare ``cropped`` with ``direct``."""
+    pooled = pool_runs(trained)
     rows = []
     for pool in pooled:
-        ours = row(pool, settings)
-        read = readings(pool)
+        read, (pipeline, _, model) = readings(pool), pool.key
         beside = [
-            {"row": paper.name, "reading": read[paper.setting], **asdict(paper)}
-            for paper in PAPER
-            if (paper.pipeline, paper.model) == (ours["pipeline"], ours["model"]) and paper.setting in read
+            (row, read[row.setting]) for row in PAPER if (row.pipeline, row.model) == (pipeline, model) and row.setting in read
         ]
-        rows.append({**ours, "paper": beside})
-    return {"rows": rows, "paper": [check(row) for row in PAPER], "cropping": cropping(pooled, settings)}
+        rows.append(Table2Row(evaluate_model(pool, settings), beside))
+    return Table2(rows, [check(row) for row in PAPER], cropping(pooled, settings))
 
 
-def readings(pool: Pool) -> dict[int, str]:
-    """Whose rows of the paper stand beside ours, and why.
+def readings(pool: PooledRuns) -> dict[int, str]:
+    """Settings of the paper whose rows stand beside ours, each with the reason.
 
     By its text, setting 2 is across data sets, both ways, and setting 3 is pooled with patients apart. By its numbers, rows of
     setting 2 were tested on all of CMMD and one of setting 3 on all of VinDr-Mammo: across, one way and the other.
     """
-    record = pool.runs[0].record
+    record = pool.record
     match record.setting:
         case "seen":
             return {1: "as it says"}
@@ -153,106 +246,32 @@ def readings(pool: Pool) -> dict[int, str]:
             return {}
 
 
-def cropping(pooled: Sequence[Pool], settings: Evaluate) -> list[dict[str, Any]]:
-    """``cropped`` less ``direct``, on the breasts that both have, by split and model."""
+def cropping(pooled: Sequence[PooledRuns], settings: Evaluate) -> list[CroppingGain]:
+    """Compare ``cropped`` with ``direct`` on each split, for each model."""
     by_key = {pool.key: pool for pool in pooled}
-    found = []
-    for (pipeline, split, model), cropped in by_key.items():
-        direct = by_key.get(("direct", split, model))
-        if pipeline == "cropped" and direct is not None:
-            found.append({"split": split, "model": model, **_difference(cropped, direct, settings)})
-    return found
-
-
-def _difference(first: Pool, second: Pool, settings: Evaluate) -> dict[str, Any]:
-    place = {(p.dataset, p.breast_id): i for i, p in enumerate(second.test)}
-    pairs = [(i, place[p.dataset, p.breast_id]) for i, p in enumerate(first.test) if (p.dataset, p.breast_id) in place]
-    mine, other = (np.array(side, np.int64) for side in (zip(*pairs, strict=True) if pairs else ((), ())))
-    a, b = first.figures(settings.bins, mine), second.figures(settings.bins, other)
-
-    def less(weights: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
-        one, two = a(weights), b(weights)
-        return {name: one[name] - two[name] for name in DIFFERENCES}
-
-    patients = [first.patients[i] for i in mine]
-    estimates = bootstrap(less, patients, settings.bootstrap, settings.seed)
-    truth = first.truth[mine]
-    areas = compare_auc(truth, first.scores[:, mine].mean(axis=0), second.scores[:, other].mean(axis=0)) if pairs else None
-    return {
-        "made": first.runs[0].record.made,
-        "breasts": len(pairs),
-        "unpaired": len(first.test) + len(second.test) - 2 * len(pairs),
-        **{name: asdict(estimates[name]) for name in DIFFERENCES},
-        "delong": areas and asdict(areas),
-    }
-
-
-# --- for people and for DVC -------------------------------------------------------------------------------------------
-
-
-def to_metric(found: dict[str, Any]) -> dict[str, Any]:
-    """Nested numbers for ``dvc metrics``: our figures, and what cropping gains."""
-    nested: dict[str, Any] = {}
-    for ours in found["rows"]:
-        values = {name: ours[name] for name in FIGURES if ours[name] is not None}
-        nested.setdefault(ours["pipeline"], {}).setdefault(titled(ours["split"], ours["made"]), {})[ours["model"]] = values
-    for gain in found["cropping"]:
-        values = {name: gain[name]["value"] for name in DIFFERENCES if gain[name]["value"] is not None}
-        nested.setdefault("cropped less direct", {}).setdefault(titled(gain["split"], gain["made"]), {})[gain["model"]] = values
-    return nested
-
-
-def to_text(found: dict[str, Any]) -> str:
-    """All three parts for a terminal."""
-    columns = ("accuracy", "precision", "recall", "specificity", "f1", "auc")
-    lines = ["Table 2: ours, malignant positive (95 % interval over patients), and the paper's rows as printed", ""]
-    lines.append(f"{'':46}" + "".join(f"{'F1' if c == 'f1' else 'AUC' if c == 'auc' else c:>24}" for c in columns))
-    for ours in found["rows"]:
-        name = titled(f"{ours['pipeline']} / {ours['split']} / {ours['model']}", ours["made"])
-        lines.append(f"{name:46}" + "".join(f"{_with_interval(ours[c], ours['intervals'][c]):>24}" for c in columns))
-        lines += [
-            f"    paper, setting {paper['setting']}, {paper['reading']}".ljust(46) + _printed(paper, columns)
-            for paper in ours["paper"]
-        ]
-        best = ours["above_floors"]
-        if best:
-            verdict = "above it" if best["proved"] else "not proved above it"
-            lines.append(f"    best without an image: {best['shortcut']}, AUC {shown(best['second'])}; the model is {verdict}")
-    beside = {paper["row"] for ours in found["rows"] for paper in ours["paper"]}
-    left = [paper for paper in found["paper"] if paper["row"] not in beside]
-    lines += [f"{paper['row']}, not trained here".ljust(46) + _printed(paper, columns) for paper in left]
-    lines += ["", "The paper's own arithmetic"]
-    lines += [
-        f"    {paper['row']}: F1 is printed as {paper['f1']:.4f}; from its precision and recall it is "
-        f"{paper['f1_from_precision_and_recall']:.4f}"
-        for paper in found["paper"]
-        if not paper["f1_follows"]
+    return [
+        _gain(pool, by_key["direct", split, model], settings)
+        for (pipeline, split, model), pool in by_key.items()
+        if pipeline == "cropped" and ("direct", split, model) in by_key
     ]
-    for paper in found["paper"]:
-        for explained in paper["explained_by"]:
-            counts = explained["counts"]
-            lines.append(
-                f"    {paper['row']}: is exactly {explained['test_set']} with {explained['positive']} as positive "
-                f"({counts['tp']}, {counts['fp']}, {counts['fn']}, {counts['tn']} of TP, FP, FN, TN); F1 of malignant "
-                f"{shown(explained['malignant_f1'])}"
-            )
-    if found["cropping"]:
-        lines += ["", "Cropping less no cropping, on the same breasts"]
-        lines.append(f"{'':46}" + "".join(f"{'F1' if c == 'f1' else 'AUC' if c == 'auc' else c:>24}" for c in columns))
-    for gain in found["cropping"]:
-        name = titled(f"{gain['split']} / {gain['model']}", gain["made"]) + f", {gain['breasts']} breasts"
-        cells = (_with_interval(gain[c]["value"], [gain[c]["low"], gain[c]["high"]]) for c in columns)
-        lines.append(f"{name:46}" + "".join(f"{cell:>24}" for cell in cells))
-    if any(ours["made"] for ours in found["rows"]):
-        lines += ["", "Results on simulated data prove nothing of real ones."]
-    return "\n".join(line.rstrip() for line in lines)
 
 
-def _printed(paper: dict[str, Any], columns: Sequence[str]) -> str:
-    return "".join(f"{f'{paper[c]:.4f}' if c in paper else '-':>24}" for c in columns)
+def _gain(cropped: PooledRuns, direct: PooledRuns, settings: Evaluate) -> CroppingGain:
+    place = {(p.dataset, p.breast_id): i for i, p in enumerate(direct.test)}
+    pairs = [(i, place[p.dataset, p.breast_id]) for i, p in enumerate(cropped.test) if (p.dataset, p.breast_id) in place]
+    mine, other = np.array(pairs, np.int64).reshape(-1, 2).T
+    a, b = cropped.metrics(settings.bins, mine), direct.metrics(settings.bins, other)
 
+    def difference(weights: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+        one, two = a(weights), b(weights)
+        return {name: one[name] - two[name] for name in COMPARED}
 
-def _with_interval(value: float | None, bounds: Sequence[float | None]) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.3f} ({shown(bounds[0])}, {shown(bounds[1])})"
+    patients = [cropped.patients[i] for i in mine]
+    return CroppingGain(
+        *cropped.key[1:],
+        cropped.record.simulated,
+        len(pairs),
+        len(cropped.test) + len(direct.test) - 2 * len(pairs),
+        bootstrap(difference, patients, settings.bootstrap, settings.seed),
+        compare_auc(cropped.truth[mine], cropped.mean_scores[mine], direct.mean_scores[other]) if pairs else None,
+    )

@@ -1,77 +1,78 @@
-"""Evaluation results as text, and as DVC metrics."""
+"""Evaluation results as JSON values and as text tables."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields, is_dataclass
 from typing import Any
 
-from fvpipe.evaluation.metrics import FIGURES
-from fvpipe.evaluation.record import titled
+import numpy as np
+from rich.console import Console
+from rich.table import Table
 
-# --- for people and for DVC -------------------------------------------------------------------------------------------
+from fvpipe.evaluation.intervals import AucDifference, Estimate
+from fvpipe.evaluation.metrics import METRICS
 
-
-def to_metric(found: dict[str, Any]) -> dict[str, Any]:
-    """Nested numbers for ``dvc metrics``."""
-    nested: dict[str, Any] = {}
-    for one in found["rows"]:
-        values = {name: one[name] for name in FIGURES if one[name] is not None}
-        nested.setdefault(one["pipeline"], {}).setdefault(titled(one["split"], one["made"]), {})[one["model"]] = values
-    return nested
+COLUMNS = 100  # of a text table
+HEADINGS = {"average_precision": "AP", "auc": "AUC", "brier": "Brier", "ece": "ECE", "f1": "F1"}
 
 
-def to_text(found: dict[str, Any]) -> str:
-    """For a terminal: a row a model, its intervals below, and the best shortcut."""
-    names = {"average_precision": "AP", "auc": "AUC", "brier": "Brier", "ece": "ECE", "f1": "F1"}
-    heading = "".join(f"{names.get(name, name):>13}" for name in FIGURES)
-    lines = [f"{'pipeline / split / model':44}{'n':>6}{heading}"]
-    for one in found["rows"]:
-        name = titled(f"{one['pipeline']} / {one['split']} / {one['model']}", one["made"])
-        lines.append(f"{name:44}{one['breasts']:>6}" + _cells(one))
-        lines.append(f"{'':50}" + "".join(f"{_interval(one['intervals'][name]):>13}" for name in FIGURES))
-        lines += [
-            f"{'':8}without an image: {floor['shortcut']:23}" + _cells({name: floor.get(name) for name in FIGURES})
-            for floor in one["floors"]
-        ]
-        above = one["above_floors"]
-        if above:
-            verdict = "above" if above["proved"] else "NOT PROVED ABOVE"
-            lines.append(
-                f"{'':8}{verdict} the shortcut '{above['shortcut']}': AUC {above['first'] - above['second']:+.3f} "
-                f"({above['low']:+.3f} to {above['high']:+.3f}, DeLong)"
-            )
-        hidden = Counter(group["by"] for group in one["subgroups"] if "suppressed" in group)
-        lines += [f"{'':8}{_group(group)}" for group in one["subgroups"] if "suppressed" not in group]
-        if hidden:
-            lines.append(f"{'':8}{sum(hidden.values())} subgroups too small to show")
-    for pair in found["comparisons"]:
-        if pair["auc"]:
-            lines.append(titled(f"{pair['pipeline']} / {pair['split']}", pair["made"]) + f": {_comparison(pair)}")
-    return "\n".join(line.rstrip() for line in lines)
+KEYS = {"simulated": "made", "baselines": "floors", "start": "from", "stop": "to", "explanations": "explained_by"}
+"""Keys of the JSON output that differ from the names of our fields: they have been those since the first version."""
 
 
-def _cells(values: dict[str, Any]) -> str:
-    return "".join(f"{shown(values[name]):>13}" for name in FIGURES)
+def to_json(result: Any) -> Any:
+    """Turn results into plain values: `metrics` are merged into the result that has them, arrays are left out."""
+    if hasattr(result, "to_json"):
+        return result.to_json()
+    if isinstance(result, list | tuple):
+        return [to_json(one) for one in result]
+    if isinstance(result, dict):
+        return {key: to_json(value) for key, value in result.items()}
+    if not is_dataclass(result):
+        return result
+    found: dict[str, Any] = {}
+    for name in (field.name for field in fields(result)):
+        value = getattr(result, name)
+        if not isinstance(value, np.ndarray):
+            found |= to_json(value) if name == "metrics" else {KEYS.get(name, name): to_json(value)}
+    return found
 
 
-def shown(value: float | None) -> str:
-    """Three decimals, or a dash."""
-    return "-" if value is None else f"{value:.3f}"
+def shown(value: float | None, digits: int = 3) -> str:
+    """Fixed decimals, or a dash."""
+    return "-" if value is None else f"{value:.{digits}f}"
 
 
-def _interval(bounds: Sequence[float | None]) -> str:
-    return f"{shown(bounds[0])}-{shown(bounds[1])}" if bounds[0] is not None else "-"
+def text_table(headings: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> str:
+    """Lay out a plain text table of at most :data:`COLUMNS` characters; all but the first `left` columns are right-aligned."""
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    for i, heading in enumerate(headings):
+        table.add_column(heading, justify="left" if i < left else "right", overflow="fold", no_wrap=i >= left)
+    for row in rows:
+        table.add_row(*row)
+    file = io.StringIO()
+    Console(file=file, width=COLUMNS, color_system=None, markup=False, highlight=False, emoji=False).print(table)
+    return "\n".join(line.rstrip() for line in file.getvalue().splitlines())
 
 
-def _group(group: dict[str, Any]) -> str:
-    auc = group["auc"]
-    text = f"{group['by']} {group['group']}: {group['breasts']} breasts, AUC {shown(auc['value'])}"
-    return f"{text} ({_interval([auc['low'], auc['high']])})"
+MetricRow = tuple[str, Mapping[str, float | None], int]
+"""Label, value of each metric, decimals."""
 
 
-def _comparison(pair: dict[str, Any]) -> str:
-    auc = pair["auc"]
-    p = "variance 0" if auc["p"] is None else f"p {auc['p']:.3f}"
-    difference = f"{auc['first'] - auc['second']:+.3f} ({auc['low']:+.3f} to {auc['high']:+.3f}, DeLong, {p})"
-    return f"AUC of {pair['first_model']} less {pair['second_model']} {difference}"
+def metric_table(title: str, rows: Iterable[MetricRow], metrics: Sequence[str] = METRICS) -> str:
+    """Lay out values of metrics under a title, one column a metric; an absent or undefined one is a dash."""
+    cells = ([f"  {label}", *(shown(values.get(name), digits) for name in metrics)] for label, values, digits in rows)
+    return f"{title}\n{text_table(['', *(HEADINGS.get(name, name) for name in metrics)], cells)}"
+
+
+def estimate_rows(label: str, estimates: Mapping[str, Estimate]) -> list[MetricRow]:
+    """Values, and both ends of their intervals."""
+    ends = (("value", label), ("low", "  95 % interval, low"), ("high", "  95 % interval, high"))
+    return [(text, {name: getattr(found, end) for name, found in estimates.items()}, 3) for end, text in ends]
+
+
+def difference_text(auc: AucDifference) -> str:
+    """Difference of two areas under the ROC curve, with its interval."""
+    return f"{auc.first - auc.second:+.3f} ({auc.low:+.3f} to {auc.high:+.3f}, DeLong)"

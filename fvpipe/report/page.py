@@ -14,9 +14,7 @@ from fvpipe.report.drawing import encode
 from fvpipe.report.html import data_uri, render
 from fvpipe.shards.format import RECEIPT
 from fvpipe.shards.reader import Sample, Shards, open_shards
-from fvpipe.types import VIEWS
-
-LABELS = {1: "malignant", 0: "benign", -1: "unlabelled"}
+from fvpipe.types import LABEL_NAMES, VIEWS
 
 
 def write_page(shards: Path, out: Path, limit: int) -> tuple[int, int]:
@@ -94,7 +92,7 @@ def _card(sample: Sample) -> dict[str, Any]:
         })  # fmt: skip
     return {
         "breast_id": sample.breast_id,
-        "label": LABELS[sample.label],
+        "label": LABEL_NAMES[sample.label],
         "flags": [str(flag.name).lower() for flag in sample.flags],
         "width": image.shape[1],
         "height": image.shape[0],

@@ -1,1 +1,1 @@
-"""Step 7: shards -> models -> predictions -> figures. Only what trains, predicts or exports imports torch."""
+"""Shards -> models -> predictions, Grad-CAM and ONNX export. With :mod:`fvpipe.torch` the only imports of torch."""

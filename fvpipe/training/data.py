@@ -1,4 +1,4 @@
-"""A split and the shards of its data sets -> one cohort; and its images on the device, batch by batch."""
+"""Join a split with the shards of its data sets."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from fvpipe.evaluation.splits import Assignment, Candidate, Part, SplitPlan, lea
 from fvpipe.io.tables import Row, read_table
 from fvpipe.project.project import Project
 from fvpipe.shards.reader import Shards, open_shards
+from fvpipe.torch import ShardDataset
 from fvpipe.types import VIEWS
 from fvpipe.versions import PREPROCESSING_VERSION
 
@@ -29,48 +30,26 @@ class Cohort:
     ----------
     breasts : tuple of Prediction
         Without probabilities yet.
-    shards : tuple of Shards
-    places : int64, (n, 2)
-        Which of `shards`, and which sample in it.
+    dataset : ShardDataset
+        Image and label of each breast, in the order of `breasts`.
     dropped : dict of str to int
-        Breasts of the split that the shards rejected, by reason.
+        Number of breasts of the split that the shards rejected, by reason.
     content : str
-        Digest of split and shards: what the images and labels are.
+        Digest of the split and of the bytes of the shards.
     """
 
     breasts: tuple[Prediction, ...]
-    shards: tuple[Shards, ...]
-    places: NDArray[np.int64]
+    dataset: ShardDataset
     dropped: dict[str, int]
     content: str
 
-    @property
-    def labels(self) -> NDArray[np.int64]:
-        """(n,)."""
-        return np.array([breast.label for breast in self.breasts], np.int64)
-
-    @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """Channels, rows, columns."""
-        shape = next(shards.image_shape for shards in self.shards if len(shards))
-        return (1, *shape) if len(shape) == 2 else shape  # type: ignore[return-value]
-
     def indices(self, part: Part) -> NDArray[np.int64]:
-        """Which breasts are in `part`."""
+        """Positions of the breasts of `part`."""
         return np.flatnonzero([breast.part == part.value for breast in self.breasts])
-
-    def images(self, indices: NDArray[np.int64]) -> NDArray[np.float32]:
-        """(n, C, H, W) in [0, 1], in the order of `indices`; each sample's checksum is compared when it is first read."""
-        out = np.empty((len(indices), *self.image_shape), np.float32)
-        for s, shards in enumerate(self.shards):
-            here = np.flatnonzero(self.places[indices, 0] == s)
-            if len(here):
-                out[here] = shards.images(self.places[indices[here], 1]).reshape(len(here), *self.image_shape)
-        return out
 
 
 def load_cohort(project: Project, pipeline: str, split: str) -> Cohort:
-    """Join a written split with the shards of its data sets, and believe neither.
+    """Read a written split and the shards of its data sets, and check that they agree and that nothing leaks.
 
     Raises
     ------
@@ -79,7 +58,7 @@ def load_cohort(project: Project, pipeline: str, split: str) -> Cohort:
     LeakError
         A patient, study, file or image is in two parts that must be apart.
     ShardError
-        Shards are missing, of another pipeline, or older than the labels.
+        Shards are missing, of another pipeline or preprocessing version, or older than the labels.
     TrainingError
         Training or test part is empty, or validation lacks a class.
     """
@@ -91,10 +70,10 @@ def load_cohort(project: Project, pipeline: str, split: str) -> Cohort:
     parts = read_split(path, names)
     opened = {name: _open(project, pipeline, name) for name in names}
     where = {(name, breast): i for name, shards in opened.items() for i, breast in enumerate(shards.breast_ids.tolist())}
-    rejected = {name: _refused(shards) for name, shards in opened.items()}
+    rejected = {name: _rejected(shards) for name, shards in opened.items()}
     facts = {name: _facts(shards) for name, shards in opened.items()}
-    order = {name: s for s, name in enumerate(names)}
-    breasts, places, assignments, dropped = [], [], [], Counter[str]()
+    starts = dict(zip(opened, np.cumsum([0, *map(len, opened.values())]), strict=False))
+    breasts, indices, assignments, dropped = [], [], [], Counter[str]()
     for (name, breast), part in parts.items():
         shards, i = opened[name], where.get((name, breast))
         if i is None:
@@ -108,7 +87,7 @@ def load_cohort(project: Project, pipeline: str, split: str) -> Cohort:
         if label < 0:
             raise ShardError(f"{shards.folder}: {breast} has no label and {path} names it; run `fvpipe split` again")
         breasts.append(_breast(name, breast, part, label, shards, i, facts[name][breast]))
-        places.append((order[name], i))
+        indices.append(starts[name] + i)
         assignments.append(Assignment(_candidate(name, shards, i, facts[name][breast]), part))
     found = leaks(assignments, SplitPlan(settings.setting, settings.datasets, settings.test))
     if found:
@@ -121,15 +100,16 @@ def load_cohort(project: Project, pipeline: str, split: str) -> Cohort:
         raise TrainingError(f"{path}: no breast of it is in the {empty[0]} part; nothing was trained")
     classes = {b.label for b in breasts if b.part == Part.VALIDATION.value}
     if len(classes) < 2:
-        what = {(): "no breast", (0,): "benign breasts only", (1,): "malignant breasts only"}[tuple(classes)]
+        held = {(): "no breast", (0,): "benign breasts only", (1,): "malignant breasts only"}[tuple(classes)]
         raise TrainingError(
-            f"{path}: its validation part holds {what}, so there is nothing to choose an epoch and a threshold by; change "
+            f"{path}: its validation part holds {held}, so no epoch and no threshold can be chosen; change "
             "validation_share or seed of the split in params.yaml, and run `fvpipe split`. Nothing was trained"
         )
     content = digest_of(
         [[[n, b, p] for (n, b), p in parts.items()], [[e.sha256 for e in s.receipt.shards] for s in opened.values()]]
     )
-    return Cohort(tuple(breasts), tuple(opened.values()), np.array(places, np.int64), dict(sorted(dropped.items())), content)
+    dataset = ShardDataset(tuple(opened.values()), indices)
+    return Cohort(tuple(breasts), dataset, dict(sorted(dropped.items())), content)
 
 
 def _open(project: Project, pipeline: str, dataset: str) -> Shards:
@@ -142,7 +122,7 @@ def _open(project: Project, pipeline: str, dataset: str) -> Shards:
             f"{shards.receipt.dataset}, {shards.receipt.pipeline_digest[:12]}) than {pipeline}/{dataset} "
             f"({digest[:12]}); run `fvpipe build-shards --pipeline {pipeline} --dataset {dataset}`"
         )
-    if shards.receipt.preprocessing_version != PREPROCESSING_VERSION:  # beside newer ones, a model would tell them apart by it
+    if shards.receipt.preprocessing_version != PREPROCESSING_VERSION:  # a model could tell the data sets apart by it
         raise SwappedShardError(
             f"{folder}: was built by preprocessing version {shards.receipt.preprocessing_version}; this fvpipe makes "
             f"version {PREPROCESSING_VERSION}; run `fvpipe build-shards --pipeline {pipeline} --dataset {dataset}`"
@@ -150,7 +130,7 @@ def _open(project: Project, pipeline: str, dataset: str) -> Shards:
     return shards
 
 
-def _refused(shards: Shards) -> dict[str, str]:
+def _rejected(shards: Shards) -> dict[str, str]:
     return {row["what"]: row["reason"] for row in read_table(shards.folder / "rejected.csv", ["what", "reason"])}
 
 

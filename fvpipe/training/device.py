@@ -1,4 +1,4 @@
-"""Where a training runs: a CPU, a GPU, or one of the processes of ``torchrun``."""
+"""The device of this process, and collective operations among the processes of ``torchrun``."""
 
 from __future__ import annotations
 
@@ -13,21 +13,26 @@ from fvpipe.errors import TrainingError
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where a process computes: its device, and its rank among those of ``torchrun``."""
+class ExecutionDevice:
+    """Device of this process, its rank, and the number of processes of ``torchrun``."""
 
     device: torch.device
     rank: int = 0
-    world: int = 1
+    world_size: int = 1
 
 
-def find_place(device: str) -> Place:
-    """The device of this process: `device`, or a GPU where there is one; and its rank, under ``torchrun``.
+def find_device(device: str) -> ExecutionDevice:
+    """Find the device of this process, and join the process group of ``torchrun`` where it has started one.
+
+    Parameters
+    ----------
+    device : {"auto", "cpu", "cuda"}
+        ``auto`` takes a GPU where there is one.
 
     Raises
     ------
     TrainingError
-        The device is not there.
+        No such device, or fewer GPUs than processes.
     """
     world, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
     kind = device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
@@ -41,53 +46,53 @@ def find_place(device: str) -> Place:
                 f"{torch.cuda.device_count()}, or --device cpu"
             )
         torch.cuda.set_device(local)
-        torch.backends.cudnn.allow_tf32 = False  # fp32 is what it says; who wants speed asks for bf16
+        torch.backends.cudnn.allow_tf32 = False  # full fp32; bf16 is the option for speed
     if world > 1 and not dist.is_initialized():
         dist.init_process_group("nccl" if kind == "cuda" else "gloo")
-    return Place(torch.device(kind, local) if kind == "cuda" else torch.device(kind), rank, world)
+    return ExecutionDevice(torch.device(kind, local) if kind == "cuda" else torch.device(kind), rank, world)
 
 
-def leave() -> None:
-    """End what ``torchrun`` began."""
+def leave_process_group() -> None:
+    """Leave the process group that :func:`find_device` joined."""
     if dist.is_available() and dist.is_initialized():
         dist.destroy_process_group()
 
 
 def device_name(device: torch.device) -> str:
-    """What kind of device, for records: the card's name, or ``cpu``."""
+    """Name for records: the model of the GPU, or ``cpu``."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
-def be_deterministic(wanted: bool) -> None:
-    """Reject every operation that would make two runs differ; or allow them, and let cuDNN choose by trial."""
+def set_deterministic(wanted: bool) -> None:
+    """Let torch reject nondeterministic operations; or allow them, and let cuDNN choose its algorithms by timing."""
     if wanted:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(wanted)
     torch.backends.cudnn.benchmark = not wanted
 
 
-def own_share(chunk: Tensor, place: Place) -> tuple[Tensor, bool]:
-    """The part of a batch that is this process's; where none is left for it, one image that does not count."""
-    own = chunk[place.rank :: place.world]
+def own_share(chunk: Tensor, execution: ExecutionDevice) -> tuple[Tensor, bool]:
+    """Take this process's part of a batch; where it is empty, one image that does not count (False)."""
+    own = chunk[execution.rank :: execution.world_size]
     return (own, True) if len(own) else (chunk[:1], False)
 
 
-def wait_for_all(place: Place) -> None:
-    """Go on when every process has come here."""
-    if place.world > 1:
+def wait_for_all(execution: ExecutionDevice) -> None:
+    """Wait until every process has arrived here."""
+    if execution.world_size > 1:
         dist.barrier()
 
 
-def sum_over(value: Tensor, place: Place) -> Tensor:
-    """Over all processes, in place."""
-    if place.world > 1:
+def sum_over_processes(value: Tensor, execution: ExecutionDevice) -> Tensor:
+    """Sum over all processes, in place."""
+    if execution.world_size > 1:
         dist.all_reduce(value)
     return value
 
 
-def from_first(decision: bool, place: Place) -> bool:
-    """The first process's decision, so that all end together."""
-    if place.world == 1:
+def decision_of_first(decision: bool, execution: ExecutionDevice) -> bool:
+    """Take the decision of the first process, so that all stop together."""
+    if execution.world_size == 1:
         return decision
     shared = [decision]
     dist.broadcast_object_list(shared)

@@ -1,4 +1,4 @@
-"""A trained model as ONNX: images in, probability out, and the same numbers to 1e-5 before the file is kept."""
+"""Export a trained model to ONNX, checked against torch before the file is written."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ class _Probability(nn.Module):
 
 
 def export(model: Classifier, record: Record, out: Path) -> float:
-    """Write `out`: input ``image`` (n, C, H, W) float32 in [0, 1], output ``probability`` (n,).
+    """Write an ONNX file: input ``image`` (n, C, H, W) float32 in [0, 1], output ``probability`` (n,).
 
     Returns
     -------
     float
-        The largest difference between onnxruntime and torch on random images.
+        Largest difference of probability between onnxruntime and torch on random images.
 
     Raises
     ------
     DependencyError
         onnx, onnxscript or onnxruntime is missing.
     TrainingError
-        The numbers differ by more than 1e-5; nothing is written.
+        They differ by more than 1e-5; nothing is written.
     """
     try:
         import onnx

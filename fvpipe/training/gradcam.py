@@ -1,4 +1,4 @@
-"""Where in both views a model looked: Grad-CAM (Selvaraju et al. 2017) on the deepest feature map that still shows places."""
+"""Grad-CAM (Selvaraju et al. 2017) on the deepest feature map with enough resolution, and its peak in each view."""
 
 from __future__ import annotations
 
@@ -16,23 +16,22 @@ from fvpipe.errors import ParameterError
 from fvpipe.io.atomic import write_atomic
 from fvpipe.shards.format import to_source
 from fvpipe.training.model import Classifier
-from fvpipe.training.predict import Answer
+from fvpipe.training.predict import BreastPrediction
 from fvpipe.types import VIEWS, View
 
-SMALLEST = 7  # cells to a side that a map should have; ResNet18's last one at 224 pixels
+MIN_MAP_SIDE = 7  # cells; that of ResNet18's last feature map at 224 pixels
 
 
 @dataclass(frozen=True, slots=True)
 class Peak:
-    """The brightest place of one view's part of a heat map.
+    """The maximum of a heat map in one view.
 
     Attributes
     ----------
-    view : View
     row, column : float
         In pixels of the source image.
     share : float
-        Of the whole map's heat that lies in this view.
+        Share of the map's total heat that lies in this view.
     """
 
     view: View
@@ -42,17 +41,17 @@ class Peak:
 
 
 def heat_map(model: Classifier, image: NDArray[np.float32]) -> NDArray[np.float32]:
-    """What spoke for malignant.
+    """Compute the heat map of malignant.
 
     Parameters
     ----------
-    model : Classifier
-    image : float32, (C, H, W)
+    image : float32 array, shape (C, H, W)
+        In [0, 1].
 
     Returns
     -------
-    float32, (H, W)
-        [0, 1]; all 0 where nothing spoke for it.
+    float32 array, shape (H, W)
+        In [0, 1]; all 0 where no region raises the score.
 
     Raises
     ------
@@ -73,7 +72,7 @@ def heat_map(model: Classifier, image: NDArray[np.float32]) -> NDArray[np.float3
             if not maps:
                 raise ParameterError("this model has no feature map to show; Grad-CAM needs a convolutional one")
             score = logits[0, 1] - logits[0, 0] if logits.shape[1] == 2 else logits[0, 0]
-            fine = [found for found in maps if min(found.shape[2:]) >= SMALLEST]
+            fine = [found for found in maps if min(found.shape[2:]) >= MIN_MAP_SIDE]
             chosen = (fine or maps)[-1]
             (gradient,) = torch.autograd.grad(score, chosen)
     finally:
@@ -87,31 +86,31 @@ def heat_map(model: Classifier, image: NDArray[np.float32]) -> NDArray[np.float3
     return found
 
 
-def peaks(answer: Answer, heat: NDArray[np.float32]) -> list[Peak]:
-    """The brightest place in each view that is in the image; none where nothing spoke for malignant."""
+def peaks(prediction: BreastPrediction, heat: NDArray[np.float32]) -> list[Peak]:
+    """Find the maximum in each view of the image; an empty list where the heat map is 0."""
     found: list[Peak] = []
     total = float(heat.sum())
     if not total:
         return found
     for v, view in enumerate(VIEWS):
-        placement = answer.sample.placement[v]
+        placement = prediction.sample.placement[v]
         if placement[0] < 0:
             continue
         top, bottom, *sides = (round(float(number)) for number in placement)
         left, right = sorted(sides)
         part = heat[top:bottom, left:right]
         row, column = np.unravel_index(int(part.argmax()), part.shape)
-        source = to_source(answer.sample.boxes[v], placement, top + row + 0.5, left + column + 0.5)
+        source = to_source(prediction.sample.boxes[v], placement, top + row + 0.5, left + column + 0.5)
         found.append(Peak(view, *source, float(part.sum()) / total))
     return found
 
 
-def draw(answer: Answer, heat: NDArray[np.float32], path: Path) -> None:
-    """Write the image, and beside it the image with the map over it, as PNG."""
-    grey = np.rint(answer.image.mean(axis=0) * 255).astype(np.uint8)
+def draw(prediction: BreastPrediction, heat: NDArray[np.float32], path: Path) -> None:
+    """Write a PNG: the image, and beside it the image with the heat map over it."""
+    grey = np.rint(prediction.image.mean(axis=0) * 255).astype(np.uint8)
     plain = cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR)
-    colour = cv2.applyColorMap(np.rint(heat * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)
+    color = cv2.applyColorMap(np.rint(heat * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)
     strength = 0.6 * heat[..., None]
-    over = np.rint(plain * (1 - strength) + colour * strength).astype(np.uint8)
+    over = np.rint(plain * (1 - strength) + color * strength).astype(np.uint8)
     both = cv2.resize(np.hstack([plain, over]), None, fx=2, fy=2, interpolation=cv2.INTER_NEAREST)
     write_atomic(path, cv2.imencode(".png", both)[1].tobytes())

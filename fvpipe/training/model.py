@@ -21,15 +21,14 @@ IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
 class Classifier(nn.Module):
-    """Images (n, C, H, W) in [0, 1] -> logits: (n, 2), benign and malignant; or (n, 1).
+    """Map images (n, C, H, W) in [0, 1] to logits: (n, 2), benign and malignant; or (n, 1).
 
     Parameters
     ----------
-    net : Module
     channels : int
-        That `net` takes; one channel is replicated to as many.
+        Input channels of `net`; a single channel is replicated to as many.
     normalize : bool
-        Subtract ImageNet's mean and divide by its deviation first.
+        First subtract ImageNet's mean and divide by its standard deviation.
     """
 
     def __init__(self, net: nn.Module, channels: int, normalize: bool) -> None:
@@ -42,7 +41,7 @@ class Classifier(nn.Module):
         self.register_buffer("deviation", deviation, persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits."""
+        """Compute the logits."""
         if images.shape[1] != self.channels:
             images = images.expand(-1, self.channels, -1, -1)
         if self.normalize:
@@ -51,13 +50,13 @@ class Classifier(nn.Module):
 
 
 def probability(logits: Tensor) -> Tensor:
-    """Of malignant, (n,)."""
+    """Probability of malignant, shape (n,)."""
     logits = logits.float()
     return logits.softmax(1)[:, 1] if logits.shape[1] == 2 else logits[:, 0].sigmoid()
 
 
 def build_model(name: str, recipe: Recipe, image_shape: tuple[int, ...], seed: int) -> tuple[Classifier, str]:
-    """Make a network and say where its weights came from.
+    """Make a network with its initial weights.
 
     Parameters
     ----------
@@ -66,11 +65,12 @@ def build_model(name: str, recipe: Recipe, image_shape: tuple[int, ...], seed: i
     image_shape : (int, int, int)
         Channels, rows, columns.
     seed : int
-        Of whatever starts at random.
+        Seed of the weights that start at random.
 
     Returns
     -------
     (Classifier, str)
+        The network, and the origin of its weights; a weight file is named with its digest.
 
     Raises
     ------
@@ -99,9 +99,9 @@ def build_model(name: str, recipe: Recipe, image_shape: tuple[int, ...], seed: i
 
 
 def custom_cnn(image_shape: tuple[int, ...], outputs: int, settings: Cnn) -> nn.Sequential:
-    """Five times 3x3 convolution, ReLU and 2x2 pooling, then two full layers: 2,489,858 parameters at 1x256x256.
+    """Build the custom CNN: five times 3x3 convolution, ReLU and 2x2 pooling, then two full layers.
 
-    The paper draws it and gives no layer sizes: these are our choice.
+    It has 2,489,858 parameters at 1x256x256. The paper draws it and gives no layer sizes: these are our choice.
     """
     channels, rows, columns = image_shape
     layers: list[nn.Module] = []
@@ -121,10 +121,10 @@ def custom_cnn(image_shape: tuple[int, ...], outputs: int, settings: Cnn) -> nn.
 
 
 class GlobalMaxPool(nn.Module):
-    """(n, C, H, W) -> (n, C, 1, 1). The gradient of ``AdaptiveMaxPool2d`` is not deterministic on a GPU, and rejected there."""
+    """Global max pooling; the gradient of ``AdaptiveMaxPool2d`` is not deterministic on a GPU, and rejected there."""
 
     def forward(self, maps: Tensor) -> Tensor:
-        """The greatest value of each map."""
+        """Reduce (n, C, H, W) to (n, C, 1, 1)."""
         return maps.amax((2, 3), keepdim=True)
 
 
@@ -132,12 +132,12 @@ class GlobalMaxPool(nn.Module):
 
 
 def torchvision_models() -> Any:
-    """``torchvision.models``.
+    """Import ``torchvision.models``.
 
     Raises
     ------
     DependencyError
-        It is not installed, or made for another torch: then the message names the pair to install.
+        It is not installed, or built for another torch; the message names the pair to install.
     """
     try:
         import torchvision.models
@@ -187,7 +187,7 @@ def _adapt_first_layer(net: nn.Module, channels: int) -> None:
     setattr(net.get_submodule(parent), leaf, new)
 
 
-# --- where weights begin ----------------------------------------------------------------------------------------------
+# --- initial weights ----------------------------------------------------------------------------------------------
 
 
 def _start(model: Classifier, name: str, recipe: Recipe) -> str:
@@ -215,7 +215,7 @@ def _start(model: Classifier, name: str, recipe: Recipe) -> str:
 
 
 def _read_weights(path: Path) -> tuple[Mapping[str, Tensor], str]:
-    """Tensors of a ``.safetensors`` or a torch file, nothing that would run code; and what the file's bytes are."""
+    """Read the tensors of a ``.safetensors`` or torch file without running code in it; and its digest."""
     from safetensors import SafetensorError
     from safetensors.torch import load
 
@@ -234,12 +234,14 @@ def _read_weights(path: Path) -> tuple[Mapping[str, Tensor], str]:
 
 
 def _load(net: nn.Module, state: Mapping[str, Tensor], where: str) -> None:
-    """Take every tensor; only the head, and a first layer of other channels, may differ in shape."""
+    """Load every tensor; only the head, and a first layer of other channels, may differ in shape."""
     own = net.state_dict()
-    # A greater network of the same family holds all that a smaller one asks for. Auxiliary heads are left out on purpose.
+    # A larger network of the same family has all tensors of a smaller one, so surplus is an error. Auxiliary heads are dropped.
     surplus = [key for key in state if key not in own and not key.lower().startswith("aux")]
     if surplus:
-        raise CheckpointError(f"{where}: {len(surplus)} tensors are too many, as {surplus[0]}. It belongs to another model")
+        raise CheckpointError(
+            f"{where}: {len(surplus)} unexpected tensors, for example {surplus[0]}. It belongs to another model"
+        )
     first, head = f"{_first_layer(net)}.weight", _head(net)
     taken = {}
     for key, value in own.items():
@@ -256,12 +258,12 @@ def _load(net: nn.Module, state: Mapping[str, Tensor], where: str) -> None:
 
 
 def _head(net: nn.Module) -> str:
-    """The name of the last layer that has weights."""
+    """Name of the last layer that has weights."""
     return [str(name) for name, module in net.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)][-1]
 
 
 def freeze_all_but_head(net: nn.Module) -> None:
-    """Keep every parameter but the head's as it is."""
+    """Exclude every parameter but the head's from training."""
     head = _head(net)
     for name, parameter in net.named_parameters():
         parameter.requires_grad_(name.startswith(head))

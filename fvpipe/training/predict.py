@@ -1,4 +1,4 @@
-"""From DICOM files to a probability, through the very preprocessing of the shards that the model was trained on."""
+"""Predict from DICOM files, by the preprocessing of the shards that the model was trained on."""
 
 from __future__ import annotations
 
@@ -30,18 +30,15 @@ from fvpipe.versions import PREPROCESSING_VERSION
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Answer:
-    """What a model says of one breast.
+class BreastPrediction:
+    """Probability that one breast is malignant.
 
     Attributes
     ----------
-    breast : Breast
     sample : FusedSample
-        What the model saw.
-    image : float32, (C, H, W)
-        The same, in [0, 1].
-    probability : float
-        That it is malignant, by this model.
+        Input of the model as a shard would hold it.
+    image : float32 array, shape (C, H, W)
+        The same in [0, 1].
     """
 
     breast: Breast
@@ -51,7 +48,7 @@ class Answer:
 
 
 def load_model(folder: Path, device: torch.device) -> tuple[Classifier, Record]:
-    """Read a trained model; its record is in the weight file itself.
+    """Read a trained model, and its record from the weight file.
 
     Raises
     ------
@@ -82,12 +79,12 @@ def load_model(folder: Path, device: torch.device) -> tuple[Classifier, Record]:
 
 
 def own_pipeline(record: Record, name: str | None = None) -> Pipeline:
-    """The pipeline that a model was trained with; where `name` is given, it must be that one.
+    """Return the pipeline that a model was trained with; if `name` is given, it must be that one.
 
     Raises
     ------
     CheckpointError
-        The model's own text and digest differ, or it was preprocessed by another version of the code.
+        The record's pipeline and digest differ, or its preprocessing version is another.
     ParameterError
         `name` is another pipeline.
     """
@@ -110,8 +107,8 @@ def predict(
     adapter: str = "table",
     id_key: Path | None = None,
     pipeline: str | None = None,
-) -> tuple[list[Answer], list[Rejection]]:
-    """Pair the files into breasts, make their samples as a build would, and ask the model.
+) -> tuple[list[BreastPrediction], list[Rejection]]:
+    """Pair the files into breasts, make their samples as a build would, and apply the model.
 
     Parameters
     ----------
@@ -120,16 +117,16 @@ def predict(
     model, record
         From :func:`load_model`.
     adapter : str
-        How headers are read.
+        Name of the adapter that reads the headers.
     id_key : Path or None
-        Key of hashed identifiers.
+        Key file of hashed identifiers.
     pipeline : str or None
-        Reject any other than this one.
+        Name of the pipeline that the model must have been trained with.
 
     Returns
     -------
-    (list of Answer, list of Rejection)
-        By breast; and every file or breast of which there is no answer, with the reason.
+    (list of BreastPrediction, list of Rejection)
+        One prediction a breast; and every file or breast without one, with the reason.
     """
     settings = own_pipeline(record, pipeline)
     policy = standalone_source("predict", Path(), adapter, None, id_key).policy
@@ -145,32 +142,32 @@ def predict(
     readable = [record for record in records if record.path not in contents or record.path in digests]
     paired = pair("predict", readable, BreastLabels(), digests)
     rejected += paired.rejections
-    answers = []
+    predictions = []
     for breast in paired.breasts:
         # No folder scan has seen these files: their headers are compared.
-        sample = _made(SampleTask(str(root), "", breast.cc, breast.mlo, ("", ""), (None, None), policy, settings))
+        sample = _sample(SampleTask(str(root), "", breast.cc, breast.mlo, ("", ""), (None, None), policy, settings))
         if isinstance(sample, FusedSample):
-            answers.append(_answer(breast, sample, model))
+            predictions.append(_predict(breast, sample, model))
         else:
             rejected.append(sample)
-    return answers, rejected
+    return predictions, rejected
 
 
-def _made(task: SampleTask) -> FusedSample | Rejection:
-    made = make_sample(task)
-    if made.unreadable:
-        return made.unreadable
-    if made.sample is None:
-        return Rejection(made.changed or task.cc.path, Reason.FILE_UNREADABLE, "changed while it was read")
-    if isinstance(made.sample, ViewRejection):
-        return Rejection(task.views[VIEWS.index(made.sample.view)].path, made.sample.reason, made.sample.detail)
-    return made.sample
+def _sample(task: SampleTask) -> FusedSample | Rejection:
+    result = make_sample(task)
+    if result.unreadable:
+        return result.unreadable
+    if result.sample is None:
+        return Rejection(result.changed or task.cc.path, Reason.FILE_UNREADABLE, "changed while it was read")
+    if isinstance(result.sample, ViewRejection):
+        return Rejection(task.views[VIEWS.index(result.sample.view)].path, result.sample.reason, result.sample.detail)
+    return result.sample
 
 
-def _answer(breast: Breast, sample: FusedSample, model: Classifier) -> Answer:
+def _predict(breast: Breast, sample: FusedSample, model: Classifier) -> BreastPrediction:
     image = sample.image.astype(np.float32) * np.float32(SCALES[sample.image.dtype.name])
     image = image if image.ndim == 3 else image[None]
     device = next(model.parameters()).device
     with torch.inference_mode():
         score = probability(model(torch.from_numpy(image[None]).to(device))).item()
-    return Answer(breast, sample, image, score)
+    return BreastPrediction(breast, sample, image, score)

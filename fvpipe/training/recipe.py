@@ -1,12 +1,10 @@
-"""What a recipe's words mean: learning rate, loss, order of samples, and the seeds of all that is random. Pure."""
+"""Learning rate, loss, order of samples and random seeds, as the recipe asks. Pure functions."""
 
 from __future__ import annotations
 
 import math
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fvpipe.config.loading import digest_of
@@ -15,12 +13,12 @@ from fvpipe.errors import TrainingError
 
 
 def learning_rate(recipe: Recipe, epoch: int) -> float:
-    """Of an epoch, from 0: cosine annealing from `lr` towards 0, or `lr`."""
+    """Learning rate of an epoch, counted from 0: cosine annealing from `lr` towards 0, or constant."""
     return recipe.lr * (1 + math.cos(math.pi * epoch / recipe.epochs)) / 2 if recipe.schedule == "cosine" else recipe.lr
 
 
 def loss_sum(logits: Tensor, labels: Tensor, class_weight: Tensor) -> Tensor:
-    """The paper's binary cross-entropy, equation (12), summed: on two logits it is their cross-entropy."""
+    """Summed binary cross-entropy, the paper's equation (12); on two logits it is their cross-entropy."""
     logits = logits.float()
     if logits.shape[1] == 2:
         each = nn.functional.cross_entropy(logits, labels, reduction="none")
@@ -30,7 +28,7 @@ def loss_sum(logits: Tensor, labels: Tensor, class_weight: Tensor) -> Tensor:
 
 
 def class_weight_of(labels: Tensor, recipe: Recipe) -> Tensor:
-    """Of benign and malignant; with mean 1 over the training part."""
+    """Weights of benign and malignant in the loss, shape (2,), with mean 1 over the training part."""
     counts = torch.bincount(labels.cpu(), minlength=2).float()
     if recipe.imbalance == "none":
         return torch.ones(2)
@@ -39,15 +37,15 @@ def class_weight_of(labels: Tensor, recipe: Recipe) -> Tensor:
     return counts.sum() / (2 * counts) if recipe.imbalance == "weights" else torch.ones(2)
 
 
-def sample_order(labels: NDArray[np.int64], recipe: Recipe, generator: torch.Generator) -> Tensor:
-    """An epoch's order: every breast once, or as many drawn so that both classes are met equally often."""
+def sample_order(labels: Tensor, recipe: Recipe, generator: torch.Generator) -> Tensor:
+    """Order of an epoch: every breast once, or as many draws in which both classes are equally likely."""
     if recipe.imbalance != "balanced":
         return torch.randperm(len(labels), generator=generator)
-    of = torch.from_numpy(labels)
-    weights = 1.0 / torch.bincount(of, minlength=2).float()[of]
+    labels = labels.cpu()
+    weights = 1.0 / torch.bincount(labels, minlength=2).float()[labels]
     return torch.multinomial(weights, len(labels), replacement=True, generator=generator)
 
 
 def seed_of(seed: int, purpose: str, epoch: int) -> int:
-    """A seed that shares nothing with that of any other purpose or epoch."""
+    """Seed that is independent of that of any other purpose or epoch."""
     return int(digest_of([seed, purpose, epoch])[:15], 16)

@@ -1,7 +1,7 @@
-"""Train one model: the paper's recipe, the same weights for the same seed and device, whatever kills it on the way.
+"""Train one model by the paper's recipe; the same seed and device give the same weights, interrupted or not.
 
-Every random draw of an epoch comes from generators seeded by (seed, epoch), so that a checkpoint at the end of each epoch
-is all that going on needs. It lies in ``cache/checkpoints``, outside what DVC deletes before a stage runs.
+All random numbers of an epoch come from generators seeded by (seed, purpose, epoch), so that a checkpoint at the end of each
+epoch is enough to go on. It lies in ``cache/checkpoints``, outside the folders that DVC deletes before it runs a stage.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import pickle
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,7 @@ from fvpipe.evaluation.record import (
     PREDICTIONS,
     RECORD,
     WEIGHTS,
-    Counts,
+    ClassCounts,
     Epoch,
     Record,
     Run,
@@ -43,9 +42,18 @@ from fvpipe.io.atomic import write_atomic
 from fvpipe.io.locking import lock
 from fvpipe.progress import progress
 from fvpipe.project.project import Project
+from fvpipe.training.batches import DeviceLoader, augment
+from fvpipe.training.code import code_digest
 from fvpipe.training.data import Cohort, load_cohort
-from fvpipe.training.device import Place, be_deterministic, device_name, from_first, own_share, sum_over, wait_for_all
-from fvpipe.training.feed import Feed, augment
+from fvpipe.training.device import (
+    ExecutionDevice,
+    decision_of_first,
+    device_name,
+    own_share,
+    set_deterministic,
+    sum_over_processes,
+    wait_for_all,
+)
 from fvpipe.training.model import Classifier, build_model, freeze_all_but_head, probability
 from fvpipe.training.recipe import class_weight_of, learning_rate, loss_sum, sample_order, seed_of
 
@@ -53,96 +61,88 @@ Say = Callable[[str], None]
 PREDICT_BATCH = 64
 
 
-def train_run(project: Project, run: Run, recipe: Recipe, place: Place, say: Say, fresh: bool = False) -> Record:
-    """Train one model and leave it in ``cache/models``.
+def train_run(project: Project, run: Run, recipe: Recipe, execution: ExecutionDevice, say: Say, fresh: bool = False) -> Record:
+    """Train one model and write it to ``cache/models``, unless an equal training is finished there.
 
     Parameters
     ----------
-    project : Project
-    run : Run
-    recipe : Recipe
-    place : Place
     say : callable
-        Told of an epoch, and of a run that is taken up again.
+        Receives a line for each epoch, and for a training that is resumed or not repeated.
     fresh : bool
-        Ignore a checkpoint.
+        Ignore a checkpoint and a finished training.
 
     Returns
     -------
     Record
+        Of the new or the finished training.
 
     Raises
     ------
     CheckpointError
-        The checkpoint that is there belongs to another configuration, or the first weights cannot be had.
+        The checkpoint belongs to another configuration, or the initial weights cannot be read.
     TrainingError
-        A loss that is no number; the last good checkpoint is kept.
+        A loss is not finite, or the device cannot run the model; the last good checkpoint is kept.
     InputError, LeakError, ShardError
         From :func:`fvpipe.training.data.load_cohort`.
     """
     cohort = load_cohort(project, run.pipeline, run.split)
     checkpoint = project.folder / "cache" / "checkpoints" / f"{run.path}.pt"
-    alone: AbstractContextManager[None] = lock(checkpoint.with_suffix(".lock"), say) if place.rank == 0 else nullcontext()
+    alone: AbstractContextManager[None] = lock(checkpoint.with_suffix(".lock"), say) if execution.rank == 0 else nullcontext()
     with alone:
-        training = Training(cohort, run, recipe, place)
+        training = Training(cohort, run, recipe, execution)
         finished = None if fresh else _finished(project.folder / "cache" / "models" / run.path, training)
         if finished is not None:
             say(f"{run}: nothing that decides its weights has changed since it was trained")
             return finished
         if not fresh:
             training.resume(checkpoint, say)
-        wait_for_all(place)  # the first process will write the checkpoint, and remove it: all have read it by now
+        wait_for_all(execution)  # before the first process writes or removes the checkpoint
         training.fit(checkpoint, say)
         record = _record(project, training)
-        if place.rank == 0:
+        if execution.rank == 0:
             _write(project.folder / "cache" / "models" / run.path, training, record)
             checkpoint.unlink(missing_ok=True)
     return record
 
 
 class Training:
-    """The state of one training, from epoch to epoch.
+    """The state of one training, from epoch to epoch."""
 
-    Parameters
-    ----------
-    cohort : Cohort
-    run : Run
-    recipe : Recipe
-    place : Place
-    """
-
-    def __init__(self, cohort: Cohort, run: Run, recipe: Recipe, place: Place) -> None:
-        self.cohort, self.run, self.recipe, self.place = cohort, run, recipe, place
-        self.made = any(shards.receipt.simulated for shards in cohort.shards)
-        be_deterministic(recipe.deterministic)
-        cuda = place.device.type == "cuda"
+    def __init__(self, cohort: Cohort, run: Run, recipe: Recipe, execution: ExecutionDevice) -> None:
+        self.cohort, self.run, self.recipe, self.execution = cohort, run, recipe, execution
+        self.simulated = any(shards.receipt.simulated for shards in cohort.dataset.folders)
+        set_deterministic(recipe.deterministic)
+        cuda = execution.device.type == "cuda"
         self.memory_format = torch.channels_last  # quicker on either device
-        model, self.weights = build_model(run.model, recipe, cohort.image_shape, run.seed)
+        model, self.weights = build_model(run.model, recipe, cohort.dataset.image_shape, run.seed)
         if recipe.fine_tune == "head":
             freeze_all_but_head(model.net)
-        self.model: Classifier = model.to(device=place.device).to(memory_format=self.memory_format)
-        if cuda and place.world > 1:
+        self.model: Classifier = model.to(device=execution.device).to(memory_format=self.memory_format)
+        if cuda and execution.world_size > 1:
             self.model = nn.SyncBatchNorm.convert_sync_batchnorm(self.model)
         trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         self.optimizer = torch.optim.Adam(
             trained, recipe.lr, recipe.betas, recipe.eps, recipe.weight_decay, fused=True if cuda else None
         )
         step: nn.Module = self.model
-        if place.world > 1:
-            ids = [place.device.index] if cuda else None
+        if execution.world_size > 1:
+            ids = [execution.device.index] if cuda else None
             step = nn.parallel.DistributedDataParallel(self.model, device_ids=ids, gradient_as_bucket_view=True)
         self.step: Any = torch.compile(step, mode=recipe.compile) if recipe.compile != "none" else step
-        feed = partial(Feed, cohort, device=place.device, memory_format=self.memory_format)
-        self.feed, self.validation = feed(cohort.indices(Part.TRAIN)), feed(cohort.indices(Part.VALIDATION))
-        self.class_weight = class_weight_of(self.feed.labels, recipe).to(place.device)
+        self.training_part, self.validation_part = self.loader(Part.TRAIN), self.loader(Part.VALIDATION)
+        self.class_weight = class_weight_of(self.training_part.labels, recipe).to(execution.device)
         self.epochs: list[Epoch] = []
         self.best_epoch = -1
         self.best: dict[str, Tensor] = {}
 
+    def loader(self, part: Part) -> DeviceLoader:
+        """Images and labels of one part."""
+        return DeviceLoader(self.cohort.dataset, self.cohort.indices(part), self.execution.device, self.memory_format)
+
     # --- epochs ---
 
     def fit(self, checkpoint: Path, say: Say) -> None:
-        """Go on until the schedule ends or validation gets no better; then the best weights are in the model."""
+        """Train until the schedule ends or validation stops improving; then load the best weights into the model."""
         begun = len(self.epochs)
         with progress(str(self.run), self.recipe.epochs - begun, "epochs") as advance:
             while len(self.epochs) < self.recipe.epochs and not self._stops():
@@ -150,10 +150,10 @@ class Training:
                 self.epochs.append(epoch)
                 if self.best_epoch < 0 or epoch.validation_auc > self.epochs[self.best_epoch].validation_auc:
                     self.best_epoch, self.best = len(self.epochs) - 1, _copy(self.model.net.state_dict())
-                if self.place.rank == 0:
+                if self.execution.rank == 0:
                     self._save(checkpoint)
                     say(
-                        f"{titled(self.run, self.made)}: epoch {len(self.epochs)}, loss {epoch.loss:.4f}, validation AUC "
+                        f"{titled(self.run, self.simulated)}: epoch {len(self.epochs)}, loss {epoch.loss:.4f}, validation AUC "
                         f"{epoch.validation_auc:.3f}"
                     )
                 advance(1)
@@ -162,19 +162,19 @@ class Training:
     def _stops(self) -> bool:
         done = len(self.epochs)
         waited = done - 1 - self.best_epoch
-        return from_first(done >= self.recipe.min_epochs and waited >= self.recipe.patience, self.place)
+        return decision_of_first(done >= self.recipe.min_epochs and waited >= self.recipe.patience, self.execution)
 
     def _try_epoch(self) -> Epoch:
         try:
             return self._epoch(len(self.epochs))
         except torch.OutOfMemoryError:
-            what, advice = "the device has not enough memory", f"a smaller train.batch than {self.recipe.batch}"
+            problem, advice = "the device has not enough memory", f"a smaller train.batch than {self.recipe.batch}"
         except RuntimeError as error:
             if "does not have a deterministic implementation" not in str(error):
                 raise
-            what, advice = str(error).split(",")[0], "train.deterministic: false"
+            problem, advice = str(error).split(",")[0], "train.deterministic: false"
         raise TrainingError(
-            f"{self.run}: {what}; the checkpoint of epoch {len(self.epochs)} is kept. Try {advice}, and --fresh"
+            f"{self.run}: {problem}; the checkpoint of epoch {len(self.epochs)} is kept. Try {advice}, and --fresh"
         )
 
     def _epoch(self, epoch: int) -> Epoch:
@@ -183,15 +183,17 @@ class Training:
             group["lr"] = lr
         generator = torch.Generator().manual_seed(seed_of(self.run.seed, "order", epoch))
         changes = torch.Generator().manual_seed(seed_of(self.run.seed, "augment", epoch))
-        torch.manual_seed(seed_of(self.run.seed, f"dropout {self.place.rank}", epoch))
+        torch.manual_seed(seed_of(self.run.seed, f"dropout {self.execution.rank}", epoch))
         self.model.train()
-        order = sample_order(self.feed.cohort.labels[self.feed.indices], self.recipe, generator)
+        order = sample_order(self.training_part.labels, self.recipe, generator)
         whole = order.split(self.recipe.batch)
-        chunks = [own_share(chunk, self.place) for chunk in whole]
-        total = torch.zeros((), device=self.place.device)
-        for (images, labels), chunk, batch in zip(self.feed.batches([c for c, _ in chunks]), chunks, whole, strict=True):
+        chunks = [own_share(chunk, self.execution) for chunk in whole]
+        total = torch.zeros((), device=self.execution.device)
+        for (images, labels), chunk, batch in zip(
+            self.training_part.batches([c for c, _ in chunks]), chunks, whole, strict=True
+        ):
             total += self.take_step(augment(images, self.recipe.augment, changes), labels, len(batch), counted=chunk[1])
-        loss = sum_over(total, self.place).item() / len(order)
+        loss = sum_over_processes(total, self.execution).item() / len(order)
         truth, score, validation_loss = self.validate()
         if not math.isfinite(loss + validation_loss) or not np.isfinite(score).all():
             raise TrainingError(
@@ -203,45 +205,50 @@ class Training:
         return Epoch(lr=lr, loss=loss, validation_loss=validation_loss, validation_auc=area)
 
     def take_step(self, images: Tensor, labels: Tensor, batch: int, counted: bool = True) -> Tensor:
-        """One step of Adam; returns the summed loss of these images, on the device, without waiting for it.
+        """Take one step of Adam.
 
         Parameters
         ----------
         batch : int
-            Images of the whole batch, on all processes.
+            Number of images of the whole batch, on all processes.
         counted : bool
-            False: these images only keep this process in step with the others.
+            False: these images add nothing; they only keep this process in step with the others.
+
+        Returns
+        -------
+        float32 tensor, shape ()
+            Summed loss of these images, on the device, without synchronization.
         """
         self.optimizer.zero_grad(set_to_none=True)
         with self.autocast():
             logits = self.step(images)
         loss: Any = loss_sum(logits, labels, self.class_weight) * float(counted)
-        (loss * self.place.world / batch).backward()  # DistributedDataParallel takes the mean over processes
+        (loss * self.execution.world_size / batch).backward()  # DistributedDataParallel takes the mean over processes
         self.optimizer.step()
         return loss.detach()  # type: ignore[no-any-return]
 
     def autocast(self) -> AbstractContextManager[Any]:
-        """Of the recipe's precision."""
-        return torch.autocast(self.place.device.type, torch.bfloat16, enabled=self.recipe.precision == "bf16")
+        """Context of the recipe's precision."""
+        return torch.autocast(self.execution.device.type, torch.bfloat16, enabled=self.recipe.precision == "bf16")
 
     def validate(self) -> tuple[NDArray[np.int64], NDArray[np.float64], float]:
-        """Labels, probabilities and mean loss of the validation part."""
-        logits = predict_logits(self.model, self.validation)
-        labels = self.validation.labels
+        """Compute labels, probabilities and mean loss of the validation part."""
+        logits = predict_logits(self.model, self.validation_part)
+        labels = self.validation_part.labels
         loss = loss_sum(logits, labels, self.class_weight).item() / len(labels)
         return labels.cpu().numpy(), probability(logits).double().cpu().numpy(), loss
 
     # --- checkpoints ---
 
     def configuration(self) -> dict[str, Any]:
-        """Whatever decides the weights, by name."""
+        """Return all that determines the weights, by name."""
         return {
             "pipeline": self.run.pipeline, "split": self.run.split, "model": self.run.model, "seed": self.run.seed,
             **{f"train.{name}": value for name, value in self.recipe.model_dump(mode="json").items()},
-            "split and shards": self.cohort.content, "first weights": self.weights, "processes": self.place.world,
-            "device": device_name(self.place.device), "torch": torch.__version__,
-            "code": _code_digest(),
-            "threads": torch.get_num_threads() if self.place.device.type == "cpu" else 0,  # sums are split among them
+            "split and shards": self.cohort.content, "first weights": self.weights, "processes": self.execution.world_size,
+            "device": device_name(self.execution.device), "torch": torch.__version__,
+            "code": code_digest(),
+            "threads": torch.get_num_threads() if self.execution.device.type == "cpu" else 0,  # sums are split among them
         }  # fmt: skip
 
     def _save(self, path: Path) -> None:
@@ -258,17 +265,18 @@ class Training:
         write_atomic(path, file.getvalue())
 
     def resume(self, path: Path, say: Say) -> None:
-        """Take up a checkpoint, where there is one of this very configuration.
+        """Resume from a checkpoint, where there is one.
 
         Raises
         ------
         CheckpointError
+            It is damaged, or was written by another configuration; the message names the difference.
         """
         if not path.is_file():
             return
         advice = f"remove it ({path}) or train with --fresh"
         try:
-            state = torch.load(path, self.place.device, weights_only=True)
+            state = torch.load(path, self.execution.device, weights_only=True)
             if not isinstance(state, dict):
                 raise TypeError
             found, epochs = dict(json.loads(state["configuration"])), json.loads(state["epochs"])
@@ -289,12 +297,12 @@ class Training:
 
 
 @torch.inference_mode()
-def predict_logits(model: Classifier, feed: Feed) -> Tensor:
-    """(n, outputs), in single precision, whatever the training used."""
+def predict_logits(model: Classifier, loader: DeviceLoader) -> Tensor:
+    """Compute the logits, shape (n, outputs), in float32 whatever the training used."""
     model.eval()
-    places = torch.arange(len(feed)).split(PREDICT_BATCH) if len(feed) else ()
-    found = [model(images).float() for images, _ in feed.batches(list(places))]
-    return torch.cat(found) if found else torch.zeros(0, 2, device=feed.device)
+    chunks = torch.arange(len(loader)).split(PREDICT_BATCH) if len(loader) else ()
+    found = [model(images).float() for images, _ in loader.batches(list(chunks))]
+    return torch.cat(found) if found else torch.zeros(0, 2, device=loader.device)
 
 
 def _copy(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -306,31 +314,28 @@ def _short(value: object) -> str:
     return text if len(text) <= 24 else f"{text[:20]}..."
 
 
-# --- what is left -----------------------------------------------------------------------------------------------------
+# --- results -----------------------------------------------------------------------------------------------------
 
 
 def _record(project: Project, training: Training) -> Record:
     cohort, run = training.cohort, training.run
-    receipts = [shards.receipt for shards in cohort.shards]
+    receipts = [shards.receipt for shards in cohort.dataset.folders]
     truth, score, _ = training.validate()
     threshold = youden_threshold(truth, score)
     assert threshold is not None  # `load_cohort` saw both classes
-    counts = {
-        part.value: Counts(benign=int((cohort.labels[i] == 0).sum()), malignant=int((cohort.labels[i] == 1).sum()))
-        for part in Part
-        for i in [cohort.indices(part)]
-    }
+    labels = {part: cohort.dataset.labels[cohort.indices(part)].tolist() for part in Part}
+    counts = {part.value: ClassCounts(benign=each.count(0), malignant=each.count(1)) for part, each in labels.items()}
     return Record(
         run=run,
         setting=project.params.split_of(run.split).setting,
         datasets=tuple(receipt.dataset for receipt in receipts),
         adapters={receipt.dataset: project.params.datasets[receipt.dataset].adapter for receipt in receipts},
         licenses={receipt.dataset: receipt.license for receipt in receipts},
-        made=training.made,
+        simulated=training.simulated,
         pipeline_yaml=receipts[0].pipeline_yaml,
         pipeline_digest=receipts[0].pipeline_digest,
         preprocessing_version=receipts[0].preprocessing_version,
-        image_shape=cohort.image_shape,
+        image_shape=cohort.dataset.image_shape,
         parts=counts,
         dropped=cohort.dropped,
         recipe=training.recipe,
@@ -339,14 +344,14 @@ def _record(project: Project, training: Training) -> Record:
         epochs=tuple(training.epochs),
         best_epoch=training.best_epoch,
         threshold=threshold,
-        device=device_name(training.place.device),
+        device=device_name(training.execution.device),
         torch=str(torch.__version__),
         configuration=digest_of(training.configuration()),
     )
 
 
 def _finished(folder: Path, training: Training) -> Record | None:
-    """The record of a training that this one would only repeat (a data set elsewhere in the project changed, say)."""
+    """Read the record of a finished training that this one would only repeat."""
     try:
         found = read_trained(folder)
     except FvpipeError:
@@ -355,23 +360,16 @@ def _finished(folder: Path, training: Training) -> Record | None:
     return found.record if same and len(found.predictions) == len(training.cohort.breasts) else None
 
 
-def _code_digest() -> str:
-    """Of the modules that decide the weights, as they stand."""
-    names = ("data", "device", "model", "recipe", "train")
-    return digest_of([Path(__file__).with_name(f"{name}.py").read_text(encoding="utf-8") for name in names])
-
-
 def _write(folder: Path, training: Training, record: Record) -> None:
-    """Weights, predictions and, last, the record."""
+    """Write weights, predictions and, last, the record."""
     from safetensors.torch import save
 
     cohort = training.cohort
     predictions = list(cohort.breasts)
     for part in (Part.VALIDATION, Part.TEST):
-        indices = cohort.indices(part)
-        feed = Feed(cohort, indices, training.place.device, training.memory_format)
-        scores = probability(predict_logits(training.model, feed)).double().cpu().tolist()
-        for i, score in zip(indices, scores, strict=True):
+        loader = training.loader(part)
+        scores = probability(predict_logits(training.model, loader)).double().cpu().tolist()
+        for i, score in zip(loader.indices, scores, strict=True):
             predictions[i] = replace(predictions[i], probability=score)
     state = {name: value.cpu().contiguous() for name, value in sorted(training.model.net.state_dict().items())}
     (folder / RECORD).unlink(missing_ok=True)

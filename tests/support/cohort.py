@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from fvpipe.evaluation.record import Run, Trained, read_trained
+from fvpipe.evaluation.record import Run, TrainedRun, read_trained
 from fvpipe.project.project import Project
 from tests.conftest import run as command
 from tests.support.factory import CC, LEFT, MLO, RIGHT, breast, mammogram
@@ -24,7 +24,7 @@ RECIPE: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Patient:
-    """One breast of a made patient; left where the seed is even."""
+    """One breast of a simulated patient; left where the seed is even."""
 
     name: str
     label: int
@@ -98,16 +98,18 @@ class at:
         os.chdir(self.before)
 
 
-def train(folder: Path, split: str, model: str = "cnn", seed: int = 0, fresh: bool = False, **recipe: Any) -> Trained:
+def train(folder: Path, split: str, model: str = "cnn", seed: int = 0, fresh: bool = False, **recipe: Any) -> TrainedRun:
     """Train in this process, with some of the recipe changed."""
     import torch
 
-    from fvpipe.training.device import Place
+    from fvpipe.training.device import ExecutionDevice
     from fvpipe.training.train import train_run
 
     torch.set_num_threads(1)
     project = Project(folder)
-    settings = type(project.params.train).model_validate({**project.params.train.model_dump(), **recipe}).recipe(made=False)
+    settings = (
+        type(project.params.train).model_validate({**project.params.train.model_dump(), **recipe}).recipe(simulated=False)
+    )
     run = Run("tiny", split, model, seed)
-    train_run(project, run, settings, Place(torch.device("cpu")), lambda text: None, fresh)
+    train_run(project, run, settings, ExecutionDevice(torch.device("cpu")), lambda text: None, fresh)
     return read_trained(folder / "cache" / "models" / run.path)

@@ -1,4 +1,4 @@
-"""Batches of shards on a device."""
+"""Batches of images on a device."""
 
 from __future__ import annotations
 
@@ -11,56 +11,58 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fvpipe.config.training import Augment
-from fvpipe.training.data import Cohort
+from fvpipe.torch import ShardDataset
 
-# --- on the device ----------------------------------------------------------------------------------------------------
+READ_IMAGES = 256  # read at once when all are kept on the device
+DEVICE_MEMORY_SHARE = 0.5  # of the free memory; the rest is for the model
+MAX_RESIDENT_BYTES = 2**30  # on a CPU: beyond it the memory maps of the shards are as fast as a copy
 
-READ_AT_ONCE = 256
-SHARE_OF_MEMORY = 0.5  # of what the device has free: the rest is for the model
 
-
-class Feed:
-    """Images of a cohort on a device: all of them where they fit, else each batch while the one before is computed.
+class DeviceLoader:
+    """Images of a data set on a device: all of them where they fit, else each batch is read while the one before is computed.
 
     Parameters
     ----------
-    cohort : Cohort
-    indices : int64, (n,)
-        Which breasts.
+    dataset : ShardDataset
+        All images.
+    indices : int64 array, shape (n,)
+        Positions in `dataset` of those to load.
     device : torch.device
+        Where batches are wanted.
     memory_format : torch.memory_format
+        Of the batches.
     resident : bool or None
-        Keep all on the device; None: where they fit.
+        Keep all images on the device; None: where they fit.
     """
 
     def __init__(
         self,
-        cohort: Cohort,
+        dataset: ShardDataset,
         indices: NDArray[np.int64],
         device: torch.device,
         memory_format: torch.memory_format = torch.contiguous_format,
         resident: bool | None = None,
     ) -> None:
-        self.cohort, self.indices, self.device, self.memory_format = cohort, indices, device, memory_format
-        self.labels = torch.from_numpy(cohort.labels[indices]).to(device)
-        shape = (len(indices), *cohort.image_shape)
+        self.dataset, self.indices, self.device, self.memory_format = dataset, indices, device, memory_format
+        self.labels = torch.from_numpy(dataset.labels[indices]).to(device)
+        shape = (len(indices), *dataset.image_shape)
         self.images: Tensor | None = None
         if _fits(int(np.prod(shape)) * 4, device) if resident is None else resident:
             # In parts: neither the host nor the device ever holds a second copy of all.
             self.images = torch.empty(shape, device=device, memory_format=memory_format)
-            for start in range(0, len(indices), READ_AT_ONCE):
-                some = torch.from_numpy(cohort.images(indices[start : start + READ_AT_ONCE]))
+            for start in range(0, len(indices), READ_IMAGES):
+                some = dataset.images(indices[start : start + READ_IMAGES])
                 self.images[start : start + len(some)].copy_(some)
 
     def __len__(self) -> int:
         return len(self.indices)
 
     def _read(self, chosen: NDArray[np.int64]) -> Tensor:
-        images = torch.from_numpy(self.cohort.images(self.indices[chosen]))
+        images = self.dataset.images(self.indices[chosen])
         return images.pin_memory() if self.device.type == "cuda" else images
 
     def batches(self, chunks: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Images (n, C, H, W) and labels (n,) of each chunk of places, on the device."""
+        """Yield images (n, C, H, W) and labels (n,) on the device, for each chunk of positions in `indices`."""
         moved = [chunk.to(self.device) for chunk in chunks]
         if self.images is not None:
             for chunk in moved:
@@ -78,12 +80,12 @@ class Feed:
 
 def _fits(size: int, device: torch.device) -> bool:
     if device.type == "cuda":
-        return size < SHARE_OF_MEMORY * torch.cuda.mem_get_info(device)[0]
-    return size < 2**30  # the memory maps of the shards are as near as a copy of them would be
+        return size < DEVICE_MEMORY_SHARE * torch.cuda.mem_get_info(device)[0]
+    return size < MAX_RESIDENT_BYTES
 
 
 def augment(images: Tensor, settings: Augment, generator: torch.Generator) -> Tensor:
-    """Draw a flip, rotation, shift and scale for each image. `generator` is the CPU's, so that any device draws the same."""
+    """Flip, rotate, shift and scale each image at random; `generator` is on the CPU, so that every device draws the same."""
     if settings == Augment():
         return images
     n = len(images)
