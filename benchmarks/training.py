@@ -1,9 +1,9 @@
 """Images a second of the real training loop, against the same step on images that are already on the device.
 
-Run in a project after `fvpipe build-shards` and `fvpipe split`:
+Run in a project after `fvpipe build-shards` and `fvpipe split`, with PYTHONPATH at the repository:
 
-    python benchmarks/training.py --pipeline cropped --split unseen --model resnet18 --batch 32
-    python benchmarks/training.py --device cuda --batch 256 --precision bf16 --compile reduce-overhead
+    python -m benchmarks.training --pipeline cropped --split unseen --model resnet18 --batch 32
+    python -m benchmarks.training --device cuda --batch 256 --precision bf16 --compile reduce-overhead
 
 The breasts of the split's training part are repeated to `--images`, so that a small project can keep a GPU busy. Loop and
 step alternate; the ratio is that of their medians.
@@ -32,18 +32,14 @@ from fvpipe.training.train import Training
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pipeline", default="cropped")
-    parser.add_argument("--split", default="unseen")
-    parser.add_argument("--model", default="resnet18")
-    parser.add_argument("--device", default="auto")
+    for name, default in {"pipeline": "cropped", "split": "unseen", "model": "resnet18", "device": "auto"}.items():
+        parser.add_argument(f"--{name}", default=default)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--images", type=int, default=0, help="an epoch's; 0: eight batches")
     parser.add_argument("--precision", default="fp32", choices=["fp32", "bf16"])
     parser.add_argument("--compile", default="none", choices=["none", "default", "reduce-overhead"])
     parser.add_argument("--not-deterministic", action="store_true")
-    parser.add_argument(
-        "--streamed", action="store_true", help="read each batch from the shards instead of the device's memory"
-    )
+    parser.add_argument("--streamed", action="store_true", help="read each batch from the shards, not the device's memory")
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
     project = Project(Path())
@@ -60,7 +56,7 @@ def main() -> None:
     clock = time.perf_counter if place.device.type == "cuda" else time.process_time
 
     def loop() -> float:
-        """As in an epoch: order, gather, step."""
+        """Take the steps of an epoch; return the seconds spent on waiting for data."""
         waited, order = 0.0, sample_order(feed.cohort.labels[feed.indices], recipe, torch.Generator().manual_seed(0))
         batches = feed.batches(list(order.split(recipe.batch)))
         while True:
@@ -97,7 +93,7 @@ def main() -> None:
 
 
 def timed(function: Callable[[], float], device: torch.device) -> tuple[float, float]:
-    """Seconds until the device has finished, and what the function returned; on a CPU its own seconds, whoever else works."""
+    """Seconds until the device has finished (on a CPU, CPU seconds), and the function's value."""
     clock = time.perf_counter if device.type == "cuda" else time.process_time
     begun = clock()
     found = function()

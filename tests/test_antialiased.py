@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 import fvpipe
 from benchmarks.antialiased import sample, ssim
-from benchmarks.samples import tasks
+from benchmarks.contenders import tasks
 from fvpipe.build.sample import key_of
 from fvpipe.cache.decoder_crashes import cached_crash, crash_fact
 from fvpipe.cache.file_cache import FileCache
