@@ -27,7 +27,7 @@ lint: $(VENV)/.test ## ruff and mypy
 docs: $(VENV)/.demo ## reason codes and images of the documentation, after `make demo`
 	python docs/build.py
 
-bench: $(VENV)/.bench ## environment, then all benchmarks, quick; make bench BENCH="--full --write" for docs/performance.md
+bench: $(VENV)/.bench ## environment, then all benchmarks, quick; BENCH="--full" for the sizes of docs/performance.md
 	python -m benchmarks $(BENCH)
 
 clean: ## remove what can be rebuilt: environment, cache, simulated data

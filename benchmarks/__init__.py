@@ -1,1 +1,1 @@
-"""What fvpipe costs, measured beside what cannot be avoided and beside others: `make bench`."""
+"""Speed, memory and recovery of fvpipe, each against a named baseline: ``make bench``."""

@@ -1,96 +1,69 @@
-"""Is another safe decoder under a permissive licence faster than the one that fvpipe names? CPU ms an image, by syntax."""
+"""The decoders that fvpipe uses, beside other safe ones under permissive licenses: CPU ms an image, by syntax."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from io import BytesIO
 from typing import Any
 
+import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
-from pydicom.uid import JPEG2000Lossless, JPEGLosslessSV1, RLELossless
+from PIL import Image
 
-from benchmarks.cohort import FORMS, Form, cohort
-from benchmarks.floor import located
-from benchmarks.measure import Section, Setup, Table, interleaved
+from benchmarks.cohort import FORMS, cohort
+from benchmarks.contenders import located
+from benchmarks.measure import Report, Setup, interleaved
 from fvpipe.dicom.decoders import DECODERS
 from fvpipe.dicom.layout import PixelLayout
 
 Decode = Callable[[bytes], NDArray[Any]]
 
 
-def run(setup: Setup) -> Section:
+def run(setup: Setup) -> Report:
     """Measure the encoded forms."""
-    section = Section("decoders", "Decoders")
-    table = Table("CPU ms an image, median (least to most)", ["form", "decoder", "ms", "pixels"], [])
+    report = Report("Decoders")
+    table = report.table("CPU ms an image, median (least to most)", "form", "decoder", "ms", "pixels")
     for name in ("vindr-rle", "vindr-jpegll", "vindr-j2k"):
-        _compare(setup, FORMS[name], section, table)
-    section.tables.append(table)
-    return section
+        form = FORMS[name]
+        folder = cohort(setup, form, tiny=(640, 512))
+        path = max(folder.rglob("*.dicom"), key=lambda file: (file.stat().st_size, file.name))
+        start, end, layout = located(path)
+        frame = path.read_bytes()[start:end]
+        ours = DECODERS[form.syntax]
+        decoders: dict[str, Decode] = {f"fvpipe's: {ours.library}": partial(ours.decode, layout=layout)}
+        decoders |= others(name, layout)
+        milliseconds = {which: partial(_milliseconds, decode, frame) for which, decode in decoders.items()}
+        for which, runs in interleaved(setup.runs, milliseconds).items():
+            same = np.array_equal(decoders[which](frame), ours.decode(frame, layout))
+            table.add_row(form.title, which, str(runs), "the same" if same else "others")
+            report.values[f"{name} {which}"] = runs.median
+    return report
 
 
-def _compare(setup: Setup, form: Form, section: Section, table: Table) -> None:
-    folder = cohort(setup.scratch, form, 2, 2, (640, 512) if setup.tiny else None)
-    path = max(folder.rglob("*.dicom"), key=lambda file: (file.stat().st_size, file.name))
-    start, end, layout = located(path)
-    frame = path.read_bytes()[start:end]
-    named = DECODERS[form.syntax].decode(frame, layout)
-    decoders: dict[str, Decode] = {
-        f"fvpipe's: {DECODERS[form.syntax].library}": lambda frame: DECODERS[form.syntax].decode(frame, layout)
-    }
-    for name, load in OTHERS[form.syntax].items():
-        try:
-            decoders[name] = load(layout)
-        except ImportError:
-            section.notes.append(f"Not measured: {name} is not installed (extra `test`).")
-    measured = interleaved(
-        setup.runs, {name: lambda decode=decode: _processor(decode, frame) for name, decode in decoders.items()}
-    )
-    for name, decode in decoders.items():
-        same = np.array_equal(decode(frame), named)
-        table.rows.append([form.title, name, str(measured[name]), "the same" if same else "others"])
-        section.figures[f"{form.name} {name}"] = measured[name].median
-    section.figures[f"{form.name} megabytes"] = len(frame) / 1e6
-    section.figures[f"{form.name} megapixels"] = layout.rows * layout.columns / 1e6
-
-
-def _processor(decode: Decode, frame: bytes) -> float:
+def _milliseconds(decode: Decode, frame: bytes) -> float:
     before = time.process_time()
     decode(frame)
     return (time.process_time() - before) * 1000
 
 
-def _openjpeg(_: PixelLayout) -> Decode:
+def others(form: str, layout: PixelLayout) -> dict[str, Decode]:
+    """The other decoders of a form, by name."""
     import openjpeg
-
-    return lambda frame: np.asarray(openjpeg.decode(frame))
-
-
-def _pillow(layout: PixelLayout) -> Decode:
-    from PIL import Image
-
-    return lambda frame: np.asarray(Image.open(BytesIO(frame))).astype(np.uint16) >> (16 - layout.bits_stored)
-
-
-def _ljpeg(_: PixelLayout) -> Decode:
-    import imagecodecs
-
-    return lambda frame: np.asarray(imagecodecs.ljpeg_decode(frame))
-
-
-def _rle(layout: PixelLayout) -> Decode:
     from rle.rle import decode_frame
 
-    def decode(frame: bytes) -> NDArray[Any]:
+    def rle(frame: bytes) -> NDArray[Any]:
         decoded = decode_frame(frame, layout.rows * layout.columns, layout.bits_allocated, "<")
         return np.frombuffer(decoded, f"<u{layout.bits_allocated // 8}").reshape(layout.rows, layout.columns)
 
-    return decode
+    def pillow(frame: bytes) -> NDArray[Any]:
+        return np.asarray(Image.open(BytesIO(frame))).astype(np.uint16) >> (16 - layout.bits_stored)
 
-
-OTHERS: dict[str, dict[str, Callable[[PixelLayout], Decode]]] = {
-    RLELossless: {"pylibjpeg-rle": _rle},
-    JPEGLosslessSV1: {"imagecodecs' ljpeg": _ljpeg},
-    JPEG2000Lossless: {"pylibjpeg-openjpeg": _openjpeg, "Pillow": _pillow},
-}
+    found: dict[str, dict[str, Decode]] = {
+        "vindr-rle": {"pylibjpeg-rle": rle},
+        "vindr-jpegll": {"imagecodecs' ljpeg": lambda frame: np.asarray(imagecodecs.ljpeg_decode(frame))},
+        "vindr-j2k": {"pylibjpeg-openjpeg": lambda frame: np.asarray(openjpeg.decode(frame)), "Pillow": pillow},
+    }
+    return found[form]

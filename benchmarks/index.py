@@ -1,7 +1,7 @@
-"""Headers a second, and what a second index costs: CMMD's real headers and VinDr-Mammo's published form.
+"""Speed and memory of an index: CMMD's real headers and VinDr-Mammo's published form, with small pixels.
 
-Both trees hold small pixels (25,202 files together) and are read once, so that the disk is warm. First is every header new,
-again is nothing changed. The baseline is pydicom's own `dcmread(stop_before_pixels=True)` on the same files in one process.
+First every header is new, then nothing has changed. The baseline is pydicom's `dcmread(stop_before_pixels=True)` on the same
+files in one process; with `--before CHECKOUT` also an older fvpipe. The files are read once, so that the disk is warm.
 """
 
 from __future__ import annotations
@@ -12,100 +12,113 @@ import io
 import json
 import os
 import shutil
-import subprocess
 import sys
-import time
+from collections import defaultdict
 from pathlib import Path
 
-from benchmarks.measure import ENVIRONMENT, FVPIPE, ROOT, Section, Setup, Table, command, spread, weighed
+from benchmarks.measure import ENVIRONMENT, FVPIPE, ROOT, Report, Runs, Setup, command, interleaved, weighed
+from tests.support.published import DATA, cmmd_rows, cmmd_tree, vindr_tables, vindr_tree
 
-BASELINE = """
-import sys, warnings, pydicom
+BASELINE, BEFORE = "pydicom's dcmread", "first index, before"
+PYDICOM = """
+import sys, warnings, pathlib, pydicom
 warnings.simplefilter("ignore")
-for path in sys.stdin:
-    pydicom.dcmread(path.strip(), stop_before_pixels=True)
+for path in pathlib.Path(sys.argv[1]).rglob("*.d*c*m"):
+    pydicom.dcmread(path, stop_before_pixels=True)
 """
+PYDICOM_BEFORE = 2.8
+"""Times that an index of CMMD's headers took as long as pydicom, before its files were digested too."""
 
 
-def run(setup: Setup) -> Section:
-    """Make, warm, measure; then count files up and look at the memory."""
-    section = Section("index", "Indexing")
-    columns = ["data set", "files", "pydicom's dcmread s", "first s", "headers a second", "again s", "peak MB"]
-    table = Table("Medians (least to most)", columns, [])
-    for dataset in () if setup.tiny else ("cmmd", "vindr") if setup.full else ("cmmd",):
+def run(setup: Setup) -> Report:
+    """Measure the speed of two data sets, then the memory of ever more files."""
+    report = Report("Indexing")
+    columns = ["data set", "files", "command", "seconds", "/ pydicom's dcmread", "headers a second", "peak MB"]
+    table = report.table("Medians (least to most)", *columns)
+    for dataset in ("cmmd", "vindr") if setup.full else ("cmmd",):
         setup.say(f"index: {dataset}")
         with setup.folder("index") as work:
-            folder = work / dataset
-            _tree(dataset, folder)
-            project = _project(work, dataset, folder)
-            files = sorted(str(path) for path in folder.rglob("*.d*c*m"))
-            for path in files:
-                Path(path).read_bytes()
-            baseline, first, again, peaks = [], [], [], []
-            for _ in range(setup.size(1, 1, 3)):
-                baseline.append(_pydicom(files))
-                shutil.rmtree(project / "cache", ignore_errors=True)
-                seconds, peak = _index(project, len(files))
-                first.append(seconds)
-                peaks.append(peak)
-                again.append(min(command([*FVPIPE, "index", "--json"], project).wall for _ in range(3)))
-        found = spread(first)
-        rate = f"{len(files) / found.median:.0f}"
-        row = [dataset, str(len(files)), str(spread(baseline)), str(found), rate, str(spread(again)), str(spread(peaks))]
-        table.rows.append(row)
-        section.figures[f"{dataset} headers a second"] = len(files) / found.median
-    section.tables += [table] if table.rows else []
-    _memory(setup, section)
-    return section
+            count, found, peaks = _speed(setup, dataset, work)
+        for name, runs in found.items():
+            row = [f"{runs.median / found[BASELINE].median:.2f}", f"{count / runs.median:.0f}"]
+            table.add_row(dataset, str(count), name, str(runs), *row, str(peaks[name]) if name in peaks else "")
+            report.values[f"{dataset} {name}"] = runs.median
+        for name, times in ((BASELINE, 1.5 * PYDICOM_BEFORE), (BEFORE, 1.5)):
+            if dataset == "cmmd" and name in found:
+                ratio = found["first index"].median / found[name].median
+                report.bound(f"first index of {count:,} headers of CMMD / {name}", ratio, "<=", times)
+    _memory(setup, report)
+    return report
 
 
-def _memory(setup: Setup, section: Section) -> None:
-    """How the memory of the largest process grows with the number of files: of an index that reads all headers, of one that
-    remembers all but one, and of one that recalls its tables.
-    """
-    columns = ["files", "all read", "one read, the others remembered", "recalled"]
-    table = Table("Peak MB of the largest process, VinDr-Mammo's form", columns, [])
-    counts = (40, 80) if setup.tiny else (5_000, 20_000, 100_000) if setup.full else (5_000, 20_000)
+def _speed(setup: Setup, dataset: str, work: Path) -> tuple[int, dict[str, Runs], dict[str, Runs]]:
+    """Number of files; seconds of each contender; and peak MB of those that index from nothing."""
+    count, folder, peaks = _tree(setup, dataset, work / dataset), _project(work, dataset), defaultdict[str, Runs](Runs)
+
+    def first(name: str, checkout: Path = ROOT) -> float:
+        shutil.rmtree(folder / "cache", ignore_errors=True)
+        seconds, peak = _index(folder, count, checkout)
+        peaks[name].append(peak)
+        return seconds
+
+    contenders = {BASELINE: lambda: command([sys.executable, "-c", PYDICOM, work / dataset], work).wall}
+    if setup.before:
+        contenders[BEFORE] = lambda: first(BEFORE, setup.before)
+    contenders["first index"] = lambda: first("first index")
+    contenders["nothing changed"] = lambda: command([*FVPIPE, "index"], folder).wall
+    return count, interleaved(setup.size(1, 1, 3), contenders), peaks
+
+
+def _memory(setup: Setup, report: Report) -> None:
+    """How the memory of the largest process grows with the number of files."""
+    columns = ["files", "all read", "one read, the others cached"]
+    table = report.table("Peak MB of the largest process, VinDr-Mammo's form", *columns)
+    counts = setup.size([40, 80], [5_000, 20_000], [5_000, 20_000, 100_000])
     peaks = []
     for count in counts:
         setup.say(f"index: memory of {count} files")
         with setup.folder("index") as work:
-            folder = work / "vindr"
-            files = _many(folder, count)
-            project = _project(work, "vindr", folder)
-            _, first = _index(project, count)
+            files = _many(work / "vindr", count)
+            folder = _project(work, "vindr")
+            _, everything = _index(folder, count)
             os.utime(files)
-            (_, second), (_, third) = _index(project, 1), _index(project, 0)
-        peaks.append((first, second, third))
-        table.rows.append([f"{count:,}", *(f"{peak:.0f}" for peak in peaks[-1])])
-    section.tables.append(table)
+            _, one = _index(folder, 1)
+        peaks.append((everything, one))
+        table.add_row(f"{count:,}", *(f"{peak:.0f}" for peak in peaks[-1]))
     for what, few, many in zip(columns[1:], peaks[0], peaks[-1], strict=True):
         grown = max(many - few, 0.0) * 2**20 / (counts[-1] - counts[0])
-        section.figures[f"bytes a file, {what}"] = grown
-        if not setup.tiny:
-            section.at_most(f"memory a further file, {counts[0]:,} to {counts[-1]:,}, {what}", grown, 350, " bytes")
+        report.notes.append(f"A further file takes {grown:.0f} bytes ({what}).")
+        report.values[f"peak, {what}"] = many
+        report.bound(f"peak of an index of {counts[-1]:,} files, {what}", many, "<=", 400, "MB")
 
 
-def _project(work: Path, dataset: str, folder: Path) -> Path:
+def _project(work: Path, dataset: str) -> Path:
     project = work / "project"
     project.mkdir()
-    (project / "params.yaml").write_text(f"datasets:\n  {dataset}: {{adapter: {dataset}, dicom: {folder}}}\n")
+    (project / "params.yaml").write_text(f"datasets:\n  {dataset}: {{adapter: {dataset}, dicom: {work / dataset}}}\n")
     return project
 
 
-def _index(project: Path, read: int) -> tuple[float, float]:
-    """Seconds and MB of an index that reads so many headers."""
-    ran, peak = weighed([*FVPIPE, "index", "--json"], project)
+def _index(folder: Path, read: int, checkout: Path = ROOT) -> tuple[float, float]:
+    """Seconds and peak MB of an index that reads so many headers."""
+    ran, peak = weighed([*FVPIPE, "index", "--json"], folder, ENVIRONMENT | {"PYTHONPATH": str(checkout.absolute())})
     (result,) = json.loads(ran.output)
     assert result["read"] == read
     return ran.wall, peak
 
 
-def _many(folder: Path, count: int) -> Path:
-    """So many files like VinDr-Mammo's, and one of them: its rows again and again, each time with other identifiers."""
-    sys.path.insert(0, str(ROOT))
-    from tests.support.published import vindr_tables, vindr_tree
+def _tree(setup: Setup, dataset: str, folder: Path) -> int:
+    """Write a data set, read its files once, and count them."""
+    if dataset == "cmmd":
+        cmmd_tree(folder, cmmd_rows()[: setup.size(40, None, None)])
+        shutil.copy(DATA / "cmmd" / "CMMD_clinicaldata_revision.xlsx", folder)
+    else:
+        _many(folder, 20_000)
+    return len([path.read_bytes() for path in folder.rglob("*.d*c*m")])
 
+
+def _many(folder: Path, count: int) -> Path:
+    """Write files like VinDr-Mammo's, its rows repeated with other identifiers; return one of them."""
     published, _ = vindr_tables()
     rows = []
     for number in range(count):
@@ -119,21 +132,3 @@ def _many(folder: Path, count: int) -> Path:
     writer.writerows(rows)
     vindr_tree(folder, rows, out.getvalue().encode())
     return folder / "images" / rows[0]["study_id"] / f"{rows[0]['image_id']}.dicom"
-
-
-def _tree(dataset: str, folder: Path) -> None:
-    sys.path.insert(0, str(ROOT))
-    from tests.support.published import DATA, cmmd_rows, cmmd_tree, vindr_tables, vindr_tree
-
-    if dataset == "cmmd":
-        cmmd_tree(folder, cmmd_rows())
-        shutil.copy(DATA / "cmmd" / "CMMD_clinicaldata_revision.xlsx", folder)
-    else:
-        vindr_tree(folder, *vindr_tables())
-
-
-def _pydicom(files: list[str]) -> float:
-    begun = time.perf_counter()
-    arguments = [sys.executable, "-c", BASELINE]
-    subprocess.run(arguments, input="\n".join(files), env=ENVIRONMENT, text=True, check=True, capture_output=True)
-    return time.perf_counter() - begun

@@ -1,268 +1,205 @@
-"""How anything is measured here: medians and spread of interleaved runs, and results that print themselves."""
+"""Shared by the benchmarks: interleaved runs and their medians, commands with their seconds and memory, and the report."""
 
 from __future__ import annotations
 
-import json
+import io
+import multiprocessing
+import operator
 import os
 import platform
-import shutil
+import resource
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
+from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from unittest.mock import patch
 
 from fvpipe.execution.cluster import MALLOC_ENVIRONMENT
 
+if TYPE_CHECKING:
+    from rich.table import Table
+
+T = TypeVar("T")
 ROOT = Path(__file__).parents[1]
+BIN = Path(sys.executable).parent
+FVPIPE = [sys.executable, "-m", "fvpipe"]
 ENVIRONMENT = {
     **os.environ,
-    "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
+    "PATH": f"{BIN}{os.pathsep}{os.environ.get('PATH', '')}",
     "PYTHONPATH": str(ROOT),
     "FVPIPE_ID_KEY": "an identifier key of the benchmarks",
-    # Per core means one thread: of OpenCV, OpenMP, and of OpenBLAS under SciPy.
+    # Times per core need one thread: of OpenCV, OpenMP, and of OpenBLAS under SciPy.
     **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENCV_FOR_THREADS_NUM"), "1"),
 }
-FVPIPE = [sys.executable, "-m", "fvpipe"]
+WARM = ENVIRONMENT | MALLOC_ENVIRONMENT
+"""Environment of a process that does the work of a worker, with a worker's memory settings."""
 
 
-@dataclass(frozen=True, slots=True)
-class Spread:
-    """A median and its range."""
+# --- runs and what they took ------------------------------------------------------------------------------------------
 
-    median: float
-    low: float
-    high: float
-    runs: int
+
+class Runs(list[float]):
+    """Values of repeated runs, printed as median (least to most)."""
+
+    @property
+    def median(self) -> float:
+        """Their median."""
+        return statistics.median(self)
 
     def __str__(self) -> str:
-        digits = _digits(self.median)
-        return f"{self.median:,.{digits}f} ({self.low:,.{digits}f} to {self.high:,.{digits}f})"
+        return f"{short(self.median)} ({short(min(self))} to {short(max(self))})"
 
 
 def short(value: float) -> str:
-    """About three digits, never an exponent."""
-    return f"{value:,.{_digits(value)}f}"
+    """A number with about three digits and no exponent."""
+    return f"{value:,.{0 if value >= 100 else 1 if value >= 10 else 2}f}"
 
 
-def _digits(value: float) -> int:
-    return 0 if value >= 100 else 1 if value >= 10 else 2
+def interleaved(runs: int, contenders: dict[str, Callable[[], float]]) -> dict[str, Runs]:
+    """Measure each contender in turn, `runs` times, so that a busy moment of the machine does not fall on one alone."""
+    found = {name: Runs() for name in contenders}
+    for _ in range(runs):
+        for name, measure in contenders.items():
+            found[name].append(measure())
+    return found
 
 
-def spread(values: Sequence[float]) -> Spread:
-    """Median, least and most of `values`."""
-    return Spread(statistics.median(values), min(values), max(values), len(values))
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """A bound that the project is held to."""
-
-    what: str
-    measured: str
-    bound: str
-    held: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """Rows of text under headings."""
-
-    title: str
-    columns: list[str]
-    rows: list[list[str]]
-
-
-@dataclass(slots=True)
-class Section:
-    """What one benchmark found.
-
-    Attributes
-    ----------
-    notes : list of str
-        What a reader must know, and whatever could not be measured and why.
-    figures : dict of str to float
-        Numbers by name: for the plot, and for the cost model.
-    taken : str
-        Size and runs.
-    """
-
-    name: str
-    title: str
-    notes: list[str] = field(default_factory=list)
-    tables: list[Table] = field(default_factory=list)
-    claims: list[Claim] = field(default_factory=list)
-    figures: dict[str, float] = field(default_factory=dict)
-    taken: str = ""
-
-    def at_least(self, what: str, measured: float, bound: float, unit: str = " x") -> None:
-        """Claim that `measured` reaches `bound`."""
-        self.claims.append(Claim(what, f"{short(measured)}{unit}", f">= {bound:g}{unit}", measured >= bound))
-
-    def at_most(self, what: str, measured: float, bound: float, unit: str = " x") -> None:
-        """Claim that `measured` stays within `bound`."""
-        self.claims.append(Claim(what, f"{short(measured)}{unit}", f"<= {bound:g}{unit}", measured <= bound))
-
-    def true(self, what: str, measured: str, held: bool) -> None:
-        """Claim that `what` is so."""
-        self.claims.append(Claim(what, measured, "is so", held))
-
-
-@dataclass(frozen=True, slots=True)
-class Setup:
-    """How to measure.
-
-    Attributes
-    ----------
-    scratch : Path
-        Where cohorts, outputs and the others' environment lie; outside git.
-    runs : int
-        Interleaved runs of each contender.
-    full : bool
-        Sizes that the published numbers are of.
-    tiny : bool
-        Sizes of the tests: everything runs, the numbers mean nothing.
-    """
-
-    scratch: Path
-    runs: int
-    full: bool = False
-    tiny: bool = False
-
-    def size(self, tiny: int, quick: int, full: int) -> int:
-        """One of three, by how much is to be measured."""
-        return tiny if self.tiny else full if self.full else quick
-
-    def say(self, text: str) -> None:
-        """Progress, on standard error."""
-        print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
-
-    @contextmanager
-    def folder(self, name: str) -> Iterator[Path]:
-        """An empty folder of the scratch, removed afterwards."""
-        folder = self.scratch / "work" / name
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        try:
-            yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-@dataclass(frozen=True, slots=True)
-class Ran:
-    """A finished command: seconds on the clock, seconds of processors (its children's too), what it printed and said."""
+class Ran(NamedTuple):
+    """A finished command: seconds by the clock, CPU seconds with those of its children, standard output."""
 
     wall: float
     cpu: float
-    code: int
     output: str
-    said: str
 
 
-def command(arguments: Sequence[object], folder: Path, *, check: bool = True, environment: dict[str, str] | None = None) -> Ran:
-    """Run a command and wait for it.
-
-    Raises
-    ------
-    RuntimeError
-        It failed, and `check`.
-    """
+def command(arguments: Sequence[object], folder: Path, environment: dict[str, str] = ENVIRONMENT) -> Ran:
+    """Run a command and wait for it; a RuntimeError says what it printed where it failed."""
     words = [str(argument) for argument in arguments]
-    with tempfile.TemporaryFile("w+") as errors:
-        begun = time.perf_counter()
-        process = subprocess.Popen(
-            words, cwd=folder, env=environment or ENVIRONMENT, stdout=subprocess.PIPE, stderr=errors, text=True
-        )
-        assert process.stdout is not None
-        output = process.stdout.read()
-        _, status, used = os.wait4(process.pid, 0)  # the one call that also counts the processors of its children
-        wall, process.returncode = time.perf_counter() - begun, os.waitstatus_to_exitcode(status)
-        errors.seek(0)
-        said = errors.read()
-    if check and process.returncode:
-        raise RuntimeError(f"{' '.join(words)} ended with {process.returncode}: {(said or output)[-2000:]}")
-    return Ran(wall, used.ru_utime + used.ru_stime, process.returncode, output, said)
+    before, begun = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    wall, after = time.perf_counter() - begun, resource.getrusage(resource.RUSAGE_CHILDREN)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(words)} ended with {done.returncode}: {(done.stderr or done.stdout)[-2000:]}")
+    return Ran(wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, done.stdout)
 
 
-def answer_of(module: str, *arguments: object) -> Any:
-    """What a module of this package prints last, as JSON, run in a process of its own with the workers' memory settings."""
-    done = subprocess.run(
-        [sys.executable, "-m", f"benchmarks.{module}", *map(str, arguments)],
-        cwd=ROOT,
-        env={**ENVIRONMENT, **MALLOC_ENVIRONMENT},
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-    )
-    return json.loads(done.stdout.splitlines()[-1])
-
-
-_WEIGH = """
+# A process starts with the peak memory of the one that started it, so a small one stands between.
+_SMALL_PARENT = """
 import resource, subprocess, sys
 code = subprocess.call(sys.argv[2:])
-with open(sys.argv[1], "w") as file:
-    file.write(str(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024))
+open(sys.argv[1], "w").write(str(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024))
 sys.exit(code)
 """
 
 
-def weighed(arguments: Sequence[object], folder: Path) -> tuple[Ran, float]:
-    """A command, and the most memory in MB that it or any one of its children took.
-
-    A process counts what it was before it became another program, so it is started by a small one and not by this.
-    """
+def weighed(arguments: Sequence[object], folder: Path, environment: dict[str, str] = ENVIRONMENT) -> tuple[Ran, float]:
+    """Run a command; return it and the peak memory, in MB, of the largest one of its processes."""
     with tempfile.NamedTemporaryFile("r") as file:
-        ran = command([sys.executable, "-S", "-E", "-c", _WEIGH, file.name, *arguments], folder)
+        ran = command([sys.executable, "-S", "-E", "-c", _SMALL_PARENT, file.name, *arguments], folder, environment)
         return ran, float(file.read())
 
 
-def interleaved(runs: int, contenders: dict[str, Callable[[], float]]) -> dict[str, Spread]:
-    """Each contender in turn, again and again: a busy moment does not fall on one of them alone."""
-    times: dict[str, list[float]] = {name: [] for name in contenders}
-    for _ in range(runs):
-        for name, measured in contenders.items():
-            times[name].append(measured())
-    return {name: spread(found) for name, found in times.items()}
+def in_new_process(function: Callable[..., T], *arguments: object) -> T:
+    """Call a function in a new process that has a worker's memory settings."""
+    with patch.dict(os.environ, WARM), ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(function, *arguments).result()
 
 
-def machine() -> dict[str, str]:
-    """What the numbers were taken on."""
-    information = Path("/proc/cpuinfo").read_text(encoding="utf-8") if Path("/proc/cpuinfo").is_file() else ""
-    models = [line.partition(":")[2].strip() for line in information.splitlines() if line.startswith("model name")]
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """Sizes, runs and folders of a measurement."""
+
+    scratch: Path  # of cohorts, outputs, reports and the other tools' environment; outside git
+    runs: int  # interleaved runs of each contender
+    full: bool = False  # the sizes of the published numbers
+    tiny: bool = False  # the sizes of the tests: everything runs, the numbers mean nothing
+    before: Path | None = None  # an older checkout to compare with
+
+    def size(self, tiny: T, quick: T, full: T) -> T:
+        """Choose one of three."""
+        return tiny if self.tiny else full if self.full else quick
+
+    def say(self, text: str) -> None:
+        """Print progress on standard error."""
+        print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
+
+    @contextmanager
+    def folder(self, name: str) -> Iterator[Path]:
+        """Give an empty folder below the scratch folder; remove it afterwards."""
+        with tempfile.TemporaryDirectory(prefix=f"{name}-", dir=self.scratch, ignore_cleanup_errors=True) as folder:
+            yield Path(folder)
+
+
+# --- the report -------------------------------------------------------------------------------------------------------
+
+
+class Bound(NamedTuple):
+    """A bound that was asked for, and whether it is held."""
+
+    what: str
+    measured: str
+    asked: str
+    held: bool
+
+
+class Report:
+    """Tables, bounds, notes and medians by name of one benchmark, printed as Markdown."""
+
+    def __init__(self, title: str) -> None:
+        self.title = title
+        self.tables: list[tuple[str, Table]] = []
+        self.bounds: list[Bound] = []
+        self.notes: list[str] = []
+        self.values: dict[str, float] = {}
+
+    def table(self, title: str, *columns: str) -> Table:
+        """Add an empty table; fill it by `add_row`."""
+        self.tables.append((title, _table(*columns)))
+        return self.tables[-1][1]
+
+    def bound(self, what: str, measured: T, relation: str, asked: T, unit: str = "x") -> None:
+        """Compare a value with its bound; `relation` is ``<=``, ``>=`` or ``==``."""
+        held = {"<=": operator.le, ">=": operator.ge, "==": operator.eq}[relation](measured, asked)
+        text, limit = (short(measured), f"{asked:g}") if isinstance(measured, float) else (str(measured), str(asked))
+        self.bounds.append(Bound(what, f"{text} {unit}".rstrip(), f"{relation} {limit} {unit}".rstrip(), held))
+
+    def __str__(self) -> str:
+        from rich.console import Console
+
+        bounds = _table("bound", "measured", "asked", "held")
+        for bound in self.bounds:
+            bounds.add_row(*bound[:3], "yes" if bound.held else "**no**")
+        console = Console(file=io.StringIO(), width=1000, markup=False, emoji=False, highlight=False)
+        console.print(f"## {self.title}")
+        for title, table in [*self.tables, *([("Bounds", bounds)] if self.bounds else [])]:
+            console.print(f"\n{title}:", table, sep="\n")
+        for note in self.notes:
+            console.print(f"\n{note}")
+        assert isinstance(console.file, io.StringIO)
+        return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines()) + "\n"
+
+
+def _table(*columns: str) -> Table:
+    # Imported here, so that a process that measures its own memory does not load it.
+    from rich import box
+    from rich.table import Table
+
+    return Table(*columns, box=box.MARKDOWN)
+
+
+def machine() -> str:
+    """Describe the computer, its load, and the packages that the numbers depend on."""
+    models = [line.split(": ")[1] for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    names = (
-        "fvpipe",
-        "numpy",
-        "opencv-python-headless",
-        "imagecodecs",
-        "pillow",
-        "pydicom",
-        "blake3",
-        "h5py",
-        "distributed",
-        "dvc",
-    )
-    return {
-        "processor": models[0] if models else platform.processor(),
-        "cores": str(cores),
-        "memory": f"{memory:.0f} GiB",
-        "system": f"{platform.system()} {platform.machine()}",
-        "python": platform.python_version(),
-        "load before": f"{os.getloadavg()[0]:.2f}",
-        **{name: _version(name) for name in names},
-    }
-
-
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "not installed"
+    packages = ("numpy", "opencv-python-headless", "imagecodecs", "pydicom", "blake3", "h5py", "distributed")
+    versions = ", ".join(f"{name} {version(name)}" for name in packages)
+    computer = f"{models[0] if models else platform.machine()}, {os.cpu_count()} cores, {memory:.0f} GiB"
+    return f"{computer}; load {os.getloadavg()[0]:.1f}; Python {platform.python_version()}, {versions}"

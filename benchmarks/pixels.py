@@ -1,166 +1,117 @@
-"""fvpipe beside the floor, the naive script and medip: processor time and wall time of a pair of images, by syntax.
+"""fvpipe beside the floor, the naive script and medip: CPU time and wall time of a pair of images, by form.
 
-All in one process and one thread each, in turns; whatever else a build costs (workers, index, shards) is in
-`benchmarks/builds.py`.
+Each contender is one process with one thread; they take turns. `builds` measures the whole command.
 """
 
 from __future__ import annotations
 
 import subprocess
 import sys
-from contextlib import ExitStack
+from collections import defaultdict
+from contextlib import ExitStack, closing
 from importlib.util import find_spec
 
-from benchmarks.cohort import FORMS, UNCOMPRESSED, Form, cohort
-from benchmarks.measure import ENVIRONMENT, ROOT, Section, Setup, Spread, Table, short, spread
-from benchmarks.serve import Contender
-from fvpipe.execution.cluster import MALLOC_ENVIRONMENT
+from benchmarks.cohort import FORMS, Form, cohort
+from benchmarks.contenders import Contender
+from benchmarks.measure import ENVIRONMENT, ROOT, WARM, Report, Runs, Setup, short
 
 PIPELINES = ("direct", "cropped", "antialiased")
-OTHERS = {
-    "naive": "naive script",
-    "naive-integers": "the same on integers",
-    "medip": "medip, 16-bit PNG",
-    "medip-npy": "medip, .npy",
-}
 PEERS = ("medip[cli,jpeg]==0.2.0", "scikit-image")
 """The others' environment. `pylibjpeg-libjpeg`, which medip's extra brings for JPEG Lossless, is under the GPL: it is in that
 environment alone, and pydicom in the naive script uses what is there."""
+BOUNDS = (  # form, slower, faster, relation, times
+    ("vindr-j2k", "cropped", "floor", "<=", 1.1),
+    ("cmmd-raw", "cropped", "floor", "<=", 2),
+    ("vindr-raw", "cropped", "floor", "<=", 2),
+    ("cmmd-raw", "naive", "cropped", ">=", 50),
+    ("vindr-raw", "naive", "cropped", ">=", 50),
+    ("vindr-rle", "naive", "cropped", ">=", 5),
+    ("vindr-jpegll", "naive", "cropped", ">=", 5),
+    ("cbis", "naive", "cropped", ">=", 5),
+    ("vindr-j2k", "medip", "antialiased", ">=", 3),  # by the faster one of its formats
+    ("cmmd-raw", "medip", "cropped", ">=", 5),
+    ("vindr-raw", "medip", "cropped", ">=", 5),
+    ("vindr-j2k", "cropped", "antialiased", ">=", 8),
+)
 
 
-def run(setup: Setup) -> Section:
+def run(setup: Setup) -> Report:
     """Measure every form."""
-    section = Section("pixels", "Beside the floor, the naive script and medip")
-    python = peers(setup, section)
-    forms = [FORMS["cmmd-raw"]] if setup.tiny else list(FORMS.values())
-    processor = Table("CPU ms a pair (two images), median (least to most)", ["form", "floor", *PIPELINES, *OTHERS.values()], [])
-    wall = Table("Wall ms a pair, one process", processor.columns, [])
-    starts: dict[str, list[float]] = {}
-    for form in forms:
+    report = Report("A pair of images beside the floor, the naive script and medip")
+    columns = ["form", "contender", "CPU ms", "wall ms", "CPU / floor", "CPU / cropped", "CPU / antialiased"]
+    table = report.table("A pair of two images, median (least to most)", *columns)
+    python, starts = peers(setup, report), defaultdict[str, Runs](Runs)
+    for form in [FORMS["cmmd-raw"]] if setup.tiny else FORMS.values():
         setup.say(f"pixels: {form.title}")
-        measured = _measure(setup, form, python, section, starts)
-        names = ["floor", *PIPELINES, *OTHERS]
-        processor.rows.append([form.title, *(str(measured[n][0]) if n in measured else "-" for n in names)])
-        wall.rows.append([form.title, *(short(measured[n][1].median) if n in measured else "-" for n in names)])
-        for name, (cpu, _) in measured.items():
-            section.figures[f"{form.name} {name}"] = cpu.median
-    rows = [[name, str(spread(seconds))] for name, seconds in starts.items()]
-    start_up = Table("Start-up, imports and headers, seconds (not in the above)", ["contender", "median"], rows)
-    section.tables += [processor, _ratios(section, forms), wall, start_up]
-    _claim(section, forms)
-    return section
+        passes = _passes(setup, form, python, report, starts)
+        baselines = [passes[name][0].median for name in ("floor", *PIPELINES[1:])]
+        for name, (cpu, wall) in passes.items():
+            report.values[f"{form.name} {name}"] = cpu.median
+            ratios = (short(cpu.median / baseline) for baseline in baselines)
+            table.add_row(form.title, name, str(cpu), short(wall.median), *ratios)
+        if medip := [passes[name][0].median for name in ("medip-png", "medip-npy") if name in passes]:
+            report.values[f"{form.name} medip"] = min(medip)
+    start_up = report.table("Start-up, imports and headers, not in the above", "contender", "seconds")
+    for name, seconds in starts.items():
+        start_up.add_row(name, str(seconds))
+    for form_name, slower, faster, relation, times in BOUNDS:
+        both = [report.values.get(f"{form_name} {name}") for name in (slower, faster)]
+        if both[0] and both[1] and not setup.tiny:
+            report.bound(f"{slower} / {faster}, {form_name}", both[0] / both[1], relation, times)
+    return report
 
 
-def peers(setup: Setup, section: Section) -> str:
-    """The interpreter of the others' environment, made once; empty, with a note, where it cannot be had."""
+def peers(setup: Setup, report: Report) -> str:
+    """Make or find the others' environment; return its interpreter, or, with a note, nothing where it cannot be had."""
     folder = setup.scratch / "peers"
-    python = folder / "bin" / "python"
+    python, made = folder / "bin" / "python", folder / ".made"
     if setup.tiny:  # the tests install nothing
         return sys.executable if find_spec("skimage") else ""
-    if not (folder / ".made").is_file():
+
+    def say(*words: object) -> str:
+        return subprocess.run([*map(str, words)], check=True, capture_output=True, text=True).stdout
+
+    if not made.is_file():
         setup.say(f"making the environment of {', '.join(PEERS)}")
-        constraints = ["--constraint", str(ROOT / "constraints.txt")]
         try:
-            subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True, capture_output=True, text=True)
-            install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *constraints, *PEERS]
-            subprocess.run(install, check=True, capture_output=True, text=True)
+            say(sys.executable, "-m", "venv", "--clear", folder)
+            say(python, "-m", "pip", "install", "--quiet", "--constraint", ROOT / "constraints.txt", *PEERS)
         except (OSError, subprocess.CalledProcessError) as error:
-            said = getattr(error, "stderr", "") or str(error)
-            section.notes.append(
-                f"Not measured: the naive script and medip; their environment could not be made: {said[-600:]}"
-            )
+            reason = getattr(error, "stderr", "") or str(error)
+            report.notes.append(f"Not measured: the naive script and medip; no environment for them: {reason[-600:]}")
             return ""
-        (folder / ".made").touch()
-    listed = subprocess.run([python, "-m", "pip", "freeze"], check=True, capture_output=True, text=True).stdout
+        made.touch()
     wanted = ("medip", "scikit-image", "pydicom", "pylibjpeg", "opencv", "numpy")
-    section.notes.append("The others' environment: " + ", ".join(v for v in listed.split() if v.startswith(wanted)) + ".")
+    installed = ", ".join(package for package in say(python, "-m", "pip", "freeze").split() if package.startswith(wanted))
+    report.notes.append(f"The others' environment: {installed}.")
     return str(python)
 
 
-def _measure(
-    setup: Setup, form: Form, python: str, section: Section, starts: dict[str, list[float]]
-) -> dict[str, tuple[Spread, Spread]]:
+def _passes(setup: Setup, form: Form, python: str, report: Report, starts: dict[str, Runs]) -> dict[str, tuple[Runs, Runs]]:
     """CPU and wall milliseconds a pair, by contender."""
-    folder = cohort(setup.scratch, form, 2, 2, (640, 512) if setup.tiny else None)
-    warm = {**ENVIRONMENT, **MALLOC_ENVIRONMENT}  # the floor too, so that both read into warm memory
+    folder = cohort(setup, form, tiny=(640, 512))
     with ExitStack() as stack, setup.folder("pixels") as work:
-
-        def start(name: str, interpreter: str, module: str, *arguments: object) -> None:
-            environment = warm if interpreter == sys.executable and module != "naive" else ENVIRONMENT
-            try:
-                contender = Contender(interpreter, module, [folder, *arguments], environment)
-                stack.callback(contender.close)
-                contender.go(0.0)  # warm
-            except RuntimeError as error:
-                section.notes.append(f"Not measured: {name} on {form.title}: {str(error)[-400:]}")
-                return
-            contenders[name] = contender
-            starts.setdefault(name, []).append(contender.start_up)
-
-        contenders: dict[str, Contender] = {}
-        start("floor", sys.executable, "floor")
-        for pipeline in PIPELINES:
-            start(pipeline, sys.executable, "samples", "table" if form.syntax else "cbis", pipeline, work / pipeline)
+        # The floor has a worker's memory settings too, so that both read into memory that is kept.
+        wanted = {"floor": (sys.executable, "floor", [], WARM)}
+        wanted |= {p: (sys.executable, "samples", [form.adapter, p, work / p], WARM) for p in PIPELINES}
         if python:
-            start("naive", python, "naive", work / "naive", "floats")
-            start("naive-integers", python, "naive", work / "naive-integers", "integers")
+            wanted["naive"] = (python, "naive", [work / "naive", "floats"], ENVIRONMENT)
+            wanted["naive-integers"] = (python, "naive", [work / "integers", "integers"], ENVIRONMENT)
         if python and not setup.tiny:
-            start("medip", python, "peer", work / "medip", "png16")
-            start("medip-npy", python, "peer", work / "medip-npy", "npy")
-        found: dict[str, list[tuple[float, float]]] = {name: [] for name in contenders}
+            wanted["medip-png"] = (python, "medip", [work / "medip", "png16"], ENVIRONMENT)
+            wanted["medip-npy"] = (python, "medip", [work / "medip-npy", "npy"], ENVIRONMENT)
+        contenders = {}
+        for name, (interpreter, contender, arguments, environment) in wanted.items():
+            try:
+                one = stack.enter_context(closing(Contender(interpreter, contender, [folder, *arguments], environment)))
+            except RuntimeError as error:
+                report.notes.append(f"Not measured: {name} on {form.title}: {str(error)[-400:]}")
+                continue
+            contenders[name] = one
+            starts[name].append(one.start_up)
+        found = {name: (Runs(), Runs()) for name in contenders}
         for _ in range(setup.runs):
             for name, contender in contenders.items():
-                once = contender.go(0.0 if setup.tiny else 0.4)
-                found[name].append((once.cpu * 1000, once.wall * 1000))
-    return {name: (spread([c for c, _ in times]), spread([w for _, w in times])) for name, times in found.items()}
-
-
-def _ratios(section: Section, forms: list[Form]) -> Table:
-    columns = [
-        "form",
-        *(f"{p} / floor" for p in PIPELINES),
-        *(f"{title} / {p}" for title in OTHERS.values() for p in PIPELINES[1:]),
-    ]
-    table = Table("Ratios of the medians of CPU time", columns, [])
-    for form in forms:
-        row = [form.title]
-        row += [_quotient(section, form, p, "floor") for p in PIPELINES]
-        row += [_quotient(section, form, other, p) for other in OTHERS for p in PIPELINES[1:]]
-        table.rows.append(row)
-    return table
-
-
-def _quotient(section: Section, form: Form, above: str, below: str) -> str:
-    ratio = _ratio(section, form.name, above, below)
-    return short(ratio) if ratio else "-"
-
-
-def _ratio(section: Section, form: str, above: str, below: str) -> float | None:
-    figures = section.figures
-    pair = figures.get(f"{form} {above}"), figures.get(f"{form} {below}")
-    return pair[0] / pair[1] if pair[0] and pair[1] else None
-
-
-def _claim(section: Section, forms: list[Form]) -> None:
-    """The issue's bounds, where both sides were measured. Against medip its faster form counts."""
-    names = [form.name for form in forms]
-
-    def ratio(form: str, above: str, below: str) -> float | None:
-        return _ratio(section, form, above, below) if form in names else None
-
-    if found := ratio("vindr-j2k", "cropped", "floor"):
-        section.at_most("cropped on JPEG 2000 against the floor", found, 1.10)
-    for form in UNCOMPRESSED:
-        if found := ratio(form, "cropped", "floor"):
-            section.at_most(f"cropped on {form} against the floor", found, 2.0)
-        if found := ratio(form, "naive", "cropped"):
-            section.at_least(f"naive script against cropped on {form}, per core", found, 50)
-    for form in ("vindr-rle", "vindr-jpegll", "cbis"):
-        if found := ratio(form, "naive", "cropped"):
-            section.at_least(f"naive script against cropped on {form}, per core", found, 5)
-    for form, pipeline, bound in (("vindr-j2k", "antialiased", 3), *((form, "cropped", 5) for form in UNCOMPRESSED)):
-        found = min(filter(None, (ratio(form, peer, pipeline) for peer in ("medip", "medip-npy"))), default=None)
-        if found:
-            section.at_least(f"medip against {pipeline} on {form}, per core", found, bound)
-    if found := ratio("vindr-j2k", "cropped", "antialiased"):
-        section.at_least("cropped against antialiased on JPEG 2000", found, 8)
+                for runs, seconds in zip(found[name], contender.go(0.0 if setup.tiny else 0.4), strict=True):
+                    runs.append(seconds * 1000)
+    return found

@@ -18,7 +18,7 @@ from pydicom.uid import ExplicitVRLittleEndian, HTJ2KLossless, JPEG2000Lossless,
 
 import fvpipe
 from benchmarks.antialiased import sample, ssim
-from benchmarks.samples import tasks
+from benchmarks.contenders import tasks
 from fvpipe.build.sample import key_of
 from fvpipe.cache.decoder_crashes import cached_crash, crash_fact
 from fvpipe.config.loading import parse

@@ -1,201 +1,161 @@
-"""The benchmarks run, in small, so that they do not rot; and the recipes of docs/cluster.md are tried as far as they can be."""
+"""Every benchmark runs in tiny form; and the recipes of docs/cluster.md are tried as far as they can be."""
 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 import os
 import re
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import yaml
 
-from benchmarks import (
-    antialiased,
-    builds,
-    cost,
-    decoders,
-    incremental,
-    index,
-    kills,
-    memory,
-    page,
-    pixels,
-    steady,
-    steps,
-    store,
-)
+from benchmarks import __main__ as command_line
+from benchmarks import cost
 from benchmarks.cohort import FORMS, cohort
-from benchmarks.measure import Claim, Section, Setup, Table, spread
+from benchmarks.measure import Report, Runs, Setup
 from fvpipe.execution.cluster import MALLOC_ENVIRONMENT
 from tests.conftest import build
 from tests.support import factory
 from tests.test_flow import tree
 
 ROOT = Path(__file__).parents[1]
-TINY = {"runs": 1, "tiny": True}
 
 
 @pytest.fixture(scope="module")
-def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("bench")
+def setup(tmp_path_factory: pytest.TempPathFactory) -> Setup:
+    return Setup(tmp_path_factory.mktemp("bench"), runs=1, tiny=True)
 
 
-def figures(section: Section) -> dict[str, float]:
-    """What was measured: nothing left out, nothing of nothing."""
-    assert section.tables
-    assert all(len(row) == len(table.columns) for table in section.tables for row in table.rows)
-    assert page.section_text(section).startswith(f"### {section.title}\n")
-    assert all(value >= 0 for value in section.figures.values())
-    return section.figures
+def check(name: str, setup: Setup) -> Report:
+    """Run a benchmark; nothing may be left out, and what is no matter of time must be as asked."""
+    report: Report = importlib.import_module(f"benchmarks.{name}").run(setup)
+    assert report.tables
+    assert all(table.row_count for _, table in report.tables)
+    assert not [note for note in report.notes if "Not measured" in note]
+    assert all(value >= 0 for value in report.values.values())
+    assert [bound for bound in report.bounds if bound.asked.startswith("==") and not bound.held] == []
+    assert str(report).startswith(f"## {report.title}\n")
+    return report
 
 
-# --- each of them, in small -------------------------------------------------------------------------------------------
+def column(report: Report, table: int, index: int) -> list[str]:
+    return [str(cell) for cell in report.tables[table][1].columns[index].cells]
 
 
-def test_contenders(scratch: Path, tmp_path: Path) -> None:
-    section = pixels.run(Setup(scratch, **TINY))
-    found = figures(section)
-    expected = {"floor", "direct", "cropped", "naive", "naive-integers"}
-    assert {name.removeprefix("cmmd-raw ") for name in found} >= expected, section.notes
-    assert found["cmmd-raw floor"] < found["cmmd-raw cropped"]  # it does a part of the same
-    assert page.plot(section, tmp_path / "plot.svg")
-    assert "CMMD form" in (tmp_path / "plot.svg").read_text()
+def test_contenders(setup: Setup) -> None:
+    found = check("pixels", setup).values
+    expected = {"floor", "direct", "cropped", "antialiased", "naive", "naive-integers"}
+    assert found.keys() == {f"cmmd-raw {name}" for name in expected}
 
 
-def test_steps(scratch: Path) -> None:
-    section = steps.run(Setup(scratch, **TINY))
-    found = figures(section)
-    assert {f"cmmd-raw cropped {step}" for step in ("read", "decode", "segment", "fuse", "write")} <= found.keys()
-    assert any(row[0] == "`imaging.segmentation.segment`" for row in section.tables[1].rows)
+def test_steps(setup: Setup) -> None:
+    report = check("steps", setup)
+    assert {f"cmmd-raw cropped {step}" for step in ("read", "decode", "segment", "fuse", "write")} <= report.values.keys()
+    assert "`imaging.segmentation.segment`" in column(report, 1, 0)
 
 
-def test_memory_of_an_index(scratch: Path) -> None:
-    section = index.run(Setup(scratch, **TINY))
-    assert len(figures(section)) == 3
-    for _, everything, one, recalled in section.tables[0].rows:
-        assert 0 < float(recalled) <= float(one) <= 1.5 * float(everything) < 600
+def test_antialiased(setup: Setup) -> None:
+    assert 0.9 < check("antialiased", setup).values["vindr ssim least"] <= 1
 
 
-def test_antialiased(scratch: Path) -> None:
-    found = figures(antialiased.run(Setup(scratch, **TINY)))
-    assert 0.9 < found["vindr ssim least"] <= 1
+def test_decoders_agree(setup: Setup) -> None:
+    assert column(check("decoders", setup), 0, 3) == ["the same"] * 7
 
 
-def test_structural_similarity() -> None:
-    """Against the definition, window by window."""
-    rng = np.random.default_rng(0)
-    x, y = rng.random((24, 19)), rng.random((24, 19))
-    y = 0.7 * x + 0.3 * y
-    ramp = np.exp(-0.5 * (np.arange(-5, 6) / 1.5) ** 2)
-    weights = np.outer(ramp, ramp) / np.outer(ramp, ramp).sum()
-    found = []
-    for i in range(24 - 10):
-        for j in range(19 - 10):
-            a, b = x[i : i + 11, j : j + 11], y[i : i + 11, j : j + 11]
-            ma, mb = (weights * a).sum(), (weights * b).sum()
-            va, vb = (weights * (a - ma) ** 2).sum(), (weights * (b - mb) ** 2).sum()
-            both = (weights * (a - ma) * (b - mb)).sum()
-            found.append((2 * ma * mb + 1e-4) * (2 * both + 9e-4) / ((ma**2 + mb**2 + 1e-4) * (va + vb + 9e-4)))
-    assert antialiased.ssim(x, y) == pytest.approx(np.mean(found), abs=1e-9)
-    assert antialiased.ssim(x, x) == 1
+def test_builds_and_memory(setup: Setup) -> None:
+    assert check("builds", setup).values["cmmd-raw cropped breasts a second 2"] > 0
+    assert check("memory", setup).values["vindr-raw cropped peak"] > 20  # Python's libraries alone are more
 
 
-def test_decoders_agree(scratch: Path) -> None:
-    section = decoders.run(Setup(scratch, **TINY))
-    figures(section)
-    assert len(section.tables[0].rows) == 7, section.notes
-    assert {row[-1] for row in section.tables[0].rows} == {"the same"}
+def test_steady_state(setup: Setup) -> None:
+    assert check("steady", setup).values.keys() == {"cmmd-raw cropped two workers", "batch"}
 
 
-def test_builds_and_memory(scratch: Path) -> None:
-    assert figures(builds.run(Setup(scratch, **TINY)))["cmmd-raw cropped breasts a second 2"] > 0
-    section = memory.run(Setup(scratch, **TINY))
-    assert figures(section)["vindr-raw cropped peak"] > 20  # Python's libraries alone are more
-
-
-def test_steady_state(scratch: Path) -> None:
-    found = figures(steady.run(Setup(scratch, **TINY)))
-    assert found["cmmd-raw cropped two workers"] > 0
-    assert 0 < found["batch"] < 1
-
-
-def test_one_change_at_a_time(scratch: Path) -> None:
+def test_one_change_at_a_time(setup: Setup) -> None:
     """Not only a benchmark: what is decoded and written after each change is so at any size."""
-    section = incremental.run(Setup(scratch, **TINY))
-    figures(section)
-    kept = [claim for claim in section.claims if claim.bound == "is so"]
-    assert len(kept) == 6
-    assert [claim.what for claim in kept if not claim.held] == []
+    report = check("incremental", setup)
+    assert sum(bound.asked.startswith("==") for bound in report.bounds) == 10
+    assert "no-op dvc repro" in {bound.what for bound in report.bounds}
 
 
-def test_store(scratch: Path) -> None:
-    assert figures(store.run(Setup(scratch, **TINY)))["400 found"] > 0
+def test_first_repro(setup: Setup) -> None:
+    assert check("repro", setup).values.keys() == {"in the page cache", "on the disk"}
 
 
-def test_a_killed_worker(scratch: Path) -> None:
+def test_store(setup: Setup) -> None:
+    assert check("store", setup).values["400 found"] > 0
+
+
+def test_a_killed_worker(setup: Setup) -> None:
     """The build with a killed worker ends by itself, and its bytes are those of the undisturbed one."""
-    section = kills.run(Setup(scratch, **TINY))
-    assert [claim.held for claim in section.claims] == [True], section
+    (bound,) = check("kills", setup).bounds
+    assert bound.measured == "(1, 0, True)"
+
+
+def test_index(setup: Setup) -> None:
+    report = check("index", replace(setup, before=ROOT))
+    assert column(report, 0, 2) == ["pydicom's dcmread", "first index, before", "first index", "nothing changed"]
+    assert 0 < report.values["peak, one read, the others cached"] <= 1.5 * report.values["peak, all read"] < 600
 
 
 def test_cohort_is_kept_and_made_anew(tmp_path: Path) -> None:
-    folder = cohort(tmp_path, FORMS["cmmd-raw"], 2, 2, (160, 128))
-    first = {path.name: path.stat().st_mtime_ns for path in folder.rglob("*.dicom")}
+    def times() -> dict[str, int]:
+        folder = cohort(Setup(tmp_path, 1, tiny=True), FORMS["cmmd-raw"], tiny=(160, 128))
+        return {path.name: path.stat().st_mtime_ns for path in folder.rglob("*.dicom")}
+
+    first = times()
     assert len(first) == 4
-    cohort(tmp_path, FORMS["cmmd-raw"], 2, 2, (160, 128))
-    assert {path.name: path.stat().st_mtime_ns for path in folder.rglob("*.dicom")} == first
-    folder.with_suffix(".json").write_text("[]")
-    cohort(tmp_path, FORMS["cmmd-raw"], 2, 2, (160, 128))
-    assert {path.name: path.stat().st_mtime_ns for path in folder.rglob("*.dicom")} != first
+    assert times() == first
+    next((tmp_path / "cohorts").glob("*.json")).write_text("[]")
+    assert times() != first
 
 
-# --- what is made of the numbers --------------------------------------------------------------------------------------
+def test_cost_of_a_million_exams(setup: Setup) -> None:
+    assert check("cost", setup)
+    kind = cost.Kind("", 0.5, 8e6)
+    alone = (cost.START_UP + 2e6 * cost.ALONE_SECONDS) / 3600
+    seconds, limit = cost.time_of(kind, 10, 2e9)
+    assert (seconds / 3600, limit) == (pytest.approx(2e6 * 0.5 / 10 / 3600 + alone), "cores")
+    seconds, limit = cost.time_of(kind, 1000, 2e9)
+    assert (seconds / 3600, limit) == (pytest.approx(2e6 * (8e6 + cost.SAMPLE_BYTES) / 2e9 / 3600 + alone), "storage")
 
 
-def test_cost_of_a_million_exams() -> None:
-    kind, serial = cost.Kind("", 0.5, 8e6), cost.Serial(0.002, 0.001)
-    hours = {workers: cost.time_of(kind, serial, workers, 2e9)[0] / 3600 for workers in cost.WORKERS}
-    alone = (cost.START_UP + 2e6 * 0.001) / 3600
-    assert hours[10] == pytest.approx(2e6 * 0.5 / 10 / 3600 + alone)
-    assert cost.time_of(kind, serial, 10, 2e9)[1] == "cores"
-    assert hours[1000] == pytest.approx(2e6 * (8e6 + cost.SAMPLE_BYTES) / 2e9 / 3600 + alone)
-    assert cost.time_of(kind, serial, 1000, 2e9)[1] == "storage"
+def test_command_line_writes_reports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A benchmark that breaks does not take the others with it, and shows in the exit code."""
+    monkeypatch.setattr(cost, "KINDS", (cost.Kind("a kind", 0.5, 8e6),))
+    monkeypatch.setitem(sys.modules, "benchmarks.store", None)
+    monkeypatch.setattr(sys, "argv", ["benchmarks", "store", "cost", "--scratch", str(tmp_path)])
+    with pytest.raises(SystemExit, match="failed: store"):
+        command_line.main()
+    assert "| a kind" in (tmp_path / "cost.md").read_text()
+    assert not (tmp_path / "store.md").exists()
 
 
-def test_results_become_a_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("PAGE", "COST", "PLOT", "RESULTS"):
-        monkeypatch.setattr(page, name, tmp_path / name)
-    for name in ("PAGE", "COST"):
-        (tmp_path / name).write_text(f"before\n{page.BEGIN}\nold\n{page.END}\nafter\n")
-    section = Section("store", "The store", ["a note"], [Table("a table", ["a", "b"], [["1", "2"]])])
-    section.at_most("a bound", 2.5, 2.0)
-    section.at_least("another", 2.5, 2.0)
-    assert [claim.held for claim in section.claims] == [False, True]
-    from dataclasses import asdict
-
-    results = {"machine": {"cores": "2"}, "sections": {"store": asdict(section)}}
-    page.write(results)
-    text = (tmp_path / "PAGE").read_text()
-    assert text.startswith("before\n")
-    assert text.endswith("after\n")
-    assert "old" not in text
-    assert "Held to: 1 of 2" in text
-    assert "| a bound | 2.50 x | <= 2 x | **not held** |" in text
-    assert page.section_of(results["sections"]["store"]).claims[0] == Claim("a bound", "2.50 x", "<= 2 x", False)
-    assert str(spread([3.0, 1.0, 2.0])) == "2.00 (1.00 to 3.00)"
+def test_every_benchmark_is_tested() -> None:
+    tested = set(re.findall(r'check\("(\w+)"', Path(__file__).read_text()))
+    assert tested == set(command_line.NAMES)
 
 
-def test_pages_have_a_place_for_results() -> None:
-    for file in (page.PAGE, page.COST):
-        text = file.read_text()
-        assert text.count(page.BEGIN) == text.count(page.END) == 1
-        assert text.index(page.BEGIN) < text.index(page.END)
+def test_report() -> None:
+    report = Report("The store")
+    report.table("a table", "a", "b").add_row("1", str(Runs([3.0, 1.0, 2.0])))
+    report.notes.append("a note")
+    report.bound("a bound", 2.5, "<=", 2)
+    report.bound("another", 2.5, ">=", 2, "s")
+    assert [bound.held for bound in report.bounds] == [False, True]
+    assert str(report) == str(report)
+    lines = [re.sub(" +", " ", line) for line in str(report).splitlines()]
+    assert "| 1 | 2.00 (1.00 to 3.00) |" in lines
+    assert "| a bound | 2.50 x | <= 2 x | **no** |" in lines
+    assert "| another | 2.50 s | >= 2 s | yes |" in lines
+    assert lines[-1] == "a note"
 
 
 # --- docs/cluster.md --------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Bytes that nobody wrote on purpose: a small run of what benchmarks/fuzz.py does at length."""
+"""Mutated headers and files: a small run, and the long one of tests/support/fuzz_run.py."""
 
 from __future__ import annotations
 
@@ -49,5 +49,7 @@ def test_items_are_made_again_and_reach_every_decoder(scratch: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_a_hundred_thousand_headers_and_four_thousand_files() -> None:
-    done = subprocess.run([sys.executable, "benchmarks/fuzz.py"], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.support.fuzz_run"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout
