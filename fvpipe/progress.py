@@ -14,6 +14,7 @@ def progress(description: str, total: int, unit: str) -> Iterator[Callable[[int]
     Parameters
     ----------
     description : str
+        Text before the bar.
     total : int
         Units of work.
     unit : str

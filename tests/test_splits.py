@@ -154,6 +154,7 @@ def project(phantoms: dict[str, Path], tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_split_command(project: Path) -> None:
     assert "run `fvpipe index" in run("split", "seen", code=1).output
+    run("index", "--workers", 0)
     run("build-shards", "--workers", 0)
     results = {r["split"]: r for r in json.loads(run("split", "--json").stdout)}
     assert set(results) == {"seen", "across", "own", "same", *(f"five-fold{i}" for i in range(5))}
@@ -180,6 +181,7 @@ def test_pixel_digests_are_compared_only_among_images_decoded_alike(project: Pat
         return bool(result["digests_checked"])
 
     for dataset in ("pv", "pc"):
+        run("index", "--workers", 0, "--dataset", dataset)
         run("build-shards", "--workers", 0, "--pipeline", "antialiased", "--dataset", dataset)
     assert not checked()  # the same image in another codestream would have another digest
     run("build-shards", "--workers", 0, "--pipeline", "direct", "--dataset", "pv")
@@ -208,6 +210,7 @@ def test_shared_pixels_across_data_sets_are_rejected(project: Path, phantoms: di
         .replace("  real:", f"  twin: {{adapter: vindr, made: true, dicom: {copy}}}\n  real:")
         .replace("test: [pc]", "test: [twin]")
     )
+    run("index", "--workers", 0)
     run("build-shards", "--workers", 0)
     message = run("split", "across", code=1).output
     assert "leak(s)" in message
@@ -215,6 +218,7 @@ def test_shared_pixels_across_data_sets_are_rejected(project: Path, phantoms: di
 
 
 def test_a_split_without_a_test_set_is_rejected_and_stale_files_go(project: Path) -> None:
+    run("index", "--workers", 0)
     run("build-shards", "--workers", 0)
     run("split")
     file = project / "params.yaml"
@@ -230,6 +234,7 @@ def test_a_split_without_a_test_set_is_rejected_and_stale_files_go(project: Path
 
 def test_git_never_sees_rows_that_may_not_be_published(project: Path) -> None:
     """A split turns from simulated data to restricted data, and a later one fails: it is hidden before it is written."""
+    run("index", "--workers", 0)
     run("build-shards", "--workers", 0)
     run("split", "seen")
     ignored = project / "manifests" / "splits" / ".gitignore"

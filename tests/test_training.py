@@ -225,6 +225,7 @@ def test_rejected_breasts_are_dropped_and_counted(project: Path) -> None:
     broken = project / "data" / "a" / "P003-CC.dcm"
     broken.write_bytes(broken.read_bytes()[:-5000])
     with at(project):
+        run("index", "--workers", 0, "--dataset", "a")
         run("build-shards", "--workers", 0, "--dataset", "a")
     found = train(project, "all", epochs=1)
     assert found.record.dropped == {"cc_missing": 1}  # the reason of the breast in rejected.csv

@@ -75,6 +75,7 @@ def make_project(
     }
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
     with at(folder):
+        command("index", "--workers", 0)
         command("build-shards", "--workers", 0)
         command("split")
     return folder
