@@ -30,11 +30,15 @@ if TYPE_CHECKING:
 @click.argument("names", nargs=-1)
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def split(names: tuple[str, ...], as_json: bool) -> None:
-    r"""Make the evaluation settings of params.yaml, into manifests/splits/; a leak is rejected. [all]
+    """Assign breasts to train, validation and test.
+
+    Makes the named splits of params.yaml (all by default) in manifests/splits/.
+    A split that leaks a patient, study, file or image is not written.
 
     \b
     $ fvpipe split seen
-    seen (seen): train 31+20, validation 4+3, test 7+6 benign+malignant; 46 % of test breasts have their patient in train
+    seen (seen): train 26+18, validation 3+5, test 7+6 benign+malignant;
+    leak rate 38.5% -> manifests/splits/seen.csv
     """
     from fvpipe.evaluation.split_files import write_splits
     from fvpipe.project.project import Project
@@ -67,13 +71,15 @@ def split(names: tuple[str, ...], as_json: bool) -> None:
 
 @click.command()
 @dataset_option
-@click.option("--out", type=FILE, default=None, help="Also write its numbers here: a DVC metric.")
+@click.option("--out", type=FILE, default=None, help="Also write the numbers to this file, for DVC metrics.")
 @reading_options
 @worker_options
 def table1(
     datasets: tuple[str, ...], out: Path | None, id_key: Path | None, reread: bool, as_json: bool, **workers: Any
 ) -> None:
-    r"""Compare with the paper's Table 1, and show what shortcuts alone would score.
+    """Compare the data sets with the paper's Table 1.
+
+    Also shows the scores of shortcut baselines, which look at no image.
 
     \b
     $ fvpipe table1
@@ -99,11 +105,14 @@ def table1(
 
 @click.command()
 @grid_options
-@click.option("--out", type=FILE, default=None, help="Also write its numbers here: a DVC metric.")
-@click.option("--cards", type=FOLDER, default=None, help="Also write a model card for each model here.")
+@click.option("--out", type=FILE, default=None, help="Also write the numbers to this file, for DVC metrics.")
+@click.option("--cards", type=FOLDER, default=None, help="Folder for a model card of each model.")
 @json_option
 def evaluate(out: Path | None, cards: Path | None, as_json: bool, **chosen: Any) -> None:
-    r"""Judge the trained models by their predictions: figures with intervals, subgroups, floors, model cards.
+    """Compute metrics of trained models with intervals.
+
+    Reads predictions only. Adds subgroups, calibration, shortcut baselines and,
+    with --cards, a model card for each model.
 
     \b
     $ fvpipe evaluate --split unseen --cards cache/reports/cards
@@ -125,10 +134,12 @@ def evaluate(out: Path | None, cards: Path | None, as_json: bool, **chosen: Any)
 
 @click.command()
 @grid_options
-@click.option("--out", type=FILE, default=None, help="Also write its numbers here: a DVC metric.")
+@click.option("--out", type=FILE, default=None, help="Also write the numbers to this file, for DVC metrics.")
 @json_option
 def table2(out: Path | None, as_json: bool, **chosen: Any) -> None:
-    r"""Compare with the paper's Table 2, check its arithmetic, and show what cropping gains.
+    """Compare trained models with the paper's Table 2.
+
+    Also checks the paper's arithmetic and computes what cropping gains.
 
     \b
     $ fvpipe table2

@@ -1,4 +1,4 @@
-"""What commands print."""
+"""Text output of the commands."""
 
 from __future__ import annotations
 
@@ -9,33 +9,33 @@ from typing import Any
 
 import click
 
-SHOWN = 20  # rejections shown on the screen; the table has them all
+SHOWN = 20  # rejections printed; rejected.csv has them all
 
 
 def show_nothing(_: object) -> None:
-    """Show no result: all of them are printed as JSON."""
+    """Print nothing, where all results are printed as JSON at the end."""
 
 
 def say(line: str) -> None:
-    """A line on stderr."""
+    """Print a line on stderr."""
     click.echo(line, err=True)
 
 
 def warn(message: str) -> None:
-    """A warning on stderr."""
+    """Print a warning on stderr."""
     click.echo(f"warning: {message}", err=True)
 
 
 def print_index(result: dict[str, Any]) -> None:
-    """One line for an indexed data set, and its rejections."""
+    """Print one line for an indexed data set, and its rejections."""
     counts = f"{result['images']} images, {result['breasts']} breasts, {rejected_words(result['rejections'])}"
     counts += f", {result['ignored']} other files" if result["ignored"] else ""
     click.echo(f"{result['dataset']}: {counts}; {result['read']} headers read -> {result['out']}")
-    _print_refused_in(result["out"])
+    _print_rejected_in(result["out"])
 
 
 def print_build(result: dict[str, Any]) -> None:
-    """One line for a shard folder that was built, and its rejections."""
+    """Print one line for a shard folder that was built, and its rejections."""
     labels = ", ".join(f"{count} {name}" for name, count in result["labels"].items())
     where = f"in {result['shards']} shard(s), {result['written']} written"
     made = f"{result['computed']} made, {result['reused']} reused in {result['seconds']:.1f} s"
@@ -43,10 +43,10 @@ def print_build(result: dict[str, Any]) -> None:
         f"{result['pipeline']}/{result['dataset']}: {result['samples']} breasts ({labels}) {where}, "
         f"{rejected_words(result['rejections'])}; {made} -> {result['out']}"
     )
-    _print_refused_in(result["out"])
+    _print_rejected_in(result["out"])
 
 
-def _print_refused_in(folder: str) -> None:
+def _print_rejected_in(folder: str) -> None:
     from fvpipe.io.tables import iterate_table
     from fvpipe.reasons import Reason, Rejection
 
@@ -55,7 +55,7 @@ def _print_refused_in(folder: str) -> None:
 
 
 def print_profile(results: list[dict[str, Any]]) -> None:
-    """Seconds of all workers together on each step, and milliseconds a breast."""
+    """Print seconds of all workers together on each step, and milliseconds per breast."""
     for result in results:
         for step, seconds in result["seconds_of_steps"].items():
             each = f"{1000 * seconds / max(result['computed'], 1):8.1f} ms a breast"
@@ -63,13 +63,13 @@ def print_profile(results: list[dict[str, Any]]) -> None:
 
 
 def rejected_words(reasons: Mapping[str, int]) -> str:
-    """The number of rejections, and of each reason."""
+    """Format the number of rejections, in total and by reason."""
     words = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
     return f"{sum(reasons.values())} rejected" + (f" ({words})" if words else "")
 
 
 def print_rejections(rejections: Any) -> None:
-    """Name what is broken; what the label rule left out is counted, and listed in the table."""
+    """Print rejections on stderr, at most :data:`SHOWN`; what the label rule leaves out is in the table only."""
     from fvpipe.reasons import NOT_BROKEN
 
     broken = (rejection for rejection in rejections if rejection.reason not in NOT_BROKEN)
