@@ -63,7 +63,13 @@ def print_profile(results: list[dict[str, Any]]) -> None:
 
 
 def rejected_words(reasons: Mapping[str, int]) -> str:
-    """Format the number of rejections, in total and by reason."""
+    """Format the number of rejections, in total and by reason.
+
+    Examples
+    --------
+    >>> rejected_words({"mlo_missing": 1, "label_excluded": 8})
+    '9 rejected (8 label_excluded, 1 mlo_missing)'
+    """
     words = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
     return f"{sum(reasons.values())} rejected" + (f" ({words})" if words else "")
 
