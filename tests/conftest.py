@@ -11,6 +11,20 @@ from click.testing import CliRunner, Result
 
 from fvpipe.types import CropBox
 
+PROCESS_FILES = frozenset({
+    "test_antialiased", "test_benchmarks", "test_evaluate", "test_fetch", "test_flow", "test_oracle", "test_project",
+    "test_published", "test_report", "test_settled", "test_stores", "test_training", "test_training_truth", "test_workers",
+})  # fmt: skip
+"""Files whose tests start processes, train, or build whole data sets; a single test elsewhere has the mark ``process``."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that `make test-fast` leaves out, before they are selected by mark."""
+    for item in items:
+        if item.path.stem in PROCESS_FILES:
+            item.add_marker(pytest.mark.process)
+
 
 @dataclass(frozen=True)
 class Truth:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -38,7 +39,7 @@ from tests.support import factory
 from tests.test_flow import tree
 
 ROOT = Path(__file__).parents[1]
-TINY = {"runs": 1, "tiny": True}
+TINY: dict[str, Any] = {"runs": 1, "tiny": True}
 
 
 @pytest.fixture(scope="module")
@@ -187,7 +188,8 @@ def test_results_become_a_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert "old" not in text
     assert "Held to: 1 of 2" in text
     assert "| a bound | 2.50 x | <= 2 x | **not held** |" in text
-    assert page.section_of(results["sections"]["store"]).claims[0] == Claim("a bound", "2.50 x", "<= 2 x", False)
+    sections: Any = results["sections"]
+    assert page.section_of(sections["store"]).claims[0] == Claim("a bound", "2.50 x", "<= 2 x", False)
     assert str(spread([3.0, 1.0, 2.0])) == "2.00 (1.00 to 3.00)"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -72,6 +73,7 @@ FULL_SIZE = [
 ]
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(("syntax", "bits", "shape", "view", "side"), FULL_SIZE)
 def test_box_at_published_sizes(syntax: str, bits: int, shape: tuple[int, int], view: str, side: str) -> None:
     """At full size the thumbnail is smaller than the image: the box's edges are refined."""
@@ -94,7 +96,7 @@ VARIATIONS = {
 
 @pytest.mark.parametrize("pixels", VARIATIONS.values(), ids=VARIATIONS.keys())
 @pytest.mark.parametrize("view", [CC, MLO])
-def test_variations(pixels: dict[str, object], view: str) -> None:
+def test_variations(pixels: dict[str, Any], view: str) -> None:
     scores = []
     for seed in range(6):
         made = breast(seed, CC if view == "CC" else MLO, LEFT, (512, 410), 16, **pixels)
@@ -138,7 +140,7 @@ METAMORPHIC = [
 
 
 @pytest.mark.parametrize(("syntax", "view", "how"), METAMORPHIC, ids=str)
-def test_metamorphic_polarity_mirror_padding_depth(syntax: str, view: View, how: dict[str, object]) -> None:
+def test_metamorphic_polarity_mirror_padding_depth(syntax: str, view: View, how: dict[str, Any]) -> None:
     """What must not matter: who is white, which side is left, how much is padded, how deep the bits are."""
     made = breast(2, view, LEFT, (1400, 1120), 12, **how)
     rows, columns = made.pixels.shape
@@ -260,6 +262,7 @@ def hardened(image: DecodedImage) -> dict[str, tuple[DecodedImage, int]]:
     return made
 
 
+@pytest.mark.process
 def test_boxes_of_real_films_are_those_drawn_by_hand(cbis: Path) -> None:
     """Clean and hardened: no edge lies off the one drawn on the clean film by 2 % of its side."""
     for name, expected in BY_HAND.items():
@@ -323,7 +326,7 @@ def test_thresholds_on_known_histograms() -> None:
 
 @pytest.mark.parametrize("shape", [(3518, 16), (512, 16), (16, 3518), (16384, 16), (20, 1000)])
 @pytest.mark.parametrize("method", ["otsu_log", "triangle", "agreement"])
-def test_a_picture_without_room_is_left_whole(shape: tuple[int, int], method: str) -> None:
+def test_a_picture_without_room_is_left_whole(shape: tuple[int, int], method: Any) -> None:
     pixels = np.arange(shape[0] * shape[1], dtype=np.uint16).reshape(shape) % 4000
     stripe = decode_image(file_bytes(dataset(pixels, 12), pixels, EXPLICIT_LE), LEFT)
     found = segment(stripe, Segment(method=method))

@@ -32,7 +32,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project of two patients and a file that is no DICOM, indexed once."""
     monkeypatch.chdir(tmp_path)
     for patient in ("p1", "p2"):
-        factory.patient(tmp_path / "data" / "own", patient, sides=(factory.LEFT,))
+        factory.patient(tmp_path / "data" / "own", patient, sides="L")
     (tmp_path / "data" / "own" / "broken.dcm").write_bytes(b"\0" * 128 + b"DICM, but no more of it")
     (tmp_path / "labels.csv").write_text(LABELS)
     (tmp_path / "params.yaml").write_text("datasets:\n  own: {adapter: table, label_file: labels.csv}\n")
@@ -69,7 +69,8 @@ def test_the_same_words_again_without_reading_modules(project: Path) -> None:
     first = run("index", "--workers", 0, "--reread")
     before = {file.name: file.stat().st_mtime_ns for file in (project / "manifests" / "own").iterdir()}
     script = (
-        "import sys\nfrom fvpipe.cli.main import main\ntry:\n main(['index'])\nexcept SystemExit as end:\n assert not end.code\n"
+        "import sys\nfrom fvpipe.cli.main import main\n"
+        "try:\n main(['index'])\nexcept SystemExit as end:\n assert not end.code\n"
         "print(sorted({m.partition('.')[0] for m in sys.modules} & {'pydicom', 'numpy', 'pydantic', 'cv2', 'h5py', 'dask'}))"
     )
     again = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

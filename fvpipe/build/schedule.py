@@ -143,6 +143,7 @@ def without_rejected(
 
 
 def check_rejected(rejections: Sequence[Rejection], files: int, limits: Limits) -> None:
+    """Raise where more files are rejected than the limits allow."""
     # A breast whose view was rejected is named beside the file, and counted with it.
     broken = sum(r.reason not in NOT_BROKEN | {Reason.VIEW_UNREADABLE} for r in rejections)
     if limits.max_rejected is None or broken <= limits.max_rejected / 100 * files:

@@ -108,7 +108,7 @@ def page(verdicts: list[Verdict]) -> str:
     lines = [
         "# Real files, one by one",
         "",
-        "Made by `python -m tests.support.real_files`; a test holds it to what the code does. The files are every `.dcm` of pydicom's",
+        "Made by `python -m tests.support.real_files`; a test holds it to what the code does. The files are every `.dcm` of pydicom's",  # noqa: E501
         "wheel, of pydicom-data 1.0.0, of `tests/data/mg`, and the eight CBIS-DDSM films; not those that pydicom downloads.",
         "Most are no mammograms, so the header's verdict and that of the pixels stand apart: a build takes what passes both.",
         "",
