@@ -55,13 +55,12 @@ FLAG_MEANINGS = {
 
 
 def reasons() -> str:
-    """Return the page of reason codes and flags."""
+    """The page of reason codes and flags."""
     lines = [
         "# Reason codes and flags",
         "",
-        "Written by `make docs` from the code. A reason says why a file, an image or a breast is *not* in the shards:",
-        "`rejected.csv` has it with a detail, `index.json` its count. A flag marks a sample that *is* in the shards: a bit of",
-        "the dataset `flags`. Reason codes never change; messages and meanings may.",
+        "Made from the code by `make docs`. A reason says why a file, an image or a breast is *not* in the shards; it stands",
+        "in `rejected.csv` with a detail, and its count in `index.json`. A flag says what to know of a sample that *is*.",
         "",
         "## Reasons",
         "",
@@ -77,8 +76,8 @@ def reasons() -> str:
         "",
         "## Transfer syntaxes",
         "",
-        "Uncompressed little and big endian and deflated need no decoder. Every other supported transfer syntax has exactly",
-        "one ([decision 0001](decisions/0001-one-decoder-per-transfer-syntax.md)); the rest is `transfer_syntax_unsupported`.",
+        "Uncompressed little and big endian and deflated need no decoder. All others have one, named here and nowhere left to",
+        "a library's order of preference. Anything else is `transfer_syntax_unsupported`, at the index.",
         "",
         "| UID | decoder | may be lossy |",
         "|---|---|---|",

@@ -50,7 +50,7 @@ class Reason(StrEnum):
         return member
 
     NOT_A_FILE = "not_a_file", "a link to nowhere or in a loop, a pipe, a device, or a folder that cannot be listed"
-    FILE_UNREADABLE = "file_unreadable", "the file system returned an error when the file was read"
+    FILE_UNREADABLE = "file_unreadable", "the file system rejected to give the bytes"
     NOT_DICOM = "not_dicom", "no DICOM file: empty, or without the DICM marker"
     HEADER_UNREADABLE = "header_unreadable", "the header breaks the encoding rules of DICOM"
     HEADER_INCOMPLETE = "header_incomplete", "an element without which pixels cannot be read is missing or not a number"

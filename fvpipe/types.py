@@ -184,16 +184,7 @@ class Breast:
 
 @dataclass(frozen=True, slots=True)
 class CropBox:
-    """A rectangle in source pixels, half-open: ``image[top:bottom, left:right]``.
-
-    Examples
-    --------
-    >>> box = CropBox(top=100, bottom=900, left=0, right=600)
-    >>> box.height, box.width
-    (800, 600)
-    >>> box.grown(150, rows=1000, columns=1000)
-    CropBox(top=0, bottom=1000, left=0, right=750)
-    """
+    """A rectangle in source pixels, half-open: ``image[top:bottom, left:right]``."""
 
     top: int
     bottom: int

@@ -73,7 +73,6 @@ FULL_SIZE = [
 ]
 
 
-@pytest.mark.process
 @pytest.mark.parametrize(("syntax", "bits", "shape", "view", "side"), FULL_SIZE)
 def test_box_at_published_sizes(syntax: str, bits: int, shape: tuple[int, int], view: str, side: str) -> None:
     """At full size the thumbnail is smaller than the image: the box's edges are refined."""
@@ -262,7 +261,6 @@ def hardened(image: DecodedImage) -> dict[str, tuple[DecodedImage, int]]:
     return made
 
 
-@pytest.mark.process
 def test_boxes_of_real_films_are_those_drawn_by_hand(cbis: Path) -> None:
     """Clean and hardened: no edge lies off the one drawn on the clean film by 2 % of its side."""
     for name, expected in BY_HAND.items():

@@ -25,7 +25,7 @@ FILE = click.Path(path_type=Path, dir_okay=False)
 @grid_options
 @click.option("--weights", default=None, help="Initial weights: imagenet, none or a file. [train.weights]")
 @device_option
-@click.option("--fresh", is_flag=True, help="Ignore the checkpoint of an interrupted training.")
+@click.option("--fresh", is_flag=True, help="Train anew: ignore a checkpoint and a finished training.")
 @json_option
 def train(
     pipelines: tuple[str, ...],

@@ -10,16 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 @dataclass(frozen=True, slots=True)
 class Confusion:
-    """Counts of a decision against the truth.
-
-    Examples
-    --------
-    >>> counts = Confusion.of(truth=[1, 1, 0, 0], decision=[1, 0, 0, 0])
-    >>> counts
-    Confusion(tp=1, fp=0, fn=1, tn=2)
-    >>> counts.precision, counts.recall
-    (1.0, 0.5)
-    """
+    """Counts of a decision against the truth."""
 
     tp: int
     fp: int
@@ -80,11 +71,6 @@ def roc_auc(truth: ArrayLike, score: ArrayLike) -> float | None:
     -------
     float or None
         None where one class is absent.
-
-    Examples
-    --------
-    >>> roc_auc([0, 0, 1, 1], [0.1, 0.4, 0.4, 0.8])
-    0.875
     """
     positive = np.asarray(truth) == 1
     ranks = midranks(np.asarray(score, np.float64))
@@ -95,13 +81,7 @@ def roc_auc(truth: ArrayLike, score: ArrayLike) -> float | None:
 
 
 def midranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Rank values from 1; equal values share their mean rank.
-
-    Examples
-    --------
-    >>> midranks(np.array([0.1, 0.4, 0.4, 0.8])).tolist()
-    [1.0, 2.5, 2.5, 4.0]
-    """
+    """Ranks from 1, equal values sharing their mean rank."""
     _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
     last = np.cumsum(counts)
     ranks: NDArray[np.float64] = ((last - counts + 1 + last) / 2)[inverse]

@@ -212,11 +212,5 @@ def balance(assignments: Iterable[Assignment]) -> Mapping[Part, Counter[int]]:
 
 
 def folds(plan: SplitPlan) -> list[SplitPlan]:
-    """Return one plan for each fold.
-
-    Examples
-    --------
-    >>> [plan.fold for plan in folds(SplitPlan("kfold", ("cmmd",), folds=3))]
-    [0, 1, 2]
-    """
+    """One plan a fold."""
     return [replace(plan, fold=fold) for fold in range(plan.folds)] if plan.setting == "kfold" else [plan]

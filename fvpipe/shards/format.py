@@ -21,24 +21,12 @@ SCALES = {"uint16": 1 / 65535, "uint8": 1 / 255, "float32": 1.0}
 
 
 def shard_name(index: int) -> str:
-    """Return the file name of a shard.
-
-    Examples
-    --------
-    >>> shard_name(9)
-    'shard-00009.h5'
-    """
+    """The file name of shard `index`."""
     return f"shard-{index:05d}.h5"
 
 
 def shard_index(patient_id: str, shard_count: int) -> int:
-    """Return the shard of a patient, by a digest of the id, so that a new patient moves no other.
-
-    Examples
-    --------
-    >>> [shard_index(patient, 16) for patient in ("P_00173", "P_00820")]
-    [10, 9]
-    """
+    """The shard of a patient: by a digest of the id, so that a new patient moves nobody."""
     digest = hashlib.blake2b(patient_id.encode("utf-8", "surrogatepass"), digest_size=8, person=b"fvpipe-shard").digest()
     return int.from_bytes(digest, "little") % shard_count
 
@@ -161,29 +149,13 @@ def rest_sha256(file: BinaryIO, image_offset: int, image_bytes: int) -> str:
 
 
 def to_image(crop_box: NDArray[Any], placement: NDArray[Any], row: float, column: float) -> tuple[float, float]:
-    """Map a point of a source image into the stored image, given one view's ``crop_box`` and ``placement``.
-
-    Examples
-    --------
-    A crop of rows 100 to 900 and columns 0 to 600 in the left half of an image of 256 x 256:
-
-    >>> import numpy as np
-    >>> to_image(np.array([100, 900, 0, 600]), np.array([0.0, 256.0, 0.0, 128.0]), row=500, column=300)
-    (128.0, 64.0)
-    """
+    """Map a point of a source image into the stored image, given one view's ``crop_box`` and ``placement``."""
     (top, left), (down, across), (box_top, box_left) = _scale(crop_box, placement)
     return top + (row - box_top) * down, left + (column - box_left) * across
 
 
 def to_source(crop_box: NDArray[Any], placement: NDArray[Any], row: float, column: float) -> tuple[float, float]:
-    """Map a point of the stored image into a source image: the inverse of :func:`to_image`.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> to_source(np.array([100, 900, 0, 600]), np.array([0.0, 256.0, 0.0, 128.0]), row=128, column=64)
-    (500.0, 300.0)
-    """
+    """Map a point of the stored image into a source image: the inverse of :func:`to_image`."""
     (top, left), (down, across), (box_top, box_left) = _scale(crop_box, placement)
     return box_top + (row - top) / down, box_left + (column - left) / across
 
