@@ -1,28 +1,51 @@
 # Everything is done in .venv, which the first target makes. `make` alone lists the targets.
 PYTHON ?= python3
-VENV := .venv
+VENV ?= .venv
 BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help demo test lint docs bench clean
+# constraints: the versions of constraints.txt; lowest: the lower bounds of pyproject.toml; newest: what pip finds.
+DEPENDENCIES ?= constraints
+VERSIONS-constraints := --constraint constraints.txt
+VERSIONS-lowest := --constraint $(VENV)/lowest.txt
+LOWEST := $(if $(filter lowest,$(DEPENDENCIES)),$(VENV)/lowest.txt)
+VERSIONS-newest := --upgrade --upgrade-strategy eager
+VERSIONS := $(or $(VERSIONS-$(DEPENDENCIES)),$(error DEPENDENCIES=$(DEPENDENCIES): expected constraints, lowest or newest))
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(VERSIONS)
+
+# Test files run in parallel, one process per core; each file stays in one process, so that its fixtures are made once.
+JOBS ?= auto
+# Percent of lines that the tests reach in their own process, measured; raise it with the figure.
+COVERAGE := 96
+RUN_TESTS := pytest --numprocesses $(JOBS) --dist loadfile
+
+.PHONY: help demo test test-fast coverage lint docs bench clean
 .DEFAULT_GOAL := help
 
 help: ## list these targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
 
 demo: $(VENV)/.demo ## environment, real and simulated mammograms, shards, training, tables, report: dvc repro
 	dvc repro
 	@echo
 	@echo "The report: $(CURDIR)/cache/reports/report.html"
 
-test: $(VENV)/.test ## environment, then all tests
-	pytest $(PYTEST)
+test: $(VENV)/.test ## environment, then all tests; make test PYTEST="-k segment" for a part
+	$(RUN_TESTS) $(PYTEST)
 
-lint: $(VENV)/.test ## ruff and mypy
+test-fast: $(VENV)/.test ## the tests that start no other process: under a minute
+	$(RUN_TESTS) -m "not slow and not process" $(PYTEST)
+
+coverage: $(VENV)/.test ## all tests, with a report of what they cover; less than before fails
+	$(RUN_TESTS) --cov=fvpipe --cov-report=term:skip-covered --cov-fail-under=$(COVERAGE) $(PYTEST)
+
+lint: $(VENV)/.test ## ruff, mypy, import contracts, spelling, large files
 	ruff check .
 	ruff format --check .
 	mypy
+	lint-imports
+	codespell
+	python .ci/large_files.py
 
 docs: $(VENV)/.demo ## reason codes and images of the documentation, after `make demo`
 	python docs/build.py
@@ -38,15 +61,18 @@ $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14) and "fvpipe needs Python 3.11 to 3.13; try: make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
 
+$(VENV)/lowest.txt: pyproject.toml .ci/lowest.py | $(BIN)/python
+	$(BIN)/python .ci/lowest.py > $@
+
 # Stamps: an environment is made again when what it is made from changes.
-$(VENV)/.demo: pyproject.toml constraints.txt | $(BIN)/python
+$(VENV)/.demo: pyproject.toml constraints.txt $(LOWEST) | $(BIN)/python
 	$(PIP) --editable '.[demo,train,dvc]'
 	@touch $@
 
-$(VENV)/.bench: pyproject.toml constraints.txt | $(BIN)/python
+$(VENV)/.bench: pyproject.toml constraints.txt $(LOWEST) | $(BIN)/python
 	$(PIP) --editable '.[bench,demo,dvc]'
 	@touch $@ $(VENV)/.demo
 
-$(VENV)/.test: pyproject.toml constraints.txt | $(BIN)/python
+$(VENV)/.test: pyproject.toml constraints.txt $(LOWEST) | $(BIN)/python
 	$(PIP) --editable '.[all,test]'
 	@touch $@ $(VENV)/.demo $(VENV)/.bench

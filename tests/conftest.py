@@ -11,6 +11,22 @@ from click.testing import CliRunner, Result
 
 from fvpipe.types import CropBox
 
+PROCESS_FILES = frozenset({
+    "test_antialiased", "test_benchmarks", "test_evaluate", "test_fetch", "test_flow", "test_oracle", "test_project",
+    "test_published", "test_report", "test_settled", "test_stores", "test_training", "test_training_truth", "test_workers",
+})  # fmt: skip
+"""Files whose tests start processes, train, or build whole data sets."""
+LONG_TESTS = frozenset({"test_boxes_of_real_films_are_those_drawn_by_hand", "test_box_at_published_sizes"})
+"""Tests of other files that take seconds each."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that `make test-fast` leaves out, before they are selected by mark."""
+    for item in items:
+        if item.path.stem in PROCESS_FILES or getattr(item, "originalname", "") in LONG_TESTS:
+            item.add_marker(pytest.mark.process)
+
 
 @dataclass(frozen=True)
 class Truth:

@@ -95,8 +95,8 @@ def test_fused_as_the_slow_way(setting: dict[str, Any], bits: int) -> None:
             values[full_mask(s, *image.shape) == 0] = 0
         crop = values[s.box.top : s.box.bottom, s.box.left : s.box.right]
         views.append(crop[:, ::-1] if pipeline.fuse.canonical_side == "left" else crop)
-    images = sample.image if sample.image.ndim == 3 else sample.image[None]
-    for panel, (canvas, (top, left, height, width)) in zip(*drawn(views, pipeline, images), strict=True):
+    panels = sample.image if sample.image.ndim == 3 else sample.image[None]
+    for panel, (canvas, (top, left, height, width)) in zip(*drawn(views, pipeline, panels), strict=True):
         expected = oracle.area(canvas, (height, width))
         np.testing.assert_allclose(panel[top : top + height, left : left + width], expected, atol=HALF_STEP, rtol=0)
 

@@ -246,8 +246,8 @@ def test_grad_cam_points_at_what_the_model_looks_at(project: Path, trained: Trai
     net = nn.Sequential(nn.Conv2d(1, 1, 1), nn.ReLU(), nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(1, 2))
     with torch.no_grad():
         for layer, weight in ((net[0], [[[[1.0]]]]), (net[4], [[-1.0], [1.0]])):
-            layer.weight.copy_(torch.tensor(weight))
-            layer.bias.zero_()
+            layer.weight.copy_(torch.tensor(weight))  # type: ignore[operator]
+            layer.bias.zero_()  # type: ignore[operator]
     model = Classifier(net, 1, False).eval()
     patient = trained.part("test")[0].patient_id
     answers, _ = predict([project / "data" / "a" / f"{patient}-{view}.dcm" for view in (CC, MLO)], model, trained.record)

@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from weakref import WeakSet
 
 import h5py
@@ -40,13 +41,13 @@ def tree(folder: Path) -> dict[str, str]:
     return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(names)}
 
 
-def result(*arguments: object) -> dict[str, object]:
+def result(*arguments: object) -> dict[str, Any]:
     """The JSON result of one build."""
     (found,) = json.loads(run(*arguments, "--json").stdout)
     return found
 
 
-def builds(folder: Path, out: Path, *options: object) -> dict[str, object]:
+def builds(folder: Path, out: Path, *options: object) -> dict[str, Any]:
     return result("build-shards", "--pipeline", "cropped", "--dicom", folder, "--out", out, "--workers", 0, *options)
 
 
@@ -671,7 +672,7 @@ def test_existing_cluster(own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
         address = cluster.scheduler_address
         build(own, tmp_path / "a", "--scheduler", address)
         file = tmp_path / "scheduler.json"
-        file.write_text(json.dumps(cluster.scheduler.identity()))
+        file.write_text(json.dumps(cluster.scheduler.identity(), skipkeys=True))
         build(own, tmp_path / "b", "--scheduler-file", file)
         monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", address)
         run("build-shards", "--pipeline", "cropped", "--dicom", own, "--out", tmp_path / "c")

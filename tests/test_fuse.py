@@ -253,7 +253,7 @@ GOLDEN = "bdaf6d5e88e8cc07a8c734e25f375c55cf0c1e1a1f066621a4aed3d8711c6c8d"
 
 def test_golden_bytes_of_the_alternatives() -> None:
     digest = hashlib.sha256()
-    tags = {
+    tags: dict[str, dict[str, Any]] = {
         "inverted": {"PhotometricInterpretation": "MONOCHROME1", "PixelPaddingValue": 4095},
         "rescaled": {"RescaleSlope": "-2", "RescaleIntercept": "10000"},
         "windowed": {"WindowCenter": ["1500", "9"], "WindowWidth": ["1000", "9"], "VOILUTFunction": "LINEAR_EXACT"},

@@ -31,7 +31,8 @@ def worst_difference(shards: Shards, folder: Path, out: Path) -> float:
     worst = 0.0
     for sample in shards:
         views = [oracle.view(folder / paths[sample.breast_id, view]) for view in ("CC", "MLO")]
-        expected = oracle.fused(*(oracle.crop(v, box) for v, box in zip(views, sample.crop_box, strict=True)))
+        cc, mlo = (oracle.crop(v, box) for v, box in zip(views, sample.crop_box, strict=True))
+        expected = oracle.fused(cc, mlo)
         worst = max(worst, float(np.abs(sample.image - expected).max()))
     return worst
 

@@ -104,7 +104,8 @@ def test_the_better_of_several(rule: str, view: View) -> None:
     assert f"another {view} of breast P_S_L was chosen" in found.rejections[0].detail
 
 
-PLAIN, DISPLACED = {"implant": True}, {"implant": True, "implant_displaced": True}
+PLAIN: dict[str, Any] = {"implant": True}
+DISPLACED: dict[str, Any] = {"implant": True, "implant_displaced": True}
 
 
 @pytest.mark.parametrize(

@@ -469,7 +469,8 @@ def test_a_voi_lut_from_a_negative_value_on(tmp_path: Path) -> None:
 def test_a_lut_of_bytes_with_many_entries(keyword: str, packed: bool) -> None:
     """Neither is pydicom's to check: it wraps the index at 256, and cannot unpack bytes."""
     entries = (ALL.ravel() // 16).tolist()[:-1]  # an odd number, and so a byte of padding
-    data = file_of(ALL, 12, **{keyword: table(bytes(entries) + b"\0" if packed else entries, bits=8, said=4095)})
+    tags: dict[str, Any] = {keyword: table(bytes(entries) + b"\0" if packed else entries, bits=8, said=4095)}
+    data = file_of(ALL, 12, **tags)
     expected = [*entries, entries[-1]]
     np.testing.assert_array_equal(image(data, "lut").values, expected)
 
@@ -577,7 +578,8 @@ BAD_LUTS: dict[str, dict[str, Any]] = {
     "no data": {"VOILUTSequence": Sequence([item(LUTDescriptor=[10, 0, 16])])},
     "the second too short": {"VOILUTSequence": Sequence([*table(CURVE), *table(CURVE[:10], said=11)])},
 }
-GOOD_WINDOW, GOOD_LUT = WINDOWS["LINEAR_EXACT"], {"VOILUTSequence": table(CURVE)}
+GOOD_WINDOW = WINDOWS["LINEAR_EXACT"]
+GOOD_LUT: dict[str, Any] = {"VOILUTSequence": table(CURVE)}
 
 
 @pytest.mark.parametrize("name", BAD_WINDOWS)

@@ -261,6 +261,32 @@ def test_every_dependency_has_its_reason() -> None:
     }
 
 
+def test_lower_bounds_become_constraints() -> None:
+    """`DEPENDENCIES=lowest .ci/run` installs the lower bound of each dependency."""
+    done = subprocess.run([sys.executable, ROOT / ".ci" / "lowest.py"], capture_output=True, text=True, check=True)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    groups = [project["dependencies"], *project["optional-dependencies"].values()]
+    names = {re.split(r"[\[<>=~ ]", requirement)[0] for group in groups for requirement in group} - {"fvpipe"}
+    lines = done.stdout.splitlines()
+    assert {line.partition("==")[0] for line in lines} == names
+    assert len(set(lines)) == len(names)  # one bound each: pip takes no two
+    assert "numpy==2.0" in lines
+
+
+def test_ci_runs_every_python_and_each_choice_of_dependencies() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    promised = sorted(c.rpartition(" ")[2] for c in project["classifiers"] if ":: Python :: 3." in c)
+    github = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())["jobs"]["test"]
+    gitlab = yaml.safe_load((ROOT / ".gitlab-ci.yml").read_text())["test"]
+    matrix, rows = github["strategy"]["matrix"], gitlab["parallel"]["matrix"]
+    assert matrix["python"] == rows[0]["PYTHON_VERSION"] == promised
+    assert matrix["dependencies"] == rows[0]["DEPENDENCIES"] == ["constraints", "newest"]
+    assert matrix["include"][0]["dependencies"] == rows[1]["DEPENDENCIES"] == "lowest"
+    assert matrix["include"][0]["python"] == rows[1]["PYTHON_VERSION"] == promised[0]
+    assert github["steps"][-1]["run"] == gitlab["script"][0] == ".ci/run"
+    assert os.access(ROOT / ".ci" / "run", os.X_OK)
+
+
 def test_readme_tells_the_truth_about_files() -> None:
     page = (ROOT / "README.md").read_text()
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", page):

@@ -175,7 +175,7 @@ def test_two_refusals_are_both_shown(tmp_path: Path) -> None:
 
 def test_a_refusal_does_not_hide_the_next(tmp_path: Path) -> None:
     """Everything that is wrong with a file is shown, the reader's own reason first; its pixels are looked at all the same."""
-    tags = {
+    tags: dict[str, Any] = {
         "Modality": "CT",
         "ViewPosition": "XCCL",
         "ImageLaterality": "B",
@@ -198,7 +198,8 @@ def test_a_refusal_does_not_hide_the_next(tmp_path: Path) -> None:
     text = run("inspect", tmp_path / "x.dcm", code=1).output
     assert text.startswith("rejected: sop_class_refused: SOPClassUID is 1.2.840.10008.5.1.4.1.1.7")
     assert re.search(r"rejected +laterality +laterality_missing: laterality: ImageLaterality B; expected L or R", text)
-    assert cv2.imread(str(tmp_path / "x.png")).shape == (480, 256 + 640, 3)  # the image, and the histogram beside it
+    drawn = cv2.imread(str(tmp_path / "x.png"))
+    assert drawn is not None and drawn.shape == (480, 256 + 640, 3)  # the image, and the histogram beside it
 
 
 def test_rules_of_real_films(cbis: Path) -> None:
@@ -410,7 +411,7 @@ def test_nothing_of_a_patient_in_inspect_or_audit(tmp_path: Path) -> None:
         {"PhotometricInterpretation": canary, "VOILUTFunction": canary, "WindowCenter": 1, "WindowWidth": 1},
         {"ViewCodeSequence": factory.coded(canary, (canary,))},
     )):  # fmt: skip
-        factory.write(tmp_path / "in" / f"{number}.dcm", data(SOPInstanceUID=f"2.25.2718{number}", **(tags | wrong)))
+        factory.write(tmp_path / "in" / f"{number}.dcm", data(SOPInstanceUID=f"2.25.2718{number}", **(tags | wrong)))  # type: ignore[operator]
         for form in ([], ["--json"]):
             output = run(
                 "inspect", tmp_path / "in" / f"{number}.dcm", *form, code=1 if wrong and number != 2 else number // 2

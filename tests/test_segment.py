@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -95,7 +96,7 @@ VARIATIONS = {
 
 @pytest.mark.parametrize("pixels", VARIATIONS.values(), ids=VARIATIONS.keys())
 @pytest.mark.parametrize("view", [CC, MLO])
-def test_variations(pixels: dict[str, object], view: str) -> None:
+def test_variations(pixels: dict[str, Any], view: str) -> None:
     scores = []
     for seed in range(6):
         made = breast(seed, CC if view == "CC" else MLO, LEFT, (512, 410), 16, **pixels)
@@ -139,7 +140,7 @@ METAMORPHIC = [
 
 
 @pytest.mark.parametrize(("syntax", "view", "how"), METAMORPHIC, ids=str)
-def test_metamorphic_polarity_mirror_padding_depth(syntax: str, view: View, how: dict[str, object]) -> None:
+def test_metamorphic_polarity_mirror_padding_depth(syntax: str, view: View, how: dict[str, Any]) -> None:
     """What must not matter: who is white, which side is left, how much is padded, how deep the bits are."""
     made = breast(2, view, LEFT, (1400, 1120), 12, **how)
     rows, columns = made.pixels.shape

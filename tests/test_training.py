@@ -15,6 +15,7 @@ import urllib.error
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,7 +35,7 @@ from fvpipe.training.code import PACKAGES, training_modules
 from fvpipe.training.data import load_cohort
 from fvpipe.training.device import ExecutionDevice, find_device, own_share
 from fvpipe.training.model import GlobalMaxPool, build_model, freeze_all_but_head
-from fvpipe.training.recipe import class_weight_of, loss_sum, sample_order
+from fvpipe.training.recipe import class_weight_of, learning_rate, loss_sum, sample_order
 from fvpipe.versions import PREPROCESSING_VERSION
 from tests.conftest import run
 from tests.support.cohort import Patient, at, make_project, patients, train
@@ -99,9 +100,9 @@ def test_recipe_is_the_papers() -> None:
     recipe = Recipe()
     assert (recipe.lr, recipe.betas, recipe.eps, recipe.batch) == (1e-4, (0.9, 0.999), 1e-8, 32)
     assert (recipe.min_epochs, recipe.epochs, recipe.patience, recipe.weights) == (30, 50, 10, "imagenet")
-    assert training.learning_rate(recipe, 0) == 1e-4
-    assert training.learning_rate(recipe, 25) == pytest.approx(5e-5)
-    assert 0 < training.learning_rate(recipe, 49) < 1e-6
+    assert learning_rate(recipe, 0) == 1e-4
+    assert learning_rate(recipe, 25) == pytest.approx(5e-5)
+    assert 0 < learning_rate(recipe, 49) < 1e-6
 
 
 # --- models -----------------------------------------------------------------------------------------------------------
@@ -288,7 +289,11 @@ def weights_of(folder: Path, split: str = "all", seed: int = 0) -> bytes:
     return (folder / "cache" / "models" / "tiny" / split / f"cnn-seed{seed}" / WEIGHTS).read_bytes()
 
 
-CHANGING = {"cnn": {"dropout": 0.3, "batch_norm": True, "pooling": "global"}, "augment": {"rotate": 10.0}, "batch": 8}
+CHANGING: dict[str, Any] = {
+    "cnn": {"dropout": 0.3, "batch_norm": True, "pooling": "global"},
+    "augment": {"rotate": 10.0},
+    "batch": 8,
+}
 
 
 def test_same_seed_same_bytes_and_another_seed_others(small: Path) -> None:
@@ -376,7 +381,7 @@ def test_another_weight_file_of_the_same_name_is_another_training(project: Path)
 
 def half_trained(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Let a training fail in its third epoch, by a learning rate that no float survives; returns its checkpoint."""
-    real = training.learning_rate
+    real = learning_rate
     with monkeypatch.context() as patch:
         patch.setattr(training, "learning_rate", lambda recipe, epoch: 1e30 if epoch == 2 else real(recipe, epoch))
         with pytest.raises(TrainingError, match=r"epoch 3 ended with .* the checkpoint of epoch 2 is kept"):
@@ -438,7 +443,12 @@ def test_early_stopping_waits_for_validation(small: Path) -> None:
 
 
 def test_bf16_and_one_logit_and_frozen_layers_train(small: Path) -> None:
-    for settings in ({"precision": "bf16"}, {"loss": "one_logit", "imbalance": "weights"}, {"fine_tune": "head"}):
+    several: tuple[dict[str, Any], ...] = (
+        {"precision": "bf16"},
+        {"loss": "one_logit", "imbalance": "weights"},
+        {"fine_tune": "head"},
+    )
+    for settings in several:
         found = train(small, "all", epochs=2, fresh=True, **settings)
         assert all(math.isfinite(epoch.loss) for epoch in found.record.epochs)
         assert all(0 <= (p.probability or 0) <= 1 for p in found.predictions)
@@ -466,8 +476,8 @@ def test_two_processes_give_the_same_metric_as_one(project: Path) -> None:
     one = train(project, "all", fresh=True)
     for a, b in zip(one.record.epochs, two.record.epochs, strict=True):
         assert (a.loss, a.validation_auc) == pytest.approx((b.loss, b.validation_auc), abs=1e-4)
-    scores = [[p.probability for p in found.part("test")] for found in (one, two)]
-    np.testing.assert_allclose(*scores, rtol=0, atol=1e-4)
+    ours, theirs = (np.array([p.probability for p in found.part("test")]) for found in (one, two))
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-4)
 
 
 def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:

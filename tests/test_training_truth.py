@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,7 @@ from fvpipe.evaluation.text import to_json
 from tests.support.cohort import Patient, at, make_project, patients, train
 
 UNSEEN = {"all": {"setting": "unseen", "datasets": ["a"], "test_share": 0.3}}
-EPOCHS = {"epochs": 15, "min_epochs": 15}
+EPOCHS: dict[str, Any] = {"epochs": 15, "min_epochs": 15}
 
 
 @pytest.fixture(scope="module")

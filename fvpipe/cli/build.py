@@ -18,7 +18,9 @@ from fvpipe.cli.output import print_build, print_index, print_profile, say
 @reading_options
 @worker_options
 def index(datasets: tuple[str, ...], id_key: Path | None, reread: bool, as_json: bool, **workers: Any) -> None:
-    r"""Read headers and pair views, into manifests/<dataset>/.
+    """Read headers and pair views into manifests.
+
+    Writes images.csv, breasts.csv and rejected.csv to manifests/<dataset>/.
 
     \b
     $ fvpipe index --dataset cbis
@@ -38,20 +40,26 @@ def index(datasets: tuple[str, ...], id_key: Path | None, reread: bool, as_json:
 
 
 @click.command("build-shards")
-@click.option("--pipeline", "pipelines", multiple=True, help="Name of a file in pipelines/; repeatable. [all of params.yaml]")
+@click.option("--pipeline", "pipelines", multiple=True, help="Pipeline name or .yaml file; repeatable. [all of params.yaml]")
 @dataset_option
-@click.option("--dicom", type=FOLDER, default=None, help="Outside a project: the folder of DICOM files.")
-@click.option("--out", type=FOLDER, default=None, help="Outside a project: the shard folder.")
+@click.option("--dicom", type=FOLDER, default=None, help="Outside a project: folder of DICOM files.")
+@click.option("--out", type=FOLDER, default=None, help="Outside a project: shard folder to write.")
 @click.option("--adapter", default=None, help="With --dicom: cmmd, vindr, cbis or table. [table]")
-@click.option("--labels", type=FILE, default=None, help="With --dicom: the label table.")
-@click.option("--name", default=None, help="With --dicom: the data set's name in the shards. [the adapter's]")
-@click.option("--samples", type=FOLDER, default=None, help="The sample store. [cache/samples, or OUT/.samples]")
-@click.option("--shard-count", type=click.IntRange(1), default=None, help="With --dicom. [16]")
-@click.option("--strict", is_flag=True, help="Fail when any file or breast is rejected: --max-rejected 0.")
-@click.option("--max-rejected", type=click.FloatRange(0, 100), default=None, help="Percent of rejected files that fails.")
-@click.option("--no-shared-storage", is_flag=True, help="Workers do not see the sample store: samples travel with the answers.")
-@click.option("--profile", is_flag=True, help="Say where the time went, step by step.")
-@click.option("--max-fallback", type=click.FloatRange(0, 100), default=2.0, show_default=True, help="Percent uncropped.")
+@click.option("--labels", type=FILE, default=None, help="With --dicom: label table.")
+@click.option("--name", default=None, help="With --dicom: name of the data set in the shards. [adapter]")
+@click.option("--samples", type=FOLDER, default=None, help="Sample store. [cache/samples, or OUT/.samples]")
+@click.option("--shard-count", type=click.IntRange(1), default=None, help="With --dicom: number of shards. [16]")
+@click.option("--strict", is_flag=True, help="Same as --max-rejected 0.")
+@click.option("--max-rejected", type=click.FloatRange(0, 100), default=None, help="Most rejected files, in percent; more fail.")
+@click.option("--no-shared-storage", is_flag=True, help="Workers do not see the sample store; they send samples back.")
+@click.option("--profile", is_flag=True, help="Print the seconds of each step.")
+@click.option(
+    "--max-fallback",
+    type=click.FloatRange(0, 100),
+    default=2.0,
+    show_default=True,
+    help="Most breasts without a crop, in percent; more fail.",
+)
 @reading_options
 @worker_options
 def build_shards(
@@ -74,12 +82,17 @@ def build_shards(
     as_json: bool,
     **workers: Any,
 ) -> None:
-    r"""Build the shards that are missing or out of date, decoding only what changed.
+    """Build the shards that are missing or out of date.
+
+    Only breasts whose files, pipeline or decoder changed are decoded. In a
+    project the data sets are those of params.yaml; with --dicom and --out any
+    folder is indexed, paired and built in one run.
 
     \b
-    $ fvpipe build-shards --pipeline cropped                                  in a project
-    $ fvpipe build-shards --pipeline cropped --dicom DIR --out DIR            anywhere
-    cropped/table: 4 breasts (0 malignant, 0 benign, 4 unlabelled) in 2 shards, 0 rejected; 4 made, 0 reused
+    $ fvpipe build-shards --pipeline cropped --dataset cbis
+    cropped/cbis: 4 breasts (1 malignant, 3 benign, 0 unlabelled) in 2 shard(s),
+    2 written, 0 rejected; 4 made, 0 reused in 1.6 s -> cache/shards/cropped/cbis
+    $ fvpipe build-shards --pipeline cropped --dicom DIR --out DIR
     """
     if math.isnan(max_fallback) or (max_rejected is not None and math.isnan(max_rejected)):
         raise click.UsageError("a limit in percent is a number")

@@ -1,4 +1,4 @@
-"""Commands that put data in place: phantom, fetch."""
+"""Commands that write data sets: phantom, fetch."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from fvpipe.errors import ParameterError
 
 
 @click.command()
-@click.option("--form", type=click.Choice(["vindr", "cmmd"]), required=True, help="Whose published form.")
-@click.option("--out", type=FOLDER, required=True, help="The folder to fill.")
-@click.option("--patients", type=click.IntRange(8), default=24, show_default=True)
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--form", type=click.Choice(["vindr", "cmmd"]), required=True, help="Published form to write.")
+@click.option("--out", type=FOLDER, required=True, help="Folder to write to.")
+@click.option("--patients", type=click.IntRange(8), default=24, show_default=True, help="Number of patients.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of all random numbers.")
 def phantom(form: Any, out: Path, patients: int, seed: int) -> None:
-    r"""Make a data set: realistic mammograms of no patient, in a published form, with the known truth.
+    """Write a simulated data set with known truth.
 
     \b
     $ fvpipe phantom --form cmmd --out data/phantom-cmmd
@@ -31,16 +31,15 @@ def phantom(form: Any, out: Path, patients: int, seed: int) -> None:
 
 @click.command()
 @click.argument("dataset", type=click.Choice(["cbis", "cmmd"]))
-@click.option("--out", type=FOLDER, required=True, help="The folder to fill.")
+@click.option("--out", type=FOLDER, required=True, help="Folder to write to.")
 @click.option("--yes", is_flag=True, help="Do not ask before a large download.")
 def fetch(dataset: str, out: Path, yes: bool) -> None:
-    r"""Put real mammograms where a project reads them: cbis copies eight sample films, cmmd downloads 22.9 GB.
+    """Copy sample films (cbis) or download CMMD (22.9 GB).
 
     \b
     $ fvpipe fetch cbis --out data/cbis
     8 DICOM files -> data/cbis
     $ fvpipe fetch cmmd --out data/cmmd
-    1775 series, 5202 files, 22.9 GB; 0 series are there already, 22.9 GB to fetch into data/cmmd
     """
     if dataset == "cbis":
         from fvpipe.datasets.cbis import copy_sample

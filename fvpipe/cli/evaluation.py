@@ -24,11 +24,15 @@ if TYPE_CHECKING:
 @click.argument("names", nargs=-1)
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def split(names: tuple[str, ...], as_json: bool) -> None:
-    r"""Write the splits of params.yaml (all, or those named) to manifests/splits/; a split that leaks is rejected.
+    """Assign breasts to train, validation and test.
+
+    Makes the named splits of params.yaml (all by default) in manifests/splits/.
+    A split that leaks a patient, study, file or image is not written.
 
     \b
-    $ fvpipe split unseen
-    unseen (unseen): train 24+17, validation 2+3, test 10+9 benign+malignant; leak rate 0.0% -> manifests/splits/unseen.csv
+    $ fvpipe split seen
+    seen (seen): train 26+18, validation 3+5, test 7+6 benign+malignant;
+    leak rate 38.5% -> manifests/splits/seen.csv
     """
     from fvpipe.evaluation.split_files import write_splits
     from fvpipe.project.project import Project
@@ -61,10 +65,12 @@ def split(names: tuple[str, ...], as_json: bool) -> None:
 
 @click.command()
 @dataset_option
-@click.option("--out", type=FILE, default=None, help="Also write its numbers here: a DVC metric.")
+@click.option("--out", type=FILE, default=None, help="Also write the numbers to this file, for DVC metrics.")
 @json_option
 def table1(datasets: tuple[str, ...], out: Path | None, as_json: bool) -> None:
-    r"""Compare with the paper's Table 1, and compute the shortcut baselines of each data set.
+    """Compare the data sets with the paper's Table 1.
+
+    Also shows the scores of shortcut baselines, which look at no image.
 
     \b
     $ fvpipe table1
@@ -81,11 +87,14 @@ def table1(datasets: tuple[str, ...], out: Path | None, as_json: bool) -> None:
 
 @click.command()
 @grid_options
-@click.option("--out", type=FILE, default=None, help="Also write its numbers here: a DVC metric.")
-@click.option("--cards", type=FOLDER, default=None, help="Also write a model card for each model here.")
+@click.option("--out", type=FILE, default=None, help="Also write the numbers to this file, for DVC metrics.")
+@click.option("--cards", type=FOLDER, default=None, help="Folder for a model card of each model.")
 @json_option
 def evaluate(out: Path | None, cards: Path | None, as_json: bool, **chosen: Any) -> None:
-    r"""Evaluate the trained models: metrics with intervals, subgroups, shortcut baselines, model cards.
+    """Compute metrics of trained models with intervals.
+
+    Reads predictions only. Adds subgroups, calibration, shortcut baselines and,
+    with --cards, a model card for each model.
 
     \b
     $ fvpipe evaluate --split unseen --cards cache/reports/cards
@@ -103,10 +112,12 @@ def evaluate(out: Path | None, cards: Path | None, as_json: bool, **chosen: Any)
 
 @click.command()
 @grid_options
-@click.option("--out", type=FILE, default=None, help="Also write its numbers here: a DVC metric.")
+@click.option("--out", type=FILE, default=None, help="Also write the numbers to this file, for DVC metrics.")
 @json_option
 def table2(out: Path | None, as_json: bool, **chosen: Any) -> None:
-    r"""Compare with the paper's Table 2, check its arithmetic, and compute the gain from cropping.
+    """Compare trained models with the paper's Table 2.
+
+    Also checks the paper's arithmetic and computes what cropping gains.
 
     \b
     $ fvpipe table2

@@ -1,4 +1,4 @@
-"""Commands that look at data without changing it: verify, inspect, audit, report."""
+"""Commands that read data without changing it: verify, inspect, audit, report."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 @click.argument("folders", nargs=-1, type=FOLDER)
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def verify(folders: tuple[Path, ...], as_json: bool) -> None:
-    r"""Check every byte of shard folders against their receipts. [all of cache/shards]
+    """Check every byte of shard folders.
+
+    Compares the folders (all of cache/shards by default) with their receipts.
+    Exit code 1 where a byte differs.
 
     \b
     $ fvpipe verify cache/shards/cropped/cbis
@@ -51,13 +54,18 @@ def verify(folders: tuple[Path, ...], as_json: bool) -> None:
 
 @click.command()
 @click.argument("path", type=click.Path(path_type=Path, exists=True))
-@click.option("--adapter", default="table", show_default=True, help="How to read the header: cmmd, vindr, cbis or table.")
-@click.option("--pipeline", default="cropped", show_default=True, help="Whose segmentation to show.")
-@click.option("--png", type=FILE, default=None, help="Also draw what was found, and the histogram, into this file.")
-@click.option("--timeout", type=click.FloatRange(1), default=120.0, show_default=True, help="Seconds the pixels may take.")
+@click.option("--adapter", default="table", show_default=True, help="Header rules: cmmd, vindr, cbis or table.")
+@click.option("--pipeline", default="cropped", show_default=True, help="Pipeline whose segmentation is shown.")
+@click.option("--png", type=FILE, default=None, help="Also draw outline, crop and histogram into this file.")
+@click.option(
+    "--timeout", type=click.FloatRange(1), default=120.0, show_default=True, help="Limit in seconds for reading pixels."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def inspect(path: Path, adapter: str, pipeline: str, png: Path | None, timeout: float, as_json: bool) -> None:
-    r"""Show every rule's verdict on a DICOM file and how it is segmented, or what is in a shard folder.
+    """Explain one DICOM file, or describe a shard folder.
+
+    Of a DICOM file: the verdict of every rule, the decoder, and the outline of
+    the breast with each threshold and quality gate.
 
     \b
     $ fvpipe inspect film.dcm --adapter cbis --png film.png
@@ -74,12 +82,12 @@ def inspect(path: Path, adapter: str, pipeline: str, png: Path | None, timeout: 
 
 @click.command()
 @dataset_option
-@click.option("--dicom", type=FOLDER, default=None, help="Outside a project: the folder of DICOM files.")
+@click.option("--dicom", type=FOLDER, default=None, help="Outside a project: folder of DICOM files.")
 @click.option("--adapter", default=None, help="With --dicom: cmmd, vindr, cbis or table. [table]")
-@click.option("--labels", type=FILE, default=None, help="With --dicom: the label table.")
-@click.option("--pipeline", default="cropped", show_default=True, help="Whose window and segmentation.")
-@click.option("--out", type=FILE, default=None, help="The page. [cache/reports/audit-<dataset>.html]")
-@click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="Images of the worst crops.")
+@click.option("--labels", type=FILE, default=None, help="With --dicom: label table.")
+@click.option("--pipeline", default="cropped", show_default=True, help="Pipeline whose window and segmentation are used.")
+@click.option("--out", type=FILE, default=None, help="Page to write. [cache/reports/audit-<dataset>.html]")
+@click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="Number of worst crops shown.")
 @reading_options
 @worker_options
 def audit(
@@ -95,12 +103,16 @@ def audit(
     as_json: bool,
     **workers: Any,
 ) -> None:
-    r"""Look at every image without building: what is rejected, what the rest is like, the worst crops as images.
+    """Check a whole data set without building it.
+
+    Decodes and segments every image and writes one page: what is rejected,
+    statistics by vendor and view, and images of the worst crops.
 
     \b
-    $ fvpipe audit --dataset cbis                                             in a project
-    $ fvpipe audit --dicom DIR --adapter cmmd --out audit.html                anywhere
-    cbis: 8 of 8 images read, 0 rejected, 0 uncropped; 8 images -> cache/reports/audit-cbis.html
+    $ fvpipe audit --dataset cbis
+    cbis: 8 of 8 images read, 0 rejected, 0 uncropped;
+    8 images -> cache/reports/audit-cbis.html
+    $ fvpipe audit --dicom DIR --adapter cmmd --out audit.html
     """
     from fvpipe.config.pipeline import load_pipeline
     from fvpipe.project.project import Project
@@ -158,14 +170,16 @@ def _audited(
 
 @click.command()
 @click.option("--shards", type=FOLDER, default=Path("cache/shards"), show_default=True, help="Folder of shard folders.")
-@click.option("--out", type=FILE, default=Path("cache/reports/report.html"), show_default=True, help="The page.")
-@click.option("--limit", type=click.IntRange(1), default=24, show_default=True, help="Images of each shard folder.")
+@click.option("--out", type=FILE, default=Path("cache/reports/report.html"), show_default=True, help="Page to write.")
+@click.option("--limit", type=click.IntRange(1), default=24, show_default=True, help="Number of images per shard folder.")
 def report(shards: Path, out: Path, limit: int) -> None:
-    r"""Make a page of images of all shards; it opens without a network.
+    """Write a page with an image of every sample.
+
+    The page is made from the shards alone and opens without a network.
 
     \b
     $ fvpipe report
-    6 shard folders, 112 images -> cache/reports/report.html
+    6 shard folder(s), 104 images -> cache/reports/report.html
     """
     from fvpipe.report.page import write_page
 

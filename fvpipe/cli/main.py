@@ -1,4 +1,4 @@
-"""The command `fvpipe`: all commands in the order in which they are used, and errors as one line with an exit code."""
+"""The command `fvpipe`: its commands in the order of use, and errors as one line with an exit code."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from fvpipe.errors import FvpipeError
 
 
 class Commands(click.Group):
-    """Lists commands in the order in which they are used, and turns our errors into one line and exit code 1."""
+    """Group of commands in the order of use; a named error becomes one line and exit code 1."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """In the order of definition."""
+        """Return the names in the order of definition."""
         return list(self.commands)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command."""
+        """Run a command; a named error becomes one line on stderr."""
         signal.signal(signal.SIGTERM, _terminated)
         try:
             return super().invoke(ctx)
@@ -48,8 +48,8 @@ def _terminated(number: int, _: object) -> None:
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="fvpipe")
 def main() -> None:
-    """Mammography DICOM files in, small verified HDF5 training shards out."""
-    # An index makes a million small objects and hardly a cycle: looking for those took a tenth of a build with nothing to do.
+    """Turn mammography DICOM files into small verified HDF5 training shards."""
+    # An index makes a million small objects and hardly any cycles: collecting those took a tenth of a build without changes.
     gc.set_threshold(50_000, 20, 20)
 
 

@@ -1,4 +1,4 @@
-"""What commands print."""
+"""Text output of the commands."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ SHOWN = 20  # rejections shown on the screen; the table has them all
 
 
 def say(line: str) -> None:
-    """A line on stderr."""
+    """Print a line on stderr."""
     click.echo(line, err=True)
 
 
 def warn(message: str) -> None:
-    """A warning on stderr."""
+    """Print a warning on stderr."""
     click.echo(f"warning: {message}", err=True)
 
 
@@ -30,7 +30,7 @@ def print_index(result: IndexSummary) -> None:
     counts = f"{result.images} images, {result.breasts} breasts, {rejected_words(result.rejections)}"
     counts += f", {result.ignored} other files" if result.ignored else ""
     click.echo(f"{result.dataset}: {counts}; {result.read} headers read -> {result.out}")
-    _print_refused_in(result.out)
+    _print_rejected_in(result.out)
 
 
 def print_build(result: BuildSummary) -> None:
@@ -42,10 +42,10 @@ def print_build(result: BuildSummary) -> None:
         f"{result.pipeline}/{result.dataset}: {result.samples} breasts ({labels}) {where}, "
         f"{rejected_words(result.rejections)}; {made} -> {result.out}"
     )
-    _print_refused_in(result.out)
+    _print_rejected_in(result.out)
 
 
-def _print_refused_in(folder: str) -> None:
+def _print_rejected_in(folder: str) -> None:
     from fvpipe.io.tables import iterate_table
     from fvpipe.reasons import Reason, Rejection
 
@@ -62,13 +62,19 @@ def print_profile(results: list[BuildSummary]) -> None:
 
 
 def rejected_words(reasons: Mapping[str, int]) -> str:
-    """The number of rejections, and of each reason."""
+    """Format the number of rejections, in total and by reason.
+
+    Examples
+    --------
+    >>> rejected_words({"mlo_missing": 1, "label_excluded": 8})
+    '9 rejected (8 label_excluded, 1 mlo_missing)'
+    """
     words = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
     return f"{sum(reasons.values())} rejected" + (f" ({words})" if words else "")
 
 
 def print_rejections(rejections: Any) -> None:
-    """Name what is broken; what the label rule left out is counted, and listed in the table."""
+    """Print rejections on stderr, at most :data:`SHOWN`; what the label rule leaves out is in the table only."""
     from fvpipe.reasons import NOT_BROKEN
 
     broken = (rejection for rejection in rejections if rejection.reason not in NOT_BROKEN)

@@ -14,7 +14,7 @@ from fvpipe.errors import InputError
 
 @click.command()
 @grid_options
-@click.option("--weights", default=None, help="Initial weights: imagenet, none, or a file. [train.weights]")
+@click.option("--weights", default=None, help="Initial weights: imagenet, none or a file. [train.weights]")
 @device_option
 @click.option("--fresh", is_flag=True, help="Train anew: ignore a checkpoint and a finished training.")
 @json_option
@@ -28,11 +28,15 @@ def train(
     fresh: bool,
     as_json: bool,
 ) -> None:
-    r"""Train the models of params.yaml (all, or those named) on the shards; results go to cache/models/.
+    """Train the models of params.yaml on the shards.
+
+    Trains all runs or those named, into cache/models/. An interrupted training
+    continues after its last complete epoch.
 
     \b
     $ fvpipe train --pipeline cropped --split unseen --model cnn
-    cropped/unseen/cnn-seed0 (simulated data): 2 epochs, best 1, validation AUC 0.625 -> cache/models/cropped/unseen/cnn-seed0
+    cropped/unseen/cnn-seed0 (simulated data): 2 epochs, best 1,
+    validation AUC 0.625 -> cache/models/cropped/unseen/cnn-seed0
     """
     from fvpipe.evaluation.record import runs_of
     from fvpipe.project.project import Project
@@ -69,12 +73,10 @@ def train(
 @click.command()
 @click.argument("files", nargs=-1, required=True, type=FILE)
 @model_option
-@click.option(
-    "--adapter", default="table", show_default=True, help="Adapter that reads the headers: cmmd, vindr, cbis or table."
-)
+@click.option("--adapter", default="table", show_default=True, help="Header rules: cmmd, vindr, cbis or table.")
 @click.option("--pipeline", default=None, help="Reject a model that was trained with another pipeline.")
-@click.option("--id-key", type=FILE, default=None, help="Key file of hashed identifiers; also FVPIPE_ID_KEY.")
-@click.option("--gradcam", type=FOLDER, default=None, help="Also write a Grad-CAM heat map of each breast here, as PNG.")
+@click.option("--id-key", type=FILE, default=None, help="Key file for hashed identifiers. [FVPIPE_ID_KEY]")
+@click.option("--gradcam", type=FOLDER, default=None, help="Folder for Grad-CAM images, one PNG per breast.")
 @device_option
 @json_option
 def predict(
@@ -87,12 +89,14 @@ def predict(
     device: str,
     as_json: bool,
 ) -> None:
-    r"""Predict from DICOM files the probability that each breast is malignant. Not a medical device.
+    """Predict malignancy from the files of a breast.
+
+    Prints a probability for each breast with a CC and an MLO view. For research
+    only: not a medical device.
 
     \b
-    $ fvpipe predict --model cache/models/cropped/unseen/cnn-seed0 --adapter cbis cc.dcm mlo.dcm
+    $ fvpipe predict --model cache/models/cropped/unseen/cnn-seed0 cc.dcm mlo.dcm
     P_00820_L: 0.436 by cropped/unseen/cnn-seed0 (simulated data)
-    Not a medical device: for research only, never for a decision about a patient.
     """
     from fvpipe.evaluation.record import NOT_A_DEVICE
     from fvpipe.training.device import find_device
@@ -149,14 +153,17 @@ def predict(
 
 @click.command()
 @model_option
-@click.option("--out", type=FILE, required=True, help="The ONNX file to write.")
+@click.option("--out", type=FILE, required=True, help="ONNX file to write.")
 @json_option
 def export(folder: Path, out: Path, as_json: bool) -> None:
-    r"""Write a model as ONNX, checked against torch to 1e-5.
+    """Write a model as ONNX, checked against PyTorch.
+
+    The file is kept only where onnxruntime and PyTorch agree to 1e-5.
 
     \b
     $ fvpipe export --model cache/models/cropped/unseen/cnn-seed0 --out model.onnx
-    cropped/unseen/cnn-seed0 (simulated data): differs from torch by at most 6e-08 -> model.onnx
+    cropped/unseen/cnn-seed0 (simulated data):
+    differs from torch by at most 6e-08 -> model.onnx
     """
     import torch
 

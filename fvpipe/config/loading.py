@@ -33,7 +33,13 @@ ModelT = TypeVar("ModelT", bound=BaseModel)
 
 
 def is_plain_name(name: str) -> bool:
-    """Whether `name` is safe as a folder name on every system: lower case letters, digits, ``-`` and ``_``."""
+    """Whether `name` is safe as a folder name on every system: lower case letters, digits, ``-`` and ``_``.
+
+    Examples
+    --------
+    >>> [is_plain_name(name) for name in ("vindr-mammo", "CMMD", "../data")]
+    [True, False, False]
+    """
     return 0 < len(name) <= 64 and name[0] not in "-_" and all(c in "abcdefghijklmnopqrstuvwxyz0123456789-_" for c in name)
 
 

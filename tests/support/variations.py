@@ -238,7 +238,7 @@ def _with_surroundings(values: Plane, truth: NDArray[np.bool_], what: Variation,
         sides = rng.random(4) < 0.7
         for on, place in zip(sides, (np.s_[:thick], np.s_[-thick:], np.s_[:, :thick], np.s_[:, -thick:]), strict=True):
             if on:
-                values[place] = 1.0
+                values[place] = 1.0  # type: ignore[call-overload]  # slices and tuples of them are joined to object
     return np.clip(values, 0.0, 1.0)
 
 
