@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless, JPEGLosslessSV
 
 import fvpipe
 from fvpipe.cli.output import SHOWN, print_rejections
+from fvpipe.dicom import reader
 from fvpipe.dicom.decoders import DECODERS, Decoder
 from fvpipe.io.tables import read_table
 from fvpipe.reasons import Reason, Rejection
@@ -836,3 +838,18 @@ def test_phantoms_hold_their_traps(phantoms: dict[str, Path], tmp_path: Path) ->
     with open(tmp_path / "vindr" / "images.csv") as file:
         syntaxes = {row["transfer_syntax_uid"] for row in csv.DictReader(file)}
     assert syntaxes == {ExplicitVRLittleEndian, RLELossless, JPEGLosslessSV1, JPEG2000Lossless}
+
+
+def test_no_header_is_parsed_twice_in_a_build(own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The index parses it, the file cache carries it, and decoding takes it."""
+    parsed, inner = Counter[bytes](), reader.read_dataset
+
+    def counting(file: Any, *arguments: Any, **named: Any) -> Any:
+        start = file.tell()
+        parsed[hashlib.sha256(file.read(4096)).digest()] += 1
+        file.seek(start)
+        return inner(file, *arguments, **named)
+
+    monkeypatch.setattr(reader, "read_dataset", counting)
+    assert builds(own, tmp_path / "out")["computed"] == 20
+    assert set(parsed.values()) == {1}  # of each file its meta information, and its data set

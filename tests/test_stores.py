@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ from fvpipe.cache.sample_store import SampleStore, ViewRejection, sample_key
 from fvpipe.config import identifier_key as identifier_key_module
 from fvpipe.config.identifier_key import ENVIRONMENT, identifier_key
 from fvpipe.config.loading import digest_of
-from fvpipe.dicom.header import HeaderPolicy, ImageHeader, read_header
+from fvpipe.dicom.header import HeaderPolicy, ImageHeader, parse_header, read_header
 from fvpipe.errors import FvpipeError, InputError, LockedError, ParameterError, StorageError
 from fvpipe.indexing.scan import scan_folder
 from fvpipe.io.atomic import write_atomic, write_if_changed
@@ -337,11 +338,22 @@ def record(path: str = "a/one.dcm", **changes: Any) -> ImageRecord:
     return ImageRecord(**values | changes)
 
 
+@cache
+def any_header() -> ImageHeader:
+    made = factory.breast()
+    return parse_header(factory.file_bytes(factory.dataset(made.pixels, made.bits), made.pixels), "x.dcm", HeaderPolicy())
+
+
+def header(found: ImageRecord | Rejection) -> ImageHeader | Rejection:
+    """A header with this record."""
+    return found if isinstance(found, Rejection) else replace(any_header(), record=found)
+
+
 RECORDS = st.builds(
     ImageRecord,
     path=st.text(min_size=1),
-    row_spacing=st.none() | st.floats(allow_nan=False),
-    column_spacing=st.none() | st.floats(allow_nan=False),
+    row_spacing=st.none() | st.floats(allow_nan=False, allow_infinity=False),
+    column_spacing=st.none() | st.floats(allow_nan=False, allow_infinity=False),
     chest_wall=st.none() | st.sampled_from(Edge),
 ) | st.builds(Rejection, st.text(min_size=1), st.sampled_from(Reason), st.text())
 
@@ -353,16 +365,18 @@ def test_memory_round_trip(records: list[ImageRecord | Rejection]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "new" / "memory.sqlite"
         with FileCache(file, Path("/in"), POLICY) as file_cache:
-            file_cache.put_headers(found)
+            file_cache.put_headers((source, header(record)) for source, record in found)
             file_cache.put_digests((source, digest_of(source.path)) for source, _ in found)
             for source, _ in found:
                 assert file_cache.digest(source) == digest_of(source.path)  # in the process that read it, and in the next one
                 assert file_cache.fact(source, "pixels") is None
         with FileCache(file, Path("/in"), POLICY) as file_cache:
-            assert [file_cache.header(source) for source, _ in found] == records
+            assert [file_cache.record(source) for source, _ in found] == records
+            whole = [header(record) if isinstance(record, ImageRecord) else None for record in records]
+            assert [file_cache.header(source) for source, _ in found] == whole
             assert [file_cache.digest(source) for source, _ in found] == [digest_of(source.path) for source, _ in found]
             for other in (replace(source, state="other") for source, _ in found):
-                assert file_cache.header(other) is None
+                assert file_cache.record(other) is None
                 assert file_cache.digest(other) is None
 
 
@@ -373,7 +387,7 @@ def source() -> SourceFile:
 
 def remember(file: Path, source: SourceFile, policy: HeaderPolicy = POLICY, root: Path = Path("/in")) -> None:
     with FileCache(file, root, policy) as file_cache:
-        file_cache.put_headers([(source, record(source.path))])
+        file_cache.put_headers([(source, header(record(source.path)))])
         file_cache.put_digests([(source, digest_of(1))])
 
 
@@ -383,23 +397,23 @@ def remember(file: Path, source: SourceFile, policy: HeaderPolicy = POLICY, root
 def test_records_of_another_policy_are_not_used(policy: HeaderPolicy, source: SourceFile, tmp_path: Path) -> None:
     remember(tmp_path / "m", source)
     with FileCache(tmp_path / "m", Path("/in"), policy) as file_cache:
-        assert file_cache.header(source) is None
+        assert file_cache.record(source) is None
         assert file_cache.digest(source) == digest_of(1)  # bytes are bytes, however they are read
-        file_cache.put_headers([(source, record(patient_id="other"))])
+        file_cache.put_headers([(source, header(record(patient_id="other")))])
     with FileCache(tmp_path / "m", Path("/in"), POLICY) as file_cache:
-        assert file_cache.header(source) == record()
+        assert file_cache.record(source) == record()
 
 
 def test_another_folder_or_forgetting_remembers_nothing(source: SourceFile, tmp_path: Path) -> None:
     remember(tmp_path / "m", source)
     for root, forget in ((Path("/elsewhere"), False), (Path("/in"), True)):
         with FileCache(tmp_path / "m", root, POLICY, reread=forget) as file_cache:
-            assert file_cache.header(source) is None
+            assert file_cache.record(source) is None
             assert file_cache.digest(source) is None
             file_cache.put_digests([(source, "of this run")])
             assert file_cache.digest(source) == "of this run"
     with FileCache(tmp_path / "m", Path("/in"), POLICY) as file_cache:
-        assert file_cache.header(source) is None
+        assert file_cache.record(source) is None
         assert file_cache.digest(source) == "of this run"
 
 
@@ -420,7 +434,7 @@ def test_every_change_of_a_file_is_seen(tmp_path: Path) -> None:
 
     def known() -> tuple[ImageRecord | Rejection | None, str | None]:
         with FileCache(tmp_path / "m", tmp_path / "in", POLICY) as file_cache:
-            return file_cache.header(state()), file_cache.digest(state())
+            return file_cache.record(state()), file_cache.digest(state())
 
     for change in (
         lambda: rewrite(file, b"longer"),
@@ -429,7 +443,7 @@ def test_every_change_of_a_file_is_seen(tmp_path: Path) -> None:
         lambda: (shutil.copy2(file, tmp_path / "copy"), os.replace(tmp_path / "copy", file)),
     ):
         with FileCache(tmp_path / "m", tmp_path / "in", POLICY) as file_cache:
-            file_cache.put_headers([(state(), record("a.dcm"))])
+            file_cache.put_headers([(state(), header(record("a.dcm")))])
             file_cache.put_digests([(state(), digest_of(1))])
         assert known() == (record("a.dcm"), digest_of(1))
         change()
@@ -444,14 +458,11 @@ def test_no_path_and_no_identifier_in_the_database(tmp_path: Path) -> None:
     (source,) = listed(root)[0]
     found = read_header(root, path, POLICY)
     assert isinstance(found, ImageHeader)
-    header = found.record
     with FileCache(tmp_path / "m", root, POLICY) as file_cache:
-        file_cache.put_headers(
-            [(source, header), (SourceFile("Doe_Jane/bad.dcm", "1"), Rejection(path, Reason.NOT_DICOM, "x"))]
-        )
+        file_cache.put_headers([(source, found), (SourceFile("Doe_Jane/bad.dcm", "1"), Rejection(path, Reason.NOT_DICOM, "x"))])
         file_cache.put_digests([(source, digest_of(1))])
     content = b"".join(file.read_bytes() for file in tmp_path.glob("m*"))
-    assert header.patient_id.encode() in content  # it is the digest
+    assert found.record.patient_id.encode() in content  # it is the digest
     for canary in ("CANARY", "Doe_Jane", "film", "Somewhere", "1.2.77", str(tmp_path)):
         assert canary.encode() not in content
 
@@ -462,10 +473,10 @@ def test_damaged_memory_is_an_empty_one(damage: str, source: SourceFile, tmp_pat
     remember(file, source)
     file.write_bytes(DAMAGES[damage](file.read_bytes()))
     with FileCache(file, Path("/in"), POLICY) as file_cache:
-        assert file_cache.header(source) in (None, record())
+        assert file_cache.record(source) in (None, record())
     remember(file, source)
     with FileCache(file, Path("/in"), POLICY) as file_cache:
-        assert file_cache.header(source) == record()
+        assert file_cache.record(source) == record()
 
 
 def test_no_flipped_bit_becomes_a_wrong_record(tmp_path: Path) -> None:
@@ -473,7 +484,7 @@ def test_no_flipped_bit_becomes_a_wrong_record(tmp_path: Path) -> None:
     file, rng = tmp_path / "m", random.Random(0)
     files = [SourceFile(f"{i}.dcm", f"{i} 2 3 4") for i in range(12)]
     with FileCache(file, Path("/in"), POLICY) as file_cache:
-        file_cache.put_headers((source, record(source.path, patient_id=source.path)) for source in files)
+        file_cache.put_headers((source, header(record(source.path, patient_id=source.path))) for source in files)
         file_cache.put_digests((source, digest_of(source.path)) for source in files)
     sound = file.read_bytes()
     for _ in range(500):
@@ -481,7 +492,7 @@ def test_no_flipped_bit_becomes_a_wrong_record(tmp_path: Path) -> None:
         file.write_bytes(flipped(sound, bit))
         with FileCache(file, Path("/in"), POLICY) as file_cache:
             for source in files:
-                assert file_cache.header(source) in (None, record(source.path, patient_id=source.path)), bit
+                assert file_cache.record(source) in (None, record(source.path, patient_id=source.path)), bit
                 assert file_cache.digest(source) in (None, digest_of(source.path)), bit
 
 
@@ -513,19 +524,19 @@ def test_a_memory_that_another_process_makes_meanwhile_is_kept(
     monkeypatch.setattr(sources, "_is_current", look)
     with FileCache(tmp_path / "m", Path("/in"), POLICY) as file_cache:
         assert looked[0] is False
-        assert file_cache.header(source) == record()
+        assert file_cache.record(source) == record()
 
 
 def test_two_processes_remember_at_once(tmp_path: Path) -> None:
     script = """
 import sys
 from pathlib import Path
-from tests.test_stores import POLICY, SourceFile, FileCache, digest_of, record
+from tests.test_stores import POLICY, SourceFile, FileCache, digest_of, header, record
 sys.stdin.readline()
 with FileCache(Path(sys.argv[1]), Path("/in"), POLICY) as memory:
     for i in range(50):
         source = SourceFile(f"{sys.argv[2]} {i}", "1")
-        memory.put_headers([(source, record(source.path))])
+        memory.put_headers([(source, header(record(source.path)))])
         memory.put_digests([(source, digest_of(i))])
 """
     processes = [python(script, tmp_path / "m", name) for name in "ab"]
@@ -537,7 +548,7 @@ with FileCache(Path(sys.argv[1]), Path("/in"), POLICY) as memory:
         output(process)
     with FileCache(tmp_path / "m", Path("/in"), POLICY) as file_cache:
         for source in (SourceFile(f"{name} {i}", "1") for name in "ab" for i in range(50)):
-            assert file_cache.header(source) == record(source.path)
+            assert file_cache.record(source) == record(source.path)
             assert file_cache.digest(source) is not None
 
 
@@ -547,7 +558,7 @@ def test_memory_on_a_full_disk_is_one_sentence(limit: int, tmp_path: Path) -> No
         "from tests.test_stores import *\n"
         "try:\n"
         "    with FileCache(Path(sys.argv[2]), Path('/in'), POLICY) as memory:\n"
-        "        memory.put_headers((SourceFile(str(i), '1'), record(str(i))) for i in range(500))\n"
+        "        memory.put_headers((SourceFile(str(i), '1'), header(record(str(i)))) for i in range(500))\n"
         "except StorageError as error:\n    print(error)\n"
     )
     said = output(python(script, limit, tmp_path / "m"))

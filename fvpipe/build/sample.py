@@ -38,6 +38,7 @@ class SampleTask:
     policy: HeaderPolicy
     pipeline: Pipeline
     retry: bool = False  # make again what was rejected
+    headers: tuple[ImageHeader | None, ImageHeader | None] = (None, None)  # as the index parsed them; None: not at hand
 
     @property
     def views(self) -> tuple[ImageRecord, ImageRecord]:
@@ -86,7 +87,8 @@ def make_sample(task: SampleTask) -> SampleResult:
     """Read both files, decode, segment, fuse, and store the sample (or why there is none)."""
     clock = _Clock()
     files, headers, digests = [], [], []
-    for record, state, expected, buffer in zip(task.views, task.states, task.digests, _buffers.of_views, strict=True):
+    indexed = zip(task.views, task.states, task.digests, task.headers, _buffers.of_views, strict=True)
+    for record, state, expected, known, buffer in indexed:
         try:
             read = read_contents(Path(task.root) / record.path, state, buffer)
         except FileNotFoundError:
@@ -95,7 +97,7 @@ def make_sample(task: SampleTask) -> SampleResult:
             return SampleResult(unreadable=Rejection.unreadable(record.path, error))
         clock.lap("read")
         # Label and id come from the index: these must be the bytes that it read.
-        header = parse_indexed(read, record, task.policy, expected)
+        header = parse_indexed(read, record, task.policy, expected, known)
         if header is None:
             return SampleResult(changed=record.path)
         clock.lap("header")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from fvpipe.build.plan import Plan, Target, make_task
@@ -118,8 +118,7 @@ def make_missing(
     ]
     computed, seconds = 0, Counter[str]()
     with progress(f"build {target.pipeline_name}/{found.source.name}", len(plan.missing), "breasts") as advance:
-        numbered = list(enumerate(task for _, task in plan.missing))
-        for batch in workers.run(_make_numbered, numbered):
+        for batch in workers.run(_make_numbered, _Numbered(plan, found, file_cache)):
             finished: list[tuple[Breast, SampleResult]] = []
             for each in batch:
                 if isinstance(each, Crash):
@@ -154,6 +153,26 @@ def make_missing(
             samples.append((breast, key))
     everything = sorted([*found.rejections, *rejections], key=rejection_order)
     return Samples(found, target, store, file_cache, samples, everything, computed, len(stored) - computed, seconds)
+
+
+class _Numbered(Collection[tuple[int, SampleTask]]):
+    """The missing samples' tasks with their numbers; headers join when a task is sent, so that few are in memory."""
+
+    def __init__(self, plan: Plan, found: Index, file_cache: FileCache) -> None:
+        self._tasks = [task for _, task in plan.missing]
+        self._found, self._file_cache = found, file_cache
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    def __iter__(self) -> Iterator[tuple[int, SampleTask]]:
+        for number, task in enumerate(self._tasks):
+            files = [self._found.files.get(image.path) for image in task.views]
+            cc, mlo = (self._file_cache.header(file) if file else None for file in files)
+            yield number, replace(task, headers=(cc, mlo))
+
+    def __contains__(self, item: object) -> bool:
+        return item in list(self)
 
 
 def _make_numbered(tasks: list[tuple[int, SampleTask]]) -> list[tuple[int, SampleResult]]:

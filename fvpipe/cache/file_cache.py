@@ -18,20 +18,21 @@ from typing import Any, Self
 
 from blake3 import blake3
 
-from fvpipe.dicom.header import HeaderPolicy
+from fvpipe.dicom.header import HeaderPolicy, ImageHeader, header_from_json, header_to_json
 from fvpipe.errors import StorageError
 from fvpipe.reasons import Reason, Rejection
 from fvpipe.types import Digest, Edge, ImageRecord, Laterality, SourceFile, View
 from fvpipe.versions import READER_VERSION
 
-FILE_CACHE_VERSION = 5
+FILE_CACHE_VERSION = 6
 _SCHEMA = (
-    *(f"DROP TABLE IF EXISTS {name}" for name in ("headers", "digests", "facts")),
-    "CREATE TABLE headers (path, policy, state, record, seal, PRIMARY KEY (path, policy)) WITHOUT ROWID",
+    *(f"DROP TABLE IF EXISTS {name}" for name in ("records", "headers", "digests", "facts")),
+    *(f"CREATE TABLE {name} (path, policy, state, {name}, seal, PRIMARY KEY (path, policy))" for name in ("records", "headers")),
     "CREATE TABLE facts (path, kind, state, fact, seal, PRIMARY KEY (path, kind)) WITHOUT ROWID",
     f"PRAGMA user_version = {FILE_CACHE_VERSION}",
 )
-_HEADER = "SELECT path, policy, state, record, seal FROM headers WHERE path = ? AND policy = ?"
+_RECORD = "SELECT path, policy, state, records, seal FROM records WHERE path = ? AND policy = ?"
+_HEADER = "SELECT path, policy, state, headers, seal FROM headers WHERE path = ? AND policy = ?"
 _FACT = "SELECT path, kind, state, fact, seal FROM facts WHERE path = ? AND kind = ?"
 
 
@@ -64,7 +65,7 @@ class FileCache:
             file.parent.mkdir(parents=True, exist_ok=True)
             self._database = self._open(file)
             if reread:
-                self._database.executescript("DELETE FROM headers; DELETE FROM facts;")
+                self._database.executescript("DELETE FROM records; DELETE FROM headers; DELETE FROM facts;")
         except (OSError, sqlite3.Error) as error:
             raise StorageError(f"{file}: cannot be opened for writing ({error}); check the folder's permissions") from None
 
@@ -81,7 +82,7 @@ class FileCache:
                 database.execute("COMMIT")
             if database.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
                 raise sqlite3.DatabaseError("damaged")
-            for query in (_HEADER, _FACT):
+            for query in (_RECORD, _HEADER, _FACT):
                 database.execute(query, ("", ""))
         except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
             database.close()
@@ -104,10 +105,15 @@ class FileCache:
     def _kind(self, kind: str) -> str:
         return f"region {self._policy}" if kind == "region" else kind  # it holds identifiers, as the policy makes them
 
-    def header(self, source: SourceFile) -> ImageRecord | Rejection | None:
-        """The record read from this very state of the file; None on a cache miss."""
-        record = self._get(_HEADER, source, self._policy)
+    def record(self, source: SourceFile) -> ImageRecord | Rejection | None:
+        """The record of this very state of the file, or why it was rejected; None on a cache miss."""
+        record = self._get(_RECORD, source, self._policy)
         return _from_json(source.path, record) if record is not None else None
+
+    def header(self, source: SourceFile) -> ImageHeader | None:
+        """The whole header of this very state of the file, as decoding takes it; None on a cache miss."""
+        header = self._get(_HEADER, source, self._policy)
+        return header_from_json(source.path, header) if header is not None else None
 
     def digest(self, source: SourceFile) -> Digest | None:
         """BLAKE3 of this very state of the file; None on a cache miss."""
@@ -130,10 +136,16 @@ class FileCache:
             return None
         return row[3] if row[:3] == [*key, source.state] and seal == _seal(row) else None
 
-    def put_headers(self, found: Iterable[tuple[SourceFile, ImageRecord | Rejection]]) -> None:
-        """Store headers."""
-        rows = [(self._name(source.path), self._policy, source.state, _to_json(record)) for source, record in found]
-        self._write("headers", rows)
+    def put_headers(self, found: Iterable[tuple[SourceFile, ImageHeader | Rejection]]) -> None:
+        """Store headers with their records, and rejections."""
+        records, headers = list[tuple[str, ...]](), list[tuple[str, ...]]()
+        for source, header in found:
+            key = self._name(source.path), self._policy, source.state
+            records.append((*key, _to_json(header if isinstance(header, Rejection) else header.record)))
+            if not isinstance(header, Rejection):
+                headers.append((*key, header_to_json(header)))
+        self._write("records", records)
+        self._write("headers", headers)
 
     def put_digests(self, found: Iterable[tuple[SourceFile, Digest]]) -> None:
         """Store digests of files."""
@@ -144,7 +156,7 @@ class FileCache:
         self._write("facts", [(self._name(source.path), self._kind(kind), source.state, fact) for source, fact in found])
 
     def _write(self, table: str, rows: Sequence[tuple[str, ...]]) -> None:
-        statement = f"INSERT OR REPLACE INTO {table} VALUES (?, ?, ?, ?, ?)"  # noqa: S608 - one of our two tables
+        statement = f"INSERT OR REPLACE INTO {table} VALUES (?, ?, ?, ?, ?)"  # noqa: S608 - one of our tables
         try:
             self._database.execute("BEGIN IMMEDIATE")
             self._database.executemany(statement, ((*row, _seal(row)) for row in rows))

@@ -41,7 +41,7 @@ class FileResult:
     """Header of one file, and the digest of its bytes where it was asked for."""
 
     file: SourceFile
-    header: ImageRecord | Rejection
+    header: ImageHeader | Rejection
     digest: Digest | None = None
 
 
@@ -75,7 +75,7 @@ def read_headers(
     InputError
         A file vanished or changed while it was read.
     """
-    headers: dict[str, ImageRecord | Rejection | None] = {path: file_cache.header(file) for path, file in files.items()}
+    headers: dict[str, ImageRecord | Rejection | None] = {path: file_cache.record(file) for path, file in files.items()}
 
     def is_known(file: SourceFile) -> bool:
         header = headers[file.path]
@@ -90,7 +90,7 @@ def read_headers(
             ]
             file_cache.put_headers((r.file, r.header) for r in results if not is_transient(r.header))
             file_cache.put_digests((r.file, r.digest) for r in results if r.digest)
-            headers.update((r.file.path, r.header) for r in results)
+            headers.update((r.file.path, r.header if isinstance(r.header, Rejection) else r.header.record) for r in results)
             advance(len(answers))
     return {path: header for path, header in headers.items() if header is not None}, len(tasks)
 
@@ -103,9 +103,13 @@ def read_files(tasks: Sequence[FileTask]) -> list[FileResult]:
 
 
 def parse_indexed(
-    read: Contents, record: ImageRecord, policy: HeaderPolicy, digest: Digest | None = None
+    read: Contents,
+    record: ImageRecord,
+    policy: HeaderPolicy,
+    digest: Digest | None = None,
+    header: ImageHeader | None = None,
 ) -> ImageHeader | None:
-    """Parse the header of a file that was indexed as `record`; None where the file is not that one any more.
+    """Take or parse the header of a file that was indexed as `record`; None where the file is not that one any more.
 
     Parameters
     ----------
@@ -117,19 +121,23 @@ def parse_indexed(
         How headers are read.
     digest : Digest or None
         Of the file, where the index holds it; else the header is compared, unless the file's state is the same.
+    header : ImageHeader or None
+        As the index parsed it, if it is at hand: then it is not parsed again.
     """
-    if digest is not None and digest != read.digest:
+    same = read.unchanged if digest is None else read.digest == digest
+    if digest is not None and not same:
         return None
+    if header is not None and same:
+        return header
     try:
-        header = parse_header(read.data, record.path, policy)
+        parsed = parse_header(read.data, record.path, policy)
     except RejectedFile:
         return None
-    return header if digest is not None or read.unchanged or header.record == record else None
+    return parsed if same or parsed.record == record else None
 
 
 def _read_file(task: FileTask, buffer: Buffer) -> FileResult:
-    found = read_header(Path(task.root), task.file.path, task.policy)
-    header = found if isinstance(found, Rejection) else found.record
+    header = read_header(Path(task.root), task.file.path, task.policy)
     if isinstance(header, Rejection):
         if header.detail == os.strerror(errno.ENOENT):
             raise changed_since_index(task.file.path)

@@ -148,7 +148,7 @@ def _manifest_or_index(project: Project, source: Source, workers: Workers, file_
     listed = {image.path for image in found.images}
     known = listed | {rejection.what for rejection in found.rejections}
     # A file without a suffix may be no DICOM file at all, and then the manifest does not name it.
-    added = sorted(path for path in files.keys() - known if has_suffix(path) or file_cache.header(files[path]) is None)
+    added = sorted(path for path in files.keys() - known if has_suffix(path) or file_cache.record(files[path]) is None)
     removed = sorted(listed - files.keys())
     for paths, what in ((added, "added"), (removed, "removed")):
         if paths:
