@@ -20,7 +20,7 @@ from pydantic import BaseModel
 from fvpipe.config.loading import digest_of, is_plain_name, parse, read_yaml
 from fvpipe.config.pipeline import Pipeline, load_pipeline
 from fvpipe.config.project import Params, load_params
-from fvpipe.config.training import Train
+from fvpipe.config.training import Recipe, Train
 from fvpipe.errors import ParameterError
 
 ROOT = Path(__file__).parents[1]
@@ -396,3 +396,13 @@ def test_runs_name_splits_that_are_there() -> None:
     assert parse(Params, settings | {"runs": {"splits": ["folds-fold2"]}}, "p").split_of("folds-fold2").folds == 3
     with pytest.raises(ParameterError, match=re.escape("no split 'folds-fold3' (did you mean 'folds-fold")):
         parse(Params, settings | {"runs": {"splits": ["folds-fold3"]}}, "p")
+
+
+@pytest.mark.parametrize("weights", ["resnet18.pth", "/models/resnet18.pth", "weights/../resnet18.pth", "data/w.pt"])
+def test_weights_of_a_project_lie_where_the_dag_sees_them(weights: str) -> None:
+    with pytest.raises(ValueError, match="a file in the folder weights/"):
+        Train(weights=weights)
+    with pytest.raises(ValueError, match="a file in the folder weights/"):
+        Train(demo={"weights": weights})
+    assert Train(weights="weights/resnet18.pth").recipe(simulated=False).weights == "weights/resnet18.pth"
+    assert Recipe(weights=weights).weights == weights  # of a record, or of --weights

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -77,6 +78,11 @@ class Train(Recipe):
     def _demo_fits(self) -> Train:
         if self.demo:
             self.recipe(simulated=True)
+        for weights in (self.weights, self.demo.get("weights", "none")):
+            file = PurePosixPath(weights)
+            if weights not in ("imagenet", "none") and (file.parts[:1] != ("weights",) or ".." in file.parts):
+                # The training stage depends on that folder: DVC does not see a change of a file anywhere else.
+                raise ValueError("weights must be imagenet, none, or a file in the folder weights/ (or a link there)")
         return self
 
     def recipe(self, simulated: bool) -> Recipe:
