@@ -157,6 +157,26 @@ def test_another_repository_imports_the_shards(repository: Path, tmp_path: Path)
     assert fvpipe.verify(shards.folder) == []
 
 
+def test_consumers_without_dicom_files_run_the_later_stages(repository: Path, tmp_path: Path) -> None:
+    """A clone with other times, the shards pulled, and not one DICOM file: same lock, and training goes on from there."""
+    clone, git = tmp_path / "clone", "git -c user.name=t -c user.email=t@t"
+    shell(f"dvc remote add -f -d store {tmp_path / 'remote'} && dvc push -q && git add -A", repository)
+    shell(f"{git} commit -qm c --allow-empty && git clone -q . {clone}", repository)
+    dag = yaml.safe_load((clone / "dvc.yaml").read_text())
+    for stage in ("fetch-cbis", "phantom"):  # their data sets are somebody else's
+        del dag["stages"][stage]
+    (clone / "dvc.yaml").write_text(yaml.safe_dump(dag, sort_keys=False))
+    shell("dvc pull -q", clone)
+    assert not list(clone.rglob("*.dcm")) + list(clone.rglob("*.dicom"))
+    stages = shell("dvc repro split train evaluate table1 table2 report", clone)
+    assert set(re.findall(r"Running stage '([^']+)'", stages)) == INDEXES
+    assert stages.count("is kept as it is") == len(INDEXES)
+    assert shell("git status --short", clone).split() == ["M", "dvc.yaml"]
+    params = clone / "params.yaml"
+    params.write_text(params.read_text().replace("smallest_group: 20", "smallest_group: 5"))
+    assert ran(clone) == {"evaluate", "table2"}
+
+
 def test_own_data_set_is_two_lines(repository: Path, tmp_path: Path) -> None:
     """A folder in CMMD's form anywhere on the disk, a link to it, and two lines of params.yaml."""
     shell(f"fvpipe phantom --form cmmd --patients 8 --seed 5 --out {tmp_path / 'elsewhere'}", repository)
