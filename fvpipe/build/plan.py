@@ -19,7 +19,7 @@ from fvpipe.types import Breast, Digest, ImageRecord, SourceFile
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where one pipeline's shards of one data set go.
+    """The shard folder of one pipeline and one data set.
 
     Attributes
     ----------
@@ -67,7 +67,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Plan:
-    """What a build has to do.
+    """The work of a build, breast by breast.
 
     Attributes
     ----------

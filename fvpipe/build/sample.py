@@ -48,7 +48,7 @@ class SampleTask:
 
 @dataclass(frozen=True, slots=True)
 class SampleResult:
-    """What a worker found: the digests of both files and the sample's key, or the file that could not be read."""
+    """Result of a task: the digests of both files and the sample's key, or the file that could not be read."""
 
     digests: tuple[Digest, Digest] | None = None
     key: Digest | None = None

@@ -1,1 +1,1 @@
-"""What is kept between runs on disk: file cache, sample store, decoder crashes."""
+"""The caches between runs, on disk: file cache, sample store, decoder crashes."""

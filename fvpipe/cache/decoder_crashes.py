@@ -1,16 +1,15 @@
-"""What is remembered of a file that ended the process of its decoder: these very versions need not die of it again."""
+"""Cache of decoder crashes, keyed by decoder version, so that a crashing file is not decoded again."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from fvpipe.config.pipeline import Pipeline
-from fvpipe.dicom.decoders import decoder_identity
-from fvpipe.dicom.decoders import reduced_decoder
-from fvpipe.imaging.canvas import frame_level
-from fvpipe.reasons import Reason
-from fvpipe.reasons import Rejection
-from fvpipe.types import ImageRecord
 import json
+from collections.abc import Callable
+
+from fvpipe.config.pipeline import Pipeline
+from fvpipe.dicom.decoders import decoder_identity, reduced_decoder
+from fvpipe.imaging.canvas import frame_level
+from fvpipe.reasons import Reason, Rejection
+from fvpipe.types import ImageRecord
 
 
 def decoders(image: ImageRecord, pipeline: Pipeline, identity: Callable[[str], str]) -> str:
@@ -21,13 +20,13 @@ def decoders(image: ImageRecord, pipeline: Pipeline, identity: Callable[[str], s
 
 
 def crash_fact(image: ImageRecord, pipeline: Pipeline, crash: Rejection) -> str:
-    """What to remember of `crash`."""
+    """Encode a crash for the file cache."""
     return json.dumps([decoders(image, pipeline, decoder_identity), crash.reason, crash.detail])
 
 
 def cached_crash(image: ImageRecord, pipeline: Pipeline, fact: str | None) -> Rejection | None:
-    """The crash that a fact tells of; None where there is no fact, or it is of other decoders or versions."""
-    if not fact:  # looking up a version takes longer than all else
+    """Decode the fact of a crash; None where there is none, or other decoders or versions crashed."""
+    if not fact:  # versions are slow to look up
         return None
     who, reason, detail = json.loads(fact)
     return Rejection(image.path, Reason(reason), detail) if who == decoders(image, pipeline, decoder_identity) else None

@@ -27,7 +27,10 @@ from fvpipe.versions import READER_VERSION
 FILE_CACHE_VERSION = 6
 _SCHEMA = (
     *(f"DROP TABLE IF EXISTS {name}" for name in ("records", "headers", "digests", "facts")),
-    *(f"CREATE TABLE {name} (path, policy, state, {name}, seal, PRIMARY KEY (path, policy))" for name in ("records", "headers")),
+    *(
+        f"CREATE TABLE {name} (path, policy, state, {name}, seal, PRIMARY KEY (path, policy))"
+        for name in ("records", "headers")
+    ),
     "CREATE TABLE facts (path, kind, state, fact, seal, PRIMARY KEY (path, kind)) WITHOUT ROWID",
     f"PRAGMA user_version = {FILE_CACHE_VERSION}",
 )

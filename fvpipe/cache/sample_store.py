@@ -10,23 +10,21 @@ Each sample is one file, written aside and renamed, and ends in a digest of itse
 
 from __future__ import annotations
 
-from blake3 import blake3
+import json
+import os
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from blake3 import blake3
+
 from fvpipe.config.loading import digest_of
 from fvpipe.errors import StorageError
 from fvpipe.io.atomic import write_atomic
-from fvpipe.reasons import Flag
-from fvpipe.reasons import Reason
-from fvpipe.types import Digest
-from fvpipe.types import FusedSample
-from fvpipe.types import Laterality
-from fvpipe.types import View
+from fvpipe.reasons import Flag, Reason
+from fvpipe.types import Digest, FusedSample, Laterality, View
 from fvpipe.versions import PREPROCESSING_VERSION
-from pathlib import Path
-from typing import Any
-import json
-import numpy as np
-import os
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +46,7 @@ def sample_key(
     sources : (Digest, Digest)
         Of the CC's and the MLO's file.
     laterality : Laterality
+        Side of the breast.
     pipeline : Digest
         :meth:`fvpipe.config.pipeline.Pipeline.digest`.
     lossy_decoders : (str, str)
@@ -69,11 +68,11 @@ class SampleStore:
         self.folder = folder
 
     def path(self, key: Digest) -> Path:
-        """Where the sample of `key` lies."""
+        """Path of the sample of `key`."""
         return self.folder / key[:3] / f"{key}.sample"
 
     def rejection_path(self, key: Digest) -> Path:
-        """Where the rejection of `key` lies."""
+        """Path of the rejection of `key`."""
         return self.folder / key[:3] / f"{key}.rejected"
 
     def has(self, key: Digest) -> bool:
@@ -81,7 +80,7 @@ class SampleStore:
         return os.path.exists(self.path(key)) or os.path.exists(self.rejection_path(key))
 
     def get(self, key: Digest) -> FusedSample | ViewRejection | None:
-        """What `key` was found to be; None where it is absent or damaged (a damaged file is removed)."""
+        """Read the sample or rejection of `key`; None where it is absent or damaged (a damaged file is removed)."""
         for path in (self.path(key), self.rejection_path(key)):
             try:
                 data = path.read_bytes()

@@ -97,6 +97,7 @@ def parse(model: type[ModelT], data: Any, where: str) -> ModelT:
     Parameters
     ----------
     model : type of pydantic.BaseModel
+        The settings to make.
     data : object
         As YAML gives it; None: all defaults.
     where : str

@@ -21,7 +21,7 @@ _MODULES = ("vindr", "cmmd", "cbis", "table")
 
 @dataclass(frozen=True, slots=True)
 class LabelTable:
-    """What the label tables of a data set say.
+    """The contents of the label tables of a data set.
 
     Attributes
     ----------

@@ -46,6 +46,7 @@ class Download:
     Attributes
     ----------
     client : idc_index.IDCClient
+        Downloads the series.
     out : Path
         Folder that the files are written to.
     series : tuple of Series

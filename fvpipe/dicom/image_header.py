@@ -19,8 +19,11 @@ class PixelHeader:
     Attributes
     ----------
     layout : PixelLayout
+        Size and bits of the stored values.
     location : PixelLocation
+        Position of the pixels in the file.
     mapping : ValueMapping
+        Rescale, LUTs, windows, polarity and padding.
     chest_wall : Edge
         Edge on which the chest wall is expected: by Patient Orientation, else by the side of the breast.
     overlay_in_pixels : bool

@@ -20,6 +20,7 @@ class PixelLayout:
     signed : bool
         Stored values are two's complement.
     photometric_interpretation : {"MONOCHROME1", "MONOCHROME2"}
+        Whether low or high values are bright.
     """
 
     transfer_syntax_uid: str
@@ -39,7 +40,7 @@ class PixelLayout:
 
 @dataclass(frozen=True, slots=True)
 class PixelLocation:
-    """Where the value of Pixel Data lies.
+    """Position of the value of Pixel Data.
 
     Attributes
     ----------

@@ -23,7 +23,9 @@ class ValueTable:
     Attributes
     ----------
     values : float64 array, shape (2 ** bits_stored,)
+        Value of each stored value.
     low, high : float
+        Ends of the declared range.
     """
 
     values: NDArray[np.float64]

@@ -47,6 +47,7 @@ def patient_weights(patients: Sequence[object], replicates: int, seed: int) -> I
     Yields
     ------
     float64 array, shape (at most CHUNK_REPLICATES, n)
+        Weights of the breasts in some of the replicates.
     """
     _, owner = np.unique([repr(patient) for patient in patients], return_inverse=True)
     count = int(owner.max()) + 1 if len(owner) else 0

@@ -53,6 +53,7 @@ def open_client(settings: WorkerSettings, count: int) -> Iterator[Client]:
     Parameters
     ----------
     settings : WorkerSettings
+        Which scheduler, or how many local workers.
     count : int
         Processes or threads to start on this host.
 
@@ -134,6 +135,7 @@ class Submitted:
     Parameters
     ----------
     client : distributed.Client
+        Connected to a scheduler with workers.
 
     Raises
     ------

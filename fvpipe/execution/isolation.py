@@ -29,7 +29,8 @@ class Crash(Generic[TaskT]):
 
     Attributes
     ----------
-    task
+    task : object
+        The task.
     detail : str
         How the last process ended.
     timed_out : bool
@@ -61,6 +62,7 @@ def run_isolated(
     function : callable
         Importable by name; takes and returns a list.
     tasks : list
+        The tasks.
     timeout : float
         Seconds that one task may take.
 
@@ -86,7 +88,8 @@ def run_alone(function: Callable[[list[TaskT]], list[ResultT]], task: TaskT, tim
     ----------
     function : callable
         As for :func:`run_isolated`.
-    task
+    task : object
+        The task.
     timeout : float
         Seconds.
 

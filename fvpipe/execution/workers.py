@@ -1,4 +1,4 @@
-"""Where tasks run: in this process, isolated in a fresh one, or in batches on the workers of a Dask cluster."""
+"""Workers that run tasks: in this process, isolated in a fresh one, or in batches on the workers of a Dask cluster."""
 
 from __future__ import annotations
 
@@ -72,6 +72,7 @@ class Workers:
     Parameters
     ----------
     settings : WorkerSettings
+        Where tasks run.
     """
 
     def __init__(self, settings: WorkerSettings) -> None:

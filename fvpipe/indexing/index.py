@@ -1,4 +1,4 @@
-"""What the headers and the label table of a data set hold, as one value."""
+"""The contents of a data set's headers and label table, as one value."""
 
 from __future__ import annotations
 

@@ -20,6 +20,7 @@ def write_atomic(path: Path, data: bytes, *, durable: bool = True) -> None:
     path : Path
         Its folder is made where it is missing.
     data : bytes
+        All of the new content.
     durable : bool
         Wait until the bytes are on the disk; needed where nothing else would notice their loss.
 
@@ -37,6 +38,7 @@ def write_if_changed(path: Path, data: bytes | Iterable[bytes]) -> None:
     Parameters
     ----------
     path : Path
+        The file.
     data : bytes, or iterable of bytes
         Parts are written one by one and never held together.
 

@@ -59,6 +59,7 @@ def read_contents(path: Path, state: str, buffer: Buffer) -> Contents:
     Parameters
     ----------
     path : Path
+        The file.
     state : str
         As :func:`file_state` gives it.
     buffer : Buffer

@@ -21,6 +21,7 @@ class Row:
     Attributes
     ----------
     file : Path
+        The table.
     line : int
         Line of the file where the row begins, from 1.
     cells : mapping of column to str
@@ -44,6 +45,7 @@ class Row:
         Parameters
         ----------
         column : str
+            Name of the column.
         parser : callable
             The cell -> its value, or None where it has none.
         expected : str
@@ -78,6 +80,7 @@ def iterate_table(file: Path, required: Sequence[str]) -> Iterator[Row]:
     Parameters
     ----------
     file : Path
+        The table.
     required : sequence of str
         Columns that the table must have; others are kept too.
 

@@ -160,7 +160,7 @@ def _manifest_or_index(project: Project, source: Source, workers: Workers, file_
 
 
 def target_of(project: Project, pipeline_name: str, dataset: str) -> Target:
-    """Where a pipeline's shards of a data set of a project go."""
+    """Describe the shard folder of one pipeline and one data set of a project."""
     name, pipeline = load_pipeline(pipeline_name, project.folder)
     parent = project.shards / name
     return Target(

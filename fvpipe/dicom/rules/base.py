@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class RuleContext:
-    """What a check reads: the opened file, the policy of its data set, and the facts of the rules before it.
+    """Input of a check: the opened file, the policy of its data set, and the facts of the rules before it.
 
     Attributes
     ----------
