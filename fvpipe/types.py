@@ -206,7 +206,16 @@ class Breast:
 
 @dataclass(frozen=True, slots=True)
 class CropBox:
-    """Half-open rectangle in pixels: ``image[top:bottom, left:right]``."""
+    """Half-open rectangle in pixels: ``image[top:bottom, left:right]``.
+
+    Examples
+    --------
+    >>> box = CropBox(top=100, bottom=900, left=0, right=600)
+    >>> box.height, box.width
+    (800, 600)
+    >>> box.as_tuple()
+    (100, 900, 0, 600)
+    """
 
     top: int
     bottom: int

@@ -105,5 +105,11 @@ def is_shipped(found: Adapter) -> bool:
 
 
 def parse_laterality(text: str) -> Laterality | None:
-    """Parse ``L``, ``R``, ``left`` or ``right`` in any case; None for anything else."""
+    """Parse ``L``, ``R``, ``left`` or ``right`` in any case; None for anything else.
+
+    Examples
+    --------
+    >>> parse_laterality("Left"), parse_laterality("R"), parse_laterality("both")
+    (<Laterality.LEFT: 'L'>, <Laterality.RIGHT: 'R'>, None)
+    """
     return {"l": Laterality.LEFT, "left": Laterality.LEFT, "r": Laterality.RIGHT, "right": Laterality.RIGHT}.get(text.lower())

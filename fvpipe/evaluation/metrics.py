@@ -117,6 +117,11 @@ def roc_auc(truth: ArrayLike, score: ArrayLike) -> float | None:
     -------
     float or None
         None where one class is absent.
+
+    Examples
+    --------
+    >>> roc_auc([0, 0, 1, 1], [0.1, 0.4, 0.4, 0.8])
+    0.875
     """
     y = np.asarray(truth, np.float64)
     return defined(_ranking(y, np.asarray(score, np.float64), np.ones((1, len(y))))[0][0])

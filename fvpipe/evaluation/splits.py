@@ -208,5 +208,11 @@ def balance(assignments: Iterable[Assignment]) -> Mapping[Part, Counter[int]]:
 
 
 def folds(plan: SplitPlan) -> list[SplitPlan]:
-    """Expand a ``kfold`` plan into one plan a fold."""
+    """Expand a ``kfold`` plan into one plan a fold.
+
+    Examples
+    --------
+    >>> [plan.fold for plan in folds(SplitPlan("kfold", ("cmmd",), folds=3))]
+    [0, 1, 2]
+    """
     return [replace(plan, fold=fold) for fold in range(plan.folds)] if plan.setting == "kfold" else [plan]

@@ -19,7 +19,13 @@ RECEIPT = "index.json"
 
 
 def shard_name(index: int) -> str:
-    """File name of a shard."""
+    """File name of a shard.
+
+    Examples
+    --------
+    >>> shard_name(9)
+    'shard-00009.h5'
+    """
     return f"shard-{index:05d}.h5"
 
 
@@ -32,6 +38,11 @@ def shard_index(patient_id: str, shard_count: int) -> int:
         Patient id as it is written into the shard.
     shard_count : int
         Number of shards of the data set.
+
+    Examples
+    --------
+    >>> [shard_index(patient, 16) for patient in ("P_00173", "P_00820")]
+    [10, 9]
     """
     digest = hashlib.blake2b(patient_id.encode("utf-8", "surrogatepass"), digest_size=8, person=b"fvpipe-shard").digest()
     return int.from_bytes(digest, "little") % shard_count
@@ -221,13 +232,28 @@ def to_image(crop_box: NDArray[Any], placement: NDArray[Any], row: float, column
     -------
     row, column : float
         Point in pixels of the stored image, counted in the same way.
+
+    Examples
+    --------
+    A crop of rows 100 to 900 and columns 0 to 600 in the left half of an image of 256 x 256:
+
+    >>> import numpy as np
+    >>> to_image(np.array([100, 900, 0, 600]), np.array([0.0, 256.0, 0.0, 128.0]), row=500, column=300)
+    (128.0, 64.0)
     """
     (top, left), (down, across), (box_top, box_left) = _origins_and_scale(crop_box, placement)
     return top + (row - box_top) * down, left + (column - box_left) * across
 
 
 def to_source(crop_box: NDArray[Any], placement: NDArray[Any], row: float, column: float) -> tuple[float, float]:
-    """Map a point of the stored image to a source image, the inverse of :func:`to_image`."""
+    """Map a point of the stored image to a source image, the inverse of :func:`to_image`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> to_source(np.array([100, 900, 0, 600]), np.array([0.0, 256.0, 0.0, 128.0]), row=128, column=64)
+    (500.0, 300.0)
+    """
     (top, left), (down, across), (box_top, box_left) = _origins_and_scale(crop_box, placement)
     return box_top + (row - top) / down, box_left + (column - left) / across
 
