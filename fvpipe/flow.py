@@ -59,7 +59,7 @@ def index(source: Source, workers: Workers, file_cache: FileCache, *, digest: bo
         found = f"{scan.ignored} other file(s)" if scan.ignored else "nothing"
         raise InputError(f"{source.root}: no DICOM file; found {found}. Expected names in .dcm, .dicom or without a suffix")
     labels = read_labels(source)
-    headers, headers_read = read_headers(source, scan.files, workers, file_cache, digest)
+    headers, digests, headers_read = read_headers(source, scan.files, workers, file_cache, digest)
     # A file without a suffix, and without the marker, never claimed to be DICOM: LICENSE, README and the like.
     strays = [p for p, h in headers.items() if isinstance(h, Rejection) and h.reason is Reason.NOT_DICOM and not has_suffix(p)]
     for path in strays:
@@ -75,7 +75,6 @@ def index(source: Source, workers: Workers, file_cache: FileCache, *, digest: bo
     labels, unfit = with_mask_findings(labels, headers, source, scan.files, workers, file_cache)
     headers.update((rejection.what, rejection) for rejection in unfit)
     images = records()
-    digests = {path: known for path in headers if digest and (known := file_cache.digest(scan.files[path]))}
     pairing = pair(source.name, images, labels, contents)
     rejected = [header for header in headers.values() if isinstance(header, Rejection)]
     return Index(
@@ -85,7 +84,7 @@ def index(source: Source, workers: Workers, file_cache: FileCache, *, digest: bo
         facts={image.path: labels.facts(image.patient_id, image.laterality) for image in images},
         breasts=pairing.breasts,
         rejections=sorted([*scan.rejections, *rejected, *pairing.rejections], key=rejection_order),
-        digests=digests,
+        digests={image.path: digests[image.path] for image in images} if digest else None,
         has_findings=bool(labels.findings),
         ignored=scan.ignored + len(strays),
         headers_read=headers_read,

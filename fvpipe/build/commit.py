@@ -76,6 +76,7 @@ def commit(samples: Samples, limits: Limits, begun: float) -> Build:
         The folder cannot be written, or holds files that fvpipe did not write.
     """
     target, found = samples.target, samples.found
+    _check_any(samples)
     _check_rejected(samples.rejections, len(found.files), limits)
     old = _committed(target)
     # A shard that nobody touched since the last build is taken as written; with `--reread` every one is read through.
@@ -272,4 +273,17 @@ def _check_rejected(rejections: Sequence[Rejection], files: int, limits: Limits)
     raise QualityError(
         f"{broken} rejections on {files} files, more than --max-rejected {limits.max_rejected:g} % (--strict is 0): "
         f"{named[:2000]}. Mend or remove them, or raise the limit; nothing was committed"
+    )
+
+
+def _check_any(samples: Samples) -> None:
+    """Reject a build that yields no sample from a folder with files in it."""
+    if samples.keys or not samples.found.files:
+        return
+    counts = Counter(rejection.reason for rejection in samples.rejections).most_common(1)
+    found = "".join(f"most often {reason.value} ({count} times: {reason.meaning})" for reason, count in counts)
+    raise QualityError(
+        f"{samples.found.source.root}: {len(samples.found.files)} files, but no breast with a CC and an MLO; "
+        f"{found or 'none was rejected'}. See `fvpipe inspect` of a file; is `--adapter` (in a project, `adapter` of "
+        "params.yaml) that of the data set? Nothing was committed"
     )

@@ -14,7 +14,7 @@ from fvpipe.cache.sample_store import SampleStore
 from fvpipe.config.pipeline import Pipeline
 from fvpipe.indexing.index import Index
 from fvpipe.reasons import Rejection
-from fvpipe.types import Breast, Digest, ImageRecord, SourceFile
+from fvpipe.types import Breast, Digest, ImageRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +73,6 @@ class Plan:
     ----------
     stored : list of (Breast, Digest)
         Breasts whose sample, or its rejection, is in the store, with its key.
-    unchecked : list of SourceFile
-        Files of stored samples whose bytes must be compared with the index's digest, since the file cache does not
-        hold the digest of their present state.
     missing : list of (Breast, SampleTask)
         Breasts whose sample must be made.
     crashed : list of (Breast, Rejection)
@@ -83,25 +80,20 @@ class Plan:
     """
 
     stored: list[tuple[Breast, Digest]]
-    unchecked: list[SourceFile]
     missing: list[tuple[Breast, SampleTask]]
     crashed: list[tuple[Breast, Rejection]]
 
 
 def plan_samples(found: Index, target: Target, store: SampleStore, file_cache: FileCache, shared_storage: bool) -> Plan:
     """Look up every breast in the sample store, by the digests of its files as far as they are known."""
-    plan = Plan([], [], [], [])
+    plan = Plan([], [], [])
     folder = os.path.abspath(store.folder) if shared_storage else ""
     for breast in found.breasts:
         task = make_task(found, target, breast, folder, retry=file_cache.reread)
-        cached = [file_cache.digest(file) if file else None for file in (found.files.get(i.path) for i in breast.views)]
-        cc, mlo = (expected or digest for expected, digest in zip(task.digests, cached, strict=True))
-        key = key_of(task, (cc, mlo)) if cc and mlo else None
+        known = [d or file_cache.digest(found.files[i.path]) for d, i in zip(task.digests, breast.views, strict=True)]
+        key = key_of(task, (known[0], known[1])) if known[0] and known[1] else None
         if key and store.has(key):
             plan.stored.append((breast, key))
-            for image, expected, digest in zip(breast.views, task.digests, cached, strict=True):
-                if expected and expected != digest and image.path in found.files:
-                    plan.unchecked.append(found.files[image.path])
         elif crash := _known_crash(breast.views, found, file_cache, target.pipeline):
             plan.crashed.append((breast, crash))
         else:
@@ -111,14 +103,15 @@ def plan_samples(found: Index, target: Target, store: SampleStore, file_cache: F
 
 def make_task(found: Index, target: Target, breast: Breast, store: str, *, retry: bool = False) -> SampleTask:
     """Describe to a worker how the sample of `breast` is made."""
-    cc, mlo = (found.files.get(image.path, SourceFile(image.path, "")) for image in breast.views)
+    cc, mlo = (found.files[image.path] for image in breast.views)
+    digests = found.digests or {}
     return SampleTask(
         root=os.path.abspath(found.source.root),
         store=store,
         cc=breast.cc,
         mlo=breast.mlo,
         states=(cc.state, mlo.state),
-        digests=(found.digests.get(cc.path), found.digests.get(mlo.path)),
+        digests=(digests.get(cc.path), digests.get(mlo.path)),
         policy=found.source.policy,
         pipeline=target.pipeline,
         retry=retry,
@@ -128,8 +121,7 @@ def make_task(found: Index, target: Target, breast: Breast, store: str, *, retry
 def _known_crash(images: Sequence[ImageRecord], found: Index, file_cache: FileCache, pipeline: Pipeline) -> Rejection | None:
     """The first crash of a decoder of this version on one of the images."""
     for image in images:
-        file = found.files.get(image.path)
-        crash = cached_crash(image, pipeline, file_cache.fact(file, "crash")) if file else None
+        crash = cached_crash(image, pipeline, file_cache.fact(found.files[image.path], "crash"))
         if crash is not None:
             return crash
     return None

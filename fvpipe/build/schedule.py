@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 from fvpipe.build.plan import Plan, Target, make_task
 from fvpipe.build.sample import SampleResult, SampleTask, make_sample, make_samples
@@ -18,7 +19,7 @@ from fvpipe.errors import ClusterError, StorageError
 from fvpipe.execution.isolation import Crash, run_alone
 from fvpipe.execution.workers import Workers
 from fvpipe.imaging.view_agreement import shared_pixels
-from fvpipe.indexing.headers import changed_since_index, check_digests, read_pixel_digests
+from fvpipe.indexing.headers import changed_since_index, read_pixel_digests
 from fvpipe.indexing.index import Index
 from fvpipe.indexing.pairing import rejection_order
 from fvpipe.progress import progress
@@ -82,15 +83,13 @@ class Samples:
         """Breast id, patient and pixel digests; a sample is loaded only where the file cache lacks them."""
         pipeline, new = self.target.pipeline, list[tuple[SourceFile, str]]()
         for breast, key in self.keys:
-            files = [self.found.files.get(image.path, SourceFile(image.path, "")) for image in breast.views]
+            files = [self.found.files[image.path] for image in breast.views]
             facts = [self.file_cache.fact(file, _pixel_kind(pipeline)) or "" for file in files]
             cc, mlo = (Digest(fact.partition(" ")[0]) for fact in facts)
             digests = cc, mlo
             if not all(facts) or facts != _pixel_facts(digests, key, pipeline):
                 digests = self.load(breast, key).pixel_digests
-                new += [
-                    (file, fact) for file, fact in zip(files, _pixel_facts(digests, key, pipeline), strict=True) if file.state
-                ]
+                new += zip(files, _pixel_facts(digests, key, pipeline), strict=True)
             yield breast.key.breast_id, breast.key.patient, digests
         self.file_cache.put_facts(new, _pixel_kind(pipeline))
 
@@ -109,7 +108,6 @@ def make_missing(
     StorageError
         The sample store cannot be written.
     """
-    check_digests(found, plan.unchecked, workers, file_cache)
     keys = {breast.key: key for breast, key in plan.stored}
     rejections = [
         r
@@ -155,7 +153,7 @@ def make_missing(
     return Samples(found, target, store, file_cache, samples, everything, computed, len(stored) - computed, seconds)
 
 
-class _Numbered(Collection[tuple[int, SampleTask]]):
+class _Numbered(Sequence[tuple[int, SampleTask]]):
     """The missing samples' tasks with their numbers; headers join when a task is sent, so that few are in memory."""
 
     def __init__(self, plan: Plan, found: Index, file_cache: FileCache) -> None:
@@ -165,14 +163,10 @@ class _Numbered(Collection[tuple[int, SampleTask]]):
     def __len__(self) -> int:
         return len(self._tasks)
 
-    def __iter__(self) -> Iterator[tuple[int, SampleTask]]:
-        for number, task in enumerate(self._tasks):
-            files = [self._found.files.get(image.path) for image in task.views]
-            cc, mlo = (self._file_cache.header(file) if file else None for file in files)
-            yield number, replace(task, headers=(cc, mlo))
-
-    def __contains__(self, item: object) -> bool:
-        return item in list(self)
+    def __getitem__(self, number: Any) -> Any:
+        task = self._tasks[number]
+        cc, mlo = (self._file_cache.header(self._found.files[image.path]) for image in task.views)
+        return number, replace(task, headers=(cc, mlo))
 
 
 def _make_numbered(tasks: list[tuple[int, SampleTask]]) -> list[tuple[int, SampleResult]]:
@@ -196,8 +190,8 @@ def _cache_digests(
 ) -> None:
     digests, pixels = list[tuple[SourceFile, Digest]](), list[tuple[SourceFile, str]]()
     for breast, result in finished:
-        files = [found.files[image.path] for image in breast.views if image.path in found.files]
-        if len(files) == 2 and result.digests and result.key:
+        files = [found.files[image.path] for image in breast.views]
+        if result.digests and result.key:
             digests += zip(files, result.digests, strict=True)
             pixels += zip(files, _pixel_facts(result.pixels, result.key, pipeline), strict=True) if result.pixels else ()
     file_cache.put_digests(digests)
@@ -229,8 +223,8 @@ def _stored_result(
     if result is None:
         made = make_sample(make_task(found, target, breast, os.path.abspath(store.folder)))
         result = store.get(key) if made.key == key else None
-    if result is None:
-        raise changed_since_index(breast.cc.path)
+        if result is None:
+            raise changed_since_index(made.changed or (made.unreadable.what if made.unreadable else breast.cc.path))
     return result
 
 

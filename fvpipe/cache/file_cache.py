@@ -11,10 +11,10 @@ import dataclasses
 import json
 import os
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from blake3 import blake3
 
@@ -25,6 +25,7 @@ from fvpipe.types import Digest, Edge, ImageRecord, Laterality, SourceFile, View
 from fvpipe.versions import READER_VERSION
 
 FILE_CACHE_VERSION = 6
+FoundT = TypeVar("FoundT")
 _SCHEMA = (
     *(f"DROP TABLE IF EXISTS {name}" for name in ("records", "headers", "digests", "facts")),
     *(
@@ -110,13 +111,11 @@ class FileCache:
 
     def record(self, source: SourceFile) -> ImageRecord | Rejection | None:
         """The record of this very state of the file, or why it was rejected; None on a cache miss."""
-        record = self._get(_RECORD, source, self._policy)
-        return _from_json(source.path, record) if record is not None else None
+        return _decoded(_from_json, source, self._get(_RECORD, source, self._policy))
 
     def header(self, source: SourceFile) -> ImageHeader | None:
         """The whole header of this very state of the file, as decoding takes it; None on a cache miss."""
-        header = self._get(_HEADER, source, self._policy)
-        return header_from_json(source.path, header) if header is not None else None
+        return _decoded(header_from_json, source, self._get(_HEADER, source, self._policy))
 
     def digest(self, source: SourceFile) -> Digest | None:
         """BLAKE3 of this very state of the file; None on a cache miss."""
@@ -166,6 +165,14 @@ class FileCache:
             self._database.execute("COMMIT")
         except sqlite3.Error as error:
             raise StorageError(f"{self._file}: cannot be written ({error}); is the disk full? It may be deleted") from None
+
+
+def _decoded(decode: Callable[[str, str], FoundT], source: SourceFile, text: str | None) -> FoundT | None:
+    """Decode an entry; one of another form, by another version of the code, is a cache miss."""
+    try:
+        return None if text is None else decode(source.path, text)
+    except (ValueError, TypeError, KeyError):
+        return None
 
 
 def _is_current(database: sqlite3.Connection) -> bool:

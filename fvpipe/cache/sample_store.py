@@ -88,7 +88,7 @@ class SampleStore:
                 continue
             except OSError as error:
                 raise StorageError(f"{path}: cannot be read ({error.strerror}); delete it, or the whole store") from None
-            found = _unpack(data)
+            found = _unpack(key, data)
             if found is not None:
                 return found
             path.unlink(missing_ok=True)
@@ -103,13 +103,13 @@ class SampleStore:
             The disk is full or the folder cannot be written.
         """
         path = self.rejection_path(key) if isinstance(result, ViewRejection) else self.path(key)
-        write_atomic(path, _pack(result), durable=False)
+        write_atomic(path, _pack(key, result), durable=False)
 
 
 _ARRAYS = ("image", "boxes", "source_shape", "placement", "intensity_range", "breast_area", "breast_mean")
 
 
-def _pack(result: FusedSample | ViewRejection) -> bytes:
+def _pack(key: Digest, result: FusedSample | ViewRejection) -> bytes:
     head: dict[str, Any]
     if isinstance(result, ViewRejection):
         head, body = {"view": result.view.value, "reason": result.reason.value, "detail": result.detail}, b""
@@ -122,16 +122,18 @@ def _pack(result: FusedSample | ViewRejection) -> bytes:
             "flags": int(result.flags),
         }
         body = b"".join(array.tobytes() for array in arrays)
-    packed = json.dumps(head, sort_keys=True).encode() + b"\n" + body
+    packed = json.dumps(head | {"key": key}, sort_keys=True).encode() + b"\n" + body
     return packed + blake3(packed).digest()
 
 
-def _unpack(data: bytes) -> FusedSample | ViewRejection | None:
+def _unpack(key: Digest, data: bytes) -> FusedSample | ViewRejection | None:
     packed, digest = data[:-32], data[-32:]
     if blake3(packed).digest() != digest:
         return None
     line, _, body = packed.partition(b"\n")
     head = json.loads(line)
+    if head.get("key") != key:  # a file that was exchanged with another, or renamed
+        return None
     if "reason" in head:
         return ViewRejection(View(head["view"]), Reason(head["reason"]), head["detail"])
     arrays, at = {}, 0

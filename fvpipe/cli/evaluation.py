@@ -81,7 +81,7 @@ def table1(datasets: tuple[str, ...], out: Path | None, as_json: bool) -> None:
 
     project = Project()
     names = project.names(datasets)
-    found = compare([read_manifests(project.source(name), project.manifests(name), {}) for name in names])
+    found = compare([read_manifests(project.source(name), project.manifests(name)) for name in names])
     _print(found, out, as_json)
 
 

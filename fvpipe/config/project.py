@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AliasChoices, Field, field_validator, model_validator
 
 from fvpipe.config.loading import Names, Numbers, Settings, is_plain_name, nearest, parse, read_yaml
 from fvpipe.config.training import Evaluate, Runs, Train
@@ -39,7 +39,7 @@ class DataSet(Settings):
     adapter: str  # a name of fvpipe.datasets
     dicom: str = ""  # folder; data/<name> where empty
     label_file: str = ""  # empty: where the publisher puts it in the folder
-    simulated: bool = Field(default=False, alias="made")  # marked so in every result
+    simulated: bool = Field(default=False, validation_alias=AliasChoices("simulated", "made"))  # marked so in every result
     for_processing: bool = False  # also read raw images, flagged
     identifiers: Literal["", "own", "hashed"] = ""  # empty: as the adapter does, `hashed` for `table`
     license: str = ""  # overrides what the adapter knows

@@ -99,11 +99,6 @@ def get_adapter(name: str) -> Adapter:
     return found
 
 
-def is_shipped(found: Adapter) -> bool:
-    """Whether an adapter is fvpipe's own: one of another package may change without a new version of fvpipe."""
-    return found.name in _MODULES and found is get_adapter(found.name)
-
-
 def parse_laterality(text: str) -> Laterality | None:
     """Parse ``L``, ``R``, ``left`` or ``right`` in any case; None for anything else.
 

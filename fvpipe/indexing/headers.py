@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +17,6 @@ from fvpipe.errors import InputError
 from fvpipe.execution.isolation import Crash
 from fvpipe.execution.workers import Workers
 from fvpipe.imaging.canvas import frame_level
-from fvpipe.indexing.index import Index
 from fvpipe.io.read import Buffer, Contents, read_contents
 from fvpipe.progress import progress
 from fvpipe.reasons import PASSING, Reason, Rejection
@@ -47,7 +44,7 @@ class FileResult:
 
 def read_headers(
     source: Source, files: Mapping[str, SourceFile], workers: Workers, file_cache: FileCache, digest: bool
-) -> tuple[dict[str, ImageRecord | Rejection], int]:
+) -> tuple[dict[str, ImageRecord | Rejection], dict[str, Digest], int]:
     """Read the headers that the file cache does not hold.
 
     Parameters
@@ -67,6 +64,8 @@ def read_headers(
     -------
     headers : dict of str to ImageRecord or Rejection
         By path, in the order of `files`.
+    digests : dict of str to Digest
+        Of the files of images, by path, if `digest` is set.
     count : int
         Headers that were read now.
 
@@ -76,14 +75,15 @@ def read_headers(
         A file vanished or changed while it was read.
     """
     headers: dict[str, ImageRecord | Rejection | None] = {path: file_cache.record(file) for path, file in files.items()}
+    digests = {path: known for path, file in files.items() if digest and (known := file_cache.digest(file))}
 
-    def is_known(file: SourceFile) -> bool:
-        header = headers[file.path]
-        return isinstance(header, Rejection) or (header is not None and not (digest and file_cache.digest(file) is None))
+    def is_known(path: str) -> bool:
+        header = headers[path]
+        return isinstance(header, Rejection) or (header is not None and (not digest or path in digests))
 
-    tasks = [FileTask(str(source.root), file, source.policy, digest) for file in files.values() if not is_known(file)]
+    tasks = [FileTask(str(source.root), file, source.policy, digest) for path, file in files.items() if not is_known(path)]
     with progress(f"index {source.name}", len(tasks), "files") as advance:
-        for answers in workers.run(read_files, tasks, max_in_process=0 if digest else 512):
+        for answers in workers.run(read_files, tasks, max_in_process=512):
             results = [
                 FileResult(each.task.file, each.rejection(each.task.file.path)) if isinstance(each, Crash) else each
                 for each in answers
@@ -91,8 +91,9 @@ def read_headers(
             file_cache.put_headers((r.file, r.header) for r in results if not is_transient(r.header))
             file_cache.put_digests((r.file, r.digest) for r in results if r.digest)
             headers.update((r.file.path, r.header if isinstance(r.header, Rejection) else r.header.record) for r in results)
+            digests.update((r.file.path, r.digest) for r in results if r.digest)
             advance(len(answers))
-    return {path: header for path, header in headers.items() if header is not None}, len(tasks)
+    return {path: header for path, header in headers.items() if header is not None}, digests, len(tasks)
 
 
 def read_files(tasks: Sequence[FileTask]) -> list[FileResult]:
@@ -120,26 +121,24 @@ def parse_indexed(
     policy : HeaderPolicy
         How headers are read.
     digest : Digest or None
-        Of the file, where the index holds it; else the header is compared, unless the file's state is the same.
+        Of the file, where the index digested it.
     header : ImageHeader or None
-        As the index parsed it, if it is at hand: then it is not parsed again.
+        As the index parsed it, if it is at hand: where these are the same bytes it is not parsed again.
     """
-    same = read.unchanged if digest is None else read.digest == digest
-    if digest is not None and not same:
+    if digest is not None and digest != read.digest:
         return None
-    if header is not None and same:
-        return header
-    try:
-        parsed = parse_header(read.data, record.path, policy)
-    except RejectedFile:
-        return None
-    return parsed if same or parsed.record == record else None
+    if header is None or not (read.unchanged or digest):
+        try:
+            header = parse_header(read.data, record.path, policy)
+        except RejectedFile:
+            return None
+    return header if header.record == record else None
 
 
 def _read_file(task: FileTask, buffer: Buffer) -> FileResult:
     header = read_header(Path(task.root), task.file.path, task.policy)
     if isinstance(header, Rejection):
-        if header.detail == os.strerror(errno.ENOENT):
+        if header.reason is Reason.FILE_UNREADABLE and not (Path(task.root) / task.file.path).exists():
             raise changed_since_index(task.file.path)
         return FileResult(task.file, header)
     if not task.digest:
@@ -151,40 +150,6 @@ def _read_file(task: FileTask, buffer: Buffer) -> FileResult:
     if not contents.unchanged:
         raise changed_since_index(task.file.path)
     return FileResult(task.file, header, contents.digest)
-
-
-def check_digests(found: Index, files: Sequence[SourceFile], workers: Workers, file_cache: FileCache) -> None:
-    """Compare the bytes of `files` with the digests of an index.
-
-    Raises
-    ------
-    InputError
-        A file is not what the index read.
-    """
-    tasks = [(str(found.source.root), file) for file in files]
-    with progress(f"check {found.source.name}", len(tasks), "files") as advance:
-        for answers in workers.run(digest_files, tasks, max_in_process=16):
-            known = []
-            for each in answers:
-                file, digest = (each.task[1], None) if isinstance(each, Crash) else each
-                if digest != found.digests[file.path]:
-                    raise changed_since_index(file.path)
-                known.append((file, digest))
-            file_cache.put_digests(known)
-            advance(len(answers))
-
-
-def digest_files(tasks: Sequence[tuple[str, SourceFile]]) -> list[tuple[SourceFile, Digest | None]]:
-    """Digest (input folder, file), on a worker; None for a file that changed or cannot be read."""
-    buffer, found = Buffer(), list[tuple[SourceFile, Digest | None]]()
-    for root, file in tasks:
-        try:
-            contents = read_contents(Path(root) / file.path, file.state, buffer)
-        except OSError:
-            found.append((file, None))
-        else:
-            found.append((file, contents.digest if contents.unchanged else None))
-    return found
 
 
 def is_transient(header: object) -> bool:

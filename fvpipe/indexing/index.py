@@ -28,8 +28,8 @@ class Index:
         Pairs of CC and MLO, sorted by key.
     rejections : sequence of Rejection
         Sorted by what, reason and detail.
-    digests : mapping of str to Digest
-        BLAKE3 of the file of each image, by path, as far as it is known.
+    digests : mapping of str to Digest, or None
+        BLAKE3 of the file of each image, by path; None where the files were not digested.
     has_findings : bool
         Whether the data set has readers' boxes at all, on these breasts or on others.
     ignored : int
@@ -44,7 +44,7 @@ class Index:
     facts: Mapping[str, BreastFacts]
     breasts: Sequence[Breast]
     rejections: Sequence[Rejection]
-    digests: Mapping[str, Digest]
+    digests: Mapping[str, Digest] | None
     has_findings: bool
     ignored: int = 0
     headers_read: int = 0

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import fields
 from operator import attrgetter
 from pathlib import Path
@@ -32,7 +32,6 @@ from fvpipe.types import (
     FusedSample,
     ImageRecord,
     Laterality,
-    SourceFile,
     View,
 )
 
@@ -50,20 +49,32 @@ def write_manifests(found: Index, folder: Path) -> None:
 
     A file that would not change is left alone.
     """
-    publishable = found.source.simulated or found.source.adapter.publishable
-    tables: tuple[tuple[str, bytes | Iterable[bytes] | None], ...] = (
-        # First of all: whatever the folder is called, git must not see rows that are not ours to publish.
-        (".gitignore", None if publishable else b"*\n"),
-        ("images.csv", images_table(found)),
-        ("breasts.csv", breasts_table(found.breasts)),
-        ("rejected.csv", rejected_table(found.rejections)),
-        ("findings.csv", findings_table(found, found.breasts)),
-    )
-    for name, data in tables:
+    for name, data in _tables(found):
         if data is None:
             (folder / name).unlink(missing_ok=True)
         else:
             write_if_changed(folder / name, data)
+
+
+def differing_table(found: Index, folder: Path) -> str:
+    """Compare an index with what :func:`write_manifests` wrote; return the first table that differs, or nothing."""
+    for name, data in _tables(found):
+        file = folder / name
+        written = file.read_bytes() if file.is_file() else None
+        if written != (None if data is None else b"".join(data)):
+            return name
+    return ""
+
+
+def _tables(found: Index) -> Iterator[tuple[str, Iterable[bytes] | None]]:
+    """Name and lines of each file of a manifest; None for one that must not be there."""
+    publishable = found.source.simulated or found.source.adapter.publishable
+    # First of all: whatever the folder is called, git must not see rows that are not ours to publish.
+    yield ".gitignore", None if publishable else [b"*\n"]
+    yield "images.csv", images_table(found)
+    yield "breasts.csv", breasts_table(found.breasts)
+    yield "rejected.csv", rejected_table(found.rejections)
+    yield "findings.csv", findings_table(found, found.breasts)
 
 
 def images_table(found: Index) -> Iterator[bytes]:
@@ -73,9 +84,15 @@ def images_table(found: Index) -> Iterator[bytes]:
     """
     used = {image.path: breast.key.breast_id for breast in found.breasts for image in breast.views}
     values = attrgetter(*_RECORD)
-    digest = ["digest"] if found.digests else []
+    digest = [] if found.digests is None else ["digest"]
     rows = (
-        [*values(image), *(found.digests[image.path] for _ in digest), facts.label, facts.excluded, used.get(image.path, "")]
+        [
+            *values(image),
+            *([] if found.digests is None else [found.digests[image.path]]),
+            facts.label,
+            facts.excluded,
+            used.get(image.path, ""),
+        ]
         for image in found.images
         for facts in [found.facts[image.path]]
     )
@@ -144,8 +161,8 @@ def rejected_table(rejections: Iterable[Rejection]) -> Iterator[bytes]:
 # --- reading ----------------------------------------------------------------------------------------------------------
 
 
-def read_manifests(source: Source, folder: Path, files: Mapping[str, SourceFile]) -> Index:
-    """Read what :func:`write_manifests` wrote.
+def read_manifests(source: Source, folder: Path) -> Index:
+    """Read what :func:`write_manifests` wrote, for those who have no DICOM files.
 
     Parameters
     ----------
@@ -153,8 +170,6 @@ def read_manifests(source: Source, folder: Path, files: Mapping[str, SourceFile]
         The data set.
     folder : Path
         The manifest's folder.
-    files : mapping of str to SourceFile
-        Files of the input folder, by path; empty where it is not at hand.
 
     Raises
     ------
@@ -182,9 +197,9 @@ def read_manifests(source: Source, folder: Path, files: Mapping[str, SourceFile]
             breasts.append(Breast(key, views[name][View.CC], views[name][View.MLO], _facts(row), (cc, mlo)))
         rejected = read_own_table(folder / "rejected.csv", ["what", "reason", "detail"])
         rejections = [Rejection(_path(row["what"]), Reason(row["reason"]), row["detail"]) for row in rejected]
-        return Index(
+        found = Index(
             source=source,
-            files=files,
+            files={},
             images=[images[path] for path in paths],
             facts={p: BreastFacts(int(r["label"]), excluded=r["excluded"]) for p, r in zip(paths, rows, strict=True)},
             breasts=breasts,
@@ -192,6 +207,15 @@ def read_manifests(source: Source, folder: Path, files: Mapping[str, SourceFile]
             digests={path: Digest(row["digest"]) for path, row in zip(paths, rows, strict=True)},
             has_findings=has_findings,
         )
+        for what in (paths, [breast.key for breast in breasts], rejections):
+            if len(set(what)) < len(what):
+                raise ValueError("a row stands twice")
+        for breast in breasts:
+            if any(found.facts[image.path].label != breast.facts.label for image in breast.views):
+                raise ValueError("images.csv and breasts.csv give one breast two labels")
+        if name := differing_table(found, folder):  # such as a breast without its row in the other table
+            raise ValueError(f"{name} contradicts the other tables")
+        return found
     except (OSError, KeyError, ValueError) as error:
         raise InputError(
             f"{folder}: is no manifest that this fvpipe can read ({type(error).__name__}); write it again with "

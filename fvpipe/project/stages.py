@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,7 @@ from fvpipe.datasets.source import Source
 from fvpipe.errors import InputError
 from fvpipe.execution.workers import Workers
 from fvpipe.indexing.index import Index
-from fvpipe.indexing.manifests import read_manifests, write_manifests
-from fvpipe.indexing.scan import has_suffix, scan_folder
+from fvpipe.indexing.manifests import differing_table, read_manifests, write_manifests
 from fvpipe.project.project import Project
 from fvpipe.reasons import Reason
 
@@ -79,7 +78,7 @@ def run_index(
         source, folder = project.source(name, id_key), project.manifests(name)
         if not source.root.exists() and (folder / "images.csv").is_file():
             say(f"warning: {source.root}: no such folder; {folder} is kept as it is")
-            found = read_manifests(source, folder, {})
+            found = read_manifests(source, folder)
         else:
             with open_file_cache(source, project.samples, reread=reread) as file_cache:
                 found = flow.index(source, workers, file_cache, digest=True)
@@ -107,18 +106,18 @@ def run_build(
     reread: bool,
     say: Say,
 ) -> Iterator[BuildSummary]:
-    """Build the shards of data sets of a project from their manifests; the manifests are not written.
+    """Build the shards of data sets of a project; their manifests are compared, and not written.
 
     Raises
     ------
     InputError
-        A manifest is out of date: files were added, removed or changed since.
+        A manifest is out of date: the files, the label table or the settings have changed since.
     """
     for name in project.names(tuple(names)):
         source, store = project.source(name, id_key), samples or project.samples
         targets = [target_of(project, pipeline, name) for pipeline in pipelines or project.params.pipelines]
         with open_file_cache(source, store, reread=reread) as file_cache:
-            found = _manifest_or_index(project, source, workers, file_cache, say)
+            found = _checked_index(project, source, workers, file_cache, say)
             for target in targets:
                 build = flow.build_shards(found, target, SampleStore(store), file_cache, workers, limits, say)
                 yield summary_of(build, target)
@@ -136,26 +135,18 @@ def notes(found: Index) -> Iterator[str]:
         yield f"warning: {found.source.name}: {nothing}"
 
 
-def _manifest_or_index(project: Project, source: Source, workers: Workers, file_cache: FileCache, say: Say) -> Index:
+def _checked_index(project: Project, source: Source, workers: Workers, file_cache: FileCache, say: Say) -> Index:
+    """Index a data set again, from the file cache, and compare every table with the manifest."""
     folder = project.manifests(source.name)
     if not (folder / "images.csv").is_file():
         say(f"warning: {folder}: no manifest; indexed without writing one. `fvpipe index --dataset {source.name}` writes it")
         return flow.index(source, workers, file_cache)
-    if not source.root.exists():
-        return read_manifests(source, folder, {})
-    scan = scan_folder(source.root)
-    files, found = scan.files, replace(read_manifests(source, folder, scan.files), ignored=scan.ignored)
-    listed = {image.path for image in found.images}
-    known = listed | {rejection.what for rejection in found.rejections}
-    # A file without a suffix may be no DICOM file at all, and then the manifest does not name it.
-    added = sorted(path for path in files.keys() - known if has_suffix(path) or file_cache.record(files[path]) is None)
-    removed = sorted(listed - files.keys())
-    for paths, what in ((added, "added"), (removed, "removed")):
-        if paths:
-            more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
-            raise InputError(
-                f"{source.root}: {paths[0]}{more} {what} since {folder} was written; run `fvpipe index --dataset {source.name}`"
-            )
+    found = flow.index(source, workers, file_cache, digest=True)
+    if name := differing_table(found, folder):
+        raise InputError(
+            f"{folder / name}: is not what {source.root}, its label table and params.yaml give now; run "
+            f"`fvpipe index --dataset {source.name}`"
+        )
     return found
 
 
