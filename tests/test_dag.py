@@ -14,8 +14,8 @@ import yaml
 ROOT = Path(__file__).parents[1]
 STAGES: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 
-PLUMBING = {"errors", "execution", "flow", "io", "cache", "progress", "reasons", "types"}
-"""Packages that carry data and decide no output: no stage lists them."""
+PLUMBING = {"errors", "execution", "flow", "progress", "reasons", "types"}
+"""Packages and modules that run the work or name its values, and decide no output: no stage lists them."""
 
 VERSIONED = {"dicom": "versions", "imaging": "versions"}
 """Packages whose output only changes with a version (golden digests hold that): `fvpipe/versions.py` stands for them."""

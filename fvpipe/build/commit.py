@@ -187,7 +187,7 @@ def recorded_states(build_file: Path) -> dict[str, str]:
 def _unchanged(out: Path, old: Receipt | None, i: int, content: str, trusted: Mapping[str, str]) -> ShardEntry | None:
     """The committed shard, where it was made from the same content and still holds it.
 
-    A file that nobody touched since it was written is believed; any other is read through.
+    A file that nobody touched since it was written is taken as written; any other is read through.
     """
     entry = next((e for e in old.shards if e.index == i), None) if old else None
     if entry is None or entry.content != content:

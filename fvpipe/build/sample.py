@@ -104,7 +104,7 @@ def make_sample(task: SampleTask) -> SampleResult:
         files.append(read.data)
         headers.append(header)
         digests.append(read.digest)
-    return _made(task, files, headers, (digests[0], digests[1]), clock)
+    return _finish(task, files, headers, (digests[0], digests[1]), clock)
 
 
 class _Buffers(threading.local):
@@ -117,7 +117,7 @@ class _Buffers(threading.local):
 _buffers = _Buffers()
 
 
-def _made(
+def _finish(
     task: SampleTask,
     files: Sequence[memoryview],
     headers: Sequence[ImageHeader],

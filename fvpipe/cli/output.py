@@ -29,7 +29,8 @@ def print_index(result: IndexSummary) -> None:
     """One line for an indexed data set, and its rejections."""
     counts = f"{result.images} images, {result.breasts} breasts, {rejected_words(result.rejections)}"
     counts += f", {result.ignored} other files" if result.ignored else ""
-    click.echo(f"{result.dataset}: {counts}; {result.read} headers read -> {result.out}")
+    read = "kept, no input folder" if result.kept else f"{result.read} headers read"
+    click.echo(f"{result.dataset}: {counts}; {read} -> {result.out}")
     _print_rejected_in(result.out)
 
 

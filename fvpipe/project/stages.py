@@ -36,6 +36,7 @@ class IndexSummary:
     rejections: dict[str, int]
     ignored: int
     read: int
+    kept: bool  # the manifest of before, since there is no input folder
     out: str
 
     def to_json(self) -> dict[str, Any]:
@@ -76,7 +77,8 @@ def run_index(
     """
     for name in project.names(tuple(names)):
         source, folder = project.source(name, id_key), project.manifests(name)
-        if not source.root.exists() and (folder / "images.csv").is_file():
+        kept = not source.root.exists() and (folder / "images.csv").is_file()
+        if kept:
             say(f"warning: {source.root}: no such folder; {folder} is kept as it is")
             found = read_manifests(source, folder)
         else:
@@ -90,6 +92,7 @@ def run_index(
             rejections=dict(sorted(Counter(rejection.reason.value for rejection in found.rejections).items())),
             ignored=found.ignored,
             read=found.headers_read,
+            kept=kept,
             out=str(folder),
         )
 
