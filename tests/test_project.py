@@ -44,9 +44,8 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the project's DAG with small simulated data, run once."""
     folder = tmp_path_factory.mktemp("repository")
     for name in ("fvpipe", "pipelines", ".dvc"):
-        shutil.copytree(
-            ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "tmp", "cache", "config.local")
-        )
+        left_out = ("tmp", "cache", "config.local") if name == ".dvc" else ("__pycache__",)
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns(*left_out))
     for name in ("dvc.yaml", "params.yaml", ".dvcignore", ".gitignore"):
         shutil.copy(ROOT / name, folder)
     for name in ("manifests/.gitignore", "data/README.md", "weights/README.md"):

@@ -108,9 +108,8 @@ def train(folder: Path, split: str, model: str = "cnn", seed: int = 0, fresh: bo
 
     torch.set_num_threads(1)
     project = Project(folder)
-    settings = (
-        type(project.params.train).model_validate({**project.params.train.model_dump(), **recipe}).recipe(simulated=False)
-    )
+    plain = project.params.train.recipe(simulated=False)
+    settings = type(plain).model_validate({**plain.model_dump(), **recipe})
     run = Run("tiny", split, model, seed)
     train_run(project, run, settings, ExecutionDevice(torch.device("cpu")), lambda text: None, fresh)
     return read_trained(folder / "cache" / "models" / run.path)
