@@ -20,8 +20,8 @@ from statistics import median
 import numpy as np
 import torch
 
-from fvpipe.evaluation.record import Run
 from fvpipe.evaluation.splits import Part
+from fvpipe.evaluation.training_record import Run
 from fvpipe.project.project import Project
 from fvpipe.training.batches import DeviceLoader
 from fvpipe.training.data import load_cohort

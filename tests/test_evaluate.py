@@ -19,10 +19,10 @@ from fvpipe.errors import CheckpointError, InputError, ParameterError
 from fvpipe.evaluation.evaluate import PooledRuns, evaluate, pool_runs
 from fvpipe.evaluation.metrics import METRICS
 from fvpipe.evaluation.model_card import model_card
-from fvpipe.evaluation.record import Prediction, Run, TrainedRun, read_trained
 from fvpipe.evaluation.shortcuts import OF_PREDICTIONS, shortcut_baselines
 from fvpipe.evaluation.table2 import PAPER, check, cropping, table2
 from fvpipe.evaluation.text import to_json
+from fvpipe.evaluation.training_record import Prediction, Run, TrainedRun, read_trained
 from fvpipe.project.project import Project
 from fvpipe.shards.reader import open_shards
 from fvpipe.training.gradcam import heat_map, peaks

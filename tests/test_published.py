@@ -18,7 +18,7 @@ from fvpipe.evaluation.table1 import table1
 from fvpipe.evaluation.text import to_json
 from fvpipe.execution.workers import Workers, WorkerSettings
 from fvpipe.indexing.index import Index
-from fvpipe.indexing.manifests import write_manifests
+from fvpipe.indexing.manifest_tables import write_manifests
 from fvpipe.indexing.pairing import colliding_instances
 from fvpipe.io.tables import read_table
 from fvpipe.project.project import Project

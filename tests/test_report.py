@@ -35,7 +35,7 @@ from fvpipe.imaging.segmentation import segment, trace_segmentation
 from fvpipe.reasons import Flag, Rejection
 from fvpipe.report.audit import _worst_first
 from fvpipe.report.measure import ImageMeasurement, ImageTask, measure_images
-from fvpipe.report.rules import report_header
+from fvpipe.report.rule_report import report_header
 from fvpipe.report.statistics import MIN_SIGMA, distribution, largest_deviations, robust_center
 from fvpipe.types import ImageRecord, Laterality, View
 from tests.conftest import build, run

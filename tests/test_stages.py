@@ -18,7 +18,7 @@ from fvpipe import flow
 from fvpipe.execution.workers import Workers, WorkerSettings
 from fvpipe.flow import index
 from fvpipe.indexing.index import Index
-from fvpipe.indexing.manifests import read_manifests, write_manifests
+from fvpipe.indexing.manifest_tables import read_manifests, write_manifests
 from fvpipe.indexing.pairing import rejection_order
 from fvpipe.project.project import Project
 from fvpipe.project.stages import open_file_cache

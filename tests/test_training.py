@@ -25,13 +25,13 @@ from torch import nn
 import fvpipe
 from fvpipe.config.training import Augment, Cnn, Recipe
 from fvpipe.errors import CheckpointError, DependencyError, InputError, ParameterError, SwappedShardError, TrainingError
-from fvpipe.evaluation.record import WEIGHTS
 from fvpipe.evaluation.splits import Part
+from fvpipe.evaluation.training_record import WEIGHTS
 from fvpipe.project.project import Project
 from fvpipe.training import data
 from fvpipe.training import train as training
 from fvpipe.training.batches import DeviceLoader, augment
-from fvpipe.training.code import PACKAGES, training_modules
+from fvpipe.training.code_digest import PACKAGES, training_modules
 from fvpipe.training.data import load_cohort
 from fvpipe.training.device import ExecutionDevice, find_device, own_share
 from fvpipe.training.model import GlobalMaxPool, build_model, freeze_all_but_head
@@ -469,7 +469,7 @@ def test_two_processes_give_the_same_metric_as_one(project: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("3 epochs") == 1
-    from fvpipe.evaluation.record import read_trained
+    from fvpipe.evaluation.training_record import read_trained
 
     folder = project / "cache" / "models" / "tiny" / "all" / "cnn-seed0"
     two = read_trained(folder)

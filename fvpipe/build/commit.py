@@ -15,13 +15,13 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
+from fvpipe.build.build_file import build_record
 from fvpipe.build.plan import Limits, Target
-from fvpipe.build.record import build_record
 from fvpipe.build.schedule import Samples
 from fvpipe.config.loading import digest_of
 from fvpipe.errors import QualityError, ReceiptError, StorageError
 from fvpipe.indexing.index import Index
-from fvpipe.indexing.manifests import breasts_table, findings_table, images_table, rejected_table
+from fvpipe.indexing.manifest_tables import breasts_table, findings_table, images_table, rejected_table
 from fvpipe.io.atomic import write_atomic, write_if_changed
 from fvpipe.io.read import file_state
 from fvpipe.progress import progress

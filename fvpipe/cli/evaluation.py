@@ -14,9 +14,9 @@ from fvpipe.errors import InputError, ParameterError
 
 if TYPE_CHECKING:
     from fvpipe.evaluation.evaluate import Evaluation
-    from fvpipe.evaluation.record import TrainedRun
     from fvpipe.evaluation.table1 import Table1
     from fvpipe.evaluation.table2 import Table2
+    from fvpipe.evaluation.training_record import TrainedRun
     from fvpipe.project.project import Project
 
 
@@ -76,7 +76,7 @@ def table1(datasets: tuple[str, ...], out: Path | None, as_json: bool) -> None:
     $ fvpipe table1
     """
     from fvpipe.evaluation.table1 import table1 as compare
-    from fvpipe.indexing.manifests import read_manifests
+    from fvpipe.indexing.manifest_tables import read_manifests
     from fvpipe.project.project import Project
 
     project = Project()
@@ -133,7 +133,7 @@ def _trained(
     pipelines: tuple[str, ...], splits: tuple[str, ...], models: tuple[str, ...], seeds: tuple[int, ...]
 ) -> tuple[Project, list[TrainedRun]]:
     """Read the trained models of the grid, and name on stderr those that are missing."""
-    from fvpipe.evaluation.record import RECORD, read_trained, runs_of
+    from fvpipe.evaluation.training_record import RECORD, read_trained, runs_of
     from fvpipe.project.project import Project
 
     project = Project()

@@ -11,9 +11,9 @@ import click
 
 from fvpipe import __version__
 from fvpipe.cli.build import build_shards, index
-from fvpipe.cli.data import fetch, phantom
+from fvpipe.cli.datasets import fetch, phantom
 from fvpipe.cli.evaluation import evaluate, split, table1, table2
-from fvpipe.cli.look import audit, inspect, report, verify
+from fvpipe.cli.inspect import audit, inspect, report, verify
 from fvpipe.cli.training import export, predict, train
 from fvpipe.errors import FvpipeError
 

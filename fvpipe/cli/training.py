@@ -38,7 +38,7 @@ def train(
     cropped/unseen/cnn-seed0 (simulated data): 2 epochs, best 1,
     validation AUC 0.625 -> cache/models/cropped/unseen/cnn-seed0
     """
-    from fvpipe.evaluation.record import runs_of
+    from fvpipe.evaluation.training_record import runs_of
     from fvpipe.project.project import Project
     from fvpipe.training.device import find_device, leave_process_group
     from fvpipe.training.train import train_run
@@ -98,7 +98,7 @@ def predict(
     $ fvpipe predict --model cache/models/cropped/unseen/cnn-seed0 cc.dcm mlo.dcm
     P_00820_L: 0.436 by cropped/unseen/cnn-seed0 (simulated data)
     """
-    from fvpipe.evaluation.record import NOT_A_DEVICE
+    from fvpipe.evaluation.training_record import NOT_A_DEVICE
     from fvpipe.training.device import find_device
     from fvpipe.training.predict import load_model
     from fvpipe.training.predict import predict as run_model

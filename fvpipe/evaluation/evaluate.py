@@ -15,9 +15,9 @@ from fvpipe.config.training import Evaluate
 from fvpipe.errors import InputError
 from fvpipe.evaluation.intervals import AucDifference, Estimate, bootstrap, compare_auc
 from fvpipe.evaluation.metrics import DECISION_METRICS, METRICS, Confusion, compute_metrics, defined
-from fvpipe.evaluation.record import Prediction, Record, TrainedRun, labels, probabilities, titled
 from fvpipe.evaluation.shortcuts import OF_PREDICTIONS, Baseline, shortcut_baselines
 from fvpipe.evaluation.text import MetricRow, difference_text, estimate_rows, metric_table, shown, to_json
+from fvpipe.evaluation.training_record import Prediction, Record, TrainedRun, labels, probabilities, titled
 
 Metrics = Callable[[NDArray[np.float64]], dict[str, NDArray[np.float64]]]
 

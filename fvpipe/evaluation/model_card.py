@@ -8,8 +8,8 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from fvpipe.evaluation.evaluate import ModelEvaluation
-from fvpipe.evaluation.record import NOT_A_DEVICE
 from fvpipe.evaluation.text import shown
+from fvpipe.evaluation.training_record import NOT_A_DEVICE
 
 
 def model_card(evaluation: ModelEvaluation) -> str:

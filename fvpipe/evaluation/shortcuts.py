@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fvpipe.evaluation.metrics import Confusion, defined, roc_auc
-from fvpipe.evaluation.record import Prediction
+from fvpipe.evaluation.training_record import Prediction
 
 BreastT = TypeVar("BreastT")
 Shortcuts = Mapping[str, Callable[[BreastT], object]]

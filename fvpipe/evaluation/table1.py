@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fvpipe.evaluation.record import titled
 from fvpipe.evaluation.shortcuts import Baseline, Shortcuts, prefix_of, shortcut_baselines
 from fvpipe.evaluation.text import shown, text_table
+from fvpipe.evaluation.training_record import titled
 from fvpipe.indexing.index import Index
 from fvpipe.types import LABEL_NAMES, Breast, ImageRecord
 

@@ -17,8 +17,8 @@ from fvpipe.config.training import Evaluate
 from fvpipe.evaluation.evaluate import ModelEvaluation, PooledRuns, evaluate_model, nested_metrics, pool_runs
 from fvpipe.evaluation.intervals import AucDifference, Estimate, bootstrap, compare_auc
 from fvpipe.evaluation.metrics import Confusion
-from fvpipe.evaluation.record import TrainedRun, titled
 from fvpipe.evaluation.text import MetricRow, estimate_rows, metric_table, shown, to_json
+from fvpipe.evaluation.training_record import TrainedRun, titled
 
 HALF = 0.5e-4  # the paper prints four decimals
 COMPARED = ("accuracy", "precision", "recall", "specificity", "f1", "auc")

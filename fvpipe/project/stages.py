@@ -19,7 +19,7 @@ from fvpipe.datasets.source import Source
 from fvpipe.errors import InputError
 from fvpipe.execution.workers import Workers
 from fvpipe.indexing.index import Index
-from fvpipe.indexing.manifests import differing_table, read_manifests, write_manifests
+from fvpipe.indexing.manifest_tables import differing_table, read_manifests, write_manifests
 from fvpipe.project.project import Project
 from fvpipe.reasons import Reason
 

@@ -22,7 +22,7 @@ from fvpipe.imaging.view_agreement import HEADER_FLAGS
 from fvpipe.io.atomic import write_atomic
 from fvpipe.reasons import Flag, Rejection
 from fvpipe.report.drawing import draw_histogram, draw_segmentation, encode, side_by_side
-from fvpipe.report.rules import HeaderReport, report_header, value_facts
+from fvpipe.report.rule_report import HeaderReport, report_header, value_facts
 from fvpipe.shards.reader import open_shards
 from fvpipe.types import DecodedImage, ImageRecord, Segmentation
 

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from fvpipe.config.loading import digest_of
 from fvpipe.config.pipeline import load_pipeline
 from fvpipe.errors import InputError, LeakError, ShardError, SwappedShardError, TrainingError
-from fvpipe.evaluation.record import Prediction
 from fvpipe.evaluation.split_files import read_split
 from fvpipe.evaluation.splits import Assignment, Candidate, Part, SplitPlan, leaks
+from fvpipe.evaluation.training_record import Prediction
 from fvpipe.io.tables import Row, read_table
 from fvpipe.project.project import Project
 from fvpipe.shards.reader import Shards, open_shards

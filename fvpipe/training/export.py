@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from fvpipe.errors import DependencyError, TrainingError
-from fvpipe.evaluation.record import NOT_A_DEVICE, Record
+from fvpipe.evaluation.training_record import NOT_A_DEVICE, Record
 from fvpipe.io.atomic import write_atomic
 from fvpipe.training.model import Classifier, probability
 

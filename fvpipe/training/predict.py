@@ -18,7 +18,7 @@ from fvpipe.config.loading import parse
 from fvpipe.config.pipeline import Pipeline, load_pipeline
 from fvpipe.dicom.header import read_header
 from fvpipe.errors import CheckpointError, ParameterError
-from fvpipe.evaluation.record import WEIGHTS, Record, read_record
+from fvpipe.evaluation.training_record import WEIGHTS, Record, read_record
 from fvpipe.indexing.headers import read_pixel_digests
 from fvpipe.indexing.labels import BreastLabels
 from fvpipe.indexing.pairing import colliding_instances, pair

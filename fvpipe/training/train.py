@@ -25,7 +25,8 @@ from fvpipe.config.loading import digest_of
 from fvpipe.config.training import Recipe
 from fvpipe.errors import CheckpointError, FvpipeError, TrainingError
 from fvpipe.evaluation.metrics import roc_auc, youden_threshold
-from fvpipe.evaluation.record import (
+from fvpipe.evaluation.splits import Part
+from fvpipe.evaluation.training_record import (
     PREDICTIONS,
     RECORD,
     WEIGHTS,
@@ -37,13 +38,12 @@ from fvpipe.evaluation.record import (
     read_trained,
     titled,
 )
-from fvpipe.evaluation.splits import Part
 from fvpipe.io.atomic import write_atomic
 from fvpipe.io.locking import lock
 from fvpipe.progress import progress
 from fvpipe.project.project import Project
 from fvpipe.training.batches import DeviceLoader, augment
-from fvpipe.training.code import code_digest
+from fvpipe.training.code_digest import code_digest
 from fvpipe.training.data import Cohort, load_cohort
 from fvpipe.training.device import (
     ExecutionDevice,

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from fvpipe.evaluation.record import Run, TrainedRun, read_trained
+from fvpipe.evaluation.training_record import Run, TrainedRun, read_trained
 from fvpipe.project.project import Project
 from tests.conftest import run as command
 from tests.support.factory import CC, LEFT, MLO, RIGHT, breast, mammogram

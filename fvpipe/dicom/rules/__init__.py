@@ -18,7 +18,7 @@ from fvpipe.dicom.layout import PixelLocation
 from fvpipe.dicom.policy import HeaderPolicy
 from fvpipe.dicom.rules.base import Rule, RuleContext, RuleResult
 from fvpipe.dicom.rules.identity import identity, image_record
-from fvpipe.dicom.rules.kind import frames, modality, region_of_interest, sop_class
+from fvpipe.dicom.rules.image_kind import frames, modality, region_of_interest, sop_class
 from fvpipe.dicom.rules.pixels import (
     StoredBits,
     bits,
@@ -28,7 +28,7 @@ from fvpipe.dicom.rules.pixels import (
     rescale,
     size,
 )
-from fvpipe.dicom.rules.projection import (
+from fvpipe.dicom.rules.views import (
     IMPLANT_DISPLACED,
     laterality,
     magnification,

@@ -10,7 +10,7 @@ from fvpipe.dicom import attributes
 from fvpipe.dicom.elements import RejectedFile, printable, text, texts
 from fvpipe.dicom.rules.base import RuleContext
 from fvpipe.dicom.rules.pixels import pixel_layout
-from fvpipe.dicom.rules.projection import IMPLANT_DISPLACED, laterality, view, view_modifiers
+from fvpipe.dicom.rules.views import IMPLANT_DISPLACED, laterality, view, view_modifiers
 from fvpipe.reasons import Reason
 from fvpipe.types import ImageRecord
 

@@ -214,7 +214,7 @@ def test_killed_writer_leaves_nothing_under_a_final_name(event: str, tmp_path: P
     script = f"""
 import os, sys
 from pathlib import Path
-from tests.test_stores import KEY, SampleStore, fused
+from tests.test_cache import KEY, SampleStore, fused
 store = SampleStore(Path(sys.argv[1]))
 sample = fused()
 sys.addaudithook(lambda event, found: event == {event!r} and ".part" in str(found) and os.kill(os.getpid(), 9))
@@ -235,7 +235,7 @@ def test_writer_killed_in_the_middle(tmp_path: Path) -> None:
 import sys
 import numpy as np
 from pathlib import Path
-from tests.test_stores import SampleStore, digest_of, fused
+from tests.test_cache import SampleStore, digest_of, fused
 sample = fused(np.zeros((4000, 8000), np.uint8))
 for i in range(10_000):
     SampleStore(Path(sys.argv[1])).put(digest_of(i % 50), sample)
@@ -531,7 +531,7 @@ def test_two_processes_remember_at_once(tmp_path: Path) -> None:
     script = """
 import sys
 from pathlib import Path
-from tests.test_stores import POLICY, SourceFile, FileCache, digest_of, header, record
+from tests.test_cache import POLICY, SourceFile, FileCache, digest_of, header, record
 sys.stdin.readline()
 with FileCache(Path(sys.argv[1]), Path("/in"), POLICY) as memory:
     for i in range(50):
@@ -555,7 +555,7 @@ with FileCache(Path(sys.argv[1]), Path("/in"), POLICY) as memory:
 @pytest.mark.parametrize("limit", [0, 3000, 20_000])
 def test_memory_on_a_full_disk_is_one_sentence(limit: int, tmp_path: Path) -> None:
     script = LIMITED + (
-        "from tests.test_stores import *\n"
+        "from tests.test_cache import *\n"
         "try:\n"
         "    with FileCache(Path(sys.argv[2]), Path('/in'), POLICY) as memory:\n"
         "        memory.put_headers((SourceFile(str(i), '1'), header(record(str(i)))) for i in range(500))\n"
@@ -650,7 +650,7 @@ def test_lock_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="cannot be written"), lock(tmp_path / "file" / ".lock", no_warning):
         pass
     script = LIMITED + (
-        "from tests.test_stores import *\n"
+        "from tests.test_cache import *\n"
         "try:\n    with lock(Path(sys.argv[2]), print): print('held')\nexcept StorageError as error:\n    print(error)\n"
     )
     assert output(python(script, 0, tmp_path / ".lock")).startswith(f"{tmp_path / '.lock'}: cannot be written (File too large)")

@@ -181,7 +181,7 @@ def report(shards: Path, out: Path, limit: int) -> None:
     $ fvpipe report
     6 shard folder(s), 104 images -> cache/reports/report.html
     """
-    from fvpipe.report.page import write_page
+    from fvpipe.report.shard_page import write_page
 
     folders, images = write_page(shards, out, limit)
     click.echo(f"{folders} shard folder(s), {images} images -> {out}")

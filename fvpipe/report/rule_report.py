@@ -18,7 +18,7 @@ from fvpipe.dicom.reader import OpenedDicom, OpeningStep, UnopenedFile, open_dic
 from fvpipe.dicom.rules import DECODING_RULES, RULES, describe_padding, describe_rescale, evaluate_rules
 from fvpipe.dicom.rules.base import RuleContext, RuleResult
 from fvpipe.dicom.rules.identity import image_record
-from fvpipe.dicom.rules.projection import laterality
+from fvpipe.dicom.rules.views import laterality
 from fvpipe.dicom.value_mapping import InvalidValue, read_modality, read_padding, read_voi_lut, read_window
 from fvpipe.reasons import Reason, Rejection
 from fvpipe.types import ImageRecord, Laterality
