@@ -350,8 +350,8 @@ def test_other_code_trains_again(project: Path) -> None:
         return done.stderr
 
     again = "nothing that decides its weights has changed"
-    assert again not in changed("report/page.py", "from __future__", "from __future__")
-    assert again in changed("report/page.py", "from __future__", "# A comment.\nfrom __future__")
+    assert again not in changed("report/shard_page.py", "from __future__", "from __future__")
+    assert again in changed("report/shard_page.py", "from __future__", "# A comment.\nfrom __future__")
     metrics = "evaluation/metrics.py"
     assert "epoch 1" in changed(metrics, "return float(best[np.argmin(np.abs(best - 0.5))])", "return float(best[0] + 0.001)")
     assert again in changed(metrics, "from __future__", "from __future__")
