@@ -33,7 +33,9 @@ def run(setup: Setup) -> Report:
         start, end, layout = located(path)
         frame = path.read_bytes()[start:end]
         ours = DECODERS[form.syntax]
-        decoders: dict[str, Decode] = {f"fvpipe's: {ours.library}": partial(ours.decode, layout=layout)}
+        decoders: dict[str, Decode] = {
+            f"fvpipe's: {ours.library}": lambda frame, ours=ours, layout=layout: ours.decode(frame, layout)
+        }
         decoders |= others(name, layout)
         milliseconds = {which: partial(_milliseconds, decode, frame) for which, decode in decoders.items()}
         for which, runs in interleaved(setup.runs, milliseconds).items():

@@ -111,7 +111,7 @@ def _passes(setup: Setup, form: Form, python: str, report: Report, starts: dict[
             starts[name].append(one.start_up)
         found = {name: (Runs(), Runs()) for name in contenders}
         for _ in range(setup.runs):
-            for name, contender in contenders.items():
-                for runs, seconds in zip(found[name], contender.go(0.0 if setup.tiny else 0.4), strict=True):
+            for name, one in contenders.items():
+                for runs, seconds in zip(found[name], one.go(0.0 if setup.tiny else 0.4), strict=True):
                     runs.append(seconds * 1000)
     return found

@@ -39,7 +39,7 @@ from fvpipe.indexing.scan import scan_folder
 from fvpipe.io.atomic import write_atomic, write_if_changed
 from fvpipe.io.locking import lock
 from fvpipe.reasons import Flag, Reason, Rejection
-from fvpipe.types import Edge, FusedSample, ImageRecord, Laterality, SourceFile, View
+from fvpipe.types import Digest, Edge, FusedSample, ImageRecord, Laterality, SourceFile, View
 from fvpipe.versions import PREPROCESSING_VERSION
 from tests.support import factory
 
@@ -410,7 +410,7 @@ def test_another_folder_or_forgetting_remembers_nothing(source: SourceFile, tmp_
         with FileCache(tmp_path / "m", root, POLICY, reread=forget) as file_cache:
             assert file_cache.record(source) is None
             assert file_cache.digest(source) is None
-            file_cache.put_digests([(source, "of this run")])
+            file_cache.put_digests([(source, Digest("of this run"))])
             assert file_cache.digest(source) == "of this run"
     with FileCache(tmp_path / "m", Path("/in"), POLICY) as file_cache:
         assert file_cache.record(source) is None

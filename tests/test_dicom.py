@@ -440,7 +440,7 @@ def test_a_header_is_one_value(tmp_path: Path, name: str, syntax: str) -> None:
     with pytest.raises(FrozenInstanceError):
         header.record = again.record  # type: ignore[misc]
     for voi in ("none", "window", "lut"):
-        found = []
+        found: list[tuple[Any, ...]] = []
         for form in (pixel_header(open_dicom(stream(data)), Laterality.LEFT), again):
             try:
                 image = decode_image(data, form, voi)

@@ -111,7 +111,7 @@ DEPTHS = {
 
 def second_decoders(path: Path, syntax: str) -> list[Pixels]:
     """The same file by libraries that fvpipe does not decode with."""
-    plugins = {RLELossless: ["pydicom", "pylibjpeg"]} | {native: [""] for native in NATIVE}
+    plugins: dict[Any, list[str]] = {RLELossless: ["pydicom", "pylibjpeg"]} | {native: [""] for native in NATIVE}
     plugins |= {j: ["pylibjpeg"] for j in (JPEG2000Lossless, JPEG2000)}
     if syntax in plugins:
         with silenced():
@@ -174,7 +174,7 @@ def test_a_lossy_decoder_belongs_to_the_key() -> None:
     assert not any(lossy_decoder(syntax) for syntax in [*LOSSLESS, *NATIVE])
 
 
-MOST_BITS = {JPEGBaseline8Bit: 8, JPEGExtended12Bit: 12}
+MOST_BITS: dict[str, int] = {JPEGBaseline8Bit: 8, JPEGExtended12Bit: 12}
 
 
 @pytest.mark.parametrize(("syntax", "bits"), [(s, bits) for s in LOSSY for bits in (8, 12, 16) if bits <= MOST_BITS.get(s, 16)])
@@ -287,7 +287,7 @@ def test_a_picture_of_more_bits_than_allocated(syntax: str) -> None:
 @pytest.mark.parametrize("syntax", [JPEGBaseline8Bit, JPEGLSLossless, JPEG2000, HTJ2K])
 def test_a_picture_in_colour(syntax: str) -> None:
     colour = np.dstack([SMALL, SMALL, SMALL])
-    encoders = {
+    encoders: dict[str, Any] = {
         JPEGBaseline8Bit: imagecodecs.jpeg8_encode,
         JPEGLSLossless: imagecodecs.jpegls_encode,
         JPEG2000: lambda array: imagecodecs.jpeg2k_encode(array, codecformat="j2k"),

@@ -138,7 +138,7 @@ def test_each_refusal_is_that_of_its_rule(tmp_path: Path) -> None:
 
 def test_every_rule_is_evaluated_and_needs_only_what_it_names(tmp_path: Path) -> None:
     """A file that breaks a rule of every kind shows all, and names the facts that the rest would need."""
-    tags = {
+    tags: dict[str, Any] = {
         "SOPClassUID": "1.2.840.10008.5.1.4.1.1.2", "Modality": "CT", "NumberOfFrames": 2, "Rows": 8, "BitsStored": 17,
         "PhotometricInterpretation": "RGB", "RescaleSlope": 0, "RescaleIntercept": 0, "ViewPosition": None,
         "ViewModifierCodeSequence": factory.coded("399163009"), "EstimatedRadiographicMagnificationFactor": 1.8,
