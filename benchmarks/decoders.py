@@ -33,9 +33,7 @@ def run(setup: Setup) -> Report:
         start, end, layout = located(path)
         frame = path.read_bytes()[start:end]
         ours = DECODERS[form.syntax]
-        decoders: dict[str, Decode] = {
-            f"fvpipe's: {ours.library}": lambda frame, ours=ours, layout=layout: ours.decode(frame, layout)
-        }
+        decoders: dict[str, Decode] = {f"fvpipe's: {ours.library}": lambda f, o=ours, x=layout: o.decode(f, x)}
         decoders |= others(name, layout)
         milliseconds = {which: partial(_milliseconds, decode, frame) for which, decode in decoders.items()}
         for which, runs in interleaved(setup.runs, milliseconds).items():
