@@ -89,7 +89,7 @@ def reasons() -> str:
 
 
 def films() -> NDArray[np.uint8]:
-    """The eight films with what was found on each."""
+    """The eight films, each with the outline, box and crop of its breast."""
     _, pipeline = load_pipeline("cropped", ROOT)
     drawn = []
     for path in sorted((ROOT / "data" / "cbis").rglob("*.dcm")):

@@ -55,8 +55,9 @@ def index(source: Source, workers: Workers, file_cache: FileCache, *, digest: bo
         The label table breaks its form.
     """
     scan = scan_folder(source.root)
-    if not scan.files and not scan.rejections:
+    if not scan.files:
         found = f"{scan.ignored} other file(s)" if scan.ignored else "nothing"
+        found += "".join(f"; {rejection.what}: {rejection.detail}" for rejection in scan.rejections[:3])
         raise InputError(f"{source.root}: no DICOM file; found {found}. Expected names in .dcm, .dicom or without a suffix")
     labels = read_labels(source)
     headers, digests, headers_read = read_headers(source, scan.files, workers, file_cache, digest)

@@ -1,4 +1,7 @@
-"""Versions of what decides output: reader, preprocessing, shard schema, training."""
+"""Versions of what decides output: reader, preprocessing and shard schema.
+
+Training has no number here: ``fvpipe train`` digests the code that it imports (:mod:`fvpipe.training.code_digest`).
+"""
 
 from __future__ import annotations
 
@@ -9,3 +12,4 @@ PREPROCESSING_VERSION = 4
 """Raised whenever our code would change a byte of a sample; tests with golden digests fail when it should have been."""
 
 SCHEMA_VERSION = 2
+"""Raised whenever a dataset, attribute or file of a shard folder is added, changed or removed."""

@@ -188,15 +188,20 @@ def edited(text: str, what: str) -> str:
     return "\n".join([heading, first, *rest]) + "\n"
 
 
-@pytest.mark.parametrize("what", ["gone", "column", "cell", "longer", "twice", "label", "breast"])
-@pytest.mark.parametrize("name", ["images.csv", "breasts.csv", "rejected.csv"])
+EDITS = ["gone", "column", "cell", "longer", "twice", "label", "breast"]
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [(name, what) for name in ("images.csv", "breasts.csv") for what in EDITS]
+    + [("rejected.csv", what) for what in EDITS if what != "label"],  # it has none
+)
 def test_an_edited_manifest_is_named(project: Path, name: str, what: str) -> None:
     """By a build, which has the files, and by whoever has the manifest alone."""
     file = project / "manifests" / "own" / name
     before = file.read_text()
     after = "" if what == "gone" else edited(before, what)
-    if after == before:
-        pytest.skip("no such cell in this table")
+    assert after != before
     file.write_text(after) if after else file.unlink()
     if (name, what) != ("images.csv", "gone"):  # that is no manifest at all: the tests above
         assert f"{name}: {STALE}" in refused()

@@ -109,11 +109,7 @@ def make_missing(
         The sample store cannot be written.
     """
     keys = {breast.key: key for breast, key in plan.stored}
-    rejections = [
-        r
-        for breast, crash in plan.crashed
-        for r in (crash, _without_view(breast, f"a view of it was rejected: {crash.reason}"))
-    ]
+    rejections = [rejection for breast, crash in plan.crashed for rejection in _crashed(breast, crash)]
     computed, seconds = 0, Counter[str]()
     with progress(f"build {target.pipeline_name}/{found.source.name}", len(plan.missing), "breasts") as advance:
         for batch in workers.run(_make_numbered, _Numbered(plan, found, file_cache)):
@@ -124,7 +120,7 @@ def make_missing(
                     crash = _blame_view(breast, each, found, workers)
                     image = next(image for image in breast.views if image.path == crash.what)
                     file_cache.put_facts([(found.files[crash.what], crash_fact(image, target.pipeline, crash))], "crash")
-                    rejections += [crash, _without_view(breast, f"a view of it was rejected: {crash.reason}")]
+                    rejections += _crashed(breast, crash)
                 else:
                     finished.append((plan.missing[each[0]][0], each[1]))
             for breast, result in finished:
@@ -209,6 +205,10 @@ def _blame_view(breast: Breast, crash: Crash[tuple[int, SampleTask]], found: Ind
         f"breast {breast.key.breast_id}: {crash.detail}, twice, though each of its views can be read alone. Is there too "
         "little memory? What was finished is kept; run again with fewer workers"
     )
+
+
+def _crashed(breast: Breast, crash: Rejection) -> list[Rejection]:
+    return [crash, _without_view(breast, f"a view of it was rejected: {crash.reason}")]
 
 
 def _without_view(breast: Breast, detail: str) -> Rejection:
