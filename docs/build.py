@@ -50,6 +50,16 @@ FLAG_MEANINGS = {
     Flag.BITS_DIFFER: "the two views differ in BitsStored",
     Flag.VENDORS_DIFFER: "the two views differ in Manufacturer",
     Flag.DATES_DIFFER: "the two views were acquired on different days",
+    Flag.REORIENTED: "a view was turned or mirrored upright, as Patient Orientation says; boxes are of the upright image",
+    Flag.ORIENTATION_UNKNOWN: "a view was turned or mirrored by its Field of View, and Patient Orientation is absent",
+    Flag.PADDING_IGNORED: "a view declares a Pixel Padding Value that no stored value can have; no pixel was taken for padding",
+    Flag.SHARED_BY_SIDES: "a view has the same pixels as a view of the other breast",
+    Flag.SHARED_BY_EXAMS: "a view has the same pixels as a view of another exam of the patient",
+    Flag.LOW_ENERGY: "the views are the low-energy images of a contrast-enhanced exam",
+    Flag.CC_CROP_LOOSE: "the crop of the CC holds the whole breast and more than it",
+    Flag.MLO_CROP_LOOSE: "the same for the MLO",
+    Flag.CC_CROP_DOUBTFUL: "the crop of the CC may have lost a part of the breast",
+    Flag.MLO_CROP_DOUBTFUL: "the same for the MLO",
 }
 
 

@@ -32,6 +32,16 @@ class Flag(IntFlag):
     BITS_DIFFER = 1 << 19  # the two views differ in Bits Stored
     VENDORS_DIFFER = 1 << 20  # in Manufacturer
     DATES_DIFFER = 1 << 21  # in the date of acquisition
+    REORIENTED = 1 << 22  # a view was turned or mirrored upright, as its Patient Orientation says
+    ORIENTATION_UNKNOWN = 1 << 23  # the header says that a view was turned or mirrored, and not how it lies now
+    PADDING_IGNORED = 1 << 24  # a view declares a Pixel Padding Value that no stored value can have
+    SHARED_BY_SIDES = 1 << 25  # a view has the same pixels as one of the other breast
+    SHARED_BY_EXAMS = 1 << 26  # a view has the same pixels as one of another exam of the patient
+    LOW_ENERGY = 1 << 27  # the views are the low-energy images of a contrast-enhanced exam
+    CC_CROP_LOOSE = 1 << 28  # the crop holds the whole breast and more than it
+    MLO_CROP_LOOSE = 1 << 29
+    CC_CROP_DOUBTFUL = 1 << 30  # the crop may have lost a part of the breast
+    MLO_CROP_DOUBTFUL = 1 << 31
 
 
 NO_FLAG = Flag(0)
@@ -68,7 +78,10 @@ class Reason(StrEnum):
     VIEW_MISSING = "view_missing", "neither View Code Sequence nor View Position names a view"
     VIEW_CONFLICT = "view_conflict", "View Code Sequence, View Position or the label table disagree"
     VIEW_NOT_PAIRABLE = "view_not_pairable", "a projection that is neither CC nor MLO"
-    VIEW_MODIFIED = "view_modified", "a magnification, spot compression or other non-standard view"
+    VIEW_MODIFIED = "view_modified", "a magnification, spot compression, partial or other non-standard view"
+    IMAGE_KIND_REFUSED = "image_kind_refused", "a quality control, specimen, biopsy, stereo or recombined image"
+    KIND_MISMATCH = "kind_mismatch", "full-field, synthetic, low-energy and raw images pair only with their own kind"
+    ORIENTATION_INVALID = "orientation_invalid", "Patient Orientation contradicts itself or the view"
     LATERALITY_MISSING = "laterality_missing", "the laterality is neither L nor R"
     LATERALITY_CONFLICT = "laterality_conflict", "the elements for the side, PatientOrientation or the label table disagree"
     SIZE_CONFLICT = "size_conflict", "Rows or Columns disagree with the label table"
@@ -92,8 +105,12 @@ class Reason(StrEnum):
     CC_MISSING = "cc_missing", "the breast has an MLO without a matching CC"
     MLO_MISSING = "mlo_missing", "the breast has a CC without a matching MLO"
     IMPLANT_MISMATCH = "implant_mismatch", "implant-displaced views pair only with implant-displaced views"
+    IDENTICAL_VIEWS = "identical_views", "CC and MLO of the breast have the same pixels"
+    CONSTANT_VIEW = "constant_view", "all pixels of a view are equal, and the pipeline leaves such breasts out"
+    CROP_REJECTED = "crop_rejected", "the verdict on a view's crop is one that the pipeline leaves out"
     VIEW_UNREADABLE = "view_unreadable", "a view of the breast was rejected when its pixels were read"
     LABEL_EXCLUDED = "label_excluded", "the label rule of the data set excludes this breast"
+    LABEL_AMBIGUOUS = "label_ambiguous", "the label table does not say which exam of the breast it describes"
     LABEL_WITHOUT_IMAGE = "label_without_image", "the label table lists a breast without images"
 
 
