@@ -111,7 +111,7 @@ def test_an_image_without_an_outline_takes_the_range_of_its_crop() -> None:
 
 def test_a_mirrored_breast_has_the_same_range() -> None:
     left, _ = drawn_as("hologic", 5, MLO)
-    right = replace(left, stored=np.ascontiguousarray(left.stored[:, ::-1]), chest_wall=left.chest_wall.opposite)
+    right = replace(left, stored=left.stored[:, ::-1].copy(), chest_wall=left.chest_wall.opposite)  # type: ignore[arg-type]
     pipeline = Pipeline(
         segment=Segment(method="otsu_log"), intensity=BREAST, fuse=Fuse(canonical_side="left"), resize=Resize(method="area")
     )
