@@ -14,6 +14,7 @@ from fvpipe.imaging.fusion import fuse
 from fvpipe.imaging.normalize import crop_image, normalization
 from fvpipe.imaging.segmentation import segment
 from fvpipe.reasons import Flag
+from fvpipe.report.brightness import NORMALIZATIONS, Brightness, brightness_reports, measure_brightness
 from fvpipe.types import DecodedImage, Laterality, Segmentation, View
 from tests.support.decoding import decode
 from tests.support.factory import CC, MLO, breast, dataset, file_bytes, table
@@ -160,3 +161,36 @@ def test_auto_passes_over_a_window_that_leaves_nothing_of_the_image(center: int)
     found = decoded("auto", WindowCenter=center, WindowWidth=100)
     assert np.array_equal(found.values, decoded("none").values)
     assert Flag.VOI_INVALID in found.flags
+
+
+# --- the audit --------------------------------------------------------------------------------------------------------
+
+
+def test_brightness_by_vendor_against_a_slow_count() -> None:
+    """Every pair of images compared; a vendor of few images is left out."""
+    rng = np.random.default_rng(0)
+    rows = [
+        (vendor, (Brightness(mean, 0.2), Brightness(round(float(rng.random()), 1), 0.6)))
+        for vendor, mean in (("A", 0.2), ("B", 0.8))
+        for _ in range(9)
+    ]
+    before, after = brightness_reports([*rows, ("C", rows[0][1]), ("A", ())])
+    assert [(v.vendor, v.images, v.mean, v.span) for v in before.vendors] == [("A", 9, 0.2, 0.2), ("B", 9, 0.8, 0.2)]
+    assert before.auc == 1
+    first, second = ([found[1].mean for vendor, found in rows if vendor == name] for name in "AB")
+    wins = sum((a > b) + (a == b) / 2 for a in first for b in second) / 81
+    assert after.auc == pytest.approx(max(wins, 1 - wins), abs=6e-4)
+
+
+def test_brightness_of_an_image_is_that_inside_its_outline() -> None:
+    image, _ = drawn_as("ge", 2, CC)
+    found = segment(image, Segment(method="otsu_log"))
+    assert found.mask is not None
+    inside = np.repeat(np.repeat(found.mask > 0, found.step, 0), found.step, 1)[: SHAPE[0], : SHAPE[1]]
+    for measured, intensity in zip(measure_brightness(image, found), NORMALIZATIONS.values(), strict=True):
+        pipeline = Pipeline(segment=Segment(method="otsu_log"), intensity=intensity)
+        (table,), _ = normalization([crop_image(image, found, pipeline)], intensity)
+        values = table[image.stored][inside]
+        low, high = np.percentile(values, (5, 95), method="inverted_cdf")
+        assert measured.mean == pytest.approx(values.mean(), abs=1e-9)
+        assert measured.span == pytest.approx(high - low, abs=1e-3)
