@@ -81,7 +81,7 @@ MISTAKES = {
     "- voi": "Input should be a valid dictionary",
     "just words": "Input should be a valid dictionary",
     # two at once
-    "voi: x\nsiz: 1": "'voi' is 'x'; expected one of none, window, lut; unknown key 'siz' (did you mean 'size'?)",
+    "voi: x\nsiz: 1": "'voi' is 'x'; expected one of none, window, lut, auto; unknown key 'siz' (did you mean 'size'?)",
 }
 
 

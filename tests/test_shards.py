@@ -233,16 +233,36 @@ def test_a_patient_stays_in_its_shard() -> None:
 # --- what others rely on ----------------------------------------------------------------------------------------------
 
 
+def test_millimeters_of_a_pixel_of_the_image(tmp_path: Path) -> None:
+    """From the spacing of the source, the crop and its place; a mirrored crop has the same, an absent view or spacing none."""
+    sample = replace(
+        fused(),
+        boxes=np.array([[0, 800, 100, 500], [0, 900, 0, 300]], np.int32),
+        placement=np.array([[0, 8, 4, 0], [-1, -1, -1, -1]], np.float32),
+    )
+    made = [
+        ShardRow("P_L", "P", Laterality.LEFT, 0, spacing=spacing)
+        for spacing in (((0.1, 0.05), (0.1, 0.1)), ((None, None),) * 2)
+    ]
+    write_shard(tmp_path / "s.h5", made, [sample, sample], {**attributes(), "shard_index": 0}, "")
+    with h5py.File(tmp_path / "s.h5") as file:
+        first, second = file["mm_per_pixel"][:]
+    assert first[0].tolist() == pytest.approx([0.1 * 800 / 8, 0.05 * 400 / 4])
+    assert np.isnan(first[1]).all()
+    assert np.isnan(second).all()
+
+
 def test_plain_hdf5(whole: Path) -> None:
     """Any HDF5 reader can use a shard, without fvpipe."""
     shapes = {
         "image": (9, 7), "label": (), "breast_id": (), "patient_id": (), "laterality": (), "crop_box": (2, 4),
         "source_shape": (2, 2), "placement": (2, 4), "intensity_range": (2,), "source_digest": (2,), "pixel_digest": (2,),
-        "breast_area": (2,), "breast_mean": (2,), "flags": (), "image_crc32": (),
+        "breast_area": (2,), "breast_mean": (2,), "mm_per_pixel": (2, 2), "flags": (), "image_crc32": (),
     }  # fmt: skip
     types = {
         "image": "<u2", "label": "|i1", "crop_box": "<i4", "source_shape": "<i4", "placement": "<f4",
-        "intensity_range": "<f4", "breast_area": "<f4", "breast_mean": "<f4", "flags": "<u4", "image_crc32": "<u4",
+        "intensity_range": "<f4", "breast_area": "<f4", "breast_mean": "<f4", "mm_per_pixel": "<f4", "flags": "<u4",
+        "image_crc32": "<u4",
     }  # fmt: skip
     with h5py.File(whole / shard_name(1)) as file:
         assert {name: dataset.shape for name, dataset in file.items()} == {n: (5, *shape) for n, shape in shapes.items()}

@@ -137,7 +137,8 @@ def commit(samples: Samples, limits: Limits, begun: float) -> Build:
 
 def _row(breast: Breast, shared: Set[str]) -> ShardRow:
     flags = Flag.SHARED_PIXELS if breast.key.breast_id in shared else Flag(0)
-    return ShardRow(breast.key.breast_id, breast.key.patient, breast.key.laterality, breast.facts.label, flags)
+    cc, mlo = ((image.row_spacing, image.column_spacing) for image in breast.views)
+    return ShardRow(breast.key.breast_id, breast.key.patient, breast.key.laterality, breast.facts.label, flags, (cc, mlo))
 
 
 def _attributes(found: Index, target: Target) -> dict[str, str | int]:

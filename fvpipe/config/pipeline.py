@@ -13,6 +13,9 @@ from fvpipe.config.loading import Pair, Range, Settings, digest_of, is_plain_nam
 from fvpipe.errors import ParameterError
 from fvpipe.types import Digest
 
+Voi = Literal["none", "window", "lut", "auto"]
+"""What is applied after the Modality LUT or rescale."""
+
 
 class Segment(Settings):
     """How the breast is found. The paper says "an automated segmentation algorithm" and no more."""
@@ -42,6 +45,9 @@ class Intensity(Settings):
 
     method: Literal["minmax", "minmax_per_view", "percentiles", "percentiles_per_view"] = "minmax"
     percentiles: Range = (0.1, 99.9)
+    region: Literal["crop", "breast"] = (
+        "crop"  # pixels that give the range: of the whole crop, or within the outline's interior
+    )
 
     @field_validator("percentiles")
     @classmethod
@@ -67,7 +73,7 @@ class Resize(Settings):
 class Pipeline(Settings):
     """A preprocessing pipeline: everything that decides a byte of an image, and nothing else."""
 
-    voi: Literal["none", "window", "lut"] = "none"
+    voi: Voi = "none"
     segment: Segment = Segment()
     fuse: Fuse = Fuse()
     intensity: Intensity = Intensity()
@@ -81,6 +87,12 @@ class Pipeline(Settings):
         if not all(16 <= side <= 8192 for side in value):
             raise ValueError("size must be [rows, columns], each from 16 to 8192")
         return value
+
+    @model_validator(mode="after")
+    def _region_needs_a_method(self) -> Pipeline:
+        if self.intensity.region == "breast" and self.segment.method == "none":
+            raise ValueError("intensity.region 'breast' needs a segment.method other than 'none'")
+        return self
 
     def canonical_yaml(self) -> str:
         """Format every key with its value, defaults too, in one fixed form; it is stored in the shards."""

@@ -28,11 +28,12 @@ from fvpipe.dicom.rules.pixels import truncated
 from fvpipe.dicom.transfer_syntaxes import NATIVE
 from fvpipe.dicom.value_table import padding_marks, value_table
 from fvpipe.imaging.histogram import bands, stored_range
-from fvpipe.reasons import Reason
+from fvpipe.reasons import Flag, Reason
 from fvpipe.types import DecodedImage, Digest
 
 Stored = NDArray[np.uint8] | NDArray[np.uint16]
-Voi = Literal["none", "window", "lut"]
+Voi = Literal["none", "window", "lut", "auto"]
+MIN_WINDOW_SHARE = 0.1  # of its output range that a window or LUT must give to the image's values, for `auto` to apply it
 
 
 def decode_image(
@@ -50,8 +51,9 @@ def decode_image(
         The whole DICOM file. The image may be a view of it.
     header : PixelHeader
         Parsed from the same bytes.
-    voi : {"none", "window", "lut"}
-        Apply nothing, the first window, or the first VOI LUT of the header.
+    voi : {"none", "window", "lut", "auto"}
+        Apply nothing, the first window, or the first VOI LUT of the header; or the first of the two that is valid and leaves
+        more of the image than a nearly constant value.
     source_digest : Digest or None
         Digest of `data`, where it is known.
     level : int
@@ -72,6 +74,8 @@ def decode_image(
         decoded = _native(data, header) if layout.transfer_syntax_uid in NATIVE else _decompressed(frame, layout)
         (stored, pixel_digest), scale = _indices(decoded, layout), 1
     values, flags = value_table(layout, header.mapping, voi)
+    if voi == "auto" and float(np.ptp(values[list(stored_range(stored))])) <= MIN_WINDOW_SHARE * float(np.ptp(values)):
+        values, flags = value_table(layout, header.mapping, "none")[0], flags | Flag.VOI_INVALID
     steps = np.diff(values)
     return DecodedImage(
         stored=stored,

@@ -43,8 +43,9 @@ def value_table(layout: PixelLayout, mapping: ValueMapping, voi: str) -> tuple[N
         Its stored bits and sign give the stored values.
     mapping : ValueMapping
         Applied in the order of the standard.
-    voi : {"none", "window", "lut"}
-        What is applied after the Modality LUT or rescale: nothing, the first window, or the first VOI LUT.
+    voi : {"none", "window", "lut", "auto"}
+        What is applied after the Modality LUT or rescale: nothing, the first window, the first VOI LUT, or the first of
+        window and VOI LUT that is valid (nothing where neither is).
 
     Returns
     -------
@@ -56,7 +57,7 @@ def value_table(layout: PixelLayout, mapping: ValueMapping, voi: str) -> tuple[N
     Raises
     ------
     RejectedFile
-        Values that are not finite, or an invalid window or VOI LUT that `voi` applies.
+        Values that are not finite, or an invalid window or VOI LUT that `voi` demands.
     """
     count = 1 << layout.bits_stored
     stored = np.arange(count, dtype=np.float64) - (count // 2 if layout.signed else 0)
@@ -97,7 +98,8 @@ def apply_window(table: ValueTable, window: Window) -> ValueTable:
 
 
 def _apply_voi(table: ValueTable, mapping: ValueMapping, voi: str) -> tuple[ValueTable, Flag]:
-    applied = {"none": None, "window": mapping.window, "lut": mapping.voi_lut}[voi]
+    valid = (found for found in (mapping.window, mapping.voi_lut) if found and not isinstance(found, InvalidValue))
+    applied = next(valid, None) if voi == "auto" else {"none": None, "window": mapping.window, "lut": mapping.voi_lut}[voi]
     if isinstance(applied, InvalidValue):
         raise RejectedFile(applied.reason, applied.detail)
     invalid = isinstance(mapping.window, InvalidValue) or isinstance(mapping.voi_lut, InvalidValue)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from typing import Any
 
 import cv2
@@ -15,6 +16,8 @@ from fvpipe.imaging.segmentation import full_mask
 from fvpipe.imaging.thumbnail import Mask, dilate_padding
 from fvpipe.reasons import Flag
 from fvpipe.types import DecodedImage, Edge, Segmentation
+
+RIM_SHARE = 0.1  # width of the rim that `intensity.region: breast` leaves out, as a share of the square root of the area
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +32,8 @@ class Crop:
         View of the image's stored values, mirrored if `mirrored`.
     outside : bool array, shape (rows, columns), or None
         True outside the outline, if the pipeline masks it.
+    beyond : bool array, shape (rows, columns), or None
+        True for pixels that do not count for the intensity range, if it is that of the breast.
     mirrored : bool
         Whether left and right are exchanged.
     shape : (int, int)
@@ -40,15 +45,17 @@ class Crop:
     image: DecodedImage
     stored: NDArray[Any]
     outside: NDArray[np.bool_] | None
+    beyond: NDArray[np.bool_] | None
     mirrored: bool
     shape: tuple[int, int]
     offset: tuple[float, float]
 
     def real_pixels(self) -> tuple[NDArray[Any], Mask | None]:
-        """Stored values and the mask of those that are neither padding nor outside, not mirrored; None if all are."""
+        """Stored values and the mask of those that give the intensity range, not mirrored; None if all do."""
         order = slice(None, None, -1 if self.mirrored else 1)  # OpenCV cannot read mirrored arrays
         stored, padding = self.stored[:, order], self.image.padding
-        excluded = None if self.outside is None else self.outside[:, order].view(np.uint8)
+        left_out = self.outside if self.beyond is None else self.beyond
+        excluded = None if left_out is None else left_out[:, order].view(np.uint8)
         if padding is not None:
             padded = dilate_padding(stored, padding) if self.image.scale > 1 else padding_mask(stored, padding)
             excluded = padded if excluded is None else padded | excluded
@@ -71,15 +78,27 @@ def crop_image(image: DecodedImage, segmentation: Segmentation, pipeline: Pipeli
     rows, above = _stored_slice(box.top, box.bottom, image.scale, image.shape[0])
     columns, before = _stored_slice(box.left, box.right, image.scale, image.shape[1])
     stored = image.stored[rows, columns]
-    outside = None
+    outside = beyond = None
     if pipeline.segment.mask_outside and segmentation.mask is not None:
         outside = full_mask(segmentation, *image.shape, image.scale)[rows, columns] == 0
+    if pipeline.intensity.region == "breast" and segmentation.mask is not None:
+        interior = replace(segmentation, mask=_interior(segmentation.mask))
+        beyond = full_mask(interior, *image.shape, image.scale)[rows, columns] == 0
     conflict = Flag.CHEST_WALL_CONFLICT in segmentation.flags
     mirrored = pipeline.fuse.canonical_side == "left" and (image.chest_wall is Edge.RIGHT) != conflict
     if mirrored:
-        stored, outside = stored[:, ::-1], None if outside is None else outside[:, ::-1]
+        stored = stored[:, ::-1]
+        outside, beyond = (None if mask is None else mask[:, ::-1] for mask in (outside, beyond))
         before = stored.shape[1] - box.width / image.scale - before
-    return Crop(image, stored, outside, mirrored, (box.height, box.width), (above, before))
+    return Crop(image, stored, outside, beyond, mirrored, (box.height, box.width), (above, before))
+
+
+def _interior(mask: Mask) -> Mask:
+    """Erode an outline, but not from the edge of the image: the skin and the thin rim below it are darker than all tissue."""
+    radius = max(1, round(RIM_SHARE * math.sqrt(cv2.countNonZero(mask))))
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
+    eroded: Mask = np.asarray(cv2.erode(mask, kernel), np.uint8)
+    return eroded if cv2.countNonZero(eroded) else mask
 
 
 def _stored_slice(start: int, stop: int, scale: int, length: int) -> tuple[slice, float]:

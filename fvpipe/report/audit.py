@@ -22,6 +22,7 @@ from fvpipe.indexing.pairing import rejection_order
 from fvpipe.io.atomic import write_atomic
 from fvpipe.progress import progress
 from fvpipe.reasons import NOT_BROKEN, Flag, Reason, Rejection
+from fvpipe.report.brightness import BrightnessReport, brightness_reports
 from fvpipe.report.html import data_uri, render
 from fvpipe.report.inspect import flag_names
 from fvpipe.report.measure import ImageMeasurement, ImageTask, Preview, draw_previews, measure_images
@@ -92,6 +93,8 @@ class Audit:
         One report per vendor and view.
     pairs : PairReport
         CC against MLO.
+    brightness : tuple of BrightnessReport
+        Brightness of the breast by vendor, after the paper's normalization and after the recommended one.
     worst : tuple of WorstImage
         Images to check by eye, the worst first.
     """
@@ -112,6 +115,7 @@ class Audit:
     methods: Mapping[str, int]
     groups: tuple[GroupReport, ...]
     pairs: PairReport
+    brightness: tuple[BrightnessReport, ...]
     worst: tuple[WorstImage, ...]
 
     def to_json(self) -> dict[str, Any]:
@@ -186,6 +190,7 @@ def audit(
         methods=count_values(row.method for row in measured),
         groups=group_reports(measured),
         pairs=pair_report(found.breasts, rows),
+        brightness=brightness_reports([(row.vendor, row.brightness) for row in measured]),
         worst=tuple(_explain(row, deviations, previews.get(row.record.path), ids.get(row.record.path, "")) for row in worst),
     )
     return result, {path: preview.jpeg for path, preview in previews.items()}

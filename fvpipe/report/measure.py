@@ -20,6 +20,7 @@ from fvpipe.imaging.view_agreement import header_flags
 from fvpipe.indexing.headers import parse_indexed
 from fvpipe.io.read import Buffer, read_contents
 from fvpipe.reasons import Flag, Rejection
+from fvpipe.report.brightness import Brightness, measure_brightness
 from fvpipe.report.drawing import draw_segmentation, encode
 from fvpipe.types import DecodedImage, ImageRecord, Segmentation
 
@@ -71,6 +72,8 @@ class ImageMeasurement:
         Threshold as a share of the range of the value table.
     area : float
         Mask area in source pixels.
+    brightness : tuple of Brightness
+        Inside the outline, after each normalization of :data:`fvpipe.report.brightness.NORMALIZATIONS`; empty without one.
     """
 
     record: ImageRecord
@@ -80,6 +83,7 @@ class ImageMeasurement:
     aspect: float = math.nan
     threshold: float = math.nan
     area: float = math.nan
+    brightness: tuple[Brightness, ...] = ()
 
     @property
     def vendor(self) -> str:
@@ -141,6 +145,7 @@ def _measure(task: ImageTask) -> ImageMeasurement | Rejection:
         box.width / max(box.height, 1),
         _relative_threshold(image, segmentation),
         segmentation.area,
+        measure_brightness(image, segmentation),
     )
 
 

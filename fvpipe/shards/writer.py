@@ -24,13 +24,22 @@ from fvpipe.types import SCALES, FusedSample, Laterality
 
 @dataclass(frozen=True, slots=True)
 class ShardRow:
-    """Columns of a sample that its pixels do not determine."""
+    """Columns of a sample that its pixels do not determine.
+
+    Attributes
+    ----------
+    flags : Flag
+        In addition to those of the fused sample.
+    spacing : ((float or None, float or None), (float or None, float or None))
+        CC, MLO: millimeters per source pixel, down and across; None where the header does not say.
+    """
 
     breast_id: str
     patient_id: str
     laterality: Laterality
     label: int
-    flags: Flag = NO_FLAG  # in addition to those of the fused sample
+    flags: Flag = NO_FLAG
+    spacing: tuple[tuple[float | None, float | None], tuple[float | None, float | None]] = ((None, None), (None, None))
 
 
 def write_shard(
@@ -137,8 +146,8 @@ class _DeferredErrorFile(io.FileIO):
 
 
 _SAMPLE_COLUMNS = (
-    "crop_box", "source_shape", "placement", "intensity_range", "breast_area", "breast_mean", "source_digest", "pixel_digest",
-    "flags", "image_crc32",
+    "crop_box", "source_shape", "placement", "intensity_range", "breast_area", "breast_mean", "mm_per_pixel", "source_digest",
+    "pixel_digest", "flags", "image_crc32",
 )  # fmt: skip
 
 
@@ -150,8 +159,18 @@ def _sample_columns(sample: FusedSample, row: ShardRow, stored: NDArray[Any]) ->
         sample.intensity_range,
         sample.breast_area,
         sample.breast_mean,
+        _mm_per_pixel(sample, row),
         np.array([digest.encode() for digest in sample.source_digests]),
         np.array([digest.encode() for digest in sample.pixel_digests]),
         np.uint32(sample.flags | row.flags),
         np.uint32(zlib.crc32(stored.data)),
     )
+
+
+def _mm_per_pixel(sample: FusedSample, row: ShardRow) -> NDArray[np.float32]:
+    """Millimeters per pixel of the stored image, (2, 2): CC and MLO, down and across; NaN for a view that is not in it."""
+    source = np.diff(sample.boxes.reshape(2, 2, 2)).reshape(2, 2).astype(np.float64)
+    placed = np.abs(np.diff(sample.placement.reshape(2, 2, 2).astype(np.float64))).reshape(2, 2)
+    ratio = np.divide(source, placed, out=np.full((2, 2), np.nan), where=placed > 0)
+    millimeters: NDArray[np.float32] = (ratio * np.array(row.spacing, np.float64)).astype(np.float32)
+    return millimeters
