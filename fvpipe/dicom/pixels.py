@@ -107,7 +107,8 @@ def _pixel_hasher(stored: Stored, scale: int) -> xxh3_128:
 
 def _frame(data: bytes | memoryview, header: PixelHeader) -> bytes:
     """Join the fragments of the compressed image."""
-    return b"".join(data[start : start + length] for start, length in frames(stream(data), header.location.offset, len(data))[0])
+    fragments = frames(stream(data), header.location.offset, len(data))[0]
+    return b"".join(data[start : start + length] for start, length in fragments)
 
 
 def _decompressed(frame: bytes, header: PixelHeader) -> NDArray[Any]:

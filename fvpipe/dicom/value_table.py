@@ -112,7 +112,7 @@ def _apply_voi(table: ValueTable, mapping: ValueMapping, voi: str) -> tuple[Valu
 def padding_range(layout: PixelLayout, padding: PixelPadding | InvalidValue | None) -> tuple[int, int] | None:
     """Return the first and last stored value that are Pixel Padding.
 
-    Its two bytes are read with the sign of the pixels, whatever value representation they were written with (PS3.3 C.7.5.1.1.2).
+    Its two bytes are read with the sign of the pixels, whatever value representation they have (PS3.3 C.7.5.1.1.2).
 
     Parameters
     ----------
