@@ -85,12 +85,12 @@ def test_every_size_and_depth(shape: tuple[int, int], bits: int) -> None:
 
 @pytest.mark.parametrize("syntax", sorted(REDUCIBLE))
 def test_every_syntax_with_smaller_resolutions(syntax: str) -> None:
-    pixels = breast(4, CC, LEFT, (437, 350)).pixels
-    whole, small = (decode(in_file(pixels, 12, syntax), LEFT, level=level) for level in (0, 2))
+    pixels, bits = breast(4, CC, LEFT, (437, 350), bits=16).pixels, 16  # which the encoder of HTJ2K writes for every depth
+    whole, small = (decode(in_file(pixels, bits, syntax), LEFT, level=level) for level in (0, 2))
     assert (whole.scale, small.scale) == (1, 4)
     assert small.shape == (110, 88)
     assert small.source_shape == whole.source_shape == whole.shape == pixels.shape
-    assert abs(float(small.stored.mean()) - float(pixels.mean())) < 5
+    assert abs(float(small.stored.mean()) - float(pixels.mean())) < 80
     assert reduced_decoder(syntax) == identity()
 
 
@@ -105,7 +105,8 @@ def test_other_syntaxes_are_decoded_whole() -> None:
 def test_a_codestream_is_halved_no_oftener_than_it_holds() -> None:
     pixels = breast(4, CC, LEFT, (437, 350)).pixels
     for resolutions in (1, 2, 3, 6):  # an image and its halves
-        frame = bytes(imagecodecs.jpeg2k_encode(pixels, level=0, codecformat="j2k", reversible=True, resolutions=resolutions))
+        options: dict[str, Any] = {"codecformat": "j2k", "reversible": True, "bitspersample": 12}
+        frame = bytes(imagecodecs.jpeg2k_encode(pixels, level=0, resolutions=resolutions, **options))
         assert levels(frame) == resolutions - 1
         image = decode(in_file(pixels, 12, frame=frame), LEFT, level=4)
         assert image.scale == 1 << min(resolutions - 1, 4)
@@ -229,17 +230,16 @@ def test_windows_and_signs_are_decoded_whole() -> None:
     assert reduced(signed, 12, 2).scale == 1
 
 
-def test_overlay_bits_are_not_averaged() -> None:
-    """12 bits stored in a codestream of 16, with a plane in the highest: only the whole image parts them."""
+def test_bits_above_the_stored_ones_are_not_averaged() -> None:
+    """12 bits stored in a codestream of 16: only the whole image shows whether its values fit."""
     pixels = breast(4, CC, LEFT, (437, 350)).pixels
     plain = bytes(imagecodecs.jpeg2k_encode(pixels, level=0, codecformat="j2k", reversible=True, bitspersample=16))
-    assert decode(in_file(pixels, 12, frame=plain), LEFT, level=2).scale == 4
-    marked = pixels.copy()
-    marked[100:200, 100:200] |= 1 << 14
-    frame = bytes(imagecodecs.jpeg2k_encode(marked, level=0, codecformat="j2k", reversible=True, bitspersample=16))
-    image = decode(in_file(pixels, 12, frame=frame), LEFT, level=2)
+    image = decode(in_file(pixels, 12, frame=plain), LEFT, level=2)
     assert image.scale == 1
     np.testing.assert_array_equal(image.stored, pixels)
+    pixels[200, 100] |= 1 << 12  # which is none in the smaller image
+    frame = bytes(imagecodecs.jpeg2k_encode(pixels, level=0, codecformat="j2k", reversible=True, bitspersample=16))
+    assert reason(in_file(pixels, 12, frame=frame), 0) == reason(in_file(pixels, 12, frame=frame), 2) == Reason.PIXELS_MISMATCH
 
 
 def test_an_overlay_of_one_line_is_not_averaged() -> None:

@@ -176,6 +176,8 @@ RULES: dict[str, tuple[Reason, dict[str, Any]]] = {
     "NUL": (Reason.IDENTIFIER_INVALID, {"PatientID": "P\0001"}),
     "new line": (Reason.IDENTIFIER_INVALID, {"PatientID": "P\n1"}),
     "no pixels": (Reason.PIXEL_DATA_MISSING, {"pixels": None}),
+    "a row too many": (Reason.PIXELS_MISMATCH, {"pixels": PIXELS.tobytes() + b"\1" * 48}),
+    "two frames that nobody counts": (Reason.MULTI_FRAME, {"pixels": 2 * PIXELS.tobytes()}),
     "one byte too few": (Reason.PIXELS_TRUNCATED, {"pixels": PIXELS.tobytes()[:-2]}),
 }
 """A name, the reason, and the tags that do it."""
@@ -315,7 +317,7 @@ ACCEPTED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "no Modality": ({"Modality": None}, {}),
     "Modality in small letters": ({"Modality": "mg"}, {}),
     "1 frame": ({"NumberOfFrames": 1}, {}),
-    "the smallest": ({"Rows": 16, "Columns": 16}, {"rows": 16, "columns": 16}),
+    "the smallest": ({"Rows": 16, "Columns": 16, "pixels": PIXELS[:16, :16]}, {"rows": 16, "columns": 16}),
     "SamplesPerPixel absent": ({"SamplesPerPixel": None}, {}),
     "HighBit absent": ({"HighBit": None}, {}),
     "PixelRepresentation absent": ({"PixelRepresentation": None}, {}),

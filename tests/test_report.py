@@ -103,6 +103,8 @@ FILES: tuple[tuple[str, str, Callable[[], bytes]], ...] = (
     ),
     ("pixel data", "pixel_data_missing", lambda: factory.file_bytes(factory.dataset(BREAST.pixels, 12), None)),
     ("pixel data", "pixels_truncated", lambda: data()[:-100]),
+    ("pixel data", "pixels_mismatch", lambda: data(pixels=BREAST.pixels.tobytes() + bytes(1000))),
+    ("pixel data", "multi_frame", lambda: data(pixels=2 * BREAST.pixels.tobytes())),
     ("pixel data", "decode_failed", lambda: data(RLELossless).replace(b"10008.1.2.5\0", b"10008.1.2.1\0", 1)),
     ("pixel padding", "header_unreadable", lambda: broken_element(b"\x28\0\x20\1", PixelPaddingValue=0)),
     ("other elements", "header_unreadable", lambda: broken_element(b"\x08\0\x70\0", Manufacturer="ACME")),

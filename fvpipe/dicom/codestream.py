@@ -1,7 +1,8 @@
-"""Sizes of compressed images by their own headers, compared with the DICOM header before decoding."""
+"""Compressed images by their own headers: where they end, and whether they are what the DICOM header says."""
 
 from __future__ import annotations
 
+import re
 import struct
 from dataclasses import dataclass
 
@@ -9,79 +10,129 @@ from fvpipe.dicom.elements import RejectedFile
 from fvpipe.dicom.layout import PixelLayout
 from fvpipe.reasons import Reason
 
+_SOS, _SOT, _EOI = 0xDA, b"\xff\x90", b"\xff\xd9"  # JPEG 2000's end marker EOC has JPEG's bytes
+_JPEG_MARKER = re.compile(rb"\xff[\xc0-\xcf\xd8-\xfe]")  # after compressed data: no stuffed byte, no restart marker
+_JP2_CODESTREAM = re.compile(rb"jp2c(?:.{8})?(?=\xff\x4f\xff\x51)", re.DOTALL)  # LBox says XLBox: 8 bytes follow the type
+_START = re.compile(rb"\xff\xd8\xff|\xff\x4f\xff\x51")
+
 
 @dataclass(frozen=True, slots=True)
 class CodestreamSize:
-    """Size of a compressed image by its own header: pixels, components a pixel, bits a component."""
+    """Size of a compressed image by its own header: pixels, components a pixel, bits a component.
+
+    `signed` is None for a codec whose header has no sign (JPEG, JPEG-LS).
+    """
 
     rows: int
     columns: int
     components: int
     bits: int
+    signed: bool | None = None
 
 
-def check_codestream(frame: bytes, size: CodestreamSize | None, layout: PixelLayout) -> None:
-    """Check a codestream against the layout before decoding.
-
-    A codestream larger than its DICOM header would be decoded at its own size, and a cut one to an image whose rest the
-    decoder makes up, or (JPEG-LS) for seconds.
+def jpeg_codestream(frame: bytes, layout: PixelLayout) -> tuple[bytes, CodestreamSize]:
+    """Check a JPEG or JPEG-LS image before decoding.
 
     Parameters
     ----------
     frame : bytes
         The compressed image.
-    size : CodestreamSize or None
-        By its own header; None where that cannot be read.
     layout : PixelLayout
         By the DICOM header.
+
+    Returns
+    -------
+    codestream : bytes
+        The image without what follows its end marker.
+    size : CodestreamSize
+        By its own header.
 
     Raises
     ------
     RejectedFile
-        No size, another size or depth than that of the layout, or no end marker.
+        No size, another size, depth or sign than that of the layout, no end marker, or another image after it.
+    """
+    return _checked(frame, *_read_jpeg(frame), layout)
+
+
+def jpeg_2000_codestream(frame: bytes, layout: PixelLayout) -> tuple[bytes, CodestreamSize]:
+    """Check a JPEG 2000 image, which may be in the boxes of a JP2 file, as :func:`jpeg_codestream` does."""
+    codestream = bare_codestream(frame)
+    return _checked(codestream, *_read_jpeg_2000(codestream), layout)
+
+
+def _checked(frame: bytes, size: CodestreamSize | None, end: int, layout: PixelLayout) -> tuple[bytes, CodestreamSize]:
+    """Compare size and end.
+
+    A codestream larger than its DICOM header would be decoded at its own size, and a cut one to an image whose rest the
+    decoder makes up, or (JPEG-LS) for seconds.
     """
     if size is None:
         raise RejectedFile(Reason.DECODE_FAILED, "no image header in the compressed frame")
-    fits = size.components == 1 and size.bits <= layout.bits_allocated
-    if layout.signed or layout.high_bit >= layout.bits_stored:
-        fits &= (
-            size.bits > layout.high_bit
-        )  # else the sign, or the bits above the shift, would lie beyond the codestream's bits
+    least, top = 1, layout.high_bit + 1
+    if layout.high_bit >= layout.bits_stored or (layout.signed and not size.signed):
+        least = top  # else the bits above the shift, or the sign, would lie beyond the codestream's bits
+    # An unsigned JPEG 2000 image may be two's complement for whose encoder nobody declared it: the values decide.
+    signs_agree = size.signed is None or size.signed == layout.signed or (layout.signed and size.bits == layout.bits_stored)
+    fits = size.components == 1 and least <= size.bits <= layout.bits_allocated and signs_agree
     if (size.rows, size.columns) != (layout.rows, layout.columns) or not fits:
-        found = f"{size.rows} x {size.columns}, {size.components} component(s) of {size.bits} bits"
-        expected = f"{layout.rows} x {layout.columns}, 1 of at most {layout.bits_allocated}"
+        sign = {None: "", True: "signed ", False: "unsigned "}
+        found = f"{size.rows} x {size.columns}, {size.components} component(s) of {size.bits} {sign[size.signed]}bits"
+        expected_sign = sign[None if size.signed is None else layout.signed]
+        expected = f"{layout.rows} x {layout.columns}, 1 of {least} to {layout.bits_allocated} {expected_sign}bits"
         raise RejectedFile(Reason.PIXELS_MISMATCH, f"the compressed image is {found}; expected {expected}")
-    if not frame.rstrip(b"\0\xff").endswith(b"\xff\xd9"):  # fragments are padded with 00, by some with FF
-        raise RejectedFile(Reason.PIXELS_TRUNCATED, "the compressed image has no end marker")
+    if not end and frame.rstrip(b"\0\xff").endswith(_EOI):
+        end = len(frame)  # damaged between, which the decoder says
+    if not end:
+        raise RejectedFile(Reason.PIXELS_TRUNCATED, "the compressed image has no end marker after its data")
+    if _START.search(frame, end):
+        raise RejectedFile(Reason.MULTI_FRAME, "another compressed image follows the end of the first; expected 1 frame")
+    return frame[:end], size
 
 
-def jpeg_size(frame: bytes) -> CodestreamSize | None:
-    """Read the size of a JPEG or JPEG-LS image from its start-of-frame segment (ITU-T T.81 B.2.2)."""
-    at = 2
-    while at + 10 <= len(frame):
-        if frame[at] != 0xFF:
-            return None
+def _read_jpeg(frame: bytes) -> tuple[CodestreamSize | None, int]:
+    """Size by the start-of-frame segment, and end (ITU-T T.81 B.2.2); 0 where there is no end marker."""
+    size, at = None, 2
+    while at + 2 <= len(frame) and frame[at] == 0xFF:
         marker = frame[at + 1]
         if marker == 0xFF:  # fill byte
             at += 1
             continue
+        if marker == _EOI[1]:
+            return size, at + 2
+        if at + 10 > len(frame):
+            break
         (length,) = struct.unpack_from(">H", frame, at + 2)
         if (0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)) or marker == 0xF7:
             bits, rows, columns, components = struct.unpack_from(">BHHB", frame, at + 4)
-            return CodestreamSize(rows, columns, components, bits)
+            size = size or CodestreamSize(rows, columns, components, bits)
         at += 2 + length
-    return None
+        if marker == _SOS:
+            found = _JPEG_MARKER.search(frame, at)
+            at = found.start() if found else len(frame)
+    return size, 0
 
 
 def bare_codestream(frame: bytes) -> bytes:
     """Return the JPEG 2000 codestream of a frame that may be a JP2 file, to check the same bytes that are decoded."""
-    return frame if frame[:2] == b"\xff\x4f" else frame[frame.find(b"jp2c\xff\x4f") + 4 :]
+    box = None if frame[:2] == b"\xff\x4f" else _JP2_CODESTREAM.search(frame)
+    return frame[box.end() :] if box else frame
 
 
-def jpeg_2000_size(codestream: bytes) -> CodestreamSize | None:
-    """Size of a JPEG 2000 image from the SIZ segment (ITU-T T.800 A.5.1)."""
+def _read_jpeg_2000(codestream: bytes) -> tuple[CodestreamSize | None, int]:
+    """Size by the SIZ segment, and end by the lengths of the tile-parts (ITU-T T.800 A.4, A.5); 0 where it is not there."""
     if codestream[:4] != b"\xff\x4f\xff\x51" or len(codestream) < 43:
-        return None
+        return None, 0
     x1, y1, x0, y0 = struct.unpack_from(">4I", codestream, 8)
-    (components,) = struct.unpack_from(">H", codestream, 40)
-    return CodestreamSize(y1 - y0, x1 - x0, components, (codestream[42] & 0x7F) + 1)
+    components, depth = struct.unpack_from(">HB", codestream, 40)
+    size = CodestreamSize(y1 - y0, x1 - x0, components, (depth & 0x7F) + 1, bool(depth & 0x80))
+    at = 2
+    while at + 12 <= len(codestream) and codestream[at] == 0xFF and codestream[at : at + 2] != _SOT:
+        at += 2 + struct.unpack_from(">H", codestream, at + 2)[0]
+    while codestream[at : at + 2] == _SOT and at + 12 <= len(codestream):
+        (length,) = struct.unpack_from(">I", codestream, at + 6)
+        if not length:  # up to the end, whose marker cannot occur within
+            at = max(codestream.find(_EOI, at + 12), 0)
+        else:
+            at += max(length, 12)
+    return size, at + 2 if codestream[at : at + 2] == _EOI else 0

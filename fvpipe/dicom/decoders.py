@@ -6,7 +6,7 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,12 +26,27 @@ from pydicom.uid import (
 )
 
 from fvpipe.dicom import jpeg2000
-from fvpipe.dicom.codestream import bare_codestream, check_codestream, jpeg_2000_size, jpeg_size
+from fvpipe.dicom.codestream import jpeg_2000_codestream, jpeg_codestream
 from fvpipe.dicom.elements import RejectedFile
-from fvpipe.dicom.layout import PixelLayout
+from fvpipe.dicom.layout import EXCESS_BYTES, PixelLayout
 from fvpipe.reasons import Reason
 
 # --- decoding ---------------------------------------------------------------------------------------------------------
+
+
+class Decoded(NamedTuple):
+    """A decompressed image.
+
+    Attributes
+    ----------
+    pixels : integer array, shape (rows, columns)
+        Signed where the codestream has a sign.
+    bits : int
+        Bits of a value by the codestream, which may be more or fewer than are stored.
+    """
+
+    pixels: NDArray[Any]
+    bits: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +60,12 @@ class Decoder:
     lossy : bool
         Another version may give other pixels, so that the version is part of the sample's key.
     decode : callable
-        (frame : bytes, layout : PixelLayout) -> integer array, shape (rows, columns).
+        (frame : bytes, layout : PixelLayout) -> Decoded.
     """
 
     library: str
     lossy: bool
-    decode: Callable[[bytes, PixelLayout], NDArray[Any]]
+    decode: Callable[[bytes, PixelLayout], Decoded]
 
     @property
     def identity(self) -> str:
@@ -58,45 +73,77 @@ class Decoder:
         return f"{self.library} {version(self.library)}"
 
 
-def _rle(frame: bytes, layout: PixelLayout) -> NDArray[Any]:
+def _rle(frame: bytes, layout: PixelLayout) -> Decoded:
     """Decode PS3.5 annex G: one PackBits segment a byte plane, most significant first, each into a bounded buffer."""
-    import imagecodecs
-
-    planes = layout.bits_allocated // 8
+    planes, count = layout.bits_allocated // 8, layout.rows * layout.columns
+    if len(frame) < 64:
+        raise RejectedFile(Reason.PIXELS_TRUNCATED, f"RLE header of {len(frame)} bytes; expected 64")
     header = struct.unpack_from("<16I", frame)
     if header[0] != planes:
         raise RejectedFile(Reason.PIXELS_MISMATCH, f"RLE of {header[0]} segments; expected {planes}")
     ends = [*header[2 : planes + 1], len(frame)]
-    pixels = np.empty((layout.rows * layout.columns, planes), np.uint8)
-    buffer = np.empty(layout.rows * layout.columns, np.uint8)
+    pixels = np.empty((count, planes), np.uint8)
+    buffer = np.empty(count + EXCESS_BYTES, np.uint8)
     for plane, (start, end) in enumerate(zip(header[1 : planes + 1], ends, strict=True)):
-        decoded = imagecodecs.packbits_decode(frame[start:end], out=buffer.data)
-        if len(decoded) != len(buffer):
-            raise RejectedFile(Reason.PIXELS_TRUNCATED, f"RLE segment of {len(decoded)} bytes; expected {len(buffer)}")
-        pixels[:, planes - 1 - plane] = buffer
-    return pixels.view(f"<u{planes}").reshape(layout.rows, layout.columns)
+        decoded = _unpacked(frame[start:end], buffer)
+        if decoded < count:
+            raise RejectedFile(Reason.PIXELS_TRUNCATED, f"RLE segment of {decoded} bytes; expected {count}")
+        pixels[:, planes - 1 - plane] = buffer[:count]
+    return Decoded(pixels.view(f"<u{planes}").reshape(layout.rows, layout.columns), layout.bits_allocated)
 
 
-def _jpeg(frame: bytes, layout: PixelLayout) -> NDArray[Any]:
+def _unpacked(segment: bytes, buffer: NDArray[np.uint8]) -> int:
+    """Decode a PackBits segment into `buffer` and return the number of bytes, without pad bytes that are no whole packet."""
     import imagecodecs
 
-    check_codestream(frame, jpeg_size(frame), layout)
-    return np.asarray(imagecodecs.jpeg8_decode(frame))
+    for pad in range(EXCESS_BYTES + 1):
+        try:
+            return len(imagecodecs.packbits_decode(segment[: len(segment) - pad], out=buffer.data))
+        except imagecodecs.PackbitsError as error:
+            if "TOO_SMALL" in str(error):
+                expected = f"{len(buffer) - EXCESS_BYTES}"
+                detail = f"RLE segment of more than {len(buffer)} bytes; expected {expected}"
+                raise RejectedFile(Reason.PIXELS_MISMATCH, detail) from None
+    raise RejectedFile(Reason.DECODE_FAILED, "RLE segment that ends within a run")
 
 
-def _jpeg_ls(frame: bytes, layout: PixelLayout) -> NDArray[Any]:
+def _jpeg(frame: bytes, layout: PixelLayout) -> Decoded:
     import imagecodecs
 
-    check_codestream(frame, jpeg_size(frame), layout)
-    return np.asarray(imagecodecs.jpegls_decode(frame))
+    codestream, size = jpeg_codestream(frame, layout)
+    return Decoded(np.asarray(imagecodecs.jpeg8_decode(codestream)), size.bits)
 
 
-def _jpeg_2000(frame: bytes, layout: PixelLayout) -> NDArray[Any]:
+def _jpeg_ls(frame: bytes, layout: PixelLayout) -> Decoded:
     import imagecodecs
 
-    codestream = bare_codestream(frame)
-    check_codestream(codestream, jpeg_2000_size(codestream), layout)
-    return np.asarray(imagecodecs.jpeg2k_decode(codestream))
+    codestream, size = jpeg_codestream(frame, layout)
+    return Decoded(np.asarray(imagecodecs.jpegls_decode(codestream)), size.bits)
+
+
+def _jpeg_2000(frame: bytes, layout: PixelLayout) -> Decoded:
+    import imagecodecs
+
+    codestream, size = jpeg_2000_codestream(frame, layout)
+    pixels = np.asarray(imagecodecs.jpeg2k_decode(codestream))
+    if layout.signed and not size.signed and not _wraps_around(pixels, size.bits):
+        detail = f"the compressed image is of unsigned values up to {pixels.max()}; PixelRepresentation says signed"
+        raise RejectedFile(Reason.PIXELS_MISMATCH, detail)
+    return Decoded(pixels, size.bits)
+
+
+def _wraps_around(pixels: NDArray[Any], bits: int) -> bool:
+    """Whether values are two's complement although their codestream says unsigned.
+
+    Then neighbours jump between the ends of the unsigned range wherever the image passes 0, and do not as signed values.
+    """
+    unsigned = pixels.astype(np.int32)
+    half = 1 << (bits - 1)
+    signed = (unsigned ^ half) - half
+    unsigned_jumps, signed_jumps = (
+        sum(int((np.abs(np.diff(values, axis=axis)) > half).sum()) for axis in (0, 1)) for values in (unsigned, signed)
+    )
+    return unsigned_jumps > 8 * signed_jumps
 
 
 DECODERS: dict[str, Decoder] = {

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+EXCESS_BYTES = 8
+"""Bytes that pixels may have beyond the image, whatever they are: a pad byte, and what old writers append. Half of the shortest
+row that is accepted, so that it is never a part of the image."""
+
 
 @dataclass(frozen=True, slots=True)
 class PixelLayout:

@@ -13,13 +13,13 @@ from typing import Any, Literal
 import numpy as np
 from blake3 import blake3
 from numpy.typing import NDArray
-from pydicom.encaps import get_frame
 from pydicom.uid import ExplicitVRBigEndian
 from xxhash import xxh3_128
 
-from fvpipe.dicom.codestream import bare_codestream, check_codestream, jpeg_2000_size
-from fvpipe.dicom.decoders import DECODERS, REDUCIBLE, lossy_decoder
-from fvpipe.dicom.elements import RejectedFile, raise_transient, silenced
+from fvpipe.dicom.codestream import jpeg_2000_codestream
+from fvpipe.dicom.decoders import DECODERS, REDUCIBLE, Decoded, lossy_decoder
+from fvpipe.dicom.elements import RejectedFile, raise_transient
+from fvpipe.dicom.fragments import frames
 from fvpipe.dicom.image_header import PixelHeader
 from fvpipe.dicom.jpeg2000 import decode_reduced, levels
 from fvpipe.dicom.layout import PixelLayout
@@ -71,16 +71,19 @@ def decode_image(
     if reduced is not None:
         stored, scale, pixel_digest = reduced.stored, reduced.scale, _pixel_digest(reduced.stored, reduced.scale)
     else:
-        decoded = _native(data, header) if layout.transfer_syntax_uid in NATIVE else _decompressed(frame, layout)
+        decoded = _native(data, header) if layout.transfer_syntax_uid in NATIVE else _decompressed(frame, header)
         (stored, pixel_digest), scale = _indices(decoded, layout), 1
     values, flags = value_table(layout, header.mapping, voi)
     if voi == "auto" and float(np.ptp(values[list(stored_range(stored))])) <= MIN_WINDOW_SHARE * float(np.ptp(values)):
         values, flags = value_table(layout, header.mapping, "none")[0], flags | Flag.VOI_INVALID
+    padding = padding_marks(layout, header.mapping.padding)
+    if padding is None and header.mapping.padding is not None:
+        flags |= Flag.PADDING_IGNORED
     steps = np.diff(values)
     return DecodedImage(
         stored=stored,
         values=values,
-        padding=padding_marks(layout, header.mapping.padding),
+        padding=padding,
         direction=1 if (steps >= 0).all() else -1 if (steps <= 0).all() else 0,
         chest_wall=header.chest_wall,
         source_digest=source_digest or Digest(blake3(data).hexdigest()),
@@ -108,28 +111,25 @@ def _pixel_hasher(stored: Stored, scale: int) -> xxh3_128:
 
 def _frame(data: bytes | memoryview, header: PixelHeader) -> bytes:
     """Join the fragments of the compressed image."""
-    file = stream(data)
-    file.seek(header.location.offset)
-    try:
-        with silenced():
-            return get_frame(file, 0, number_of_frames=1)
-    except Exception as error:
-        raise_transient(error)
-        raise RejectedFile(Reason.PIXELS_TRUNCATED, f"the encapsulated frame is not whole ({type(error).__name__})") from None
+    fragments = frames(stream(data), header.location.offset, len(data))[0]
+    return b"".join(data[start : start + length] for start, length in fragments)
 
 
-def _decompressed(frame: bytes, layout: PixelLayout) -> NDArray[Any]:
+def _decompressed(frame: bytes, header: PixelHeader) -> NDArray[Any]:
+    layout = header.layout
+    decoder = DECODERS[layout.transfer_syntax_uid]
     try:
-        decoded = DECODERS[layout.transfer_syntax_uid].decode(frame, layout)
+        decoded = decoder.decode(frame, layout)
     except RejectedFile:
         raise
     except Exception as error:
         raise_transient(error)
-        syntax = layout.transfer_syntax_uid
-        raise RejectedFile(Reason.DECODE_FAILED, f"transfer syntax {syntax}: the decoder says {type(error).__name__}") from None
-    if decoded.shape != (layout.rows, layout.columns) or decoded.dtype.kind not in "iu":
-        raise RejectedFile(Reason.PIXELS_MISMATCH, f"decoded to {decoded.shape}; expected {(layout.rows, layout.columns)}")
-    return decoded
+        detail = f"{decoder.library} cannot decode the compressed image: it is damaged or not of transfer syntax "
+        raise RejectedFile(Reason.DECODE_FAILED, f"{detail}{layout.transfer_syntax_uid}") from None
+    pixels = decoded.pixels
+    if pixels.shape != (layout.rows, layout.columns) or pixels.dtype.kind not in "iu":
+        raise RejectedFile(Reason.PIXELS_MISMATCH, f"decoded to {pixels.shape}; expected {(layout.rows, layout.columns)}")
+    return _fitting(decoded, header)
 
 
 def _native(data: bytes | memoryview, header: PixelHeader) -> NDArray[Any]:
@@ -167,22 +167,15 @@ def _reduced(frame: bytes, header: PixelHeader, voi: Voi, level: int) -> Reduced
     layout = header.layout
     if layout.transfer_syntax_uid not in REDUCIBLE or layout.signed or layout.high_bit >= layout.bits_stored:
         return None
-    codestream = bare_codestream(frame)
-    size = jpeg_2000_size(codestream)
-    check_codestream(codestream, size, layout)
-    assert size is not None  # check_codestream rejects None
+    codestream, size = jpeg_2000_codestream(frame, layout)
     level = min(level, levels(codestream))
-    if not level or not _is_linear(header, voi):
-        return None
-    if size.bits > layout.bits_stored and header.overlay_in_pixels:
-        return None  # its bits would be averaged with the values
+    if not level or size.bits > layout.bits_stored or not _is_linear(header, voi):
+        return None  # with more bits than are stored, a mean would hide an overlay and values that do not fit
     try:
         stored = decode_reduced(codestream, level, (layout.rows, layout.columns), size.bits)
     except Exception as error:
         raise_transient(error)
         return None  # decoding it whole either works or names what is wrong
-    if size.bits > layout.bits_stored and stored_range(stored)[1] >> layout.bits_stored:
-        return None  # bits above the stored ones, from an undeclared overlay or a wavelet's overshoot
     if layout.bits_stored <= 8:
         return ReducedImage(stored.astype(np.uint8, copy=False), 1 << level)
     return ReducedImage(stored.astype(np.uint16, copy=False), 1 << level)
@@ -204,6 +197,42 @@ def _is_linear(header: PixelHeader, voi: Voi) -> bool:
 
 
 # --- from bits to indices ---------------------------------------------------------------------------------------------
+
+
+def _fitting(decoded: Decoded, header: PixelHeader) -> NDArray[Any]:
+    """Check that the values of a compressed image fit the stored bits, since others would be folded onto them.
+
+    Bits beside the stored ones are left to :func:`_indices`, which masks them, where the header declares an overlay there. Of
+    a lossy codec, values up to 1/32 of the range beyond its ends are the codec's own overshoot, and are clipped.
+    """
+    layout, pixels = header.layout, decoded.pixels
+    lossy = bool(lossy_decoder(layout.transfer_syntax_uid))
+    if header.overlay_in_pixels and not lossy:
+        return pixels
+    top, shift = layout.high_bit, layout.high_bit + 1 - layout.bits_stored
+    if layout.signed and pixels.dtype.kind == "u":
+        pixels = _with_sign(pixels, top if stored_range(pixels)[1] >> top < 2 else decoded.bits - 1)
+    low, high = (-(1 << top), (1 << top) - 1) if layout.signed else (0, (2 << top) - 1)
+    if decoded.bits > top + 1:
+        overshoot = (high - low) >> 5 if lossy else 0
+        least, most = stored_range(pixels)
+        if least < low - overshoot or most > high + overshoot:
+            detail = f"the compressed image has values from {least} to {most}; BitsStored {layout.bits_stored} "
+            raise RejectedFile(Reason.PIXELS_MISMATCH, f"{detail}holds {low} to {high}")
+        if least < low or most > high:
+            pixels = np.clip(pixels, low, high)
+    if shift and not lossy and (pixels & ((1 << shift) - 1)).any():
+        detail = f"the compressed image has values below bit {shift}, where HighBit {top} and BitsStored "
+        raise RejectedFile(Reason.PIXELS_MISMATCH, f"{detail}{layout.bits_stored} end, and the header declares no overlay")
+    return pixels
+
+
+def _with_sign(pixels: NDArray[Any], sign_bit: int) -> NDArray[Any]:
+    """Read the bits of a codec without a sign as two's complement."""
+    width = pixels.dtype.itemsize
+    gap = 8 * width - 1 - sign_bit
+    signed: NDArray[Any] = (pixels << gap).view(f"i{width}") >> gap
+    return signed
 
 
 def _indices(decoded: NDArray[Any], layout: PixelLayout) -> tuple[Stored, Digest]:
@@ -230,8 +259,6 @@ def _indices(decoded: NDArray[Any], layout: PixelLayout) -> tuple[Stored, Digest
 
 
 def _masked(pixels: NDArray[Any], layout: PixelLayout) -> NDArray[Any]:
-    """Remove bits above BitsStored: overlays are masked, the overshoot of a lossy codec is clipped to white."""
-    mask = pixels.dtype.type((1 << layout.bits_stored) - 1)
-    overshoot = lossy_decoder(layout.transfer_syntax_uid) and not layout.signed
-    masked: NDArray[Any] = np.minimum(pixels, mask) if overshoot else pixels & mask
+    """Remove bits above BitsStored, which may hold anything in native pixels (PS3.5 8.1.1) and a declared overlay in others."""
+    masked: NDArray[Any] = pixels & pixels.dtype.type((1 << layout.bits_stored) - 1)
     return masked

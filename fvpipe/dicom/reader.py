@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 import struct
 import zlib
@@ -186,10 +187,13 @@ def open_dicom(file: BinaryIO) -> OpenedDicom:
             syntax = text(meta, "TransferSyntaxUID")
         except Exception as error:
             raise_transient(error)
-            detail = f"file meta information ({type(error).__name__})"
+            detail = "the file meta information cannot be parsed: an element's length or value representation is wrong"
             raise UnopenedFile(OpeningStep.META, Reason.HEADER_UNREADABLE, detail) from None
         if syntax not in NATIVE | ENCAPSULATED:
-            detail = f"transfer syntax is {shown_uid(syntax)}"
+            # Never an identifier, so that a vendor's own is shown, too.
+            found = syntax if len(syntax) <= 64 and re.fullmatch(r"[0-2](\.(0|[1-9][0-9]*))+", syntax) else shown_uid(syntax)
+            expected = "uncompressed, RLE, JPEG, JPEG-LS, JPEG 2000 or HTJ2K: convert the file"
+            detail = f"transfer syntax is {found}, which has no decoder; expected {expected}"
             raise UnopenedFile(OpeningStep.TRANSFER_SYNTAX, Reason.TRANSFER_SYNTAX_UNSUPPORTED, detail)
         body, complete, deflated_at = file, True, None
         if syntax == DeflatedExplicitVRLittleEndian:
@@ -201,7 +205,7 @@ def open_dicom(file: BinaryIO) -> OpenedDicom:
             dataset = read_dataset(body, implicit, little, stop_when=lambda tag, vr, length: tag >= PIXEL_DATA)
         except Exception as error:
             raise_transient(error)
-            detail = f"data set ({type(error).__name__})"
+            detail = "the data set cannot be parsed: an element's length or value representation is wrong"
             raise UnopenedFile(OpeningStep.DATA_SET, Reason.HEADER_UNREADABLE, detail) from None
     if dataset.original_encoding[0] is not implicit:  # pydicom adapts; then the start of Pixel Data would be a guess
         detail = f"the data set's encoding is not that of its transfer syntax {syntax}"

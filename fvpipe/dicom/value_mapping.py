@@ -16,6 +16,7 @@ from pydicom.dataset import Dataset
 from fvpipe.dicom.elements import RejectedFile, items, number, raise_transient, text, texts
 from fvpipe.reasons import Reason
 
+MIN_WORD, MAX_WORD = -(2**15), 2**16 - 1  # of 16 bits, whether read as signed or unsigned
 WINDOW_FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
 
 
@@ -75,7 +76,10 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class PixelPadding:
-    """Stored values that mark pixels outside the image, from `first` to `last`, both included."""
+    """Stored values that mark pixels outside the image, from `first` to `last` or the other way round, both included.
+
+    As the header writes them: with the sign of their value representation, which need not be that of the pixels.
+    """
 
     first: int
     last: int
@@ -95,15 +99,15 @@ class ValueMapping:
         The first VOI LUT; invalid where any is invalid; None where the header has none.
     inverted : bool
         MONOCHROME1: the smallest value is white.
-    padding : PixelPadding or None
-        None where the header declares none that a pixel could be compared with.
+    padding : PixelPadding, InvalidValue or None
+        None where the header declares none.
     """
 
     modality: Rescale | LookupTable
     window: Window | InvalidValue | None
     voi_lut: LookupTable | InvalidValue | None
     inverted: bool
-    padding: PixelPadding | None
+    padding: PixelPadding | InvalidValue | None
 
 
 # --- parsing ----------------------------------------------------------------------------------------------------------
@@ -144,8 +148,8 @@ def read_voi_lut(dataset: Dataset) -> LookupTable | InvalidValue | None:
     return tables[0] if tables else None
 
 
-def read_padding(dataset: Dataset) -> PixelPadding | None:
-    """Read Pixel Padding Value and Range Limit.
+def read_padding(dataset: Dataset) -> PixelPadding | InvalidValue | None:
+    """Read Pixel Padding Value and Range Limit, each one 16-bit word of either sign.
 
     Raises
     ------
@@ -153,14 +157,16 @@ def read_padding(dataset: Dataset) -> PixelPadding | None:
         The bytes cannot be read as their value representation.
     """
     value, limit = texts(dataset, "PixelPaddingValue"), texts(dataset, "PixelPaddingRangeLimit")
-    if not value:
+    if not value and not limit:
         return None
     try:
-        first = int(value[0])
-        last = int(limit[0]) if limit else first
-    except ValueError:
-        return None  # bytes of the wrong length
-    return PixelPadding(min(first, last), max(first, last))
+        (first,) = map(int, set(value))
+        (last,) = map(int, set(limit or value))
+    except ValueError:  # several values, none, or no whole number
+        first = last = MAX_WORD + 1
+    if not all(MIN_WORD <= word <= MAX_WORD for word in (first, last)):
+        return InvalidValue(Reason.HEADER_UNREADABLE, "Pixel Padding Value or Range Limit is not one 16-bit number")
+    return PixelPadding(first, last)
 
 
 def _window(dataset: Dataset) -> Window | None:
@@ -197,6 +203,6 @@ def _lookup_table(item: Dataset, name: str) -> LookupTable:
     except Exception as error:
         raise_transient(error)
         raise RejectedFile(Reason.LUT_INVALID, f"{name} without a readable descriptor and data") from None
-    if found != count or not 1 <= bits <= 16 or not -(2**15) <= first < 2**16:
+    if found != count or not 1 <= bits <= 16 or not MIN_WORD <= first <= MAX_WORD:
         raise RejectedFile(Reason.LUT_INVALID, f"{name} of {found} entries and {bits} bits; its descriptor says {count}")
     return LookupTable(first, bits, words)

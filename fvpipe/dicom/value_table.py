@@ -111,21 +111,47 @@ def _apply_voi(table: ValueTable, mapping: ValueMapping, voi: str) -> tuple[Valu
     return table, flags if voi == "none" else flags | Flag.VOI_ABSENT
 
 
-def padding_marks(layout: PixelLayout, padding: PixelPadding | None) -> NDArray[np.bool_] | None:
+def padding_range(layout: PixelLayout, padding: PixelPadding | InvalidValue | None) -> tuple[int, int] | None:
+    """Return the first and last stored value that are Pixel Padding.
+
+    Its two bytes are read with the sign of the pixels, whatever value representation they have (PS3.3 C.7.5.1.1.2).
+
+    Parameters
+    ----------
+    layout : PixelLayout
+        Its stored bits and sign give the stored values.
+    padding : PixelPadding, InvalidValue or None
+        By the header.
+
+    Returns
+    -------
+    (int, int) or None
+        Within the range of stored values. None where the header declares none, where no stored value is padding, and where all
+        are, so that nothing of the image would be left.
+    """
+    if padding is None or isinstance(padding, InvalidValue):
+        return None
+    low = -(1 << layout.bits_stored - 1) if layout.signed else 0
+    high = low + (1 << layout.bits_stored) - 1
+    half = 1 << 15 if layout.signed else 0
+    ends = [((word + half) & 0xFFFF) - half for word in (padding.first, padding.last)]
+    first, last = max(min(ends), low), min(max(ends), high)
+    return None if first > last or (first, last) == (low, high) else (first, last)
+
+
+def padding_marks(layout: PixelLayout, padding: PixelPadding | InvalidValue | None) -> NDArray[np.bool_] | None:
     """Mark the indices that are Pixel Padding, which is compared with stored values, never with rescaled ones.
 
     Returns
     -------
     marks : bool array, shape (2 ** bits_stored,), or None
-        None where no stored value is padding.
+        None where :func:`padding_range` gives none.
     """
-    if padding is None:
+    found = padding_range(layout, padding)
+    if found is None:
         return None
     count = 1 << layout.bits_stored
     offset = count // 2 if layout.signed else 0
-    first, last = padding.first + offset, padding.last + offset
-    if last < 0 or first >= count:
-        return None
     marks = np.zeros(count, np.bool_)
-    marks[max(first, 0) : last + 1] = True
+    marks[found[0] + offset : found[1] + offset + 1] = True
     return marks

@@ -19,7 +19,8 @@ from fvpipe.dicom.rules import DECODING_RULES, RULES, describe_padding, describe
 from fvpipe.dicom.rules.base import RuleContext, RuleResult
 from fvpipe.dicom.rules.identity import image_record
 from fvpipe.dicom.rules.views import laterality
-from fvpipe.dicom.value_mapping import InvalidValue, read_modality, read_padding, read_voi_lut, read_window
+from fvpipe.dicom.value_mapping import InvalidValue, PixelPadding, read_modality, read_padding, read_voi_lut, read_window
+from fvpipe.dicom.value_table import padding_range
 from fvpipe.reasons import Reason, Rejection
 from fvpipe.types import ImageRecord, Laterality
 
@@ -113,6 +114,7 @@ def value_facts(opened: OpenedDicom, pixels: PixelHeader | None, voi: str) -> di
         "presentation LUT shape": _fact(lambda: _shape(dataset)),
     }
     if pixels:
+        facts["padding"] = _padding(pixels)
         facts["turned over"] = "once, over the declared range" if pixels.mapping.inverted else "no"
     return facts
 
@@ -140,6 +142,17 @@ def _voi_lut(dataset: Dataset) -> str:
     if isinstance(table, InvalidValue):
         return f"not usable: {table.detail}"
     return f"{len(dataset.VOILUTSequence)} table(s)" if table else "0 table(s)"
+
+
+def _padding(pixels: PixelHeader) -> str:
+    written = describe_padding(pixels.mapping.padding)
+    if pixels.mapping.padding is None:
+        return written
+    found = padding_range(pixels.layout, pixels.mapping.padding)
+    if found is None:
+        return f"{written}; ignored, since it would be no stored value or all"
+    stored = describe_padding(PixelPadding(*found))
+    return stored if stored == written else f"{stored} (written as {written.removesuffix(', as stored')})"
 
 
 def _shape(dataset: Dataset) -> str:

@@ -36,7 +36,7 @@ from fvpipe.dicom.rules.views import (
     view,
     view_modifiers,
 )
-from fvpipe.dicom.value_mapping import LookupTable, PixelPadding, Rescale
+from fvpipe.dicom.value_mapping import InvalidValue, LookupTable, PixelPadding, Rescale
 from fvpipe.types import Edge
 
 
@@ -64,10 +64,12 @@ def describe_location(found: PixelLocation) -> str:
     return f"{form}, from byte {found.offset}{' of the inflated data set' if found.deflated_at is not None else ''}"
 
 
-def describe_padding(found: PixelPadding | None) -> str:
+def describe_padding(found: PixelPadding | InvalidValue | None) -> str:
     """Describe the stored values that are padding."""
     if found is None:
         return "none"
+    if isinstance(found, InvalidValue):
+        return f"not usable: {found.detail}"
     return f"{found.first}{f' to {found.last}' if found.last != found.first else ''}, as stored"
 
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import struct
 from dataclasses import dataclass
 
 from fvpipe.dicom.elements import RejectedFile, integer, shown_term, text
-from fvpipe.dicom.layout import PixelLayout, PixelLocation
+from fvpipe.dicom.fragments import frames
+from fvpipe.dicom.layout import EXCESS_BYTES, PixelLayout, PixelLocation
 from fvpipe.dicom.reader import OpenedDicom
 from fvpipe.dicom.rules.base import RuleContext
 from fvpipe.dicom.transfer_syntaxes import ENCAPSULATED
-from fvpipe.dicom.value_mapping import LookupTable, PixelPadding, Rescale, read_modality, read_padding
+from fvpipe.dicom.value_mapping import InvalidValue, LookupTable, PixelPadding, Rescale, read_modality, read_padding
 from fvpipe.reasons import Reason
 
 MIN_SIDE, MAX_SIDE, MAX_PIXELS = 16, 16384, 2**27
+ZERO_PADDING_BYTES = 128  # that native Pixel Data may have beyond its image where all are 0
 INFLATE_HEADROOM = 2**24  # bytes that a deflated Pixel Data may have beyond its image
 
 
@@ -74,17 +75,20 @@ def pixel_layout(context: RuleContext) -> PixelLayout:
 
 
 def pixel_data(context: RuleContext) -> PixelLocation:
-    """Check that Pixel Data is present, in the form of the transfer syntax, and as long as the image needs."""
+    """Check that Pixel Data is present, in the form of the transfer syntax, and holds one image and no more."""
     opened, layout, location = context.opened, pixel_layout(context), context.opened.location
     if location is None:
         raise RejectedFile(Reason.PIXEL_DATA_MISSING, "the file ends before Pixel Data (7FE0,0010)")
+    single = integer(context.dataset, "NumberOfFrames", 1) == 1  # else it is rejected for that, by `frames`
     encapsulated = location.length is None
     if encapsulated != (layout.transfer_syntax_uid in ENCAPSULATED):
         form = "encapsulated" if encapsulated else "native"
         detail = f"Pixel Data is {form}, which its transfer syntax {layout.transfer_syntax_uid} is not"
         raise RejectedFile(Reason.DECODE_FAILED, detail)
     if location.length is None:
-        _check_fragments(opened, location)
+        found = len(frames(opened.body, location.offset, location.offset + opened.bytes_left))
+        if single and found > 1:
+            raise RejectedFile(Reason.MULTI_FRAME, f"Pixel Data has {found} frames, where NumberOfFrames says 1")
         return location
     if not opened.complete and location.length > layout.native_bytes + INFLATE_HEADROOM:
         detail = f"Pixel Data inflates to {location.length} bytes for {layout.native_bytes}"
@@ -92,6 +96,8 @@ def pixel_data(context: RuleContext) -> PixelLocation:
     there = min(location.length, opened.bytes_left) if opened.complete else location.length
     if there < layout.native_bytes:
         raise truncated(there, layout)
+    if single:
+        _check_amount(opened, location, location.length, layout)
     return location
 
 
@@ -101,27 +107,25 @@ def truncated(there: int, layout: PixelLayout) -> RejectedFile:
     return RejectedFile(Reason.PIXELS_TRUNCATED, f"Pixel Data has {there} bytes; expected {expected}")
 
 
-def _check_fragments(opened: OpenedDicom, location: PixelLocation) -> None:
-    """Check that every fragment of an encapsulated image is whole (PS3.5 A.4), without decoding it."""
-    at, end = location.offset, location.offset + opened.bytes_left
-    fragments = -1  # the first item is the offset table
-    while at + 8 <= end:
-        opened.body.seek(at)
-        group, element, length = struct.unpack("<HHI", opened.body.read(8))
-        if (group, element) == (0xFFFE, 0xE0DD):
-            break
-        if (group, element) != (0xFFFE, 0xE000):
-            detail = f"no item where fragment {max(fragments, 0)} of Pixel Data should start"
-            raise RejectedFile(Reason.PIXELS_TRUNCATED, detail)
-        if at + 8 + length > end:
-            there = f"{end - at - 8} of {length} bytes"
-            raise RejectedFile(Reason.PIXELS_TRUNCATED, f"fragment {max(fragments, 0)} of Pixel Data ends after {there}")
-        fragments += 1
-        at += 8 + length
-    if fragments < 1:
-        raise RejectedFile(Reason.PIXELS_TRUNCATED, "Pixel Data ends before its first fragment")
+def _check_amount(opened: OpenedDicom, location: PixelLocation, length: int, layout: PixelLayout) -> None:
+    """Check that native Pixel Data, `length` bytes, is no longer than the image and its padding."""
+    excess = length - layout.native_bytes
+    if excess <= EXCESS_BYTES:
+        return
+    if excess <= ZERO_PADDING_BYTES:
+        opened.body.seek(location.offset + layout.native_bytes)
+        if opened.body.read(excess) == bytes(excess):
+            return
+    count, rest = divmod(length, layout.native_bytes)
+    expected = f"Pixel Data has {length} bytes; expected {layout.rows} x {layout.columns} x {layout.bits_allocated // 8} = "
+    detail = f"{expected}{layout.native_bytes}"
+    if rest > EXCESS_BYTES:
+        raise RejectedFile(Reason.PIXELS_MISMATCH, detail)
+    if (count, layout.bits_allocated) == (2, 8):  # as likely as two frames
+        raise RejectedFile(Reason.PIXELS_MISMATCH, f"{detail}: twice as much, as 16 bits a pixel or 2 frames have")
+    raise RejectedFile(Reason.MULTI_FRAME, f"{detail}: {count} frames, where NumberOfFrames says 1")
 
 
-def pixel_padding(context: RuleContext) -> PixelPadding | None:
+def pixel_padding(context: RuleContext) -> PixelPadding | InvalidValue | None:
     """Check that Pixel Padding is readable."""
     return read_padding(context.dataset)
