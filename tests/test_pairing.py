@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from fvpipe.indexing.labels import BreastLabels
 from fvpipe.indexing.pairing import Pairing, colliding_instances, pair
 from fvpipe.reasons import Reason, Rejection
-from fvpipe.types import BreastFacts, BreastKey, Digest, Edge, ImageRecord, Laterality, View
+from fvpipe.types import BreastFacts, BreastKey, Digest, Edge, ImageRecord, Laterality, Orientation, View
 
 CC, MLO = View.CC, View.MLO
 LEFT, RIGHT = Laterality.LEFT, Laterality.RIGHT
@@ -26,7 +26,7 @@ def image(path: str, view: View = CC, **changes: Any) -> ImageRecord:
         "rows": 4000, "columns": 3000, "bits_stored": 12, "photometric_interpretation": "MONOCHROME2",
         "transfer_syntax_uid": "1.2.840.10008.1.2.1", "row_spacing": None, "column_spacing": None, "manufacturer": "",
         "patient_age": "", "chest_wall": Edge.LEFT, "implant": False, "implant_displaced": False, "synthetic": False,
-        "overlay": False, "shutter": True, "for_processing": False,
+        "low_energy": False, "orientation": Orientation.UPRIGHT, "overlay": False, "shutter": True, "for_processing": False,
     }  # fmt: skip
     return ImageRecord(**values | changes)
 

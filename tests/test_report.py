@@ -37,7 +37,7 @@ from fvpipe.report.audit import _worst_first
 from fvpipe.report.measure import ImageMeasurement, ImageTask, measure_images
 from fvpipe.report.rule_report import report_header
 from fvpipe.report.statistics import MIN_SIGMA, distribution, largest_deviations, robust_center
-from fvpipe.types import ImageRecord, Laterality, View
+from fvpipe.types import ImageRecord, Laterality, Orientation, View
 from tests.conftest import build, run
 from tests.support import factory
 from tests.support.decoding import decode
@@ -266,7 +266,7 @@ def rows(shares: list[float], vendor: str = "A", view: View = View.CC) -> list[I
     for i, share in enumerate(shares):
         record = ImageRecord(
             f"{vendor}{i}", "P", "", "", Laterality.LEFT, view, 100, 100, 12, "MONOCHROME2", "", None, None, vendor, "", None,
-            *[False] * 6,
+            Orientation.NOT_GIVEN, *[False] * 7,
         )  # fmt: skip
         found.append(ImageMeasurement(record, "otsu_log", Flag(0), share, 0.5, 0.1, share * 10000))
     return found
