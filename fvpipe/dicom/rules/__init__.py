@@ -106,7 +106,7 @@ RULES: tuple[Rule[Any], ...] = (
         lambda codes: "implant displaced" if codes & IMPLANT_DISPLACED else "none that changes the view",
         skip=view_is_a_name,
     ),
-    Rule("part of the breast", partial_view, lambda _: "the whole breast", skip=view_is_a_name),
+    Rule("partial view", partial_view, lambda _: "the whole breast", skip=view_is_a_name),
     Rule("magnification", magnification, lambda factor: f"{factor:g} times", skip=view_is_a_name),
     Rule("laterality", laterality, str),
     Rule(
@@ -119,7 +119,7 @@ RULES: tuple[Rule[Any], ...] = (
     Rule("pixel data", pixel_data, describe_location, needs=LAYOUT),
     Rule("identity", identity, lambda _: "given (never shown)"),
     Rule("pixel padding", pixel_padding, describe_padding),
-    Rule("other elements", image_record, lambda _: "readable", needs=(*LAYOUT, image_kind, view, laterality, identity)),
+    Rule("other elements", image_record, lambda _: "readable", needs=(image_kind, *LAYOUT, view, laterality, identity)),
 )
 """In the order in which a file is checked."""
 
