@@ -22,11 +22,11 @@ from fvpipe.cache.sample_store import SampleStore
 from fvpipe.datasets.source import Source
 from fvpipe.errors import InputError
 from fvpipe.execution.workers import Workers
-from fvpipe.indexing.headers import read_headers, read_pixel_contents
+from fvpipe.indexing.headers import read_headers, read_pixel_contents, read_published_uids
 from fvpipe.indexing.index import Index
 from fvpipe.indexing.labels import read_labels
 from fvpipe.indexing.lesion_masks import with_mask_findings
-from fvpipe.indexing.pairing import colliding_instances, contradictions, pair, rejection_order
+from fvpipe.indexing.pairing import colliding_instances, contradictions, pair, rejection_order, tied_images
 from fvpipe.indexing.scan import has_suffix, scan_folder
 from fvpipe.io.locking import lock
 from fvpipe.reasons import Reason, Rejection
@@ -76,7 +76,8 @@ def index(source: Source, workers: Workers, file_cache: FileCache, *, digest: bo
     labels, unfit = with_mask_findings(labels, headers, source, scan.files, workers, file_cache)
     headers.update((rejection.what, rejection) for rejection in unfit)
     images = records()
-    pairing = pair(source.name, images, labels, contents)
+    published = read_published_uids(source, [image.path for image in tied_images(images)])
+    pairing = pair(source.name, images, labels, contents, published)
     rejected = [header for header in headers.values() if isinstance(header, Rejection)]
     return Index(
         source=source,

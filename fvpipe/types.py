@@ -52,6 +52,26 @@ class Edge(StrEnum):
         """The other lateral edge."""
         return Edge.RIGHT if self is Edge.LEFT else Edge.LEFT
 
+    @staticmethod
+    def of(laterality: Laterality) -> Edge:
+        """Edge of the chest wall in an upright image."""
+        return Edge.LEFT if laterality is Laterality.LEFT else Edge.RIGHT
+
+
+class Orientation(StrEnum):
+    """How the stored pixels of an image lie, against how the standard displays it. Turns are clockwise."""
+
+    NOT_GIVEN = "not_given"  # taken as upright
+    UNKNOWN = "unknown"  # not given, and the header says that the detector's image was turned or mirrored
+    UPRIGHT = "upright"
+    MIRRORED = "mirrored"  # from side to side
+    UPSIDE_DOWN = "upside_down"  # mirrored from top to bottom
+    TURNED_180 = "turned_180"
+    TURNED_90 = "turned_90"
+    TURNED_270 = "turned_270"
+    TRANSPOSED = "transposed"  # rows and columns exchanged
+    TRANSVERSE = "transverse"  # the same, and turned by 180 degrees
+
 
 @dataclass(frozen=True, slots=True)
 class SourceFile:
@@ -79,7 +99,11 @@ class ImageRecord:
     patient_age : str
         As in DICOM (``045Y``), ``90+`` from 90 years on, or empty.
     chest_wall : Edge or None
-        Edge on which the chest wall lies according to Patient Orientation; None if the header does not say.
+        Edge on which the chest wall of the upright image lies; None if the header has no Patient Orientation.
+    orientation : Orientation
+        How the stored pixels lie; `rows`, `columns` and the spacings are those of the stored pixels.
+    synthetic, low_energy : bool
+        A 2D image computed from tomosynthesis; the low-energy image of a contrast-enhanced exam.
     """
 
     path: str
@@ -98,12 +122,24 @@ class ImageRecord:
     manufacturer: str
     patient_age: str
     chest_wall: Edge | None
+    orientation: Orientation
     implant: bool
     implant_displaced: bool
     synthetic: bool
+    low_energy: bool
     overlay: bool
     shutter: bool
     for_processing: bool
+
+    @property
+    def reoriented(self) -> bool:
+        """Whether decoding turns or mirrors the stored pixels."""
+        return self.orientation not in (Orientation.NOT_GIVEN, Orientation.UNKNOWN, Orientation.UPRIGHT)
+
+    @property
+    def orientation_unknown(self) -> bool:
+        """Whether the pixels may be turned or mirrored, and the header does not say how."""
+        return self.orientation is Orientation.UNKNOWN
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -276,9 +312,9 @@ class DecodedImage:
     chest_wall : Edge
         Edge on which the chest wall is expected.
     source_digest, pixel_digest : Digest
-        Digest of the file, and of the decoded stored values.
+        Digest of the file, and of the decoded stored values before they are put upright.
     source_shape : (int, int)
-        Rows and columns of the source image.
+        Rows and columns of the source image, upright.
     scale : int
         Source pixels per stored pixel along each axis, a power of two; 1 if decoded at full resolution.
     flags : Flag
@@ -368,9 +404,9 @@ class FusedSample:
     image : uint16, uint8 or float32 array, shape (H, W) or (C, H, W)
         Fused image; multiplied by :data:`SCALES` of its dtype it lies in [0, 1].
     boxes : int32 array, shape (2, 4)
-        Crop boxes of CC and MLO: top, bottom, left, right in source pixels.
+        Crop boxes of CC and MLO: top, bottom, left, right in source pixels of the upright image.
     source_shape : int32 array, shape (2, 2)
-        Rows and columns of both source images.
+        Rows and columns of both source images, upright.
     placement : float32 array, shape (2, 4)
         Top, bottom, left, right of each crop in pixels of `image`; left > right if mirrored; -1 for a view that is not
         in the image.

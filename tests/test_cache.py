@@ -39,7 +39,7 @@ from fvpipe.indexing.scan import scan_folder
 from fvpipe.io.atomic import write_atomic, write_if_changed
 from fvpipe.io.locking import lock
 from fvpipe.reasons import Flag, Reason, Rejection
-from fvpipe.types import Digest, Edge, FusedSample, ImageRecord, Laterality, SourceFile, View
+from fvpipe.types import Digest, Edge, FusedSample, ImageRecord, Laterality, Orientation, SourceFile, View
 from fvpipe.versions import PREPROCESSING_VERSION
 from tests.support import factory
 
@@ -333,7 +333,7 @@ def record(path: str = "a/one.dcm", **changes: Any) -> ImageRecord:
         "view": View.CC, "rows": 4000, "columns": 3000, "bits_stored": 12, "photometric_interpretation": "MONOCHROME2",
         "transfer_syntax_uid": "1.2.840.10008.1.2.1", "row_spacing": 0.07, "column_spacing": None, "manufacturer": "ACME",
         "patient_age": "045Y", "chest_wall": Edge.LEFT, "implant": False, "implant_displaced": False, "synthetic": True,
-        "overlay": False, "shutter": True, "for_processing": False,
+        "low_energy": False, "orientation": Orientation.UPRIGHT, "overlay": False, "shutter": True, "for_processing": False,
     }  # fmt: skip
     return ImageRecord(**values | changes)
 

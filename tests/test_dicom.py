@@ -48,7 +48,7 @@ from fvpipe.dicom.transfer_syntaxes import NATIVE
 from fvpipe.dicom.value_mapping import PixelPadding, Rescale, Window
 from fvpipe.reasons import Reason, Rejection
 from fvpipe.simulation.dicom_file import without_validation
-from fvpipe.types import DecodedImage, Edge, ImageRecord, Laterality, View
+from fvpipe.types import DecodedImage, Edge, ImageRecord, Laterality, Orientation, View
 from tests.support.decoding import decode
 from tests.support.factory import VIEW_CODES, coded, dataset, deflated, encode, file_bytes, item, outcomes, table, write
 
@@ -145,7 +145,7 @@ RULES: dict[str, tuple[Reason, dict[str, Any]]] = {
     "ML": (Reason.VIEW_NOT_PAIRABLE, {"ViewPosition": "ML"}),
     "XCCL": (Reason.VIEW_NOT_PAIRABLE, {"ViewPosition": "XCCL"}),
     "ML in both": (Reason.VIEW_NOT_PAIRABLE, {"ViewPosition": "ML", "ViewCodeSequence": coded("399260004")}),
-    "specimen": (Reason.VIEW_NOT_PAIRABLE, {"ViewPosition": None, "ViewCodeSequence": coded("127457009")}),
+    "specimen": (Reason.IMAGE_KIND_REFUSED, {"ViewPosition": None, "ViewCodeSequence": coded("127457009")}),
     "two positions": (Reason.VIEW_NOT_PAIRABLE, {"ViewPosition": ["CC", "MLO"]}),
     "magnification": (Reason.VIEW_MODIFIED, modified("399163009")),
     "spot compression": (Reason.VIEW_MODIFIED, modified("399055006")),
@@ -168,6 +168,7 @@ RULES: dict[str, tuple[Reason, dict[str, Any]]] = {
     "L, hung as an R": (Reason.LATERALITY_CONFLICT, {"PatientOrientation": ["P", "L"]}),
     "L MLO, hung as an R": (Reason.LATERALITY_CONFLICT, {"view": View.MLO, "PatientOrientation": ["P", "FL"]}),
     "R, hung as an L": (Reason.LATERALITY_CONFLICT, {"ImageLaterality": "R", "PatientOrientation": ["A", "FR"]}),
+    "two directions of one axis": (Reason.ORIENTATION_INVALID, {"PatientOrientation": ["A", "P"]}),
     "no patient": (Reason.IDENTIFIER_MISSING, {"PatientID": None}),
     "patient empty": (Reason.IDENTIFIER_MISSING, {"PatientID": "  "}),
     "no study": (Reason.IDENTIFIER_MISSING, {"StudyInstanceUID": None}),
@@ -259,7 +260,10 @@ def test_a_file_is_broken(tmp_path: Path, name: str) -> None:
 def reader_source() -> str:
     """The code that reads headers; windows and VOI LUTs are looked at with the pixels."""
     package = Path(fvpipe.__file__).parent / "dicom"
-    files = [*(package / f"{name}.py" for name in ("elements", "reader", "value_mapping")), *(package / "rules").glob("*.py")]
+    files = [
+        *(package / f"{name}.py" for name in ("elements", "orientation", "reader", "value_mapping")),
+        *(package / "rules").glob("*.py"),
+    ]
     return "".join(file.read_text(encoding="utf-8") for file in files).replace("Reason.WINDOW_INVALID", "")
 
 
@@ -344,8 +348,14 @@ ACCEPTED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"ImageLaterality": "R", "PatientOrientation": ["P", "FL"]},
         {"chest_wall": Edge.RIGHT, "laterality": Laterality.RIGHT},
     ),
-    "L mirrored from side to side": ({"PatientOrientation": ["P", "FR"]}, {"chest_wall": Edge.RIGHT}),
-    "L turned over": ({"PatientOrientation": ["A", "L"]}, {"chest_wall": Edge.LEFT}),
+    "L mirrored from side to side": (  # put upright: its chest wall is where that of every left breast is
+        {"PatientOrientation": ["P", "FR"]},
+        {"chest_wall": Edge.LEFT, "orientation": Orientation.MIRRORED},
+    ),
+    "L turned over": (
+        {"PatientOrientation": ["A", "L"]},
+        {"chest_wall": Edge.LEFT, "orientation": Orientation.UPSIDE_DOWN},
+    ),
     "orientation of one value": ({"PatientOrientation": "A"}, {"chest_wall": None}),
     "implant": ({"BreastImplantPresent": "YES"}, {"implant": True}),
     "no implant": ({"BreastImplantPresent": "NO"}, {"implant": False}),
@@ -355,7 +365,13 @@ ACCEPTED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "89 years": ({"PatientAge": "089Y"}, {"patient_age": "089Y"}),
     "90 years": ({"PatientAge": "090Y"}, {"patient_age": "90+"}),
     "104 years": ({"PatientAge": "104Y"}, {"patient_age": "90+"}),
-    "an age in months": ({"PatientAge": "480M"}, {"patient_age": ""}),
+    "months": ({"PatientAge": "551M"}, {"patient_age": "045Y"}),
+    "the day of the 40th birthday in months": ({"PatientAge": "480M"}, {"patient_age": "040Y"}),
+    "weeks": ({"PatientAge": "999W"}, {"patient_age": "019Y"}),
+    "days": ({"PatientAge": "800D"}, {"patient_age": "002Y"}),
+    "less than a year": ({"PatientAge": "011M"}, {"patient_age": "000Y"}),
+    "an age in small letters and spaces": ({"PatientAge": " 45 y"}, {"patient_age": "045Y"}),
+    "an age without a unit": ({"PatientAge": "045"}, {"patient_age": ""}),
     "an age that is none": ({"PatientAge": "old"}, {"patient_age": ""}),
     "spacing at the detector first": (
         {"ImagerPixelSpacing": [0.07, 0.08], "PixelSpacing": [0.1, 0.1]},

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fvpipe.cache.file_cache import FileCache
+from fvpipe.config.project import Labels
+from fvpipe.datasets.adapter import get_adapter
+from fvpipe.datasets.source import Source
+from fvpipe.execution.workers import Workers, WorkerSettings
+from fvpipe.flow import index
 from fvpipe.indexing.labels import BreastLabels
-from fvpipe.indexing.pairing import Pairing, colliding_instances, pair
+from fvpipe.indexing.pairing import Pairing, colliding_instances, pair, tied_images
 from fvpipe.reasons import Reason, Rejection
-from fvpipe.types import BreastFacts, BreastKey, Digest, Edge, ImageRecord, Laterality, View
+from fvpipe.types import BreastFacts, BreastKey, Digest, Edge, ImageRecord, Laterality, Orientation, View
+from tests.support import factory
 
 CC, MLO = View.CC, View.MLO
 LEFT, RIGHT = Laterality.LEFT, Laterality.RIGHT
@@ -26,7 +35,7 @@ def image(path: str, view: View = CC, **changes: Any) -> ImageRecord:
         "rows": 4000, "columns": 3000, "bits_stored": 12, "photometric_interpretation": "MONOCHROME2",
         "transfer_syntax_uid": "1.2.840.10008.1.2.1", "row_spacing": None, "column_spacing": None, "manufacturer": "",
         "patient_age": "", "chest_wall": Edge.LEFT, "implant": False, "implant_displaced": False, "synthetic": False,
-        "overlay": False, "shutter": True, "for_processing": False,
+        "low_energy": False, "orientation": Orientation.UPRIGHT, "overlay": False, "shutter": True, "for_processing": False,
     }  # fmt: skip
     return ImageRecord(**values | changes)
 
@@ -134,6 +143,67 @@ def test_implant_displaced_views_pair_with_their_like(
     assert reasons(found) == rejected
 
 
+KINDS: dict[str, dict[str, Any]] = {
+    "full-field": {}, "low-energy": {"low_energy": True}, "synthetic": {"synthetic": True},
+    "for processing": {"for_processing": True},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("better", "worse"), [*combinations(KINDS, 2)])
+def test_views_pair_with_their_own_kind(better: str, worse: str) -> None:
+    """In the order of preference, however large the others are; a mixed pair is none."""
+    large: dict[str, Any] = {"rows": 9000}
+    good, bad = KINDS[better], KINDS[worse]
+    found = paired(image("1", **good), image("2", MLO, **good), image("3", **bad, **large), image("4", MLO, **bad, **large))
+    assert pairs(found) == [("1", "2")]
+    found = paired(image("1", **good, **large), image("3", **bad), image("4", MLO, **bad))
+    assert (pairs(found), reasons(found)) == ([("3", "4")], {"1": Reason.SUPERSEDED})
+    for cc, mlo in ((better, worse), (worse, better)):
+        mixed = paired(image("1", **KINDS[cc]), image("2", MLO, **KINDS[mlo]))
+        detail = f"CC: {cc}; MLO: {mlo}; expected both of one kind"
+        assert mixed.rejections == (Rejection("P_S_L", Reason.KIND_MISMATCH, detail),)
+
+
+def test_kinds_that_differ_in_more_than_the_implant() -> None:
+    found = paired(image("1", **PLAIN), image("2", MLO, **DISPLACED, synthetic=True))
+    detail = "CC: full-field; MLO: synthetic and implant displaced; expected both of one kind"
+    assert found.rejections == (Rejection("P_S_L", Reason.KIND_MISMATCH, detail),)
+
+
+# --- the choice between equals ----------------------------------------------------------------------------------------
+
+
+def test_the_published_uid_chooses_between_equals() -> None:
+    """Not its keyed digest, whose order hangs on the key."""
+    records = [image("a", sop_instance_uid="digest 1"), image("b", sop_instance_uid="digest 2"), image("mlo", MLO)]
+    assert tied_images(records) == records[:2]
+    for first, second in (("1.2", "1.3"), ("1.3", "1.2")):
+        found = pair("set", records, BreastLabels(), {}, {"a": first, "b": second})
+        assert pairs(found) == [("a" if first < second else "b", "mlo")]
+    absent = pair("set", records, BreastLabels(), {}, {"a": "", "b": ""})
+    assert pairs(absent) == [("a", "mlo")]
+
+
+def test_images_that_differ_are_no_tie() -> None:
+    others: list[dict[str, Any]] = [{"rows": 1}, {"synthetic": True}, {"study": "T"}, {"laterality": RIGHT}, {"view": MLO}]
+    assert not tied_images([image("a"), *(image(f"b{i}", **{"view": CC} | other) for i, other in enumerate(others))])
+
+
+@pytest.mark.parametrize("key", ["", "00" * 32, "11" * 32], ids=["no key", "one key", "another"])
+def test_the_same_choice_with_any_key(tmp_path: Path, key: str) -> None:
+    """Eight like CC of one breast: the one with the first UID, though their digests have any order."""
+    uids = [f"2.25.{i}" for i in (57, 13, 84, 31, 76, 42, 95, 68)]
+    for i, uid in enumerate(uids):
+        factory.mammogram(tmp_path / "in" / f"{i}.dcm", factory.breast(i), SOPInstanceUID=uid)
+    factory.mammogram(tmp_path / "in" / "mlo.dcm", factory.breast(view=MLO), view=MLO)
+    adapter = get_adapter("table")
+    source = Source("own", tmp_path / "in", adapter, None, Labels(), False, False, bytes.fromhex(key), "")
+    with FileCache(tmp_path / "cache.sqlite", source.root, source.policy) as cache, Workers(WorkerSettings(1)) as workers:
+        for _ in range(2):  # from the files, then from the file cache
+            (breast,) = index(source, workers, cache).breasts
+            assert breast.cc.path == f"{uids.index(min(uids))}.dcm"
+
+
 # --- the same instance again ------------------------------------------------------------------------------------------
 
 
@@ -233,6 +303,7 @@ def worlds(draw: st.DrawFn) -> dict[str, Any]:
             rows=draw(st.sampled_from([100, 200])),
             implant_displaced=draw(st.booleans()),
             synthetic=draw(st.booleans()),
+            low_energy=draw(st.booleans()),
             overlay=False,
             shutter=False,
             for_processing=False,

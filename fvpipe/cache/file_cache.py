@@ -21,7 +21,7 @@ from blake3 import blake3
 from fvpipe.dicom.header import HeaderPolicy, ImageHeader, header_from_json, header_to_json
 from fvpipe.errors import StorageError
 from fvpipe.reasons import Reason, Rejection
-from fvpipe.types import Digest, Edge, ImageRecord, Laterality, SourceFile, View
+from fvpipe.types import Digest, Edge, ImageRecord, Laterality, Orientation, SourceFile, View
 from fvpipe.versions import READER_VERSION
 
 FILE_CACHE_VERSION = 6
@@ -193,5 +193,6 @@ def _from_json(path: str, text: str) -> ImageRecord | Rejection:
     if "reason" in fields:
         return Rejection(path, Reason(fields["reason"]), fields["detail"])
     fields["laterality"], fields["view"] = Laterality(fields["laterality"]), View(fields["view"])
+    fields["orientation"] = Orientation(fields["orientation"])
     fields["chest_wall"] = Edge(fields["chest_wall"]) if fields["chest_wall"] else None
     return ImageRecord(path=path, **fields)

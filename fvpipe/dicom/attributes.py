@@ -1,4 +1,4 @@
-"""Header values that decide nothing about acceptance: spacing, age, chest wall, overlays, dates.
+"""Header values that decide nothing about acceptance: spacing, age, overlays, dates.
 
 Each raises :class:`RejectedFile` only where the bytes of an element cannot be read as their value representation.
 """
@@ -12,17 +12,9 @@ from pydicom.dataset import Dataset
 from pydicom.uid import DigitalMammographyXRayImageStorageForProcessing
 
 from fvpipe.dicom.elements import text, texts
-from fvpipe.types import Edge
 
 OVERLAY_GROUPS = frozenset(range(0x6000, 0x6020, 2))  # Overlay Data is (60xx,3000)
-SYNTHETIC_MARKS = ("GENERATED_2D", "C-VIEW", "V-PREVIEW", "S-VIEW", "INSIGHT 2D", "SYNTH")
-
-
-def chest_wall_edge(dataset: Dataset) -> Edge | None:
-    """Edge on which Patient Orientation puts the chest wall: rows that run to the anterior start at it."""
-    orientation = texts(dataset, "PatientOrientation")
-    towards = orientation[0][:1] if len(orientation) == 2 else ""
-    return {"A": Edge.LEFT, "P": Edge.RIGHT}.get(towards)
+AGE_UNITS = {"D": 365.25, "W": 365.25 / 7, "M": 12, "Y": 1}  # of each, in a year
 
 
 def has_overlay(dataset: Dataset) -> bool:
@@ -50,12 +42,6 @@ def is_for_processing(dataset: Dataset) -> bool:
     )
 
 
-def is_synthetic(dataset: Dataset) -> bool:
-    """Whether Image Type or Series Description has a vendor's mark of a 2D image computed from tomosynthesis."""
-    words = " ".join([*texts(dataset, "ImageType"), text(dataset, "SeriesDescription")]).upper()
-    return any(mark in words for mark in SYNTHETIC_MARKS)
-
-
 def pixel_spacing(dataset: Dataset) -> tuple[float | None, float | None]:
     """Row and column spacing in millimeters: Imager Pixel Spacing, else Pixel Spacing, else None."""
     for keyword in ("ImagerPixelSpacing", "PixelSpacing"):
@@ -69,8 +55,9 @@ def pixel_spacing(dataset: Dataset) -> tuple[float | None, float | None]:
 
 
 def patient_age(dataset: Dataset) -> str:
-    """Age as ``045Y``, ``90+`` from 90 years on, or empty."""
-    age = text(dataset, "PatientAge").upper()
-    if not re.fullmatch(r"\d{3}Y", age):
+    """Age in whole years as ``045Y``, ``90+`` from 90 years on, or empty; days, weeks and months are converted."""
+    match = re.fullmatch(r"(\d{1,3})\s*([DWMY])", text(dataset, "PatientAge").strip().upper())
+    if not match:
         return ""
-    return "90+" if int(age[:3]) >= 90 else age
+    years = int(int(match[1]) / AGE_UNITS[match[2]])
+    return "90+" if years >= 90 else f"{years:03}Y"

@@ -6,6 +6,7 @@ import logging
 import math
 import re
 import threading
+import unicodedata
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -144,6 +145,12 @@ def integer(header: Dataset, keyword: str, default: int | None = None) -> int:
     except ValueError:
         found = "no whole number" if value else "absent or empty"
         raise RejectedFile(Reason.HEADER_INCOMPLETE, f"{keyword} is {found}") from None
+
+
+def words(value: str) -> str:
+    """Return the words of a text in capital letters without accents, separated by single spaces."""
+    plain = unicodedata.normalize("NFKD", value.upper())
+    return " ".join(re.findall("[A-Z0-9]+", "".join(c for c in plain if not unicodedata.combining(c))))
 
 
 def printable(value: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fvpipe.dicom.attributes import chest_wall_edge, has_overlay_in_pixels
+from fvpipe.dicom.attributes import has_overlay_in_pixels
 from fvpipe.dicom.elements import RejectedFile, silenced
 from fvpipe.dicom.image_header import ImageHeader, PixelHeader, header_from_json, header_to_json
 from fvpipe.dicom.policy import HeaderPolicy
@@ -15,7 +15,7 @@ from fvpipe.dicom.rules.identity import image_record
 from fvpipe.dicom.rules.pixels import photometric_interpretation, pixel_data, pixel_layout, pixel_padding, rescale
 from fvpipe.dicom.value_mapping import ValueMapping, read_voi_lut, read_window
 from fvpipe.reasons import Rejection
-from fvpipe.types import Edge, Laterality
+from fvpipe.types import Edge, Laterality, Orientation
 
 __all__ = [
     "HeaderPolicy",
@@ -66,7 +66,7 @@ def parse_header(data: bytes | memoryview, path: str, policy: HeaderPolicy) -> I
     return _image_header(RuleContext(open_dicom(stream(data)), policy, path))
 
 
-def pixel_header(opened: OpenedDicom, laterality: Laterality) -> PixelHeader:
+def pixel_header(opened: OpenedDicom, laterality: Laterality, orientation: Orientation = Orientation.NOT_GIVEN) -> PixelHeader:
     """Parse the values that decoding needs, whether or not the file is an accepted mammogram.
 
     Parameters
@@ -74,7 +74,9 @@ def pixel_header(opened: OpenedDicom, laterality: Laterality) -> PixelHeader:
     opened : OpenedDicom
         The file.
     laterality : Laterality
-        The side of the breast, for the chest wall where Patient Orientation does not give it.
+        The side of the breast, for the chest wall.
+    orientation : Orientation
+        How the stored pixels lie.
 
     Raises
     ------
@@ -84,23 +86,22 @@ def pixel_header(opened: OpenedDicom, laterality: Laterality) -> PixelHeader:
     context = RuleContext(opened, HeaderPolicy())
     with silenced():
         check_rules(context, DECODING_RULES)
-        return _pixel_header(context, laterality)
+        return _pixel_header(context, laterality, orientation)
 
 
 def _image_header(context: RuleContext) -> ImageHeader:
     with silenced():
         check_rules(context, RULES)
         record, date = context.fact(image_record)
-        found = _pixel_header(context, record.laterality)
+        found = _pixel_header(context, record.laterality, record.orientation)
     return ImageHeader(
-        found.layout, found.location, found.mapping, found.chest_wall, found.overlay_in_pixels, record, date
+        found.layout, found.location, found.mapping, found.chest_wall, found.orientation, found.overlay_in_pixels, record, date
     )  # fmt: skip
 
 
-def _pixel_header(context: RuleContext, laterality: Laterality) -> PixelHeader:
+def _pixel_header(context: RuleContext, laterality: Laterality, orientation: Orientation) -> PixelHeader:
     """Combine the facts of :data:`fvpipe.dicom.rules.DECODING_RULES`, all of which passed."""
     dataset = context.dataset
-    side = Edge.LEFT if laterality is Laterality.LEFT else Edge.RIGHT
     mapping = ValueMapping(
         modality=context.fact(rescale),
         window=read_window(dataset),
@@ -112,6 +113,7 @@ def _pixel_header(context: RuleContext, laterality: Laterality) -> PixelHeader:
         layout=pixel_layout(context),
         location=context.fact(pixel_data),
         mapping=mapping,
-        chest_wall=chest_wall_edge(dataset) or side,
+        chest_wall=Edge.of(laterality),
+        orientation=orientation,
         overlay_in_pixels=has_overlay_in_pixels(dataset),
     )

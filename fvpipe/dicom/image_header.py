@@ -9,7 +9,7 @@ from pydantic import TypeAdapter
 
 from fvpipe.dicom.layout import PixelLayout, PixelLocation
 from fvpipe.dicom.value_mapping import ValueMapping
-from fvpipe.types import Edge, ImageRecord
+from fvpipe.types import Edge, ImageRecord, Orientation
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,9 @@ class PixelHeader:
     mapping : ValueMapping
         Rescale, LUTs, windows, polarity and padding.
     chest_wall : Edge
-        Edge on which the chest wall is expected: by Patient Orientation, else by the side of the breast.
+        Edge on which the chest wall of the upright image is expected.
+    orientation : Orientation
+        How the stored pixels lie.
     overlay_in_pixels : bool
         Unused bits of the stored pixels hold an overlay.
     """
@@ -34,6 +36,7 @@ class PixelHeader:
     location: PixelLocation
     mapping: ValueMapping
     chest_wall: Edge
+    orientation: Orientation
     overlay_in_pixels: bool
 
 

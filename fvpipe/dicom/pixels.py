@@ -23,6 +23,7 @@ from fvpipe.dicom.fragments import frames
 from fvpipe.dicom.image_header import PixelHeader
 from fvpipe.dicom.jpeg2000 import decode_reduced, levels
 from fvpipe.dicom.layout import PixelLayout
+from fvpipe.dicom.orientation import UPRIGHT, put_upright
 from fvpipe.dicom.reader import inflate, stream
 from fvpipe.dicom.rules.pixels import truncated
 from fvpipe.dicom.transfer_syntaxes import NATIVE
@@ -58,7 +59,8 @@ def decode_image(
         Digest of `data`, where it is known.
     level : int
         How often an image may be halved where its codestream holds the smaller one: JPEG 2000 with as many levels, and a
-        linear value table, so that the mean of stored values has a value. Every other image is decoded whole.
+        linear value table, so that the mean of stored values has a value. Every other image is decoded whole, and so is one
+        that is turned or mirrored, since the grid of a reduced image is anchored at its first pixel.
 
     Raises
     ------
@@ -68,11 +70,16 @@ def decode_image(
     layout = header.layout
     frame = b"" if layout.transfer_syntax_uid in NATIVE else _frame(data, header)
     reduced = _reduced(frame, header, voi, level) if level else None
-    if reduced is not None:
+    upright = header.orientation in UPRIGHT
+    if reduced is not None and upright:
         stored, scale, pixel_digest = reduced.stored, reduced.scale, _pixel_digest(reduced.stored, reduced.scale)
     else:
         decoded = _native(data, header) if layout.transfer_syntax_uid in NATIVE else _decompressed(frame, header)
         (stored, pixel_digest), scale = _indices(decoded, layout), 1
+        if reduced is not None:  # the digest is that of the same pixels under another Patient Orientation
+            pixel_digest = _pixel_digest(reduced.stored, reduced.scale)
+        if not upright:
+            stored = put_upright(stored, header.orientation)
     values, flags = value_table(layout, header.mapping, voi)
     if voi == "auto" and float(np.ptp(values[list(stored_range(stored))])) <= MIN_WINDOW_SHARE * float(np.ptp(values)):
         values, flags = value_table(layout, header.mapping, "none")[0], flags | Flag.VOI_INVALID
@@ -88,7 +95,7 @@ def decode_image(
         chest_wall=header.chest_wall,
         source_digest=source_digest or Digest(blake3(data).hexdigest()),
         pixel_digest=pixel_digest,
-        source_shape=(layout.rows, layout.columns),
+        source_shape=(layout.rows, layout.columns) if upright else (stored.shape[0], stored.shape[1]),
         scale=scale,
         flags=flags,
     )

@@ -12,6 +12,9 @@ from fvpipe.types import Digest, FusedSample, ImageRecord
 HEADER_FLAGS = {
     Flag.IMPLANT: "implant",
     Flag.SYNTHETIC: "synthetic",
+    Flag.LOW_ENERGY: "low_energy",
+    Flag.REORIENTED: "reoriented",
+    Flag.ORIENTATION_UNKNOWN: "orientation_unknown",
     Flag.OVERLAY: "overlay",
     Flag.SHUTTER: "shutter",
     Flag.FOR_PROCESSING: "for_processing",

@@ -9,10 +9,10 @@ from pathlib import Path
 from fvpipe.cache.file_cache import FileCache
 from fvpipe.config.pipeline import Pipeline
 from fvpipe.datasets.source import Source
-from fvpipe.dicom.elements import RejectedFile, silenced
+from fvpipe.dicom.elements import RejectedFile, silenced, text
 from fvpipe.dicom.header import HeaderPolicy, ImageHeader, parse_header, pixel_header, read_header
 from fvpipe.dicom.pixels import decode_image
-from fvpipe.dicom.reader import open_dicom, stream
+from fvpipe.dicom.reader import open_dicom, open_file, stream
 from fvpipe.errors import InputError
 from fvpipe.execution.isolation import Crash
 from fvpipe.execution.workers import Workers
@@ -208,6 +208,19 @@ def read_pixel_digests(tasks: Sequence[tuple[str, ImageRecord, Pipeline]]) -> li
         except OSError as error:
             found.append((record.path, Rejection.unreadable(record.path, error)))
     return found
+
+
+def read_published_uids(source: Source, paths: Iterable[str]) -> dict[str, str]:
+    """Read SOP Instance UIDs again, by path, where the records hold keyed digests of them; nothing where they hold them."""
+    return {path: _published_uid(source.root, path) for path in paths} if source.policy.identifier_key else {}
+
+
+def _published_uid(root: Path, path: str) -> str:
+    try:
+        with open_file(root / path) as file, silenced():
+            return text(open_dicom(file).dataset, "SOPInstanceUID")
+    except (OSError, RejectedFile):  # it was accepted a moment ago
+        raise changed_since_index(path) from None
 
 
 def changed_since_index(path: str) -> InputError:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from fvpipe.datasets.source import Source
+from fvpipe.dicom.orientation import upright_box
 from fvpipe.errors import InputError
 from fvpipe.indexing.index import Index
 from fvpipe.io.atomic import write_if_changed
@@ -32,6 +33,7 @@ from fvpipe.types import (
     FusedSample,
     ImageRecord,
     Laterality,
+    Orientation,
     View,
 )
 
@@ -141,14 +143,16 @@ def _boxes(breasts: Iterable[Breast], sample: Callable[[Breast], FusedSample] | 
             for finding in findings:
                 box = [getattr(finding, side) for side in _SIDES]
                 row = [breast.key.breast_id, VIEWS[v], finding.category, finding.bi_rads, *box]
-                yield row + (_in_image(drawn, v, finding) if drawn else [])
+                yield row + (_in_image(drawn, v, finding, breast.views[v]) if drawn else [])
 
 
-def _in_image(sample: FusedSample, v: int, finding: Finding) -> list[float | None]:
+def _in_image(sample: FusedSample, v: int, finding: Finding, record: ImageRecord) -> list[float | None]:
     if sample.placement[v][0] < 0:
         return [None] * 4
-    first = to_image(sample.boxes[v], sample.placement[v], finding.top, finding.left)
-    second = to_image(sample.boxes[v], sample.placement[v], finding.bottom, finding.right)
+    box = finding.top, finding.bottom, finding.left, finding.right  # on the stored pixels
+    top, bottom, left, right = upright_box(box, record.orientation, (record.rows, record.columns))
+    first = to_image(sample.boxes[v], sample.placement[v], top, left)
+    second = to_image(sample.boxes[v], sample.placement[v], bottom, right)
     rows, columns = sorted((first[0], second[0])), sorted((first[1], second[1]))
     return [round(number, 3) for number in (*rows, *columns)]
 
@@ -235,6 +239,7 @@ def _record(row: Row) -> ImageRecord:
         laterality=Laterality(row["laterality"]),
         view=View(row["view"]),
         chest_wall=wall,
+        orientation=Orientation(row["orientation"]),
         **values,
     )
 

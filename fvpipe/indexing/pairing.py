@@ -6,6 +6,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from types import MappingProxyType
+from typing import Any
 
 from fvpipe.indexing.labels import BreastLabels
 from fvpipe.reasons import Reason, Rejection
@@ -52,7 +54,21 @@ def contradictions(records: Iterable[ImageRecord], labels: BreastLabels) -> Iter
                 break
 
 
-def pair(dataset: str, records: Iterable[ImageRecord], labels: BreastLabels, contents: Mapping[str, Digest]) -> Pairing:
+def tied_images(records: Iterable[ImageRecord]) -> list[ImageRecord]:
+    """Find the images among which only the SOP Instance UID can choose."""
+    equals: dict[Any, list[ImageRecord]] = defaultdict(list)
+    for record in records:
+        equals[_breast(record), record.view, _kind(record), record.rows * record.columns].append(record)
+    return [record for group in equals.values() if len(group) > 1 for record in group]
+
+
+def pair(
+    dataset: str,
+    records: Iterable[ImageRecord],
+    labels: BreastLabels,
+    contents: Mapping[str, Digest],
+    published: Mapping[str, str] = MappingProxyType({}),
+) -> Pairing:
     """Pair CC and MLO of each breast, with the facts and findings of the label table.
 
     Parameters
@@ -65,6 +81,9 @@ def pair(dataset: str, records: Iterable[ImageRecord], labels: BreastLabels, con
         The label table; a breast that it does not name is unlabelled.
     contents : mapping of str to Digest
         Digest of the decoded pixels, by path, of each record of :func:`colliding_instances`.
+    published : mapping of str to str
+        SOP Instance UID as published, by path, of each record of :func:`tied_images`, where the records hold keyed digests:
+        the choice must not depend on the key. Empty where they hold it themselves.
 
     Returns
     -------
@@ -78,7 +97,7 @@ def pair(dataset: str, records: Iterable[ImageRecord], labels: BreastLabels, con
     candidates = sorted((r for r in records if r.path not in set_aside), key=lambda r: (*_breast(r), r.path))
     for (patient, study, laterality), group in groupby(candidates, key=_breast):
         key, images = BreastKey(dataset, patient, study, laterality), list(group)
-        chosen = _choose_pair(key, images)
+        chosen = _choose_pair(key, images, published)
         if isinstance(chosen, Rejection):
             rejections.append(chosen)
             continue
@@ -117,23 +136,41 @@ def _breast(record: ImageRecord) -> tuple[str, str, Laterality]:
     return record.patient_id, record.study, record.laterality
 
 
-def _choose_pair(key: BreastKey, images: Sequence[ImageRecord]) -> tuple[ImageRecord, ImageRecord] | Rejection:
-    """Choose the best CC and the best MLO that go together."""
-    best: dict[tuple[View, bool], ImageRecord] = {}
-    for image in sorted(images, key=_preference):
-        best.setdefault((image.view, image.implant_displaced), image)
-    for displaced in (False, True):
-        cc, mlo = best.get((View.CC, displaced)), best.get((View.MLO, displaced))
+def _kind(image: ImageRecord) -> tuple[bool, bool, bool, bool]:
+    """Kind of an image: only images of one kind pair, and the kinds sort as they are preferred."""
+    return image.for_processing, image.synthetic, image.low_energy, image.implant_displaced
+
+
+_KINDS = ("for processing", "synthetic", "low-energy", "implant displaced")
+
+
+def _choose_pair(
+    key: BreastKey, images: Sequence[ImageRecord], published: Mapping[str, str]
+) -> tuple[ImageRecord, ImageRecord] | Rejection:
+    """Choose the best CC and the best MLO of the best kind that has both; the choice never depends on file order."""
+
+    def preference(image: ImageRecord) -> tuple[int, str, str]:
+        return -image.rows * image.columns, published.get(image.path, image.sop_instance_uid), image.path
+
+    best: dict[tuple[Any, View], ImageRecord] = {}
+    for image in sorted(images, key=preference):
+        best.setdefault((_kind(image), image.view), image)
+    for kind in sorted({kind for kind, _ in best}):
+        cc, mlo = best.get((kind, View.CC)), best.get((kind, View.MLO))
         if cc and mlo:
             return cc, mlo
     counts = {view: sum(image.view is view for image in images) for view in View}
     found = f"{counts[View.CC]} CC and {counts[View.MLO]} MLO"
-    if counts[View.CC] and counts[View.MLO]:
+    if not all(counts.values()):
+        missing = Reason.MLO_MISSING if counts[View.CC] else Reason.CC_MISSING
+        return Rejection(key.breast_id, missing, f"{found}; expected one of each")
+    kinds = {view: sorted({kind for kind, of in best if of is view}) for view in View}
+    if {kind[:-1] for kind in kinds[View.CC]} & {kind[:-1] for kind in kinds[View.MLO]}:
         return Rejection(key.breast_id, Reason.IMPLANT_MISMATCH, f"{found}, one side of them implant-displaced")
-    missing = Reason.MLO_MISSING if counts[View.CC] else Reason.CC_MISSING
-    return Rejection(key.breast_id, missing, f"{found}; expected one of each")
+    said = "; ".join(f"{view}: {', '.join(map(_kind_name, kinds[view]))}" for view in View)
+    return Rejection(key.breast_id, Reason.KIND_MISMATCH, f"{said}; expected both of one kind")
 
 
-def _preference(image: ImageRecord) -> tuple[bool, int, str, str]:
-    """Full-field before synthetic, the larger image, then the UID, so that the choice never depends on file order."""
-    return image.synthetic, -image.rows * image.columns, image.sop_instance_uid, image.path
+def _kind_name(kind: tuple[bool, ...]) -> str:
+    names = [name for name, is_it in zip(_KINDS, kind, strict=True) if is_it]
+    return " and ".join(names if any(kind[:-1]) else ["full-field", *names])

@@ -18,11 +18,11 @@ from fvpipe.dicom.reader import OpenedDicom, OpeningStep, UnopenedFile, open_dic
 from fvpipe.dicom.rules import DECODING_RULES, RULES, describe_padding, describe_rescale, evaluate_rules
 from fvpipe.dicom.rules.base import RuleContext, RuleResult
 from fvpipe.dicom.rules.identity import image_record
-from fvpipe.dicom.rules.views import laterality
+from fvpipe.dicom.rules.views import laterality, patient_orientation
 from fvpipe.dicom.value_mapping import InvalidValue, PixelPadding, read_modality, read_padding, read_voi_lut, read_window
 from fvpipe.dicom.value_table import padding_range
 from fvpipe.reasons import Reason, Rejection
-from fvpipe.types import ImageRecord, Laterality
+from fvpipe.types import ImageRecord, Laterality, Orientation
 
 NEEDED_FOR_PIXELS = {"frames", *(rule.name for rule in DECODING_RULES)}
 SHAPES = ("IDENTITY", "INVERSE", "LIN OD")  # of Presentation LUT Shape; other text could be anything
@@ -76,7 +76,8 @@ def _report(context: RuleContext) -> HeaderReport:
     if rejecting:
         return HeaderReport(results, opened, record, None, f"rejected before: {rejecting[0]}")
     try:
-        pixels = pixel_header(opened, context.facts.get(laterality, Laterality.LEFT))
+        side, orientation = context.facts.get(laterality, Laterality.LEFT), context.facts.get(patient_orientation)
+        pixels = pixel_header(opened, side, orientation or Orientation.NOT_GIVEN)
     except RejectedFile as rejected:
         return HeaderReport(results, opened, record, None, rejected.detail)
     return HeaderReport(results, opened, record, pixels, "")

@@ -18,7 +18,7 @@ from fvpipe.dicom.layout import PixelLocation
 from fvpipe.dicom.policy import HeaderPolicy
 from fvpipe.dicom.rules.base import Rule, RuleContext, RuleResult
 from fvpipe.dicom.rules.identity import identity, image_record
-from fvpipe.dicom.rules.image_kind import frames, modality, region_of_interest, sop_class
+from fvpipe.dicom.rules.image_kind import frames, image_kind, modality, region_of_interest, sop_class
 from fvpipe.dicom.rules.pixels import (
     StoredBits,
     bits,
@@ -32,12 +32,13 @@ from fvpipe.dicom.rules.views import (
     IMPLANT_DISPLACED,
     laterality,
     magnification,
+    partial_view,
     patient_orientation,
     view,
     view_modifiers,
 )
 from fvpipe.dicom.value_mapping import InvalidValue, LookupTable, PixelPadding, Rescale
-from fvpipe.types import Edge
+from fvpipe.types import Orientation
 
 
 def describe_bits(found: StoredBits) -> str:
@@ -53,9 +54,13 @@ def describe_rescale(found: Rescale | LookupTable) -> str:
     return f"slope {found.slope:g}, intercept {found.intercept:g}"
 
 
-def describe_chest_wall(found: Edge | None) -> str:
-    """Describe the edge that Patient Orientation gives."""
-    return f"chest wall on the {found.value}" if found else "gives no edge for the chest wall"
+def describe_orientation(found: Orientation) -> str:
+    """Describe how the pixels lie."""
+    if found is Orientation.NOT_GIVEN:
+        return "not given: taken as upright"
+    if found is Orientation.UNKNOWN:
+        return "not given, and the field of view was turned or flipped: taken as upright, and flagged"
+    return found.value if found is Orientation.UPRIGHT else f"{found.value.replace('_', ' ')}: put upright"
 
 
 def describe_location(found: PixelLocation) -> str:
@@ -91,6 +96,7 @@ RULES: tuple[Rule[Any], ...] = (
     Rule("modality", modality, lambda term: term or "absent, which is allowed"),
     Rule("frames", frames, str),
     Rule("region of interest", region_of_interest, lambda _: "no mask or cut-out of a lesion"),
+    Rule("image kind", image_kind, str),
     Rule("size", size, lambda shape: f"{shape[0]} rows, {shape[1]} columns"),
     Rule("photometric interpretation", photometric_interpretation, str),
     Rule("bits", bits, describe_bits),
@@ -102,13 +108,20 @@ RULES: tuple[Rule[Any], ...] = (
         lambda codes: "implant displaced" if codes & IMPLANT_DISPLACED else "none that changes the view",
         skip=view_is_a_name,
     ),
+    Rule("partial view", partial_view, lambda _: "the whole breast", skip=view_is_a_name),
     Rule("magnification", magnification, lambda factor: f"{factor:g} times", skip=view_is_a_name),
     Rule("laterality", laterality, str),
-    Rule("patient orientation", patient_orientation, describe_chest_wall, needs=(laterality,), skip=orientation_is_the_view),
+    Rule(
+        "patient orientation",
+        patient_orientation,
+        describe_orientation,
+        needs=(view, laterality),
+        skip=orientation_is_the_view,
+    ),
     Rule("pixel data", pixel_data, describe_location, needs=LAYOUT),
     Rule("identity", identity, lambda _: "given (never shown)"),
     Rule("pixel padding", pixel_padding, describe_padding),
-    Rule("other elements", image_record, lambda _: "readable", needs=(*LAYOUT, view, laterality, identity)),
+    Rule("other elements", image_record, lambda _: "readable", needs=(image_kind, *LAYOUT, view, laterality, identity)),
 )
 """In the order in which a file is checked."""
 

@@ -9,10 +9,11 @@ from blake3 import blake3
 from fvpipe.dicom import attributes
 from fvpipe.dicom.elements import RejectedFile, printable, text, texts
 from fvpipe.dicom.rules.base import RuleContext
+from fvpipe.dicom.rules.image_kind import image_kind
 from fvpipe.dicom.rules.pixels import pixel_layout
-from fvpipe.dicom.rules.views import IMPLANT_DISPLACED, laterality, view, view_modifiers
+from fvpipe.dicom.rules.views import IMPLANT_DISPLACED, laterality, patient_orientation, view, view_modifiers
 from fvpipe.reasons import Reason
-from fvpipe.types import ImageRecord
+from fvpipe.types import Edge, ImageRecord, Orientation
 
 
 def identity(context: RuleContext) -> tuple[str, str]:
@@ -50,6 +51,9 @@ def image_record(context: RuleContext) -> tuple[ImageRecord, str]:
     patient, study = context.fact(identity)
     row_spacing, column_spacing = attributes.pixel_spacing(dataset)
     modifiers: frozenset[str] = context.facts.get(view_modifiers, frozenset())
+    orientation: Orientation = context.facts.get(patient_orientation, Orientation.NOT_GIVEN)
+    given = orientation not in (Orientation.NOT_GIVEN, Orientation.UNKNOWN)
+    kind = context.fact(image_kind)
     record = ImageRecord(
         path=context.path,
         patient_id=patient,
@@ -66,10 +70,12 @@ def image_record(context: RuleContext) -> tuple[ImageRecord, str]:
         column_spacing=column_spacing,
         manufacturer=printable(text(dataset, "Manufacturer"))[:64],
         patient_age=attributes.patient_age(dataset),
-        chest_wall=attributes.chest_wall_edge(dataset),
+        chest_wall=Edge.of(context.fact(laterality)) if given else None,
+        orientation=orientation,
         implant=text(dataset, "BreastImplantPresent").upper() == "YES",
         implant_displaced=bool(modifiers & IMPLANT_DISPLACED),
-        synthetic=attributes.is_synthetic(dataset),
+        synthetic=kind.synthetic,
+        low_energy=kind.low_energy,
         overlay=attributes.has_overlay(dataset),
         shutter=bool(texts(dataset, "ShutterShape")),
         for_processing=attributes.is_for_processing(dataset),

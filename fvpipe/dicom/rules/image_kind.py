@@ -1,18 +1,122 @@
-"""Checks of the kind of image: a single-frame 2D mammogram for presentation."""
+"""Checks of the kind of image: a single-frame 2D mammogram for presentation, full-field, synthetic or low-energy.
+
+Source of the terms of Image Type: DICOM PS3.3 C.8.11.7.1.4; of what older devices write instead, headers in public code.
+"""
 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 
+from pydicom.dataset import Dataset
 from pydicom.uid import (
     DigitalMammographyXRayImageStorageForPresentation,
     DigitalMammographyXRayImageStorageForProcessing,
     SecondaryCaptureImageStorage,
 )
 
-from fvpipe.dicom.elements import RejectedFile, integer, shown_term, shown_uid, text
+from fvpipe.dicom.elements import RejectedFile, integer, items, shown_term, shown_uid, text, texts, words
 from fvpipe.dicom.rules.base import RuleContext
 from fvpipe.reasons import Reason
+
+# Searched for in words without accents and punctuation, of Image Type from value 3 on, then of free text.
+NO_VIEW = {
+    "a quality control image": r"\b(PH|F)ANTO+M\w*|\bQUALITY CONTROL\b|\bFLAT ?FIELD\b",
+    "an image of a specimen": r"\bSPECIMENS?\b",
+    "an image of a biopsy": r"\bSTEREO|BIOPS|\b(PRE|POST)(FIRE|MARKER)|\bTOMO SCOUT\b|\b(NEEDLE|WIRE) LOC",
+}
+"""Images that are no views of a breast."""
+# Of the images of a contrast-enhanced exam only the low-energy one is like a mammogram.
+RECOMBINED = r"\bRECOMBIN|\bSUBTRACT|\bIODINE\b|\bHIGH ?ENERGY\b"
+LOW_ENERGY = r"\bLOW ?ENERGY\b"
+CONTRAST = r"\b(PRE|POST) CONTRAST\b|\bCESM\b|\bCEDS?M\b|\bCEM\b|\bCE ?2D\b|\bCONTRAST ENHANCED\b|\bSENOBRIGHT\b|\bTICEM\b"
+# Hologic, Fujifilm, Giotto, GE, Siemens, and the general words in several languages; TOMOSYNTHESIS says nothing of the image.
+SYNTHETIC = (
+    r"\bGENERATED ?2D\b|\b2D GENERATED\b|\b[CSG] ?VIEW\b|\bINTELLIGENT ?2D\b|\bI2D\b|\bV ?PREVIEW\b|\bINSIGHT ?2D\b"
+    r"|\bS[YI]NTH?ETI|\bSYNTHESI[SZ]ED\b|\bSYNTH( ?2D)?\b|\bS2D\b"
+)
+# In Image Type alone: a description may name the exam instead.
+GENERATED_2D = rf"{SYNTHETIC}|\bTOMO 2D\b"
+TOMOSYNTHESIS = r"\bTOMO(SYNTHESIS)?\b"  # a projection, a slice or a slab, unless the 2D image is said to be computed
+ADDITION = r"\bADDITION\b"
+FREE_TEXT = ("SeriesDescription", "DerivationDescription", "AcquisitionDeviceProcessingDescription")
+SPECIMEN_VIEWS = frozenset({"127457009", "G-8310"})  # SNOMED CT and SRT, as view or as its modifier
+
+
+@dataclass(frozen=True, slots=True)
+class ImageKind:
+    """Kind of an accepted image; neither is full-field.
+
+    Attributes
+    ----------
+    synthetic : bool
+        A 2D image computed from tomosynthesis.
+    low_energy : bool
+        The low-energy image of a contrast-enhanced exam.
+    """
+
+    synthetic: bool
+    low_energy: bool
+
+    def __str__(self) -> str:
+        """Name the kind."""
+        names = [name for name, is_it in (("synthetic", self.synthetic), ("low-energy", self.low_energy)) if is_it]
+        return " and ".join(names) or "full-field"
+
+
+def image_kind(context: RuleContext) -> ImageKind:
+    """Check for an image that can be a standard view, and tell full-field, synthetic and low-energy ones apart.
+
+    Image Type decides; free text is read for what it leaves open. Value 1 ORIGINAL is never a computed 2D image.
+    """
+    dataset = context.dataset
+    for found, is_it in _objects(dataset).items():
+        if is_it:
+            raise RejectedFile(Reason.IMAGE_KIND_REFUSED, f"{found}; expected a view of a breast")
+    image_type = [words(value) for value in texts(dataset, "ImageType")]
+    # GE's processing code is as much a term of the device as those of Image Type.
+    terms = " | ".join([*image_type[2:], words(text(dataset, "AcquisitionDeviceProcessingCode"))])
+    free = " | ".join(words(text(dataset, keyword)) for keyword in FREE_TEXT)
+    original, generated = image_type[:1] == ["ORIGINAL"], _has(GENERATED_2D, terms)
+    low_energy, contrast = _has(LOW_ENERGY, terms), _has(CONTRAST, terms)
+    refused = {f"ImageType: {what}": _has(pattern, terms) for what, pattern in NO_VIEW.items()}
+    refused |= {f"description: {what}": _has(pattern, free) for what, pattern in NO_VIEW.items()}
+    refused |= {
+        "ImageType: both ORIGINAL and a computed 2D image": original and generated,
+        "ImageType: a tomosynthesis projection, slice or slab": not generated and _has(TOMOSYNTHESIS, terms),
+        "ImageType: a recombined or high-energy image": _has(f"{RECOMBINED}|{ADDITION}", terms),
+    }
+    if not low_energy:
+        refused["description: a recombined or high-energy image"] = _has(RECOMBINED, free)
+        low_energy = _has(LOW_ENERGY, free)
+        named = not original and _has(CONTRAST, free)  # an exposure of its own may have the description of its exam
+        refused["contrast-enhanced, and not said to be low-energy"] = (contrast or named) and not low_energy
+    for found, is_it in refused.items():
+        if is_it:
+            raise RejectedFile(Reason.IMAGE_KIND_REFUSED, f"{found}; expected a full-field, synthetic or low-energy view")
+    # Fujifilm's S-View of this workstation is told from its exposures by value 1 alone.
+    fuji = words(text(dataset, "ManufacturerModelName")) == "FDR 3000AWS" and image_type[:2] == ["DERIVED", "PRIMARY"]
+    return ImageKind(generated or (not original and (_has(SYNTHETIC, free) or (fuji and not contrast))), low_energy)
+
+
+def _has(pattern: str, where: str) -> bool:
+    return re.search(pattern, where) is not None
+
+
+def _objects(dataset: Dataset) -> dict[str, bool]:
+    """What the elements made for it say that the image is of, beside a breast."""
+    view = next(iter(items(dataset, "ViewCodeSequence")), Dataset())
+    modifiers = [*items(view, "ViewModifierCodeSequence"), *items(dataset, "ViewModifierCodeSequence")]
+    codes = {text(item, "CodeValue") for item in (view, *modifiers)}
+    containers = text(dataset, "ContainerIdentifier") + text(dataset, "SpecimenIdentifier")
+    return {
+        "QualityControlImage: with a phantom": text(dataset, "QualityControlImage").upper() in ("YES", "BOTH"),
+        "BodyPartExamined: a phantom": "PHANTOM" in text(dataset, "BodyPartExamined").upper(),
+        "ContentQualification: a service image": text(dataset, "ContentQualification").upper() == "SERVICE",
+        "PositionerType: stereo": "STEREO" in text(dataset, "PositionerType").upper(),
+        "ViewCodeSequence: a specimen": bool(codes & SPECIMEN_VIEWS),
+        "SpecimenDescriptionSequence: a specimen": bool(items(dataset, "SpecimenDescriptionSequence") or containers),
+    }
 
 
 def sop_class(context: RuleContext) -> str:

@@ -5,13 +5,15 @@ Source of tags and codes: DICOM PS3.3 C.8.11 (mammography), PS3.16 CID 4014 and 
 
 from __future__ import annotations
 
+import re
+
 from pydicom.dataset import Dataset
 
-from fvpipe.dicom.attributes import chest_wall_edge
-from fvpipe.dicom.elements import RejectedFile, items, number, shown_code, shown_term, text, texts
+from fvpipe.dicom.elements import RejectedFile, items, number, shown_code, shown_term, text, texts, words
+from fvpipe.dicom.orientation import find_orientation
 from fvpipe.dicom.rules.base import RuleContext
 from fvpipe.reasons import Reason
-from fvpipe.types import Edge, Laterality, View
+from fvpipe.types import Laterality, Orientation, View
 
 # Views: code values of SNOMED CT and of the older SRT / SNM3, CID 4014
 VIEW_CODES = {"399162004": View.CC, "R-10242": View.CC, "399368009": View.MLO, "R-10226": View.MLO}
@@ -47,21 +49,41 @@ def _view_item(context: RuleContext) -> Dataset:
 
 
 def view_modifiers(context: RuleContext) -> frozenset[str]:
-    """Check that no modifier makes the view another one than the standard view; returns the code values."""
-    sequences = [items(dataset, "ViewModifierCodeSequence") for dataset in (_view_item(context), context.dataset)]
-    modifiers = frozenset(text(item, "CodeValue") for sequence in sequences for item in sequence)
+    """Check that no modifier makes the view another one than the standard view; returns the code values.
+
+    The paddle says so, too. A description is read where the header has no place for modifiers.
+    """
+    holders = _view_item(context), context.dataset
+    modifiers = frozenset(text(item, "CodeValue") for holder in holders for item in items(holder, "ViewModifierCodeSequence"))
     unusual = sorted(modifiers - IMPLANT_DISPLACED - HARMLESS_MODIFIERS)
     if unusual:
         raise RejectedFile(Reason.VIEW_MODIFIED, f"view modifier {shown_code(unusual[0])}; expected none but implant displaced")
+    free = () if any("ViewModifierCodeSequence" in holder for holder in holders) else ("SeriesDescription",)
+    for keyword in ("PaddleDescription", *free):
+        if re.search(r"\b(SPOT|SPT|MAG|MAGN\w*)\b", words(text(context.dataset, keyword))):
+            raise RejectedFile(Reason.VIEW_MODIFIED, f"{keyword}: spot compression or magnification; expected a standard view")
     return modifiers
 
 
+def partial_view(context: RuleContext) -> None:
+    """Check that the image is not said to show a part of the breast."""
+    partial = text(context.dataset, "PartialView").upper()
+    if partial == "YES" or items(context.dataset, "PartialViewCodeSequence"):
+        raise RejectedFile(Reason.VIEW_MODIFIED, "PartialView: a part of the breast; expected the whole one")
+
+
 def magnification(context: RuleContext) -> float:
-    """Check for the magnification of a standard view; 1 where it is absent."""
-    factor = number(context.dataset, "EstimatedRadiographicMagnificationFactor", 1.0)
+    """Check for the magnification of a standard view: by its factor, else by the distances; 1 where both are absent."""
+    keyword, factor = "EstimatedRadiographicMagnificationFactor", 1.0
+    if text(context.dataset, keyword):
+        factor = number(context.dataset, keyword, 1.0)
+    else:
+        detector, patient = (number(context.dataset, f"DistanceSourceTo{end}", 0.0) for end in ("Detector", "Patient"))
+        if detector > 0 and patient > 0:
+            keyword, factor = "DistanceSourceToDetector / DistanceSourceToPatient", detector / patient
     low, high = STANDARD_MAGNIFICATION
     if not low <= factor <= high:
-        raise RejectedFile(Reason.VIEW_MODIFIED, f"magnified {factor:g} times; expected {low} to {high}")
+        raise RejectedFile(Reason.VIEW_MODIFIED, f"{keyword}: magnified {factor:g} times; expected {low} to {high}")
     return factor
 
 
@@ -77,12 +99,16 @@ def laterality(context: RuleContext) -> Laterality:
     return Laterality(next(iter(given.values())))
 
 
-def patient_orientation(context: RuleContext) -> Edge | None:
-    """Check that Patient Orientation is not that of the other breast; returns the edge of the chest wall."""
-    side, orientation = context.fact(laterality), texts(context.dataset, "PatientOrientation")
-    # Displayed as the standard prescribes, the rows of a left breast run towards A and the columns towards R (or FR), those
-    # of a right one towards P and L. One of the two may be mirrored; both opposite means that it is the other breast.
-    other = {Laterality.LEFT: ("P", "L"), Laterality.RIGHT: ("A", "R")}[side]
-    if len(orientation) == 2 and orientation[0].startswith(other[0]) and other[1] in orientation[1]:
-        raise RejectedFile(Reason.LATERALITY_CONFLICT, f"laterality {side}, PatientOrientation of the other breast")
-    return chest_wall_edge(context.dataset)
+def patient_orientation(context: RuleContext) -> Orientation:
+    """Check that Patient Orientation fits view and side; returns how the pixels lie.
+
+    Field of View Rotation and Horizontal Flip are about the detector and not about the patient: where Patient Orientation
+    is given they are not read, and where it is not they only tell that the image may not be upright.
+    """
+    dataset = context.dataset
+    found = find_orientation(texts(dataset, "PatientOrientation"), context.fact(laterality), context.fact(view))
+    if found is not Orientation.NOT_GIVEN:
+        return found
+    turned = number(dataset, "FieldOfViewRotation", 0) % 360 != 0
+    flipped = text(dataset, "FieldOfViewHorizontalFlip").upper() == "YES"
+    return Orientation.UNKNOWN if turned or flipped else found

@@ -1,0 +1,154 @@
+"""Which images can stand for a view, as the headers of several vendors say it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydicom.sequence import Sequence
+
+from fvpipe.dicom.header import HeaderPolicy, read_header
+from fvpipe.reasons import Reason, Rejection
+from fvpipe.types import ImageRecord
+from tests.support import factory
+
+MADE = factory.breast()
+pytestmark = pytest.mark.filterwarnings("ignore:Invalid value for VR")
+
+
+def read(folder: Path, **tags: Any) -> ImageRecord | Rejection:
+    """The record of a left CC with these tags."""
+    factory.mammogram(folder / "x.dcm", MADE, **tags)
+    header = read_header(folder, "x.dcm", HeaderPolicy())
+    return header if isinstance(header, Rejection) else header.record
+
+
+def kind(image_type: str | None = None, description: str | None = None, **tags: Any) -> dict[str, Any]:
+    return {"ImageType": image_type and image_type.split("\\"), "SeriesDescription": description, **tags}
+
+
+FULL_FIELD = {
+    "nothing is said (VinDr-Mammo)": kind(),
+    "CMMD, RSNA, Hologic": kind("DERIVED\\PRIMARY"),
+    "GE: value 3 empty": kind("ORIGINAL\\PRIMARY\\"),
+    "Fujifilm": kind("ORIGINAL\\PRIMARY\\POST_PROCESSED\\\\\\\\\\50000"),
+    "secondary": kind("DERIVED\\SECONDARY"),
+    "value 4 NONE": kind("DERIVED\\PRIMARY\\\\NONE"),
+    "a conventional view of a combo exam": kind("ORIGINAL\\PRIMARY", "L CC Tomosynthesis Combo Conventional"),
+    "a processed view of a combo exam": kind("DERIVED\\PRIMARY", "MAMMO SCREENING TOMOSYNTHESE BILATERAL"),
+    "an exam that has synthetic views, too": kind("ORIGINAL\\PRIMARY", "Combo HD with C-View"),
+    "an exam with contrast": kind("ORIGINAL\\PRIMARY", "CESM bilateral"),
+    "a word of which another is part": kind("DERIVED\\PRIMARY", "additional CC views, scope 2D"),
+    "not for quality control": kind(QualityControlImage="NO", PartialView="NO", PositionerType="MAMMOGRAPHIC"),
+    "an implant": kind("DERIVED\\PRIMARY", BreastImplantPresent="YES"),
+    "a screening paddle": kind(PaddleDescription="24CM X 30CM"),
+    "a description, where the header says that nothing is modified": kind(
+        description="DIAGNOSTIC SPOT MAG", ViewModifierCodeSequence=Sequence()
+    ),
+    "distances of a contact view": kind(DistanceSourceToDetector=650, DistanceSourceToPatient=623),
+    "one distance": kind(DistanceSourceToDetector=650),
+    "distance 0": kind(DistanceSourceToDetector=650, DistanceSourceToPatient=0),
+    "the factor before the distances": kind(
+        DistanceSourceToDetector=660, DistanceSourceToPatient=367, EstimatedRadiographicMagnificationFactor=1
+    ),
+    "Fujifilm's workstation, an exposure": kind("ORIGINAL\\PRIMARY", ManufacturerModelName="FDR-3000AWS"),
+}
+SYNTHETIC = {
+    "the standard": kind("DERIVED\\PRIMARY\\TOMOSYNTHESIS\\GENERATED_2D"),
+    "the standard, value 3 empty": kind("DERIVED\\PRIMARY\\\\GENERATED_2D"),
+    "small letters and spaces": kind("derived \\primary\\tomo\\ generated_2d \\\\150000"),
+    "Siemens": kind("DERIVED\\PRIMARY\\TOMO_2D\\LEFT\\\\\\\\\\150000"),
+    "Fujifilm's workstation": kind("DERIVED\\PRIMARY\\\\\\\\150000", ManufacturerModelName="FDR-3000AWS"),
+} | {
+    name: kind("DERIVED\\PRIMARY", name)
+    for name in (
+        "L CC C-View", "R MLO CView HD", "L_MLO_C_VIEW", "L CC Intelligent 2D", "R CC S-View", "V-Preview LCC", "Insight2D",
+        "RCC INSIGHT 2D", "Synthetic 2D", "synthesized view", "Synth2D L MLO", "vue 2D synthétique", "Synthetische 2D",
+        "sintetica 2D", "G-View", "tomo synth",
+    )
+}  # fmt: skip
+LOW_ENERGY = {
+    "GE: value 4": kind("ORIGINAL\\PRIMARY\\\\LOW_ENERGY"),
+    "the standard: value 5": kind("ORIGINAL\\PRIMARY\\POST_CONTRAST\\\\LOW_ENERGY"),
+    "GE, processed": kind("DERIVED\\PRIMARY\\POST_CONTRAST\\\\low_energy ", AcquisitionDeviceProcessingCode="GEMS_CESM_1"),
+    "by description": kind("DERIVED\\PRIMARY", "CESM L CC Low-Energy"),
+    "the description of its exam": kind("ORIGINAL\\PRIMARY\\\\LOW_ENERGY", "CESM subtraction"),
+}
+REFUSED = {
+    "quality control": kind(QualityControlImage="YES"),
+    "phantom and patient": kind(QualityControlImage="both"),
+    "a phantom by description": kind(description="ACR Phantom"),
+    "a phantom as a body part": kind(BodyPartExamined="PHANTOM"),
+    "service": kind(ContentQualification="SERVICE"),
+    "stereo scout": kind("ORIGINAL\\PRIMARY\\STEREO_SCOUT"),
+    "stereo pair": kind("ORIGINAL\\PRIMARY\\STEREO_MINUS"),
+    "Siemens stereo": kind("DERIVED\\PRIMARY\\STEREO\\LEFT"),
+    "prefire": kind("ORIGINAL\\PRIMARY\\PREFIRE_PLUS"),
+    "after the biopsy": kind("ORIGINAL\\PRIMARY\\POSTBIOPSY"),
+    "marker": kind("ORIGINAL\\PRIMARY\\POSTMARKER_MINUS"),
+    "tomo-guided": kind("DERIVED\\PRIMARY\\POSTFIRE\\GENERATED_2D"),
+    "biopsy by description": kind("DERIVED\\PRIMARY", "cilinderbiopsie"),
+    "stereotaxis by description": kind(description="Stereotactic L"),
+    "stereo positioner": kind(PositionerType="UPRIGHT STEREO"),
+    "specimen by description": kind("ORIGINAL\\PRIMARY", "Specimen L"),
+    "specimen in a container": kind(ContainerIdentifier="1"),
+    "specimen as a modifier": kind(ViewModifierCodeSequence=factory.coded("127457009")),
+    "recombined": kind("DERIVED\\PRIMARY\\\\RECOMBINED"),
+    "recombined, called original": kind("ORIGINAL\\PRIMARY\\\\Recombined"),
+    "subtracted": kind("DERIVED\\PRIMARY\\POST_CONTRAST\\SUBTRACTION\\\\\\\\50000"),
+    "subtracted low-energy": kind("DERIVED\\PRIMARY\\POST_CONTRAST\\SUBTRACTION\\LOW_ENERGY"),
+    "added": kind("DERIVED\\PRIMARY\\POST_CONTRAST\\ADDITION"),
+    "high-energy": kind("ORIGINAL\\PRIMARY\\POST_CONTRAST\\\\HIGH_ENERGY"),
+    "contrast of unknown energy": kind("DERIVED\\PRIMARY\\POST_CONTRAST"),
+    "GE's processing": kind("ORIGINAL\\PRIMARY\\", AcquisitionDeviceProcessingCode="GEMS_CESM_1"),
+    "recombined by description": kind("DERIVED\\PRIMARY", "L CC recombined"),
+    "subtracted by description": kind(description="L MLO Subtracted"),
+    "CESM by description": kind("DERIVED\\PRIMARY", "CESM L CC"),
+    "projection": kind("DERIVED\\PRIMARY\\TOMO_PROJ\\RIGHT\\\\\\\\\\150000"),
+    "slice": kind("DERIVED\\PRIMARY\\TOMOSYNTHESIS\\NONE"),
+    "computed and original": kind("ORIGINAL\\PRIMARY\\TOMOSYNTHESIS\\GENERATED_2D"),
+}
+MODIFIED = {
+    "partial": kind(PartialView="YES"),
+    "partial, by its code": kind(PartialViewCodeSequence=factory.coded("255561001")),
+    "magnified by its distances": kind(DistanceSourceToDetector=660, DistanceSourceToPatient=367),
+    "a factor that is empty": kind(
+        EstimatedRadiographicMagnificationFactor="", DistanceSourceToDetector=660, DistanceSourceToPatient=367
+    ),
+    "spot paddle": kind(PaddleDescription="SPOT CONTACT", ViewModifierCodeSequence=Sequence()),
+    "magnification paddle": kind(PaddleDescription="10CM MAG"),
+    "spot by description": kind(description="L CC spot compression"),
+    "magnified by description": kind(description="L CC Magnified"),
+}
+
+
+@pytest.mark.parametrize("name", FULL_FIELD)
+def test_full_field(tmp_path: Path, name: str) -> None:
+    found = read(tmp_path, **FULL_FIELD[name])
+    assert isinstance(found, ImageRecord), found
+    assert (found.synthetic, found.low_energy) == (False, False)
+
+
+@pytest.mark.parametrize("name", SYNTHETIC)
+def test_synthetic(tmp_path: Path, name: str) -> None:
+    found = read(tmp_path, **SYNTHETIC[name])
+    assert isinstance(found, ImageRecord), found
+    assert (found.synthetic, found.low_energy) == (True, False)
+
+
+@pytest.mark.parametrize("name", LOW_ENERGY)
+def test_low_energy(tmp_path: Path, name: str) -> None:
+    found = read(tmp_path, **LOW_ENERGY[name])
+    assert isinstance(found, ImageRecord), found
+    assert (found.synthetic, found.low_energy) == (False, True)
+
+
+@pytest.mark.parametrize("name", REFUSED | MODIFIED)
+def test_no_standard_view(tmp_path: Path, name: str) -> None:
+    """Rejected by name; nothing of a free text is shown."""
+    found = read(tmp_path, **(REFUSED | MODIFIED)[name])
+    assert isinstance(found, Rejection), found
+    assert found.reason is (Reason.IMAGE_KIND_REFUSED if name in REFUSED else Reason.VIEW_MODIFIED)
+    description = (REFUSED | MODIFIED)[name]["SeriesDescription"]
+    assert description is None or description not in found.detail
