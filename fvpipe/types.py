@@ -80,6 +80,9 @@ class ImageRecord:
         As in DICOM (``045Y``), ``90+`` from 90 years on, or empty.
     chest_wall : Edge or None
         Edge on which the chest wall lies according to Patient Orientation; None if the header does not say.
+    accession, study_date : str
+        Digest of the Accession Number; those of year and day of the Study Date, separated by a space. Empty where absent.
+        They are compared with the label table and written to no table.
     """
 
     path: str
@@ -104,6 +107,27 @@ class ImageRecord:
     overlay: bool
     shutter: bool
     for_processing: bool
+    accession: str = ""
+    study_date: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Exam:
+    """The exam that a row of a label table describes, as the table names it; what is empty is not compared.
+
+    Attributes
+    ----------
+    study : str
+        Study Instance UID.
+    accession : str
+        Accession Number.
+    date : str
+        Study Date, ``YYYYMMDD``, or its year ``YYYY``.
+    """
+
+    study: str = ""
+    accession: str = ""
+    date: str = ""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -132,6 +156,7 @@ class BreastFacts:
     pathology: str = ""
     subset: str = ""  # split published with the data set
     excluded: str = ""  # reason why the label rule excludes the breast; empty if it does not
+    place: str = field(default="", compare=False)  # table and line, as `Row.place` gives them, for messages
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,8 +200,8 @@ class Region:
         Number of the lesion on its film.
     rows, columns : int
         Size of the mask in pixels; must equal that of the film.
-    box : CropBox
-        Bounding box of the mask.
+    box : CropBox or None
+        Bounding box of the mask; None for an image with many values, which is a cut-out unless it is as large as its film.
     """
 
     patient_id: str
@@ -185,7 +210,7 @@ class Region:
     number: int
     rows: int
     columns: int
-    box: CropBox
+    box: CropBox | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,12 @@ from typing import BinaryIO, cast
 
 from pydicom.dataset import Dataset
 from pydicom.filereader import read_dataset
-from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ImplicitVRLittleEndian,
+    MediaStorageDirectoryStorage,
+)
 
 from fvpipe.dicom.elements import RejectedFile, raise_transient, shown_uid, silenced, text
 from fvpipe.dicom.layout import PixelLocation
@@ -184,6 +189,7 @@ def open_dicom(file: BinaryIO) -> OpenedDicom:
         try:
             meta = read_dataset(file, False, True, stop_when=lambda tag, vr, length: tag.group != 2)
             syntax = text(meta, "TransferSyntaxUID")
+            directory = text(meta, "MediaStorageSOPClassUID") == MediaStorageDirectoryStorage
         except Exception as error:
             raise_transient(error)
             detail = f"file meta information ({type(error).__name__})"
@@ -202,7 +208,11 @@ def open_dicom(file: BinaryIO) -> OpenedDicom:
         except Exception as error:
             raise_transient(error)
             detail = f"data set ({type(error).__name__})"
-            raise UnopenedFile(OpeningStep.DATA_SET, Reason.HEADER_UNREADABLE, detail) from None
+            reason = Reason.DICOM_DIRECTORY if directory else Reason.HEADER_UNREADABLE
+            raise UnopenedFile(OpeningStep.DATA_SET, reason, detail) from None
+    if (directory or any(tag >> 16 == 4 for tag in dataset.keys())) and PIXEL_DATA not in dataset and "Rows" not in dataset:
+        detail = "a DICOMDIR, which lists the files of a medium; expected an image"
+        raise UnopenedFile(OpeningStep.DATA_SET, Reason.DICOM_DIRECTORY, detail)
     if dataset.original_encoding[0] is not implicit:  # pydicom adapts; then the start of Pixel Data would be a guess
         detail = f"the data set's encoding is not that of its transfer syntax {syntax}"
         raise UnopenedFile(OpeningStep.DATA_SET, Reason.HEADER_UNREADABLE, detail)
