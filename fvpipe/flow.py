@@ -57,10 +57,9 @@ def index(source: Source, workers: Workers, file_cache: FileCache, *, digest: bo
     scan = scan_folder(source.root)
     files, passed_over = dicom_files(scan, source.root, file_cache)
     if not files:
-        found = "; ".join([*passed_over.describe(), *(f"{each.what}: {each.detail}" for each in scan.rejections[:3])])
-        raise InputError(
-            f"{source.root}: no DICOM file; found {found or 'nothing'}. Expected files with the DICM marker at byte 128"
-        )
+        others = list(passed_over.describe()) or ["nothing"]
+        found = "; ".join([*others, *(f"{rejection.what}: {rejection.detail}" for rejection in scan.rejections[:3])])
+        raise InputError(f"{source.root}: no DICOM file; found {found}. Expected files with the DICM marker at byte 128")
     labels = read_labels(source)
     headers, digests, headers_read = read_headers(source, files, workers, file_cache, digest)
     headers, passed_over = without_strays(headers, files, passed_over, source.root, file_cache)

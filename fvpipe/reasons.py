@@ -91,7 +91,7 @@ class Reason(StrEnum):
         "region_of_interest",
         "a mask or cropped image of a lesion on another film: its outline becomes a finding",
     )
-    REGION_WITHOUT_IMAGE = "region_without_image", (
+    REGION_WITHOUT_IMAGE = (
         "region_without_image",
         "a lesion mask that outlines nothing, or matches no film of its breast in view, rows and columns",
     )

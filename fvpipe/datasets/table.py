@@ -34,10 +34,10 @@ def read_labels(root: Path, label_file: Path | None, rules: Labels) -> LabelTabl
         key = row[rules.patient_id], laterality, exam
         first = lines.setdefault(key, row.line)
         if found.setdefault(key, facts) != facts:
-            what, where = "one exam of a breast", f"{row.file}, lines {first} and {row.line}"
+            where, apart = f"{row.file}, lines {first} and {row.line}", ", ".join(columns)
             if exam == Exam():
-                what = f"without a column {', '.join(columns)} that tells exams apart, one breast"
-            raise LabelTableError(f"{where}: {what} has two labels; expected one")
+                raise LabelTableError(f"{where}: one breast has two labels; expected one, or a column {apart} to tell exams apart")
+            raise LabelTableError(f"{where}: one breast has two labels in one exam; expected one")
     rows = {(patient, side): facts for (patient, side, exam), facts in found.items() if exam == Exam()}
     return LabelTable(rows, exams={key: facts for key, facts in found.items() if key[2] != Exam()})
 

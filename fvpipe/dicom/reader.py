@@ -210,7 +210,8 @@ def open_dicom(file: BinaryIO) -> OpenedDicom:
             detail = f"data set ({type(error).__name__})"
             reason = Reason.DICOM_DIRECTORY if directory else Reason.HEADER_UNREADABLE
             raise UnopenedFile(OpeningStep.DATA_SET, reason, detail) from None
-    if (directory or any(tag >> 16 == 4 for tag in dataset.keys())) and PIXEL_DATA not in dataset and "Rows" not in dataset:
+    tags = dataset.keys()  # of raw elements: none is parsed
+    if (directory or min(tags, default=PIXEL_DATA) >> 16 == 4) and "Rows" not in dataset:
         detail = "a DICOMDIR, which lists the files of a medium; expected an image"
         raise UnopenedFile(OpeningStep.DATA_SET, Reason.DICOM_DIRECTORY, detail)
     if dataset.original_encoding[0] is not implicit:  # pydicom adapts; then the start of Pixel Data would be a guess
