@@ -27,9 +27,9 @@ from fvpipe.indexing.index import Index
 from fvpipe.indexing.labels import read_labels
 from fvpipe.indexing.lesion_masks import with_mask_findings
 from fvpipe.indexing.pairing import colliding_instances, contradictions, pair, rejection_order, tied_images
-from fvpipe.indexing.scan import has_suffix, scan_folder
+from fvpipe.indexing.scan import dicom_files, scan_folder, without_strays
 from fvpipe.io.locking import lock
-from fvpipe.reasons import Reason, Rejection
+from fvpipe.reasons import Rejection
 from fvpipe.types import ImageRecord
 
 
@@ -55,25 +55,24 @@ def index(source: Source, workers: Workers, file_cache: FileCache, *, digest: bo
         The label table breaks its form.
     """
     scan = scan_folder(source.root)
-    if not scan.files:
-        found = f"{scan.ignored} other file(s)" if scan.ignored else "nothing"
-        found += "".join(f"; {rejection.what}: {rejection.detail}" for rejection in scan.rejections[:3])
-        raise InputError(f"{source.root}: no DICOM file; found {found}. Expected names in .dcm, .dicom or without a suffix")
+    files, passed_over = dicom_files(scan, source.root, file_cache)
+    if not files:
+        others = list(passed_over.describe()) or ["nothing"]
+        found = "; ".join([*others, *(f"{rejection.what}: {rejection.detail}" for rejection in scan.rejections[:3])])
+        raise InputError(f"{source.root}: no DICOM file; found {found}. Expected files with the DICM marker at byte 128")
     labels = read_labels(source)
-    headers, digests, headers_read = read_headers(source, scan.files, workers, file_cache, digest)
-    # A file without a suffix, and without the marker, never claimed to be DICOM: LICENSE, README and the like.
-    strays = [p for p, h in headers.items() if isinstance(h, Rejection) and h.reason is Reason.NOT_DICOM and not has_suffix(p)]
-    for path in strays:
-        del headers[path]
+    headers, digests, headers_read = read_headers(source, files, workers, file_cache, digest)
+    headers, passed_over = without_strays(headers, files, passed_over, source.root, file_cache)
 
     def records() -> list[ImageRecord]:
         return [header for header in headers.values() if isinstance(header, ImageRecord)]
 
+    labels = labels.matched(records())
     colliding = [record for group in colliding_instances(records()) for record in group]
-    contents, unreadable = read_pixel_contents(source, scan.files, colliding, workers, file_cache)
+    contents, unreadable = read_pixel_contents(source, files, colliding, workers, file_cache)
     headers.update((rejection.what, rejection) for rejection in unreadable)
     headers.update((rejection.what, rejection) for rejection in list(contradictions(records(), labels)))
-    labels, unfit = with_mask_findings(labels, headers, source, scan.files, workers, file_cache)
+    labels, unfit = with_mask_findings(labels, headers, source, files, workers, file_cache)
     headers.update((rejection.what, rejection) for rejection in unfit)
     images = records()
     published = read_published_uids(source, [image.path for image in tied_images(images)])
@@ -81,14 +80,15 @@ def index(source: Source, workers: Workers, file_cache: FileCache, *, digest: bo
     rejected = [header for header in headers.values() if isinstance(header, Rejection)]
     return Index(
         source=source,
-        files=scan.files,
+        files=files,
         images=images,
-        facts={image.path: labels.facts(image.patient_id, image.laterality) for image in images},
+        facts={image.path: labels.facts(image.patient_id, image.study, image.laterality) for image in images},
         breasts=pairing.breasts,
         rejections=sorted([*scan.rejections, *rejected, *pairing.rejections], key=rejection_order),
         digests={image.path: digests[image.path] for image in images} if digest else None,
         has_findings=bool(labels.findings),
-        ignored=scan.ignored + len(strays),
+        passed_over=passed_over,
+        label_hints=pairing.label_hints,
         headers_read=headers_read,
     )
 

@@ -62,6 +62,7 @@ class Reason(StrEnum):
     NOT_A_FILE = "not_a_file", "a broken or circular link, a pipe, a device, or a folder that cannot be listed"
     FILE_UNREADABLE = "file_unreadable", "the file system reported an error when the file was read"
     NOT_DICOM = "not_dicom", "not a DICOM file: empty, or without the DICM marker"
+    DICOM_DIRECTORY = "dicom_directory", "a DICOMDIR, which lists the files of a medium: passed over, and in no `rejected.csv`"
     HEADER_UNREADABLE = "header_unreadable", "the header violates the encoding rules of DICOM"
     HEADER_INCOMPLETE = "header_incomplete", "an element needed to read the pixels is missing or not a number"
     DEFLATED_TOO_LARGE = "deflated_too_large", "a deflated data set is larger than the limit when inflated"
@@ -90,7 +91,10 @@ class Reason(StrEnum):
         "region_of_interest",
         "a mask or cropped image of a lesion on another film: its outline becomes a finding",
     )
-    REGION_WITHOUT_IMAGE = "region_without_image", "a lesion mask that matches no film of its breast in view, rows and columns"
+    REGION_WITHOUT_IMAGE = (
+        "region_without_image",
+        "a lesion mask that outlines nothing, or matches no film of its breast in view, rows and columns",
+    )
     IDENTIFIER_MISSING = "identifier_missing", "no patient identifier to group images by"
     IDENTIFIER_INVALID = "identifier_invalid", "the patient identifier has control characters or more than 64 characters"
     PIXEL_DATA_MISSING = "pixel_data_missing", "the file ends before Pixel Data"
@@ -111,7 +115,7 @@ class Reason(StrEnum):
     VIEW_UNREADABLE = "view_unreadable", "a view of the breast was rejected when its pixels were read"
     LABEL_EXCLUDED = "label_excluded", "the label rule of the data set excludes this breast"
     LABEL_AMBIGUOUS = "label_ambiguous", "the label table does not say which exam of the breast it describes"
-    LABEL_WITHOUT_IMAGE = "label_without_image", "the label table lists a breast without images"
+    LABEL_WITHOUT_IMAGE = "label_without_image", "the label table lists a breast, or an exam of it, without images"
 
 
 NOT_BROKEN = frozenset({

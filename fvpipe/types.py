@@ -104,6 +104,9 @@ class ImageRecord:
         How the stored pixels lie; `rows`, `columns` and the spacings are those of the stored pixels.
     synthetic, low_energy : bool
         A 2D image computed from tomosynthesis; the low-energy image of a contrast-enhanced exam.
+    accession, study_date : str
+        Digest of the Accession Number; those of year and day of the Study Date, separated by a space. Empty where absent.
+        They are compared with the label table and written to no table.
     """
 
     path: str
@@ -130,6 +133,8 @@ class ImageRecord:
     overlay: bool
     shutter: bool
     for_processing: bool
+    accession: str = ""
+    study_date: str = ""
 
     @property
     def reoriented(self) -> bool:
@@ -140,6 +145,25 @@ class ImageRecord:
     def orientation_unknown(self) -> bool:
         """Whether the pixels may be turned or mirrored, and the header does not say how."""
         return self.orientation is Orientation.UNKNOWN
+
+
+@dataclass(frozen=True, slots=True)
+class Exam:
+    """The exam that a row of a label table describes, as the table names it; what is empty is not compared.
+
+    Attributes
+    ----------
+    study : str
+        Study Instance UID.
+    accession : str
+        Accession Number.
+    date : str
+        Study Date, ``YYYYMMDD``, or its year ``YYYY``.
+    """
+
+    study: str = ""
+    accession: str = ""
+    date: str = ""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -168,6 +192,7 @@ class BreastFacts:
     pathology: str = ""
     subset: str = ""  # split published with the data set
     excluded: str = ""  # reason why the label rule excludes the breast; empty if it does not
+    place: str = field(default="", compare=False)  # table and line, as `Row.place` gives them, for messages
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,8 +236,8 @@ class Region:
         Number of the lesion on its film.
     rows, columns : int
         Size of the mask in pixels; must equal that of the film.
-    box : CropBox
-        Bounding box of the mask.
+    box : CropBox or None
+        Bounding box of the mask; None for an image with many values, which is a cut-out unless it is as large as its film.
     """
 
     patient_id: str
@@ -221,7 +246,7 @@ class Region:
     number: int
     rows: int
     columns: int
-    box: CropBox
+    box: CropBox | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,8 @@ def download(tmp_path: Path) -> Path:
             film = factory.breast(1, view, Laterality(side[0]))
             mask = np.zeros(film.pixels.shape, np.uint8)
             mask[100:140, 60:90] = 255
-            cut = factory.Made(film.pixels[90:150, 50:100], film.drawing, film.bits)
+            columns = slice(50, 100) if side == "LEFT" else slice(156, 206)
+            cut = factory.Made(film.pixels[90:150, columns], film.drawing, film.bits)
             for suffix, file, made in (
                 ("", "1-1", film), ("_1", "1-1", cut), ("_1", "1-2", factory.Made(mask, film.drawing, 8))
             ):  # fmt: skip

@@ -709,7 +709,7 @@ def test_listing_of_a_hostile_folder(tmp_path: Path) -> None:
     os.mkfifo(root / "pipe")
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(os.path.relpath(root / "s.dcm"))  # a short name: such an address has at most 108 bytes
-        ignored = scan_folder(root).ignored
+        scan = scan_folder(root)
         files, rejections = listed(root)
     assert [file.path for file in files] == sorted([*names, "link.dcm", "linked/deep/far.dcm"])
     assert all(file.state.startswith("1 ") for file in files)
@@ -721,7 +721,7 @@ def test_listing_of_a_hostile_folder(tmp_path: Path) -> None:
     assert set(rejected) == {"null", "null.dcm", "pipe", "pipe.dcm", "s.dcm"}
     assert set(rejected.values()) == {"a pipe, socket or device"}
     assert {rejection.reason for rejection in rejections} == {Reason.NOT_A_FILE}
-    assert ignored == 5
+    assert [*scan.foreign, *scan.hidden] == ["a/scan.png", "readme.txt", "table.csv", ".git", ".hidden.dcm"]
 
 
 def test_order_of_creation_does_not_matter(tmp_path: Path) -> None:

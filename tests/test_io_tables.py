@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import zipfile
@@ -54,8 +55,14 @@ def xlsx(file: Path, rows: list[Any]) -> Path:
         'a,b,c\n" 1 ", two words ,"x,y"\n2,\t,é'.encode(),
         'a,b,c,\n1,two words,"x,y",\n2,,é,\n'.encode(),
         "a,c,b\n1,\"x,y\",two words\n2,é\n".encode(),  # as Excel does, without the empty cells at the end
+        PLAIN.encode("utf-16"),
+        codecs.BOM_UTF16_BE + PLAIN.encode("utf-16-be"),
+        '"a" , "b",  "c"\n1, two words , "x,y"\n2,,é\n'.encode(),
     ],
-    ids=["plain", "BOM", "CRLF", "CR", "no end of line", ";", "BOM ; CRLF", "tab", "space", "empty column", "short row"],
+    ids=[
+        "plain", "BOM", "CRLF", "CR", "no end of line", ";", "BOM ; CRLF", "tab", "space", "empty column", "short row",
+        "UTF-16 LE", "UTF-16 BE", "quoted heading",
+    ],
 )  # fmt: skip
 def test_a_csv_table_in_many_forms(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "t.csv").write_bytes(data)
@@ -63,6 +70,13 @@ def test_a_csv_table_in_many_forms(tmp_path: Path, data: bytes) -> None:
     assert [{column: row[column] for column in "abc"} for row in rows] == ROWS
     assert [row.line for row in rows] == [2, 3]
     assert rows[0].get("d") == ""
+
+
+@pytest.mark.parametrize("first", ["sep=;\r\n", "\ufeffSEP=;\n", '"sep=;"\n', "sep=;\r"])
+def test_a_line_that_names_the_separator(tmp_path: Path, first: str) -> None:
+    (tmp_path / "t.csv").write_bytes((first + PLAIN.replace("two words", '"two; words"').replace(",", ";")).encode())
+    rows = read_table(tmp_path / "t.csv", ["a", "c"])
+    assert [(row.line, row["a"], row["b"]) for row in rows] == [(3, "1", "two; words"), (4, "2", "")]
 
 
 def test_an_xlsx_table(tmp_path: Path) -> None:
@@ -99,11 +113,16 @@ def test_lines_are_those_of_the_file(tmp_path: Path) -> None:
         (b"", "is empty; expected a heading with the columns a, b"),
         (b"\n \n,,\n", "is empty"),
         (b"a,c\n1,2\n", "column 'b' is missing; expected a, b, found a among 2"),
-        (b"A,b\n1,2\n", "column 'a' is missing"),
+        (b"A,b\n1,2\n", "column 'a' is missing; expected a, b, found b among 2; is it 'A'?"),
+        (b"sep=;\nA b;x\n", "line 2: column 'a' is missing"),
+        (b"Smith,b\n1,2\n", "column 'a' is missing; expected a, b, found b among 2"),
         (b"a,b,a\n1,2,3\n", "column 'a' occurs twice"),
         (b"a,b\n1,2\n3,4,5\n", "line 3: 3 cells; the heading has 2"),
-        ("a,b\né,1\n".encode("latin-1"), "cannot be read as UTF-8 text (UnicodeDecodeError)"),
-        ("a,b\n1,2\n".encode("utf-16"), "cannot be read as UTF-8 text"),
+        ("a,b\r\n1,2\r\né,1\r\n".encode("latin-1"), "line 3: byte 0xe9 is not UTF-8; save the table as UTF-8"),
+        ("a,b\n1,2\n".encode("utf-16")[:-1], "line 2: byte 0x0a is not UTF-16"),
+        ("a,b\n1,2\n".encode("utf-16-le"), "is no text; save the table as UTF-8"),
+        (b'a,b\n1,"2\n3,4\n', "line 2: not readable as CSV (unexpected end of data)"),
+        (b'a,b\n1,"2\n3,4\n5,"6"\n', "line 2: not readable as CSV"),
         (b"a,b\n1,2\n3," + 140_000 * b"x" + b"\n", "line 3: not readable as CSV"),
     ],
 )

@@ -282,9 +282,13 @@ def _check_any(samples: Samples) -> None:
     if samples.keys or not samples.found.files:
         return
     counts = Counter(rejection.reason for rejection in samples.rejections).most_common(1)
-    found = "".join(f"most often {reason.value} ({count} times: {reason.meaning})" for reason, count in counts)
+    found = "".join(
+        f"most often {reason.value} ({count} times: {reason.meaning}), as {first.what}: {first.detail}"
+        for reason, count in counts
+        for first in [next(rejection for rejection in samples.rejections if rejection.reason is reason)]
+    )
     raise QualityError(
-        f"{samples.found.source.root}: {len(samples.found.files)} files, but no breast with a CC and an MLO; "
+        f"{samples.found.source.root}: {len(samples.found.files)} files, but no breast to build from a CC and an MLO; "
         f"{found or 'none was rejected'}. See `fvpipe inspect` of a file; is `--adapter` (in a project, `adapter` of "
         "params.yaml) that of the data set? Nothing was committed"
     )

@@ -126,7 +126,8 @@ class FileCache:
         """One fact about this very state of the file; None on a cache miss.
 
         Kinds: ``file`` (digest of its bytes), ``pixels`` (digest of its decoded pixels; with a pipeline's digest where
-        that decodes at reduced resolution), ``region`` (what a lesion mask outlines), ``crash`` (of its decoder).
+        that decodes at reduced resolution), ``region`` (what a lesion mask outlines), ``crash`` (of its decoder),
+        ``content`` (what its first bytes are).
         """
         return self._get(_FACT, source, self._kind(kind))
 

@@ -21,6 +21,9 @@ class Labels(Settings):
     patient_id: str = "patient_id"  # column names of a `table` data set
     laterality: str = "laterality"
     label: str = "label"
+    study_uid: str = "study_uid"  # of these, those that the table has name the exam: Study Instance UID, accession number, date
+    accession: str = "accession"
+    study_date: str = "study_date"
 
     @model_validator(mode="after")
     def _disjoint(self) -> Labels:

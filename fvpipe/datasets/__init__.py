@@ -14,7 +14,7 @@ An adapter is a module with one function and one constant. This one reads a tabl
             laterality = row.parse("Laterality", parse_laterality, "L or R")
             bi_rads = row.parse("Bi-Rads", lambda cell: int(cell[0]) if cell[:1] in set("0123456") else None, "0 to 6")
             label = 1 if bi_rads in rules.bi_rads_malignant else 0 if bi_rads in rules.bi_rads_benign else -1
-            rows[row["Patient ID"], laterality] = BreastFacts(label, bi_rads)
+            rows[row["Patient ID"], laterality] = BreastFacts(label, bi_rads, place=row.place)
         return LabelTable(rows)
 
 
@@ -32,6 +32,9 @@ and its package names it in ``pyproject.toml``::
     [project.entry-points."fvpipe.datasets"]
     inbreast = "fvpipe_inbreast:ADAPTER"
 
+A table that names the exam of a row gives ``LabelTable(exams={(patient, laterality, Exam(date="20140131")): facts})``: an
+:class:`Exam` by its Study Instance UID, its accession number, its date or the year of it.
+
 Labels are 1 malignant, 0 benign, -1 unlabelled. Rows, columns and box edges are in source pixels, from the top left corner
 of the stored image; an edge may lie between pixels. Ages have the form ``045Y``, or are ``90+``. Empty text and None stand for
 unknown.
@@ -42,12 +45,13 @@ from fvpipe.datasets.adapter import Adapter, LabelTable, get_adapter, parse_late
 from fvpipe.dicom.header import HeaderPolicy
 from fvpipe.errors import LabelTableError
 from fvpipe.io.tables import Row, read_table
-from fvpipe.types import BreastFacts, CropBox, Finding, ImageFacts, Laterality, Region, View
+from fvpipe.types import BreastFacts, CropBox, Exam, Finding, ImageFacts, Laterality, Region, View
 
 __all__ = [
     "Adapter",
     "BreastFacts",
     "CropBox",
+    "Exam",
     "Finding",
     "HeaderPolicy",
     "ImageFacts",

@@ -11,7 +11,7 @@ from pathlib import Path
 from fvpipe.config.project import Labels
 from fvpipe.dicom.header import HeaderPolicy
 from fvpipe.errors import ParameterError
-from fvpipe.types import BreastFacts, Finding, ImageFacts, Laterality, Region, View
+from fvpipe.types import BreastFacts, Exam, Finding, ImageFacts, Laterality, Region, View
 
 ENTRY_POINTS = "fvpipe.datasets"
 """Group of entry points by which another package adds adapters: name -> an :class:`Adapter`."""
@@ -26,7 +26,10 @@ class LabelTable:
     Attributes
     ----------
     rows : mapping of (patient, Laterality) to BreastFacts
-        One entry a breast. The patient is the identifier that `Adapter.policy` reads from a header.
+        One entry a breast, where the table does not tell exams apart. The patient is the identifier that `Adapter.policy`
+        reads from a header. Where two exams of the breast are imaged, such an entry is ambiguous, and both are left out.
+    exams : mapping of (patient, Laterality, Exam) to BreastFacts
+        One entry a breast and exam, where the table names the exam.
     excluded_patients : mapping of patient to str
         Patients that a rule leaves out, and the reason, whether or not `rows` has them.
     images : mapping of SOP Instance UID to ImageFacts
@@ -38,6 +41,7 @@ class LabelTable:
     """
 
     rows: Mapping[tuple[str, Laterality], BreastFacts] = field(default_factory=dict)
+    exams: Mapping[tuple[str, Laterality, Exam], BreastFacts] = field(default_factory=dict, kw_only=True)
     excluded_patients: Mapping[str, str] = field(default_factory=dict)
     images: Mapping[str, ImageFacts] = field(default_factory=dict)
     findings: Mapping[str, Sequence[Finding]] = field(default_factory=dict)
@@ -64,7 +68,7 @@ class Adapter:
         (input folder, label file or None, label rules) -> LabelTable; raises LabelTableError.
     read_region : callable or None
         Bytes of a file whose patient identifier matches `policy.region_pattern` -> the region that it outlines, or None
-        where it outlines none.
+        where it outlines none. Raises :class:`fvpipe.dicom.elements.RejectedFile` for a mask that cannot be used.
     """
 
     name: str

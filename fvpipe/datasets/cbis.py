@@ -14,7 +14,8 @@ from fvpipe.config.project import Labels
 from fvpipe.datasets.adapter import Adapter, LabelTable, parse_laterality
 from fvpipe.dicom.header import HeaderPolicy
 from fvpipe.errors import DependencyError, StorageError
-from fvpipe.io.tables import Row, iterate_table
+from fvpipe.io.tables import Row, iterate_table, whole_number
+from fvpipe.reasons import Reason
 from fvpipe.types import VIEWS, BreastFacts, CropBox, Laterality, Region, View
 
 SAMPLE_TRUTH = {
@@ -27,6 +28,10 @@ SAMPLE_TRUTH = {
 
 REGION = r"^(?:Mass|Calc)-(?:Training|Test)_(P_\d{5})_(LEFT|RIGHT)_(CC|MLO)_(\d{1,3})$"
 """PatientID of a lesion's mask or cut-out: that of its film, and the number of the abnormality."""
+
+MAX_BETWEEN = 0.1
+"""Most pixels of a mask, as a share, beyond an eighth of its range from both its least and its greatest value; there are
+also no more of them than of pixels near either."""
 
 PATHOLOGY = {"MALIGNANT": 1, "BENIGN": 0, "BENIGN_WITHOUT_CALLBACK": 0}
 
@@ -52,17 +57,26 @@ def read_labels(root: Path, label_file: Path | None, rules: Labels) -> LabelTabl
             facts = _facts(row, subset)
             key = row["patient_id"], laterality
             rows[key] = max(rows.get(key, facts), facts, key=lambda f: (f.label, f.bi_rads or 0, f.subset))
-            if row.get("image view") in VIEWS and row.get("abnormality id").isdecimal():
-                lesion = (*key, View(row["image view"]), int(row["abnormality id"]))
+            abnormality = whole_number(row.get("abnormality id"))
+            if row.get("image view") in VIEWS and abnormality is not None:
+                lesion = (*key, View(row["image view"]), abnormality)
                 regions[lesion] = row.get("abnormality type"), facts.bi_rads
     return LabelTable(rows, regions=regions)
 
 
 def read_region(data: bytes) -> Region | None:
-    """Read the lesion that a mask outlines: an image of two values, as large as its film. None for a cut-out of the film."""
+    """Read the lesion that a mask outlines, as one box around all its parts; without a box for a cut-out of the film.
+
+    A mask has two values, and where its edge was resampled, few pixels between them; the rarer value is the lesion's.
+
+    Raises
+    ------
+    RejectedFile
+        The pixels cannot be read, or the mask outlines nothing.
+    """
     import numpy as np
 
-    from fvpipe.dicom.elements import text
+    from fvpipe.dicom.elements import RejectedFile, text
     from fvpipe.dicom.header import pixel_header
     from fvpipe.dicom.pixels import decode_image
     from fvpipe.dicom.reader import open_dicom, stream
@@ -73,24 +87,32 @@ def read_region(data: bytes) -> Region | None:
         return None
     patient, laterality, view, number = match.groups()
     image = decode_image(data, pixel_header(opened, Laterality(laterality[0])))
-    values = np.flatnonzero(np.bincount(image.stored.ravel()))
-    if len(values) != 2:
-        return None
-    lesion = image.stored == values[1]
-    rows, columns = np.flatnonzero(lesion.any(axis=1)), np.flatnonzero(lesion.any(axis=0))
-    box = CropBox(int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1)
+    counts = np.bincount(image.stored.ravel())
+    values = np.flatnonzero(counts)
+    if len(values) == 1:
+        detail = "all pixels have one value, so that the mask outlines nothing; expected a lesion of another value"
+        raise RejectedFile(Reason.REGION_WITHOUT_IMAGE, detail)
+    low, high = int(values[0]), int(values[-1])
+    eighth = (high - low) // 8
+    ends = counts[: low + eighth + 1].sum(), counts[high - eighth :].sum()
+    box, between = None, image.stored.size - sum(ends)
+    if between <= min(MAX_BETWEEN * image.stored.size, *ends):
+        upper = image.stored > (low + high) // 2
+        lesion = ~upper if 2 * np.count_nonzero(upper) > upper.size else upper  # some masks are stored inverted
+        rows, columns = np.flatnonzero(lesion.any(axis=1)), np.flatnonzero(lesion.any(axis=0))
+        box = CropBox(int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1)
     return Region(patient, Laterality(laterality[0]), View(view), int(number), *image.shape, box)
 
 
 def _facts(row: Row, subset: str) -> BreastFacts:
-    density = row.get("breast_density") or row.get("breast density")  # the mass and the calcification tables differ
-    assessment = row.get("assessment")
+    density = whole_number(row.get("breast_density") or row.get("breast density"))  # mass and calcification tables differ
     return BreastFacts(
         PATHOLOGY[row["pathology"]],
-        int(assessment) if assessment.isdecimal() else None,
-        dict(zip("1234", "ABCD", strict=True)).get(density, ""),
+        whole_number(row.get("assessment")),
+        {1: "A", 2: "B", 3: "C", 4: "D"}.get(density, "") if density else "",
         pathology=row["pathology"],
         subset=subset,
+        place=row.place,
     )
 
 

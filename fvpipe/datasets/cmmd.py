@@ -32,7 +32,7 @@ def read_labels(root: Path, label_file: Path | None, rules: Labels) -> LabelTabl
         label = row.parse("classification", lambda cell: LABELS.get(cell.lower()), "Benign or Malignant")
         years = int(row["Age"]) if row.get("Age").isdecimal() else None
         age = "" if years is None else "90+" if years >= 90 else f"{years:03d}Y"
-        facts = BreastFacts(label, age=age, pathology=row.get("subtype") or row.get("abnormality"))
+        facts = BreastFacts(label, age=age, pathology=row.get("subtype") or row.get("abnormality"), place=row.place)
         key = row["ID1"], laterality
         first = lines.setdefault(key, row.line)
         if rows.setdefault(key, facts).label != label:

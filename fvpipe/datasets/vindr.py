@@ -86,7 +86,7 @@ def _facts(row: Row, rules: Labels) -> BreastFacts:
     if subset not in ("", "training", "test"):
         raise row.error("split", "training or test")
     density = row.get("breast_density").upper().removeprefix("DENSITY").strip()
-    return BreastFacts(label, bi_rads, density, subset=subset, excluded=excluded)
+    return BreastFacts(label, bi_rads, density, subset=subset, excluded=excluded, place=row.place)
 
 
 def _bi_rads(row: Row, column: str) -> int:

@@ -34,6 +34,12 @@ def acquisition_date(dataset: Dataset) -> str:
     return text(dataset, "AcquisitionDate") or text(dataset, "ContentDate")
 
 
+def study_date(dataset: Dataset) -> tuple[str, ...]:
+    """Year and day of the exam (``YYYY``, ``YYYYMMDD``), to be compared only; empty where it is absent or no date."""
+    date = text(dataset, "StudyDate").replace(".", "")  # 2011.01.31 is the form before DICOM 3.0
+    return (date[:4], date) if re.fullmatch("[0-9]{8}", date) else ()
+
+
 def is_for_processing(dataset: Dataset) -> bool:
     """Whether SOP class or Presentation Intent Type declares raw detector data."""
     return (

@@ -51,3 +51,9 @@ class HeaderPolicy:
         if not self.identifier_key or not value:
             return value
         return blake3(f"{kind}\0{value}".encode("utf-8", "surrogatepass"), key=self.identifier_key).hexdigest(length=16)
+
+    def exam_digest(self, kind: str, value: str) -> str:
+        """Return 12 hexadecimal digits that tell exams apart, keyed where identifiers are hashed; empty stays empty."""
+        if self.identifier_key or not value:
+            return self.identifier(kind, value)[:12]
+        return blake3(value.encode("utf-8", "surrogatepass")).hexdigest()[:12]

@@ -15,7 +15,12 @@ from typing import BinaryIO, cast
 
 from pydicom.dataset import Dataset
 from pydicom.filereader import read_dataset
-from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ImplicitVRLittleEndian,
+    MediaStorageDirectoryStorage,
+)
 
 from fvpipe.dicom.elements import RejectedFile, raise_transient, shown_uid, silenced, text
 from fvpipe.dicom.layout import PixelLocation
@@ -185,6 +190,7 @@ def open_dicom(file: BinaryIO) -> OpenedDicom:
         try:
             meta = read_dataset(file, False, True, stop_when=lambda tag, vr, length: tag.group != 2)
             syntax = text(meta, "TransferSyntaxUID")
+            directory = text(meta, "MediaStorageSOPClassUID") == MediaStorageDirectoryStorage
         except Exception as error:
             raise_transient(error)
             detail = "the file meta information cannot be parsed: an element's length or value representation is wrong"
@@ -206,7 +212,12 @@ def open_dicom(file: BinaryIO) -> OpenedDicom:
         except Exception as error:
             raise_transient(error)
             detail = "the data set cannot be parsed: an element's length or value representation is wrong"
-            raise UnopenedFile(OpeningStep.DATA_SET, Reason.HEADER_UNREADABLE, detail) from None
+            reason = Reason.DICOM_DIRECTORY if directory else Reason.HEADER_UNREADABLE
+            raise UnopenedFile(OpeningStep.DATA_SET, reason, detail) from None
+    tags = dataset.keys()  # of raw elements: none is parsed
+    if (directory or min(tags, default=PIXEL_DATA) >> 16 == 4) and "Rows" not in dataset:
+        detail = "a DICOMDIR, which lists the files of a medium; expected an image"
+        raise UnopenedFile(OpeningStep.DATA_SET, Reason.DICOM_DIRECTORY, detail)
     if dataset.original_encoding[0] is not implicit:  # pydicom adapts; then the start of Pixel Data would be a guess
         detail = f"the data set's encoding is not that of its transfer syntax {syntax}"
         raise UnopenedFile(OpeningStep.DATA_SET, Reason.HEADER_UNREADABLE, detail)

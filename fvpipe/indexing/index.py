@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from fvpipe.datasets.source import Source
+from fvpipe.indexing.scan import PassedOver
 from fvpipe.reasons import Rejection
 from fvpipe.types import Breast, BreastFacts, Digest, ImageRecord, SourceFile
 
@@ -32,8 +33,10 @@ class Index:
         BLAKE3 of the file of each image, by path; None where the files were not digested.
     has_findings : bool
         Whether the data set has readers' boxes at all, on these breasts or on others.
-    ignored : int
-        Files of the input folder that are not DICOM by their names.
+    passed_over : PassedOver
+        Files of the input folder that are neither read nor rejected.
+    label_hints : sequence of str
+        Rows of the label table without an image that seem to be misspelled, as their rejections' details say.
     headers_read : int
         Headers that were read now; the others came from the file cache.
     """
@@ -46,5 +49,6 @@ class Index:
     rejections: Sequence[Rejection]
     digests: Mapping[str, Digest] | None
     has_findings: bool
-    ignored: int = 0
+    passed_over: PassedOver = field(default_factory=PassedOver)
+    label_hints: Sequence[str] = ()
     headers_read: int = 0

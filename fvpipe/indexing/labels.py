@@ -1,12 +1,37 @@
-"""The label table of a data set with its rules applied and its identifiers hashed, once."""
+"""The label table of a data set with its rules applied and its identifiers hashed, joined to the exams that are imaged."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from fvpipe.datasets.source import Source
-from fvpipe.types import BreastFacts, Finding, ImageFacts, Laterality, View
+from fvpipe.dicom.policy import HeaderPolicy
+from fvpipe.reasons import Reason, Rejection
+from fvpipe.types import BreastFacts, Exam, Finding, ImageFacts, ImageRecord, Laterality, View
+
+BreastOfExam = tuple[str, str, Laterality]
+"""Patient, study and side."""
+COLUMNS = "a column study_uid, accession or study_date (or one that `labels` of params.yaml names)"
+MAX_ADDED_ZEROS = 16  # to an identifier, to see whether leading zeros are all that it lacks
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """The label table joined to the exams that are imaged.
+
+    Attributes
+    ----------
+    facts : mapping of BreastOfExam to BreastFacts
+        Of each breast that exactly one description of the table fits.
+    ambiguous : mapping of BreastOfExam to str
+        Breasts for which the table does not say which exam a row describes, and why.
+    """
+
+    facts: Mapping[BreastOfExam, BreastFacts]
+    ambiguous: Mapping[BreastOfExam, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +41,7 @@ class BreastLabels:
     Attributes
     ----------
     rows : mapping of (str, Laterality) to BreastFacts
-        By patient and side, as far as the label table names them.
+        By patient and side, as far as the label table names them without an exam.
     default : BreastFacts
         Facts of an imaged breast that the label table does not name.
     excluded_patients : mapping of str to str
@@ -27,6 +52,14 @@ class BreastLabels:
         Readers' boxes by SOP Instance UID.
     regions : mapping of (str, Laterality, View, int) to (str, int or None)
         Category and BI-RADS of the lesions that mask files outline.
+    exams : mapping of (str, Laterality, Exam) to BreastFacts
+        By patient, side and exam; the exam's identifiers as the records have them.
+    written : mapping of str to str
+        The table's patients and accession numbers as it writes them, by digest. Never to be shown or stored.
+    policy : HeaderPolicy
+        How identifiers are hashed.
+    match : Match or None
+        The table joined to the images; None before :meth:`matched`.
     """
 
     rows: Mapping[tuple[str, Laterality], BreastFacts] = field(default_factory=dict)
@@ -35,12 +68,113 @@ class BreastLabels:
     images: Mapping[str, ImageFacts] = field(default_factory=dict)
     findings: Mapping[str, Sequence[Finding]] = field(default_factory=dict)
     regions: Mapping[tuple[str, Laterality, View, int], tuple[str, int | None]] = field(default_factory=dict)
+    exams: Mapping[tuple[str, Laterality, Exam], BreastFacts] = field(default_factory=dict)
+    written: Mapping[str, str] = field(default_factory=dict, repr=False)
+    policy: HeaderPolicy = field(default_factory=HeaderPolicy)
+    match: Match | None = None
 
-    def facts(self, patient: str, laterality: Laterality) -> BreastFacts:
-        """Facts of one imaged breast, with the reason if a label rule leaves it out."""
-        facts = self.rows.get((patient, laterality), self.default)
+    def matched(self, records: Iterable[ImageRecord]) -> BreastLabels:
+        """Join the table to the exams of all images whose header is accepted; once: later calls change nothing.
+
+        A description of a breast belongs to one exam. Where two that are imaged fit it, or two descriptions of one exam
+        disagree, the breast is ambiguous in each of these exams.
+        """
+        if self.match is not None:
+            return self
+        claims: dict[BreastOfExam, list[BreastFacts]] = defaultdict(list)
+        ambiguous: dict[BreastOfExam, str] = {}
+        for patient, side, _, facts, studies in self._fitting(_imaged(records)):
+            for study in studies:
+                claims[patient, study, side].append(facts)
+                if len(studies) > 1 and facts != BreastFacts():  # one that says nothing says nothing wrong of any exam
+                    why = f"{_place(facts)}: fits {len(studies)} imaged exams of this breast; expected one"
+                    ambiguous[patient, study, side] = f"{why}. Give the table {COLUMNS} that tells them apart"
+        for breast, (first, *others) in claims.items():
+            if any(other != first for other in others):
+                places = " and ".join(_place(facts) for facts in (first, *others))
+                ambiguous.setdefault(breast, f"{places}: disagree about this exam of the breast; expected one label")
+        known = {breast: facts[0] for breast, facts in claims.items() if breast not in ambiguous}
+        return replace(self, match=Match(known, ambiguous))
+
+    def facts(self, patient: str, study: str, laterality: Laterality) -> BreastFacts:
+        """Facts of one imaged breast, with the reason if a label rule leaves it out; nothing of an ambiguous one."""
+        match, breast = self.match or Match({}, {}), (patient, study, laterality)
+        facts = BreastFacts() if breast in match.ambiguous else match.facts.get(breast, self.default)
         excluded = self.excluded_patients.get(patient)
         return replace(facts, excluded=excluded) if excluded else facts
+
+    def without_image(self, records: Iterable[ImageRecord]) -> Iterator[tuple[Rejection, bool]]:
+        """Reject rows of the label table without any image; a breast whose images were all rejected is named by them.
+
+        Yields
+        ------
+        rejection : Rejection
+            One for each row.
+        misspelled : bool
+            Whether the detail says how the row's identifier seems to be misspelled.
+        """
+        imaged = _imaged(records)
+        patients = {patient for patient, _ in imaged}
+        for patient, side, exam, facts, studies in self._fitting(imaged):
+            if studies:
+                continue
+            exams = imaged.get((patient, side), set())
+            others, accessions = len({study for study, *_ in exams}), {accession for _, accession, _ in exams}
+            detail, hint = f"{_place(facts)}: the table has a row, the input no usable image", ""
+            detail += f" of this exam, but of {others} other exam(s) of the breast" if others else ""
+            if patient not in patients:
+                hint = _hint("patient", self.written.get(patient, ""), patients, self._patient)
+            elif exam.accession and exam.accession not in accessions:
+                hint = _hint("accession", self.written.get(exam.accession, ""), accessions, self._accession)
+            name = "_".join(part for part in (patient, exam.study, side) if part)
+            yield Rejection(name, Reason.LABEL_WITHOUT_IMAGE, detail + hint), bool(hint)
+
+    def _fitting(self, imaged: _Imaged) -> Iterator[tuple[str, Laterality, Exam, BreastFacts, list[str]]]:
+        """Each description of a breast, and the imaged exams that it fits."""
+        breasts = (((patient, side, Exam()), facts) for (patient, side), facts in self.rows.items())
+        for (patient, side, exam), facts in (*breasts, *self.exams.items()):
+            fits = {
+                study
+                for study, accession, date in imaged.get((patient, side), ())
+                if exam.study in ("", study) and exam.accession in ("", accession) and exam.date in ("", *date.split())
+            }
+            yield patient, side, exam, facts, sorted(fits)
+
+    def _patient(self, written: str) -> str:
+        return self.policy.identifier("patient", written)
+
+    def _accession(self, written: str) -> str:
+        return self.policy.exam_digest("accession", written)
+
+
+_Imaged = Mapping[tuple[str, Laterality], set[tuple[str, str, str]]]
+"""Study, accession and date of the images of each patient and side."""
+
+
+def _imaged(records: Iterable[ImageRecord]) -> _Imaged:
+    imaged = defaultdict(set)
+    for record in records:
+        imaged[record.patient_id, record.laterality].add((record.study, record.accession, record.study_date))
+    return imaged
+
+
+def _place(facts: BreastFacts) -> str:
+    return facts.place or "the label table"
+
+
+def _hint(what: str, written: str, imaged: set[str], digest: Callable[[str], str]) -> str:
+    """Say how an identifier that no image has differs from one that an image has; never the identifier."""
+    if re.fullmatch(r"[0-9](\.[0-9]+)?[eE]\+?[0-9]+", written):
+        return f"; its {what} is a number like 1.2E+10, whose last digits a spreadsheet has cut off: enter it again as text"
+    whole = re.sub(r"(?<=[0-9])\.0+$", "", written)
+    ends = "" if whole == written else f"; its {what} ends in .0, as a spreadsheet writes numbers: make the column text"
+    if any(digest(zeros * "0" + whole.lstrip("0")) in imaged for zeros in range(MAX_ADDED_ZEROS + 1)) and not (
+        ends and digest(whole) in imaged
+    ):
+        return f"{ends}; its {what} differs from an imaged one only by leading zeros"
+    if any(digest(each) in imaged for each in (written.upper(), written.lower())):
+        return f"; its {what} differs from an imaged one only by upper and lower case"
+    return ends
 
 
 def read_labels(source: Source) -> BreastLabels:
@@ -52,7 +186,13 @@ def read_labels(source: Source) -> BreastLabels:
         The table is missing or breaks its form.
     """
     table = source.adapter.read_labels(source.root, source.label_file, source.labels)
-    identify = source.policy.identifier  # the identity where identifiers are kept
+    policy = source.policy
+    identify, digest = policy.identifier, policy.exam_digest  # `identify` is the identity where identifiers are kept
+
+    def hashed(exam: Exam) -> Exam:
+        return Exam(digest("study", exam.study), digest("accession", exam.accession), digest("date", exam.date))
+
+    breasts = [(patient, "") for patient, _ in table.rows] + [(patient, exam.accession) for patient, _, exam in table.exams]
     return BreastLabels(
         {(identify("patient", patient), side): facts for (patient, side), facts in table.rows.items()},
         BreastFacts(0, pathology="normal") if source.labels.unlabelled == "normal" else BreastFacts(),
@@ -60,4 +200,7 @@ def read_labels(source: Source) -> BreastLabels:
         {identify("instance", instance): facts for instance, facts in table.images.items()},
         {identify("instance", instance): found for instance, found in table.findings.items()},
         {(identify("patient", patient), *rest): what for (patient, *rest), what in table.regions.items()},  # type: ignore[misc]
+        {(identify("patient", p), side, hashed(exam)): facts for (p, side, exam), facts in table.exams.items()},
+        {identify("patient", p): p for p, _ in breasts} | {digest("accession", each): each for _, each in breasts if each},
+        policy,
     )

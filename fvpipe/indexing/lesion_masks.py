@@ -64,28 +64,35 @@ def with_mask_findings(
             regions.update(read)
             rejections += [found for _, found in answers if isinstance(found, Rejection)]
             advance(len(batch))
-    images = defaultdict(list)
+    images: dict[tuple[str, Laterality, View], list[ImageRecord]] = defaultdict(list)
     for record in headers.values():
         if isinstance(record, ImageRecord):
-            images[record.patient_id, record.laterality, record.view, record.rows, record.columns].append(record)
+            images[record.patient_id, record.laterality, record.view].append(record)
     findings = {instance: list(found) for instance, found in labels.findings.items()}
     for path, text in regions.items():
-        if not text:  # a cut-out, or a mask that could not be read
+        if not text:  # outlines nothing, or could not be read
             continue
         patient, letter, name, number, rows, columns, *box = json.loads(text)
         side, view = Laterality(letter), View(name)
         category, bi_rads = labels.regions.get((patient, side, view, number), ("", None))
-        fitting = images[patient, side, view, rows, columns]
-        for record in fitting:
+        films = images[patient, side, view]
+        fitting = [record for record in films if (record.rows, record.columns) == (rows, columns)]
+        for record in fitting if box else ():
             findings.setdefault(record.sop_instance_uid, []).append(Finding(category, bi_rads, *map(float, box)))
-        if not fitting:
-            detail = f"no {view} of its breast ({side}) has {rows} x {columns} pixels"
+        detail = ""
+        if box and not fitting:
+            sizes = " or ".join(sorted({f"{record.rows} x {record.columns}" for record in films}))
+            film = f"every {view} of its breast ({side}) {sizes}" if films else f"there is no {view} of its breast ({side})"
+            detail = f"the mask has {rows} x {columns} pixels, {film}; expected a film of the same size"
+        elif fitting and not box:
+            detail = "as large as its film, with the values of an image; expected a mask of two values, or a smaller cut-out"
+        if detail:
             rejections.append(Rejection(path, Reason.REGION_WITHOUT_IMAGE, detail))
     return replace(labels, findings=findings), rejections
 
 
 def read_regions(tasks: Sequence[MaskTask]) -> list[tuple[str, str | Rejection]]:
-    """On a worker: path and region (as JSON; nothing for a cut-out) of each task."""
+    """On a worker: path and region (as JSON; nothing where there is none) of each task."""
     found: list[tuple[str, str | Rejection]] = []
     for root, path, policy, reader in tasks:
         try:
@@ -101,4 +108,4 @@ def read_regions(tasks: Sequence[MaskTask]) -> list[tuple[str, str | Rejection]]
 
 def _to_json(region: Region, policy: HeaderPolicy) -> str:
     patient, *rest, box = astuple(region)
-    return json.dumps([policy.identifier("patient", patient), *rest, *box])
+    return json.dumps([policy.identifier("patient", patient), *rest, *(box or ())])

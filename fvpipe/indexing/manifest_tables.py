@@ -37,8 +37,8 @@ from fvpipe.types import (
     View,
 )
 
-_RECORD = [field.name for field in fields(ImageRecord)]
-_FACTS = [field.name for field in fields(BreastFacts) if field.name != "excluded"]
+_RECORD = [field.name for field in fields(ImageRecord) if field.name not in ("accession", "study_date")]
+_FACTS = [field.name for field in fields(BreastFacts) if field.name not in ("excluded", "place")]
 _SIDES = ("top", "bottom", "left", "right")
 _VIEW_FACTS = ("rows", "columns", "bits_stored", "row_spacing", "column_spacing")
 
@@ -246,7 +246,7 @@ def _record(row: Row) -> ImageRecord:
 
 _BOOLEANS = {"true": True, "false": False}
 _FLAGS = [field.name for field in fields(ImageRecord) if field.type == "bool"]
-_TEXTS = [field.name for field in fields(ImageRecord) if field.type == "str" and field.name != "path"]
+_TEXTS = [field.name for field in fields(ImageRecord) if field.type == "str" and field.name in _RECORD[1:]]
 
 
 def _facts(row: Row) -> BreastFacts:

@@ -20,6 +20,7 @@ class Pairing:
 
     breasts: tuple[Breast, ...]
     rejections: tuple[Rejection, ...]
+    label_hints: tuple[str, ...] = ()  # of rows of the label table that seem to be misspelled, as their rejections say
 
 
 def rejection_order(rejection: Rejection) -> tuple[str, str, str]:
@@ -38,9 +39,11 @@ def colliding_instances(records: Iterable[ImageRecord]) -> list[list[ImageRecord
 
 def contradictions(records: Iterable[ImageRecord], labels: BreastLabels) -> Iterator[Rejection]:
     """Reject records whose header contradicts the label table: which of the two is wrong cannot be known here."""
+    records = list(records)
+    labels = labels.matched(records)
     for record in records:
         facts = labels.images.get(record.sop_instance_uid) or ImageFacts(0)
-        age = labels.facts(record.patient_id, record.laterality).age
+        age = labels.facts(*_breast(record)).age
         for reason, header, table in (
             (Reason.LATERALITY_CONFLICT, record.laterality, facts.laterality),
             (Reason.VIEW_CONFLICT, record.view, facts.view),
@@ -91,6 +94,8 @@ def pair(
         Breasts sorted by patient, study and side; rejections by :func:`rejection_order`.
     """
     records = list(records)
+    labels = labels.matched(records)
+    ambiguous = labels.match.ambiguous if labels.match else {}
     rejections = [each for group in colliding_instances(records) for each in _duplicates(group, contents)]
     set_aside = {rejection.what for rejection in rejections}
     breasts: list[Breast] = []
@@ -105,14 +110,17 @@ def pair(
             if image not in chosen:
                 detail = f"another {image.view} of breast {key.breast_id} was chosen"
                 rejections.append(Rejection(image.path, Reason.SUPERSEDED, detail))
-        facts = labels.facts(patient, laterality)
+        facts = labels.facts(patient, study, laterality)
         if facts.excluded:
             rejections.append(Rejection(key.breast_id, Reason.LABEL_EXCLUDED, facts.excluded))
+        elif why := ambiguous.get((patient, study, laterality)):
+            rejections.append(Rejection(key.breast_id, Reason.LABEL_AMBIGUOUS, why))
         else:
             cc, mlo = (tuple(labels.findings.get(image.sop_instance_uid, ())) for image in chosen)
             breasts.append(Breast(key, *chosen, facts, (cc, mlo)))
-    rejections += _without_image(labels, {(record.patient_id, record.laterality) for record in records})
-    return Pairing(tuple(breasts), tuple(sorted(rejections, key=rejection_order)))
+    unmatched = dict(labels.without_image(records))  # an adapter need not give the lines that tell rows apart
+    hints = tuple(rejection.detail for rejection, misspelled in unmatched.items() if misspelled)
+    return Pairing(tuple(breasts), tuple(sorted([*rejections, *unmatched], key=rejection_order)), hints)
 
 
 def _duplicates(group: Sequence[ImageRecord], contents: Mapping[str, Digest]) -> list[Rejection]:
@@ -122,14 +130,6 @@ def _duplicates(group: Sequence[ImageRecord], contents: Mapping[str, Digest]) ->
         return [Rejection(other.path, Reason.DUPLICATE_INSTANCE, detail) for other in group[1:]]  # the first, by path, is kept
     detail = f"{len(group)} files of one SOP Instance UID differ in pixels, patient, study, side or view"
     return [Rejection(record.path, Reason.INSTANCE_CONFLICT, detail) for record in group]
-
-
-def _without_image(labels: BreastLabels, imaged: set[tuple[str, Laterality]]) -> Iterator[Rejection]:
-    """Reject rows of the label table without any image; a breast whose images were all rejected is named by them."""
-    for patient, laterality in labels.rows:
-        if (patient, laterality) not in imaged:
-            detail = "the label table has a row, the input no usable image"
-            yield Rejection(f"{patient}_{laterality}", Reason.LABEL_WITHOUT_IMAGE, detail)
 
 
 def _breast(record: ImageRecord) -> tuple[str, str, Laterality]:

@@ -1,20 +1,66 @@
-"""The files of an input folder that could be DICOM."""
+"""The files of an input folder that could be DICOM: by their names, else by their first bytes."""
 
 from __future__ import annotations
 
 import os
+import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from heapq import heappop, heappush
 from pathlib import Path
 
+from fvpipe.cache.file_cache import FileCache
 from fvpipe.errors import InputError
 from fvpipe.io.read import file_state
 from fvpipe.reasons import Reason, Rejection
-from fvpipe.types import SourceFile
+from fvpipe.types import ImageRecord, SourceFile
 
 SUFFIXES = frozenset({".dcm", ".dicom", ".dic", ".ima", ""})
+ARCHIVES = frozenset({".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar"})
+HEAD_BYTES = 132  # of a file, with the DICM marker at their end
+
+
+class Content(StrEnum):
+    """What the first bytes of a file are."""
+
+    MARKED = "marked"  # preamble and DICM marker
+    UNMARKED = "unmarked"  # a DICOM data set or its meta information, without preamble and marker
+    OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class PassedOver:
+    """Paths of regular files that are neither read nor rejected, each sorted.
+
+    Attributes
+    ----------
+    others : tuple of str
+        Hidden files and folders, and files that are not DICOM by name and first bytes (tables, readmes).
+    archives : tuple of str
+        Archives, which are not unpacked.
+    directories : tuple of str
+        DICOMDIR files, which list the files of a medium.
+    """
+
+    others: tuple[str, ...] = ()
+    archives: tuple[str, ...] = ()
+    directories: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.others) + len(self.archives) + len(self.directories)
+
+    def describe(self) -> Iterator[str]:
+        """Make one line for each kind, with up to three names."""
+        for paths, what in (
+            (self.others, "other file(s), which are hidden or no DICOM by name and first bytes"),
+            (self.archives, "archive(s), which are not looked into: unpack them where they hold images"),
+            (self.directories, "DICOMDIR file(s), which list a medium's files and hold no image"),
+        ):
+            if paths:
+                names = ", ".join("".join(c if c.isprintable() else "?" for c in path) for path in paths[:3])
+                yield f"{len(paths)} {what}: {names}{', ...' if len(paths) > 3 else ''}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,13 +73,16 @@ class FolderScan:
         Files that could be DICOM (regular, with a suffix of DICOM or none), sorted by path.
     rejections : list of Rejection
         Entries that are neither a regular file nor a folder that can be listed.
-    ignored : int
-        Regular files with another suffix (tables, readmes), and hidden ones.
+    foreign : dict of str to SourceFile
+        Regular files with another suffix (tables, readmes, images under a foreign name), sorted by path.
+    hidden : list of str
+        Hidden files and folders.
     """
 
     files: dict[str, SourceFile]
     rejections: list[Rejection]
-    ignored: int
+    foreign: dict[str, SourceFile]
+    hidden: list[str]
 
 
 def scan_folder(root: Path) -> FolderScan:
@@ -47,21 +96,102 @@ def scan_folder(root: Path) -> FolderScan:
     if not root.is_dir():
         state = "is no folder" if root.exists() else "no such folder"
         raise InputError(f"{root}: {state}; expected a folder of DICOM files")
-    files, rejections, ignored = list[SourceFile](), list[Rejection](), 0
+    files, foreign, rejections, hidden = dict[str, SourceFile](), dict[str, SourceFile](), list[Rejection](), list[str]()
     for entry in _walk(root):
         match entry:
             case SourceFile():
-                files.append(entry)
+                (files if _suffix(entry.path) in SUFFIXES else foreign)[entry.path] = entry
             case Rejection():
                 rejections.append(entry)
-            case None:
-                ignored += 1
-    files.sort(key=lambda file: file.path)
-    return FolderScan({file.path: file for file in files}, rejections, ignored)
+            case str():
+                hidden.append(entry)
+    return FolderScan(dict(sorted(files.items())), rejections, dict(sorted(foreign.items())), sorted(hidden))
 
 
-def _walk(folder_of_input: Path) -> Iterator[SourceFile | Rejection | None]:
-    """Walk in no order; None for a file that is ignored."""
+def dicom_files(scan: FolderScan, root: Path, file_cache: FileCache) -> tuple[dict[str, SourceFile], PassedOver]:
+    """Take the files to read: those with a name of DICOM's, and those whose first bytes say that they are DICOM.
+
+    Parameters
+    ----------
+    scan : FolderScan
+        Contents of the input folder.
+    root : Path
+        The input folder.
+    file_cache : FileCache
+        The first bytes of unchanged files are not read again.
+
+    Returns
+    -------
+    files : dict of str to SourceFile
+        Sorted by path.
+    passed_over : PassedOver
+        All other files.
+    """
+    contents = _contents(root, scan.foreign.values(), file_cache)
+    found = {path: scan.foreign[path] for path, content in contents.items() if content is not Content.OTHER}
+    foreign = [path for path in scan.foreign if path not in found]
+    archives = tuple(path for path in foreign if _suffix(path) in ARCHIVES)
+    others = tuple(sorted([*scan.hidden, *(path for path in foreign if _suffix(path) not in ARCHIVES)]))
+    return dict(sorted([*scan.files.items(), *found.items()])), PassedOver(others, archives)
+
+
+def without_strays(
+    headers: Mapping[str, ImageRecord | Rejection],
+    files: Mapping[str, SourceFile],
+    passed_over: PassedOver,
+    root: Path,
+    file_cache: FileCache,
+) -> tuple[dict[str, ImageRecord | Rejection], PassedOver]:
+    """Pass over what never claimed to be an image: DICOMDIR files, and files without suffix and marker (LICENSE, README).
+
+    A data set without preamble and marker is DICOM all the same: it stays rejected, for what it is.
+    """
+    rejected = {path: header for path, header in headers.items() if isinstance(header, Rejection)}
+    directories = [path for path, header in rejected.items() if header.reason is Reason.DICOM_DIRECTORY]
+    not_dicom = [path for path, header in rejected.items() if header.reason is Reason.NOT_DICOM]
+    contents = _contents(root, (files[path] for path in not_dicom), file_cache)
+    strays = [path for path in not_dicom if contents[path] is Content.OTHER and not _suffix(path)]
+    detail = "a DICOM data set without the preamble and DICM marker that a file begins with; write it again as a DICOM file"
+    named = {path: Rejection(path, Reason.NOT_DICOM, detail) for path in not_dicom if contents[path] is Content.UNMARKED}
+    left_out = {*directories, *strays}
+    kept = {path: named.get(path, header) for path, header in headers.items() if path not in left_out}
+    others = tuple(sorted([*passed_over.others, *strays]))
+    return kept, PassedOver(others, passed_over.archives, tuple(directories))
+
+
+def _contents(root: Path, files: Iterable[SourceFile], file_cache: FileCache) -> dict[str, Content]:
+    """Tell what files are by their first bytes; one that cannot be read is `OTHER`."""
+    contents, new = dict[str, Content](), list[tuple[SourceFile, str]]()
+    for file in files:
+        cached = file_cache.fact(file, "content")
+        if cached is None:
+            try:
+                with open(root / file.path, "rb", buffering=0) as data:
+                    cached = _content(data.read(HEAD_BYTES))
+                new.append((file, cached))
+            except OSError:
+                cached = Content.OTHER
+        contents[file.path] = Content(cached)
+    if new:
+        file_cache.put_facts(new, "content")
+    return contents
+
+
+def _content(head: bytes) -> Content:
+    if head[128:HEAD_BYTES] == b"DICM":
+        return Content.MARKED
+    return Content.UNMARKED if head.startswith(b"DICM") or _DATA_SET.match(head) else Content.OTHER
+
+
+_DATA_SET = re.compile(
+    rb"(\x02\0[\0-\x02]\0|\x08\0[\0-\x70]\0)"  # (0002,0000) to (0002,0002), (0008,0000) to (0008,0070)
+    rb"(AE|CS|DA|LO|OB|SH|TM|UI|UL|[\x02\x04\x06\x08\x0a-\x40]\0\0\0)"  # and a representation, or a short length
+)
+"""Start of a data set, little endian, with explicit or implicit value representation."""
+
+
+def _walk(folder_of_input: Path) -> Iterator[SourceFile | Rejection | str]:
+    """Walk in no order; a path alone for what is hidden, or under a foreign name and no regular file."""
     root = str(folder_of_input)
     seen = {_identity(os.stat(root))}
     folders, links = [""], list[str]()
@@ -82,10 +212,10 @@ def _walk(folder_of_input: Path) -> Iterator[SourceFile | Rejection | None]:
             yield _no_file(folder, f"a folder that cannot be listed ({error.strerror})")
             continue
         for name in names:
-            if name.startswith("."):
-                yield None
-                continue
             path, here = f"{folder}/{name}" if folder else name, os.path.join(where, name)
+            if name.startswith("."):
+                yield path
+                continue
             try:
                 status = os.stat(here)
             except OSError as error:
@@ -95,10 +225,10 @@ def _walk(folder_of_input: Path) -> Iterator[SourceFile | Rejection | None]:
                 heappush(links, path)
             elif stat.S_ISDIR(status.st_mode):
                 folders.append(path)
-            elif _suffix(name) not in SUFFIXES:
-                yield None
             elif stat.S_ISREG(status.st_mode):
                 yield SourceFile(path, file_state(status))
+            elif _suffix(name) not in SUFFIXES:
+                yield path
             else:
                 yield _no_file(path, "a pipe, socket or device")
 
@@ -111,12 +241,7 @@ def _identity(status: os.stat_result) -> int:
     return status.st_dev << 64 | status.st_ino
 
 
-def has_suffix(path: str) -> bool:
-    """Whether the name says what the file is."""
-    return bool(_suffix(path.rpartition("/")[2]))
-
-
-def _suffix(name: str) -> str:
+def _suffix(path: str) -> str:
     """A name that ends in a number is a UID, and has no suffix."""
-    suffix = os.path.splitext(name)[1].lower()
+    suffix = os.path.splitext(path.rpartition("/")[2])[1].lower()
     return "" if suffix[1:].isdecimal() else suffix

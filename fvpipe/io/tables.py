@@ -1,10 +1,17 @@
-"""Tables: publishers' label tables (CSV with BOM, CRLF or ``;``, or XLSX), and fvpipe's own CSV files."""
+"""Tables: publishers' label tables, and fvpipe's own CSV files.
+
+A label table is XLSX, or CSV as programs write it: UTF-8 or UTF-16, commas, semicolons or tabs, a line ``sep=;`` at its top.
+"""
 
 from __future__ import annotations
 
+import codecs
 import csv
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from difflib import get_close_matches
 from itertools import zip_longest
 from pathlib import Path
 from typing import TypeVar
@@ -61,9 +68,25 @@ class Row:
             raise self.error(column, expected)
         return value
 
+    @property
+    def place(self) -> str:
+        """Name of the table and line of the row, without the folder: for details that are written into tables."""
+        return f"{self.file.name}, line {self.line}"
+
     def error(self, column: str, expected: str) -> LabelTableError:
         """Make the error to raise where this row's `column` is not as expected."""
         return LabelTableError(f"{self.file}, line {self.line}: {column} is {self.cells[column][:40]!r}; expected {expected}")
+
+
+def whole_number(cell: str) -> int | None:
+    """Parse a whole number, also as a spreadsheet writes a column of numbers (``1.0``); None for anything else.
+
+    Examples
+    --------
+    >>> whole_number("1"), whole_number("1.0"), whole_number("-1"), whole_number("1.5"), whole_number("one")
+    (1, 1, -1, None, None)
+    """
+    return int(cell.partition(".")[0]) if re.fullmatch(r"-?[0-9]{1,9}(\.0+)?", cell) else None
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------
@@ -104,11 +127,14 @@ def iterate_table(file: Path, required: Sequence[str]) -> Iterator[Row]:
         raise LabelTableError(f"{file}: is empty; expected a heading with the columns {', '.join(required)}")
     missing = [column for column in required if column not in heading]
     if missing:
-        # The line may be a patient's instead of a heading: it is not shown.
+        # The line may be a patient's instead of a heading: of its cells only those like the columns expected are shown.
         found = ", ".join(column for column in required if column in heading) or "none of those expected"
+        letters = {re.sub(r"\W|_", "", column).lower(): column for column in heading}
+        near = get_close_matches(re.sub(r"\W|_", "", missing[0]).lower(), letters, 1, 0.8)
+        renamed = f"; is it {letters[near[0]]!r}?" if near else ""
         raise LabelTableError(
             f"{file}, line {first}: column {missing[0]!r} is missing; expected {', '.join(required)}, found {found} "
-            f"among {len(heading)}"
+            f"among {len(heading)}{renamed}"
         )
     repeated = sorted({column for column in heading if column and heading.count(column) > 1})
     if repeated:
@@ -120,19 +146,55 @@ def iterate_table(file: Path, required: Sequence[str]) -> Iterator[Row]:
 
 
 def _read_csv(file: Path) -> Iterator[tuple[int, list[str]]]:
-    start = 1
+    before = start = 0  # lines before the heading; first line of a row, from there
+    encoding = "utf-8-sig"
     try:
-        with open(file, encoding="utf-8-sig", newline="") as text:
-            delimiter = max(",;\t", key=text.readline().count)
-            text.seek(0)
-            reader = csv.reader(text, delimiter=delimiter)
+        with open(file, "rb") as data:
+            encoding = "utf-16" if data.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else encoding
+        with open(file, encoding=encoding, newline="") as text:
+            heading = text.readline()
+            named = re.fullmatch(r'"?sep=(\t|\S)"?\s*', heading, re.IGNORECASE)  # Excel's line before the heading
+            if named is None:
+                while heading and not heading.strip():
+                    heading = text.readline()
+                text.seek(0)
+            if "\0" in heading:
+                raise LabelTableError(f"{file}: is no text; save the table as UTF-8 (in a spreadsheet: CSV UTF-8)")
+            before = 1 if named else 0
+            delimiter = named[1] if named else max(",;\t", key=heading.count)
+            lines: list[str] = []
+            reader = csv.reader(_noting(text, lines), delimiter=delimiter, skipinitialspace=True)
             for cells in reader:
-                yield start, [_unescape(cell.strip()) for cell in cells]
-                start = reader.line_num + 1
-    except (OSError, UnicodeDecodeError) as error:
-        raise LabelTableError(f"{file}: cannot be read as UTF-8 text ({type(error).__name__})") from None
+                if len(lines) > 1:  # a quote that is not closed where it should be takes the next rows into its cell
+                    list(csv.reader(lines, delimiter=delimiter, skipinitialspace=True, strict=True))
+                lines.clear()
+                yield before + start + 1, [_unescape(cell.strip()) for cell in cells]
+                start = reader.line_num
+    except UnicodeDecodeError:
+        raise LabelTableError(_undecodable(file, encoding)) from None
+    except OSError as error:
+        raise LabelTableError(f"{file}: cannot be read ({error.strerror}); check the file and its permissions") from None
     except csv.Error as error:
-        raise LabelTableError(f"{file}, line {start}: not readable as CSV ({error})") from None
+        raise LabelTableError(f"{file}, line {before + start + 1}: not readable as CSV ({error})") from None
+
+
+def _noting(text: Iterable[str], lines: list[str]) -> Iterator[str]:
+    for line in text:
+        lines.append(line)
+        yield line
+
+
+def _undecodable(file: Path, encoding: str) -> str:
+    """Describe the first bytes that are no text."""
+    data = file.read_bytes()
+    try:
+        data.decode(encoding)
+    except UnicodeDecodeError as error:
+        lines = data[: error.start].decode(encoding, "ignore")
+        line, name = len(re.findall("\r\n|\r|\n", lines)) + 1, "UTF-16" if encoding == "utf-16" else "UTF-8"
+        found = f"byte 0x{data[error.start]:02x} is not {name}"
+        return f"{file}, line {line}: {found}; save the table as UTF-8 (in a spreadsheet: CSV UTF-8)"
+    return f"{file}: changed while it was read"
 
 
 def _read_xlsx(file: Path) -> Iterator[tuple[int, list[str]]]:
@@ -151,6 +213,8 @@ def _read_xlsx(file: Path) -> Iterator[tuple[int, list[str]]]:
 def _format_cell(value: object) -> str:
     if value is None:
         return ""
+    if isinstance(value, datetime) and value == datetime(value.year, value.month, value.day):
+        value = value.date()
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return str(value).strip()

@@ -90,11 +90,13 @@ def run_index(
             images=len(found.images),
             breasts=len(found.breasts),
             rejections=dict(sorted(Counter(rejection.reason.value for rejection in found.rejections).items())),
-            ignored=found.ignored,
+            ignored=len(found.passed_over),
             read=found.headers_read,
             kept=kept,
             out=str(folder),
         )
+        for note in () if kept else notes(found):
+            say(note)
 
 
 def run_build(
@@ -130,8 +132,12 @@ def run_build(
 
 def notes(found: Index) -> Iterator[str]:
     """Lines that a user should see of an index beside its rejections."""
-    if found.ignored:
-        yield f"  {found.ignored} other file(s) in {found.source.root.name}/ are not DICOM by their names"
+    for line in found.passed_over.describe():
+        yield f"  passed over in {found.source.root.name}/: {line}"
+    for hint in found.label_hints[:3]:
+        yield f"warning: {found.source.name}: {hint}"
+    if more := len(found.label_hints[3:]):
+        yield f"  ... and {more} more rows, as label_without_image in rejected.csv"
     unmatched = any(rejection.reason is Reason.LABEL_WITHOUT_IMAGE for rejection in found.rejections)
     if unmatched and all(breast.facts.label < 0 for breast in found.breasts):
         nothing = "no row of the label table matches a breast; every breast is unlabelled or left out"

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 
-from blake3 import blake3
-
 from fvpipe.dicom import attributes
 from fvpipe.dicom.elements import RejectedFile, printable, text, texts
 from fvpipe.dicom.rules.base import RuleContext
@@ -39,7 +37,7 @@ def identity(context: RuleContext) -> tuple[str, str]:
     if not study:
         raise RejectedFile(Reason.IDENTIFIER_MISSING, "StudyInstanceUID is absent or empty")
     # A study's UID is long and may identify a site: a digest distinguishes studies as well, and keeps breast ids short.
-    return patient, (policy.identifier("study", study) if policy.identifier_key else blake3(study.encode()).hexdigest())[:12]
+    return patient, policy.exam_digest("study", study)
 
 
 def image_record(context: RuleContext) -> tuple[ImageRecord, str]:
@@ -79,5 +77,7 @@ def image_record(context: RuleContext) -> tuple[ImageRecord, str]:
         overlay=attributes.has_overlay(dataset),
         shutter=bool(texts(dataset, "ShutterShape")),
         for_processing=attributes.is_for_processing(dataset),
+        accession=policy.exam_digest("accession", text(dataset, "AccessionNumber")),
+        study_date=" ".join(policy.exam_digest("date", part) for part in attributes.study_date(dataset)),
     )
     return record, policy.identifier("date", attributes.acquisition_date(dataset))
