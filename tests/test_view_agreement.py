@@ -67,17 +67,17 @@ def test_each_disagreement_has_its_flag(mlo_tags: dict[str, Any], flag: Flag, tm
     assert flags() == {"odd": flag}
 
 
+OVERLAY = ((0x60000010, 320, "US"), (0x60000011, 256, "US"), (0x60003000, b"\xff" * 10240, "OW"))
+
+
 def test_overlays_are_seen_and_not_burned_in(tmp_path: Path) -> None:
-    made = factory.breast()
-    plain = factory.dataset(made.pixels, made.bits)
-    overlaid = factory.dataset(made.pixels, made.bits)
-    for number, value, vr in ((0x60000010, 320, "US"), (0x60000011, 256, "US"), (0x60003000, b"\xff" * 10240, "OW")):
-        overlaid.add_new(number, vr, value)
-    for name, ds in (("plain", plain), ("over", overlaid)):
+    for name, overlay in (("plain", ()), ("over", OVERLAY)):
         for view in (factory.CC, factory.MLO):
-            ds.ViewPosition, ds.PatientID, ds.StudyInstanceUID = view.value, name, "2.25.1"
-            ds.SOPInstanceUID = f"2.25.{len(name)}{view is factory.CC:d}"
-            ds.pop("ViewCodeSequence", None)
+            made = factory.breast(view=view)
+            uid = f"2.25.{len(name)}{view is factory.CC:d}"
+            ds = factory.dataset(made.pixels, made.bits, view=view, PatientID=name, SOPInstanceUID=uid)
+            for number, value, vr in overlay:
+                ds.add_new(number, vr, value)
             factory.write(tmp_path / "in" / f"{name}{view}.dcm", factory.file_bytes(ds, made.pixels))
     found = flags()
     images = {sample.patient_id: sample.image for sample in fvpipe.open_shards("cache/shards/cropped/own")}

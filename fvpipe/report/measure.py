@@ -15,13 +15,14 @@ from fvpipe.dicom.header import HeaderPolicy
 from fvpipe.dicom.pixels import decode_image
 from fvpipe.errors import InputError
 from fvpipe.imaging.canvas import frame_level
+from fvpipe.imaging.normalize import is_constant
 from fvpipe.imaging.segmentation import GATES, ThresholdAttempt, segment, trace_segmentation
-from fvpipe.imaging.view_agreement import header_flags
+from fvpipe.imaging.view_agreement import CONSTANT_VIEW, constant_flags, header_flags
 from fvpipe.indexing.headers import parse_indexed
 from fvpipe.io.read import Buffer, read_contents
-from fvpipe.reasons import Flag, Rejection
+from fvpipe.reasons import Flag, Reason, Rejection
 from fvpipe.report.drawing import draw_segmentation, encode
-from fvpipe.types import DecodedImage, ImageRecord, Segmentation
+from fvpipe.types import DecodedImage, Digest, ImageRecord, Segmentation
 
 PREVIEW_SIDE = 300  # pixels of the longer side of a preview
 
@@ -71,6 +72,8 @@ class ImageMeasurement:
         Threshold as a share of the range of the value table.
     area : float
         Mask area in source pixels.
+    pixel_digest : Digest or None
+        Digest of the decoded stored values.
     """
 
     record: ImageRecord
@@ -80,6 +83,7 @@ class ImageMeasurement:
     aspect: float = math.nan
     threshold: float = math.nan
     area: float = math.nan
+    pixel_digest: Digest | None = None
 
     @property
     def vendor(self) -> str:
@@ -128,10 +132,13 @@ def _measure(task: ImageTask) -> ImageMeasurement | Rejection:
     image = _decode(task)
     if isinstance(image, Rejection):
         return image
+    constant = is_constant(image)
+    if constant and task.pipeline.constant == "reject":
+        return Rejection(task.record.path, Reason.CONSTANT_VIEW, CONSTANT_VIEW)
     segmentation = segment(image, task.pipeline.segment)
-    flags = image.flags | segmentation.flags | header_flags(task.record)
+    flags = constant_flags(image.flags | segmentation.flags, [constant]) | header_flags(task.record)
     if segmentation.mask is None:
-        return ImageMeasurement(task.record, segmentation.method, flags)
+        return ImageMeasurement(task.record, segmentation.method, flags, pixel_digest=image.pixel_digest)
     box = segmentation.tight_box
     return ImageMeasurement(
         task.record,
@@ -141,6 +148,7 @@ def _measure(task: ImageTask) -> ImageMeasurement | Rejection:
         box.width / max(box.height, 1),
         _relative_threshold(image, segmentation),
         segmentation.area,
+        image.pixel_digest,
     )
 
 
