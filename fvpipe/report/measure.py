@@ -129,7 +129,7 @@ def measure_images(tasks: Sequence[ImageTask]) -> list[ImageMeasurement | Reject
 
 
 def _measure(task: ImageTask) -> ImageMeasurement | Rejection:
-    image = _decode(task)
+    image = read_image(task)
     if isinstance(image, Rejection):
         return image
     constant = is_constant(image)
@@ -164,7 +164,7 @@ def draw_previews(tasks: Sequence[tuple[int, ImageTask]]) -> list[tuple[int, Pre
 
 
 def _preview(task: ImageTask) -> Preview | Rejection:
-    image = _decode(task)
+    image = read_image(task)
     if isinstance(image, Rejection):
         return image
     drawing = draw_segmentation(image, segment(image, task.pipeline.segment), PREVIEW_SIDE)
@@ -182,7 +182,8 @@ def _failed_gates(attempt: ThresholdAttempt) -> str:
     return f"{attempt.method}: {', '.join(failed) or 'nothing above the threshold'}"
 
 
-def _decode(task: ImageTask) -> DecodedImage | Rejection:
+def read_image(task: ImageTask) -> DecodedImage | Rejection:
+    """Read and decode an image on a worker, unless its file is not what the index read."""
     record = task.record
     try:
         read = read_contents(Path(task.root) / record.path, task.state, Buffer())
