@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,8 +19,9 @@ from typing import Any
 import numpy as np
 import pydicom
 from numpy.typing import NDArray
-from pydicom.dataset import Dataset
+from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.pixels import apply_modality_lut, pixel_array
+from pydicom.uid import DigitalMammographyXRayImageStorageForPresentation
 
 from fvpipe.dicom.elements import raise_transient, silenced
 
@@ -77,12 +79,34 @@ def _simpleitk(path: Path, dataset: Dataset) -> NDArray[Any]:
     if dataset.HighBit != dataset.BitsStored - 1:
         raise UnreadableError("SimpleITK expects High Bit to be Bits Stored - 1")
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    try:
+        return _execute(path)
+    except RuntimeError:  # GDCM rejects a header for elements that say nothing of the pixels: VinDr-Mammo has no SOP class
+        with tempfile.TemporaryDirectory() as folder:
+            return _execute(_pixels_alone(path, Path(folder) / "image.dcm"))
+
+
+def _execute(path: Path) -> NDArray[Any]:
+    import SimpleITK as sitk
+
+    reader = sitk.ImageFileReader()
+    reader.SetImageIO("GDCMImageIO")
+    reader.SetFileName(str(path))
     with _silent_stderr():
-        reader = sitk.ImageFileReader()
-        reader.SetImageIO("GDCMImageIO")
-        reader.SetFileName(str(path))
         values: NDArray[Any] = sitk.GetArrayFromImage(reader.Execute())
     return values[0] if values.ndim == 3 and len(values) == 1 else values
+
+
+def _pixels_alone(path: Path, out: Path) -> Path:
+    """Copy Pixel Data, as they are, and the elements that describe them into another file; nothing of the patient."""
+    whole = pydicom.dcmread(path, force=True)
+    copy = whole.group_dataset(0x0028)
+    copy["PixelData"] = whole["PixelData"]
+    copy.SOPClassUID, copy.SOPInstanceUID = DigitalMammographyXRayImageStorageForPresentation, "2.25.1"
+    copy.file_meta = FileMetaDataset()
+    copy.file_meta.TransferSyntaxUID = whole.file_meta.TransferSyntaxUID
+    pydicom.dcmwrite(out, copy, enforce_file_format=True)
+    return out
 
 
 def _pydicom(path: Path, header: Dataset) -> NDArray[Any]:

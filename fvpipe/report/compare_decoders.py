@@ -95,7 +95,7 @@ class DecoderComparison:
     images, seed : int
         Images that passed the header rules, of which the sample was drawn with the seed.
     rejected : int
-        Files and breasts that are rejected, by their header or now by their pixels: they are not compared.
+        Files that are rejected, by their header or, of the sample, by their pixels: they are not compared.
     read_by : dict of str to int
         Number of compared images by library and version.
     differing, unread : tuple of ComparedImage
@@ -139,7 +139,8 @@ def compare_decoders(found: Index, size: int | None, seed: int, workers: Workers
     root = os.path.abspath(found.source.root)
     ranked = sorted(found.images, key=lambda image: (blake3(f"{seed}/{image.path}".encode()).hexdigest(), image.path))
     tasks = [ImageTask(root, image, found.files[image.path].state, found.source.policy, Pipeline()) for image in ranked[:size]]
-    compared, rejected = list[ComparedImage](), len(found.rejections)
+    images = {image.path for image in found.images}
+    compared, rejected = list[ComparedImage](), sum(r.what in found.files and r.what not in images for r in found.rejections)
     with progress(f"compare {found.source.name}", len(tasks), "images") as advance:
         for batch in workers.run(compare_images, tasks):
             for each in batch:
@@ -262,9 +263,9 @@ def comparison_text(result: DecoderComparison) -> str:
         f"{total - len(result.differing)} agree, {len(result.differing)} differ, {len(result.unread)} could not be compared",
     ]
     if result.rejected:
-        lines.append(f"{result.rejected} rejected, not compared: see rejected.csv of a build, or `fvpipe audit`")
+        lines.append(f"{result.rejected} files rejected, not compared: see rejected.csv of a build, or `fvpipe audit`")
     if result.differing:
-        lines.append(f"{'differs':<9}{'by':>9}{'row, column':>15}{'pixels':>9}  {'by':<11}{'the other':<10} path")
+        lines.append(f"{'what':<9}{'largest':>9}{'row, column':>15}{'pixels':>9}  {'library':<11}{'other':<10} path")
     for image in result.differing:
         found = image.difference
         assert found is not None
