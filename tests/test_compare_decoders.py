@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from pydicom.uid import (
     HTJ2K,
     JPEG2000,
+    UID,
     ExplicitVRLittleEndian,
     HTJ2KLossless,
     HTJ2KLosslessRPCL,
@@ -50,14 +51,14 @@ def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-DEPTHS: dict[str, int] = {JPEGBaseline8Bit: 8} | dict.fromkeys(
+DEPTHS = {JPEGBaseline8Bit: 8} | dict.fromkeys(
     (HTJ2K, HTJ2KLossless, HTJ2KLosslessRPCL, JPEGLSLossless, JPEGLSNearLossless), 16
 )
 """Bits stored: those that the factory's codestreams have."""
 
 
 def image(folder: Path, name: str = "a.dcm", syntax: str = ExplicitVRLittleEndian, **tags: Any) -> factory.Made:
-    made = factory.breast(bits=DEPTHS.get(syntax, 12))
+    made = factory.breast(bits=DEPTHS.get(UID(syntax), 12))
     return factory.mammogram(folder / name, made, syntax, **{"SOPInstanceUID": f"2.25.{zlib.crc32(name.encode())}"} | tags)
 
 

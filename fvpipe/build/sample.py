@@ -181,7 +181,7 @@ def _sample(
 
 
 def _same_pixels(images: Sequence[DecodedImage], files: Sequence[memoryview], headers: Sequence[ImageHeader]) -> bool:
-    """Whether both views are one image; where they were decoded at different resolutions, both are decoded whole."""
+    """Whether both views are one image, or its mirror image; decoded at different resolutions, both are decoded whole."""
     cc, mlo = images
     if cc.source_shape != mlo.source_shape:
         return False
@@ -190,9 +190,9 @@ def _same_pixels(images: Sequence[DecodedImage], files: Sequence[memoryview], he
             cc, mlo = (decode_image(file, header) for file, header in zip(files, headers, strict=True))
         except RejectedFile:
             return False  # damage in a resolution that the pipeline does not use: no copy of an image that is whole
-    return cc.pixel_digest == mlo.pixel_digest or (
-        cc.stored.dtype != mlo.stored.dtype and np.array_equal(cc.stored, mlo.stored)
-    )
+    first, *others = cc.stored, mlo.stored, mlo.stored[:, ::-1]
+    # Digests differ with the type of the stored values. A few rows tell nearly always.
+    return any(np.array_equal(first[::64], other[::64]) and np.array_equal(first, other) for other in others)
 
 
 def key_of(task: SampleTask, digests: tuple[Digest, Digest]) -> Digest:
