@@ -22,14 +22,14 @@ from weakref import WeakSet
 import h5py
 import numpy as np
 import pytest
-from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless, JPEGLosslessSV1, RLELossless
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, JPEG2000Lossless, JPEGLosslessSV1, RLELossless
 
 import fvpipe
 from fvpipe.cli.output import SHOWN, print_rejections
 from fvpipe.dicom import reader
 from fvpipe.dicom.decoders import DECODERS, Decoder
 from fvpipe.io.tables import read_table
-from fvpipe.reasons import Reason, Rejection
+from fvpipe.reasons import Flag, Reason, Rejection
 from fvpipe.shards.format import read_receipt
 from tests.conftest import build, run
 from tests.support import factory
@@ -402,10 +402,9 @@ def test_too_many_fallbacks_fail_and_name_them(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 4096, (480, 400), dtype=np.uint16)
     for i in range(12):
         for view in (factory.CC, factory.MLO):
-            factory.mammogram(
-                folder / f"{i}{view}.dcm", factory.Made(noise + i, factory.breast().drawing, 13), PatientID=f"P{i}", view=view,
-                SOPInstanceUID=f"2.25.{i}{len(view)}",
-            )  # fmt: skip
+            made = factory.Made(noise + 2 * i + (view is factory.MLO), factory.breast().drawing, 13)
+            uid = f"2.25.{i}{len(view)}"
+            factory.mammogram(folder / f"{i}{view}.dcm", made, PatientID=f"P{i}", view=view, SOPInstanceUID=uid)
     failed = build_fails(folder, tmp_path / "out")
     assert "12 of 12 breasts" in failed
     assert not list((tmp_path / "out").glob("*.h5"))
@@ -858,3 +857,153 @@ def test_no_header_is_parsed_twice_in_a_build(own: Path, tmp_path: Path, monkeyp
     monkeypatch.setattr(reader, "read_dataset", counting)
     assert builds(own, tmp_path / "out")["computed"] == 20
     assert set(parsed.values()) == {1}  # of each file its meta information, and its data set
+
+
+# --- the same image twice, and images of nothing ----------------------------------------------------------------------
+
+
+def breast_of(
+    folder: Path, name: str, cc: factory.Made, mlo: factory.Made, syntax: str = ExplicitVRLittleEndian, **tags: Any
+) -> None:
+    """Both views of one breast, each file with a UID of its own."""
+    for view, made in ((factory.CC, cc), (factory.MLO, mlo)):
+        uid = f"2.25.{int.from_bytes(f'{name}{view}'.encode())}"
+        factory.mammogram(folder / f"{name}_{view}.dcm", made, syntax, view=view, SOPInstanceUID=uid, **tags)
+
+
+def outcome(folder: Path, out: Path, *options: object, pipeline: str = "cropped") -> tuple[dict[str, Flag], dict[str, str]]:
+    """Flags of each breast that concern pixels, and reasons of what is rejected."""
+    run("build-shards", "--pipeline", pipeline, "--dicom", folder, "--out", out, "--workers", 0, *options)
+    shards = fvpipe.open_shards(out)
+    pixels = Flag.SHARED_PIXELS | Flag.SHARED_BY_SIDES | Flag.SHARED_BY_EXAMS | Flag.CC_CONSTANT | Flag.MLO_CONSTANT
+    with open(out / "rejected.csv") as file:
+        rejected = {row["what"]: row["reason"] for row in csv.DictReader(file)}
+    return {str(b): Flag(int(f)) & pixels for b, f in zip(shards.breast_ids, shards.flags, strict=True)}, rejected
+
+
+A, B, C, D = (factory.breast(seed, view) for seed in (31, 32) for view in (factory.CC, factory.MLO))
+OTHER_HEADER = {"PixelPaddingValue": 4095, "Manufacturer": "ACME", "TextValue": "x" * 1000}
+PIPELINES = ["direct", "cropped", "antialiased"]
+
+
+@pytest.mark.parametrize("pipeline", PIPELINES)
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, JPEG2000Lossless, DeflatedExplicitVRLittleEndian])
+def test_one_image_as_both_views_is_no_pair(syntax: str, pipeline: str, tmp_path: Path) -> None:
+    """Whatever the syntax, the bits allocated and the header of the copy; the same when nothing is computed again."""
+    folder = tmp_path / "in"
+    breast_of(folder, "good", A, B, PatientID="good", StudyInstanceUID="2.25.7")
+    eight = factory.breast(33, bits=8)
+    wide = factory.Made(eight.pixels.astype(np.uint16), eight.drawing, 8)
+    twelve = factory.Made(wide.pixels, wide.drawing, 12)
+    mirrored = factory.Made(np.ascontiguousarray(A.pixels[:, ::-1]), A.drawing, A.bits)
+    copies = {
+        "mirrored": (A, mirrored, {}),
+        "twin": (A, A, {}),
+        "padded": (B, B, OTHER_HEADER),
+        "wide": (eight, wide, {}),
+        "twelve": (eight, twelve, {}),
+    }
+    for number, (name, (cc, mlo, tags)) in enumerate(copies.items()):
+        base = {"PatientID": name, "StudyInstanceUID": "2.25.7"}
+        factory.mammogram(folder / f"{name}_CC.dcm", cc, SOPInstanceUID=f"2.25.1{number}", **base)
+        copy = base | {"SOPInstanceUID": f"2.25.2{number}"} | tags
+        factory.mammogram(folder / f"{name}_MLO.dcm", mlo, syntax, view=factory.MLO, **copy)
+    first = outcome(folder, tmp_path / "out", pipeline=pipeline)
+    built, rejected = first
+    assert len(built) == 1
+    assert sorted(rejected.values()) == ["identical_views"] * 5
+    assert outcome(folder, tmp_path / "out", pipeline=pipeline) == first
+    assert "twin_CC.dcm and twin_MLO.dcm: the same pixels" in (tmp_path / "out" / "rejected.csv").read_text()
+
+
+@pytest.mark.parametrize("pipeline", PIPELINES)
+def test_shared_views_are_flagged_by_their_kind(pipeline: str, tmp_path: Path) -> None:
+    """Sides, exams and patients each by a name, all of them where all are true, and none for the breast beside."""
+    folder = tmp_path / "in"
+    names = ("sides", "cross", "exams", "all", "plain")
+    people: dict[str, dict[str, Any]] = {name: {"PatientID": name, "StudyInstanceUID": "2.25.7"} for name in names}
+    views = [factory.breast(seed, view) for seed in range(41, 46) for view in (factory.CC, factory.MLO)]
+    syntax = ExplicitVRLittleEndian if pipeline == "antialiased" else JPEG2000Lossless  # it compares images decoded alike
+    right, later = {"ImageLaterality": "R"}, {"StudyInstanceUID": "2.25.8"}
+    breast_of(folder, "sides_L", A, B, **people["sides"])
+    breast_of(folder, "sides_R", A, B, syntax, **people["sides"] | right)
+    breast_of(folder, "cross_L", C, D, **people["cross"])
+    breast_of(folder, "cross_R", views[0], C, **people["cross"] | right)  # the right MLO is the left CC
+    breast_of(folder, "exams_1", views[1], views[2], **people["exams"])
+    breast_of(folder, "exams_2", views[1], views[3], **people["exams"] | later | OTHER_HEADER)
+    breast_of(folder, "all_L1", views[4], views[5], **people["all"])
+    breast_of(folder, "all_R2", views[4], views[6], **people["all"] | right | later)
+    breast_of(folder, "plain_L", views[5], views[7], **people["plain"])
+    breast_of(folder, "plain_R", views[8], views[9], **people["plain"] | right)
+    built, rejected = outcome(folder, tmp_path / "out", pipeline=pipeline)
+    assert rejected == {}
+    shards = fvpipe.open_shards(tmp_path / "out")
+    owners = dict(zip(shards.breast_ids.tolist(), shards.patient_ids.tolist(), strict=True))
+    found = sorted([len([b for b in built if owners[b] == owners[breast]]), int(flags)] for breast, flags in built.items())
+    sides, exams, patients = Flag.SHARED_BY_SIDES, Flag.SHARED_BY_EXAMS, Flag.SHARED_PIXELS
+    expected = [sides] * 4 + [exams] * 2 + [sides | exams, sides | exams | patients] + [patients, Flag(0)]
+    assert found == sorted([2, int(flags)] for flags in expected)
+
+
+def test_a_rejected_breast_still_tells_of_its_copy(tmp_path: Path) -> None:
+    """Left CC and MLO are one image, and so is the right CC: the right breast is flagged, in a later build, too."""
+    breast_of(tmp_path / "in", "left", A, A, StudyInstanceUID="2.25.7")
+    breast_of(tmp_path / "in", "right", A, B, ImageLaterality="R", StudyInstanceUID="2.25.7")
+    for _ in range(2):
+        built, rejected = outcome(tmp_path / "in", tmp_path / "out")
+        assert list(built.values()) == [Flag.SHARED_BY_SIDES]
+        assert list(rejected.values()) == ["identical_views"]
+        for memory in (tmp_path / "out" / ".samples").glob("sources-*"):
+            memory.unlink()
+
+
+def placeholder(value: int, padded: bool = False) -> factory.Made:
+    made = factory.breast()
+    pixels = np.full_like(made.pixels, value)
+    pixels[:, 200:] = 4000 if padded else value
+    return factory.Made(pixels, made.drawing, made.bits)
+
+
+@pytest.mark.parametrize("pipeline", [*PIPELINES, "cc"])
+@pytest.mark.parametrize("value", [0, 500, 3], ids=["black", "grey", "padded"])
+def test_a_constant_view_is_never_a_mammogram(value: int, pipeline: str, tmp_path: Path) -> None:
+    """Its breast is left out by default, and built with a flag where the pipeline says so."""
+    folder, made = tmp_path / "in", placeholder(value, padded=value == 3)
+    good = {"PatientID": "good", "StudyInstanceUID": "2.25.7"}
+    breast_of(folder, "good", A, B, **good)
+    breast_of(folder, "bad", C, made, PatientID="bad", StudyInstanceUID="2.25.7", PixelPaddingValue=4000)
+    breast_of(folder, "both", made, made, PatientID="both", StudyInstanceUID="2.25.7", PixelPaddingValue=4000)
+    built, rejected = outcome(folder, tmp_path / "out", pipeline=pipeline)
+    assert list(built.values()) == [Flag(0)]
+    assert rejected["bad_MLO.dcm"] == rejected["both_CC.dcm"] == "constant_view"
+    assert sorted(rejected.values()) == ["constant_view"] * 2 + ["view_unreadable"] * 2
+    own = tmp_path / "own.yaml"
+    own.write_text((Path(__file__).parents[1] / "pipelines" / f"{pipeline}.yaml").read_text() + "\nconstant: keep\n")
+    built, rejected = outcome(folder, tmp_path / "kept", pipeline=str(own))
+    shared = Flag.SHARED_PIXELS
+    both = Flag.CC_CONSTANT | Flag.MLO_CONSTANT
+    assert rejected == {}
+    assert sorted(built.values()) == sorted([Flag(0), Flag.MLO_CONSTANT | shared, both | shared])
+
+
+def test_one_bright_pixel_is_no_constant_view(tmp_path: Path) -> None:
+    """Though the thumbnail of segmentation does not see it."""
+    made = placeholder(0)
+    made.pixels[0, 0] = 1
+    breast_of(tmp_path / "in", "a", A, made)
+    built, rejected = outcome(tmp_path / "in", tmp_path / "out", "--max-fallback", 100)
+    assert (list(built.values()), rejected) == ([Flag(0)], {})
+
+
+def test_audit_names_what_a_build_would_reject(tmp_path: Path) -> None:
+    folder, study = tmp_path / "in", {"StudyInstanceUID": "2.25.7"}
+    breast_of(folder, "twin", A, A, PatientID="twin", **study)
+    breast_of(folder, "black", B, placeholder(0), PatientID="black", **study)
+    breast_of(folder, "left", C, D, PatientID="sides", **study)
+    breast_of(folder, "right", C, B, PatientID="sides", ImageLaterality="R", **study)
+    (audited,) = json.loads(run("audit", "--dicom", folder, "--out", tmp_path / "a.html", "--workers", 0, "--json").stdout)
+    built, _ = outcome(folder, tmp_path / "out")
+    receipt = json.loads((tmp_path / "out" / "index.json").read_text())
+    assert audited["rejections"] == receipt["rejections"] == {"identical_views": 1, "constant_view": 1, "view_unreadable": 1}
+    assert audited["flags"]["shared_by_sides"] == receipt["flags"]["shared_by_sides"] == 2
+    assert len(built) == 2

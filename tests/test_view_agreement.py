@@ -8,10 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import fvpipe
-from fvpipe.imaging.view_agreement import AREA_RATIO, MEAN_RATIO
-from fvpipe.reasons import Flag
+from fvpipe.imaging.normalize import is_constant
+from fvpipe.imaging.view_agreement import AREA_RATIO, MEAN_RATIO, shared_flags
+from fvpipe.reasons import NO_FLAG, Flag
+from fvpipe.types import BreastKey, DecodedImage, Digest, Edge, Laterality
 from tests.conftest import build, run
 from tests.support import factory
 
@@ -67,17 +71,17 @@ def test_each_disagreement_has_its_flag(mlo_tags: dict[str, Any], flag: Flag, tm
     assert flags() == {"odd": flag}
 
 
+OVERLAY = ((0x60000010, 320, "US"), (0x60000011, 256, "US"), (0x60003000, b"\xff" * 10240, "OW"))
+
+
 def test_overlays_are_seen_and_not_burned_in(tmp_path: Path) -> None:
-    made = factory.breast()
-    plain = factory.dataset(made.pixels, made.bits)
-    overlaid = factory.dataset(made.pixels, made.bits)
-    for number, value, vr in ((0x60000010, 320, "US"), (0x60000011, 256, "US"), (0x60003000, b"\xff" * 10240, "OW")):
-        overlaid.add_new(number, vr, value)
-    for name, ds in (("plain", plain), ("over", overlaid)):
+    for name, overlay in (("plain", ()), ("over", OVERLAY)):
         for view in (factory.CC, factory.MLO):
-            ds.ViewPosition, ds.PatientID, ds.StudyInstanceUID = view.value, name, "2.25.1"
-            ds.SOPInstanceUID = f"2.25.{len(name)}{view is factory.CC:d}"
-            ds.pop("ViewCodeSequence", None)
+            made = factory.breast(view=view)
+            uid = f"2.25.{len(name)}{view is factory.CC:d}"
+            ds = factory.dataset(made.pixels, made.bits, view=view, PatientID=name, SOPInstanceUID=uid)
+            for number, value, vr in overlay:
+                ds.add_new(number, vr, value)
             factory.write(tmp_path / "in" / f"{name}{view}.dcm", factory.file_bytes(ds, made.pixels))
     found = flags()
     images = {sample.patient_id: sample.image for sample in fvpipe.open_shards("cache/shards/cropped/own")}
@@ -124,3 +128,42 @@ def test_numbers_stand_beside_the_flags(cbis: Path, tmp_path: Path) -> None:
     assert ((means > 0.1) & (means < 0.9)).all()
     assert (areas.max(axis=1) < areas.min(axis=1) * AREA_RATIO).all()
     assert (means.max(axis=1) < means.min(axis=1) * MEAN_RATIO).all()
+
+
+KEYS = st.builds(BreastKey, st.just("d"), st.sampled_from("PQR"), st.sampled_from(["", "1", "2"]), st.sampled_from(Laterality))
+DIGESTS = st.sampled_from([Digest(letter) for letter in "abcdef"])
+
+
+@given(st.dictionaries(KEYS, st.tuples(DIGESTS, DIGESTS), max_size=12))
+def test_sharing_is_that_of_comparing_every_two_breasts(breasts: dict[BreastKey, tuple[Digest, Digest]]) -> None:
+    expected = {}
+    for key, digests in breasts.items():
+        flags = NO_FLAG
+        for other, others in breasts.items():
+            if set(digests) & set(others):
+                flags |= Flag.SHARED_PIXELS if other.patient != key.patient else NO_FLAG
+                same = other.patient == key.patient
+                flags |= Flag.SHARED_BY_SIDES if same and other.laterality != key.laterality else NO_FLAG
+                flags |= Flag.SHARED_BY_EXAMS if same and other.study != key.study else NO_FLAG
+        if flags:
+            expected[key.breast_id] = flags
+    assert shared_flags(breasts.items()) == expected
+    assert shared_flags(reversed(breasts.items())) == expected
+
+
+@given(st.data())
+def test_constant_is_one_value_of_all_that_is_not_padding(data: st.DataObject) -> None:
+    shape = data.draw(st.tuples(st.integers(16, 200), st.integers(16, 200)))
+    stored = np.full(shape, data.draw(st.integers(0, 7)), np.uint16)
+    for _ in range(data.draw(st.integers(0, 3))):
+        row, column = data.draw(st.integers(0, shape[0] - 1)), data.draw(st.integers(0, shape[1] - 1))
+        stored[row, column:] = data.draw(st.integers(0, 7))
+    tables = [range(8), range(8, 0, -1), [0, 0, 0, 5, 5, 5, 9, 9], [3, 1, 2, 0, 7, 5, 6, 4]]
+    values = np.array(data.draw(st.sampled_from(tables)), float)
+    padding = data.draw(st.sampled_from([None, 0, 3, 7]))
+    marks = None if padding is None else np.arange(8) == padding
+    steps = np.diff(values)
+    direction = 1 if (steps >= 0).all() else -1 if (steps <= 0).all() else 0
+    image = DecodedImage(stored, values, marks, direction, Edge.LEFT, Digest(""), Digest(""), shape)
+    real = values[stored[stored != padding]] if padding is not None else values[stored]
+    assert is_constant(image) == (len(np.unique(real)) <= 1)

@@ -11,7 +11,7 @@ import os
 import re
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from fvpipe.indexing.manifest_tables import breasts_table, findings_table, image
 from fvpipe.io.atomic import write_atomic, write_if_changed
 from fvpipe.io.read import file_state
 from fvpipe.progress import progress
-from fvpipe.reasons import NOT_BROKEN, Flag, Reason, Rejection
+from fvpipe.reasons import NO_FLAG, NOT_BROKEN, Flag, Reason, Rejection
 from fvpipe.shards.format import RECEIPT, Receipt, ShardEntry, read_receipt, shard_index, shard_name
 from fvpipe.shards.writer import ShardRow, write_shard
 from fvpipe.types import LABEL_NAMES, Breast, Digest
@@ -135,8 +135,8 @@ def commit(samples: Samples, limits: Limits, begun: float) -> Build:
     return build
 
 
-def _row(breast: Breast, shared: Set[str]) -> ShardRow:
-    flags = Flag.SHARED_PIXELS if breast.key.breast_id in shared else Flag(0)
+def _row(breast: Breast, shared: Mapping[str, Flag]) -> ShardRow:
+    flags = shared.get(breast.key.breast_id, NO_FLAG)
     cc, mlo = ((image.row_spacing, image.column_spacing) for image in breast.views)
     return ShardRow(breast.key.breast_id, breast.key.patient, breast.key.laterality, breast.facts.label, flags, (cc, mlo))
 

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
+
 from fvpipe.cache.decoder_crashes import decoders
 from fvpipe.cache.sample_store import SampleStore, ViewRejection, sample_key
 from fvpipe.config.pipeline import Pipeline
@@ -17,12 +19,13 @@ from fvpipe.dicom.header import HeaderPolicy, ImageHeader
 from fvpipe.dicom.pixels import decode_image
 from fvpipe.imaging.canvas import crop_levels, frame_level
 from fvpipe.imaging.fusion import fuse
+from fvpipe.imaging.normalize import is_constant
 from fvpipe.imaging.segmentation import segment
-from fvpipe.imaging.view_agreement import disagreement_flags, header_flags
+from fvpipe.imaging.view_agreement import CONSTANT_VIEW, IDENTICAL_VIEWS, constant_flags, disagreement_flags, header_flags
 from fvpipe.indexing.headers import parse_indexed
 from fvpipe.io.read import Buffer, read_contents
-from fvpipe.reasons import Flag, Rejection
-from fvpipe.types import VIEWS, Digest, FusedSample, ImageRecord
+from fvpipe.reasons import NO_FLAG, Flag, Reason, Rejection
+from fvpipe.types import VIEWS, DecodedImage, Digest, FusedSample, ImageRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +157,11 @@ def _sample(
             return ViewRejection(view, rejected.reason, rejected.detail)
     clock.lap("decode")
     cc, mlo = images
+    constant = is_constant(cc), is_constant(mlo)
+    if any(constant) and task.pipeline.constant == "reject":
+        return ViewRejection(VIEWS[constant.index(True)], Reason.CONSTANT_VIEW, CONSTANT_VIEW)
+    if not any(constant) and _same_pixels(images, files, headers):
+        return ViewRejection(None, Reason.IDENTICAL_VIEWS, IDENTICAL_VIEWS, (cc.pixel_digest, mlo.pixel_digest))
     found = segment(cc, task.pipeline.segment), segment(mlo, task.pipeline.segment)
     clock.lap("segment")
     for i, level in enumerate(crop_levels(found, task.pipeline)):
@@ -166,10 +174,25 @@ def _sample(
             images[i] = replace(finer, pixel_digest=images[i].pixel_digest)
     clock.lap("decode")
     sample = fuse((images[0], images[1]), found, task.pipeline)
-    flags = sample.flags | disagreement_flags(task.cc, task.mlo, sample) | header_flags(*task.views)
-    flags |= Flag.DATES_DIFFER if len(dates - {""}) > 1 else Flag(0)
+    flags = constant_flags(sample.flags, constant) | disagreement_flags(task.cc, task.mlo, sample) | header_flags(*task.views)
+    flags |= Flag.DATES_DIFFER if len(dates - {""}) > 1 else NO_FLAG
     clock.lap("fuse")
     return replace(sample, flags=flags)
+
+
+def _same_pixels(images: Sequence[DecodedImage], files: Sequence[memoryview], headers: Sequence[ImageHeader]) -> bool:
+    """Whether both views are one image, or its mirror image; decoded at different resolutions, both are decoded whole."""
+    cc, mlo = images
+    if cc.source_shape != mlo.source_shape:
+        return False
+    if cc.scale != mlo.scale:
+        try:
+            cc, mlo = (decode_image(file, header) for file, header in zip(files, headers, strict=True))
+        except RejectedFile:
+            return False  # damage in a resolution that the pipeline does not use: no copy of an image that is whole
+    first, *others = cc.stored, mlo.stored, mlo.stored[:, ::-1]
+    # Digests differ with the type of the stored values. A few rows tell nearly always.
+    return any(np.array_equal(first[::64], other[::64]) and np.array_equal(first, other) for other in others)
 
 
 def key_of(task: SampleTask, digests: tuple[Digest, Digest]) -> Digest:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import chain
 from typing import Any
 
 from fvpipe.build.plan import Plan, Target, make_task
@@ -18,13 +19,13 @@ from fvpipe.config.pipeline import Pipeline
 from fvpipe.errors import ClusterError, StorageError
 from fvpipe.execution.isolation import Crash, run_alone
 from fvpipe.execution.workers import Workers
-from fvpipe.imaging.view_agreement import shared_pixels
+from fvpipe.imaging.view_agreement import shared_flags
 from fvpipe.indexing.headers import changed_since_index, read_pixel_digests
 from fvpipe.indexing.index import Index
 from fvpipe.indexing.pairing import rejection_order
 from fvpipe.progress import progress
-from fvpipe.reasons import Reason, Rejection
-from fvpipe.types import VIEWS, Breast, Digest, FusedSample, SourceFile
+from fvpipe.reasons import Flag, Reason, Rejection
+from fvpipe.types import VIEWS, Breast, BreastKey, Digest, FusedSample, SourceFile
 
 
 @dataclass
@@ -45,6 +46,8 @@ class Samples:
         Breasts that have a sample, in the index's order, with its key.
     rejections : list of Rejection
         Of the index and of the build, sorted.
+    identical : list of (BreastKey, (Digest, Digest))
+        Breasts that are rejected since both views are one image, with its pixel digests: another breast may have it, too.
     computed, reused : int
         Samples and rejections that were made now, or that the store held.
     seconds : mapping of str to float
@@ -57,6 +60,7 @@ class Samples:
     file_cache: FileCache
     keys: list[tuple[Breast, Digest]]
     rejections: list[Rejection]
+    identical: list[tuple[BreastKey, tuple[Digest, Digest]]]
     computed: int
     reused: int
     seconds: Mapping[str, float]
@@ -75,12 +79,12 @@ class Samples:
         return sample
 
     @cached_property
-    def shared(self) -> set[str]:
-        """Ids of the breasts that have exactly a view's pixels in common with another patient's."""
-        return shared_pixels(self._pixel_digests())
+    def shared(self) -> dict[str, Flag]:
+        """Flags of the breasts that have exactly a view's pixels in common with another, by breast id."""
+        return shared_flags(chain(self._pixel_digests(), self.identical))
 
-    def _pixel_digests(self) -> Iterator[tuple[str, str, tuple[Digest, Digest]]]:
-        """Breast id, patient and pixel digests; a sample is loaded only where the file cache lacks them."""
+    def _pixel_digests(self) -> Iterator[tuple[BreastKey, tuple[Digest, Digest]]]:
+        """Breasts and their pixel digests; a sample is loaded only where the file cache lacks them."""
         pipeline, new = self.target.pipeline, list[tuple[SourceFile, str]]()
         for breast, key in self.keys:
             files = [self.found.files[image.path] for image in breast.views]
@@ -90,7 +94,7 @@ class Samples:
             if not all(facts) or facts != _pixel_facts(digests, key, pipeline):
                 digests = self.load(breast, key).pixel_digests
                 new += zip(files, _pixel_facts(digests, key, pipeline), strict=True)
-            yield breast.key.breast_id, breast.key.patient, digests
+            yield breast.key, digests
         self.file_cache.put_facts(new, _pixel_kind(pipeline))
 
 
@@ -136,17 +140,22 @@ def make_missing(
             _cache_digests(file_cache, finished, found, target.pipeline)
             advance(len(batch))
     stored = [(breast, keys[breast.key]) for breast in found.breasts if breast.key in keys]
-    samples = []
+    samples, identical = [], []
     for breast, key in stored:
         rejection = _stored_result(found, target, store, breast, key) if store.rejection_path(key).exists() else None
-        if isinstance(rejection, ViewRejection):
+        if isinstance(rejection, ViewRejection) and rejection.view is None:
+            detail = f"{breast.cc.path} and {breast.mlo.path}: {rejection.detail}"
+            rejections.append(Rejection(breast.key.breast_id, rejection.reason, detail))
+            identical += [(breast.key, rejection.pixel_digests)] if rejection.pixel_digests else []
+        elif isinstance(rejection, ViewRejection):
             path = breast.views[VIEWS.index(rejection.view)].path
             rejections.append(Rejection(path, rejection.reason, rejection.detail))
             rejections.append(_without_view(breast, f"its {rejection.view} was rejected: {rejection.reason}"))
         else:
             samples.append((breast, key))
     everything = sorted([*found.rejections, *rejections], key=rejection_order)
-    return Samples(found, target, store, file_cache, samples, everything, computed, len(stored) - computed, seconds)
+    reused = len(stored) - computed
+    return Samples(found, target, store, file_cache, samples, everything, identical, computed, reused, seconds)
 
 
 class _Numbered(Sequence[tuple[int, SampleTask]]):

@@ -29,11 +29,12 @@ from fvpipe.versions import PREPROCESSING_VERSION
 
 @dataclass(frozen=True, slots=True)
 class ViewRejection:
-    """A view that was rejected when its pixels were read. Without a path: the store knows none."""
+    """A view, or both views as a pair, rejected when the pixels were read. Without a path: the store knows none."""
 
-    view: View
+    view: View | None  # None: the pair
     reason: Reason
     detail: str
+    pixel_digests: tuple[Digest, Digest] | None = None  # of a rejected pair, to find other breasts with the same pixels
 
 
 def sample_key(
@@ -112,7 +113,8 @@ _ARRAYS = ("image", "boxes", "source_shape", "placement", "intensity_range", "br
 def _pack(key: Digest, result: FusedSample | ViewRejection) -> bytes:
     head: dict[str, Any]
     if isinstance(result, ViewRejection):
-        head, body = {"view": result.view.value, "reason": result.reason.value, "detail": result.detail}, b""
+        head = {"view": result.view, "reason": result.reason.value, "detail": result.detail, "pixels": result.pixel_digests}
+        body = b""
     else:
         arrays = [np.ascontiguousarray(getattr(result, name)) for name in _ARRAYS]
         head = {
@@ -135,7 +137,8 @@ def _unpack(key: Digest, data: bytes) -> FusedSample | ViewRejection | None:
     if head.get("key") != key:  # a file that was exchanged with another, or renamed
         return None
     if "reason" in head:
-        return ViewRejection(View(head["view"]), Reason(head["reason"]), head["detail"])
+        view, pixels = head["view"] and View(head["view"]), head["pixels"] and tuple(head["pixels"])
+        return ViewRejection(view, Reason(head["reason"]), head["detail"], pixels)
     arrays, at = {}, 0
     for name, dtype, shape in head["arrays"]:
         count = int(np.prod(shape))

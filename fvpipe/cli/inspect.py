@@ -19,6 +19,15 @@ if TYPE_CHECKING:
     from fvpipe.execution.workers import Workers
 
 
+class _SampleSize(click.ParamType[int]):
+    """A number of images, or ``all``, which is 0."""
+
+    name = "number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        return 0 if value == "all" else click.IntRange(1).convert(value, param, ctx)
+
+
 @click.command()
 @click.argument("folders", nargs=-1, type=FOLDER)
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
@@ -88,6 +97,16 @@ def inspect(path: Path, adapter: str, pipeline: str, png: Path | None, timeout: 
 @click.option("--pipeline", default="cropped", show_default=True, help="Pipeline whose window and segmentation are used.")
 @click.option("--out", type=FILE, default=None, help="Page to write. [cache/reports/audit-<dataset>.html]")
 @click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="Number of worst crops shown.")
+@click.option(
+    "--compare",
+    type=_SampleSize(),
+    metavar="[N|all]",
+    is_flag=False,
+    flag_value="100",
+    default=None,
+    help="Write no page; compare N images [100] with another library.",
+)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="With --compare: chooses the images.")
 @reading_options
 @worker_options
 def audit(
@@ -98,6 +117,8 @@ def audit(
     pipeline: str,
     out: Path | None,
     limit: int,
+    compare: int | None,
+    seed: int,
     id_key: Path | None,
     reread: bool,
     as_json: bool,
@@ -108,16 +129,23 @@ def audit(
     Decodes and segments every image and writes one page: what is rejected,
     statistics by vendor and view, and images of the worst crops.
 
+    With --compare it reads a sample of the images by SimpleITK or pydicom, too,
+    and names those whose size, values or polarity differ. Exit code 1 where any
+    does.
+
     \b
     $ fvpipe audit --dataset cbis
     cbis: 8 of 8 images read, 0 rejected, 0 uncropped;
     8 images -> cache/reports/audit-cbis.html
     $ fvpipe audit --dicom DIR --adapter cmmd --out audit.html
+    $ fvpipe audit --dicom DIR --compare 500 --seed 1
     """
     from fvpipe.config.pipeline import load_pipeline
     from fvpipe.project.project import Project
     from fvpipe.project.standalone import standalone_source
 
+    if compare is not None and out is not None:
+        raise click.UsageError("--compare writes no page: leave --out out")
     if dicom is not None:
         if datasets:
             raise click.UsageError("with --dicom give no --dataset")
@@ -137,9 +165,14 @@ def audit(
             raise click.UsageError("--out goes with one --dataset")
         name, settings = load_pipeline(pipeline, project.folder)
     with make_workers(workers) as pool:
-        results = [_audited(source, (name, settings), samples, out, limit, reread, pool, as_json) for source in sources]
+        if compare is None:
+            results = [_audited(source, (name, settings), samples, out, limit, reread, pool, as_json) for source in sources]
+        else:
+            results = [_compared(source, samples, compare, seed, reread, pool, as_json) for source in sources]
     if as_json:
         click.echo(json.dumps(results, indent=1))
+    if any(result.get("differing") for result in results):
+        sys.exit(1)
 
 
 def _audited(
@@ -166,6 +199,20 @@ def _audited(
         click.echo(f"{result.dataset}: {read}, {uncropped}; {len(images)} images -> {page}")
         print_rejections(result.rejected)
     return result.to_json() | {"out": str(page)}
+
+
+def _compared(
+    source: Source, samples: Path, size: int, seed: int, reread: bool, pool: Workers, as_json: bool
+) -> dict[str, Any]:
+    from fvpipe.flow import index
+    from fvpipe.project.stages import open_file_cache
+    from fvpipe.report.compare_decoders import compare_decoders, comparison_text
+
+    with open_file_cache(source, samples, reread=reread) as file_cache:
+        result = compare_decoders(index(source, pool, file_cache), size or None, seed, pool)
+    if not as_json:
+        click.echo(comparison_text(result))
+    return result.to_json()
 
 
 @click.command()

@@ -80,6 +80,7 @@ class Pipeline(Settings):
     resize: Resize = Resize()
     size: Pair = (256, 256)  # rows, columns
     dtype: Literal["uint16", "uint8", "float32"] = "uint16"
+    constant: Literal["reject", "keep"] = "reject"  # a breast with a view whose real pixels all have one value
 
     @field_validator("size")
     @classmethod

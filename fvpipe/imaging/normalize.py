@@ -143,6 +143,17 @@ def normalization(crops: list[Crop], intensity: Intensity) -> tuple[list[NDArray
     return tables, ranges
 
 
+def is_constant(image: DecodedImage) -> bool:
+    """Whether all pixels of an image that are not padding have one value, or there are none."""
+    # A few pixels tell nearly always; at reduced resolution, those beside padding could not be told from it.
+    for step in (max(min(image.shape) // 64, 1), 1) if image.scale == 1 else (1,):
+        stored = np.ascontiguousarray(image.stored[::step, ::step])
+        extremes = _extremes(Crop(image, stored, None, False, image.source_shape, (0, 0)))
+        if extremes is not None and extremes[0] < extremes[1]:
+            return False
+    return True
+
+
 def _extremes(crop: Crop) -> tuple[float, float] | None:
     """Minimum and maximum value over real pixels; None if there are none."""
     stored, mask = crop.real_pixels()

@@ -1,13 +1,13 @@
-"""Comparison of the two views of a breast, and of the pixels of different patients. Disagreements are flagged."""
+"""Comparison of the two views of a breast, and of the pixels of different breasts. Disagreements are flagged."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from math import isnan
 
 from fvpipe.reasons import NO_FLAG, Flag
-from fvpipe.types import Digest, FusedSample, ImageRecord
+from fvpipe.types import BreastKey, Digest, FusedSample, ImageRecord
 
 HEADER_FLAGS = {
     Flag.IMPLANT: "implant",
@@ -21,6 +21,10 @@ HEADER_FLAGS = {
 }
 """Flags that are set by the header of an image, and the field of its record that sets each."""
 
+CONSTANT_VIEW = "all pixels that are not padding have one value; expected a mammogram (`constant: keep` builds it flagged)"
+IDENTICAL_VIEWS = "the same pixels in both views; expected two images"
+"""Details of the rejections of that name."""
+
 AREA_RATIO, MEAN_RATIO = 3.0, 3.0
 """Largest ratio between two views of one breast; on the available films and simulated data it is below 2.1 and 1.8."""
 
@@ -30,6 +34,17 @@ def header_flags(*records: ImageRecord) -> Flag:
     flags = NO_FLAG
     for flag, name in HEADER_FLAGS.items():
         flags |= flag if any(getattr(record, name) for record in records) else NO_FLAG
+    return flags
+
+
+def constant_flags(flags: Flag, constant: Iterable[bool]) -> Flag:
+    """Replace the flags of constant views by what `constant` says of CC and MLO, or of one image as CC.
+
+    Segmentation sets them, too, where its thumbnail is constant, which that of another image may be.
+    """
+    flags &= ~(Flag.CC_CONSTANT | Flag.MLO_CONSTANT)
+    for flag, is_set in zip((Flag.CC_CONSTANT, Flag.MLO_CONSTANT), constant, strict=False):
+        flags |= flag if is_set else NO_FLAG
     return flags
 
 
@@ -60,22 +75,36 @@ def _exceeds(first: float, second: float, ratio: float) -> bool:
     return not isnan(first + second) and max(first, second) > ratio * min(first, second)
 
 
-def shared_pixels(breasts: Iterable[tuple[str, str, tuple[Digest, Digest]]]) -> set[str]:
-    """Find breasts with a view whose pixels equal those of another patient.
+def shared_flags(breasts: Iterable[tuple[BreastKey, tuple[Digest, Digest]]]) -> dict[str, Flag]:
+    """Find breasts with a view whose pixels equal those of another breast.
 
     Parameters
     ----------
-    breasts : iterable of (str, str, (Digest, Digest))
-        Breast id, patient id, pixel digests of CC and MLO.
+    breasts : iterable of (BreastKey, (Digest, Digest))
+        Breasts of one data set, with the pixel digests of CC and MLO.
 
     Returns
     -------
-    ids : set of str
-        Breast ids.
+    flags : dict of str to Flag
+        By breast id: ``SHARED_PIXELS`` for the pixels of another patient, ``SHARED_BY_SIDES`` for those of the patient's other
+        breast, ``SHARED_BY_EXAMS`` for those of the patient's other exam. Breasts without any are left out.
     """
     breasts = list(breasts)
-    patients: dict[Digest, set[str]] = defaultdict(set)
-    for _, patient, digests in breasts:
-        for digest in digests:
-            patients[digest].add(patient)
-    return {breast for breast, _, digests in breasts if any(len(patients[digest]) > 1 for digest in digests)}
+    owners: dict[tuple[Flag, Digest, str], set[str]] = defaultdict(set)
+    for key, digests in breasts:
+        for group, owner in _owners(key, digests):
+            owners[group].add(owner)
+    flags: dict[str, Flag] = {}
+    for key, digests in breasts:
+        for group, _ in _owners(key, digests):
+            if len(owners[group]) > 1:
+                flags[key.breast_id] = flags.get(key.breast_id, NO_FLAG) | group[0]
+    return flags
+
+
+def _owners(key: BreastKey, digests: Iterable[Digest]) -> Iterator[tuple[tuple[Flag, Digest, str], str]]:
+    """Groups of breasts that share pixels, and what must be one in each."""
+    for digest in digests:
+        yield (Flag.SHARED_PIXELS, digest, ""), key.patient
+        yield (Flag.SHARED_BY_SIDES, digest, key.patient), key.laterality
+        yield (Flag.SHARED_BY_EXAMS, digest, key.patient), key.study

@@ -17,6 +17,7 @@ from fvpipe.cache.file_cache import FileCache
 from fvpipe.config.pipeline import Pipeline
 from fvpipe.execution.isolation import Crash
 from fvpipe.execution.workers import Workers
+from fvpipe.imaging.view_agreement import IDENTICAL_VIEWS, shared_flags
 from fvpipe.indexing.index import Index
 from fvpipe.indexing.pairing import rejection_order
 from fvpipe.io.atomic import write_atomic
@@ -35,7 +36,7 @@ from fvpipe.report.statistics import (
     largest_deviations,
     pair_report,
 )
-from fvpipe.types import ImageRecord
+from fvpipe.types import BreastKey, Digest, ImageRecord
 from fvpipe.versions import PREPROCESSING_VERSION
 
 LISTED_REJECTIONS = 200  # rejected files that the page lists by name
@@ -88,7 +89,7 @@ class Audit:
     rejected : tuple of Rejection
         Rejections of faulty files and breasts.
     flags, methods : mapping of str to int
-        Number of images by flag and by segmentation method.
+        Number of images by flag and by segmentation method; for the flags of shared pixels, of breasts.
     groups : tuple of GroupReport
         One report per vendor and view.
     pairs : PairReport
@@ -168,7 +169,8 @@ def audit(
         for image in [next((image for image in breast.views if image.path in rejected), None)]
         if image
     ]
-    rejections = sorted([*found.rejections, *unreadable, *incomplete], key=rejection_order)
+    identical, shared = _compare_breasts(found, rows)
+    rejections = sorted([*found.rejections, *unreadable, *incomplete, *identical], key=rejection_order)
     ids = {image.path: breast.key.breast_id for breast in found.breasts for image in breast.views}
     deviations = largest_deviations(measured)
     worst = _worst_first(measured, deviations)[:limit]
@@ -186,7 +188,7 @@ def audit(
         measured=len(measured),
         rejections=count_values(rejection.reason.value for rejection in rejections),
         rejected=tuple(rejection for rejection in rejections if rejection.reason not in NOT_BROKEN),
-        flags=count_values(name for row in measured for name in flag_names(row.flags)),
+        flags=count_values(name for flags in (*(row.flags for row in measured), *shared) for name in flag_names(flags)),
         methods=count_values(row.method for row in measured),
         groups=group_reports(measured),
         pairs=pair_report(found.breasts, rows),
@@ -224,6 +226,21 @@ def _measure(
                     measured.append(each)
             advance(len(batch))
     return sorted(measured, key=lambda row: row.record.path), sorted(rejected, key=rejection_order)
+
+
+def _compare_breasts(found: Index, rows: Mapping[str, ImageMeasurement]) -> tuple[list[Rejection], list[Flag]]:
+    """Breasts whose views are one image, and the flags of those that share a view with another breast, as of a build."""
+    digests: dict[BreastKey, tuple[Digest, Digest]] = {}
+    identical = dict[str, Rejection]()
+    for breast in found.breasts:
+        cc, mlo = (rows.get(image.path) for image in breast.views)
+        if cc and mlo and cc.pixel_digest and mlo.pixel_digest:
+            digests[breast.key] = cc.pixel_digest, mlo.pixel_digest
+            if cc.pixel_digest == mlo.pixel_digest and Flag.CC_CONSTANT not in cc.flags:
+                breast_id, detail = breast.key.breast_id, f"{breast.cc.path} and {breast.mlo.path}: {IDENTICAL_VIEWS}"
+                identical[breast_id] = Rejection(breast_id, Reason.IDENTICAL_VIEWS, detail)
+    shared = [flags for breast_id, flags in shared_flags(digests.items()).items() if breast_id not in identical]
+    return list(identical.values()), shared
 
 
 def _draw(found: Index, pipeline: Pipeline, images: Sequence[ImageRecord], workers: Workers) -> dict[str, Preview]:

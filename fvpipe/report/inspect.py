@@ -17,8 +17,9 @@ from fvpipe.dicom.pixels import decode_image
 from fvpipe.dicom.rules.base import RuleResult
 from fvpipe.execution.isolation import Crash, run_alone
 from fvpipe.imaging.canvas import frame_level
+from fvpipe.imaging.normalize import is_constant
 from fvpipe.imaging.segmentation import GATES, SegmentationTrace, ThresholdAttempt, segment, trace_segmentation
-from fvpipe.imaging.view_agreement import HEADER_FLAGS
+from fvpipe.imaging.view_agreement import HEADER_FLAGS, constant_flags
 from fvpipe.io.atomic import write_atomic
 from fvpipe.reasons import Flag, Rejection
 from fvpipe.report.drawing import draw_histogram, draw_segmentation, encode, side_by_side
@@ -190,7 +191,7 @@ def _pixel_facts(image: DecodedImage, found: Segmentation, seen: SegmentationTra
             "mean inside": None if math.isnan(found.mean) else found.mean,
             "breast box": list(found.tight_box.as_tuple()),
             "crop box": list(found.box.as_tuple()),
-            "flags": flag_names(found.flags | image.flags),
+            "flags": flag_names(constant_flags(found.flags | image.flags, [is_constant(image)])),
         },
     }
 

@@ -15,14 +15,15 @@ from fvpipe.dicom.header import HeaderPolicy
 from fvpipe.dicom.pixels import decode_image
 from fvpipe.errors import InputError
 from fvpipe.imaging.canvas import frame_level
+from fvpipe.imaging.normalize import is_constant
 from fvpipe.imaging.segmentation import GATES, ThresholdAttempt, segment, trace_segmentation
-from fvpipe.imaging.view_agreement import header_flags
+from fvpipe.imaging.view_agreement import CONSTANT_VIEW, constant_flags, header_flags
 from fvpipe.indexing.headers import parse_indexed
 from fvpipe.io.read import Buffer, read_contents
-from fvpipe.reasons import Flag, Rejection
+from fvpipe.reasons import Flag, Reason, Rejection
 from fvpipe.report.brightness import Brightness, measure_brightness
 from fvpipe.report.drawing import draw_segmentation, encode
-from fvpipe.types import DecodedImage, ImageRecord, Segmentation
+from fvpipe.types import DecodedImage, Digest, ImageRecord, Segmentation
 
 PREVIEW_SIDE = 300  # pixels of the longer side of a preview
 
@@ -74,6 +75,8 @@ class ImageMeasurement:
         Mask area in source pixels.
     brightness : tuple of Brightness
         Inside the outline, after each normalization of :data:`fvpipe.report.brightness.NORMALIZATIONS`; empty without one.
+    pixel_digest : Digest or None
+        Digest of the decoded stored values.
     """
 
     record: ImageRecord
@@ -84,6 +87,7 @@ class ImageMeasurement:
     threshold: float = math.nan
     area: float = math.nan
     brightness: tuple[Brightness, ...] = ()
+    pixel_digest: Digest | None = None
 
     @property
     def vendor(self) -> str:
@@ -129,13 +133,16 @@ def measure_images(tasks: Sequence[ImageTask]) -> list[ImageMeasurement | Reject
 
 
 def _measure(task: ImageTask) -> ImageMeasurement | Rejection:
-    image = _decode(task)
+    image = read_image(task)
     if isinstance(image, Rejection):
         return image
+    constant = is_constant(image)
+    if constant and task.pipeline.constant == "reject":
+        return Rejection(task.record.path, Reason.CONSTANT_VIEW, CONSTANT_VIEW)
     segmentation = segment(image, task.pipeline.segment)
-    flags = image.flags | segmentation.flags | header_flags(task.record)
+    flags = constant_flags(image.flags | segmentation.flags, [constant]) | header_flags(task.record)
     if segmentation.mask is None:
-        return ImageMeasurement(task.record, segmentation.method, flags)
+        return ImageMeasurement(task.record, segmentation.method, flags, pixel_digest=image.pixel_digest)
     box = segmentation.tight_box
     return ImageMeasurement(
         task.record,
@@ -146,6 +153,7 @@ def _measure(task: ImageTask) -> ImageMeasurement | Rejection:
         _relative_threshold(image, segmentation),
         segmentation.area,
         measure_brightness(image, segmentation),
+        image.pixel_digest,
     )
 
 
@@ -161,7 +169,7 @@ def draw_previews(tasks: Sequence[tuple[int, ImageTask]]) -> list[tuple[int, Pre
 
 
 def _preview(task: ImageTask) -> Preview | Rejection:
-    image = _decode(task)
+    image = read_image(task)
     if isinstance(image, Rejection):
         return image
     drawing = draw_segmentation(image, segment(image, task.pipeline.segment), PREVIEW_SIDE)
@@ -179,7 +187,8 @@ def _failed_gates(attempt: ThresholdAttempt) -> str:
     return f"{attempt.method}: {', '.join(failed) or 'nothing above the threshold'}"
 
 
-def _decode(task: ImageTask) -> DecodedImage | Rejection:
+def read_image(task: ImageTask) -> DecodedImage | Rejection:
+    """Read and decode an image on a worker, unless its file is not what the index read."""
     record = task.record
     try:
         read = read_contents(Path(task.root) / record.path, task.state, Buffer())

@@ -160,7 +160,9 @@ def _sample(task: SampleTask) -> FusedSample | Rejection:
     if result.sample is None:
         return Rejection(result.changed or task.cc.path, Reason.FILE_UNREADABLE, "changed while it was read")
     if isinstance(result.sample, ViewRejection):
-        return Rejection(task.views[VIEWS.index(result.sample.view)].path, result.sample.reason, result.sample.detail)
+        view = result.sample.view
+        what = task.views[VIEWS.index(view)].path if view else f"{task.cc.path} and {task.mlo.path}"
+        return Rejection(what, result.sample.reason, result.sample.detail)
     return result.sample
 
 
