@@ -142,6 +142,13 @@ class ImageRecord:
         return self.orientation not in (Orientation.NOT_GIVEN, Orientation.UNKNOWN, Orientation.UPRIGHT)
 
     @property
+    def upright_spacing(self) -> tuple[float | None, float | None]:
+        """Millimeters per pixel of the upright image, down and across."""
+        turned = {Orientation.TRANSPOSED, Orientation.TURNED_90, Orientation.TURNED_270, Orientation.TRANSVERSE}
+        down, across = self.row_spacing, self.column_spacing
+        return (across, down) if self.orientation in turned else (down, across)
+
+    @property
     def orientation_unknown(self) -> bool:
         """Whether the pixels may be turned or mirrored, and the header does not say how."""
         return self.orientation is Orientation.UNKNOWN

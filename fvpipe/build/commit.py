@@ -137,8 +137,8 @@ def commit(samples: Samples, limits: Limits, begun: float) -> Build:
 
 def _row(breast: Breast, shared: Mapping[str, Flag]) -> ShardRow:
     flags = shared.get(breast.key.breast_id, NO_FLAG)
-    cc, mlo = ((image.row_spacing, image.column_spacing) for image in breast.views)
-    return ShardRow(breast.key.breast_id, breast.key.patient, breast.key.laterality, breast.facts.label, flags, (cc, mlo))
+    key, spacing = breast.key, (breast.cc.upright_spacing, breast.mlo.upright_spacing)
+    return ShardRow(key.breast_id, key.patient, key.laterality, breast.facts.label, flags, spacing)
 
 
 def _attributes(found: Index, target: Target) -> dict[str, str | int]:
