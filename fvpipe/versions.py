@@ -5,11 +5,11 @@ Training has no number here: ``fvpipe train`` digests the code that it imports (
 
 from __future__ import annotations
 
-READER_VERSION = 5
+READER_VERSION = 6
 """Raised whenever :mod:`fvpipe.dicom.rules` would read a header differently."""
 
-PREPROCESSING_VERSION = 4
+PREPROCESSING_VERSION = 5
 """Raised whenever our code would change a byte of a sample; tests with golden digests fail when it should have been."""
 
 SCHEMA_VERSION = 2
-"""Raised whenever a dataset, attribute or file of a shard folder is added, changed or removed."""
+"""Raised whenever a dataset, attribute or file of a shard folder is renamed, removed or changes its meaning."""

@@ -116,7 +116,8 @@ def wrong(monkeypatch: pytest.MonkeyPatch, syntax: str, change: Any) -> None:
     right = DECODERS[syntax]
 
     def decoded(frame: bytes, layout: Any) -> Any:
-        return change(right.decode(frame, layout).copy())
+        found = right.decode(frame, layout)
+        return found._replace(pixels=change(found.pixels.copy()))
 
     monkeypatch.setitem(decoders.DECODERS, syntax, replace(right, decode=decoded))
 

@@ -275,7 +275,7 @@ def rows(shares: list[float], vendor: str = "A", view: View = View.CC) -> list[I
     for i, share in enumerate(shares):
         record = ImageRecord(
             f"{vendor}{i}", "P", "", "", Laterality.LEFT, view, 100, 100, 12, "MONOCHROME2", "", None, None, vendor, "", None,
-            Orientation.NOT_GIVEN, *[False] * 7,
+            Orientation.NOT_GIVEN, False, False, False, False, False, False, False,
         )  # fmt: skip
         found.append(ImageMeasurement(record, "otsu_log", Flag(0), share, 0.5, 0.1, share * 10000))
     return found

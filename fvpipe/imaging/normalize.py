@@ -148,7 +148,7 @@ def is_constant(image: DecodedImage) -> bool:
     # A few pixels tell nearly always; at reduced resolution, those beside padding could not be told from it.
     for step in (max(min(image.shape) // 64, 1), 1) if image.scale == 1 else (1,):
         stored = np.ascontiguousarray(image.stored[::step, ::step])
-        extremes = _extremes(Crop(image, stored, None, False, image.source_shape, (0, 0)))
+        extremes = _extremes(Crop(image, stored, None, None, False, image.source_shape, (0, 0)))
         if extremes is not None and extremes[0] < extremes[1]:
             return False
     return True
