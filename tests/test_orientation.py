@@ -83,20 +83,20 @@ TOLD: dict[str, tuple[Laterality, View, Orientation]] = {
     "MLO": (LEFT, MLO, Orientation.NOT_GIVEN),
 }
 CONTRADICTIONS: dict[str, tuple[Laterality, View, Reason, str]] = {
-    "P\\L": (LEFT, CC, Reason.LATERALITY_CONFLICT, "of the other breast, or of this one turned by 180 degrees"),
-    "A\\R": (RIGHT, CC, Reason.LATERALITY_CONFLICT, "of the other breast, or of this one turned by 180 degrees"),
-    "P\\F": (LEFT, MLO, Reason.LATERALITY_CONFLICT, "of the other breast, or of this one mirrored"),
-    "P\\FL": (LEFT, MLO, Reason.LATERALITY_CONFLICT, "P\\FL of the other breast"),
-    "A\\HR": (LEFT, MLO, Reason.LATERALITY_CONFLICT, "HR of the other breast"),
-    "A\\FL": (LEFT, MLO, Reason.LATERALITY_CONFLICT, "FL of the other breast"),
-    "FL\\A": (LEFT, MLO, Reason.LATERALITY_CONFLICT, "FL of the other breast"),
+    "P\\L": (LEFT, CC, Reason.LATERALITY_CONFLICT, "is that of the other breast, or of this one turned by 180 degrees"),
+    "A\\R": (RIGHT, CC, Reason.LATERALITY_CONFLICT, "is that of the other breast, or of this one turned by 180 degrees"),
+    "P\\F": (LEFT, MLO, Reason.LATERALITY_CONFLICT, "is that of the other breast, or of this one mirrored"),
+    "P\\FL": (LEFT, MLO, Reason.LATERALITY_CONFLICT, "P\\FL is that of the other breast"),
+    "A\\HR": (LEFT, MLO, Reason.LATERALITY_CONFLICT, "HR is of the other breast"),
+    "A\\FL": (LEFT, MLO, Reason.LATERALITY_CONFLICT, "FL is of the other breast"),
+    "FL\\A": (LEFT, MLO, Reason.LATERALITY_CONFLICT, "FL is of the other breast"),
     "A\\P": (LEFT, CC, Reason.ORIENTATION_INVALID, "A\\P"),
     "A\\A": (LEFT, CC, Reason.ORIENTATION_INVALID, "A\\A"),
     "R\\F": (LEFT, MLO, Reason.ORIENTATION_INVALID, "one axis to A or P"),
     "A\\HF": (LEFT, MLO, Reason.ORIENTATION_INVALID, "no pair of directions"),
     "A\\RR": (LEFT, CC, Reason.ORIENTATION_INVALID, "no pair of directions"),
-    "A\\H": (LEFT, CC, Reason.ORIENTATION_INVALID, "of a CC"),
-    "A\\HR ": (LEFT, CC, Reason.ORIENTATION_INVALID, "of a CC"),
+    "A\\H": (LEFT, CC, Reason.ORIENTATION_INVALID, "expected a CC to run"),
+    "A\\HR ": (LEFT, CC, Reason.ORIENTATION_INVALID, "expected a CC to run"),
     "A\\F\\R": (LEFT, MLO, Reason.ORIENTATION_INVALID, "no pair of directions"),
     "SMITH\\X": (LEFT, CC, Reason.ORIENTATION_INVALID, "<7 characters>"),
 }
@@ -145,6 +145,13 @@ def test_the_field_of_view_undoes_nothing(tmp_path: Path, name: str) -> None:
     assert not header.record.reoriented
     image = decode_image((tmp_path / "x.dcm").read_bytes(), header)
     np.testing.assert_array_equal(image.stored, factory.breast().pixels)
+
+
+def test_real_files_are_not_turned_by_their_field_of_view() -> None:
+    """GE's lies upright though its detector's image was turned by 180 degrees."""
+    header = read_header(Path(__file__).parent / "data" / "mg", "GH133.dcm", HeaderPolicy())
+    assert isinstance(header, ImageHeader)
+    assert header.record.orientation is Orientation.UPRIGHT
 
 
 # --- what is done about it --------------------------------------------------------------------------------------------

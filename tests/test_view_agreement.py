@@ -59,7 +59,8 @@ def patient(folder: Path, name: str, mlo_tags: dict[str, Any] | None = None, **t
         ({"made": factory.breast(4, factory.MLO, bits=10)}, Flag.BITS_DIFFER),
         ({"ImagerPixelSpacing": [0.2, 0.2]}, Flag.AREAS_DISAGREE),  # 4 times the area in mm2
         ({"BreastImplantPresent": "YES"}, Flag.IMPLANT),
-        ({"ImageType": ["DERIVED", "PRIMARY", "", "GENERATED_2D"]}, Flag.SYNTHETIC),
+        ({"PatientOrientation": ["P", "FR"]}, Flag.REORIENTED | Flag.CHEST_WALL_CONFLICT),  # the pixels lie as usual
+        ({"FieldOfViewRotation": 180}, Flag.ORIENTATION_UNKNOWN),
         ({"ShutterShape": "RECTANGULAR"}, Flag.SHUTTER),
         ({}, Flag(0)),
     ],
@@ -72,6 +73,19 @@ def test_each_disagreement_has_its_flag(mlo_tags: dict[str, Any], flag: Flag, tm
 
 
 OVERLAY = ((0x60000010, 320, "US"), (0x60000011, 256, "US"), (0x60003000, b"\xff" * 10240, "OW"))
+
+
+@pytest.mark.parametrize(
+    ("image_type", "flag"),
+    [
+        ("DERIVED\\PRIMARY\\\\GENERATED_2D", Flag.SYNTHETIC),
+        ("ORIGINAL\\PRIMARY\\\\LOW_ENERGY", Flag.LOW_ENERGY),
+        ("DERIVED\\PRIMARY", Flag(0)),
+    ],
+)
+def test_each_kind_has_its_flag(image_type: str, flag: Flag, tmp_path: Path) -> None:
+    patient(tmp_path / "in", "kind", ImageType=image_type.split("\\"))
+    assert flags() == {"kind": flag}
 
 
 def test_overlays_are_seen_and_not_burned_in(tmp_path: Path) -> None:

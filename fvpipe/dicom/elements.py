@@ -111,8 +111,11 @@ def items(header: Dataset, keyword: str) -> list[Dataset]:
     RejectedFile
         The element is not a sequence.
     """
+    tag = _tag(keyword)
+    if tag not in header:
+        return []
     try:
-        value = header.get(keyword)
+        value = header[tag].value
     except Exception as error:
         raise RejectedFile(Reason.HEADER_UNREADABLE, f"{keyword} cannot be read ({type(error).__name__})") from None
     if value and not isinstance(value, DicomSequence):

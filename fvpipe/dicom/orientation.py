@@ -70,12 +70,12 @@ def find_orientation(terms: Sequence[str], laterality: Laterality, view: View) -
     if view is View.CC and down[0] in "RL":
         feet = 0  # a tilt
     if mirrored and not transposed and (feet, middle) in _OTHER_BREAST:
-        detail = f"laterality {laterality}, {shown} of the other breast{_OTHER_BREAST[feet, middle]}"
+        detail = f"laterality {laterality}, {shown} is that of the other breast{_OTHER_BREAST[feet, middle]}"
         raise RejectedFile(Reason.LATERALITY_CONFLICT, detail)
     if feet * middle < 0 and view is View.MLO:
-        raise RejectedFile(Reason.LATERALITY_CONFLICT, f"laterality {laterality}, {shown} with {down} of the other breast")
+        raise RejectedFile(Reason.LATERALITY_CONFLICT, f"laterality {laterality}, {shown}; {down} is of the other breast")
     if view is View.CC and (feet * middle < 0 or (feet, middle) == (-1, 0)):
-        raise RejectedFile(Reason.ORIENTATION_INVALID, f"{shown} of a CC; expected columns that run to R or L")
+        raise RejectedFile(Reason.ORIENTATION_INVALID, f"{shown}; expected a CC to run to R or L")
     return _BY_UNDO[transposed, (middle or feet) < 0, mirrored]
 
 

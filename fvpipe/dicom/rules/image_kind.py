@@ -23,7 +23,7 @@ from fvpipe.reasons import Reason
 NO_VIEW = {
     "a quality control image": r"\b(PH|F)ANTO+M\w*|\bQUALITY CONTROL\b|\bFLAT ?FIELD\b",
     "an image of a specimen": r"\bSPECIMENS?\b",
-    "an image of a biopsy": r"\bSTEREO|BIOPS|\b(PRE|POST)(FIRE|MARKER)|\bTOMO SCOUT\b|\b(NEEDLE|WIRE) LOC",
+    "a stereotactic or biopsy image": r"\bSTEREO|BIOPS|\b(PRE|POST)(FIRE|MARKER)|\bTOMO SCOUT\b|\b(NEEDLE|WIRE) LOC",
 }
 """Images that are no views of a breast."""
 # Of the images of a contrast-enhanced exam only the low-energy one is like a mammogram.
@@ -110,7 +110,7 @@ def _objects(dataset: Dataset) -> dict[str, bool]:
     codes = {text(item, "CodeValue") for item in (view, *modifiers)}
     containers = text(dataset, "ContainerIdentifier") + text(dataset, "SpecimenIdentifier")
     return {
-        "QualityControlImage: with a phantom": text(dataset, "QualityControlImage").upper() in ("YES", "BOTH"),
+        "QualityControlImage: of a phantom": text(dataset, "QualityControlImage").upper() in ("YES", "BOTH"),
         "BodyPartExamined: a phantom": "PHANTOM" in text(dataset, "BodyPartExamined").upper(),
         "ContentQualification: a service image": text(dataset, "ContentQualification").upper() == "SERVICE",
         "PositionerType: stereo": "STEREO" in text(dataset, "PositionerType").upper(),
