@@ -36,7 +36,9 @@ def read_labels(root: Path, label_file: Path | None, rules: Labels) -> LabelTabl
         if found.setdefault(key, facts) != facts:
             where, apart = f"{row.file}, lines {first} and {row.line}", ", ".join(columns)
             if exam == Exam():
-                raise LabelTableError(f"{where}: one breast has two labels; expected one, or a column {apart} to tell exams apart")
+                raise LabelTableError(
+                    f"{where}: one breast has two labels; expected one, or a column {apart} to tell exams apart"
+                )
             raise LabelTableError(f"{where}: one breast has two labels in one exam; expected one")
     rows = {(patient, side): facts for (patient, side, exam), facts in found.items() if exam == Exam()}
     return LabelTable(rows, exams={key: facts for key, facts in found.items() if key[2] != Exam()})
