@@ -133,8 +133,8 @@ class ImageRecord:
     overlay: bool
     shutter: bool
     for_processing: bool
-    accession: str = ""
-    study_date: str = ""
+    accession: str = field(default="", kw_only=True)
+    study_date: str = field(default="", kw_only=True)
 
     @property
     def reoriented(self) -> bool:

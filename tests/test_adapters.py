@@ -100,6 +100,73 @@ def test_a_mask_that_fits_no_film_is_named(download: Path, tmp_path: Path) -> No
     assert result["rejections"]["pixels_truncated"] == 1
 
 
+RAMP = (np.arange(320 * 256) % 251).astype(np.uint8).reshape(320, 256)
+
+
+def _mask(values: tuple[int, ...], shape: tuple[int, int] = (320, 256)) -> np.ndarray:
+    """Two parts of a lesion with edges of other values, from `values`: outside, inside, edges."""
+    mask = np.full(shape, values[0], np.uint8)
+    for rows, columns in ((slice(100, 140), slice(60, 90)), (slice(150, 160), slice(60, 70))):
+        mask[rows, columns] = values[1]
+        for i, value in enumerate(values[2:]):
+            mask[rows, columns.start + i] = value
+    return mask
+
+
+MASKS = {
+    "two values": (_mask((0, 255)), (100, 160, 60, 90)),
+    "values 0 and 1": (_mask((0, 1)), (100, 160, 60, 90)),
+    "inverted": (_mask((255, 0)), (100, 160, 60, 90)),
+    "resampled edge": (_mask((0, 255, 127)), (100, 160, 61, 90)),  # what is not above the middle is outside
+    "interpolated edge": (_mask((0, 255, 30, 90, 200, 240)), (100, 160, 62, 90)),
+    "noise of a lossy copy": (_mask((0, 255)) ^ RAMP % 4, (100, 160, 60, 90)),
+    "empty": (_mask((0, 0)), "all pixels have one value, so that the mask outlines nothing"),
+    "full": (_mask((255, 255)), "all pixels have one value"),
+    "another size": (_mask((0, 255), (310, 256)), "the mask has 310 x 256 pixels, every CC of its breast (L) 320 x 256"),
+    "a second film": (RAMP, "as large as its film, with the values of an image"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MASKS)
+def test_a_mask_is_a_finding_or_named(name: str, tmp_path: Path) -> None:
+    pixels, expected = MASKS[name]
+    known: dict[str, Any] = {
+        "SOPClassUID": SecondaryCaptureImageStorage,
+        "Laterality": "L",
+        "ImageLaterality": None,
+        "ViewPosition": None,
+    }
+    for view in (factory.CC, factory.MLO):
+        film = f"Mass-Training_P_00001_LEFT_{view}"
+        factory.mammogram(
+            tmp_path / "in" / f"{view}.dcm", factory.breast(1, view), PatientID=film, PatientOrientation=view.value, **known
+        )
+    drawing = factory.breast().drawing
+    factory.mammogram(
+        tmp_path / "in" / "mask.dcm", factory.Made(pixels, drawing, 8), PatientID="Mass-Training_P_00001_LEFT_CC_1",
+        PatientOrientation="CC", SOPInstanceUID="2.25.77", **known,
+    )  # fmt: skip
+    heading = MASS.replace("patient_id", '"patient_id"')
+    (tmp_path / "in" / "mass_case_description_train_set.csv").write_text(
+        f"{heading}P_00001,3.0,LEFT,CC,1.0,mass,4.0,MALIGNANT\n"
+    )
+    for workers in (0, 0):  # read, then cached
+        build(tmp_path / "in", tmp_path / "out", "--adapter", "cbis", workers=workers)
+        (row,) = list(csv.DictReader((tmp_path / "out" / "rejected.csv").read_text().splitlines()))
+        findings = tmp_path / "out" / "findings.csv"
+        if isinstance(expected, str):
+            assert (row["what"], row["reason"]) == ("mask.dcm", "region_without_image")
+            assert row["detail"].startswith(expected)
+            assert not findings.exists()
+        else:
+            assert row == {"what": "mask.dcm", "reason": "region_of_interest", "detail": "a mask or a cut-out, and no film"}
+            (found,) = list(csv.DictReader(findings.read_text().splitlines()))
+            assert (found["category"], found["bi_rads"]) == ("mass", "4")
+            assert tuple(float(found[side]) for side in ("top", "bottom", "left", "right")) == expected
+    (breast,) = list(csv.DictReader((tmp_path / "out" / "breasts.csv").read_text().splitlines()))
+    assert (breast["label"], breast["bi_rads"], breast["density"]) == ("1", "4", "C")
+
+
 @pytest.mark.parametrize(
     ("row", "message"),
     [

@@ -15,11 +15,13 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from pydicom.dataset import Dataset
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     ExplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGLSLossless,
+    MediaStorageDirectoryStorage,
     RLELossless,
     SecondaryCaptureImageStorage,
 )
@@ -103,6 +105,11 @@ FILES: tuple[tuple[str, str, Callable[[], bytes]], ...] = (
         "data set",
         "deflated_too_large",
         lambda: data(DeflatedExplicitVRLittleEndian, TextValue="x" * (HEADER_INFLATE_LIMIT + 1)),
+    ),
+    (
+        "data set",
+        "dicom_directory",
+        lambda: factory.file_bytes(Dataset(), None, MediaStorageSOPClassUID=MediaStorageDirectoryStorage),
     ),
     ("pixel data", "pixel_data_missing", lambda: factory.file_bytes(factory.dataset(BREAST.pixels, 12), None)),
     ("pixel data", "pixels_truncated", lambda: data()[:-100]),

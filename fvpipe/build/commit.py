@@ -287,8 +287,9 @@ def _check_any(samples: Samples) -> None:
         for reason, count in counts
         for first in [next(rejection for rejection in samples.rejections if rejection.reason is reason)]
     )
+    found = found or "; ".join(samples.found.passed_over.describe()) or "none was rejected"
     raise QualityError(
         f"{samples.found.source.root}: {len(samples.found.files)} files, but no breast to build from a CC and an MLO; "
-        f"{found or 'none was rejected'}. See `fvpipe inspect` of a file; is `--adapter` (in a project, `adapter` of "
+        f"{found}. See `fvpipe inspect` of a file; is `--adapter` (in a project, `adapter` of "
         "params.yaml) that of the data set? Nothing was committed"
     )

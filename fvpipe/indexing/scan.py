@@ -23,7 +23,7 @@ HEAD_BYTES = 132  # of a file, with the DICM marker at their end
 
 
 class Content(StrEnum):
-    """What the first bytes of a file are."""
+    """Kind of a file by its first bytes."""
 
     MARKED = "marked"  # preamble and DICM marker
     UNMARKED = "unmarked"  # a DICOM data set or its meta information, without preamble and marker
@@ -167,10 +167,10 @@ def _contents(root: Path, files: Iterable[SourceFile], file_cache: FileCache) ->
         if cached is None:
             try:
                 with open(root / file.path, "rb", buffering=0) as data:
-                    cached = _content(data.read(HEAD_BYTES))
+                    cached = _content(data.read(HEAD_BYTES)).value
                 new.append((file, cached))
             except OSError:
-                cached = Content.OTHER
+                cached = Content.OTHER.value
         contents[file.path] = Content(cached)
     if new:
         file_cache.put_facts(new, "content")
