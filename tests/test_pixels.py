@@ -117,7 +117,7 @@ def second_decoders(path: Path, syntax: str) -> list[Pixels]:
         with silenced():
             return [pixel_array(pydicom.dcmread(path), raw=True, decoding_plugin=plugin) for plugin in plugins[syntax]]
     if syntax in (HTJ2KLossless, HTJ2KLosslessRPCL, HTJ2K):  # fvpipe reads them with OpenJPEG; here OpenJPH does
-        return [imagecodecs.htj2k_decode(get_frame(pydicom.dcmread(path).PixelData, 0))]
+        return [imagecodecs.htj2k_decode(get_frame(pydicom.dcmread(path).PixelData, 0, number_of_frames=1))]
     import SimpleITK as sitk
 
     reader = sitk.ImageFileReader()

@@ -10,7 +10,7 @@ from fvpipe.dicom.elements import RejectedFile
 from fvpipe.dicom.layout import PixelLayout
 from fvpipe.reasons import Reason
 
-_SOS, _SOT, _EOI = 0xDA, b"\xff\x90", b"\xff\xd9"  # JPEG 2000's end marker EOC has JPEG's bytes
+_SOI, _SOS, _SOT, _EOI = 0xD8, 0xDA, b"\xff\x90", b"\xff\xd9"  # JPEG 2000's end marker EOC has JPEG's bytes
 _JPEG_MARKER = re.compile(rb"\xff[\xc0-\xcf\xd8-\xfe]")  # after compressed data: no stuffed byte, no restart marker
 _JP2_CODESTREAM = re.compile(rb"jp2c(?:.{8})?(?=\xff\x4f\xff\x51)", re.DOTALL)  # LBox says XLBox: 8 bytes follow the type
 _START = re.compile(rb"\xff\xd8\xff|\xff\x4f\xff\x51")
@@ -81,12 +81,12 @@ def _checked(frame: bytes, size: CodestreamSize | None, end: int, layout: PixelL
         expected_sign = sign[None if size.signed is None else layout.signed]
         expected = f"{layout.rows} x {layout.columns}, 1 of {least} to {layout.bits_allocated} {expected_sign}bits"
         raise RejectedFile(Reason.PIXELS_MISMATCH, f"the compressed image is {found}; expected {expected}")
+    if _START.search(frame, end or 4):
+        raise RejectedFile(Reason.MULTI_FRAME, "another compressed image follows the first; expected 1 frame")
     if not end and frame.rstrip(b"\0\xff").endswith(_EOI):
         end = len(frame)  # damaged between, which the decoder says
     if not end:
         raise RejectedFile(Reason.PIXELS_TRUNCATED, "the compressed image has no end marker after its data")
-    if _START.search(frame, end):
-        raise RejectedFile(Reason.MULTI_FRAME, "another compressed image follows the end of the first; expected 1 frame")
     return frame[:end], size
 
 
@@ -100,7 +100,7 @@ def _read_jpeg(frame: bytes) -> tuple[CodestreamSize | None, int]:
             continue
         if marker == _EOI[1]:
             return size, at + 2
-        if at + 10 > len(frame):
+        if marker == _SOI or at + 10 > len(frame):
             break
         (length,) = struct.unpack_from(">H", frame, at + 2)
         if (0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)) or marker == 0xF7:

@@ -14,6 +14,7 @@ from fvpipe.reasons import Reason
 
 _ITEM, _DELIMITER = (0xFFFE, 0xE000), (0xFFFE, 0xE0DD)
 _HEAD_BYTES = 64  # of a fragment, which hold the header of an RLE image or the start of any other
+_JPEG, _END = b"\xff\xd8\xff", b"\xff\xd9"
 _START = re.compile(rb"\xff\xd8\xff|\xff\x4f\xff\x51|\0\0\0\x0cjP  \r\n\x87\n")  # JPEG, JPEG 2000, JP2 file
 
 
@@ -49,22 +50,22 @@ def frames(body: BinaryIO, offset: int, end: int) -> list[list[Fragment]]:
     found = [[fragments[0]]]
     kind = _kind(heads)
     for i, fragment in enumerate(fragments[1:], 1):
-        if kind and _kind(heads[i : i + _HEAD_BYTES // 2]) == kind:
+        starts = kind and _kind(heads[i : i + _HEAD_BYTES // 2]) == kind
+        if starts and (kind != _JPEG or _ended(body, fragments[i - 1])):  # JPEG-LS may start again within its SPIFF header
             found.append([])
         found[-1].append(fragment)
     return found
 
 
 def _read_fragments(body: BinaryIO, offset: int, end: int) -> tuple[list[Fragment], list[bytes]]:
-    """Read position, length and first bytes of every fragment; the first item is the offset table."""
+    """Read position, length and first bytes of every fragment that has any; the first item is the offset table."""
     fragments: list[Fragment] = []
     heads: list[bytes] = []
-    at = offset
+    at, number = offset, 0
     while at + 8 <= end:
         body.seek(at)
         item = body.read(8 + _HEAD_BYTES)
         group, element, length = struct.unpack_from("<HHI", item)
-        number = max(len(fragments) - 1, 0)
         if (group, element) == _DELIMITER:
             break
         if (group, element) != _ITEM:
@@ -73,12 +74,14 @@ def _read_fragments(body: BinaryIO, offset: int, end: int) -> tuple[list[Fragmen
         if at + 8 + length > end:
             detail = f"fragment {number} of Pixel Data ends after {end - at - 8} of {length} bytes"
             raise RejectedFile(Reason.PIXELS_TRUNCATED, detail)
-        fragments.append(Fragment(at + 8, length))
-        heads.append(item[8 : 8 + length])
+        if at > offset and length:
+            fragments.append(Fragment(at + 8, length))
+            heads.append(item[8 : 8 + length])
+        number += at > offset
         at += 8 + length
-    if len(fragments) < 2:
+    if not fragments:
         raise RejectedFile(Reason.PIXELS_TRUNCATED, "Pixel Data ends before its first fragment")
-    return fragments[1:], heads[1:]
+    return fragments, heads
 
 
 def _kind(heads: list[bytes]) -> bytes:
@@ -92,3 +95,10 @@ def _kind(heads: list[bytes]) -> bytes:
     segments, *starts = struct.unpack("<16I", head)
     used, unused = starts[:segments], starts[segments:]
     return b"RLE" if 0 < segments < 16 and used[0] == 64 and used == sorted(set(used)) and not any(unused) else b""
+
+
+def _ended(body: BinaryIO, fragment: Fragment) -> bool:
+    """Whether the last bytes of the fragment have an end marker."""
+    tail = min(fragment.length, _HEAD_BYTES)
+    body.seek(fragment.start + fragment.length - tail)
+    return _END in body.read(tail)

@@ -125,8 +125,8 @@ def page(verdicts: list[Verdict]) -> str:
         ),
         "",
         "Transfer syntaxes are shown without `1.2.840.10008.`. `JPEG2000-embedded-sequence-delimiter.dcm` has a delimiter",
-        "written into the compressed image's size, and contradicts the header. `J2K_pixelrep_mismatch.dcm` holds two's complement in a",
-        "codestream that says unsigned: its values tell so.",
+        "written into the compressed image's size, and contradicts the header. `J2K_pixelrep_mismatch.dcm` holds two's",
+        "complement in a codestream that says unsigned: its values tell so.",
         "`emri_small_jpeg_2k_lossless_too_short.dcm` is cut in a later frame: its first is whole, and a build rejects the file",
         "by its header.",
     ]

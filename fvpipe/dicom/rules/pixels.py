@@ -113,8 +113,9 @@ def _check_amount(opened: OpenedDicom, location: PixelLocation, length: int, lay
     if excess <= EXCESS_BYTES:
         return
     if excess <= ZERO_PADDING_BYTES:
-        opened.body.seek(location.offset + layout.native_bytes)
-        if opened.body.read(excess) == bytes(excess):
+        padded = layout.native_bytes + layout.native_bytes % 2
+        opened.body.seek(location.offset + padded)
+        if opened.body.read(length - padded) == bytes(length - padded):
             return
     count, rest = divmod(length, layout.native_bytes)
     expected = f"Pixel Data has {length} bytes; expected {layout.rows} x {layout.columns} x {layout.bits_allocated // 8} = "
