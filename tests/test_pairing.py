@@ -227,6 +227,8 @@ OTHER_CONTENT: list[tuple[dict[str, Any], str]] = [
     ({"view": MLO}, "same"),
     ({"patient_id": "Q"}, "same"),
     ({"study": "T"}, "same"),
+    ({"orientation": Orientation.MIRRORED}, "same"),
+    ({"low_energy": True}, "same"),
 ]
 
 

@@ -125,10 +125,10 @@ def pair(
 
 def _duplicates(group: Sequence[ImageRecord], contents: Mapping[str, Digest]) -> list[Rejection]:
     """Rejections of a group of :func:`colliding_instances`: all but the first where all are equal, else all."""
-    if len({(contents[r.path], *_breast(r), r.view) for r in group}) == 1:
+    if len({(contents[r.path], *_breast(r), r.view, r.orientation, _kind(r)) for r in group}) == 1:
         detail = "the same instance and pixels as another file, which is kept"
         return [Rejection(other.path, Reason.DUPLICATE_INSTANCE, detail) for other in group[1:]]  # the first, by path, is kept
-    detail = f"{len(group)} files of one SOP Instance UID differ in pixels, patient, study, side or view"
+    detail = f"{len(group)} files of one SOP Instance UID differ in pixels, patient, study, side, view, kind or orientation"
     return [Rejection(record.path, Reason.INSTANCE_CONFLICT, detail) for record in group]
 
 
