@@ -25,6 +25,7 @@ from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
+    MediaStorageDirectoryStorage,
     RLELossless,
     SecondaryCaptureImageStorage,
 )
@@ -205,6 +206,10 @@ BYTES: dict[str, tuple[Reason, Callable[[], bytes]]] = {
     "0 bytes": (Reason.NOT_DICOM, lambda: b""),
     "random bytes": (Reason.NOT_DICOM, lambda: random.Random(0).randbytes(5000)),
     "PNG": (Reason.NOT_DICOM, lambda: PNG),
+    "a DICOMDIR": (
+        Reason.DICOM_DIRECTORY,
+        lambda: file_bytes(item(), None, MediaStorageSOPClassUID=MediaStorageDirectoryStorage),
+    ),
     "a marker and nothing": (Reason.TRANSFER_SYNTAX_UNSUPPORTED, lambda: bytes(128) + b"DICM"),
     "a marker and random bytes": (
         Reason.TRANSFER_SYNTAX_UNSUPPORTED,
