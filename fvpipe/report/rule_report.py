@@ -19,7 +19,7 @@ from fvpipe.dicom.rules import DECODING_RULES, RULES, describe_padding, describe
 from fvpipe.dicom.rules.base import RuleContext, RuleResult
 from fvpipe.dicom.rules.identity import image_record
 from fvpipe.dicom.rules.views import laterality, patient_orientation
-from fvpipe.dicom.value_mapping import InvalidValue, PixelPadding, read_modality, read_padding, read_voi_lut, read_window
+from fvpipe.dicom.value_mapping import InvalidValue, read_modality, read_padding, read_voi_lut, read_window
 from fvpipe.dicom.value_table import padding_range
 from fvpipe.reasons import Reason, Rejection
 from fvpipe.types import ImageRecord, Laterality, Orientation
@@ -146,14 +146,11 @@ def _voi_lut(dataset: Dataset) -> str:
 
 
 def _padding(pixels: PixelHeader) -> str:
-    written = describe_padding(pixels.mapping.padding)
-    if pixels.mapping.padding is None:
-        return written
-    found = padding_range(pixels.layout, pixels.mapping.padding)
+    """Describe the stored values that are padding, beside what the header writes."""
+    written, found = describe_padding(pixels.mapping.padding), padding_range(pixels.layout, pixels.mapping.padding)
     if found is None:
-        return f"{written}; ignored, since it would be no stored value or all"
-    stored = describe_padding(PixelPadding(*found))
-    return stored if stored == written else f"{stored} (written as {written.removesuffix(', as stored')})"
+        return written if pixels.mapping.padding is None else f"{written}; ignored: no stored value would be padding, or all"
+    return f"stored values {found[0]} to {found[1]} ({written})"
 
 
 def _shape(dataset: Dataset) -> str:

@@ -70,12 +70,12 @@ def describe_location(found: PixelLocation) -> str:
 
 
 def describe_padding(found: PixelPadding | InvalidValue | None) -> str:
-    """Describe the stored values that are padding."""
+    """Describe the padding that the header writes."""
     if found is None:
         return "none"
     if isinstance(found, InvalidValue):
         return f"not usable: {found.detail}"
-    return f"{found.first}{f' to {found.last}' if found.last != found.first else ''}, as stored"
+    return f"{found.first}{f' to {found.last}' if found.last != found.first else ''}, as written"
 
 
 def view_is_a_name(policy: HeaderPolicy) -> str:
