@@ -30,13 +30,14 @@ from fvpipe.dicom.elements import RejectedFile
 from fvpipe.dicom.jpeg2000 import decode_reduced, identity, levels
 from fvpipe.dicom.pixels import _pixel_digest, decode_image
 from fvpipe.imaging.canvas import crop_levels, frame_level
+from fvpipe.imaging.decoded_image import DecodedImage
 from fvpipe.imaging.fusion import fuse
 from fvpipe.imaging.segmentation import segment
 from fvpipe.indexing.scan import scan_folder
 from fvpipe.project.stages import open_file_cache
 from fvpipe.project.standalone import standalone_source
 from fvpipe.reasons import Flag, Reason, Rejection
-from fvpipe.types import CropBox, DecodedImage, Edge, Laterality, Segmentation
+from fvpipe.types import CropBox, Edge, Laterality, Segmentation
 from tests.conftest import build, run
 from tests.support import factory, oracle
 from tests.support.decoding import decode

@@ -30,9 +30,9 @@ from fvpipe.dicom import decoders, pixels, second_reader, value_table
 from fvpipe.dicom.decoders import DECODERS
 from fvpipe.dicom.second_reader import LIBRARIES, UnreadableError, read_values
 from fvpipe.dicom.transfer_syntaxes import ENCAPSULATED, NATIVE
+from fvpipe.imaging.decoded_image import DecodedImage
 from fvpipe.reasons import Flag
 from fvpipe.report.compare_decoders import COLUMNS, ComparedImage, DecoderComparison, Difference, _difference, comparison_text
-from fvpipe.types import DecodedImage
 from tests.conftest import run
 from tests.support import factory
 from tests.support.decoding import decode

@@ -47,9 +47,10 @@ from fvpipe.dicom.pixels import decode_image
 from fvpipe.dicom.reader import open_dicom, stream
 from fvpipe.dicom.transfer_syntaxes import NATIVE
 from fvpipe.dicom.value_mapping import PixelPadding, Rescale, Window
+from fvpipe.imaging.decoded_image import DecodedImage
 from fvpipe.reasons import Reason, Rejection
 from fvpipe.simulation.dicom_file import without_validation
-from fvpipe.types import DecodedImage, Edge, ImageRecord, Laterality, Orientation, View
+from fvpipe.types import Edge, ImageRecord, Laterality, Orientation, View
 from tests.support.decoding import decode
 from tests.support.factory import VIEW_CODES, coded, dataset, deflated, encode, file_bytes, item, outcomes, table, write
 

@@ -426,7 +426,7 @@ def test_one_sentence_for_each_wrong_call(own: Path, tmp_path: Path, monkeypatch
     (tmp_path / "links" / "a.dcm").symlink_to(tmp_path / "moved-away.dcm")
     said = build_fails(tmp_path / "links", tmp_path / "out")
     assert "no DICOM file; found nothing; a.dcm: a link that leads nowhere" in said
-    assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "out" / "index.json").exists()
     assert "no such folder" in build_fails(tmp_path / "nowhere", tmp_path / "out")
     (tmp_path / "file").write_text("x")
     assert "cannot be written" in build_fails(own, tmp_path / "file" / "out", "--samples", tmp_path / "samples")

@@ -10,12 +10,13 @@ import pytest
 from numpy.typing import NDArray
 
 from fvpipe.config.pipeline import Fuse, Intensity, Pipeline, Resize, Segment
+from fvpipe.imaging.decoded_image import DecodedImage
 from fvpipe.imaging.fusion import fuse
 from fvpipe.imaging.normalize import crop_image, normalization
 from fvpipe.imaging.segmentation import segment
 from fvpipe.reasons import Flag
 from fvpipe.report.brightness import NORMALIZATIONS, Brightness, brightness_reports, measure_brightness
-from fvpipe.types import DecodedImage, Laterality, Segmentation, View
+from fvpipe.types import Laterality, Segmentation, View
 from tests.support.decoding import decode
 from tests.support.factory import CC, MLO, breast, dataset, file_bytes, table
 

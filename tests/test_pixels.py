@@ -37,9 +37,10 @@ from pydicom.uid import (
 from fvpipe.dicom.decoders import DECODERS, lossy_decoder
 from fvpipe.dicom.elements import RejectedFile, silenced
 from fvpipe.dicom.transfer_syntaxes import ENCAPSULATED, NATIVE
+from fvpipe.imaging.decoded_image import DecodedImage
 from fvpipe.reasons import Flag, Reason
 from fvpipe.simulation.dicom_file import without_validation
-from fvpipe.types import DecodedImage, Edge, Laterality
+from fvpipe.types import Edge, Laterality
 from tests.support.decoding import decode
 from tests.support.factory import dataset, encode, file_bytes, item, outcomes, table, write
 

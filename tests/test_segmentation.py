@@ -20,11 +20,12 @@ from fvpipe.config.pipeline import Segment
 from fvpipe.datasets.adapter import get_adapter
 from fvpipe.dicom.header import ImageHeader, read_header
 from fvpipe.dicom.pixels import decode_image
+from fvpipe.imaging.decoded_image import DecodedImage
 from fvpipe.imaging.segmentation import full_mask, segment, trace_segmentation
 from fvpipe.imaging.threshold import otsu_threshold, triangle_threshold
 from fvpipe.imaging.thumbnail import column_means
 from fvpipe.reasons import Flag
-from fvpipe.types import CropBox, DecodedImage, Edge, Segmentation, View
+from fvpipe.types import CropBox, Edge, Segmentation, View
 from tests.conftest import build, read_truth
 from tests.support.decoding import decode
 from tests.support.factory import CC, LEFT, MLO, RIGHT, Made, breast, dataset, file_bytes, write

@@ -12,10 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import fvpipe
+from fvpipe.imaging.decoded_image import DecodedImage
 from fvpipe.imaging.normalize import is_constant
 from fvpipe.imaging.view_agreement import AREA_RATIO, MEAN_RATIO, shared_flags
 from fvpipe.reasons import NO_FLAG, Flag
-from fvpipe.types import BreastKey, DecodedImage, Digest, Edge, Laterality
+from fvpipe.types import BreastKey, Digest, Edge, Laterality
 from tests.conftest import build, run
 from tests.support import factory
 

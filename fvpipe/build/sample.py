@@ -18,6 +18,7 @@ from fvpipe.dicom.elements import RejectedFile, silenced
 from fvpipe.dicom.header import HeaderPolicy, ImageHeader
 from fvpipe.dicom.pixels import decode_image
 from fvpipe.imaging.canvas import crop_levels, frame_level
+from fvpipe.imaging.decoded_image import DecodedImage
 from fvpipe.imaging.fusion import fuse
 from fvpipe.imaging.normalize import is_constant
 from fvpipe.imaging.segmentation import segment
@@ -25,7 +26,7 @@ from fvpipe.imaging.view_agreement import CONSTANT_VIEW, IDENTICAL_VIEWS, consta
 from fvpipe.indexing.headers import parse_indexed
 from fvpipe.io.read import Buffer, read_contents
 from fvpipe.reasons import NO_FLAG, Flag, Reason, Rejection
-from fvpipe.types import VIEWS, DecodedImage, Digest, FusedSample, ImageRecord
+from fvpipe.types import VIEWS, Digest, FusedSample, ImageRecord
 
 
 @dataclass(frozen=True, slots=True)

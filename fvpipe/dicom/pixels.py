@@ -28,9 +28,10 @@ from fvpipe.dicom.reader import inflate, stream
 from fvpipe.dicom.rules.pixels import truncated
 from fvpipe.dicom.transfer_syntaxes import NATIVE
 from fvpipe.dicom.value_table import padding_marks, value_table
+from fvpipe.imaging.decoded_image import DecodedImage
 from fvpipe.imaging.histogram import bands, stored_range
 from fvpipe.reasons import Flag, Reason
-from fvpipe.types import DecodedImage, Digest
+from fvpipe.types import Digest
 
 Stored = NDArray[np.uint8] | NDArray[np.uint16]
 Voi = Literal["none", "window", "lut", "auto"]

@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 
 from fvpipe.config.pipeline import Pipeline
 from fvpipe.imaging.canvas import lay_out, views_in_image
+from fvpipe.imaging.decoded_image import DecodedImage
 from fvpipe.imaging.normalize import crop_image, normalization, range_array
 from fvpipe.imaging.resample import NormalizedCrop, area, bilinear
 from fvpipe.reasons import NO_FLAG, Flag
-from fvpipe.types import SCALES, DecodedImage, FusedSample, Segmentation
+from fvpipe.types import SCALES, FusedSample, Segmentation
 
 
 def fuse(

@@ -21,12 +21,13 @@ from numpy.typing import NDArray
 
 from fvpipe.config.pipeline import Segment
 from fvpipe.imaging.artifacts import rejoin_nipple, remove_leaks, remove_stripes
+from fvpipe.imaging.decoded_image import DecodedImage
 from fvpipe.imaging.histogram import histogram
 from fvpipe.imaging.morphology import OPENING_RADIUS, clean_opencv, clean_simpleitk, otsu_simpleitk
 from fvpipe.imaging.threshold import BINS, bin_table, lower_to_valley, otsu_threshold, skin_threshold, triangle_threshold
 from fvpipe.imaging.thumbnail import Mask, Thumbnail, has_interior, make_thumbnail
 from fvpipe.reasons import NO_FLAG, Flag
-from fvpipe.types import CropBox, DecodedImage, Edge, Segmentation
+from fvpipe.types import CropBox, Edge, Segmentation
 
 MIN_AGREEMENT = 0.9  # intersection over union of the two masks that the method `agreement` requires
 MIN_EDGE_PIXELS = 3  # bright pixels of a row or column at full size; fewer are noise

@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from fvpipe.imaging.decoded_image import DecodedImage
 from fvpipe.imaging.histogram import histogram, padding_mask, stored_range
-from fvpipe.types import DecodedImage
 
 Mask = NDArray[np.uint8]
 """Binary image: 255 inside, 0 outside."""

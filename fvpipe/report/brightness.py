@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fvpipe.config.pipeline import Intensity, Pipeline, Segment
+from fvpipe.imaging.decoded_image import DecodedImage
 from fvpipe.imaging.histogram import histogram
 from fvpipe.imaging.normalize import crop_image, normalization
 from fvpipe.imaging.segmentation import full_mask
-from fvpipe.types import DecodedImage, Segmentation
+from fvpipe.types import Segmentation
 
 NORMALIZATIONS = {
     "minimum and maximum of the crop": Intensity(),

@@ -20,12 +20,12 @@ from fvpipe.dicom.decoders import lossy_decoder
 from fvpipe.dicom.second_reader import LIBRARIES, UnreadableError, library_version, read_values
 from fvpipe.execution.isolation import Crash
 from fvpipe.execution.workers import Workers
+from fvpipe.imaging.decoded_image import DecodedImage
 from fvpipe.imaging.histogram import bands
 from fvpipe.indexing.index import Index
 from fvpipe.progress import progress
 from fvpipe.reasons import Flag, Rejection
 from fvpipe.report.measure import ImageTask, read_image
-from fvpipe.types import DecodedImage
 
 LOSSY_STEPS = 2  # stored values by which decoders of lossy syntaxes may differ; those of lossless ones must agree
 ROUNDING = 1e-6  # of the step of one stored value: float arithmetic in another order

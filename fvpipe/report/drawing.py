@@ -9,8 +9,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from fvpipe.imaging.decoded_image import DecodedImage
 from fvpipe.imaging.segmentation import SegmentationTrace
-from fvpipe.types import DecodedImage, Segmentation
+from fvpipe.types import Segmentation
 
 Image = NDArray[np.uint8]
 

@@ -17,6 +17,7 @@ from fvpipe.dicom.pixels import decode_image
 from fvpipe.dicom.rules.base import RuleResult
 from fvpipe.execution.isolation import Crash, run_alone
 from fvpipe.imaging.canvas import frame_level
+from fvpipe.imaging.decoded_image import DecodedImage
 from fvpipe.imaging.normalize import is_constant
 from fvpipe.imaging.segmentation import GATES, SegmentationTrace, ThresholdAttempt, segment, trace_segmentation
 from fvpipe.imaging.view_agreement import HEADER_FLAGS, constant_flags
@@ -25,7 +26,7 @@ from fvpipe.reasons import Flag, Rejection
 from fvpipe.report.drawing import draw_histogram, draw_segmentation, encode, side_by_side
 from fvpipe.report.rule_report import HeaderReport, report_header, value_facts
 from fvpipe.shards.reader import open_shards
-from fvpipe.types import DecodedImage, ImageRecord, Segmentation
+from fvpipe.types import ImageRecord, Segmentation
 
 PIXEL_RULES = ("decoded pixels", "window and VOI LUT")
 

@@ -15,6 +15,7 @@ from fvpipe.dicom.header import HeaderPolicy
 from fvpipe.dicom.pixels import decode_image
 from fvpipe.errors import InputError
 from fvpipe.imaging.canvas import frame_level
+from fvpipe.imaging.decoded_image import DecodedImage
 from fvpipe.imaging.normalize import is_constant
 from fvpipe.imaging.segmentation import GATES, ThresholdAttempt, segment, trace_segmentation
 from fvpipe.imaging.view_agreement import CONSTANT_VIEW, constant_flags, header_flags
@@ -23,7 +24,7 @@ from fvpipe.io.read import Buffer, read_contents
 from fvpipe.reasons import Flag, Reason, Rejection
 from fvpipe.report.brightness import Brightness, measure_brightness
 from fvpipe.report.drawing import draw_segmentation, encode
-from fvpipe.types import DecodedImage, Digest, ImageRecord, Segmentation
+from fvpipe.types import Digest, ImageRecord, Segmentation
 
 PREVIEW_SIDE = 300  # pixels of the longer side of a preview
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from fvpipe.dicom.header import pixel_header
 from fvpipe.dicom.pixels import Voi, decode_image
 from fvpipe.dicom.reader import open_dicom, stream
-from fvpipe.types import DecodedImage, Laterality
+from fvpipe.imaging.decoded_image import DecodedImage
+from fvpipe.types import Laterality
 
 
 def decode(data: bytes, side: Laterality = Laterality.LEFT, voi: Voi = "none", level: int = 0) -> DecodedImage:

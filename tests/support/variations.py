@@ -28,10 +28,11 @@ from pydicom.uid import (
 )
 
 from fvpipe.config.pipeline import Segment
+from fvpipe.imaging.decoded_image import DecodedImage
 from fvpipe.imaging.segmentation import full_mask, segment
 from fvpipe.reasons import Flag
 from fvpipe.simulation.drawing import anatomy, draw
-from fvpipe.types import DecodedImage, Laterality, View
+from fvpipe.types import Laterality, View
 from tests.support.decoding import decode
 from tests.support.factory import CC, LEFT, MLO, RIGHT, dataset, file_bytes
 
