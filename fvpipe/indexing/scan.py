@@ -13,6 +13,7 @@ from pathlib import Path
 
 from fvpipe.cache.file_cache import FileCache
 from fvpipe.errors import InputError
+from fvpipe.indexing.index import PassedOver
 from fvpipe.io.read import file_state
 from fvpipe.reasons import Reason, Rejection
 from fvpipe.types import ImageRecord, SourceFile
@@ -28,39 +29,6 @@ class Content(StrEnum):
     MARKED = "marked"  # preamble and DICM marker
     UNMARKED = "unmarked"  # a DICOM data set or its meta information, without preamble and marker
     OTHER = "other"
-
-
-@dataclass(frozen=True, slots=True)
-class PassedOver:
-    """Paths of regular files that are neither read nor rejected, each sorted.
-
-    Attributes
-    ----------
-    others : tuple of str
-        Hidden files and folders, and files that are not DICOM by name and first bytes (tables, readmes).
-    archives : tuple of str
-        Archives, which are not unpacked.
-    directories : tuple of str
-        DICOMDIR files, which list the files of a medium.
-    """
-
-    others: tuple[str, ...] = ()
-    archives: tuple[str, ...] = ()
-    directories: tuple[str, ...] = ()
-
-    def __len__(self) -> int:
-        return len(self.others) + len(self.archives) + len(self.directories)
-
-    def describe(self) -> Iterator[str]:
-        """Make one line for each kind, with up to three names."""
-        for paths, what in (
-            (self.others, "other file(s), which are hidden or no DICOM by name and first bytes"),
-            (self.archives, "archive(s), which are not looked into: unpack them where they hold images"),
-            (self.directories, "DICOMDIR file(s), which list a medium's files and hold no image"),
-        ):
-            if paths:
-                names = ", ".join("".join(c if c.isprintable() else "?" for c in path) for path in paths[:3])
-                yield f"{len(paths)} {what}: {names}{', ...' if len(paths) > 3 else ''}"
 
 
 @dataclass(frozen=True, slots=True)
