@@ -52,7 +52,7 @@ FLAG_MEANINGS = {
     Flag.DATES_DIFFER: "the two views were acquired on different days",
     Flag.REORIENTED: "a view was turned or mirrored upright, as Patient Orientation says; boxes are of the upright image",
     Flag.ORIENTATION_UNKNOWN: "a view was turned or mirrored by its Field of View, and Patient Orientation is absent",
-    Flag.PADDING_IGNORED: "a view declares Pixel Padding that no stored value or every one would be, or that is not one number; it is ignored",
+    Flag.PADDING_IGNORED: "a view declares Pixel Padding that is no number, or no stored value or every one; it is ignored",
     Flag.SHARED_BY_SIDES: "a view has the same pixels as a view of the other breast",
     Flag.SHARED_BY_EXAMS: "a view has the same pixels as a view of another exam of the patient",
     Flag.LOW_ENERGY: "the views are the low-energy images of a contrast-enhanced exam",
