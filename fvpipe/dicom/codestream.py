@@ -62,7 +62,7 @@ def jpeg_2000_codestream(frame: bytes, layout: PixelLayout) -> tuple[bytes, Code
 
 
 def _checked(frame: bytes, size: CodestreamSize | None, end: int, layout: PixelLayout) -> tuple[bytes, CodestreamSize]:
-    """Compare size and end.
+    """Compare size and end; `end` is where the image ends, or where it could be followed no further.
 
     A codestream larger than its DICOM header would be decoded at its own size, and a cut one to an image whose rest the
     decoder makes up, or (JPEG-LS) for seconds.
@@ -72,7 +72,7 @@ def _checked(frame: bytes, size: CodestreamSize | None, end: int, layout: PixelL
     least, top = 1, layout.high_bit + 1
     if layout.high_bit >= layout.bits_stored or (layout.signed and not size.signed):
         least = top  # else the bits above the shift, or the sign, would lie beyond the codestream's bits
-    # An unsigned JPEG 2000 image may be two's complement for whose encoder nobody declared it: the values decide.
+    # An unsigned JPEG 2000 image may hold two's complement that was not declared to the encoder: the values decide.
     signs_agree = size.signed is None or size.signed == layout.signed or (layout.signed and size.bits == layout.bits_stored)
     fits = size.components == 1 and least <= size.bits <= layout.bits_allocated and signs_agree
     if (size.rows, size.columns) != (layout.rows, layout.columns) or not fits:
@@ -81,17 +81,17 @@ def _checked(frame: bytes, size: CodestreamSize | None, end: int, layout: PixelL
         expected_sign = sign[None if size.signed is None else layout.signed]
         expected = f"{layout.rows} x {layout.columns}, 1 of {least} to {layout.bits_allocated} {expected_sign}bits"
         raise RejectedFile(Reason.PIXELS_MISMATCH, f"the compressed image is {found}; expected {expected}")
-    if _START.search(frame, end or 4):
+    if _START.search(frame, end):
         raise RejectedFile(Reason.MULTI_FRAME, "another compressed image follows the first; expected 1 frame")
-    if not end and frame.rstrip(b"\0\xff").endswith(_EOI):
-        end = len(frame)  # damaged between, which the decoder says
-    if not end:
+    if frame[:end].endswith(_EOI):
+        return frame[:end], size
+    if not frame.rstrip(b"\0\xff").endswith(_EOI):
         raise RejectedFile(Reason.PIXELS_TRUNCATED, "the compressed image has no end marker after its data")
-    return frame[:end], size
+    return frame, size  # damaged between, which the decoder says
 
 
 def _read_jpeg(frame: bytes) -> tuple[CodestreamSize | None, int]:
-    """Size by the start-of-frame segment, and end (ITU-T T.81 B.2.2); 0 where there is no end marker."""
+    """Size by the start-of-frame segment, and end (ITU-T T.81 B.2.2), or where the segments stop without an end marker."""
     size, at = None, 2
     while at + 2 <= len(frame) and frame[at] == 0xFF:
         marker = frame[at + 1]
@@ -110,7 +110,7 @@ def _read_jpeg(frame: bytes) -> tuple[CodestreamSize | None, int]:
         if marker == _SOS:
             found = _JPEG_MARKER.search(frame, at)
             at = found.start() if found else len(frame)
-    return size, 0
+    return size, at
 
 
 def bare_codestream(frame: bytes) -> bytes:
@@ -120,7 +120,7 @@ def bare_codestream(frame: bytes) -> bytes:
 
 
 def _read_jpeg_2000(codestream: bytes) -> tuple[CodestreamSize | None, int]:
-    """Size by the SIZ segment, and end by the lengths of the tile-parts (ITU-T T.800 A.4, A.5); 0 where it is not there."""
+    """Size by the SIZ segment, and end by the lengths of the tile-parts (ITU-T T.800 A.4, A.5); 4 where it is not there."""
     if codestream[:4] != b"\xff\x4f\xff\x51" or len(codestream) < 43:
         return None, 0
     x1, y1, x0, y0 = struct.unpack_from(">4I", codestream, 8)
@@ -135,4 +135,4 @@ def _read_jpeg_2000(codestream: bytes) -> tuple[CodestreamSize | None, int]:
             at = max(codestream.find(_EOI, at + 12), 0)
         else:
             at += max(length, 12)
-    return size, at + 2 if codestream[at : at + 2] == _EOI else 0
+    return size, at + 2 if codestream[at : at + 2] == _EOI else 4
