@@ -33,11 +33,11 @@ def run(setup: Setup) -> Report:
         start, end, layout = located(path)
         frame = path.read_bytes()[start:end]
         ours = DECODERS[form.syntax]
-        decoders: dict[str, Decode] = {f"fvpipe's: {ours.library}": lambda f, o=ours, x=layout: o.decode(f, x)}
+        decoders: dict[str, Decode] = {f"fvpipe's: {ours.library}": lambda f, o=ours, x=layout: o.decode(f, x).pixels}
         decoders |= others(name, layout)
         milliseconds = {which: partial(_milliseconds, decode, frame) for which, decode in decoders.items()}
         for which, runs in interleaved(setup.runs, milliseconds).items():
-            same = np.array_equal(decoders[which](frame), ours.decode(frame, layout))
+            same = np.array_equal(decoders[which](frame), ours.decode(frame, layout).pixels)
             table.add_row(form.title, which, str(runs), "the same" if same else "others")
             report.values[f"{name} {which}"] = runs.median
     return report
