@@ -26,7 +26,7 @@ class Flag(IntFlag):
     OVERLAY = 1 << 13  # a view has an overlay plane, which is not burned in
     SHUTTER = 1 << 14  # a view has a display shutter, which is not burned in
     FOR_PROCESSING = 1 << 15  # a view is For Processing, which the data set's settings accept
-    SHARED_PIXELS = 1 << 16  # a view has the same pixels as an image of another patient
+    SHARED_PIXELS = 1 << 16  # a view has the pixels of another patient's, mirrored or not
     AREAS_DISAGREE = 1 << 17  # the breast areas of CC and MLO differ more than expected of one breast
     MEANS_DISAGREE = 1 << 18  # the same for the mean values inside the outlines
     BITS_DIFFER = 1 << 19  # the two views differ in Bits Stored
@@ -35,8 +35,8 @@ class Flag(IntFlag):
     REORIENTED = 1 << 22  # a view was turned or mirrored upright, as its Patient Orientation says
     ORIENTATION_UNKNOWN = 1 << 23  # the header says that a view was turned or mirrored, and not how it lies now
     PADDING_IGNORED = 1 << 24  # a view declares Pixel Padding that cannot be applied: no stored value, or every one
-    SHARED_BY_SIDES = 1 << 25  # a view has the same pixels as one of the other breast
-    SHARED_BY_EXAMS = 1 << 26  # a view has the same pixels as one of another exam of the patient
+    SHARED_BY_SIDES = 1 << 25  # of one of the other breast
+    SHARED_BY_EXAMS = 1 << 26  # of one of another exam of the patient
     LOW_ENERGY = 1 << 27  # the views are the low-energy images of a contrast-enhanced exam
     CC_CROP_LOOSE = 1 << 28  # the crop holds the whole breast and more than it
     MLO_CROP_LOOSE = 1 << 29

@@ -28,10 +28,11 @@ from fvpipe.dicom.codestream import bare_codestream
 from fvpipe.dicom.decoders import REDUCIBLE, lossy_decoder, reduced_decoder
 from fvpipe.dicom.elements import RejectedFile
 from fvpipe.dicom.jpeg2000 import decode_reduced, identity, levels
-from fvpipe.dicom.pixels import _pixel_digest, decode_image
+from fvpipe.dicom.pixels import decode_image
 from fvpipe.imaging.canvas import crop_levels, frame_level
 from fvpipe.imaging.decoded_image import DecodedImage
 from fvpipe.imaging.fusion import fuse
+from fvpipe.imaging.pixel_digest import pixel_digest
 from fvpipe.imaging.segmentation import segment
 from fvpipe.indexing.scan import scan_folder
 from fvpipe.project.stages import open_file_cache
@@ -287,7 +288,7 @@ def test_a_reduced_image_is_never_taken_for_a_whole_one() -> None:
     small = reduced(pixels, 12, 2)
     alike = decode(in_file(small.stored, 12), LEFT)  # a whole image of exactly these pixels
     np.testing.assert_array_equal(alike.stored, small.stored)
-    digests = {_pixel_digest(small.stored, scale) for scale in (1, 2, 4, 8)}
+    digests = {pixel_digest(small.stored, scale) for scale in (1, 2, 4, 8)}
     assert len(digests) == 4
     assert alike.pixel_digest != small.pixel_digest
     assert small.pixel_digest in digests

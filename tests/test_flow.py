@@ -895,9 +895,8 @@ def test_one_image_as_both_views_is_no_pair(syntax: str, pipeline: str, tmp_path
     eight = factory.breast(33, bits=8)
     wide = factory.Made(eight.pixels.astype(np.uint16), eight.drawing, 8)
     twelve = factory.Made(wide.pixels, wide.drawing, 12)
-    mirrored = factory.Made(np.ascontiguousarray(A.pixels[:, ::-1]), A.drawing, A.bits)
     copies = {
-        "mirrored": (A, mirrored, {}),
+        "mirrored": (A, mirrored(A), {}),
         "twin": (A, A, {}),
         "padded": (B, B, OTHER_HEADER),
         "wide": (eight, wide, {}),
@@ -943,6 +942,30 @@ def test_shared_views_are_flagged_by_their_kind(pipeline: str, tmp_path: Path) -
     sides, exams, patients = Flag.SHARED_BY_SIDES, Flag.SHARED_BY_EXAMS, Flag.SHARED_PIXELS
     expected = [sides] * 4 + [exams] * 2 + [sides | exams, sides | exams | patients] + [patients, Flag(0)]
     assert found == sorted([2, int(flags)] for flags in expected)
+
+
+def mirrored(made: factory.Made) -> factory.Made:
+    return factory.Made(np.ascontiguousarray(made.pixels[:, ::-1]), made.drawing, made.bits)
+
+
+@pytest.mark.parametrize("pipeline", ["direct", "cropped"])
+def test_a_copy_is_found_mirrored_and_under_other_bits(pipeline: str, tmp_path: Path) -> None:
+    """A left breast mirrored as the right one, in another exam and under another patient; 8 bits in 12, and signed."""
+    folder = tmp_path / "in"
+    eight = factory.breast(33, bits=8)
+    twelve = factory.Made(eight.pixels.astype(np.uint16), eight.drawing, 12)
+    signed = factory.Made(eight.pixels.astype(np.int16), eight.drawing, 12)
+    first, second = {"StudyInstanceUID": "2.25.7"}, {"StudyInstanceUID": "2.25.8"}
+    right = {"ImageLaterality": "R"}
+    breast_of(folder, "sides_L", A, B, PatientID="sides", **first)
+    breast_of(folder, "sides_R", C, mirrored(B), PatientID="sides", **first | right)
+    breast_of(folder, "exams_1", eight, D, PatientID="exams", **first)
+    breast_of(folder, "exams_2", mirrored(twelve), factory.breast(34, factory.MLO), PatientID="exams", **second)
+    breast_of(folder, "other", mirrored(signed), factory.breast(35, factory.MLO), PatientID="other", **first)
+    built, rejected = outcome(folder, tmp_path / "out", "--max-fallback", 100, pipeline=pipeline)
+    assert rejected == {}
+    sides, exams, patients = Flag.SHARED_BY_SIDES, Flag.SHARED_BY_EXAMS, Flag.SHARED_PIXELS
+    assert sorted(built.values()) == sorted([sides, sides, exams | patients, exams | patients, patients])
 
 
 def test_a_rejected_breast_still_tells_of_its_copy(tmp_path: Path) -> None:
@@ -997,10 +1020,10 @@ def test_one_bright_pixel_is_no_constant_view(tmp_path: Path) -> None:
 
 def test_audit_names_what_a_build_would_reject(tmp_path: Path) -> None:
     folder, study = tmp_path / "in", {"StudyInstanceUID": "2.25.7"}
-    breast_of(folder, "twin", A, A, PatientID="twin", **study)
+    breast_of(folder, "twin", A, mirrored(A), PatientID="twin", **study)
     breast_of(folder, "black", B, placeholder(0), PatientID="black", **study)
     breast_of(folder, "left", C, D, PatientID="sides", **study)
-    breast_of(folder, "right", C, B, PatientID="sides", ImageLaterality="R", **study)
+    breast_of(folder, "right", mirrored(C), B, PatientID="sides", ImageLaterality="R", **study)
     (audited,) = json.loads(run("audit", "--dicom", folder, "--out", tmp_path / "a.html", "--workers", 0, "--json").stdout)
     built, _ = outcome(folder, tmp_path / "out")
     receipt = json.loads((tmp_path / "out" / "index.json").read_text())

@@ -217,6 +217,28 @@ def test_shared_pixels_across_data_sets_are_rejected(project: Path, phantoms: di
     assert not (project / "manifests" / "splits" / "across.csv").exists()
 
 
+def test_a_mirrored_copy_in_another_data_set_is_a_leak(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FVPIPE_ID_KEY", "a key for mirrored copies")
+    labels = "patient_id,laterality,label\nP0,L,0\nP1,L,1\n"
+    for name, first in (("one", 0), ("two", 2)):
+        for i in range(2):
+            factory.patient(tmp_path / name, f"P{i}", "L", seed=first + i)
+        (tmp_path / f"{name}.csv").write_text(labels)
+    copy = factory.breast(0)  # of P0 of `one`, as the CC of P1 of `two`
+    copy = factory.Made(np.ascontiguousarray(copy.pixels[:, ::-1]), copy.drawing, copy.bits)
+    factory.mammogram(tmp_path / "two" / "P1_L_CC.dcm", copy, PatientID="P1", SOPInstanceUID="2.25.5")
+    settings = ", ".join(
+        f"{name}: {{adapter: table, made: true, dicom: {name}, label_file: {name}.csv}}" for name in ("one", "two")
+    )
+    (tmp_path / "params.yaml").write_text(
+        f"datasets: {{{settings}}}\npipelines: [direct]\nsplits: {{across: {{setting: cross, datasets: [one], test: [two]}}}}\n"
+    )
+    run("index", "--workers", 0)
+    run("build-shards", "--workers", 0)
+    assert "the same pixels is in" in run("split", "across", code=1).output
+
+
 def test_a_split_without_a_test_set_is_rejected_and_stale_files_go(project: Path) -> None:
     run("index", "--workers", 0)
     run("build-shards", "--workers", 0)

@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fvpipe
 from fvpipe.imaging.decoded_image import DecodedImage
 from fvpipe.imaging.normalize import is_constant
+from fvpipe.imaging.pixel_digest import pixel_digest, unmirrored
 from fvpipe.imaging.view_agreement import AREA_RATIO, MEAN_RATIO, shared_flags
 from fvpipe.reasons import NO_FLAG, Flag
 from fvpipe.types import BreastKey, Digest, Edge, Laterality
@@ -146,7 +147,9 @@ def test_numbers_stand_beside_the_flags(cbis: Path, tmp_path: Path) -> None:
 
 
 KEYS = st.builds(BreastKey, st.just("d"), st.sampled_from("PQR"), st.sampled_from(["", "1", "2"]), st.sampled_from(Laterality))
-DIGESTS = st.sampled_from([Digest(letter) for letter in "abcdef"])
+DIGESTS = st.sampled_from(
+    [Digest(digits) for digits in ("00", "01", "0a", "0b", "1a", "f1")]
+)  # the first two pairs are mirror images
 
 
 @given(st.dictionaries(KEYS, st.tuples(DIGESTS, DIGESTS), max_size=12))
@@ -155,7 +158,7 @@ def test_sharing_is_that_of_comparing_every_two_breasts(breasts: dict[BreastKey,
     for key, digests in breasts.items():
         flags = NO_FLAG
         for other, others in breasts.items():
-            if set(digests) & set(others):
+            if {unmirrored(d) for d in digests} & {unmirrored(d) for d in others}:
                 flags |= Flag.SHARED_PIXELS if other.patient != key.patient else NO_FLAG
                 same = other.patient == key.patient
                 flags |= Flag.SHARED_BY_SIDES if same and other.laterality != key.laterality else NO_FLAG
@@ -164,6 +167,31 @@ def test_sharing_is_that_of_comparing_every_two_breasts(breasts: dict[BreastKey,
             expected[key.breast_id] = flags
     assert shared_flags(breasts.items()) == expected
     assert shared_flags(reversed(breasts.items())) == expected
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.data())
+def test_a_digest_is_of_the_values_and_tells_the_mirror_image_by_its_last_bit(data: st.DataObject) -> None:
+    """Whatever type and sign they are stored in; rows may be symmetric for longer than a band."""
+    rows, columns = data.draw(st.integers(1, 40)), data.draw(st.sampled_from([1, 2, 17, 40_000]))
+    values = np.full((rows, columns), data.draw(st.integers(0, 100)))
+    for _ in range(data.draw(st.integers(0, 2))):
+        row, column = data.draw(st.integers(0, rows - 1)), data.draw(st.integers(0, columns - 1))
+        values[row, column:] = data.draw(st.integers(-128, 100))
+    signed = {pixel_digest((values + zero).astype("u2"), zero=zero) for zero in (128, 2048, 32768)}
+    assert signed == {pixel_digest((values + 128).astype("u1"), zero=128)}
+    if values.min() >= 0:
+        assert signed == {pixel_digest(values.astype(kind)) for kind in ("u1", "u2")}
+    else:
+        assert signed != {pixel_digest(values.astype("u2"))}
+    found, mirrored = signed.pop(), pixel_digest((values[:, ::-1] + 128).astype("u2"), zero=128)
+    assert unmirrored(found) == unmirrored(mirrored)
+    assert (found == mirrored) == np.array_equal(values, values[:, ::-1])
+    other = values.copy()
+    other[data.draw(st.integers(0, rows - 1)), data.draw(st.integers(0, columns - 1))] += 1
+    same = np.array_equal(other, values[:, ::-1])
+    assert (unmirrored(pixel_digest((other + 128).astype("u2"), zero=128)) == unmirrored(found)) == same
+    assert unmirrored(pixel_digest((values + 128).astype("u2"), 2, 128)) != unmirrored(found)
 
 
 @given(st.data())

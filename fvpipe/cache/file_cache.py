@@ -24,7 +24,7 @@ from fvpipe.reasons import Reason, Rejection
 from fvpipe.types import Digest, Edge, ImageRecord, Laterality, Orientation, SourceFile, View
 from fvpipe.versions import READER_VERSION
 
-FILE_CACHE_VERSION = 6
+FILE_CACHE_VERSION = 7
 FoundT = TypeVar("FoundT")
 _SCHEMA = (
     *(f"DROP TABLE IF EXISTS {name}" for name in ("records", "headers", "digests", "facts")),

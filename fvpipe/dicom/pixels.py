@@ -6,7 +6,6 @@ decides. The size of a compressed image is read from its own header and compared
 
 from __future__ import annotations
 
-import struct
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -14,7 +13,6 @@ import numpy as np
 from blake3 import blake3
 from numpy.typing import NDArray
 from pydicom.uid import ExplicitVRBigEndian
-from xxhash import xxh3_128
 
 from fvpipe.dicom.codestream import jpeg_2000_codestream
 from fvpipe.dicom.decoders import DECODERS, REDUCIBLE, Decoded, lossy_decoder
@@ -29,7 +27,8 @@ from fvpipe.dicom.rules.pixels import truncated
 from fvpipe.dicom.transfer_syntaxes import NATIVE
 from fvpipe.dicom.value_table import padding_marks, value_table
 from fvpipe.imaging.decoded_image import DecodedImage
-from fvpipe.imaging.histogram import bands, stored_range
+from fvpipe.imaging.histogram import stored_range
+from fvpipe.imaging.pixel_digest import digest_and_largest, pixel_digest
 from fvpipe.reasons import Flag, Reason
 from fvpipe.types import Digest
 
@@ -73,12 +72,12 @@ def decode_image(
     reduced = _reduced(frame, header, voi, level) if level else None
     upright = header.orientation in UPRIGHT
     if reduced is not None and upright:
-        stored, scale, pixel_digest = reduced.stored, reduced.scale, _pixel_digest(reduced.stored, reduced.scale)
+        stored, scale, digest = reduced.stored, reduced.scale, pixel_digest(reduced.stored, reduced.scale)
     else:
         decoded = _native(data, header) if layout.transfer_syntax_uid in NATIVE else _decompressed(frame, header)
-        (stored, pixel_digest), scale = _indices(decoded, layout), 1
+        (stored, digest), scale = _indices(decoded, layout), 1
         if reduced is not None:  # the digest is that of the same pixels under another Patient Orientation
-            pixel_digest = _pixel_digest(reduced.stored, reduced.scale)
+            digest = pixel_digest(reduced.stored, reduced.scale)
         if not upright:
             stored = put_upright(stored, header.orientation)
     values, flags = value_table(layout, header.mapping, voi)
@@ -95,26 +94,11 @@ def decode_image(
         direction=1 if (steps >= 0).all() else -1 if (steps <= 0).all() else 0,
         chest_wall=header.chest_wall,
         source_digest=source_digest or Digest(blake3(data).hexdigest()),
-        pixel_digest=pixel_digest,
+        pixel_digest=digest,
         source_shape=(layout.rows, layout.columns) if upright else (stored.shape[0], stored.shape[1]),
         scale=scale,
         flags=flags,
     )
-
-
-def _pixel_digest(stored: Stored, scale: int) -> Digest:
-    """Digest of size and values by XXH3 (128 bits), equal for the same image in every transfer syntax.
-
-    It only finds equal images, and nobody gains by a forged one: a sample's key is made of BLAKE3 digests of the files.
-    The scale is part of it, so an image decoded at a fraction of its resolution never has the digest of a whole one.
-    """
-    hasher = _pixel_hasher(stored, scale)
-    hasher.update(np.ascontiguousarray(stored).data)
-    return Digest(hasher.hexdigest())
-
-
-def _pixel_hasher(stored: Stored, scale: int) -> xxh3_128:
-    return xxh3_128(struct.pack("<2s3I", stored.dtype.str[1:].encode(), *stored.shape, scale))
 
 
 def _frame(data: bytes | memoryview, header: PixelHeader) -> bytes:
@@ -257,13 +241,13 @@ def _indices(decoded: NDArray[Any], layout: PixelLayout) -> tuple[Stored, Digest
     elif wide and stored_range(pixels)[1] >> layout.bits_stored:
         pixels = _masked(pixels, layout)
     stored: NDArray[Any] = np.ascontiguousarray(pixels, np.uint8 if layout.bits_stored <= 8 else np.uint16)
-    hasher, full = _pixel_hasher(stored, 1), layout.bits_stored == 8 * stored.itemsize
-    for part in bands(stored):
-        hasher.update(part.data)
-        if not full and stored_range(part)[1] >> layout.bits_stored:  # while it is in the processor's cache
-            masked = _masked(stored, layout)
-            return masked, _pixel_digest(masked, 1)
-    return stored, Digest(hasher.hexdigest())
+    if layout.signed:
+        return stored, pixel_digest(stored, zero=1 << (layout.bits_stored - 1))
+    digest, largest = digest_and_largest(stored)
+    if largest >> layout.bits_stored:
+        stored = _masked(stored, layout)
+        digest = pixel_digest(stored)
+    return stored, digest
 
 
 def _masked(pixels: NDArray[Any], layout: PixelLayout) -> NDArray[Any]:

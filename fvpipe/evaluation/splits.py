@@ -38,7 +38,7 @@ class Candidate:
     subset : str
         The data set's own split, where it has one: ``training`` or ``test``.
     sources, pixels : tuple of str
-        Digests of the files and decoded pixels of both views; empty where the breast is in no shard.
+        Digests of the files and of the decoded pixels, mirrored or not, of both views; empty where the breast is in no shard.
     """
 
     dataset: str
