@@ -95,6 +95,7 @@ def test_one_view_alone_is_no_breast(views: list[View], reason: Reason, detail: 
 
 BETTER: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "full-field before synthetic": ({"path": "z", "rows": 100}, {"synthetic": True}),
+    "one that is known to be upright": ({"path": "z", "rows": 100}, {"orientation": Orientation.UNKNOWN}),
     "the larger image": ({"path": "z", "columns": 3001}, {"rows": 4000}),
     "the smaller instance UID": ({"path": "z", "sop_instance_uid": "1.2.3"}, {"sop_instance_uid": "1.2.4"}),
     "the first path, where there is no UID": ({"path": "b", "sop_instance_uid": ""}, {"sop_instance_uid": ""}),
@@ -229,6 +230,8 @@ OTHER_CONTENT: list[tuple[dict[str, Any], str]] = [
     ({"study": "T"}, "same"),
     ({"orientation": Orientation.MIRRORED}, "same"),
     ({"low_energy": True}, "same"),
+    ({"photometric_interpretation": "MONOCHROME1"}, "same"),
+    ({"bits_stored": 8}, "same"),
 ]
 
 

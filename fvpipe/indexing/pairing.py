@@ -125,10 +125,15 @@ def pair(
 
 def _duplicates(group: Sequence[ImageRecord], contents: Mapping[str, Digest]) -> list[Rejection]:
     """Rejections of a group of :func:`colliding_instances`: all but the first where all are equal, else all."""
-    if len({(contents[r.path], *_breast(r), r.view, r.orientation, _kind(r)) for r in group}) == 1:
+    read = {
+        (contents[r.path], r.photometric_interpretation, r.bits_stored, *_breast(r), r.view, r.orientation, _kind(r))
+        for r in group
+    }
+    if len(read) == 1:
         detail = "the same instance and pixels as another file, which is kept"
         return [Rejection(other.path, Reason.DUPLICATE_INSTANCE, detail) for other in group[1:]]  # the first, by path, is kept
-    detail = f"{len(group)} files of one SOP Instance UID differ in pixels, patient, study, side, view, kind or orientation"
+    what = "pixels, polarity, bits, patient, study, side, view, kind or orientation"
+    detail = f"{len(group)} files of one SOP Instance UID differ in {what}"
     return [Rejection(record.path, Reason.INSTANCE_CONFLICT, detail) for record in group]
 
 
@@ -149,8 +154,9 @@ def _choose_pair(
 ) -> tuple[ImageRecord, ImageRecord] | Rejection:
     """Choose the best CC and the best MLO of the best kind that has both; the choice never depends on file order."""
 
-    def preference(image: ImageRecord) -> tuple[int, str, str]:
-        return -image.rows * image.columns, published.get(image.path, image.sop_instance_uid), image.path
+    def preference(image: ImageRecord) -> tuple[bool, int, str, str]:
+        uid = published.get(image.path, image.sop_instance_uid)
+        return image.orientation_unknown, -image.rows * image.columns, uid, image.path
 
     best: dict[tuple[Any, View], ImageRecord] = {}
     for image in sorted(images, key=preference):
