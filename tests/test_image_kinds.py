@@ -39,6 +39,9 @@ FULL_FIELD = {
     "a processed view of a combo exam": kind("DERIVED\\PRIMARY", "MAMMO SCREENING TOMOSYNTHESE BILATERAL"),
     "an exam that has synthetic views, too": kind("ORIGINAL\\PRIMARY", "Combo HD with C-View"),
     "an exam with contrast": kind("ORIGINAL\\PRIMARY", "CESM bilateral"),
+    "an exam after a biopsy": kind("ORIGINAL\\PRIMARY", "Stereotactic biopsy follow-up"),
+    "after a biopsy, processed": kind("DERIVED\\PRIMARY\\\\NONE", "MAMMO DIAG S/P BIOPSY"),
+    "the biopsy of the study": kind("ORIGINAL\\PRIMARY", "L CC", StudyDescription="Stereotactic biopsy left"),
     "a word of which another is part": kind("DERIVED\\PRIMARY", "additional CC views, scope 2D"),
     "not for quality control": kind(QualityControlImage="NO", PartialView="NO", PositionerType="MAMMOGRAPHIC"),
     "an implant": kind("DERIVED\\PRIMARY", BreastImplantPresent="YES"),
@@ -57,6 +60,7 @@ FULL_FIELD = {
 SYNTHETIC = {
     "the standard": kind("DERIVED\\PRIMARY\\TOMOSYNTHESIS\\GENERATED_2D"),
     "the standard, value 3 empty": kind("DERIVED\\PRIMARY\\\\GENERATED_2D"),
+    "in a biopsy's exam": kind("DERIVED\\PRIMARY\\TOMOSYNTHESIS\\GENERATED_2D", "Tomo biopsy, L CC"),
     "small letters and spaces": kind("derived \\primary\\tomo\\ generated_2d \\\\150000"),
     "Siemens": kind("DERIVED\\PRIMARY\\TOMO_2D\\LEFT\\\\\\\\\\150000"),
     "Fujifilm's workstation": kind("DERIVED\\PRIMARY\\\\\\\\150000", ManufacturerModelName="FDR-3000AWS"),
@@ -73,6 +77,7 @@ LOW_ENERGY = {
     "the standard: value 5": kind("ORIGINAL\\PRIMARY\\POST_CONTRAST\\\\LOW_ENERGY"),
     "GE, processed": kind("DERIVED\\PRIMARY\\POST_CONTRAST\\\\low_energy ", AcquisitionDeviceProcessingCode="GEMS_CESM_1"),
     "by description": kind("DERIVED\\PRIMARY", "CESM L CC Low-Energy"),
+    "in a biopsy's exam": kind("ORIGINAL\\PRIMARY\\POST_CONTRAST\\\\LOW_ENERGY", "CESM-guided biopsy"),
     "the description of its exam": kind("ORIGINAL\\PRIMARY\\\\LOW_ENERGY", "CESM subtraction"),
 }
 REFUSED = {
@@ -90,6 +95,9 @@ REFUSED = {
     "tomo-guided": kind("DERIVED\\PRIMARY\\POSTFIRE\\GENERATED_2D"),
     "biopsy by description": kind("DERIVED\\PRIMARY", "cilinderbiopsie"),
     "stereotaxis by description": kind(description="Stereotactic L"),
+    "biopsy by description, beside values that name no kind": kind("ORIGINAL\\PRIMARY\\LEFT\\NONE", "Biopsy L"),
+    "a phantom, whatever its Image Type": kind("DERIVED\\PRIMARY\\TOMOSYNTHESIS\\GENERATED_2D", "Phantom"),
+    "a specimen, whatever its Image Type": kind("ORIGINAL\\PRIMARY\\\\LOW_ENERGY", "Specimen, follow-up"),
     "stereo positioner": kind(PositionerType="UPRIGHT STEREO"),
     "specimen by description": kind("ORIGINAL\\PRIMARY", "Specimen L"),
     "specimen in a container": kind(ContainerIdentifier="1"),

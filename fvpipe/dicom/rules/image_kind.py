@@ -20,12 +20,15 @@ from fvpipe.dicom.rules.base import RuleContext
 from fvpipe.reasons import Reason
 
 # Searched for in words without accents and punctuation, of Image Type from value 3 on, then of free text.
+BIOPSY = "a stereotactic or biopsy image"
 NO_VIEW = {
     "a quality control image": r"\b(PH|F)ANTO+M\w*|\bQUALITY CONTROL\b|\bFLAT ?FIELD\b",
     "an image of a specimen": r"\bSPECIMENS?\b",
-    "a stereotactic or biopsy image": r"\bSTEREO|BIOPS|\b(PRE|POST)(FIRE|MARKER)|\bTOMO SCOUT\b|\b(NEEDLE|WIRE) LOC",
+    BIOPSY: r"\bSTEREO|BIOPS|\b(PRE|POST)(FIRE|MARKER)|\bTOMO SCOUT\b|\b(NEEDLE|WIRE) LOC",
 }
 """Images that are no views of a breast."""
+# By these a description speaks of a biopsy that was before this exam.
+EARLIER = r"\bFOLLOW ?UPS?\b|\bF U\b|\b(STATUS|S) P(OST)?\b|\bHISTORY\b|\bHX\b|\bPREVIOUS|\bPRIOR\b|\bKONTROLLE\b|\bSUIVI\b"
 # Of the images of a contrast-enhanced exam only the low-energy one is like a mammogram.
 RECOMBINED = r"\bRECOMBIN|\bSUBTRACT|\bIODINE\b|\bHIGH ?ENERGY\b"
 LOW_ENERGY = r"\bLOW ?ENERGY\b"
@@ -67,7 +70,8 @@ class ImageKind:
 def image_kind(context: RuleContext) -> ImageKind:
     """Check for an image that can be a standard view, and tell full-field, synthetic and low-energy ones apart.
 
-    Image Type decides; free text is read for what it leaves open. Value 1 ORIGINAL is never a computed 2D image.
+    Image Type decides; free text is read for what it leaves open. Value 1 ORIGINAL is never a computed 2D image. A value 3
+    that names a kind (contrast, energy, computed 2D) stands where a stereotactic or biopsy image has its own.
     """
     dataset = context.dataset
     for found, is_it in _objects(dataset).items():
@@ -81,6 +85,8 @@ def image_kind(context: RuleContext) -> ImageKind:
     low_energy, contrast = _has(LOW_ENERGY, terms), _has(CONTRAST, terms)
     refused = {f"ImageType: {what}": _has(pattern, terms) for what, pattern in NO_VIEW.items()}
     refused |= {f"description: {what}": _has(pattern, free) for what, pattern in NO_VIEW.items()}
+    if generated or low_energy or contrast or _has(EARLIER, free):
+        refused[f"description: {BIOPSY}"] = False  # it names the exam; "phantom" and "specimen" name what is imaged
     refused |= {
         "ImageType: both ORIGINAL and a computed 2D image": original and generated,
         "ImageType: a tomosynthesis projection, slice or slab": not generated and _has(TOMOSYNTHESIS, terms),
