@@ -95,6 +95,24 @@ def test_sixteen_bits_that_are_called_twelve(syntax: str) -> None:
         assert rejection(data) is MISMATCH
 
 
+@pytest.mark.parametrize("syntax", sorted(NATIVE))
+@pytest.mark.parametrize(("bits", "stored"), [(16, 12), (14, 12), (12, 8), (13, 12)])
+@pytest.mark.parametrize("sign", ["u2", "i2"])
+def test_an_image_that_goes_on_above_its_stored_bits(syntax: str, bits: int, stored: int, sign: str) -> None:
+    """It is not folded, as noise or an overlay in unused bits would be cut off; nor is one whose sign goes on there."""
+    smooth = np.hypot(*np.indices((64, 80))) / 102 * (2**bits - 1)
+    pixels = (smooth - (2 ** (bits - 1) if sign == "i2" else 0)).astype(sign)
+    tags = {"BitsStored": stored, "HighBit": stored - 1}
+    assert rejection(made(pixels, bits, syntax, **tags)) is MISMATCH
+    inside = (pixels >> (bits - stored)).astype(sign)
+    marks = np.random.default_rng(0).integers(0, 2, inside.shape).astype("u2") << stored
+    other = {"PixelRepresentation": int(sign == "u2")}  # the sign goes on there, or is in the bits stored
+    if bits < 16:
+        assert rejection(made(inside, bits, syntax, **tags | other)) is MISMATCH
+    for cells in (inside, (inside.view("u2") & (2**stored - 1)).view(sign), (inside.view("u2") ^ marks).view(sign)):
+        np.testing.assert_array_equal(image(made(cells, bits, syntax, **tags)).stored, indices(inside, stored))
+
+
 @pytest.mark.parametrize("syntax", DEEP)
 def test_twelve_bits_in_a_codestream_of_sixteen(syntax: str) -> None:
     pixels = noise(12, "u2")
@@ -499,9 +517,11 @@ def test_right_pixels_or_rejected_by_name(data: st.DataObject) -> None:
             found = with_value(file_bytes(ds, frame, syntax), value)
     # The values as the bytes give them, by arithmetic on the whole array.
     values = pixels.astype(np.int64)
+    cells_beyond = False
     low = -(1 << stored - 1) if header_signed else 0
     high = low + (1 << stored) - 1
-    if syntax in NATIVE:  # the header alone tells
+    if syntax in NATIVE:  # the header alone tells, unless the image shows that its values go on in the unused bits
+        cells_beyond = stored < 16 and bool(((values < low) | (values > high)).any())
         values = (values - low) % (1 << stored) + low
     elif syntax not in J2K:
         raw_values = raw.astype(np.int64)
@@ -511,7 +531,9 @@ def test_right_pixels_or_rejected_by_name(data: st.DataObject) -> None:
         result = image(found)
     except RejectedFile as rejected:
         assert rejected.reason in (MISMATCH, MULTI)
-        contradicts = count > 1 or values.min() < low or values.max() > high or (syntax in NATIVE and len(extra) > 8)
+        contradicts = (
+            cells_beyond or count > 1 or values.min() < low or values.max() > high or (syntax in NATIVE and len(extra) > 8)
+        )
         assert contradicts or (syntax in J2K and signed != header_signed) or (header_signed and cells < stored), rejected
         return
     assert count == 1

@@ -140,10 +140,12 @@ def _wraps_around(pixels: NDArray[Any], bits: int) -> bool:
     unsigned = pixels.astype(np.int32)
     half = 1 << (bits - 1)
     signed = (unsigned ^ half) - half
-    unsigned_jumps, signed_jumps = (
-        sum(int((np.abs(np.diff(values, axis=axis)) > half).sum()) for axis in (0, 1)) for values in (unsigned, signed)
-    )
-    return unsigned_jumps > 8 * signed_jumps
+    return jumps(unsigned, half) > 8 * jumps(signed, half)
+
+
+def jumps(values: NDArray[np.int32], limit: int) -> int:
+    """Count neighbours in a row or a column whose values are more than `limit` apart."""
+    return sum(int((np.abs(np.diff(values, axis=axis)) > limit).sum()) for axis in (0, 1))
 
 
 DECODERS: dict[str, Decoder] = {

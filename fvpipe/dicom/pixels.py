@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pydicom.uid import ExplicitVRBigEndian
 
 from fvpipe.dicom.codestream import jpeg_2000_codestream
-from fvpipe.dicom.decoders import DECODERS, REDUCIBLE, Decoded, lossy_decoder
+from fvpipe.dicom.decoders import DECODERS, REDUCIBLE, Decoded, jumps, lossy_decoder
 from fvpipe.dicom.elements import RejectedFile, raise_transient
 from fvpipe.dicom.fragments import frames
 from fvpipe.dicom.image_header import PixelHeader
@@ -251,6 +251,22 @@ def _indices(decoded: NDArray[Any], layout: PixelLayout) -> tuple[Stored, Digest
 
 
 def _masked(pixels: NDArray[Any], layout: PixelLayout) -> NDArray[Any]:
-    """Remove bits above BitsStored, which may hold anything in native pixels (PS3.5 8.1.1) and a declared overlay in others."""
+    """Remove bits above BitsStored, which may hold anything in native pixels (PS3.5 8.1.1) and a declared overlay in others.
+
+    Raises
+    ------
+    RejectedFile
+        The values go on in those bits: the image jumps between the ends of its range where the whole cells do not.
+    """
     masked: NDArray[Any] = pixels & pixels.dtype.type((1 << layout.bits_stored) - 1)
+    sign = 1 << (layout.bits_stored - 1)
+    low, high = (-sign, sign - 1) if layout.signed else (0, 2 * sign - 1)
+    cells = pixels, pixels.view(f"i{pixels.itemsize}")
+    least, most = stored_range(cells[layout.signed])
+    if least < low or most > high:
+        values = (masked.astype(np.int32) ^ sign) - sign if layout.signed else masked.astype(np.int32)
+        folds = jumps(values, sign)
+        if folds and folds > 8 * min(jumps(whole.astype(np.int32), sign) for whole in cells):
+            detail = f"the image has values from {least} to {most}, and they go on in the bits above; "
+            raise RejectedFile(Reason.PIXELS_MISMATCH, f"{detail}BitsStored {layout.bits_stored} holds {low} to {high}")
     return masked
