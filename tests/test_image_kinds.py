@@ -35,6 +35,13 @@ FULL_FIELD = {
     "Fujifilm": kind("ORIGINAL\\PRIMARY\\POST_PROCESSED\\\\\\\\\\50000"),
     "secondary": kind("DERIVED\\SECONDARY"),
     "value 4 NONE": kind("DERIVED\\PRIMARY\\\\NONE"),
+    "slices of the exam": kind("ORIGINAL\\PRIMARY", "Combo, slices and 2D"),
+    "a code by its meaning": kind(ViewCodeSequence=Sequence([factory.item(CodeMeaning="cranio-caudal")])),
+    "a bilateral region": kind(
+        AnatomicRegionSequence=Sequence(
+            [factory.item(AnatomicRegionModifierSequence=Sequence([*factory.coded("24028007"), *factory.coded("7771000")]))]
+        )
+    ),
     "a conventional view of a combo exam": kind("ORIGINAL\\PRIMARY", "L CC Tomosynthesis Combo Conventional"),
     "a processed view of a combo exam": kind("DERIVED\\PRIMARY", "MAMMO SCREENING TOMOSYNTHESE BILATERAL"),
     "an exam that has synthetic views, too": kind("ORIGINAL\\PRIMARY", "Combo HD with C-View"),
@@ -101,6 +108,13 @@ REFUSED = {
     "stereo positioner": kind(PositionerType="UPRIGHT STEREO"),
     "specimen by description": kind("ORIGINAL\\PRIMARY", "Specimen L"),
     "specimen in a container": kind(ContainerIdentifier="1"),
+    "specimen as a body part": kind(BodyPartExamined="BREAST SPECIMEN"),
+    "specimen by a long code": kind(ViewModifierCodeSequence=Sequence([factory.item(LongCodeValue="127457009")])),
+    "ductogram": kind("ORIGINAL\\PRIMARY", "Ductogram L CC"),
+    "screen capture": kind("DERIVED\\SECONDARY\\SCREEN SAVE"),
+    "scout": kind("ORIGINAL\\PRIMARY\\\\SCOUT"),
+    "volume": kind("DERIVED\\PRIMARY\\VOLUME\\NONE"),
+    "slab by description": kind("DERIVED\\PRIMARY", "Breast Tomosynthesis Slab"),
     "specimen as a modifier": kind(ViewModifierCodeSequence=factory.coded("127457009")),
     "recombined": kind("DERIVED\\PRIMARY\\\\RECOMBINED"),
     "recombined, called original": kind("ORIGINAL\\PRIMARY\\\\Recombined"),
@@ -124,6 +138,10 @@ MODIFIED = {
     "a factor that is empty": kind(
         EstimatedRadiographicMagnificationFactor="", DistanceSourceToDetector=660, DistanceSourceToPatient=367
     ),
+    "spot by Image Type": kind("ORIGINAL\\PRIMARY\\\\SPOT_COMPRESSION", ViewModifierCodeSequence=Sequence()),
+    "rolled by description": kind(description="L CC rolled lateral"),
+    "exaggerated by description": kind(description="L XCCL"),
+    "enlarged in another language": kind(description="L CC Vergrößerung"),
     "spot paddle": kind(PaddleDescription="SPOT CONTACT", ViewModifierCodeSequence=Sequence()),
     "magnification paddle": kind(PaddleDescription="10CM MAG"),
     "spot by description": kind(description="L CC spot compression"),

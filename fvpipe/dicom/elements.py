@@ -123,6 +123,12 @@ def items(header: Dataset, keyword: str) -> list[Dataset]:
     return list(value or ())
 
 
+def code(item: Dataset) -> str:
+    """Return the code of a coded item, in whichever element it is; where there is none, its meaning."""
+    keywords = ("CodeValue", "LongCodeValue", "URNCodeValue", "CodeMeaning")
+    return next((value for value in (text(item, keyword) for keyword in keywords) if value), "")
+
+
 def number(header: Dataset, keyword: str, default: float) -> float:
     """Return the value as a float; `default` where it is absent, NaN where it is not a number."""
     value = text(header, keyword)

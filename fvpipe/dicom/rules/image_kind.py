@@ -15,7 +15,8 @@ from pydicom.uid import (
     SecondaryCaptureImageStorage,
 )
 
-from fvpipe.dicom.elements import RejectedFile, integer, items, shown_term, shown_uid, text, texts, words
+from fvpipe.dicom.attributes import is_for_processing
+from fvpipe.dicom.elements import RejectedFile, code, integer, items, shown_term, shown_uid, text, texts, words
 from fvpipe.dicom.rules.base import RuleContext
 from fvpipe.reasons import Reason
 
@@ -24,7 +25,9 @@ BIOPSY = "a stereotactic or biopsy image"
 NO_VIEW = {
     "a quality control image": r"\b(PH|F)ANTO+M\w*|\bQUALITY CONTROL\b|\bFLAT ?FIELD\b",
     "an image of a specimen": r"\bSPECIMENS?\b",
-    BIOPSY: r"\bSTEREO|BIOPS|\b(PRE|POST)(FIRE|MARKER)|\bTOMO SCOUT\b|\b(NEEDLE|WIRE) LOC",
+    "an image of injected ducts": r"\b(GALACTO|DUCTO|PNEUMOCYSTO)GRA",
+    "a screen capture": r"\bSCREEN ?(SAVE|CAPTURE|SHOT)S?\b",
+    BIOPSY: r"\bSTEREO|BIOPS|\b(PRE|POST)(FIRE|MARKER)|\bSCOUTS?\b|\b(NEEDLE|WIRE) LOC",
 }
 """Images that are no views of a breast."""
 # By these a description speaks of a biopsy that was before this exam.
@@ -40,7 +43,9 @@ SYNTHETIC = (
 )
 # In Image Type alone: a description may name the exam instead.
 GENERATED_2D = rf"{SYNTHETIC}|\bTOMO 2D\b"
-TOMOSYNTHESIS = r"\bTOMO(SYNTHESIS)?\b"  # a projection, a slice or a slab, unless the 2D image is said to be computed
+# A projection, a slice or a slab, unless the 2D image is said to be computed.
+TOMOSYNTHESIS = r"\b(TOMO(SYNTHESIS)?|PROJECTION|SLICE|SLAB|VOLUME|MIP)\b"
+SLICE = r"\b(SLICE|SLAB|MIP)S?\b"  # in descriptions
 ADDITION = r"\bADDITION\b"
 FREE_TEXT = ("SeriesDescription", "DerivationDescription", "AcquisitionDeviceProcessingDescription")
 SPECIMEN_VIEWS = frozenset({"127457009", "G-8310"})  # SNOMED CT and SRT, as view or as its modifier
@@ -90,6 +95,8 @@ def image_kind(context: RuleContext) -> ImageKind:
     refused |= {
         "ImageType: both ORIGINAL and a computed 2D image": original and generated,
         "ImageType: a tomosynthesis projection, slice or slab": not generated and _has(TOMOSYNTHESIS, terms),
+        "description: a tomosynthesis slice or slab": _has(SLICE, free)
+        and not (original or generated or _has(SYNTHETIC, free)),
         "ImageType: a recombined or high-energy image": _has(f"{RECOMBINED}|{ADDITION}", terms),
     }
     if not low_energy:
@@ -111,13 +118,14 @@ def _has(pattern: str, where: str) -> bool:
 
 def _objects(dataset: Dataset) -> dict[str, bool]:
     """What the elements made for it say that the image is of, beside a breast."""
-    view = next(iter(items(dataset, "ViewCodeSequence")), Dataset())
-    modifiers = [*items(view, "ViewModifierCodeSequence"), *items(dataset, "ViewModifierCodeSequence")]
-    codes = {text(item, "CodeValue") for item in (view, *modifiers)}
+    views = items(dataset, "ViewCodeSequence")
+    modifiers = [item for holder in (*views, dataset) for item in items(holder, "ViewModifierCodeSequence")]
+    codes = {code(item) for item in (*views, *modifiers)}
     containers = text(dataset, "ContainerIdentifier") + text(dataset, "SpecimenIdentifier")
     return {
         "QualityControlImage: of a phantom": text(dataset, "QualityControlImage").upper() in ("YES", "BOTH"),
         "BodyPartExamined: a phantom": "PHANTOM" in text(dataset, "BodyPartExamined").upper(),
+        "BodyPartExamined: a specimen": "SPECIMEN" in text(dataset, "BodyPartExamined").upper(),
         "ContentQualification: a service image": text(dataset, "ContentQualification").upper() == "SERVICE",
         "PositionerType: stereo": "STEREO" in text(dataset, "PositionerType").upper(),
         "ViewCodeSequence: a specimen": bool(codes & SPECIMEN_VIEWS),
@@ -129,7 +137,7 @@ def sop_class(context: RuleContext) -> str:
     """Check for a 2D mammogram for presentation, or what the policy accepts; absent is allowed, as in VinDr-Mammo."""
     found, policy = text(context.dataset, "SOPClassUID"), context.policy
     allowed = {"", DigitalMammographyXRayImageStorageForPresentation, DigitalMammographyXRayImageStorageForProcessing}
-    if found == DigitalMammographyXRayImageStorageForProcessing and not policy.for_processing:
+    if is_for_processing(context.dataset) and not policy.for_processing:
         detail = "a mammogram for processing; the data set's `for_processing: true` accepts it"
         raise RejectedFile(Reason.SOP_CLASS_REFUSED, detail)
     if found not in allowed | ({SecondaryCaptureImageStorage} if policy.secondary_capture else set()):

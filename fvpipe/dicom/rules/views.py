@@ -5,11 +5,10 @@ Source of tags and codes: DICOM PS3.3 C.8.11 (mammography), PS3.16 CID 4014 and 
 
 from __future__ import annotations
 
+import math
 import re
 
-from pydicom.dataset import Dataset
-
-from fvpipe.dicom.elements import RejectedFile, items, number, shown_code, shown_term, text, texts, words
+from fvpipe.dicom.elements import RejectedFile, code, items, number, shown_code, shown_term, text, texts, words
 from fvpipe.dicom.orientation import find_orientation
 from fvpipe.dicom.rules.base import RuleContext
 from fvpipe.reasons import Reason
@@ -17,10 +16,21 @@ from fvpipe.types import Laterality, Orientation, View
 
 # Views: code values of SNOMED CT and of the older SRT / SNM3, CID 4014
 VIEW_CODES = {"399162004": View.CC, "R-10242": View.CC, "399368009": View.MLO, "R-10226": View.MLO}
+VIEW_MEANINGS = {
+    "CRANIO CAUDAL": View.CC,
+    "CRANIOCAUDAL": View.CC,
+    "MEDIO LATERAL OBLIQUE": View.MLO,
+    "MEDIOLATERAL OBLIQUE": View.MLO,
+}
+# Side of an anatomic region, CID 244
+SIDE_CODES = {"7771000": "L", "G-A101": "L", "24028007": "R", "G-A100": "R"}
 # View modifiers, CID 4015: a view with any other is not a standard one
 IMPLANT_DISPLACED = frozenset({"399209000", "R-102D5"})
 HARMLESS_MODIFIERS = frozenset({"442581004", "R-40AB3"})  # nipple in profile
 STANDARD_MAGNIFICATION = (0.9, 1.2)
+# Searched for in words without accents and punctuation.
+SPOT_OR_MAGNIFIED = r"\b(SPOT|SPT|MAG|MAGN\w*|ZOOM|CONED?|VERGROSS\w*|AGRANDI\w*|INGRANDI\w*)\b"
+OTHER_VIEWS = r"\b(ROLLED|TANGENTIAL|CLEAVAGE|AXILLARY TAIL|XCC[LM]?)\b"
 
 
 def view(context: RuleContext) -> View:
@@ -30,38 +40,42 @@ def view(context: RuleContext) -> View:
         if name not in ("CC", "MLO"):
             raise RejectedFile(Reason.VIEW_MISSING, f"PatientOrientation is {shown_term(name)}; expected CC or MLO here")
         return View(name)
-    code, position = text(_view_item(context), "CodeValue"), text(context.dataset, "ViewPosition").upper()
-    coded = VIEW_CODES.get(code)
+    codes = [code(item) for item in items(context.dataset, "ViewCodeSequence")]
+    first = codes[0] if codes else ""
+    if len(set(codes)) > 1:
+        shown = " and ".join(shown_code(each) for each in codes[:2])
+        raise RejectedFile(Reason.VIEW_CONFLICT, f"ViewCodeSequence has {len(codes)} views, {shown}; expected one")
+    position, coded = text(context.dataset, "ViewPosition").upper(), VIEW_CODES.get(first) or VIEW_MEANINGS.get(words(first))
     positioned = View(position) if position in ("CC", "MLO") else None
-    if code and position and coded is not positioned:
-        raise RejectedFile(Reason.VIEW_CONFLICT, f"view code is {shown_code(code)}, ViewPosition is {shown_term(position)}")
-    if not code and not position:
+    if first and position and coded is not positioned:
+        raise RejectedFile(Reason.VIEW_CONFLICT, f"view code is {shown_code(first)}, ViewPosition is {shown_term(position)}")
+    if not first and not position:
         raise RejectedFile(Reason.VIEW_MISSING, "neither ViewCodeSequence nor ViewPosition is given")
     found = coded or positioned
     if found is None:
-        shown = shown_code(code) if code else shown_term(position)
+        shown = shown_code(first) if first else shown_term(position)
         raise RejectedFile(Reason.VIEW_NOT_PAIRABLE, f"the view is {shown}; expected CC or MLO")
     return found
-
-
-def _view_item(context: RuleContext) -> Dataset:
-    return next(iter(items(context.dataset, "ViewCodeSequence")), Dataset())
 
 
 def view_modifiers(context: RuleContext) -> frozenset[str]:
     """Check that no modifier makes the view another one than the standard view; returns the code values.
 
-    The paddle says so, too. A description is read where the header has no place for modifiers.
+    Image Type and the paddle say so, too. A description is read where the header has no place for modifiers.
     """
-    holders = _view_item(context), context.dataset
-    modifiers = frozenset(text(item, "CodeValue") for holder in holders for item in items(holder, "ViewModifierCodeSequence"))
+    holders = *items(context.dataset, "ViewCodeSequence"), context.dataset
+    modifiers = frozenset(code(item) for holder in holders for item in items(holder, "ViewModifierCodeSequence"))
     unusual = sorted(modifiers - IMPLANT_DISPLACED - HARMLESS_MODIFIERS)
     if unusual:
         raise RejectedFile(Reason.VIEW_MODIFIED, f"view modifier {shown_code(unusual[0])}; expected none but implant displaced")
+    named = {"ImageType": " | ".join(words(value) for value in texts(context.dataset, "ImageType")[2:])}
     free = () if any("ViewModifierCodeSequence" in holder for holder in holders) else ("SeriesDescription",)
-    for keyword in ("PaddleDescription", *free):
-        if re.search(r"\b(SPOT|SPT|MAG|MAGN\w*)\b", words(text(context.dataset, keyword))):
+    named |= {keyword: words(text(context.dataset, keyword)) for keyword in ("PaddleDescription", *free)}
+    for keyword, found in named.items():
+        if re.search(SPOT_OR_MAGNIFIED, found):
             raise RejectedFile(Reason.VIEW_MODIFIED, f"{keyword}: spot compression or magnification; expected a standard view")
+        if re.search(OTHER_VIEWS, found):
+            raise RejectedFile(Reason.VIEW_MODIFIED, f"{keyword}: rolled, exaggerated or of a part; expected a standard view")
     return modifiers
 
 
@@ -82,6 +96,8 @@ def magnification(context: RuleContext) -> float:
         if detector > 0 and patient > 0:
             keyword, factor = "DistanceSourceToDetector / DistanceSourceToPatient", detector / patient
     low, high = STANDARD_MAGNIFICATION
+    if math.isnan(factor):
+        raise RejectedFile(Reason.VIEW_MODIFIED, f"{keyword} is not one number; expected {low} to {high}")
     if not low <= factor <= high:
         raise RejectedFile(Reason.VIEW_MODIFIED, f"{keyword}: magnified {factor:g} times; expected {low} to {high}")
     return factor
@@ -94,6 +110,11 @@ def laterality(context: RuleContext) -> Laterality:
     if not given or not set(given.values()) <= {"L", "R"}:
         found = ", ".join(f"{keyword} {shown_term(side)}" for keyword, side in given.items()) or "none given"
         raise RejectedFile(Reason.LATERALITY_MISSING, f"laterality: {found}; expected L or R")
+    regions = items(context.dataset, "AnatomicRegionSequence")
+    codes = {code(item) for region in regions for item in items(region, "AnatomicRegionModifierSequence")}
+    sides = {SIDE_CODES[each] for each in codes & SIDE_CODES.keys()}
+    if len(sides) == 1:  # two are both breasts, as an exam has them
+        given["AnatomicRegionModifierSequence"] = sides.pop()
     if len(set(given.values())) > 1:
         raise RejectedFile(Reason.LATERALITY_CONFLICT, ", ".join(f"{keyword} {side}" for keyword, side in given.items()))
     return Laterality(next(iter(given.values())))
