@@ -26,7 +26,7 @@ class Flag(IntFlag):
     OVERLAY = 1 << 13  # a view has an overlay plane, which is not burned in
     SHUTTER = 1 << 14  # a view has a display shutter, which is not burned in
     FOR_PROCESSING = 1 << 15  # a view is For Processing, which the data set's settings accept
-    SHARED_PIXELS = 1 << 16  # a view has the pixels of another patient's, mirrored or not
+    SHARED_PIXELS = 1 << 16  # a view has the pixels of another patient's, however it lies
     AREAS_DISAGREE = 1 << 17  # the breast areas of CC and MLO differ more than expected of one breast
     MEANS_DISAGREE = 1 << 18  # the same for the mean values inside the outlines
     BITS_DIFFER = 1 << 19  # the two views differ in Bits Stored

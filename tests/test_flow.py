@@ -895,12 +895,14 @@ def test_one_image_as_both_views_is_no_pair(syntax: str, pipeline: str, tmp_path
     eight = factory.breast(33, bits=8)
     wide = factory.Made(eight.pixels.astype(np.uint16), eight.drawing, 8)
     twelve = factory.Made(wide.pixels, wide.drawing, 12)
-    copies = {
+    copies: dict[str, tuple[factory.Made, factory.Made, dict[str, Any]]] = {
         "mirrored": (A, mirrored(A), {}),
         "twin": (A, A, {}),
         "padded": (B, B, OTHER_HEADER),
         "wide": (eight, wide, {}),
         "twelve": (eight, twelve, {}),
+        "turned": (A, factory.Made(np.ascontiguousarray(A.pixels[::-1, ::-1]), A.drawing, A.bits), {}),
+        "reoriented": (A, A, {"PatientOrientation": ["P", "HL"]}),
     }
     for number, (name, (cc, mlo, tags)) in enumerate(copies.items()):
         base = {"PatientID": name, "StudyInstanceUID": "2.25.7"}
@@ -910,7 +912,7 @@ def test_one_image_as_both_views_is_no_pair(syntax: str, pipeline: str, tmp_path
     first = outcome(folder, tmp_path / "out", pipeline=pipeline)
     built, rejected = first
     assert len(built) == 1
-    assert sorted(rejected.values()) == ["identical_views"] * 5
+    assert sorted(rejected.values()) == ["identical_views"] * 7
     assert outcome(folder, tmp_path / "out", pipeline=pipeline) == first
     assert "twin_CC.dcm and twin_MLO.dcm: the same pixels" in (tmp_path / "out" / "rejected.csv").read_text()
 
@@ -949,7 +951,7 @@ def mirrored(made: factory.Made) -> factory.Made:
 
 
 @pytest.mark.parametrize("pipeline", ["direct", "cropped"])
-def test_a_copy_is_found_mirrored_and_under_other_bits(pipeline: str, tmp_path: Path) -> None:
+def test_a_copy_is_found_however_it_lies_and_under_other_bits(pipeline: str, tmp_path: Path) -> None:
     """A left breast mirrored as the right one, in another exam and under another patient; 8 bits in 12, and signed."""
     folder = tmp_path / "in"
     eight = factory.breast(33, bits=8)
@@ -961,7 +963,8 @@ def test_a_copy_is_found_mirrored_and_under_other_bits(pipeline: str, tmp_path: 
     breast_of(folder, "sides_R", C, mirrored(B), PatientID="sides", **first | right)
     breast_of(folder, "exams_1", eight, D, PatientID="exams", **first)
     breast_of(folder, "exams_2", mirrored(twelve), factory.breast(34, factory.MLO), PatientID="exams", **second)
-    breast_of(folder, "other", mirrored(signed), factory.breast(35, factory.MLO), PatientID="other", **first)
+    turned = factory.Made(np.ascontiguousarray(signed.pixels[::-1, ::-1]), signed.drawing, 12)
+    breast_of(folder, "other", turned, factory.breast(35, factory.MLO), PatientID="other", **first)
     built, rejected = outcome(folder, tmp_path / "out", "--max-fallback", 100, pipeline=pipeline)
     assert rejected == {}
     sides, exams, patients = Flag.SHARED_BY_SIDES, Flag.SHARED_BY_EXAMS, Flag.SHARED_PIXELS

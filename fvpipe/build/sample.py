@@ -8,8 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import numpy as np
-
 from fvpipe.cache.decoder_crashes import decoders
 from fvpipe.cache.sample_store import SampleStore, ViewRejection, sample_key
 from fvpipe.config.pipeline import Pipeline
@@ -21,6 +19,7 @@ from fvpipe.imaging.canvas import crop_levels, frame_level
 from fvpipe.imaging.decoded_image import DecodedImage
 from fvpipe.imaging.fusion import fuse
 from fvpipe.imaging.normalize import is_constant
+from fvpipe.imaging.pixel_digest import unturned
 from fvpipe.imaging.segmentation import segment
 from fvpipe.imaging.view_agreement import CONSTANT_VIEW, IDENTICAL_VIEWS, constant_flags, disagreement_flags, header_flags
 from fvpipe.indexing.headers import parse_indexed
@@ -182,18 +181,16 @@ def _sample(
 
 
 def _same_pixels(images: Sequence[DecodedImage], files: Sequence[memoryview], headers: Sequence[ImageHeader]) -> bool:
-    """Whether both views are one image, or its mirror image; decoded at different resolutions, both are decoded whole."""
+    """Whether both views are one image, mirrored or turned or not; decoded at different resolutions, both are decoded whole."""
     cc, mlo = images
-    if cc.source_shape != mlo.source_shape:
+    if len({(header.layout.rows, header.layout.columns) for header in headers}) > 1:
         return False
     if cc.scale != mlo.scale:
         try:
             cc, mlo = (decode_image(file, header) for file, header in zip(files, headers, strict=True))
         except RejectedFile:
             return False  # damage in a resolution that the pipeline does not use: no copy of an image that is whole
-    first, *others = cc.stored, mlo.stored, mlo.stored[:, ::-1]
-    # Digests differ with the type of the stored values. A few rows tell nearly always.
-    return any(np.array_equal(first[::64], other[::64]) and np.array_equal(first, other) for other in others)
+    return unturned(cc.pixel_digest) == unturned(mlo.pixel_digest)
 
 
 def key_of(task: SampleTask, digests: tuple[Digest, Digest]) -> Digest:

@@ -12,7 +12,7 @@ from fvpipe.datasets.adapter import get_adapter
 from fvpipe.errors import InputError, LeakError
 from fvpipe.evaluation.near_duplicates import Fingerprints, fingerprints, near_pairs
 from fvpipe.evaluation.splits import Assignment, Candidate, Part, SplitPlan, balance, folds, leak_rate, leaks, split
-from fvpipe.imaging.pixel_digest import unmirrored
+from fvpipe.imaging.pixel_digest import unturned
 from fvpipe.io.atomic import write_if_changed
 from fvpipe.io.tables import format_csv, read_table
 from fvpipe.project.project import Project
@@ -152,7 +152,7 @@ def _decoded_in_part(shards: Shards) -> bool:
 def _digests(shards: Shards) -> dict[str, tuple[tuple[str, ...], tuple[str, ...]]]:
     files, pixels = (shards.columns[name] for name in ("source_digest", "pixel_digest"))
     return {
-        breast: (tuple(d.decode() for d in files[i]), tuple(unmirrored(d.decode()) for d in pixels[i]))
+        breast: (tuple(d.decode() for d in files[i]), tuple(unturned(d.decode()) for d in pixels[i]))
         for i, breast in enumerate(shards.breast_ids.tolist())
     }
 

@@ -1,4 +1,4 @@
-"""Digest of the pixels of an image, by which equal and mirrored images are found."""
+"""Digest of the pixels of an image, by which an image is found again, mirrored or turned or not."""
 
 from __future__ import annotations
 
@@ -13,14 +13,17 @@ from xxhash import xxh3_128
 from fvpipe.imaging.histogram import bands, stored_range
 from fvpipe.types import Digest
 
-EDGE_COLUMNS = 16  # compared at a time with those of the other edge
+EDGE_COLUMNS = 16  # compared at a time in all four ways
+WAYS: tuple[int | None, ...] = (None, 1, 0, -1)
+"""How an image may lie, as cv2.flip takes it: as it is, mirrored, upside down, turned by 180 degrees."""
 
 
 def pixel_digest(stored: NDArray[Any], scale: int = 1, zero: int = 0) -> Digest:
-    """Digest of size and values by XXH3 (128 bits), of which the last bit tells an image from its mirror image.
+    """Digest of size and values by XXH3 (128 bits), of which the last two bits tell how the image lies.
 
-    It is the same for the same values in every transfer syntax and under any number of bits. It only finds equal images, and
-    nobody gains by a forged one: a sample's key is made of BLAKE3 digests of the files.
+    It is the same for the same values in every transfer syntax and under any number of bits, and but for these two bits the
+    same for an image that is mirrored, upside down or turned by 180 degrees. It only finds equal images, and nobody gains by a
+    forged one: a sample's key is made of BLAKE3 digests of the files.
 
     Parameters
     ----------
@@ -39,27 +42,29 @@ def pixel_digest(stored: NDArray[Any], scale: int = 1, zero: int = 0) -> Digest:
 
 def digest_and_largest(values: NDArray[Any], scale: int = 1, negative: bool = False) -> tuple[Digest, int]:
     """Return the digest and the largest value, which the same pass finds; `negative`: the values are two's complement."""
-    mirrored = _is_mirrored(values)
-    hasher, largest = xxh3_128(struct.pack("<3I?", *values.shape, scale, negative)), 0
-    for band in bands(values):  # read twice while it is in the processor's cache
+    way = _way(values)
+    hasher, largest, parts = xxh3_128(struct.pack("<3I?", *values.shape, scale, negative)), 0, [*bands(values)]
+    for band in parts if way in (None, 1) else reversed(parts):  # read twice while it is in the processor's cache
         largest = max(largest, stored_range(band)[1])
-        hasher.update(np.ascontiguousarray(cv2.flip(band, 1) if mirrored else band).data)
+        hasher.update(np.ascontiguousarray(band if way is None else cv2.flip(band, way)).data)
     if values.itemsize > 1 and largest < 256:
         return digest_and_largest(values.astype(np.uint8), scale, negative)[0], largest
-    return Digest(f"{hasher.intdigest() & ~1 | mirrored:032x}"), largest
+    return Digest(f"{hasher.intdigest() & ~3 | WAYS.index(way):032x}"), largest
 
 
-def _is_mirrored(values: NDArray[Any]) -> bool:
-    """Whether the mirror image is the one to digest: the one with the smaller value where they first differ."""
-    for start in range(0, (values.shape[1] + 1) // 2, EDGE_COLUMNS):
-        edge, other = values[:, start : start + EDGE_COLUMNS], values[:, ::-1][:, start : start + EDGE_COLUMNS]
-        differ = edge != other
-        if differ.any():
-            first = np.unravel_index(np.argmax(differ), differ.shape)
-            return bool(edge[first] > other[first])
-    return False
+def _way(values: NDArray[Any]) -> int | None:
+    """The one of :data:`WAYS` in which the image is digested: that with the least bytes where they first differ."""
+    ways: list[int | None] = list(WAYS)
+    for start in range(0, values.shape[1], EDGE_COLUMNS):
+        columns = slice(start, start + EDGE_COLUMNS)
+        turned = {way: values[:: -1 if way in (0, -1) else 1, :: -1 if way in (1, -1) else 1] for way in ways}
+        edges = {way: image[:, columns].tobytes() for way, image in turned.items()}
+        ways = [way for way in ways if edges[way] == min(edges.values())]
+        if len(ways) == 1:
+            break
+    return ways[0]
 
 
-def unmirrored(digest: str) -> Digest:
-    """Return what the digests of an image and of its mirror image have in common."""
-    return Digest(f"{digest[:-1]}{int(digest[-1], 16) & ~1:x}" if digest else "")
+def unturned(digest: str) -> Digest:
+    """Return what the digests of an image have in common however it lies."""
+    return Digest(f"{digest[:-1]}{int(digest[-1], 16) & ~3:x}" if digest else "")

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from math import isnan
 
-from fvpipe.imaging.pixel_digest import unmirrored
+from fvpipe.imaging.pixel_digest import unturned
 from fvpipe.reasons import NO_FLAG, Flag
 from fvpipe.types import BreastKey, Digest, FusedSample, ImageRecord
 
@@ -77,7 +77,7 @@ def _exceeds(first: float, second: float, ratio: float) -> bool:
 
 
 def shared_flags(breasts: Iterable[tuple[BreastKey, tuple[Digest, Digest]]]) -> dict[str, Flag]:
-    """Find breasts with a view whose pixels equal those of another breast, or are their mirror image.
+    """Find breasts with a view whose pixels equal those of another breast, however they lie.
 
     Parameters
     ----------
@@ -90,7 +90,7 @@ def shared_flags(breasts: Iterable[tuple[BreastKey, tuple[Digest, Digest]]]) -> 
         By breast id: ``SHARED_PIXELS`` for the pixels of another patient, ``SHARED_BY_SIDES`` for those of the patient's other
         breast, ``SHARED_BY_EXAMS`` for those of the patient's other exam. Breasts without any are left out.
     """
-    known = [(key, tuple(unmirrored(digest) for digest in digests)) for key, digests in breasts]
+    known = [(key, tuple(unturned(digest) for digest in digests)) for key, digests in breasts]
     owners: dict[tuple[Flag, Digest, str], set[str]] = defaultdict(set)
     for key, digests in known:
         for group, owner in _owners(key, digests):

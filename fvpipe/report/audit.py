@@ -17,7 +17,7 @@ from fvpipe.cache.file_cache import FileCache
 from fvpipe.config.pipeline import Pipeline
 from fvpipe.execution.isolation import Crash
 from fvpipe.execution.workers import Workers
-from fvpipe.imaging.pixel_digest import unmirrored
+from fvpipe.imaging.pixel_digest import unturned
 from fvpipe.imaging.view_agreement import IDENTICAL_VIEWS, shared_flags
 from fvpipe.indexing.index import Index
 from fvpipe.indexing.pairing import rejection_order
@@ -237,7 +237,7 @@ def _compare_breasts(found: Index, rows: Mapping[str, ImageMeasurement]) -> tupl
         cc, mlo = (rows.get(image.path) for image in breast.views)
         if cc and mlo and cc.pixel_digest and mlo.pixel_digest:
             digests[breast.key] = cc.pixel_digest, mlo.pixel_digest
-            same = unmirrored(cc.pixel_digest) == unmirrored(mlo.pixel_digest)
+            same = unturned(cc.pixel_digest) == unturned(mlo.pixel_digest)
             if same and Flag.CC_CONSTANT not in cc.flags:
                 breast_id, detail = breast.key.breast_id, f"{breast.cc.path} and {breast.mlo.path}: {IDENTICAL_VIEWS}"
                 identical[breast_id] = Rejection(breast_id, Reason.IDENTICAL_VIEWS, detail)

@@ -14,7 +14,7 @@ from fvpipe.errors import InputError, LeakError, ShardError, SwappedShardError, 
 from fvpipe.evaluation.split_files import read_split
 from fvpipe.evaluation.splits import Assignment, Candidate, Part, SplitPlan, leaks
 from fvpipe.evaluation.training_record import Prediction
-from fvpipe.imaging.pixel_digest import unmirrored
+from fvpipe.imaging.pixel_digest import unturned
 from fvpipe.io.tables import Row, read_table
 from fvpipe.project.project import Project
 from fvpipe.shards.reader import Shards, open_shards
@@ -152,6 +152,6 @@ def _breast(dataset: str, breast: str, part: Part, label: int, shards: Shards, i
 
 def _candidate(dataset: str, shards: Shards, i: int, facts: Row) -> Candidate:
     files = tuple(digest.decode() for digest in shards.columns["source_digest"][i])
-    pixels = tuple(unmirrored(digest.decode()) for digest in shards.columns["pixel_digest"][i])
+    pixels = tuple(unturned(digest.decode()) for digest in shards.columns["pixel_digest"][i])
     breast, patient = str(shards.breast_ids[i]), str(shards.patient_ids[i])
     return Candidate(dataset, breast, patient, facts["study"], int(shards.labels[i]), "", files, pixels)
