@@ -286,6 +286,24 @@ def test_a_file_is_broken(tmp_path: Path, name: str) -> None:
     assert found.reason is reason, found
 
 
+@pytest.mark.parametrize(
+    ("head", "said"),
+    [
+        (b"", "; the file is empty: copy it again"),
+        (b"\x1f\x8b\x08" + bytes(200), "; it is compressed with gzip: unpack it"),
+        (b"PK\3\4" + bytes(200), "; it is a ZIP archive: unpack it"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "; it is a Git LFS pointer: fetch the file itself"),
+        (PNG, "; it is a PNG image"),
+        (b"\xff\xd8\xff\xe0" + bytes(200), "; it is a JPEG image without a header of DICOM"),
+        (b"hello", ""),
+    ],
+)
+def test_what_takes_the_place_of_a_file_is_named(tmp_path: Path, head: bytes, said: str) -> None:
+    found = read(tmp_path, head)
+    assert isinstance(found, Rejection)
+    assert found.detail == f"no DICM marker at byte 128{said}"
+
+
 def reader_source() -> str:
     """The code that reads headers; windows and VOI LUTs are looked at with the pixels."""
     package = Path(fvpipe.__file__).parent / "dicom"

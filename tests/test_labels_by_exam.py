@@ -191,6 +191,8 @@ def test_kept_identifiers_and_dates_of_a_workbook(two_exams: Path, tmp_path: Pat
             "lines 2 and 4: one breast has two labels in one exam",
         ),
         (["study_date", "P,L,1,20140131", "P,L,0,2014-01-31"], "lines 2 and 3: one breast has two labels in one exam"),
+        (["study_uid"], "ours.csv: has a heading and no row; expected a row for each breast, or no label table"),
+        (["study_uid", "P,L,1,2.25E+09"], "line 2: study_uid is a number like 1.2E+10, whose last digits a spreadsheet has"),
         (["visit", "P,L,1,1", "P,L,0,2"], "lines 2 and 3: one breast has two labels; expected one, or a column study_uid, acc"),
     ],
 )
@@ -232,6 +234,9 @@ def test_a_label_that_could_mean_anything_is_named(tmp_path: Path, cell: str) ->
             "123.0",
             "as a spreadsheet writes numbers: make the column text; its patient differs from an imaged one only by leading",
         ),
+        ("'00123", "; its patient differs from an imaged one only by quotes, spaces or characters that are not shown"),
+        ('"=""00123"""', "; its patient differs from an imaged one only by quotes, spaces or characters that are not shown"),
+        ("\u200b00123", "; its patient differs from an imaged one only by quotes, spaces or characters that are not shown"),
         ("p2", "; its patient differs from an imaged one only by upper and lower case"),
         ("1.23457E+11", "; its patient is a number like 1.2E+10, whose last digits a spreadsheet has cut off"),
         ("P3", 'no usable image"'),

@@ -13,7 +13,7 @@ from fvpipe.config.project import Labels
 from fvpipe.datasets.adapter import Adapter, LabelTable, parse_laterality
 from fvpipe.dicom.header import HeaderPolicy
 from fvpipe.errors import LabelTableError
-from fvpipe.io.tables import Row, iterate_table, whole_number
+from fvpipe.io.tables import CUT_NUMBER, Row, iterate_table, whole_number
 from fvpipe.types import BreastFacts, Exam, Laterality
 
 LABELS = {"0": 0, "benign": 0, "1": 1, "malignant": 1, "-1": -1, "unlabelled": -1, "": -1}
@@ -30,7 +30,7 @@ def read_labels(root: Path, label_file: Path | None, rules: Labels) -> LabelTabl
     for row in iterate_table(label_file, [rules.patient_id, rules.laterality, rules.label, *named]):
         laterality = row.parse(rules.laterality, parse_laterality, "L or R")
         facts = BreastFacts(row.parse(rules.label, _label, "1 or malignant, 0 or benign, -1 or unlabelled"), place=row.place)
-        exam = Exam(row.get(rules.study_uid), row.get(rules.accession), _date(row, rules.study_date))
+        exam = Exam(_study(row, rules.study_uid), row.get(rules.accession), _date(row, rules.study_date))
         key = row[rules.patient_id], laterality, exam
         first = lines.setdefault(key, row.line)
         if found.setdefault(key, facts) != facts:
@@ -40,6 +40,8 @@ def read_labels(root: Path, label_file: Path | None, rules: Labels) -> LabelTabl
                     f"{where}: one breast has two labels; expected one, or a column {apart} to tell exams apart"
                 )
             raise LabelTableError(f"{where}: one breast has two labels in one exam; expected one")
+    if not found:
+        raise LabelTableError(f"{label_file}: has a heading and no row; expected a row for each breast, or no label table")
     rows = {(patient, side): facts for (patient, side, exam), facts in found.items() if exam == Exam()}
     return LabelTable(rows, exams={key: facts for key, facts in found.items() if key[2] != Exam()})
 
@@ -47,6 +49,14 @@ def read_labels(root: Path, label_file: Path | None, rules: Labels) -> LabelTabl
 def _label(cell: str) -> int | None:
     number = whole_number(cell)  # a spreadsheet may write 1.0
     return LABELS.get(cell.lower() if number is None else str(number))
+
+
+def _study(row: Row, column: str) -> str:
+    cell = row.get(column)
+    if re.fullmatch(CUT_NUMBER, cell):
+        detail = "is a number like 1.2E+10, whose last digits a spreadsheet has cut off; enter it again as text"
+        raise LabelTableError(f"{row.file}, line {row.line}: {column} {detail}")
+    return cell
 
 
 def _date(row: Row, column: str) -> str:

@@ -184,8 +184,9 @@ def open_dicom(file: BinaryIO) -> OpenedDicom:
         Not DICOM, a broken header, a transfer syntax without a decoder, or no Pixel Data in the first
         :data:`HEADER_INFLATE_LIMIT` bytes of an inflated data set.
     """
-    if file.read(132)[128:] != b"DICM":
-        raise UnopenedFile(OpeningStep.MARKER, Reason.NOT_DICOM, "no DICM marker at byte 128")
+    head = file.read(132)
+    if head[128:] != b"DICM":
+        raise UnopenedFile(OpeningStep.MARKER, Reason.NOT_DICOM, f"no DICM marker at byte 128{_what_else(head)}")
     with silenced():
         try:
             meta = read_dataset(file, False, True, stop_when=lambda tag, vr, length: tag.group != 2)
@@ -227,6 +228,23 @@ def open_dicom(file: BinaryIO) -> OpenedDicom:
         raise UnopenedFile(OpeningStep.DATA_SET, Reason.DEFLATED_TOO_LARGE, detail)
     bytes_left = max(body.seek(0, os.SEEK_END) - location.offset, 0) if location else 0
     return OpenedDicom(dataset, syntax, body, location, bytes_left, complete)
+
+
+_OTHER_FILES = {
+    b"": "the file is empty: copy it again",
+    b"\x1f\x8b": "it is compressed with gzip: unpack it",
+    b"PK\3\4": "it is a ZIP archive: unpack it",
+    b"version https://git-lfs": "it is a Git LFS pointer: fetch the file itself",
+    b"\x89PNG": "it is a PNG image",
+    b"\xff\xd8\xff": "it is a JPEG image without a header of DICOM",
+    b"\0\0\0\x0cjP": "it is a JPEG 2000 image without a header of DICOM",
+}
+"""First bytes of files that take the place of DICOM files, and what they say."""
+
+
+def _what_else(head: bytes) -> str:
+    known = (what for first, what in _OTHER_FILES.items() if (head.startswith(first) if first else not head))
+    return "".join(f"; {what}" for what in known)
 
 
 def _locate_pixel_data(body: BinaryIO, implicit: bool, order: str, deflated_at: int | None) -> PixelLocation | None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from fvpipe.datasets.source import Source
 from fvpipe.dicom.policy import HeaderPolicy
+from fvpipe.io.tables import CUT_NUMBER
 from fvpipe.reasons import Reason, Rejection
 from fvpipe.types import BreastFacts, Exam, Finding, ImageFacts, ImageRecord, Laterality, View
 
@@ -164,7 +166,7 @@ def _place(facts: BreastFacts) -> str:
 
 def _hint(what: str, written: str, imaged: set[str], digest: Callable[[str], str]) -> str:
     """Say how an identifier that no image has differs from one that an image has; never the identifier."""
-    if re.fullmatch(r"[0-9](\.[0-9]+)?[eE]\+?[0-9]+", written):
+    if re.fullmatch(CUT_NUMBER, written):
         return f"; its {what} is a number like 1.2E+10, whose last digits a spreadsheet has cut off: enter it again as text"
     whole = re.sub(r"(?<=[0-9])\.0+$", "", written)
     ends = "" if whole == written else f"; its {what} ends in .0, as a spreadsheet writes numbers: make the column text"
@@ -174,6 +176,8 @@ def _hint(what: str, written: str, imaged: set[str], digest: Callable[[str], str
         return f"{ends}; its {what} differs from an imaged one only by leading zeros"
     if any(digest(each) in imaged for each in (written.upper(), written.lower())):
         return f"; its {what} differs from an imaged one only by upper and lower case"
+    if digest(re.sub(r"[^\w.-]", "", unicodedata.normalize("NFKC", written))) in imaged:
+        return f"; its {what} differs from an imaged one only by quotes, spaces or characters that are not shown"
     return ends
 
 

@@ -78,6 +78,10 @@ class Row:
         return LabelTableError(f"{self.file}, line {self.line}: {column} is {self.cells[column][:40]!r}; expected {expected}")
 
 
+CUT_NUMBER = r"[0-9](\.[0-9]+)?[eE]\+?[0-9]+"
+"""An identifier that a spreadsheet took for a number, and cut to a few digits."""
+
+
 def whole_number(cell: str) -> int | None:
     """Parse a whole number, also as a spreadsheet writes a column of numbers (``1.0``); None for anything else.
 
