@@ -36,7 +36,7 @@ from fvpipe.dicom.header import HeaderPolicy, parse_header
 from fvpipe.dicom.transfer_syntaxes import ENCAPSULATED, NATIVE
 from fvpipe.reasons import Flag, Reason
 from fvpipe.simulation.dicom_file import without_validation
-from tests.support.factory import dataset, encode, file_bytes, native, write
+from tests.support.factory import breast, dataset, encode, file_bytes, native, write
 from tests.test_pixels import LOSSLESS, LOSSY, Pixels, file_of, frame_of, image, indices, noise, rejection, second_decoders
 
 SHAPE = (33, 27)
@@ -483,6 +483,21 @@ def test_no_padding_is_not_flagged() -> None:
 # --- any contradiction ------------------------------------------------------------------------------------------------
 
 CODECS = [RLELossless, JPEGLossless, JPEGLSLossless, JPEG2000Lossless, HTJ2KLossless]
+
+
+def test_a_damaged_image_is_not_cut_to_its_bits() -> None:
+    """A lossless JPEG that is damaged decodes on from a wrong value, beyond the bits that its header has."""
+    pixels = breast().pixels
+    frame = frame_of(pixels, 12, JPEGLossless)
+    rejected = 0
+    for at in range(len(frame) // 4, len(frame) - 60, len(frame) // 40):
+        damaged = frame[:at] + b"\x55" * 50 + frame[at + 50 :]
+        try:
+            assert image(file_of(pixels, 12, JPEGLossless, damaged)).stored.max() <= 4095
+        except RejectedFile as found:
+            assert found.reason is Reason.DECODE_FAILED, found
+            rejected += "damaged" in found.detail
+    assert rejected
 
 
 @settings(max_examples=400, deadline=None, database=None)

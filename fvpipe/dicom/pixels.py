@@ -121,6 +121,9 @@ def _decompressed(frame: bytes, header: PixelHeader) -> NDArray[Any]:
     pixels = decoded.pixels
     if pixels.shape != (layout.rows, layout.columns) or pixels.dtype.kind not in "iu":
         raise RejectedFile(Reason.PIXELS_MISMATCH, f"decoded to {pixels.shape}; expected {(layout.rows, layout.columns)}")
+    if pixels.dtype.kind == "u" and decoded.bits < 8 * pixels.itemsize and (most := stored_range(pixels)[1]) >> decoded.bits:
+        detail = f"the compressed image decodes to values up to {most}, of {decoded.bits} bits by its own header: it is damaged"
+        raise RejectedFile(Reason.DECODE_FAILED, detail)
     return _fitting(decoded, header)
 
 
