@@ -8,7 +8,7 @@ top, and those of an MLO to the feet and to medial: ``A\R`` and ``A\FR`` on the 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ from fvpipe.reasons import Reason
 from fvpipe.types import Laterality, Orientation, View
 
 AXES = ("AP", "HF", "RL")
-Stored = NDArray[np.uint8] | NDArray[np.uint16]
+ArrayT = TypeVar("ArrayT", bound=NDArray[Any])
 
 UNDO = {
     Orientation.UPRIGHT: (False, False, False),
@@ -83,12 +83,12 @@ _OTHER_BREAST = {(1, -1): "", (0, -1): ", or of this one turned by 180 degrees",
 """Signs of the columns (to the feet, to this breast's middle) where the other one is upright, and what else it may be."""
 
 
-def put_upright(stored: Stored, orientation: Orientation) -> Stored:
+def put_upright(stored: ArrayT, orientation: Orientation) -> ArrayT:
     """Undo the turning and mirroring of stored pixels; returns a contiguous array."""
     transpose, flip_rows, flip_columns = UNDO.get(orientation, UNDO[Orientation.UPRIGHT])
-    turned: NDArray[Any] = stored.T if transpose else stored
-    upright: Stored = np.ascontiguousarray(turned[:: -1 if flip_rows else 1, :: -1 if flip_columns else 1])
-    return upright
+    turned = stored.T if transpose else stored
+    upright: Any = np.ascontiguousarray(turned[:: -1 if flip_rows else 1, :: -1 if flip_columns else 1])
+    return cast(ArrayT, upright)
 
 
 def upright_box(

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from fvpipe.config.pipeline import Pipeline
 from fvpipe.dicom.decoders import lossy_decoder
+from fvpipe.dicom.orientation import put_upright
 from fvpipe.dicom.second_reader import LIBRARIES, UnreadableError, library_version, read_values
 from fvpipe.execution.isolation import Crash
 from fvpipe.execution.workers import Workers
@@ -24,7 +25,7 @@ from fvpipe.imaging.decoded_image import DecodedImage
 from fvpipe.imaging.histogram import bands
 from fvpipe.indexing.index import Index
 from fvpipe.progress import progress
-from fvpipe.reasons import Flag, Rejection
+from fvpipe.reasons import Rejection
 from fvpipe.report.measure import ImageTask, read_image
 
 LOSSY_STEPS = 2  # stored values by which decoders of lossy syntaxes may differ; those of lossless ones must agree
@@ -178,7 +179,9 @@ def _compare(task: ImageTask) -> ComparedImage | Rejection:
     reasons = []
     for library in LIBRARIES:
         try:
-            found[library] = _difference(image, read_values(library, Path(task.root) / task.record.path), steps)
+            theirs = read_values(library, Path(task.root) / task.record.path)
+            # Other libraries leave an image as it is stored.
+            found[library] = _difference(image, put_upright(theirs, task.record.orientation), steps)
         except UnreadableError as error:
             reasons.append(f"{library}: {error}")
         else:
@@ -194,18 +197,9 @@ def _compare(task: ImageTask) -> ComparedImage | Rejection:
 
 def _difference(image: DecodedImage, theirs: NDArray[Any], lossy_steps: int) -> Difference | None:
     """Compare all pixels; equal values mean equal stored values, since rescale and polarity keep them apart."""
-    turns = [theirs]
-    if Flag.REORIENTED in image.flags:  # other libraries leave an image as it is stored
-        turns = [np.rot90(side, quarter) for side in (theirs, theirs[:, ::-1]) for quarter in range(4)]
-    fitting = [turned for turned in turns if turned.shape == image.shape]
-    if not fitting:
+    if theirs.shape != image.shape:
         sizes = f"{theirs.shape[0]} x {theirs.shape[1]}, here {image.shape[0]} x {image.shape[1]}"
         return Difference("size", sizes, None, 0, 0, 1.0)
-    differences = [_values_difference(image, turned, lossy_steps) for turned in fitting]
-    return None if None in differences else differences[0]
-
-
-def _values_difference(image: DecodedImage, theirs: NDArray[Any], lossy_steps: int) -> Difference | None:
     step = float(np.abs(np.diff(image.values)).max())
     tolerance = (lossy_steps + ROUNDING) * step
     ends = (float(image.values.min()), float(image.values.max())) if lossy_steps else None  # some codecs clip an overshoot
