@@ -971,6 +971,23 @@ def test_a_copy_is_found_however_it_lies_and_under_other_bits(pipeline: str, tmp
     assert sorted(built.values()) == sorted([sides, sides, exams | patients, exams | patients, patients])
 
 
+def test_copies_of_an_instance_that_differ_in_rescale_are_no_copies(tmp_path: Path) -> None:
+    """Equal stored values under a negative slope are the negative of the image; in another syntax they are the same."""
+    for name, tags in (("same", {}), ("other", {"RescaleSlope": -1, "RescaleIntercept": 4095})):
+        one = {"PatientID": name, "StudyInstanceUID": "2.25.7", "SOPInstanceUID": f"2.25.{len(name)}"}
+        factory.mammogram(tmp_path / "in" / f"{name}_a.dcm", A, **one)
+        factory.mammogram(tmp_path / "in" / f"{name}_b.dcm", A, JPEG2000Lossless, **one | tags)
+        factory.mammogram(
+            tmp_path / "in" / f"{name}_m.dcm", B, view=factory.MLO, **one | {"SOPInstanceUID": f"2.25.9{len(name)}"}
+        )
+    for _ in range(2):
+        built, rejected = outcome(tmp_path / "in", tmp_path / "out")
+        assert len(built) == 1
+        reasons = {what: reason for what, reason in rejected.items() if what.endswith(".dcm")}
+        conflict = "instance_conflict"
+        assert reasons == {"same_b.dcm": "duplicate_instance", "other_a.dcm": conflict, "other_b.dcm": conflict}
+
+
 def test_a_rejected_breast_still_tells_of_its_copy(tmp_path: Path) -> None:
     """Left CC and MLO are one image, and so is the right CC: the right breast is flagged, in a later build, too."""
     breast_of(tmp_path / "in", "left", A, A, StudyInstanceUID="2.25.7")

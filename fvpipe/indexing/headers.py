@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fvpipe.cache.file_cache import FileCache
+from fvpipe.config.loading import digest_of
 from fvpipe.config.pipeline import Pipeline
 from fvpipe.datasets.source import Source
 from fvpipe.dicom.elements import RejectedFile, silenced, text
@@ -169,7 +170,7 @@ def read_pixel_contents(
     Returns
     -------
     contents : dict of str to Digest
-        By path.
+        By path: of the stored values, and of the rescale or Modality LUT that gives their meaning.
     rejections : list of Rejection
         Files whose pixels cannot be read.
     """
@@ -189,7 +190,14 @@ def read_pixel_contents(
             else:
                 contents[path] = found
                 file_cache.put_facts([(files[path], found)], "pixels")
-    return contents, rejections
+    return {path: _with_rescale(source, files[path], found, file_cache) for path, found in contents.items()}, rejections
+
+
+def _with_rescale(source: Source, file: SourceFile, pixels: Digest, file_cache: FileCache) -> Digest:
+    header = file_cache.header(file) or read_header(source.root, file.path, source.policy)
+    if isinstance(header, Rejection):  # it was accepted a moment ago
+        raise changed_since_index(file.path)
+    return digest_of([pixels, repr(header.mapping.modality)])
 
 
 def read_pixel_digests(tasks: Sequence[tuple[str, ImageRecord, Pipeline]]) -> list[tuple[str, Digest | Rejection]]:

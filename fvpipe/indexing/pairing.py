@@ -83,7 +83,7 @@ def pair(
     labels : BreastLabels
         The label table; a breast that it does not name is unlabelled.
     contents : mapping of str to Digest
-        Digest of the decoded pixels, by path, of each record of :func:`colliding_instances`.
+        Digest of the decoded pixels and their rescale, by path, of each record of :func:`colliding_instances`.
     published : mapping of str to str
         SOP Instance UID as published, by path, of each record of :func:`tied_images`, where the records hold keyed digests:
         the choice must not depend on the key. Empty where they hold it themselves.
@@ -132,7 +132,7 @@ def _duplicates(group: Sequence[ImageRecord], contents: Mapping[str, Digest]) ->
     if len(read) == 1:
         detail = "the same instance and pixels as another file, which is kept"
         return [Rejection(other.path, Reason.DUPLICATE_INSTANCE, detail) for other in group[1:]]  # the first, by path, is kept
-    what = "pixels, polarity, bits, patient, study, side, view, kind or orientation"
+    what = "pixels, rescale, polarity, bits, patient, study, side, view, kind or orientation"
     detail = f"{len(group)} files of one SOP Instance UID differ in {what}"
     return [Rejection(record.path, Reason.INSTANCE_CONFLICT, detail) for record in group]
 
