@@ -13,7 +13,7 @@ from xxhash import xxh3_128
 from fvpipe.imaging.histogram import bands, stored_range
 from fvpipe.types import Digest
 
-EDGE_COLUMNS = 16  # compared at a time in all four ways
+ROW_STEPS = (128, 8, 1)  # every so many rows tell how an image lies, but for one that is symmetric in them
 WAYS: tuple[int | None, ...] = (None, 1, 0, -1)
 """How an image may lie, as cv2.flip takes it: as it is, mirrored, upside down, turned by 180 degrees."""
 
@@ -53,13 +53,13 @@ def digest_and_largest(values: NDArray[Any], scale: int = 1, negative: bool = Fa
 
 
 def _way(values: NDArray[Any]) -> int | None:
-    """The one of :data:`WAYS` in which the image is digested: that with the least bytes where they first differ."""
+    """The one of :data:`WAYS` in which the image is digested: that with the least bytes in a few rows, then in more."""
     ways: list[int | None] = list(WAYS)
-    for start in range(0, values.shape[1], EDGE_COLUMNS):
-        columns = slice(start, start + EDGE_COLUMNS)
-        turned = {way: values[:: -1 if way in (0, -1) else 1, :: -1 if way in (1, -1) else 1] for way in ways}
-        edges = {way: image[:, columns].tobytes() for way, image in turned.items()}
-        ways = [way for way in ways if edges[way] == min(edges.values())]
+    for step in ROW_STEPS:
+        upper = np.arange(0, (len(values) + 1) // 2, step)
+        rows = values[np.union1d(upper, len(values) - 1 - upper)]
+        turned = {way: np.ascontiguousarray(rows if way is None else cv2.flip(rows, way)).tobytes() for way in ways}
+        ways = [way for way in ways if turned[way] == min(turned.values())]
         if len(ways) == 1:
             break
     return ways[0]
