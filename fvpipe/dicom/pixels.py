@@ -35,6 +35,7 @@ from fvpipe.types import Digest
 
 Stored = NDArray[np.uint8] | NDArray[np.uint16]
 Voi = Literal["none", "window", "lut", "auto"]
+DECODER_BYTES = 16  # of memory that a decoder takes for a pixel at most; OpenJPEG, which takes most, was measured to take 10
 MIN_WINDOW_SHARE = 0.1  # of its output range that a window or LUT must give to the image's values, for `auto` to apply it
 
 
@@ -132,12 +133,24 @@ def _decompressed(frame: bytes, header: PixelHeader) -> NDArray[Any]:
         raise
     except Exception as error:
         raise_transient(error)
+        _check_memory(layout)
         detail = f"{decoder.library} cannot decode the compressed image: it is damaged or not of transfer syntax "
         raise RejectedFile(Reason.DECODE_FAILED, f"{detail}{layout.transfer_syntax_uid}") from None
     pixels = decoded.pixels
     if pixels.shape != (layout.rows, layout.columns) or pixels.dtype.kind not in "iu":
         raise RejectedFile(Reason.PIXELS_MISMATCH, f"decoded to {pixels.shape}; expected {(layout.rows, layout.columns)}")
     return _fitting(decoded, header)
+
+
+def _check_memory(layout: PixelLayout) -> None:
+    """After a decoder failed: OpenJPEG and others report a lack of memory as they report damage, and no file is blamed for it.
+
+    Raises
+    ------
+    MemoryError
+        There is not as much memory as decoding takes.
+    """
+    np.empty(layout.rows * layout.columns * DECODER_BYTES, np.uint8)  # taken from the system, and given back untouched
 
 
 def _native(data: bytes | memoryview, header: PixelHeader) -> NDArray[Any]:
@@ -183,6 +196,7 @@ def _reduced(frame: bytes, header: PixelHeader, voi: Voi, level: int) -> Reduced
         stored = decode_reduced(codestream, level, (layout.rows, layout.columns), size.bits)
     except Exception as error:
         raise_transient(error)
+        _check_memory(layout)
         return None  # decoding it whole either works or names what is wrong
     if layout.bits_stored <= 8:
         return ReducedImage(stored.astype(np.uint8, copy=False), 1 << level)
