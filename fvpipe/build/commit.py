@@ -79,8 +79,10 @@ def commit(samples: Samples, limits: Limits, begun: float) -> Build:
     _check_any(samples)
     _check_rejected(samples.rejections, len(found.files), limits)
     old = _committed(target)
-    # A shard that nobody touched since the last build is taken as written; with `--reread` every one is read through.
-    trusted = {} if samples.file_cache.reread else recorded_states(target.build_file)
+    # A shard that nobody touched since the last build is taken as written; with `--reread` every one is written again, and
+    # compared.
+    reread = samples.file_cache.reread
+    trusted = {} if reread else recorded_states(target.build_file)
     attributes = _attributes(found, target)
     by_shard: dict[int, list[tuple[Breast, Digest]]] = {}
     for breast, key in sorted(samples.keys, key=lambda sample: sample[0].key.breast_id):
@@ -93,13 +95,15 @@ def commit(samples: Samples, limits: Limits, begun: float) -> Build:
             for i, members in sorted(by_shard.items()):
                 rows = [_row(breast, samples.shared) for breast, _ in members]
                 content = digest_of([attributes, [[key, *astuple(row)] for (_, key), row in zip(members, rows, strict=True)]])
-                entry = _unchanged(target.out, old, i, content, trusted)
-                if entry is None:
+                known = entry = _unchanged(target.out, old, i, content, trusted)
+                if entry is None or reread:
                     part = target.out / f".{shard_name(i)}.{os.getpid()}.part"
                     parts.append((part, target.out / shard_name(i)))
                     arrays = (samples.load(breast, key) for breast, key in members)
                     _make_folder(target.out)
                     entry = write_shard(part, rows, arrays, {**attributes, "shard_index": i}, content)
+                    if entry == known:
+                        parts.pop()[0].unlink()
                 entries.append(entry)
                 if any(entry.flags.get(str(flag.name).lower()) for flag in FALLBACKS):
                     fallbacks += [b.key.breast_id for b, key in members if samples.load(b, key).flags & FALLBACKS]
