@@ -17,6 +17,7 @@ from pydicom.uid import JPEGLSLossless
 import fvpipe
 from fvpipe import flow
 from fvpipe.cache.sample_store import SampleStore, ViewRejection
+from fvpipe.errors import ReceiptError
 from fvpipe.execution.workers import Workers, WorkerSettings
 from fvpipe.flow import index
 from fvpipe.indexing.index import Index
@@ -306,6 +307,40 @@ def test_reread_mends_a_shard_of_a_wrong_sample_alone(project: Path) -> None:
     first.write_bytes(data)
     assert (built()["written"], shards_of(project) == before) == (0, False)
     assert (built("--reread")["written"], shards_of(project)) == (1, before)
+
+
+def found_by_verify(folder: Path) -> bool:
+    try:
+        return bool(fvpipe.verify(folder))
+    except ReceiptError:
+        return True
+
+
+def test_one_changed_character_of_the_receipt_is_mended(project: Path) -> None:
+    """In every line; where it names another data set or pipeline, the folder is not touched.
+
+    `verify` finds it as well, but in the digest of what a shard was made from, which only a build knows.
+    """
+    built()
+    before = shards_of(project)
+    receipt = project / "cache" / "shards" / "direct" / "own" / "index.json"
+    lines = before["index.json"].decode().splitlines(keepends=True)
+    tried = 0
+    for i, line in enumerate(lines):
+        at = max((at for at, character in enumerate(line) if character.isalnum()), default=None)
+        if at is None:
+            continue
+        other = "1" if line[at] != "1" else "2"
+        receipt.write_text("".join([*lines[:i], line[:at] + other + line[at + 1 :], *lines[i + 1 :]]))
+        assert found_by_verify(receipt.parent) or '"content"' in line, line
+        if line.lstrip().startswith(('"dataset"', '"pipeline":')):
+            assert "choose another folder" in refused()
+            receipt.write_bytes(before["index.json"])
+        else:
+            assert built()["samples"] == 2
+        assert shards_of(project) == before, line
+        tried += 1
+    assert tried > 30
 
 
 def test_a_build_without_a_sample_is_an_error(project: Path) -> None:
