@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import struct
 import warnings
 from dataclasses import replace
@@ -20,12 +21,13 @@ import fvpipe
 from benchmarks.antialiased import sample, ssim
 from benchmarks.contenders import tasks
 from fvpipe.build.sample import key_of
-from fvpipe.cache.decoder_crashes import cached_crash, crash_fact
+from fvpipe.cache import decoder_crashes
+from fvpipe.cache.decoder_crashes import cached_crash, crash_fact, decoders
 from fvpipe.config.loading import parse
 from fvpipe.config.pipeline import Pipeline, load_pipeline
 from fvpipe.dicom import jpeg2000
 from fvpipe.dicom.codestream import bare_codestream
-from fvpipe.dicom.decoders import REDUCIBLE, lossy_decoder, reduced_decoder
+from fvpipe.dicom.decoders import REDUCIBLE, decoder_identity, lossy_decoder, reduced_decoder
 from fvpipe.dicom.elements import RejectedFile
 from fvpipe.dicom.jpeg2000 import decode_reduced, identity, levels
 from fvpipe.dicom.pixels import decode_image
@@ -507,6 +509,18 @@ def test_what_one_decoder_died_of_is_not_held_against_another(cohort: Path, tmp_
         assert cached_crash(image, pipeline, crash_fact(image, pipeline, crash)) == crash
         assert cached_crash(image, other, crash_fact(image, pipeline, crash)) is None
         assert cached_crash(image, pipeline, None) is None
+
+
+def test_crashes_found_by_another_version_are_not_believed(
+    cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first blamed files for workers that never began, or were killed."""
+    image = tasks(cohort, "table", "antialiased", tmp_path)[0].cc
+    first = json.dumps([decoders(image, WHOLE, decoder_identity), Reason.DECODER_CRASHED, "its process ended with SIGKILL"])
+    assert cached_crash(image, WHOLE, first) is None
+    fact = crash_fact(image, WHOLE, Rejection(image.path, Reason.DECODER_CRASHED, "its process ended with SIGABRT"))
+    monkeypatch.setattr(decoder_crashes, "CRASH_VERSION", decoder_crashes.CRASH_VERSION + 1)
+    assert cached_crash(image, WHOLE, fact) is None
 
 
 def test_the_decoder_belongs_to_the_key(cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -189,6 +189,19 @@ def test_damaged_sample_is_absent(damage: str, result: FusedSample | ViewRejecti
     assert_same(store.get(KEY), result)
 
 
+@pytest.mark.parametrize("result", [fused(), ViewRejection(View.MLO, Reason.DECODE_FAILED, "no")], ids=["sample", "rejection"])
+def test_a_renamed_entry_is_absent(result: FusedSample | ViewRejection, tmp_path: Path) -> None:
+    store, other = SampleStore(tmp_path), digest_of("another sample")
+    own, names = (store.rejection_path if isinstance(result, ViewRejection) else store.path), (store.path, store.rejection_path)
+    for key, name in [(key, name) for key in (KEY, other) for name in names if (key, name) != (KEY, own)]:
+        store.put(KEY, result)
+        name(key).parent.mkdir(exist_ok=True)
+        own(KEY).rename(name(key))
+        assert store.get(key) is None
+        assert not store.has(key)
+        assert not store.has(KEY)
+
+
 def test_sample_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     store = SampleStore(tmp_path)
     store.path(KEY).mkdir(parents=True)
@@ -494,6 +507,50 @@ def test_no_flipped_bit_becomes_a_wrong_record(tmp_path: Path) -> None:
             for source in files:
                 assert file_cache.record(source) in (None, record(source.path, patient_id=source.path)), bit
                 assert file_cache.digest(source) in (None, digest_of(source.path)), bit
+
+
+EXCHANGES = {
+    "paths": ("records", "headers", "facts"),
+    "contents": ("records", "headers", "facts"),
+    "kinds": ("facts",),  # of the same file
+    "tables": (),
+}
+
+
+@pytest.mark.parametrize("exchange", EXCHANGES)
+def test_exchanged_rows_are_misses(exchange: str, tmp_path: Path) -> None:
+    """Of two files in the same state, as after a copy that keeps all times."""
+    file = tmp_path / "m"
+    sources = [SourceFile(f"{name}.dcm", "1 2 3 4") for name in "ab"]
+    with FileCache(file, Path("/in"), POLICY) as file_cache:
+        file_cache.put_headers((source, header(record(source.path, patient_id=source.path))) for source in sources)
+        for kind in ("file", "crash"):
+            file_cache.put_facts([(source, f"{kind} of {source.path}") for source in sources], kind)
+    with sqlite3.connect(file) as database:
+        for table in EXCHANGES[exchange]:
+            rows = sorted(database.execute(f"SELECT * FROM {table}").fetchall())
+            half = len(rows) // 2
+            others = [*rows[half:], *rows[:half]] if exchange != "kinds" else [rows[i ^ 1] for i in range(len(rows))]
+            place = {"paths": 0, "kinds": 1}.get(exchange)
+            new = [
+                (*row[:3], *other[3:]) if place is None else (*row[:place], other[place], *row[place + 1 :])
+                for row, other in zip(rows, others, strict=True)
+            ]
+            database.execute(f"DELETE FROM {table}")
+            database.executemany(f"INSERT INTO {table} VALUES (?, ?, ?, ?, ?)", new)
+        if exchange == "tables":
+            for old, new_name in (("records", "x"), ("headers", "y")):
+                database.execute(f"ALTER TABLE {old} RENAME TO {new_name}")
+            for old, new_name, column in (("x", "headers", "records"), ("y", "records", "headers")):
+                database.execute(f"ALTER TABLE {old} RENAME TO {new_name}")
+                database.execute(f"ALTER TABLE {new_name} RENAME COLUMN {column} TO {new_name}")
+    database.close()
+    with FileCache(file, Path("/in"), POLICY) as file_cache:
+        for source in sources:
+            assert (file_cache.record(source) is None) == (exchange != "kinds")
+            assert (file_cache.header(source) is None) == (exchange != "kinds")
+            for kind in ("file", "crash") if EXCHANGES[exchange] else ():
+                assert file_cache.fact(source, kind) is None
 
 
 @pytest.mark.parametrize("version", [0, FILE_CACHE_VERSION])

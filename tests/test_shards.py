@@ -40,7 +40,7 @@ from fvpipe.shards.format import RECEIPT, Receipt, flag_names, read_receipt, sha
 from fvpipe.shards.reader import Sample, open_shards
 from fvpipe.shards.verification import verify
 from fvpipe.shards.writer import ShardRow, write_shard
-from fvpipe.types import SCALES, Digest, FusedSample, Laterality, View
+from fvpipe.types import LABEL_NAMES, SCALES, Digest, FusedSample, Laterality, View
 from fvpipe.versions import SCHEMA_VERSION
 
 DTYPES = ("uint16", "uint8", "float32")
@@ -172,8 +172,8 @@ def test_round_trip(data: st.DataObject) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         entry = write_shard(folder / shard_name(3), members, iter(samples), {**attributes(), "shard_index": 3}, "c")
-        labels = {str(label): [row.label for row in members].count(label) for label in (-1, 0, 1)}
-        receipt = replace(commit(folder, ()), shards=(entry,), samples=count, labels=labels)
+        labels = {name: [row.label for row in members].count(label) for label, name in LABEL_NAMES.items()}
+        receipt = replace(commit(folder, ()), shards=(entry,), samples=count, labels=labels, flags=entry.flags)
         (folder / RECEIPT).write_text(receipt.to_json())
         shards = open_shards(folder)
         assert len(shards) == len(list(shards)) == count
@@ -651,6 +651,33 @@ def test_verify_finds_what_a_reader_need_not_see(change: Callable[[Path], Any], 
     change(own)
     assert verify(own) == [f"{own}/{message}"]
     assert len(open_shards(own)) == 9
+
+
+def labels_exchanged(data: dict[str, Any]) -> None:
+    labels = data["labels"]
+    labels["malignant"], labels["benign"] = labels["malignant"] + 1, labels["benign"] - 1
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        (labels_exchanged, "lists among the labels "),
+        (lambda data: data["flags"].update(implant=1), "lists among the flags 1 implant; the files hold 0"),
+        (lambda data: entry_of(data, flags={"implant": 1}), "lists among the flags of shard-00000.h5 1 implant"),
+        (lambda data: data["rejections"].update(cc_missing=2), "lists among the rejections 2 cc_missing; the files hold 1"),
+        (lambda data: data.update(license="MIT"), "license differs from that of shard-00000.h5"),
+        (lambda data: data.update(pipeline_yaml="voi: lut\n"), "pipeline_yaml differs from that of shard-00000.h5"),
+    ],
+)
+def test_verify_compares_the_receipt_with_the_files(change: Callable[[dict[str, Any]], Any], what: str, own: Path) -> None:
+    data, table = json.loads((own / RECEIPT).read_text()), b"what,reason,detail\nx,cc_missing,none\n"
+    (own / "rejected.csv").write_bytes(table)
+    data["tables"]["rejected.csv"], data["rejections"] = hashlib.sha256(table).hexdigest(), {"cc_missing": 1}
+    (own / RECEIPT).write_text(json.dumps(data))
+    assert verify(own) == []
+    change(data)
+    (own / RECEIPT).write_text(json.dumps(data))
+    assert verify(own)[0].startswith(f"{own / RECEIPT}: {what}")
 
 
 def test_verify_names_every_problem(own: Path) -> None:

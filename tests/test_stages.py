@@ -12,9 +12,12 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydicom.uid import JPEGLSLossless
 
 import fvpipe
 from fvpipe import flow
+from fvpipe.cache.sample_store import SampleStore, ViewRejection
+from fvpipe.errors import ReceiptError
 from fvpipe.execution.workers import Workers, WorkerSettings
 from fvpipe.flow import index
 from fvpipe.indexing.index import Index
@@ -223,6 +226,121 @@ def test_samples_that_were_exchanged_are_made_again(project: Path) -> None:
     shutil.rmtree(shards)
     built()
     assert {file.name: file.read_bytes() for file in shards.iterdir()} == before
+
+
+def shards_of(project: Path) -> dict[str, bytes]:
+    folder = project / "cache" / "shards" / "direct" / "own"
+    return {file.name: file.read_bytes() for file in folder.iterdir()}
+
+
+def damaged_patient(project: Path, name: str) -> None:
+    """Add a patient whose MLO cannot be decoded."""
+    folder = project / "data" / "own"
+    factory.patient(folder, name, sides="L", seed=int(name[1:]), syntax=JPEGLSLossless)
+    film = folder / f"{name}_L_MLO.dcm"
+    data = film.read_bytes()
+    film.write_bytes(data[:-6000] + bytes(4000) + data[-2000:])
+    indexed()
+
+
+def test_rejections_that_were_exchanged_are_made_again(project: Path) -> None:
+    damaged_patient(project, "p3")
+    damaged_patient(project, "p4")
+    built()
+    before = shards_of(project)
+    first, second = sorted((project / "cache" / "samples").rglob("*.rejection"))
+    one = first.read_bytes()
+    first.write_bytes(second.read_bytes())
+    second.write_bytes(one)
+    shutil.rmtree(project / "cache" / "shards")
+    built()
+    assert shards_of(project) == before
+    assert first.read_bytes() == one
+
+
+def test_a_rejection_under_the_name_of_a_sample_is_mended(project: Path) -> None:
+    damaged_patient(project, "p3")
+    built()
+    before = shards_of(project)
+    (file,) = (project / "cache" / "samples").rglob("*.rejection")
+    file.rename(file.with_suffix(".sample"))
+    shutil.rmtree(project / "cache" / "shards")
+    assert "run again" in refused()
+    built()
+    assert shards_of(project) == before
+
+
+def test_reread_mends_what_is_stored(project: Path) -> None:
+    """A rejection by a machine that lacked memory; a sample of another breast, and a shard that was written from it."""
+    built()
+    before = shards_of(project)
+    store = SampleStore(project / "cache" / "samples")
+    entries = sorted(store.folder.rglob("*.sample"))
+    contents = [entry.read_bytes() for entry in entries]
+    first, second = (Digest(entry.stem) for entry in entries)
+    other = store.get(second)
+    assert other is not None
+    entries[0].unlink()
+    for wrong in (ViewRejection(View.CC, Reason.DECODE_FAILED, "the decoder failed"), other):
+        store.rejection_path(first).unlink(missing_ok=True)
+        store.put(first, wrong)
+        shutil.rmtree(project / "cache" / "shards")
+        built()
+        assert shards_of(project) != before
+        assert built()["written"] == 0
+        assert built("--reread")["computed"] == 1
+        assert shards_of(project) == before
+        assert [entry.read_bytes() for entry in entries] == contents
+        assert not store.rejection_path(first).exists()
+
+
+def test_reread_mends_a_shard_of_a_wrong_sample_alone(project: Path) -> None:
+    built()
+    before = shards_of(project)
+    store = SampleStore(project / "cache" / "samples")
+    first, second = sorted(store.folder.rglob("*.sample"))
+    data, other = first.read_bytes(), store.get(Digest(second.stem))
+    assert other is not None
+    store.put(Digest(first.stem), other)
+    shutil.rmtree(project / "cache" / "shards")
+    built()
+    first.write_bytes(data)
+    assert (built()["written"], shards_of(project) == before) == (0, False)
+    assert (built("--reread")["written"], shards_of(project)) == (1, before)
+
+
+def found_by_verify(folder: Path) -> bool:
+    try:
+        return bool(fvpipe.verify(folder))
+    except ReceiptError:
+        return True
+
+
+def test_one_changed_character_of_the_receipt_is_mended(project: Path) -> None:
+    """In every line; where it names another data set or pipeline, the folder is not touched.
+
+    `verify` finds it as well, but in the digest of what a shard was made from, which only a build knows.
+    """
+    built()
+    before = shards_of(project)
+    receipt = project / "cache" / "shards" / "direct" / "own" / "index.json"
+    lines = before["index.json"].decode().splitlines(keepends=True)
+    tried = 0
+    for i, line in enumerate(lines):
+        at = max((at for at, character in enumerate(line) if character.isalnum()), default=None)
+        if at is None:
+            continue
+        other = "1" if line[at] != "1" else "2"
+        receipt.write_text("".join([*lines[:i], line[:at] + other + line[at + 1 :], *lines[i + 1 :]]))
+        assert found_by_verify(receipt.parent) or '"content"' in line, line
+        if line.lstrip().startswith(('"dataset"', '"pipeline":')):
+            assert "choose another folder" in refused()
+            receipt.write_bytes(before["index.json"])
+        else:
+            assert built()["samples"] == 2
+        assert shards_of(project) == before, line
+        tried += 1
+    assert tried > 30
 
 
 def test_a_build_without_a_sample_is_an_error(project: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import json
 import math
@@ -24,7 +25,16 @@ from torch import nn
 
 import fvpipe
 from fvpipe.config.training import Augment, Cnn, Recipe
-from fvpipe.errors import CheckpointError, DependencyError, InputError, ParameterError, SwappedShardError, TrainingError
+from fvpipe.errors import (
+    CheckpointError,
+    ChecksumError,
+    DependencyError,
+    InputError,
+    ParameterError,
+    ShardError,
+    SwappedShardError,
+    TrainingError,
+)
 from fvpipe.evaluation.splits import Part
 from fvpipe.evaluation.training_record import WEIGHTS
 from fvpipe.project.project import Project
@@ -231,6 +241,31 @@ def test_rejected_breasts_are_dropped_and_counted(project: Path) -> None:
     found = train(project, "all", epochs=1)
     assert found.record.dropped == {"cc_missing": 1}  # the reason of the breast in rejected.csv
     assert len(found.predictions) == 39
+
+
+def test_tables_that_are_not_those_of_the_receipt_are_rejected(project: Path) -> None:
+    for name in ("breasts.csv", "rejected.csv"):
+        file = project / "cache" / "shards" / "tiny" / "a" / name
+        data = file.read_bytes()
+        file.write_bytes(data + b"\n")
+        with pytest.raises(ChecksumError, match=rf"{name}: its bytes differ from what was written; build the shards again"):
+            load_cohort(Project(project), "tiny", "all")
+        file.unlink()
+        with pytest.raises(ShardError, match=f"{name}: the receipt lists this table and it is not there"):
+            load_cohort(Project(project), "tiny", "all")
+        file.write_bytes(data)
+    load_cohort(Project(project), "tiny", "all")
+
+
+def test_a_breast_without_a_row_is_named(project: Path) -> None:
+    folder = project / "cache" / "shards" / "tiny" / "a"
+    table, receipt = folder / "breasts.csv", folder / "index.json"
+    old = hashlib.sha256(table.read_bytes()).hexdigest()
+    *rows, last = table.read_bytes().splitlines(keepends=True)
+    table.write_bytes(b"".join(rows))
+    receipt.write_text(receipt.read_text().replace(old, hashlib.sha256(table.read_bytes()).hexdigest()))
+    with pytest.raises(ShardError, match=rf"breasts\.csv: no row for {last.partition(b',')[0].decode()}, which a shard holds"):
+        load_cohort(Project(project), "tiny", "all")
 
 
 def test_shards_of_another_pipeline_are_rejected(project: Path) -> None:

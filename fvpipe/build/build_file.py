@@ -25,7 +25,7 @@ def build_record(samples: Samples, written: int, seconds: float, states: Mapping
     seconds : float
         Duration of the build.
     states : mapping of str to str
-        State of each shard's file, by name: size, times and inode.
+        State of each shard's file, by name: size, times and inode; of the receipt its SHA-256.
     """
     libraries = (
         "fvpipe",

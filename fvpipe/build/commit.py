@@ -79,8 +79,11 @@ def commit(samples: Samples, limits: Limits, begun: float) -> Build:
     _check_any(samples)
     _check_rejected(samples.rejections, len(found.files), limits)
     old = _committed(target)
-    # A shard that nobody touched since the last build is taken as written; with `--reread` every one is read through.
-    trusted = {} if samples.file_cache.reread else recorded_states(target.build_file)
+    # A shard that nobody touched since the last build is taken as written. With `--reread`, or where the receipt is not what
+    # that build wrote, every one is written again, and compared.
+    trusted = recorded_states(target.build_file)
+    reread = samples.file_cache.reread or trusted.get(RECEIPT) != _sha256_of(target.out / RECEIPT)
+    trusted = {} if reread else trusted
     attributes = _attributes(found, target)
     by_shard: dict[int, list[tuple[Breast, Digest]]] = {}
     for breast, key in sorted(samples.keys, key=lambda sample: sample[0].key.breast_id):
@@ -93,13 +96,15 @@ def commit(samples: Samples, limits: Limits, begun: float) -> Build:
             for i, members in sorted(by_shard.items()):
                 rows = [_row(breast, samples.shared) for breast, _ in members]
                 content = digest_of([attributes, [[key, *astuple(row)] for (_, key), row in zip(members, rows, strict=True)]])
-                entry = _unchanged(target.out, old, i, content, trusted)
-                if entry is None:
+                known = entry = _unchanged(target.out, old, i, content, trusted)
+                if entry is None or reread:
                     part = target.out / f".{shard_name(i)}.{os.getpid()}.part"
                     parts.append((part, target.out / shard_name(i)))
                     arrays = (samples.load(breast, key) for breast, key in members)
                     _make_folder(target.out)
                     entry = write_shard(part, rows, arrays, {**attributes, "shard_index": i}, content)
+                    if entry == known:
+                        parts.pop()[0].unlink()
                 entries.append(entry)
                 if any(entry.flags.get(str(flag.name).lower()) for flag in FALLBACKS):
                     fallbacks += [b.key.breast_id for b, key in members if samples.load(b, key).flags & FALLBACKS]
@@ -129,6 +134,7 @@ def commit(samples: Samples, limits: Limits, begun: float) -> Build:
     _remove_strays(target.out, receipt)
     build = Build(receipt, samples, len(parts), time.perf_counter() - begun)
     states = {entry.file: file_state(os.stat(target.out / entry.file)) for entry in receipt.shards}
+    states[RECEIPT] = _sha256_of(target.out / RECEIPT)
     if samples.computed or parts or recorded_states(target.build_file) != states or not target.build_file.is_file():
         record = build_record(samples, build.written, build.seconds, states)
         write_atomic(target.build_file, record, durable=False)
@@ -177,7 +183,7 @@ def _committed(target: Target) -> Receipt | None:
 
 
 def recorded_states(build_file: Path) -> dict[str, str]:
-    """How each shard's file was left by the last build: name -> size, times and inode."""
+    """How each shard's file was left by the last build: name -> size, times and inode; of the receipt its SHA-256."""
     try:
         found = json.loads(build_file.read_bytes())["shard_files"]
         return {str(name): str(state) for name, state in found.items()}
@@ -203,6 +209,13 @@ def _unchanged(out: Path, old: Receipt | None, i: int, content: str, trusted: Ma
             return entry if hashlib.file_digest(file, "sha256").hexdigest() == entry.sha256 else None
     except OSError:
         return None
+
+
+def _sha256_of(file: Path) -> str:
+    try:
+        return hashlib.sha256(file.read_bytes()).hexdigest()
+    except OSError:
+        return ""
 
 
 def _make_folder(folder: Path) -> None:

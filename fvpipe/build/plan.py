@@ -85,14 +85,17 @@ class Plan:
 
 
 def plan_samples(found: Index, target: Target, store: SampleStore, file_cache: FileCache, shared_storage: bool) -> Plan:
-    """Look up every breast in the sample store, by the digests of its files as far as they are known."""
+    """Look up every breast in the sample store, by the digests of its files as far as they are known.
+
+    With ``--reread`` none is: a worker reads what is stored, and makes again what was rejected or is damaged.
+    """
     plan = Plan([], [], [])
     folder = os.path.abspath(store.folder) if shared_storage else ""
     for breast in found.breasts:
         task = make_task(found, target, breast, folder, retry=file_cache.reread)
         known = [d or file_cache.digest(found.files[i.path]) for d, i in zip(task.digests, breast.views, strict=True)]
         key = key_of(task, (known[0], known[1])) if known[0] and known[1] else None
-        if key and store.has(key):
+        if key and store.has(key) and not file_cache.reread:
             plan.stored.append((breast, key))
         elif crash := _known_crash(breast.views, found, file_cache, target.pipeline):
             plan.crashed.append((breast, crash))

@@ -40,7 +40,7 @@ class SampleTask:
     digests: tuple[Digest | None, Digest | None]  # of both files, as the index read them; None: not known
     policy: HeaderPolicy
     pipeline: Pipeline
-    retry: bool = False  # make again what was rejected
+    retry: bool = False  # make again what was rejected, or is damaged in the store
     headers: tuple[ImageHeader | None, ImageHeader | None] = (None, None)  # as the index parsed them; None: not at hand
 
     @property
@@ -131,7 +131,7 @@ def _finish(
     store = SampleStore(Path(task.store)) if task.store else None
     if store is not None and task.retry:
         store.rejection_path(key).unlink(missing_ok=True)
-    if store is not None and store.has(key):
+    if store is not None and (_is_sound(store, key, digests) if task.retry else store.has(key)):
         return SampleResult(digests, key, seconds=clock.seconds)
     sample = _sample(task, files, headers, digests, clock)
     if store is not None:
@@ -139,6 +139,12 @@ def _finish(
         clock.lap("write")
     pixels = sample.pixel_digests if isinstance(sample, FusedSample) else None
     return SampleResult(digests, key, pixels, True, None if store is not None else sample, clock.seconds)
+
+
+def _is_sound(store: SampleStore, key: Digest, digests: tuple[Digest, Digest]) -> bool:
+    """Whether the store holds the sample of `key`, undamaged and made from these files."""
+    found = store.get(key)
+    return isinstance(found, FusedSample) and found.source_digests == digests
 
 
 def _sample(

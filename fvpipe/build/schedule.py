@@ -72,10 +72,15 @@ class Samples:
         ------
         InputError
             Its files are not what the index read.
+        StorageError
+            The store held something else under the sample's name.
         """
         sample = _stored_result(self.found, self.target, self.store, breast, key)
         if isinstance(sample, ViewRejection):
-            raise changed_since_index(breast.cc.path)
+            raise StorageError(
+                f"{self.store.path(key)}: was no sample, and its breast has a rejection instead. Another program changed the "
+                "sample store; the entry is mended: run again"
+            )
         return sample
 
     @cached_property

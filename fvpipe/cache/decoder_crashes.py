@@ -11,6 +11,9 @@ from fvpipe.imaging.canvas import frame_level
 from fvpipe.reasons import Reason, Rejection
 from fvpipe.types import ImageRecord
 
+CRASH_VERSION = 2
+"""Raised whenever crashes are found in another way. Those of 1 may be of workers that never began, or were killed."""
+
 
 def decoders(image: ImageRecord, pipeline: Pipeline, identity: Callable[[str], str]) -> str:
     """The `identity` of the decoder that reads an image, and of that which reads it at a fraction of its resolution."""
@@ -21,7 +24,7 @@ def decoders(image: ImageRecord, pipeline: Pipeline, identity: Callable[[str], s
 
 def crash_fact(image: ImageRecord, pipeline: Pipeline, crash: Rejection) -> str:
     """Encode a crash for the file cache."""
-    return json.dumps([decoders(image, pipeline, decoder_identity), crash.reason, crash.detail])
+    return json.dumps([_by(image, pipeline), crash.reason, crash.detail])
 
 
 def cached_crash(image: ImageRecord, pipeline: Pipeline, fact: str | None) -> Rejection | None:
@@ -29,4 +32,8 @@ def cached_crash(image: ImageRecord, pipeline: Pipeline, fact: str | None) -> Re
     if not fact:  # versions are slow to look up
         return None
     who, reason, detail = json.loads(fact)
-    return Rejection(image.path, Reason(reason), detail) if who == decoders(image, pipeline, decoder_identity) else None
+    return Rejection(image.path, Reason(reason), detail) if who == _by(image, pipeline) else None
+
+
+def _by(image: ImageRecord, pipeline: Pipeline) -> str:
+    return f"{decoders(image, pipeline, decoder_identity)} found by {CRASH_VERSION}"

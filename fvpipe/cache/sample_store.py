@@ -73,8 +73,8 @@ class SampleStore:
         return self.folder / key[:3] / f"{key}.sample"
 
     def rejection_path(self, key: Digest) -> Path:
-        """Path of the rejection of `key`."""
-        return self.folder / key[:3] / f"{key}.rejected"
+        """Path of the rejection of `key`. A file `.rejected` is of a version that blamed files for a lack of memory."""
+        return self.folder / key[:3] / f"{key}.rejection"
 
     def has(self, key: Digest) -> bool:
         """Whether `key` is finished, either way."""
@@ -90,7 +90,7 @@ class SampleStore:
             except OSError as error:
                 raise StorageError(f"{path}: cannot be read ({error.strerror}); delete it, or the whole store") from None
             found = _unpack(key, data)
-            if found is not None:
+            if found is not None and path == self._path_of(key, found):
                 return found
             path.unlink(missing_ok=True)
         return None
@@ -103,8 +103,10 @@ class SampleStore:
         StorageError
             The disk is full or the folder cannot be written.
         """
-        path = self.rejection_path(key) if isinstance(result, ViewRejection) else self.path(key)
-        write_atomic(path, _pack(key, result), durable=False)
+        write_atomic(self._path_of(key, result), _pack(key, result), durable=False)
+
+    def _path_of(self, key: Digest, result: FusedSample | ViewRejection) -> Path:
+        return self.rejection_path(key) if isinstance(result, ViewRejection) else self.path(key)
 
 
 _ARRAYS = ("image", "boxes", "source_shape", "placement", "intensity_range", "breast_area", "breast_mean")

@@ -34,6 +34,7 @@ from fvpipe.types import Digest
 
 Stored = NDArray[np.uint8] | NDArray[np.uint16]
 Voi = Literal["none", "window", "lut", "auto"]
+DECODER_BYTES = 16  # of memory that a decoder takes for a pixel at most; OpenJPEG, which takes most, was measured to take 10
 MIN_WINDOW_SHARE = 0.1  # of its output range that a window or LUT must give to the image's values, for `auto` to apply it
 
 
@@ -116,6 +117,7 @@ def _decompressed(frame: bytes, header: PixelHeader) -> NDArray[Any]:
         raise
     except Exception as error:
         raise_transient(error)
+        _check_memory(layout)
         detail = f"{decoder.library} cannot decode the compressed image: it is damaged or not of transfer syntax "
         raise RejectedFile(Reason.DECODE_FAILED, f"{detail}{layout.transfer_syntax_uid}") from None
     pixels = decoded.pixels
@@ -125,6 +127,17 @@ def _decompressed(frame: bytes, header: PixelHeader) -> NDArray[Any]:
         detail = f"the compressed image decodes to values up to {most}, of {decoded.bits} bits by its own header: it is damaged"
         raise RejectedFile(Reason.DECODE_FAILED, detail)
     return _fitting(decoded, header)
+
+
+def _check_memory(layout: PixelLayout) -> None:
+    """After a decoder failed: OpenJPEG and others report a lack of memory as they report damage, and no file is blamed for it.
+
+    Raises
+    ------
+    MemoryError
+        There is not as much memory as decoding takes.
+    """
+    np.empty(layout.rows * layout.columns * DECODER_BYTES, np.uint8)  # taken from the system, and given back untouched
 
 
 def _native(data: bytes | memoryview, header: PixelHeader) -> NDArray[Any]:
@@ -170,6 +183,7 @@ def _reduced(frame: bytes, header: PixelHeader, voi: Voi, level: int) -> Reduced
         stored = decode_reduced(codestream, level, (layout.rows, layout.columns), size.bits)
     except Exception as error:
         raise_transient(error)
+        _check_memory(layout)
         return None  # decoding it whole either works or names what is wrong
     if layout.bits_stored <= 8:
         return ReducedImage(stored.astype(np.uint8, copy=False), 1 << level)

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from fvpipe.errors import ClusterError
-from fvpipe.execution.isolation import ResultT
+from fvpipe.execution.isolation import WAYS_OUT, ResultT, check_machine, describe
 from fvpipe.versions import PREPROCESSING_VERSION, READER_VERSION
 
 if TYPE_CHECKING:
@@ -73,9 +73,45 @@ def open_client(settings: WorkerSettings, count: int) -> Iterator[Client]:
         try:
             client = _join(settings, stack) if settings.external else _start(settings, count, stack)
         except (OSError, TimeoutError, ValueError, AssertionError, TypeError, KeyError, RuntimeError) as error:  # all were seen
-            asked = settings.address or settings.scheduler_file or "a local cluster"
+            if not settings.external:
+                raise _not_started(error) from None
+            asked = settings.address or settings.scheduler_file
             raise ClusterError(f"{asked}: no Dask scheduler with workers answers ({type(error).__name__})") from None
         yield client
+
+
+def _not_started(error: BaseException) -> ClusterError:
+    """Explain why local workers did not start: by a control task's failure, or else by what Dask reports."""
+    try:
+        check_machine()
+    except ClusterError as found:
+        return found
+    return ClusterError(f"the local workers never began: {describe(_cause(error))}. {WAYS_OUT}")
+
+
+def _cause(error: BaseException) -> BaseException:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def _without_main() -> None:
+    """Keep the caller's main module out of workers: it may lack a main guard, or be standard input, which has no file.
+
+    They do not need it: Dask sends by value what that module defines. Other processes of `multiprocessing` are as before.
+    """
+    from multiprocessing import spawn
+
+    prepare = spawn.get_preparation_data
+    if getattr(prepare, "without_main", False):
+        return
+
+    def prepared(name: str) -> dict[str, object]:
+        keys = ("init_main_from_name", "init_main_from_path") if name.startswith("Dask Worker process") else ()
+        return {key: value for key, value in prepare(name).items() if key not in keys}
+
+    prepared.without_main = True  # type: ignore[attr-defined]
+    spawn.get_preparation_data = prepared
 
 
 def _join(settings: WorkerSettings, stack: ExitStack) -> Client:
@@ -101,6 +137,7 @@ def _start(settings: WorkerSettings, count: int, stack: ExitStack) -> Client:
     from distributed import Client, LocalCluster
 
     dask.config.set(DASK_SETTINGS)
+    _without_main()
     for attempt in (1, 2, 3):
         try:
             cluster = LocalCluster(
@@ -110,10 +147,11 @@ def _start(settings: WorkerSettings, count: int, stack: ExitStack) -> Client:
                 dashboard_address=None,
                 scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},  # or a second build warns of the first one's port
                 silence_logs=logging.CRITICAL,
+                death_timeout=FIRST_WORKER_SECONDS,
             )
             break
-        except RuntimeError:  # a worker was killed while it started
-            if attempt == 3:
+        except RuntimeError as error:  # a worker was killed while it started
+            if attempt == 3 or isinstance(_cause(error), TimeoutError):
                 raise
     stack.enter_context(cluster)
     client: Client = stack.enter_context(Client(cluster))
@@ -184,7 +222,7 @@ class Submitted:
             except TimeoutError:
                 waited = 0 if self._client.nthreads() else waited + POLL_SECONDS
                 if waited >= NO_WORKER_SECONDS:
-                    raise ClusterError("all workers are gone; what was finished is kept, run again to go on") from None
+                    raise ClusterError(f"all workers are gone; what was finished is kept. {WAYS_OUT}") from None
 
     def result(self, future: Future[ResultT]) -> ResultT | None:
         """Take the result of a finished future off the cluster; None where the workers that tried it died."""

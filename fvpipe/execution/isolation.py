@@ -1,26 +1,49 @@
-"""Isolation of decoders that crash or hang: each task of a failed batch in a fresh process, so that one file is lost."""
+"""Isolation of decoders that crash or hang: each task of a failed batch in a fresh process, so that one file is lost.
+
+A task is blamed only for what it did itself: a process that had begun it ended by a signal of a crash or took too long,
+twice, and between the two a control task showed that this machine can run one. A process that never began, or that was
+ended by anything else (SIGKILL where memory is short), says nothing about a file and ends the run with an error.
+"""
 
 from __future__ import annotations
 
 import faulthandler
 import multiprocessing
 import os
+import pickle
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
-from typing import Generic, TypeVar
+from multiprocessing.connection import Connection, wait
+from types import TracebackType
+from typing import Any, Generic, Self, TypeVar
 
+from fvpipe.errors import ClusterError
 from fvpipe.reasons import Reason, Rejection
 
 TaskT = TypeVar("TaskT")
 ResultT = TypeVar("ResultT")
 
 MAX_CRASHES = 2  # of the processes that try a task alone: then the task is given up
-MAX_KILLS = 5  # of them by a signal from outside, which says little about the task
+MAX_KILLS = 3  # of them by anything but the task: then the run is given up
+START_SECONDS = 120  # for a fresh process to start, imports included
+END_SECONDS = 10  # for one to end that has closed its connection
+CONTROL_SECONDS = 60  # that the control task may take
+CONTROL_BYTES = 1 << 30  # that it asks for: ample for an image
+OUTPUT_BYTES = 4096  # that are kept of what a process prints
+
+CRASH_SIGNALS = ("SIGSEGV", "SIGABRT", "SIGBUS", "SIGILL", "SIGFPE")
+"""Signals that a decoder raises in its own process. All others come from outside."""
+
+WAYS_OUT = (
+    "No file is blamed and nothing was committed. Is there too little memory, or a limit (`ulimit -a`)? `TMPDIR` names another "
+    "folder for temporary files, `--workers 0` does the work in this process"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,14 +58,11 @@ class Crash(Generic[TaskT]):
         How the last process ended.
     timed_out : bool
         The task took longer than it may.
-    killed : bool
-        By SIGKILL or SIGTERM, which come from outside: from the system where memory is short, or from a user.
     """
 
     task: TaskT
     detail: str
     timed_out: bool = False
-    killed: bool = False
 
     def rejection(self, path: str) -> Rejection:
         """The rejection of the file at `path`, which the task read."""
@@ -60,7 +80,7 @@ def run_isolated(
     Parameters
     ----------
     function : callable
-        Importable by name; takes and returns a list.
+        Takes and returns a list.
     tasks : list
         The tasks.
     timeout : float
@@ -70,13 +90,18 @@ def run_isolated(
     -------
     results : list
         For each task its result, or a :class:`Crash` as from :func:`run_alone`.
+
+    Raises
+    ------
+    ClusterError
+        A process never began, or was killed again and again.
     """
     results: list[ResultT | Crash[TaskT]] = []
     while len(results) < len(tasks):
-        done, crash = _run_fresh(function, tasks[len(results) :], timeout)
+        done, end = _run_fresh(function, tasks[len(results) :], timeout)
         results += done
-        if crash is not None:
-            result = run_alone(function, crash.task, timeout)
+        if end is not None:
+            result = run_alone(function, tasks[len(results)], timeout)
             results.append(result)
     return results
 
@@ -96,59 +121,212 @@ def run_alone(function: Callable[[list[TaskT]], list[ResultT]], task: TaskT, tim
     Returns
     -------
     result or Crash
-        A crash after two processes died of themselves or took too long, or five were killed from outside.
+        A crash after two processes crashed or took too long, and one did a control task between them.
+
+    Raises
+    ------
+    ClusterError
+        A process never began, was killed again and again, or could not do the control task.
     """
     crashes = kills = 0
     while True:
-        done, crash = _run_fresh(function, [task], timeout)
-        if crash is None:
+        done, end = _run_fresh(function, [task], timeout)
+        if end is None:
             return done[0]
-        crashes, kills = crashes + (not crash.killed), kills + crash.killed
-        if crashes == MAX_CRASHES or kills == MAX_KILLS:
-            return crash
+        if end.by_task:
+            crashes += 1
+            if crashes == MAX_CRASHES:
+                return Crash(task, end.detail, end.timed_out)
+            check_machine()
+        else:
+            kills += 1
+            if kills == MAX_KILLS:
+                raise ClusterError(f"fresh processes were ended from outside {kills} times ({end.detail}). {WAYS_OUT}")
+
+
+def check_machine() -> None:
+    """Do a control task in a fresh process.
+
+    Raises
+    ------
+    ClusterError
+        This machine cannot do it: it is no fault of a file.
+    """
+    try:
+        _, end = _run_fresh(control, [CONTROL_BYTES], CONTROL_SECONDS)
+    except (MemoryError, ImportError, RuntimeError, OSError) as error:
+        raise ClusterError(f"a control task without any file failed: {describe(error)}. {WAYS_OUT}") from None
+    if end is not None:
+        raise ClusterError(f"a control task without any file failed: {end.detail}. {WAYS_OUT}")
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    """How a process ended within a task."""
+
+    detail: str
+    by_task: bool  # it crashed or took too long; False: something else ended it
+    timed_out: bool = False
 
 
 def _run_fresh(
     function: Callable[[list[TaskT]], list[ResultT]], tasks: list[TaskT], timeout: float
-) -> tuple[list[ResultT], Crash[TaskT] | None]:
-    """Start one process for all `tasks`; returns the results until it ended, and the task that ended it, if one did."""
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_serve, args=(theirs, function, tasks), daemon=True)
-    process.start()
-    theirs.close()
+) -> tuple[list[ResultT], _End | None]:
+    """Start one process for all `tasks`; returns the results until it ended, and how, if it did not do all of them."""
+    import cloudpickle
+
     results: list[ResultT] = []
-    try:
-        ours.recv()  # it has begun: the time of its imports is not the first task's
-        for task in tasks:
-            if not ours.poll(timeout):
-                return results, Crash(task, f"no end after {timeout:g} s", timed_out=True)
-            done, result = ours.recv()
+    with _FreshProcess() as process:
+        process.begin(cloudpickle.dumps((function, tasks)))
+        for _ in tasks:
+            try:
+                done, result = process.receive(timeout)
+            except TimeoutError:
+                return results, _End(f"no end after {timeout:g} s", by_task=True, timed_out=True)
+            except (EOFError, OSError):
+                return results, _end_of(process.exit_code())
             if not done:
                 raise result
             results.append(result)
-    except EOFError:
-        process.join()
-        code = process.exitcode or 0
-        killed = -code in (signal.SIGKILL, signal.SIGTERM)
-        return results, Crash(tasks[len(results)], _describe_exit(code), killed=killed)
-    finally:
-        process.kill()
-        process.join()
-        ours.close()
     return results, None
 
 
-def _describe_exit(code: int) -> str:
+def _end_of(code: int | None) -> _End:
+    name = "" if code is None or code >= 0 else _signal_name(-code)
+    how = "no exit code" if code is None else name or f"exit code {code}"
+    return _End(f"its process ended with {how}", by_task=name in CRASH_SIGNALS)
+
+
+def _signal_name(number: int) -> str:
     try:
-        how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        return signal.Signals(number).name
     except ValueError:
-        how = f"signal {-code}"
-    return f"its process ended with {how}"
+        return f"signal {number}"
 
 
-def _serve(connection: Connection, function: Callable[[list[TaskT]], list[ResultT]], tasks: list[TaskT]) -> None:
-    """In the fresh process: do `tasks` one by one, and send each result or error."""
+def describe(error: BaseException) -> str:
+    """Type and message of an error."""
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
+class _FreshProcess:
+    """A process of this interpreter that does tasks, without the main module of this one: it needs no main guard.
+
+    What it prints is kept, to say why it never began; later output may show values of a file, and is not used.
+
+    Raises
+    ------
+    ClusterError
+        It cannot be started.
+    """
+
+    def __init__(self) -> None:
+        flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined] # as multiprocessing does
+        try:
+            self._connection, theirs = multiprocessing.Pipe()
+            with theirs:
+                child = theirs.fileno()
+                self._process = subprocess.Popen(  # noqa: S603 - this interpreter
+                    [sys.executable, *flags, "-c", _START, str(child), *sys.path],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.STDOUT,
+                    pass_fds=[child],
+                )
+        except (OSError, MemoryError) as error:
+            raise _never_began(describe(error)) from None
+        assert self._process.stdout
+        self._output = self._process.stdout
+        self._open: list[Any] = [self._connection, self._output]
+        self._printed = b""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        self._process.kill()
+        self._process.wait()
+        self._output.close()
+        self._connection.close()
+
+    def begin(self, work: bytes) -> None:
+        """Hand `work` over, and wait until it has been understood: the time of imports is not the first task's.
+
+        Raises
+        ------
+        ClusterError
+            The process never began.
+        """
+        try:
+            self._connection.send_bytes(work)
+            self.receive(START_SECONDS)
+        except TimeoutError:
+            raise _never_began(f"no answer after {START_SECONDS} s") from None
+        except (EOFError, OSError):
+            how = _end_of(self.exit_code()).detail
+            lines = self._printed.decode("utf-8", "replace").split("\n")
+            last = next((line.strip() for line in reversed(lines) if line.strip()), "")
+            raise _never_began(f"{how}: {last}" if last else how) from None
+
+    def receive(self, seconds: float) -> Any:
+        """Return the next message.
+
+        Raises
+        ------
+        TimeoutError
+            There is none for so many seconds.
+        EOFError, OSError
+            The process has ended.
+        """
+        deadline = time.monotonic() + seconds
+        while True:
+            ready = wait(self._open, max(deadline - time.monotonic(), 0))
+            if self._connection in ready:
+                return self._connection.recv()
+            if not ready:
+                raise TimeoutError
+            self._read_output()
+
+    def _read_output(self) -> None:
+        found = os.read(self._output.fileno(), OUTPUT_BYTES)
+        self._printed = (self._printed + found)[-OUTPUT_BYTES:]
+        if not found:
+            self._open.remove(self._output)
+
+    def exit_code(self) -> int | None:
+        """Exit code of the process, which has closed its connection; None where it does not end."""
+        while self._output in self._open and wait(self._open[-1:], END_SECONDS):
+            self._read_output()
+        with suppress(subprocess.TimeoutExpired):
+            return self._process.wait(END_SECONDS)
+        return None
+
+
+def _never_began(cause: str) -> ClusterError:
+    return ClusterError(f"a fresh process for the work never began: {cause}. {WAYS_OUT}")
+
+
+_START = """\
+import sys
+sys.path[:] = sys.argv[2:]
+from fvpipe.execution.isolation import serve
+serve(int(sys.argv[1]))
+"""
+
+
+# --- in the fresh process ---------------------------------------------------------------------------------------------
+
+
+def serve(descriptor: int) -> None:
+    """Receive a function and tasks, do these one by one, and send each result or error.
+
+    Parameters
+    ----------
+    descriptor : int
+        File descriptor of the connection to the calling process.
+    """
+    connection = Connection(descriptor)
+    function, tasks = pickle.loads(connection.recv_bytes())  # noqa: S301 - from the process that started this one
     connection.send(None)
     for task in tasks:
         try:
@@ -156,6 +334,20 @@ def _serve(connection: Connection, function: Callable[[list[TaskT]], list[Result
         except Exception as error:
             done = False, error
         connection.send(done)
+
+
+def control(sizes: list[int]) -> list[bool]:
+    """Do what every task does, without a file: load the compiled libraries, start a thread, take so many bytes of memory."""
+    import cv2
+    import imagecodecs
+    import numpy as np
+
+    thread = threading.Thread(target=cv2.setNumThreads, args=(1,))
+    thread.start()
+    thread.join()
+    memory = np.empty(max(sizes), np.uint8)
+    memory[: 1 << 16] = 1
+    return [imagecodecs.packbits_decode(imagecodecs.packbits_encode(bytes(size % 7 + 9))) != b"" for size in sizes]
 
 
 # --- on a worker ------------------------------------------------------------------------------------------------------

@@ -13,8 +13,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from fvpipe.errors import ClusterError
 from fvpipe.execution.cluster import Submitted, open_client
-from fvpipe.execution.isolation import Crash, ResultT, TaskT, run_batch, run_isolated
+from fvpipe.execution.cores import core_count
+from fvpipe.execution.isolation import WAYS_OUT, Crash, ResultT, TaskT, run_batch, run_isolated
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -34,7 +36,8 @@ class WorkerSettings:
     Attributes
     ----------
     count : int or None
-        Local processes; None: one a core; 0: no workers, this process does the work (and dies with a crashing decoder).
+        Local processes; None: one a core that this process may use; 0: no workers, this process does the work (and dies with a
+        crashing decoder).
     threads : bool
         Local threads instead of processes.
     scheduler : str
@@ -94,8 +97,7 @@ class Workers:
             if time.monotonic() - self._counted > WORKER_COUNT_SECONDS:  # a cluster may grow
                 self._count, self._counted = sum(self._client.nthreads().values()), time.monotonic()
             return max(self._count, 1)
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()  # macOS has no affinity
-        return self.settings.count or cores or 1
+        return self.settings.count or core_count()
 
     def run(
         self, function: Callable[[list[TaskT]], list[ResultT]], tasks: Collection[TaskT], *, max_in_process: int = 0
@@ -119,8 +121,18 @@ class Workers:
         Raises
         ------
         ClusterError
-            No scheduler, no workers, or another version of fvpipe there.
+            No scheduler, no workers, another version of fvpipe there, or out of memory.
         """
+        try:
+            yield from self._run(function, tasks, max_in_process)
+        except MemoryError as error:
+            raise ClusterError(
+                f"out of memory ({error or 'a decoder or a library'}); what was finished is kept. {WAYS_OUT}"
+            ) from None
+
+    def _run(
+        self, function: Callable[[list[TaskT]], list[ResultT]], tasks: Collection[TaskT], max_in_process: int
+    ) -> Iterator[list[ResultT | Crash[TaskT]]]:
         settings = self.settings
         if len(tasks) <= max_in_process or (settings.count == 0 and not settings.external):
             waiting = iter(tasks)

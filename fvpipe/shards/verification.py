@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import os
 import re
 import zlib
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
+import h5py
 import numpy as np
 
 from fvpipe.errors import ShardError
-from fvpipe.shards.format import read_receipt
+from fvpipe.shards.format import RECEIPT, Receipt, flag_names, read_receipt
 from fvpipe.shards.reader import open_shard
+from fvpipe.types import LABEL_NAMES
 
 
 def verify(folder: str | os.PathLike[str]) -> list[str]:
@@ -36,6 +42,7 @@ def verify(folder: str | os.PathLike[str]) -> list[str]:
     path = Path(folder)
     receipt = read_receipt(path)
     problems = []
+    labels, flags = Counter[str](), Counter[str]()
     for entry in receipt.shards:
         file = path / entry.file
         try:
@@ -46,18 +53,48 @@ def verify(folder: str | os.PathLike[str]) -> list[str]:
             problems += [f"{file}: sample {i} ({names[i]}) is damaged" for i in damaged]
             if not len(damaged) and _sha256(file) != entry.sha256:
                 problems.append(f"{file}: its bytes differ from what was written")
+            found = {name: int(np.count_nonzero(columns["flags"] & bit)) for name, bit in flag_names().items()}
+            problems += _differing(path, f"flags of {entry.file}", entry.flags, found)
+            problems += _differing_attributes(path, file, receipt)
+            flags.update(found)
+            labels.update(LABEL_NAMES[label] for label in columns["label"].tolist())
         except ShardError as error:
             problems.append(str(error))
+    if not problems:
+        problems += [*_differing(path, "labels", receipt.labels, labels), *_differing(path, "flags", receipt.flags, flags)]
     for name, sha256 in receipt.tables.items():
         file = path / name
         if not file.is_file():
             problems.append(f"{file}: the receipt lists this table and it is not there")
         elif _sha256(file) != sha256:
             problems.append(f"{file}: its bytes differ from what was written")
+        elif name == "rejected.csv":
+            with open(file, encoding="utf-8-sig", newline="") as table:
+                problems += _differing(
+                    path, "rejections", receipt.rejections, Counter(row["reason"] for row in csv.DictReader(table))
+                )
     listed = {entry.file for entry in receipt.shards}
     strays = [file.name for file in path.iterdir() if re.fullmatch(r"shard-\d+\.h5", file.name) and file.name not in listed]
     problems += [f"{path / name}: a shard that the receipt does not list" for name in sorted(strays)]
     return problems
+
+
+def _differing(folder: Path, what: str, listed: Mapping[str, int], found: Mapping[str, int]) -> Iterator[str]:
+    """Name each count of the receipt that is not that of the files."""
+    for name in sorted({*listed, *found}):
+        if listed.get(name, 0) != found.get(name, 0):
+            count = f"{listed.get(name, 0)} {name}; the files hold {found.get(name, 0)}"
+            yield f"{folder / RECEIPT}: lists among the {what} {count}. Build the shards again"
+
+
+def _differing_attributes(folder: Path, file: Path, receipt: Receipt) -> Iterator[str]:
+    """Name each field of the receipt that is another one in a shard."""
+    fields = ("schema_version", "preprocessing_version", "dataset", "license", "pipeline", "pipeline_digest", "pipeline_yaml")
+    with h5py.File(file, "r") as shard:
+        for name in (*fields, "shard_count"):
+            found: Any = shard.attrs.get(name)
+            if found is not None and found != getattr(receipt, name):
+                yield f"{folder / RECEIPT}: {name} differs from that of {file.name}. Build the shards again"
 
 
 def _sha256(path: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from dataclasses import dataclass
 
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from fvpipe.config.loading import digest_of
 from fvpipe.config.pipeline import load_pipeline
-from fvpipe.errors import InputError, LeakError, ShardError, SwappedShardError, TrainingError
+from fvpipe.errors import ChecksumError, InputError, LeakError, ShardError, SwappedShardError, TrainingError
 from fvpipe.evaluation.split_files import read_split
 from fvpipe.evaluation.splits import Assignment, Candidate, Part, SplitPlan, leaks
 from fvpipe.evaluation.training_record import Prediction
@@ -21,6 +22,8 @@ from fvpipe.shards.reader import Shards, open_shards
 from fvpipe.torch import ShardDataset
 from fvpipe.types import VIEWS
 from fvpipe.versions import PREPROCESSING_VERSION
+
+BUILD_AGAIN = "build the shards again"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -132,12 +135,25 @@ def _open(project: Project, pipeline: str, dataset: str) -> Shards:
 
 
 def _rejected(shards: Shards) -> dict[str, str]:
-    return {row["what"]: row["reason"] for row in read_table(shards.folder / "rejected.csv", ["what", "reason"])}
+    return {row["what"]: row["reason"] for row in _table(shards, "rejected.csv", ["what", "reason"])}
 
 
 def _facts(shards: Shards) -> dict[str, Row]:
     columns = ["breast_id", "study", "density", "age", "manufacturer", "patient_age", "cc_rows", "cc_columns"]
-    return {row["breast_id"]: row for row in read_table(shards.folder / "breasts.csv", columns)}
+    facts = {row["breast_id"]: row for row in _table(shards, "breasts.csv", columns)}
+    if missing := set(shards.breast_ids.tolist()) - facts.keys():
+        raise ShardError(f"{shards.folder / 'breasts.csv'}: no row for {min(missing)}, which a shard holds; {BUILD_AGAIN}")
+    return facts
+
+
+def _table(shards: Shards, name: str, columns: list[str]) -> list[Row]:
+    """Read a table of a shard folder, which must be the one that its receipt lists."""
+    file = shards.folder / name
+    if not file.is_file():
+        raise ShardError(f"{file}: the receipt lists this table and it is not there; {BUILD_AGAIN}")
+    if hashlib.sha256(file.read_bytes()).hexdigest() != shards.receipt.tables.get(name):
+        raise ChecksumError(f"{file}: its bytes differ from what was written; {BUILD_AGAIN}")
+    return list(read_table(file, columns))
 
 
 def _breast(dataset: str, breast: str, part: Part, label: int, shards: Shards, i: int, facts: Row) -> Prediction:
