@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fvpipe.imaging.threshold import BINS
-from fvpipe.imaging.thumbnail import Mask
-from fvpipe.types import Edge
+from fvpipe.imaging.thumbnail import MAX_MARGIN, Mask
 
 OPENING_RADIUS = 1 / 160  # of the longer side
 
@@ -35,7 +34,7 @@ def label_components(binary: Mask) -> tuple[NDArray[np.int32], NDArray[np.int64]
     return labels, np.bincount(labels.ravel())
 
 
-def clean_opencv(binary: Mask, radius: int, border: int, chest_wall: Edge) -> Mask:
+def clean_opencv(binary: Mask, radius: int, border: int) -> Mask:
     """Clean a thresholded image: open, keep one component, restore what opening removed from it, fill its holes.
 
     Parameters
@@ -45,9 +44,7 @@ def clean_opencv(binary: Mask, radius: int, border: int, chest_wall: Edge) -> Ma
     radius : int
         Radius of the opening in pixels.
     border : int
-        Width in pixels of the empty border of `binary`.
-    chest_wall : Edge
-        Edge at which the component of the breast is looked for.
+        Width in pixels of the empty border of `binary`, whose left edge is that of the chest wall.
 
     Returns
     -------
@@ -64,8 +61,7 @@ def clean_opencv(binary: Mask, radius: int, border: int, chest_wall: Edge) -> Ma
     labels, areas = label_components(np.asarray(opened, np.uint8))
     if len(areas) < 2:
         return mask
-    column = (border if chest_wall is Edge.LEFT else binary.shape[1] - 1 - border) - around[1].start
-    label = _select_component(labels, areas, column)
+    label = _select_component(labels, areas, border + round(MAX_MARGIN * binary.shape[1]) - around[1].start)
     component = cv2.inRange(labels, label, label)
     component = np.minimum(cv2.dilate(component, kernel), part)  # restores the nipple, which is thinner than the opening
     contours, _ = cv2.findContours(component, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
@@ -74,7 +70,7 @@ def clean_opencv(binary: Mask, radius: int, border: int, chest_wall: Edge) -> Ma
     return mask
 
 
-def clean_simpleitk(binary: Mask, radius: int, border: int, chest_wall: Edge) -> Mask:
+def clean_simpleitk(binary: Mask, radius: int, border: int) -> Mask:
     """Do the same as :func:`clean_opencv` with SimpleITK filters, as a reference to test against."""
     import SimpleITK as sitk
 
@@ -86,8 +82,8 @@ def clean_simpleitk(binary: Mask, radius: int, border: int, chest_wall: Edge) ->
     areas = np.bincount(labels.ravel())
     if len(areas) < 2:
         return np.zeros_like(binary)
-    column = border if chest_wall is Edge.LEFT else binary.shape[1] - 1 - border
-    component = np.where(labels == _select_component(labels, areas, column), 255, 0).astype(np.uint8)
+    label = _select_component(labels, areas, border + round(MAX_MARGIN * binary.shape[1]))
+    component = np.where(labels == label, 255, 0).astype(np.uint8)
     grown = sitk.BinaryDilate(sitk.GetImageFromArray(component), kernel[1], kernel[0], 0, 255)
     grown = sitk.And(grown, image)
     largest = sitk.RelabelComponent(sitk.ConnectedComponent(grown == 255, True)) == 1
@@ -105,14 +101,12 @@ def otsu_simpleitk(bins: NDArray[np.uint8]) -> int:
     return int(otsu.GetThreshold())
 
 
-def _select_component(labels: NDArray[Any], areas: NDArray[np.int64], column: int) -> int:
-    """Label of the largest component on `column`, or of the largest of all if that has more than 4 times its area."""
+def _select_component(labels: NDArray[Any], areas: NDArray[np.int64], margin: int) -> int:
+    """Label of the largest component that reaches the first `margin` columns, or of one more than 4 times as large."""
     areas = areas.copy()
     areas[0] = 0
     largest = int(np.argmax(areas))
-    touching = np.zeros(len(areas), bool)
-    if 0 <= column < labels.shape[1]:
-        touching[labels[:, column]] = True
-    touching[0] = False
-    on_wall = int(np.argmax(np.where(touching, areas, 0)))
-    return on_wall if touching[on_wall] and areas[on_wall] * 4 >= areas[largest] else largest
+    near = np.zeros(len(areas), bool)
+    near[labels[:, : max(margin, 0) + 1]] = True
+    on_wall = int(np.argmax(np.where(near, areas, 0)))
+    return on_wall if areas[on_wall] * 4 >= areas[largest] else largest

@@ -17,7 +17,7 @@ from fvpipe.errors import InputError
 from fvpipe.imaging.canvas import frame_level
 from fvpipe.imaging.decoded_image import DecodedImage
 from fvpipe.imaging.normalize import is_constant
-from fvpipe.imaging.segmentation import GATES, ThresholdAttempt, segment, trace_segmentation
+from fvpipe.imaging.segmentation import ThresholdAttempt, segment, trace_segmentation
 from fvpipe.imaging.view_agreement import CONSTANT_VIEW, constant_flags, header_flags
 from fvpipe.indexing.headers import parse_indexed
 from fvpipe.io.read import Buffer, read_contents
