@@ -116,7 +116,7 @@ def make_thumbnail(image: DecodedImage, chest_wall: Edge) -> Thumbnail | None:
     mirrored = chest_wall is Edge.RIGHT
     if mirrored:
         small = small[:, ::-1]
-    margin = _margin(small)
+    margin = _margin(image, small)
     small = np.ascontiguousarray(small[:, margin:])
     border = border_width(small.shape)
     # With the border, white film edges would shift the range and push a faint nipple below the threshold.
@@ -133,12 +133,14 @@ def make_thumbnail(image: DecodedImage, chest_wall: Edge) -> Thumbnail | None:
     return Thumbnail(image, background, mirrored, small, margin, step, counts, relative)
 
 
-def _margin(small: NDArray[Any]) -> int:
-    """Columns of one value at the left edge, as beside a scanned film; 0 if they are too few or too many."""
+def _margin(image: DecodedImage, small: NDArray[Any]) -> int:
+    """Columns of one value at the left edge, as beside a scanned film; 0 if they are too many, or the white line of its edge."""
     differs = (small != small[:1, :1]).any(axis=0)
     margin = int(np.argmax(differs)) + 1  # smoothing mixes one more column with them
-    narrow = border_width(small.shape)  # the line of a film's edge, or dead pixels, which the border leaves out
-    return margin if differs.any() and narrow < margin <= MAX_MARGIN * small.shape[1] else 0
+    if not differs.any() or not 1 < margin <= MAX_MARGIN * small.shape[1]:
+        return 0
+    white = image.values[small[0, 0]] >= np.median(image.values[small[:, margin]])
+    return 0 if white and margin <= border_width(small.shape) else margin
 
 
 def column_means(stored: NDArray[Any], step: int) -> NDArray[Any]:
