@@ -177,8 +177,8 @@ def archive_case(seed: int, kinds: Sequence[str] | None = None, longest: int | N
         style = "film"
     else:
         style = one(*STYLES)
-    base = {"ge": 30 / 4095, "film": rng.uniform(0.03, 0.10), "other": one(0.0, rng.uniform(0.002, 0.01))}.get(style, 0.0)
-    noise = {"ge": 0.0007, "film": rng.uniform(0.004, 0.010), "other": one(0.0, 0.001)}.get(style, 0.0)
+    base = {"ge": 30 / 4095, "film": rng.uniform(0.01, 0.10), "other": one(0.0, rng.uniform(0.002, 0.01))}.get(style, 0.0)
+    noise = {"ge": 0.0007, "film": 0.010 * 0.1 ** rng.random(), "other": one(0.0, 0.001)}.get(style, 0.0)
     set_: dict[str, Any] = {}
     for kind in chosen:
         if kind == "implant":
@@ -187,7 +187,8 @@ def archive_case(seed: int, kinds: Sequence[str] | None = None, longest: int | N
         elif kind == "arm":
             set_["arm"] = min(rng.uniform(0.4, 1.15), 1.0)
         elif kind == "abdomen":
-            set_ |= {"abdomen": rng.uniform(0.35, 1.1), "fold": bool(rng.random() < 0.35)}
+            fold = not mlo or bool(rng.random() < 0.35)
+            set_ |= {"abdomen": rng.uniform(0.3, 0.8 if fold else 1.1), "fold": fold}
         elif kind == "margin":
             set_ |= {"margin": rng.uniform(0.005, 0.20), "strip": one("black", "air", *["base"] * (style == "film"))}
             if style == "film" and rng.random() < 0.5:
@@ -244,7 +245,7 @@ def with_pedestal(values: Plane, amount: float, noise: float, rng: np.random.Gen
     return _clipped(amount + (1 - amount) * values + rng.normal(0.0, noise, values.shape))
 
 
-def with_glow(values: Plane, amount: float, width: float, edge: str = "left", down: bool = True) -> Plane:
+def with_glow(values: Plane, amount: float, width: float, edge: str = "left", down: bool = True, fade: float = 0.6) -> Plane:
     """Add light that has leaked in along the chest wall.
 
     Parameters
@@ -259,10 +260,12 @@ def with_glow(values: Plane, amount: float, width: float, edge: str = "left", do
         ``left`` or ``right``.
     down : bool
         The glow widens and fades from top to bottom, instead of upwards.
+    fade : float
+        Share of the brightness that is lost on the way.
     """
     along = 1 - _from_edge(values.shape, "top") if down else _from_edge(values.shape, "top")
     distance = 1 - _from_edge(values.shape, edge)
-    return _clipped(values + (1 - values) * amount * (1 - 0.6 * along) * np.exp(-distance / (width * (0.25 + 0.75 * along))))
+    return _clipped(values + (1 - values) * amount * (1 - fade * along) * np.exp(-distance / (width * (0.25 + 0.75 * along))))
 
 
 def with_two_levels(values: Plane, level: float, field: CropBox) -> Plane:
@@ -351,7 +354,7 @@ def _arm(rng: np.random.Generator, case: ArchiveCase, breast: Area) -> Area:
     """Outline the arm: a tapering strip along the top, with a round end unless it leaves the frame."""
     rows, columns = breast.shape
     y, x = np.ogrid[:rows, :columns]
-    thick, taper = rng.uniform(0.07, 0.16) * rows, rng.uniform(0.2, 0.6)
+    thick, taper = rng.uniform(0.07, 0.18) * rows, rng.uniform(0.2, 0.8)
     skin = int(np.flatnonzero(breast[: int(thick)].any(axis=0))[-1])
     reach = max(case.arm * columns, skin + 0.125 * columns)
     lower = thick * (1 - taper * x / reach)
@@ -368,7 +371,7 @@ def _abdomen(rng: np.random.Generator, case: ArchiveCase, breast: Area) -> Area:
     depth = int(np.flatnonzero(breast.any(axis=0))[-1])
     reach = case.abdomen * depth
     notch = rng.uniform(0.2, 0.5) * min(reach, 0.7 * depth)
-    height = (rng.uniform(0.05, 0.08) if case.fold else rng.uniform(0.12, 0.25)) * rows
+    height = max((rng.uniform(0.05, 0.08) if case.fold else rng.uniform(0.12, 0.25)) * rows, reach / 4)
     middle = int(np.flatnonzero(breast[:, int(notch)])[-1]) + height * math.sqrt(1 - (notch / reach) ** 2)
     return _rounded(breast | (((y - middle) / height) ** 2 + (x / reach) ** 2 < 1)) & ~breast
 
@@ -407,9 +410,9 @@ def _signal(rng: np.random.Generator, case: ArchiveCase, tissue: Plane, depth: P
         signal = np.where(depth > 0, np.maximum(np.minimum(around, 0.8 * level), level * inside), 0.0)
     elif case.style == "ge":
         rise = 1 - np.exp(-depth / (rng.uniform(0.004, 0.010) * rows))
-        signal = rise * (2570 + 900 * bright) / 4095
+        signal = rise * (2570 + 900 * bright**0.7) / 4095
     else:
-        power, used = {"hologic": (0.6, 0.95), "film": (0.8, 0.9), "other": (1.0, 0.6)}[case.style]
+        power, used = {"hologic": (0.45, 0.95), "film": (0.8, 0.9), "other": (0.8, 0.6)}[case.style]
         signal = used * bright**power
     blurred: Plane = cv2.GaussianBlur(signal, (0, 0), max(0.7, rng.uniform(0.0008, 0.002) * rows))
     return blurred
@@ -425,7 +428,7 @@ def _disturbed(rng: np.random.Generator, case: ArchiveCase, signal: Plane, depth
     if case.pedestal:
         values = with_pedestal(values, case.pedestal, 0.0, rng)
     if case.glow:
-        values = with_glow(values, case.glow, rng.uniform(0.03, 0.10), down=bool(rng.random() < 0.7))
+        values = with_glow(values, case.glow, rng.uniform(0.03, 0.10), "left", bool(rng.random() < 0.7), rng.uniform(0.2, 0.8))
     if case.ramp:
         share = 1 - np.minimum(1.0, depth / (0.05 * max(depth.shape))) if case.ramp_air else 1.0
         values = with_ramp(values, case.ramp, case.ramp_edge, share)
@@ -452,7 +455,7 @@ def _with_plate(rng: np.random.Generator, case: ArchiveCase, values: Plane, brea
     """Put a label plate against the skin above the nipple, or against the axilla."""
     rows, columns = values.shape
     box, canvas = _bounding_box(breast), np.zeros(values.shape, np.uint8)
-    height, width = int(rng.uniform(0.035, 0.06) * rows), int(rng.uniform(0.14, 0.22) * columns)
+    height, width = int(rng.uniform(0.04, 0.08) * rows), int(rng.uniform(0.15, 0.28) * columns)
     top = int(box.top + rng.uniform(0.02, 0.30) * box.height)
     left = int(np.flatnonzero(breast[top + height // 2])[-1]) - 2
     if case.plate == "solid":
