@@ -3,8 +3,8 @@
 `python -m benchmarks.segmentation [COUNT] [FIRST]` takes one seed after the other. Two sets of images are scored, and the worst
 of each listed; the exit code is 1 where a set is not as asked.
 
-- Variations (`tests/support/variations.py`): Dice 0.98 in the mean and 0.95 at the first percentile, fallbacks at most 0.5 %, no
-  box that loses more than 1 % of the breast.
+- Variations (`tests/support/variations.py`): Dice 0.98 in the mean and 0.95 at the first percentile, fallbacks at most 0.5 %,
+  no box that loses more than 1 % of the breast.
 - Situations of archives (`tests/support/archive.py`), by kind: the same with Dice 0.985; in addition at most 3 % loose or
   doubtful crops, and at most 2 % of MLO with more than 10 % of the columns beyond the breast. A lost part of the breast counts
   where no flag says so. A negative is right if its crop is right or flagged, and counts in nothing else.
@@ -24,7 +24,7 @@ from tests.support import archive, variations
 from tests.support.factory import MLO
 
 LOST, EXCESS = 0.01, 0.10
-HEAD = ("kind", "n", "Dice mean", "p1", "lost, silent", "loose/doubtful", "whole frame", "excess in MLO")
+HEAD = ("kind", "n", "Dice mean", "p1", "lost, silent", "loose, doubt", "whole frame", "excess (MLO)")
 
 
 def main() -> None:
@@ -75,7 +75,7 @@ def _report_archive(scores: Sequence[archive.Score]) -> bool:
     groups |= {kind: [s for s in positive if kind in s.case.kinds] for kind in archive.KINDS if kind != "negative"}
     rows = [_row(kind, group) for kind, group in {**groups, "all": positive}.items() if group]
     for cells in (HEAD, *rows):
-        print(f"{cells[0]:<11}{cells[1]:>5}" + "".join(f"{cell:>15}" for cell in cells[2:]))
+        print(f"{cells[0]:<11}{cells[1]:>5}" + "".join(f"{cell:>14}" for cell in cells[2:]))
     negatives = [s for s in scores if s.case.negative]
     wrong = [s for s in negatives if not s.right and not s.flagged]
     print(f"negative   {len(negatives):>5}   wrong and silent {len(wrong)}, flagged {sum(s.flagged for s in negatives)}")

@@ -1,8 +1,8 @@
-"""Simulated mammograms with the situations of real archives, each from its seed alone, with the truth for each part of the body.
+"""Simulated mammograms with the situations of real archives, each from its seed alone, with the truth for each body part.
 
 The breast is drawn by :mod:`fvpipe.simulation.drawing` with its chest wall on the left. An implant, an arm and an abdomen are
 added to the tissue, a style of intensities turns that into values in [0, 1], disturbances of air and frame follow, and the
-result is mirrored, stored as a DICOM file and decoded. The disturbances are public: they can be put on a real film as well.
+result is mirrored, stored as a DICOM file and decoded. The disturbances are those of :mod:`tests.support.disturbances`.
 """
 
 from __future__ import annotations
@@ -24,10 +24,19 @@ from fvpipe.reasons import Flag
 from fvpipe.simulation.drawing import Anatomy, anatomy, draw
 from fvpipe.types import CropBox, Laterality, View
 from tests.support.decoding import decode
+from tests.support.disturbances import (
+    Plane,
+    clipped,
+    with_glow,
+    with_negative,
+    with_pedestal,
+    with_ramp,
+    with_two_levels,
+    with_vignette,
+)
 from tests.support.factory import CC, LEFT, MLO, RIGHT, dataset, file_bytes
 from tests.support.variations import SHAPES
 
-Plane = NDArray[np.float64]
 Area = NDArray[np.bool_]
 
 KINDS = (
@@ -206,7 +215,8 @@ def archive_case(seed: int, kinds: Sequence[str] | None = None, longest: int | N
             set_["plate"], base = one("solid", "letters"), rng.uniform(0.05, 0.15)
         else:
             set_[kind] = {"negative": True, "glow": rng.uniform(0.02, 0.05), "narrow": rng.uniform(0.12, 0.30)}[kind]
-    set_["padding"] = bool(style == "hologic" and not {"two_levels", "negative"} & set(chosen) and rng.random() < 0.5)
+    plain = style == "hologic" and not noise and not {"two_levels", "negative"} & set(chosen)
+    set_["padding"] = bool(plain and rng.random() < 0.5)
     return ArchiveCase(
         seed, chosen, (height, columns * height // rows), MLO if mlo else CC, one(LEFT, RIGHT), style, one(*STYLES[style]),
         base, noise, **set_,
@@ -223,81 +233,6 @@ def _draw_kinds(rng: np.random.Generator) -> tuple[str, ...]:
         if len(several) <= (min(count, 2) if "negative" in several else count) and not apart:
             chosen = several
     return tuple(chosen)
-
-
-# --- disturbances of a plane of values in [0, 1] ----------------------------------------------------------------------
-
-
-def with_ramp(values: Plane, amount: float, edge: str, share: Plane | float = 1.0) -> Plane:
-    """Add a ramp that falls from `amount` at an edge to 0 at the opposite one, times a `share` of each pixel."""
-    return _clipped(values + amount * _from_edge(values.shape, edge) * share)
-
-
-def with_vignette(values: Plane, amount: float) -> Plane:
-    """Brighten the corners by `amount`, or the center by a negative one, with the squared distance from the center."""
-    rows, columns = values.shape
-    square = (np.linspace(-1, 1, rows)[:, None] ** 2 + np.linspace(-1, 1, columns)[None, :] ** 2) / 2
-    return _clipped(values + (amount * square if amount > 0 else amount * (square - 1)))
-
-
-def with_pedestal(values: Plane, amount: float, noise: float, rng: np.random.Generator) -> Plane:
-    """Raise black to `amount`, keep white, and add normal noise of standard deviation `noise`."""
-    return _clipped(amount + (1 - amount) * values + rng.normal(0.0, noise, values.shape))
-
-
-def with_glow(values: Plane, amount: float, width: float, edge: str = "left", down: bool = True, fade: float = 0.6) -> Plane:
-    """Add light that has leaked in along the chest wall.
-
-    Parameters
-    ----------
-    values : float64 array, shape (rows, columns)
-        Values in [0, 1].
-    amount : float
-        Brightness at the edge where the glow is narrow, as a share of the range.
-    width : float
-        Columns over which the glow decays at its wide end, as a share of all; a quarter of that at its narrow end.
-    edge : str
-        ``left`` or ``right``.
-    down : bool
-        The glow widens and fades from top to bottom, instead of upwards.
-    fade : float
-        Share of the brightness that is lost on the way.
-    """
-    along = 1 - _from_edge(values.shape, "top") if down else _from_edge(values.shape, "top")
-    distance = 1 - _from_edge(values.shape, edge)
-    return _clipped(values + (1 - values) * amount * (1 - fade * along) * np.exp(-distance / (width * (0.25 + 0.75 * along))))
-
-
-def with_two_levels(values: Plane, level: float, field: CropBox) -> Plane:
-    """Raise black to `level` inside the field of the collimator, and set everything outside to 0."""
-    window = field.top, field.bottom, field.left, field.right
-    inside = np.zeros_like(values)
-    inside[window[0] : window[1], window[2] : window[3]] = 1.0
-    return _clipped((level + (1 - level) * values) * inside)
-
-
-def with_margin(values: Plane, share: float, side: str, level: float) -> Plane:
-    """Add a strip of a constant level at an edge: `share` is that of the widened (or heightened) frame."""
-    axis = 0 if side in ("top", "bottom") else 1
-    width = round(values.shape[axis] * share / (1 - share))
-    strip = (width, 0) if side in ("left", "top") else (0, width)
-    return _clipped(np.pad(values, (strip, (0, 0)) if axis == 0 else ((0, 0), strip), constant_values=level))
-
-
-def with_negative(values: Plane) -> Plane:
-    """Exchange black and white."""
-    return _clipped(1 - values)
-
-
-def _from_edge(shape: tuple[int, ...], edge: str) -> Plane:
-    """1 at an edge, falling to 0 at the opposite one."""
-    rows, columns = shape
-    plane: Plane = np.linspace(1, 0, columns)[None, :] if edge in ("left", "right") else np.linspace(1, 0, rows)[:, None]
-    return 1 - plane if edge in ("right", "bottom") else plane
-
-
-def _clipped(values: Plane) -> Plane:
-    return np.clip(values, 0.0, 1.0)
 
 
 # --- drawing ----------------------------------------------------------------------------------------------------------
@@ -380,7 +315,7 @@ def _with_body(rng: np.random.Generator, tissue: Plane, breast: Area, body: Area
     """Fill arm and abdomen with fatty tissue that goes over into the breast without a line."""
     size = 0.05 * max(breast.shape)
     lattice = rng.uniform(0.8, 1.2, (24, 20))
-    texture = cv2.resize(lattice, breast.shape[::-1], interpolation=cv2.INTER_CUBIC)
+    texture = np.asarray(cv2.resize(lattice, breast.shape[::-1], interpolation=cv2.INTER_CUBIC), np.float64)
     thickness = np.sqrt(np.minimum(1.0, _distance(breast | body) / size))
     near = 1 - np.minimum(1.0, _distance(~body) / size)
     added = np.maximum(rng.uniform(0.16, 0.30) * texture * thickness * near, SKIN)
@@ -414,8 +349,7 @@ def _signal(rng: np.random.Generator, case: ArchiveCase, tissue: Plane, depth: P
     else:
         power, used = {"hologic": (0.45, 0.95), "film": (0.8, 0.9), "other": (0.8, 0.6)}[case.style]
         signal = used * bright**power
-    blurred: Plane = cv2.GaussianBlur(signal, (0, 0), max(0.7, rng.uniform(0.0008, 0.002) * rows))
-    return blurred
+    return np.asarray(cv2.GaussianBlur(signal, (0, 0), max(0.7, rng.uniform(0.0008, 0.002) * rows)), np.float64)
 
 
 def _disturbed(rng: np.random.Generator, case: ArchiveCase, signal: Plane, depth: Plane, breast: Area, tissue: Area) -> Plane:
@@ -423,8 +357,8 @@ def _disturbed(rng: np.random.Generator, case: ArchiveCase, signal: Plane, depth
     loud = 0.05 * case.implant if case.implant else 0.006
     rough = rng.normal(0.0, 1.0, signal.shape)
     if case.style == "film":  # grain is coarser than a pixel
-        rough = cv2.GaussianBlur(rough, (0, 0), 0.6) * 1.9
-    values = _clipped(case.base + (1 - case.base) * signal + rough * (case.noise + loud * np.sqrt(signal)))
+        rough = np.asarray(cv2.GaussianBlur(rough, (0, 0), 0.6), np.float64) * 1.9
+    values = clipped(case.base + (1 - case.base) * signal + rough * (case.noise + loud * np.sqrt(signal)))
     if case.pedestal:
         values = with_pedestal(values, case.pedestal, 0.0, rng)
     if case.glow:
