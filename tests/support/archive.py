@@ -296,7 +296,7 @@ def _arm(rng: np.random.Generator, case: ArchiveCase, breast: Area) -> Area:
     cap = rng.uniform(0.5, 1.0) * thick
     if reach < columns:
         lower = lower * np.sqrt(np.clip(1 - (np.maximum(x - (reach - cap), 0) / cap) ** 2, 0, 1))
-    return _rounded(breast | (y < lower)) & ~breast
+    return _joined(breast, y < lower)
 
 
 def _abdomen(rng: np.random.Generator, case: ArchiveCase, breast: Area) -> Area:
@@ -308,7 +308,7 @@ def _abdomen(rng: np.random.Generator, case: ArchiveCase, breast: Area) -> Area:
     notch = rng.uniform(0.2, 0.5) * min(reach, 0.7 * depth)
     height = max((rng.uniform(0.05, 0.08) if case.fold else rng.uniform(0.12, 0.25)) * rows, reach / 4)
     middle = int(np.flatnonzero(breast[:, int(notch)])[-1]) + height * math.sqrt(1 - (notch / reach) ** 2)
-    return _rounded(breast | (((y - middle) / height) ** 2 + (x / reach) ** 2 < 1)) & ~breast
+    return _joined(breast, ((y - middle) / height) ** 2 + (x / reach) ** 2 < 1)
 
 
 def _with_body(rng: np.random.Generator, tissue: Plane, breast: Area, body: Area) -> Plane:
@@ -398,6 +398,11 @@ def _with_plate(rng: np.random.Generator, case: ArchiveCase, values: Plane, brea
     text = (f"{case.side}{case.view}", (left, top + height - 2), cv2.FONT_HERSHEY_SIMPLEX, scale)
     cv2.putText(canvas, *text, 0 if case.plate == "solid" else 255, line)
     return np.where((canvas > 0) & ~tissue, 0.95, values)
+
+
+def _joined(breast: Area, body: Area) -> Area:
+    """Outline of arm or abdomen outside the breast, with the corners of the two rounded."""
+    return _rounded(breast | body) & ~_rounded(breast) & ~breast
 
 
 def _rounded(area: Area) -> Area:

@@ -1,6 +1,7 @@
 """Disturbances of air and frame, put on a plane of values in [0, 1]: a simulated image, or a real one scaled to its range.
 
-Each takes and returns float64, clipped to [0, 1]. Edges are `left`, `right`, `top` and `bottom`; amounts are shares of the range.
+Each takes and returns float64, clipped to [0, 1]. Edges are `left`, `right`, `top`
+and `bottom`; amounts are shares of the range.
 """
 
 from __future__ import annotations
