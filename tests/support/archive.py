@@ -278,7 +278,7 @@ def _breast(rng: np.random.Generator, case: ArchiveCase, shape: tuple[int, int])
     if case.narrow:
         height = 2 * breast.height if case.view is CC else 0.6 + breast.height
         breast = Anatomy(breast.height, case.narrow * height / (2 * breast.height), breast.density, breast.lesion)
-        width = min(columns, int(1.3 * case.narrow * height * rows))
+        width = min(columns, int(1.9 * case.narrow * height * rows))  # the axilla is half to three quarters as wide
     drawing = draw(rng, (rows, width), case.view, LEFT, breast)
     up = round(rng.uniform(0.06, 0.14) * rows) if case.abdomen else 0
     room = (0, up), (0, columns - width)
@@ -362,7 +362,7 @@ def _disturbed(rng: np.random.Generator, case: ArchiveCase, signal: Plane, depth
     if case.pedestal:
         values = with_pedestal(values, case.pedestal, 0.0, rng)
     if case.glow:
-        values = with_glow(values, case.glow, rng.uniform(0.03, 0.10), "left", bool(rng.random() < 0.7), rng.uniform(0.2, 0.8))
+        values = with_glow(values, case.glow, rng.uniform(0.04, 0.14), "left", bool(rng.random() < 0.7), rng.uniform(0.2, 0.8))
     if case.ramp:
         share = 1 - np.minimum(1.0, depth / (0.05 * max(depth.shape))) if case.ramp_air else 1.0
         values = with_ramp(values, case.ramp, case.ramp_edge, share)
@@ -402,7 +402,9 @@ def _with_plate(rng: np.random.Generator, case: ArchiveCase, values: Plane, brea
 
 def _joined(breast: Area, body: Area) -> Area:
     """Outline of arm or abdomen outside the breast, with the corners of the two rounded."""
-    return _rounded(breast | body) & ~_rounded(breast) & ~breast
+    outside = (_rounded(breast | body) & ~_rounded(breast) & ~breast).astype(np.uint8)
+    count, labels, sizes, _ = cv2.connectedComponentsWithStats(outside)
+    return np.asarray(labels == 1 + int(sizes[1:, cv2.CC_STAT_AREA].argmax())) if count > 1 else outside > 0
 
 
 def _rounded(area: Area) -> Area:
