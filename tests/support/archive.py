@@ -344,10 +344,10 @@ def _signal(rng: np.random.Generator, case: ArchiveCase, tissue: Plane, depth: P
         inside = cv2.GaussianBlur(implant.astype(np.float64), (0, 0), 0.002 * rows)
         signal = np.where(depth > 0, np.maximum(np.minimum(around, 0.8 * level), level * inside), 0.0)
     elif case.style == "ge":
-        rise = 1 - np.exp(-depth / (rng.uniform(0.004, 0.010) * rows))
-        signal = rise * (2570 + 900 * bright**0.7) / 4095
+        rise = 1 - np.exp(-depth / (rng.uniform(0.002, 0.005) * rows))
+        signal = rise * (2400 + 1600 * bright**1.2) / 4095
     else:
-        power, used = {"hologic": (0.45, 0.95), "film": (0.8, 0.9), "other": (0.8, 0.6)}[case.style]
+        power, used = {"hologic": (0.5, 0.95), "film": (0.8, 0.9), "other": (1.2, 0.8)}[case.style]
         signal = used * bright**power
     return np.asarray(cv2.GaussianBlur(signal, (0, 0), max(0.7, rng.uniform(0.0008, 0.002) * rows)), np.float64)
 
