@@ -104,7 +104,7 @@ def remove_stripes(binary: Mask, mask: Mask, thumbnail: Thumbnail) -> bool:
     turned = (binary[:, ::-1].T, mask[:, ::-1].T, stored[:, ::-1].T)
     changed = _remove_stripes_from_top(*turned, relative, columns - left - width, 0)
     for order, row in ((slice(None), top), (slice(None, None, -1), rows - top - height)):
-        changed |= _remove_stripes_from_top(binary[order], mask[order], stored[order], relative, row, 1)
+        changed |= _remove_stripes_from_top(binary[order], mask[order], stored[order], relative, row, left + 1)
     return changed
 
 
@@ -158,9 +158,11 @@ def remove_leaks(binary: Mask, mask: Mask, thumbnail: Thumbnail) -> bool:
         Whether a leak was removed.
     """
     rows, columns = mask.shape
-    if not mask[:, 0].any():
+    left, _, width, _ = cv2.boundingRect(mask)
+    if not width:
         return False
-    reach = min(math.ceil(1.3 * LEAK_WIDTH * columns) + 4, columns)  # anything wider is not a leak
+    binary, mask, stored = binary[:, left:], mask[:, left:], thumbnail.stored[:, left:]
+    reach = min(math.ceil(1.3 * LEAK_WIDTH * columns) + 4, mask.shape[1])  # anything wider is not a leak
     near_wall = mask[:, :reach]
     widths = np.where(near_wall.min(axis=1) > 0, columns, np.argmin(near_wall, axis=1))
     changed = False
@@ -178,12 +180,14 @@ def remove_leaks(binary: Mask, mask: Mask, thumbnail: Thumbnail) -> bool:
         if length - first < max(min_length * rows, width / 2):
             continue
         reach = min(round(1.5 * width) + 3, columns)
-        strip = thumbnail.relative[thumbnail.stored[order][:length, :reach]]
+        strip = thumbnail.relative[stored[order][:length, :reach]]
         middle = max((first + length) // 2, first + 1)
         lines = np.sort(strip[min(max(first, border_width(mask.shape)), middle - 1) : middle], axis=0)  # without a film border
         leak, tenth = np.median(lines, axis=0), len(lines) // 10
         variation = np.median((lines[-1 - tenth] - lines[tenth])[:width] / np.maximum(leak[:width], 1 / BINS))
-        if wide and variation > LEAK_VARIATION:
+        beneath = thumbnail.relative[stored[order][length : 2 * length - first, :width]]
+        darker = beneath.size and np.median(beneath) >= LEAK_GAIN * np.median(leak[:width])
+        if (wide and variation > LEAK_VARIATION) or not darker:
             continue
         binary[order][:length, :reach][strip <= LEAK_GAIN * leak] = 0
         changed = True

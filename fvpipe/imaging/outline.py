@@ -34,50 +34,77 @@ COARSE_SIDE = 144
 RING = (2, 5)  # distances from the outline at which its surroundings are measured
 AIR_DISTANCE = 8  # from the outline, of the air to which they are compared
 MIN_AIR = 0.02  # of the image
-TOP_SHARE = 0.2  # of the rows, in which the widest row is not looked for: an arm may lie there
+NIPPLE_LENGTH, NIPPLE_WIDTH = 0.12, 0.08  # of the rows and of the width: a nipple does not extend further beyond the breast
+PLATE_BRIGHTNESS = 0.9  # quantile of the breast's values: a label plate is brighter
+NOTCH_REACH = 0.5  # of the rows, in which the notch is looked for
+NOTCH_END = 0.85  # of the rows, in which the widest row of the breast is looked for
 
 
-def breast_extent(mask: Mask) -> Mask:
-    """Cut arm and abdomen off, where the outline turns from the breast outwards again.
+def breast_extent(mask: Mask, thumbnail: Thumbnail) -> tuple[Mask, float]:
+    """Cut off arm and abdomen, where the outline turns from the breast outwards again, and label plates that touch the skin.
 
     Parameters
     ----------
     mask : uint8 array, shape (rows, columns)
         255 on the breast and what is joined to it.
+    thumbnail : Thumbnail
+        Brightness of each pixel: a label plate is brighter than nearly all of the breast.
 
     Returns
     -------
     mask : uint8 array, shape (rows, columns)
         A new mask, or `mask` itself if nothing was cut off.
+    excess : float
+        How far the rest extends beyond the breast's own profile, as a share of the breast's width.
     """
     left, top, width, height = cv2.boundingRect(mask)
     if not width:
-        return mask
-    rows = mask[top : top + height, left : left + width] > 0
-    profile = np.where(rows.any(axis=1), width - np.argmax(rows[:, ::-1], axis=1), 0)
-    first = round(TOP_SHARE * height)
-    widest = first + int(np.argmax(profile[first:]))
-    most = int(profile[widest])
-    arm = _notch(profile[widest::-1], most, ARM_NOTCH, ARM_RISE)
-    fold = _notch(profile[widest:], most, FOLD_NOTCH, FOLD_RISE)
-    if arm is None and fold is None:
-        return mask
+        return mask, 0.0
     cut = mask.copy()
-    if arm is not None:
-        cut[: top + widest - arm + 1, left + most :] = 0
+    inside = mask[top : top + height, left : left + width] > 0
+    profile = np.where(inside.any(axis=1), width - np.argmax(inside[:, ::-1], axis=1), 0)
+    fold = _notch(profile[::-1], FOLD_NOTCH, FOLD_RISE)
     if fold is not None:
-        cut[top + widest + fold :] = 0
-    return cut
+        cut[top + height - fold :] = 0
+        profile = profile[: height - fold]
+    arm = _notch(profile, ARM_NOTCH, ARM_RISE)
+    if arm is not None:
+        most = int(profile[arm:].max())
+        cut[: top + arm + 1, left + most :] = 0
+        profile = np.concatenate([np.minimum(profile[:arm], most), profile[arm:]])
+    smooth = _opening(profile, max(round(NIPPLE_LENGTH * len(profile)), 1))
+    most = max(int(smooth.max()), 1)
+    plates = np.flatnonzero(profile > smooth + NIPPLE_WIDTH * most)
+    if len(plates):
+        relative = thumbnail.relative.take(thumbnail.stored[top : top + height, left : left + width])
+        limit = np.sort(relative[inside])[int(PLATE_BRIGHTNESS * (np.count_nonzero(inside) - 1))]
+        for row in plates.tolist():
+            beyond = relative[row, smooth[row] : profile[row]]
+            if np.median(beyond) >= limit:
+                cut[top + row, left + smooth[row] :] = 0
+                profile[row] = smooth[row]
+    excess = float(profile.max() - most) / most
+    return (mask if np.array_equal(cut, mask) else cut), excess
 
 
-def _notch(profile: NDArray[np.int64], most: int, notch: float, rise: float) -> int | None:
-    """Index of the narrowest row before `profile` rises again, if it falls below `notch`; None if it does not."""
-    lowest = np.minimum.accumulate(profile)
-    risen = np.flatnonzero((lowest < notch * most) & (profile > lowest + rise * most))
-    if not len(risen):
+def _opening(profile: NDArray[np.int64], length: int) -> NDArray[np.int64]:
+    """Profile without peaks of fewer than `length` rows; its ends are repeated."""
+    padded = np.pad(profile, length, mode="edge")
+    lowest = np.lib.stride_tricks.sliding_window_view(padded, length).min(axis=1)
+    opened: NDArray[np.int64] = np.lib.stride_tricks.sliding_window_view(lowest, length).max(axis=1)
+    return opened[1 : len(profile) + 1]
+
+
+def _notch(profile: NDArray[np.int64], notch: float, rise: float) -> int | None:
+    """Row up to which what comes before the breast reaches, if the breast's profile narrows there to less than `notch`."""
+    upper = profile[: round(NOTCH_REACH * len(profile))]
+    rest = np.maximum.accumulate(profile[: round(NOTCH_END * len(profile))][::-1])[::-1][: len(upper)]
+    before = np.maximum.accumulate(upper)
+    deep = (upper < notch * rest) & (np.minimum(before, rest) > upper + rise * rest)
+    if not deep.any():
         return None
-    before = profile[: risen[0]]
-    return int(len(before) - 1 - np.argmin(before[::-1]))
+    at = np.flatnonzero(deep)
+    return int(at[np.argmin(upper[at])])
 
 
 def measure_outline(mask: Mask) -> dict[str, float]:

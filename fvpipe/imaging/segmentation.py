@@ -288,14 +288,13 @@ def _attempt(thumbnail: Thumbnail, levels: Levels, method: str, threshold: int, 
         if remove(binary, mask, thumbnail):
             mask = clean(binary, radius, border)
             _extend_to_edges(mask, bright, border)
-    mask = breast_extent(mask)
-    gates = measure_outline(mask)
-    if gates:
-        gates |= measure_surroundings(mask, thumbnail, levels.air)
     if method == "otsu_log":
         joined = rejoin_nipple(mask, binary, _threshold(levels.bins, skin_threshold(threshold)), radius)
-        if joined is not mask and passes_gates(measure_outline(joined)):  # if it fails, it was a label plate
-            mask, gates = joined, gates | measure_outline(joined)
+        mask = joined if passes_gates(measure_outline(joined)) else mask  # if it fails, it was a label plate
+    mask, excess = breast_extent(mask, thumbnail)
+    gates = measure_outline(mask)
+    if gates:
+        gates |= {"excess": excess, **measure_surroundings(mask, thumbnail, levels.air)}
     return ThresholdAttempt(method, mask, levels, threshold, gates)
 
 
