@@ -15,7 +15,7 @@ from fvpipe.imaging.thumbnail import Thumbnail
 COARSE_BINS = 512  # in which the mode of the background is looked for
 COLLIMATION_AREA = 0.05  # of the image, of an exactly constant black at least
 GREY_AIR_AREA = 0.05  # of the image, of grey air beside black collimation at least
-GREY_AIR_LEVEL = 0.25  # of the range, at most
+GREY_AIR_LEVEL = 0.4  # of the range, at most
 NEGATIVE_LEVEL = 0.5  # of the range: air of a negative is brighter
 STRIP = 0.1  # of the columns: the strips at the chest wall and opposite to it
 BLOCKS = (24, 20)  # rows and columns of blocks to which the surface is fitted

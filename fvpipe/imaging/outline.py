@@ -35,6 +35,7 @@ RING = (2, 5)  # distances from the outline at which its surroundings are measur
 AIR_DISTANCE = 8  # from the outline, of the air to which they are compared
 MIN_AIR = 0.02  # of the image
 NIPPLE_LENGTH, NIPPLE_WIDTH = 0.12, 0.08  # of the rows and of the width: a nipple does not extend further beyond the breast
+NOISE_LENGTH = 0.03  # of the rows: shorter peaks of the outline are no arm and no fold
 PLATE_BRIGHTNESS = 0.9  # quantile of the breast's values: a label plate is brighter
 NOTCH_REACH = 0.5  # of the rows, in which the notch is looked for
 NOTCH_END = 0.85  # of the rows, in which the widest row of the breast is looked for
@@ -63,32 +64,35 @@ def breast_extent(mask: Mask, thumbnail: Thumbnail) -> tuple[Mask, float]:
     cut = mask.copy()
     inside = mask[top : top + height, left : left + width] > 0
     profile = np.where(inside.any(axis=1), width - np.argmax(inside[:, ::-1], axis=1), 0)
-    fold = _notch(profile[::-1], FOLD_NOTCH, FOLD_RISE)
-    if fold is not None:
-        cut[top + height - fold :] = 0
-        profile = profile[: height - fold]
-    arm = _notch(profile, ARM_NOTCH, ARM_RISE)
-    if arm is not None:
-        most = int(profile[arm:].max())
-        cut[: top + arm + 1, left + most :] = 0
-        profile = np.concatenate([np.minimum(profile[:arm], most), profile[arm:]])
-    smooth = _opening(profile, max(round(NIPPLE_LENGTH * len(profile)), 1))
-    most = max(int(smooth.max()), 1)
-    plates = np.flatnonzero(profile > smooth + NIPPLE_WIDTH * most)
+    peakless = _opening(profile, NIPPLE_LENGTH)
+    plates = np.flatnonzero(profile > peakless + NIPPLE_WIDTH * max(int(peakless.max()), 1))
     if len(plates):
         relative = thumbnail.relative.take(thumbnail.stored[top : top + height, left : left + width])
         limit = np.sort(relative[inside])[int(PLATE_BRIGHTNESS * (np.count_nonzero(inside) - 1))]
-        for row in plates.tolist():
-            beyond = relative[row, smooth[row] : profile[row]]
-            if np.median(beyond) >= limit:
-                cut[top + row, left + smooth[row] :] = 0
-                profile[row] = smooth[row]
+        for rows in np.split(plates, np.flatnonzero(np.diff(plates) > 1) + 1):
+            beyond = np.concatenate([relative[row, peakless[row] : profile[row]] for row in rows.tolist()])
+            if np.sort(beyond)[len(beyond) // 2] >= limit:
+                for row in rows.tolist():
+                    cut[top + row, left + peakless[row] :] = 0
+                profile[rows] = peakless[rows]
+    smooth = _opening(profile, NOISE_LENGTH)
+    fold = _notch(smooth[::-1], FOLD_NOTCH, FOLD_RISE)
+    if fold is not None:
+        cut[top + height - fold :] = 0
+        smooth, profile = smooth[: height - fold], profile[: height - fold]
+    arm = _notch(smooth, ARM_NOTCH, ARM_RISE)
+    if arm is not None:
+        most = int(profile[arm:].max())
+        cut[: top + arm + 1, left + most :] = 0
+        profile[:arm] = np.minimum(profile[:arm], most)
+    most = max(int(_opening(profile, NIPPLE_LENGTH).max()), 1)
     excess = float(profile.max() - most) / most
     return (mask if np.array_equal(cut, mask) else cut), excess
 
 
-def _opening(profile: NDArray[np.int64], length: int) -> NDArray[np.int64]:
-    """Profile without peaks of fewer than `length` rows; its ends are repeated."""
+def _opening(profile: NDArray[np.int64], share: float) -> NDArray[np.int64]:
+    """Profile without peaks shorter than a share of its rows; its ends are repeated."""
+    length = max(round(share * len(profile)), 1)
     padded = np.pad(profile, length, mode="edge")
     lowest = np.lib.stride_tricks.sliding_window_view(padded, length).min(axis=1)
     opened: NDArray[np.int64] = np.lib.stride_tricks.sliding_window_view(lowest, length).max(axis=1)
