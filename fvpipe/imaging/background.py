@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ BLOCK_PERCENTILE = 10
 TOLERANCE = 0.004  # of the range: blocks further above the surface are no air
 ABOVE_WEIGHT = 1e-4  # of such blocks
 STIFFNESS = 1e-4  # of the curvature, relative to the weight of all blocks
+MIN_BLOCKS = 50  # to which the surface is fitted
 ITERATIONS = 12
 MIN_UNEVENNESS = 0.008  # of the range: a surface flatter than that is not subtracted
 SURFACE_LEVELS = 65536
@@ -42,12 +44,15 @@ class Levels:
         Bin of each stored value; None if it depends on the place.
     air : float or float64 array, shape (rows, columns)
         Background, as a share of the range: one level, or a surface.
+    outside : int or None
+        Stored value outside the collimator, which is darker than air; None if there is none.
     """
 
     bins: NDArray[np.uint8]
     counts: NDArray[np.int64]
     table: NDArray[np.uint8] | None
     air: float | NDArray[np.float64]
+    outside: int | None = None
 
     def above(self, thumbnail: Thumbnail, threshold: int) -> NDArray[np.bool_]:
         """Whether each stored value lies above a threshold, where the background is darkest."""
@@ -70,21 +75,28 @@ def levels_above_air(thumbnail: Thumbnail) -> Iterator[Levels]:
         Above one level of air; above grey air beside black collimation, if there may be some; above a curved surface, if air
         is uneven.
     """
-    air = _mode(thumbnail)
-    yield _by_table(thumbnail, log_bins(thumbnail.relative - air), air)
-    grey = _grey_air(thumbnail)
+    air, black = _mode(thumbnail), _black(thumbnail)
+    yield _by_table(thumbnail, log_bins(thumbnail.relative - air), air, black)
+    grey = None if black is None else _grey_air(thumbnail, black)
     if grey is not None and grey - air > MIN_UNEVENNESS:
-        yield _by_table(thumbnail, log_bins(thumbnail.relative - grey), grey)
+        yield _by_table(thumbnail, log_bins(thumbnail.relative - grey), grey, black)
     plane = thumbnail.relative.take(thumbnail.stored)
-    if grey is not None:
-        plane = np.maximum(plane, grey)
-    surface = _surface(plane, thumbnail.border)
-    if surface.max() - surface.min() >= MIN_UNEVENNESS:
-        scaled = np.rint(np.clip(plane - surface, 0.0, 1.0) * (SURFACE_LEVELS - 1)).astype(np.uint16)
-        bins = log_bins(np.arange(SURFACE_LEVELS) / (SURFACE_LEVELS - 1)).take(scaled)
-        border = thumbnail.border
-        counts = np.bincount(bins[border:-border, border:-border].ravel(), minlength=BINS).astype(np.int64)
-        yield Levels(bins, counts, None, surface)
+    inside = np.ones(plane.shape, bool)
+    for _ in range(1 if black is None else 2):
+        surface = _surface(plane, inside, thumbnail.border)
+        if surface is not None and surface.max() - surface.min() >= MIN_UNEVENNESS:
+            yield _above_surface(thumbnail, plane, surface, black)
+        inside = thumbnail.stored != black
+
+
+def _above_surface(
+    thumbnail: Thumbnail, plane: NDArray[np.float64], surface: NDArray[np.float64], black: int | None
+) -> Levels:
+    scaled = np.rint(np.clip(plane - surface, 0.0, 1.0) * (SURFACE_LEVELS - 1)).astype(np.uint16)
+    bins = _surface_bins().take(scaled)
+    border = thumbnail.border
+    counts = np.bincount(bins[border:-border, border:-border].ravel(), minlength=BINS).astype(np.int64)
+    return Levels(bins, counts, None, surface, _darker(thumbnail, black, float(surface.min())))
 
 
 def is_negative(thumbnail: Thumbnail) -> bool:
@@ -96,8 +108,26 @@ def is_negative(thumbnail: Thumbnail) -> bool:
     return far > max(near, NEGATIVE_LEVEL) and _mode(thumbnail, below_mean=False) > NEGATIVE_LEVEL
 
 
-def _by_table(thumbnail: Thumbnail, table: NDArray[np.uint8], air: float) -> Levels:
-    return Levels(table.take(thumbnail.stored), np.bincount(table, thumbnail.counts, BINS).astype(np.int64), table, air)
+@cache
+def _surface_bins() -> NDArray[np.uint8]:
+    return log_bins(np.arange(SURFACE_LEVELS) / (SURFACE_LEVELS - 1))
+
+
+def _by_table(thumbnail: Thumbnail, table: NDArray[np.uint8], air: float, black: int | None = None) -> Levels:
+    counts = np.bincount(table, thumbnail.counts, BINS).astype(np.int64)
+    return Levels(table.take(thumbnail.stored), counts, table, air, _darker(thumbnail, black, air))
+
+
+def _darker(thumbnail: Thumbnail, black: int | None, air: float) -> int | None:
+    """Stored value `black` if it is darker than air, and not air itself."""
+    return None if black is None or air - thumbnail.relative[black] < MIN_UNEVENNESS else black
+
+
+def _black(thumbnail: Thumbnail) -> int | None:
+    """Darkest stored value, if so much of the image has exactly this value that it may lie outside a collimator."""
+    present = np.flatnonzero(thumbnail.counts)
+    black = int(present[np.argmin(thumbnail.values[present])])
+    return black if thumbnail.counts[black] >= COLLIMATION_AREA * thumbnail.counts.sum() else None
 
 
 def _mode(thumbnail: Thumbnail, below_mean: bool = True) -> float:
@@ -109,34 +139,33 @@ def _mode(thumbnail: Thumbnail, below_mean: bool = True) -> float:
     return (int(np.argmax(coarse_counts[: int(mean * COARSE_BINS) + 1])) + 0.5) / COARSE_BINS
 
 
-def _grey_air(thumbnail: Thumbnail) -> float | None:
-    """Level of grey air beside black that is exactly constant, as outside a collimator; None if there is none."""
+def _grey_air(thumbnail: Thumbnail, black: int) -> float | None:
+    """Level of grey air beside black; None if there is none."""
     relative, counts = thumbnail.relative, thumbnail.counts
-    total = int(counts.sum())
-    present = np.flatnonzero(counts)
-    black = present[np.argmin(thumbnail.values[present])]
-    if counts[black] < COLLIMATION_AREA * total:
-        return None
     above = np.where(thumbnail.values > thumbnail.values[black], counts, 0)
     coarse = np.bincount(np.minimum((relative * COARSE_BINS).astype(np.int64), COARSE_BINS - 1), above, COARSE_BINS)
     window = np.convolve(coarse, np.ones(5), "same")  # noise spreads the level over a few bins
     limit = round(GREY_AIR_LEVEL * COARSE_BINS)
     peak = int(np.argmax(window[:limit]))
     around = window[max(peak - 12, 0) : peak + 13]
-    if window[peak] < GREY_AIR_AREA * total or peak < 4 or 4 * min(around[0], around[-1]) > window[peak]:
+    if window[peak] < GREY_AIR_AREA * counts.sum() or peak < 4 or 4 * min(around[0], around[-1]) > window[peak]:
         return None
     return (peak + 0.5) / COARSE_BINS
 
 
-def _surface(plane: NDArray[np.float64], border: int) -> NDArray[np.float64]:
-    """Quadratic surface under the darkest pixels of all blocks, by asymmetric least squares.
+def _surface(plane: NDArray[np.float64], inside: NDArray[np.bool_], border: int) -> NDArray[np.float64] | None:
+    """Quadratic surface under the darkest pixels of the blocks that lie inside, by asymmetric least squares; None without any.
 
     Tissue lies above the background: blocks above the surface count little, those below it in full.
     """
     rows, columns = plane.shape
-    (down, across), lows = _blocks(plane[border:-border:2, border:-border:2])
-    down, across = (2 * down + border) / rows - 0.5, (2 * across + border) / columns - 0.5
-    terms = _quadratic(down, across)
+    third = slice(border, -border, 3)
+    (down, across), lows = _blocks(plane[third, third])
+    down, across = (3 * down + border) / rows - 0.5, (3 * across + border) / columns - 0.5
+    used = _blocks(inside[third, third].astype(np.float64))[1] > 0
+    if np.count_nonzero(used) < MIN_BLOCKS:
+        return None
+    terms, lows = _quadratic(down, across)[used], lows[used]
     ridge = np.diag([0.0, 0.0, 0.0, 1.0, 1.0, 1.0]) * STIFFNESS
     weights = np.ones(len(lows))
     fit = np.zeros(6)

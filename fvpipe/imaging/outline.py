@@ -11,9 +11,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from fvpipe.imaging.background import Levels
 from fvpipe.imaging.threshold import log_bins
 from fvpipe.imaging.thumbnail import MAX_MARGIN, Mask, Thumbnail
 
+_CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
 GATES = {
     "share": (0.02, 0.85),
     "fill": (0.50, 0.94),
@@ -26,19 +28,20 @@ GATES = {
 the bounding box, share of the mask's rows that start at one column, rows at the opposite edge of the image relative to those
 at that column, and the columns before it as a share of all."""
 
-# Shares of the width at the widest row
-ARM_NOTCH, ARM_RISE = 0.92, 0.06  # above the widest row, an arm follows a row narrower than the first, wider by the second
-FOLD_NOTCH, FOLD_RISE = 0.60, 0.05  # the same for the abdomen or a second fold below it
-# On a grid of COARSE_SIDE pixels
-COARSE_SIDE = 144
-RING = (2, 5)  # distances from the outline at which its surroundings are measured
-AIR_DISTANCE = 8  # from the outline, of the air to which they are compared
-MIN_AIR = 0.02  # of the image
+# Shares of the width or of the rows of the mask
+ARM_REACH = 0.5  # of the rows, in which the armpit is looked for from the top, and the fold from the bottom
+ARM_DEPTH = 0.1  # of the width: an armpit is deeper below the line from arm to breast
+FOLD_NOTCH, FOLD_RISE = 0.60, 0.05  # of the width: abdomen follows a row narrower than the first, and is wider by the second
+FOLD_END = 0.85  # of the rows from the bottom, in which the widest row of the breast is looked for
 NIPPLE_LENGTH, NIPPLE_WIDTH = 0.12, 0.08  # of the rows and of the width: a nipple does not extend further beyond the breast
 NOISE_LENGTH = 0.03  # of the rows: shorter peaks of the outline are no arm and no fold
 PLATE_BRIGHTNESS = 0.9  # quantile of the breast's values: a label plate is brighter
-NOTCH_REACH = 0.5  # of the rows, in which the notch is looked for
-NOTCH_END = 0.85  # of the rows, in which the widest row of the breast is looked for
+# On a grid of COARSE_SIDE pixels
+COARSE_SIDE = 128
+RING = (2, 5)  # distances from the outline at which its surroundings are measured
+AIR_DISTANCE = 8  # from the outline, of the air to which they are compared
+MIN_RISE = 2.0  # of brightness within two pixels of the outline, over the threshold
+MIN_AIR = 0.02  # of the image
 
 
 def breast_extent(mask: Mask, thumbnail: Thumbnail) -> tuple[Mask, float]:
@@ -71,16 +74,16 @@ def breast_extent(mask: Mask, thumbnail: Thumbnail) -> tuple[Mask, float]:
         limit = np.sort(relative[inside])[int(PLATE_BRIGHTNESS * (np.count_nonzero(inside) - 1))]
         for rows in np.split(plates, np.flatnonzero(np.diff(plates) > 1) + 1):
             beyond = np.concatenate([relative[row, peakless[row] : profile[row]] for row in rows.tolist()])
-            if np.sort(beyond)[len(beyond) // 2] >= limit:
+            if np.sort(beyond)[len(beyond) * 3 // 4] >= limit:  # there are gaps between letters
                 for row in rows.tolist():
                     cut[top + row, left + peakless[row] :] = 0
                 profile[rows] = peakless[rows]
     smooth = _opening(profile, NOISE_LENGTH)
-    fold = _notch(smooth[::-1], FOLD_NOTCH, FOLD_RISE)
+    fold = _fold(smooth)
     if fold is not None:
-        cut[top + height - fold :] = 0
-        smooth, profile = smooth[: height - fold], profile[: height - fold]
-    arm = _notch(smooth, ARM_NOTCH, ARM_RISE)
+        cut[top + fold :] = 0
+        smooth, profile = smooth[:fold], profile[:fold]
+    arm = _armpit(_opening(profile, NIPPLE_LENGTH))
     if arm is not None:
         most = int(profile[arm:].max())
         cut[: top + arm + 1, left + most :] = 0
@@ -92,23 +95,36 @@ def breast_extent(mask: Mask, thumbnail: Thumbnail) -> tuple[Mask, float]:
 
 def _opening(profile: NDArray[np.int64], share: float) -> NDArray[np.int64]:
     """Profile without peaks shorter than a share of its rows; its ends are repeated."""
-    length = max(round(share * len(profile)), 1)
-    padded = np.pad(profile, length, mode="edge")
-    lowest = np.lib.stride_tricks.sliding_window_view(padded, length).min(axis=1)
-    opened: NDArray[np.int64] = np.lib.stride_tricks.sliding_window_view(lowest, length).max(axis=1)
-    return opened[1 : len(profile) + 1]
+    kernel = np.ones((max(round(share * len(profile)), 1), 1), np.uint8)
+    padded = np.pad(profile, len(kernel), mode="edge").astype(np.float32)[:, None]
+    opened = np.asarray(cv2.morphologyEx(padded, cv2.MORPH_OPEN, kernel), np.int64)[:, 0]
+    return opened[len(kernel) : -len(kernel)]
 
 
-def _notch(profile: NDArray[np.int64], notch: float, rise: float) -> int | None:
-    """Row up to which what comes before the breast reaches, if the breast's profile narrows there to less than `notch`."""
-    upper = profile[: round(NOTCH_REACH * len(profile))]
-    rest = np.maximum.accumulate(profile[: round(NOTCH_END * len(profile))][::-1])[::-1][: len(upper)]
-    before = np.maximum.accumulate(upper)
-    deep = (upper < notch * rest) & (np.minimum(before, rest) > upper + rise * rest)
+def _armpit(profile: NDArray[np.int64]) -> int | None:
+    """Row at which the outline is most concave between an arm above and the breast below; None if it hardly is."""
+    rows = np.arange(len(profile))
+    hull = cv2.convexHull(np.stack([rows, profile], axis=1).astype(np.int32))[:, 0]
+    upper = hull[hull[:, 1] * max(len(profile) - 1, 1) >= np.interp(hull[:, 0], [0, len(profile) - 1], profile[[0, -1]]) * max(len(profile) - 1, 1)]
+    upper = upper[np.argsort(upper[:, 0], kind="stable")]
+    depth = np.interp(rows, upper[:, 0], upper[:, 1]) - profile
+    depth[round(ARM_REACH * len(profile)) :] = 0
+    at = int(np.argmax(depth))
+    breast = profile[at:].max()
+    return at if depth[at] > ARM_DEPTH * breast and profile[0] > breast else None  # an arm reaches the top
+
+
+def _fold(profile: NDArray[np.int64]) -> int | None:
+    """Row at which the abdomen or a second fold begins: the profile rises again after it has narrowed; None if it does not."""
+    first = len(profile) - round(ARM_REACH * len(profile))
+    lower = profile[first:]
+    breast = np.maximum.accumulate(profile[round((1 - FOLD_END) * len(profile)) :])[-len(lower) :]
+    beyond = np.maximum.accumulate(lower[::-1])[::-1]
+    deep = (lower < FOLD_NOTCH * breast) & (np.minimum(beyond, breast) > lower + FOLD_RISE * breast)
     if not deep.any():
         return None
     at = np.flatnonzero(deep)
-    return int(at[np.argmin(upper[at])])
+    return first + int(at[np.argmin(lower[at])])
 
 
 def measure_outline(mask: Mask) -> dict[str, float]:
@@ -134,7 +150,7 @@ def measure_outline(mask: Mask) -> dict[str, float]:
     }
 
 
-def measure_surroundings(mask: Mask, thumbnail: Thumbnail, air: float | NDArray[np.float64]) -> dict[str, float]:
+def measure_surroundings(mask: Mask, thumbnail: Thumbnail, levels: Levels, threshold: float) -> dict[str, float]:
     """Brightness of what lies around an outline, which must be air: dark and even.
 
     Parameters
@@ -143,29 +159,36 @@ def measure_surroundings(mask: Mask, thumbnail: Thumbnail, air: float | NDArray[
         255 on the breast.
     thumbnail : Thumbnail
         Brightness of each pixel.
-    air : float or float64 array, shape (rows, columns)
-        Background, as a share of the range.
+    levels : Levels
+        Background.
+    threshold : float
+        Threshold above the background, as a share of the range.
 
     Returns
     -------
     measurements : dict of str to float
-        In logarithmic bins: ``ring``, by how much the ring around the outline is brighter than the air further away, and
-        ``unevenness`` of that air. 0 where there is no such air.
+        ``faint``, the share of the outline where brightness hardly rises inwards, as where air is taken for the breast. In
+        logarithmic bins: ``ring``, by how much the ring around the outline is brighter than the air further away, and
+        ``unevenness`` of that air; 0 where there is no such air.
     """
     border, step = thumbnail.border, coarse_step(mask.shape)
     coarse = slice(border, -border, step)
-    background = air if isinstance(air, float) else air[coarse, coarse]
-    deviation = (thumbnail.relative.take(thumbnail.stored[coarse, coarse]) - background).astype(np.float32)
+    inside, stored = np.ascontiguousarray(mask[coarse, coarse]), thumbnail.stored[coarse, coarse]
+    air = levels.air if isinstance(levels.air, float) else levels.air[coarse, coarse]
+    deviation = (thumbnail.relative.take(stored) - air).astype(np.float32)
     deviation = np.asarray(cv2.medianBlur(np.ascontiguousarray(deviation), 5), np.float32)  # noise must not count
-    outside = cv2.compare(np.ascontiguousarray(mask[coarse, coarse]), 0.0, cv2.CMP_EQ)  # type: ignore[call-overload]  # takes numbers too
-    distance = cv2.distanceTransform(outside, cv2.DIST_L1, 3)
-    ring, far = deviation[(distance >= RING[0]) & (distance <= RING[1])], deviation[distance > AIR_DISTANCE]
-    if not len(ring) or len(far) < MIN_AIR * deviation.size:
-        return {"ring": 0.0, "unevenness": 0.0}
-    far = np.sort(far)
-    values = np.array([far[len(far) // 10], far[len(far) // 2], far[len(far) * 3 // 4], np.sort(ring)[len(ring) * 3 // 4]], np.float64)
-    low, middle, high, around = (log_bins(values).astype(int) - log_bins(-values)).tolist()
-    return {"ring": float(max(around - middle, 0)), "unevenness": float(high - low)}
+    edge = (np.asarray(cv2.dilate(inside, _CROSS)) > 0) & (inside == 0)
+    rises = np.asarray(cv2.dilate(deviation, np.ones((5, 5), np.uint8))) >= MIN_RISE * threshold
+    measured = {"faint": float(np.count_nonzero(edge & ~rises)) / max(int(np.count_nonzero(edge)), 1), "ring": 0.0, "unevenness": 0.0}
+    distance = cv2.distanceTransform(cv2.compare(inside, 0.0, cv2.CMP_EQ), cv2.DIST_L1, 3)  # type: ignore[call-overload]  # takes numbers too
+    ring = np.sort(deviation[(distance >= RING[0]) & (distance <= RING[1])])
+    is_far = distance > AIR_DISTANCE
+    far = np.sort(deviation[is_far if levels.outside is None else is_far & (stored != levels.outside)])
+    if len(ring) and len(far) >= MIN_AIR * deviation.size:
+        values = np.array([far[len(far) // 10], far[len(far) // 2], far[len(far) * 3 // 4], ring[len(ring) * 3 // 4]], np.float64)
+        low, middle, high, around = (log_bins(values).astype(int) - log_bins(-values)).tolist()
+        measured |= {"ring": float(max(around - middle, 0)), "unevenness": float(high - low)}
+    return measured
 
 
 def coarse_step(shape: tuple[int, ...]) -> int:

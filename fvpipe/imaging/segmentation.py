@@ -42,7 +42,8 @@ from fvpipe.types import CropBox, Edge, Segmentation
 MIN_AGREEMENT = 0.9  # intersection over union of the two masks that the method `agreement` requires
 MIN_EDGE_PIXELS = 3  # bright pixels of a row or column at full size; fewer are noise
 BACKGROUND_GAIN = 20  # bins by which a less frequent background must make the surroundings more even
-EVEN_AIR = 25  # bins: where the surroundings of an outline are as even, no other background is tried
+CLEAR_OUTLINE = 0.1  # share of a faint outline: where it is less, no other threshold is tried
+EVEN_AIR = 45  # bins: where the surroundings of an outline are as even, no other background is tried
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,7 @@ class ThresholdAttempt:
     @property
     def doubt(self) -> float:
         """How far the surroundings of the outline are from even air, in bins."""
-        return self.gates.get("ring", 0.0) + self.gates.get("unevenness", 0.0)
+        return self.gates.get("ring", 0.0) + self.gates.get("unevenness", 0.0) + 100 * self.gates.get("faint", 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,9 +243,9 @@ def _attempts(thumbnail: Thumbnail, settings: Segment) -> tuple[ThresholdAttempt
         for levels in levels_above_air(thumbnail):
             for threshold in _log_thresholds(thumbnail, levels, settings.engine):
                 tried.append(_attempt(thumbnail, levels, "otsu_log", threshold, settings.engine))
-                if tried[-1].passes:
+                if tried[-1].passes and tried[-1].gates["faint"] <= CLEAR_OUTLINE:
                     break
-            if tried[-1].passes and tried[-1].doubt <= EVEN_AIR:
+            if tried[-1].passes and tried[-1].gates["ring"] + tried[-1].gates["unevenness"] <= EVEN_AIR:
                 break
         best = min(range(len(tried)), key=lambda i: (not tried[i].passes, tried[i].doubt + i * BACKGROUND_GAIN))
         tried.append(tried.pop(best))
@@ -265,13 +266,13 @@ def _otsu(thumbnail: Thumbnail, levels: Levels, engine: str) -> int:
 
 
 def _log_thresholds(thumbnail: Thumbnail, levels: Levels, engine: str) -> list[int]:
-    """Stable thresholds, or Otsu's if there is none."""
+    """Stable thresholds, then Otsu's."""
     otsu = _otsu(thumbnail, levels, engine)
     lowered = lower_to_valley(levels.counts, otsu)
     border = thumbnail.border
     step = coarse_step(levels.bins.shape)
     coarse = np.ascontiguousarray(levels.bins[border:-border:step, border:-border:step])
-    return stable_thresholds(coarse, otsu, lowered) or [lowered]
+    return list(dict.fromkeys([*stable_thresholds(coarse, otsu, lowered), lowered, otsu]))
 
 
 def _attempt(thumbnail: Thumbnail, levels: Levels, method: str, threshold: int, engine: str) -> ThresholdAttempt:
@@ -294,7 +295,8 @@ def _attempt(thumbnail: Thumbnail, levels: Levels, method: str, threshold: int, 
     mask, excess = breast_extent(mask, thumbnail)
     gates = measure_outline(mask)
     if gates:
-        gates |= {"excess": excess, **measure_surroundings(mask, thumbnail, levels.air)}
+        above_air = bin_edge(threshold) if method == "otsu_log" else max((threshold + 1) / BINS - float(np.mean(levels.air)), 0.0)
+        gates |= {"excess": excess, **measure_surroundings(mask, thumbnail, levels, above_air)}
     return ThresholdAttempt(method, mask, levels, threshold, gates)
 
 
