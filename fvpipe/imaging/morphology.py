@@ -58,10 +58,11 @@ def clean_opencv(binary: Mask, radius: int, border: int) -> Mask:
     part = np.ascontiguousarray(binary[around])
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
     opened = cv2.morphologyEx(part, cv2.MORPH_OPEN, kernel)
-    labels, areas = label_components(np.asarray(opened, np.uint8))
-    if len(areas) < 2:
+    _, labels, found, _ = cv2.connectedComponentsWithStats(np.asarray(opened, np.uint8), connectivity=4)
+    if len(found) < 2:
         return mask
-    label = _select_component(labels, areas, border + round(MAX_MARGIN * binary.shape[1]) - around[1].start)
+    areas, starts = np.asarray(found[:, cv2.CC_STAT_AREA]), np.asarray(found[:, cv2.CC_STAT_LEFT])
+    label = _select_component(areas, starts <= border + round(MAX_MARGIN * binary.shape[1]) - around[1].start)
     component = cv2.inRange(labels, label, label)
     component = np.minimum(cv2.dilate(component, kernel), part)  # restores the nipple, which is thinner than the opening
     contours, _ = cv2.findContours(component, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
@@ -82,7 +83,9 @@ def clean_simpleitk(binary: Mask, radius: int, border: int) -> Mask:
     areas = np.bincount(labels.ravel())
     if len(areas) < 2:
         return np.zeros_like(binary)
-    label = _select_component(labels, areas, border + round(MAX_MARGIN * binary.shape[1]))
+    near = np.zeros(len(areas), bool)
+    near[labels[:, : border + round(MAX_MARGIN * binary.shape[1]) + 1]] = True
+    label = _select_component(areas, near)
     component = np.where(labels == label, 255, 0).astype(np.uint8)
     grown = sitk.BinaryDilate(sitk.GetImageFromArray(component), kernel[1], kernel[0], 0, 255)
     grown = sitk.And(grown, image)
@@ -101,12 +104,9 @@ def otsu_simpleitk(bins: NDArray[np.uint8]) -> int:
     return int(otsu.GetThreshold())
 
 
-def _select_component(labels: NDArray[Any], areas: NDArray[np.int64], margin: int) -> int:
-    """Label of the largest component that reaches the first `margin` columns, or of one more than 4 times as large."""
-    areas = areas.copy()
+def _select_component(areas: NDArray[Any], near_wall: NDArray[np.bool_]) -> int:
+    """Label of the largest component that begins near the chest wall, or of one more than 4 times as large."""
+    areas = areas.astype(np.int64)
     areas[0] = 0
-    largest = int(np.argmax(areas))
-    near = np.zeros(len(areas), bool)
-    near[labels[:, : max(margin, 0) + 1]] = True
-    on_wall = int(np.argmax(np.where(near, areas, 0)))
+    largest, on_wall = int(np.argmax(areas)), int(np.argmax(np.where(near_wall, areas, 0)))
     return on_wall if areas[on_wall] * 4 >= areas[largest] else largest

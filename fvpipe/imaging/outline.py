@@ -6,12 +6,13 @@ The chest wall is expected on the left.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fvpipe.imaging.background import Levels
+from fvpipe.imaging.background import Plane
 from fvpipe.imaging.threshold import log_bins
 from fvpipe.imaging.thumbnail import MAX_MARGIN, Mask, Thumbnail
 
@@ -33,11 +34,11 @@ ARM_REACH = 0.5  # of the rows, in which the armpit is looked for from the top, 
 ARM_DEPTH = 0.1  # of the width: an armpit is deeper below the line from arm to breast
 FOLD_NOTCH, FOLD_RISE = 0.60, 0.05  # of the width: abdomen follows a row narrower than the first, and is wider by the second
 FOLD_END = 0.85  # of the rows from the bottom, in which the widest row of the breast is looked for
-NIPPLE_LENGTH, NIPPLE_WIDTH = 0.12, 0.08  # of the rows and of the width: a nipple does not extend further beyond the breast
+NIPPLE_LENGTH, NIPPLE_WIDTH = 0.16, 0.08  # of the rows and of the width: a nipple does not extend further beyond the breast
 NOISE_LENGTH = 0.03  # of the rows: shorter peaks of the outline are no arm and no fold
 PLATE_BRIGHTNESS = 0.9  # quantile of the breast's values: a label plate is brighter
-# On a grid of COARSE_SIDE pixels
-COARSE_SIDE = 128
+# On the coarse grid
+FAINT_WEIGHT = 100.0  # bins that count as much as a wholly faint outline
 RING = (2, 5)  # distances from the outline at which its surroundings are measured
 AIR_DISTANCE = 8  # from the outline, of the air to which they are compared
 MIN_RISE = 2.0  # of brightness within two pixels of the outline, over the threshold
@@ -96,8 +97,8 @@ def breast_extent(mask: Mask, thumbnail: Thumbnail) -> tuple[Mask, float]:
 def _opening(profile: NDArray[np.int64], share: float) -> NDArray[np.int64]:
     """Profile without peaks shorter than a share of its rows; its ends are repeated."""
     kernel = np.ones((max(round(share * len(profile)), 1), 1), np.uint8)
-    padded = np.pad(profile, len(kernel), mode="edge").astype(np.float32)[:, None]
-    opened = np.asarray(cv2.morphologyEx(padded, cv2.MORPH_OPEN, kernel), np.int64)[:, 0]
+    padded = np.pad(profile, len(kernel), mode="edge").astype(np.float32)[None]
+    opened = np.asarray(cv2.morphologyEx(padded, cv2.MORPH_OPEN, kernel.T), np.int64)[0]
     return opened[len(kernel) : -len(kernel)]
 
 
@@ -123,7 +124,7 @@ def _fold(profile: NDArray[np.int64]) -> int | None:
     deep = (lower < FOLD_NOTCH * breast) & (np.minimum(beyond, breast) > lower + FOLD_RISE * breast)
     if not deep.any():
         return None
-    at = np.flatnonzero(deep)
+    at = np.flatnonzero(deep)[::-1]
     return first + int(at[np.argmin(lower[at])])
 
 
@@ -150,50 +151,57 @@ def measure_outline(mask: Mask) -> dict[str, float]:
     }
 
 
-def measure_surroundings(mask: Mask, thumbnail: Thumbnail, levels: Levels, threshold: float) -> dict[str, float]:
-    """Brightness of what lies around an outline, which must be air: dark and even.
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What lies around an outline, which must be air: dark and even.
+
+    Attributes
+    ----------
+    faint : float
+        Share of the outline where brightness hardly rises inwards, as where air is taken for the breast.
+    ring : float
+        Logarithmic bins by which the ring around the outline is brighter than the air further away; 0 if there is no such air.
+    unevenness : float
+        Logarithmic bins between dark and bright air; 0 if there is none.
+    """
+
+    faint: float
+    ring: float
+    unevenness: float
+
+    @property
+    def doubt(self) -> float:
+        """How far they are from even air, in bins."""
+        return self.ring + self.unevenness + FAINT_WEIGHT * self.faint
+
+
+def measure_surroundings(mask: Mask, deviation: Plane, outside: NDArray[np.bool_] | None, threshold: float) -> Surroundings:
+    """Measure what lies around an outline.
 
     Parameters
     ----------
     mask : uint8 array, shape (rows, columns)
-        255 on the breast.
-    thumbnail : Thumbnail
-        Brightness of each pixel.
-    levels : Levels
-        Background.
+        Not 0 on the breast, on the coarse grid.
+    deviation : float64 array, shape (rows, columns)
+        Brightness above the background, as a share of the range.
+    outside : bool array, shape (rows, columns), or None
+        True outside a collimator, which is no air.
     threshold : float
         Threshold above the background, as a share of the range.
-
-    Returns
-    -------
-    measurements : dict of str to float
-        ``faint``, the share of the outline where brightness hardly rises inwards, as where air is taken for the breast. In
-        logarithmic bins: ``ring``, by how much the ring around the outline is brighter than the air further away, and
-        ``unevenness`` of that air; 0 where there is no such air.
     """
-    border, step = thumbnail.border, coarse_step(mask.shape)
-    coarse = slice(border, -border, step)
-    inside, stored = np.ascontiguousarray(mask[coarse, coarse]), thumbnail.stored[coarse, coarse]
-    air = levels.air if isinstance(levels.air, float) else levels.air[coarse, coarse]
-    deviation = (thumbnail.relative.take(stored) - air).astype(np.float32)
-    deviation = np.asarray(cv2.medianBlur(np.ascontiguousarray(deviation), 5), np.float32)  # noise must not count
-    edge = (np.asarray(cv2.dilate(inside, _CROSS)) > 0) & (inside == 0)
-    rises = np.asarray(cv2.dilate(deviation, np.ones((5, 5), np.uint8))) >= MIN_RISE * threshold
-    measured = {"faint": float(np.count_nonzero(edge & ~rises)) / max(int(np.count_nonzero(edge)), 1), "ring": 0.0, "unevenness": 0.0}
-    distance = cv2.distanceTransform(cv2.compare(inside, 0.0, cv2.CMP_EQ), cv2.DIST_L1, 3)  # type: ignore[call-overload]  # takes numbers too
-    ring = np.sort(deviation[(distance >= RING[0]) & (distance <= RING[1])])
+    smooth = np.asarray(cv2.medianBlur(deviation.astype(np.float32), 5), np.float32)  # noise must not count
+    edge = (np.asarray(cv2.dilate(mask, _CROSS)) > 0) & (mask == 0)
+    rises = np.asarray(cv2.dilate(smooth, np.ones((5, 5), np.uint8))) >= MIN_RISE * threshold
+    faint = float(np.count_nonzero(edge & ~rises)) / max(int(np.count_nonzero(edge)), 1)
+    distance = cv2.distanceTransform(cv2.compare(mask, 0.0, cv2.CMP_EQ), cv2.DIST_L1, 3)  # type: ignore[call-overload]  # takes numbers too
+    ring = np.sort(smooth[(distance >= RING[0]) & (distance <= RING[1])])
     is_far = distance > AIR_DISTANCE
-    far = np.sort(deviation[is_far if levels.outside is None else is_far & (stored != levels.outside)])
-    if len(ring) and len(far) >= MIN_AIR * deviation.size:
-        values = np.array([far[len(far) // 10], far[len(far) // 2], far[len(far) * 3 // 4], ring[len(ring) * 3 // 4]], np.float64)
-        low, middle, high, around = (log_bins(values).astype(int) - log_bins(-values)).tolist()
-        measured |= {"ring": float(max(around - middle, 0)), "unevenness": float(high - low)}
-    return measured
-
-
-def coarse_step(shape: tuple[int, ...]) -> int:
-    """Pixels of a thumbnail of `shape` per pixel of the coarse grid."""
-    return max(round(max(shape) / COARSE_SIDE), 1)
+    far = np.sort(smooth[is_far if outside is None else is_far & ~outside])
+    if not len(ring) or len(far) < MIN_AIR * smooth.size:
+        return Surroundings(faint, 0.0, 0.0)
+    values = np.array([far[len(far) // 10], far[len(far) // 2], far[len(far) * 3 // 4], ring[len(ring) * 3 // 4]], np.float64)
+    low, middle, high, around = (log_bins(values).astype(int) - log_bins(-values)).tolist()
+    return Surroundings(faint, float(max(around - middle, 0)), float(high - low))
 
 
 def passes_gates(gates: Mapping[str, float]) -> bool:

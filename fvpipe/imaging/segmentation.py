@@ -20,65 +20,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fvpipe.config.pipeline import Segment
-from fvpipe.imaging.artifacts import rejoin_nipple, remove_leaks, remove_stripes
-from fvpipe.imaging.background import Levels, is_negative, levels_above_air, linear_levels
+from fvpipe.imaging.attempts import ThresholdAttempt, attempt_thresholds
+from fvpipe.imaging.background import is_negative
 from fvpipe.imaging.decoded_image import DecodedImage
 from fvpipe.imaging.histogram import histogram
-from fvpipe.imaging.morphology import OPENING_RADIUS, clean_opencv, clean_simpleitk, otsu_simpleitk
-from fvpipe.imaging.outline import breast_extent, coarse_step, measure_outline, measure_surroundings, passes_gates
-from fvpipe.imaging.threshold import (
-    BINS,
-    bin_edge,
-    lower_to_valley,
-    otsu_threshold,
-    skin_threshold,
-    stable_thresholds,
-    triangle_threshold,
-)
+from fvpipe.imaging.threshold import BINS
 from fvpipe.imaging.thumbnail import Mask, Thumbnail, has_interior, make_thumbnail
 from fvpipe.reasons import NO_FLAG, Flag
 from fvpipe.types import CropBox, Edge, Segmentation
 
 MIN_AGREEMENT = 0.9  # intersection over union of the two masks that the method `agreement` requires
 MIN_EDGE_PIXELS = 3  # bright pixels of a row or column at full size; fewer are noise
-BACKGROUND_GAIN = 20  # bins by which a less frequent background must make the surroundings more even
-CLEAR_OUTLINE = 0.1  # share of a faint outline: where it is less, no other threshold is tried
-EVEN_AIR = 45  # bins: where the surroundings of an outline are as even, no other background is tried
-
-
-@dataclass(frozen=True, slots=True)
-class ThresholdAttempt:
-    """Result of one threshold.
-
-    Attributes
-    ----------
-    method : str
-        ``otsu_log``, ``otsu_linear`` or ``triangle``.
-    mask : uint8 array, shape (thumbnail rows, thumbnail columns)
-        255 on the breast; the chest wall on the left.
-    levels : Levels
-        Bins of the thumbnail.
-    threshold : int
-        Last bin of the darker class.
-    gates : mapping of str to float
-        Measurements for :data:`fvpipe.imaging.outline.GATES`; empty if the mask is empty.
-    """
-
-    method: str
-    mask: Mask
-    levels: Levels
-    threshold: int
-    gates: Mapping[str, float]
-
-    @property
-    def passes(self) -> bool:
-        """Whether the mask passes all quality gates."""
-        return passes_gates(self.gates)
-
-    @property
-    def doubt(self) -> float:
-        """How far the surroundings of the outline are from even air, in bins."""
-        return self.gates.get("ring", 0.0) + self.gates.get("unevenness", 0.0) + 100 * self.gates.get("faint", 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,112 +164,24 @@ def _area_and_mean(thumbnail: Thumbnail, mask: Mask) -> tuple[float, float]:
     return float(total * (thumbnail.step * thumbnail.image.scale) ** 2), mean
 
 
-# --- threshold attempts -----------------------------------------------------------------------------------------------
-
-
 def _tried(thumbnail: Thumbnail, settings: Segment) -> tuple[Thumbnail, tuple[ThresholdAttempt, ...]]:
     """Attempts for a breast on the expected edge or, if all fail, on the opposite edge, with the thumbnail turned so."""
     if is_negative(thumbnail):
         return thumbnail, ()
-    attempts = _attempts(thumbnail, settings)
+    attempts = attempt_thresholds(thumbnail, settings)
     if not attempts[-1].passes:
         turned = make_thumbnail(thumbnail.image, thumbnail.image.chest_wall.opposite)
         if turned is not None:
-            others = _attempts(turned, settings)
+            others = attempt_thresholds(turned, settings)
             if others[-1].passes:
                 return turned, others
     return thumbnail, attempts
 
 
 def _threshold_value(thumbnail: Thumbnail, attempt: ThresholdAttempt) -> float:
-    """Smallest value above the threshold where the background is darkest; NaN if there is none."""
-    above = attempt.levels.above(thumbnail, attempt.threshold)
-    return float(thumbnail.values[above].min()) if above.any() else math.nan
-
-
-def _attempts(thumbnail: Thumbnail, settings: Segment) -> tuple[ThresholdAttempt, ...]:
-    """Try the method of the settings, then the triangle if that fails; with ``agreement``, both in any case."""
-    agreement = settings.method == "agreement"
-    tried: list[ThresholdAttempt] = []
-    if settings.method in ("otsu_log", "agreement"):
-        for levels in levels_above_air(thumbnail):
-            for threshold in _log_thresholds(thumbnail, levels, settings.engine):
-                tried.append(_attempt(thumbnail, levels, "otsu_log", threshold, settings.engine))
-                if tried[-1].passes and tried[-1].gates["faint"] <= CLEAR_OUTLINE:
-                    break
-            if tried[-1].passes and tried[-1].gates["ring"] + tried[-1].gates["unevenness"] <= EVEN_AIR:
-                break
-        best = min(range(len(tried)), key=lambda i: (not tried[i].passes, tried[i].doubt + i * BACKGROUND_GAIN))
-        tried.append(tried.pop(best))
-    if settings.method == "otsu_linear":
-        linear = linear_levels(thumbnail)
-        tried.append(_attempt(thumbnail, linear, "otsu_linear", _otsu(thumbnail, linear, settings.engine), settings.engine))
-    if agreement or not tried or not tried[-1].passes:
-        linear = linear_levels(thumbnail)
-        tried.append(_attempt(thumbnail, linear, "triangle", triangle_threshold(linear.counts), settings.engine))
-    return tuple(tried)
-
-
-def _otsu(thumbnail: Thumbnail, levels: Levels, engine: str) -> int:
-    if engine == "simpleitk":
-        border = thumbnail.border
-        return otsu_simpleitk(levels.bins[border:-border, border:-border])
-    return otsu_threshold(levels.counts)
-
-
-def _log_thresholds(thumbnail: Thumbnail, levels: Levels, engine: str) -> list[int]:
-    """Stable thresholds, then Otsu's."""
-    otsu = _otsu(thumbnail, levels, engine)
-    lowered = lower_to_valley(levels.counts, otsu)
-    border = thumbnail.border
-    step = coarse_step(levels.bins.shape)
-    coarse = np.ascontiguousarray(levels.bins[border:-border:step, border:-border:step])
-    return list(dict.fromkeys([*stable_thresholds(coarse, otsu, lowered), lowered, otsu]))
-
-
-def _attempt(thumbnail: Thumbnail, levels: Levels, method: str, threshold: int, engine: str) -> ThresholdAttempt:
-    border = thumbnail.border
-    interior = (slice(border, -border), slice(border, -border))
-    bright = _threshold(levels.bins, threshold)
-    binary = np.zeros_like(bright)
-    binary[interior] = bright[interior]
-    radius = max(1, round(OPENING_RADIUS * max(bright.shape)))
-    clean = clean_simpleitk if engine == "simpleitk" else clean_opencv
-    mask = clean(binary, radius, border)
-    _extend_to_edges(mask, bright, border)
-    for remove in (remove_stripes, remove_leaks):
-        if remove(binary, mask, thumbnail):
-            mask = clean(binary, radius, border)
-            _extend_to_edges(mask, bright, border)
-    if method == "otsu_log":
-        joined = rejoin_nipple(mask, binary, _threshold(levels.bins, skin_threshold(threshold)), radius)
-        mask = joined if passes_gates(measure_outline(joined)) else mask  # if it fails, it was a label plate
-    mask, excess = breast_extent(mask, thumbnail)
-    gates = measure_outline(mask)
-    if gates:
-        above_air = bin_edge(threshold) if method == "otsu_log" else max((threshold + 1) / BINS - float(np.mean(levels.air)), 0.0)
-        gates |= {"excess": excess, **measure_surroundings(mask, thumbnail, levels, above_air)}
-    return ThresholdAttempt(method, mask, levels, threshold, gates)
-
-
-def _threshold(binned: NDArray[np.uint8], threshold: int) -> Mask:
-    return np.asarray(cv2.threshold(binned, threshold, 255, cv2.THRESH_BINARY)[1], np.uint8)
-
-
-def _extend_to_edges(mask: Mask, bright: Mask, border: int) -> None:
-    """Extend a mask that reaches the border to the edge of the image, in place.
-
-    To the left and right it is extended only as far as the image is bright: the chest wall may lie beside a dark margin, and a
-    nipple may end before the opposite edge, where it is not extended into the border of a film either.
-    """
-    mask[:border] = mask[border]
-    mask[-border:] = mask[-border - 1]
-    wall = mask[:, border] > 0
-    filled = 2 * (bright[wall, :border] > 0).sum(axis=0) >= wall.sum()
-    mask[:, :border] = np.where(np.logical_and.accumulate(filled[::-1])[::-1], mask[:, border : border + 1], 0)
-    strip = bright[:, -border:] > 0
-    strip &= 2 * strip.sum(axis=0) < len(bright)
-    mask[:, -border:] = np.where(np.logical_and.accumulate(strip, axis=1), mask[:, -border - 1 : -border], 0)
+    """Smallest value above the threshold; NaN if there is none."""
+    bright = attempt.bright_values(thumbnail)
+    return float(thumbnail.values[bright].min()) if bright.any() else math.nan
 
 
 def _overlap(attempts: tuple[ThresholdAttempt, ...]) -> float:
@@ -377,10 +241,11 @@ def _inside_window(
         taken: NDArray[Any] = plane[down[0] : down[-1] + 1].take(across, axis=1).take(down - down[0], axis=0)
         return taken
 
-    levels = attempt.levels
-    if isinstance(levels.air, float):
-        bright = levels.above(thumbnail, attempt.threshold).take(smooth)
+    background = attempt.background
+    if background.fit is None:
+        bright = attempt.bright_values(thumbnail).take(smooth)
     else:
-        bright = thumbnail.relative.take(smooth) - here(thumbnail.upright(levels.air)) >= bin_edge(attempt.threshold)
+        surface = thumbnail.upright(background.surface(thumbnail.stored.shape, slice(None)))
+        bright = thumbnail.relative.take(smooth) - here(surface) >= attempt.limit
     inside: NDArray[np.bool_] = bright & (here(near) > 0)
     return inside

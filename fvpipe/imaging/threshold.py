@@ -48,16 +48,18 @@ def bin_edge(threshold: int) -> float:
     return float(_LOG_EDGES[min(threshold, BINS - 2)])
 
 
-def stable_thresholds(plane: NDArray[np.uint8], otsu: int, preferred: int) -> list[int]:
-    """Thresholds over which the area of the breast hardly changes.
+def stable_thresholds(joined: NDArray[np.uint8], noise: float, otsu: int, preferred: int) -> list[int]:
+    """Thresholds over which the area of the breast hardly changes, and Otsu's.
 
     Where the breast ends, its area is nearly the same over a wide range of thresholds. Each such range (a plateau) gives one
     threshold. An implant has one plateau, and the breast around it another below.
 
     Parameters
     ----------
-    plane : uint8 array, shape (rows, columns)
-        Logarithmic bins, the chest wall on the left, at low resolution.
+    joined : uint8 array, shape (rows, columns)
+        Logarithmic bin below which each pixel is connected with the chest wall: :func:`join_bins`.
+    noise : float
+        Noise of the air, as a share of the range.
     otsu : int
         Otsu's threshold, which bounds the range.
     preferred : int
@@ -66,12 +68,10 @@ def stable_thresholds(plane: NDArray[np.uint8], otsu: int, preferred: int) -> li
     Returns
     -------
     thresholds : list of int
-        Last bins of the darker class, the best first; empty if there is no plateau.
+        Last bins of the darker class, the best first.
     """
-    counts = np.bincount(_join_bins(plane).ravel(), minlength=BINS)
-    areas = (counts.sum() - np.cumsum(counts)).tolist()  # pixels above each bin that are connected with the chest wall
-    air = np.sort(plane[plane <= otsu])
-    noise = bin_edge(int(air[3 * len(air) // 4])) if len(air) else 0.0
+    counts = np.bincount(joined.ravel(), minlength=BINS)
+    areas = (counts.sum() - np.cumsum(counts)).tolist()
     steps = _geometric_bins(max(LOWEST_THRESHOLD, NOISE_FACTOR * noise), OTSU_FACTOR * bin_edge(otsu))
     plateaus = []
     start = 0
@@ -85,11 +85,12 @@ def stable_thresholds(plane: NDArray[np.uint8], otsu: int, preferred: int) -> li
     if plateaus:
         first, area = plateaus[0][0], areas[steps[plateaus[0][1]]]
         plateaus.sort(key=lambda p: p[0] > first or 2 * areas[steps[p[1]]] < 3 * area)
-    return [preferred if steps[a] <= preferred <= steps[b] else steps[(a + b) // 2] for a, b in plateaus]
+    stable = [preferred if steps[a] <= preferred <= steps[b] else steps[(a + b) // 2] for a, b in plateaus]
+    return list(dict.fromkeys([*stable, preferred, otsu]))
 
 
-def _join_bins(plane: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Highest threshold at which each pixel is connected with the chest wall: a reconstruction by dilation."""
+def join_bins(plane: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Bin below which each pixel is connected with the chest wall, on the left: a morphological reconstruction by dilation."""
     joined = np.zeros_like(plane)
     wall = slice(round(MAX_MARGIN * plane.shape[1]))
     joined[:, wall] = plane[:, wall]

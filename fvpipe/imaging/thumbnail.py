@@ -18,6 +18,7 @@ Mask = NDArray[np.uint8]
 
 THUMBNAIL_SIDE = 512  # pixels of the longer side at most; up to a quarter more if decoded at reduced resolution
 BORDER_SHARE = 0.015  # of the longer side, excluded from the threshold on each edge: film borders, frame lines
+COARSE_SIDE = 128  # pixels of the longer side, nearly, of the coarse grid on which background and threshold are chosen
 MAX_MARGIN = 0.25  # of the columns, between the edge of the image and the chest wall
 ROBUST_RANGE = (0.001, 0.999)  # quantiles that become 0 and 1
 AIR_RANGE, AIR_PIXELS = 0.03, 0.05  # there is air if so large a share of pixels lies within so small a share of the range
@@ -69,6 +70,11 @@ class Thumbnail:
     def border(self) -> int:
         """Width in pixels of the border that is excluded from the threshold."""
         return border_width(self.stored.shape)
+
+    @property
+    def coarse(self) -> slice:
+        """Rows, or columns, of the coarse grid, without the border."""
+        return slice(self.border, -self.border, max(round(max(self.stored.shape) / COARSE_SIDE), 1))
 
     def upright(self, plane: NDArray[Any]) -> NDArray[Any]:
         """Plane of the thumbnail's size as the whole image lies, with the margin, in which it is 0."""
