@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -54,6 +55,8 @@ class ThresholdAttempt:
         Level or surface above which the threshold lies.
     limit : float
         Threshold above the background, as a share of the range.
+    threshold : float
+        Smallest value above the threshold, in the center of the image if the background is uneven; NaN if there is none.
     gates : mapping of str to float
         Measurements for :data:`fvpipe.imaging.outline.GATES`; empty if the mask is empty.
     excess : float
@@ -66,6 +69,7 @@ class ThresholdAttempt:
     mask: Mask
     background: Background
     limit: float
+    threshold: float
     gates: Mapping[str, float]
     excess: float
     surroundings: Surroundings
@@ -74,11 +78,6 @@ class ThresholdAttempt:
     def passes(self) -> bool:
         """Whether the mask passes all quality gates."""
         return passes_gates(self.gates)
-
-    def bright_values(self, thumbnail: Thumbnail) -> NDArray[np.bool_]:
-        """Whether each stored value lies above the threshold, in the center of the image if the background is a surface."""
-        bright: NDArray[np.bool_] = thumbnail.relative - self.background.level >= self.limit
-        return bright
 
 
 def attempt_thresholds(thumbnail: Thumbnail, settings: Segment) -> tuple[ThresholdAttempt, ...]:
@@ -198,13 +197,21 @@ def _attempt(thumbnail: Thumbnail, engine: str, method: str, background: Backgro
     outside = None if air.outside is None else thumbnail.stored[where, where] == air.outside
     above_air = max(background.level + limit - air.level, 0.0)
     around = measure_surroundings(np.ascontiguousarray(mask[where, where]), air.deviation(thumbnail, where), outside, above_air)
-    return ThresholdAttempt(method, mask, background, limit, measure_outline(mask), excess, around)
+    values = thumbnail.values[bright_values(thumbnail, background, limit)]
+    threshold = float(values.min()) if len(values) else math.nan
+    return ThresholdAttempt(method, mask, background, limit, threshold, measure_outline(mask), excess, around)
+
+
+def bright_values(thumbnail: Thumbnail, background: Background, limit: float) -> NDArray[np.bool_]:
+    """Whether each stored value lies above the threshold, in the center of the image if the background is uneven."""
+    bright: NDArray[np.bool_] = thumbnail.relative - background.level >= limit
+    return bright
 
 
 def _bright(thumbnail: Thumbnail, background: Background, *limits: float) -> list[Mask]:
     """Masks of what is brighter than the background by at least each of the limits."""
     if background.fit is None:
-        tables = (np.where(thumbnail.relative - background.level >= limit, 255, 0).astype(np.uint8) for limit in limits)
+        tables = (bright_values(thumbnail, background, limit) * np.uint8(255) for limit in limits)
         return [table.take(thumbnail.stored) for table in tables]
     deviation = background.deviation(thumbnail, slice(None))
     return [np.where(deviation >= limit, 255, 0).astype(np.uint8) for limit in limits]

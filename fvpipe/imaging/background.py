@@ -63,7 +63,8 @@ class Background:
         y, x = (_places(n)[where] for n in shape)
         fit = self.fit
         surface: Plane = (fit[0] + fit[1] * y + fit[3] * y * y)[:, None] + (fit[2] * x + fit[4] * x * x)[None, :]
-        return np.maximum(surface + fit[5] * y[:, None] * x[None, :], 0.0)
+        bounded: Plane = np.maximum(surface + fit[5] * y[:, None] * x[None, :], 0.0)
+        return bounded
 
 
 def deviation_bins(deviation: Plane) -> NDArray[np.uint8]:

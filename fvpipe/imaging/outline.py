@@ -98,7 +98,7 @@ def _opening(profile: NDArray[np.int64], share: float) -> NDArray[np.int64]:
     """Profile without peaks shorter than a share of its rows; its ends are repeated."""
     kernel = np.ones((max(round(share * len(profile)), 1), 1), np.uint8)
     padded = np.pad(profile, len(kernel), mode="edge").astype(np.float32)[None]
-    opened = np.asarray(cv2.morphologyEx(padded, cv2.MORPH_OPEN, kernel.T), np.int64)[0]
+    opened: NDArray[np.int64] = np.asarray(cv2.morphologyEx(padded, cv2.MORPH_OPEN, kernel.T), np.int64)[0]
     return opened[len(kernel) : -len(kernel)]
 
 
@@ -106,7 +106,10 @@ def _armpit(profile: NDArray[np.int64]) -> int | None:
     """Row at which the outline is most concave between an arm above and the breast below; None if it hardly is."""
     rows = np.arange(len(profile))
     hull = cv2.convexHull(np.stack([rows, profile], axis=1).astype(np.int32))[:, 0]
-    upper = hull[hull[:, 1] * max(len(profile) - 1, 1) >= np.interp(hull[:, 0], [0, len(profile) - 1], profile[[0, -1]]) * max(len(profile) - 1, 1)]
+    upper = hull[
+        hull[:, 1] * max(len(profile) - 1, 1)
+        >= np.interp(hull[:, 0], [0, len(profile) - 1], profile[[0, -1]]) * max(len(profile) - 1, 1)
+    ]
     upper = upper[np.argsort(upper[:, 0], kind="stable")]
     depth = np.interp(rows, upper[:, 0], upper[:, 1]) - profile
     depth[round(ARM_REACH * len(profile)) :] = 0

@@ -20,13 +20,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fvpipe.config.pipeline import Segment
-from fvpipe.imaging.attempts import ThresholdAttempt, attempt_thresholds
+from fvpipe.imaging.attempts import ThresholdAttempt, attempt_thresholds, bright_values
 from fvpipe.imaging.background import is_negative
 from fvpipe.imaging.decoded_image import DecodedImage
 from fvpipe.imaging.histogram import histogram
 from fvpipe.imaging.threshold import BINS
 from fvpipe.imaging.thumbnail import Mask, Thumbnail, has_interior, make_thumbnail
-from fvpipe.reasons import NO_FLAG, Flag
+from fvpipe.imaging.verdict import judge, measurements
+from fvpipe.reasons import NO_FLAG, VERDICT_FLAGS, CropVerdict, Flag
 from fvpipe.types import CropBox, Edge, Segmentation
 
 MIN_AGREEMENT = 0.9  # intersection over union of the two masks that the method `agreement` requires
@@ -72,29 +73,32 @@ def segment(image: DecodedImage, settings: Segment) -> Segmentation:
         Outline and crop box; the whole image, with a flag, if no mask passes the quality gates.
     """
     if settings.method == "none":
-        return _whole_image(image, NO_FLAG, method="none")
+        return _whole_image(image, CropVerdict.GOOD, method="none")
     if not has_interior(image):
-        return _whole_image(image, Flag.CC_CROP_FALLBACK)
+        return _whole_image(image)
     thumbnail = make_thumbnail(image, image.chest_wall)
     if thumbnail is None:
-        return _whole_image(image, Flag.CC_CONSTANT | Flag.CC_CROP_FALLBACK)
+        return _whole_image(image, flags=Flag.CC_CONSTANT)
     thumbnail, attempts = _tried(thumbnail, settings)
     step = thumbnail.step * image.scale
     if not attempts:
-        return _whole_image(image, Flag.CC_CROP_FALLBACK, step)
+        return _whole_image(image, step=step)
     agreement = settings.method == "agreement"
     chosen = attempts[-2 if agreement else -1]
     if not chosen.passes or (agreement and _overlap(attempts) < MIN_AGREEMENT):
-        return _whole_image(image, Flag.CC_CROP_FALLBACK, step, _threshold_value(thumbnail, attempts[0]), attempts[0].gates)
-    flags = Flag.CC_TRIANGLE if chosen.method == "triangle" != settings.method else NO_FLAG
+        first = attempts[0]
+        return _whole_image(image, step=step, threshold=first.threshold, gates=measurements(first))
+    gates = measurements(chosen)
+    verdict = judge(gates)
+    flags = VERDICT_FLAGS[verdict] | (Flag.CC_TRIANGLE if chosen.method == "triangle" != settings.method else NO_FLAG)
     if thumbnail.mirrored != (image.chest_wall is Edge.RIGHT):
         flags |= Flag.CHEST_WALL_CONFLICT
     tight = image.to_source_box(_refine_box(thumbnail, chosen))
     margin = round(settings.margin * max(tight.height, tight.width))
     box = tight.expanded(margin, *image.source_shape)
     area, mean = _area_and_mean(thumbnail, chosen.mask)
-    mask, threshold = thumbnail.upright(chosen.mask), _threshold_value(thumbnail, chosen)
-    return Segmentation(box, tight, mask, step, threshold, chosen.method, chosen.gates, flags, area, mean)
+    mask = thumbnail.upright(chosen.mask)
+    return Segmentation(box, tight, mask, step, chosen.threshold, chosen.method, gates, verdict, flags, area, mean)
 
 
 def trace_segmentation(image: DecodedImage, settings: Segment) -> SegmentationTrace | None:
@@ -145,14 +149,16 @@ def full_mask(segmentation: Segmentation, rows: int, columns: int, scale: int = 
 
 def _whole_image(
     image: DecodedImage,
-    flags: Flag,
+    verdict: CropVerdict = CropVerdict.WHOLE_FRAME,
+    *,
+    flags: Flag = NO_FLAG,
     step: int = 1,
     threshold: float = math.nan,
     gates: Mapping[str, float] | None = None,
     method: str = "whole_frame",
 ) -> Segmentation:
     box = CropBox.whole(*image.source_shape)
-    return Segmentation(box, box, None, step, threshold, method, gates or {}, flags)
+    return Segmentation(box, box, None, step, threshold, method, gates or {}, verdict, flags | VERDICT_FLAGS[verdict])
 
 
 def _area_and_mean(thumbnail: Thumbnail, mask: Mask) -> tuple[float, float]:
@@ -176,12 +182,6 @@ def _tried(thumbnail: Thumbnail, settings: Segment) -> tuple[Thumbnail, tuple[Th
             if others[-1].passes:
                 return turned, others
     return thumbnail, attempts
-
-
-def _threshold_value(thumbnail: Thumbnail, attempt: ThresholdAttempt) -> float:
-    """Smallest value above the threshold; NaN if there is none."""
-    bright = attempt.bright_values(thumbnail)
-    return float(thumbnail.values[bright].min()) if bright.any() else math.nan
 
 
 def _overlap(attempts: tuple[ThresholdAttempt, ...]) -> float:
@@ -243,7 +243,7 @@ def _inside_window(
 
     background = attempt.background
     if background.fit is None:
-        bright = attempt.bright_values(thumbnail).take(smooth)
+        bright = bright_values(thumbnail, background, attempt.limit).take(smooth)
     else:
         surface = thumbnail.upright(background.surface(thumbnail.stored.shape, slice(None)))
         bright = thumbnail.relative.take(smooth) - here(surface) >= attempt.limit

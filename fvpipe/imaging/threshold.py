@@ -76,7 +76,7 @@ def stable_thresholds(joined: NDArray[np.uint8], noise: float, otsu: int, prefer
     plateaus = []
     start = 0
     for k in range(1, len(steps) + 1):
-        if k < len(steps) and 0 < areas[steps[k]] and areas[steps[k - 1]] <= PLATEAU_LOSS * areas[steps[k]]:
+        if k < len(steps) and areas[steps[k]] > 0 and areas[steps[k - 1]] <= PLATEAU_LOSS * areas[steps[k]]:
             continue
         if (k - 1 - start) >= PLATEAU_STEPS and areas[steps[k - 1]]:
             plateaus.append((start, k - 1))
