@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from fvpipe.config.pipeline import Segment
 from fvpipe.imaging.artifacts import rejoin_nipple, remove_leaks, remove_stripes
-from fvpipe.imaging.background import Background, backgrounds, deviation_bins, mode
+from fvpipe.imaging.background import Background, Plane, backgrounds, deviation_bins, mode
 from fvpipe.imaging.morphology import OPENING_RADIUS, clean_opencv, clean_simpleitk, otsu_simpleitk
 from fvpipe.imaging.outline import (
     GATES,
@@ -38,6 +38,7 @@ from fvpipe.imaging.thumbnail import Mask, Thumbnail
 
 CLEAR_OUTLINE = 0.1  # share of a faint outline: where it is less, no other threshold is tried
 EVEN_AIR = 45.0  # bins: where the surroundings of an outline are as even, no other background is tried
+MEDIAN_DIFFERENCE = 0.954  # between two values with normal noise, in standard deviations
 BACKGROUND_GAIN = 20.0  # bins by which a less frequent background must make the surroundings more even
 
 
@@ -156,10 +157,8 @@ def _rough_outlines(thumbnail: Thumbnail, background: Background, engine: str) -
     bins = deviation_bins(deviation)
     counts = np.bincount(bins.ravel(), minlength=BINS)
     otsu = otsu_simpleitk(bins) if engine == "simpleitk" else otsu_threshold(counts)
-    air = np.cumsum(counts[: otsu + 1])
-    noise = bin_edge(int(np.searchsorted(air, 3 * air[-1] // 4)))  # of the three quarters of air that are darkest
     joined = join_bins(bins)
-    for threshold in stable_thresholds(joined, noise, otsu, lower_to_valley(counts, otsu)):
+    for threshold in stable_thresholds(joined, _noise(deviation, bins <= otsu), otsu, lower_to_valley(counts, otsu)):
         rough = np.asarray(cv2.threshold(joined, threshold, 255, cv2.THRESH_BINARY)[1], np.uint8)
         contours, _ = cv2.findContours(rough, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
         if contours:
@@ -169,6 +168,12 @@ def _rough_outlines(thumbnail: Thumbnail, background: Background, engine: str) -
         gates = measure_outline(rough)
         is_frame = not gates or gates["share"] > GATES["share"][1] or gates["fill"] > GATES["fill"][1]
         yield _Candidate(background, threshold, is_frame, around)
+
+
+def _noise(deviation: Plane, dark: NDArray[np.bool_]) -> float:
+    """Noise of air: the standard deviation that the median difference between dark neighbors tells."""
+    differences = np.abs(np.diff(deviation, axis=1))[dark[:, 1:] & dark[:, :-1]]
+    return float(np.median(differences)) / MEDIAN_DIFFERENCE if len(differences) else 0.0
 
 
 # --- the outline on the thumbnail -------------------------------------------------------------------------------------

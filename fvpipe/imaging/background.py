@@ -16,7 +16,7 @@ from fvpipe.imaging.thumbnail import Thumbnail
 Plane = NDArray[np.float64]
 
 COARSE_BINS = 512  # in which the mode of the background is looked for
-COLLIMATION_AREA = 0.05  # of the image, of an exactly constant black at least
+COLLIMATION_AREA = 0.02  # of the image, of an exactly constant black at least
 GREY_AIR_AREA = 0.05  # of the image, of grey air beside black collimation at least
 GREY_AIR_LEVEL = 0.4  # of the range, at most
 GREY_AIR_WIDTH = 12  # bins from its mode: on one side at least, a quarter as frequent as the mode at most
