@@ -94,7 +94,7 @@ def attempt_thresholds(thumbnail: Thumbnail, settings: Segment) -> tuple[Thresho
     Returns
     -------
     attempts : tuple of ThresholdAttempt
-        In the order in which they were tried. The last is the best; with ``agreement``, the last two are Otsu's and the triangle's.
+        In the order in which they were tried, the best last. With ``agreement``, the last two are Otsu's and the triangle's.
     """
     attempt = partial(_attempt, thumbnail, settings.engine)
     agreement = settings.method == "agreement"

@@ -33,6 +33,7 @@ at that column, and the columns before it as a share of all."""
 ARM_REACH = 0.5  # of the rows, in which the armpit is looked for from the top, and the fold from the bottom
 ARM_DEPTH = 0.1  # of the width: an armpit is deeper below the line from arm to breast
 FOLD_NOTCH, FOLD_RISE = 0.60, 0.05  # of the width: abdomen follows a row narrower than the first, and is wider by the second
+FOLD_OVERLAP = 0.01  # of the rows below the narrowest, in which the breast still lies beside the abdomen
 FOLD_END = 0.85  # of the rows from the bottom, in which the widest row of the breast is looked for
 NIPPLE_LENGTH, NIPPLE_WIDTH = 0.16, 0.08  # of the rows and of the width: a nipple does not extend further beyond the breast
 NOISE_LENGTH = 0.03  # of the rows: shorter peaks of the outline are no arm and no fold
@@ -103,13 +104,11 @@ def _opening(profile: NDArray[np.int64], share: float) -> NDArray[np.int64]:
 
 
 def _armpit(profile: NDArray[np.int64]) -> int | None:
-    """Row at which the outline is most concave between an arm above and the breast below; None if it hardly is."""
+    """Row at which the outline is most concave between an arm above and the breast below; None if there is no arm."""
     rows = np.arange(len(profile))
-    hull = cv2.convexHull(np.stack([rows, profile], axis=1).astype(np.int32))[:, 0]
-    upper = hull[
-        hull[:, 1] * max(len(profile) - 1, 1)
-        >= np.interp(hull[:, 0], [0, len(profile) - 1], profile[[0, -1]]) * max(len(profile) - 1, 1)
-    ]
+    corners = [[0, -1], [len(profile) - 1, -1]]  # below the profile, so that the rest of the hull is its upper side
+    hull = cv2.convexHull(np.concatenate([np.stack([rows, profile], axis=1), corners]).astype(np.int32))[:, 0]
+    upper = hull[hull[:, 1] >= 0]
     upper = upper[np.argsort(upper[:, 0], kind="stable")]
     depth = np.interp(rows, upper[:, 0], upper[:, 1]) - profile
     depth[round(ARM_REACH * len(profile)) :] = 0
@@ -128,7 +127,8 @@ def _fold(profile: NDArray[np.int64]) -> int | None:
     if not deep.any():
         return None
     at = np.flatnonzero(deep)[::-1]
-    return first + int(at[np.argmin(lower[at])])
+    narrowest = first + int(at[np.argmin(lower[at])])
+    return min(narrowest + round(FOLD_OVERLAP * len(profile)), len(profile) - 1)
 
 
 def measure_outline(mask: Mask) -> dict[str, float]:
@@ -137,7 +137,7 @@ def measure_outline(mask: Mask) -> dict[str, float]:
     if not area:
         return {}
     left, top, width, height = cv2.boundingRect(mask)
-    rows, columns = mask.shape
+    columns = mask.shape[1]
     inside = mask[top : top + height, left : left + width] > 0
     starts = left + np.argmax(inside, axis=1)[inside.any(axis=1)]
     at = np.bincount(starts, minlength=columns)

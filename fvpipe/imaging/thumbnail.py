@@ -140,7 +140,7 @@ def make_thumbnail(image: DecodedImage, chest_wall: Edge) -> Thumbnail | None:
 
 
 def _margin(image: DecodedImage, small: NDArray[Any]) -> int:
-    """Columns of one value at the left edge, as beside a scanned film; 0 if they are too many, or the white line of its edge."""
+    """Columns of one value at the left edge, as beside a scanned film; 0 if they are too many, or a film's white edge."""
     differs = (small != small[:1, :1]).any(axis=0)
     margin = int(np.argmax(differs)) + 1  # smoothing mixes one more column with them
     if not differs.any() or not 1 < margin <= MAX_MARGIN * small.shape[1]:

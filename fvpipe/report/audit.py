@@ -278,7 +278,7 @@ def _kind(row: ImageMeasurement) -> str:
 
 
 def _worst_first(rows: Sequence[ImageMeasurement], deviations: Mapping[str, Deviation]) -> list[ImageMeasurement]:
-    """Sort segmented images: by verdict, the worst first, then those of the triangle threshold, then by decreasing deviation."""
+    """Sort segmented images: by verdict, the worst first, then those of the triangle threshold, then by deviation."""
     order = list(KINDS)
 
     def rank(row: ImageMeasurement) -> tuple[int, float, str]:
