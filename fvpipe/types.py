@@ -356,7 +356,7 @@ class Segmentation:
     threshold: float
     method: str
     gates: Mapping[str, float]
-    verdict: CropVerdict
+    verdict: CropVerdict = CropVerdict.GOOD
     flags: Flag = NO_FLAG
     area: float = math.nan
     mean: float = math.nan

@@ -33,7 +33,7 @@ at that column, and the columns before it as a share of all."""
 ARM_REACH = 0.5  # of the rows, in which the armpit is looked for from the top, and the fold from the bottom
 ARM_DEPTH = 0.1  # of the width: an armpit is deeper below the line from arm to breast
 FOLD_NOTCH, FOLD_RISE = 0.60, 0.05  # of the width: abdomen follows a row narrower than the first, and is wider by the second
-FOLD_OVERLAP = 0.01  # of the rows below the narrowest, in which the breast still lies beside the abdomen
+FOLD_OVERLAP = 0.015  # of the rows below the narrowest, in which the breast still lies beside the abdomen
 FOLD_END = 0.85  # of the rows from the bottom, in which the widest row of the breast is looked for
 NIPPLE_LENGTH, NIPPLE_WIDTH = 0.16, 0.08  # of the rows and of the width: a nipple does not extend further beyond the breast
 NOISE_LENGTH = 0.03  # of the rows: shorter peaks of the outline are no arm and no fold

@@ -180,7 +180,8 @@ def _air(image: DecodedImage, padding: NDArray[np.bool_]) -> int | None:
     cumulative, values = np.cumsum(counts[order]), image.values[order]
     first = int(np.searchsorted(cumulative, ROBUST_RANGE[0] * cumulative[-1]))
     near = values <= values[first] + AIR_RANGE * (values[-1] - values[first])
-    return int(order[first]) if counts[order][near].sum() >= AIR_PIXELS * cumulative[-1] else None
+    dark = order[near]
+    return int(dark[np.argmax(counts[dark])]) if counts[dark].sum() >= AIR_PIXELS * cumulative[-1] else None
 
 
 def dilate_padding(stored: NDArray[Any], padding: NDArray[np.bool_], radius: int = 1) -> Mask:
