@@ -47,6 +47,29 @@ class Flag(IntFlag):
 NO_FLAG = Flag(0)
 
 
+class CropVerdict(StrEnum):
+    """How far a crop is to be trusted."""
+
+    GOOD = "good"  # it holds the breast, and hardly more
+    LOOSE = "loose"  # it holds the breast, and more
+    DOUBTFUL = "doubtful"  # it may have lost a part of the breast
+    WHOLE_FRAME = "whole_frame"  # no outline was accepted: it is the whole image
+
+
+VERDICT_FLAGS = {
+    CropVerdict.GOOD: NO_FLAG,
+    CropVerdict.LOOSE: Flag.CC_CROP_LOOSE,
+    CropVerdict.DOUBTFUL: Flag.CC_CROP_DOUBTFUL,
+    CropVerdict.WHOLE_FRAME: Flag.CC_CROP_FALLBACK,
+}
+"""Flag of each verdict, as the bit of the CC; that of the MLO is the bit above."""
+
+
+def crop_verdict(flags: Flag, view: int = 0) -> CropVerdict:
+    """Verdict on the crop of view 0 (CC) or 1 (MLO) that the flags of a sample tell; those of one image are those of a CC."""
+    return next((verdict for verdict, flag in VERDICT_FLAGS.items() if flags & Flag(int(flag) << view)), CropVerdict.GOOD)
+
+
 class Reason(StrEnum):
     """Reasons why a file, an image or a breast is not in the shards. The codes are stable: other projects count them."""
 

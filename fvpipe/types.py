@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, NewType
 
-from fvpipe.reasons import NO_FLAG, Flag
+from fvpipe.reasons import NO_FLAG, CropVerdict, Flag
 
 if TYPE_CHECKING:
     import numpy as np
@@ -338,7 +338,9 @@ class Segmentation:
     method : str
         Threshold method whose mask was accepted, ``whole_frame`` if none passed, or ``none`` if the pipeline does not segment.
     gates : mapping of str to float
-        Measurements of the quality gates: share of the frame, fill of the box, aspect, edges touched.
+        Measurements of the quality gates, and those that the verdict is made from.
+    verdict : CropVerdict
+        How far the crop is to be trusted.
     flags : Flag
         Flags of this view, as CC bits; :func:`fvpipe.imaging.fusion.fuse` shifts them for the MLO.
     area : float
@@ -354,6 +356,7 @@ class Segmentation:
     threshold: float
     method: str
     gates: Mapping[str, float]
+    verdict: CropVerdict = CropVerdict.GOOD
     flags: Flag = NO_FLAG
     area: float = math.nan
     mean: float = math.nan

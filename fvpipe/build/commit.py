@@ -27,7 +27,7 @@ from fvpipe.io.read import file_state
 from fvpipe.progress import progress
 from fvpipe.reasons import NO_FLAG, NOT_BROKEN, Flag, Reason, Rejection
 from fvpipe.shards.format import RECEIPT, Receipt, ShardEntry, read_receipt, shard_index, shard_name
-from fvpipe.shards.writer import ShardRow, write_shard
+from fvpipe.shards.writer import ShardRow, stored_flags, write_shard
 from fvpipe.types import LABEL_NAMES, Breast, Digest
 from fvpipe.versions import PREPROCESSING_VERSION, SCHEMA_VERSION
 
@@ -90,7 +90,7 @@ def commit(samples: Samples, limits: Limits, begun: float) -> Build:
         by_shard.setdefault(shard_index(breast.key.patient, target.shard_count), []).append((breast, key))
     entries: list[ShardEntry] = []
     parts: list[tuple[Path, Path]] = []
-    fallbacks: list[str] = []
+    flags: dict[str, Flag] = {}
     try:
         with progress(f"write {target.pipeline_name}/{found.source.name}", len(by_shard), "shards") as advance:
             for i, members in sorted(by_shard.items()):
@@ -106,14 +106,15 @@ def commit(samples: Samples, limits: Limits, begun: float) -> Build:
                     if entry == known:
                         parts.pop()[0].unlink()
                 entries.append(entry)
-                if any(entry.flags.get(str(flag.name).lower()) for flag in FALLBACKS):
-                    fallbacks += [b.key.breast_id for b, key in members if samples.load(b, key).flags & FALLBACKS]
+                written_to = parts[-1][0] if parts and parts[-1][1].name == entry.file else target.out / entry.file
+                flags.update(zip((b.key.breast_id for b, _ in members), map(Flag, stored_flags(written_to)), strict=True))
                 advance(1)
+        fallbacks = [breast_id for breast_id, each in flags.items() if each & FALLBACKS]
         _check_fallbacks(target, len(samples.keys), limits, fallbacks)
         ordered = [breast for i in sorted(by_shard) for breast, _ in by_shard[i]]
         keys = {breast.key: key for breast, key in samples.keys}
         written = {
-            "breasts.csv": breasts_table(ordered),
+            "breasts.csv": breasts_table(ordered, flags if target.pipeline.segment.method != "none" else None),
             "rejected.csv": rejected_table(samples.rejections),
             "findings.csv": findings_table(found, ordered, lambda breast: samples.load(breast, keys[breast.key])),
             "images.csv": images_table(found) if target.with_images else None,

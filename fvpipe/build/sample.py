@@ -15,17 +15,18 @@ from fvpipe.dicom.decoders import lossy_decoder
 from fvpipe.dicom.elements import RejectedFile, silenced
 from fvpipe.dicom.header import HeaderPolicy, ImageHeader
 from fvpipe.dicom.pixels import decode_image
-from fvpipe.imaging.canvas import crop_levels, frame_level
+from fvpipe.imaging.canvas import crop_levels, frame_level, views_in_image
 from fvpipe.imaging.decoded_image import DecodedImage
 from fvpipe.imaging.fusion import fuse
 from fvpipe.imaging.normalize import is_constant
 from fvpipe.imaging.pixel_digest import unturned
 from fvpipe.imaging.segmentation import segment
+from fvpipe.imaging.verdict import explain
 from fvpipe.imaging.view_agreement import CONSTANT_VIEW, IDENTICAL_VIEWS, constant_flags, disagreement_flags, header_flags
 from fvpipe.indexing.headers import parse_indexed
 from fvpipe.io.read import Buffer, read_contents
 from fvpipe.reasons import NO_FLAG, Flag, Reason, Rejection
-from fvpipe.types import VIEWS, Digest, FusedSample, ImageRecord
+from fvpipe.types import VIEWS, Digest, FusedSample, ImageRecord, Segmentation
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +171,9 @@ def _sample(
         return ViewRejection(None, Reason.IDENTICAL_VIEWS, IDENTICAL_VIEWS, (cc.pixel_digest, mlo.pixel_digest))
     found = segment(cc, task.pipeline.segment), segment(mlo, task.pipeline.segment)
     clock.lap("segment")
+    for i in views_in_image(task.pipeline):
+        if found[i].verdict not in task.pipeline.segment.build:
+            return ViewRejection(VIEWS[i], Reason.CROP_REJECTED, _why_rejected(found[i], task.pipeline))
     for i, level in enumerate(crop_levels(found, task.pipeline)):
         if images[i].scale > 1 << level:  # the crop is small: its pixels are decoded again, and its box stays
             try:
@@ -184,6 +188,11 @@ def _sample(
     flags |= Flag.DATES_DIFFER if len(dates - {""}) > 1 else NO_FLAG
     clock.lap("fuse")
     return replace(sample, flags=flags)
+
+
+def _why_rejected(found: Segmentation, pipeline: Pipeline) -> str:
+    why = explain(found.gates) or "no outline passes the quality gates"
+    return f"the verdict on the crop is {found.verdict}: {why}; segment.build is {', '.join(pipeline.segment.build)}"
 
 
 def _same_pixels(images: Sequence[DecodedImage], files: Sequence[memoryview], headers: Sequence[ImageHeader]) -> bool:

@@ -195,8 +195,8 @@ def _audited(
     write_audit(result, images, page)
     if not as_json:
         read = f"{result.measured} of {result.images} images read, {rejected_words(result.rejections)}"
-        uncropped = f"{result.methods.get('whole_frame', 0)} uncropped"
-        click.echo(f"{result.dataset}: {read}, {uncropped}; {len(images)} images -> {page}")
+        crops = ", ".join(f"{count} {verdict.replace('_', ' ')}" for verdict, count in result.verdicts.items())
+        click.echo(f"{result.dataset}: {read}; crops: {crops}; {len(images)} images -> {page}")
         print_rejections(result.rejected)
     return result.to_json() | {"out": str(page)}
 

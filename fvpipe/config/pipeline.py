@@ -11,6 +11,7 @@ from pydantic import Field, field_validator, model_validator
 
 from fvpipe.config.loading import Pair, Range, Settings, digest_of, is_plain_name, nearest, parse, read_yaml
 from fvpipe.errors import ParameterError
+from fvpipe.reasons import CropVerdict
 from fvpipe.types import Digest
 
 Voi = Literal["none", "window", "lut", "auto"]
@@ -24,6 +25,14 @@ class Segment(Settings):
     engine: Literal["opencv", "simpleitk"] = "opencv"
     margin: Annotated[float, Field(ge=0, le=0.5)] = 0.01  # share of the box's longer side
     mask_outside: bool = False  # also set everything outside the outline to the background
+    build: tuple[CropVerdict, ...] = tuple(CropVerdict)  # verdicts whose crops are built; breasts with another are left out
+
+    @field_validator("build")
+    @classmethod
+    def _builds_good_crops(cls, value: tuple[CropVerdict, ...]) -> tuple[CropVerdict, ...]:
+        if CropVerdict.GOOD not in value:
+            raise ValueError(f"segment.build must hold 'good'; beside it, any of {', '.join(list(CropVerdict)[1:])}")
+        return tuple(verdict for verdict in CropVerdict if verdict in value)  # the order must not matter
 
     @model_validator(mode="after")
     def _mask_needs_a_method(self) -> Segment:

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from fvpipe.imaging.morphology import OPENING_RADIUS, label_components
 from fvpipe.imaging.threshold import BINS
 from fvpipe.imaging.thumbnail import Mask, Thumbnail, border_width
-from fvpipe.types import Edge
 
 # Shares are of the rows for a length along the chest wall, of the columns for a width away from it.
 LEAK_WIDTH = 0.20  # of a light leak at most
@@ -25,7 +24,7 @@ STRIPE_LENGTH = 0.10  # of a stripe that does not start at the edge of the image
 NIPPLE_AREA = 0.02  # of the breast at most
 
 
-def rejoin_nipple(mask: Mask, binary: Mask, dim: Mask, radius: int, chest_wall: Edge) -> Mask:
+def rejoin_nipple(mask: Mask, binary: Mask, dim: Mask, radius: int) -> Mask:
     """Add a nipple that a dim ring separates from the breast.
 
     Parameters
@@ -38,8 +37,6 @@ def rejoin_nipple(mask: Mask, binary: Mask, dim: Mask, radius: int, chest_wall: 
         255 above a lower threshold, which the ring must exceed.
     radius : int
         Radius of the opening in pixels.
-    chest_wall : Edge
-        Edge on which the breast lies.
 
     Returns
     -------
@@ -52,12 +49,8 @@ def rejoin_nipple(mask: Mask, binary: Mask, dim: Mask, radius: int, chest_wall: 
     candidates = binary & ~mask
     candidates[:top], candidates[top + height :] = 0, 0
     reach = 4 * radius
-    if chest_wall is Edge.LEFT:
-        wall, far = slice(0, left + width // 2), slice(left + width + reach, None)
-    else:
-        wall, far = slice(left + width // 2, None), slice(0, max(left - reach, 0))
-    candidates[:, wall] = 0  # there are light leaks
-    if cv2.countNonZero(candidates) == cv2.countNonZero(np.ascontiguousarray(candidates[:, far])):
+    candidates[:, : left + width // 2] = 0  # there are light leaks
+    if cv2.countNonZero(candidates) == cv2.countNonZero(np.ascontiguousarray(candidates[:, left + width + reach :])):
         return mask  # all candidates, mostly label plates, are too far away
     labels, areas = label_components(candidates)
     small = np.flatnonzero((areas >= radius * radius) & (areas <= NIPPLE_AREA * cv2.countNonZero(mask)))
@@ -83,7 +76,7 @@ def rejoin_nipple(mask: Mask, binary: Mask, dim: Mask, radius: int, chest_wall: 
     return filled
 
 
-def remove_stripes(binary: Mask, mask: Mask, thumbnail: Thumbnail, chest_wall: Edge) -> bool:
+def remove_stripes(binary: Mask, mask: Mask, thumbnail: Thumbnail) -> bool:
     """Remove stripes of the background, and the line of the paddle, that connect the breast to the edge of the image.
 
     A stripe keeps its width from the edge to the breast, while a breast that is cut off by the edge widens at once.
@@ -96,27 +89,22 @@ def remove_stripes(binary: Mask, mask: Mask, thumbnail: Thumbnail, chest_wall: E
         255 on the breast and the stripes connected to it.
     thumbnail : Thumbnail
         Brightness of each pixel.
-    chest_wall : Edge
-        Edge on which the breast lies.
 
     Returns
     -------
     changed : bool
         Whether a stripe was removed.
     """
-    stored = thumbnail.stored
-    if chest_wall is Edge.RIGHT:
-        binary, mask, stored = binary[:, ::-1], mask[:, ::-1], stored[:, ::-1]
-    left, top, width, height = cv2.boundingRect(np.ascontiguousarray(mask))
+    left, top, width, height = cv2.boundingRect(mask)
     if not width:
         return False
     rows, columns = mask.shape
-    relative = thumbnail.relative
+    stored, relative = thumbnail.stored, thumbnail.relative
     # From the edge opposite to the chest wall, from the top and from the bottom; `remove_leaks` handles the chest wall.
     turned = (binary[:, ::-1].T, mask[:, ::-1].T, stored[:, ::-1].T)
     changed = _remove_stripes_from_top(*turned, relative, columns - left - width, 0)
     for order, row in ((slice(None), top), (slice(None, None, -1), rows - top - height)):
-        changed |= _remove_stripes_from_top(binary[order], mask[order], stored[order], relative, row, 1)
+        changed |= _remove_stripes_from_top(binary[order], mask[order], stored[order], relative, row, left + 1)
     return changed
 
 
@@ -170,12 +158,12 @@ def remove_leaks(binary: Mask, mask: Mask, thumbnail: Thumbnail) -> bool:
         Whether a leak was removed.
     """
     rows, columns = mask.shape
-    wall = next((column for column in (0, columns - 1) if mask[:, column].any()), None)
-    if wall is None:
+    left, _, width, _ = cv2.boundingRect(mask)
+    if not width:
         return False
-    from_wall = slice(None) if wall == 0 else slice(None, None, -1)
-    reach = min(math.ceil(1.3 * LEAK_WIDTH * columns) + 4, columns)  # anything wider is not a leak
-    near_wall = mask[:, from_wall][:, :reach]
+    binary, mask, stored = binary[:, left:], mask[:, left:], thumbnail.stored[:, left:]
+    reach = min(math.ceil(1.3 * LEAK_WIDTH * columns) + 4, mask.shape[1])  # anything wider is not a leak
+    near_wall = mask[:, :reach]
     widths = np.where(near_wall.min(axis=1) > 0, columns, np.argmin(near_wall, axis=1))
     changed = False
     for order in (slice(None), slice(None, None, -1)):  # from the top, from the bottom
@@ -192,13 +180,15 @@ def remove_leaks(binary: Mask, mask: Mask, thumbnail: Thumbnail) -> bool:
         if length - first < max(min_length * rows, width / 2):
             continue
         reach = min(round(1.5 * width) + 3, columns)
-        strip = thumbnail.relative[thumbnail.stored[order, from_wall][:length, :reach]]
+        strip = thumbnail.relative[stored[order][:length, :reach]]
         middle = max((first + length) // 2, first + 1)
         lines = np.sort(strip[min(max(first, border_width(mask.shape)), middle - 1) : middle], axis=0)  # without a film border
         leak, tenth = np.median(lines, axis=0), len(lines) // 10
         variation = np.median((lines[-1 - tenth] - lines[tenth])[:width] / np.maximum(leak[:width], 1 / BINS))
-        if wide and variation > LEAK_VARIATION:
+        beneath = thumbnail.relative[stored[order][length : 2 * length - first, :width]]
+        darker = beneath.size and np.median(beneath) >= LEAK_GAIN * np.median(leak[:width])
+        if (wide and variation > LEAK_VARIATION) or not darker:
             continue
-        binary[order, from_wall][:length, :reach][strip <= LEAK_GAIN * leak] = 0
+        binary[order][:length, :reach][strip <= LEAK_GAIN * leak] = 0
         changed = True
     return changed

@@ -91,7 +91,8 @@ def _quantize(image: NDArray[np.float64], dtype: str) -> NDArray[Any]:
 
 def _flags(images: tuple[DecodedImage, DecodedImage], segmentations: tuple[Segmentation, Segmentation]) -> Flag:
     cc, mlo = segmentations
-    per_view = Flag.CC_CROP_FALLBACK | Flag.CC_TRIANGLE | Flag.CC_CONSTANT  # each MLO flag is the bit above its CC flag
+    # Each MLO flag is the bit above its CC flag.
+    per_view = Flag.CC_CROP_FALLBACK | Flag.CC_CROP_LOOSE | Flag.CC_CROP_DOUBTFUL | Flag.CC_TRIANGLE | Flag.CC_CONSTANT
     flags = cc.flags | (mlo.flags & ~per_view) | Flag(int(mlo.flags & per_view) << 1)
     flags |= images[0].flags | images[1].flags
     return flags | (Flag.SIZES_DIFFER if images[0].source_shape != images[1].source_shape else NO_FLAG)

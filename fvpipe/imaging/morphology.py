@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fvpipe.imaging.threshold import BINS
-from fvpipe.imaging.thumbnail import Mask
-from fvpipe.types import Edge
+from fvpipe.imaging.thumbnail import MAX_MARGIN, Mask
 
 OPENING_RADIUS = 1 / 160  # of the longer side
 
@@ -35,7 +34,7 @@ def label_components(binary: Mask) -> tuple[NDArray[np.int32], NDArray[np.int64]
     return labels, np.bincount(labels.ravel())
 
 
-def clean_opencv(binary: Mask, radius: int, border: int, chest_wall: Edge) -> Mask:
+def clean_opencv(binary: Mask, radius: int, border: int) -> Mask:
     """Clean a thresholded image: open, keep one component, restore what opening removed from it, fill its holes.
 
     Parameters
@@ -45,9 +44,7 @@ def clean_opencv(binary: Mask, radius: int, border: int, chest_wall: Edge) -> Ma
     radius : int
         Radius of the opening in pixels.
     border : int
-        Width in pixels of the empty border of `binary`.
-    chest_wall : Edge
-        Edge at which the component of the breast is looked for.
+        Width in pixels of the empty border of `binary`, whose left edge is that of the chest wall.
 
     Returns
     -------
@@ -61,11 +58,11 @@ def clean_opencv(binary: Mask, radius: int, border: int, chest_wall: Edge) -> Ma
     part = np.ascontiguousarray(binary[around])
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
     opened = cv2.morphologyEx(part, cv2.MORPH_OPEN, kernel)
-    labels, areas = label_components(np.asarray(opened, np.uint8))
-    if len(areas) < 2:
+    _, labels, found, _ = cv2.connectedComponentsWithStats(np.asarray(opened, np.uint8), connectivity=4)
+    if len(found) < 2:
         return mask
-    column = (border if chest_wall is Edge.LEFT else binary.shape[1] - 1 - border) - around[1].start
-    label = _select_component(labels, areas, column)
+    areas, starts = np.asarray(found[:, cv2.CC_STAT_AREA]), np.asarray(found[:, cv2.CC_STAT_LEFT])
+    label = _select_component(areas, starts <= border + round(MAX_MARGIN * binary.shape[1]) - around[1].start)
     component = cv2.inRange(labels, label, label)
     component = np.minimum(cv2.dilate(component, kernel), part)  # restores the nipple, which is thinner than the opening
     contours, _ = cv2.findContours(component, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
@@ -74,7 +71,7 @@ def clean_opencv(binary: Mask, radius: int, border: int, chest_wall: Edge) -> Ma
     return mask
 
 
-def clean_simpleitk(binary: Mask, radius: int, border: int, chest_wall: Edge) -> Mask:
+def clean_simpleitk(binary: Mask, radius: int, border: int) -> Mask:
     """Do the same as :func:`clean_opencv` with SimpleITK filters, as a reference to test against."""
     import SimpleITK as sitk
 
@@ -86,8 +83,10 @@ def clean_simpleitk(binary: Mask, radius: int, border: int, chest_wall: Edge) ->
     areas = np.bincount(labels.ravel())
     if len(areas) < 2:
         return np.zeros_like(binary)
-    column = border if chest_wall is Edge.LEFT else binary.shape[1] - 1 - border
-    component = np.where(labels == _select_component(labels, areas, column), 255, 0).astype(np.uint8)
+    near = np.zeros(len(areas), bool)
+    near[labels[:, : border + round(MAX_MARGIN * binary.shape[1]) + 1]] = True
+    label = _select_component(areas, near)
+    component = np.where(labels == label, 255, 0).astype(np.uint8)
     grown = sitk.BinaryDilate(sitk.GetImageFromArray(component), kernel[1], kernel[0], 0, 255)
     grown = sitk.And(grown, image)
     largest = sitk.RelabelComponent(sitk.ConnectedComponent(grown == 255, True)) == 1
@@ -105,14 +104,9 @@ def otsu_simpleitk(bins: NDArray[np.uint8]) -> int:
     return int(otsu.GetThreshold())
 
 
-def _select_component(labels: NDArray[Any], areas: NDArray[np.int64], column: int) -> int:
-    """Label of the largest component on `column`, or of the largest of all if that has more than 4 times its area."""
-    areas = areas.copy()
+def _select_component(areas: NDArray[Any], near_wall: NDArray[np.bool_]) -> int:
+    """Label of the largest component that begins near the chest wall, or of one more than 4 times as large."""
+    areas = areas.astype(np.int64)
     areas[0] = 0
-    largest = int(np.argmax(areas))
-    touching = np.zeros(len(areas), bool)
-    if 0 <= column < labels.shape[1]:
-        touching[labels[:, column]] = True
-    touching[0] = False
-    on_wall = int(np.argmax(np.where(touching, areas, 0)))
-    return on_wall if touching[on_wall] and areas[on_wall] * 4 >= areas[largest] else largest
+    largest, on_wall = int(np.argmax(areas)), int(np.argmax(np.where(near_wall, areas, 0)))
+    return on_wall if areas[on_wall] * 4 >= areas[largest] else largest

@@ -8,46 +8,110 @@ from __future__ import annotations
 import math
 from fractions import Fraction
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fvpipe.imaging.thumbnail import Thumbnail
+from fvpipe.imaging.thumbnail import MAX_MARGIN
 
 LOG_GAIN = 1000.0
 BINS = 256
 SKIN_SHARE = 0.4  # the threshold is lowered at most to this share of itself
+LOWEST_THRESHOLD = 0.002  # of a plateau, as a share of the range
+NOISE_FACTOR = 3.0  # a plateau starts above so many times the noise of the air
+OTSU_FACTOR = 3.0  # and ends below so many times Otsu's threshold
+STEP_FACTOR = 1.19  # from one threshold to the next
+PLATEAU_LOSS = 1.0354  # ratio of the areas of two thresholds at most: STEP_FACTOR to the power of 0.2
+PLATEAU_STEPS = 2  # a plateau has at least: a factor of 1.4
 VALLEY_RADIUS = 6  # bins on each side of a bin whose counts are summed when the valley is searched
 
 # x at which log1p(LOG_GAIN * x) passes from one bin to the next, rounded so that every math library agrees
 _LOG_EDGES = np.array(
     [float(f"{math.expm1(j / BINS * math.log1p(LOG_GAIN)) / LOG_GAIN:.9e}") for j in range(1, BINS)], np.float64
 )
+_CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
 _LINEAR_EDGES = np.arange(1, BINS) / BINS
 
 
-def bin_table(thumbnail: Thumbnail, method: str) -> NDArray[np.uint8]:
-    """Histogram bin of each stored value.
+def linear_bins(relative: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """Linear bins, 0 to 255, of values in [0, 1]."""
+    return np.searchsorted(_LINEAR_EDGES, relative, side="right").astype(np.uint8)
+
+
+def log_bins(above: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """Logarithmic bins, 0 to 255, of values above the background."""
+    return np.searchsorted(_LOG_EDGES, np.maximum(above, 0.0), side="right").astype(np.uint8)
+
+
+def bin_edge(threshold: int) -> float:
+    """Smallest value above the background whose logarithmic bin lies above `threshold`."""
+    return float(_LOG_EDGES[min(threshold, BINS - 2)])
+
+
+def stable_thresholds(joined: NDArray[np.uint8], noise: float, otsu: int, preferred: int) -> list[int]:
+    """Thresholds over which the area of the breast hardly changes, and Otsu's.
+
+    Where the breast ends, its area is nearly the same over a wide range of thresholds. Each such range (a plateau) gives one
+    threshold. An implant has one plateau, and the breast around it another below.
 
     Parameters
     ----------
-    thumbnail : Thumbnail
-        Its `relative` values are binned.
-    method : str
-        ``otsu_log`` for bins of the logarithm above the mode of the background; linear bins otherwise.
+    joined : uint8 array, shape (rows, columns)
+        Logarithmic bin below which each pixel is connected with the chest wall: :func:`join_bins`.
+    noise : float
+        Noise of the air, as a share of the range.
+    otsu : int
+        Otsu's threshold, which bounds the range.
+    preferred : int
+        Threshold to take wherever it lies on a plateau.
 
     Returns
     -------
-    bins : uint8 array, shape (number of stored values,)
-        Bin of each stored value, 0 to 255.
+    thresholds : list of int
+        Last bins of the darker class, the best first.
     """
-    if method != "otsu_log":
-        return np.searchsorted(_LINEAR_EDGES, thumbnail.relative, side="right").astype(np.uint8)
-    relative, counts = thumbnail.relative, thumbnail.counts
-    mean = float((relative * counts).sum() / counts.sum())
-    coarse = np.minimum((relative * 512).astype(np.int64), 511)
-    coarse_counts = np.bincount(coarse, weights=counts, minlength=512)
-    mode = (int(np.argmax(coarse_counts[: int(mean * 512) + 1])) + 0.5) / 512
-    return np.searchsorted(_LOG_EDGES, np.maximum(relative - mode, 0.0), side="right").astype(np.uint8)
+    counts = np.bincount(joined.ravel(), minlength=BINS)
+    areas = (counts.sum() - np.cumsum(counts)).tolist()
+    steps = _geometric_bins(max(LOWEST_THRESHOLD, NOISE_FACTOR * noise), OTSU_FACTOR * bin_edge(otsu))
+    plateaus = []
+    start = 0
+    for k in range(1, len(steps) + 1):
+        if k < len(steps) and areas[steps[k]] > 0 and areas[steps[k - 1]] <= PLATEAU_LOSS * areas[steps[k]]:
+            continue
+        if (k - 1 - start) >= PLATEAU_STEPS and areas[steps[k - 1]]:
+            plateaus.append((start, k - 1))
+        start = k
+    plateaus.sort(key=lambda p: p[0] - p[1])  # the longest first, of two alike the lower
+    if plateaus:
+        first, area = plateaus[0][0], areas[steps[plateaus[0][1]]]
+        plateaus.sort(key=lambda p: p[0] > first or 2 * areas[steps[p[1]]] < 3 * area)
+    stable = [preferred if steps[a] <= preferred <= steps[b] else steps[(a + b) // 2] for a, b in plateaus]
+    return list(dict.fromkeys([*stable, preferred, otsu]))
+
+
+def join_bins(plane: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Bin below which each pixel is connected with the chest wall, on the left: a morphological reconstruction by dilation."""
+    joined = np.zeros_like(plane)
+    wall = slice(round(MAX_MARGIN * plane.shape[1]))
+    joined[:, wall] = plane[:, wall]
+    while True:
+        before = joined
+        for _ in range(8):
+            joined = np.asarray(cv2.min(cv2.dilate(joined, _CROSS), plane), np.uint8)
+        if np.array_equal(before, joined):
+            return joined
+
+
+def _geometric_bins(low: float, high: float) -> list[int]:
+    """Bins whose edges grow by :data:`STEP_FACTOR`, from `low` to `high`."""
+    bins: list[int] = []
+    value = low
+    while value < min(high, 1.0):
+        at = int(np.searchsorted(_LOG_EDGES, value))
+        if not bins or at > bins[-1]:
+            bins.append(min(at, BINS - 2))
+        value *= STEP_FACTOR
+    return bins
 
 
 def otsu_threshold(counts: NDArray[np.int64]) -> int:

@@ -11,12 +11,15 @@ from numpy.typing import NDArray
 
 from fvpipe.imaging.decoded_image import DecodedImage
 from fvpipe.imaging.histogram import histogram, padding_mask, stored_range
+from fvpipe.types import Edge
 
 Mask = NDArray[np.uint8]
 """Binary image: 255 inside, 0 outside."""
 
 THUMBNAIL_SIDE = 512  # pixels of the longer side at most; up to a quarter more if decoded at reduced resolution
 BORDER_SHARE = 0.015  # of the longer side, excluded from the threshold on each edge: film borders, frame lines
+COARSE_SIDE = 128  # pixels of the longer side, nearly, of the coarse grid on which background and threshold are chosen
+MAX_MARGIN = 0.25  # of the columns, between the edge of the image and the chest wall
 ROBUST_RANGE = (0.001, 0.999)  # quantiles that become 0 and 1
 AIR_RANGE, AIR_PIXELS = 0.03, 0.05  # there is air if so large a share of pixels lies within so small a share of the range
 
@@ -31,8 +34,12 @@ class Thumbnail:
         Image from which it was made.
     background : int or None
         Stored value that replaces padding, in the thumbnail and in every window; None if there is no padding.
+    mirrored : bool
+        Whether `stored` is mirrored, so that the chest wall is expected on its left.
     stored : uint8 or uint16 array, shape (rows, columns)
-        Smoothed stored values.
+        Smoothed stored values, the chest wall on the left, without the margin.
+    margin : int
+        Columns of one value at the chest wall, which are no part of the picture.
     step : int
         Stored pixels per thumbnail pixel.
     counts : int64 array, shape (number of stored values,)
@@ -43,7 +50,9 @@ class Thumbnail:
 
     image: DecodedImage
     background: int | None
+    mirrored: bool
     stored: NDArray[Any]
+    margin: int
     step: int
     counts: NDArray[np.int64]
     relative: NDArray[np.float64]
@@ -62,6 +71,16 @@ class Thumbnail:
         """Width in pixels of the border that is excluded from the threshold."""
         return border_width(self.stored.shape)
 
+    @property
+    def coarse(self) -> slice:
+        """Rows, or columns, of the coarse grid, without the border."""
+        return slice(self.border, -self.border, max(round(max(self.stored.shape) / COARSE_SIDE), 1))
+
+    def upright(self, plane: NDArray[Any]) -> NDArray[Any]:
+        """Plane of the thumbnail's size as the whole image lies, with the margin, in which it is 0."""
+        whole = np.pad(plane, ((0, 0), (self.margin, 0))) if self.margin else plane
+        return np.ascontiguousarray(whole[:, ::-1]) if self.mirrored else whole
+
 
 def border_width(shape: tuple[int, ...]) -> int:
     """Width in pixels of the excluded border of a thumbnail of `shape`."""
@@ -78,12 +97,19 @@ def has_interior(image: DecodedImage) -> bool:
     return min(small) > 2 * border_width(small)
 
 
-def make_thumbnail(image: DecodedImage) -> Thumbnail | None:
-    """Make the thumbnail of an image that has an interior; None if all its pixels are equal."""
+def make_thumbnail(image: DecodedImage, chest_wall: Edge) -> Thumbnail | None:
+    """Make the thumbnail of an image that has an interior; None if all its pixels are equal.
+
+    Parameters
+    ----------
+    image : DecodedImage
+        Image at full or reduced resolution.
+    chest_wall : Edge
+        Edge of the image that becomes the left one.
+    """
     rows, columns = image.shape
     step = _step(image)
     height, width = rows // step, columns // step
-    border = border_width((height, width))
     # The middle row of each thumbnail row, averaged over columns and smoothed, is smooth enough at a fraction of the cost.
     sampled = image.stored[step // 2 :: step][:height, : width * step]
     background = None
@@ -92,7 +118,13 @@ def make_thumbnail(image: DecodedImage) -> Thumbnail | None:
         if background is None:
             return None
         sampled = _replace_padding(image, sampled, background)
-    small = cv2.blur(column_means(sampled, step), (3, 3))
+    small: NDArray[Any] = cv2.blur(column_means(sampled, step), (3, 3))
+    mirrored = chest_wall is Edge.RIGHT
+    if mirrored:
+        small = small[:, ::-1]
+    margin = _margin(image, small)
+    small = np.ascontiguousarray(small[:, margin:])
+    border = border_width(small.shape)
     # With the border, white film edges would shift the range and push a faint nipple below the threshold.
     counts = histogram(small[border:-border, border:-border], len(image.values))
     order = np.argsort(image.values, kind="stable") if image.direction == 0 else np.arange(len(counts))[:: image.direction]
@@ -104,7 +136,17 @@ def make_thumbnail(image: DecodedImage) -> Thumbnail | None:
     if not high > low:
         return None
     relative = np.clip((image.values - low) / (high - low), 0.0, 1.0)
-    return Thumbnail(image, background, small, step, counts, relative)
+    return Thumbnail(image, background, mirrored, small, margin, step, counts, relative)
+
+
+def _margin(image: DecodedImage, small: NDArray[Any]) -> int:
+    """Columns of one value at the left edge, as beside a scanned film; 0 if they are too many, or a film's white edge."""
+    differs = (small != small[:1, :1]).any(axis=0)
+    margin = int(np.argmax(differs)) + 1  # smoothing mixes one more column with them
+    if not differs.any() or not 1 < margin <= MAX_MARGIN * small.shape[1]:
+        return 0
+    white = image.values[small[0, 0]] >= np.median(image.values[small[:, margin]])
+    return 0 if white and margin <= border_width(small.shape) else margin
 
 
 def column_means(stored: NDArray[Any], step: int) -> NDArray[Any]:
@@ -138,7 +180,8 @@ def _air(image: DecodedImage, padding: NDArray[np.bool_]) -> int | None:
     cumulative, values = np.cumsum(counts[order]), image.values[order]
     first = int(np.searchsorted(cumulative, ROBUST_RANGE[0] * cumulative[-1]))
     near = values <= values[first] + AIR_RANGE * (values[-1] - values[first])
-    return int(order[first]) if counts[order][near].sum() >= AIR_PIXELS * cumulative[-1] else None
+    dark = order[near]
+    return int(dark[np.argmax(counts[dark])]) if counts[dark].sum() >= AIR_PIXELS * cumulative[-1] else None
 
 
 def dilate_padding(stored: NDArray[Any], padding: NDArray[np.bool_], radius: int = 1) -> Mask:

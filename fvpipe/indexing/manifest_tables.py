@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import fields
 from operator import attrgetter
 from pathlib import Path
@@ -20,7 +20,7 @@ from fvpipe.errors import InputError
 from fvpipe.indexing.index import Index
 from fvpipe.io.atomic import write_if_changed
 from fvpipe.io.tables import Row, iterate_csv, read_own_table
-from fvpipe.reasons import Reason, Rejection
+from fvpipe.reasons import Flag, Reason, Rejection, crop_verdict
 from fvpipe.shards.format import to_image
 from fvpipe.types import (
     VIEWS,
@@ -101,18 +101,23 @@ def images_table(found: Index) -> Iterator[bytes]:
     return iterate_csv([*_RECORD, *digest, "label", "excluded", "breast_id"], rows)
 
 
-def breasts_table(breasts: Iterable[Breast]) -> Iterator[bytes]:
-    """One row per breast with everything that is known of it beside its pixels, in the order of `breasts`."""
+def breasts_table(breasts: Iterable[Breast], flags: Mapping[str, Flag] | None = None) -> Iterator[bytes]:
+    """One row per breast with everything that is known of it beside its pixels, in the order of `breasts`.
+
+    With the flags of their samples by breast id, also the verdict on the crop of each view.
+    """
     columns = ["breast_id", "patient_id", "study", "laterality", *_FACTS, "manufacturer", "patient_age"]
     views = [f"{view.lower()}_{name}" for view in VIEWS for name in _VIEW_FACTS]
+    crops = [] if flags is None else [f"{view.lower()}_crop" for view in VIEWS]
     rows = (
         [b.key.breast_id, b.key.patient, b.key.study, b.key.laterality]
         + [getattr(b.facts, name) for name in _FACTS]
         + [b.cc.manufacturer, b.cc.patient_age]
         + [getattr(image, name) for image in b.views for name in _VIEW_FACTS]
+        + ([] if flags is None else [crop_verdict(flags[b.key.breast_id], i) for i in range(len(VIEWS))])
         for b in breasts
     )
-    return iterate_csv([*columns, *views], rows)
+    return iterate_csv([*columns, *views, *crops], rows)
 
 
 def findings_table(

@@ -7,6 +7,7 @@ the same bytes for any number of workers.
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -23,7 +24,7 @@ from fvpipe.indexing.index import Index
 from fvpipe.indexing.pairing import rejection_order
 from fvpipe.io.atomic import write_atomic
 from fvpipe.progress import progress
-from fvpipe.reasons import NOT_BROKEN, Flag, Reason, Rejection
+from fvpipe.reasons import NOT_BROKEN, CropVerdict, Flag, Reason, Rejection, crop_verdict
 from fvpipe.report.brightness import BrightnessReport, brightness_reports
 from fvpipe.report.html import data_uri, render
 from fvpipe.report.inspect import flag_names
@@ -41,7 +42,13 @@ from fvpipe.types import BreastKey, Digest, ImageRecord
 from fvpipe.versions import PREPROCESSING_VERSION
 
 LISTED_REJECTIONS = 200  # rejected files that the page lists by name
-KINDS = {"whole_frame": "no outline was accepted", "triangle": "the first threshold failed", "far": "unlike the others"}
+KINDS = {
+    "whole_frame": "no outline was accepted",
+    "doubtful": "a part of the breast may lie outside",
+    "loose": "more than the breast",
+    "triangle": "the first threshold failed",
+    "far": "unlike the others",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +98,8 @@ class Audit:
         Rejections of faulty files and breasts.
     flags, methods : mapping of str to int
         Number of images by flag and by segmentation method; for the flags of shared pixels, of breasts.
+    verdicts : mapping of str to int
+        Number of images by the verdict on their crop.
     groups : tuple of GroupReport
         One report per vendor and view.
     pairs : PairReport
@@ -115,6 +124,7 @@ class Audit:
     rejected: tuple[Rejection, ...]
     flags: Mapping[str, int]
     methods: Mapping[str, int]
+    verdicts: Mapping[str, int]
     groups: tuple[GroupReport, ...]
     pairs: PairReport
     brightness: tuple[BrightnessReport, ...]
@@ -174,6 +184,7 @@ def audit(
     rejections = sorted([*found.rejections, *unreadable, *incomplete, *identical], key=rejection_order)
     ids = {image.path: breast.key.breast_id for breast in found.breasts for image in breast.views}
     deviations = largest_deviations(measured)
+    verdicts = Counter(crop_verdict(row.flags) for row in measured if row.method != "none")
     worst = _worst_first(measured, deviations)[:limit]
     previews = _draw(found, pipeline, [row.record for row in worst], workers)
     result = Audit(
@@ -191,6 +202,7 @@ def audit(
         rejected=tuple(rejection for rejection in rejections if rejection.reason not in NOT_BROKEN),
         flags=count_values(name for flags in (*(row.flags for row in measured), *shared) for name in flag_names(flags)),
         methods=count_values(row.method for row in measured),
+        verdicts={verdict.value: verdicts[verdict] for verdict in CropVerdict},
         groups=group_reports(measured),
         pairs=pair_report(found.breasts, rows),
         brightness=brightness_reports([(row.vendor, row.brightness) for row in measured]),
@@ -261,13 +273,14 @@ def _draw(found: Index, pipeline: Pipeline, images: Sequence[ImageRecord], worke
 
 
 def _kind(row: ImageMeasurement) -> str:
-    if Flag.CC_CROP_FALLBACK in row.flags:
-        return "whole_frame"
+    verdict = crop_verdict(row.flags)
+    if verdict is not CropVerdict.GOOD:
+        return verdict.value
     return "triangle" if Flag.CC_TRIANGLE in row.flags else "far"
 
 
 def _worst_first(rows: Sequence[ImageMeasurement], deviations: Mapping[str, Deviation]) -> list[ImageMeasurement]:
-    """Sort segmented images: whole images first, then those of the triangle threshold, then by decreasing deviation."""
+    """Sort segmented images: by verdict, the worst first, then those of the triangle threshold, then by deviation."""
     order = list(KINDS)
 
     def rank(row: ImageMeasurement) -> tuple[int, float, str]:

@@ -16,10 +16,13 @@ from fvpipe.dicom.image_header import PixelHeader
 from fvpipe.dicom.pixels import decode_image
 from fvpipe.dicom.rules.base import RuleResult
 from fvpipe.execution.isolation import Crash, run_alone
+from fvpipe.imaging.attempts import ThresholdAttempt
 from fvpipe.imaging.canvas import frame_level
 from fvpipe.imaging.decoded_image import DecodedImage
 from fvpipe.imaging.normalize import is_constant
-from fvpipe.imaging.segmentation import GATES, SegmentationTrace, ThresholdAttempt, segment, trace_segmentation
+from fvpipe.imaging.outline import GATES
+from fvpipe.imaging.segmentation import SegmentationTrace, segment, trace_segmentation
+from fvpipe.imaging.verdict import LIMITS
 from fvpipe.imaging.view_agreement import HEADER_FLAGS, constant_flags
 from fvpipe.io.atomic import write_atomic
 from fvpipe.reasons import Flag, Rejection
@@ -186,6 +189,8 @@ def _pixel_facts(image: DecodedImage, found: Segmentation, seen: SegmentationTra
         "attempts": [attempt_facts(attempt) for attempt in seen.attempts] if seen else [],
         "segmentation": {
             "method": found.method,
+            "verdict": found.verdict.value,
+            **{name: round(found.gates[name], 4) for name in LIMITS if name in found.gates},
             "threshold": None if math.isnan(found.threshold) else found.threshold,
             **({} if seen is None or math.isnan(seen.overlap) else {"overlap of both methods": round(seen.overlap, 4)}),
             "area in pixels": None if math.isnan(found.area) else found.area,
@@ -207,6 +212,7 @@ def attempt_facts(attempt: ThresholdAttempt) -> dict[str, Any]:
     return {
         "method": attempt.method,
         "threshold": None if math.isnan(attempt.threshold) else attempt.threshold,
+        "background": "uneven" if attempt.background.fit is not None else "one level",
         "passes": attempt.passes,
         "gates": {
             name: {

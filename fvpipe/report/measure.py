@@ -14,10 +14,13 @@ from fvpipe.dicom.elements import RejectedFile
 from fvpipe.dicom.header import HeaderPolicy
 from fvpipe.dicom.pixels import decode_image
 from fvpipe.errors import InputError
+from fvpipe.imaging.attempts import ThresholdAttempt
 from fvpipe.imaging.canvas import frame_level
 from fvpipe.imaging.decoded_image import DecodedImage
 from fvpipe.imaging.normalize import is_constant
-from fvpipe.imaging.segmentation import GATES, ThresholdAttempt, segment, trace_segmentation
+from fvpipe.imaging.outline import GATES
+from fvpipe.imaging.segmentation import segment, trace_segmentation
+from fvpipe.imaging.verdict import explain
 from fvpipe.imaging.view_agreement import CONSTANT_VIEW, constant_flags, header_flags
 from fvpipe.indexing.headers import parse_indexed
 from fvpipe.io.read import Buffer, read_contents
@@ -120,7 +123,7 @@ class Preview:
     jpeg : bytes
         Contents of a JPEG file.
     failures : str
-        Quality gates that the threshold methods failed; empty if none did.
+        Quality gates that the threshold methods failed, and limits that a good crop keeps; empty if none did.
     """
 
     jpeg: bytes
@@ -173,10 +176,11 @@ def _preview(task: ImageTask) -> Preview | Rejection:
     image = read_image(task)
     if isinstance(image, Rejection):
         return image
-    drawing = draw_segmentation(image, segment(image, task.pipeline.segment), PREVIEW_SIDE)
+    found = segment(image, task.pipeline.segment)
+    drawing = draw_segmentation(image, found, PREVIEW_SIDE)
     trace = trace_segmentation(image, task.pipeline.segment)
     failed = [_failed_gates(attempt) for attempt in trace.attempts if not attempt.passes] if trace else []
-    return Preview(encode(drawing, ".jpg"), "; ".join(failed))
+    return Preview(encode(drawing, ".jpg"), "; ".join([*failed, explain(found.gates)]).strip("; "))
 
 
 def _failed_gates(attempt: ThresholdAttempt) -> str:

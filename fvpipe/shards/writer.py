@@ -113,6 +113,13 @@ def write_shard(
         raise StorageError(f"{path}: cannot be written ({reason}); is the disk full or the folder read-only?") from None
 
 
+def stored_flags(path: Path) -> list[int]:
+    """Flags of the samples of a shard that was just written or verified, in its order."""
+    with h5py.File(path, "r") as file:
+        flags: list[int] = file["flags"][()].tolist()
+    return flags
+
+
 class _DeferredErrorFile(io.FileIO):
     """File for HDF5 that keeps the first write error until :meth:`check`.
 

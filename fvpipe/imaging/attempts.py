@@ -1,0 +1,238 @@
+"""Threshold attempts: from a background and a threshold to the outline of the breast on the thumbnail."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from fvpipe.config.pipeline import Segment
+from fvpipe.imaging.artifacts import rejoin_nipple, remove_leaks, remove_stripes
+from fvpipe.imaging.background import Background, Plane, backgrounds, deviation_bins, mode
+from fvpipe.imaging.morphology import OPENING_RADIUS, clean_opencv, clean_simpleitk, otsu_simpleitk
+from fvpipe.imaging.outline import (
+    GATES,
+    Surroundings,
+    breast_extent,
+    measure_outline,
+    measure_surroundings,
+    passes_gates,
+)
+from fvpipe.imaging.threshold import (
+    BINS,
+    SKIN_SHARE,
+    bin_edge,
+    join_bins,
+    linear_bins,
+    lower_to_valley,
+    otsu_threshold,
+    stable_thresholds,
+    triangle_threshold,
+)
+from fvpipe.imaging.thumbnail import Mask, Thumbnail
+
+CLEAR_OUTLINE = 0.1  # share of a faint outline: where it is less, no other threshold is tried
+EVEN_AIR = 45.0  # bins: where the surroundings of an outline are as even, no other background is tried
+MEDIAN_DIFFERENCE = 0.954  # between two values with normal noise, in standard deviations
+BACKGROUND_GAIN = 20.0  # bins by which a less frequent background must make the surroundings more even
+
+
+@dataclass(frozen=True, slots=True)
+class ThresholdAttempt:
+    """Outline found by one threshold, the chest wall on the left.
+
+    Attributes
+    ----------
+    method : str
+        ``otsu_log``, ``otsu_linear`` or ``triangle``.
+    mask : uint8 array, shape (thumbnail rows, thumbnail columns)
+        255 on the breast.
+    background : Background
+        Level or surface above which the threshold lies.
+    limit : float
+        Threshold above the background, as a share of the range.
+    threshold : float
+        Smallest value above the threshold, in the center of the image if the background is uneven; NaN if there is none.
+    gates : mapping of str to float
+        Measurements for :data:`fvpipe.imaging.outline.GATES`; empty if the mask is empty.
+    excess : float
+        How far a peak of the outline extends beyond the breast, as a share of its width.
+    surroundings : Surroundings
+        What lies around the outline.
+    """
+
+    method: str
+    mask: Mask
+    background: Background
+    limit: float
+    threshold: float
+    gates: Mapping[str, float]
+    excess: float
+    surroundings: Surroundings
+
+    @property
+    def passes(self) -> bool:
+        """Whether the mask passes all quality gates."""
+        return passes_gates(self.gates)
+
+
+def attempt_thresholds(thumbnail: Thumbnail, settings: Segment) -> tuple[ThresholdAttempt, ...]:
+    """Try the method of the settings, then the triangle if that fails; with ``agreement``, both in any case.
+
+    Parameters
+    ----------
+    thumbnail : Thumbnail
+        Image.
+    settings : Segment
+        Method and engine.
+
+    Returns
+    -------
+    attempts : tuple of ThresholdAttempt
+        In the order in which they were tried, the best last. With ``agreement``, the last two are Otsu's and the triangle's.
+    """
+    attempt = partial(_attempt, thumbnail, settings.engine)
+    agreement = settings.method == "agreement"
+    tried: list[ThresholdAttempt] = []
+    if settings.method in ("otsu_log", "agreement"):
+        for candidate in _candidates(thumbnail, settings.engine):
+            tried.append(attempt("otsu_log", candidate.background, bin_edge(candidate.threshold)))
+            if tried[-1].passes:
+                break
+    if settings.method == "otsu_linear":
+        tried.append(attempt("otsu_linear", Background(0.0), _linear_limit(thumbnail, "otsu", settings.engine)))
+    if agreement or not tried or not tried[-1].passes:
+        tried.append(attempt("triangle", Background(0.0), _linear_limit(thumbnail, "triangle", settings.engine)))
+    return tuple(tried)
+
+
+def _linear_limit(thumbnail: Thumbnail, method: str, engine: str) -> float:
+    bins = linear_bins(thumbnail.relative)
+    counts = np.bincount(bins, thumbnail.counts, BINS).astype(np.int64)
+    if method == "triangle":
+        threshold = triangle_threshold(counts)
+    elif engine == "simpleitk":
+        inside = slice(thumbnail.border, -thumbnail.border)
+        threshold = otsu_simpleitk(bins.take(thumbnail.stored[inside, inside]))
+    else:
+        threshold = otsu_threshold(counts)
+    return (threshold + 1) / BINS
+
+
+# --- choice of background and threshold on the coarse grid ------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    background: Background
+    threshold: int
+    is_frame: bool  # it nearly fills the image or its box: no breast, but a field of air
+    surroundings: Surroundings
+
+
+def _candidates(thumbnail: Thumbnail, engine: str) -> list[_Candidate]:
+    """Backgrounds and thresholds to try, the best first: those around whose rough outline there is dark and even air."""
+    found: list[tuple[float, _Candidate]] = []
+    for rank, background in enumerate(backgrounds(thumbnail)):
+        for candidate in _rough_outlines(thumbnail, background, engine):
+            doubt = candidate.surroundings.doubt + rank * BACKGROUND_GAIN
+            found.append((np.inf if candidate.is_frame else doubt, candidate))
+            if not candidate.is_frame and candidate.surroundings.faint <= CLEAR_OUTLINE:
+                break
+        around = found[-1][1].surroundings
+        if not found[-1][1].is_frame and around.ring + around.unevenness <= EVEN_AIR:
+            break
+    return [candidate for _, candidate in sorted(found, key=lambda pair: pair[0])]
+
+
+def _rough_outlines(thumbnail: Thumbnail, background: Background, engine: str) -> Iterator[_Candidate]:
+    where = thumbnail.coarse
+    deviation = background.deviation(thumbnail, where)
+    outside = None if background.outside is None else thumbnail.stored[where, where] == background.outside
+    bins = deviation_bins(deviation)
+    counts = np.bincount(bins.ravel(), minlength=BINS)
+    otsu = otsu_simpleitk(bins) if engine == "simpleitk" else otsu_threshold(counts)
+    joined = join_bins(bins)
+    for threshold in stable_thresholds(joined, _noise(deviation, bins <= otsu), otsu, lower_to_valley(counts, otsu)):
+        rough = np.asarray(cv2.threshold(joined, threshold, 255, cv2.THRESH_BINARY)[1], np.uint8)
+        contours, _ = cv2.findContours(rough, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+        if contours:
+            rough[:] = 0
+            cv2.drawContours(rough, [max(contours, key=cv2.contourArea)], -1, 255, cv2.FILLED)
+        around = measure_surroundings(rough, deviation, outside, bin_edge(threshold))
+        gates = measure_outline(rough)
+        is_frame = not gates or gates["share"] > GATES["share"][1] or gates["fill"] > GATES["fill"][1]
+        yield _Candidate(background, threshold, is_frame, around)
+
+
+def _noise(deviation: Plane, dark: NDArray[np.bool_]) -> float:
+    """Noise of air: the standard deviation that the median difference between dark neighbors tells."""
+    differences = np.abs(np.diff(deviation, axis=1))[dark[:, 1:] & dark[:, :-1]]
+    return float(np.median(differences)) / MEDIAN_DIFFERENCE if len(differences) else 0.0
+
+
+# --- the outline on the thumbnail -------------------------------------------------------------------------------------
+
+
+def _attempt(thumbnail: Thumbnail, engine: str, method: str, background: Background, limit: float) -> ThresholdAttempt:
+    border = thumbnail.border
+    bright, dim = _bright(thumbnail, background, limit, SKIN_SHARE * limit)
+    binary = np.zeros_like(bright)
+    inside = slice(border, -border)
+    binary[inside, inside] = bright[inside, inside]
+    radius = max(1, round(OPENING_RADIUS * max(bright.shape)))
+    clean = clean_simpleitk if engine == "simpleitk" else clean_opencv
+    mask = clean(binary, radius, border)
+    _extend_to_edges(mask, bright, border)
+    for remove in (remove_stripes, remove_leaks):
+        if remove(binary, mask, thumbnail):
+            mask = clean(binary, radius, border)
+            _extend_to_edges(mask, bright, border)
+    if method == "otsu_log":
+        joined = rejoin_nipple(mask, binary, dim, radius)
+        mask = joined if joined is mask or passes_gates(measure_outline(joined)) else mask  # if it fails, it was a label plate
+    mask, excess = breast_extent(mask, thumbnail)
+    where = thumbnail.coarse
+    air = background if method == "otsu_log" else Background(mode(thumbnail))
+    outside = None if air.outside is None else thumbnail.stored[where, where] == air.outside
+    above_air = max(background.level + limit - air.level, 0.0)
+    around = measure_surroundings(np.ascontiguousarray(mask[where, where]), air.deviation(thumbnail, where), outside, above_air)
+    values = thumbnail.values[bright_values(thumbnail, background, limit)]
+    threshold = float(values.min()) if len(values) else math.nan
+    return ThresholdAttempt(method, mask, background, limit, threshold, measure_outline(mask), excess, around)
+
+
+def bright_values(thumbnail: Thumbnail, background: Background, limit: float) -> NDArray[np.bool_]:
+    """Whether each stored value lies above the threshold, in the center of the image if the background is uneven."""
+    bright: NDArray[np.bool_] = thumbnail.relative - background.level >= limit
+    return bright
+
+
+def _bright(thumbnail: Thumbnail, background: Background, *limits: float) -> list[Mask]:
+    """Masks of what is brighter than the background by at least each of the limits."""
+    if background.fit is None:
+        tables = (bright_values(thumbnail, background, limit) * np.uint8(255) for limit in limits)
+        return [table.take(thumbnail.stored) for table in tables]
+    deviation = background.deviation(thumbnail, slice(None))
+    return [np.where(deviation >= limit, 255, 0).astype(np.uint8) for limit in limits]
+
+
+def _extend_to_edges(mask: Mask, bright: Mask, border: int) -> None:
+    """Extend a mask that reaches the border to the edge of the image, in place.
+
+    To the left and right it is extended only as far as the image is bright: the chest wall may lie beside a dark margin, and a
+    nipple may end before the opposite edge, where it is not extended into the border of a film either.
+    """
+    mask[:border] = mask[border]
+    mask[-border:] = mask[-border - 1]
+    wall = mask[:, border] > 0
+    filled = 2 * (bright[wall, :border] > 0).sum(axis=0) >= wall.sum()
+    mask[:, :border] = np.where(np.logical_and.accumulate(filled[::-1])[::-1], mask[:, border : border + 1], 0)
+    strip = bright[:, -border:] > 0
+    strip &= 2 * strip.sum(axis=0) < len(bright)
+    mask[:, -border:] = np.where(np.logical_and.accumulate(strip, axis=1), mask[:, -border - 1 : -border], 0)

@@ -1,0 +1,36 @@
+"""Verdict on a crop: whether it holds the whole breast, and hardly more."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from fvpipe.imaging.attempts import ThresholdAttempt
+from fvpipe.reasons import CropVerdict
+
+LIMITS = {"ring": 110.0, "faint": 0.2, "excess": 0.25}
+"""Largest measurements of a good crop: logarithmic bins by which the ring around the outline is brighter than air, beyond
+which tissue may lie there; share of the outline where brightness hardly rises, beyond which air was taken for breast; and by
+how much a peak extends beyond the breast, as a share of its width, which of a nipple is less."""
+
+
+def measurements(attempt: ThresholdAttempt) -> dict[str, float]:
+    """Numbers that a verdict is made from, with those of the quality gates."""
+    around = attempt.surroundings
+    return {**attempt.gates, "ring": around.ring, "faint": around.faint, "excess": attempt.excess}
+
+
+def judge(measured: Mapping[str, float]) -> CropVerdict:
+    """Judge the crop of an outline that passes the quality gates."""
+    beyond = _beyond(measured)
+    if "ring" in beyond:
+        return CropVerdict.DOUBTFUL
+    return CropVerdict.LOOSE if beyond else CropVerdict.GOOD
+
+
+def explain(measured: Mapping[str, float]) -> str:
+    """What a crop is not good for, in words; empty if it is good or there is none."""
+    return ", ".join(f"{name} {measured[name]:.3g} (at most {LIMITS[name]:g})" for name in _beyond(measured))
+
+
+def _beyond(measured: Mapping[str, float]) -> list[str]:
+    return [name for name, limit in LIMITS.items() if measured.get(name, 0.0) > limit]
