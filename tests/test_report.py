@@ -269,7 +269,9 @@ def test_attempts_are_those_of_the_segmentation() -> None:
             shown = next((a for a in seen.attempts if a.method == found.method), seen.attempts[0])
             assert (shown.threshold, measurements(shown)) == (found.threshold, found.gates)
             assert any(a.passes for a in seen.attempts) == (found.method != "whole_frame")
-            assert [a.method for a in seen.attempts][-1] == ("otsu_log" if pixels is BREAST.pixels and method == "otsu_log" else "triangle")
+            assert [a.method for a in seen.attempts][-1] == (
+                "otsu_log" if pixels is BREAST.pixels and method == "otsu_log" else "triangle"
+            )
     flat = np.full((64, 64), 7, np.uint16)
     assert trace_segmentation(decode(factory.file_bytes(factory.dataset(flat, 12), flat), Laterality.LEFT), Segment()) is None
 

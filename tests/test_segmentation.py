@@ -125,7 +125,7 @@ def test_agreement_believes_only_both() -> None:
     # A very dim plateau around a bright one: Otsu on logarithms draws its line below both, the triangle between the two.
     y, x = np.ogrid[-200:200, :300]
     dim, bright = (y / 140) ** 2 + (x / 200) ** 2 < 1, (y / 80) ** 2 + (x / 120) ** 2 < 1
-    plateaus = (15 * dim + 3985 * bright).astype(np.uint16)
+    plateaus = (40 * dim + 3960 * bright).astype(np.uint16)
     shown = image(Made(plateaus, made.drawing, 12))
     boxes = [segment(shown, Segment(method=method)).tight_box for method in ("otsu_log", "triangle")]  # type: ignore[arg-type]
     assert iou(*boxes) < 0.5

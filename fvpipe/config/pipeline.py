@@ -18,6 +18,9 @@ Voi = Literal["none", "window", "lut", "auto"]
 """What is applied after the Modality LUT or rescale."""
 
 
+Verdicts = Annotated[tuple[Annotated[CropVerdict, Field(strict=False)], ...], Field(strict=False)]
+
+
 class Segment(Settings):
     """How the breast is found. The paper says "an automated segmentation algorithm" and no more."""
 
@@ -25,7 +28,7 @@ class Segment(Settings):
     engine: Literal["opencv", "simpleitk"] = "opencv"
     margin: Annotated[float, Field(ge=0, le=0.5)] = 0.01  # share of the box's longer side
     mask_outside: bool = False  # also set everything outside the outline to the background
-    build: tuple[CropVerdict, ...] = tuple(CropVerdict)  # verdicts whose crops are built; breasts with another are left out
+    build: Verdicts = tuple(CropVerdict)  # verdicts on crops that are built; a breast with another is left out
 
     @field_validator("build")
     @classmethod

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import cv2
@@ -64,6 +64,8 @@ class ThresholdAttempt:
         How far a peak of the outline extends beyond the breast, as a share of its width.
     surroundings : Surroundings
         What lies around the outline.
+    rival : float
+        Area of a larger outline above the same background that was not chosen, in areas of this one; 1 if there is none.
     """
 
     method: str
@@ -74,6 +76,7 @@ class ThresholdAttempt:
     gates: Mapping[str, float]
     excess: float
     surroundings: Surroundings
+    rival: float = 1.0
 
     @property
     def passes(self) -> bool:
@@ -101,7 +104,8 @@ def attempt_thresholds(thumbnail: Thumbnail, settings: Segment) -> tuple[Thresho
     tried: list[ThresholdAttempt] = []
     if settings.method in ("otsu_log", "agreement"):
         for candidate in _candidates(thumbnail, settings.engine):
-            tried.append(attempt("otsu_log", candidate.background, bin_edge(candidate.threshold)))
+            found = attempt("otsu_log", candidate.background, bin_edge(candidate.threshold))
+            tried.append(replace(found, rival=candidate.rival))
             if tried[-1].passes:
                 break
     if settings.method == "otsu_linear":
@@ -133,6 +137,7 @@ class _Candidate:
     threshold: int
     is_frame: bool  # it nearly fills the image or its box: no breast, but a field of air
     surroundings: Surroundings
+    rival: float  # area of a larger outline above the same background, in areas of this one; 1 if there is none
 
 
 def _candidates(thumbnail: Thumbnail, engine: str) -> list[_Candidate]:
@@ -158,6 +163,7 @@ def _rough_outlines(thumbnail: Thumbnail, background: Background, engine: str) -
     counts = np.bincount(bins.ravel(), minlength=BINS)
     otsu = otsu_simpleitk(bins) if engine == "simpleitk" else otsu_threshold(counts)
     joined = join_bins(bins)
+    largest = 0
     for threshold in stable_thresholds(joined, _noise(deviation, bins <= otsu), otsu, lower_to_valley(counts, otsu)):
         rough = np.asarray(cv2.threshold(joined, threshold, 255, cv2.THRESH_BINARY)[1], np.uint8)
         contours, _ = cv2.findContours(rough, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
@@ -167,7 +173,10 @@ def _rough_outlines(thumbnail: Thumbnail, background: Background, engine: str) -
         around = measure_surroundings(rough, deviation, outside, bin_edge(threshold))
         gates = measure_outline(rough)
         is_frame = not gates or gates["share"] > GATES["share"][1] or gates["fill"] > GATES["fill"][1]
-        yield _Candidate(background, threshold, is_frame, around)
+        area = cv2.countNonZero(rough)
+        if not is_frame:
+            largest = max(largest, area)
+        yield _Candidate(background, threshold, is_frame, around, max(largest / max(area, 1), 1.0))
 
 
 def _noise(deviation: Plane, dark: NDArray[np.bool_]) -> float:

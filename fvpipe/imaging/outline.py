@@ -33,13 +33,13 @@ at that column, and the columns before it as a share of all."""
 ARM_REACH = 0.5  # of the rows, in which the armpit is looked for from the top, and the fold from the bottom
 ARM_DEPTH = 0.1  # of the width: an armpit is deeper below the line from arm to breast
 FOLD_NOTCH, FOLD_RISE = 0.60, 0.05  # of the width: abdomen follows a row narrower than the first, and is wider by the second
-FOLD_OVERLAP = 0.015  # of the rows below the narrowest, in which the breast still lies beside the abdomen
+FOLD_OVERLAP = 0.03  # of the rows below the narrowest, in which the breast still lies beside the abdomen
 FOLD_END = 0.85  # of the rows from the bottom, in which the widest row of the breast is looked for
 NIPPLE_LENGTH, NIPPLE_WIDTH = 0.16, 0.08  # of the rows and of the width: a nipple does not extend further beyond the breast
 NOISE_LENGTH = 0.03  # of the rows: shorter peaks of the outline are no arm and no fold
 PLATE_BRIGHTNESS = 0.9  # quantile of the breast's values: a label plate is brighter
 # On the coarse grid
-FAINT_WEIGHT = 100.0  # bins that count as much as a wholly faint outline
+FAINT_WEIGHT = 300.0  # bins that count as much as a wholly faint outline
 RING = (2, 5)  # distances from the outline at which its surroundings are measured
 AIR_DISTANCE = 8  # from the outline, of the air to which they are compared
 MIN_RISE = 2.0  # of brightness within two pixels of the outline, over the threshold

@@ -18,7 +18,7 @@ LOG_GAIN = 1000.0
 BINS = 256
 SKIN_SHARE = 0.4  # the threshold is lowered at most to this share of itself
 LOWEST_THRESHOLD = 0.002  # of a plateau, as a share of the range
-NOISE_FACTOR = 3.0  # a plateau starts above so many times the noise of the air
+NOISE_FACTOR = 2.0  # a plateau starts above so many times the noise of the air
 OTSU_FACTOR = 3.0  # and ends below so many times Otsu's threshold
 STEP_FACTOR = 1.19  # from one threshold to the next
 PLATEAU_LOSS = 1.0354  # ratio of the areas of two thresholds at most: STEP_FACTOR to the power of 0.2
@@ -63,7 +63,7 @@ def stable_thresholds(joined: NDArray[np.uint8], noise: float, otsu: int, prefer
     otsu : int
         Otsu's threshold, which bounds the range.
     preferred : int
-        Threshold to take wherever it lies on a plateau.
+        Threshold to take wherever it lies in the lower half of a plateau.
 
     Returns
     -------
@@ -85,7 +85,8 @@ def stable_thresholds(joined: NDArray[np.uint8], noise: float, otsu: int, prefer
     if plateaus:
         first, area = plateaus[0][0], areas[steps[plateaus[0][1]]]
         plateaus.sort(key=lambda p: p[0] > first or 2 * areas[steps[p[1]]] < 3 * area)
-    stable = [preferred if steps[a] <= preferred <= steps[b] else steps[(a + b) // 2] for a, b in plateaus]
+    middles = [(steps[a], steps[(a + b) // 2]) for a, b in plateaus]
+    stable = [preferred if low <= preferred <= middle else middle for low, middle in middles]  # above it, faint skin is lost
     return list(dict.fromkeys([*stable, preferred, otsu]))
 
 

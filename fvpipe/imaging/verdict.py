@@ -7,22 +7,26 @@ from collections.abc import Mapping
 from fvpipe.imaging.attempts import ThresholdAttempt
 from fvpipe.reasons import CropVerdict
 
-LIMITS = {"ring": 110.0, "faint": 0.2, "excess": 0.25}
-"""Largest measurements of a good crop: logarithmic bins by which the ring around the outline is brighter than air, beyond
-which tissue may lie there; share of the outline where brightness hardly rises, beyond which air was taken for breast; and by
-how much a peak extends beyond the breast, as a share of its width, which of a nipple is less."""
+LIMITS = {"ring": 110.0, "rival": 1.5, "faint": 0.2, "excess": 0.25}
+"""Largest measurements of a good crop.
+
+- ``ring``: logarithmic bins by which the ring around the outline is brighter than air. Beyond it, tissue may lie there.
+- ``rival``: area of a larger outline that was not chosen, in areas of the one that was. Beyond it, tissue may be left out.
+- ``faint``: share of the outline where brightness hardly rises inwards. Beyond it, air was taken for breast.
+- ``excess``: by how much a peak extends beyond the breast, as a share of its width. A nipple extends less.
+"""
 
 
 def measurements(attempt: ThresholdAttempt) -> dict[str, float]:
     """Numbers that a verdict is made from, with those of the quality gates."""
     around = attempt.surroundings
-    return {**attempt.gates, "ring": around.ring, "faint": around.faint, "excess": attempt.excess}
+    return {**attempt.gates, "ring": around.ring, "rival": attempt.rival, "faint": around.faint, "excess": attempt.excess}
 
 
 def judge(measured: Mapping[str, float]) -> CropVerdict:
     """Judge the crop of an outline that passes the quality gates."""
     beyond = _beyond(measured)
-    if "ring" in beyond:
+    if "ring" in beyond or "rival" in beyond:
         return CropVerdict.DOUBTFUL
     return CropVerdict.LOOSE if beyond else CropVerdict.GOOD
 

@@ -1,0 +1,208 @@
+"""Segmentation under the situations of real archives: simulated ones with their truth, and real films made harder."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from numpy.typing import NDArray
+
+from fvpipe.config.pipeline import Segment
+from fvpipe.datasets.adapter import get_adapter
+from fvpipe.dicom.header import ImageHeader, read_header
+from fvpipe.dicom.pixels import decode_image
+from fvpipe.imaging.segmentation import segment
+from fvpipe.imaging.verdict import LIMITS, explain, judge
+from fvpipe.reasons import NO_FLAG, VERDICT_FLAGS, CropVerdict, Flag, crop_verdict
+from fvpipe.types import CropBox, Edge
+from tests.conftest import build
+from tests.support.archive import FLAGGED, KINDS, Score, archive_case, draw_archive, score
+from tests.support.decoding import decode
+from tests.support.disturbances import (
+    Plane,
+    with_margin,
+    with_negative,
+    with_pedestal,
+    with_ramp,
+    with_two_levels,
+    with_vignette,
+)
+from tests.support.factory import CC, LEFT, MLO, RIGHT, breast, dataset, file_bytes, write
+from tests.test_segmentation import BY_HAND
+
+LOG = Segment(method="otsu_log")
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "negative"])
+def test_no_kind_loses_tissue_silently(kind: str) -> None:
+    """A short form of benchmarks/segmentation.py, which draws several situations at once, in all sizes."""
+    scores = [score(draw_archive(archive_case(seed, [kind], longest=480))) for seed in range(300, 308)]
+    assert not [str(s.case) for s in scores if s.lost > 0.01 and not s.flagged]
+    assert not [str(s.case) for s in scores if s.fallback]
+    assert sum(s.flagged for s in scores) <= 1
+    assert np.mean([s.dice for s in scores if not s.flagged]) >= 0.97
+
+
+def test_a_negative_is_left_whole_and_flagged() -> None:
+    for seed in range(300, 306):
+        found = segment(draw_archive(archive_case(seed, ["negative"], longest=480)).image, LOG)
+        assert (found.verdict, found.flags & FLAGGED) == (CropVerdict.WHOLE_FRAME, Flag.CC_CROP_FALLBACK), seed
+
+
+DISTURBED: dict[str, dict[str, Any]] = {
+    "ramp from the chest wall": {"ramp": 0.05, "ramp_edge": "left"},
+    "ramp from the top": {"ramp": 0.03, "ramp_edge": "top"},
+    "ramp from the far side": {"ramp": 0.10, "ramp_edge": "right"},
+    "pedestal": {"pedestal": 0.08},
+    "implant": {"implant": 0.02},
+    "arm": {"arm": 0.8},
+    "vignette": {"vignette": 0.05},
+    "black beside grey air": {"two_levels": 0.06},
+}
+
+
+@pytest.mark.parametrize("how", DISTURBED.values(), ids=DISTURBED.keys())
+def test_what_is_added_to_a_clean_image_does_not_move_the_box(how: dict[str, Any]) -> None:
+    """By 2 % of its side at most, or it is flagged."""
+    for seed in (400, 401, 402):
+        clean = archive_case(seed, ["arm"] if "arm" in how else [], longest=480)
+        images = [draw_archive(replace(clean, **{"arm": 0.0, **added})).image for added in ({}, how)]
+        before, after = (segment(image, LOG) for image in images)
+        assert before.verdict is CropVerdict.GOOD
+        assert _moved(before.tight_box, after.tight_box) < 0.02 or after.flags & FLAGGED, (
+            seed,
+            before.tight_box,
+            after.tight_box,
+        )
+
+
+def _moved(before: CropBox, after: CropBox) -> float:
+    """Largest distance between two edges, as a share of the side that they bound."""
+    moved = np.abs(np.subtract(before.as_tuple(), after.as_tuple()))
+    return float((moved / [before.height, before.height, before.width, before.width]).max())
+
+
+@pytest.mark.parametrize("share", [0.03, 0.05, 0.12, 0.20])
+@pytest.mark.parametrize("level", [0.0, 0.06])
+def test_a_margin_beside_the_chest_wall_is_left_out(share: float, level: float) -> None:
+    for view, side in ((CC, LEFT), (MLO, RIGHT)):
+        made = breast(3, view, side, (640, 500), 12, noise=0.002, pedestal=0.02)
+        wide = with_margin(made.pixels / 4095, share, "left" if side is LEFT else "right", level)
+        found = segment(_decoded(wide, side), LOG)
+        added = wide.shape[1] - made.pixels.shape[1] if side is LEFT else 0
+        own = made.drawing.box
+        expected = CropBox(own.top, own.bottom, own.left + added, own.right + added)
+        assert _moved(expected, found.tight_box) < 0.03
+        assert found.flags == NO_FLAG
+
+
+def _decoded(values: Plane, side: Any) -> Any:
+    pixels = np.rint(np.clip(values, 0.0, 1.0) * 65535).astype(np.uint16)
+    return decode(file_bytes(dataset(pixels, 16, ImageLaterality=side.value), pixels), side)
+
+
+# --- real films -------------------------------------------------------------------------------------------------------
+
+
+def _disturbed(film: Plane) -> Iterator[tuple[str, Plane, int]]:
+    """Real pixels with the chest wall on the left, and the columns added before it."""
+    for amount in (0.03, 0.05, 0.10):
+        for edge in ("left", "top", "right"):
+            yield f"ramp of {amount} from the {edge}", with_ramp((1 - amount) * film, amount, edge), 0
+    for share in (0.05, 0.20):
+        wide = with_margin(film, share, "left", 0.0)
+        yield f"margin of {share}", wide, wide.shape[1] - film.shape[1]
+    yield "negative", with_negative(film), 0
+    yield "pedestal", with_pedestal(film, 0.08, 0.004, np.random.default_rng(0)), 0
+    rows, columns = film.shape
+    yield "collimated", with_two_levels(film, 0.06, CropBox(0, rows, 0, round(0.92 * columns))), 0
+    yield "vignette", with_vignette(0.95 * film, 0.05), 0
+
+
+def test_real_films_made_harder_are_right_or_flagged(cbis: Path) -> None:
+    """No edge lies off the one drawn by hand by 5 % of the frame; on the clean films, none does by 2 %."""
+    wrong = []
+    for name, expected in BY_HAND.items():
+        header = read_header(cbis, name, get_adapter("cbis").policy)
+        assert isinstance(header, ImageHeader)
+        clean = decode_image((cbis / name).read_bytes(), header)
+        stored: NDArray[np.float64] = clean.stored[::2, ::2] / 65535
+        left = clean.chest_wall is Edge.LEFT
+        film, side = (stored, LEFT) if left else (stored[:, ::-1], RIGHT)
+        for how, values, added in _disturbed(film):
+            found = segment(_decoded(values if left else values[:, ::-1], side), LOG)
+            before = added if left else 0
+            moved = (np.array(found.tight_box.as_tuple()) - (0, 0, before, before)) * 2 - expected
+            sides = np.repeat(clean.stored.shape, 2)
+            if (np.abs(moved) > 0.05 * sides).any() and not found.flags & FLAGGED:
+                wrong.append((name, how, np.round(moved / sides, 3).tolist()))
+    assert not wrong
+
+
+# --- verdicts ---------------------------------------------------------------------------------------------------------
+
+
+def test_each_verdict_has_its_measurement_and_its_flag() -> None:
+    good = dict.fromkeys(LIMITS, 0.0)
+    assert judge(good) is CropVerdict.GOOD
+    assert explain(good) == ""
+    for name, limit in LIMITS.items():
+        measured = {**good, name: limit * 1.01}
+        verdict = judge(measured)
+        assert verdict is (CropVerdict.DOUBTFUL if name in ("ring", "rival") else CropVerdict.LOOSE)
+        assert explain(measured) == f"{name} {limit * 1.01:.3g} (at most {limit:g})"
+        for view in (0, 1):
+            assert crop_verdict(Flag(int(VERDICT_FLAGS[verdict]) << view), view) is verdict
+            assert crop_verdict(Flag(int(VERDICT_FLAGS[verdict]) << view), 1 - view) is CropVerdict.GOOD
+    assert crop_verdict(Flag.MLO_CROP_FALLBACK, 1) is CropVerdict.WHOLE_FRAME
+
+
+def _pair(folder: Path, negative: bool) -> None:
+    """Write CC and MLO of one breast, the MLO as a negative."""
+    for i, view in enumerate((CC, MLO)):
+        pixels = breast(5, view, LEFT, (640, 500), 12, pedestal=0.02).pixels
+        if negative and view is MLO:
+            pixels = (4095 - pixels).astype(np.uint16)
+        uid = f"2.25.{100 * negative + i + 1}"
+        tags = {"view": view, "SOPInstanceUID": uid, "PatientID": f"P{negative:d}"}
+        write(folder / f"{negative:d}-{view}.dcm", file_bytes(dataset(pixels, 12, **tags), pixels))
+
+
+def test_a_pipeline_builds_the_verdicts_that_it_lists(tmp_path: Path) -> None:
+    for negative in (False, True):
+        _pair(tmp_path / "dicom", negative)
+    settings = {"segment": {"method": "otsu_log", "build": ["good", "loose"]}}
+    (tmp_path / "strict.yaml").write_text(yaml.safe_dump(settings))
+    build(tmp_path / "dicom", tmp_path / "all")
+    with open(tmp_path / "all" / "breasts.csv", encoding="utf-8") as table:
+        crops = sorted((row["cc_crop"], row["mlo_crop"]) for row in csv.DictReader(table))
+    assert crops == [("good", "good"), ("good", "whole_frame")]
+    build(tmp_path / "dicom", tmp_path / "strict", pipeline=str(tmp_path / "strict.yaml"))
+    with open(tmp_path / "strict" / "breasts.csv", encoding="utf-8") as table:
+        assert [(row["cc_crop"], row["mlo_crop"]) for row in csv.DictReader(table)] == [("good", "good")]
+    with open(tmp_path / "strict" / "rejected.csv", encoding="utf-8") as table:
+        rejected = [row for row in csv.DictReader(table) if row["reason"] == "crop_rejected"]
+    assert len(rejected) >= 1
+    assert "whole_frame" in rejected[0]["detail"]
+    assert "segment.build is good, loose" in rejected[0]["detail"]
+
+
+def test_direct_has_no_verdicts(tmp_path: Path) -> None:
+    _pair(tmp_path / "dicom", negative=False)
+    build(tmp_path / "dicom", tmp_path / "out", pipeline="direct")
+    assert "cc_crop" not in (tmp_path / "out" / "breasts.csv").read_text().partition("\n")[0]
+
+
+def test_scores_tell_a_lost_breast() -> None:
+    """The measure itself: of a crop that is the whole frame nothing is lost, and the rest is excess."""
+    made = draw_archive(archive_case(300, [], longest=480))
+    whole = score(made, Segment(method="none"))
+    assert isinstance(whole, Score)
+    assert (whole.lost, whole.flagged) == (0.0, False)
+    assert whole.excess_columns > 0.1
