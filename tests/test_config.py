@@ -22,6 +22,7 @@ from fvpipe.config.pipeline import Pipeline, load_pipeline
 from fvpipe.config.project import Params, load_params
 from fvpipe.config.training import Recipe, Train
 from fvpipe.errors import ParameterError
+from fvpipe.reasons import CropVerdict
 
 ROOT = Path(__file__).parents[1]
 SHIPPED = sorted(path.stem for path in (ROOT / "pipelines").glob("*.yaml"))
@@ -176,6 +177,8 @@ def others(annotation: Any, value: Any) -> list[Any]:
         return [option for option in typing.get_args(annotation) if option != value]
     if isinstance(value, bool):
         return [not value]
+    if value == tuple(CropVerdict):
+        return [[verdict.value for verdict in value[:n]] for n in (1, 2, 3)]
     if isinstance(value, tuple):
         return [
             [*value[:i], value[i] + 1e-3 if isinstance(value[i], float) else value[i] + 1, *value[i + 1 :]] for i in range(2)

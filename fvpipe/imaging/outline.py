@@ -33,7 +33,7 @@ at that column, and the columns before it as a share of all."""
 ARM_REACH = 0.5  # of the rows, in which the armpit is looked for from the top, and the fold from the bottom
 ARM_DEPTH = 0.1  # of the width: an armpit is deeper below the line from arm to breast
 FOLD_NOTCH, FOLD_RISE = 0.60, 0.05  # of the width: abdomen follows a row narrower than the first, and is wider by the second
-FOLD_OVERLAP = 0.03  # of the rows below the narrowest, in which the breast still lies beside the abdomen
+FOLD_OVERLAP = 0.06  # of the rows below the narrowest, in which the breast ends behind the fold
 FOLD_END = 0.85  # of the rows from the bottom, in which the widest row of the breast is looked for
 NIPPLE_LENGTH, NIPPLE_WIDTH = 0.16, 0.08  # of the rows and of the width: a nipple does not extend further beyond the breast
 NOISE_LENGTH = 0.03  # of the rows: shorter peaks of the outline are no arm and no fold
@@ -83,7 +83,9 @@ def breast_extent(mask: Mask, thumbnail: Thumbnail) -> tuple[Mask, float]:
     smooth = _opening(profile, NOISE_LENGTH)
     fold = _fold(smooth)
     if fold is not None:
-        cut[top + fold :] = 0
+        below = top + fold + round(FOLD_OVERLAP * height)
+        cut[top + fold : below, left + int(smooth[fold]) :] = 0
+        cut[below:] = 0
         smooth, profile = smooth[:fold], profile[:fold]
     arm = _armpit(_opening(profile, NIPPLE_LENGTH))
     if arm is not None:
@@ -127,8 +129,7 @@ def _fold(profile: NDArray[np.int64]) -> int | None:
     if not deep.any():
         return None
     at = np.flatnonzero(deep)[::-1]
-    narrowest = first + int(at[np.argmin(lower[at])])
-    return min(narrowest + round(FOLD_OVERLAP * len(profile)), len(profile) - 1)
+    return first + int(at[np.argmin(lower[at])])
 
 
 def measure_outline(mask: Mask) -> dict[str, float]:
@@ -156,7 +157,7 @@ def measure_outline(mask: Mask) -> dict[str, float]:
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What lies around an outline, which must be air: dark and even.
+    """Measurements of what lies around an outline, which must be air: dark and even.
 
     Attributes
     ----------

@@ -32,7 +32,7 @@ def judge(measured: Mapping[str, float]) -> CropVerdict:
 
 
 def explain(measured: Mapping[str, float]) -> str:
-    """What a crop is not good for, in words; empty if it is good or there is none."""
+    """Name the measurements beyond their limits; empty if the crop is good or there is none."""
     return ", ".join(f"{name} {measured[name]:.3g} (at most {LIMITS[name]:g})" for name in _beyond(measured))
 
 
