@@ -185,9 +185,11 @@ def remove_leaks(binary: Mask, mask: Mask, thumbnail: Thumbnail) -> bool:
         lines = np.sort(strip[min(max(first, border_width(mask.shape)), middle - 1) : middle], axis=0)  # without a film border
         leak, tenth = np.median(lines, axis=0), len(lines) // 10
         variation = np.median((lines[-1 - tenth] - lines[tenth])[:width] / np.maximum(leak[:width], 1 / BINS))
+        # An implant is brighter than any tissue: the darker part of the breast must be brighter than a leak, too.
         beneath = thumbnail.relative[stored[order][length : 2 * length - first, :width]]
-        darker = beneath.size and np.median(beneath) >= LEAK_GAIN * np.median(leak[:width])
-        if (wide and variation > LEAK_VARIATION) or not darker:
+        tissue = np.sort(thumbnail.relative[stored[order][length:][mask[order][length:] > 0]])
+        brighter = beneath.size and min(np.median(beneath), tissue[len(tissue) // 3]) >= LEAK_GAIN * np.median(leak[:width])
+        if (wide and variation > LEAK_VARIATION) or not brighter:
             continue
         binary[order][:length, :reach][strip <= LEAK_GAIN * leak] = 0
         changed = True
