@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,7 @@ from fvpipe.types import CropBox, Edge, Segmentation, View
 from tests.conftest import build, read_truth
 from tests.support.decoding import decode
 from tests.support.factory import CC, LEFT, MLO, RIGHT, Made, breast, dataset, file_bytes, write
+from tests.support.films import BY_HAND
 from tests.support.variations import score, variation, varied
 
 LOG = Segment(method="otsu_log")
@@ -222,10 +222,6 @@ def test_padding_is_background() -> None:
     padded[:, 380:] = 4095  # a padding value at the maximum
     plain = segment(image(made), LOG)
     assert segment(image(Made(padded, made.drawing, 12), PixelPaddingValue=4095), LOG).box == plain.box
-
-
-BY_HAND: dict[str, list[int]] = json.loads((Path(__file__).parent / "data" / "hand-drawn.json").read_text())
-"""Top, bottom, left, right of the breast, drawn by eye on a ruler; docs/segmentation.md says how."""
 
 
 def hardened(image: DecodedImage) -> dict[str, tuple[DecodedImage, int]]:

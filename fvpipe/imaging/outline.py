@@ -39,7 +39,7 @@ NIPPLE_LENGTH, NIPPLE_WIDTH = 0.16, 0.08  # of the rows and of the width: a nipp
 NOISE_LENGTH = 0.03  # of the rows: shorter peaks of the outline are no arm and no fold
 PLATE_BRIGHTNESS = 0.9  # quantile of the breast's values: a label plate is brighter
 # On the coarse grid
-FAINT_WEIGHT = 300.0  # bins that count as much as a wholly faint outline
+FAINT_WEIGHT = 200.0  # bins that count as much as a wholly faint outline
 RING = (2, 5)  # distances from the outline at which its surroundings are measured
 AIR_DISTANCE = 8  # from the outline, of the air to which they are compared
 MIN_RISE = 2.0  # of brightness within two pixels of the outline, over the threshold
