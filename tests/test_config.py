@@ -177,6 +177,8 @@ def others(annotation: Any, value: Any) -> list[Any]:
         return [option for option in typing.get_args(annotation) if option != value]
     if isinstance(value, bool):
         return [not value]
+    if value is None:  # a number that is left out
+        return [0.3]
     if value == tuple(CropVerdict):
         return [[verdict.value for verdict in value[:n]] for n in (1, 2, 3)]
     if isinstance(value, tuple):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from fvpipe.config.pipeline import Fuse, Intensity, Pipeline, Resize, Segment
+from fvpipe.config.pipeline import Fuse, Intensity, Pipeline, Resize, Segment, load_pipeline
 from fvpipe.imaging.decoded_image import DecodedImage
 from fvpipe.imaging.fusion import fuse
 from fvpipe.imaging.normalize import crop_image, normalization
@@ -22,6 +22,7 @@ from tests.support.factory import CC, MLO, breast, dataset, file_bytes, table
 
 VENDORS = ("ge", "hologic", "other", "film")
 BREAST = Intensity(method="percentiles", percentiles=(2, 99.9), region="breast")
+ALIKE = BREAST.model_copy(update={"median": 0.35})
 SHAPE = (480, 384)
 
 
@@ -67,13 +68,36 @@ def separability(means: dict[str, list[float]]) -> float:
 
 def test_the_breasts_own_range_makes_vendors_alike() -> None:
     """By the whole crop a threshold on mean brightness tells the vendors; by the breast it hardly does."""
-    measured = {name: brightness(each) for name, each in (("crop", Intensity()), ("breast", BREAST))}
+    settings = {"crop": Intensity(), "breast": BREAST, "alike": ALIKE}
+    measured = {name: brightness(each) for name, each in settings.items()}
     areas = {name: separability({v: [mean for mean, _ in rows] for v, rows in each.items()}) for name, each in measured.items()}
     spans = {name: {v: np.median([span for _, span in rows]) for v, rows in each.items()} for name, each in measured.items()}
     assert areas["crop"] > 0.9
     assert areas["breast"] < 0.7
+    assert areas["alike"] <= 0.65
     assert spans["crop"]["ge"] < 0.25
     assert min(spans["breast"].values()) >= 0.5
+    assert min(spans["alike"].values()) >= 0.5
+
+
+def test_the_recommended_pipelines_make_vendors_alike() -> None:
+    assert {load_pipeline(name)[1].intensity for name in ("each", "antialiased")} == {ALIKE}
+
+
+@pytest.mark.parametrize("target", [0.2, 0.35, 0.8])
+def test_the_median_of_the_breast_becomes_what_is_asked(target: float) -> None:
+    """The order of values stays, and so do both ends."""
+    _, _, plain, limits = one_view(BREAST)
+    image, found, bent, same = one_view(BREAST.model_copy(update={"median": target}))
+    assert same == limits
+    np.testing.assert_array_equal(bent[plain == 0], 0)
+    np.testing.assert_array_equal(bent[plain == 1], 1)
+    assert (np.diff(bent[np.argsort(plain, kind="stable")]) >= 0).all()
+    crop = crop_image(image, found, Pipeline(segment=Segment(method="otsu_log"), intensity=BREAST))
+    stored, mask = crop.real_pixels()
+    assert mask is not None
+    inside = stored[mask > 0]
+    assert np.median(bent[inside]) == pytest.approx(target, abs=0.01)
 
 
 def one_view(intensity: Intensity) -> tuple[DecodedImage, Segmentation, NDArray[np.float64], tuple[float, float]]:

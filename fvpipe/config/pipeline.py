@@ -60,6 +60,7 @@ class Intensity(Settings):
     region: Literal["crop", "breast"] = (
         "crop"  # pixels that give the range: of the whole crop, or within the outline's interior
     )
+    median: Annotated[float, Field(gt=0, lt=1)] | None = None  # what the median of these pixels becomes; None: as it falls
 
     @field_validator("percentiles")
     @classmethod

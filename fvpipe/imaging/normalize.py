@@ -128,6 +128,7 @@ def normalization(crops: list[Crop], intensity: Intensity) -> tuple[list[NDArray
     groups = [[crop] for crop in crops] if intensity.per_view else [crops]
     tables, ranges = [], []
     for group in groups:
+        median = math.nan if intensity.median is None else _percentiles(group, (50.0,))[0]
         if intensity.method.startswith("percentiles"):
             low, high = _percentiles(group, intensity.percentiles)
         else:
@@ -138,6 +139,8 @@ def normalization(crops: list[Crop], intensity: Intensity) -> tuple[list[NDArray
         for crop in group:
             span = high - low
             table = np.clip((crop.image.values - low) / span, 0.0, 1.0) if span > 0 else np.zeros_like(crop.image.values)
+            if intensity.median is not None and low < median < high:
+                table = _move_median(table, (median - low) / span, intensity.median)
             if crop.image.padding is not None:
                 table[crop.image.padding] = 0.0  # padding takes the minimum over real pixels
             tables.append(table)
@@ -167,8 +170,15 @@ def _extremes(crop: Crop) -> tuple[float, float] | None:
     return float(values.min()), float(values.max())
 
 
-def _percentiles(crops: list[Crop], percentiles: tuple[float, float]) -> tuple[float, float]:
-    """Values at two percentiles of all real pixels of all crops (the lower of two neighbors)."""
+def _move_median(table: NDArray[np.float64], median: float, target: float) -> NDArray[np.float64]:
+    """Bend normalized values so that the median becomes the target; 0 and 1 stay."""
+    # A quotient and no power: every processor computes it alike.
+    bend = median * (1 - target) / (target * (1 - median))
+    return table / (table + bend * (1 - table))
+
+
+def _percentiles(crops: list[Crop], percentiles: tuple[float, ...]) -> tuple[float, ...]:
+    """Values at percentiles of all real pixels of all crops (the lower of two neighbors)."""
     values = np.concatenate([crop.image.values for crop in crops])
     counts = np.concatenate(
         [histogram(stored, len(crop.image.values), mask) for crop in crops for stored, mask in [crop.real_pixels()]]
@@ -176,10 +186,9 @@ def _percentiles(crops: list[Crop], percentiles: tuple[float, float]) -> tuple[f
     order = np.argsort(values, kind="stable")
     cumulative = np.cumsum(counts[order])
     if not cumulative[-1]:
-        return 0.0, 0.0
+        return (0.0,) * len(percentiles)
     targets = (max(percentile / 100 * cumulative[-1], 1) for percentile in percentiles)
-    low, high = (float(values[order[np.searchsorted(cumulative, target)]]) for target in targets)
-    return low, high
+    return tuple(float(values[order[np.searchsorted(cumulative, target)]]) for target in targets)
 
 
 def range_array(ranges: list[tuple[float, float]], views: list[int], intensity: Intensity) -> NDArray[np.float32]:

@@ -18,7 +18,9 @@ from fvpipe.types import Segmentation
 
 NORMALIZATIONS = {
     "minimum and maximum of the crop": Intensity(),
-    "percentiles 2 and 99.9 of the breast": Intensity(method="percentiles", percentiles=(2, 99.9), region="breast"),
+    "percentiles 2 and 99.9 of the breast, median 0.35": Intensity(
+        method="percentiles", percentiles=(2, 99.9), region="breast", median=0.35
+    ),
 }
 """What is compared: the paper's normalization, and that of the recommended pipelines."""
 
