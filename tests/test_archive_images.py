@@ -12,13 +12,13 @@ import pytest
 import yaml
 
 from fvpipe.config.pipeline import Segment
-from fvpipe.imaging.segmentation import segment
+from fvpipe.imaging.segmentation import segment, trace_segmentation
 from fvpipe.imaging.verdict import LIMITS, explain, judge
 from fvpipe.reasons import NO_FLAG, VERDICT_FLAGS, CropVerdict, Flag, crop_verdict
 from fvpipe.types import CropBox
 from tests.conftest import build
 from tests.support.archive import FLAGGED, KINDS, Score, archive_case, draw_archive, score
-from tests.support.disturbances import with_margin
+from tests.support.disturbances import with_margin, with_negative
 from tests.support.factory import CC, LEFT, MLO, RIGHT, breast, dataset, file_bytes, write
 from tests.support.films import decoded, disturbed_films
 
@@ -39,6 +39,53 @@ def test_a_negative_is_left_whole_and_flagged() -> None:
     for seed in range(300, 306):
         found = segment(draw_archive(archive_case(seed, ["negative"], longest=480)).image, LOG)
         assert (found.verdict, found.flags & FLAGGED) == (CropVerdict.WHOLE_FRAME, Flag.CC_CROP_FALLBACK), seed
+
+
+@pytest.mark.parametrize("method", ["otsu_log", "agreement"])
+@pytest.mark.parametrize("side", [LEFT, RIGHT])
+def test_a_negative_is_flagged_whatever_side_the_header_says(method: Any, side: Any) -> None:
+    for seed in range(4):
+        made = breast(seed, MLO if seed % 2 else CC, LEFT, (640, 520), 12, noise=0.002, pedestal=0.02)
+        negative = decoded(with_negative(made.pixels / 4095), side)
+        found = segment(negative, Segment(method=method))
+        assert found.verdict is CropVerdict.WHOLE_FRAME, (seed, found)
+        trace = trace_segmentation(negative, Segment(method=method))
+        assert trace is not None
+        assert trace.attempts == ()
+
+
+@pytest.mark.parametrize("tissue", [0.008, 0.013, 0.02])
+def test_dim_tissue_around_an_implant_is_kept_or_doubted(tissue: float) -> None:
+    """Whatever surface would swallow it."""
+    for seed in range(7400, 7412):
+        clean = archive_case(seed, ["implant"], longest=480)
+        dim = replace(clean, implant=tissue, noise=0.006 if tissue == 0.02 else 0.0)
+        result = score(draw_archive(dim))
+        assert result.lost <= 0.01 or result.flagged, (seed, result)
+
+
+def test_a_breast_wider_than_the_frame_is_not_cut() -> None:
+    for seed in range(6):
+        made = breast(seed, CC if seed % 2 else MLO, LEFT, (640, 520), 12)
+        width = round(0.88 * made.drawing.box.right)
+        found = segment(decoded(made.pixels[:, :width] / 4095, LEFT), LOG)
+        assert found.tight_box.right == width
+        assert Flag.CHEST_WALL_CONFLICT not in found.flags
+
+
+@pytest.mark.parametrize(("height", "length"), [(0.03, 0.08), (0.05, 0.10)])
+def test_a_long_nipple_is_no_stripe(height: float, length: float) -> None:
+    """Even where the edge of the image cuts it: a stripe is darker than tissue."""
+    for seed in range(4):
+        made = breast(seed, CC, LEFT, (640, 520), 12)
+        values, box = made.pixels / 4095, made.drawing.box
+        tip = int(np.median(np.flatnonzero(made.drawing.mask[:, box.right - 1])))
+        rows = slice(tip - round(height * 320), tip + round(height * 320))
+        end = box.right + round(length * 520)
+        values[rows, box.right - 20 : end] = np.maximum(values[rows, box.right - 20 : end], 0.2)
+        for columns in (520, end - 3):
+            found = segment(decoded(values[:, :columns], LEFT), LOG)
+            assert found.tight_box.right >= min(end, columns) - 6, (seed, columns)
 
 
 DISTURBED: dict[str, dict[str, Any]] = {

@@ -191,7 +191,7 @@ def _sample(
 
 
 def _why_rejected(found: Segmentation, pipeline: Pipeline) -> str:
-    why = explain(found.gates) or "no outline passes the quality gates"
+    why = explain(found.gates) or "no outline was accepted"
     return f"the verdict on the crop is {found.verdict}: {why}; segment.build is {', '.join(pipeline.segment.build)}"
 
 

@@ -65,7 +65,7 @@ class ThresholdAttempt:
     surroundings : Surroundings
         What lies around the outline.
     rival : float
-        Area of a larger outline above the same background that was not chosen, in areas of this one; 1 if there is none.
+        Area of the largest outline that might have been chosen, since there is even air around it, in areas of this one.
     """
 
     method: str
@@ -103,9 +103,11 @@ def attempt_thresholds(thumbnail: Thumbnail, settings: Segment) -> tuple[Thresho
     agreement = settings.method == "agreement"
     tried: list[ThresholdAttempt] = []
     if settings.method in ("otsu_log", "agreement"):
-        for candidate in _candidates(thumbnail, settings.engine):
+        candidates = _candidates(thumbnail, settings.engine)
+        largest = max((candidate.area for candidate in candidates if candidate.is_rival), default=0)
+        for candidate in candidates:
             found = attempt("otsu_log", candidate.background, bin_edge(candidate.threshold))
-            tried.append(replace(found, rival=candidate.rival))
+            tried.append(replace(found, rival=max(largest / max(candidate.area, 1), 1.0)))
             if tried[-1].passes:
                 break
     if settings.method == "otsu_linear":
@@ -137,7 +139,12 @@ class _Candidate:
     threshold: int
     is_frame: bool  # it nearly fills the image or its box: no breast, but a field of air
     surroundings: Surroundings
-    rival: float  # area of a larger outline above the same background, in areas of this one; 1 if there is none
+    area: int  # pixels of the coarse grid
+
+    @property
+    def is_rival(self) -> bool:
+        """Whether there is dark and even air around the rough outline, be it faint."""
+        return not self.is_frame and self.surroundings.ring + self.surroundings.unevenness <= EVEN_AIR
 
 
 def _candidates(thumbnail: Thumbnail, engine: str) -> list[_Candidate]:
@@ -163,7 +170,6 @@ def _rough_outlines(thumbnail: Thumbnail, background: Background, engine: str) -
     counts = np.bincount(bins.ravel(), minlength=BINS)
     otsu = otsu_simpleitk(bins) if engine == "simpleitk" else otsu_threshold(counts)
     joined = join_bins(bins)
-    largest = 0
     for threshold in stable_thresholds(joined, _noise(deviation, bins <= otsu), otsu, lower_to_valley(counts, otsu)):
         rough = np.asarray(cv2.threshold(joined, threshold, 255, cv2.THRESH_BINARY)[1], np.uint8)
         contours, _ = cv2.findContours(rough, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
@@ -173,10 +179,7 @@ def _rough_outlines(thumbnail: Thumbnail, background: Background, engine: str) -
         around = measure_surroundings(rough, deviation, outside, bin_edge(threshold))
         gates = measure_outline(rough)
         is_frame = not gates or gates["share"] > GATES["share"][1] or gates["fill"] > GATES["fill"][1]
-        area = cv2.countNonZero(rough)
-        if not is_frame:
-            largest = max(largest, area)
-        yield _Candidate(background, threshold, is_frame, around, max(largest / max(area, 1), 1.0))
+        yield _Candidate(background, threshold, is_frame, around, cv2.countNonZero(rough))
 
 
 def _noise(deviation: Plane, dark: NDArray[np.bool_]) -> float:
@@ -204,7 +207,9 @@ def _attempt(thumbnail: Thumbnail, engine: str, method: str, background: Backgro
             _extend_to_edges(mask, bright, border)
     if method == "otsu_log":
         joined = rejoin_nipple(mask, binary, dim, radius)
-        mask = joined if joined is mask or passes_gates(measure_outline(joined)) else mask  # if it fails, it was a label plate
+        mask = (
+            joined if joined is mask or passes_gates(measure_outline(joined, border)) else mask
+        )  # if it fails, it was a label plate
     mask, excess = breast_extent(mask, thumbnail)
     where = thumbnail.coarse
     air = background if method == "otsu_log" else Background(mode(thumbnail))
@@ -213,7 +218,7 @@ def _attempt(thumbnail: Thumbnail, engine: str, method: str, background: Backgro
     around = measure_surroundings(np.ascontiguousarray(mask[where, where]), air.deviation(thumbnail, where), outside, above_air)
     values = thumbnail.values[bright_values(thumbnail, background, limit)]
     threshold = float(values.min()) if len(values) else math.nan
-    return ThresholdAttempt(method, mask, background, limit, threshold, measure_outline(mask), excess, around)
+    return ThresholdAttempt(method, mask, background, limit, threshold, measure_outline(mask, border), excess, around)
 
 
 def bright_values(thumbnail: Thumbnail, background: Background, limit: float) -> NDArray[np.bool_]:

@@ -21,7 +21,8 @@ GREY_AIR_AREA = 0.05  # of the image, of grey air beside black collimation at le
 GREY_AIR_LEVEL = 0.4  # of the range, at most
 GREY_AIR_WIDTH = 12  # bins from its mode: on one side at least, a quarter as frequent as the mode at most
 NEGATIVE_LEVEL = 0.5  # of the range: air of a negative is brighter
-STRIP = 0.1  # of the columns: the strips at the chest wall and opposite to it
+STRIP = 0.1  # of the columns: the strips at the chest wall and opposite to it; of the rows: their corners
+CORNER_TOLERANCE = 0.1  # of the range, by which corners may be darker than air
 BLOCK = 5  # rows and columns of the blocks of the coarse grid to which a surface is fitted
 BLOCK_PERCENTILE = 10
 TOLERANCE = 0.004  # of the range: blocks further above the surface are no air
@@ -99,11 +100,20 @@ def backgrounds(thumbnail: Thumbnail) -> Iterator[Background]:
 
 
 def is_negative(thumbnail: Thumbnail) -> bool:
-    """Whether air is white: the most frequent value is bright, and the side opposite to the chest wall is the brighter one."""
-    inner = thumbnail.stored[thumbnail.coarse, thumbnail.coarse]
-    width = max(round(STRIP * inner.shape[1]), 1)
-    far, near = (float(np.median(thumbnail.relative.take(strip))) for strip in (inner[:, -width:], inner[:, :width]))
-    return far > max(near, NEGATIVE_LEVEL) and mode(thumbnail, below_mean=False) > NEGATIVE_LEVEL
+    """Whether air is white: the most frequent value is bright, and so is one side of the image, brighter than the other.
+
+    If that is the side of the chest wall, the breast lies on the opposite edge; then both corners must be as bright as air.
+    """
+    air = mode(thumbnail, below_mean=False)
+    if air <= NEGATIVE_LEVEL:
+        return False
+    plane = thumbnail.relative.take(thumbnail.stored[thumbnail.coarse, thumbnail.coarse])
+    height, width = (max(round(STRIP * n), 1) for n in plane.shape)
+    near, far = (float(np.median(strip)) for strip in (plane[:, :width], plane[:, -width:]))
+    if far > max(near, NEGATIVE_LEVEL):
+        return True
+    corners = min(float(np.median(corner)) for corner in (plane[:height, :width], plane[-height:, :width]))
+    return near > far and corners > max(NEGATIVE_LEVEL, air - CORNER_TOLERANCE)
 
 
 def mode(thumbnail: Thumbnail, below_mean: bool = True) -> float:
@@ -160,8 +170,9 @@ def _fit_surface(thumbnail: Thumbnail, inside: NDArray[np.bool_]) -> Plane | Non
     for _ in range(ITERATIONS):
         weighted = terms * weights[:, None]
         fit = np.linalg.solve(weighted.T @ terms + ridge * weights.sum(), weighted.T @ lows)
+        fit = np.rint(fit * 1e6) / 1e6  # so that every processor agrees
         weights = np.where(lows - terms @ fit > TOLERANCE, ABOVE_WEIGHT, 1.0)
-    return np.rint(fit * 1e6) / 1e6  # so that every processor agrees
+    return fit
 
 
 def _places(length: int) -> Plane:

@@ -112,7 +112,7 @@ def _armpit(profile: NDArray[np.int64]) -> int | None:
     hull = cv2.convexHull(np.concatenate([np.stack([rows, profile], axis=1), corners]).astype(np.int32))[:, 0]
     upper = hull[hull[:, 1] >= 0]
     upper = upper[np.argsort(upper[:, 0], kind="stable")]
-    depth = np.interp(rows, upper[:, 0], upper[:, 1]) - profile
+    depth = np.round(np.interp(rows, upper[:, 0], upper[:, 1]) - profile, 6)  # so that every processor agrees
     depth[round(ARM_REACH * len(profile)) :] = 0
     at = int(np.argmax(depth))
     breast = profile[at:].max()
@@ -132,8 +132,16 @@ def _fold(profile: NDArray[np.int64]) -> int | None:
     return first + int(at[np.argmin(lower[at])])
 
 
-def measure_outline(mask: Mask) -> dict[str, float]:
-    """Measurements for :data:`GATES`; empty if the mask is empty."""
+def measure_outline(mask: Mask, border: int = 0) -> dict[str, float]:
+    """Measurements for :data:`GATES`; empty if the mask is empty.
+
+    Parameters
+    ----------
+    mask : uint8 array, shape (rows, columns)
+        Not 0 on the breast.
+    border : int
+        Width in pixels of the border of the image, in which the mask may end before the edge.
+    """
     area = cv2.countNonZero(mask)
     if not area:
         return {}
@@ -150,7 +158,7 @@ def measure_outline(mask: Mask) -> dict[str, float]:
         "fill": area / (width * height),
         "aspect": width / height,
         "wall": int(near[wall]) / height,
-        "far_side": int(np.count_nonzero(mask[:, -1])) / int(near[wall]),
+        "far_side": max(int(np.count_nonzero(mask[:, column])) for column in (-1, -1 - border)) / int(near[wall]),
         "margin": max(wall - tolerance, 0) / columns,
     }
 
@@ -164,9 +172,10 @@ class Surroundings:
     faint : float
         Share of the outline where brightness hardly rises inwards, as where air is taken for the breast.
     ring : float
-        Logarithmic bins by which the ring around the outline is brighter than the air further away; 0 if there is no such air.
+        Logarithmic bins by which the 75th percentile of the ring around the outline is above the median of the air further
+        away; 0 if there is no such air.
     unevenness : float
-        Logarithmic bins between dark and bright air; 0 if there is none.
+        Logarithmic bins between the 10th and the 75th percentile of air; 0 if there is none.
     """
 
     faint: float

@@ -1,11 +1,12 @@
 """Segmentation of the breast in one image.
 
 The paper says "an automated segmentation algorithm". Here it is Otsu's threshold on the logarithm of intensities above
-the mode of the background, on a thumbnail; the edges of the box are then refined at full size, and the mask must pass
-quality gates. If it fails, the triangle threshold is tried. If that fails too, the whole image is used and flagged.
+the background, moved to where the area of the breast is stable, on a thumbnail. What lies around the outline must be air; the
+edges of the box are refined at full size. If no mask passes the quality gates, the triangle threshold is tried; if that
+fails too, the whole image is used and flagged. docs/segmentation.md has the steps and their accuracy.
 
-All decisions are made on integers and on tables of at most 65,536 entries, so that the box is the same on every
-processor: the logarithm only chooses bin edges.
+Decisions are made on integers, on tables of at most 65,536 entries, and on floats that are rounded, so that the box is the same
+on every processor: the logarithm only chooses bin edges.
 """
 
 from __future__ import annotations
@@ -118,7 +119,7 @@ def trace_segmentation(image: DecodedImage, settings: Segment) -> SegmentationTr
     low, high = float(values.min()), float(values.max())
     bins = np.minimum((values - low) * (BINS / max(high - low, 1e-300)), BINS - 1).astype(int)
     attempts = _tried(thumbnail, settings)[1] if settings.method != "none" else ()
-    overlap = _overlap(attempts) if settings.method == "agreement" else math.nan
+    overlap = _overlap(attempts) if attempts and settings.method == "agreement" else math.nan
     return SegmentationTrace(np.bincount(bins.ravel(), minlength=BINS), low, high, attempts, overlap)
 
 
