@@ -28,7 +28,7 @@ ROOT = DOCS.parent
 
 
 FLAG_MEANINGS = {
-    Flag.CC_CROP_FALLBACK: "no outline of the CC was accepted: the whole image was used (verdicts: [segmentation.md](segmentation.md))",
+    Flag.CC_CROP_FALLBACK: "no outline of the CC was accepted: the whole image was used",
     Flag.MLO_CROP_FALLBACK: "the same for the MLO",
     Flag.CC_TRIANGLE: "on the CC Otsu's threshold failed the quality gates and the triangle threshold passed",
     Flag.MLO_TRIANGLE: "the same for the MLO",

@@ -27,7 +27,7 @@ def lesions(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_lesion_is_learnt(lesions: Path) -> None:
     row = to_json(evaluate([train(lesions, "all", **EPOCHS)], Evaluate(bootstrap=500)))["rows"][0]
-    assert row["auc"] >= 0.95, row["auc"]
+    assert row["auc"] >= 0.93, row["auc"]
     assert row["intervals"]["auc"][0] > 0.8
     assert row["breasts"] > 50
 
