@@ -40,7 +40,7 @@ from fvpipe.errors import (
 from fvpipe.printable import CONTROL
 from fvpipe.reasons import NO_FLAG, Flag
 from fvpipe.shards import reader
-from fvpipe.shards.format import RECEIPT, flag_names, read_receipt, shard_index, shard_name
+from fvpipe.shards.format import RECEIPT, flag_names, read_receipt, sha256_outside_images, shard_index, shard_name
 from fvpipe.shards.reader import Sample, open_shards
 from fvpipe.shards.verification import verify
 from fvpipe.shards.writer import ShardRow, write_shard
@@ -708,6 +708,19 @@ def test_what_is_no_file_is_named_and_not_waited_for(name: str, kind: str, own: 
         open_shards(own)
     with pytest.raises(ShardError, match=r"is no regular file"):
         raise ShardError("; ".join(verify(own)))
+
+
+@pytest.mark.parametrize("change", [{"image_offset": 1}, {"image_bytes": -126}], ids=str)
+def test_images_that_lie_elsewhere(change: dict[str, int], own: Path) -> None:
+    """Another part of the file is not served as images, and no other number of them."""
+    data = json.loads((own / RECEIPT).read_text())
+    entry = data["shards"][0]
+    entry |= {name: entry[name] + by for name, by in change.items()}
+    with open(own / shard_name(0), "rb") as file:
+        entry["rest"] = sha256_outside_images(file, entry["image_offset"], entry["image_bytes"])
+    (own / RECEIPT).write_text(json.dumps(data))
+    with pytest.raises(ReceiptError, match=r"shard-00000\.h5: its images do not lie where the receipt lists them"):
+        open_shards(own)
 
 
 def test_a_huge_receipt_is_not_read(own: Path) -> None:
