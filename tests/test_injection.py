@@ -86,9 +86,15 @@ def test_every_error_shows_its_message_escaped(kind: type[FvpipeError]) -> None:
 
 
 def test_errors_of_commands(tmp_path: Path) -> None:
-    name = tmp_path / "x\x1b[31m"
+    name = tmp_path / "x\x07\x1b[31m"  # click itself takes out what is a whole sequence, and only where there is no terminal
     (tmp_path / "s").mkdir()
-    for arguments in (["verify", str(name)], ["report", str(name)], ["inspect", str(name)], ["\x1b[31m"], ["verify", "--\x1b"]):
+    for arguments in (
+        ["verify", str(name)],
+        ["report", str(name)],
+        ["inspect", str(name)],
+        ["\x07\x1b[31m"],
+        ["verify", "--\x07"],
+    ):
         done = CliRunner().invoke(main, arguments)
         assert done.exit_code != 0
         assert not CONTROL.search(done.output.replace("\n", "")), arguments
@@ -109,6 +115,7 @@ SHIFTED = {
     "the same, and nothing at the end": "P1,Doe, Jane,L,",
     "a cell forgotten": "P1,Jane Doe,1",
     "a cell too many, and nothing at the end": "P1,1,Jane Doe,L,,",
+    "two cells forgotten, and nothing like a side": "P1,Jane,Doe",
     "as many cells as there are": "P1,L,Jane Doe,1",
 }
 

@@ -405,6 +405,10 @@ RECEIPT_FAULTS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "a negative count": (lambda data: data["labels"].update(benign=-1, malignant=7, unlabelled=3), "contradict"),
     "a count that is none": (lambda data: data["rejections"].update(mlo_missing="1"), "contradict"),
     "an unknown label": (lambda data: data["labels"].update(other=0), "contradict"),
+    "a shard without samples": (
+        lambda data: (entry_of(data, samples=0), data.update(samples=5, labels={"malignant": 5, "benign": 0, "unlabelled": 0})),
+        "contradict",
+    ),
     "a negative offset": (lambda data: entry_of(data, image_offset=-1), "contradict"),
     "images beyond the file": (lambda data: entry_of(data, image_bytes=1 << 40), "contradict"),
     "an index beyond the shards": (lambda data: data.update(shard_count=1), "contradict"),
