@@ -45,7 +45,7 @@ from fvpipe.shards.reader import Sample, open_shards
 from fvpipe.shards.verification import verify
 from fvpipe.shards.writer import ShardRow, write_shard
 from fvpipe.types import LABEL_NAMES, SCALES, Laterality, View
-from tests.support.hostile_shards import ATTRIBUTE_KINDS, KINDS, change_shard, outcome, put
+from tests.support.hostile_shards import ATTRIBUTE_KINDS, KINDS, change_shard, fit_receipt, outcome, put
 from tests.support.shard_folder import attributes, commit, fused, rows
 
 DTYPES = ("uint16", "uint8", "float32")
@@ -725,6 +725,28 @@ def test_images_that_lie_elsewhere(change: dict[str, int], own: Path) -> None:
     (own / RECEIPT).write_text(json.dumps(data))
     with pytest.raises(ReceiptError, match=r"shard-00000\.h5: its images do not lie where the receipt lists them"):
         open_shards(own)
+
+
+def test_heaps_that_take_long_to_check(own: Path) -> None:
+    with open(own / shard_name(0), "ab") as file:
+        file.write(b"GCOL\x01\0\0\0".ljust(16, b"\0") * 20)
+    fit_receipt(own)
+    assert any("more than 16 global heaps" in problem for problem in verify(own))
+
+
+@pytest.mark.parametrize("size", [0, 8, 1 << 40])
+def test_heap_that_hdf5_reads_for_ever(size: int, own: Path) -> None:
+    """Found by fuzzing: free space of no size in the heap of the attributes' texts."""
+    data = bytearray((own / shard_name(0)).read_bytes())
+    at = start = data.index(b"GCOL\x01\0\0\0")
+    at += 16
+    while any(data[at : at + 2]):
+        at += 16 + (int.from_bytes(data[at + 8 : at + 16], "little") + 7) // 8 * 8
+    assert at < start + 4096
+    data[at + 8 : at + 16] = size.to_bytes(8, "little")
+    (own / shard_name(0)).write_bytes(data)
+    fit_receipt(own)
+    assert any("an object of a global heap does not lie within it" in problem for problem in verify(own))
 
 
 def test_a_huge_receipt_is_not_read(own: Path) -> None:

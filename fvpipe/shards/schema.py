@@ -7,6 +7,7 @@ expands a few bytes to gigabytes, or fill a dataset that has no bytes: none of t
 from __future__ import annotations
 
 import math
+import mmap
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -46,6 +47,8 @@ _ATTRIBUTES = {
     "schema_version", "preprocessing_version", "dataset", "pipeline", "pipeline_digest", "pipeline_yaml", "license",
     "shard_index", "shard_count", "flag_names",
 }  # fmt: skip
+MAX_HEAPS, MAX_HEAP_BYTES = 16, 1 << 20  # of attributes' texts
+_HEAP = b"GCOL\x01\0\0\0"
 _TYPES = {
     name: h5py.h5t.py_create(np.dtype(name).newbyteorder("<"))
     for name in {*SCALES, *(kind for kind, _ in _COLUMNS.values() if kind != "S")}
@@ -119,6 +122,7 @@ def differing_attributes(file: h5py.File, path: Path, expected: Mapping[str, obj
     ShardError
         An attribute is missing, unknown, or no single number or text; such a one is not read.
     """
+    _check_heaps(path)
     for name in sorted(set(file.attrs) | set(_ATTRIBUTES)):
         if name not in _ATTRIBUTES:
             raise _error(path, f"has an attribute {name[:40]!r}, which the format does not know")
@@ -132,6 +136,25 @@ def differing_attributes(file: h5py.File, path: Path, expected: Mapping[str, obj
     scale = file["image"].attrs.get_id("scale") if "scale" in file["image"].attrs else None
     if scale is None or scale.shape != () or file["image"].attrs["scale"] != SCALES[file["image"].dtype.name]:
         yield "scale"
+
+
+def _check_heaps(path: Path) -> None:
+    """Check the global heaps, where texts of attributes lie: HDF5 2.0 reads one with an object of no size for ever."""
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        start, heaps = data.find(_HEAP), 0
+        while start >= 0:
+            heaps += 1
+            at = start + 16
+            end = start + int.from_bytes(data[start + 8 : at], "little")
+            if heaps > MAX_HEAPS or end - start > MAX_HEAP_BYTES:
+                raise _error(path, f"has more than {MAX_HEAPS} global heaps, or one of more than {MAX_HEAP_BYTES} bytes")
+            while end - at >= 16:
+                size = int.from_bytes(data[at + 8 : at + 16], "little")
+                step = 16 + (size + 7) // 8 * 8 if any(data[at : at + 2]) else size  # number 0 is free space, with its header
+                at += step
+                if step < 16 or at > min(end, len(data)):
+                    raise _error(path, "an object of a global heap does not lie within it")
+            start = data.find(_HEAP, start + 1)
 
 
 def _dataset(file: h5py.File, path: Path, name: str, entry: ShardEntry) -> h5py.Dataset:
