@@ -25,9 +25,14 @@ where, what was expected and found, and what to do; the command line prints it a
 
 from __future__ import annotations
 
+from fvpipe.printable import escaped
+
 
 class FvpipeError(Exception):
-    """Base of all errors that fvpipe raises on purpose."""
+    """Base of all errors that fvpipe raises on purpose. Control characters from a file's name or content show escaped."""
+
+    def __str__(self) -> str:
+        return escaped(super().__str__())
 
 
 class ParameterError(FvpipeError):

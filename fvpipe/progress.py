@@ -6,6 +6,8 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from fvpipe.printable import escaped
+
 
 @contextmanager
 def progress(description: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
@@ -38,7 +40,7 @@ def progress(description: str, total: int, unit: str) -> Iterator[Callable[[int]
         def render(self, task: Task) -> Text:
             return Text(f"{task.finished_speed or task.speed or 0:.1f} {unit}/s")
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(description, total=total)
+        task = bar.add_task(escaped(description), total=total)
         yield lambda count: bar.advance(task, count)

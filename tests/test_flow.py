@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import csv
+import errno
 import hashlib
+import io
 import json
 import os
 import random
 import resource
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -30,6 +33,7 @@ from fvpipe.dicom import reader
 from fvpipe.dicom.decoders import DECODERS, Decoder
 from fvpipe.io.tables import read_table
 from fvpipe.reasons import Flag, Reason, Rejection
+from fvpipe.shards import writer
 from fvpipe.shards.format import read_receipt
 from tests.conftest import build, run
 from tests.support import factory
@@ -627,6 +631,76 @@ def test_full_disk_keeps_the_version_before(own: Path, tmp_path: Path) -> None:
     assert not list(out.glob(".*.part"))
 
 
+class FullDisk:
+    """Disk on which one write or sync of many fails."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.calls: list[str] = []
+        self.failing = -1  # position of the call that fails
+        of_hdf5, sync = writer._DeferredErrorFile.write, os.fsync
+
+        class File(io.FileIO):
+            def write(file, data: Any, /) -> int:
+                self.call(f"write {Path(str(file.name)).name.split('.')[1]}")
+                return super().write(data)
+
+        def write_of_hdf5(file: Any, data: Any, /) -> int:
+            try:
+                self.call("write shard")
+            except OSError as error:  # as the system's own error
+                file._error = error
+                return len(data)
+            return of_hdf5(file, data)
+
+        def synced(descriptor: int) -> None:
+            self.call("sync folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "sync file")
+            sync(descriptor)
+
+        monkeypatch.setattr("fvpipe.io.atomic.open", File, raising=False)
+        monkeypatch.setattr(writer._DeferredErrorFile, "write", write_of_hdf5)
+        monkeypatch.setattr(os, "fsync", synced)
+
+    def call(self, what: str) -> None:
+        self.calls.append(what)
+        if len(self.calls) - 1 == self.failing:
+            raise OSError(errno.EIO, "Input/output error")
+
+
+def test_an_error_at_any_write_keeps_the_version_before(own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything is on the disk before the first rename: shards, tables, receipt, and their names in the folder."""
+    out, samples = tmp_path / "out", tmp_path / "samples"
+    builds(own, out, "--samples", samples)
+    before, version = tree(out), read_receipt(out)
+    factory.patient(own / "new", "P99", "LR", seed=50)
+    builds(own, tmp_path / "after", "--samples", samples)  # the samples are there: only the folder remains to be written
+    after = tree(tmp_path / "after")
+    disk = FullDisk(monkeypatch)
+    shutil.copytree(out, tmp_path / "whole")
+    builds(own, tmp_path / "whole", "--samples", samples)
+    made = disk.calls.copy()
+    renamed = made.index("sync folder") + 1
+    names = [call.removeprefix("write ") for call in made[:renamed] if call.startswith("write ")]
+    assert list(dict.fromkeys(names)) == ["shard", "breasts", "rejected", "images", "index"]
+    assert made[:renamed].count("sync file") == 4  # rejected.csv is as it was
+    assert made[renamed] == "sync folder"
+    hdf5 = [i for i, call in enumerate(made) if call == "write shard"]
+    for failing in [*hdf5[::4], hdf5[-1], *range(hdf5[-1] + 1, renamed)]:
+        disk.calls.clear()
+        disk.failing = failing
+        assert "cannot be written (Input/output error)" in build_fails(own, out, "--samples", samples)
+        assert tree(out) == before, made[failing]
+        assert not list(out.glob(".*.part")), made[failing]
+        assert fvpipe.open_shards(out).receipt == version
+    assert fvpipe.verify(out) == []
+    disk.calls.clear()
+    disk.failing = renamed
+    assert "cannot be written" in build_fails(own, out, "--samples", samples)
+    assert tree(out) == after  # the version after, as a whole
+    disk.failing = -1
+    builds(own, out, "--samples", samples)
+    assert fvpipe.verify(out) == []
+
+
 def test_killed_between_a_shard_and_the_receipt(own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The receipt is the only commit point: what lies beside it half-way is an error for a reader, and built again."""
     out = tmp_path / "out"
@@ -635,8 +709,9 @@ def test_killed_between_a_shard_and_the_receipt(own: Path, tmp_path: Path, monke
     file = own / "case3" / "P03_L_MLO.dcm"
     factory.mammogram(file, factory.breast(99, factory.MLO), PatientID="P03", view=factory.MLO, SOPInstanceUID="2.25.77")
     script = (
-        "import os, fvpipe.build.commit as folder\n"
-        "folder.write_if_changed = lambda *a: os.kill(os.getpid(), 9)\n"  # dies after the renames, before the receipt
+        "import os\n"
+        "replace = os.replace\n"  # dies after the renames of the shards, before that of the receipt
+        "os.replace = lambda a, b: os.kill(os.getpid(), 9) if str(b).endswith('index.json') else replace(a, b)\n"
         "from fvpipe.cli.main import main\n"
         f"main(['build-shards', '--pipeline', 'cropped', '--dicom', {str(own)!r}, '--out', {str(out)!r}, '--workers', '0'])\n"
     )

@@ -8,12 +8,14 @@ import multiprocessing
 import os
 import pickle
 import random
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+import tracemalloc
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -35,102 +37,19 @@ from fvpipe.errors import (
     SwappedShardError,
     TruncatedShardError,
 )
+from fvpipe.printable import CONTROL
 from fvpipe.reasons import NO_FLAG, Flag
-from fvpipe.shards.format import RECEIPT, Receipt, flag_names, read_receipt, shard_index, shard_name
+from fvpipe.shards import reader
+from fvpipe.shards.format import RECEIPT, flag_names, read_receipt, sha256_outside_images, shard_index, shard_name
 from fvpipe.shards.reader import Sample, open_shards
 from fvpipe.shards.verification import verify
 from fvpipe.shards.writer import ShardRow, write_shard
-from fvpipe.types import LABEL_NAMES, SCALES, Digest, FusedSample, Laterality, View
-from fvpipe.versions import SCHEMA_VERSION
+from fvpipe.types import LABEL_NAMES, SCALES, Laterality, View
+from tests.support.hostile_shards import ATTRIBUTE_KINDS, KINDS, change_shard, fit_receipt, outcome, put
+from tests.support.shard_folder import attributes, commit, fused, rows
 
 DTYPES = ("uint16", "uint8", "float32")
 TEXT = st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1, max_size=12)
-
-
-def fused(seed: int = 0, shape: tuple[int, ...] = (9, 7), dtype: str = "uint16", flags: Flag = NO_FLAG) -> FusedSample:
-    """A sample of noise that touches both ends of its range."""
-    rng = np.random.default_rng(seed)
-    top = 1 if dtype == "float32" else np.iinfo(dtype).max
-    image = (rng.random(shape) * top).astype(dtype)
-    image.flat[0], image.flat[-1] = 0, top
-    digests = [Digest(hashlib.sha256(f"{seed} {i}".encode()).hexdigest()) for i in range(4)]
-    return FusedSample(
-        image=image,
-        boxes=rng.integers(0, 3000, (2, 4)).astype(np.int32),
-        source_shape=rng.integers(16, 4000, (2, 2)).astype(np.int32),
-        placement=rng.random((2, 4)).astype(np.float32),
-        intensity_range=rng.random(2).astype(np.float32),
-        breast_area=rng.random(2).astype(np.float32),
-        breast_mean=np.array([rng.random(), np.nan], np.float32),
-        source_digests=(digests[0], digests[1]),
-        pixel_digests=(digests[2], digests[3]),
-        flags=flags,
-    )
-
-
-def rows(count: int, shard: int = 0) -> list[ShardRow]:
-    """Breasts of one shard: labels malignant, benign, unlabelled in turn."""
-    side = (Laterality.LEFT, Laterality.RIGHT)
-    return [ShardRow(f"P{shard}{i}_{side[i % 2]}", f"P{shard}{i}", side[i % 2], (1, 0, -1)[i % 3]) for i in range(count)]
-
-
-def attributes(dataset: str = "made", pipeline: str = "cropped") -> dict[str, str | int]:
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "preprocessing_version": 1,
-        "dataset": dataset,
-        "pipeline": pipeline,
-        "pipeline_digest": hashlib.sha256(pipeline.encode()).hexdigest(),
-        "pipeline_yaml": "voi: none\n",
-        "license": "CC0-1.0",
-        "shard_count": 16,
-    }
-
-
-def commit(
-    folder: Path,
-    counts: Sequence[int] = (4, 5),
-    seed: int = 0,
-    shape: tuple[int, ...] = (9, 7),
-    dtype: str = "uint16",
-    dataset: str = "made",
-    pipeline: str = "cropped",
-    receipt: bool = True,
-) -> Receipt:
-    """A shard folder as a build leaves it: shards written aside and renamed, the receipt last."""
-    folder.mkdir(parents=True, exist_ok=True)
-    shared = attributes(dataset, pipeline)
-    entries, labels = [], {1: 0, 0: 0, -1: 0}
-    for i, count in enumerate(counts):
-        part, members = folder / f".{shard_name(i)}.part", rows(count, i)
-        samples = (fused(seed + 1000 * i + j, shape, dtype) for j in range(count))
-        entries.append(write_shard(part, members, samples, {**shared, "shard_index": i}, f"content {seed}"))
-        for row in members:
-            labels[row.label] += 1
-    for entry in entries:
-        os.replace(folder / f".{entry.file}.part", folder / entry.file)
-    table = b"breast_id\n"
-    (folder / "breasts.csv").write_bytes(table)
-    done = Receipt(
-        schema_version=SCHEMA_VERSION,
-        preprocessing_version=1,
-        dataset=dataset,
-        simulated=True,
-        license="CC0-1.0",
-        pipeline=pipeline,
-        pipeline_digest=str(shared["pipeline_digest"]),
-        pipeline_yaml="voi: none\n",
-        shard_count=16,
-        samples=sum(counts),
-        labels={"malignant": labels[1], "benign": labels[0], "unlabelled": labels[-1]},
-        rejections={},
-        flags={},
-        tables={"breasts.csv": hashlib.sha256(table).hexdigest()},
-        shards=tuple(entries),
-    )
-    if receipt:
-        (folder / RECEIPT).write_text(done.to_json())
-    return done
 
 
 def stored(count: int, shard: int, **how: Any) -> np.ndarray:
@@ -483,6 +402,21 @@ RECEIPT_FAULTS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "text for a number": (lambda data: entry_of(data, index="0"), "missing, unknown or of the wrong type"),
     "text for an offset": (lambda data: entry_of(data, image_offset="0"), "missing, unknown or of the wrong type"),
     "labels no mapping": (lambda data: data.update(labels=[9]), "missing, unknown or of the wrong type"),
+    "a negative count": (lambda data: data["labels"].update(benign=-1, malignant=7, unlabelled=3), "contradict"),
+    "a count that is none": (lambda data: data["rejections"].update(mlo_missing="1"), "contradict"),
+    "an unknown label": (lambda data: data["labels"].update(other=0), "contradict"),
+    "a shard without samples": (
+        lambda data: (entry_of(data, samples=0), data.update(samples=5, labels={"malignant": 5, "benign": 0, "unlabelled": 0})),
+        "contradict",
+    ),
+    "a negative offset": (lambda data: entry_of(data, image_offset=-1), "contradict"),
+    "images beyond the file": (lambda data: entry_of(data, image_bytes=1 << 40), "contradict"),
+    "an index beyond the shards": (lambda data: data.update(shard_count=1), "contradict"),
+    "a table elsewhere": (lambda data: data["tables"].update({"../../etc/passwd": "0"}), "contradict"),
+    "a table without digest": (lambda data: data["tables"].update({"breasts.csv": 5}), "contradict"),
+    "control characters": (lambda data: data.update(license="CC0\x1b[31m"), "control characters"),
+    "half a character": (lambda data: data["rejections"].update({"\ud800": 1}), "control characters"),
+    "a long schema version": (lambda data: data.update(schema_version="x" * 9999), r"is 'x{39};"),
     "null": (lambda data: data.update(tables=None), "missing, unknown or of the wrong type"),
 }
 
@@ -493,9 +427,9 @@ def test_receipt_that_contradicts_itself(fault: str, own: Path) -> None:
     data = json.loads((own / RECEIPT).read_text())
     change(data)
     (own / RECEIPT).write_text(json.dumps(data))
-    for reader in (open_shards, verify, read_receipt):
+    for read in (open_shards, verify, read_receipt):
         with pytest.raises(ReceiptError, match=message) as error:
-            reader(own)
+            read(own)
         assert str(own / RECEIPT) in str(error.value)
 
 
@@ -727,6 +661,128 @@ def test_a_folder_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="cannot be written") as error:
         write_shard(tmp_path / "nowhere" / "x.h5", rows(1), [fused()], {"shard_index": 0}, "c")
     assert "\n" not in str(error.value)
+
+
+# --- faults: made by somebody else, with a receipt that fits ----------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_shard_that_the_format_does_not_have(kind: str, own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing of it is read: no other file, no filter, no memory but that of its own bytes."""
+    monkeypatch.setattr(reader, "COMMIT_SECONDS", 0)
+    change, message = KINDS[kind]
+    change_shard(own, change)
+    with pytest.raises(ShardError, match=message) as error:
+        open_shards(own)
+    assert "shard-0000" in str(error.value)
+    problems = verify(own)
+    assert any(re.search(message, problem) for problem in problems)
+    assert not any(CONTROL.search(problem) for problem in problems)
+
+
+@pytest.mark.parametrize("kind", ATTRIBUTE_KINDS)
+def test_attributes_that_the_format_does_not_have(kind: str, own: Path) -> None:
+    change, message = ATTRIBUTE_KINDS[kind]
+    change_shard(own, change)
+    assert any(re.search(message, problem) for problem in verify(own))
+
+
+def test_a_folder_that_was_only_written_again_is_read(own: Path) -> None:
+    """What the tests of hostile shards do is not what makes them fail."""
+    change_shard(own, put("label"))
+    assert len(open_shards(own)) == 9
+    assert verify(own) == []
+
+
+@pytest.mark.parametrize("name", [RECEIPT, shard_name(0), "breasts.csv"])
+@pytest.mark.parametrize("kind", ["fifo", "device", "folder", "link to a device"])
+def test_what_is_no_file_is_named_and_not_waited_for(name: str, kind: str, own: Path) -> None:
+    (own / name).unlink()
+    match kind:
+        case "fifo":
+            os.mkfifo(own / name)
+        case "folder":
+            (own / name).mkdir()
+        case _:
+            (own / name).symlink_to("/dev/zero" if kind == "device" else "/dev/tty")
+    if name == "breasts.csv":
+        assert verify(own) == [f"{own / name}: the receipt lists this table and it is not there"]
+        return
+    with pytest.raises(ShardError, match=rf"{name}: is no regular file"):
+        open_shards(own)
+    with pytest.raises(ShardError, match=r"is no regular file"):
+        raise ShardError("; ".join(verify(own)))
+
+
+@pytest.mark.parametrize("change", [{"image_offset": 1}, {"image_bytes": -126}], ids=str)
+def test_images_that_lie_elsewhere(change: dict[str, int], own: Path) -> None:
+    """Another part of the file is not served as images, and no other number of them."""
+    data = json.loads((own / RECEIPT).read_text())
+    entry = data["shards"][0]
+    entry |= {name: entry[name] + by for name, by in change.items()}
+    with open(own / shard_name(0), "rb") as file:
+        entry["rest"] = sha256_outside_images(file, entry["image_offset"], entry["image_bytes"])
+    (own / RECEIPT).write_text(json.dumps(data))
+    with pytest.raises(ReceiptError, match=r"shard-00000\.h5: its images do not lie where the receipt lists them"):
+        open_shards(own)
+
+
+def test_heaps_that_take_long_to_check(own: Path) -> None:
+    with open(own / shard_name(0), "ab") as file:
+        file.write(b"GCOL\x01\0\0\0".ljust(16, b"\0") * 20)
+    fit_receipt(own)
+    assert any("more than 16 global heaps" in problem for problem in verify(own))
+
+
+@pytest.mark.parametrize("size", [0, 8, 1 << 40])
+def test_heap_that_hdf5_reads_for_ever(size: int, own: Path) -> None:
+    """Found by fuzzing: free space of no size in the heap of the attributes' texts."""
+    data = bytearray((own / shard_name(0)).read_bytes())
+    at = start = data.index(b"GCOL\x01\0\0\0")
+    at += 16
+    while any(data[at : at + 2]):
+        at += 16 + (int.from_bytes(data[at + 8 : at + 16], "little") + 7) // 8 * 8
+    assert at < start + 4096
+    data[at + 8 : at + 16] = size.to_bytes(8, "little")
+    (own / shard_name(0)).write_bytes(data)
+    fit_receipt(own)
+    assert any("an object of a global heap does not lie within it" in problem for problem in verify(own))
+
+
+def test_a_huge_receipt_is_not_read(own: Path) -> None:
+    os.truncate(own / RECEIPT, 1 << 40)
+    with pytest.raises(ReceiptError, match="has more than"):
+        open_shards(own)
+
+
+def test_a_huge_shard_is_not_held_in_memory(own: Path) -> None:
+    """A file with holes, which its receipt describes: read in parts, and named."""
+    data = json.loads((own / RECEIPT).read_text())
+    os.truncate(own / shard_name(0), 1 << 28)
+    entry_of(data, bytes=1 << 28)
+    (own / RECEIPT).write_text(json.dumps(data))
+    tracemalloc.start()
+    with pytest.raises(ChecksumError):
+        open_shards(own)
+    assert tracemalloc.get_traced_memory()[1] < 1 << 24
+    tracemalloc.stop()
+
+
+@pytest.mark.parametrize("table", [b"a\n1\n", b"\xff\xfe\n", b"reason\n" + b"x" * 200_000, b"reason\n\0\n"], ids=range(4))
+def test_table_of_rejections_that_is_none(table: bytes, own: Path) -> None:
+    (own / "rejected.csv").write_bytes(table)
+    data = json.loads((own / RECEIPT).read_text())
+    data["tables"]["rejected.csv"] = hashlib.sha256(table).hexdigest()
+    (own / RECEIPT).write_text(json.dumps(data))
+    assert any("rejected.csv" in problem or "rejections" in problem for problem in verify(own))
+
+
+@settings(max_examples=150, deadline=None)
+@given(number=st.integers(0, 1 << 32))
+def test_hostile_folders(number: int) -> None:
+    """An answer or a ShardError; `python -m tests.support.fuzz_run` runs many more, each in a process that may crash."""
+    with tempfile.TemporaryDirectory() as name:
+        outcome(number, Path(name) / "x", crashing=False)
 
 
 # --- torch ------------------------------------------------------------------------------------------------------------

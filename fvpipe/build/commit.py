@@ -1,4 +1,4 @@
-"""A shard folder as it is committed: planned, written aside, renamed, and its receipt last.
+"""A shard folder as it is committed: planned, written aside and synced as a whole, then renamed, its receipt last.
 
 Whatever happens on the way, a reader finds the version before or the version after, or a folder that says it is neither.
 """
@@ -22,7 +22,7 @@ from fvpipe.config.loading import digest_of
 from fvpipe.errors import QualityError, ReceiptError, StorageError
 from fvpipe.indexing.index import Index
 from fvpipe.indexing.manifest_tables import breasts_table, findings_table, images_table, rejected_table
-from fvpipe.io.atomic import write_atomic, write_if_changed
+from fvpipe.io.atomic import sync_folder, write_aside, write_atomic
 from fvpipe.io.read import file_state
 from fvpipe.progress import progress
 from fvpipe.reasons import NO_FLAG, NOT_BROKEN, Flag, Reason, Rejection
@@ -57,7 +57,7 @@ class Build:
 
 
 def commit(samples: Samples, limits: Limits, begun: float) -> Build:
-    """Write the shards that are not up to date aside, check, rename, and write the receipt last.
+    """Write what is not up to date aside, shards, tables and receipt; check, and rename all, the receipt last.
 
     Parameters
     ----------
@@ -121,22 +121,25 @@ def commit(samples: Samples, limits: Limits, begun: float) -> Build:
         }
         tables = {name: b"".join(lines) for name, lines in written.items() if lines is not None}
         receipt = _receipt(found, target, entries, ordered, samples.rejections, tables)
+        shards_written = len(parts)
         _make_folder(target.out)
-        for part, final in parts:
+        for name, data in [*tables.items(), (RECEIPT, receipt.to_json().encode())]:
+            if aside := write_aside(target.out / name, data):
+                parts.append((aside, target.out / name))
+        sync_folder(target.out)
+        for part, final in parts:  # the receipt is the last
             os.replace(part, final)
+        sync_folder(target.out)
     except OSError as error:
         raise StorageError(f"{target.out}: cannot be written ({error.strerror})") from None
     finally:
         for part, _ in parts:
             part.unlink(missing_ok=True)
-    for name, data in tables.items():
-        write_if_changed(target.out / name, data)
-    write_if_changed(target.out / RECEIPT, receipt.to_json().encode())
     _remove_strays(target.out, receipt)
-    build = Build(receipt, samples, len(parts), time.perf_counter() - begun)
+    build = Build(receipt, samples, shards_written, time.perf_counter() - begun)
     states = {entry.file: file_state(os.stat(target.out / entry.file)) for entry in receipt.shards}
     states[RECEIPT] = _sha256_of(target.out / RECEIPT)
-    if samples.computed or parts or recorded_states(target.build_file) != states or not target.build_file.is_file():
+    if samples.computed or shards_written or recorded_states(target.build_file) != states or not target.build_file.is_file():
         record = build_record(samples, build.written, build.seconds, states)
         write_atomic(target.build_file, record, durable=False)
     return build

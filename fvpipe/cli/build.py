@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from fvpipe.cli.options import FILE, FOLDER, dataset_option, make_workers, reading_options, worker_options
-from fvpipe.cli.output import print_build, print_index, print_profile, say
+from fvpipe.cli.output import echo, print_build, print_index, print_profile, say
 
 
 @click.command()
@@ -36,7 +36,7 @@ def index(datasets: tuple[str, ...], id_key: Path | None, reread: bool, as_json:
             if not as_json:
                 print_index(result)
     if as_json:
-        click.echo(json.dumps(results, indent=1))
+        echo(json.dumps(results, indent=1))
 
 
 @click.command("build-shards")
@@ -122,6 +122,6 @@ def build_shards(
             if not as_json:
                 print_build(result)
     if as_json:
-        click.echo(json.dumps([result.to_json() for result in results], indent=1))
+        echo(json.dumps([result.to_json() for result in results], indent=1))
     elif profile:
         print_profile(results)

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from fvpipe.cli.options import FOLDER
+from fvpipe.cli.output import echo
 from fvpipe.errors import ParameterError
 
 
@@ -26,7 +27,7 @@ def phantom(form: Any, out: Path, patients: int, seed: int) -> None:
     """
     from fvpipe.simulation.writer import write_dataset
 
-    click.echo(f"{write_dataset(form, out, patients, seed)} simulated DICOM files -> {out}")
+    echo(f"{write_dataset(form, out, patients, seed)} simulated DICOM files -> {out}")
 
 
 @click.command()
@@ -44,18 +45,16 @@ def fetch(dataset: str, out: Path, yes: bool) -> None:
     if dataset == "cbis":
         from fvpipe.datasets.cbis import copy_sample
 
-        click.echo(f"{copy_sample(out)} DICOM files -> {out}")
+        echo(f"{copy_sample(out)} DICOM files -> {out}")
         return
     from fvpipe.datasets import idc
 
     download = idc.plan(dataset, out)
-    click.echo(download.cost)
+    echo(download.cost)
     if download.missing and not yes:
         if not sys.stdin.isatty():
             raise ParameterError("nothing was fetched; add --yes to a call that no person can answer")
         click.confirm("Fetch it?", abort=True)
     idc.fetch(download, sys.stderr.isatty())
-    click.echo(f"{sum(series.files for series in download.series)} DICOM files, all as large as listed -> {out}")
-    click.echo(
-        "The label table is no part of it: put CMMD_clinicaldata_revision.xlsx (doi:10.7937/tcia.eqde-4b16) beside them."
-    )
+    echo(f"{sum(series.files for series in download.series)} DICOM files, all as large as listed -> {out}")
+    echo("The label table is no part of it: put CMMD_clinicaldata_revision.xlsx (doi:10.7937/tcia.eqde-4b16) beside them.")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fvpipe.cli.options import FILE, FOLDER, dataset_option, grid_options, json_option
-from fvpipe.cli.output import SHOWN
+from fvpipe.cli.output import SHOWN, echo
 from fvpipe.errors import InputError, ParameterError
 
 if TYPE_CHECKING:
@@ -44,23 +44,23 @@ def split(names: tuple[str, ...], as_json: bool) -> None:
             raise ParameterError(f"params.yaml: no split {name!r}; known: {', '.join(known) or 'none'}")
     results = write_splits(project, list(names) or list(known))
     if as_json:
-        click.echo(json.dumps(results, indent=1))
+        echo(json.dumps(results, indent=1))
         return
     for result in results:
         parts = ", ".join(f"{part} {n['benign']}+{n['malignant']}" for part, n in result["parts"].items())
         rate = "no test breast" if result["leak_rate"] is None else f"{result['leak_rate']:.1%}"
-        click.echo(f"{result['split']} ({result['setting']}): {parts} benign+malignant; leak rate {rate} -> {result['out']}")
+        echo(f"{result['split']} ({result['setting']}): {parts} benign+malignant; leak rate {rate} -> {result['out']}")
         for part, counts in result["parts"].items():
             if not all(counts.values()):
-                click.echo(f"  {part} lacks a class: the data set is small for this split, or try another seed", err=True)
+                echo(f"  {part} lacks a class: the data set is small for this split, or try another seed", err=True)
         if not result["digests_checked"]:
-            click.echo(
+            echo(
                 "  patients and studies were checked, not every file and image: some breasts are not in shards, or in shards "
                 "of another decoding; build the shards of all data sets by one pipeline for the full check",
                 err=True,
             )
         for pair in result["near_duplicates_across_parts"][:SHOWN]:
-            click.echo(f"  nearly the same image in two parts: {' and '.join(pair)}", err=True)
+            echo(f"  nearly the same image in two parts: {' and '.join(pair)}", err=True)
 
 
 @click.command()
@@ -145,7 +145,7 @@ def _trained(
             f"{project.folder / 'cache' / 'models'}: none of {len(runs)} models is trained; run `fvpipe train` first"
         )
     if missing:
-        click.echo(f"not trained yet, and left out: {', '.join(missing)}", err=True)
+        echo(f"not trained yet, and left out: {', '.join(missing)}", err=True)
     return project, [read_trained(folder) for run, folder in folders.items() if str(run) not in missing]
 
 
@@ -155,4 +155,4 @@ def _print(found: Evaluation | Table1 | Table2, out: Path | None, as_json: bool)
 
     if out is not None:
         write_if_changed(out, (json.dumps(found.to_metric(), indent=1) + "\n").encode())
-    click.echo(json.dumps(to_json(found), indent=1) if as_json else found.to_text())
+    echo(json.dumps(to_json(found), indent=1) if as_json else found.to_text())

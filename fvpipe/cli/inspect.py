@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fvpipe.cli.options import FILE, FOLDER, dataset_option, make_workers, reading_options, worker_options
-from fvpipe.cli.output import print_rejections, rejected_words
+from fvpipe.cli.output import echo, print_rejections, rejected_words
 from fvpipe.errors import ParameterError
 
 if TYPE_CHECKING:
@@ -52,11 +52,11 @@ def verify(folders: tuple[Path, ...], as_json: bool) -> None:
         if not as_json:
             receipt = read_receipt(folder)
             summary = "all as written" if not problems else f"{len(problems)} problem(s)"
-            click.echo(f"{folder}: {receipt.samples} samples in {len(receipt.shards)} shard(s), {summary}")
+            echo(f"{folder}: {receipt.samples} samples in {len(receipt.shards)} shard(s), {summary}")
             for problem in problems:
-                click.echo(f"  {problem}", err=True)
+                echo(f"  {problem}", err=True)
     if as_json:
-        click.echo(json.dumps({str(folder): problems for folder, problems in found.items()}, indent=1))
+        echo(json.dumps({str(folder): problems for folder, problems in found.items()}, indent=1))
     if any(found.values()):
         sys.exit(1)
 
@@ -84,7 +84,7 @@ def inspect(path: Path, adapter: str, pipeline: str, png: Path | None, timeout: 
 
     found = inspect_shards(path) if path.is_dir() else inspect_dicom(path, adapter, pipeline, png, timeout)
     show = to_text if path.is_dir() else file_text
-    click.echo(json.dumps(found, indent=1) if as_json else show(found))
+    echo(json.dumps(found, indent=1) if as_json else show(found))
     if found.get("reason"):
         sys.exit(1)
 
@@ -170,7 +170,7 @@ def audit(
         else:
             results = [_compared(source, samples, compare, seed, reread, pool, as_json) for source in sources]
     if as_json:
-        click.echo(json.dumps(results, indent=1))
+        echo(json.dumps(results, indent=1))
     if any(result.get("differing") for result in results):
         sys.exit(1)
 
@@ -196,7 +196,7 @@ def _audited(
     if not as_json:
         read = f"{result.measured} of {result.images} images read, {rejected_words(result.rejections)}"
         crops = ", ".join(f"{count} {verdict.replace('_', ' ')}" for verdict, count in result.verdicts.items())
-        click.echo(f"{result.dataset}: {read}; crops: {crops}; {len(images)} images -> {page}")
+        echo(f"{result.dataset}: {read}; crops: {crops}; {len(images)} images -> {page}")
         print_rejections(result.rejected)
     return result.to_json() | {"out": str(page)}
 
@@ -211,7 +211,7 @@ def _compared(
     with open_file_cache(source, samples, reread=reread) as file_cache:
         result = compare_decoders(index(source, pool, file_cache), size or None, seed, pool)
     if not as_json:
-        click.echo(comparison_text(result))
+        echo(comparison_text(result))
     return result.to_json()
 
 
@@ -231,4 +231,4 @@ def report(shards: Path, out: Path, limit: int) -> None:
     from fvpipe.report.shard_page import write_page
 
     folders, images = write_page(shards, out, limit)
-    click.echo(f"{folders} shard folder(s), {images} images -> {out}")
+    echo(f"{folders} shard folder(s), {images} images -> {out}")

@@ -14,8 +14,10 @@ from fvpipe.cli.build import build_shards, index
 from fvpipe.cli.datasets import fetch, phantom
 from fvpipe.cli.evaluation import evaluate, split, table1, table2
 from fvpipe.cli.inspect import audit, inspect, report, verify
+from fvpipe.cli.output import echo
 from fvpipe.cli.training import export, predict, train
 from fvpipe.errors import FvpipeError
+from fvpipe.printable import escaped
 
 
 class Commands(click.Group):
@@ -35,9 +37,14 @@ class Commands(click.Group):
         except MemoryError:
             raise click.ClickException("out of memory; what was finished is kept, run again with fewer --workers") from None
         except ImportError as error:
-            raise click.ClickException(f"{error}; install what is missing (README), then run again") from None
+            raise click.ClickException(f"{escaped(str(error))}; install what is missing (README), then run again") from None
+        except click.UsageError as error:
+            said = error.format_message()
+            if escaped(said, keep="\n") == said:
+                raise
+            raise click.UsageError(escaped(said, keep="\n"), error.ctx) from None
         except KeyboardInterrupt:
-            click.echo("interrupted; what was finished is kept, run it again to go on", err=True)
+            echo("interrupted; what was finished is kept, run it again to go on", err=True)
             sys.exit(130)
 
 

@@ -9,20 +9,27 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fvpipe.printable import escaped
+
 if TYPE_CHECKING:
     from fvpipe.project.stages import BuildSummary, IndexSummary
 
 SHOWN = 20  # rejections shown on the screen; the table has them all
 
 
+def echo(text: str, *, err: bool = False) -> None:
+    """Print text, on stdout or stderr. All commands print by this: control characters of files show escaped."""
+    click.echo(escaped(text, keep="\n"), err=err)
+
+
 def say(line: str) -> None:
     """Print a line on stderr."""
-    click.echo(line, err=True)
+    echo(escaped(line), err=True)
 
 
 def warn(message: str) -> None:
     """Print a warning on stderr."""
-    click.echo(f"warning: {message}", err=True)
+    say(f"warning: {message}")
 
 
 def print_index(result: IndexSummary) -> None:
@@ -30,7 +37,7 @@ def print_index(result: IndexSummary) -> None:
     counts = f"{result.images} images, {result.breasts} breasts, {rejected_words(result.rejections)}"
     counts += f", {result.ignored} other files" if result.ignored else ""
     read = "kept, no input folder" if result.kept else f"{result.read} headers read"
-    click.echo(f"{result.dataset}: {counts}; {read} -> {result.out}")
+    echo(f"{result.dataset}: {counts}; {read} -> {result.out}")
     _print_rejected_in(result.out)
 
 
@@ -39,7 +46,7 @@ def print_build(result: BuildSummary) -> None:
     labels = ", ".join(f"{count} {name}" for name, count in result.labels.items())
     where = f"in {result.shards} shard(s), {result.written} written"
     made = f"{result.computed} made, {result.reused} reused in {result.seconds:.1f} s"
-    click.echo(
+    echo(
         f"{result.pipeline}/{result.dataset}: {result.samples} breasts ({labels}) {where}, "
         f"{rejected_words(result.rejections)}; {made} -> {result.out}"
     )
@@ -59,7 +66,7 @@ def print_profile(results: list[BuildSummary]) -> None:
     for result in results:
         for step, seconds in result.seconds_of_steps.items():
             each = f"{1000 * seconds / max(result.computed, 1):8.1f} ms a breast"
-            click.echo(f"  {result.pipeline}/{result.dataset}: {step:<8} {seconds:8.2f} s {each}")
+            echo(f"  {result.pipeline}/{result.dataset}: {step:<8} {seconds:8.2f} s {each}")
 
 
 def rejected_words(reasons: Mapping[str, int]) -> str:
@@ -80,7 +87,6 @@ def print_rejections(rejections: Any) -> None:
 
     broken = (rejection for rejection in rejections if rejection.reason not in NOT_BROKEN)
     for rejection in islice(broken, SHOWN):
-        what = "".join(c if c.isprintable() else "?" for c in rejection.what)
-        click.echo(f"  rejected: {what}: {rejection.reason.value}: {rejection.detail}", err=True)
+        say(f"  rejected: {rejection.what}: {rejection.reason.value}: {rejection.detail}")
     if more := sum(1 for _ in broken):
-        click.echo(f"  ... and {more} more, all in rejected.csv", err=True)
+        echo(f"  ... and {more} more, all in rejected.csv", err=True)

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from fvpipe.cli.options import FILE, FOLDER, device_option, grid_options, json_option, model_option
+from fvpipe.cli.output import echo, say
 from fvpipe.errors import InputError
 
 
@@ -53,21 +54,21 @@ def train(
             recipe = project.params.train.recipe(simulated)
             if weights is not None:
                 recipe = recipe.model_copy(update={"weights": weights})
-            record = train_run(project, run, recipe, execution, lambda text: click.echo(text, err=True), fresh)
+            record = train_run(project, run, recipe, execution, say, fresh)
             if execution.rank:
                 continue
             auc = record.epochs[record.best_epoch].validation_auc
             dropped = f", {sum(record.dropped.values())} breasts without a sample" if record.dropped else ""
             results.append({"made": record.simulated, "best_epoch": record.best_epoch, "validation_auc": auc, "run": str(run)})
             if not as_json:
-                click.echo(
+                echo(
                     f"{record.title}: {len(record.epochs)} epochs, best {record.best_epoch + 1}, validation AUC "
                     f"{auc:.3f}{dropped} -> {project.folder / 'cache' / 'models' / run.path}"
                 )
     finally:
         leave_process_group()
     if as_json and not execution.rank:
-        click.echo(json.dumps(results, indent=1))
+        echo(json.dumps(results, indent=1))
 
 
 @click.command()
@@ -136,17 +137,16 @@ def predict(
             "breasts": results,
             "rejected": rejected,
         }
-        click.echo(json.dumps(found, indent=1))
+        echo(json.dumps(found, indent=1))
     else:
         for result in results:
-            click.echo(f"{result['breast']}: {result['probability']:.3f} by {record.title}")
+            echo(f"{result['breast']}: {result['probability']:.3f} by {record.title}")
             for peak in result.get("peaks", ()):
                 where = f"row {peak['row']}, column {peak['column']}"
-                click.echo(f"  {peak['view']}: {peak['share']:.0%} of the heat, most at {where} -> {result['gradcam']}")
-        click.echo(NOT_A_DEVICE)
+                echo(f"  {peak['view']}: {peak['share']:.0%} of the heat, most at {where} -> {result['gradcam']}")
+        echo(NOT_A_DEVICE)
     for rejection in rejections:
-        what = "".join(c if c.isprintable() else "?" for c in rejection.what)
-        click.echo(f"  rejected: {what}: {rejection.reason.value}: {rejection.detail}", err=True)
+        say(f"  rejected: {rejection.what}: {rejection.reason.value}: {rejection.detail}")
     if not predictions:
         raise InputError("no breast with both a CC and an MLO view among the files; nothing was predicted")
 
@@ -174,4 +174,4 @@ def export(folder: Path, out: Path, as_json: bool) -> None:
     difference = write(model, record, out)
     result = {"model": str(record.run), "made": record.simulated, "largest_difference": difference, "out": str(out)}
     text = f"{record.title}: differs from torch by at most {difference:.0e} -> {out}"
-    click.echo(json.dumps(result, indent=1) if as_json else text)
+    echo(json.dumps(result, indent=1) if as_json else text)

@@ -50,23 +50,75 @@ def write_if_changed(path: Path, data: bytes | Iterable[bytes]) -> None:
     _write(path, [data] if isinstance(data, bytes) else data, if_changed=True)
 
 
+def write_aside(path: Path, data: bytes) -> Path | None:
+    """Write the new content of a file beside it, for the caller to rename together with others.
+
+    Parameters
+    ----------
+    path : Path
+        The file; not touched.
+    data : bytes
+        All of the new content.
+
+    Returns
+    -------
+    aside : Path or None
+        File on the disk with the new content; None if `path` already holds it.
+
+    Raises
+    ------
+    StorageError
+        The file cannot be written. Nothing is left.
+    """
+    return _write_aside(path, [data], durable=True, if_changed=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Wait until the names of the files in a folder are on the disk."""
+    if os.name != "posix":  # Windows syncs no folders
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def _write(path: Path, parts: Iterable[bytes], *, durable: bool = True, if_changed: bool = False) -> None:
+    aside = _write_aside(path, parts, durable=durable, if_changed=if_changed)
+    if aside is None:
+        return
+    try:
+        os.replace(aside, path)
+    except OSError as error:
+        aside.unlink(missing_ok=True)
+        raise _not_written(path, error) from None
+
+
+def _write_aside(path: Path, parts: Iterable[bytes], *, durable: bool, if_changed: bool) -> Path | None:
     # Two threads, or two hosts whose process ids are equal, may write the same file at once.
     aside = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
+    done = False
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with open(aside, "wb") as file:
-                file.writelines(parts)
-                file.flush()
-                if if_changed:
-                    with suppress(OSError):  # no file, or none that can be read: it is replaced
-                        if filecmp.cmp(aside, path, shallow=False):
-                            return
-                if durable:
-                    os.fsync(file.fileno())
-            os.replace(aside, path)
-        finally:
-            aside.unlink(missing_ok=True)
+        with open(aside, "wb") as file:
+            file.writelines(parts)
+            file.flush()
+            if if_changed:
+                with suppress(OSError):  # no file, or none that can be read: it is replaced
+                    if filecmp.cmp(aside, path, shallow=False):
+                        return None
+            if durable:
+                os.fsync(file.fileno())
+        done = True
+        return aside
     except OSError as error:
-        raise StorageError(f"{path}: cannot be written ({error.strerror or type(error).__name__})") from None
+        raise _not_written(path, error) from None
+    finally:
+        if not done:
+            with suppress(OSError):  # where it never was
+                aside.unlink()
+
+
+def _not_written(path: Path, error: OSError) -> StorageError:
+    return StorageError(f"{path}: cannot be written ({error.strerror or type(error).__name__})")

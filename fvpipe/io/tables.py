@@ -33,11 +33,14 @@ class Row:
         Line of the file where the row begins, from 1.
     cells : mapping of column to str
         Without surrounding space; empty where the row is shorter than the heading.
+    aligned : bool
+        Whether the row has as many cells as the heading. Where not, a cell may be that of another column, as a name.
     """
 
     file: Path
     line: int
     cells: Mapping[str, str]
+    aligned: bool = True
 
     def __getitem__(self, column: str) -> str:
         return self.cells[column]
@@ -65,7 +68,9 @@ class Row:
         """
         value = parser(self.cells[column])
         if value is None:
-            raise self.error(column, expected)
+            # Where another column has what is expected here, the row may be shifted, and a word may be a name.
+            elsewhere = any(parser(cell) is not None for name, cell in self.cells.items() if name != column)
+            raise self.error(column, expected, shown=not (elsewhere and re.search(r"[^\W\d_]{2}", self.cells[column])))
         return value
 
     @property
@@ -73,9 +78,13 @@ class Row:
         """Name of the table and line of the row, without the folder: for details that are written into tables."""
         return f"{self.file.name}, line {self.line}"
 
-    def error(self, column: str, expected: str) -> LabelTableError:
-        """Make the error to raise where this row's `column` is not as expected."""
-        return LabelTableError(f"{self.file}, line {self.line}: {column} is {self.cells[column][:40]!r}; expected {expected}")
+    def error(self, column: str, expected: str, *, shown: bool = True) -> LabelTableError:
+        """Make the error to raise where this row's `column` is not as expected.
+
+        The cell is not shown where it may be that of another column.
+        """
+        found = repr(self.cells[column][:40]) if shown and self.aligned else "another (not shown: the row may be shifted)"
+        return LabelTableError(f"{self.file}, line {self.line}: {column} is {found}; expected {expected}")
 
 
 CUT_NUMBER = r"[0-9](\.[0-9]+)?[eE]\+?[0-9]+"
@@ -146,7 +155,8 @@ def iterate_table(file: Path, required: Sequence[str]) -> Iterator[Row]:
     for number, cells in filled:
         if any(cells[len(heading) :]):
             raise LabelTableError(f"{file}, line {number}: {len(cells)} cells; the heading has {len(heading)}")
-        yield Row(file, number, dict(zip_longest(heading, cells[: len(heading)], fillvalue="")))
+        named = dict(zip_longest(heading, cells[: len(heading)], fillvalue=""))
+        yield Row(file, number, named, aligned=len(cells) == len(heading))
 
 
 def _read_csv(file: Path) -> Iterator[tuple[int, list[str]]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, select_autoescape
+from jinja2 import Environment, PackageLoader
 
 
 def render(template: str, **values: Any) -> bytes:
@@ -18,7 +18,7 @@ def render(template: str, **values: Any) -> bytes:
     **values
         Variables of the template; text is escaped.
     """
-    environment = Environment(loader=PackageLoader("fvpipe.report"), autoescape=select_autoescape(), trim_blocks=True)
+    environment = Environment(loader=PackageLoader("fvpipe.report"), autoescape=True, trim_blocks=True)
     return environment.get_template(template).render(**values).encode("utf-8", "replace")
 
 

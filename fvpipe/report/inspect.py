@@ -25,6 +25,7 @@ from fvpipe.imaging.segmentation import SegmentationTrace, segment, trace_segmen
 from fvpipe.imaging.verdict import LIMITS
 from fvpipe.imaging.view_agreement import HEADER_FLAGS, constant_flags
 from fvpipe.io.atomic import write_atomic
+from fvpipe.printable import escaped
 from fvpipe.reasons import Flag, Rejection
 from fvpipe.report.drawing import draw_histogram, draw_segmentation, encode, side_by_side
 from fvpipe.report.rule_report import HeaderReport, report_header, value_facts
@@ -279,7 +280,7 @@ def file_text(found: Mapping[str, Any]) -> str:
         lines += ["segmentation", *(f"  {line}" for line in to_text(found["segmentation"]).splitlines())]
     if "image" in found:
         lines.append(f"image -> {found['image']}")
-    return "\n".join(lines)
+    return "\n".join(map(escaped, lines))
 
 
 def _number(value: float | None) -> str:
@@ -298,5 +299,5 @@ def to_text(found: Mapping[str, Any]) -> str:
             value = ", ".join(f"{k} {v}" for k, v in value.items()) or "none"
         elif isinstance(value, list):
             value = ", ".join(str(part) for part in value) or "none"
-        lines.append(f"{key:28}{'none' if value is None else value}")
+        lines.append(escaped(f"{key:28}{'none' if value is None else value}"))
     return "\n".join(lines)

@@ -5,17 +5,24 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import stat
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from numpy.typing import NDArray
 
-from fvpipe.errors import ReceiptError
+from fvpipe.errors import ReceiptError, ShardError
+from fvpipe.printable import CONTROL
 from fvpipe.reasons import Flag
+from fvpipe.types import LABEL_NAMES
 from fvpipe.versions import SCHEMA_VERSION
 
 RECEIPT = "index.json"
+TABLES = ("breasts.csv", "rejected.csv", "findings.csv", "images.csv")
+CHUNK_BYTES = 1 << 20  # read at a time
+MAX_RECEIPT_BYTES = 1 << 24  # of 30,000 shards
 
 
 def shard_name(index: int) -> str:
@@ -161,7 +168,10 @@ def read_receipt(folder: str | os.PathLike[str]) -> Receipt:
     """
     path = Path(folder) / RECEIPT
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        with open_regular(path, ReceiptError) as file:
+            if os.fstat(file.fileno()).st_size > MAX_RECEIPT_BYTES:
+                raise ReceiptError(f"{path}: has more than {MAX_RECEIPT_BYTES} bytes; build or download the shards again")
+            data = json.loads(file.read().decode())
     except FileNotFoundError:
         state = (
             "its build was interrupted, or it is not a shard folder" if path.parent.is_dir() else "the folder does not exist"
@@ -170,8 +180,8 @@ def read_receipt(folder: str | os.PathLike[str]) -> Receipt:
     except (OSError, ValueError, RecursionError) as error:
         raise ReceiptError(f"{path}: not readable as JSON ({type(error).__name__}); build the shards again") from None
     if not isinstance(data, dict) or data.get("schema_version") != SCHEMA_VERSION:
-        found = data.get("schema_version") if isinstance(data, dict) else type(data).__name__
-        raise ReceiptError(f"{path}: schema version is {found!r}; this fvpipe reads {SCHEMA_VERSION}. Build the shards again")
+        found = repr(data.get("schema_version"))[:40] if isinstance(data, dict) else type(data).__name__
+        raise ReceiptError(f"{path}: schema version is {found}; this fvpipe reads {SCHEMA_VERSION}. Build the shards again")
     try:
         entries = tuple(ShardEntry(**entry) for entry in data.pop("shards"))
         receipt = Receipt(simulated=data.pop("made"), shards=entries, **data)
@@ -181,12 +191,40 @@ def read_receipt(folder: str | os.PathLike[str]) -> Receipt:
             receipt.samples == sum(entry.samples for entry in receipt.shards) == sum(receipt.labels.values())
             and [e.file for e in receipt.shards] == [shard_name(e.index) for e in receipt.shards]
             and [e.index for e in receipt.shards] == sorted({e.index for e in receipt.shards})
+            and all(0 <= e.index < receipt.shard_count and e.samples > 0 for e in receipt.shards)
+            and all(0 <= e.image_offset <= e.image_offset + e.image_bytes <= e.bytes < 1 << 62 for e in receipt.shards)
+            and receipt.labels.keys() == set(LABEL_NAMES.values())
+            and all(type(count) is int and count >= 0 for count in _counts(receipt))
+            and all(name in TABLES and isinstance(digest, str) for name, digest in receipt.tables.items())
         )
     except (TypeError, KeyError, AttributeError):
         raise ReceiptError(f"{path}: keys are missing, unknown or of the wrong type; build the shards again") from None
     if not sound:
-        raise ReceiptError(f"{path}: its counts or shard names contradict each other; build the shards again")
+        raise ReceiptError(f"{path}: its counts or file names contradict each other or the format; build the shards again")
+    texts = (*_texts(receipt), *(text for entry in receipt.shards for text in _texts(entry)))
+    if any(CONTROL.search(text.replace("\n", "")) for text in texts):
+        raise ReceiptError(f"{path}: a text has control characters; build or download the shards again")
     return receipt
+
+
+def open_regular(path: Path, error: type[ShardError] = ShardError) -> BinaryIO:
+    """Open a file of a shard folder for reading; a FIFO or device is named and not waited for."""
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise error(f"{path}: is no regular file; build or download the shards again")
+    return open(path, "rb")
+
+
+def _counts(receipt: Receipt) -> Iterator[object]:
+    yield from (receipt.preprocessing_version, receipt.shard_count)
+    for counts in (receipt.labels, receipt.rejections, receipt.flags, *(entry.flags for entry in receipt.shards)):
+        yield from counts.values()
+
+
+def _texts(value: Receipt | ShardEntry) -> Iterator[str]:
+    """All texts of a receipt or entry, keys of its mappings too."""
+    for field in fields(value):
+        found = getattr(value, field.name)
+        yield from [found] if isinstance(found, str) else map(str, found) if isinstance(found, dict) else ()
 
 
 def _has_declared_types(value: Receipt | ShardEntry) -> bool:
@@ -209,10 +247,12 @@ def sha256_outside_images(file: BinaryIO, image_offset: int, image_bytes: int) -
     image_offset, image_bytes : int
         Position and size of the images in bytes.
     """
-    file.seek(0)
-    hasher = hashlib.sha256(file.read(image_offset))
-    file.seek(image_offset + image_bytes)
-    hasher.update(file.read())
+    hasher = hashlib.sha256()
+    for start, stop in ((0, image_offset), (image_offset + image_bytes, os.fstat(file.fileno()).st_size)):
+        file.seek(start)
+        while start < stop and (data := file.read(min(stop - start, CHUNK_BYTES))):
+            hasher.update(data)
+            start += len(data)
     return hasher.hexdigest()
 
 

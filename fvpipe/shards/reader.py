@@ -8,6 +8,7 @@ is first read.
 
 from __future__ import annotations
 
+import mmap
 import os
 import time
 import zlib
@@ -16,13 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import h5py
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fvpipe.errors import ChecksumError, MissingShardError, ReceiptError, ShardError, SwappedShardError, TruncatedShardError
+from fvpipe.errors import ChecksumError, MissingShardError, ShardError, SwappedShardError, TruncatedShardError
 from fvpipe.reasons import Flag
-from fvpipe.shards.format import Receipt, ShardEntry, read_receipt, sha256_outside_images, to_image, to_source
+from fvpipe.shards.format import Receipt, ShardEntry, open_regular, read_receipt, sha256_outside_images, to_image, to_source
+from fvpipe.shards.schema import check_alike, opened, read_columns
 from fvpipe.types import SCALES, VIEWS, Laterality, View
 
 COMMIT_ATTEMPTS, COMMIT_SECONDS = 20, 0.1  # wait so often and so long for a build that is just replacing the receipt
@@ -266,9 +267,12 @@ def _reopen(folder: Path, receipt: Receipt) -> Shards:
 
 
 def _open_shards(folder: Path, receipt: Receipt) -> Shards:
-    images, parts = [], []
+    images: list[NDArray[Any]] = []
+    parts: list[dict[str, NDArray[Any]]] = []
+    forms: set[object] = set()
     for entry in receipt.shards:
         image, columns = open_shard(folder / entry.file, entry, receipt)
+        check_alike(folder / entry.file, forms, image, columns)
         images.append(image)
         parts.append(columns)
     names = parts[0].keys() if parts else _EMPTY.keys()
@@ -311,15 +315,12 @@ def open_shard(path: Path, entry: ShardEntry, receipt: Receipt) -> tuple[NDArray
         If the shard is missing, truncated, swapped or damaged.
     """
     try:
-        with open(path, "rb") as raw:
+        with open_regular(path) as raw:
             size = os.fstat(raw.fileno()).st_size
             if size != entry.bytes or sha256_outside_images(raw, entry.image_offset, entry.image_bytes) != entry.rest:
                 raise _diagnose(path, raw, size, entry, receipt)
-            with h5py.File(path, "r") as file:
-                image, columns = file["image"], {name: file[name][()] for name in file if name != "image"}
-                shape, dtype = image.shape, image.dtype
-            if len(columns["label"]) != entry.samples:
-                raise ReceiptError(f"{path}: {len(columns['label'])} samples, the receipt lists {entry.samples}")
+            with opened(path) as file:
+                shape, dtype, columns = read_columns(file, path, entry)
             if not os.path.samestat(os.stat(path), os.fstat(raw.fileno())):
                 raise SwappedShardError(f"{path}: replaced while it was opened; open the folder again")
             return np.memmap(raw, dtype, "r", entry.image_offset, shape), columns
@@ -334,11 +335,11 @@ def _diagnose(path: Path, file: BinaryIO, size: int, entry: ShardEntry, receipt:
     for other in receipt.shards:
         if size == other.bytes and sha256_outside_images(file, other.image_offset, other.image_bytes) == other.rest:
             return SwappedShardError(f"{path}: holds what the receipt lists as {other.file}; build the shards again")
-    file.seek(0)
-    data = file.read()
-    whole = data.startswith(b"\x89HDF") and b"pipeline_yaml" in data
-    if whole and not all(identity.encode() in data for identity in (receipt.dataset, receipt.pipeline_digest)):
-        return SwappedShardError(f"{path}: belongs to another data set or pipeline; build the shards again")
+    if size:
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            whole = data[:4] == b"\x89HDF" and data.find(b"pipeline_yaml") >= 0
+            if whole and any(data.find(identity.encode()) < 0 for identity in (receipt.dataset, receipt.pipeline_digest)):
+                return SwappedShardError(f"{path}: belongs to another data set or pipeline; build the shards again")
     if size != entry.bytes:
         return TruncatedShardError(f"{path}: {size} bytes, the receipt lists {entry.bytes}; build the shards again")
     return ChecksumError(f"{path}: labels or other columns differ from what was written; build the shards again")

@@ -9,15 +9,15 @@ import re
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
-import h5py
 import numpy as np
 
 from fvpipe.errors import ShardError
-from fvpipe.shards.format import RECEIPT, Receipt, flag_names, read_receipt
+from fvpipe.shards.format import RECEIPT, Receipt, ShardEntry, flag_names, read_receipt
 from fvpipe.shards.reader import open_shard
+from fvpipe.shards.schema import AGAIN, check_alike, differing_attributes, opened
 from fvpipe.types import LABEL_NAMES
 
 
@@ -42,7 +42,7 @@ def verify(folder: str | os.PathLike[str]) -> list[str]:
     path = Path(folder)
     receipt = read_receipt(path)
     problems = []
-    labels, flags = Counter[str](), Counter[str]()
+    labels, flags, forms = Counter[str](), Counter[str](), set[object]()
     for entry in receipt.shards:
         file = path / entry.file
         try:
@@ -55,7 +55,8 @@ def verify(folder: str | os.PathLike[str]) -> list[str]:
                 problems.append(f"{file}: its bytes differ from what was written")
             found = {name: int(np.count_nonzero(columns["flags"] & bit)) for name, bit in flag_names().items()}
             problems += _differing(path, f"flags of {entry.file}", entry.flags, found)
-            problems += _differing_attributes(path, file, receipt)
+            problems += _differing_attributes(path, entry, receipt)
+            check_alike(file, forms, image, columns)
             flags.update(found)
             labels.update(LABEL_NAMES[label] for label in columns["label"].tolist())
         except ShardError as error:
@@ -69,10 +70,12 @@ def verify(folder: str | os.PathLike[str]) -> list[str]:
         elif _sha256(file) != sha256:
             problems.append(f"{file}: its bytes differ from what was written")
         elif name == "rejected.csv":
-            with open(file, encoding="utf-8-sig", newline="") as table:
-                problems += _differing(
-                    path, "rejections", receipt.rejections, Counter(row["reason"] for row in csv.DictReader(table))
-                )
+            try:
+                with open(file, encoding="utf-8-sig", newline="") as table:
+                    reasons = Counter(row["reason"] for row in csv.DictReader(table))
+                problems += _differing(path, "rejections", receipt.rejections, reasons)
+            except (ValueError, KeyError, csv.Error) as error:
+                problems.append(f"{file}: is no table of rejections ({type(error).__name__}); {AGAIN}")
     listed = {entry.file for entry in receipt.shards}
     strays = [file.name for file in path.iterdir() if re.fullmatch(r"shard-\d+\.h5", file.name) and file.name not in listed]
     problems += [f"{path / name}: a shard that the receipt does not list" for name in sorted(strays)]
@@ -87,14 +90,12 @@ def _differing(folder: Path, what: str, listed: Mapping[str, int], found: Mappin
             yield f"{folder / RECEIPT}: lists among the {what} {count}. Build the shards again"
 
 
-def _differing_attributes(folder: Path, file: Path, receipt: Receipt) -> Iterator[str]:
+def _differing_attributes(folder: Path, entry: ShardEntry, receipt: Receipt) -> Iterator[str]:
     """Name each field of the receipt that is another one in a shard."""
-    fields = ("schema_version", "preprocessing_version", "dataset", "license", "pipeline", "pipeline_digest", "pipeline_yaml")
-    with h5py.File(file, "r") as shard:
-        for name in (*fields, "shard_count"):
-            found: Any = shard.attrs.get(name)
-            if found is not None and found != getattr(receipt, name):
-                yield f"{folder / RECEIPT}: {name} differs from that of {file.name}. Build the shards again"
+    file, listed = folder / entry.file, {field.name: getattr(receipt, field.name) for field in fields(receipt)}
+    with opened(file) as shard:
+        for name in differing_attributes(shard, file, {**listed, "shard_index": entry.index}):
+            yield f"{folder / RECEIPT}: {name} differs from that of {file.name}. Build the shards again"
 
 
 def _sha256(path: Path) -> str:

@@ -1,0 +1,26 @@
+"""Text from files that may hold anything: control characters are found, and shown escaped."""
+
+from __future__ import annotations
+
+import re
+
+CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Control characters, those that change the direction or the line of the text, and halves of characters."""
+
+
+def escaped(text: str, keep: str = "") -> str:
+    r"""Replace each control character by its number, so that a terminal shows it and does not obey it.
+
+    Parameters
+    ----------
+    text : str
+        Any text.
+    keep : str
+        Control characters that stay, as line ends in a text of several lines.
+
+    Examples
+    --------
+    >>> print(escaped("a\x1b[31mb\n"))
+    a\u001b[31mb\u000a
+    """
+    return CONTROL.sub(lambda found: found[0] if found[0] in keep else f"\\u{ord(found[0]):04x}", text)

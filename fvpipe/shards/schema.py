@@ -1,0 +1,219 @@
+"""Datasets of a shard as `docs/shards.md` lists them, and the check of an HDF5 file against them before anything is read.
+
+A shard may come from anywhere, with a receipt that fits it. HDF5 would follow a link into another file, run a filter that
+expands a few bytes to gigabytes, or fill a dataset that has no bytes: none of that is part of the format.
+"""
+
+from __future__ import annotations
+
+import math
+import mmap
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from fvpipe.errors import ReceiptError, ShardError
+from fvpipe.printable import CONTROL
+from fvpipe.shards.format import ShardEntry
+from fvpipe.types import LABEL_NAMES, SCALES, Laterality
+
+AGAIN = "build or download the shards again"
+MAX_TEXT_BYTES = 1024  # of one identifier: patients and exams have at most 64 characters each, of up to 4 bytes
+
+# Name -> NumPy type, "S" for text, and the shapes of a sample that the format has.
+_COLUMNS: dict[str, tuple[str, tuple[tuple[int, ...], ...]]] = {
+    "label": ("i1", ((),)),
+    "breast_id": ("S", ((),)),
+    "patient_id": ("S", ((),)),
+    "laterality": ("S", ((),)),
+    "crop_box": ("<i4", ((2, 4),)),
+    "source_shape": ("<i4", ((2, 2),)),
+    "placement": ("<f4", ((2, 4),)),
+    "intensity_range": ("<f4", ((2,), (2, 2))),
+    "breast_area": ("<f4", ((2,),)),
+    "breast_mean": ("<f4", ((2,),)),
+    "mm_per_pixel": ("<f4", ((2, 2),)),
+    "source_digest": ("S", ((2,),)),
+    "pixel_digest": ("S", ((2,),)),
+    "flags": ("<u4", ((),)),
+    "image_crc32": ("<u4", ((),)),
+}
+_ATTRIBUTES = {
+    "schema_version", "preprocessing_version", "dataset", "pipeline", "pipeline_digest", "pipeline_yaml", "license",
+    "shard_index", "shard_count", "flag_names",
+}  # fmt: skip
+MAX_HEAPS, MAX_HEAP_BYTES = 16, 1 << 20  # of attributes' texts
+_HEAP = b"GCOL\x01\0\0\0"
+_TYPES = {
+    name: h5py.h5t.py_create(np.dtype(name).newbyteorder("<"))
+    for name in {*SCALES, *(kind for kind, _ in _COLUMNS.values() if kind != "S")}
+}
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[h5py.File]:
+    """Open a shard with HDF5; whatever the library raises on a malformed file is a :class:`ShardError`."""
+    try:
+        with h5py.File(path, "r") as file:
+            yield file
+    except (OSError, KeyError, ValueError, TypeError, RuntimeError, OverflowError, AttributeError, MemoryError) as error:
+        raise ShardError(f"{path}: HDF5 cannot read it ({type(error).__name__}); {AGAIN}") from None
+
+
+def read_columns(
+    file: h5py.File, path: Path, entry: ShardEntry
+) -> tuple[tuple[int, ...], np.dtype[Any], dict[str, NDArray[Any]]]:
+    """Check a shard against the format and its receipt entry, and read everything but the images.
+
+    Parameters
+    ----------
+    file : h5py.File
+        From :func:`opened`.
+    path : Path
+        For messages.
+    entry : ShardEntry
+        Its entry in the receipt; the size of the file is already that of the entry.
+
+    Returns
+    -------
+    shape, dtype
+        Of the images, which lie where the receipt says.
+    columns : dict of str to array, first dimension n
+        All other datasets.
+
+    Raises
+    ------
+    ReceiptError
+        The numbers of samples or the place of the images are not those of the receipt.
+    ShardError
+        A dataset is missing, unknown, or not as the format has it.
+    """
+    names, known = set(file), {"image", *_COLUMNS}
+    if missing := known - names:
+        raise _error(path, f"has no dataset {min(missing)}")
+    if unknown := names - known:
+        raise _error(path, f"has a dataset {min(unknown)[:40]!r}, which the format does not know")
+    datasets = {name: _dataset(file, path, name, entry) for name in (*_COLUMNS, "image")}
+    image = datasets.pop("image")
+    if (image.id.get_offset(), image.nbytes) != (entry.image_offset, entry.image_bytes):
+        raise ReceiptError(f"{path}: its images do not lie where the receipt lists them; {AGAIN}")
+    columns: dict[str, NDArray[Any]] = {name: dataset[()] for name, dataset in datasets.items()}
+    _check_values(path, columns)
+    return image.shape, image.dtype, columns
+
+
+def check_alike(path: Path, forms: set[object], image: NDArray[Any], columns: Mapping[str, NDArray[Any]]) -> None:
+    """Check that the samples of a shard have the form of those before, and add theirs to `forms`."""
+    forms.add((image.dtype, image.shape[1:], columns["intensity_range"].shape[1:]))
+    if len(forms) > 1:
+        raise _error(path, "its samples are of another size or type than those of the shards before")
+
+
+def differing_attributes(file: h5py.File, path: Path, expected: Mapping[str, object]) -> Iterator[str]:
+    """Yield the name of each root attribute that is not as expected, and ``scale`` if that of the images is not.
+
+    Raises
+    ------
+    ShardError
+        An attribute is missing, unknown, or no single number or text; such a one is not read.
+    """
+    _check_heaps(path)
+    for name in sorted(set(file.attrs) | set(_ATTRIBUTES)):
+        if name not in _ATTRIBUTES:
+            raise _error(path, f"has an attribute {name[:40]!r}, which the format does not know")
+        if name not in file.attrs:
+            raise _error(path, f"has no attribute {name}")
+        stored = file.attrs.get_id(name)
+        if stored.shape != () or stored.get_type().get_class() not in (h5py.h5t.INTEGER, h5py.h5t.STRING):
+            raise _error(path, f"attribute {name} is no single number or text")
+        if name in expected and file.attrs[name] != expected[name]:
+            yield name
+    scale = file["image"].attrs.get_id("scale") if "scale" in file["image"].attrs else None
+    if scale is None or scale.shape != () or file["image"].attrs["scale"] != SCALES[file["image"].dtype.name]:
+        yield "scale"
+
+
+def _check_heaps(path: Path) -> None:
+    """Check the global heaps, where texts of attributes lie: HDF5 2.0 reads one with an object of no size for ever."""
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        start, heaps = data.find(_HEAP), 0
+        while start >= 0:
+            heaps += 1
+            at = start + 16
+            end = start + int.from_bytes(data[start + 8 : at], "little")
+            if heaps > MAX_HEAPS or end - start > MAX_HEAP_BYTES:
+                raise _error(path, f"has more than {MAX_HEAPS} global heaps, or one of more than {MAX_HEAP_BYTES} bytes")
+            while end - at >= 16:
+                size = int.from_bytes(data[at + 8 : at + 16], "little")
+                step = 16 + (size + 7) // 8 * 8 if any(data[at : at + 2]) else size  # number 0 is free space, with its header
+                at += step
+                if step < 16 or at > min(end, len(data)):
+                    raise _error(path, "an object of a global heap does not lie within it")
+            start = data.find(_HEAP, start + 1)
+
+
+def _dataset(file: h5py.File, path: Path, name: str, entry: ShardEntry) -> h5py.Dataset:
+    """Open a dataset that lies in this file, in one piece, as the format has it; nothing of it is read yet."""
+    if file.id.links.get_info(name.encode()).type != h5py.h5l.TYPE_HARD:
+        raise _error(path, f"{name} is a link to another place")
+    dataset = file[name]
+    if not isinstance(dataset, h5py.Dataset):
+        raise _error(path, f"{name} is no dataset")
+    plan = dataset.id.get_create_plist()
+    if plan.get_layout() != h5py.h5d.CONTIGUOUS or plan.get_external_count() or plan.get_nfilters():
+        raise _error(path, f"{name} is not stored in one piece, uncompressed, in the file itself")
+    kind = dataset.id.get_type()
+    shape: tuple[int, ...] = dataset.shape or ()
+    if name == "image":
+        fits = any(kind.equal(_TYPES[dtype]) for dtype in SCALES)
+        fits_shape = len(shape) in (3, 4) and shape[0] == entry.samples and min(shape) > 0
+    else:
+        wanted, shapes = _COLUMNS[name]
+        fits = _is_text(kind) if wanted == "S" else kind.equal(_TYPES[wanted])
+        fits_shape = shape in [(entry.samples, *each) for each in shapes]
+    if not fits:
+        raise _error(path, f"{name} has a type that the format does not have for it")
+    if shape and shape[0] != entry.samples:
+        raise ReceiptError(f"{path}: {shape[0]} samples, the receipt lists {entry.samples} ({name}); {AGAIN}")
+    if not fits_shape:
+        raise _error(path, f"{name} has the shape {shape}, which the format does not have for it")
+    offset, size = dataset.id.get_offset(), math.prod(shape) * kind.get_size()
+    if offset is None or dataset.id.get_storage_size() != size or offset + size > entry.bytes:
+        raise _error(path, f"{name} does not lie within the file")
+    return dataset
+
+
+def _is_text(kind: h5py.h5t.TypeID) -> bool:
+    return (
+        isinstance(kind, h5py.h5t.TypeStringID)
+        and not kind.is_variable_str()
+        and kind.get_cset() == h5py.h5t.CSET_UTF8
+        and 1 <= kind.get_size() <= MAX_TEXT_BYTES
+    )
+
+
+def _check_values(path: Path, columns: Mapping[str, NDArray[Any]]) -> None:
+    for name, (kind, _) in _COLUMNS.items():
+        if kind != "S":
+            continue
+        try:
+            control = CONTROL.search("".join(np.char.decode(columns[name], "utf-8").ravel().tolist()))
+        except UnicodeDecodeError:
+            raise _error(path, f"{name} has bytes that are no UTF-8") from None
+        if control:
+            raise _error(path, f"{name} has the control character {control[0]!r}")
+    for name, allowed in (("label", [*LABEL_NAMES]), ("laterality", [side.encode() for side in Laterality])):
+        found = columns[name][~np.isin(columns[name], allowed)]
+        if found.size:
+            raise _error(path, f"{name} is {found.tolist()[0]!r}, expected one of {', '.join(map(repr, allowed))}")
+    if np.any(columns["source_shape"] < 1):
+        raise _error(path, f"source_shape is {columns['source_shape'].min()}, expected at least 1")
+
+
+def _error(path: Path, found: str) -> ShardError:
+    return ShardError(f"{path}: {found}; fvpipe did not write it so: {AGAIN}")

@@ -1,0 +1,137 @@
+"""Names and texts of files are shown as text: markup in pages, escape sequences on the terminal, cells of shifted rows."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from fvpipe import errors
+from fvpipe.cli.main import main
+from fvpipe.cli.output import echo, print_rejections, say, warn
+from fvpipe.config.project import Labels
+from fvpipe.datasets.table import ADAPTER
+from fvpipe.errors import FvpipeError, LabelTableError
+from fvpipe.printable import CONTROL, escaped
+from fvpipe.reasons import Reason, Rejection
+from fvpipe.report.inspect import to_text
+from fvpipe.report.shard_page import write_page
+from fvpipe.shards.format import RECEIPT
+from fvpipe.simulation.writer import write_dataset
+from tests.support.hostile_shards import change_shard, text
+from tests.support.shard_folder import commit
+
+MARKUP = "<script>alert(1)</script>\"'&"
+SEQUENCE = "a\x1b]0;title\x07\x1b[2J\x9b31m\u202eb\r"
+
+
+def test_markup_in_a_shard_folder_is_text_in_its_page(tmp_path: Path) -> None:
+    commit(tmp_path / "s", (3,))
+    change_shard(tmp_path / "s", text("breast_id", MARKUP.encode()))
+    data = json.loads((tmp_path / "s" / RECEIPT).read_text())
+    data |= {"license": MARKUP, "dataset": MARKUP, "pipeline": MARKUP, "pipeline_digest": "<b>", "rejections": {MARKUP: 1}}
+    (tmp_path / "s" / RECEIPT).write_text(json.dumps(data))
+    write_page(tmp_path / "s", tmp_path / "page.html", 3)
+    page = (tmp_path / "page.html").read_text()
+    assert "<script" not in page
+    assert "<b>" not in page
+    assert page.count("&lt;script&gt;alert(1)&lt;/script&gt;&#34;&#39;&amp;") >= 6
+    assert page.count("<figure>") == 3  # and markup of the template is markup
+
+
+def test_markup_in_file_names_is_text_in_the_page_of_an_audit(tmp_path: Path) -> None:
+    write_dataset("cmmd", tmp_path / "all", 8, 0)
+    shutil.copytree(next(folder for folder in sorted((tmp_path / "all").rglob("D1-*")) if folder.is_dir()), tmp_path / "in")
+    images = sorted((tmp_path / "in").rglob("*.dcm"))
+    images[0].rename(images[0].with_name("<script>0.dcm"))
+    images[1].with_name("<script>\x1b1.dcm").write_bytes(bytes(128) + b"DICM" + bytes(9))
+    command = ["audit", "--dicom", str(tmp_path / "in"), "--out", str(tmp_path / "a.html"), "--workers", "0"]
+    done = CliRunner().invoke(main, command)
+    assert done.exit_code == 0, done.output
+    assert not CONTROL.search(done.output.replace("\n", ""))
+    page = (tmp_path / "a.html").read_text()
+    assert "<script" not in page
+    assert {"0.dcm", "1.dcm"} <= {found[-5:] for found in re.findall(r"&lt;script&gt;.?\d\.dcm", page)}
+    assert "<figure" in page
+
+
+def test_templates_do_not_switch_escaping_off() -> None:
+    for template in (Path(errors.__file__).parent / "report" / "templates").glob("*.jinja"):
+        assert not re.search(r"\|\s*safe|autoescape", template.read_text()), template
+
+
+@pytest.mark.parametrize("show", [say, warn, echo])
+def test_escape_sequences_do_not_reach_the_terminal(show: Callable[[str], None], capsys: pytest.CaptureFixture[str]) -> None:
+    show(SEQUENCE)
+    shown = "".join(capsys.readouterr())
+    assert not CONTROL.search(shown.removesuffix("\n"))
+    assert r"a\u001b]0;title\u0007\u001b[2J\u009b31m\u202eb\u000d" in shown
+
+
+def test_names_and_details_of_rejections(capsys: pytest.CaptureFixture[str]) -> None:
+    print_rejections([Rejection(f"{SEQUENCE}\nrejected: x", Reason.DECODE_FAILED, SEQUENCE)])
+    shown = capsys.readouterr().err
+    assert shown.count("\n") == 1
+    assert not CONTROL.search(shown.removesuffix("\n"))
+
+
+@pytest.mark.parametrize("kind", [each for each in vars(errors).values() if isinstance(each, type)])
+def test_every_error_shows_its_message_escaped(kind: type[FvpipeError]) -> None:
+    assert str(kind(SEQUENCE)) == escaped(SEQUENCE)
+
+
+def test_errors_of_commands(tmp_path: Path) -> None:
+    name = tmp_path / "x\x07\x1b[31m"  # click itself takes out what is a whole sequence, and only where there is no terminal
+    (tmp_path / "s").mkdir()
+    for arguments in (
+        ["verify", str(name)],
+        ["report", str(name)],
+        ["inspect", str(name)],
+        ["\x07\x1b[31m"],
+        ["verify", "--\x07"],
+    ):
+        done = CliRunner().invoke(main, arguments)
+        assert done.exit_code != 0
+        assert not CONTROL.search(done.output.replace("\n", "")), arguments
+
+
+def test_commands_print_by_one_function() -> None:
+    for file in (Path(errors.__file__).parent / "cli").glob("*.py"):
+        assert file.name == "output.py" or not re.search(r"click\.(echo|secho)|\bprint\(", file.read_text()), file
+
+
+def test_values_of_a_header() -> None:
+    assert to_text({"x": SEQUENCE, "y": [SEQUENCE], "z": {"k": "a\nb"}}).count("\n") == 2
+    assert not CONTROL.search(to_text({"x": SEQUENCE, "z": {"k": "a\nb"}}).replace("\n", "", 1))
+
+
+SHIFTED = {
+    "a name with a comma": "P1,Doe, Jane,L,1",
+    "the same, and nothing at the end": "P1,Doe, Jane,L,",
+    "a cell forgotten": "P1,Jane Doe,1",
+    "a cell too many, and nothing at the end": "P1,1,Jane Doe,L,,",
+    "two cells forgotten, and nothing like a side": "P1,Jane,Doe",
+    "as many cells as there are": "P1,L,Jane Doe,1",
+}
+
+
+@pytest.mark.parametrize("kind", SHIFTED)
+def test_cells_of_shifted_rows_are_not_shown(kind: str, tmp_path: Path) -> None:
+    table = tmp_path / "labels.csv"
+    table.write_text(f"patient_id,name,laterality,label\n{SHIFTED[kind]}\n")
+    with pytest.raises(LabelTableError, match=r"labels.csv, line 2: ") as error:
+        ADAPTER.read_labels(tmp_path, table, Labels())
+    assert "Jane" not in str(error.value)
+    assert "Doe" not in str(error.value)
+
+
+def test_a_wrong_cell_of_a_sound_row_is_shown(tmp_path: Path) -> None:
+    table = tmp_path / "labels.csv"
+    table.write_text("patient_id,laterality,label\nP1,L,maybe\n")
+    with pytest.raises(LabelTableError, match=r"label is 'maybe'; expected"):
+        ADAPTER.read_labels(tmp_path, table, Labels())
