@@ -144,7 +144,7 @@ class _Candidate:
     @property
     def is_rival(self) -> bool:
         """Whether there is dark and even air around the rough outline, be it faint."""
-        return not self.is_frame and self.surroundings.ring + self.surroundings.unevenness <= EVEN_AIR
+        return not self.is_frame and max(self.surroundings.ring, self.surroundings.unevenness) <= EVEN_AIR
 
 
 def _candidates(thumbnail: Thumbnail, engine: str) -> list[_Candidate]:

@@ -180,6 +180,8 @@ def _preview(task: ImageTask) -> Preview | Rejection:
     drawing = draw_segmentation(image, found, PREVIEW_SIDE)
     trace = trace_segmentation(image, task.pipeline.segment)
     failed = [_failed_gates(attempt) for attempt in trace.attempts if not attempt.passes] if trace else []
+    if trace and not trace.attempts and task.pipeline.segment.method != "none":
+        failed = ["air is white, as in a negative"]
     return Preview(encode(drawing, ".jpg"), "; ".join([*failed, explain(found.gates)]).strip("; "))
 
 
