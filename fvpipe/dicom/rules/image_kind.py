@@ -88,11 +88,11 @@ def image_kind(context: RuleContext) -> ImageKind:
     free = " | ".join(words(text(dataset, keyword)) for keyword in FREE_TEXT)
     original, generated = image_type[:1] == ["ORIGINAL"], _has(GENERATED_2D, terms)
     low_energy, contrast = _has(LOW_ENERGY, terms), _has(CONTRAST, terms)
-    refused = {f"ImageType: {what}": _has(pattern, terms) for what, pattern in NO_VIEW.items()}
-    refused |= {f"description: {what}": _has(pattern, free) for what, pattern in NO_VIEW.items()}
+    rejected = {f"ImageType: {what}": _has(pattern, terms) for what, pattern in NO_VIEW.items()}
+    rejected |= {f"description: {what}": _has(pattern, free) for what, pattern in NO_VIEW.items()}
     if generated or low_energy or contrast or _has(EARLIER, free):
-        refused[f"description: {BIOPSY}"] = False  # it names the exam; "phantom" and "specimen" name what is imaged
-    refused |= {
+        rejected[f"description: {BIOPSY}"] = False  # it names the exam; "phantom" and "specimen" name what is imaged
+    rejected |= {
         "ImageType: both ORIGINAL and a computed 2D image": original and generated,
         "ImageType: a tomosynthesis projection, slice or slab": not generated and _has(TOMOSYNTHESIS, terms),
         "description: a tomosynthesis slice or slab": _has(SLICE, free)
@@ -100,11 +100,11 @@ def image_kind(context: RuleContext) -> ImageKind:
         "ImageType: a recombined or high-energy image": _has(f"{RECOMBINED}|{ADDITION}", terms),
     }
     if not low_energy:
-        refused["description: a recombined or high-energy image"] = _has(RECOMBINED, free)
+        rejected["description: a recombined or high-energy image"] = _has(RECOMBINED, free)
         low_energy = _has(LOW_ENERGY, free)
         named = not original and _has(CONTRAST, free)  # an exposure of its own may have the description of its exam
-        refused["contrast-enhanced, and not said to be low-energy"] = (contrast or named) and not low_energy
-    for found, is_it in refused.items():
+        rejected["contrast-enhanced, and not said to be low-energy"] = (contrast or named) and not low_energy
+    for found, is_it in rejected.items():
         if is_it:
             raise RejectedFile(Reason.IMAGE_KIND_REFUSED, f"{found}; expected a full-field, synthetic or low-energy view")
     # Fujifilm's S-View of this workstation is told from its exposures by value 1 alone.
