@@ -24,7 +24,7 @@ import cv2
 import numpy as np
 
 from fvpipe.datasets.cbis import copy_sample
-from tests.support import archive, variations
+from tests.support import archive, archive_scores, variations
 from tests.support.factory import MLO
 from tests.support.films import disturbed_films
 
@@ -71,8 +71,8 @@ def _variation(seed: int) -> variations.Score:
     return variations.score(variations.varied(variations.variation(seed)))
 
 
-def _archive(seed: int) -> archive.Score:
-    return archive.score(archive.draw_archive(archive.archive_case(seed)))
+def _archive(seed: int) -> archive_scores.Score:
+    return archive_scores.score(archive.draw_archive(archive.archive_case(seed)))
 
 
 def _report_variations(scores: Sequence[variations.Score]) -> bool:
@@ -89,7 +89,7 @@ def _report_variations(scores: Sequence[variations.Score]) -> bool:
     return bool(dice.mean() >= 0.98 and np.percentile(dice, 1) >= 0.95 and fallbacks <= 0.005 * count and lost <= LOST)
 
 
-def _report_archive(scores: Sequence[archive.Score]) -> bool:
+def _report_archive(scores: Sequence[archive_scores.Score]) -> bool:
     """Print a row for each kind, the bounds, and the worst of each fault; return whether all bounds are held."""
     positive = [s for s in scores if not s.case.negative]
     groups = {"clean": [s for s in positive if not s.case.kinds]}
@@ -129,27 +129,27 @@ def _report_archive(scores: Sequence[archive.Score]) -> bool:
     return held
 
 
-def _silent(s: archive.Score) -> bool:
+def _silent(s: archive_scores.Score) -> bool:
     return s.lost > LOST and not s.flagged
 
 
-def _loose(s: archive.Score) -> bool:
+def _loose(s: archive_scores.Score) -> bool:
     return s.flagged and not s.fallback
 
 
-def _wide(s: archive.Score) -> bool:
+def _wide(s: archive_scores.Score) -> bool:
     return s.excess_columns > EXCESS
 
 
-def _count(scores: Sequence[archive.Score], fault: Callable[[archive.Score], bool]) -> int:
+def _count(scores: Sequence[archive_scores.Score], fault: Callable[[archive_scores.Score], bool]) -> int:
     return sum(map(fault, scores))
 
 
-def _percent(scores: Sequence[archive.Score], fault: Callable[[archive.Score], bool]) -> float:
+def _percent(scores: Sequence[archive_scores.Score], fault: Callable[[archive_scores.Score], bool]) -> float:
     return 100 * _count(scores, fault) / max(len(scores), 1)
 
 
-def _row(kind: str, scores: Sequence[archive.Score]) -> tuple[str, ...]:
+def _row(kind: str, scores: Sequence[archive_scores.Score]) -> tuple[str, ...]:
     dice, mlo = [s.dice for s in scores], [s for s in scores if s.case.view is MLO]
     shares = _percent(scores, _loose), _percent(scores, lambda s: s.fallback), _percent(mlo, _wide)
     return (

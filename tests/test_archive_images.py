@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import csv
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import yaml
 
 from fvpipe.config.pipeline import Segment
 from fvpipe.imaging.segmentation import segment, trace_segmentation
-from fvpipe.imaging.verdict import LIMITS, explain, judge
+from fvpipe.imaging.verdict import DOUBTFUL, LIMITS, explain, judge
 from fvpipe.reasons import NO_FLAG, VERDICT_FLAGS, CropVerdict, Flag, crop_verdict
+from fvpipe.simulation.drawing import Anatomy, draw
 from fvpipe.types import CropBox
 from tests.conftest import build
-from tests.support.archive import FLAGGED, KINDS, Score, archive_case, draw_archive, score
+from tests.support.archive import KINDS, archive_case, draw_archive
+from tests.support.archive_scores import FLAGGED, Score, score
 from tests.support.disturbances import with_margin, with_negative
 from tests.support.factory import CC, LEFT, MLO, RIGHT, breast, dataset, file_bytes, write
 from tests.support.films import decoded, disturbed_films
@@ -86,6 +90,38 @@ def test_a_long_nipple_is_no_stripe(height: float, length: float) -> None:
         for columns in (520, end - 3):
             found = segment(decoded(values[:, :columns], LEFT), LOG)
             assert found.tight_box.right >= min(end, columns) - 6, (seed, columns)
+
+
+def _lost(values: Any, breast_mask: Any) -> tuple[float, CropVerdict]:
+    """Share of the breast outside the box, and the verdict."""
+    found = segment(decoded(cv2.GaussianBlur(values, (0, 0), 0.8), LEFT), LOG)
+    box = found.tight_box
+    return 1 - breast_mask[box.top : box.bottom, box.left : box.right].sum() / breast_mask.sum(), found.verdict
+
+
+@pytest.mark.parametrize("at", [0.6, 0.75])
+def test_below_a_scar_the_breast_is_kept(at: float) -> None:
+    """A notch of half the width, over 12 % of the height: no abdomen follows."""
+    for seed in range(4):
+        made = breast(seed, MLO if seed % 2 else CC, LEFT, (640, 520), 12)
+        mask, (rows, columns) = made.drawing.mask, (made.drawing.box.height, made.drawing.box.width)
+        y, x = np.mgrid[:640, :520]
+        width, deep = mask.sum(axis=1)[:, None], 0.5 * columns
+        scar = np.abs(y - made.drawing.box.top - at * rows) < 0.06 * rows * (1 - (width - x) / deep)
+        left = mask & ~(scar & (x > width - deep))
+        lost, verdict = _lost(np.sqrt(made.drawing.tissue) * left, left)
+        assert lost <= 0.01, (seed, lost, verdict)
+
+
+def test_a_wide_strip_that_is_taken_for_a_leak_is_doubted() -> None:
+    """Chest wall and axilla above a small breast, of one width and darker than it."""
+    for seed, width in product(range(4), (0.11, 0.15)):
+        drawing = draw(np.random.default_rng(seed), (640, 520), CC, LEFT, Anatomy(0.25, 0.6, 0.5, None))
+        y, x = np.mgrid[:640, :520]
+        strip = (x < width * 520) & (y < drawing.box.top + 0.3 * drawing.box.height)
+        both = drawing.mask | strip
+        lost, verdict = _lost(1.2 * np.where(drawing.mask, drawing.tissue, 0.1 * strip), both)
+        assert lost <= 0.01 or verdict is not CropVerdict.GOOD, (seed, width, lost)
 
 
 DISTURBED: dict[str, dict[str, Any]] = {
@@ -157,7 +193,7 @@ def test_each_verdict_has_its_measurement_and_its_flag() -> None:
     for name, limit in LIMITS.items():
         measured = {**good, name: limit * 1.01}
         verdict = judge(measured)
-        assert verdict is (CropVerdict.DOUBTFUL if name in ("ring", "rival") else CropVerdict.LOOSE)
+        assert verdict is (CropVerdict.DOUBTFUL if name in DOUBTFUL else CropVerdict.LOOSE)
         assert explain(measured) == f"{name} {limit * 1.01:.3g} (at most {limit:g})"
         for view in (0, 1):
             assert crop_verdict(Flag(int(VERDICT_FLAGS[verdict]) << view), view) is verdict

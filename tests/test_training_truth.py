@@ -20,7 +20,7 @@ EPOCHS: dict[str, Any] = {"epochs": 15, "min_epochs": 15}
 
 @pytest.fixture(scope="module")
 def lesions(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A lesion is malignant. So many that the AUC hardly hangs on the seed: with 180 it was .92 to .98, with 300 .988 to .999."""
+    """A lesion is malignant. With 180 patients the AUC of three seeds is .92 to .98, with 300 it is .988 to .999."""
     members = patients(300, lambda i: int(i % 3 == 0), lambda i: i % 3 == 0)
     return make_project(tmp_path_factory.mktemp("lesions"), {"a": members}, UNSEEN)
 

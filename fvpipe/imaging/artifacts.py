@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fvpipe.imaging.morphology import OPENING_RADIUS, label_components
+from fvpipe.imaging.morphology import OPENING_RADIUS, fill_largest, label_components
 from fvpipe.imaging.threshold import BINS
 from fvpipe.imaging.thumbnail import Mask, Thumbnail, border_width
 
@@ -70,10 +70,7 @@ def rejoin_nipple(mask: Mask, binary: Mask, dim: Mask, radius: int) -> Mask:
         return mask
     ring = reached & (cv2.dilate(nipple.view(np.uint8), kernel) > 0)
     part[nipple | ring] = 255
-    contours, _ = cv2.findContours(joined, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    filled = np.zeros_like(mask)
-    cv2.drawContours(filled, [max(contours, key=cv2.contourArea)], -1, 255, cv2.FILLED)
-    return filled
+    return fill_largest(joined)
 
 
 def remove_stripes(binary: Mask, mask: Mask, thumbnail: Thumbnail) -> bool:

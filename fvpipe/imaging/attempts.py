@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from fvpipe.config.pipeline import Segment
 from fvpipe.imaging.artifacts import rejoin_nipple, remove_leaks, remove_stripes
 from fvpipe.imaging.background import Background, Plane, backgrounds, deviation_bins, mode
-from fvpipe.imaging.morphology import OPENING_RADIUS, clean_opencv, clean_simpleitk, otsu_simpleitk
+from fvpipe.imaging.morphology import OPENING_RADIUS, clean_opencv, clean_simpleitk, fill_largest, otsu_simpleitk
 from fvpipe.imaging.outline import (
     GATES,
     Surroundings,
@@ -60,8 +60,9 @@ class ThresholdAttempt:
         Smallest value above the threshold, in the center of the image if the background is uneven; NaN if there is none.
     gates : mapping of str to float
         Measurements for :data:`fvpipe.imaging.outline.GATES`; empty if the mask is empty.
-    excess : float
-        How far a peak of the outline extends beyond the breast, as a share of its width.
+    extent : mapping of str to float
+        What was cut off, and what is left beyond the breast: ``excess`` and ``fold`` of
+        :func:`fvpipe.imaging.outline.breast_extent`, and ``removed``, the area taken for a light leak, as a share of all.
     surroundings : Surroundings
         What lies around the outline.
     rival : float
@@ -74,7 +75,7 @@ class ThresholdAttempt:
     limit: float
     threshold: float
     gates: Mapping[str, float]
-    excess: float
+    extent: Mapping[str, float]
     surroundings: Surroundings
     rival: float = 1.0
 
@@ -165,17 +166,13 @@ def _candidates(thumbnail: Thumbnail, engine: str) -> list[_Candidate]:
 def _rough_outlines(thumbnail: Thumbnail, background: Background, engine: str) -> Iterator[_Candidate]:
     where = thumbnail.coarse
     deviation = background.deviation(thumbnail, where)
-    outside = None if background.outside is None else thumbnail.stored[where, where] == background.outside
+    outside = background.is_outside(thumbnail, where)
     bins = deviation_bins(deviation)
     counts = np.bincount(bins.ravel(), minlength=BINS)
     otsu = otsu_simpleitk(bins) if engine == "simpleitk" else otsu_threshold(counts)
     joined = join_bins(bins)
     for threshold in stable_thresholds(joined, _noise(deviation, bins <= otsu), otsu, lower_to_valley(counts, otsu)):
-        rough = np.asarray(cv2.threshold(joined, threshold, 255, cv2.THRESH_BINARY)[1], np.uint8)
-        contours, _ = cv2.findContours(rough, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-        if contours:
-            rough[:] = 0
-            cv2.drawContours(rough, [max(contours, key=cv2.contourArea)], -1, 255, cv2.FILLED)
+        rough = fill_largest(np.asarray(cv2.threshold(joined, threshold, 255, cv2.THRESH_BINARY)[1], np.uint8))
         around = measure_surroundings(rough, deviation, outside, bin_edge(threshold))
         gates = measure_outline(rough)
         is_frame = not gates or gates["share"] > GATES["share"][1] or gates["fill"] > GATES["fill"][1]
@@ -201,24 +198,27 @@ def _attempt(thumbnail: Thumbnail, engine: str, method: str, background: Backgro
     clean = clean_simpleitk if engine == "simpleitk" else clean_opencv
     mask = clean(binary, radius, border)
     _extend_to_edges(mask, bright, border)
+    removed = 0.0
     for remove in (remove_stripes, remove_leaks):
         if remove(binary, mask, thumbnail):
+            area = cv2.countNonZero(mask)
             mask = clean(binary, radius, border)
             _extend_to_edges(mask, bright, border)
+            removed = 1 - cv2.countNonZero(mask) / area if remove is remove_leaks else 0.0
     if method == "otsu_log":
         joined = rejoin_nipple(mask, binary, dim, radius)
-        mask = (
-            joined if joined is mask or passes_gates(measure_outline(joined, border)) else mask
-        )  # if it fails, it was a label plate
-    mask, excess = breast_extent(mask, thumbnail)
+        if joined is not mask and passes_gates(measure_outline(joined, border)):  # if it fails, it was a label plate
+            mask = joined
+    mask, beyond = breast_extent(mask, thumbnail)
     where = thumbnail.coarse
     air = background if method == "otsu_log" else Background(mode(thumbnail))
-    outside = None if air.outside is None else thumbnail.stored[where, where] == air.outside
+    coarse, deviation = np.ascontiguousarray(mask[where, where]), air.deviation(thumbnail, where)
     above_air = max(background.level + limit - air.level, 0.0)
-    around = measure_surroundings(np.ascontiguousarray(mask[where, where]), air.deviation(thumbnail, where), outside, above_air)
+    around = measure_surroundings(coarse, deviation, air.is_outside(thumbnail, where), above_air)
     values = thumbnail.values[bright_values(thumbnail, background, limit)]
     threshold = float(values.min()) if len(values) else math.nan
-    return ThresholdAttempt(method, mask, background, limit, threshold, measure_outline(mask, border), excess, around)
+    extent = {**beyond, "removed": removed}
+    return ThresholdAttempt(method, mask, background, limit, threshold, measure_outline(mask, border), extent, around)
 
 
 def bright_values(thumbnail: Thumbnail, background: Background, limit: float) -> NDArray[np.bool_]:

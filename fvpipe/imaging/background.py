@@ -57,6 +57,10 @@ class Background:
         brightness: Plane = thumbnail.relative.take(thumbnail.stored[where, where])
         return brightness - (self.level if self.fit is None else self.surface(thumbnail.stored.shape, where))
 
+    def is_outside(self, thumbnail: Thumbnail, where: slice) -> NDArray[np.bool_] | None:
+        """Whether each row and column of a slice of the thumbnail lies outside a collimator; None if there is none."""
+        return None if self.outside is None else thumbnail.stored[where, where] == self.outside
+
     def surface(self, shape: tuple[int, ...], where: slice) -> Plane:
         """Level at every row and column of a slice of a thumbnail of `shape`."""
         if self.fit is None:

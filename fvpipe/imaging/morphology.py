@@ -64,11 +64,18 @@ def clean_opencv(binary: Mask, radius: int, border: int) -> Mask:
     areas, starts = np.asarray(found[:, cv2.CC_STAT_AREA]), np.asarray(found[:, cv2.CC_STAT_LEFT])
     label = _select_component(areas, starts <= border + round(MAX_MARGIN * binary.shape[1]) - around[1].start)
     component = cv2.inRange(labels, label, label)
-    component = np.minimum(cv2.dilate(component, kernel), part)  # restores the nipple, which is thinner than the opening
-    contours, _ = cv2.findContours(component, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    offset = (around[1].start, around[0].start)
-    cv2.drawContours(mask, [max(contours, key=cv2.contourArea)], -1, 255, cv2.FILLED, offset=offset)
+    # Restores the nipple, which is thinner than the opening.
+    mask[around] = fill_largest(np.minimum(np.asarray(cv2.dilate(component, kernel), np.uint8), part))
     return mask
+
+
+def fill_largest(binary: Mask) -> Mask:
+    """Largest component of a mask, without its holes; all 0 if there is none."""
+    contours, _ = cv2.findContours(binary, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    filled = np.zeros_like(binary)
+    if contours:
+        cv2.drawContours(filled, [max(contours, key=cv2.contourArea)], -1, 255, cv2.FILLED)
+    return filled
 
 
 def clean_simpleitk(binary: Mask, radius: int, border: int) -> Mask:

@@ -33,6 +33,7 @@ at that column, and the columns before it as a share of all."""
 ARM_REACH = 0.5  # of the rows, in which the armpit is looked for from the top, and the fold from the bottom
 ARM_DEPTH = 0.1  # of the width: an armpit is deeper below the line from arm to breast
 FOLD_NOTCH, FOLD_RISE = 0.60, 0.05  # of the width: abdomen follows a row narrower than the first, and is wider by the second
+FOLD_END_NOTCH = 0.36  # of the width: what ends within the image is a fold only if the breast has narrowed to less before
 FOLD_OVERLAP = 0.06  # of the rows below the narrowest, in which the breast ends behind the fold
 FOLD_END = 0.85  # of the rows from the bottom, in which the widest row of the breast is looked for
 NIPPLE_LENGTH, NIPPLE_WIDTH = 0.16, 0.08  # of the rows and of the width: a nipple does not extend further beyond the breast
@@ -46,7 +47,7 @@ MIN_RISE = 2.0  # of brightness within two pixels of the outline, over the thres
 MIN_AIR = 0.02  # of the image
 
 
-def breast_extent(mask: Mask, thumbnail: Thumbnail) -> tuple[Mask, float]:
+def breast_extent(mask: Mask, thumbnail: Thumbnail) -> tuple[Mask, dict[str, float]]:
     """Cut off arm and abdomen, where the outline turns from the breast outwards again, and label plates that touch the skin.
 
     Parameters
@@ -60,13 +61,14 @@ def breast_extent(mask: Mask, thumbnail: Thumbnail) -> tuple[Mask, float]:
     -------
     mask : uint8 array, shape (rows, columns)
         A new mask, or `mask` itself if nothing was cut off.
-    excess : float
-        How far the rest extends beyond the breast's own profile, as a share of the breast's width.
+    beyond : dict of str to float
+        What is left beyond the breast: ``excess``, how far peaks extend beyond its profile, as a share of its width, and
+        ``fold``, the rows of what may be a second fold or the lower part of a scarred breast, as a share of all.
     """
     left, top, width, height = cv2.boundingRect(mask)
     if not width:
-        return mask, 0.0
-    cut = mask.copy()
+        return mask, {"excess": 0.0, "fold": 0.0}
+    cut, kept = mask.copy(), 0.0
     inside = mask[top : top + height, left : left + width] > 0
     profile = np.where(inside.any(axis=1), width - np.argmax(inside[:, ::-1], axis=1), 0)
     peakless = _opening(profile, NIPPLE_LENGTH)
@@ -82,11 +84,16 @@ def breast_extent(mask: Mask, thumbnail: Thumbnail) -> tuple[Mask, float]:
                 profile[rows] = peakless[rows]
     smooth = _opening(profile, NOISE_LENGTH)
     fold = _fold(smooth)
-    if fold is not None:
+    if fold is not None and (top + height == len(mask) or smooth[fold] < FOLD_END_NOTCH * smooth[:fold].max()):
         below = top + fold + round(FOLD_OVERLAP * height)
         cut[top + fold : below, left + int(smooth[fold]) :] = 0
         cut[below:] = 0
         smooth, profile = smooth[:fold], profile[:fold]
+    elif fold is not None:  # it may be the lower part of a scarred breast: only what extends beyond the rest is cut
+        most = int(profile[:fold].max())
+        cut[top + fold :, left + most :] = 0
+        profile[fold:] = np.minimum(profile[fold:], most)
+        kept = 1 - fold / height
     arm = _armpit(_opening(profile, NIPPLE_LENGTH))
     if arm is not None:
         most = int(profile[arm:].max())
@@ -94,7 +101,7 @@ def breast_extent(mask: Mask, thumbnail: Thumbnail) -> tuple[Mask, float]:
         profile[:arm] = np.minimum(profile[:arm], most)
     most = max(int(_opening(profile, NIPPLE_LENGTH).max()), 1)
     excess = float(profile.max() - most) / most
-    return (mask if np.array_equal(cut, mask) else cut), excess
+    return (mask if np.array_equal(cut, mask) else cut), {"excess": excess, "fold": kept}
 
 
 def _opening(profile: NDArray[np.int64], share: float) -> NDArray[np.int64]:

@@ -8,7 +8,6 @@ result is mirrored, stored as a DICOM file and decoded. The disturbances are tho
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
@@ -17,10 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fvpipe.config.pipeline import Segment
 from fvpipe.imaging.decoded_image import DecodedImage
-from fvpipe.imaging.segmentation import full_mask, segment
-from fvpipe.reasons import Flag
 from fvpipe.simulation.drawing import Anatomy, anatomy, draw
 from fvpipe.types import CropBox, Laterality, View
 from tests.support.decoding import decode
@@ -51,9 +47,6 @@ EXCLUSIVE = (
 
 STYLES = {"ge": (12,), "hologic": (12,), "film": (8, 16), "other": (14,)}
 """Styles of intensities, and the bits that each is stored in."""
-
-FLAGGED = Flag.CC_CROP_FALLBACK | Flag.CC_CROP_LOOSE | Flag.CC_CROP_DOUBTFUL
-"""Flags of a crop that is not certain; `segment` sets the bits of the CC, whichever the view."""
 
 SKIN = 0.035  # brightness of the skin, as of `draw`
 
@@ -376,7 +369,7 @@ def _disturbed(rng: np.random.Generator, case: ArchiveCase, signal: Plane, depth
 def _field(rng: np.random.Generator, tissue: Area) -> CropBox:
     """Draw the field of the collimator: it holds all tissue, and ends before the far edge, sometimes above and below too."""
     rows, columns = tissue.shape
-    box = _bounding_box(tissue)
+    box = bounding_box(tissue)
     top, bottom = (box.top, rows - box.bottom) if rng.random() < 0.5 else (0, 0)
     spare = columns - box.right
     return CropBox(
@@ -388,7 +381,7 @@ def _field(rng: np.random.Generator, tissue: Area) -> CropBox:
 def _with_plate(rng: np.random.Generator, case: ArchiveCase, values: Plane, breast: Area, tissue: Area) -> Plane:
     """Put a label plate against the skin above the nipple, or against the axilla."""
     rows, columns = values.shape
-    box, canvas = _bounding_box(breast), np.zeros(values.shape, np.uint8)
+    box, canvas = bounding_box(breast), np.zeros(values.shape, np.uint8)
     height, width = int(rng.uniform(0.04, 0.08) * rows), int(rng.uniform(0.15, 0.28) * columns)
     top = int(box.top + rng.uniform(0.02, 0.30) * box.height)
     left = int(np.flatnonzero(breast[top + height // 2])[-1]) - 2
@@ -418,62 +411,7 @@ def _distance(area: Area) -> Plane:
     return cv2.distanceTransform(area.astype(np.uint8), cv2.DIST_L2, 5).astype(np.float64)
 
 
-def _bounding_box(area: Area) -> CropBox:
+def bounding_box(area: Area) -> CropBox:
+    """Smallest box that holds all of an area."""
     rows, columns = np.flatnonzero(area.any(axis=1)), np.flatnonzero(area.any(axis=0))
     return CropBox(int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1)
-
-
-# --- scores -----------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Score:
-    """Segmentation of one case, compared with its truth.
-
-    Attributes
-    ----------
-    dice : float
-        Of mask and breast; pixels of arm and abdomen count in neither.
-    lost : float
-        Share of the breast outside the tight box.
-    excess_columns, excess_rows : float
-        Share of the tight box that lies beyond the breast's own box, on both sides together.
-    fallback, flagged : bool
-        The crop is the whole frame; the crop is that, loose or doubtful.
-    seconds : float
-        Time of the segmentation alone.
-    """
-
-    case: ArchiveCase
-    dice: float
-    lost: float
-    excess_columns: float
-    excess_rows: float
-    fallback: bool
-    flagged: bool
-    seconds: float
-
-    @property
-    def right(self) -> bool:
-        """Whether the crop holds the breast and little else, by the bounds of the benchmark."""
-        return self.lost <= 0.01 and max(self.excess_columns, self.excess_rows) <= 0.10
-
-
-def score(made: ArchiveImage, settings: Segment | None = None) -> Score:
-    """Segment, and compare with the truth."""
-    begun = time.perf_counter()
-    found = segment(made.image, settings or Segment(method="otsu_log"))
-    seconds = time.perf_counter() - begun
-    counted = ~(made.arm | made.abdomen)
-    mask = (full_mask(found, *made.image.shape) > 0) & counted
-    box, own = found.tight_box, _bounding_box(made.breast)
-    return Score(
-        made.case,
-        float(2 * (mask & made.breast).sum() / (mask.sum() + made.breast.sum())),
-        1 - int(made.breast[box.top : box.bottom, box.left : box.right].sum()) / int(made.breast.sum()),
-        (max(0, own.left - box.left) + max(0, box.right - own.right)) / box.width,
-        (max(0, own.top - box.top) + max(0, box.bottom - own.bottom)) / box.height,
-        Flag.CC_CROP_FALLBACK in found.flags,
-        bool(found.flags & FLAGGED),
-        seconds,
-    )

@@ -17,7 +17,7 @@ from fvpipe.dicom.pixels import decode_image
 from fvpipe.imaging.decoded_image import DecodedImage
 from fvpipe.imaging.segmentation import segment
 from fvpipe.types import CropBox, Edge, Laterality
-from tests.support.archive import FLAGGED
+from tests.support.archive_scores import FLAGGED
 from tests.support.decoding import decode
 from tests.support.disturbances import (
     Plane,
