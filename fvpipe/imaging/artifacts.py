@@ -114,7 +114,6 @@ def _remove_stripes_from_top(
     if row:  # padding ends here; a nipple does not keep its width over the longer minimum
         row, min_length = min(row + round(OPENING_RADIUS * max(mask.shape)), rows - 1), STRIPE_LENGTH * rows
     changed = False
-    tissue = np.sort(relative[stored[mask > 0]])
     ends = np.flatnonzero(np.diff(np.concatenate([[0], mask[row] > 0, [0]]).astype(np.int8))).tolist()
     for start, end in zip(ends[::2], ends[1::2], strict=True):
         width = end - start
@@ -129,6 +128,7 @@ def _remove_stripes_from_top(
         if length >= min_length:
             stripe = relative[stored[: row + length, around]]
             level = np.median(stripe[row:, start - around.start : end - around.start])
+            tissue = np.sort(relative[stored[mask > 0]])
             if tissue[len(tissue) // 3] < LEAK_GAIN * level:  # as bright as the breast: a nipple
                 continue
             binary[: row + length, around][stripe <= LEAK_GAIN * level] = 0
