@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from fvpipe.build.commit import Build, commit
 from fvpipe.build.plan import Limits, Target, plan_samples
@@ -24,10 +25,11 @@ from fvpipe.errors import InputError
 from fvpipe.execution.workers import Workers
 from fvpipe.indexing.headers import read_headers, read_pixel_contents, read_published_uids
 from fvpipe.indexing.index import Index
-from fvpipe.indexing.labels import read_labels
+from fvpipe.indexing.labels import make_labels, read_labels
 from fvpipe.indexing.lesion_masks import with_mask_findings
 from fvpipe.indexing.pairing import colliding_instances, contradictions, pair, rejection_order, tied_images
 from fvpipe.indexing.scan import dicom_files, scan_folder, without_strays
+from fvpipe.indexing.statements import collect_statements, statement_digest
 from fvpipe.io.locking import lock
 from fvpipe.reasons import Rejection
 from fvpipe.types import ImageRecord
@@ -60,8 +62,14 @@ def index(source: Source, workers: Workers, file_cache: FileCache, *, digest: bo
         others = list(passed_over.describe()) or ["nothing"]
         found = "; ".join([*others, *(f"{rejection.what}: {rejection.detail}" for rejection in scan.rejections[:3])])
         raise InputError(f"{source.root}: no DICOM file; found {found}. Expected files with the DICM marker at byte 128")
-    labels = read_labels(source)
-    headers, digests, headers_read = read_headers(source, files, workers, file_cache, digest)
+    table = read_labels(source)
+    statements = collect_statements(source, table, list(files))
+    labels = make_labels(source, table, statements)
+    left_out = {rejection.what: rejection for rejection in statements.rejections}
+    files = {path: replace(file, stated=statement_digest(statements.stated.get(path))) for path, file in files.items()}
+    to_read = {path: file for path, file in files.items() if path not in left_out}
+    headers, digests, headers_read = read_headers(source, to_read, workers, file_cache, digest, statements.stated)
+    headers = statements.without_unlisted(headers | left_out)
     headers, passed_over = without_strays(headers, files, passed_over, source.root, file_cache)
 
     def records() -> list[ImageRecord]:
@@ -86,7 +94,7 @@ def index(source: Source, workers: Workers, file_cache: FileCache, *, digest: bo
         breasts=pairing.breasts,
         rejections=sorted([*scan.rejections, *rejected, *pairing.rejections], key=rejection_order),
         digests={image.path: digests[image.path] for image in images} if digest else None,
-        has_findings=bool(labels.findings),
+        has_findings=bool(labels.findings or labels.findings_by_path),
         passed_over=passed_over,
         label_hints=pairing.label_hints,
         headers_read=headers_read,

@@ -79,6 +79,35 @@ class SourceFile:
 
     path: str  # POSIX, relative to the input folder
     state: str  # size, modification time, change time and inode
+    stated: str = ""  # digest of what label table and path say of it, where an adapter takes identity from them
+
+
+@dataclass(frozen=True, slots=True)
+class StatedImage:
+    """Facts of one image from the label table or from its path, beside its header. Empty and None: nothing is said.
+
+    Attributes
+    ----------
+    patient, study : str
+        Identifiers as the records hold them: digests where the data set hashes identifiers.
+    synthetic, low_energy, implant : bool
+        As in :class:`ImageRecord`; each also holds where the header alone says so.
+    sources : str
+        Where patient, study, side and view come from, as ``ImageRecord.identity_from`` has it.
+    """
+
+    patient: str = ""
+    study: str = ""
+    laterality: Laterality | None = None
+    view: View | None = None
+    synthetic: bool = False
+    low_energy: bool = False
+    implant: bool = False
+    sources: str = ""
+
+
+NOTHING_STATED = StatedImage()
+"""For images of which the header alone speaks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +136,8 @@ class ImageRecord:
     accession, study_date : str
         Digest of the Accession Number; those of year and day of the Study Date, separated by a space. Empty where absent.
         They are compared with the label table and written to no table.
+    identity_from : str
+        Where patient, study, side and view come from, such as ``patient path, view table``; empty where all are the header's.
     """
 
     path: str
@@ -135,6 +166,15 @@ class ImageRecord:
     for_processing: bool
     accession: str = field(default="", kw_only=True)
     study_date: str = field(default="", kw_only=True)
+    identity_from: str = field(default="", kw_only=True, compare=False)
+
+    @property
+    def stated(self) -> StatedImage:
+        """What label table and path said, to read the header once more."""
+        if not self.identity_from:
+            return NOTHING_STATED
+        kind = self.synthetic, self.low_energy, self.implant
+        return StatedImage(self.patient_id, self.study, self.laterality, self.view, *kind, self.identity_from)
 
     @property
     def reoriented(self) -> bool:
@@ -200,6 +240,8 @@ class BreastFacts:
     subset: str = ""  # split published with the data set
     excluded: str = ""  # reason why the label rule excludes the breast; empty if it does not
     place: str = field(default="", compare=False)  # table and line, as `Row.place` gives them, for messages
+    subtype: str = ""
+    machine: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,8 +17,7 @@ from pydicom.uid import SecondaryCaptureImageStorage
 
 import fvpipe.datasets
 from fvpipe.config.project import Labels
-from fvpipe.datasets import cbis
-from fvpipe.datasets.adapter import get_adapter
+from fvpipe.datasets.registry import get_adapter
 from fvpipe.errors import LabelTableError, ParameterError
 from fvpipe.types import BreastFacts, Laterality
 from tests.conftest import build, run
@@ -62,7 +61,7 @@ def download(tmp_path: Path) -> Path:
 
 
 def test_full_cbis_download(download: Path, tmp_path: Path) -> None:
-    labels = cbis.read_labels(download, None, Labels()).rows
+    labels = get_adapter("cbis").read_labels(download, None, Labels()).rows
     assert labels["P_00001", Laterality.LEFT] == BreastFacts(1, 5, "C", pathology="MALIGNANT", subset="training")
     assert labels["P_00002", Laterality.RIGHT] == BreastFacts(0, 2, "B", pathology="BENIGN_WITHOUT_CALLBACK", subset="test")
     (result,) = json.loads(build(download, tmp_path / "out", "--adapter", "cbis", "--json").stdout)
@@ -178,7 +177,7 @@ def test_wrong_cbis_tables(row: str, message: str, tmp_path: Path) -> None:
     file = tmp_path / "mass_case_description_train_set.csv"
     file.write_text(MASS + row + "\n")
     with pytest.raises(LabelTableError, match="line 2") as error:
-        cbis.read_labels(tmp_path, None, Labels())
+        get_adapter("cbis").read_labels(tmp_path, None, Labels())
     assert message in str(error.value)
 
 

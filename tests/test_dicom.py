@@ -32,7 +32,7 @@ from pydicom.uid import (
 from pydicom.valuerep import STANDARD_VR
 
 import fvpipe
-from fvpipe.datasets.adapter import get_adapter
+from fvpipe.datasets.registry import get_adapter
 from fvpipe.dicom.elements import RejectedFile, silenced
 from fvpipe.dicom.header import (
     HeaderPolicy,
@@ -316,7 +316,13 @@ def reader_source() -> str:
 
 def test_every_reason_of_the_module_is_asked_for() -> None:
     # With tests of their own.
-    elsewhere = {Reason.NOT_A_FILE, Reason.DEFLATED_TOO_LARGE, Reason.REGION_OF_INTEREST, Reason.DICOM_DIRECTORY}
+    elsewhere = {
+        Reason.NOT_A_FILE,
+        Reason.IDENTIFIER_CONFLICT,
+        Reason.DEFLATED_TOO_LARGE,
+        Reason.REGION_OF_INTEREST,
+        Reason.DICOM_DIRECTORY,
+    }
     named = set(re.findall(r"Reason\.([A-Z_]+)", reader_source()))
     asked = {reason.name for reason, _ in [*RULES.values(), *BYTES.values()]} | {reason.name for reason in elsewhere}
     assert named == asked

@@ -15,7 +15,7 @@ from fvpipe import errors
 from fvpipe.cli.main import main
 from fvpipe.cli.output import echo, print_rejections, say, warn
 from fvpipe.config.project import Labels
-from fvpipe.datasets.table import ADAPTER
+from fvpipe.datasets.registry import get_adapter
 from fvpipe.errors import FvpipeError, LabelTableError
 from fvpipe.printable import CONTROL, escaped
 from fvpipe.reasons import Reason, Rejection
@@ -125,7 +125,7 @@ def test_cells_of_shifted_rows_are_not_shown(kind: str, tmp_path: Path) -> None:
     table = tmp_path / "labels.csv"
     table.write_text(f"patient_id,name,laterality,label\n{SHIFTED[kind]}\n")
     with pytest.raises(LabelTableError, match=r"labels.csv, line 2: ") as error:
-        ADAPTER.read_labels(tmp_path, table, Labels())
+        get_adapter("table").read_labels(tmp_path, table, Labels())
     assert "Jane" not in str(error.value)
     assert "Doe" not in str(error.value)
 
@@ -134,4 +134,4 @@ def test_a_wrong_cell_of_a_sound_row_is_shown(tmp_path: Path) -> None:
     table = tmp_path / "labels.csv"
     table.write_text("patient_id,laterality,label\nP1,L,maybe\n")
     with pytest.raises(LabelTableError, match=r"label is 'maybe'; expected"):
-        ADAPTER.read_labels(tmp_path, table, Labels())
+        get_adapter("table").read_labels(tmp_path, table, Labels())

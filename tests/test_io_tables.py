@@ -17,7 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fvpipe.config.project import Labels
-from fvpipe.datasets.adapter import LabelTable, get_adapter, parse_laterality
+from fvpipe.datasets.adapter import LabelTable, parse_laterality
+from fvpipe.datasets.registry import get_adapter
 from fvpipe.errors import LabelTableError
 from fvpipe.io.tables import format_csv, read_table
 from fvpipe.types import BreastFacts, ImageFacts, Laterality, View
@@ -234,6 +235,7 @@ def test_laterality(text: str) -> None:
     assert parse_laterality("B") is parse_laterality("") is None
 
 
+TWICE = "lines 2 and {}: one breast has two descriptions"
 VINDR = "study_id,series_id,image_id,laterality,view_position,height,width,breast_birads,breast_density,split\n"
 VINDR_ROWS = (
     "s1,a,i1,L,CC,3518,2800,BI-RADS 5,DENSITY C,training\ns1,a,i2,L,MLO,3518,2800,BI-RADS 5,DENSITY C,training\n"
@@ -335,8 +337,8 @@ VINDR_FIRST = "s1,a,i1,L,CC,10,20,BI-RADS 2,DENSITY A,training\n"
         ("vindr", f"{VINDR}s1,a,i1,B,CC,10,20,BI-RADS 2,,\n", "line 2: laterality is 'B'; expected L or R"),
         ("vindr", f"{VINDR}s1,a,i1,L,ML,10,20,BI-RADS 2,,\n", "line 2: view_position is 'ML'; expected CC or MLO"),
         ("vindr", f"{VINDR}s1,a,i1,L,CC,10.5,20,BI-RADS 2,,\n", "line 2: height is '10.5'"),
-        ("vindr", f"{VINDR}{VINDR_FIRST}\ns1,a,i2,L,CC,10,20,BI-RADS 3,DENSITY A,training\n", "lines 2 and 4: two assessments"),
-        ("vindr", f"{VINDR}{VINDR_FIRST}s1,a,i2,L,CC,10,20,BI-RADS 2,DENSITY A,test\n", "lines 2 and 3: two assessments"),
+        ("vindr", f"{VINDR}{VINDR_FIRST}\ns1,a,i2,L,CC,10,20,BI-RADS 3,DENSITY A,training\n", TWICE.format(4)),
+        ("vindr", f"{VINDR}{VINDR_FIRST}s1,a,i2,L,CC,10,20,BI-RADS 2,DENSITY A,test\n", TWICE.format(3)),
         ("vindr", f"{VINDR}{VINDR_FIRST}{VINDR_FIRST}", "lines 2 and 3: image_id occurs twice"),
         ("vindr", "study_id,laterality\n", "column 'breast_birads' is missing"),
         ("cmmd", f"{CMMD_HEADING}D1-0001,X,44,2,mass,Benign,\n", "line 2: LeftRight is 'X'; expected L or R"),
@@ -345,7 +347,7 @@ VINDR_FIRST = "s1,a,i1,L,CC,10,20,BI-RADS 2,DENSITY A,training\n"
         (
             "cmmd",
             f"{CMMD_HEADING}D1-0001,L,44,2,mass,Benign,\nD1-0001,R,44,2,mass,Benign,\nD1-0001,left,44,2,mass,Malignant,\n",
-            "lines 2 and 4: one breast is benign and malignant",
+            "lines 2 and 4: one breast has two labels",
         ),
         ("cmmd", "ID1;LeftRight\nD1-0001;L\n", "column 'classification' is missing; expected ID1, LeftRight, classification"),
         ("table", f"{OURS}P1,both,1\n", "line 2: laterality is 'both'; expected L or R"),

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fvpipe.config.project import Labels
-from fvpipe.datasets.adapter import LabelTable, get_adapter
+from fvpipe.datasets.adapter import LabelTable
+from fvpipe.datasets.registry import get_adapter
 from fvpipe.errors import LabelTableError
 from fvpipe.evaluation.splits import Candidate, Setting, SplitPlan, leaks, split
 from fvpipe.indexing.labels import BreastLabels

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from fvpipe.cache.file_cache import FileCache
 from fvpipe.config.project import Labels
-from fvpipe.datasets.adapter import get_adapter
+from fvpipe.datasets.registry import get_adapter
 from fvpipe.datasets.source import Source
 from fvpipe.execution.workers import Workers, WorkerSettings
 from fvpipe.flow import index

@@ -27,7 +27,7 @@ from pydicom.uid import (
 )
 
 from fvpipe.config.pipeline import Pipeline, Segment
-from fvpipe.datasets.adapter import get_adapter
+from fvpipe.datasets.registry import get_adapter
 from fvpipe.dicom.elements import silenced
 from fvpipe.dicom.header import HeaderPolicy, ImageHeader, read_header
 from fvpipe.dicom.reader import HEADER_INFLATE_LIMIT, OpeningStep

@@ -16,7 +16,7 @@ from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless, JPEGLosslessSV
 
 import fvpipe
 from fvpipe.config.pipeline import Segment
-from fvpipe.datasets.adapter import get_adapter
+from fvpipe.datasets.registry import get_adapter
 from fvpipe.dicom.header import ImageHeader, read_header
 from fvpipe.dicom.pixels import decode_image
 from fvpipe.imaging.decoded_image import DecodedImage

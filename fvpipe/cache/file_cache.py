@@ -137,13 +137,14 @@ class FileCache:
             *row, seal = self._database.execute(query, key).fetchone() or ("",)
         except (sqlite3.DatabaseError, UnicodeDecodeError):  # damaged where the first look saw nothing
             return None
-        return row[3] if row[:3] == [*key, source.state] and seal == _seal(row) else None
+        state = source.state if query == _FACT else source.state + source.stated
+        return row[3] if row[:3] == [*key, state] and seal == _seal(row) else None
 
     def put_headers(self, found: Iterable[tuple[SourceFile, ImageHeader | Rejection]]) -> None:
         """Store headers with their records, and rejections."""
         records, headers = list[tuple[str, ...]](), list[tuple[str, ...]]()
         for source, header in found:
-            key = self._name(source.path), self._policy, source.state
+            key = self._name(source.path), self._policy, source.state + source.stated
             records.append((*key, _to_json(header if isinstance(header, Rejection) else header.record)))
             if not isinstance(header, Rejection):
                 headers.append((*key, header_to_json(header)))

@@ -10,6 +10,9 @@ from pydantic import AliasChoices, Field, field_validator, model_validator
 from fvpipe.config.loading import Names, Numbers, Settings, is_plain_name, nearest, parse, read_yaml
 from fvpipe.config.training import Evaluate, Runs, Train
 
+COLUMNS = {"patient_id": "patient"} | {name: name for name in ("laterality", "label", "study_uid", "accession", "study_date")}
+"""Keys of `labels` that name a column: key -> fact."""
+
 
 class Labels(Settings):
     """Label rules of one data set. The defaults are the paper's, and reproduce its Table 1."""
@@ -18,12 +21,22 @@ class Labels(Settings):
     bi_rads_malignant: Numbers = (5,)  # any BI-RADS in neither list is excluded
     duplicate_patients: Literal["drop", "keep"] = "drop"  # CMMD's four patients with pixels in common
     unlabelled: Literal["unlabelled", "normal"] = "unlabelled"  # normal: a breast without a row counts as benign
-    patient_id: str = "patient_id"  # column names of a `table` data set
-    laterality: str = "laterality"
-    label: str = "label"
-    study_uid: str = "study_uid"  # of these, those that the table has name the exam: Study Instance UID, accession number, date
-    accession: str = "accession"
-    study_date: str = "study_date"
+    columns: dict[str, str] = Field(default_factory=dict)  # fact -> column of the label table, over the adapter's
+    classes: dict[str, Literal["malignant", "benign", "unlabelled"]] = Field(default_factory=dict)  # cell of the label's column
+    label_from: Literal["", "label", "bi_rads"] = ""  # the fact that decides, over the adapter's
+    options: dict[str, str] = Field(default_factory=dict)  # of the adapter's label rule
+
+    @model_validator(mode="before")
+    @classmethod
+    def _columns_by_short_names(cls, value: Any) -> Any:
+        """Take ``patient_id: pid`` as ``columns: {patient: pid}``."""
+        if not isinstance(value, dict):
+            return value
+        short = {key: value[key] for key in COLUMNS if key in value}
+        columns = value.get("columns", {})
+        return {k: v for k, v in value.items() if k not in short} | (
+            {"columns": {**{COLUMNS[key]: name for key, name in short.items()}, **columns}} if short else {}
+        )
 
     @model_validator(mode="after")
     def _disjoint(self) -> Labels:
@@ -44,6 +57,7 @@ class DataSet(Settings):
     label_file: str = ""  # empty: where the publisher puts it in the folder
     simulated: bool = Field(default=False, validation_alias=AliasChoices("simulated", "made"))  # marked so in every result
     for_processing: bool = False  # also read raw images, flagged
+    secondary_capture: bool = False  # also read Secondary Capture (digitized film); some adapters always do
     identifiers: Literal["", "own", "hashed"] = ""  # empty: as the adapter does, `hashed` for `table`
     license: str = ""  # overrides what the adapter knows
     labels: Labels = Labels()

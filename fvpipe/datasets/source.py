@@ -34,6 +34,8 @@ class Source:
         Key of the digests that replace identifiers; empty where identifiers are kept.
     license : str
         What its publisher allows; written into every shard.
+    secondary_capture : bool
+        Whether Secondary Capture is accepted, also where the adapter does not.
     """
 
     name: str
@@ -45,8 +47,11 @@ class Source:
     for_processing: bool
     identifier_key: bytes
     license: str
+    secondary_capture: bool = False
 
     @property
     def policy(self) -> HeaderPolicy:
         """How its headers are read."""
-        return replace(self.adapter.policy, for_processing=self.for_processing, identifier_key=self.identifier_key)
+        policy = self.adapter.policy
+        film = policy.secondary_capture or self.secondary_capture
+        return replace(policy, secondary_capture=film, for_processing=self.for_processing, identifier_key=self.identifier_key)

@@ -15,7 +15,7 @@ from fvpipe.dicom.rules.identity import image_record
 from fvpipe.dicom.rules.pixels import photometric_interpretation, pixel_data, pixel_layout, pixel_padding, rescale
 from fvpipe.dicom.value_mapping import ValueMapping, read_voi_lut, read_window
 from fvpipe.reasons import Rejection
-from fvpipe.types import Edge, Laterality, Orientation
+from fvpipe.types import NOTHING_STATED, Edge, Laterality, Orientation, StatedImage
 
 __all__ = [
     "HeaderPolicy",
@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 
-def read_header(root: Path, path: str, policy: HeaderPolicy) -> ImageHeader | Rejection:
+def read_header(root: Path, path: str, policy: HeaderPolicy, stated: StatedImage = NOTHING_STATED) -> ImageHeader | Rejection:
     """Read the header of ``root / path`` from disk, without reading the pixels.
 
     Parameters
@@ -40,6 +40,8 @@ def read_header(root: Path, path: str, policy: HeaderPolicy) -> ImageHeader | Re
         POSIX path relative to it.
     policy : HeaderPolicy
         How headers of the data set are read.
+    stated : StatedImage
+        What label table and path say of the image.
 
     Returns
     -------
@@ -48,22 +50,24 @@ def read_header(root: Path, path: str, policy: HeaderPolicy) -> ImageHeader | Re
     """
     try:
         with open_file(root / path) as file:
-            return _image_header(RuleContext(open_dicom(file), policy, path))
+            return _image_header(RuleContext(open_dicom(file), policy, path, stated))
     except RejectedFile as rejected:
         return Rejection(path, rejected.reason, rejected.detail)
     except OSError as error:
         return Rejection.unreadable(path, error)
 
 
-def parse_header(data: bytes | memoryview, path: str, policy: HeaderPolicy) -> ImageHeader:
-    """Parse the header in a file's bytes; `path` is that of the record.
+def parse_header(
+    data: bytes | memoryview, path: str, policy: HeaderPolicy, stated: StatedImage = NOTHING_STATED
+) -> ImageHeader:
+    """Parse the header in a file's bytes; `path` is that of the record, and `stated` as for :func:`read_header`.
 
     Raises
     ------
     RejectedFile
         The file breaks a rule.
     """
-    return _image_header(RuleContext(open_dicom(stream(data)), policy, path))
+    return _image_header(RuleContext(open_dicom(stream(data)), policy, path, stated))
 
 
 def pixel_header(opened: OpenedDicom, laterality: Laterality, orientation: Orientation = Orientation.NOT_GIVEN) -> PixelHeader:

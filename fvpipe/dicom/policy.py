@@ -28,6 +28,9 @@ class HeaderPolicy:
         Regular expression of that element in files that are masks or cut-outs of lesions; empty: there are none.
     keep_studies_apart : bool
         Pair views only within a study.
+    from_header : tuple of str
+        Which of ``patient``, ``exam``, ``laterality`` and ``view`` are read from the header. Where the label table or the
+        path speaks too, it must agree; the others come from there alone.
     identifier_key : bytes
         32 bytes, the key of the digests that replace identifiers; empty: identifiers are published pseudonyms and are kept.
     """
@@ -39,6 +42,7 @@ class HeaderPolicy:
     patient_pattern: str = ""
     region_pattern: str = ""
     keep_studies_apart: bool = True
+    from_header: tuple[str, ...] = ("patient", "exam", "laterality", "view")
     identifier_key: bytes = field(default=b"", repr=False)  # never in a log
 
     @property

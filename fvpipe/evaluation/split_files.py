@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from fvpipe.datasets.adapter import get_adapter
+from fvpipe.datasets.registry import get_adapter
 from fvpipe.errors import InputError, LeakError
 from fvpipe.evaluation.near_duplicates import Fingerprints, fingerprints, near_pairs
 from fvpipe.evaluation.splits import Assignment, Candidate, Part, SplitPlan, balance, folds, leak_rate, leaks, split

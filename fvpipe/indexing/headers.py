@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from fvpipe.cache.file_cache import FileCache
 from fvpipe.config.loading import digest_of
 from fvpipe.config.pipeline import Pipeline
 from fvpipe.datasets.source import Source
 from fvpipe.dicom.elements import RejectedFile, silenced, text
-from fvpipe.dicom.header import HeaderPolicy, ImageHeader, parse_header, pixel_header, read_header
+from fvpipe.dicom.header import HeaderPolicy, ImageHeader, PixelHeader, parse_header, pixel_header, read_header
 from fvpipe.dicom.pixels import decode_image
 from fvpipe.dicom.reader import open_dicom, open_file, stream
 from fvpipe.errors import InputError
@@ -21,7 +22,7 @@ from fvpipe.imaging.canvas import frame_level
 from fvpipe.io.read import Buffer, Contents, read_contents
 from fvpipe.progress import progress
 from fvpipe.reasons import PASSING, Reason, Rejection
-from fvpipe.types import Digest, ImageRecord, SourceFile
+from fvpipe.types import NOTHING_STATED, Digest, ImageRecord, Laterality, SourceFile, StatedImage
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,7 @@ class FileTask:
     file: SourceFile
     policy: HeaderPolicy
     digest: bool
+    stated: StatedImage = NOTHING_STATED
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,12 @@ class FileResult:
 
 
 def read_headers(
-    source: Source, files: Mapping[str, SourceFile], workers: Workers, file_cache: FileCache, digest: bool
+    source: Source,
+    files: Mapping[str, SourceFile],
+    workers: Workers,
+    file_cache: FileCache,
+    digest: bool,
+    stated: Mapping[str, StatedImage] = MappingProxyType({}),
 ) -> tuple[dict[str, ImageRecord | Rejection], dict[str, Digest], int]:
     """Read the headers that the file cache does not hold.
 
@@ -60,6 +67,8 @@ def read_headers(
         Takes the new headers and digests.
     digest : bool
         Also digest each image's file, unless the file cache holds its digest.
+    stated : mapping of str to StatedImage
+        By path, what label table and path say of images.
 
     Returns
     -------
@@ -82,7 +91,11 @@ def read_headers(
         header = headers[path]
         return isinstance(header, Rejection) or (header is not None and (not digest or path in digests))
 
-    tasks = [FileTask(str(source.root), file, source.policy, digest) for path, file in files.items() if not is_known(path)]
+    tasks = [
+        FileTask(str(source.root), file, source.policy, digest, stated.get(path, NOTHING_STATED))
+        for path, file in files.items()
+        if not is_known(path)
+    ]
     with progress(f"index {source.name}", len(tasks), "files") as advance:
         for answers in workers.run(read_files, tasks, max_in_process=512):
             results = [
@@ -130,14 +143,14 @@ def parse_indexed(
         return None
     if header is None or not (read.unchanged or digest):
         try:
-            header = parse_header(read.data, record.path, policy)
+            header = parse_header(read.data, record.path, policy, record.stated)
         except RejectedFile:
             return None
     return header if header.record == record else None
 
 
 def _read_file(task: FileTask, buffer: Buffer) -> FileResult:
-    header = read_header(Path(task.root), task.file.path, task.policy)
+    header = read_header(Path(task.root), task.file.path, task.policy, task.stated)
     if isinstance(header, Rejection):
         if header.reason is Reason.FILE_UNREADABLE and not (Path(task.root) / task.file.path).exists():
             raise changed_since_index(task.file.path)
@@ -194,9 +207,13 @@ def read_pixel_contents(
 
 
 def _with_rescale(source: Source, file: SourceFile, pixels: Digest, file_cache: FileCache) -> Digest:
-    header = file_cache.header(file) or read_header(source.root, file.path, source.policy)
-    if isinstance(header, Rejection):  # it was accepted a moment ago
-        raise changed_since_index(file.path)
+    header: PixelHeader | None = file_cache.header(file)
+    if header is None:
+        try:
+            with open_file(source.root / file.path) as opened, silenced():
+                header = pixel_header(open_dicom(opened), Laterality.LEFT)
+        except (OSError, RejectedFile):  # it was accepted a moment ago
+            raise changed_since_index(file.path) from None
     return digest_of([pixels, repr(header.mapping.modality)])
 
 

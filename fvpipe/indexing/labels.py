@@ -8,8 +8,11 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from fvpipe.datasets.adapter import LabelTable
+from fvpipe.datasets.label_rules import worst
 from fvpipe.datasets.source import Source
 from fvpipe.dicom.policy import HeaderPolicy
+from fvpipe.indexing.statements import Statements
 from fvpipe.io.tables import CUT_NUMBER
 from fvpipe.reasons import Reason, Rejection
 from fvpipe.types import BreastFacts, Exam, Finding, ImageFacts, ImageRecord, Laterality, View
@@ -58,6 +61,14 @@ class BreastLabels:
         By patient, side and exam; the exam's identifiers as the records have them.
     written : mapping of str to str
         The table's patients and accession numbers as it writes them, by digest. Never to be shown or stored.
+    of_images : mapping of str to sequence of BreastFacts
+        By path, what rows that list images, and the path, say of the breast.
+    findings_by_path : mapping of str to sequence of Finding
+        Boxes of such rows.
+    implied : mapping of (str, Laterality, Exam) to BreastFacts
+        As `exams`, of breasts that no row names.
+    worst_image_counts : bool
+        Whether the worst of `of_images` counts for a breast; otherwise they must agree.
     policy : HeaderPolicy
         How identifiers are hashed.
     match : Match or None
@@ -72,6 +83,10 @@ class BreastLabels:
     regions: Mapping[tuple[str, Laterality, View, int], tuple[str, int | None]] = field(default_factory=dict)
     exams: Mapping[tuple[str, Laterality, Exam], BreastFacts] = field(default_factory=dict)
     written: Mapping[str, str] = field(default_factory=dict, repr=False)
+    of_images: Mapping[str, Sequence[BreastFacts]] = field(default_factory=dict)
+    findings_by_path: Mapping[str, Sequence[Finding]] = field(default_factory=dict)
+    implied: Mapping[tuple[str, Laterality, Exam], BreastFacts] = field(default_factory=dict)
+    worst_image_counts: bool = False
     policy: HeaderPolicy = field(default_factory=HeaderPolicy)
     match: Match | None = None
 
@@ -83,7 +98,8 @@ class BreastLabels:
         """
         if self.match is not None:
             return self
-        claims: dict[BreastOfExam, list[BreastFacts]] = defaultdict(list)
+        records = list(records)
+        claims = self._claims_of_images(records)
         ambiguous: dict[BreastOfExam, str] = {}
         for patient, side, _, facts, studies in self._fitting(_imaged(records)):
             for study in studies:
@@ -96,7 +112,19 @@ class BreastLabels:
                 places = " and ".join(_place(facts) for facts in (first, *others))
                 ambiguous.setdefault(breast, f"{places}: disagree about this exam of the breast; expected one label")
         known = {breast: facts[0] for breast, facts in claims.items() if breast not in ambiguous}
+        for patient, side, _, facts, studies in self._fitting(_imaged(records), self.implied):
+            known = {(patient, study, side): facts for study in studies} | known
         return replace(self, match=Match(known, ambiguous))
+
+    def _claims_of_images(self, records: Iterable[ImageRecord]) -> dict[BreastOfExam, list[BreastFacts]]:
+        """What rows that list images, and the paths, say of each breast."""
+        claims: dict[BreastOfExam, list[BreastFacts]] = defaultdict(list)
+        for record in records:
+            claims[record.patient_id, record.study, record.laterality] += self.of_images.get(record.path, ())
+        said = {breast: facts for breast, facts in claims.items() if facts}
+        if self.worst_image_counts:
+            said = {breast: [worst(facts)] for breast, facts in said.items()}
+        return defaultdict(list, said)
 
     def facts(self, patient: str, study: str, laterality: Laterality) -> BreastFacts:
         """Facts of one imaged breast, with the reason if a label rule leaves it out; nothing of an ambiguous one."""
@@ -104,6 +132,11 @@ class BreastLabels:
         facts = BreastFacts() if breast in match.ambiguous else match.facts.get(breast, self.default)
         excluded = self.excluded_patients.get(patient)
         return replace(facts, excluded=excluded) if excluded else facts
+
+    def findings_of(self, image: ImageRecord) -> tuple[Finding, ...]:
+        """Boxes of one image."""
+        by_instance = self.findings.get(image.sop_instance_uid, ()) if image.sop_instance_uid else ()
+        return (*by_instance, *self.findings_by_path.get(image.path, ()))
 
     def without_image(self, records: Iterable[ImageRecord]) -> Iterator[tuple[Rejection, bool]]:
         """Reject rows of the label table without any image; a breast whose images were all rejected is named by them.
@@ -131,10 +164,13 @@ class BreastLabels:
             name = "_".join(part for part in (patient, exam.study, side) if part)
             yield Rejection(name, Reason.LABEL_WITHOUT_IMAGE, detail + hint), bool(hint)
 
-    def _fitting(self, imaged: _Imaged) -> Iterator[tuple[str, Laterality, Exam, BreastFacts, list[str]]]:
+    def _fitting(
+        self, imaged: _Imaged, rows: Mapping[tuple[str, Laterality, Exam], BreastFacts] | None = None
+    ) -> Iterator[tuple[str, Laterality, Exam, BreastFacts, list[str]]]:
         """Each description of a breast, and the imaged exams that it fits."""
-        breasts = (((patient, side, Exam()), facts) for (patient, side), facts in self.rows.items())
-        for (patient, side, exam), facts in (*breasts, *self.exams.items()):
+        if rows is None:
+            rows = {(patient, side, Exam()): facts for (patient, side), facts in self.rows.items()} | dict(self.exams)
+        for (patient, side, exam), facts in rows.items():
             fits = {
                 study
                 for study, accession, date in imaged.get((patient, side), ())
@@ -181,15 +217,19 @@ def _hint(what: str, written: str, imaged: set[str], digest: Callable[[str], str
     return ends
 
 
-def read_labels(source: Source) -> BreastLabels:
-    """Read the label table of a data set.
+def read_labels(source: Source) -> LabelTable:
+    """Read the label tables of a data set, as published.
 
     Raises
     ------
     LabelTableError
-        The table is missing or breaks its form.
+        A table is missing or breaks its form.
     """
-    table = source.adapter.read_labels(source.root, source.label_file, source.labels)
+    return source.adapter.read_labels(source.root, source.label_file, source.labels)
+
+
+def make_labels(source: Source, table: LabelTable, statements: Statements) -> BreastLabels:
+    """Hash the identifiers of a data set's label tables as the records have them."""
     policy = source.policy
     identify, digest = policy.identifier, policy.exam_digest  # `identify` is the identity where identifiers are kept
 
@@ -206,5 +246,9 @@ def read_labels(source: Source) -> BreastLabels:
         {(identify("patient", patient), *rest): what for (patient, *rest), what in table.regions.items()},  # type: ignore[misc]
         {(identify("patient", p), side, hashed(exam)): facts for (p, side, exam), facts in table.exams.items()},
         {identify("patient", p): p for p, _ in breasts} | {digest("accession", each): each for _, each in breasts if each},
+        statements.facts,
+        statements.findings,
+        {(identify("patient", p), side, hashed(exam)): facts for (p, side, exam), facts in table.implied.items()},
+        table.worst_image_counts,
         policy,
     )

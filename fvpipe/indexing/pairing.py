@@ -116,7 +116,7 @@ def pair(
         elif why := ambiguous.get((patient, study, laterality)):
             rejections.append(Rejection(key.breast_id, Reason.LABEL_AMBIGUOUS, why))
         else:
-            cc, mlo = (tuple(labels.findings.get(image.sop_instance_uid, ())) for image in chosen)
+            cc, mlo = map(labels.findings_of, chosen)
             breasts.append(Breast(key, *chosen, facts, (cc, mlo)))
     unmatched = dict(labels.without_image(records))  # an adapter need not give the lines that tell rows apart
     hints = tuple(rejection.detail for rejection, misspelled in unmatched.items() if misspelled)

@@ -131,13 +131,7 @@ def iterate_table(file: Path, required: Sequence[str]) -> Iterator[Row]:
         No such file, not readable, no heading, a missing or repeated column, or a row longer than its heading. Shorter rows
         are filled up: Excel leaves out the empty cells at the end of some.
     """
-    if not file.is_file():
-        raise LabelTableError(f"{file}: no such file; expected a table with the columns {', '.join(required)}")
-    lines = _read_xlsx(file) if file.suffix.lower() == ".xlsx" else _read_csv(file)
-    filled = ((number, cells) for number, cells in lines if any(cells))
-    first, heading = next(filled, (0, list[str]()))
-    if not heading:
-        raise LabelTableError(f"{file}: is empty; expected a heading with the columns {', '.join(required)}")
+    first, heading, filled = _open_table(file, required)
     missing = [column for column in required if column not in heading]
     if missing:
         # The line may be a patient's instead of a heading: of its cells only those like the columns expected are shown.
@@ -157,6 +151,30 @@ def iterate_table(file: Path, required: Sequence[str]) -> Iterator[Row]:
             raise LabelTableError(f"{file}, line {number}: {len(cells)} cells; the heading has {len(heading)}")
         named = dict(zip_longest(heading, cells[: len(heading)], fillvalue=""))
         yield Row(file, number, named, aligned=len(cells) == len(heading))
+
+
+def read_heading(file: Path, required: Sequence[str] = ()) -> list[str]:
+    """Read the names of a table's columns.
+
+    Raises
+    ------
+    LabelTableError
+        No such file, not readable, or no heading.
+    """
+    return _open_table(file, required)[1]
+
+
+def _open_table(file: Path, required: Sequence[str]) -> tuple[int, list[str], Iterator[tuple[int, list[str]]]]:
+    """Line and cells of the heading, and the other rows that are not empty."""
+    expected = f"the columns {', '.join(required)}" if required else "names of columns"
+    if not file.is_file():
+        raise LabelTableError(f"{file}: no such file; expected a table with {expected}")
+    lines = _read_xlsx(file) if file.suffix.lower() == ".xlsx" else _read_csv(file)
+    filled = ((number, cells) for number, cells in lines if any(cells))
+    first, heading = next(filled, (0, list[str]()))
+    if not heading:
+        raise LabelTableError(f"{file}: is empty; expected a heading with {expected}")
+    return first, heading, filled
 
 
 def _read_csv(file: Path) -> Iterator[tuple[int, list[str]]]:

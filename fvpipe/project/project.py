@@ -6,7 +6,7 @@ from pathlib import Path
 
 from fvpipe.config.identifier_key import identifier_key
 from fvpipe.config.project import DataSet, Params, load_params
-from fvpipe.datasets.adapter import get_adapter
+from fvpipe.datasets.registry import get_adapter
 from fvpipe.datasets.source import Source
 from fvpipe.errors import ParameterError
 
@@ -82,7 +82,7 @@ class Project:
 
 def make_source(name: str, root: Path, settings: DataSet, id_key: Path | None, folder: Path) -> Source:
     """Join a data set's settings, whose paths are relative to `folder`, with what its adapter knows."""
-    kind = get_adapter(settings.adapter)
+    kind = get_adapter(settings.adapter, folder)
     hashed = settings.identifiers == "hashed" or (settings.identifiers == "" and kind.hashed)
     # The text is part of every simulated shard: it stays until the format's next version.
     license = settings.license or ("made data, CC0-1.0" if settings.simulated else kind.license)
@@ -94,6 +94,7 @@ def make_source(name: str, root: Path, settings: DataSet, id_key: Path | None, f
         labels=settings.labels,
         simulated=settings.simulated,
         for_processing=settings.for_processing,
+        secondary_capture=settings.secondary_capture,
         identifier_key=identifier_key(id_key) if hashed else b"",
         license=license,
     )

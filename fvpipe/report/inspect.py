@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fvpipe.config.pipeline import Pipeline, load_pipeline
-from fvpipe.datasets.adapter import get_adapter
+from fvpipe.datasets.registry import get_adapter
 from fvpipe.dicom.elements import RejectedFile
 from fvpipe.dicom.image_header import PixelHeader
 from fvpipe.dicom.pixels import decode_image

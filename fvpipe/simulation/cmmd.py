@@ -13,7 +13,6 @@ import openpyxl
 from pydicom.sequence import Sequence as DicomSequence
 from pydicom.uid import DigitalMammographyXRayImageStorageForPresentation, ExplicitVRLittleEndian
 
-from fvpipe.datasets.cmmd import DUPLICATES
 from fvpipe.simulation.dicom_file import SIZE_REDUCTION, SimulatedDataset, SimulatedImage, make_uid, sequence_item
 from fvpipe.simulation.drawing import anatomy, draw, stored_pixels
 from fvpipe.types import Laterality, View
@@ -39,7 +38,7 @@ def cmmd_dataset(patients: int, seed: int) -> SimulatedDataset:
 
 def _cmmd_plan(patients: int) -> list[_CmmdBreast]:
     left, right = Laterality.LEFT, Laterality.RIGHT
-    a, b, c, d = DUPLICATES
+    a, b, c, d = "D1-0202", "D2-0284", "D1-0808", "D1-1292"
     plan = [
         # The same four images under two patients.
         *[_CmmdBreast(p, side, "Malignant", 10 + i, 1 + 2 * i) for p in (a, b) for i, side in enumerate((left, right))],

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fvpipe.config.pipeline import Segment
-from fvpipe.datasets.adapter import get_adapter
+from fvpipe.datasets.registry import get_adapter
 from fvpipe.dicom.header import ImageHeader, read_header
 from fvpipe.dicom.pixels import decode_image
 from fvpipe.imaging.decoded_image import DecodedImage

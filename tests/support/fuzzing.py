@@ -17,7 +17,7 @@ from pydicom.sequence import Sequence
 from pydicom.uid import JPEGBaseline8Bit, SecondaryCaptureImageStorage
 
 from fvpipe.config.pipeline import Segment
-from fvpipe.datasets.adapter import get_adapter
+from fvpipe.datasets.registry import get_adapter
 from fvpipe.dicom.elements import RejectedFile
 from fvpipe.dicom.header import HeaderPolicy, ImageHeader, header_from_json, header_to_json, parse_header, read_header
 from fvpipe.dicom.transfer_syntaxes import ENCAPSULATED, NATIVE

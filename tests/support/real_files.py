@@ -16,7 +16,7 @@ import pydicom
 from pydicom.encaps import get_frame
 from pydicom.uid import JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1, JPEGLSLossless, JPEGLSNearLossless
 
-from fvpipe.datasets.adapter import get_adapter
+from fvpipe.datasets.registry import get_adapter
 from fvpipe.dicom.decoders import lossy_decoder
 from fvpipe.dicom.elements import RejectedFile, silenced
 from fvpipe.dicom.header import HeaderPolicy, ImageHeader, pixel_header, read_header

@@ -11,6 +11,7 @@ from pydicom.dataset import Dataset
 from fvpipe.dicom.policy import HeaderPolicy
 from fvpipe.dicom.reader import OpenedDicom
 from fvpipe.reasons import Reason
+from fvpipe.types import NOTHING_STATED, StatedImage
 
 T = TypeVar("T")
 
@@ -23,6 +24,8 @@ class RuleContext:
     ----------
     path : str
         Path of the record, relative to the input folder.
+    stated : StatedImage
+        What label table and path say of the image.
     facts : dict
         Fact of each rule that passed, by its check.
     """
@@ -30,6 +33,7 @@ class RuleContext:
     opened: OpenedDicom
     policy: HeaderPolicy
     path: str = ""
+    stated: StatedImage = NOTHING_STATED
     facts: dict[Callable[[RuleContext], Any], Any] = field(default_factory=dict)
 
     @property

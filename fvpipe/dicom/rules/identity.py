@@ -16,10 +16,28 @@ from fvpipe.types import Edge, ImageRecord, Orientation
 
 def identity(context: RuleContext) -> tuple[str, str]:
     """Check for identifiers to group by; returns patient and study, hashed where the data set hashes identifiers."""
+    policy, stated = context.policy, context.stated
+    patient = _patient_of_header(context) if "patient" in policy.from_header else ""
+    if not (patient or stated.patient):
+        raise RejectedFile(Reason.IDENTIFIER_MISSING, f"{policy.patient_keyword} is absent or empty")
+    if stated.patient and patient not in ("", stated.patient):
+        raise RejectedFile(Reason.IDENTIFIER_CONFLICT, "the header names another patient than the label table or path")
+    patient = patient or stated.patient
+    if not policy.keep_studies_apart or policy.patient_from == "study":
+        return patient, ""
+    study = text(context.dataset, "StudyInstanceUID") if "exam" in policy.from_header else ""
+    if not (study or stated.study):
+        raise RejectedFile(Reason.IDENTIFIER_MISSING, "StudyInstanceUID is absent or empty")
+    # A study's UID is long and may identify a site: a digest distinguishes studies as well, and keeps breast ids short.
+    return patient, stated.study or policy.exam_digest("study", study)
+
+
+def _patient_of_header(context: RuleContext) -> str:
+    """The patient as records hold it; nothing where the header has none."""
     policy, keyword = context.policy, context.policy.patient_keyword
     value = text(context.dataset, keyword)
     if not value:
-        raise RejectedFile(Reason.IDENTIFIER_MISSING, f"{keyword} is absent or empty")
+        return ""
     if policy.patient_pattern:
         match = re.search(policy.patient_pattern, value)
         if not match:
@@ -30,14 +48,7 @@ def identity(context: RuleContext) -> tuple[str, str]:
     if len(value) > 64 or not value.isprintable() or "\ufffd" in value:
         found = f"{keyword} has {len(value)} characters, or some that are no text"
         raise RejectedFile(Reason.IDENTIFIER_INVALID, f"{found}; expected at most 64, all printable")
-    patient = policy.identifier("patient", value)
-    if not policy.keep_studies_apart or policy.patient_from == "study":
-        return patient, ""
-    study = text(context.dataset, "StudyInstanceUID")
-    if not study:
-        raise RejectedFile(Reason.IDENTIFIER_MISSING, "StudyInstanceUID is absent or empty")
-    # A study's UID is long and may identify a site: a digest distinguishes studies as well, and keeps breast ids short.
-    return patient, policy.exam_digest("study", study)
+    return policy.identifier("patient", value)
 
 
 def image_record(context: RuleContext) -> tuple[ImageRecord, str]:
@@ -51,7 +62,7 @@ def image_record(context: RuleContext) -> tuple[ImageRecord, str]:
     modifiers: frozenset[str] = context.facts.get(view_modifiers, frozenset())
     orientation: Orientation = context.facts.get(patient_orientation, Orientation.NOT_GIVEN)
     given = orientation not in (Orientation.NOT_GIVEN, Orientation.UNKNOWN)
-    kind = context.fact(image_kind)
+    kind, stated = context.fact(image_kind), context.stated
     record = ImageRecord(
         path=context.path,
         patient_id=patient,
@@ -70,14 +81,15 @@ def image_record(context: RuleContext) -> tuple[ImageRecord, str]:
         patient_age=attributes.patient_age(dataset),
         chest_wall=Edge.of(context.fact(laterality)) if given else None,
         orientation=orientation,
-        implant=text(dataset, "BreastImplantPresent").upper() == "YES",
+        implant=text(dataset, "BreastImplantPresent").upper() == "YES" or stated.implant,
         implant_displaced=bool(modifiers & IMPLANT_DISPLACED),
-        synthetic=kind.synthetic,
-        low_energy=kind.low_energy,
+        synthetic=kind.synthetic or stated.synthetic,
+        low_energy=kind.low_energy or stated.low_energy,
         overlay=attributes.has_overlay(dataset),
         shutter=bool(texts(dataset, "ShutterShape")),
         for_processing=attributes.is_for_processing(dataset),
         accession=policy.exam_digest("accession", text(dataset, "AccessionNumber")),
         study_date=" ".join(policy.exam_digest("date", part) for part in attributes.study_date(dataset)),
+        identity_from=stated.sources,
     )
     return record, policy.identifier("date", attributes.acquisition_date(dataset))

@@ -30,11 +30,30 @@ HARMLESS_MODIFIERS = frozenset({"442581004", "R-40AB3"})  # nipple in profile
 STANDARD_MAGNIFICATION = (0.9, 1.2)
 # Searched for in words without accents and punctuation.
 SPOT_OR_MAGNIFIED = r"\b(SPOT|SPT|MAG|MAGN\w*|ZOOM|CONED?|VERGROSS\w*|AGRANDI\w*|INGRANDI\w*)\b"
+NOT_STATED = "neither label table nor path gives {} of this image, and the adapter does not take it from the header"
 OTHER_VIEWS = r"\b(ROLLED|TANGENTIAL|CLEAVAGE|AXILLARY TAIL|XCC[LM]?)\b"
 
 
 def view(context: RuleContext) -> View:
-    """Check for CC or MLO, by View Code Sequence first, then View Position, which must not disagree."""
+    """Check for CC or MLO: by the header, by the label table or path, or by both, which must agree."""
+    stated = context.stated.view
+    if "view" not in context.policy.from_header:
+        if stated is None:
+            raise RejectedFile(Reason.VIEW_MISSING, NOT_STATED.format("a view"))
+        return stated
+    try:
+        found = _view_of_header(context)
+    except RejectedFile as rejected:
+        if stated is None or rejected.reason is not Reason.VIEW_MISSING:
+            raise
+        return stated
+    if stated not in (None, found):
+        raise RejectedFile(Reason.VIEW_CONFLICT, f"the header says {found}, the label table or path {stated}")
+    return found
+
+
+def _view_of_header(context: RuleContext) -> View:
+    """Check for CC or MLO by View Code Sequence first, then View Position, which must not disagree."""
     if context.policy.view_in_patient_orientation:
         name = text(context.dataset, "PatientOrientation").upper()
         if name not in ("CC", "MLO"):
@@ -104,11 +123,30 @@ def magnification(context: RuleContext) -> float:
 
 
 def laterality(context: RuleContext) -> Laterality:
-    """Check for L or R, the same in every element that gives a side."""
+    """Check for L or R: by the header, by the label table or path, or by both, which must agree."""
+    stated = context.stated.laterality
+    if "laterality" not in context.policy.from_header:
+        if stated is None:
+            raise RejectedFile(Reason.LATERALITY_MISSING, NOT_STATED.format("a side"))
+        return stated
+    found = _side_of_header(context)
+    if found is None:
+        if stated is None:
+            raise RejectedFile(Reason.LATERALITY_MISSING, "laterality: none given; expected L or R")
+        return stated
+    if stated not in (None, found):
+        raise RejectedFile(Reason.LATERALITY_CONFLICT, f"the header says {found}, the label table or path {stated}")
+    return found
+
+
+def _side_of_header(context: RuleContext) -> Laterality | None:
+    """Check for L or R, the same in every element that gives a side; None where none does."""
     given = {key: text(context.dataset, key).upper() for key in ("ImageLaterality", "Laterality", "FrameLaterality")}
     given = {keyword: side for keyword, side in given.items() if side}
-    if not given or not set(given.values()) <= {"L", "R"}:
-        found = ", ".join(f"{keyword} {shown_term(side)}" for keyword, side in given.items()) or "none given"
+    if not given:
+        return None
+    if not set(given.values()) <= {"L", "R"}:
+        found = ", ".join(f"{keyword} {shown_term(side)}" for keyword, side in given.items())
         raise RejectedFile(Reason.LATERALITY_MISSING, f"laterality: {found}; expected L or R")
     regions = items(context.dataset, "AnatomicRegionSequence")
     codes = {code(item) for region in regions for item in items(region, "AnatomicRegionModifierSequence")}

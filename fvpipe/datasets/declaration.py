@@ -1,0 +1,274 @@
+"""The declaration of a data set, a YAML file: where each fact of an image or a breast comes from, and the label rule.
+
+Shipped declarations are in ``fvpipe/datasets/declarations``; a user's own is the same kind of file. What every key means, with
+an example: ``docs/adapters.md``.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, field_validator, model_validator
+
+from fvpipe.config.loading import Names, Settings, is_plain_name, nearest, parse, read_yaml
+from fvpipe.reasons import Reason
+
+Where = Literal["header", "table", "path"]
+"""Sources of identity."""
+
+IDENTITY = ("patient", "exam", "laterality", "view")
+"""Facts that group images into breasts."""
+
+EXAM_NAMES = ("study_uid", "accession", "study_date")
+"""Facts by which a row names its exam as the header does."""
+
+FACTS = (
+    *IDENTITY,
+    *EXAM_NAMES,
+    *("label", "bi_rads", "density", "age", "pathology", "subtype", "subset", "machine", "implant", "kind"),
+    *("rows", "columns", "lesion", "category", "finding_bi_rads", "top", "bottom", "left", "right", "boxes"),
+)
+"""Facts that a column may give."""
+
+LABELS = {"malignant": 1, "benign": 0, "unlabelled": -1}
+"""Labels by the words of declarations."""
+
+EXCLUDED = "excluded:"
+"""Begins the outcome of a label rule that leaves a breast out; the reason follows."""
+
+
+def _texts(value: Any) -> Any:
+    """Take whole numbers as text: YAML reads ``1`` as a number, a table as a word."""
+    if isinstance(value, bool):
+        raise ValueError("yes, no, on, off, true and false must be quoted: YAML reads them as something else than a word")
+    if isinstance(value, dict):
+        return {_texts(key): _texts(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_texts(each) for each in value]
+    return str(value) if isinstance(value, int) else value
+
+
+def _listed(value: Any) -> Any:
+    return [value] if isinstance(value, str | int) else value
+
+
+Text = Annotated[str, BeforeValidator(_texts)]
+Texts = Annotated[Names, BeforeValidator(lambda value: _texts(_listed(value)))]
+Values = Annotated[dict[str, str], BeforeValidator(_texts)]
+
+
+class Column(Settings):
+    """The column that gives one fact."""
+
+    column: Texts  # its name; of several, the first that is not empty
+    values: Values = Field(default_factory=dict)  # cell -> value, in any case; "*": every other cell, "": an empty one
+    pattern: str = ""  # regular expression whose first group is the value inside the cell
+    needed: bool = False  # an empty cell is an error
+
+    @field_validator("pattern")
+    @classmethod
+    def _compiles(cls, value: str) -> str:
+        return check_pattern(value)
+
+
+ColumnOrName = Annotated[
+    Column, BeforeValidator(lambda value: value if isinstance(value, dict | Column) else {"column": value})
+]
+
+
+class Case(Settings):
+    """One case of a label rule: the first whose conditions all hold decides."""
+
+    when: dict[str, Texts] = Field(default_factory=dict)  # column -> cells; * and ? are wildcards, $side is the row's side
+    then: str  # malignant, benign, unlabelled, `excluded: why`, or $name of an option
+    confirmed: bool = False  # by pathology: decides also over earlier exams, see `follow_up`
+
+    @field_validator("then")
+    @classmethod
+    def _is_an_outcome(cls, value: str) -> str:
+        return check_outcome(value)
+
+
+class Exclusion(Settings):
+    """Images that are left out by what their row says."""
+
+    when: dict[str, Texts]
+    reason: Literal["image_excluded", "view_modified", "image_kind_refused", "view_not_pairable"] = "image_excluded"
+    why: str
+
+    @property
+    def code(self) -> Reason:
+        """The reason."""
+        return Reason(self.reason)
+
+
+class FollowUp(Settings):
+    """Pathology at a later exam of the same breast decides over an earlier one."""
+
+    date: str  # column of the exam's day, YYYY-MM-DD or YYYYMMDD
+    days: str  # how many later, or $name of an option
+
+
+class Table(Settings):
+    """One table, or several of one form."""
+
+    file: Texts = ()  # patterns of its path below the input folder; the first that fits a file
+    from_path: bool = False  # no file: the groups of the path are the columns of a row
+    every: bool = False  # read every file that fits, instead of the first
+    optional: bool = False
+    subset_by_name: Values = Field(default_factory=dict)  # part of the file's name -> subset of all its rows
+    path: str = ""  # column of each image's path, or of the end of it
+    path_parts: int = 0  # how many folders and name of that cell count; 0: all
+    path_groups: dict[str, str] = Field(default_factory=dict)  # or: group of `path` (of the declaration) -> column
+    instance: str = ""  # or: column of the SOP Instance UID, which is compared with the header
+    columns: dict[str, ColumnOrName] = Field(default_factory=dict)  # fact -> its column
+    exclude: Annotated[tuple[Exclusion, ...], Field(strict=False)] = ()
+    label: Literal["", "label", "bi_rads"] | Annotated[tuple[Case, ...], Field(strict=False)] = ""
+    combine: Literal["same", "first", "worst"] = "same"  # rows of a breast: all agree; their labels do; the worst one counts
+    follow_up: FollowUp | None = None
+    contralateral: Annotated[tuple[Case, ...], Field(strict=False)] = ()  # of the side of an exam that has no row
+
+    @field_validator("columns")
+    @classmethod
+    def _are_facts(cls, value: dict[str, Column]) -> dict[str, Column]:
+        for fact in value:
+            check_fact(fact)
+        return value
+
+    @property
+    def lists_images(self) -> bool:
+        """Whether each row is about one image, found by its path."""
+        return bool(self.path or self.path_groups)
+
+
+class Headers(Settings):
+    """Where headers depart from the standard."""
+
+    secondary_capture: bool = False
+    view_in_patient_orientation: bool = False
+    patient_from: Literal["patient_id", "study"] = "patient_id"
+    patient_pattern: str = ""
+    region_pattern: str = ""
+    studies_apart: bool = True  # pair views only within a study
+
+
+class Identity(Settings):
+    """Sources of each fact that groups images, in their order; where several speak they must agree."""
+
+    patient: Annotated[tuple[Where, ...], Field(strict=False)] = ("header",)
+    exam: Annotated[tuple[Where, ...], Field(strict=False)] = ("header",)
+    laterality: Annotated[tuple[Where, ...], Field(strict=False)] = ("header",)
+    view: Annotated[tuple[Where, ...], Field(strict=False)] = ("header",)
+
+
+class Declaration(Settings):
+    """A data set's declaration."""
+
+    name: str
+    title: str = ""
+    images: Annotated[int, Field(ge=0)] = 0  # as published; 0: not known
+    source: str = ""  # where to get it, in words
+    license: str
+    hashed: bool = True  # identifiers are replaced by keyed digests
+    publishable: bool = False  # rows may be committed
+    redistribute_shards: bool = False
+    release_models: bool = True
+    seen: str = ""  # which real files this project has read; empty: none
+    headers: Headers = Headers()
+    identity: Identity = Identity()
+    path: str = ""  # regular expression of the path; groups patient, exam, laterality, view and others
+    path_values: dict[str, Values] = Field(default_factory=dict)  # group -> text -> value
+    tables: Annotated[tuple[Table, ...], Field(strict=False)] = ()
+    options: Values = Field(default_factory=dict)  # name -> default; `labels.options` of params.yaml overrides it
+    duplicate_patients: Values = Field(default_factory=dict)  # patient -> the one that it has pixels in common with
+    code: str = ""  # module with what cannot be declared: read_region, read_findings, default_labels
+
+    @field_validator("name")
+    @classmethod
+    def _is_plain(cls, value: str) -> str:
+        if not is_plain_name(value):
+            raise ValueError(f"name {value!r}: only a-z, 0-9, '-' and '_', at most 64 characters")
+        return value
+
+    @field_validator("path")
+    @classmethod
+    def _compiles(cls, value: str) -> str:
+        return check_pattern(value)
+
+    @property
+    def tables_of_paths(self) -> tuple[Table, ...]:
+        """Tables whose rows are paths."""
+        return tuple(table for table in self.tables if table.from_path)
+
+    @model_validator(mode="after")
+    def _sources_exist(self) -> Declaration:
+        groups = re.compile(self.path).groupindex
+        for fact in IDENTITY:
+            sources = getattr(self.identity, fact)
+            if "path" in sources and fact not in groups:
+                raise ValueError(f"identity.{fact} names the path, and 'path' has no group (?P<{fact}>...)")
+            if "table" in sources and not any(fact in table.columns for table in self.tables):
+                raise ValueError(f"identity.{fact} names the table, and no table has a column for it")
+        for table in self.tables:
+            for group in table.path_groups:
+                if group not in groups:
+                    raise ValueError(f"path_groups names {group!r}, and 'path' has no group (?P<{group}>...)")
+            outcomes = [case.then for case in (*(table.label if isinstance(table.label, tuple) else ()), *table.contralateral)]
+            for outcome in [*outcomes, *([table.follow_up.days] if table.follow_up else [])]:
+                if outcome.startswith("$") and outcome[1:] not in self.options:
+                    raise ValueError(f"{outcome} is no option; known: {', '.join(self.options) or 'none'}")
+        return self
+
+
+def check_pattern(pattern: str) -> str:
+    """Return a regular expression that compiles.
+
+    Raises
+    ------
+    ValueError
+        It does not.
+    """
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"{pattern!r} is no regular expression: {error}") from None
+    return pattern
+
+
+def check_outcome(outcome: str) -> str:
+    """Return an outcome of a label rule.
+
+    Raises
+    ------
+    ValueError
+        It is none.
+    """
+    if outcome in LABELS or outcome.startswith("$") or outcome.removeprefix(EXCLUDED).strip() not in ("", outcome):
+        return outcome
+    raise ValueError(f"{outcome!r} is no label; expected {', '.join(LABELS)}, or 'excluded: why'")
+
+
+def check_fact(fact: str) -> str:
+    """Return a fact that a column may give.
+
+    Raises
+    ------
+    ValueError
+        It is none.
+    """
+    if fact not in FACTS:
+        raise ValueError(f"no fact {fact!r}{nearest(fact, list(FACTS))}; known: {', '.join(FACTS)}")
+    return fact
+
+
+def load_declaration(file: Path) -> Declaration:
+    """Read a declaration.
+
+    Raises
+    ------
+    ParameterError
+        No such file, or a wrong key or value in it.
+    """
+    return parse(Declaration, read_yaml(file), str(file))

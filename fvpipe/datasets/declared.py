@@ -1,0 +1,409 @@
+"""Adapters by declaration: the tables and paths of a data set, read as its YAML file says."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import date
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from fvpipe.config.loading import nearest
+from fvpipe.config.project import Labels
+from fvpipe.datasets.adapter import Adapter, LabelTable, ListedImage
+from fvpipe.datasets.declaration import EXAM_NAMES, IDENTITY, Column, Declaration, Table, check_outcome
+from fvpipe.datasets.label_rules import SIDES, RowReader, fits, parse_day, with_follow_up, worst
+from fvpipe.dicom.header import HeaderPolicy
+from fvpipe.errors import LabelTableError, ParameterError
+from fvpipe.io.tables import Row, iterate_table, read_heading, whole_number
+from fvpipe.reasons import Reason
+from fvpipe.types import VIEWS, BreastFacts, Exam, Finding, ImageFacts, Laterality, View
+
+YES = {"1", "yes", "y", "true"}
+
+
+def declared_adapter(declaration: Declaration) -> Adapter:
+    """Make the adapter of a declaration.
+
+    Raises
+    ------
+    ParameterError
+        Its module of code cannot be imported.
+    """
+    headers, identity, code = declaration.headers, declaration.identity, _code(declaration)
+    outside = any(set(getattr(identity, fact)) - {"header"} for fact in IDENTITY)
+    return Adapter(
+        name=declaration.name,
+        license=declaration.license,
+        policy=HeaderPolicy(
+            secondary_capture=headers.secondary_capture,
+            view_in_patient_orientation=headers.view_in_patient_orientation,
+            patient_from=headers.patient_from,
+            patient_pattern=headers.patient_pattern,
+            region_pattern=headers.region_pattern,
+            keep_studies_apart=headers.studies_apart,
+            from_header=tuple(fact for fact in IDENTITY if "header" in getattr(identity, fact)),
+        ),
+        hashed=declaration.hashed,
+        publishable=declaration.publishable,
+        read_labels=partial(read_declared, declaration),
+        read_region=getattr(code, "read_region", None),
+        state_images=partial(state_images, declaration) if outside or declaration.tables_of_paths else None,
+        redistribute_shards=declaration.redistribute_shards,
+        release_models=declaration.release_models,
+        declaration=declaration,
+    )
+
+
+def _code(declaration: Declaration) -> ModuleType | None:
+    try:
+        return importlib.import_module(declaration.code) if declaration.code else None
+    except ImportError as error:
+        raise ParameterError(f"adapter {declaration.name!r}: module {declaration.code!r} cannot be imported: {error}") from None
+
+
+# --- label tables -----------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Found:
+    """What is read, table after table."""
+
+    breasts: dict[tuple[str, Laterality, Exam], BreastFacts] = field(default_factory=dict)
+    lines: dict[tuple[str, Laterality, Exam], Row] = field(default_factory=dict)
+    confirmed: dict[tuple[str, Laterality], list[tuple[date, BreastFacts]]] = field(default_factory=lambda: defaultdict(list))
+    days: dict[tuple[str, Laterality, Exam], date] = field(default_factory=dict)
+    implied: dict[tuple[str, Laterality, Exam], BreastFacts] = field(default_factory=dict)
+    images: dict[str, ImageFacts] = field(default_factory=dict)
+    findings: dict[str, list[Finding]] = field(default_factory=dict)
+    regions: dict[tuple[str, Laterality, View, int], tuple[str, int | None]] = field(default_factory=dict)
+    listed: dict[str, ListedImage] = field(default_factory=dict)
+
+
+def read_declared(declaration: Declaration, root: Path, label_file: Path | None, rules: Labels) -> LabelTable:
+    """Read the tables of a data set.
+
+    Raises
+    ------
+    LabelTableError
+        A table is missing or breaks its form.
+    ParameterError
+        ``params.yaml`` names an option, a fact or a class that the declaration does not have.
+    """
+    options, found, code = _options(declaration, rules), _Found(), _code(declaration)
+    tables = [table for table in declaration.tables if table not in declaration.tables_of_paths]
+    read = False
+    for number, table in enumerate(tables):
+        for file in _files(table, root, label_file if number == 0 else None):
+            read = True
+            reader, table_of_file = _reader(declaration, table, file, rules, options, first=number == 0)
+            _read(reader, table_of_file, file, found)
+        if table.follow_up and found.confirmed:
+            limit = whole_number(options.get(table.follow_up.days[1:], table.follow_up.days))
+            if limit is None:
+                raise ParameterError(f"label option {table.follow_up.days[1:]!r} is no number of days")
+            found.breasts = with_follow_up(found.breasts, found.confirmed, found.days, limit)
+    if code is not None and hasattr(code, "read_findings"):
+        for key, boxes in code.read_findings(root).items():
+            if key in found.listed:
+                found.listed[key] = replace(found.listed[key], findings=(*found.listed[key].findings, *boxes))
+    if code is not None and not read and hasattr(code, "default_labels"):
+        return LabelTable(code.default_labels())
+    excluded = dict.fromkeys(declaration.duplicate_patients, "its pixels occur in another patient too")
+    return LabelTable(
+        {(patient, side): facts for (patient, side, exam), facts in found.breasts.items() if exam == Exam()},
+        excluded if rules.duplicate_patients == "drop" else {},
+        exams={key: facts for key, facts in found.breasts.items() if key[2] != Exam()},
+        images=found.images,
+        findings=found.findings,
+        regions=found.regions,
+        listed=found.listed,
+        implied={key: facts for key, facts in found.implied.items() if key not in found.breasts},
+        worst_image_counts=any(table.combine == "worst" for table in declaration.tables),
+    )
+
+
+def _options(declaration: Declaration, rules: Labels) -> dict[str, str]:
+    for name, value in rules.options.items():
+        if name not in declaration.options:
+            known = list(declaration.options)
+            raise ParameterError(
+                f"labels.options: adapter {declaration.name!r} has no option {name!r}{nearest(name, known)}; "
+                f"known: {', '.join(known) or 'none'}"
+            )
+        if not declaration.options[name].isdecimal():
+            try:
+                check_outcome(value)
+            except ValueError as error:
+                raise ParameterError(f"labels.options.{name}: {error}") from None
+    return {**declaration.options, **rules.options}
+
+
+def _files(table: Table, root: Path, label_file: Path | None) -> list[Path]:
+    """Files of a table: the one that the user names, else those below the input folder that fit its patterns."""
+    if label_file is not None:
+        return [label_file]
+    found: list[Path] = []
+    for pattern in table.file:
+        fitting = sorted(root.glob(pattern), key=lambda file: (len(file.parts), file))
+        # What is hidden is no part of a data set: `._mass_case_description.csv`.
+        shown = [file for file in fitting if not any(part.startswith(".") for part in file.relative_to(root).parts)]
+        found += [file for file in shown if file not in found]
+    if not found and not table.optional and table.file:
+        where = f"{root / table.file[0]}: no such file; expected a label table there"
+        raise LabelTableError(f"{where}, or name it: `label_file` of params.yaml, or --labels")
+    return found if table.every else found[:1]
+
+
+def _reader(
+    declaration: Declaration, table: Table, file: Path, rules: Labels, options: Mapping[str, str], *, first: bool
+) -> tuple[RowReader, Table]:
+    """Take the columns that the table really has, and those that the user names."""
+    heading = read_heading(file)
+    renamed = {fact: name for fact, name in rules.columns.items() if first or fact in table.columns}
+    special: dict[str, Any] = {key: renamed.pop(key) for key in ("path", "instance") if key in renamed}
+    named = {**table.columns, **{fact: _renamed(table.columns.get(fact), name) for fact, name in renamed.items()}}
+    if rules.classes and "label" in named:
+        named["label"] = named["label"].model_copy(update={"values": rules.classes})
+    label = table.label
+    if first and rules.label_from and not isinstance(label, tuple):
+        label = rules.label_from
+    paths_needed = any(getattr(declaration.identity, fact)[0] == "table" for fact in IDENTITY)
+    table = table.model_copy(update={"label": label, **special})
+    if table.instance and table.label and table.instance not in heading and "instance" not in special:
+        table = table.model_copy(update={"instance": ""})  # breasts can be labelled without it
+    if table.path not in heading and "path" not in special and not paths_needed:
+        table = table.model_copy(update={"path": ""})
+    columns = {}
+    for fact, column in named.items():
+        if there := tuple(name for name in column.column if name in heading):
+            columns[fact] = column.model_copy(update={"column": there})
+        elif fact in renamed or column.needed or fact in _needed(declaration, table):
+            columns[fact] = column.model_copy(update={"column": column.column[:1]})  # missing: iterate_table says so
+    return RowReader(table, columns, rules, options), table
+
+
+def _renamed(column: Column | None, name: str) -> Column:
+    return column.model_copy(update={"column": (name,)}) if column else Column(column=(name,))
+
+
+def _needed(declaration: Declaration, table: Table) -> set[str]:
+    """Facts without which the rows of a table mean nothing."""
+    if table.lists_images:
+        return {fact for fact in IDENTITY if getattr(declaration.identity, fact)[0] == "table"}
+    if table.instance and not table.label:  # of boxes
+        return {"category", "top", "bottom", "left", "right"}
+    return {"patient", "laterality"} | ({table.label} if isinstance(table.label, str) else set()) - {""}
+
+
+def _read(reader: RowReader, table: Table, file: Path, found: _Found) -> None:
+    """Read the rows of one file."""
+    groups = {table.path, table.instance, *table.path_groups.values()} - {""}
+    required = list(dict.fromkeys([*groups, *(name for column in reader.columns.values() for name in column.column)]))
+    subset = next((value for part, value in table.subset_by_name.items() if part in file.name), "")
+    rows, exams = 0, dict[tuple[str, Exam], dict[Laterality, Row]]()
+    for row in iterate_table(file, required):
+        rows += 1
+        if table.lists_images:
+            _list_image(reader, table, row, found, subset)
+            continue
+        if table.instance:
+            _describe_image(reader, table, row, found)
+        if not {"patient", "laterality"} <= reader.columns.keys() or not table.label:
+            continue
+        patient, exam = reader.cell(row, "patient"), reader.exam(row)
+        for side in reader.sides(row):
+            _describe_breast(reader, table, row, (patient, side, exam), found, subset)
+            exams.setdefault((patient, exam), {}).setdefault(side, row)
+    if not rows:
+        raise LabelTableError(f"{file}: has a heading and no row; expected a row for each breast, or no label table")
+    for (patient, exam), sides in exams.items() if table.contralateral else ():
+        if len(sides) == 1:
+            ((side, row),) = sides.items()
+            other = Laterality.RIGHT if side is Laterality.LEFT else Laterality.LEFT
+            if reader.case(table.contralateral, row, other):
+                label, excluded = reader.outcome(table.contralateral, row, other)
+                found.implied[patient, other, exam] = BreastFacts(label, excluded=excluded, place=row.place)
+
+
+def _describe_breast(
+    reader: RowReader, table: Table, row: Row, key: tuple[str, Laterality, Exam], found: _Found, subset: str
+) -> None:
+    patient, side, exam = key
+    facts = reader.facts(row, side, subset)
+    before = found.breasts.get(key)
+    if before is None or table.combine == "worst":
+        found.breasts[key] = facts if before is None else worst([before, facts])
+    elif before != facts if table.combine == "same" else before.label != facts.label:
+        names = [table.columns[fact].column[0] for fact in EXAM_NAMES if fact in table.columns]
+        names = [reader.rules.columns.get(fact, name) for fact, name in zip(EXAM_NAMES, names, strict=False)]
+        apart = f", or a column {', '.join(names)} to tell exams apart" if names and exam == Exam() else ""
+        differing, where = _differing(before, facts), f"{row.file}, lines {found.lines[key].line} and {row.line}"
+        what = "labels" if differing == "label" else f"descriptions ({differing})"
+        raise LabelTableError(
+            f"{where}: one breast has two {what}{' in one exam' if exam != Exam() else ''}; expected one{apart}"
+        )
+    found.lines.setdefault(key, row)
+    if reader.columns.get("lesion") and (name := reader.cell(row, "view")) in VIEWS:
+        lesion = whole_number(reader.cell(row, "lesion"))
+        if lesion is not None:
+            found.regions[patient, side, View(name), lesion] = reader.cell(row, "category"), facts.bi_rads
+    if table.follow_up:
+        day = parse_day(row.get(table.follow_up.date))
+        if not day:
+            raise LabelTableError(f"{row.file}, line {row.line}: {table.follow_up.date} is no date; expected YYYY-MM-DD")
+        found.days[key] = date.fromisoformat(day)
+        case = reader.case(table.label, row, side) if isinstance(table.label, tuple) else None
+        if case and case.confirmed:
+            found.confirmed[patient, side].append((found.days[key], facts))
+
+
+def _differing(first: BreastFacts, second: BreastFacts) -> str:
+    names = ("label", "bi_rads", "density", "age", "pathology", "subset", "subtype", "machine")
+    return ", ".join(name for name in names if getattr(first, name) != getattr(second, name)) or "excluded"
+
+
+def _describe_image(reader: RowReader, table: Table, row: Row, found: _Found) -> None:
+    """A row about the image with a SOP Instance UID: compared with its header, or a box on it."""
+    image = row[table.instance]
+    if not image:
+        return
+    if not table.label:
+        found.findings.setdefault(image, []).extend(reader.findings(row))
+        return
+    sides, view = reader.sides(row), reader.cell(row, "view").upper()
+    if view not in ("", *VIEWS):
+        raise row.error(reader.columns["view"].column[0], "CC or MLO")
+    rows, columns = (_size(reader, row, fact) for fact in ("rows", "columns"))
+    shown = ImageFacts(row.line, sides[0] if sides else None, View(view) if view else None, rows, columns)
+    if found.images.setdefault(image, shown) is not shown:
+        raise LabelTableError(f"{row.file}, lines {found.images[image].line} and {row.line}: {table.instance} occurs twice")
+
+
+def _size(reader: RowReader, row: Row, fact: str) -> int | None:
+    cell = reader.cell(row, fact)
+    if not cell:
+        return None
+    if not cell.isdecimal():
+        raise row.error(reader.columns[fact].column[0], "a whole number of pixels")
+    return int(cell)
+
+
+# --- tables of images, and paths --------------------------------------------------------------------------------------
+
+
+def _list_image(reader: RowReader, table: Table, row: Row, found: _Found, subset: str) -> None:
+    key = "\0".join(row[column] for column in table.path_groups.values()) if table.path_groups else path_key(row[table.path])
+    if not key.strip("\0"):
+        raise row.error(table.path or next(iter(table.path_groups.values())), "the path of an image")
+    if table.path and table.path_parts:
+        key = "/".join(key.split("/")[-table.path_parts :])
+    image = _image(reader, table, row, row.place, subset)
+    before = found.listed.setdefault(key, image)
+    if before != replace(image, place=before.place):
+        raise LabelTableError(f"{before.place} and line {row.line}: list one image and differ; expected one row")
+
+
+def _image(reader: RowReader, table: Table, row: Row, place: str, subset: str = "") -> ListedImage:
+    sides = reader.sides(row)
+    side = sides[0] if len(sides) == 1 else None
+    kind = reader.cell(row, "kind")
+    if kind not in ("", "full_field", "synthetic", "low_energy", "recombined"):
+        raise row.error(reader.columns["kind"].column[0], "full_field, synthetic, low_energy or recombined")
+    rejected = next(((each.code, each.why) for each in table.exclude if fits(row, each.when, side)), None)
+    if kind == "recombined":
+        rejected = rejected or (Reason.IMAGE_KIND_REFUSED, "a recombined image")
+    return ListedImage(
+        place=place,
+        patient=reader.cell(row, "patient"),
+        exam=reader.cell(row, "exam"),
+        laterality=side,
+        view=reader.cell(row, "view").upper(),
+        kind=kind,
+        implant=reader.cell(row, "implant").lower() in YES,
+        facts=reader.facts(row, side, subset) if table.label and not rejected else None,
+        findings=tuple(reader.findings(row)) if {"boxes", "right"} & reader.columns.keys() else (),
+        rejected=rejected,
+    )
+
+
+def path_key(path: str) -> str:
+    r"""Bring a path to the form in which paths are compared: slashes, and no suffix of an image.
+
+    Examples
+    --------
+    >>> path_key("NLBS Data\\normal\\1\\IM-1.dcm")
+    'NLBS Data/normal/1/IM-1'
+    """
+    path = path.strip().replace("\\", "/").removeprefix("./")
+    return re.sub(r"\.(dcm|dicom|png|jpe?g|tiff?|pgm|nrrd)$", "", path, flags=re.IGNORECASE)
+
+
+def state_images(
+    declaration: Declaration, paths: Sequence[str], table: LabelTable, rules: Labels
+) -> dict[str, list[tuple[str, ListedImage]]]:
+    """Find what the tables' rows and its own path say of each image.
+
+    Raises
+    ------
+    LabelTableError
+        A row fits two files.
+    """
+    pattern = re.compile(declaration.path)
+    by_groups = next((t.path_groups for t in declaration.tables if t.path_groups), None)
+    stated: dict[str, list[tuple[str, ListedImage]]] = {}
+    used: dict[str, str] = {}
+    for path in paths:
+        match = pattern.search(path) if declaration.path else None
+        groups = _groups(declaration, match.groupdict()) if match else {}
+        found = list(_of_path(declaration, path, groups, rules)) if match else []
+        keys: Iterable[str] = _suffixes(path)
+        if by_groups is not None:
+            keys = ["\0".join((match.groupdict()[group] or "") for group in by_groups)] if match else []
+        key = next((key for key in keys if key in table.listed), None)
+        if key is not None:
+            if used.setdefault(key, path) != path:
+                place, names = table.listed[key].place, f"{used[key]} and {path}"
+                raise LabelTableError(f"{place}: fits {names}; expected one file: give more of the path")
+            found.append(("table", table.listed[key]))
+        stated[path] = found
+    return stated
+
+
+def _groups(declaration: Declaration, groups: Mapping[str, str | None]) -> dict[str, str]:
+    """Groups of the path, put into the declared words; a text that is not declared stays as it is."""
+    result = {}
+    for name, text in groups.items():
+        values = {known.casefold(): value for known, value in declaration.path_values.get(name, {}).items()}
+        result[name] = values.get((text or "").casefold(), values.get("*", text or ""))
+    return result
+
+
+def _of_path(
+    declaration: Declaration, path: str, groups: Mapping[str, str], rules: Labels
+) -> Iterator[tuple[str, ListedImage]]:
+    for table in declaration.tables_of_paths:  # facts of the path, read as a row of a table
+        reader = RowReader(table, table.columns, rules, {**declaration.options, **rules.options})
+        yield "path", _image(reader, table, Row(Path(path), 0, groups), "the path")
+    if not declaration.tables_of_paths:
+        sides = SIDES.get(groups.get("laterality", "").lower(), ())
+        yield (
+            "path",
+            ListedImage(
+                "the path",
+                groups.get("patient", ""),
+                groups.get("exam", ""),
+                sides[0] if len(sides) == 1 else None,
+                groups.get("view", "").upper(),
+            ),
+        )
+
+
+def _suffixes(path: str) -> Iterator[str]:
+    parts = path_key(path).split("/")
+    return ("/".join(parts[i:]) for i in range(len(parts)))

@@ -1,0 +1,315 @@
+"""Rows of label tables -> facts of breasts, by the columns and the label rule of a declaration."""
+
+from __future__ import annotations
+
+import ast
+import math
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import date
+from fnmatch import fnmatchcase
+from typing import Literal, TypeVar
+
+from fvpipe.config.project import Labels
+from fvpipe.datasets.declaration import EXCLUDED, LABELS, Case, Column, Table
+from fvpipe.errors import LabelTableError
+from fvpipe.io.tables import CUT_NUMBER, Row, whole_number
+from fvpipe.types import BreastFacts, Exam, Finding, Laterality
+
+ValueT = TypeVar("ValueT")
+SIDES = {
+    "l": (Laterality.LEFT,),
+    "left": (Laterality.LEFT,),
+    "r": (Laterality.RIGHT,),
+    "right": (Laterality.RIGHT,),
+    "both": (Laterality.LEFT, Laterality.RIGHT),
+}
+DENSITIES = {"1": "A", "2": "B", "3": "C", "4": "D"}
+_EDGES = ("top", "bottom", "left", "right")
+
+
+@dataclass(frozen=True, slots=True)
+class RowReader:
+    """Reads the rows of one table.
+
+    Attributes
+    ----------
+    table : Table
+        Its declaration.
+    columns : mapping of fact to Column
+        With those columns that the table has.
+    rules : Labels
+        Label rules of ``params.yaml``.
+    options : mapping of str to str
+        Options of the declaration, with the values of ``params.yaml``.
+    """
+
+    table: Table
+    columns: Mapping[str, Column]
+    rules: Labels
+    options: Mapping[str, str]
+
+    def cell(self, row: Row, fact: str) -> str:
+        """Return the text of a fact: the part of the cell that the pattern takes, put into the declared words."""
+        return self._parsed(row, fact, lambda text: text, "")
+
+    def _parsed(self, row: Row, fact: str, parser: Callable[[str], ValueT | None], expected: str) -> ValueT | Literal[""]:
+        """Return the value of a fact; empty where the cell is."""
+        column = self.columns.get(fact)
+        if column is None:
+            return ""
+        name = next((name for name in column.column if row.get(name)), column.column[0])
+        if not row[name]:
+            if column.needed:
+                raise row.error(name, _words(column.values) or expected or "a value")
+            if "" not in column.values:
+                return ""
+
+        def value(cell: str) -> ValueT | None:
+            text = _translated(column, cell)
+            return None if text is None else parser(text)
+
+        return row.parse(name, value, expected or _words(column.values) or f"text of the form {column.pattern}")
+
+    def sides(self, row: Row) -> tuple[Laterality, ...]:
+        """Sides that the row is about; none where it has no side."""
+        column = self.columns.get("laterality")
+        if column is None:
+            return ()
+        sides = SIDES if column.values else {word: side for word, side in SIDES.items() if word != "both"}
+        found = self._parsed(row, "laterality", lambda text: sides.get(text.lower()), _words(column.values) or "L or R")
+        if not found and not self.table.lists_images:
+            raise row.error(column.column[0], _words(column.values) or "L or R")
+        return found or ()
+
+    def exam(self, row: Row) -> Exam:
+        """Name of the exam, as a header names it; empty where the table has none."""
+        study = self.cell(row, "exam") or self.cell(row, "study_uid")
+        if re.fullmatch(CUT_NUMBER, study):
+            column = self.columns["exam" if self.cell(row, "exam") else "study_uid"].column[0]
+            detail = "is a number like 1.2E+10, whose last digits a spreadsheet has cut off; enter it again as text"
+            raise LabelTableError(f"{row.file}, line {row.line}: {column} {detail}")
+        return Exam(study, self.cell(row, "accession"), self.day(row, "study_date"))
+
+    def day(self, row: Row, fact: str) -> str:
+        """Day of an exam as ``YYYYMMDD``; a date identifies a patient, so that a wrong one is not shown."""
+        cell = self.cell(row, fact)
+        if not cell:
+            return ""
+        if found := parse_day(cell):
+            return found
+        where, found = f"{row.file}, line {row.line}: {self.columns[fact].column[0]}", f"{len(cell)} characters"
+        raise LabelTableError(f"{where} has {found}; expected a date, YYYYMMDD or YYYY-MM-DD")
+
+    def facts(self, row: Row, side: Laterality | None, subset: str = "") -> BreastFacts:
+        """Facts of the breast on `side` that the row is about."""
+        found = self._parsed(row, "bi_rads", parse_bi_rads, "'BI-RADS 0' to 'BI-RADS 6'")
+        bi_rads = None if found == "" else found
+        label, excluded = self._label(row, side, bi_rads)
+        return BreastFacts(
+            label,
+            bi_rads,
+            self._density(row),
+            self._age(row),
+            self.cell(row, "pathology"),
+            self.cell(row, "subset") or subset,
+            excluded,
+            row.place,
+            subtype=self.cell(row, "subtype"),
+            machine=self.cell(row, "machine"),
+        )
+
+    def _label(self, row: Row, side: Laterality | None, bi_rads: int | None) -> tuple[int, str]:
+        rule = self.table.label
+        if rule == "bi_rads":
+            if bi_rads is None or bi_rads in self.rules.bi_rads_benign + self.rules.bi_rads_malignant:
+                return -1 if bi_rads is None else int(bi_rads in self.rules.bi_rads_malignant), ""
+            return -1, f"BI-RADS {bi_rads} is neither benign nor malignant by the label rule"
+        if rule == "label":
+            expected = _words(self.columns["label"].values) or "malignant, benign or unlabelled"
+            return self._parsed(row, "label", _outcome, expected) or (-1, "")
+        return self.outcome(rule, row, side) if rule else (-1, "")
+
+    def outcome(self, cases: Sequence[Case], row: Row, side: Laterality | None) -> tuple[int, str]:
+        """Label and reason for leaving the breast out, by the first case that fits; unlabelled where none does."""
+        case = self.case(cases, row, side)
+        then = self.option(case.then) if case else "unlabelled"
+        return _outcome(then) or (-1, "")
+
+    def case(self, cases: Sequence[Case], row: Row, side: Laterality | None) -> Case | None:
+        """The first case that fits."""
+        return next((case for case in cases if fits(row, case.when, side)), None)
+
+    def option(self, value: str) -> str:
+        """The value of ``$name``; any other text is itself."""
+        return self.options[value[1:]] if value.startswith("$") else value
+
+    def _density(self, row: Row) -> str:
+        text = self.cell(row, "density").upper().removeprefix("DENSITY").strip()
+        number = whole_number(text)
+        return DENSITIES.get(str(number), "") if number is not None else text
+
+    def _age(self, row: Row) -> str:
+        """Age as headers have it; nothing for what is no age: some tables hold other words there."""
+        match = re.fullmatch(r"(\d{1,3})(\.\d+)?Y?", self.cell(row, "age").strip())
+        if not match:
+            return ""
+        years = int(match[1])
+        return "90+" if years >= 90 else f"{years:03d}Y"
+
+    def findings(self, row: Row) -> Iterator[Finding]:
+        """Boxes of the row's image, in source pixels."""
+        category = ", ".join(part.strip(" '\"") for part in self.cell(row, "category").strip("[]").split(","))
+        found = self._parsed(row, "finding_bi_rads", parse_bi_rads, "'BI-RADS 0' to 'BI-RADS 6'")
+        edges = [self._parsed(row, edge, _number, "a number of pixels") for edge in _EDGES]
+        boxes = self._parsed(row, "boxes", _boxes, "a list of [top, left, bottom, right]") or []
+        if any(edge != "" for edge in edges):
+            names = [self.columns[edge].column[0] for edge in _EDGES]
+            for name, edge in zip(names, edges, strict=True):
+                if edge == "":
+                    raise row.error(name, "a number of pixels")
+            top, bottom, left, right = map(float, edges)
+            boxes = [*boxes, (top, bottom, left, right)]
+        for top, bottom, left, right in boxes:
+            if left >= right or top >= bottom:
+                name = self.columns["boxes" if "boxes" in self.columns else "right"].column[0]
+                raise row.error(name, "a box whose top is above its bottom, and its left edge left of its right one")
+            yield Finding(category, None if found == "" else found, top, bottom, left, right)
+
+
+def _translated(column: Column, cell: str) -> str | None:
+    """The declared word for a cell; None where it has none."""
+    if column.pattern and cell:
+        match = re.search(column.pattern, cell)
+        if match is None:
+            return None
+        cell = match[1] or ""
+    if not column.values:
+        return cell
+    number = whole_number(cell)
+    words = {known.casefold(): value for known, value in column.values.items()}
+    return words.get(cell.casefold(), words.get(str(number), words.get("*")))
+
+
+def _words(values: Mapping[str, str]) -> str:
+    """The cells that a column may have: ``1 or malignant, 0 or benign``."""
+    groups: dict[str, list[str]] = {}
+    for known, value in values.items():
+        if known not in ("", "*"):
+            groups.setdefault(value, []).append(known)
+    shown = [" or ".join(group) for group in groups.values()]
+    return " or ".join(shown) if len(shown) == 2 and len(values) == 2 else ", ".join(shown)
+
+
+def _outcome(word: str) -> tuple[int, str] | None:
+    """Label and reason for leaving a breast out; None for a text that is no outcome."""
+    if word.startswith(EXCLUDED):
+        return -1, word.removeprefix(EXCLUDED).strip()
+    return (LABELS[word.lower()], "") if word.lower() in LABELS else None
+
+
+def _number(cell: str) -> float | None:
+    try:
+        value = float(cell)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+def _boxes(text: str) -> list[tuple[float, float, float, float]] | None:
+    """Parse a list of [top, left, bottom, right] to tuples of top, bottom, left, right."""
+    try:
+        found = [tuple(map(float, box)) for box in ast.literal_eval(text[:10_000])]
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return None
+    if any(len(box) != 4 or not all(map(math.isfinite, box)) for box in found):
+        return None
+    return [(top, bottom, left, right) for top, left, bottom, right in found]  # type: ignore[misc]
+
+
+def fits(row: Row, when: Mapping[str, Sequence[str]], side: Laterality | None = None) -> bool:
+    """Whether a row's cells are as they must be; in any case, and ``1.0`` is ``1``.
+
+    Raises
+    ------
+    LabelTableError
+        The table has no such column.
+    """
+    for column, wanted in when.items():
+        if column not in row.cells:
+            raise LabelTableError(f"{row.file}: has no column {column!r}, which the label rule reads")
+        cell = row[column]
+        number = whole_number(cell)
+        texts = {cell.casefold(), str(number) if number is not None else cell.casefold()}
+        for each in wanted:
+            if each == "$side":
+                if side is not None and SIDES.get(cell.lower()) == (side,):
+                    break
+            elif any(fnmatchcase(text, each.casefold()) for text in texts):
+                break
+        else:
+            return False
+    return True
+
+
+def parse_bi_rads(text: str) -> int | None:
+    """Parse a BI-RADS assessment: ``4``, ``4.0``, ``4a``, ``BI-RADS 4``; None for anything else.
+
+    Examples
+    --------
+    >>> parse_bi_rads("BI-RADS 4"), parse_bi_rads("4b"), parse_bi_rads("5.0"), parse_bi_rads("7"), parse_bi_rads("")
+    (4, 4, 5, None, None)
+    """
+    match = re.fullmatch(r"(?:bi-?rads?[ -]*)?([0-6])(?:\.0+|[abc])?", text.strip(), re.IGNORECASE)
+    return int(match[1]) if match else None
+
+
+def parse_day(text: str) -> str:
+    """Parse ``YYYYMMDD`` or ``YYYY-MM-DD``, with a time after it or not, to ``YYYYMMDD``; nothing for anything else."""
+    match = re.fullmatch(r"([0-9]{4})(-?)([0-9]{2})\2([0-9]{2})(?:[ T][0-9:.]+)?", text.strip())
+    if match is None:
+        return ""
+    digits = match[1] + match[3] + match[4]
+    try:
+        date.fromisoformat(digits)
+    except ValueError:  # no day of the calendar
+        return ""
+    return digits
+
+
+def worst(facts: Iterable[BreastFacts]) -> BreastFacts:
+    """The facts that count among those of several findings: malignant, else left out, else unlabelled, else benign."""
+    rank = {1: 3, -1: 1, 0: 0}
+    return max(facts, key=lambda f: (2 if f.excluded else rank[f.label], f.bi_rads or 0, f.subset))
+
+
+def with_follow_up(
+    found: Mapping[tuple[str, Laterality, Exam], BreastFacts],
+    confirmed: Mapping[tuple[str, Laterality], Sequence[tuple[date, BreastFacts]]],
+    days: Mapping[tuple[str, Laterality, Exam], date],
+    limit: int,
+) -> dict[tuple[str, Laterality, Exam], BreastFacts]:
+    """Let pathology at the same exam or up to `limit` days later decide: malignant always, benign where nothing else is known.
+
+    Parameters
+    ----------
+    found : mapping of (patient, Laterality, Exam) to BreastFacts
+        By the rows of each exam alone.
+    confirmed : mapping of (patient, Laterality) to sequence of (date, BreastFacts)
+        Results of pathology.
+    days : mapping of (patient, Laterality, Exam) to date
+        Day of each exam.
+    limit : int
+        Days.
+    """
+    result = dict(found)
+    for key, facts in found.items():
+        at = days.get(key)
+        later = [f for day, f in confirmed.get(key[:2], ()) if at is not None and 0 <= (day - at).days <= limit]
+        if not later or facts.label == 1:
+            continue
+        decisive = worst(later)
+        if decisive.label == 1 or (decisive.label == 0 and facts.label == -1):
+            result[key] = replace(facts, label=decisive.label, excluded="", pathology=decisive.pathology)
+    return result

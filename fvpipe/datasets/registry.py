@@ -1,0 +1,60 @@
+"""Adapters by name: fvpipe's own, those of other packages, and a user's declarations."""
+
+from __future__ import annotations
+
+from importlib import resources
+from importlib.metadata import entry_points
+from pathlib import Path
+
+from fvpipe.datasets.adapter import Adapter
+from fvpipe.datasets.declaration import Declaration, load_declaration
+from fvpipe.datasets.declared import declared_adapter
+from fvpipe.errors import ParameterError
+
+ENTRY_POINTS = "fvpipe.datasets"
+"""Group of entry points by which another package adds adapters: name -> an :class:`Adapter`, or the path of a declaration."""
+
+
+def get_adapter(name: str, folder: Path = Path()) -> Adapter:
+    """Look up an adapter of fvpipe or of another installed package, or read a declaration.
+
+    Parameters
+    ----------
+    name : str
+        A name, or the path of a declaration, which ends in ``.yaml``.
+    folder : Path
+        What such a path is relative to.
+
+    Raises
+    ------
+    ParameterError
+        No adapter has this name, it cannot be imported, or its declaration is wrong.
+    """
+    if name.endswith((".yaml", ".yml")):
+        return declared_adapter(load_declaration(folder / name))
+    own, outside = declaration_files(), {entry.name: entry for entry in entry_points(group=ENTRY_POINTS)}
+    if name in own:
+        return declared_adapter(load_declaration(own[name]))
+    if name not in outside:
+        known = ", ".join((*own, *sorted(outside)))
+        raise ParameterError(f"no adapter {name!r}; expected one of {known}, or the path of a declaration (.yaml)")
+    try:
+        found: object = outside[name].load()
+    except Exception as error:
+        raise ParameterError(f"adapter {name!r} ({outside[name].value}) cannot be imported: {error!r}") from error
+    if isinstance(found, str | Path):
+        return declared_adapter(load_declaration(Path(found)))
+    if not isinstance(found, Adapter):
+        raise ParameterError(f"adapter {name!r} is a {type(found).__name__}; expected an fvpipe.datasets.Adapter")
+    return found
+
+
+def declaration_files() -> dict[str, Path]:
+    """The declarations that come with fvpipe, by name."""
+    folder = Path(str(resources.files("fvpipe"))) / "datasets" / "declarations"
+    return {file.stem: file for file in sorted(folder.glob("*.yaml"))}
+
+
+def declarations() -> list[Declaration]:
+    """All declarations that come with fvpipe, by name."""
+    return [load_declaration(file) for file in declaration_files().values()]

@@ -1,0 +1,164 @@
+"""What label tables and paths say of each image, before its header is read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from fvpipe.config.loading import digest_of
+from fvpipe.datasets.adapter import LabelTable, ListedImage
+from fvpipe.datasets.source import Source
+from fvpipe.dicom.elements import shown_term
+from fvpipe.reasons import Reason, Rejection
+from fvpipe.types import NOTHING_STATED, VIEWS, BreastFacts, Finding, ImageRecord, Laterality, StatedImage, View
+
+_CONFLICTS = {
+    "patient": Reason.IDENTIFIER_CONFLICT,
+    "exam": Reason.IDENTIFIER_CONFLICT,
+    "laterality": Reason.LATERALITY_CONFLICT,
+    "view": Reason.VIEW_CONFLICT,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Statements:
+    """What is said of images, by path.
+
+    Attributes
+    ----------
+    stated : mapping of str to StatedImage
+        Images that are read.
+    facts : mapping of str to sequence of BreastFacts
+        What rows and path say of the breast.
+    findings : mapping of str to sequence of Finding
+        Boxes.
+    rejections : sequence of Rejection
+        Images that are left out without reading them, and a line for the rows without a file.
+    unlisted : frozenset of str
+        Files without a row, where the table must list every image.
+    """
+
+    stated: Mapping[str, StatedImage] = field(default_factory=dict)
+    facts: Mapping[str, Sequence[BreastFacts]] = field(default_factory=dict)
+    findings: Mapping[str, Sequence[Finding]] = field(default_factory=dict)
+    rejections: Sequence[Rejection] = ()
+    unlisted: frozenset[str] = frozenset()
+
+    def without_unlisted(self, headers: Mapping[str, ImageRecord | Rejection]) -> dict[str, ImageRecord | Rejection]:
+        """Reject images that the table must list and does not; what is rejected for its own sake keeps its reason."""
+        missing = {Reason.VIEW_MISSING, Reason.LATERALITY_MISSING, Reason.IDENTIFIER_MISSING}
+        found = dict(headers)
+        for path in self.unlisted & headers.keys():
+            header = headers[path]
+            if isinstance(header, ImageRecord) or header.reason in missing:
+                detail = "no row of the label table lists this image; expected one"
+                found[path] = Rejection(path, Reason.IMAGE_NOT_LISTED, detail)
+        return found
+
+
+def collect_statements(source: Source, table: LabelTable, paths: Sequence[str]) -> Statements:
+    """Join the rows that list images, and the paths, to the files.
+
+    Parameters
+    ----------
+    source : Source
+        The data set.
+    table : LabelTable
+        Its tables.
+    paths : sequence of str
+        Files that could be images.
+
+    Raises
+    ------
+    LabelTableError
+        A row fits two files.
+    """
+    adapter = source.adapter
+    if adapter.state_images is None:
+        return Statements()
+    stated: dict[str, StatedImage] = {}
+    facts: dict[str, list[BreastFacts]] = {}
+    findings: dict[str, list[Finding]] = {}
+    rejections, unlisted = list[Rejection](), set[str]()
+    only_listed = (
+        bool(table.listed)
+        and adapter.declaration is not None
+        and any(getattr(adapter.declaration.identity, fact)[0] == "table" for fact in _CONFLICTS)
+    )
+    places = {image.place: key for key, image in table.listed.items()}
+    for path, said in adapter.state_images(paths, table, source.labels).items():
+        for _, image in said:
+            places.pop(image.place, None)
+        answer = _stated(source, path, said)
+        if only_listed and not any(where == "table" for where, _ in said):
+            unlisted.add(path)
+        if isinstance(answer, Rejection):
+            rejections.append(answer)
+            continue
+        stated[path] = answer
+        facts[path] = [image.facts for _, image in said if image.facts is not None]
+        findings[path] = [finding for _, image in said for finding in image.findings]
+    if places:
+        first = ", ".join(list(places)[:3])
+        detail = f"{len(places)} of {len(table.listed)} rows list an image that the input does not have: {first}"
+        rejections.append(Rejection("label table", Reason.LABEL_WITHOUT_IMAGE, f"{detail}{', ...' if len(places) > 3 else ''}"))
+    return Statements(
+        stated,
+        {path: each for path, each in facts.items() if each},
+        {path: each for path, each in findings.items() if each},
+        rejections,
+        frozenset(unlisted),
+    )
+
+
+def statement_digest(stated: StatedImage | None) -> str:
+    """Text that changes with what is said of an image; empty where nothing is."""
+    if stated is None or stated == NOTHING_STATED:
+        return ""
+    return " " + digest_of(repr(stated))[:16]
+
+
+def _stated(source: Source, path: str, said: Sequence[tuple[str, ListedImage]]) -> StatedImage | Rejection:
+    """Merge what rows and path say, which must not contradict each other."""
+    policy, identity = source.policy, source.adapter.declaration.identity if source.adapter.declaration else None
+    found: dict[str, str] = {}
+    sources: list[str] = []
+    for _, image in said:
+        if image.rejected:
+            reason, why = image.rejected
+            return Rejection(path, reason, f"{image.place}: {why}")
+    for fact, reason in _CONFLICTS.items():
+        order = getattr(identity, fact) if identity else ("table",)
+        values = [(where, image.place, str(getattr(image, fact) or "")) for where, image in said]
+        spoken = sorted(((w, p, v) for w, p, v in values if v and w in order), key=lambda each: order.index(each[0]))
+        if len({value for *_, value in spoken}) > 1:
+            places = " and ".join(place for _, place, _ in spoken)
+            shown = ": " + " and ".join(shown_term(value) for *_, value in spoken) if fact in ("laterality", "view") else ""
+            return Rejection(path, reason, f"{places} give two values of {fact}{shown}")
+        if spoken:
+            found[fact] = spoken[0][2]
+            sources.append(f"{fact} {spoken[0][0]}")
+    if found.get("view") not in (None, *VIEWS):
+        return Rejection(path, Reason.VIEW_NOT_PAIRABLE, f"the view is {shown_term(found['view'])}; expected CC or MLO")
+    problem = _unusable(found.get("patient", ""))
+    if problem:
+        return Rejection(path, Reason.IDENTIFIER_INVALID, f"the patient of label table or path {problem}")
+    kinds = {image.kind for _, image in said}
+    implant = any(image.implant for _, image in said)
+    more = [f"{name} table" for name, is_it in (("kind", kinds - {"", "full_field"}), ("implant", implant)) if is_it]
+    return StatedImage(
+        policy.identifier("patient", found.get("patient", "")),
+        policy.exam_digest("study", found.get("exam", "")),
+        Laterality(found["laterality"]) if "laterality" in found else None,
+        View(found["view"]) if "view" in found else None,
+        "synthetic" in kinds,
+        "low_energy" in kinds,
+        implant,
+        ", ".join([*sources, *more]),
+    )
+
+
+def _unusable(patient: str) -> str:
+    if len(patient) > 64 or not patient.isprintable() or "\ufffd" in patient:
+        return f"has {len(patient)} characters, or some that are no text; expected at most 64, all printable"
+    return ""
