@@ -265,7 +265,10 @@ class ImageFacts:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Bounding box that a radiologist drew on one image. Edges in source pixels, as in the label table."""
+    """Bounding box that a radiologist drew on one image. Edges in source pixels, as in the label table.
+
+    `outline` holds the points (row, column) of the lesion's outline, where one was drawn.
+    """
 
     category: str
     bi_rads: int | None
@@ -273,6 +276,7 @@ class Finding:
     bottom: float
     left: float
     right: float
+    outline: tuple[tuple[float, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

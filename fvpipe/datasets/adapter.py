@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from fvpipe.config.project import Labels
 from fvpipe.datasets.declaration import Declaration
@@ -74,8 +75,9 @@ class LabelTable:
         By the end of an image's path, without suffix, or by what :attr:`Adapter.state_images` finds it by.
     implied : mapping of (patient, Laterality, Exam) to BreastFacts
         As `exams`, of breasts that no row names; nothing is reported where such a breast has no image.
-    worst_image_counts : bool
-        Whether the worst row of a breast's images counts; otherwise they must agree.
+    combine : {"same", "first", "worst"}
+        What the rows that list a breast's images must have in common: everything; the label, and the rest is that of the first
+        image by path; nothing, and the worst counts.
     """
 
     rows: Mapping[tuple[str, Laterality], BreastFacts] = field(default_factory=dict)
@@ -86,7 +88,7 @@ class LabelTable:
     regions: Mapping[tuple[str, Laterality, View, int], tuple[str, int | None]] = field(default_factory=dict)
     listed: Mapping[str, ListedImage] = field(default_factory=dict)
     implied: Mapping[tuple[str, Laterality, Exam], BreastFacts] = field(default_factory=dict)
-    worst_image_counts: bool = False
+    combine: Literal["same", "first", "worst"] = "same"
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from fvpipe.config.loading import Names, Settings, is_plain_name, nearest, parse, read_yaml
+from fvpipe.config.loading import Names, Numbers, Settings, is_plain_name, nearest, parse, read_yaml
 from fvpipe.reasons import Reason
 
 Where = Literal["header", "table", "path"]
@@ -126,6 +126,7 @@ class Table(Settings):
     columns: dict[str, ColumnOrName] = Field(default_factory=dict)  # fact -> its column
     exclude: Annotated[tuple[Exclusion, ...], Field(strict=False)] = ()
     label: Literal["", "label", "bi_rads"] | Annotated[tuple[Case, ...], Field(strict=False)] = ""
+    adds: bool = False  # gives BI-RADS, density and subtype of breasts that the tables before describe, where these do not
     combine: Literal["same", "first", "worst"] = "same"  # rows of a breast: all agree; their labels do; the worst one counts
     follow_up: FollowUp | None = None
     contralateral: Annotated[tuple[Case, ...], Field(strict=False)] = ()  # of the side of an exam that has no row
@@ -133,14 +134,16 @@ class Table(Settings):
     @field_validator("columns")
     @classmethod
     def _are_facts(cls, value: dict[str, Column]) -> dict[str, Column]:
-        for fact in value:
+        for fact, column in value.items():
             check_fact(fact)
+            for outcome in column.values.values() if fact == "label" else ():
+                check_outcome(outcome)
         return value
 
     @property
     def lists_images(self) -> bool:
         """Whether each row is about one image, found by its path."""
-        return bool(self.path or self.path_groups)
+        return bool(self.path or self.path_groups or self.from_path)
 
 
 class Headers(Settings):
@@ -152,6 +155,13 @@ class Headers(Settings):
     patient_pattern: str = ""
     region_pattern: str = ""
     studies_apart: bool = True  # pair views only within a study
+
+
+class BiRads(Settings):
+    """BI-RADS that are benign and malignant in this data set, unless ``params.yaml`` says otherwise."""
+
+    benign: Numbers = (2, 3, 4)
+    malignant: Numbers = (5,)
 
 
 class Identity(Settings):
@@ -181,6 +191,7 @@ class Declaration(Settings):
     path: str = ""  # regular expression of the path; groups patient, exam, laterality, view and others
     path_values: dict[str, Values] = Field(default_factory=dict)  # group -> text -> value
     tables: Annotated[tuple[Table, ...], Field(strict=False)] = ()
+    bi_rads: BiRads = BiRads()
     options: Values = Field(default_factory=dict)  # name -> default; `labels.options` of params.yaml overrides it
     duplicate_patients: Values = Field(default_factory=dict)  # patient -> the one that it has pixels in common with
     code: str = ""  # module with what cannot be declared: read_region, read_findings, default_labels

@@ -17,13 +17,14 @@ from fvpipe.config.loading import nearest
 from fvpipe.config.project import Labels
 from fvpipe.datasets.adapter import Adapter, LabelTable, ListedImage
 from fvpipe.datasets.declaration import EXAM_NAMES, IDENTITY, Column, Declaration, Table, check_outcome
-from fvpipe.datasets.label_rules import SIDES, RowReader, fits, parse_day, with_follow_up, worst
+from fvpipe.datasets.label_rules import RowReader, fits, parse_day, with_follow_up, worst
 from fvpipe.dicom.header import HeaderPolicy
 from fvpipe.errors import LabelTableError, ParameterError
 from fvpipe.io.tables import Row, iterate_table, read_heading, whole_number
 from fvpipe.reasons import Reason
 from fvpipe.types import VIEWS, BreastFacts, Exam, Finding, ImageFacts, Laterality, View
 
+KINDS = ("full_field", "synthetic", "low_energy", "recombined", "other")
 YES = {"1", "yes", "y", "true"}
 
 
@@ -98,16 +99,20 @@ def read_declared(declaration: Declaration, root: Path, label_file: Path | None,
     options, found, code = _options(declaration, rules), _Found(), _code(declaration)
     tables = [table for table in declaration.tables if table not in declaration.tables_of_paths]
     read = False
-    for number, table in enumerate(tables):
-        for file in _files(table, root, label_file if number == 0 else None):
+    first = next((table for table in tables if table.label), None)  # what the user's file and columns are about
+    for table in tables:
+        for file in _files(table, root, label_file if table is first else None):
             read = True
-            reader, table_of_file = _reader(declaration, table, file, rules, options, first=number == 0)
+            reader, table_of_file = _reader(declaration, table, file, rules, options, first=table is first)
             _read(reader, table_of_file, file, found)
-        if table.follow_up and found.confirmed:
+        if table.follow_up:
             limit = whole_number(options.get(table.follow_up.days[1:], table.follow_up.days))
             if limit is None:
                 raise ParameterError(f"label option {table.follow_up.days[1:]!r} is no number of days")
-            found.breasts = with_follow_up(found.breasts, found.confirmed, found.days, limit)
+            breasts = {**found.implied, **found.breasts}
+            decided = with_follow_up(breasts, found.confirmed, found.days, limit)
+            found.implied = {key: decided[key] for key in found.implied}
+            found.breasts = {key: decided[key] for key in found.breasts}
     if code is not None and hasattr(code, "read_findings"):
         for key, boxes in code.read_findings(root).items():
             if key in found.listed:
@@ -124,7 +129,7 @@ def read_declared(declaration: Declaration, root: Path, label_file: Path | None,
         regions=found.regions,
         listed=found.listed,
         implied={key: facts for key, facts in found.implied.items() if key not in found.breasts},
-        worst_image_counts=any(table.combine == "worst" for table in declaration.tables),
+        combine=next((table.combine for table in declaration.tables if table.lists_images or table.from_path), "same"),
     )
 
 
@@ -185,7 +190,18 @@ def _reader(
             columns[fact] = column.model_copy(update={"column": there})
         elif fact in renamed or column.needed or fact in _needed(declaration, table):
             columns[fact] = column.model_copy(update={"column": column.column[:1]})  # missing: iterate_table says so
-    return RowReader(table, columns, rules, options), table
+    return RowReader(table, columns, _bi_rads(declaration, rules), options), table
+
+
+def _bi_rads(declaration: Declaration, rules: Labels) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """BI-RADS that are benign and malignant: as ``params.yaml`` says, else as the declaration does."""
+    own, given = declaration.bi_rads, rules.model_fields_set
+    benign = rules.bi_rads_benign if "bi_rads_benign" in given else own.benign
+    malignant = rules.bi_rads_malignant if "bi_rads_malignant" in given else own.malignant
+    both = sorted(set(benign) & set(malignant))
+    if both:
+        raise ParameterError(f"labels: BI-RADS {both} of adapter {declaration.name!r} would be both benign and malignant")
+    return benign, malignant
 
 
 def _renamed(column: Column | None, name: str) -> Column:
@@ -214,7 +230,7 @@ def _read(reader: RowReader, table: Table, file: Path, found: _Found) -> None:
             continue
         if table.instance:
             _describe_image(reader, table, row, found)
-        if not {"patient", "laterality"} <= reader.columns.keys() or not table.label:
+        if not {"patient", "laterality"} <= reader.columns.keys() or not (table.label or table.adds):
             continue
         patient, exam = reader.cell(row, "patient"), reader.exam(row)
         for side in reader.sides(row):
@@ -229,6 +245,8 @@ def _read(reader: RowReader, table: Table, file: Path, found: _Found) -> None:
             if reader.case(table.contralateral, row, other):
                 label, excluded = reader.outcome(table.contralateral, row, other)
                 found.implied[patient, other, exam] = BreastFacts(label, excluded=excluded, place=row.place)
+                if (patient, side, exam) in found.days:
+                    found.days[patient, other, exam] = found.days[patient, side, exam]
 
 
 def _describe_breast(
@@ -237,11 +255,15 @@ def _describe_breast(
     patient, side, exam = key
     facts = reader.facts(row, side, subset)
     before = found.breasts.get(key)
+    if table.adds:
+        if before is not None:
+            more = {name: getattr(before, name) or getattr(facts, name) for name in ("bi_rads", "density", "subtype")}
+            found.breasts[key] = replace(before, **more)
+        return
     if before is None or table.combine == "worst":
         found.breasts[key] = facts if before is None else worst([before, facts])
     elif before != facts if table.combine == "same" else before.label != facts.label:
-        names = [table.columns[fact].column[0] for fact in EXAM_NAMES if fact in table.columns]
-        names = [reader.rules.columns.get(fact, name) for fact, name in zip(EXAM_NAMES, names, strict=False)]
+        names = [(reader.columns.get(fact) or table.columns[fact]).column[0] for fact in EXAM_NAMES if fact in table.columns]
         apart = f", or a column {', '.join(names)} to tell exams apart" if names and exam == Exam() else ""
         differing, where = _differing(before, facts), f"{row.file}, lines {found.lines[key].line} and {row.line}"
         what = "labels" if differing == "label" else f"descriptions ({differing})"
@@ -313,11 +335,12 @@ def _image(reader: RowReader, table: Table, row: Row, place: str, subset: str = 
     sides = reader.sides(row)
     side = sides[0] if len(sides) == 1 else None
     kind = reader.cell(row, "kind")
-    if kind not in ("", "full_field", "synthetic", "low_energy", "recombined"):
-        raise row.error(reader.columns["kind"].column[0], "full_field, synthetic, low_energy or recombined")
+    if kind not in ("", *KINDS):
+        raise row.error(reader.columns["kind"].column[0], ", ".join(KINDS))
     rejected = next(((each.code, each.why) for each in table.exclude if fits(row, each.when, side)), None)
-    if kind == "recombined":
-        rejected = rejected or (Reason.IMAGE_KIND_REFUSED, "a recombined image")
+    if kind in ("recombined", "other"):
+        detail = f"{reader.columns['kind'].column[0]} is that of {'a recombined' if kind == 'recombined' else 'another'} image"
+        rejected = rejected or (Reason.IMAGE_KIND_REFUSED, detail)
     return ListedImage(
         place=place,
         patient=reader.cell(row, "patient"),
@@ -387,21 +410,11 @@ def _groups(declaration: Declaration, groups: Mapping[str, str | None]) -> dict[
 def _of_path(
     declaration: Declaration, path: str, groups: Mapping[str, str], rules: Labels
 ) -> Iterator[tuple[str, ListedImage]]:
-    for table in declaration.tables_of_paths:  # facts of the path, read as a row of a table
-        reader = RowReader(table, table.columns, rules, {**declaration.options, **rules.options})
+    named = {fact: Column(column=(fact,)) for fact in IDENTITY if fact in groups}
+    for table in declaration.tables_of_paths or (Table(from_path=True),):  # the groups are the cells of a row
+        options = {**declaration.options, **rules.options}
+        reader = RowReader(table, {**named, **table.columns}, _bi_rads(declaration, rules), options)
         yield "path", _image(reader, table, Row(Path(path), 0, groups), "the path")
-    if not declaration.tables_of_paths:
-        sides = SIDES.get(groups.get("laterality", "").lower(), ())
-        yield (
-            "path",
-            ListedImage(
-                "the path",
-                groups.get("patient", ""),
-                groups.get("exam", ""),
-                sides[0] if len(sides) == 1 else None,
-                groups.get("view", "").upper(),
-            ),
-        )
 
 
 def _suffixes(path: str) -> Iterator[str]:

@@ -11,7 +11,6 @@ from datetime import date
 from fnmatch import fnmatchcase
 from typing import Literal, TypeVar
 
-from fvpipe.config.project import Labels
 from fvpipe.datasets.declaration import EXCLUDED, LABELS, Case, Column, Table
 from fvpipe.errors import LabelTableError
 from fvpipe.io.tables import CUT_NUMBER, Row, whole_number
@@ -39,15 +38,15 @@ class RowReader:
         Its declaration.
     columns : mapping of fact to Column
         With those columns that the table has.
-    rules : Labels
-        Label rules of ``params.yaml``.
+    bi_rads : (tuple of int, tuple of int)
+        Those that are benign and malignant.
     options : mapping of str to str
         Options of the declaration, with the values of ``params.yaml``.
     """
 
     table: Table
     columns: Mapping[str, Column]
-    rules: Labels
+    bi_rads: tuple[tuple[int, ...], tuple[int, ...]]
     options: Mapping[str, str]
 
     def cell(self, row: Row, fact: str) -> str:
@@ -66,9 +65,9 @@ class RowReader:
             if "" not in column.values:
                 return ""
 
-        def value(cell: str) -> ValueT | None:
+        def value(cell: str) -> ValueT | Literal[""] | None:
             text = _translated(column, cell)
-            return None if text is None else parser(text)
+            return None if text is None else "" if text == "" else parser(text)
 
         return row.parse(name, value, expected or _words(column.values) or f"text of the form {column.pattern}")
 
@@ -123,8 +122,9 @@ class RowReader:
     def _label(self, row: Row, side: Laterality | None, bi_rads: int | None) -> tuple[int, str]:
         rule = self.table.label
         if rule == "bi_rads":
-            if bi_rads is None or bi_rads in self.rules.bi_rads_benign + self.rules.bi_rads_malignant:
-                return -1 if bi_rads is None else int(bi_rads in self.rules.bi_rads_malignant), ""
+            benign, malignant = self.bi_rads
+            if bi_rads is None or bi_rads in benign + malignant:
+                return -1 if bi_rads is None else int(bi_rads in malignant), ""
             return -1, f"BI-RADS {bi_rads} is neither benign nor malignant by the label rule"
         if rule == "label":
             expected = _words(self.columns["label"].values) or "malignant, benign or unlabelled"
@@ -225,7 +225,7 @@ def _boxes(text: str) -> list[tuple[float, float, float, float]] | None:
         return None
     if any(len(box) != 4 or not all(map(math.isfinite, box)) for box in found):
         return None
-    return [(top, bottom, left, right) for top, left, bottom, right in found]  # type: ignore[misc]
+    return [(top, bottom, left, right) for top, left, bottom, right in found]
 
 
 def fits(row: Row, when: Mapping[str, Sequence[str]], side: Laterality | None = None) -> bool:

@@ -7,6 +7,7 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from fvpipe.datasets.adapter import LabelTable
 from fvpipe.datasets.label_rules import worst
@@ -67,8 +68,8 @@ class BreastLabels:
         Boxes of such rows.
     implied : mapping of (str, Laterality, Exam) to BreastFacts
         As `exams`, of breasts that no row names.
-    worst_image_counts : bool
-        Whether the worst of `of_images` counts for a breast; otherwise they must agree.
+    combine : {"same", "first", "worst"}
+        How `of_images` are combined, as in :class:`fvpipe.datasets.adapter.LabelTable`.
     policy : HeaderPolicy
         How identifiers are hashed.
     match : Match or None
@@ -86,7 +87,7 @@ class BreastLabels:
     of_images: Mapping[str, Sequence[BreastFacts]] = field(default_factory=dict)
     findings_by_path: Mapping[str, Sequence[Finding]] = field(default_factory=dict)
     implied: Mapping[tuple[str, Laterality, Exam], BreastFacts] = field(default_factory=dict)
-    worst_image_counts: bool = False
+    combine: Literal["same", "first", "worst"] = "same"
     policy: HeaderPolicy = field(default_factory=HeaderPolicy)
     match: Match | None = None
 
@@ -119,12 +120,14 @@ class BreastLabels:
     def _claims_of_images(self, records: Iterable[ImageRecord]) -> dict[BreastOfExam, list[BreastFacts]]:
         """What rows that list images, and the paths, say of each breast."""
         claims: dict[BreastOfExam, list[BreastFacts]] = defaultdict(list)
-        for record in records:
+        for record in sorted(records, key=lambda record: record.path) if self.of_images else ():
             claims[record.patient_id, record.study, record.laterality] += self.of_images.get(record.path, ())
-        said = {breast: facts for breast, facts in claims.items() if facts}
-        if self.worst_image_counts:
-            said = {breast: [worst(facts)] for breast, facts in said.items()}
-        return defaultdict(list, said)
+        for breast, facts in claims.items():
+            if self.combine == "worst":
+                claims[breast] = [worst(facts)] if facts else []
+            elif self.combine == "first" and len({(each.label, each.excluded) for each in facts}) == 1:
+                claims[breast] = facts[:1]
+        return defaultdict(list, {breast: facts for breast, facts in claims.items() if facts})
 
     def facts(self, patient: str, study: str, laterality: Laterality) -> BreastFacts:
         """Facts of one imaged breast, with the reason if a label rule leaves it out; nothing of an ambiguous one."""
@@ -249,6 +252,6 @@ def make_labels(source: Source, table: LabelTable, statements: Statements) -> Br
         statements.facts,
         statements.findings,
         {(identify("patient", p), side, hashed(exam)): facts for (p, side, exam), facts in table.implied.items()},
-        table.worst_image_counts,
+        table.combine,
         policy,
     )

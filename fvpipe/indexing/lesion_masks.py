@@ -78,7 +78,8 @@ def with_mask_findings(
         films = images[patient, side, view]
         fitting = [record for record in films if (record.rows, record.columns) == (rows, columns)]
         for record in fitting if box else ():
-            findings.setdefault(record.sop_instance_uid, []).append(Finding(category, bi_rads, *map(float, box)))
+            top, bottom, left, right = map(float, box)
+            findings.setdefault(record.sop_instance_uid, []).append(Finding(category, bi_rads, top, bottom, left, right))
         detail = ""
         if box and not fitting:
             sizes = " or ".join(sorted({f"{record.rows} x {record.columns}" for record in films}))

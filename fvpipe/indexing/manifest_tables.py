@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from operator import attrgetter
 from pathlib import Path
@@ -38,7 +38,8 @@ from fvpipe.types import (
 )
 
 _RECORD = [field.name for field in fields(ImageRecord) if field.name not in ("accession", "study_date")]
-_FACTS = [field.name for field in fields(BreastFacts) if field.name not in ("excluded", "place")]
+_OPTIONAL = ("subtype", "machine")  # a column where some breast has it
+_FACTS = [field.name for field in fields(BreastFacts) if field.name not in ("excluded", "place", *_OPTIONAL)]
 _SIDES = ("top", "bottom", "left", "right")
 _VIEW_FACTS = ("rows", "columns", "bits_stored", "row_spacing", "column_spacing")
 
@@ -101,17 +102,18 @@ def images_table(found: Index) -> Iterator[bytes]:
     return iterate_csv([*_RECORD, *digest, "label", "excluded", "breast_id"], rows)
 
 
-def breasts_table(breasts: Iterable[Breast], flags: Mapping[str, Flag] | None = None) -> Iterator[bytes]:
+def breasts_table(breasts: Sequence[Breast], flags: Mapping[str, Flag] | None = None) -> Iterator[bytes]:
     """One row per breast with everything that is known of it beside its pixels, in the order of `breasts`.
 
     With the flags of their samples by breast id, also the verdict on the crop of each view.
     """
-    columns = ["breast_id", "patient_id", "study", "laterality", *_FACTS, "manufacturer", "patient_age"]
+    facts = [*_FACTS, *(name for name in _OPTIONAL if any(getattr(breast.facts, name) for breast in breasts))]
+    columns = ["breast_id", "patient_id", "study", "laterality", *facts, "manufacturer", "patient_age"]
     views = [f"{view.lower()}_{name}" for view in VIEWS for name in _VIEW_FACTS]
     crops = [] if flags is None else [f"{view.lower()}_crop" for view in VIEWS]
     rows = (
         [b.key.breast_id, b.key.patient, b.key.study, b.key.laterality]
-        + [getattr(b.facts, name) for name in _FACTS]
+        + [getattr(b.facts, name) for name in facts]
         + [b.cc.manufacturer, b.cc.patient_age]
         + [getattr(image, name) for image in b.views for name in _VIEW_FACTS]
         + ([] if flags is None else [crop_verdict(flags[b.key.breast_id], i) for i in range(len(VIEWS))])
@@ -133,22 +135,25 @@ def findings_table(
         In the order of the rows.
     sample : callable or None
         From a breast to its sample: then each box is also given in pixels of the stored image, where it may lie beyond
-        the crop.
+        the crop. Outlines, where there are any, are points (row,column) in source pixels.
     """
     if not found.has_findings:
         return None
+    breasts = list(breasts)
+    outlines = any(finding.outline for breast in breasts for view in breast.findings for finding in view)
     columns = ["breast_id", "view", "category", "bi_rads", *_SIDES, *(f"image_{side}" for side in _SIDES if sample)]
-    return iterate_csv(columns, _boxes(breasts, sample))
+    return iterate_csv([*columns, *(["outline"] if outlines else [])], _boxes(breasts, sample, outlines))
 
 
-def _boxes(breasts: Iterable[Breast], sample: Callable[[Breast], FusedSample] | None) -> Iterator[list[object]]:
+def _boxes(breasts: Iterable[Breast], sample: Callable[[Breast], FusedSample] | None, outlines: bool) -> Iterator[list[object]]:
     for breast in breasts:
         drawn = sample(breast) if sample and any(breast.findings) else None
         for v, findings in enumerate(breast.findings):
             for finding in findings:
                 box = [getattr(finding, side) for side in _SIDES]
                 row = [breast.key.breast_id, VIEWS[v], finding.category, finding.bi_rads, *box]
-                yield row + (_in_image(drawn, v, finding, breast.views[v]) if drawn else [])
+                outline = [" ".join(f"{row:g},{column:g}" for row, column in finding.outline)] if outlines else []
+                yield row + (_in_image(drawn, v, finding, breast.views[v]) if drawn else []) + outline
 
 
 def _in_image(sample: FusedSample, v: int, finding: Finding, record: ImageRecord) -> list[float | None]:
@@ -197,7 +202,9 @@ def read_manifests(source: Source, folder: Path) -> Index:
         has_findings = (folder / "findings.csv").is_file()
         for row in read_own_table(folder / "findings.csv", ["breast_id", "view", "category", *_SIDES]) if has_findings else ():
             top, bottom, left, right = (float(row[side]) for side in _SIDES)
-            finding = Finding(row["category"], _number(row["bi_rads"]), top, bottom, left, right)
+            points = [tuple(map(float, point.split(","))) for point in row.get("outline").split()]
+            outline = tuple((point[0], point[1]) for point in points)
+            finding = Finding(row["category"], _number(row["bi_rads"]), top, bottom, left, right, outline)
             boxes[row["breast_id"], row["view"]].append(finding)
         breasts = []
         for row in read_own_table(folder / "breasts.csv", ["breast_id", "patient_id", "study", "laterality", *_FACTS]):
@@ -256,7 +263,8 @@ _TEXTS = [field.name for field in fields(ImageRecord) if field.type == "str" and
 
 def _facts(row: Row) -> BreastFacts:
     texts = {name: row[name] for name in ("density", "age", "pathology", "subset")}
-    return BreastFacts(int(row["label"]), _number(row["bi_rads"]), **texts)
+    more = {name: row.get(name) for name in _OPTIONAL}
+    return BreastFacts(int(row["label"]), _number(row["bi_rads"]), **texts, **more)
 
 
 def _number(cell: str) -> int | None:

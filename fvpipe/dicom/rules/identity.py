@@ -21,7 +21,8 @@ def identity(context: RuleContext) -> tuple[str, str]:
     if not (patient or stated.patient):
         raise RejectedFile(Reason.IDENTIFIER_MISSING, f"{policy.patient_keyword} is absent or empty")
     if stated.patient and patient not in ("", stated.patient):
-        raise RejectedFile(Reason.IDENTIFIER_CONFLICT, "the header names another patient than the label table or path")
+        detail = "the header names another patient than the label table or path; where its PatientID means nothing, use a"
+        raise RejectedFile(Reason.IDENTIFIER_CONFLICT, f"{detail} declaration that takes the patient from elsewhere")
     patient = patient or stated.patient
     if not policy.keep_studies_apart or policy.patient_from == "study":
         return patient, ""
