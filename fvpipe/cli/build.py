@@ -9,18 +9,32 @@ from typing import Any
 
 import click
 
-from fvpipe.cli.options import FILE, FOLDER, dataset_option, make_workers, reading_options, worker_options
-from fvpipe.cli.output import echo, print_build, print_index, print_profile, say
+from fvpipe.cli.options import (
+    FILE,
+    FOLDER,
+    dataset_option,
+    label_options,
+    label_rules,
+    make_workers,
+    reading_options,
+    worker_options,
+)
+from fvpipe.cli.output import echo, explanation_text, print_build, print_index, print_profile, say
 
 
 @click.command()
 @dataset_option
+@click.option("--explain", type=FILE, default=None, help="Write nothing; tell where each fact of one file comes from.")
 @reading_options
 @worker_options
-def index(datasets: tuple[str, ...], id_key: Path | None, reread: bool, as_json: bool, **workers: Any) -> None:
+def index(
+    datasets: tuple[str, ...], explain: Path | None, id_key: Path | None, reread: bool, as_json: bool, **workers: Any
+) -> None:
     """Read headers and pair views into manifests.
 
     Writes images.csv, breasts.csv and rejected.csv to manifests/<dataset>/.
+    With --explain FILE it tells of one file below a data set's folder which
+    facts come from its header, its path or a row of the label table.
 
     \b
     $ fvpipe index --dataset cbis
@@ -30,6 +44,11 @@ def index(datasets: tuple[str, ...], id_key: Path | None, reread: bool, as_json:
     from fvpipe.project.project import Project
 
     results = []
+    if explain is not None:
+        with make_workers(workers) as pool:
+            found = stages.explain(Project(), explain, pool, id_key, reread=reread)
+        echo(json.dumps(found, indent=1) if as_json else explanation_text(found))
+        return
     with make_workers(workers) as pool:
         for result in stages.run_index(Project(), datasets, pool, id_key, reread=reread, say=say):
             results.append(result.to_json())
@@ -44,8 +63,8 @@ def index(datasets: tuple[str, ...], id_key: Path | None, reread: bool, as_json:
 @dataset_option
 @click.option("--dicom", type=FOLDER, default=None, help="Outside a project: folder of DICOM files.")
 @click.option("--out", type=FOLDER, default=None, help="Outside a project: shard folder to write.")
-@click.option("--adapter", default=None, help="With --dicom: cmmd, vindr, cbis or table. [table]")
-@click.option("--labels", type=FILE, default=None, help="With --dicom: label table.")
+@click.option("--adapter", default=None, help="With --dicom: one of `fvpipe datasets`, or a .yaml file. [table]")
+@label_options
 @click.option("--name", default=None, help="With --dicom: name of the data set in the shards. [adapter]")
 @click.option("--samples", type=FOLDER, default=None, help="Sample store. [cache/samples, or OUT/.samples]")
 @click.option("--shard-count", type=click.IntRange(1), default=None, help="With --dicom: number of shards. [16]")
@@ -69,6 +88,8 @@ def build_shards(
     out: Path | None,
     adapter: str | None,
     labels: Path | None,
+    columns: dict[str, str],
+    classes: dict[str, str],
     name: str | None,
     samples: Path | None,
     shard_count: int | None,
@@ -98,8 +119,9 @@ def build_shards(
         raise click.UsageError("a limit in percent is a number")
     if (dicom is None) != (out is None):
         raise click.UsageError("--dicom and --out go together")
-    if dicom is None and any(option is not None for option in (adapter, labels, name, shard_count)):
-        raise click.UsageError("--adapter, --labels, --name and --shard-count go with --dicom; in a project see params.yaml")
+    if dicom is None and any(option for option in (adapter, labels, columns, classes, name, shard_count)):
+        outside = "--adapter, --labels, --column, --class, --name and --shard-count"
+        raise click.UsageError(f"{outside} go with --dicom; in a project see params.yaml")
     if dicom is not None and (datasets or len(pipelines) != 1):
         raise click.UsageError("with --dicom give one --pipeline, and no --dataset")
     from fvpipe.build.plan import Limits
@@ -111,8 +133,8 @@ def build_shards(
     results = []
     with make_workers(workers | {"share_storage": not no_shared_storage}) as pool:
         if dicom is not None and out is not None:
-            kind = adapter or "table"
-            source = standalone.standalone_source(name or kind, dicom, kind, labels, id_key)
+            kind, rules = adapter or "table", label_rules(columns, classes)
+            source = standalone.standalone_source(name or Path(kind).stem, dicom, kind, labels, id_key, rules)
             target = standalone.standalone_target(source.name, pipelines[0], out, shard_count or 16)
             found = standalone.run_build(source, target, samples or out / ".samples", pool, limits, reread=reread, say=say)
         else:

@@ -1,14 +1,16 @@
-"""Commands that write data sets: phantom, fetch."""
+"""Commands about data sets: phantom, fetch, datasets."""
 
 from __future__ import annotations
 
+import json
 import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
 import click
 
-from fvpipe.cli.options import FOLDER
+from fvpipe.cli.options import FOLDER, json_option
 from fvpipe.cli.output import echo
 from fvpipe.errors import ParameterError
 
@@ -31,11 +33,53 @@ def phantom(form: Any, out: Path, patients: int, seed: int) -> None:
 
 
 @click.command()
-@click.argument("dataset", type=click.Choice(["cbis", "cmmd"]))
+@json_option
+def datasets(as_json: bool) -> None:
+    """List the data sets that fvpipe knows.
+
+    \b
+    $ fvpipe datasets
+    rsna      RSNA-2023 Screening Mammography Breast Cancer Detection
+              54,706 images; real files were never read by this project
+    """
+    from fvpipe.datasets.registry import declarations
+
+    known = declarations()
+    if as_json:
+        keys = ("name", "title", "images", "source", "license", "seen", "publishable", "redistribute_shards", "release_models")
+        tables = {each.name: [pattern for table in each.tables for pattern in table.file] for each in known}
+        rows = [{**{key: getattr(each, key) for key in keys}, "tables": tables[each.name]} for each in known]
+        echo(json.dumps(rows, indent=1))
+        return
+    for each in known:
+        count = f"{each.images:,} images; " if each.images else ""
+        seen = f"read for real: {each.seen}" if each.seen else "real files were never read by this project"
+        tables = ", ".join(pattern for table in each.tables for pattern in table.file[:1])
+        forbidden = [
+            what
+            for what, allowed in (("share shards", each.redistribute_shards), ("release models", each.release_models))
+            if not allowed
+        ]
+        for first, text in (
+            (each.name, each.title),
+            ("", count + seen),
+            ("", f"from: {each.source}" if each.source else ""),
+            ("", f"tables: {tables}" if tables else ""),
+            ("", f"license: {each.license}" + (f". Do not {' or '.join(forbidden)}" if forbidden and each.source else "")),
+        ):
+            for number, line in enumerate(textwrap.wrap(text, 88)):
+                echo(f"{first if not number else '':<10}{line}")
+
+
+@click.command()
+@click.argument("dataset")
 @click.option("--out", type=FOLDER, required=True, help="Folder to write to.")
 @click.option("--yes", is_flag=True, help="Do not ask before a large download.")
 def fetch(dataset: str, out: Path, yes: bool) -> None:
-    """Copy sample films (cbis) or download CMMD (22.9 GB).
+    """Copy sample films (cbis), or download a collection of the IDC.
+
+    Other names are collections of the Imaging Data Commons: cmmd (22.9 GB),
+    cbis_ddsm, ea1141, ...
 
     \b
     $ fvpipe fetch cbis --out data/cbis
@@ -57,4 +101,5 @@ def fetch(dataset: str, out: Path, yes: bool) -> None:
         click.confirm("Fetch it?", abort=True)
     idc.fetch(download, sys.stderr.isatty())
     echo(f"{sum(series.files for series in download.series)} DICOM files, all as large as listed -> {out}")
-    echo("The label table is no part of it: put CMMD_clinicaldata_revision.xlsx (doi:10.7937/tcia.eqde-4b16) beside them.")
+    if dataset == "cmmd":
+        echo("The label table is no part of it: put CMMD_clinicaldata_revision.xlsx (doi:10.7937/tcia.eqde-4b16) beside them.")

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fvpipe.cli.options import FILE, FOLDER, dataset_option, make_workers, reading_options, worker_options
+from fvpipe.cli.options import (
+    FILE,
+    FOLDER,
+    dataset_option,
+    label_options,
+    label_rules,
+    make_workers,
+    reading_options,
+    worker_options,
+)
 from fvpipe.cli.output import echo, print_rejections, rejected_words
 from fvpipe.errors import ParameterError
 
@@ -63,14 +72,14 @@ def verify(folders: tuple[Path, ...], as_json: bool) -> None:
 
 @click.command()
 @click.argument("path", type=click.Path(path_type=Path, exists=True))
-@click.option("--adapter", default="table", show_default=True, help="Header rules: cmmd, vindr, cbis or table.")
+@click.option("--adapter", default=None, help="Header rules. [of the project's data set that holds the file, else table]")
 @click.option("--pipeline", default="cropped", show_default=True, help="Pipeline whose segmentation is shown.")
 @click.option("--png", type=FILE, default=None, help="Also draw outline, crop and histogram into this file.")
 @click.option(
     "--timeout", type=click.FloatRange(1), default=120.0, show_default=True, help="Limit in seconds for reading pixels."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-def inspect(path: Path, adapter: str, pipeline: str, png: Path | None, timeout: float, as_json: bool) -> None:
+def inspect(path: Path, adapter: str | None, pipeline: str, png: Path | None, timeout: float, as_json: bool) -> None:
     """Explain one DICOM file, or describe a shard folder.
 
     Of a DICOM file: the verdict of every rule, the decoder, and the outline of
@@ -80,9 +89,10 @@ def inspect(path: Path, adapter: str, pipeline: str, png: Path | None, timeout: 
     $ fvpipe inspect film.dcm --adapter cbis --png film.png
     $ fvpipe inspect cache/shards/cropped/cbis
     """
+    from fvpipe.project.project import find_reading
     from fvpipe.report.inspect import file_text, inspect_dicom, inspect_shards, to_text
 
-    found = inspect_shards(path) if path.is_dir() else inspect_dicom(path, adapter, pipeline, png, timeout)
+    found = inspect_shards(path) if path.is_dir() else inspect_dicom(path, find_reading(path, adapter), pipeline, png, timeout)
     show = to_text if path.is_dir() else file_text
     echo(json.dumps(found, indent=1) if as_json else show(found))
     if found.get("reason"):
@@ -92,8 +102,8 @@ def inspect(path: Path, adapter: str, pipeline: str, png: Path | None, timeout: 
 @click.command()
 @dataset_option
 @click.option("--dicom", type=FOLDER, default=None, help="Outside a project: folder of DICOM files.")
-@click.option("--adapter", default=None, help="With --dicom: cmmd, vindr, cbis or table. [table]")
-@click.option("--labels", type=FILE, default=None, help="With --dicom: label table.")
+@click.option("--adapter", default=None, help="With --dicom: one of `fvpipe datasets`, or a .yaml file. [table]")
+@label_options
 @click.option("--pipeline", default="cropped", show_default=True, help="Pipeline whose window and segmentation are used.")
 @click.option("--out", type=FILE, default=None, help="Page to write. [cache/reports/audit-<dataset>.html]")
 @click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="Number of worst crops shown.")
@@ -114,6 +124,8 @@ def audit(
     dicom: Path | None,
     adapter: str | None,
     labels: Path | None,
+    columns: dict[str, str],
+    classes: dict[str, str],
     pipeline: str,
     out: Path | None,
     limit: int,
@@ -149,15 +161,16 @@ def audit(
     if dicom is not None:
         if datasets:
             raise click.UsageError("with --dicom give no --dataset")
+        kind = adapter or "table"
         sources, samples = (
-            [standalone_source(adapter or "table", dicom, adapter or "table", labels, id_key)],
+            [standalone_source(Path(kind).stem, dicom, kind, labels, id_key, label_rules(columns, classes))],
             Path("cache/samples"),
         )
         if out is not None:
             samples = out.parent / ".samples"
         name, settings = load_pipeline(pipeline)
-    elif adapter is not None or labels is not None:
-        raise click.UsageError("--adapter and --labels go with --dicom; in a project see params.yaml")
+    elif adapter or labels or columns or classes:
+        raise click.UsageError("--adapter, --labels, --column and --class go with --dicom; in a project see params.yaml")
     else:
         project = Project()
         sources, samples = [project.source(name, id_key) for name in project.names(datasets)], project.samples

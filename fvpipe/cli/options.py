@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
+    from fvpipe.config.project import Labels
     from fvpipe.execution.workers import Workers
 
 
@@ -47,6 +48,49 @@ def reading_options(function: FunctionT) -> FunctionT:
     ):
         function = option(function)
     return function
+
+
+def _pairs(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+    pairs = [value.rpartition("=")[::2] if parameter.name == "classes" else value.partition("=")[::2] for value in values]
+    if not all(first and second for first, second in pairs):
+        raise click.BadParameter("expected NAME=VALUE", context, parameter)
+    return dict(pairs)
+
+
+def label_options(function: FunctionT) -> FunctionT:
+    """Add the options of the label table of a folder outside a project."""
+    for option in reversed(
+        (
+            click.option("--labels", type=FILE, default=None, help="With --dicom: label table."),
+            click.option(
+                "--column",
+                "columns",
+                multiple=True,
+                metavar="FACT=COLUMN",
+                callback=_pairs,
+                help="With --dicom: column of the label table that gives a fact; repeatable.",
+            ),
+            click.option(
+                "--class",
+                "classes",
+                multiple=True,
+                metavar="CELL=LABEL",
+                callback=_pairs,
+                help="With --dicom: cell that means malignant, benign or unlabelled; repeatable.",
+            ),
+        )
+    ):
+        function = option(function)
+    return function
+
+
+def label_rules(columns: dict[str, str], classes: dict[str, str]) -> Labels:
+    """Make label rules of the values of :func:`label_options`."""
+    from fvpipe.config.loading import parse
+    from fvpipe.config.project import Labels
+
+    by = {"label_from": "bi_rads"} if "bi_rads" in columns and "label" not in columns else {}
+    return parse(Labels, {"columns": columns, "classes": classes, **by}, "--column and --class")
 
 
 dataset_option = click.option("--dataset", "datasets", multiple=True, help="Data set of params.yaml; repeatable. [all]")

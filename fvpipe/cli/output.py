@@ -61,6 +61,15 @@ def _print_rejected_in(folder: str) -> None:
     print_rejections(Rejection(row["what"], Reason(row["reason"]), row["detail"]) for row in rows)
 
 
+def explanation_text(found: Mapping[str, Any]) -> str:
+    """Format what ``fvpipe index --explain`` found."""
+    lines = [f"{found['path']} ({found['dataset']}, adapter {found['adapter']})"]
+    if "rejected" in found:
+        lines.append(f"  rejected: {found['rejected']['reason']}: {found['rejected']['detail']}")
+    lines += [f"  {fact:<12} {row['value']!s:<24} {row['from']}" for fact, row in found["facts"].items()]
+    return "\n".join(lines)
+
+
 def print_profile(results: list[BuildSummary]) -> None:
     """Seconds of all workers together on each step, and milliseconds a breast."""
     for result in results:

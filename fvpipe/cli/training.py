@@ -74,7 +74,7 @@ def train(
 @click.command()
 @click.argument("files", nargs=-1, required=True, type=FILE)
 @model_option
-@click.option("--adapter", default="table", show_default=True, help="Header rules: cmmd, vindr, cbis or table.")
+@click.option("--adapter", default=None, help="Header rules. [of the project's data set that holds the file, else table]")
 @click.option("--pipeline", default=None, help="Reject a model that was trained with another pipeline.")
 @click.option("--id-key", type=FILE, default=None, help="Key file for hashed identifiers. [FVPIPE_ID_KEY]")
 @click.option("--gradcam", type=FOLDER, default=None, help="Folder for Grad-CAM images, one PNG per breast.")
@@ -83,7 +83,7 @@ def train(
 def predict(
     files: tuple[Path, ...],
     folder: Path,
-    adapter: str,
+    adapter: str | None,
     pipeline: str | None,
     id_key: Path | None,
     gradcam: Path | None,
@@ -154,11 +154,14 @@ def predict(
 @click.command()
 @model_option
 @click.option("--out", type=FILE, required=True, help="ONNX file to write.")
+@click.option("--accept-license", is_flag=True, help="Export also where a data set's license forbids to release models.")
 @json_option
-def export(folder: Path, out: Path, as_json: bool) -> None:
+def export(folder: Path, out: Path, accept_license: bool, as_json: bool) -> None:
     """Write a model as ONNX, checked against PyTorch.
 
-    The file is kept only where onnxruntime and PyTorch agree to 1e-5.
+    The file is kept only where onnxruntime and PyTorch agree to 1e-5. A model
+    of data whose license forbids to release models is exported for your own
+    use, with --accept-license, and the license is written beside it.
 
     \b
     $ fvpipe export --model cache/models/cropped/unseen/cnn-seed0 --out model.onnx
@@ -167,11 +170,20 @@ def export(folder: Path, out: Path, as_json: bool) -> None:
     """
     import torch
 
+    from fvpipe.io.atomic import write_atomic
     from fvpipe.training.export import export as write
+    from fvpipe.training.export import restricting_licenses
     from fvpipe.training.predict import load_model
 
     model, record = load_model(folder, torch.device("cpu"))
+    restricting = restricting_licenses(record)
+    if restricting and not accept_license:
+        shown = "; ".join(f"{name}: {text}" for name, text in restricting.items())
+        raise InputError(f"{record.run}: not exported, {shown}. For your own use, call it again with --accept-license")
     difference = write(model, record, out)
+    if restricting:
+        text = "".join(f"{name}: {license}\n" for name, license in restricting.items())
+        write_atomic(out.with_name(f"{out.name}.license.txt"), f"Not to be released.\n{text}".encode())
     result = {"model": str(record.run), "made": record.simulated, "largest_difference": difference, "out": str(out)}
     text = f"{record.title}: differs from torch by at most {difference:.0e} -> {out}"
     echo(json.dumps(result, indent=1) if as_json else text)

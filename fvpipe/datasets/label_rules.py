@@ -66,7 +66,7 @@ class RowReader:
                 return ""
 
         def value(cell: str) -> ValueT | Literal[""] | None:
-            text = _translated(column, cell)
+            text = _translated(column, cell) if cell or "" in column.values else None
             return None if text is None else "" if text == "" else parser(text)
 
         return row.parse(name, value, expected or _words(column.values) or f"text of the form {column.pattern}")

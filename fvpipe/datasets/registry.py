@@ -33,7 +33,7 @@ def get_adapter(name: str, folder: Path = Path()) -> Adapter:
     if name.endswith((".yaml", ".yml")):
         return declared_adapter(load_declaration(folder / name))
     own, outside = declaration_files(), {entry.name: entry for entry in entry_points(group=ENTRY_POINTS)}
-    if name in own:
+    if name in own and name not in outside:  # a package that brings an adapter of the same name was installed for it
         return declared_adapter(load_declaration(own[name]))
     if name not in outside:
         known = ", ".join((*own, *sorted(outside)))

@@ -9,6 +9,7 @@ from fvpipe.config.loading import digest_of
 from fvpipe.datasets.adapter import LabelTable, ListedImage
 from fvpipe.datasets.source import Source
 from fvpipe.dicom.elements import shown_term
+from fvpipe.dicom.policy import HeaderPolicy
 from fvpipe.reasons import Reason, Rejection
 from fvpipe.types import NOTHING_STATED, VIEWS, BreastFacts, Finding, ImageRecord, Laterality, StatedImage, View
 
@@ -109,6 +110,40 @@ def collect_statements(source: Source, table: LabelTable, paths: Sequence[str]) 
         rejections,
         frozenset(unlisted),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How the header of one file is read outside an index.
+
+    Attributes
+    ----------
+    policy : HeaderPolicy
+        Of its data set.
+    stated : StatedImage
+        What label table and path say.
+    rejection : Rejection or None
+        Why they leave the image out.
+    """
+
+    policy: HeaderPolicy
+    stated: StatedImage = NOTHING_STATED
+    rejection: Rejection | None = None
+
+
+def reading_of(source: Source, path: str) -> Reading:
+    """Find how one file of a data set is read.
+
+    Raises
+    ------
+    LabelTableError
+        A table is missing or breaks its form.
+    """
+    if source.adapter.state_images is None:
+        return Reading(source.policy)
+    said = collect_statements(source, source.adapter.read_labels(source.root, source.label_file, source.labels), [path])
+    rejection = next((each for each in said.rejections if each.what == path), None)
+    return Reading(source.policy, said.stated.get(path, NOTHING_STATED), rejection)
 
 
 def statement_digest(stated: StatedImage | None) -> str:

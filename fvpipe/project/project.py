@@ -9,6 +9,7 @@ from fvpipe.config.project import DataSet, Params, load_params
 from fvpipe.datasets.registry import get_adapter
 from fvpipe.datasets.source import Source
 from fvpipe.errors import ParameterError
+from fvpipe.indexing.statements import Reading, reading_of
 
 
 class Project:
@@ -78,6 +79,42 @@ class Project:
         settings = self.params.datasets[name]
         root = self.folder / (settings.dicom or f"data/{name}")
         return make_source(name, root, settings, id_key, self.folder)
+
+
+def source_of_file(path: Path, folder: Path = Path(), id_key: Path | None = None) -> tuple[str, Source] | None:
+    """Find the data set of the project in `folder` below whose input folder a file lies.
+
+    Returns
+    -------
+    (path, source) : (str, Source), or None
+        The path relative to the input folder; None where there is no project, or the file is in none of its data sets.
+    """
+    if not (folder / "params.yaml").is_file():
+        return None
+    project = Project(folder)
+    for name, settings in project.params.datasets.items():
+        root = (folder / (settings.dicom or f"data/{name}")).absolute()
+        for here, there in ((path.absolute(), root), (path.resolve(), root.resolve())):  # a data set may be a link
+            if here.is_relative_to(there):
+                return here.relative_to(there).as_posix(), project.source(name, id_key)
+    return None
+
+
+def find_reading(path: Path, adapter: str | None, folder: Path = Path(), id_key: Path | None = None) -> Reading:
+    """Find how one file is read: by `adapter`, else as the data set of the project that holds it, else by ``table``.
+
+    Raises
+    ------
+    ParameterError
+        There is no such adapter.
+    LabelTableError
+        The data set's label table is missing or breaks its form.
+    """
+    located = source_of_file(path, folder, id_key) if adapter is None else None
+    if located is not None:
+        return reading_of(located[1], located[0])
+    source = make_source("file", path.absolute().parent, DataSet(adapter=adapter or "table"), id_key, folder)
+    return Reading(source.policy)
 
 
 def make_source(name: str, root: Path, settings: DataSet, id_key: Path | None, folder: Path) -> Source:

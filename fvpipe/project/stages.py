@@ -20,8 +20,9 @@ from fvpipe.errors import InputError
 from fvpipe.execution.workers import Workers
 from fvpipe.indexing.index import Index
 from fvpipe.indexing.manifest_tables import differing_table, read_manifests, write_manifests
-from fvpipe.project.project import Project
+from fvpipe.project.project import Project, source_of_file
 from fvpipe.reasons import Reason
+from fvpipe.types import LABEL_NAMES
 
 Say = Callable[[str], None]
 
@@ -97,6 +98,47 @@ def run_index(
         )
         for note in () if kept else notes(found):
             say(note)
+
+
+def explain(project: Project, path: Path, workers: Workers, id_key: Path | None, *, reread: bool) -> dict[str, Any]:
+    """Where each fact of one file comes from: its header, its path, or a row of the label table.
+
+    Raises
+    ------
+    InputError
+        The file is in no data set of the project, or no file that the index reads.
+    """
+    located = source_of_file(path, project.folder, id_key)
+    if located is None:
+        raise InputError(f"{path}: is below the folder of no data set of params.yaml; expected data/<name>/...")
+    relative, source = located
+    with open_file_cache(source, project.samples, reread=reread) as file_cache:
+        found = flow.index(source, workers, file_cache)
+    answer: dict[str, Any] = {"path": relative, "dataset": source.name, "adapter": source.adapter.name, "facts": {}}
+    rejection = next((each for each in found.rejections if each.what == relative), None)
+    if rejection is not None:
+        answer["rejected"] = {"reason": rejection.reason.value, "detail": rejection.detail}
+    image = next((each for each in found.images if each.path == relative), None)
+    if image is None and rejection is None:
+        raise InputError(f"{path}: was passed over: it is no DICOM file, or hidden")
+    if image is None:
+        return answer
+    said = dict(each.split(" ") for each in image.identity_from.split(", ") if each)
+    for fact, value in (
+        ("patient", image.patient_id),
+        ("exam", image.study),
+        ("laterality", image.laterality.value),
+        ("view", image.view.value),
+    ):
+        where = said.get(fact, "header") if value else "exams are not told apart"
+        answer["facts"][fact] = {"value": value or "-", "from": where}
+    facts = found.facts[relative]
+    values = {name: getattr(facts, name) for name in ("bi_rads", "density", "age", "pathology", "subset", "subtype", "machine")}
+    label = {"label": LABEL_NAMES[facts.label], "excluded": facts.excluded}
+    for fact, value in (label | values).items():
+        if value not in ("", None):
+            answer["facts"][fact] = {"value": value, "from": facts.place or "no row of the label table names this breast"}
+    return answer
 
 
 def run_build(

@@ -117,7 +117,12 @@ def run_build(
 
 
 def standalone_source(
-    name: str, root: Path, adapter_name: str, labels: Path | None = None, id_key: Path | None = None
+    name: str,
+    root: Path,
+    adapter_name: str,
+    labels: Path | None = None,
+    id_key: Path | None = None,
+    rules: Labels | None = None,
 ) -> Source:
     """Describe a data set that belongs to no project.
 
@@ -128,7 +133,7 @@ def standalone_source(
     """
     if not is_plain_name(name):
         raise ParameterError(f"data set name {name!r}: only a-z, 0-9, '-' and '_', at most 64 characters")
-    settings = DataSet(adapter=adapter_name, label_file=str(labels.absolute()) if labels else "", labels=Labels())
+    settings = DataSet(adapter=adapter_name, label_file=str(labels.absolute()) if labels else "", labels=rules or Labels())
     return make_source(name, root, settings, id_key, Path())
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from fvpipe.config.pipeline import Pipeline, load_pipeline
-from fvpipe.datasets.registry import get_adapter
 from fvpipe.dicom.elements import RejectedFile
 from fvpipe.dicom.image_header import PixelHeader
 from fvpipe.dicom.pixels import decode_image
@@ -24,6 +23,7 @@ from fvpipe.imaging.outline import GATES
 from fvpipe.imaging.segmentation import SegmentationTrace, segment, trace_segmentation
 from fvpipe.imaging.verdict import LIMITS
 from fvpipe.imaging.view_agreement import HEADER_FLAGS, constant_flags
+from fvpipe.indexing.statements import Reading
 from fvpipe.io.atomic import write_atomic
 from fvpipe.printable import escaped
 from fvpipe.reasons import Flag, Rejection
@@ -62,17 +62,15 @@ class PixelReport:
     png: bytes = b""
 
 
-def inspect_dicom(
-    path: Path, adapter_name: str, pipeline_name: str, png: Path | None, timeout: float = 120.0
-) -> dict[str, Any]:
+def inspect_dicom(path: Path, reading: Reading, pipeline_name: str, png: Path | None, timeout: float = 120.0) -> dict[str, Any]:
     """Every decision on one file, without anything of a patient's identity.
 
     Parameters
     ----------
     path : Path
         The file.
-    adapter_name : str
-        Adapter by which its header is read.
+    reading : Reading
+        How its header is read.
     pipeline_name : str
         Pipeline whose window and segmentation are shown.
     png : Path or None
@@ -88,15 +86,16 @@ def inspect_dicom(
     Raises
     ------
     ParameterError
-        No such adapter or pipeline.
+        No such pipeline.
     StorageError
         `png` cannot be written.
     """
     _, pipeline = load_pipeline(pipeline_name)
-    policy = get_adapter(adapter_name).policy
-    header, facts = report_header(path, policy), dict[str, Any]()
+    header, facts = report_header(path, reading.policy, reading.stated), dict[str, Any]()
     pixels = _pixels(path, header, pipeline, timeout, with_png=png is not None)
     results = (*header.results, *pixels.results)
+    if reading.rejection is not None:
+        results = (RuleResult("label table and path", reading.rejection.detail, reading.rejection.reason), *results)
     if header.record is not None:
         facts["header"] = _header_facts(header.record)
     if header.opened is not None:

@@ -22,7 +22,7 @@ from fvpipe.dicom.rules.views import laterality, patient_orientation
 from fvpipe.dicom.value_mapping import InvalidValue, read_modality, read_padding, read_voi_lut, read_window
 from fvpipe.dicom.value_table import padding_range
 from fvpipe.reasons import Reason, Rejection
-from fvpipe.types import ImageRecord, Laterality, Orientation
+from fvpipe.types import NOTHING_STATED, ImageRecord, Laterality, Orientation, StatedImage
 
 NEEDED_FOR_PIXELS = {"frames", *(rule.name for rule in DECODING_RULES)}
 SHAPES = ("IDENTITY", "INVERSE", "LIN OD")  # of Presentation LUT Shape; other text could be anything
@@ -53,11 +53,11 @@ class HeaderReport:
     why_not_decoded: str = "the file could not be opened"
 
 
-def report_header(path: Path, policy: HeaderPolicy) -> HeaderReport:
+def report_header(path: Path, policy: HeaderPolicy, stated: StatedImage = NOTHING_STATED) -> HeaderReport:
     """Evaluate all rules that come before the pixels. Never raises for a bad file."""
     try:
         with open_file(path) as file:
-            return _report(RuleContext(open_dicom(file), policy, path.name))
+            return _report(RuleContext(open_dicom(file), policy, path.name, stated))
     except UnopenedFile as rejected:
         return HeaderReport(_unopened(rejected.step, rejected.reason, rejected.detail))
     except OSError as error:

@@ -22,7 +22,7 @@ from fvpipe.evaluation.training_record import WEIGHTS, Record, read_record
 from fvpipe.indexing.headers import read_pixel_digests
 from fvpipe.indexing.labels import BreastLabels
 from fvpipe.indexing.pairing import colliding_instances, pair
-from fvpipe.project.standalone import standalone_source
+from fvpipe.project.project import find_reading
 from fvpipe.reasons import Reason, Rejection
 from fvpipe.training.model import Classifier, build_model, probability
 from fvpipe.types import SCALES, VIEWS, Breast, FusedSample
@@ -104,7 +104,7 @@ def predict(
     files: Sequence[Path],
     model: Classifier,
     record: Record,
-    adapter: str = "table",
+    adapter: str | None = None,
     id_key: Path | None = None,
     pipeline: str | None = None,
 ) -> tuple[list[BreastPrediction], list[Rejection]]:
@@ -116,8 +116,8 @@ def predict(
         CC and MLO of one or more breasts, in any order.
     model, record
         From :func:`load_model`.
-    adapter : str
-        Name of the adapter that reads the headers.
+    adapter : str or None
+        Name of the adapter that reads the headers; None: that of the project's data set that holds the files, else ``table``.
     id_key : Path or None
         Key file of hashed identifiers.
     pipeline : str or None
@@ -129,10 +129,10 @@ def predict(
         One prediction a breast; and every file or breast without one, with the reason.
     """
     settings = own_pipeline(record, pipeline)
-    policy = standalone_source("predict", Path(), adapter, None, id_key).policy
-    paths = [os.path.abspath(file) for file in files]
+    paths = list(dict.fromkeys(os.path.abspath(file) for file in files))
     root = Path(os.path.commonpath([Path(path).parent for path in paths]))
-    headers = [read_header(root, os.path.relpath(path, root), policy) for path in dict.fromkeys(paths)]
+    readings = {os.path.relpath(path, root): find_reading(Path(path), adapter, id_key=id_key) for path in paths}
+    headers = [each.rejection or read_header(root, path, each.policy, each.stated) for path, each in readings.items()]
     rejected = [header for header in headers if isinstance(header, Rejection)]
     records = [header.record for header in headers if not isinstance(header, Rejection)]
     colliding = [(str(root), record, Pipeline()) for group in colliding_instances(records) for record in group]
@@ -145,6 +145,7 @@ def predict(
     predictions = []
     for breast in paired.breasts:
         # No folder scan has seen these files: their headers are compared.
+        policy = readings[breast.cc.path].policy
         sample = _sample(SampleTask(str(root), "", breast.cc, breast.mlo, ("", ""), (None, None), policy, settings))
         if isinstance(sample, FusedSample):
             predictions.append(_predict(breast, sample, model))
