@@ -47,8 +47,8 @@ def datasets(as_json: bool) -> None:
     known = declarations()
     if as_json:
         keys = ("name", "title", "images", "source", "license", "seen", "publishable", "redistribute_shards", "release_models")
-        tables = {each.name: [pattern for table in each.tables for pattern in table.file] for each in known}
-        rows = [{**{key: getattr(each, key) for key in keys}, "tables": tables[each.name]} for each in known]
+        patterns = {each.name: [pattern for table in each.tables for pattern in table.file] for each in known}
+        rows = [{**{key: getattr(each, key) for key in keys}, "tables": patterns[each.name]} for each in known]
         echo(json.dumps(rows, indent=1))
         return
     for each in known:

@@ -147,7 +147,7 @@ class Table(Settings):
 
 
 class Headers(Settings):
-    """Where headers depart from the standard."""
+    """Departures of the headers from the standard."""
 
     secondary_capture: bool = False
     view_in_patient_orientation: bool = False
