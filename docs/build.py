@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 import fvpipe
 from fvpipe.config.pipeline import load_pipeline
-from fvpipe.datasets.adapter import get_adapter
+from fvpipe.datasets.registry import get_adapter
 from fvpipe.dicom.decoders import DECODERS
 from fvpipe.dicom.header import ImageHeader, read_header
 from fvpipe.dicom.pixels import decode_image
