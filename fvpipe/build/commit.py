@@ -114,7 +114,9 @@ def commit(samples: Samples, limits: Limits, begun: float) -> Build:
         ordered = [breast for i in sorted(by_shard) for breast, _ in by_shard[i]]
         keys = {breast.key: key for breast, key in samples.keys}
         written = {
-            "breasts.csv": breasts_table(ordered, flags if target.pipeline.segment.method != "none" else None),
+            "breasts.csv": breasts_table(
+                ordered, found.exam_order, flags if target.pipeline.segment.method != "none" else None
+            ),
             "rejected.csv": rejected_table(samples.rejections),
             "findings.csv": findings_table(found, ordered, lambda breast: samples.load(breast, keys[breast.key])),
             "images.csv": images_table(found) if target.with_images else None,
@@ -147,8 +149,8 @@ def commit(samples: Samples, limits: Limits, begun: float) -> Build:
 
 def _row(breast: Breast, shared: Mapping[str, Flag]) -> ShardRow:
     flags = shared.get(breast.key.breast_id, NO_FLAG)
-    key, spacing = breast.key, (breast.cc.upright_spacing, breast.mlo.upright_spacing)
-    return ShardRow(key.breast_id, key.patient, key.laterality, breast.facts.label, flags, spacing)
+    key, (cc, mlo) = breast.key, (image.upright_spacing if image else (None, None) for image in breast.views)
+    return ShardRow(key.breast_id, key.patient, key.laterality, breast.facts.label, flags, (cc, mlo))
 
 
 def _attributes(found: Index, target: Target) -> dict[str, str | int]:

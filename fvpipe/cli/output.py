@@ -34,7 +34,8 @@ def warn(message: str) -> None:
 
 def print_index(result: IndexSummary) -> None:
     """One line for an indexed data set, and its rejections."""
-    counts = f"{result.images} images, {result.breasts} breasts, {rejected_words(result.rejections)}"
+    breasts = f"{result.breasts} breasts" + (f" and {result.unpaired} without a pair of views" if result.unpaired else "")
+    counts = f"{result.images} images, {breasts}, {rejected_words(result.rejections)}"
     counts += f", {result.ignored} other files" if result.ignored else ""
     read = "kept, no input folder" if result.kept else f"{result.read} headers read"
     echo(f"{result.dataset}: {counts}; {read} -> {result.out}")

@@ -33,6 +33,7 @@ class IndexSummary:
     dataset: str
     images: int
     breasts: int
+    unpaired: int  # breasts that only pipelines of one view build
     rejections: dict[str, int]
     ignored: int
     read: int
@@ -89,6 +90,7 @@ def run_index(
             dataset=name,
             images=len(found.images),
             breasts=len(found.breasts),
+            unpaired=sum(not each.label_rejection for each in found.unpaired),
             rejections=dict(sorted(Counter(rejection.reason.value for rejection in found.rejections).items())),
             ignored=len(found.passed_over),
             read=found.headers_read,
