@@ -88,6 +88,7 @@ def index(source: Source, workers: Workers, file_cache: FileCache, *, digest: bo
         breasts=pairing.breasts,
         unpaired=pairing.unpaired,
         exam_order=exam_order(source, files, images, file_cache),
+        labels_unmatched=labels.unmatched,
         rejections=sorted([*scan.rejections, *rejected, *pairing.rejections], key=rejection_order),
         digests={image.path: digests[image.path] for image in images} if digest else None,
         has_findings=bool(labels.findings),

@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 from fvpipe.types import CropBox
 
 PROCESS_FILES = frozenset({
-    "test_antialiased", "test_benchmarks", "test_cache", "test_evaluate", "test_fetch", "test_flow",
+    "test_antialiased", "test_benchmarks", "test_cache", "test_empty", "test_evaluate", "test_fetch", "test_flow",
     "test_isolation", "test_oracle", "test_project", "test_published", "test_report", "test_settled", "test_single_view",
     "test_training", "test_training_truth", "test_workers",
 })  # fmt: skip

@@ -22,6 +22,7 @@ from fvpipe.config.loading import digest_of
 from fvpipe.errors import QualityError, ReceiptError, StorageError
 from fvpipe.indexing.index import Index
 from fvpipe.indexing.manifest_tables import breasts_table, findings_table, images_table, rejected_table
+from fvpipe.indexing.rejections import nothing_to_build
 from fvpipe.io.atomic import sync_folder, write_aside, write_atomic
 from fvpipe.io.read import file_state
 from fvpipe.progress import progress
@@ -298,17 +299,5 @@ def _check_rejected(rejections: Sequence[Rejection], files: int, limits: Limits)
 
 def _check_any(samples: Samples) -> None:
     """Reject a build that yields no sample from a folder with files in it."""
-    if samples.keys or not samples.found.files:
-        return
-    counts = Counter(rejection.reason for rejection in samples.rejections).most_common(1)
-    found = "".join(
-        f"most often {reason.value} ({count} times: {reason.meaning}), as {first.what}: {first.detail}"
-        for reason, count in counts
-        for first in [next(rejection for rejection in samples.rejections if rejection.reason is reason)]
-    )
-    found = found or "; ".join(samples.found.passed_over.describe()) or "none was rejected"
-    raise QualityError(
-        f"{samples.found.source.root}: {len(samples.found.files)} files, but no breast to build from a CC and an MLO; "
-        f"{found}. See `fvpipe inspect` of a file; is `--adapter` (in a project, `adapter` of "
-        "params.yaml) that of the data set? Nothing was committed"
-    )
+    if not samples.keys and samples.found.files:
+        raise QualityError(nothing_to_build(samples.found, samples.rejections))

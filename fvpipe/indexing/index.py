@@ -64,6 +64,8 @@ class Index:
         Breasts whose images are no pair, sorted by key; a pipeline of one view builds those that have it.
     exam_order : mapping of (str, str) to int
         By patient and study: 1, 2, ... by date, of patients with several exams whose dates are all known.
+    labels_unmatched : bool
+        Whether there is a label table, and none of its rows describes an image.
     rejections : sequence of Rejection
         Sorted by what, reason and detail.
     digests : mapping of str to Digest, or None
@@ -88,6 +90,7 @@ class Index:
     has_findings: bool
     unpaired: Sequence[Unpaired] = ()
     exam_order: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    labels_unmatched: bool = False
     passed_over: PassedOver = field(default_factory=PassedOver)
     label_hints: Sequence[str] = ()
     headers_read: int = 0

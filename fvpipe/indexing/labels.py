@@ -98,6 +98,12 @@ class BreastLabels:
         known = {breast: facts[0] for breast, facts in claims.items() if breast not in ambiguous}
         return replace(self, match=Match(known, ambiguous))
 
+    @property
+    def unmatched(self) -> bool:
+        """Whether the table describes breasts, and none of them is imaged; after :meth:`matched`."""
+        table = bool(self.rows or self.exams)
+        return table and self.match is not None and not self.match.facts and not self.match.ambiguous
+
     def facts(self, patient: str, study: str, laterality: Laterality) -> BreastFacts:
         """Facts of one imaged breast, with the reason if a label rule leaves it out; nothing of an ambiguous one."""
         match, breast = self.match or Match({}, {}), (patient, study, laterality)
