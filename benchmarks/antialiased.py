@@ -115,10 +115,10 @@ def sample(task: SampleTask, pipeline: Pipeline) -> FusedSample:
 
 def with_boxes_of_whole_images(task: SampleTask) -> tuple[list[int], FusedSample]:
     """Source pixels a decoded pixel, by view; and the sample of reduced images, cropped as whole ones are."""
-    data = [(Path(task.root) / record.path).read_bytes() for record in task.views]
+    data = [(Path(task.root) / record.path).read_bytes() for record in task.images]
     files = [(each, parse_header(each, "", task.policy)) for each in data]
     cc, mlo = (segment(decode_image(data, header), task.pipeline.segment) for data, header in files)
-    frames = [frame_level((record.rows, record.columns), task.pipeline) for record in task.views]
+    frames = [frame_level((record.rows, record.columns), task.pipeline) for record in task.images]
     levels = [min(pair) for pair in zip(frames, crop_levels((cc, mlo), task.pipeline), strict=True)]
     first, second = (decode_image(data, header, level=n) for (data, header), n in zip(files, levels, strict=True))
     return [first.scale, second.scale], fuse((first, second), (cc, mlo), task.pipeline)

@@ -23,6 +23,8 @@ from fvpipe.cache.sample_store import SampleStore
 from fvpipe.datasets.source import Source
 from fvpipe.errors import InputError
 from fvpipe.execution.workers import Workers
+from fvpipe.imaging.canvas import needed_views
+from fvpipe.indexing.exams import exam_order
 from fvpipe.indexing.headers import read_headers, read_pixel_contents, read_published_uids
 from fvpipe.indexing.index import Index
 from fvpipe.indexing.labels import make_labels, read_labels
@@ -92,6 +94,9 @@ def index(source: Source, workers: Workers, file_cache: FileCache, *, digest: bo
         images=images,
         facts={image.path: labels.facts(image.patient_id, image.study, image.laterality) for image in images},
         breasts=pairing.breasts,
+        unpaired=pairing.unpaired,
+        exam_order=exam_order(source, files, images, file_cache),
+        labels_unmatched=labels.unmatched,
         rejections=sorted([*scan.rejections, *rejected, *pairing.rejections], key=rejection_order),
         digests={image.path: digests[image.path] for image in images} if digest else None,
         has_findings=bool(labels.findings or labels.findings_by_path),
@@ -122,6 +127,7 @@ def build_shards(
         The disk, another build, or the workers prevent it.
     """
     begun = time.perf_counter()
+    found = found.of_views(needed_views(target.pipeline))
     with lock(target.lock_file, lambda message: say(f"warning: {message}")):
         plan = plan_samples(found, target, store, file_cache, workers.settings.share_storage)
         samples = make_missing(plan, found, target, store, file_cache, workers)

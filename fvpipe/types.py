@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, NewType
 
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 Digest = NewType("Digest", str)
 """A BLAKE3 digest in hexadecimal, 64 characters."""
+
+NO_DIGEST = Digest("")
+"""In the place of the digest of a view that a breast lacks."""
 
 
 class Laterality(StrEnum):
@@ -177,6 +180,11 @@ class ImageRecord:
         return StatedImage(self.patient_id, self.study, self.laterality, self.view, *kind, self.identity_from)
 
     @property
+    def kind(self) -> tuple[bool, bool, bool, bool]:
+        """Kind of the image: only images of one kind pair, and the kinds sort as they are preferred."""
+        return self.for_processing, self.synthetic, self.low_energy, self.implant_displaced
+
+    @property
     def reoriented(self) -> bool:
         """Whether decoding turns or mirrors the stored pixels."""
         return self.orientation not in (Orientation.NOT_GIVEN, Orientation.UNKNOWN, Orientation.UPRIGHT)
@@ -304,18 +312,34 @@ class Region:
 
 @dataclass(frozen=True, slots=True)
 class Breast:
-    """One breast with its pair of views."""
+    """One breast with its views; None for a view that it lacks, or that a pipeline of the other view does without."""
 
     key: BreastKey
-    cc: ImageRecord
-    mlo: ImageRecord
+    cc: ImageRecord | None
+    mlo: ImageRecord | None
     facts: BreastFacts = field(default_factory=BreastFacts)
     findings: tuple[tuple[Finding, ...], tuple[Finding, ...]] = ((), ())  # readers' boxes on CC and MLO
 
     @property
-    def views(self) -> tuple[ImageRecord, ImageRecord]:
-        """The two images in the order of :data:`VIEWS`."""
+    def views(self) -> tuple[ImageRecord | None, ImageRecord | None]:
+        """CC and MLO, in the order of :data:`VIEWS`."""
         return self.cc, self.mlo
+
+    @property
+    def images(self) -> tuple[ImageRecord, ...]:
+        """The one or two images that it has."""
+        return tuple(image for image in self.views if image is not None)
+
+    def only(self, view: View) -> Breast:
+        """The same breast with one of its views."""
+        if view is View.CC:
+            return replace(self, mlo=None, findings=(self.findings[0], ()))
+        return replace(self, cc=None, findings=((), self.findings[1]))
+
+    def without(self, paths: Collection[str], needed: Sequence[View]) -> Breast | None:
+        """The same breast without its images at `paths`; None where a view that is needed is not left."""
+        left = [image.view for image in self.images if image.path not in paths]
+        return self.only(left[0]) if left == list(needed) and len(left) == 1 else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -417,20 +441,21 @@ class FusedSample:
     image : uint16, uint8 or float32 array, shape (H, W) or (C, H, W)
         Fused image; multiplied by :data:`SCALES` of its dtype it lies in [0, 1].
     boxes : int32 array, shape (2, 4)
-        Crop boxes of CC and MLO: top, bottom, left, right in source pixels of the upright image.
+        Crop boxes of CC and MLO: top, bottom, left, right in source pixels of the upright image; 0 for a view that the
+        breast lacks.
     source_shape : int32 array, shape (2, 2)
-        Rows and columns of both source images, upright.
+        Rows and columns of both source images, upright; 0 for a view that the breast lacks.
     placement : float32 array, shape (2, 4)
         Top, bottom, left, right of each crop in pixels of `image`; left > right if mirrored; -1 for a view that is not
         in the image.
     intensity_range : float32 array, shape (2,), or (2, 2) if each view is normalized by itself
         Values that became 0 and 1.
     breast_area : float32 array, shape (2,)
-        Area inside the outline of CC and MLO in source pixels; NaN for a view that was not segmented.
+        Area inside the outline of CC and MLO in source pixels; NaN for a view that was not segmented, or is lacking.
     breast_mean : float32 array, shape (2,)
         Mean value inside the outline of CC and MLO, normalized by `intensity_range`; NaN for a view that was not segmented.
     source_digests, pixel_digests : (Digest, Digest)
-        Digests of both files, and of their decoded stored values.
+        Digests of both files, and of their decoded stored values; empty for a view that the breast lacks.
     flags : Flag
         Flags of the sample.
     """

@@ -12,9 +12,9 @@ from click.testing import CliRunner, Result
 from fvpipe.types import CropBox
 
 PROCESS_FILES = frozenset({
-    "test_antialiased", "test_benchmarks", "test_evaluate", "test_fetch", "test_flow", "test_isolation", "test_oracle",
-    "test_project",
-    "test_published", "test_report", "test_settled", "test_cache", "test_training", "test_training_truth", "test_workers",
+    "test_antialiased", "test_benchmarks", "test_cache", "test_empty", "test_evaluate", "test_fetch", "test_flow",
+    "test_isolation", "test_oracle", "test_project", "test_published", "test_report", "test_settled", "test_single_view",
+    "test_training", "test_training_truth", "test_workers",
 })  # fmt: skip
 """Files whose tests start processes, train, or build whole data sets."""
 LONG_TESTS = frozenset({"test_boxes_of_real_films_are_those_drawn_by_hand", "test_box_at_published_sizes"})

@@ -503,7 +503,7 @@ def test_a_small_crop_is_decoded_again_and_finer(cohort: Path, tmp_path: Path, m
 
 
 def test_what_one_decoder_died_of_is_not_held_against_another(cohort: Path, tmp_path: Path) -> None:
-    image = tasks(cohort, "table", "antialiased", tmp_path)[0].cc
+    image = tasks(cohort, "table", "antialiased", tmp_path)[0].images[0]
     crash = Rejection(image.path, Reason.DECODER_CRASHED, "its process ended")
     for pipeline, other in ((ANTIALIASED, WHOLE), (WHOLE, ANTIALIASED)):
         assert cached_crash(image, pipeline, crash_fact(image, pipeline, crash)) == crash
@@ -515,7 +515,7 @@ def test_crashes_found_by_another_version_are_not_believed(
     cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first blamed files for workers that never began, or were killed."""
-    image = tasks(cohort, "table", "antialiased", tmp_path)[0].cc
+    image = tasks(cohort, "table", "antialiased", tmp_path)[0].images[0]
     first = json.dumps([decoders(image, WHOLE, decoder_identity), Reason.DECODER_CRASHED, "its process ended with SIGKILL"])
     assert cached_crash(image, WHOLE, first) is None
     fact = crash_fact(image, WHOLE, Rejection(image.path, Reason.DECODER_CRASHED, "its process ended with SIGABRT"))
@@ -525,7 +525,7 @@ def test_crashes_found_by_another_version_are_not_believed(
 
 def test_the_decoder_belongs_to_the_key(cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     task = tasks(cohort, "table", "antialiased", tmp_path)[0]
-    digests = task.cc.path, task.mlo.path
+    digests = tuple(image.path for image in task.images)
     before, whole = key_of(task, digests), key_of(replace(task, pipeline=WHOLE), digests)  # type: ignore[arg-type]
     assert before != whole  # though of one pipeline digest
     monkeypatch.setattr(jpeg2000, "identity", lambda: "another one")

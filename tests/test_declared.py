@@ -246,7 +246,7 @@ def test_embed_synthetic_and_spot_views(tmp_path: Path) -> None:
     ]
     found = index(embed(tmp_path / "e", images, [{}]), "embed")
     (breast,) = found.breasts
-    assert all(view.synthetic for view in breast.views)
+    assert all(view.synthetic for view in breast.images)
     assert sorted(rejection.reason.value for rejection in found.rejections if rejection.what.endswith(".dcm")) == [
         "image_kind_refused", "superseded", "view_modified",
     ]  # fmt: skip

@@ -47,8 +47,8 @@ def paired(*records: ImageRecord, **how: Any) -> Pairing:
     return pair("set", records, labels, contents | how.get("contents", {}))
 
 
-def pairs(found: Pairing) -> list[tuple[str, str]]:
-    return [(breast.cc.path, breast.mlo.path) for breast in found.breasts]
+def pairs(found: Pairing) -> list[tuple[str, ...]]:
+    return [tuple(image.path for image in breast.images) for breast in found.breasts]
 
 
 def reasons(found: Pairing) -> dict[str, Reason]:
@@ -202,7 +202,7 @@ def test_the_same_choice_with_any_key(tmp_path: Path, key: str) -> None:
     with FileCache(tmp_path / "cache.sqlite", source.root, source.policy) as cache, Workers(WorkerSettings(1)) as workers:
         for _ in range(2):  # from the files, then from the file cache
             (breast,) = index(source, workers, cache).breasts
-            assert breast.cc.path == f"{uids.index(min(uids))}.dcm"
+            assert breast.images[0].path == f"{uids.index(min(uids))}.dcm"
 
 
 # --- the same instance again ------------------------------------------------------------------------------------------
@@ -342,7 +342,7 @@ def test_order_never_matters(world: dict[str, Any], shuffle: Any) -> None:
 @given(worlds())
 def test_every_record_is_in_exactly_one_place(world: dict[str, Any]) -> None:
     found = outcome(world)
-    used = Counter(record.path for breast in found.breasts for record in breast.views)
+    used = Counter(record.path for breast in found.breasts for record in breast.images)
     rejected = Counter(rejection.what for rejection in found.rejections)
     breasts = {breast.key.breast_id for breast in found.breasts}
     ids = {
@@ -366,9 +366,9 @@ def test_what_pairs_belongs_together(world: dict[str, Any]) -> None:
     found = outcome(world)
     for breast in found.breasts:
         key = breast.key
-        assert (breast.cc.view, breast.mlo.view) == (CC, MLO)
-        assert breast.cc.implant_displaced == breast.mlo.implant_displaced
-        for record in breast.views:
+        assert [image.view for image in breast.images] == [CC, MLO]
+        assert len({image.implant_displaced for image in breast.images}) == 1
+        for record in breast.images:
             assert (record.patient_id, record.study, record.laterality) == (key.patient, key.study, key.laterality)
         assert breast.facts == world["labels"].get((key.patient, key.laterality), BreastFacts())
         assert not breast.facts.excluded

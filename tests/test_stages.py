@@ -344,10 +344,12 @@ def test_one_changed_character_of_the_receipt_is_mended(project: Path) -> None:
 
 
 def test_a_build_without_a_sample_is_an_error(project: Path) -> None:
-    """The most frequent reason is named, and nothing is committed."""
+    """The most frequent reason is named, and nothing is committed; nor does an index without a breast replace the manifest."""
     for film in films(project):
         film.write_bytes(b"\0" * 128 + b"DICM, but no more of it")
-    indexed()
+    before = tables(project)
+    assert "most often transfer_syntax_unsupported (5 times" in run("index", "--workers", 0, code=1).output
+    assert tables(project) == before
     for manifest in (True, False):
         if not manifest:
             shutil.rmtree(project / "manifests")

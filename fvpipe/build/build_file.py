@@ -39,7 +39,7 @@ def build_record(samples: Samples, written: int, seconds: float, states: Mapping
         "dask",
         "distributed",
     )
-    syntaxes = Counter(image.transfer_syntax_uid for breast in samples.found.breasts for image in breast.views)
+    syntaxes = Counter(image.transfer_syntax_uid for breast in samples.found.breasts for image in breast.images)
     record = {
         "versions": {"python": platform.python_version(), **{name: version(name) for name in libraries}},
         "host": {"system": platform.system(), "machine": platform.machine(), "cores": os.cpu_count()},

@@ -22,6 +22,7 @@ from fvpipe.config.loading import digest_of
 from fvpipe.errors import QualityError, ReceiptError, StorageError
 from fvpipe.indexing.index import Index
 from fvpipe.indexing.manifest_tables import breasts_table, findings_table, images_table, rejected_table
+from fvpipe.indexing.rejections import nothing_to_build
 from fvpipe.io.atomic import sync_folder, write_aside, write_atomic
 from fvpipe.io.read import file_state
 from fvpipe.progress import progress
@@ -114,7 +115,9 @@ def commit(samples: Samples, limits: Limits, begun: float) -> Build:
         ordered = [breast for i in sorted(by_shard) for breast, _ in by_shard[i]]
         keys = {breast.key: key for breast, key in samples.keys}
         written = {
-            "breasts.csv": breasts_table(ordered, flags if target.pipeline.segment.method != "none" else None),
+            "breasts.csv": breasts_table(
+                ordered, found.exam_order, flags if target.pipeline.segment.method != "none" else None
+            ),
             "rejected.csv": rejected_table(samples.rejections),
             "findings.csv": findings_table(found, ordered, lambda breast: samples.load(breast, keys[breast.key])),
             "images.csv": images_table(found) if target.with_images else None,
@@ -147,8 +150,8 @@ def commit(samples: Samples, limits: Limits, begun: float) -> Build:
 
 def _row(breast: Breast, shared: Mapping[str, Flag]) -> ShardRow:
     flags = shared.get(breast.key.breast_id, NO_FLAG)
-    key, spacing = breast.key, (breast.cc.upright_spacing, breast.mlo.upright_spacing)
-    return ShardRow(key.breast_id, key.patient, key.laterality, breast.facts.label, flags, spacing)
+    key, (cc, mlo) = breast.key, (image.upright_spacing if image else (None, None) for image in breast.views)
+    return ShardRow(key.breast_id, key.patient, key.laterality, breast.facts.label, flags, (cc, mlo))
 
 
 def _attributes(found: Index, target: Target) -> dict[str, str | int]:
@@ -296,17 +299,5 @@ def _check_rejected(rejections: Sequence[Rejection], files: int, limits: Limits)
 
 def _check_any(samples: Samples) -> None:
     """Reject a build that yields no sample from a folder with files in it."""
-    if samples.keys or not samples.found.files:
-        return
-    counts = Counter(rejection.reason for rejection in samples.rejections).most_common(1)
-    found = "".join(
-        f"most often {reason.value} ({count} times: {reason.meaning}), as {first.what}: {first.detail}"
-        for reason, count in counts
-        for first in [next(rejection for rejection in samples.rejections if rejection.reason is reason)]
-    )
-    found = found or "; ".join(samples.found.passed_over.describe()) or "none was rejected"
-    raise QualityError(
-        f"{samples.found.source.root}: {len(samples.found.files)} files, but no breast to build from a CC and an MLO; "
-        f"{found}. See `fvpipe inspect` of a file; is `--adapter` (in a project, `adapter` of "
-        "params.yaml) that of the data set? Nothing was committed"
-    )
+    if not samples.keys and samples.found.files:
+        raise QualityError(nothing_to_build(samples.found, samples.rejections))

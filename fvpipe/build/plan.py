@@ -14,7 +14,7 @@ from fvpipe.cache.sample_store import SampleStore
 from fvpipe.config.pipeline import Pipeline
 from fvpipe.indexing.index import Index
 from fvpipe.reasons import Rejection
-from fvpipe.types import Breast, Digest, ImageRecord
+from fvpipe.types import NO_DIGEST, Breast, Digest, ImageRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +93,14 @@ def plan_samples(found: Index, target: Target, store: SampleStore, file_cache: F
     folder = os.path.abspath(store.folder) if shared_storage else ""
     for breast in found.breasts:
         task = make_task(found, target, breast, folder, retry=file_cache.reread)
-        known = [d or file_cache.digest(found.files[i.path]) for d, i in zip(task.digests, breast.views, strict=True)]
-        key = key_of(task, (known[0], known[1])) if known[0] and known[1] else None
+        known = [
+            NO_DIGEST if image is None else digest or file_cache.digest(found.files[image.path])
+            for digest, image in zip(task.digests, breast.views, strict=True)
+        ]
+        key = None if known[0] is None or known[1] is None else key_of(task, (known[0], known[1]))
         if key and store.has(key) and not file_cache.reread:
             plan.stored.append((breast, key))
-        elif crash := _known_crash(breast.views, found, file_cache, target.pipeline):
+        elif crash := _known_crash(breast.images, found, file_cache, target.pipeline):
             plan.crashed.append((breast, crash))
         else:
             plan.missing.append((breast, task))
@@ -106,15 +109,15 @@ def plan_samples(found: Index, target: Target, store: SampleStore, file_cache: F
 
 def make_task(found: Index, target: Target, breast: Breast, store: str, *, retry: bool = False) -> SampleTask:
     """Describe to a worker how the sample of `breast` is made."""
-    cc, mlo = (found.files[image.path] for image in breast.views)
+    cc, mlo = (image.path if image else "" for image in breast.views)
     digests = found.digests or {}
     return SampleTask(
         root=os.path.abspath(found.source.root),
         store=store,
         cc=breast.cc,
         mlo=breast.mlo,
-        states=(cc.state, mlo.state),
-        digests=(digests.get(cc.path), digests.get(mlo.path)),
+        states=(found.files[cc].state if cc else "", found.files[mlo].state if mlo else ""),
+        digests=(digests.get(cc), digests.get(mlo)),
         policy=found.source.policy,
         pipeline=target.pipeline,
         retry=retry,

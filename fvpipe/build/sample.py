@@ -1,4 +1,4 @@
-"""Makes one sample on a worker: two DICOM files into a fused image."""
+"""Makes one sample on a worker: two DICOM files, or one, into a fused image."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from fvpipe.dicom.header import HeaderPolicy, ImageHeader
 from fvpipe.dicom.pixels import decode_image
 from fvpipe.imaging.canvas import crop_levels, frame_level, views_in_image
 from fvpipe.imaging.decoded_image import DecodedImage
-from fvpipe.imaging.fusion import fuse
+from fvpipe.imaging.fusion import digest_pair, fuse
 from fvpipe.imaging.normalize import is_constant
 from fvpipe.imaging.pixel_digest import unturned
 from fvpipe.imaging.segmentation import segment
@@ -26,17 +26,17 @@ from fvpipe.imaging.view_agreement import CONSTANT_VIEW, IDENTICAL_VIEWS, consta
 from fvpipe.indexing.headers import parse_indexed
 from fvpipe.io.read import Buffer, read_contents
 from fvpipe.reasons import NO_FLAG, Flag, Reason, Rejection
-from fvpipe.types import VIEWS, Digest, FusedSample, ImageRecord, Segmentation
+from fvpipe.types import NO_DIGEST, VIEWS, Digest, FusedSample, ImageRecord, Segmentation
 
 
 @dataclass(frozen=True, slots=True)
 class SampleTask:
-    """One breast to make, as it travels to a worker."""
+    """One breast to make, as it travels to a worker; the values of a view that it lacks are None or empty."""
 
     root: str
     store: str  # empty: the sample comes back with the answer
-    cc: ImageRecord
-    mlo: ImageRecord
+    cc: ImageRecord | None
+    mlo: ImageRecord | None
     states: tuple[str, str]  # of both files, as the index listed them
     digests: tuple[Digest | None, Digest | None]  # of both files, as the index read them; None: not known
     policy: HeaderPolicy
@@ -45,9 +45,14 @@ class SampleTask:
     headers: tuple[ImageHeader | None, ImageHeader | None] = (None, None)  # as the index parsed them; None: not at hand
 
     @property
-    def views(self) -> tuple[ImageRecord, ImageRecord]:
-        """The two images in the order of :data:`VIEWS`."""
+    def views(self) -> tuple[ImageRecord | None, ImageRecord | None]:
+        """CC and MLO, in the order of :data:`VIEWS`."""
         return self.cc, self.mlo
+
+    @property
+    def images(self) -> tuple[ImageRecord, ...]:
+        """The one or two images."""
+        return tuple(image for image in self.views if image is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +93,17 @@ def make_samples(tasks: Sequence[SampleTask]) -> list[SampleResult]:
 
 
 def make_sample(task: SampleTask) -> SampleResult:
-    """Read both files, decode, segment, fuse, and store the sample (or why there is none)."""
+    """Read the files, decode, segment, fuse, and store the sample (or why there is none)."""
     clock = _Clock()
-    files, headers, digests = [], [], []
+    files, headers = list[memoryview | None](), list[ImageHeader | None]()
+    digests = list[Digest]()
     indexed = zip(task.views, task.states, task.digests, task.headers, _buffers.of_views, strict=True)
     for record, state, expected, known, buffer in indexed:
+        if record is None:
+            files.append(None)
+            headers.append(None)
+            digests.append(NO_DIGEST)
+            continue
         try:
             read = read_contents(Path(task.root) / record.path, state, buffer)
         except FileNotFoundError:
@@ -108,7 +119,7 @@ def make_sample(task: SampleTask) -> SampleResult:
         files.append(read.data)
         headers.append(header)
         digests.append(read.digest)
-    return _finish(task, files, headers, (digests[0], digests[1]), clock)
+    return _finish(task, files, headers, digest_pair(digests), clock)
 
 
 class _Buffers(threading.local):
@@ -123,8 +134,8 @@ _buffers = _Buffers()
 
 def _finish(
     task: SampleTask,
-    files: Sequence[memoryview],
-    headers: Sequence[ImageHeader],
+    files: Sequence[memoryview | None],
+    headers: Sequence[ImageHeader | None],
     digests: tuple[Digest, Digest],
     clock: _Clock,
 ) -> SampleResult:
@@ -150,41 +161,47 @@ def _is_sound(store: SampleStore, key: Digest, digests: tuple[Digest, Digest]) -
 
 def _sample(
     task: SampleTask,
-    files: Sequence[memoryview],
-    headers: Sequence[ImageHeader],
+    files: Sequence[memoryview | None],
+    headers: Sequence[ImageHeader | None],
     digests: tuple[Digest, Digest],
     clock: _Clock,
 ) -> FusedSample | ViewRejection:
-    images, dates = [], {header.acquisition_date for header in headers}
+    images, dates = list[DecodedImage | None](), {header.acquisition_date for header in headers if header}
     for view, header, data, digest in zip(VIEWS, headers, files, digests, strict=True):
+        if header is None or data is None:
+            images.append(None)
+            continue
         try:
             level = frame_level((header.layout.rows, header.layout.columns), task.pipeline)
             images.append(decode_image(data, header, task.pipeline.voi, digest, level))
         except RejectedFile as rejected:
             return ViewRejection(view, rejected.reason, rejected.detail)
     clock.lap("decode")
-    cc, mlo = images
-    constant = is_constant(cc), is_constant(mlo)
+    constant = [image is not None and is_constant(image) for image in images]
     if any(constant) and task.pipeline.constant == "reject":
         return ViewRejection(VIEWS[constant.index(True)], Reason.CONSTANT_VIEW, CONSTANT_VIEW)
     if not any(constant) and _same_pixels(images, files, headers):
-        return ViewRejection(None, Reason.IDENTICAL_VIEWS, IDENTICAL_VIEWS, (cc.pixel_digest, mlo.pixel_digest))
-    found = segment(cc, task.pipeline.segment), segment(mlo, task.pipeline.segment)
+        pixels = digest_pair(image.pixel_digest if image else NO_DIGEST for image in images)
+        return ViewRejection(None, Reason.IDENTICAL_VIEWS, IDENTICAL_VIEWS, pixels)
+    found = [segment(image, task.pipeline.segment) if image else None for image in images]
     clock.lap("segment")
     for i in views_in_image(task.pipeline):
-        if found[i].verdict not in task.pipeline.segment.build:
-            return ViewRejection(VIEWS[i], Reason.CROP_REJECTED, _why_rejected(found[i], task.pipeline))
+        outline = found[i]
+        if outline and outline.verdict not in task.pipeline.segment.build:
+            return ViewRejection(VIEWS[i], Reason.CROP_REJECTED, _why_rejected(outline, task.pipeline))
     for i, level in enumerate(crop_levels(found, task.pipeline)):
-        if images[i].scale > 1 << level:  # the crop is small: its pixels are decoded again, and its box stays
+        image, header, data = images[i], headers[i], files[i]
+        # Where the crop is small, its pixels are decoded again, and its box stays.
+        if image and header and data is not None and image.scale > 1 << level:
             try:
-                finer = decode_image(files[i], headers[i], task.pipeline.voi, digests[i], level)
+                finer = decode_image(data, header, task.pipeline.voi, digests[i], level)
             except RejectedFile as rejected:
                 return ViewRejection(VIEWS[i], rejected.reason, rejected.detail)
             # The digest must not depend on the other view: the same image in another pair has the same.
-            images[i] = replace(finer, pixel_digest=images[i].pixel_digest)
+            images[i] = replace(finer, pixel_digest=image.pixel_digest)
     clock.lap("decode")
-    sample = fuse((images[0], images[1]), found, task.pipeline)
-    flags = constant_flags(sample.flags, constant) | disagreement_flags(task.cc, task.mlo, sample) | header_flags(*task.views)
+    sample = fuse(images, found, task.pipeline)
+    flags = constant_flags(sample.flags, constant) | disagreement_flags(task.cc, task.mlo, sample) | header_flags(*task.images)
     flags |= Flag.DATES_DIFFER if len(dates - {""}) > 1 else NO_FLAG
     clock.lap("fuse")
     return replace(sample, flags=flags)
@@ -195,14 +212,17 @@ def _why_rejected(found: Segmentation, pipeline: Pipeline) -> str:
     return f"the verdict on the crop is {found.verdict}: {why}; segment.build is {', '.join(pipeline.segment.build)}"
 
 
-def _same_pixels(images: Sequence[DecodedImage], files: Sequence[memoryview], headers: Sequence[ImageHeader]) -> bool:
+def _same_pixels(
+    images: Sequence[DecodedImage | None], files: Sequence[memoryview | None], headers: Sequence[ImageHeader | None]
+) -> bool:
     """Whether both views are one image, mirrored or turned or not; decoded at different resolutions, both are decoded whole."""
     cc, mlo = images
-    if len({(header.layout.rows, header.layout.columns) for header in headers}) > 1:
+    read = [(file, header) for file, header in zip(files, headers, strict=True) if file is not None and header]
+    if cc is None or mlo is None or len({(header.layout.rows, header.layout.columns) for _, header in read}) > 1:
         return False
     if cc.scale != mlo.scale:
         try:
-            cc, mlo = (decode_image(file, header) for file, header in zip(files, headers, strict=True))
+            cc, mlo = (decode_image(file, header) for file, header in read)
         except RejectedFile:
             return False  # damage in a resolution that the pipeline does not use: no copy of an image that is whole
     return unturned(cc.pixel_digest) == unturned(mlo.pixel_digest)
@@ -210,5 +230,5 @@ def _same_pixels(images: Sequence[DecodedImage], files: Sequence[memoryview], he
 
 def key_of(task: SampleTask, digests: tuple[Digest, Digest]) -> Digest:
     """The sample's key: what it is made of, and the versions of what makes it."""
-    cc, mlo = (decoders(record, task.pipeline, lossy_decoder) for record in task.views)
-    return sample_key(digests, task.cc.laterality, task.pipeline.digest(), (cc, mlo))
+    cc, mlo = (decoders(record, task.pipeline, lossy_decoder) if record else "" for record in task.views)
+    return sample_key(digests, task.images[0].laterality, task.pipeline.digest(), (cc, mlo))

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
 from typing import Any
 
-from fvpipe.build.plan import Plan, Target, make_task
+from fvpipe.build.plan import Plan, Target, make_task, plan_samples
 from fvpipe.build.sample import SampleResult, SampleTask, make_sample, make_samples
 from fvpipe.cache.decoder_crashes import crash_fact
 from fvpipe.cache.file_cache import FileCache
@@ -19,13 +19,14 @@ from fvpipe.config.pipeline import Pipeline
 from fvpipe.errors import ClusterError, StorageError
 from fvpipe.execution.isolation import Crash, run_alone
 from fvpipe.execution.workers import Workers
+from fvpipe.imaging.canvas import needed_views
 from fvpipe.imaging.view_agreement import shared_flags
 from fvpipe.indexing.headers import changed_since_index, read_pixel_digests
 from fvpipe.indexing.index import Index
 from fvpipe.indexing.pairing import rejection_order
 from fvpipe.progress import progress
 from fvpipe.reasons import Flag, Reason, Rejection
-from fvpipe.types import VIEWS, Breast, BreastKey, Digest, FusedSample, SourceFile
+from fvpipe.types import Breast, BreastKey, Digest, FusedSample, SourceFile
 
 
 @dataclass
@@ -43,14 +44,14 @@ class Samples:
     file_cache : FileCache
         Holds the digests of their pixels.
     keys : list of (Breast, Digest)
-        Breasts that have a sample, in the index's order, with its key.
+        Breasts that have a sample, sorted, with its key; each with the views that the sample was made from.
     rejections : list of Rejection
         Of the index and of the build, sorted.
     identical : list of (BreastKey, (Digest, Digest))
         Breasts that are rejected since both views are one image, with its pixel digests: another breast may have it, too.
     computed, reused : int
         Samples and rejections that were made now, or that the store held.
-    seconds : mapping of str to float
+    seconds : Counter of str
         Time of all workers together, by step.
     """
 
@@ -63,7 +64,7 @@ class Samples:
     identical: list[tuple[BreastKey, tuple[Digest, Digest]]]
     computed: int
     reused: int
-    seconds: Mapping[str, float]
+    seconds: Counter[str]
 
     def load(self, breast: Breast, key: Digest) -> FusedSample:
         """Read a sample from the store; one that was corrupted there is made again.
@@ -88,16 +89,15 @@ class Samples:
         """Flags of the breasts that have exactly a view's pixels in common with another, by breast id."""
         return shared_flags(chain(self._pixel_digests(), self.identical))
 
-    def _pixel_digests(self) -> Iterator[tuple[BreastKey, tuple[Digest, Digest]]]:
+    def _pixel_digests(self) -> Iterator[tuple[BreastKey, Sequence[Digest]]]:
         """Breasts and their pixel digests; a sample is loaded only where the file cache lacks them."""
         pipeline, new = self.target.pipeline, list[tuple[SourceFile, str]]()
         for breast, key in self.keys:
-            files = [self.found.files[image.path] for image in breast.views]
+            files = [self.found.files[image.path] for image in breast.images]
             facts = [self.file_cache.fact(file, _pixel_kind(pipeline)) or "" for file in files]
-            cc, mlo = (Digest(fact.partition(" ")[0]) for fact in facts)
-            digests = cc, mlo
+            digests = [Digest(fact.partition(" ")[0]) for fact in facts]
             if not all(facts) or facts != _pixel_facts(digests, key, pipeline):
-                digests = self.load(breast, key).pixel_digests
+                digests = [digest for digest in self.load(breast, key).pixel_digests if digest]
                 new += zip(files, _pixel_facts(digests, key, pipeline), strict=True)
             yield breast.key, digests
         self.file_cache.put_facts(new, _pixel_kind(pipeline))
@@ -108,6 +108,9 @@ def make_missing(
 ) -> Samples:
     """Make what the sample store lacks.
 
+    A pipeline of one view does not need the other: where that is rejected when its pixels are read, the breast is made again
+    without it.
+
     Raises
     ------
     InputError
@@ -117,9 +120,32 @@ def make_missing(
     StorageError
         The sample store cannot be written.
     """
-    keys = {breast.key: key for breast, key in plan.stored}
-    rejections = [rejection for breast, crash in plan.crashed for rejection in _crashed(breast, crash)]
-    computed, seconds = 0, Counter[str]()
+    samples = Samples(found, target, store, file_cache, [], list(found.rejections), [], 0, 0, Counter())
+    single = _make(plan, samples, workers)
+    if single:
+        again = plan_samples(replace(found, breasts=single), target, store, file_cache, workers.settings.share_storage)
+        _make(again, samples, workers)
+    samples.keys.sort(key=lambda sample: sample[0].key)
+    samples.rejections.sort(key=rejection_order)
+    return samples
+
+
+def _make(plan: Plan, samples: Samples, workers: Workers) -> list[Breast]:
+    """Carry out a plan and add its results to `samples`; returns the breasts to be made again with one view."""
+    found, target, store, file_cache = samples.found, samples.target, samples.store, samples.file_cache
+    keys = {breast.key: (breast, key) for breast, key in plan.stored}
+    single: list[Breast] = []
+    computed = 0
+
+    def reject(breast: Breast, rejection: Rejection, why: str) -> None:
+        samples.rejections.append(rejection)
+        if left := breast.without([rejection.what], needed_views(target.pipeline)):
+            single.append(left)
+        else:
+            samples.rejections.append(Rejection(breast.key.breast_id, Reason.VIEW_UNREADABLE, why))
+
+    for breast, crash in plan.crashed:
+        reject(breast, crash, f"a view of it was rejected: {crash.reason}")
     with progress(f"build {target.pipeline_name}/{found.source.name}", len(plan.missing), "breasts") as advance:
         for batch in workers.run(_make_numbered, _Numbered(plan, found, file_cache)):
             finished: list[tuple[Breast, SampleResult]] = []
@@ -127,40 +153,38 @@ def make_missing(
                 if isinstance(each, Crash):
                     breast = plan.missing[each.task[0]][0]
                     crash = _blame_view(breast, each, found, workers)
-                    image = next(image for image in breast.views if image.path == crash.what)
+                    image = next(image for image in breast.images if image.path == crash.what)
                     file_cache.put_facts([(found.files[crash.what], crash_fact(image, target.pipeline, crash))], "crash")
-                    rejections += _crashed(breast, crash)
+                    reject(breast, crash, f"a view of it was rejected: {crash.reason}")
                 else:
                     finished.append((plan.missing[each[0]][0], each[1]))
             for breast, result in finished:
                 computed += result.computed
-                seconds.update(result.seconds)
+                samples.seconds.update(result.seconds)
                 if result.changed:
                     raise changed_since_index(result.changed)
                 if result.unreadable:
-                    rejections += [result.unreadable, _without_view(breast, "a view could not be read from the disk")]
+                    reject(breast, result.unreadable, "a view could not be read from the disk")
                 elif result.key:
-                    keys[breast.key] = result.key
+                    keys[breast.key] = breast, result.key
                     _store_result(store, result)
             _cache_digests(file_cache, finished, found, target.pipeline)
             advance(len(batch))
-    stored = [(breast, keys[breast.key]) for breast in found.breasts if breast.key in keys]
-    samples, identical = [], []
-    for breast, key in stored:
+    for breast, key in keys.values():
         rejection = _stored_result(found, target, store, breast, key) if store.rejection_path(key).exists() else None
         if isinstance(rejection, ViewRejection) and rejection.view is None:
-            detail = f"{breast.cc.path} and {breast.mlo.path}: {rejection.detail}"
-            rejections.append(Rejection(breast.key.breast_id, rejection.reason, detail))
-            identical += [(breast.key, rejection.pixel_digests)] if rejection.pixel_digests else []
+            detail = f"{' and '.join(image.path for image in breast.images)}: {rejection.detail}"
+            samples.rejections.append(Rejection(breast.key.breast_id, rejection.reason, detail))
+            samples.identical += [(breast.key, rejection.pixel_digests)] if rejection.pixel_digests else []
         elif isinstance(rejection, ViewRejection):
-            path = breast.views[VIEWS.index(rejection.view)].path
-            rejections.append(Rejection(path, rejection.reason, rejection.detail))
-            rejections.append(_without_view(breast, f"its {rejection.view} was rejected: {rejection.reason}"))
+            path = next(image.path for image in breast.images if image.view is rejection.view)
+            why = f"its {rejection.view} was rejected: {rejection.reason}"
+            reject(breast, Rejection(path, rejection.reason, rejection.detail), why)
         else:
-            samples.append((breast, key))
-    everything = sorted([*found.rejections, *rejections], key=rejection_order)
-    reused = len(stored) - computed
-    return Samples(found, target, store, file_cache, samples, everything, identical, computed, reused, seconds)
+            samples.keys.append((breast, key))
+    samples.computed += computed
+    samples.reused += len(keys) - computed
+    return single
 
 
 class _Numbered(Sequence[tuple[int, SampleTask]]):
@@ -175,7 +199,7 @@ class _Numbered(Sequence[tuple[int, SampleTask]]):
 
     def __getitem__(self, number: Any) -> Any:
         task = self._tasks[number]
-        cc, mlo = (self._file_cache.header(self._found.files[image.path]) for image in task.views)
+        cc, mlo = (self._file_cache.header(self._found.files[image.path]) if image else None for image in task.views)
         return number, replace(task, headers=(cc, mlo))
 
 
@@ -200,17 +224,18 @@ def _cache_digests(
 ) -> None:
     digests, pixels = list[tuple[SourceFile, Digest]](), list[tuple[SourceFile, str]]()
     for breast, result in finished:
-        files = [found.files[image.path] for image in breast.views]
+        files = [found.files[image.path] for image in breast.images]
         if result.digests and result.key:
-            digests += zip(files, result.digests, strict=True)
-            pixels += zip(files, _pixel_facts(result.pixels, result.key, pipeline), strict=True) if result.pixels else ()
+            digests += zip(files, filter(None, result.digests), strict=True)
+            read = [digest for digest in result.pixels or () if digest]
+            pixels += zip(files, _pixel_facts(read, result.key, pipeline), strict=True) if read else ()
     file_cache.put_digests(digests)
     file_cache.put_facts(pixels, _pixel_kind(pipeline))
 
 
 def _blame_view(breast: Breast, crash: Crash[tuple[int, SampleTask]], found: Index, workers: Workers) -> Rejection:
     """Reject the view of a breast that crashes its decoder alone."""
-    for image in breast.views:
+    for image in breast.images:
         task = os.path.abspath(found.source.root), image, crash.task[1].pipeline
         alone = run_alone(read_pixel_digests, task, workers.settings.timeout)
         if isinstance(alone, Crash):
@@ -219,14 +244,6 @@ def _blame_view(breast: Breast, crash: Crash[tuple[int, SampleTask]], found: Ind
         f"breast {breast.key.breast_id}: {crash.detail}, twice, though each of its views can be read alone. Is there too "
         "little memory? What was finished is kept; run again with fewer workers"
     )
-
-
-def _crashed(breast: Breast, crash: Rejection) -> list[Rejection]:
-    return [crash, _without_view(breast, f"a view of it was rejected: {crash.reason}")]
-
-
-def _without_view(breast: Breast, detail: str) -> Rejection:
-    return Rejection(breast.key.breast_id, Reason.VIEW_UNREADABLE, detail)
 
 
 def _stored_result(
@@ -238,7 +255,7 @@ def _stored_result(
         made = make_sample(make_task(found, target, breast, os.path.abspath(store.folder)))
         result = store.get(key) if made.key == key else None
         if result is None:
-            raise changed_since_index(made.changed or (made.unreadable.what if made.unreadable else breast.cc.path))
+            raise changed_since_index(made.changed or (made.unreadable.what if made.unreadable else breast.images[0].path))
     return result
 
 

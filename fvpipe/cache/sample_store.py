@@ -45,7 +45,7 @@ def sample_key(
     Parameters
     ----------
     sources : (Digest, Digest)
-        Of the CC's and the MLO's file.
+        Of the CC's and the MLO's file; empty for a view that the breast lacks.
     laterality : Laterality
         Side of the breast.
     pipeline : Digest

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,7 @@ from fvpipe.printable import escaped
 if TYPE_CHECKING:
     from fvpipe.project.stages import BuildSummary, IndexSummary
 
-SHOWN = 20  # rejections shown on the screen; the table has them all
+SHOWN = 20  # items of a list shown on the screen
 
 
 def echo(text: str, *, err: bool = False) -> None:
@@ -34,7 +33,8 @@ def warn(message: str) -> None:
 
 def print_index(result: IndexSummary) -> None:
     """One line for an indexed data set, and its rejections."""
-    counts = f"{result.images} images, {result.breasts} breasts, {rejected_words(result.rejections)}"
+    breasts = f"{result.breasts} breasts" + (f" and {result.unpaired} without a pair of views" if result.unpaired else "")
+    counts = f"{result.images} images, {breasts}, {rejected_words(result.rejections)}"
     counts += f", {result.ignored} other files" if result.ignored else ""
     read = "kept, no input folder" if result.kept else f"{result.read} headers read"
     echo(f"{result.dataset}: {counts}; {read} -> {result.out}")
@@ -91,11 +91,8 @@ def rejected_words(reasons: Mapping[str, int]) -> str:
 
 
 def print_rejections(rejections: Any) -> None:
-    """Print rejections on stderr, at most :data:`SHOWN`; what the label rule leaves out is in the table only."""
-    from fvpipe.reasons import NOT_BROKEN
+    """Print one line a reason on stderr; what the label rule leaves out is in the table only."""
+    from fvpipe.indexing.rejections import rejection_lines
 
-    broken = (rejection for rejection in rejections if rejection.reason not in NOT_BROKEN)
-    for rejection in islice(broken, SHOWN):
-        say(f"  rejected: {rejection.what}: {rejection.reason.value}: {rejection.detail}")
-    if more := sum(1 for _ in broken):
-        echo(f"  ... and {more} more, all in rejected.csv", err=True)
+    for line in rejection_lines(rejections):
+        say(line)

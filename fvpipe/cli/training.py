@@ -92,8 +92,8 @@ def predict(
 ) -> None:
     """Predict malignancy from the files of a breast.
 
-    Prints a probability for each breast with a CC and an MLO view. For research
-    only: not a medical device.
+    Prints a probability for each breast with a CC and an MLO view, or with the one
+    that the model was trained on. For research only: not a medical device.
 
     \b
     $ fvpipe predict --model cache/models/cropped/unseen/cnn-seed0 cc.dcm mlo.dcm
@@ -148,7 +148,7 @@ def predict(
     for rejection in rejections:
         say(f"  rejected: {rejection.what}: {rejection.reason.value}: {rejection.detail}")
     if not predictions:
-        raise InputError("no breast with both a CC and an MLO view among the files; nothing was predicted")
+        raise InputError("no breast with the views that the model needs among the files; nothing was predicted")
 
 
 @click.command()

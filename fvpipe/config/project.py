@@ -79,6 +79,7 @@ class Split(Settings):
     validation_share: Annotated[float, Field(gt=0, lt=1)] = 0.125
     folds: Annotated[int, Field(ge=2, le=100)] = 5
     seed: int = 0
+    views: Literal["both", "cc", "mlo"] = "both"  # breasts with a pair of views, or with this view
 
     @model_validator(mode="after")
     def _test_only_across(self) -> Split:

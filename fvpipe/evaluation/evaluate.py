@@ -255,7 +255,26 @@ class Evaluation:
                 title = titled(f"{pair.pipeline} / {pair.split}", pair.simulated)
                 models = f"{pair.first_model} less {pair.second_model}"
                 blocks.append(f"{title}\n  AUC of {models}: {difference_text(pair.auc)}, {p}")
+        blocks += different_tests(row.pool for row in self.rows)
         return "\n\n".join(blocks)
+
+
+def different_tests(pooled: Iterable[PooledRuns]) -> list[str]:
+    """Name the splits whose pipelines were tested on different breasts: their rows are not to be compared as they stand."""
+    tested: dict[tuple[str, bool], dict[str, set[tuple[str, str]]]] = defaultdict(dict)
+    for pool in pooled:
+        breasts = {(p.dataset, p.breast_id) for p in pool.test}
+        tested[pool.key[1], pool.record.simulated].setdefault(pool.key[0], breasts)
+    lines = []
+    for (split, simulated), pipelines in tested.items():
+        if len(set(map(frozenset, pipelines.values()))) > 1:
+            counts = ", ".join(f"{name} {len(breasts)}" for name, breasts in pipelines.items())
+            shared = len(set.intersection(*pipelines.values()))
+            lines.append(
+                f"{titled(split, simulated)}: its pipelines were tested on different breasts\n"
+                f"  ({counts}; {shared} on all): compare differences on the same breasts only"
+            )
+    return lines
 
 
 def nested_metrics(rows: Iterable[ModelEvaluation]) -> dict[str, Any]:

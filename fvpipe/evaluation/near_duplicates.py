@@ -45,11 +45,13 @@ class Fingerprints:
         return Fingerprints(np.concatenate([f.hashes for f in several]), np.concatenate([f.details for f in several]))
 
 
-def fingerprints(shards: Shards) -> Fingerprints:
-    """Compute hash and detail of each view of each sample."""
-    hashes = np.zeros((len(shards), len(VIEWS), BITS // 64), np.uint64)
-    details = np.zeros((len(shards), len(VIEWS), DETAIL * DETAIL), np.float16)
-    for i, sample in enumerate(shards):
+def fingerprints(shards: Shards, indices: Sequence[int] | None = None) -> Fingerprints:
+    """Compute hash and detail of each view of the samples at `indices`, by default of all."""
+    chosen = range(len(shards)) if indices is None else indices
+    hashes = np.zeros((len(chosen), len(VIEWS), BITS // 64), np.uint64)
+    details = np.zeros((len(chosen), len(VIEWS), DETAIL * DETAIL), np.float16)
+    for i, index in enumerate(chosen):
+        sample = shards[index]
         for v, (top, bottom, left, right) in enumerate(sample.placement):
             if top < 0:
                 continue

@@ -14,7 +14,7 @@ from fvpipe.evaluation.near_duplicates import Fingerprints, fingerprints, near_p
 from fvpipe.evaluation.splits import Assignment, Candidate, Part, SplitPlan, balance, folds, leak_rate, leaks, split
 from fvpipe.imaging.pixel_digest import unturned
 from fvpipe.io.atomic import write_if_changed
-from fvpipe.io.tables import format_csv, read_table
+from fvpipe.io.tables import Row, format_csv, read_table
 from fvpipe.project.project import Project
 from fvpipe.shards.format import RECEIPT
 from fvpipe.shards.reader import Shards, open_shards
@@ -51,7 +51,7 @@ def write_splits(project: Project, names: Sequence[str]) -> list[dict[str, Any]]
             assignments = split(candidates, plan)
             _reject_leaks(file, assignments, plan)
             if not any(a.part is Part.TEST for a in assignments):
-                raise InputError(f"split '{file}': no test breast; {_why_empty(plan)}. Nothing was written")
+                raise InputError(f"split '{file}': no test breast; {_why_empty(plan, candidates)}. Nothing was written")
             path = project.folder / "manifests" / "splits" / f"{file}.csv"
             rows = ([a.candidate.dataset, a.candidate.breast_id, a.candidate.patient_id, a.part.value] for a in assignments)
             tables[path] = format_csv(COLUMNS, rows)
@@ -62,7 +62,11 @@ def write_splits(project: Project, names: Sequence[str]) -> list[dict[str, Any]]
     return results
 
 
-def _why_empty(plan: SplitPlan) -> str:
+def _why_empty(plan: SplitPlan, candidates: Sequence[Candidate]) -> str:
+    having = {v: sum(c.label >= 0 and v in c.views and c.dataset in plan.datasets for c in candidates) for v in ("cc", "mlo")}
+    if plan.views == "both" and not any("both" in c.views and c.label >= 0 for c in candidates) and any(having.values()):
+        counts = " and ".join(f"{count} a labelled breast's {view.upper()}" for view, count in having.items() if count)
+        return f"no labelled breast has a pair of views, {counts}; set `views: cc` or `views: mlo` of the split in params.yaml"
     if plan.setting == "official":
         return "the data set has no split of its own in its label table"
     return "there are too few labelled breasts for these shares"
@@ -116,32 +120,40 @@ def _candidates(project: Project, datasets: Iterable[str]) -> tuple[list[Candida
         manifest = project.manifests(name) / "breasts.csv"
         if not manifest.is_file():
             raise InputError(f"{manifest}: not found; run `fvpipe index --dataset {name}` first")
-        shards = _some_shards(project, name)
-        digests = _digests(shards) if shards else {}
-        if shards and not _decoded_in_part(shards):
-            comparable[name] = shards.receipt.preprocessing_version
+        folders = _shard_folders(project, name)
+        digests = {breast: found for shards in reversed(folders) for breast, found in _digests(shards).items()}
+        if folders and not _decoded_in_part(folders[0]):
+            comparable[name] = folders[0].receipt.preprocessing_version
         for row in read_table(manifest, ["breast_id", "patient_id", "study", "label", "subset"]):
             sources, pixels = digests.get(row["breast_id"], ((), ()))
-            candidates.append(
-                Candidate(
-                    name, row["breast_id"], row["patient_id"], row["study"], int(row["label"]), row["subset"], sources, pixels
-                )
-            )
-        if shards:
-            prints.append(fingerprints(shards))
-            owners += [(name, patient) for patient in shards.patient_ids.tolist()]
-            breasts += [f"{name}/{breast}" for breast in shards.breast_ids.tolist()]
+            ids, label = (row["breast_id"], row["patient_id"], row["study"]), int(row["label"])
+            candidates.append(Candidate(name, *ids, label, row["subset"], sources, pixels, _views(row)))
+        seen: set[str] = set()
+        for shards in folders:
+            new = [i for i, breast in enumerate(shards.breast_ids.tolist()) if breast not in seen]
+            seen.update(shards.breast_ids.tolist())
+            prints.append(fingerprints(shards, new))
+            owners += [(name, patient) for patient in shards.patient_ids[new].tolist()]
+            breasts += [f"{name}/{breast}" for breast in shards.breast_ids[new].tolist()]
     pairs = near_pairs(Fingerprints.joined(prints), owners) if prints else []
     return candidates, [(breasts[i], breasts[j]) for i, j in pairs], comparable
 
 
-def _some_shards(project: Project, dataset: str) -> Shards | None:
-    """Open a shard folder of the data set, if possible one of images that were decoded whole: their digests do not depend on
-    the pipeline.
+def _views(row: Row) -> frozenset[str]:
+    """Values of `SplitPlan.views` that the breast of a row of ``breasts.csv`` meets."""
+    if row.get("paired") != "false":
+        return frozenset({"cc", "mlo", "both"})
+    return frozenset(view for view in ("cc", "mlo") if row.get(f"{view}_rows"))
+
+
+def _shard_folders(project: Project, dataset: str) -> list[Shards]:
+    """Open the shard folders of images that were decoded whole, whose digests do not depend on the pipeline; else one other.
+
+    A pipeline of one view may hold breasts that the others lack.
     """
     folders = [project.folder / "cache" / "shards" / pipeline / dataset for pipeline in project.params.pipelines]
     found = [open_shards(folder) for folder in folders if (folder / RECEIPT).is_file()]
-    return min(found, key=_decoded_in_part, default=None)
+    return [shards for shards in found if not _decoded_in_part(shards)] or found[:1]
 
 
 def _decoded_in_part(shards: Shards) -> bool:
@@ -152,7 +164,7 @@ def _decoded_in_part(shards: Shards) -> bool:
 def _digests(shards: Shards) -> dict[str, tuple[tuple[str, ...], tuple[str, ...]]]:
     files, pixels = (shards.columns[name] for name in ("source_digest", "pixel_digest"))
     return {
-        breast: (tuple(d.decode() for d in files[i]), tuple(unturned(d.decode()) for d in pixels[i]))
+        breast: (tuple(d.decode() for d in files[i] if d), tuple(unturned(d.decode()) for d in pixels[i] if d))
         for i, breast in enumerate(shards.breast_ids.tolist())
     }
 

@@ -38,7 +38,9 @@ class Candidate:
     subset : str
         The data set's own split, where it has one: ``training`` or ``test``.
     sources, pixels : tuple of str
-        Digests of the files and of the decoded pixels, mirrored or not, of both views; empty where the breast is in no shard.
+        Digests of the files and of the decoded pixels, mirrored or not, of its views; empty where the breast is in no shard.
+    views : frozenset of {"cc", "mlo", "both"}
+        Views that it has; ``both``: as a pair.
     """
 
     dataset: str
@@ -49,6 +51,7 @@ class Candidate:
     subset: str = ""
     sources: tuple[str, ...] = ()
     pixels: tuple[str, ...] = ()
+    views: frozenset[str] = frozenset({"cc", "mlo", "both"})
 
     @property
     def patient(self) -> tuple[str, str]:
@@ -72,6 +75,8 @@ class SplitPlan:
         Share of the validation part in the rest.
     folds, fold : int
         For ``kfold``: number of folds, and index of the test fold.
+    views : {"both", "cc", "mlo"}
+        What a breast must have to be in the split: a pair of views, or this one.
     """
 
     setting: Setting
@@ -82,6 +87,7 @@ class SplitPlan:
     folds: int = 5
     fold: int = 0
     seed: int = 0
+    views: Literal["both", "cc", "mlo"] = "both"
 
     @property
     def patients_apart(self) -> bool:
@@ -98,7 +104,7 @@ class Assignment:
 
 
 def split(candidates: Iterable[Candidate], plan: SplitPlan) -> list[Assignment]:
-    """Assign every labelled breast of the plan's data sets.
+    """Assign every labelled breast of the plan's data sets that has the plan's views.
 
     Returns
     -------
@@ -106,7 +112,8 @@ def split(candidates: Iterable[Candidate], plan: SplitPlan) -> list[Assignment]:
         Sorted by data set and breast.
     """
     wanted = {*plan.datasets, *plan.test}
-    chosen = sorted((c for c in candidates if c.dataset in wanted and c.label >= 0), key=lambda c: (c.dataset, c.breast_id))
+    usable = (c for c in candidates if c.dataset in wanted and c.label >= 0 and plan.views in c.views)
+    chosen = sorted(usable, key=lambda c: (c.dataset, c.breast_id))
     groups = _groups(chosen, plan)
     return [Assignment(c, _part(c, groups[c.dataset, c.breast_id], plan)) for c in chosen]
 

@@ -129,8 +129,8 @@ def _years(image: ImageRecord) -> int | None:
 OF_BREASTS: Shortcuts[Breast] = {
     "data-set identity": lambda breast: breast.key.dataset,
     "patient id prefix (CMMD's D1 or D2)": lambda breast: prefix_of(breast.key.patient) or None,
-    "age": lambda breast: _years(breast.cc),
-    "image size": lambda breast: (breast.cc.rows, breast.cc.columns),
+    "age": lambda breast: _years(breast.images[0]),
+    "image size": lambda breast: (breast.images[0].rows, breast.images[0].columns),
 }
 
 

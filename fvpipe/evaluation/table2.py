@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fvpipe.config.training import Evaluate
-from fvpipe.evaluation.evaluate import ModelEvaluation, PooledRuns, evaluate_model, nested_metrics, pool_runs
+from fvpipe.evaluation.evaluate import ModelEvaluation, PooledRuns, different_tests, evaluate_model, nested_metrics, pool_runs
 from fvpipe.evaluation.intervals import AucDifference, Estimate, bootstrap, compare_auc
 from fvpipe.evaluation.metrics import Confusion
 from fvpipe.evaluation.text import MetricRow, estimate_rows, metric_table, shown, to_json
@@ -124,9 +124,11 @@ def check(row: PaperRow) -> PaperCheck:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class CroppingGain:
-    """``cropped`` less ``direct`` on the breasts that both have: metrics with intervals, and AUC by DeLong's test."""
+class PipelineGain:
+    """One pipeline less another on the test breasts that both have: metrics with intervals, and AUC by DeLong's test."""
 
+    first: str
+    second: str
     split: str
     model: str
     simulated: bool
@@ -151,18 +153,21 @@ class Table2Row:
 
 @dataclass(frozen=True, slots=True)
 class Table2:
-    """Our rows beside the paper's, a check of the paper's twelve rows, and the gain from cropping on each split."""
+    """Our rows beside the paper's, a check of the paper's twelve rows, and on each split the gains from cropping and from the
+    second view.
+    """
 
     rows: list[Table2Row]
     paper: list[PaperCheck]
-    cropping: list[CroppingGain]
+    cropping: list[PipelineGain]
+    second_view: list[PipelineGain]
 
     def to_metric(self) -> dict[str, Any]:
         """Nested numbers for ``dvc metrics``."""
         nested = nested_metrics(row.ours for row in self.rows)
-        for gain in self.cropping:
+        for gain in (*self.cropping, *self.second_view):
             values = {name: found.value for name, found in gain.metrics.items() if found.value is not None}
-            splits = nested.setdefault("cropped less direct", {})
+            splits = nested.setdefault(f"{gain.first} less {gain.second}", {})
             splits.setdefault(titled(gain.split, gain.simulated), {})[gain.model] = values
         return nested
 
@@ -175,15 +180,23 @@ class Table2:
         if left:
             blocks.append(metric_table("The paper's rows that are not trained here", left, COMPARED))
         blocks.append("\n".join(["The paper's own arithmetic", *(line for check in self.paper for line in _findings(check))]))
-        if self.cropping:
-            blocks.append("Cropping less no cropping, on the same breasts")
-        for gain in self.cropping:
-            title = titled(f"{gain.split} / {gain.model}", gain.simulated)
-            rows = estimate_rows(f"difference, {gain.breasts} breasts", gain.metrics)
-            blocks.append(metric_table(title, rows, COMPARED))
+        for heading, gains in (
+            ("Cropping less no cropping, on the same breasts", self.cropping),
+            ("Both views less one view, on the same breasts", self.second_view),
+        ):
+            blocks += [heading] if gains else []
+            blocks += [_gain_text(gain) for gain in gains]
+        blocks += different_tests(row.ours.pool for row in self.rows)
         if any(row.ours.pool.record.simulated for row in self.rows):
             blocks.append("Results on simulated data prove nothing of real ones.")
         return "\n\n".join(blocks)
+
+
+def _gain_text(gain: PipelineGain) -> str:
+    title = titled(f"{gain.first} less {gain.second} / {gain.split} / {gain.model}", gain.simulated)
+    text = metric_table(title, estimate_rows(f"difference, {gain.breasts} breasts", gain.metrics), COMPARED)
+    left_out = f"\n  {gain.unpaired} test breasts that only one of the two has are left out"
+    return text + (left_out if gain.unpaired else "")
 
 
 def _row_text(row: Table2Row) -> str:
@@ -213,7 +226,7 @@ def _findings(check: PaperCheck) -> list[str]:
 
 
 def table2(trained: Sequence[TrainedRun], settings: Evaluate) -> Table2:
-    """Evaluate the trained models, find the paper's rows beside them, and compare ``cropped`` with ``direct``."""
+    """Evaluate the trained models, find the paper's rows beside them, and compare ``cropped`` with ``direct`` and one view."""
     pooled = pool_runs(trained)
     rows = []
     for pool in pooled:
@@ -222,7 +235,7 @@ def table2(trained: Sequence[TrainedRun], settings: Evaluate) -> Table2:
             (row, read[row.setting]) for row in PAPER if (row.pipeline, row.model) == (pipeline, model) and row.setting in read
         ]
         rows.append(Table2Row(evaluate_model(pool, settings), beside))
-    return Table2(rows, [check(row) for row in PAPER], cropping(pooled, settings))
+    return Table2(rows, [check(row) for row in PAPER], cropping(pooled, settings), second_view(pooled, settings))
 
 
 def readings(pool: PooledRuns) -> dict[int, str]:
@@ -246,32 +259,43 @@ def readings(pool: PooledRuns) -> dict[int, str]:
             return {}
 
 
-def cropping(pooled: Sequence[PooledRuns], settings: Evaluate) -> list[CroppingGain]:
+def cropping(pooled: Sequence[PooledRuns], settings: Evaluate) -> list[PipelineGain]:
     """Compare ``cropped`` with ``direct`` on each split, for each model."""
+    return _gains(pooled, "direct", settings)
+
+
+def second_view(pooled: Sequence[PooledRuns], settings: Evaluate) -> list[PipelineGain]:
+    """Compare ``cropped`` with ``cc`` and with ``mlo`` on each split, for each model."""
+    return [gain for single in ("cc", "mlo") for gain in _gains(pooled, single, settings)]
+
+
+def _gains(pooled: Sequence[PooledRuns], less: str, settings: Evaluate) -> list[PipelineGain]:
     by_key = {pool.key: pool for pool in pooled}
     return [
-        _gain(pool, by_key["direct", split, model], settings)
+        _gain(pool, by_key[less, split, model], settings)
         for (pipeline, split, model), pool in by_key.items()
-        if pipeline == "cropped" and ("direct", split, model) in by_key
+        if pipeline == "cropped" and (less, split, model) in by_key
     ]
 
 
-def _gain(cropped: PooledRuns, direct: PooledRuns, settings: Evaluate) -> CroppingGain:
-    place = {(p.dataset, p.breast_id): i for i, p in enumerate(direct.test)}
-    pairs = [(i, place[p.dataset, p.breast_id]) for i, p in enumerate(cropped.test) if (p.dataset, p.breast_id) in place]
+def _gain(first: PooledRuns, second: PooledRuns, settings: Evaluate) -> PipelineGain:
+    place = {(p.dataset, p.breast_id): i for i, p in enumerate(second.test)}
+    pairs = [(i, place[p.dataset, p.breast_id]) for i, p in enumerate(first.test) if (p.dataset, p.breast_id) in place]
     mine, other = np.array(pairs, np.int64).reshape(-1, 2).T
-    a, b = cropped.metrics(settings.bins, mine), direct.metrics(settings.bins, other)
+    a, b = first.metrics(settings.bins, mine), second.metrics(settings.bins, other)
 
     def difference(weights: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
         one, two = a(weights), b(weights)
         return {name: one[name] - two[name] for name in COMPARED}
 
-    patients = [cropped.patients[i] for i in mine]
-    return CroppingGain(
-        *cropped.key[1:],
-        cropped.record.simulated,
+    patients = [first.patients[i] for i in mine]
+    return PipelineGain(
+        first.key[0],
+        second.key[0],
+        *first.key[1:],
+        first.record.simulated,
         len(pairs),
-        len(cropped.test) + len(direct.test) - 2 * len(pairs),
+        len(first.test) + len(second.test) - 2 * len(pairs),
         bootstrap(difference, patients, settings.bootstrap, settings.seed),
-        compare_auc(cropped.truth[mine], cropped.mean_scores[mine], direct.mean_scores[other]) if pairs else None,
+        compare_auc(first.truth[mine], first.mean_scores[mine], second.mean_scores[other]) if pairs else None,
     )

@@ -155,7 +155,8 @@ class Prediction:
     views : str
         Views in the image: ``CC+MLO``, ``CC`` or ``MLO``.
     density, age, manufacturer, size : str
-        From the label table or header; empty where unknown. `size` is rows x columns of the CC image.
+        From the label table or header; empty where unknown. `size` is rows x columns of the CC image, or of the
+        MLO of a breast without one.
     """
 
     dataset: str

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fvpipe.config.pipeline import Pipeline
-from fvpipe.types import VIEWS, Segmentation
+from fvpipe.types import VIEWS, Segmentation, View
 
 FRAME_OVERSAMPLING, CROP_OVERSAMPLING = 2.0, 1.25  # stored pixels per output pixel at least, of a whole image and of a crop
 FRAME_MIN_SIDE = 768  # stored pixels of the longer side at least, for segmentation
@@ -25,9 +26,9 @@ def frame_level(shape: tuple[int, int], pipeline: Pipeline) -> int:
     return min(level, max((max(shape) // FRAME_MIN_SIDE).bit_length() - 1, 0))
 
 
-def crop_levels(segmentations: tuple[Segmentation, Segmentation], pipeline: Pipeline) -> tuple[int, int]:
+def crop_levels(segmentations: Sequence[Segmentation | None], pipeline: Pipeline) -> tuple[int, int]:
     """Number of times that CC and MLO may be halved, given their crops; 0 unless the pipeline resizes by ``wavelet``."""
-    cc, mlo = ((s.box.height, s.box.width) for s in segmentations)
+    cc, mlo = ((s.box.height, s.box.width) if s else (0, 0) for s in segmentations)
     return _levels((cc, mlo), pipeline, CROP_OVERSAMPLING)
 
 
@@ -46,6 +47,11 @@ def _levels(shapes: tuple[tuple[int, int], tuple[int, int]], pipeline: Pipeline,
 def views_in_image(pipeline: Pipeline) -> list[int]:
     """Positions in :data:`VIEWS` of the views that the pipeline puts into the image."""
     return [i for i, view in enumerate(VIEWS) if pipeline.fuse.layout not in (v.value.lower() for v in VIEWS if v is not view)]
+
+
+def needed_views(pipeline: Pipeline) -> tuple[View, ...]:
+    """The views without which the pipeline makes no image."""
+    return tuple(VIEWS[i] for i in views_in_image(pipeline))
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ operation at a time, so that the bytes are the same on every processor.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,19 +19,19 @@ from fvpipe.imaging.decoded_image import DecodedImage
 from fvpipe.imaging.normalize import crop_image, normalization, range_array
 from fvpipe.imaging.resample import NormalizedCrop, area, bilinear
 from fvpipe.reasons import NO_FLAG, Flag
-from fvpipe.types import SCALES, FusedSample, Segmentation
+from fvpipe.types import NO_DIGEST, SCALES, Digest, FusedSample, Segmentation
 
 
 def fuse(
-    images: tuple[DecodedImage, DecodedImage], segmentations: tuple[Segmentation, Segmentation], pipeline: Pipeline
+    images: Sequence[DecodedImage | None], segmentations: Sequence[Segmentation | None], pipeline: Pipeline
 ) -> FusedSample:
     """Crop, normalize, fuse and resize the views of one breast.
 
     Parameters
     ----------
-    images : (DecodedImage, DecodedImage)
-        CC and MLO.
-    segmentations : (Segmentation, Segmentation)
+    images : sequence of two DecodedImage or None
+        CC and MLO; None for a view that the breast lacks, which must not be in the pipeline's image.
+    segmentations : sequence of two Segmentation or None
         Their segmentations.
     pipeline : Pipeline
         Settings of all steps.
@@ -40,7 +41,8 @@ def fuse(
     sample : FusedSample
         Fused image and its geometry.
     """
-    crops = tuple(crop_image(image, s, pipeline) for image, s in zip(images, segmentations, strict=True))
+    pairs = zip(images, segmentations, strict=True)
+    crops = {i: crop_image(image, s, pipeline) for i, (image, s) in enumerate(pairs) if image and s}
     views = views_in_image(pipeline)
     tables, ranges = normalization([crops[i] for i in views], pipeline.intensity)
     normalized = {i: NormalizedCrop(crops[i], table) for i, table in zip(views, tables, strict=True)}
@@ -59,27 +61,34 @@ def fuse(
         flags |= Flag.CONSTANT_IMAGE
     return FusedSample(
         image=_quantize(image if channels > 1 else image[0], pipeline.dtype),
-        boxes=np.array([s.box.as_tuple() for s in segmentations], np.int32),
-        source_shape=np.array([image.source_shape for image in images], np.int32),
+        boxes=np.array([s.box.as_tuple() if s else (0, 0, 0, 0) for s in segmentations], np.int32),
+        source_shape=np.array([image.source_shape if image else (0, 0) for image in images], np.int32),
         placement=placement,
         intensity_range=range_array(ranges, views, pipeline.intensity),
-        breast_area=np.array([s.area for s in segmentations], np.float32),
+        breast_area=np.array([s.area if s else np.nan for s in segmentations], np.float32),
         breast_mean=_normalized_means(segmentations, ranges, views),
-        source_digests=(images[0].source_digest, images[1].source_digest),
-        pixel_digests=(images[0].pixel_digest, images[1].pixel_digest),
+        source_digests=digest_pair(image.source_digest if image else NO_DIGEST for image in images),
+        pixel_digests=digest_pair(image.pixel_digest if image else NO_DIGEST for image in images),
         flags=flags,
     )
 
 
+def digest_pair(digests: Iterable[Digest]) -> tuple[Digest, Digest]:
+    """Two digests, of CC and MLO."""
+    cc, mlo = digests
+    return cc, mlo
+
+
 def _normalized_means(
-    segmentations: tuple[Segmentation, Segmentation], ranges: list[tuple[float, float]], views: list[int]
+    segmentations: Sequence[Segmentation | None], ranges: list[tuple[float, float]], views: list[int]
 ) -> NDArray[np.float32]:
     """Mean inside each outline, normalized by the range of its view; NaN if there is no outline."""
     means = np.full(2, np.nan, np.float32)
     for i, view in enumerate(views):
         low, high = ranges[min(i, len(ranges) - 1)]
-        if high > low:
-            means[view] = (segmentations[view].mean - low) / (high - low)
+        segmentation = segmentations[view]
+        if segmentation and high > low:
+            means[view] = (segmentation.mean - low) / (high - low)
     return means
 
 
@@ -89,10 +98,12 @@ def _quantize(image: NDArray[np.float64], dtype: str) -> NDArray[Any]:
     return np.rint(image * round(1 / SCALES[dtype])).astype(dtype)
 
 
-def _flags(images: tuple[DecodedImage, DecodedImage], segmentations: tuple[Segmentation, Segmentation]) -> Flag:
-    cc, mlo = segmentations
+def _flags(images: Sequence[DecodedImage | None], segmentations: Sequence[Segmentation | None]) -> Flag:
+    cc, mlo = (s.flags if s else NO_FLAG for s in segmentations)
     # Each MLO flag is the bit above its CC flag.
     per_view = Flag.CC_CROP_FALLBACK | Flag.CC_CROP_LOOSE | Flag.CC_CROP_DOUBTFUL | Flag.CC_TRIANGLE | Flag.CC_CONSTANT
-    flags = cc.flags | (mlo.flags & ~per_view) | Flag(int(mlo.flags & per_view) << 1)
-    flags |= images[0].flags | images[1].flags
-    return flags | (Flag.SIZES_DIFFER if images[0].source_shape != images[1].source_shape else NO_FLAG)
+    flags = cc | (mlo & ~per_view) | Flag(int(mlo & per_view) << 1)
+    present = [image for image in images if image]
+    for image in present:
+        flags |= image.flags
+    return flags | (Flag.SIZES_DIFFER if len({image.source_shape for image in present}) > 1 else NO_FLAG)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from math import isnan
 
 from fvpipe.imaging.pixel_digest import unturned
@@ -49,19 +49,21 @@ def constant_flags(flags: Flag, constant: Iterable[bool]) -> Flag:
     return flags
 
 
-def disagreement_flags(cc: ImageRecord, mlo: ImageRecord, sample: FusedSample) -> Flag:
-    """Flags of the properties in which CC and MLO disagree.
+def disagreement_flags(cc: ImageRecord | None, mlo: ImageRecord | None, sample: FusedSample) -> Flag:
+    """Flags of the properties in which CC and MLO disagree; none where the breast lacks one of them.
 
     Areas are compared in square millimeters if both headers give the pixel spacing, in pixels if neither does.
 
     Parameters
     ----------
-    cc, mlo : ImageRecord
+    cc, mlo : ImageRecord or None
         Headers of both views.
     sample : FusedSample
         Its breast areas and means.
     """
     flags = NO_FLAG
+    if cc is None or mlo is None:
+        return flags
     spacings = [(record.row_spacing or 0) * (record.column_spacing or 0) for record in (cc, mlo)]
     if all(spacings) or not any(spacings):
         first, second = (float(area) * (mm2 or 1) for area, mm2 in zip(sample.breast_area, spacings, strict=True))
@@ -76,13 +78,13 @@ def _exceeds(first: float, second: float, ratio: float) -> bool:
     return not isnan(first + second) and max(first, second) > ratio * min(first, second)
 
 
-def shared_flags(breasts: Iterable[tuple[BreastKey, tuple[Digest, Digest]]]) -> dict[str, Flag]:
+def shared_flags(breasts: Iterable[tuple[BreastKey, Sequence[Digest]]]) -> dict[str, Flag]:
     """Find breasts with a view whose pixels equal those of another breast, however they lie.
 
     Parameters
     ----------
-    breasts : iterable of (BreastKey, (Digest, Digest))
-        Breasts of one data set, with the pixel digests of CC and MLO.
+    breasts : iterable of (BreastKey, sequence of Digest)
+        Breasts of one data set, with the pixel digests of their views.
 
     Returns
     -------

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from fvpipe.datasets.source import Source
+from fvpipe.indexing.pairing import Unpaired, breasts_of_views
 from fvpipe.reasons import Rejection
-from fvpipe.types import Breast, BreastFacts, Digest, ImageRecord, SourceFile
+from fvpipe.types import Breast, BreastFacts, Digest, ImageRecord, SourceFile, View
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,13 @@ class Index:
     facts : mapping of str to BreastFacts
         By path of each image, the label table's facts of its breast.
     breasts : sequence of Breast
-        Pairs of CC and MLO, sorted by key.
+        Pairs of CC and MLO, sorted by key; from :meth:`of_views` the breasts of a pipeline.
+    unpaired : sequence of Unpaired
+        Breasts whose images are no pair, sorted by key; a pipeline of one view builds those that have it.
+    exam_order : mapping of (str, str) to int
+        By patient and study: 1, 2, ... by date, of patients with several exams whose dates are all known.
+    labels_unmatched : bool
+        Whether there is a label table, and none of its rows describes an image.
     rejections : sequence of Rejection
         Sorted by what, reason and detail.
     digests : mapping of str to Digest, or None
@@ -81,6 +88,14 @@ class Index:
     rejections: Sequence[Rejection]
     digests: Mapping[str, Digest] | None
     has_findings: bool
+    unpaired: Sequence[Unpaired] = ()
+    exam_order: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    labels_unmatched: bool = False
     passed_over: PassedOver = field(default_factory=PassedOver)
     label_hints: Sequence[str] = ()
     headers_read: int = 0
+
+    def of_views(self, views: Sequence[View]) -> Index:
+        """The index as a pipeline that shows `views` takes it: its breasts and its rejections."""
+        breasts, rejections = breasts_of_views(views, self.breasts, self.unpaired, self.rejections, self.images)
+        return replace(self, breasts=breasts, unpaired=(), rejections=rejections)

@@ -129,6 +129,12 @@ class BreastLabels:
                 claims[breast] = facts[:1]
         return defaultdict(list, {breast: facts for breast, facts in claims.items() if facts})
 
+    @property
+    def unmatched(self) -> bool:
+        """Whether the table describes breasts, and none of them is imaged; after :meth:`matched`."""
+        table = bool(self.rows or self.exams or self.of_images)
+        return table and self.match is not None and not self.match.facts and not self.match.ambiguous
+
     def facts(self, patient: str, study: str, laterality: Laterality) -> BreastFacts:
         """Facts of one imaged breast, with the reason if a label rule leaves it out; nothing of an ambiguous one."""
         match, breast = self.match or Match({}, {}), (patient, study, laterality)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from operator import attrgetter
 from pathlib import Path
@@ -18,6 +18,7 @@ from fvpipe.datasets.source import Source
 from fvpipe.dicom.orientation import upright_box
 from fvpipe.errors import InputError
 from fvpipe.indexing.index import Index
+from fvpipe.indexing.pairing import Unpaired
 from fvpipe.io.atomic import write_if_changed
 from fvpipe.io.tables import Row, iterate_csv, read_own_table
 from fvpipe.reasons import Flag, Reason, Rejection, crop_verdict
@@ -75,17 +76,29 @@ def _tables(found: Index) -> Iterator[tuple[str, Iterable[bytes] | None]]:
     # First of all: whatever the folder is called, git must not see rows that are not ours to publish.
     yield ".gitignore", None if publishable else [b"*\n"]
     yield "images.csv", images_table(found)
-    yield "breasts.csv", breasts_table(found.breasts)
+    breasts, unpaired = _all_breasts(found), {breast.key for breast in _unpaired(found)}
+    yield "breasts.csv", breasts_table(breasts, found.exam_order, unpaired=unpaired)
     yield "rejected.csv", rejected_table(found.rejections)
-    yield "findings.csv", findings_table(found, found.breasts)
+    yield "findings.csv", findings_table(found, breasts)
+
+
+def _all_breasts(found: Index) -> Sequence[Breast]:
+    """Pairs, and the others that a pipeline of one view builds."""
+    others = _unpaired(found)
+    return sorted([*found.breasts, *others], key=lambda breast: breast.key) if others else found.breasts
+
+
+def _unpaired(found: Index) -> list[Breast]:
+    return [each.breast for each in found.unpaired if not each.label_rejection]
 
 
 def images_table(found: Index) -> Iterator[bytes]:
     """One row per image that can be read, with the label and id of its breast. The only table of paths.
 
-    ``digest`` is there where the index digested the files; ``breast_id`` is empty for an image in no pair.
+    ``digest`` is there where the index digested the files, ``exam_order`` where a patient has several exams; ``breast_id`` is
+    empty for an image that no pipeline uses.
     """
-    used = {image.path: breast.key.breast_id for breast in found.breasts for image in breast.views}
+    used = {image.path: breast.key.breast_id for breast in _all_breasts(found) for image in breast.images}
     values = attrgetter(*_RECORD)
     digest = [] if found.digests is None else ["digest"]
     rows = (
@@ -95,17 +108,36 @@ def images_table(found: Index) -> Iterator[bytes]:
             facts.label,
             facts.excluded,
             used.get(image.path, ""),
+            *([found.exam_order.get((image.patient_id, image.study))] if found.exam_order else []),
         ]
         for image in found.images
         for facts in [found.facts[image.path]]
     )
-    return iterate_csv([*_RECORD, *digest, "label", "excluded", "breast_id"], rows)
+    order = ["exam_order"] if found.exam_order else []
+    return iterate_csv([*_RECORD, *digest, "label", "excluded", "breast_id", *order], rows)
 
 
-def breasts_table(breasts: Sequence[Breast], flags: Mapping[str, Flag] | None = None) -> Iterator[bytes]:
+def breasts_table(
+    breasts: Sequence[Breast],
+    exam_order: Mapping[tuple[str, str], int],
+    flags: Mapping[str, Flag] | None = None,
+    *,
+    unpaired: Collection[BreastKey] = (),
+) -> Iterator[bytes]:
     """One row per breast with everything that is known of it beside its pixels, in the order of `breasts`.
 
-    With the flags of their samples by breast id, also the verdict on the crop of each view.
+    Cells about a view that a breast lacks are empty.
+
+    Parameters
+    ----------
+    breasts : iterable of Breast
+        In the order of the rows.
+    exam_order : mapping of (str, str) to int
+        That of the index; empty: there is no column of it.
+    flags : mapping of str to Flag, or None
+        Flags of their samples by breast id: then the verdict on the crop of each view is given, too.
+    unpaired : collection of BreastKey
+        Breasts that are no pair; where there are any, a column says so.
     """
     facts = [*_FACTS, *(name for name in _OPTIONAL if any(getattr(breast.facts, name) for breast in breasts))]
     columns = ["breast_id", "patient_id", "study", "laterality", *facts, "manufacturer", "patient_age"]
@@ -114,12 +146,15 @@ def breasts_table(breasts: Sequence[Breast], flags: Mapping[str, Flag] | None = 
     rows = (
         [b.key.breast_id, b.key.patient, b.key.study, b.key.laterality]
         + [getattr(b.facts, name) for name in facts]
-        + [b.cc.manufacturer, b.cc.patient_age]
-        + [getattr(image, name) for image in b.views for name in _VIEW_FACTS]
-        + ([] if flags is None else [crop_verdict(flags[b.key.breast_id], i) for i in range(len(VIEWS))])
+        + [b.images[0].manufacturer, b.images[0].patient_age]
+        + [getattr(image, name) if image else None for image in b.views for name in _VIEW_FACTS]
+        + ([] if flags is None else [crop_verdict(flags[b.key.breast_id], i) if v else None for i, v in enumerate(b.views)])
+        + ([b.key not in unpaired] if unpaired else [])
+        + ([exam_order.get((b.key.patient, b.key.study))] if exam_order else [])
         for b in breasts
     )
-    return iterate_csv([*columns, *views, *crops], rows)
+    more = (["paired"] if unpaired else []) + (["exam_order"] if exam_order else [])
+    return iterate_csv([*columns, *views, *crops, *more], rows)
 
 
 def findings_table(
@@ -153,7 +188,8 @@ def _boxes(breasts: Iterable[Breast], sample: Callable[[Breast], FusedSample] | 
                 box = [getattr(finding, side) for side in _SIDES]
                 row = [breast.key.breast_id, VIEWS[v], finding.category, finding.bi_rads, *box]
                 outline = [" ".join(f"{row:g},{column:g}" for row, column in finding.outline)] if outlines else []
-                yield row + (_in_image(drawn, v, finding, breast.views[v]) if drawn else []) + outline
+                image = breast.views[v]
+                yield row + (_in_image(drawn, v, finding, image) if drawn and image else []) + outline
 
 
 def _in_image(sample: FusedSample, v: int, finding: Finding, record: ImageRecord) -> list[float | None]:
@@ -206,11 +242,21 @@ def read_manifests(source: Source, folder: Path) -> Index:
             outline = tuple((point[0], point[1]) for point in points)
             finding = Finding(row["category"], _number(row["bi_rads"]), top, bottom, left, right, outline)
             boxes[row["breast_id"], row["view"]].append(finding)
-        breasts = []
+        breasts, unpaired, exam_order = list[Breast](), list[Unpaired](), dict[tuple[str, str], int]()
+        for row, record in zip(rows, images.values(), strict=True):
+            if number := _number(row.get("exam_order")):
+                exam_order[record.patient_id, record.study] = number
         for row in read_own_table(folder / "breasts.csv", ["breast_id", "patient_id", "study", "laterality", *_FACTS]):
             name, key = row["breast_id"], BreastKey(source.name, row["patient_id"], row["study"], Laterality(row["laterality"]))
             cc, mlo = (tuple(boxes[name, view]) for view in VIEWS)
-            breasts.append(Breast(key, views[name][View.CC], views[name][View.MLO], _facts(row), (cc, mlo)))
+            breast = Breast(key, views[name].get(View.CC), views[name].get(View.MLO), _facts(row), (cc, mlo))
+            pair = row.get("paired") != "false"
+            if len(breast.images) < 1 + pair:
+                raise ValueError("images.csv lacks an image of a breast")
+            if pair:
+                breasts.append(breast)
+            else:
+                unpaired.append(Unpaired(breast))
         rejected = read_own_table(folder / "rejected.csv", ["what", "reason", "detail"])
         rejections = [Rejection(_path(row["what"]), Reason(row["reason"]), row["detail"]) for row in rejected]
         found = Index(
@@ -222,12 +268,15 @@ def read_manifests(source: Source, folder: Path) -> Index:
             rejections=rejections,
             digests={path: Digest(row["digest"]) for path, row in zip(paths, rows, strict=True)},
             has_findings=has_findings,
+            unpaired=tuple(unpaired),
+            exam_order=exam_order,
         )
-        for what in (paths, [breast.key for breast in breasts], rejections):
+        every = [*breasts, *(each.breast for each in unpaired)]
+        for what in (paths, [breast.key for breast in every], rejections):
             if len(set(what)) < len(what):
                 raise ValueError("a row stands twice")
-        for breast in breasts:
-            if any(found.facts[image.path].label != breast.facts.label for image in breast.views):
+        for breast in every:
+            if any(found.facts[image.path].label != breast.facts.label for image in breast.images):
                 raise ValueError("images.csv and breasts.csv give one breast two labels")
         if name := differing_table(found, folder):  # such as a breast without its row in the other table
             raise ValueError(f"{name} contradicts the other tables")

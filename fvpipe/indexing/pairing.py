@@ -11,15 +11,38 @@ from typing import Any
 
 from fvpipe.indexing.labels import BreastLabels
 from fvpipe.reasons import Reason, Rejection
-from fvpipe.types import Breast, BreastKey, Digest, ImageFacts, ImageRecord, Laterality, View
+from fvpipe.types import VIEWS, Breast, BreastKey, Digest, ImageFacts, ImageRecord, Laterality, View
+
+PAIR_REASONS = frozenset({Reason.CC_MISSING, Reason.MLO_MISSING, Reason.IMPLANT_MISMATCH, Reason.KIND_MISMATCH})
+"""Why the images of a breast are no pair: reasons of pipelines that need both views."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unpaired:
+    """A breast whose images are no pair, for pipelines of one view.
+
+    Attributes
+    ----------
+    breast : Breast
+        With its best CC and its best MLO, as far as it has them.
+    label_rejection : Rejection or None
+        Why the label table leaves it out.
+    """
+
+    breast: Breast
+    label_rejection: Rejection | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Pairing:
-    """Breasts and rejections, sorted; every image record is in a breast, a rejection of the image, or one of its breast."""
+    """Breasts and rejections, sorted; every image record is in a breast, a rejection of the image, or one of its breast.
+
+    `breasts` are pairs. Each breast of `unpaired` has a rejection for one of :data:`PAIR_REASONS`, too.
+    """
 
     breasts: tuple[Breast, ...]
     rejections: tuple[Rejection, ...]
+    unpaired: tuple[Unpaired, ...] = ()
     label_hints: tuple[str, ...] = ()  # of rows of the label table that seem to be misspelled, as their rejections say
 
 
@@ -61,7 +84,7 @@ def tied_images(records: Iterable[ImageRecord]) -> list[ImageRecord]:
     """Find the images among which only the SOP Instance UID can choose."""
     equals: dict[Any, list[ImageRecord]] = defaultdict(list)
     for record in records:
-        equals[_breast(record), record.view, _kind(record), record.rows * record.columns].append(record)
+        equals[_breast(record), record.view, record.kind, record.rows * record.columns].append(record)
     return [record for group in equals.values() if len(group) > 1 for record in group]
 
 
@@ -99,34 +122,83 @@ def pair(
     rejections = [each for group in colliding_instances(records) for each in _duplicates(group, contents)]
     set_aside = {rejection.what for rejection in rejections}
     breasts: list[Breast] = []
+    unpaired: list[Unpaired] = []
     candidates = sorted((r for r in records if r.path not in set_aside), key=lambda r: (*_breast(r), r.path))
     for (patient, study, laterality), group in groupby(candidates, key=_breast):
         key, images = BreastKey(dataset, patient, study, laterality), list(group)
-        chosen = _choose_pair(key, images, published)
-        if isinstance(chosen, Rejection):
-            rejections.append(chosen)
-            continue
-        for image in images:
-            if image not in chosen:
-                detail = f"another {image.view} of breast {key.breast_id} was chosen"
-                rejections.append(Rejection(image.path, Reason.SUPERSEDED, detail))
+        (cc, mlo), no_pair = _choose(key, images, published)
         facts = labels.facts(patient, study, laterality)
+        findings = [labels.findings_of(image) if image else () for image in (cc, mlo)]
+        breast, by_label = Breast(key, cc, mlo, facts, (findings[0], findings[1])), None
         if facts.excluded:
-            rejections.append(Rejection(key.breast_id, Reason.LABEL_EXCLUDED, facts.excluded))
+            by_label = Rejection(key.breast_id, Reason.LABEL_EXCLUDED, facts.excluded)
         elif why := ambiguous.get((patient, study, laterality)):
-            rejections.append(Rejection(key.breast_id, Reason.LABEL_AMBIGUOUS, why))
+            by_label = Rejection(key.breast_id, Reason.LABEL_AMBIGUOUS, why)
+        if no_pair:
+            rejections.append(no_pair)
+            unpaired.append(Unpaired(breast, by_label))
+            continue
+        rejections += [_superseded(image, key) for image in images if image not in (cc, mlo)]
+        if by_label:
+            rejections.append(by_label)
         else:
-            cc, mlo = map(labels.findings_of, chosen)
-            breasts.append(Breast(key, *chosen, facts, (cc, mlo)))
+            breasts.append(breast)
     unmatched = dict(labels.without_image(records))  # an adapter need not give the lines that tell rows apart
     hints = tuple(rejection.detail for rejection, misspelled in unmatched.items() if misspelled)
-    return Pairing(tuple(breasts), tuple(sorted([*rejections, *unmatched], key=rejection_order)), hints)
+    ordered = tuple(sorted([*rejections, *unmatched], key=rejection_order))
+    return Pairing(tuple(breasts), ordered, tuple(unpaired), hints)
+
+
+def breasts_of_views(
+    views: Sequence[View],
+    breasts: Sequence[Breast],
+    unpaired: Sequence[Unpaired],
+    rejections: Sequence[Rejection],
+    images: Iterable[ImageRecord],
+) -> tuple[Sequence[Breast], Sequence[Rejection]]:
+    """Choose the breasts of a pipeline that shows `views`, and its rejections, both in their order.
+
+    Both views: the pairs. One view: every breast that has it, and the pairs whole, since their other view is compared with it.
+
+    Parameters
+    ----------
+    views : sequence of View
+        Of the pipeline's image.
+    breasts, unpaired, rejections
+        Of a :class:`Pairing`; `rejections` may hold others, too.
+    images : iterable of ImageRecord
+        All images that were paired.
+    """
+    if len(views) > 1:
+        return breasts, rejections
+    (view,) = views
+    having = {u.breast.key: u for u in unpaired if u.breast.views[VIEWS.index(view)] is not None}
+    alone = {key: u.breast.only(view) for key, u in having.items() if not u.label_rejection}
+    rejected = {rejection.what for rejection in rejections}
+    keys = {(key.patient, key.study, key.laterality): key for key in alone}
+    others = [
+        _superseded(image, key)
+        for image in images
+        for key in [keys.get(_breast(image))]
+        if key and image.view is view and image not in alone[key].images and image.path not in rejected
+    ]
+    settled = {key.breast_id for key in having}
+    kept = [r for r in rejections if r.reason not in PAIR_REASONS or r.what not in settled]
+    by_label = [u.label_rejection for u in having.values() if u.label_rejection]
+    return (
+        sorted([*breasts, *alone.values()], key=lambda breast: breast.key),
+        sorted([*kept, *others, *by_label], key=rejection_order),
+    )
+
+
+def _superseded(image: ImageRecord, key: BreastKey) -> Rejection:
+    return Rejection(image.path, Reason.SUPERSEDED, f"another {image.view} of breast {key.breast_id} was chosen")
 
 
 def _duplicates(group: Sequence[ImageRecord], contents: Mapping[str, Digest]) -> list[Rejection]:
     """Rejections of a group of :func:`colliding_instances`: all but the first where all are equal, else all."""
     read = {
-        (contents[r.path], r.photometric_interpretation, r.bits_stored, *_breast(r), r.view, r.orientation, _kind(r))
+        (contents[r.path], r.photometric_interpretation, r.bits_stored, *_breast(r), r.view, r.orientation, r.kind)
         for r in group
     }
     if len(read) == 1:
@@ -141,18 +213,16 @@ def _breast(record: ImageRecord) -> tuple[str, str, Laterality]:
     return record.patient_id, record.study, record.laterality
 
 
-def _kind(image: ImageRecord) -> tuple[bool, bool, bool, bool]:
-    """Kind of an image: only images of one kind pair, and the kinds sort as they are preferred."""
-    return image.for_processing, image.synthetic, image.low_energy, image.implant_displaced
-
-
 _KINDS = ("for processing", "synthetic", "low-energy", "implant displaced")
 
 
-def _choose_pair(
+def _choose(
     key: BreastKey, images: Sequence[ImageRecord], published: Mapping[str, str]
-) -> tuple[ImageRecord, ImageRecord] | Rejection:
-    """Choose the best CC and the best MLO of the best kind that has both; the choice never depends on file order."""
+) -> tuple[tuple[ImageRecord | None, ImageRecord | None], Rejection | None]:
+    """Choose the best CC and the best MLO of the best kind that has both; the choice never depends on file order.
+
+    Where no kind has both, the best of each view with the reason why they are no pair.
+    """
 
     def preference(image: ImageRecord) -> tuple[bool, int, str, str]:
         uid = published.get(image.path, image.sop_instance_uid)
@@ -160,11 +230,16 @@ def _choose_pair(
 
     best: dict[tuple[Any, View], ImageRecord] = {}
     for image in sorted(images, key=preference):
-        best.setdefault((_kind(image), image.view), image)
+        best.setdefault((image.kind, image.view), image)
     for kind in sorted({kind for kind, _ in best}):
         cc, mlo = best.get((kind, View.CC)), best.get((kind, View.MLO))
         if cc and mlo:
-            return cc, mlo
+            return (cc, mlo), None
+    of_view = {view: image for (_, view), image in sorted(best.items(), key=lambda item: item[0][0], reverse=True)}
+    return (of_view.get(View.CC), of_view.get(View.MLO)), _why_no_pair(key, images, best)
+
+
+def _why_no_pair(key: BreastKey, images: Sequence[ImageRecord], best: Mapping[tuple[Any, View], ImageRecord]) -> Rejection:
     counts = {view: sum(image.view is view for image in images) for view in View}
     found = f"{counts[View.CC]} CC and {counts[View.MLO]} MLO"
     if not all(counts.values()):

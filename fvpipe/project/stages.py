@@ -16,12 +16,12 @@ from fvpipe.cache.sample_store import SampleStore
 from fvpipe.config.loading import digest_of
 from fvpipe.config.pipeline import load_pipeline
 from fvpipe.datasets.source import Source
-from fvpipe.errors import InputError
+from fvpipe.errors import FvpipeError, InputError
 from fvpipe.execution.workers import Workers
 from fvpipe.indexing.index import Index
 from fvpipe.indexing.manifest_tables import differing_table, read_manifests, write_manifests
+from fvpipe.indexing.rejections import rejection_lines, require_breasts
 from fvpipe.project.project import Project, source_of_file
-from fvpipe.reasons import Reason
 from fvpipe.types import LABEL_NAMES
 
 Say = Callable[[str], None]
@@ -34,6 +34,7 @@ class IndexSummary:
     dataset: str
     images: int
     breasts: int
+    unpaired: int  # breasts that only pipelines of one view build
     rejections: dict[str, int]
     ignored: int
     read: int
@@ -84,12 +85,13 @@ def run_index(
             found = read_manifests(source, folder)
         else:
             with open_file_cache(source, project.samples, reread=reread) as file_cache:
-                found = flow.index(source, workers, file_cache, digest=True)
+                found = checked(flow.index(source, workers, file_cache, digest=True), say)
             write_manifests(found, folder)
         yield IndexSummary(
             dataset=name,
             images=len(found.images),
             breasts=len(found.breasts),
+            unpaired=sum(not each.label_rejection for each in found.unpaired),
             rejections=dict(sorted(Counter(rejection.reason.value for rejection in found.rejections).items())),
             ignored=len(found.passed_over),
             read=found.headers_read,
@@ -164,12 +166,29 @@ def run_build(
         source, store = project.source(name, id_key), samples or project.samples
         targets = [target_of(project, pipeline, name) for pipeline in pipelines or project.params.pipelines]
         with open_file_cache(source, store, reread=reread) as file_cache:
-            found = _checked_index(project, source, workers, file_cache, say)
+            found = _compared_index(project, source, workers, file_cache, say)
             for target in targets:
                 build = flow.build_shards(found, target, SampleStore(store), file_cache, workers, limits, say)
                 yield summary_of(build, target)
         for note in notes(found):
             say(note)
+
+
+def checked(found: Index, say: Say) -> Index:
+    """Return an index that gives a breast and whose label table fits.
+
+    Raises
+    ------
+    QualityError, LabelTableError
+        As :func:`fvpipe.indexing.rejections.require_breasts`; all reasons are said first.
+    """
+    try:
+        require_breasts(found)
+    except FvpipeError:
+        for line in rejection_lines(found.rejections):
+            say(line)
+        raise
+    return found
 
 
 def notes(found: Index) -> Iterator[str]:
@@ -180,19 +199,15 @@ def notes(found: Index) -> Iterator[str]:
         yield f"warning: {found.source.name}: {hint}"
     if more := len(found.label_hints[3:]):
         yield f"  ... and {more} more rows, as label_without_image in rejected.csv"
-    unmatched = any(rejection.reason is Reason.LABEL_WITHOUT_IMAGE for rejection in found.rejections)
-    if unmatched and all(breast.facts.label < 0 for breast in found.breasts):
-        nothing = "no row of the label table matches a breast; every breast is unlabelled or left out"
-        yield f"warning: {found.source.name}: {nothing}"
 
 
-def _checked_index(project: Project, source: Source, workers: Workers, file_cache: FileCache, say: Say) -> Index:
+def _compared_index(project: Project, source: Source, workers: Workers, file_cache: FileCache, say: Say) -> Index:
     """Index a data set again, from the file cache, and compare every table with the manifest."""
     folder = project.manifests(source.name)
     if not (folder / "images.csv").is_file():
         say(f"warning: {folder}: no manifest; indexed without writing one. `fvpipe index --dataset {source.name}` writes it")
-        return flow.index(source, workers, file_cache)
-    found = flow.index(source, workers, file_cache, digest=True)
+        return checked(flow.index(source, workers, file_cache), say)
+    found = checked(flow.index(source, workers, file_cache, digest=True), say)
     if name := differing_table(found, folder):
         raise InputError(
             f"{folder / name}: is not what {source.root}, its label table and params.yaml give now; run "

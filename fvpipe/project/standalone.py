@@ -18,8 +18,9 @@ from fvpipe.datasets.source import Source
 from fvpipe.errors import ParameterError
 from fvpipe.execution.workers import Workers, WorkerSettings
 from fvpipe.indexing.index import Index
+from fvpipe.indexing.rejections import require_breasts
 from fvpipe.project.project import make_source
-from fvpipe.project.stages import BuildSummary, notes, open_file_cache, summary_of
+from fvpipe.project.stages import BuildSummary, checked, notes, open_file_cache, summary_of
 
 
 def index(dicom: str | Path, adapter: str = "table", labels: str | Path | None = None, *, workers: int | None = None) -> Index:
@@ -44,7 +45,8 @@ def index(dicom: str | Path, adapter: str = "table", labels: str | Path | None =
     Raises
     ------
     FvpipeError
-        The folder or the label table cannot be read, or there is no such adapter.
+        The folder or the label table cannot be read, no file gives a breast, no row of the label table describes an image, or
+        there is no such adapter.
     """
     source = standalone_source(adapter, Path(dicom), adapter, Path(labels) if labels else None)
     with (
@@ -52,7 +54,9 @@ def index(dicom: str | Path, adapter: str = "table", labels: str | Path | None =
         open_file_cache(source, Path(folder)) as file_cache,
         Workers(WorkerSettings(count=workers)) as pool,
     ):
-        return flow.index(source, pool, file_cache)
+        found = flow.index(source, pool, file_cache)
+    require_breasts(found)
+    return found
 
 
 def build_shards(
@@ -89,12 +93,14 @@ def build_shards(
     Raises
     ------
     FvpipeError
-        The input cannot be read, or the build was not committed.
+        The input cannot be read, it gives no sample, no row of the label table describes an image, or the build was not
+        committed.
     """
     source = standalone_source(adapter, Path(dicom), adapter, Path(labels) if labels else None)
     target, samples = standalone_target(source.name, pipeline, Path(out)), Path(out) / ".samples"
     with open_file_cache(source, samples) as file_cache, Workers(WorkerSettings(count=workers)) as pool:
         found = flow.index(source, pool, file_cache)
+        require_breasts(found)
         return flow.build_shards(found, target, SampleStore(samples), file_cache, pool, Limits(), warnings.warn)
 
 
@@ -110,7 +116,7 @@ def run_build(
 ) -> Iterator[BuildSummary]:
     """Index a data set and build its shards in one go, with the sample store `samples`."""
     with open_file_cache(source, samples, reread=reread) as file_cache:
-        found = flow.index(source, workers, file_cache)
+        found = checked(flow.index(source, workers, file_cache), say)
         yield summary_of(flow.build_shards(found, target, SampleStore(samples), file_cache, workers, limits, say), target)
     for note in notes(found):
         say(note)

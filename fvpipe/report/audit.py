@@ -18,6 +18,7 @@ from fvpipe.cache.file_cache import FileCache
 from fvpipe.config.pipeline import Pipeline
 from fvpipe.execution.isolation import Crash
 from fvpipe.execution.workers import Workers
+from fvpipe.imaging.canvas import needed_views
 from fvpipe.imaging.pixel_digest import unturned
 from fvpipe.imaging.view_agreement import IDENTICAL_VIEWS, shared_flags
 from fvpipe.indexing.index import Index
@@ -171,18 +172,19 @@ def audit(
     ClusterError, StorageError
         If the workers fail or the cache cannot be written.
     """
+    found = found.of_views(needed_views(pipeline))
     measured, unreadable = _measure(found, pipeline, workers, file_cache)
     rows = {row.record.path: row for row in measured}
     rejected = {rejection.what: rejection for rejection in unreadable}
     incomplete = [
         Rejection(breast.key.breast_id, Reason.VIEW_UNREADABLE, f"its {image.view} was rejected: {rejected[image.path].reason}")
         for breast in found.breasts
-        for image in [next((image for image in breast.views if image.path in rejected), None)]
-        if image
+        for image in [next((image for image in breast.images if image.path in rejected), None)]
+        if image and not breast.without(rejected.keys(), needed_views(pipeline))
     ]
     identical, shared = _compare_breasts(found, rows)
     rejections = sorted([*found.rejections, *unreadable, *incomplete, *identical], key=rejection_order)
-    ids = {image.path: breast.key.breast_id for breast in found.breasts for image in breast.views}
+    ids = {image.path: breast.key.breast_id for breast in found.breasts for image in breast.images}
     deviations = largest_deviations(measured)
     verdicts = Counter(crop_verdict(row.flags) for row in measured if row.method != "none")
     worst = _worst_first(measured, deviations)[:limit]
@@ -243,15 +245,16 @@ def _measure(
 
 def _compare_breasts(found: Index, rows: Mapping[str, ImageMeasurement]) -> tuple[list[Rejection], list[Flag]]:
     """Breasts whose views are one image, and the flags of those that share a view with another breast, as of a build."""
-    digests: dict[BreastKey, tuple[Digest, Digest]] = {}
+    digests: dict[BreastKey, list[Digest]] = {}
     identical = dict[str, Rejection]()
     for breast in found.breasts:
-        cc, mlo = (rows.get(image.path) for image in breast.views)
-        if cc and mlo and cc.pixel_digest and mlo.pixel_digest:
-            digests[breast.key] = cc.pixel_digest, mlo.pixel_digest
-            same = unturned(cc.pixel_digest) == unturned(mlo.pixel_digest)
-            if same and Flag.CC_CONSTANT not in cc.flags:
-                breast_id, detail = breast.key.breast_id, f"{breast.cc.path} and {breast.mlo.path}: {IDENTICAL_VIEWS}"
+        measured = [row for image in breast.images if (row := rows.get(image.path)) and row.pixel_digest]
+        if len(measured) == len(breast.images):
+            digests[breast.key] = [row.pixel_digest for row in measured if row.pixel_digest]
+            same = len(measured) > 1 and len(set(map(unturned, digests[breast.key]))) == 1
+            if same and Flag.CC_CONSTANT not in measured[0].flags:
+                breast_id = breast.key.breast_id
+                detail = f"{' and '.join(image.path for image in breast.images)}: {IDENTICAL_VIEWS}"
                 identical[breast_id] = Rejection(breast_id, Reason.IDENTICAL_VIEWS, detail)
     shared = [flags for breast_id, flags in shared_flags(digests.items()).items() if breast_id not in identical]
     return list(identical.values()), shared

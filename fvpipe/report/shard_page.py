@@ -80,6 +80,8 @@ def _card(sample: Sample) -> dict[str, Any]:
     for i, view in enumerate(VIEWS):
         top, bottom, left, right = sample.placement[i].tolist()
         rows, columns = sample.source_shape[i].tolist()
+        if not rows:  # the breast lacks this view
+            continue
         box_top, box_bottom, box_left, box_right = sample.crop_box[i].tolist()
         shift = sample.image.shape[-1] * i if sample.image.ndim == 3 else 0
         views.append({

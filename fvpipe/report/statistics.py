@@ -208,19 +208,21 @@ def pair_report(breasts: Iterable[Breast], rows: Mapping[str, ImageMeasurement])
     Parameters
     ----------
     breasts : iterable of Breast
-        Pairs of views.
+        Those without both views are passed over.
     rows : mapping of str to ImageMeasurement
         Measurements by path.
     """
     ratios: list[tuple[str, float, str]] = []
     vendors, bits, not_compared = [], [], 0
     for breast in breasts:
-        name = breast.key.breast_id
-        if breast.cc.manufacturer != breast.mlo.manufacturer:
+        name, (first, second) = breast.key.breast_id, breast.views
+        if first is None or second is None:
+            continue
+        if first.manufacturer != second.manufacturer:
             vendors.append(name)
-        if breast.cc.bits_stored != breast.mlo.bits_stored:
+        if first.bits_stored != second.bits_stored:
             bits.append(name)
-        cc, mlo = rows.get(breast.cc.path), rows.get(breast.mlo.path)
+        cc, mlo = rows.get(first.path), rows.get(second.path)
         if cc is None or mlo is None or not (cc.segmented and mlo.segmented) or bool(cc.pixel_area) != bool(mlo.pixel_area):
             not_compared += 1
             continue

@@ -211,8 +211,14 @@ def _check_values(path: Path, columns: Mapping[str, NDArray[Any]]) -> None:
         found = columns[name][~np.isin(columns[name], allowed)]
         if found.size:
             raise _error(path, f"{name} is {found.tolist()[0]!r}, expected one of {', '.join(map(repr, allowed))}")
-    if np.any(columns["source_shape"] < 1):
-        raise _error(path, f"source_shape is {columns['source_shape'].min()}, expected at least 1")
+    lacking = columns["source_digest"] == b""
+    if np.any(lacking.all(axis=1)):
+        raise _error(path, "source_digest names no file of a sample, expected one or two")
+    for name, value in (("source_shape", 0), ("crop_box", 0), ("placement", -1), ("pixel_digest", b"")):
+        if np.any(columns[name][lacking] != value):
+            raise _error(path, f"{name} of a view without a file is not {value!r}")
+    if np.any(columns["source_shape"][~lacking] < 1):
+        raise _error(path, f"source_shape is {columns['source_shape'][~lacking].min()}, expected at least 1")
 
 
 def _error(path: Path, found: str) -> ShardError:

@@ -139,7 +139,8 @@ def _rejected(shards: Shards) -> dict[str, str]:
 
 
 def _facts(shards: Shards) -> dict[str, Row]:
-    columns = ["breast_id", "study", "density", "age", "manufacturer", "patient_age", "cc_rows", "cc_columns"]
+    sizes = [f"{view.lower()}_{name}" for view in VIEWS for name in ("rows", "columns")]
+    columns = ["breast_id", "study", "density", "age", "manufacturer", "patient_age", *sizes]
     facts = {row["breast_id"]: row for row in _table(shards, "breasts.csv", columns)}
     if missing := set(shards.breast_ids.tolist()) - facts.keys():
         raise ShardError(f"{shards.folder / 'breasts.csv'}: no row for {min(missing)}, which a shard holds; {BUILD_AGAIN}")
@@ -159,7 +160,7 @@ def _table(shards: Shards, name: str, columns: list[str]) -> list[Row]:
 def _breast(dataset: str, breast: str, part: Part, label: int, shards: Shards, i: int, facts: Row) -> Prediction:
     present = [view.value for view, placed in zip(VIEWS, shards.columns["placement"][i], strict=True) if placed[0] >= 0]
     age = (facts["age"] or facts["patient_age"]).rstrip("Y+").lstrip("0")
-    size = f"{facts['cc_rows']}x{facts['cc_columns']}"
+    size = "x".join(facts[f"cc_{name}"] or facts[f"mlo_{name}"] for name in ("rows", "columns"))
     return Prediction(
         dataset, breast, str(shards.patient_ids[i]), part.value, label, None, "+".join(present), facts["density"],
         age if age.isdecimal() else "", facts["manufacturer"], size,
@@ -167,7 +168,7 @@ def _breast(dataset: str, breast: str, part: Part, label: int, shards: Shards, i
 
 
 def _candidate(dataset: str, shards: Shards, i: int, facts: Row) -> Candidate:
-    files = tuple(digest.decode() for digest in shards.columns["source_digest"][i])
-    pixels = tuple(unturned(digest.decode()) for digest in shards.columns["pixel_digest"][i])
+    files = tuple(digest.decode() for digest in shards.columns["source_digest"][i] if digest)
+    pixels = tuple(unturned(digest.decode()) for digest in shards.columns["pixel_digest"][i] if digest)
     breast, patient = str(shards.breast_ids[i]), str(shards.patient_ids[i])
     return Candidate(dataset, breast, patient, facts["study"], int(shards.labels[i]), "", files, pixels)

@@ -19,13 +19,14 @@ from fvpipe.config.pipeline import Pipeline, load_pipeline
 from fvpipe.dicom.header import read_header
 from fvpipe.errors import CheckpointError, ParameterError
 from fvpipe.evaluation.training_record import WEIGHTS, Record, read_record
+from fvpipe.imaging.canvas import needed_views
 from fvpipe.indexing.headers import read_pixel_digests
 from fvpipe.indexing.labels import BreastLabels
-from fvpipe.indexing.pairing import colliding_instances, pair
+from fvpipe.indexing.pairing import breasts_of_views, colliding_instances, pair
 from fvpipe.project.project import find_reading
 from fvpipe.reasons import Reason, Rejection
 from fvpipe.training.model import Classifier, build_model, probability
-from fvpipe.types import SCALES, VIEWS, Breast, FusedSample
+from fvpipe.types import SCALES, Breast, FusedSample
 from fvpipe.versions import PREPROCESSING_VERSION
 
 
@@ -113,7 +114,7 @@ def predict(
     Parameters
     ----------
     files : sequence of Path
-        CC and MLO of one or more breasts, in any order.
+        CC and MLO of one or more breasts, in any order; for a pipeline of one view, that view is enough.
     model, record
         From :func:`load_model`.
     adapter : str or None
@@ -141,16 +142,22 @@ def predict(
     digests = {path: found for path, found in contents.items() if not isinstance(found, Rejection)}
     readable = [record for record in records if record.path not in contents or record.path in digests]
     paired = pair("predict", readable, BreastLabels(), digests)
-    rejected += paired.rejections
+    needed = needed_views(settings)
+    chosen, unpaired = breasts_of_views(needed, paired.breasts, paired.unpaired, paired.rejections, readable)
+    rejected += unpaired
+    breasts = list(chosen)
     predictions = []
-    for breast in paired.breasts:
+    while breasts:
+        breast = breasts.pop(0)
         # No folder scan has seen these files: their headers are compared.
-        policy = readings[breast.cc.path].policy
+        policy = readings[breast.images[0].path].policy
         sample = _sample(SampleTask(str(root), "", breast.cc, breast.mlo, ("", ""), (None, None), policy, settings))
         if isinstance(sample, FusedSample):
             predictions.append(_predict(breast, sample, model))
-        else:
-            rejected.append(sample)
+            continue
+        rejected.append(sample)
+        if left := breast.without([sample.what], needed):
+            breasts.insert(0, left)
     return predictions, rejected
 
 
@@ -159,10 +166,9 @@ def _sample(task: SampleTask) -> FusedSample | Rejection:
     if result.unreadable:
         return result.unreadable
     if result.sample is None:
-        return Rejection(result.changed or task.cc.path, Reason.FILE_UNREADABLE, "changed while it was read")
+        return Rejection(result.changed or task.images[0].path, Reason.FILE_UNREADABLE, "changed while it was read")
     if isinstance(result.sample, ViewRejection):
-        view = result.sample.view
-        what = task.views[VIEWS.index(view)].path if view else f"{task.cc.path} and {task.mlo.path}"
+        what = " and ".join(image.path for image in task.images if result.sample.view in (None, image.view))
         return Rejection(what, result.sample.reason, result.sample.detail)
     return result.sample
 

@@ -1,0 +1,114 @@
+"""Summary of rejections for the screen, and the errors of a data set without a breast or with labels of others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from fvpipe.datasets.registry import get_adapter
+from fvpipe.datasets.source import Source
+from fvpipe.dicom.header import read_header
+from fvpipe.errors import LabelTableError, QualityError
+from fvpipe.indexing.index import Index
+from fvpipe.printable import escaped
+from fvpipe.reasons import NOT_BROKEN, Reason, Rejection
+
+COLUMNS = 100  # of a line on the screen
+NAMES = 3  # shown of each reason
+ADAPTERS = {"cbis": "CBIS-DDSM", "cmmd": "CMMD", "vindr": "VinDr-Mammo", "table": "a folder of files by the standard"}
+SECONDARY = (NOT_BROKEN - {Reason.LABEL_EXCLUDED}) | {Reason.VIEW_UNREADABLE}
+"""Reasons that follow from another one, or leave nothing out."""
+
+
+def rejection_lines(rejections: Iterable[Rejection]) -> Iterator[str]:
+    r"""Make one line for each reason, the most frequent first: count, three names and the first detail.
+
+    Parameters
+    ----------
+    rejections : iterable of Rejection
+        Those that only say what a label rule leaves out are passed over. None is kept.
+
+    Examples
+    --------
+    >>> print(*rejection_lines(Rejection(f"{i}.dcm", Reason.COLOUR, "3 samples per pixel") for i in range(5)), sep="\n")
+      rejected: 5 colour: 0.dcm, 1.dcm, 2.dcm, ... (3 samples per pixel)
+    """
+    found: dict[Reason, tuple[int, list[str], str]] = {}
+    for rejection in rejections:
+        if rejection.reason not in NOT_BROKEN:
+            count, names, detail = found.get(rejection.reason, (0, [], rejection.detail))
+            names = [*names, rejection.what] if len(names) < NAMES else names
+            found[rejection.reason] = count + 1, names, detail
+    for reason, (count, names, detail) in sorted(found.items(), key=lambda item: (-item[1][0], item[0])):
+        line = f"  rejected: {count} {reason.value}: "
+        more = ", ..." if count > len(names) else ""
+        each = (COLUMNS - len(line) - len(more) - 2 * len(names)) // len(names)
+        line += ", ".join(_shortened(escaped(name), each, from_left=True) for name in names) + more
+        left = COLUMNS - len(line) - 3
+        yield line + (f" ({_shortened(escaped(detail), left)})" if left >= min(len(detail), 16) else "")
+
+
+def _shortened(text: str, length: int, *, from_left: bool = False) -> str:
+    if len(text) <= length:
+        return text
+    return f"...{text[-(length - 3) :]}" if from_left else f"{text[: length - 3]}..."
+
+
+def require_breasts(found: Index) -> None:
+    """Check that an index gives a breast that some pipeline builds, and that its label table, if there is one, fits.
+
+    Raises
+    ------
+    QualityError
+        No breast; the message has the most frequent reason, and what to do.
+    LabelTableError
+        No row of the label table describes an image.
+    """
+    if found.files and not found.breasts and all(each.label_rejection for each in found.unpaired):
+        raise QualityError(nothing_to_build(found, found.rejections))
+    if found.labels_unmatched:
+        rows = [rejection for rejection in found.rejections if rejection.reason is Reason.LABEL_WITHOUT_IMAGE]
+        table = found.source.label_file or f"the label table of {found.source.root}"
+        first = "".join(found.label_hints[:1]) or "".join(rejection.detail for rejection in rows[:1])
+        raise LabelTableError(
+            f"{table}: none of its {len(rows)} rows matches an imaged breast, so every breast would be unlabelled; {first}. "
+            "Expected the Patient ID and side of the headers, character by character: is it the table of these images? Without "
+            "a label table (no --labels, no `label_file` in params.yaml) a `table` data set is unlabelled"
+        )
+
+
+def nothing_to_build(found: Index, rejections: Sequence[Rejection]) -> str:
+    """Explain why no breast of `found` is left, with the most frequent reason and what to do."""
+    telling = [r for r in rejections if r.reason not in SECONDARY] or list(rejections)
+    counts: dict[Reason, list[Rejection]] = {}
+    for rejection in telling:
+        counts.setdefault(rejection.reason, []).append(rejection)
+    message = f"{found.source.root}: {len(found.files)} files, but no breast to build; "
+    if not counts:
+        return f"{message}{'; '.join(found.passed_over.describe()) or 'none was rejected'}. Nothing was written"
+    reason, (first, *others) = max(counts.items(), key=lambda item: len(item[1]))
+    message += f"most often {reason.value} ({1 + len(others)} times: {reason.meaning}), as {first.what}: {first.detail}. "
+    if reason in (Reason.CC_MISSING, Reason.MLO_MISSING):
+        message += "Is a part of the files missing? A pipeline of one view (`cc`, `mlo`) builds breasts without the other."
+    elif reason is Reason.LABEL_EXCLUDED:
+        message += "See `labels` of params.yaml for the rule."
+    elif fitting := _fitting_adapters(found.source, first):
+        asked = " or ".join(f"{ADAPTERS[name]}? `--adapter {name}`" for name in fitting)
+        message += f"Is this {asked} reads this file (in a project: `adapter` of params.yaml)."
+    else:
+        message += (
+            "See `fvpipe inspect` of a file; is `--adapter` (in a project, `adapter` of params.yaml) that of the data set?"
+        )
+    return f"{message} Nothing was written"
+
+
+def _fitting_adapters(source: Source, rejection: Rejection) -> list[str]:
+    """Names of the other adapters whose rules accept a file that this one's reject."""
+    path = source.root / rejection.what
+    if not path.is_file() or not isinstance(read_header(source.root, rejection.what, source.policy), Rejection):
+        return []
+    others = {name: get_adapter(name) for name in ADAPTERS if name != source.adapter.name}
+    return [
+        name
+        for name, adapter in others.items()
+        if not isinstance(read_header(source.root, rejection.what, adapter.policy), Rejection)
+    ]
