@@ -6,8 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from fvpipe.config.loading import parse_yaml
 from fvpipe.datasets.adapter import get_adapter
 from fvpipe.errors import InputError, LeakError
 from fvpipe.evaluation.near_duplicates import Fingerprints, fingerprints, near_pairs
@@ -146,7 +145,8 @@ def _some_shards(project: Project, dataset: str) -> Shards | None:
 
 def _decoded_in_part(shards: Shards) -> bool:
     """Whether the pipeline decodes at a reduced resolution, where the pixel digest depends on the image's encoding."""
-    return bool(yaml.safe_load(shards.receipt.pipeline_yaml)["resize"]["method"] == "wavelet")
+    settings = parse_yaml(shards.receipt.pipeline_yaml, f"the pipeline of {shards.folder}")
+    return bool(settings["resize"]["method"] == "wavelet")
 
 
 def _digests(shards: Shards) -> dict[str, tuple[tuple[str, ...], tuple[str, ...]]]:
