@@ -52,8 +52,7 @@ def read_labels(root: Path, label_file: Path | None, rules: Labels) -> LabelTabl
         subset = "test" if "test" in file.name else "training"
         for row in iterate_table(file, ["patient_id", "left or right breast", "pathology"]):
             laterality = row.parse("left or right breast", parse_laterality, "LEFT or RIGHT")
-            if row["pathology"] not in PATHOLOGY:
-                raise row.error("pathology", ", ".join(PATHOLOGY))
+            row.parse("pathology", PATHOLOGY.get, ", ".join(PATHOLOGY))
             facts = _facts(row, subset)
             key = row["patient_id"], laterality
             rows[key] = max(rows.get(key, facts), facts, key=lambda f: (f.label, f.bi_rads or 0, f.subset))

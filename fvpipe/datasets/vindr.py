@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 
 from fvpipe.config.project import Labels
@@ -66,10 +67,9 @@ def _edge(cell: str) -> float | None:
 
 
 def _view(row: Row) -> View | None:
-    name = row.get("view_position").upper()
-    if name not in ("", *VIEWS):
-        raise row.error("view_position", "CC or MLO")
-    return View(name) if name else None
+    if not row.get("view_position"):
+        return None
+    return row.parse("view_position", lambda cell: View(cell.upper()) if cell.upper() in VIEWS else None, "CC or MLO")
 
 
 def _size(row: Row, column: str) -> int | None:
@@ -83,17 +83,18 @@ def _facts(row: Row, rules: Labels) -> BreastFacts:
     label = 1 if bi_rads in rules.bi_rads_malignant else 0 if bi_rads in rules.bi_rads_benign else -1
     excluded = f"BI-RADS {bi_rads} is neither benign nor malignant by the label rule" if label == -1 else ""
     subset = row.get("split")
-    if subset not in ("", "training", "test"):
-        raise row.error("split", "training or test")
+    if subset:
+        row.parse("split", {"training": 1, "test": 1}.get, "training or test")
     density = row.get("breast_density").upper().removeprefix("DENSITY").strip()
     return BreastFacts(label, bi_rads, density, subset=subset, excluded=excluded, place=row.place)
 
 
 def _bi_rads(row: Row, column: str) -> int:
-    word, _, digit = row[column].rpartition(" ")
-    if word.upper() != "BI-RADS" or digit not in ("0", "1", "2", "3", "4", "5", "6"):
-        raise row.error(column, "'BI-RADS 0' to 'BI-RADS 6'")
-    return int(digit)
+    return row.parse(column, _category, "'BI-RADS 0' to 'BI-RADS 6'")
+
+
+def _category(cell: str) -> int | None:
+    return int(cell[-1]) if re.fullmatch("BI-RADS [0-6]", cell, re.IGNORECASE) else None
 
 
 ADAPTER = Adapter(

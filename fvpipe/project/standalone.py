@@ -18,6 +18,7 @@ from fvpipe.datasets.source import Source
 from fvpipe.errors import ParameterError
 from fvpipe.execution.workers import Workers, WorkerSettings
 from fvpipe.indexing.index import Index
+from fvpipe.printable import escaped
 from fvpipe.project.project import make_source
 from fvpipe.project.stages import BuildSummary, notes, open_file_cache, summary_of
 
@@ -95,7 +96,11 @@ def build_shards(
     target, samples = standalone_target(source.name, pipeline, Path(out)), Path(out) / ".samples"
     with open_file_cache(source, samples) as file_cache, Workers(WorkerSettings(count=workers)) as pool:
         found = flow.index(source, pool, file_cache)
-        return flow.build_shards(found, target, SampleStore(samples), file_cache, pool, Limits(), warnings.warn)
+        return flow.build_shards(found, target, SampleStore(samples), file_cache, pool, Limits(), _warn)
+
+
+def _warn(line: str) -> None:
+    warnings.warn(escaped(line), stacklevel=2)
 
 
 def run_build(
