@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from markupsafe import escape
 
 from fvpipe import errors
 from fvpipe.cli.main import main
@@ -44,6 +45,29 @@ def test_markup_in_a_shard_folder_is_text_in_its_page(tmp_path: Path) -> None:
     assert "<b>" not in page
     assert page.count("&lt;script&gt;alert(1)&lt;/script&gt;&#34;&#39;&amp;") >= 6
     assert page.count("<figure>") == 3  # and markup of the template is markup
+
+
+@pytest.mark.fault(53)
+@pytest.mark.parametrize(
+    "markup",
+    [
+        '"><img src=x onerror=alert(1)>',
+        "</style><script>alert(1)</script>",
+        "' onload='alert(1)",
+        "<svg/onload=alert(1)>",
+        "{{ 7 * 7 }}<b>{% raw %}",
+        "<!-- --><iframe>",
+    ],
+)
+def test_markup_of_every_kind(markup: str, tmp_path: Path) -> None:
+    commit(tmp_path / "s", (3,))
+    change_shard(tmp_path / "s", text("breast_id", markup.encode()))
+    data = json.loads((tmp_path / "s" / RECEIPT).read_text()) | {"license": markup, "dataset": markup, "pipeline": markup}
+    (tmp_path / "s" / RECEIPT).write_text(json.dumps(data))
+    write_page(tmp_path / "s", tmp_path / "page.html", 3)
+    page = (tmp_path / "page.html").read_text()
+    assert markup not in page
+    assert page.count(str(escape(markup))) >= 5
 
 
 @pytest.mark.fault(53)
@@ -104,6 +128,65 @@ def test_errors_of_commands(tmp_path: Path) -> None:
         done = CliRunner().invoke(main, arguments)
         assert done.exit_code != 0
         assert not CONTROL.search(done.output.replace("\n", "")), arguments
+
+
+TITLE = "\x1b]0;title\x07\x9b31m"  # sets the title of the window, and a color
+YAML_TITLE = r'"\e]0;title\a\x9b31m"'
+
+
+@pytest.mark.fault(54)
+@pytest.mark.parametrize(
+    "params",
+    [
+        f"{YAML_TITLE}: 1",
+        f"datasets: {{{YAML_TITLE}: {{adapter: table}}}}",
+        f"datasets: {{a: {{adapter: {YAML_TITLE}}}}}",
+        f"datasets: {{a: {{adapter: table, label_file: {YAML_TITLE}}}}}\npipelines: [cropped]",
+        f"datasets: {{a: {{adapter: table}}}}\npipelines: [{YAML_TITLE}]",
+        f"train: {{weights: {YAML_TITLE}, lr: x}}",
+    ],
+)
+def test_escape_sequences_in_settings(params: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_text(params)
+    Path("data", "a").mkdir(parents=True)
+    for command in (["index", "--workers", "0"], ["build-shards", "--workers", "0"], ["split"], ["train"], ["evaluate"]):
+        done = CliRunner().invoke(main, command)
+        assert done.exception is None or isinstance(done.exception, SystemExit), (command, done.exception)
+        assert not CONTROL.search(done.output.replace("\n", "")), command
+
+
+@pytest.mark.fault(54)
+def test_escape_sequences_in_tables_and_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / TITLE
+    write_dataset("cmmd", folder, 8, 0)
+    command = [
+        "build-shards",
+        "--pipeline",
+        "cropped",
+        "--dicom",
+        str(folder),
+        "--out",
+        str(tmp_path / "out"),
+        "--workers",
+        "0",
+    ]
+    for table in (
+        f"{TITLE},laterality,label\nP,L,1\n",
+        f"patient_id,laterality,label\nP,{TITLE},1\n",
+        f"patient_id{TITLE}\n",
+        "",
+    ):
+        (tmp_path / "labels.csv").write_text(table)
+        done = CliRunner().invoke(main, [*command, "--labels", str(tmp_path / "labels.csv")])
+        assert done.exit_code == 1, done.output
+        assert not CONTROL.search(done.output.replace("\n", "")), table
+    for name in ("DASK_SCHEDULER_ADDRESS", "FVPIPE_ID_KEY"):
+        with monkeypatch.context() as patch:
+            patch.setenv(name, TITLE)
+            done = CliRunner().invoke(main, command[:-2])
+        assert done.exit_code == 1, done.output
+        assert not CONTROL.search(done.output.replace("\n", "")), name
 
 
 def test_commands_print_by_one_function() -> None:
