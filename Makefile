@@ -25,7 +25,7 @@ RUN_TESTS := pytest --numprocesses $(JOBS) --dist loadfile
 help: ## list these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
 
-demo: $(VENV)/.demo ## environment, real and simulated mammograms, shards, training, tables, report: dvc repro
+demo: $(VENV)/.demo | .dvc/tmp/site ## environment, real and simulated mammograms, shards, training, tables, report: dvc repro
 	dvc repro
 	@echo
 	@echo "The report: $(CURDIR)/cache/reports/report.html"
@@ -63,6 +63,12 @@ $(BIN)/python:
 
 $(VENV)/lowest.txt: pyproject.toml .ci/lowest.py | $(BIN)/python
 	$(BIN)/python .ci/lowest.py > $@
+
+# DVC keeps names and digests of files in /var/tmp, where every user of the machine may read and replace them. An absolute path
+# is needed: DVC takes a relative one, as in .dvc/config, from wherever it runs.
+.dvc/tmp/site: | $(VENV)/.demo
+	mkdir -p -m 700 $@
+	dvc config --local core.site_cache_dir '$(CURDIR)/$@' || { rmdir $@; exit 1; }
 
 # Stamps: an environment is made again when what it is made from changes.
 $(VENV)/.demo: pyproject.toml constraints.txt $(LOWEST) | $(BIN)/python

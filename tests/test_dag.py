@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 import ast
+import json
+import os
+import shutil
+import stat
+import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -80,3 +86,67 @@ def test_metrics_can_be_compared() -> None:
     metrics = [metric for settings in STAGES.values() for metric in settings.get("metrics", ())]
     assert len(metrics) == 3
     assert all(isinstance(metric, str) for metric in metrics)
+
+
+WATCH = """
+import json, os, sys
+
+def watch(event, arguments):
+    if event == "open":
+        path, mode, flags = arguments
+        written = isinstance(path, str) and (flags or 0) & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
+    else:
+        path, written = arguments[0], event in ("os.mkdir", "os.rename", "os.link", "os.symlink", "os.chmod", "sqlite3.connect")
+    if written:
+        where = os.path.realpath(path)
+        with os.fdopen(os.open(os.environ["WRITES"], LOG), "w") as file:
+            file.write(json.dumps(where) + "\\n")
+
+LOG = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+busy = []
+
+def guarded(event, arguments):
+    if not busy:
+        busy.append(1)
+        try:
+            watch(event, arguments)
+        finally:
+            busy.pop()
+
+sys.addaudithook(guarded)
+"""
+"""Run by every Python process at its start: notes each path that is written or made."""
+
+
+@pytest.mark.process
+@pytest.mark.skipif(not shutil.which("make"), reason="needs make")
+def test_dvc_writes_nothing_outside_the_project(tmp_path: Path) -> None:
+    """Its own place is one in /var/tmp that everybody may read and write; `make demo` gives it another."""
+    project, site, home = tmp_path / "project", tmp_path / "site", tmp_path / "home"
+    for folder in (project / ".dvc", project / "below", site, home):
+        folder.mkdir(parents=True)
+    (site / "sitecustomize.py").write_text(WATCH)
+    for name in (".dvc/config", ".dvc/.gitignore", ".dvcignore", "Makefile"):
+        shutil.copy(ROOT / name, project / name)
+    (project / "dvc.yaml").write_text("stages:\n  a:\n    cmd: cat in > out\n    deps: [in]\n    outs: [out]\n")
+    (project / "in").write_text("x")
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "XDG_"))},
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": str(site), "PYTHONDONTWRITEBYTECODE": "1", "WRITES": str(tmp_path / "writes"),
+        "HOME": str(home), "TMPDIR": str(home),
+    }  # fmt: skip
+
+    def shell(command: str, folder: Path = project) -> None:
+        done = subprocess.run(command, shell=True, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, (command, done.stdout, done.stderr)
+
+    shell("git init -q . && make -o .venv/.demo .dvc/tmp/site && dvc repro && dvc status")
+    shell("dvc status", project / "below")
+    written = {json.loads(line) for line in (tmp_path / "writes").read_text().splitlines()} - {os.devnull}
+    assert str(project / "dvc.lock") in " ".join(written)
+    assert [path for path in written if not path.startswith(str(project))] == []
+    assert list(home.iterdir()) == list((project / "below").iterdir()) == []
+    private = project / ".dvc" / "tmp" / "site"
+    assert list(private.rglob("cache.db"))
+    assert stat.S_IMODE(private.stat().st_mode) == 0o700

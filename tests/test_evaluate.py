@@ -29,7 +29,7 @@ from fvpipe.training.gradcam import heat_map, peaks
 from fvpipe.training.model import Classifier
 from fvpipe.training.predict import predict
 from tests.conftest import run
-from tests.support.cohort import at, make_project, patients, train
+from tests.support.cohort import at, fit_digests, make_project, patients, train
 from tests.support.factory import CC, LEFT, MLO, RIGHT, breast
 
 SETTINGS = Evaluate(bootstrap=200, smallest_group=5)
@@ -110,9 +110,11 @@ def test_a_wrong_cell_is_named(project: Path, tmp_path: Path) -> None:
     lines = table.read_text().splitlines()
     lines[3] = lines[3].replace(",train,", ",test,")
     table.write_text("\n".join(lines))
+    fit_digests(folder)
     with pytest.raises(Exception, match="line 4: probability is ''; expected a number from 0 to 1"):
         read_trained(folder)
     (folder / "record.json").write_text("{}")
+    fit_digests(folder)
     with pytest.raises(InputError, match="not a training record"):
         read_trained(folder)
 
@@ -292,6 +294,7 @@ def test_damaged_models_are_rejected(project: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(project / MODEL, tmp_path / "run"))
     whole = (folder / "model.safetensors").read_bytes()
     (folder / "model.safetensors").write_bytes(whole[: len(whole) // 2])
+    fit_digests(folder)
     with pytest.raises(CheckpointError, match="damaged"):
         load_model(folder, torch.device("cpu"))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import io
 import json
 import math
 import os
@@ -48,7 +49,7 @@ from fvpipe.training.model import GlobalMaxPool, build_model, freeze_all_but_hea
 from fvpipe.training.recipe import class_weight_of, learning_rate, loss_sum, sample_order
 from fvpipe.versions import PREPROCESSING_VERSION
 from tests.conftest import run
-from tests.support.cohort import Patient, at, make_project, patients, train
+from tests.support.cohort import Patient, at, make_project, patients, train, write_checkpoint
 
 SPLITS = {
     "all": {"setting": "unseen", "datasets": ["a"], "test_share": 0.3, "validation_share": 0.3},
@@ -426,7 +427,7 @@ def half_trained(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_loss_that_is_no_number_keeps_the_last_good_checkpoint(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     checkpoint = half_trained(project, monkeypatch)
-    state = torch.load(checkpoint, weights_only=True)
+    state = torch.load(io.BytesIO(checkpoint.read_bytes()[training.DIGEST_BYTES :]), weights_only=True)
     assert len(json.loads(state["epochs"])) == 2
     assert all(torch.isfinite(value).all() for value in state["net"].values())
     assert not (project / "cache" / "models").exists()
@@ -444,19 +445,16 @@ def test_a_device_that_cannot_is_a_clear_error(project: Path, monkeypatch: pytes
             train(project, "all")
 
 
+@pytest.mark.fault(40)
 def test_a_checkpoint_of_another_configuration_is_rejected(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     checkpoint = half_trained(project, monkeypatch)
     with pytest.raises(CheckpointError, match=r"train\.lr was 0\.002 and is 0\.001; remove it"):
         train(project, "all", epochs=4, batch=8, lr=0.001)
-    torch.save({"configuration": Path}, checkpoint)
-    with pytest.raises(CheckpointError, match="holds more than numbers"):
-        train(project, "all", epochs=4, batch=8)
-    torch.save(torch.zeros(3), checkpoint)
-    with pytest.raises(CheckpointError, match="cannot be read as a checkpoint"):
-        train(project, "all", epochs=4, batch=8)
-    checkpoint.write_bytes(b"PK\x03\x04 cut")
-    with pytest.raises(CheckpointError, match="cannot be read"):
-        train(project, "all", epochs=4, batch=8)
+    torch.save(torch.zeros(3), file := io.BytesIO())
+    for content in (file.getvalue(), b"PK\x03\x04 cut"):
+        write_checkpoint(checkpoint, content)
+        with pytest.raises(CheckpointError, match="cannot be read as a checkpoint"):
+            train(project, "all", epochs=4, batch=8)
     assert train(project, "all", epochs=1, fresh=True).record.epochs
 
 

@@ -63,13 +63,24 @@ def read_yaml(path: Path) -> Any:
         raise ParameterError(f"{path}: no such file") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ParameterError(f"{path}: cannot be read as UTF-8 text ({type(error).__name__})") from None
+    return parse_yaml(text, path)
+
+
+def parse_yaml(text: str, where: object) -> Any:
+    """Parse YAML as :func:`read_yaml` does; messages name `where`.
+
+    Raises
+    ------
+    ParameterError
+        Not valid YAML.
+    """
     try:
         return yaml.load(text, Loader=_StrictLoader)  # noqa: S506 - a SafeLoader: no tag runs code
     except (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError) as error:  # PyYAML raises them all
         problem = getattr(error, "problem", None) or "not valid YAML"
         mark = getattr(error, "problem_mark", None)
-        where = f", line {mark.line + 1}" if mark else ""
-        raise ParameterError(f"{path}{where}: {problem}") from None
+        line = f", line {mark.line + 1}" if mark else ""
+        raise ParameterError(f"{where}{line}: {problem}") from None
 
 
 class _StrictLoader(yaml.SafeLoader):

@@ -298,22 +298,19 @@ def _describe_image(reader: RowReader, table: Table, row: Row, found: _Found) ->
     if not table.label:
         found.findings.setdefault(image, []).extend(reader.findings(row))
         return
-    sides, view = reader.sides(row), reader.cell(row, "view").upper()
-    if view not in ("", *VIEWS):
-        raise row.error(reader.columns["view"].column[0], "CC or MLO")
-    rows, columns = (_size(reader, row, fact) for fact in ("rows", "columns"))
-    shown = ImageFacts(row.line, sides[0] if sides else None, View(view) if view else None, rows, columns)
+    sides, view = reader.sides(row), reader.parsed(row, "view", _view, "CC or MLO")
+    rows, columns = (reader.parsed(row, fact, _whole, "a whole number of pixels") for fact in ("rows", "columns"))
+    shown = ImageFacts(row.line, sides[0] if sides else None, view or None, rows or None, columns or None)
     if found.images.setdefault(image, shown) is not shown:
         raise LabelTableError(f"{row.file}, lines {found.images[image].line} and {row.line}: {table.instance} occurs twice")
 
 
-def _size(reader: RowReader, row: Row, fact: str) -> int | None:
-    cell = reader.cell(row, fact)
-    if not cell:
-        return None
-    if not cell.isdecimal():
-        raise row.error(reader.columns[fact].column[0], "a whole number of pixels")
-    return int(cell)
+def _view(cell: str) -> View | None:
+    return View(cell.upper()) if cell.upper() in VIEWS else None
+
+
+def _whole(cell: str) -> int | None:
+    return int(cell) if cell.isdecimal() else None
 
 
 # --- tables of images, and paths --------------------------------------------------------------------------------------

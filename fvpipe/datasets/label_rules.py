@@ -51,9 +51,9 @@ class RowReader:
 
     def cell(self, row: Row, fact: str) -> str:
         """Return the text of a fact: the part of the cell that the pattern takes, put into the declared words."""
-        return self._parsed(row, fact, lambda text: text, "")
+        return self.parsed(row, fact, lambda text: text, "")
 
-    def _parsed(self, row: Row, fact: str, parser: Callable[[str], ValueT | None], expected: str) -> ValueT | Literal[""]:
+    def parsed(self, row: Row, fact: str, parser: Callable[[str], ValueT | None], expected: str) -> ValueT | Literal[""]:
         """Return the value of a fact; empty where the cell is."""
         column = self.columns.get(fact)
         if column is None:
@@ -77,7 +77,7 @@ class RowReader:
         if column is None:
             return ()
         sides = SIDES if column.values else {word: side for word, side in SIDES.items() if word != "both"}
-        found = self._parsed(row, "laterality", lambda text: sides.get(text.lower()), _words(column.values) or "L or R")
+        found = self.parsed(row, "laterality", lambda text: sides.get(text.lower()), _words(column.values) or "L or R")
         if not found and not self.table.lists_images:
             raise row.error(column.column[0], _words(column.values) or "L or R")
         return found or ()
@@ -103,7 +103,7 @@ class RowReader:
 
     def facts(self, row: Row, side: Laterality | None, subset: str = "") -> BreastFacts:
         """Facts of the breast on `side` that the row is about."""
-        found = self._parsed(row, "bi_rads", parse_bi_rads, "'BI-RADS 0' to 'BI-RADS 6'")
+        found = self.parsed(row, "bi_rads", parse_bi_rads, "'BI-RADS 0' to 'BI-RADS 6'")
         bi_rads = None if found == "" else found
         label, excluded = self._label(row, side, bi_rads)
         return BreastFacts(
@@ -128,7 +128,7 @@ class RowReader:
             return -1, f"BI-RADS {bi_rads} is neither benign nor malignant by the label rule"
         if rule == "label":
             expected = _words(self.columns["label"].values) or "malignant, benign or unlabelled"
-            return self._parsed(row, "label", _outcome, expected) or (-1, "")
+            return self.parsed(row, "label", _outcome, expected) or (-1, "")
         return self.outcome(rule, row, side) if rule else (-1, "")
 
     def outcome(self, cases: Sequence[Case], row: Row, side: Laterality | None) -> tuple[int, str]:
@@ -161,9 +161,9 @@ class RowReader:
     def findings(self, row: Row) -> Iterator[Finding]:
         """Boxes of the row's image, in source pixels."""
         category = ", ".join(part.strip(" '\"") for part in self.cell(row, "category").strip("[]").split(","))
-        found = self._parsed(row, "finding_bi_rads", parse_bi_rads, "'BI-RADS 0' to 'BI-RADS 6'")
-        edges = [self._parsed(row, edge, _number, "a number of pixels") for edge in _EDGES]
-        boxes = self._parsed(row, "boxes", _boxes, "a list of [top, left, bottom, right]") or []
+        found = self.parsed(row, "finding_bi_rads", parse_bi_rads, "'BI-RADS 0' to 'BI-RADS 6'")
+        edges = [self.parsed(row, edge, _number, "a number of pixels") for edge in _EDGES]
+        boxes = self.parsed(row, "boxes", _boxes, "a list of [top, left, bottom, right]") or []
         if any(edge != "" for edge in edges):
             names = [self.columns[edge].column[0] for edge in _EDGES]
             for name, edge in zip(names, edges, strict=True):

@@ -10,6 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from fvpipe.evaluation.evaluate import ModelEvaluation
 from fvpipe.evaluation.text import shown
 from fvpipe.evaluation.training_record import NOT_A_DEVICE
+from fvpipe.printable import escaped
 
 
 def model_card(evaluation: ModelEvaluation) -> str:
@@ -32,5 +33,5 @@ def _cell(value: Any) -> Any:
     if value is None or isinstance(value, float):
         return shown(value)
     if isinstance(value, str):
-        return re.sub(r"([\\`*_\[\]<>|#])", r"\\\1", re.sub(r"[\s\x00-\x1f\x7f]+", " ", value))
+        return re.sub(r"([\\`*_\[\]<>|#])", r"\\\1", escaped(re.sub(r"\s+", " ", value)))
     return value

@@ -6,8 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from fvpipe.config.loading import parse_yaml
 from fvpipe.datasets.registry import get_adapter
 from fvpipe.errors import InputError, LeakError
 from fvpipe.evaluation.near_duplicates import Fingerprints, fingerprints, near_pairs
@@ -158,7 +157,8 @@ def _shard_folders(project: Project, dataset: str) -> list[Shards]:
 
 def _decoded_in_part(shards: Shards) -> bool:
     """Whether the pipeline decodes at a reduced resolution, where the pixel digest depends on the image's encoding."""
-    return bool(yaml.safe_load(shards.receipt.pipeline_yaml)["resize"]["method"] == "wavelet")
+    settings = parse_yaml(shards.receipt.pipeline_yaml, f"the pipeline of {shards.folder}")
+    return bool(settings["resize"]["method"] == "wavelet")
 
 
 def _digests(shards: Shards) -> dict[str, tuple[tuple[str, ...], tuple[str, ...]]]:

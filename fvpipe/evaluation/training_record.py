@@ -1,11 +1,13 @@
 """Results of a training: its record, and a prediction for each breast. Needs no torch.
 
 ``cache/models/<pipeline>/<split>/<model>-seed<n>/`` holds ``model.safetensors`` (the record is in its header),
-``record.json`` and ``predictions.csv``. From the last two every metric can be computed again without a model.
+``record.json``, ``predictions.csv``, and the digests of these three in ``SHA256SUMS``, which ``sha256sum --check`` reads too.
+From record and predictions every metric can be computed again without a model.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
@@ -17,10 +19,11 @@ from pydantic import AliasChoices, Field, ValidationError
 from fvpipe.config.loading import Settings
 from fvpipe.config.project import Params
 from fvpipe.config.training import Recipe
-from fvpipe.errors import InputError, ParameterError
+from fvpipe.errors import CheckpointError, InputError, ParameterError
 from fvpipe.io.tables import format_csv, read_table
 
 WEIGHTS, RECORD, PREDICTIONS = "model.safetensors", "record.json", "predictions.csv"
+DIGESTS = "SHA256SUMS"
 NOT_A_DEVICE = "Not a medical device: for research only, never for a decision about a patient."
 
 
@@ -123,7 +126,7 @@ class Record(Settings):
         return titled(self.run, self.simulated)
 
 
-def read_record(text: str, where: object) -> Record:
+def read_record(text: str | bytes, where: object) -> Record:
     """Parse :meth:`Record.to_json`.
 
     Raises
@@ -139,6 +142,36 @@ def read_record(text: str, where: object) -> Record:
             f"{where}: not a training record of this fvpipe version ({'.'.join(map(str, first['loc']))}: {first['msg']}); "
             "train again"
         ) from None
+
+
+# --- digests ---------------------------------------------------------------------------------------------------------
+
+
+def digest_line(name: str, data: bytes) -> str:
+    """Line of ``SHA256SUMS`` for one file."""
+    return f"{hashlib.sha256(data).hexdigest()}  {name}\n"
+
+
+def check_digests(folder: Path, names: Iterable[str]) -> None:
+    """Compare files of a finished training with their digests.
+
+    Raises
+    ------
+    CheckpointError
+        One is missing, or its bytes are not those that were written; the message names it.
+    """
+    try:
+        listed = (folder / DIGESTS).read_bytes().splitlines(keepends=True) if (folder / DIGESTS).is_file() else []
+        for name in names:
+            if not (folder / name).is_file():
+                raise CheckpointError(f"{folder / name}: no such file; name a folder that `fvpipe train` wrote")
+            if digest_line(name, (folder / name).read_bytes()).encode() not in listed:
+                raise CheckpointError(
+                    f"{folder / name}: its bytes differ from what was written, by its line in {DIGESTS}; get it again, or "
+                    "remove the folder and train again"
+                )
+    except OSError as error:
+        raise CheckpointError(f"{folder}: cannot be read ({error.strerror})") from None
 
 
 # --- predictions ------------------------------------------------------------------------------------------------------
@@ -203,19 +236,21 @@ def predictions_table(predictions: Sequence[Prediction]) -> bytes:
 
 
 def read_trained(folder: Path) -> TrainedRun:
-    """Read the record and the predictions of a finished training.
+    """Read the record and the predictions of a finished training. Its weights may be missing, but not damaged.
 
     Raises
     ------
+    CheckpointError
+        A file differs from its digest; the message names it.
     InputError
         There is no finished training, or its record is of another version.
     LabelTableError
         A cell of ``predictions.csv`` is wrong; the message names the line.
     """
-    try:
-        record = read_record((folder / RECORD).read_text(encoding="utf-8"), folder / RECORD)
-    except (OSError, UnicodeDecodeError):
-        raise InputError(f"{folder}: no finished training here; run `fvpipe train` first") from None
+    if not (folder / RECORD).is_file():
+        raise InputError(f"{folder}: no finished training here; run `fvpipe train` first")
+    check_digests(folder, (RECORD, PREDICTIONS, *([WEIGHTS] if (folder / WEIGHTS).exists() else [])))
+    record = read_record((folder / RECORD).read_bytes(), folder / RECORD)
     rows = []
     for row in read_table(folder / PREDICTIONS, COLUMNS):
         if row["label"] not in ("0", "1"):

@@ -15,7 +15,7 @@ from fvpipe.execution.isolation import WAYS_OUT, ResultT, check_machine, describ
 from fvpipe.versions import PREPROCESSING_VERSION, READER_VERSION
 
 if TYPE_CHECKING:
-    from distributed import Client, Future, LocalCluster
+    from distributed import Client, Future, SpecCluster
 
     from fvpipe.execution.workers import WorkerSettings
 
@@ -134,32 +134,25 @@ def _versions() -> tuple[int, int]:
 
 def _start(settings: WorkerSettings, count: int, stack: ExitStack) -> Client:
     import dask
-    from distributed import Client, LocalCluster
+    from distributed import Client
+
+    from fvpipe.execution.local_cluster import start_cluster
 
     dask.config.set(DASK_SETTINGS)
     _without_main()
     for attempt in (1, 2, 3):
         try:
-            cluster = LocalCluster(
-                n_workers=1 if settings.threads else count,
-                threads_per_worker=count if settings.threads else 1,
-                processes=not settings.threads,
-                dashboard_address=None,
-                scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},  # or a second build warns of the first one's port
-                silence_logs=logging.CRITICAL,
-                death_timeout=FIRST_WORKER_SECONDS,
-            )
+            cluster = start_cluster(count, settings.threads, FIRST_WORKER_SECONDS, stack)
             break
         except RuntimeError as error:  # a worker was killed while it started
             if attempt == 3 or isinstance(_cause(error), TimeoutError):
                 raise
-    stack.enter_context(cluster)
     client: Client = stack.enter_context(Client(cluster))
     stack.push(lambda kind, *_: _kill(cluster) if kind else None)
     return client
 
 
-def _kill(cluster: LocalCluster) -> None:
+def _kill(cluster: SpecCluster) -> None:
     """End the workers after an error or Ctrl-C: Dask would give what they do five seconds more."""
     for nanny in cluster.workers.values():
         with suppress(AttributeError, OSError, TypeError):  # threads have no nanny; a process may not be there

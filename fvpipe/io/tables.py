@@ -68,9 +68,11 @@ class Row:
         """
         value = parser(self.cells[column])
         if value is None:
-            # Where another column has what is expected here, the row may be shifted, and a word may be a name.
+            # Where another column has what is expected here, or one before is empty, the row may be shifted, and a word a name.
             elsewhere = any(parser(cell) is not None for name, cell in self.cells.items() if name != column)
-            raise self.error(column, expected, shown=not (elsewhere and re.search(r"[^\W\d_]{2}", self.cells[column])))
+            before = [*self.cells.values()][: [*self.cells].index(column)]
+            word = re.search(r"[^\W\d_]{2}", self.cells[column])
+            raise self.error(column, expected, shown=not (word and (elsewhere or "" in before)))
         return value
 
     @property
@@ -81,11 +83,15 @@ class Row:
     def error(self, column: str, expected: str, *, shown: bool = True) -> LabelTableError:
         """Make the error to raise where this row's `column` is not as expected.
 
-        The cell is not shown where it may be that of another column.
+        The cell is not shown where it may be that of another column, or could be a name, a date or a number of a patient.
         """
-        found = repr(self.cells[column][:40]) if shown and self.aligned else "another (not shown: the row may be shifted)"
+        shown = shown and self.aligned and not PERSONAL.search(self.cells[column])
+        found = repr(self.cells[column][:40]) if shown else "another (not shown: the row may be shifted)"
         return LabelTableError(f"{self.file}, line {self.line}: {column} is {found}; expected {expected}")
 
+
+PERSONAL = re.compile(r"[^\W\d_]{2}.*[\s^,;.].*[^\W\d_]{2}|([0-9]\D?){6}")
+"""Two words, or six digits: what no column that is parsed has."""
 
 CUT_NUMBER = r"[0-9](\.[0-9]+)?[eE]\+?[0-9]+"
 """An identifier that a spreadsheet took for a number, and cut to a few digits."""

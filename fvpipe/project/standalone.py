@@ -19,6 +19,7 @@ from fvpipe.errors import ParameterError
 from fvpipe.execution.workers import Workers, WorkerSettings
 from fvpipe.indexing.index import Index
 from fvpipe.indexing.rejections import require_breasts
+from fvpipe.printable import escaped
 from fvpipe.project.project import make_source
 from fvpipe.project.stages import BuildSummary, checked, notes, open_file_cache, summary_of
 
@@ -101,7 +102,11 @@ def build_shards(
     with open_file_cache(source, samples) as file_cache, Workers(WorkerSettings(count=workers)) as pool:
         found = flow.index(source, pool, file_cache)
         require_breasts(found)
-        return flow.build_shards(found, target, SampleStore(samples), file_cache, pool, Limits(), warnings.warn)
+        return flow.build_shards(found, target, SampleStore(samples), file_cache, pool, Limits(), _warn)
+
+
+def _warn(line: str) -> None:
+    warnings.warn(escaped(line), stacklevel=2)
 
 
 def run_build(

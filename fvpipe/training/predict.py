@@ -9,16 +9,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import yaml
 from numpy.typing import NDArray
 
 from fvpipe.build.sample import SampleTask, make_sample
 from fvpipe.cache.sample_store import ViewRejection
-from fvpipe.config.loading import parse
+from fvpipe.config.loading import parse, parse_yaml
 from fvpipe.config.pipeline import Pipeline, load_pipeline
 from fvpipe.dicom.header import read_header
 from fvpipe.errors import CheckpointError, ParameterError
-from fvpipe.evaluation.training_record import WEIGHTS, Record, read_record
+from fvpipe.evaluation.training_record import PREDICTIONS, RECORD, WEIGHTS, Record, check_digests, read_record
 from fvpipe.imaging.canvas import needed_views
 from fvpipe.indexing.headers import read_pixel_digests
 from fvpipe.indexing.labels import BreastLabels
@@ -54,13 +53,12 @@ def load_model(folder: Path, device: torch.device) -> tuple[Classifier, Record]:
     Raises
     ------
     CheckpointError
-        No such file, or not one that `fvpipe train` wrote.
+        No such file, not one that `fvpipe train` wrote, or one that differs from its digest.
     """
     from safetensors import SafetensorError, safe_open
 
     path = folder / WEIGHTS
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such file; name a folder that `fvpipe train` wrote")
+    check_digests(folder, (WEIGHTS, RECORD, PREDICTIONS))
     try:
         with safe_open(path, "pt") as file:
             text = (file.metadata() or {}).get("fvpipe", "")
@@ -89,7 +87,8 @@ def own_pipeline(record: Record, name: str | None = None) -> Pipeline:
     ParameterError
         `name` is another pipeline.
     """
-    pipeline = parse(Pipeline, yaml.safe_load(record.pipeline_yaml), f"the pipeline of {record.run}")
+    where = f"the pipeline of {record.run}"
+    pipeline = parse(Pipeline, parse_yaml(record.pipeline_yaml, where), where)
     if pipeline.digest() != record.pipeline_digest or record.preprocessing_version != PREPROCESSING_VERSION:
         raise CheckpointError(
             f"{record.run}: was trained on samples of preprocessing version {record.preprocessing_version}, pipeline "

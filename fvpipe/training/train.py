@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from blake3 import blake3
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -27,6 +28,7 @@ from fvpipe.errors import CheckpointError, FvpipeError, TrainingError
 from fvpipe.evaluation.metrics import roc_auc, youden_threshold
 from fvpipe.evaluation.splits import Part
 from fvpipe.evaluation.training_record import (
+    DIGESTS,
     PREDICTIONS,
     RECORD,
     WEIGHTS,
@@ -34,6 +36,7 @@ from fvpipe.evaluation.training_record import (
     Epoch,
     Record,
     Run,
+    digest_line,
     predictions_table,
     read_trained,
     titled,
@@ -59,6 +62,7 @@ from fvpipe.training.recipe import class_weight_of, learning_rate, loss_sum, sam
 
 Say = Callable[[str], None]
 PREDICT_BATCH = 64
+DIGEST_BYTES = 32  # BLAKE3, before the bytes of a checkpoint
 
 
 def train_run(project: Project, run: Run, recipe: Recipe, execution: ExecutionDevice, say: Say, fresh: bool = False) -> Record:
@@ -90,7 +94,7 @@ def train_run(project: Project, run: Run, recipe: Recipe, execution: ExecutionDe
     alone: AbstractContextManager[None] = lock(checkpoint.with_suffix(".lock"), say) if execution.rank == 0 else nullcontext()
     with alone:
         training = Training(cohort, run, recipe, execution)
-        finished = None if fresh else _finished(project.folder / "cache" / "models" / run.path, training)
+        finished = None if fresh else _finished(project.folder / "cache" / "models" / run.path, training, say)
         if finished is not None:
             say(f"{run}: nothing that decides its weights has changed since it was trained")
             return finished
@@ -262,7 +266,8 @@ class Training:
         }
         file = io.BytesIO()
         torch.save(state, file)
-        write_atomic(path, file.getvalue())
+        data = file.getvalue()
+        write_atomic(path, blake3(data).digest() + data)  # torch checks no checksum when it reads
 
     def resume(self, path: Path, say: Say) -> None:
         """Resume from a checkpoint, where there is one.
@@ -276,7 +281,11 @@ class Training:
             return
         advice = f"remove it ({path}) or train with --fresh"
         try:
-            state = torch.load(path, self.execution.device, weights_only=True)
+            written = path.read_bytes()
+            digest, data = written[:DIGEST_BYTES], written[DIGEST_BYTES:]
+            if blake3(data).digest() != digest:
+                raise CheckpointError(f"{path}: its bytes differ from what was written; {advice}")
+            state = torch.load(io.BytesIO(data), self.execution.device, weights_only=True)
             if not isinstance(state, dict):
                 raise TypeError
             found, epochs = dict(json.loads(state["configuration"])), json.loads(state["epochs"])
@@ -350,11 +359,14 @@ def _record(project: Project, training: Training) -> Record:
     )
 
 
-def _finished(folder: Path, training: Training) -> Record | None:
+def _finished(folder: Path, training: Training, say: Say) -> Record | None:
     """Read the record of a finished training that this one would only repeat."""
+    if not (folder / RECORD).is_file():
+        return None
     try:
         found = read_trained(folder)
-    except FvpipeError:
+    except FvpipeError as error:
+        say(f"warning: {error}. It is trained again")
         return None
     same = found.record.configuration == digest_of(training.configuration()) and (folder / WEIGHTS).is_file()
     return found.record if same and len(found.predictions) == len(training.cohort.breasts) else None
@@ -372,7 +384,12 @@ def _write(folder: Path, training: Training, record: Record) -> None:
         for i, score in zip(loader.indices, scores, strict=True):
             predictions[i] = replace(predictions[i], probability=score)
     state = {name: value.cpu().contiguous() for name, value in sorted(training.model.net.state_dict().items())}
-    (folder / RECORD).unlink(missing_ok=True)
-    write_atomic(folder / WEIGHTS, save(state, {"fvpipe": record.to_json()}))
-    write_atomic(folder / PREDICTIONS, predictions_table(predictions))
-    write_atomic(folder / RECORD, record.to_json().encode())
+    (folder / RECORD).unlink(missing_ok=True)  # without it nothing is finished here
+    files = {
+        WEIGHTS: save(state, {"fvpipe": record.to_json()}),
+        PREDICTIONS: predictions_table(predictions),
+        RECORD: record.to_json().encode(),
+    }
+    files = {DIGESTS: "".join(digest_line(name, data) for name, data in files.items()).encode(), **files}
+    for name, data in files.items():
+        write_atomic(folder / name, data)

@@ -9,8 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from blake3 import blake3
 
-from fvpipe.evaluation.training_record import Run, TrainedRun, read_trained
+from fvpipe.evaluation.training_record import (
+    DIGESTS,
+    PREDICTIONS,
+    RECORD,
+    WEIGHTS,
+    Run,
+    TrainedRun,
+    digest_line,
+    read_trained,
+)
 from fvpipe.project.project import Project
 from tests.conftest import run as command
 from tests.support.factory import CC, LEFT, MLO, RIGHT, breast, mammogram
@@ -97,6 +107,17 @@ class at:
 
     def __exit__(self, *_: object) -> None:
         os.chdir(self.before)
+
+
+def fit_digests(folder: Path) -> None:
+    """Make the digests of a trained model those of its files as they are now."""
+    lines = [digest_line(name, (folder / name).read_bytes()) for name in (WEIGHTS, PREDICTIONS, RECORD)]
+    (folder / DIGESTS).write_text("".join(lines))
+
+
+def write_checkpoint(path: Path, data: bytes) -> None:
+    """Write a checkpoint whose digest fits."""
+    path.write_bytes(blake3(data).digest() + data)
 
 
 def train(folder: Path, split: str, model: str = "cnn", seed: int = 0, fresh: bool = False, **recipe: Any) -> TrainedRun:

@@ -1,0 +1,105 @@
+"""A Dask cluster on this host that no other user of it can join: mutual TLS with keys of its own, and no web server.
+
+Whoever can speak to a scheduler or worker can run code in it. Imports Dask, so it is imported where workers start.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
+
+import dask
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from distributed import Nanny, Scheduler, Security, SpecCluster, Worker
+from distributed.system import MEMORY_LIMIT
+
+HOST = "127.0.0.1"
+
+
+class _NoWebServer:
+    """Dask's node without the web server, which listens whether or not there is a dashboard, and asks nobody who he is."""
+
+    def start_http_server(self, *_: object, **__: object) -> None:
+        """Listen to nothing."""
+
+
+class PrivateScheduler(_NoWebServer, Scheduler):
+    """Scheduler without a web server."""
+
+
+class PrivateWorker(_NoWebServer, Worker):
+    """Worker without a web server."""
+
+
+def start_cluster(count: int, threads: bool, start_seconds: float, stack: ExitStack) -> SpecCluster:
+    """Start a scheduler in this process, and workers.
+
+    Parameters
+    ----------
+    count : int
+        Worker processes with one thread each, or threads of a single worker in this process.
+    threads : bool
+        Threads, which need no connection.
+    start_seconds : float
+        For a worker to find the scheduler.
+    stack : ExitStack
+        Ends the cluster.
+
+    Returns
+    -------
+    distributed.SpecCluster
+        With all its workers.
+    """
+    # Scheduler and workers import what lies in their scratch folder: it must not be one that another user has made in /tmp.
+    scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="fvpipe-workers-", ignore_cleanup_errors=True))
+    stack.enter_context(dask.config.set({"temporary-directory": scratch}))
+    # The keys live in memory. Workers get them over the pipe that starts them: in no file, argument or environment variable.
+    security = None if threads else _fresh_keys()
+    place = {"protocol": "inproc://"} if threads else {"protocol": "tls://", "host": HOST}
+    options = {
+        "nthreads": count if threads else 1,
+        "memory_limit": MEMORY_LIMIT if threads else MEMORY_LIMIT // count,
+        "death_timeout": start_seconds,
+        "security": security,
+        **place,
+    }
+    if threads:
+        worker = {"cls": PrivateWorker, "options": options}
+    else:
+        worker = {"cls": Nanny, "options": {**options, "worker_class": PrivateWorker, "silence_logs": logging.CRITICAL}}
+    scheduler = {"cls": PrivateScheduler, "options": {"security": security, "dashboard": False, **place}}
+    workers = dict.fromkeys(range(1 if threads else count), worker)
+    cluster: SpecCluster = SpecCluster(workers, scheduler, security=security, silence_logs=logging.CRITICAL)
+    stack.enter_context(cluster)
+    return cluster
+
+
+def _fresh_keys() -> Security:
+    """A key pair and a certificate that only it has signed, for all sides of all connections.
+
+    As ``Security.temporary``, but with an elliptic curve: finding primes for RSA takes a tenth of a second.
+    """
+    key = ec.generate_private_key(ec.SECP256R1())
+    name, now = x509.Name([]), datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=365))
+        .sign(key, hashes.SHA256())
+        .public_bytes(serialization.Encoding.PEM)
+        .decode()
+    )
+    secret = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    ).decode()
+    pairs = {f"tls_{role}_cert": certificate for role in ("client", "scheduler", "worker")}
+    pairs |= {f"tls_{role}_key": secret for role in ("client", "scheduler", "worker")}
+    return Security(require_encryption=True, tls_ca_file=certificate, **pairs)
