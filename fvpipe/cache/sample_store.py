@@ -23,6 +23,7 @@ from fvpipe.config.loading import digest_of
 from fvpipe.errors import StorageError
 from fvpipe.io.atomic import write_atomic
 from fvpipe.reasons import Flag, Reason
+from fvpipe.regular_files import open_regular
 from fvpipe.types import Digest, FusedSample, Laterality, View
 from fvpipe.versions import PREPROCESSING_VERSION
 
@@ -84,7 +85,8 @@ class SampleStore:
         """Read the sample or rejection of `key`; None where it is absent or damaged (a damaged file is removed)."""
         for path in (self.path(key), self.rejection_path(key)):
             try:
-                data = path.read_bytes()
+                with open_regular(path) as file:
+                    data = file.read()
             except FileNotFoundError:
                 continue
             except OSError as error:

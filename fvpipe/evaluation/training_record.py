@@ -19,8 +19,10 @@ from fvpipe.config.project import Params
 from fvpipe.config.training import Recipe
 from fvpipe.errors import InputError, ParameterError
 from fvpipe.io.tables import format_csv, read_table
+from fvpipe.regular_files import read_regular_text
 
 WEIGHTS, RECORD, PREDICTIONS = "model.safetensors", "record.json", "predictions.csv"
+MAX_RECORD_BYTES = 1 << 26
 NOT_A_DEVICE = "Not a medical device: for research only, never for a decision about a patient."
 
 
@@ -212,7 +214,7 @@ def read_trained(folder: Path) -> TrainedRun:
         A cell of ``predictions.csv`` is wrong; the message names the line.
     """
     try:
-        record = read_record((folder / RECORD).read_text(encoding="utf-8"), folder / RECORD)
+        record = read_record(read_regular_text(folder / RECORD, MAX_RECORD_BYTES), folder / RECORD)
     except (OSError, UnicodeDecodeError):
         raise InputError(f"{folder}: no finished training here; run `fvpipe train` first") from None
     rows = []

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from blake3 import blake3
 
+from fvpipe.regular_files import open_regular
 from fvpipe.types import Digest
 
 CHUNK_BYTES = 1 << 19  # read and digested at a time, so that a chunk is digested while it is in the processor's cache
@@ -70,7 +71,7 @@ def read_contents(path: Path, state: str, buffer: Buffer) -> Contents:
     OSError
         The file cannot be read.
     """
-    with open(path, "rb", buffering=0) as file:
+    with open_regular(path, buffering=0) as file:
         before = os.fstat(file.fileno())
         data, hasher, at = buffer.view(before.st_size), blake3(), 0
         while count := file.readinto(data[at : at + CHUNK_BYTES]):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import codecs
 import csv
+import io
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from fvpipe.errors import LabelTableError
+from fvpipe.regular_files import open_regular
 
 ValueT = TypeVar("ValueT")
 
@@ -132,7 +134,8 @@ def iterate_table(file: Path, required: Sequence[str]) -> Iterator[Row]:
         are filled up: Excel leaves out the empty cells at the end of some.
     """
     if not file.is_file():
-        raise LabelTableError(f"{file}: no such file; expected a table with the columns {', '.join(required)}")
+        state = "is no regular file" if file.exists() else "no such file"
+        raise LabelTableError(f"{file}: {state}; expected a table with the columns {', '.join(required)}")
     lines = _read_xlsx(file) if file.suffix.lower() == ".xlsx" else _read_csv(file)
     filled = ((number, cells) for number, cells in lines if any(cells))
     first, heading = next(filled, (0, list[str]()))
@@ -284,7 +287,7 @@ def read_own_table(file: Path, required: Sequence[str]) -> list[Row]:
     ValueError
         It is not a table with the columns `required`.
     """
-    with open(file, encoding="utf-8", newline="") as text:
+    with io.TextIOWrapper(open_regular(file), encoding="utf-8", newline="") as text:
         lines = csv.reader(text, strict=True)
         heading = next(lines, [])
         if missing := [column for column in required if column not in heading]:
