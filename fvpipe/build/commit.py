@@ -11,7 +11,7 @@ import os
 import re
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
@@ -57,7 +57,7 @@ class Build:
     seconds: float
 
 
-def commit(samples: Samples, limits: Limits, begun: float) -> Build:
+def commit(samples: Samples, limits: Limits, begun: float, say: Callable[[str], None]) -> Build:
     """Write what is not up to date aside, shards, tables and receipt; check, and rename all, the receipt last.
 
     Parameters
@@ -68,6 +68,8 @@ def commit(samples: Samples, limits: Limits, begun: float) -> Build:
         Beyond them nothing is committed.
     begun : float
         ``time.perf_counter()`` at the start of the build.
+    say : callable
+        Takes a warning about what does not matter to the shards.
 
     Raises
     ------
@@ -142,7 +144,10 @@ def commit(samples: Samples, limits: Limits, begun: float) -> Build:
     states[RECEIPT] = _sha256_of(target.out / RECEIPT)
     if samples.computed or shards_written or recorded_states(target.build_file) != states or not target.build_file.is_file():
         record = build_record(samples, build.written, build.seconds, states)
-        write_atomic(target.build_file, record, durable=False)
+        try:
+            write_atomic(target.build_file, record, durable=False)
+        except StorageError as error:
+            say(f"warning: {error}; the shards are complete, the next build reads them through")
     return build
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,7 +95,8 @@ class SampleStore:
             found = _unpack(key, data)
             if found is not None and path == self._path_of(key, found):
                 return found
-            path.unlink(missing_ok=True)
+            with suppress(OSError):  # another user's: what is made in its place cannot be stored, and says so
+                path.unlink()
         return None
 
     def put(self, key: Digest, result: FusedSample | ViewRejection) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fvpipe.cli.options import FILE, FOLDER, dataset_option, make_workers, reading_options, worker_options
-from fvpipe.cli.output import echo, print_rejections, rejected_words
+from fvpipe.cli.output import echo, print_rejections, rejected_words, say
 from fvpipe.errors import ParameterError
 
 if TYPE_CHECKING:
@@ -190,7 +190,7 @@ def _audited(
     from fvpipe.report.audit import audit, write_audit
 
     page = out or Path("cache/reports") / f"audit-{source.name}.html"
-    with open_file_cache(source, samples, reread=reread) as file_cache:
+    with open_file_cache(source, samples, reread=reread, say=say) as file_cache:
         result, images = audit(index(source, pool, file_cache), *pipeline, pool, file_cache, limit)
     write_audit(result, images, page)
     if not as_json:
@@ -208,7 +208,7 @@ def _compared(
     from fvpipe.project.stages import open_file_cache
     from fvpipe.report.compare_decoders import compare_decoders, comparison_text
 
-    with open_file_cache(source, samples, reread=reread) as file_cache:
+    with open_file_cache(source, samples, reread=reread, say=say) as file_cache:
         result = compare_decoders(index(source, pool, file_cache), size or None, seed, pool)
     if not as_json:
         echo(comparison_text(result))

@@ -48,7 +48,7 @@ def identifier_key(file: Path | None = None) -> bytes:
         except OSError as error:
             raise InputError(f"{file}: the identifier key cannot be read ({error.strerror}); name a file of text") from None
         except UnicodeDecodeError:
-            raise InputError(f"{file}: the identifier key is no UTF-8 text") from None
+            raise InputError(f"{file}: the identifier key cannot be read (no UTF-8 text)") from None
     elif ENVIRONMENT in os.environ:
         secret, source = os.environ[ENVIRONMENT].strip(), ENVIRONMENT
     else:

@@ -24,6 +24,7 @@ from fvpipe.errors import ChecksumError, MissingShardError, ShardError, SwappedS
 from fvpipe.reasons import Flag
 from fvpipe.regular_files import open_regular
 from fvpipe.shards.format import Receipt, ShardEntry, read_receipt, sha256_outside_images, to_image, to_source
+from fvpipe.shards.mapping import map_images
 from fvpipe.shards.schema import check_alike, opened, read_columns
 from fvpipe.types import SCALES, VIEWS, Laterality, View
 
@@ -324,7 +325,7 @@ def open_shard(path: Path, entry: ShardEntry, receipt: Receipt) -> tuple[NDArray
                 shape, dtype, columns = read_columns(file, path, entry)
             if not os.path.samestat(os.stat(path), os.fstat(raw.fileno())):
                 raise SwappedShardError(f"{path}: replaced while it was opened; open the folder again")
-            return np.memmap(raw, dtype, "r", entry.image_offset, shape), columns
+            return map_images(raw, entry.image_offset, shape, dtype), columns
     except FileNotFoundError:
         raise MissingShardError(f"{path}: the receipt lists this shard and it is not there; build the shards again") from None
     except OSError as error:
