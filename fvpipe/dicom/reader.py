@@ -28,7 +28,7 @@ from fvpipe.dicom.transfer_syntaxes import ENCAPSULATED, NATIVE
 from fvpipe.reasons import Reason
 
 MAX_HEADER_BYTES = 64 * 2**20  # that are read of a file for its header
-MAX_HEADER_READS = 200_000  # of a file for its header: two or three an element
+MAX_HEADER_READS = 100_000  # of a file for its header: two or three an element
 HEADER_INFLATE_LIMIT = 8 * 2**20  # bytes of a deflated data set that are inflated for its header
 INFLATE_OVERHEAD = 2**16  # bytes that deflating may add to so many
 PIXEL_DATA = 0x7FE00010
@@ -221,6 +221,7 @@ def open_dicom(file: BinaryIO) -> OpenedDicom:
             raise
         except Exception as error:
             raise_transient(error)
+            file.read(0)  # raises where the budget is spent, which pydicom may have hidden
             detail = "the file meta information cannot be parsed: an element's length or value representation is wrong"
             raise UnopenedFile(OpeningStep.META, Reason.HEADER_UNREADABLE, detail) from None
         if syntax not in NATIVE | ENCAPSULATED:
@@ -241,6 +242,7 @@ def open_dicom(file: BinaryIO) -> OpenedDicom:
             raise
         except Exception as error:
             raise_transient(error)
+            body.read(0)  # raises where the budget is spent, which pydicom may have hidden
             detail = "the data set cannot be parsed: an element's length or value representation is wrong"
             reason = Reason.DICOM_DIRECTORY if directory else Reason.HEADER_UNREADABLE
             raise UnopenedFile(OpeningStep.DATA_SET, reason, detail) from None
