@@ -131,4 +131,4 @@ def build_shards(
     with lock(target.lock_file, lambda message: say(f"warning: {message}")):
         plan = plan_samples(found, target, store, file_cache, workers.settings.share_storage)
         samples = make_missing(plan, found, target, store, file_cache, workers)
-        return commit(samples, limits, begun)
+        return commit(samples, limits, begun, say)

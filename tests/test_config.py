@@ -155,7 +155,7 @@ def test_not_utf_8(data: bytes, tmp_path: Path) -> None:
 def test_no_file(tmp_path: Path) -> None:
     with pytest.raises(ParameterError, match=r"nowhere\.yaml: no such file"):
         load_params(tmp_path / "nowhere.yaml")
-    with pytest.raises(ParameterError, match="cannot be read as UTF-8 text"):
+    with pytest.raises(ParameterError, match="cannot be read \\(is no regular file\\); expected a YAML file"):
         read_yaml(tmp_path)
 
 

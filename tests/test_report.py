@@ -30,7 +30,7 @@ from fvpipe.config.pipeline import Pipeline, Segment
 from fvpipe.datasets.registry import get_adapter
 from fvpipe.dicom.elements import silenced
 from fvpipe.dicom.header import HeaderPolicy, ImageHeader, read_header
-from fvpipe.dicom.reader import HEADER_INFLATE_LIMIT, OpeningStep
+from fvpipe.dicom.reader import HEADER_INFLATE_LIMIT, MAX_HEADER_BYTES, OpeningStep
 from fvpipe.dicom.rules import RULES
 from fvpipe.errors import InputError
 from fvpipe.imaging.segmentation import segment, trace_segmentation
@@ -112,6 +112,7 @@ FILES: tuple[tuple[str, str, Callable[[], bytes]], ...] = (
         "dicom_directory",
         lambda: factory.file_bytes(Dataset(), None, MediaStorageSOPClassUID=MediaStorageDirectoryStorage),
     ),
+    ("file size", "pixels_mismatch", lambda: data() + bytes(MAX_HEADER_BYTES + 4 * BREAST.pixels.size)),
     ("pixel data", "pixel_data_missing", lambda: factory.file_bytes(factory.dataset(BREAST.pixels, 12), None)),
     ("pixel data", "pixels_truncated", lambda: data()[:-100]),
     ("pixel data", "pixels_mismatch", lambda: data(pixels=BREAST.pixels.tobytes() + bytes(1000))),
@@ -169,7 +170,7 @@ def test_every_rule_is_evaluated_and_needs_only_what_it_names(tmp_path: Path) ->
         "view modifiers", "partial view", "magnification", "laterality", "identity",
     ]  # fmt: skip
     passed = {name for name, result in results.items() if result.verdict == "passed"}
-    assert passed == {*OpeningStep, "region of interest", "pixel padding"}  # no patient, so no lesion's either
+    assert passed == {*OpeningStep, "file size", "region of interest", "pixel padding"}  # no patient, so no lesion's either
     film = get_adapter("cbis").policy
     results = {result.rule: result for result in report_header(tmp_path / "x.dcm", film).results}
     for rule in ("view modifiers", "partial view", "magnification", "patient orientation"):

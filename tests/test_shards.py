@@ -708,7 +708,7 @@ def test_what_is_no_file_is_named_and_not_waited_for(name: str, kind: str, own: 
     if name == "breasts.csv":
         assert verify(own) == [f"{own / name}: the receipt lists this table and it is not there"]
         return
-    with pytest.raises(ShardError, match=rf"{name}: is no regular file"):
+    with pytest.raises(ShardError, match=rf"{name}: cannot be read \(is no regular file\)"):
         open_shards(own)
     with pytest.raises(ShardError, match=r"is no regular file"):
         raise ShardError("; ".join(verify(own)))
@@ -751,7 +751,7 @@ def test_heap_that_hdf5_reads_for_ever(size: int, own: Path) -> None:
 
 def test_a_huge_receipt_is_not_read(own: Path) -> None:
     os.truncate(own / RECEIPT, 1 << 40)
-    with pytest.raises(ReceiptError, match="has more than"):
+    with pytest.raises(ReceiptError, match="bytes, more than"):
         open_shards(own)
 
 

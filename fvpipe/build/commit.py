@@ -11,7 +11,7 @@ import os
 import re
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
@@ -27,7 +27,8 @@ from fvpipe.io.atomic import sync_folder, write_aside, write_atomic
 from fvpipe.io.read import file_state
 from fvpipe.progress import progress
 from fvpipe.reasons import NO_FLAG, NOT_BROKEN, Flag, Reason, Rejection
-from fvpipe.shards.format import RECEIPT, Receipt, ShardEntry, read_receipt, shard_index, shard_name
+from fvpipe.regular_files import open_regular, read_regular
+from fvpipe.shards.format import MAX_RECEIPT_BYTES, RECEIPT, Receipt, ShardEntry, read_receipt, shard_index, shard_name
 from fvpipe.shards.writer import ShardRow, stored_flags, write_shard
 from fvpipe.types import LABEL_NAMES, Breast, Digest
 from fvpipe.versions import PREPROCESSING_VERSION, SCHEMA_VERSION
@@ -57,7 +58,7 @@ class Build:
     seconds: float
 
 
-def commit(samples: Samples, limits: Limits, begun: float) -> Build:
+def commit(samples: Samples, limits: Limits, begun: float, say: Callable[[str], None]) -> Build:
     """Write what is not up to date aside, shards, tables and receipt; check, and rename all, the receipt last.
 
     Parameters
@@ -68,6 +69,8 @@ def commit(samples: Samples, limits: Limits, begun: float) -> Build:
         Beyond them nothing is committed.
     begun : float
         ``time.perf_counter()`` at the start of the build.
+    say : callable
+        Takes a warning about what does not matter to the shards.
 
     Raises
     ------
@@ -144,7 +147,10 @@ def commit(samples: Samples, limits: Limits, begun: float) -> Build:
     states[RECEIPT] = _sha256_of(target.out / RECEIPT)
     if samples.computed or shards_written or recorded_states(target.build_file) != states or not target.build_file.is_file():
         record = build_record(samples, build.written, build.seconds, states)
-        write_atomic(target.build_file, record, durable=False)
+        try:
+            write_atomic(target.build_file, record, durable=False)
+        except StorageError as error:
+            say(f"warning: {error}; the shards are complete, the next build reads them through")
     return build
 
 
@@ -192,7 +198,7 @@ def _committed(target: Target) -> Receipt | None:
 def recorded_states(build_file: Path) -> dict[str, str]:
     """How each shard's file was left by the last build: name -> size, times and inode; of the receipt its SHA-256."""
     try:
-        found = json.loads(build_file.read_bytes())["shard_files"]
+        found = json.loads(read_regular(build_file, MAX_RECEIPT_BYTES))["shard_files"]
         return {str(name): str(state) for name, state in found.items()}
     except (OSError, ValueError, KeyError, AttributeError, TypeError):
         return {}
@@ -212,7 +218,7 @@ def _unchanged(out: Path, old: Receipt | None, i: int, content: str, trusted: Ma
             return None
         if trusted.get(entry.file) == file_state(status):
             return entry
-        with open(out / entry.file, "rb") as file:
+        with open_regular(out / entry.file) as file:
             return entry if hashlib.file_digest(file, "sha256").hexdigest() == entry.sha256 else None
     except OSError:
         return None
@@ -220,7 +226,7 @@ def _unchanged(out: Path, old: Receipt | None, i: int, content: str, trusted: Ma
 
 def _sha256_of(file: Path) -> str:
     try:
-        return hashlib.sha256(file.read_bytes()).hexdigest()
+        return hashlib.sha256(read_regular(file, MAX_RECEIPT_BYTES)).hexdigest()
     except OSError:
         return ""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -142,7 +143,8 @@ def _finish(
     key = key_of(task, digests)
     store = SampleStore(Path(task.store)) if task.store else None
     if store is not None and task.retry:
-        store.rejection_path(key).unlink(missing_ok=True)
+        with suppress(OSError):  # none, or another user's: a sample counts before it
+            store.rejection_path(key).unlink()
     if store is not None and (_is_sound(store, key, digests) if task.retry else store.has(key)):
         return SampleResult(digests, key, seconds=clock.seconds)
     sample = _sample(task, files, headers, digests, clock)

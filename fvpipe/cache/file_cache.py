@@ -8,10 +8,14 @@ a corrupted one is a cache miss. Paths are stored as digests only, and identifie
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import os
 import sqlite3
+import stat
+import warnings
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -19,7 +23,7 @@ from typing import Any, Self, TypeVar
 from blake3 import blake3
 
 from fvpipe.dicom.header import HeaderPolicy, ImageHeader, header_from_json, header_to_json
-from fvpipe.errors import StorageError
+from fvpipe.io.locking import has_locks
 from fvpipe.reasons import Reason, Rejection
 from fvpipe.types import Digest, Edge, ImageRecord, Laterality, Orientation, SourceFile, View
 from fvpipe.versions import READER_VERSION
@@ -53,15 +57,15 @@ class FileCache:
         Headers that were read by another policy are cache misses.
     reread : bool
         Clear the cache first: every file is read again.
-
-    Raises
-    ------
-    StorageError
-        The database cannot be opened or written.
+    warn : callable
+        Takes a message, where the database cannot be used or written: then what is found lasts for this run alone.
     """
 
-    def __init__(self, file: Path, root: Path, policy: HeaderPolicy, *, reread: bool = False) -> None:
+    def __init__(
+        self, file: Path, root: Path, policy: HeaderPolicy, *, reread: bool = False, warn: Callable[[str], None] = warnings.warn
+    ) -> None:
         self._file = file
+        self._warn, self._written = warn, True
         self.reread = reread
         self._root = os.path.abspath(root)
         self._policy = blake3(repr((READER_VERSION, dataclasses.astuple(policy))).encode()).hexdigest(length=16)
@@ -71,11 +75,21 @@ class FileCache:
             if reread:
                 self._database.executescript("DELETE FROM records; DELETE FROM headers; DELETE FROM facts;")
         except (OSError, sqlite3.Error) as error:
-            raise StorageError(f"{file}: cannot be opened for writing ({error}); check the folder's permissions") from None
+            self._warn(f"{file}: cannot be used ({_why(file, error)}); files are read as if for the first time, and not cached")
+            self._database = sqlite3.connect(":memory:", isolation_level=None)
+            for statement in _SCHEMA:
+                self._database.execute(statement)
 
     def _open(self, file: Path) -> sqlite3.Connection:
         """Connect; a damaged database, or one of another version, becomes an empty one."""
-        database = sqlite3.connect(file, timeout=60, isolation_level=None)
+        with suppress(FileNotFoundError):
+            if not stat.S_ISREG(os.stat(file).st_mode):
+                raise OSError(errno.EINVAL, "is no regular file")
+        with suppress(OSError):  # SQLite itself makes a file that nobody else may write, whatever the umask
+            os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666))
+        # Without locks two builds at once may damage it: each row is sealed, and a damaged database becomes an empty one.
+        query = "" if has_locks(file.parent) else "?nolock=1"
+        database = sqlite3.connect(file.absolute().as_uri() + query, timeout=60, isolation_level=None, uri=True)
         try:
             database.execute("PRAGMA synchronous = OFF")  # losing it costs a re-read, never a wrong sample
             database.text_factory = lambda text: text.decode("utf-8", "replace")
@@ -161,13 +175,29 @@ class FileCache:
         self._write("facts", [(self._name(source.path), self._kind(kind), source.state, fact) for source, fact in found])
 
     def _write(self, table: str, rows: Sequence[tuple[str, ...]]) -> None:
+        if not self._written:
+            return
         statement = f"INSERT OR REPLACE INTO {table} VALUES (?, ?, ?, ?, ?)"  # noqa: S608 - one of our tables
         try:
             self._database.execute("BEGIN IMMEDIATE")
             self._database.executemany(statement, ((*row, _seal(row)) for row in rows))
             self._database.execute("COMMIT")
         except sqlite3.Error as error:
-            raise StorageError(f"{self._file}: cannot be written ({error}); is the disk full? It may be deleted") from None
+            with suppress(sqlite3.Error):
+                self._database.execute("ROLLBACK")
+            self._written = False
+            why = _why(self._file, error)
+            self._warn(f"{self._file}: cannot be written ({why}); the next run reads files again. It may be deleted")
+
+
+def _why(file: Path, error: Exception) -> str:
+    """Why a database cannot be used: by the file system, which SQLite does not tell, or else by SQLite."""
+    if isinstance(error, sqlite3.Error):
+        try:
+            os.close(os.open(file, os.O_RDWR))
+        except OSError as found:
+            error = found
+    return error.strerror or str(error) if isinstance(error, OSError) else str(error)
 
 
 def _decoded(decode: Callable[[str, str], FoundT], source: SourceFile, text: str | None) -> FoundT | None:

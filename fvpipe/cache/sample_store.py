@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from fvpipe.config.loading import digest_of
 from fvpipe.errors import StorageError
 from fvpipe.io.atomic import write_atomic
 from fvpipe.reasons import Flag, Reason
+from fvpipe.regular_files import open_regular
 from fvpipe.types import Digest, FusedSample, Laterality, View
 from fvpipe.versions import PREPROCESSING_VERSION
 
@@ -84,7 +86,8 @@ class SampleStore:
         """Read the sample or rejection of `key`; None where it is absent or damaged (a damaged file is removed)."""
         for path in (self.path(key), self.rejection_path(key)):
             try:
-                data = path.read_bytes()
+                with open_regular(path) as file:
+                    data = file.read()
             except FileNotFoundError:
                 continue
             except OSError as error:
@@ -92,7 +95,8 @@ class SampleStore:
             found = _unpack(key, data)
             if found is not None and path == self._path_of(key, found):
                 return found
-            path.unlink(missing_ok=True)
+            with suppress(OSError):  # another user's: what is made in its place cannot be stored, and says so
+                path.unlink()
         return None
 
     def put(self, key: Digest, result: FusedSample | ViewRejection) -> None:

@@ -19,7 +19,7 @@ from fvpipe.cli.options import (
     reading_options,
     worker_options,
 )
-from fvpipe.cli.output import echo, print_rejections, rejected_words
+from fvpipe.cli.output import echo, print_rejections, rejected_words, say
 from fvpipe.errors import ParameterError
 
 if TYPE_CHECKING:
@@ -203,7 +203,7 @@ def _audited(
     from fvpipe.report.audit import audit, write_audit
 
     page = out or Path("cache/reports") / f"audit-{source.name}.html"
-    with open_file_cache(source, samples, reread=reread) as file_cache:
+    with open_file_cache(source, samples, reread=reread, say=say) as file_cache:
         result, images = audit(index(source, pool, file_cache), *pipeline, pool, file_cache, limit)
     write_audit(result, images, page)
     if not as_json:
@@ -221,7 +221,7 @@ def _compared(
     from fvpipe.project.stages import open_file_cache
     from fvpipe.report.compare_decoders import compare_decoders, comparison_text
 
-    with open_file_cache(source, samples, reread=reread) as file_cache:
+    with open_file_cache(source, samples, reread=reread, say=say) as file_cache:
         result = compare_decoders(index(source, pool, file_cache), size or None, seed, pool)
     if not as_json:
         echo(comparison_text(result))

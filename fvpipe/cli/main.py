@@ -30,6 +30,9 @@ class Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; a named error becomes one line on stderr."""
         signal.signal(signal.SIGTERM, _terminated)
+        # The terminal or the connection to it is gone; ignored under nohup. Windows has no such signal.
+        if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
+            signal.signal(signal.SIGHUP, _terminated)
         try:
             return super().invoke(ctx)
         except FvpipeError as error:

@@ -14,8 +14,9 @@ if TYPE_CHECKING:
 
 
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
-FOLDER = click.Path(path_type=Path, file_okay=False)
-FILE = click.Path(path_type=Path, dir_okay=False)
+# Whether they can be read is seen when they are: click says nothing of permissions.
+FOLDER = click.Path(path_type=Path, file_okay=False, readable=False)
+FILE = click.Path(path_type=Path, dir_okay=False, readable=False)
 
 
 def worker_options(function: FunctionT) -> FunctionT:

@@ -14,8 +14,10 @@ from blake3 import blake3
 from platformdirs import user_config_path
 
 from fvpipe.errors import InputError, ParameterError, StorageError
+from fvpipe.regular_files import read_regular_text
 
 ENVIRONMENT = "FVPIPE_ID_KEY"
+MAX_KEY_BYTES = 1 << 16
 
 
 def identifier_key(file: Path | None = None) -> bytes:
@@ -42,9 +44,11 @@ def identifier_key(file: Path | None = None) -> bytes:
     """
     if file is not None:
         try:
-            secret, source = file.read_text(encoding="utf-8").strip(), str(file)
-        except (OSError, UnicodeDecodeError):
-            raise InputError(f"{file}: the identifier key cannot be read") from None
+            secret, source = read_regular_text(file, MAX_KEY_BYTES).strip(), str(file)
+        except OSError as error:
+            raise InputError(f"{file}: the identifier key cannot be read ({error.strerror}); name a file of text") from None
+        except UnicodeDecodeError:
+            raise InputError(f"{file}: the identifier key cannot be read (no UTF-8 text)") from None
     elif ENVIRONMENT in os.environ:
         secret, source = os.environ[ENVIRONMENT].strip(), ENVIRONMENT
     else:
@@ -72,7 +76,7 @@ def _own_key() -> str:
                 pass
             finally:
                 aside.unlink()
-        return file.read_text(encoding="utf-8", errors="surrogateescape").strip()
+        return read_regular_text(file, MAX_KEY_BYTES, errors="surrogateescape").strip()
     except OSError as error:
         raise StorageError(f"{file}: the identifier key cannot be kept ({error.strerror}); set {ENVIRONMENT}") from None
 

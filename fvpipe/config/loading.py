@@ -14,7 +14,10 @@ from blake3 import blake3
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fvpipe.errors import ParameterError
+from fvpipe.regular_files import read_regular_text
 from fvpipe.types import Digest
+
+MAX_YAML_BYTES = 1 << 24
 
 
 class Settings(BaseModel):
@@ -58,10 +61,12 @@ def read_yaml(path: Path) -> Any:
         No such file, or not valid YAML.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_regular_text(path, MAX_YAML_BYTES, "utf-8-sig")
     except FileNotFoundError:
         raise ParameterError(f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise ParameterError(f"{path}: cannot be read ({error.strerror}); expected a YAML file") from None
+    except UnicodeDecodeError as error:
         raise ParameterError(f"{path}: cannot be read as UTF-8 text ({type(error).__name__})") from None
     return parse_yaml(text, path)
 

@@ -13,11 +13,17 @@ from contextlib import contextmanager
 from functools import cache
 
 import pydicom.config
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as DicomSequence
 from pydicom.tag import BaseTag, Tag
 
 from fvpipe.reasons import Reason
+
+MAX_TEXT_BYTES = 1 << 16  # of an element that is read as text; where its value representation is given, its length has 16 bits
+MAX_SEQUENCE_BYTES = 1 << 21  # of a sequence: a LUT has up to 128 kB
+MAX_ITEMS = 1 << 12  # of a sequence
+_ITEMS = b"\xfe\xff\0\xe0", b"\xff\xfe\xe0\0"  # how one begins, little and big endian
 
 
 class RejectedFile(Exception):
@@ -72,6 +78,16 @@ def silenced() -> Iterator[None]:
                 settings.reading_validation_mode = mode
 
 
+def _check_length(header: Dataset, keyword: str, most: int) -> None:
+    """Check an element before pydicom makes an object of each of its values or items."""
+    raw = header.get_item(_tag(keyword))
+    value = raw.value if isinstance(raw, RawDataElement) else b""
+    if len(value) > most:
+        raise RejectedFile(Reason.HEADER_UNREADABLE, f"{keyword} has {len(value)} bytes; expected at most {most}")
+    if max(map(value.count, _ITEMS)) > MAX_ITEMS:
+        raise RejectedFile(Reason.HEADER_UNREADABLE, f"{keyword} has more than {MAX_ITEMS} items")
+
+
 def texts(header: Dataset, keyword: str) -> list[str]:
     """Return all values of an element as text; empty where it is absent.
 
@@ -83,6 +99,7 @@ def texts(header: Dataset, keyword: str) -> list[str]:
     tag = _tag(keyword)
     if tag not in header:  # most are absent, and pydicom's look-up by keyword takes ten times as long
         return []
+    _check_length(header, keyword, MAX_TEXT_BYTES)
     try:
         value = header[tag].value
         if value is None:
@@ -114,6 +131,7 @@ def items(header: Dataset, keyword: str) -> list[Dataset]:
     tag = _tag(keyword)
     if tag not in header:
         return []
+    _check_length(header, keyword, MAX_SEQUENCE_BYTES)
     try:
         value = header[tag].value
     except Exception as error:

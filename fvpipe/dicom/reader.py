@@ -9,7 +9,7 @@ import struct
 import zlib
 from dataclasses import dataclass
 from enum import StrEnum
-from io import BufferedReader, BytesIO, FileIO, RawIOBase
+from io import BufferedReader, FileIO, RawIOBase
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -27,7 +27,10 @@ from fvpipe.dicom.layout import PixelLocation
 from fvpipe.dicom.transfer_syntaxes import ENCAPSULATED, NATIVE
 from fvpipe.reasons import Reason
 
+MAX_HEADER_BYTES = 64 * 2**20  # that are read of a file for its header
+MAX_HEADER_READS = 100_000  # of a file for its header: two or three an element
 HEADER_INFLATE_LIMIT = 8 * 2**20  # bytes of a deflated data set that are inflated for its header
+INFLATE_OVERHEAD = 2**16  # bytes that deflating may add to so many
 PIXEL_DATA = 0x7FE00010
 
 
@@ -57,6 +60,20 @@ warns with the name; without one it raises TypeError instead, and the file is re
 # --- bytes ------------------------------------------------------------------------------------------------------------
 
 
+class _Budget:
+    """Counts what is read of a header, and rejects the file where that is more than any image's has."""
+
+    def __init__(self) -> None:
+        self._reads, self._bytes = MAX_HEADER_READS, MAX_HEADER_BYTES
+
+    def spend(self, size: int) -> None:
+        self._reads -= 1
+        self._bytes -= size
+        if self._reads < 0 or self._bytes < 0:
+            detail = f"the header has more than {MAX_HEADER_BYTES} bytes, or about {MAX_HEADER_READS // 2} elements"
+            raise UnopenedFile(OpeningStep.DATA_SET, Reason.HEADER_UNREADABLE, detail)
+
+
 class _BoundedReader(BufferedReader):
     """A file whose reads are bounded by its size: Python reserves as much as is read, and an element may claim 4 GB."""
 
@@ -65,9 +82,12 @@ class _BoundedReader(BufferedReader):
     def __init__(self, file: FileIO, size: int) -> None:
         super().__init__(file)
         self._size = size
+        self._budget = _Budget()
 
     def read(self, size: int | None = -1, /) -> bytes:
-        return super().read(self._size if size is None or size < 0 else min(size, self._size))
+        size = self._size if size is None or size < 0 else min(size, self._size)
+        self._budget.spend(size)
+        return super().read(size)
 
 
 class _MemoryReader(RawIOBase):
@@ -78,12 +98,14 @@ class _MemoryReader(RawIOBase):
     def __init__(self, data: bytes | memoryview) -> None:
         self._data = memoryview(data)
         self._at = 0
+        self._budget = _Budget()
 
     def read(self, size: int | None = -1, /) -> bytes:
         start, end = self._at, len(self._data)
         if size is not None and 0 <= size < end - start:
             end = start + size
         self._at = max(start, end)
+        self._budget.spend(self._at - start)
         return bytes(self._data[start:end])
 
     def tell(self) -> int:
@@ -160,6 +182,8 @@ class OpenedDicom:
         Bytes of `body` from the start of Pixel Data's value to the end.
     complete : bool
         False where a deflated data set was inflated only up to the limit.
+    file_bytes : int
+        Size of the file.
     """
 
     dataset: Dataset
@@ -168,6 +192,7 @@ class OpenedDicom:
     location: PixelLocation | None
     bytes_left: int
     complete: bool
+    file_bytes: int
 
 
 def open_dicom(file: BinaryIO) -> OpenedDicom:
@@ -192,8 +217,11 @@ def open_dicom(file: BinaryIO) -> OpenedDicom:
             meta = read_dataset(file, False, True, stop_when=lambda tag, vr, length: tag.group != 2)
             syntax = text(meta, "TransferSyntaxUID")
             directory = text(meta, "MediaStorageSOPClassUID") == MediaStorageDirectoryStorage
+        except RejectedFile:
+            raise
         except Exception as error:
             raise_transient(error)
+            file.read(0)  # raises where the budget is spent, which pydicom may have hidden
             detail = "the file meta information cannot be parsed: an element's length or value representation is wrong"
             raise UnopenedFile(OpeningStep.META, Reason.HEADER_UNREADABLE, detail) from None
         if syntax not in NATIVE | ENCAPSULATED:
@@ -205,13 +233,16 @@ def open_dicom(file: BinaryIO) -> OpenedDicom:
         body, complete, deflated_at = file, True, None
         if syntax == DeflatedExplicitVRLittleEndian:
             deflated_at = file.tell()
-            data, complete = inflate(file.read(), HEADER_INFLATE_LIMIT)
-            body = BytesIO(data)
+            data, complete = inflate(file.read(HEADER_INFLATE_LIMIT + INFLATE_OVERHEAD), HEADER_INFLATE_LIMIT)
+            body = stream(data)
         little, implicit = syntax != ExplicitVRBigEndian, syntax == ImplicitVRLittleEndian
         try:
             dataset = read_dataset(body, implicit, little, stop_when=lambda tag, vr, length: tag >= PIXEL_DATA)
+        except RejectedFile:
+            raise
         except Exception as error:
             raise_transient(error)
+            body.read(0)  # raises where the budget is spent, which pydicom may have hidden
             detail = "the data set cannot be parsed: an element's length or value representation is wrong"
             reason = Reason.DICOM_DIRECTORY if directory else Reason.HEADER_UNREADABLE
             raise UnopenedFile(OpeningStep.DATA_SET, reason, detail) from None
@@ -227,7 +258,7 @@ def open_dicom(file: BinaryIO) -> OpenedDicom:
         detail = f"no Pixel Data in the first {HEADER_INFLATE_LIMIT} bytes of the inflated data set"
         raise UnopenedFile(OpeningStep.DATA_SET, Reason.DEFLATED_TOO_LARGE, detail)
     bytes_left = max(body.seek(0, os.SEEK_END) - location.offset, 0) if location else 0
-    return OpenedDicom(dataset, syntax, body, location, bytes_left, complete)
+    return OpenedDicom(dataset, syntax, body, location, bytes_left, complete, file.seek(0, os.SEEK_END))
 
 
 _OTHER_FILES = {

@@ -24,6 +24,7 @@ from fvpipe.io.tables import format_csv, read_table
 
 WEIGHTS, RECORD, PREDICTIONS = "model.safetensors", "record.json", "predictions.csv"
 DIGESTS = "SHA256SUMS"
+MAX_RECORD_BYTES = 1 << 26
 NOT_A_DEVICE = "Not a medical device: for research only, never for a decision about a patient."
 
 

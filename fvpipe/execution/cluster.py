@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import math
 import os
+import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from fvpipe.errors import ClusterError
 from fvpipe.execution.isolation import WAYS_OUT, ResultT, check_machine, describe
@@ -19,10 +22,12 @@ if TYPE_CHECKING:
 
     from fvpipe.execution.workers import WorkerSettings
 
-CONNECT_SECONDS = 20  # for a scheduler to answer
+ANSWER_SECONDS = 20  # for a scheduler, or a worker of one, to answer
 FIRST_WORKER_SECONDS = 60  # for it to have a worker
-NO_WORKER_SECONDS = 60  # without any worker, until the run is given up
-POLL_SECONDS = 5  # between two looks at whether there are workers
+GONE_SECONDS = 60  # without any worker, or any answer of the scheduler, until the run is given up
+SILENT_SECONDS = 15  # beyond the limit of a task that a worker may send no heartbeat, until it is replaced
+CLOSE_SECONDS = 10  # for a connection to be closed
+POLL_SECONDS = 5  # between two looks at the workers
 
 VERSIONS = (PREPROCESSING_VERSION, READER_VERSION)
 
@@ -76,7 +81,10 @@ def open_client(settings: WorkerSettings, count: int) -> Iterator[Client]:
             if not settings.external:
                 raise _not_started(error) from None
             asked = settings.address or settings.scheduler_file
-            raise ClusterError(f"{asked}: no Dask scheduler with workers answers ({type(error).__name__})") from None
+            raise ClusterError(
+                f"{asked}: no Dask scheduler with workers answers ({type(error).__name__}); expected the address of one, as "
+                "tcp://HOST:8786, that workers have joined"
+            ) from None
         yield client
 
 
@@ -117,15 +125,50 @@ def _without_main() -> None:
 def _join(settings: WorkerSettings, stack: ExitStack) -> Client:
     from distributed import Client
 
+    class Joining(Client):
+        """Bounds the whole start: Dask waits for ever for the first words of whoever accepts its connection."""
+
+        def start(self, **kwargs: Any) -> None:
+            try:
+                super().start(**kwargs, callback_timeout=ANSWER_SECONDS)
+            except BaseException:
+                self.status = "closed"  # or its end, too, would wait for a scheduler
+                raise
+
     file = None if settings.address else str(settings.scheduler_file)
     if file and not Path(file).is_file():
         raise ClusterError(f"{file}: no such scheduler file; start one with `dask scheduler --scheduler-file {file}`")
-    client: Client = stack.enter_context(Client(address=settings.address or None, scheduler_file=file, timeout=CONNECT_SECONDS))
+    client: Client = Joining(address=settings.address or None, scheduler_file=file, timeout=ANSWER_SECONDS)
+    stack.callback(_close, client)
     client.wait_for_workers(1, timeout=FIRST_WORKER_SECONDS)
-    found = set(client.run(_versions).values())
-    if found != {VERSIONS}:
-        raise ClusterError(f"the workers run another fvpipe (versions {sorted(found)}, here {VERSIONS}); install the same")
+    found = client.sync(_versions_of_workers, client)
+    if set(found.values()) == {None}:
+        raise ClusterError(
+            f"{settings.address or file}: none of the {len(found)} workers of this Dask scheduler answers within "
+            f"{ANSWER_SECONDS} s; are they stopped or overloaded? Start them again"
+        )
+    if others := set(found.values()) - {VERSIONS, None}:  # one that is stopped is looked after as one that stops later
+        raise ClusterError(f"the workers run another fvpipe (versions {sorted(others)}, here {VERSIONS}); install the same")
     return client
+
+
+def _close(client: Client) -> None:
+    with suppress(Exception):  # its scheduler may be gone, or stopped
+        client.close(CLOSE_SECONDS)
+
+
+async def _versions_of_workers(client: Client) -> dict[str, tuple[int, int] | None]:
+    """Ask each worker for itself; None where it does not answer."""
+
+    async def ask(worker: str) -> tuple[int, int] | None:
+        with suppress(TimeoutError, OSError):
+            answers = await asyncio.wait_for(client.run(_versions, workers=[worker]), ANSWER_SECONDS)
+            return cast(tuple[int, int], tuple(answers[worker]))
+        return None
+
+    scheduler: Any = client.scheduler
+    workers = list(await scheduler.ncores())
+    return dict(zip(workers, await asyncio.gather(*map(ask, workers)), strict=True))
 
 
 def _versions() -> tuple[int, int]:
@@ -160,6 +203,69 @@ def _kill(cluster: SpecCluster) -> None:
             os.kill(nanny.pid, 9)
 
 
+class Clock:
+    """The one clock outside the workers: it replaces those that are silent, and gives up where nobody is left.
+
+    A worker sends heartbeats while it works. One that was stopped, or hangs in the kernel, sends none, and cannot end itself as
+    one whose task takes too long does. Time is counted in looks, so that a computer that slept blames nobody.
+
+    Parameters
+    ----------
+    client : distributed.Client
+        Connected to a scheduler with workers.
+    limit : float
+        Seconds that a task may keep a worker from sending a heartbeat; 0: any number.
+    """
+
+    def __init__(self, client: Client, limit: float) -> None:
+        self._client = client
+        self._limit = limit + SILENT_SECONDS if limit else math.inf
+        self._looked = -math.inf
+        self._silent: dict[str, tuple[float, float]] = {}  # worker -> last heartbeat, seconds since it was first seen
+        self._alone = self._unanswered = 0.0  # seconds without a worker, without an answer
+        self.threads = 0  # of all workers
+
+    def look(self) -> None:
+        """See after the workers; does nothing where that was done a moment ago.
+
+        Raises
+        ------
+        ClusterError
+            No worker was left, or the scheduler did not answer, for a minute.
+        """
+        asked = time.monotonic()
+        if asked - self._looked < POLL_SECONDS:
+            return
+        try:
+            workers = self._ask("identity", n_workers=-1)["workers"]
+        except OSError:  # a TimeoutError is one
+            self._unanswered += min(max(time.monotonic() - asked, POLL_SECONDS), ANSWER_SECONDS)
+            if self._unanswered >= GONE_SECONDS:
+                raise ClusterError(
+                    f"the Dask scheduler has not answered for {GONE_SECONDS} s; what was finished is kept, run again to go on"
+                ) from None
+            return
+        finally:
+            self._looked = time.monotonic()
+        self._unanswered = 0.0
+        self.threads = sum(worker["nthreads"] for worker in workers.values())
+        self._alone = 0.0 if workers else self._alone + POLL_SECONDS
+        if self._alone >= GONE_SECONDS:
+            raise ClusterError(f"all workers are gone; what was finished is kept. {WAYS_OUT}")
+        before, self._silent = self._silent, {}
+        for name, worker in workers.items():
+            beat, seconds = before.get(name, (worker["last_seen"], -float(POLL_SECONDS)))
+            self._silent[name] = worker["last_seen"], seconds + POLL_SECONDS if beat == worker["last_seen"] else 0.0
+        stale = [name for name, (_, seconds) in self._silent.items() if seconds >= self._limit]
+        if stale:
+            waits = {"timeout": ANSWER_SECONDS, "wait_for_workers": False}
+            with suppress(OSError):
+                self._ask("restart_workers", workers=stale, on_error="return", stimulus_id="fvpipe-silent", **waits)
+
+    def _ask(self, question: str, **arguments: Any) -> Any:
+        return self._client.sync(getattr(self._client.scheduler, question), **arguments, callback_timeout=ANSWER_SECONDS)
+
+
 class Submitted:
     """Batches under way on a cluster; what is left of them at the end of the context is canceled.
 
@@ -167,6 +273,8 @@ class Submitted:
     ----------
     client : distributed.Client
         Connected to a scheduler with workers.
+    clock : Clock
+        Of the workers.
 
     Raises
     ------
@@ -174,8 +282,9 @@ class Submitted:
         From the context: the scheduler is gone.
     """
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, clock: Clock) -> None:
         self._client = client
+        self._clock = clock
         self._futures: set[Future[Any]] = set()
 
     def __enter__(self) -> Self:
@@ -204,28 +313,36 @@ class Submitted:
         Raises
         ------
         ClusterError
-            No worker was left for a minute.
+            As from :meth:`Clock.look`.
         """
         from distributed import wait
 
-        waited = 0
         while True:
-            try:
+            self._clock.look()
+            with suppress(TimeoutError):
                 return list(wait(list(pending), timeout=POLL_SECONDS, return_when="FIRST_COMPLETED").done)
-            except TimeoutError:
-                waited = 0 if self._client.nthreads() else waited + POLL_SECONDS
-                if waited >= NO_WORKER_SECONDS:
-                    raise ClusterError(f"all workers are gone; what was finished is kept. {WAYS_OUT}") from None
 
     def result(self, future: Future[ResultT]) -> ResultT | None:
         """Take the result of a finished future off the cluster; None where the workers that tried it died."""
         from distributed.scheduler import KilledWorker
 
+        async def fetch() -> ResultT:
+            result: ResultT = await self._client.gather(future, asynchronous=True)
+            return result
+
+        loop: Any = self._client.loop
+        fetched = asyncio.run_coroutine_threadsafe(fetch(), loop.asyncio_loop)
         try:
-            found: ResultT = future.result()
+            while True:
+                try:
+                    return fetched.result(POLL_SECONDS)
+                except TimeoutError:  # the worker that holds it may have been stopped since
+                    if fetched.done():
+                        raise
+                    self._clock.look()
         except KilledWorker:
             return None
         finally:
+            fetched.cancel()
             self._futures.discard(future)
             future.release()
-        return found

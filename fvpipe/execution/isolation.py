@@ -245,7 +245,8 @@ class _FreshProcess:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         self._process.kill()
-        self._process.wait()
+        with suppress(subprocess.TimeoutExpired):  # it may hang in the kernel, as on a network's disk that went away
+            self._process.wait(END_SECONDS)
         self._output.close()
         self._connection.close()
 
@@ -258,7 +259,8 @@ class _FreshProcess:
             The process never began.
         """
         try:
-            self._connection.send_bytes(work)
+            with self._killed_after(START_SECONDS):
+                self._connection.send_bytes(work)
             self.receive(START_SECONDS)
         except TimeoutError:
             raise _never_began(f"no answer after {START_SECONDS} s") from None
@@ -282,10 +284,38 @@ class _FreshProcess:
         while True:
             ready = wait(self._open, max(deadline - time.monotonic(), 0))
             if self._connection in ready:
-                return self._connection.recv()
+                with self._killed_after(deadline - time.monotonic()):
+                    return self._connection.recv()
             if not ready:
                 raise TimeoutError
             self._read_output()
+
+    @contextmanager
+    def _killed_after(self, seconds: float) -> Iterator[None]:
+        """Kill the process after so many seconds: one that is stopped within a message would be waited for.
+
+        Raises
+        ------
+        TimeoutError
+            It was killed.
+        """
+        late = threading.Event()
+
+        def end() -> None:
+            late.set()
+            self._process.kill()
+
+        timer = threading.Timer(max(seconds, 0), end)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        except (EOFError, OSError):
+            if late.is_set():
+                raise TimeoutError from None
+            raise
+        finally:
+            timer.cancel()
 
     def _read_output(self) -> None:
         found = os.read(self._output.fileno(), OUTPUT_BYTES)

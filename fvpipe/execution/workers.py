@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 import os
-import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -14,7 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from fvpipe.errors import ClusterError
-from fvpipe.execution.cluster import Submitted, open_client
+from fvpipe.execution.cluster import Clock, Submitted, open_client
 from fvpipe.execution.cores import core_count
 from fvpipe.execution.isolation import WAYS_OUT, Crash, ResultT, TaskT, run_batch, run_isolated
 
@@ -26,7 +24,6 @@ FIRST_BATCH_TASKS = 4  # in a batch, until one has come back and says how long a
 MAX_BATCH_TASKS = 512  # in a batch on a cluster: batches under way are held in memory
 IN_PROCESS_BATCH_TASKS = 128  # in a batch in this process: how often progress is shown
 MAX_ISOLATED_TASKS = 3  # that one fresh process does sooner than a local cluster starts
-WORKER_COUNT_SECONDS = 5  # for which a cluster's number of workers is not asked again
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +79,7 @@ class Workers:
         self.settings = settings
         self._stack = ExitStack()
         self._client: Client | None = None
-        self._count, self._counted = 0, -math.inf
+        self._clock: Clock | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -93,10 +90,9 @@ class Workers:
     @property
     def count(self) -> int:
         """Number of tasks that run at once, as far as is known."""
-        if self._client is not None:
-            if time.monotonic() - self._counted > WORKER_COUNT_SECONDS:  # a cluster may grow
-                self._count, self._counted = sum(self._client.nthreads().values()), time.monotonic()
-            return max(self._count, 1)
+        if self._clock is not None:
+            self._clock.look()  # a cluster may grow
+            return max(self._clock.threads, 1)
         return self.settings.count or core_count()
 
     def run(
@@ -141,9 +137,10 @@ class Workers:
         elif len(tasks) <= MAX_ISOLATED_TASKS and not (settings.external or settings.threads or self._client):
             yield run_isolated(function, list(tasks), settings.timeout)
         else:
-            if self._client is None:
+            if self._client is None or self._clock is None:
                 self._client = self._stack.enter_context(open_client(settings, self.count))
-            with Submitted(self._client) as submitted:
+                self._clock = Clock(self._client, 0.0 if settings.threads else settings.timeout)
+            with Submitted(self._client, self._clock) as submitted:
                 yield from self._submit(submitted, function, tasks)
 
     def _submit(

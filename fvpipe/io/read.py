@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from blake3 import blake3
 
+from fvpipe.regular_files import open_regular
 from fvpipe.types import Digest
 
 CHUNK_BYTES = 1 << 19  # read and digested at a time, so that a chunk is digested while it is in the processor's cache
+MAX_FILE_BYTES = 1 << 30  # of a file that is read whole: more than the largest image takes
 MAX_KEPT_BYTES = 1 << 27  # of memory that is kept for the next file
 
 
@@ -70,8 +73,10 @@ def read_contents(path: Path, state: str, buffer: Buffer) -> Contents:
     OSError
         The file cannot be read.
     """
-    with open(path, "rb", buffering=0) as file:
+    with open_regular(path, buffering=0) as file:
         before = os.fstat(file.fileno())
+        if before.st_size > MAX_FILE_BYTES:  # it has grown since its header was accepted
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
         data, hasher, at = buffer.view(before.st_size), blake3(), 0
         while count := file.readinto(data[at : at + CHUNK_BYTES]):
             hasher.update(data[at : at + count])

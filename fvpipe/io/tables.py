@@ -7,18 +7,32 @@ from __future__ import annotations
 
 import codecs
 import csv
+import io
+import os
 import re
+import zipfile
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from difflib import get_close_matches
 from itertools import zip_longest
 from pathlib import Path
-from typing import TypeVar
+from typing import BinaryIO, TextIO, TypeVar
 
 from fvpipe.errors import LabelTableError
+from fvpipe.regular_files import open_regular
 
 ValueT = TypeVar("ValueT")
+
+MAX_TABLE_BYTES = 1 << 30  # of a spreadsheet, unpacked
+MAX_CSV_BYTES = 1 << 32
+MAX_ROWS = 1 << 21  # of it: the breasts of a million exams
+MAX_COLUMNS = 1 << 14  # of it, as of a spreadsheet
+MAX_CELLS = 96_000_000  # of it; EMBED lists half a million images in wide rows
+MAX_LINE_CHARACTERS = 1 << 20  # of a line of CSV
+MAX_MARKUP = 2_000_000  # "<" in the parts of a spreadsheet that are read at once: four for each text in its cells
+CHUNK_BYTES = 1 << 20  # looked at in one go
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,8 +148,8 @@ def iterate_table(file: Path, required: Sequence[str]) -> Iterator[Row]:
     Raises
     ------
     LabelTableError
-        No such file, not readable, no heading, a missing or repeated column, or a row longer than its heading. Shorter rows
-        are filled up: Excel leaves out the empty cells at the end of some.
+        No such file, not readable, larger than label tables are, no heading, a missing or repeated column, or a row longer than
+        its heading. Shorter rows are filled up: Excel leaves out the empty cells at the end of some.
     """
     first, heading, filled = _open_table(file, required)
     missing = [column for column in required if column not in heading]
@@ -149,10 +163,11 @@ def iterate_table(file: Path, required: Sequence[str]) -> Iterator[Row]:
             f"{file}, line {first}: column {missing[0]!r} is missing; expected {', '.join(required)}, found {found} "
             f"among {len(heading)}{renamed}"
         )
-    repeated = sorted({column for column in heading if column and heading.count(column) > 1})
+    repeated = sorted(column for column, count in Counter(heading).items() if column and count > 1)
     if repeated:
         raise LabelTableError(f"{file}: column {repeated[0]!r} occurs twice")
-    for number, cells in filled:
+    for i, (number, cells) in enumerate(filled, 1):
+        _reject_amount(file, 0, i, i * len(heading))
         if any(cells[len(heading) :]):
             raise LabelTableError(f"{file}, line {number}: {len(cells)} cells; the heading has {len(heading)}")
         named = dict(zip_longest(heading, cells[: len(heading)], fillvalue=""))
@@ -174,12 +189,15 @@ def _open_table(file: Path, required: Sequence[str]) -> tuple[int, list[str], It
     """Line and cells of the heading, and the other rows that are not empty."""
     expected = f"the columns {', '.join(required)}" if required else "names of columns"
     if not file.is_file():
-        raise LabelTableError(f"{file}: no such file; expected a table with {expected}")
+        state = "is no regular file" if file.exists() else "no such file"
+        raise LabelTableError(f"{file}: {state}; expected a table with {expected}")
     lines = _read_xlsx(file) if file.suffix.lower() == ".xlsx" else _read_csv(file)
     filled = ((number, cells) for number, cells in lines if any(cells))
     first, heading = next(filled, (0, list[str]()))
     if not heading:
         raise LabelTableError(f"{file}: is empty; expected a heading with {expected}")
+    if len(heading) > MAX_COLUMNS:
+        raise LabelTableError(f"{file}, line {first}: has {len(heading)} columns; expected at most {MAX_COLUMNS}")
     return first, heading, filled
 
 
@@ -187,14 +205,16 @@ def _read_csv(file: Path) -> Iterator[tuple[int, list[str]]]:
     before = start = 0  # lines before the heading; first line of a row, from there
     encoding = "utf-8-sig"
     try:
-        with open(file, "rb") as data:
+        with open_regular(file) as data:
+            _check_amount(file, data)
+            data.seek(0)
             encoding = "utf-16" if data.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else encoding
-        with open(file, encoding=encoding, newline="") as text:
-            heading = text.readline()
+        with io.TextIOWrapper(open_regular(file), encoding=encoding, newline="") as text:
+            heading = text.readline(MAX_LINE_CHARACTERS)
             named = re.fullmatch(r'"?sep=(\t|\S)"?\s*', heading, re.IGNORECASE)  # Excel's line before the heading
             if named is None:
                 while heading and not heading.strip():
-                    heading = text.readline()
+                    heading = text.readline(MAX_LINE_CHARACTERS)
                 text.seek(0)
             if "\0" in heading:
                 raise LabelTableError(f"{file}: is no text; save the table as UTF-8 (in a spreadsheet: CSV UTF-8)")
@@ -216,10 +236,28 @@ def _read_csv(file: Path) -> Iterator[tuple[int, list[str]]]:
         raise LabelTableError(f"{file}, line {before + start + 1}: not readable as CSV ({error})") from None
 
 
-def _noting(text: Iterable[str], lines: list[str]) -> Iterator[str]:
-    for line in text:
+def _noting(text: TextIO, lines: list[str]) -> Iterator[str]:
+    while line := text.readline(MAX_LINE_CHARACTERS):
+        if len(line) == MAX_LINE_CHARACTERS:
+            raise csv.Error(f"a line has {MAX_LINE_CHARACTERS} characters or more")
         lines.append(line)
         yield line
+
+
+def _check_amount(file: Path, data: BinaryIO) -> None:
+    """Count the lines and delimiters of a table, before a value is made of each cell."""
+    lines = cells = 0
+    size = os.fstat(data.fileno()).st_size
+    while size <= MAX_CSV_BYTES and max(lines / MAX_ROWS, cells / MAX_CELLS) <= 1 and (chunk := data.read(CHUNK_BYTES)):
+        lines += max(chunk.count(b"\n"), chunk.count(b"\r"))
+        cells += sum(map(chunk.count, (b",", b";", b"\t")))
+    _reject_amount(file, size, lines, cells, MAX_CSV_BYTES)
+
+
+def _reject_amount(file: Path, size: int, rows: int, cells: int, most_bytes: int = MAX_TABLE_BYTES) -> None:
+    for found, most, what in ((size, most_bytes, "bytes"), (rows, MAX_ROWS, "rows"), (cells, MAX_CELLS, "cells")):
+        if found > most:
+            raise LabelTableError(f"{file}: has more {what} than a label table, at most {most}; keep those that are needed")
 
 
 def _undecodable(file: Path, encoding: str) -> str:
@@ -238,14 +276,35 @@ def _undecodable(file: Path, encoding: str) -> str:
 def _read_xlsx(file: Path) -> Iterator[tuple[int, list[str]]]:
     import openpyxl
 
+    cells = 0
     try:
+        _check_parts(file)
         book = openpyxl.load_workbook(file, read_only=True, data_only=True)
         book.worksheets[0].reset_dimensions()  # some writers give a wrong size, which would hide the last rows
         for number, row in enumerate(book.worksheets[0].iter_rows(values_only=True), start=1):
+            cells += len(row)
+            _reject_amount(file, 0, number, cells)
             yield number, [_format_cell(value) for value in row]
         book.close()
+    except LabelTableError:
+        raise
     except Exception as error:  # openpyxl raises whatever the zip and XML layers raise
         raise LabelTableError(f"{file}: cannot be read as XLSX ({type(error).__name__})") from None
+
+
+def _check_parts(file: Path) -> None:
+    """Check what a spreadsheet unpacks to, and the parts that openpyxl reads at once: all but the sheets."""
+    markup = 0
+    with zipfile.ZipFile(file) as book:
+        _reject_amount(file, sum(part.file_size for part in book.infolist()), 0, 0)
+        for part in book.infolist():
+            if part.filename.startswith("xl/worksheets/"):
+                continue
+            with book.open(part) as data:
+                while markup <= MAX_MARKUP and (chunk := data.read(CHUNK_BYTES)):
+                    markup += chunk.count(b"<")
+    if markup > MAX_MARKUP:
+        raise LabelTableError(f"{file}: has more than {MAX_MARKUP // 4} different texts; save the table as CSV UTF-8")
 
 
 def _format_cell(value: object) -> str:
@@ -308,7 +367,7 @@ def read_own_table(file: Path, required: Sequence[str]) -> list[Row]:
     ValueError
         It is not a table with the columns `required`.
     """
-    with open(file, encoding="utf-8", newline="") as text:
+    with io.TextIOWrapper(open_regular(file), encoding="utf-8", newline="") as text:
         lines = csv.reader(text, strict=True)
         heading = next(lines, [])
         if missing := [column for column in required if column not in heading]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -84,7 +85,7 @@ def run_index(
             say(f"warning: {source.root}: no such folder; {folder} is kept as it is")
             found = read_manifests(source, folder)
         else:
-            with open_file_cache(source, project.samples, reread=reread) as file_cache:
+            with open_file_cache(source, project.samples, reread=reread, say=say) as file_cache:
                 found = checked(flow.index(source, workers, file_cache, digest=True), say)
             write_manifests(found, folder)
         yield IndexSummary(
@@ -165,7 +166,7 @@ def run_build(
     for name in project.names(tuple(names)):
         source, store = project.source(name, id_key), samples or project.samples
         targets = [target_of(project, pipeline, name) for pipeline in pipelines or project.params.pipelines]
-        with open_file_cache(source, store, reread=reread) as file_cache:
+        with open_file_cache(source, store, reread=reread, say=say) as file_cache:
             found = _compared_index(project, source, workers, file_cache, say)
             for target in targets:
                 build = flow.build_shards(found, target, SampleStore(store), file_cache, workers, limits, say)
@@ -251,7 +252,7 @@ def summary_of(build: Build, target: Target) -> BuildSummary:
     )
 
 
-def open_file_cache(source: Source, samples: Path, *, reread: bool = False) -> FileCache:
+def open_file_cache(source: Source, samples: Path, *, reread: bool = False, say: Say = warnings.warn) -> FileCache:
     """Open the file cache of a data set, beside the samples: one file per input folder, so that two builds do not wait."""
     file = samples / f"sources-{digest_of(str(source.root.absolute()))[:16]}.sqlite"
-    return FileCache(file, source.root, source.policy, reread=reread)
+    return FileCache(file, source.root, source.policy, reread=reread, warn=lambda message: say(f"warning: {message}"))

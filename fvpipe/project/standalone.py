@@ -120,7 +120,7 @@ def run_build(
     say: Callable[[str], None],
 ) -> Iterator[BuildSummary]:
     """Index a data set and build its shards in one go, with the sample store `samples`."""
-    with open_file_cache(source, samples, reread=reread) as file_cache:
+    with open_file_cache(source, samples, reread=reread, say=say) as file_cache:
         found = checked(flow.index(source, workers, file_cache), say)
         yield summary_of(flow.build_shards(found, target, SampleStore(samples), file_cache, workers, limits, say), target)
     for note in notes(found):

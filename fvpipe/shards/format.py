@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import stat
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -13,9 +12,10 @@ from typing import Any, BinaryIO
 
 from numpy.typing import NDArray
 
-from fvpipe.errors import ReceiptError, ShardError
+from fvpipe.errors import ReceiptError
 from fvpipe.printable import CONTROL
 from fvpipe.reasons import Flag
+from fvpipe.regular_files import read_regular
 from fvpipe.types import LABEL_NAMES
 from fvpipe.versions import SCHEMA_VERSION
 
@@ -168,16 +168,15 @@ def read_receipt(folder: str | os.PathLike[str]) -> Receipt:
     """
     path = Path(folder) / RECEIPT
     try:
-        with open_regular(path, ReceiptError) as file:
-            if os.fstat(file.fileno()).st_size > MAX_RECEIPT_BYTES:
-                raise ReceiptError(f"{path}: has more than {MAX_RECEIPT_BYTES} bytes; build or download the shards again")
-            data = json.loads(file.read().decode())
+        data = json.loads(read_regular(path, MAX_RECEIPT_BYTES).decode())
     except FileNotFoundError:
         state = (
             "its build was interrupted, or it is not a shard folder" if path.parent.is_dir() else "the folder does not exist"
         )
         raise ReceiptError(f"{path}: not found; {state}. Build it with `fvpipe build-shards`") from None
-    except (OSError, ValueError, RecursionError) as error:
+    except OSError as error:
+        raise ReceiptError(f"{path}: cannot be read ({error.strerror}); build or download the shards again") from None
+    except (ValueError, RecursionError) as error:
         raise ReceiptError(f"{path}: not readable as JSON ({type(error).__name__}); build the shards again") from None
     if not isinstance(data, dict) or data.get("schema_version") != SCHEMA_VERSION:
         found = repr(data.get("schema_version"))[:40] if isinstance(data, dict) else type(data).__name__
@@ -205,13 +204,6 @@ def read_receipt(folder: str | os.PathLike[str]) -> Receipt:
     if any(CONTROL.search(text.replace("\n", "")) for text in texts):
         raise ReceiptError(f"{path}: a text has control characters; build or download the shards again")
     return receipt
-
-
-def open_regular(path: Path, error: type[ShardError] = ShardError) -> BinaryIO:
-    """Open a file of a shard folder for reading; a FIFO or device is named and not waited for."""
-    if not stat.S_ISREG(os.stat(path).st_mode):
-        raise error(f"{path}: is no regular file; build or download the shards again")
-    return open(path, "rb")
 
 
 def _counts(receipt: Receipt) -> Iterator[object]:

@@ -22,7 +22,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from fvpipe.errors import ChecksumError, MissingShardError, ShardError, SwappedShardError, TruncatedShardError
 from fvpipe.reasons import Flag
-from fvpipe.shards.format import Receipt, ShardEntry, open_regular, read_receipt, sha256_outside_images, to_image, to_source
+from fvpipe.regular_files import open_regular
+from fvpipe.shards.format import Receipt, ShardEntry, read_receipt, sha256_outside_images, to_image, to_source
+from fvpipe.shards.mapping import map_images
 from fvpipe.shards.schema import check_alike, opened, read_columns
 from fvpipe.types import SCALES, VIEWS, Laterality, View
 
@@ -323,11 +325,12 @@ def open_shard(path: Path, entry: ShardEntry, receipt: Receipt) -> tuple[NDArray
                 shape, dtype, columns = read_columns(file, path, entry)
             if not os.path.samestat(os.stat(path), os.fstat(raw.fileno())):
                 raise SwappedShardError(f"{path}: replaced while it was opened; open the folder again")
-            return np.memmap(raw, dtype, "r", entry.image_offset, shape), columns
+            return map_images(raw, entry.image_offset, shape, dtype), columns
     except FileNotFoundError:
         raise MissingShardError(f"{path}: the receipt lists this shard and it is not there; build the shards again") from None
     except OSError as error:
-        raise ChecksumError(f"{path}: cannot be read ({error.strerror or type(error).__name__})") from None
+        reason = error.strerror or type(error).__name__
+        raise ChecksumError(f"{path}: cannot be read ({reason}); build or download the shards again") from None
 
 
 def _diagnose(path: Path, file: BinaryIO, size: int, entry: ShardEntry, receipt: Receipt) -> ShardError:

@@ -59,7 +59,7 @@ _TYPES = {
 def opened(path: Path) -> Iterator[h5py.File]:
     """Open a shard with HDF5; whatever the library raises on a malformed file is a :class:`ShardError`."""
     try:
-        with h5py.File(path, "r") as file:
+        with h5py.File(path, "r", locking=False) as file:  # committed shards never change
             yield file
     except (OSError, KeyError, ValueError, TypeError, RuntimeError, OverflowError, AttributeError, MemoryError) as error:
         raise ShardError(f"{path}: HDF5 cannot read it ({type(error).__name__}); {AGAIN}") from None

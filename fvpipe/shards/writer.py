@@ -115,7 +115,7 @@ def write_shard(
 
 def stored_flags(path: Path) -> list[int]:
     """Flags of the samples of a shard that was just written or verified, in its order."""
-    with h5py.File(path, "r") as file:
+    with h5py.File(path, "r", locking=False) as file:
         flags: list[int] = file["flags"][()].tolist()
     return flags
 

@@ -22,6 +22,7 @@ from fvpipe.dicom.rules.image_kind import frames, image_kind, modality, region_o
 from fvpipe.dicom.rules.pixels import (
     StoredBits,
     bits,
+    file_size,
     photometric_interpretation,
     pixel_data,
     pixel_padding,
@@ -95,6 +96,7 @@ RULES: tuple[Rule[Any], ...] = (
     Rule("SOP class", sop_class, lambda uid: uid or "absent, which is allowed"),
     Rule("modality", modality, lambda term: term or "absent, which is allowed"),
     Rule("frames", frames, str),
+    Rule("file size", file_size, lambda size: f"{size} bytes"),
     Rule("region of interest", region_of_interest, lambda _: "no mask or cut-out of a lesion"),
     Rule("image kind", image_kind, str),
     Rule("size", size, lambda shape: f"{shape[0]} rows, {shape[1]} columns"),
@@ -125,7 +127,7 @@ RULES: tuple[Rule[Any], ...] = (
 )
 """In the order in which a file is checked."""
 
-DECODING_RULES = tuple(rule for rule in RULES if rule.check in (*LAYOUT, rescale, pixel_data, pixel_padding))
+DECODING_RULES = tuple(rule for rule in RULES if rule.check in (file_size, *LAYOUT, rescale, pixel_data, pixel_padding))
 """Rules whose facts decoding needs."""
 
 

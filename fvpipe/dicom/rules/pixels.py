@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fvpipe.dicom.elements import RejectedFile, integer, shown_term, text
 from fvpipe.dicom.fragments import frames
 from fvpipe.dicom.layout import EXCESS_BYTES, PixelLayout, PixelLocation
-from fvpipe.dicom.reader import OpenedDicom
+from fvpipe.dicom.reader import MAX_HEADER_BYTES, OpenedDicom
 from fvpipe.dicom.rules.base import RuleContext
 from fvpipe.dicom.transfer_syntaxes import ENCAPSULATED
 from fvpipe.dicom.value_mapping import InvalidValue, LookupTable, PixelPadding, Rescale, read_modality, read_padding
@@ -35,6 +35,17 @@ def size(context: RuleContext) -> tuple[int, int]:
         limits = f"{MIN_SIDE}..{MAX_SIDE} each and at most {MAX_PIXELS} pixels"
         raise RejectedFile(Reason.SIZE_OUT_OF_RANGE, f"Rows x Columns is {rows} x {columns}; expected {limits}")
     return rows, columns
+
+
+def file_size(context: RuleContext) -> int:
+    """Check that the file is about as large as its image, before it is read whole."""
+    rows, columns = (min(integer(context.dataset, keyword, 0), MAX_SIDE) for keyword in ("Rows", "Columns"))
+    most = MAX_HEADER_BYTES + 4 * min(max(rows * columns, 0), MAX_PIXELS)  # twice the image at 16 bits
+    found = context.opened.file_bytes
+    if found > most and integer(context.dataset, "NumberOfFrames", 1) == 1:  # else it is rejected for that, by `frames`
+        detail = f"the file has {found} bytes for an image of {rows} x {columns}; expected at most {most}"
+        raise RejectedFile(Reason.PIXELS_MISMATCH, detail)
+    return found
 
 
 def photometric_interpretation(context: RuleContext) -> str:

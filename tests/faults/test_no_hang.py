@@ -1,0 +1,467 @@
+"""Nothing is waited for without end: workers that are stopped, schedulers that are silent, pipes, oversized input."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+
+import fvpipe
+from fvpipe.cache.file_cache import FileCache
+from fvpipe.cache.sample_store import SampleStore
+from fvpipe.config.identifier_key import identifier_key
+from fvpipe.config.loading import read_yaml
+from fvpipe.dicom.header import HeaderPolicy, read_header
+from fvpipe.errors import ClusterError, FvpipeError, LabelTableError
+from fvpipe.evaluation.training_record import RECORD, read_trained
+from fvpipe.execution import cluster, isolation
+from fvpipe.execution.isolation import run_isolated
+from fvpipe.execution.workers import Workers, WorkerSettings
+from fvpipe.io.locking import lock
+from fvpipe.io.read import Buffer, read_contents
+from fvpipe.io.tables import read_own_table, read_table
+from fvpipe.reasons import Rejection
+from fvpipe.shards.format import RECEIPT, shard_name
+from fvpipe.types import Digest
+from tests.conftest import build, run
+from tests.support import factory, shard_folder
+from tests.test_workers import folder_bytes, in_every_process
+
+pytestmark = [pytest.mark.process, pytest.mark.timeout(100)]
+
+posix = pytest.mark.skipif(os.name != "posix", reason="signals and named pipes of POSIX")
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seconds in place of a minute."""
+    for name, seconds in {
+        "ANSWER_SECONDS": 2.0, "FIRST_WORKER_SECONDS": 2.0, "GONE_SECONDS": 3.0, "SILENT_SECONDS": 1.0, "CLOSE_SECONDS": 1.0,
+        "POLL_SECONDS": 0.25,
+    }.items():  # fmt: skip
+        monkeypatch.setattr(cluster, name, seconds)
+
+
+# --- workers ----------------------------------------------------------------------------------------------------------
+
+
+@posix
+@pytest.mark.fault(56)
+def test_stopped_workers_are_replaced_and_the_build_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both of them, within a batch; the shards are those of a build that nobody disturbed."""
+    for number in range(8):
+        factory.patient(tmp_path / "in", f"p{number}", "L", number)
+    build(tmp_path / "in", tmp_path / "clean")
+    for name, seconds in {"SILENT_SECONDS": 4.0, "POLL_SECONDS": 0.5}.items():
+        monkeypatch.setattr(cluster, name, seconds)
+    stopped: list[int] = []
+    begun = threading.Event()
+
+    def stop() -> None:
+        while not begun.wait(0.01):
+            workers = [each for each in psutil.Process().children(recursive=True) if "spawn_main" in " ".join(each.cmdline())]
+            if len(workers) == 2 and any((tmp_path / "out").rglob("*.sample")):
+                for worker in workers:
+                    worker.suspend()
+                    stopped.append(worker.pid)
+                return
+
+    thread = threading.Thread(target=stop)
+    thread.start()
+    try:
+        build(tmp_path / "in", tmp_path / "out", "--timeout", 1, workers=2)
+    finally:
+        begun.set()
+        thread.join()
+    assert len(stopped) == 2
+    assert folder_bytes(tmp_path / "out") == folder_bytes(tmp_path / "clean")
+
+
+def stops_once(tasks: list[str]) -> list[str]:
+    """On a worker: stop this process, unless the file that the task names says that one was stopped before."""
+    for task in tasks:
+        if not Path(task).exists():
+            Path(task).touch()
+            os.kill(os.getpid(), signal.SIGSTOP)
+    return tasks
+
+
+@posix
+@pytest.mark.fault(56)
+def test_a_stopped_isolated_process_is_replaced(tmp_path: Path) -> None:
+    assert run_isolated(stops_once, [str(tmp_path / "once")], timeout=1) == [str(tmp_path / "once")]
+
+
+class StopsWhenSent:
+    """A large result whose process is stopped while a part of it is under way."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        def stop() -> None:
+            time.sleep(0.2)
+            os.kill(os.getpid(), signal.SIGSTOP)
+
+        threading.Thread(target=stop).start()
+        return bytes, (bytes(1 << 26),)
+
+
+def large_results(tasks: list[str]) -> list[Any]:
+    return [StopsWhenSent() for _ in tasks]
+
+
+@posix
+@pytest.mark.fault(56)
+def test_a_process_stopped_within_a_message_is_not_waited_for() -> None:
+    results, end = isolation._run_fresh(large_results, ["a"], timeout=1)
+    assert results == []
+    assert end is not None
+    assert end.timed_out
+
+
+@posix
+@pytest.mark.fault(56)
+def test_a_process_that_is_stopped_before_it_begins_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its work is more than a connection holds, so that handing it over waits."""
+    monkeypatch.setattr(isolation, "START_SECONDS", 1)
+    in_every_process("import os, signal\nos.kill(os.getpid(), signal.SIGSTOP)\n", tmp_path / "site", monkeypatch)
+    with pytest.raises(ClusterError, match=r"never began: no answer after 1 s.*--workers 0"):
+        run_isolated(stops_once, ["x" * (1 << 24)], timeout=1)
+
+
+# --- schedulers -------------------------------------------------------------------------------------------------------
+
+
+def slow(tasks: list[int]) -> list[int]:
+    time.sleep(0.2 * len(tasks))
+    return tasks
+
+
+def run_on(address: str, count: int = 8, after_first: Callable[[], object] = lambda: None) -> list[int]:
+    with Workers(WorkerSettings(scheduler=address, timeout=1)) as workers:
+        found: list[int] = []
+        for batch in workers.run(slow, list(range(count))):
+            found += [each for each in batch if isinstance(each, int)]
+            after_first()
+        return sorted(found)
+
+
+@pytest.mark.fault(57)
+def test_a_scheduler_that_accepts_and_never_speaks_is_named(impatient: None) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"tcp://127.0.0.1:{server.getsockname()[1]}"
+        with pytest.raises(ClusterError, match=rf"{address}: no Dask scheduler .* answers .*expected .*tcp://HOST:8786"):
+            run_on(address)
+
+
+@pytest.mark.fault(57)
+@pytest.mark.parametrize("scheme", ["tcp", "http", "ws"])
+def test_a_web_server_is_no_scheduler(scheme: str, impatient: None) -> None:
+    class Quiet(BaseHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Quiet) as server:
+        server.daemon_threads = True
+        server.block_on_close = False
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            with pytest.raises(ClusterError, match="no Dask scheduler with workers answers"):
+                run_on(f"{scheme}://127.0.0.1:{server.server_address[1]}")
+        finally:
+            server.shutdown()
+
+
+@contextmanager
+def dask(*arguments: object) -> Iterator[subprocess.Popen[bytes]]:
+    """A process of Dask's command line, ended at the end, stopped or not."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "distributed.cli.dask_" + str(arguments[0]), *map(str, arguments[1:]), "--no-dashboard"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        cwd=Path(__file__).parents[2],
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait(60)
+
+
+@posix
+@pytest.mark.fault(57)
+def test_schedulers_whose_workers_or_themselves_are_stopped_are_named(tmp_path: Path, impatient: None) -> None:
+    file = tmp_path / "scheduler.json"
+    with dask("scheduler", "--host", "127.0.0.1", "--port", 0, "--scheduler-file", file) as scheduler:
+        deadline = time.monotonic() + 60
+        while not file.exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        address = json.loads(file.read_text())["address"]
+        with pytest.raises(ClusterError, match=rf"{address}: no Dask scheduler with workers"):
+            run_on(address)
+        with dask("worker", address, "--no-nanny", "--nthreads", 1, "--local-directory", tmp_path) as worker:
+            from distributed import Client
+
+            with Client(address) as client:
+                client.wait_for_workers(1, timeout=60)
+            assert run_on(address) == list(range(8))
+            worker.send_signal(signal.SIGSTOP)
+            with pytest.raises(ClusterError, match=r"none of the 1 workers .* answers .*Start them again"):
+                run_on(address)
+            worker.send_signal(signal.SIGCONT)
+            with pytest.raises(ClusterError, match="all workers are gone; what was finished is kept"):
+                run_on(address, 40, lambda: worker.send_signal(signal.SIGSTOP))
+        with dask("worker", address, "--no-nanny", "--nthreads", 1, "--local-directory", tmp_path):
+            with Client(address) as client:
+                client.wait_for_workers(1, timeout=60)
+            with pytest.raises(ClusterError, match="scheduler has not answered for 3"):
+                run_on(address, 40, lambda: scheduler.send_signal(signal.SIGSTOP))
+
+
+# --- pipes ------------------------------------------------------------------------------------------------------------
+
+
+def held(file: Path) -> None:
+    with lock(file, print):
+        raise AssertionError("a pipe is no lock")
+
+
+def read_shards(folder: Path, name: str) -> None:
+    """Read a shard folder in which a pipe has the place of a file."""
+    shard_folder.commit(folder)
+    (folder / name).unlink()
+    os.mkfifo(folder / name)
+    problems = fvpipe.verify(folder)
+    raise FvpipeError("; ".join(problems))
+
+
+def read_record(folder: Path) -> None:
+    os.mkfifo(folder / RECORD)
+    read_trained(folder)
+
+
+def read_sample(folder: Path) -> None:
+    store, key = SampleStore(folder), Digest("a" * 64)
+    store.path(key).parent.mkdir()
+    os.mkfifo(store.path(key))
+    store.get(key)
+
+
+def open_cache(pipe: Path) -> None:
+    said: list[str] = []
+    with FileCache(pipe, Path("/in"), HeaderPolicy(), warn=said.append):
+        raise FvpipeError(*said)
+
+
+PIPES: dict[str, Callable[[Path], object]] = {
+    "identifier key": identifier_key,
+    "YAML": read_yaml,
+    "label table": lambda pipe: read_table(pipe, ["a"]),
+    "own table": lambda pipe: read_own_table(pipe, ["a"]),
+    "lock": held,
+    "scheduler file": lambda pipe: list(Workers(WorkerSettings(scheduler_file=pipe)).run(slow, [1])),
+    "file cache": open_cache,
+    "input file": lambda pipe: read_contents(pipe, "", Buffer()),
+    "receipt": lambda pipe: read_shards(pipe.parent, RECEIPT),
+    "shard": lambda pipe: read_shards(pipe.parent, shard_name(0)),
+    "table of shards": lambda pipe: read_shards(pipe.parent, "breasts.csv"),
+    "training record": lambda pipe: read_record(pipe.parent),
+    "sample": lambda pipe: read_sample(pipe.parent),
+}
+
+
+@posix
+@pytest.mark.fault(58)
+@pytest.mark.parametrize("kind", PIPES)
+def test_a_pipe_is_named_and_not_waited_for(kind: str, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises((FvpipeError, OSError)) as raised:
+        PIPES[kind](tmp_path / "pipe")
+    said = str(raised.value)
+    assert (
+        "no regular file" in said or "not there" in said or "no such scheduler file" in said or "no finished training" in said
+    )
+    assert str(tmp_path) in said
+
+
+@posix
+@pytest.mark.fault(58)
+def test_a_build_among_pipes(tmp_path: Path) -> None:
+    """As its key and as its table: named; as what builds leave behind: replaced, but for the lock."""
+    factory.patient(tmp_path / "in", "p", "L")
+    os.mkfifo(tmp_path / "in" / "x.dcm")
+    out, options = tmp_path / "out", ("build-shards", "--pipeline", "cropped", "--dicom", tmp_path / "in", "--workers", 0)
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "labels.csv").write_text("patient_id,laterality,label\np,L,benign\n")
+    hashed = ("--labels", tmp_path / "labels.csv", "--id-key", tmp_path / "pipe")
+    assert "no regular file" in run(*options, "--out", out, *hashed, code=1).output
+    assert "no regular file" in run(*options, "--out", out, "--labels", tmp_path / "pipe", code=1).output
+    assert "x.dcm: not_a_file" in run(*options, "--out", out).output
+    before = folder_bytes(out)
+    for name in (RECEIPT, "build.json", "breasts.csv", shard_name(json.loads(before[RECEIPT])["shards"][0]["index"])):
+        (out / name).unlink()
+        os.mkfifo(out / name)
+    run(*options, "--out", out)
+    assert folder_bytes(out) == before
+    os.mkfifo(out / ".lock")
+    assert "is no regular file, which a lock is; remove it" in run(*options, "--out", out, code=1).output
+
+
+# --- input that is too large ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.fault(59)
+def test_a_sparse_file_is_rejected_unread_and_the_build_goes_on(tmp_path: Path) -> None:
+    for number, patient in enumerate(("large", "sound")):
+        factory.patient(tmp_path / "in", patient, "L", number)
+    os.truncate(tmp_path / "in" / "large_L_CC.dcm", 12 << 30)
+    (result,) = json.loads(build(tmp_path / "in", tmp_path / "out", "--json", workers=1).stdout)
+    assert (result["samples"], result["rejections"]) == (1, {"pixels_mismatch": 1, "cc_missing": 1})
+    rejected = (tmp_path / "out" / "rejected.csv").read_text()
+    assert f"large_L_CC.dcm,pixels_mismatch,the file has {12 << 30} bytes for an image of 320 x 256; expected" in rejected
+
+
+def header_of(content: bytes, folder: Path, at: bytes = b"", inserted: bytes = b"", hole: int = 0, end: int = 0) -> str:
+    """Why a file is rejected whose header has more in it before the element `at`, and a hole behind that."""
+    place = content.index(at)
+    with open(folder / "x.dcm", "wb") as file:
+        file.write(content[:place] + inserted)
+        file.seek(hole, os.SEEK_CUR)
+        file.write(content[place:])
+    if end:
+        os.truncate(folder / "x.dcm", end)
+    found = read_header(folder, "x.dcm", HeaderPolicy())
+    return f"{found.reason.value}: {found.detail}" if isinstance(found, Rejection) else "accepted"
+
+
+def content(syntax: str = ExplicitVRLittleEndian) -> bytes:
+    made = factory.breast()
+    return factory.file_bytes(factory.dataset(made.pixels, made.bits), made.pixels, syntax)
+
+
+PATIENT_ID = b"\x10\0\x20\0"
+SEQUENCE, ITEM, END = (0x54, 0x220, b"SQ", 0), struct.pack("<HHI", 0xFFFE, 0xE000, 0), struct.pack("<HHI", 0xFFFE, 0xE0DD, 0)
+
+
+@pytest.mark.fault(59)
+def test_holes_elsewhere_are_not_read_either(tmp_path: Path) -> None:
+    private = struct.pack("<HH2sHI", 9, 0x1010, b"OB", 0, 1 << 30)
+    assert header_of(content(), tmp_path) == "accepted"
+    assert "header has more than" in header_of(content(), tmp_path, PATIENT_ID, private, hole=1 << 30)
+    deflated = content(DeflatedExplicitVRLittleEndian)
+    assert header_of(deflated, tmp_path) == "accepted"
+    assert "pixels_mismatch: the file has" in header_of(deflated, tmp_path, end=12 << 30)
+    os.truncate(tmp_path / "x.dcm", 12 << 30)  # as if it had grown since it was indexed
+    with pytest.raises(OSError, match="too large"):
+        read_contents(tmp_path / "x.dcm", "", Buffer())
+
+
+@pytest.mark.fault(60)
+def test_headers_of_a_million_elements_are_rejected(tmp_path: Path) -> None:
+    million = 1_000_000
+    elements = b"".join(struct.pack("<HH2sH", 9 + 2 * (i >> 16), i & 0xFFFF, b"LO", 0) for i in range(million))
+    assert "header_unreadable: the header has more than" in header_of(content(), tmp_path, PATIENT_ID, elements)
+    open_end = struct.pack("<HH2sHI", 9, 0x1010, b"SQ", 0, 0xFFFFFFFF) + ITEM * million + END
+    assert "header_unreadable: the header has more than" in header_of(content(), tmp_path, PATIENT_ID, open_end)
+    for count, expected in ((million, "bytes; expected at most"), (100_000, "more than 4096 items")):
+        view = struct.pack("<HH2sHI", *SEQUENCE, 8 * count) + ITEM * count
+        said = header_of(content(), tmp_path, b"\xe0\x7f\x10\0OW", view)
+        assert said.startswith("header_unreadable: ViewCodeSequence has") and expected in said
+    many = struct.pack("<HHI", 8, 8, 2 * million) + b"A\\" * million
+    said = header_of(content(ImplicitVRLittleEndian), tmp_path, struct.pack("<HHI", 8, 0x60, 2), many)
+    assert said == f"header_unreadable: ImageType has {2 * million} bytes; expected at most 65536"
+
+
+SHEETS = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
+OFFICE = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
+PACKAGE = "http://schemas.openxmlformats.org/package/2006"
+
+
+def workbook(path: Path, texts: int) -> None:
+    """A spreadsheet of so many texts, of which its one cell shows the first."""
+    kind, xml = "application/vnd.openxmlformats-officedocument.spreadsheetml", 'ContentType="application/xml"'
+    parts = {"workbook": "sheet.main", "worksheets/sheet1": "worksheet", "sharedStrings": "sharedStrings"}
+    types = "".join(f'<Override PartName="/xl/{part}.xml" ContentType="{kind}.{name}+xml"/>' for part, name in parts.items())
+    related = {
+        "_rels/.rels": {"officeDocument": "xl/workbook"},
+        "xl/_rels/workbook.xml.rels": {"worksheet": "worksheets/sheet1", "sharedStrings": "sharedStrings"},
+    }
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as book:
+        defaults = f'<Default Extension="xml" {xml}/>'
+        book.writestr("[Content_Types].xml", f'<Types xmlns="{PACKAGE}/content-types">{defaults}{types}</Types>')
+        for name, links in related.items():
+            text = "".join(
+                f'<Relationship Id="r{i}" Type="{OFFICE}/{what}" Target="{target}.xml"/>'
+                for i, (what, target) in enumerate(links.items())
+            )
+            book.writestr(name, f'<Relationships xmlns="{PACKAGE}/relationships">{text}</Relationships>')
+        sheets = '<sheets><sheet name="s" sheetId="1" r:id="r0"/></sheets>'
+        book.writestr("xl/workbook.xml", f'<workbook xmlns="{SHEETS}" xmlns:r="{OFFICE}">{sheets}</workbook>')
+        with book.open("xl/worksheets/sheet1.xml", "w") as sheet:
+            sheet.write(f'<worksheet xmlns="{SHEETS}"><sheetData>'.encode())
+            sheet.write(b'<row><c t="s"><v>0</v></c></row></sheetData></worksheet>')
+        with book.open("xl/sharedStrings.xml", "w", force_zip64=True) as shared:
+            shared.write(f'<sst xmlns="{SHEETS}">'.encode())
+            for _ in range(texts // 10_000):
+                shared.write(b"<si><t>a</t></si>" * 10_000)
+            shared.write(b"</sst>")
+
+
+@pytest.mark.fault(60)
+def test_spreadsheets_of_millions_of_texts_or_rows_are_named(tmp_path: Path) -> None:
+    workbook(tmp_path / "t.xlsx", 10_000)
+    assert read_table(tmp_path / "t.xlsx", ["a"]) == []
+    workbook(tmp_path / "t.xlsx", 20_000_000)
+    with pytest.raises(LabelTableError, match=r"t\.xlsx: has more than 500000 different texts; save the table as CSV"):
+        read_table(tmp_path / "t.xlsx", ["a"])
+    with (
+        zipfile.ZipFile(tmp_path / "t.xlsx", "w", zipfile.ZIP_DEFLATED, compresslevel=1) as book,
+        book.open("xl/media", "w", force_zip64=True) as part,
+    ):
+        for _ in range(1100):
+            part.write(bytes(1 << 20))
+    with pytest.raises(LabelTableError, match="has more bytes than a label table"):
+        read_table(tmp_path / "t.xlsx", ["a"])
+
+
+@pytest.mark.fault(60)
+@pytest.mark.parametrize(
+    ("parts", "said"),
+    [
+        ((b"a\n", b"x\n" * 20_000_000), "has more rows than a label table"),
+        ((b"x," * 20_000_000,), "a line has 1048576 characters or more"),
+        ((b"a\n", b"x" * 20_000_000), "line 2: not readable as CSV .a line has 1048576 characters or more"),
+        ((b"," .join(b"%d" % i for i in range(20_000)), b"\n1\n"), "has 20000 columns; expected at most 16384"),
+        ((b",".join(b"%d" % i for i in range(10_000)), b"\n" + b"1\n" * 10_000), "has more cells than a label table"),
+    ],
+    ids=["rows", "cells", "line", "columns", "short rows"],
+)  # fmt: skip
+def test_tables_of_millions_of_cells_are_named(parts: tuple[bytes, ...], said: str, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_bytes(b"".join(parts))
+    with pytest.raises(LabelTableError, match=rf"t\.csv(, line 1)?.*{said}"):
+        read_table(tmp_path / "t.csv", [])
+
+
+@pytest.mark.fault(60)
+def test_a_sparse_table_and_a_sparse_key_are_named(tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(b"a,b\n")
+    os.truncate(tmp_path / "x", 1 << 40)
+    with pytest.raises(LabelTableError, match="has more bytes than a label table"):
+        read_table(tmp_path / "x", ["a"])
+    for read in (identifier_key, read_yaml):
+        with pytest.raises(FvpipeError, match=rf"cannot be read \(has {1 << 40} bytes, more than"):
+            read(tmp_path / "x")
