@@ -23,7 +23,7 @@ from benchmarks.measure import Report, Runs, Setup
 from fvpipe.execution.cluster import MALLOC_ENVIRONMENT
 from tests.conftest import build
 from tests.support import factory
-from tests.test_flow import tree
+from tests.support.builds import tree
 
 ROOT = Path(__file__).parents[1]
 

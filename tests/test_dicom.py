@@ -268,6 +268,7 @@ BYTES: dict[str, tuple[Reason, Callable[[], bytes]]] = {
 }
 
 
+@pytest.mark.fault(22, 26, 27, 32)
 @pytest.mark.parametrize("name", RULES)
 def test_a_rule_is_broken(tmp_path: Path, name: str) -> None:
     reason, tags = RULES[name]
@@ -278,6 +279,7 @@ def test_a_rule_is_broken(tmp_path: Path, name: str) -> None:
     assert len(found.detail) < 200
 
 
+@pytest.mark.fault(18, 21)
 @pytest.mark.parametrize("name", BYTES)
 def test_a_file_is_broken(tmp_path: Path, name: str) -> None:
     reason, make = BYTES[name]
@@ -322,6 +324,7 @@ def test_every_reason_of_the_module_is_asked_for() -> None:
     assert named == asked
 
 
+@pytest.mark.fault(33)
 def test_what_is_no_file(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")  # opening it would wait for ever
     (tmp_path / "folder").mkdir()
@@ -335,6 +338,7 @@ def test_what_is_no_file(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.fault(17)
 def test_a_file_cut_anywhere_is_refused(tmp_path: Path) -> None:
     data = header()
     start = data.index(b"\xe0\x7f\x10\0OW") + 12
@@ -354,6 +358,7 @@ def read_reason(folder: Path, data: bytes) -> Reason:
     return found.reason
 
 
+@pytest.mark.fault(17)
 def test_compressed_pixels_cut_before_the_first_fragment(tmp_path: Path) -> None:
     frame = encode(PIXELS, 12, RLELossless)
     data = file_bytes(dataset(PIXELS, 12), frame, RLELossless)
@@ -440,6 +445,7 @@ ACCEPTED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 }
 
 
+@pytest.mark.fault(32)
 @pytest.mark.parametrize("name", ACCEPTED)
 def test_accepted(tmp_path: Path, name: str) -> None:
     tags, expected = ACCEPTED[name]
@@ -673,6 +679,7 @@ def explicit_elements(pixels: bool = True) -> bytes:
     return data[data.index(b"\x08\0\x16\0UI") : len(data) if pixels else data.index(b"\xe0\x7f\x10\0OW")]
 
 
+@pytest.mark.fault(19, 20, 21)
 @pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_AS and /proc")
 def test_bombs_are_refused_in_bounded_memory(tmp_path: Path) -> None:
     large = struct.pack("<I", 617 * BLOCK)
@@ -702,6 +709,7 @@ def test_bombs_are_refused_in_bounded_memory(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.fault(21)
 def test_deep_sequences_of_defined_length_are_not_followed(tmp_path: Path) -> None:
     inner = b""
     for _ in range(1000):
@@ -765,6 +773,7 @@ def all_spoilt() -> dict[str, bytes]:
     )
 
 
+@pytest.mark.fault(35)
 def test_nothing_of_the_patient_leaves_the_reader(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture, recwarn: pytest.WarningsRecorder
 ) -> None:

@@ -324,6 +324,7 @@ def test_bytes_that_are_no_picture(syntax: str) -> None:
         }
 
 
+@pytest.mark.fault(17)
 @pytest.mark.parametrize("syntax", sorted(DECODERS))
 def test_a_frame_cut_anywhere_is_refused(syntax: str) -> None:
     """Left alone, libjpeg and OpenJPH make up the rest of the image without a word."""
@@ -347,6 +348,7 @@ def test_a_damaged_high_throughput_block_is_refused() -> None:
     assert rejection(file_of(pixels, 12, HTJ2KLossless, bytes(frame))) is Reason.DECODE_FAILED
 
 
+@pytest.mark.fault(17)
 @pytest.mark.parametrize("syntax", sorted(NATIVE))
 def test_native_pixels_cut_anywhere_are_refused(syntax: str) -> None:
     data = file_of(noise(12, "u2", (64, 64)), 12, syntax)
@@ -356,6 +358,7 @@ def test_native_pixels_cut_anywhere_are_refused(syntax: str) -> None:
         assert rejection(data[:-cut]) is Reason.PIXELS_TRUNCATED
 
 
+@pytest.mark.fault(20)
 @pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_AS and /proc")
 def test_bombs_are_refused_in_bounded_memory(tmp_path: Path) -> None:
     huge = struct.pack(">2I", 16384, 16384)
@@ -504,6 +507,7 @@ TWINS = {
 }
 
 
+@pytest.mark.fault(24)
 @pytest.mark.parametrize("twin", TWINS)
 def test_a_monochrome1_twin_has_equal_values(twin: str) -> None:
     tags, turned = TWINS[twin]
@@ -524,6 +528,7 @@ def test_presentation_lut_shape_turns_nothing_over_again(photometric: str) -> No
         np.testing.assert_array_equal(meant(told), meant(plain))
 
 
+@pytest.mark.fault(24)
 def test_a_signed_monochrome1_twin_has_equal_values() -> None:
     two = image(file_of(ALL_SIGNED, 12))
     one = image(file_of(-1 - ALL_SIGNED, 12, PhotometricInterpretation="MONOCHROME1"))
@@ -591,6 +596,7 @@ GOOD_WINDOW = WINDOWS["LINEAR_EXACT"]
 GOOD_LUT: dict[str, Any] = {"VOILUTSequence": table(CURVE)}
 
 
+@pytest.mark.fault(22)
 @pytest.mark.parametrize("name", BAD_WINDOWS)
 def test_a_bad_window_is_refused_where_it_is_applied_and_else_flagged(name: str) -> None:
     data = file_of(ALL, 12, **BAD_WINDOWS[name])
@@ -603,6 +609,7 @@ def test_a_bad_window_is_refused_where_it_is_applied_and_else_flagged(name: str)
     np.testing.assert_array_equal(with_lut.values, CURVE)
 
 
+@pytest.mark.fault(22)
 @pytest.mark.parametrize("name", BAD_LUTS)
 def test_a_bad_voi_lut_is_refused_where_it_is_applied_and_else_flagged(name: str) -> None:
     data = file_of(ALL, 12, **BAD_LUTS[name], **GOOD_WINDOW)
@@ -633,6 +640,7 @@ def test_an_absent_voi_is_flagged(tags: dict[str, Any], voi: Voi, flags: Flag) -
 # --- padding ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault(25)
 @pytest.mark.parametrize(
     ("pixels", "tags", "padded"),
     [

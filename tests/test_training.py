@@ -158,6 +158,7 @@ def test_any_classifier_of_torchvision(name: str) -> None:
     assert model(torch.rand(2, 1, 64, 64)).shape == (2, 2)
 
 
+@pytest.mark.fault(37)
 def test_wrong_models_and_weights_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ParameterError, match=r"no model 'resnet19'; known: cnn, alexnet"):
         build_model("resnet19", PLAIN, (1, 64, 64), 0)
@@ -243,6 +244,7 @@ def test_rejected_breasts_are_dropped_and_counted(project: Path) -> None:
     assert len(found.predictions) == 39
 
 
+@pytest.mark.fault(48)
 def test_tables_that_are_not_those_of_the_receipt_are_rejected(project: Path) -> None:
     for name in ("breasts.csv", "rejected.csv"):
         file = project / "cache" / "shards" / "tiny" / "a" / name
@@ -257,6 +259,7 @@ def test_tables_that_are_not_those_of_the_receipt_are_rejected(project: Path) ->
     load_cohort(Project(project), "tiny", "all")
 
 
+@pytest.mark.fault(48)
 def test_a_breast_without_a_row_is_named(project: Path) -> None:
     folder = project / "cache" / "shards" / "tiny" / "a"
     table, receipt = folder / "breasts.csv", folder / "index.json"
@@ -340,6 +343,7 @@ def test_same_seed_same_bytes_and_another_seed_others(small: Path) -> None:
     assert found[0][0] != found[2][0]
 
 
+@pytest.mark.fault(41)
 def test_killed_and_resumed_ends_like_an_unbroken_one(project: Path) -> None:
     """kill -9 after the second epoch, for real."""
     params = project / "params.yaml"
@@ -424,6 +428,7 @@ def half_trained(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return project / "cache" / "checkpoints" / "tiny" / "all" / "cnn-seed0.pt"
 
 
+@pytest.mark.fault(39)
 def test_a_loss_that_is_no_number_keeps_the_last_good_checkpoint(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     checkpoint = half_trained(project, monkeypatch)
     state = torch.load(checkpoint, weights_only=True)
@@ -460,6 +465,7 @@ def test_a_checkpoint_of_another_configuration_is_rejected(project: Path, monkey
     assert train(project, "all", epochs=1, fresh=True).record.epochs
 
 
+@pytest.mark.fault(38)
 def test_validation_with_one_class_is_an_error(small: Path) -> None:
     """Before anything is trained: no epoch and no threshold could be chosen."""
     with pytest.raises(
