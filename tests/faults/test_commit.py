@@ -3,28 +3,31 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import io
+import json
 import os
 import random
-import resource
+import re
 import shutil
 import signal
 import stat
-import subprocess
-import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from pydicom.uid import JPEG2000Lossless
+from click.testing import CliRunner
 
 import fvpipe
+from fvpipe.cli.main import main
 from fvpipe.shards import writer
 from fvpipe.shards.format import read_receipt
 from tests.conftest import build
 from tests.support import factory
-from tests.support.builds import KEY, PROGRAM, build_fails, builds, finished_samples, living, start, tree
+from tests.support.builds import KEY, build_fails, builds, finished_samples, living, start, tree
+from tests.support.processes import LIMITED, SLOW_DECODER, as_nobody, in_every_process, output, python, small_disk
 
 
 @pytest.fixture(autouse=True)
@@ -49,27 +52,163 @@ def test_a_damaged_shard_is_mended_by_the_next_build(own: Path, tmp_path: Path) 
     assert builds(own, tmp_path / "moved", "--samples", out / ".samples")["written"] == 0
 
 
-@pytest.mark.fault(3)
-def test_killed_at_random_and_run_again(own: Path, tmp_path: Path) -> None:
+KILLED = """
+import json, os, sys, time
+import cv2, imagecodecs, fvpipe.build.sample, fvpipe.cli.build, fvpipe.flow
+from fvpipe.cli.main import main
+from fvpipe.shards import writer
+
+def counted(real, which, calls=[]):
+    def call(*arguments):
+        calls.append(1)
+        if len(calls) == which:
+            os.kill(os.getpid(), 9)
+        return real(*arguments)
+    return call
+
+for out, how, which in json.loads(sys.argv[1]):
+    begun, child = time.monotonic(), os.fork()
+    if child == 0:
+        try:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            if how == "write":
+                writer._DeferredErrorFile.write = counted(writer._DeferredErrorFile.write, which)
+            if how == "rename":
+                os.replace = counted(os.replace, which)
+            main([*sys.argv[2:], "--out", out], standalone_mode=False)
+        finally:
+            os._exit(0)
+    if how == "share":
+        time.sleep(which * seconds)
+        os.kill(child, 9)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    seconds = seconds if how == "share" else time.monotonic() - begun
+    print(code)
+"""
+
+
+def killed(source: Path, runs: list[tuple[Path, str, float]], *options: object) -> list[int]:
+    """Exit codes of builds into folders, each in a fork that is killed (SIGKILL) at a share of the time that the one before the
+    first such took, or at a numbered write to a shard or a numbered rename.
+    """
+    arguments = ["build-shards", "--pipeline", "cropped", "--dicom", source, "--workers", 0, *options]
+    return [int(line) for line in output(python(KILLED, json.dumps(runs, default=str), *arguments)).split()]
+
+
+def is_a_version(folder: Path, *versions: dict[str, str]) -> bool:
+    """Whether what a killed build left is one of `versions`, or opens with an error, and no file is partly written."""
+    if not (folder / "index.json").exists():
+        return {} in versions
+    try:
+        fvpipe.open_shards(folder).images()
+    except fvpipe.errors.ShardError:  # between two renames
+        known = {digest for version in versions for digest in version.values()}
+        return tree(folder).keys() <= known or set(tree(folder).values()) <= known
+    return tree(folder) in versions
+
+
+@pytest.fixture
+def versions(own: Path, tmp_path: Path) -> tuple[Path, Path, dict[str, str], dict[str, str]]:
+    """A folder with a version, its source that has changed since, and the trees of the two versions."""
+    for i in range(4, 12):
+        shutil.rmtree(own / f"case{i}")
+    builds(own, tmp_path / "before")
+    change_a_view(own)
     builds(own, tmp_path / "clean")
-    out, chance = tmp_path / "out", random.Random(1)
-    for _ in range(6):
-        process = start(own, out, "--workers", "0")
-        time.sleep(chance.uniform(0.4, 1.1))
-        os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
-        assert not (out / "index.json").exists() or fvpipe.open_shards(out)
-    builds(own, out)
-    assert tree(out) == tree(tmp_path / "clean")
-    assert not list(out.glob(".*.part"))
+    return tmp_path / "before", own, tree(tmp_path / "before"), tree(tmp_path / "clean")
+
+
+def change_a_view(own: Path) -> None:
+    file = own / "case3" / "P03_L_MLO.dcm"
+    factory.mammogram(file, factory.breast(99, factory.MLO), PatientID="P03", view=factory.MLO, SOPInstanceUID="2.25.77")
+
+
+Versions = tuple[Path, Path, dict[str, str], dict[str, str]]
+
+
+@pytest.mark.fault(3)
+@pytest.mark.parametrize("first", [True, False], ids=["nothing before", "a version before"])
+def test_killed_at_ten_random_times_and_run_again(first: bool, versions: Versions, tmp_path: Path) -> None:
+    before, source, old, new = versions
+    chance, outs = random.Random(1), [tmp_path / f"out{i}" for i in range(11)]
+    for out in () if first else outs:
+        shutil.copytree(before, out)
+    runs: list[tuple[Path, str, float]] = [(out, "share", chance.random()) for out in outs[1:]]
+    codes = killed(source, [(outs[0], "", 0), *runs])
+    assert codes[0] == 0
+    assert codes.count(-9) >= 5
+    for out in outs:
+        assert not out.exists() or is_a_version(out, {} if first else old, new)
+        builds(source, out)
+        assert tree(out) == new
+        assert not list(out.rglob("*.part"))
+
+
+@pytest.mark.fault(1)
+def test_killed_while_a_shard_is_written(versions: Versions, tmp_path: Path) -> None:
+    """Before its first byte, in its middle, and before its last one."""
+    before, source, old, new = versions
+    builds(source, tmp_path / "other", "--samples", tmp_path / "samples")  # only the shard remains to be written
+    outs = {which: Path(shutil.copytree(before, tmp_path / f"out{which}")) for which in (1, 2, 5, 9, 10_000)}
+    codes = killed(source, [(out, "write", which) for which, out in outs.items()], "--samples", tmp_path / "samples")
+    assert codes[0] == codes[1] == codes[2] == -9
+    assert codes[-1] == 0
+    for out, code in zip(outs.values(), codes, strict=True):
+        assert tree(out) == (old if code else new)
+        assert fvpipe.verify(out) == []
+        builds(source, out, "--samples", tmp_path / "samples")
+        assert tree(out) == new
+        assert not list(out.rglob("*.part"))
+
+
+@pytest.mark.fault(2)
+def test_killed_between_two_renames(versions: Versions, tmp_path: Path) -> None:
+    """The receipt is the only commit point: what lies beside it half-way is an error for a reader, and built again."""
+    before, source, old, new = versions
+    builds(source, tmp_path / "other", "--samples", tmp_path / "samples")
+    renames = 3  # shard, images.csv, receipt; a fourth is of build.json, which is no part of the version
+    outs = [Path(shutil.copytree(before, tmp_path / f"out{i}")) for i in range(renames + 1)]
+    runs: list[tuple[Path, str, float]] = [(out, "rename", i + 1) for i, out in enumerate(outs)]
+    assert killed(source, runs, "--samples", tmp_path / "samples") == [-9] * (renames + 1)
+    for i, out in enumerate(outs):
+        changed = [name for name, digest in tree(out).items() if digest != old.get(name)]
+        assert (len(changed), "index.json" in changed) == (i, i == renames)
+        if 0 < i < renames:
+            with pytest.raises(fvpipe.errors.ShardError):
+                fvpipe.open_shards(out)
+        else:
+            assert tree(out) == (new if i else old)
+            assert fvpipe.verify(out) == []
+        builds(source, out, "--samples", tmp_path / "samples")
+        assert tree(out) == new
+
+
+@pytest.mark.fault(42)
+def test_an_open_reader_keeps_its_version_while_a_build_commits(versions: Versions) -> None:
+    before, source, _, new = versions
+    shards = fvpipe.open_shards(before)
+    ids, first = shards.breast_ids.tolist(), shards.images([0])  # the others are read for the first time after the build
+    expected = {breast: hashlib.sha256(shards[i].image.tobytes()).hexdigest() for i, breast in enumerate(ids) if i % 2}
+    builds(source, before)
+    assert tree(before) == new
+    again = shards.images()
+    assert (again[0] == first[0]).all()
+    assert {ids[i]: hashlib.sha256(again[i].tobytes()).hexdigest() for i in range(1, len(ids), 2)} == expected
+    assert (fvpipe.open_shards(before).images() != again).any()
+
+
+PAGE = 4096
+BUILD = ["build-shards", "--pipeline", "cropped", "--workers", "0"]
+SLEEPING_DECODER = SLOW_DECODER.replace("0.05", "5")  # a build that is under way for as long as a test needs
 
 
 @pytest.mark.fault(6)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_told_to_stop_leaves_no_process_and_resumes(number: signal.Signals, own: Path, tmp_path: Path) -> None:
-    for i in range(12, 40):
-        factory.patient(own / f"case{i}", f"P{i:02d}", "LR", seed=i, syntax=JPEG2000Lossless)
+def test_told_to_stop_leaves_no_process_and_resumes(
+    number: signal.Signals, own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     out = tmp_path / "out"
+    in_every_process(SLEEPING_DECODER, tmp_path / "site", monkeypatch)
     process = start(own, out, "--workers", "2")
     deadline = time.monotonic() + 60
     while finished_samples(out) < 4 and process.poll() is None and time.monotonic() < deadline:
@@ -90,42 +229,94 @@ def test_told_to_stop_leaves_no_process_and_resumes(number: signal.Signals, own:
     assert builds(own, out)["reused"] >= made
 
 
-@pytest.mark.fault(4)
-def test_full_disk_keeps_the_version_before(own: Path, tmp_path: Path) -> None:
+@pytest.mark.fault(8, 9)
+def test_two_builds_into_one_place(own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second is told who is first; the third takes over from the first, which was killed."""
+    out = tmp_path / "out"
+    with monkeypatch.context() as slow:
+        in_every_process(SLEEPING_DECODER, tmp_path / "site", slow)
+        process = start(own, out, "--workers", "0")
+        deadline = time.monotonic() + 60
+        while not finished_samples(out) and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        try:
+            assert f"locked by pid {process.pid}" in build_fails(own, out)
+        finally:
+            process.kill()
+            process.communicate()
+    assert not (out / "index.json").exists()
+    done = build(own, out)
+    assert f"taken over from process {process.pid}" in done.stderr
+    builds(own, tmp_path / "clean")
+    assert tree(out) == tree(tmp_path / "clean")
+
+
+# --- a disk that refuses ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def changed(own: Path, tmp_path: Path) -> tuple[Path, Path]:
+    """A version, and a store with the samples of the next: only shards, tables and receipt remain to be written."""
     out, samples = tmp_path / "out", tmp_path / "samples"
     builds(own, out, "--samples", samples)
-    before = tree(out)
     factory.patient(own / "new", "P99", "LR", seed=50)
-    builds(own, tmp_path / "other", "--samples", samples)  # the samples are there: only the shards remain to be written
-    limit = 200_000  # bytes a file: less than a shard of two samples
-    process = subprocess.run(
-        [
-            *PROGRAM,
-            "build-shards",
-            "--pipeline",
-            "cropped",
-            "--dicom",
-            own,
-            "--out",
-            out,
-            "--samples",
-            samples,
-            "--workers",
-            "0",
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-        preexec_fn=lambda: (
-            signal.signal(signal.SIGXFSZ, signal.SIG_IGN),
-            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
-        ),
-    )
+    builds(own, tmp_path / "after", "--samples", samples)
+    return out, samples
+
+
+@pytest.mark.fault(4)
+def test_full_disk_keeps_the_version_before(own: Path, changed: tuple[Path, Path]) -> None:
+    """As a limit on the size of files, which every system has."""
+    out, samples = changed
+    before = tree(out)
+    arguments = ["--pipeline", "cropped", "--dicom", own, "--out", out, "--samples", samples, "--workers", "0"]
+    code = LIMITED + "sys.argv = sys.argv[:1] + sys.argv[2:]\nfrom fvpipe.cli.main import main\nmain()\n"
+    process = python(code, 200_000, "build-shards", *arguments)  # bytes a file: less than a shard of two samples
+    _, said = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert "cannot be written" in process.stderr
-    assert "Traceback" not in process.stderr
+    assert re.fullmatch(r"Error: .*shard-\d+\.h5.*: cannot be written \(File too large\).*\n", said), said
     assert tree(out) == before
     assert not list(out.glob(".*.part"))
+
+
+@pytest.mark.fault(4, 45)
+def test_a_disk_that_fills_at_any_file_keeps_the_version_before(own: Path, changed: tuple[Path, Path], tmp_path: Path) -> None:
+    """From no room at all to room for all but the last page, on a file system of its own."""
+    out, samples = changed
+    after, failed = tree(tmp_path / "after"), list[str]()
+    with small_disk(tmp_path / "disk", 32 << 20) as disk:
+        there = Path(shutil.copytree(out, disk / "out"))
+        before = tree(there)
+        new = sum((tmp_path / "after" / name).stat().st_size for name, digest in after.items() if digest != before.get(name))
+        for missing in [new // PAGE, new // PAGE // 2, *range(24, -8, -1)]:  # pages
+            room, filler = max(new - missing * PAGE, 0), disk / "filler"
+            filler.write_bytes(bytes(shutil.disk_usage(disk).free - room))
+            done = CliRunner().invoke(main, [*BUILD, "--dicom", str(own), "--out", str(there), "--samples", str(samples)])
+            filler.unlink()
+            if done.exit_code == 0:
+                break
+            (found,) = re.findall(r"([\w.-]+): cannot be written \(No space left on device\)", done.output)
+            failed.append(found)
+            assert tree(there) == before
+            assert not list(there.glob(".*.part"))
+            assert len(fvpipe.open_shards(there).images()) == 20
+        assert {"shard", "breasts", "images", "index"} <= {re.split(r"[-.]", name.lstrip("."))[0] for name in failed}
+        builds(own, there, "--samples", samples)
+        assert tree(there) == after
+
+
+@pytest.mark.fault(5)
+def test_a_read_only_folder_is_one_sentence(cohort: Path) -> None:
+    with tempfile.TemporaryDirectory() as name:  # not tmp_path: only its owner may look into that
+        folder = Path(name)
+        shutil.copytree(cohort / "case0", folder / "in")
+        (folder / "out").mkdir()
+        (folder / "out").chmod(0o555)
+        folder.chmod(0o755)
+        assert "Permission denied" in (said := as_nobody(lambda: build_fails(folder / "in", folder / "out")))
+        assert "Error: " in said
+        assert not list((folder / "out").iterdir())
+        (folder / "out").chmod(0o755)
 
 
 class FullDisk:
@@ -197,43 +388,3 @@ def test_an_error_at_any_write_keeps_the_version_before(own: Path, tmp_path: Pat
     disk.failing = -1
     builds(own, out, "--samples", samples)
     assert fvpipe.verify(out) == []
-
-
-@pytest.mark.fault(2)
-def test_killed_between_a_shard_and_the_receipt(own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The receipt is the only commit point: what lies beside it half-way is an error for a reader, and built again."""
-    out = tmp_path / "out"
-    builds(own, out)
-    before = tree(out)
-    file = own / "case3" / "P03_L_MLO.dcm"
-    factory.mammogram(file, factory.breast(99, factory.MLO), PatientID="P03", view=factory.MLO, SOPInstanceUID="2.25.77")
-    script = (
-        "import os\n"
-        "replace = os.replace\n"  # dies after the renames of the shards, before that of the receipt
-        "os.replace = lambda a, b: os.kill(os.getpid(), 9) if str(b).endswith('index.json') else replace(a, b)\n"
-        "from fvpipe.cli.main import main\n"
-        f"main(['build-shards', '--pipeline', 'cropped', '--dicom', {str(own)!r}, '--out', {str(out)!r}, '--workers', '0'])\n"
-    )
-    assert subprocess.run([sys.executable, "-c", script], check=False, capture_output=True).returncode == -9
-    assert (out / "index.json").read_bytes()  # the old receipt
-    with pytest.raises(fvpipe.errors.ShardError):
-        fvpipe.open_shards(out)
-    builds(own, out)
-    after = tree(out)
-    assert after != before
-    assert len(fvpipe.open_shards(out)) == 20
-
-
-@pytest.mark.fault(8)
-def test_two_builds_into_one_place(own: Path, tmp_path: Path) -> None:
-    import fcntl
-
-    out = tmp_path / "out"
-    out.mkdir()
-    with open(out / ".lock", "w") as held:
-        held.write("4242\n")
-        held.flush()
-        fcntl.flock(held, fcntl.LOCK_EX)
-        assert "locked by pid 4242" in build_fails(own, out)
-    done = build(own, out)
-    assert "taken over from process 4242" in done.stderr
