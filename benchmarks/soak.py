@@ -32,8 +32,8 @@ from fvpipe.reasons import Reason
 SHAPE = (512, 416)  # rows, columns
 SYNTAXES = (ExplicitVRLittleEndian, RLELossless, JPEGLosslessSV1, JPEG2000Lossless)
 FAULTY = 0.02  # of the files
-KILL_SECONDS, STOP_SECONDS = 20.0, 60.0  # between two; less where the build is short
-TIMEOUT = 30  # seconds a task, after which a stopped worker is given up
+KILL_SECONDS, STOP_SECONDS = 20.0, 60.0  # between two; kills come sooner where the build is short
+TIMEOUT = 10  # seconds a task: a stopped worker must be replaced before the next is stopped
 FILLED_AT = 0.4  # of the samples
 SAMPLE_BYTES = 256 * 256 * 2
 
@@ -163,9 +163,9 @@ def _disturb(folder: Path, out: Path, store: Path, breasts: int, calm: float, st
     """Build until it succeeds, and do to it what is done to builds."""
     apart = {signal.SIGKILL: min(KILL_SECONDS, calm / 6)}
     if stops:
-        apart[signal.SIGSTOP] = min(STOP_SECONDS, calm / 2)
+        apart[signal.SIGSTOP] = STOP_SECONDS
     begun, seen, stopped, rng = time.monotonic(), set[psutil.Process](), set[psutil.Process](), random.Random(1)
-    due, filler = {number: begun + seconds / 2 for number, seconds in apart.items()}, out.parent / "filler"
+    due, filler = {number: begun + min(seconds, calm) / 2 for number, seconds in apart.items()}, out.parent / "filler"
     while not build.ends or build.ends[-1][0]:
         filler.unlink(missing_ok=True)
         before = _samples(store)
