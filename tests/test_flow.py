@@ -48,7 +48,7 @@ def test_same_bytes_for_any_workers(cohort: Path, tmp_path: Path) -> None:
     build(cohort, tmp_path / "0", *labels)
     expected = tree(tmp_path / "0")
     assert len(expected) > 4
-    for name, options in {"1": ("--workers", 1), "2": ("--workers", 2), "threads": ("--workers", 2, "--threads")}.items():
+    for name, options in {"1": ("--workers", 1), "2": ("--workers", 2), "8": ("--workers", 8, "--threads")}.items():
         build(cohort, tmp_path / name, *labels, *options, workers=2)
         assert tree(tmp_path / name) == expected, name
 
@@ -322,6 +322,9 @@ def test_bad_files_are_named_and_the_rest_is_built(own: Path, tmp_path: Path) ->
     fvpipe.open_shards(tmp_path / "out")
     again = builds(own, tmp_path / "out")  # a rejection is a result: it is not decoded again
     assert (again["computed"], again["rejections"]) == (0, reasons)
+    assert build_fails(own, tmp_path / "few", "--max-rejected", 5).startswith("Error: ")
+    assert not (tmp_path / "few" / "index.json").exists()
+    assert builds(own, tmp_path / "some", "--max-rejected", 50)["rejections"] == reasons
     strict = run(
         "build-shards",
         "--pipeline",
@@ -772,6 +775,11 @@ def test_a_constant_view_is_never_a_mammogram(value: int, pipeline: str, tmp_pat
     both = Flag.CC_CONSTANT | Flag.MLO_CONSTANT
     assert rejected == {}
     assert sorted(built.values()) == sorted([Flag(0), Flag.MLO_CONSTANT | shared, both | shared])
+    shards = fvpipe.open_shards(tmp_path / "kept")
+    constant = [bool(Flag(int(flags)) & Flag.CONSTANT_IMAGE) for flags in shards.flags]
+    assert np.isfinite(shards.images()).all()
+    assert [not image.any() for image in shards.images()] == constant
+    assert sum(constant) == 1
 
 
 def test_one_bright_pixel_is_no_constant_view(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
-import urllib.error
+import urllib.request
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -158,8 +158,7 @@ def test_any_classifier_of_torchvision(name: str) -> None:
     assert model(torch.rand(2, 1, 64, 64)).shape == (2, 2)
 
 
-@pytest.mark.fault(37)
-def test_wrong_models_and_weights_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_models_and_weights_are_named(tmp_path: Path) -> None:
     with pytest.raises(ParameterError, match=r"no model 'resnet19'; known: cnn, alexnet"):
         build_model("resnet19", PLAIN, (1, 64, 64), 0)
     with pytest.raises(ParameterError, match="'vit_b_16' does not take images of 1 x 64 x 64"):
@@ -179,11 +178,16 @@ def test_wrong_models_and_weights_are_named(tmp_path: Path, monkeypatch: pytest.
         with pytest.raises(CheckpointError, match="belongs to another model"):
             build_model("resnet18", Recipe(weights=str(tmp_path / file)), (1, 64, 64), 0)
 
-    def no_network(*_: object, **__: object) -> None:
-        raise urllib.error.URLError("no route")
 
+@pytest.mark.fault(37)
+def test_absent_weights_without_a_network_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every connection goes to a proxy that is not there; nothing random takes the place of the weights."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    monkeypatch.setattr("torch.hub.urlopen", no_network)
+    for variable in ("https_proxy", "HTTPS_PROXY"):
+        monkeypatch.setenv(variable, "http://127.0.0.1:1")
+    for variable in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr(urllib.request, "_opener", None)  # made anew, with these settings
     with pytest.raises(CheckpointError, match=r"cannot be fetched \(URLError\); give a file .* --weights none"):
         build_model("resnet18", Recipe(), (1, 64, 64), 0)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -9,9 +10,11 @@ from pathlib import Path
 import pytest
 
 import fvpipe
+from fvpipe.dicom.elements import silenced
+from fvpipe.simulation.dicom_file import without_validation
 from tests.conftest import run
 from tests.support import factory
-from tests.support.builds import KEY, PROGRAM
+from tests.support.builds import KEY, PROGRAM, builds
 
 CANARY = "Zyxwvut"
 
@@ -72,3 +75,26 @@ def test_nothing_of_a_patient_in_any_output(tmp_path: Path) -> None:
     for name, data in written.items():
         for secret in (CANARY, "19310203", "31415926535897932384", "2718281828"):
             assert secret.encode() not in data, (name, secret)
+
+
+@pytest.mark.fault(32)
+def test_identifiers_decide_no_file_name(tmp_path: Path) -> None:
+    """Paths as patient, study and instance, also in the label table; long ones, NUL and Chinese."""
+    folder, out = tmp_path / "sub" / "in", tmp_path / "sub" / "out"
+    gb18030 = {"SpecificCharacterSet": "GB18030"}
+    identifiers = {"../../etc/x": {}, "/tmp/y": {}, "..": {}, "王1": gb18030, "x" * 65534: {}, "P\0001": {}}
+    with silenced(), without_validation():
+        for number, (patient, tags) in enumerate(identifiers.items()):
+            for view in (factory.CC, factory.MLO):
+                uids = {"SOPInstanceUID": f"../../{number}{view}", "StudyInstanceUID": "../../../2"}
+                made = factory.breast(number, view)
+                factory.mammogram(folder / f"{number}{view}.dcm", made, PatientID=patient, view=view, **uids, **tags)
+    (folder / "labels.csv").write_text("patient_id,laterality,label\n../../etc/x,L,1\n")
+    around = {path for path in tmp_path.rglob("*") if out not in path.parents}
+    done = builds(folder, out, "--labels", folder / "labels.csv")
+    assert (done["samples"], done["labels"]["malignant"]) == (4, 1)
+    assert done["rejections"]["identifier_invalid"] == 4
+    assert {path for path in tmp_path.rglob("*") if out not in path.parents} - around == {out}
+    names = [path.name for path in out.rglob("*")]
+    assert len(names) > 10
+    assert all(re.fullmatch(r"\.?[a-z0-9.-]+", name) for name in names), names

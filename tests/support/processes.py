@@ -65,7 +65,7 @@ def as_nobody(action: Callable[[], object]) -> str:
 def small_disk(folder: Path, size: int) -> Iterator[Path]:
     """A file system of so many bytes; the test is skipped where none can be mounted."""
     folder.mkdir()
-    options = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder]
+    options = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
     if not shutil.which("mount") or subprocess.run(options, check=False, capture_output=True).returncode:
         pytest.skip("mounting a tmpfs needs root")
     try:
