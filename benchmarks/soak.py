@@ -34,6 +34,7 @@ SYNTAXES = (ExplicitVRLittleEndian, RLELossless, JPEGLosslessSV1, JPEG2000Lossle
 FAULTY = 0.02  # of the files
 KILL_SECONDS, STOP_SECONDS = 20.0, 60.0  # between two; kills come sooner where the build is short
 TIMEOUT = 10  # seconds a task: a stopped worker must be replaced before the next is stopped
+START_CPU_SECONDS = 3.0  # that a worker takes before it is at work, roughly: only then is it killed or stopped
 FILLED_AT = 0.4  # of the samples
 SAMPLE_BYTES = 256 * 256 * 2
 
@@ -176,13 +177,17 @@ def _disturb(folder: Path, out: Path, store: Path, breasts: int, calm: float, st
                     raise RuntimeError("the build does not end")
                 seen.update(workers)
                 number = next((each for each, when in due.items() if now >= when), None)
-                if number and made > before and (able := [each for each in workers if each not in stopped]):
-                    victim = rng.choice(able)
-                    with suppress(psutil.Error):
-                        victim.send_signal(number)
-                        build.done[number.name] += 1
-                        due[number] = now + apart[number]
-                        stopped |= {victim} if number is signal.SIGSTOP else set()
+                if number and made > before:
+                    with suppress(psutil.Error):  # one of them has just ended
+                        able = [
+                            each for each in workers if each not in stopped and sum(each.cpu_times()[:2]) > START_CPU_SECONDS
+                        ]
+                        if able:
+                            victim = rng.choice(able)
+                            victim.send_signal(number)
+                            build.done[number.name] += 1
+                            due[number] = now + apart[number]
+                            stopped |= {victim} if number is signal.SIGSTOP else set()
                 if made > FILLED_AT * breasts and not build.done["disk full"]:
                     _fill(process, filler)
                     build.done["disk full"] = 1

@@ -230,14 +230,14 @@ def test_a_decoder_that_lacks_memory_rejects_no_file(syntax: str, tmp_path: Path
     path = tmp_path / "x.dcm"
     factory.mammogram(path, factory.breast(shape=(2048, 1664)), syntax)
     short = 0
-    for megabytes in (2, 6, 10, 14, 20, 26, 32, 40, 80, 200):
+    for megabytes in (2, 8, 14, 22, 40, 200):
         try:
             (found,) = run_isolated(decoded_with, [(path, megabytes << 20)], 60)
         except MemoryError:
             short += 1
         else:
             assert isinstance(found, str)
-    assert 1 <= short <= 8
+    assert 1 <= short <= 5
 
 
 def test_a_lack_of_memory_is_a_named_error() -> None:
