@@ -15,15 +15,17 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(VERSIO
 
 # Test files run in parallel, one process per core; each file stays in one process, so that its fixtures are made once.
 JOBS ?= auto
+# Of `make soak`.
+BREASTS ?= 5000
 # Percent of lines that the tests reach in their own process, measured; raise it with the figure.
 COVERAGE := 96
 RUN_TESTS := pytest --numprocesses $(JOBS) --dist loadfile
 
-.PHONY: help demo test test-fast coverage lint docs bench clean
+.PHONY: help demo test test-fast coverage reliability soak lint docs bench clean
 .DEFAULT_GOAL := help
 
 help: ## list these targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 demo: $(VENV)/.demo | .dvc/tmp/site ## environment, real and simulated mammograms, shards, training, tables, report: dvc repro
 	dvc repro
@@ -38,6 +40,12 @@ test-fast: $(VENV)/.test ## the tests that start no other process: under a minut
 
 coverage: $(VENV)/.test ## all tests, with a report of what they cover; less than before fails
 	$(RUN_TESTS) --cov=fvpipe --cov-report=term:skip-covered --cov-fail-under=$(COVERAGE) $(PYTEST)
+
+reliability: $(VENV)/.test ## the tests of faults; writes docs/reliability.md
+	JOBS=$(JOBS) python -m tests.faults
+
+soak: $(VENV)/.test ## a build of BREASTS=5000 under fire: faulty files, killed and stopped workers, a full disk
+	python -m benchmarks soak --breasts $(BREASTS)
 
 lint: $(VENV)/.test ## ruff, mypy, import contracts, spelling, large files
 	ruff check .

@@ -12,7 +12,7 @@ from pathlib import Path
 from benchmarks.measure import ROOT, Report, Setup, machine
 
 PIXELS = ("pixels", "steps", "antialiased", "decoders")
-NAMES = (*PIXELS, "builds", "steady", "memory", "incremental", "repro", "store", "kills", "index", "cost")
+NAMES = (*PIXELS, "builds", "steady", "memory", "incremental", "repro", "store", "soak", "index", "cost")
 
 
 def main() -> None:
@@ -22,11 +22,13 @@ def main() -> None:
     parser.add_argument("--full", action="store_true", help="the sizes and runs of docs/performance.md (40 minutes)")
     parser.add_argument("--runs", type=int, default=0, help="interleaved runs of each contender (3; with --full 5)")
     parser.add_argument("--scratch", type=Path, default=ROOT / "cache" / "bench", help="folder of reports and cohorts")
+    parser.add_argument("--breasts", type=int, default=0, help="breasts of `soak` (200; with --full 5000)")
     parser.add_argument("--before", type=Path, help="an older checkout, measured beside this one by `index`")
     chosen = parser.parse_args()
     if unknown := set(chosen.names) - set(NAMES):
         parser.error(f"no benchmark {', '.join(sorted(unknown))}; known: {', '.join(NAMES)}")
-    setup = Setup(chosen.scratch.absolute(), chosen.runs or (5 if chosen.full else 3), chosen.full, before=chosen.before)
+    runs = chosen.runs or (5 if chosen.full else 3)
+    setup = Setup(chosen.scratch.absolute(), runs, chosen.full, breasts=chosen.breasts, before=chosen.before)
     setup.scratch.mkdir(parents=True, exist_ok=True)
     reports, failed = [], []
     for name in chosen.names or NAMES:

@@ -121,6 +121,7 @@ class Setup:
     runs: int  # interleaved runs of each contender
     full: bool = False  # the sizes of the published numbers
     tiny: bool = False  # the sizes of the tests: everything runs, the numbers mean nothing
+    breasts: int = 0  # of `soak`; 0: those of the size
     before: Path | None = None  # an older checkout to compare with
 
     def size(self, tiny: T, quick: T, full: T) -> T:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import csv
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless, JPEGLosslessSV1, RLELossless
 
 from fvpipe.types import CropBox
+from tests.support import factory
 
 PROCESS_FILES = frozenset({
-    "test_antialiased", "test_benchmarks", "test_cache", "test_empty", "test_evaluate", "test_fetch", "test_flow",
-    "test_isolation", "test_oracle", "test_project", "test_published", "test_report", "test_settled", "test_single_view",
-    "test_training", "test_training_truth", "test_workers",
+    "test_access", "test_antialiased", "test_benchmarks", "test_cache", "test_commit", "test_empty", "test_evaluate",
+    "test_fetch", "test_file_systems", "test_flow", "test_identity", "test_isolation", "test_locks", "test_models",
+    "test_no_hang", "test_oracle", "test_project", "test_published", "test_quota", "test_report", "test_single_view",
+    "test_stores", "test_training", "test_training_truth", "test_workers",
 })  # fmt: skip
 """Files whose tests start processes, train, or build whole data sets."""
 LONG_TESTS = frozenset({"test_boxes_of_real_films_are_those_drawn_by_hand", "test_box_at_published_sizes"})
@@ -80,6 +84,36 @@ def cbis(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = tmp_path_factory.mktemp("cbis")
     assert copy_sample(folder) == 8
+    return folder
+
+
+@pytest.fixture(scope="session")
+def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve patients of one to two breasts, with a label table beside them."""
+    folder = tmp_path_factory.mktemp("cohort")
+    rows = ["patient_id,laterality,label"]
+    syntaxes = (ExplicitVRLittleEndian, RLELossless, JPEGLosslessSV1, JPEG2000Lossless)
+    for i in range(12):
+        sides = "LR" if i % 3 else "L"
+        factory.patient(folder / f"case{i}", f"P{i:02d}", sides, seed=i, syntax=syntaxes[i % 4])
+        rows += [f"P{i:02d},{side},{i % 2}" for side in sides]
+    (folder / "labels.csv").write_text("\n".join(rows) + "\n")
+    return folder
+
+
+@pytest.fixture
+def own(cohort: Path, tmp_path: Path) -> Path:
+    """A copy of the cohort that a test may change."""
+    return Path(shutil.copytree(cohort, tmp_path / "dicom"))
+
+
+@pytest.fixture(scope="session")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sound folder that no test changes: shards of 4 and 5 samples."""
+    from tests.support.shard_folder import commit
+
+    folder = tmp_path_factory.mktemp("shards") / "whole"
+    commit(folder)
     return folder
 
 

@@ -43,9 +43,9 @@ from fvpipe.reasons import Flag, Reason, Rejection
 from fvpipe.types import CropBox, Edge, Laterality, Segmentation
 from tests.conftest import build, run
 from tests.support import factory, oracle
+from tests.support.builds import tree
 from tests.support.decoding import decode
 from tests.support.factory import CC, LEFT, MLO, RIGHT, breast, dataset, encode, file_bytes, table
-from tests.test_flow import tree
 
 J2K = JPEG2000Lossless
 _, ANTIALIASED = load_pipeline("antialiased")

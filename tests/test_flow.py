@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import csv
-import errno
 import hashlib
-import io
 import json
 import os
 import random
-import resource
 import shutil
-import signal
-import stat
 import subprocess
 import sys
 import time
@@ -33,51 +28,10 @@ from fvpipe.dicom import reader
 from fvpipe.dicom.decoders import DECODERS, Decoder
 from fvpipe.io.tables import read_table
 from fvpipe.reasons import Flag, Reason, Rejection
-from fvpipe.shards import writer
 from fvpipe.shards.format import read_receipt
 from tests.conftest import build, run
 from tests.support import factory
-
-PROGRAM = [sys.executable, "-m", "fvpipe"]
-
-
-def tree(folder: Path) -> dict[str, str]:
-    """Digest of every file of a shard folder that is part of the output."""
-    names = [p for p in folder.iterdir() if p.is_file() and p.name != "build.json" and not p.name.startswith(".")]
-    return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(names)}
-
-
-def result(*arguments: object) -> dict[str, Any]:
-    """The JSON result of one build."""
-    (found,) = json.loads(run(*arguments, "--json").stdout)
-    return found
-
-
-def builds(folder: Path, out: Path, *options: object) -> dict[str, Any]:
-    return result("build-shards", "--pipeline", "cropped", "--dicom", folder, "--out", out, "--workers", 0, *options)
-
-
-@pytest.fixture(scope="module")
-def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twelve patients of one to two breasts, with a label table beside them."""
-    folder = tmp_path_factory.mktemp("cohort")
-    rows = ["patient_id,laterality,label"]
-    syntaxes = (ExplicitVRLittleEndian, RLELossless, JPEGLosslessSV1, JPEG2000Lossless)
-    for i in range(12):
-        sides = "LR" if i % 3 else "L"
-        factory.patient(folder / f"case{i}", f"P{i:02d}", sides, seed=i, syntax=syntaxes[i % 4])
-        rows += [f"P{i:02d},{side},{i % 2}" for side in sides]
-    (folder / "labels.csv").write_text("\n".join(rows) + "\n")
-    return folder
-
-
-@pytest.fixture
-def own(cohort: Path, tmp_path: Path) -> Path:
-    """A copy of the cohort that a test may change."""
-    return Path(shutil.copytree(cohort, tmp_path / "dicom"))
-
-
-KEY = "an identifier key of the tests"
+from tests.support.builds import KEY, PROGRAM, build_fails, builds, finished_samples, start, tree
 
 
 @pytest.fixture(autouse=True)
@@ -88,16 +42,18 @@ def key(monkeypatch: pytest.MonkeyPatch) -> None:
 # --- determinism ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault(13)
 def test_same_bytes_for_any_workers(cohort: Path, tmp_path: Path) -> None:
     labels = ("--labels", cohort / "labels.csv")
     build(cohort, tmp_path / "0", *labels)
     expected = tree(tmp_path / "0")
     assert len(expected) > 4
-    for name, options in {"1": ("--workers", 1), "2": ("--workers", 2), "threads": ("--workers", 2, "--threads")}.items():
+    for name, options in {"1": ("--workers", 1), "2": ("--workers", 2), "8": ("--workers", 8, "--threads")}.items():
         build(cohort, tmp_path / name, *labels, *options, workers=2)
         assert tree(tmp_path / name) == expected, name
 
 
+@pytest.mark.fault(14)
 def test_same_bytes_in_any_place_order_locale_and_time_zone(cohort: Path, tmp_path: Path) -> None:
     """Files made in another order, with other times, read under another locale, time zone and hash seed."""
     build(cohort, tmp_path / "a", "--labels", cohort / "labels.csv")
@@ -195,6 +151,7 @@ def test_one_changed_file_one_breast(own: Path, tmp_path: Path) -> None:
     assert tree(rebuilt) == tree(tmp_path / "out")  # the way there leaves no trace
 
 
+@pytest.mark.fault(16)
 def test_same_size_and_restored_time_is_seen(own: Path, tmp_path: Path) -> None:
     builds(own, tmp_path / "out")
     file = own / "case0" / "P00_L_CC.dcm"
@@ -275,6 +232,7 @@ def test_a_removed_patient_is_gone(own: Path, tmp_path: Path) -> None:
     run("verify", tmp_path / "out")
 
 
+@pytest.mark.fault(15)
 def test_a_parameter_changes_its_pipeline_only(own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     project(tmp_path, own, monkeypatch)
     assert result_of(run("build-shards", "--json", "--workers", 0)) == {"direct": 20, "cropped": 20}
@@ -320,6 +278,7 @@ def test_project_form(own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 # --- rejections ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault(17)
 def test_bad_files_are_named_and_the_rest_is_built(own: Path, tmp_path: Path) -> None:
     good = (own / "case1" / "P01_L_CC.dcm").read_bytes()
     bad = own / "bad"
@@ -363,6 +322,9 @@ def test_bad_files_are_named_and_the_rest_is_built(own: Path, tmp_path: Path) ->
     fvpipe.open_shards(tmp_path / "out")
     again = builds(own, tmp_path / "out")  # a rejection is a result: it is not decoded again
     assert (again["computed"], again["rejections"]) == (0, reasons)
+    assert build_fails(own, tmp_path / "few", "--max-rejected", 5).startswith("Error: ")
+    assert not (tmp_path / "few" / "index.json").exists()
+    assert builds(own, tmp_path / "some", "--max-rejected", 50)["rejections"] == reasons
     strict = run(
         "build-shards",
         "--pipeline",
@@ -413,14 +375,6 @@ def test_too_many_fallbacks_fail_and_name_them(tmp_path: Path) -> None:
     assert builds(folder, tmp_path / "out", "--max-fallback", 100)["flags"]["cc_crop_fallback"] == 12
 
 
-def build_fails(folder: Path, out: Path, *options: object) -> str:
-    """The message of a build that exits with 1."""
-    done = run("build-shards", "--pipeline", "cropped", "--dicom", folder, "--out", out, "--workers", 0, *options, code=1)
-    assert "Traceback" not in done.output
-    assert len(done.output.strip().splitlines()) == 1
-    return done.output
-
-
 def test_one_sentence_for_each_wrong_call(own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "empty").mkdir()
     assert "no DICOM file" in build_fails(tmp_path / "empty", tmp_path / "out")
@@ -443,22 +397,6 @@ def test_one_sentence_for_each_wrong_call(own: Path, tmp_path: Path, monkeypatch
     monkeypatch.chdir(tmp_path)
     assert "params.yaml" in run("build-shards", "--pipeline", "cropped", code=1).output
     assert "no such scheduler file" in build_fails(own, tmp_path / "out", "--scheduler-file", tmp_path / "none.json")
-
-
-def test_a_damaged_shard_is_mended_by_the_next_build(own: Path, tmp_path: Path) -> None:
-    """Whatever touched a shard's file, the next build reads it through and writes it again, without a decode."""
-    out = tmp_path / "out"
-    builds(own, out)
-    before = tree(out)
-    shard = min(out.glob("*.h5"))
-    data = bytearray(shard.read_bytes())
-    data[len(data) // 2] ^= 4
-    shard.write_bytes(data)
-    mended = builds(own, out)
-    assert (mended["computed"], mended["written"]) == (0, 1)
-    assert tree(out) == before
-    shutil.copytree(out, tmp_path / "moved")  # other times and inodes, the same bytes: believed after one look
-    assert builds(own, tmp_path / "moved", "--samples", out / ".samples")["written"] == 0
 
 
 def test_a_file_swapped_while_the_build_runs_is_never_labelled_as_another(own: Path, tmp_path: Path) -> None:
@@ -527,215 +465,6 @@ def test_labels_that_match_nobody_are_an_error(own: Path, tmp_path: Path) -> Non
     assert "none of its 1 rows matches an imaged breast" in build_fails(own, tmp_path / "out", "--labels", own / "labels.csv")
 
 
-# --- broken off -------------------------------------------------------------------------------------------------------
-
-
-def start(own: Path, out: Path, *options: str) -> subprocess.Popen[str]:
-    command = [*PROGRAM, "build-shards", "--pipeline", "cropped", "--dicom", str(own), "--out", str(out), *options]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
-
-
-def living(session: int) -> list[str]:
-    """Command lines of what still runs in a session."""
-    found = []
-    for folder in Path("/proc").iterdir():
-        try:
-            fields = (folder / "stat").read_text().rpartition(")")[2].split()
-            if folder.name.isdigit() and int(fields[3]) == session and fields[0] != "Z":
-                found.append((folder / "cmdline").read_text())
-        except (OSError, IndexError):
-            continue
-    return found
-
-
-def finished_samples(out: Path) -> int:
-    return len(list((out / ".samples").glob("*/*.sample")))
-
-
-def test_killed_at_random_and_run_again(own: Path, tmp_path: Path) -> None:
-    builds(own, tmp_path / "clean")
-    out, chance = tmp_path / "out", random.Random(1)
-    for _ in range(6):
-        process = start(own, out, "--workers", "0")
-        time.sleep(chance.uniform(0.4, 1.1))
-        os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
-        assert not (out / "index.json").exists() or fvpipe.open_shards(out)
-    builds(own, out)
-    assert tree(out) == tree(tmp_path / "clean")
-    assert not list(out.glob(".*.part"))
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_told_to_stop_leaves_no_process_and_resumes(number: signal.Signals, own: Path, tmp_path: Path) -> None:
-    for i in range(12, 40):
-        factory.patient(own / f"case{i}", f"P{i:02d}", "LR", seed=i, syntax=JPEG2000Lossless)
-    out = tmp_path / "out"
-    process = start(own, out, "--workers", "2")
-    deadline = time.monotonic() + 60
-    while finished_samples(out) < 4 and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.01)
-    os.kill(process.pid, number)
-    stdout, stderr = process.communicate(timeout=60)
-    assert process.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143}[number], (stdout, stderr)
-    assert "Traceback" not in stderr
-    deadline = time.monotonic() + 20
-    while (left := living(process.pid)) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not left
-    assert not (out / "index.json").exists()
-    assert not (out / ".lock").exists()
-    assert not list(out.rglob("*.part"))
-    made = finished_samples(out)
-    assert made >= 4
-    assert builds(own, out)["reused"] >= made
-
-
-def test_full_disk_keeps_the_version_before(own: Path, tmp_path: Path) -> None:
-    out, samples = tmp_path / "out", tmp_path / "samples"
-    builds(own, out, "--samples", samples)
-    before = tree(out)
-    factory.patient(own / "new", "P99", "LR", seed=50)
-    builds(own, tmp_path / "other", "--samples", samples)  # the samples are there: only the shards remain to be written
-    limit = 200_000  # bytes a file: less than a shard of two samples
-    process = subprocess.run(
-        [
-            *PROGRAM,
-            "build-shards",
-            "--pipeline",
-            "cropped",
-            "--dicom",
-            own,
-            "--out",
-            out,
-            "--samples",
-            samples,
-            "--workers",
-            "0",
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-        preexec_fn=lambda: (
-            signal.signal(signal.SIGXFSZ, signal.SIG_IGN),
-            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
-        ),
-    )
-    assert process.returncode == 1
-    assert "cannot be written" in process.stderr
-    assert "Traceback" not in process.stderr
-    assert tree(out) == before
-    assert not list(out.glob(".*.part"))
-
-
-class FullDisk:
-    """Disk on which one write or sync of many fails."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.calls: list[str] = []
-        self.failing = -1  # position of the call that fails
-        of_hdf5, sync = writer._DeferredErrorFile.write, os.fsync
-
-        class File(io.FileIO):
-            def write(file, data: Any, /) -> int:
-                self.call(f"write {Path(str(file.name)).name.split('.')[1]}")
-                return super().write(data)
-
-        def write_of_hdf5(file: Any, data: Any, /) -> int:
-            try:
-                self.call("write shard")
-            except OSError as error:  # as the system's own error
-                file._error = error
-                return len(data)
-            return of_hdf5(file, data)
-
-        def synced(descriptor: int) -> None:
-            self.call("sync folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "sync file")
-            sync(descriptor)
-
-        monkeypatch.setattr("fvpipe.io.atomic.open", File, raising=False)
-        monkeypatch.setattr(writer._DeferredErrorFile, "write", write_of_hdf5)
-        monkeypatch.setattr(os, "fsync", synced)
-
-    def call(self, what: str) -> None:
-        self.calls.append(what)
-        if len(self.calls) - 1 == self.failing:
-            raise OSError(errno.EIO, "Input/output error")
-
-
-def test_an_error_at_any_write_keeps_the_version_before(own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Everything is on the disk before the first rename: shards, tables, receipt, and their names in the folder."""
-    out, samples = tmp_path / "out", tmp_path / "samples"
-    builds(own, out, "--samples", samples)
-    before, version = tree(out), read_receipt(out)
-    factory.patient(own / "new", "P99", "LR", seed=50)
-    builds(own, tmp_path / "after", "--samples", samples)  # the samples are there: only the folder remains to be written
-    after = tree(tmp_path / "after")
-    disk = FullDisk(monkeypatch)
-    shutil.copytree(out, tmp_path / "whole")
-    builds(own, tmp_path / "whole", "--samples", samples)
-    made = disk.calls.copy()
-    renamed = made.index("sync folder") + 1
-    names = [call.removeprefix("write ") for call in made[:renamed] if call.startswith("write ")]
-    assert list(dict.fromkeys(names)) == ["shard", "breasts", "rejected", "images", "index"]
-    assert made[:renamed].count("sync file") == 4  # rejected.csv is as it was
-    assert made[renamed] == "sync folder"
-    hdf5 = [i for i, call in enumerate(made) if call == "write shard"]
-    for failing in [*hdf5[::4], hdf5[-1], *range(hdf5[-1] + 1, renamed)]:
-        disk.calls.clear()
-        disk.failing = failing
-        assert "cannot be written (Input/output error)" in build_fails(own, out, "--samples", samples)
-        assert tree(out) == before, made[failing]
-        assert not list(out.glob(".*.part")), made[failing]
-        assert fvpipe.open_shards(out).receipt == version
-    assert fvpipe.verify(out) == []
-    disk.calls.clear()
-    disk.failing = renamed
-    assert "cannot be written" in build_fails(own, out, "--samples", samples)
-    assert tree(out) == after  # the version after, as a whole
-    disk.failing = -1
-    builds(own, out, "--samples", samples)
-    assert fvpipe.verify(out) == []
-
-
-def test_killed_between_a_shard_and_the_receipt(own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The receipt is the only commit point: what lies beside it half-way is an error for a reader, and built again."""
-    out = tmp_path / "out"
-    builds(own, out)
-    before = tree(out)
-    file = own / "case3" / "P03_L_MLO.dcm"
-    factory.mammogram(file, factory.breast(99, factory.MLO), PatientID="P03", view=factory.MLO, SOPInstanceUID="2.25.77")
-    script = (
-        "import os\n"
-        "replace = os.replace\n"  # dies after the renames of the shards, before that of the receipt
-        "os.replace = lambda a, b: os.kill(os.getpid(), 9) if str(b).endswith('index.json') else replace(a, b)\n"
-        "from fvpipe.cli.main import main\n"
-        f"main(['build-shards', '--pipeline', 'cropped', '--dicom', {str(own)!r}, '--out', {str(out)!r}, '--workers', '0'])\n"
-    )
-    assert subprocess.run([sys.executable, "-c", script], check=False, capture_output=True).returncode == -9
-    assert (out / "index.json").read_bytes()  # the old receipt
-    with pytest.raises(fvpipe.errors.ShardError):
-        fvpipe.open_shards(out)
-    builds(own, out)
-    after = tree(out)
-    assert after != before
-    assert len(fvpipe.open_shards(out)) == 20
-
-
-def test_two_builds_into_one_place(own: Path, tmp_path: Path) -> None:
-    import fcntl
-
-    out = tmp_path / "out"
-    out.mkdir()
-    with open(out / ".lock", "w") as held:
-        held.write("4242\n")
-        held.flush()
-        fcntl.flock(held, fcntl.LOCK_EX)
-        assert "locked by pid 4242" in build_fails(own, out)
-    done = build(own, out)
-    assert "taken over from process 4242" in done.stderr
-
-
 # --- an existing cluster ----------------------------------------------------------------------------------------------
 
 
@@ -801,63 +530,6 @@ def test_a_scheduler_that_dies_is_one_sentence(own: Path, tmp_path: Path) -> Non
     assert process.returncode == 1, stderr
     assert "the Dask scheduler went away" in stderr
     assert "Traceback" not in stderr
-
-
-# --- identity ---------------------------------------------------------------------------------------------------------
-
-CANARY = "Zyxwvut"
-
-
-def test_nothing_of_a_patient_in_any_output(tmp_path: Path) -> None:
-    """A unique name, id, birth date, accession number and private tag are in no output, message or log."""
-    folder = tmp_path / "dicom"
-    secrets = {
-        "PatientID": f"{CANARY}-ID", "PatientName": f"{CANARY}^Name", "PatientBirthDate": "19310203",
-        "AccessionNumber": f"{CANARY}7", "OtherPatientIDs": f"{CANARY}-OTHER", "InstitutionName": f"{CANARY} clinic",
-        "StudyDescription": f"{CANARY} study",
-        "StudyInstanceUID": "2.25.31415926535897932384", "ReferringPhysicianName": f"{CANARY}^Doc",
-    }  # fmt: skip
-    for view in (factory.CC, factory.MLO):
-        ds = factory.dataset(
-            factory.breast(0, view).pixels, 12, view=view, SOPInstanceUID=f"2.25.2718281828{len(view)}", **secrets
-        )
-        block = ds.private_block(0x0011, f"{CANARY} block", create=True)
-        block.add_new(1, "LO", f"{CANARY} private")
-        factory.write(folder / f"{view}.dcm", factory.file_bytes(ds, factory.breast(0, view).pixels))
-    bad = factory.dataset(
-        factory.breast().pixels, 12, SOPInstanceUID="2.25.99", **(secrets | {"ImageLaterality": CANARY, "ViewPosition": CANARY})
-    )
-    factory.write(folder / "bad.dcm", factory.file_bytes(bad, factory.breast().pixels))
-    (tmp_path / "labels.csv").write_text(f"patient_id,laterality,label\n{CANARY}-ID,L,1\n{CANARY}-2,R,0\n")
-    done = subprocess.run(
-        [
-            *PROGRAM,
-            "build-shards",
-            "--pipeline",
-            "cropped",
-            "--dicom",
-            folder,
-            "--out",
-            tmp_path / "out",
-            "--labels",
-            tmp_path / "labels.csv",
-            "--workers",
-            "1",
-        ],
-        capture_output=True,
-        check=True,
-    )
-    assert fvpipe.open_shards(tmp_path / "out").labels.tolist() == [1]
-    page = tmp_path / "shards" / "cropped" / "mine"
-    shutil.copytree(tmp_path / "out", page)
-    run("report", "--shards", tmp_path / "shards", "--out", tmp_path / "out" / "report.html")
-    inspected = run("inspect", folder / "CC.dcm").output + run("inspect", folder / "bad.dcm", code=1).output
-    written = {str(p): p.read_bytes() for p in (tmp_path / "out").rglob("*") if p.is_file()}
-    written |= {"stdout": done.stdout, "stderr": done.stderr, "inspect": inspected.encode()}
-    assert len(written) > 8
-    for name, data in written.items():
-        for secret in (CANARY, "19310203", "31415926535897932384", "2718281828"):
-            assert secret.encode() not in data, (name, secret)
 
 
 # --- the rest of the commands -----------------------------------------------------------------------------------------
@@ -1079,6 +751,7 @@ def placeholder(value: int, padded: bool = False) -> factory.Made:
     return factory.Made(pixels, made.drawing, made.bits)
 
 
+@pytest.mark.fault(23)
 @pytest.mark.parametrize("pipeline", [*PIPELINES, "cc"])
 @pytest.mark.parametrize("value", [0, 500, 3], ids=["black", "grey", "padded"])
 def test_a_constant_view_is_never_a_mammogram(value: int, pipeline: str, tmp_path: Path) -> None:
@@ -1100,6 +773,11 @@ def test_a_constant_view_is_never_a_mammogram(value: int, pipeline: str, tmp_pat
     both = Flag.CC_CONSTANT | Flag.MLO_CONSTANT
     assert rejected == {}
     assert sorted(built.values()) == sorted([Flag(0), Flag.MLO_CONSTANT | shared, both | shared])
+    shards = fvpipe.open_shards(tmp_path / "kept")
+    constant = [bool(Flag(int(flags)) & Flag.CONSTANT_IMAGE) for flags in shards.flags]
+    assert np.isfinite(shards.images()).all()
+    assert [not image.any() for image in shards.images()] == constant
+    assert sum(constant) == 1
 
 
 def test_one_bright_pixel_is_no_constant_view(tmp_path: Path) -> None:

@@ -42,6 +42,7 @@ def xlsx(file: Path, rows: list[Any]) -> Path:
 # --- reading ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault(30)
 @pytest.mark.parametrize(
     "data",
     [
@@ -73,6 +74,7 @@ def test_a_csv_table_in_many_forms(tmp_path: Path, data: bytes) -> None:
     assert rows[0].get("d") == ""
 
 
+@pytest.mark.fault(30)
 @pytest.mark.parametrize("first", ["sep=;\r\n", "\ufeffSEP=;\n", '"sep=;"\n', "sep=;\r"])
 def test_a_line_that_names_the_separator(tmp_path: Path, first: str) -> None:
     (tmp_path / "t.csv").write_bytes((first + PLAIN.replace("two words", '"two; words"').replace(",", ";")).encode())
@@ -108,6 +110,7 @@ def test_lines_are_those_of_the_file(tmp_path: Path) -> None:
     assert [(row.line, row["b"]) for row in rows] == [(3, "two\nlines"), (6, "x")]
 
 
+@pytest.mark.fault(30)
 @pytest.mark.parametrize(
     ("data", "message"),
     [
@@ -179,6 +182,7 @@ def test_what_is_written() -> None:
     )
 
 
+@pytest.mark.fault(31)
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "\n", "'=", "''"])
 def test_no_cell_is_a_formula(tmp_path: Path, start: str) -> None:
     cell = f"{start}cmd|' /C calc'!A0"
@@ -328,6 +332,7 @@ CBIS = "patient_id,left or right breast,pathology,assessment\n"
 VINDR_FIRST = "s1,a,i1,L,CC,10,20,BI-RADS 2,DENSITY A,training\n"
 
 
+@pytest.mark.fault(30)
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [

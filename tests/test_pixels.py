@@ -43,6 +43,7 @@ from fvpipe.simulation.dicom_file import without_validation
 from fvpipe.types import Edge, Laterality
 from tests.support.decoding import decode
 from tests.support.factory import dataset, encode, file_bytes, item, outcomes, table, write
+from tests.support.faulty import FRAMES, bombs
 
 Pixels = NDArray[Any]
 Voi = Literal["none", "window", "lut"]
@@ -324,6 +325,7 @@ def test_bytes_that_are_no_picture(syntax: str) -> None:
         }
 
 
+@pytest.mark.fault(17)
 @pytest.mark.parametrize("syntax", sorted(DECODERS))
 def test_a_frame_cut_anywhere_is_refused(syntax: str) -> None:
     """Left alone, libjpeg and OpenJPH make up the rest of the image without a word."""
@@ -338,15 +340,15 @@ def test_a_frame_cut_anywhere_is_refused(syntax: str) -> None:
         assert rejection(whole[: end - len(frame) + cut]) in expected, cut  # the file was cut
 
 
-def test_a_damaged_high_throughput_block_is_refused() -> None:
-    """OpenJPH would say so on the standard error and give an image with a block made up."""
-    pixels = noise(12, "u2", (96, 80))
-    frame = bytearray(encode(pixels, 12, HTJ2KLossless))
-    at = len(frame) - 60
-    frame[at : at + 40] = b"\xff\x8f" * 20
-    assert rejection(file_of(pixels, 12, HTJ2KLossless, bytes(frame))) is Reason.DECODE_FAILED
+@pytest.mark.fault(17)
+@pytest.mark.parametrize("name", sorted(FRAMES.keys() - {"one value"}))
+def test_a_frame_is_faulty(name: str) -> None:
+    """Left alone, OpenJPH would make up a damaged block, and say so on the standard error."""
+    reason, make = FRAMES[name]
+    assert rejection(make(PatientID="P2")) is reason
 
 
+@pytest.mark.fault(17)
 @pytest.mark.parametrize("syntax", sorted(NATIVE))
 def test_native_pixels_cut_anywhere_are_refused(syntax: str) -> None:
     data = file_of(noise(12, "u2", (64, 64)), 12, syntax)
@@ -356,21 +358,16 @@ def test_native_pixels_cut_anywhere_are_refused(syntax: str) -> None:
         assert rejection(data[:-cut]) is Reason.PIXELS_TRUNCATED
 
 
+@pytest.mark.fault(20)
 @pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_AS and /proc")
 def test_bombs_are_refused_in_bounded_memory(tmp_path: Path) -> None:
-    huge = struct.pack(">2I", 16384, 16384)
-    j2k = encode(SMALL, 8, JPEG2000)
-    jpeg = encode(SMALL, 8, JPEGLossless)
-    at = jpeg.index(b"\xff\xc3") + 5
-    runs = struct.pack("<16I", 1, 64, *14 * [0]) + b"\x81\0" * 6_250_000  # 12.5 MB, 800 MB when unpacked
     deflated = noise(16, "u2", (1500, 1500))
     found = outcomes(
         tmp_path,
         {
-            "rle": file_of(SMALL, 8, RLELossless, runs),
-            # The size, and the size of a tile, so that the codestream is right in itself.
-            "j2k": file_of(SMALL, 8, JPEG2000, j2k[:8] + huge + j2k[16:24] + huge + j2k[32:]),
-            "jpeg": file_of(SMALL, 8, JPEGLossless, jpeg[:at] + struct.pack(">2H", 65500, 65500) + jpeg[at + 4 :]),
+            "rle": file_of(SMALL, 8, RLELossless, bombs()[RLELossless]),
+            "j2k": file_of(SMALL, 8, JPEG2000, bombs()[JPEG2000]),
+            "jpeg": file_of(SMALL, 8, JPEGLossless, bombs()[JPEGLossless]),
             "large": file_of(deflated, 16, DeflatedExplicitVRLittleEndian),
         },
     )
@@ -504,6 +501,7 @@ TWINS = {
 }
 
 
+@pytest.mark.fault(24)
 @pytest.mark.parametrize("twin", TWINS)
 def test_a_monochrome1_twin_has_equal_values(twin: str) -> None:
     tags, turned = TWINS[twin]
@@ -524,6 +522,7 @@ def test_presentation_lut_shape_turns_nothing_over_again(photometric: str) -> No
         np.testing.assert_array_equal(meant(told), meant(plain))
 
 
+@pytest.mark.fault(24)
 def test_a_signed_monochrome1_twin_has_equal_values() -> None:
     two = image(file_of(ALL_SIGNED, 12))
     one = image(file_of(-1 - ALL_SIGNED, 12, PhotometricInterpretation="MONOCHROME1"))
@@ -591,6 +590,7 @@ GOOD_WINDOW = WINDOWS["LINEAR_EXACT"]
 GOOD_LUT: dict[str, Any] = {"VOILUTSequence": table(CURVE)}
 
 
+@pytest.mark.fault(22)
 @pytest.mark.parametrize("name", BAD_WINDOWS)
 def test_a_bad_window_is_refused_where_it_is_applied_and_else_flagged(name: str) -> None:
     data = file_of(ALL, 12, **BAD_WINDOWS[name])
@@ -603,6 +603,7 @@ def test_a_bad_window_is_refused_where_it_is_applied_and_else_flagged(name: str)
     np.testing.assert_array_equal(with_lut.values, CURVE)
 
 
+@pytest.mark.fault(22)
 @pytest.mark.parametrize("name", BAD_LUTS)
 def test_a_bad_voi_lut_is_refused_where_it_is_applied_and_else_flagged(name: str) -> None:
     data = file_of(ALL, 12, **BAD_LUTS[name], **GOOD_WINDOW)
@@ -633,6 +634,7 @@ def test_an_absent_voi_is_flagged(tags: dict[str, Any], voi: Voi, flags: Flag) -
 # --- padding ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault(25)
 @pytest.mark.parametrize(
     ("pixels", "tags", "padded"),
     [

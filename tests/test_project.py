@@ -89,6 +89,7 @@ def test_dag_reruns_nothing_when_nothing_changed(repository: Path) -> None:
     assert set(status.split()) <= INDEXES | {name + ":" for name in INDEXES} | {"always", "changed"}
 
 
+@pytest.mark.fault(16)
 def test_dag_sees_every_change_of_a_file(repository: Path) -> None:
     """Touched: nothing. Renamed, changed, added, removed: the shards of that data set, and what follows from them."""
     films = repository / "data" / "cbis"
@@ -111,6 +112,7 @@ def test_dag_sees_every_change_of_a_file(repository: Path) -> None:
     assert ran(repository) <= {"split", "table1", "train@direct", "train@cropped", "evaluate", "table2", "report"}
 
 
+@pytest.mark.fault(15)
 def test_dag_reruns_what_depends_on_a_pipeline(repository: Path) -> None:
     file = repository / "pipelines" / "direct.yaml"
     before = file.read_text()

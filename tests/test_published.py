@@ -161,6 +161,7 @@ def test_vindr_pairs_across_series_and_sizes(vindr: Path, tmp_path: Path, monkey
     assert (len(found.breasts), apart, differ) == (9999, 41, 264)
 
 
+@pytest.mark.fault(27)
 @pytest.mark.parametrize(
     ("column", "value", "reason"),
     [

@@ -167,6 +167,7 @@ def test_metamorphic_polarity_mirror_padding_depth(syntax: str, view: View, how:
     assert (moved <= 0.01 * np.array([rows, rows, columns, columns])).all()
 
 
+@pytest.mark.fault(24)
 @pytest.mark.parametrize("pipeline", ["direct", "cropped"])
 def test_a_monochrome1_twin_has_the_same_sample_bytes(pipeline: str, tmp_path: Path) -> None:
     """From files to shards: every image, label, outline and flag."""
@@ -216,6 +217,7 @@ def test_wrong_side_is_flagged() -> None:
     assert iou(found.tight_box, made.drawing.box) >= 0.97
 
 
+@pytest.mark.fault(25)
 def test_padding_is_background() -> None:
     made = breast(0, CC, LEFT, (512, 410))
     padded = made.pixels.copy()

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import multiprocessing
 import os
 import pickle
 import random
-import re
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-import tracemalloc
-from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -30,40 +26,19 @@ from hypothesis import strategies as st
 import fvpipe
 from fvpipe.errors import (
     ChecksumError,
-    MissingShardError,
-    ReceiptError,
     ShardError,
     StorageError,
-    SwappedShardError,
-    TruncatedShardError,
 )
-from fvpipe.printable import CONTROL
 from fvpipe.reasons import NO_FLAG, Flag
-from fvpipe.shards import reader
-from fvpipe.shards.format import RECEIPT, flag_names, read_receipt, sha256_outside_images, shard_index, shard_name
+from fvpipe.shards.format import RECEIPT, flag_names, shard_index, shard_name
 from fvpipe.shards.reader import Sample, open_shards
 from fvpipe.shards.verification import verify
 from fvpipe.shards.writer import ShardRow, write_shard
 from fvpipe.types import LABEL_NAMES, SCALES, Laterality, View
-from tests.support.hostile_shards import ATTRIBUTE_KINDS, KINDS, change_shard, fit_receipt, outcome, put
-from tests.support.shard_folder import attributes, commit, fused, rows
+from tests.support.shard_folder import attributes, commit, fused, rows, stored
 
 DTYPES = ("uint16", "uint8", "float32")
 TEXT = st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1, max_size=12)
-
-
-def stored(count: int, shard: int, **how: Any) -> np.ndarray:
-    """What `commit` wrote into a shard, as a reader should see it."""
-    images = [fused(how.get("seed", 0) + 1000 * shard + j).image for j in range(count)]
-    return np.array([image * np.float32(SCALES["uint16"]) for image in images])
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A sound folder that no test changes: shards of 4 and 5 samples."""
-    folder = tmp_path_factory.mktemp("shards") / "whole"
-    commit(folder)
-    return folder
 
 
 @pytest.fixture
@@ -351,6 +326,7 @@ def test_reading_needs_numpy_and_h5py_alone(whole: Path) -> None:
 # --- a build meanwhile ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault(42)
 def test_an_open_reader_keeps_its_version(own: Path) -> None:
     shards = open_shards(own)
     first = shards.images([0])  # the others are read for the first time after the build
@@ -362,6 +338,7 @@ def test_an_open_reader_keeps_its_version(own: Path) -> None:
     assert len(open_shards(own)) == 2
 
 
+@pytest.mark.fault(42)
 def test_a_reader_that_comes_during_the_commit_waits_for_the_receipt(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     receipt = commit(own, seed=50, receipt=False)  # new shards are in place, the receipt is still the old one
     waits = iter([lambda: None, lambda: (own / RECEIPT).write_text(receipt.to_json())][1:])
@@ -376,413 +353,13 @@ def test_new_shards_with_the_old_receipt_are_no_version(own: Path) -> None:
     assert len(verify(own)) == 2
 
 
-# --- faults: the receipt ----------------------------------------------------------------------------------------------
-
-
-def entry_of(data: dict[str, Any], **changes: Any) -> None:
-    data["shards"][0] |= changes
-
-
-RECEIPT_FAULTS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
-    "schema version": (lambda data: data.update(schema_version=99), "schema version is 99"),
-    "no schema version": (lambda data: data.pop("schema_version"), "schema version is None"),
-    "fewer samples": (lambda data: data.update(samples=8), "contradict"),
-    "samples of a shard": (lambda data: entry_of(data, samples=3), "contradict"),
-    "labels": (lambda data: data["labels"].update(benign=0), "contradict"),
-    "a shard forgotten": (lambda data: data["shards"].pop(), "contradict"),
-    "a shard twice": (lambda data: data.update(shards=data["shards"][:1] * 2, samples=8), "contradict"),
-    "shards out of order": (lambda data: data["shards"].reverse(), "contradict"),
-    "another folder's file": (lambda data: entry_of(data, file="../shard-00000.h5"), "contradict"),
-    "another index": (lambda data: entry_of(data, index=7), "contradict"),
-    "a key missing": (lambda data: data.pop("license"), "missing, unknown or of the wrong type"),
-    "a key of a shard missing": (lambda data: data["shards"][0].pop("rest"), "missing, unknown or of the wrong type"),
-    "an unknown key": (lambda data: data.update(colour="red"), "missing, unknown or of the wrong type"),
-    "no list of shards": (lambda data: data.update(shards=5), "missing, unknown or of the wrong type"),
-    "no shard": (lambda data: data.update(shards=["x"]), "missing, unknown or of the wrong type"),
-    "text for a number": (lambda data: entry_of(data, index="0"), "missing, unknown or of the wrong type"),
-    "text for an offset": (lambda data: entry_of(data, image_offset="0"), "missing, unknown or of the wrong type"),
-    "labels no mapping": (lambda data: data.update(labels=[9]), "missing, unknown or of the wrong type"),
-    "a negative count": (lambda data: data["labels"].update(benign=-1, malignant=7, unlabelled=3), "contradict"),
-    "a count that is none": (lambda data: data["rejections"].update(mlo_missing="1"), "contradict"),
-    "an unknown label": (lambda data: data["labels"].update(other=0), "contradict"),
-    "a shard without samples": (
-        lambda data: (entry_of(data, samples=0), data.update(samples=5, labels={"malignant": 5, "benign": 0, "unlabelled": 0})),
-        "contradict",
-    ),
-    "a negative offset": (lambda data: entry_of(data, image_offset=-1), "contradict"),
-    "images beyond the file": (lambda data: entry_of(data, image_bytes=1 << 40), "contradict"),
-    "an index beyond the shards": (lambda data: data.update(shard_count=1), "contradict"),
-    "a table elsewhere": (lambda data: data["tables"].update({"../../etc/passwd": "0"}), "contradict"),
-    "a table without digest": (lambda data: data["tables"].update({"breasts.csv": 5}), "contradict"),
-    "control characters": (lambda data: data.update(license="CC0\x1b[31m"), "control characters"),
-    "half a character": (lambda data: data["rejections"].update({"\ud800": 1}), "control characters"),
-    "a long schema version": (lambda data: data.update(schema_version="x" * 9999), r"is 'x{39};"),
-    "null": (lambda data: data.update(tables=None), "missing, unknown or of the wrong type"),
-}
-
-
-@pytest.mark.parametrize("fault", RECEIPT_FAULTS)
-def test_receipt_that_contradicts_itself(fault: str, own: Path) -> None:
-    change, message = RECEIPT_FAULTS[fault]
-    data = json.loads((own / RECEIPT).read_text())
-    change(data)
-    (own / RECEIPT).write_text(json.dumps(data))
-    for read in (open_shards, verify, read_receipt):
-        with pytest.raises(ReceiptError, match=message) as error:
-            read(own)
-        assert str(own / RECEIPT) in str(error.value)
-
-
-@pytest.mark.parametrize(
-    "data", [b"", b"{", b"\xff\xfe\0", b"[]", b"null", b"1", b'"x"', b"[" * 100_000, b"{}", b"\0" * 4096], ids=lambda d: d[:8]
-)
-def test_receipt_that_is_none(data: bytes, own: Path) -> None:
-    (own / RECEIPT).write_bytes(data)
-    with pytest.raises(ReceiptError, match=r"not readable as JSON|schema version is"):
-        open_shards(own)
-
-
-def test_receipt_or_folder_missing(own: Path) -> None:
-    (own / RECEIPT).unlink()
-    with pytest.raises(ReceiptError, match="its build was interrupted"):
-        open_shards(own)
-    with pytest.raises(ReceiptError, match="the folder does not exist"):
-        open_shards(own / "nowhere")
-
-
-# --- faults: the shards -----------------------------------------------------------------------------------------------
-
-
-def flip(file: Path, byte: int, bit: int = 0) -> None:
-    """Flip one bit in place."""
-    with open(file, "r+b") as handle:
-        handle.seek(byte)
-        value = handle.read(1)[0]
-        handle.seek(byte)
-        handle.write(bytes([value ^ 1 << bit]))
-
-
-def place(file: Path, dataset: str) -> int:
-    """Where a dataset begins in the file."""
-    with h5py.File(file) as opened:
-        return int(opened[dataset].id.get_offset())
-
-
-def exchange(first: Path, second: Path) -> None:
-    first.rename(first.with_suffix(".x"))
-    second.rename(first)
-    first.with_suffix(".x").rename(second)
-
-
-def other_pipeline(folder: Path) -> None:
-    commit(folder.parent / "other", pipeline="direct")
-    shutil.copy(folder.parent / "other" / shard_name(0), folder)
-
-
-def other_data_set(folder: Path) -> None:
-    commit(folder.parent / "other", (4, 4), dataset="elsewhere")
-    shutil.copy(folder.parent / "other" / shard_name(0), folder)
-
-
-def older_build(folder: Path) -> None:
-    commit(folder.parent / "other", seed=9)
-    shutil.copy(folder.parent / "other" / shard_name(0), folder)
-
-
-SHARD_FAULTS: dict[str, tuple[Callable[[Path], Any], type[ShardError], str]] = {
-    "missing": (lambda f: (f / shard_name(1)).unlink(), MissingShardError, "shard-00001.h5: the receipt lists this shard"),
-    "truncated": (lambda f: os.truncate(f / shard_name(1), 3000), TruncatedShardError, "shard-00001.h5: 3000 bytes"),
-    "one byte short": (
-        lambda f: os.truncate(f / shard_name(0), (f / shard_name(0)).stat().st_size - 1), TruncatedShardError, "00000",
-    ),
-    "empty": (lambda f: os.truncate(f / shard_name(0), 0), TruncatedShardError, "shard-00000.h5: 0 bytes"),
-    "longer": (lambda f: (f / shard_name(0)).open("ab").write(b"x"), TruncatedShardError, "shard-00000.h5"),
-    "exchanged": (lambda f: exchange(f / shard_name(0), f / shard_name(1)), SwappedShardError, "lists as shard-00001.h5"),
-    "another's copy": (lambda f: shutil.copy(f / shard_name(0), f / shard_name(1)), SwappedShardError, "shard-00000.h5"),
-    "of another pipeline": (other_pipeline, SwappedShardError, "another data set or pipeline"),
-    "of another data set": (other_data_set, SwappedShardError, "another data set or pipeline"),
-    "of an older build": (older_build, ChecksumError, "shard-00000.h5"),
-    "a label": (lambda f: flip(f / shard_name(1), place(f / shard_name(1), "label")), ChecksumError, "shard-00001.h5: labels"),
-    "an id": (lambda f: flip(f / shard_name(0), place(f / shard_name(0), "breast_id")), ChecksumError, "shard-00000.h5"),
-    "no HDF5": (lambda f: flip(f / shard_name(0), 1), ChecksumError, "shard-00000.h5"),
-    "a folder": (lambda f: ((f / shard_name(0)).unlink(), (f / shard_name(0)).mkdir()), ShardError, "shard-00000.h5"),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("fault", SHARD_FAULTS)
-def test_shard_that_is_not_as_written(fault: str, own: Path) -> None:
-    """Never a shorter epoch: the folder does not open, and `verify` says why."""
-    change, kind, message = SHARD_FAULTS[fault]
-    change(own)
-    with pytest.raises(kind, match=message):
-        open_shards(own)
-    assert any(message in problem for problem in verify(own))
-
-
-def test_exchanged_shards_of_equal_size_are_told_apart(tmp_path: Path) -> None:
-    commit(tmp_path, (4, 4))
-    exchange(tmp_path / shard_name(0), tmp_path / shard_name(1))
-    with pytest.raises(SwappedShardError, match=r"holds what the receipt lists as shard-00001\.h5"):
-        open_shards(tmp_path)
-
-
-@pytest.mark.parametrize("sample", [0, 2, 4])
-def test_bit_flip_in_an_image_names_shard_and_sample(sample: int, own: Path) -> None:
-    file = own / shard_name(1)
-    flip(file, place(file, "image") + sample * 9 * 7 * 2 + 40, bit=6)
-    shards = open_shards(own)
-    ids = shards.breast_ids.tolist()
-    message = rf"shard-00001.h5: sample {sample} \({ids[4 + sample]}\) is damaged"
-    for read in (lambda: shards[4 + sample], lambda: shards.images([0, 4 + sample]), shards.images, lambda: list(shards)):
-        for _ in range(2):  # and not only the first time
-            with pytest.raises(ChecksumError, match=message):
-                read()
-    others = [i for i in range(9) if i != 4 + sample]
-    np.testing.assert_array_equal(shards.images(others), np.concatenate([stored(4, 0), stored(5, 1)])[others])
-    assert verify(own) == [f"{file}: sample {sample} ({ids[4 + sample]}) is damaged"]
-
-
-def test_bit_flip_anywhere_else_is_found_before_hdf5_sees_it(own: Path) -> None:
-    """One flipped bit of its structure can make the HDF5 library crash, or swap the bytes of every pixel."""
-    file = own / shard_name(0)
-    start = place(file, "image")
-    outside = [i for i in range(file.stat().st_size) if not start <= i < start + 4 * 9 * 7 * 2]
-    rng = random.Random(0)
-    for byte in rng.sample(outside, 300):
-        bit = rng.randrange(8)
-        flip(file, byte, bit)
-        assert verify(own), (byte, bit)
-        flip(file, byte, bit)
-    assert verify(own) == []
-
-
-def test_damage_done_while_open_is_not_served(own: Path) -> None:
-    shards = open_shards(own)
-    flip(own / shard_name(0), place(own / shard_name(0), "image"))
-    with pytest.raises(ChecksumError, match=r"sample 0 \(P00_L\)"):
-        shards.images()
-
-
-def test_samples_that_no_shard_has(own: Path) -> None:
-    """A receipt whose counts agree with each other and not with the shard."""
-    data = json.loads((own / RECEIPT).read_text())
-    entry_of(data, samples=5)
-    data["samples"], data["labels"]["benign"] = 10, data["labels"]["benign"] + 1
-    (own / RECEIPT).write_text(json.dumps(data))
-    with pytest.raises(ReceiptError, match=r"shard-00000\.h5: 4 samples, the receipt lists 5"):
-        open_shards(own)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda f: (f / shard_name(7)).write_bytes(b"x"), "shard-00007.h5: a shard that the receipt does not list"),
-        (lambda f: (f / "breasts.csv").unlink(), "breasts.csv: the receipt lists this table and it is not there"),
-        (lambda f: (f / "breasts.csv").write_bytes(b"breast_Id\n"), "breasts.csv: its bytes differ from what was written"),
-    ],
-)
-def test_verify_finds_what_a_reader_need_not_see(change: Callable[[Path], Any], message: str, own: Path) -> None:
-    change(own)
-    assert verify(own) == [f"{own}/{message}"]
-    assert len(open_shards(own)) == 9
-
-
-def labels_exchanged(data: dict[str, Any]) -> None:
-    labels = data["labels"]
-    labels["malignant"], labels["benign"] = labels["malignant"] + 1, labels["benign"] - 1
-
-
-@pytest.mark.parametrize(
-    ("change", "what"),
-    [
-        (labels_exchanged, "lists among the labels "),
-        (lambda data: data["flags"].update(implant=1), "lists among the flags 1 implant; the files hold 0"),
-        (lambda data: entry_of(data, flags={"implant": 1}), "lists among the flags of shard-00000.h5 1 implant"),
-        (lambda data: data["rejections"].update(cc_missing=2), "lists among the rejections 2 cc_missing; the files hold 1"),
-        (lambda data: data.update(license="MIT"), "license differs from that of shard-00000.h5"),
-        (lambda data: data.update(pipeline_yaml="voi: lut\n"), "pipeline_yaml differs from that of shard-00000.h5"),
-    ],
-)
-def test_verify_compares_the_receipt_with_the_files(change: Callable[[dict[str, Any]], Any], what: str, own: Path) -> None:
-    data, table = json.loads((own / RECEIPT).read_text()), b"what,reason,detail\nx,cc_missing,none\n"
-    (own / "rejected.csv").write_bytes(table)
-    data["tables"]["rejected.csv"], data["rejections"] = hashlib.sha256(table).hexdigest(), {"cc_missing": 1}
-    (own / RECEIPT).write_text(json.dumps(data))
-    assert verify(own) == []
-    change(data)
-    (own / RECEIPT).write_text(json.dumps(data))
-    assert verify(own)[0].startswith(f"{own / RECEIPT}: {what}")
-
-
-def test_verify_names_every_problem(own: Path) -> None:
-    for sample in (0, 3):
-        flip(own / shard_name(0), place(own / shard_name(0), "image") + sample * 9 * 7 * 2)
-    (own / shard_name(1)).unlink()
-    assert [problem.partition(": ")[2][:8] for problem in verify(own)] == ["sample 0", "sample 3", "the rece"]
-
-
-# --- a full disk ------------------------------------------------------------------------------------------------------
-
-
-def test_full_disk_leaves_no_file_and_no_crash(tmp_path: Path) -> None:
-    """Whichever byte does not fit. In a child, since the limit holds for the whole process and HDF5 may end it."""
-    script = f"""
-import errno, resource
-from pathlib import Path
-from fvpipe.errors import StorageError
-from fvpipe.shards.writer import _DeferredErrorFile
-from tests.test_shards import fused, rows, write_shard
-file = Path({str(tmp_path / "x.h5")!r})
-def write():
-    return write_shard(file, rows(3), map(fused, range(3)), {{"shard_index": 0, "pipeline_yaml": "x" * 200}}, "c")
-size, hard = write().bytes, resource.getrlimit(resource.RLIMIT_FSIZE)[1]
-for limit in [*range(0, size, 499), size - 1]:
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
-    try:
-        print(limit, write())
-    except StorageError as error:
-        assert str(error).startswith(f"{{file}}: cannot be written (File too large)"), error
-        assert not file.exists()
-resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-assert write().bytes == size
-with _DeferredErrorFile(file, "w+") as target:  # the system writes what fits, and says how much: that is no success
-    assert target.write(bytes(size + 1)) == size + 1
-    try:
-        print(target.check())
-    except OSError as error:
-        assert error.errno == errno.EFBIG
-"""
-    command = [sys.executable, "-c", script]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60, cwd=Path(__file__).parents[1])
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+# --- a folder ---------------------------------------------------------------------------------------------------------
 
 
 def test_a_folder_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="cannot be written") as error:
         write_shard(tmp_path / "nowhere" / "x.h5", rows(1), [fused()], {"shard_index": 0}, "c")
     assert "\n" not in str(error.value)
-
-
-# --- faults: made by somebody else, with a receipt that fits ----------------------------------------------------------
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_shard_that_the_format_does_not_have(kind: str, own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing of it is read: no other file, no filter, no memory but that of its own bytes."""
-    monkeypatch.setattr(reader, "COMMIT_SECONDS", 0)
-    change, message = KINDS[kind]
-    change_shard(own, change)
-    with pytest.raises(ShardError, match=message) as error:
-        open_shards(own)
-    assert "shard-0000" in str(error.value)
-    problems = verify(own)
-    assert any(re.search(message, problem) for problem in problems)
-    assert not any(CONTROL.search(problem) for problem in problems)
-
-
-@pytest.mark.parametrize("kind", ATTRIBUTE_KINDS)
-def test_attributes_that_the_format_does_not_have(kind: str, own: Path) -> None:
-    change, message = ATTRIBUTE_KINDS[kind]
-    change_shard(own, change)
-    assert any(re.search(message, problem) for problem in verify(own))
-
-
-def test_a_folder_that_was_only_written_again_is_read(own: Path) -> None:
-    """What the tests of hostile shards do is not what makes them fail."""
-    change_shard(own, put("label"))
-    assert len(open_shards(own)) == 9
-    assert verify(own) == []
-
-
-@pytest.mark.parametrize("name", [RECEIPT, shard_name(0), "breasts.csv"])
-@pytest.mark.parametrize("kind", ["fifo", "device", "folder", "link to a device"])
-def test_what_is_no_file_is_named_and_not_waited_for(name: str, kind: str, own: Path) -> None:
-    (own / name).unlink()
-    match kind:
-        case "fifo":
-            os.mkfifo(own / name)
-        case "folder":
-            (own / name).mkdir()
-        case _:
-            (own / name).symlink_to("/dev/zero" if kind == "device" else "/dev/tty")
-    if name == "breasts.csv":
-        assert verify(own) == [f"{own / name}: the receipt lists this table and it is not there"]
-        return
-    with pytest.raises(ShardError, match=rf"{name}: cannot be read \(is no regular file\)"):
-        open_shards(own)
-    with pytest.raises(ShardError, match=r"is no regular file"):
-        raise ShardError("; ".join(verify(own)))
-
-
-@pytest.mark.parametrize("change", [{"image_offset": 1}, {"image_bytes": -126}], ids=str)
-def test_images_that_lie_elsewhere(change: dict[str, int], own: Path) -> None:
-    """Another part of the file is not served as images, and no other number of them."""
-    data = json.loads((own / RECEIPT).read_text())
-    entry = data["shards"][0]
-    entry |= {name: entry[name] + by for name, by in change.items()}
-    with open(own / shard_name(0), "rb") as file:
-        entry["rest"] = sha256_outside_images(file, entry["image_offset"], entry["image_bytes"])
-    (own / RECEIPT).write_text(json.dumps(data))
-    with pytest.raises(ReceiptError, match=r"shard-00000\.h5: its images do not lie where the receipt lists them"):
-        open_shards(own)
-
-
-def test_heaps_that_take_long_to_check(own: Path) -> None:
-    with open(own / shard_name(0), "ab") as file:
-        file.write(b"GCOL\x01\0\0\0".ljust(16, b"\0") * 20)
-    fit_receipt(own)
-    assert any("more than 16 global heaps" in problem for problem in verify(own))
-
-
-@pytest.mark.parametrize("size", [0, 8, 1 << 40])
-def test_heap_that_hdf5_reads_for_ever(size: int, own: Path) -> None:
-    """Found by fuzzing: free space of no size in the heap of the attributes' texts."""
-    data = bytearray((own / shard_name(0)).read_bytes())
-    at = start = data.index(b"GCOL\x01\0\0\0")
-    at += 16
-    while any(data[at : at + 2]):
-        at += 16 + (int.from_bytes(data[at + 8 : at + 16], "little") + 7) // 8 * 8
-    assert at < start + 4096
-    data[at + 8 : at + 16] = size.to_bytes(8, "little")
-    (own / shard_name(0)).write_bytes(data)
-    fit_receipt(own)
-    assert any("an object of a global heap does not lie within it" in problem for problem in verify(own))
-
-
-def test_a_huge_receipt_is_not_read(own: Path) -> None:
-    os.truncate(own / RECEIPT, 1 << 40)
-    with pytest.raises(ReceiptError, match="bytes, more than"):
-        open_shards(own)
-
-
-def test_a_huge_shard_is_not_held_in_memory(own: Path) -> None:
-    """A file with holes, which its receipt describes: read in parts, and named."""
-    data = json.loads((own / RECEIPT).read_text())
-    os.truncate(own / shard_name(0), 1 << 28)
-    entry_of(data, bytes=1 << 28)
-    (own / RECEIPT).write_text(json.dumps(data))
-    tracemalloc.start()
-    with pytest.raises(ChecksumError):
-        open_shards(own)
-    assert tracemalloc.get_traced_memory()[1] < 1 << 24
-    tracemalloc.stop()
-
-
-@pytest.mark.parametrize("table", [b"a\n1\n", b"\xff\xfe\n", b"reason\n" + b"x" * 200_000, b"reason\n\0\n"], ids=range(4))
-def test_table_of_rejections_that_is_none(table: bytes, own: Path) -> None:
-    (own / "rejected.csv").write_bytes(table)
-    data = json.loads((own / RECEIPT).read_text())
-    data["tables"]["rejected.csv"] = hashlib.sha256(table).hexdigest()
-    (own / RECEIPT).write_text(json.dumps(data))
-    assert any("rejected.csv" in problem or "rejections" in problem for problem in verify(own))
-
-
-@settings(max_examples=150, deadline=None)
-@given(number=st.integers(0, 1 << 32))
-def test_hostile_folders(number: int) -> None:
-    """An answer or a ShardError; `python -m tests.support.fuzz_run` runs many more, each in a process that may crash."""
-    with tempfile.TemporaryDirectory() as name:
-        outcome(number, Path(name) / "x", crashing=False)
 
 
 # --- torch ------------------------------------------------------------------------------------------------------------

@@ -116,6 +116,7 @@ def test_identical_pixels_stand_together() -> None:
         assert {a.part for a in assigned} == set(Part)
 
 
+@pytest.mark.fault(28)
 @pytest.mark.parametrize("kind", ["patient", "study", "file", "pixels"])
 def test_a_planted_leak_is_found(kind: str) -> None:
     first = Candidate("a", "P1_L", "P1", "s1", 0, sources=("f1",), pixels=("p1",))
@@ -201,6 +202,7 @@ def test_simulated_and_real_data_are_never_mixed(project: Path) -> None:
     assert "trains on one data set and tests on another" in run("split", code=1).output
 
 
+@pytest.mark.fault(28)
 def test_shared_pixels_across_data_sets_are_rejected(project: Path, phantoms: dict[str, Path]) -> None:
     """`across` trains on one data set and tests on the other: a file that is in both is a leak that nothing can mend."""
     file = project / "params.yaml"
@@ -217,6 +219,7 @@ def test_shared_pixels_across_data_sets_are_rejected(project: Path, phantoms: di
     assert not (project / "manifests" / "splits" / "across.csv").exists()
 
 
+@pytest.mark.fault(28)
 def test_a_mirrored_copy_in_another_data_set_is_a_leak(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FVPIPE_ID_KEY", "a key for mirrored copies")

@@ -215,6 +215,7 @@ def test_an_edited_manifest_is_named(project: Path, name: str, what: str) -> Non
     assert "fvpipe index --dataset own" in said
 
 
+@pytest.mark.fault(46)
 def test_samples_that_were_exchanged_are_made_again(project: Path) -> None:
     built()
     shards = project / "cache" / "shards" / "direct" / "own"
@@ -243,6 +244,7 @@ def damaged_patient(project: Path, name: str) -> None:
     indexed()
 
 
+@pytest.mark.fault(46)
 def test_rejections_that_were_exchanged_are_made_again(project: Path) -> None:
     damaged_patient(project, "p3")
     damaged_patient(project, "p4")
@@ -258,6 +260,7 @@ def test_rejections_that_were_exchanged_are_made_again(project: Path) -> None:
     assert first.read_bytes() == one
 
 
+@pytest.mark.fault(46)
 def test_a_rejection_under_the_name_of_a_sample_is_mended(project: Path) -> None:
     damaged_patient(project, "p3")
     built()
@@ -316,6 +319,7 @@ def found_by_verify(folder: Path) -> bool:
         return True
 
 
+@pytest.mark.fault(47)
 def test_one_changed_character_of_the_receipt_is_mended(project: Path) -> None:
     """In every line; where it names another data set or pipeline, the folder is not touched.
 

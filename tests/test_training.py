@@ -13,7 +13,7 @@ import shutil
 import signal
 import subprocess
 import sys
-import urllib.error
+import urllib.request
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -159,7 +159,7 @@ def test_any_classifier_of_torchvision(name: str) -> None:
     assert model(torch.rand(2, 1, 64, 64)).shape == (2, 2)
 
 
-def test_wrong_models_and_weights_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_models_and_weights_are_named(tmp_path: Path) -> None:
     with pytest.raises(ParameterError, match=r"no model 'resnet19'; known: cnn, alexnet"):
         build_model("resnet19", PLAIN, (1, 64, 64), 0)
     with pytest.raises(ParameterError, match="'vit_b_16' does not take images of 1 x 64 x 64"):
@@ -179,11 +179,16 @@ def test_wrong_models_and_weights_are_named(tmp_path: Path, monkeypatch: pytest.
         with pytest.raises(CheckpointError, match="belongs to another model"):
             build_model("resnet18", Recipe(weights=str(tmp_path / file)), (1, 64, 64), 0)
 
-    def no_network(*_: object, **__: object) -> None:
-        raise urllib.error.URLError("no route")
 
+@pytest.mark.fault(37)
+def test_absent_weights_without_a_network_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every connection goes to a proxy that is not there; nothing random takes the place of the weights."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    monkeypatch.setattr("torch.hub.urlopen", no_network)
+    for variable in ("https_proxy", "HTTPS_PROXY"):
+        monkeypatch.setenv(variable, "http://127.0.0.1:1")
+    for variable in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr(urllib.request, "_opener", None)  # made anew, with these settings
     with pytest.raises(CheckpointError, match=r"cannot be fetched \(URLError\); give a file .* --weights none"):
         build_model("resnet18", Recipe(), (1, 64, 64), 0)
 
@@ -244,6 +249,7 @@ def test_rejected_breasts_are_dropped_and_counted(project: Path) -> None:
     assert len(found.predictions) == 39
 
 
+@pytest.mark.fault(48)
 def test_tables_that_are_not_those_of_the_receipt_are_rejected(project: Path) -> None:
     for name in ("breasts.csv", "rejected.csv"):
         file = project / "cache" / "shards" / "tiny" / "a" / name
@@ -258,6 +264,7 @@ def test_tables_that_are_not_those_of_the_receipt_are_rejected(project: Path) ->
     load_cohort(Project(project), "tiny", "all")
 
 
+@pytest.mark.fault(48)
 def test_a_breast_without_a_row_is_named(project: Path) -> None:
     folder = project / "cache" / "shards" / "tiny" / "a"
     table, receipt = folder / "breasts.csv", folder / "index.json"
@@ -341,6 +348,7 @@ def test_same_seed_same_bytes_and_another_seed_others(small: Path) -> None:
     assert found[0][0] != found[2][0]
 
 
+@pytest.mark.fault(41)
 def test_killed_and_resumed_ends_like_an_unbroken_one(project: Path) -> None:
     """kill -9 after the second epoch, for real."""
     params = project / "params.yaml"
@@ -425,6 +433,7 @@ def half_trained(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return project / "cache" / "checkpoints" / "tiny" / "all" / "cnn-seed0.pt"
 
 
+@pytest.mark.fault(39)
 def test_a_loss_that_is_no_number_keeps_the_last_good_checkpoint(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     checkpoint = half_trained(project, monkeypatch)
     state = torch.load(io.BytesIO(checkpoint.read_bytes()[training.DIGEST_BYTES :]), weights_only=True)
@@ -458,6 +467,7 @@ def test_a_checkpoint_of_another_configuration_is_rejected(project: Path, monkey
     assert train(project, "all", epochs=1, fresh=True).record.epochs
 
 
+@pytest.mark.fault(38)
 def test_validation_with_one_class_is_an_error(small: Path) -> None:
     """Before anything is trained: no epoch and no threshold could be chosen."""
     with pytest.raises(

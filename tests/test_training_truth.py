@@ -58,6 +58,7 @@ def test_a_shortcut_of_data_sets_is_caught_by_the_baselines(tmp_path: Path) -> N
     assert not row["above_floors"]["proved"]
 
 
+@pytest.mark.fault(29)
 def test_a_patient_in_two_parts_is_rejected(tmp_path: Path) -> None:
     """Two breasts of one patient, put into two parts by hand."""
     members = [*patients(12, lambda i: i % 2, lambda i: False), Patient("P000", 0, False, 101, extra="b")]
@@ -71,6 +72,7 @@ def test_a_patient_in_two_parts_is_rejected(tmp_path: Path) -> None:
         train(folder, "all")
 
 
+@pytest.mark.fault(28)
 def test_the_same_image_under_two_patients_is_rejected(tmp_path: Path) -> None:
     """Two patients with one image, put into two parts by hand."""
     members = [*patients(12, lambda i: i % 2, lambda i: False), Patient("Q000", 0, False, 0)]

@@ -6,13 +6,14 @@ import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from fvpipe.reasons import NO_FLAG, Flag
 from fvpipe.shards.format import RECEIPT, Receipt, shard_name
 from fvpipe.shards.writer import ShardRow, write_shard
-from fvpipe.types import Digest, FusedSample, Laterality
+from fvpipe.types import SCALES, Digest, FusedSample, Laterality
 from fvpipe.versions import SCHEMA_VERSION
 
 
@@ -100,3 +101,13 @@ def commit(
     if receipt:
         (folder / RECEIPT).write_text(done.to_json())
     return done
+
+
+def stored(count: int, shard: int, **how: Any) -> np.ndarray:
+    """What `commit` wrote into a shard, as a reader should see it."""
+    images = [fused(how.get("seed", 0) + 1000 * shard + j).image for j in range(count)]
+    return np.array([image * np.float32(SCALES["uint16"]) for image in images])
+
+
+def entry_of(data: dict[str, Any], **changes: Any) -> None:
+    data["shards"][0] |= changes

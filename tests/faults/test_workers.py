@@ -21,38 +21,8 @@ from fvpipe.execution.isolation import Crash
 from fvpipe.execution.workers import Workers, WorkerSettings
 from tests.conftest import build
 from tests.support import factory
-
-BROKEN_DECODERS = """
-import os, re, time
-import imagecodecs
-def crash(*_):
-    with open(os.environ["ATTEMPTS"], "a") as file: file.write("crash\\n")
-    os.abort()
-def hang(*_):
-    with open(os.environ["ATTEMPTS"], "a") as file: file.write("hang\\n")
-    re.match("(a+)+b", "a" * 64)  # compiled code that keeps the interpreter's lock
-imagecodecs.jpegls_decode, imagecodecs.jpeg2k_decode = crash, hang
-"""
-SLOW_DECODER = """
-import time
-import imagecodecs
-real = imagecodecs.packbits_decode
-def slow(*args, **kwargs):
-    time.sleep(0.05)
-    return real(*args, **kwargs)
-imagecodecs.packbits_decode = slow
-"""
-
-
-def in_every_process(code: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Python runs `code` at the start of each process from now on: it stands for another build of the library."""
-    folder.mkdir()
-    (folder / "sitecustomize.py").write_text(code)
-    monkeypatch.setenv("PYTHONPATH", str(folder))
-
-
-def folder_bytes(folder: Path) -> dict[str, bytes]:
-    return {file.name: file.read_bytes() for file in folder.iterdir() if file.is_file() and file.name != "build.json"}
+from tests.support.builds import tree
+from tests.support.processes import BROKEN_DECODERS, SLOW_DECODER, doubled, in_every_process
 
 
 @pytest.fixture
@@ -69,6 +39,7 @@ def cohort(tmp_path: Path) -> Path:
     return tmp_path / "in"
 
 
+@pytest.mark.fault(36)
 def test_a_decoder_that_crashes_or_hangs_costs_its_file(cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     attempts = tmp_path / "attempts"
     monkeypatch.setenv("ATTEMPTS", str(attempts))
@@ -84,16 +55,17 @@ def test_a_decoder_that_crashes_or_hangs_costs_its_file(cohort: Path, tmp_path: 
         assert "hang_L_MLO.dcm,decoder_timeout,no end after 1 s" in rejected
         tried = attempts.read_text().split()
         assert min(tried.count("crash"), tried.count("hang")) >= 4  # among others, and twice alone: the breast, the view
-        before = folder_bytes(tmp_path / "out")
+        before = tree(tmp_path / "out")
         (again,) = json.loads(build(cohort, tmp_path / "out", *options, workers=2).stdout)
         assert again["computed"] == again["written"] == 0
         assert attempts.read_text().split() == tried  # not tried again
-        assert folder_bytes(tmp_path / "out") == before
+        assert tree(tmp_path / "out") == before
     # A sound decoder, of which nothing says that it is another: the user does.
     (healed,) = json.loads(build(cohort, tmp_path / "out", "--reread", "--json", workers=1).stdout)
     assert (healed["samples"], healed["rejections"]) == (5, {})
 
 
+@pytest.mark.fault(7)
 def test_killed_workers_blame_no_file_and_change_no_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(12):
         factory.patient(tmp_path / "in", f"p{number}", "LR", number, RLELossless, StudyInstanceUID="2.25.1")
@@ -122,27 +94,17 @@ def test_killed_workers_blame_no_file_and_change_no_byte(tmp_path: Path, monkeyp
         ended.set()
         thread.join()
     assert len(killed) >= 2, time.monotonic() - begun
-    assert folder_bytes(tmp_path / "out") == folder_bytes(tmp_path / "clean")
+    assert tree(tmp_path / "out") == tree(tmp_path / "clean")
 
 
 def test_samples_travel_where_no_storage_is_shared(cohort: Path, tmp_path: Path) -> None:
     for pipeline in ("direct", "cropped"):
         build(cohort, tmp_path / f"shared-{pipeline}", workers=1, pipeline=pipeline)
         build(cohort, tmp_path / f"sent-{pipeline}", "--no-shared-storage", workers=1, pipeline=pipeline)
-        assert folder_bytes(tmp_path / f"sent-{pipeline}") == folder_bytes(tmp_path / f"shared-{pipeline}")
+        assert tree(tmp_path / f"sent-{pipeline}") == tree(tmp_path / f"shared-{pipeline}")
 
 
 # --- runs of tasks ----------------------------------------------------------------------------------------------------
-
-
-def doubled(tasks: list[str]) -> list[str]:
-    """On a worker: each task twice; some tasks do to the process what their name says."""
-    for task in tasks:
-        if task == "crash":
-            os.abort()
-        if task in ("hang", "wait"):
-            time.sleep(60 if task == "hang" else 0.2)
-    return [2 * task for task in tasks]
 
 
 def process_ids(tasks: list[int]) -> list[int]:
@@ -150,6 +112,7 @@ def process_ids(tasks: list[int]) -> list[int]:
     return [os.getpid()] * len(tasks)
 
 
+@pytest.mark.fault(36)
 def test_a_crash_or_a_hang_costs_its_task() -> None:
     tasks = [*map(str, range(60)), "crash", *map(str, range(60, 120)), "hang"]
     with Workers(WorkerSettings(2, timeout=1)) as workers:
@@ -191,7 +154,7 @@ def begun(script: str) -> tuple[subprocess.Popen[bytes], list[psutil.Process]]:
         [sys.executable, "-c", script],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        cwd=Path(__file__).parents[1],
+        cwd=Path(__file__).parents[2],
         start_new_session=True,
     )
     assert process.stdout
@@ -210,15 +173,18 @@ def still_there(processes: list[psutil.Process], seconds: float) -> list[psutil.
 
 
 HANGING = ["0"] * 8 + ["hang"] * 8  # the first batches come back, those behind them take a minute
-RUN_HANGING = (
-    "from fvpipe.execution.workers import Workers, WorkerSettings\nfrom tests.test_workers import HANGING, doubled\n"
-    "if __name__ == '__main__':\n"
-    "    with Workers(WorkerSettings(2)) as workers:\n"
-    "        for batch in workers.run(doubled, HANGING):\n"
-    "            print('begun', flush=True)\n"
-)
+RUN_HANGING = """
+from fvpipe.execution.workers import Workers, WorkerSettings
+from tests.faults.test_workers import HANGING
+from tests.support.processes import doubled
+if __name__ == '__main__':
+    with Workers(WorkerSettings(2)) as workers:
+        for batch in workers.run(doubled, HANGING):
+            print('begun', flush=True)
+"""
 
 
+@pytest.mark.fault(6)
 def test_no_process_outlives_the_one_that_was_killed() -> None:
     process, children = begun(RUN_HANGING)
     with process:
@@ -226,6 +192,7 @@ def test_no_process_outlives_the_one_that_was_killed() -> None:
         assert still_there(children, 30) == []
 
 
+@pytest.mark.fault(6)
 def test_interrupted_it_leaves_no_process() -> None:
     process, children = begun(RUN_HANGING)
     with process:
