@@ -180,7 +180,7 @@ READS = "+dac_read_search"  # what another user needs where only root can read t
 
 def as_user(number: int, umask: int, *capabilities: str) -> list[str]:
     """A command that starts another as a user of the group, whose new files have that mask."""
-    kept = [f"--{kind}-caps={each}" for each in capabilities for kind in ("inh", "ambient")]
+    kept = [f"--{kind}-caps={each}" for each in capabilities for kind in ("inh", "ambient")]  # codespell:ignore
     user = ["setpriv", f"--reuid={GROUP + number}", f"--regid={GROUP}", "--clear-groups", *kept]
     return [*user, "sh", "-c", f'umask {umask:o}; exec "$@"', "sh"]
 

@@ -147,12 +147,12 @@ def test_a_process_that_is_stopped_before_it_begins_is_named(tmp_path: Path, mon
 
 
 def slow(tasks: list[int]) -> list[int]:
-    time.sleep(0.2 * len(tasks))
+    time.sleep(0.1 * len(tasks))
     return tasks
 
 
 def run_on(address: str, count: int = 8, after_first: Callable[[], object] = lambda: None) -> list[int]:
-    with Workers(WorkerSettings(scheduler=address, timeout=1)) as workers:
+    with Workers(WorkerSettings(scheduler=address, timeout=4)) as workers:
         found: list[int] = []
         for batch in workers.run(slow, list(range(count))):
             found += [each for each in batch if isinstance(each, int)]
@@ -224,12 +224,12 @@ def test_schedulers_whose_workers_or_themselves_are_stopped_are_named(tmp_path: 
                 run_on(address)
             worker.send_signal(signal.SIGCONT)
             with pytest.raises(ClusterError, match="all workers are gone; what was finished is kept"):
-                run_on(address, 40, lambda: worker.send_signal(signal.SIGSTOP))
+                run_on(address, 80, lambda: worker.send_signal(signal.SIGSTOP))
         with dask("worker", address, "--no-nanny", "--nthreads", 1, "--local-directory", tmp_path):
             with Client(address) as client:
                 client.wait_for_workers(1, timeout=60)
             with pytest.raises(ClusterError, match="scheduler has not answered for 3"):
-                run_on(address, 40, lambda: scheduler.send_signal(signal.SIGSTOP))
+                run_on(address, 80, lambda: scheduler.send_signal(signal.SIGSTOP))
 
 
 # --- pipes ------------------------------------------------------------------------------------------------------------
