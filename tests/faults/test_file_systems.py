@@ -23,8 +23,8 @@ from fvpipe.dicom.header import HeaderPolicy
 from fvpipe.shards.mapping import map_images
 from fvpipe.types import SourceFile
 from tests.conftest import build
-from tests.faults.test_workers import folder_bytes
 from tests.support import factory, shard_folder
+from tests.support.processes import folder_bytes
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(100)]
 

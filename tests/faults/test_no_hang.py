@@ -40,8 +40,8 @@ from fvpipe.reasons import Rejection
 from fvpipe.shards.format import RECEIPT, shard_name
 from fvpipe.types import Digest
 from tests.conftest import build, run
-from tests.faults.test_workers import folder_bytes, in_every_process
 from tests.support import factory, shard_folder
+from tests.support.processes import folder_bytes, in_every_process
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(100)]
 

@@ -97,6 +97,11 @@ imagecodecs.packbits_decode = slow
 """
 
 
+def folder_bytes(folder: Path) -> dict[str, bytes]:
+    """Bytes of a shard folder's files by name, but for the notes of the build."""
+    return {file.name: file.read_bytes() for file in folder.iterdir() if file.is_file() and file.name != "build.json"}
+
+
 def in_every_process(code: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Python runs `code` at the start of each process from now on: it stands for another build of the library."""
     folder.mkdir()
