@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import plistlib
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from fvpipe.execution.workers import Workers, WorkerSettings
 from fvpipe.indexing.index import Index
 from fvpipe.project.project import make_source
 from fvpipe.types import BreastFacts, Laterality
+from tests.conftest import build, run
 from tests.support import factory
 from tests.support.factory import CC, MLO
 
@@ -470,3 +472,69 @@ def test_a_wrong_declaration_is_named(change: tuple[str, str], message: str, tmp
     with pytest.raises(ParameterError, match=r"clinic\.yaml") as error:
         get_adapter(str(tmp_path / "clinic.yaml"))
     assert message in str(error.value)
+
+
+# --- commands ---------------------------------------------------------------------------------------------------------
+
+
+def test_columns_and_classes_on_the_command_line(tmp_path: Path) -> None:
+    factory.patient(tmp_path / "in", "P1", "LR")
+    rows = [{"pid": "P1", "side": side, "cancer": word, "acr": "B"} for side, word in (("L", "yes"), ("R", "no"))]
+    write_table(tmp_path / "t.csv", rows)
+    given = [
+        "--labels",
+        tmp_path / "t.csv",
+        "--column",
+        "patient=pid",
+        "--column",
+        "laterality=side",
+        "--column",
+        "density=acr",
+    ]
+    classes = ["--class", "yes=malignant", "--class", "no=benign"]
+    build(tmp_path / "in", tmp_path / "out", *given, "--column", "label=cancer", *classes, pipeline="direct")
+    with open(tmp_path / "out" / "breasts.csv", encoding="utf-8") as file:
+        assert [(row["laterality"], row["label"], row["density"]) for row in csv.DictReader(file)] == [
+            ("L", "1", "B"),
+            ("R", "0", "B"),
+        ]
+    common = [
+        "build-shards",
+        "--pipeline",
+        "direct",
+        "--dicom",
+        tmp_path / "in",
+        "--out",
+        tmp_path / "out",
+        "--workers",
+        0,
+        *given,
+    ]
+    assert "column 'cancr' is missing" in run(*common, "--column", "label=cancr", code=1).output
+    assert "is it 'cancer'?" in run(*common, "--column", "label=cancr", code=1).output
+    assert "no fact 'lable' (did you mean 'label'?)" in run(*common, "--column", "lable=cancer", code=1).output
+    assert "expected NAME=VALUE" in run(*common, "--column", "label", code=2).output
+
+
+def test_a_file_of_a_project_is_read_by_its_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`index --explain` and `inspect`, which take the adapter of the data set that holds the file."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "params.yaml").write_text("datasets: {set: {adapter: rsna, identifiers: own}}\n")
+    rsna(tmp_path / "data" / "set", [{"image_id": 1, "cancer": 1, "density": "C"}, {"image_id": 2, "view": "MLO", "cancer": 1}])
+    said = run("index", "--explain", "data/set/train_images/7/1.dcm", "--workers", 0).output
+    facts = {line.split()[0]: line.split(maxsplit=2)[1:] for line in said.splitlines()[1:]}
+    assert facts["view"] == ["CC", "table"]
+    assert facts["label"] == ["malignant", "train.csv, line 2"]
+    assert facts["density"] == ["C", "train.csv, line 2"]
+    assert not (tmp_path / "manifests").exists()
+    assert run("inspect", "data/set/train_images/7/1.dcm", "--json")
+    outside = run("inspect", "data/set/train_images/7/1.dcm", "--adapter", "table", "--json", code=1).stdout
+    assert json.loads(outside)["reason"] == "view_missing"
+    assert "is below the folder of no data set" in run("index", "--explain", "params.yaml", code=1).output
+
+
+def test_known_data_sets_fit_a_terminal() -> None:
+    said = run("datasets").output
+    assert max(map(len, said.splitlines())) <= 100
+    assert {line.split()[0] for line in said.splitlines() if line[0] != " "} == {each.name for each in declarations()}
+    assert [row["name"] for row in json.loads(run("datasets", "--json").stdout) if not row["release_models"]] == ["embed"]

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AliasChoices, Field, field_validator, model_validator
 
+from fvpipe.config.facts import check_fact
 from fvpipe.config.loading import Names, Numbers, Settings, is_plain_name, nearest, parse, read_yaml
 from fvpipe.config.training import Evaluate, Runs, Train
 
@@ -37,6 +38,13 @@ class Labels(Settings):
         return {k: v for k, v in value.items() if k not in short} | (
             {"columns": {**{COLUMNS[key]: name for key, name in short.items()}, **columns}} if short else {}
         )
+
+    @field_validator("columns")
+    @classmethod
+    def _are_facts(cls, value: dict[str, str]) -> dict[str, str]:
+        for fact in value.keys() - {"path", "instance"}:  # these find the image of a row
+            check_fact(fact)
+        return value
 
     @model_validator(mode="after")
     def _disjoint(self) -> Labels:

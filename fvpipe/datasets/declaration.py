@@ -12,25 +12,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from fvpipe.config.loading import Names, Numbers, Settings, is_plain_name, nearest, parse, read_yaml
+from fvpipe.config.facts import IDENTITY, check_fact
+from fvpipe.config.loading import Names, Numbers, Settings, is_plain_name, parse, read_yaml
 from fvpipe.reasons import Reason
 
 Where = Literal["header", "table", "path"]
 """Sources of identity."""
-
-IDENTITY = ("patient", "exam", "laterality", "view")
-"""Facts that group images into breasts."""
-
-EXAM_NAMES = ("study_uid", "accession", "study_date")
-"""Facts by which a row names its exam as the header does."""
-
-FACTS = (
-    *IDENTITY,
-    *EXAM_NAMES,
-    *("label", "bi_rads", "density", "age", "pathology", "subtype", "subset", "machine", "implant", "kind"),
-    *("rows", "columns", "lesion", "category", "finding_bi_rads", "top", "bottom", "left", "right", "boxes"),
-)
-"""Facts that a column may give."""
 
 LABELS = {"malignant": 1, "benign": 0, "unlabelled": -1}
 """Labels by the words of declarations."""
@@ -259,19 +246,6 @@ def check_outcome(outcome: str) -> str:
     if outcome in LABELS or outcome.startswith("$") or outcome.removeprefix(EXCLUDED).strip() not in ("", outcome):
         return outcome
     raise ValueError(f"{outcome!r} is no label; expected {', '.join(LABELS)}, or 'excluded: why'")
-
-
-def check_fact(fact: str) -> str:
-    """Return a fact that a column may give.
-
-    Raises
-    ------
-    ValueError
-        It is none.
-    """
-    if fact not in FACTS:
-        raise ValueError(f"no fact {fact!r}{nearest(fact, list(FACTS))}; known: {', '.join(FACTS)}")
-    return fact
 
 
 def load_declaration(file: Path) -> Declaration:

@@ -13,10 +13,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from fvpipe.config.facts import EXAM_NAMES, IDENTITY
 from fvpipe.config.loading import nearest
 from fvpipe.config.project import Labels
 from fvpipe.datasets.adapter import Adapter, LabelTable, ListedImage
-from fvpipe.datasets.declaration import EXAM_NAMES, IDENTITY, Column, Declaration, Table, check_outcome
+from fvpipe.datasets.declaration import Column, Declaration, Table, check_outcome
 from fvpipe.datasets.label_rules import RowReader, fits, parse_day, with_follow_up, worst
 from fvpipe.dicom.header import HeaderPolicy
 from fvpipe.errors import LabelTableError, ParameterError

@@ -54,7 +54,24 @@ class RowReader:
         return self.parsed(row, fact, lambda text: text, "")
 
     def parsed(self, row: Row, fact: str, parser: Callable[[str], ValueT | None], expected: str) -> ValueT | Literal[""]:
-        """Return the value of a fact; empty where the cell is."""
+        """Return the value of a fact; empty text where the cell is empty or the table has no such column.
+
+        Parameters
+        ----------
+        row : Row
+            The row.
+        fact : str
+            The fact.
+        parser : callable
+            Text in the declared words -> its value, or None where it has none.
+        expected : str
+            The texts that have one, for the message.
+
+        Raises
+        ------
+        LabelTableError
+            The cell has no value.
+        """
         column = self.columns.get(fact)
         if column is None:
             return ""

@@ -1,0 +1,32 @@
+"""Facts of images and breasts that columns of a label table may give."""
+
+from __future__ import annotations
+
+from fvpipe.config.loading import nearest
+
+IDENTITY = ("patient", "exam", "laterality", "view")
+"""Facts that group images into breasts."""
+
+EXAM_NAMES = ("study_uid", "accession", "study_date")
+"""Facts by which a row names its exam as the header does."""
+
+FACTS = (
+    *IDENTITY,
+    *EXAM_NAMES,
+    *("label", "bi_rads", "density", "age", "pathology", "subtype", "subset", "machine", "implant", "kind"),
+    *("rows", "columns", "lesion", "category", "finding_bi_rads", "top", "bottom", "left", "right", "boxes"),
+)
+"""Facts that a column may give."""
+
+
+def check_fact(fact: str) -> str:
+    """Return a fact that a column may give.
+
+    Raises
+    ------
+    ValueError
+        It is none.
+    """
+    if fact not in FACTS:
+        raise ValueError(f"no fact {fact!r}{nearest(fact, list(FACTS))}; known: {', '.join(FACTS)}")
+    return fact
