@@ -80,6 +80,7 @@ def project(cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
         "splits:\n"
         "  pairs: {setting: seen, datasets: [own], test_share: 0.99}\n"
         "  ccs: {setting: seen, datasets: [own], test_share: 0.99, views: cc}\n"
+        "  halves: {setting: seen, datasets: [own], test_share: 0.5, seed: 1, views: cc}\n"
     )
     return tmp_path
 
@@ -249,6 +250,8 @@ def test_splits_are_of_pairs_unless_they_say_otherwise(project: Path) -> None:
     }
     assert listed["pairs"] == {"pair_L", "pair_R", "constant_L", "broken_L"}
     assert listed["ccs"] == listed["pairs"] | {"cc_L", "kinds_L"}
+    rows = read_table(project / "manifests" / "splits" / "halves.csv", ["breast_id", "part"])
+    assert len({row["part"] for row in rows if short(row["breast_id"]) in ONE_VIEW}) > 1  # they share no digest
     assert results["ccs"]["digests_checked"]  # those that `cropped` lacks are in the shards of `cc`
     (project / "params.yaml").write_text(
         (project / "params.yaml")
