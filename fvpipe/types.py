@@ -250,6 +250,7 @@ class BreastFacts:
     place: str = field(default="", compare=False)  # table and line, as `Row.place` gives them, for messages
     subtype: str = ""
     machine: str = ""
+    pending: bool = field(default=False, compare=False)  # left out, and pathology at a later exam may decide
 
 
 @dataclass(frozen=True, slots=True)

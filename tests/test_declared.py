@@ -197,6 +197,36 @@ def test_embed_label_rule(row: dict[str, Any], left: int, right: int, tmp_path: 
     assert labels(index(embed(tmp_path / "e", four(), [row]), "embed")) == {("1", "L"): left, ("1", "R"): right}
 
 
+BENIGN_BIOPSY = {"side": "L", "path_severity": 4, "bside": "L", "asses": "S"}
+
+
+@pytest.mark.parametrize(
+    ("rows", "left", "right"),
+    [
+        ([BENIGN_BIOPSY, {"side": "L", "asses": "M"}, {"side": "R"}], None, 0),  # another finding is not known
+        ([BENIGN_BIOPSY, {"side": "L", "asses": "K"}, {"side": "R"}], None, 0),
+        ([BENIGN_BIOPSY, {"side": "L", "path_severity": 6, "bside": "L"}, {"side": "R"}], None, 0),
+        ([{"side": "L", "path_severity": 0, "bside": "R", "asses": "N"}], 0, 1),  # pathology of the other side
+        ([{"side": "L", "path_severity": 0, "bside": "B"}], 1, 1),
+        ([{"side": "L", "tissueden": 5, "desc": "MG Diagnostic Bilateral"}], None, -1),
+        ([{"side": "", "path_severity": 0, "bside": "", "asses": "M"}], None, None),  # a cancer on an unknown side
+        ([{"side": "L", "path_severity": 0, "bside": "", "asses": "M"}], 1, 0),
+    ],
+)
+def test_embed_several_findings(rows: list[dict[str, Any]], left: int | None, right: int | None, tmp_path: Path) -> None:
+    found = labels(index(embed(tmp_path / "e", four(), rows), "embed"))
+    assert (found.get(("1", "L")), found.get(("1", "R"))) == (left, right)
+
+
+def test_embed_follow_up_lifts_only_what_waits_for_it(tmp_path: Path) -> None:
+    images = [*four(), *four(acc_anon=12.0)]
+    later = {"acc_anon": 12.0, "study_date_anon": "2015-05-01", "side": "B", "path_severity": 4, "bside": "B", "tissueden": ""}
+    for row in ({"side": "B", "tissueden": 5}, {"side": "B", "asses": "K"}):
+        found = index(embed(tmp_path / f"e{len(row)}{row.get('asses')}", images, [row, later]), "embed")
+        assert sorted(breast.facts.label for breast in found.breasts) == [0, 0]  # of the later exam alone
+        assert [r.reason.value for r in found.rejections] == ["label_excluded"] * 2
+
+
 @pytest.mark.parametrize(
     ("row", "why"),
     [
@@ -364,6 +394,25 @@ def test_csaw_priors_and_the_other_breast_are_no_cancers(tmp_path: Path) -> None
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("case", "expected"),
+    [
+        ({"x_case": 1, "x_cancer_laterality": "Both", "rad_timing": 1}, [1, 1]),
+        ({"x_case": "True"}, []),
+        ({"x_case": "", "rad_timing": 1, "x_type": 2}, []),
+        ({"x_case": 1, "x_cancer_laterality": ""}, []),
+    ],
+)
+def test_csaw_guesses_no_label(case: dict[str, Any], expected: list[int], tmp_path: Path) -> None:
+    assert [breast.facts.label for breast in index(csaw(tmp_path / "csaw", [case]), "csaw-cc").breasts] == expected
+
+
+def test_csaw_side_that_is_no_side_is_named_and_not_shown(tmp_path: Path) -> None:
+    with pytest.raises(LabelTableError, match=r"x_cancer_laterality is another .*; expected L, R or both") as error:
+        index(csaw(tmp_path / "csaw", [{"x_case": 1, "x_cancer_laterality": "Meier"}]), "csaw-cc")
+    assert "Meier" not in str(error.value)
+
+
 # --- NLBS -------------------------------------------------------------------------------------------------------------
 
 
@@ -382,9 +431,9 @@ def test_nlbs(tmp_path: Path) -> None:
     (folder / "abnormal/s1/right/MLO/IM-0001-0001.dcm").unlink()  # listed and absent
     write_table(folder / "NLBSP-metadata.csv", rows)
     found = index(folder, "nlbs")
-    assert labels(found) == {("s1", "L"): 1, ("s2", "L"): 0, ("s2", "R"): 0}
-    assert found.breasts[1].facts.pathology == "false positive"
-    assert reasons(found) == {"s1_R": "mlo_missing", "label table": "label_without_image"}
+    assert labels(found) == {("abnormal/s1", "L"): 1, ("False Positive/s2", "L"): 0, ("False Positive/s2", "R"): 0}
+    assert found.breasts[0].facts.pathology == "false positive"
+    assert reasons(found) == {"abnormal/s1_R": "mlo_missing", "label table": "label_without_image"}
 
 
 # --- a user's own table and declaration ---------------------------------------------------------------------------------
@@ -455,6 +504,71 @@ def test_a_declaration_of_paths_alone(tmp_path: Path) -> None:
     assert reasons(found) == {"p1/2020/misc.dcm": "view_missing"}
 
 
+OWN = """
+name: own
+license: ours
+hashed: false
+headers: {studies_apart: false}
+tables:
+  - file: t.csv
+    combine: COMBINE
+    label:
+      - {when: {dx: "C50*", side: $side}, then: malignant}
+      - {when: {dx: "[?]"}, then: "excluded: pending"}
+      - {when: {dx: ""}, then: unlabelled}
+      - {then: benign}
+    columns:
+      patient: {column: pid, pattern: '^(P[0-9]+)$'}
+      laterality: {column: side, values: {li: L, re: R, bds: both}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        ("P1;li;C50.1\nP1;re;C50.9", {"L": 1, "R": 1}),
+        ("P1;bds;C50", {"L": 1, "R": 1}),
+        ("P1;li;0\nP1;re;?", {"L": 0}),
+        ("P1;li;\nP1;re;007", {"L": -1, "R": 0}),
+        ("P1;li;\nP1;li;?", "lines 2 and 3: one breast has two descriptions"),
+        ("P1;li;?\nP1;li;", "lines 2 and 3: one breast has two descriptions"),
+        ("Anna Meier;li;0", "line 2: pid is another"),
+        ("P1;links;0", "line 2: side is 'links'; expected li, re, bds"),
+    ],
+)
+def test_cases_of_an_own_table(rows: str, expected: dict[str, int] | str, tmp_path: Path) -> None:
+    (tmp_path / "own.yaml").write_text(OWN.replace("COMBINE", "first"))
+    factory.patient(tmp_path / "in", "P1", "LR")
+    (tmp_path / "in" / "t.csv").write_text(f"pid;side;dx\n{rows}\n")
+    if isinstance(expected, str):
+        with pytest.raises(LabelTableError, match=expected) as error:
+            index(tmp_path / "in", str(tmp_path / "own.yaml"))
+        assert "Meier" not in str(error.value)
+    else:
+        found = labels(index(tmp_path / "in", str(tmp_path / "own.yaml")))
+        assert {side: label for (_, side), label in found.items()} == expected
+
+
+@pytest.mark.parametrize(
+    ("adapter", "settings", "message"),
+    [
+        ("embed", {"label_from": "bi_rads"}, "its label rule has cases of its own"),
+        ("cmmd", {"bi_rads_benign": (1,)}, "its labels are not made of BI-RADS"),
+        ("table", {"columns": {"implant": "x"}}, "give the column `path`"),
+        ("rsna", {"columns": {"path": "x"}}, "find their images by other columns"),
+        ("embed", {"options": {"follow_up_days": "-1"}}, "expected a number of days"),
+        ("embed", {"options": {"probably_benign": "$follow_up_days"}}, "expected malignant, benign"),
+    ],
+)
+def test_a_setting_that_would_do_nothing_is_named(adapter: str, settings: dict[str, Any], message: str, tmp_path: Path) -> None:
+    folder = rsna(tmp_path / "in", [{"image_id": 1}])
+    embed(folder, four()[:1], [{}])
+    write_table(folder / "CMMD_clinicaldata_revision.csv", [{"ID1": "x", "LeftRight": "L", "classification": "Benign"}])
+    table = {"label_file": str(folder / "CMMD_clinicaldata_revision.csv")} if adapter == "table" else {}
+    with pytest.raises(ParameterError, match=message):
+        index(folder, adapter, labels=Labels(**settings), **table)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -463,6 +577,11 @@ def test_a_declaration_of_paths_alone(tmp_path: Path) -> None:
         (("columns: {laterality", "columns: {side"), "no fact 'side'"),
         (("ca: malignant", "ca: maligne"), "'maligne' is no label"),
         (("license: ours\n", ""), "'license' is missing"),
+        (("- from_path: true", "- file: /t.csv"), "expected a path below the input folder"),
+        (("- from_path: true", "- file: '**x.csv'"), "expected a path below the input folder"),
+        (("{column: grade,", "{column: grade, pattern: '^a',"), "has no group"),
+        (("{laterality: laterality,", "{laterality: {column: laterality, values: {li: links}},"), "'links' is no side"),
+        (("{ca: malignant", "{1: malignant"), "key 1 is not text"),
         (("license: ours", "license: ours\nlabels: x"), "unknown key 'labels'"),
     ],
 )
@@ -528,6 +647,12 @@ def test_a_file_of_a_project_is_read_by_its_data_set(tmp_path: Path, monkeypatch
     assert facts["density"] == ["C", "train.csv, line 2"]
     assert not (tmp_path / "manifests").exists()
     assert run("inspect", "data/set/train_images/7/1.dcm", "--json")
+    assert run("inspect", "data/set/train_images/7/1.dcm", "--adapter", "rsna", "--json")
+    write_table(
+        tmp_path / "data/set/train.csv", [RSNA | {"image_id": i, "view": v, "cancer": i} for i, v in ((0, "CC"), (1, "CC"))]
+    )
+    assert "CC" in run("index", "--explain", "data/set/train_images/7/1.dcm", "--workers", 0).output
+    assert json.loads(run("inspect", "data/set/train_images/7/2.dcm", "--json", code=1).stdout)["reason"] == "image_not_listed"
     outside = run("inspect", "data/set/train_images/7/1.dcm", "--adapter", "table", "--json", code=1).stdout
     assert json.loads(outside)["reason"] == "view_missing"
     assert "is below the folder of no data set" in run("index", "--explain", "params.yaml", code=1).output

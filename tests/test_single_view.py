@@ -80,7 +80,7 @@ def project(cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
         "splits:\n"
         "  pairs: {setting: seen, datasets: [own], test_share: 0.99}\n"
         "  ccs: {setting: seen, datasets: [own], test_share: 0.99, views: cc}\n"
-        "  halves: {setting: seen, datasets: [own], test_share: 0.5, views: cc}\n"
+        "  halves: {setting: seen, datasets: [own], test_share: 0.5, seed: 1, views: cc}\n"
     )
     return tmp_path
 

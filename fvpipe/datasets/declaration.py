@@ -27,14 +27,14 @@ EXCLUDED = "excluded:"
 
 
 def _texts(value: Any) -> Any:
-    """Take whole numbers as text: YAML reads ``1`` as a number, a table as a word."""
-    if isinstance(value, bool):
-        raise ValueError("yes, no, on, off, true and false must be quoted: YAML reads them as something else than a word")
+    """Refuse what YAML does not read as text: 0123 would be 83."""
+    if isinstance(value, bool | int | float):
+        raise ValueError("numbers, and yes, no, on, off, true and false must be quoted: a table holds words")
     if isinstance(value, dict):
         return {_texts(key): _texts(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
         return [_texts(each) for each in value]
-    return str(value) if isinstance(value, int) else value
+    return value
 
 
 def _listed(value: Any) -> Any:
@@ -56,8 +56,10 @@ class Column(Settings):
 
     @field_validator("pattern")
     @classmethod
-    def _compiles(cls, value: str) -> str:
-        return check_pattern(value)
+    def _has_a_group(cls, value: str) -> str:
+        if value and not re.compile(check_pattern(value)).groups:
+            raise ValueError(f"{value!r} has no group (...), which is the value")
+        return value
 
 
 ColumnOrName = Annotated[
@@ -70,7 +72,10 @@ class Case(Settings):
 
     when: dict[str, Texts] = Field(default_factory=dict)  # column -> cells; * and ? are wildcards, $side is the row's side
     then: str  # malignant, benign, unlabelled, `excluded: why`, or $name of an option
-    confirmed: bool = False  # by pathology: decides also over earlier exams, see `follow_up`
+    confirmed: bool = (
+        False  # by pathology: decides also over earlier exams, see `follow_up`, and for a side that the row does not name
+    )
+    pending: bool = False  # left out only as long as no pathology at a later exam decides
 
     @field_validator("then")
     @classmethod
@@ -95,7 +100,7 @@ class FollowUp(Settings):
     """Pathology at a later exam of the same breast decides over an earlier one."""
 
     date: str  # column of the exam's day, YYYY-MM-DD or YYYYMMDD
-    days: str  # how many later, or $name of an option
+    days: Annotated[str, Field(pattern=r"^([0-9]{1,5}|\$.+)$")]  # how many later, or $name of an option
 
 
 class Table(Settings):
@@ -123,9 +128,27 @@ class Table(Settings):
     def _are_facts(cls, value: dict[str, Column]) -> dict[str, Column]:
         for fact, column in value.items():
             check_fact(fact)
-            for outcome in column.values.values() if fact == "label" else ():
-                check_outcome(outcome)
+            for word in column.values.values():
+                if fact == "label" and (word.startswith("$") or not check_outcome(word)):
+                    raise ValueError(f"{word!r} is no label; expected {', '.join(LABELS)}, or 'excluded: why'")
+                if fact == "laterality" and word not in ("L", "R", "both", ""):
+                    raise ValueError(f"{word!r} is no side; expected L, R or both")
         return value
+
+    @field_validator("file")
+    @classmethod
+    def _are_relative(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for pattern in value:
+            if pattern.startswith("/") or any("**" in part and part != "**" for part in pattern.split("/")):
+                expected = "a path below the input folder; '**' stands for folders, as in '**/x.csv'"
+                raise ValueError(f"{pattern!r}: expected {expected}")
+        return value
+
+    @model_validator(mode="after")
+    def _is_applied(self) -> Table:
+        if self.exclude and not self.lists_images:
+            raise ValueError("'exclude' leaves out images; it goes with 'path', 'path_groups' or 'from_path'")
+        return self
 
     @property
     def lists_images(self) -> bool:
@@ -200,6 +223,13 @@ class Declaration(Settings):
         """Tables whose rows are paths."""
         return tuple(table for table in self.tables if table.from_path)
 
+    @field_validator("options")
+    @classmethod
+    def _are_outcomes(cls, value: dict[str, str]) -> dict[str, str]:
+        for name, default in value.items():
+            check_option(name, default, default)
+        return value
+
     @model_validator(mode="after")
     def _sources_exist(self) -> Declaration:
         groups = re.compile(self.path).groupindex
@@ -246,6 +276,24 @@ def check_outcome(outcome: str) -> str:
     if outcome in LABELS or outcome.startswith("$") or outcome.removeprefix(EXCLUDED).strip() not in ("", outcome):
         return outcome
     raise ValueError(f"{outcome!r} is no label; expected {', '.join(LABELS)}, or 'excluded: why'")
+
+
+def check_option(name: str, default: str, value: str) -> str:
+    """Return a value of an option: a number of days where its default is one, else an outcome of a label rule.
+
+    Raises
+    ------
+    ValueError
+        It is none.
+    """
+    if default.isdecimal():
+        if not value.isdecimal():
+            raise ValueError(f"option {name!r} is {value!r}; expected a number of days")
+    elif value.startswith("$"):
+        raise ValueError(f"option {name!r} is {value!r}; expected {', '.join(LABELS)}, or 'excluded: why'")
+    else:
+        check_outcome(value)
+    return value
 
 
 def load_declaration(file: Path) -> Declaration:

@@ -17,8 +17,8 @@ from fvpipe.config.facts import EXAM_NAMES, IDENTITY
 from fvpipe.config.loading import nearest
 from fvpipe.config.project import Labels
 from fvpipe.datasets.adapter import Adapter, LabelTable, ListedImage
-from fvpipe.datasets.declaration import Column, Declaration, Table, check_outcome
-from fvpipe.datasets.label_rules import RowReader, fits, parse_day, with_follow_up, worst
+from fvpipe.datasets.declaration import Column, Declaration, Table, check_option
+from fvpipe.datasets.label_rules import BreastOfExam, RowReader, parse_day, with_follow_up, worst
 from fvpipe.dicom.header import HeaderPolicy
 from fvpipe.errors import LabelTableError, ParameterError
 from fvpipe.io.tables import Row, iterate_table, read_heading, whole_number
@@ -26,7 +26,6 @@ from fvpipe.reasons import Reason
 from fvpipe.types import VIEWS, BreastFacts, Exam, Finding, ImageFacts, Laterality, View
 
 KINDS = ("full_field", "synthetic", "low_energy", "recombined", "other")
-YES = {"1", "yes", "y", "true"}
 
 
 def declared_adapter(declaration: Declaration) -> Adapter:
@@ -76,11 +75,13 @@ def _code(declaration: Declaration) -> ModuleType | None:
 class _Found:
     """What is read, table after table."""
 
-    breasts: dict[tuple[str, Laterality, Exam], BreastFacts] = field(default_factory=dict)
-    lines: dict[tuple[str, Laterality, Exam], Row] = field(default_factory=dict)
-    confirmed: dict[tuple[str, Laterality], list[tuple[date, BreastFacts]]] = field(default_factory=lambda: defaultdict(list))
-    days: dict[tuple[str, Laterality, Exam], date] = field(default_factory=dict)
-    implied: dict[tuple[str, Laterality, Exam], BreastFacts] = field(default_factory=dict)
+    breasts: dict[BreastOfExam, BreastFacts] = field(default_factory=dict)
+    lines: dict[BreastOfExam, Row] = field(default_factory=dict)
+    confirmed: defaultdict[tuple[str, Laterality], list[tuple[date, Exam, BreastFacts]]] = field(
+        default_factory=lambda: defaultdict(list)
+    )
+    days: dict[BreastOfExam, date] = field(default_factory=dict)
+    implied: dict[BreastOfExam, BreastFacts] = field(default_factory=dict)
     images: dict[str, ImageFacts] = field(default_factory=dict)
     findings: dict[str, list[Finding]] = field(default_factory=dict)
     regions: dict[tuple[str, Laterality, View, int], tuple[str, int | None]] = field(default_factory=dict)
@@ -107,9 +108,7 @@ def read_declared(declaration: Declaration, root: Path, label_file: Path | None,
             reader, table_of_file = _reader(declaration, table, file, rules, options, first=table is first)
             _read(reader, table_of_file, file, found)
         if table.follow_up:
-            limit = whole_number(options.get(table.follow_up.days[1:], table.follow_up.days))
-            if limit is None:
-                raise ParameterError(f"label option {table.follow_up.days[1:]!r} is no number of days")
+            limit = int(options.get(table.follow_up.days[1:], table.follow_up.days))
             breasts = {**found.implied, **found.breasts}
             decided = with_follow_up(breasts, found.confirmed, found.days, limit)
             found.implied = {key: decided[key] for key in found.implied}
@@ -142,11 +141,10 @@ def _options(declaration: Declaration, rules: Labels) -> dict[str, str]:
                 f"labels.options: adapter {declaration.name!r} has no option {name!r}{nearest(name, known)}; "
                 f"known: {', '.join(known) or 'none'}"
             )
-        if not declaration.options[name].isdecimal():
-            try:
-                check_outcome(value)
-            except ValueError as error:
-                raise ParameterError(f"labels.options.{name}: {error}") from None
+        try:
+            check_option(name, declaration.options[name], value)
+        except ValueError as error:
+            raise ParameterError(f"labels.options: {error}") from None
     return {**declaration.options, **rules.options}
 
 
@@ -159,6 +157,8 @@ def _files(table: Table, root: Path, label_file: Path | None) -> list[Path]:
         fitting = sorted(root.glob(pattern), key=lambda file: (len(file.parts), file))
         # What is hidden is no part of a data set: `._mass_case_description.csv`.
         shown = [file for file in fitting if not any(part.startswith(".") for part in file.relative_to(root).parts)]
+        if not table.every and not found and len(shown) > 1 and len(shown[0].parts) == len(shown[1].parts):
+            raise LabelTableError(f"{shown[0]} and {shown[1]}: both could be the table; expected one, or name it: `label_file`")
         found += [file for file in shown if file not in found]
     if not found and not table.optional and table.file:
         where = f"{root / table.file[0]}: no such file; expected a label table there"
@@ -185,6 +185,7 @@ def _reader(
         table = table.model_copy(update={"instance": ""})  # breasts can be labelled without it
     if table.path not in heading and "path" not in special and not paths_needed:
         table = table.model_copy(update={"path": ""})
+    _check_settings(declaration, table, rules, first=first)
     columns = {}
     for fact, column in named.items():
         if there := tuple(name for name in column.column if name in heading):
@@ -205,12 +206,30 @@ def _bi_rads(declaration: Declaration, rules: Labels) -> tuple[tuple[int, ...], 
     return benign, malignant
 
 
+def _check_settings(declaration: Declaration, table: Table, rules: Labels, *, first: bool) -> None:
+    """Refuse settings of ``params.yaml`` that this table could not follow."""
+    given = rules.model_fields_set
+    wrong = ""
+    if first and isinstance(table.label, tuple) and (given & {"classes", "label_from"} or "label" in rules.columns):
+        wrong = "`classes`, `label_from` and a column of the label do nothing: its label rule has cases of its own"
+    elif first and table.label != "bi_rads" and given & {"bi_rads_benign", "bi_rads_malignant"}:
+        wrong = "`bi_rads_benign` and `bi_rads_malignant` do nothing: its labels are not made of BI-RADS"
+    elif first and not table.lists_images and (only := sorted({"kind", "implant", "boxes", "view"} & rules.columns.keys())):
+        wrong = f"a column of {only[0]} is about images; give the column `path`, too"
+    elif "path" in rules.columns and table.path_groups:
+        wrong = "its rows find their images by other columns than a path"
+    if wrong:
+        raise ParameterError(f"labels: {wrong} (adapter {declaration.name!r})")
+
+
 def _renamed(column: Column | None, name: str) -> Column:
     return column.model_copy(update={"column": (name,)}) if column else Column(column=(name,))
 
 
 def _needed(declaration: Declaration, table: Table) -> set[str]:
     """Facts without which the rows of a table mean nothing."""
+    if table.adds:
+        return set(table.columns)
     if table.lists_images:
         return {fact for fact in IDENTITY if getattr(declaration.identity, fact)[0] == "table"}
     if table.instance and not table.label:  # of boxes
@@ -225,6 +244,8 @@ def _read(reader: RowReader, table: Table, file: Path, found: _Found) -> None:
     subset = next((value for part, value in table.subset_by_name.items() if part in file.name), "")
     rows, exams = 0, dict[tuple[str, Exam], dict[Laterality, Row]]()
     for row in iterate_table(file, required):
+        if required and not any(row[name] for name in required):  # a remark below the table
+            continue
         rows += 1
         if table.lists_images:
             _list_image(reader, table, row, found, subset)
@@ -234,14 +255,17 @@ def _read(reader: RowReader, table: Table, file: Path, found: _Found) -> None:
         if not {"patient", "laterality"} <= reader.columns.keys() or not (table.label or table.adds):
             continue
         patient, exam = reader.cell(row, "patient"), reader.exam(row)
-        for side in reader.sides(row):
+        sides = reader.sides(row)
+        cases = table.label if isinstance(table.label, tuple) else ()
+        others = [s for s in Laterality if s not in sides and (case := reader.case(cases, row, s)) and case.confirmed]
+        for side in (*sides, *others):  # pathology may be of the side that the row's finding is not on
             _describe_breast(reader, table, row, (patient, side, exam), found, subset)
             exams.setdefault((patient, exam), {}).setdefault(side, row)
     if not rows:
         raise LabelTableError(f"{file}: has a heading and no row; expected a row for each breast, or no label table")
-    for (patient, exam), sides in exams.items() if table.contralateral else ():
-        if len(sides) == 1:
-            ((side, row),) = sides.items()
+    for (patient, exam), named in exams.items() if table.contralateral else ():
+        if len(named) == 1:
+            ((side, row),) = named.items()
             other = Laterality.RIGHT if side is Laterality.LEFT else Laterality.LEFT
             if reader.case(table.contralateral, row, other):
                 label, excluded = reader.outcome(table.contralateral, row, other)
@@ -250,9 +274,7 @@ def _read(reader: RowReader, table: Table, file: Path, found: _Found) -> None:
                     found.days[patient, other, exam] = found.days[patient, side, exam]
 
 
-def _describe_breast(
-    reader: RowReader, table: Table, row: Row, key: tuple[str, Laterality, Exam], found: _Found, subset: str
-) -> None:
+def _describe_breast(reader: RowReader, table: Table, row: Row, key: BreastOfExam, found: _Found, subset: str) -> None:
     patient, side, exam = key
     facts = reader.facts(row, side, subset)
     before = found.breasts.get(key)
@@ -263,7 +285,7 @@ def _describe_breast(
         return
     if before is None or table.combine == "worst":
         found.breasts[key] = facts if before is None else worst([before, facts])
-    elif before != facts if table.combine == "same" else before.label != facts.label:
+    elif before != facts if table.combine == "same" else (before.label, before.excluded) != (facts.label, facts.excluded):
         names = [(reader.columns.get(fact) or table.columns[fact]).column[0] for fact in EXAM_NAMES if fact in table.columns]
         apart = f", or a column {', '.join(names)} to tell exams apart" if names and exam == Exam() else ""
         differing, where = _differing(before, facts), f"{row.file}, lines {found.lines[key].line} and {row.line}"
@@ -283,7 +305,7 @@ def _describe_breast(
         found.days[key] = date.fromisoformat(day)
         case = reader.case(table.label, row, side) if isinstance(table.label, tuple) else None
         if case and case.confirmed:
-            found.confirmed[patient, side].append((found.days[key], facts))
+            found.confirmed[patient, side].append((found.days[key], exam, facts))
 
 
 def _differing(first: BreastFacts, second: BreastFacts) -> str:
@@ -335,7 +357,7 @@ def _image(reader: RowReader, table: Table, row: Row, place: str, subset: str = 
     kind = reader.cell(row, "kind")
     if kind not in ("", *KINDS):
         raise row.error(reader.columns["kind"].column[0], ", ".join(KINDS))
-    rejected = next(((each.code, each.why) for each in table.exclude if fits(row, each.when, side)), None)
+    rejected = next(((each.code, each.why) for each in table.exclude if reader.fits(row, each.when, side)), None)
     if kind in ("recombined", "other"):
         detail = f"{reader.columns['kind'].column[0]} is that of {'a recombined' if kind == 'recombined' else 'another'} image"
         rejected = rejected or (Reason.IMAGE_KIND_REFUSED, detail)
@@ -346,9 +368,9 @@ def _image(reader: RowReader, table: Table, row: Row, place: str, subset: str = 
         laterality=side,
         view=reader.cell(row, "view").upper(),
         kind=kind,
-        implant=reader.cell(row, "implant").lower() in YES,
+        implant=reader.yes(row, "implant"),
         facts=reader.facts(row, side, subset) if table.label and not rejected else None,
-        findings=tuple(reader.findings(row)) if {"boxes", "right"} & reader.columns.keys() else (),
+        findings=tuple(reader.findings(row)) if {"boxes", "top", "bottom", "left", "right"} & reader.columns.keys() else (),
         rejected=rejected,
     )
 

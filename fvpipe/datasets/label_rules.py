@@ -11,19 +11,23 @@ from datetime import date
 from fnmatch import fnmatchcase
 from typing import Literal, TypeVar
 
+from fvpipe.config.facts import EXAM_NAMES
 from fvpipe.datasets.declaration import EXCLUDED, LABELS, Case, Column, Table
 from fvpipe.errors import LabelTableError
-from fvpipe.io.tables import CUT_NUMBER, Row, whole_number
+from fvpipe.io.tables import CUT_NUMBER, Row
 from fvpipe.types import BreastFacts, Exam, Finding, Laterality
 
 ValueT = TypeVar("ValueT")
-SIDES = {
+BreastOfExam = tuple[str, Laterality, Exam]
+"""Patient, side and exam."""
+SIDES = {  # by the words of tables
     "l": (Laterality.LEFT,),
     "left": (Laterality.LEFT,),
     "r": (Laterality.RIGHT,),
     "right": (Laterality.RIGHT,),
-    "both": (Laterality.LEFT, Laterality.RIGHT),
+    **dict.fromkeys(("both", "b", "bilateral"), (Laterality.LEFT, Laterality.RIGHT)),
 }
+YES_NO = {"1": True, "yes": True, "true": True, "0": False, "no": False, "false": False}
 DENSITIES = {"1": "A", "2": "B", "3": "C", "4": "D"}
 _EDGES = ("top", "bottom", "left", "right")
 
@@ -86,14 +90,19 @@ class RowReader:
             text = _translated(column, cell) if cell or "" in column.values else None
             return None if text is None else "" if text == "" else parser(text)
 
-        return row.parse(name, value, expected or _words(column.values) or f"text of the form {column.pattern}")
+        expected = expected or _words(column.values) or f"text of the form {column.pattern}"
+        if fact in ("patient", "exam", *EXAM_NAMES) and value(row[name]) is None:
+            raise row.error(name, expected, shown=False)
+        return row.parse(name, value, expected)
 
     def sides(self, row: Row) -> tuple[Laterality, ...]:
         """Sides that the row is about; none where it has no side."""
         column = self.columns.get("laterality")
         if column is None:
             return ()
-        sides = SIDES if column.values else {word: side for word, side in SIDES.items() if word != "both"}
+        if self.table.from_path:  # such a file is rejected by itself
+            return SIDES.get(self.cell(row, "laterality").lower(), ())
+        sides = SIDES if column.values else {word: side for word, side in SIDES.items() if len(side) == 1}
         found = self.parsed(row, "laterality", lambda text: sides.get(text.lower()), _words(column.values) or "L or R")
         if not found and not self.table.lists_images:
             raise row.error(column.column[0], _words(column.values) or "L or R")
@@ -123,17 +132,21 @@ class RowReader:
         found = self.parsed(row, "bi_rads", parse_bi_rads, "'BI-RADS 0' to 'BI-RADS 6'")
         bi_rads = None if found == "" else found
         label, excluded = self._label(row, side, bi_rads)
+        cases = self.table.label if isinstance(self.table.label, tuple) else ()
+        case = self.case(cases, row, side)
+        of_this_side = case is None or case.confirmed or not any(each.confirmed for each in cases)
         return BreastFacts(
             label,
             bi_rads,
             self._density(row),
             self._age(row),
-            self.cell(row, "pathology"),
+            self.cell(row, "pathology") if of_this_side else "",
             self.cell(row, "subset") or subset,
             excluded,
             row.place,
             subtype=self.cell(row, "subtype"),
             machine=self.cell(row, "machine"),
+            pending=case is not None and case.pending,
         )
 
     def _label(self, row: Row, side: Laterality | None, bi_rads: int | None) -> tuple[int, str]:
@@ -149,31 +162,67 @@ class RowReader:
         return self.outcome(rule, row, side) if rule else (-1, "")
 
     def outcome(self, cases: Sequence[Case], row: Row, side: Laterality | None) -> tuple[int, str]:
-        """Label and reason for leaving the breast out, by the first case that fits; unlabelled where none does."""
+        """Label and reason for leaving the breast out, by the first case that fits.
+
+        Raises
+        ------
+        LabelTableError
+            No case fits.
+        """
         case = self.case(cases, row, side)
-        then = self.option(case.then) if case else "unlabelled"
-        return _outcome(then) or (-1, "")
+        if case is None:
+            raise LabelTableError(
+                f"{row.file}, line {row.line}: no case of the label rule fits; end it with one without `when`"
+            )
+        return _outcome(self.option(case.then)) or (-1, "")
 
     def case(self, cases: Sequence[Case], row: Row, side: Laterality | None) -> Case | None:
         """The first case that fits."""
-        return next((case for case in cases if fits(row, case.when, side)), None)
+        return next((case for case in cases if self.fits(row, case.when, side)), None)
+
+    def fits(self, row: Row, when: Mapping[str, Sequence[str]], side: Laterality | None = None) -> bool:
+        """Whether a row's cells are as they must be; in any case, and ``1.0`` is ``1``.
+
+        Raises
+        ------
+        LabelTableError
+            The table has no such column, or a cell that should hold a side holds another word.
+        """
+        for column in when:
+            if column not in row.cells:
+                raise LabelTableError(f"{row.file}: has no column {column!r}, which the label rule reads")
+        return all(self._fits(row, column, wanted, side) for column, wanted in when.items())
+
+    def _fits(self, row: Row, column: str, wanted: Sequence[str], side: Laterality | None) -> bool:
+        cell = row[column]
+        text = whole_text(cell).casefold()
+        if any(text == each if not text else fnmatchcase(text, each.casefold()) for each in wanted if each != "$side"):
+            return True
+        if "$side" not in wanted or not cell:
+            return False
+        named = self.columns.get("laterality")
+        word = _translated(named, cell) if named and named.values else None
+        sides = SIDES.get((word or cell).lower())
+        if sides is None:
+            raise row.error(column, "L, R or both", shown=False)
+        return side in sides
 
     def option(self, value: str) -> str:
         """The value of ``$name``; any other text is itself."""
         return self.options[value[1:]] if value.startswith("$") else value
 
     def _density(self, row: Row) -> str:
-        text = self.cell(row, "density").upper().removeprefix("DENSITY").strip()
-        number = whole_number(text)
-        return DENSITIES.get(str(number), "") if number is not None else text
+        return self.parsed(row, "density", _density, "A to D, or 1 to 4")
 
     def _age(self, row: Row) -> str:
         """Age as headers have it; nothing for what is no age: some tables hold other words there."""
         match = re.fullmatch(r"(\d{1,3})(\.\d+)?Y?", self.cell(row, "age").strip())
-        if not match:
-            return ""
-        years = int(match[1])
-        return "90+" if years >= 90 else f"{years:03d}Y"
+        years = int(match[1]) if match else 999
+        return "" if years > 120 else "90+" if years >= 90 else f"{years:03d}Y"
+
+    def yes(self, row: Row, fact: str) -> bool:
+        """Whether a cell says yes; an empty one does not."""
+        return self.parsed(row, fact, lambda text: YES_NO.get(whole_text(text).lower()), "1 or yes, 0 or no") or False
 
     def findings(self, row: Row) -> Iterator[Finding]:
         """Boxes of the row's image, in source pixels."""
@@ -181,11 +230,14 @@ class RowReader:
         found = self.parsed(row, "finding_bi_rads", parse_bi_rads, "'BI-RADS 0' to 'BI-RADS 6'")
         edges = [self.parsed(row, edge, _number, "a number of pixels") for edge in _EDGES]
         boxes = self.parsed(row, "boxes", _boxes, "a list of [top, left, bottom, right]") or []
-        if any(edge != "" for edge in edges):
-            names = [self.columns[edge].column[0] for edge in _EDGES]
-            for name, edge in zip(names, edges, strict=True):
+        if any(edge != "" for edge in edges):  # one alone is no box
+            for name, edge in zip(_EDGES, edges, strict=True):
                 if edge == "":
-                    raise row.error(name, "a number of pixels")
+                    columns = self.columns.get(name)
+                    raise LabelTableError(
+                        f"{row.file}, line {row.line}: {columns.column[0] if columns else f'the {name} edge'} is missing; "
+                        "expected all four edges of a box"
+                    )
             top, bottom, left, right = map(float, edges)
             boxes = [*boxes, (top, bottom, left, right)]
         for top, bottom, left, right in boxes:
@@ -204,9 +256,8 @@ def _translated(column: Column, cell: str) -> str | None:
         cell = match[1] or ""
     if not column.values:
         return cell
-    number = whole_number(cell)
     words = {known.casefold(): value for known, value in column.values.items()}
-    return words.get(cell.casefold(), words.get(str(number), words.get("*")))
+    return words.get(cell.casefold(), words.get(whole_text(cell).casefold(), words.get("*")))
 
 
 def _words(values: Mapping[str, str]) -> str:
@@ -226,6 +277,24 @@ def _outcome(word: str) -> tuple[int, str] | None:
     return (LABELS[word.lower()], "") if word.lower() in LABELS else None
 
 
+def _density(text: str) -> str | None:
+    text = whole_text(text.upper().removeprefix("DENSITY").strip())
+    if text.isdecimal():
+        return DENSITIES.get(text, "")
+    return text if text in ("", *DENSITIES.values()) else None
+
+
+def whole_text(cell: str) -> str:
+    """A cell, without the ``.0`` that a spreadsheet adds to whole numbers.
+
+    Examples
+    --------
+    >>> whole_text("1.0"), whole_text("007"), whole_text("1.5")
+    ('1', '007', '1.5')
+    """
+    return re.sub(r"(?<=[0-9])\.0+$", "", cell)
+
+
 def _number(cell: str) -> float | None:
     try:
         value = float(cell)
@@ -243,31 +312,6 @@ def _boxes(text: str) -> list[tuple[float, float, float, float]] | None:
     if any(len(box) != 4 or not all(map(math.isfinite, box)) for box in found):
         return None
     return [(top, bottom, left, right) for top, left, bottom, right in found]
-
-
-def fits(row: Row, when: Mapping[str, Sequence[str]], side: Laterality | None = None) -> bool:
-    """Whether a row's cells are as they must be; in any case, and ``1.0`` is ``1``.
-
-    Raises
-    ------
-    LabelTableError
-        The table has no such column.
-    """
-    for column, wanted in when.items():
-        if column not in row.cells:
-            raise LabelTableError(f"{row.file}: has no column {column!r}, which the label rule reads")
-        cell = row[column]
-        number = whole_number(cell)
-        texts = {cell.casefold(), str(number) if number is not None else cell.casefold()}
-        for each in wanted:
-            if each == "$side":
-                if side is not None and SIDES.get(cell.lower()) == (side,):
-                    break
-            elif any(fnmatchcase(text, each.casefold()) for text in texts):
-                break
-        else:
-            return False
-    return True
 
 
 def parse_bi_rads(text: str) -> int | None:
@@ -297,23 +341,26 @@ def parse_day(text: str) -> str:
 
 def worst(facts: Iterable[BreastFacts]) -> BreastFacts:
     """The facts that count among those of several findings: malignant, else left out, else unlabelled, else benign."""
-    rank = {1: 3, -1: 1, 0: 0}
-    return max(facts, key=lambda f: (2 if f.excluded else rank[f.label], f.bi_rads or 0, f.subset))
+    rank = {1: 4, -1: 1, 0: 0}
+    return max(facts, key=lambda f: (3 - f.pending if f.excluded else rank[f.label], f.bi_rads or 0, f.subset))
 
 
 def with_follow_up(
-    found: Mapping[tuple[str, Laterality, Exam], BreastFacts],
-    confirmed: Mapping[tuple[str, Laterality], Sequence[tuple[date, BreastFacts]]],
-    days: Mapping[tuple[str, Laterality, Exam], date],
+    found: Mapping[BreastOfExam, BreastFacts],
+    confirmed: Mapping[tuple[str, Laterality], Sequence[tuple[date, Exam, BreastFacts]]],
+    days: Mapping[BreastOfExam, date],
     limit: int,
-) -> dict[tuple[str, Laterality, Exam], BreastFacts]:
-    """Let pathology at the same exam or up to `limit` days later decide: malignant always, benign where nothing else is known.
+) -> dict[BreastOfExam, BreastFacts]:
+    """Let pathology at another exam up to `limit` days later decide.
+
+    A malignant result decides over whatever is known of the earlier exam, a benign one only where nothing is. What is left
+    out for a reason of its own (a male patient, a cancer that was known before) stays so.
 
     Parameters
     ----------
     found : mapping of (patient, Laterality, Exam) to BreastFacts
         By the rows of each exam alone.
-    confirmed : mapping of (patient, Laterality) to sequence of (date, BreastFacts)
+    confirmed : mapping of (patient, Laterality) to sequence of (date, Exam, BreastFacts)
         Results of pathology.
     days : mapping of (patient, Laterality, Exam) to date
         Day of each exam.
@@ -322,11 +369,12 @@ def with_follow_up(
     """
     result = dict(found)
     for key, facts in found.items():
-        at = days.get(key)
-        later = [f for day, f in confirmed.get(key[:2], ()) if at is not None and 0 <= (day - at).days <= limit]
-        if not later or facts.label == 1:
+        patient, side, exam = key
+        if key not in days or facts.label == 1 or (facts.excluded and not facts.pending):
             continue
-        decisive = worst(later)
+        others = confirmed.get((patient, side), ())
+        later = [result for day, other, result in others if other != exam and 0 <= (day - days[key]).days <= limit]
+        decisive = worst(later) if later else facts
         if decisive.label == 1 or (decisive.label == 0 and facts.label == -1):
             result[key] = replace(facts, label=decisive.label, excluded="", pathology=decisive.pathology)
     return result

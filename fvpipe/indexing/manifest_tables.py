@@ -40,7 +40,7 @@ from fvpipe.types import (
 
 _RECORD = [field.name for field in fields(ImageRecord) if field.name not in ("accession", "study_date")]
 _OPTIONAL = ("subtype", "machine")  # a column where some breast has it
-_FACTS = [field.name for field in fields(BreastFacts) if field.name not in ("excluded", "place", *_OPTIONAL)]
+_FACTS = [field.name for field in fields(BreastFacts) if field.name not in ("excluded", "place", "pending", *_OPTIONAL)]
 _SIDES = ("top", "bottom", "left", "right")
 _VIEW_FACTS = ("rows", "columns", "bits_stored", "row_spacing", "column_spacing")
 
@@ -311,9 +311,16 @@ _TEXTS = [field.name for field in fields(ImageRecord) if field.type == "str" and
 
 
 def _facts(row: Row) -> BreastFacts:
-    texts = {name: row[name] for name in ("density", "age", "pathology", "subset")}
-    more = {name: row.get(name) for name in _OPTIONAL}
-    return BreastFacts(int(row["label"]), _number(row["bi_rads"]), **texts, **more)
+    return BreastFacts(
+        int(row["label"]),
+        _number(row["bi_rads"]),
+        row["density"],
+        row["age"],
+        row["pathology"],
+        row["subset"],
+        subtype=row.get("subtype"),
+        machine=row.get("machine"),
+    )
 
 
 def _number(cell: str) -> int | None:

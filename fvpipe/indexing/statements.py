@@ -21,6 +21,9 @@ _CONFLICTS = {
 }
 
 
+NOT_LISTED = "no row of the label table lists this image; expected one"
+
+
 @dataclass(frozen=True, slots=True)
 class Statements:
     """What is said of images, by path.
@@ -52,8 +55,7 @@ class Statements:
         for path in self.unlisted & headers.keys():
             header = headers[path]
             if isinstance(header, ImageRecord) or header.reason in missing:
-                detail = "no row of the label table lists this image; expected one"
-                found[path] = Rejection(path, Reason.IMAGE_NOT_LISTED, detail)
+                found[path] = Rejection(path, Reason.IMAGE_NOT_LISTED, NOT_LISTED)
         return found
 
 
@@ -124,11 +126,14 @@ class Reading:
         What label table and path say.
     rejection : Rejection or None
         Why they leave the image out.
+    dataset : str
+        Name of the data set.
     """
 
     policy: HeaderPolicy
     stated: StatedImage = NOTHING_STATED
     rejection: Rejection | None = None
+    dataset: str = ""
 
 
 def reading_of(source: Source, path: str) -> Reading:
@@ -140,10 +145,12 @@ def reading_of(source: Source, path: str) -> Reading:
         A table is missing or breaks its form.
     """
     if source.adapter.state_images is None:
-        return Reading(source.policy)
+        return Reading(source.policy, dataset=source.name)
     said = collect_statements(source, source.adapter.read_labels(source.root, source.label_file, source.labels), [path])
     rejection = next((each for each in said.rejections if each.what == path), None)
-    return Reading(source.policy, said.stated.get(path, NOTHING_STATED), rejection)
+    if path in said.unlisted:
+        rejection = Rejection(path, Reason.IMAGE_NOT_LISTED, NOT_LISTED)
+    return Reading(source.policy, said.stated.get(path, NOTHING_STATED), rejection, source.name)
 
 
 def statement_digest(stated: StatedImage | None) -> str:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from fvpipe.config.identifier_key import identifier_key
 from fvpipe.config.project import DataSet, Params, load_params
 from fvpipe.datasets.registry import get_adapter
 from fvpipe.datasets.source import Source
-from fvpipe.errors import ParameterError
+from fvpipe.errors import LabelTableError, ParameterError
 from fvpipe.indexing.statements import Reading, reading_of
+from fvpipe.types import NOTHING_STATED
 
 
 class Project:
@@ -113,7 +115,17 @@ def find_reading(path: Path, adapter: str | None, folder: Path = Path(), id_key:
     located = source_of_file(path, folder, id_key) if adapter is None else None
     if located is not None:
         return reading_of(located[1], located[0])
-    source = make_source("file", path.absolute().parent, DataSet(adapter=adapter or "table"), id_key, folder)
+    settings, parents = DataSet(adapter=adapter or "table"), path.absolute().parents
+    source = make_source("file", parents[0], settings, id_key, folder)
+    if source.adapter.state_images is None or adapter is None:
+        return Reading(source.policy)
+    for parent in parents[:6]:  # where the tables are is not known
+        try:
+            here = reading_of(replace(source, root=parent), path.absolute().relative_to(parent).as_posix())
+        except LabelTableError:
+            continue
+        if here.rejection is None and here.stated != NOTHING_STATED:
+            return here
     return Reading(source.policy)
 
 

@@ -23,7 +23,8 @@ from fvpipe.indexing.index import Index
 from fvpipe.indexing.manifest_tables import differing_table, read_manifests, write_manifests
 from fvpipe.indexing.rejections import rejection_lines, require_breasts
 from fvpipe.project.project import Project, source_of_file
-from fvpipe.types import LABEL_NAMES
+from fvpipe.reasons import Reason
+from fvpipe.types import LABEL_NAMES, BreastKey
 
 Say = Callable[[str], None]
 
@@ -135,12 +136,15 @@ def explain(project: Project, path: Path, workers: Workers, id_key: Path | None,
     ):
         where = said.get(fact, "header") if value else "exams are not told apart"
         answer["facts"][fact] = {"value": value or "-", "from": where}
+    key = BreastKey(source.name, image.patient_id, image.study, image.laterality)
+    ambiguous = next((r for r in found.rejections if r.what == key.breast_id and r.reason is Reason.LABEL_AMBIGUOUS), None)
     facts = found.facts[relative]
     values = {name: getattr(facts, name) for name in ("bi_rads", "density", "age", "pathology", "subset", "subtype", "machine")}
+    missing = f"{ambiguous.reason.value}: {ambiguous.detail}" if ambiguous else "no row of the label table names this breast"
     label = {"label": LABEL_NAMES[facts.label], "excluded": facts.excluded}
     for fact, value in (label | values).items():
         if value not in ("", None):
-            answer["facts"][fact] = {"value": value, "from": facts.place or "no row of the label table names this breast"}
+            answer["facts"][fact] = {"value": value, "from": facts.place or missing}
     return answer
 
 

@@ -132,6 +132,9 @@ def predict(
     paths = list(dict.fromkeys(os.path.abspath(file) for file in files))
     root = Path(os.path.commonpath([Path(path).parent for path in paths]))
     readings = {os.path.relpath(path, root): find_reading(Path(path), adapter, id_key=id_key) for path in paths}
+    names = sorted({reading.dataset for reading in readings.values()} - {""})
+    if len(names) > 1:
+        raise ParameterError(f"files of {' and '.join(names)}: the views of a breast are of one data set; give those of one")
     headers = [each.rejection or read_header(root, path, each.policy, each.stated) for path, each in readings.items()]
     rejected = [header for header in headers if isinstance(header, Rejection)]
     records = [header.record for header in headers if not isinstance(header, Rejection)]
