@@ -297,8 +297,10 @@ def test_lower_bounds_become_constraints() -> None:
 def test_ci_runs_every_python_and_each_choice_of_dependencies() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     promised = sorted(c.rpartition(" ")[2] for c in project["classifiers"] if ":: Python :: 3." in c)
-    github = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())["jobs"]["test"]
-    gitlab = yaml.safe_load((ROOT / ".gitlab-ci.yml").read_text())["test"]
+    jobs = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())["jobs"]
+    stages = yaml.safe_load((ROOT / ".gitlab-ci.yml").read_text())
+    assert [step["run"] for step in jobs["audit"]["steps"] if "run" in step] == stages["audit"]["script"] == [".ci/audit"]
+    github, gitlab = jobs["test"], stages["test"]
     matrix, rows = github["strategy"]["matrix"], gitlab["parallel"]["matrix"]
     assert matrix["python"] == rows[0]["PYTHON_VERSION"] == promised
     assert matrix["dependencies"] == rows[0]["DEPENDENCIES"] == ["constraints", "newest"]

@@ -27,6 +27,8 @@ from fvpipe.training.train import Training, train_run
 from tests.conftest import run
 from tests.support.cohort import at, make_project, patients, train, write_checkpoint
 
+pytestmark = pytest.mark.process
+
 MODEL = Path("cache", "models", "tiny", "all", "cnn-seed0")
 CPU = torch.device("cpu")
 

@@ -11,6 +11,8 @@ import pytest
 
 from fvpipe.execution.cores import core_count
 
+pytestmark = pytest.mark.process
+
 GROUPS = Path("/sys/fs/cgroup")
 SCRIPT = """
 from fvpipe.execution.cores import core_count
