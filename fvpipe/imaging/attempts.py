@@ -25,11 +25,9 @@ from fvpipe.imaging.outline import (
 )
 from fvpipe.imaging.threshold import (
     BINS,
-    SKIN_SHARE,
     bin_edge,
     join_bins,
     linear_bins,
-    lower_to_valley,
     otsu_threshold,
     stable_thresholds,
     triangle_threshold,
@@ -38,6 +36,7 @@ from fvpipe.imaging.thumbnail import Mask, Thumbnail
 
 CLEAR_OUTLINE = 0.1  # share of a faint outline: where it is less, no other threshold is tried
 EVEN_AIR = 45.0  # bins: where the surroundings of an outline are as even, no other background is tried
+SKIN_SHARE = 0.4  # of the threshold: the dim ring between breast and nipple is brighter
 MEDIAN_DIFFERENCE = 0.954  # between two values with normal noise, in standard deviations
 BACKGROUND_GAIN = 20.0  # bins by which a less frequent background must make the surroundings more even
 
@@ -171,7 +170,7 @@ def _rough_outlines(thumbnail: Thumbnail, background: Background, engine: str) -
     counts = np.bincount(bins.ravel(), minlength=BINS)
     otsu = otsu_simpleitk(bins) if engine == "simpleitk" else otsu_threshold(counts)
     joined = join_bins(bins)
-    for threshold in stable_thresholds(joined, _noise(deviation, bins <= otsu), otsu, lower_to_valley(counts, otsu)):
+    for threshold in stable_thresholds(joined, _noise(deviation, bins <= otsu), otsu):
         rough = fill_largest(np.asarray(cv2.threshold(joined, threshold, 255, cv2.THRESH_BINARY)[1], np.uint8))
         around = measure_surroundings(rough, deviation, outside, bin_edge(threshold))
         gates = measure_outline(rough)

@@ -16,14 +16,12 @@ from fvpipe.imaging.thumbnail import MAX_MARGIN
 
 LOG_GAIN = 1000.0
 BINS = 256
-SKIN_SHARE = 0.4  # the threshold is lowered at most to this share of itself
 LOWEST_THRESHOLD = 0.002  # of a plateau, as a share of the range
 NOISE_FACTOR = 2.0  # a plateau starts above so many times the noise of the air
 OTSU_FACTOR = 3.0  # and ends below so many times Otsu's threshold
 STEP_FACTOR = 1.19  # from one threshold to the next
 PLATEAU_LOSS = 1.0354  # ratio of the areas of two thresholds at most: STEP_FACTOR to the power of 0.2
 PLATEAU_STEPS = 2  # a plateau has at least: a factor of 1.4
-VALLEY_RADIUS = 6  # bins on each side of a bin whose counts are summed when the valley is searched
 
 # x at which log1p(LOG_GAIN * x) passes from one bin to the next, rounded so that every math library agrees
 _LOG_EDGES = np.array(
@@ -48,7 +46,7 @@ def bin_edge(threshold: int) -> float:
     return float(_LOG_EDGES[min(threshold, BINS - 2)])
 
 
-def stable_thresholds(joined: NDArray[np.uint8], noise: float, otsu: int, preferred: int) -> list[int]:
+def stable_thresholds(joined: NDArray[np.uint8], noise: float, otsu: int) -> list[int]:
     """Thresholds over which the area of the breast hardly changes, and Otsu's.
 
     Where the breast ends, its area is nearly the same over a wide range of thresholds. Each such range (a plateau) gives one
@@ -62,8 +60,6 @@ def stable_thresholds(joined: NDArray[np.uint8], noise: float, otsu: int, prefer
         Noise of the air, as a share of the range.
     otsu : int
         Otsu's threshold, which bounds the range.
-    preferred : int
-        Threshold to take wherever it lies in the lower half of a plateau.
 
     Returns
     -------
@@ -85,9 +81,7 @@ def stable_thresholds(joined: NDArray[np.uint8], noise: float, otsu: int, prefer
     if plateaus:
         first, area = plateaus[0][0], areas[steps[plateaus[0][1]]]
         plateaus.sort(key=lambda p: p[0] > first or 2 * areas[steps[p[1]]] < 3 * area)
-    middles = [(steps[a], steps[(a + b) // 2]) for a, b in plateaus]
-    stable = [preferred if low <= preferred <= middle else middle for low, middle in middles]  # above it, faint skin is lost
-    return list(dict.fromkeys([*stable, preferred, otsu]))
+    return list(dict.fromkeys([*(steps[(a + b) // 2] for a, b in plateaus), otsu]))
 
 
 def join_bins(plane: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -143,29 +137,6 @@ def otsu_threshold(counts: NDArray[np.int64]) -> int:
         return Fraction((int(moment[i]) * total - total_moment * dark) ** 2, dark * (total - dark))
 
     return int(max(best, key=lambda i: (exact_variance(i), -i)))
-
-
-def lower_to_valley(counts: NDArray[np.int64], threshold: int) -> int:
-    """Lower a threshold to the emptiest bin between :data:`SKIN_SHARE` of it and itself.
-
-    Where the background is black, Otsu's threshold lies well inside the skin, where the faint ring around a nipple may
-    separate it from the breast. Where noise or scatter fills the bins below, the threshold stays.
-
-    Parameters
-    ----------
-    counts : int64 array, shape (256,)
-        Histogram of logarithmic bins.
-    threshold : int
-        Last bin of the darker class.
-    """
-    lowest = skin_threshold(threshold)
-    smoothed = np.convolve(counts, np.ones(2 * VALLEY_RADIUS + 1, np.int64))[VALLEY_RADIUS:-VALLEY_RADIUS]
-    return lowest + int(np.argmin(smoothed[lowest : threshold + 1]))
-
-
-def skin_threshold(threshold: int) -> int:
-    """Logarithmic bin of :data:`SKIN_SHARE` times the value at the upper edge of bin `threshold`."""
-    return int(np.searchsorted(_LOG_EDGES, SKIN_SHARE * _LOG_EDGES[min(threshold, BINS - 2)]))
 
 
 def triangle_threshold(counts: NDArray[np.int64]) -> int:
