@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -100,7 +101,8 @@ def backgrounds(thumbnail: Thumbnail) -> Iterator[Background]:
             surface = background.surface(thumbnail.stored.shape, where)
             if surface.max() - surface.min() >= MIN_UNEVENNESS:
                 yield Background(float(fit[0]), fit, _darker(thumbnail, black, float(surface.min())))
-        inside = stored != black
+        # Smoothing mixes air beside black with it, and what lies below the surface counts in full.
+        inside = cv2.erode((stored != black).view(np.uint8), np.ones((3, 3), np.uint8)) > 0
 
 
 def is_negative(thumbnail: Thumbnail) -> bool:
