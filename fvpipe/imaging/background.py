@@ -191,7 +191,7 @@ def _blocks(plane: NDArray[Any]) -> NDArray[Any]:
     rows, columns = (n // BLOCK for n in plane.shape)
     blocks = plane[: rows * BLOCK, : columns * BLOCK].reshape(rows, BLOCK, columns, BLOCK).transpose(0, 2, 1, 3)
     place = BLOCK * BLOCK * BLOCK_PERCENTILE // 100
-    return np.partition(blocks.reshape(rows, columns, -1), place, axis=2)[:, :, place]
+    return np.partition(blocks.reshape(rows, columns, BLOCK * BLOCK), place, axis=2)[:, :, place]
 
 
 @cache

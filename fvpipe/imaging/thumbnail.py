@@ -141,9 +141,11 @@ def make_thumbnail(image: DecodedImage, chest_wall: Edge) -> Thumbnail | None:
 
 def _margin(image: DecodedImage, small: NDArray[Any]) -> int:
     """Columns of one value at the left edge, as beside a scanned film; 0 if they are too many, or a film's white edge."""
-    differs = (small != small[:1, :1]).any(axis=0)
+    columns = small.shape[1]
+    widest = max(min(int(MAX_MARGIN * columns), columns - 2 * border_width(small.shape) - 1), 1)  # an interior must be left
+    differs = (small[:, :widest] != small[0, 0]).any(axis=0)
     margin = int(np.argmax(differs)) + 1  # smoothing mixes one more column with them
-    if not differs.any() or not 1 < margin <= MAX_MARGIN * small.shape[1]:
+    if not differs.any() or margin == 1:
         return 0
     white = image.values[small[0, 0]] >= np.median(image.values[small[:, margin]])
     return 0 if white and margin <= border_width(small.shape) else margin
