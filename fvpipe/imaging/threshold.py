@@ -6,6 +6,8 @@ All decisions are made on integers, or on tables that are rounded so that every 
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
+from collections.abc import Sequence
 from fractions import Fraction
 
 import cv2
@@ -46,7 +48,32 @@ def bin_edge(threshold: int) -> float:
     return float(_LOG_EDGES[min(threshold, BINS - 2)])
 
 
-def stable_thresholds(joined: NDArray[np.uint8], noise: float, otsu: int) -> list[int]:
+def plateau_steps(noise: float, otsu: int) -> list[int]:
+    """Thresholds among which plateaus are looked for, in a range that Otsu's threshold bounds: each is larger by a factor.
+
+    Parameters
+    ----------
+    noise : float
+        Noise of the air, as a share of the range.
+    otsu : int
+        Otsu's threshold.
+
+    Returns
+    -------
+    steps : list of int
+        Last bins of the darker class, rising.
+    """
+    bins: list[int] = []
+    value, high = max(LOWEST_THRESHOLD, NOISE_FACTOR * noise), min(OTSU_FACTOR * bin_edge(otsu), 1.0)
+    while value < high:
+        at = min(bisect_left(_LOG_EDGES, value), BINS - 2)
+        if at not in bins[-1:]:
+            bins.append(at)
+        value *= STEP_FACTOR
+    return bins
+
+
+def stable_thresholds(joined: NDArray[np.uint8], steps: Sequence[int], otsu: int) -> list[int]:
     """Thresholds over which the area of the breast hardly changes, and Otsu's.
 
     Where the breast ends, its area is nearly the same over a wide range of thresholds. Each such range (a plateau) gives one
@@ -56,10 +83,10 @@ def stable_thresholds(joined: NDArray[np.uint8], noise: float, otsu: int) -> lis
     ----------
     joined : uint8 array, shape (rows, columns)
         Logarithmic bin below which each pixel is connected with the chest wall: :func:`join_bins`.
-    noise : float
-        Noise of the air, as a share of the range.
+    steps : sequence of int
+        Thresholds whose areas are compared: :func:`plateau_steps`.
     otsu : int
-        Otsu's threshold, which bounds the range.
+        Otsu's threshold.
 
     Returns
     -------
@@ -68,7 +95,6 @@ def stable_thresholds(joined: NDArray[np.uint8], noise: float, otsu: int) -> lis
     """
     counts = np.bincount(joined.ravel(), minlength=BINS)
     areas = (counts.sum() - np.cumsum(counts)).tolist()
-    steps = _geometric_bins(max(LOWEST_THRESHOLD, NOISE_FACTOR * noise), OTSU_FACTOR * bin_edge(otsu))
     plateaus = []
     start = 0
     for k in range(1, len(steps) + 1):
@@ -86,27 +112,15 @@ def stable_thresholds(joined: NDArray[np.uint8], noise: float, otsu: int) -> lis
 
 def join_bins(plane: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Bin below which each pixel is connected with the chest wall, on the left: a morphological reconstruction by dilation."""
-    joined = np.zeros_like(plane)
-    wall = slice(round(MAX_MARGIN * plane.shape[1]))
-    joined[:, wall] = plane[:, wall]
+    wall = max(round(MAX_MARGIN * plane.shape[1]), 1)
+    joined = plane.copy()
+    joined[:, wall:] = np.minimum.accumulate(plane[:, wall - 1 :], axis=1)[:, 1:]  # straight paths, most of all
     while True:
         before = joined
-        for _ in range(8):
+        for _ in range(4):
             joined = np.asarray(cv2.min(cv2.dilate(joined, _CROSS), plane), np.uint8)
         if np.array_equal(before, joined):
             return joined
-
-
-def _geometric_bins(low: float, high: float) -> list[int]:
-    """Bins whose edges grow by :data:`STEP_FACTOR`, from `low` to `high`."""
-    bins: list[int] = []
-    value = low
-    while value < min(high, 1.0):
-        at = int(np.searchsorted(_LOG_EDGES, value))
-        if not bins or at > bins[-1]:
-            bins.append(min(at, BINS - 2))
-        value *= STEP_FACTOR
-    return bins
 
 
 def otsu_threshold(counts: NDArray[np.int64]) -> int:
