@@ -157,6 +157,14 @@ def _moved(before: CropBox, after: CropBox) -> float:
     return float((moved / [before.height, before.height, before.width, before.width]).max())
 
 
+@pytest.mark.parametrize("uneven", ["ramp", "vignette"])
+def test_uneven_air_beside_black_collimation(uneven: str) -> None:
+    """The surface of air does not bend down to the black beside it."""
+    for seed in (303, 305, 319):
+        found = score(draw_archive(archive_case(seed, ["two_levels", uneven], longest=480)))
+        assert found.right, (seed, found)
+
+
 @pytest.mark.parametrize("share", [0.03, 0.05, 0.12, 0.20])
 @pytest.mark.parametrize("level", [0.0, 0.06])
 def test_a_margin_beside_the_chest_wall_is_left_out(share: float, level: float) -> None:

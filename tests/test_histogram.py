@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
 from fvpipe.imaging import histogram as module
-from fvpipe.imaging.histogram import bands, histogram, padding_mask, stored_range
+from fvpipe.imaging.histogram import bands, histogram, run_mask, stored_range
 
 SHAPES = hnp.array_shapes(min_dims=2, max_dims=2, max_side=40)
 IMAGES = st.tuples(st.sampled_from([np.uint8, np.uint16]), SHAPES).flatmap(lambda form: hnp.arrays(*form))
@@ -44,7 +44,7 @@ def test_range_without_padding(image: NDArray[Any], data: st.DataObject) -> None
     padding[first : first + data.draw(st.integers(1, 300))] = True
     window = image[:, : image.shape[1] // 2 + 1]
     for stored in (image, window):
-        mask = padding_mask(stored, padding)
+        mask = run_mask(stored, padding)
         assert mask.dtype == np.uint8
         assert (mask == 255 * padding[stored]).all()
         real = stored[mask == 0]

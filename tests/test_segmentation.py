@@ -332,6 +332,18 @@ def test_an_image_without_interior_is_left_whole(shape: tuple[int, int], method:
     assert trace_segmentation(stripe, Segment(method=method)) is None
 
 
+@pytest.mark.parametrize("shape", [(16, 130), (16, 512), (17, 33), (33, 16), (100, 17), (512, 18), (512, 24), (3518, 140)])
+@pytest.mark.parametrize("method", ["otsu_log", "agreement"])
+def test_a_small_interior_is_segmented_or_left_whole(shape: tuple[int, int], method: Any) -> None:
+    """Uneven, with a margin beside the chest wall, or with a bright half."""
+    x = np.broadcast_to(np.arange(shape[1]) / shape[1], shape)
+    for values in (x, np.maximum(x - 0.2, 0), x < 0.5):
+        pixels = (4000 * values).astype(np.uint16)
+        found = segment(decode(file_bytes(dataset(pixels, 12), pixels), LEFT), Segment(method=method))
+        assert found.box.height <= shape[0]
+        assert found.box.width <= shape[1]
+
+
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 @pytest.mark.parametrize("step", range(1, 14))
 def test_column_means_are_means(step: int, dtype: type) -> None:

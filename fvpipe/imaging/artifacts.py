@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import cv2
@@ -24,7 +25,7 @@ STRIPE_LENGTH = 0.10  # of a stripe that does not start at the edge of the image
 NIPPLE_AREA = 0.02  # of the breast at most
 
 
-def rejoin_nipple(mask: Mask, binary: Mask, dim: Mask, radius: int) -> Mask:
+def rejoin_nipple(mask: Mask, binary: Mask, dim: Callable[[], Mask], radius: int) -> Mask:
     """Add a nipple that a dim ring separates from the breast.
 
     Parameters
@@ -33,8 +34,8 @@ def rejoin_nipple(mask: Mask, binary: Mask, dim: Mask, radius: int) -> Mask:
         255 on the breast.
     binary : uint8 array, shape (rows, columns)
         255 above the threshold. A nipple is a small component of it beyond the middle of the breast.
-    dim : uint8 array, shape (rows, columns)
-        255 above a lower threshold, which the ring must exceed.
+    dim : callable
+        Makes a uint8 array, shape (rows, columns): 255 above a lower threshold, which the ring must exceed.
     radius : int
         Radius of the opening in pixels.
 
@@ -62,7 +63,7 @@ def rejoin_nipple(mask: Mask, binary: Mask, dim: Mask, radius: int) -> Mask:
     joined = mask.copy()
     part, nipple, labels = joined[around], nipple[around], labels[around]
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
-    bridge = (np.asarray(cv2.dilate(part, kernel), np.uint8) & dim[around]) | part
+    bridge = (np.asarray(cv2.dilate(part, kernel), np.uint8) & dim()[around]) | part
     _, linked = cv2.connectedComponents(bridge, connectivity=4)
     reached = np.isin(linked, np.unique(np.asarray(linked)[part > 0])) & (bridge > 0)
     nipple = np.isin(labels, np.unique(labels[nipple & reached])) & nipple

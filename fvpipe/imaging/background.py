@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from fvpipe.imaging.threshold import log_bins
-from fvpipe.imaging.thumbnail import Thumbnail
+from fvpipe.imaging.thumbnail import LEVELS, Thumbnail, level_counts
 
 Plane = NDArray[np.float64]
 
-COARSE_BINS = 512  # in which the mode of the background is looked for
 COLLIMATION_AREA = 0.02  # of the image, of an exactly constant black at least
 GREY_AIR_AREA = 0.05  # of the image, of grey air beside black collimation at least
 GREY_AIR_LEVEL = 0.4  # of the range, at most
@@ -57,9 +57,13 @@ class Background:
         brightness: Plane = thumbnail.relative.take(thumbnail.stored[where, where])
         return brightness - (self.level if self.fit is None else self.surface(thumbnail.stored.shape, where))
 
-    def is_outside(self, thumbnail: Thumbnail, where: slice) -> NDArray[np.bool_] | None:
-        """Whether each row and column of a slice of the thumbnail lies outside a collimator; None if there is none."""
-        return None if self.outside is None else thumbnail.stored[where, where] == self.outside
+    def on_grid(self, thumbnail: Thumbnail) -> CoarseGrid:
+        """The coarse grid of a thumbnail, above this background."""
+        where = thumbnail.coarse
+        deviation = self.deviation(thumbnail, where)
+        smooth = np.asarray(cv2.medianBlur(deviation.astype(np.float32), 5), np.float32)
+        outside = None if self.outside is None else thumbnail.stored[where, where] == self.outside
+        return CoarseGrid(self, deviation, smooth, outside)
 
     def surface(self, shape: tuple[int, ...], where: slice) -> Plane:
         """Level at every row and column of a slice of a thumbnail of `shape`."""
@@ -68,8 +72,30 @@ class Background:
         y, x = (_places(n)[where] for n in shape)
         fit = self.fit
         surface: Plane = (fit[0] + fit[1] * y + fit[3] * y * y)[:, None] + (fit[2] * x + fit[4] * x * x)[None, :]
-        bounded: Plane = np.maximum(surface + fit[5] * y[:, None] * x[None, :], 0.0)
-        return bounded
+        surface += (fit[5] * y)[:, None] * x[None, :]
+        return np.maximum(surface, 0.0, out=surface)
+
+
+@dataclass(frozen=True, slots=True)
+class CoarseGrid:
+    """The coarse grid of a thumbnail, above one of its backgrounds.
+
+    Attributes
+    ----------
+    background : Background
+        The background.
+    deviation : float64 array, shape (rows, columns)
+        Brightness above it, as a share of the range.
+    smooth : float32 array, shape (rows, columns)
+        The same without noise.
+    outside : bool array, shape (rows, columns), or None
+        True outside a collimator; None if there is none.
+    """
+
+    background: Background
+    deviation: Plane
+    smooth: NDArray[np.float32]
+    outside: NDArray[np.bool_] | None
 
 
 def deviation_bins(deviation: Plane) -> NDArray[np.uint8]:
@@ -100,7 +126,8 @@ def backgrounds(thumbnail: Thumbnail) -> Iterator[Background]:
             surface = background.surface(thumbnail.stored.shape, where)
             if surface.max() - surface.min() >= MIN_UNEVENNESS:
                 yield Background(float(fit[0]), fit, _darker(thumbnail, black, float(surface.min())))
-        inside = stored != black
+        # Smoothing mixes air beside black with it, and what lies below the surface counts in full.
+        inside = cv2.erode((stored != black).view(np.uint8), np.ones((3, 3), np.uint8)) > 0
 
 
 def is_negative(thumbnail: Thumbnail) -> bool:
@@ -121,12 +148,10 @@ def is_negative(thumbnail: Thumbnail) -> bool:
 
 
 def mode(thumbnail: Thumbnail, below_mean: bool = True) -> float:
-    """Most frequent value as a share of the range; that of air is darker than the mean."""
-    relative, counts = thumbnail.relative, thumbnail.counts
-    mean = float((relative * counts).sum() / counts.sum()) if below_mean else 1.0
-    coarse = np.minimum((relative * COARSE_BINS).astype(np.int64), COARSE_BINS - 1)
-    coarse_counts = np.bincount(coarse, weights=counts, minlength=COARSE_BINS)
-    return (int(np.argmax(coarse_counts[: int(mean * COARSE_BINS) + 1])) + 0.5) / COARSE_BINS
+    """Most frequent level as a share of the range; that of air is darker than the mean."""
+    counts = thumbnail.counts
+    mean = float((thumbnail.relative * counts).sum() / counts.sum()) if below_mean else 1.0
+    return (int(np.argmax(thumbnail.levels[: int(mean * LEVELS) + 1])) + 0.5) / LEVELS
 
 
 def _black(thumbnail: Thumbnail) -> int | None:
@@ -145,13 +170,12 @@ def _grey_air(thumbnail: Thumbnail, black: int) -> float | None:
     """Level of grey air beside black; None if there is none."""
     relative, counts = thumbnail.relative, thumbnail.counts
     above = np.where(thumbnail.values > thumbnail.values[black], counts, 0)
-    coarse = np.bincount(np.minimum((relative * COARSE_BINS).astype(np.int64), COARSE_BINS - 1), above, COARSE_BINS)
-    window = np.convolve(coarse, np.ones(5), "same")  # noise spreads the level over a few bins
-    peak = int(np.argmax(window[: round(GREY_AIR_LEVEL * COARSE_BINS)]))
+    window = np.convolve(level_counts(relative, above), np.ones(5), "same")  # noise spreads the level over a few bins
+    peak = int(np.argmax(window[: round(GREY_AIR_LEVEL * LEVELS)]))
     beside = min(window[max(peak - GREY_AIR_WIDTH, 0)], window[peak + GREY_AIR_WIDTH])
     if window[peak] < GREY_AIR_AREA * counts.sum() or peak < 4 or 4 * beside > window[peak]:
         return None
-    return (peak + 0.5) / COARSE_BINS
+    return (peak + 0.5) / LEVELS
 
 
 def _fit_surface(thumbnail: Thumbnail, inside: NDArray[np.bool_]) -> Plane | None:
@@ -189,7 +213,7 @@ def _blocks(plane: NDArray[Any]) -> NDArray[Any]:
     rows, columns = (n // BLOCK for n in plane.shape)
     blocks = plane[: rows * BLOCK, : columns * BLOCK].reshape(rows, BLOCK, columns, BLOCK).transpose(0, 2, 1, 3)
     place = BLOCK * BLOCK * BLOCK_PERCENTILE // 100
-    return np.partition(blocks.reshape(rows, columns, -1), place, axis=2)[:, :, place]
+    return np.partition(blocks.reshape(rows, columns, BLOCK * BLOCK), place, axis=2)[:, :, place]
 
 
 @cache

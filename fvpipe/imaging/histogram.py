@@ -27,23 +27,23 @@ def stored_range(stored: NDArray[Any], mask: NDArray[np.uint8] | None = None) ->
     return int(low), int(high)
 
 
-def padding_mask(stored: NDArray[Any], padding: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """Mask of Pixel Padding.
+def run_mask(stored: NDArray[Any], run: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Mask of a contiguous run of stored values, such as Pixel Padding.
 
     Parameters
     ----------
     stored : uint8 or uint16 array, shape (rows, columns)
         Columns must be contiguous; rows need not be.
-    padding : bool array, shape (number of stored values,)
-        True for padding, one contiguous run.
+    run : bool array, shape (number of stored values,)
+        True for the values of the run, of which there must be one.
 
     Returns
     -------
     mask : uint8 array, shape (rows, columns)
-        255 for padding, 0 elsewhere.
+        255 for the run, 0 elsewhere.
     """
-    run = np.flatnonzero(padding)
-    return np.asarray(cv2.inRange(stored, int(run[0]), int(run[-1])), np.uint8)
+    values = np.flatnonzero(run)
+    return np.asarray(cv2.inRange(stored, int(values[0]), int(values[-1])), np.uint8)
 
 
 def bands(stored: NDArray[Any]) -> Iterator[NDArray[Any]]:

@@ -58,12 +58,12 @@ def clean_opencv(binary: Mask, radius: int, border: int) -> Mask:
     part = np.ascontiguousarray(binary[around])
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
     opened = cv2.morphologyEx(part, cv2.MORPH_OPEN, kernel)
-    _, labels, found, _ = cv2.connectedComponentsWithStats(np.asarray(opened, np.uint8), connectivity=4)
-    if len(found) < 2:
+    contours, _ = cv2.findContours(opened, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)  # a tenth of the time of labels
+    if not contours:
         return mask
-    areas, starts = np.asarray(found[:, cv2.CC_STAT_AREA]), np.asarray(found[:, cv2.CC_STAT_LEFT])
-    label = _select_component(areas, starts <= border + round(MAX_MARGIN * binary.shape[1]) - around[1].start)
-    component = cv2.inRange(labels, label, label)
+    areas, starts = (np.array([of(contour) for contour in contours]) for of in (cv2.contourArea, _start))
+    chosen = _select_component(areas, starts <= border + round(MAX_MARGIN * binary.shape[1]) - around[1].start)
+    component = cv2.drawContours(np.zeros_like(part), contours, chosen, 255, cv2.FILLED)
     # Restores the nipple, which is thinner than the opening.
     mask[around] = fill_largest(np.minimum(np.asarray(cv2.dilate(component, kernel), np.uint8), part))
     return mask
@@ -88,6 +88,7 @@ def clean_simpleitk(binary: Mask, radius: int, border: int) -> Mask:
     opened = sitk.BinaryMorphologicalOpening(image, kernel[1], kernel[0], 0, 255)
     labels = sitk.GetArrayFromImage(sitk.ConnectedComponent(opened == 255)).astype(np.int64)
     areas = np.bincount(labels.ravel())
+    areas[0] = 0
     if len(areas) < 2:
         return np.zeros_like(binary)
     near = np.zeros(len(areas), bool)
@@ -111,9 +112,11 @@ def otsu_simpleitk(bins: NDArray[np.uint8]) -> int:
     return int(otsu.GetThreshold())
 
 
+def _start(contour: NDArray[Any]) -> int:
+    return cv2.boundingRect(contour)[0]
+
+
 def _select_component(areas: NDArray[Any], near_wall: NDArray[np.bool_]) -> int:
-    """Label of the largest component that begins near the chest wall, or of one more than 4 times as large."""
-    areas = areas.astype(np.int64)
-    areas[0] = 0
+    """Index of the largest component that begins near the chest wall, or of one more than 4 times as large."""
     largest, on_wall = int(np.argmax(areas)), int(np.argmax(np.where(near_wall, areas, 0)))
     return on_wall if areas[on_wall] * 4 >= areas[largest] else largest

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from fvpipe.config.pipeline import Intensity, Pipeline
 from fvpipe.imaging.decoded_image import DecodedImage
-from fvpipe.imaging.histogram import histogram, padding_mask, stored_range
+from fvpipe.imaging.histogram import histogram, run_mask, stored_range
 from fvpipe.imaging.segmentation import full_mask
 from fvpipe.imaging.thumbnail import Mask, dilate_padding
 from fvpipe.reasons import Flag
@@ -58,7 +58,7 @@ class Crop:
         left_out = self.outside if self.beyond is None else self.beyond
         excluded = None if left_out is None else left_out[:, order].view(np.uint8)
         if padding is not None:
-            padded = dilate_padding(stored, padding) if self.image.scale > 1 else padding_mask(stored, padding)
+            padded = dilate_padding(stored, padding) if self.image.scale > 1 else run_mask(stored, padding)
             excluded = padded if excluded is None else padded | excluded
         return stored, None if excluded is None else np.asarray(cv2.compare(excluded, 0.0, cv2.CMP_EQ), np.uint8)  # type: ignore[call-overload]  # takes numbers too
 

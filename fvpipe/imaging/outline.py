@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fvpipe.imaging.background import Plane
+from fvpipe.imaging.background import CoarseGrid
 from fvpipe.imaging.threshold import log_bins
 from fvpipe.imaging.thumbnail import MAX_MARGIN, Mask, Thumbnail
 
@@ -107,23 +107,27 @@ def breast_extent(mask: Mask, thumbnail: Thumbnail) -> tuple[Mask, dict[str, flo
 def _opening(profile: NDArray[np.int64], share: float) -> NDArray[np.int64]:
     """Profile without peaks shorter than a share of its rows; its ends are repeated."""
     kernel = np.ones((max(round(share * len(profile)), 1), 1), np.uint8)
-    padded = np.pad(profile, len(kernel), mode="edge").astype(np.float32)[None]
+    around = (0, 0, len(kernel), len(kernel))
+    padded = cv2.copyMakeBorder(profile.astype(np.float32)[None], *around, cv2.BORDER_REPLICATE)
     opened: NDArray[np.int64] = np.asarray(cv2.morphologyEx(padded, cv2.MORPH_OPEN, kernel.T), np.int64)[0]
     return opened[len(kernel) : -len(kernel)]
 
 
 def _armpit(profile: NDArray[np.int64]) -> int | None:
     """Row at which the outline is most concave between an arm above and the breast below; None if there is no arm."""
+    half = round(ARM_REACH * len(profile))
+    if profile[0] <= profile[half:].max():  # an arm reaches the top
+        return None
     rows = np.arange(len(profile))
     corners = [[0, -1], [len(profile) - 1, -1]]  # below the profile, so that the rest of the hull is its upper side
     hull = cv2.convexHull(np.concatenate([np.stack([rows, profile], axis=1), corners]).astype(np.int32))[:, 0]
     upper = hull[hull[:, 1] >= 0]
     upper = upper[np.argsort(upper[:, 0], kind="stable")]
     depth = np.round(np.interp(rows, upper[:, 0], upper[:, 1]) - profile, 6)  # so that every processor agrees
-    depth[round(ARM_REACH * len(profile)) :] = 0
+    depth[half:] = 0
     at = int(np.argmax(depth))
     breast = profile[at:].max()
-    return at if depth[at] > ARM_DEPTH * breast and profile[0] > breast else None  # an arm reaches the top
+    return at if depth[at] > ARM_DEPTH * breast and profile[0] > breast else None
 
 
 def _fold(profile: NDArray[np.int64]) -> int | None:
@@ -195,22 +199,20 @@ class Surroundings:
         return self.ring + self.unevenness + FAINT_WEIGHT * self.faint
 
 
-def measure_surroundings(mask: Mask, deviation: Plane, outside: NDArray[np.bool_] | None, threshold: float) -> Surroundings:
+def measure_surroundings(mask: Mask, air: CoarseGrid, threshold: float) -> Surroundings:
     """Measure what lies around an outline.
 
     Parameters
     ----------
     mask : uint8 array, shape (rows, columns)
         Not 0 on the breast, on the coarse grid.
-    deviation : float64 array, shape (rows, columns)
-        Brightness above the background, as a share of the range.
-    outside : bool array, shape (rows, columns), or None
-        True outside a collimator, which is no air.
+    air : CoarseGrid
+        Brightness above the background.
     threshold : float
         Threshold above the background, as a share of the range.
     """
-    smooth = np.asarray(cv2.medianBlur(deviation.astype(np.float32), 5), np.float32)  # noise must not count
     edge = (np.asarray(cv2.dilate(mask, _CROSS)) > 0) & (mask == 0)
+    smooth, outside = air.smooth, air.outside
     rises = np.asarray(cv2.dilate(smooth, np.ones((5, 5), np.uint8))) >= MIN_RISE * threshold
     faint = float(np.count_nonzero(edge & ~rises)) / max(int(np.count_nonzero(edge)), 1)
     distance = cv2.distanceTransform(cv2.compare(mask, 0.0, cv2.CMP_EQ), cv2.DIST_L1, 3)  # type: ignore[call-overload]  # takes numbers too

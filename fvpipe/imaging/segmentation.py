@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from fvpipe.config.pipeline import Segment
 from fvpipe.imaging.attempts import ThresholdAttempt, attempt_thresholds, bright_values
-from fvpipe.imaging.background import is_negative
+from fvpipe.imaging.background import Plane, is_negative
 from fvpipe.imaging.decoded_image import DecodedImage
 from fvpipe.imaging.histogram import histogram
 from fvpipe.imaging.threshold import BINS
@@ -212,6 +212,12 @@ def _refine_box(thumbnail: Thumbnail, attempt: ThresholdAttempt) -> CropBox:
     if step == 1:
         return CropBox(*box)
     near: Mask = np.asarray(cv2.dilate(mask, np.ones((5, 5), np.uint8)), np.uint8)
+    background, surface = attempt.background, None
+    table: NDArray[Any] = thumbnail.relative
+    if background.fit is None:
+        table = bright_values(thumbnail, background, attempt.limit)
+    else:
+        surface = thumbnail.upright(background.surface(thumbnail.stored.shape, slice(None)))
     reach = 2 * step
     for i, limit in enumerate((0, rows, 0, columns)):
         if box[i] == limit:
@@ -219,7 +225,7 @@ def _refine_box(thumbnail: Thumbnail, attempt: ThresholdAttempt) -> CropBox:
         low, high = max(box[i] - reach, 0), min(box[i] + reach, limit or (rows, columns)[i // 2])
         band = slice(low, high)
         window = (band, slice(box[2], box[3])) if i < 2 else (slice(box[0], box[1]), band)
-        inside = _inside_window(thumbnail, attempt, near, window)
+        inside = _inside_window(thumbnail, window, near, table, surface, attempt.limit)
         if i >= 2:
             inside = inside.T
         hit = np.flatnonzero(np.count_nonzero(inside, axis=1) >= MIN_EDGE_PIXELS)
@@ -229,9 +235,12 @@ def _refine_box(thumbnail: Thumbnail, attempt: ThresholdAttempt) -> CropBox:
 
 
 def _inside_window(
-    thumbnail: Thumbnail, attempt: ThresholdAttempt, near: Mask, window: tuple[slice, slice]
+    thumbnail: Thumbnail, window: tuple[slice, slice], near: Mask, table: NDArray[Any], surface: Plane | None, limit: float
 ) -> NDArray[np.bool_]:
-    """Full-size pixels of a window that lie above the threshold, smoothed as in the thumbnail, and near the mask."""
+    """Full-size pixels of a window that lie above the threshold, smoothed as in the thumbnail, and near the mask.
+
+    `table` says of each stored value whether it does or, if there is a surface that the limit lies above, how bright it is.
+    """
     step = thumbnail.step
     size = step | 1  # an even kernel would shift the image by half a pixel
     smooth: NDArray[Any] = cv2.blur(thumbnail.window(window), (size, size))
@@ -242,11 +251,6 @@ def _inside_window(
         taken: NDArray[Any] = plane[down[0] : down[-1] + 1].take(across, axis=1).take(down - down[0], axis=0)
         return taken
 
-    background = attempt.background
-    if background.fit is None:
-        bright = bright_values(thumbnail, background, attempt.limit).take(smooth)
-    else:
-        surface = thumbnail.upright(background.surface(thumbnail.stored.shape, slice(None)))
-        bright = thumbnail.relative.take(smooth) - here(surface) >= attempt.limit
-    inside: NDArray[np.bool_] = bright & (here(near) > 0)
+    values = table.take(smooth)
+    inside: NDArray[np.bool_] = (values if surface is None else values - here(surface) >= limit) & (here(near) > 0)
     return inside

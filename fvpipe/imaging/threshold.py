@@ -6,6 +6,8 @@ All decisions are made on integers, or on tables that are rounded so that every 
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
+from collections.abc import Sequence
 from fractions import Fraction
 
 import cv2
@@ -16,14 +18,12 @@ from fvpipe.imaging.thumbnail import MAX_MARGIN
 
 LOG_GAIN = 1000.0
 BINS = 256
-SKIN_SHARE = 0.4  # the threshold is lowered at most to this share of itself
 LOWEST_THRESHOLD = 0.002  # of a plateau, as a share of the range
 NOISE_FACTOR = 2.0  # a plateau starts above so many times the noise of the air
 OTSU_FACTOR = 3.0  # and ends below so many times Otsu's threshold
 STEP_FACTOR = 1.19  # from one threshold to the next
 PLATEAU_LOSS = 1.0354  # ratio of the areas of two thresholds at most: STEP_FACTOR to the power of 0.2
 PLATEAU_STEPS = 2  # a plateau has at least: a factor of 1.4
-VALLEY_RADIUS = 6  # bins on each side of a bin whose counts are summed when the valley is searched
 
 # x at which log1p(LOG_GAIN * x) passes from one bin to the next, rounded so that every math library agrees
 _LOG_EDGES = np.array(
@@ -48,7 +48,32 @@ def bin_edge(threshold: int) -> float:
     return float(_LOG_EDGES[min(threshold, BINS - 2)])
 
 
-def stable_thresholds(joined: NDArray[np.uint8], noise: float, otsu: int, preferred: int) -> list[int]:
+def plateau_steps(noise: float, otsu: int) -> list[int]:
+    """Thresholds among which plateaus are looked for, in a range that Otsu's threshold bounds: each is larger by a factor.
+
+    Parameters
+    ----------
+    noise : float
+        Noise of the air, as a share of the range.
+    otsu : int
+        Otsu's threshold.
+
+    Returns
+    -------
+    steps : list of int
+        Last bins of the darker class, rising.
+    """
+    bins: list[int] = []
+    value, high = max(LOWEST_THRESHOLD, NOISE_FACTOR * noise), min(OTSU_FACTOR * bin_edge(otsu), 1.0)
+    while value < high:
+        at = min(bisect_left(_LOG_EDGES, value), BINS - 2)
+        if at not in bins[-1:]:
+            bins.append(at)
+        value *= STEP_FACTOR
+    return bins
+
+
+def stable_thresholds(joined: NDArray[np.uint8], steps: Sequence[int], otsu: int) -> list[int]:
     """Thresholds over which the area of the breast hardly changes, and Otsu's.
 
     Where the breast ends, its area is nearly the same over a wide range of thresholds. Each such range (a plateau) gives one
@@ -58,12 +83,10 @@ def stable_thresholds(joined: NDArray[np.uint8], noise: float, otsu: int, prefer
     ----------
     joined : uint8 array, shape (rows, columns)
         Logarithmic bin below which each pixel is connected with the chest wall: :func:`join_bins`.
-    noise : float
-        Noise of the air, as a share of the range.
+    steps : sequence of int
+        Thresholds whose areas are compared: :func:`plateau_steps`.
     otsu : int
-        Otsu's threshold, which bounds the range.
-    preferred : int
-        Threshold to take wherever it lies in the lower half of a plateau.
+        Otsu's threshold.
 
     Returns
     -------
@@ -72,7 +95,6 @@ def stable_thresholds(joined: NDArray[np.uint8], noise: float, otsu: int, prefer
     """
     counts = np.bincount(joined.ravel(), minlength=BINS)
     areas = (counts.sum() - np.cumsum(counts)).tolist()
-    steps = _geometric_bins(max(LOWEST_THRESHOLD, NOISE_FACTOR * noise), OTSU_FACTOR * bin_edge(otsu))
     plateaus = []
     start = 0
     for k in range(1, len(steps) + 1):
@@ -85,34 +107,20 @@ def stable_thresholds(joined: NDArray[np.uint8], noise: float, otsu: int, prefer
     if plateaus:
         first, area = plateaus[0][0], areas[steps[plateaus[0][1]]]
         plateaus.sort(key=lambda p: p[0] > first or 2 * areas[steps[p[1]]] < 3 * area)
-    middles = [(steps[a], steps[(a + b) // 2]) for a, b in plateaus]
-    stable = [preferred if low <= preferred <= middle else middle for low, middle in middles]  # above it, faint skin is lost
-    return list(dict.fromkeys([*stable, preferred, otsu]))
+    return list(dict.fromkeys([*(steps[(a + b) // 2] for a, b in plateaus), otsu]))
 
 
 def join_bins(plane: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Bin below which each pixel is connected with the chest wall, on the left: a morphological reconstruction by dilation."""
-    joined = np.zeros_like(plane)
-    wall = slice(round(MAX_MARGIN * plane.shape[1]))
-    joined[:, wall] = plane[:, wall]
+    wall = max(round(MAX_MARGIN * plane.shape[1]), 1)
+    joined = plane.copy()
+    joined[:, wall:] = np.minimum.accumulate(plane[:, wall - 1 :], axis=1)[:, 1:]  # straight paths, most of all
     while True:
         before = joined
-        for _ in range(8):
+        for _ in range(4):
             joined = np.asarray(cv2.min(cv2.dilate(joined, _CROSS), plane), np.uint8)
         if np.array_equal(before, joined):
             return joined
-
-
-def _geometric_bins(low: float, high: float) -> list[int]:
-    """Bins whose edges grow by :data:`STEP_FACTOR`, from `low` to `high`."""
-    bins: list[int] = []
-    value = low
-    while value < min(high, 1.0):
-        at = int(np.searchsorted(_LOG_EDGES, value))
-        if not bins or at > bins[-1]:
-            bins.append(min(at, BINS - 2))
-        value *= STEP_FACTOR
-    return bins
 
 
 def otsu_threshold(counts: NDArray[np.int64]) -> int:
@@ -143,29 +151,6 @@ def otsu_threshold(counts: NDArray[np.int64]) -> int:
         return Fraction((int(moment[i]) * total - total_moment * dark) ** 2, dark * (total - dark))
 
     return int(max(best, key=lambda i: (exact_variance(i), -i)))
-
-
-def lower_to_valley(counts: NDArray[np.int64], threshold: int) -> int:
-    """Lower a threshold to the emptiest bin between :data:`SKIN_SHARE` of it and itself.
-
-    Where the background is black, Otsu's threshold lies well inside the skin, where the faint ring around a nipple may
-    separate it from the breast. Where noise or scatter fills the bins below, the threshold stays.
-
-    Parameters
-    ----------
-    counts : int64 array, shape (256,)
-        Histogram of logarithmic bins.
-    threshold : int
-        Last bin of the darker class.
-    """
-    lowest = skin_threshold(threshold)
-    smoothed = np.convolve(counts, np.ones(2 * VALLEY_RADIUS + 1, np.int64))[VALLEY_RADIUS:-VALLEY_RADIUS]
-    return lowest + int(np.argmin(smoothed[lowest : threshold + 1]))
-
-
-def skin_threshold(threshold: int) -> int:
-    """Logarithmic bin of :data:`SKIN_SHARE` times the value at the upper edge of bin `threshold`."""
-    return int(np.searchsorted(_LOG_EDGES, SKIN_SHARE * _LOG_EDGES[min(threshold, BINS - 2)]))
 
 
 def triangle_threshold(counts: NDArray[np.int64]) -> int:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fvpipe.imaging.decoded_image import DecodedImage
-from fvpipe.imaging.histogram import histogram, padding_mask, stored_range
+from fvpipe.imaging.histogram import histogram, run_mask, stored_range
 from fvpipe.types import Edge
 
 Mask = NDArray[np.uint8]
@@ -20,6 +20,7 @@ THUMBNAIL_SIDE = 512  # pixels of the longer side at most; up to a quarter more 
 BORDER_SHARE = 0.015  # of the longer side, excluded from the threshold on each edge: film borders, frame lines
 COARSE_SIDE = 128  # pixels of the longer side, nearly, of the coarse grid on which background and threshold are chosen
 MAX_MARGIN = 0.25  # of the columns, between the edge of the image and the chest wall
+LEVELS = 512  # of the range, in which the mode of the background is looked for
 ROBUST_RANGE = (0.001, 0.999)  # quantiles that become 0 and 1
 AIR_RANGE, AIR_PIXELS = 0.03, 0.05  # there is air if so large a share of pixels lies within so small a share of the range
 
@@ -46,6 +47,8 @@ class Thumbnail:
         Histogram of `stored` without the border.
     relative : float64 array, shape (number of stored values,)
         Value of each stored value, scaled to 0 at the robust minimum and 1 at the robust maximum, and clipped.
+    levels : float64 array, shape (LEVELS,)
+        Pixels of each of so many levels of the range, of those in `counts`.
     """
 
     image: DecodedImage
@@ -56,6 +59,7 @@ class Thumbnail:
     step: int
     counts: NDArray[np.int64]
     relative: NDArray[np.float64]
+    levels: NDArray[np.float64]
 
     @property
     def values(self) -> NDArray[np.float64]:
@@ -127,23 +131,30 @@ def make_thumbnail(image: DecodedImage, chest_wall: Edge) -> Thumbnail | None:
     border = border_width(small.shape)
     # With the border, white film edges would shift the range and push a faint nipple below the threshold.
     counts = histogram(small[border:-border, border:-border], len(image.values))
-    order = np.argsort(image.values, kind="stable") if image.direction == 0 else np.arange(len(counts))[:: image.direction]
-    cumulative = np.cumsum(counts[order])
-    low, high = (image.values[order[np.searchsorted(cumulative, q * cumulative[-1])]] for q in ROBUST_RANGE)
+    order = np.argsort(image.values, kind="stable") if image.direction == 0 else slice(None, None, image.direction)
+    ascending, cumulative = image.values[order], np.cumsum(counts[order])
+    low, high = (ascending[np.searchsorted(cumulative, q * cumulative[-1])] for q in ROBUST_RANGE)
     if not high > low:
         present = image.values[counts > 0]
         low, high = present.min(), present.max()
     if not high > low:
         return None
     relative = np.clip((image.values - low) / (high - low), 0.0, 1.0)
-    return Thumbnail(image, background, mirrored, small, margin, step, counts, relative)
+    return Thumbnail(image, background, mirrored, small, margin, step, counts, relative, level_counts(relative, counts))
+
+
+def level_counts(relative: NDArray[np.float64], counts: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Pixels of each level, from those of each stored value."""
+    return np.asarray(np.bincount(np.minimum((relative * LEVELS).astype(np.int64), LEVELS - 1), counts, LEVELS), np.float64)
 
 
 def _margin(image: DecodedImage, small: NDArray[Any]) -> int:
     """Columns of one value at the left edge, as beside a scanned film; 0 if they are too many, or a film's white edge."""
-    differs = (small != small[:1, :1]).any(axis=0)
+    columns = small.shape[1]
+    widest = max(min(int(MAX_MARGIN * columns), columns - 2 * border_width(small.shape) - 1), 1)  # an interior must be left
+    differs = (small[:, :widest] != small[0, 0]).any(axis=0)
     margin = int(np.argmax(differs)) + 1  # smoothing mixes one more column with them
-    if not differs.any() or not 1 < margin <= MAX_MARGIN * small.shape[1]:
+    if not differs.any() or margin == 1:
         return 0
     white = image.values[small[0, 0]] >= np.median(image.values[small[:, margin]])
     return 0 if white and margin <= border_width(small.shape) else margin
@@ -201,7 +212,7 @@ def dilate_padding(stored: NDArray[Any], padding: NDArray[np.bool_], radius: int
     mask : uint8 array, shape (rows, columns)
         255 for padding and pixels around it; for padding alone if the dilation would cover everything.
     """
-    mask = padding_mask(stored, padding)
+    mask = run_mask(stored, padding)
     dilated = np.asarray(cv2.dilate(mask, np.ones((2 * radius + 1, 2 * radius + 1), np.uint8)), np.uint8)
     return mask if dilated.all() else dilated
 
