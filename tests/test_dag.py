@@ -20,7 +20,7 @@ import yaml
 ROOT = Path(__file__).parents[1]
 STAGES: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 
-PLUMBING = {"errors", "execution", "flow", "printable", "progress", "reasons", "types"}
+PLUMBING = {"errors", "execution", "flow", "printable", "regular_files", "progress", "reasons", "types"}
 """Packages and modules that run the work or name its values, and decide no output: no stage lists them."""
 
 VERSIONED = {"dicom": "versions", "imaging": "versions"}

@@ -34,6 +34,12 @@ ROOT = Path(__file__).parents[2]
 PROGRAM = (sys.executable, "-m", "fvpipe")
 
 
+@pytest.fixture(autouse=True)
+def one_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The identifier key of all users, who have no place of their own for one."""
+    monkeypatch.setenv("FVPIPE_ID_KEY", "a key of some characters")
+
+
 def command(*arguments: object, before: Sequence[str] = (), **environment: str) -> subprocess.CompletedProcess[str]:
     """A command of fvpipe as a process of its own, behind the command `before` that starts it."""
     return subprocess.run(
@@ -408,7 +414,7 @@ def test_a_read_only_root_with_one_volume(
         factory.patient(volume / "in", f"p{number}", "L", number)
     for name in ("TMPDIR", "XDG_CONFIG_HOME", "HOME"):
         monkeypatch.delenv(name, raising=False)
-    environment = {"FVPIPE_ID_KEY": "a key of some characters"} | ({"TMPDIR": str(volume)} if with_tmpdir else {})
+    environment = {"TMPDIR": str(volume)} if with_tmpdir else {}
     build_there = builds(volume / "in", volume / "out", workers=workers)
     done = command(*build_there, before=in_own_mounts(READ_ONLY_ROOT, volume), **environment)
     assert "Traceback" not in done.stderr
