@@ -34,7 +34,7 @@ SYNTAXES = (ExplicitVRLittleEndian, RLELossless, JPEGLosslessSV1, JPEG2000Lossle
 FAULTY = 0.02  # of the files
 KILL_SECONDS, STOP_SECONDS = 20.0, 60.0  # between two; kills come sooner where the build is short
 TIMEOUT = 10  # seconds a task: a stopped worker must be replaced before the next is stopped
-START_CPU_SECONDS = 3.0  # that a worker takes before it is at work, roughly: only then is it killed or stopped
+START_CPU_SECONDS = 3.0  # that a worker takes before it is at work, roughly: only then is it stopped
 FILLED_AT = 0.4  # of the samples
 SAMPLE_BYTES = 256 * 256 * 2
 
@@ -179,9 +179,9 @@ def _disturb(folder: Path, out: Path, store: Path, breasts: int, calm: float, st
                 number = next((each for each, when in due.items() if now >= when), None)
                 if number and made > before:
                     with suppress(psutil.Error):  # one of them has just ended
-                        able = [
-                            each for each in workers if each not in stopped and sum(each.cpu_times()[:2]) > START_CPU_SECONDS
-                        ]
+                        able = [each for each in workers if each not in stopped]
+                        if number is signal.SIGSTOP:
+                            able = [each for each in able if sum(each.cpu_times()[:2]) > START_CPU_SECONDS]
                         if able:
                             victim = rng.choice(able)
                             victim.send_signal(number)

@@ -24,6 +24,7 @@ FIRST_BATCH_TASKS = 4  # in a batch, until one has come back and says how long a
 MAX_BATCH_TASKS = 512  # in a batch on a cluster: batches under way are held in memory
 IN_PROCESS_BATCH_TASKS = 128  # in a batch in this process: how often progress is shown
 MAX_ISOLATED_TASKS = 3  # that one fresh process does sooner than a local cluster starts
+OPENCV_OUT_OF_MEMORY = "(-4:Insufficient memory)"  # in the text of its errors, which are no MemoryError
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +122,9 @@ class Workers:
         """
         try:
             yield from self._run(function, tasks, max_in_process)
-        except MemoryError as error:
+        except Exception as error:
+            if not isinstance(error, MemoryError) and OPENCV_OUT_OF_MEMORY not in str(error):
+                raise
             raise ClusterError(
                 f"out of memory ({error or 'a decoder or a library'}); what was finished is kept. {WAYS_OUT}"
             ) from None
