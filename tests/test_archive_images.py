@@ -113,6 +113,34 @@ def test_below_a_scar_the_breast_is_kept(at: float) -> None:
         assert lost <= 0.01, (seed, lost, verdict)
 
 
+@pytest.mark.parametrize("reach", [0.15, 0.3, 0.5])
+def test_abdomen_without_a_notch_makes_a_crop_loose(reach: float) -> None:
+    """A body of that share of the breast's width runs to the bottom of the image; a breast that the edge cuts off does not."""
+    for seed in range(4):
+        made = breast(seed, MLO if seed % 2 else CC, LEFT, (640, 520), 12)
+        box, (y, x) = made.drawing.box, np.mgrid[:640, :520]
+        below = (y > (box.top + box.bottom) / 2) & (x < reach * box.width)
+        values = np.sqrt(np.maximum(made.drawing.tissue, 0.2 * below))
+        found = segment(decoded(cv2.GaussianBlur(values, (0, 0), 0.8), LEFT), LOG)
+        excess = (found.tight_box.bottom - box.bottom) / found.tight_box.height
+        assert excess < 0.08 or found.verdict is CropVerdict.LOOSE, (seed, excess, found.gates)
+        cut = segment(decoded(np.sqrt(made.drawing.tissue[: box.bottom - box.height // 5]), LEFT), LOG)
+        assert cut.verdict is CropVerdict.GOOD, (seed, cut.gates)
+
+
+@pytest.mark.parametrize("width", [0.13, 0.17])
+def test_tissue_of_uneven_brightness_is_no_wide_leak(width: float) -> None:
+    """A strip of it above a small breast: along a leak, brightness hardly varies."""
+    for seed in range(4):
+        drawing = draw(np.random.default_rng(seed), (640, 520), CC, LEFT, Anatomy(0.25, 0.6, 0.5, None))
+        y, x = np.mgrid[:640, :520]
+        strip = (x < width * 520) & (y < drawing.box.top + 0.3 * drawing.box.height)
+        lattice = np.random.default_rng(seed).uniform(0.6, 1.4, (24, 20))
+        texture = cv2.resize(lattice, (520, 640), interpolation=cv2.INTER_CUBIC)
+        lost, verdict = _lost(1.2 * np.where(drawing.mask, drawing.tissue, 0.1 * strip * texture), drawing.mask | strip)
+        assert lost <= 0.01, (seed, lost, verdict)
+
+
 def test_a_wide_strip_that_is_taken_for_a_leak_is_doubted() -> None:
     """Chest wall and axilla above a small breast, of one width and darker than it."""
     for seed, width in product(range(4), (0.11, 0.15)):

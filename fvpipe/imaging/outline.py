@@ -63,7 +63,7 @@ def breast_extent(mask: Mask, thumbnail: Thumbnail) -> tuple[Mask, dict[str, flo
         A new mask, or `mask` itself if nothing was cut off.
     beyond : dict of str to float
         What is left beyond the breast: ``excess``, how far peaks extend beyond its profile, as a share of its width, and
-        ``fold``, the rows of what may be a second fold or the lower part of a scarred breast, as a share of all.
+        ``fold``, the rows of what may be abdomen, a second fold or the lower part of a scarred breast, as a share of all.
     """
     left, top, width, height = cv2.boundingRect(mask)
     if not width:
@@ -94,6 +94,8 @@ def breast_extent(mask: Mask, thumbnail: Thumbnail) -> tuple[Mask, dict[str, flo
         cut[top + fold :, left + most :] = 0
         profile[fold:] = np.minimum(profile[fold:], most)
         kept = 1 - fold / height
+    elif top + height == len(mask):  # what reaches the bottom may be abdomen that joins the breast without a notch
+        kept = (height - 1 - int(np.flatnonzero(smooth >= FOLD_NOTCH * smooth.max())[-1])) / height
     arm = _armpit(_opening(profile, NIPPLE_LENGTH))
     if arm is not None:
         most = int(profile[arm:].max())

@@ -15,7 +15,7 @@ LIMITS = {"ring": 110.0, "rival": 1.5, "removed": 0.12, "faint": 0.2, "excess": 
 - ``removed``: area that was taken for a light leak, as a share of all. Beyond it, it may have been tissue.
 - ``faint``: share of the outline where brightness hardly rises inwards. Beyond it, air was taken for breast.
 - ``excess``: by how much a peak extends beyond the breast, as a share of its width. A nipple extends less.
-- ``fold``: rows of what may be a second fold of skin or the lower part of a scarred breast, as a share of all.
+- ``fold``: rows of what may be abdomen, a second fold of skin or the lower part of a scarred breast, as a share of all.
 """
 
 DOUBTFUL = {"ring", "rival", "removed"}  # beyond the limit of one of these, a part of the breast may lie outside

@@ -39,10 +39,18 @@ KINDS = (
     "implant", "arm", "abdomen", "margin", "ramp", "two_levels", "vignette", "pedestal", "negative", "glow", "plate", "narrow",
 )  # fmt: skip
 EXCLUSIVE = (
-    {"ramp", "vignette"}, {"implant", "pedestal", "plate", "two_levels"}, {"implant", "ramp"}, {"implant", "vignette"},
-    {"implant", "glow"}, {"implant", "narrow"}, {"glow", "margin"}, {"glow", "two_levels"}, {"arm", "plate"},
-    {"narrow", "arm"}, {"narrow", "abdomen"},
-)  # fmt: skip
+    {"ramp", "vignette"},  # one surface is the sum of both, higher than either may be
+    {"implant", "pedestal", "plate", "two_levels"},  # each sets the level of air
+    {"implant", "ramp"},  # these three are brighter than the faintest tissue beside an implant: nothing tells them apart
+    {"implant", "vignette"},
+    {"implant", "glow"},
+    {"implant", "narrow"},  # there is no room for one
+    {"glow", "margin"},  # glow is drawn along the edge of the frame, not of the film
+    {"glow", "two_levels"},  # light leaks into films, which no collimator's black surrounds
+    {"arm", "plate"},  # the plate is put against the axilla, where the arm is
+    {"narrow", "arm"},  # arm and abdomen would make the box wide
+    {"narrow", "abdomen"},
+)
 """Sets of kinds of which a case that is drawn at random has one at most."""
 
 STYLES = {"ge": (12,), "hologic": (12,), "film": (8, 16), "other": (14,)}
