@@ -6,9 +6,11 @@ Whoever can speak to a scheduler or worker can run code in it. Imports Dask, so 
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import tempfile
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import dask
 from cryptography import x509
@@ -74,8 +76,20 @@ def start_cluster(count: int, threads: bool, start_seconds: float, stack: ExitSt
     scheduler = {"cls": PrivateScheduler, "options": {"security": security, "dashboard": False, **place}}
     workers = dict.fromkeys(range(1 if threads else count), worker)
     cluster: SpecCluster = SpecCluster(workers, scheduler, security=security, silence_logs=logging.CRITICAL)
-    stack.enter_context(cluster)
+    stack.push(partial(_close, cluster))
     return cluster
+
+
+def _close(cluster: SpecCluster, kind: type[BaseException] | None, *_: object) -> None:
+    """Close a cluster; after an error without waiting for workers, which may be stopped, or stuck while they start."""
+    if kind is None:
+        cluster.close()
+        return
+    for child in multiprocessing.active_children():
+        if child.name.startswith("Dask Worker"):
+            child.kill()
+    with suppress(Exception):  # the error that is under way says what is wrong
+        cluster.close()
 
 
 def _fresh_keys() -> Security:
