@@ -173,7 +173,7 @@ class ImageRecord:
 
     @property
     def stated(self) -> StatedImage:
-        """What label table and path said, to read the header once more."""
+        """The statements of label table and path, to read the header once more."""
         if not self.identity_from:
             return NOTHING_STATED
         kind = self.synthetic, self.low_energy, self.implant

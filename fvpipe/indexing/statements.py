@@ -1,4 +1,4 @@
-"""What label tables and paths say of each image, before its header is read."""
+"""Statements of label tables and paths about each image, before its header is read."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NOT_LISTED = "no row of the label table lists this image; expected one"
 
 @dataclass(frozen=True, slots=True)
 class Statements:
-    """What is said of images, by path.
+    """Facts that label tables and paths give of images, by path.
 
     Attributes
     ----------

@@ -105,7 +105,7 @@ def run_index(
 
 
 def explain(project: Project, path: Path, workers: Workers, id_key: Path | None, *, reread: bool) -> dict[str, Any]:
-    """Where each fact of one file comes from: its header, its path, or a row of the label table.
+    """Tell where each fact of one file comes from: its header, its path, or a row of the label table.
 
     Raises
     ------
