@@ -232,7 +232,7 @@ def test_a_decoder_that_lacks_memory_rejects_no_file(syntax: str, tmp_path: Path
     path = tmp_path / "x.dcm"
     factory.mammogram(path, factory.breast(shape=(2048, 1664)), syntax)
     short = 0
-    for megabytes in (2, 8, 14, 22, 40, 200):
+    for megabytes in (4, 22, 200):
         try:
             with Workers(WorkerSettings(1, timeout=60)) as workers:
                 ((found,),) = workers.run(decoded_with, [(path, megabytes << 20)])
@@ -241,7 +241,7 @@ def test_a_decoder_that_lacks_memory_rejects_no_file(syntax: str, tmp_path: Path
             short += 1
         else:
             assert isinstance(found, str)
-    assert 1 <= short <= 5
+    assert 1 <= short <= 2
 
 
 def test_a_lack_of_memory_is_a_named_error() -> None:
