@@ -30,7 +30,8 @@ def map_images(file: BinaryIO, offset: int, shape: tuple[int, ...], dtype: np.dt
 
     Returns
     -------
-    array, shape `shape`
+    array
+        Read-only.
 
     Raises
     ------
