@@ -81,7 +81,9 @@ def silenced() -> Iterator[None]:
 def _check_length(header: Dataset, keyword: str, most: int) -> None:
     """Check an element before pydicom makes an object of each of its values or items."""
     raw = header.get_item(_tag(keyword))
-    value = raw.value if isinstance(raw, RawDataElement) else b""
+    value = (raw.value or b"") if isinstance(raw, RawDataElement) else b""
+    if len(value) <= MAX_ITEMS:
+        return
     if len(value) > most:
         raise RejectedFile(Reason.HEADER_UNREADABLE, f"{keyword} has {len(value)} bytes; expected at most {most}")
     if max(map(value.count, _ITEMS)) > MAX_ITEMS:
