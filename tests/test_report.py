@@ -142,7 +142,10 @@ def test_each_refusal_is_that_of_its_rule(tmp_path: Path) -> None:
     for rule, reason, make in FILES:
         assert refusals(make(), tmp_path) == [(rule, reason)]
     named = set(re.findall(r"Reason\.([A-Z_]+)", reader_source()))
-    assert {name.lower() for name in named} - {reason for _, reason, _ in (*TAGGED, *FILES)} == {"not_a_file"}
+    assert {name.lower() for name in named} - {reason for _, reason, _ in (*TAGGED, *FILES)} == {
+        "not_a_file",
+        "identifier_conflict",
+    }
     rules = [*(step.value for step in OpeningStep), *(rule.name for rule in RULES)]
     assert set(rules) - {rule for rule, _, _ in (*TAGGED, *FILES)} == {"file"}
     assert len(set(rules)) == len(rules)
