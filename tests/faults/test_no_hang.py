@@ -65,9 +65,10 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.fault(56)
 def test_stopped_workers_are_replaced_and_the_build_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both of them, within a batch; the shards are those of a build that nobody disturbed."""
-    for number in range(8):
+    for number in range(30):  # enough that the first sample is seen before the last is made
         factory.patient(tmp_path / "in", f"p{number}", "L", number)
     build(tmp_path / "in", tmp_path / "clean")
+    others = {child.pid for child in psutil.Process().children(recursive=True)}
     for name, seconds in {"SILENT_SECONDS": 4.0, "POLL_SECONDS": 0.5}.items():
         monkeypatch.setattr(cluster, name, seconds)
     stopped: list[int] = []
@@ -75,7 +76,8 @@ def test_stopped_workers_are_replaced_and_the_build_ends(tmp_path: Path, monkeyp
 
     def stop() -> None:
         while not begun.wait(0.01):
-            workers = [each for each in psutil.Process().children(recursive=True) if "spawn_main" in " ".join(each.cmdline())]
+            children = [each for each in psutil.Process().children(recursive=True) if each.pid not in others]
+            workers = [each for each in children if "spawn_main" in " ".join(each.cmdline())]
             if len(workers) == 2 and any((tmp_path / "out").rglob("*.sample")):
                 for worker in workers:
                     worker.suspend()
