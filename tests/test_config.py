@@ -335,7 +335,7 @@ PARAMS_MISTAKES = {
     "": "'datasets' is missing",
     "datasets: {}\npipeline: [direct]": "unknown key 'pipeline' (did you mean 'pipelines'?)",
     "datasets: {cbis: {adaptor: cbis}}": "'datasets.cbis.adapter' is missing; unknown key 'datasets.cbis.adaptor' (did you",
-    "datasets: {cbis: {adapter: cbis, labels: {clases: x}}}": "unknown key 'datasets.cbis.labels.clases' (did you",
+    "datasets: {cbis: {adapter: cbis, labels: {klasses: x}}}": "unknown key 'datasets.cbis.labels.klasses' (did you",
     "datasets: {../x: {adapter: cbis}}": "'datasets': name '../x': only a-z, 0-9",
     "datasets: {cbis: {adapter: cbis, made: 'yes'}}": "'datasets.cbis.made': Input should be a valid boolean, found 'yes'",
     "datasets: {a: {adapter: x, identifiers: hash}}": "'datasets.a.identifiers' is 'hash' (did you mean 'hashed'?)",

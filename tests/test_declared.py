@@ -631,7 +631,7 @@ def test_columns_and_classes_on_the_command_line(tmp_path: Path) -> None:
     ]
     assert "column 'cancr' is missing" in run(*common, "--column", "label=cancr", code=1).output
     assert "is it 'cancer'?" in run(*common, "--column", "label=cancr", code=1).output
-    assert "no fact 'lable' (did you mean 'label'?)" in run(*common, "--column", "lable=cancer", code=1).output
+    assert "no fact 'labelx' (did you mean 'label'?)" in run(*common, "--column", "labelx=cancer", code=1).output
     assert "expected NAME=VALUE" in run(*common, "--column", "label", code=2).output
 
 

@@ -13,7 +13,7 @@ import threading
 import time
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -76,13 +76,14 @@ def test_stopped_workers_are_replaced_and_the_build_ends(tmp_path: Path, monkeyp
 
     def stop() -> None:
         while not begun.wait(0.01):
-            children = [each for each in psutil.Process().children(recursive=True) if each.pid not in others]
-            workers = [each for each in children if "spawn_main" in " ".join(each.cmdline())]
-            if len(workers) == 2 and any((tmp_path / "out").rglob("*.sample")):
-                for worker in workers:
-                    worker.suspend()
-                    stopped.append(worker.pid)
-                return
+            with suppress(psutil.Error):  # one may end just now
+                children = [each for each in psutil.Process().children(recursive=True) if each.pid not in others]
+                workers = [each for each in children if "spawn_main" in " ".join(each.cmdline())]
+                if len(workers) == 2 and any((tmp_path / "out").rglob("*.sample")):
+                    for worker in workers:
+                        worker.suspend()
+                        stopped.append(worker.pid)
+                    return
 
     thread = threading.Thread(target=stop)
     thread.start()
