@@ -15,6 +15,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -111,26 +112,21 @@ def test_a_stopped_isolated_process_is_replaced(tmp_path: Path) -> None:
     assert run_isolated(stops_once, [str(tmp_path / "once")], timeout=1) == [str(tmp_path / "once")]
 
 
-class StopsWhenSent:
-    """A large result whose process is stopped while a part of it is under way."""
+def stopped_while_answering(tasks: list[str]) -> list[bytes]:
+    """On a worker: from now on, this process is stopped when it has sent the length of its next message."""
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        def stop() -> None:
-            time.sleep(0.2)
-            os.kill(os.getpid(), signal.SIGSTOP)
+    def send(self: Any, data: bytes) -> None:
+        os.write(self.fileno(), data)
+        os.kill(os.getpid(), signal.SIGSTOP)
 
-        threading.Thread(target=stop).start()
-        return bytes, (bytes(1 << 26),)
-
-
-def large_results(tasks: list[str]) -> list[Any]:
-    return [StopsWhenSent() for _ in tasks]
+    Connection._send = send  # type: ignore[attr-defined]
+    return [bytes(1 << 20) for _ in tasks]
 
 
 @posix
 @pytest.mark.fault(56)
 def test_a_process_stopped_within_a_message_is_not_waited_for() -> None:
-    results, end = isolation._run_fresh(large_results, ["a"], timeout=1)
+    results, end = isolation._run_fresh(stopped_while_answering, ["a"], timeout=1)
     assert results == []
     assert end is not None
     assert end.timed_out
