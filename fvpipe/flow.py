@@ -71,7 +71,7 @@ def index(source: Source, workers: Workers, file_cache: FileCache, *, digest: bo
     files = {path: replace(file, stated=statement_digest(statements.stated.get(path))) for path, file in files.items()}
     to_read = {path: file for path, file in files.items() if path not in left_out}
     headers, digests, headers_read = read_headers(source, to_read, workers, file_cache, digest, statements.stated)
-    headers = statements.without_unlisted(headers | left_out)
+    headers = statements.without_not_listed(headers | left_out)
     headers, passed_over = without_strays(headers, files, passed_over, source.root, file_cache)
 
     def records() -> list[ImageRecord]:
@@ -95,7 +95,7 @@ def index(source: Source, workers: Workers, file_cache: FileCache, *, digest: bo
         facts={image.path: labels.facts(image.patient_id, image.study, image.laterality) for image in images},
         breasts=pairing.breasts,
         unpaired=pairing.unpaired,
-        exam_order=exam_order(source, files, images, file_cache),
+        exam_order=exam_order(images),
         labels_unmatched=labels.unmatched,
         rejections=sorted([*scan.rejections, *rejected, *pairing.rejections], key=rejection_order),
         digests={image.path: digests[image.path] for image in images} if digest else None,

@@ -139,6 +139,9 @@ class ImageRecord:
     accession, study_date : str
         Digest of the Accession Number; those of year and day of the Study Date, separated by a space. Empty where absent.
         They are compared with the label table and written to no table.
+    exam_day : int or None
+        Number of the day of the exam, shifted by days that the patient and the identifier key decide: it orders the exams of
+        a patient, and stands in no table. None where the Study Date is absent or no date.
     identity_from : str
         Where patient, study, side and view come from, such as ``patient path, view table``; empty where all are the header's.
     """
@@ -169,6 +172,7 @@ class ImageRecord:
     for_processing: bool
     accession: str = field(default="", kw_only=True)
     study_date: str = field(default="", kw_only=True)
+    exam_day: int | None = field(default=None, kw_only=True)
     identity_from: str = field(default="", kw_only=True, compare=False)
 
     @property
@@ -254,25 +258,6 @@ class BreastFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class ImageFacts:
-    """Row of a label table about one image, to be compared with its header.
-
-    Attributes
-    ----------
-    line : int
-        Line number in the table, for messages.
-    laterality, view, rows, columns
-        Values of the row; None if the table has no such column.
-    """
-
-    line: int
-    laterality: Laterality | None = None
-    view: View | None = None
-    rows: int | None = None
-    columns: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Finding:
     """Bounding box that a radiologist drew on one image. Edges in source pixels, as in the label table.
 
@@ -286,29 +271,6 @@ class Finding:
     left: float
     right: float
     outline: tuple[tuple[float, float], ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Region:
-    """Lesion outlined by a mask file, on the film of the same patient, side and view.
-
-    Attributes
-    ----------
-    number : int
-        Number of the lesion on its film.
-    rows, columns : int
-        Size of the mask in pixels; must equal that of the film.
-    box : CropBox or None
-        Bounding box of the mask; None for an image with many values, which is a cut-out unless it is as large as its film.
-    """
-
-    patient_id: str
-    laterality: Laterality
-    view: View
-    number: int
-    rows: int
-    columns: int
-    box: CropBox | None
 
 
 @dataclass(frozen=True, slots=True)

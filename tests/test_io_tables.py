@@ -17,11 +17,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fvpipe.config.project import Labels
-from fvpipe.datasets.adapter import LabelTable, parse_laterality
+from fvpipe.datasets.adapter import ImageFacts, LabelTable, parse_laterality
 from fvpipe.datasets.registry import get_adapter
 from fvpipe.errors import LabelTableError
 from fvpipe.io.tables import format_csv, read_table
-from fvpipe.types import BreastFacts, ImageFacts, Laterality, View
+from fvpipe.types import BreastFacts, Laterality, View
 
 CMMD = Path(__file__).parent / "data" / "cmmd"
 L, R = Laterality.LEFT, Laterality.RIGHT

@@ -121,8 +121,7 @@ class FileCache:
         return blake3(f"{self._root}/{path}".encode("utf-8", "surrogatepass")).hexdigest(length=16)
 
     def _kind(self, kind: str) -> str:
-        # These hold identifiers, as the policy makes them, or follow from one.
-        return f"{kind} {self._policy}" if kind in ("region", "exam day") else kind
+        return f"region {self._policy}" if kind == "region" else kind  # it holds identifiers, as the policy makes them
 
     def record(self, source: SourceFile) -> ImageRecord | Rejection | None:
         """The record of this very state of the file, or why it was rejected; None on a cache miss."""
@@ -142,7 +141,7 @@ class FileCache:
 
         Kinds: ``file`` (digest of its bytes), ``pixels`` (digest of its decoded pixels; with a pipeline's digest where
         that decodes at reduced resolution), ``region`` (what a lesion mask outlines), ``crash`` (of its decoder),
-        ``content`` (what its first bytes are), ``exam day`` (its Study Date, shifted by days that the patient decides).
+        ``content`` (what its first bytes are).
         """
         return self._get(_FACT, source, self._kind(kind))
 

@@ -89,10 +89,14 @@ def inspect(path: Path, adapter: str | None, pipeline: str, png: Path | None, ti
     $ fvpipe inspect film.dcm --adapter cbis --png film.png
     $ fvpipe inspect cache/shards/cropped/cbis
     """
-    from fvpipe.project.project import find_reading
+    from fvpipe.project.reading import find_readings
     from fvpipe.report.inspect import file_text, inspect_dicom, inspect_shards, to_text
 
-    found = inspect_shards(path) if path.is_dir() else inspect_dicom(path, find_reading(path, adapter), pipeline, png, timeout)
+    if path.is_dir():
+        found = inspect_shards(path)
+    else:
+        reading = find_readings([path], adapter, keep_identifiers=True)[path]
+        found = inspect_dicom(path, reading, pipeline, png, timeout)
     show = to_text if path.is_dir() else file_text
     echo(json.dumps(found, indent=1) if as_json else show(found))
     if found.get("reason"):

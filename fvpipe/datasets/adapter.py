@@ -11,7 +11,49 @@ from fvpipe.config.project import Labels
 from fvpipe.datasets.declaration import Declaration
 from fvpipe.dicom.header import HeaderPolicy
 from fvpipe.reasons import Reason
-from fvpipe.types import BreastFacts, Exam, Finding, ImageFacts, Laterality, Region, View
+from fvpipe.types import BreastFacts, CropBox, Exam, Finding, Laterality, View
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFacts:
+    """Row of a label table about one image, to be compared with its header.
+
+    Attributes
+    ----------
+    line : int
+        Line number in the table, for messages.
+    laterality, view, rows, columns
+        Values of the row; None if the table has no such column.
+    """
+
+    line: int
+    laterality: Laterality | None = None
+    view: View | None = None
+    rows: int | None = None
+    columns: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """Lesion outlined by a mask file, on the film of the same patient, side and view.
+
+    Attributes
+    ----------
+    number : int
+        Number of the lesion on its film.
+    rows, columns : int
+        Size of the mask in pixels; must equal that of the film.
+    box : CropBox or None
+        Bounding box of the mask; None for an image with many values, which is a cut-out unless it is as large as its film.
+    """
+
+    patient_id: str
+    laterality: Laterality
+    view: View
+    number: int
+    rows: int
+    columns: int
+    box: CropBox | None
 
 
 @dataclass(frozen=True, slots=True)

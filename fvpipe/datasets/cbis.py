@@ -6,9 +6,10 @@ import re
 import shutil
 from pathlib import Path
 
+from fvpipe.datasets.adapter import Region
 from fvpipe.errors import DependencyError, StorageError
 from fvpipe.reasons import Reason
-from fvpipe.types import BreastFacts, CropBox, Laterality, Region, View
+from fvpipe.types import BreastFacts, CropBox, Laterality, View
 
 SAMPLE_TRUTH = {
     ("P_00173", Laterality.LEFT): BreastFacts(0, pathology="BENIGN"),

@@ -16,14 +16,14 @@ from typing import Any
 from fvpipe.config.facts import EXAM_NAMES, IDENTITY
 from fvpipe.config.loading import nearest
 from fvpipe.config.project import Labels
-from fvpipe.datasets.adapter import Adapter, LabelTable, ListedImage
+from fvpipe.datasets.adapter import Adapter, ImageFacts, LabelTable, ListedImage
 from fvpipe.datasets.declaration import Column, Declaration, Table, check_option
 from fvpipe.datasets.label_rules import BreastOfExam, RowReader, parse_day, with_follow_up, worst
 from fvpipe.dicom.header import HeaderPolicy
 from fvpipe.errors import LabelTableError, ParameterError
 from fvpipe.io.tables import Row, iterate_table, read_heading, whole_number
 from fvpipe.reasons import Reason
-from fvpipe.types import VIEWS, BreastFacts, Exam, Finding, ImageFacts, Laterality, View
+from fvpipe.types import VIEWS, BreastFacts, Exam, Finding, Laterality, View
 
 KINDS = ("full_field", "synthetic", "low_energy", "recombined", "other")
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import date
 from typing import Literal
 
 from blake3 import blake3
+
+SHIFT_DAYS = 1 << 20  # a patient's days are shifted by less than this
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,3 +64,16 @@ class HeaderPolicy:
         if self.identifier_key or not value:
             return self.identifier(kind, value)[:12]
         return blake3(value.encode("utf-8", "surrogatepass")).hexdigest()[:12]
+
+    def shifted_day(self, patient: str, day: str) -> int | None:
+        """Return the number of a day (``YYYYMMDD``), shifted by days that only patient and key decide; None for no day.
+
+        It orders the days of a patient, whose identifier `patient` is as records hold it, and tells none of them.
+        """
+        try:
+            number = date.fromisoformat(day).toordinal()
+        except ValueError:
+            return None
+        name = patient.encode("utf-8", "surrogatepass")
+        shift = blake3(name, key=self.identifier_key) if self.identifier_key else blake3(name)
+        return number + int.from_bytes(shift.digest(length=8), "big") % SHIFT_DAYS

@@ -9,14 +9,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from fvpipe.datasets.adapter import LabelTable
+from fvpipe.datasets.adapter import ImageFacts, LabelTable
 from fvpipe.datasets.label_rules import worst
 from fvpipe.datasets.source import Source
 from fvpipe.dicom.policy import HeaderPolicy
 from fvpipe.indexing.statements import Statements
 from fvpipe.io.tables import CUT_NUMBER
 from fvpipe.reasons import Reason, Rejection
-from fvpipe.types import BreastFacts, Exam, Finding, ImageFacts, ImageRecord, Laterality, View
+from fvpipe.types import BreastFacts, Exam, Finding, ImageRecord, Laterality, View
 
 BreastOfExam = tuple[str, str, Laterality]
 """Patient, study and side."""

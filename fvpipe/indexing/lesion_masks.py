@@ -9,6 +9,7 @@ from dataclasses import astuple, replace
 from pathlib import Path
 
 from fvpipe.cache.file_cache import FileCache
+from fvpipe.datasets.adapter import Region
 from fvpipe.datasets.source import Source
 from fvpipe.dicom.elements import RejectedFile
 from fvpipe.dicom.header import HeaderPolicy
@@ -17,7 +18,7 @@ from fvpipe.execution.workers import Workers
 from fvpipe.indexing.labels import BreastLabels
 from fvpipe.progress import progress
 from fvpipe.reasons import Reason, Rejection
-from fvpipe.types import Finding, ImageRecord, Laterality, Region, SourceFile, View
+from fvpipe.types import Finding, ImageRecord, Laterality, SourceFile, View
 
 MaskTask = tuple[str, str, HeaderPolicy, Callable[[bytes], Region | None]]
 """Input folder, path, header policy, and the adapter's reader of masks."""

@@ -9,9 +9,10 @@ from itertools import groupby
 from types import MappingProxyType
 from typing import Any
 
+from fvpipe.datasets.adapter import ImageFacts
 from fvpipe.indexing.labels import BreastLabels
 from fvpipe.reasons import Reason, Rejection
-from fvpipe.types import VIEWS, Breast, BreastKey, Digest, ImageFacts, ImageRecord, Laterality, View
+from fvpipe.types import VIEWS, Breast, BreastKey, Digest, ImageRecord, Laterality, View
 
 PAIR_REASONS = frozenset({Reason.CC_MISSING, Reason.MLO_MISSING, Reason.IMPLANT_MISMATCH, Reason.KIND_MISMATCH})
 """Why the images of a breast are no pair: reasons of pipelines that need both views."""

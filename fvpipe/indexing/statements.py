@@ -19,8 +19,6 @@ _CONFLICTS = {
     "laterality": Reason.LATERALITY_CONFLICT,
     "view": Reason.VIEW_CONFLICT,
 }
-
-
 NOT_LISTED = "no row of the label table lists this image; expected one"
 
 
@@ -38,25 +36,47 @@ class Statements:
         Boxes.
     rejections : sequence of Rejection
         Images that are left out without reading them, and a line for the rows without a file.
-    unlisted : frozenset of str
-        Files without a row, where the table must list every image.
+    not_listed : mapping of str to Rejection
+        Of files without a row, where the table must list every image.
     """
 
     stated: Mapping[str, StatedImage] = field(default_factory=dict)
     facts: Mapping[str, Sequence[BreastFacts]] = field(default_factory=dict)
     findings: Mapping[str, Sequence[Finding]] = field(default_factory=dict)
     rejections: Sequence[Rejection] = ()
-    unlisted: frozenset[str] = frozenset()
+    not_listed: Mapping[str, Rejection] = field(default_factory=dict)
 
-    def without_unlisted(self, headers: Mapping[str, ImageRecord | Rejection]) -> dict[str, ImageRecord | Rejection]:
+    def without_not_listed(self, headers: Mapping[str, ImageRecord | Rejection]) -> dict[str, ImageRecord | Rejection]:
         """Reject images that the table must list and does not; what is rejected for its own sake keeps its reason."""
         missing = {Reason.VIEW_MISSING, Reason.LATERALITY_MISSING, Reason.IDENTIFIER_MISSING}
         found = dict(headers)
-        for path in self.unlisted & headers.keys():
-            header = headers[path]
-            if isinstance(header, ImageRecord) or header.reason in missing:
-                found[path] = Rejection(path, Reason.IMAGE_NOT_LISTED, NOT_LISTED)
+        for path, rejection in self.not_listed.items():
+            header = headers.get(path)
+            if isinstance(header, ImageRecord) or (header is not None and header.reason in missing):
+                found[path] = rejection
         return found
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How the header of one file is read, outside an index.
+
+    Attributes
+    ----------
+    policy : HeaderPolicy
+        Of its data set.
+    stated : StatedImage
+        What label table and path say.
+    rejection : Rejection or None
+        Why they leave the image out.
+    dataset : str
+        Name of the project's data set that holds the file; empty where none does.
+    """
+
+    policy: HeaderPolicy
+    stated: StatedImage = NOTHING_STATED
+    rejection: Rejection | None = None
+    dataset: str = ""
 
 
 def collect_statements(source: Source, table: LabelTable, paths: Sequence[str]) -> Statements:
@@ -110,47 +130,8 @@ def collect_statements(source: Source, table: LabelTable, paths: Sequence[str]) 
         {path: each for path, each in facts.items() if each},
         {path: each for path, each in findings.items() if each},
         rejections,
-        frozenset(unlisted),
+        {path: Rejection(path, Reason.IMAGE_NOT_LISTED, NOT_LISTED) for path in unlisted},
     )
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """How the header of one file is read outside an index.
-
-    Attributes
-    ----------
-    policy : HeaderPolicy
-        Of its data set.
-    stated : StatedImage
-        What label table and path say.
-    rejection : Rejection or None
-        Why they leave the image out.
-    dataset : str
-        Name of the data set.
-    """
-
-    policy: HeaderPolicy
-    stated: StatedImage = NOTHING_STATED
-    rejection: Rejection | None = None
-    dataset: str = ""
-
-
-def reading_of(source: Source, path: str) -> Reading:
-    """Find how one file of a data set is read.
-
-    Raises
-    ------
-    LabelTableError
-        A table is missing or breaks its form.
-    """
-    if source.adapter.state_images is None:
-        return Reading(source.policy, dataset=source.name)
-    said = collect_statements(source, source.adapter.read_labels(source.root, source.label_file, source.labels), [path])
-    rejection = next((each for each in said.rejections if each.what == path), None)
-    if path in said.unlisted:
-        rejection = Rejection(path, Reason.IMAGE_NOT_LISTED, NOT_LISTED)
-    return Reading(source.policy, said.stated.get(path, NOTHING_STATED), rejection, source.name)
 
 
 def statement_digest(stated: StatedImage | None) -> str:

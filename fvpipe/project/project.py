@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 from fvpipe.config.identifier_key import identifier_key
 from fvpipe.config.project import DataSet, Params, load_params
 from fvpipe.datasets.registry import get_adapter
 from fvpipe.datasets.source import Source
-from fvpipe.errors import LabelTableError, ParameterError
-from fvpipe.indexing.statements import Reading, reading_of
-from fvpipe.types import NOTHING_STATED
+from fvpipe.errors import ParameterError
 
 
 class Project:
@@ -76,57 +73,35 @@ class Project:
                 raise ParameterError(f"params.yaml: no data set {name!r}; known: {', '.join(known) or 'none'}")
         return list(dict.fromkeys(chosen)) or list(known)
 
-    def source(self, name: str, id_key: Path | None = None) -> Source:
-        """The data set called `name`; `id_key` as :func:`fvpipe.config.identifier_key.identifier_key` takes it."""
+    def root(self, name: str) -> Path:
+        """The input folder of a data set."""
+        return self.folder / (self.params.datasets[name].dicom or f"data/{name}")
+
+    def source(self, name: str, id_key: Path | None = None, *, keep_identifiers: bool = False) -> Source:
+        """The data set called `name`.
+
+        Parameters
+        ----------
+        name : str
+            Its name.
+        id_key : Path or None
+            As :func:`fvpipe.config.identifier_key.identifier_key` takes it.
+        keep_identifiers : bool
+            Use no key, and make none: for those who show nothing of an identity.
+        """
         settings = self.params.datasets[name]
-        root = self.folder / (settings.dicom or f"data/{name}")
-        return make_source(name, root, settings, id_key, self.folder)
+        if keep_identifiers:
+            settings = settings.model_copy(update={"identifiers": "own"})
+        return make_source(name, self.root(name), settings, id_key, self.folder)
 
-
-def source_of_file(path: Path, folder: Path = Path(), id_key: Path | None = None) -> tuple[str, Source] | None:
-    """Find the data set of the project in `folder` below whose input folder a file lies.
-
-    Returns
-    -------
-    (path, source) : (str, Source), or None
-        The path relative to the input folder; None where there is no project, or the file is in none of its data sets.
-    """
-    if not (folder / "params.yaml").is_file():
+    def holder(self, path: Path) -> tuple[str, str] | None:
+        """Find the data set below whose input folder a file lies: its name, and the file's path there; None for no data set."""
+        for name in self.params.datasets:
+            root = self.root(name).absolute()
+            for here, there in ((path.absolute(), root), (path.resolve(), root.resolve())):  # a data set may be a link
+                if here.is_relative_to(there):
+                    return name, here.relative_to(there).as_posix()
         return None
-    project = Project(folder)
-    for name, settings in project.params.datasets.items():
-        root = (folder / (settings.dicom or f"data/{name}")).absolute()
-        for here, there in ((path.absolute(), root), (path.resolve(), root.resolve())):  # a data set may be a link
-            if here.is_relative_to(there):
-                return here.relative_to(there).as_posix(), project.source(name, id_key)
-    return None
-
-
-def find_reading(path: Path, adapter: str | None, folder: Path = Path(), id_key: Path | None = None) -> Reading:
-    """Find how one file is read: by `adapter`, else as the data set of the project that holds it, else by ``table``.
-
-    Raises
-    ------
-    ParameterError
-        There is no such adapter.
-    LabelTableError
-        The data set's label table is missing or breaks its form.
-    """
-    located = source_of_file(path, folder, id_key) if adapter is None else None
-    if located is not None:
-        return reading_of(located[1], located[0])
-    settings, parents = DataSet(adapter=adapter or "table"), path.absolute().parents
-    source = make_source("file", parents[0], settings, id_key, folder)
-    if source.adapter.state_images is None or adapter is None:
-        return Reading(source.policy)
-    for parent in parents[:6]:  # where the tables are is not known
-        try:
-            here = reading_of(replace(source, root=parent), path.absolute().relative_to(parent).as_posix())
-        except LabelTableError:
-            continue
-        if here.rejection is None and here.stated != NOTHING_STATED:
-            return here
-    return Reading(source.policy)
 
 
 def make_source(name: str, root: Path, settings: DataSet, id_key: Path | None, folder: Path) -> Source:

@@ -22,7 +22,7 @@ from fvpipe.execution.workers import Workers
 from fvpipe.indexing.index import Index
 from fvpipe.indexing.manifest_tables import differing_table, read_manifests, write_manifests
 from fvpipe.indexing.rejections import rejection_lines, require_breasts
-from fvpipe.project.project import Project, source_of_file
+from fvpipe.project.project import Project
 from fvpipe.reasons import Reason
 from fvpipe.types import LABEL_NAMES, BreastKey
 
@@ -112,10 +112,10 @@ def explain(project: Project, path: Path, workers: Workers, id_key: Path | None,
     InputError
         The file is in no data set of the project, or no file that the index reads.
     """
-    located = source_of_file(path, project.folder, id_key)
-    if located is None:
+    held = project.holder(path)
+    if held is None:
         raise InputError(f"{path}: is below the folder of no data set of params.yaml; expected data/<name>/...")
-    relative, source = located
+    source, relative = project.source(held[0], id_key), held[1]
     with open_file_cache(source, project.samples, reread=reread) as file_cache:
         found = flow.index(source, workers, file_cache)
     answer: dict[str, Any] = {"path": relative, "dataset": source.name, "adapter": source.adapter.name, "facts": {}}

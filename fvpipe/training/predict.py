@@ -22,7 +22,7 @@ from fvpipe.imaging.canvas import needed_views
 from fvpipe.indexing.headers import read_pixel_digests
 from fvpipe.indexing.labels import BreastLabels
 from fvpipe.indexing.pairing import breasts_of_views, colliding_instances, pair
-from fvpipe.project.project import find_reading
+from fvpipe.project.reading import find_readings
 from fvpipe.reasons import Reason, Rejection
 from fvpipe.training.model import Classifier, build_model, probability
 from fvpipe.types import SCALES, Breast, FusedSample
@@ -131,7 +131,8 @@ def predict(
     settings = own_pipeline(record, pipeline)
     paths = list(dict.fromkeys(os.path.abspath(file) for file in files))
     root = Path(os.path.commonpath([Path(path).parent for path in paths]))
-    readings = {os.path.relpath(path, root): find_reading(Path(path), adapter, id_key=id_key) for path in paths}
+    found = find_readings([Path(path) for path in paths], adapter, id_key)
+    readings = {os.path.relpath(path, root): reading for path, reading in found.items()}
     names = sorted({reading.dataset for reading in readings.values()} - {""})
     if len(names) > 1:
         raise ParameterError(f"files of {' and '.join(names)}: the views of a breast are of one data set; give those of one")

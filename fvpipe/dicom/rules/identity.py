@@ -63,7 +63,7 @@ def image_record(context: RuleContext) -> tuple[ImageRecord, str]:
     modifiers: frozenset[str] = context.facts.get(view_modifiers, frozenset())
     orientation: Orientation = context.facts.get(patient_orientation, Orientation.NOT_GIVEN)
     given = orientation not in (Orientation.NOT_GIVEN, Orientation.UNKNOWN)
-    kind, stated = context.fact(image_kind), context.stated
+    kind, stated, dates = context.fact(image_kind), context.stated, attributes.study_date(dataset)
     record = ImageRecord(
         path=context.path,
         patient_id=patient,
@@ -90,7 +90,8 @@ def image_record(context: RuleContext) -> tuple[ImageRecord, str]:
         shutter=bool(texts(dataset, "ShutterShape")),
         for_processing=attributes.is_for_processing(dataset),
         accession=policy.exam_digest("accession", text(dataset, "AccessionNumber")),
-        study_date=" ".join(policy.exam_digest("date", part) for part in attributes.study_date(dataset)),
+        study_date=" ".join(policy.exam_digest("date", part) for part in dates),
+        exam_day=policy.shifted_day(patient, dates[-1]) if dates else None,
         identity_from=stated.sources,
     )
     return record, policy.identifier("date", attributes.acquisition_date(dataset))
