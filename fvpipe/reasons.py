@@ -119,7 +119,7 @@ class Reason(StrEnum):
         "a lesion mask that outlines nothing, or matches no film of its breast in view, rows and columns",
     )
     IDENTIFIER_MISSING = "identifier_missing", "no patient identifier to group images by"
-    IDENTIFIER_CONFLICT = "identifier_conflict", "header, label table and path name different patients"
+    IDENTIFIER_CONFLICT = "identifier_conflict", "header, label table and path name different patients or exams"
     IMAGE_NOT_LISTED = "image_not_listed", "the data set's table lists its images, and not this one"
     IMAGE_EXCLUDED = "image_excluded", "a rule of the data set's adapter leaves the image out"
     IDENTIFIER_INVALID = "identifier_invalid", "the patient identifier has control characters or more than 64 characters"

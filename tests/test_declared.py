@@ -29,11 +29,12 @@ SMALL = factory.breast(1, CC, Laterality.LEFT)
 
 
 def image(path: Path, number: int, **tags: Any) -> None:
-    """Write an image whose header identifies nothing."""
-    uid = f"2.25.{number}"
-    factory.mammogram(
-        path, SMALL, **(BARE | {"SOPInstanceUID": uid, "StudyInstanceUID": f"2.25.{(number - 1) // 4 + 1}1"} | tags)
-    )
+    """Write an image whose header identifies nothing; no two have the same pixels."""
+    pixels = SMALL.pixels.copy()
+    pixels[-1, -1] = number
+    study = f"2.25.{(number - 1) // 4 + 1}1"
+    said = BARE | {"SOPInstanceUID": f"2.25.{number}", "StudyInstanceUID": study} | tags
+    factory.mammogram(path, factory.Made(pixels, SMALL.drawing, SMALL.bits), **said)
 
 
 def write_table(file: Path, rows: list[dict[str, Any]], delimiter: str = ",") -> None:
@@ -656,6 +657,14 @@ def test_a_file_of_a_project_is_read_by_its_data_set(tmp_path: Path, monkeypatch
     outside = run("inspect", "data/set/train_images/7/1.dcm", "--adapter", "table", "--json", code=1).stdout
     assert json.loads(outside)["reason"] == "view_missing"
     assert "is below the folder of no data set" in run("index", "--explain", "params.yaml", code=1).output
+
+
+def test_every_rule_works_on_the_command_line(tmp_path: Path) -> None:
+    """Without any column or class."""
+    embed(tmp_path / "in", four(), [{"side": "L", "path_severity": 0, "bside": "L"}])
+    build(tmp_path / "in", tmp_path / "out", "--adapter", "embed", pipeline="direct")
+    with open(tmp_path / "out" / "breasts.csv", encoding="utf-8") as file:
+        assert [(row["laterality"], row["label"]) for row in csv.DictReader(file)] == [("L", "1"), ("R", "0")]
 
 
 def test_known_data_sets_fit_a_terminal() -> None:

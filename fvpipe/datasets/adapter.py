@@ -66,6 +66,8 @@ class ListedImage:
         Table and line, or ``the path``.
     patient, exam : str
         As published.
+    exam_names : Exam
+        Names of the exam that the header must have, too.
     laterality : Laterality or None
         Side.
     view : str
@@ -85,6 +87,7 @@ class ListedImage:
     place: str
     patient: str = ""
     exam: str = ""
+    exam_names: Exam = field(default_factory=Exam)
     laterality: Laterality | None = None
     view: str = ""
     kind: str = ""

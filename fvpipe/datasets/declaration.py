@@ -27,7 +27,7 @@ EXCLUDED = "excluded:"
 
 
 def _texts(value: Any) -> Any:
-    """Refuse what YAML does not read as text: 0123 would be 83."""
+    """Reject what YAML does not read as text: 0123 would be 83."""
     if isinstance(value, bool | int | float):
         raise ValueError("numbers, and yes, no, on, off, true and false must be quoted: a table holds words")
     if isinstance(value, dict):
@@ -41,7 +41,7 @@ def _listed(value: Any) -> Any:
     return [value] if isinstance(value, str | int) else value
 
 
-Text = Annotated[str, BeforeValidator(_texts)]
+Sources = Annotated[tuple[Where, ...], Field(strict=False, min_length=1)]
 Texts = Annotated[Names, BeforeValidator(lambda value: _texts(_listed(value)))]
 Values = Annotated[dict[str, str], BeforeValidator(_texts)]
 
@@ -72,9 +72,7 @@ class Case(Settings):
 
     when: dict[str, Texts] = Field(default_factory=dict)  # column -> cells; * and ? are wildcards, $side is the row's side
     then: str  # malignant, benign, unlabelled, `excluded: why`, or $name of an option
-    confirmed: bool = (
-        False  # by pathology: decides also over earlier exams, see `follow_up`, and for a side that the row does not name
-    )
+    confirmed: bool = False  # by pathology: decides over earlier exams (`follow_up`), and for a side that its row does not name
     pending: bool = False  # left out only as long as no pathology at a later exam decides
 
     @field_validator("then")
@@ -177,10 +175,17 @@ class BiRads(Settings):
 class Identity(Settings):
     """Sources of each fact that groups images, in their order; where several speak they must agree."""
 
-    patient: Annotated[tuple[Where, ...], Field(strict=False)] = ("header",)
-    exam: Annotated[tuple[Where, ...], Field(strict=False)] = ("header",)
-    laterality: Annotated[tuple[Where, ...], Field(strict=False)] = ("header",)
-    view: Annotated[tuple[Where, ...], Field(strict=False)] = ("header",)
+    patient: Sources = ("header",)
+    exam: Sources = ("header",)  # their names differ by source, so that the header comes first or is left out
+    laterality: Sources = ("header",)
+    view: Sources = ("header",)
+
+    @field_validator("exam")
+    @classmethod
+    def _header_comes_first(cls, value: tuple[Where, ...]) -> tuple[Where, ...]:
+        if "header" in value[1:]:
+            raise ValueError("the header comes first, or is left out: a table names exams otherwise")
+        return value
 
 
 class Declaration(Settings):

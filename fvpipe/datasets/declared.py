@@ -21,7 +21,7 @@ from fvpipe.datasets.declaration import Column, Declaration, Table, check_option
 from fvpipe.datasets.label_rules import BreastOfExam, RowReader, parse_day, with_follow_up, worst
 from fvpipe.dicom.header import HeaderPolicy
 from fvpipe.errors import LabelTableError, ParameterError
-from fvpipe.io.tables import Row, iterate_table, read_heading, whole_number
+from fvpipe.io.tables import OpenTable, Row, open_table, whole_number
 from fvpipe.reasons import Reason
 from fvpipe.types import VIEWS, BreastFacts, Exam, Finding, Laterality, View
 
@@ -49,6 +49,7 @@ def declared_adapter(declaration: Declaration) -> Adapter:
             region_pattern=headers.region_pattern,
             keep_studies_apart=headers.studies_apart,
             from_header=tuple(fact for fact in IDENTITY if "header" in getattr(identity, fact)),
+            header_first=tuple(fact for fact in IDENTITY if getattr(identity, fact)[0] == "header"),
         ),
         hashed=declaration.hashed,
         publishable=declaration.publishable,
@@ -73,7 +74,7 @@ def _code(declaration: Declaration) -> ModuleType | None:
 
 @dataclass
 class _Found:
-    """What is read, table after table."""
+    """Contents of the tables, one after the other."""
 
     breasts: dict[BreastOfExam, BreastFacts] = field(default_factory=dict)
     lines: dict[BreastOfExam, Row] = field(default_factory=dict)
@@ -96,17 +97,17 @@ def read_declared(declaration: Declaration, root: Path, label_file: Path | None,
     LabelTableError
         A table is missing or breaks its form.
     ParameterError
-        ``params.yaml`` names an option, a fact or a class that the declaration does not have.
+        ``params.yaml`` has settings that the declaration or its tables cannot follow.
     """
     options, found, code = _options(declaration, rules), _Found(), _code(declaration)
-    tables = [table for table in declaration.tables if table not in declaration.tables_of_paths]
-    read = False
+    tables = [table for table in declaration.tables if not table.from_path]
     first = next((table for table in tables if table.label), None)  # what the user's file and columns are about
+    read = False
     for table in tables:
         for file in _files(table, root, label_file if table is first else None):
             read = True
-            reader, table_of_file = _reader(declaration, table, file, rules, options, first=table is first)
-            _read(reader, table_of_file, file, found)
+            opened = open_table(file)
+            _read(_reader(declaration, table, opened, rules, options, first=table is first), opened, found)
         if table.follow_up:
             limit = int(options.get(table.follow_up.days[1:], table.follow_up.days))
             breasts = {**found.implied, **found.breasts}
@@ -117,6 +118,9 @@ def read_declared(declaration: Declaration, root: Path, label_file: Path | None,
         for key, boxes in code.read_findings(root).items():
             if key in found.listed:
                 found.listed[key] = replace(found.listed[key], findings=(*found.listed[key].findings, *boxes))
+    if not read and (rules.columns or rules.classes or rules.label_from):
+        wrong = "`columns`, `classes` and `label_from` are about a label table, and there is none"
+        raise ParameterError(f"labels: {wrong}; name it: `label_file` of params.yaml, or --labels")
     if code is not None and not read and hasattr(code, "default_labels"):
         return LabelTable(code.default_labels())
     excluded = dict.fromkeys(declaration.duplicate_patients, "its pixels occur in another patient too")
@@ -129,7 +133,7 @@ def read_declared(declaration: Declaration, root: Path, label_file: Path | None,
         regions=found.regions,
         listed=found.listed,
         implied={key: facts for key, facts in found.implied.items() if key not in found.breasts},
-        combine=next((table.combine for table in declaration.tables if table.lists_images or table.from_path), "same"),
+        combine=next((table.combine for table in declaration.tables if table.lists_images), "same"),
     )
 
 
@@ -167,10 +171,10 @@ def _files(table: Table, root: Path, label_file: Path | None) -> list[Path]:
 
 
 def _reader(
-    declaration: Declaration, table: Table, file: Path, rules: Labels, options: Mapping[str, str], *, first: bool
-) -> tuple[RowReader, Table]:
+    declaration: Declaration, table: Table, opened: OpenTable, rules: Labels, options: Mapping[str, str], *, first: bool
+) -> RowReader:
     """Take the columns that the table really has, and those that the user names."""
-    heading = read_heading(file)
+    heading = opened.heading
     renamed = {fact: name for fact, name in rules.columns.items() if first or fact in table.columns}
     special: dict[str, Any] = {key: renamed.pop(key) for key in ("path", "instance") if key in renamed}
     named = {**table.columns, **{fact: _renamed(table.columns.get(fact), name) for fact, name in renamed.items()}}
@@ -192,7 +196,7 @@ def _reader(
             columns[fact] = column.model_copy(update={"column": there})
         elif fact in renamed or column.needed or fact in _needed(declaration, table):
             columns[fact] = column.model_copy(update={"column": column.column[:1]})  # missing: iterate_table says so
-    return RowReader(table, columns, _bi_rads(declaration, rules), options), table
+    return RowReader(table, columns, _bi_rads(declaration, rules), options)
 
 
 def _bi_rads(declaration: Declaration, rules: Labels) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -207,10 +211,10 @@ def _bi_rads(declaration: Declaration, rules: Labels) -> tuple[tuple[int, ...], 
 
 
 def _check_settings(declaration: Declaration, table: Table, rules: Labels, *, first: bool) -> None:
-    """Refuse settings of ``params.yaml`` that this table could not follow."""
+    """Reject settings of ``params.yaml`` that this table could not follow."""
     given = rules.model_fields_set
     wrong = ""
-    if first and isinstance(table.label, tuple) and (given & {"classes", "label_from"} or "label" in rules.columns):
+    if first and isinstance(table.label, tuple) and (rules.classes or rules.label_from or "label" in rules.columns):
         wrong = "`classes`, `label_from` and a column of the label do nothing: its label rule has cases of its own"
     elif first and table.label != "bi_rads" and given & {"bi_rads_benign", "bi_rads_malignant"}:
         wrong = "`bi_rads_benign` and `bi_rads_malignant` do nothing: its labels are not made of BI-RADS"
@@ -237,29 +241,29 @@ def _needed(declaration: Declaration, table: Table) -> set[str]:
     return {"patient", "laterality"} | ({table.label} if isinstance(table.label, str) else set()) - {""}
 
 
-def _read(reader: RowReader, table: Table, file: Path, found: _Found) -> None:
+def _read(reader: RowReader, opened: OpenTable, found: _Found) -> None:
     """Read the rows of one file."""
+    table, file = reader.table, opened.file
     groups = {table.path, table.instance, *table.path_groups.values()} - {""}
     required = list(dict.fromkeys([*groups, *(name for column in reader.columns.values() for name in column.column)]))
     subset = next((value for part, value in table.subset_by_name.items() if part in file.name), "")
     rows, exams = 0, dict[tuple[str, Exam], dict[Laterality, Row]]()
-    for row in iterate_table(file, required):
+    for row in opened.rows(required):
         if required and not any(row[name] for name in required):  # a remark below the table
             continue
         rows += 1
         if table.lists_images:
-            _list_image(reader, table, row, found, subset)
+            _list_image(reader, row, found, subset)
             continue
         if table.instance:
-            _describe_image(reader, table, row, found)
+            _describe_image(reader, row, found)
         if not {"patient", "laterality"} <= reader.columns.keys() or not (table.label or table.adds):
             continue
         patient, exam = reader.cell(row, "patient"), reader.exam(row)
         sides = reader.sides(row)
-        cases = table.label if isinstance(table.label, tuple) else ()
-        others = [s for s in Laterality if s not in sides and (case := reader.case(cases, row, s)) and case.confirmed]
+        others = [s for s in Laterality if s not in sides and (case := reader.label_case(row, s)) and case.confirmed]
         for side in (*sides, *others):  # pathology may be of the side that the row's finding is not on
-            _describe_breast(reader, table, row, (patient, side, exam), found, subset)
+            _describe_breast(reader, row, (patient, side, exam), found, subset)
             exams.setdefault((patient, exam), {}).setdefault(side, row)
     if not rows:
         raise LabelTableError(f"{file}: has a heading and no row; expected a row for each breast, or no label table")
@@ -267,15 +271,15 @@ def _read(reader: RowReader, table: Table, file: Path, found: _Found) -> None:
         if len(named) == 1:
             ((side, row),) = named.items()
             other = Laterality.RIGHT if side is Laterality.LEFT else Laterality.LEFT
-            if reader.case(table.contralateral, row, other):
-                label, excluded = reader.outcome(table.contralateral, row, other)
+            if case := reader.case(table.contralateral, row, other):
+                label, excluded = reader.outcome(case)
                 found.implied[patient, other, exam] = BreastFacts(label, excluded=excluded, place=row.place)
                 if (patient, side, exam) in found.days:
                     found.days[patient, other, exam] = found.days[patient, side, exam]
 
 
-def _describe_breast(reader: RowReader, table: Table, row: Row, key: BreastOfExam, found: _Found, subset: str) -> None:
-    patient, side, exam = key
+def _describe_breast(reader: RowReader, row: Row, key: BreastOfExam, found: _Found, subset: str) -> None:
+    table, (patient, side, exam) = reader.table, key
     facts = reader.facts(row, side, subset)
     before = found.breasts.get(key)
     if table.adds:
@@ -303,7 +307,7 @@ def _describe_breast(reader: RowReader, table: Table, row: Row, key: BreastOfExa
         if not day:
             raise LabelTableError(f"{row.file}, line {row.line}: {table.follow_up.date} is no date; expected YYYY-MM-DD")
         found.days[key] = date.fromisoformat(day)
-        case = reader.case(table.label, row, side) if isinstance(table.label, tuple) else None
+        case = reader.label_case(row, side)
         if case and case.confirmed:
             found.confirmed[patient, side].append((found.days[key], exam, facts))
 
@@ -313,8 +317,9 @@ def _differing(first: BreastFacts, second: BreastFacts) -> str:
     return ", ".join(name for name in names if getattr(first, name) != getattr(second, name)) or "excluded"
 
 
-def _describe_image(reader: RowReader, table: Table, row: Row, found: _Found) -> None:
+def _describe_image(reader: RowReader, row: Row, found: _Found) -> None:
     """A row about the image with a SOP Instance UID: compared with its header, or a box on it."""
+    table = reader.table
     image = row[table.instance]
     if not image:
         return
@@ -339,25 +344,24 @@ def _whole(cell: str) -> int | None:
 # --- tables of images, and paths --------------------------------------------------------------------------------------
 
 
-def _list_image(reader: RowReader, table: Table, row: Row, found: _Found, subset: str) -> None:
+def _list_image(reader: RowReader, row: Row, found: _Found, subset: str) -> None:
+    table = reader.table
     key = "\0".join(row[column] for column in table.path_groups.values()) if table.path_groups else path_key(row[table.path])
     if not key.strip("\0"):
         raise row.error(table.path or next(iter(table.path_groups.values())), "the path of an image")
     if table.path and table.path_parts:
         key = "/".join(key.split("/")[-table.path_parts :])
-    image = _image(reader, table, row, row.place, subset)
+    image = _image(reader, row, row.place, subset)
     before = found.listed.setdefault(key, image)
     if before != replace(image, place=before.place):
         raise LabelTableError(f"{before.place} and line {row.line}: list one image and differ; expected one row")
 
 
-def _image(reader: RowReader, table: Table, row: Row, place: str, subset: str = "") -> ListedImage:
+def _image(reader: RowReader, row: Row, place: str, subset: str = "") -> ListedImage:
     sides = reader.sides(row)
     side = sides[0] if len(sides) == 1 else None
-    kind = reader.cell(row, "kind")
-    if kind not in ("", *KINDS):
-        raise row.error(reader.columns["kind"].column[0], ", ".join(KINDS))
-    rejected = next(((each.code, each.why) for each in table.exclude if reader.fits(row, each.when, side)), None)
+    kind = reader.parsed(row, "kind", lambda text: text if text in KINDS else None, ", ".join(KINDS))
+    rejected = next(((each.code, each.why) for each in reader.table.exclude if reader.fits(row, each.when, side)), None)
     if kind in ("recombined", "other"):
         detail = f"{reader.columns['kind'].column[0]} is that of {'a recombined' if kind == 'recombined' else 'another'} image"
         rejected = rejected or (Reason.IMAGE_KIND_REFUSED, detail)
@@ -365,11 +369,12 @@ def _image(reader: RowReader, table: Table, row: Row, place: str, subset: str = 
         place=place,
         patient=reader.cell(row, "patient"),
         exam=reader.cell(row, "exam"),
+        exam_names=reader.exam_names(row),
         laterality=side,
         view=reader.cell(row, "view").upper(),
         kind=kind,
         implant=reader.yes(row, "implant"),
-        facts=reader.facts(row, side, subset) if table.label and not rejected else None,
+        facts=reader.facts(row, side, subset) if reader.table.label and not rejected else None,
         findings=tuple(reader.findings(row)) if {"boxes", "top", "bottom", "left", "right"} & reader.columns.keys() else (),
         rejected=rejected,
     )
@@ -398,43 +403,47 @@ def state_images(
         A row fits two files.
     """
     pattern = re.compile(declaration.path)
-    by_groups = next((t.path_groups for t in declaration.tables if t.path_groups), None)
+    named = {fact: Column(column=(fact,)) for fact in IDENTITY if fact in pattern.groupindex}
+    options, bi_rads = {**declaration.options, **rules.options}, _bi_rads(declaration, rules)
+    # The groups of a path are the cells of a row.
+    tables = declaration.tables_of_paths or (Table(from_path=True),)
+    readers = [RowReader(each, {**named, **each.columns}, bi_rads, options) for each in tables]
+    by_groups = next((each.path_groups for each in declaration.tables if each.path_groups), None)
     stated: dict[str, list[tuple[str, ListedImage]]] = {}
     used: dict[str, str] = {}
     for path in paths:
         match = pattern.search(path) if declaration.path else None
-        groups = _groups(declaration, match.groupdict()) if match else {}
-        found = list(_of_path(declaration, path, groups, rules)) if match else []
+        groups = {name: found or "" for name, found in match.groupdict().items()} if match else {}
+        stated[path] = [("path", _of_path(reader, path, _in_words(declaration, groups))) for reader in readers if match]
         keys: Iterable[str] = _suffixes(path)
         if by_groups is not None:
-            keys = ["\0".join((match.groupdict()[group] or "") for group in by_groups)] if match else []
+            keys = ["\0".join(groups[group] for group in by_groups)] if match else []
         key = next((key for key in keys if key in table.listed), None)
         if key is not None:
             if used.setdefault(key, path) != path:
                 place, names = table.listed[key].place, f"{used[key]} and {path}"
                 raise LabelTableError(f"{place}: fits {names}; expected one file: give more of the path")
-            found.append(("table", table.listed[key]))
-        stated[path] = found
+            stated[path].append(("table", table.listed[key]))
     return stated
 
 
-def _groups(declaration: Declaration, groups: Mapping[str, str | None]) -> dict[str, str]:
-    """Groups of the path, put into the declared words; a text that is not declared stays as it is."""
+def _in_words(declaration: Declaration, groups: Mapping[str, str]) -> dict[str, str]:
+    """Groups of a path, put into the declared words; a text that is not declared stays as it is."""
     result = {}
     for name, text in groups.items():
         values = {known.casefold(): value for known, value in declaration.path_values.get(name, {}).items()}
-        result[name] = values.get((text or "").casefold(), values.get("*", text or ""))
+        result[name] = values.get(text.casefold(), values.get("*", text))
     return result
 
 
-def _of_path(
-    declaration: Declaration, path: str, groups: Mapping[str, str], rules: Labels
-) -> Iterator[tuple[str, ListedImage]]:
-    named = {fact: Column(column=(fact,)) for fact in IDENTITY if fact in groups}
-    for table in declaration.tables_of_paths or (Table(from_path=True),):  # the groups are the cells of a row
-        options = {**declaration.options, **rules.options}
-        reader = RowReader(table, {**named, **table.columns}, _bi_rads(declaration, rules), options)
-        yield "path", _image(reader, table, Row(Path(path), 0, groups), "the path")
+def _of_path(reader: RowReader, path: str, groups: Mapping[str, str]) -> ListedImage:
+    """What a path says; where a part of it has no value, the image is rejected, and not the whole data set."""
+    row = Row(Path(path), 0, groups)
+    try:
+        return _image(reader, row, "the path")
+    except LabelTableError as error:
+        why = str(error).removeprefix(f"{row.file}, line {row.line}: ")
+        return ListedImage("the path", rejected=(Reason.IMAGE_EXCLUDED, why))
 
 
 def _suffixes(path: str) -> Iterator[str]:

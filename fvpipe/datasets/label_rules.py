@@ -93,6 +93,10 @@ class RowReader:
         expected = expected or _words(column.values) or f"text of the form {column.pattern}"
         if fact in ("patient", "exam", *EXAM_NAMES) and value(row[name]) is None:
             raise row.error(name, expected, shown=False)
+        joined = fact in ("exam", "study_uid") or (fact == "patient" and self.table.lists_images)
+        if joined and re.fullmatch(CUT_NUMBER, row[name]):  # two of them could have become one
+            detail = "is a number like 1.2E+10, whose last digits a spreadsheet has cut off; enter it again as text"
+            raise LabelTableError(f"{row.file}, line {row.line}: {name} {detail}")
         return row.parse(name, value, expected)
 
     def sides(self, row: Row) -> tuple[Laterality, ...]:
@@ -109,13 +113,13 @@ class RowReader:
         return found or ()
 
     def exam(self, row: Row) -> Exam:
-        """Name of the exam, as a header names it; empty where the table has none."""
-        study = self.cell(row, "exam") or self.cell(row, "study_uid")
-        if re.fullmatch(CUT_NUMBER, study):
-            column = self.columns["exam" if self.cell(row, "exam") else "study_uid"].column[0]
-            detail = "is a number like 1.2E+10, whose last digits a spreadsheet has cut off; enter it again as text"
-            raise LabelTableError(f"{row.file}, line {row.line}: {column} {detail}")
-        return Exam(study, self.cell(row, "accession"), self.day(row, "study_date"))
+        """Name of the exam of a row about a breast; empty where the table has none."""
+        names, exam = self.exam_names(row), self.cell(row, "exam")
+        return replace(names, study=exam) if exam else names
+
+    def exam_names(self, row: Row) -> Exam:
+        """Names of the exam as its header has them; empty where the table has none."""
+        return Exam(self.cell(row, "study_uid"), self.cell(row, "accession"), self.day(row, "study_date"))
 
     def day(self, row: Row, fact: str) -> str:
         """Day of an exam as ``YYYYMMDD``; a date identifies a patient, so that a wrong one is not shown."""
@@ -129,12 +133,11 @@ class RowReader:
 
     def facts(self, row: Row, side: Laterality | None, subset: str = "") -> BreastFacts:
         """Facts of the breast on `side` that the row is about."""
-        found = self.parsed(row, "bi_rads", parse_bi_rads, "'BI-RADS 0' to 'BI-RADS 6'")
-        bi_rads = None if found == "" else found
+        found, sides = self.parsed(row, "bi_rads", parse_bi_rads, "'BI-RADS 0' to 'BI-RADS 6'"), self.sides(row)
+        bi_rads = None if found == "" or (sides and side not in sides) else found
         label, excluded = self._label(row, side, bi_rads)
-        cases = self.table.label if isinstance(self.table.label, tuple) else ()
-        case = self.case(cases, row, side)
-        of_this_side = case is None or case.confirmed or not any(each.confirmed for each in cases)
+        case = self.label_case(row, side)
+        of_this_side = case is None or case.confirmed or not any(each.confirmed for each in self.cases)
         return BreastFacts(
             label,
             bi_rads,
@@ -159,22 +162,28 @@ class RowReader:
         if rule == "label":
             expected = _words(self.columns["label"].values) or "malignant, benign or unlabelled"
             return self.parsed(row, "label", _outcome, expected) or (-1, "")
-        return self.outcome(rule, row, side) if rule else (-1, "")
-
-    def outcome(self, cases: Sequence[Case], row: Row, side: Laterality | None) -> tuple[int, str]:
-        """Label and reason for leaving the breast out, by the first case that fits.
-
-        Raises
-        ------
-        LabelTableError
-            No case fits.
-        """
-        case = self.case(cases, row, side)
+        if not rule:
+            return -1, ""
+        case = self.label_case(row, side)
         if case is None:
             raise LabelTableError(
                 f"{row.file}, line {row.line}: no case of the label rule fits; end it with one without `when`"
             )
-        return _outcome(self.option(case.then)) or (-1, "")
+        return self.outcome(case)
+
+    @property
+    def cases(self) -> tuple[Case, ...]:
+        """Cases of the label rule, where it has any."""
+        return self.table.label if isinstance(self.table.label, tuple) else ()
+
+    def label_case(self, row: Row, side: Laterality | None) -> Case | None:
+        """The case of the label rule that decides over the breast on `side`."""
+        return self.case(self.cases, row, side)
+
+    def outcome(self, case: Case) -> tuple[int, str]:
+        """Label and reason for leaving the breast out."""
+        then = self.options[case.then[1:]] if case.then.startswith("$") else case.then
+        return _outcome(then) or (-1, "")
 
     def case(self, cases: Sequence[Case], row: Row, side: Laterality | None) -> Case | None:
         """The first case that fits."""
@@ -206,10 +215,6 @@ class RowReader:
         if sides is None:
             raise row.error(column, "L, R or both", shown=False)
         return side in sides
-
-    def option(self, value: str) -> str:
-        """The value of ``$name``; any other text is itself."""
-        return self.options[value[1:]] if value.startswith("$") else value
 
     def _density(self, row: Row) -> str:
         return self.parsed(row, "density", _density, "A to D, or 1 to 4")
@@ -353,8 +358,8 @@ def with_follow_up(
 ) -> dict[BreastOfExam, BreastFacts]:
     """Let pathology at another exam up to `limit` days later decide.
 
-    A malignant result decides over whatever is known of the earlier exam, a benign one only where nothing is. What is left
-    out for a reason of its own (a male patient, a cancer that was known before) stays so.
+    A malignant result decides over all that the earlier exam gives, a benign one only where it gives no label. A breast that is
+    left out for a reason of its own (a male patient, a cancer that was known before) stays so.
 
     Parameters
     ----------

@@ -8,6 +8,8 @@ from typing import Literal
 
 from blake3 import blake3
 
+from fvpipe.types import Exam
+
 SHIFT_DAYS = 1 << 20  # a patient's days are shifted by less than this
 
 
@@ -33,7 +35,9 @@ class HeaderPolicy:
         Pair views only within a study.
     from_header : tuple of str
         Which of ``patient``, ``exam``, ``laterality`` and ``view`` are read from the header. Where the label table or the
-        path speaks too, it must agree; the others come from there alone.
+        path speaks too, it must agree; the others come from there alone. An exam's names differ: that of the header counts.
+    header_first : tuple of str
+        Those of `from_header` for which the header is named as the source where it speaks.
     identifier_key : bytes
         32 bytes, the key of the digests that replace identifiers; empty: identifiers are published pseudonyms and are kept.
     """
@@ -46,6 +50,7 @@ class HeaderPolicy:
     region_pattern: str = ""
     keep_studies_apart: bool = True
     from_header: tuple[str, ...] = ("patient", "exam", "laterality", "view")
+    header_first: tuple[str, ...] = ("patient", "exam", "laterality", "view")
     identifier_key: bytes = field(default=b"", repr=False)  # never in a log
 
     @property
@@ -77,3 +82,11 @@ class HeaderPolicy:
         name = patient.encode("utf-8", "surrogatepass")
         shift = blake3(name, key=self.identifier_key) if self.identifier_key else blake3(name)
         return number + int.from_bytes(shift.digest(length=8), "big") % SHIFT_DAYS
+
+    def exam(self, named: Exam) -> Exam:
+        """Names of an exam as the records have them."""
+        return Exam(
+            self.exam_digest("study", named.study),
+            self.exam_digest("accession", named.accession),
+            self.exam_digest("date", named.date),
+        )

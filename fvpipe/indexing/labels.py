@@ -64,6 +64,8 @@ class BreastLabels:
         The table's patients and accession numbers as it writes them, by digest. Never to be shown or stored.
     of_images : mapping of str to sequence of BreastFacts
         By path, what rows that list images, and the path, say of the breast.
+    exams_of_images : mapping of str to Exam
+        By path, the exam that rows which list images name.
     findings_by_path : mapping of str to sequence of Finding
         Boxes of such rows.
     implied : mapping of (str, Laterality, Exam) to BreastFacts
@@ -85,6 +87,7 @@ class BreastLabels:
     exams: Mapping[tuple[str, Laterality, Exam], BreastFacts] = field(default_factory=dict)
     written: Mapping[str, str] = field(default_factory=dict, repr=False)
     of_images: Mapping[str, Sequence[BreastFacts]] = field(default_factory=dict)
+    exams_of_images: Mapping[str, Exam] = field(default_factory=dict)
     findings_by_path: Mapping[str, Sequence[Finding]] = field(default_factory=dict)
     implied: Mapping[tuple[str, Laterality, Exam], BreastFacts] = field(default_factory=dict)
     combine: Literal["same", "first", "worst"] = "same"
@@ -142,6 +145,12 @@ class BreastLabels:
         excluded = self.excluded_patients.get(patient)
         return replace(facts, excluded=excluded) if excluded else facts
 
+    def names_another_exam(self, image: ImageRecord) -> bool:
+        """Whether the row that lists an image names another exam than its header, as far as both name one."""
+        exam = self.exams_of_images.get(image.path, Exam())
+        study, accession, date = image.study or exam.study, image.accession or exam.accession, image.study_date or exam.date
+        return not _fits(exam, study, accession, date)
+
     def findings_of(self, image: ImageRecord) -> tuple[Finding, ...]:
         """Boxes of one image."""
         by_instance = self.findings.get(image.sop_instance_uid, ()) if image.sop_instance_uid else ()
@@ -180,11 +189,7 @@ class BreastLabels:
         if rows is None:
             rows = {(patient, side, Exam()): facts for (patient, side), facts in self.rows.items()} | dict(self.exams)
         for (patient, side, exam), facts in rows.items():
-            fits = {
-                study
-                for study, accession, date in imaged.get((patient, side), ())
-                if exam.study in ("", study) and exam.accession in ("", accession) and exam.date in ("", *date.split())
-            }
+            fits = {study for study, accession, date in imaged.get((patient, side), ()) if _fits(exam, study, accession, date)}
             yield patient, side, exam, facts, sorted(fits)
 
     def _patient(self, written: str) -> str:
@@ -203,6 +208,11 @@ def _imaged(records: Iterable[ImageRecord]) -> _Imaged:
     for record in records:
         imaged[record.patient_id, record.laterality].add((record.study, record.accession, record.study_date))
     return imaged
+
+
+def _fits(exam: Exam, study: str, accession: str, date: str) -> bool:
+    """Whether an exam of a table may be that of a header, which has digests of year and day in `date`."""
+    return exam.study in ("", study) and exam.accession in ("", accession) and exam.date in ("", *date.split())
 
 
 def _place(facts: BreastFacts) -> str:
@@ -242,9 +252,6 @@ def make_labels(source: Source, table: LabelTable, statements: Statements) -> Br
     policy = source.policy
     identify, digest = policy.identifier, policy.exam_digest  # `identify` is the identity where identifiers are kept
 
-    def hashed(exam: Exam) -> Exam:
-        return Exam(digest("study", exam.study), digest("accession", exam.accession), digest("date", exam.date))
-
     breasts = [(patient, "") for patient, _ in table.rows] + [(patient, exam.accession) for patient, _, exam in table.exams]
     return BreastLabels(
         {(identify("patient", patient), side): facts for (patient, side), facts in table.rows.items()},
@@ -253,11 +260,12 @@ def make_labels(source: Source, table: LabelTable, statements: Statements) -> Br
         {identify("instance", instance): facts for instance, facts in table.images.items()},
         {identify("instance", instance): found for instance, found in table.findings.items()},
         {(identify("patient", patient), *rest): what for (patient, *rest), what in table.regions.items()},  # type: ignore[misc]
-        {(identify("patient", p), side, hashed(exam)): facts for (p, side, exam), facts in table.exams.items()},
+        {(identify("patient", p), side, policy.exam(exam)): facts for (p, side, exam), facts in table.exams.items()},
         {identify("patient", p): p for p, _ in breasts} | {digest("accession", each): each for _, each in breasts if each},
         statements.facts,
+        statements.exams,
         statements.findings,
-        {(identify("patient", p), side, hashed(exam)): facts for (p, side, exam), facts in table.implied.items()},
+        {(identify("patient", p), side, policy.exam(exam)): facts for (p, side, exam), facts in table.implied.items()},
         table.combine,
         policy,
     )

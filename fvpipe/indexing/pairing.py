@@ -79,6 +79,10 @@ def contradictions(records: Iterable[ImageRecord], labels: BreastLabels) -> Iter
                 where = f" (line {facts.line})" if facts.line else ""
                 yield Rejection(record.path, reason, f"the header says {header}, the label table{where} says {table}")
                 break
+        else:
+            if labels.names_another_exam(record):
+                detail = "the row of the label table names another exam than the header (study_uid, accession or study_date)"
+                yield Rejection(record.path, Reason.IDENTIFIER_CONFLICT, detail)
 
 
 def tied_images(records: Iterable[ImageRecord]) -> list[ImageRecord]:

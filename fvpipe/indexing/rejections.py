@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from fvpipe.datasets.registry import get_adapter
+from fvpipe.datasets.registry import declarations, get_adapter
 from fvpipe.datasets.source import Source
 from fvpipe.dicom.header import read_header
 from fvpipe.errors import LabelTableError, QualityError
@@ -14,7 +14,6 @@ from fvpipe.reasons import NOT_BROKEN, Reason, Rejection
 
 COLUMNS = 100  # of a line on the screen
 NAMES = 3  # shown of each reason
-ADAPTERS = {"cbis": "CBIS-DDSM", "cmmd": "CMMD", "vindr": "VinDr-Mammo", "table": "a folder of files by the standard"}
 SECONDARY = (NOT_BROKEN - {Reason.LABEL_EXCLUDED}) | {Reason.VIEW_UNREADABLE}
 """Reasons that follow from another one, or leave nothing out."""
 
@@ -92,7 +91,7 @@ def nothing_to_build(found: Index, rejections: Sequence[Rejection]) -> str:
     elif reason is Reason.LABEL_EXCLUDED:
         message += "See `labels` of params.yaml for the rule."
     elif fitting := _fitting_adapters(found.source, first):
-        asked = " or ".join(f"{ADAPTERS[name]}? `--adapter {name}`" for name in fitting)
+        asked = " or ".join(f"{title}? `--adapter {name}`" for name, title in fitting.items())
         message += f"Is this {asked} reads this file (in a project: `adapter` of params.yaml)."
     else:
         message += (
@@ -101,14 +100,14 @@ def nothing_to_build(found: Index, rejections: Sequence[Rejection]) -> str:
     return f"{message} Nothing was written"
 
 
-def _fitting_adapters(source: Source, rejection: Rejection) -> list[str]:
-    """Names of the other adapters whose rules accept a file that this one's reject."""
+def _fitting_adapters(source: Source, rejection: Rejection) -> dict[str, str]:
+    """Names and titles of the other adapters whose header rules accept a file that this one's reject."""
     path = source.root / rejection.what
     if not path.is_file() or not isinstance(read_header(source.root, rejection.what, source.policy), Rejection):
-        return []
-    others = {name: get_adapter(name) for name in ADAPTERS if name != source.adapter.name}
-    return [
-        name
-        for name, adapter in others.items()
-        if not isinstance(read_header(source.root, rejection.what, adapter.policy), Rejection)
-    ]
+        return {}
+    titles = {each.name: each.title for each in declarations() if each.name != source.adapter.name}
+    return {
+        name: title
+        for name, title in titles.items()
+        if not isinstance(read_header(source.root, rejection.what, get_adapter(name).policy), Rejection)
+    }

@@ -11,7 +11,7 @@ from fvpipe.datasets.source import Source
 from fvpipe.dicom.elements import shown_term
 from fvpipe.dicom.policy import HeaderPolicy
 from fvpipe.reasons import Reason, Rejection
-from fvpipe.types import NOTHING_STATED, VIEWS, BreastFacts, Finding, ImageRecord, Laterality, StatedImage, View
+from fvpipe.types import NOTHING_STATED, VIEWS, BreastFacts, Exam, Finding, ImageRecord, Laterality, StatedImage, View
 
 _CONFLICTS = {
     "patient": Reason.IDENTIFIER_CONFLICT,
@@ -34,6 +34,8 @@ class Statements:
         What rows and path say of the breast.
     findings : mapping of str to sequence of Finding
         Boxes.
+    exams : mapping of str to Exam
+        Names of the exam, which must be the header's; identifiers as the records have them.
     rejections : sequence of Rejection
         Images that are left out without reading them, and a line for the rows without a file.
     not_listed : mapping of str to Rejection
@@ -43,6 +45,7 @@ class Statements:
     stated: Mapping[str, StatedImage] = field(default_factory=dict)
     facts: Mapping[str, Sequence[BreastFacts]] = field(default_factory=dict)
     findings: Mapping[str, Sequence[Finding]] = field(default_factory=dict)
+    exams: Mapping[str, Exam] = field(default_factory=dict)
     rejections: Sequence[Rejection] = ()
     not_listed: Mapping[str, Rejection] = field(default_factory=dict)
 
@@ -102,6 +105,7 @@ def collect_statements(source: Source, table: LabelTable, paths: Sequence[str]) 
     stated: dict[str, StatedImage] = {}
     facts: dict[str, list[BreastFacts]] = {}
     findings: dict[str, list[Finding]] = {}
+    exams: dict[str, Exam] = {}
     rejections, unlisted = list[Rejection](), set[str]()
     only_listed = (
         bool(table.listed)
@@ -121,6 +125,7 @@ def collect_statements(source: Source, table: LabelTable, paths: Sequence[str]) 
         stated[path] = answer
         facts[path] = [image.facts for _, image in said if image.facts is not None]
         findings[path] = [finding for _, image in said for finding in image.findings]
+        exams[path] = next((source.policy.exam(image.exam_names) for _, image in said if image.exam_names != Exam()), Exam())
     if places:
         first = ", ".join(list(places)[:3])
         detail = f"{len(places)} of {len(table.listed)} rows list an image that the input does not have: {first}"
@@ -129,6 +134,7 @@ def collect_statements(source: Source, table: LabelTable, paths: Sequence[str]) 
         stated,
         {path: each for path, each in facts.items() if each},
         {path: each for path, each in findings.items() if each},
+        {path: each for path, each in exams.items() if each != Exam()},
         rejections,
         {path: Rejection(path, Reason.IMAGE_NOT_LISTED, NOT_LISTED) for path in unlisted},
     )

@@ -151,42 +151,60 @@ def iterate_table(file: Path, required: Sequence[str]) -> Iterator[Row]:
         No such file, not readable, larger than label tables are, no heading, a missing or repeated column, or a row longer than
         its heading. Shorter rows are filled up: Excel leaves out the empty cells at the end of some.
     """
-    first, heading, filled = _open_table(file, required)
-    missing = [column for column in required if column not in heading]
-    if missing:
-        # The line may be a patient's instead of a heading: of its cells only those like the columns expected are shown.
-        found = ", ".join(column for column in required if column in heading) or "none of those expected"
-        letters = {re.sub(r"\W|_", "", column).lower(): column for column in heading}
-        near = get_close_matches(re.sub(r"\W|_", "", missing[0]).lower(), letters, 1, 0.8)
-        renamed = f"; is it {letters[near[0]]!r}?" if near else ""
-        raise LabelTableError(
-            f"{file}, line {first}: column {missing[0]!r} is missing; expected {', '.join(required)}, found {found} "
-            f"among {len(heading)}{renamed}"
-        )
-    repeated = sorted(column for column, count in Counter(heading).items() if column and count > 1)
-    if repeated:
-        raise LabelTableError(f"{file}: column {repeated[0]!r} occurs twice")
-    for i, (number, cells) in enumerate(filled, 1):
-        _reject_amount(file, 0, i, i * len(heading))
-        if any(cells[len(heading) :]):
-            raise LabelTableError(f"{file}, line {number}: {len(cells)} cells; the heading has {len(heading)}")
-        named = dict(zip_longest(heading, cells[: len(heading)], fillvalue=""))
-        yield Row(file, number, named, aligned=len(cells) == len(heading))
+    yield from open_table(file, required).rows(required)
 
 
-def read_heading(file: Path, required: Sequence[str] = ()) -> list[str]:
-    """Read the names of a table's columns.
+@dataclass(frozen=True, slots=True, eq=False)
+class OpenTable:
+    """A table whose heading was read; its rows are read once.
+
+    Attributes
+    ----------
+    file : Path
+        The table.
+    line : int
+        Line of the heading.
+    heading : sequence of str
+        Names of the columns.
+    """
+
+    file: Path
+    line: int
+    heading: Sequence[str]
+    _filled: Iterator[tuple[int, list[str]]]
+
+    def rows(self, required: Sequence[str]) -> Iterator[Row]:
+        """Read the rows, with the columns that are `required`, as :func:`iterate_table` does."""
+        missing = [column for column in required if column not in self.heading]
+        if missing:
+            # The line may be a patient's instead of a heading: of its cells only those like the columns expected are shown.
+            found = ", ".join(column for column in required if column in self.heading) or "none of those expected"
+            letters = {re.sub(r"\W|_", "", column).lower(): column for column in self.heading}
+            near = get_close_matches(re.sub(r"\W|_", "", missing[0]).lower(), letters, 1, 0.8)
+            renamed = f"; is it {letters[near[0]]!r}?" if near else ""
+            raise LabelTableError(
+                f"{self.file}, line {self.line}: column {missing[0]!r} is missing; expected {', '.join(required)}, "
+                f"found {found} among {len(self.heading)}{renamed}"
+            )
+        repeated = sorted(column for column, count in Counter(self.heading).items() if column and count > 1)
+        if repeated:
+            raise LabelTableError(f"{self.file}: column {repeated[0]!r} occurs twice")
+        for i, (number, cells) in enumerate(self._filled, 1):
+            _reject_amount(self.file, 0, i, i * len(self.heading))
+            if any(cells[len(self.heading) :]):
+                raise LabelTableError(f"{self.file}, line {number}: {len(cells)} cells; the heading has {len(self.heading)}")
+            named = dict(zip_longest(self.heading, cells[: len(self.heading)], fillvalue=""))
+            yield Row(self.file, number, named, aligned=len(cells) == len(self.heading))
+
+
+def open_table(file: Path, required: Sequence[str] = ()) -> OpenTable:
+    """Open a CSV or XLSX table and read its heading; `required` columns are named where there is none.
 
     Raises
     ------
     LabelTableError
-        No such file, not readable, or no heading.
+        No such file, not readable, larger than label tables are, or no heading.
     """
-    return _open_table(file, required)[1]
-
-
-def _open_table(file: Path, required: Sequence[str]) -> tuple[int, list[str], Iterator[tuple[int, list[str]]]]:
-    """Line and cells of the heading, and the other rows that are not empty."""
     expected = f"the columns {', '.join(required)}" if required else "names of columns"
     if not file.is_file():
         state = "is no regular file" if file.exists() else "no such file"
@@ -198,7 +216,7 @@ def _open_table(file: Path, required: Sequence[str]) -> tuple[int, list[str], It
         raise LabelTableError(f"{file}: is empty; expected a heading with {expected}")
     if len(heading) > MAX_COLUMNS:
         raise LabelTableError(f"{file}, line {first}: has {len(heading)} columns; expected at most {MAX_COLUMNS}")
-    return first, heading, filled
+    return OpenTable(file, first, heading, filled)
 
 
 def _read_csv(file: Path) -> Iterator[tuple[int, list[str]]]:

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 from fvpipe.dicom import attributes
 from fvpipe.dicom.elements import RejectedFile, printable, text, texts
 from fvpipe.dicom.rules.base import RuleContext
 from fvpipe.dicom.rules.image_kind import image_kind
 from fvpipe.dicom.rules.pixels import pixel_layout
-from fvpipe.dicom.rules.views import IMPLANT_DISPLACED, laterality, patient_orientation, view, view_modifiers
+from fvpipe.dicom.rules.views import (
+    IMPLANT_DISPLACED,
+    laterality,
+    patient_orientation,
+    side_of_header,
+    view,
+    view_modifiers,
+    view_of_header,
+)
 from fvpipe.reasons import Reason
 from fvpipe.types import Edge, ImageRecord, Orientation
 
@@ -17,7 +26,7 @@ from fvpipe.types import Edge, ImageRecord, Orientation
 def identity(context: RuleContext) -> tuple[str, str]:
     """Check for identifiers to group by; returns patient and study, hashed where the data set hashes identifiers."""
     policy, stated = context.policy, context.stated
-    patient = _patient_of_header(context) if "patient" in policy.from_header else ""
+    patient = patient_of_header(context) if "patient" in policy.from_header else ""
     if not (patient or stated.patient):
         raise RejectedFile(Reason.IDENTIFIER_MISSING, f"{policy.patient_keyword} is absent or empty")
     if stated.patient and patient not in ("", stated.patient):
@@ -30,10 +39,10 @@ def identity(context: RuleContext) -> tuple[str, str]:
     if not (study or stated.study):
         raise RejectedFile(Reason.IDENTIFIER_MISSING, "StudyInstanceUID is absent or empty")
     # A study's UID is long and may identify a site: a digest distinguishes studies as well, and keeps breast ids short.
-    return patient, stated.study or policy.exam_digest("study", study)
+    return patient, policy.exam_digest("study", study) if study else stated.study
 
 
-def _patient_of_header(context: RuleContext) -> str:
+def patient_of_header(context: RuleContext) -> str:
     """The patient as records hold it; nothing where the header has none."""
     policy, keyword = context.policy, context.policy.patient_keyword
     value = text(context.dataset, keyword)
@@ -92,6 +101,21 @@ def image_record(context: RuleContext) -> tuple[ImageRecord, str]:
         accession=policy.exam_digest("accession", text(dataset, "AccessionNumber")),
         study_date=" ".join(policy.exam_digest("date", part) for part in dates),
         exam_day=policy.shifted_day(patient, dates[-1]) if dates else None,
-        identity_from=stated.sources,
+        identity_from=", ".join(_sources(context)),
     )
     return record, policy.identifier("date", attributes.acquisition_date(dataset))
+
+
+def _sources(context: RuleContext) -> Iterator[str]:
+    """Where label table or path decided: not where the header comes first and speaks."""
+    spoken = {"patient": patient_of_header, "laterality": side_of_header, "view": view_of_header}
+    for source in filter(None, context.stated.sources.split(", ")):
+        fact = source.partition(" ")[0]
+        if fact in context.policy.header_first:
+            try:
+                found = spoken[fact](context) if fact in spoken else text(context.dataset, "StudyInstanceUID")
+            except RejectedFile:  # it does not speak: the rule before would have rejected anything else
+                found = None
+            if found:
+                continue
+        yield source

@@ -42,7 +42,7 @@ def view(context: RuleContext) -> View:
             raise RejectedFile(Reason.VIEW_MISSING, NOT_STATED.format("a view"))
         return stated
     try:
-        found = _view_of_header(context)
+        found = view_of_header(context)
     except RejectedFile as rejected:
         if stated is None or rejected.reason is not Reason.VIEW_MISSING:
             raise
@@ -52,7 +52,7 @@ def view(context: RuleContext) -> View:
     return found
 
 
-def _view_of_header(context: RuleContext) -> View:
+def view_of_header(context: RuleContext) -> View:
     """Check for CC or MLO by View Code Sequence first, then View Position, which must not disagree."""
     if context.policy.view_in_patient_orientation:
         name = text(context.dataset, "PatientOrientation").upper()
@@ -129,7 +129,7 @@ def laterality(context: RuleContext) -> Laterality:
         if stated is None:
             raise RejectedFile(Reason.LATERALITY_MISSING, NOT_STATED.format("a side"))
         return stated
-    found = _side_of_header(context)
+    found = side_of_header(context)
     if found is None:
         if stated is None:
             raise RejectedFile(Reason.LATERALITY_MISSING, "laterality: none given; expected L or R")
@@ -139,7 +139,7 @@ def laterality(context: RuleContext) -> Laterality:
     return found
 
 
-def _side_of_header(context: RuleContext) -> Laterality | None:
+def side_of_header(context: RuleContext) -> Laterality | None:
     """Check for L or R, the same in every element that gives a side; None where none does."""
     given = {key: text(context.dataset, key).upper() for key in ("ImageLaterality", "Laterality", "FrameLaterality")}
     given = {keyword: side for keyword, side in given.items() if side}
