@@ -1,0 +1,136 @@
+"""Data sets in the form that their declarations describe: made tables, and small images whose headers identify nothing."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+from fvpipe import flow
+from fvpipe.cache.file_cache import FileCache
+from fvpipe.config.project import DataSet
+from fvpipe.execution.workers import Workers, WorkerSettings
+from fvpipe.indexing.index import Index
+from fvpipe.project.project import make_source
+from fvpipe.types import Laterality
+from tests.support import factory
+from tests.support.factory import CC
+
+BARE = {"ImageLaterality": None, "ViewPosition": None, "PatientID": "as the publisher left it", "Modality": None}
+"""A header that says nothing of patient, side and view."""
+
+SMALL = factory.breast(1, CC, Laterality.LEFT)
+
+
+def image(path: Path, number: int, **tags: Any) -> None:
+    """Write an image whose header identifies nothing; no two have the same pixels."""
+    pixels = SMALL.pixels.copy()
+    pixels[-1, -1] = number
+    study = f"2.25.{(number - 1) // 4 + 1}1"
+    said = BARE | {"SOPInstanceUID": f"2.25.{number}", "StudyInstanceUID": study} | tags
+    factory.mammogram(path, factory.Made(pixels, SMALL.drawing, SMALL.bits), **said)
+
+
+def write_table(file: Path, rows: list[dict[str, Any]], delimiter: str = ",") -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with open(file, "w", encoding="utf-8", newline="") as text:
+        writer = csv.DictWriter(text, list(rows[0]), delimiter=delimiter)
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def index(folder: Path, adapter: str, **settings: Any) -> Index:
+    """Index a folder in this process, with identifiers kept."""
+    source = make_source("set", folder, DataSet(adapter=adapter, identifiers="own", **settings), None, Path())
+    with (
+        FileCache(folder.parent / "cache.sqlite", folder, source.policy) as file_cache,
+        Workers(WorkerSettings(count=0)) as pool,
+    ):
+        return flow.index(source, pool, file_cache)
+
+
+def labels(found: Index) -> dict[tuple[str, str], int]:
+    return {(breast.key.patient, breast.key.laterality.value): breast.facts.label for breast in found.breasts}
+
+
+def reasons(found: Index) -> dict[str, str]:
+    return {rejection.what: rejection.reason.value for rejection in found.rejections}
+
+
+RSNA: dict[str, Any] = {
+    "site_id": 1, "patient_id": 7, "image_id": 0, "laterality": "L", "view": "CC", "age": 61.0, "cancer": 0, "biopsy": 0,
+    "invasive": 0, "BIRADS": "", "implant": 0, "density": "", "machine_id": 29, "difficult_negative_case": False,
+}  # fmt: skip
+
+
+def rsna(folder: Path, rows: list[dict[str, Any]]) -> Path:
+    """RSNA's form; the files of the rows, with headers that name neither side nor view."""
+    write_table(folder / "train.csv", [RSNA | row for row in rows])
+    for number, row in enumerate(rows, start=1):
+        patient = row.get("patient_id", RSNA["patient_id"])
+        image(folder / "train_images" / str(patient) / f"{row['image_id']}.dcm", number, PatientOrientation=None)
+    return folder
+
+
+META: dict[str, Any] = {
+    "empi_anon": 1.0, "acc_anon": 11.0, "ImageLateralityFinal": "L", "ViewPosition": "CC", "FinalImageType": "2D",
+    "spot_mag": "", "num_roi": 0, "ROI_coords": "()", "anon_dicom_path": "",
+}  # fmt: skip
+
+CLINICAL: dict[str, Any] = {
+    "empi_anon": 1.0, "acc_anon": 11.0, "desc": "MG Screen Bilat w/CAD", "side": "", "asses": "N", "tissueden": 2.0,
+    "path_severity": "", "bside": "", "study_date_anon": "2015-03-01", "age_at_study": 55.2, "numfind": 1,
+}  # fmt: skip
+
+
+def embed(folder: Path, images: list[dict[str, Any]], findings: list[dict[str, Any]]) -> Path:
+    """EMBED's form."""
+    rows = list[dict[str, Any]]()
+    for number, row in enumerate(images, start=1):
+        full = META | row
+        path = f"cohort_1/{int(full['empi_anon'])}/{int(full['acc_anon'])}/1.2.{number}.dcm"
+        rows.append(full | {"anon_dicom_path": f"/mnt/NAS2/mammo/anon_dicom/{path}"})
+        image(folder / "images" / path, number)
+    write_table(folder / "tables" / "EMBED_OpenData_metadata.csv", rows)
+    write_table(folder / "tables" / "EMBED_OpenData_clinical.csv", [CLINICAL | row for row in findings])
+    return folder
+
+
+def four(**row: Any) -> list[dict[str, Any]]:
+    """Both views of both breasts."""
+    return [{"ImageLateralityFinal": side, "ViewPosition": view, **row} for side in "LR" for view in ("CC", "MLO")]
+
+
+INBREAST: dict[str, Any] = {
+    "Patient ID": "removed", "Patient age": "removed", "Laterality": "L", "View": "CC", "Acquisition date": "201001",
+    "File Name": 0, "ACR": 2, "Bi-Rads": "2",
+}  # fmt: skip
+
+
+def inbreast(folder: Path, rows: list[dict[str, Any]], patient: str = "6c613a14b80a8591") -> Path:
+    """INbreast's form, where a name has ML for MLO."""
+    write_table(folder / "INbreast.csv", [INBREAST | row for row in rows], ";")
+    for number, row in enumerate(rows, start=1):
+        full = INBREAST | row
+        view = "ML" if full["View"] == "MLO" else "CC"
+        image(folder / "AllDICOMs" / f"{full['File Name']}_{patient}_MG_{full['Laterality']}_{view}_ANON.dcm", number)
+    return folder
+
+
+CSAW: dict[str, Any] = {
+    "anon_patientid": 5, "exam_year": 2010, "x_age": 1, "x_case": 0, "x_cancer_laterality": "", "x_type": "", "rad_timing": "",
+    "imagelaterality": "Left", "viewposition": "CC", "anon_filename": "",
+}  # fmt: skip
+
+
+def csaw(folder: Path, exams: list[dict[str, Any]]) -> Path:
+    rows = list[dict[str, Any]]()
+    for exam in exams:
+        for side in ("Left", "Right"):
+            for view in ("CC", "MLO"):
+                full = CSAW | exam | {"imagelaterality": side, "viewposition": view}
+                name = f"{full['anon_patientid']}_{full['exam_year']}0101_{side[0]}_{view}_1.dcm"
+                rows.append(full | {"anon_filename": name})
+                image(folder / "Batch_1" / name, len(rows))
+    write_table(folder / "CSAW-CC_breast_cancer_screening_data.csv", rows)
+    return folder

@@ -1,0 +1,323 @@
+"""The declarations of published data sets: made trees in their form, with each trap of the real ones."""
+
+from __future__ import annotations
+
+import plistlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fvpipe.config.project import Labels
+from fvpipe.datasets.registry import get_adapter
+from fvpipe.errors import LabelTableError, ParameterError
+from fvpipe.types import BreastFacts
+from tests.support.declared import (
+    INBREAST,
+    RSNA,
+    csaw,
+    embed,
+    four,
+    image,
+    inbreast,
+    index,
+    labels,
+    reasons,
+    rsna,
+    write_table,
+)
+
+
+def test_rsna_takes_side_view_and_label_from_the_table(tmp_path: Path) -> None:
+    pairs = [
+        {"patient_id": patient, "image_id": 100 * patient + i, "laterality": side, "view": view, "cancer": cancer,
+         "machine_id": i, "age": age, "BIRADS": bi_rads}
+        for patient, side, cancer, age, bi_rads in ((7, "L", 0, "", 1), (7, "R", 1, "", 0), (8, "L", 0, 90.5, ""))
+        for i, view in enumerate(("CC", "MLO"), start=10 * (side == "R"))
+    ]  # fmt: skip
+    other = [
+        {"image_id": 900, "view": "AT"},
+        {"image_id": 901, "view": "LMO", "laterality": "R"},
+        {"image_id": 902, "view": "CC"},  # a second CC
+    ]
+    folder = rsna(tmp_path / "rsna", [*pairs, *other])
+    image(folder / "train_images" / "9" / "1.dcm", 77)  # not in the table
+    found = index(folder, "rsna")
+    assert labels(found) == {("7", "L"): 0, ("7", "R"): 1, ("8", "L"): 0}
+    assert found.breasts[2].facts == BreastFacts(0, None, age="90+", machine="0")
+    paths = {path.rpartition("/")[2]: reason for path, reason in reasons(found).items()}
+    assert paths == {
+        "900.dcm": "view_not_pairable", "901.dcm": "view_not_pairable", "902.dcm": "superseded", "1.dcm": "image_not_listed",
+    }  # fmt: skip
+    assert found.images[0].identity_from == "patient table, laterality table, view table"
+    assert found.breasts[0].key.study == ""  # one study a patient
+
+
+def test_a_header_that_contradicts_the_table_is_rejected(tmp_path: Path) -> None:
+    folder = rsna(tmp_path / "rsna", [{"image_id": 1}, {"image_id": 2, "view": "MLO"}])
+    image(folder / "train_images/7/1.dcm", 1, ImageLaterality="R", ViewPosition="CC")
+    image(folder / "train_images/7/2.dcm", 2, ImageLaterality="L", ViewPosition="CC")
+    assert reasons(index(folder, "rsna")) == {
+        "train_images/7/1.dcm": "laterality_conflict", "train_images/7/2.dcm": "view_conflict",
+    }  # fmt: skip
+
+
+def test_two_labels_of_one_breast_leave_it_out(tmp_path: Path) -> None:
+    folder = rsna(tmp_path / "rsna", [{"image_id": 1}, {"image_id": 2, "view": "MLO", "cancer": 1}])
+    assert reasons(index(folder, "rsna")) == {"7_L": "label_ambiguous"}
+
+
+def test_a_row_that_lists_no_file_is_counted(tmp_path: Path) -> None:
+    folder = rsna(tmp_path / "rsna", [{"image_id": 1}, {"image_id": 2, "view": "MLO"}, {"image_id": 3, "laterality": "R"}])
+    (folder / "train_images/7/3.dcm").unlink()
+    (rejection,) = index(folder, "rsna").rejections
+    assert rejection.reason.value == "label_without_image"
+    assert rejection.detail == "1 of 3 rows list an image that the input does not have: train.csv, line 4"
+
+
+def test_a_changed_row_is_seen_though_no_file_changed(tmp_path: Path) -> None:
+    folder = rsna(tmp_path / "rsna", [{"image_id": 1}, {"image_id": 2, "view": "MLO"}])
+    assert labels(index(folder, "rsna")) == {("7", "L"): 0}
+    write_table(
+        folder / "train.csv", [RSNA | {"image_id": i, "laterality": "R", "view": v} for i, v in ((1, "CC"), (2, "MLO"))]
+    )
+    assert labels(index(folder, "rsna")) == {("7", "R"): 0}
+
+
+def test_embed_joins_by_exam_and_side(tmp_path: Path) -> None:
+    cancer = {"side": "L", "asses": "S", "path_severity": 0.0, "bside": "L"}
+    found = index(embed(tmp_path / "e", four(), [cancer, {"side": "L", "asses": "B", "numfind": 2}]), "embed")
+    assert labels(found) == {("1", "L"): 1, ("1", "R"): 0}  # the other breast has no row, and the exam is of both
+    assert found.breasts[0].facts.pathology == "invasive"
+    assert found.breasts[0].facts.density == "B"
+
+
+@pytest.mark.parametrize(
+    ("row", "left", "right"),
+    [
+        ({}, 0, 0),  # an empty side is both
+        ({"side": "B", "asses": "P"}, 0, 0),
+        ({"side": "B", "path_severity": 1, "bside": "L", "asses": "N"}, 1, 0),  # pathology is of one side
+        ({"side": "R", "asses": "B", "desc": "MG Diagnostic Right"}, -1, 0),  # an exam of one breast says nothing of the other
+        ({"side": "B", "asses": "X"}, -1, -1),
+        ({"side": "B", "path_severity": 3, "asses": "S"}, 0, 0),
+    ],
+)
+def test_embed_label_rule(row: dict[str, Any], left: int, right: int, tmp_path: Path) -> None:
+    assert labels(index(embed(tmp_path / "e", four(), [row]), "embed")) == {("1", "L"): left, ("1", "R"): right}
+
+
+BENIGN_BIOPSY = {"side": "L", "path_severity": 4, "bside": "L", "asses": "S"}
+
+
+@pytest.mark.parametrize(
+    ("rows", "left", "right"),
+    [
+        ([BENIGN_BIOPSY, {"side": "L", "asses": "M"}, {"side": "R"}], None, 0),  # another finding is not known
+        ([BENIGN_BIOPSY, {"side": "L", "asses": "K"}, {"side": "R"}], None, 0),
+        ([BENIGN_BIOPSY, {"side": "L", "path_severity": 6, "bside": "L"}, {"side": "R"}], None, 0),
+        ([{"side": "L", "path_severity": 0, "bside": "R", "asses": "N"}], 0, 1),  # pathology of the other side
+        ([{"side": "L", "path_severity": 0, "bside": "B"}], 1, 1),
+        ([{"side": "L", "tissueden": 5, "desc": "MG Diagnostic Bilateral"}], None, -1),
+        ([{"side": "", "path_severity": 0, "bside": "", "asses": "M"}], None, None),  # a cancer on an unknown side
+        ([{"side": "L", "path_severity": 0, "bside": "", "asses": "M"}], 1, 0),
+    ],
+)
+def test_embed_several_findings(rows: list[dict[str, Any]], left: int | None, right: int | None, tmp_path: Path) -> None:
+    found = labels(index(embed(tmp_path / "e", four(), rows), "embed"))
+    assert (found.get(("1", "L")), found.get(("1", "R"))) == (left, right)
+
+
+def test_embed_pathology_of_the_other_side_brings_no_assessment(tmp_path: Path) -> None:
+    found = index(embed(tmp_path / "e", four(), [{"side": "L", "path_severity": 0, "bside": "R", "asses": "N"}]), "embed")
+    assert [(breast.facts.bi_rads, breast.facts.pathology) for breast in found.breasts] == [(1, ""), (None, "invasive")]
+
+
+@pytest.mark.parametrize(("column", "message"), [("acc_anon", "acc_anon is another"), ("empi_anon", "empi_anon is another")])
+def test_embed_identifiers_that_were_cut_are_named(column: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(LabelTableError, match=message):
+        index(embed(tmp_path / "e", [four()[0] | {"anon": 1}], [{column: "1.2E+10"}]), "embed")
+
+
+def test_csaw_patients_that_were_cut_are_named(tmp_path: Path) -> None:
+    folder = csaw(tmp_path / "csaw", [{}])
+    table = folder / "CSAW-CC_breast_cancer_screening_data.csv"
+    table.write_text(table.read_text().replace("\n5,", "\n1.2E+10,"))
+    with pytest.raises(LabelTableError, match=r"anon_patientid is a number like 1\.2E\+10"):
+        index(folder, "csaw-cc")
+
+
+def test_embed_follow_up_lifts_only_what_waits_for_it(tmp_path: Path) -> None:
+    images = [*four(), *four(acc_anon=12.0)]
+    later = {"acc_anon": 12.0, "study_date_anon": "2015-05-01", "side": "B", "path_severity": 4, "bside": "B", "tissueden": ""}
+    for row in ({"side": "B", "tissueden": 5}, {"side": "B", "asses": "K"}):
+        found = index(embed(tmp_path / f"e{len(row)}{row.get('asses')}", images, [row, later]), "embed")
+        assert sorted(breast.facts.label for breast in found.breasts) == [0, 0]  # of the later exam alone
+        assert [r.reason.value for r in found.rejections] == ["label_excluded"] * 2
+
+
+@pytest.mark.parametrize(
+    ("row", "why"),
+    [
+        ({"side": "B", "tissueden": 5.0}, "male"),
+        ({"side": "B", "asses": "S"}, "suspicious"),
+        ({"side": "B", "asses": "A"}, "recalled"),
+        ({"side": "B", "asses": "K"}, "known cancer"),
+        ({"side": "B", "path_severity": 6.0}, "no breast cancer"),
+    ],
+)
+def test_embed_leaves_out_what_is_not_known(row: dict[str, Any], why: str, tmp_path: Path) -> None:
+    found = index(embed(tmp_path / "e", four(), [row]), "embed")
+    assert [(r.reason.value, why in r.detail) for r in found.rejections] == [("label_excluded", True)] * 2
+
+
+def test_embed_pathology_decides_over_earlier_exams_within_the_follow_up(tmp_path: Path) -> None:
+    """Screening, recall and biopsy are exams of their own; years before a cancer a breast was healthy."""
+    exams = {10: "2012-01-01", 11: "2015-03-01", 12: "2015-04-15"}
+    images = [each for acc in exams for each in four(acc_anon=float(acc))]
+    findings = [
+        {"acc_anon": 10.0, "study_date_anon": exams[10]},
+        {"acc_anon": 11.0, "side": "L", "asses": "A"},
+        {"acc_anon": 11.0, "side": "R", "asses": "A"},
+        {"acc_anon": 12.0, "study_date_anon": exams[12], "side": "L", "asses": "M", "path_severity": 0, "bside": "L"},
+        {"acc_anon": 12.0, "study_date_anon": exams[12], "side": "R", "asses": "S", "path_severity": 4, "bside": "R"},
+    ]
+    folder = embed(tmp_path / "e", images, findings)
+
+    def by_exam(**options: Any) -> list[tuple[str, str, int]]:
+        found, adapter = index(folder, "embed", labels=Labels(**options)), get_adapter("embed")
+        names = {adapter.policy.exam_digest("study", str(acc)): day for acc, day in exams.items()}
+        return sorted((names[b.key.study], b.key.laterality.value, b.facts.label) for b in found.breasts)
+
+    first, second, third = exams.values()
+    assert by_exam() == [(first, "L", 0), (first, "R", 0), (second, "L", 1), (second, "R", 0), (third, "L", 1), (third, "R", 0)]
+    assert by_exam(options={"follow_up_days": "30"}) == [(first, "L", 0), (first, "R", 0), (third, "L", 1), (third, "R", 0)]
+    assert by_exam(options={"follow_up_days": "2000"})[0] == (first, "L", 1)
+    with pytest.raises(ParameterError, match=r"has no option 'follow_up_day' .*follow_up_days"):
+        by_exam(options={"follow_up_day": "30"})
+
+
+def test_embed_synthetic_and_spot_views(tmp_path: Path) -> None:
+    """Synthetic images never mix with full-field ones, spot views and unknown kinds are left out."""
+    images = [
+        *[row | {"FinalImageType": "cview"} for row in four()[:2]],
+        four()[0],  # a full-field CC without its MLO
+        {"ViewPosition": "MLO", "spot_mag": 1.0},
+        {"ViewPosition": "MLO", "FinalImageType": "ROI_SSC"},
+    ]
+    found = index(embed(tmp_path / "e", images, [{}]), "embed")
+    (breast,) = found.breasts
+    assert all(view.synthetic for view in breast.images)
+    assert sorted(rejection.reason.value for rejection in found.rejections if rejection.what.endswith(".dcm")) == [
+        "image_kind_refused", "superseded", "view_modified",
+    ]  # fmt: skip
+
+
+def test_embed_boxes(tmp_path: Path) -> None:
+    images = [four()[0] | {"ROI_coords": "[[10, 20, 30, 50], [1, 2, 3, 4]]"}, four()[1]]
+    found = index(embed(tmp_path / "e", images, [{}]), "embed")
+    assert [(f.top, f.bottom, f.left, f.right) for f in found.breasts[0].findings[0]] == [(10, 30, 20, 50), (1, 3, 2, 4)]
+
+
+def test_inbreast(tmp_path: Path) -> None:
+    rows = [
+        {"File Name": 20586908, "Bi-Rads": "4a", "ACR": ""},
+        {"File Name": 20586934, "View": "MLO", "Bi-Rads": "1"},
+        {"File Name": 30, "Laterality": "R", "Bi-Rads": "3"},
+        {"File Name": 31, "Laterality": "R", "View": "MLO", "Bi-Rads": "1"},
+        {"File Name": 32, "Laterality": "R", "Acquisition date": "201102", "Bi-Rads": "6"},
+        {"File Name": 33, "Laterality": "R", "View": "MLO", "Acquisition date": "201102", "Bi-Rads": "6"},
+    ]
+    folder = inbreast(tmp_path / "inbreast", rows)
+    region = {"Name": "Mass", "NumberOfPoints": 3, "Point_px": ["(100.5, 20)", "(130, 25)", "(110, 60.25)"]}
+    (folder / "AllXML").mkdir()
+    with open(folder / "AllXML" / "20586908.xml", "wb") as file:
+        plistlib.dump({"Images": [{"ImageIndex": 0, "NumberOfROIs": 1, "ROIs": [region]}]}, file)
+    found = index(folder, "inbreast")
+    patient = "6c613a14b80a8591"
+    facts = [(b.key.patient, b.key.laterality.value, b.facts.label, b.facts.bi_rads) for b in found.breasts]
+    assert sorted(facts) == [(patient, "L", 1, 4), (patient, "R", 0, 3), (patient, "R", 1, 6)]  # two exams of the right breast
+    assert not found.rejections
+    left = next(breast for breast in found.breasts if breast.key.laterality == "L")
+    (finding,) = left.findings[0]
+    assert (finding.category, finding.top, finding.bottom, finding.left, finding.right) == ("Mass", 20, 60.25, 100.5, 130)
+    assert list(finding.outline) == [(20, 100.5), (25, 130), (60.25, 110)]
+    (folder / "AllXML" / "20586908.xml").write_text("<plist><dict></plist>")
+    with pytest.raises(LabelTableError, match="is no property list"):
+        index(folder, "inbreast")
+
+
+def test_inbreast_bi_rads_of_the_user_win(tmp_path: Path) -> None:
+    rows = [{"File Name": 1, "Bi-Rads": "3"}, {"File Name": 2, "View": "MLO", "Bi-Rads": "3"}]
+    folder = inbreast(tmp_path / "inbreast", rows)
+    found = index(folder, "inbreast", labels=Labels(bi_rads_benign=(1, 2), bi_rads_malignant=(3, 4, 5, 6)))
+    assert [breast.facts.label for breast in found.breasts] == [1]
+
+
+def test_a_path_and_a_row_that_differ_are_rejected(tmp_path: Path) -> None:
+    folder = inbreast(tmp_path / "inbreast", [{"File Name": 1}, {"File Name": 2, "View": "MLO"}])
+    write_table(
+        folder / "INbreast.csv",
+        [INBREAST | {"File Name": 1, "Laterality": "R"}, INBREAST | {"File Name": 2, "View": "MLO"}],
+        ";",
+    )
+    found = index(folder, "inbreast")
+    name = "AllDICOMs/1_6c613a14b80a8591_MG_L_CC_ANON.dcm"
+    assert reasons(found)[name] == "laterality_conflict"
+
+
+def test_csaw_priors_and_the_other_breast_are_no_cancers(tmp_path: Path) -> None:
+    case: dict[str, Any] = {"x_case": 1, "x_cancer_laterality": "Right", "x_type": 2.0}
+    folder = csaw(tmp_path / "csaw", [
+        case | {"exam_year": 2008, "rad_timing": 3.0}, case | {"exam_year": 2011, "rad_timing": 1.0},
+        case | {"anon_patientid": 6, "rad_timing": 2.0}, {"anon_patientid": 7},
+    ])  # fmt: skip
+    found = index(folder, "csaw-cc")
+    assert sorted((b.key.patient, b.key.laterality.value, b.facts.label) for b in found.breasts) == [
+        ("5", "L", 0), ("5", "L", 0), ("5", "R", 1), ("6", "L", 0), ("7", "L", 0), ("7", "R", 0),
+    ]  # fmt: skip
+    assert [r.reason.value for r in found.rejections] == ["label_excluded"] * 2
+    options = {"interval": "malignant", "prior": "benign"}
+    found = index(folder, "csaw-cc", labels=Labels(options=options))
+    assert sorted((b.key.patient, b.facts.label) for b in found.breasts if b.key.laterality == "R") == [
+        ("5", 0), ("5", 1), ("6", 1), ("7", 0),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("case", "expected"),
+    [
+        ({"x_case": 1, "x_cancer_laterality": "Both", "rad_timing": 1}, [1, 1]),
+        ({"x_case": "True"}, []),
+        ({"x_case": "", "rad_timing": 1, "x_type": 2}, []),
+        ({"x_case": 1, "x_cancer_laterality": ""}, []),
+    ],
+)
+def test_csaw_guesses_no_label(case: dict[str, Any], expected: list[int], tmp_path: Path) -> None:
+    assert [breast.facts.label for breast in index(csaw(tmp_path / "csaw", [case]), "csaw-cc").breasts] == expected
+
+
+def test_csaw_side_that_is_no_side_is_named_and_not_shown(tmp_path: Path) -> None:
+    with pytest.raises(LabelTableError, match=r"x_cancer_laterality is another .*; expected L, R or both") as error:
+        index(csaw(tmp_path / "csaw", [{"x_case": 1, "x_cancer_laterality": "Meier"}]), "csaw-cc")
+    assert "Meier" not in str(error.value)
+
+
+def test_nlbs(tmp_path: Path) -> None:
+    folder, rows = tmp_path / "NLBS Data", list[dict[str, Any]]()
+    for study, kind, cancer, false_positive in (("s1", "abnormal", 1, 0), ("s2", "False Positive", 0, 1)):
+        for side in ("left", "right"):
+            for view in ("CC", "MLO"):
+                path = f"{kind}/{study}/{side}/{view}/IM-0001-0001.dcm"
+                here = int(cancer and side == "left")
+                rows.append({
+                    "File Path": f"NLBS Data\\{path}".replace("/", "\\"), "Image Laterality": side[0].upper(),
+                    "View Position": view, "Cancer": here, "False Positive": false_positive,
+                })  # fmt: skip
+                image(folder / path, len(rows))
+    (folder / "abnormal/s1/right/MLO/IM-0001-0001.dcm").unlink()  # listed and absent
+    write_table(folder / "NLBSP-metadata.csv", rows)
+    found = index(folder, "nlbs")
+    assert labels(found) == {("abnormal/s1", "L"): 1, ("False Positive/s2", "L"): 0, ("False Positive/s2", "R"): 0}
+    assert found.breasts[0].facts.pathology == "false positive"
+    assert reasons(found) == {"abnormal/s1_R": "mlo_missing", "label table": "label_without_image"}
