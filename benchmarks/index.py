@@ -17,7 +17,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from benchmarks.measure import ENVIRONMENT, FVPIPE, ROOT, Report, Runs, Setup, command, interleaved, weighed
-from tests.support.published import DATA, cmmd_rows, cmmd_tree, vindr_tables, vindr_tree
+from tests.support.published import DATA, cmmd_rows, cmmd_tree, embed_tree, vindr_tables, vindr_tree
 
 BASELINE, BEFORE = "pydicom's dcmread", "first index, before"
 PYDICOM = """
@@ -48,7 +48,21 @@ def run(setup: Setup) -> Report:
                 ratio = found["first index"].median / found[name].median
                 report.bound(f"first index of {count:,} headers of CMMD / {name}", ratio, "<=", times)
     _memory(setup, report)
+    _embed(setup, report)
     return report
+
+
+def _embed(setup: Setup, report: Report) -> None:
+    """An index whose identity and labels come from tables: EMBED's, of the published size where the run is full."""
+    count = setup.size(40, 20_000, 480_000)
+    setup.say(f"index: {count} files of EMBED's form")
+    with setup.folder("index") as work:
+        embed_tree(work / "embed", count)
+        seconds, peak = _index(_project(work, "embed"), count)
+    table = report.table("EMBED's form, one run", "files", "seconds", "headers a second", "peak MB")
+    table.add_row(f"{count:,}", f"{seconds:.0f}", f"{count / seconds:.0f}", f"{peak:.0f}")
+    report.bound(f"headers a second of {count:,} of EMBED's form", count / seconds, ">=", 1500)
+    report.bound(f"peak of an index of {count:,} files of EMBED's form", peak, "<=", 1000, "MB")
 
 
 def _speed(setup: Setup, dataset: str, work: Path) -> tuple[int, dict[str, Runs], dict[str, Runs]]:

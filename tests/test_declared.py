@@ -117,6 +117,15 @@ def test_settings_about_a_table_that_is_not_there_are_an_error(tmp_path: Path) -
         index(tmp_path / "in", "table", labels=Labels(columns={"label": "cancer"}))
 
 
+@pytest.mark.parametrize("settings", [{}, {"label_from": "bi_rads"}, {"columns": {"label": "cancr"}}])
+def test_a_table_of_paths_without_its_label_is_an_error(settings: dict[str, Any], tmp_path: Path) -> None:
+    image(tmp_path / "own" / "a.dcm", 1, PatientID="A", ImageLaterality="L", ViewPosition="CC")
+    write_table(tmp_path / "t.csv", [{"file": "a.dcm", "cancer": 1}])
+    rules = Labels(**{**settings, "columns": {"path": "file", **settings.get("columns", {})}})
+    with pytest.raises(LabelTableError, match=r"t\.csv, line 1: column '(label|bi_rads|cancr)' is missing"):
+        index(tmp_path / "own", "table", label_file=str(tmp_path / "t.csv"), labels=rules)
+
+
 def test_a_table_by_bi_rads(tmp_path: Path) -> None:
     folder = tmp_path / "own"
     factory.patient(folder, "P1", "LR")

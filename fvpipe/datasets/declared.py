@@ -190,11 +190,13 @@ def _reader(
     if table.path not in heading and "path" not in special and not paths_needed:
         table = table.model_copy(update={"path": ""})
     _check_settings(declaration, table, rules, first=first)
-    columns = {}
+    needed, columns = _needed(declaration, table), {}
+    for fact in needed - named.keys():
+        named[fact] = Column(column=(fact,))
     for fact, column in named.items():
         if there := tuple(name for name in column.column if name in heading):
             columns[fact] = column.model_copy(update={"column": there})
-        elif fact in renamed or column.needed or fact in _needed(declaration, table):
+        elif fact in renamed or column.needed or fact in needed:
             columns[fact] = column.model_copy(update={"column": column.column[:1]})  # missing: iterate_table says so
     return RowReader(table, columns, _bi_rads(declaration, rules), options)
 
@@ -232,13 +234,14 @@ def _renamed(column: Column | None, name: str) -> Column:
 
 def _needed(declaration: Declaration, table: Table) -> set[str]:
     """Facts without which the rows of a table mean nothing."""
+    label = {table.label} - {""} if isinstance(table.label, str) else set()
     if table.adds:
         return set(table.columns)
     if table.lists_images:
-        return {fact for fact in IDENTITY if getattr(declaration.identity, fact)[0] == "table"}
-    if table.instance and not table.label:  # of boxes
+        return {fact for fact in IDENTITY if getattr(declaration.identity, fact)[0] == "table"} | label
+    if table.instance and not label:  # of boxes
         return {"category", "top", "bottom", "left", "right"}
-    return {"patient", "laterality"} | ({table.label} if isinstance(table.label, str) else set()) - {""}
+    return {"patient", "laterality"} | label
 
 
 def _read(reader: RowReader, opened: OpenTable, found: _Found) -> None:

@@ -61,7 +61,7 @@ warns with the name; without one it raises TypeError instead, and the file is re
 
 
 class _Budget:
-    """Counts what is read of a header, and rejects the file where that is more than any image's has."""
+    """Limit of the bytes and reads of a header; a file whose header needs more is rejected."""
 
     def __init__(self) -> None:
         self._reads, self._bytes = MAX_HEADER_READS, MAX_HEADER_BYTES
@@ -91,7 +91,7 @@ class _BoundedReader(BufferedReader):
 
 
 class _MemoryReader(RawIOBase):
-    """Bytes in memory as a file; only what is read is copied."""
+    """Bytes in memory as a file; only the parts that are read are copied."""
 
     name = UNNAMED
 

@@ -117,3 +117,31 @@ def _template(side: str, view: str, width: str) -> Callable[[dict[str, str]], by
         return filled
 
     return fill
+
+
+def embed_tree(folder: Path, count: int) -> None:
+    """EMBED's files and tables in their form, four images an exam and two exams a patient; no finding but `negative`."""
+    views = [("L", "CC"), ("L", "MLO"), ("R", "CC"), ("R", "MLO")]
+    fill = {view: _template(*view, "17") for view in views}
+    tables = folder / "tables"
+    tables.mkdir(parents=True)
+    with (
+        open(tables / "EMBED_OpenData_metadata.csv", "w", encoding="utf-8") as images,
+        open(tables / "EMBED_OpenData_clinical.csv", "w", encoding="utf-8") as findings,
+    ):
+        images.write(
+            "empi_anon,acc_anon,ImageLateralityFinal,ViewPosition,FinalImageType,spot_mag,ROI_coords,anon_dicom_path\n"
+        )
+        findings.write("empi_anon,acc_anon,desc,side,asses,tissueden,path_severity,bside,study_date_anon,age_at_study\n")
+        for number in range(count):
+            exam, (side, view) = number // 4, views[number % 4]
+            patient = exam // 2
+            path = f"cohort_1/{patient}/{exam}/{number}.dcm"
+            file = folder / "images" / path
+            if number % 4 == 0:
+                file.parent.mkdir(parents=True)
+                day = f"20{10 + exam % 2 * 2}-03-01"
+                findings.write(f"{patient}.0,{exam}.0,MG Screen Bilat,,N,2.0,,,{day},51.2\n")
+            row = {"study_id": f"{exam:032d}", "series_id": f"{exam:032d}", "image_id": f"{number:032d}"}
+            file.write_bytes(fill[side, view](row))
+            images.write(f"{patient}.0,{exam}.0,{side},{view},2D,,(),/mnt/NAS2/mammo/anon_dicom/{path}\n")
