@@ -18,6 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom.sequence import Sequence
+from pydicom.tag import Tag
 from pydicom.uid import (
     ExplicitVRLittleEndian,
     RLELossless,
@@ -627,6 +628,16 @@ changes = st.lists(
     min_size=1,
     max_size=6,
 )
+
+
+@pytest.mark.parametrize("keyword", ["NumberOfFrames", "ViewPosition", "PixelPaddingValue", "PatientID", "Rows"])
+def test_an_empty_element_of_an_unknown_representation_is_named(tmp_path: Path, keyword: str) -> None:
+    tag = Tag(keyword)
+    at = WHOLE.index(struct.pack("<HH", tag.group, tag.element)) + 4
+    size = int.from_bytes(WHOLE[at + 2 : at + 4], "little")
+    found = read(tmp_path, WHOLE[:at] + b"ZZ\0\0" + WHOLE[at + 4 + size :])
+    assert isinstance(found, Rejection)
+    assert (found.reason, found.detail) == (Reason.HEADER_UNREADABLE, f"{keyword} cannot be read (NotImplementedError)")
 
 
 @pytest.fixture(scope="module")

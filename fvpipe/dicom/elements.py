@@ -80,7 +80,7 @@ def silenced() -> Iterator[None]:
 
 def _check_length(header: Dataset, keyword: str, most: int) -> None:
     """Check an element before pydicom makes an object of each of its values or items."""
-    raw = header.get_item(_tag(keyword))
+    raw = header.get_item(_tag(keyword), keep_deferred=True)  # an empty one counts as deferred, and would be converted here
     value = (raw.value or b"") if isinstance(raw, RawDataElement) else b""
     if len(value) <= MAX_ITEMS:
         return
