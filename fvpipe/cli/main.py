@@ -12,7 +12,7 @@ import click
 from fvpipe import __version__
 from fvpipe.cli.build import build_shards, index
 from fvpipe.cli.datasets import datasets, fetch, phantom
-from fvpipe.cli.evaluation import evaluate, split, table1, table2
+from fvpipe.cli.evaluation import compare, evaluate, split, table1, table2
 from fvpipe.cli.inspect import audit, inspect, report, verify
 from fvpipe.cli.output import echo
 from fvpipe.cli.training import export, predict, train
@@ -65,6 +65,6 @@ def main() -> None:
 
 for command in (
     *(index, build_shards, split, table1, verify, inspect, audit, report, datasets, phantom, fetch),
-    *(train, evaluate, table2, predict, export),
+    *(train, evaluate, table2, compare, predict, export),
 ):
     main.add_command(command)
