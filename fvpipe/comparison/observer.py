@@ -75,6 +75,7 @@ def sample_features(
     Returns
     -------
     features : float64 array, shape (12 x views in the image,)
+        Those of :func:`view_features`, view by view.
     """
     seed = int.from_bytes(blake3(breast_id.encode()).digest(8), "big")
     rng = np.random.default_rng(seed)
