@@ -51,7 +51,6 @@ def test_shard_that_the_format_does_not_have(kind: str, own: Path, monkeypatch: 
     assert not any(CONTROL.search(problem) for problem in problems)
 
 
-@pytest.mark.fault(50)
 @pytest.mark.parametrize("kind", WARP_KINDS)
 def test_warp_that_the_format_does_not_have(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A map that cannot be inverted, or leads out of the image."""
@@ -65,7 +64,6 @@ def test_warp_that_the_format_does_not_have(kind: str, tmp_path: Path, monkeypat
     assert any(re.search(message, problem) for problem in verify(tmp_path))
 
 
-@pytest.mark.fault(50)
 def test_shards_of_one_folder_are_all_warped_or_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reader, "COMMIT_SECONDS", 0)
     commit(tmp_path, (4, 3), warps=True)
