@@ -1,7 +1,7 @@
 """Generate the tables and images of the documentation: run it after `make demo` (see `make docs`).
 
 `reasons.md` from the enums, `films.jpg` and `samples.jpg` from the real films and their shards; `hand-drawn.jpg` from
-the films and the boxes that were drawn on them by eye.
+the films and the boxes that were drawn on them by eye; `adaptive.jpg` from the films.
 """
 
 from __future__ import annotations
@@ -19,9 +19,11 @@ from fvpipe.datasets.registry import get_adapter
 from fvpipe.dicom.decoders import DECODERS
 from fvpipe.dicom.header import ImageHeader, read_header
 from fvpipe.dicom.pixels import decode_image
+from fvpipe.imaging.fusion import fuse
 from fvpipe.imaging.segmentation import segment
 from fvpipe.reasons import Flag, Reason
 from fvpipe.report.inspect import draw_segmentation
+from fvpipe.shards.coordinates import coordinates_of
 
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent
@@ -168,11 +170,45 @@ def in_and_out() -> NDArray[np.uint8]:
     return np.vstack(rows)
 
 
+def warps() -> NDArray[np.uint8]:
+    """For one breast: both films with every 16th edge of the output's rows and columns; its samples by three pipelines."""
+    rows = []
+    for files in (("sfm-malign-0/1-280", "sfm-malign-0/1-281"), ("sfm-benign-0/1-130", "sfm-benign-0/1-131")):
+        images = []
+        for file in files:
+            path = ROOT / "data" / "cbis" / f"{file}.dcm"
+            header = read_header(path.parent, path.name, get_adapter("cbis").policy)
+            assert isinstance(header, ImageHeader)
+            images.append(decode_image(path.read_bytes(), header))
+        samples, columns = [], []
+        for name in ("cropped", "each", "adaptive"):
+            _, pipeline = load_pipeline(name, ROOT)
+            samples.append(fuse(images, [segment(image, pipeline.segment) for image in images], pipeline))
+        for view, image in enumerate(images):
+            grey = np.rint(np.clip(image.values[image.stored] / np.quantile(image.stored[::8, ::8], 0.99), 0, 1) * 255)
+            film = cv2.cvtColor(grey.astype(np.uint8), cv2.COLOR_GRAY2BGR)
+            place = coordinates_of(samples[-1], view)
+            top, bottom, left, right = (float(number) for number in samples[-1].placement[view])
+            along = np.linspace(0, 1, 200)
+            lines = [(top + along * (bottom - top), np.full(200, x)) for x in np.linspace(left, right, 9)]
+            lines += [(np.full(200, y), left + along * (right - left)) for y in np.linspace(top, bottom, 17)]
+            for line in lines:
+                points = np.rint(np.stack(place.to_source(*line)[::-1], axis=1)).astype(np.int32)
+                cv2.polylines(film, [points], False, (0, 200, 255), 8, cv2.LINE_AA)
+            columns.append(framed(film, 240, 400))
+        for sample in samples:
+            grey = cv2.cvtColor(np.rint(sample.image / 257).astype(np.uint8), cv2.COLOR_GRAY2BGR)
+            columns.append(framed(cv2.resize(grey, (392, 392), interpolation=cv2.INTER_CUBIC), 400, 400))
+        rows.append(np.hstack(columns))
+    return np.vstack(rows)
+
+
 def main() -> None:
     """Write all of it."""
     (DOCS / "reasons.md").write_text(reasons())
-    for name, image in (("films.jpg", films()), ("hand-drawn.jpg", hand_drawn()), ("samples.jpg", in_and_out())):
-        cv2.imwrite(str(DOCS / name), image, [cv2.IMWRITE_JPEG_QUALITY, 85])
+    images = {"films": films(), "hand-drawn": hand_drawn(), "samples": in_and_out(), "adaptive": warps()}
+    for name, image in images.items():
+        cv2.imwrite(str(DOCS / f"{name}.jpg"), image, [cv2.IMWRITE_JPEG_QUALITY, 85])
 
 
 if __name__ == "__main__":

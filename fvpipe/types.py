@@ -421,6 +421,9 @@ class FusedSample:
         Digests of both files, and of their decoded stored values; empty for a view that the breast lacks.
     flags : Flag
         Flags of the sample.
+    warp_rows, warp_columns, warp_widths : float64 array, shape (2, n), or None
+        Equal-area warps of CC and MLO, as :class:`fvpipe.shards.coordinates.Coordinates` has them; NaN for a view that is not
+        warped, None for a pipeline without warps.
     """
 
     image: NDArray[np.uint16] | NDArray[np.uint8] | NDArray[np.float32]
@@ -433,6 +436,9 @@ class FusedSample:
     source_digests: tuple[Digest, Digest]
     pixel_digests: tuple[Digest, Digest]
     flags: Flag
+    warp_rows: NDArray[np.float64] | None = None
+    warp_columns: NDArray[np.float64] | None = None
+    warp_widths: NDArray[np.float64] | None = None
 
 
 SCALES = {"uint16": 1 / 65535, "uint8": 1 / 255, "float32": 1.0}

@@ -65,6 +65,10 @@ def test_antialiased(setup: Setup) -> None:
     assert 0.9 < check("antialiased", setup).values["vindr ssim least"] <= 1
 
 
+def test_cost_of_the_warp(setup: Setup) -> None:
+    assert check("warp_cost", setup).values.keys() == {f"vindr-j2k {name}" for name in ("antialiased", "each", "adaptive")}
+
+
 def test_decoders_agree(setup: Setup) -> None:
     assert column(check("decoders", setup), 0, 3) == ["the same"] * 7
 

@@ -14,6 +14,8 @@ import pytest
 import torch
 from torch import nn
 
+from fvpipe.config.loading import parse
+from fvpipe.config.pipeline import Pipeline
 from fvpipe.config.training import Evaluate
 from fvpipe.errors import CheckpointError, InputError, ParameterError
 from fvpipe.evaluation.evaluate import PooledRuns, evaluate, pool_runs
@@ -242,8 +244,14 @@ def test_a_prediction_from_dicom_is_the_stored_one(project: Path, trained: Train
             assert 0 <= peak["row"] <= 160 and 0 <= peak["column"] <= 128
 
 
-def test_grad_cam_points_at_what_the_model_looks_at(project: Path, trained: TrainedRun) -> None:
+@pytest.mark.parametrize("warped", [False, True])
+def test_grad_cam_points_at_what_the_model_looks_at(warped: bool, project: Path, trained: TrainedRun) -> None:
     """A model that is nothing but the brightest pixel: the map's peak in a view is its brightest place, in source pixels."""
+    record = trained.record
+    if warped:
+        settings = {"segment": {"method": "otsu_log"}, "fuse": {"align": "each"}, "resize": {"method": "equal_area"}}
+        pipeline = parse(Pipeline, settings | {"size": [64, 128]}, "warped")
+        record = record.model_copy(update={"pipeline_yaml": pipeline.canonical_yaml(), "pipeline_digest": pipeline.digest()})
     net = nn.Sequential(nn.Conv2d(1, 1, 1), nn.ReLU(), nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(1, 2))
     with torch.no_grad():
         for layer, weight in ((net[0], [[[[1.0]]]]), (net[4], [[-1.0], [1.0]])):
@@ -251,7 +259,8 @@ def test_grad_cam_points_at_what_the_model_looks_at(project: Path, trained: Trai
             layer.bias.zero_()  # type: ignore[operator]
     model = Classifier(net, 1, False).eval()
     patient = trained.part("test")[0].patient_id
-    answers, _ = predict([project / "data" / "a" / f"{patient}-{view}.dcm" for view in (CC, MLO)], model, trained.record)
+    answers, _ = predict([project / "data" / "a" / f"{patient}-{view}.dcm" for view in (CC, MLO)], model, record)
+    assert (answers[0].sample.warp_rows is not None) == warped
     heat = heat_map(model, answers[0].image)
     assert heat.shape == (64, 128) and heat.max() == 1
     found = peaks(answers[0], heat)

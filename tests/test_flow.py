@@ -85,6 +85,7 @@ def test_another_key_hides_the_same_patients_otherwise(cohort: Path, tmp_path: P
 GOLDEN = {
     "direct": "1b3995c043cb947d24ecce5ad7055074b979d920b40b396b3eda04267f73fcd7",
     "cropped": "d8fb45305cfda3deec62d106943d290ef24efaa3cbf160920525fd7e2d61d1ac",
+    "adaptive": "6fd3063f87aee8cfde1ccee122791860a20c01a794a6b86f00a512381aa07132",
 }
 """Digest of all images of the cohort. A change here without a raised PREPROCESSING_VERSION serves stale samples."""
 

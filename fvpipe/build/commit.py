@@ -29,7 +29,7 @@ from fvpipe.progress import progress
 from fvpipe.reasons import NO_FLAG, NOT_BROKEN, Flag, Reason, Rejection
 from fvpipe.regular_files import open_regular, read_regular
 from fvpipe.shards.format import MAX_RECEIPT_BYTES, RECEIPT, Receipt, ShardEntry, read_receipt, shard_index, shard_name
-from fvpipe.shards.writer import ShardRow, stored_flags, write_shard
+from fvpipe.shards.writer import ShardRow, stored_flags, stored_resizing, write_shard
 from fvpipe.types import LABEL_NAMES, Breast, Digest
 from fvpipe.versions import PREPROCESSING_VERSION, SCHEMA_VERSION
 
@@ -95,6 +95,7 @@ def commit(samples: Samples, limits: Limits, begun: float, say: Callable[[str], 
     entries: list[ShardEntry] = []
     parts: list[tuple[Path, Path]] = []
     flags: dict[str, Flag] = {}
+    resized: dict[str, tuple[str, str]] = {}
     try:
         with progress(f"write {target.pipeline_name}/{found.source.name}", len(by_shard), "shards") as advance:
             for i, members in sorted(by_shard.items()):
@@ -111,18 +112,24 @@ def commit(samples: Samples, limits: Limits, begun: float, say: Callable[[str], 
                         parts.pop()[0].unlink()
                 entries.append(entry)
                 written_to = parts[-1][0] if parts and parts[-1][1].name == entry.file else target.out / entry.file
-                flags.update(zip((b.key.breast_id for b, _ in members), map(Flag, stored_flags(written_to)), strict=True))
+                names = [breast.key.breast_id for breast, _ in members]
+                flags.update(zip(names, map(Flag, stored_flags(written_to)), strict=True))
+                resized.update(zip(names, stored_resizing(written_to) or (), strict=False))
                 advance(1)
         fallbacks = [breast_id for breast_id, each in flags.items() if each & FALLBACKS]
         _check_fallbacks(target, len(samples.keys), limits, fallbacks)
         ordered = [breast for i in sorted(by_shard) for breast, _ in by_shard[i]]
         keys = {breast.key: key for breast, key in samples.keys}
+        warps = target.pipeline.resize.method == "equal_area"
         written = {
             "breasts.csv": breasts_table(
-                ordered, found.exam_order, flags if target.pipeline.segment.method != "none" else None
+                ordered,
+                found.exam_order,
+                flags if target.pipeline.segment.method != "none" else None,
+                resized=resized if warps else None,
             ),
             "rejected.csv": rejected_table(samples.rejections),
-            "findings.csv": findings_table(found, ordered, lambda breast: samples.load(breast, keys[breast.key])),
+            "findings.csv": findings_table(found, ordered, lambda breast: samples.load(breast, keys[breast.key]), warps),
             "images.csv": images_table(found) if target.with_images else None,
         }
         tables = {name: b"".join(lines) for name, lines in written.items() if lines is not None}

@@ -260,7 +260,7 @@ def _stored_result(
 
 
 def _pixel_kind(pipeline: Pipeline) -> str:
-    return f"pixels {pipeline.digest()}" if pipeline.resize.method == "wavelet" else "pixels"
+    return f"pixels {pipeline.digest()}" if pipeline.resize.reduced else "pixels"
 
 
 def _pixel_facts(digests: Sequence[Digest], key: Digest, pipeline: Pipeline) -> list[str]:

@@ -25,6 +25,7 @@ from fvpipe.errors import StorageError
 from fvpipe.io.atomic import write_atomic
 from fvpipe.reasons import Flag, Reason
 from fvpipe.regular_files import open_regular
+from fvpipe.shards.coordinates import WARP_COLUMNS
 from fvpipe.types import Digest, FusedSample, Laterality, View
 from fvpipe.versions import PREPROCESSING_VERSION
 
@@ -113,7 +114,9 @@ class SampleStore:
         return self.rejection_path(key) if isinstance(result, ViewRejection) else self.path(key)
 
 
-_ARRAYS = ("image", "boxes", "source_shape", "placement", "intensity_range", "breast_area", "breast_mean")
+_ARRAYS = (
+    "image", "boxes", "source_shape", "placement", "intensity_range", "breast_area", "breast_mean", *WARP_COLUMNS,
+)  # fmt: skip
 
 
 def _pack(key: Digest, result: FusedSample | ViewRejection) -> bytes:
@@ -122,14 +125,15 @@ def _pack(key: Digest, result: FusedSample | ViewRejection) -> bytes:
         head = {"view": result.view, "reason": result.reason.value, "detail": result.detail, "pixels": result.pixel_digests}
         body = b""
     else:
-        arrays = [np.ascontiguousarray(getattr(result, name)) for name in _ARRAYS]
+        found = ((name, getattr(result, name)) for name in _ARRAYS)
+        arrays = {name: np.ascontiguousarray(array) for name, array in found if array is not None}
         head = {
-            "arrays": [[name, array.dtype.str, list(array.shape)] for name, array in zip(_ARRAYS, arrays, strict=True)],
+            "arrays": [[name, array.dtype.str, list(array.shape)] for name, array in arrays.items()],
             "sources": result.source_digests,
             "pixels": result.pixel_digests,
             "flags": int(result.flags),
         }
-        body = b"".join(array.tobytes() for array in arrays)
+        body = b"".join(array.tobytes() for array in arrays.values())
     packed = json.dumps(head | {"key": key}, sort_keys=True).encode() + b"\n" + body
     return packed + blake3(packed).digest()
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
 from fvpipe.config.loading import Pair, Range, Settings, digest_of, is_plain_name, nearest, parse, read_yaml
 from fvpipe.errors import ParameterError
@@ -17,6 +17,9 @@ from fvpipe.types import Digest
 Voi = Literal["none", "window", "lut", "auto"]
 """What is applied after the Modality LUT or rescale."""
 
+
+REDUCED = ("wavelet", "equal_area")
+"""Methods of resizing for which JPEG 2000 is decoded no finer than the image needs."""
 
 Verdicts = Annotated[tuple[Annotated[CropVerdict, Field(strict=False)], ...], Field(strict=False)]
 
@@ -78,9 +81,28 @@ class Intensity(Settings):
 class Resize(Settings):
     """How the fused image is resized to `size`."""
 
-    # area and wavelet antialias; wavelet decodes JPEG 2000 no finer than the image needs
-    method: Literal["bilinear", "area", "wavelet"] = "bilinear"
+    # All but bilinear antialias. wavelet and equal_area decode JPEG 2000 no finer than the image needs; equal_area warps.
+    method: Literal["bilinear", "area", "wavelet", "equal_area"] = "bilinear"
     aspect: Literal["squeeze", "letterbox"] = "squeeze"
+    stretch: Annotated[float, Field(ge=0, le=1)] = 0.5  # of equal_area: least width of a row, as a share of the widest
+
+    @property
+    def reduced(self) -> bool:
+        """Whether JPEG 2000 is decoded no finer than the image needs."""
+        return self.method in REDUCED
+
+    @model_validator(mode="after")
+    def _keys_of_equal_area(self) -> Resize:
+        if self.method != "equal_area" and "stretch" in self.model_fields_set:
+            raise ValueError("resize.stretch needs resize.method 'equal_area'")
+        if self.method == "equal_area" and self.aspect != "squeeze":
+            raise ValueError("resize.method 'equal_area' fills the whole image: resize.aspect must be 'squeeze'")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_idle_keys(self, dump: SerializerFunctionWrapHandler) -> dict[str, object]:
+        # Pipelines of other methods have the digest that they had before there was this one.
+        return {key: value for key, value in dump(self).items() if key != "stretch" or self.method == "equal_area"}
 
 
 class Pipeline(Settings):
@@ -106,6 +128,19 @@ class Pipeline(Settings):
     def _region_needs_a_method(self) -> Pipeline:
         if self.intensity.region == "breast" and self.segment.method == "none":
             raise ValueError("intensity.region 'breast' needs a segment.method other than 'none'")
+        return self
+
+    @model_validator(mode="after")
+    def _equal_area_needs_an_outline(self) -> Pipeline:
+        if self.resize.method != "equal_area":
+            return self
+        if self.segment.method == "none":
+            raise ValueError("resize.method 'equal_area' needs a segment.method other than 'none'")
+        if self.fuse.layout in ("side_by_side", "stacked", "channels") and self.fuse.align != "each":
+            raise ValueError("resize.method 'equal_area' fills the part of each view: fuse.align must be 'each'")
+        side = {"side_by_side": 1, "stacked": 0}.get(self.fuse.layout)
+        if side is not None and self.size[side] % 2:
+            raise ValueError("resize.method 'equal_area' needs two parts of one size: the fused side of size must be even")
         return self
 
     def canonical_yaml(self) -> str:

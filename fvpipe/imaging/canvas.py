@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,6 +10,7 @@ from fvpipe.config.pipeline import Pipeline
 from fvpipe.types import VIEWS, Segmentation, View
 
 FRAME_OVERSAMPLING, CROP_OVERSAMPLING = 2.0, 1.25  # stored pixels per output pixel at least, of a whole image and of a crop
+NARROW = 0.5  # of the width of the widest row: rows of a warp that are narrower are few, and may be enlarged
 FRAME_MIN_SIDE = 768  # stored pixels of the longer side at least, for segmentation
 
 
@@ -20,20 +22,32 @@ def frame_level(shape: tuple[int, int], pipeline: Pipeline) -> int:
     shape : (int, int)
         Rows and columns of the source image.
     pipeline : Pipeline
-        Settings; the level is 0 unless they resize by ``wavelet``.
+        Settings; the level is 0 unless they decode at reduced resolution.
     """
     level = min(_levels((shape, shape), pipeline, FRAME_OVERSAMPLING))
     return min(level, max((max(shape) // FRAME_MIN_SIDE).bit_length() - 1, 0))
 
 
 def crop_levels(segmentations: Sequence[Segmentation | None], pipeline: Pipeline) -> tuple[int, int]:
-    """Number of times that CC and MLO may be halved, given their crops; 0 unless the pipeline resizes by ``wavelet``."""
-    cc, mlo = ((s.box.height, s.box.width) if s else (0, 0) for s in segmentations)
+    """Number of times that CC and MLO may be halved, given their crops; 0 unless the pipeline decodes at reduced resolution."""
+    cc, mlo = (_finest(s, pipeline) if s else (0, 0) for s in segmentations)
     return _levels((cc, mlo), pipeline, CROP_OVERSAMPLING)
 
 
+def _finest(segmentation: Segmentation, pipeline: Pipeline) -> tuple[int, int]:
+    """Rows and columns of a crop; of one that is warped, those of a crop whose pixels were all as small as the smallest."""
+    height, width = segmentation.box.height, segmentation.box.width
+    if pipeline.resize.method != "equal_area" or math.isnan(segmentation.area):
+        return height, width
+    # The wider a row, the lower: where it is widest, as much lower than the mean as the outline leaves of its box. The
+    # narrowest rows are near the ends; one stored pixel per output pixel is enough there.
+    fill = min(segmentation.area / (height * width), 1.0)
+    narrow = min(max(pipeline.resize.stretch, NARROW) * CROP_OVERSAMPLING, 1.0)
+    return max(int(height * fill), 1), max(int(width * narrow), 1)
+
+
 def _levels(shapes: tuple[tuple[int, int], tuple[int, int]], pipeline: Pipeline, oversampling: float) -> tuple[int, int]:
-    if pipeline.resize.method != "wavelet":
+    if not pipeline.resize.reduced:
         return 0, 0
     levels = [32, 32]  # no limit for a view that is not in the image
     for panel in lay_out({i: shapes[i] for i in views_in_image(pipeline)}, pipeline):

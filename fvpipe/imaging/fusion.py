@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 from fvpipe.config.pipeline import Pipeline
 from fvpipe.imaging.canvas import lay_out, views_in_image
 from fvpipe.imaging.decoded_image import DecodedImage
+from fvpipe.imaging.film_border import without_film_border
 from fvpipe.imaging.normalize import crop_image, normalization, range_array
 from fvpipe.imaging.resample import NormalizedCrop, area, bilinear
+from fvpipe.imaging.warp import crop_warp, source_arrays, warped_means
 from fvpipe.reasons import NO_FLAG, Flag
 from fvpipe.types import NO_DIGEST, SCALES, Digest, FusedSample, Segmentation
 
@@ -41,6 +43,10 @@ def fuse(
     sample : FusedSample
         Fused image and its geometry.
     """
+    warping = pipeline.resize.method == "equal_area"
+    if warping:
+        pairs = zip(images, segmentations, strict=True)
+        segmentations = [without_film_border(image, s) if image and s else s for image, s in pairs]
     pairs = zip(images, segmentations, strict=True)
     crops = {i: crop_image(image, s, pipeline) for i, (image, s) in enumerate(pairs) if image and s}
     views = views_in_image(pipeline)
@@ -51,9 +57,16 @@ def fuse(
     image = np.zeros((channels, *size), np.float64)
     placement = np.full((2, 4), -1, np.float32)
     resize = bilinear if pipeline.resize.method == "bilinear" else area
-    for panel in lay_out({i: crops[i].shape for i in views}, pipeline):
+    panels = lay_out({i: crops[i].shape for i in views}, pipeline)
+    planned = {
+        i: crop_warp(segmentations[i], crops[i].wall, panel.target[2:], pipeline) for panel in panels for i in panel.offsets
+    }
+    warps = {i: warp for i, warp in planned.items() if warp}
+    for panel in panels:
         top, left, height, width = panel.target
-        image[panel.channel, top : top + height, left : left + width] = resize(panel, normalized)
+        (view, *_) = panel.offsets  # the only one, where there are warps
+        resized = warped_means(normalized[view], warps[view]) if view in warps else resize(panel, normalized)
+        image[panel.channel, top : top + height, left : left + width] = resized
         for i in panel.offsets:
             placement[i] = panel.placement(i, crops[i].shape, crops[i].mirrored)
     flags = _flags(images, segmentations)
@@ -70,6 +83,7 @@ def fuse(
         source_digests=digest_pair(image.source_digest if image else NO_DIGEST for image in images),
         pixel_digests=digest_pair(image.pixel_digest if image else NO_DIGEST for image in images),
         flags=flags,
+        **(source_arrays(warps, crops, panels[0].target[2:]) if warping else {}),
     )
 
 

@@ -41,6 +41,8 @@ class Crop:
         Rows and columns of the crop box in source pixels.
     offset : (float, float)
         Stored pixels between the top and left edge of `stored` and those of the crop box, less than 1.
+    wall : Edge
+        Edge of the image, not mirrored, on which the chest wall was found.
     """
 
     image: DecodedImage
@@ -50,6 +52,7 @@ class Crop:
     mirrored: bool
     shape: tuple[int, int]
     offset: tuple[float, float]
+    wall: Edge = Edge.LEFT
 
     def real_pixels(self) -> tuple[NDArray[Any], Mask | None]:
         """Stored values and the mask of those that give the intensity range, not mirrored; None if all do."""
@@ -86,12 +89,13 @@ def crop_image(image: DecodedImage, segmentation: Segmentation, pipeline: Pipeli
         interior = replace(segmentation, mask=_interior(segmentation.mask))
         beyond = full_mask(interior, *image.shape, image.scale)[rows, columns] == 0
     conflict = Flag.CHEST_WALL_CONFLICT in segmentation.flags
-    mirrored = pipeline.fuse.canonical_side == "left" and (image.chest_wall is Edge.RIGHT) != conflict
+    wall = image.chest_wall.opposite if conflict else image.chest_wall
+    mirrored = pipeline.fuse.canonical_side == "left" and wall is Edge.RIGHT
     if mirrored:
         stored = stored[:, ::-1]
         outside, beyond = (None if mask is None else mask[:, ::-1] for mask in (outside, beyond))
         before = stored.shape[1] - box.width / image.scale - before
-    return Crop(image, stored, outside, beyond, mirrored, (box.height, box.width), (above, before))
+    return Crop(image, stored, outside, beyond, mirrored, (box.height, box.width), (above, before), wall)
 
 
 def _interior(mask: Mask) -> Mask:

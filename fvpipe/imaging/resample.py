@@ -166,8 +166,8 @@ def area_means(
         if outside is not None:
             block[outside[first:last]] = 0.0
         sums: NDArray[np.float64] = cv2.integral(block, sdepth=cv2.CV_64F)
-        tall = _interpolate_rows(sums, down.stop[rows] - first) - _interpolate_rows(sums, down.start[rows] - first)
-        means[rows] = (_interpolate_rows(tall.T, across.stop) - _interpolate_rows(tall.T, across.start)).T
+        tall = interpolate_rows(sums, down.stop[rows] - first) - interpolate_rows(sums, down.start[rows] - first)
+        means[rows] = (interpolate_rows(tall.T, across.stop) - interpolate_rows(tall.T, across.start)).T
     weights_down = down.share / ((down.stop - down.start) * unit)
     weighted: NDArray[np.float64] = means * weights_down[:, None] * (across.share / (across.stop - across.start))
     return weighted
@@ -184,7 +184,7 @@ def _bands(down: AxisCoverage, rows: int, columns: int) -> Iterator[tuple[slice,
             begin = i
 
 
-def _interpolate_rows(sums: NDArray[np.float64], positions: NDArray[np.float64]) -> NDArray[np.float64]:
+def interpolate_rows(sums: NDArray[np.float64], positions: NDArray[np.float64]) -> NDArray[np.float64]:
     """Rows of cumulative sums at fractional positions, extrapolated linearly beyond the first and last row."""
     lower = np.clip(np.floor(positions).astype(np.int64), 0, len(sums) - 2)
     below = sums[lower]

@@ -14,6 +14,8 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from fvpipe.datasets.source import Source
 from fvpipe.dicom.orientation import upright_box
 from fvpipe.errors import InputError
@@ -22,7 +24,7 @@ from fvpipe.indexing.pairing import Unpaired
 from fvpipe.io.atomic import write_if_changed
 from fvpipe.io.tables import Row, iterate_csv, read_own_table
 from fvpipe.reasons import Flag, Reason, Rejection, crop_verdict
-from fvpipe.shards.format import to_image
+from fvpipe.shards.coordinates import coordinates_of
 from fvpipe.types import (
     VIEWS,
     Breast,
@@ -123,6 +125,7 @@ def breasts_table(
     flags: Mapping[str, Flag] | None = None,
     *,
     unpaired: Collection[BreastKey] = (),
+    resized: Mapping[str, tuple[str, str]] | None = None,
 ) -> Iterator[bytes]:
     """One row per breast with everything that is known of it beside its pixels, in the order of `breasts`.
 
@@ -138,27 +141,34 @@ def breasts_table(
         Flags of their samples by breast id: then the verdict on the crop of each view is given, too.
     unpaired : collection of BreastKey
         Breasts that are no pair; where there are any, a column says so.
+    resized : mapping of str to (str, str), or None
+        How CC and MLO of their samples were resized by a pipeline that warps, by breast id: then it is given, too.
     """
     facts = [*_FACTS, *(name for name in _OPTIONAL if any(getattr(breast.facts, name) for breast in breasts))]
     columns = ["breast_id", "patient_id", "study", "laterality", *facts, "manufacturer", "patient_age"]
     views = [f"{view.lower()}_{name}" for view in VIEWS for name in _VIEW_FACTS]
     crops = [] if flags is None else [f"{view.lower()}_crop" for view in VIEWS]
+    warps = [] if resized is None else [f"{view.lower()}_resized" for view in VIEWS]
     rows = (
         [b.key.breast_id, b.key.patient, b.key.study, b.key.laterality]
         + [getattr(b.facts, name) for name in facts]
         + [b.images[0].manufacturer, b.images[0].patient_age]
         + [getattr(image, name) if image else None for image in b.views for name in _VIEW_FACTS]
         + ([] if flags is None else [crop_verdict(flags[b.key.breast_id], i) if v else None for i, v in enumerate(b.views)])
+        + ([] if resized is None else [*resized[b.key.breast_id]])
         + ([b.key not in unpaired] if unpaired else [])
         + ([exam_order.get((b.key.patient, b.key.study))] if exam_order else [])
         for b in breasts
     )
     more = (["paired"] if unpaired else []) + (["exam_order"] if exam_order else [])
-    return iterate_csv([*columns, *views, *crops, *more], rows)
+    return iterate_csv([*columns, *views, *crops, *warps, *more], rows)
 
 
 def findings_table(
-    found: Index, breasts: Iterable[Breast], sample: Callable[[Breast], FusedSample] | None = None
+    found: Index,
+    breasts: Iterable[Breast],
+    sample: Callable[[Breast], FusedSample] | None = None,
+    polygons: bool = False,
 ) -> Iterator[bytes] | None:
     """One row per reader's box on a view of `breasts`; None where the data set has no boxes.
 
@@ -171,16 +181,22 @@ def findings_table(
     sample : callable or None
         From a breast to its sample: then each box is also given in pixels of the stored image, where it may lie beyond
         the crop. Outlines, where there are any, are points (row,column) in source pixels.
+    polygons : bool
+        Whether the outline of each finding, or of its box, is also given as points of the stored image: in a warped one, a box
+        has no straight sides, and its ``image_`` columns are those of the box around it.
     """
     if not found.has_findings:
         return None
     breasts = list(breasts)
     outlines = any(finding.outline for breast in breasts for view in breast.findings for finding in view)
     columns = ["breast_id", "view", "category", "bi_rads", *_SIDES, *(f"image_{side}" for side in _SIDES if sample)]
-    return iterate_csv([*columns, *(["outline"] if outlines else [])], _boxes(breasts, sample, outlines))
+    more = (["outline"] if outlines else []) + (["image_outline"] if polygons else [])
+    return iterate_csv([*columns, *more], _boxes(breasts, sample, outlines, polygons))
 
 
-def _boxes(breasts: Iterable[Breast], sample: Callable[[Breast], FusedSample] | None, outlines: bool) -> Iterator[list[object]]:
+def _boxes(
+    breasts: Iterable[Breast], sample: Callable[[Breast], FusedSample] | None, outlines: bool, polygons: bool
+) -> Iterator[list[object]]:
     for breast in breasts:
         drawn = sample(breast) if sample and any(breast.findings) else None
         for v, findings in enumerate(breast.findings):
@@ -189,18 +205,28 @@ def _boxes(breasts: Iterable[Breast], sample: Callable[[Breast], FusedSample] | 
                 row = [breast.key.breast_id, VIEWS[v], finding.category, finding.bi_rads, *box]
                 outline = [" ".join(f"{row:g},{column:g}" for row, column in finding.outline)] if outlines else []
                 image = breast.views[v]
-                yield row + (_in_image(drawn, v, finding, image) if drawn and image else []) + outline
+                if drawn and image:
+                    ends, polygon = _in_image(drawn, v, finding, image)
+                    yield row + ends + outline + ([polygon] if polygons else [])
+                else:
+                    yield row + outline
 
 
-def _in_image(sample: FusedSample, v: int, finding: Finding, record: ImageRecord) -> list[float | None]:
+def _in_image(sample: FusedSample, v: int, finding: Finding, record: ImageRecord) -> tuple[list[float | None], str]:
+    """Top, bottom, left and right of a finding in the stored image, and its outline there as text."""
     if sample.placement[v][0] < 0:
-        return [None] * 4
-    box = finding.top, finding.bottom, finding.left, finding.right  # on the stored pixels
-    top, bottom, left, right = upright_box(box, record.orientation, (record.rows, record.columns))
-    first = to_image(sample.boxes[v], sample.placement[v], top, left)
-    second = to_image(sample.boxes[v], sample.placement[v], bottom, right)
-    rows, columns = sorted((first[0], second[0])), sorted((first[1], second[1]))
-    return [round(number, 3) for number in (*rows, *columns)]
+        return [None] * 4, ""
+
+    def upright(top: float, bottom: float, left: float, right: float) -> tuple[float, float, float, float]:
+        return upright_box((top, bottom, left, right), record.orientation, (record.rows, record.columns))
+
+    place = coordinates_of(sample, v)
+    box = place.polygon(*upright(finding.top, finding.bottom, finding.left, finding.right))
+    points = [upright(row, row, column, column) for row, column in finding.outline]
+    polygon = np.stack(place.to_image(*np.array(points)[:, ::2].T), axis=1) if points else box
+    rows, columns = box.T
+    ends = [round(float(number), 3) for number in (rows.min(), rows.max(), columns.min(), columns.max())]
+    return [*ends], " ".join(f"{row:.2f},{column:.2f}" for row, column in polygon.tolist())
 
 
 def rejected_table(rejections: Iterable[Rejection]) -> Iterator[bytes]:

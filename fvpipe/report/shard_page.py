@@ -6,15 +6,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from fvpipe.errors import InputError
+from fvpipe.errors import InputError, ShardError
 from fvpipe.io.atomic import write_atomic
+from fvpipe.io.tables import read_own_table
 from fvpipe.reasons import Reason
 from fvpipe.report.drawing import encode
 from fvpipe.report.html import data_uri, render
 from fvpipe.shards.format import RECEIPT
 from fvpipe.shards.reader import Sample, Shards, open_shards
-from fvpipe.types import LABEL_NAMES, VIEWS
+from fvpipe.types import LABEL_NAMES, VIEWS, View
+
+Points = NDArray[np.float64]
+EDGE_POINTS = 33  # on each side of a view's part of the sample, drawn in its source
+_BOX = ("image_top", "image_bottom", "image_left", "image_right")
 
 
 def write_page(shards: Path, out: Path, limit: int) -> tuple[int, int]:
@@ -53,14 +59,14 @@ def write_page(shards: Path, out: Path, limit: int) -> tuple[int, int]:
 
 
 def _section(shards: Shards, limit: int) -> dict[str, Any]:
-    receipt = shards.receipt
+    receipt, findings = shards.receipt, _findings(shards)
     return {
         "receipt": receipt,
         "name": f"{receipt.pipeline} / {receipt.dataset}",
         "anchor": f"{receipt.pipeline}-{receipt.dataset}",
         "bytes": sum(entry.bytes for entry in receipt.shards),
         "patients": len(set(shards.patient_ids.tolist())),
-        "cards": [_card(shards[i]) for i in _select(shards, limit)],
+        "cards": [_card(shards[i], findings.get(str(shards.breast_ids[i]), [])) for i in _select(shards, limit)],
     }
 
 
@@ -73,8 +79,28 @@ def _select(shards: Shards, limit: int) -> list[int]:
     return [int(i) for i in (*flagged, *spread)]
 
 
-def _card(sample: Sample) -> dict[str, Any]:
-    """Image of a sample, and the rectangles of its views and crops to be drawn over it; channels side by side."""
+def _findings(shards: Shards) -> dict[str, list[tuple[View, Points]]]:
+    """Outlines of the readers' findings in the samples, by breast id; empty where the folder has none."""
+    file = shards.folder / "findings.csv"
+    found: dict[str, list[tuple[View, Points]]] = {}
+    if file.name not in shards.receipt.tables:
+        return found
+    try:
+        for row in read_own_table(file, ["breast_id", "view", *_BOX]):
+            if not row[_BOX[0]]:  # of a view that is not in the image
+                continue
+            top, bottom, left, right = (float(row[name]) for name in _BOX)
+            corners = [[top, left], [top, right], [bottom, right], [bottom, left]]
+            outline = [[float(number) for number in point.split(",")] for point in row.get("image_outline").split()]
+            points = np.array(outline or corners).reshape(-1, 2)
+            found.setdefault(row["breast_id"], []).append((View(row["view"]), points))
+    except (OSError, ValueError) as error:
+        raise ShardError(f"{file}: cannot be read ({type(error).__name__}); build the shards again") from None
+    return found
+
+
+def _card(sample: Sample, findings: list[tuple[View, Points]]) -> dict[str, Any]:
+    """Image of a sample, and what is drawn over it and over its sources: views, crops, findings; channels side by side."""
     image = sample.image if sample.image.ndim == 2 else np.concatenate(list(sample.image), axis=1)
     views = []
     for i, view in enumerate(VIEWS):
@@ -84,6 +110,10 @@ def _card(sample: Sample) -> dict[str, Any]:
             continue
         box_top, box_bottom, box_left, box_right = sample.crop_box[i].tolist()
         shift = sample.image.shape[-1] * i if sample.image.ndim == 3 else 0
+        place = sample.coordinates(view) if top >= 0 else None
+        here = [points for found, points in findings if found is view] if place else []
+        down = np.linspace(top, bottom, EDGE_POINTS)
+        edge = np.concatenate([down, down[::-1]]), np.repeat([left, right], EDGE_POINTS)
         views.append({
             "name": view.value,
             "used": top >= 0,
@@ -91,6 +121,10 @@ def _card(sample: Sample) -> dict[str, Any]:
             "x": min(left, right) + shift, "y": top, "width": abs(right - left), "height": bottom - top,
             "rows": rows, "columns": columns,
             "box": {"x": box_left, "y": box_top, "width": box_right - box_left, "height": box_bottom - box_top},
+            "warped": bool(place and place.warped),
+            "region": _polygon(*place.to_source(*edge)) if place else "",
+            "findings": [_polygon(points[:, 0], points[:, 1] + shift) for points in here],
+            "sources": [_polygon(*place.to_source(*points.T)) for points in here if place],
         })  # fmt: skip
     return {
         "breast_id": sample.breast_id,
@@ -101,3 +135,8 @@ def _card(sample: Sample) -> dict[str, Any]:
         "uri": data_uri(encode(np.rint(image * 255).astype(np.uint8), ".jpg", 88)),
         "views": views,
     }
+
+
+def _polygon(rows: Points, columns: Points) -> str:
+    """Points of an SVG polygon."""
+    return " ".join(f"{x:.1f},{y:.1f}" for y, x in zip(rows.tolist(), columns.tolist(), strict=True))

@@ -8,8 +8,9 @@ written last. ``docs/shards.md`` lists the datasets and attributes of a shard.
 ((256, 256), 0)
 """
 
+from fvpipe.shards.coordinates import Coordinates
 from fvpipe.shards.format import Receipt, read_receipt, to_image, to_source
 from fvpipe.shards.reader import Sample, Shards, open_shards
 from fvpipe.shards.verification import verify
 
-__all__ = ["Receipt", "Sample", "Shards", "open_shards", "read_receipt", "to_image", "to_source", "verify"]
+__all__ = ["Coordinates", "Receipt", "Sample", "Shards", "open_shards", "read_receipt", "to_image", "to_source", "verify"]

@@ -23,7 +23,8 @@ from numpy.typing import ArrayLike, NDArray
 from fvpipe.errors import ChecksumError, MissingShardError, ShardError, SwappedShardError, TruncatedShardError
 from fvpipe.reasons import Flag
 from fvpipe.regular_files import open_regular
-from fvpipe.shards.format import Receipt, ShardEntry, read_receipt, sha256_outside_images, to_image, to_source
+from fvpipe.shards.coordinates import WARP_COLUMNS, Coordinates, coordinates
+from fvpipe.shards.format import Receipt, ShardEntry, read_receipt, sha256_outside_images
 from fvpipe.shards.mapping import map_images
 from fvpipe.shards.schema import check_alike, opened, read_columns
 from fvpipe.types import SCALES, VIEWS, Laterality, View
@@ -56,6 +57,8 @@ class Sample:
         Values that became 0 and 1.
     flags : Flag
         Flags of the sample.
+    warps : tuple of arrays
+        Equal-area warps of its views, for :meth:`coordinates`; empty if the pipeline warps none.
     """
 
     image: NDArray[np.float32]
@@ -68,6 +71,7 @@ class Sample:
     placement: NDArray[np.float32]
     intensity_range: NDArray[np.float32]
     flags: Flag
+    warps: tuple[NDArray[np.float64], ...] = ()
 
     def to_image(self, view: View, row: float, column: float) -> tuple[float, float]:
         """Map a point of a source image to `image`.
@@ -89,19 +93,24 @@ class Sample:
         ValueError
             If the view is not in the image.
         """
-        i = self._view_index(view)
-        return to_image(self.crop_box[i], self.placement[i], row, column)
+        return self.coordinates(view).to_image(row, column)
 
     def to_source(self, view: View, row: float, column: float) -> tuple[float, float]:
         """Map a point of `image` to a source image, the inverse of :meth:`to_image`."""
-        i = self._view_index(view)
-        return to_source(self.crop_box[i], self.placement[i], row, column)
+        return self.coordinates(view).to_source(row, column)
 
-    def _view_index(self, view: View) -> int:
+    def coordinates(self, view: View) -> Coordinates:
+        """Map between the source image of `view` and `image`, for points, arrays of points, and boxes.
+
+        Raises
+        ------
+        ValueError
+            If the view is not in the image.
+        """
         i = VIEWS.index(view)
         if self.placement[i][0] < 0:
             raise ValueError(f"{view} is not in this image; its pipeline keeps the other view alone")
-        return i
+        return coordinates(self.crop_box, self.placement, self.warps, i)
 
 
 class Shards(Sequence[Sample]):
@@ -164,6 +173,7 @@ class Shards(Sequence[Sample]):
             laterality=Laterality(str(self.lateralities[i])),
             **{name: rows[name] for name in ("crop_box", "source_shape", "placement", "intensity_range")},
             flags=Flag(int(rows["flags"])),
+            warps=tuple(rows[name] for name in WARP_COLUMNS if name in rows),
         )
 
     def __iter__(self) -> Iterator[Sample]:

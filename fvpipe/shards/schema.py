@@ -19,10 +19,12 @@ from numpy.typing import NDArray
 
 from fvpipe.errors import ReceiptError, ShardError
 from fvpipe.printable import CONTROL
+from fvpipe.shards.coordinates import WARP_COLUMNS
 from fvpipe.shards.format import ShardEntry
 from fvpipe.types import LABEL_NAMES, SCALES, Laterality
 
 AGAIN = "build or download the shards again"
+MAX_EDGES = 8193  # of a sample's rows or columns
 MAX_TEXT_BYTES = 1024  # of one identifier: patients and exams have at most 64 characters each, of up to 4 bytes
 
 # Name -> NumPy type, "S" for text, and the shapes of a sample that the format has.
@@ -51,7 +53,7 @@ MAX_HEAPS, MAX_HEAP_BYTES = 16, 1 << 20  # of attributes' texts
 _HEAP = b"GCOL\x01\0\0\0"
 _TYPES = {
     name: h5py.h5t.py_create(np.dtype(name).newbyteorder("<"))
-    for name in {*SCALES, *(kind for kind, _ in _COLUMNS.values() if kind != "S")}
+    for name in {*SCALES, "<f8", *(kind for kind, _ in _COLUMNS.values() if kind != "S")}
 }
 
 
@@ -94,11 +96,13 @@ def read_columns(
         A dataset is missing, unknown, or not as the format has it.
     """
     names, known = set(file), {"image", *_COLUMNS}
+    if names & set(WARP_COLUMNS):  # of a pipeline that warps
+        known |= set(WARP_COLUMNS)
     if missing := known - names:
         raise _error(path, f"has no dataset {min(missing)}")
     if unknown := names - known:
         raise _error(path, f"has a dataset {min(unknown)[:40]!r}, which the format does not know")
-    datasets = {name: _dataset(file, path, name, entry) for name in (*_COLUMNS, "image")}
+    datasets = {name: _dataset(file, path, name, entry) for name in sorted(known)}
     image = datasets.pop("image")
     if (image.id.get_offset(), image.nbytes) != (entry.image_offset, entry.image_bytes):
         raise ReceiptError(f"{path}: its images do not lie where the receipt lists them; {AGAIN}")
@@ -109,7 +113,11 @@ def read_columns(
 
 def check_alike(path: Path, forms: set[object], image: NDArray[Any], columns: Mapping[str, NDArray[Any]]) -> None:
     """Check that the samples of a shard have the form of those before, and add theirs to `forms`."""
-    forms.add((image.dtype, image.shape[1:], columns["intensity_range"].shape[1:]))
+    forms.add((
+        image.dtype,
+        image.shape[1:],
+        *(columns[name].shape[1:] for name in ("intensity_range", *WARP_COLUMNS) if name in columns),
+    ))  # fmt: skip
     if len(forms) > 1:
         raise _error(path, "its samples are of another size or type than those of the shards before")
 
@@ -172,6 +180,9 @@ def _dataset(file: h5py.File, path: Path, name: str, entry: ShardEntry) -> h5py.
     if name == "image":
         fits = any(kind.equal(_TYPES[dtype]) for dtype in SCALES)
         fits_shape = len(shape) in (3, 4) and shape[0] == entry.samples and min(shape) > 0
+    elif name in WARP_COLUMNS:
+        fits = kind.equal(_TYPES["<f8"])
+        fits_shape = len(shape) == 3 and shape[:2] == (entry.samples, 2) and 2 <= shape[2] <= MAX_EDGES
     else:
         wanted, shapes = _COLUMNS[name]
         fits = _is_text(kind) if wanted == "S" else kind.equal(_TYPES[wanted])
@@ -219,6 +230,32 @@ def _check_values(path: Path, columns: Mapping[str, NDArray[Any]]) -> None:
             raise _error(path, f"{name} of a view without a file is not {value!r}")
     if np.any(columns["source_shape"][~lacking] < 1):
         raise _error(path, f"source_shape is {columns['source_shape'][~lacking].min()}, expected at least 1")
+    if WARP_COLUMNS[0] in columns:
+        _check_warps(path, columns)
+
+
+def _check_warps(path: Path, columns: Mapping[str, NDArray[Any]]) -> None:
+    """Check that each view is warped by a map that can be inverted and lies in its crop box, or by none."""
+    rows, across, widths = (columns[name] for name in WARP_COLUMNS)
+    warped = np.isfinite(rows[:, :, 0])
+    for name in WARP_COLUMNS:
+        finite = np.isfinite(columns[name])
+        if np.any(finite != warped[:, :, None]):
+            raise _error(path, f"{name} is finite in a part of a view, or of a view whose other arrays are not")
+    box, placement, shape = (columns[name][warped] for name in ("crop_box", "placement", "source_shape"))
+    rows, across, widths = rows[warped], across[warped], widths[warped]
+    falling = across[:, 0] > across[:, -1]
+    across = np.where(falling[:, None], across[:, ::-1], across)
+    if np.any(np.diff(rows) <= 0) or np.any(rows[:, 0] < box[:, 0]) or np.any(rows[:, -1] > box[:, 1]):
+        raise _error(path, "warp_rows does not increase within the crop box")
+    if np.any(np.diff(across) <= 0) or np.any(across[:, 0] != 0) or np.any(across[:, -1] != 1):
+        raise _error(path, "warp_columns does not go from 0 to 1, or from 1 to 0")
+    if np.any(widths <= 0) or np.any(widths > (box[:, 3] - box[:, 2])[:, None]):
+        raise _error(path, "warp_widths is not above 0 and within the crop box")
+    outside = (box[:, ::2] < 0) | (box[:, 1::2] > shape)
+    flat = (placement[:, 1] <= placement[:, 0]) | (placement[:, 2] == placement[:, 3]) | (placement.min(axis=1) < 0)
+    if np.any(outside) or np.any(flat) or not np.all(np.isfinite(placement)):
+        raise _error(path, "crop_box or placement of a warped view does not lie in its image")
 
 
 def _error(path: Path, found: str) -> ShardError:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from fvpipe.errors import StorageError
 from fvpipe.reasons import NO_FLAG, Flag
+from fvpipe.shards.coordinates import WARP_COLUMNS, coordinates_of
 from fvpipe.shards.format import ShardEntry, flag_names, sha256_outside_images, shard_name
 from fvpipe.types import SCALES, FusedSample, Laterality
 
@@ -85,6 +86,9 @@ def write_shard(
                 image[i] = stored
                 for name, value in zip(_SAMPLE_COLUMNS, _sample_columns(sample, row, stored), strict=True):
                     columns[name].append(value)
+                for name in WARP_COLUMNS:  # of a pipeline that warps; all samples are of one
+                    if (warp := getattr(sample, name)) is not None:
+                        columns.setdefault(name, []).append(warp)
                 for flag in sample.flags | row.flags:
                     flags[str(flag.name).lower()] = flags.get(str(flag.name).lower(), 0) + 1
                 target.check()
@@ -118,6 +122,19 @@ def stored_flags(path: Path) -> list[int]:
     with h5py.File(path, "r", locking=False) as file:
         flags: list[int] = file["flags"][()].tolist()
     return flags
+
+
+def stored_resizing(path: Path) -> list[tuple[str, str]] | None:
+    """How CC and MLO of each sample of such a shard were resized; None if its pipeline warps none.
+
+    ``equal_area``, or ``crop`` where the outline did not allow it; empty for a view that is not in the image.
+    """
+    with h5py.File(path, "r", locking=False) as file:
+        if WARP_COLUMNS[0] not in file:
+            return None
+        warped = np.isfinite(file[WARP_COLUMNS[0]][:, :, 0])
+        words = np.where(file["placement"][:, :, 0] < 0, "", np.where(warped, "equal_area", "crop"))
+        return [(cc, mlo) for cc, mlo in words.tolist()]
 
 
 class _DeferredErrorFile(io.FileIO):
@@ -176,8 +193,6 @@ def _sample_columns(sample: FusedSample, row: ShardRow, stored: NDArray[Any]) ->
 
 def _mm_per_pixel(sample: FusedSample, row: ShardRow) -> NDArray[np.float32]:
     """Millimeters per pixel of the stored image, (2, 2): CC and MLO, down and across; NaN for a view that is not in it."""
-    source = np.diff(sample.boxes.reshape(2, 2, 2)).reshape(2, 2).astype(np.float64)
-    placed = np.abs(np.diff(sample.placement.reshape(2, 2, 2).astype(np.float64))).reshape(2, 2)
-    ratio = np.divide(source, placed, out=np.full((2, 2), np.nan), where=placed > 0)
-    millimeters: NDArray[np.float32] = (ratio * np.array(row.spacing, np.float64)).astype(np.float32)
+    scales = np.array([coordinates_of(sample, view).scale() for view in (0, 1)])
+    millimeters: NDArray[np.float32] = (scales * np.array(row.spacing, np.float64)).astype(np.float32)
     return millimeters

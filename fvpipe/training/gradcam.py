@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from fvpipe.errors import ParameterError
 from fvpipe.io.atomic import write_atomic
-from fvpipe.shards.format import to_source
+from fvpipe.shards.coordinates import coordinates_of
 from fvpipe.training.model import Classifier
 from fvpipe.training.predict import BreastPrediction
 from fvpipe.types import VIEWS, View
@@ -100,8 +100,8 @@ def peaks(prediction: BreastPrediction, heat: NDArray[np.float32]) -> list[Peak]
         left, right = sorted(sides)
         part = heat[top:bottom, left:right]
         row, column = np.unravel_index(int(part.argmax()), part.shape)
-        source = to_source(prediction.sample.boxes[v], placement, top + row + 0.5, left + column + 0.5)
-        found.append(Peak(view, *source, float(part.sum()) / total))
+        source = coordinates_of(prediction.sample, v).to_source(top + row + 0.5, left + column + 0.5)
+        found.append(Peak(view, float(source[0]), float(source[1]), float(part.sum()) / total))
     return found
 
 

@@ -22,11 +22,12 @@ from fvpipe.errors import (
 )
 from fvpipe.printable import CONTROL
 from fvpipe.shards import reader
+from fvpipe.shards.coordinates import WARP_COLUMNS
 from fvpipe.shards.format import RECEIPT, sha256_outside_images, shard_name
 from fvpipe.shards.reader import open_shards
 from fvpipe.shards.verification import verify
-from tests.support.hostile_shards import ATTRIBUTE_KINDS, KINDS, change_shard, fit_receipt, outcome, put
-from tests.support.shard_folder import entry_of
+from tests.support.hostile_shards import ATTRIBUTE_KINDS, KINDS, WARP_KINDS, change_shard, fit_receipt, outcome, put
+from tests.support.shard_folder import commit, entry_of
 
 
 @pytest.fixture
@@ -48,6 +49,27 @@ def test_shard_that_the_format_does_not_have(kind: str, own: Path, monkeypatch: 
     problems = verify(own)
     assert any(re.search(message, problem) for problem in problems)
     assert not any(CONTROL.search(problem) for problem in problems)
+
+
+@pytest.mark.parametrize("kind", WARP_KINDS)
+def test_warp_that_the_format_does_not_have(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A map that cannot be inverted, or leads out of the image."""
+    monkeypatch.setattr(reader, "COMMIT_SECONDS", 0)
+    commit(tmp_path, (4,), warps=True)
+    assert not verify(tmp_path)
+    change, message = WARP_KINDS[kind]
+    change_shard(tmp_path, change)
+    with pytest.raises(ShardError, match=message):
+        open_shards(tmp_path)
+    assert any(re.search(message, problem) for problem in verify(tmp_path))
+
+
+def test_shards_of_one_folder_are_all_warped_or_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reader, "COMMIT_SECONDS", 0)
+    commit(tmp_path, (4, 3), warps=True)
+    change_shard(tmp_path, lambda file: [file.__delitem__(name) for name in WARP_COLUMNS], 1)
+    with pytest.raises(ShardError, match="another size or type"):
+        open_shards(tmp_path)
 
 
 @pytest.mark.fault(50)

@@ -123,12 +123,12 @@ def text(name: str, value: bytes, size: int = 0) -> Change:
     return change
 
 
-def value(name: str, new: Any) -> Change:
-    """Set the first number of a column."""
+def value(name: str, new: Any, at: int = 0) -> Change:
+    """Set a number of a column, the first or that `at` a place."""
 
     def change(file: h5py.File) -> None:
         column = file[name][()]
-        column.flat[0] = new
+        column.flat[at] = new
         file[name][...] = column
 
     return change
@@ -188,6 +188,28 @@ KINDS: dict[str, tuple[Change, str]] = {
     ),
 }
 """Change of a shard -> what a reader says."""
+
+WARP_KINDS: dict[str, tuple[Change, str]] = {
+    "one of three": (lambda file: file.__delitem__("warp_widths"), "has no dataset warp_widths"),
+    "another type": (put("warp_rows", lambda old: old.astype("f4"), dtype="<f4"), "warp_rows has a type"),
+    "one view": (put("warp_rows", lambda old: old[:, :1]), r"warp_rows has the shape \(4, 1, 10\)"),
+    "one edge": (put("warp_columns", lambda old: old[:, :, :1]), r"warp_columns has the shape \(4, 2, 1\)"),
+    "too many": (put("warp_widths", np.ones((4, 2, 8194))), r"warp_widths has the shape \(4, 2, 8194\)"),
+    "in pieces": (put("warp_rows", chunks=(1, 2, 10)), "warp_rows is not stored in one piece"),
+    "not a number": (value("warp_rows", np.nan, 5), "warp_rows is finite in a part of a view"),
+    "infinite": (value("warp_widths", np.inf, 5), "warp_widths is finite in a part of a view"),
+    "rows that turn back": (value("warp_rows", 0.0, 5), "warp_rows does not increase within the crop box"),
+    "rows above the crop": (value("warp_rows", 9.0), "warp_rows does not increase within the crop box"),
+    "rows below the crop": (value("warp_rows", 1e9, 9), "warp_rows does not increase within the crop box"),
+    "columns that stand": (value("warp_columns", 0.3, 2), "warp_columns does not go from 0 to 1"),
+    "columns beyond": (value("warp_columns", 1.5, 3), "warp_columns does not go from 0 to 1"),
+    "no width": (value("warp_widths", 0.0, 5), "warp_widths is not above 0 and within the crop box"),
+    "too wide": (value("warp_widths", 91.0, 5), "warp_widths is not above 0 and within the crop box"),
+    "no place": (value("placement", 0.0, 1), "placement of a warped view does not lie in its image"),
+    "place without a number": (value("placement", np.nan, 3), "placement of a warped view does not lie in its image"),
+    "crop beyond the image": (value("crop_box", 101, 3), "crop_box or placement of a warped view does not lie"),
+}
+"""The same, of a shard whose samples are warped."""
 
 ATTRIBUTE_KINDS: dict[str, tuple[Change, str]] = {
     "missing": (lambda file: file.attrs.__delitem__("license"), "has no attribute license"),

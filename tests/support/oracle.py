@@ -113,3 +113,31 @@ def spread_out(stored: NDArray[Any], scale: int, shape: tuple[int, int]) -> NDAr
         for source, n in zip(shape, stored.shape, strict=True)
     )
     return stored[rows[:, None], columns[None, :]]
+
+
+def equal_area(image: Plane, rows: Plane, columns: Plane, widths: Plane) -> Plane:
+    """Each output pixel the mean over its cell, pixel by pixel and part by part; the chest wall on the left.
+
+    `rows` are edges in rows of the image, `columns` shares of the width, `widths` that of each row of the image. A cell smaller
+    than a pixel is as large as one, in the same place but for the edges of the breast.
+    """
+    out = np.zeros((len(rows) - 1, len(columns) - 1))
+    for i in range(len(rows) - 1):
+        top, bottom = _at_least_one(rows[i], rows[i + 1], image.shape[0])
+        for j in range(len(columns) - 1):
+            total = area = 0.0
+            for r in range(int(top), min(int(np.ceil(bottom)), image.shape[0])):
+                high = min(bottom, r + 1) - max(top, r)
+                left, right = _at_least_one(columns[j] * widths[r], columns[j + 1] * widths[r], widths[r])
+                for c in range(int(left), min(int(np.ceil(right)), image.shape[1])):
+                    part = high * (min(right, c + 1) - max(left, c))
+                    total, area = total + part * image[r, c], area + part
+            out[i, j] = total / area
+    return out
+
+
+def _at_least_one(start: float, stop: float, length: float) -> tuple[float, float]:
+    if stop - start >= 1:
+        return start, stop
+    first = min(max((start + stop) / 2 - 0.5, 0), length - 1)
+    return first, first + 1

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,20 @@ def fused(seed: int = 0, shape: tuple[int, ...] = (9, 7), dtype: str = "uint16",
     )
 
 
+def warped(sample: FusedSample) -> FusedSample:
+    """The sample with a warp of each view; the chest wall of the MLO is on the right."""
+    box, edges = np.array([[10, 110, 0, 90], [0, 200, 30, 120]], np.int32), np.linspace(0, 1, 10) ** 1.1
+    return replace(
+        sample,
+        boxes=box,
+        source_shape=np.array([[120, 100], [200, 120]], np.int32),
+        placement=np.array([[0, 9, 0, 3], [0, 9, 6, 3]], np.float32),
+        warp_rows=np.stack([top + edges * (bottom - top) for top, bottom in box[:, :2].tolist()]),
+        warp_columns=np.array([[0, 0.3, 0.7, 1], [1, 0.6, 0.4, 0]]),
+        warp_widths=np.linspace(40, 80, 34).reshape(2, 17),
+    )
+
+
 def rows(count: int, shard: int = 0) -> list[ShardRow]:
     """Breasts of one shard: labels malignant, benign, unlabelled in turn."""
     side = (Laterality.LEFT, Laterality.RIGHT)
@@ -66,6 +81,7 @@ def commit(
     dataset: str = "made",
     pipeline: str = "cropped",
     receipt: bool = True,
+    warps: bool = False,
 ) -> Receipt:
     """A shard folder as a build leaves it: shards written aside and renamed, the receipt last."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -73,7 +89,8 @@ def commit(
     entries, labels = [], {1: 0, 0: 0, -1: 0}
     for i, count in enumerate(counts):
         part, members = folder / f".{shard_name(i)}.part", rows(count, i)
-        samples = (fused(seed + 1000 * i + j, shape, dtype) for j in range(count))
+        samples: Iterable[FusedSample] = (fused(seed + 1000 * i + j, shape, dtype) for j in range(count))
+        samples = map(warped, samples) if warps else samples
         entries.append(write_shard(part, members, samples, {**shared, "shard_index": i}, f"content {seed}"))
         for row in members:
             labels[row.label] += 1
