@@ -145,5 +145,5 @@ def _baselines(breasts: Iterable[Breast]) -> list[DatasetBaseline]:
     return [
         DatasetBaseline(name, baseline)
         for name, members in groups.items()
-        for baseline in shortcut_baselines(members, members, OF_BREASTS, lambda b: b.facts.label, "majority class")
+        for baseline in shortcut_baselines([(members, members)], OF_BREASTS, lambda b: b.facts.label, "majority class")
     ]
