@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as reference
+from sklearn.linear_model import LogisticRegression
 
+from fvpipe.evaluation.clinical import DECISION_THRESHOLDS, LEVELS, clinical_metrics
 from fvpipe.evaluation.intervals import bootstrap, compare_auc, delong, patient_weights
 from fvpipe.evaluation.metrics import METRICS, Confusion, compute_metrics, roc_auc, youden_threshold
 
@@ -69,6 +71,62 @@ def test_threshold_is_chosen_where_both_classes_gain_most() -> None:
     fpr, tpr, _ = reference.roc_curve(truth, score, drop_intermediate=False)
     found = compute_metrics(truth, score, best)
     assert found["recall"][0] + found["specificity"][0] - 1 == pytest.approx((tpr - fpr).max())
+
+
+# --- calibration, operating points, decision curve ---------------------------------------------------------------------
+
+
+@settings(max_examples=60, deadline=None)
+@given(CASES)
+def test_operating_points_and_net_benefit_equal_scikit_learn(case: tuple[list[int], list[float], list[int]]) -> None:
+    truth, score, weight = (np.array(column) for column in case)
+    if len(set(truth[weight > 0])) < 2:
+        return
+    found = {name: value[0] for name, value in clinical_metrics(truth, score, weight[None].astype(float)).items()}
+    fpr, tpr, _ = reference.roc_curve(truth, score, sample_weight=weight, drop_intermediate=False)
+    for level in LEVELS:
+        assert found[f"at specificity {level}"] == pytest.approx(tpr[1 - fpr >= level - 1e-9].max())
+        assert found[f"at sensitivity {level}"] == pytest.approx((1 - fpr)[tpr >= level - 1e-9].max())
+    rows = np.repeat(np.arange(len(truth)), weight)
+    for threshold in DECISION_THRESHOLDS:
+        benefit = sum((1 if truth[i] else -threshold / (1 - threshold)) for i in rows if score[i] >= threshold) / len(rows)
+        everybody = sum((1 if truth[i] else -threshold / (1 - threshold)) for i in rows) / len(rows)
+        assert found[f"net benefit {threshold}"] == pytest.approx(benefit)
+        assert found[f"treat all {threshold}"] == pytest.approx(everybody)
+        assert found[f"gain {threshold}"] == pytest.approx(benefit - max(everybody, 0))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_calibration_line_equals_a_logistic_regression(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    logit = rng.normal(-1, 1.5, 300)
+    truth = (rng.random(300) < 1 / (1 + np.exp(-(0.4 + 0.6 * logit)))).astype(int)
+    score, weight = 1 / (1 + np.exp(-logit)), rng.integers(0, 3, (2, 300)).astype(float)
+    found = clinical_metrics(truth, score, weight)
+    for i, w in enumerate(weight):
+        fitted = LogisticRegression(C=1e12, tol=1e-10, max_iter=1000).fit(logit[:, None], truth, w)
+        assert found["calibration slope"][i] == pytest.approx(fitted.coef_[0, 0], abs=1e-4)
+        low, high = (
+            -9.0,
+            9.0,
+        )  # the expected number of malignant breasts rises with the intercept: halve until it is the true one
+        for _ in range(60):
+            middle = (low + high) / 2
+            expected = (w / (1 + np.exp(-(middle + logit)))).sum()
+            low, high = (middle, high) if expected < (w * truth).sum() else (low, middle)
+        assert found["calibration intercept"][i] == pytest.approx(low, abs=1e-8)
+
+
+def test_calibration_is_not_defined_where_no_line_is_the_best() -> None:
+    one = np.ones((1, 4))
+    separated = clinical_metrics(np.array([0, 0, 1, 1]), np.array([0.1, 0.2, 0.8, 0.9]), one)
+    assert np.isnan(separated["calibration slope"][0]) and separated["calibration intercept"][0] == pytest.approx(0, abs=1e-9)
+    single = clinical_metrics(np.array([1, 1, 1, 1]), np.array([0.1, 0.2, 0.8, 0.9]), one)
+    assert all(
+        np.isnan(single[name][0]) for name in single if "benefit" not in name and "all" not in name and "gain" not in name
+    )
+    certain = clinical_metrics(np.array([0, 1, 0, 1, 1]), np.array([0.0, 1.0, 1.0, 0.0, 1.0]), np.ones((1, 5)))
+    assert all(np.isfinite(value[0]) for value in certain.values())
 
 
 # --- DeLong -----------------------------------------------------------------------------------------------------------

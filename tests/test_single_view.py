@@ -268,7 +268,8 @@ def test_splits_are_of_pairs_unless_they_say_otherwise(project: Path) -> None:
 def test_a_model_of_one_view_on_a_split_of_pairs(tmp_path: Path) -> None:
     """It is trained and tested on the split's breasts; breasts whose other view failed are named where models are compared."""
     from fvpipe.config.training import Evaluate
-    from fvpipe.evaluation.evaluate import evaluate, pool_runs
+    from fvpipe.evaluation.evaluate import evaluate
+    from fvpipe.evaluation.pooled import pool_runs
     from fvpipe.evaluation.table2 import second_view, table2
     from fvpipe.evaluation.training_record import Run, TrainedRun, read_trained
 
@@ -304,7 +305,9 @@ def test_a_model_of_one_view_on_a_split_of_pairs(tmp_path: Path) -> None:
         assert "views that the model needs" in run("predict", "--model", model, "data/a/P001-MLO.dcm", code=1).output
 
     def renamed(pipeline: str, without: str = "") -> TrainedRun:
-        record = one.record.model_copy(update={"run": Run(pipeline, "all", "cnn", 0)})
+        layout = {"cc": "cc", "cropped": "side_by_side"}[pipeline]
+        yaml = one.record.pipeline_yaml.replace("layout: cc", f"layout: {layout}")
+        record = one.record.model_copy(update={"run": Run(pipeline, "all", "cnn", 0), "pipeline_yaml": yaml})
         return TrainedRun(record, tuple(p for p in one.predictions if p.breast_id != without))
 
     runs, settings = [renamed("cropped", test), renamed("cc")], Evaluate(bootstrap=100)

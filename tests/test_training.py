@@ -480,9 +480,9 @@ def test_validation_with_one_class_is_an_error(small: Path) -> None:
 def test_early_stopping_waits_for_validation(small: Path) -> None:
     found = train(small, "all", epochs=12, min_epochs=3, patience=2, fresh=True)
     best = found.record.best_epoch
-    assert len(found.record.epochs) in (max(3, best + 3), 12)
+    assert len(found.record.epochs) in (max(3, best + 2), 12)
     areas = [epoch.validation_auc for epoch in found.record.epochs]
-    assert areas[best] == max(areas) and areas.index(max(areas)) == best
+    assert areas.index(max(areas)) == best - 1
 
 
 def test_bf16_and_one_logit_and_frozen_layers_train(small: Path) -> None:

@@ -88,25 +88,26 @@ def table1(datasets: tuple[str, ...], out: Path | None, as_json: bool) -> None:
 @click.command()
 @grid_options
 @click.option("--out", type=FILE, default=None, help="Also write the numbers to this file, for DVC metrics.")
-@click.option("--cards", type=FOLDER, default=None, help="Folder for a model card of each model.")
+@click.option("--cards", type=FOLDER, default=None, help="Folder for a model card and checklists of each model.")
 @json_option
 def evaluate(out: Path | None, cards: Path | None, as_json: bool, **chosen: Any) -> None:
     """Compute metrics of trained models with intervals.
 
-    Reads predictions only. Adds subgroups, calibration, shortcut baselines and,
-    with --cards, a model card for each model.
+    Reads predictions only. Adds subgroups, calibration, decision curves, shortcut
+    baselines and, with --cards, a model card and the TRIPOD+AI and CLAIM checklists.
 
     \b
     $ fvpipe evaluate --split unseen --cards cache/reports/cards
     """
     from fvpipe.evaluation.evaluate import evaluate as run
-    from fvpipe.evaluation.model_card import model_card
+    from fvpipe.evaluation.model_card import checklist, model_card
     from fvpipe.io.atomic import write_if_changed
 
     project, trained = _trained(**chosen)
     found = run(trained, project.params.evaluate)
     for row in found.rows if cards else ():
-        write_if_changed(Path(cards or "") / f"{'-'.join(row.pool.key)}.md", model_card(row).encode())
+        for end, text in (("", model_card(row)), ("-checklist", checklist(row))):
+            write_if_changed(Path(cards or "") / f"{'-'.join(row.pool.key)}{end}.md", text.encode())
     _print(found, out, as_json)
 
 
@@ -117,7 +118,8 @@ def evaluate(out: Path | None, cards: Path | None, as_json: bool, **chosen: Any)
 def table2(out: Path | None, as_json: bool, **chosen: Any) -> None:
     """Compare trained models with the paper's Table 2.
 
-    Also checks the paper's arithmetic and computes what cropping gains.
+    Also checks the paper's arithmetic, computes what cropping and the second view
+    gain, judges the paper's claims, and names published results.
 
     \b
     $ fvpipe table2

@@ -117,7 +117,7 @@ def grid_options(function: FunctionT) -> FunctionT:
     for option in reversed(
         (
             click.option("--pipeline", "pipelines", multiple=True, help="Pipeline of the shards; repeatable. [pipelines]"),
-            click.option("--split", "splits", multiple=True, help="File of manifests/splits; repeatable. [runs.splits]"),
+            click.option("--split", "splits", multiple=True, help="Split, or one fold of it; repeatable. [runs.splits]"),
             click.option(
                 "--model", "models", multiple=True, help="cnn, or a classifier of torchvision; repeatable. [runs.models]"
             ),

@@ -57,12 +57,12 @@ def train(
             record = train_run(project, run, recipe, execution, say, fresh)
             if execution.rank:
                 continue
-            auc = record.epochs[record.best_epoch].validation_auc
+            auc = record.epochs[record.best_epoch - 1].validation_auc
             dropped = f", {sum(record.dropped.values())} breasts without a sample" if record.dropped else ""
             results.append({"made": record.simulated, "best_epoch": record.best_epoch, "validation_auc": auc, "run": str(run)})
             if not as_json:
                 echo(
-                    f"{record.title}: {len(record.epochs)} epochs, best {record.best_epoch + 1}, validation AUC "
+                    f"{record.title}: {len(record.epochs)} epochs, best {record.best_epoch}, validation AUC "
                     f"{auc:.3f}{dropped} -> {project.folder / 'cache' / 'models' / run.path}"
                 )
     finally:
@@ -97,7 +97,8 @@ def predict(
 
     \b
     $ fvpipe predict --model cache/models/cropped/unseen/cnn-seed0 cc.dcm mlo.dcm
-    P_00820_L: 0.436 by cropped/unseen/cnn-seed0 (simulated data)
+    P_00820_L: 0.436 by cropped/unseen/cnn-seed0 (simulated data):
+    benign at the threshold of validation, 0.482
     """
     from fvpipe.evaluation.training_record import NOT_A_DEVICE
     from fvpipe.training.device import find_device
@@ -105,7 +106,9 @@ def predict(
     from fvpipe.training.predict import predict as run_model
 
     model, record = load_model(folder, find_device(device).device)
-    predictions, rejections = run_model(files, model, record, adapter, id_key, pipeline)
+    places = (Path(), *folder.absolute().parents)  # the project here, else that of the model
+    project = next((place for place in places if (place / "params.yaml").is_file()), Path())
+    predictions, rejections = run_model(files, model, record, adapter, id_key, pipeline, project)
     results: list[dict[str, Any]] = []
     for prediction in predictions:
         breast = prediction.breast.key.breast_id
@@ -114,6 +117,7 @@ def predict(
             "probability": prediction.probability,
             "threshold": record.threshold,
             "above_threshold": prediction.probability >= record.threshold,
+            "decision": "malignant" if prediction.probability >= record.threshold else "benign",
             "flags": [str(flag.name).lower() for flag in prediction.sample.flags],
         }
         if gradcam is not None:
@@ -123,10 +127,11 @@ def predict(
             image = gradcam / f"{prediction.sample.source_digests[0][:16]}.png"  # an identifier is no safe file name
             draw(prediction, heat, image)
             result["gradcam"] = str(image)
+            tops = peaks(prediction, heat)
             result["peaks"] = [
-                {"view": p.view.value, "row": round(p.row), "column": round(p.column), "share": round(p.share, 3)}
-                for p in peaks(prediction, heat)
+                {"view": p.view.value, "row": round(p.row), "column": round(p.column), "share": p.share} for p in tops
             ]
+            result["share_outside_views"] = round(1 - sum(p.share for p in tops), 3) if tops else None
         results.append(result)
     if as_json:
         rejected = [{"what": r.what, "reason": r.reason.value, "detail": r.detail} for r in rejections]
@@ -140,10 +145,13 @@ def predict(
         echo(json.dumps(found, indent=1))
     else:
         for result in results:
-            echo(f"{result['breast']}: {result['probability']:.3f} by {record.title}")
+            decision = f"{result['decision']} at the threshold of validation, {record.threshold:.3f}"
+            echo(f"{result['breast']}: {result['probability']:.3f} by {record.title}: {decision}")
             for peak in result.get("peaks", ()):
-                where = f"row {peak['row']}, column {peak['column']}"
-                echo(f"  {peak['view']}: {peak['share']:.0%} of the heat, most at {where} -> {result['gradcam']}")
+                echo(f"  {peak['view']}: {peak['share']:.1%} of the heat, most at row {peak['row']}, column {peak['column']}")
+            if "gradcam" in result:
+                rest = result["share_outside_views"]
+                echo(f"  {'no heat' if rest is None else f'outside the views: {rest:.1%}'} -> {result['gradcam']}")
         echo(NOT_A_DEVICE)
     for rejection in rejections:
         say(f"  rejected: {rejection.what}: {rejection.reason.value}: {rejection.detail}")

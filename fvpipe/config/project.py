@@ -136,8 +136,8 @@ class Params(Settings):
                 raise ValueError(
                     f"split '{name}' mixes simulated and real data sets; results on simulated data prove nothing of real ones"
                 )
-        for file in self.runs.splits:
-            self.split_of(file)
+        for name in self.runs.splits:
+            self.split_files(name)
         return self
 
     def split_of(self, file: str) -> Split:
@@ -157,6 +157,19 @@ class Params(Settings):
         if file not in files:
             raise ValueError(f"no split '{file}'{nearest(file, list(files))}; known: {', '.join(files) or 'none'}")
         return files[file]
+
+    def split_files(self, name: str) -> list[str]:
+        """List the files that a name stands for: a split's own, all folds of a ``kfold``, or one fold by its own name.
+
+        Raises
+        ------
+        ValueError
+            There is no such split.
+        """
+        if name in self.splits:
+            return self.splits[name].files(name)
+        self.split_of(name)
+        return [name]
 
 
 def load_params(path: Path) -> Params:

@@ -12,105 +12,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fvpipe.config.training import Evaluate
-from fvpipe.errors import InputError
+from fvpipe.evaluation.clinical import DECISION_THRESHOLDS, LEVELS, clinical_metrics
 from fvpipe.evaluation.intervals import AucDifference, Estimate, bootstrap, compare_auc
-from fvpipe.evaluation.metrics import DECISION_METRICS, METRICS, Confusion, compute_metrics, defined
+from fvpipe.evaluation.metrics import DECISION_METRICS, Confusion, defined
+from fvpipe.evaluation.pooled import Metrics, PooledRuns, pool_runs, training_differences
 from fvpipe.evaluation.shortcuts import OF_PREDICTIONS, Baseline, shortcut_baselines
-from fvpipe.evaluation.text import MetricRow, difference_text, estimate_rows, metric_table, shown, to_json
-from fvpipe.evaluation.training_record import Prediction, Record, TrainedRun, labels, probabilities, titled
+from fvpipe.evaluation.text import (
+    MetricRow,
+    difference_text,
+    estimate_rows,
+    metric_table,
+    span,
+    text_table,
+    to_json,
+    wrapped,
+)
+from fvpipe.evaluation.training_record import Prediction, TrainedRun, titled
 
-Metrics = Callable[[NDArray[np.float64]], dict[str, NDArray[np.float64]]]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class PooledRuns:
-    """The seeds of one model on one split by one pipeline, which predicted the same breasts.
-
-    Attributes
-    ----------
-    test : tuple of Prediction
-        Predictions of the first seed.
-    scores : float64 array, shape (seeds, n)
-        Probabilities of all seeds.
-    """
-
-    runs: tuple[TrainedRun, ...]
-    test: tuple[Prediction, ...]
-    scores: NDArray[np.float64]
-
-    @staticmethod
-    def of(runs: Sequence[TrainedRun]) -> PooledRuns:
-        """Join the seeds.
-
-        Raises
-        ------
-        InputError
-            They did not predict the same breasts, or were trained by different recipes.
-        """
-        parts = [run.part("test") for run in runs]
-        keys = [[(p.dataset, p.breast_id, p.label) for p in part] for part in parts]
-        names = " and ".join(str(run.record.run) for run in runs)
-        if any(other != keys[0] for other in keys):
-            raise InputError(f"{names}: did not predict the same breasts; train them again (`fvpipe train`)")
-        if any(_recipe(run.record) != _recipe(runs[0].record) for run in runs):
-            raise InputError(f"{names}: recipe, pipeline or initial weights differ; train them again (`fvpipe train`)")
-        return PooledRuns(tuple(runs), parts[0], np.array([probabilities(part) for part in parts]))
-
-    @property
-    def record(self) -> Record:
-        """Record of the first seed."""
-        return self.runs[0].record
-
-    @property
-    def key(self) -> tuple[str, str, str]:
-        """Pipeline, split and model."""
-        return self.record.run.pipeline, self.record.run.split, self.record.run.model
-
-    @property
-    def title(self) -> str:
-        """The key, marked where its data are simulated."""
-        return titled(" / ".join(self.key), self.record.simulated)
-
-    @property
-    def truth(self) -> NDArray[np.int64]:
-        """Labels of the test breasts, shape (n,)."""
-        return labels(self.test)
-
-    @property
-    def mean_scores(self) -> NDArray[np.float64]:
-        """Mean probability over the seeds, shape (n,)."""
-        mean: NDArray[np.float64] = self.scores.mean(axis=0)
-        return mean
-
-    @property
-    def patients(self) -> list[tuple[str, str]]:
-        """Data set and patient of each test breast."""
-        return [(p.dataset, p.patient_id) for p in self.test]
-
-    def metrics(self, bins: int, chosen: NDArray[np.int64] | slice = slice(None), frozen: bool = False) -> Metrics:
-        """Return a function from weights to each metric's mean over the seeds; `frozen`: at each seed's own threshold."""
-        cuts = [run.record.threshold if frozen else 0.5 for run in self.runs]
-        truth, scores = self.truth[chosen], self.scores[:, chosen]
-
-        def mean(weights: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
-            each = [compute_metrics(truth, s, t, weights, bins) for s, t in zip(scores, cuts, strict=True)]
-            return {name: np.mean([one[name] for one in each], axis=0) for name in METRICS}
-
-        return mean
-
-
-def _recipe(record: Record) -> tuple[object, ...]:
-    """All that seeds must share for their mean to describe one model."""
-    return record.recipe, record.weights, record.pipeline_digest, record.preprocessing_version, record.parts
-
-
-def pool_runs(trained: Sequence[TrainedRun]) -> list[PooledRuns]:
-    """Pool the seeds of each (pipeline, split, model), in the order of `trained`."""
-    groups: dict[tuple[str, str, str], list[TrainedRun]] = defaultdict(list)
-    for run in trained:
-        groups[run.record.run.pipeline, run.record.run.split, run.record.run.model].append(run)
-    return [PooledRuns.of(group) for group in groups.values()]
-
+OF_GROUPS = ("auc", "recall", "specificity", "brier", "ece")
+"""Metrics that are shown of subgroups."""
 
 # --- results ----------------------------------------------------------------------------------------------------------
 
@@ -146,8 +66,39 @@ class Subgroup:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
-        shown = {"suppressed": self.suppressed} if self.suppressed else to_json(self.metrics)
-        return {"by": self.by, "group": self.group, "breasts": self.breasts, **shown}
+        results = {"suppressed": self.suppressed} if self.suppressed else to_json(self.metrics)
+        return {"by": self.by, "group": self.group, "breasts": self.breasts, **results}
+
+
+@dataclass(frozen=True, slots=True)
+class SubgroupGap:
+    """Metrics of a subgroup less those of the largest one of its kind, with the interval of the difference."""
+
+    by: str
+    group: str
+    reference: str
+    metrics: dict[str, Estimate]
+
+
+@dataclass(frozen=True, slots=True)
+class OperatingPoint:
+    """The greatest sensitivity where the specificity is at least `level`, or the reverse; over all thresholds."""
+
+    metric: str
+    at: str
+    level: float
+    estimate: Estimate
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionPoint:
+    """Net benefit of acting from a probability of `threshold`; `gain`: over the better of acting on all and on none."""
+
+    threshold: float
+    net_benefit: Estimate
+    treat_all: Estimate
+    treat_none: float
+    gain: Estimate
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -164,6 +115,10 @@ class ModelEvaluation:
         Metrics with benign as the positive class.
     above : BaselineComparison or None
         None where no baseline has an AUC.
+    by_patient : dict of str to Estimate or None
+        Metrics at 0.5 of patients, by their highest breast; None where a patient's other breast may be in training.
+    line : dict of str to Estimate
+        Calibration ``slope`` of the logits, and ``intercept`` where the slope is 1.
     """
 
     pool: PooledRuns
@@ -175,6 +130,11 @@ class ModelEvaluation:
     above: BaselineComparison | None
     calibration: list[CalibrationBin]
     subgroups: list[Subgroup]
+    gaps: list[SubgroupGap]
+    by_patient: dict[str, Estimate] | None
+    line: dict[str, Estimate]
+    operating_points: list[OperatingPoint]
+    decision_curve: list[DecisionPoint]
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -182,42 +142,56 @@ class ModelEvaluation:
         return {
             "pipeline": record.run.pipeline,
             "setting": record.setting,
-            "split": record.run.split,
+            "split": pool.key[1],
             "model": record.run.model,
             "made": record.simulated,
-            "seeds": [run.record.run.seed for run in pool.runs],
+            "seeds": list(pool.seeds),
+            "folds": [fold.record.run.split for fold in pool.folds],
             "breasts": len(pool.test),
             "malignant": int(pool.truth.sum()),
             "patients": len(set(pool.patients)),
             "dropped": record.dropped,
             **{name: int(count) for name, count in to_json(self.counts).items()},
-            **{name: found.value for name, found in self.metrics.items()},
-            "intervals": {name: [found.low, found.high] for name, found in self.metrics.items()},
+            **to_json({name: found.value for name, found in self.metrics.items()}),
+            "intervals": to_json({name: [found.low, found.high] for name, found in self.metrics.items()}),
             "undefined_replicates": {name: found.undefined for name, found in self.metrics.items() if found.undefined},
             "best_epochs": [run.record.best_epoch for run in pool.runs],
             "at_frozen_threshold": {"thresholds": [run.record.threshold for run in pool.runs], **to_json(self.frozen)},
-            "benign_positive": self.benign_positive,
+            "benign_positive": to_json(self.benign_positive),
+            "by_patient": to_json(self.by_patient),
             "floors": to_json(self.baselines),
             "above_floors": to_json(self.above),
             "calibration": to_json(self.calibration),
+            "calibration_line": to_json(self.line),
+            "operating_points": to_json(self.operating_points),
+            "decision_curve": to_json(self.decision_curve),
             "subgroups": to_json(self.subgroups),
+            "subgroup_gaps": to_json(self.gaps),
         }
 
     def to_text(self) -> str:
-        """Tables for a terminal: metrics with intervals, shortcut baselines, subgroups."""
+        """Tables for a terminal: metrics with intervals by breast and by patient, baselines, calibration, use, subgroups."""
         baselines: list[MetricRow] = [(f"  {one.shortcut}", to_json(one), 3) for one in self.baselines]
-        lines = [
-            metric_table(self.pool.title, estimate_rows(f"{len(self.pool.test)} test breasts", self.metrics)),
-            metric_table("  Without an image:", baselines, ("accuracy", "f1", "auc")),
-        ]
+        rows = estimate_rows(f"by side, {len(self.pool.test)} breasts", self.metrics)
+        if self.by_patient:
+            rows += estimate_rows(f"by patient, {len(set(self.pool.patients))}", self.by_patient)
+        lines = [metric_table(self.pool.title, rows), metric_table("  Without an image:", baselines, ("accuracy", "f1", "auc"))]
         if self.above:
             verdict = "above" if self.above.proved else "NOT PROVED ABOVE"
             lines.append(f"  {verdict} the baseline '{self.above.shortcut}': AUC {difference_text(self.above)}")
-        for group in self.subgroups:
-            if not group.suppressed:
-                auc = group.metrics["auc"]
-                interval = f"{shown(auc.low)} to {shown(auc.high)}"
-                lines.append(f"  {group.by} {group.group}: {group.breasts} breasts, AUC {shown(auc.value)} ({interval})")
+        line = ", ".join(f"{name} {span(found)}" for name, found in self.line.items())
+        lines.append(f"  Calibration: {line}")
+        cells = [[f"    {p.metric}, {p.at} at least {p.level}", span(p.estimate)] for p in self.operating_points]
+        lines.append(text_table(["  Over all thresholds, the greatest", ""], cells))
+        headings = ["  Acting from a probability of", "net benefit", "acting on all", "gain over all and none"]
+        curve = [[f"    {p.threshold}", *map(span, (p.net_benefit, p.treat_all, p.gain))] for p in self.decision_curve]
+        lines.append(text_table(headings, curve))
+        lines += [
+            f"  {group.by} {group.group}: {group.breasts} breasts, AUC {span(group.metrics['auc'])}"
+            for group in self.subgroups
+            if not group.suppressed
+        ]
+        lines += [f"  {gap.by} {gap.group} less {gap.reference}: AUC {span(gap.metrics['auc'])}" for gap in self.gaps]
         if hidden := sum(bool(group.suppressed) for group in self.subgroups):
             lines.append(f"  {hidden} subgroups too small to show")
         return "\n".join(lines)
@@ -225,7 +199,7 @@ class ModelEvaluation:
 
 @dataclass(frozen=True, slots=True)
 class ModelComparison:
-    """DeLong's test of two models on the same breasts; None where a class has fewer than two."""
+    """DeLong's test of two models on the same breasts; None where a class has fewer than two or their training `differs`."""
 
     pipeline: str
     split: str
@@ -233,6 +207,7 @@ class ModelComparison:
     second_model: str
     simulated: bool
     auc: AucDifference | None
+    differs: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,13 +225,15 @@ class Evaluation:
         """Tables for a terminal."""
         blocks = [one.to_text() for one in self.rows]
         for pair in self.comparisons:
+            title = titled(f"{pair.pipeline} / {pair.split}", pair.simulated)
+            models = f"{pair.first_model} less {pair.second_model}"
             if pair.auc:
                 p = "variance 0" if pair.auc.p is None else f"p {pair.auc.p:.3f}"
-                title = titled(f"{pair.pipeline} / {pair.split}", pair.simulated)
-                models = f"{pair.first_model} less {pair.second_model}"
                 blocks.append(f"{title}\n  AUC of {models}: {difference_text(pair.auc)}, {p}")
+            elif pair.differs:
+                blocks.append(f"{title}\n  {models}: not compared, they differ in {'; '.join(pair.differs)}")
         blocks += different_tests(row.pool for row in self.rows)
-        return "\n\n".join(blocks)
+        return wrapped("\n\n".join(blocks))
 
 
 def different_tests(pooled: Iterable[PooledRuns]) -> list[str]:
@@ -298,13 +275,14 @@ def evaluate(trained: Sequence[TrainedRun], settings: Evaluate) -> Evaluation:
 
 def evaluate_model(pool: PooledRuns, settings: Evaluate) -> ModelEvaluation:
     """Compute all results of one (pipeline, split, model)."""
-    metrics, frozen = (
-        bootstrap(pool.metrics(settings.bins, frozen=at_own), pool.patients, settings.bootstrap, settings.seed)
-        for at_own in (False, True)
-    )
-    counts = [Confusion.of(pool.truth, scores >= 0.5) for scores in pool.scores]
-    baselines = shortcut_baselines(pool.runs[0].part("train"), pool.test, OF_PREDICTIONS, lambda p: p.label)
+    metrics, frozen = (_estimates(pool, pool.metrics(settings.bins, at_own), settings) for at_own in (False, True))
+    truth = pool.truth
+    clinical = _estimates(pool, pool.mean(lambda scores, _, weights: clinical_metrics(truth, scores, weights)), settings)
+    counts = [Confusion.of(truth, scores >= 0.5) for scores in pool.scores]
+    parts = [(fold.part("train"), fold.part("test")) for fold in pool.folds]
+    baselines = shortcut_baselines(parts, OF_PREDICTIONS, lambda p: p.label)
     baselines = [b for b in baselines if b.auc is None or len(set(b.scores)) > 1]  # a constant score ranks nothing
+    patients = None if pool.record.setting == "seen" else pool.by_patient
     return ModelEvaluation(
         pool,
         metrics,
@@ -314,8 +292,23 @@ def evaluate_model(pool: PooledRuns, settings: Evaluate) -> ModelEvaluation:
         baselines,
         _compare_with_best(pool, baselines) if metrics["auc"].value is not None else None,
         calibration(pool, settings.bins),
-        subgroups(pool, settings),
+        *subgroups(pool, settings),
+        None if patients is None else _estimates(patients, patients.metrics(settings.bins), settings),
+        {name: clinical[f"calibration {name}"] for name in ("slope", "intercept")},
+        [
+            OperatingPoint(metric, at, level, clinical[f"at {at} {level}"])
+            for metric, at in (("sensitivity", "specificity"), ("specificity", "sensitivity"))
+            for level in LEVELS
+        ],
+        [
+            DecisionPoint(t, clinical[f"net benefit {t}"], clinical[f"treat all {t}"], 0.0, clinical[f"gain {t}"])
+            for t in DECISION_THRESHOLDS
+        ],
     )
+
+
+def _estimates(pool: PooledRuns, metrics: Metrics, settings: Evaluate) -> dict[str, Estimate]:
+    return bootstrap(metrics, pool.patients, settings.bootstrap, settings.seed)
 
 
 def calibration(pool: PooledRuns, bins: int) -> list[CalibrationBin]:
@@ -342,35 +335,55 @@ def _compare_with_best(pool: PooledRuns, baselines: Sequence[Baseline]) -> Basel
 GROUPS: dict[str, Callable[[Prediction], str]] = {
     "data set": lambda p: p.dataset,
     "views": lambda p: p.views,
+    "side": lambda p: p.breast_id.rpartition("_")[2],
     "density": lambda p: p.density or "unknown",
     "age": lambda p: f"{int(p.age) // 10 * 10} to {int(p.age) // 10 * 10 + 9}" if p.age else "unknown",
     "vendor and size": lambda p: f"{p.manufacturer or 'vendor unknown'} {p.size}",
 }
 
 
-def subgroups(pool: PooledRuns, settings: Evaluate) -> list[Subgroup]:
-    """Compute the metrics of each group of test breasts that is large enough to be shown."""
-    found = []
+def subgroups(pool: PooledRuns, settings: Evaluate) -> tuple[list[Subgroup], list[SubgroupGap]]:
+    """Compute the metrics of each group of test breasts that is large enough to be shown, and their gaps to the largest."""
+    found, gaps = [], []
     for by, group_of in GROUPS.items():
         groups = np.array([group_of(breast) for breast in pool.test])
+        large = {}
         for group in np.unique(groups).tolist():
             chosen = np.flatnonzero(groups == group)
             if len(chosen) < settings.smallest_group:
                 found.append(Subgroup(by, group, None, {}, f"fewer than {settings.smallest_group} breasts"))
                 continue
-            patients = [pool.patients[i] for i in chosen]
-            estimates = bootstrap(pool.metrics(settings.bins, chosen), patients, settings.bootstrap, settings.seed)
-            shown = {name: estimates[name] for name in ("auc", "recall", "specificity", "brier", "ece")}
-            found.append(Subgroup(by, group, len(chosen), shown))
-    return found
+            large[group] = chosen
+            part = pool.part(chosen)
+            estimates = _estimates(part, part.metrics(settings.bins), settings)
+            found.append(Subgroup(by, group, len(chosen), {name: estimates[name] for name in OF_GROUPS}))
+        reference = max(large, key=lambda group: len(large[group]), default="")
+        gaps += [
+            SubgroupGap(by, group, reference, _gap(pool, chosen, large[reference], settings))
+            for group, chosen in large.items()
+            if group != reference
+        ]
+    return found, gaps
+
+
+def _gap(pool: PooledRuns, group: NDArray[np.int64], reference: NDArray[np.int64], settings: Evaluate) -> dict[str, Estimate]:
+    """Compare two groups under the same resampled patients, who may have a breast in each."""
+    one, other = (pool.part(chosen).metrics(settings.bins) for chosen in (group, reference))
+
+    def difference(weights: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+        first, second = one(weights[:, group]), other(weights[:, reference])
+        return {name: first[name] - second[name] for name in OF_GROUPS}
+
+    return _estimates(pool, difference, settings)
 
 
 def compare_models(pooled: Sequence[PooledRuns]) -> list[ModelComparison]:
-    """Compare each two models on the same pipeline and split, by the mean probability of their seeds."""
+    """Compare each two models of one recipe on the same pipeline and split, by the mean probability of their seeds."""
     found = []
     for a, b in combinations(pooled, 2):
         same = [(p.dataset, p.breast_id) for p in a.test] == [(p.dataset, p.breast_id) for p in b.test]
         if a.key[:2] == b.key[:2] and same:
-            difference = compare_auc(a.truth, a.mean_scores, b.mean_scores)
-            found.append(ModelComparison(*a.key, b.key[2], a.record.simulated, difference))
+            differs = training_differences(a, b)
+            difference = None if differs else compare_auc(a.truth, a.mean_scores, b.mean_scores)
+            found.append(ModelComparison(*a.key, b.key[2], a.record.simulated, difference, differs))
     return found

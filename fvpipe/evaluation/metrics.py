@@ -67,7 +67,7 @@ def defined(value: float | None) -> float | None:
 
 
 def compute_metrics(
-    truth: ArrayLike, score: ArrayLike, threshold: float = 0.5, weight: ArrayLike | None = None, bins: int = 15
+    truth: ArrayLike, score: ArrayLike, threshold: float | Rows = 0.5, weight: ArrayLike | None = None, bins: int = 15
 ) -> dict[str, Rows]:
     """Compute every metric of :data:`METRICS` under one or many weightings: a bootstrap is a matrix of weights.
 
@@ -77,7 +77,7 @@ def compute_metrics(
         1 malignant, 0 benign.
     score : float array, shape (n,)
         Probability that the breast is malignant.
-    threshold : float
+    threshold : float or float64 array, shape (n,)
         A score of at least this is decided malignant.
     weight : float array, shape (b, n), or None
         How often each breast counts; None: once.
@@ -132,14 +132,32 @@ def roc_auc_of_weights(truth: ArrayLike, score: ArrayLike, weight: Rows) -> Rows
     return _ranking(np.asarray(truth, np.float64), np.asarray(score, np.float64), weight)[0]
 
 
-def _ranking(y: Rows, p: Rows, w: Rows) -> tuple[Rows, Rows]:
-    """Area under the ROC curve, and average precision; equal scores are one step of either curve."""
+def ranked_counts(y: Rows, p: Rows, w: Rows) -> tuple[Rows, Rows]:
+    """True and false positives as the threshold falls, shape (b, k + 1) for k different scores: from none to all.
+
+    Parameters
+    ----------
+    y, p : float64 arrays, shape (n,)
+        Truth (1 malignant, 0 benign) and score.
+    w : float64 array, shape (b, n)
+        How often each breast counts.
+    """
     order = np.argsort(-p, kind="stable")
     starts = np.flatnonzero(np.diff(p[order], prepend=np.inf)) if len(p) else np.zeros(0, np.int64)
     if not len(starts):
+        return np.zeros((len(w), 1)), np.zeros((len(w), 1))
+    each = (np.add.reduceat((w * side)[:, order], starts, axis=1) for side in (y, 1 - y))
+    tp, fp = (np.concatenate([np.zeros((len(w), 1)), steps.cumsum(axis=1)], axis=1) for steps in each)
+    return tp, fp
+
+
+def _ranking(y: Rows, p: Rows, w: Rows) -> tuple[Rows, Rows]:
+    """Area under the ROC curve, and average precision; equal scores are one step of either curve."""
+    tp, fp = ranked_counts(y, p, w)
+    positive, negative = np.diff(tp, axis=1), np.diff(fp, axis=1)
+    tp, fp = tp[:, 1:], fp[:, 1:]
+    if not tp.shape[1]:
         return np.full(len(w), np.nan), np.full(len(w), np.nan)
-    positive, negative = (np.add.reduceat((w * side)[:, order], starts, axis=1) for side in (y, 1 - y))
-    tp, fp = positive.cumsum(axis=1), negative.cumsum(axis=1)
     with np.errstate(divide="ignore", invalid="ignore"):
         beaten = fp[:, -1:] - fp + negative / 2  # benign below, and half of those level
         auc = (positive * beaten).sum(axis=1) / (tp[:, -1] * fp[:, -1])

@@ -1,16 +1,26 @@
-"""A model card for each (pipeline, split, model): data, training, metrics, subgroups and limits, as Markdown."""
+"""A model card for each (pipeline, split, model), and reporting checklists as far as the records answer them: Markdown."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from importlib import resources
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from fvpipe.config.loading import parse_yaml
 from fvpipe.evaluation.evaluate import ModelEvaluation
-from fvpipe.evaluation.text import shown
+from fvpipe.evaluation.text import shown, span
 from fvpipe.evaluation.training_record import NOT_A_DEVICE
+from fvpipe.imaging.canvas import needed_views
 from fvpipe.printable import escaped
+
+CHECKLIST = "templates/checklist.yaml"
+
+
+class _NotKnown(Exception):
+    """A value of an answer is not in the records."""
 
 
 def model_card(evaluation: ModelEvaluation) -> str:
@@ -24,8 +34,57 @@ def model_card(evaluation: ModelEvaluation) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    template = environment.get_template("model_card.md.jinja")
-    return template.render(one=evaluation, record=evaluation.pool.record, not_a_device=NOT_A_DEVICE)
+    return environment.get_template("model_card.md.jinja").render(_facts(evaluation))
+
+
+def checklist(evaluation: ModelEvaluation) -> str:
+    """Fill the items of TRIPOD+AI and CLAIM that the records answer, and mark those that the author has to write."""
+    lines = [f"# Reporting checklists: {_cell(' / '.join(evaluation.pool.key))}", ""]
+    lines += ["> **Simulated data.** Nothing here holds for real patients.", ""] if evaluation.pool.record.simulated else []
+    lines += ["Filled from the records of training and evaluation alone; **author** marks what is for you to write."]
+    guideline = ""
+    for name, number, topic, answer, rest in checklist_items(evaluation):
+        if name != guideline:
+            lines += ["", f"## {name}", "", "| item | topic | |", "|---|---|---|"]
+            guideline = name
+        missing = rest or ("" if answer else "not in the records")
+        cells = [answer] * bool(answer) + [f"**author**: {missing}"] * bool(missing)
+        lines.append(f"| {number} | {topic} | {'; '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def checklist_items(evaluation: ModelEvaluation) -> Iterator[tuple[str, str, str, str, str | None]]:
+    """Yield guideline, number, topic, answer (empty where a value is not known) and what the author has to write."""
+    content = parse_yaml(resources.files("fvpipe.evaluation").joinpath(CHECKLIST).read_text("utf-8"), CHECKLIST)
+    environment = Environment(autoescape=False, finalize=_known, undefined=StrictUndefined)  # noqa: S701 - as above
+    answers: dict[str | None, str] = {None: ""}
+    for name, template in content["answers"].items():
+        try:
+            answers[name] = environment.from_string(template).render(_facts(evaluation)).strip()
+        except _NotKnown:
+            answers[name] = ""
+    for guideline, items in content["guidelines"].items():
+        for number, topic, answer, rest in items:
+            yield guideline, number, topic, answers[answer], rest
+
+
+def _facts(evaluation: ModelEvaluation) -> dict[str, Any]:
+    pool = evaluation.pool
+    changes = [name for name, value in pool.record.recipe.augment.model_dump().items() if value]
+    return {
+        "one": evaluation,
+        "record": pool.record,
+        "views": [view.value for view in needed_views(pool.pipeline)],
+        "augmentation": ", ".join(changes).replace("_", " ") or "none",
+        "not_a_device": NOT_A_DEVICE,
+        "estimate": lambda found: None if found.value is None else span(found),
+    }
+
+
+def _known(value: Any) -> Any:
+    if value is None or (isinstance(value, str) and not value.strip()):
+        raise _NotKnown
+    return _cell(value)
 
 
 def _cell(value: Any) -> Any:

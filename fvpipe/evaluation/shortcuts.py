@@ -44,8 +44,7 @@ OF_PREDICTIONS: Shortcuts[Prediction] = {
 
 
 def shortcut_baselines(
-    train: Sequence[BreastT],
-    test: Sequence[BreastT],
+    parts: Sequence[tuple[Sequence[BreastT], Sequence[BreastT]]],
     shortcuts: Shortcuts[BreastT],
     label_of: Callable[[BreastT], int],
     majority: str = "majority class of training",
@@ -53,37 +52,47 @@ def shortcut_baselines(
     """Score the test breasts by each shortcut, fitted on the training breasts alone.
 
     A category is scored by its share of malignant training breasts; of an integer only the direction is fitted. A shortcut
-    is left out where a breast lacks the property or all test breasts share it.
+    is left out where a breast lacks the property, all test breasts share it, or its direction is not the same in all folds.
 
     Parameters
     ----------
-    train, test : sequences of breasts
-        They may be the same: then the baseline is the best that the shortcut can do on them.
+    parts : sequence of (breasts, breasts)
+        Training and test part of each fold. They may be the same: then a baseline is the best that the shortcut can do.
     label_of : callable
         1 malignant, 0 benign.
     majority : str
-        Name of the baseline that decides for the majority class of `train`.
+        Name of the baseline that decides for the majority class of the training part.
     """
-    fitted, truth = (np.array([label_of(breast) for breast in part], np.int64) for part in (train, test))
-    share = float(fitted.mean())
-    baselines = [
-        _baseline(name, truth, np.full(len(truth), score), ranks=False)
-        for name, score in (("all malignant", 1.0), (majority, float(share >= 0.5)))
-    ]
+    fitted = [np.array([label_of(breast) for breast in train], np.int64) for train, _ in parts]
+    tested = [np.array([label_of(breast) for breast in test], np.int64) for _, test in parts]
+    truth = np.concatenate(tested)
+    major = np.concatenate([np.full(len(t), float(f.mean() >= 0.5)) for f, t in zip(fitted, tested, strict=True)])
+    constant = (("all malignant", np.ones(len(truth))), (majority, major))
+    baselines = [_baseline(name, truth, score, ranks=False) for name, score in constant]
     for name, value_of in shortcuts.items():
-        known, asked = ([value_of(breast) for breast in part] for part in (train, test))
-        if None in known or None in asked or len(set(asked)) < 2:
+        known, asked = ([[value_of(breast) for breast in part[i]] for part in parts] for i in (0, 1))
+        flat = [value for values in (*known, *asked) for value in values]
+        if None in flat or len({value for values in asked for value in values}) < 2:
             continue
-        if all(isinstance(value, int) for value in (*known, *asked)):
-            area = roc_auc(fitted, np.array(known, np.float64))
-            score = np.array(asked, np.float64) * (1 if area is None or area >= 0.5 else -1)
-            baselines.append(_baseline(name, truth, score, decides=False))
+        if all(isinstance(value, int) for value in flat):
+            areas = [roc_auc(labels, np.array(values, np.float64)) for labels, values in zip(fitted, known, strict=True)]
+            signs = {1 if area is None or area >= 0.5 else -1 for area in areas}
+            if len(signs) == 1:
+                score = np.concatenate([np.array(values, np.float64) for values in asked]) * signs.pop()
+                baselines.append(_baseline(name, truth, score, decides=False))
             continue
-        labels: dict[object, list[int]] = defaultdict(list)
-        for value, label in zip(known, fitted.tolist(), strict=True):
-            labels[value].append(label)
-        baselines.append(_baseline(name, truth, np.array([np.mean(labels.get(value, share)) for value in asked])))
+        shares = [_shares(*fold) for fold in zip(known, fitted, asked, strict=True)]
+        baselines.append(_baseline(name, truth, np.concatenate(shares)))
     return baselines
+
+
+def _shares(known: Sequence[object], fitted: NDArray[np.int64], asked: Sequence[object]) -> NDArray[np.float64]:
+    """Share of malignant training breasts of each category asked for; of an unknown category, that of all."""
+    labels: dict[object, list[int]] = defaultdict(list)
+    for value, label in zip(known, fitted.tolist(), strict=True):
+        labels[value].append(label)
+    share = float(fitted.mean())
+    return np.array([np.mean(labels.get(value, share)) for value in asked])
 
 
 def _baseline(

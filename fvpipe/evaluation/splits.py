@@ -1,7 +1,8 @@
 """Split breasts by the paper's evaluation settings, and check for leaks. Pure functions.
 
-The part of a patient (in the setting ``seen``: of a breast) follows from the seed and a digest of its identifier, compared with
-a fixed share, so that adding patients moves no other. Class balance is met in expectation; :func:`balance` counts it.
+Patients (in the setting ``seen``: breasts) are ranked by a digest of seed and identifier inside each stratum, and the parts are
+cut from this order: shares and class balance are exact, and adding a patient moves only those at a boundary of its stratum. The
+stratum is the data set and whether any breast of the patient is malignant.
 
 In every setting breasts with identical pixels are in the same part.
 """
@@ -12,6 +13,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from itertools import accumulate
 from typing import Literal
 
 from blake3 import blake3
@@ -70,7 +72,7 @@ class SplitPlan:
     test : tuple of str
         For ``cross``: the data sets of the test part.
     test_share : float
-        Share of the test part in all.
+        Share of the test part in each stratum.
     validation_share : float
         Share of the validation part in the rest.
     folds, fold : int
@@ -115,30 +117,47 @@ def split(candidates: Iterable[Candidate], plan: SplitPlan) -> list[Assignment]:
     usable = (c for c in candidates if c.dataset in wanted and c.label >= 0 and plan.views in c.views)
     chosen = sorted(usable, key=lambda c: (c.dataset, c.breast_id))
     groups = _groups(chosen, plan)
-    return [Assignment(c, _part(c, groups[c.dataset, c.breast_id], plan)) for c in chosen]
-
-
-def _part(candidate: Candidate, group: str, plan: SplitPlan) -> Part:
-    validation = Part.VALIDATION if _share(plan.seed, "validation", group) < plan.validation_share else Part.TRAIN
     match plan.setting:
         case "cross":
-            return Part.TEST if candidate.dataset in plan.test else validation
+            tested = [c.dataset in plan.test for c in chosen]
         case "official":
-            return Part.TEST if candidate.subset == "test" else validation
+            tested = [c.subset == "test" for c in chosen]
         case "kfold":
-            return Part.TEST if int(_share(plan.seed, "fold", group) * plan.folds) == plan.fold else validation
+            tested = [int(place * plan.folds) == plan.fold for place in _places(chosen, groups, plan.seed, "fold")]
         case _:
-            return Part.TEST if _share(plan.seed, "test", group) < plan.test_share else validation
+            tested = [place <= plan.test_share for place in _places(chosen, groups, plan.seed, "test")]
+    rest = [c for c, test in zip(chosen, tested, strict=True) if not test]
+    places = iter(_places(rest, groups, plan.seed, "validation"))
+    return [
+        Assignment(c, Part.TEST if test else Part.VALIDATION if next(places) <= plan.validation_share else Part.TRAIN)
+        for c, test in zip(chosen, tested, strict=True)
+    ]
 
 
-def _share(seed: int, purpose: str, group: str) -> float:
-    """Hash the arguments to a number in [0, 1)."""
-    digest = blake3(f"{seed}\0{purpose}\0{group}".encode("utf-8", "surrogatepass")).digest(length=7)
-    return int.from_bytes(digest, "big") / 2**56
+def _places(candidates: Sequence[Candidate], groups: Mapping[tuple[str, str], str], seed: int, purpose: str) -> list[float]:
+    """Place of each breast's group in its stratum, from 0 to below 1, in the order of digests.
+
+    The place is the middle of the group among the stratum's breasts of its class, so that a cut at a share is exact to
+    half a group.
+    """
+    members: dict[str, list[Candidate]] = defaultdict(list)
+    for c in candidates:
+        members[groups[c.dataset, c.breast_id]].append(c)
+    strata: dict[tuple[str, int], list[str]] = defaultdict(list)
+    for name, group in members.items():
+        strata[name.partition("\0")[0], max(c.label for c in group)].append(name)
+    places = {}
+    for (_, label), names in strata.items():
+        names.sort(key=lambda name: (blake3(f"{seed}\0{purpose}\0{name}".encode("utf-8", "surrogatepass")).digest(), name))
+        counts = [sum(c.label == label for c in members[name]) for name in names]
+        total = sum(counts)
+        for name, count, end in zip(names, counts, accumulate(counts), strict=True):
+            places[name] = (2 * end - count) / (2 * total)
+    return [places[groups[c.dataset, c.breast_id]] for c in candidates]
 
 
 def _groups(candidates: Sequence[Candidate], plan: SplitPlan) -> dict[tuple[str, str], str]:
-    """Map each breast to the name that decides its part: the least among all that must be in the same part."""
+    """Map each breast to the name that stands for it in the ranking: the least among all that must be in the same part."""
     parent: dict[str, str] = {}
 
     def root(name: str) -> str:

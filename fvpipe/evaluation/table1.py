@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fvpipe.evaluation.shortcuts import Baseline, Shortcuts, prefix_of, shortcut_baselines
-from fvpipe.evaluation.text import shown, text_table
+from fvpipe.evaluation.text import shown, text_table, wrapped
 from fvpipe.evaluation.training_record import titled
 from fvpipe.indexing.index import Index
 from fvpipe.types import LABEL_NAMES, Breast, ImageRecord
@@ -79,7 +79,7 @@ class Table1:
             ),
             left=2,
         )
-        return "\n".join([counts, *rules, "", "Without an image (malignant is positive):", shortcuts])
+        return wrapped("\n".join([counts, *rules, "", "Without an image (malignant is positive):", shortcuts]))
 
 
 def table1(found: Sequence[Index]) -> Table1:
@@ -145,5 +145,5 @@ def _baselines(breasts: Iterable[Breast]) -> list[DatasetBaseline]:
     return [
         DatasetBaseline(name, baseline)
         for name, members in groups.items()
-        for baseline in shortcut_baselines(members, members, OF_BREASTS, lambda b: b.facts.label, "majority class")
+        for baseline in shortcut_baselines([(members, members)], OF_BREASTS, lambda b: b.facts.label, "majority class")
     ]

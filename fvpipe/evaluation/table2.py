@@ -1,11 +1,10 @@
-"""The paper's Table 2 beside ours: its arithmetic, its positive class, and the gain from cropping.
+"""The paper's Table 2 beside ours: its arithmetic, its positive class, its claims about cropping, and results of others.
 
 Source of the twelve rows: Abdikenov et al. (2025), doi:10.37943/230UMR1748, Table 2.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -14,118 +13,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fvpipe.config.training import Evaluate
-from fvpipe.evaluation.evaluate import ModelEvaluation, PooledRuns, different_tests, evaluate_model, nested_metrics, pool_runs
+from fvpipe.evaluation.evaluate import ModelEvaluation, different_tests, evaluate_model, nested_metrics
 from fvpipe.evaluation.intervals import AucDifference, Estimate, bootstrap, compare_auc
-from fvpipe.evaluation.metrics import Confusion
-from fvpipe.evaluation.text import MetricRow, estimate_rows, metric_table, shown, to_json
+from fvpipe.evaluation.paper import CLAIMS, PAPER, PUBLISHED, TEST_PART, Claim, PaperCheck, PaperRow, Published, Verdict, check
+from fvpipe.evaluation.pooled import PooledRuns, pipeline_differences, pool_runs, training_differences
+from fvpipe.evaluation.text import MetricRow, estimate_rows, metric_table, shown, span, text_table, to_json, wrapped
 from fvpipe.evaluation.training_record import TrainedRun, titled
+from fvpipe.imaging.canvas import needed_views
 
-HALF = 0.5e-4  # the paper prints four decimals
 COMPARED = ("accuracy", "precision", "recall", "specificity", "f1", "auc")
-
-
-@dataclass(frozen=True, slots=True)
-class PaperRow:
-    """One row as printed; `pipeline` is our name of it: ``direct`` is the paper's pipeline 1, ``cropped`` its pipeline 2."""
-
-    pipeline: str
-    setting: int
-    model: str
-    accuracy: float
-    precision: float
-    recall: float
-    f1: float
-
-    @property
-    def name(self) -> str:
-        """As ``P1-S2-resnet18``."""
-        return f"P{1 if self.pipeline == 'direct' else 2}-S{self.setting}-{self.model}"
-
-
-PAPER = (
-    PaperRow("direct", 1, "resnet18", 0.8780, 0.7423, 0.8521, 0.7934),
-    PaperRow("direct", 1, "cnn", 0.8497, 0.7103, 0.7716, 0.7370),
-    PaperRow("direct", 2, "resnet18", 0.4146, 0.2236, 0.3935, 0.2852),
-    PaperRow("direct", 2, "cnn", 0.4109, 0.2123, 0.4146, 0.2784),
-    PaperRow("direct", 3, "resnet18", 0.7779, 0.9719, 0.7930, 0.8734),
-    PaperRow("direct", 3, "cnn", 0.6152, 0.6052, 0.7201, 0.6577),
-    PaperRow("cropped", 1, "resnet18", 0.8819, 0.7986, 0.7823, 0.7904),
-    PaperRow("cropped", 1, "cnn", 0.8722, 0.7135, 0.8944, 0.7937),
-    PaperRow("cropped", 2, "resnet18", 0.6277, 0.8330, 0.5887, 0.6899),
-    PaperRow("cropped", 2, "cnn", 0.5972, 0.5591, 0.5745, 0.5666),
-    PaperRow("cropped", 3, "resnet18", 0.7262, 0.7700, 0.7641, 0.7666),
-    PaperRow("cropped", 3, "cnn", 0.6952, 0.6452, 0.7542, 0.6958),
-)
-CANDIDATES = {"all CMMD pairs": (554, 1313), "all VinDr-Mammo pairs": (3183, 113)}
-"""Whole data sets as test sets: benign and malignant breasts with both views, by the paper's rules (docs/splits.md)."""
-
-# --- the paper's arithmetic -------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Explanation:
-    """Counts on a whole data set that give a row's accuracy, precision and recall to all four decimals.
-
-    Attributes
-    ----------
-    positive : {"malignant", "benign"}
-        The class that `counts` take as positive.
-    malignant_f1 : float or None
-        F1 of these decisions with malignant as positive.
-    """
-
-    test_set: str
-    positive: str
-    counts: Confusion
-    malignant_f1: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class PaperCheck:
-    """Consequences of a printed row: whether its F1 follows from precision and recall, and its positive class."""
-
-    row: PaperRow
-    f1: float
-    f1_follows: bool
-    explanations: list[Explanation]
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return {
-            "row": self.row.name,
-            **{name: getattr(self.row, name) for name in ("accuracy", "precision", "recall", "f1")},
-            "f1_from_precision_and_recall": self.f1,
-            "f1_follows": self.f1_follows,
-            "explained_by": to_json(self.explanations),
-        }
-
-
-def explain(row: PaperRow) -> list[Explanation]:
-    """List every whole data set and positive class that accuracy, precision and recall allow."""
-    found = []
-    for name, (benign, malignant) in CANDIDATES.items():
-        for positive, negatives, positives in (("malignant", benign, malignant), ("benign", malignant, benign)):
-            for tp in range(math.ceil((row.recall - HALF) * positives), math.floor((row.recall + HALF) * positives) + 1):
-                for fp in range(math.ceil(tp / (row.precision + HALF) - tp), math.floor(tp / (row.precision - HALF) - tp) + 1):
-                    counts = Confusion(tp, fp, positives - tp, negatives - fp)
-                    if fp <= negatives and abs(counts.metrics()["accuracy"] - row.accuracy) <= HALF:
-                        of_malignant = counts if positive == "malignant" else counts.swapped
-                        found.append(Explanation(name, positive, counts, float(of_malignant.metrics()["f1"])))
-    return found
-
-
-def check(row: PaperRow) -> PaperCheck:
-    """Check a row: its F1 may differ from the computed one by the rounding of precision and recall alone."""
-    low, f1, high = (round(2 * p * r / (p + r), 4) for d in (-HALF, 0, HALF) for p, r in [(row.precision + d, row.recall + d)])
-    return PaperCheck(row, f1, low <= row.f1 <= high, explain(row))
-
-
-# --- ours -------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PipelineGain:
-    """One pipeline less another on the test breasts that both have: metrics with intervals, and AUC by DeLong's test."""
+    """One pipeline less another on the test breasts that both have: metrics with intervals, and AUC by DeLong's test.
+
+    Attributes
+    ----------
+    pipelines_differ : list of str
+        Settings of the pipelines that differ, with both values.
+    training_differs : list of str
+        What else differs: where anything does, no difference is computed.
+    """
 
     first: str
     second: str
@@ -136,6 +45,32 @@ class PipelineGain:
     unpaired: int  # breasts that only one of the two has
     metrics: dict[str, Estimate]
     delong: AucDifference | None
+    pipelines_differ: list[str]
+    training_differs: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A claim of the paper, the split and the reading by which it is judged, the difference, and the verdict."""
+
+    claim: Claim
+    split: str
+    reading: str
+    simulated: bool
+    difference: Estimate | None
+    verdict: Verdict
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "claim": self.claim.name,
+            "words": self.claim.words,
+            "split": self.split,
+            "reading": self.reading,
+            "made": self.simulated,
+            "difference": to_json(self.difference),
+            "verdict": self.verdict,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,20 +82,22 @@ class Table2Row:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
-        paper = [{"row": row.name, "reading": reading, **asdict(row)} for row, reading in self.paper]
+        paper = [{"row": row.name, "reading": reading, **to_json(asdict(row))} for row, reading in self.paper]
         return {**self.ours.to_json(), "paper": paper}
 
 
 @dataclass(frozen=True, slots=True)
 class Table2:
-    """Our rows beside the paper's, a check of the paper's twelve rows, and on each split the gains from cropping and from the
-    second view.
+    """Our rows beside the paper's, a check of its twelve rows, on each split the gains from cropping and from the second view,
+    a verdict on each claim about cropping, and results of others.
     """
 
     rows: list[Table2Row]
     paper: list[PaperCheck]
     cropping: list[PipelineGain]
     second_view: list[PipelineGain]
+    claims: list[Judged]
+    published: list[Published]
 
     def to_metric(self) -> dict[str, Any]:
         """Nested numbers for ``dvc metrics``."""
@@ -186,17 +123,50 @@ class Table2:
         ):
             blocks += [heading] if gains else []
             blocks += [_gain_text(gain) for gain in gains]
+        blocks += [_claims_text(self.claims), _published_text(self.published, self.rows)]
         blocks += different_tests(row.ours.pool for row in self.rows)
         if any(row.ours.pool.record.simulated for row in self.rows):
             blocks.append("Results on simulated data prove nothing of real ones.")
-        return "\n\n".join(blocks)
+        return wrapped("\n\n".join(blocks))
 
 
 def _gain_text(gain: PipelineGain) -> str:
     title = titled(f"{gain.first} less {gain.second} / {gain.split} / {gain.model}", gain.simulated)
-    text = metric_table(title, estimate_rows(f"difference, {gain.breasts} breasts", gain.metrics), COMPARED)
-    left_out = f"\n  {gain.unpaired} test breasts that only one of the two has are left out"
-    return text + (left_out if gain.unpaired else "")
+    if gain.training_differs:
+        return f"{title}\n  not compared: the models differ in {'; '.join(gain.training_differs)}"
+    lines = [metric_table(title, estimate_rows(f"difference, {gain.breasts} breasts", gain.metrics), COMPARED)]
+    if gain.pipelines_differ:
+        lines.append(f"  the pipelines differ in {'; '.join(gain.pipelines_differ)}")
+    if gain.unpaired:
+        lines.append(f"  {gain.unpaired} test breasts that only one of the two has are left out")
+    return "\n".join(lines)
+
+
+def _claims_text(claims: Sequence[Judged]) -> str:
+    rows = [
+        [one.claim.name, titled(one.split, one.simulated) or "-", span(one.difference) if one.difference else "-", one.verdict]
+        for one in claims
+    ]
+    table = text_table(["setting, model: claim", "split", "difference", "verdict"], rows, left=2)
+    return f"The paper's claims about cropping, by the interval of cropped less direct\n{table}"
+
+
+def _published_text(published: Sequence[Published], rows: Sequence[Table2Row]) -> str:
+    """Lay out results of others, under each data set followed by ours that were tested on it alone."""
+    cells = []
+    for adapter in dict.fromkeys(one.adapter for one in published):
+        theirs = [one for one in published if one.adapter == adapter]
+        cells += [[one.data_set, one.model, one.auc, one.level, one.pixels or "-", one.source] for one in theirs]
+        for ours in (row.ours for row in rows):
+            pool, (pipeline, split, model) = ours.pool, ours.pool.key
+            if {pool.record.adapters[p.dataset] for p in pool.test} != {adapter}:
+                continue
+            pixels, where = "x".join(map(str, pool.record.image_shape[1:])), titled(split, pool.record.simulated)
+            levels = {"side": ours.metrics, "patient": ours.by_patient or {}}
+            auc = {level: found["auc"] for level, found in levels.items() if found}
+            cells += [["", f"ours, {pipeline} {model}", span(found), level, pixels, where] for level, found in auc.items()]
+    table = text_table(["data set", "model", "AUC", "score of", "pixels", "source or split"], cells, 6)
+    return f"Results of others, as context (other splits, labels and resolutions), and ours\n{table}\n{TEST_PART}"
 
 
 def _row_text(row: Table2Row) -> str:
@@ -235,7 +205,9 @@ def table2(trained: Sequence[TrainedRun], settings: Evaluate) -> Table2:
             (row, read[row.setting]) for row in PAPER if (row.pipeline, row.model) == (pipeline, model) and row.setting in read
         ]
         rows.append(Table2Row(evaluate_model(pool, settings), beside))
-    return Table2(rows, [check(row) for row in PAPER], cropping(pooled, settings), second_view(pooled, settings))
+    gains = cropping(pooled, settings)
+    claims = [judged for claim in CLAIMS for judged in _judge(claim, pooled, gains)]
+    return Table2(rows, [check(row) for row in PAPER], gains, second_view(pooled, settings), claims, list(PUBLISHED))
 
 
 def readings(pool: PooledRuns) -> dict[int, str]:
@@ -259,36 +231,53 @@ def readings(pool: PooledRuns) -> dict[int, str]:
             return {}
 
 
+def _judge(claim: Claim, pooled: Sequence[PooledRuns], gains: Sequence[PipelineGain]) -> list[Judged]:
+    """Judge a claim on each split that is read as its setting; without one it is undecided."""
+    cropped = {(pool.key[1], pool.key[2]): pool for pool in pooled if pool.key[0] == "cropped"}
+    found = []
+    for gain in gains:
+        reading = readings(cropped[gain.split, gain.model]).get(claim.setting)
+        if reading and gain.model == claim.model:
+            difference = gain.metrics.get(claim.metric)
+            found.append(Judged(claim, gain.split, reading, gain.simulated, difference, claim.verdict(difference)))
+    return found or [Judged(claim, "", "not trained here", False, None, "undecided")]
+
+
 def cropping(pooled: Sequence[PooledRuns], settings: Evaluate) -> list[PipelineGain]:
     """Compare ``cropped`` with ``direct`` on each split, for each model."""
-    return _gains(pooled, "direct", settings)
+    by_key = {pool.key: pool for pool in pooled}
+    return [
+        _gain(pool, by_key["direct", split, model], settings)
+        for (pipeline, split, model), pool in by_key.items()
+        if pipeline == "cropped" and ("direct", split, model) in by_key
+    ]
 
 
 def second_view(pooled: Sequence[PooledRuns], settings: Evaluate) -> list[PipelineGain]:
-    """Compare ``cropped`` with ``cc`` and with ``mlo`` on each split, for each model."""
-    return [gain for single in ("cc", "mlo") for gain in _gains(pooled, single, settings)]
-
-
-def _gains(pooled: Sequence[PooledRuns], less: str, settings: Evaluate) -> list[PipelineGain]:
-    by_key = {pool.key: pool for pool in pooled}
+    """Compare each pipeline of both views with each of one view that differs from it in fusion and size alone."""
     return [
-        _gain(pool, by_key[less, split, model], settings)
-        for (pipeline, split, model), pool in by_key.items()
-        if pipeline == "cropped" and (less, split, model) in by_key
+        _gain(both, one, settings)
+        for both in pooled
+        for one in pooled
+        if both.key[1:] == one.key[1:]
+        and len(needed_views(both.pipeline)) > len(needed_views(one.pipeline))
+        and all(said.startswith(("fuse.", "size ")) for said in pipeline_differences(both, one))
     ]
 
 
 def _gain(first: PooledRuns, second: PooledRuns, settings: Evaluate) -> PipelineGain:
     place = {(p.dataset, p.breast_id): i for i, p in enumerate(second.test)}
     pairs = [(i, place[p.dataset, p.breast_id]) for i, p in enumerate(first.test) if (p.dataset, p.breast_id) in place]
-    mine, other = np.array(pairs, np.int64).reshape(-1, 2).T
-    a, b = first.metrics(settings.bins, mine), second.metrics(settings.bins, other)
+    mine, other = (
+        pool.part(chosen) for pool, chosen in zip((first, second), np.array(pairs, int).reshape(-1, 2).T, strict=True)
+    )
+    a, b = mine.metrics(settings.bins), other.metrics(settings.bins)
 
     def difference(weights: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
         one, two = a(weights), b(weights)
         return {name: one[name] - two[name] for name in COMPARED}
 
-    patients = [first.patients[i] for i in mine]
+    differs = training_differences(first, second)
     return PipelineGain(
         first.key[0],
         second.key[0],
@@ -296,6 +285,8 @@ def _gain(first: PooledRuns, second: PooledRuns, settings: Evaluate) -> Pipeline
         first.record.simulated,
         len(pairs),
         len(first.test) + len(second.test) - 2 * len(pairs),
-        bootstrap(difference, patients, settings.bootstrap, settings.seed),
-        compare_auc(first.truth[mine], first.mean_scores[mine], second.mean_scores[other]) if pairs else None,
+        {} if differs else bootstrap(difference, mine.patients, settings.bootstrap, settings.seed),
+        compare_auc(mine.truth, mine.mean_scores, other.mean_scores) if pairs and not differs else None,
+        pipeline_differences(first, second),
+        differs,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any
@@ -15,21 +16,27 @@ from fvpipe.evaluation.intervals import AucDifference, Estimate
 from fvpipe.evaluation.metrics import METRICS
 
 COLUMNS = 100  # of a text table
-HEADINGS = {"average_precision": "AP", "auc": "AUC", "brier": "Brier", "ece": "ECE", "f1": "F1"}
+HEADINGS = {
+    "average_precision": "AP", "auc": "AUC", "brier": "Brier", "ece": "ECE", "f1": "F1", "recall": "recall,\nsensitivity"
+}  # fmt: skip
 
 
+SENSITIVITY = {"recall": "sensitivity"}  # the paper's word for it, beside ours
 KEYS = {"simulated": "made", "baselines": "floors", "start": "from", "stop": "to", "explanations": "explained_by"}
 """Keys of the JSON output that differ from the names of our fields: they have been those since the first version."""
 
 
 def to_json(result: Any) -> Any:
-    """Turn results into plain values: `metrics` are merged into the result that has them, arrays are left out."""
+    """Turn results into plain values: `metrics` are merged into the result that has them, arrays are left out.
+
+    A `recall` also stands under the paper's word, `sensitivity`.
+    """
     if hasattr(result, "to_json"):
         return result.to_json()
     if isinstance(result, list | tuple):
         return [to_json(one) for one in result]
     if isinstance(result, dict):
-        return {key: to_json(value) for key, value in result.items()}
+        return {key: to_json(value) for name, value in result.items() for key in (name, SENSITIVITY.get(name, name))}
     if not is_dataclass(result):
         return result
     found: dict[str, Any] = {}
@@ -42,7 +49,23 @@ def to_json(result: Any) -> Any:
 
 def shown(value: float | None, digits: int = 3) -> str:
     """Fixed decimals, or a dash."""
-    return "-" if value is None else f"{value:.{digits}f}"
+    return "-" if value is None else f"{round(value, digits) + 0.0:.{digits}f}"  # no -0.000
+
+
+def span(found: Estimate) -> str:
+    """Value with its interval."""
+    return f"{shown(found.value)} ({shown(found.low)} to {shown(found.high)})"
+
+
+def wrapped(text: str) -> str:
+    """Break lines of more than :data:`COLUMNS` characters at spaces, with the rest indented."""
+    lines = []
+    for line in text.splitlines():
+        indent = " " * (len(line) - len(line.lstrip()) + 2)
+        lines += (
+            textwrap.wrap(line, COLUMNS, subsequent_indent=indent, break_on_hyphens=False) if len(line) > COLUMNS else [line]
+        )
+    return "\n".join(lines)
 
 
 def text_table(headings: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> str:

@@ -52,7 +52,8 @@ def runs_of(params: Params, chosen: Mapping[str, Sequence[str]], seeds: Sequence
     Parameters
     ----------
     chosen : mapping of str to sequence of str
-        Values of ``pipeline``, ``split`` and ``model`` that replace those of the grid; an empty sequence replaces nothing.
+        Values of ``pipeline``, ``split`` and ``model`` that replace those of the grid; an empty sequence replaces nothing. The
+        name of a ``kfold`` split stands for all its folds.
     seeds : sequence of int
         Replace the seeds of the grid, unless empty.
 
@@ -62,13 +63,12 @@ def runs_of(params: Params, chosen: Mapping[str, Sequence[str]], seeds: Sequence
         There is no such split.
     """
     grid = {"pipeline": params.pipelines, "split": params.runs.splits, "model": params.runs.models}
-    axes = [tuple(dict.fromkeys(chosen.get(name) or known)) for name, known in grid.items()]
-    for split in axes[1]:
-        try:
-            params.split_of(split)
-        except ValueError as error:
-            raise ParameterError(f"params.yaml: {error}") from None
-    return [Run(p, s, m, n) for p in axes[0] for s in axes[1] for m in axes[2] for n in seeds or params.runs.seeds]
+    pipelines, names, models = (tuple(dict.fromkeys(chosen.get(name) or known)) for name, known in grid.items())
+    try:
+        splits = dict.fromkeys(file for name in names for file in params.split_files(name))
+    except ValueError as error:
+        raise ParameterError(f"params.yaml: {error}") from None
+    return [Run(p, s, m, n) for p in pipelines for s in splits for m in models for n in seeds or params.runs.seeds]
 
 
 def titled(name: object, simulated: bool) -> str:
@@ -97,6 +97,7 @@ class Record(Settings):
 
     run: Run
     setting: str
+    split_digest: str  # of the parts of all its breasts
     datasets: tuple[str, ...]
     adapters: dict[str, str]  # of each data set
     licenses: dict[str, str]
@@ -111,7 +112,7 @@ class Record(Settings):
     weights: str  # origin of the initial weights, with the digest of a file
     parameters: int
     epochs: tuple[Epoch, ...]
-    best_epoch: int  # from 0
+    best_epoch: int  # from 1
     threshold: float  # chosen on validation, frozen before test
     device: str
     torch: str

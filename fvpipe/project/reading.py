@@ -17,9 +17,14 @@ MAX_PARENTS = 6  # above a file, in which the tables of a data set without a pro
 
 
 def find_readings(
-    paths: Sequence[Path], adapter: str | None, id_key: Path | None = None, *, keep_identifiers: bool = False
+    paths: Sequence[Path],
+    adapter: str | None,
+    id_key: Path | None = None,
+    *,
+    keep_identifiers: bool = False,
+    folder: Path = Path(),
 ) -> dict[Path, Reading]:
-    """Find how files are read: by `adapter`, else as the data set of the project here that holds them, else by ``table``.
+    """Find how files are read: by `adapter`, else as the data set of the project that holds them, else by ``table``.
 
     Parameters
     ----------
@@ -31,6 +36,8 @@ def find_readings(
         Key file of hashed identifiers.
     keep_identifiers : bool
         Use no key, and make none.
+    folder : Path
+        Of the project, where it is one.
 
     Raises
     ------
@@ -40,8 +47,8 @@ def find_readings(
         The label table of the project's data set is missing or breaks its form.
     """
     readings: dict[Path, Reading] = {}
-    if adapter is None and Path("params.yaml").is_file():
-        project = Project()
+    if adapter is None and (folder / "params.yaml").is_file():
+        project = Project(folder)
         held = {path: found for path in paths if (found := project.holder(path))}
         for name in sorted({name for name, _ in held.values()}):
             source = project.source(name, id_key, keep_identifiers=keep_identifiers)

@@ -38,13 +38,14 @@ class Cohort:
         Image and label of each breast, in the order of `breasts`.
     dropped : dict of str to int
         Number of breasts of the split that the shards rejected, by reason.
-    content : str
-        Digest of the split and of the bytes of the shards.
+    split_digest, content : str
+        Digest of the split, and of the split and the bytes of the shards.
     """
 
     breasts: tuple[Prediction, ...]
     dataset: ShardDataset
     dropped: dict[str, int]
+    split_digest: str
     content: str
 
     def indices(self, part: Part) -> NDArray[np.int64]:
@@ -109,11 +110,10 @@ def load_cohort(project: Project, pipeline: str, split: str) -> Cohort:
             f"{path}: its validation part holds {held}, so no epoch and no threshold can be chosen; change "
             "validation_share or seed of the split in params.yaml, and run `fvpipe split`. Nothing was trained"
         )
-    content = digest_of(
-        [[[n, b, p] for (n, b), p in parts.items()], [[e.sha256 for e in s.receipt.shards] for s in opened.values()]]
-    )
+    split_digest = digest_of([[n, b, p] for (n, b), p in parts.items()])
+    content = digest_of([split_digest, [[e.sha256 for e in s.receipt.shards] for s in opened.values()]])
     dataset = ShardDataset(tuple(opened.values()), indices)
-    return Cohort(tuple(breasts), dataset, dict(sorted(dropped.items())), content)
+    return Cohort(tuple(breasts), dataset, dict(sorted(dropped.items())), split_digest, content)
 
 
 def _open(project: Project, pipeline: str, dataset: str) -> Shards:

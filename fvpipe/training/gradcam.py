@@ -1,4 +1,4 @@
-"""Grad-CAM (Selvaraju et al. 2017) on the deepest feature map with enough resolution, and its peak in each view."""
+"""Grad-CAM (Selvaraju et al. 2017) on the deepest feature map with enough resolution, and its share and peak in each view."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ class Peak:
     row, column : float
         In pixels of the source image.
     share : float
-        Share of the map's total heat that lies in this view.
+        Share of the map's total heat that lies in this view, to three decimals. Views in channels of the image lie on top of
+        each other and the map does not tell them apart: they share its heat equally. What is missing to 1 lies in no view.
     """
 
     view: View
@@ -92,25 +93,44 @@ def peaks(prediction: BreastPrediction, heat: NDArray[np.float32]) -> list[Peak]
     total = float(heat.sum())
     if not total:
         return found
-    for v, view in enumerate(VIEWS):
-        placement = prediction.sample.placement[v]
-        if placement[0] < 0:
-            continue
-        top, bottom, *sides = (round(float(number)) for number in placement)
-        left, right = sorted(sides)
-        part = heat[top:bottom, left:right]
+    areas = _areas(prediction)
+    covering = np.zeros(heat.shape, np.float32)
+    for area in areas.values():
+        covering[area] += 1
+    passed = 0.0
+    for v, (rows, columns) in areas.items():
+        part = heat[rows, columns]
         row, column = np.unravel_index(int(part.argmax()), part.shape)
-        source = coordinates_of(prediction.sample, v).to_source(top + row + 0.5, left + column + 0.5)
-        found.append(Peak(view, float(source[0]), float(source[1]), float(part.sum()) / total))
+        place = rows.start + row + 0.5, columns.start + column + 0.5
+        source = coordinates_of(prediction.sample, v).to_source(*place)
+        before, passed = passed, passed + float((part / covering[rows, columns]).sum()) / total
+        share = round(round(passed, 3) - round(before, 3), 3)  # so that the shares add up
+        found.append(Peak(VIEWS[v], float(source[0]), float(source[1]), share))
     return found
 
 
+def _areas(prediction: BreastPrediction) -> dict[int, tuple[slice, slice]]:
+    """Rows and columns of each view in the image, by its place in :data:`VIEWS`."""
+    areas = {}
+    for v, placement in enumerate(prediction.sample.placement):
+        if placement[0] >= 0:
+            top, bottom, *sides = (round(float(number)) for number in placement)
+            areas[v] = slice(top, bottom), slice(min(sides), max(sides))
+    return areas
+
+
 def draw(prediction: BreastPrediction, heat: NDArray[np.float32], path: Path) -> None:
-    """Write a PNG: the image, and beside it the image with the heat map over it."""
-    grey = np.rint(prediction.image.mean(axis=0) * 255).astype(np.uint8)
-    plain = cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR)
-    color = cv2.applyColorMap(np.rint(heat * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)
-    strength = 0.6 * heat[..., None]
-    over = np.rint(plain * (1 - strength) + color * strength).astype(np.uint8)
-    both = cv2.resize(np.hstack([plain, over]), None, fx=2, fy=2, interpolation=cv2.INTER_NEAREST)
-    write_atomic(path, cv2.imencode(".png", both)[1].tobytes())
+    """Write a PNG: each channel of the image, and beside it the same with the heat map over it, with the names of its views."""
+    areas, panels = _areas(prediction), []
+    for channel, values in enumerate(prediction.image):
+        plain = cv2.cvtColor(np.rint(values * 255).astype(np.uint8), cv2.COLOR_GRAY2BGR)
+        color = cv2.applyColorMap(np.rint(heat * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)
+        strength = 0.6 * heat[..., None]
+        over = np.rint(plain * (1 - strength) + color * strength).astype(np.uint8)
+        both = cv2.resize(np.hstack([plain, over]), None, fx=2, fy=2, interpolation=cv2.INTER_NEAREST)
+        for v, (rows, columns) in areas.items():
+            if len(prediction.image) == 1 or v == channel:
+                corner = 2 * columns.start + 4, 2 * rows.start + 14
+                cv2.putText(both, VIEWS[v].value, corner, cv2.FONT_HERSHEY_SIMPLEX, 0.4, (0, 255, 255), 1, cv2.LINE_8)
+        panels.append(both)
+    write_atomic(path, cv2.imencode(".png", np.vstack(panels))[1].tobytes())

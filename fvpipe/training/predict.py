@@ -107,6 +107,7 @@ def predict(
     adapter: str | None = None,
     id_key: Path | None = None,
     pipeline: str | None = None,
+    project: Path = Path(),
 ) -> tuple[list[BreastPrediction], list[Rejection]]:
     """Pair the files into breasts, make their samples as a build would, and apply the model.
 
@@ -122,6 +123,8 @@ def predict(
         Key file of hashed identifiers.
     pipeline : str or None
         Name of the pipeline that the model must have been trained with.
+    project : Path
+        Folder of the project whose data sets may hold the files, where it is one.
 
     Returns
     -------
@@ -131,7 +134,7 @@ def predict(
     settings = own_pipeline(record, pipeline)
     paths = list(dict.fromkeys(os.path.abspath(file) for file in files))
     root = Path(os.path.commonpath([Path(path).parent for path in paths]))
-    found = find_readings([Path(path) for path in paths], adapter, id_key)
+    found = find_readings([Path(path) for path in paths], adapter, id_key, folder=project)
     readings = {os.path.relpath(path, root): reading for path, reading in found.items()}
     names = sorted({reading.dataset for reading in readings.values()} - {""})
     if len(names) > 1:

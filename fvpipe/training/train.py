@@ -337,6 +337,7 @@ def _record(project: Project, training: Training) -> Record:
     return Record(
         run=run,
         setting=project.params.split_of(run.split).setting,
+        split_digest=cohort.split_digest,
         datasets=tuple(receipt.dataset for receipt in receipts),
         adapters={receipt.dataset: project.params.datasets[receipt.dataset].adapter for receipt in receipts},
         licenses={receipt.dataset: receipt.license for receipt in receipts},
@@ -351,7 +352,7 @@ def _record(project: Project, training: Training) -> Record:
         weights=training.weights,
         parameters=sum(parameter.numel() for parameter in training.model.parameters()),
         epochs=tuple(training.epochs),
-        best_epoch=training.best_epoch,
+        best_epoch=training.best_epoch + 1,
         threshold=threshold,
         device=device_name(training.execution.device),
         torch=str(torch.__version__),
