@@ -177,7 +177,7 @@ def test_a_model_behind_a_zoom_is_a_model_of_its_own(project: Path) -> None:
 
 
 def test_wrong_models_and_weights_are_named(tmp_path: Path) -> None:
-    with pytest.raises(ParameterError, match=r"no model 'resnet19'; known: cnn, alexnet"):
+    with pytest.raises(ParameterError, match=r"no model 'resnet19'; known: cnn, two_stream, alexnet"):
         build_model("resnet19", PLAIN, (1, 64, 64), 0)
     with pytest.raises(ParameterError, match="'vit_b_16' does not take images of 1 x 64 x 64"):
         build_model("vit_b_16", PLAIN, (1, 64, 64), 0)
