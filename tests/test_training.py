@@ -45,7 +45,9 @@ from fvpipe.training.batches import DeviceLoader, augment
 from fvpipe.training.code_digest import PACKAGES, training_modules
 from fvpipe.training.data import load_cohort
 from fvpipe.training.device import ExecutionDevice, find_device, own_share
+from fvpipe.training.front import ZoomFront
 from fvpipe.training.model import GlobalMaxPool, build_model, freeze_all_but_head
+from fvpipe.training.predict import load_model
 from fvpipe.training.recipe import class_weight_of, learning_rate, loss_sum, sample_order
 from fvpipe.versions import PREPROCESSING_VERSION
 from tests.conftest import run
@@ -159,8 +161,23 @@ def test_any_classifier_of_torchvision(name: str) -> None:
     assert model(torch.rand(2, 1, 64, 64)).shape == (2, 2)
 
 
+def test_a_model_behind_a_zoom_is_a_model_of_its_own(project: Path) -> None:
+    """Trained, read again, and named in its record; the same recipe serves the model without a zoom."""
+    trained = train(project, "all", "cnn+zoom", front={"size": [32, 64]}, batch=8)
+    assert trained.record.run.model == "cnn+zoom"
+    assert trained.record.image_shape == (1, 64, 128)
+    plain = build_model("cnn", trained.record.recipe, (1, 32, 64), 0)[0]
+    assert trained.record.parameters == sum(p.numel() for p in plain.parameters()) + 8 * 10 + 16 * 73 + 145
+    model, record = load_model(project / "cache" / "models" / "tiny" / "all" / "cnn+zoom-seed0", torch.device("cpu"))
+    assert record == trained.record
+    front = next(module for module in model.modules() if isinstance(module, ZoomFront))
+    last = front.saliency[-1]
+    assert isinstance(last, nn.Conv2d)
+    assert float(last.weight.detach().abs().max()) > 0  # it starts at 0
+
+
 def test_wrong_models_and_weights_are_named(tmp_path: Path) -> None:
-    with pytest.raises(ParameterError, match=r"no model 'resnet19'; known: cnn, alexnet"):
+    with pytest.raises(ParameterError, match=r"no model 'resnet19'; known: cnn, two_stream, alexnet"):
         build_model("resnet19", PLAIN, (1, 64, 64), 0)
     with pytest.raises(ParameterError, match="'vit_b_16' does not take images of 1 x 64 x 64"):
         build_model("vit_b_16", PLAIN, (1, 64, 64), 0)

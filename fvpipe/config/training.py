@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from fvpipe.config.loading import Names, Numbers, Positive, Range, Settings, Share, parse
+from fvpipe.config.loading import Names, Numbers, Pair, Positive, Range, Settings, Share, parse
 
 
 class Augment(Settings):
@@ -31,6 +31,13 @@ class Cnn(Settings):
     pooling: Literal["flatten", "global"] = "flatten"
 
 
+class Front(Settings):
+    """The zoom in front of a model, of models that are named ``<model>+zoom``, or ``+random`` and ``+frozen``, its controls."""
+
+    zoom: Annotated[float, Field(ge=1)] = 3.0  # greatest over least magnification along an axis
+    size: Pair = (256, 256)  # of the image that the model sees
+
+
 class Recipe(Settings):
     """Training of one model. Defaults are the paper's; docs/training.md lists those that it does not give."""
 
@@ -51,6 +58,7 @@ class Recipe(Settings):
     imbalance: Literal["none", "weights", "balanced"] = "none"
     augment: Augment = Augment()
     cnn: Cnn = Cnn()
+    front: Front = Front()
     precision: Literal["fp32", "bf16"] = "fp32"
     compile: Literal["none", "default", "reduce-overhead"] = "none"  # the last one uses CUDA graphs
     deterministic: bool = True

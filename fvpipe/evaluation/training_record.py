@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import AliasChoices, Field, ValidationError
 
-from fvpipe.config.loading import Settings
+from fvpipe.config.loading import Settings, parse_yaml
 from fvpipe.config.project import Params
 from fvpipe.config.training import Recipe
 from fvpipe.errors import CheckpointError, InputError, ParameterError
@@ -121,6 +121,11 @@ class Record(Settings):
     def to_json(self) -> str:
         """Serialize; equal records give equal text."""
         return self.model_dump_json(indent=1, by_alias=True) + "\n"
+
+    @property
+    def layout(self) -> str:
+        """``fuse.layout`` of the pipeline: where the views lie in an image."""
+        return str(parse_yaml(self.pipeline_yaml, f"the pipeline of {self.run}")["fuse"]["layout"])
 
     @property
     def title(self) -> str:

@@ -36,6 +36,8 @@ class Cohort:
         Without probabilities yet.
     dataset : ShardDataset
         Image and label of each breast, in the order of `breasts`.
+    layout : str
+        ``fuse.layout`` of the pipeline.
     dropped : dict of str to int
         Number of breasts of the split that the shards rejected, by reason.
     split_digest, content : str
@@ -44,6 +46,7 @@ class Cohort:
 
     breasts: tuple[Prediction, ...]
     dataset: ShardDataset
+    layout: str
     dropped: dict[str, int]
     split_digest: str
     content: str
@@ -113,7 +116,8 @@ def load_cohort(project: Project, pipeline: str, split: str) -> Cohort:
     split_digest = digest_of([[n, b, p] for (n, b), p in parts.items()])
     content = digest_of([split_digest, [[e.sha256 for e in s.receipt.shards] for s in opened.values()]])
     dataset = ShardDataset(tuple(opened.values()), indices)
-    return Cohort(tuple(breasts), dataset, dict(sorted(dropped.items())), split_digest, content)
+    layout = load_pipeline(pipeline, project.folder)[1].fuse.layout
+    return Cohort(tuple(breasts), dataset, layout, dict(sorted(dropped.items())), split_digest, content)
 
 
 def _open(project: Project, pipeline: str, dataset: str) -> Shards:

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from fvpipe.errors import ParameterError
 from fvpipe.io.atomic import write_atomic
 from fvpipe.shards.coordinates import coordinates_of
-from fvpipe.training.model import Classifier
+from fvpipe.training.front import ZoomFront
+from fvpipe.training.model import Classifier, TwoStream
 from fvpipe.training.predict import BreastPrediction
 from fvpipe.types import VIEWS, View
 
@@ -65,11 +66,14 @@ def heat_map(model: Classifier, image: NDArray[np.float32]) -> NDArray[np.float3
         if isinstance(output, Tensor) and output.ndim == 4 and min(output.shape[2:]) > 1:
             maps.append(output)
 
-    hooks = [module.register_forward_hook(keep) for module in model.net.modules()]
+    front = next((module for module in model.modules() if isinstance(module, ZoomFront)), None)
+    left_out = set(front.modules()) if front else set()
+    hooks = [module.register_forward_hook(keep) for module in model.net.modules() if module not in left_out]
+    device = next(model.parameters()).device
+    images = torch.from_numpy(image[None]).to(device)
     try:
-        device = next(model.parameters()).device
         with torch.enable_grad():
-            logits = model(torch.from_numpy(image[None]).to(device).requires_grad_())
+            logits = model(images.clone().requires_grad_())
             if not maps:
                 raise ParameterError("this model has no feature map to show; Grad-CAM needs a convolutional one")
             score = logits[0, 1] - logits[0, 0] if logits.shape[1] == 2 else logits[0, 0]
@@ -81,10 +85,31 @@ def heat_map(model: Classifier, image: NDArray[np.float32]) -> NDArray[np.float3
             hook.remove()
     weights = gradient.mean(dim=(2, 3), keepdim=True)
     heat = (weights * chosen).sum(1, keepdim=True).relu()
-    heat = nn.functional.interpolate(heat, image.shape[1:], mode="bilinear", align_corners=False)[0, 0].detach().cpu()
+    with torch.inference_mode():
+        heat = _on_image(model, front, heat.detach(), images).cpu()
     top = float(heat.max())
     found: NDArray[np.float32] = (heat / top if top > 0 else heat).numpy()
     return found
+
+
+def _on_image(model: Classifier, front: ZoomFront | None, heat: Tensor, images: Tensor) -> Tensor:
+    """A map of the features, one or a view each, resized to the image and mapped back through a zoom; shape (H, W)."""
+
+    def resized(map_: Tensor, shape: tuple[int, ...]) -> Tensor:
+        return nn.functional.interpolate(map_, shape, mode="bilinear", align_corners=False)
+
+    streams = next((module for module in model.modules() if isinstance(module, TwoStream)), None)
+    layout = front.output if front else streams.layout if streams else None
+    if layout is None:
+        return resized(heat, tuple(images.shape[2:]))[0, 0]
+    if len(heat) == layout.count > 1:
+        views = resized(heat, layout.view_shape)
+    else:
+        whole = resized(heat, layout.image_shape[1:])
+        views = layout.split(whole.expand(-1, layout.image_shape[0], -1, -1))
+    if front is not None:
+        views, layout = front.to_input(views, images), front.layout
+    return layout.join(views)[0].mean(0)
 
 
 def peaks(prediction: BreastPrediction, heat: NDArray[np.float32]) -> list[Peak]:

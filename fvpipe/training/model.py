@@ -1,4 +1,7 @@
-"""Networks: the paper's custom CNN, and any classifier of torchvision with its input and head adapted."""
+"""Networks: the paper's custom CNN, any classifier of torchvision with its input and head adapted, and a two-stream network.
+
+``<model>+zoom`` is a model behind a learned zoom, ``+random`` and ``+frozen`` behind its controls.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,8 @@ from torch import Tensor, nn
 
 from fvpipe.config.training import Cnn, Recipe
 from fvpipe.errors import CheckpointError, DependencyError, ParameterError
+from fvpipe.training.front import METHODS, ZoomFront
+from fvpipe.training.views import ViewLayout
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
@@ -55,17 +60,21 @@ def probability(logits: Tensor) -> Tensor:
     return logits.softmax(1)[:, 1] if logits.shape[1] == 2 else logits[:, 0].sigmoid()
 
 
-def build_model(name: str, recipe: Recipe, image_shape: tuple[int, ...], seed: int) -> tuple[Classifier, str]:
+def build_model(
+    name: str, recipe: Recipe, image_shape: tuple[int, ...], seed: int, layout: str = "side_by_side"
+) -> tuple[Classifier, str]:
     """Make a network with its initial weights.
 
     Parameters
     ----------
     name : str
-        ``cnn``, or a classifier of torchvision.
+        ``cnn``, ``two_stream``, or a classifier of torchvision; with ``+zoom``, ``+random`` or ``+frozen`` behind a zoom.
     image_shape : (int, int, int)
         Channels, rows, columns.
     seed : int
         Seed of the weights that start at random.
+    layout : str
+        ``fuse.layout`` of the images' pipeline.
 
     Returns
     -------
@@ -83,11 +92,22 @@ def build_model(name: str, recipe: Recipe, image_shape: tuple[int, ...], seed: i
     """
     channels, outputs = image_shape[0], 2 if recipe.loss == "two_logits" else 1
     torch.manual_seed(seed)
-    if name == "cnn":
-        model = Classifier(custom_cnn(image_shape, outputs, recipe.cnn), channels, False)
+    base, _, method = name.partition("+")
+    views = ViewLayout(layout, image_shape)
+    front = _front(name, method, recipe, views) if method else None
+    if front is not None:
+        views = front.output
+    if base == "cnn":
+        model = Classifier(custom_cnn(views.image_shape, outputs, recipe.cnn), channels, False)
+    elif base == "two_stream":
+        model = _from_torchvision("resnet18", recipe.model_copy(update={"first_layer": "replicate"}), 1, outputs)
     else:
-        model = _from_torchvision(name, recipe, channels, outputs)
-    source = _start(model, name, recipe)
+        model = _from_torchvision(base, recipe, channels, outputs)
+    source = _start(model, base, recipe)
+    if base == "two_stream":
+        model = Classifier(TwoStream(model, views), channels, False)
+    if front is not None:
+        model = Classifier(nn.Sequential(front, model), channels, False)
     try:
         model.eval()
         with torch.inference_mode():
@@ -128,6 +148,44 @@ class GlobalMaxPool(nn.Module):
         return maps.amax((2, 3), keepdim=True)
 
 
+class TwoStream(nn.Module):
+    """ResNet18 with one trunk for both views, whose maps are concatenated after the third stage.
+
+    Parameters
+    ----------
+    classifier : Classifier
+        ResNet18 for three channels; its parts are taken over with their weights.
+    layout : ViewLayout
+        Where the views lie in the images.
+
+    Raises
+    ------
+    ParameterError
+        The images hold one view alone.
+    """
+
+    def __init__(self, classifier: Classifier, layout: ViewLayout) -> None:
+        super().__init__()
+        if layout.count < 2:
+            raise ParameterError(f"model 'two_stream' needs both views in an image; the pipeline's layout is {layout.layout!r}")
+        net: Any = classifier.net
+        stem = [net.conv1, net.bn1, net.relu, net.maxpool, net.layer1, net.layer2, net.layer3]
+        self.trunk, self.layout = Classifier(nn.Sequential(*stem), 3, classifier.normalize), layout
+        self.join = nn.Conv2d(2 * 256, 256, 1)
+        self.after = nn.Sequential(net.layer4, net.avgpool, nn.Flatten(), net.fc)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Compute the logits of images (n, C, H, W)."""
+        maps = self.trunk(self.layout.split(images))
+        return self.after(self.join(maps.unflatten(0, (-1, 2)).flatten(1, 2)))  # type: ignore[no-any-return]
+
+
+def _front(name: str, method: str, recipe: Recipe, layout: ViewLayout) -> ZoomFront:
+    if method not in METHODS:
+        raise ParameterError(f"model {name!r}: no front {method!r}; known: {', '.join(METHODS)}")
+    return ZoomFront(method, recipe.front.zoom, layout, recipe.front.size)
+
+
 # --- torchvision ------------------------------------------------------------------------------------------------------
 
 
@@ -160,7 +218,7 @@ def _from_torchvision(name: str, recipe: Recipe, channels: int, outputs: int) ->
     models = torchvision_models()
     known = models.list_models(module=models)
     if name not in known:
-        raise ParameterError(f"no model {name!r}; known: cnn, {', '.join(known)}")
+        raise ParameterError(f"no model {name!r}; known: cnn, two_stream, {', '.join(known)}")
     options = {"aux_logits": False} if name in ("googlenet", "inception_v3") else {}
     net: nn.Module = models.get_model(name, weights=None, num_classes=outputs, **options)
     replicate = channels == 1 and recipe.first_layer == "replicate"
@@ -201,6 +259,7 @@ def _start(model: Classifier, name: str, recipe: Recipe) -> str:
         return "random: the custom CNN has no published weights"
     try:
         models = torchvision_models()
+        name = "resnet18" if name == "two_stream" else name
         weights = models.get_model_weights(name).DEFAULT
         state = models.get_model(
             name, weights=weights, progress=False

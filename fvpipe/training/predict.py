@@ -67,7 +67,7 @@ def load_model(folder: Path, device: torch.device) -> tuple[Classifier, Record]:
         raise CheckpointError(f"{path}: damaged, or no weight file ({type(error).__name__}); train again") from None
     record = read_record(text, path)
     start = record.recipe.model_copy(update={"weights": "none"})
-    model, _ = build_model(record.run.model, start, record.image_shape, record.run.seed)
+    model, _ = build_model(record.run.model, start, record.image_shape, record.run.seed, record.layout)
     try:
         model.net.load_state_dict(state)
     except RuntimeError as error:
