@@ -6,6 +6,7 @@ import plistlib
 from pathlib import Path
 from typing import Any
 
+import openpyxl
 import pytest
 
 from fvpipe.config.project import Labels
@@ -44,7 +45,7 @@ def test_rsna_takes_side_view_and_label_from_the_table(tmp_path: Path) -> None:
     image(folder / "train_images" / "9" / "1.dcm", 77)  # not in the table
     found = index(folder, "rsna")
     assert labels(found) == {("7", "L"): 0, ("7", "R"): 1, ("8", "L"): 0}
-    assert found.breasts[2].facts == BreastFacts(0, None, age="90+", machine="0")
+    assert found.breasts[2].facts == BreastFacts(0, None, age="90+")  # its images are of two machines
     paths = {path.rpartition("/")[2]: reason for path, reason in reasons(found).items()}
     assert paths == {
         "900.dcm": "view_not_pairable", "901.dcm": "view_not_pairable", "902.dcm": "superseded", "1.dcm": "image_not_listed",
@@ -301,6 +302,57 @@ def test_csaw_side_that_is_no_side_is_named_and_not_shown(tmp_path: Path) -> Non
     with pytest.raises(LabelTableError, match=r"x_cancer_laterality is another .*; expected L, R or both") as error:
         index(csaw(tmp_path / "csaw", [{"x_case": 1, "x_cancer_laterality": "Meier"}]), "csaw-cc")
     assert "Meier" not in str(error.value)
+
+
+@pytest.fixture
+def cmmd(tmp_path: Path) -> Path:
+    """CMMD's form: two patients, of whom the table has one breast each."""
+    folder = tmp_path / "cmmd"
+    for number, (patient, view) in enumerate([("D1-0001", "CC"), ("D1-0001", "MLO"), ("D1-0002", "CC"), ("D1-0002", "MLO")], 1):
+        image(
+            folder / patient / f"1-{number}.dcm",
+            number,
+            PatientID=patient,
+            ImageLaterality="L",
+            ViewPosition=view,
+            PatientAge="060Y",
+        )
+    rows = [{"ID1": patient, "LeftRight": "L", "Age": 60.7, "classification": "Benign"} for patient in ("D1-0001", "D1-0002")]
+    write_table(folder / "CMMD_clinicaldata_revision.csv", [row | {"abnormality": "mass", "subtype": ""} for row in rows])
+    return folder
+
+
+def tompei(folder: Path, rows: list[dict[str, Any]]) -> None:
+    book = openpyxl.Workbook()
+    assert book.active is not None
+    for row in [list(rows[0]), *(list(row.values()) for row in rows)]:
+        book.active.append(row)
+    book.save(folder / "TOMPEI-CMMD_clinical_data_v01.xlsx")
+
+
+def test_rows_of_a_second_table_that_fit_no_breast_are_counted(cmmd: Path) -> None:
+    tompei(cmmd, [
+        {"ID1": patient, "LeftRight": side, "BI-RADS": 4, "density": "C"}
+        for patient, side in (("D1-0001", "L"), ("D1-0002", "R"), ("D1-0003", "L"))
+    ])  # fmt: skip
+    found = index(cmmd, "cmmd")
+    assert [(b.key.patient, b.facts.bi_rads, b.facts.density) for b in found.breasts] == [
+        ("D1-0001", 4, "C"),
+        ("D1-0002", None, ""),
+    ]
+    (rejection,) = found.rejections
+    assert (rejection.what, rejection.reason.value) == ("label table", "label_without_image")
+    assert rejection.detail == (
+        "2 row(s) add facts to breasts that no other row of the label table describes: "
+        "TOMPEI-CMMD_clinical_data_v01.xlsx, line 3, TOMPEI-CMMD_clinical_data_v01.xlsx, line 4"
+    )
+    assert list(found.label_hints) == [rejection.detail]  # which the commands print
+
+
+def test_two_rows_of_a_second_table_that_contradict_each_other_are_named(cmmd: Path) -> None:
+    tompei(cmmd, [{"ID1": "D1-0001", "LeftRight": "L", "BI-RADS": 4, "density": density} for density in "CD"])
+    with pytest.raises(LabelTableError, match=r"lines 2 and 3: one breast has two descriptions \(density\)"):
+        index(cmmd, "cmmd")
 
 
 def test_nlbs(tmp_path: Path) -> None:
