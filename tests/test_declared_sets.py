@@ -14,7 +14,6 @@ from fvpipe.datasets.registry import get_adapter
 from fvpipe.errors import LabelTableError, ParameterError
 from fvpipe.types import BreastFacts
 from tests.support.declared import (
-    INBREAST,
     RSNA,
     csaw,
     embed,
@@ -52,15 +51,6 @@ def test_rsna_takes_side_view_and_label_from_the_table(tmp_path: Path) -> None:
     }  # fmt: skip
     assert found.images[0].identity_from == "patient table, laterality table, view table"
     assert found.breasts[0].key.study == ""  # one study a patient
-
-
-def test_a_header_that_contradicts_the_table_is_rejected(tmp_path: Path) -> None:
-    folder = rsna(tmp_path / "rsna", [{"image_id": 1}, {"image_id": 2, "view": "MLO"}])
-    image(folder / "train_images/7/1.dcm", 1, ImageLaterality="R", ViewPosition="CC")
-    image(folder / "train_images/7/2.dcm", 2, ImageLaterality="L", ViewPosition="CC")
-    assert reasons(index(folder, "rsna")) == {
-        "train_images/7/1.dcm": "laterality_conflict", "train_images/7/2.dcm": "view_conflict",
-    }  # fmt: skip
 
 
 def test_two_labels_of_one_breast_leave_it_out(tmp_path: Path) -> None:
@@ -157,21 +147,6 @@ def test_embed_follow_up_lifts_only_what_waits_for_it(tmp_path: Path) -> None:
         assert [r.reason.value for r in found.rejections] == ["label_excluded"] * 2
 
 
-@pytest.mark.parametrize(
-    ("row", "why"),
-    [
-        ({"side": "B", "tissueden": 5.0}, "male"),
-        ({"side": "B", "asses": "S"}, "suspicious"),
-        ({"side": "B", "asses": "A"}, "recalled"),
-        ({"side": "B", "asses": "K"}, "known cancer"),
-        ({"side": "B", "path_severity": 6.0}, "no breast cancer"),
-    ],
-)
-def test_embed_leaves_out_what_is_not_known(row: dict[str, Any], why: str, tmp_path: Path) -> None:
-    found = index(embed(tmp_path / "e", four(), [row]), "embed")
-    assert [(r.reason.value, why in r.detail) for r in found.rejections] == [("label_excluded", True)] * 2
-
-
 def test_embed_pathology_decides_over_earlier_exams_within_the_follow_up(tmp_path: Path) -> None:
     """Screening, recall and biopsy are exams of their own; years before a cancer a breast was healthy."""
     exams = {10: "2012-01-01", 11: "2015-03-01", 12: "2015-04-15"}
@@ -253,18 +228,6 @@ def test_inbreast_bi_rads_of_the_user_win(tmp_path: Path) -> None:
     folder = inbreast(tmp_path / "inbreast", rows)
     found = index(folder, "inbreast", labels=Labels(bi_rads_benign=(1, 2), bi_rads_malignant=(3, 4, 5, 6)))
     assert [breast.facts.label for breast in found.breasts] == [1]
-
-
-def test_a_path_and_a_row_that_differ_are_rejected(tmp_path: Path) -> None:
-    folder = inbreast(tmp_path / "inbreast", [{"File Name": 1}, {"File Name": 2, "View": "MLO"}])
-    write_table(
-        folder / "INbreast.csv",
-        [INBREAST | {"File Name": 1, "Laterality": "R"}, INBREAST | {"File Name": 2, "View": "MLO"}],
-        ";",
-    )
-    found = index(folder, "inbreast")
-    name = "AllDICOMs/1_6c613a14b80a8591_MG_L_CC_ANON.dcm"
-    assert reasons(found)[name] == "laterality_conflict"
 
 
 def test_csaw_priors_and_the_other_breast_are_no_cancers(tmp_path: Path) -> None:
@@ -353,23 +316,3 @@ def test_two_rows_of_a_second_table_that_contradict_each_other_are_named(cmmd: P
     tompei(cmmd, [{"ID1": "D1-0001", "LeftRight": "L", "BI-RADS": 4, "density": density} for density in "CD"])
     with pytest.raises(LabelTableError, match=r"lines 2 and 3: one breast has two descriptions \(density\)"):
         index(cmmd, "cmmd")
-
-
-def test_nlbs(tmp_path: Path) -> None:
-    folder, rows = tmp_path / "NLBS Data", list[dict[str, Any]]()
-    for study, kind, cancer, false_positive in (("s1", "abnormal", 1, 0), ("s2", "False Positive", 0, 1)):
-        for side in ("left", "right"):
-            for view in ("CC", "MLO"):
-                path = f"{kind}/{study}/{side}/{view}/IM-0001-0001.dcm"
-                here = int(cancer and side == "left")
-                rows.append({
-                    "File Path": f"NLBS Data\\{path}".replace("/", "\\"), "Image Laterality": side[0].upper(),
-                    "View Position": view, "Cancer": here, "False Positive": false_positive,
-                })  # fmt: skip
-                image(folder / path, len(rows))
-    (folder / "abnormal/s1/right/MLO/IM-0001-0001.dcm").unlink()  # listed and absent
-    write_table(folder / "NLBSP-metadata.csv", rows)
-    found = index(folder, "nlbs")
-    assert labels(found) == {("abnormal/s1", "L"): 1, ("False Positive/s2", "L"): 0, ("False Positive/s2", "R"): 0}
-    assert found.breasts[0].facts.pathology == "false positive"
-    assert reasons(found) == {"abnormal/s1_R": "mlo_missing", "label table": "label_without_image"}

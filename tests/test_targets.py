@@ -19,10 +19,10 @@ import fvpipe
 from fvpipe.errors import LabelTableError, ParameterError, ReceiptError, ShardError
 from fvpipe.shards.format import RECEIPT
 from fvpipe.shards.verification import verify
+from fvpipe.testing import write_image, write_table
 from fvpipe.torch import ShardDataset
+from fvpipe.types import Laterality, View
 from tests.conftest import build, run
-from tests.support.declared import SMALL, write_table
-from tests.support.factory import Made, mammogram
 from tests.support.hostile_shards import Change, change_shard, compact, empty, fit_receipt, link, put
 
 PIPELINE = "resize: {method: area}\nsize: [16, 16]\n"
@@ -51,17 +51,10 @@ ROWS: list[dict[str, Any]] = [
 
 
 def write_images(folder: Path) -> None:
-    for number, (patient, side) in enumerate(dict.fromkeys((row["pid"], row["side"]) for row in ROWS)):
-        for v, view in enumerate(("CC", "MLO")):
-            pixels = SMALL.pixels if side == "L" else SMALL.pixels[:, ::-1].copy()
-            pixels = pixels.copy()
-            pixels[-1, -1] = 2 * number + v
-            uid = f"2.25.{100 + 2 * number + v}"
-            mammogram(
-                folder / f"{patient}{side}{view}.dcm", Made(pixels, SMALL.drawing, SMALL.bits), PatientID=patient,
-                ViewPosition=view, ImageLaterality=side, SOPInstanceUID=uid, StudyInstanceUID=f"2.25.9{number}",
-                PatientAge=None, PatientOrientation=None,
-            )  # fmt: skip
+    for n, (patient, side) in enumerate(dict.fromkeys((row["pid"], row["side"]) for row in ROWS)):
+        for v, view in enumerate(View):
+            said = {"PatientID": patient, "ViewPosition": view.value, "ImageLaterality": side, "StudyInstanceUID": f"2.25.9{n}"}
+            write_image(folder / f"{patient}{side}{view}.dcm", 2 * n + v + 1, Laterality(side), view, **said)
 
 
 def pipeline(folder: Path, targets: str = "", more: str = "") -> Path:

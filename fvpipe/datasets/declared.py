@@ -229,7 +229,7 @@ def _reader(
     if table.path not in heading and "path" not in special and not paths_needed:
         table = table.model_copy(update={"path": ""})
     _check_settings(declaration, table, rules, first=first)
-    needed, columns = _needed(declaration, table), {}
+    needed, columns = needed_facts(declaration, table), {}
     for fact in needed - named.keys():
         named[fact] = Column(column=(fact,))
     for fact, column in named.items():
@@ -260,7 +260,7 @@ def _renamed(column: Column | None, name: str) -> Column:
     return column.model_copy(update={"column": (name,)}) if column else Column(column=(name,))
 
 
-def _needed(declaration: Declaration, table: Table) -> set[str]:
+def needed_facts(declaration: Declaration, table: Table) -> set[str]:
     """Facts without which the rows of a table mean nothing."""
     label = {table.label} - {""} if isinstance(table.label, str) else set()
     if table.adds:
