@@ -59,6 +59,10 @@ class Project:
         """The folder of the manifest of a data set."""
         return self.folder / "manifests" / name
 
+    def export(self, kind: str, name: str) -> Path:
+        """The table of a data set in the columns of another project; `cache` is in no repository."""
+        return self.folder / "cache" / "exports" / kind / f"{name}.csv"
+
     def names(self, chosen: tuple[str, ...]) -> list[str]:
         """Names of the data sets that are meant: `chosen`, or all.
 

@@ -65,7 +65,7 @@ def check_adapter(adapter: str | Path, folder: Path, examples: Mapping[str, Sequ
 
 
 def not_arrived(tree: MadeTree, found: Index) -> Iterator[str]:
-    """What the index lacks, or has beyond the made breasts."""
+    """Breasts and facts that the index lacks, or has beyond the made ones."""
     by_path = {image.path: breast for breast in found.breasts for image in breast.images}
     reasons = {rejection.what: rejection for rejection in found.rejections}
     expected_ids = set()
