@@ -9,6 +9,7 @@ from fvpipe.config.project import DataSet, Params, load_params
 from fvpipe.datasets.registry import get_adapter
 from fvpipe.datasets.source import Source
 from fvpipe.errors import ParameterError
+from fvpipe.project.sharing import check_push
 
 
 class Project:
@@ -22,7 +23,7 @@ class Project:
     Raises
     ------
     ParameterError
-        There is no ``params.yaml``, or it is wrong.
+        There is no ``params.yaml``, it is wrong, or DVC would push what a license forbids to share.
     """
 
     def __init__(self, folder: Path = Path()) -> None:
@@ -34,6 +35,7 @@ class Project:
                 "fvpipe build-shards --pipeline cropped --dicom DIR --out DIR"
             )
         self.params: Params = load_params(file)
+        check_push(folder, self.params)
 
     @property
     def samples(self) -> Path:
