@@ -18,8 +18,8 @@ from fvpipe.config.project import Labels
 from fvpipe.datasets.adapter import Adapter, ImageFacts, LabelTable, ListedImage
 from fvpipe.datasets.combine import BreastOfExam, combined, differing_facts, with_follow_up, with_more
 from fvpipe.datasets.declaration import Column, Declaration, Table, check_option
-from fvpipe.datasets.label_rules import RowReader, bi_rads_of, parse_day
-from fvpipe.datasets.listed import list_image, state_images
+from fvpipe.datasets.label_rules import RowReader, parse_day
+from fvpipe.datasets.listed_images import bi_rads_of, list_image, state_images
 from fvpipe.dicom.header import HeaderPolicy
 from fvpipe.errors import LabelTableError, ParameterError
 from fvpipe.io.tables import OpenTable, Row, open_table, whole_number

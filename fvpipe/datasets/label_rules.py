@@ -12,9 +12,8 @@ from fnmatch import fnmatchcase
 from typing import Literal, TypeVar
 
 from fvpipe.config.facts import EXAM_NAMES
-from fvpipe.config.project import Labels
-from fvpipe.datasets.declaration import EXCLUDED, LABELS, Case, Column, Declaration, DeclaredTarget, Table
-from fvpipe.errors import LabelTableError, ParameterError
+from fvpipe.datasets.declaration import EXCLUDED, LABELS, Case, Column, DeclaredTarget, Table
+from fvpipe.errors import LabelTableError
 from fvpipe.io.tables import CUT_NUMBER, Row
 from fvpipe.types import BreastFacts, Exam, Finding, Laterality
 
@@ -352,20 +351,3 @@ def parse_day(text: str) -> str:
     except ValueError:  # no day of the calendar
         return ""
     return digits
-
-
-def bi_rads_of(declaration: Declaration, rules: Labels) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """BI-RADS that are benign and malignant: as ``params.yaml`` says, else as the declaration does.
-
-    Raises
-    ------
-    ParameterError
-        One is both.
-    """
-    own, given = declaration.bi_rads, rules.model_fields_set
-    benign = rules.bi_rads_benign if "bi_rads_benign" in given else own.benign
-    malignant = rules.bi_rads_malignant if "bi_rads_malignant" in given else own.malignant
-    both = sorted(set(benign) & set(malignant))
-    if both:
-        raise ParameterError(f"labels: BI-RADS {both} of adapter {declaration.name!r} would be both benign and malignant")
-    return benign, malignant

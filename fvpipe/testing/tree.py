@@ -15,7 +15,8 @@ from pydicom.uid import SecondaryCaptureImageStorage
 from fvpipe.config.facts import IDENTITY
 from fvpipe.config.project import Labels
 from fvpipe.datasets.declaration import EXCLUDED, LABELS, Case, Column, Declaration, Table
-from fvpipe.datasets.label_rules import RowReader, bi_rads_of
+from fvpipe.datasets.label_rules import RowReader
+from fvpipe.datasets.listed_images import bi_rads_of
 from fvpipe.datasets.registry import get_adapter
 from fvpipe.errors import LabelTableError, ParameterError
 from fvpipe.indexing.index import Index

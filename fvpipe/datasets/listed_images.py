@@ -1,4 +1,4 @@
-"""Images that tables list, one a row, and what paths say of them."""
+"""Statements of the rows of tables that list images, and of the paths, about each image."""
 
 from __future__ import annotations
 
@@ -11,21 +11,38 @@ from fvpipe.config.facts import IDENTITY
 from fvpipe.config.project import Labels
 from fvpipe.datasets.adapter import LabelTable, ListedImage
 from fvpipe.datasets.declaration import Column, Declaration, Table
-from fvpipe.datasets.label_rules import RowReader, bi_rads_of
-from fvpipe.errors import LabelTableError
+from fvpipe.datasets.label_rules import RowReader
+from fvpipe.errors import LabelTableError, ParameterError
 from fvpipe.io.tables import Row
 from fvpipe.reasons import Reason
 
 KINDS = ("full_field", "synthetic", "low_energy", "recombined", "other")
 
 
+def bi_rads_of(declaration: Declaration, rules: Labels) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the BI-RADS that are benign and malignant: as ``params.yaml`` says, else as the declaration does.
+
+    Raises
+    ------
+    ParameterError
+        One would be both.
+    """
+    own, given = declaration.bi_rads, rules.model_fields_set
+    benign = rules.bi_rads_benign if "bi_rads_benign" in given else own.benign
+    malignant = rules.bi_rads_malignant if "bi_rads_malignant" in given else own.malignant
+    both = sorted(set(benign) & set(malignant))
+    if both:
+        raise ParameterError(f"labels: BI-RADS {both} of adapter {declaration.name!r} would be both benign and malignant")
+    return benign, malignant
+
+
 def list_image(reader: RowReader, row: Row, listed: dict[str, ListedImage], subset: str) -> None:
-    """Add the image of a row to `listed`, by what finds its file.
+    """Add the image that a row is about to `listed`.
 
     Raises
     ------
     LabelTableError
-        A cell has no value, or another row lists the image and differs.
+        The row names no image, or differs from another one about it.
     """
     table = reader.table
     key = "\0".join(row[column] for column in table.path_groups.values()) if table.path_groups else path_key(row[table.path])
