@@ -18,12 +18,15 @@ from torch.utils.data import DataLoader
 import fvpipe
 from fvpipe.errors import LabelTableError, ParameterError, ReceiptError, ShardError
 from fvpipe.shards.format import RECEIPT
+from fvpipe.shards.targets import TargetForm, class_names
 from fvpipe.shards.verification import verify
+from fvpipe.shards.writer import write_shard
 from fvpipe.testing import write_image, write_table
 from fvpipe.torch import ShardDataset
 from fvpipe.types import Laterality, View
 from tests.conftest import build, run
 from tests.support.hostile_shards import Change, change_shard, compact, empty, fit_receipt, link, put
+from tests.support.shard_folder import fused, rows
 
 PIPELINE = "resize: {method: area}\nsize: [16, 16]\n"
 DECLARATION = """
@@ -367,3 +370,40 @@ def test_a_forged_receipt_is_refused(change: dict[str, Any], small: Path, tmp_pa
     with pytest.raises(ReceiptError):
         fvpipe.open_shards(folder)
     fit_receipt(small)
+
+
+def test_the_most_classes_fit_into_an_attribute(tmp_path: Path) -> None:
+    r"""Names whose JSON is twice as long; one byte more is an error and no file that HDF5 cannot write."""
+    names = [f'{"":"<13}{i:03x}' for i in range(1000)]
+    classes = class_names(names)
+    form = TargetForm("stage", "class", "stage", classes=classes, known=1000)
+    entry = write_shard(
+        tmp_path / "s.h5", rows(3), map(fused, range(3)), {"shard_index": 0}, "", [(form, form.encode(names[:3]))]
+    )
+    assert entry.samples == 3
+    with h5py.File(tmp_path / "s.h5") as file:
+        assert json.loads(file["targets/stage"].attrs["classes"].decode()) == list(classes)
+    with pytest.raises(ValueError, match="expected at most 1000 classes and 16384 bytes of names"):
+        class_names([*names[:999], "x" * 16384])
+
+
+@pytest.mark.parametrize(
+    ("meaning", "unit", "shown"), [("two\n  lines", "days", "two lines"), ('"\\e[1m"', "days", "\\u001b[1m")]
+)
+def test_meanings_of_several_lines(meaning: str, unit: str, shown: str, own: Path) -> None:
+    text = meaning if meaning.startswith('"') else json.dumps(meaning)
+    (own / "clinic.yaml").write_text(
+        DECLARATION.replace("meaning: from the exam to the diagnosis of a cancer", f"meaning: {text}")
+    )
+    pipeline(own, "days")
+    make(own, "new")
+    assert fvpipe.open_shards(own / "new").targets["days"].meaning == shown
+    assert verify(own / "new") == []
+
+
+def test_a_number_that_float32_does_not_hold_is_named(own: Path) -> None:
+    write_table(own / "dicom" / "facts.csv", [ROWS[0] | {"days": "1e39"}, *ROWS[1:]])
+    pipeline(own, "days")
+    result = run("build-shards", "--pipeline", own / "tiny.yaml", "--dicom", own / "dicom", "--out", own / "new", "--adapter",
+                 own / "clinic.yaml", "--workers", 0, code=1)  # fmt: skip
+    assert "'days' of data set 'clinic' cannot be a target: a number is not finite, or too large for float32" in result.output

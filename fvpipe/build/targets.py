@@ -8,6 +8,7 @@ from dataclasses import replace
 from fvpipe.config.loading import nearest
 from fvpipe.datasets.source import Source
 from fvpipe.errors import ParameterError
+from fvpipe.printable import escaped
 from fvpipe.shards.targets import BUILT_IN, TargetForm, class_names
 from fvpipe.types import Breast
 
@@ -23,7 +24,8 @@ def target_forms(source: Source, names: Iterable[str]) -> list[TargetForm]:
     declaration = source.adapter.declaration
     known = dict(BUILT_IN)
     for name, each in declaration.targets.items() if declaration else ():
-        known[name] = TargetForm(name, "number" if each.unit else "class", each.meaning, each.unit)
+        meaning, unit = (escaped(" ".join(text.split())) for text in (each.meaning, each.unit))
+        known[name] = TargetForm(name, "number" if each.unit else "class", meaning, unit)
     for name in names:
         if name not in known:
             raise ParameterError(

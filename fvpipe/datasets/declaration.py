@@ -98,7 +98,9 @@ class DeclaredTarget(Settings):
     """A further fact of a breast, for `targets` of a pipeline."""
 
     meaning: Annotated[str, Field(min_length=1, max_length=1000)]
-    unit: Annotated[str, Field(max_length=64)] = ""  # of a number, "1" where it has none; empty: it is a class
+    unit: Annotated[str, Field(max_length=64, pattern=r"^(|.*\S.*)$")] = (
+        ""  # of a number, "1" where it has none; empty: it is a class
+    )
 
 
 class FollowUp(Settings):

@@ -20,7 +20,7 @@ from fvpipe.printable import CONTROL, escaped
 GROUP = "targets"
 COLUMN_PREFIX = "target_"
 MAX_CLASSES = 1000
-MAX_CLASS_BYTES = 1 << 15  # of all names of a target: they lie in the header of its dataset, which has at most twice as many
+MAX_CLASS_BYTES = 1 << 14  # of all names of a target: quoted, they lie in one attribute of at most 64 KiB
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,8 @@ class TargetForm:
                 raise ValueError(f"{wrong[0][:40]!r} is none of the {len(self.classes)} classes")
             return np.array([codes[name] for name in names], self.dtype)
         # Ages have the form 045Y, or are 90+.
-        numbers = np.array([float(cell.rstrip("Y+")) if cell else np.nan for cell in cells], np.float64).astype(self.dtype)
+        with np.errstate(over="ignore"):  # what is too large is named below
+            numbers = np.array([float(cell.rstrip("Y+")) if cell else np.nan for cell in cells]).astype(self.dtype)
         if np.isinf(numbers).any():
             raise ValueError("a number is not finite, or too large for float32")
         return numbers

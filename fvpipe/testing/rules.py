@@ -7,8 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from fvpipe.config.facts import IDENTITY
+from fvpipe.config.project import Labels
+from fvpipe.datasets.adapter import Adapter
 from fvpipe.datasets.declaration import Table
-from fvpipe.datasets.declared import needed_facts
+from fvpipe.datasets.declared import declared_adapter, needed_facts
 from fvpipe.errors import FvpipeError, LabelTableError
 from fvpipe.evaluation.splits import Candidate, SplitPlan, split
 from fvpipe.indexing.index import Index
@@ -176,16 +178,17 @@ def _with_another_cell(tree: MadeTree, table: Table, cells: dict[str, str], fact
 
 def not_named(tree: MadeTree) -> Iterator[str]:
     """Columns whose absence is not named, or without which nothing is read although no row needs them."""
+    adapter = declared_adapter(tree.declaration)
     for table in tree.declaration.tables:
         files = [name for name in tree.tables if not table.from_path and _is_file_of(name, table, tree)]
         for name in files:
             needed = _needed_columns(tree, table)
             for column in sorted(needed & set(tree.tables[name][0])):
-                message = _error_without(tree, name, {column})
+                message = _error_without(tree, adapter, name, {column})
                 if column not in message:
                     yield f"{name} without column {column!r}: expected an error that names it, found {message or 'none'}"
             optional = set(tree.tables[name][0]) - needed
-            if optional and (message := _error_without(tree, name, optional)):
+            if optional and (message := _error_without(tree, adapter, name, optional)):
                 yield f"{name} without {', '.join(sorted(optional))}, which no row needs: {message}"
 
 
@@ -208,14 +211,15 @@ def _needed_columns(tree: MadeTree, table: Table) -> set[str]:
     return found | ({table.path} if table.path and first else set())
 
 
-def _error_without(tree: MadeTree, name: str, columns: set[str]) -> str:
+def _error_without(tree: MadeTree, adapter: Adapter, name: str, columns: set[str]) -> str:
     """Message of the error without some columns of a table; empty text where there is none."""
     rows = [{column: cell for column, cell in row.items() if column not in columns} for row in tree.tables[name]]
     file = tree.folder / name
     before = file.read_bytes()
     try:
         write_table(file, rows if rows[0] else [{"another": "1"}])
-        tree.index()
+        label_file = tree.folder / tree.label_file if tree.label_file else None
+        adapter.read_labels(tree.folder, label_file, Labels())
     except LabelTableError as error:
         return str(error)
     finally:

@@ -154,6 +154,7 @@ class _Maker:
         self.rng = random.Random(0)  # noqa: S311 - of examples
         self.used: set[str] = set()
         self.not_made: dict[str, None] = {}
+        self.spelled: dict[tuple[str, str], str] = {}
         self.bi_rads = bi_rads_of(self.declaration, Labels())
 
     def make(self) -> None:
@@ -392,11 +393,14 @@ class _Maker:
             made = matching_text(pattern, forced, self.rng, lambda match: match.string not in self.used)
             if made is not None and (match := re.search(pattern, made)):
                 self.used.add(made)
+                self.spelled |= {(name, said[name]): text for name, text in zip(names, words, strict=True)}
                 return made.lstrip("/"), {name: text or "" for name, text in match.groupdict().items()}
         raise self._unmade("path", f"a path with {dict(said)}")
 
     def _spellings(self, name: str, word: str) -> Iterator[str]:
         """Texts of a group that stand for a word."""
+        if (name, word) in self.spelled:  # as it was for another image
+            yield self.spelled[name, word]
         values = self.declaration.path_values.get(name, {})
         yield from (text for text, value in values.items() if value == word and text not in ("", "*"))
         yield from (side_words(Laterality(word)) if name == "laterality" else [word, word.lower()])
