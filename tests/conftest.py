@@ -7,12 +7,18 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+import hypothesis
 import pytest
 from click.testing import CliRunner, Result
 from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless, JPEGLosslessSV1, RLELossless
 
 from fvpipe.types import CropBox
 from tests.support import factory
+
+# The same examples in every run, so that only a change makes it fail; `--hypothesis-profile=random` searches further.
+hypothesis.settings.register_profile("repeatable", derandomize=True)
+hypothesis.settings.register_profile("random", derandomize=False)
+hypothesis.settings.load_profile("repeatable")
 
 PROCESS_FILES = frozenset({
     "test_access", "test_antialiased", "test_benchmarks", "test_cache", "test_commit", "test_empty", "test_evaluate",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ ALIKE = BREAST.model_copy(update={"median": 0.35})
 SHAPE = (480, 384)
 
 
+@cache
 def drawn_as(vendor: str, seed: int, view: View) -> tuple[DecodedImage, NDArray[np.bool_]]:
     """One view with a vendor's distribution of values, and its true outline."""
     made = breast(seed, view, shape=SHAPE)

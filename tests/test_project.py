@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from collections.abc import Set
 from pathlib import Path
 
 import pytest
@@ -76,11 +77,11 @@ SHARE = "sed -i 's/: {push: false}//; s/, push: false//' dvc.yaml"
 INDEXES = {"index@cbis", "index@phantom-vindr", "index@phantom-cmmd"}
 
 
-def ran(repository: Path, command: str = "dvc repro") -> set[str]:
+def ran(repository: Path, targets: str = "", indexes: Set[str] = INDEXES) -> set[str]:
     """The stages that were run, but for the indexes that always are."""
-    stages = set(re.findall(r"Running stage '([^']+)'", shell(command, repository)))
-    assert stages >= INDEXES
-    return stages - INDEXES
+    stages = set(re.findall(r"Running stage '([^']+)'", shell(f"dvc repro {targets}", repository)))
+    assert stages >= indexes
+    return stages - indexes
 
 
 def test_dag_reruns_nothing_when_nothing_changed(repository: Path) -> None:
@@ -102,14 +103,13 @@ def test_dag_sees_every_change_of_a_file(repository: Path) -> None:
     shards = {"shards@direct-cbis", "shards@cropped-cbis"}
     for change, samples in (
         (lambda: film.rename(renamed), 4),
-        (lambda: renamed.rename(film), 4),
-        (lambda: film.write_bytes(data[:-2] + bytes(2)), 4),
+        (lambda: renamed.write_bytes(data[:-2] + bytes(byte ^ 1 for byte in data[-2:])), 4),
+        (renamed.unlink, 3),
         (lambda: film.write_bytes(data), 4),
-        (lambda: film.rename(repository / "away.dcm"), 3),
-        (lambda: shutil.move(repository / "away.dcm", film), 4),
     ):
         change()
-        assert ran(repository, "dvc repro shards@direct-cbis shards@cropped-cbis index") <= shards
+        found = ran(repository, " ".join(shards), {"index@cbis"})
+        assert found == shards or (film.exists() and not found)  # DVC has the shards of the first state still
         assert len(fvpipe.open_shards(repository / "cache" / "shards" / "direct" / "cbis")) == samples
     assert ran(repository) <= {"split", "table1", "train@direct", "train@cropped", "evaluate", "table2", "report"}
 
@@ -129,8 +129,6 @@ def test_dag_reruns_what_depends_on_a_pipeline(repository: Path) -> None:
         "table2",
         "report",
     }
-    file.write_text(before)
-    shell("dvc repro", repository)
 
 
 def test_dag_keeps_manifests_and_outputs_out_of_git_as_it_should(repository: Path) -> None:
@@ -191,8 +189,7 @@ def test_own_data_set_is_two_lines(repository: Path, tmp_path: Path) -> None:
     before = params.read_text()
     params.write_text(before.replace("# cmmd:", "cmmd:").replace("#   {adapter: cmmd}", "  {adapter: cmmd}"))
     assert yaml.safe_load(params.read_text())["datasets"]["cmmd"] == {"adapter": "cmmd"}
-    trained = {"train@direct", "train@cropped"}  # whatever the settings' data sets are, they changed
-    assert ran(repository) - trained == {
+    assert ran(repository, "split table1 report") == {
         "index@cmmd",
         "shards@direct-cmmd",
         "shards@cropped-cmmd",

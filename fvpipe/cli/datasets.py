@@ -16,12 +16,15 @@ from fvpipe.errors import ParameterError
 
 
 @click.command()
-@click.option("--form", type=click.Choice(["vindr", "cmmd"]), required=True, help="Published form to write.")
+@click.option("--form", type=click.Choice(["vindr", "cmmd", "lesions"]), required=True, help="Form to write.")
 @click.option("--out", type=FOLDER, required=True, help="Folder to write to.")
 @click.option("--patients", type=click.IntRange(8), default=24, show_default=True, help="Number of patients.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of all random numbers.")
 def phantom(form: Any, out: Path, patients: int, seed: int) -> None:
     """Write a simulated data set with known truth.
+
+    In the published form of VinDr-Mammo or CMMD with what makes them difficult
+    to read, or plain files with small lesions, for questions about pipelines.
 
     \b
     $ fvpipe phantom --form cmmd --out data/phantom-cmmd

@@ -11,6 +11,7 @@ import click
 
 from fvpipe import __version__
 from fvpipe.cli.build import build_shards, index
+from fvpipe.cli.comparison import compare
 from fvpipe.cli.datasets import datasets, fetch, phantom
 from fvpipe.cli.evaluation import evaluate, split, table1, table2
 from fvpipe.cli.inspect import audit, inspect, report, verify
@@ -65,6 +66,6 @@ def main() -> None:
 
 for command in (
     *(index, build_shards, split, table1, verify, inspect, audit, report, datasets, phantom, fetch),
-    *(train, evaluate, table2, predict, export),
+    *(train, evaluate, table2, compare, predict, export),
 ):
     main.add_command(command)

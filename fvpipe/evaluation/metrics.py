@@ -127,6 +127,11 @@ def roc_auc(truth: ArrayLike, score: ArrayLike) -> float | None:
     return defined(_ranking(y, np.asarray(score, np.float64), np.ones((1, len(y))))[0][0])
 
 
+def roc_auc_of_weights(truth: ArrayLike, score: ArrayLike, weight: Rows) -> Rows:
+    """:func:`roc_auc` under many weightings, shape (b, n); shape (b,), NaN where one class has no weight."""
+    return _ranking(np.asarray(truth, np.float64), np.asarray(score, np.float64), weight)[0]
+
+
 def _ranking(y: Rows, p: Rows, w: Rows) -> tuple[Rows, Rows]:
     """Area under the ROC curve, and average precision; equal scores are one step of either curve."""
     order = np.argsort(-p, kind="stable")

@@ -1,9 +1,10 @@
-"""Writer of simulated data sets in the published form of VinDr-Mammo and CMMD: files, tags, folders, label tables.
+"""Writer of simulated data sets: in the published form of VinDr-Mammo and CMMD, and a cohort with small lesions.
 
-No patient is behind any of it. Each data set contains once what makes the real one difficult to read: a breast with two
-CC and no MLO, views in two series or of two sizes, several windows, MONOCHROME1, a 16-bit pair among 8-bit images, file
-numbers unrelated to the view, breasts without a label, a patient with one benign and one malignant breast, and the same
-pixels under two patients. ``truth.csv`` and ``truth/`` hold the true outline and lesion of each file.
+No patient is behind any of it. A published form has its files, tags, folders and label tables, and contains once what makes
+the real one difficult to read: a breast with two CC and no MLO, views in two series or of two sizes, several windows,
+MONOCHROME1, a 16-bit pair among 8-bit images, file numbers unrelated to the view, breasts without a label, a patient with one
+benign and one malignant breast, and the same pixels under two patients. ``truth.csv`` and ``truth/`` hold the true outline
+and lesion of each file.
 """
 
 from __future__ import annotations
@@ -19,17 +20,21 @@ from fvpipe.io.atomic import write_atomic
 from fvpipe.io.tables import format_csv
 from fvpipe.simulation.cmmd import cmmd_dataset
 from fvpipe.simulation.dicom_file import dicom_bytes
+from fvpipe.simulation.lesions import lesions_dataset
 from fvpipe.simulation.vindr import vindr_dataset
 from fvpipe.types import CropBox
 
+Form = Literal["vindr", "cmmd", "lesions"]
+_FORMS = {"vindr": vindr_dataset, "cmmd": cmmd_dataset, "lesions": lesions_dataset}
 
-def write_dataset(form: Literal["vindr", "cmmd"], out: Path, patients: int, seed: int) -> int:
+
+def write_dataset(form: Form, out: Path, patients: int, seed: int) -> int:
     """Write a simulated data set.
 
     Parameters
     ----------
-    form : {"vindr", "cmmd"}
-        Published form.
+    form : {"vindr", "cmmd", "lesions"}
+        Published form, or a plain one with small lesions.
     out : Path
         Folder; files of an earlier run are replaced.
     patients : int
@@ -53,7 +58,7 @@ def write_dataset(form: Literal["vindr", "cmmd"], out: Path, patients: int, seed
         raise ParameterError(
             f"{patients} patients; a simulated data set needs at least 8, so that each special case occurs once"
         )
-    dataset = {"vindr": vindr_dataset, "cmmd": cmmd_dataset}[form](patients, seed)
+    dataset = _FORMS[form](patients, seed)
     truth: list[list[Any]] = []
     lesions: dict[str, CropBox | None] = {}
     for image in dataset.images:

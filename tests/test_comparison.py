@@ -1,0 +1,214 @@
+"""Comparison of two pipelines: the model observer, what is refused, and whether a difference is found where there is one."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fvpipe.comparison.observer import FOLDS, RIDGE, folds, observer_scores, sample_features, view_features
+from fvpipe.comparison.pipelines import Comparison, compare, detectability
+from fvpipe.errors import InputError
+from fvpipe.shards.reader import open_shards
+from tests.conftest import run
+from tests.support.cohort import at, make_project, patients
+
+NO_NOISE = np.zeros((96, 64), np.float32)
+WHOLE = np.array([[0, 96, 0, 64], [-1, -1, -1, -1]], np.float32)
+
+
+def half_disk(radius: float = 40) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
+    """An even breast against the left edge."""
+    y, x = np.mgrid[:96, :64]
+    return np.where((y - 48) ** 2 + x**2 < radius**2, 0.4, 0).astype(np.float32)
+
+
+# --- the model observer -----------------------------------------------------------------------------------------------
+
+
+def test_an_outline_is_no_response_and_a_spot_is() -> None:
+    even, spotted = half_disk(), half_disk()
+    spotted[46:50, 18:22] += 0.2
+    without, within = view_features(even, NO_NOISE), view_features(spotted, NO_NOISE)
+    assert without[::2].max() < 1e-6
+    assert within[::2].max() > 0.05
+    assert view_features(np.zeros((96, 64), np.float32), NO_NOISE).tolist() == [0.0] * 12
+
+
+def test_noise_is_of_the_breast_and_the_same_every_time() -> None:
+    image = half_disk()
+    first, again, other = (sample_features(image, WHOLE, breast, 0.06) for breast in ("a", "a", "b"))
+    assert first.shape == (12,)  # one view in the image
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).any()
+
+
+def test_views_lie_where_the_placement_says() -> None:
+    image = np.concatenate([half_disk(), half_disk()[:, ::-1]], axis=1)
+    image[46:50, 100:104] += 0.2  # in the MLO
+    placement = np.array([[0, 96, 0, 64], [0, 96, 128, 64]], np.float32)
+    features = sample_features(image, placement, "a", 0.0)
+    assert features[:12:2].max() < 1e-6 < 0.05 < features[12::2].max()
+    channels = np.stack([image[:, :64], image[:, 64:]])
+    placement = np.array([[0, 96, 0, 64], [0, 96, 64, 0]], np.float32)
+    np.testing.assert_allclose(sample_features(channels, placement, "a", 0.0), features, atol=1e-6)
+
+
+@given(st.lists(st.tuples(st.integers(0, 30), st.booleans()), min_size=1, max_size=60))
+def test_folds_part_no_patient(breasts: list[tuple[int, bool]]) -> None:
+    names, labels = [f"P{patient}" for patient, _ in breasts], np.array([label for _, label in breasts], np.int64)
+    found = folds(labels, names)
+    assert len({(name, fold) for name, fold in zip(names, found.tolist(), strict=True)}) == len(set(names))
+    sizes = np.bincount([dict(zip(names, found.tolist(), strict=True))[name] for name in set(names)], minlength=FOLDS)
+    assert sizes.max() - sizes.min() <= 1
+    order = np.random.default_rng(0).permutation(len(names))
+    np.testing.assert_array_equal(folds(labels[order], [names[i] for i in order]), found[order])
+
+
+def test_scores_are_those_of_scikit_learn() -> None:
+    from sklearn.linear_model import LogisticRegression
+
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, 90)
+    features = rng.normal(0, 1, (90, 5)) + labels[:, None] * [1, 0, 0.5, 0, 0]
+    names = [f"P{i // 2}" for i in range(90)]
+    scores, fold = observer_scores(features, labels, names), folds(labels, names)
+    for k in range(FOLDS):
+        fit = fold != k
+        mean, deviation = features[fit].mean(axis=0), features[fit].std(axis=0)
+        model = LogisticRegression(C=1 / RIDGE, tol=1e-10, max_iter=1000).fit((features[fit] - mean) / deviation, labels[fit])
+        np.testing.assert_allclose(scores[~fit], model.decision_function((features[~fit] - mean) / deviation), atol=1e-5)
+
+
+def test_one_class_in_a_fold_is_said() -> None:
+    with pytest.raises(ValueError, match="one class has no breast"):
+        observer_scores(np.zeros((10, 2)), np.array([1] + [0] * 9), [f"P{i}" for i in range(10)])
+
+
+@pytest.mark.parametrize(("second", "verdict"), [(0.0, "first is better"), (1.0, "undecided"), (2.5, "second is better")])
+def test_a_verdict_needs_an_interval_without_0(second: float, verdict: str) -> None:
+    rng = np.random.default_rng(1)
+    truth = np.arange(200) % 2
+    scores = rng.normal(truth, 1), rng.normal(second * truth, 1)
+    found = detectability("all", truth, scores, [f"P{i}" for i in range(200)], 500)
+    assert found.verdict == verdict
+    assert found.difference.value == pytest.approx((found.first.value or 0) - (found.second.value or 0))
+
+
+# --- two builds -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Sixty breasts by three pipelines: cropped, the same uncropped, and one that destroys detail."""
+    members = patients(60, lambda i: int(i % 3 == 0), lambda i: i % 3 == 0)
+    folder = make_project(tmp_path_factory.mktemp("compared"), {"a": members, "b": members[:2]}, {})
+    tiny = yaml.safe_load((folder / "pipelines" / "tiny.yaml").read_text())
+    (folder / "pipelines" / "whole.yaml").write_text(yaml.safe_dump({**tiny, "segment": {"method": "none"}}))
+    (folder / "pipelines" / "coarse.yaml").write_text(yaml.safe_dump({**tiny, "size": [16, 32]}))
+    with at(folder):
+        for name in ("whole", "coarse"):
+            run("build-shards", "--workers", 0, "--pipeline", name)
+    return folder
+
+
+def compared(project: Path, first: str, second: str, *options: object) -> dict[str, Any]:
+    with at(project):
+        (found,) = json.loads(run("compare", first, second, "--dataset", "a", *options, "--json").stdout)
+        return dict(found)
+
+
+def test_detail_that_is_gone_is_found_out(project: Path) -> None:
+    found = compared(project, "tiny", "coarse")
+    (row,) = found["detectability"]
+    assert (row["verdict"], row["malignant"], row["benign"]) == ("first is better", 20, 40)
+    assert row["difference"]["low"] > 0
+    assert found["simulated"] is True
+    assert found["pixels"] == []  # of two shapes
+    control = found["control"]
+    assert control["low"] < 0.5 < control["high"]
+
+
+def test_a_pipeline_is_as_good_as_itself(project: Path) -> None:
+    found = compared(project, "tiny", "tiny", "--noise", 60)
+    (row,) = found["detectability"]
+    assert row["difference"] == {"value": 0.0, "low": 0.0, "high": 0.0, "undefined": 0}
+    assert row["verdict"] == "undecided"
+    assert {each["largest"] for each in found["pixels"]} == {0.0}
+
+
+def test_samples_that_differ_most_come_first(project: Path) -> None:
+    found = compared(project, "tiny", "whole")
+    means = [each["mean"] for each in found["pixels"]]
+    assert means == sorted(means, reverse=True)
+    assert len(means) == 60
+    with at(project):
+        one, two = (open_shards(f"cache/shards/{name}/a") for name in ("tiny", "whole"))
+    worst = found["pixels"][0]["breast_id"]
+    i, j = (int(np.flatnonzero(shards.breast_ids == worst)[0]) for shards in (one, two))
+    assert means[0] == pytest.approx(float(np.abs(one[i].image - two[j].image).mean()), abs=1e-6)
+
+
+def test_text_and_page_for_people(project: Path, tmp_path: Path) -> None:
+    with at(project):
+        done = run("compare", "tiny", "whole", "--page", tmp_path / "page.html", "--limit", 3)
+        with pytest.raises(AssertionError, match="no shards here"):
+            run("compare", "tiny", "absent")
+    assert max(map(len, done.stdout.splitlines())) <= 100
+    assert "simulated data: no evidence of real lesions" in done.stdout
+    assert "at chance, as it must be" in done.stdout
+    assert "No model observer: without fold" in done.stdout  # data set b has one malignant breast
+    page = (tmp_path / "page.html").read_text()
+    assert page.count("<figure>") == 3 + 2
+    assert not re.search(r"(src|href)=\"(?!data:|#)", page)  # opens without a network
+
+
+Change = Callable[[Path], None]
+
+
+def other_label(folder: Path) -> None:
+    labels = folder / "a.csv"
+    labels.write_text(labels.read_text().replace("P001,R,0", "P001,R,1"))
+
+
+def other_image(folder: Path) -> None:
+    film = next(iter(sorted((folder / "data" / "a").glob("P001-*"))))
+    film.write_bytes(film.read_bytes()[:-2] + b"\1\1")
+
+
+def one_less(folder: Path) -> None:
+    next(iter(sorted((folder / "data" / "a").glob("P001-*")))).unlink()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [(other_label, "has another label"), (other_image, "has another source image"), (one_less, "1 breasts are only in tiny")],
+)
+def test_what_is_not_on_the_same_breasts_is_refused(project: Path, tmp_path: Path, change: Change, message: str) -> None:
+    folder = Path(shutil.copytree(project, tmp_path / "changed"))
+    change(folder)
+    with at(folder):
+        run("index", "--workers", 0)
+        run("build-shards", "--workers", 0, "--pipeline", "whole", "--dataset", "a")
+        one, two = (open_shards(f"cache/shards/{name}/a") for name in ("tiny", "whole"))
+        with pytest.raises(InputError, match=message):
+            compare(one, two, noise=0.1, replicates=10)
+        if change is one_less:
+            found: Comparison = compare(one, two, noise=0.1, replicates=10, common=True)
+            assert (found.breasts, found.left_out) == (59, (1, 0))
+
+
+def test_two_data_sets_are_not_compared(project: Path) -> None:
+    with at(project):
+        one, two = open_shards("cache/shards/tiny/a"), open_shards("cache/shards/tiny/b")
+    with pytest.raises(InputError, match="compare shards of one data set"):
+        compare(one, two, noise=0.1, replicates=10)
