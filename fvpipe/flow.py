@@ -18,6 +18,7 @@ from dataclasses import replace
 from fvpipe.build.commit import Build, commit
 from fvpipe.build.plan import Limits, Target, plan_samples
 from fvpipe.build.schedule import make_missing
+from fvpipe.build.targets import filled_forms
 from fvpipe.cache.file_cache import FileCache
 from fvpipe.cache.sample_store import SampleStore
 from fvpipe.datasets.source import Source
@@ -119,6 +120,8 @@ def build_shards(
 
     Raises
     ------
+    ParameterError
+        The pipeline names a target that the data set does not know, or whose texts are too many for classes.
     QualityError
         More fallbacks or rejections than `limits`; nothing was committed.
     InputError
@@ -128,6 +131,7 @@ def build_shards(
     """
     begun = time.perf_counter()
     found = found.of_views(needed_views(target.pipeline))
+    filled_forms(found.source, target.pipeline.targets, found.breasts)  # what is wrong is named before anything is decoded
     with lock(target.lock_file, lambda message: say(f"warning: {message}")):
         plan = plan_samples(found, target, store, file_cache, workers.settings.share_storage)
         samples = make_missing(plan, found, target, store, file_cache, workers)

@@ -109,7 +109,7 @@ class Reason(StrEnum):
     LATERALITY_MISSING = "laterality_missing", "the laterality is neither L nor R"
     LATERALITY_CONFLICT = "laterality_conflict", "the elements for the side, PatientOrientation or the label table disagree"
     SIZE_CONFLICT = "size_conflict", "Rows or Columns disagree with the label table"
-    AGE_CONFLICT = "age_conflict", "Patient's Age disagrees with the label table"
+    AGE_CONFLICT = "age_conflict", "Patient's Age is more than a year from that of the label table"
     REGION_OF_INTEREST = (
         "region_of_interest",
         "a mask or cropped image of a lesion on another film: its outline becomes a finding",

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fvpipe.errors import DependencyError
+from fvpipe.errors import DependencyError, ParameterError
 from fvpipe.shards.reader import Shards
+from fvpipe.types import LABEL_NAMES
 
 try:
     import torch
@@ -17,8 +19,8 @@ except ImportError as error:
     raise DependencyError(f"PyTorch cannot be imported ({error}): pip install 'fvpipe[train]'") from error
 
 
-class ShardDataset(Dataset[tuple[torch.Tensor, int]]):
-    """Images and labels of one shard folder, or of several of the same image shape, one after the other.
+class ShardDataset(Dataset[tuple[torch.Tensor, Any]]):
+    """Images and labels, or another target, of one shard folder, or of several of the same image shape, one after the other.
 
     Parameters
     ----------
@@ -29,13 +31,24 @@ class ShardDataset(Dataset[tuple[torch.Tensor, int]]):
         labelled, since a label of -1 is no class.
     transform : callable or None
         Applied to each image tensor by indexing; :meth:`images` does not apply it.
+    target : str
+        ``label``, or a fact that the pipeline of each folder names in `targets`. With `indices` None, all samples of which it
+        is known are taken.
 
     Attributes
     ----------
     indices : int64 array, shape (n,)
         Chosen samples.
-    labels : int64 array, shape (n,)
-        1 malignant, 0 benign, -1 unlabelled.
+    labels : int64 or float32 array, shape (n,)
+        Label: 1 malignant, 0 benign, -1 unlabelled. Class: its number in `classes`, -1 not known. Number: float32, NaN not
+        known.
+    classes : tuple of str
+        Names of the classes of all folders, those of the first one first; empty for a number.
+
+    Raises
+    ------
+    ParameterError
+        A folder has no such target, or the folders mean different things by it.
 
     Notes
     -----
@@ -55,13 +68,15 @@ class ShardDataset(Dataset[tuple[torch.Tensor, int]]):
         shards: Shards | Sequence[Shards],
         indices: ArrayLike | None = None,
         transform: Callable[[torch.Tensor], torch.Tensor] | None = None,
+        target: str = "label",
     ) -> None:
         self.folders = (shards,) if isinstance(shards, Shards) else tuple(shards)
         self.transform = transform
         self._starts = np.cumsum([0, *map(len, self.folders)])
-        labels = np.concatenate([folder.labels for folder in self.folders]).astype(np.int64)
+        self.classes, labels = _values(self.folders, target)
         # By numpy's own rules for a list, so that a mask is a mask and a number without a sample is an error here.
-        chosen = labels >= 0 if indices is None else np.asarray(indices)
+        known = ~np.isnan(labels) if labels.dtype == np.float32 else labels >= 0
+        chosen = known if indices is None else np.asarray(indices)
         self.indices: NDArray[np.int64] = np.arange(len(labels))[chosen if chosen.size else chosen.astype(np.int64)]
         self.labels = labels[self.indices]
 
@@ -99,11 +114,33 @@ class ShardDataset(Dataset[tuple[torch.Tensor, int]]):
             out[here] = self.folders[i].images(chosen[here] - self._starts[i]).reshape(-1, *self.image_shape)
         return torch.from_numpy(out)
 
-    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, Any]:
         return self.__getitems__([index])[0]
 
-    def __getitems__(self, indices: Sequence[int]) -> list[tuple[torch.Tensor, int]]:
-        """Read several samples in one gather: images (C, H, W), and labels."""
-        labels = self.labels[np.asarray(indices, np.int64)].tolist()
+    def __getitems__(self, indices: Sequence[int]) -> list[tuple[torch.Tensor, Any]]:
+        """Read several samples in one gather: images (C, H, W), and labels: ints, or float32 tensors of a number."""
+        chosen = self.labels[np.asarray(indices, np.int64)]
+        labels = chosen.tolist() if chosen.dtype == np.int64 else torch.from_numpy(chosen)  # a float would become float64
         images = self.images(indices)
         return [(self.transform(i) if self.transform else i, label) for i, label in zip(images, labels, strict=True)]
+
+
+def _values(folders: Sequence[Shards], target: str) -> tuple[tuple[str, ...], NDArray[Any]]:
+    """Classes of a target, and its values in all folders: int64 codes, or float32 where there are no classes."""
+    if target == "label":
+        return (LABEL_NAMES[0], LABEL_NAMES[1]), np.concatenate([folder.labels for folder in folders]).astype(np.int64)
+    for folder in folders:
+        if target not in folder.targets:
+            known = ", ".join(["label", *folder.targets])
+            todo = "Name it in `targets` of the pipeline and build again"
+            raise ParameterError(f"{folder.folder}: has no target {target!r}; known: {known}. {todo}")
+    forms = [folder.targets[target] for folder in folders]
+    if len({(form.kind, form.unit) for form in forms}) > 1:
+        kinds = " and ".join(sorted({f"{form.kind} {form.unit}".strip() for form in forms}))
+        raise ParameterError(f"target {target!r}: the folders mean different things by it: {kinds}")
+    values = [folder.columns[form.path] for folder, form in zip(folders, forms, strict=True)]
+    if forms[0].kind == "number":
+        return (), np.concatenate(values)
+    classes = tuple(dict.fromkeys(name for form in forms for name in form.classes))
+    codes = [np.array([*map(classes.index, form.classes), -1], np.int64) for form in forms]  # the last is that of -1
+    return classes, np.concatenate([code[value] for code, value in zip(codes, values, strict=True)])

@@ -255,6 +255,7 @@ class BreastFacts:
     subtype: str = ""
     machine: str = ""
     pending: bool = field(default=False, compare=False)  # left out, and pathology at a later exam may decide
+    targets: tuple[tuple[str, str], ...] = ()  # name and value of facts that the declaration adds, sorted; known ones alone
 
 
 @dataclass(frozen=True, slots=True)

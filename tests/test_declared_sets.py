@@ -6,6 +6,7 @@ import plistlib
 from pathlib import Path
 from typing import Any
 
+import openpyxl
 import pytest
 
 from fvpipe.config.project import Labels
@@ -13,7 +14,6 @@ from fvpipe.datasets.registry import get_adapter
 from fvpipe.errors import LabelTableError, ParameterError
 from fvpipe.types import BreastFacts
 from tests.support.declared import (
-    INBREAST,
     RSNA,
     csaw,
     embed,
@@ -44,22 +44,13 @@ def test_rsna_takes_side_view_and_label_from_the_table(tmp_path: Path) -> None:
     image(folder / "train_images" / "9" / "1.dcm", 77)  # not in the table
     found = index(folder, "rsna")
     assert labels(found) == {("7", "L"): 0, ("7", "R"): 1, ("8", "L"): 0}
-    assert found.breasts[2].facts == BreastFacts(0, None, age="90+", machine="0")
+    assert found.breasts[2].facts == BreastFacts(0, None, age="90+")  # its images are of two machines
     paths = {path.rpartition("/")[2]: reason for path, reason in reasons(found).items()}
     assert paths == {
         "900.dcm": "view_not_pairable", "901.dcm": "view_not_pairable", "902.dcm": "superseded", "1.dcm": "image_not_listed",
     }  # fmt: skip
     assert found.images[0].identity_from == "patient table, laterality table, view table"
     assert found.breasts[0].key.study == ""  # one study a patient
-
-
-def test_a_header_that_contradicts_the_table_is_rejected(tmp_path: Path) -> None:
-    folder = rsna(tmp_path / "rsna", [{"image_id": 1}, {"image_id": 2, "view": "MLO"}])
-    image(folder / "train_images/7/1.dcm", 1, ImageLaterality="R", ViewPosition="CC")
-    image(folder / "train_images/7/2.dcm", 2, ImageLaterality="L", ViewPosition="CC")
-    assert reasons(index(folder, "rsna")) == {
-        "train_images/7/1.dcm": "laterality_conflict", "train_images/7/2.dcm": "view_conflict",
-    }  # fmt: skip
 
 
 def test_two_labels_of_one_breast_leave_it_out(tmp_path: Path) -> None:
@@ -156,21 +147,6 @@ def test_embed_follow_up_lifts_only_what_waits_for_it(tmp_path: Path) -> None:
         assert [r.reason.value for r in found.rejections] == ["label_excluded"] * 2
 
 
-@pytest.mark.parametrize(
-    ("row", "why"),
-    [
-        ({"side": "B", "tissueden": 5.0}, "male"),
-        ({"side": "B", "asses": "S"}, "suspicious"),
-        ({"side": "B", "asses": "A"}, "recalled"),
-        ({"side": "B", "asses": "K"}, "known cancer"),
-        ({"side": "B", "path_severity": 6.0}, "no breast cancer"),
-    ],
-)
-def test_embed_leaves_out_what_is_not_known(row: dict[str, Any], why: str, tmp_path: Path) -> None:
-    found = index(embed(tmp_path / "e", four(), [row]), "embed")
-    assert [(r.reason.value, why in r.detail) for r in found.rejections] == [("label_excluded", True)] * 2
-
-
 def test_embed_pathology_decides_over_earlier_exams_within_the_follow_up(tmp_path: Path) -> None:
     """Screening, recall and biopsy are exams of their own; years before a cancer a breast was healthy."""
     exams = {10: "2012-01-01", 11: "2015-03-01", 12: "2015-04-15"}
@@ -254,18 +230,6 @@ def test_inbreast_bi_rads_of_the_user_win(tmp_path: Path) -> None:
     assert [breast.facts.label for breast in found.breasts] == [1]
 
 
-def test_a_path_and_a_row_that_differ_are_rejected(tmp_path: Path) -> None:
-    folder = inbreast(tmp_path / "inbreast", [{"File Name": 1}, {"File Name": 2, "View": "MLO"}])
-    write_table(
-        folder / "INbreast.csv",
-        [INBREAST | {"File Name": 1, "Laterality": "R"}, INBREAST | {"File Name": 2, "View": "MLO"}],
-        ";",
-    )
-    found = index(folder, "inbreast")
-    name = "AllDICOMs/1_6c613a14b80a8591_MG_L_CC_ANON.dcm"
-    assert reasons(found)[name] == "laterality_conflict"
-
-
 def test_csaw_priors_and_the_other_breast_are_no_cancers(tmp_path: Path) -> None:
     case: dict[str, Any] = {"x_case": 1, "x_cancer_laterality": "Right", "x_type": 2.0}
     folder = csaw(tmp_path / "csaw", [
@@ -303,21 +267,52 @@ def test_csaw_side_that_is_no_side_is_named_and_not_shown(tmp_path: Path) -> Non
     assert "Meier" not in str(error.value)
 
 
-def test_nlbs(tmp_path: Path) -> None:
-    folder, rows = tmp_path / "NLBS Data", list[dict[str, Any]]()
-    for study, kind, cancer, false_positive in (("s1", "abnormal", 1, 0), ("s2", "False Positive", 0, 1)):
-        for side in ("left", "right"):
-            for view in ("CC", "MLO"):
-                path = f"{kind}/{study}/{side}/{view}/IM-0001-0001.dcm"
-                here = int(cancer and side == "left")
-                rows.append({
-                    "File Path": f"NLBS Data\\{path}".replace("/", "\\"), "Image Laterality": side[0].upper(),
-                    "View Position": view, "Cancer": here, "False Positive": false_positive,
-                })  # fmt: skip
-                image(folder / path, len(rows))
-    (folder / "abnormal/s1/right/MLO/IM-0001-0001.dcm").unlink()  # listed and absent
-    write_table(folder / "NLBSP-metadata.csv", rows)
-    found = index(folder, "nlbs")
-    assert labels(found) == {("abnormal/s1", "L"): 1, ("False Positive/s2", "L"): 0, ("False Positive/s2", "R"): 0}
-    assert found.breasts[0].facts.pathology == "false positive"
-    assert reasons(found) == {"abnormal/s1_R": "mlo_missing", "label table": "label_without_image"}
+@pytest.fixture
+def cmmd(tmp_path: Path) -> Path:
+    """CMMD's form: two patients, of whom the table has one breast each."""
+    folder = tmp_path / "cmmd"
+    for number, (patient, view) in enumerate([("D1-0001", "CC"), ("D1-0001", "MLO"), ("D1-0002", "CC"), ("D1-0002", "MLO")], 1):
+        image(
+            folder / patient / f"1-{number}.dcm",
+            number,
+            PatientID=patient,
+            ImageLaterality="L",
+            ViewPosition=view,
+            PatientAge="060Y",
+        )
+    rows = [{"ID1": patient, "LeftRight": "L", "Age": 60.7, "classification": "Benign"} for patient in ("D1-0001", "D1-0002")]
+    write_table(folder / "CMMD_clinicaldata_revision.csv", [row | {"abnormality": "mass", "subtype": ""} for row in rows])
+    return folder
+
+
+def tompei(folder: Path, rows: list[dict[str, Any]]) -> None:
+    book = openpyxl.Workbook()
+    assert book.active is not None
+    for row in [list(rows[0]), *(list(row.values()) for row in rows)]:
+        book.active.append(row)
+    book.save(folder / "TOMPEI-CMMD_clinical_data_v01.xlsx")
+
+
+def test_rows_of_a_second_table_that_fit_no_breast_are_counted(cmmd: Path) -> None:
+    tompei(cmmd, [
+        {"ID1": patient, "LeftRight": side, "BI-RADS": 4, "density": "C"}
+        for patient, side in (("D1-0001", "L"), ("D1-0002", "R"), ("D1-0003", "L"))
+    ])  # fmt: skip
+    found = index(cmmd, "cmmd")
+    assert [(b.key.patient, b.facts.bi_rads, b.facts.density) for b in found.breasts] == [
+        ("D1-0001", 4, "C"),
+        ("D1-0002", None, ""),
+    ]
+    (rejection,) = found.rejections
+    assert (rejection.what, rejection.reason.value) == ("label table", "label_without_image")
+    assert rejection.detail == (
+        "2 row(s) add facts to breasts that no other row of the label table describes: "
+        "TOMPEI-CMMD_clinical_data_v01.xlsx, line 3, TOMPEI-CMMD_clinical_data_v01.xlsx, line 4"
+    )
+    assert list(found.label_hints) == [rejection.detail]  # which the commands print
+
+
+def test_two_rows_of_a_second_table_that_contradict_each_other_are_named(cmmd: Path) -> None:
+    tompei(cmmd, [{"ID1": "D1-0001", "LeftRight": "L", "BI-RADS": 4, "density": density} for density in "CD"])
+    with pytest.raises(LabelTableError, match=r"lines 2 and 3: one breast has two descriptions \(density\)"):
+        index(cmmd, "cmmd")

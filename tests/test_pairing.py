@@ -18,7 +18,7 @@ from fvpipe.datasets.source import Source
 from fvpipe.execution.workers import Workers, WorkerSettings
 from fvpipe.flow import index
 from fvpipe.indexing.labels import BreastLabels
-from fvpipe.indexing.pairing import Pairing, colliding_instances, pair, tied_images
+from fvpipe.indexing.pairing import Pairing, colliding_instances, contradictions, pair, tied_images
 from fvpipe.reasons import Reason, Rejection
 from fvpipe.types import BreastFacts, BreastKey, Digest, Edge, ImageRecord, Laterality, Orientation, View
 from tests.support import factory
@@ -53,6 +53,21 @@ def pairs(found: Pairing) -> list[tuple[str, ...]]:
 
 def reasons(found: Pairing) -> dict[str, Reason]:
     return {rejection.what: rejection.reason for rejection in found.rejections}
+
+
+@pytest.mark.parametrize(
+    ("header", "table", "conflict"),
+    [
+        ("040Y", "041Y", False), ("041Y", "040Y", False), ("040Y", "042Y", True), ("042Y", "040Y", True),
+        ("090Y", "90+", False),
+        ("90+", "089Y", False), ("90+", "088Y", True), ("90+", "90+", False), ("", "060Y", False),
+        ("060Y", "", False),
+    ],
+)  # fmt: skip
+def test_a_rounded_age_is_no_conflict(header: str, table: str, conflict: bool) -> None:
+    labels = BreastLabels(rows={("P", LEFT): BreastFacts(1, age=table)})
+    found = list(contradictions([image("1", patient_age=header)], labels))
+    assert [rejection.reason for rejection in found] == [Reason.AGE_CONFLICT] * conflict
 
 
 # --- which images make a breast ---------------------------------------------------------------------------------------

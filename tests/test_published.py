@@ -197,10 +197,10 @@ def test_header_against_table(
 def test_age_against_table(cmmd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copy(DATA / "cmmd" / CSV, tmp_path)
     table = tmp_path / CSV
-    table.write_text(table.read_text().replace("D1-0002,L,40,", "D1-0002,L,41,"))
+    table.write_text(table.read_text().replace("D1-0002,L,40,", "D1-0002,L,42,"))
     found = indexed(tmp_path, "cmmd", f"{{adapter: cmmd, dicom: {cmmd}, label_file: {CSV}}}", monkeypatch)
     conflicts = [r for r in found.rejections if r.reason is Reason.AGE_CONFLICT]
-    assert [r.detail for r in conflicts] == ["the header says 040Y, the label table says 041Y"] * 2
+    assert [r.detail for r in conflicts] == ["the header says 040Y, the label table says 042Y"] * 2
 
 
 def test_shortcut_baselines_are_the_known_ones(

@@ -18,6 +18,7 @@ from pathlib import Path
 from fvpipe.build.build_file import build_record
 from fvpipe.build.plan import Limits, Target
 from fvpipe.build.schedule import Samples
+from fvpipe.build.targets import cell_of, filled_forms
 from fvpipe.config.loading import digest_of
 from fvpipe.errors import QualityError, ReceiptError, StorageError
 from fvpipe.indexing.index import Index
@@ -29,6 +30,7 @@ from fvpipe.progress import progress
 from fvpipe.reasons import NO_FLAG, NOT_BROKEN, Flag, Reason, Rejection
 from fvpipe.regular_files import open_regular, read_regular
 from fvpipe.shards.format import MAX_RECEIPT_BYTES, RECEIPT, Receipt, ShardEntry, read_receipt, shard_index, shard_name
+from fvpipe.shards.targets import TargetForm
 from fvpipe.shards.writer import ShardRow, stored_flags, stored_resizing, write_shard
 from fvpipe.types import LABEL_NAMES, Breast, Digest
 from fvpipe.versions import PREPROCESSING_VERSION, SCHEMA_VERSION
@@ -76,6 +78,8 @@ def commit(samples: Samples, limits: Limits, begun: float, say: Callable[[str], 
     ------
     QualityError
         More fallbacks or rejections than `limits`; nothing was committed.
+    ParameterError
+        A target has too many different texts to be classes.
     StorageError
         The folder cannot be written, or holds files that fvpipe did not write.
     """
@@ -89,6 +93,7 @@ def commit(samples: Samples, limits: Limits, begun: float, say: Callable[[str], 
     reread = samples.file_cache.reread or trusted.get(RECEIPT) != _sha256_of(target.out / RECEIPT)
     trusted = {} if reread else trusted
     attributes = _attributes(found, target)
+    forms = filled_forms(found.source, target.pipeline.targets, [breast for breast, _ in samples.keys])
     by_shard: dict[int, list[tuple[Breast, Digest]]] = {}
     for breast, key in sorted(samples.keys, key=lambda sample: sample[0].key.breast_id):
         by_shard.setdefault(shard_index(breast.key.patient, target.shard_count), []).append((breast, key))
@@ -100,14 +105,18 @@ def commit(samples: Samples, limits: Limits, begun: float, say: Callable[[str], 
         with progress(f"write {target.pipeline_name}/{found.source.name}", len(by_shard), "shards") as advance:
             for i, members in sorted(by_shard.items()):
                 rows = [_row(breast, samples.shared) for breast, _ in members]
-                content = digest_of([attributes, [[key, *astuple(row)] for (_, key), row in zip(members, rows, strict=True)]])
+                told: list[object] = [attributes, [[key, *astuple(row)] for (_, key), row in zip(members, rows, strict=True)]]
+                cells = {form: [cell_of(form, breast) for breast, _ in members] for form in forms}
+                told += [[form.path, form.attributes, each] for form, each in cells.items()]
+                content = digest_of(told)
                 known = entry = _unchanged(target.out, old, i, content, trusted)
                 if entry is None or reread:
                     part = target.out / f".{shard_name(i)}.{os.getpid()}.part"
                     parts.append((part, target.out / shard_name(i)))
+                    targets = [(form, form.encode(each)) for form, each in cells.items()]
                     arrays = (samples.load(breast, key) for breast, key in members)
                     _make_folder(target.out)
-                    entry = write_shard(part, rows, arrays, {**attributes, "shard_index": i}, content)
+                    entry = write_shard(part, rows, arrays, {**attributes, "shard_index": i}, content, targets)
                     if entry == known:
                         parts.pop()[0].unlink()
                 entries.append(entry)
@@ -133,7 +142,7 @@ def commit(samples: Samples, limits: Limits, begun: float, say: Callable[[str], 
             "images.csv": images_table(found) if target.with_images else None,
         }
         tables = {name: b"".join(lines) for name, lines in written.items() if lines is not None}
-        receipt = _receipt(found, target, entries, ordered, samples.rejections, tables)
+        receipt = _receipt(found, target, entries, ordered, samples.rejections, tables, forms)
         shards_written = len(parts)
         _make_folder(target.out)
         for name, data in [*tables.items(), (RECEIPT, receipt.to_json().encode())]:
@@ -252,6 +261,7 @@ def _receipt(
     breasts: Sequence[Breast],
     rejections: Sequence[Rejection],
     tables: Mapping[str, bytes],
+    forms: tuple[TargetForm, ...],
 ) -> Receipt:
     attributes = _attributes(found, target)
     counted = Counter(breast.facts.label for breast in breasts)
@@ -274,6 +284,7 @@ def _receipt(
         flags=dict(flags),
         tables={name: hashlib.sha256(data).hexdigest() for name, data in tables.items()},
         shards=tuple(entries),
+        targets=forms,
     )
 
 

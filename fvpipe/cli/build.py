@@ -25,20 +25,29 @@ from fvpipe.cli.output import echo, explanation_text, print_build, print_index, 
 @click.command()
 @dataset_option
 @click.option("--explain", type=FILE, default=None, help="Write nothing; tell where each fact of one file comes from.")
+@click.option("--export", type=click.Choice(["mammoclean"]), default=None, help="Also write a table in that project's columns.")
 @reading_options
 @worker_options
 def index(
-    datasets: tuple[str, ...], explain: Path | None, id_key: Path | None, reread: bool, as_json: bool, **workers: Any
+    datasets: tuple[str, ...],
+    explain: Path | None,
+    export: str | None,
+    id_key: Path | None,
+    reread: bool,
+    as_json: bool,
+    **workers: Any,
 ) -> None:
     """Read headers and pair views into manifests.
 
     Writes images.csv, breasts.csv and rejected.csv to manifests/<dataset>/.
     With --explain FILE it tells of one file below a data set's folder which
-    facts come from its header, its path or a row of the label table.
+    facts come from its header, its path or a row of the label table. With
+    --export mammoclean it also writes cache/exports/mammoclean/<dataset>.csv.
 
     \b
     $ fvpipe index --dataset cbis
     cbis: 8 images, 4 breasts, 0 rejected; 8 headers read -> manifests/cbis
+      known of breasts (images): label 4 (8), pathology 4 (8), subset 4 (8)
     """
     from fvpipe.project import stages
     from fvpipe.project.project import Project
@@ -50,7 +59,7 @@ def index(
         echo(json.dumps(found, indent=1) if as_json else explanation_text(found))
         return
     with make_workers(workers) as pool:
-        for result in stages.run_index(Project(), datasets, pool, id_key, reread=reread, say=say):
+        for result in stages.run_index(Project(), datasets, pool, id_key, export, reread=reread, say=say):
             results.append(result.to_json())
             if not as_json:
                 print_index(result)

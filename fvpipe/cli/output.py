@@ -32,12 +32,16 @@ def warn(message: str) -> None:
 
 
 def print_index(result: IndexSummary) -> None:
-    """One line for an indexed data set, and its rejections."""
+    """One line for an indexed data set, the facts that are known of it, and its rejections."""
+    from fvpipe.indexing.known_facts import known_lines
+
     breasts = f"{result.breasts} breasts" + (f" and {result.unpaired} without a pair of views" if result.unpaired else "")
     counts = f"{result.images} images, {breasts}, {rejected_words(result.rejections)}"
     counts += f", {result.ignored} other files" if result.ignored else ""
     read = "kept, no input folder" if result.kept else f"{result.read} headers read"
     echo(f"{result.dataset}: {counts}; {read} -> {result.out}")
+    for line in known_lines(result.known):
+        echo(line)
     _print_rejected_in(result.out)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from fvpipe.config.loading import nearest
 
 IDENTITY = ("patient", "exam", "laterality", "view")
@@ -19,14 +21,15 @@ FACTS = (
 """Facts that a column may give."""
 
 
-def check_fact(fact: str) -> str:
-    """Return a fact that a column may give.
+def check_fact(fact: str, more: Collection[str] = ()) -> str:
+    """Return a fact that a column may give; `more` are those of a declaration.
 
     Raises
     ------
     ValueError
         It is none.
     """
-    if fact not in FACTS:
-        raise ValueError(f"no fact {fact!r}{nearest(fact, list(FACTS))}; known: {', '.join(FACTS)}")
+    if fact not in FACTS and fact not in more:
+        known = [*FACTS, *more]
+        raise ValueError(f"no fact {fact!r}{nearest(fact, known)}; known: {', '.join(known)}")
     return fact

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
-from fvpipe.config.loading import Pair, Range, Settings, digest_of, is_plain_name, nearest, parse, read_yaml
+from fvpipe.config.loading import Names, Pair, Range, Settings, digest_of, is_plain_name, nearest, parse, read_yaml
 from fvpipe.errors import ParameterError
 from fvpipe.reasons import CropVerdict
 from fvpipe.types import Digest
@@ -106,7 +106,7 @@ class Resize(Settings):
 
 
 class Pipeline(Settings):
-    """A preprocessing pipeline: everything that decides a byte of an image, and nothing else."""
+    """A preprocessing pipeline: everything that decides a byte of an image, and the facts that lie beside it in the shards."""
 
     voi: Voi = "none"
     segment: Segment = Segment()
@@ -116,6 +116,7 @@ class Pipeline(Settings):
     size: Pair = (256, 256)  # rows, columns
     dtype: Literal["uint16", "uint8", "float32"] = "uint16"
     constant: Literal["reject", "keep"] = "reject"  # a breast with a view whose real pixels all have one value
+    targets: Names = ()  # facts that the shards hold beside the label
 
     @field_validator("size")
     @classmethod
@@ -123,6 +124,15 @@ class Pipeline(Settings):
         if not all(16 <= side <= 8192 for side in value):
             raise ValueError("size must be [rows, columns], each from 16 to 8192")
         return value
+
+    @field_validator("targets")
+    @classmethod
+    def _are_names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if wrong := [name for name in value if not is_plain_name(name)]:
+            raise ValueError(f"{wrong[0]!r} is no name of a fact; only a-z, 0-9, '-' and '_', at most 64 characters")
+        if "label" in value:
+            raise ValueError("'label' is always there; name facts beside it, such as bi_rads or density")
+        return tuple(sorted(set(value)))  # the order must not matter
 
     @model_validator(mode="after")
     def _region_needs_a_method(self) -> Pipeline:
@@ -145,11 +155,15 @@ class Pipeline(Settings):
 
     def canonical_yaml(self) -> str:
         """Format every key with its value, defaults too, in one fixed form; it is stored in the shards."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=True, default_flow_style=None)
+        targets = {"targets": list(self.targets)} if self.targets else {}
+        return yaml.safe_dump(self._of_images() | targets, sort_keys=True, default_flow_style=None)
 
     def digest(self) -> Digest:
-        """Return the BLAKE3 digest of all settings; comments, order and omitted defaults of the file do not change it."""
-        return digest_of(self.model_dump(mode="json"))
+        """Return the BLAKE3 digest of all that decides an image; comments, order and omitted defaults do not change it."""
+        return digest_of(self._of_images())
+
+    def _of_images(self) -> dict[str, Any]:
+        return self.model_dump(mode="json", exclude={"targets"})
 
 
 def load_pipeline(name: str, project: Path = Path()) -> tuple[str, Pipeline]:

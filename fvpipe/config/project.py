@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, Field, field_validator, model_validator
+from pydantic import AliasChoices, Field, ValidationInfo, field_validator, model_validator
 
 from fvpipe.config.facts import check_fact
 from fvpipe.config.loading import Names, Numbers, Settings, is_plain_name, nearest, parse, read_yaml
@@ -115,6 +115,7 @@ class Params(Settings):
     runs: Runs = Runs()
     evaluate: Evaluate = Evaluate()
     phantom: dict[str, Any] = Field(default_factory=dict)  # read by the phantom stages of dvc.yaml
+    accept_license: Names = ()  # data sets that `dvc push` may take along although their license forbids to share them
 
     @field_validator("datasets", "splits")
     @classmethod
@@ -122,6 +123,14 @@ class Params(Settings):
         for name in value:
             if not is_plain_name(name):
                 raise ValueError(f"name {name!r}: only a-z, 0-9, '-' and '_', at most 64 characters")
+        return value
+
+    @field_validator("accept_license")
+    @classmethod
+    def _are_data_sets(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        known = list(info.data.get("datasets", ()))
+        if unknown := [name for name in value if name not in known]:
+            raise ValueError(f"no data set '{unknown[0]}'{nearest(unknown[0], known)}; known: {', '.join(known) or 'none'}")
         return value
 
     @model_validator(mode="after")

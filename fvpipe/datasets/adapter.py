@@ -121,8 +121,10 @@ class LabelTable:
     implied : mapping of (patient, Laterality, Exam) to BreastFacts
         As `exams`, of breasts that no row names; nothing is reported where such a breast has no image.
     combine : {"same", "first", "worst"}
-        What the rows that list a breast's images must have in common: everything; the label, and the rest is that of the first
-        image by path; nothing, and the worst counts.
+        What the rows that list a breast's images must have in common: everything; the label, and what they contradict otherwise
+        is not known; nothing, and the worst counts.
+    unused : sequence of str
+        Places of rows that only add facts to breasts of other rows, and whose breast no other row describes.
     """
 
     rows: Mapping[tuple[str, Laterality], BreastFacts] = field(default_factory=dict)
@@ -134,6 +136,7 @@ class LabelTable:
     listed: Mapping[str, ListedImage] = field(default_factory=dict)
     implied: Mapping[tuple[str, Laterality, Exam], BreastFacts] = field(default_factory=dict)
     combine: Literal["same", "first", "worst"] = "same"
+    unused: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from fvpipe.config.facts import IDENTITY, check_fact
+from fvpipe.config.facts import FACTS, IDENTITY, check_fact
 from fvpipe.config.loading import Names, Numbers, Settings, is_plain_name, parse, read_yaml
 from fvpipe.reasons import Reason
 
@@ -94,6 +94,15 @@ class Exclusion(Settings):
         return Reason(self.reason)
 
 
+class DeclaredTarget(Settings):
+    """A further fact of a breast, for `targets` of a pipeline."""
+
+    meaning: Annotated[str, Field(min_length=1, max_length=1000)]
+    unit: Annotated[str, Field(max_length=64, pattern=r"^(|.*\S.*)$")] = (
+        ""  # of a number, "1" where it has none; empty: it is a class
+    )
+
+
 class FollowUp(Settings):
     """Pathology at a later exam of the same breast decides over an earlier one."""
 
@@ -116,16 +125,17 @@ class Table(Settings):
     columns: dict[str, ColumnOrName] = Field(default_factory=dict)  # fact -> its column
     exclude: Annotated[tuple[Exclusion, ...], Field(strict=False)] = ()
     label: Literal["", "label", "bi_rads"] | Annotated[tuple[Case, ...], Field(strict=False)] = ""
-    adds: bool = False  # gives BI-RADS, density and subtype of breasts that the tables before describe, where these do not
+    adds: bool = (
+        False  # gives BI-RADS, density, subtype and targets of breasts that the tables before describe, where these do not
+    )
     combine: Literal["same", "first", "worst"] = "same"  # rows of a breast: all agree; their labels do; the worst one counts
     follow_up: FollowUp | None = None
     contralateral: Annotated[tuple[Case, ...], Field(strict=False)] = ()  # of the side of an exam that has no row
 
     @field_validator("columns")
     @classmethod
-    def _are_facts(cls, value: dict[str, Column]) -> dict[str, Column]:
+    def _have_outcomes(cls, value: dict[str, Column]) -> dict[str, Column]:
         for fact, column in value.items():
-            check_fact(fact)
             for word in column.values.values():
                 if fact == "label" and (word.startswith("$") or not check_outcome(word)):
                     raise ValueError(f"{word!r} is no label; expected {', '.join(LABELS)}, or 'excluded: why'")
@@ -206,6 +216,7 @@ class Declaration(Settings):
     path: str = ""  # regular expression of the path; groups patient, exam, laterality, view and others
     path_values: dict[str, Values] = Field(default_factory=dict)  # group -> text -> value
     tables: Annotated[tuple[Table, ...], Field(strict=False)] = ()
+    targets: dict[str, DeclaredTarget] = Field(default_factory=dict)  # further facts that columns give, by name
     bi_rads: BiRads = BiRads()
     options: Values = Field(default_factory=dict)  # name -> default; `labels.options` of params.yaml overrides it
     duplicate_patients: Values = Field(default_factory=dict)  # patient -> the one that it has pixels in common with
@@ -222,6 +233,16 @@ class Declaration(Settings):
     @classmethod
     def _compiles(cls, value: str) -> str:
         return check_pattern(value)
+
+    @field_validator("targets")
+    @classmethod
+    def _are_new(cls, value: dict[str, DeclaredTarget]) -> dict[str, DeclaredTarget]:
+        for name in value:
+            if not is_plain_name(name) or name in FACTS:
+                raise ValueError(
+                    f"target {name!r}: only a-z, 0-9, '-' and '_', at most 64 characters, and no fact of fvpipe's own"
+                )
+        return dict(sorted(value.items()))
 
     @property
     def tables_of_paths(self) -> tuple[Table, ...]:
@@ -245,6 +266,8 @@ class Declaration(Settings):
             if "table" in sources and not any(fact in table.columns for table in self.tables):
                 raise ValueError(f"identity.{fact} names the table, and no table has a column for it")
         for table in self.tables:
+            for fact in table.columns:
+                check_fact(fact, self.targets)
             for group in table.path_groups:
                 if group not in groups:
                     raise ValueError(f"path_groups names {group!r}, and 'path' has no group (?P<{group}>...)")

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import importlib
-import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import partial
@@ -17,15 +16,14 @@ from fvpipe.config.facts import EXAM_NAMES, IDENTITY
 from fvpipe.config.loading import nearest
 from fvpipe.config.project import Labels
 from fvpipe.datasets.adapter import Adapter, ImageFacts, LabelTable, ListedImage
+from fvpipe.datasets.combine import BreastOfExam, combined, differing_facts, with_follow_up, with_more
 from fvpipe.datasets.declaration import Column, Declaration, Table, check_option
-from fvpipe.datasets.label_rules import BreastOfExam, RowReader, parse_day, with_follow_up, worst
+from fvpipe.datasets.label_rules import RowReader, parse_day
+from fvpipe.datasets.listed_images import bi_rads_of, list_image, state_images
 from fvpipe.dicom.header import HeaderPolicy
 from fvpipe.errors import LabelTableError, ParameterError
 from fvpipe.io.tables import OpenTable, Row, open_table, whole_number
-from fvpipe.reasons import Reason
 from fvpipe.types import VIEWS, BreastFacts, Exam, Finding, Laterality, View
-
-KINDS = ("full_field", "synthetic", "low_energy", "recombined", "other")
 
 
 def declared_adapter(declaration: Declaration) -> Adapter:
@@ -38,6 +36,7 @@ def declared_adapter(declaration: Declaration) -> Adapter:
     """
     headers, identity, code = declaration.headers, declaration.identity, _code(declaration)
     outside = any(set(getattr(identity, fact)) - {"header"} for fact in IDENTITY)
+    listed = any(table.lists_images for table in declaration.tables)
     return Adapter(
         name=declaration.name,
         license=declaration.license,
@@ -55,7 +54,7 @@ def declared_adapter(declaration: Declaration) -> Adapter:
         publishable=declaration.publishable,
         read_labels=partial(read_declared, declaration),
         read_region=getattr(code, "read_region", None),
-        state_images=partial(state_images, declaration) if outside or declaration.tables_of_paths else None,
+        state_images=partial(state_images, declaration) if outside or listed else None,
         redistribute_shards=declaration.redistribute_shards,
         release_models=declaration.release_models,
         declaration=declaration,
@@ -72,12 +71,49 @@ def _code(declaration: Declaration) -> ModuleType | None:
 # --- label tables -----------------------------------------------------------------------------------------------------
 
 
+class _Breasts:
+    """Breasts that rows describe, each with the facts that its rows give together."""
+
+    def __init__(self) -> None:
+        self.facts: dict[BreastOfExam, BreastFacts] = {}
+        self._described: dict[BreastOfExam, list[BreastFacts]] = {}  # by rows that differ
+        self._lines: dict[BreastOfExam, int] = {}
+
+    def describe(self, reader: RowReader, row: Row, key: BreastOfExam, facts: BreastFacts) -> None:
+        """Add what one row says.
+
+        Raises
+        ------
+        LabelTableError
+            Another row of the breast contradicts it.
+        """
+        table, exam, rows = reader.table, key[2], self._described.setdefault(key, [])
+        if facts in rows:
+            return
+        if rows and (
+            table.combine == "same"
+            or (table.combine == "first" and (rows[0].label, rows[0].excluded) != (facts.label, facts.excluded))
+        ):
+            names = [
+                (reader.columns.get(fact) or table.columns[fact]).column[0] for fact in EXAM_NAMES if fact in table.columns
+            ]
+            apart = f", or a column {', '.join(names)} to tell exams apart" if names and exam == Exam() else ""
+            differing, where = differing_facts(rows[0], facts), f"{row.file}, lines {self._lines[key]} and {row.line}"
+            what = "labels" if differing == "label" else f"descriptions ({differing})"
+            raise LabelTableError(
+                f"{where}: one breast has two {what}{' in one exam' if exam != Exam() else ''}; expected one{apart}"
+            )
+        rows.append(facts)
+        self._lines.setdefault(key, row.line)
+        self.facts[key] = combined(rows, table.combine)
+
+
 @dataclass
 class _Found:
     """Contents of the tables, one after the other."""
 
-    breasts: dict[BreastOfExam, BreastFacts] = field(default_factory=dict)
-    lines: dict[BreastOfExam, Row] = field(default_factory=dict)
+    breasts: _Breasts = field(default_factory=_Breasts)
+    added: _Breasts = field(default_factory=_Breasts)  # by tables that only add facts
     confirmed: defaultdict[tuple[str, Laterality], list[tuple[date, Exam, BreastFacts]]] = field(
         default_factory=lambda: defaultdict(list)
     )
@@ -110,10 +146,10 @@ def read_declared(declaration: Declaration, root: Path, label_file: Path | None,
             _read(_reader(declaration, table, opened, rules, options, first=table is first), opened, found)
         if table.follow_up:
             limit = int(options.get(table.follow_up.days[1:], table.follow_up.days))
-            breasts = {**found.implied, **found.breasts}
+            breasts = {**found.implied, **found.breasts.facts}
             decided = with_follow_up(breasts, found.confirmed, found.days, limit)
             found.implied = {key: decided[key] for key in found.implied}
-            found.breasts = {key: decided[key] for key in found.breasts}
+            found.breasts.facts = {key: decided[key] for key in found.breasts.facts}
     if code is not None and hasattr(code, "read_findings"):
         for key, boxes in code.read_findings(root).items():
             if key in found.listed:
@@ -124,16 +160,19 @@ def read_declared(declaration: Declaration, root: Path, label_file: Path | None,
     if code is not None and not read and hasattr(code, "default_labels"):
         return LabelTable(code.default_labels())
     excluded = dict.fromkeys(declaration.duplicate_patients, "its pixels occur in another patient too")
+    breasts, added = found.breasts.facts, found.added.facts
+    breasts = {key: with_more(facts, added[key]) if key in added else facts for key, facts in breasts.items()}
     return LabelTable(
-        {(patient, side): facts for (patient, side, exam), facts in found.breasts.items() if exam == Exam()},
+        {(patient, side): facts for (patient, side, exam), facts in breasts.items() if exam == Exam()},
         excluded if rules.duplicate_patients == "drop" else {},
-        exams={key: facts for key, facts in found.breasts.items() if key[2] != Exam()},
+        exams={key: facts for key, facts in breasts.items() if key[2] != Exam()},
         images=found.images,
         findings=found.findings,
         regions=found.regions,
         listed=found.listed,
-        implied={key: facts for key, facts in found.implied.items() if key not in found.breasts},
+        implied={key: facts for key, facts in found.implied.items() if key not in breasts},
         combine=next((table.combine for table in declaration.tables if table.lists_images), "same"),
+        unused=tuple(facts.place for key, facts in added.items() if key not in breasts),
     )
 
 
@@ -190,7 +229,7 @@ def _reader(
     if table.path not in heading and "path" not in special and not paths_needed:
         table = table.model_copy(update={"path": ""})
     _check_settings(declaration, table, rules, first=first)
-    needed, columns = _needed(declaration, table), {}
+    needed, columns = needed_facts(declaration, table), {}
     for fact in needed - named.keys():
         named[fact] = Column(column=(fact,))
     for fact, column in named.items():
@@ -198,18 +237,7 @@ def _reader(
             columns[fact] = column.model_copy(update={"column": there})
         elif fact in renamed or column.needed or fact in needed:
             columns[fact] = column.model_copy(update={"column": column.column[:1]})  # missing: iterate_table says so
-    return RowReader(table, columns, _bi_rads(declaration, rules), options)
-
-
-def _bi_rads(declaration: Declaration, rules: Labels) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """BI-RADS that are benign and malignant: as ``params.yaml`` says, else as the declaration does."""
-    own, given = declaration.bi_rads, rules.model_fields_set
-    benign = rules.bi_rads_benign if "bi_rads_benign" in given else own.benign
-    malignant = rules.bi_rads_malignant if "bi_rads_malignant" in given else own.malignant
-    both = sorted(set(benign) & set(malignant))
-    if both:
-        raise ParameterError(f"labels: BI-RADS {both} of adapter {declaration.name!r} would be both benign and malignant")
-    return benign, malignant
+    return RowReader(table, columns, bi_rads_of(declaration, rules), options, declaration.targets)
 
 
 def _check_settings(declaration: Declaration, table: Table, rules: Labels, *, first: bool) -> None:
@@ -232,7 +260,7 @@ def _renamed(column: Column | None, name: str) -> Column:
     return column.model_copy(update={"column": (name,)}) if column else Column(column=(name,))
 
 
-def _needed(declaration: Declaration, table: Table) -> set[str]:
+def needed_facts(declaration: Declaration, table: Table) -> set[str]:
     """Facts without which the rows of a table mean nothing."""
     label = {table.label} - {""} if isinstance(table.label, str) else set()
     if table.adds:
@@ -256,7 +284,7 @@ def _read(reader: RowReader, opened: OpenTable, found: _Found) -> None:
             continue
         rows += 1
         if table.lists_images:
-            _list_image(reader, row, found, subset)
+            list_image(reader, row, found.listed, subset)
             continue
         if table.instance:
             _describe_image(reader, row, found)
@@ -284,23 +312,10 @@ def _read(reader: RowReader, opened: OpenTable, found: _Found) -> None:
 def _describe_breast(reader: RowReader, row: Row, key: BreastOfExam, found: _Found, subset: str) -> None:
     table, (patient, side, exam) = reader.table, key
     facts = reader.facts(row, side, subset)
-    before = found.breasts.get(key)
     if table.adds:
-        if before is not None:
-            more = {name: getattr(before, name) or getattr(facts, name) for name in ("bi_rads", "density", "subtype")}
-            found.breasts[key] = replace(before, **more)
+        found.added.describe(reader, row, key, facts)
         return
-    if before is None or table.combine == "worst":
-        found.breasts[key] = facts if before is None else worst([before, facts])
-    elif before != facts if table.combine == "same" else (before.label, before.excluded) != (facts.label, facts.excluded):
-        names = [(reader.columns.get(fact) or table.columns[fact]).column[0] for fact in EXAM_NAMES if fact in table.columns]
-        apart = f", or a column {', '.join(names)} to tell exams apart" if names and exam == Exam() else ""
-        differing, where = _differing(before, facts), f"{row.file}, lines {found.lines[key].line} and {row.line}"
-        what = "labels" if differing == "label" else f"descriptions ({differing})"
-        raise LabelTableError(
-            f"{where}: one breast has two {what}{' in one exam' if exam != Exam() else ''}; expected one{apart}"
-        )
-    found.lines.setdefault(key, row)
+    found.breasts.describe(reader, row, key, facts)
     if reader.columns.get("lesion") and (name := reader.cell(row, "view")) in VIEWS:
         lesion = whole_number(reader.cell(row, "lesion"))
         if lesion is not None:
@@ -313,11 +328,6 @@ def _describe_breast(reader: RowReader, row: Row, key: BreastOfExam, found: _Fou
         case = reader.label_case(row, side)
         if case and case.confirmed:
             found.confirmed[patient, side].append((found.days[key], exam, facts))
-
-
-def _differing(first: BreastFacts, second: BreastFacts) -> str:
-    names = ("label", "bi_rads", "density", "age", "pathology", "subset", "subtype", "machine")
-    return ", ".join(name for name in names if getattr(first, name) != getattr(second, name)) or "excluded"
 
 
 def _describe_image(reader: RowReader, row: Row, found: _Found) -> None:
@@ -342,113 +352,3 @@ def _view(cell: str) -> View | None:
 
 def _whole(cell: str) -> int | None:
     return int(cell) if cell.isdecimal() else None
-
-
-# --- tables of images, and paths --------------------------------------------------------------------------------------
-
-
-def _list_image(reader: RowReader, row: Row, found: _Found, subset: str) -> None:
-    table = reader.table
-    key = "\0".join(row[column] for column in table.path_groups.values()) if table.path_groups else path_key(row[table.path])
-    if not key.strip("\0"):
-        raise row.error(table.path or next(iter(table.path_groups.values())), "the path of an image")
-    if table.path and table.path_parts:
-        key = "/".join(key.split("/")[-table.path_parts :])
-    image = _image(reader, row, row.place, subset)
-    before = found.listed.setdefault(key, image)
-    if before != replace(image, place=before.place):
-        raise LabelTableError(f"{before.place} and line {row.line}: list one image and differ; expected one row")
-
-
-def _image(reader: RowReader, row: Row, place: str, subset: str = "") -> ListedImage:
-    sides = reader.sides(row)
-    side = sides[0] if len(sides) == 1 else None
-    kind = reader.parsed(row, "kind", lambda text: text if text in KINDS else None, ", ".join(KINDS))
-    rejected = next(((each.code, each.why) for each in reader.table.exclude if reader.fits(row, each.when, side)), None)
-    if kind in ("recombined", "other"):
-        detail = f"{reader.columns['kind'].column[0]} is that of {'a recombined' if kind == 'recombined' else 'another'} image"
-        rejected = rejected or (Reason.IMAGE_KIND_REFUSED, detail)
-    return ListedImage(
-        place=place,
-        patient=reader.cell(row, "patient"),
-        exam=reader.cell(row, "exam"),
-        exam_names=reader.exam_names(row),
-        laterality=side,
-        view=reader.cell(row, "view").upper(),
-        kind=kind,
-        implant=reader.yes(row, "implant"),
-        facts=reader.facts(row, side, subset) if reader.table.label and not rejected else None,
-        findings=tuple(reader.findings(row)) if {"boxes", "top", "bottom", "left", "right"} & reader.columns.keys() else (),
-        rejected=rejected,
-    )
-
-
-def path_key(path: str) -> str:
-    r"""Bring a path to the form in which paths are compared: slashes, and no suffix of an image.
-
-    Examples
-    --------
-    >>> path_key("NLBS Data\\normal\\1\\IM-1.dcm")
-    'NLBS Data/normal/1/IM-1'
-    """
-    path = path.strip().replace("\\", "/").removeprefix("./")
-    return re.sub(r"\.(dcm|dicom|png|jpe?g|tiff?|pgm|nrrd)$", "", path, flags=re.IGNORECASE)
-
-
-def state_images(
-    declaration: Declaration, paths: Sequence[str], table: LabelTable, rules: Labels
-) -> dict[str, list[tuple[str, ListedImage]]]:
-    """Find what the tables' rows and its own path say of each image.
-
-    Raises
-    ------
-    LabelTableError
-        A row fits two files.
-    """
-    pattern = re.compile(declaration.path)
-    named = {fact: Column(column=(fact,)) for fact in IDENTITY if fact in pattern.groupindex}
-    options, bi_rads = {**declaration.options, **rules.options}, _bi_rads(declaration, rules)
-    # The groups of a path are the cells of a row.
-    tables = declaration.tables_of_paths or (Table(from_path=True),)
-    readers = [RowReader(each, {**named, **each.columns}, bi_rads, options) for each in tables]
-    by_groups = next((each.path_groups for each in declaration.tables if each.path_groups), None)
-    stated: dict[str, list[tuple[str, ListedImage]]] = {}
-    used: dict[str, str] = {}
-    for path in paths:
-        match = pattern.search(path) if declaration.path else None
-        groups = {name: found or "" for name, found in match.groupdict().items()} if match else {}
-        stated[path] = [("path", _of_path(reader, path, _in_words(declaration, groups))) for reader in readers if match]
-        keys: Iterable[str] = _suffixes(path)
-        if by_groups is not None:
-            keys = ["\0".join(groups[group] for group in by_groups)] if match else []
-        key = next((key for key in keys if key in table.listed), None)
-        if key is not None:
-            if used.setdefault(key, path) != path:
-                place, names = table.listed[key].place, f"{used[key]} and {path}"
-                raise LabelTableError(f"{place}: fits {names}; expected one file: give more of the path")
-            stated[path].append(("table", table.listed[key]))
-    return stated
-
-
-def _in_words(declaration: Declaration, groups: Mapping[str, str]) -> dict[str, str]:
-    """Groups of a path, put into the declared words; a text that is not declared stays as it is."""
-    result = {}
-    for name, text in groups.items():
-        values = {known.casefold(): value for known, value in declaration.path_values.get(name, {}).items()}
-        result[name] = values.get(text.casefold(), values.get("*", text))
-    return result
-
-
-def _of_path(reader: RowReader, path: str, groups: Mapping[str, str]) -> ListedImage:
-    """What a path says; where a part of it has no value, the image is rejected, and not the whole data set."""
-    row = Row(Path(path), 0, groups)
-    try:
-        return _image(reader, row, "the path")
-    except LabelTableError as error:
-        why = str(error).removeprefix(f"{row.file}, line {row.line}: ")
-        return ListedImage("the path", rejected=(Reason.IMAGE_EXCLUDED, why))
-
-
-def _suffixes(path: str) -> Iterator[str]:
-    parts = path_key(path).split("/")
-    return ("/".join(parts[i:]) for i in range(len(parts)))

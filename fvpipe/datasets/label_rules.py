@@ -5,21 +5,19 @@ from __future__ import annotations
 import ast
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import date
 from fnmatch import fnmatchcase
 from typing import Literal, TypeVar
 
 from fvpipe.config.facts import EXAM_NAMES
-from fvpipe.datasets.declaration import EXCLUDED, LABELS, Case, Column, Table
+from fvpipe.datasets.declaration import EXCLUDED, LABELS, Case, Column, DeclaredTarget, Table
 from fvpipe.errors import LabelTableError
 from fvpipe.io.tables import CUT_NUMBER, Row
 from fvpipe.types import BreastFacts, Exam, Finding, Laterality
 
 ValueT = TypeVar("ValueT")
-BreastOfExam = tuple[str, Laterality, Exam]
-"""Patient, side and exam."""
 SIDES = {  # by the words of tables
     "l": (Laterality.LEFT,),
     "left": (Laterality.LEFT,),
@@ -46,12 +44,15 @@ class RowReader:
         Those that are benign and malignant.
     options : mapping of str to str
         Options of the declaration, with the values of ``params.yaml``.
+    targets : mapping of str to DeclaredTarget
+        Facts that the declaration adds.
     """
 
     table: Table
     columns: Mapping[str, Column]
     bi_rads: tuple[tuple[int, ...], tuple[int, ...]]
     options: Mapping[str, str]
+    targets: Mapping[str, DeclaredTarget] = field(default_factory=dict)
 
     def cell(self, row: Row, fact: str) -> str:
         """Return the text of a fact: the part of the cell that the pattern takes, put into the declared words."""
@@ -150,7 +151,15 @@ class RowReader:
             subtype=self.cell(row, "subtype"),
             machine=self.cell(row, "machine"),
             pending=case is not None and case.pending,
+            targets=tuple((name, value) for name in sorted(self.targets) if (value := self._target(row, name))),
         )
+
+    def _target(self, row: Row, name: str) -> str:
+        """Value of a declared target, a number in its shortest form."""
+        if not self.targets[name].unit:
+            return self.cell(row, name)
+        number = self.parsed(row, name, _number, "a number")
+        return "" if number == "" else whole_text(repr(number + 0.0))  # -0.0 is 0
 
     def _label(self, row: Row, side: Laterality | None, bi_rads: int | None) -> tuple[int, str]:
         rule = self.table.label
@@ -342,44 +351,3 @@ def parse_day(text: str) -> str:
     except ValueError:  # no day of the calendar
         return ""
     return digits
-
-
-def worst(facts: Iterable[BreastFacts]) -> BreastFacts:
-    """The facts that count among those of several findings: malignant, else left out, else unlabelled, else benign."""
-    rank = {1: 4, -1: 1, 0: 0}
-    return max(facts, key=lambda f: (3 - f.pending if f.excluded else rank[f.label], f.bi_rads or 0, f.subset))
-
-
-def with_follow_up(
-    found: Mapping[BreastOfExam, BreastFacts],
-    confirmed: Mapping[tuple[str, Laterality], Sequence[tuple[date, Exam, BreastFacts]]],
-    days: Mapping[BreastOfExam, date],
-    limit: int,
-) -> dict[BreastOfExam, BreastFacts]:
-    """Let pathology at another exam up to `limit` days later decide.
-
-    A malignant result decides over all that the earlier exam gives, a benign one only where it gives no label. A breast that is
-    left out for a reason of its own (a male patient, a cancer that was known before) stays so.
-
-    Parameters
-    ----------
-    found : mapping of (patient, Laterality, Exam) to BreastFacts
-        By the rows of each exam alone.
-    confirmed : mapping of (patient, Laterality) to sequence of (date, Exam, BreastFacts)
-        Results of pathology.
-    days : mapping of (patient, Laterality, Exam) to date
-        Day of each exam.
-    limit : int
-        Days.
-    """
-    result = dict(found)
-    for key, facts in found.items():
-        patient, side, exam = key
-        if key not in days or facts.label == 1 or (facts.excluded and not facts.pending):
-            continue
-        others = confirmed.get((patient, side), ())
-        later = [result for day, other, result in others if other != exam and 0 <= (day - days[key]).days <= limit]
-        decisive = worst(later) if later else facts
-        if decisive.label == 1 or (decisive.label == 0 and facts.label == -1):
-            result[key] = replace(facts, label=decisive.label, excluded="", pathology=decisive.pathology)
-    return result

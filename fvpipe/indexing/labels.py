@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from fvpipe.datasets.adapter import ImageFacts, LabelTable
-from fvpipe.datasets.label_rules import worst
+from fvpipe.datasets.combine import combined
 from fvpipe.datasets.source import Source
 from fvpipe.dicom.policy import HeaderPolicy
 from fvpipe.indexing.statements import Statements
@@ -74,6 +74,8 @@ class BreastLabels:
         How `of_images` are combined, as in :class:`fvpipe.datasets.adapter.LabelTable`.
     policy : HeaderPolicy
         How identifiers are hashed.
+    unused : sequence of str
+        Places of rows that only add facts, of breasts that no other row describes.
     match : Match or None
         The table joined to the images; None before :meth:`matched`.
     """
@@ -92,6 +94,7 @@ class BreastLabels:
     implied: Mapping[tuple[str, Laterality, Exam], BreastFacts] = field(default_factory=dict)
     combine: Literal["same", "first", "worst"] = "same"
     policy: HeaderPolicy = field(default_factory=HeaderPolicy)
+    unused: Sequence[str] = ()
     match: Match | None = None
 
     def matched(self, records: Iterable[ImageRecord]) -> BreastLabels:
@@ -126,10 +129,8 @@ class BreastLabels:
         for record in sorted(records, key=lambda record: record.path) if self.of_images else ():
             claims[record.patient_id, record.study, record.laterality] += self.of_images.get(record.path, ())
         for breast, facts in claims.items():
-            if self.combine == "worst":
-                claims[breast] = [worst(facts)] if facts else []
-            elif self.combine == "first" and len({(each.label, each.excluded) for each in facts}) == 1:
-                claims[breast] = facts[:1]
+            if self.combine == "worst" or (self.combine == "first" and len({(f.label, f.excluded) for f in facts}) == 1):
+                claims[breast] = [combined(facts, self.combine)] if facts else []
         return defaultdict(list, {breast: facts for breast, facts in claims.items() if facts})
 
     @property
@@ -164,7 +165,7 @@ class BreastLabels:
         rejection : Rejection
             One for each row.
         misspelled : bool
-            Whether the detail says how the row's identifier seems to be misspelled.
+            Whether the detail is for the user to see: how the row's identifier seems to be misspelled.
         """
         imaged = _imaged(records)
         patients = {patient for patient, _ in imaged}
@@ -181,6 +182,10 @@ class BreastLabels:
                 hint = _hint("accession", self.written.get(exam.accession, ""), accessions, self._accession)
             name = "_".join(part for part in (patient, exam.study, side) if part)
             yield Rejection(name, Reason.LABEL_WITHOUT_IMAGE, detail + hint), bool(hint)
+        if self.unused:
+            first = ", ".join(self.unused[:3]) + (", ..." if len(self.unused) > 3 else "")
+            detail = f"{len(self.unused)} row(s) add facts to breasts that no other row of the label table describes: {first}"
+            yield Rejection("label table", Reason.LABEL_WITHOUT_IMAGE, detail), True
 
     def _fitting(
         self, imaged: _Imaged, rows: Mapping[tuple[str, Laterality, Exam], BreastFacts] | None = None
@@ -268,4 +273,5 @@ def make_labels(source: Source, table: LabelTable, statements: Statements) -> Br
         {(identify("patient", p), side, policy.exam(exam)): facts for (p, side, exam), facts in table.implied.items()},
         table.combine,
         policy,
+        table.unused,
     )

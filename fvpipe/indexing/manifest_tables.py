@@ -25,6 +25,7 @@ from fvpipe.io.atomic import write_if_changed
 from fvpipe.io.tables import Row, iterate_csv, read_own_table
 from fvpipe.reasons import Flag, Reason, Rejection, crop_verdict
 from fvpipe.shards.coordinates import coordinates_of
+from fvpipe.shards.targets import COLUMN_PREFIX
 from fvpipe.types import (
     VIEWS,
     Breast,
@@ -42,7 +43,9 @@ from fvpipe.types import (
 
 _RECORD = [field.name for field in fields(ImageRecord) if field.name not in ("accession", "study_date", "exam_day")]
 _OPTIONAL = ("subtype", "machine")  # a column where some breast has it
-_FACTS = [field.name for field in fields(BreastFacts) if field.name not in ("excluded", "place", "pending", *_OPTIONAL)]
+_FACTS = [
+    field.name for field in fields(BreastFacts) if field.name not in ("excluded", "place", "pending", "targets", *_OPTIONAL)
+]
 _SIDES = ("top", "bottom", "left", "right")
 _VIEW_FACTS = ("rows", "columns", "bits_stored", "row_spacing", "column_spacing")
 
@@ -145,13 +148,16 @@ def breasts_table(
         How CC and MLO of their samples were resized by a pipeline that warps, by breast id: then it is given, too.
     """
     facts = [*_FACTS, *(name for name in _OPTIONAL if any(getattr(breast.facts, name) for breast in breasts))]
-    columns = ["breast_id", "patient_id", "study", "laterality", *facts, "manufacturer", "patient_age"]
+    targets = sorted({name for breast in breasts for name, _ in breast.facts.targets})
+    more_facts = [COLUMN_PREFIX + name for name in targets]
+    columns = ["breast_id", "patient_id", "study", "laterality", *facts, *more_facts, "manufacturer", "patient_age"]
     views = [f"{view.lower()}_{name}" for view in VIEWS for name in _VIEW_FACTS]
     crops = [] if flags is None else [f"{view.lower()}_crop" for view in VIEWS]
     warps = [] if resized is None else [f"{view.lower()}_resized" for view in VIEWS]
     rows = (
         [b.key.breast_id, b.key.patient, b.key.study, b.key.laterality]
         + [getattr(b.facts, name) for name in facts]
+        + [dict(b.facts.targets).get(name) for name in targets]
         + [b.images[0].manufacturer, b.images[0].patient_age]
         + [getattr(image, name) if image else None for image in b.views for name in _VIEW_FACTS]
         + ([] if flags is None else [crop_verdict(flags[b.key.breast_id], i) if v else None for i, v in enumerate(b.views)])
@@ -346,6 +352,11 @@ def _facts(row: Row) -> BreastFacts:
         row["subset"],
         subtype=row.get("subtype"),
         machine=row.get("machine"),
+        targets=tuple(
+            (name.removeprefix(COLUMN_PREFIX), cell)
+            for name, cell in row.cells.items()
+            if name.startswith(COLUMN_PREFIX) and cell
+        ),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -75,7 +76,7 @@ def contradictions(records: Iterable[ImageRecord], labels: BreastLabels) -> Iter
             (Reason.SIZE_CONFLICT, record.columns, facts.columns),
             (Reason.AGE_CONFLICT, record.patient_age or None, age or None),
         ):
-            if None not in (header, table) and header != table:
+            if None not in (header, table) and header != table and not _near(reason, header, table):
                 where = f" (line {facts.line})" if facts.line else ""
                 yield Rejection(record.path, reason, f"the header says {header}, the label table{where} says {table}")
                 break
@@ -83,6 +84,13 @@ def contradictions(records: Iterable[ImageRecord], labels: BreastLabels) -> Iter
             if labels.names_another_exam(record):
                 detail = "the row of the label table names another exam than the header (study_uid, accession or study_date)"
                 yield Rejection(record.path, Reason.IDENTIFIER_CONFLICT, detail)
+
+
+def _near(reason: Reason, header: object, table: object) -> bool:
+    """Whether two ages are at most a year apart: a table may round what a header cuts off. ``90+`` is 90."""
+    years = [re.fullmatch(r"(\d+)[Y+]", str(age)) for age in (header, table)] if reason is Reason.AGE_CONFLICT else []
+    ages = [min(int(age[1]), 90) for age in years if age]
+    return len(ages) == 2 and abs(ages[0] - ages[1]) <= 1
 
 
 def tied_images(records: Iterable[ImageRecord]) -> list[ImageRecord]:

@@ -9,6 +9,7 @@ from fvpipe.config.project import DataSet, Params, load_params
 from fvpipe.datasets.registry import get_adapter
 from fvpipe.datasets.source import Source
 from fvpipe.errors import ParameterError
+from fvpipe.project.sharing import check_push
 
 
 class Project:
@@ -22,7 +23,7 @@ class Project:
     Raises
     ------
     ParameterError
-        There is no ``params.yaml``, or it is wrong.
+        There is no ``params.yaml``, it is wrong, or DVC would push what a license forbids to share.
     """
 
     def __init__(self, folder: Path = Path()) -> None:
@@ -34,6 +35,7 @@ class Project:
                 "fvpipe build-shards --pipeline cropped --dicom DIR --out DIR"
             )
         self.params: Params = load_params(file)
+        check_push(folder, self.params)
 
     @property
     def samples(self) -> Path:
@@ -58,6 +60,10 @@ class Project:
     def manifests(self, name: str) -> Path:
         """The folder of the manifest of a data set."""
         return self.folder / "manifests" / name
+
+    def export(self, kind: str, name: str) -> Path:
+        """The table of a data set in the columns of another project; `cache` is in no repository."""
+        return self.folder / "cache" / "exports" / kind / f"{name}.csv"
 
     def names(self, chosen: tuple[str, ...]) -> list[str]:
         """Names of the data sets that are meant: `chosen`, or all.

@@ -20,13 +20,18 @@ from fvpipe.datasets.source import Source
 from fvpipe.errors import FvpipeError, InputError
 from fvpipe.execution.workers import Workers
 from fvpipe.indexing.index import Index
+from fvpipe.indexing.known_facts import known_facts
+from fvpipe.indexing.mammoclean import mammoclean_table
 from fvpipe.indexing.manifest_tables import differing_table, read_manifests, write_manifests
 from fvpipe.indexing.rejections import rejection_lines, require_breasts
+from fvpipe.io.atomic import write_if_changed
 from fvpipe.project.project import Project
 from fvpipe.reasons import Reason
 from fvpipe.types import LABEL_NAMES, BreastKey
 
 Say = Callable[[str], None]
+EXPORTS = {"mammoclean": mammoclean_table}
+"""Tables of an index in the columns of others, by name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +46,7 @@ class IndexSummary:
     ignored: int
     read: int
     kept: bool  # the manifest of before, since there is no input folder
+    known: dict[str, dict[str, int]]  # fact -> number of breasts and images of which it is known
     out: str
 
     def to_json(self) -> dict[str, Any]:
@@ -72,12 +78,19 @@ class BuildSummary:
 
 
 def run_index(
-    project: Project, names: Sequence[str], workers: Workers, id_key: Path | None, *, reread: bool, say: Say
+    project: Project,
+    names: Sequence[str],
+    workers: Workers,
+    id_key: Path | None,
+    export: str | None = None,
+    *,
+    reread: bool,
+    say: Say,
 ) -> Iterator[IndexSummary]:
     """Index data sets of a project into their manifests.
 
     Where a data set's input folder is not at hand but its manifest is, the manifest is kept: whoever has the shards and
-    no DICOM files can still run the later stages.
+    no DICOM files can still run the later stages. `export` names one of :data:`EXPORTS`.
     """
     for name in project.names(tuple(names)):
         source, folder = project.source(name, id_key), project.manifests(name)
@@ -89,6 +102,8 @@ def run_index(
             with open_file_cache(source, project.samples, reread=reread, say=say) as file_cache:
                 found = checked(flow.index(source, workers, file_cache, digest=True), say)
             write_manifests(found, folder)
+        if export:
+            write_if_changed(project.export(export, name), EXPORTS[export](found))
         yield IndexSummary(
             dataset=name,
             images=len(found.images),
@@ -98,6 +113,7 @@ def run_index(
             ignored=len(found.passed_over),
             read=found.headers_read,
             kept=kept,
+            known=known_facts(found),
             out=str(folder),
         )
         for note in () if kept else notes(found):

@@ -32,7 +32,7 @@ def index(dicom: str | Path, adapter: str = "table", labels: str | Path | None =
     dicom : str or Path
         The folder.
     adapter : str
-        Name of the data set's adapter.
+        Name of the data set's adapter, or the path of a declaration (``.yaml``).
     labels : str, Path or None
         The label table, where it is not in the published place.
     workers : int or None
@@ -49,7 +49,7 @@ def index(dicom: str | Path, adapter: str = "table", labels: str | Path | None =
         The folder or the label table cannot be read, no file gives a breast, no row of the label table describes an image, or
         there is no such adapter.
     """
-    source = standalone_source(adapter, Path(dicom), adapter, Path(labels) if labels else None)
+    source = standalone_source(Path(adapter).stem, Path(dicom), adapter, Path(labels) if labels else None)
     with (
         tempfile.TemporaryDirectory() as folder,
         open_file_cache(source, Path(folder)) as file_cache,
@@ -80,7 +80,7 @@ def build_shards(
     pipeline : str
         Name of a pipeline, or path of its YAML file.
     adapter : str
-        Name of the data set's adapter.
+        Name of the data set's adapter, or the path of a declaration (``.yaml``).
     labels : str, Path or None
         The label table, where it is not in the published place.
     workers : int or None
@@ -97,7 +97,7 @@ def build_shards(
         The input cannot be read, it gives no sample, no row of the label table describes an image, or the build was not
         committed.
     """
-    source = standalone_source(adapter, Path(dicom), adapter, Path(labels) if labels else None)
+    source = standalone_source(Path(adapter).stem, Path(dicom), adapter, Path(labels) if labels else None)
     target, samples = standalone_target(source.name, pipeline, Path(out)), Path(out) / ".samples"
     with open_file_cache(source, samples) as file_cache, Workers(WorkerSettings(count=workers)) as pool:
         found = flow.index(source, pool, file_cache)

@@ -250,6 +250,7 @@ def inspect_shards(folder: Path) -> dict[str, Any]:
             "bytes": sum(e.bytes for e in receipt.shards),
         },
         "labels": receipt.labels,
+        **({"known targets": {form.name: form.known for form in receipt.targets}} if receipt.targets else {}),
         "flags": receipt.flags,
         "rejections": receipt.rejections,
         "settings": dict(line.split(": ", 1) for line in receipt.pipeline_yaml.splitlines() if ": " in line),

@@ -16,6 +16,7 @@ from fvpipe.errors import ReceiptError
 from fvpipe.printable import CONTROL
 from fvpipe.reasons import Flag
 from fvpipe.regular_files import read_regular
+from fvpipe.shards.targets import TargetForm, parse_forms
 from fvpipe.types import LABEL_NAMES
 from fvpipe.versions import SCHEMA_VERSION
 
@@ -123,6 +124,8 @@ class Receipt:
         SHA-256 of each CSV table by file name.
     shards : tuple of ShardEntry
         Shards by increasing index.
+    targets : tuple of TargetForm
+        Facts that the samples have beside the label, by name; the key is left out of the file where there are none.
     """
 
     schema_version: int
@@ -140,11 +143,14 @@ class Receipt:
     flags: dict[str, int]
     tables: dict[str, str]
     shards: tuple[ShardEntry, ...]
+    targets: tuple[TargetForm, ...] = ()
 
     def to_json(self) -> str:
         """JSON text with sorted keys; equal receipts give equal bytes."""
         data = asdict(self)
         data["made"] = data.pop("simulated")  # the key of this version of the format
+        if not self.targets:
+            del data["targets"]
         return json.dumps(data, indent=1, sort_keys=True) + "\n"
 
 
@@ -183,7 +189,8 @@ def read_receipt(folder: str | os.PathLike[str]) -> Receipt:
         raise ReceiptError(f"{path}: schema version is {found}; this fvpipe reads {SCHEMA_VERSION}. Build the shards again")
     try:
         entries = tuple(ShardEntry(**entry) for entry in data.pop("shards"))
-        receipt = Receipt(simulated=data.pop("made"), shards=entries, **data)
+        targets = parse_forms(data.pop("targets", []))
+        receipt = Receipt(simulated=data.pop("made"), shards=entries, targets=targets, **data)
         if not (_has_declared_types(receipt) and all(map(_has_declared_types, receipt.shards))):
             raise TypeError
         sound = (
@@ -195,8 +202,9 @@ def read_receipt(folder: str | os.PathLike[str]) -> Receipt:
             and receipt.labels.keys() == set(LABEL_NAMES.values())
             and all(type(count) is int and count >= 0 for count in _counts(receipt))
             and all(name in TABLES and isinstance(digest, str) for name, digest in receipt.tables.items())
+            and all(form.known <= receipt.samples for form in receipt.targets)
         )
-    except (TypeError, KeyError, AttributeError):
+    except (TypeError, ValueError, KeyError, AttributeError):
         raise ReceiptError(f"{path}: keys are missing, unknown or of the wrong type; build the shards again") from None
     if not sound:
         raise ReceiptError(f"{path}: its counts or file names contradict each other or the format; build the shards again")

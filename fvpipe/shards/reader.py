@@ -12,8 +12,8 @@ import mmap
 import os
 import time
 import zlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -59,6 +59,8 @@ class Sample:
         Flags of the sample.
     warps : tuple of arrays
         Equal-area warps of its views, for :meth:`coordinates`; empty if the pipeline warps none.
+    targets : mapping of str to str, float or None
+        Further facts that the pipeline names in `targets`: the name of a class, a number, or None where it is not known.
     """
 
     image: NDArray[np.float32]
@@ -72,6 +74,7 @@ class Sample:
     intensity_range: NDArray[np.float32]
     flags: Flag
     warps: tuple[NDArray[np.float64], ...] = ()
+    targets: Mapping[str, str | float | None] = field(default_factory=dict)
 
     def to_image(self, view: View, row: float, column: float) -> tuple[float, float]:
         """Map a point of a source image to `image`.
@@ -132,7 +135,9 @@ class Shards(Sequence[Sample]):
     flags : uint32 array, shape (N,)
         Bits of :class:`fvpipe.reasons.Flag`.
     columns : dict of str to array, first dimension N
-        All datasets but ``image``, as stored.
+        All datasets but ``image``, as stored; those of targets are ``targets/<name>``.
+    targets : dict of str to TargetForm
+        Meaning and coding of each target, by name.
     """
 
     def __init__(self, folder: Path, receipt: Receipt, images: list[NDArray[Any]], columns: dict[str, NDArray[Any]]) -> None:
@@ -144,6 +149,7 @@ class Shards(Sequence[Sample]):
             np.char.decode(columns[name], "utf-8") for name in ("breast_id", "patient_id", "laterality")
         )
         self.flags: NDArray[np.uint32] = columns["flags"]
+        self.targets = {form.name: form for form in receipt.targets}
         self._images = images
         self._starts = np.cumsum([0, *(len(image) for image in images)])
         self._checked = np.zeros(len(self.labels), bool)
@@ -174,6 +180,7 @@ class Shards(Sequence[Sample]):
             **{name: rows[name] for name in ("crop_box", "source_shape", "placement", "intensity_range")},
             flags=Flag(int(rows["flags"])),
             warps=tuple(rows[name] for name in WARP_COLUMNS if name in rows),
+            targets={name: form.decode(rows[form.path]) for name, form in self.targets.items()},
         )
 
     def __iter__(self) -> Iterator[Sample]:
@@ -287,8 +294,8 @@ def _open_shards(folder: Path, receipt: Receipt) -> Shards:
         check_alike(folder / entry.file, forms, image, columns)
         images.append(image)
         parts.append(columns)
-    names = parts[0].keys() if parts else _EMPTY.keys()
-    columns = {name: np.concatenate([part[name] for part in parts]) if parts else _EMPTY[name] for name in names}
+    parts = parts or [_EMPTY | {form.path: np.zeros(0, form.dtype) for form in receipt.targets}]
+    columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     return Shards(folder, receipt, images, columns)
 
 
@@ -332,7 +339,7 @@ def open_shard(path: Path, entry: ShardEntry, receipt: Receipt) -> tuple[NDArray
             if size != entry.bytes or sha256_outside_images(raw, entry.image_offset, entry.image_bytes) != entry.rest:
                 raise _diagnose(path, raw, size, entry, receipt)
             with opened(path) as file:
-                shape, dtype, columns = read_columns(file, path, entry)
+                shape, dtype, columns = read_columns(file, path, entry, receipt.targets)
             if not os.path.samestat(os.stat(path), os.fstat(raw.fileno())):
                 raise SwappedShardError(f"{path}: replaced while it was opened; open the folder again")
             return map_images(raw, entry.image_offset, shape, dtype), columns

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import mmap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,11 +21,13 @@ from fvpipe.errors import ReceiptError, ShardError
 from fvpipe.printable import CONTROL
 from fvpipe.shards.coordinates import WARP_COLUMNS
 from fvpipe.shards.format import ShardEntry
+from fvpipe.shards.targets import GROUP, TargetForm
 from fvpipe.types import LABEL_NAMES, SCALES, Laterality
 
 AGAIN = "build or download the shards again"
 MAX_EDGES = 8193  # of a sample's rows or columns
 MAX_TEXT_BYTES = 1024  # of one identifier: patients and exams have at most 64 characters each, of up to 4 bytes
+MAX_ATTRIBUTE_BYTES = 1 << 16
 
 # Name -> NumPy type, "S" for text, and the shapes of a sample that the format has.
 _COLUMNS: dict[str, tuple[str, tuple[tuple[int, ...], ...]]] = {
@@ -53,7 +55,7 @@ MAX_HEAPS, MAX_HEAP_BYTES = 16, 1 << 20  # of attributes' texts
 _HEAP = b"GCOL\x01\0\0\0"
 _TYPES = {
     name: h5py.h5t.py_create(np.dtype(name).newbyteorder("<"))
-    for name in {*SCALES, "<f8", *(kind for kind, _ in _COLUMNS.values() if kind != "S")}
+    for name in {*SCALES, "<f8", "<i2", *(kind for kind, _ in _COLUMNS.values() if kind != "S")}
 }
 
 
@@ -68,7 +70,7 @@ def opened(path: Path) -> Iterator[h5py.File]:
 
 
 def read_columns(
-    file: h5py.File, path: Path, entry: ShardEntry
+    file: h5py.File, path: Path, entry: ShardEntry, targets: Sequence[TargetForm] = ()
 ) -> tuple[tuple[int, ...], np.dtype[Any], dict[str, NDArray[Any]]]:
     """Check a shard against the format and its receipt entry, and read everything but the images.
 
@@ -80,6 +82,8 @@ def read_columns(
         For messages.
     entry : ShardEntry
         Its entry in the receipt; the size of the file is already that of the entry.
+    targets : sequence of TargetForm
+        Those of the receipt.
 
     Returns
     -------
@@ -95,19 +99,23 @@ def read_columns(
     ShardError
         A dataset is missing, unknown, or not as the format has it.
     """
-    names, known = set(file), {"image", *_COLUMNS}
-    if names & set(WARP_COLUMNS):  # of a pipeline that warps
-        known |= set(WARP_COLUMNS)
-    if missing := known - names:
-        raise _error(path, f"has no dataset {min(missing)}")
-    if unknown := names - known:
-        raise _error(path, f"has a dataset {min(unknown)[:40]!r}, which the format does not know")
-    datasets = {name: _dataset(file, path, name, entry) for name in sorted(known)}
+    names = set(file)
+    warps = set(WARP_COLUMNS) if names & set(WARP_COLUMNS) else set()  # of a pipeline that warps: all of them
+    _check_names(path, "dataset", names, {"image", *_COLUMNS, *warps} | ({GROUP} if targets else set()))
+    if targets:
+        if file.id.links.get_info(GROUP.encode()).type != h5py.h5l.TYPE_HARD or not isinstance(file[GROUP], h5py.Group):
+            raise _error(path, f"{GROUP} is no group of its own")
+        _check_names(path, "target", set(file[GROUP]), {form.name for form in targets})
+    forms = _COLUMNS | {form.path: (form.dtype, ((),)) for form in targets}
+    datasets = {name: _dataset(file, path, name, entry, forms.get(name)) for name in (*forms, *sorted(warps), "image")}
     image = datasets.pop("image")
     if (image.id.get_offset(), image.nbytes) != (entry.image_offset, entry.image_bytes):
         raise ReceiptError(f"{path}: its images do not lie where the receipt lists them; {AGAIN}")
     columns: dict[str, NDArray[Any]] = {name: dataset[()] for name, dataset in datasets.items()}
     _check_values(path, columns)
+    for form in targets:
+        if wrong := form.wrong_value(columns[form.path]):
+            raise _error(path, wrong)
     return image.shape, image.dtype, columns
 
 
@@ -122,8 +130,10 @@ def check_alike(path: Path, forms: set[object], image: NDArray[Any], columns: Ma
         raise _error(path, "its samples are of another size or type than those of the shards before")
 
 
-def differing_attributes(file: h5py.File, path: Path, expected: Mapping[str, object]) -> Iterator[str]:
-    """Yield the name of each root attribute that is not as expected, and ``scale`` if that of the images is not.
+def differing_attributes(
+    file: h5py.File, path: Path, expected: Mapping[str, object], targets: Sequence[TargetForm] = ()
+) -> Iterator[str]:
+    """Yield the name of each root attribute that is not as expected, ``scale`` if that of the images is not, and targets.
 
     Raises
     ------
@@ -144,6 +154,19 @@ def differing_attributes(file: h5py.File, path: Path, expected: Mapping[str, obj
     scale = file["image"].attrs.get_id("scale") if "scale" in file["image"].attrs else None
     if scale is None or scale.shape != () or file["image"].attrs["scale"] != SCALES[file["image"].dtype.name]:
         yield "scale"
+    for form in targets:
+        attributes = file[form.path].attrs
+        if set(attributes) != set(form.attributes) or not all(
+            _is_text(stored.get_type(), MAX_ATTRIBUTE_BYTES) and stored.shape == () and stored_text(attributes, name) == text
+            for name, text in form.attributes.items()
+            for stored in [attributes.get_id(name)]
+        ):
+            yield form.path
+
+
+def stored_text(attributes: h5py.AttributeManager, name: str) -> str:
+    """Text of an attribute of fixed length."""
+    return bytes(attributes[name]).decode("utf-8", "replace")
 
 
 def _check_heaps(path: Path) -> None:
@@ -165,7 +188,16 @@ def _check_heaps(path: Path) -> None:
             start = data.find(_HEAP, start + 1)
 
 
-def _dataset(file: h5py.File, path: Path, name: str, entry: ShardEntry) -> h5py.Dataset:
+def _check_names(path: Path, what: str, names: set[str], known: set[str]) -> None:
+    if missing := known - names:
+        raise _error(path, f"has no {what} {min(missing)}")
+    if unknown := names - known:
+        raise _error(path, f"has a {what} {min(unknown)[:40]!r}, which the format does not know")
+
+
+def _dataset(
+    file: h5py.File, path: Path, name: str, entry: ShardEntry, form: tuple[str, tuple[tuple[int, ...], ...]] | None
+) -> h5py.Dataset:
     """Open a dataset that lies in this file, in one piece, as the format has it; nothing of it is read yet."""
     if file.id.links.get_info(name.encode()).type != h5py.h5l.TYPE_HARD:
         raise _error(path, f"{name} is a link to another place")
@@ -177,14 +209,14 @@ def _dataset(file: h5py.File, path: Path, name: str, entry: ShardEntry) -> h5py.
         raise _error(path, f"{name} is not stored in one piece, uncompressed, in the file itself")
     kind = dataset.id.get_type()
     shape: tuple[int, ...] = dataset.shape or ()
-    if name == "image":
-        fits = any(kind.equal(_TYPES[dtype]) for dtype in SCALES)
-        fits_shape = len(shape) in (3, 4) and shape[0] == entry.samples and min(shape) > 0
-    elif name in WARP_COLUMNS:
+    if name in WARP_COLUMNS:
         fits = kind.equal(_TYPES["<f8"])
         fits_shape = len(shape) == 3 and shape[:2] == (entry.samples, 2) and 2 <= shape[2] <= MAX_EDGES
+    elif form is None:  # the images
+        fits = any(kind.equal(_TYPES[dtype]) for dtype in SCALES)
+        fits_shape = len(shape) in (3, 4) and shape[0] == entry.samples and min(shape) > 0
     else:
-        wanted, shapes = _COLUMNS[name]
+        wanted, shapes = form
         fits = _is_text(kind) if wanted == "S" else kind.equal(_TYPES[wanted])
         fits_shape = shape in [(entry.samples, *each) for each in shapes]
     if not fits:
@@ -199,12 +231,12 @@ def _dataset(file: h5py.File, path: Path, name: str, entry: ShardEntry) -> h5py.
     return dataset
 
 
-def _is_text(kind: h5py.h5t.TypeID) -> bool:
+def _is_text(kind: h5py.h5t.TypeID, most: int = MAX_TEXT_BYTES) -> bool:
     return (
         isinstance(kind, h5py.h5t.TypeStringID)
         and not kind.is_variable_str()
         and kind.get_cset() == h5py.h5t.CSET_UTF8
-        and 1 <= kind.get_size() <= MAX_TEXT_BYTES
+        and 1 <= kind.get_size() <= most
     )
 
 

@@ -11,13 +11,16 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fvpipe.errors import ShardError
 from fvpipe.shards.format import RECEIPT, Receipt, ShardEntry, flag_names, read_receipt
 from fvpipe.shards.reader import open_shard
 from fvpipe.shards.schema import AGAIN, check_alike, differing_attributes, opened
+from fvpipe.shards.targets import TargetForm
 from fvpipe.types import LABEL_NAMES
 
 
@@ -43,6 +46,7 @@ def verify(folder: str | os.PathLike[str]) -> list[str]:
     receipt = read_receipt(path)
     problems = []
     labels, flags, forms = Counter[str](), Counter[str](), set[object]()
+    targets: dict[TargetForm, list[NDArray[Any]]] = {form: [np.zeros(0, form.dtype)] for form in receipt.targets}
     for entry in receipt.shards:
         file = path / entry.file
         try:
@@ -57,12 +61,18 @@ def verify(folder: str | os.PathLike[str]) -> list[str]:
             problems += _differing(path, f"flags of {entry.file}", entry.flags, found)
             problems += _differing_attributes(path, entry, receipt)
             check_alike(file, forms, image, columns)
+            for form, parts in targets.items():
+                parts.append(columns[form.path])
             flags.update(found)
             labels.update(LABEL_NAMES[label] for label in columns["label"].tolist())
         except ShardError as error:
             problems.append(str(error))
     if not problems:
         problems += [*_differing(path, "labels", receipt.labels, labels), *_differing(path, "flags", receipt.flags, flags)]
+        stored = {form: np.concatenate(parts) for form, parts in targets.items()}
+        known = {form.name: int(form.is_known(values).sum()) for form, values in stored.items()}
+        problems += _differing(path, "known targets", {form.name: form.known for form in receipt.targets}, known)
+        problems += _differing_targets(path / "breasts.csv", stored)
     for name, sha256 in receipt.tables.items():
         file = path / name
         if not file.is_file():
@@ -90,11 +100,26 @@ def _differing(folder: Path, what: str, listed: Mapping[str, int], found: Mappin
             yield f"{folder / RECEIPT}: lists among the {what} {count}. Build the shards again"
 
 
+def _differing_targets(file: Path, targets: Mapping[TargetForm, NDArray[Any]]) -> Iterator[str]:
+    """Name each target whose values are not those of the table of breasts, which has a row a sample in the same order."""
+    if not targets or not file.is_file():
+        return
+    try:
+        with open(file, encoding="utf-8-sig", newline="") as table:
+            rows = list(csv.DictReader(table))
+        for form, values in targets.items():
+            cells = [row.get(form.column, "").removeprefix("'") for row in rows]  # no column: known of no breast
+            if not np.array_equal(form.encode(cells), values, equal_nan=form.kind == "number"):
+                yield f"{file}: gives other values of {form.name} than {form.path} of the shards. Build the shards again"
+    except (ValueError, AttributeError, csv.Error) as error:
+        yield f"{file}: is no table of breasts ({type(error).__name__}); {AGAIN}"
+
+
 def _differing_attributes(folder: Path, entry: ShardEntry, receipt: Receipt) -> Iterator[str]:
     """Name each field of the receipt that is another one in a shard."""
     file, listed = folder / entry.file, {field.name: getattr(receipt, field.name) for field in fields(receipt)}
     with opened(file) as shard:
-        for name in differing_attributes(shard, file, {**listed, "shard_index": entry.index}):
+        for name in differing_attributes(shard, file, {**listed, "shard_index": entry.index}, receipt.targets):
             yield f"{folder / RECEIPT}: {name} differs from that of {file.name}. Build the shards again"
 
 

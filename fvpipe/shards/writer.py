@@ -20,6 +20,7 @@ from fvpipe.errors import StorageError
 from fvpipe.reasons import NO_FLAG, Flag
 from fvpipe.shards.coordinates import WARP_COLUMNS, coordinates_of
 from fvpipe.shards.format import ShardEntry, flag_names, sha256_outside_images, shard_name
+from fvpipe.shards.targets import TargetForm
 from fvpipe.types import SCALES, FusedSample, Laterality
 
 
@@ -44,7 +45,12 @@ class ShardRow:
 
 
 def write_shard(
-    path: Path, rows: Sequence[ShardRow], samples: Iterable[FusedSample], attributes: Mapping[str, str | int], content: str
+    path: Path,
+    rows: Sequence[ShardRow],
+    samples: Iterable[FusedSample],
+    attributes: Mapping[str, str | int],
+    content: str,
+    targets: Iterable[tuple[TargetForm, NDArray[Any]]] = (),
 ) -> ShardEntry:
     """Write one shard, one sample at a time.
 
@@ -60,6 +66,8 @@ def write_shard(
         Root attributes, including ``shard_index``. They must not depend on time, host or paths.
     content : str
         Digest of sample keys, labels and identifiers, for the receipt.
+    targets : iterable of (TargetForm, array)
+        Values of each target, in the order of `rows`.
 
     Returns
     -------
@@ -101,6 +109,11 @@ def write_shard(
                 file.create_dataset(
                     name, data=array.astype(h5py.string_dtype("utf-8", array.dtype.itemsize)) if text else array
                 )
+            for form, values in targets:
+                column = file.create_dataset(form.path, data=values)
+                for name, value in form.attributes.items():  # of fixed length: they lie in the header, in no heap
+                    data = value.encode()
+                    column.attrs.create(name, data, dtype=h5py.string_dtype("utf-8", max(len(data), 1)))
             for name, value in {**attributes, "flag_names": json.dumps(flag_names())}.items():
                 file.attrs[name] = value
             offset, length = (image.id.get_offset(), image.nbytes) if image else (0, 0)

@@ -2,51 +2,19 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 from typing import Any
 
-from fvpipe import flow
-from fvpipe.cache.file_cache import FileCache
-from fvpipe.config.project import DataSet
-from fvpipe.execution.workers import Workers, WorkerSettings
 from fvpipe.indexing.index import Index
-from fvpipe.project.project import make_source
-from fvpipe.types import Laterality
-from tests.support import factory
-from tests.support.factory import CC
+from fvpipe.testing import index_folder as index
+from fvpipe.testing import write_image, write_table
 
-BARE = {"ImageLaterality": None, "ViewPosition": None, "PatientID": "as the publisher left it", "Modality": None}
-"""A header that says nothing of patient, side and view."""
-
-SMALL = factory.breast(1, CC, Laterality.LEFT)
+__all__ = ["csaw", "embed", "four", "image", "inbreast", "index", "labels", "reasons", "rsna", "write_table"]
 
 
 def image(path: Path, number: int, **tags: Any) -> None:
-    """Write an image whose header identifies nothing; no two have the same pixels."""
-    pixels = SMALL.pixels.copy()
-    pixels[-1, -1] = number
-    study = f"2.25.{(number - 1) // 4 + 1}1"
-    said = BARE | {"SOPInstanceUID": f"2.25.{number}", "StudyInstanceUID": study} | tags
-    factory.mammogram(path, factory.Made(pixels, SMALL.drawing, SMALL.bits), **said)
-
-
-def write_table(file: Path, rows: list[dict[str, Any]], delimiter: str = ",") -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with open(file, "w", encoding="utf-8", newline="") as text:
-        writer = csv.DictWriter(text, list(rows[0]), delimiter=delimiter)
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-def index(folder: Path, adapter: str, **settings: Any) -> Index:
-    """Index a folder in this process, with identifiers kept."""
-    source = make_source("set", folder, DataSet(adapter=adapter, identifiers="own", **settings), None, Path())
-    with (
-        FileCache(folder.parent / "cache.sqlite", folder, source.policy) as file_cache,
-        Workers(WorkerSettings(count=0)) as pool,
-    ):
-        return flow.index(source, pool, file_cache)
+    """Write an image whose header identifies nothing."""
+    write_image(path, number, **{"PatientID": "as the publisher left it", "Modality": None} | tags)
 
 
 def labels(found: Index) -> dict[tuple[str, str], int]:

@@ -1,0 +1,89 @@
+"""Facts of one breast from several rows: findings, images, tables, exams."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import date
+from typing import Literal
+
+from fvpipe.types import BreastFacts, Exam, Laterality
+
+BreastOfExam = tuple[str, Laterality, Exam]
+"""Patient, side and exam."""
+_FACTS = ("bi_rads", "density", "age", "pathology", "subset", "subtype", "machine")
+
+
+def agreed(facts: Sequence[BreastFacts]) -> BreastFacts:
+    """The first of several descriptions of a breast, with what they know together: what they contradict is not known."""
+    result = {name: {getattr(each, name) for each in facts} - {"", None} for name in _FACTS}
+    known = {name: values.pop() if len(values) == 1 else getattr(BreastFacts(), name) for name, values in result.items()}
+    targets: dict[str, set[str]] = {}
+    for name, value in (pair for each in facts for pair in each.targets):
+        targets.setdefault(name, set()).add(value)
+    one = tuple(sorted((name, values.pop()) for name, values in targets.items() if len(values) == 1))
+    return replace(facts[0], **known, targets=one)
+
+
+def worst(facts: Sequence[BreastFacts]) -> BreastFacts:
+    """The facts that count among those of several findings: malignant, else left out, else unlabelled, else benign.
+
+    BI-RADS, pathology and subset are those of the worst; the others are of the breast, as all findings agree on them.
+    """
+    rank = {1: 4, -1: 1, 0: 0}
+    ranks = [(3 - f.pending if f.excluded else rank[f.label], f.bi_rads or 0, f.subset) for f in facts]
+    decisive, every = agreed([f for f, r in zip(facts, ranks, strict=True) if r == max(ranks)]), agreed(facts)
+    return replace(decisive, **{name: getattr(every, name) for name in ("density", "age", "subtype", "machine", "targets")})
+
+
+def combined(facts: Sequence[BreastFacts], how: Literal["same", "first", "worst"]) -> BreastFacts:
+    """Facts of a breast that several rows describe, as ``combine`` of their table says."""
+    return facts[0] if len(facts) == 1 else worst(facts) if how == "worst" else agreed(facts)
+
+
+def with_more(facts: BreastFacts, added: BreastFacts) -> BreastFacts:
+    """Add BI-RADS, density, subtype and targets where `facts` lack them."""
+    more = {name: getattr(facts, name) or getattr(added, name) for name in ("density", "subtype")}
+    bi_rads = added.bi_rads if facts.bi_rads is None else facts.bi_rads
+    return replace(facts, **more, bi_rads=bi_rads, targets=tuple(sorted((dict(added.targets) | dict(facts.targets)).items())))
+
+
+def differing_facts(first: BreastFacts, second: BreastFacts) -> str:
+    """Names of the facts in which two descriptions differ."""
+    names = ["label", *_FACTS, "targets"]
+    return ", ".join(name for name in names if getattr(first, name) != getattr(second, name)) or "excluded"
+
+
+def with_follow_up(
+    found: Mapping[BreastOfExam, BreastFacts],
+    confirmed: Mapping[tuple[str, Laterality], Sequence[tuple[date, Exam, BreastFacts]]],
+    days: Mapping[BreastOfExam, date],
+    limit: int,
+) -> dict[BreastOfExam, BreastFacts]:
+    """Let pathology at another exam up to `limit` days later decide.
+
+    A malignant result decides over all that the earlier exam gives, a benign one only where it gives no label. A breast that is
+    left out for a reason of its own (a male patient, a cancer that was known before) stays so.
+
+    Parameters
+    ----------
+    found : mapping of (patient, Laterality, Exam) to BreastFacts
+        By the rows of each exam alone.
+    confirmed : mapping of (patient, Laterality) to sequence of (date, Exam, BreastFacts)
+        Results of pathology.
+    days : mapping of (patient, Laterality, Exam) to date
+        Day of each exam.
+    limit : int
+        Days.
+    """
+    result = dict(found)
+    for key, facts in found.items():
+        patient, side, exam = key
+        if key not in days or facts.label == 1 or (facts.excluded and not facts.pending):
+            continue
+        others = confirmed.get((patient, side), ())
+        later = [result for day, other, result in others if other != exam and 0 <= (day - days[key]).days <= limit]
+        decisive = worst(later) if later else facts
+        if decisive.label == 1 or (decisive.label == 0 and facts.label == -1):
+            result[key] = replace(facts, label=decisive.label, excluded="", pathology=decisive.pathology)
+    return result

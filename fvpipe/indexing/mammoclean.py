@@ -1,0 +1,75 @@
+"""An index as a table in the column schema of MammoClean, for those who train on sets that MammoClean harmonized.
+
+Zafari Y. et al. (2026), MammoClean: Toward Reproducible and Bias-Aware AI in Mammography Through Dataset Harmonization, IEEE
+Access 14, doi:10.1109/ACCESS.2026.3704749. One row an image. A cell is empty where the data set does not say it, or where
+fvpipe does not read it (shape, margin and density of masses, morphology and distribution of calcifications).
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections import Counter
+from collections.abc import Iterator
+
+from fvpipe.indexing.index import Index
+from fvpipe.io.tables import iterate_csv
+from fvpipe.types import VIEWS, Breast, Finding
+
+COLUMNS = (
+    "ID", "Image ID", "Laterality", "View", "Age", "Breast Density", "Diagnosis", "BI-RADS Assessment", "Mass", "Mass Shape",
+    "Mass Margin", "Mass Density", "Calcification", "Calcification Morphology", "Calcification Distribution", "Asymmetry",
+    "Architectural Distortion", "Other Findings", "Split", "Image File Folder (raw)", "Image File Path (processed)",
+)  # fmt: skip
+DIAGNOSES = {1: "Malignant", 0: "Benign", -1: ""}
+SPLITS = {"training": "train"}
+
+
+def mammoclean_table(found: Index) -> Iterator[bytes]:
+    """Format one row an image of each breast, CC before MLO, in the order of the breasts.
+
+    The diagnosis is empty where labels are made of BI-RADS, as in MammoClean's own table of VinDr-Mammo. Findings are those on
+    the image; in a data set without boxes nothing is said of them.
+    """
+    breasts = [*found.breasts, *(each.breast for each in found.unpaired if not each.label_rejection)]
+    breasts.sort(key=lambda breast: breast.key)
+    by_patient = Counter(breast.key.patient for breast in {(b.key.patient, b.key.study): b for b in breasts}.values())
+    by_bi_rads = _labels_are_bi_rads(found)
+    for_several = {patient for patient, exams in by_patient.items() if exams > 1}
+    rows = (
+        _row(found, breast, v, breast.key.patient in for_several, by_bi_rads)
+        for breast in breasts
+        for v, image in enumerate(breast.views)
+        if image
+    )
+    return iterate_csv(COLUMNS, rows)
+
+
+def _labels_are_bi_rads(found: Index) -> bool:
+    declaration, chosen = found.source.adapter.declaration, found.source.labels.label_from
+    rules = [table.label for table in declaration.tables if table.label] if declaration else []
+    return (chosen or (rules[0] if rules else "")) == "bi_rads"
+
+
+def _row(found: Index, breast: Breast, v: int, several: bool, by_bi_rads: bool) -> list[object]:
+    image, facts, key = breast.views[v], breast.facts, breast.key
+    assert image is not None
+    folder, name = posixpath.split(image.path)
+    age = (facts.age or image.patient_age).removesuffix("Y").lstrip("0")
+    file = "_".join(part for part in (key.study if several else "", key.laterality.value, VIEWS[v].value) if part)
+    return [
+        key.patient, posixpath.splitext(name)[0], key.laterality.value, VIEWS[v].value, age, facts.density,
+        "" if by_bi_rads else DIAGNOSES[facts.label], facts.bi_rads,
+        *(_findings(breast.findings[v]) if found.has_findings else [""] * 10),
+        SPLITS.get(facts.subset, facts.subset), folder, f"{key.patient}/{file}.npy",
+    ]  # fmt: skip
+
+
+def _findings(findings: tuple[Finding, ...]) -> list[object]:
+    """Mass to Other Findings, from the categories of the boxes on an image."""
+    names = [name.strip() for finding in findings for name in finding.category.split(",") if name.strip()]
+    kinds: dict[str, list[str]] = {"mass": [], "calcification": [], "asymmetry": [], "distortion": [], "": []}
+    for name in dict.fromkeys(names):
+        kinds[next((kind for kind in kinds if kind in name.lower()), "")].append(name)
+    mass, calcification, distortion = (int(bool(kinds[kind])) for kind in ("mass", "calcification", "distortion"))
+    asymmetry, others = ("; ".join(kinds[kind]) for kind in ("asymmetry", ""))
+    return [mass, "", "", "", calcification, "", "", asymmetry, distortion, others]

@@ -1,0 +1,434 @@
+"""A made data set: files, headers and tables as a declaration describes them, and what must arrive of them."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydicom.uid import SecondaryCaptureImageStorage
+
+from fvpipe.config.facts import IDENTITY
+from fvpipe.config.project import Labels
+from fvpipe.datasets.declaration import EXCLUDED, LABELS, Case, Column, Declaration, Table
+from fvpipe.datasets.label_rules import RowReader
+from fvpipe.datasets.listed_images import bi_rads_of
+from fvpipe.datasets.registry import get_adapter
+from fvpipe.errors import LabelTableError, ParameterError
+from fvpipe.indexing.index import Index
+from fvpipe.io.tables import Row
+from fvpipe.testing.folder import SIZE, index_folder, write_image, write_table
+from fvpipe.testing.texts import expected_text, literal, matching_text, side_words
+from fvpipe.types import VIEWS, Laterality, View
+
+DAY = "20150301"  # of every exam
+MAX_COMBINATIONS = 20_000  # of cells, tried for one case of a label rule
+BOX = {"top": "10", "bottom": "40", "left": "20", "right": "60", "boxes": "[[10, 20, 40, 60]]"}
+ARRIVING = ("bi_rads", "density", "age", "pathology", "subset", "subtype", "machine")
+
+
+@dataclass
+class MadeBreast:
+    """A made breast, and what the index must find of it.
+
+    Attributes
+    ----------
+    patient, exam : str
+        As published.
+    laterality : Laterality
+        Side.
+    label : int
+        1 malignant, 0 benign, -1 unlabelled or excluded.
+    excluded : bool
+        Whether the label rule leaves it out.
+    facts : dict of str to str
+        Facts by name, as ``breasts.csv`` has them; what is not known is not there.
+    paths : dict of View to str
+        Its files.
+    """
+
+    number: int
+    patient: str
+    exam: str
+    laterality: Laterality
+    label: int = -1
+    excluded: bool = False
+    facts: dict[str, str] = field(default_factory=dict)
+    paths: dict[View, str] = field(default_factory=dict)
+
+
+@dataclass
+class MadeTree:
+    """A made data set.
+
+    Attributes
+    ----------
+    declaration : Declaration
+        What it follows.
+    adapter : str
+        The adapter's name, or the path of its declaration.
+    folder : Path
+        Where it lies.
+    breasts : list of MadeBreast
+        Two a patient.
+    headers : dict of str to dict
+        Elements of each image by path, as :func:`fvpipe.testing.write_image` takes them.
+    tables : dict of str to list of dict
+        Rows of each table, by path below the folder.
+    rows_of_images : dict of str to list of (Table, dict)
+        By path, the tables that describe each image, with its row.
+    label_file : str
+        The table that the user would name by ``--labels``; empty where the declaration finds its tables.
+    not_made : tuple of str
+        Cases of the label rule for which no row was found, and facts for which no cell was. Test them with rows of your own.
+    """
+
+    declaration: Declaration
+    adapter: str
+    folder: Path
+    breasts: list[MadeBreast] = field(default_factory=list)
+    headers: dict[str, dict[str, Any]] = field(default_factory=dict)
+    tables: dict[str, list[dict[str, str]]] = field(default_factory=dict)
+    rows_of_images: dict[str, list[tuple[Table, dict[str, str]]]] = field(default_factory=dict)
+    label_file: str = ""
+    not_made: tuple[str, ...] = ()
+
+    def write(self) -> None:
+        """Write all files and tables."""
+        for breast in self.breasts:
+            for view in breast.paths:
+                self.write_image(breast, view)
+        for name, rows in self.tables.items():
+            write_table(self.folder / name, rows)
+
+    def write_image(self, breast: MadeBreast, view: View, **elements: Any) -> None:
+        """Write one image; `elements` replace those of its header."""
+        path, number = breast.paths[view], 2 * breast.number + VIEWS.index(view) + 1
+        write_image(self.folder / path, number, breast.laterality, view, **self.headers[path] | elements)
+
+    def index(self, **settings: Any) -> Index:
+        """Index the folder as it is now, as :func:`index_folder` does."""
+        if self.label_file:
+            settings["label_file"] = str((self.folder / self.label_file).absolute())
+        return index_folder(self.folder, self.adapter, **settings)
+
+
+def make_tree(adapter: str | Path, folder: Path, examples: Mapping[str, Sequence[str]] | None = None) -> MadeTree:
+    """Write a made data set in the form of a declaration: both views of both breasts of each patient.
+
+    Each outcome of the label rule occurs, where a row that leads to it can be made.
+
+    Parameters
+    ----------
+    adapter : str or Path
+        Name of an adapter that is declared, or the path of a declaration.
+    folder : Path
+        Folder to write to.
+    examples : mapping of str to sequence of str, or None
+        Texts for facts, such as ``patient``, whose form cannot be made from the patterns of the declaration.
+
+    Raises
+    ------
+    ParameterError
+        There is no such declaration, or a text cannot be made: the message names the fact to give in `examples`.
+    """
+    declaration = get_adapter(str(adapter)).declaration
+    if declaration is None:
+        raise ParameterError(f"adapter {adapter}: has no declaration, from which a data set could be made")
+    maker = _Maker(MadeTree(declaration, str(adapter), folder), dict(examples or {}))
+    maker.make()
+    maker.tree.write()
+    return maker.tree
+
+
+class _Maker:
+    """Fills a tree."""
+
+    def __init__(self, tree: MadeTree, examples: Mapping[str, Sequence[str]]) -> None:
+        self.tree, self.declaration, self.examples = tree, tree.declaration, examples
+        self.policy = get_adapter(tree.adapter).policy
+        self.rng = random.Random(0)  # noqa: S311 - of examples
+        self.used: set[str] = set()
+        self.not_made: dict[str, None] = {}
+        self.spelled: dict[tuple[str, str], str] = {}
+        self.bi_rads = bi_rads_of(self.declaration, Labels())
+
+    def make(self) -> None:
+        """Plan breasts, and make their paths, headers and rows."""
+        outcomes = self._outcomes()
+        patients = max(4, (len(outcomes) + 1) // 2)
+        for n in range(patients):
+            patient, exam = self._patient(n), self._exam(n)
+            for i, side in enumerate(Laterality):
+                number = 2 * n + i
+                breast = MadeBreast(number, patient, exam, side)
+                try:
+                    self._add(breast, outcomes[number % len(outcomes)])
+                except LookupError as error:  # the breast is as the other cases have it
+                    self.not_made[str(error)] = None
+                    self._add(MadeBreast(number, patient, exam, side), outcomes[0])
+        self.tree.not_made = tuple(self.not_made)
+
+    def _outcomes(self) -> list[Any]:
+        """What decides the labels of breasts in turn: words, BI-RADS, or cases."""
+        table = next((table for table in self.declaration.tables if table.label), Table(from_path=True))
+        if table.label == "bi_rads":
+            values = table.columns["bi_rads"].values
+            return [n for n in range(7) if not values or str(n) in values.values()]
+        if isinstance(table.label, tuple):
+            return list(table.label)
+        column = table.columns.get("label")
+        return list(dict.fromkeys(column.values.values())) if column and column.values else list(LABELS)
+
+    def _add(self, breast: MadeBreast, outcome: Any) -> None:
+        """Add one breast with its images and rows."""
+        headers, rows, groups = dict[str, dict[str, Any]](), list[tuple[Table, dict[str, str]]](), dict[str, str]()
+        for table in self.declaration.tables:
+            if table.from_path:
+                groups |= self._cells(table, breast, View.CC, outcome)
+        for v, view in enumerate(VIEWS):
+            said = {"patient": breast.patient, "exam": breast.exam, "laterality": breast.laterality, "view": view}
+            path, of_path = self._path(breast, view, {k: str(t) for k, t in said.items()} | groups)
+            breast.paths[view], headers[path] = path, self._header(breast, view)
+            for table in self.declaration.tables:
+                of_image = table.lists_images or table.instance
+                if table.from_path or (v and not of_image):
+                    continue
+                cells = self._cells(table, breast, view, outcome)
+                cells |= {column: of_path[group] for group, column in table.path_groups.items()}
+                cells |= {table.path: path} if table.path else {}
+                cells |= {table.instance: f"2.25.{2 * breast.number + v + 1}"} if table.instance else {}
+                rows.append((table, cells))
+                if of_image:
+                    self.tree.rows_of_images.setdefault(path, []).append((table, cells))
+        self.tree.breasts.append(breast)
+        self.tree.headers |= headers
+        for table, cells in rows:
+            self.tree.tables.setdefault(self._file(table), []).append(cells)
+
+    def _file(self, table: Table) -> str:
+        if not table.file:
+            self.tree.label_file = "labels.csv"
+            return self.tree.label_file
+        part = next(iter(table.subset_by_name), "")
+        name = table.file[0].replace("**/", "").replace("*", f"{part}_", 1).replace("*", "x").replace("?", "x")
+        return re.sub(r"\[(.)[^]]*\]", r"\1", name)
+
+    # --- rows
+
+    def _cells(self, table: Table, breast: MadeBreast, view: View, outcome: Any) -> dict[str, str]:
+        """Cells of a row, by column; what must arrive of them is added to the breast."""
+        cells: dict[str, str] = {}
+        for fact, column in table.columns.items():
+            if (words := self._words(fact, breast, view, column, outcome)) is not None:
+                cells.setdefault(column.column[0], self._cell(fact, column, words))
+        cases = table.label if isinstance(table.label, tuple) else ()
+        whens = [case.when for case in (*cases, *table.contralateral)] + [each.when for each in table.exclude]
+        cells = {name: "" for when in whens for name in when} | cells
+        if table.follow_up:
+            cells[table.follow_up.date] = f"{DAY[:4]}-{DAY[4:6]}-{DAY[6:]}"
+        case: Case | None = None
+        if cases:
+            case = outcome
+            cells = self._row_of_case(table, cells, breast.laterality, case)
+        if table.label:
+            then = self._then(table, case, outcome)
+            breast.label, breast.excluded = LABELS.get(then, -1), then.startswith(EXCLUDED)
+        for fact in (*ARRIVING, *self.declaration.targets) if table.label or table.adds else ():
+            silent = fact == "pathology" and case and not case.confirmed and any(each.confirmed for each in cases)
+            if (given := table.columns.get(fact)) and not silent:
+                value = expected_text(fact, given, cells.get(given.column[0], ""))
+                if value and fact not in breast.facts:
+                    breast.facts[fact] = value
+        if table.label and table.subset_by_name and "subset" not in breast.facts:
+            breast.facts["subset"] = next(iter(table.subset_by_name.values()))
+        return cells
+
+    def _then(self, table: Table, case: Case | None, outcome: Any) -> str:
+        if case:
+            return self.declaration.options[case.then[1:]] if case.then.startswith("$") else case.then
+        if table.label == "bi_rads":
+            benign, malignant = self.bi_rads
+            return "benign" if outcome in benign else "malignant" if outcome in malignant else f"{EXCLUDED} BI-RADS {outcome}"
+        return str(outcome)
+
+    def _row_of_case(self, table: Table, cells: dict[str, str], side: Laterality, case: Case) -> dict[str, str]:
+        """Find cells for which the label rule takes this case."""
+        cases = table.label if isinstance(table.label, tuple) else ()
+        reader = RowReader(table, table.columns, self.bi_rads, dict(self.declaration.options))
+        own = table.columns["laterality"].column[0] if "laterality" in table.columns else ""
+        choices: dict[str, list[str]] = {}
+        for each in (case, *(other for other in cases if other is not case)):
+            for name, wanted in each.when.items():
+                there = [cells[own] if text == "$side" and own else literal(text) for text in wanted]
+                choices.setdefault(name, []).extend(there if name != own else [cells[own]])
+        for name, found in choices.items():  # what this case does not ask for is best left as it is, or empty
+            left = [cells[name], *(["", "another"] if name != own else [])]
+            choices[name] = list(dict.fromkeys([*found, *left] if name in case.when else [*left, *found]))
+        for chosen in itertools.islice(itertools.product(*choices.values()), MAX_COMBINATIONS):
+            row = cells | dict(zip(choices, chosen, strict=True))
+            try:
+                if reader.label_case(Row(Path("made"), 2, row), side) is case:
+                    return row
+            except LabelTableError:
+                continue
+        raise LookupError(f"case {cases.index(case) + 1} of the label rule ({dict(case.when)} -> {case.then})")
+
+    def _words(self, fact: str, breast: MadeBreast, view: View, column: Column, outcome: Any) -> list[str] | None:
+        """Words for a fact, of which the first that its column can hold is taken; None: the column is left out."""
+        k, n = breast.number, breast.number % 7
+        known = [word for word in dict.fromkeys(column.values.values()) if word]
+        if fact in self.examples:
+            return [self.examples[fact][k // 2 % len(self.examples[fact])]]
+        match fact:
+            case "patient":
+                return [breast.patient]
+            case "exam":
+                return [breast.exam] if "header" not in self.declaration.identity.exam else None
+            case "laterality":
+                return [breast.laterality.value, *side_words(breast.laterality)]
+            case "view":
+                return [view.value]
+            case "study_uid":
+                return [self._study(breast)]
+            case "accession":
+                return [f"A{k // 2}"]
+            case "study_date":
+                return [DAY]
+            case "label":
+                return [str(outcome)]
+            case "bi_rads" | "finding_bi_rads":
+                n = outcome if isinstance(outcome, int) else n
+                return [f"{n}", f"BI-RADS {n}", *known]
+            case "density":
+                return ["ABCD"[k % 4], str(k % 4 + 1), "abcd"[k % 4], *known]
+            case "age":
+                return [str(40 + k)]
+            case "implant":
+                return ["0", "no", "false"]
+            case "kind":
+                return ["full_field"]
+            case "rows" | "columns":
+                return [str(SIZE[fact == "columns"])]
+            case "lesion" | "category":
+                return ["1"] if fact == "lesion" else ["Mass"]
+            case _ if fact in BOX:
+                return [BOX[fact]]
+            case _ if fact in self.declaration.targets and self.declaration.targets[fact].unit:
+                return [f"{k}.5"]
+        return [known[k % len(known)]] if known else [f"{fact} {k % 3}"]
+
+    def _cell(self, fact: str, column: Column, words: Sequence[str]) -> str:
+        """A cell that the column reads as one of the words."""
+        for word in words:
+            texts = [cell for cell, value in column.values.items() if value == word and cell not in ("", "*")]
+            for text in texts if column.values else [word]:
+                if not column.pattern:
+                    return text
+                match = re.search(column.pattern, text)
+                if match and match[1] == text:
+                    return text
+                if made := matching_text(column.pattern, {1: text}, self.rng, lambda match: True):
+                    return made
+            if "" in column.values and column.values[""] == word:
+                return ""
+        if column.needed:
+            raise self._unmade(fact, f"a cell of {column.column[0]!r}")
+        self.not_made[f"{fact} (column {column.column[0]!r})"] = None
+        return ""
+
+    # --- identity
+
+    def _patient(self, n: int) -> str:
+        """A patient of its own, in the form that path, header or tables have."""
+        if "patient" in self.examples:
+            return self.examples["patient"][n]
+        if self.policy.patient_from == "study" and "patient" in self.policy.from_header:
+            return f"2.25.9{n}"
+        sources: list[tuple[str, str | int]] = (
+            [(self.declaration.path, "patient")] if "(?P<patient>" in self.declaration.path else []
+        )
+        sources += [(self.policy.patient_pattern, 1)] if self.policy.patient_pattern else []
+        columns = [table.columns["patient"] for table in self.declaration.tables if "patient" in table.columns]
+        sources += [(column.pattern, 1) for column in columns if column.pattern]
+        return self._own(f"P{n:03d}", sources, "patient")
+
+    def _exam(self, n: int) -> str:
+        sources: list[tuple[str, str | int]] = [(self.declaration.path, "exam")] if "(?P<exam>" in self.declaration.path else []
+        columns = [table.columns["exam"] for table in self.declaration.tables if "exam" in table.columns]
+        sources += [(column.pattern, 1) for column in columns if column.pattern]
+        return self.examples["exam"][n] if "exam" in self.examples else self._own(f"E{n:03d}", sources, "exam")
+
+    def _own(self, plain: str, sources: Sequence[tuple[str, str | int]], fact: str) -> str:
+        """A text of its own that all patterns take."""
+        if not sources:
+            return plain
+        (pattern, group), *others = sources
+
+        def fits(match: re.Match[str]) -> bool:
+            text = match[group] or ""
+            return bool(text) and text not in self.used and text == text.strip() and all(
+                (found := re.search(p, text)) and found[g] == text for p, g in others if p != self.policy.patient_pattern
+            )  # fmt: skip
+
+        made = matching_text(pattern, {}, self.rng, fits)
+        match = re.search(pattern, made) if made else None
+        if match is None:
+            raise self._unmade(fact, f"a text that {pattern!r} takes")
+        self.used.add(match[group])
+        return str(match[group])
+
+    def _path(self, breast: MadeBreast, view: View, said: Mapping[str, str]) -> tuple[str, dict[str, str]]:
+        """A file's path, and its groups."""
+        pattern = self.declaration.path
+        if not pattern:
+            return f"{breast.patient}/{breast.laterality}_{view}.dcm", {}
+        names = [name for name in re.compile(pattern).groupindex if name in said]
+        for words in itertools.product(*(self._spellings(name, said[name]) for name in names)):
+            forced: dict[str | int, str] = dict(zip(names, words, strict=True))
+            made = matching_text(pattern, forced, self.rng, lambda match: match.string not in self.used)
+            if made is not None and (match := re.search(pattern, made)):
+                self.used.add(made)
+                self.spelled |= {(name, said[name]): text for name, text in zip(names, words, strict=True)}
+                return made.lstrip("/"), {name: text or "" for name, text in match.groupdict().items()}
+        raise self._unmade("path", f"a path with {dict(said)}")
+
+    def _spellings(self, name: str, word: str) -> Iterator[str]:
+        """Texts of a group that stand for a word."""
+        if (name, word) in self.spelled:  # as it was for another image
+            yield self.spelled[name, word]
+        values = self.declaration.path_values.get(name, {})
+        yield from (text for text, value in values.items() if value == word and text not in ("", "*"))
+        yield from (side_words(Laterality(word)) if name == "laterality" else [word, word.lower()])
+
+    def _header(self, breast: MadeBreast, view: View) -> dict[str, Any]:
+        """Elements that say what the declaration takes from the header first, and nothing else of identity."""
+        speaks = {fact: getattr(self.declaration.identity, fact)[0] == "header" for fact in IDENTITY}
+        patient = breast.patient
+        if pattern := self.policy.patient_pattern:
+            made = matching_text(pattern, {1: patient}, self.rng, lambda match: True)
+            if made is None:
+                raise self._unmade("patient", f"a PatientID that {pattern!r} takes")
+            patient = made
+        oriented = self.policy.view_in_patient_orientation
+        return {
+            "PatientID": patient if speaks["patient"] else "as published",
+            "StudyInstanceUID": self._study(breast),
+            "AccessionNumber": f"A{breast.number // 2}",
+            "StudyDate": DAY,
+            "ImageLaterality": breast.laterality.value if speaks["laterality"] else None,
+            "ViewPosition": view.value if speaks["view"] and not oriented else None,
+            "PatientOrientation": view.value if speaks["view"] and oriented else None,
+            **({"SOPClassUID": SecondaryCaptureImageStorage} if self.policy.secondary_capture else {}),
+        }
+
+    def _study(self, breast: MadeBreast) -> str:
+        return breast.patient if self.policy.patient_from == "study" else f"2.25.9{breast.number // 2}"
+
+    def _unmade(self, fact: str, what: str) -> ParameterError:
+        name = self.declaration.name
+        return ParameterError(f"adapter {name!r}: {what} could not be made; give texts by examples={{{fact!r}: [...]}}")

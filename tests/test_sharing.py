@@ -1,0 +1,74 @@
+"""What `dvc push` would take along, against the licenses of the data sets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from fvpipe.errors import ParameterError
+from fvpipe.project.project import Project
+
+ROOT = Path(__file__).parents[1]
+
+
+def project(folder: Path, datasets: str, dag: str, more: str = "") -> Project:
+    (folder / "params.yaml").write_text(f"datasets:\n{datasets}\n{more}")
+    (folder / "dvc.yaml").write_text(dag)
+    return Project(folder)
+
+
+def dag(**flags: object) -> str:
+    """The DAG of this repository with other flags of its shards and models."""
+    found = yaml.safe_load((ROOT / "dvc.yaml").read_text())
+    for stage, place in (("shards", "cache/shards"), ("train", "cache/models")):
+        outs = found["stages"][stage]["outs"]
+        assert all(str(path).startswith(place) for out in outs for path in out)
+        if stage in flags:
+            found["stages"][stage]["outs"] = [{path: flags[stage]} if flags[stage] else path for out in outs for path in out]
+    return yaml.safe_dump(found)
+
+
+def test_shards_and_models_stay_by_default(tmp_path: Path) -> None:
+    """Any data set can be added: DVC pushes none of it."""
+    for name in ("vindr", "embed", "table", "rsna"):
+        assert project(tmp_path, f"  own: {{adapter: {name}}}", (ROOT / "dvc.yaml").read_text())
+
+
+@pytest.mark.parametrize("flags", [{}, {"push": True}, {"persist": True}])
+@pytest.mark.parametrize(
+    ("stage", "adapter", "shared"),
+    [
+        ("shards", "cbis", True), ("shards", "cmmd", True), ("shards", "vindr", False), ("shards", "table", False),
+        ("train", "vindr", True), ("train", "embed", False),
+    ],
+)  # fmt: skip
+def test_what_a_license_forbids_is_not_pushed(
+    flags: dict[str, bool], stage: str, adapter: str, shared: bool, tmp_path: Path
+) -> None:
+    datasets, pushed = f"  own: {{adapter: {adapter}}}\n  free: {{adapter: cbis}}", dag(**{stage: flags})
+    if shared:
+        assert project(tmp_path, datasets, pushed)
+        return
+    place = "cache/shards" if stage == "shards" else "cache/models"
+    message = rf"`dvc push` takes {place} along, and the license of data set 'own' forbids it .*accept_license: \[own\]"
+    with pytest.raises(ParameterError, match=message):
+        project(tmp_path, datasets, pushed)
+    assert project(tmp_path, datasets, pushed, "accept_license: [own]\n")
+    assert project(tmp_path, datasets.replace("}\n", ", made: true}\n"), pushed)  # simulated
+    with pytest.raises(ParameterError, match=r"no data set 'owm' \(did you mean 'own'\?\)"):
+        project(tmp_path, datasets, pushed, "accept_license: [owm]\n")
+
+
+@pytest.mark.parametrize(
+    "text", ["", "stages: []", "stages: {a: {outs: 3}}", "stages: {a: 1}", "a: [", "stages: {a: {outs: [3]}}"]
+)
+def test_a_dag_that_dvc_could_not_read_is_its_matter(text: str, tmp_path: Path) -> None:
+    assert project(tmp_path, "  own: {adapter: vindr}", text)
+
+
+def test_a_declaration_of_ones_own_is_not_shared(tmp_path: Path) -> None:
+    (tmp_path / "own.yaml").write_text("name: own\nlicense: ours alone\n")
+    with pytest.raises(ParameterError, match="ours alone"):
+        project(tmp_path, "  own: {adapter: own.yaml}", "stages: {a: {outs: [cache/shards/x]}}")
