@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from fvpipe.config.facts import IDENTITY, check_fact
+from fvpipe.config.formats import DICOM, Formats
 from fvpipe.config.loading import Names, Numbers, Settings, is_plain_name, parse, read_yaml
 from fvpipe.reasons import Reason
 
@@ -158,6 +159,7 @@ class Headers(Settings):
     """Departures of the headers from the standard."""
 
     secondary_capture: bool = False
+    inverted: bool = False  # low values are white in images that cannot say so: PNG, JPEG, PGM, NRRD
     view_in_patient_orientation: bool = False
     patient_from: Literal["patient_id", "study"] = "patient_id"
     patient_pattern: str = ""
@@ -201,6 +203,7 @@ class Declaration(Settings):
     redistribute_shards: bool = False
     release_models: bool = True
     seen: str = ""  # which real files this project has read; empty: none
+    formats: Annotated[Formats, Field(min_length=1)] = DICOM  # of the files that are images; all others are passed over
     headers: Headers = Headers()
     identity: Identity = Identity()
     path: str = ""  # regular expression of the path; groups patient, exam, laterality, view and others

@@ -14,6 +14,7 @@ from fvpipe.datasets.source import Source
 from fvpipe.dicom.elements import RejectedFile, silenced, text
 from fvpipe.dicom.header import HeaderPolicy, ImageHeader, PixelHeader, parse_header, pixel_header, read_header
 from fvpipe.dicom.pixels import decode_image
+from fvpipe.dicom.raster.headers import open_image
 from fvpipe.dicom.reader import open_dicom, open_file, stream
 from fvpipe.errors import InputError
 from fvpipe.execution.isolation import Crash
@@ -237,13 +238,14 @@ def read_pixel_digests(tasks: Sequence[tuple[str, ImageRecord, Pipeline]]) -> li
 
 def read_published_uids(source: Source, paths: Iterable[str]) -> dict[str, str]:
     """Read SOP Instance UIDs again, by path, where the records hold keyed digests of them; nothing where they hold them."""
-    return {path: _published_uid(source.root, path) for path in paths} if source.policy.identifier_key else {}
+    policy = source.policy
+    return {path: _published_uid(source.root, path, policy) for path in paths} if policy.identifier_key else {}
 
 
-def _published_uid(root: Path, path: str) -> str:
+def _published_uid(root: Path, path: str, policy: HeaderPolicy) -> str:
     try:
         with open_file(root / path) as file, silenced():
-            return text(open_dicom(file).dataset, "SOPInstanceUID")
+            return text(open_image(file, policy.formats).dataset, "SOPInstanceUID")
     except (OSError, RejectedFile):  # it was accepted a moment ago
         raise changed_since_index(path) from None
 
