@@ -93,7 +93,10 @@ class Reason(StrEnum):
     SOP_CLASS_REFUSED = "sop_class_refused", "not a 2D mammogram for presentation"
     MODALITY_REFUSED = "modality_refused", "Modality is present and not MG"
     MULTI_FRAME = "multi_frame", "more than one frame, counted in the header or not"
-    COLOUR = "colour", "a color photometric interpretation, or channels that differ; transparency"
+    COLOUR = (
+        "colour",
+        "several samples per pixel, a color photometric interpretation, transparency, or channels that differ",
+    )
     SIZE_OUT_OF_RANGE = "size_out_of_range", "Rows or Columns outside 16..16384, or more than 2^27 pixels"
     BITS_UNSUPPORTED = (
         "bits_unsupported",

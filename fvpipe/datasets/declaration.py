@@ -208,6 +208,7 @@ class Declaration(Settings):
     identity: Identity = Identity()
     path: str = ""  # regular expression of the path; groups patient, exam, laterality, view and others
     path_values: dict[str, Values] = Field(default_factory=dict)  # group -> text -> value
+    same_in_exam: Texts = ()  # groups of `path` that are the same for all images of an exam, or all of them are left out
     tables: Annotated[tuple[Table, ...], Field(strict=False)] = ()
     bi_rads: BiRads = BiRads()
     options: Values = Field(default_factory=dict)  # name -> default; `labels.options` of params.yaml overrides it
@@ -247,10 +248,11 @@ class Declaration(Settings):
                 raise ValueError(f"identity.{fact} names the path, and 'path' has no group (?P<{fact}>...)")
             if "table" in sources and not any(fact in table.columns for table in self.tables):
                 raise ValueError(f"identity.{fact} names the table, and no table has a column for it")
+        named = [("same_in_exam", group) for group in self.same_in_exam]
+        for key, group in [*named, *(("path_groups", group) for table in self.tables for group in table.path_groups)]:
+            if group not in groups:
+                raise ValueError(f"{key} names {group!r}, and 'path' has no group (?P<{group}>...)")
         for table in self.tables:
-            for group in table.path_groups:
-                if group not in groups:
-                    raise ValueError(f"path_groups names {group!r}, and 'path' has no group (?P<{group}>...)")
             outcomes = [case.then for case in (*(table.label if isinstance(table.label, tuple) else ()), *table.contralateral)]
             for outcome in [*outcomes, *([table.follow_up.days] if table.follow_up else [])]:
                 if outcome.startswith("$") and outcome[1:] not in self.options:

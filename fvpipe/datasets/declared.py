@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import importlib
-import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import partial
@@ -19,13 +18,11 @@ from fvpipe.config.project import Labels
 from fvpipe.datasets.adapter import Adapter, ImageFacts, LabelTable, ListedImage
 from fvpipe.datasets.declaration import Column, Declaration, Table, check_option
 from fvpipe.datasets.label_rules import BreastOfExam, RowReader, parse_day, with_follow_up, worst
+from fvpipe.datasets.listed_images import bi_rads_of, list_image, state_images
 from fvpipe.dicom.header import HeaderPolicy
 from fvpipe.errors import LabelTableError, ParameterError
 from fvpipe.io.tables import OpenTable, Row, open_table, whole_number
-from fvpipe.reasons import Reason
 from fvpipe.types import VIEWS, BreastFacts, Exam, Finding, Laterality, View
-
-KINDS = ("full_field", "synthetic", "low_energy", "recombined", "other")
 
 
 def declared_adapter(declaration: Declaration) -> Adapter:
@@ -200,18 +197,7 @@ def _reader(
             columns[fact] = column.model_copy(update={"column": there})
         elif fact in renamed or column.needed or fact in needed:
             columns[fact] = column.model_copy(update={"column": column.column[:1]})  # missing: iterate_table says so
-    return RowReader(table, columns, _bi_rads(declaration, rules), options)
-
-
-def _bi_rads(declaration: Declaration, rules: Labels) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """BI-RADS that are benign and malignant: as ``params.yaml`` says, else as the declaration does."""
-    own, given = declaration.bi_rads, rules.model_fields_set
-    benign = rules.bi_rads_benign if "bi_rads_benign" in given else own.benign
-    malignant = rules.bi_rads_malignant if "bi_rads_malignant" in given else own.malignant
-    both = sorted(set(benign) & set(malignant))
-    if both:
-        raise ParameterError(f"labels: BI-RADS {both} of adapter {declaration.name!r} would be both benign and malignant")
-    return benign, malignant
+    return RowReader(table, columns, bi_rads_of(declaration, rules), options)
 
 
 def _check_settings(declaration: Declaration, table: Table, rules: Labels, *, first: bool) -> None:
@@ -258,7 +244,7 @@ def _read(reader: RowReader, opened: OpenTable, found: _Found) -> None:
             continue
         rows += 1
         if table.lists_images:
-            _list_image(reader, row, found, subset)
+            list_image(reader, row, found.listed, subset)
             continue
         if table.instance:
             _describe_image(reader, row, found)
@@ -344,113 +330,3 @@ def _view(cell: str) -> View | None:
 
 def _whole(cell: str) -> int | None:
     return int(cell) if cell.isdecimal() else None
-
-
-# --- tables of images, and paths --------------------------------------------------------------------------------------
-
-
-def _list_image(reader: RowReader, row: Row, found: _Found, subset: str) -> None:
-    table = reader.table
-    key = "\0".join(row[column] for column in table.path_groups.values()) if table.path_groups else path_key(row[table.path])
-    if not key.strip("\0"):
-        raise row.error(table.path or next(iter(table.path_groups.values())), "the path of an image")
-    if table.path and table.path_parts:
-        key = "/".join(key.split("/")[-table.path_parts :])
-    image = _image(reader, row, row.place, subset)
-    before = found.listed.setdefault(key, image)
-    if before != replace(image, place=before.place):
-        raise LabelTableError(f"{before.place} and line {row.line}: list one image and differ; expected one row")
-
-
-def _image(reader: RowReader, row: Row, place: str, subset: str = "") -> ListedImage:
-    sides = reader.sides(row)
-    side = sides[0] if len(sides) == 1 else None
-    kind = reader.parsed(row, "kind", lambda text: text if text in KINDS else None, ", ".join(KINDS))
-    rejected = next(((each.code, each.why) for each in reader.table.exclude if reader.fits(row, each.when, side)), None)
-    if kind in ("recombined", "other"):
-        detail = f"{reader.columns['kind'].column[0]} is that of {'a recombined' if kind == 'recombined' else 'another'} image"
-        rejected = rejected or (Reason.IMAGE_KIND_REFUSED, detail)
-    return ListedImage(
-        place=place,
-        patient=reader.cell(row, "patient"),
-        exam=reader.cell(row, "exam"),
-        exam_names=reader.exam_names(row),
-        laterality=side,
-        view=reader.cell(row, "view").upper(),
-        kind=kind,
-        implant=reader.yes(row, "implant"),
-        facts=reader.facts(row, side, subset) if reader.table.label and not rejected else None,
-        findings=tuple(reader.findings(row)) if {"boxes", "top", "bottom", "left", "right"} & reader.columns.keys() else (),
-        rejected=rejected,
-    )
-
-
-def path_key(path: str) -> str:
-    r"""Bring a path to the form in which paths are compared: slashes, and no suffix of an image.
-
-    Examples
-    --------
-    >>> path_key("NLBS Data\\normal\\1\\IM-1.dcm")
-    'NLBS Data/normal/1/IM-1'
-    """
-    path = path.strip().replace("\\", "/").removeprefix("./")
-    return re.sub(r"\.(dcm|dicom|png|jpe?g|tiff?|pgm|nrrd)$", "", path, flags=re.IGNORECASE)
-
-
-def state_images(
-    declaration: Declaration, paths: Sequence[str], table: LabelTable, rules: Labels
-) -> dict[str, list[tuple[str, ListedImage]]]:
-    """Find what the tables' rows and its own path say of each image.
-
-    Raises
-    ------
-    LabelTableError
-        A row fits two files.
-    """
-    pattern = re.compile(declaration.path)
-    named = {fact: Column(column=(fact,)) for fact in IDENTITY if fact in pattern.groupindex}
-    options, bi_rads = {**declaration.options, **rules.options}, _bi_rads(declaration, rules)
-    # The groups of a path are the cells of a row.
-    tables = declaration.tables_of_paths or (Table(from_path=True),)
-    readers = [RowReader(each, {**named, **each.columns}, bi_rads, options) for each in tables]
-    by_groups = next((each.path_groups for each in declaration.tables if each.path_groups), None)
-    stated: dict[str, list[tuple[str, ListedImage]]] = {}
-    used: dict[str, str] = {}
-    for path in paths:
-        match = pattern.search(path) if declaration.path else None
-        groups = {name: found or "" for name, found in match.groupdict().items()} if match else {}
-        stated[path] = [("path", _of_path(reader, path, _in_words(declaration, groups))) for reader in readers if match]
-        keys: Iterable[str] = _suffixes(path)
-        if by_groups is not None:
-            keys = ["\0".join(groups[group] for group in by_groups)] if match else []
-        key = next((key for key in keys if key in table.listed), None)
-        if key is not None:
-            if used.setdefault(key, path) != path:
-                place, names = table.listed[key].place, f"{used[key]} and {path}"
-                raise LabelTableError(f"{place}: fits {names}; expected one file: give more of the path")
-            stated[path].append(("table", table.listed[key]))
-    return stated
-
-
-def _in_words(declaration: Declaration, groups: Mapping[str, str]) -> dict[str, str]:
-    """Groups of a path, put into the declared words; a text that is not declared stays as it is."""
-    result = {}
-    for name, text in groups.items():
-        values = {known.casefold(): value for known, value in declaration.path_values.get(name, {}).items()}
-        result[name] = values.get(text.casefold(), values.get("*", text))
-    return result
-
-
-def _of_path(reader: RowReader, path: str, groups: Mapping[str, str]) -> ListedImage:
-    """What a path says; where a part of it has no value, the image is rejected, and not the whole data set."""
-    row = Row(Path(path), 0, groups)
-    try:
-        return _image(reader, row, "the path")
-    except LabelTableError as error:
-        why = str(error).removeprefix(f"{row.file}, line {row.line}: ")
-        return ListedImage("the path", rejected=(Reason.IMAGE_EXCLUDED, why))
-
-
-def _suffixes(path: str) -> Iterator[str]:
-    parts = path_key(path).split("/")
-    return ("/".join(parts[i:]) for i in range(len(parts)))

@@ -6,6 +6,8 @@ import csv
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from fvpipe import flow
 from fvpipe.cache.file_cache import FileCache
 from fvpipe.config.project import DataSet
@@ -15,6 +17,7 @@ from fvpipe.project.project import make_source
 from fvpipe.types import Laterality
 from tests.support import factory
 from tests.support.factory import CC
+from tests.support.raster import jpeg, rgb
 
 BARE = {"ImageLaterality": None, "ViewPosition": None, "PatientID": "as the publisher left it", "Modality": None}
 """A header that says nothing of patient, side and view."""
@@ -29,6 +32,14 @@ def image(path: Path, number: int, **tags: Any) -> None:
     study = f"2.25.{(number - 1) // 4 + 1}1"
     said = BARE | {"SOPInstanceUID": f"2.25.{number}", "StudyInstanceUID": study} | tags
     factory.mammogram(path, factory.Made(pixels, SMALL.drawing, SMALL.bits), **said)
+
+
+def jpeg_image(path: Path, number: int) -> None:
+    """Write the same image as a JPEG file, grey stored as three channels."""
+    pixels = (SMALL.pixels >> 4).astype(np.uint8)
+    pixels[-8:, -8:] = number
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(jpeg(rgb(pixels)))
 
 
 def write_table(file: Path, rows: list[dict[str, Any]], delimiter: str = ",") -> None:

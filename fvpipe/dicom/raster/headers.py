@@ -241,7 +241,7 @@ def _tiff(file: BinaryIO) -> RasterHeader:
             raise _broken("tiff", f"its tag {number} has {len(found)} different values; expected one")
         return found.pop()
 
-    rows, columns, bits, photometric, samples = one(257), one(256), one(258, 1), one(262), one(277, 1)
+    (rows, columns), bits, photometric, samples = check_size(one(257), one(256)), one(258, 1), one(262), one(277, 1)
     if _TIFF_COLORS.get(photometric) != samples or 338 in directory:
         raise _no_grey(f"of photometric interpretation {photometric} with {samples} sample(s) a pixel")
     if one(259, 1) not in _COMPRESSIONS:
