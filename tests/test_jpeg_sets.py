@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from tests.support.declared import index, jpeg_image, labels, reasons, write_tab
 VIEWS = ("CC_L", "MLO_L", "CC_R", "MLO_R")
 
 
-def kau(root: Path, cases: dict[str, tuple[str, ...]]) -> Path:
+def kau(root: Path, cases: Mapping[str, tuple[str, ...]]) -> Path:
     """KAU-BCMD's form: `cases` is folder of BI-RADS and case -> ends of the names of its files."""
     number = 0
     for where, ends in cases.items():
@@ -170,7 +171,7 @@ def test_groups_that_must_agree_exist(tmp_path: Path) -> None:
 
 def test_formats_of_a_table_are_stated_in_the_project(tmp_path: Path) -> None:
     """One row an image of a user's own table, where no header names anything."""
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"file": f"a/im{number}.jpg", "pid": "A", "visit": 1, "side": "L", "view": view}
         for number, view in enumerate(("CC", "MLO"))
     ]

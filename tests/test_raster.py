@@ -83,7 +83,7 @@ EXACT: dict[str, tuple[bytes, NDArray[Any]]] = {
     "tiff deflate": (tiff_by_pillow(G16, "tiff_adobe_deflate"), G16),
     "tiff packbits": (tiff_by_pillow(G8, "packbits"), G8),
     "bigtiff": (tiff_by_pillow(G16, "tiff_lzw", big_tiff=True), G16),
-    "tiff tiles, predictor": (imagecodecs.tiff_encode(TILED, compression="deflate", tile=(64, 64), predictor=True), TILED),
+    "tiff tiles, predictor": (bytes(imagecodecs.tiff_encode(TILED, compression="lzw", tile=(64, 64), predictor=True)), TILED),
     "tiff white is zero 8": (tiff(G8, 0), 255 - G8.astype(int)),
     "tiff white is zero 16": (tiff(G16, 0), 65535 - G16.astype(int)),
     "tiff white is zero 16 big-endian": (tiff(G16, 0, ">"), 65535 - G16.astype(int)),
@@ -266,7 +266,12 @@ def copies(folder: Path, *, dicom: bool, patient: str = "P1") -> None:
         name = folder / f"{patient}_{side}_{view}"
         folder.mkdir(exist_ok=True)
         if dicom:
-            tags = {"ImageLaterality": side, "ViewPosition": view.value, "PatientID": patient, "SOPInstanceUID": None}
+            tags: dict[str, Any] = {
+                "ImageLaterality": side,
+                "ViewPosition": view.value,
+                "PatientID": patient,
+                "SOPInstanceUID": None,
+            }
             factory.mammogram(name.with_suffix(".dcm"), made, **tags)
         else:
             name.with_suffix(f".{suffix}").write_bytes(write(made.pixels))

@@ -1,4 +1,4 @@
-"""What the rows of tables that list images, and the paths, say of each image."""
+"""Statements of the rows of tables that list images, and of the paths, about each image."""
 
 from __future__ import annotations
 

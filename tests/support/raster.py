@@ -7,12 +7,13 @@ import io
 import struct
 import zlib
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+Order = Literal["<", ">"]
 ORIENTATION_6 = b"MM\0*\0\0\0\x08\0\1\x01\x12\0\3\0\0\0\1\0\6\0\0\0\0\0\0"
 """EXIF data with the one tag that says that an image is stored turned."""
 
@@ -41,7 +42,7 @@ def jpeg(pixels: NDArray[Any], mode: str | None = None, **options: Any) -> bytes
 
 
 def tiff(
-    pixels: NDArray[Any], photometric: int | None = None, order: str = "<", data: bytes | None = None, **tags: int
+    pixels: NDArray[Any], photometric: int | None = None, order: Order = "<", data: bytes | None = None, **tags: int
 ) -> bytes:
     """An uncompressed TIFF file of one strip; `tags` (``t274=3``) replace or add to those of the pixels."""
     rows, columns = pixels.shape[:2]
