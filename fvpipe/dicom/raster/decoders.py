@@ -12,7 +12,7 @@ from fvpipe.config.formats import Format
 from fvpipe.dicom.codestream import jpeg_codestream
 from fvpipe.dicom.elements import RejectedFile
 from fvpipe.dicom.layout import PixelLayout
-from fvpipe.dicom.raster.headers import RasterHeader, png_chunks, read_raster
+from fvpipe.dicom.raster.headers import PNG, RasterHeader, png_chunks, read_raster
 from fvpipe.dicom.reader import stream
 from fvpipe.reasons import Reason
 
@@ -24,7 +24,6 @@ LIBRARIES: dict[Format, str] = {
     "nrrd": "numpy",
 }
 """The distribution that reads the pixels of each format."""
-_AFTER_PNG = b"\x89PNG\r\n\x1a\n"
 
 
 def decode_raster(data: bytes, layout: PixelLayout) -> NDArray[Any]:
@@ -51,12 +50,7 @@ def decode_raster(data: bytes, layout: PixelLayout) -> NDArray[Any]:
 
     match layout.transfer_syntax_uid:
         case "png":
-            file = stream(data)
-            for _ in png_chunks(file):  # checks those after the pixels, too
-                pass
-            if _AFTER_PNG in data[file.tell() :]:
-                raise RejectedFile(Reason.MULTI_FRAME, "another PNG image follows the first; expected 1")
-            pixels = imagecodecs.png_decode(data)
+            pixels = imagecodecs.png_decode(_bare_png(data))
         case "jpeg":
             pixels = imagecodecs.jpeg8_decode(jpeg_codestream(data, layout, components=(1, 3))[0])
         case "tiff":
@@ -66,6 +60,14 @@ def decode_raster(data: bytes, layout: PixelLayout) -> NDArray[Any]:
         case _:
             pixels = _values(data, read_raster(stream(data), "nrrd"))
     return _grey(np.asarray(pixels))
+
+
+def _bare_png(data: bytes) -> bytes:
+    """Return a PNG file with the chunks of its pixels alone: all others are looked at here, and none by the decoder."""
+    chunks = list(png_chunks(stream(data)))
+    if PNG in data[chunks[-1][2] :]:
+        raise RejectedFile(Reason.MULTI_FRAME, "another PNG image follows the first; expected 1")
+    return PNG + b"".join(data[start:end] for name, start, end in chunks if name in (b"IHDR", b"IDAT", b"IEND"))
 
 
 def _values(data: bytes, header: RasterHeader) -> NDArray[Any]:

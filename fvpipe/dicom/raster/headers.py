@@ -21,9 +21,10 @@ from fvpipe.reasons import Reason
 
 HEAD_BYTES = 132  # that tell the format of a file
 TEXT_HEADER_BYTES = 1 << 16  # of a PGM or NRRD file, within which its header must end
+PNG = b"\x89PNG\r\n\x1a\n"  # the first bytes of a PNG file
 _SIGNATURES: tuple[tuple[bytes, Format], ...] = (
     (rb"(?s).{128}DICM", "dicom"),  # first: its preamble may be that of a TIFF
-    (rb"\x89PNG\r\n\x1a\n", "png"),
+    (re.escape(PNG), "png"),
     (rb"\xff\xd8\xff", "jpeg"),
     (rb"II[*+]\0|MM\0[*+]", "tiff"),
     (rb"P5\s", "pgm"),
@@ -157,18 +158,18 @@ def _check_exif(data: bytes) -> None:
 # --- PNG --------------------------------------------------------------------------------------------------------------
 
 
-def png_chunks(file: BinaryIO) -> Iterator[bytes]:
-    """Names of the chunks of a PNG file up to its end, each checked for what makes the image another than its pixels.
+def png_chunks(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
+    """Name, start and end of each chunk of a PNG file, checked for what makes the image another than its pixels.
 
     Raises
     ------
     RejectedFile
         A chunk of transparency, animation or another orientation, or none that ends the image.
     """
-    at = file.seek(8)
+    at = file.seek(len(PNG))
     while len(start := file.read(8)) == 8:
         length, name = struct.unpack(">I4s", start)
-        yield name
+        yield name, at, at + 12 + length
         if name == b"IEND":
             return
         if name == b"tRNS":
@@ -189,7 +190,7 @@ def _png(file: BinaryIO) -> RasterHeader:
     if color not in (0, 2):
         found = {3: "of a palette", 4: "grey with an alpha channel", 6: "colored with an alpha channel"}
         raise _no_grey(found.get(color, "of an unknown color type"))
-    for name in png_chunks(file):
+    for name, _, _ in png_chunks(file):
         if name == b"IDAT":
             return RasterHeader(rows, columns, bits)
     raise RejectedFile(Reason.PIXEL_DATA_MISSING, "the PNG file has no image data")
