@@ -16,12 +16,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fvpipe.config.formats import RASTER, Format
+from fvpipe.config.pipeline import Pipeline
 from fvpipe.dicom.decoders import lossy_decoder
 from fvpipe.dicom.elements import RejectedFile
 from fvpipe.dicom.header import HeaderPolicy, ImageHeader, parse_header, read_header
 from fvpipe.dicom.pixels import decode_image
 from fvpipe.dicom.second_reader import library_version, read_values
 from fvpipe.imaging.decoded_image import DecodedImage
+from fvpipe.indexing.headers import read_pixel_digests
 from fvpipe.reasons import Rejection
 from fvpipe.shards.reader import open_shards
 from fvpipe.types import Laterality, StatedImage, View
@@ -192,6 +194,15 @@ def test_the_first_bytes_count_and_not_the_suffix(tmp_path: Path) -> None:
     assert header.record.transfer_syntax_uid == "jpeg"
     assert lossy_decoder("jpeg")  # its version is a part of the sample's key
     assert not any(lossy_decoder(name) for name in RASTER - {"jpeg"})
+
+
+@pytest.mark.parametrize("name", ["png rgb 16", "tiff white is zero 16", "pgm of 1000 with comments", "nrrd gzip"])
+def test_a_view_is_tried_alone_where_its_breast_crashed_a_decoder(name: str, tmp_path: Path) -> None:
+    """Without its data set's policy, as isolation does: it is decoded, and no other fault is found in its place."""
+    image = read(tmp_path, EXACT[name][0])
+    header = read_header(tmp_path, "image", POLICY, STATED)
+    assert isinstance(image, DecodedImage) and isinstance(header, ImageHeader)
+    assert read_pixel_digests([(str(tmp_path), header.record, Pipeline())]) == [("image", image.pixel_digest)]
 
 
 def test_polarity_is_that_of_the_file_or_else_as_declared(tmp_path: Path) -> None:

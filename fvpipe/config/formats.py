@@ -23,3 +23,8 @@ SUFFIXES: dict[Format, frozenset[str]] = {
 
 RASTER = frozenset(SUFFIXES) - {"dicom"}
 """Formats that are not DICOM. Their names stand in the place of a transfer syntax."""
+
+
+def formats_of(transfer_syntax_uid: str) -> tuple[Format, ...]:
+    """Return the one format of an image that was read, by what stands in the place of its transfer syntax."""
+    return next(((name,) for name in SUFFIXES if name in RASTER and name == transfer_syntax_uid), DICOM)
