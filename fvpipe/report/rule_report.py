@@ -120,6 +120,7 @@ def value_facts(opened: OpenedDicom, pixels: PixelHeader | None, voi: str) -> di
             "none": "neither window nor VOI LUT",
             "window": "the first window",
             "lut": "the first VOI LUT",
+            "auto": "the first of window and VOI LUT that is valid and leaves a range of values",
         }[voi],
         "padding": _fact(lambda: describe_padding(read_padding(dataset))),
         "presentation LUT shape": _fact(lambda: _shape(dataset)),
