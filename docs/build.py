@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 import fvpipe
 from fvpipe.config.pipeline import load_pipeline
 from fvpipe.datasets.registry import get_adapter
-from fvpipe.dicom.decoders import DECODERS
+from fvpipe.dicom.decoders import DECODERS, RASTER_DECODERS
 from fvpipe.dicom.header import ImageHeader, read_header
 from fvpipe.dicom.pixels import decode_image
 from fvpipe.imaging.fusion import fuse
@@ -90,16 +90,17 @@ def reasons() -> str:
         "[contradictions.md](contradictions.md) has one file of each kind that contradicts itself, its table or another file:",
         "what `fvpipe inspect` prints, and its row of `rejected.csv` or its flag.",
         "",
-        "## Transfer syntaxes",
+        "## Transfer syntaxes and formats",
         "",
         "Uncompressed (little and big endian) and deflated files need no decoder. Every other supported transfer syntax has",
-        "exactly one. All others are rejected by the index as `transfer_syntax_unsupported`.",
+        "exactly one. All others are rejected by the index as `transfer_syntax_unsupported`. The last rows are the formats of",
+        "image files that are not DICOM, which are read where the data set states them.",
         "",
         "| UID | decoder | may be lossy |",
         "|---|---|---|",
         *(
             f"| {uid} | {d.library}, `{d.decode.__name__.strip('_')}` | {'yes' if d.lossy else 'no'} |"
-            for uid, d in DECODERS.items()
+            for uid, d in (DECODERS | RASTER_DECODERS).items()
         ),
     ]
     return "\n".join(lines) + "\n"

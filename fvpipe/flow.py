@@ -21,6 +21,7 @@ from fvpipe.build.schedule import make_missing
 from fvpipe.build.targets import filled_forms
 from fvpipe.cache.file_cache import FileCache
 from fvpipe.cache.sample_store import SampleStore
+from fvpipe.config.formats import DICOM
 from fvpipe.datasets.source import Source
 from fvpipe.errors import InputError
 from fvpipe.execution.workers import Workers
@@ -31,7 +32,7 @@ from fvpipe.indexing.index import Index
 from fvpipe.indexing.labels import make_labels, read_labels
 from fvpipe.indexing.lesion_masks import with_mask_findings
 from fvpipe.indexing.pairing import colliding_instances, contradictions, pair, rejection_order, tied_images
-from fvpipe.indexing.scan import dicom_files, scan_folder, without_strays
+from fvpipe.indexing.scan import image_files, scan_folder, without_strays
 from fvpipe.indexing.statements import collect_statements, statement_digest
 from fvpipe.io.locking import lock
 from fvpipe.reasons import Rejection
@@ -59,12 +60,16 @@ def index(source: Source, workers: Workers, file_cache: FileCache, *, digest: bo
     LabelTableError
         The label table breaks its form.
     """
-    scan = scan_folder(source.root)
-    files, passed_over = dicom_files(scan, source.root, file_cache)
+    formats = source.policy.formats
+    scan = scan_folder(source.root, formats)
+    files, passed_over = image_files(scan, source.root, file_cache, formats)
     if not files:
         others = list(passed_over.describe()) or ["nothing"]
         found = "; ".join([*others, *(f"{rejection.what}: {rejection.detail}" for rejection in scan.rejections[:3])])
-        raise InputError(f"{source.root}: no DICOM file; found {found}. Expected files with the DICM marker at byte 128")
+        expected = "files with the DICM marker at byte 128 (PNG, JPEG, TIFF, PGM and NRRD are read where `formats` states it)"
+        expected = expected if formats == DICOM else "what `formats` of the data set states"
+        what = " or ".join("DICOM" if each == "dicom" else each.upper() for each in formats)
+        raise InputError(f"{source.root}: no {what} file; found {found}. Expected {expected}")
     table = read_labels(source)
     statements = collect_statements(source, table, list(files))
     labels = make_labels(source, table, statements)
@@ -73,7 +78,7 @@ def index(source: Source, workers: Workers, file_cache: FileCache, *, digest: bo
     to_read = {path: file for path, file in files.items() if path not in left_out}
     headers, digests, headers_read = read_headers(source, to_read, workers, file_cache, digest, statements.stated)
     headers = statements.without_not_listed(headers | left_out)
-    headers, passed_over = without_strays(headers, files, passed_over, source.root, file_cache)
+    headers, passed_over = without_strays(headers, files, passed_over, source.root, file_cache, formats)
 
     def records() -> list[ImageRecord]:
         return [header for header in headers.values() if isinstance(header, ImageRecord)]

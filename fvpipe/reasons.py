@@ -85,17 +85,24 @@ class Reason(StrEnum):
     NOT_A_FILE = "not_a_file", "a broken or circular link, a pipe, a device, or a folder that cannot be listed"
     FILE_UNREADABLE = "file_unreadable", "the file system reported an error when the file was read"
     NOT_DICOM = "not_dicom", "not a DICOM file: empty, or without the DICM marker"
+    NOT_AN_IMAGE = "not_an_image", "an empty file, or one in none of the formats that the data set states"
     DICOM_DIRECTORY = "dicom_directory", "a DICOMDIR, which lists the files of a medium: passed over, and in no `rejected.csv`"
-    HEADER_UNREADABLE = "header_unreadable", "the header violates the encoding rules of DICOM"
+    HEADER_UNREADABLE = "header_unreadable", "the header violates the encoding rules of DICOM, or of its format"
     HEADER_INCOMPLETE = "header_incomplete", "an element needed to read the pixels is missing or not a number"
     DEFLATED_TOO_LARGE = "deflated_too_large", "a deflated data set is larger than the limit when inflated"
     SOP_CLASS_REFUSED = "sop_class_refused", "not a 2D mammogram for presentation"
     MODALITY_REFUSED = "modality_refused", "Modality is present and not MG"
     MULTI_FRAME = "multi_frame", "more than one frame, counted in the header or not"
-    COLOUR = "colour", "more than one sample per pixel, or a color photometric interpretation"
+    COLOUR = (
+        "colour",
+        "several samples per pixel, a color photometric interpretation, transparency, or channels that differ",
+    )
     SIZE_OUT_OF_RANGE = "size_out_of_range", "Rows or Columns outside 16..16384, or more than 2^27 pixels"
-    BITS_UNSUPPORTED = "bits_unsupported", "BitsAllocated, BitsStored and HighBit contradict each other"
-    TRANSFER_SYNTAX_UNSUPPORTED = "transfer_syntax_unsupported", "no decoder for this transfer syntax"
+    BITS_UNSUPPORTED = (
+        "bits_unsupported",
+        "BitsAllocated, BitsStored and HighBit contradict each other, or an image file has not 8 to 16 bits",
+    )
+    TRANSFER_SYNTAX_UNSUPPORTED = "transfer_syntax_unsupported", "no decoder for this transfer syntax, or compression of a file"
     RESCALE_INVALID = "rescale_invalid", "Rescale Slope is 0, or slope or intercept is not a finite number"
     LUT_INVALID = "lut_invalid", "descriptor and data of a Modality LUT or VOI LUT contradict each other"
     WINDOW_INVALID = "window_invalid", "the pipeline applies the window, and that of the header violates the standard"
@@ -105,7 +112,10 @@ class Reason(StrEnum):
     VIEW_MODIFIED = "view_modified", "a magnification, spot compression, partial or other non-standard view"
     IMAGE_KIND_REFUSED = "image_kind_refused", "a quality control, specimen, biopsy, recombined or tomosynthesis image"
     KIND_MISMATCH = "kind_mismatch", "full-field, synthetic, low-energy and raw images pair only with their own kind"
-    ORIENTATION_INVALID = "orientation_invalid", "Patient Orientation contradicts itself or the view"
+    ORIENTATION_INVALID = (
+        "orientation_invalid",
+        "Patient Orientation contradicts itself or the view, or an image file is stored turned",
+    )
     LATERALITY_MISSING = "laterality_missing", "the laterality is neither L nor R"
     LATERALITY_CONFLICT = "laterality_conflict", "the elements for the side, PatientOrientation or the label table disagree"
     SIZE_CONFLICT = "size_conflict", "Rows or Columns disagree with the label table"
@@ -123,7 +133,7 @@ class Reason(StrEnum):
     IMAGE_NOT_LISTED = "image_not_listed", "the data set's table lists its images, and not this one"
     IMAGE_EXCLUDED = "image_excluded", "a rule of the data set's adapter leaves the image out"
     IDENTIFIER_INVALID = "identifier_invalid", "the patient identifier has control characters or more than 64 characters"
-    PIXEL_DATA_MISSING = "pixel_data_missing", "the file ends before Pixel Data"
+    PIXEL_DATA_MISSING = "pixel_data_missing", "the file ends before Pixel Data, or names another file for its pixels"
     PIXELS_TRUNCATED = "pixels_truncated", "Pixel Data is shorter than Rows x Columns requires"
     PIXELS_MISMATCH = "pixels_mismatch", "size, depth, sign or amount of the pixels contradict the header"
     DECODER_CRASHED = "decoder_crashed", "reading the pixels crashed a fresh process twice"

@@ -39,7 +39,7 @@ from fvpipe.dicom.header import (
     read_header,
 )
 from fvpipe.dicom.pixels import decode_image
-from fvpipe.dicom.reader import open_dicom, stream
+from fvpipe.dicom.reader import STATED, open_dicom, stream
 from fvpipe.dicom.transfer_syntaxes import NATIVE
 from fvpipe.dicom.value_mapping import PixelPadding, Rescale, Window
 from fvpipe.imaging.decoded_image import DecodedImage
@@ -112,8 +112,8 @@ def test_a_file_is_broken(tmp_path: Path, name: str) -> None:
         (b"\x1f\x8b\x08" + bytes(200), "; it is compressed with gzip: unpack it"),
         (b"PK\3\4" + bytes(200), "; it is a ZIP archive: unpack it"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "; it is a Git LFS pointer: fetch the file itself"),
-        (PNG, "; it is a PNG image"),
-        (b"\xff\xd8\xff\xe0" + bytes(200), "; it is a JPEG image without a header of DICOM"),
+        (PNG, "; it is a PNG image" + STATED),
+        (b"\xff\xd8\xff\xe0" + bytes(200), "; it is a JPEG image without a header of DICOM" + STATED),
         (b"hello", ""),
     ],
 )

@@ -17,7 +17,7 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, MediaSto
 
 from fvpipe.cache.file_cache import FileCache
 from fvpipe.dicom.policy import HeaderPolicy
-from fvpipe.indexing.scan import dicom_files, scan_folder
+from fvpipe.indexing.scan import image_files, scan_folder
 from tests.conftest import build, run
 from tests.support import factory
 
@@ -167,7 +167,7 @@ def test_foreign_files_are_read_once_and_no_further_than_the_marker(tmp_path: Pa
     with FileCache(tmp_path / "cache.sqlite", tmp_path / "in", HeaderPolicy()) as file_cache:
         monkeypatch.setattr(builtins, "open", counted)
         for _ in range(2):
-            files, passed_over = dicom_files(scan_folder(tmp_path / "in"), tmp_path / "in", file_cache)
+            files, passed_over = image_files(scan_folder(tmp_path / "in"), tmp_path / "in", file_cache)
             assert not files
             assert len(passed_over) == 22
             assert taken == [132] * 20

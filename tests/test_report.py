@@ -468,3 +468,10 @@ def test_audit_of_nothing_readable_and_of_what_changed(tmp_path: Path) -> None:
     factory.write(tmp_path / "in" / "p_L_CC.dcm", data(PatientID="other"))
     with pytest.raises(InputError, match="not what the index read"):
         measure_images([task])
+
+
+def test_inspect_describes_every_way_to_apply_a_window(tmp_path: Path) -> None:
+    factory.mammogram(tmp_path / "film.dcm", factory.breast(1))
+    (tmp_path / "auto.yaml").write_text("segment: {method: none}\nvoi: auto\n")
+    shown = run("inspect", tmp_path / "film.dcm", "--pipeline", tmp_path / "auto.yaml").stdout
+    assert "applied by the pipeline     the first of window and VOI LUT that is valid" in shown

@@ -116,7 +116,8 @@ def build_shards(
 
     Only breasts whose files, pipeline or decoder changed are decoded. In a
     project the data sets are those of params.yaml; with --dicom and --out any
-    folder is indexed, paired and built in one run.
+    folder is indexed, paired and built in one run. PNG, JPEG, TIFF, PGM and NRRD
+    are read where the adapter states them.
 
     \b
     $ fvpipe build-shards --pipeline cropped --dataset cbis

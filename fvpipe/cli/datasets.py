@@ -45,17 +45,30 @@ def datasets(as_json: bool) -> None:
     rsna      RSNA-2023 Screening Mammography Breast Cancer Detection
               54,706 images; real files were never read by this project
     """
+    from fvpipe.config.formats import DICOM
     from fvpipe.datasets.registry import declarations
 
     known = declarations()
     if as_json:
-        keys = ("name", "title", "images", "source", "license", "seen", "publishable", "redistribute_shards", "release_models")
+        keys = (
+            "name",
+            "title",
+            "images",
+            "formats",
+            "source",
+            "license",
+            "seen",
+            "publishable",
+            "redistribute_shards",
+            "release_models",
+        )
         patterns = {each.name: [pattern for table in each.tables for pattern in table.file] for each in known}
         rows = [{**{key: getattr(each, key) for key in keys}, "tables": patterns[each.name]} for each in known]
         echo(json.dumps(rows, indent=1))
         return
     for each in known:
-        count = f"{each.images:,} images; " if each.images else ""
+        kind = "" if each.formats == DICOM else f"{' or '.join(form.upper() for form in each.formats)} "
+        count = f"{each.images:,} {kind}images; " if each.images else ""
         seen = f"read for real: {each.seen}" if each.seen else "real files were never read by this project"
         tables = ", ".join(pattern for table in each.tables for pattern in table.file[:1])
         forbidden = [

@@ -80,9 +80,9 @@ def verify(folders: tuple[Path, ...], as_json: bool) -> None:
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def inspect(path: Path, adapter: str | None, pipeline: str, png: Path | None, timeout: float, as_json: bool) -> None:
-    """Explain one DICOM file, or describe a shard folder.
+    """Explain one image file, or describe a shard folder.
 
-    Of a DICOM file: the verdict of every rule, the decoder, and the outline of
+    Of an image file: the verdict of every rule, the decoder, and the outline of
     the breast with each threshold and quality gate.
 
     \b

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AliasChoices, Field, ValidationInfo, field_validator, model_validator
 
 from fvpipe.config.facts import check_fact
+from fvpipe.config.formats import Formats
 from fvpipe.config.loading import Names, Numbers, Settings, is_plain_name, nearest, parse, read_yaml
 from fvpipe.config.training import Evaluate, Runs, Train
 
@@ -66,6 +67,7 @@ class DataSet(Settings):
     simulated: bool = Field(default=False, validation_alias=AliasChoices("simulated", "made"))  # marked so in every result
     for_processing: bool = False  # also read raw images, flagged
     secondary_capture: bool = False  # also read Secondary Capture (digitized film); some adapters always do
+    formats: Formats = ()  # of its images, over the adapter's: dicom, png, jpeg, tiff, pgm, nrrd
     identifiers: Literal["", "own", "hashed"] = ""  # empty: as the adapter does, `hashed` for `table`
     license: str = ""  # overrides what the adapter knows
     labels: Labels = Labels()

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from fvpipe.config.facts import FACTS, IDENTITY, check_fact
+from fvpipe.config.formats import DICOM, Formats
 from fvpipe.config.loading import Names, Numbers, Settings, is_plain_name, parse, read_yaml
 from fvpipe.reasons import Reason
 
@@ -168,6 +169,7 @@ class Headers(Settings):
     """Departures of the headers from the standard."""
 
     secondary_capture: bool = False
+    inverted: bool = False  # low values are white in images that cannot say so: PNG, JPEG, PGM, NRRD
     view_in_patient_orientation: bool = False
     patient_from: Literal["patient_id", "study"] = "patient_id"
     patient_pattern: str = ""
@@ -211,10 +213,12 @@ class Declaration(Settings):
     redistribute_shards: bool = False
     release_models: bool = True
     seen: str = ""  # which real files this project has read; empty: none
+    formats: Annotated[Formats, Field(min_length=1)] = DICOM  # of the files that are images; all others are passed over
     headers: Headers = Headers()
     identity: Identity = Identity()
     path: str = ""  # regular expression of the path; groups patient, exam, laterality, view and others
     path_values: dict[str, Values] = Field(default_factory=dict)  # group -> text -> value
+    same_in_exam: Texts = ()  # groups of `path` that are the same for all images of an exam, or all of them are left out
     tables: Annotated[tuple[Table, ...], Field(strict=False)] = ()
     targets: dict[str, DeclaredTarget] = Field(default_factory=dict)  # further facts that columns give, by name
     bi_rads: BiRads = BiRads()
@@ -265,12 +269,13 @@ class Declaration(Settings):
                 raise ValueError(f"identity.{fact} names the path, and 'path' has no group (?P<{fact}>...)")
             if "table" in sources and not any(fact in table.columns for table in self.tables):
                 raise ValueError(f"identity.{fact} names the table, and no table has a column for it")
+        named = [("same_in_exam", group) for group in self.same_in_exam]
+        for key, group in [*named, *(("path_groups", group) for table in self.tables for group in table.path_groups)]:
+            if group not in groups:
+                raise ValueError(f"{key} names {group!r}, and 'path' has no group (?P<{group}>...)")
         for table in self.tables:
             for fact in table.columns:
                 check_fact(fact, self.targets)
-            for group in table.path_groups:
-                if group not in groups:
-                    raise ValueError(f"path_groups names {group!r}, and 'path' has no group (?P<{group}>...)")
             outcomes = [case.then for case in (*(table.label if isinstance(table.label, tuple) else ()), *table.contralateral)]
             for outcome in [*outcomes, *([table.follow_up.days] if table.follow_up else [])]:
                 if outcome.startswith("$") and outcome[1:] not in self.options:

@@ -41,6 +41,8 @@ def declared_adapter(declaration: Declaration) -> Adapter:
         name=declaration.name,
         license=declaration.license,
         policy=HeaderPolicy(
+            formats=declaration.formats,
+            inverted=headers.inverted,
             secondary_capture=headers.secondary_capture,
             view_in_patient_orientation=headers.view_in_patient_orientation,
             patient_from=headers.patient_from,

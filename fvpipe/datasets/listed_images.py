@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -88,7 +89,7 @@ def path_key(path: str) -> str:
     'NLBS Data/normal/1/IM-1'
     """
     path = path.strip().replace("\\", "/").removeprefix("./")
-    return re.sub(r"\.(dcm|dicom|png|jpe?g|tiff?|pgm|nrrd)$", "", path, flags=re.IGNORECASE)
+    return re.sub(r"\.(dcm|dicom|png|jpe?g|tiff?|pgm|nrrd)$", "", path, flags=re.IGNORECASE).rstrip()
 
 
 def state_images(
@@ -110,9 +111,13 @@ def state_images(
     by_groups = next((each.path_groups for each in declaration.tables if each.path_groups), None)
     stated: dict[str, list[tuple[str, ListedImage]]] = {}
     used: dict[str, str] = {}
+    exams: defaultdict[tuple[str, ...], dict[str, tuple[str, ...]]] = defaultdict(dict)  # -> path -> `same_in_exam`
     for path in paths:
         match = pattern.search(path) if declaration.path else None
         groups = {name: found or "" for name, found in match.groupdict().items()} if match else {}
+        if match and declaration.same_in_exam:
+            words = _in_words(declaration, groups)
+            exams[words.get("patient", ""), words.get("exam", "")][path] = tuple(words[g] for g in declaration.same_in_exam)
         stated[path] = [("path", _of_path(reader, path, _in_words(declaration, groups))) for reader in readers if match]
         keys: Iterable[str] = _suffixes(path)
         if by_groups is not None:
@@ -123,6 +128,10 @@ def state_images(
                 place, names = table.listed[key].place, f"{used[key]} and {path}"
                 raise LabelTableError(f"{place}: fits {names}; expected one file: give more of the path")
             stated[path].append(("table", table.listed[key]))
+    names = " and ".join(declaration.same_in_exam)
+    for path in (path for found in exams.values() if len(set(found.values())) > 1 for path in found):
+        why = f"the paths of this exam's images have several values of {names}; expected one"
+        stated[path] = [("path", ListedImage("the path", rejected=(Reason.IMAGE_EXCLUDED, why)))]
     return stated
 
 

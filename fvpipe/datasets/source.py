@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from fvpipe.config.formats import Format
 from fvpipe.config.project import Labels
 from fvpipe.datasets.adapter import Adapter
 from fvpipe.dicom.header import HeaderPolicy
@@ -34,6 +35,8 @@ class Source:
         Key of the digests that replace identifiers; empty where identifiers are kept.
     license : str
         What its publisher allows; written into every shard.
+    formats : tuple of str
+        Formats of its images; empty: as the adapter says.
     secondary_capture : bool
         Whether Secondary Capture is accepted, also where the adapter does not.
     """
@@ -48,10 +51,17 @@ class Source:
     identifier_key: bytes
     license: str
     secondary_capture: bool = False
+    formats: tuple[Format, ...] = ()
 
     @property
     def policy(self) -> HeaderPolicy:
         """How its headers are read."""
         policy = self.adapter.policy
         film = policy.secondary_capture or self.secondary_capture
-        return replace(policy, secondary_capture=film, for_processing=self.for_processing, identifier_key=self.identifier_key)
+        return replace(
+            policy,
+            formats=self.formats or policy.formats,
+            secondary_capture=film,
+            for_processing=self.for_processing,
+            identifier_key=self.identifier_key,
+        )

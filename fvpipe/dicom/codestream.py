@@ -30,7 +30,7 @@ class CodestreamSize:
     signed: bool | None = None
 
 
-def jpeg_codestream(frame: bytes, layout: PixelLayout) -> tuple[bytes, CodestreamSize]:
+def jpeg_codestream(frame: bytes, layout: PixelLayout, components: tuple[int, ...] = (1,)) -> tuple[bytes, CodestreamSize]:
     """Check a JPEG or JPEG-LS image before decoding.
 
     Parameters
@@ -39,6 +39,8 @@ def jpeg_codestream(frame: bytes, layout: PixelLayout) -> tuple[bytes, Codestrea
         The compressed image.
     layout : PixelLayout
         By the DICOM header.
+    components : tuple of int
+        How many the image may have.
 
     Returns
     -------
@@ -52,7 +54,7 @@ def jpeg_codestream(frame: bytes, layout: PixelLayout) -> tuple[bytes, Codestrea
     RejectedFile
         No size, another size, depth or sign than that of the layout, no end marker, or another image after it.
     """
-    return _checked(frame, *_read_jpeg(frame), layout)
+    return _checked(frame, *_read_jpeg(frame), layout, components)
 
 
 def jpeg_2000_codestream(frame: bytes, layout: PixelLayout) -> tuple[bytes, CodestreamSize]:
@@ -61,7 +63,9 @@ def jpeg_2000_codestream(frame: bytes, layout: PixelLayout) -> tuple[bytes, Code
     return _checked(codestream, *_read_jpeg_2000(codestream), layout)
 
 
-def _checked(frame: bytes, size: CodestreamSize | None, end: int, layout: PixelLayout) -> tuple[bytes, CodestreamSize]:
+def _checked(
+    frame: bytes, size: CodestreamSize | None, end: int, layout: PixelLayout, components: tuple[int, ...] = (1,)
+) -> tuple[bytes, CodestreamSize]:
     """Compare size and end; `end` is where the image ends, or where it could be followed no further.
 
     A codestream larger than its DICOM header would be decoded at its own size, and a cut one to an image whose rest the
@@ -74,7 +78,7 @@ def _checked(frame: bytes, size: CodestreamSize | None, end: int, layout: PixelL
         least = top  # else the bits above the shift, or the sign, would lie beyond the codestream's bits
     # An unsigned JPEG 2000 image may hold two's complement that was not declared to the encoder: the values decide.
     signs_agree = size.signed is None or size.signed == layout.signed or (layout.signed and size.bits == layout.bits_stored)
-    fits = size.components == 1 and least <= size.bits <= layout.bits_allocated and signs_agree
+    fits = size.components in components and least <= size.bits <= layout.bits_allocated and signs_agree
     if (size.rows, size.columns) != (layout.rows, layout.columns) or not fits:
         sign = {None: "", True: "signed ", False: "unsigned "}
         found = f"{size.rows} x {size.columns}, {size.components} component(s) of {size.bits} {sign[size.signed]}bits"

@@ -1,4 +1,4 @@
-"""One decoder per transfer syntax."""
+"""One decoder per transfer syntax, and per format of image files that are not DICOM."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ from fvpipe.dicom import jpeg2000
 from fvpipe.dicom.codestream import jpeg_2000_codestream, jpeg_codestream
 from fvpipe.dicom.elements import RejectedFile
 from fvpipe.dicom.layout import EXCESS_BYTES, PixelLayout
+from fvpipe.dicom.raster.decoders import LIBRARIES, decode_raster
 from fvpipe.reasons import Reason
 
 # --- decoding ---------------------------------------------------------------------------------------------------------
@@ -167,15 +168,28 @@ DECODERS: dict[str, Decoder] = {
 """By transfer syntax UID; native ones need no decoder."""
 
 
+def _raster(frame: bytes, layout: PixelLayout) -> Decoded:
+    return Decoded(decode_raster(frame, layout), layout.bits_stored)
+
+
+RASTER_DECODERS = {name: Decoder(library, name == "jpeg", _raster) for name, library in LIBRARIES.items()}
+"""By format."""
+
+
+def find_decoder(transfer_syntax_uid: str) -> Decoder | None:
+    """Return the decoder of a transfer syntax or format; None where none is needed."""
+    return DECODERS.get(transfer_syntax_uid) or RASTER_DECODERS.get(transfer_syntax_uid)  # type: ignore[call-overload]
+
+
 def decoder_identity(transfer_syntax_uid: str) -> str:
     """Library and version that decode a transfer syntax; ``native`` where none is needed."""
-    decoder = DECODERS.get(transfer_syntax_uid)
+    decoder = find_decoder(transfer_syntax_uid)
     return decoder.identity if decoder is not None else "native"
 
 
 def lossy_decoder(transfer_syntax_uid: str) -> str:
     """Library and version that a sample's key includes: those of a lossy syntax's decoder; empty for all others."""
-    decoder = DECODERS.get(transfer_syntax_uid)
+    decoder = find_decoder(transfer_syntax_uid)
     return decoder.identity if decoder is not None and decoder.lossy else ""
 
 

@@ -1,4 +1,4 @@
-"""DICOM file -> :class:`ImageHeader`, or a :class:`Rejection` by the first rule of :mod:`fvpipe.dicom.rules` it breaks."""
+"""Image file -> :class:`ImageHeader`, or a :class:`Rejection` by the first rule of :mod:`fvpipe.dicom.rules` it breaks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from fvpipe.dicom.attributes import has_overlay_in_pixels
 from fvpipe.dicom.elements import RejectedFile, silenced
 from fvpipe.dicom.image_header import ImageHeader, PixelHeader, header_from_json, header_to_json
 from fvpipe.dicom.policy import HeaderPolicy
-from fvpipe.dicom.reader import OpenedDicom, open_dicom, open_file, stream
+from fvpipe.dicom.raster.headers import open_image
+from fvpipe.dicom.reader import OpenedDicom, open_file, stream
 from fvpipe.dicom.rules import DECODING_RULES, RULES, check_rules
 from fvpipe.dicom.rules.base import RuleContext
 from fvpipe.dicom.rules.identity import image_record
@@ -50,7 +51,8 @@ def read_header(root: Path, path: str, policy: HeaderPolicy, stated: StatedImage
     """
     try:
         with open_file(root / path) as file:
-            return _image_header(RuleContext(open_dicom(file), policy, path, stated))
+            opened = open_image(file, policy.formats, inverted=policy.inverted)
+            return _image_header(RuleContext(opened, policy, path, stated))
     except RejectedFile as rejected:
         return Rejection(path, rejected.reason, rejected.detail)
     except OSError as error:
@@ -67,7 +69,8 @@ def parse_header(
     RejectedFile
         The file breaks a rule.
     """
-    return _image_header(RuleContext(open_dicom(stream(data)), policy, path, stated))
+    opened = open_image(stream(data), policy.formats, inverted=policy.inverted)
+    return _image_header(RuleContext(opened, policy, path, stated))
 
 
 def pixel_header(opened: OpenedDicom, laterality: Laterality, orientation: Orientation = Orientation.NOT_GIVEN) -> PixelHeader:

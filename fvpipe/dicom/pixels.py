@@ -1,6 +1,6 @@
-"""Decoding: a DICOM file's bytes and its typed header -> :class:`DecodedImage`, stored values and their value table.
+"""Decoding: an image file's bytes and its typed header -> :class:`DecodedImage`, stored values and their value table.
 
-:data:`fvpipe.dicom.decoders.DECODERS` fixes one decoder per transfer syntax, so that no library's order of preference
+One decoder per transfer syntax is fixed in :mod:`fvpipe.dicom.decoders`, so that no library's order of preference
 decides. The size of a compressed image is read from its own header and compared before it is decoded.
 """
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pydicom.uid import ExplicitVRBigEndian
 
 from fvpipe.dicom.codestream import jpeg_2000_codestream
-from fvpipe.dicom.decoders import DECODERS, REDUCIBLE, Decoded, jumps, lossy_decoder
+from fvpipe.dicom.decoders import REDUCIBLE, Decoded, find_decoder, jumps, lossy_decoder
 from fvpipe.dicom.elements import RejectedFile, raise_transient
 from fvpipe.dicom.fragments import frames
 from fvpipe.dicom.image_header import PixelHeader
@@ -103,14 +103,17 @@ def decode_image(
 
 
 def _frame(data: bytes | memoryview, header: PixelHeader) -> bytes:
-    """Join the fragments of the compressed image."""
+    """Join the fragments of the compressed image; an image file that is not DICOM is one as a whole."""
+    if header.location.length is not None:
+        return bytes(data)
     fragments = frames(stream(data), header.location.offset, len(data))[0]
     return b"".join(data[start : start + length] for start, length in fragments)
 
 
 def _decompressed(frame: bytes, header: PixelHeader) -> NDArray[Any]:
     layout = header.layout
-    decoder = DECODERS[layout.transfer_syntax_uid]
+    decoder = find_decoder(layout.transfer_syntax_uid)
+    assert decoder is not None  # by the rules
     try:
         decoded = decoder.decode(frame, layout)
     except RejectedFile:

@@ -8,6 +8,7 @@ from typing import Literal
 
 from blake3 import blake3
 
+from fvpipe.config.formats import DICOM, Format
 from fvpipe.types import Exam
 
 SHIFT_DAYS = 1 << 20  # a patient's days are shifted by less than this
@@ -19,6 +20,10 @@ class HeaderPolicy:
 
     Attributes
     ----------
+    formats : tuple of str
+        Formats of the files that are images of the data set, told by their first bytes.
+    inverted : bool
+        Low values are white in those of them that cannot say so: PNG, JPEG, PGM and NRRD.
     secondary_capture : bool
         Accept the SOP class Secondary Capture (digitized film).
     for_processing : bool
@@ -42,6 +47,8 @@ class HeaderPolicy:
         32 bytes, the key of the digests that replace identifiers; empty: identifiers are published pseudonyms and are kept.
     """
 
+    formats: tuple[Format, ...] = DICOM
+    inverted: bool = False
     secondary_capture: bool = False
     for_processing: bool = False
     view_in_patient_orientation: bool = False

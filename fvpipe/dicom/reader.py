@@ -168,7 +168,7 @@ def inflate(deflated: bytes | memoryview, limit: int) -> tuple[bytes, bool]:
 
 @dataclass(frozen=True, slots=True)
 class OpenedDicom:
-    """A DICOM file, parsed up to its Pixel Data.
+    """A DICOM file, parsed up to its Pixel Data; or another image file, with the elements that its own header amounts to.
 
     Attributes
     ----------
@@ -176,6 +176,8 @@ class OpenedDicom:
         Everything before Pixel Data, without the file meta information (whose SOP class VinDr-Mammo fills with 1.2.3.4).
     body : BinaryIO
         The file, or its inflated data set.
+    transfer_syntax_uid : str
+        Of the pixels; of an image file that is not DICOM, the name of its format.
     location : PixelLocation or None
         Where Pixel Data lies in `body`; None where the file ends before it.
     bytes_left : int
@@ -261,13 +263,14 @@ def open_dicom(file: BinaryIO) -> OpenedDicom:
     return OpenedDicom(dataset, syntax, body, location, bytes_left, complete, file.seek(0, os.SEEK_END))
 
 
+STATED = ", which is read where the data set states it (`formats`)"
 _OTHER_FILES = {
     b"": "the file is empty: copy it again",
     b"\x1f\x8b": "it is compressed with gzip: unpack it",
     b"PK\3\4": "it is a ZIP archive: unpack it",
     b"version https://git-lfs": "it is a Git LFS pointer: fetch the file itself",
-    b"\x89PNG": "it is a PNG image",
-    b"\xff\xd8\xff": "it is a JPEG image without a header of DICOM",
+    b"\x89PNG": f"it is a PNG image{STATED}",
+    b"\xff\xd8\xff": f"it is a JPEG image without a header of DICOM{STATED}",
     b"\0\0\0\x0cjP": "it is a JPEG 2000 image without a header of DICOM",
 }
 """First bytes of files that take the place of DICOM files, and what they say."""

@@ -23,14 +23,16 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.pixels import apply_modality_lut, pixel_array
 from pydicom.uid import DigitalMammographyXRayImageStorageForPresentation
 
+from fvpipe.config.formats import RASTER, Format
 from fvpipe.dicom.elements import raise_transient, silenced
+from fvpipe.dicom.raster.headers import HEAD_BYTES, recognize
 
 
 class UnreadableError(Exception):
     """A library cannot read an image, or is known not to apply one of its elements; says nothing of its values."""
 
 
-def read_values(library: str, path: Path) -> NDArray[Any]:
+def read_values(library: str, path: Path, *, inverted: bool = False) -> NDArray[Any]:
     """Read an image by another library.
 
     Parameters
@@ -38,7 +40,9 @@ def read_values(library: str, path: Path) -> NDArray[Any]:
     library : str
         Key of :data:`LIBRARIES`.
     path : Path
-        DICOM file.
+        Image file.
+    inverted : bool
+        Low values are white, of a file that is not DICOM.
 
     Returns
     -------
@@ -52,8 +56,13 @@ def read_values(library: str, path: Path) -> NDArray[Any]:
     """
     try:
         with silenced():
-            dataset = pydicom.dcmread(path, stop_before_pixels=True, force=True)
-            values = LIBRARIES[library](path, dataset)
+            with open(path, "rb") as file:
+                form = recognize(file.read(HEAD_BYTES))
+            if form in RASTER:
+                values = _raster(library, path, form, inverted)
+            else:
+                dataset = pydicom.dcmread(path, stop_before_pixels=True, force=True)
+                values = LIBRARIES[library](path, dataset)
     except UnreadableError:
         raise
     except Exception as error:
@@ -86,11 +95,29 @@ def _simpleitk(path: Path, dataset: Dataset) -> NDArray[Any]:
             return _execute(_pixels_alone(path, Path(folder) / "image.dcm"))
 
 
-def _execute(path: Path) -> NDArray[Any]:
+def _raster(library: str, path: Path, form: Format, inverted: bool) -> NDArray[Any]:
+    """Read an image file that is not DICOM by SimpleITK, which inverts none."""
+    if library != "SimpleITK" or form not in _IMAGE_IO:
+        raise UnreadableError(f"{library} reads no {form.upper()} file")
+    values = _execute(path, _IMAGE_IO[form])
+    values = values[..., 0] if values.ndim == 3 and values.shape[2] == 3 else values
+    ends = np.iinfo(values.dtype)
+    return ends.max + ends.min - values.astype(np.int32) if inverted else values
+
+
+_IMAGE_IO: dict[Format, str] = {
+    "png": "PNGImageIO",
+    "jpeg": "JPEGImageIO",
+    "tiff": "TIFFImageIO",
+    "nrrd": "NrrdImageIO",
+}
+
+
+def _execute(path: Path, image_io: str = "GDCMImageIO") -> NDArray[Any]:
     import SimpleITK as sitk
 
     reader = sitk.ImageFileReader()
-    reader.SetImageIO("GDCMImageIO")
+    reader.SetImageIO(image_io)
     reader.SetFileName(str(path))
     with _silent_stderr():
         values: NDArray[Any] = sitk.GetArrayFromImage(reader.Execute())

@@ -8,13 +8,15 @@ from pathlib import Path
 from types import MappingProxyType
 
 from fvpipe.cache.file_cache import FileCache
+from fvpipe.config.formats import formats_of
 from fvpipe.config.loading import digest_of
 from fvpipe.config.pipeline import Pipeline
 from fvpipe.datasets.source import Source
 from fvpipe.dicom.elements import RejectedFile, silenced, text
 from fvpipe.dicom.header import HeaderPolicy, ImageHeader, PixelHeader, parse_header, pixel_header, read_header
 from fvpipe.dicom.pixels import decode_image
-from fvpipe.dicom.reader import open_dicom, open_file, stream
+from fvpipe.dicom.raster.headers import open_image
+from fvpipe.dicom.reader import open_file, stream
 from fvpipe.errors import InputError
 from fvpipe.execution.isolation import Crash
 from fvpipe.execution.workers import Workers
@@ -211,7 +213,7 @@ def _with_rescale(source: Source, file: SourceFile, pixels: Digest, file_cache: 
     if header is None:
         try:
             with open_file(source.root / file.path) as opened, silenced():
-                header = pixel_header(open_dicom(opened), Laterality.LEFT)
+                header = pixel_header(open_image(opened, source.policy.formats), Laterality.LEFT)
         except (OSError, RejectedFile):  # it was accepted a moment ago
             raise changed_since_index(file.path) from None
     return digest_of([pixels, repr(header.mapping.modality)])
@@ -223,7 +225,8 @@ def read_pixel_digests(tasks: Sequence[tuple[str, ImageRecord, Pipeline]]) -> li
     for root, record, pipeline in tasks:
         try:
             data = (Path(root) / record.path).read_bytes()
-            header = pixel_header(open_dicom(stream(data)), record.laterality)
+            # The format by which the index read it; polarity does not matter to a digest of stored values.
+            header = pixel_header(open_image(stream(data), formats_of(record.transfer_syntax_uid)), record.laterality)
             level = frame_level((record.rows, record.columns), pipeline)
             for finer in range(level):  # a small crop may need them
                 decode_image(data, header, level=finer)
@@ -237,13 +240,14 @@ def read_pixel_digests(tasks: Sequence[tuple[str, ImageRecord, Pipeline]]) -> li
 
 def read_published_uids(source: Source, paths: Iterable[str]) -> dict[str, str]:
     """Read SOP Instance UIDs again, by path, where the records hold keyed digests of them; nothing where they hold them."""
-    return {path: _published_uid(source.root, path) for path in paths} if source.policy.identifier_key else {}
+    policy = source.policy
+    return {path: _published_uid(source.root, path, policy) for path in paths} if policy.identifier_key else {}
 
 
-def _published_uid(root: Path, path: str) -> str:
+def _published_uid(root: Path, path: str, policy: HeaderPolicy) -> str:
     try:
         with open_file(root / path) as file, silenced():
-            return text(open_dicom(file).dataset, "SOPInstanceUID")
+            return text(open_image(file, policy.formats).dataset, "SOPInstanceUID")
     except (OSError, RejectedFile):  # it was accepted a moment ago
         raise changed_since_index(path) from None
 

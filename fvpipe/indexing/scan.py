@@ -1,26 +1,26 @@
-"""The files of an input folder that could be DICOM: by their names, else by their first bytes."""
+"""The files of an input folder that could be its images: by their names, else by their first bytes."""
 
 from __future__ import annotations
 
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from heapq import heappop, heappush
 from pathlib import Path
 
 from fvpipe.cache.file_cache import FileCache
+from fvpipe.config.formats import DICOM, SUFFIXES, Format
+from fvpipe.dicom.raster.headers import HEAD_BYTES, recognize
 from fvpipe.errors import InputError
 from fvpipe.indexing.index import PassedOver
 from fvpipe.io.read import file_state
 from fvpipe.reasons import Reason, Rejection
 from fvpipe.types import ImageRecord, SourceFile
 
-SUFFIXES = frozenset({".dcm", ".dicom", ".dic", ".ima", ""})
 ARCHIVES = frozenset({".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar"})
-HEAD_BYTES = 132  # of a file, with the DICM marker at their end
 
 
 class Content(StrEnum):
@@ -29,6 +29,16 @@ class Content(StrEnum):
     MARKED = "marked"  # preamble and DICM marker
     UNMARKED = "unmarked"  # a DICOM data set or its meta information, without preamble and marker
     OTHER = "other"
+    PNG = "png"
+    JPEG = "jpeg"
+    TIFF = "tiff"
+    PGM = "pgm"
+    NRRD = "nrrd"
+
+    def is_of(self, formats: Collection[str]) -> bool:
+        """Whether it is in one of these formats, or seems so."""
+        known: str = "dicom" if self in (Content.MARKED, Content.UNMARKED) else self
+        return known in formats
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +48,7 @@ class FolderScan:
     Attributes
     ----------
     files : dict of str to SourceFile
-        Files that could be DICOM (regular, with a suffix of DICOM or none), sorted by path.
+        Files that could be images (regular, with a suffix of the formats; of DICOM, or with none), sorted by path.
     rejections : list of Rejection
         Entries that are neither a regular file nor a folder that can be listed.
     foreign : dict of str to SourceFile
@@ -53,8 +63,8 @@ class FolderScan:
     hidden: list[str]
 
 
-def scan_folder(root: Path) -> FolderScan:
-    """List a folder and everything below it, through symbolic links but never in a loop.
+def scan_folder(root: Path, formats: Sequence[Format] = DICOM) -> FolderScan:
+    """List a folder and everything below it, through symbolic links but never in a loop; its images are of `formats`.
 
     Raises
     ------
@@ -64,11 +74,12 @@ def scan_folder(root: Path) -> FolderScan:
     if not root.is_dir():
         state = "is no folder" if root.exists() else "no such folder"
         raise InputError(f"{root}: {state}; expected a folder of DICOM files")
+    suffixes = frozenset[str]().union(*(SUFFIXES[each] for each in formats))
     files, foreign, rejections, hidden = dict[str, SourceFile](), dict[str, SourceFile](), list[Rejection](), list[str]()
-    for entry in _walk(root):
+    for entry in _walk(root, suffixes):
         match entry:
             case SourceFile():
-                (files if _suffix(entry.path) in SUFFIXES else foreign)[entry.path] = entry
+                (files if _suffix(entry.path) in suffixes else foreign)[entry.path] = entry
             case Rejection():
                 rejections.append(entry)
             case str():
@@ -76,8 +87,10 @@ def scan_folder(root: Path) -> FolderScan:
     return FolderScan(dict(sorted(files.items())), rejections, dict(sorted(foreign.items())), sorted(hidden))
 
 
-def dicom_files(scan: FolderScan, root: Path, file_cache: FileCache) -> tuple[dict[str, SourceFile], PassedOver]:
-    """Take the files to read: those with a name of DICOM's, and those whose first bytes say that they are DICOM.
+def image_files(
+    scan: FolderScan, root: Path, file_cache: FileCache, formats: Sequence[Format] = DICOM
+) -> tuple[dict[str, SourceFile], PassedOver]:
+    """Take the files to read: those with a suffix of `formats`, and those whose first bytes say that they are of one.
 
     Parameters
     ----------
@@ -96,7 +109,7 @@ def dicom_files(scan: FolderScan, root: Path, file_cache: FileCache) -> tuple[di
         All other files.
     """
     contents = _contents(root, scan.foreign.values(), file_cache)
-    found = {path: scan.foreign[path] for path, content in contents.items() if content is not Content.OTHER}
+    found = {path: scan.foreign[path] for path, content in contents.items() if content.is_of(formats)}
     foreign = [path for path in scan.foreign if path not in found]
     archives = tuple(path for path in foreign if _suffix(path) in ARCHIVES)
     others = tuple(sorted([*scan.hidden, *(path for path in foreign if _suffix(path) not in ARCHIVES)]))
@@ -109,6 +122,7 @@ def without_strays(
     passed_over: PassedOver,
     root: Path,
     file_cache: FileCache,
+    formats: Sequence[Format] = DICOM,
 ) -> tuple[dict[str, ImageRecord | Rejection], PassedOver]:
     """Pass over what never claimed to be an image: DICOMDIR files, and files without suffix and marker (LICENSE, README).
 
@@ -116,9 +130,9 @@ def without_strays(
     """
     rejected = {path: header for path, header in headers.items() if isinstance(header, Rejection)}
     directories = [path for path, header in rejected.items() if header.reason is Reason.DICOM_DIRECTORY]
-    not_dicom = [path for path, header in rejected.items() if header.reason is Reason.NOT_DICOM]
+    not_dicom = [path for path, header in rejected.items() if header.reason in (Reason.NOT_DICOM, Reason.NOT_AN_IMAGE)]
     contents = _contents(root, (files[path] for path in not_dicom), file_cache)
-    strays = [path for path in not_dicom if contents[path] is Content.OTHER and not _suffix(path)]
+    strays = [path for path in not_dicom if not contents[path].is_of(formats) and not _suffix(path)]
     detail = "a DICOM data set without the preamble and DICM marker that a file begins with; write it again as a DICOM file"
     named = {path: Rejection(path, Reason.NOT_DICOM, detail) for path in not_dicom if contents[path] is Content.UNMARKED}
     left_out = {*directories, *strays}
@@ -148,6 +162,8 @@ def _contents(root: Path, files: Iterable[SourceFile], file_cache: FileCache) ->
 def _content(head: bytes) -> Content:
     if head[128:HEAD_BYTES] == b"DICM":
         return Content.MARKED
+    if found := recognize(head):
+        return Content(found)
     return Content.UNMARKED if head.startswith(b"DICM") or _DATA_SET.match(head) else Content.OTHER
 
 
@@ -158,7 +174,7 @@ _DATA_SET = re.compile(
 """Start of a data set, little endian, with explicit or implicit value representation."""
 
 
-def _walk(folder_of_input: Path) -> Iterator[SourceFile | Rejection | str]:
+def _walk(folder_of_input: Path, suffixes: frozenset[str]) -> Iterator[SourceFile | Rejection | str]:
     """Walk in no order; a path alone for what is hidden, or under a foreign name and no regular file."""
     root = str(folder_of_input)
     seen = {_identity(os.stat(root))}
@@ -195,7 +211,7 @@ def _walk(folder_of_input: Path) -> Iterator[SourceFile | Rejection | str]:
                 folders.append(path)
             elif stat.S_ISREG(status.st_mode):
                 yield SourceFile(path, file_state(status))
-            elif _suffix(name) not in SUFFIXES:
+            elif _suffix(name) not in suffixes:
                 yield path
             else:
                 yield _no_file(path, "a pipe, socket or device")

@@ -125,6 +125,7 @@ def make_source(name: str, root: Path, settings: DataSet, id_key: Path | None, f
         simulated=settings.simulated,
         for_processing=settings.for_processing,
         secondary_capture=settings.secondary_capture,
+        formats=settings.formats,
         identifier_key=identifier_key(id_key) if hashed else b"",
         license=license,
     )

@@ -179,7 +179,8 @@ def _compare(task: ImageTask) -> ComparedImage | Rejection:
     reasons = []
     for library in LIBRARIES:
         try:
-            theirs = read_values(library, Path(task.root) / task.record.path)
+            inverted = task.record.photometric_interpretation == "MONOCHROME1"
+            theirs = read_values(library, Path(task.root) / task.record.path, inverted=inverted)
             # Other libraries leave an image as it is stored.
             found[library] = _difference(image, put_upright(theirs, task.record.orientation), steps)
         except UnreadableError as error:

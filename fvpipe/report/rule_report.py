@@ -11,10 +11,12 @@ from pathlib import Path
 
 from pydicom.dataset import Dataset
 
-from fvpipe.dicom.decoders import DECODERS
+from fvpipe.config.formats import RASTER
+from fvpipe.dicom.decoders import find_decoder
 from fvpipe.dicom.elements import RejectedFile, silenced, text, texts
 from fvpipe.dicom.header import HeaderPolicy, PixelHeader, pixel_header
-from fvpipe.dicom.reader import OpenedDicom, OpeningStep, UnopenedFile, open_dicom, open_file
+from fvpipe.dicom.raster.headers import open_image
+from fvpipe.dicom.reader import OpenedDicom, OpeningStep, UnopenedFile, open_file
 from fvpipe.dicom.rules import DECODING_RULES, RULES, describe_padding, describe_rescale, evaluate_rules
 from fvpipe.dicom.rules.base import RuleContext, RuleResult
 from fvpipe.dicom.rules.identity import image_record
@@ -24,6 +26,7 @@ from fvpipe.dicom.value_table import padding_range
 from fvpipe.reasons import Reason, Rejection
 from fvpipe.types import NOTHING_STATED, ImageRecord, Laterality, Orientation, StatedImage
 
+IMAGE_FILE = "image file"  # the step in which one that is not DICOM is opened
 NEEDED_FOR_PIXELS = {"frames", *(rule.name for rule in DECODING_RULES)}
 SHAPES = ("IDENTITY", "INVERSE", "LIN OD")  # of Presentation LUT Shape; other text could be anything
 
@@ -57,9 +60,14 @@ def report_header(path: Path, policy: HeaderPolicy, stated: StatedImage = NOTHIN
     """Evaluate all rules that come before the pixels. Never raises for a bad file."""
     try:
         with open_file(path) as file:
-            return _report(RuleContext(open_dicom(file), policy, path.name, stated))
+            opened = open_image(file, policy.formats, inverted=policy.inverted)
+            return _report(RuleContext(opened, policy, path.name, stated))
     except UnopenedFile as rejected:
         return HeaderReport(_unopened(rejected.step, rejected.reason, rejected.detail))
+    except RejectedFile as rejected:
+        failed = RuleResult(IMAGE_FILE, rejected.detail, rejected.reason)
+        others = (RuleResult(rule.name, "the file could not be opened", asked=False) for rule in RULES)
+        return HeaderReport((RuleResult(OpeningStep.FILE, "as expected"), failed, *others))
     except OSError as error:
         unreadable = Rejection.unreadable("", error)
         return HeaderReport(_unopened(OpeningStep.FILE, unreadable.reason, unreadable.detail))
@@ -69,6 +77,8 @@ def _report(context: RuleContext) -> HeaderReport:
     opened = context.opened
     steps = [RuleResult(step, "as expected") for step in OpeningStep]
     steps[list(OpeningStep).index(OpeningStep.TRANSFER_SYNTAX)] = RuleResult("transfer syntax", opened.transfer_syntax_uid)
+    if opened.transfer_syntax_uid in RASTER:
+        steps = [steps[0], RuleResult(IMAGE_FILE, f"a {opened.transfer_syntax_uid.upper()} file")]
     with silenced():
         results = (*steps, *evaluate_rules(context))
     record = context.fact(image_record)[0] if not any(result.reason for result in results) else None
@@ -99,7 +109,7 @@ def _unopened(failed: OpeningStep, reason: Reason, detail: str) -> tuple[RuleRes
 def value_facts(opened: OpenedDicom, pixels: PixelHeader | None, voi: str) -> dict[str, str]:
     """Describe decoder, rescale, window, VOI LUT, padding and polarity."""
     dataset = opened.dataset
-    decoder = DECODERS.get(opened.transfer_syntax_uid)
+    decoder = find_decoder(opened.transfer_syntax_uid)
     facts = {
         "decoder": decoder.identity if decoder else "none needed",
         "lossy": "yes" if decoder and decoder.lossy else "no",
@@ -110,6 +120,7 @@ def value_facts(opened: OpenedDicom, pixels: PixelHeader | None, voi: str) -> di
             "none": "neither window nor VOI LUT",
             "window": "the first window",
             "lut": "the first VOI LUT",
+            "auto": "the first of window and VOI LUT that is valid and leaves a range of values",
         }[voi],
         "padding": _fact(lambda: describe_padding(read_padding(dataset))),
         "presentation LUT shape": _fact(lambda: _shape(dataset)),

@@ -5,16 +5,32 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from fvpipe.indexing.index import Index
 from fvpipe.testing import index_folder as index
 from fvpipe.testing import write_image, write_table
+from fvpipe.types import Laterality
+from tests.support import factory
+from tests.support.factory import CC
+from tests.support.raster import jpeg, rgb
 
-__all__ = ["csaw", "embed", "four", "image", "inbreast", "index", "labels", "reasons", "rsna", "write_table"]
+SMALL = factory.breast(1, CC, Laterality.LEFT)
+
+__all__ = ["csaw", "embed", "four", "image", "inbreast", "index", "jpeg_image", "labels", "reasons", "rsna", "write_table"]
 
 
 def image(path: Path, number: int, **tags: Any) -> None:
     """Write an image whose header identifies nothing."""
     write_image(path, number, **{"PatientID": "as the publisher left it", "Modality": None} | tags)
+
+
+def jpeg_image(path: Path, number: int) -> None:
+    """Write an image as a JPEG file, grey stored as three channels; no two have the same pixels."""
+    pixels = (SMALL.pixels >> 4).astype(np.uint8)
+    pixels[-8:, -8:] = number
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(jpeg(rgb(pixels)))
 
 
 def labels(found: Index) -> dict[tuple[str, str], int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from fvpipe.config.formats import RASTER
 from fvpipe.dicom.elements import RejectedFile, integer, shown_term, text
 from fvpipe.dicom.fragments import frames
 from fvpipe.dicom.layout import EXCESS_BYTES, PixelLayout, PixelLocation
@@ -30,7 +31,17 @@ class StoredBits:
 
 def size(context: RuleContext) -> tuple[int, int]:
     """Check rows and columns against the bounds, before a byte of the pixels is touched."""
-    rows, columns = integer(context.dataset, "Rows"), integer(context.dataset, "Columns")
+    return check_size(integer(context.dataset, "Rows"), integer(context.dataset, "Columns"))
+
+
+def check_size(rows: int, columns: int) -> tuple[int, int]:
+    """Return a size within the bounds.
+
+    Raises
+    ------
+    RejectedFile
+        It is beyond them.
+    """
     if not (MIN_SIDE <= rows <= MAX_SIDE and MIN_SIDE <= columns <= MAX_SIDE and rows * columns <= MAX_PIXELS):
         limits = f"{MIN_SIDE}..{MAX_SIDE} each and at most {MAX_PIXELS} pixels"
         raise RejectedFile(Reason.SIZE_OUT_OF_RANGE, f"Rows x Columns is {rows} x {columns}; expected {limits}")
@@ -91,6 +102,8 @@ def pixel_data(context: RuleContext) -> PixelLocation:
     if location is None:
         raise RejectedFile(Reason.PIXEL_DATA_MISSING, "the file ends before Pixel Data (7FE0,0010)")
     single = integer(context.dataset, "NumberOfFrames", 1) == 1  # else it is rejected for that, by `frames`
+    if opened.transfer_syntax_uid in RASTER:
+        return location
     encapsulated = location.length is None
     if encapsulated != (layout.transfer_syntax_uid in ENCAPSULATED):
         form = "encapsulated" if encapsulated else "native"

@@ -1,0 +1,108 @@
+"""Bytes of a whole image file that is not DICOM -> its pixels, by imagecodecs from memory, or as they lie in the file."""
+
+from __future__ import annotations
+
+import zlib
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fvpipe.config.formats import Format
+from fvpipe.dicom.codestream import jpeg_codestream
+from fvpipe.dicom.elements import RejectedFile
+from fvpipe.dicom.layout import PixelLayout
+from fvpipe.dicom.raster.headers import PNG, RasterHeader, png_chunks, read_raster
+from fvpipe.dicom.reader import stream
+from fvpipe.reasons import Reason
+
+LIBRARIES: dict[Format, str] = {
+    "png": "imagecodecs",
+    "jpeg": "imagecodecs",
+    "tiff": "imagecodecs",
+    "pgm": "numpy",
+    "nrrd": "numpy",
+}
+"""The distribution that reads the pixels of each format."""
+
+
+def decode_raster(data: bytes, layout: PixelLayout) -> NDArray[Any]:
+    """Decode an image file.
+
+    Parameters
+    ----------
+    data : bytes
+        The whole file.
+    layout : PixelLayout
+        Of its header; the transfer syntax is the name of the format.
+
+    Returns
+    -------
+    pixels : integer array, shape (rows, columns)
+        Stored values: no polarity, orientation or gamma of the file is applied.
+
+    Raises
+    ------
+    RejectedFile
+        Channels that differ, a cut or damaged file, or another image after the first.
+    """
+    import imagecodecs
+
+    match layout.transfer_syntax_uid:
+        case "png":
+            pixels = imagecodecs.png_decode(_bare_png(data))
+        case "jpeg":
+            pixels = imagecodecs.jpeg8_decode(jpeg_codestream(data, layout, components=(1, 3))[0])
+        case "tiff":
+            pixels = imagecodecs.tiff_decode(data)
+        case "pgm":
+            pixels = _values(data, read_raster(stream(data), "pgm"))
+        case _:
+            pixels = _values(data, read_raster(stream(data), "nrrd"))
+    return _grey(np.asarray(pixels))
+
+
+def _bare_png(data: bytes) -> bytes:
+    """Return a PNG file with the chunks of its pixels alone: all others are looked at here, and none by the decoder."""
+    chunks = list(png_chunks(stream(data)))
+    if PNG in data[chunks[-1][2] :]:
+        raise RejectedFile(Reason.MULTI_FRAME, "another PNG image follows the first; expected 1")
+    return PNG + b"".join(data[start:end] for name, start, end in chunks if name in (b"IHDR", b"IDAT", b"IEND"))
+
+
+def _values(data: bytes, header: RasterHeader) -> NDArray[Any]:
+    """Values of a PGM or NRRD file."""
+    kind = np.dtype(header.values)
+    count, offset = header.rows * header.columns, header.offset
+    if header.compressed:
+        inflater = zlib.decompressobj(zlib.MAX_WBITS | 16)
+        data, offset = inflater.decompress(data[offset:], count * kind.itemsize + 1), 0  # one more: it must not be there
+        if len(data) != count * kind.itemsize:
+            found = "more" if len(data) > count * kind.itemsize else "fewer"
+            raise RejectedFile(Reason.PIXELS_MISMATCH, f"the values inflate to {found} bytes than {count} x {kind.itemsize}")
+        if not inflater.eof:  # its checksum was not compared
+            raise RejectedFile(Reason.PIXELS_TRUNCATED, "the compressed values end too early")
+    values = np.frombuffer(data, kind, count, offset).astype(kind.newbyteorder("=")).reshape(header.rows, header.columns)
+    if kind.kind == "u" and int(values.max()) > header.most:
+        detail = f"the file has values up to {values.max()}; its header says {header.most}"
+        raise RejectedFile(Reason.PIXELS_MISMATCH, detail)
+    return values
+
+
+def _grey(pixels: NDArray[Any]) -> NDArray[Any]:
+    """Take one of three equal channels.
+
+    Raises
+    ------
+    RejectedFile
+        They differ.
+    """
+    if pixels.ndim != 3 or pixels.shape[2] != 3:
+        return pixels
+    first = pixels[..., 0]
+    for other in (pixels[..., 1], pixels[..., 2]):
+        if not np.array_equal(first, other):
+            apart = int(np.abs(first.astype(np.int32) - other).max())
+            detail = f"its channels differ by up to {apart}; expected grey, or grey stored as three equal channels"
+            raise RejectedFile(Reason.COLOUR, detail)
+    return np.ascontiguousarray(first)

@@ -1,0 +1,350 @@
+"""Image files that are not DICOM, opened: what their own headers say, as elements of DICOM. No pixel is decoded."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import struct
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from pydicom.dataset import Dataset
+
+from fvpipe.config.formats import DICOM, Format
+from fvpipe.dicom.elements import RejectedFile, raise_transient, silenced
+from fvpipe.dicom.layout import EXCESS_BYTES, PixelLocation
+from fvpipe.dicom.reader import OpenedDicom, open_dicom
+from fvpipe.dicom.rules.pixels import MAX_SIDE, check_size
+from fvpipe.reasons import Reason
+
+HEAD_BYTES = 132  # that tell the format of a file
+TEXT_HEADER_BYTES = 1 << 16  # of a PGM or NRRD file, within which its header must end
+PNG = b"\x89PNG\r\n\x1a\n"  # the first bytes of a PNG file
+_SIGNATURES: tuple[tuple[bytes, Format], ...] = (
+    (rb"(?s).{128}DICM", "dicom"),  # first: its preamble may be that of a TIFF
+    (re.escape(PNG), "png"),
+    (rb"\xff\xd8\xff", "jpeg"),
+    (rb"II[*+]\0|MM\0[*+]", "tiff"),
+    (rb"P5\s", "pgm"),
+    (rb"NRRD000[1-5]\r?\n", "nrrd"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RasterHeader:
+    """Header of an image file that is not DICOM, parsed.
+
+    Attributes
+    ----------
+    bits : int
+        Bits of a value.
+    signed, inverted : bool
+        Values are two's complement; the smallest value is white.
+    spacing : (float, float) or None
+        Millimeters between rows and between columns. Resolutions for screen and print, in PNG, JPEG and TIFF, are none.
+    offset : int
+        Of a PGM or NRRD file: where its values begin.
+    values : str
+        The same: their type, as numpy has it.
+    most : int
+        The same: the largest value that there may be.
+    compressed : bool
+        The same: by gzip.
+    """
+
+    rows: int
+    columns: int
+    bits: int
+    signed: bool = False
+    inverted: bool = False
+    spacing: tuple[float, float] | None = None
+    offset: int = 0
+    values: str = ""
+    most: int = 0
+    compressed: bool = False
+
+
+def recognize(head: bytes) -> Format | None:
+    """Tell the format of a file by its first :data:`HEAD_BYTES`, whatever its name."""
+    return next((name for signature, name in _SIGNATURES if re.match(signature, head)), None)
+
+
+def open_image(file: BinaryIO, formats: Sequence[Format] = DICOM, *, inverted: bool = False) -> OpenedDicom:
+    """Open an image of one of `formats`, at its start; `inverted`: low values are white where the file does not say.
+
+    Raises
+    ------
+    RejectedFile
+        None of these formats, a header that breaks its format, or an image that is not grey, of 8 to 16 bits, and one.
+    """
+    head = file.read(HEAD_BYTES)
+    file.seek(0)
+    found = recognize(head)
+    if "dicom" in formats and (found == "dicom" or found not in formats):
+        return open_dicom(file)
+    if found is None or found not in formats:
+        what = "the file is empty" if not head else f"its first bytes are those of {found.upper() if found else 'no image'}"
+        detail = f"{what}; expected {' or '.join(each.upper() for each in formats)}, as the data set states (`formats`)"
+        raise RejectedFile(Reason.NOT_AN_IMAGE, detail)
+    header = read_raster(file, found)
+    size = file.seek(0, os.SEEK_END)
+    elements = _elements(header, header.inverted or (inverted and found != "tiff"))
+    return OpenedDicom(elements, found, file, PixelLocation(0, size, False, None), size, True, size)
+
+
+def read_raster(file: BinaryIO, form: Format) -> RasterHeader:
+    """Read the header of a file.
+
+    Raises
+    ------
+    RejectedFile
+        It breaks the format `form`, or describes no grey image of 8 to 16 bits.
+    """
+    file.seek(0)
+    try:
+        with silenced():
+            header = _READERS[form](file)
+    except RejectedFile:
+        raise
+    except Exception as error:
+        raise_transient(error)
+        file.read(0)  # raises where the budget of bytes is spent, which a library may have hidden
+        raise _broken(form, "it ends too early, or a field of it is wrong") from None
+    if not 8 <= header.bits <= 16:
+        raise RejectedFile(Reason.BITS_UNSUPPORTED, f"values of {header.bits} bit(s); expected 8 to 16")
+    check_size(header.rows, header.columns)
+    if header.values and not header.compressed:
+        _check_amount(header, file.seek(0, os.SEEK_END) - header.offset)
+    return header
+
+
+def _elements(header: RasterHeader, inverted: bool) -> Dataset:
+    dataset = Dataset()
+    dataset.Rows, dataset.Columns = header.rows, header.columns
+    dataset.SamplesPerPixel = 1  # where the file has three, decoding compares them
+    dataset.PhotometricInterpretation = "MONOCHROME1" if inverted else "MONOCHROME2"
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 8 if header.bits == 8 else 16, header.bits, header.bits - 1
+    dataset.PixelRepresentation = int(header.signed)
+    if header.spacing:
+        dataset.PixelSpacing = [f"{each:.10g}" for each in header.spacing]
+    return dataset
+
+
+def _broken(form: Format, why: str) -> RejectedFile:
+    return RejectedFile(Reason.HEADER_UNREADABLE, f"the header of the {form.upper()} file cannot be read: {why}")
+
+
+def _no_grey(found: str) -> RejectedFile:
+    return RejectedFile(Reason.COLOUR, f"the image is {found}; expected grey, or grey stored as three equal channels")
+
+
+def _check_upright(orientation: object) -> None:
+    """Check that no tag tells viewers to turn the image, as EXIF has them; 0 says nothing."""
+    if orientation not in (None, 0, 1):
+        detail = "the file's Orientation says that its pixels lie turned or mirrored; expected 1: write the pixels upright"
+        raise RejectedFile(Reason.ORIENTATION_INVALID, detail)
+
+
+def _check_exif(data: bytes) -> None:
+    from PIL.Image import Exif
+
+    exif = Exif()
+    exif.load(data)
+    _check_upright(exif.get(274))
+
+
+# --- PNG --------------------------------------------------------------------------------------------------------------
+
+
+def png_chunks(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
+    """Name, start and end of each chunk of a PNG file, checked for what makes the image another than its pixels.
+
+    Raises
+    ------
+    RejectedFile
+        A chunk of transparency, animation or another orientation, or none that ends the image.
+    """
+    at = file.seek(len(PNG))
+    while len(start := file.read(8)) == 8:
+        length, name = struct.unpack(">I4s", start)
+        yield name, at, at + 12 + length
+        if name == b"IEND":
+            return
+        if name == b"tRNS":
+            raise _no_grey("partly transparent")
+        if name == b"acTL":
+            raise RejectedFile(Reason.MULTI_FRAME, "an animated PNG file; expected 1 image")
+        if name == b"eXIf":
+            _check_exif(file.read(length))
+        at = file.seek(at + 12 + length)
+    raise RejectedFile(Reason.PIXELS_TRUNCATED, "the PNG file ends before its end chunk")
+
+
+def _png(file: BinaryIO) -> RasterHeader:
+    head = file.read(33)
+    if head[8:16] != b"\0\0\0\x0dIHDR":
+        raise _broken("png", "its first chunk is no IHDR")
+    columns, rows, bits, color = struct.unpack(">IIBB", head[16:26])
+    if color not in (0, 2):
+        found = {3: "of a palette", 4: "grey with an alpha channel", 6: "colored with an alpha channel"}
+        raise _no_grey(found.get(color, "of an unknown color type"))
+    for name, _, _ in png_chunks(file):
+        if name == b"IDAT":
+            return RasterHeader(rows, columns, bits)
+    raise RejectedFile(Reason.PIXEL_DATA_MISSING, "the PNG file has no image data")
+
+
+# --- JPEG -------------------------------------------------------------------------------------------------------------
+
+
+def _jpeg(file: BinaryIO) -> RasterHeader:
+    """Read segments up to the start of frame (ITU-T T.81 B.2.2)."""
+    file.seek(2)
+    while (mark := file.read(2))[:1] == b"\xff" and len(mark) == 2 and mark[1] not in (0xD8, 0xD9, 0xDA):
+        if mark[1] == 0xFF:  # a fill byte
+            file.seek(-1, os.SEEK_CUR)
+            continue
+        (length,) = struct.unpack(">H", file.read(2))
+        content = file.read(length - 2) if length >= 2 else b""
+        if mark[1] == 0xE1 and content.startswith(b"Exif\0\0"):
+            _check_exif(content)
+        if 0xC0 <= mark[1] <= 0xCF and mark[1] not in (0xC4, 0xC8, 0xCC):
+            bits, rows, columns, components = struct.unpack(">BHHB", content[:6])
+            if components not in (1, 3):
+                raise _no_grey(f"of {components} components")
+            return RasterHeader(rows, columns, bits)
+    raise _broken("jpeg", "no start of frame")
+
+
+# --- TIFF -------------------------------------------------------------------------------------------------------------
+
+_COMPRESSIONS = {1: "none", 5: "LZW", 8: "Deflate", 32946: "Deflate", 32773: "PackBits"}
+_TIFF_COLORS = {2: 3, 0: 1, 1: 1}  # photometric interpretation -> samples: RGB, WhiteIsZero, BlackIsZero
+
+
+def _tiff(file: BinaryIO) -> RasterHeader:
+    from PIL.TiffImagePlugin import ImageFileDirectory_v2
+
+    head = file.read(8)
+    directory = ImageFileDirectory_v2(head if b"*" in head[2:4] else head + file.read(8))
+    file.seek(directory.next)
+    directory.load(file)
+
+    def tag(number: int, *default: int) -> tuple[int, ...]:
+        value = directory.get(number, default)
+        return tuple(int(each) for each in (value if isinstance(value, tuple) else (value,)))
+
+    def one(number: int, *default: int) -> int:
+        found = set(tag(number, *default))
+        if len(found) != 1:
+            raise _broken("tiff", f"its tag {number} has {len(found)} different values; expected one")
+        return found.pop()
+
+    (rows, columns), bits, photometric, samples = check_size(one(257), one(256)), one(258, 1), one(262), one(277, 1)
+    if _TIFF_COLORS.get(photometric) != samples or 338 in directory:
+        raise _no_grey(f"of photometric interpretation {photometric} with {samples} sample(s) a pixel")
+    if one(259, 1) not in _COMPRESSIONS:
+        detail = f"compression {one(259, 1)} of the TIFF file; expected none, LZW, Deflate or PackBits"
+        raise RejectedFile(Reason.TRANSFER_SYNTAX_UNSUPPORTED, detail)
+    if one(339, 1) not in (1, 2):
+        raise RejectedFile(Reason.BITS_UNSUPPORTED, "values that are no integers; expected integers of 8 to 16 bits")
+    across, down = (one(322), one(323)) if 322 in directory else (columns, min(one(278, rows), rows))
+    if one(266, 1) != 1 or one(284, 1) != 1 or not 0 < across <= MAX_SIDE or not 0 < down <= MAX_SIDE:
+        raise _broken("tiff", "bits or channels in another order, or tiles larger than any image")
+    _check_upright(one(274, 1))
+    if directory.next:
+        raise RejectedFile(Reason.MULTI_FRAME, "a TIFF file of several pages; expected 1 image")
+    parts = list(zip(tag(273) or tag(324), tag(279) or tag(325), strict=True))
+    size, needed = file.seek(0, os.SEEK_END), 1 if one(259, 1) != 1 else rows * (columns * samples * bits // 8)
+    inside = all(start and length and start + length <= size for start, length in parts)
+    if not inside or len(parts) != -(-rows // down) * -(-columns // across) or sum(length for _, length in parts) < needed:
+        raise RejectedFile(
+            Reason.PIXELS_TRUNCATED, "strips or tiles of the TIFF file lie beyond its end, are cut, or are missing"
+        )
+    return RasterHeader(rows, columns, bits, one(339, 1) == 2, photometric == 0)
+
+
+# --- PGM and NRRD -----------------------------------------------------------------------------------------------------
+
+_PGM = re.compile(rb"P5" + 3 * rb"(?:\s|#[^\r\n]*[\r\n])+([0-9]{1,9})" + rb"\s")
+_NRRD_TYPES = {
+    **dict.fromkeys(("uchar", "unsigned char", "uint8", "uint8_t"), "u1"),
+    **dict.fromkeys(("signed char", "int8", "int8_t"), "i1"),
+    **dict.fromkeys(("ushort", "unsigned short", "unsigned short int", "uint16", "uint16_t"), "u2"),
+    **dict.fromkeys(("short", "short int", "signed short", "signed short int", "int16", "int16_t"), "i2"),
+}
+
+
+def _pgm(file: BinaryIO) -> RasterHeader:
+    match = _PGM.match(file.read(TEXT_HEADER_BYTES))
+    if match is None:
+        raise _broken("pgm", "expected width, height and largest value")
+    columns, rows, most = map(int, match.groups())
+    return RasterHeader(rows, columns, most.bit_length(), offset=match.end(), values=">u2" if most > 255 else "u1", most=most)
+
+
+def _nrrd(file: BinaryIO) -> RasterHeader:
+    head = file.read(TEXT_HEADER_BYTES)
+    end = re.search(rb"\r?\n\r?\n", head)
+    text = head[: end.start() if end else len(head)].decode("latin-1")  # that of a detached header has no end
+    lines = [line.partition(":") for line in text.splitlines()[1:] if not line.startswith("#")]
+    pairs = [(name.strip().lower(), value.strip()) for name, _, value in lines if not value.startswith("=")]
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
+        raise _broken("nrrd", "a field occurs twice")
+    if {"data file", "datafile"} & fields.keys():
+        raise RejectedFile(Reason.PIXEL_DATA_MISSING, "the NRRD file names another file for its pixels; expected them inside")
+    if end is None:
+        raise _broken("nrrd", "no empty line ends it")
+    kind, encoding = _NRRD_TYPES.get(fields["type"].lower()), fields["encoding"].lower()
+    if kind is None:
+        raise RejectedFile(Reason.BITS_UNSUPPORTED, "values that are no integers of 8 or 16 bits")
+    if encoding not in ("raw", "gzip", "gz"):
+        raise RejectedFile(Reason.TRANSFER_SYNTAX_UNSUPPORTED, "the encoding of the NRRD file is neither raw nor gzip")
+    sizes = [int(each) for each in fields["sizes"].split()]
+    if int(fields["dimension"]) != len(sizes) or {"byte skip", "byteskip", "line skip", "lineskip"} & fields.keys():
+        raise _broken("nrrd", "sizes that are not as many as its dimension, or bytes to skip")
+    if len(sizes) < 2 or any(each != 1 for each in sizes[2:]):
+        raise RejectedFile(Reason.MULTI_FRAME, f"an NRRD file of {len(sizes)} axes; expected rows and columns of one image")
+    order = {"big": ">", "little": "<"}[fields["endian"].lower()] if kind[1] == "2" else ""
+    bits = 8 * int(kind[1])
+    return RasterHeader(
+        sizes[1], sizes[0], bits, kind[0] == "i", spacing=_nrrd_spacing(fields), offset=end.end(), values=order + kind,
+        most=(1 << bits) - 1, compressed=encoding != "raw",
+    )  # fmt: skip
+
+
+def _nrrd_spacing(fields: dict[str, str]) -> tuple[float, float] | None:
+    """Spacing of rows and columns, where its unit is given as millimeters; checks that the axes are not turned."""
+    columns_then_rows = [float(each) for each in fields.get("spacings", "").split()]
+    units = re.findall('"([^"]*)"', fields.get("space units", "") or fields.get("units", ""))
+    if directions := fields.get("space directions"):
+        vectors = [[float(each) for each in part.split(",")] for part in re.findall(r"\(([^)]*)\)", directions)][:2]
+        along = [vector[axis] for axis, vector in enumerate(vectors)]
+        across = [each for axis, vector in enumerate(vectors) for at, each in enumerate(vector) if at != axis]
+        if len(along) != 2 or not min(along) > 0 or any(across):
+            detail = "the NRRD file's space directions turn or mirror its axes; expected columns and rows that grow along them"
+            raise RejectedFile(Reason.ORIENTATION_INVALID, detail)
+        columns_then_rows = along
+    known = len(columns_then_rows) >= 2 and all(math.isfinite(each) and each > 0 for each in columns_then_rows[:2])
+    return (columns_then_rows[1], columns_then_rows[0]) if known and units[:2] == ["mm", "mm"] else None
+
+
+def _check_amount(header: RasterHeader, there: int) -> None:
+    """Check that the values of a PGM or NRRD file, `there` bytes, are those of its image and no more."""
+    expected = header.rows * header.columns * (2 if header.bits > 8 else 1)
+    if there < expected:
+        raise RejectedFile(Reason.PIXELS_TRUNCATED, f"the file has {there} bytes of values; expected {expected}")
+    if there > expected + EXCESS_BYTES:
+        raise RejectedFile(Reason.PIXELS_MISMATCH, f"the file has {there} bytes of values; expected {expected} of one image")
+
+
+_READERS: dict[Format, Callable[[BinaryIO], RasterHeader]] = {
+    "png": _png,
+    "jpeg": _jpeg,
+    "tiff": _tiff,
+    "pgm": _pgm,
+    "nrrd": _nrrd,
+}
