@@ -21,7 +21,7 @@ BREASTS ?= 5000
 COVERAGE := 96
 RUN_TESTS := pytest --numprocesses $(JOBS) --dist loadfile
 
-.PHONY: help demo test test-fast coverage reliability soak lint docs bench clean
+.PHONY: help demo test test-fast coverage reliability soak compare lint docs bench clean
 .DEFAULT_GOAL := help
 
 help: ## list these targets
@@ -46,6 +46,9 @@ reliability: $(VENV)/.test ## the tests of faults; writes docs/reliability.md
 
 soak: $(VENV)/.test ## a build of BREASTS=5000 under fire: faulty files, killed and stopped workers, a full disk
 	python -m benchmarks soak --breasts $(BREASTS)
+
+compare: $(VENV)/.test ## pipelines and controls judged on simulated lesions: the table of docs/adaptive.md, in 10 minutes
+	python -m benchmarks controls --full
 
 lint: $(VENV)/.test ## ruff, mypy, import contracts, spelling, large files
 	ruff check .

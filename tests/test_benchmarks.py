@@ -93,6 +93,12 @@ def test_first_repro(setup: Setup) -> None:
     assert check("repro", setup).values.keys() == {"in the page cache", "on the disk"}
 
 
+def test_controls(setup: Setup) -> None:
+    values = check("controls", setup).values
+    assert values["0 breast in adaptive"] > values["0 breast in each"] > values["0 breast in direct"]
+    assert values["0 lesion pixels in adaptive, zoom by oracle"] > 2 * values["0 lesion pixels in adaptive"]
+
+
 def test_store(setup: Setup) -> None:
     assert check("store", setup).values["400 found"] > 0
 

@@ -44,7 +44,7 @@ def compare(
     $ fvpipe compare each cropped --page each-cropped.html
     """
     from fvpipe.comparison.pipelines import compare as compare_shards
-    from fvpipe.comparison.pipelines import comparison_text
+    from fvpipe.comparison.text import comparison_text
     from fvpipe.shards.reader import open_shards
 
     results = []

@@ -16,7 +16,7 @@ from fvpipe.comparison.observer import observer_scores, sample_features
 from fvpipe.errors import InputError, ShardError
 from fvpipe.evaluation.intervals import Estimate, bootstrap
 from fvpipe.evaluation.metrics import roc_auc, roc_auc_of_weights
-from fvpipe.evaluation.text import shown, text_table, to_json
+from fvpipe.evaluation.text import to_json
 from fvpipe.io.tables import read_own_table
 from fvpipe.progress import progress
 from fvpipe.shards.reader import Shards
@@ -26,7 +26,6 @@ NAMED = 3  # breasts that an error names
 SIZE_GROUPS = 3
 SMALLEST_GROUP = 10  # malignant breasts
 SHUFFLES = 200  # of labels, for the control
-SATURATED = 0.995  # an AUC above it leaves no room for a difference
 SIDES = ("top", "bottom", "left", "right")
 
 
@@ -440,56 +439,3 @@ def _pixel_differences(first: Shards, second: Shards, pairs: Sequence[tuple[int,
         apart = np.abs(first.images([i])[0] - second.images([j])[0])
         found.append(PixelDifference(str(first.breast_ids[i]), float(apart.mean(dtype=np.float64)), float(apart.max())))
     return tuple(sorted(found, key=lambda difference: (-difference.mean, difference.breast_id)))
-
-
-# --- text -------------------------------------------------------------------------------------------------------------
-
-
-def comparison_text(found: Comparison, most: int = 5) -> str:
-    """Format a comparison as tables of at most 100 columns."""
-    about = " (simulated data: no evidence of real lesions)" if found.simulated else ""
-    lines = [f"{found.first} less {found.second} on {found.dataset}{about}"]
-    lines.append(f"  {found.breasts} breasts of {found.patients} patients, {found.unlabelled} without a label")
-    if any(found.left_out):
-        lines.append(
-            f"  left out: {found.left_out[0]} breasts that only {found.first} has, {found.left_out[1]} only {found.second}"
-        )
-    if found.detectability:
-        observed = [
-            (
-                row.group,
-                f"{row.malignant}+{row.benign}",
-                shown(row.first.value),
-                shown(row.second.value),
-                _interval(row.difference, "+"),
-                row.verdict.replace("first", found.first).replace("second", found.second),
-            )
-            for row in found.detectability
-        ]
-        headings = ("Model observer, AUC", "mal.+ben.", found.first[:12], found.second[:12], "difference (95 %)", "verdict")
-        lines += ["", text_table(headings, observed)]
-        control = found.control
-        if control is not None:
-            at_chance = control.low is not None and control.high is not None and control.low <= 0.5 <= control.high
-            verdict = "at chance, as it must be" if at_chance else "NOT at chance: do not trust the areas above"
-            lines.append(f"Control: {found.first}, labels shuffled {SHUFFLES} times: AUC {_interval(control)}, {verdict}")
-        if min(found.detectability[0].first.value or 0, found.detectability[0].second.value or 0) > SATURATED:
-            lines.append("Both find nearly every lesion: more --noise leaves room for a difference.")
-    else:
-        lines += ["", f"No model observer: {found.why_no_detectability}"]
-    if found.findings:
-        f = found.findings
-        sizes = [
-            (found.first, f"{f.first:.0f}", f"{f.ratio:.2f}", f"{f.first_kept:.1%}"),
-            (found.second, f"{f.second:.0f}", "1.00", f"{f.second_kept:.1%}"),
-        ]
-        lines += ["", text_table((f"Boxes of {f.boxes} findings", "pixels (median)", "ratio (median)", "wholly kept"), sizes)]
-    if found.pixels:
-        differing = [(each.breast_id, f"{each.mean:.4f}", f"{each.largest:.4f}") for each in found.pixels[:most]]
-        lines += ["", text_table((f"Samples that differ most, of {found.breasts}", "mean", "largest"), differing)]
-    return "\n".join(lines)
-
-
-def _interval(found: Estimate, sign: str = "") -> str:
-    value, low, high = ("-" if each is None else f"{each:{sign}.3f}" for each in (found.value, found.low, found.high))
-    return f"{value} ({low} to {high})"

@@ -27,7 +27,8 @@ CONTRAST = 0.35
 
 def lesions_dataset(patients: int, seed: int) -> SimulatedDataset:
     """Patients with one malignant breast each."""
-    return SimulatedDataset(_images(patients, seed), partial(_tables, patients))
+    images = (image for patient in range(patients) for image in draw_patient(patient, seed))
+    return SimulatedDataset(images, partial(_tables, patients))
 
 
 def _malignant(patient: int, side: Laterality) -> bool:
@@ -38,16 +39,17 @@ def _path(patient: int, side: Laterality, view: View) -> str:
     return f"P{patient:04d}/{side.value}-{view.value}.dcm"
 
 
-def _images(patients: int, seed: int) -> Iterator[SimulatedImage]:
-    for patient in range(patients):
-        for s, side in enumerate(Laterality):
-            rng = np.random.default_rng([seed, 1, patient, s])
-            breast = anatomy(rng, lesion=True)
-            depth, height, _ = breast.lesion or (0.0, 0.0, 0.0)
-            radius = (RADII_MM[0] + (RADII_MM[1] - RADII_MM[0]) * float(rng.random())) / (MM_PER_PIXEL * SHAPE[0])
-            breast = replace(breast, lesion=(depth, height, radius) if _malignant(patient, side) else None, contrast=CONTRAST)
-            for v, view in enumerate(View):
-                yield _image(np.random.default_rng([seed, 2, patient, s, v]), patient, side, view, breast, seed)  # fmt: skip
+def draw_patient(patient: int, seed: int) -> Iterator[SimulatedImage]:
+    """CC and MLO of the left, then of the right breast of one patient, whatever the number of patients."""
+    for s, side in enumerate(Laterality):
+        rng = np.random.default_rng([seed, 1, patient, s])
+        breast = anatomy(rng, lesion=True)
+        depth, height, _ = breast.lesion or (0.0, 0.0, 0.0)
+        radius = (RADII_MM[0] + (RADII_MM[1] - RADII_MM[0]) * float(rng.random())) / (MM_PER_PIXEL * SHAPE[0])
+        lesion = (depth, height, radius) if _malignant(patient, side) else None
+        for v, view in enumerate(View):
+            drawn = replace(breast, lesion=lesion, contrast=CONTRAST)
+            yield _image(np.random.default_rng([seed, 2, patient, s, v]), patient, side, view, drawn, seed)
 
 
 def _image(rng: np.random.Generator, patient: int, side: Laterality, view: View, breast: Anatomy, seed: int) -> SimulatedImage:

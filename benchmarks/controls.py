@@ -1,0 +1,296 @@
+"""Which pipeline keeps small lesions visible, and whether a magnified part of the breast helps: the table of docs/adaptive.md.
+
+Every variant gives samples of the same simulated breasts (`fvpipe phantom --form lesions`), judged by the model observer of
+`fvpipe compare`. A zoom magnifies what a saliency map says, twofold: the breast's own map; controls that know nothing of
+the breast (a random window, another breast's map, the own map upside down), which a zoom must beat to prove anything; and an
+oracle that knows where the lesion is. Simulated data alone: nothing follows for real lesions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field, replace
+from multiprocessing import get_context
+
+import cv2
+import numpy as np
+
+from benchmarks.measure import Report, Setup
+from fvpipe.comparison.observer import WIDER, observer_scores, sample_features
+from fvpipe.comparison.pipelines import Detectability, detectability
+from fvpipe.config.pipeline import Pipeline, load_pipeline
+from fvpipe.imaging.decoded_image import DecodedImage
+from fvpipe.imaging.fusion import fuse
+from fvpipe.imaging.normalize import crop_image, normalization
+from fvpipe.imaging.resample import NormalizedCrop
+from fvpipe.imaging.segmentation import segment
+from fvpipe.imaging.thumbnail import Mask
+from fvpipe.imaging.warp import INTERVALS, Floats, Warp, equal_area, outline_widths, warped_means, zoom_densities
+from fvpipe.shards.format import to_image
+from fvpipe.simulation.dicom_file import SimulatedImage, dicom_bytes
+from fvpipe.simulation.lesions import draw_patient
+from fvpipe.types import SCALES, CropBox, Edge, FusedSample, Laterality, Segmentation
+from tests.support.decoding import decode
+
+NOISES = (8.0, 16.0, 24.0)  # of 255
+GRID = (64, 32)  # of a saliency map: rows of the crop box, shares of the width
+ZOOM = 2.0
+WINDOW = (16, 8)  # of the grid: a random one
+BANDS = (2.0, 4.0)  # of the map, in pixels of four times the grid
+LARGER = "cropped, 1.25 x the size"
+PIPELINES = ("direct", "cropped", LARGER, "each", "adaptive")
+MAPS = ("own map", "another breast's map", "own map upside down", "random window", "oracle")
+ZOOMS = tuple(f"adaptive, zoom by {name}" for name in MAPS)
+DIFFERENCES = (
+    ("cropped", "direct"),
+    ("each", "cropped"),
+    (LARGER, "cropped"),
+    ("adaptive", "each"),
+    ("adaptive", "cropped"),
+    *((zoom, "adaptive") for zoom in ZOOMS),
+    (ZOOMS[0], ZOOMS[1]),
+)
+
+
+@dataclass
+class Judged:
+    """Of each variant: features of each sample by noise, share of breast in it, and the pixels of its lesions."""
+
+    features: dict[tuple[str, float], list[Floats]] = field(default_factory=dict)
+    breast: dict[str, list[float]] = field(default_factory=dict)
+    lesions: dict[str, list[float]] = field(default_factory=dict)
+    labels: list[int] = field(default_factory=list)
+    patients: list[str] = field(default_factory=list)
+
+    def add(self, other: Judged) -> None:
+        """Append those of more breasts."""
+        for mine, more in ((self.features, other.features), (self.breast, other.breast), (self.lesions, other.lesions)):
+            for key, values in more.items():
+                mine.setdefault(key, []).extend(values)  # type: ignore[attr-defined,index,call-overload]
+        self.labels += other.labels
+        self.patients += other.patients
+
+
+def run(setup: Setup) -> Report:
+    """Judge all variants on a cohort; with `--full`, on a second one of fresh seeds too."""
+    report = Report("Pipelines and controls, by the model observer")
+    patients = setup.size(6, 40, 160)
+    for seed in setup.size((0,), (0,), (0, 1)):
+        setup.say(f"controls: {patients} simulated patients, seed {seed}")
+        judged = _judge(patients, seed, setup.size(1, 2, 2))
+        _describe(report, judged, seed)
+        for noise in NOISES:
+            _compare(report, judged, seed, noise, setup.size(50, 2000, 2000))
+    return report
+
+
+def _judge(patients: int, seed: int, processes: int) -> Judged:
+    judged = Judged()
+    chunks = [(seed, first, min(first + 2, patients)) for first in range(0, patients, 2)]  # each patient has another beside
+    if processes == 1:
+        for chunk in chunks:
+            judged.add(_judge_patients(chunk))
+        return judged
+    with ProcessPoolExecutor(processes, get_context("forkserver")) as pool:
+        for part in pool.map(_judge_patients, chunks):
+            judged.add(part)
+    return judged
+
+
+def _judge_patients(chunk: tuple[int, int, int]) -> Judged:
+    cv2.setNumThreads(1)
+    seed, first, last = chunk
+    drawn = [image for patient in range(first, last) for image in draw_patient(patient, seed)]
+    breasts = [_Breast.of(pair) for pair in zip(drawn[::2], drawn[1::2], strict=True)]
+    judged = Judged(labels=[breast.label for breast in breasts], patients=[breast.patient for breast in breasts])
+    for i, breast in enumerate(breasts):
+        other = breasts[(i + 2) % len(breasts)]  # of the other patient
+        for name, sample, warps in _samples(breast, other, np.random.default_rng([seed, 3, first, i])):
+            image = (sample.image * np.float32(SCALES[sample.image.dtype.name])).astype(np.float32)
+            judged.breast.setdefault(name, []).append(_breast_share(breast, sample, warps))
+            judged.lesions.setdefault(name, []).extend(_lesion_pixels(breast, sample, warps))
+            for noise in NOISES:
+                features = sample_features(image, sample.placement, breast.name, noise / 255)
+                judged.features.setdefault((name, noise), []).append(features)
+    return judged
+
+
+@dataclass(frozen=True)
+class _Breast:
+    """Both views of a simulated breast, decoded and segmented, with their true outlines and the boxes of its lesion."""
+
+    name: str
+    patient: str
+    label: int
+    masks: list[Mask]
+    images: list[DecodedImage]
+    outlines: list[Segmentation]
+    lesions: list[CropBox]
+    crops: list[NormalizedCrop]
+    widths: list[Floats | None]
+
+    @staticmethod
+    def of(pair: Sequence[SimulatedImage]) -> _Breast:
+        tags, adaptive = pair[0].tags, load_pipeline("adaptive")[1]
+        images = [decode(dicom_bytes(image), Laterality(tags["ImageLaterality"])) for image in pair]
+        outlines = [segment(image, adaptive.segment) for image in images]
+        crops = [crop_image(image, outline, adaptive) for image, outline in zip(images, outlines, strict=True)]
+        tables, _ = normalization(crops, adaptive.intensity)
+        return _Breast(
+            name=f"{tags['PatientID']}{tags['ImageLaterality']}",
+            patient=tags["PatientID"],
+            label=int(pair[0].drawing.lesion is not None),
+            masks=[image.drawing.mask for image in pair],
+            images=images,
+            outlines=outlines,
+            lesions=[image.drawing.lesion for image in pair if image.drawing.lesion],
+            crops=[NormalizedCrop(crop, table) for crop, table in zip(crops, tables, strict=True)],
+            widths=[outline_widths(outline, crop.wall) for outline, crop in zip(outlines, crops, strict=True)],
+        )
+
+
+def _samples(breast: _Breast, other: _Breast, rng: np.random.Generator) -> Iterator[tuple[str, FusedSample, list[Warp] | None]]:
+    """Each variant's sample, and the warps of its views where there are any."""
+    for name in PIPELINES:
+        pipeline = load_pipeline("cropped" if name == LARGER else name)[1]
+        if name == LARGER:
+            pipeline = pipeline.model_copy(update={"size": (320, 320)})
+        outlines = [segment(image, pipeline.segment) for image in breast.images]
+        sample = fuse(breast.images, outlines, pipeline)
+        yield name, sample, _warps(breast, pipeline, {}) if name == "adaptive" else None
+    adaptive, maps = load_pipeline("adaptive")[1], {i: _maps(breast, other, i, rng) for i in range(2)}
+    for name, which in zip(ZOOMS, MAPS, strict=True):
+        warps = _warps(breast, adaptive, {i: maps[i][which] for i in maps})
+        if warps is None:  # an outline that is not warped: as in `each`
+            yield name, sample, None
+            continue
+        top = np.iinfo(np.uint16).max
+        means = [warped_means(crop, warp) for crop, warp in zip(breast.crops, warps, strict=True)]
+        halves = [np.rint(half * top).astype(np.uint16) for half in means]
+        placement = np.array([[0, 256, 0, 128], [0, 256, 128, 256]], np.float32)
+        zoomed = replace(sample, image=np.hstack(halves), placement=placement)
+        yield name, zoomed, warps
+
+
+def _warps(breast: _Breast, pipeline: Pipeline, maps: Mapping[int, Floats]) -> list[Warp] | None:
+    """Warps of both views, with the zoom of their maps; None where an outline is not warped."""
+    warps = []
+    for i, (outline, widths) in enumerate(zip(breast.outlines, breast.widths, strict=True)):
+        if widths is None:
+            return None
+        densities = zoom_densities(maps[i], ZOOM) if maps else (np.ones(1), np.ones(1))
+        warps.append(equal_area(widths, outline.box, pipeline.resize.stretch, (256, 128), *densities))
+    return warps
+
+
+def _maps(breast: _Breast, other: _Breast, i: int, rng: np.random.Generator) -> dict[str, Floats]:
+    """Saliency of one view on :data:`GRID`, by name."""
+    window, oracle = np.zeros(GRID), np.zeros(GRID)
+    row, column = (int(rng.integers(length - size)) for length, size in zip(GRID, WINDOW, strict=True))
+    window[row : row + WINDOW[0], column : column + WINDOW[1]] = 1
+    widths, box = breast.widths[i], breast.outlines[i].box
+    if breast.label and widths is not None:
+        down, across = _on_grid(breast.lesions[i], widths, box, breast.crops[i].crop.wall)
+    else:
+        down, across = float(rng.uniform(0.2, 0.8)), float(rng.uniform(0.2, 0.8))
+    row, column = int(down * GRID[0]), int(across * GRID[1])
+    oracle[max(row - 2, 0) : row + 3, max(column - 2, 0) : column + 3] = 1
+    own, others = _saliency(breast, i), _saliency(other, i)
+    return dict(zip(MAPS, (own, others, own[::-1], window, oracle), strict=True))
+
+
+def _on_grid(lesion: CropBox, widths: Floats, box: CropBox, wall: Edge) -> tuple[float, float]:
+    """Center of a lesion as shares of the crop box's height and of the row's width from the chest wall."""
+    row, column = (lesion.top + lesion.bottom) / 2, (lesion.left + lesion.right) / 2
+    down = (row - box.top) / box.height
+    width = float(np.interp(down, np.linspace(0, 1, INTERVALS + 1), widths))
+    return down, min((column - box.left if wall is Edge.LEFT else box.right - column) / width, 0.999)
+
+
+def _saliency(breast: _Breast, i: int) -> Floats:
+    """What is brighter than its surroundings, on :data:`GRID`, the strongest being 1; it knows nothing of lesions."""
+    widths, box = breast.widths[i], breast.outlines[i].box
+    if widths is None:
+        return np.zeros(GRID)
+    rows, columns = (4 * length for length in GRID)
+    even = Warp(np.linspace(box.top, box.bottom, rows + 1), np.linspace(0, 1, columns + 1), np.maximum(widths, 1.0))
+    image = warped_means(breast.crops[i], even)
+    bands = [cv2.GaussianBlur(image, (0, 0), s) - cv2.GaussianBlur(image, (0, 0), s * WIDER) for s in BANDS]
+    strongest = np.maximum(np.max(bands, axis=0), 0).reshape(GRID[0], 4, GRID[1], 4).max(axis=(1, 3))
+    saliency: Floats = strongest / max(float(strongest.max()), 1e-9)
+    return saliency
+
+
+def _breast_share(breast: _Breast, sample: FusedSample, warps: list[Warp] | None) -> float:
+    """Share of the sample's pixels that show breast, by the true outline."""
+    shown = 0.0
+    for i, mask in enumerate(breast.masks):
+        top, bottom, left, right = sample.boxes[i].tolist()
+        above, below, one, two = sample.placement[i].tolist()
+        inside = mask[top:bottom, left:right]
+        if warps is None:
+            shown += float(inside.mean()) * (below - above) * abs(two - one)
+            continue
+        rows = (warps[i].rows[1:] + warps[i].rows[:-1]) / 2
+        widths = np.interp(rows, np.linspace(top, bottom, INTERVALS + 1), warps[i].widths)
+        shares = inside.sum(axis=1)[(rows - top).astype(np.int64)] / widths
+        columns = np.interp(np.minimum(shares, 1), warps[i].columns, np.arange(len(warps[i].columns)))
+        shown += float(columns.sum())
+    return shown / float(np.prod(sample.image.shape[-2:]))
+
+
+def _lesion_pixels(breast: _Breast, sample: FusedSample, warps: list[Warp] | None) -> list[float]:
+    """Pixels of the sample under the lesion's box in each view."""
+    found = []
+    for i, lesion in enumerate(breast.lesions):
+        if warps is None:
+            first = to_image(sample.boxes[i], sample.placement[i], lesion.top, lesion.left)
+            second = to_image(sample.boxes[i], sample.placement[i], lesion.bottom, lesion.right)
+            found.append(abs((second[0] - first[0]) * (second[1] - first[1])))
+            continue
+        warp, box = warps[i], breast.outlines[i].box
+        wall = breast.crops[i].crop.wall
+        rows = np.interp([lesion.top, lesion.bottom], warp.rows, np.arange(len(warp.rows)))
+        middle = (lesion.top + lesion.bottom) / 2
+        width = float(np.interp(middle, np.linspace(box.top, box.bottom, INTERVALS + 1), warp.widths))
+        reach = [edge - box.left if wall is Edge.LEFT else box.right - edge for edge in (lesion.left, lesion.right)]
+        columns = np.interp(np.array(reach) / width, warp.columns, np.arange(len(warp.columns)))
+        found.append(abs(float((rows[1] - rows[0]) * (columns[1] - columns[0]))))
+    return found
+
+
+# --- report -----------------------------------------------------------------------------------------------------------
+
+
+def _describe(report: Report, judged: Judged, seed: int) -> None:
+    breasts, malignant = len(judged.labels), sum(judged.labels)
+    title = f"Samples of {breasts} simulated breasts, {malignant} malignant, seed {seed}"
+    table = report.table(title, "variant", "breast in the sample", "lesion pixels", "/ cropped", "views with a lesion")
+    base = np.array(judged.lesions["cropped"])
+    for name in (*PIPELINES, *ZOOMS):
+        pixels = np.array(judged.lesions[name])
+        share = float(np.median(judged.breast[name]))
+        table.add_row(name, f"{share:.2f}", f"{np.median(pixels):.0f}", f"{np.median(pixels / base):.2f}", str(len(pixels)))
+        report.values[f"{seed} breast in {name}"] = share
+        report.values[f"{seed} lesion pixels in {name}"] = float(np.median(pixels / base))
+
+
+def _compare(report: Report, judged: Judged, seed: int, noise: float, replicates: int) -> None:
+    labels = np.array(judged.labels, np.int64)
+    scores = {
+        name: observer_scores(np.array(judged.features[name, noise]), labels, judged.patients) for name in (*PIPELINES, *ZOOMS)
+    }
+    columns = ("first", "second", "AUC of the first", "of the second", "difference (95 %)", "verdict")
+    table = report.table(f"Model observer, noise {noise:g} of 255, seed {seed}", *columns)
+    for first, second in DIFFERENCES:
+        found = detectability("all", labels, (scores[first], scores[second]), judged.patients, replicates)
+        table.add_row(first, second, *_shown(found))
+        report.values[f"{seed} {noise:g} {first}"] = found.first.value or 0.0
+        report.values[f"{seed} {noise:g} {second}"] = found.second.value or 0.0
+
+
+def _shown(found: Detectability) -> tuple[str, ...]:
+    of = found.difference
+    interval = f"{of.value or 0:+.3f} ({of.low or 0:+.3f} to {of.high or 0:+.3f})"
+    return f"{found.first.value or 0:.3f}", f"{found.second.value or 0:.3f}", interval, found.verdict

@@ -1,0 +1,59 @@
+"""A comparison of pipelines as text."""
+
+from __future__ import annotations
+
+from fvpipe.comparison.pipelines import SHUFFLES, Comparison
+from fvpipe.evaluation.intervals import Estimate
+from fvpipe.evaluation.text import shown, text_table
+
+SATURATED = 0.995  # an AUC above it leaves no room for a difference
+
+
+def comparison_text(found: Comparison, most: int = 5) -> str:
+    """Format a comparison as tables of at most 100 columns."""
+    about = " (simulated data: no evidence of real lesions)" if found.simulated else ""
+    lines = [f"{found.first} less {found.second} on {found.dataset}{about}"]
+    lines.append(f"  {found.breasts} breasts of {found.patients} patients, {found.unlabelled} without a label")
+    if any(found.left_out):
+        lines.append(
+            f"  left out: {found.left_out[0]} breasts that only {found.first} has, {found.left_out[1]} only {found.second}"
+        )
+    if found.detectability:
+        observed = [
+            (
+                row.group,
+                f"{row.malignant}+{row.benign}",
+                shown(row.first.value),
+                shown(row.second.value),
+                _interval(row.difference, "+"),
+                row.verdict.replace("first", found.first).replace("second", found.second),
+            )
+            for row in found.detectability
+        ]
+        headings = ("Model observer, AUC", "mal.+ben.", found.first[:12], found.second[:12], "difference (95 %)", "verdict")
+        lines += ["", text_table(headings, observed)]
+        control = found.control
+        if control is not None:
+            at_chance = control.low is not None and control.high is not None and control.low <= 0.5 <= control.high
+            verdict = "at chance, as it must be" if at_chance else "NOT at chance: do not trust the areas above"
+            lines.append(f"Control: {found.first}, labels shuffled {SHUFFLES} times: AUC {_interval(control)}, {verdict}")
+        if min(found.detectability[0].first.value or 0, found.detectability[0].second.value or 0) > SATURATED:
+            lines.append("Both find nearly every lesion: more --noise leaves room for a difference.")
+    else:
+        lines += ["", f"No model observer: {found.why_no_detectability}"]
+    if found.findings:
+        f = found.findings
+        sizes = [
+            (found.first, f"{f.first:.0f}", f"{f.ratio:.2f}", f"{f.first_kept:.1%}"),
+            (found.second, f"{f.second:.0f}", "1.00", f"{f.second_kept:.1%}"),
+        ]
+        lines += ["", text_table((f"Boxes of {f.boxes} findings", "pixels (median)", "ratio (median)", "wholly kept"), sizes)]
+    if found.pixels:
+        differing = [(each.breast_id, f"{each.mean:.4f}", f"{each.largest:.4f}") for each in found.pixels[:most]]
+        lines += ["", text_table((f"Samples that differ most, of {found.breasts}", "mean", "largest"), differing)]
+    return "\n".join(lines)
+
+
+def _interval(found: Estimate, sign: str = "") -> str:
+    value, low, high = ("-" if each is None else f"{each:{sign}.3f}" for each in (found.value, found.low, found.high))
+    return f"{value} ({low} to {high})"
