@@ -1,7 +1,7 @@
 """Generate the tables and images of the documentation: run it after `make demo` (see `make docs`).
 
-`reasons.md` from the enums, `films.jpg` and `samples.jpg` from the real films and their shards; `hand-drawn.jpg` from
-the films and the boxes that were drawn on them by eye.
+`reasons.md` from the enums; `figures/` from what `fvpipe figures` drew; `films.jpg` and `samples.jpg` from the real films and
+their shards; `hand-drawn.jpg` from the films and the boxes that were drawn on them by eye.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 import fvpipe
 from fvpipe.config.pipeline import load_pipeline
@@ -21,6 +22,7 @@ from fvpipe.dicom.header import ImageHeader, read_header
 from fvpipe.dicom.pixels import decode_image
 from fvpipe.imaging.segmentation import segment
 from fvpipe.reasons import Flag, Reason
+from fvpipe.report.figure_list import read_list
 from fvpipe.report.inspect import draw_segmentation
 
 DOCS = Path(__file__).parent
@@ -168,8 +170,20 @@ def in_and_out() -> NDArray[np.uint8]:
     return np.vstack(rows)
 
 
+def figures() -> None:
+    """The paper's figures as small PNG files, of a palette of gray and few colors."""
+    drawn = ROOT / "cache" / "reports" / "figures"
+    (DOCS / "figures").mkdir(exist_ok=True)
+    for figure, _ in read_list(drawn):
+        with Image.open(drawn / f"{figure.name}.png") as image:
+            image.convert("RGB").quantize(96, dither=Image.Dither.NONE).save(
+                DOCS / "figures" / f"{figure.name}.png", optimize=True
+            )
+
+
 def main() -> None:
     """Write all of it."""
+    figures()
     (DOCS / "reasons.md").write_text(reasons())
     for name, image in (("films.jpg", films()), ("hand-drawn.jpg", hand_drawn()), ("samples.jpg", in_and_out())):
         cv2.imwrite(str(DOCS / name), image, [cv2.IMWRITE_JPEG_QUALITY, 85])

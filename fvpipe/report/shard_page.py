@@ -11,13 +11,14 @@ from fvpipe.errors import InputError
 from fvpipe.io.atomic import write_atomic
 from fvpipe.reasons import Reason
 from fvpipe.report.drawing import encode
+from fvpipe.report.figure_list import read_list
 from fvpipe.report.html import data_uri, render
 from fvpipe.shards.format import RECEIPT
 from fvpipe.shards.reader import Sample, Shards, open_shards
 from fvpipe.types import LABEL_NAMES, VIEWS
 
 
-def write_page(shards: Path, out: Path, limit: int) -> tuple[int, int]:
+def write_page(shards: Path, out: Path, limit: int, figures: Path | None = None) -> tuple[int, int]:
     """Write the page.
 
     Parameters
@@ -28,6 +29,8 @@ def write_page(shards: Path, out: Path, limit: int) -> tuple[int, int]:
         HTML file.
     limit : int
         Images of each shard folder at most: flagged ones first, then others spread evenly.
+    figures : Path or None
+        Folder of figures that are shown, too, if `fvpipe figures` has drawn some there.
 
     Returns
     -------
@@ -37,7 +40,7 @@ def write_page(shards: Path, out: Path, limit: int) -> tuple[int, int]:
     Raises
     ------
     InputError
-        If there is no shard folder.
+        If there is no shard folder, or the list of figures is damaged.
     ShardError
         If a shard folder is damaged.
     StorageError
@@ -48,7 +51,9 @@ def write_page(shards: Path, out: Path, limit: int) -> tuple[int, int]:
         raise InputError(f"{shards}: holds no shard folder; build one with `fvpipe build-shards`")
     sections = [_section(open_shards(folder), limit) for folder in folders]
     reasons = {reason.value: reason.meaning for reason in Reason}
-    write_atomic(out, render("page.html.jinja", sections=sections, reasons=reasons), durable=False)
+    listed = read_list(figures) if figures else []
+    drawn = [{"uri": data_uri(svg, "svg+xml"), "caption": figure.caption} for figure, svg in listed]
+    write_atomic(out, render("page.html.jinja", sections=sections, reasons=reasons, figures=drawn), durable=False)
     return len(sections), sum(len(section["cards"]) for section in sections)
 
 
