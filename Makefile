@@ -83,7 +83,7 @@ $(VENV)/lowest.txt: pyproject.toml .ci/lowest.py | $(BIN)/python
 
 # Stamps: an environment is made again when what it is made from changes.
 $(VENV)/.demo: pyproject.toml constraints.txt $(LOWEST) | $(BIN)/python
-	$(PIP) --editable '.[demo,train,dvc]'
+	$(PIP) --editable '.[demo,train,dvc,figures]'
 	@touch $@
 
 $(VENV)/.bench: pyproject.toml constraints.txt $(LOWEST) | $(BIN)/python

@@ -1,7 +1,7 @@
 """Generate the tables and images of the documentation: run it after `make demo` (see `make docs`).
 
-`reasons.md` from the enums, `films.jpg` and `samples.jpg` from the real films and their shards; `hand-drawn.jpg` from
-the films and the boxes that were drawn on them by eye; `adaptive.jpg` from the films.
+`reasons.md` from the enums; `figures/` from what `fvpipe figures` drew; `films.jpg` and `samples.jpg` from the real films and
+their shards; `hand-drawn.jpg` from the films and the boxes that were drawn on them by eye; `adaptive.jpg` from the films.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 import fvpipe
 from fvpipe.config.pipeline import load_pipeline
@@ -22,6 +23,7 @@ from fvpipe.dicom.pixels import decode_image
 from fvpipe.imaging.fusion import fuse
 from fvpipe.imaging.segmentation import segment
 from fvpipe.reasons import Flag, Reason
+from fvpipe.report.figure_list import read_list
 from fvpipe.report.inspect import draw_segmentation
 from fvpipe.shards.coordinates import coordinates_of
 
@@ -204,8 +206,20 @@ def warps() -> NDArray[np.uint8]:
     return np.vstack(rows)
 
 
+def figures() -> None:
+    """The paper's figures as small PNG files, of a palette of gray and few colors."""
+    drawn = ROOT / "cache" / "reports" / "figures"
+    (DOCS / "figures").mkdir(exist_ok=True)
+    for figure, _ in read_list(drawn):
+        with Image.open(drawn / f"{figure.name}.png") as image:
+            image.convert("RGB").quantize(96, dither=Image.Dither.NONE).save(
+                DOCS / "figures" / f"{figure.name}.png", optimize=True
+            )
+
+
 def main() -> None:
     """Write all of it."""
+    figures()
     (DOCS / "reasons.md").write_text(reasons())
     images = {"films": films(), "hand-drawn": hand_drawn(), "samples": in_and_out(), "adaptive": warps()}
     for name, image in images.items():

@@ -69,7 +69,9 @@ def test_dag_makes_shards_and_a_report(repository: Path) -> None:
             assert len(shards) >= 4
             assert fvpipe.verify(shards.folder) == []
             assert shards.receipt.simulated == name.startswith("phantom")
-    assert "P_00820_L" in (repository / "cache" / "reports" / "report.html").read_text()
+    page = (repository / "cache" / "reports" / "report.html").read_text()
+    assert "P_00820_L" in page
+    assert "Pipeline cropped, step by step, on one breast of cbis." in page
 
 
 SHARE = "sed -i 's/: {push: false}//; s/, push: false//' dvc.yaml"
@@ -111,7 +113,7 @@ def test_dag_sees_every_change_of_a_file(repository: Path) -> None:
         found = ran(repository, " ".join(shards), {"index@cbis"})
         assert found == shards or (film.exists() and not found)  # DVC has the shards of the first state still
         assert len(fvpipe.open_shards(repository / "cache" / "shards" / "direct" / "cbis")) == samples
-    assert ran(repository) <= {"split", "table1", "train@direct", "train@cropped", "evaluate", "table2", "report"}
+    assert ran(repository) <= {"split", "table1", "train@direct", "train@cropped", "evaluate", "table2", "figures", "report"}
 
 
 @pytest.mark.fault(15)
@@ -127,6 +129,7 @@ def test_dag_reruns_what_depends_on_a_pipeline(repository: Path) -> None:
         "train@direct",
         "evaluate",
         "table2",
+        "figures",
         "report",
     }
 
@@ -195,6 +198,7 @@ def test_own_data_set_is_two_lines(repository: Path, tmp_path: Path) -> None:
         "shards@cropped-cmmd",
         "split",
         "table1",
+        "figures",
         "report",
     }
     assert len(fvpipe.open_shards(repository / "cache" / "shards" / "direct" / "cmmd")) > 4
@@ -222,6 +226,7 @@ HEAVY = {
     "torch",
     "SimpleITK",
     "imagecodecs",
+    "matplotlib",
     "rich",
     "yaml",
 }

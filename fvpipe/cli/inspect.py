@@ -236,10 +236,14 @@ def _compared(
 @click.option("--shards", type=FOLDER, default=Path("cache/shards"), show_default=True, help="Folder of shard folders.")
 @click.option("--out", type=FILE, default=Path("cache/reports/report.html"), show_default=True, help="Page to write.")
 @click.option("--limit", type=click.IntRange(1), default=24, show_default=True, help="Number of images per shard folder.")
-def report(shards: Path, out: Path, limit: int) -> None:
+@click.option(
+    "--figures", type=FOLDER, default=Path("cache/reports/figures"), show_default=True, help="Figures shown if there are any."
+)
+def report(shards: Path, out: Path, limit: int, figures: Path) -> None:
     """Write a page with an image of every sample.
 
-    The page is made from the shards alone and opens without a network.
+    The page is made from the shards, and the figures that `fvpipe figures` has
+    drawn; it opens without a network.
 
     \b
     $ fvpipe report
@@ -247,5 +251,5 @@ def report(shards: Path, out: Path, limit: int) -> None:
     """
     from fvpipe.report.shard_page import write_page
 
-    folders, images = write_page(shards, out, limit)
+    folders, images = write_page(shards, out, limit, figures)
     echo(f"{folders} shard folder(s), {images} images -> {out}")

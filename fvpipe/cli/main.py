@@ -14,6 +14,7 @@ from fvpipe.cli.build import build_shards, index
 from fvpipe.cli.comparison import compare
 from fvpipe.cli.datasets import datasets, fetch, phantom
 from fvpipe.cli.evaluation import evaluate, split, table1, table2
+from fvpipe.cli.figures import figures
 from fvpipe.cli.inspect import audit, inspect, report, verify
 from fvpipe.cli.output import echo
 from fvpipe.cli.training import export, predict, train
@@ -66,6 +67,6 @@ def main() -> None:
 
 for command in (
     *(index, build_shards, split, table1, verify, inspect, audit, report, datasets, phantom, fetch),
-    *(train, evaluate, table2, compare, predict, export),
+    *(train, evaluate, table2, figures, compare, predict, export),
 ):
     main.add_command(command)

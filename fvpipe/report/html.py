@@ -22,6 +22,6 @@ def render(template: str, **values: Any) -> bytes:
     return environment.get_template(template).render(**values).encode("utf-8", "replace")
 
 
-def data_uri(jpeg: bytes) -> str:
-    """URI that holds a JPEG image."""
-    return "data:image/jpeg;base64," + base64.b64encode(jpeg).decode()
+def data_uri(image: bytes, kind: str = "jpeg") -> str:
+    """URI that holds an image: ``jpeg`` or ``svg+xml``."""
+    return f"data:image/{kind};base64,{base64.b64encode(image).decode()}"

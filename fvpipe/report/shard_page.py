@@ -13,6 +13,7 @@ from fvpipe.io.atomic import write_atomic
 from fvpipe.io.tables import read_own_table
 from fvpipe.reasons import Reason
 from fvpipe.report.drawing import encode
+from fvpipe.report.figure_list import read_list
 from fvpipe.report.html import data_uri, render
 from fvpipe.shards.format import RECEIPT
 from fvpipe.shards.reader import Sample, Shards, open_shards
@@ -23,7 +24,7 @@ EDGE_POINTS = 33  # on each side of a view's part of the sample, drawn in its so
 _BOX = ("image_top", "image_bottom", "image_left", "image_right")
 
 
-def write_page(shards: Path, out: Path, limit: int) -> tuple[int, int]:
+def write_page(shards: Path, out: Path, limit: int, figures: Path | None = None) -> tuple[int, int]:
     """Write the page.
 
     Parameters
@@ -34,6 +35,8 @@ def write_page(shards: Path, out: Path, limit: int) -> tuple[int, int]:
         HTML file.
     limit : int
         Images of each shard folder at most: flagged ones first, then others spread evenly.
+    figures : Path or None
+        Folder of figures that are shown, too, if `fvpipe figures` has drawn some there.
 
     Returns
     -------
@@ -43,7 +46,7 @@ def write_page(shards: Path, out: Path, limit: int) -> tuple[int, int]:
     Raises
     ------
     InputError
-        If there is no shard folder.
+        If there is no shard folder, or the list of figures is damaged.
     ShardError
         If a shard folder is damaged.
     StorageError
@@ -54,7 +57,9 @@ def write_page(shards: Path, out: Path, limit: int) -> tuple[int, int]:
         raise InputError(f"{shards}: holds no shard folder; build one with `fvpipe build-shards`")
     sections = [_section(open_shards(folder), limit) for folder in folders]
     reasons = {reason.value: reason.meaning for reason in Reason}
-    write_atomic(out, render("page.html.jinja", sections=sections, reasons=reasons), durable=False)
+    listed = read_list(figures) if figures else []
+    drawn = [{"uri": data_uri(svg, "svg+xml"), "caption": figure.caption} for figure, svg in listed]
+    write_atomic(out, render("page.html.jinja", sections=sections, reasons=reasons, figures=drawn), durable=False)
     return len(sections), sum(len(section["cards"]) for section in sections)
 
 

@@ -1,0 +1,1 @@
+"""Figures of the paper, drawn from what the code does and what the project holds."""
