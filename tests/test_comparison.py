@@ -123,7 +123,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def compared(project: Path, first: str, second: str, *options: object) -> dict[str, Any]:
     with at(project):
-        (found,) = json.loads(run("compare", first, second, "--dataset", "a", *options, "--json").stdout)
+        (found,) = json.loads(run("compare", first, second, "--dataset", "a", *options, "--json").stdout)["data_sets"]
         return dict(found)
 
 

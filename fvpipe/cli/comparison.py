@@ -11,6 +11,8 @@ from fvpipe.cli.options import FILE, dataset_option, json_option
 from fvpipe.cli.output import echo
 from fvpipe.errors import ParameterError
 
+REPLICATES = 2000  # of the bootstrap
+
 
 @click.command()
 @click.argument("first")
@@ -20,6 +22,7 @@ from fvpipe.errors import ParameterError
 @click.option("--common", is_flag=True, help="Compare the breasts in both, where one lacks some of the other.")
 @click.option("--page", type=FILE, default=None, help="Also write a page with the samples that differ most.")
 @click.option("--limit", type=click.IntRange(1), default=24, show_default=True, help="Number of breasts on the page.")
+@click.option("--out", type=FILE, default=None, help="Also write the result to this file, for `fvpipe figures` and DVC.")
 @json_option
 def compare(
     first: str,
@@ -29,6 +32,7 @@ def compare(
     common: bool,
     page: Path | None,
     limit: int,
+    out: Path | None,
     as_json: bool,
 ) -> None:
     """Tell which of two pipelines is better.
@@ -43,20 +47,29 @@ def compare(
     \b
     $ fvpipe compare each cropped --page each-cropped.html
     """
+    from fvpipe.comparison.models import compare_models
     from fvpipe.comparison.pipelines import compare as compare_shards
-    from fvpipe.comparison.text import comparison_text
+    from fvpipe.comparison.text import comparison_text, models_text
+    from fvpipe.io.atomic import write_if_changed
     from fvpipe.shards.reader import open_shards
 
     results = []
     for one, two in _shard_folders(first, second, datasets):
         pair = open_shards(one), open_shards(two)
-        results.append((pair, compare_shards(*pair, noise=noise / 255, replicates=2000, common=common)))
+        results.append((pair, compare_shards(*pair, noise=noise / 255, replicates=REPLICATES, common=common)))
     if page is not None:
         from fvpipe.comparison.page import write_comparison
 
         write_comparison(results, page, limit)
     found = [comparison for _, comparison in results]
-    echo(json.dumps([each.to_json() for each in found], indent=1) if as_json else "\n\n".join(map(comparison_text, found)))
+    models = compare_models(Path("cache/models"), found[0].first, found[0].second, REPLICATES)
+    written = json.dumps(
+        {"data_sets": [each.to_json() for each in found], "models": [each.to_json() for each in models]}, indent=1
+    )
+    if out is not None:
+        write_if_changed(out, written.encode() + b"\n")
+    shown = [*map(comparison_text, found), *([models_text(models, found[0].first, found[0].second)] if models else [])]
+    echo(written if as_json else "\n\n".join(shown))
 
 
 def _shard_folders(first: str, second: str, datasets: tuple[str, ...]) -> list[tuple[Path, Path]]:
@@ -85,3 +98,28 @@ def _shard_folders(first: str, second: str, datasets: tuple[str, ...]) -> list[t
     for folder in missing:
         echo(f"not built yet, and left out: {folder}", err=True)
     return built
+
+
+@click.command()
+@json_option
+def summary(as_json: bool) -> None:
+    """Answer from the project's results, in one table.
+
+    What the comparisons of pipelines in cache/reports/compare found (`fvpipe
+    compare --out`), and the best score without an image (`fvpipe table1`).
+
+    \b
+    $ fvpipe summary
+    """
+    from dataclasses import asdict
+
+    from fvpipe.comparison.summary import read_answers, summary_text
+    from fvpipe.project.project import Project
+
+    reports = Project().folder / "cache" / "reports"
+    answers = read_answers(reports / "compare", reports / "table1.json")
+    if not answers:
+        raise ParameterError(
+            f"{reports / 'compare'}: no results here; run `fvpipe compare each cropped --out cache/reports/compare/each.json`"
+        )
+    echo(json.dumps([asdict(answer) for answer in answers], indent=1) if as_json else summary_text(answers))

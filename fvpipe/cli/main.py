@@ -11,7 +11,7 @@ import click
 
 from fvpipe import __version__
 from fvpipe.cli.build import build_shards, index
-from fvpipe.cli.comparison import compare
+from fvpipe.cli.comparison import compare, summary
 from fvpipe.cli.datasets import datasets, fetch, phantom
 from fvpipe.cli.evaluation import evaluate, split, table1, table2
 from fvpipe.cli.figures import figures
@@ -67,6 +67,6 @@ def main() -> None:
 
 for command in (
     *(index, build_shards, split, table1, verify, inspect, audit, report, datasets, phantom, fetch),
-    *(train, evaluate, table2, figures, compare, predict, export),
+    *(train, evaluate, table2, compare, summary, figures, predict, export),
 ):
     main.add_command(command)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from fvpipe.comparison.models import ModelComparison
 from fvpipe.comparison.pipelines import SHUFFLES, Comparison
 from fvpipe.evaluation.intervals import Estimate
 from fvpipe.evaluation.text import shown, text_table
@@ -52,6 +55,24 @@ def comparison_text(found: Comparison, most: int = 5) -> str:
         differing = [(each.breast_id, f"{each.mean:.4f}", f"{each.largest:.4f}") for each in found.pixels[:most]]
         lines += ["", text_table((f"Samples that differ most, of {found.breasts}", "mean", "largest"), differing)]
     return "\n".join(lines)
+
+
+def models_text(models: Sequence[ModelComparison], first: str, second: str) -> str:
+    """Lay out the comparison of trained models as a table of at most 100 columns."""
+    rows, notes = [], []
+    for each in models:
+        name = f"{each.model} / {each.split}{' (simulated data)' if each.simulated else ''}"
+        if each.result is None:
+            notes.append(f"{name}: not compared, since the trainings differ in {'; '.join(each.differs)}")
+            continue
+        result = each.result
+        verdict = result.verdict.replace("first", first).replace("second", second)
+        counts = f"{result.malignant}+{result.benign}"
+        rows.append(
+            (name, counts, shown(result.first.value), shown(result.second.value), _interval(result.difference, "+"), verdict)
+        )
+    headings = ("Trained models, AUC", "mal.+ben.", first[:12], second[:12], "difference (95 %)", "verdict")
+    return "\n".join([*([text_table(headings, rows)] if rows else []), *notes])
 
 
 def _interval(found: Estimate, sign: str = "") -> str:

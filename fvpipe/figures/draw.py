@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from fvpipe.comparison.summary import read_answers
 from fvpipe.config.pipeline import Pipeline, load_pipeline, pipeline_files
 from fvpipe.dicom.elements import RejectedFile, silenced
 from fvpipe.errors import FvpipeError, InputError
 from fvpipe.evaluation.split_files import read_split
+from fvpipe.figures.differences import draw_differences
 from fvpipe.figures.pipelines import draw_pipeline
 from fvpipe.figures.protocols import SplitCounts, count_split, draw_protocols
 from fvpipe.figures.steps import trace_pipeline
@@ -88,6 +90,9 @@ def drawings(project: Project, datasets: Sequence[str], pipelines: Sequence[str]
         say("pipelines: left out, since no data set that may be published has a breast with both views and its files at hand")
     else:
         yield from _pipelines(shown, loaded, say)
+    answers = read_answers(project.folder / "cache" / "reports" / "compare")
+    if any(answer.low is not None for answer in answers):
+        yield draw_differences(answers)
     splits = list(_splits(project, indexes, say))
     if splits:
         yield draw_protocols(splits, {name: index.source.simulated for name, index in indexes.items()})

@@ -22,7 +22,7 @@ SHAPE = (640, 512)
 MM_PER_PIXEL = 240 / SHAPE[0]  # of a film 240 mm high
 RADII_MM = (1.35, 2.1)
 BITS = 12
-CONTRAST = 0.35
+CONTRAST = 0.6
 
 
 def lesions_dataset(patients: int, seed: int) -> SimulatedDataset:

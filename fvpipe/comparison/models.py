@@ -1,0 +1,84 @@
+"""Two pipelines by the models that were trained on their samples, on the same test breasts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fvpipe.comparison.pipelines import Detectability, detectability
+from fvpipe.evaluation.pooled import PooledRuns, pool_runs, training_differences
+from fvpipe.evaluation.text import to_json
+from fvpipe.evaluation.training_record import RECORD, TrainedRun, read_trained
+
+
+@dataclass(frozen=True, slots=True)
+class ModelComparison:
+    """One model on one split, trained on the samples of both pipelines.
+
+    Attributes
+    ----------
+    split, model : str
+        Names.
+    simulated : bool
+        Whether a data set of the split is simulated.
+    result : Detectability or None
+        Areas under the ROC curve on the test breasts that both predicted, of the mean over seeds; None where the trainings
+        differ in more than the pipeline.
+    differs : tuple of str
+        In what.
+    """
+
+    split: str
+    model: str
+    simulated: bool
+    result: Detectability | None
+    differs: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        verdict = {"verdict": self.result.verdict} if self.result else {}
+        return {name: to_json(getattr(self, name)) for name in self.__slots__} | verdict
+
+
+def compare_models(models: Path, first: str, second: str, replicates: int) -> list[ModelComparison]:
+    """Compare the models that were trained on both pipelines.
+
+    Parameters
+    ----------
+    models : Path
+        Folder ``cache/models`` of a project.
+    first, second : str
+        Names of the pipelines.
+    replicates : int
+        Of the bootstrap over patients.
+
+    Raises
+    ------
+    CheckpointError, InputError
+        A finished training is damaged or of another version, or seeds and folds do not fit together.
+    """
+    one, two = ({pool.key[1:]: pool for pool in pool_runs(_trained(models / name))} for name in (first, second))
+    return [_compare(one[key], two[key], replicates) for key in one if key in two and first != second]
+
+
+def _trained(folder: Path) -> Sequence[TrainedRun]:
+    return [read_trained(record.parent) for record in sorted(folder.glob(f"*/*/{RECORD}"))]
+
+
+def _compare(first: PooledRuns, second: PooledRuns, replicates: int) -> ModelComparison:
+    _, split, model = first.key
+    differs = training_differences(first, second)
+    if differs:
+        return ModelComparison(split, model, first.record.simulated, None, tuple(differs))
+    place = {(p.dataset, p.breast_id): i for i, p in enumerate(second.test)}
+    pairs = [(i, place[p.dataset, p.breast_id]) for i, p in enumerate(first.test) if (p.dataset, p.breast_id) in place]
+    mine, theirs = (
+        pool.part(rows) for pool, rows in zip((first, second), np.array(pairs, np.int64).reshape(-1, 2).T, strict=True)
+    )
+    patients = [f"{dataset}/{patient}" for dataset, patient in mine.patients]
+    result = detectability("test", mine.truth, (mine.mean_scores, theirs.mean_scores), patients, replicates)
+    return ModelComparison(split, model, first.record.simulated, result, ())

@@ -1,0 +1,132 @@
+"""What a project's results say, as questions with answers: one table after `make demo`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fvpipe.errors import InputError
+from fvpipe.evaluation.text import text_table
+
+CHANCE = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One line of the summary.
+
+    Attributes
+    ----------
+    question, answer : str
+        In words.
+    value, low, high : float or None
+        An area under the ROC curve, or a difference of two, with its 95 % interval.
+    neutral : float
+        The value that means nothing: .5 for an area, 0 for a difference.
+    source : str
+        Where the number comes from.
+    simulated : bool
+        Whether it is of simulated data.
+    """
+
+    question: str
+    answer: str
+    value: float | None
+    low: float | None
+    high: float | None
+    neutral: float
+    source: str
+    simulated: bool
+
+
+def read_answers(folder: Path, shortcuts: Path | None = None) -> list[Answer]:
+    """Answer from the results of `fvpipe compare --out` in a folder; those about models only where models were compared.
+
+    Parameters
+    ----------
+    folder : Path
+        Holds the results as JSON files.
+    shortcuts : Path or None
+        What `fvpipe table1 --out` wrote: then the best score without an image is told, too.
+
+    Raises
+    ------
+    InputError
+        A file is no result of `fvpipe compare`.
+    """
+    found: list[Answer] = []
+    if shortcuts is not None and shortcuts.is_file():
+        found += _of_shortcuts(json.loads(shortcuts.read_bytes()))
+    for path in sorted(folder.glob("*.json")):
+        try:
+            result = json.loads(path.read_bytes())
+            answers = [*_of_models(result), *(each for data_set in result["data_sets"] for each in _of_data_set(data_set))]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{path}: is no result of `fvpipe compare --out` ({type(error).__name__}); run it again") from None
+        found += [answer for answer in answers if answer not in found]
+    return found
+
+
+def summary_text(answers: list[Answer]) -> str:
+    """Lay out the answers as a table of at most 100 columns."""
+    rows = []
+    for each in answers:
+        sign = "+" if each.neutral == 0 else ""
+        numbers = ["-" if number is None else f"{number:{sign}.2f}" for number in (each.value, each.low, each.high)]
+        interval = f" ({numbers[1]} to {numbers[2]})" if each.low is not None else ""
+        rows.append((each.question, each.answer, numbers[0] + interval, each.source))
+    text = text_table(("question", "answer", "AUC, or difference (95 %)", "of"), rows, left=2)
+    return text + ("\nSimulated data: nothing follows for real breasts." if any(each.simulated for each in answers) else "")
+
+
+def _of_shortcuts(metrics: Mapping[str, Any]) -> list[Answer]:
+    """The best score without an image, over all data sets together: what a model on them must beat."""
+    areas = {name: floor["auc"] for name, floor in metrics.get("pooled", {}).get("floors", {}).items() if "auc" in floor}
+    if not areas:
+        return []
+    best = max(areas, key=lambda name: max(areas[name], 1 - areas[name]))
+    return [
+        Answer("What tells the classes apart without an image?", best, areas[best], None, None, CHANCE, "all data sets", False)
+    ]
+
+
+def _of_models(result: Mapping[str, Any]) -> Iterator[Answer]:
+    for model in result["models"]:
+        if model["result"] is None:
+            continue
+        source = f"{model['model']}, {model['split']}"
+        sides = [(name, model["result"][side]) for name, side in zip(_names(result), ("first", "second"), strict=True)]
+        for name, area in sides:
+            learnt = area["low"] is not None and area["low"] > CHANCE
+            yield _answer(
+                f"Does a model learn the lesions ({name})?", "yes" if learnt else "not shown", area, CHANCE, source, model
+            )
+
+
+def _of_data_set(data_set: Mapping[str, Any]) -> Iterator[Answer]:
+    if not data_set["detectability"]:
+        return
+    first, second, source = data_set["first"], data_set["second"], f"observer, {data_set['dataset']}"
+    row = data_set["detectability"][0]
+    answer = {"first is better": "yes", "second is better": "no, the reverse"}.get(row["verdict"], "undecided")
+    yield _answer(f"Is {first} better than {second}?", answer, row["difference"], 0.0, source, data_set)
+    control = data_set["control"]
+    at_chance = control["low"] <= CHANCE <= control["high"]
+    words = "yes" if at_chance else "NO: distrust all of this"
+    yield _answer(f"Is it at chance with shuffled labels ({first})?", words, control, CHANCE, source, data_set)
+
+
+def _names(result: Mapping[str, Any]) -> tuple[str, str]:
+    data_set = result["data_sets"][0]
+    return data_set["first"], data_set["second"]
+
+
+def _answer(
+    question: str, answer: str, estimate: Mapping[str, Any], neutral: float, source: str, of: Mapping[str, Any]
+) -> Answer:
+    return Answer(
+        question, answer, estimate["value"], estimate["low"], estimate["high"], neutral, source, bool(of["simulated"])
+    )
