@@ -33,7 +33,7 @@ from fvpipe.simulation.lesions import draw_patient
 from fvpipe.types import SCALES, CropBox, Edge, FusedSample, Laterality, Segmentation
 from tests.support.decoding import decode
 
-NOISES = (16.0, 32.0, 48.0)  # of 255
+NOISES = (48.0, 64.0, 80.0, 96.0)  # of 255
 GRID = (64, 32)  # of a saliency map: rows of the crop box, shares of the width
 ZOOM = 2.0
 WINDOW = (16, 8)  # of the grid: a random one

@@ -119,7 +119,7 @@ def grid_options(function: FunctionT) -> FunctionT:
             click.option("--pipeline", "pipelines", multiple=True, help="Pipeline of the shards; repeatable. [pipelines]"),
             click.option("--split", "splits", multiple=True, help="Split, or one fold of it; repeatable. [runs.splits]"),
             click.option(
-                "--model", "models", multiple=True, help="cnn, or a classifier of torchvision; repeatable. [runs.models]"
+                "--model", "models", multiple=True, help="cnn, two_stream, or one of torchvision; repeatable. [runs.models]"
             ),
             click.option("--seed", "seeds", type=click.IntRange(0), multiple=True, help="Seed; repeatable. [runs.seeds]"),
         )

@@ -116,7 +116,8 @@ class Params(Settings):
     train: Train = Train()
     runs: Runs = Runs()
     evaluate: Evaluate = Evaluate()
-    phantom: dict[str, Any] = Field(default_factory=dict)  # read by the phantom stages of dvc.yaml
+    phantom: dict[str, Any] = Field(default_factory=dict)  # read by the stages of dvc.yaml, as is
+    compare: dict[str, Any] = Field(default_factory=dict)  # the same
     accept_license: Names = ()  # data sets that `dvc push` may take along although their license forbids to share them
 
     @field_validator("datasets", "splits")

@@ -45,8 +45,8 @@ def draw_differences(answers: Sequence[Answer]) -> Drawing:
             axes.text(WIDTH - 0.05, y, told, fontsize=SMALL + 0.5, ha="right", va="center")
         top = bottom + 0.1 + TITLE / 2
     caption = (
-        "What comparisons of pipelines found, with 95 % intervals over patients (of shuffled labels: over shuffles). Green: the "
-        "interval excludes 0. An area of .5 is chance; areas of the model observer mean nothing by themselves."
+        "What comparisons of pipelines found, with 95 % intervals over patients (of shuffled labels: over shuffles). Green: "
+        "the interval excludes 0. An area of .5 is chance; areas of the model observer mean nothing by themselves."
     )
     return Drawing("differences", caption, figure_of(axes))
 

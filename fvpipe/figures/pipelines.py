@@ -28,13 +28,12 @@ from fvpipe.figures.style import (
     page,
 )
 from fvpipe.imaging.threshold import BINS, log_bins
-from fvpipe.shards.format import to_source
-from fvpipe.types import SCALES, VIEWS, FusedSample
+from fvpipe.shards.coordinates import coordinates_of
+from fvpipe.types import SCALES, VIEWS
 
 Line = NDArray[np.float64]
 
 GRID = 32  # sample pixels between two lines
-LINEAR = ("bilinear", "area", "wavelet")  # methods of resizing whose grid of pixels `to_source` gives
 TOP, ROW, PANEL, BOTTOM = 0.72, 1.92, 1.58, 0.28  # inches: heading, a view, its image, settings
 LEFT, GAP = 0.3, 0.13  # inches: names of the views, between columns
 
@@ -83,8 +82,7 @@ def draw_pipeline(steps: PipelineSteps, dataset: str, simulated: bool) -> Drawin
     for i, line in enumerate(settings_text(steps.pipeline)):
         axes.text(0.05, height - BOTTOM + 0.02 + i * 0.14, line, fontsize=SMALL, color=GREY, va="center")
     caption = f"Pipeline {steps.name}, step by step, on one breast of {dataset}{f' ({SIMULATED})' if simulated else ''}."
-    if steps.pipeline.resize.method in LINEAR:
-        caption += f" The thin lines of step {len(columns)} are every {GRID}th edge of the pixels of the sample."
+    caption += f" The thin lines of step {len(columns)} are every {GRID}th edge of the pixels of the sample."
     return Drawing(f"pipeline-{steps.name}", caption, figure)
 
 
@@ -164,18 +162,11 @@ def _draw_crop(axes: Axes, view: ViewSteps, grid: Sequence[tuple[Line, Line]]) -
 def _grid(view: ViewSteps, steps: PipelineSteps) -> list[tuple[Line, Line]]:
     """Lines of the sample's pixel grid in the source image: rows and columns of the points of each."""
     i, sample = VIEWS.index(view.view), steps.sample
-    if steps.pipeline.resize.method not in LINEAR:
-        return []
     top, bottom, left, right = (float(side) for side in sample.placement[i])
     down, across = (np.linspace(*ends, 65) for ends in ((top, bottom), (left, right)))
     rows, columns = (_every(*sorted(ends)) for ends in ((top, bottom), (left, right)))
     lines = [(np.full_like(across, row), across) for row in rows] + [(down, np.full_like(down, column)) for column in columns]
-    return [_source(sample, i, *line) for line in lines]
-
-
-def _source(sample: FusedSample, view: int, rows: Line, columns: Line) -> tuple[Line, Line]:
-    """Map points of the sample to the source image."""
-    return to_source(sample.boxes[view], sample.placement[view], rows, columns)  # type: ignore[arg-type, return-value]  # arrays too
+    return [coordinates_of(sample, i).to_source(*line) for line in lines]
 
 
 def _every(first: float, last: float) -> Line:

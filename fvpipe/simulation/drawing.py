@@ -25,7 +25,6 @@ class Anatomy:
     depth: float  # chest wall to nipple, as a share of the whole extent along the chest wall
     density: float  # 0 fatty to 1 dense
     lesion: tuple[float, float, float] | None  # depth and height in the breast, and radius as a share of the rows
-    contrast: float = 1.0  # of the lesion; at 1 it is plainly seen
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +100,7 @@ def draw(rng: np.random.Generator, shape: tuple[int, int], view: View, side: Lat
         tissue += 0.26 * _pectoral(rng, y, x, rows, columns) * thickness
     box = None
     if breast.lesion is not None:
-        tissue, box = _with_lesion(rng, tissue, mask, (middle, half, depth), breast.lesion, breast.contrast)
+        tissue, box = _with_lesion(rng, tissue, mask, (middle, half, depth), breast.lesion)
     tissue = np.where(mask, np.clip(tissue, 0.035, 1.0), 0.0)  # the skin is never black
     if side is Laterality.RIGHT:
         tissue, mask = tissue[:, ::-1], mask[:, ::-1]
@@ -128,7 +127,6 @@ def _with_lesion(
     mask: NDArray[np.bool_],
     frame: tuple[float, float, float],
     lesion: tuple[float, float, float],
-    contrast: float,
 ) -> tuple[Plane, CropBox]:
     """Add a spiculated mass, a bright core with rays, and return its bounding box."""
     rows, columns = tissue.shape
@@ -144,7 +142,7 @@ def _with_lesion(
         cv2.line(rays, (cx, cy), (int(cx + dx * length), int(cy + dy * length)), 255, max(1, int(radius / 14)))
     drawn = (rays > 0) & mask
     blurred = cv2.blur(rays, (5, 5)) / 255.0
-    added = tissue + contrast * (0.36 * core * (2 - core) + 0.14 * blurred)
+    added = tissue + 0.36 * core * (2 - core) + 0.14 * blurred
     return np.where(mask, added, tissue), _bounding_box((core > 0) & mask | drawn)
 
 

@@ -1,7 +1,7 @@
 """Simulated cohort for questions about pipelines: plain files, small lesions, one label table, and nothing difficult to read.
 
-Each patient has four films and one malignant breast, with a lesion of 2.7 to 4.2 mm in both views: at 256 x 256 pixels it is
-hard to see, so that it matters how large a pipeline leaves it.
+Each patient has four films and one malignant breast, with a lesion of 2.7 to 4.2 mm in both views: at 256 x 256 pixels it has
+a few dozen pixels, so that it matters how large a pipeline leaves it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ SHAPE = (640, 512)
 MM_PER_PIXEL = 240 / SHAPE[0]  # of a film 240 mm high
 RADII_MM = (1.35, 2.1)
 BITS = 12
-CONTRAST = 0.6
 
 
 def lesions_dataset(patients: int, seed: int) -> SimulatedDataset:
@@ -48,7 +47,7 @@ def draw_patient(patient: int, seed: int) -> Iterator[SimulatedImage]:
         radius = (RADII_MM[0] + (RADII_MM[1] - RADII_MM[0]) * float(rng.random())) / (MM_PER_PIXEL * SHAPE[0])
         lesion = (depth, height, radius) if _malignant(patient, side) else None
         for v, view in enumerate(View):
-            drawn = replace(breast, lesion=lesion, contrast=CONTRAST)
+            drawn = replace(breast, lesion=lesion)
             yield _image(np.random.default_rng([seed, 2, patient, s, v]), patient, side, view, drawn, seed)
 
 
