@@ -15,12 +15,18 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fvpipe.comparison.models import compare_runs
 from fvpipe.comparison.observer import FOLDS, RIDGE, folds, observer_scores, sample_features, view_features
 from fvpipe.comparison.pipelines import Comparison, compare, detectability
+from fvpipe.comparison.text import models_text
+from fvpipe.config.training import Recipe
 from fvpipe.errors import InputError
+from fvpipe.evaluation.metrics import roc_auc
+from fvpipe.evaluation.training_record import Prediction, Run
 from fvpipe.shards.reader import open_shards
 from tests.conftest import run
 from tests.support.cohort import at, make_project, patients
+from tests.support.trained import breasts, made
 
 NO_NOISE = np.zeros((96, 64), np.float32)
 WHOLE = np.array([[0, 96, 0, 64], [-1, -1, -1, -1]], np.float32)
@@ -212,3 +218,53 @@ def test_two_data_sets_are_not_compared(project: Path) -> None:
         one, two = open_shards("cache/shards/tiny/a"), open_shards("cache/shards/tiny/b")
     with pytest.raises(InputError, match="compare shards of one data set"):
         compare(one, two, noise=0.1, replicates=10)
+
+
+# --- trained models, and the summary ----------------------------------------------------------------------------------
+
+
+def test_models_are_compared_where_all_else_is_equal() -> None:
+    strong, weak = breasts(60, signal=2.0), breasts(60, seed=1, signal=0.2)
+    first = [made(Run("cropped", "s", "cnn", 0), strong), made(Run("cropped", "t", "cnn", 0), strong)]
+    second = [
+        made(Run("direct", "s", "cnn", 0), weak),
+        made(Run("direct", "t", "cnn", 0), weak, recipe=Recipe(weights="none", lr=0.01)),
+    ]
+    same, other = compare_runs(first, second, 200)
+    assert same.result is not None
+    assert (same.split, same.model, same.result.verdict, same.differs) == ("s", "cnn", "first is better", ())
+    y, a, b = (np.array(each) for each in zip(*_test_scores(strong, weak), strict=True))
+    assert same.result.difference.value == pytest.approx((roc_auc(y, a) or 0) - (roc_auc(y, b) or 0))
+    assert other.result is None
+    assert other.differs == ("train.lr 0.0001 and 0.01",)
+    text = models_text([same, other], "cropped", "direct")
+    assert "cropped is better" in text
+    assert "cnn / t (simulated data): not compared, since the trainings differ in train.lr 0.0001 and 0.01" in text
+    assert compare_runs(first, [], 200) == []
+
+
+def _test_scores(first: list[Prediction], second: list[Prediction]) -> list[tuple[int, float, float]]:
+    theirs = {p.breast_id: p.probability or 0.0 for p in second if p.part == "test"}
+    return [(p.label, p.probability or 0.0, theirs[p.breast_id]) for p in first if p.part == "test"]
+
+
+def test_the_summary_answers_from_results(project: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(project, tmp_path / "project"))
+    with at(folder):
+        with pytest.raises(AssertionError, match="no results here; run `fvpipe compare"):
+            run("summary")
+        reports = folder / "cache" / "reports"
+        run("compare", "tiny", "coarse", "--dataset", "a", "--out", reports / "compare" / "tiny-coarse.json")
+        (reports / "table1.json").write_text(json.dumps({"pooled": {"floors": {"age": {"auc": 0.3}, "size": {"auc": 0.6}}}}))
+        text = run("summary").stdout
+        assert max(map(len, text.splitlines())) <= 100
+        lines = [" ".join(line.split()) for line in text.splitlines()]
+        assert any(line.startswith("What tells the classes apart without an image? age 0.30") for line in lines)
+        assert any(line.startswith("Is tiny better than coarse? yes +0.") for line in lines)
+        assert any(line.startswith("Is it at chance with shuffled labels (tiny)? yes 0.") for line in lines)
+        assert "Simulated data: nothing follows for real breasts." in lines
+        answers = json.loads(run("summary", "--json").stdout)
+        assert [answer["neutral"] for answer in answers] == [0.5, 0.0, 0.5]
+        (reports / "compare" / "tiny-coarse.json").write_text("[]")
+        with pytest.raises(AssertionError, match="is no result of `fvpipe compare --out`"):
+            run("summary")

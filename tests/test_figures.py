@@ -24,10 +24,12 @@ from matplotlib.text import Text
 from torch import nn
 
 import fvpipe
+from fvpipe.comparison.summary import Answer
 from fvpipe.config.pipeline import Fuse, Pipeline, load_pipeline
 from fvpipe.config.training import Cnn, Recipe
 from fvpipe.errors import FvpipeError
 from fvpipe.evaluation.splits import Part
+from fvpipe.figures.differences import draw_differences
 from fvpipe.figures.draw import drawings
 from fvpipe.figures.network import draw_network
 from fvpipe.figures.protocols import Facts, SplitCounts, draw_protocols
@@ -377,6 +379,12 @@ def crowded(project: Path) -> Iterator[Drawing]:
         SplitCounts(f"{name[:40]}-fold{i}", setting, parts) for i, setting in enumerate(("seen", "cross", "kfold", "official"))
     ]
     yield draw_protocols(splits, {name: True, "phantom-cmmd": False})
+    yield draw_differences([
+        Answer(question, answer, value, value - 0.05, value + 0.05, neutral, "observer, a", simulated)
+        for question in ("Is adaptive better than cropped?", "Is it at chance with shuffled labels (a-pipeline-of-a-name)?")
+        for answer, simulated in (("yes", True), ("undecided", False))
+        for neutral, value in ((0.5, 0.93), (0.0, -0.2))
+    ])  # fmt: skip
     yield draw_network(Recipe(cnn=Cnn(batch_norm=True, dropout=0.5, pooling="global")), Pipeline(size=(2048, 1024)))
 
 

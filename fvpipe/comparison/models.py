@@ -61,8 +61,13 @@ def compare_models(models: Path, first: str, second: str, replicates: int) -> li
     CheckpointError, InputError
         A finished training is damaged or of another version, or seeds and folds do not fit together.
     """
-    one, two = ({pool.key[1:]: pool for pool in pool_runs(_trained(models / name))} for name in (first, second))
-    return [_compare(one[key], two[key], replicates) for key in one if key in two and first != second]
+    return compare_runs(_trained(models / first), _trained(models / second), replicates) if first != second else []
+
+
+def compare_runs(first: Sequence[TrainedRun], second: Sequence[TrainedRun], replicates: int) -> list[ModelComparison]:
+    """Compare trainings on one pipeline with those of the same split and model on another, as :func:`compare_models`."""
+    one, two = ({pool.key[1:]: pool for pool in pool_runs(runs)} for runs in (first, second))
+    return [_compare(one[key], two[key], replicates) for key in one if key in two]
 
 
 def _trained(folder: Path) -> Sequence[TrainedRun]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from fvpipe.comparison.summary import read_answers
-from fvpipe.config.pipeline import Pipeline, load_pipeline, pipeline_files
+from fvpipe.config.pipeline import Pipeline, load_pipeline
 from fvpipe.dicom.elements import RejectedFile, silenced
 from fvpipe.errors import FvpipeError, InputError
 from fvpipe.evaluation.split_files import read_split
@@ -23,8 +23,6 @@ from fvpipe.project.project import Project
 from fvpipe.report.figure_list import ListedFigure, write_list
 from fvpipe.shards.format import RECEIPT, Receipt, read_receipt
 from fvpipe.types import Digest
-
-ALSO = "adaptive"  # beside the paper's pipelines, where there is one
 
 Say = Callable[[str], None]
 
@@ -73,8 +71,7 @@ def write_figures(project: Project, datasets: Sequence[str], pipelines: Sequence
 
 def drawings(project: Project, datasets: Sequence[str], pipelines: Sequence[str], say: Say) -> Iterator[Drawing]:
     """Draw the figures, in the order of the paper; each must be rendered in :func:`fvpipe.figures.style.own_style`."""
-    chosen = [*project.params.pipelines, *pipelines, *([ALSO] if pipeline_files(ALSO, project.folder)[-1].is_file() else [])]
-    loaded = dict(load_pipeline(name, project.folder) for name in dict.fromkeys(chosen))
+    loaded = dict(load_pipeline(name, project.folder) for name in dict.fromkeys([*project.params.pipelines, *pipelines]))
     indexes = dict(_indexes(project, project.names(tuple(datasets)), say))
     receipts = dict(_receipts(project, [*indexes], [*loaded], say))
     if indexes:
