@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 ANSWER_SECONDS = 20  # for a scheduler, or a worker of one, to answer
 FIRST_WORKER_SECONDS = 60  # for it to have a worker
-GONE_SECONDS = 60  # without any worker, or any answer of the scheduler, until the run is given up
+GONE_SECONDS = 50  # without any worker, or any answer of the scheduler, until the run is given up: within the minute
 SILENT_SECONDS = 15  # beyond the limit of a task that a worker may send no heartbeat, until it is replaced
 CLOSE_SECONDS = 10  # for a connection to be closed
 POLL_SECONDS = 5  # between two looks at the workers
@@ -231,7 +231,7 @@ class Clock:
         Raises
         ------
         ClusterError
-            No worker was left, or the scheduler did not answer, for a minute.
+            No worker was left, or the scheduler did not answer, for nearly a minute.
         """
         asked = time.monotonic()
         if asked - self._looked < POLL_SECONDS:
@@ -239,7 +239,7 @@ class Clock:
         try:
             workers = self._ask("identity", n_workers=-1)["workers"]
         except OSError:  # a TimeoutError is one
-            self._unanswered += min(max(time.monotonic() - asked, POLL_SECONDS), ANSWER_SECONDS)
+            self._unanswered += POLL_SECONDS + min(time.monotonic() - asked, ANSWER_SECONDS)
             if self._unanswered >= GONE_SECONDS:
                 raise ClusterError(
                     f"the Dask scheduler has not answered for {GONE_SECONDS} s; what was finished is kept, run again to go on"
