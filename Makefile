@@ -41,14 +41,14 @@ demo-full: demo ## then the grid of the paper: six splits, two models, two pipel
 	fvpipe train $(FULL)
 	fvpipe table2 $(FULL)
 
-test: $(VENV)/.test ## environment, then all tests; make test PYTEST="-k segment" for a part
+test: $(VENV)/.test ## environment, then all tests but slow ones; make test PYTEST="-k segment" for a part
 	$(RUN_TESTS) $(PYTEST)
 
 test-fast: $(VENV)/.test ## the tests that start no other process: under a minute
-	$(RUN_TESTS) -m "not slow and not process" $(PYTEST)
+	$(RUN_TESTS) -m "not slow and not fuzz and not process" $(PYTEST)
 
-coverage: $(VENV)/.test ## all tests, with a report of what they cover; less than before fails
-	$(RUN_TESTS) --cov=fvpipe --cov-report=term:skip-covered --cov-fail-under=$(COVERAGE) $(PYTEST)
+coverage: $(VENV)/.test ## all tests, slow ones too, with a report of what they cover; less than before fails
+	$(RUN_TESTS) -m "not fuzz" --cov=fvpipe --cov-report=term:skip-covered --cov-fail-under=$(COVERAGE) $(PYTEST)
 
 reliability: $(VENV)/.test ## the tests of faults; writes docs/reliability.md
 	JOBS=$(JOBS) python -m tests.faults

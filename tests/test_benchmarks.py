@@ -82,6 +82,7 @@ def test_steady_state(setup: Setup) -> None:
     assert check("steady", setup).values.keys() == {"cmmd-raw cropped two workers", "batch"}
 
 
+@pytest.mark.slow
 def test_one_change_at_a_time(setup: Setup) -> None:
     """Not only a benchmark: what is decoded and written after each change is so at any size."""
     report = check("incremental", setup)
@@ -89,10 +90,12 @@ def test_one_change_at_a_time(setup: Setup) -> None:
     assert "no-op dvc repro" in {bound.what for bound in report.bounds}
 
 
+@pytest.mark.slow
 def test_first_repro(setup: Setup) -> None:
     assert check("repro", setup).values.keys() == {"in the page cache", "on the disk"}
 
 
+@pytest.mark.slow
 def test_controls(setup: Setup) -> None:
     values = check("controls", setup).values
     assert values["0 breast in adaptive"] > values["0 breast in each"] > values["0 breast in direct"]
@@ -109,6 +112,7 @@ def test_a_build_under_fire(setup: Setup) -> None:
     assert all(bound.held for bound in check("soak", setup).bounds)
 
 
+@pytest.mark.slow
 def test_index(setup: Setup) -> None:
     report = check("index", replace(setup, before=ROOT))
     assert column(report, 0, 2) == ["pydicom's dcmread", "first index, before", "first index", "nothing changed"]

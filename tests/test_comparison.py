@@ -259,9 +259,9 @@ def test_the_summary_answers_from_results(project: Path, tmp_path: Path) -> None
         text = run("summary").stdout
         assert max(map(len, text.splitlines())) <= 100
         lines = [" ".join(line.split()) for line in text.splitlines()]
-        assert any(line.startswith("What tells the classes apart without an image? age 0.30") for line in lines)
+        assert any(line.startswith("What is the best score without an image? age 0.30") for line in lines)
         assert any(line.startswith("Is tiny better than coarse? yes +0.") for line in lines)
-        assert any(line.startswith("Is it at chance with shuffled labels (tiny)? yes 0.") for line in lines)
+        assert any(line.startswith("Shuffled labels at chance, tiny? yes 0.") for line in lines)
         assert "Simulated data: nothing follows for real breasts." in lines
         answers = json.loads(run("summary", "--json").stdout)
         assert [answer["neutral"] for answer in answers] == [0.5, 0.0, 0.5]

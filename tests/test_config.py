@@ -305,7 +305,7 @@ def test_shipped_pipelines_load_anywhere(name: str, tmp_path: Path, monkeypatch:
     found, settings_ = load_pipeline(name)
     assert found == name
     assert settings_ == load_pipeline(str(ROOT / "pipelines" / f"{name}.yaml"))[1]
-    assert settings_.size == (256, 256)
+    assert settings_.size == ((768, 768) if name == "fine" else (256, 256))
 
 
 def test_the_pipelines_of_the_paper() -> None:

@@ -428,7 +428,7 @@ def test_a_failure_of_the_machine_is_no_refusal_of_the_file(own: Path, tmp_path:
 
     with monkeypatch.context() as patch:
         broken = {uid: Decoder("imagecodecs", d.lossy, no_memory) for uid, d in DECODERS.items()}  # type: ignore[arg-type]
-        patch.setattr(pixels, "DECODERS", broken)
+        patch.setattr(pixels, "find_decoder", broken.get)
         assert "out of memory" in build_fails(own, tmp_path / "out")
     assert builds(own, tmp_path / "out")["samples"] == 20
 

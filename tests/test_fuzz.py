@@ -46,7 +46,7 @@ def test_items_are_made_again_and_reach_every_decoder(scratch: Path) -> None:
     assert {outcome(data, scratch, 0) for data, _ in files()} == {"read, pixels"}
 
 
-@pytest.mark.slow
+@pytest.mark.fuzz
 @pytest.mark.timeout(3600)
 def test_a_hundred_thousand_headers_and_four_thousand_files() -> None:
     done = subprocess.run(

@@ -31,7 +31,7 @@ from tests.support.published import DATA, cmmd_rows, cmmd_tree, vindr_tables, vi
 XLSX, CSV = "CMMD_clinicaldata_revision.xlsx", "CMMD_clinicaldata_revision.csv"
 
 
-def indexed(folder: Path, name: str, settings: str, monkeypatch: pytest.MonkeyPatch) -> Index:
+def indexed(folder: Path, name: str, settings: str, monkeypatch: pytest.MonkeyPatch, digest: bool = False) -> Index:
     """The index of one data set in a project of its own; its headers are read once for all tests."""
     from fvpipe.flow import index
 
@@ -40,7 +40,7 @@ def indexed(folder: Path, name: str, settings: str, monkeypatch: pytest.MonkeyPa
     monkeypatch.chdir(folder)
     source = Project().source(name, None)
     with Workers(WorkerSettings(0)) as workers, FileCache(source.root / ".memory", source.root, source.policy) as file_cache:
-        return index(source, workers, file_cache)
+        return index(source, workers, file_cache, digest=digest)
 
 
 @pytest.fixture(scope="module")
@@ -210,12 +210,11 @@ def test_shortcut_baselines_are_the_known_ones(
         f"datasets:\n  cmmd: {{adapter: cmmd, dicom: {cmmd}}}\n  vindr: {{adapter: vindr, dicom: {vindr}}}\n"
     )
     for name, folder in (("cmmd", cmmd), ("vindr", vindr)):
-        write_manifests(
-            indexed(tmp_path / name, name, f"{{adapter: {name}, dicom: {folder}}}", monkeypatch), tmp_path / "manifests" / name
-        )
+        found = indexed(tmp_path / name, name, f"{{adapter: {name}, dicom: {folder}}}", monkeypatch, digest=True)
+        write_manifests(found, tmp_path / "manifests" / name)
     monkeypatch.chdir(tmp_path)
-    found = json.loads(run("table1", "--json").stdout)
-    floors = {(f["dataset"], f["shortcut"]): f for f in found["floors"]}
+    compared = json.loads(run("table1", "--json").stdout)
+    floors = {(f["dataset"], f["shortcut"]): f for f in compared["floors"]}
     f1 = {name: floors[name, "all malignant"]["f1"] for name in ("cmmd", "vindr", "pooled")}
     assert f1 == pytest.approx({"cmmd": 0.826, "vindr": 0.066, "pooled": 0.433}, abs=5e-4)
     identity = floors["pooled", "data-set identity"]

@@ -1,4 +1,4 @@
-"""What a project's results say, as questions with answers: one table after `make demo`."""
+"""Results of a project as questions with answers: one table, with which `make demo` ends."""
 
 from __future__ import annotations
 
@@ -88,9 +88,7 @@ def _of_shortcuts(metrics: Mapping[str, Any]) -> list[Answer]:
     if not areas:
         return []
     best = max(areas, key=lambda name: max(areas[name], 1 - areas[name]))
-    return [
-        Answer("What tells the classes apart without an image?", best, areas[best], None, None, CHANCE, "all data sets", False)
-    ]
+    return [Answer("What is the best score without an image?", best, areas[best], None, None, CHANCE, "all data sets", False)]
 
 
 def _of_models(result: Mapping[str, Any]) -> Iterator[Answer]:
@@ -101,9 +99,7 @@ def _of_models(result: Mapping[str, Any]) -> Iterator[Answer]:
         sides = [(name, model["result"][side]) for name, side in zip(_names(result), ("first", "second"), strict=True)]
         for name, area in sides:
             learnt = area["low"] is not None and area["low"] > CHANCE
-            yield _answer(
-                f"Does a model learn the lesions ({name})?", "yes" if learnt else "not shown", area, CHANCE, source, model
-            )
+            yield _answer(f"Is the lesion learnt, {name}?", "yes" if learnt else "not shown", area, CHANCE, source, model)
 
 
 def _of_data_set(data_set: Mapping[str, Any]) -> Iterator[Answer]:
@@ -116,7 +112,7 @@ def _of_data_set(data_set: Mapping[str, Any]) -> Iterator[Answer]:
     control = data_set["control"]
     at_chance = control["low"] <= CHANCE <= control["high"]
     words = "yes" if at_chance else "NO: distrust all of this"
-    yield _answer(f"Is it at chance with shuffled labels ({first})?", words, control, CHANCE, source, data_set)
+    yield _answer(f"Shuffled labels at chance, {first}?", words, control, CHANCE, source, data_set)
 
 
 def _names(result: Mapping[str, Any]) -> tuple[str, str]:

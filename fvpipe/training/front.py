@@ -92,7 +92,7 @@ class ZoomFront(nn.Module):
         return down, across
 
     def priorities(self, views: Tensor) -> tuple[Tensor, Tensor]:
-        """What is to be magnified along each axis, in [0, 1]; shapes (n, reduced rows) and (n, reduced columns)."""
+        """Compute what is to be magnified along each axis, in [0, 1]: shapes (n, reduced rows) and (n, reduced columns)."""
         small = avg_pool2d(views, self.reduction)
         if self.method != "random":
             found = self.saliency(small)[:, 0]

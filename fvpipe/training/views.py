@@ -14,7 +14,7 @@ _SPLIT_AXES = {"side_by_side": 3, "stacked": 2, "channels": 1, "cc": 1, "mlo": 1
 
 @dataclass(frozen=True, slots=True)
 class ViewLayout:
-    """Where the views lie in images of one layout.
+    """Places of the views in images of one layout.
 
     Attributes
     ----------

@@ -81,7 +81,7 @@ def _result(tests: list[str], kept: dict[str, dict[str, int]]) -> str:
 def _measured() -> Path:
     """Run the marked tests, and return their JUnit file."""
     results = Path(tempfile.mkdtemp()) / "results.xml"
-    marks = "fault and not slow"
+    marks = "fault and not fuzz"
     options = ["-m", marks, f"--junitxml={results}", "--numprocesses", os.environ.get("JOBS", "auto"), "--dist", "loadfile"]
     subprocess.run([sys.executable, "-m", "pytest", *options], cwd=ROOT, check=False)
     return results
