@@ -19,7 +19,7 @@ JOBS ?= auto
 BREASTS ?= 5000
 # Percent of lines that the tests reach in their own process, measured; raise it with the figure.
 COVERAGE := 96
-RUN_TESTS := pytest --numprocesses $(JOBS) --dist loadfile
+RUN_TESTS := pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
 
 .PHONY: help demo demo-full test test-fast coverage reliability soak compare lint docs bench clean
 .DEFAULT_GOAL := help
