@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,16 @@ from hypothesis import strategies as st
 
 from fvpipe.comparison.models import compare_runs
 from fvpipe.comparison.observer import FOLDS, RIDGE, folds, observer_scores, sample_features, view_features
-from fvpipe.comparison.pipelines import Comparison, compare, detectability
+from fvpipe.comparison.pipelines import Comparison, Detectability, Judgement, compare, detectability
 from fvpipe.comparison.text import models_text
 from fvpipe.config.training import Recipe
-from fvpipe.errors import InputError
+from fvpipe.errors import InputError, ShardError
+from fvpipe.evaluation.intervals import Estimate
 from fvpipe.evaluation.metrics import roc_auc
 from fvpipe.evaluation.training_record import Prediction, Run
 from fvpipe.shards.reader import open_shards
 from tests.conftest import run
+from tests.support import shard_folder
 from tests.support.cohort import at, make_project, patients
 from tests.support.trained import breasts, made
 
@@ -100,7 +103,7 @@ def test_one_class_in_a_fold_is_said() -> None:
         observer_scores(np.zeros((10, 2)), np.array([1] + [0] * 9), [f"P{i}" for i in range(10)])
 
 
-@pytest.mark.parametrize(("second", "verdict"), [(0.0, "first is better"), (1.0, "undecided"), (2.5, "second is better")])
+@pytest.mark.parametrize(("second", "verdict"), [(0.0, "first"), (1.0, "undecided"), (2.5, "second")])
 def test_a_verdict_needs_an_interval_without_0(second: float, verdict: str) -> None:
     rng = np.random.default_rng(1)
     truth = np.arange(200) % 2
@@ -136,7 +139,7 @@ def compared(project: Path, first: str, second: str, *options: object) -> dict[s
 def test_detail_that_is_gone_is_found_out(project: Path) -> None:
     found = compared(project, "tiny", "coarse")
     (row,) = found["detectability"]
-    assert (row["verdict"], row["malignant"], row["benign"]) == ("first is better", 20, 40)
+    assert (row["verdict"], row["malignant"], row["benign"]) == ("first", 20, 40)
     assert row["difference"]["low"] > 0
     assert found["simulated"] is True
     assert found["pixels"] == []  # of two shapes
@@ -145,11 +148,44 @@ def test_detail_that_is_gone_is_found_out(project: Path) -> None:
 
 
 def test_a_pipeline_is_as_good_as_itself(project: Path) -> None:
-    found = compared(project, "tiny", "tiny", "--noise", 60)
-    (row,) = found["detectability"]
-    assert row["difference"] == {"value": 0.0, "low": 0.0, "high": 0.0, "undefined": 0}
-    assert row["verdict"] == "undecided"
-    assert {each["largest"] for each in found["pixels"]} == {0.0}
+    with at(project):
+        shards = open_shards("cache/shards/tiny/a")
+        found = compare(shards, shards, noise=60 / 255, replicates=20)
+        with pytest.raises(AssertionError, match="one pipeline; name two"):
+            run("compare", "tiny", "tiny")
+        with pytest.raises(AssertionError, match=r"no pipeline ..?nosuch"):
+            run("compare", "tiny", "nosuch")
+    (row,) = found.detectability
+    assert (row.difference.value, row.difference.low, row.difference.high, row.verdict) == (0.0, 0.0, 0.0, "undecided")
+    assert {each.largest for each in found.pixels} == {0.0}
+
+
+def test_equal_pipelines_seldom_seem_different() -> None:
+    """Features of the same use for both: with fixed scores one difference in five would have an interval without 0."""
+    rng = np.random.default_rng(0)
+    patients, truth, verdicts = [f"P{i // 2}" for i in range(80)], np.arange(80) % 2, []
+    for _ in range(25):
+        features = [rng.standard_normal((80, 24)) for _ in range(2)]
+        for each in features:
+            each[:, :4] += 0.4 * truth[:, None]
+        judged = Judgement.of((features[0], features[1]), truth, patients, 60)
+        verdicts.append(judged.of_group("all", truth >= 0).verdict)
+    assert verdicts.count("undecided") >= 23, verdicts
+
+
+def test_the_verdict_names_the_pipeline_that_is_better() -> None:
+    low = Estimate(0.5, 0.4, 0.6)
+    found = Detectability("all", 1, 1, low, low, Estimate(0.2, 0.1, 0.3))
+    assert found.verdict_text("second", "secondary") == "second is better"
+    assert replace(found, difference=Estimate(-0.2, -0.3, -0.1)).verdict_text("second", "first") == "first is better"
+
+
+def test_views_outside_their_image_are_an_error(tmp_path: Path) -> None:
+    shard_folder.commit(tmp_path / "forged")
+    forged = open_shards(tmp_path / "forged")
+    forged.columns["placement"][0] = [[0, 9, 0, np.inf], [-1, -1, -1, -1]]
+    with pytest.raises(ShardError, match="is not in its image"):
+        compare(forged, forged, noise=0.1, replicates=10)
 
 
 def test_samples_that_differ_most_come_first(project: Path) -> None:
@@ -167,7 +203,7 @@ def test_samples_that_differ_most_come_first(project: Path) -> None:
 def test_text_and_page_for_people(project: Path, tmp_path: Path) -> None:
     with at(project):
         done = run("compare", "tiny", "whole", "--page", tmp_path / "page.html", "--limit", 3)
-        with pytest.raises(AssertionError, match="no shards here"):
+        with pytest.raises(AssertionError, match=r"no pipeline ..?absent"):
             run("compare", "tiny", "absent")
     assert max(map(len, done.stdout.splitlines())) <= 100
     assert "simulated data: no evidence of real lesions" in done.stdout
@@ -232,7 +268,7 @@ def test_models_are_compared_where_all_else_is_equal() -> None:
     ]
     same, other = compare_runs(first, second, 200)
     assert same.result is not None
-    assert (same.split, same.model, same.result.verdict, same.differs) == ("s", "cnn", "first is better", ())
+    assert (same.split, same.model, same.result.verdict, same.differs) == ("s", "cnn", "first", ())
     y, a, b = (np.array(each) for each in zip(*_test_scores(strong, weak), strict=True))
     assert same.result.difference.value == pytest.approx((roc_auc(y, a) or 0) - (roc_auc(y, b) or 0))
     assert other.result is None
@@ -265,6 +301,10 @@ def test_the_summary_answers_from_results(project: Path, tmp_path: Path) -> None
         assert "Simulated data: nothing follows for real breasts." in lines
         answers = json.loads(run("summary", "--json").stdout)
         assert [answer["neutral"] for answer in answers] == [0.5, 0.0, 0.5]
+        (reports / "table1.json").write_text('{"pooled": null}')
+        with pytest.raises(AssertionError, match="is no result of `fvpipe table1 --out`"):
+            run("summary")
+        (reports / "table1.json").unlink()
         (reports / "compare" / "tiny-coarse.json").write_text("[]")
         with pytest.raises(AssertionError, match="is no result of `fvpipe compare --out`"):
             run("summary")

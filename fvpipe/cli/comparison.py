@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from fvpipe.cli.options import FILE, dataset_option, json_option
 from fvpipe.cli.output import echo
-from fvpipe.errors import ParameterError
+from fvpipe.errors import FvpipeError, ParameterError
 
-REPLICATES = 2000  # of the bootstrap
+if TYPE_CHECKING:
+    from fvpipe.comparison.models import ModelComparison
+
+REPLICATES, MODEL_REPLICATES = 400, 2000  # of the bootstrap; the observer is fitted again in each
 
 
 @click.command()
@@ -53,8 +57,9 @@ def compare(
     from fvpipe.io.atomic import write_if_changed
     from fvpipe.shards.reader import open_shards
 
-    results = []
-    for one, two in _shard_folders(first, second, datasets):
+    results, models_folder = [], Path("cache/models")
+    folders, in_project = _shard_folders(first, second, datasets)
+    for one, two in folders:
         pair = open_shards(one), open_shards(two)
         results.append((pair, compare_shards(*pair, noise=noise / 255, replicates=REPLICATES, common=common)))
     if page is not None:
@@ -62,7 +67,13 @@ def compare(
 
         write_comparison(results, page, limit)
     found = [comparison for _, comparison in results]
-    models = compare_models(Path("cache/models"), found[0].first, found[0].second, REPLICATES)
+    models: list[ModelComparison] = []
+    if in_project:
+        one_receipt, two_receipt = (shards.receipt for shards in results[0][0])
+        try:
+            models = compare_models(models_folder, one_receipt, two_receipt, {each.dataset for each in found}, MODEL_REPLICATES)
+        except FvpipeError as error:  # of a training that is of no use any more
+            echo(f"trained models are not compared: {error}", err=True)
     written = json.dumps(
         {"data_sets": [each.to_json() for each in found], "models": [each.to_json() for each in models]}, indent=1
     )
@@ -72,19 +83,24 @@ def compare(
     echo(written if as_json else "\n\n".join(shown))
 
 
-def _shard_folders(first: str, second: str, datasets: tuple[str, ...]) -> list[tuple[Path, Path]]:
-    """Pairs of shard folders to compare, by the names of two pipelines or as two folders.
+def _shard_folders(first: str, second: str, datasets: tuple[str, ...]) -> tuple[list[tuple[Path, Path]], bool]:
+    """Pairs of shard folders to compare, by the names of two pipelines of this project (True) or as two folders.
 
     Raises
     ------
     ParameterError
         There are no shards to compare; the message names the command that builds them.
     """
+    from fvpipe.config.pipeline import load_pipeline
     from fvpipe.project.project import Project
     from fvpipe.shards.format import RECEIPT
 
     if all((Path(each) / RECEIPT).is_file() for each in (first, second)):
-        return [(Path(first), Path(second))]
+        return [(Path(first), Path(second))], False
+    if first == second:
+        raise ParameterError(f"{first} and {second}: one pipeline; name two")
+    for name in (first, second):
+        load_pipeline(name)  # there is none: it says which there are
     project = Project()
     names = project.names(datasets)
     folders = [(project.shards / first / name, project.shards / second / name) for name in names]
@@ -97,7 +113,7 @@ def _shard_folders(first: str, second: str, datasets: tuple[str, ...]) -> list[t
         )
     for folder in missing:
         echo(f"not built yet, and left out: {folder}", err=True)
-    return built
+    return built, True
 
 
 @click.command()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from fvpipe.comparison.pipelines import Detectability, detectability
 from fvpipe.evaluation.pooled import PooledRuns, pool_runs, training_differences
 from fvpipe.evaluation.text import to_json
 from fvpipe.evaluation.training_record import RECORD, TrainedRun, read_trained
+from fvpipe.shards.format import Receipt
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,15 +45,19 @@ class ModelComparison:
         return {name: to_json(getattr(self, name)) for name in self.__slots__} | verdict
 
 
-def compare_models(models: Path, first: str, second: str, replicates: int) -> list[ModelComparison]:
-    """Compare the models that were trained on both pipelines.
+def compare_models(
+    models: Path, first: Receipt, second: Receipt, datasets: Collection[str], replicates: int
+) -> list[ModelComparison]:
+    """Compare the models that were trained on the samples of both pipelines.
 
     Parameters
     ----------
     models : Path
         Folder ``cache/models`` of a project.
-    first, second : str
-        Names of the pipelines.
+    first, second : Receipt
+        Of shards of both pipelines: models of other settings under the same names are left out.
+    datasets : collection of str
+        Compared data sets; models that were trained or tested on others are left out.
     replicates : int
         Of the bootstrap over patients.
 
@@ -61,7 +66,15 @@ def compare_models(models: Path, first: str, second: str, replicates: int) -> li
     CheckpointError, InputError
         A finished training is damaged or of another version, or seeds and folds do not fit together.
     """
-    return compare_runs(_trained(models / first), _trained(models / second), replicates) if first != second else []
+    one, two = (
+        [
+            run
+            for run in _trained(models / receipt.pipeline)
+            if run.record.pipeline_digest == receipt.pipeline_digest and set(run.record.datasets) <= set(datasets)
+        ]
+        for receipt in (first, second)
+    )
+    return compare_runs(one, two, replicates)
 
 
 def compare_runs(first: Sequence[TrainedRun], second: Sequence[TrainedRun], replicates: int) -> list[ModelComparison]:

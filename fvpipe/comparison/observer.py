@@ -20,7 +20,7 @@ WIDER = 1.6  # of a difference of Gaussians, near the Laplacian's shape
 BREAST = 0.05  # normalized values above it count as breast
 FOLDS = 5
 RIDGE = 1.0  # weight of the penalty on standardized coefficients
-STEPS = 30  # of Newton's method, which needs about six
+STEPS, CONVERGED = 30, 1e-8  # of Newton's method, which needs about six
 
 
 def view_features(view: NDArray[np.float32], noise: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -88,7 +88,12 @@ def sample_features(
     return np.concatenate(parts)
 
 
-def observer_scores(features: NDArray[np.float64], labels: NDArray[np.int64], patients: Sequence[str]) -> NDArray[np.float64]:
+def observer_scores(
+    features: NDArray[np.float64],
+    labels: NDArray[np.int64],
+    patients: Sequence[str],
+    weights: NDArray[np.float64] | None = None,
+) -> NDArray[np.float64]:
     """Score each sample by a regression that was fitted without its patient.
 
     Parameters
@@ -99,25 +104,32 @@ def observer_scores(features: NDArray[np.float64], labels: NDArray[np.int64], pa
         1 malignant, 0 benign.
     patients : sequence of str, length n
         Patient of each sample.
+    weights : float64 array, shape (n,), or None
+        How often each sample counts, in a replicate of a bootstrap; None: once.
 
     Returns
     -------
     scores : float64 array, shape (n,)
-        Higher is more likely malignant.
+        Higher is more likely malignant; in a replicate, 0 where a class is missing outside the fold.
 
     Raises
     ------
     ValueError
-        A class has no breast outside some fold.
+        A class has no breast outside some fold, without weights.
     """
     fold = folds(labels, patients)
+    counted = np.ones(len(labels)) if weights is None else weights
     scores = np.zeros(len(labels))
     for k in range(FOLDS):
-        fit, held = fold != k, fold == k
+        fit, held = (fold != k) & (counted > 0), fold == k
         if len(set(labels[fit].tolist())) < 2:
-            raise ValueError(f"without fold {k + 1} of {FOLDS} one class has no breast; it needs more patients of each")
-        mean, deviation = features[fit].mean(axis=0), np.maximum(features[fit].std(axis=0), 1e-9)
-        coefficients = _logistic_regression((features[fit] - mean) / deviation, labels[fit])
+            if weights is None:
+                raise ValueError(f"without fold {k + 1} of {FOLDS} one class has no breast; it needs more patients of each")
+            continue
+        x, w = features[fit], counted[fit]
+        mean = np.average(x, axis=0, weights=w)
+        deviation = np.maximum(np.sqrt(np.average((x - mean) ** 2, axis=0, weights=w)), 1e-9)
+        coefficients = _logistic_regression((x - mean) / deviation, labels[fit], w)
         scores[held] = _with_constant((features[held] - mean) / deviation) @ coefficients
     return scores
 
@@ -134,17 +146,19 @@ def _with_constant(features: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.hstack([features, np.ones((len(features), 1))])
 
 
-def _logistic_regression(features: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[np.float64]:
+def _logistic_regression(
+    features: NDArray[np.float64], labels: NDArray[np.int64], weights: NDArray[np.float64]
+) -> NDArray[np.float64]:
     """Coefficients, the constant last and without penalty, by Newton's method."""
     x = _with_constant(features)
     penalty = np.diag([RIDGE] * features.shape[1] + [0.0])
     found = np.zeros(x.shape[1])
     for _ in range(STEPS):
         probability = 1 / (1 + np.exp(-np.clip(x @ found, -30, 30)))
-        gradient = x.T @ (probability - labels) + penalty @ found
-        curvature = (x * (probability * (1 - probability))[:, None]).T @ x + penalty
+        gradient = x.T @ (weights * (probability - labels)) + penalty @ found
+        curvature = (x * (weights * probability * (1 - probability))[:, None]).T @ x + penalty
         step = np.linalg.solve(curvature + 1e-9 * np.eye(len(found)), gradient)
         found -= step
-        if float(np.abs(step).max()) < 1e-10:
+        if float(np.abs(step).max()) < CONVERGED:
             break
     return found

@@ -61,7 +61,7 @@ def _row(row: Detectability, found: Comparison, scale: float) -> dict[str, Any]:
     def place(value: float | None) -> float | None:
         return None if value is None else round((value / scale + 1) * CHART_WIDTH / 2, 1)
 
-    verdict = row.verdict.replace("first", found.first).replace("second", found.second)
+    verdict = row.verdict_text(found.first, found.second)
     ends = {"low": place(row.difference.low), "value": place(row.difference.value), "high": place(row.difference.high)}
     return {"group": row, "verdict": verdict, "place": ends}
 

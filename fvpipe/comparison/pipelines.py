@@ -7,21 +7,23 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fvpipe.comparison.observer import observer_scores, sample_features
+from fvpipe.config.loading import parse_yaml
 from fvpipe.errors import InputError, ShardError
-from fvpipe.evaluation.intervals import Estimate, bootstrap
+from fvpipe.evaluation.intervals import Estimate, bootstrap, patient_weights
 from fvpipe.evaluation.metrics import roc_auc, roc_auc_of_weights
 from fvpipe.evaluation.text import to_json
 from fvpipe.io.tables import read_own_table
 from fvpipe.progress import progress
-from fvpipe.shards.reader import Shards
+from fvpipe.shards.reader import Sample, Shards
 from fvpipe.types import VIEWS, View
 
+Verdict = Literal["first", "second", "undecided"]
 NAMED = 3  # breasts that an error names
 SIZE_GROUPS = 3
 SMALLEST_GROUP = 10  # malignant breasts
@@ -60,12 +62,16 @@ class Detectability:
     difference: Estimate
 
     @property
-    def verdict(self) -> str:
+    def verdict(self) -> Verdict:
         """Which is better, where the interval excludes 0."""
         low, high = self.difference.low, self.difference.high
         if low is None or high is None or low <= 0 <= high:
             return "undecided"
-        return "first is better" if low > 0 else "second is better"
+        return "first" if low > 0 else "second"
+
+    def verdict_text(self, first: str, second: str) -> str:
+        """The verdict, with the names of the pipelines."""
+        return {"first": f"{first} is better", "second": f"{second} is better", "undecided": "undecided"}[self.verdict]
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +125,7 @@ class Comparison:
     findings : FindingPixels or None
         None where the data set has no boxes.
     pixels : tuple of PixelDifference
-        Largest first; empty where the samples differ in shape.
+        Largest first; empty where the samples differ in shape or layout.
     """
 
     dataset: str
@@ -245,17 +251,17 @@ def compare(first: Shards, second: Shards, *, noise: float, replicates: int, see
     known = [k for k, label in enumerate(labels.tolist()) if label >= 0]
     truth, owners, groups, control, why = labels[known], [patients[k] for k in known], list[Detectability](), None, ""
     try:
-        features = _observed(first, [pairs[k][0] for k in known], noise)
-        one = observer_scores(features, truth, owners)
-        control = _shuffled_control(features, truth, owners)
-        two = observer_scores(_observed(second, [pairs[k][1] for k in known], noise), truth, owners)
+        features = (
+            _observed(first, [pairs[k][0] for k in known], noise),
+            _observed(second, [pairs[k][1] for k in known], noise),
+        )
+        judged = Judgement.of(features, truth, owners, replicates, seed)
+        control = _shuffled_control(features[0], truth, owners)
     except ValueError as error:
         why = str(error)
     else:
         sizes = np.array([_size_of(boxes[0].get(str(first.breast_ids[pairs[k][0]]), ())) for k in known])
-        for name, chosen in (("all", truth >= 0), *_size_groups(sizes, truth)):
-            chosen_owners = [owners[k] for k in np.flatnonzero(chosen).tolist()]
-            groups.append(detectability(name, truth[chosen], (one[chosen], two[chosen]), chosen_owners, replicates, seed))
+        groups = [judged.of_group(name, chosen) for name, chosen in (("all", truth >= 0), *_size_groups(sizes, truth))]
     return Comparison(
         dataset=first.receipt.dataset,
         simulated=first.receipt.simulated,
@@ -274,12 +280,24 @@ def compare(first: Shards, second: Shards, *, noise: float, replicates: int, see
     )
 
 
+def _check_placement(shards: Shards, sample: Sample) -> None:
+    """Check that the views lie in the image: a folder from somewhere else may say anything."""
+    rows, columns = sample.image.shape[-2:]
+    for top, bottom, left, right in (place for place in sample.placement.tolist() if place != [-1.0] * 4):
+        inside = 0 <= top < bottom <= rows + 0.5 and 0 <= min(left, right) < max(left, right) <= columns + 0.5
+        if not inside or round(bottom) == round(top) or round(left) == round(right):
+            raise ShardError(
+                f"{shards.folder}: the placement of {sample.breast_id} is not in its image; build the shards again"
+            )
+
+
 def _observed(shards: Shards, indices: Sequence[int], noise: float) -> NDArray[np.float64]:
     """Features of the samples at `indices`, shape (n, f)."""
     features = []
     with progress(f"{shards.receipt.pipeline}: responses", len(indices), "breasts") as advance:
         for i in indices:
             sample = shards[i]
+            _check_placement(shards, sample)
             features.append(sample_features(sample.image, sample.placement, sample.breast_id, noise))
             advance(1)
     return np.array(features)
@@ -314,6 +332,77 @@ def detectability(
         return {"first": first, "second": second, "difference": first - second}
 
     return Detectability(group, int(truth.sum()), int((truth == 0).sum()), **bootstrap(areas, patients, replicates, seed))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Judgement:
+    """Scores of the model observer on the samples of two pipelines, fitted again in each replicate of a bootstrap.
+
+    With fixed scores the interval would leave out what the fit itself varies: of two pipelines that are equal, one in five
+    would seem better.
+
+    Attributes
+    ----------
+    truth : int64 array, shape (n,)
+        1 malignant, 0 benign.
+    scores : two float64 arrays, shape (n,)
+        Of the first and the second pipeline.
+    weights : float64 array, shape (b, n)
+        How often each breast counts in each replicate.
+    replicates : two float64 arrays, shape (b, n)
+        Scores in each replicate.
+    """
+
+    truth: NDArray[np.int64]
+    scores: tuple[NDArray[np.float64], NDArray[np.float64]]
+    weights: NDArray[np.float64]
+    replicates: tuple[NDArray[np.float64], NDArray[np.float64]]
+
+    @staticmethod
+    def of(
+        features: tuple[NDArray[np.float64], NDArray[np.float64]],
+        truth: NDArray[np.int64],
+        patients: Sequence[str],
+        replicates: int,
+        seed: int = 0,
+    ) -> Judgement:
+        """Judge the features of the same breasts by two pipelines.
+
+        Raises
+        ------
+        ValueError
+            A class has no breast outside some fold.
+        """
+        first, second = (observer_scores(each, truth, patients) for each in features)
+        weights = np.concatenate(list(patient_weights(patients, replicates, seed)))
+        with progress("observer", len(weights), "replicates") as advance:
+            again = np.zeros((2, *weights.shape))
+            for b, weight in enumerate(weights):
+                for which, each in enumerate(features):
+                    again[which, b] = observer_scores(each, truth, patients, weight)
+                advance(1)
+        return Judgement(truth, (first, second), weights, (again[0], again[1]))
+
+    def of_group(self, group: str, chosen: NDArray[np.bool_]) -> Detectability:
+        """Areas and their difference on some of the breasts."""
+        y = self.truth[chosen]
+        point = [roc_auc(y, score[chosen]) for score in self.scores]
+        areas = [
+            np.array([roc_auc_of_weights(y, score[chosen], weight[None, chosen])[0] for score, weight in drawn])
+            for drawn in (zip(scores, self.weights, strict=True) for scores in self.replicates)
+        ]
+        difference = None if None in point else (point[0] or 0.0) - (point[1] or 0.0)
+        estimates = [
+            _estimate(value, drawn)
+            for value, drawn in ((point[0], areas[0]), (point[1], areas[1]), (difference, areas[0] - areas[1]))
+        ]
+        return Detectability(group, int(y.sum()), int((y == 0).sum()), *estimates)
+
+
+def _estimate(value: float | None, drawn: NDArray[np.float64]) -> Estimate:
+    finite = drawn[np.isfinite(drawn)]
+    low, high = np.quantile(finite, [0.025, 0.975]).tolist() if len(finite) else (None, None)
+    return Estimate(value, low, high, len(drawn) - len(finite))
 
 
 def _shuffled_control(features: NDArray[np.float64], labels: NDArray[np.int64], patients: Sequence[str]) -> Estimate:
@@ -432,7 +521,8 @@ def _is_kept(shards: Shards, i: int, box: Box) -> bool:
 
 
 def _pixel_differences(first: Shards, second: Shards, pairs: Sequence[tuple[int, int]]) -> tuple[PixelDifference, ...]:
-    if first.image_shape != second.image_shape:
+    layouts = [parse_yaml(shards.receipt.pipeline_yaml, shards.folder)["fuse"]["layout"] for shards in (first, second)]
+    if first.image_shape != second.image_shape or layouts[0] != layouts[1]:
         return ()
     found = []
     for i, j in pairs:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 from fvpipe.errors import InputError
 from fvpipe.evaluation.text import text_table
+from fvpipe.printable import escaped
 
 CHANCE = 0.5
 
@@ -58,14 +60,15 @@ def read_answers(folder: Path, shortcuts: Path | None = None) -> list[Answer]:
         A file is no result of `fvpipe compare`.
     """
     found: list[Answer] = []
-    if shortcuts is not None and shortcuts.is_file():
-        found += _of_shortcuts(json.loads(shortcuts.read_bytes()))
-    for path in sorted(folder.glob("*.json")):
+    for path in [*([shortcuts] if shortcuts is not None and shortcuts.is_file() else []), *sorted(folder.glob("*.json"))]:
         try:
             result = json.loads(path.read_bytes())
-            answers = [*_of_models(result), *(each for data_set in result["data_sets"] for each in _of_data_set(data_set))]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{path}: is no result of `fvpipe compare --out` ({type(error).__name__}); run it again") from None
+            answers = _of_shortcuts(result) if path == shortcuts else _of_comparison(result)
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+            command = "table1" if path == shortcuts else "compare"
+            raise InputError(
+                f"{path}: is no result of `fvpipe {command} --out` ({type(error).__name__}); run it again"
+            ) from None
         found += [answer for answer in answers if answer not in found]
     return found
 
@@ -84,11 +87,16 @@ def summary_text(answers: list[Answer]) -> str:
 
 def _of_shortcuts(metrics: Mapping[str, Any]) -> list[Answer]:
     """The best score without an image, over all data sets together: what a model on them must beat."""
-    areas = {name: floor["auc"] for name, floor in metrics.get("pooled", {}).get("floors", {}).items() if "auc" in floor}
+    floors = metrics.get("pooled", {}).get("floors", {})
+    areas = {escaped(name): area for name, floor in floors.items() if (area := _number(floor.get("auc"))) is not None}
     if not areas:
         return []
     best = max(areas, key=lambda name: max(areas[name], 1 - areas[name]))
     return [Answer("What is the best score without an image?", best, areas[best], None, None, CHANCE, "all data sets", False)]
+
+
+def _of_comparison(result: Mapping[str, Any]) -> list[Answer]:
+    return [*_of_models(result), *(each for data_set in result["data_sets"] for each in _of_data_set(data_set))]
 
 
 def _of_models(result: Mapping[str, Any]) -> Iterator[Answer]:
@@ -105,9 +113,9 @@ def _of_models(result: Mapping[str, Any]) -> Iterator[Answer]:
 def _of_data_set(data_set: Mapping[str, Any]) -> Iterator[Answer]:
     if not data_set["detectability"]:
         return
-    first, second, source = data_set["first"], data_set["second"], f"observer, {data_set['dataset']}"
+    first, second, source = data_set["first"], data_set["second"], f"{data_set['dataset']}, noise {255 * data_set['noise']:.0f}"
     row = data_set["detectability"][0]
-    answer = {"first is better": "yes", "second is better": "no, the reverse"}.get(row["verdict"], "undecided")
+    answer = {"first": "yes", "second": "no, the reverse"}.get(row["verdict"], "undecided")
     yield _answer(f"Is {first} better than {second}?", answer, row["difference"], 0.0, source, data_set)
     control = data_set["control"]
     at_chance = control["low"] <= CHANCE <= control["high"]
@@ -123,6 +131,11 @@ def _names(result: Mapping[str, Any]) -> tuple[str, str]:
 def _answer(
     question: str, answer: str, estimate: Mapping[str, Any], neutral: float, source: str, of: Mapping[str, Any]
 ) -> Answer:
-    return Answer(
-        question, answer, estimate["value"], estimate["low"], estimate["high"], neutral, source, bool(of["simulated"])
-    )
+    value, low, high = (_number(estimate[name]) for name in ("value", "low", "high"))
+    return Answer(escaped(question), answer, value, low, high, neutral, escaped(source), bool(of["simulated"]))
+
+
+def _number(value: Any) -> float | None:
+    """A finite number, or None; raises TypeError or ValueError for what is none."""
+    found = None if value is None else float(value)
+    return found if found is None or math.isfinite(found) else None

@@ -29,7 +29,7 @@ def comparison_text(found: Comparison, most: int = 5) -> str:
                 shown(row.first.value),
                 shown(row.second.value),
                 _interval(row.difference, "+"),
-                row.verdict.replace("first", found.first).replace("second", found.second),
+                row.verdict_text(found.first, found.second),
             )
             for row in found.detectability
         ]
@@ -66,7 +66,7 @@ def models_text(models: Sequence[ModelComparison], first: str, second: str) -> s
             notes.append(f"{name}: not compared, since the trainings differ in {'; '.join(each.differs)}")
             continue
         result = each.result
-        verdict = result.verdict.replace("first", first).replace("second", second)
+        verdict = result.verdict_text(first, second)
         counts = f"{result.malignant}+{result.benign}"
         rows.append(
             (name, counts, shown(result.first.value), shown(result.second.value), _interval(result.difference, "+"), verdict)

@@ -26,7 +26,7 @@ def draw_differences(answers: Sequence[Answer]) -> Drawing:
     heading(axes, "What was found", all(answer.simulated for answer in answers))
     top = TOP
     for neutral, found in groups.items():
-        reach = 0.5 if neutral else max(abs(end) for a in found for end in (a.low or 0.0, a.high or 0.0)) * 1.05
+        reach = 0.5 if neutral else max(0.01, *(abs(end) for a in found for end in (a.low or 0.0, a.high or 0.0))) * 1.05
         axes.text(0.05, top, TITLES[neutral], fontweight="bold", va="center")
         bottom = top + TITLE / 2 + ROW * len(found)
         middle = (LEFT + RIGHT) / 2

@@ -10,8 +10,8 @@ from fvpipe.config.project import Params
 from fvpipe.datasets.registry import get_adapter
 from fvpipe.errors import ParameterError
 
-FORBIDDEN = {"cache/shards": "redistribute_shards", "cache/models": "release_models"}
-"""What a license forbids, as adapters say it, by the folder of the outputs."""
+FORBIDDEN = {"cache/shards": "redistribute_shards", "cache/reports": "redistribute_shards", "cache/models": "release_models"}
+"""What a license forbids (pages show samples), as adapters say it, by the folder of the outputs."""
 
 
 def check_push(folder: Path, params: Params) -> None:

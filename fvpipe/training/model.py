@@ -92,9 +92,11 @@ def build_model(
     """
     channels, outputs = image_shape[0], 2 if recipe.loss == "two_logits" else 1
     torch.manual_seed(seed)
-    base, _, method = name.partition("+")
+    base, plus, method = name.partition("+")
+    if (plus or base == "two_stream") and recipe.fine_tune == "head":
+        raise ParameterError(f"model {name!r}: train.fine_tune 'head' would leave its own layers untrained; expected 'all'")
     views = ViewLayout(layout, image_shape)
-    front = _front(name, method, recipe, views) if method else None
+    front = _front(name, method, recipe, views) if plus else None
     if front is not None:
         views = front.output
     if base == "cnn":
