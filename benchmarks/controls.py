@@ -73,10 +73,10 @@ class Judged:
 
 
 def run(setup: Setup) -> Report:
-    """Judge all variants on a cohort; with `--full`, on a second one of fresh seeds too."""
+    """Judge all variants on a cohort; with `--full`, on two of fresh seeds."""
     report = Report("Pipelines and controls, by the model observer")
-    patients = setup.size(6, 40, 160)
-    for seed in setup.size((0,), (0,), (0, 1)):
+    patients = setup.size(6, 40, 80)
+    for seed in setup.size((0,), (0,), (1, 2)):
         setup.say(f"controls: {patients} simulated patients, seed {seed}")
         judged = _judge(patients, seed, setup.size(1, 2, 2))
         _describe(report, judged, seed)
