@@ -153,6 +153,15 @@ def test_a_learned_zoom_finds_the_lesion() -> None:
     assert priority.shape == (64, 96)
 
 
+def test_a_head_alone_is_not_trained_where_a_zoom_would_stay_untrained() -> None:
+    head = RANDOM.model_copy(update={"fine_tune": "head"})
+    for name in ("cnn+zoom", "two_stream"):
+        with pytest.raises(ParameterError, match=r"train\.fine_tune 'head' would leave its own layers untrained"):
+            build_model(name, head, (1, 96, 96), 0)
+    with pytest.raises(ParameterError, match="no front ''"):
+        build_model("cnn+", RANDOM, (1, 96, 96), 0)
+
+
 def test_an_output_larger_than_the_images_is_refused() -> None:
     with pytest.raises(ParameterError, match="a zoom reduces them"):
         front(size=(128, 96))

@@ -134,11 +134,14 @@ def make_tree(adapter: str | Path, folder: Path, examples: Mapping[str, Sequence
     Raises
     ------
     ParameterError
-        There is no such declaration, or a text cannot be made: the message names the fact to give in `examples`.
+        There is no such declaration, or its images are no DICOM files, or a text cannot be made: the message names the fact
+        to give in `examples`.
     """
     declaration = get_adapter(str(adapter)).declaration
     if declaration is None:
         raise ParameterError(f"adapter {adapter}: has no declaration, from which a data set could be made")
+    if "dicom" not in declaration.formats:
+        raise ParameterError(f"adapter {adapter}: its formats are {', '.join(declaration.formats)}; only DICOM files are made")
     maker = _Maker(MadeTree(declaration, str(adapter), folder), dict(examples or {}))
     maker.make()
     maker.tree.write()

@@ -116,8 +116,7 @@ def read_raster(file: BinaryIO, form: Format) -> RasterHeader:
         raise RejectedFile(Reason.BITS_UNSUPPORTED, f"values of {header.bits} bit(s); expected 8 to 16")
     check_size(header.rows, header.columns)
     if header.values and not header.compressed:
-        # After the header of a PGM file one byte is white space; of CR and LF, the second would shift all values.
-        _check_amount(header, file.seek(0, os.SEEK_END) - header.offset, 0 if form == "pgm" else EXCESS_BYTES)
+        _check_amount(header, file.seek(0, os.SEEK_END) - header.offset, _pgm_excess(file) if form == "pgm" else EXCESS_BYTES)
     return header
 
 
@@ -279,11 +278,21 @@ _NRRD_TYPES = {
 
 
 def _pgm(file: BinaryIO) -> RasterHeader:
-    match = _PGM.match(file.read(TEXT_HEADER_BYTES))
+    head = file.read(TEXT_HEADER_BYTES)
+    match = _PGM.match(head)
     if match is None:
         raise _broken("pgm", "expected width, height and largest value")
     columns, rows, most = map(int, match.groups())
-    return RasterHeader(rows, columns, most.bit_length(), offset=match.end(), values=">u2" if most > 255 else "u1", most=most)
+    offset, size = match.end(), rows * columns * (2 if most > 255 else 1)
+    if head[offset - 1 : offset + 1] == b"\r\n" and file.seek(0, os.SEEK_END) == offset + 1 + size:
+        offset += 1  # a line ended as on Windows; the format has one byte of white space
+    return RasterHeader(rows, columns, most.bit_length(), offset=offset, values=">u2" if most > 255 else "u1", most=most)
+
+
+def _pgm_excess(file: BinaryIO) -> int:
+    """Bytes that may follow the values: a line break; any other would mean that the values do not begin where they seem to."""
+    file.seek(-1, os.SEEK_END)
+    return int(file.read(1) == b"\n")
 
 
 def _nrrd(file: BinaryIO) -> RasterHeader:
