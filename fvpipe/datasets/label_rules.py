@@ -311,7 +311,7 @@ def whole_text(cell: str) -> str:
 
 def _number(cell: str) -> float | None:
     try:
-        value = float(cell)
+        value = float(cell) if "_" not in cell else math.nan  # Python alone takes 1_000 for a number
     except ValueError:
         return None
     return value if math.isfinite(value) else None
