@@ -57,7 +57,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (r"patients: \d+", "patients: 8"),
         (r"epochs: 6", "epochs: 1"),
         (r"\[direct, cropped, adaptive\]", "[direct, cropped]"),
-        (r"\{cropped: direct, adaptive: cropped\}", "{cropped: direct}"),
+        (r"\{cropped: direct, adaptive: direct\}", "{cropped: direct}"),
         (r"\n  (phantom-cmmd|cmmd): .*", ""),
         (r"\n  (seen|cross).*: .*phantom.*", ""),
         (r", phantom-cmmd\]", "]"),
