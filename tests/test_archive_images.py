@@ -210,6 +210,7 @@ def test_a_margin_beside_the_chest_wall_is_left_out(share: float, level: float) 
 # --- real films -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_real_films_made_harder_are_right_or_flagged(cbis: Path) -> None:
     """No edge lies off the one drawn by hand by 6 % of the frame; on the clean films, none does by 2 %."""
     films = list(disturbed_films(cbis))

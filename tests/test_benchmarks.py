@@ -73,6 +73,7 @@ def test_decoders_agree(setup: Setup) -> None:
     assert column(check("decoders", setup), 0, 3) == ["the same"] * 7
 
 
+@pytest.mark.slow
 def test_builds_and_memory(setup: Setup) -> None:
     assert check("builds", setup).values["cmmd-raw cropped breasts a second 2"] > 0
     assert check("memory", setup).values["vindr-raw cropped peak"] > 20  # Python's libraries alone are more

@@ -133,6 +133,7 @@ def lesions(count: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
     return drawn, labels, rows
 
 
+@pytest.mark.slow
 def test_a_learned_zoom_finds_the_lesion() -> None:
     """After a few epochs on 64 images the rows of lesions of other images have a higher priority than the rest."""
     found = front()

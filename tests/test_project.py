@@ -194,6 +194,7 @@ def test_consumers_without_dicom_files_run_the_later_stages(repository: Path, tm
     assert ran(clone) == {"evaluate", "table2"}
 
 
+@pytest.mark.slow
 def test_own_data_set_is_two_lines(repository: Path, tmp_path: Path) -> None:
     """A folder in CMMD's form anywhere on the disk, a link to it, and two lines of params.yaml."""
     shell(f"fvpipe phantom --form cmmd --patients 8 --seed 5 --out {tmp_path / 'elsewhere'}", repository)

@@ -203,6 +203,7 @@ def test_age_against_table(cmmd: Path, tmp_path: Path, monkeypatch: pytest.Monke
     assert [r.detail for r in conflicts] == ["the header says 040Y, the label table says 042Y"] * 2
 
 
+@pytest.mark.slow
 def test_shortcut_baselines_are_the_known_ones(
     cmmd: Path, vindr: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -251,6 +252,7 @@ def traced(folder: Path, rows: list[dict[str, str]], monkeypatch: pytest.MonkeyP
     return peaks
 
 
+@pytest.mark.slow
 def test_memory_per_file_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Records are held in memory: 100,000 files must stay far below half a gigabyte."""
     rows, _ = vindr_tables()

@@ -397,6 +397,7 @@ def test_nothing_is_trained_again_where_nothing_changed(project: Path) -> None:
     assert file.stat().st_mtime_ns != before
 
 
+@pytest.mark.slow
 def test_other_code_trains_again(project: Path) -> None:
     """A copy of the package in which the threshold is chosen otherwise; and one in which a report looks otherwise."""
     package = Path(shutil.copytree(Path(fvpipe.__file__).parent, project / "code" / "fvpipe"))

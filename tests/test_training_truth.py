@@ -44,6 +44,7 @@ def test_shuffled_labels_stay_at_chance(lesions: Path, tmp_path: Path) -> None:
     assert abs(row["auc"] - 0.5) < 3 * deviation < 0.4, (row["auc"], deviation)
 
 
+@pytest.mark.slow
 def test_a_shortcut_of_data_sets_is_caught_by_the_baselines(tmp_path: Path) -> None:
     """Nothing to see but noise of two machines: the model looks splendid, and the baseline is as high."""
     sets = {
