@@ -15,10 +15,11 @@ from multiprocessing import get_context
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.measure import Report, Setup
+from fvpipe.comparison.detectability import Detectability, ObserverScores
 from fvpipe.comparison.observer import WIDER, sample_features
-from fvpipe.comparison.pipelines import Detectability, Judgement
 from fvpipe.config.pipeline import Pipeline, load_pipeline
 from fvpipe.imaging.decoded_image import DecodedImage
 from fvpipe.imaging.fusion import fuse
@@ -26,8 +27,8 @@ from fvpipe.imaging.normalize import crop_image, normalization
 from fvpipe.imaging.resample import NormalizedCrop
 from fvpipe.imaging.segmentation import segment
 from fvpipe.imaging.thumbnail import Mask
-from fvpipe.imaging.warp import INTERVALS, Floats, Warp, equal_area, outline_widths, warped_means, zoom_densities
-from fvpipe.shards.format import to_image
+from fvpipe.imaging.warp import INTERVALS, Floats, Warp, equal_area, outline_widths, source_arrays, warped_means
+from fvpipe.shards.coordinates import coordinates_of
 from fvpipe.simulation.dicom_file import SimulatedImage, dicom_bytes
 from fvpipe.simulation.lesions import draw_patient
 from fvpipe.types import SCALES, CropBox, Edge, FusedSample, Laterality, Segmentation
@@ -106,10 +107,10 @@ def _judge_patients(chunk: tuple[int, int, int]) -> Judged:
     judged = Judged(labels=[breast.label for breast in breasts], patients=[breast.patient for breast in breasts])
     for i, breast in enumerate(breasts):
         other = breasts[(i + 2) % len(breasts)]  # of the other patient
-        for name, sample, warps in _samples(breast, other, np.random.default_rng([seed, 3, first, i])):
+        for name, sample in _samples(breast, other, np.random.default_rng([seed, 3, first, i])):
             image = (sample.image * np.float32(SCALES[sample.image.dtype.name])).astype(np.float32)
-            judged.breast.setdefault(name, []).append(_breast_share(breast, sample, warps))
-            judged.lesions.setdefault(name, []).extend(_lesion_pixels(breast, sample, warps))
+            judged.breast.setdefault(name, []).append(_breast_share(breast, sample))
+            judged.lesions.setdefault(name, []).extend(_lesion_pixels(breast, sample))
             for noise in NOISES:
                 features = sample_features(image, sample.placement, breast.name, noise / 255)
                 judged.features.setdefault((name, noise), []).append(features)
@@ -150,27 +151,27 @@ class _Breast:
         )
 
 
-def _samples(breast: _Breast, other: _Breast, rng: np.random.Generator) -> Iterator[tuple[str, FusedSample, list[Warp] | None]]:
-    """Each variant's sample, and the warps of its views where there are any."""
+def _samples(breast: _Breast, other: _Breast, rng: np.random.Generator) -> Iterator[tuple[str, FusedSample]]:
+    """Each variant's sample."""
     for name in PIPELINES:
         pipeline = load_pipeline("cropped" if name == LARGER else name)[1]
         if name == LARGER:
             pipeline = pipeline.model_copy(update={"size": (320, 320)})
         outlines = [segment(image, pipeline.segment) for image in breast.images]
         sample = fuse(breast.images, outlines, pipeline)
-        yield name, sample, _warps(breast, pipeline, {}) if name == "adaptive" else None
+        yield name, sample
     adaptive, maps = load_pipeline("adaptive")[1], {i: _maps(breast, other, i, rng) for i in range(2)}
     for name, which in zip(ZOOMS, MAPS, strict=True):
         warps = _warps(breast, adaptive, {i: maps[i][which] for i in maps})
         if warps is None:  # an outline that is not warped: as in `each`
-            yield name, sample, None
+            yield name, sample
             continue
         top = np.iinfo(np.uint16).max
         means = [warped_means(crop, warp) for crop, warp in zip(breast.crops, warps, strict=True)]
         halves = [np.rint(half * top).astype(np.uint16) for half in means]
         placement = np.array([[0, 256, 0, 128], [0, 256, 128, 256]], np.float32)
-        zoomed = replace(sample, image=np.hstack(halves), placement=placement)
-        yield name, zoomed, warps
+        arrays = source_arrays(dict(enumerate(warps)), {i: crop.crop for i, crop in enumerate(breast.crops)}, (256, 128))
+        yield name, replace(sample, image=np.hstack(halves), placement=placement, **arrays)
 
 
 def _warps(breast: _Breast, pipeline: Pipeline, maps: Mapping[int, Floats]) -> list[Warp] | None:
@@ -179,9 +180,27 @@ def _warps(breast: _Breast, pipeline: Pipeline, maps: Mapping[int, Floats]) -> l
     for i, (outline, widths) in enumerate(zip(breast.outlines, breast.widths, strict=True)):
         if widths is None:
             return None
-        densities = zoom_densities(maps[i], ZOOM) if maps else (np.ones(1), np.ones(1))
+        densities = zoom_densities(maps[i], ZOOM)
         warps.append(equal_area(widths, outline.box, pipeline.resize.stretch, (256, 128), *densities))
     return warps
+
+
+def zoom_densities(saliency: Floats, zoom: float) -> tuple[Floats, Floats]:
+    """Compute densities of rows and columns that magnify salient ones up to `zoom` times as much as others.
+
+    Parameters
+    ----------
+    saliency : float array, shape (n, m)
+        In [0, 1], on evenly spaced rows of the crop box and evenly spaced shares of the width from the chest wall on.
+    zoom : float
+        At least 1.
+
+    Returns
+    -------
+    rows, columns : float64 array, shape (n,) and (m,)
+        For :func:`fvpipe.imaging.warp.equal_area`.
+    """
+    return 1 + (zoom - 1) * saliency.max(axis=1), 1 + (zoom - 1) * saliency.max(axis=0)
 
 
 def _maps(breast: _Breast, other: _Breast, i: int, rng: np.random.Generator) -> dict[str, Floats]:
@@ -222,42 +241,30 @@ def _saliency(breast: _Breast, i: int) -> Floats:
     return saliency
 
 
-def _breast_share(breast: _Breast, sample: FusedSample, warps: list[Warp] | None) -> float:
+def _breast_share(breast: _Breast, sample: FusedSample) -> float:
     """Share of the sample's pixels that show breast, by the true outline."""
     shown = 0.0
     for i, mask in enumerate(breast.masks):
         top, bottom, left, right = sample.boxes[i].tolist()
-        above, below, one, two = sample.placement[i].tolist()
-        inside = mask[top:bottom, left:right]
-        if warps is None:
-            shown += float(inside.mean()) * (below - above) * abs(two - one)
-            continue
-        rows = (warps[i].rows[1:] + warps[i].rows[:-1]) / 2
-        widths = np.interp(rows, np.linspace(top, bottom, INTERVALS + 1), warps[i].widths)
-        shares = inside.sum(axis=1)[(rows - top).astype(np.int64)] / widths
-        columns = np.interp(np.minimum(shares, 1), warps[i].columns, np.arange(len(warps[i].columns)))
-        shown += float(columns.sum())
+        inside = np.ascontiguousarray(mask[top:bottom, left:right]).view(np.uint8)
+        (outline, *_), _ = cv2.findContours(inside, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+        columns, rows = outline[:, 0].T
+        shown += _area(sample, i, rows + top, columns + left)
     return shown / float(np.prod(sample.image.shape[-2:]))
 
 
-def _lesion_pixels(breast: _Breast, sample: FusedSample, warps: list[Warp] | None) -> list[float]:
+def _lesion_pixels(breast: _Breast, sample: FusedSample) -> list[float]:
     """Pixels of the sample under the lesion's box in each view."""
-    found = []
-    for i, lesion in enumerate(breast.lesions):
-        if warps is None:
-            first = to_image(sample.boxes[i], sample.placement[i], lesion.top, lesion.left)
-            second = to_image(sample.boxes[i], sample.placement[i], lesion.bottom, lesion.right)
-            found.append(abs((second[0] - first[0]) * (second[1] - first[1])))
-            continue
-        warp, box = warps[i], breast.outlines[i].box
-        wall = breast.crops[i].crop.wall
-        rows = np.interp([lesion.top, lesion.bottom], warp.rows, np.arange(len(warp.rows)))
-        middle = (lesion.top + lesion.bottom) / 2
-        width = float(np.interp(middle, np.linspace(box.top, box.bottom, INTERVALS + 1), warp.widths))
-        reach = [edge - box.left if wall is Edge.LEFT else box.right - edge for edge in (lesion.left, lesion.right)]
-        columns = np.interp(np.array(reach) / width, warp.columns, np.arange(len(warp.columns)))
-        found.append(abs(float((rows[1] - rows[0]) * (columns[1] - columns[0]))))
-    return found
+    corners = [
+        ([box.top, box.top, box.bottom, box.bottom], [box.left, box.right, box.right, box.left]) for box in breast.lesions
+    ]
+    return [_area(sample, i, *(np.array(each) for each in corner)) for i, corner in enumerate(corners)]
+
+
+def _area(sample: FusedSample, view: int, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> float:
+    """Area in the sample of a polygon of source pixels."""
+    mapped = np.stack(coordinates_of(sample, view).to_image(rows, columns), axis=1)
+    return float(cv2.contourArea(mapped.astype(np.float32)))
 
 
 # --- report -----------------------------------------------------------------------------------------------------------
@@ -282,7 +289,7 @@ def _compare(report: Report, judged: Judged, seed: int, noise: float, replicates
     table = report.table(f"Model observer, noise {noise:g} of 255, seed {seed}", *columns)
     for first, second in DIFFERENCES:
         features = np.array(judged.features[first, noise]), np.array(judged.features[second, noise])
-        found = Judgement.of(features, labels, judged.patients, replicates).of_group("all", labels >= 0)
+        found = ObserverScores.of(features, labels, judged.patients, replicates).of_group("all", labels >= 0)
         table.add_row(first, second, *_shown(found))
         report.values[f"{seed} {noise:g} {first}"] = found.first.value or 0.0
         report.values[f"{seed} {noise:g} {second}"] = found.second.value or 0.0

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, cross_entropy
 
+from fvpipe.config.pipeline import Fuse
 from fvpipe.config.training import Front, Recipe
 from fvpipe.errors import ParameterError
 from fvpipe.training.front import METHODS, Method, ZoomFront
@@ -19,15 +20,20 @@ from fvpipe.training.gradcam import heat_map
 from fvpipe.training.model import TwoStream, build_model
 from fvpipe.training.views import ViewLayout
 
+EACH = Fuse(align="each")
 RANDOM = Recipe(weights="none", front=Front(size=(32, 32)))
 SHAPES = {"side_by_side": (1, 96, 96), "stacked": (1, 96, 96), "channels": (2, 96, 48), "cc": (1, 96, 48), "mlo": (1, 96, 48)}
+
+
+def fuse(layout: str) -> Fuse:
+    return Fuse.model_validate({"layout": layout, "align": "each"})
 
 
 def front(
     method: Method = "zoom", layout: str = "side_by_side", size: tuple[int, int] = (32, 32), zoom: float = 3.0
 ) -> ZoomFront:
     torch.manual_seed(1)
-    return ZoomFront(method, zoom, ViewLayout(layout, SHAPES[layout]), size)
+    return ZoomFront(method, zoom, ViewLayout(fuse(layout), SHAPES[layout]), size)
 
 
 def images(count: int = 2, layout: str = "side_by_side", seed: int = 0) -> Tensor:
@@ -44,7 +50,7 @@ def moved(found: ZoomFront) -> ZoomFront:
 
 @pytest.mark.parametrize("layout", SHAPES)
 def test_views_come_apart_and_together(layout: str) -> None:
-    given_images, views = images(3, layout), ViewLayout(layout, SHAPES[layout])
+    given_images, views = images(3, layout), ViewLayout(fuse(layout), SHAPES[layout])
     apart = views.split(given_images)
     assert apart.shape == (3 * views.count, 1, *views.view_shape)
     torch.testing.assert_close(views.join(apart), given_images, rtol=0, atol=0)
@@ -158,18 +164,34 @@ def test_a_head_alone_is_not_trained_where_a_zoom_would_stay_untrained() -> None
     head = RANDOM.model_copy(update={"fine_tune": "head"})
     for name in ("cnn+zoom", "two_stream"):
         with pytest.raises(ParameterError, match=r"train\.fine_tune 'head' would leave its own layers untrained"):
-            build_model(name, head, (1, 96, 96), 0)
+            build_model(name, head, (1, 96, 96), 0, EACH)
     with pytest.raises(ParameterError, match="no front ''"):
-        build_model("cnn+", RANDOM, (1, 96, 96), 0)
+        build_model("cnn+", RANDOM, (1, 96, 96), 0, EACH)
 
 
 def test_an_output_larger_than_the_images_is_refused() -> None:
     with pytest.raises(ParameterError, match="a zoom reduces them"):
         front(size=(128, 96))
-    with pytest.raises(ParameterError, match="no 2 views of one size"):
+    with pytest.raises(ParameterError, match="hold no 2 views of one size"):
         front(size=(32, 31))
     with pytest.raises(ParameterError, match="no front 'zooom'; known: zoom, random, frozen"):
-        build_model("cnn+zooom", RANDOM, (1, 96, 96), 0)
+        build_model("cnn+zooom", RANDOM, (1, 96, 96), 0, EACH)
+
+
+def test_views_whose_border_is_not_known_are_refused() -> None:
+    """With `align: pad` it lies where the crops of a breast put it: half an image would hold a part of the other view."""
+    for name in ("cnn+zoom", "two_stream"):
+        with pytest.raises(ParameterError, match=r"with fuse\.align 'pad' their border differs from breast to breast"):
+            build_model(name, RANDOM, (1, 96, 96), 0, Fuse())
+    with pytest.raises(ParameterError, match="first_layer 'adapt' is not for it"):
+        build_model("two_stream", RANDOM.model_copy(update={"first_layer": "adapt"}), (1, 96, 96), 0, EACH)
+
+
+def test_half_precision_moves_no_pixel() -> None:
+    given_images, found = images(), moved(front())
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = found(given_images)
+    torch.testing.assert_close(rounded, found(given_images), rtol=0, atol=1e-6)
 
 
 # --- models -----------------------------------------------------------------------------------------------------------
@@ -179,7 +201,7 @@ def test_an_output_larger_than_the_images_is_refused() -> None:
 @pytest.mark.parametrize("layout", ["side_by_side", "channels"])
 def test_models_and_their_heat_maps(name: str, layout: str) -> None:
     recipe = RANDOM.model_copy(update={"front": Front(size=(64, 64) if layout == "side_by_side" else (64, 32))})
-    model, source = build_model(name, recipe, SHAPES[layout], 0, layout)
+    model, source = build_model(name, recipe, SHAPES[layout], 0, fuse(layout))
     assert source.startswith("random")
     assert model.eval()(images(3, layout)).shape == (3, 2)
     heat = heat_map(model, images(1, layout)[0].numpy())
@@ -203,19 +225,19 @@ def test_heat_is_mapped_back_through_the_zoom() -> None:
 
 
 def test_both_streams_share_their_trunk() -> None:
-    model, _ = build_model("two_stream", RANDOM, (1, 96, 96), 0)
+    model, _ = build_model("two_stream", RANDOM, (1, 96, 96), 0, EACH)
     assert isinstance(model.net, TwoStream)
-    single, _ = build_model("resnet18", RANDOM, (1, 96, 96), 0)
+    single, _ = build_model("resnet18", RANDOM, (1, 96, 96), 0, EACH)
     assert sum(p.numel() for p in model.parameters()) == sum(p.numel() for p in single.parameters()) + 512 * 256 + 256
     with pytest.raises(ParameterError, match="needs both views in an image; the pipeline's layout is 'cc'"):
-        build_model("two_stream", RANDOM, (1, 96, 48), 0, "cc")
+        build_model("two_stream", RANDOM, (1, 96, 48), 0, fuse("cc"))
 
 
 def test_a_weight_file_of_resnet18_fits_the_trunk(tmp_path: Path) -> None:
-    single, _ = build_model("resnet18", RANDOM, (1, 96, 96), 7)
+    single, _ = build_model("resnet18", RANDOM, (1, 96, 96), 7, EACH)
     file = tmp_path / "resnet18.pt"
     torch.save(single.net.state_dict(), file)
-    model, source = build_model("two_stream", RANDOM.model_copy(update={"weights": str(file)}), (1, 96, 96), 0)
+    model, source = build_model("two_stream", RANDOM.model_copy(update={"weights": str(file)}), (1, 96, 96), 0, EACH)
     assert "resnet18.pt" in source
     torch.testing.assert_close(model.state_dict()["net.trunk.net.0.weight"], single.state_dict()["net.conv1.weight"])
     torch.testing.assert_close(
@@ -226,7 +248,7 @@ def test_a_weight_file_of_resnet18_fits_the_trunk(tmp_path: Path) -> None:
 def test_onnx_of_a_model_behind_a_zoom(tmp_path: Path) -> None:
     import onnxruntime
 
-    model, _ = build_model("cnn+zoom", RANDOM, (1, 96, 96), 0)
+    model, _ = build_model("cnn+zoom", RANDOM, (1, 96, 96), 0, EACH)
     moved(next(module for module in model.modules() if isinstance(module, ZoomFront)))
     model.eval()
     program = torch.onnx.export(

@@ -25,7 +25,7 @@ from fvpipe.evaluation.intervals import Estimate, patient_weights
 from fvpipe.evaluation.metrics import roc_auc
 from fvpipe.evaluation.model_card import checklist, checklist_items, model_card
 from fvpipe.evaluation.paper import CLAIMS, PUBLISHED, Claim
-from fvpipe.evaluation.pooled import pool_runs
+from fvpipe.evaluation.pooled import pipeline_differences, pool_runs
 from fvpipe.evaluation.table2 import table2
 from fvpipe.evaluation.text import COLUMNS, to_json
 from fvpipe.evaluation.training_record import Run, read_record, read_trained
@@ -165,6 +165,14 @@ def test_single_views_are_compared_with_both_by_what_the_pipelines_say() -> None
     assert named[1] == ["fuse.layout side_by_side and mlo", "size [256, 256] and [512, 512]"]
     assert all(gain["auc"]["low"] > 0 for gain in found["second_view"])
     assert found["cropping"][0]["pipelines_differ"] == ["segment.method otsu_log and none"]
+
+
+def test_pipelines_of_other_keys_are_compared_by_name() -> None:
+    """A key that one of the two pipelines does not have differs, and no look-up fails."""
+    adaptive, single = pool_runs([made(Run(name, "s", "cnn", 0), breasts(30)) for name in ("adaptive", "cc")])
+    assert pipeline_differences(adaptive, single)["resize.stretch"] == (0.5, None)
+    assert pipeline_differences(single, adaptive)["resize.stretch"] == (None, 0.5)
+    assert table2([*adaptive.runs, *single.runs], Evaluate(bootstrap=100)).second_view == []
 
 
 @pytest.mark.parametrize(

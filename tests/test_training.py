@@ -163,12 +163,17 @@ def test_any_classifier_of_torchvision(name: str) -> None:
 
 def test_a_model_behind_a_zoom_is_a_model_of_its_own(project: Path) -> None:
     """Trained, read again, and named in its record; the same recipe serves the model without a zoom."""
-    trained = train(project, "all", "cnn+zoom", front={"size": [32, 64]}, batch=8)
+    with pytest.raises(ParameterError, match=r"train it on a pipeline with fuse\.align: each"):
+        train(project, "all", "cnn+zoom", front={"size": [32, 64]})
+    (project / "pipelines" / "halves.yaml").write_text("segment: {method: otsu_log}\nfuse: {align: each}\nsize: [64, 128]\n")
+    with at(project):
+        run("build-shards", "--workers", 0, "--pipeline", "halves")
+    trained = train(project, "all", "cnn+zoom", pipeline="halves", front={"size": [32, 64]}, batch=8)
     assert trained.record.run.model == "cnn+zoom"
     assert trained.record.image_shape == (1, 64, 128)
     plain = build_model("cnn", trained.record.recipe, (1, 32, 64), 0)[0]
     assert trained.record.parameters == sum(p.numel() for p in plain.parameters()) + 8 * 10 + 16 * 73 + 145
-    model, record = load_model(project / "cache" / "models" / "tiny" / "all" / "cnn+zoom-seed0", torch.device("cpu"))
+    model, record = load_model(project / "cache" / "models" / "halves" / "all" / "cnn+zoom-seed0", torch.device("cpu"))
     assert record == trained.record
     front = next(module for module in model.modules() if isinstance(module, ZoomFront))
     last = front.saliency[-1]

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from benchmarks.controls import zoom_densities
 from fvpipe.cache.sample_store import SampleStore
 from fvpipe.config.loading import parse
 from fvpipe.config.pipeline import Pipeline
@@ -20,7 +21,7 @@ from fvpipe.imaging.decoded_image import DecodedImage
 from fvpipe.imaging.film_border import without_film_border
 from fvpipe.imaging.fusion import fuse
 from fvpipe.imaging.segmentation import segment
-from fvpipe.imaging.warp import INTERVALS, Warp, crop_warp, equal_area, outline_widths, zoom_densities
+from fvpipe.imaging.warp import INTERVALS, Warp, crop_warp, equal_area, outline_widths
 from fvpipe.reasons import CropVerdict, Flag
 from fvpipe.shards.coordinates import Coordinates, coordinates_of
 from fvpipe.types import NO_DIGEST, CropBox, Digest, Edge, Laterality, Segmentation

@@ -14,8 +14,9 @@ from fvpipe.errors import FvpipeError, ParameterError
 
 if TYPE_CHECKING:
     from fvpipe.comparison.models import ModelComparison
+    from fvpipe.project.project import Project
 
-REPLICATES, MODEL_REPLICATES = 400, 2000  # of the bootstrap; the observer is fitted again in each
+REPLICATES = 400  # of the bootstrap; the observer is fitted again in each
 
 
 @click.command()
@@ -57,8 +58,8 @@ def compare(
     from fvpipe.io.atomic import write_if_changed
     from fvpipe.shards.reader import open_shards
 
-    results, models_folder = [], Path("cache/models")
-    folders, in_project = _shard_folders(first, second, datasets)
+    results = []
+    folders, project = _shard_folders(first, second, datasets)
     for one, two in folders:
         pair = open_shards(one), open_shards(two)
         results.append((pair, compare_shards(*pair, noise=noise / 255, replicates=REPLICATES, common=common)))
@@ -68,10 +69,11 @@ def compare(
         write_comparison(results, page, limit)
     found = [comparison for _, comparison in results]
     models: list[ModelComparison] = []
-    if in_project:
+    if project is not None:
         one_receipt, two_receipt = (shards.receipt for shards in results[0][0])
+        names = {each.dataset for each in found}
         try:
-            models = compare_models(models_folder, one_receipt, two_receipt, {each.dataset for each in found}, MODEL_REPLICATES)
+            models = compare_models(project.models, one_receipt, two_receipt, names, project.params.evaluate)
         except FvpipeError as error:  # of a training that is of no use any more
             echo(f"trained models are not compared: {error}", err=True)
     written = json.dumps(
@@ -83,8 +85,8 @@ def compare(
     echo(written if as_json else "\n\n".join(shown))
 
 
-def _shard_folders(first: str, second: str, datasets: tuple[str, ...]) -> tuple[list[tuple[Path, Path]], bool]:
-    """Pairs of shard folders to compare, by the names of two pipelines of this project (True) or as two folders.
+def _shard_folders(first: str, second: str, datasets: tuple[str, ...]) -> tuple[list[tuple[Path, Path]], Project | None]:
+    """Pairs of shard folders to compare, by the names of two pipelines of the project, or as two folders: then None.
 
     Raises
     ------
@@ -96,12 +98,12 @@ def _shard_folders(first: str, second: str, datasets: tuple[str, ...]) -> tuple[
     from fvpipe.shards.format import RECEIPT
 
     if all((Path(each) / RECEIPT).is_file() for each in (first, second)):
-        return [(Path(first), Path(second))], False
+        return [(Path(first), Path(second))], None
     if first == second:
         raise ParameterError(f"{first} and {second}: one pipeline; name two")
-    for name in (first, second):
-        load_pipeline(name)  # there is none: it says which there are
     project = Project()
+    for name in (first, second):
+        load_pipeline(name, project.folder)  # an error names those that there are
     names = project.names(datasets)
     folders = [(project.shards / first / name, project.shards / second / name) for name in names]
     built = [pair for pair in folders if all((folder / RECEIPT).is_file() for folder in pair)]
@@ -113,7 +115,7 @@ def _shard_folders(first: str, second: str, datasets: tuple[str, ...]) -> tuple[
         )
     for folder in missing:
         echo(f"not built yet, and left out: {folder}", err=True)
-    return built, True
+    return built, project
 
 
 @click.command()

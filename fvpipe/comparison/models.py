@@ -8,9 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from fvpipe.comparison.pipelines import Detectability, detectability
-from fvpipe.evaluation.pooled import PooledRuns, pool_runs, training_differences
+from fvpipe.comparison.detectability import Detectability
+from fvpipe.config.training import Evaluate
+from fvpipe.evaluation.intervals import bootstrap
+from fvpipe.evaluation.metrics import roc_auc_of_weights
+from fvpipe.evaluation.pooled import PooledRuns, differences_text, on_common_breasts, pool_runs, training_differences
 from fvpipe.evaluation.text import to_json
 from fvpipe.evaluation.training_record import RECORD, TrainedRun, read_trained
 from fvpipe.shards.format import Receipt
@@ -46,7 +50,7 @@ class ModelComparison:
 
 
 def compare_models(
-    models: Path, first: Receipt, second: Receipt, datasets: Collection[str], replicates: int
+    models: Path, first: Receipt, second: Receipt, datasets: Collection[str], settings: Evaluate
 ) -> list[ModelComparison]:
     """Compare the models that were trained on the samples of both pipelines.
 
@@ -58,7 +62,7 @@ def compare_models(
         Of shards of both pipelines: models of other settings under the same names are left out.
     datasets : collection of str
         Compared data sets; models that were trained or tested on others are left out.
-    replicates : int
+    settings : Evaluate
         Of the bootstrap over patients.
 
     Raises
@@ -74,29 +78,31 @@ def compare_models(
         ]
         for receipt in (first, second)
     )
-    return compare_runs(one, two, replicates)
+    return compare_runs(one, two, settings)
 
 
-def compare_runs(first: Sequence[TrainedRun], second: Sequence[TrainedRun], replicates: int) -> list[ModelComparison]:
+def compare_runs(first: Sequence[TrainedRun], second: Sequence[TrainedRun], settings: Evaluate) -> list[ModelComparison]:
     """Compare trainings on one pipeline with those of the same split and model on another, as :func:`compare_models`."""
     one, two = ({pool.key[1:]: pool for pool in pool_runs(runs)} for runs in (first, second))
-    return [_compare(one[key], two[key], replicates) for key in one if key in two]
+    return [_compare(one[key], two[key], settings) for key in one if key in two]
 
 
 def _trained(folder: Path) -> Sequence[TrainedRun]:
     return [read_trained(record.parent) for record in sorted(folder.glob(f"*/*/{RECORD}"))]
 
 
-def _compare(first: PooledRuns, second: PooledRuns, replicates: int) -> ModelComparison:
+def _compare(first: PooledRuns, second: PooledRuns, settings: Evaluate) -> ModelComparison:
     _, split, model = first.key
-    differs = training_differences(first, second)
+    differs = differences_text(training_differences(first, second))
     if differs:
         return ModelComparison(split, model, first.record.simulated, None, tuple(differs))
-    place = {(p.dataset, p.breast_id): i for i, p in enumerate(second.test)}
-    pairs = [(i, place[p.dataset, p.breast_id]) for i, p in enumerate(first.test) if (p.dataset, p.breast_id) in place]
-    mine, theirs = (
-        pool.part(rows) for pool, rows in zip((first, second), np.array(pairs, np.int64).reshape(-1, 2).T, strict=True)
-    )
-    patients = [f"{dataset}/{patient}" for dataset, patient in mine.patients]
-    result = detectability("test", mine.truth, (mine.mean_scores, theirs.mean_scores), patients, replicates)
+    mine, theirs = on_common_breasts(first, second)
+    truth = mine.truth
+
+    def areas(weights: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+        one, two = (roc_auc_of_weights(truth, pool.mean_scores, weights) for pool in (mine, theirs))
+        return {"first": one, "second": two, "difference": one - two}
+
+    estimates = bootstrap(areas, mine.patients, settings.bootstrap, settings.seed)
+    result = Detectability("test", int(truth.sum()), int((truth == 0).sum()), **estimates)
     return ModelComparison(split, model, first.record.simulated, result, ())

@@ -15,12 +15,19 @@ import numpy as np
 from blake3 import blake3
 from numpy.typing import NDArray
 
+from fvpipe.shards.coordinates import view_slices
+from fvpipe.types import VIEWS
+
 SIGMAS = (1.0, 1.6, 2.5, 4.0, 6.3, 10.0)  # pixels of a sample: each band lies between one and 1.6 times it
 WIDER = 1.6  # of a difference of Gaussians, near the Laplacian's shape
 BREAST = 0.05  # normalized values above it count as breast
 FOLDS = 5
 RIDGE = 1.0  # weight of the penalty on standardized coefficients
 STEPS, CONVERGED = 30, 1e-8  # of Newton's method, which needs about six
+
+
+class TooFewPatientsError(ValueError):
+    """A class has no breast to fit the regression on."""
 
 
 def view_features(view: NDArray[np.float32], noise: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -81,10 +88,10 @@ def sample_features(
     rng = np.random.default_rng(seed)
     grain = rng.standard_normal(image.shape, np.float32) * np.float32(noise)
     parts = []
-    for i, (top, bottom, left, right) in enumerate(placement.tolist()):
-        if top >= 0:
-            half = slice(round(top), round(bottom)), slice(round(min(left, right)), round(max(left, right)))
-            parts.append(view_features(*(each[i][half] if each.ndim == 3 else each[half] for each in (image, grain))))
+    for i in range(len(VIEWS)):
+        area = view_slices(placement[i])
+        if area is not None:
+            parts.append(view_features(*(each[i][area] if each.ndim == 3 else each[area] for each in (image, grain))))
     return np.concatenate(parts)
 
 
@@ -105,7 +112,7 @@ def observer_scores(
     patients : sequence of str, length n
         Patient of each sample.
     weights : float64 array, shape (n,), or None
-        How often each sample counts, in a replicate of a bootstrap; None: once.
+        Number of times that each sample counts, in a replicate of a bootstrap; None: once.
 
     Returns
     -------
@@ -114,7 +121,7 @@ def observer_scores(
 
     Raises
     ------
-    ValueError
+    TooFewPatientsError
         A class has no breast outside some fold, without weights.
     """
     fold = folds(labels, patients)
@@ -124,7 +131,9 @@ def observer_scores(
         fit, held = (fold != k) & (counted > 0), fold == k
         if len(set(labels[fit].tolist())) < 2:
             if weights is None:
-                raise ValueError(f"without fold {k + 1} of {FOLDS} one class has no breast; it needs more patients of each")
+                raise TooFewPatientsError(
+                    f"without fold {k + 1} of {FOLDS} one class has no breast; it needs more patients of each"
+                )
             continue
         x, w = features[fit], counted[fit]
         mean = np.average(x, axis=0, weights=w)

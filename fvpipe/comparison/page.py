@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fvpipe.comparison.pipelines import Comparison, Detectability
+from fvpipe.comparison.detectability import Detectability
+from fvpipe.comparison.pipelines import Comparison
 from fvpipe.io.atomic import write_atomic
-from fvpipe.report.drawing import encode
+from fvpipe.report.drawing import channels_side_by_side, encode
 from fvpipe.report.html import data_uri, render
 from fvpipe.shards.reader import Shards
 from fvpipe.types import LABEL_NAMES
@@ -74,21 +75,17 @@ def _cards(first: Shards, second: Shards, found: Comparison, limit: int) -> list
     cards = []
     for breast in chosen[:limit]:
         samples = [shards[place[breast]] for shards, place in zip((first, second), places, strict=True)]
-        flat = [_flat(sample.image) for sample in samples]
-        pictures = [(found.first, _uri(flat[0])), (found.second, _uri(flat[1]))]
+        flat = [channels_side_by_side(sample.image) for sample in samples]
+        images = [(found.first, _uri(flat[0])), (found.second, _uri(flat[1]))]
         if breast in differences:
-            pictures.append((f"{found.first} less {found.second}: gray is 0", _uri((flat[0] - flat[1]) / 2 + 0.5)))
+            images.append((f"{found.first} less {found.second}: gray is 0", _uri((flat[0] - flat[1]) / 2 + 0.5)))
         cards.append({
             "breast_id": breast,
             "label": LABEL_NAMES[samples[0].label],
             "difference": differences.get(breast),
-            "pictures": pictures,
+            "images": images,
         })  # fmt: skip
     return cards
-
-
-def _flat(image: NDArray[np.float32]) -> NDArray[np.float32]:
-    return image if image.ndim == 2 else np.concatenate(list(image), axis=1)
 
 
 def _uri(image: NDArray[np.floating[Any]]) -> str:

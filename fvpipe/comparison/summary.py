@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fvpipe.comparison.pipelines import CHANCE
 from fvpipe.errors import InputError
 from fvpipe.evaluation.text import text_table
 from fvpipe.printable import escaped
-
-CHANCE = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +91,7 @@ def _of_shortcuts(metrics: Mapping[str, Any]) -> list[Answer]:
     if not areas:
         return []
     best = max(areas, key=lambda name: max(areas[name], 1 - areas[name]))
-    return [Answer("What is the best score without an image?", best, areas[best], None, None, CHANCE, "all data sets", False)]
+    return [Answer("Best score without an image?", best, areas[best], None, None, CHANCE, "all data sets", False)]
 
 
 def _of_comparison(result: Mapping[str, Any]) -> list[Answer]:
@@ -117,10 +116,8 @@ def _of_data_set(data_set: Mapping[str, Any]) -> Iterator[Answer]:
     row = data_set["detectability"][0]
     answer = {"first": "yes", "second": "no, the reverse"}.get(row["verdict"], "undecided")
     yield _answer(f"Is {first} better than {second}?", answer, row["difference"], 0.0, source, data_set)
-    control = data_set["control"]
-    at_chance = control["low"] <= CHANCE <= control["high"]
-    words = "yes" if at_chance else "NO: distrust all of this"
-    yield _answer(f"Shuffled labels at chance, {first}?", words, control, CHANCE, source, data_set)
+    words = "yes" if data_set["control_at_chance"] else "NO: distrust all of this"
+    yield _answer(f"Shuffled labels at chance, {first}?", words, data_set["control"], CHANCE, source, data_set)
 
 
 def _names(result: Mapping[str, Any]) -> tuple[str, str]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from fvpipe.comparison.detectability import SHUFFLES
 from fvpipe.comparison.models import ModelComparison
-from fvpipe.comparison.pipelines import SHUFFLES, Comparison
+from fvpipe.comparison.pipelines import Comparison
 from fvpipe.evaluation.intervals import Estimate
 from fvpipe.evaluation.text import shown, text_table
 
@@ -35,11 +36,9 @@ def comparison_text(found: Comparison, most: int = 5) -> str:
         ]
         headings = ("Model observer, AUC", "mal.+ben.", found.first[:12], found.second[:12], "difference (95 %)", "verdict")
         lines += ["", text_table(headings, observed)]
-        control = found.control
-        if control is not None:
-            at_chance = control.low is not None and control.high is not None and control.low <= 0.5 <= control.high
-            verdict = "at chance, as it must be" if at_chance else "NOT at chance: do not trust the areas above"
-            lines.append(f"Control: {found.first}, labels shuffled {SHUFFLES} times: AUC {_interval(control)}, {verdict}")
+        if found.control is not None:
+            verdict = "at chance, as it must be" if found.control_at_chance else "NOT at chance: do not trust the areas above"
+            lines.append(f"Control: {found.first}, labels shuffled {SHUFFLES} times: AUC {_interval(found.control)}, {verdict}")
         if min(found.detectability[0].first.value or 0, found.detectability[0].second.value or 0) > SATURATED:
             lines.append("Both find nearly every lesion: more --noise leaves room for a difference.")
     else:

@@ -153,6 +153,11 @@ class Pipeline(Settings):
             raise ValueError("resize.method 'equal_area' needs two parts of one size: the fused side of size must be even")
         return self
 
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Channels, rows and columns of an image."""
+        return 2 if self.fuse.layout == "channels" else 1, *self.size
+
     def canonical_yaml(self) -> str:
         """Format every key with its value, defaults too, in one fixed form; it is stored in the shards."""
         targets = {"targets": list(self.targets)} if self.targets else {}

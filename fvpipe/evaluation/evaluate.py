@@ -15,7 +15,7 @@ from fvpipe.config.training import Evaluate
 from fvpipe.evaluation.clinical import DECISION_THRESHOLDS, LEVELS, clinical_metrics
 from fvpipe.evaluation.intervals import AucDifference, Estimate, bootstrap, compare_auc
 from fvpipe.evaluation.metrics import DECISION_METRICS, Confusion, defined
-from fvpipe.evaluation.pooled import Metrics, PooledRuns, pool_runs, training_differences
+from fvpipe.evaluation.pooled import Metrics, PooledRuns, differences_text, pool_runs, training_differences
 from fvpipe.evaluation.shortcuts import OF_PREDICTIONS, Baseline, shortcut_baselines
 from fvpipe.evaluation.text import (
     MetricRow,
@@ -383,7 +383,7 @@ def compare_models(pooled: Sequence[PooledRuns]) -> list[ModelComparison]:
     for a, b in combinations(pooled, 2):
         same = [(p.dataset, p.breast_id) for p in a.test] == [(p.dataset, p.breast_id) for p in b.test]
         if a.key[:2] == b.key[:2] and same:
-            differs = training_differences(a, b)
+            differs = differences_text(training_differences(a, b))
             difference = None if differs else compare_auc(a.truth, a.mean_scores, b.mean_scores)
             found.append(ModelComparison(*a.key, b.key[2], a.record.simulated, difference, differs))
     return found

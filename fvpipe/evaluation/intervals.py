@@ -74,13 +74,17 @@ def bootstrap(
     """
     point = metrics(np.ones((1, len(patients))))
     drawn = [metrics(weights) for weights in patient_weights(patients, replicates, seed)]
-    estimates = {}
-    for name, value in point.items():
-        values = np.concatenate([part[name] for part in drawn]) if drawn else np.zeros(0)
-        finite = values[np.isfinite(values)]
-        low, high = np.quantile(finite, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) if len(finite) else (None, None)
-        estimates[name] = Estimate(defined(value[0]), defined(low), defined(high), len(values) - len(finite))
-    return estimates
+    return {
+        name: estimate(value[0], np.concatenate([part[name] for part in drawn]) if drawn else np.zeros(0))
+        for name, value in point.items()
+    }
+
+
+def estimate(value: float | None, replicates: NDArray[np.float64]) -> Estimate:
+    """Estimate the percentile interval of a value from its replicates, shape (b,); NaN where a replicate does not define it."""
+    finite = replicates[np.isfinite(replicates)]
+    low, high = np.quantile(finite, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) if len(finite) else (None, None)
+    return Estimate(defined(value), defined(low), defined(high), len(replicates) - len(finite))
 
 
 # --- DeLong -----------------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from fvpipe.shards.coordinates import view_slices
 from fvpipe.shards.reader import Shards
 from fvpipe.types import VIEWS
 
@@ -52,13 +53,12 @@ def fingerprints(shards: Shards, indices: Sequence[int] | None = None) -> Finger
     details = np.zeros((len(chosen), len(VIEWS), DETAIL * DETAIL), np.float16)
     for i, index in enumerate(chosen):
         sample = shards[index]
-        for v, (top, bottom, left, right) in enumerate(sample.placement):
-            if top < 0:
+        for v, placement in enumerate(sample.placement):
+            area = view_slices(placement)
+            if area is None:
                 continue
             image = sample.image[v] if sample.image.ndim == 3 else sample.image
-            rows = slice(round(float(top)), max(round(float(bottom)), round(float(top)) + 1))
-            columns = slice(round(float(min(left, right))), round(float(max(left, right))))
-            view = np.ascontiguousarray(image[rows, columns])
+            view = np.ascontiguousarray(image[area])
             small = cv2.resize(view, (SIDE + 1, SIDE), interpolation=cv2.INTER_AREA)
             hashes[i, v] = np.packbits(small[:, 1:] - small[:, :-1] > FLAT).view(np.uint64)
             thumbnail = cv2.resize(view, (DETAIL, DETAIL), interpolation=cv2.INTER_AREA)

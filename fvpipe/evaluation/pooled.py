@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fvpipe.config.loading import parse, parse_yaml
 from fvpipe.config.pipeline import Pipeline
 from fvpipe.errors import InputError
-from fvpipe.evaluation.metrics import METRICS, compute_metrics
+from fvpipe.evaluation.metrics import compute_metrics
 from fvpipe.evaluation.training_record import Prediction, Record, TrainedRun, labels, probabilities, titled
 
 Metrics = Callable[[NDArray[np.float64]], dict[str, NDArray[np.float64]]]
@@ -108,7 +107,7 @@ class PooledRuns:
     @property
     def pipeline(self) -> Pipeline:
         """Settings of the pipeline."""
-        return parse(Pipeline, parse_yaml(self.record.pipeline_yaml, self.title), self.title)
+        return self.record.pipeline
 
     @property
     def by_patient(self) -> PooledRuns:
@@ -131,7 +130,7 @@ class PooledRuns:
     def metrics(self, bins: int, frozen: bool = False) -> Metrics:
         """Return a function from weights to each metric's mean; `frozen`: at the thresholds of the validation parts."""
         truth = self.truth
-        return self.mean(lambda s, t, w: {n: compute_metrics(truth, s, t if frozen else 0.5, w, bins)[n] for n in METRICS})
+        return self.mean(lambda s, t, w: compute_metrics(truth, s, t if frozen else 0.5, w, bins))
 
     def part(self, chosen: NDArray[np.int64]) -> PooledRuns:
         """Some of the test breasts."""
@@ -169,11 +168,23 @@ def pool_runs(trained: Sequence[TrainedRun]) -> list[PooledRuns]:
     return [PooledRuns.of(group) for group in groups.values()]
 
 
+def on_common_breasts(first: PooledRuns, second: PooledRuns) -> tuple[PooledRuns, PooledRuns]:
+    """Both on the test breasts that both have, in the order of the first."""
+    place = {(p.dataset, p.breast_id): i for i, p in enumerate(second.test)}
+    pairs = [(i, place[p.dataset, p.breast_id]) for i, p in enumerate(first.test) if (p.dataset, p.breast_id) in place]
+    mine, theirs = np.array(pairs, np.int64).reshape(-1, 2).T
+    return first.part(mine), second.part(theirs)
+
+
 # --- what two of them differ in ---------------------------------------------------------------------------------------
 
 
-def training_differences(first: PooledRuns, second: PooledRuns) -> list[str]:
-    """Name what else than pipeline and model differs: where anything does, a difference of metrics has no meaning."""
+Differences = dict[str, tuple[Any, Any]]
+"""Name of a setting -> its value in the first and in the second; None where one does not have it."""
+
+
+def training_differences(first: PooledRuns, second: PooledRuns) -> Differences:
+    """Compare all but pipeline and model: where anything differs, a difference of metrics has no meaning."""
 
     def facts(pool: PooledRuns) -> dict[str, Any]:
         recipe = {f"train.{name}": value for name, value in _flat(pool.record.recipe.model_dump(mode="json")).items()}
@@ -185,8 +196,8 @@ def training_differences(first: PooledRuns, second: PooledRuns) -> list[str]:
     return _differences(facts(first), facts(second))
 
 
-def pipeline_differences(first: PooledRuns, second: PooledRuns) -> list[str]:
-    """Name the settings in which two pipelines differ, with both values."""
+def pipeline_differences(first: PooledRuns, second: PooledRuns) -> Differences:
+    """Compare the settings of two pipelines."""
     return _differences(*(_flat(pool.pipeline.model_dump(mode="json")) for pool in (first, second)))
 
 
@@ -197,5 +208,11 @@ def _flat(settings: dict[str, Any], above: str = "") -> dict[str, Any]:
     return flat
 
 
-def _differences(first: dict[str, Any], second: dict[str, Any]) -> list[str]:
-    return [f"{name} {first[name]} and {second[name]}" for name in first if first[name] != second[name]]
+def _differences(first: dict[str, Any], second: dict[str, Any]) -> Differences:
+    pairs = {name: (first.get(name), second.get(name)) for name in {**first, **second}}
+    return {name: (one, two) for name, (one, two) in pairs.items() if one != two}
+
+
+def differences_text(differences: Differences) -> list[str]:
+    """Format differences as `name one and two`."""
+    return [f"{name} {one} and {two}" for name, (one, two) in differences.items()]

@@ -16,7 +16,14 @@ from fvpipe.config.training import Evaluate
 from fvpipe.evaluation.evaluate import ModelEvaluation, different_tests, evaluate_model, nested_metrics
 from fvpipe.evaluation.intervals import AucDifference, Estimate, bootstrap, compare_auc
 from fvpipe.evaluation.paper import CLAIMS, PAPER, PUBLISHED, TEST_PART, Claim, PaperCheck, PaperRow, Published, Verdict, check
-from fvpipe.evaluation.pooled import PooledRuns, pipeline_differences, pool_runs, training_differences
+from fvpipe.evaluation.pooled import (
+    PooledRuns,
+    differences_text,
+    on_common_breasts,
+    pipeline_differences,
+    pool_runs,
+    training_differences,
+)
 from fvpipe.evaluation.text import MetricRow, estimate_rows, metric_table, shown, span, text_table, to_json, wrapped
 from fvpipe.evaluation.training_record import TrainedRun, titled
 from fvpipe.imaging.canvas import needed_views
@@ -263,32 +270,28 @@ def second_view(pooled: Sequence[PooledRuns], settings: Evaluate) -> list[Pipeli
         for one in pooled
         if both.key[1:] == one.key[1:]
         and len(needed_views(both.pipeline)) > len(needed_views(one.pipeline))
-        and all(said.startswith(("fuse.", "size ")) for said in pipeline_differences(both, one))
+        and all(name == "size" or name.startswith("fuse.") for name in pipeline_differences(both, one))
     ]
 
 
 def _gain(first: PooledRuns, second: PooledRuns, settings: Evaluate) -> PipelineGain:
-    place = {(p.dataset, p.breast_id): i for i, p in enumerate(second.test)}
-    pairs = [(i, place[p.dataset, p.breast_id]) for i, p in enumerate(first.test) if (p.dataset, p.breast_id) in place]
-    mine, other = (
-        pool.part(chosen) for pool, chosen in zip((first, second), np.array(pairs, int).reshape(-1, 2).T, strict=True)
-    )
+    mine, other = on_common_breasts(first, second)
     a, b = mine.metrics(settings.bins), other.metrics(settings.bins)
 
     def difference(weights: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
         one, two = a(weights), b(weights)
         return {name: one[name] - two[name] for name in COMPARED}
 
-    differs = training_differences(first, second)
+    differs = differences_text(training_differences(first, second))
     return PipelineGain(
         first.key[0],
         second.key[0],
         *first.key[1:],
         first.record.simulated,
-        len(pairs),
-        len(first.test) + len(second.test) - 2 * len(pairs),
+        len(mine.test),
+        len(first.test) + len(second.test) - 2 * len(mine.test),
         {} if differs else bootstrap(difference, mine.patients, settings.bootstrap, settings.seed),
-        compare_auc(mine.truth, mine.mean_scores, other.mean_scores) if pairs and not differs else None,
-        pipeline_differences(first, second),
+        compare_auc(mine.truth, mine.mean_scores, other.mean_scores) if mine.test and not differs else None,
+        differences_text(pipeline_differences(first, second)),
         differs,
     )

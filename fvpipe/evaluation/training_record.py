@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import AliasChoices, Field, ValidationError
 
-from fvpipe.config.loading import Settings, parse_yaml
+from fvpipe.config.loading import Settings, parse, parse_yaml
+from fvpipe.config.pipeline import Pipeline
 from fvpipe.config.project import Params
 from fvpipe.config.training import Recipe
 from fvpipe.errors import CheckpointError, InputError, ParameterError
@@ -24,7 +25,6 @@ from fvpipe.io.tables import format_csv, read_table
 
 WEIGHTS, RECORD, PREDICTIONS = "model.safetensors", "record.json", "predictions.csv"
 DIGESTS = "SHA256SUMS"
-MAX_RECORD_BYTES = 1 << 26
 NOT_A_DEVICE = "Not a medical device: for research only, never for a decision about a patient."
 
 
@@ -123,9 +123,10 @@ class Record(Settings):
         return self.model_dump_json(indent=1, by_alias=True) + "\n"
 
     @property
-    def layout(self) -> str:
-        """``fuse.layout`` of the pipeline: where the views lie in an image."""
-        return str(parse_yaml(self.pipeline_yaml, f"the pipeline of {self.run}")["fuse"]["layout"])
+    def pipeline(self) -> Pipeline:
+        """Settings of the pipeline."""
+        where = f"the pipeline of {self.run}"
+        return parse(Pipeline, parse_yaml(self.pipeline_yaml, where), where)
 
     @property
     def title(self) -> str:
@@ -168,7 +169,9 @@ def check_digests(folder: Path, names: Iterable[str]) -> None:
         One is missing, or its bytes are not those that were written; the message names it.
     """
     try:
-        listed = (folder / DIGESTS).read_bytes().splitlines(keepends=True) if (folder / DIGESTS).is_file() else []
+        if folder.is_dir() and not (folder / DIGESTS).is_file():
+            raise CheckpointError(f"{folder}: has no {DIGESTS}, as models of earlier versions; train again")
+        listed = (folder / DIGESTS).read_bytes().splitlines(keepends=True) if folder.is_dir() else []
         for name in names:
             if not (folder / name).is_file():
                 raise CheckpointError(f"{folder / name}: no such file; name a folder that `fvpipe train` wrote")

@@ -38,7 +38,7 @@ def draw_network(recipe: Recipe, pipeline: Pipeline) -> Drawing:
     pipeline : Pipeline
         Gives the shape of an image.
     """
-    shape = (2 if pipeline.fuse.layout == "channels" else 1, *pipeline.size)
+    shape = pipeline.image_shape
     layers = layers_of("cnn", recipe, shape)
     blocks = _blocks(layers)
     total = sum(layer.parameters for layer in layers)

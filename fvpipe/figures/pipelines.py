@@ -28,6 +28,7 @@ from fvpipe.figures.style import (
     page,
 )
 from fvpipe.imaging.threshold import BINS, log_bins
+from fvpipe.report.drawing import channels_side_by_side
 from fvpipe.shards.coordinates import coordinates_of
 from fvpipe.types import SCALES, VIEWS
 
@@ -176,7 +177,7 @@ def _every(first: float, last: float) -> Line:
 def _draw_sample(axes: Axes, steps: PipelineSteps) -> None:
     sample = steps.sample
     values = sample.image.astype(np.float64) * SCALES[str(sample.image.dtype)]
-    image = values if values.ndim == 2 else np.concatenate(list(values), axis=1)
+    image = channels_side_by_side(values)
     _show(axes, image, image.shape)
     for view in steps.views:
         i = VIEWS.index(view.view)

@@ -52,9 +52,7 @@ def fuse(
     views = views_in_image(pipeline)
     tables, ranges = normalization([crops[i] for i in views], pipeline.intensity)
     normalized = {i: NormalizedCrop(crops[i], table) for i, table in zip(views, tables, strict=True)}
-    size: tuple[int, int] = pipeline.size
-    channels = 2 if pipeline.fuse.layout == "channels" else 1
-    image = np.zeros((channels, *size), np.float64)
+    image = np.zeros(pipeline.image_shape, np.float64)
     placement = np.full((2, 4), -1, np.float32)
     resize = bilinear if pipeline.resize.method == "bilinear" else area
     panels = lay_out({i: crops[i].shape for i in views}, pipeline)
@@ -73,7 +71,7 @@ def fuse(
     if all(high <= low for low, high in ranges):
         flags |= Flag.CONSTANT_IMAGE
     return FusedSample(
-        image=_quantize(image if channels > 1 else image[0], pipeline.dtype),
+        image=_quantize(image if len(image) > 1 else image[0], pipeline.dtype),
         boxes=np.array([s.box.as_tuple() if s else (0, 0, 0, 0) for s in segmentations], np.int32),
         source_shape=np.array([image.source_shape if image else (0, 0) for image in images], np.int32),
         placement=placement,

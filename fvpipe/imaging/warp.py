@@ -159,7 +159,7 @@ def equal_area(
         Rows and columns of the output.
     row_density, column_density : float or array, shape (n,)
         Positive densities of evenly spaced rows of the crop box, and of evenly spaced shares of the width from the chest wall
-        on, by which the output's rows and columns are more closely spaced; see :func:`zoom_densities`.
+        on, by which the output's rows and columns are more closely spaced.
     """
     widths = np.maximum(widths, np.full_like(widths, max(stretch * box.width, MIN_WIDTH)))
     knots = np.arange(INTERVALS + 1, dtype=np.float64) * (box.height / INTERVALS)
@@ -167,26 +167,6 @@ def equal_area(
     ends = np.array([0.0, 1.0])
     columns = _equal_masses(ends, np.ones(2), np.atleast_1d(np.asarray(column_density, np.float64)), size[1])
     return Warp(box.top + rows, columns, widths)
-
-
-def zoom_densities(saliency: Floats, zoom: float) -> tuple[Floats, Floats]:
-    """Densities of rows and of columns that magnify what is salient up to `zoom` times as much as what is not.
-
-    No pipeline uses them: they are for controls.
-
-    Parameters
-    ----------
-    saliency : float array, shape (n, m)
-        In [0, 1], on evenly spaced rows of the crop box and evenly spaced shares of the width from the chest wall on.
-    zoom : float
-        At least 1.
-
-    Returns
-    -------
-    rows, columns : float64 array, shape (n,) and (m,)
-        For :func:`equal_area`.
-    """
-    return 1 + (zoom - 1) * saliency.max(axis=1), 1 + (zoom - 1) * saliency.max(axis=0)
 
 
 def _equal_masses(knots: Floats, heights: Floats, density: Floats, count: int) -> Floats:

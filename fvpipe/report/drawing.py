@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import cv2
 import numpy as np
@@ -19,6 +20,11 @@ LONGER_SIDE = 900  # pixels of a drawn image
 OUTLINE, TIGHT_BOX, CROP_BOX = (60, 60, 255), (0, 220, 255), (80, 220, 80)  # red, yellow, green in BGR
 WHITE, GRAY = (255, 255, 255), (150, 150, 150)
 PANEL = (640, 480)  # columns and rows of the histogram
+
+
+def channels_side_by_side(image: NDArray[Any]) -> NDArray[Any]:
+    """Return an image of shape (C, H, W) as one of shape (H, C x W); one of shape (H, W) as it is."""
+    return image if image.ndim == 2 else np.concatenate(list(image), axis=1)
 
 
 def draw_segmentation(image: DecodedImage, segmentation: Segmentation, longer_side: int = LONGER_SIDE) -> Image:

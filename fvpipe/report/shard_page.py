@@ -8,20 +8,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fvpipe.errors import InputError, ShardError
+from fvpipe.errors import InputError
 from fvpipe.io.atomic import write_atomic
-from fvpipe.io.tables import read_own_table
 from fvpipe.reasons import Reason
-from fvpipe.report.drawing import encode
+from fvpipe.report.drawing import channels_side_by_side, encode
 from fvpipe.report.figure_list import read_list
+from fvpipe.report.findings import SampleFinding, read_findings
 from fvpipe.report.html import data_uri, render
 from fvpipe.shards.format import RECEIPT
 from fvpipe.shards.reader import Sample, Shards, open_shards
-from fvpipe.types import LABEL_NAMES, VIEWS, View
+from fvpipe.types import LABEL_NAMES, VIEWS
 
 Points = NDArray[np.float64]
 EDGE_POINTS = 33  # on each side of a view's part of the sample, drawn in its source
-_BOX = ("image_top", "image_bottom", "image_left", "image_right")
 
 
 def write_page(shards: Path, out: Path, limit: int, figures: Path | None = None) -> tuple[int, int]:
@@ -64,7 +63,7 @@ def write_page(shards: Path, out: Path, limit: int, figures: Path | None = None)
 
 
 def _section(shards: Shards, limit: int) -> dict[str, Any]:
-    receipt, findings = shards.receipt, _findings(shards)
+    receipt, findings = shards.receipt, read_findings(shards)
     return {
         "receipt": receipt,
         "name": f"{receipt.pipeline} / {receipt.dataset}",
@@ -84,29 +83,9 @@ def _select(shards: Shards, limit: int) -> list[int]:
     return [int(i) for i in (*flagged, *spread)]
 
 
-def _findings(shards: Shards) -> dict[str, list[tuple[View, Points]]]:
-    """Outlines of the readers' findings in the samples, by breast id; empty where the folder has none."""
-    file = shards.folder / "findings.csv"
-    found: dict[str, list[tuple[View, Points]]] = {}
-    if file.name not in shards.receipt.tables:
-        return found
-    try:
-        for row in read_own_table(file, ["breast_id", "view", *_BOX]):
-            if not row[_BOX[0]]:  # of a view that is not in the image
-                continue
-            top, bottom, left, right = (float(row[name]) for name in _BOX)
-            corners = [[top, left], [top, right], [bottom, right], [bottom, left]]
-            outline = [[float(number) for number in point.split(",")] for point in row.get("image_outline").split()]
-            points = np.array(outline or corners).reshape(-1, 2)
-            found.setdefault(row["breast_id"], []).append((View(row["view"]), points))
-    except (OSError, ValueError) as error:
-        raise ShardError(f"{file}: cannot be read ({type(error).__name__}); build the shards again") from None
-    return found
-
-
-def _card(sample: Sample, findings: list[tuple[View, Points]]) -> dict[str, Any]:
+def _card(sample: Sample, findings: list[SampleFinding]) -> dict[str, Any]:
     """Image of a sample, and what is drawn over it and over its sources: views, crops, findings; channels side by side."""
-    image = sample.image if sample.image.ndim == 2 else np.concatenate(list(sample.image), axis=1)
+    image = channels_side_by_side(sample.image)
     views = []
     for i, view in enumerate(VIEWS):
         top, bottom, left, right = sample.placement[i].tolist()
@@ -116,7 +95,7 @@ def _card(sample: Sample, findings: list[tuple[View, Points]]) -> dict[str, Any]
         box_top, box_bottom, box_left, box_right = sample.crop_box[i].tolist()
         shift = sample.image.shape[-1] * i if sample.image.ndim == 3 else 0
         place = sample.coordinates(view) if top >= 0 else None
-        here = [points for found, points in findings if found is view] if place else []
+        here = [finding.outline for finding in findings if finding.view is view] if place else []
         down = np.linspace(top, bottom, EDGE_POINTS)
         edge = np.concatenate([down, down[::-1]]), np.repeat([left, right], EDGE_POINTS)
         views.append({

@@ -125,6 +125,13 @@ class Coordinates:
         return np.interp(row, knots, self.widths)
 
 
+def view_slices(placement: NDArray[Any]) -> tuple[slice, slice] | None:
+    """Return the rows and columns of a sample that show a view, at least one of each; None if it is not in the image."""
+    top, bottom, *sides = (round(float(number)) for number in placement)
+    left, right = sorted(sides)
+    return None if placement[0] < 0 else (slice(top, max(bottom, top + 1)), slice(left, max(right, left + 1)))
+
+
 def coordinates_of(sample: FusedSample, view: int) -> Coordinates:
     """Coordinates of view 0 (CC) or 1 (MLO) of a sample."""
     return coordinates(sample.boxes, sample.placement, [getattr(sample, name) for name in WARP_COLUMNS], view)

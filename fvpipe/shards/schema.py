@@ -25,6 +25,8 @@ from fvpipe.shards.targets import GROUP, TargetForm
 from fvpipe.types import LABEL_NAMES, SCALES, Laterality
 
 AGAIN = "build or download the shards again"
+ABSENT = -1  # placement of a view that is not in the image
+ROUNDING = 1e-3  # pixels, of float32
 MAX_EDGES = 8193  # of a sample's rows or columns
 MAX_TEXT_BYTES = 1024  # of one identifier: patients and exams have at most 64 characters each, of up to 4 bytes
 MAX_ATTRIBUTE_BYTES = 1 << 16
@@ -113,6 +115,7 @@ def read_columns(
         raise ReceiptError(f"{path}: its images do not lie where the receipt lists them; {AGAIN}")
     columns: dict[str, NDArray[Any]] = {name: dataset[()] for name, dataset in datasets.items()}
     _check_values(path, columns)
+    _check_placements(path, columns["placement"], image.shape[-2:])
     for form in targets:
         if wrong := form.wrong_value(columns[form.path]):
             raise _error(path, wrong)
@@ -257,7 +260,7 @@ def _check_values(path: Path, columns: Mapping[str, NDArray[Any]]) -> None:
     lacking = columns["source_digest"] == b""
     if np.any(lacking.all(axis=1)):
         raise _error(path, "source_digest names no file of a sample, expected one or two")
-    for name, value in (("source_shape", 0), ("crop_box", 0), ("placement", -1), ("pixel_digest", b"")):
+    for name, value in (("source_shape", 0), ("crop_box", 0), ("placement", ABSENT), ("pixel_digest", b"")):
         if np.any(columns[name][lacking] != value):
             raise _error(path, f"{name} of a view without a file is not {value!r}")
     if np.any(columns["source_shape"][~lacking] < 1):
@@ -274,7 +277,7 @@ def _check_warps(path: Path, columns: Mapping[str, NDArray[Any]]) -> None:
         finite = np.isfinite(columns[name])
         if np.any(finite != warped[:, :, None]):
             raise _error(path, f"{name} is finite in a part of a view, or of a view whose other arrays are not")
-    box, placement, shape = (columns[name][warped] for name in ("crop_box", "placement", "source_shape"))
+    box, shape = (columns[name][warped] for name in ("crop_box", "source_shape"))
     rows, across, widths = rows[warped], across[warped], widths[warped]
     falling = across[:, 0] > across[:, -1]
     across = np.where(falling[:, None], across[:, ::-1], across)
@@ -284,10 +287,20 @@ def _check_warps(path: Path, columns: Mapping[str, NDArray[Any]]) -> None:
         raise _error(path, "warp_columns does not go from 0 to 1, or from 1 to 0")
     if np.any(widths <= 0) or np.any(widths > (box[:, 3] - box[:, 2])[:, None]):
         raise _error(path, "warp_widths is not above 0 and within the crop box")
-    outside = (box[:, ::2] < 0) | (box[:, 1::2] > shape)
-    flat = (placement[:, 1] <= placement[:, 0]) | (placement[:, 2] == placement[:, 3]) | (placement.min(axis=1) < 0)
-    if np.any(outside) or np.any(flat) or not np.all(np.isfinite(placement)):
-        raise _error(path, "crop_box or placement of a warped view does not lie in its image")
+    if np.any((box[:, ::2] < 0) | (box[:, 1::2] > shape)):
+        raise _error(path, "crop_box of a warped view does not lie in its image")
+    if np.any(columns["placement"][warped] == ABSENT):
+        raise _error(path, "a warped view is not in the image")
+
+
+def _check_placements(path: Path, placement: NDArray[Any], shape: tuple[int, ...]) -> None:
+    """Check that each view lies in the image, or is absent from it."""
+    shown = ~np.all(placement == ABSENT, axis=2)
+    top, bottom, *sides = placement[shown].T
+    left, right = np.minimum(*sides), np.maximum(*sides)
+    inside = (top >= 0) & (top < bottom) & (bottom <= shape[0] + ROUNDING) & (left >= 0) & (left < right)  # False for NaN
+    if not np.all(inside & (right <= shape[1] + ROUNDING)):
+        raise _error(path, "placement of a view is not in its image")
 
 
 def _error(path: Path, found: str) -> ShardError:

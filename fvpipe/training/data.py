@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fvpipe.config.loading import digest_of
-from fvpipe.config.pipeline import load_pipeline
+from fvpipe.config.pipeline import Fuse, load_pipeline
 from fvpipe.errors import ChecksumError, InputError, LeakError, ShardError, SwappedShardError, TrainingError
 from fvpipe.evaluation.split_files import read_split
 from fvpipe.evaluation.splits import Assignment, Candidate, Part, SplitPlan, leaks
@@ -36,8 +36,8 @@ class Cohort:
         Without probabilities yet.
     dataset : ShardDataset
         Image and label of each breast, in the order of `breasts`.
-    layout : str
-        ``fuse.layout`` of the pipeline.
+    fuse : Fuse
+        Places of the views in the images.
     dropped : dict of str to int
         Number of breasts of the split that the shards rejected, by reason.
     split_digest, content : str
@@ -46,7 +46,7 @@ class Cohort:
 
     breasts: tuple[Prediction, ...]
     dataset: ShardDataset
-    layout: str
+    fuse: Fuse
     dropped: dict[str, int]
     split_digest: str
     content: str
@@ -116,8 +116,8 @@ def load_cohort(project: Project, pipeline: str, split: str) -> Cohort:
     split_digest = digest_of([[n, b, p] for (n, b), p in parts.items()])
     content = digest_of([split_digest, [[e.sha256 for e in s.receipt.shards] for s in opened.values()]])
     dataset = ShardDataset(tuple(opened.values()), indices)
-    layout = load_pipeline(pipeline, project.folder)[1].fuse.layout
-    return Cohort(tuple(breasts), dataset, layout, dict(sorted(dropped.items())), split_digest, content)
+    fuse = load_pipeline(pipeline, project.folder)[1].fuse
+    return Cohort(tuple(breasts), dataset, fuse, dict(sorted(dropped.items())), split_digest, content)
 
 
 def _open(project: Project, pipeline: str, dataset: str) -> Shards:

@@ -65,10 +65,11 @@ class ZoomFront(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Reduce images (n, C, H, W) in [0, 1] to (n, C, *size)."""
-        views = self.layout.split(images)
-        down, across = self.cells(views)
-        means = (down / down.sum(2, keepdim=True)) @ views[:, 0] @ (across / across.sum(2, keepdim=True)).transpose(1, 2)
-        return self.output.join(means[:, None])
+        with torch.autocast(images.device.type, enabled=False):  # rounding of bf16 would move pixels
+            views = self.layout.split(images)
+            down, across = self.cells(views)
+            means = (down / down.sum(2, keepdim=True)) @ views[:, 0] @ (across / across.sum(2, keepdim=True)).transpose(1, 2)
+            return self.output.join(means[:, None])
 
     def cells(self, views: Tensor) -> tuple[Tensor, Tensor]:
         """Overlaps of output and input pixels along both axes.
@@ -83,16 +84,13 @@ class ZoomFront(nn.Module):
         down, across : float tensors, shape (n, output rows, rows) and (n, output columns, columns)
             Length of each input pixel that lies in each output pixel; over all output pixels they add up to 1.
         """
-        with torch.autocast(views.device.type, enabled=False):
-            tops, lefts = self.priorities(views)
-            sizes = zip(self.output.view_shape, self.layout.view_shape, strict=True)
-            down, across = (
-                _overlaps(self._edges(p, out), length) for p, (out, length) in zip((tops, lefts), sizes, strict=True)
-            )
+        tops, lefts = self.priorities(views)
+        sizes = zip(self.output.view_shape, self.layout.view_shape, strict=True)
+        down, across = (_overlaps(self._edges(p, out), length) for p, (out, length) in zip((tops, lefts), sizes, strict=True))
         return down, across
 
     def priorities(self, views: Tensor) -> tuple[Tensor, Tensor]:
-        """Compute what is to be magnified along each axis, in [0, 1]: shapes (n, reduced rows) and (n, reduced columns)."""
+        """Compute the priority of each row and column, in [0, 1]: shapes (n, reduced rows) and (n, reduced columns)."""
         small = avg_pool2d(views, self.reduction)
         if self.method != "random":
             found = self.saliency(small)[:, 0]

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from fvpipe.errors import ParameterError
 from fvpipe.io.atomic import write_atomic
-from fvpipe.shards.coordinates import coordinates_of
+from fvpipe.shards.coordinates import coordinates_of, view_slices
 from fvpipe.training.front import ZoomFront
 from fvpipe.training.model import Classifier, TwoStream
 from fvpipe.training.predict import BreastPrediction
@@ -136,12 +136,8 @@ def peaks(prediction: BreastPrediction, heat: NDArray[np.float32]) -> list[Peak]
 
 def _areas(prediction: BreastPrediction) -> dict[int, tuple[slice, slice]]:
     """Rows and columns of each view in the image, by its place in :data:`VIEWS`."""
-    areas = {}
-    for v, placement in enumerate(prediction.sample.placement):
-        if placement[0] >= 0:
-            top, bottom, *sides = (round(float(number)) for number in placement)
-            areas[v] = slice(top, bottom), slice(min(sides), max(sides))
-    return areas
+    areas = ((v, view_slices(placement)) for v, placement in enumerate(prediction.sample.placement))
+    return {v: area for v, area in areas if area is not None}
 
 
 def draw(prediction: BreastPrediction, heat: NDArray[np.float32], path: Path) -> None:

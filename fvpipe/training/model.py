@@ -17,11 +17,13 @@ import torch
 from blake3 import blake3
 from torch import Tensor, nn
 
+from fvpipe.config.pipeline import Fuse
 from fvpipe.config.training import Cnn, Recipe
 from fvpipe.errors import CheckpointError, DependencyError, ParameterError
 from fvpipe.training.front import METHODS, ZoomFront
 from fvpipe.training.views import ViewLayout
 
+SINGLE_IMAGE = Fuse()  # of models that take an image as a whole
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
@@ -61,7 +63,7 @@ def probability(logits: Tensor) -> Tensor:
 
 
 def build_model(
-    name: str, recipe: Recipe, image_shape: tuple[int, ...], seed: int, layout: str = "side_by_side"
+    name: str, recipe: Recipe, image_shape: tuple[int, ...], seed: int, fuse: Fuse = SINGLE_IMAGE
 ) -> tuple[Classifier, str]:
     """Make a network with its initial weights.
 
@@ -73,8 +75,8 @@ def build_model(
         Channels, rows, columns.
     seed : int
         Seed of the weights that start at random.
-    layout : str
-        ``fuse.layout`` of the images' pipeline.
+    fuse : Fuse
+        Places of the views in the images, for models that take them apart.
 
     Returns
     -------
@@ -95,19 +97,18 @@ def build_model(
     base, plus, method = name.partition("+")
     if (plus or base == "two_stream") and recipe.fine_tune == "head":
         raise ParameterError(f"model {name!r}: train.fine_tune 'head' would leave its own layers untrained; expected 'all'")
-    views = ViewLayout(layout, image_shape)
-    front = _front(name, method, recipe, views) if plus else None
-    if front is not None:
-        views = front.output
+    front = _front(name, method, recipe, ViewLayout(fuse, image_shape)) if plus else None
+    shape = front.output.image_shape if front else image_shape
+    trunk = "resnet18" if base == "two_stream" else base
+    if base == "two_stream" and recipe.first_layer == "adapt":
+        raise ParameterError(f"model {name!r}: train.first_layer 'adapt' is not for it; its streams take three channels each")
     if base == "cnn":
-        model = Classifier(custom_cnn(views.image_shape, outputs, recipe.cnn), channels, False)
-    elif base == "two_stream":
-        model = _from_torchvision("resnet18", recipe.model_copy(update={"first_layer": "replicate"}), 1, outputs)
+        model = Classifier(custom_cnn(shape, outputs, recipe.cnn), channels, False)
     else:
-        model = _from_torchvision(base, recipe, channels, outputs)
-    source = _start(model, base, recipe)
+        model = _from_torchvision(trunk, recipe, 1 if base == "two_stream" else channels, outputs)
+    source = _start(model, trunk, recipe)
     if base == "two_stream":
-        model = Classifier(TwoStream(model, views), channels, False)
+        model = Classifier(TwoStream(model, ViewLayout(fuse, shape)), channels, False)
     if front is not None:
         model = Classifier(nn.Sequential(front, model), channels, False)
     try:
@@ -169,7 +170,9 @@ class TwoStream(nn.Module):
     def __init__(self, classifier: Classifier, layout: ViewLayout) -> None:
         super().__init__()
         if layout.count < 2:
-            raise ParameterError(f"model 'two_stream' needs both views in an image; the pipeline's layout is {layout.layout!r}")
+            raise ParameterError(
+                f"model 'two_stream' needs both views in an image; the pipeline's layout is {layout.fuse.layout!r}"
+            )
         net: Any = classifier.net
         stem = [net.conv1, net.bn1, net.relu, net.maxpool, net.layer1, net.layer2, net.layer3]
         self.trunk, self.layout = Classifier(nn.Sequential(*stem), 3, classifier.normalize), layout
@@ -261,7 +264,6 @@ def _start(model: Classifier, name: str, recipe: Recipe) -> str:
         return "random: the custom CNN has no published weights"
     try:
         models = torchvision_models()
-        name = "resnet18" if name == "two_stream" else name
         weights = models.get_model_weights(name).DEFAULT
         state = models.get_model(
             name, weights=weights, progress=False

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from fvpipe.build.sample import SampleTask, make_sample
 from fvpipe.cache.sample_store import ViewRejection
-from fvpipe.config.loading import parse, parse_yaml
 from fvpipe.config.pipeline import Pipeline, load_pipeline
 from fvpipe.dicom.header import read_header
 from fvpipe.errors import CheckpointError, ParameterError
@@ -67,7 +66,7 @@ def load_model(folder: Path, device: torch.device) -> tuple[Classifier, Record]:
         raise CheckpointError(f"{path}: damaged, or no weight file ({type(error).__name__}); train again") from None
     record = read_record(text, path)
     start = record.recipe.model_copy(update={"weights": "none"})
-    model, _ = build_model(record.run.model, start, record.image_shape, record.run.seed, record.layout)
+    model, _ = build_model(record.run.model, start, record.image_shape, record.run.seed, record.pipeline.fuse)
     try:
         model.net.load_state_dict(state)
     except RuntimeError as error:
@@ -87,8 +86,7 @@ def own_pipeline(record: Record, name: str | None = None) -> Pipeline:
     ParameterError
         `name` is another pipeline.
     """
-    where = f"the pipeline of {record.run}"
-    pipeline = parse(Pipeline, parse_yaml(record.pipeline_yaml, where), where)
+    pipeline = record.pipeline
     if pipeline.digest() != record.pipeline_digest or record.preprocessing_version != PREPROCESSING_VERSION:
         raise CheckpointError(
             f"{record.run}: was trained on samples of preprocessing version {record.preprocessing_version}, pipeline "

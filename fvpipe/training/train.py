@@ -118,7 +118,7 @@ class Training:
         set_deterministic(recipe.deterministic)
         cuda = execution.device.type == "cuda"
         self.memory_format = torch.channels_last  # quicker on either device
-        model, self.weights = build_model(run.model, recipe, cohort.dataset.image_shape, run.seed, cohort.layout)
+        model, self.weights = build_model(run.model, recipe, cohort.dataset.image_shape, run.seed, cohort.fuse)
         if recipe.fine_tune == "head":
             freeze_all_but_head(model.net)
         self.model: Classifier = model.to(device=execution.device).to(memory_format=self.memory_format)

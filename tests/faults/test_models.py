@@ -112,10 +112,10 @@ def test_a_damaged_model_is_trained_again_and_said_so(project: Path) -> None:
 @pytest.mark.fault(49)
 def test_a_model_without_digests_is_refused(project: Path) -> None:
     (project / MODEL / DIGESTS).unlink()
-    with pytest.raises(CheckpointError, match=WEIGHTS):
-        load_model(project / MODEL, CPU)
-    with pytest.raises(CheckpointError, match=RECORD):
-        read_trained(project / MODEL)
+    readers: list[Callable[[], Any]] = [lambda: load_model(project / MODEL, CPU), lambda: read_trained(project / MODEL)]
+    for read in readers:
+        with pytest.raises(CheckpointError, match=f"has no {DIGESTS}, as models of earlier versions; train again"):
+            read()
 
 
 @pytest.mark.fault(49)

@@ -120,7 +120,9 @@ def write_checkpoint(path: Path, data: bytes) -> None:
     path.write_bytes(blake3(data).digest() + data)
 
 
-def train(folder: Path, split: str, model: str = "cnn", seed: int = 0, fresh: bool = False, **recipe: Any) -> TrainedRun:
+def train(
+    folder: Path, split: str, model: str = "cnn", seed: int = 0, fresh: bool = False, pipeline: str = "tiny", **recipe: Any
+) -> TrainedRun:
     """Train in this process, with some of the recipe changed."""
     import torch
 
@@ -131,6 +133,6 @@ def train(folder: Path, split: str, model: str = "cnn", seed: int = 0, fresh: bo
     project = Project(folder)
     plain = project.params.train.recipe(simulated=False)
     settings = type(plain).model_validate({**plain.model_dump(), **recipe})
-    run = Run("tiny", split, model, seed)
+    run = Run(pipeline, split, model, seed)
     train_run(project, run, settings, ExecutionDevice(torch.device("cpu")), lambda text: None, fresh)
     return read_trained(folder / "cache" / "models" / run.path)

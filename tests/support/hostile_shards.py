@@ -181,9 +181,13 @@ KINDS: dict[str, tuple[Change, str]] = {
     "control character": (text("breast_id", b"a\x1b[31m"), r"breast_id has the control character '\\x1b'"),
     "direction of text": (text("breast_id", "a\u202eb".encode()), r"breast_id has the control character '\\u202e'"),
     "bytes that are no text": (text("patient_id", b"\xff\xfe"), "patient_id has bytes that are no UTF-8"),
+    "view without height": (value("placement", 0.0, 1), "placement of a view is not in its image"),
+    "view beyond the image": (value("placement", 7.1, 3), "placement of a view is not in its image"),
+    "view at no number": (value("placement", np.nan, 2), "placement of a view is not in its image"),
+    "view without end": (value("placement", np.inf, 5), "placement of a view is not in its image"),
     "source without pixels": (value("source_shape", 0), "source_shape is 0, expected at least 1"),
     "images of another size": (
-        put("image", np.zeros((4, 7, 9), "<u2")),
+        put("image", np.zeros((4, 9, 8), "<u2")),
         "another size or type than those of the shards before",
     ),
 }
@@ -205,9 +209,8 @@ WARP_KINDS: dict[str, tuple[Change, str]] = {
     "columns beyond": (value("warp_columns", 1.5, 3), "warp_columns does not go from 0 to 1"),
     "no width": (value("warp_widths", 0.0, 5), "warp_widths is not above 0 and within the crop box"),
     "too wide": (value("warp_widths", 91.0, 5), "warp_widths is not above 0 and within the crop box"),
-    "no place": (value("placement", 0.0, 1), "placement of a warped view does not lie in its image"),
-    "place without a number": (value("placement", np.nan, 3), "placement of a warped view does not lie in its image"),
-    "crop beyond the image": (value("crop_box", 101, 3), "crop_box or placement of a warped view does not lie"),
+    "nowhere": (value("placement", -1.0), "a warped view is not in the image"),
+    "crop beyond the image": (value("crop_box", 101, 3), "crop_box of a warped view does not lie in its image"),
 }
 """The same, of a shard whose samples are warped."""
 

@@ -18,6 +18,7 @@ PIPELINES = {
     "cc": CROPPED | {"fuse": {"layout": "cc"}},
     "channels": CROPPED | {"fuse": {"layout": "channels"}, "size": (64, 64)},
     "letterbox": CROPPED | {"resize": {"aspect": "letterbox"}, "size": (64, 64)},
+    "adaptive": CROPPED | {"fuse": {"align": "each"}, "resize": {"method": "equal_area"}},
     "fine": CROPPED | {"fuse": {"layout": "mlo"}, "size": (512, 512)},
 }
 

@@ -1,0 +1,72 @@
+"""Readers' findings of a shard folder, as they lie in the samples."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fvpipe.errors import ShardError
+from fvpipe.io.tables import read_own_table
+from fvpipe.shards.reader import Shards
+from fvpipe.types import View
+
+SIDES = ("top", "bottom", "left", "right")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SampleFinding:
+    """A finding on a view that the sample shows.
+
+    Attributes
+    ----------
+    view : View
+        View on which it was drawn.
+    number : int
+        Place among the findings of its view, in the order of the table, from 1.
+    box : tuple of four float
+        Top, bottom, left, right in source pixels.
+    outline : float64 array, shape (n, 2)
+        Corners of the box in the sample: rows and columns.
+    """
+
+    view: View
+    number: int
+    box: tuple[float, ...]
+    outline: NDArray[np.float64]
+
+
+def read_findings(shards: Shards) -> dict[str, list[SampleFinding]]:
+    """Read the findings of each breast, by its id; empty where the data set has none.
+
+    Raises
+    ------
+    ShardError
+        ``findings.csv`` is damaged.
+    """
+    file = shards.folder / "findings.csv"
+    found: dict[str, list[SampleFinding]] = {}
+    if file.name not in shards.receipt.tables:
+        return found
+    count: Counter[tuple[str, str]] = Counter()
+    try:
+        for row in read_own_table(file, ["breast_id", "view", *SIDES, *(f"image_{side}" for side in SIDES)]):
+            breast, view = row["breast_id"], row["view"]
+            count[breast, view] += 1
+            if not row["image_top"]:  # of a view that is not in the image
+                continue
+            top, bottom, left, right = (float(row[f"image_{side}"]) for side in SIDES)
+            corners = [[top, left], [top, right], [bottom, right], [bottom, left]]
+            outline = [[float(number) for number in point.split(",")] for point in row.get("image_outline").split()]
+            finding = SampleFinding(
+                View(view),
+                count[breast, view],
+                tuple(float(row[side]) for side in SIDES),
+                np.array(outline or corners).reshape(-1, 2),
+            )
+            found.setdefault(breast, []).append(finding)
+    except (OSError, ValueError) as error:
+        raise ShardError(f"{file}: cannot be read ({type(error).__name__}); build the shards again") from None
+    return found
