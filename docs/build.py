@@ -162,8 +162,8 @@ def in_and_out() -> NDArray[np.uint8]:
             path = ROOT / "data" / "cbis" / f"{file}.dcm"
             header = read_header(path.parent, path.name, get_adapter("cbis").policy)
             assert isinstance(header, ImageHeader)
-            picture = decode_image(path.read_bytes(), header)
-            columns.append(framed(draw_segmentation(picture, segment(picture, pipeline.segment)), 240, 400))
+            image = decode_image(path.read_bytes(), header)
+            columns.append(framed(draw_segmentation(image, segment(image, pipeline.segment)), 240, 400))
         for pipeline_name in ("direct", "cropped"):
             shards = fvpipe.open_shards(ROOT / "cache" / "shards" / pipeline_name / "cbis")
             image = shards[shards.breast_ids.tolist().index(name)].image

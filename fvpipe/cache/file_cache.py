@@ -58,7 +58,7 @@ class FileCache:
     reread : bool
         Clear the cache first: every file is read again.
     warn : callable
-        Takes a message, where the database cannot be used or written: then what is found lasts for this run alone.
+        Takes a message, where the database cannot be used or written: then results are cached for this run alone.
     """
 
     def __init__(

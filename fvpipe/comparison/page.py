@@ -26,7 +26,7 @@ def write_comparison(results: Sequence[tuple[tuple[Shards, Shards], Comparison]]
     Parameters
     ----------
     results : sequence of ((Shards, Shards), Comparison)
-        Shards of each data set by both pipelines, and what was found.
+        Shards of each data set by both pipelines, and their comparison.
     out : Path
         HTML file.
     limit : int

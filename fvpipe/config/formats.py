@@ -9,7 +9,7 @@ from pydantic import Field
 Format = Literal["dicom", "png", "jpeg", "tiff", "pgm", "nrrd"]
 Formats = Annotated[tuple[Format, ...], Field(strict=False)]
 DICOM: tuple[Format, ...] = ("dicom",)
-"""What is read where nothing else is stated: a stray PNG in a folder of DICOM files is no image of the data set."""
+"""Formats of a data set that states none: a stray PNG in a folder of DICOM files is no image of it."""
 
 SUFFIXES: dict[Format, frozenset[str]] = {
     "dicom": frozenset({".dcm", ".dicom", ".dic", ".ima", ""}),

@@ -40,7 +40,7 @@ class Thumbnail:
     stored : uint8 or uint16 array, shape (rows, columns)
         Smoothed stored values, the chest wall on the left, without the margin.
     margin : int
-        Columns of one value at the chest wall, which are no part of the picture.
+        Columns of one value at the chest wall, which are no part of the image.
     step : int
         Stored pixels per thumbnail pixel.
     counts : int64 array, shape (number of stored values,)
