@@ -358,7 +358,9 @@ def test_no_machine_address_in_the_tree() -> None:
 
 def test_imports_go_one_way() -> None:
     """The contracts of pyproject.toml: layers without a circle, and Dask and PyTorch where they belong."""
-    done = subprocess.run(["lint-imports", "--no-cache"], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [Path(sys.executable).with_name("lint-imports"), "--no-cache"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout
     assert "0 broken" in done.stdout
 

@@ -169,12 +169,13 @@ def check_digests(folder: Path, names: Iterable[str]) -> None:
         One is missing, or its bytes are not those that were written; the message names it.
     """
     try:
-        if folder.is_dir() and not (folder / DIGESTS).is_file():
-            raise CheckpointError(f"{folder}: has no {DIGESTS}, as models of earlier versions; train again")
-        listed = (folder / DIGESTS).read_bytes().splitlines(keepends=True) if folder.is_dir() else []
         for name in names:
             if not (folder / name).is_file():
                 raise CheckpointError(f"{folder / name}: no such file; name a folder that `fvpipe train` wrote")
+        if not (folder / DIGESTS).is_file():
+            raise CheckpointError(f"{folder}: has no {DIGESTS}, as models of earlier versions; train again")
+        listed = (folder / DIGESTS).read_bytes().splitlines(keepends=True)
+        for name in names:
             if digest_line(name, (folder / name).read_bytes()).encode() not in listed:
                 raise CheckpointError(
                     f"{folder / name}: its bytes differ from what was written, by its line in {DIGESTS}; get it again, or "

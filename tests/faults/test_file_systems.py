@@ -10,8 +10,9 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -204,12 +205,19 @@ def user() -> Callable[[int, int], list[str]]:
 
 
 @pytest.fixture
-def shared(tmp_path: Path) -> Path:
-    """A folder that a group may write to, below folders that everybody may enter."""
-    folder = tmp_path / "shared"
+def entered() -> Iterator[Path]:
+    """A folder that everybody may enter; those of ``tmp_path`` are below one of this user alone."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        yield folder
+
+
+@pytest.fixture
+def shared(entered: Path) -> Path:
+    """A folder that a group may write to."""
+    folder = entered / "shared"
     folder.mkdir()
-    for above in (folder, *folder.parents[:3]):
-        above.chmod(above.stat().st_mode | 0o755)
     os.chown(folder, 0, GROUP)
     folder.chmod(0o2775)
     return folder
@@ -218,11 +226,11 @@ def shared(tmp_path: Path) -> Path:
 @linux
 @as_root
 @pytest.mark.fault(62)
-def test_two_users_of_a_group_work_together(shared: Path, tmp_path: Path, user: Callable[[int, int], list[str]]) -> None:
+def test_two_users_of_a_group_work_together(shared: Path, entered: Path, user: Callable[[int, int], list[str]]) -> None:
     """One store, one output folder and the lock of a build that was killed; each builds what the other did."""
     out, samples = shared / "out", shared / "samples"
-    factory.patient(tmp_path / "in", "p", "L")
-    options = builds(tmp_path / "in", out, "--samples", samples, "--json")
+    factory.patient(entered / "in", "p", "L")
+    options = builds(entered / "in", out, "--samples", samples, "--json")
     first = command(*options, before=user(1, 0o002))
     assert first.returncode == 0, first.stderr
     script = (
@@ -232,17 +240,17 @@ def test_two_users_of_a_group_work_together(shared: Path, tmp_path: Path, user: 
     killed = [*user(1, 0o002), sys.executable, "-c", script, str(out / ".lock")]
     subprocess.run(killed, env=os.environ | {"PYTHONPATH": os.fspath(ROOT)}, check=False)
     assert (out / ".lock").exists()
-    factory.patient(tmp_path / "in", "q", "LR", 1)
+    factory.patient(entered / "in", "q", "LR", 1)
     second = command(*options, before=user(2, 0o002))
     assert second.returncode == 0, second.stderr
     assert second.stderr.count("\n") == second.stderr.count("taken over from process") == 1
     assert [(each["computed"], each["reused"]) for each in json.loads(second.stdout)] == [(2, 1)]
-    factory.patient(tmp_path / "in", "r", "L", 2)
+    factory.patient(entered / "in", "r", "L", 2)
     third = command(*options, "--reread", before=user(1, 0o002))
     assert (third.returncode, third.stderr) == (0, "")
     assert fvpipe.verify(out) == []
-    build(tmp_path / "in", tmp_path / "clean")
-    assert folder_bytes(out) == folder_bytes(tmp_path / "clean")
+    build(entered / "in", entered / "clean")
+    assert folder_bytes(out) == folder_bytes(entered / "clean")
 
 
 @linux
@@ -250,15 +258,15 @@ def test_two_users_of_a_group_work_together(shared: Path, tmp_path: Path, user: 
 @pytest.mark.fault(62)
 @pytest.mark.parametrize("umask", [0o022, 0o077], ids=oct)
 def test_a_user_without_permission_is_told_so(
-    umask: int, shared: Path, tmp_path: Path, user: Callable[[int, int], list[str]]
+    umask: int, shared: Path, entered: Path, user: Callable[[int, int], list[str]]
 ) -> None:
     """To the output folder, to the sample store, to the lock of a build that was killed."""
-    factory.patient(tmp_path / "in", "p", "L")
+    factory.patient(entered / "in", "p", "L")
     theirs, ours = shared / "theirs", shared / "ours"
     samples = theirs / ".samples"
-    done = command(*builds(tmp_path / "in", theirs, "--samples", samples), before=user(1, umask))
+    done = command(*builds(entered / "in", theirs, "--samples", samples), before=user(1, umask))
     assert done.returncode == 0, done.stderr
-    factory.patient(tmp_path / "in", "q", "L", 1)
+    factory.patient(entered / "in", "q", "L", 1)
     for part in ("output", "store", "lock"):
         if part == "lock":
             theirs.chmod(0o2777)
@@ -266,7 +274,7 @@ def test_a_user_without_permission_is_told_so(
             os.chown(theirs / ".lock", GROUP + 1, GROUP)
             (theirs / ".lock").chmod(0o666 & ~umask)
         folders = (ours, samples) if part == "store" else (theirs, ours)
-        done = command(*builds(tmp_path / "in", folders[0], "--samples", folders[1]), before=user(2, umask))
+        done = command(*builds(entered / "in", folders[0], "--samples", folders[1]), before=user(2, umask))
         errors = [line for line in done.stderr.splitlines() if not line.startswith("warning: ")]
         assert (done.returncode, len(errors)) == (1, 1), (part, done.stderr)
         assert "Permission denied" in errors[0]
@@ -276,18 +284,18 @@ def test_a_user_without_permission_is_told_so(
 @as_root
 @pytest.mark.fault(62)
 def test_a_cache_that_cannot_be_written_fails_no_build(
-    shared: Path, tmp_path: Path, user: Callable[[int, int], list[str]]
+    shared: Path, entered: Path, user: Callable[[int, int], list[str]]
 ) -> None:
     """The file cache of another user is read, and the record of the build is a warning."""
-    factory.patient(tmp_path / "in", "p", "L")
+    factory.patient(entered / "in", "p", "L")
     samples = shared / "samples"
     samples.mkdir()
-    options = builds(tmp_path / "in", shared / "out", "--samples", samples)
+    options = builds(entered / "in", shared / "out", "--samples", samples)
     samples.chmod(0o777)
     assert command(*options, before=user(1, 0o002)).returncode == 0
     (cache,) = samples.glob("*.sqlite")
     cache.chmod(0o644)
-    factory.patient(tmp_path / "in", "q", "L", 1)
+    factory.patient(entered / "in", "q", "L", 1)
     (shared / "out" / "build.json").unlink()
     (shared / "out" / "build.json").mkdir()  # a file cannot take its place
     done = command(*options, before=user(2, 0o002))
