@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import sys
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,8 @@ import pytest
 from fvpipe.config.project import Labels
 from fvpipe.datasets.registry import declarations, get_adapter
 from fvpipe.errors import LabelTableError, ParameterError
+from fvpipe.project.reading import find_readings
+from fvpipe.types import NOTHING_STATED
 from tests.conftest import build, run
 from tests.support import factory
 from tests.support.declared import (
@@ -320,6 +325,42 @@ def test_a_file_of_a_project_is_read_by_its_data_set(tmp_path: Path, monkeypatch
     assert json.loads(outside)["reason"] == "view_missing"
     assert not (tmp_path / "config").exists()  # whoever shows no identity makes no key of identifiers
     assert "is below the folder of no data set" in run("index", "--explain", "params.yaml", code=1).output
+
+
+def test_files_of_no_project_are_read_by_the_table_above_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each table is read once, and nothing is searched above the files; a broken table is named."""
+    folder = rsna(tmp_path / "set", [{"patient_id": p, "image_id": p * 10 + i} for p in (7, 8) for i in range(2)])
+    files = sorted(folder.glob("train_images/*/*.dcm"))
+    write_table(tmp_path / "set" / "elsewhere" / "train.csv", [RSNA])  # below a parent: no one looks for it
+    events, active = Counter[tuple[str, str]](), True
+    sys.addaudithook(lambda event, given: events.update([(event, str(given[0]))] if active and given else ()))
+    found = find_readings(files[:1], "rsna", keep_identifiers=True)
+    table = ("open", str(folder / "train.csv"))
+    once = events[table]
+    found = find_readings(files, "rsna", keep_identifiers=True)
+    active = False
+    assert [found[file].stated.patient for file in files] == ["7", "7", "8", "8"]
+    assert once and events[table] == 2 * once
+    searched = {Path(name) for event, name in events if event in ("os.scandir", "os.listdir")}
+    assert not searched & {folder, *folder.parents}
+    monkeypatch.chdir(tmp_path)
+    write_table(folder / "train.csv", [RSNA | {"patient_id": 7, "image_id": 70, "cancer": 2}])
+    assert "cancer is '2'" in run("inspect", files[0], "--adapter", "rsna", code=1).output
+    write_table(folder / "train.csv", [RSNA | {"patient_id": 7, "image_id": 70}])
+    assert find_readings(files, "rsna", keep_identifiers=True)[files[1]].rejection is not None
+    (folder / "train.csv").unlink()
+    assert find_readings(files[:1], "rsna", keep_identifiers=True)[files[0]].stated == NOTHING_STATED
+
+
+def test_files_of_no_project_are_read_by_their_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "clinic.yaml").write_text(DECLARATION)
+    names = ["p1/2020/li-cc-ok.dcm", "p2/2020/re-mlo-ca.dcm", "p2/2020/other.dcm"]
+    found = find_readings([tmp_path / "in" / name for name in names], str(tmp_path / "clinic.yaml"), keep_identifiers=True)
+    assert [reading.stated.patient for reading in found.values()] == ["p1", "p2", ""]
+    unknown = replace(get_adapter("rsna"), declaration=None)
+    monkeypatch.setattr("fvpipe.project.project.get_adapter", lambda *_: unknown)
+    with pytest.raises(ParameterError, match="adapter 'rsna' has no declaration"):
+        find_readings([tmp_path / "a.dcm"], "rsna", keep_identifiers=True)
 
 
 def test_every_rule_works_on_the_command_line(tmp_path: Path) -> None:

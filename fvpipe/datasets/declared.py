@@ -193,22 +193,36 @@ def _options(declaration: Declaration, rules: Labels) -> dict[str, str]:
     return {**declaration.options, **rules.options}
 
 
-def _files(table: Table, root: Path, label_file: Path | None) -> list[Path]:
-    """Files of a table: the one that the user names, else those below the input folder that fit its patterns."""
-    if label_file is not None:
-        return [label_file]
+def table_files(table: Table, root: Path) -> list[Path]:
+    """List the files below `root` that fit the patterns of a table; none is read.
+
+    Raises
+    ------
+    LabelTableError
+        Two files could be the table.
+    """
     found: list[Path] = []
     for pattern in table.file:
-        fitting = sorted(root.glob(pattern), key=lambda file: (len(file.parts), file))
+        # A name without wildcards is asked for, so that its folder is not listed.
+        named = root.glob(pattern) if set("*?[") & set(pattern) else (file for file in [root / pattern] if file.exists())
+        fitting = sorted(named, key=lambda file: (len(file.parts), file))
         # What is hidden is no part of a data set: `._mass_case_description.csv`.
         shown = [file for file in fitting if not any(part.startswith(".") for part in file.relative_to(root).parts)]
         if not table.every and not found and len(shown) > 1 and len(shown[0].parts) == len(shown[1].parts):
             raise LabelTableError(f"{shown[0]} and {shown[1]}: both could be the table; expected one, or name it: `label_file`")
         found += [file for file in shown if file not in found]
+    return found if table.every else found[:1]
+
+
+def _files(table: Table, root: Path, label_file: Path | None) -> list[Path]:
+    """Files of a table: the one that the user names, else those below the input folder that fit its patterns."""
+    if label_file is not None:
+        return [label_file]
+    found = table_files(table, root)
     if not found and not table.optional and table.file:
         where = f"{root / table.file[0]}: no such file; expected a label table there"
         raise LabelTableError(f"{where}, or name it: `label_file` of params.yaml, or --labels")
-    return found if table.every else found[:1]
+    return found
 
 
 def _reader(
