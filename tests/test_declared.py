@@ -262,6 +262,38 @@ def test_a_wrong_declaration_is_named(change: tuple[str, str], message: str, tmp
     assert message in str(error.value)
 
 
+FOLLOW = "combine: worst\n    follow_up: {date: d, days: $wait}"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"then: malignant": "then: 'malignant '"},
+            "'malignant ' is no label; expected malignant, benign, unlabelled, or 'excl",
+        ),
+        ({'"excluded: pending"': "'excluded: '"}, "'excluded: ' is no label"),
+        ({"then: benign": "then: $x", "license: ours": "license: ours\noptions: {x: 'benign '}"}, "'benign ' is no label"),
+        (
+            {"then: benign": "then: $x", "license: ours": "license: ours\noptions: {x: '365'}"},
+            "option 'x' is '365', and `then`",
+        ),
+        ({"license: ours": "license: ours\noptions: {x: benign}"}, "option 'x' does nothing: no `then` or `days` takes it"),
+        ({"combine: COMBINE": FOLLOW}, "$wait is no option; known: none"),
+        ({"combine: COMBINE": FOLLOW, "license: ours": "license: ours\noptions: {wait: benign}"}, "expected a number of days"),
+    ],
+)
+def test_a_wrong_outcome_is_named(changes: dict[str, str], message: str, tmp_path: Path) -> None:
+    assert all(text in OWN for text in changes)
+    text = OWN
+    for old, new in changes.items():
+        text = text.replace(old, new)
+    (tmp_path / "own.yaml").write_text(text.replace("COMBINE", "first"))
+    with pytest.raises(ParameterError, match=r"own\.yaml") as error:
+        get_adapter(str(tmp_path / "own.yaml"))
+    assert message in str(error.value)
+
+
 def test_columns_and_classes_on_the_command_line(tmp_path: Path) -> None:
     factory.patient(tmp_path / "in", "P1", "LR")
     rows = [{"pid": "P1", "side": side, "cancer": word, "acr": "B"} for side, word in (("L", "yes"), ("R", "no"))]

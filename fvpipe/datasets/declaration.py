@@ -26,6 +26,9 @@ LABELS = {"malignant": 1, "benign": 0, "unlabelled": -1}
 EXCLUDED = "excluded:"
 """Begins the outcome of a label rule that leaves a breast out; the reason follows."""
 
+OUTCOMES = f"{', '.join(LABELS)}, or 'excluded: why'"
+"""What a label rule may decide, for messages."""
+
 
 def _texts(value: Any) -> Any:
     """Reject what YAML does not read as text: 0123 would be 83."""
@@ -139,7 +142,7 @@ class Table(Settings):
         for fact, column in value.items():
             for word in column.values.values():
                 if fact == "label" and (word.startswith("$") or not check_outcome(word)):
-                    raise ValueError(f"{word!r} is no label; expected {', '.join(LABELS)}, or 'excluded: why'")
+                    raise ValueError(f"{word!r} is no label; expected {OUTCOMES}")
                 if fact == "laterality" and word not in ("L", "R", "both", ""):
                     raise ValueError(f"{word!r} is no side; expected L, R or both")
         return value
@@ -158,6 +161,11 @@ class Table(Settings):
         if self.exclude and not self.lists_images:
             raise ValueError("'exclude' leaves out images; it goes with 'path', 'path_groups' or 'from_path'")
         return self
+
+    @property
+    def cases(self) -> tuple[Case, ...]:
+        """Cases of the label rule, where it has any."""
+        return self.label if isinstance(self.label, tuple) else ()
 
     @property
     def lists_images(self) -> bool:
@@ -276,10 +284,23 @@ class Declaration(Settings):
         for table in self.tables:
             for fact in table.columns:
                 check_fact(fact, self.targets)
-            outcomes = [case.then for case in (*(table.label if isinstance(table.label, tuple) else ()), *table.contralateral)]
-            for outcome in [*outcomes, *([table.follow_up.days] if table.follow_up else [])]:
-                if outcome.startswith("$") and outcome[1:] not in self.options:
-                    raise ValueError(f"{outcome} is no option; known: {', '.join(self.options) or 'none'}")
+        return self
+
+    @model_validator(mode="after")
+    def _options_are_taken(self) -> Declaration:
+        taken = [(case.then, False) for table in self.tables for case in (*table.cases, *table.contralateral)]
+        taken += [(table.follow_up.days, True) for table in self.tables if table.follow_up]
+        taken = [(text, is_days) for text, is_days in taken if text.startswith("$")]
+        for text, is_days in taken:
+            if text[1:] not in self.options:
+                raise ValueError(f"{text} is no option; known: {', '.join(self.options) or 'none'}")
+            default = self.options[text[1:]]
+            if default.isdecimal() != is_days:
+                expected, key = ("a number of days", "days") if is_days else (OUTCOMES, "then")
+                raise ValueError(f"option {text[1:]!r} is {default!r}, and `{key}` takes it; expected {expected}")
+        for name in self.options:
+            if f"${name}" not in dict(taken):
+                raise ValueError(f"option {name!r} does nothing: no `then` or `days` takes it as ${name}")
         return self
 
 
@@ -306,9 +327,9 @@ def check_outcome(outcome: str) -> str:
     ValueError
         It is none.
     """
-    if outcome in LABELS or outcome.startswith("$") or outcome.removeprefix(EXCLUDED).strip() not in ("", outcome):
+    if outcome in LABELS or outcome.startswith("$") or (outcome.startswith(EXCLUDED) and outcome[len(EXCLUDED) :].strip()):
         return outcome
-    raise ValueError(f"{outcome!r} is no label; expected {', '.join(LABELS)}, or 'excluded: why'")
+    raise ValueError(f"{outcome!r} is no label; expected {OUTCOMES}")
 
 
 def check_option(name: str, default: str, value: str) -> str:
@@ -323,7 +344,7 @@ def check_option(name: str, default: str, value: str) -> str:
         if not value.isdecimal():
             raise ValueError(f"option {name!r} is {value!r}; expected a number of days")
     elif value.startswith("$"):
-        raise ValueError(f"option {name!r} is {value!r}; expected {', '.join(LABELS)}, or 'excluded: why'")
+        raise ValueError(f"option {name!r} is {value!r}; expected {OUTCOMES}")
     else:
         check_outcome(value)
     return value

@@ -147,7 +147,8 @@ def read_declared(declaration: Declaration, root: Path, label_file: Path | None,
             opened = open_table(file)
             _read(_reader(declaration, table, opened, rules, options, first=table is first), opened, found)
         if table.follow_up:
-            limit = int(options.get(table.follow_up.days[1:], table.follow_up.days))
+            days = table.follow_up.days
+            limit = int(options[days[1:]] if days.startswith("$") else days)
             breasts = {**found.implied, **found.breasts.facts}
             decided = with_follow_up(breasts, found.confirmed, found.days, limit)
             found.implied = {key: decided[key] for key in found.implied}

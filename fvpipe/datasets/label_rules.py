@@ -138,7 +138,7 @@ class RowReader:
         bi_rads = None if found == "" or (sides and side not in sides) else found
         label, excluded = self._label(row, side, bi_rads)
         case = self.label_case(row, side)
-        of_this_side = case is None or case.confirmed or not any(each.confirmed for each in self.cases)
+        of_this_side = case is None or case.confirmed or not any(each.confirmed for each in self.table.cases)
         return BreastFacts(
             label,
             bi_rads,
@@ -170,7 +170,7 @@ class RowReader:
             return -1, f"BI-RADS {bi_rads} is neither benign nor malignant by the label rule"
         if rule == "label":
             expected = _words(self.columns["label"].values) or "malignant, benign or unlabelled"
-            return self.parsed(row, "label", _outcome, expected) or (-1, "")
+            return self.parsed(row, "label", _outcome, expected) or (-1, "")  # an empty cell
         if not rule:
             return -1, ""
         case = self.label_case(row, side)
@@ -180,19 +180,14 @@ class RowReader:
             )
         return self.outcome(case)
 
-    @property
-    def cases(self) -> tuple[Case, ...]:
-        """Cases of the label rule, where it has any."""
-        return self.table.label if isinstance(self.table.label, tuple) else ()
-
     def label_case(self, row: Row, side: Laterality | None) -> Case | None:
         """The case of the label rule that decides over the breast on `side`."""
-        return self.case(self.cases, row, side)
+        return self.case(self.table.cases, row, side)
 
     def outcome(self, case: Case) -> tuple[int, str]:
         """Label and reason for leaving the breast out."""
         then = self.options[case.then[1:]] if case.then.startswith("$") else case.then
-        return _outcome(then) or (-1, "")
+        return (-1, then.removeprefix(EXCLUDED).strip()) if then.startswith(EXCLUDED) else (LABELS[then], "")
 
     def case(self, cases: Sequence[Case], row: Row, side: Laterality | None) -> Case | None:
         """The first case that fits."""
@@ -287,7 +282,8 @@ def _words(values: Mapping[str, str]) -> str:
 def _outcome(word: str) -> tuple[int, str] | None:
     """Label and reason for leaving a breast out; None for a text that is no outcome."""
     if word.startswith(EXCLUDED):
-        return -1, word.removeprefix(EXCLUDED).strip()
+        why = word.removeprefix(EXCLUDED).strip()
+        return (-1, why) if why else None
     return (LABELS[word.lower()], "") if word.lower() in LABELS else None
 
 
