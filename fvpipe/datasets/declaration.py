@@ -7,14 +7,13 @@ an example: ``docs/adapters.md``.
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from fvpipe.config.facts import FACTS, IDENTITY, check_fact
 from fvpipe.config.formats import DICOM, Formats
-from fvpipe.config.loading import Names, Numbers, Settings, is_plain_name, parse, read_yaml
+from fvpipe.config.loading import Names, Numbers, Settings, is_plain_name
 from fvpipe.reasons import Reason
 
 Where = Literal["header", "table", "path"]
@@ -155,12 +154,6 @@ class Table(Settings):
                 expected = "a path below the input folder; '**' stands for folders, as in '**/x.csv'"
                 raise ValueError(f"{pattern!r}: expected {expected}")
         return value
-
-    @model_validator(mode="after")
-    def _is_applied(self) -> Table:
-        if self.exclude and not self.lists_images:
-            raise ValueError("'exclude' leaves out images; it goes with 'path', 'path_groups' or 'from_path'")
-        return self
 
     @property
     def cases(self) -> tuple[Case, ...]:
@@ -348,14 +341,3 @@ def check_option(name: str, default: str, value: str) -> str:
     else:
         check_outcome(value)
     return value
-
-
-def load_declaration(file: Path) -> Declaration:
-    """Read a declaration.
-
-    Raises
-    ------
-    ParameterError
-        No such file, or a wrong key or value in it.
-    """
-    return parse(Declaration, read_yaml(file), str(file))

@@ -10,7 +10,7 @@ from datetime import date
 from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
 from fvpipe.config.facts import EXAM_NAMES, IDENTITY
 from fvpipe.config.loading import nearest
@@ -18,8 +18,9 @@ from fvpipe.config.project import Labels
 from fvpipe.datasets.adapter import Adapter, ImageFacts, LabelTable, ListedImage
 from fvpipe.datasets.combine import BreastOfExam, combined, differing_facts, with_follow_up, with_more
 from fvpipe.datasets.declaration import Column, Declaration, Table, check_option
-from fvpipe.datasets.label_rules import RowReader, parse_day
+from fvpipe.datasets.label_rules import RowReader
 from fvpipe.datasets.listed_images import bi_rads_of, list_image, state_images
+from fvpipe.datasets.values import parse_count, parse_day, parse_view
 from fvpipe.dicom.header import HeaderPolicy
 from fvpipe.errors import LabelTableError, ParameterError
 from fvpipe.io.tables import OpenTable, Row, open_table, whole_number
@@ -125,6 +126,7 @@ class _Found:
     findings: dict[str, list[Finding]] = field(default_factory=dict)
     regions: dict[tuple[str, Laterality, View, int], tuple[str, int | None]] = field(default_factory=dict)
     listed: dict[str, ListedImage] = field(default_factory=dict)
+    combine: Literal["same", "first", "worst"] = "same"  # of rows about images, and of paths
 
 
 def read_declared(declaration: Declaration, root: Path, label_file: Path | None, rules: Labels) -> LabelTable:
@@ -137,7 +139,8 @@ def read_declared(declaration: Declaration, root: Path, label_file: Path | None,
     ParameterError
         ``params.yaml`` has settings that the declaration or its tables cannot follow.
     """
-    options, found, code = _options(declaration, rules), _Found(), _code(declaration)
+    options, code = _options(declaration, rules), _code(declaration)
+    found = _Found(combine=next((table.combine for table in declaration.tables_of_paths if table.label), "same"))
     tables = [table for table in declaration.tables if not table.from_path]
     first = next((table for table in tables if table.label), None)  # what the user's file and columns are about
     read = False
@@ -174,7 +177,7 @@ def read_declared(declaration: Declaration, root: Path, label_file: Path | None,
         regions=found.regions,
         listed=found.listed,
         implied={key: facts for key, facts in found.implied.items() if key not in breasts},
-        combine=next((table.combine for table in declaration.tables if table.lists_images), "same"),
+        combine=found.combine,
         unused=tuple(facts.place for key, facts in added.items() if key not in breasts),
     )
 
@@ -301,6 +304,7 @@ def _read(reader: RowReader, opened: OpenTable, found: _Found) -> None:
             continue
         rows += 1
         if table.lists_images:
+            found.combine = table.combine if table.label else found.combine
             list_image(reader, row, found.listed, subset)
             continue
         if table.instance:
@@ -356,16 +360,8 @@ def _describe_image(reader: RowReader, row: Row, found: _Found) -> None:
     if not table.label:
         found.findings.setdefault(image, []).extend(reader.findings(row))
         return
-    sides, view = reader.sides(row), reader.parsed(row, "view", _view, "CC or MLO")
-    rows, columns = (reader.parsed(row, fact, _whole, "a whole number of pixels") for fact in ("rows", "columns"))
+    sides, view = reader.sides(row), reader.parsed(row, "view", parse_view, "CC or MLO")
+    rows, columns = (reader.parsed(row, fact, parse_count) for fact in ("rows", "columns"))
     shown = ImageFacts(row.line, sides[0] if sides else None, view or None, rows or None, columns or None)
     if found.images.setdefault(image, shown) is not shown:
         raise LabelTableError(f"{row.file}, lines {found.images[image].line} and {row.line}: {table.instance} occurs twice")
-
-
-def _view(cell: str) -> View | None:
-    return View(cell.upper()) if cell.upper() in VIEWS else None
-
-
-def _whole(cell: str) -> int | None:
-    return int(cell) if cell.isdecimal() else None
