@@ -251,6 +251,8 @@ def test_a_setting_that_would_do_nothing_is_named(adapter: str, settings: dict[s
         (("{column: grade,", "{column: grade, pattern: '^a',"), "has no group"),
         (("{laterality: laterality,", "{laterality: {column: laterality, values: {li: links}},"), "'links' is no side"),
         (("{ca: malignant", "{1: malignant"), "key 1 is not text"),
+        (("license: ours", "license: ours\nheaders: {patient_pattern: 'P('}"), "'headers.patient_pattern': 'P(' is no regular"),
+        (("license: ours", "license: ours\nheaders: {patient_pattern: '^P'}"), "'^P' has no group (...), which is the value"),
         (("license: ours", "license: ours\nlabels: x"), "unknown key 'labels'"),
     ],
 )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from fvpipe.config.facts import FACTS, IDENTITY, check_fact
 from fvpipe.config.formats import DICOM, Formats
@@ -60,9 +60,7 @@ class Column(Settings):
     @field_validator("pattern")
     @classmethod
     def _has_a_group(cls, value: str) -> str:
-        if value and not re.compile(check_pattern(value)).groups:
-            raise ValueError(f"{value!r} has no group (...), which is the value")
-        return value
+        return check_pattern(value, has_group=True)
 
 
 ColumnOrName = Annotated[
@@ -176,6 +174,11 @@ class Headers(Settings):
     patient_pattern: str = ""
     region_pattern: str = ""
     studies_apart: bool = True  # pair views only within a study
+
+    @field_validator("patient_pattern", "region_pattern")
+    @classmethod
+    def _compile(cls, value: str, given: ValidationInfo) -> str:
+        return check_pattern(value, has_group=given.field_name == "patient_pattern")
 
 
 class BiRads(Settings):
@@ -297,8 +300,8 @@ class Declaration(Settings):
         return self
 
 
-def check_pattern(pattern: str) -> str:
-    """Return a regular expression that compiles.
+def check_pattern(pattern: str, *, has_group: bool = False) -> str:
+    """Return a regular expression that compiles, with a group that is the value where it must have one.
 
     Raises
     ------
@@ -306,9 +309,11 @@ def check_pattern(pattern: str) -> str:
         It does not.
     """
     try:
-        re.compile(pattern)
+        groups = re.compile(pattern).groups
     except re.error as error:
         raise ValueError(f"{pattern!r} is no regular expression: {error}") from None
+    if pattern and has_group and not groups:
+        raise ValueError(f"{pattern!r} has no group (...), which is the value")
     return pattern
 
 
