@@ -124,7 +124,7 @@ class LabelTable:
         What the rows that list a breast's images must have in common: everything; the label, and what they contradict otherwise
         is not known; nothing, and the worst counts.
     unused : sequence of str
-        Places of rows that only add facts to breasts of other rows, and whose breast no other row describes.
+        Places of rows and files that only add facts to breasts of other rows, and whose breast no other row describes.
     """
 
     rows: Mapping[tuple[str, Laterality], BreastFacts] = field(default_factory=dict)

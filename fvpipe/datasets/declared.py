@@ -127,6 +127,7 @@ class _Found:
     regions: dict[tuple[str, Laterality, View, int], tuple[str, int | None]] = field(default_factory=dict)
     listed: dict[str, ListedImage] = field(default_factory=dict)
     combine: Literal["same", "first", "worst"] = "same"  # of rows about images, and of paths
+    unused: list[str] = field(default_factory=list)  # places of what is about no image of these tables
 
 
 def read_declared(declaration: Declaration, root: Path, label_file: Path | None, rules: Labels) -> LabelTable:
@@ -160,6 +161,8 @@ def read_declared(declaration: Declaration, root: Path, label_file: Path | None,
         for key, boxes in code.read_findings(root).items():
             if key in found.listed:
                 found.listed[key] = replace(found.listed[key], findings=(*found.listed[key].findings, *boxes))
+            else:
+                found.unused.append(f"findings of {key}")
     if not read and (rules.columns or rules.classes or rules.label_from):
         wrong = "`columns`, `classes` and `label_from` are about a label table, and there is none"
         raise ParameterError(f"labels: {wrong}; name it: `label_file` of params.yaml, or --labels")
@@ -178,7 +181,7 @@ def read_declared(declaration: Declaration, root: Path, label_file: Path | None,
         listed=found.listed,
         implied={key: facts for key, facts in found.implied.items() if key not in breasts},
         combine=found.combine,
-        unused=tuple(facts.place for key, facts in added.items() if key not in breasts),
+        unused=(*found.unused, *(facts.place for key, facts in added.items() if key not in breasts)),
     )
 
 

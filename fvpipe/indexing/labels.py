@@ -75,7 +75,7 @@ class BreastLabels:
     policy : HeaderPolicy
         How identifiers are hashed.
     unused : sequence of str
-        Places of rows that only add facts, of breasts that no other row describes.
+        Places of rows and files that only add facts, of breasts that no other row describes.
     match : Match or None
         The table joined to the images; None before :meth:`matched`.
     """
@@ -184,7 +184,9 @@ class BreastLabels:
             yield Rejection(name, Reason.LABEL_WITHOUT_IMAGE, detail + hint), bool(hint)
         if self.unused:
             first = ", ".join(self.unused[:3]) + (", ..." if len(self.unused) > 3 else "")
-            detail = f"{len(self.unused)} row(s) add facts to breasts that no other row of the label table describes: {first}"
+            detail = (
+                f"{len(self.unused)} row(s) or file(s) add facts to breasts that no row of the label table describes: {first}"
+            )
             yield Rejection("label table", Reason.LABEL_WITHOUT_IMAGE, detail), True
 
     def _fitting(
