@@ -8,6 +8,7 @@ import sys
 import textwrap
 import zlib
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,11 @@ from pydicom.uid import SecondaryCaptureImageStorage
 
 import fvpipe.datasets
 from fvpipe.config.project import Labels
+from fvpipe.datasets import Adapter, HeaderPolicy, Identity, LabelTable, ListedImage
 from fvpipe.datasets.registry import get_adapter
 from fvpipe.errors import LabelTableError, ParameterError
+from fvpipe.reasons import Reason
+from fvpipe.testing import index_folder, write_image
 from fvpipe.types import BreastFacts, Laterality
 from tests.conftest import build, run
 from tests.support import factory
@@ -224,6 +228,27 @@ def test_the_documented_adapter_works_as_it_is_printed(tmp_path: Path) -> None:
     with pytest.raises(LabelTableError, match="line 2: Bi-Rads is 'x'; expected 0 to 6"):
         names["ADAPTER"].read_labels(tmp_path, None, Labels())
     assert all(hasattr(fvpipe.datasets, name) for name in fvpipe.datasets.__all__)
+
+
+def test_an_adapter_says_for_which_facts_its_statements_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a declaration, of images that no header identifies; paths are sources as tables are."""
+    listed = {f"a{n}.dcm": ListedImage(f"line {n}", view=view) for n, view in ((2, "CC"), (3, "MLO"))}
+    of_path = ListedImage("the path", patient="P1", laterality=Laterality.LEFT)
+
+    def state_images(paths: Sequence[str], table: LabelTable, rules: Labels) -> dict[str, list[tuple[str, ListedImage]]]:
+        return {p: [("path", of_path)] + ([("table", table.listed[p])] if p in table.listed else []) for p in paths}
+
+    given: dict[str, Any] = {"read_labels": lambda *_: LabelTable(listed=listed), "state_images": state_images}
+    given |= {"name": "own", "license": "ours", "policy": HeaderPolicy(), "hashed": False, "publishable": False}
+    with pytest.raises(ParameterError, match="adapter 'own': `state_images` needs `identity`"):
+        Adapter(**given)
+    sources = Identity(patient=("path",), laterality=("path",), view=("table",))
+    monkeypatch.setattr("fvpipe.project.project.get_adapter", lambda *_: Adapter(**given, identity=sources))
+    for n in (2, 3, 4):
+        write_image(tmp_path / "in" / f"a{n}.dcm", n - 1, PatientID="another", ImageLaterality="R", ViewPosition="MLO")
+    found = index_folder(tmp_path / "in", "own")
+    assert [(breast.key.patient, breast.key.laterality) for breast in found.breasts] == [("P1", "L")]
+    assert {(each.what, each.reason) for each in found.rejections} == {("a4.dcm", Reason.IMAGE_NOT_LISTED)}
 
 
 def test_table_columns_can_have_other_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

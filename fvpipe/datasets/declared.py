@@ -50,8 +50,6 @@ def declared_adapter(declaration: Declaration) -> Adapter:
             patient_pattern=headers.patient_pattern,
             region_pattern=headers.region_pattern,
             keep_studies_apart=headers.studies_apart,
-            from_header=tuple(fact for fact in IDENTITY if "header" in getattr(identity, fact)),
-            header_first=tuple(fact for fact in IDENTITY if getattr(identity, fact)[0] == "header"),
         ),
         hashed=declaration.hashed,
         publishable=declaration.publishable,
@@ -61,6 +59,7 @@ def declared_adapter(declaration: Declaration) -> Adapter:
         redistribute_shards=declaration.redistribute_shards,
         release_models=declaration.release_models,
         declaration=declaration,
+        identity=identity,
     )
 
 

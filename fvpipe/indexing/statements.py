@@ -107,11 +107,7 @@ def collect_statements(source: Source, table: LabelTable, paths: Sequence[str]) 
     findings: dict[str, list[Finding]] = {}
     exams: dict[str, Exam] = {}
     rejections, unlisted = list[Rejection](), set[str]()
-    only_listed = (
-        bool(table.listed)
-        and adapter.declaration is not None
-        and any(getattr(adapter.declaration.identity, fact)[0] == "table" for fact in _CONFLICTS)
-    )
+    only_listed = bool(table.listed) and any(getattr(adapter.identity, fact)[0] == "table" for fact in _CONFLICTS)
     places = {image.place: key for key, image in table.listed.items()}
     for path, said in adapter.state_images(paths, table, source.labels).items():
         for _, image in said:
@@ -149,7 +145,7 @@ def statement_digest(stated: StatedImage | None) -> str:
 
 def _stated(source: Source, path: str, said: Sequence[tuple[str, ListedImage]]) -> StatedImage | Rejection:
     """Merge what rows and path say, which must not contradict each other."""
-    policy, identity = source.policy, source.adapter.declaration.identity if source.adapter.declaration else None
+    policy, identity = source.policy, source.adapter.identity
     found: dict[str, str] = {}
     sources: list[str] = []
     for _, image in said:
@@ -157,7 +153,7 @@ def _stated(source: Source, path: str, said: Sequence[tuple[str, ListedImage]]) 
             reason, why = image.rejected
             return Rejection(path, reason, f"{image.place}: {why}")
     for fact, reason in _CONFLICTS.items():
-        order = getattr(identity, fact) if identity else ("table",)
+        order = getattr(identity, fact)
         values = [(where, image.place, str(getattr(image, fact) or "")) for where, image in said]
         spoken = sorted(((w, p, v) for w, p, v in values if v and w in order), key=lambda each: order.index(each[0]))
         if len({value for *_, value in spoken}) > 1:
