@@ -182,7 +182,7 @@ tables:
     label:
       - {when: {dx: "C50*", side: $side}, then: malignant}
       - {when: {dx: "[?]"}, then: "excluded: pending"}
-      - {when: {dx: ""}, then: unlabelled}
+      - {when: {dx: ["", "9.0"]}, then: unlabelled}
       - {then: benign}
     columns:
       patient: {column: pid, pattern: '^(P[0-9]+)$'}
@@ -193,6 +193,7 @@ tables:
 @pytest.mark.parametrize(
     ("rows", "expected"),
     [
+        ("P1;li;9.0\nP1;re;9", {"L": -1, "R": -1}),
         ("P1;li;C50.1\nP1;re;C50.9", {"L": 1, "R": 1}),
         ("P1;bds;C50", {"L": 1, "R": 1}),
         ("P1;li;0\nP1;re;?", {"L": 0}),
@@ -319,7 +320,11 @@ HEAD = "license: ours\n"
         ),
         (OWN, {"combine: COMBINE": "adds: true"}, "'tables.0.label' does nothing: a table that 'adds' gives no label"),
         (OWN, {"then: malignant": "then: malignant, pending: true"}, "'tables.0.label.0.pending' does nothing"),
-        (OWN, {'when: {dx: ""}, then: unlabelled': "then: unlabelled"}, "'tables.0.label.3' does nothing: the case before it"),
+        (
+            OWN,
+            {'when: {dx: ["", "9.0"]}, then: unlabelled': "then: unlabelled"},
+            "'tables.0.label.3' does nothing: the case before it",
+        ),
         (
             OWN,
             {"columns:": "columns:\n      label: dx"},
@@ -332,6 +337,16 @@ HEAD = "license: ours\n"
             "'thick' is no density; expected A to D",
         ),
         (OWN, {"columns:": "columns:\n      age: {column: d, values: {x: young}}"}, "'young' is no age"),
+        (OWN, {'"C50*"': '"C50* "'}, "'tables.0': 'C50* ' fits nothing: tables are read without spaces around their cells"),
+        (OWN, {"bds: both": "'bds ': both"}, "'bds ' fits nothing"),
+        (OWN, {'"[?]"': "[]"}, "should have at least 1 item"),
+        (OWN, {"$side": "$sides"}, "'$sides' is no reference; expected $side"),
+        (OWN, {"tables:\n": "tables:\n  - {file: b.csv, adds: true, columns: {density: d}}\n"}, "'tables.0.adds' does nothing"),
+        (
+            IDLE_IMAGES,
+            {"tables:\n": "tables:\n  - {file: b.csv, path_groups: {patient: p}, columns: {view: v}}\n"},
+            "'path_groups' does nothing: tables find images in one way",
+        ),
         (OWN, {"li: L, ": "li: L, LI: R, "}, "'LI' has two values: upper and lower case count as the same"),
         (OWN, {"values: {li": "needed: true, values: {'': both, li"}, '"" does nothing: an empty cell is an error'),
         (OWN, {HEAD: HEAD + "targets: {days: {meaning: m}}\n"}, "'targets.days' does nothing: no column gives it"),

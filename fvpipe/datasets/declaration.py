@@ -46,13 +46,14 @@ def _listed(value: Any) -> Any:
 
 Sources = Annotated[tuple[Where, ...], Field(strict=False, min_length=1)]
 Texts = Annotated[Names, BeforeValidator(lambda value: _texts(_listed(value)))]
+Cells = Annotated[Texts, Field(min_length=1)]
 Values = Annotated[dict[str, str], BeforeValidator(_texts)]
 
 
 class Column(Settings):
     """The column that gives one fact."""
 
-    column: Texts  # its name; of several, the first that is not empty
+    column: Cells  # its name; of several, the first that is not empty
     values: Values = Field(default_factory=dict)  # cell -> value, in any case; "*": every other cell, "": an empty one
     pattern: str = ""  # regular expression whose first group is the value inside the cell
     needed: bool = False  # an empty cell is an error
@@ -71,7 +72,7 @@ ColumnOrName = Annotated[
 class Case(Settings):
     """One case of a label rule: the first whose conditions all hold decides."""
 
-    when: dict[str, Texts] = Field(default_factory=dict)  # column -> cells; * and ? are wildcards, $side is the row's side
+    when: dict[str, Cells] = Field(default_factory=dict)  # column -> cells; * and ? are wildcards, $side is the row's side
     then: str  # malignant, benign, unlabelled, `excluded: why`, or $name of an option
     confirmed: bool = False  # by pathology: decides over earlier exams (`follow_up`), and for a side that its row does not name
     pending: bool = False  # left out only as long as no pathology at a later exam decides
@@ -85,7 +86,7 @@ class Case(Settings):
 class Exclusion(Settings):
     """Images that are left out by what their row says."""
 
-    when: dict[str, Texts]
+    when: dict[str, Cells]
     reason: Literal["image_excluded", "view_modified", "image_kind_refused", "view_not_pairable"] = "image_excluded"
     why: str
 

@@ -33,6 +33,7 @@ def check_idle_keys(declaration: Declaration) -> None:
         if not (table.label or table.adds or table.instance or table.lists_images):
             idle.append(f"'tables.{number}' does nothing: expected 'label', 'adds', 'instance', 'path', ... of it")
         idle += [f"'{where}{text}" for text in (*_of_cases(table), *_of_columns(table, declaration))]
+        idle += [f"'tables.{number}': {text}" for text in _of_texts(table)]
     for group, words in declaration.path_values.items():
         idle += [f"'path_values.{group}': {text}" for text in _of_words(group, words, declaration)]
     if idle:
@@ -51,6 +52,7 @@ def _of_declaration(declaration: Declaration) -> dict[str, tuple[bool, str]]:
             read |= {name for when in (*(c.when for c in table.cases), *(e.when for e in table.exclude)) for name in when}
     given = {fact for table in tables for fact in table.columns}
     combined = {table.combine for table in tables if table.lists_images and table.label}
+    found_by = {(bool(table.path), tuple(table.path_groups)) for table in tables if table.path or table.path_groups}
     exams_apart = declaration.headers.studies_apart and declaration.headers.patient_from == "patient_id"
     result = {
         "bi_rads": (
@@ -58,6 +60,7 @@ def _of_declaration(declaration: Declaration) -> dict[str, tuple[bool, str]]:
             "no label is made of BI-RADS",
         ),
         "combine": (len(combined) > 1, "what rows and paths say of images is combined in one way; give these tables the same"),
+        "path_groups": (len(found_by) > 1, "tables find images in one way; give all of them 'path', or the same groups"),
         "identity.exam": ("exam" in identity.model_fields_set and not exams_apart, "`headers` do not keep exams apart"),
     }
     result["path"] = (bool(path) and not groups & read, "neither `identity` nor a table reads one of its groups")
@@ -88,7 +91,10 @@ def _of_table(table: Table) -> dict[str, tuple[bool, str]]:
         "instance": (table.lists_images, of_images),
         "exclude": (not table.lists_images, "it leaves out images, and goes with 'path', 'path_groups' or 'from_path'"),
         "label": (table.adds, "a table that 'adds' gives no label"),
-        "adds": (table.lists_images, of_images),
+        "adds": (
+            table.lists_images or not (table.instance or {"patient", "laterality"} <= table.columns.keys()),
+            "it needs rows about breasts, with columns of patient and laterality",
+        ),
         "combine": (not (table.label or table.adds), facts),
         "follow_up": (not (breasts and confirmed), "it needs rows of labels about breasts, and a case with `confirmed: true`"),
         "contralateral": (not breasts, "it needs rows of labels about breasts"),
@@ -120,6 +126,19 @@ def _of_columns(table: Table, declaration: Declaration) -> Iterator[str]:
             yield f'{where}.values\': "" does nothing: an empty cell is an error by `needed`'
         for text in _of_words(fact, column.values, declaration):
             yield f"{where}.values': {text}"
+
+
+def _of_texts(table: Table) -> Iterator[str]:
+    """Texts that no cell and no heading has."""
+    rules = [rule.when for rule in (*table.cases, *table.contralateral)] + [rule.when for rule in table.exclude]
+    cells = [text for when in rules for wanted in when.values() for text in wanted]
+    columns = [name for column in table.columns.values() for name in (*column.column, *column.values)]
+    for text in dict.fromkeys([*cells, *columns, *(name for when in rules for name in when)]):
+        if text != text.strip():
+            yield f"{text!r} fits nothing: tables are read without spaces around their cells"
+    for text in dict.fromkeys(cells):
+        if text.startswith("$") and text != "$side":
+            yield f"{text!r} is no reference; expected $side, or '[$]...' for a cell that begins so"
 
 
 def _of_words(fact: str, words: Mapping[str, str], declaration: Declaration) -> Iterator[str]:

@@ -211,7 +211,7 @@ class RowReader:
     def _fits(self, row: Row, column: str, wanted: Sequence[str], side: Laterality | None) -> bool:
         cell = row[column]
         text = whole_text(cell).casefold()
-        if any(text == each if not text else fnmatchcase(text, each.casefold()) for each in wanted if each != "$side"):
+        if any(fnmatchcase(text, whole_text(each).casefold()) if text else not each for each in wanted if each != "$side"):
             return True
         if "$side" not in wanted or not cell:
             return False
