@@ -118,8 +118,12 @@ def test_sources_are_those_that_decided(tmp_path: Path) -> None:
 
 def test_settings_about_a_table_that_is_not_there_are_an_error(tmp_path: Path) -> None:
     factory.patient(tmp_path / "in", "P1", "L")
-    with pytest.raises(ParameterError, match="are about a label table, and there is none; name it"):
-        index(tmp_path / "in", "table", labels=Labels(columns={"label": "cancer"}))
+    for settings in (Labels(columns={"label": "cancer"}), Labels(bi_rads_benign=(1,))):
+        with pytest.raises(ParameterError, match="are about a label table, and there is none; name it"):
+            index(tmp_path / "in", "table", labels=settings)
+    (tmp_path / "own.yaml").write_text("name: own\nlicense: ours\n")
+    with pytest.raises(ParameterError, match="adapter 'own' has no label table"):
+        index(tmp_path / "in", str(tmp_path / "own.yaml"), label_file=str(tmp_path / "t.csv"))
 
 
 @pytest.mark.parametrize("settings", [{}, {"label_from": "bi_rads"}, {"columns": {"label": "cancr"}}])
@@ -223,6 +227,10 @@ def test_cases_of_an_own_table(rows: str, expected: dict[str, int] | str, tmp_pa
         ("embed", {"label_from": "bi_rads"}, "its label rule has cases of its own"),
         ("cmmd", {"bi_rads_benign": (1,)}, "its labels are not made of BI-RADS"),
         ("table", {"columns": {"implant": "x"}}, "give the column `path`"),
+        ("table", {"columns": {"lesion": "x"}}, "a column of lesion does nothing; this table can give accession, age"),
+        ("table", {"columns": {"label": "x"}, "label_from": "bi_rads"}, "its labels are made of BI-RADS"),
+        ("table", {"classes": {"1": "benign"}, "label_from": "bi_rads"}, "its labels are made of BI-RADS"),
+        ("rsna", {"columns": {"exam": "site_id"}}, "a column of exam does nothing"),
         ("rsna", {"columns": {"path": "x"}}, "find their images by other columns"),
         ("embed", {"options": {"follow_up_days": "-1"}}, "expected a number of days"),
         ("embed", {"options": {"probably_benign": "$follow_up_days"}}, "expected malignant, benign"),

@@ -18,6 +18,7 @@ from fvpipe.config.project import Labels
 from fvpipe.datasets.adapter import Adapter, ImageFacts, LabelTable, ListedImage
 from fvpipe.datasets.combine import BreastOfExam, combined, differing_facts, with_follow_up, with_more
 from fvpipe.datasets.declaration import Column, Declaration, Table, check_option
+from fvpipe.datasets.idle_keys import IMAGE_FACTS, facts_of_rows
 from fvpipe.datasets.label_rules import RowReader
 from fvpipe.datasets.listed_images import bi_rads_of, list_image, state_images
 from fvpipe.datasets.values import parse_count, parse_day, parse_view
@@ -25,6 +26,8 @@ from fvpipe.dicom.header import HeaderPolicy
 from fvpipe.errors import LabelTableError, ParameterError
 from fvpipe.io.tables import OpenTable, Row, open_table, whole_number
 from fvpipe.types import VIEWS, BreastFacts, Exam, Finding, Laterality, View
+
+BI_RADS_RULES = {"bi_rads_benign", "bi_rads_malignant"}
 
 
 def declared_adapter(declaration: Declaration) -> Adapter:
@@ -143,6 +146,10 @@ def read_declared(declaration: Declaration, root: Path, label_file: Path | None,
     found = _Found(combine=next((table.combine for table in declaration.tables_of_paths if table.label), "same"))
     tables = [table for table in declaration.tables if not table.from_path]
     first = next((table for table in tables if table.label), None)  # what the user's file and columns are about
+    if label_file is not None and first is None:
+        raise ParameterError(
+            f"{label_file}: adapter {declaration.name!r} has no label table; leave out `label_file` or --labels"
+        )
     read = False
     for table in tables:
         for file in _files(table, root, label_file if table is first else None):
@@ -162,8 +169,10 @@ def read_declared(declaration: Declaration, root: Path, label_file: Path | None,
                 found.listed[key] = replace(found.listed[key], findings=(*found.listed[key].findings, *boxes))
             else:
                 found.unused.append(f"findings of {key}")
-    if not read and (rules.columns or rules.classes or rules.label_from):
-        wrong = "`columns`, `classes` and `label_from` are about a label table, and there is none"
+    of_paths = any(table.label == "bi_rads" for table in declaration.tables_of_paths)
+    by_bi_rads = rules.model_fields_set & BI_RADS_RULES and not of_paths
+    if not read and (rules.columns or rules.classes or rules.label_from or by_bi_rads):
+        wrong = "`columns`, `classes`, `label_from` and `bi_rads_*` are about a label table, and there is none"
         raise ParameterError(f"labels: {wrong}; name it: `label_file` of params.yaml, or --labels")
     if code is not None and not read and hasattr(code, "default_labels"):
         return LabelTable(code.default_labels())
@@ -265,13 +274,19 @@ def _reader(
 def _check_settings(declaration: Declaration, table: Table, rules: Labels, *, first: bool) -> None:
     """Reject settings of ``params.yaml`` that this table could not follow."""
     given = rules.model_fields_set
+    known = facts_of_rows(table, declaration)
+    idle = sorted(rules.columns.keys() - known - {"path", "instance", "label"}) if first else []
     wrong = ""
-    if first and isinstance(table.label, tuple) and (rules.classes or rules.label_from or "label" in rules.columns):
+    if first and table.cases and (rules.classes or rules.label_from or "label" in rules.columns):
         wrong = "`classes`, `label_from` and a column of the label do nothing: its label rule has cases of its own"
-    elif first and table.label != "bi_rads" and given & {"bi_rads_benign", "bi_rads_malignant"}:
+    elif first and table.label != "bi_rads" and given & BI_RADS_RULES:
         wrong = "`bi_rads_benign` and `bi_rads_malignant` do nothing: its labels are not made of BI-RADS"
-    elif first and not table.lists_images and (only := sorted({"kind", "implant", "boxes", "view"} & rules.columns.keys())):
-        wrong = f"a column of {only[0]} is about images; give the column `path`, too"
+    elif first and table.label == "bi_rads" and (rules.classes or "label" in rules.columns):
+        wrong = "`classes` and a column of the label do nothing: its labels are made of BI-RADS"
+    elif idle and not table.lists_images and idle[0] in IMAGE_FACTS:
+        wrong = f"a column of {idle[0]} is about images; give the column `path`, too"
+    elif idle:
+        wrong = f"a column of {idle[0]} does nothing; this table can give {', '.join(sorted(known))}"
     elif "path" in rules.columns and table.path_groups:
         wrong = "its rows find their images by other columns than a path"
     if wrong:

@@ -13,7 +13,8 @@ _BREAST = {"patient", "exam", "laterality", *EXAM_NAMES}
 _ADDED = {"bi_rads", "density", "subtype"}
 _OF_LABELS = {*_ADDED, "age", "pathology", "subset", "machine"}
 _BOXES = {"category", "finding_bi_rads", *EDGES, "boxes"}
-_IMAGE = {*_BREAST, "view", "kind", "implant", *_BOXES}
+IMAGE_FACTS = {*_BREAST, "view", "kind", "implant", *_BOXES}
+"""Facts that rows about images can give."""
 
 
 def check_idle_keys(declaration: Declaration) -> None:
@@ -117,7 +118,9 @@ def _of_cases(table: Table) -> Iterator[str]:
 
 def _of_columns(table: Table, declaration: Declaration) -> Iterator[str]:
     """Columns that are not read, and words in them that are no value."""
-    known = _facts(table, declaration)
+    known = facts_of_rows(table, declaration)
+    if table.label and not table.file:  # the user's own table may be about images, by a column `path`
+        known |= IMAGE_FACTS
     for fact, column in table.columns.items():
         where = f"columns.{fact}"
         if fact not in known:
@@ -155,13 +158,13 @@ def _of_words(fact: str, words: Mapping[str, str], declaration: Declaration) -> 
             yield f"{text!r} has two values: upper and lower case count as the same"
 
 
-def _facts(table: Table, declaration: Declaration) -> set[str]:
+def facts_of_rows(table: Table, declaration: Declaration) -> set[str]:
     """Facts that rows of a table can give."""
     of_labels = _OF_LABELS | declaration.targets.keys() | ({"label"} if isinstance(table.label, str) else set())
     if table.lists_images:
         source = "path" if table.from_path else "table"
         silent = {fact for fact in ("patient", "exam", "view") if source not in getattr(declaration.identity, fact)}
-        return (_IMAGE - silent) | (of_labels if table.label else set())
+        return (IMAGE_FACTS - silent) | (of_labels if table.label else set())
     if table.adds:
         return _BREAST | _ADDED | declaration.targets.keys() | (_BOXES if table.instance else set())
     if not table.label:
@@ -171,4 +174,4 @@ def _facts(table: Table, declaration: Declaration) -> set[str]:
         found |= {"view", "rows", "columns"}
     if "lesion" in table.columns:
         found |= {"lesion", "view", "category"}
-    return found if table.file else found | _IMAGE  # the user's own table may be about images, by a column `path`
+    return found
