@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import sys
 import textwrap
 import zlib
@@ -170,11 +171,34 @@ def test_a_mask_is_a_finding_or_named(name: str, tmp_path: Path) -> None:
     assert (breast["label"], breast["bi_rads"], breast["density"]) == ("1", "4", "C")
 
 
+@pytest.mark.parametrize("uid", [None, "2.25.5"])
+def test_a_mask_is_one_finding_of_a_film_without_uid_and_of_a_film_that_lies_there_twice(
+    uid: str | None, tmp_path: Path
+) -> None:
+    known: dict[str, Any] = {"SOPClassUID": SecondaryCaptureImageStorage, "Laterality": "L", "ImageLaterality": None}
+    for view in (factory.CC, factory.MLO):
+        tags = known | {
+            "PatientID": f"Mass-Training_P_00001_LEFT_{view}",
+            "PatientOrientation": view.value,
+            "ViewPosition": None,
+        }
+        tags |= {"SOPInstanceUID": uid and f"{uid}{int(view is factory.CC)}"}
+        factory.mammogram(tmp_path / "in" / f"{view}.dcm", factory.breast(1, view), **tags)
+    if uid:
+        shutil.copy(tmp_path / "in" / "CC.dcm", tmp_path / "in" / "CC-copy.dcm")
+    mask = known | {"PatientID": "Mass-Training_P_00001_LEFT_CC_1", "PatientOrientation": "CC", "SOPInstanceUID": "2.25.77"}
+    factory.mammogram(tmp_path / "in" / "mask.dcm", factory.Made(MASKS["two values"][0], factory.breast().drawing, 8), **mask)
+    (breast,) = index_folder(tmp_path / "in", "cbis").breasts
+    assert [len(found) for found in breast.findings] == [1, 0]
+
+
 @pytest.mark.parametrize(
     ("row", "message"),
     [
         ("P_00001,3,BOTH,CC,1,mass,4,BENIGN", "left or right breast is 'BOTH'"),
         ("P_00001,3,LEFT,CC,1,mass,4,UNSURE", "pathology is 'UNSURE'"),
+        ("P_00001,3,LEFT,XCC,1,mass,4,BENIGN", "image view is 'XCC'; expected CC or MLO"),
+        ("P_00001,3,LEFT,CC,1.5,mass,4,BENIGN", "abnormality id is '1.5'; expected a whole number"),
     ],
 )
 def test_wrong_cbis_tables(row: str, message: str, tmp_path: Path) -> None:

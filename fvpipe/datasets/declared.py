@@ -25,7 +25,7 @@ from fvpipe.datasets.values import parse_count, parse_day, parse_view
 from fvpipe.dicom.header import HeaderPolicy
 from fvpipe.errors import LabelTableError, ParameterError
 from fvpipe.io.tables import OpenTable, Row, open_table, whole_number
-from fvpipe.types import VIEWS, BreastFacts, Exam, Finding, Laterality, View
+from fvpipe.types import BreastFacts, Exam, Finding, Laterality, View
 
 BI_RADS_RULES = {"bi_rads_benign", "bi_rads_malignant"}
 
@@ -354,10 +354,10 @@ def _describe_breast(reader: RowReader, row: Row, key: BreastOfExam, found: _Fou
         found.added.describe(reader, row, key, facts)
         return
     found.breasts.describe(reader, row, key, facts)
-    if reader.columns.get("lesion") and (name := reader.cell(row, "view")) in VIEWS:
-        lesion = whole_number(reader.cell(row, "lesion"))
-        if lesion is not None:
-            found.regions[patient, side, View(name), lesion] = reader.cell(row, "category"), facts.bi_rads
+    if "lesion" in reader.columns:
+        view, lesion = reader.parsed(row, "view", parse_view, "CC or MLO"), reader.parsed(row, "lesion", whole_number)
+        if view and lesion != "":
+            found.regions[patient, side, view, lesion] = reader.cell(row, "category"), facts.bi_rads
     if table.follow_up:
         day = parse_day(row.get(table.follow_up.date))
         if not day:
@@ -373,6 +373,8 @@ def _describe_image(reader: RowReader, row: Row, found: _Found) -> None:
     table = reader.table
     image = row[table.instance]
     if not image:
+        if not table.label:
+            raise row.error(table.instance, "the SOP Instance UID of the image that the box lies on")
         return
     if not table.label:
         found.findings.setdefault(image, []).extend(reader.findings(row))

@@ -67,7 +67,7 @@ class BreastLabels:
     exams_of_images : mapping of str to Exam
         By path, the exam that rows which list images name.
     findings_by_path : mapping of str to sequence of Finding
-        Boxes of such rows.
+        Boxes of such rows, and of masks.
     implied : mapping of (str, Laterality, Exam) to BreastFacts
         As `exams`, of breasts that no row names.
     combine : {"same", "first", "worst"}
