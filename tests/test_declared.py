@@ -175,6 +175,38 @@ def test_a_declaration_of_paths_alone(tmp_path: Path) -> None:
     assert detail == "the path: grade is 'maybe'; expected ca or ok"
 
 
+TWICE = """
+name: twice
+license: ours
+hashed: false
+path: '(?P<day>[0-9]{8})_(?P<sort>[a-z]+)_[A-Z]+\\.dcm$'
+tables:
+  - {from_path: true, columns: {study_date: day, kind: {column: sort, values: {fd: full_field, syn: synthetic}}}}
+  - file: t.csv
+    path: file
+    columns: {accession: acc, kind: kind}
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "row", "expected"),
+    [
+        ("20150301_fd_CC.dcm", {}, ""),
+        ("20150302_fd_CC.dcm", {}, "identifier_conflict"),
+        ("20150301_fd_CC.dcm", {"acc": "A2"}, "identifier_conflict"),
+        ("20150301_syn_CC.dcm", {}, "image_kind_refused"),
+        ("20150301_syn_CC.dcm", {"kind": ""}, ""),
+    ],
+)
+def test_path_and_table_speak_of_the_same_exam_and_kind(name: str, row: dict[str, str], expected: str, tmp_path: Path) -> None:
+    (tmp_path / "own.yaml").write_text(TWICE)
+    header = {"PatientID": "A", "ImageLaterality": "L", "ViewPosition": "CC", "AccessionNumber": "A1", "StudyDate": "20150301"}
+    image(tmp_path / "in" / name, 1, **header)
+    write_table(tmp_path / "in" / "t.csv", [{"file": name, "acc": "A1", "kind": "full_field"} | row])
+    found = reasons(index(tmp_path / "in", str(tmp_path / "own.yaml")))
+    assert found.get(name, "") == expected
+
+
 OWN = """
 name: own
 license: ours
