@@ -45,7 +45,7 @@ from fvpipe.dicom.value_mapping import PixelPadding, Rescale, Window
 from fvpipe.imaging.decoded_image import DecodedImage
 from fvpipe.reasons import Reason, Rejection
 from fvpipe.simulation.dicom_file import without_validation
-from fvpipe.types import Edge, ImageRecord, Laterality, Orientation, View
+from fvpipe.types import NOTHING_STATED, Edge, ImageRecord, Laterality, Orientation, StatedImage, View
 from tests.support.decoding import decode
 from tests.support.factory import coded, dataset, deflated, encode, file_bytes, outcomes, table, write
 from tests.support.faulty import (
@@ -468,6 +468,27 @@ def test_vindr_policy(tmp_path: Path) -> None:
     assert (found.patient_id, found.study) == (16 * "a1", "")
     missing = read(tmp_path, header(**tags | {"StudyInstanceUID": None}), get_adapter("vindr").policy)
     assert isinstance(missing, Rejection) and missing.reason is Reason.IDENTIFIER_MISSING
+
+
+def test_an_identifier_that_is_missing_is_named_by_its_source(tmp_path: Path) -> None:
+    """A header that has it, of a data set whose adapter does not read it there."""
+    own = replace(STANDARD, from_header=("laterality", "view"))
+    of_path = StatedImage(patient="P1")
+    for policy, stated, detail in (
+        (own, NOTHING_STATED, "neither label table nor path gives the patient of this image"),
+        (own, of_path, "neither label table nor path gives the exam of this image"),
+        (replace(own, patient_from="study"), NOTHING_STATED, "neither label table nor path gives the patient"),
+        (
+            replace(STANDARD, patient_pattern="^X(.*)$"),
+            NOTHING_STATED,
+            "PatientID of 1 characters is not of this data set's form",
+        ),
+    ):
+        (tmp_path / "x.dcm").write_bytes(header(PatientID="X"))
+        found = read_header(tmp_path, "x.dcm", policy, stated)
+        assert isinstance(found, Rejection) and found.detail.startswith(detail)
+    missing = read(tmp_path, header(StudyInstanceUID=None))
+    assert isinstance(missing, Rejection) and missing.detail == "StudyInstanceUID is absent or empty"
 
 
 def test_cmmd_policy(tmp_path: Path) -> None:

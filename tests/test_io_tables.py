@@ -380,6 +380,7 @@ FINDINGS = "image_id,finding_categories,finding_birads,xmin,ymin,xmax,ymax\n"
         ("i1,['Mass'],BI-RADS 5,1,2,x,4", "line 2: xmax is 'x'; expected a number of pixels"),
         ("i1,['Mass'],BI-RADS 5,1,2,inf,4", "line 2: xmax is another (not shown"),
         ("i1,['Mass'],BI-RADS 5,5,2,3,4", "line 2: xmax is '3'; expected a box"),
+        (",['Mass'],BI-RADS 5,1,2,3,4", "line 2: image_id is ''; expected the SOP Instance UID of the image"),
     ],
 )
 def test_a_wrong_table_of_findings(tmp_path: Path, row: str, message: str) -> None:

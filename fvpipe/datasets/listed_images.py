@@ -13,11 +13,10 @@ from fvpipe.config.project import Labels
 from fvpipe.datasets.adapter import LabelTable, ListedImage
 from fvpipe.datasets.declaration import Column, Declaration, Table
 from fvpipe.datasets.label_rules import RowReader
+from fvpipe.datasets.values import parse_kind
 from fvpipe.errors import LabelTableError, ParameterError
 from fvpipe.io.tables import Row
 from fvpipe.reasons import Reason
-
-KINDS = ("full_field", "synthetic", "low_energy", "recombined", "other")
 
 
 def bi_rads_of(declaration: Declaration, rules: Labels) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -60,7 +59,7 @@ def list_image(reader: RowReader, row: Row, listed: dict[str, ListedImage], subs
 def _image(reader: RowReader, row: Row, place: str, subset: str = "") -> ListedImage:
     sides = reader.sides(row)
     side = sides[0] if len(sides) == 1 else None
-    kind = reader.parsed(row, "kind", lambda text: text if text in KINDS else None, ", ".join(KINDS))
+    kind = reader.parsed(row, "kind", parse_kind)
     rejected = next(((each.code, each.why) for each in reader.table.exclude if reader.fits(row, each.when, side)), None)
     if kind in ("recombined", "other"):
         detail = f"{reader.columns['kind'].column[0]} is that of {'a recombined' if kind == 'recombined' else 'another'} image"

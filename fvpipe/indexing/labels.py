@@ -64,10 +64,10 @@ class BreastLabels:
         The table's patients and accession numbers as it writes them, by digest. Never to be shown or stored.
     of_images : mapping of str to sequence of BreastFacts
         By path, what rows that list images, and the path, say of the breast.
-    exams_of_images : mapping of str to Exam
-        By path, the exam that rows which list images name.
+    exams_of_images : mapping of str to sequence of Exam
+        By path, the exam as rows which list images, and the path, name it.
     findings_by_path : mapping of str to sequence of Finding
-        Boxes of such rows.
+        Boxes of such rows, and of masks.
     implied : mapping of (str, Laterality, Exam) to BreastFacts
         As `exams`, of breasts that no row names.
     combine : {"same", "first", "worst"}
@@ -75,7 +75,7 @@ class BreastLabels:
     policy : HeaderPolicy
         How identifiers are hashed.
     unused : sequence of str
-        Places of rows that only add facts, of breasts that no other row describes.
+        Places of rows and files that only add facts, of breasts that no other row describes.
     match : Match or None
         The table joined to the images; None before :meth:`matched`.
     """
@@ -89,7 +89,7 @@ class BreastLabels:
     exams: Mapping[tuple[str, Laterality, Exam], BreastFacts] = field(default_factory=dict)
     written: Mapping[str, str] = field(default_factory=dict, repr=False)
     of_images: Mapping[str, Sequence[BreastFacts]] = field(default_factory=dict)
-    exams_of_images: Mapping[str, Exam] = field(default_factory=dict)
+    exams_of_images: Mapping[str, Sequence[Exam]] = field(default_factory=dict)
     findings_by_path: Mapping[str, Sequence[Finding]] = field(default_factory=dict)
     implied: Mapping[tuple[str, Laterality, Exam], BreastFacts] = field(default_factory=dict)
     combine: Literal["same", "first", "worst"] = "same"
@@ -147,10 +147,11 @@ class BreastLabels:
         return replace(facts, excluded=excluded) if excluded else facts
 
     def names_another_exam(self, image: ImageRecord) -> bool:
-        """Whether the row that lists an image names another exam than its header, as far as both name one."""
-        exam = self.exams_of_images.get(image.path, Exam())
-        study, accession, date = image.study or exam.study, image.accession or exam.accession, image.study_date or exam.date
-        return not _fits(exam, study, accession, date)
+        """Whether a row that lists an image, or its path, names another exam than its header, as far as both name one."""
+        return any(
+            not _fits(exam, image.study or exam.study, image.accession or exam.accession, image.study_date or exam.date)
+            for exam in self.exams_of_images.get(image.path, ())
+        )
 
     def findings_of(self, image: ImageRecord) -> tuple[Finding, ...]:
         """Boxes of one image."""
@@ -184,7 +185,9 @@ class BreastLabels:
             yield Rejection(name, Reason.LABEL_WITHOUT_IMAGE, detail + hint), bool(hint)
         if self.unused:
             first = ", ".join(self.unused[:3]) + (", ..." if len(self.unused) > 3 else "")
-            detail = f"{len(self.unused)} row(s) add facts to breasts that no other row of the label table describes: {first}"
+            detail = (
+                f"{len(self.unused)} row(s) or file(s) add facts to breasts that no row of the label table describes: {first}"
+            )
             yield Rejection("label table", Reason.LABEL_WITHOUT_IMAGE, detail), True
 
     def _fitting(

@@ -82,7 +82,7 @@ def contradictions(records: Iterable[ImageRecord], labels: BreastLabels) -> Iter
                 break
         else:
             if labels.names_another_exam(record):
-                detail = "the row of the label table names another exam than the header (study_uid, accession or study_date)"
+                detail = "label table or path names another exam than the header (study_uid, accession or study_date)"
                 yield Rejection(record.path, Reason.IDENTIFIER_CONFLICT, detail)
 
 

@@ -20,6 +20,9 @@ from fvpipe.io.read import file_state
 from fvpipe.reasons import Reason, Rejection
 from fvpipe.types import ImageRecord, SourceFile
 
+CACHED_AS = "format"
+"""Kind of what :class:`Content` says of a file in the file cache; a new name where the same bytes would be told otherwise."""
+
 ARCHIVES = frozenset({".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar"})
 
 
@@ -145,7 +148,7 @@ def _contents(root: Path, files: Iterable[SourceFile], file_cache: FileCache) ->
     """Tell what files are by their first bytes; one that cannot be read is `OTHER`."""
     contents, new = dict[str, Content](), list[tuple[SourceFile, str]]()
     for file in files:
-        cached = file_cache.fact(file, "content")
+        cached = file_cache.fact(file, CACHED_AS)
         if cached is None:
             try:
                 with open(root / file.path, "rb", buffering=0) as data:
@@ -155,7 +158,7 @@ def _contents(root: Path, files: Iterable[SourceFile], file_cache: FileCache) ->
                 cached = Content.OTHER.value
         contents[file.path] = Content(cached)
     if new:
-        file_cache.put_facts(new, "content")
+        file_cache.put_facts(new, CACHED_AS)
     return contents
 
 

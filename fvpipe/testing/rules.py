@@ -200,7 +200,7 @@ def _is_file_of(name: str, table: Table, tree: MadeTree) -> bool:
 
 def _needed_columns(tree: MadeTree, table: Table) -> set[str]:
     facts = needed_facts(tree.declaration, table) | {fact for fact, column in table.columns.items() if column.needed}
-    cases = table.label if isinstance(table.label, tuple) else ()
+    cases = table.cases
     reached = [i for i in range(len(cases)) if not any(each.startswith(f"case {i + 1} ") for each in tree.not_made)]
     rules = [*(case.when for case in cases[: max(reached, default=-1) + 1]), *(each.when for each in table.exclude)]
     found = {column for fact in facts if fact in table.columns for column in table.columns[fact].column[:1]}

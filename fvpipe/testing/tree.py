@@ -229,7 +229,7 @@ class _Maker:
         for fact, column in table.columns.items():
             if (words := self._words(fact, breast, view, column, outcome)) is not None:
                 cells.setdefault(column.column[0], self._cell(fact, column, words))
-        cases = table.label if isinstance(table.label, tuple) else ()
+        cases = table.cases
         whens = [case.when for case in (*cases, *table.contralateral)] + [each.when for each in table.exclude]
         cells = {name: "" for when in whens for name in when} | cells
         if table.follow_up:
@@ -261,7 +261,7 @@ class _Maker:
 
     def _row_of_case(self, table: Table, cells: dict[str, str], side: Laterality, case: Case) -> dict[str, str]:
         """Find cells for which the label rule takes this case."""
-        cases = table.label if isinstance(table.label, tuple) else ()
+        cases = table.cases
         reader = RowReader(table, table.columns, self.bi_rads, dict(self.declaration.options))
         own = table.columns["laterality"].column[0] if "laterality" in table.columns else ""
         choices: dict[str, list[str]] = {}

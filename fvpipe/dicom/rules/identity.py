@@ -12,6 +12,7 @@ from fvpipe.dicom.rules.image_kind import image_kind
 from fvpipe.dicom.rules.pixels import pixel_layout
 from fvpipe.dicom.rules.views import (
     IMPLANT_DISPLACED,
+    NOT_STATED,
     laterality,
     patient_orientation,
     side_of_header,
@@ -28,18 +29,24 @@ def identity(context: RuleContext) -> tuple[str, str]:
     policy, stated = context.policy, context.stated
     patient = patient_of_header(context) if "patient" in policy.from_header else ""
     if not (patient or stated.patient):
-        raise RejectedFile(Reason.IDENTIFIER_MISSING, f"{policy.patient_keyword} is absent or empty")
+        raise _missing(context, "patient", policy.patient_keyword)
     if stated.patient and patient not in ("", stated.patient):
-        detail = "the header names another patient than the label table or path; where its PatientID means nothing, use a"
-        raise RejectedFile(Reason.IDENTIFIER_CONFLICT, f"{detail} declaration that takes the patient from elsewhere")
+        detail = "the header names another patient than the label table or path; use a declaration that takes the patient from"
+        raise RejectedFile(Reason.IDENTIFIER_CONFLICT, f"{detail} elsewhere, where its {policy.patient_keyword} means nothing")
     patient = patient or stated.patient
     if not policy.keep_studies_apart or policy.patient_from == "study":
         return patient, ""
     study = text(context.dataset, "StudyInstanceUID") if "exam" in policy.from_header else ""
     if not (study or stated.study):
-        raise RejectedFile(Reason.IDENTIFIER_MISSING, "StudyInstanceUID is absent or empty")
+        raise _missing(context, "exam", "StudyInstanceUID")
     # A study's UID is long and may identify a site: a digest distinguishes studies as well, and keeps breast ids short.
     return patient, policy.exam_digest("study", study) if study else stated.study
+
+
+def _missing(context: RuleContext, fact: str, keyword: str) -> RejectedFile:
+    is_read = fact in context.policy.from_header
+    detail = f"{keyword} is absent or empty" if is_read else NOT_STATED.format(f"the {fact}")
+    return RejectedFile(Reason.IDENTIFIER_MISSING, detail)
 
 
 def patient_of_header(context: RuleContext) -> str:
@@ -50,10 +57,10 @@ def patient_of_header(context: RuleContext) -> str:
         return ""
     if policy.patient_pattern:
         match = re.search(policy.patient_pattern, value)
-        if not match:
+        if not (match and match[1]):
             detail = f"{keyword} of {len(value)} characters is not of this data set's form"
             raise RejectedFile(Reason.IDENTIFIER_INVALID, detail)
-        value = match.group(1)
+        value = match[1]
     # U+FFFD stands for bytes that its character set does not have: two patients could become one.
     if len(value) > 64 or not value.isprintable() or "\ufffd" in value:
         found = f"{keyword} has {len(value)} characters, or some that are no text"
