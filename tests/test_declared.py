@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from fvpipe.config.formats import SUFFIXES
 from fvpipe.config.project import Labels
 from fvpipe.datasets.registry import declarations, get_adapter
 from fvpipe.errors import LabelTableError, ParameterError
@@ -108,6 +109,14 @@ def test_sources_are_those_that_decided(tmp_path: Path) -> None:
     image(folder / "a.dcm", 1, PatientID="A", ImageLaterality="L")  # the view is the row's
     write_table(tmp_path / "t.csv", [{"file": "a.dcm", "label": 1, "patient_id": "A", "laterality": "L", "view": "CC"}])
     found = index(folder, "table", label_file=str(tmp_path / "t.csv"), labels=Labels(columns={"path": "file"}))
+    assert [record.identity_from for record in found.images] == ["view table"]
+
+
+@pytest.mark.parametrize("suffix", sorted(frozenset[str]().union(*SUFFIXES.values())))
+def test_a_table_may_leave_out_the_suffix_of_any_file_that_is_read(suffix: str, tmp_path: Path) -> None:
+    image(tmp_path / "own" / f"a{suffix.upper()}", 1, PatientID="A", ImageLaterality="L")
+    write_table(tmp_path / "t.csv", [{"file": "a", "label": 1, "patient_id": "A", "laterality": "L", "view": "CC"}])
+    found = index(tmp_path / "own", "table", label_file=str(tmp_path / "t.csv"), labels=Labels(columns={"path": "file"}))
     assert [record.identity_from for record in found.images] == ["view table"]
 
 

@@ -21,6 +21,9 @@ SUFFIXES: dict[Format, frozenset[str]] = {
 }
 """Suffixes of files that are read or rejected by name; a file under another name is told by its first bytes."""
 
+IMAGE_SUFFIXES = frozenset[str]().union(*SUFFIXES.values()) - {""}
+"""Suffixes of all formats, which a table that lists images may leave out or write otherwise."""
+
 RASTER = frozenset(SUFFIXES) - {"dicom"}
 """Formats that are not DICOM. Their names stand in the place of a transfer syntax."""
 
