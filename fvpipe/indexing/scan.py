@@ -12,8 +12,7 @@ from heapq import heappop, heappush
 from pathlib import Path
 
 from fvpipe.cache.file_cache import FileCache
-from fvpipe.config.formats import DICOM, SUFFIXES, Format
-from fvpipe.dicom.raster.headers import HEAD_BYTES, recognize
+from fvpipe.config.formats import DICOM, HEAD_BYTES, SUFFIXES, Format, recognize
 from fvpipe.errors import InputError
 from fvpipe.indexing.index import PassedOver
 from fvpipe.io.read import file_state

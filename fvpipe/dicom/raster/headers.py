@@ -12,24 +12,14 @@ from typing import BinaryIO
 
 from pydicom.dataset import Dataset
 
-from fvpipe.config.formats import DICOM, Format
+from fvpipe.config.formats import DICOM, HEAD_BYTES, PNG, Format, recognize
 from fvpipe.dicom.elements import RejectedFile, raise_transient, silenced
 from fvpipe.dicom.layout import EXCESS_BYTES, PixelLocation
 from fvpipe.dicom.reader import OpenedDicom, open_dicom
 from fvpipe.dicom.rules.pixels import MAX_SIDE, check_size
 from fvpipe.reasons import Reason
 
-HEAD_BYTES = 132  # that tell the format of a file
 TEXT_HEADER_BYTES = 1 << 16  # of a PGM or NRRD file, within which its header must end
-PNG = b"\x89PNG\r\n\x1a\n"  # the first bytes of a PNG file
-_SIGNATURES: tuple[tuple[bytes, Format], ...] = (
-    (rb"(?s).{128}DICM", "dicom"),  # first: its preamble may be that of a TIFF
-    (re.escape(PNG), "png"),
-    (rb"\xff\xd8\xff", "jpeg"),
-    (rb"II[*+]\0|MM\0[*+]", "tiff"),
-    (rb"P5\s", "pgm"),
-    (rb"NRRD000[1-5]\r?\n", "nrrd"),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +54,6 @@ class RasterHeader:
     values: str = ""
     most: int = 0
     compressed: bool = False
-
-
-def recognize(head: bytes) -> Format | None:
-    """Tell the format of a file by its first :data:`HEAD_BYTES`, whatever its name."""
-    return next((name for signature, name in _SIGNATURES if re.match(signature, head)), None)
 
 
 def open_image(file: BinaryIO, formats: Sequence[Format] = DICOM, *, inverted: bool = False) -> OpenedDicom:
