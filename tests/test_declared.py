@@ -13,6 +13,7 @@ from fvpipe.config.formats import SUFFIXES
 from fvpipe.config.project import Labels
 from fvpipe.datasets.registry import declarations, get_adapter
 from fvpipe.errors import LabelTableError, ParameterError
+from fvpipe.project.standalone import standalone_source
 from tests.conftest import build, run
 from tests.support import factory
 from tests.support.declared import (
@@ -118,6 +119,15 @@ def test_a_table_may_leave_out_the_suffix_of_any_file_that_is_read(suffix: str, 
     write_table(tmp_path / "t.csv", [{"file": "a", "label": 1, "patient_id": "A", "laterality": "L", "view": "CC"}])
     found = index(tmp_path / "own", "table", label_file=str(tmp_path / "t.csv"), labels=Labels(columns={"path": "file"}))
     assert [record.identity_from for record in found.images] == ["view table"]
+
+
+def test_a_data_set_has_the_name_of_its_declaration_and_not_of_its_file(tmp_path: Path) -> None:
+    file = tmp_path / "Our Clinic v2.yaml"
+    file.write_text(DECLARATION)
+    image(tmp_path / "in" / "p1" / "2020" / "li-cc-ok.dcm", 1)
+    assert standalone_source("", tmp_path / "in", str(file)).name == "clinic"
+    said = run("audit", "--dicom", tmp_path / "in", "--adapter", file, "--out", tmp_path / "a.html", "--workers", 0).output
+    assert said.startswith("clinic: 1 of 1 images read")
 
 
 def test_settings_about_a_table_that_is_not_there_are_an_error(tmp_path: Path) -> None:

@@ -165,13 +165,8 @@ def audit(
     if dicom is not None:
         if datasets:
             raise click.UsageError("with --dicom give no --dataset")
-        kind = adapter or "table"
-        sources, samples = (
-            [standalone_source(Path(kind).stem, dicom, kind, labels, id_key, label_rules(columns, classes))],
-            Path("cache/samples"),
-        )
-        if out is not None:
-            samples = out.parent / ".samples"
+        sources = [standalone_source("", dicom, adapter or "table", labels, id_key, label_rules(columns, classes))]
+        samples = Path("cache/samples") if out is None else out.parent / ".samples"
         name, settings = load_pipeline(pipeline)
     elif adapter or labels or columns or classes:
         raise click.UsageError("--adapter, --labels, --column and --class go with --dicom; in a project see params.yaml")
