@@ -27,7 +27,7 @@ from fvpipe.indexing.rejections import rejection_lines, require_breasts
 from fvpipe.io.atomic import write_if_changed
 from fvpipe.project.project import Project
 from fvpipe.reasons import Reason
-from fvpipe.types import LABEL_NAMES, BreastKey
+from fvpipe.types import BREAST_FACTS, LABEL_NAMES, BreastKey
 
 Say = Callable[[str], None]
 EXPORTS = {"mammoclean": mammoclean_table}
@@ -108,7 +108,7 @@ def run_index(
             dataset=name,
             images=len(found.images),
             breasts=len(found.breasts),
-            unpaired=sum(not each.label_rejection for each in found.unpaired),
+            unpaired=len(found.unpaired_breasts),
             rejections=dict(sorted(Counter(rejection.reason.value for rejection in found.rejections).items())),
             ignored=len(found.passed_over),
             read=found.headers_read,
@@ -155,7 +155,7 @@ def explain(project: Project, path: Path, workers: Workers, id_key: Path | None,
     key = BreastKey(source.name, image.patient_id, image.study, image.laterality)
     ambiguous = next((r for r in found.rejections if r.what == key.breast_id and r.reason is Reason.LABEL_AMBIGUOUS), None)
     facts = found.facts[relative]
-    values = {name: getattr(facts, name) for name in ("bi_rads", "density", "age", "pathology", "subset", "subtype", "machine")}
+    values = {name: getattr(facts, name) for name in BREAST_FACTS}
     missing = f"{ambiguous.reason.value}: {ambiguous.detail}" if ambiguous else "no row of the label table names this breast"
     label = {"label": LABEL_NAMES[facts.label], "excluded": facts.excluded}
     for fact, value in (label | values).items():

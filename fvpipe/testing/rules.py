@@ -16,8 +16,8 @@ from fvpipe.evaluation.splits import Candidate, SplitPlan, split
 from fvpipe.indexing.index import Index
 from fvpipe.reasons import Reason
 from fvpipe.testing.folder import write_table
-from fvpipe.testing.tree import ARRIVING, MadeBreast, MadeTree, make_tree
-from fvpipe.types import Breast, Laterality, View
+from fvpipe.testing.tree import MadeBreast, MadeTree, make_tree
+from fvpipe.types import BREAST_FACTS, Breast, Laterality, View
 
 CONFLICTS = {"laterality": Reason.LATERALITY_CONFLICT, "view": Reason.VIEW_CONFLICT, "patient": Reason.IDENTIFIER_CONFLICT}
 
@@ -110,8 +110,8 @@ def _differing(tree: MadeTree, made: MadeBreast, breast: Breast, name: str) -> I
         yield f"{name}: arrives as {breast.key.laterality} of patient {breast.key.patient!r}"
     if facts.label != made.label:
         yield f"{name}: label {facts.label}, expected {made.label}"
-    arrived = {fact: getattr(facts, fact) for fact in ARRIVING} | dict(facts.targets)
-    for fact in (*ARRIVING, *tree.declaration.targets):
+    arrived = {fact: getattr(facts, fact) for fact in BREAST_FACTS} | dict(facts.targets)
+    for fact in (*BREAST_FACTS, *tree.declaration.targets):
         value = "" if arrived.get(fact) is None else str(arrived.get(fact, ""))
         if value != made.facts.get(fact, "") and (value or fact in made.facts):
             yield f"{name}: {fact} {value!r}, expected {made.facts.get(fact, '')!r}"

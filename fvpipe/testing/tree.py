@@ -23,12 +23,11 @@ from fvpipe.indexing.index import Index
 from fvpipe.io.tables import Row
 from fvpipe.testing.folder import SIZE, index_folder, write_image, write_table
 from fvpipe.testing.texts import expected_text, literal, matching_text, side_words
-from fvpipe.types import VIEWS, Laterality, View
+from fvpipe.types import BREAST_FACTS, VIEWS, Laterality, View
 
 DAY = "20150301"  # of every exam
 MAX_COMBINATIONS = 20_000  # of cells, tried for one case of a label rule
 BOX = {"top": "10", "bottom": "40", "left": "20", "right": "60", "boxes": "[[10, 20, 40, 60]]"}
-ARRIVING = ("bi_rads", "density", "age", "pathology", "subset", "subtype", "machine")
 
 
 @dataclass
@@ -241,7 +240,7 @@ class _Maker:
         if table.label:
             then = self._then(table, case, outcome)
             breast.label, breast.excluded = LABELS.get(then, -1), then.startswith(EXCLUDED)
-        for fact in (*ARRIVING, *self.declaration.targets) if table.label or table.adds else ():
+        for fact in (*BREAST_FACTS, *self.declaration.targets) if table.label or table.adds else ():
             silent = fact == "pathology" and case and not case.confirmed and any(each.confirmed for each in cases)
             if (given := table.columns.get(fact)) and not silent:
                 value = expected_text(fact, given, cells.get(given.column[0], ""))
