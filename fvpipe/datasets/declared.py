@@ -140,6 +140,10 @@ def read_declared(declaration: Declaration, root: Path, label_file: Path | None,
     options, found, code = _options(declaration, rules), _Found(), _code(declaration)
     tables = [table for table in declaration.tables if not table.from_path]
     first = next((table for table in tables if table.label), None)  # what the user's file and columns are about
+    about_table = bool(rules.columns or rules.classes or rules.label_from)
+    if first is None and (label_file is not None or (about_table and not tables)):
+        expected = "no `label_file`, `columns`, `classes` and `label_from` in params.yaml (--labels, --column, --class)"
+        raise ParameterError(f"labels: adapter {declaration.name!r} takes labels from no table; expected {expected}")
     read = False
     for table in tables:
         for file in _files(table, root, label_file if table is first else None):
@@ -156,7 +160,7 @@ def read_declared(declaration: Declaration, root: Path, label_file: Path | None,
         for key, boxes in code.read_findings(root).items():
             if key in found.listed:
                 found.listed[key] = replace(found.listed[key], findings=(*found.listed[key].findings, *boxes))
-    if not read and (rules.columns or rules.classes or rules.label_from):
+    if not read and about_table:
         wrong = "`columns`, `classes` and `label_from` are about a label table, and there is none"
         raise ParameterError(f"labels: {wrong}; name it: `label_file` of params.yaml, or --labels")
     if code is not None and not read and hasattr(code, "default_labels"):
@@ -224,12 +228,13 @@ def _reader(
     label = table.label
     if first and rules.label_from and not isinstance(label, tuple):
         label = rules.label_from
-    paths_needed = any(getattr(declaration.identity, fact)[0] == "table" for fact in IDENTITY)
+    elif first and not table.file and label == "label" and "bi_rads" in rules.columns and "label" not in rules.columns:
+        names = named["label"].column if "label" in named else ("label",)
+        if not {name.casefold() for name in names} & {name.casefold() for name in heading}:
+            label = "bi_rads"  # the user's own table has no column of the label
     table = table.model_copy(update={"label": label, **special})
     if table.instance and table.label and table.instance not in heading and "instance" not in special:
         table = table.model_copy(update={"instance": ""})  # breasts can be labelled without it
-    if table.path not in heading and "path" not in special and not paths_needed:
-        table = table.model_copy(update={"path": ""})
     _check_settings(declaration, table, rules, first=first)
     needed, columns = needed_facts(declaration, table), {}
     for fact in needed - named.keys():
@@ -248,6 +253,8 @@ def _check_settings(declaration: Declaration, table: Table, rules: Labels, *, fi
     wrong = ""
     if first and isinstance(table.label, tuple) and (rules.classes or rules.label_from or "label" in rules.columns):
         wrong = "`classes`, `label_from` and a column of the label do nothing: its label rule has cases of its own"
+    elif first and table.label == "bi_rads" and rules.classes:
+        wrong = "`classes` do nothing: its labels are made of BI-RADS; see `bi_rads_benign` and `bi_rads_malignant`"
     elif first and table.label != "bi_rads" and given & {"bi_rads_benign", "bi_rads_malignant"}:
         wrong = "`bi_rads_benign` and `bi_rads_malignant` do nothing: its labels are not made of BI-RADS"
     elif first and not table.lists_images and (only := sorted({"kind", "implant", "boxes", "view"} & rules.columns.keys())):

@@ -130,8 +130,12 @@ def explain(project: Project, path: Path, workers: Workers, id_key: Path | None,
     """
     held = project.holder(path)
     if held is None:
-        raise InputError(f"{path}: is below the folder of no data set of params.yaml; expected data/<name>/...")
+        folders = ", ".join(str(project.root(name)) for name in project.names(())) or "none: params.yaml has no data set"
+        raise InputError(f"{path}: is below the folder of no data set of params.yaml; expected a file below one of {folders}")
     source, relative = project.source(held[0], id_key), held[1]
+    if not path.is_file():
+        state = "is no file" if path.exists() else "no such file"
+        raise InputError(f"{path}: {state}; expected an image of data set {source.name}")
     with open_file_cache(source, project.samples, reread=reread) as file_cache:
         found = flow.index(source, workers, file_cache)
     answer: dict[str, Any] = {"path": relative, "dataset": source.name, "adapter": source.adapter.name, "facts": {}}
@@ -140,7 +144,11 @@ def explain(project: Project, path: Path, workers: Workers, id_key: Path | None,
         answer["rejected"] = {"reason": rejection.reason.value, "detail": rejection.detail}
     image = next((each for each in found.images if each.path == relative), None)
     if image is None and rejection is None:
-        raise InputError(f"{path}: was passed over: it is no DICOM file, or hidden")
+        formats = " or ".join(each.upper() for each in source.policy.formats)
+        raise InputError(
+            f"{path}: data set {source.name} passes over this file: it is hidden (a name that begins with a dot), or no "
+            f"{formats} by its name and its first bytes, as tables, archives and DICOMDIR are; expected an image"
+        )
     if image is None:
         return answer
     said = dict(each.split(" ") for each in image.identity_from.split(", ") if each)
