@@ -35,6 +35,7 @@ def declared_adapter(declaration: Declaration) -> Adapter:
         Its module of code cannot be imported.
     """
     headers, identity, code = declaration.headers, declaration.identity, _code(declaration)
+    read_region = getattr(code, "read_region", None)
     outside = any(set(getattr(identity, fact)) - {"header"} for fact in IDENTITY)
     listed = any(table.lists_images for table in declaration.tables)
     return Adapter(
@@ -55,7 +56,7 @@ def declared_adapter(declaration: Declaration) -> Adapter:
         hashed=declaration.hashed,
         publishable=declaration.publishable,
         read_labels=partial(read_declared, declaration),
-        read_region=getattr(code, "read_region", None),
+        read_region=partial(read_region, pattern=headers.region_pattern) if read_region else None,
         state_images=partial(state_images, declaration) if outside or listed else None,
         redistribute_shards=declaration.redistribute_shards,
         release_models=declaration.release_models,

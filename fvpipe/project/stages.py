@@ -17,6 +17,7 @@ from fvpipe.cache.sample_store import SampleStore
 from fvpipe.config.loading import digest_of
 from fvpipe.config.pipeline import load_pipeline
 from fvpipe.datasets.source import Source
+from fvpipe.dicom.rules.identity import source_of_facts
 from fvpipe.errors import FvpipeError, InputError
 from fvpipe.execution.workers import Workers
 from fvpipe.indexing.index import Index
@@ -151,7 +152,7 @@ def explain(project: Project, path: Path, workers: Workers, id_key: Path | None,
         )
     if image is None:
         return answer
-    said = dict(each.split(" ") for each in image.identity_from.split(", ") if each)
+    said = source_of_facts(image.identity_from)
     for fact, value in (
         ("patient", image.patient_id),
         ("exam", image.study),
