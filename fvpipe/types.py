@@ -258,6 +258,10 @@ class BreastFacts:
     targets: tuple[tuple[str, str], ...] = ()  # name and value of facts that the declaration adds, sorted; known ones alone
 
 
+BREAST_FACTS = ("bi_rads", "density", "age", "pathology", "subset", "subtype", "machine")
+"""Facts of :class:`BreastFacts` beside the label, each empty or None where it is not known."""
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     """Bounding box that a radiologist drew on one image. Edges in source pixels, as in the label table.

@@ -12,10 +12,13 @@ from typing import Any
 
 import pytest
 
+from fvpipe.cli.options import label_rules
+from fvpipe.config.formats import SUFFIXES
 from fvpipe.config.project import Labels
 from fvpipe.datasets.registry import declarations, get_adapter
 from fvpipe.errors import LabelTableError, ParameterError
 from fvpipe.project.reading import find_readings
+from fvpipe.project.standalone import standalone_source
 from fvpipe.types import NOTHING_STATED
 from tests.conftest import build, run
 from tests.support import factory
@@ -23,10 +26,12 @@ from tests.support.declared import (
     DECLARATION,
     OWN,
     RSNA,
+    csaw,
     embed,
     four,
     image,
     index,
+    jpeg_image,
     labels,
     reasons,
     rsna,
@@ -118,13 +123,30 @@ def test_sources_are_those_that_decided(tmp_path: Path) -> None:
     assert [record.identity_from for record in found.images] == ["view table"]
 
 
+@pytest.mark.parametrize("suffix", sorted(frozenset[str]().union(*SUFFIXES.values())))
+def test_a_table_may_leave_out_the_suffix_of_any_file_that_is_read(suffix: str, tmp_path: Path) -> None:
+    image(tmp_path / "own" / f"a{suffix.upper()}", 1, PatientID="A", ImageLaterality="L")
+    write_table(tmp_path / "t.csv", [{"file": "a", "label": 1, "patient_id": "A", "laterality": "L", "view": "CC"}])
+    found = index(tmp_path / "own", "table", label_file=str(tmp_path / "t.csv"), labels=Labels(columns={"path": "file"}))
+    assert [record.identity_from for record in found.images] == ["view table"]
+
+
+def test_a_data_set_has_the_name_of_its_declaration_and_not_of_its_file(tmp_path: Path) -> None:
+    file = tmp_path / "Our Clinic v2.yaml"
+    file.write_text(DECLARATION)
+    image(tmp_path / "in" / "p1" / "2020" / "li-cc-ok.dcm", 1)
+    assert standalone_source("", tmp_path / "in", str(file)).name == "clinic"
+    said = run("audit", "--dicom", tmp_path / "in", "--adapter", file, "--out", tmp_path / "a.html", "--workers", 0).output
+    assert said.startswith("clinic: 1 of 1 images read")
+
+
 def test_settings_about_a_table_that_is_not_there_are_an_error(tmp_path: Path) -> None:
     factory.patient(tmp_path / "in", "P1", "L")
     for settings in (Labels(columns={"label": "cancer"}), Labels(bi_rads_benign=(1,))):
         with pytest.raises(ParameterError, match="are about a label table, and there is none; name it"):
             index(tmp_path / "in", "table", labels=settings)
     (tmp_path / "own.yaml").write_text("name: own\nlicense: ours\n")
-    with pytest.raises(ParameterError, match="adapter 'own' has no label table"):
+    with pytest.raises(ParameterError, match="adapter 'own' takes labels from no table"):
         index(tmp_path / "in", str(tmp_path / "own.yaml"), label_file=str(tmp_path / "t.csv"))
 
 
@@ -135,6 +157,40 @@ def test_a_table_of_paths_without_its_label_is_an_error(settings: dict[str, Any]
     rules = Labels(**{**settings, "columns": {"path": "file", **settings.get("columns", {})}})
     with pytest.raises(LabelTableError, match=r"t\.csv, line 1: column '(label|bi_rads|cancr)' is missing"):
         index(tmp_path / "own", "table", label_file=str(tmp_path / "t.csv"), labels=rules)
+
+
+def test_a_column_of_bi_rads_decides_only_where_the_own_table_has_no_label(tmp_path: Path) -> None:
+    factory.patient(tmp_path / "own", "P1", "L")
+    table, settings = tmp_path / "t.csv", label_rules({"bi_rads": "birads"}, {})
+    for more, label in (({}, 1), ({"label": "0"}, 0)):
+        write_table(table, [{"patient_id": "P1", "laterality": "L", "birads": 5, **more}])
+        (breast,) = index(tmp_path / "own", "table", label_file=str(table), labels=settings).breasts
+        assert (breast.facts.label, breast.facts.bi_rads) == (label, 5)
+    write_table(table, [{"patient_id": "P1", "laterality": "L", "birads": 5, "Label": "0"}])
+    with pytest.raises(LabelTableError, match="column 'label' is missing"):
+        index(tmp_path / "own", "table", label_file=str(table), labels=settings)
+
+
+def test_a_column_of_bi_rads_leaves_the_label_rule_of_a_published_set(tmp_path: Path) -> None:
+    folder = csaw(tmp_path / "csaw", [{"x_case": 0, "assess": "2"}])
+    found = index(folder, "csaw-cc", labels=label_rules({"bi_rads": "assess"}, {}))
+    assert {(facts.label, facts.bi_rads) for facts in found.facts.values()} == {(0, 2)}
+
+
+@pytest.mark.parametrize("settings", [{"label_file": "t.csv"}, {"labels": Labels(columns={"bi_rads": "x"})}])
+def test_a_label_table_of_a_set_without_one_is_an_error(settings: dict[str, Any], tmp_path: Path) -> None:
+    jpeg_image(tmp_path / "birads 1" / "case" / "2019_BC1_CC_L.jpg", 1)
+    with pytest.raises(ParameterError, match="adapter 'kau-bcmd' takes labels from no table; expected no `label_file`"):
+        index(tmp_path, "kau-bcmd", **settings)
+
+
+def test_a_column_of_paths_that_a_table_lacks_is_named(tmp_path: Path) -> None:
+    """Its rows leave out images: without the paths they would leave out none."""
+    (tmp_path / "own.yaml").write_text(OWN.replace("COMBINE", "same").replace("    label:", "    path: file\n    label:", 1))
+    factory.patient(tmp_path / "own", "P1", "L")
+    write_table(tmp_path / "own" / "t.csv", [{"pid": "P1", "side": "L", "dx": ""}])
+    with pytest.raises(LabelTableError, match="column 'file' is missing"):
+        index(tmp_path / "own", str(tmp_path / "own.yaml"))
 
 
 def test_a_table_by_bi_rads(tmp_path: Path) -> None:
@@ -283,7 +339,11 @@ def test_columns_and_classes_on_the_command_line(tmp_path: Path) -> None:
     assert "column 'cancr' is missing" in run(*common, "--column", "label=cancr", code=1).output
     assert "is it 'cancer'?" in run(*common, "--column", "label=cancr", code=1).output
     assert "no fact 'labelx' (did you mean 'label'?)" in run(*common, "--column", "labelx=cancer", code=1).output
-    assert "expected NAME=VALUE" in run(*common, "--column", "label", code=2).output
+    assert "'label'; expected FACT=COLUMN" in run(*common, "--column", "label", code=2).output
+    twice = run(*common, "--column", "label=cancer", "--column", "label=other", code=2).output
+    assert "'label' is given 2 times; expected once" in twice
+    twice = run(*common, "--class", "yes=malignant", "--class", "Yes=benign", code=2).output
+    assert "'yes' is given 2 times; expected once" in twice
 
 
 def test_a_file_of_a_project_is_read_by_its_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -309,7 +369,12 @@ def test_a_file_of_a_project_is_read_by_its_data_set(tmp_path: Path, monkeypatch
     outside = run("inspect", "data/set/train_images/7/1.dcm", "--adapter", "table", "--json", code=1).stdout
     assert json.loads(outside)["reason"] == "view_missing"
     assert not (tmp_path / "config").exists()  # whoever shows no identity makes no key of identifiers
-    assert "is below the folder of no data set" in run("index", "--explain", "params.yaml", code=1).output
+    for file, said in (
+        ("params.yaml", "is below the folder of no data set of params.yaml; expected a file below one of data/set"),
+        ("data/set/0.dcm", "no such file; expected an image of data set set"),
+        ("data/set/train.csv", "data set set passes over this file: it is hidden (a name that begins with a dot), or no DICOM"),
+    ):
+        assert f"{file}: {said}" in run("index", "--explain", file, "--workers", 0, code=1).output
 
 
 def test_files_of_no_project_are_read_by_the_table_above_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""The declarations of published data sets: made trees in their form, with each trap of the real ones."""
+"""The declarations of published data sets: simulated trees in their form, with each trap of the real ones."""
 
 from __future__ import annotations
 

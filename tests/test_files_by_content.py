@@ -16,8 +16,8 @@ from pydicom.sequence import Sequence
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, MediaStorageDirectoryStorage
 
 from fvpipe.cache.file_cache import FileCache
+from fvpipe.config.formats import PNG
 from fvpipe.dicom.policy import HeaderPolicy
-from fvpipe.dicom.raster.headers import PNG
 from fvpipe.indexing.scan import image_files, scan_folder
 from tests.conftest import build, run
 from tests.support import factory

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import fields
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from fvpipe.flow import index
 from fvpipe.indexing.labels import BreastLabels
 from fvpipe.indexing.pairing import Pairing, colliding_instances, contradictions, pair, tied_images
 from fvpipe.reasons import Reason, Rejection
-from fvpipe.types import BreastFacts, BreastKey, Digest, Edge, ImageRecord, Laterality, Orientation, View
+from fvpipe.types import BREAST_FACTS, BreastFacts, BreastKey, Digest, Edge, ImageRecord, Laterality, Orientation, View
 from tests.support import factory
 
 CC, MLO = View.CC, View.MLO
@@ -71,6 +72,12 @@ def test_a_rounded_age_is_no_conflict(header: str, table: str, conflict: bool) -
 
 
 # --- which images make a breast ---------------------------------------------------------------------------------------
+
+
+def test_the_list_of_facts_is_that_of_the_class() -> None:
+    """Where a fact is missing in it, tables are merged, counted and explained without it."""
+    others = {"label", "excluded", "place", "pending", "targets"}
+    assert set(BREAST_FACTS) == {field.name for field in fields(BreastFacts)} - others
 
 
 def test_two_views_make_a_breast() -> None:

@@ -143,8 +143,8 @@ def build_shards(
     results = []
     with make_workers(workers | {"share_storage": not no_shared_storage}) as pool:
         if dicom is not None and out is not None:
-            kind, rules = adapter or "table", label_rules(columns, classes)
-            source = standalone.standalone_source(name or Path(kind).stem, dicom, kind, labels, id_key, rules)
+            rules = label_rules(columns, classes)
+            source = standalone.standalone_source(name or "", dicom, adapter or "table", labels, id_key, rules)
             target = standalone.standalone_target(source.name, pipelines[0], out, shard_count or 16)
             found = standalone.run_build(source, target, samples or out / ".samples", pool, limits, reread=reread, say=say)
         else:

@@ -53,8 +53,11 @@ def reading_options(function: FunctionT) -> FunctionT:
 
 def _pairs(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
     pairs = [value.rpartition("=")[::2] if parameter.name == "classes" else value.partition("=")[::2] for value in values]
-    if not all(first and second for first, second in pairs):
-        raise click.BadParameter("expected NAME=VALUE", context, parameter)
+    if wrong := next((value for value, pair in zip(values, pairs, strict=True) if not all(pair)), ""):
+        raise click.BadParameter(f"{wrong!r}; expected {parameter.metavar}", context, parameter)
+    names = [name.casefold() for name, _ in pairs]
+    if twice := next((name for name in names if names.count(name) > 1), ""):
+        raise click.BadParameter(f"{twice!r} is given {names.count(twice)} times; expected once", context, parameter)
     return dict(pairs)
 
 
@@ -90,8 +93,7 @@ def label_rules(columns: dict[str, str], classes: dict[str, str]) -> Labels:
     from fvpipe.config.loading import parse
     from fvpipe.config.project import Labels
 
-    by = {"label_from": "bi_rads"} if "bi_rads" in columns and "label" not in columns else {}
-    return parse(Labels, {"columns": columns, "classes": classes, **by}, "--column and --class")
+    return parse(Labels, {"columns": columns, "classes": classes}, "--column and --class")
 
 
 dataset_option = click.option("--dataset", "datasets", multiple=True, help="Data set of params.yaml; repeatable. [all]")

@@ -39,6 +39,7 @@ def declared_adapter(declaration: Declaration) -> Adapter:
         Its module of code cannot be imported.
     """
     headers, identity, code = declaration.headers, declaration.identity, _code(declaration)
+    read_region = getattr(code, "read_region", None)
     outside = any(set(getattr(identity, fact)) - {"header"} for fact in IDENTITY)
     listed = any(table.lists_images for table in declaration.tables)
     return Adapter(
@@ -57,7 +58,7 @@ def declared_adapter(declaration: Declaration) -> Adapter:
         hashed=declaration.hashed,
         publishable=declaration.publishable,
         read_labels=partial(read_declared, declaration),
-        read_region=getattr(code, "read_region", None),
+        read_region=partial(read_region, pattern=headers.region_pattern) if read_region else None,
         state_images=partial(state_images, declaration) if outside or listed else None,
         redistribute_shards=declaration.redistribute_shards,
         release_models=declaration.release_models,
@@ -146,10 +147,10 @@ def read_declared(declaration: Declaration, root: Path, label_file: Path | None,
     found = _Found(combine=next((table.combine for table in declaration.tables_of_paths if table.label), "same"))
     tables = [table for table in declaration.tables if not table.from_path]
     first = next((table for table in tables if table.label), None)  # what the user's file and columns are about
-    if label_file is not None and first is None:
-        raise ParameterError(
-            f"{label_file}: adapter {declaration.name!r} has no label table; leave out `label_file` or --labels"
-        )
+    about_table = bool(rules.columns or rules.classes or rules.label_from)
+    if first is None and (label_file is not None or (about_table and not tables)):
+        expected = "no `label_file`, `columns`, `classes` and `label_from` in params.yaml (--labels, --column, --class)"
+        raise ParameterError(f"labels: adapter {declaration.name!r} takes labels from no table; expected {expected}")
     read = False
     for table in tables:
         for file in _files(table, root, label_file if table is first else None):
@@ -170,8 +171,8 @@ def read_declared(declaration: Declaration, root: Path, label_file: Path | None,
             else:
                 found.unused.append(f"findings of {key}")
     of_paths = any(table.label == "bi_rads" for table in declaration.tables_of_paths)
-    by_bi_rads = rules.model_fields_set & BI_RADS_RULES and not of_paths
-    if not read and (rules.columns or rules.classes or rules.label_from or by_bi_rads):
+    by_bi_rads = bool(rules.model_fields_set & BI_RADS_RULES) and not of_paths
+    if not read and (about_table or by_bi_rads):
         wrong = "`columns`, `classes`, `label_from` and `bi_rads_*` are about a label table, and there is none"
         raise ParameterError(f"labels: {wrong}; name it: `label_file` of params.yaml, or --labels")
     if code is not None and not read and hasattr(code, "default_labels"):
@@ -253,12 +254,13 @@ def _reader(
     label = table.label
     if first and rules.label_from and not isinstance(label, tuple):
         label = rules.label_from
-    paths_needed = any(getattr(declaration.identity, fact)[0] == "table" for fact in IDENTITY)
+    elif first and not table.file and label == "label" and "bi_rads" in rules.columns and "label" not in rules.columns:
+        names = named["label"].column if "label" in named else ("label",)
+        if not {name.casefold() for name in names} & {name.casefold() for name in heading}:
+            label = "bi_rads"  # the user's own table has no column of the label
     table = table.model_copy(update={"label": label, **special})
     if table.instance and table.label and table.instance not in heading and "instance" not in special:
         table = table.model_copy(update={"instance": ""})  # breasts can be labelled without it
-    if table.path not in heading and "path" not in special and not paths_needed:
-        table = table.model_copy(update={"path": ""})
     _check_settings(declaration, table, rules, first=first)
     needed, columns = needed_facts(declaration, table), {}
     for fact in needed - named.keys():

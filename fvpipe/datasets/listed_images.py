@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from fvpipe.config.facts import IDENTITY
+from fvpipe.config.formats import IMAGE_SUFFIXES
 from fvpipe.config.project import Labels
 from fvpipe.datasets.adapter import LabelTable, ListedImage
 from fvpipe.datasets.declaration import Column, Declaration, Table
@@ -17,6 +18,8 @@ from fvpipe.datasets.values import parse_kind
 from fvpipe.errors import LabelTableError, ParameterError
 from fvpipe.io.tables import Row
 from fvpipe.reasons import Reason
+
+_IMAGE_SUFFIX = re.compile("(" + "|".join(re.escape(each) for each in sorted(IMAGE_SUFFIXES)) + ")$", re.IGNORECASE)
 
 
 def bi_rads_of(declaration: Declaration, rules: Labels) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -80,15 +83,17 @@ def _image(reader: RowReader, row: Row, place: str, subset: str = "") -> ListedI
 
 
 def path_key(path: str) -> str:
-    r"""Bring a path to the form in which paths are compared: slashes, and no suffix of an image.
+    r"""Bring a path to the form in which paths are compared: slashes, and no suffix of any format, in any case.
 
     Examples
     --------
     >>> path_key("NLBS Data\\normal\\1\\IM-1.dcm")
     'NLBS Data/normal/1/IM-1'
+    >>> path_key("MR1.0.IMA")
+    'MR1.0'
     """
     path = path.strip().replace("\\", "/").removeprefix("./")
-    return re.sub(r"\.(dcm|dicom|png|jpe?g|tiff?|pgm|nrrd)$", "", path, flags=re.IGNORECASE).rstrip()
+    return _IMAGE_SUFFIX.sub("", path).rstrip()
 
 
 def state_images(

@@ -207,6 +207,7 @@ class BreastLabels:
         return self.policy.exam_digest("accession", written)
 
 
+_RowOfExam = tuple[str, Laterality, Exam]
 _Imaged = Mapping[tuple[str, Laterality], set[tuple[str, str, str]]]
 """Study, accession and date of the images of each patient and side."""
 
@@ -260,21 +261,25 @@ def make_labels(source: Source, table: LabelTable, statements: Statements) -> Br
     policy = source.policy
     identify, digest = policy.identifier, policy.exam_digest  # `identify` is the identity where identifiers are kept
 
+    def by_exam(rows: Mapping[_RowOfExam, BreastFacts]) -> dict[_RowOfExam, BreastFacts]:
+        return {(identify("patient", p), side, policy.exam(exam)): facts for (p, side, exam), facts in rows.items()}
+
     breasts = [(patient, "") for patient, _ in table.rows] + [(patient, exam.accession) for patient, _, exam in table.exams]
     return BreastLabels(
-        {(identify("patient", patient), side): facts for (patient, side), facts in table.rows.items()},
-        BreastFacts(0, pathology="normal") if source.labels.unlabelled == "normal" else BreastFacts(),
-        {identify("patient", patient): why for patient, why in table.excluded_patients.items()},
-        {identify("instance", instance): facts for instance, facts in table.images.items()},
-        {identify("instance", instance): found for instance, found in table.findings.items()},
-        {(identify("patient", patient), *rest): what for (patient, *rest), what in table.regions.items()},  # type: ignore[misc]
-        {(identify("patient", p), side, policy.exam(exam)): facts for (p, side, exam), facts in table.exams.items()},
-        {identify("patient", p): p for p, _ in breasts} | {digest("accession", each): each for _, each in breasts if each},
-        statements.facts,
-        statements.exams,
-        statements.findings,
-        {(identify("patient", p), side, policy.exam(exam)): facts for (p, side, exam), facts in table.implied.items()},
-        table.combine,
-        policy,
-        table.unused,
+        rows={(identify("patient", patient), side): facts for (patient, side), facts in table.rows.items()},
+        default=BreastFacts(0, pathology="normal") if source.labels.unlabelled == "normal" else BreastFacts(),
+        excluded_patients={identify("patient", patient): why for patient, why in table.excluded_patients.items()},
+        images={identify("instance", instance): facts for instance, facts in table.images.items()},
+        findings={identify("instance", instance): found for instance, found in table.findings.items()},
+        regions={(identify("patient", p), side, view, n): what for (p, side, view, n), what in table.regions.items()},
+        exams=by_exam(table.exams),
+        written={identify("patient", p): p for p, _ in breasts}
+        | {digest("accession", each): each for _, each in breasts if each},
+        of_images=statements.facts,
+        exams_of_images=statements.exams,
+        findings_by_path=statements.findings,
+        implied=by_exam(table.implied),
+        combine=table.combine,
+        policy=policy,
+        unused=table.unused,
     )

@@ -12,8 +12,7 @@ from heapq import heappop, heappush
 from pathlib import Path
 
 from fvpipe.cache.file_cache import FileCache
-from fvpipe.config.formats import DICOM, SUFFIXES, Format
-from fvpipe.dicom.raster.headers import HEAD_BYTES, recognize
+from fvpipe.config.formats import DICOM, HEAD_BYTES, SUFFIXES, Format, recognize
 from fvpipe.errors import InputError
 from fvpipe.indexing.index import PassedOver
 from fvpipe.io.read import file_state
@@ -74,8 +73,13 @@ def scan_folder(root: Path, formats: Sequence[Format] = DICOM) -> FolderScan:
     InputError
         The folder does not exist or cannot be listed.
     """
-    if not root.is_dir():
-        state = "is no folder" if root.exists() else "no such folder"
+    try:
+        state = "" if stat.S_ISDIR(os.stat(root).st_mode) else "is no folder"
+    except (FileNotFoundError, NotADirectoryError):
+        state = "no such folder"
+    except OSError as error:
+        state = f"cannot be read ({error.strerror})"
+    if state:
         raise InputError(f"{root}: {state}; expected a folder of DICOM files")
     suffixes = frozenset[str]().union(*(SUFFIXES[each] for each in formats))
     files, foreign, rejections, hidden = dict[str, SourceFile](), dict[str, SourceFile](), list[Rejection](), list[str]()

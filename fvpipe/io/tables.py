@@ -10,6 +10,7 @@ import csv
 import io
 import os
 import re
+import stat
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -206,8 +207,13 @@ def open_table(file: Path, required: Sequence[str] = ()) -> OpenTable:
         No such file, not readable, larger than label tables are, or no heading.
     """
     expected = f"the columns {', '.join(required)}" if required else "names of columns"
-    if not file.is_file():
-        state = "is no regular file" if file.exists() else "no such file"
+    try:
+        state = "" if stat.S_ISREG(os.stat(file).st_mode) else "is no regular file"
+    except (FileNotFoundError, NotADirectoryError):
+        state = "no such file"
+    except OSError as error:
+        state = f"cannot be read ({error.strerror})"
+    if state:
         raise LabelTableError(f"{file}: {state}; expected a table with {expected}")
     lines = _read_xlsx(file) if file.suffix.lower() == ".xlsx" else _read_csv(file)
     filled = ((number, cells) for number, cells in lines if any(cells))

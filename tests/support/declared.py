@@ -1,4 +1,4 @@
-"""Data sets in the form that their declarations describe: made tables, and small images whose headers identify nothing."""
+"""Data sets in the form that their declarations describe: simulated tables, and small images whose headers identify nothing."""
 
 from __future__ import annotations
 

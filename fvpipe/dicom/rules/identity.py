@@ -113,11 +113,21 @@ def image_record(context: RuleContext) -> tuple[ImageRecord, str]:
     return record, policy.identifier("date", attributes.acquisition_date(dataset))
 
 
+def source_of_facts(text: str) -> dict[str, str]:
+    """Parse ``identity_from`` of a record, or ``sources`` of what is stated: header, path or table, by fact.
+
+    Examples
+    --------
+    >>> source_of_facts("patient path, view table"), source_of_facts("")
+    ({'patient': 'path', 'view': 'table'}, {})
+    """
+    return dict(each.split(" ") for each in text.split(", ") if each)
+
+
 def _sources(context: RuleContext) -> Iterator[str]:
     """Where label table or path decided: not where the header comes first and speaks."""
     spoken = {"patient": patient_of_header, "laterality": side_of_header, "view": view_of_header}
-    for source in filter(None, context.stated.sources.split(", ")):
-        fact = source.partition(" ")[0]
+    for fact, where in source_of_facts(context.stated.sources).items():
         if fact in context.policy.header_first:
             try:
                 found = spoken[fact](context) if fact in spoken else text(context.dataset, "StudyInstanceUID")
@@ -125,4 +135,4 @@ def _sources(context: RuleContext) -> Iterator[str]:
                 found = None
             if found:
                 continue
-        yield source
+        yield f"{fact} {where}"
