@@ -140,12 +140,17 @@ def full_mask(segmentation: Segmentation, rows: int, columns: int, scale: int = 
     mask : uint8 array, shape (rows, columns)
         255 on the breast.
     """
+    return mask_at(segmentation, np.arange(rows), np.arange(columns), scale)
+
+
+def mask_at(segmentation: Segmentation, rows: NDArray[np.int64], columns: NDArray[np.int64], scale: int = 1) -> Mask:
+    """Values of :func:`full_mask` in some rows and columns of the image, shape (rows, columns)."""
     if segmentation.mask is None:
-        return np.full((rows, columns), 255, np.uint8)
-    down = np.minimum(np.arange(rows) * scale // segmentation.step, segmentation.mask.shape[0] - 1)
-    across = np.minimum(np.arange(columns) * scale // segmentation.step, segmentation.mask.shape[1] - 1)
-    full: Mask = segmentation.mask[down[:, None], across[None, :]]
-    return full
+        return np.full((len(rows), len(columns)), 255, np.uint8)
+    down = np.minimum(rows * scale // segmentation.step, segmentation.mask.shape[0] - 1)
+    across = np.minimum(columns * scale // segmentation.step, segmentation.mask.shape[1] - 1)
+    found: Mask = segmentation.mask[down[:, None], across]
+    return found
 
 
 def _whole_image(
