@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from benchmarks.controls import zoom_densities
+from benchmarks.controls import zoom_densities, zoomed
 from fvpipe.cache.sample_store import SampleStore
 from fvpipe.config.loading import parse
 from fvpipe.config.pipeline import Pipeline
@@ -87,7 +87,7 @@ def test_greatest_over_least_magnification_is_the_zoom(seed: int, zoom: float, c
     saliency[0, 0] = 1
     saliency[1], saliency[:, 1] = 0, 0
     rows, columns = zoom_densities(saliency, zoom)
-    warp = equal_area(np.full(INTERVALS + 1, 900.0), CropBox(0, 700, 0, 900), 1, (400, 500), rows, columns)
+    warp = zoomed(np.full(INTERVALS + 1, 900.0), CropBox(0, 700, 0, 900), 1, (400, 500), rows, columns)
     for edges, density in ((warp.rows / 700, rows), (warp.columns, columns)):
         ends = np.arange(len(density) + 1) / len(density)
         sizes = [np.diff(edges[(edges >= low) & (edges <= high)]) for low, high in itertools.pairwise(ends)]
@@ -104,7 +104,7 @@ def test_coordinates_there_and_back(data: st.DataObject) -> None:
     height, width = (int(n) for n in rng.integers(30, 4000, 2))
     box = CropBox(11, 11 + height, 5, 5 + width)
     densities = (rng.uniform(0.3, 3, rng.integers(1, 40)) for _ in range(2))
-    warp = equal_area(bump(int(rng.integers(99)), width), box, float(rng.choice([0.1, 0.5, 1])), (256, 128), *densities)
+    warp = zoomed(bump(int(rng.integers(99)), width), box, float(rng.choice([0.1, 0.5, 1])), (256, 128), *densities)
     columns = warp.columns[:: rng.choice([1, -1])]
     sides = [128.0, 256.0][:: rng.choice([1, -1])]
     place = Coordinates(
