@@ -287,9 +287,10 @@ def test_report_shows_the_figures(project: Path, own: Path) -> None:
         svg = base64.b64encode((drawn / f"{figure['name']}.svg").read_bytes()).decode()
         assert f'<img src="data:image/svg+xml;base64,{svg}"' in page
     assert page.count("data:image/svg+xml") == 6
-    (drawn / "figures.json").write_text('[{"name": "../../x", "caption": ""}]')
-    with pytest.raises(FvpipeError, match="run `fvpipe figures` again"):
-        write_page(own / "cache" / "shards", own / "page.html", 1, drawn)
+    for damaged in ('[{"name": "../../x", "caption": ""}]', "5", "null", "{}", "[" * 100_000):
+        (drawn / "figures.json").write_text(damaged)
+        with pytest.raises(FvpipeError, match="run `fvpipe figures` again"):
+            write_page(own / "cache" / "shards", own / "page.html", 1, drawn)
     shutil.rmtree(drawn)
     write_page(own / "cache" / "shards", own / "page.html", 1, drawn)
     assert "figures" not in (own / "page.html").read_text()
