@@ -286,6 +286,26 @@ def test_no_claim_is_filled_without_a_record() -> None:
         assert not line.startswith("|") or line.count("|") == 4, line
 
 
+def test_facts_in_which_runs_differ_are_listed() -> None:
+    """By split where the seeds agree, by run where they do not; once where all do."""
+    runs = [
+        made(Run("cropped", f"kf-fold{i}", "cnn", seed), breasts(12, seed + i, first=12 * i), "kfold",
+             dropped={"cc_missing": i + 1}, split_digest=f"{i}" * 64, torch=f"2.{i}.{seed}", threshold=0.1 + 0.2 * i)
+        for i in range(2) for seed in (0, 1)
+    ]  # fmt: skip
+    (pool,) = pool_runs(runs)
+    found = evaluate_model(pool, SETTINGS)
+    text, card = checklist(found), model_card(found)
+    for i in range(2):
+        assert f"kf-fold{i}: {i + 1} breasts of the split without an image" in text
+        assert f"split kf-fold{i} of digest {str(i) * 16}" in text
+        assert f"kf-fold{i}: {i + 1} cc\\_missing" in card
+        for seed in (0, 1):
+            assert f"kf-fold{i}, seed {seed}: PyTorch 2.{i}.{seed} on " in text
+            assert f"with torch 2.{i}.{seed} (kf-fold{i}, seed {seed})" in card
+    assert "the validation part: 0.100, 0.100, 0.300, 0.300" in text
+
+
 # --- Grad-CAM ---------------------------------------------------------------------------------------------------------
 
 
