@@ -13,7 +13,7 @@ from fvpipe.cli.output import echo
 from fvpipe.errors import FvpipeError, ParameterError
 
 if TYPE_CHECKING:
-    from fvpipe.comparison.models import ModelComparison
+    from fvpipe.comparison.models import TrainedComparison
     from fvpipe.project.project import Project
 
 REPLICATES = 400  # of the bootstrap; the observer is fitted again in each
@@ -52,7 +52,7 @@ def compare(
     \b
     $ fvpipe compare each cropped --page each-cropped.html
     """
-    from fvpipe.comparison.models import compare_models
+    from fvpipe.comparison.models import compare_trained
     from fvpipe.comparison.pipelines import compare as compare_shards
     from fvpipe.comparison.text import comparison_text, models_text
     from fvpipe.io.atomic import write_if_changed
@@ -68,12 +68,12 @@ def compare(
 
         write_comparison(results, page, limit)
     found = [comparison for _, comparison in results]
-    models: list[ModelComparison] = []
+    models: list[TrainedComparison] = []
     if project is not None:
         one_receipt, two_receipt = (shards.receipt for shards in results[0][0])
         names = {each.dataset for each in found}
         try:
-            models = compare_models(project.models, one_receipt, two_receipt, names, project.params.evaluate)
+            models = compare_trained(project.models, one_receipt, two_receipt, names, project.params.evaluate)
         except FvpipeError as error:  # of a training that is of no use any more
             echo(f"trained models are not compared: {error}", err=True)
     written = json.dumps(
@@ -134,7 +134,7 @@ def summary(as_json: bool) -> None:
     from fvpipe.comparison.summary import read_answers, summary_text
     from fvpipe.project.project import Project
 
-    reports = Project().folder / "cache" / "reports"
+    reports = Project().reports
     answers = read_answers(reports / "compare", reports / "table1.json")
     if not answers:
         raise ParameterError(

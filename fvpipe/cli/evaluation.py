@@ -140,7 +140,7 @@ def _trained(
 
     project = Project()
     runs = runs_of(project.params, {"pipeline": pipelines, "split": splits, "model": models}, seeds)
-    folders = {run: project.folder / "cache" / "models" / run.path for run in runs}
+    folders = {run: project.models / run.path for run in runs}
     missing = [str(run) for run, folder in folders.items() if not (folder / RECORD).is_file()]
     if len(missing) == len(runs):
         raise InputError(

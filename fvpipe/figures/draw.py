@@ -88,7 +88,7 @@ def drawings(project: Project, datasets: Sequence[str], pipelines: Sequence[str]
         say("pipelines: left out, since no data set that may be published has a breast with both views and its files at hand")
     else:
         yield from _pipelines(shown, loaded, say)
-    answers = read_answers(project.folder / "cache" / "reports" / "compare")
+    answers = read_answers(project.reports / "compare")
     if any(answer.low is not None for answer in answers):
         yield draw_differences(answers)
     splits = list(_splits(project, indexes, say))
