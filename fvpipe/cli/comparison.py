@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fvpipe.cli.options import FILE, dataset_option, json_option
+from fvpipe.cli.options import FILE, NumberRange, dataset_option, json_option
 from fvpipe.cli.output import echo
 from fvpipe.errors import FvpipeError, ParameterError
 
@@ -23,7 +23,7 @@ REPLICATES = 400  # of the bootstrap; the observer is fitted again in each
 @click.argument("first")
 @click.argument("second")
 @dataset_option
-@click.option("--noise", type=click.FloatRange(0, 255), default=16.0, show_default=True, help="Noise for the observer, of 255.")
+@click.option("--noise", type=NumberRange(0, 255), default=16.0, show_default=True, help="Noise for the observer, of 255.")
 @click.option("--common", is_flag=True, help="Compare the breasts in both, where one lacks some of the other.")
 @click.option("--page", type=FILE, default=None, help="Also write a page with the samples that differ most.")
 @click.option("--limit", type=click.IntRange(1), default=24, show_default=True, help="Number of breasts on the page.")
@@ -97,10 +97,14 @@ def _shard_folders(first: str, second: str, datasets: tuple[str, ...]) -> tuple[
     from fvpipe.project.project import Project
     from fvpipe.shards.format import RECEIPT
 
-    if all((Path(each) / RECEIPT).is_file() for each in (first, second)):
+    given = [each for each in (first, second) if (Path(each) / RECEIPT).is_file()]
+    if (Path(first).resolve() if given else first) == (Path(second).resolve() if given else second):
+        raise ParameterError(f"{first} and {second}: one {'folder' if given else 'pipeline'}; name two")
+    if len(given) == 2 and not datasets:
         return [(Path(first), Path(second))], None
-    if first == second:
-        raise ParameterError(f"{first} and {second}: one pipeline; name two")
+    if given:
+        other = "--dataset" if len(given) == 2 else repr(second if given == [first] else first)
+        raise ParameterError(f"{given[0]} is a folder of shards, and {other} is none: name two of them, or two pipelines")
     project = Project()
     for name in (first, second):
         load_pipeline(name, project.folder)  # an error names those that there are
