@@ -105,7 +105,7 @@ def make_sample(task: SampleTask) -> SampleResult:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ViewTrace:
-    """What a sample was made of. The pixels may lie in a buffer that the next sample of this thread is read into."""
+    """One view that a sample was made of. The pixels may lie in a buffer that the next sample of this thread is read into."""
 
     header: ImageHeader
     image: DecodedImage
