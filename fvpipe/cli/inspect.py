@@ -14,6 +14,7 @@ import click
 from fvpipe.cli.options import (
     FILE,
     FOLDER,
+    NumberRange,
     dataset_option,
     label_options,
     label_rules,
@@ -77,9 +78,7 @@ def verify(folders: tuple[Path, ...], as_json: bool) -> None:
 @click.option("--adapter", default=None, help="Header rules. [of the project's data set that holds the file, else table]")
 @click.option("--pipeline", default="cropped", show_default=True, help="Pipeline whose segmentation is shown.")
 @click.option("--png", type=FILE, default=None, help="Also draw outline, crop and histogram into this file.")
-@click.option(
-    "--timeout", type=click.FloatRange(1), default=120.0, show_default=True, help="Limit in seconds for reading pixels."
-)
+@click.option("--timeout", type=NumberRange(1), default=120.0, show_default=True, help="Limit in seconds for reading pixels.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def inspect(path: Path, adapter: str | None, pipeline: str, png: Path | None, timeout: float, as_json: bool) -> None:
     """Explain one image file, or describe a shard folder.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -19,6 +20,17 @@ FOLDER = click.Path(path_type=Path, file_okay=False, readable=False)
 FILE = click.Path(path_type=Path, dir_okay=False, readable=False)
 
 
+class NumberRange(click.FloatRange):
+    """Range of numbers, of which NaN, which is neither too small nor too large, is none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Parse `value`."""
+        found: float = super().convert(value, param, ctx)
+        if math.isnan(found):
+            self.fail(f"{value!r} is no number", param, ctx)
+        return found
+
+
 def worker_options(function: FunctionT) -> FunctionT:
     """Add the options of the workers."""
     for option in reversed(
@@ -30,7 +42,7 @@ def worker_options(function: FunctionT) -> FunctionT:
             click.option("--scheduler", default="", help="Address of a running Dask scheduler. [DASK_SCHEDULER_ADDRESS]"),
             click.option("--scheduler-file", type=FILE, default=None, help="Scheduler file of a running Dask cluster."),
             click.option(
-                "--timeout", type=click.FloatRange(1), default=120.0, show_default=True, help="Limit in seconds for one breast."
+                "--timeout", type=NumberRange(1), default=120.0, show_default=True, help="Limit in seconds for one breast."
             ),
         )
     ):
