@@ -186,7 +186,8 @@ def test_a_label_table_of_a_set_without_one_is_an_error(settings: dict[str, Any]
 
 def test_a_column_of_paths_that_a_table_lacks_is_named(tmp_path: Path) -> None:
     """Its rows leave out images: without the paths they would leave out none."""
-    (tmp_path / "own.yaml").write_text(OWN.replace("COMBINE", "same").replace("    label:", "    path: file\n    label:", 1))
+    own = OWN.replace("COMBINE", "same").replace("tables:", "identity: {patient: [table]}\ntables:")
+    (tmp_path / "own.yaml").write_text(own.replace("    label:", "    path: file\n    label:"))
     factory.patient(tmp_path / "own", "P1", "L")
     write_table(tmp_path / "own" / "t.csv", [{"pid": "P1", "side": "L", "dx": ""}])
     with pytest.raises(LabelTableError, match="column 'file' is missing"):
