@@ -41,7 +41,7 @@ from fvpipe.types import (
     View,
 )
 
-_RECORD = [field.name for field in fields(ImageRecord) if field.name not in ("accession", "study_date", "exam_day")]
+_RECORD = [field.name for field in fields(ImageRecord) if field.name not in ("accession", "study_date", "exam_day", "person")]
 _OPTIONAL = ("subtype", "machine")  # a column where some breast has it
 _FACTS = [
     field.name for field in fields(BreastFacts) if field.name not in ("excluded", "place", "pending", "targets", *_OPTIONAL)
