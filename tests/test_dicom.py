@@ -405,6 +405,20 @@ def test_an_element_that_the_file_ends_in_is_rejected_from_disk_and_memory(tmp_p
     assert caught.value.reason is Reason.HEADER_UNREADABLE
 
 
+def test_an_element_that_occurs_twice_is_rejected(tmp_path: Path) -> None:
+    """As where an anonymizer adds an element and leaves the old one; private ones, and another order, do no harm."""
+    data = file_bytes(dataset(PIXELS, 12, ImageLaterality="R"), PIXELS)
+    first, side = data.index(b"\x20\0\x0d\0UI"), data.index(b"\x20\0\x62\0CS")
+    element, private = data[side : side + 10], b"\x21\0\x10\0LO\2\0X "
+    assert isinstance(read(tmp_path, data[: side + 10] + 2 * private + data[side + 10 :]), ImageRecord)
+    moved = read(tmp_path, data[:first] + element + data[first:side] + data[side + 10 :])
+    assert isinstance(moved, ImageRecord) and moved.laterality == "R"
+    for other in (element, element[:-2] + b"L "):
+        found = read(tmp_path, data[: side + 10] + other + data[side + 10 :])
+        assert isinstance(found, Rejection), found
+        assert found.reason is Reason.HEADER_UNREADABLE and found.detail.startswith("1 element(s) occur twice")
+
+
 def test_entries_of_a_table_are_unsigned_words(tmp_path: Path) -> None:
     """PS3.3 C.11.1.1: what is below 0 or no whole number is rejected, not wrapped."""
     lut = table(RAMP[:4])

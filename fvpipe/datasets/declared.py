@@ -331,6 +331,9 @@ def _read(reader: RowReader, opened: OpenTable, found: _Found) -> None:
         if not {"patient", "laterality"} <= reader.columns.keys() or not (table.label or table.adds):
             continue
         patient, exam = reader.cell(row, "patient"), reader.exam(row)
+        if not patient:
+            expected = "the patient of the row; of merged cells the first alone has a value"
+            raise row.error(reader.columns["patient"].column[0], expected)
         sides = reader.sides(row)
         others = [s for s in Laterality if s not in sides and (case := reader.label_case(row, s)) and case.confirmed]
         for side in (*sides, *others):  # pathology may be of the side that the row's finding is not on

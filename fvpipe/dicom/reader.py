@@ -239,8 +239,15 @@ def open_dicom(file: BinaryIO) -> OpenedDicom:
             data, complete = inflate(file.read(HEADER_INFLATE_LIMIT + INFLATE_OVERHEAD), HEADER_INFLATE_LIMIT)
             body = stream(data)
         little, implicit = syntax != ExplicitVRBigEndian, syntax == ImplicitVRLittleEndian
+        standard: list[int] = []  # tags of the data set, which a vendor's private ones are not
+
+        def is_pixel_data(tag: int, _vr: str | None, _length: int) -> bool:
+            if not tag & 1 << 16:
+                standard.append(tag)
+            return tag >= PIXEL_DATA
+
         try:
-            dataset = read_dataset(body, implicit, little, stop_when=lambda tag, vr, length: tag >= PIXEL_DATA)
+            dataset = read_dataset(body, implicit, little, stop_when=is_pixel_data)
         except RejectedFile:
             raise
         except Exception as error:
@@ -255,6 +262,9 @@ def open_dicom(file: BinaryIO) -> OpenedDicom:
         raise UnopenedFile(OpeningStep.DATA_SET, Reason.DICOM_DIRECTORY, detail)
     if dataset.original_encoding[0] is not implicit:  # pydicom adapts; then the start of Pixel Data would be a guess
         detail = f"the data set's encoding is not that of its transfer syntax {syntax}"
+        raise UnopenedFile(OpeningStep.DATA_SET, Reason.HEADER_UNREADABLE, detail)
+    if len(set(standard)) < len(standard):  # pydicom keeps the last: an anonymizer may have added what it should have replaced
+        detail = f"{len(standard) - len(set(standard))} element(s) occur twice, with perhaps two values; expected each once"
         raise UnopenedFile(OpeningStep.DATA_SET, Reason.HEADER_UNREADABLE, detail)
     location = _locate_pixel_data(body, implicit, "<" if little else ">", deflated_at)
     if location is None and not complete:

@@ -114,6 +114,8 @@ class BreastLabels:
                 if len(studies) > 1 and facts != BreastFacts():  # one that says nothing says nothing wrong of any exam
                     why = f"{_place(facts)}: fits {len(studies)} imaged exams of this breast; expected one"
                     ambiguous[patient, study, side] = f"{why}. Give the table {COLUMNS} that tells them apart"
+        for breast, why in self._zeros_lost(_imaged(records)):
+            ambiguous.setdefault(breast, why)
         for breast, (first, *others) in claims.items():
             if any(other != first for other in others):
                 places = " and ".join(_place(facts) for facts in (first, *others))
@@ -199,6 +201,30 @@ class BreastLabels:
         for (patient, side, exam), facts in rows.items():
             fits = {study for study, accession, date in imaged.get((patient, side), ()) if _fits(exam, study, accession, date)}
             yield patient, side, exam, facts, sorted(fits)
+
+    def _zeros_lost(self, imaged: _Imaged) -> Iterator[tuple[BreastOfExam, str]]:
+        """Breasts that a row may describe whose patient has lost leading zeros, and so has become that of another patient.
+
+        Where the patient of the row is not imaged, its label is missed; that the other breast has no row then means nothing.
+        """
+        described = {patient for patient, _ in self.rows} | {patient for patient, *_ in self.exams}
+        numbers = {patient: self.written.get(patient, "") for patient in described}
+        numbers = {patient: text for patient, text in numbers.items() if re.fullmatch("[0-9]+", text)}
+        others = {patient for patient, _ in imaged} - described
+        if not others or any(text.startswith("0") for text in numbers.values()):  # the table has its zeros
+            return
+        zeros = range(1, MAX_ADDED_ZEROS + 1)
+        twins = {
+            patient: found
+            for patient, text in numbers.items()
+            if (found := others.intersection(self._patient("0" * count + text) for count in zeros))
+        }
+        for patient, side, _, facts, studies in self._fitting(imaged) if twins else ():
+            detail = "its patient differs from another imaged one only by leading zeros, and no row of the table has any"
+            breasts = {(twin, study, side) for twin in twins.get(patient, ()) for study, *_ in imaged.get((twin, side), ())}
+            if breasts and (studies or self.default.label >= 0):
+                breasts |= {(patient, study, side) for study in studies}
+                yield from ((breast, f"{_place(facts)}: {detail}") for breast in sorted(breasts))
 
     def _patient(self, written: str) -> str:
         return self.policy.identifier("patient", written)

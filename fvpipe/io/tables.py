@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import BinaryIO, TextIO, TypeVar
 
 from fvpipe.errors import LabelTableError
+from fvpipe.io.workbooks import check_formulas, check_sheets, sheet_rows
 from fvpipe.regular_files import open_regular
 
 ValueT = TypeVar("ValueT")
@@ -304,8 +305,9 @@ def _read_xlsx(file: Path) -> Iterator[tuple[int, list[str]]]:
     try:
         _check_parts(file)
         book = openpyxl.load_workbook(file, read_only=True, data_only=True)
-        book.worksheets[0].reset_dimensions()  # some writers give a wrong size, which would hide the last rows
-        for number, row in enumerate(book.worksheets[0].iter_rows(values_only=True), start=1):
+        check_sheets(file, book)
+        check_formulas(file)
+        for number, row in enumerate(sheet_rows(book.worksheets[0]), start=1):
             cells += len(row)
             _reject_amount(file, 0, number, cells)
             yield number, [_format_cell(value) for value in row]
@@ -336,8 +338,8 @@ def _format_cell(value: object) -> str:
         return ""
     if isinstance(value, datetime) and value == datetime(value.year, value.month, value.day):
         value = value.date()
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
+    if isinstance(value, float) and value.is_integer():  # Excel keeps 15 digits: of more, the last were cut off
+        value = int(value) if abs(value) < 1e15 else f"{value:.14E}"
     return str(value).strip()
 
 

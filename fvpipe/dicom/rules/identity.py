@@ -108,6 +108,7 @@ def image_record(context: RuleContext) -> tuple[ImageRecord, str]:
         accession=policy.exam_digest("accession", text(dataset, "AccessionNumber")),
         study_date=" ".join(policy.exam_digest("date", part) for part in dates),
         exam_day=policy.shifted_day(patient, dates[-1]) if dates else None,
+        person=" ".join(f"{name}:{policy.exam_digest(name, value)}" for name, value in attributes.person(dataset).items()),
         identity_from=", ".join(_sources(context)),
     )
     return record, policy.identifier("date", attributes.acquisition_date(dataset))
