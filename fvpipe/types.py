@@ -136,14 +136,12 @@ class ImageRecord:
         How the stored pixels lie; `rows`, `columns` and the spacings are those of the stored pixels.
     synthetic, low_energy : bool
         A 2D image computed from tomosynthesis; the low-energy image of a contrast-enhanced exam.
-    accession, study_date : str
-        Digest of the Accession Number; those of year and day of the Study Date, separated by a space. Empty where absent.
-        They are compared with the label table and written to no table.
+    accession, study_date, person : str
+        Digests, compared and written to no table: of the Accession Number; of year and day of the Study Date; of birth date,
+        sex and issuer (``birth:``, ``sex:``, ``issuer:``). Empty where absent; separated by spaces.
     exam_day : int or None
         Number of the day of the exam, shifted by days that the patient and the identifier key decide: it orders the exams of
         a patient, and stands in no table. None where the Study Date is absent or no date.
-    person : str
-        ``birth:``, ``sex:``, ``issuer:``, as far as the header has them, each with a digest: compared in a study, in no table.
     identity_from : str
         Where patient, study, side and view come from, such as ``patient path, view table``; empty where all are the header's.
     """
