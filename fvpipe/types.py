@@ -140,8 +140,7 @@ class ImageRecord:
         Digests, compared and written to no table: of the Accession Number; of year and day of the Study Date; of birth date,
         sex and issuer (``birth:``, ``sex:``, ``issuer:``). Empty where absent; separated by spaces.
     exam_day : int or None
-        Number of the day of the exam, shifted by days that the patient and the identifier key decide: it orders the exams of
-        a patient, and stands in no table. None where the Study Date is absent or no date.
+        Day of the exam, shifted by days that the patient and the identifier key decide: it orders the exams of a patient.
     identity_from : str
         Where patient, study, side and view come from, such as ``patient path, view table``; empty where all are the header's.
     """
