@@ -1,4 +1,4 @@
-"""Dask: join a scheduler that runs, or start workers on this host. The only imports of Dask."""
+"""Dask: its settings, and the clients of a scheduler that runs or of workers on this host (`local_cluster.py`)."""
 
 from __future__ import annotations
 
