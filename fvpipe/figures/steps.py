@@ -23,7 +23,7 @@ from fvpipe.imaging.resample import NormalizedCrop
 from fvpipe.imaging.segmentation import segment, trace_segmentation
 from fvpipe.imaging.threshold import BINS, linear_bins, log_bins
 from fvpipe.imaging.thumbnail import make_thumbnail
-from fvpipe.io.read import Buffer, read_contents
+from fvpipe.io.read import read_contents
 from fvpipe.reasons import Flag
 from fvpipe.types import VIEWS, Breast, CropBox, Digest, FusedSample, Segmentation, View
 
@@ -133,7 +133,7 @@ def trace_pipeline(
     files, headers = [], []
     for record, digest in zip(breast.images, digests, strict=True):
         try:
-            contents = read_contents(root / record.path, "", Buffer())
+            contents = read_contents(root / record.path, "")
         except OSError as error:
             raise InputError(f"its {record.view} cannot be read ({error.strerror or type(error).__name__})") from None
         if contents.digest != digest:
