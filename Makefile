@@ -56,7 +56,7 @@ reliability: $(VENV)/.test ## the tests of faults; writes docs/reliability.md
 soak: $(VENV)/.test ## a build of BREASTS=5000 under fire: faulty files, killed and stopped workers, a full disk
 	python -m benchmarks soak --breasts $(BREASTS)
 
-compare: $(VENV)/.test ## pipelines and controls judged on simulated lesions: the table of docs/adaptive.md, in 10 minutes
+compare: $(VENV)/.test ## pipelines and controls judged on simulated lesions: the table of docs/adaptive.md
 	python -m benchmarks compare --full
 
 lint: $(VENV)/.test ## ruff, mypy, import contracts, spelling, large files

@@ -27,7 +27,7 @@ from fvpipe.imaging.normalize import crop_image, normalization
 from fvpipe.imaging.resample import NormalizedCrop
 from fvpipe.imaging.segmentation import segment
 from fvpipe.imaging.thumbnail import Mask
-from fvpipe.imaging.warp import INTERVALS, Floats, Warp, equal_area, outline_widths, source_arrays, warped_means
+from fvpipe.imaging.warp import INTERVALS, Floats, Warp, outline_widths, source_arrays, stretched, warped_means
 from fvpipe.shards.coordinates import coordinates_of
 from fvpipe.simulation.dicom_file import SimulatedImage, dicom_bytes
 from fvpipe.simulation.lesions import draw_patient
@@ -181,7 +181,7 @@ def _warps(breast: _Breast, pipeline: Pipeline, maps: Mapping[int, Floats]) -> l
         if widths is None:
             return None
         densities = zoom_densities(maps[i], ZOOM)
-        warps.append(equal_area(widths, outline.box, pipeline.resize.stretch, (256, 128), *densities))
+        warps.append(zoomed(widths, outline.box, pipeline.resize.stretch, (256, 128), *densities))
     return warps
 
 
@@ -198,9 +198,45 @@ def zoom_densities(saliency: Floats, zoom: float) -> tuple[Floats, Floats]:
     Returns
     -------
     rows, columns : float64 array, shape (n,) and (m,)
-        For :func:`fvpipe.imaging.warp.equal_area`.
+        For :func:`zoomed`.
     """
     return 1 + (zoom - 1) * saliency.max(axis=1), 1 + (zoom - 1) * saliency.max(axis=0)
+
+
+def zoomed(
+    widths: Floats, box: CropBox, stretch: float, size: tuple[int, int], row_density: Floats, column_density: Floats
+) -> Warp:
+    """Divide a crop box as :func:`fvpipe.imaging.warp.equal_area` does, into cells of equal mass instead of equal area.
+
+    Parameters
+    ----------
+    widths, box, stretch, size
+        As for :func:`fvpipe.imaging.warp.equal_area`.
+    row_density, column_density : float64 array, shape (n,)
+        Positive densities of evenly spaced rows of the crop box, and of evenly spaced shares of the width from the chest wall
+        on, by which the output's rows and columns are more closely spaced.
+    """
+    widths = stretched(widths, box, stretch)
+    knots = np.arange(INTERVALS + 1, dtype=np.float64) * (box.height / INTERVALS)
+    columns = _equal_masses(np.array([0.0, 1.0]), np.ones(2), column_density, size[1])
+    return Warp(box.top + _equal_masses(knots, widths, row_density, size[0]), columns, widths)
+
+
+def _equal_masses(knots: Floats, heights: Floats, density: Floats, count: int) -> Floats:
+    """Edges that divide a mass into `count` equal ones: `heights`, linear between knots, times a piecewise constant density."""
+    every = np.union1d(knots, np.arange(len(density) + 1) * (knots[-1] / len(density)))
+    every = every[every <= knots[-1]]
+    at = np.clip(np.searchsorted(knots, every, side="right") - 1, 0, len(knots) - 2)
+    slopes = np.diff(heights) / np.diff(knots)
+    level = heights[at] + slopes[at] * (every - knots[at])
+    rise, length = slopes[at[:-1]], np.diff(every)
+    factor = density[np.minimum((every[:-1] * (len(density) / knots[-1]) + 1e-9).astype(np.int64), len(density) - 1)]
+    masses = np.concatenate([[0.0], np.cumsum(length * (level[:-1] + level[1:]) * 0.5 * factor)])
+    wanted = np.arange(1, count) * (masses[-1] / count)
+    i = np.clip(np.searchsorted(masses, wanted, side="right") - 1, 0, len(length) - 1)
+    rest = (wanted - masses[i]) / factor[i]  # = level * x + rise * x^2 / 2
+    inner = every[i] + 2 * rest / (level[i] + np.sqrt(np.maximum(level[i] * level[i] + 2 * rise[i] * rest, 0.0)))
+    return np.concatenate([knots[:1], inner, knots[-1:]])
 
 
 def _maps(breast: _Breast, other: _Breast, i: int, rng: np.random.Generator) -> dict[str, Floats]:

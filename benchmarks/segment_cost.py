@@ -1,23 +1,27 @@
-"""CPU time of the segmentation against that of an older checkout, on simulated images of archives.
+"""CPU time of the segmentation of an image, on simulated images of archives; with `--before CHECKOUT` also of an older fvpipe.
 
-`python -m benchmarks.segment_cost CHECKOUT [COUNT] [FIRST]`. Both versions take turns image by image, each in a process of its
-own with one thread; an image counts with the median of five. Negatives are left out: the older version wrongly accepts them.
+Versions take turns image by image, each in a process of its own with one thread; an image counts with the median of five.
+Negatives are left out: older versions wrongly accept them.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import pickle
 import subprocess
 import sys
-import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import fields
+from itertools import count, islice
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.measure import ROOT, Report, Setup, short
 from tests.support.archive import archive_case, draw_archive
+
+FIRST_SEED = 30000  # of the images
 
 WORKER = """
 import pickle, sys, time
@@ -41,43 +45,40 @@ for line in sys.stdin:
 """Reads images by the path of their pickle, and answers with milliseconds; fvpipe is that of its PYTHONPATH."""
 
 
-def main() -> None:
-    """Print medians, sums and ratios."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.segment_cost", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("checkout", type=Path, help="the older checkout")
-    parser.add_argument("count", nargs="?", type=int, default=120, help="number of images (120)")
-    parser.add_argument("first", nargs="?", type=int, default=30000, help="first seed (30000)")
-    chosen = parser.parse_args()
-    found, seed = list[list[float]](), chosen.first
+def run(setup: Setup) -> Report:
+    """Measure this checkout, and the older one if there is one."""
+    report = Report("Cost of the segmentation")
+    checkouts = {"before": setup.before, "now": ROOT} if setup.before else {"now": ROOT}
+    with setup.folder("segment_cost") as work, ExitStack() as stack:
+        workers = [stack.enter_context(_worker(checkout, work)) for checkout in checkouts.values()]
+        files = islice(_images(work / "image"), setup.size(2, 40, 120))
+        times = np.array([[_answer(worker, file) for worker in workers] for file in files])
+    table = report.table(f"CPU ms an image, {len(times)} images", "version", "median", "mean")
+    for name, each in zip(checkouts, times.T, strict=True):
+        table.add_row(name, short(float(np.median(each))), short(float(each.mean())))
+        report.values[name] = float(np.median(each))
+    if setup.before:
+        before, now = times.sum(axis=0)
+        ratio = float(np.median(times[:, 1] / times[:, 0]))
+        report.notes.append(f"Now / before: of the sums {now / before:.2f}, median of an image's ratios {ratio:.2f}.")
+    return report
+
+
+def _worker(checkout: Path, folder: Path) -> subprocess.Popen[str]:
     single = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "image"
-        workers = [
-            subprocess.Popen(
-                [sys.executable, "-c", WORKER],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                text=True,
-                cwd=folder,
-                env=os.environ | single | {"PYTHONPATH": str(checkout.absolute())},
-            )
-            for checkout in (chosen.checkout, Path())
-        ]
-        while len(found) < chosen.count:
-            case, seed = archive_case(seed), seed + 1
-            if case.negative:
-                continue
+    environment = os.environ | single | {"PYTHONPATH": str(checkout.absolute())}
+    command = [sys.executable, "-c", WORKER]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=folder, env=environment)
+
+
+def _images(file: Path) -> Iterator[Path]:
+    """The file, each time with another image in it."""
+    for case in map(archive_case, count(FIRST_SEED)):
+        if not case.negative:
             image = draw_archive(case).image
             values = {field.name: getattr(image, field.name) for field in fields(image)}
             file.write_bytes(pickle.dumps(values | {"chest_wall": image.chest_wall.value}))
-            found.append([_answer(worker, file) for worker in workers])
-        for worker in workers:
-            worker.communicate(timeout=60)
-    times = np.array(found)
-    medians, sums, ratios = np.median(times, axis=0), times.sum(axis=0), times[:, 1] / times[:, 0]
-    print(f"{len(times)} images, milliseconds before and now: medians {medians[0]:.1f} and {medians[1]:.1f}")
-    print(f"now / before: of the sums {sums[1] / sums[0]:.2f}, of the medians {medians[1] / medians[0]:.2f}, ", end="")
-    print(f"median of an image's ratios {np.median(ratios):.2f}")
+            yield file
 
 
 def _answer(worker: subprocess.Popen[str], file: Path) -> float:
@@ -86,7 +87,3 @@ def _answer(worker: subprocess.Popen[str], file: Path) -> float:
     worker.stdin.write(f"{file}\n")
     worker.stdin.flush()
     return float(worker.stdout.readline())
-
-
-if __name__ == "__main__":
-    main()

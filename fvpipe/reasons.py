@@ -129,7 +129,10 @@ class Reason(StrEnum):
         "a lesion mask that outlines nothing, or matches no film of its breast in view, rows and columns",
     )
     IDENTIFIER_MISSING = "identifier_missing", "no patient identifier to group images by"
-    IDENTIFIER_CONFLICT = "identifier_conflict", "header, label table and path name different patients or exams"
+    IDENTIFIER_CONFLICT = (
+        "identifier_conflict",
+        "header, label table and path name different patients or exams, or the images of one study do",
+    )
     IMAGE_NOT_LISTED = "image_not_listed", "the data set's table lists its images, and not this one"
     IMAGE_EXCLUDED = "image_excluded", "a rule of the data set's adapter leaves the image out"
     IDENTIFIER_INVALID = "identifier_invalid", "the patient identifier has control characters or more than 64 characters"
@@ -150,7 +153,7 @@ class Reason(StrEnum):
     CROP_REJECTED = "crop_rejected", "the verdict on a view's crop is one that the pipeline leaves out"
     VIEW_UNREADABLE = "view_unreadable", "a view of the breast was rejected when its pixels were read"
     LABEL_EXCLUDED = "label_excluded", "the label rule of the data set excludes this breast"
-    LABEL_AMBIGUOUS = "label_ambiguous", "the label table does not say which exam of the breast it describes"
+    LABEL_AMBIGUOUS = "label_ambiguous", "the label table does not say which patient or which exam of the breast it describes"
     LABEL_WITHOUT_IMAGE = "label_without_image", "the label table lists a breast, or an exam of it, without images"
 
 

@@ -142,6 +142,8 @@ class ImageRecord:
     exam_day : int or None
         Number of the day of the exam, shifted by days that the patient and the identifier key decide: it orders the exams of
         a patient, and stands in no table. None where the Study Date is absent or no date.
+    person : str
+        ``birth:``, ``sex:``, ``issuer:``, as far as the header has them, each with a digest: compared in a study, in no table.
     identity_from : str
         Where patient, study, side and view come from, such as ``patient path, view table``; empty where all are the header's.
     """
@@ -173,6 +175,7 @@ class ImageRecord:
     accession: str = field(default="", kw_only=True)
     study_date: str = field(default="", kw_only=True)
     exam_day: int | None = field(default=None, kw_only=True)
+    person: str = field(default="", kw_only=True)
     identity_from: str = field(default="", kw_only=True, compare=False)
 
     @property
@@ -256,6 +259,10 @@ class BreastFacts:
     machine: str = ""
     pending: bool = field(default=False, compare=False)  # left out, and pathology at a later exam may decide
     targets: tuple[tuple[str, str], ...] = ()  # name and value of facts that the declaration adds, sorted; known ones alone
+
+
+BREAST_FACTS = ("bi_rads", "density", "age", "pathology", "subset", "subtype", "machine")
+"""Facts of :class:`BreastFacts` beside the label, each empty or None where it is not known."""
 
 
 @dataclass(frozen=True, slots=True)

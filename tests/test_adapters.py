@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import sys
 import textwrap
 import zlib
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +19,11 @@ from pydicom.uid import SecondaryCaptureImageStorage
 
 import fvpipe.datasets
 from fvpipe.config.project import Labels
+from fvpipe.datasets import Adapter, HeaderPolicy, Identity, LabelTable, ListedImage
 from fvpipe.datasets.registry import get_adapter
 from fvpipe.errors import LabelTableError, ParameterError
+from fvpipe.reasons import Reason
+from fvpipe.testing import index_folder, write_image
 from fvpipe.types import BreastFacts, Laterality
 from tests.conftest import build, run
 from tests.support import factory
@@ -166,11 +171,34 @@ def test_a_mask_is_a_finding_or_named(name: str, tmp_path: Path) -> None:
     assert (breast["label"], breast["bi_rads"], breast["density"]) == ("1", "4", "C")
 
 
+@pytest.mark.parametrize("uid", [None, "2.25.5"])
+def test_a_mask_is_one_finding_of_a_film_without_uid_and_of_a_film_that_lies_there_twice(
+    uid: str | None, tmp_path: Path
+) -> None:
+    known: dict[str, Any] = {"SOPClassUID": SecondaryCaptureImageStorage, "Laterality": "L", "ImageLaterality": None}
+    for view in (factory.CC, factory.MLO):
+        tags = known | {
+            "PatientID": f"Mass-Training_P_00001_LEFT_{view}",
+            "PatientOrientation": view.value,
+            "ViewPosition": None,
+        }
+        tags |= {"SOPInstanceUID": uid and f"{uid}{int(view is factory.CC)}"}
+        factory.mammogram(tmp_path / "in" / f"{view}.dcm", factory.breast(1, view), **tags)
+    if uid:
+        shutil.copy(tmp_path / "in" / "CC.dcm", tmp_path / "in" / "CC-copy.dcm")
+    mask = known | {"PatientID": "Mass-Training_P_00001_LEFT_CC_1", "PatientOrientation": "CC", "SOPInstanceUID": "2.25.77"}
+    factory.mammogram(tmp_path / "in" / "mask.dcm", factory.Made(MASKS["two values"][0], factory.breast().drawing, 8), **mask)
+    (breast,) = index_folder(tmp_path / "in", "cbis").breasts
+    assert [len(found) for found in breast.findings] == [1, 0]
+
+
 @pytest.mark.parametrize(
     ("row", "message"),
     [
         ("P_00001,3,BOTH,CC,1,mass,4,BENIGN", "left or right breast is 'BOTH'"),
         ("P_00001,3,LEFT,CC,1,mass,4,UNSURE", "pathology is 'UNSURE'"),
+        ("P_00001,3,LEFT,XCC,1,mass,4,BENIGN", "image view is 'XCC'; expected CC or MLO"),
+        ("P_00001,3,LEFT,CC,1.5,mass,4,BENIGN", "abnormality id is '1.5'; expected a whole number"),
     ],
 )
 def test_wrong_cbis_tables(row: str, message: str, tmp_path: Path) -> None:
@@ -224,6 +252,27 @@ def test_the_documented_adapter_works_as_it_is_printed(tmp_path: Path) -> None:
     with pytest.raises(LabelTableError, match="line 2: Bi-Rads is 'x'; expected 0 to 6"):
         names["ADAPTER"].read_labels(tmp_path, None, Labels())
     assert all(hasattr(fvpipe.datasets, name) for name in fvpipe.datasets.__all__)
+
+
+def test_an_adapter_says_for_which_facts_its_statements_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a declaration, of images that no header identifies; paths are sources as tables are."""
+    listed = {f"a{n}.dcm": ListedImage(f"line {n}", view=view) for n, view in ((2, "CC"), (3, "MLO"))}
+    of_path = ListedImage("the path", patient="P1", laterality=Laterality.LEFT)
+
+    def state_images(paths: Sequence[str], table: LabelTable, rules: Labels) -> dict[str, list[tuple[str, ListedImage]]]:
+        return {p: [("path", of_path)] + ([("table", table.listed[p])] if p in table.listed else []) for p in paths}
+
+    given: dict[str, Any] = {"read_labels": lambda *_: LabelTable(listed=listed), "state_images": state_images}
+    given |= {"name": "own", "license": "ours", "policy": HeaderPolicy(), "hashed": False, "publishable": False}
+    with pytest.raises(ParameterError, match="adapter 'own': `state_images` needs `identity`"):
+        Adapter(**given)
+    sources = Identity(patient=("path",), laterality=("path",), view=("table",))
+    monkeypatch.setattr("fvpipe.project.project.get_adapter", lambda *_: Adapter(**given, identity=sources))
+    for n in (2, 3, 4):
+        write_image(tmp_path / "in" / f"a{n}.dcm", n - 1, PatientID="another", ImageLaterality="R", ViewPosition="MLO")
+    found = index_folder(tmp_path / "in", "own")
+    assert [(breast.key.patient, breast.key.laterality) for breast in found.breasts] == [("P1", "L")]
+    assert {(each.what, each.reason) for each in found.rejections} == {("a4.dcm", Reason.IMAGE_NOT_LISTED)}
 
 
 def test_table_columns_can_have_other_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -51,9 +51,8 @@ def test_a_negative_is_flagged_whatever_side_the_header_says(method: Any, side: 
     for seed in range(4):
         made = breast(seed, MLO if seed % 2 else CC, LEFT, (640, 520), 12, noise=0.002, pedestal=0.02)
         negative = decoded(with_negative(made.pixels / 4095), side)
-        found = segment(negative, Segment(method=method))
+        found, trace = trace_segmentation(negative, Segment(method=method))
         assert found.verdict is CropVerdict.WHOLE_FRAME, (seed, found)
-        trace = trace_segmentation(negative, Segment(method=method))
         assert trace is not None
         assert trace.attempts == ()
 

@@ -58,11 +58,18 @@ def test_contenders(setup: Setup) -> None:
 def test_steps(setup: Setup) -> None:
     report = check("steps", setup)
     assert {f"cmmd-raw cropped {step}" for step in ("read", "decode", "segment", "fuse", "write")} <= report.values.keys()
-    assert "`imaging.segmentation.segment`" in column(report, 1, 0)
+    assert "`imaging.segmentation.trace_segmentation`" in column(report, 1, 0)
 
 
 def test_antialiased(setup: Setup) -> None:
     assert 0.9 < check("antialiased", setup).values["vindr ssim least"] <= 1
+
+
+@pytest.mark.slow
+def test_cost_of_the_segmentation(setup: Setup) -> None:
+    report = check("segment_cost", replace(setup, before=ROOT))
+    assert report.values.keys() == {"before", "now"}
+    assert min(report.values.values()) > 0
 
 
 def test_cost_of_the_warp(setup: Setup) -> None:

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fvpipe.comparison.detectability import Detectability, ObserverScores
+from fvpipe.comparison.findings import largest_findings
 from fvpipe.comparison.models import compare_runs
 from fvpipe.comparison.observer import FOLDS, RIDGE, folds, observer_scores, sample_features, view_features
 from fvpipe.comparison.pipelines import Comparison, compare
@@ -26,7 +28,9 @@ from fvpipe.errors import InputError
 from fvpipe.evaluation.intervals import Estimate
 from fvpipe.evaluation.metrics import roc_auc
 from fvpipe.evaluation.training_record import Prediction, Run
+from fvpipe.report.findings import SampleFinding
 from fvpipe.shards.reader import open_shards
+from fvpipe.types import View
 from tests.conftest import run
 from tests.support.cohort import at, make_project, patients
 from tests.support.trained import breasts, made
@@ -154,9 +158,33 @@ def test_a_pipeline_is_as_good_as_itself(project: Path) -> None:
             run("compare", "tiny", "tiny")
         with pytest.raises(AssertionError, match=r"no pipeline ..?nosuch"):
             run("compare", "tiny", "nosuch")
+        one, two = "cache/shards/tiny/a", "cache/shards/whole/a"
+        assert "one folder; name two" in run("compare", one, f"{one}/", code=1).output
+        assert "and 'whole' is none: name two of them, or two pipelines" in run("compare", one, "whole", code=1).output
+        assert "and --dataset is none" in run("compare", one, two, "--dataset", "a", code=1).output
+        assert "no number" in run("compare", one, two, "--noise", "nan", code=2).output
     (row,) = found.detectability
     assert (row.difference.value, row.difference.low, row.difference.high, row.verdict) == (0.0, 0.0, 0.0, "undecided")
     assert {each.largest for each in found.pixels} == {0.0}
+
+
+def test_sizes_of_findings_do_not_depend_on_the_order_of_pipelines() -> None:
+    """Of one view each, of both, of a breast whose other view a pipeline of one view did without, and of one without any."""
+
+    def shards(heights: list[list[int]]) -> Any:
+        shape = np.array([[(height, 100) for height in views] for views in heights], np.int32)
+        return SimpleNamespace(breast_ids=np.array(["a", "b", "c"]), columns={"source_shape": shape})
+
+    def finding(view: View, side: float) -> SampleFinding:
+        return SampleFinding(view, 1, (10, 10 + side, 20, 20 + side), np.zeros((4, 2)))
+
+    one, two = shards([[400, 300], [0, 300], [400, 300]]), shards([[400, 300]] * 3)
+    of_one = {"a": [finding(View.MLO, 30)], "b": [finding(View.MLO, 15)]}
+    of_two = {"a": [finding(View.CC, 80)], "b": [finding(View.CC, 40), finding(View.MLO, 15)]}
+    pairs = [(i, i) for i in range(3)]
+    sizes = largest_findings(one, two, pairs, (of_one, of_two))
+    np.testing.assert_array_equal(sizes, [0.2, 0.1, np.nan])
+    np.testing.assert_array_equal(largest_findings(two, one, pairs, (of_two, of_one)), sizes)
 
 
 def test_equal_pipelines_seldom_seem_different() -> None:

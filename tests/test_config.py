@@ -372,6 +372,7 @@ PARAMS_MISTAKES = {
     "datasets: {../x: {adapter: cbis}}": "'datasets': name '../x': only a-z, 0-9",
     "datasets: {cbis: {adapter: cbis, made: 'yes'}}": "'datasets.cbis.made': Input should be a valid boolean, found 'yes'",
     "datasets: {a: {adapter: x, identifiers: hash}}": "'datasets.a.identifiers' is 'hash' (did you mean 'hashed'?)",
+    "datasets: {a: {adapter: x, labels: {classes: {a: benign, A: malignant}}}}": "'datasets.a.labels.classes': 'A' is of two",
     "datasets: {a: {adapter: x, labels: {bi_rads_benign: [2, 5]}}}": "'datasets.a.labels': BI-RADS [5] cannot be both",
     "datasets: {a: {adapter: x, labels: {bi_rads_benign: [7]}}}": "'datasets.a.labels': BI-RADS [7] does not exist",
     "datasets: {a: {adapter: x, labels: {bi_rads_benign: ['2']}}}": "'datasets.a.labels.bi_rads_benign.0': Input should be",

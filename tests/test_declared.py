@@ -4,22 +4,34 @@ from __future__ import annotations
 
 import csv
 import json
+import sys
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from fvpipe.cli.options import label_rules
+from fvpipe.config.formats import SUFFIXES
 from fvpipe.config.project import Labels
 from fvpipe.datasets.registry import declarations, get_adapter
 from fvpipe.errors import LabelTableError, ParameterError
+from fvpipe.project.reading import find_readings
+from fvpipe.project.standalone import standalone_source
+from fvpipe.types import NOTHING_STATED
 from tests.conftest import build, run
 from tests.support import factory
 from tests.support.declared import (
+    DECLARATION,
+    OWN,
     RSNA,
+    csaw,
     embed,
     four,
     image,
     index,
+    jpeg_image,
     labels,
     reasons,
     rsna,
@@ -111,10 +123,31 @@ def test_sources_are_those_that_decided(tmp_path: Path) -> None:
     assert [record.identity_from for record in found.images] == ["view table"]
 
 
+@pytest.mark.parametrize("suffix", sorted(frozenset[str]().union(*SUFFIXES.values())))
+def test_a_table_may_leave_out_the_suffix_of_any_file_that_is_read(suffix: str, tmp_path: Path) -> None:
+    image(tmp_path / "own" / f"a{suffix.upper()}", 1, PatientID="A", ImageLaterality="L")
+    write_table(tmp_path / "t.csv", [{"file": "a", "label": 1, "patient_id": "A", "laterality": "L", "view": "CC"}])
+    found = index(tmp_path / "own", "table", label_file=str(tmp_path / "t.csv"), labels=Labels(columns={"path": "file"}))
+    assert [record.identity_from for record in found.images] == ["view table"]
+
+
+def test_a_data_set_has_the_name_of_its_declaration_and_not_of_its_file(tmp_path: Path) -> None:
+    file = tmp_path / "Our Clinic v2.yaml"
+    file.write_text(DECLARATION)
+    image(tmp_path / "in" / "p1" / "2020" / "li-cc-ok.dcm", 1)
+    assert standalone_source("", tmp_path / "in", str(file)).name == "clinic"
+    said = run("audit", "--dicom", tmp_path / "in", "--adapter", file, "--out", tmp_path / "a.html", "--workers", 0).output
+    assert said.startswith("clinic: 1 of 1 images read")
+
+
 def test_settings_about_a_table_that_is_not_there_are_an_error(tmp_path: Path) -> None:
     factory.patient(tmp_path / "in", "P1", "L")
-    with pytest.raises(ParameterError, match="are about a label table, and there is none; name it"):
-        index(tmp_path / "in", "table", labels=Labels(columns={"label": "cancer"}))
+    for settings in (Labels(columns={"label": "cancer"}), Labels(bi_rads_benign=(1,))):
+        with pytest.raises(ParameterError, match="are about a label table, and there is none; name it"):
+            index(tmp_path / "in", "table", labels=settings)
+    (tmp_path / "own.yaml").write_text("name: own\nlicense: ours\n")
+    with pytest.raises(ParameterError, match="adapter 'own' takes labels from no table"):
+        index(tmp_path / "in", str(tmp_path / "own.yaml"), label_file=str(tmp_path / "t.csv"))
 
 
 @pytest.mark.parametrize("settings", [{}, {"label_from": "bi_rads"}, {"columns": {"label": "cancr"}}])
@@ -124,6 +157,41 @@ def test_a_table_of_paths_without_its_label_is_an_error(settings: dict[str, Any]
     rules = Labels(**{**settings, "columns": {"path": "file", **settings.get("columns", {})}})
     with pytest.raises(LabelTableError, match=r"t\.csv, line 1: column '(label|bi_rads|cancr)' is missing"):
         index(tmp_path / "own", "table", label_file=str(tmp_path / "t.csv"), labels=rules)
+
+
+def test_a_column_of_bi_rads_decides_only_where_the_own_table_has_no_label(tmp_path: Path) -> None:
+    factory.patient(tmp_path / "own", "P1", "L")
+    table, settings = tmp_path / "t.csv", label_rules({"bi_rads": "birads"}, {})
+    for more, label in (({}, 1), ({"label": "0"}, 0)):
+        write_table(table, [{"patient_id": "P1", "laterality": "L", "birads": 5, **more}])
+        (breast,) = index(tmp_path / "own", "table", label_file=str(table), labels=settings).breasts
+        assert (breast.facts.label, breast.facts.bi_rads) == (label, 5)
+    write_table(table, [{"patient_id": "P1", "laterality": "L", "birads": 5, "Label": "0"}])
+    with pytest.raises(LabelTableError, match="column 'label' is missing"):
+        index(tmp_path / "own", "table", label_file=str(table), labels=settings)
+
+
+def test_a_column_of_bi_rads_leaves_the_label_rule_of_a_published_set(tmp_path: Path) -> None:
+    folder = csaw(tmp_path / "csaw", [{"x_case": 0, "assess": "2"}])
+    found = index(folder, "csaw-cc", labels=label_rules({"bi_rads": "assess"}, {}))
+    assert {(facts.label, facts.bi_rads) for facts in found.facts.values()} == {(0, 2)}
+
+
+@pytest.mark.parametrize("settings", [{"label_file": "t.csv"}, {"labels": Labels(columns={"bi_rads": "x"})}])
+def test_a_label_table_of_a_set_without_one_is_an_error(settings: dict[str, Any], tmp_path: Path) -> None:
+    jpeg_image(tmp_path / "birads 1" / "case" / "2019_BC1_CC_L.jpg", 1)
+    with pytest.raises(ParameterError, match="adapter 'kau-bcmd' takes labels from no table; expected no `label_file`"):
+        index(tmp_path, "kau-bcmd", **settings)
+
+
+def test_a_column_of_paths_that_a_table_lacks_is_named(tmp_path: Path) -> None:
+    """Its rows leave out images: without the paths they would leave out none."""
+    own = OWN.replace("COMBINE", "same").replace("tables:", "identity: {patient: [table]}\ntables:")
+    (tmp_path / "own.yaml").write_text(own.replace("    label:", "    path: file\n    label:"))
+    factory.patient(tmp_path / "own", "P1", "L")
+    write_table(tmp_path / "own" / "t.csv", [{"pid": "P1", "side": "L", "dx": ""}])
+    with pytest.raises(LabelTableError, match="column 'file' is missing"):
+        index(tmp_path / "own", str(tmp_path / "own.yaml"))
 
 
 def test_a_table_by_bi_rads(tmp_path: Path) -> None:
@@ -137,19 +205,6 @@ def test_a_table_by_bi_rads(tmp_path: Path) -> None:
         ("P1", "L"): 1,
         ("P1", "R"): 0,
     }
-
-
-DECLARATION = """
-name: clinic
-license: ours
-identity: {patient: [path], exam: [path], laterality: [path], view: [path]}
-path: '(?P<patient>p\\d+)/(?P<exam>\\d{4})/(?P<laterality>li|re)-(?P<view>cc|mlo)-(?P<grade>[a-z]+)\\.dcm$'
-path_values: {laterality: {li: L, re: R}}
-tables:
-  - from_path: true
-    label: label
-    columns: {laterality: laterality, patient: patient, label: {column: grade, values: {ca: malignant, ok: benign}}}
-"""
 
 
 def test_a_declaration_of_paths_alone(tmp_path: Path) -> None:
@@ -166,28 +221,42 @@ def test_a_declaration_of_paths_alone(tmp_path: Path) -> None:
     assert detail == "the path: grade is 'maybe'; expected ca or ok"
 
 
-OWN = """
-name: own
+TWICE = """
+name: twice
 license: ours
 hashed: false
-headers: {studies_apart: false}
+path: '(?P<day>[0-9]{8})_(?P<sort>[a-z]+)_[A-Z]+\\.dcm$'
 tables:
+  - {from_path: true, columns: {study_date: day, kind: {column: sort, values: {fd: full_field, syn: synthetic}}}}
   - file: t.csv
-    combine: COMBINE
-    label:
-      - {when: {dx: "C50*", side: $side}, then: malignant}
-      - {when: {dx: "[?]"}, then: "excluded: pending"}
-      - {when: {dx: ""}, then: unlabelled}
-      - {then: benign}
-    columns:
-      patient: {column: pid, pattern: '^(P[0-9]+)$'}
-      laterality: {column: side, values: {li: L, re: R, bds: both}}
+    path: file
+    columns: {accession: acc, kind: kind}
 """
+
+
+@pytest.mark.parametrize(
+    ("name", "row", "expected"),
+    [
+        ("20150301_fd_CC.dcm", {}, ""),
+        ("20150302_fd_CC.dcm", {}, "identifier_conflict"),
+        ("20150301_fd_CC.dcm", {"acc": "A2"}, "identifier_conflict"),
+        ("20150301_syn_CC.dcm", {}, "image_kind_refused"),
+        ("20150301_syn_CC.dcm", {"kind": ""}, ""),
+    ],
+)
+def test_path_and_table_speak_of_the_same_exam_and_kind(name: str, row: dict[str, str], expected: str, tmp_path: Path) -> None:
+    (tmp_path / "own.yaml").write_text(TWICE)
+    header = {"PatientID": "A", "ImageLaterality": "L", "ViewPosition": "CC", "AccessionNumber": "A1", "StudyDate": "20150301"}
+    image(tmp_path / "in" / name, 1, **header)
+    write_table(tmp_path / "in" / "t.csv", [{"file": name, "acc": "A1", "kind": "full_field"} | row])
+    found = reasons(index(tmp_path / "in", str(tmp_path / "own.yaml")))
+    assert found.get(name, "") == expected
 
 
 @pytest.mark.parametrize(
     ("rows", "expected"),
     [
+        ("P1;li;9.0\nP1;re;9", {"L": -1, "R": -1}),
         ("P1;li;C50.1\nP1;re;C50.9", {"L": 1, "R": 1}),
         ("P1;bds;C50", {"L": 1, "R": 1}),
         ("P1;li;0\nP1;re;?", {"L": 0}),
@@ -217,6 +286,10 @@ def test_cases_of_an_own_table(rows: str, expected: dict[str, int] | str, tmp_pa
         ("embed", {"label_from": "bi_rads"}, "its label rule has cases of its own"),
         ("cmmd", {"bi_rads_benign": (1,)}, "its labels are not made of BI-RADS"),
         ("table", {"columns": {"implant": "x"}}, "give the column `path`"),
+        ("table", {"columns": {"lesion": "x"}}, "a column of lesion does nothing; this table can give accession, age"),
+        ("table", {"columns": {"label": "x"}, "label_from": "bi_rads"}, "its labels are made of BI-RADS"),
+        ("table", {"classes": {"1": "benign"}, "label_from": "bi_rads"}, "its labels are made of BI-RADS"),
+        ("rsna", {"columns": {"exam": "site_id"}}, "a column of exam does nothing"),
         ("rsna", {"columns": {"path": "x"}}, "find their images by other columns"),
         ("embed", {"options": {"follow_up_days": "-1"}}, "expected a number of days"),
         ("embed", {"options": {"probably_benign": "$follow_up_days"}}, "expected malignant, benign"),
@@ -229,32 +302,6 @@ def test_a_setting_that_would_do_nothing_is_named(adapter: str, settings: dict[s
     table = {"label_file": str(folder / "CMMD_clinicaldata_revision.csv")} if adapter == "table" else {}
     with pytest.raises(ParameterError, match=message):
         index(folder, adapter, labels=Labels(**settings), **table)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (("path: '", "path: '("), "is no regular expression"),
-        (("(?P<exam>", "(?P<visit>"), "identity.exam names the path, and 'path' has no group"),
-        (("columns: {laterality", "columns: {side"), "no fact 'side'"),
-        (("ca: malignant", "ca: maligne"), "'maligne' is no label"),
-        (("license: ours\n", ""), "'license' is missing"),
-        (("patient: [path]", "patient: []"), "identity.patient"),
-        (("exam: [path]", "exam: [path, header]"), "the header comes first, or is left out"),
-        (("- from_path: true", "- file: /t.csv"), "expected a path below the input folder"),
-        (("- from_path: true", "- file: '**x.csv'"), "expected a path below the input folder"),
-        (("{column: grade,", "{column: grade, pattern: '^a',"), "has no group"),
-        (("{laterality: laterality,", "{laterality: {column: laterality, values: {li: links}},"), "'links' is no side"),
-        (("{ca: malignant", "{1: malignant"), "key 1 is not text"),
-        (("license: ours", "license: ours\nlabels: x"), "unknown key 'labels'"),
-    ],
-)
-def test_a_wrong_declaration_is_named(change: tuple[str, str], message: str, tmp_path: Path) -> None:
-    assert change[0] in DECLARATION
-    (tmp_path / "clinic.yaml").write_text(DECLARATION.replace(*change))
-    with pytest.raises(ParameterError, match=r"clinic\.yaml") as error:
-        get_adapter(str(tmp_path / "clinic.yaml"))
-    assert message in str(error.value)
 
 
 def test_columns_and_classes_on_the_command_line(tmp_path: Path) -> None:
@@ -293,7 +340,11 @@ def test_columns_and_classes_on_the_command_line(tmp_path: Path) -> None:
     assert "column 'cancr' is missing" in run(*common, "--column", "label=cancr", code=1).output
     assert "is it 'cancer'?" in run(*common, "--column", "label=cancr", code=1).output
     assert "no fact 'labelx' (did you mean 'label'?)" in run(*common, "--column", "labelx=cancer", code=1).output
-    assert "expected NAME=VALUE" in run(*common, "--column", "label", code=2).output
+    assert "'label'; expected FACT=COLUMN" in run(*common, "--column", "label", code=2).output
+    twice = run(*common, "--column", "label=cancer", "--column", "label=other", code=2).output
+    assert "'label' is given 2 times; expected once" in twice
+    twice = run(*common, "--class", "yes=malignant", "--class", "Yes=benign", code=2).output
+    assert "'yes' is given 2 times; expected once" in twice
 
 
 def test_a_file_of_a_project_is_read_by_its_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -319,7 +370,48 @@ def test_a_file_of_a_project_is_read_by_its_data_set(tmp_path: Path, monkeypatch
     outside = run("inspect", "data/set/train_images/7/1.dcm", "--adapter", "table", "--json", code=1).stdout
     assert json.loads(outside)["reason"] == "view_missing"
     assert not (tmp_path / "config").exists()  # whoever shows no identity makes no key of identifiers
-    assert "is below the folder of no data set" in run("index", "--explain", "params.yaml", code=1).output
+    for file, said in (
+        ("params.yaml", "is below the folder of no data set of params.yaml; expected a file below one of data/set"),
+        ("data/set/0.dcm", "no such file; expected an image of data set set"),
+        ("data/set/train.csv", "data set set passes over this file: it is hidden (a name that begins with a dot), or no DICOM"),
+    ):
+        assert f"{file}: {said}" in run("index", "--explain", file, "--workers", 0, code=1).output
+
+
+def test_files_of_no_project_are_read_by_the_table_above_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each table is read once, and nothing is searched above the files; a broken table is named."""
+    folder = rsna(tmp_path / "set", [{"patient_id": p, "image_id": p * 10 + i} for p in (7, 8) for i in range(2)])
+    files = sorted(folder.glob("train_images/*/*.dcm"))
+    write_table(tmp_path / "set" / "elsewhere" / "train.csv", [RSNA])  # below a parent: no one looks for it
+    events, active = Counter[tuple[str, str]](), True
+    sys.addaudithook(lambda event, given: events.update([(event, str(given[0]))] if active and given else ()))
+    found = find_readings(files[:1], "rsna", keep_identifiers=True)
+    table = ("open", str(folder / "train.csv"))
+    once = events[table]
+    found = find_readings(files, "rsna", keep_identifiers=True)
+    active = False
+    assert [found[file].stated.patient for file in files] == ["7", "7", "8", "8"]
+    assert once and events[table] == 2 * once
+    searched = {Path(name) for event, name in events if event in ("os.scandir", "os.listdir")}
+    assert not searched & {folder, *folder.parents}
+    monkeypatch.chdir(tmp_path)
+    write_table(folder / "train.csv", [RSNA | {"patient_id": 7, "image_id": 70, "cancer": 2}])
+    assert "cancer is '2'" in run("inspect", files[0], "--adapter", "rsna", code=1).output
+    write_table(folder / "train.csv", [RSNA | {"patient_id": 7, "image_id": 70}])
+    assert find_readings(files, "rsna", keep_identifiers=True)[files[1]].rejection is not None
+    (folder / "train.csv").unlink()
+    assert find_readings(files[:1], "rsna", keep_identifiers=True)[files[0]].stated == NOTHING_STATED
+
+
+def test_files_of_no_project_are_read_by_their_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "clinic.yaml").write_text(DECLARATION)
+    names = ["p1/2020/li-cc-ok.dcm", "p2/2020/re-mlo-ca.dcm", "p2/2020/other.dcm"]
+    found = find_readings([tmp_path / "in" / name for name in names], str(tmp_path / "clinic.yaml"), keep_identifiers=True)
+    assert [reading.stated.patient for reading in found.values()] == ["p1", "p2", ""]
+    unknown = replace(get_adapter("rsna"), declaration=None)
+    monkeypatch.setattr("fvpipe.project.project.get_adapter", lambda *_: unknown)
+    with pytest.raises(ParameterError, match="adapter 'rsna' has no declaration"):
+        find_readings([tmp_path / "a.dcm"], "rsna", keep_identifiers=True)
 
 
 def test_every_rule_works_on_the_command_line(tmp_path: Path) -> None:

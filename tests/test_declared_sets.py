@@ -1,4 +1,4 @@
-"""The declarations of published data sets: made trees in their form, with each trap of the real ones."""
+"""The declarations of published data sets: simulated trees in their form, with each trap of the real ones."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import openpyxl
 import pytest
 
 from fvpipe.config.project import Labels
+from fvpipe.datasets.inbreast import read_findings
 from fvpipe.datasets.registry import get_adapter
 from fvpipe.errors import LabelTableError, ParameterError
 from fvpipe.types import BreastFacts
@@ -218,9 +219,29 @@ def test_inbreast(tmp_path: Path) -> None:
     (finding,) = left.findings[0]
     assert (finding.category, finding.top, finding.bottom, finding.left, finding.right) == ("Mass", 20, 60.25, 100.5, 130)
     assert list(finding.outline) == [(20, 100.5), (25, 130), (60.25, 110)]
-    (folder / "AllXML" / "20586908.xml").write_text("<plist><dict></plist>")
+    (folder / "AllXML" / "20586908.xml").rename(folder / "AllXML" / "7.xml")
+    (stray,) = index(folder, "inbreast").rejections
+    assert "1 row(s) or file(s) add facts to breasts that no row of the label table describes: findings of 7" in stray.detail
+    (folder / "AllXML" / "7.xml").write_text("<plist><dict></plist>")
     with pytest.raises(LabelTableError, match="is no property list"):
         index(folder, "inbreast")
+
+
+@pytest.mark.parametrize(
+    ("points", "message"),
+    [
+        (["(1, 2)", "(3; 4)"], r"30\.xml: region 2, point 2 is no \(column, row\) in pixels; expected"),
+        (["(1, 2)", "(1e999, 4)"], "region 2, point 2 is no"),
+        (["(1, 2)", "(., 4)"], "region 2, point 2 is no"),
+        (["(1, 2)"], "region 2 has 1 of 2 points"),
+    ],
+)
+def test_outlines_of_inbreast_that_cannot_be_read_are_named(points: list[str], message: str, tmp_path: Path) -> None:
+    (tmp_path / "AllXML").mkdir()
+    regions = [{"Point_px": [], "NumberOfPoints": 0}, {"Point_px": points, "NumberOfPoints": 2}]
+    (tmp_path / "AllXML" / "30.xml").write_bytes(plistlib.dumps({"Images": [{"ROIs": regions}]}))
+    with pytest.raises(LabelTableError, match=message):
+        read_findings(tmp_path)
 
 
 def test_inbreast_bi_rads_of_the_user_win(tmp_path: Path) -> None:
@@ -306,7 +327,7 @@ def test_rows_of_a_second_table_that_fit_no_breast_are_counted(cmmd: Path) -> No
     (rejection,) = found.rejections
     assert (rejection.what, rejection.reason.value) == ("label table", "label_without_image")
     assert rejection.detail == (
-        "2 row(s) add facts to breasts that no other row of the label table describes: "
+        "2 row(s) or file(s) add facts to breasts that no row of the label table describes: "
         "TOMPEI-CMMD_clinical_data_v01.xlsx, line 3, TOMPEI-CMMD_clinical_data_v01.xlsx, line 4"
     )
     assert list(found.label_hints) == [rejection.detail]  # which the commands print

@@ -40,12 +40,12 @@ from fvpipe.dicom.header import (
     read_header,
 )
 from fvpipe.dicom.pixels import decode_image
-from fvpipe.dicom.reader import STATED, open_dicom, stream
+from fvpipe.dicom.reader import open_dicom, stream
 from fvpipe.dicom.transfer_syntaxes import NATIVE
 from fvpipe.dicom.value_mapping import PixelPadding, Rescale, Window
 from fvpipe.imaging.decoded_image import DecodedImage
 from fvpipe.reasons import Reason, Rejection
-from fvpipe.types import Edge, ImageRecord, Laterality, Orientation, View
+from fvpipe.types import NOTHING_STATED, Edge, ImageRecord, Laterality, Orientation, StatedImage, View
 from tests.support.decoding import decode
 from tests.support.factory import coded, dataset, deflated, encode, file_bytes, outcomes, table, write
 from tests.support.faulty import (
@@ -105,6 +105,9 @@ def test_a_file_is_broken(tmp_path: Path, name: str) -> None:
     assert found.reason is reason, found
 
 
+IMAGES = {"png": PNG, "jpeg": b"\xff\xd8\xff\xe0", "tiff": b"II*\0", "pgm": b"P5\n1 1\n255\n", "nrrd": b"NRRD0004\n"}
+
+
 @pytest.mark.parametrize(
     ("head", "said"),
     [
@@ -112,15 +115,17 @@ def test_a_file_is_broken(tmp_path: Path, name: str) -> None:
         (b"\x1f\x8b\x08" + bytes(200), "; it is compressed with gzip: unpack it"),
         (b"PK\3\4" + bytes(200), "; it is a ZIP archive: unpack it"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "; it is a Git LFS pointer: fetch the file itself"),
-        (PNG, "; it is a PNG image" + STATED),
-        (b"\xff\xd8\xff\xe0" + bytes(200), "; it is a JPEG image without a header of DICOM" + STATED),
+        *(
+            (first + bytes(200), f"; it is a {form.upper()} image, which is read where `formats` of its data set name {form} ")
+            for form, first in IMAGES.items()
+        ),
         (b"hello", ""),
     ],
 )
 def test_what_takes_the_place_of_a_file_is_named(tmp_path: Path, head: bytes, said: str) -> None:
     found = read(tmp_path, head)
     assert isinstance(found, Rejection)
-    assert found.detail == f"no DICM marker at byte 128{said}"
+    assert found.detail.startswith(f"no DICM marker at byte 128{said}")
 
 
 def reader_source() -> str:
@@ -400,6 +405,20 @@ def test_an_element_that_the_file_ends_in_is_rejected_from_disk_and_memory(tmp_p
     assert caught.value.reason is Reason.HEADER_UNREADABLE
 
 
+def test_an_element_that_occurs_twice_is_rejected(tmp_path: Path) -> None:
+    """As where an anonymizer adds an element and leaves the old one; private ones, and another order, do no harm."""
+    data = file_bytes(dataset(PIXELS, 12, ImageLaterality="R"), PIXELS)
+    first, side = data.index(b"\x20\0\x0d\0UI"), data.index(b"\x20\0\x62\0CS")
+    element, private = data[side : side + 10], b"\x21\0\x10\0LO\2\0X "
+    assert isinstance(read(tmp_path, data[: side + 10] + 2 * private + data[side + 10 :]), ImageRecord)
+    moved = read(tmp_path, data[:first] + element + data[first:side] + data[side + 10 :])
+    assert isinstance(moved, ImageRecord) and moved.laterality == "R"
+    for other in (element, element[:-2] + b"L "):
+        found = read(tmp_path, data[: side + 10] + other + data[side + 10 :])
+        assert isinstance(found, Rejection), found
+        assert found.reason is Reason.HEADER_UNREADABLE and found.detail.startswith("1 element(s) occur twice")
+
+
 def test_entries_of_a_table_are_unsigned_words(tmp_path: Path) -> None:
     """PS3.3 C.11.1.1: what is below 0 or no whole number is rejected, not wrapped."""
     lut = table(RAMP[:4])
@@ -468,6 +487,27 @@ def test_vindr_policy(tmp_path: Path) -> None:
     assert (found.patient_id, found.study) == (16 * "a1", "")
     missing = read(tmp_path, header(**tags | {"StudyInstanceUID": None}), get_adapter("vindr").policy)
     assert isinstance(missing, Rejection) and missing.reason is Reason.IDENTIFIER_MISSING
+
+
+def test_an_identifier_that_is_missing_is_named_by_its_source(tmp_path: Path) -> None:
+    """A header that has it, of a data set whose adapter does not read it there."""
+    own = replace(STANDARD, from_header=("laterality", "view"))
+    of_path = StatedImage(patient="P1")
+    for policy, stated, detail in (
+        (own, NOTHING_STATED, "neither label table nor path gives the patient of this image"),
+        (own, of_path, "neither label table nor path gives the exam of this image"),
+        (replace(own, patient_from="study"), NOTHING_STATED, "neither label table nor path gives the patient"),
+        (
+            replace(STANDARD, patient_pattern="^X(.*)$"),
+            NOTHING_STATED,
+            "PatientID of 1 characters is not of this data set's form",
+        ),
+    ):
+        (tmp_path / "x.dcm").write_bytes(header(PatientID="X"))
+        found = read_header(tmp_path, "x.dcm", policy, stated)
+        assert isinstance(found, Rejection) and found.detail.startswith(detail)
+    missing = read(tmp_path, header(StudyInstanceUID=None))
+    assert isinstance(missing, Rejection) and missing.detail == "StudyInstanceUID is absent or empty"
 
 
 def test_cmmd_policy(tmp_path: Path) -> None:

@@ -215,6 +215,10 @@ def test_commands_from_training_to_table(project: Path, tmp_path: Path) -> None:
         assert len(found["paper"]) == 12 and found["rows"][0]["auc"] == rows[0]["auc"]
         missing = run("evaluate", "--seed", 7, code=1).output
         assert "none of 1 models is trained; run `fvpipe train` first" in missing
+        for option, name, near in (("--model", "cnnn", "cnn"), ("--pipeline", "tinny", "tiny")):
+            for command in ("evaluate", "table2"):  # beside one that there is, too
+                said = run(command, option, near, option, name, code=1).output
+                assert f"with {option[2:]} '{name}' (did you mean '{near}'?); trained: {near}; run `fvpipe train`" in said
         assert "left out: tiny/all/cnn-seed9" in run("evaluate", "--seed", 0, "--seed", 9).output
     card = (tmp_path / "cards" / "tiny-all-cnn.md").read_text()
     for words in ("Not a medical device", "Simulated data", "## Subgroups", "## Without an image", f"{rows[0]['auc']:.3f}"):

@@ -27,7 +27,8 @@ import fvpipe
 from fvpipe.comparison.summary import Answer
 from fvpipe.config.pipeline import Fuse, Pipeline, load_pipeline
 from fvpipe.config.training import Cnn, Recipe
-from fvpipe.errors import FvpipeError
+from fvpipe.dicom.header import HeaderPolicy, read_header
+from fvpipe.errors import FvpipeError, InputError
 from fvpipe.evaluation.splits import Part
 from fvpipe.figures.differences import draw_differences
 from fvpipe.figures.draw import drawings
@@ -36,13 +37,18 @@ from fvpipe.figures.protocols import Facts, SplitCounts, draw_protocols
 from fvpipe.figures.steps import PipelineSteps, trace_pipeline
 from fvpipe.figures.style import Drawing, own_style
 from fvpipe.figures.workflow import draw_workflow
+from fvpipe.imaging.fusion import digest_pair
 from fvpipe.indexing.index import Index
 from fvpipe.indexing.manifest_tables import read_manifests
+from fvpipe.io.read import read_contents
 from fvpipe.project.project import Project
+from fvpipe.reasons import Rejection
 from fvpipe.report.shard_page import write_page
 from fvpipe.shards.format import read_receipt
 from fvpipe.training.model import custom_cnn
+from fvpipe.types import Breast, BreastKey, View
 from tests.conftest import run
+from tests.support import factory
 
 ROOT = Path(__file__).parents[1]
 SETS = ("phantom-vindr", "phantom-cmmd")
@@ -170,7 +176,7 @@ def steps_of(project: Path, pipeline: str, dataset: str) -> PipelineSteps:
     index = index_of(project, dataset)
     breast = index.breasts[0]
     assert index.digests
-    digests = [index.digests[image.path] for image in breast.images]
+    digests = digest_pair(index.digests[image.path] for image in breast.images)
     return trace_pipeline(*load_pipeline(pipeline, project), index.source.root, breast, digests, index.source.policy)
 
 
@@ -190,6 +196,24 @@ def test_steps_end_in_the_sample_of_the_shards(project: Path, pipeline: str) -> 
             assert view.histogram.threshold == view.segmentation.threshold
             assert view.histogram.counts[view.histogram.edge :].sum() > 100  # the breast
             assert view.histogram.counts[: view.histogram.edge].sum() > view.histogram.counts.sum() / 4  # the air
+
+
+@pytest.mark.parametrize(
+    ("second", "why"), [("same", "identical_views: "), ("constant", "its MLO is rejected: constant_view: ")]
+)
+def test_a_breast_that_shards_leave_out_is_not_drawn(second: str, why: str, tmp_path: Path) -> None:
+    cc = factory.breast(1)
+    mlo = cc if second == "same" else replace(cc, pixels=np.full_like(cc.pixels, 7))
+    records, digests = [], []
+    for view, made in ((View.CC, cc), (View.MLO, mlo)):
+        factory.mammogram(tmp_path / f"{view}.dcm", made, view=view, SOPInstanceUID=f"2.25.{len(records) + 1}")
+        header = read_header(tmp_path, f"{view}.dcm", HeaderPolicy())
+        assert not isinstance(header, Rejection)
+        records.append(header.record)
+        digests.append(read_contents(tmp_path / f"{view}.dcm", "").digest)
+    breast = Breast(BreastKey("set", "p", "", records[0].laterality), records[0], records[1])
+    with pytest.raises(InputError, match=why):
+        trace_pipeline(*load_pipeline("direct"), tmp_path, breast, digest_pair(digests), HeaderPolicy())
 
 
 @pytest.mark.parametrize("pipeline", DRAWN)
@@ -263,9 +287,10 @@ def test_report_shows_the_figures(project: Path, own: Path) -> None:
         svg = base64.b64encode((drawn / f"{figure['name']}.svg").read_bytes()).decode()
         assert f'<img src="data:image/svg+xml;base64,{svg}"' in page
     assert page.count("data:image/svg+xml") == 6
-    (drawn / "figures.json").write_text('[{"name": "../../x", "caption": ""}]')
-    with pytest.raises(FvpipeError, match="run `fvpipe figures` again"):
-        write_page(own / "cache" / "shards", own / "page.html", 1, drawn)
+    for damaged in ('[{"name": "../../x", "caption": ""}]', "5", "null", "{}", "[" * 100_000):
+        (drawn / "figures.json").write_text(damaged)
+        with pytest.raises(FvpipeError, match="run `fvpipe figures` again"):
+            write_page(own / "cache" / "shards", own / "page.html", 1, drawn)
     shutil.rmtree(drawn)
     write_page(own / "cache" / "shards", own / "page.html", 1, drawn)
     assert "figures" not in (own / "page.html").read_text()
@@ -318,9 +343,9 @@ def test_images_that_are_missing_or_changed_are_left_out_with_a_message(own: Pat
     (data / paths[1]).write_bytes((data / paths[0]).read_bytes())
     figures, said = draw(own)
     assert not [name for name in figures if name.startswith("pipeline")]
-    assert any("its MLO is not the file that the manifest lists" in line for line in said)
+    assert any("its MLO is not there, or not the file that the manifest lists" in line for line in said)
     (data / paths[0]).unlink()
-    assert any("its CC cannot be read" in line for line in draw(own)[1])
+    assert any("its CC is not there" in line for line in draw(own)[1])
     assert not any(path in line for path in paths for line in said)
     for name in ("phantom-vindr", "phantom-cmmd"):
         (own / "data" / name).unlink()

@@ -16,6 +16,7 @@ from pydicom.sequence import Sequence
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, MediaStorageDirectoryStorage
 
 from fvpipe.cache.file_cache import FileCache
+from fvpipe.config.formats import PNG
 from fvpipe.dicom.policy import HeaderPolicy
 from fvpipe.indexing.scan import image_files, scan_folder
 from tests.conftest import build, run
@@ -66,6 +67,15 @@ def test_the_marker_counts_more_than_the_name(names: tuple[str, str], tmp_path: 
     counts, rejected, said = outcome(tmp_path / "in", tmp_path / "out", "--strict")
     assert (counts["samples"], rejected) == (1, {})
     assert "passed over" not in said
+
+
+def test_what_was_cached_before_formats_were_told_is_not_believed(tmp_path: Path) -> None:
+    """The fact of that time, of files that were no DICOM files, said that they are no images."""
+    factory.write(tmp_path / "in" / "a.bin", PNG)
+    scan = scan_folder(tmp_path / "in", ("png",))
+    with FileCache(tmp_path / "cache.sqlite", tmp_path / "in", HeaderPolicy()) as cache:
+        cache.put_facts([(scan.foreign["a.bin"], "other")], "content")
+        assert list(image_files(scan, tmp_path / "in", cache, ("png",))[0]) == ["a.bin"]
 
 
 def test_a_broken_file_under_a_foreign_name_is_rejected_like_any_other(tmp_path: Path) -> None:

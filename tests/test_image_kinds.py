@@ -142,6 +142,11 @@ MODIFIED = {
     "rolled by description": kind(description="L CC rolled lateral"),
     "exaggerated by description": kind(description="L XCCL"),
     "enlarged in another language": kind(description="L CC Vergrößerung"),
+    "spot by protocol": kind(ProtocolName="L CC SPOT MAG"),
+    "rolled by protocol": kind(ProtocolName="L CC rolled medial"),
+    "enlarged in Dutch": kind(description="L CC vergroting"),
+    "enlarged in Portuguese": kind(description="L CC ampliação"),
+    "enlarged in Swedish": kind(description="L CC förstoring"),
     "spot paddle": kind(PaddleDescription="SPOT CONTACT", ViewModifierCodeSequence=Sequence()),
     "magnification paddle": kind(PaddleDescription="10CM MAG"),
     "spot by description": kind(description="L CC spot compression"),
@@ -168,6 +173,23 @@ def test_low_energy(tmp_path: Path, name: str) -> None:
     found = read(tmp_path, **LOW_ENERGY[name])
     assert isinstance(found, ImageRecord), found
     assert (found.synthetic, found.low_energy) == (False, True)
+
+
+DISPLACED = {
+    "by description": kind(description="L CC Implant Displaced"),
+    "by Eklund's name": kind(ProtocolName="LCC Eklund"),
+    "by Image Type": kind("ORIGINAL\\PRIMARY\\\\EKLUND", ViewModifierCodeSequence=Sequence()),
+}
+
+
+@pytest.mark.parametrize("name", DISPLACED)
+def test_implant_displaced_by_words(tmp_path: Path, name: str) -> None:
+    found = read(tmp_path, **DISPLACED[name])
+    assert isinstance(found, ImageRecord), found
+    assert found.implant_displaced
+    plain = read(tmp_path, **kind(description="L CC implant, not displaced", PatientID="ID"))
+    assert isinstance(plain, ImageRecord), plain
+    assert not plain.implant_displaced
 
 
 @pytest.mark.parametrize("name", REFUSED | MODIFIED)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import csv
 import io
+import re
 import zipfile
 from collections import Counter
 from pathlib import Path
@@ -88,6 +89,48 @@ def test_an_xlsx_table(tmp_path: Path) -> None:
     assert [dict(row.cells) for row in read_table(xlsx(tmp_path / "t.XLSX", rows), ["a", "c"])] == ROWS
     found = read_table(xlsx(tmp_path / "t.xlsx", [["a", "b"], [None, None], [1.5, True]]), ["a"])
     assert [(row.line, dict(row.cells)) for row in found] == [(3, {"a": "1.5", "b": "True"})]
+
+
+def workbook(file: Path, *sheets: Any) -> Path:
+    book = openpyxl.Workbook()
+    book.remove(book.worksheets[0])
+    for rows in sheets:
+        sheet = book.create_sheet()
+        for row in rows:
+            sheet.append(row)
+    book.save(file)
+    return file
+
+
+def test_a_second_table_in_a_workbook_is_not_left_out_in_silence(tmp_path: Path) -> None:
+    first, heading = [["a", "b"], [1, 2]], ["b", "a", "note"]
+    for others in ([[["remark"], ["a"]]], [[heading]], [[]], [[], [["a", "c"], [1, 2]]]):
+        assert len(read_table(workbook(tmp_path / "t.xlsx", first, *others), ["a"])) == 1
+    with pytest.raises(LabelTableError, match=r"t\.xlsx: sheets 1 and 3 have the same columns; expected one table"):
+        read_table(workbook(tmp_path / "t.xlsx", first, [["remark"]], [[], heading, [1, 2, 3]]), ["a"])
+
+
+def test_a_formula_without_a_value_is_no_empty_cell(tmp_path: Path) -> None:
+    """Programs that are no spreadsheets write formulas without their values, which openpyxl reads as empty cells."""
+    file = workbook(tmp_path / "t.xlsx", [["a", "b"], ["x", "y"], ["x", '=IF(A3="x",1,0)'], ["x", '=""']])
+    with pytest.raises(LabelTableError, match=r"t\.xlsx, line 3: a formula has no value"):
+        read_table(file, ["a"])
+    with zipfile.ZipFile(file) as book:
+        parts = {name: book.read(name) for name in book.namelist()}
+    sheet = "xl/worksheets/sheet1.xml"
+    for cell, attribute, value in (("B3", b"", b"1"), ("B4", b' t="str"', b"")):
+        before, found, after = re.split(rb'(<c r="%b"[^>]*><f>[^<]*</f><v ?/>)' % cell.encode(), parts[sheet])
+        formula = re.sub(rb"<c [^>]*>|<v ?/>", b"", found)
+        parts[sheet] = before + b'<c r="%b"%b>%b<v>%b</v>' % (cell.encode(), attribute, formula, value) + after
+    with zipfile.ZipFile(file, "w") as book:
+        for name, data in parts.items():
+            book.writestr(name, data)
+    assert [row["b"] for row in read_table(file, ["a"])] == ["y", "1", ""]
+
+
+def test_a_number_of_more_digits_than_a_spreadsheet_keeps(tmp_path: Path) -> None:
+    file = workbook(tmp_path / "t.xlsx", [["a"], [123456789012345.0], [1.23456789012345e18]])
+    assert [row["a"] for row in read_table(file, ["a"])] == ["123456789012345", "1.23456789012345E+18"]
 
 
 def test_an_xlsx_table_that_says_a_wrong_size(tmp_path: Path) -> None:
@@ -356,6 +399,7 @@ VINDR_FIRST = "s1,a,i1,L,CC,10,20,BI-RADS 2,DENSITY A,training\n"
         ),
         ("cmmd", "ID1;LeftRight\nD1-0001;L\n", "column 'classification' is missing; expected ID1, LeftRight, classification"),
         ("table", f"{OURS}P1,both,1\n", "line 2: laterality is 'both'; expected L or R"),
+        ("table", f"{OURS}P1,L,1\n,R,0\n", "line 3: patient_id is ''; expected the patient of the row; of merged"),
         ("table", f"{OURS}P1,L,2\n", "line 2: label is '2'; expected 1 or malignant, 0 or benign"),
         ("table", f"{OURS}P1,L,1\nP1,R,0\nP1,L,-1\n", "lines 2 and 4: one breast has two labels"),
         ("table", "patient,laterality,label\nP1,L,1\n", "column 'patient_id' is missing"),
@@ -380,6 +424,7 @@ FINDINGS = "image_id,finding_categories,finding_birads,xmin,ymin,xmax,ymax\n"
         ("i1,['Mass'],BI-RADS 5,1,2,x,4", "line 2: xmax is 'x'; expected a number of pixels"),
         ("i1,['Mass'],BI-RADS 5,1,2,inf,4", "line 2: xmax is another (not shown"),
         ("i1,['Mass'],BI-RADS 5,5,2,3,4", "line 2: xmax is '3'; expected a box"),
+        (",['Mass'],BI-RADS 5,1,2,3,4", "line 2: image_id is ''; expected the SOP Instance UID of the image"),
     ],
 )
 def test_a_wrong_table_of_findings(tmp_path: Path, row: str, message: str) -> None:

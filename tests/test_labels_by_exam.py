@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from fvpipe.config.project import Labels, Split
 from fvpipe.datasets.adapter import LabelTable
 from fvpipe.datasets.registry import get_adapter
+from fvpipe.dicom.policy import HeaderPolicy
 from fvpipe.errors import LabelTableError
 from fvpipe.evaluation.splits import Candidate, leaks, split
 from fvpipe.indexing.labels import BreastLabels
@@ -252,6 +253,37 @@ def test_a_misspelled_patient_is_named_and_never_matched(written: str, hint: str
     assert "ours.csv, line 3: the table has a row, the input no usable image" in row and hint in row
     assert ("warning: table: ours.csv, line 3" in said) == (written != "P3")  # a hint is shown on the screen too
     assert written == "P3" or f"{written}" not in row.partition(",")[2].replace("line 3", "").replace("1.2E+10", "")
+
+
+LOST = "its patient differs from another imaged one only by leading zeros, and no row of the table has any"
+
+
+@pytest.mark.parametrize("key", [b"", b"k" * 32])
+@pytest.mark.parametrize(
+    ("table", "imaged", "default", "ambiguous"),
+    [
+        (["123"], ["123", "00123"], -1, ["00123", "123"]),  # whose row is it?
+        (["123", "00123"], ["123", "00123"], -1, []),
+        (["123", "0777"], ["123", "00123"], -1, []),  # the table has its zeros
+        (["123", "P7"], ["123", "0124"], -1, []),
+        (["123"], ["00123"], -1, []),  # a row without an image
+        (["123"], ["00123", "5"], 0, ["00123"]),  # not normal for want of a row
+    ],
+)
+def test_a_patient_that_lost_its_zeros_is_no_other_patient(
+    table: list[str], imaged: list[str], default: int, ambiguous: list[str], key: bytes
+) -> None:
+    policy = HeaderPolicy(identifier_key=key)
+    digest = {each: policy.identifier("patient", each) for each in {*table, *imaged}}
+    records = [image(f"{each} {view}", view, patient_id=digest[each]) for each in imaged for view in View]
+    rows = {(digest[each], L): BreastFacts(1, place="ours.csv, line 2") for each in table}
+    written = {digest[each]: each for each in table}
+    found = pair("ours", records, BreastLabels(rows, BreastFacts(default), written=written, policy=policy), {})
+    named = [each for each in found.rejections if each.reason is Reason.LABEL_AMBIGUOUS]
+    assert {each.what: each.detail for each in named} == {
+        f"{digest[each]}_S_L": f"ours.csv, line 2: {LOST}" for each in ambiguous
+    }
+    assert len(found.breasts) == len(imaged) - len(ambiguous)
 
 
 def test_tables_of_publishers_name_the_line_too(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import fields
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,13 @@ from fvpipe.cache.file_cache import FileCache
 from fvpipe.config.project import Labels
 from fvpipe.datasets.registry import get_adapter
 from fvpipe.datasets.source import Source
+from fvpipe.dicom.header import HeaderPolicy, ImageHeader, read_header
 from fvpipe.execution.workers import Workers, WorkerSettings
 from fvpipe.flow import index
 from fvpipe.indexing.labels import BreastLabels
 from fvpipe.indexing.pairing import Pairing, colliding_instances, contradictions, pair, tied_images
 from fvpipe.reasons import Reason, Rejection
-from fvpipe.types import BreastFacts, BreastKey, Digest, Edge, ImageRecord, Laterality, Orientation, View
+from fvpipe.types import BREAST_FACTS, BreastFacts, BreastKey, Digest, Edge, ImageRecord, Laterality, Orientation, View
 from tests.support import factory
 
 CC, MLO = View.CC, View.MLO
@@ -70,7 +72,66 @@ def test_a_rounded_age_is_no_conflict(header: str, table: str, conflict: bool) -
     assert [rejection.reason for rejection in found] == [Reason.AGE_CONFLICT] * conflict
 
 
+DAY = 700_000
+MIXED: dict[str, tuple[list[dict[str, Any]], str]] = {
+    "ages": ([{"patient_age": "045Y"}, {"patient_age": "071Y"}], "Patient's Age"),
+    "a birthday": ([{"patient_age": "045Y"}, {"patient_age": "046Y"}], ""),
+    "above 90": ([{"patient_age": "90+"}, {"patient_age": "089Y"}], ""),
+    "dates": ([{"exam_day": DAY}, {"exam_day": DAY + 400}], "Study Date"),
+    "over midnight": ([{"exam_day": DAY}, {"exam_day": DAY + 1}], ""),
+    "one date unknown": ([{"exam_day": DAY}, {}], ""),
+    "sexes": ([{"person": "birth:1 sex:2"}, {"person": "birth:1 sex:3"}], "Patient's Sex"),
+    "births and issuers": (
+        [{"person": "birth:1 issuer:2"}, {"person": "birth:4 issuer:3"}], "Patient's Birth Date, Issuer of Patient ID",
+    ),
+    "a birth unknown": ([{"person": "birth:1 sex:2"}, {"person": "sex:2"}], ""),
+    "another study": ([{"patient_age": "045Y"}, {"patient_age": "071Y", "study": "T"}], ""),
+    "studies not told apart": ([{"patient_age": "045Y", "study": ""}, {"patient_age": "071Y", "study": ""}], ""),
+    "exams of a table": ([{"exam_day": 1, "identity_from": "exam table"}, {"exam_day": 9, "identity_from": "exam table"}], ""),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MIXED)
+def test_a_study_of_two_patients_or_exams_is_named(name: str) -> None:
+    """As anonymizers make them that give all patients one identifier and all studies one UID."""
+    changes, differing = MIXED[name]
+    records = [image(view, view, **changed) for view, changed in zip(View, changes, strict=True)]
+    found = list(contradictions(records, BreastLabels()))
+    assert {each.what: each.reason for each in found} == (dict.fromkeys(View, Reason.IDENTIFIER_CONFLICT) if differing else {})
+    assert all(f"have several values of {differing};" in each.detail for each in found)
+
+
+TWO = {
+    "PatientBirthDate": ("19660101", "19651231", "Patient's Birth Date"),
+    "PatientSex": ("F", "M", "Patient's Sex"),
+    "IssuerOfPatientID": ("Site A", "SITE B", "Issuer of Patient ID"),
+    "PatientAge": ("045Y", "071Y", "Patient's Age"),
+    "StudyDate": ("20110101", "20150101", "Study Date"),
+}
+
+
+@pytest.mark.parametrize("keyword", TWO)
+@pytest.mark.parametrize("key", [b"", b"k" * 32])
+def test_two_women_under_one_identifier_are_not_paired(keyword: str, key: bytes, tmp_path: Path) -> None:
+    made, (*values, name) = factory.breast(), TWO[keyword]
+    records = []
+    for view, value in zip(View, values, strict=True):
+        factory.mammogram(tmp_path / view, made, view=view, **{keyword: value})
+        header = read_header(tmp_path, view, HeaderPolicy(identifier_key=key))
+        assert isinstance(header, ImageHeader)
+        records.append(header.record)
+    assert not any(value in repr(record.person) for record, value in zip(records, values, strict=True))
+    found = list(contradictions(records, BreastLabels()))
+    assert len(found) == 2 and all(f"have several values of {name};" in each.detail for each in found)
+
+
 # --- which images make a breast ---------------------------------------------------------------------------------------
+
+
+def test_the_list_of_facts_is_that_of_the_class() -> None:
+    """Where a fact is missing in it, tables are merged, counted and explained without it."""
+    others = {"label", "excluded", "place", "pending", "targets"}
+    assert set(BREAST_FACTS) == {field.name for field in fields(BreastFacts)} - others
 
 
 def test_two_views_make_a_breast() -> None:

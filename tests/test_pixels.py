@@ -472,6 +472,19 @@ def test_a_voi_lut_from_a_negative_value_on(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("keyword", ["ModalityLUTSequence", "VOILUTSequence"])
+def test_a_lut_whose_start_has_the_other_sign(keyword: str) -> None:
+    """Written as US where its input is signed; pixels that are unsigned may have negative values after their rescale, too."""
+    right, other = table(CURVE[:1000], first=-300), table(CURVE[:1000], first=65536 - 300)
+    tags: list[dict[str, Any]] = [{keyword: right}, {keyword: other}]
+    first, second = (meant(image(file_of(ALL_SIGNED, 12, **each), "lut")) for each in tags)
+    np.testing.assert_array_equal(first, second)
+    assert np.ptp(second) > 1000
+    rescaled = file_of(ALL, 12, VOILUTSequence=other, RescaleSlope=1, RescaleIntercept=-2048)
+    at = np.clip(ALL.astype(int) - 2048 + 300, 0, 999)
+    np.testing.assert_array_equal(meant(image(rescaled, "lut")), np.asarray(CURVE)[at])
+
+
+@pytest.mark.parametrize("keyword", ["ModalityLUTSequence", "VOILUTSequence"])
 @pytest.mark.parametrize("packed", [False, True])
 def test_a_lut_of_bytes_with_many_entries(keyword: str, packed: bool) -> None:
     """Neither is pydicom's to check: it wraps the index at 256, and cannot unpack bytes."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -64,6 +65,12 @@ def packed(pixels: NDArray[Any], bits: int) -> bytes:
     rows = ("".join(format(int(value), f"0{bits}b") for value in row) for row in pixels)
     text = "".join(row.ljust(-(-len(row) // 8) * 8, "0") for row in rows)
     return int(text, 2).to_bytes(len(text) // 8, "big")
+
+
+def jpeg_orientation_before(marker: bytes, data: bytes) -> bytes:
+    """Put the tag that says that the image is stored turned before the first `marker`."""
+    content = b"Exif\0\0" + ORIENTATION_6
+    return data.replace(marker, b"\xff\xe1" + struct.pack(">H", len(content) + 2) + content + marker, 1)
 
 
 MM = ("space dimension: 2", "space directions: (0.07,0) (0,0.1)")
@@ -148,9 +155,12 @@ WRONG: dict[str, tuple[str, bytes]] = {
     "png orientation": ("orientation_invalid", png(G8, chunks=chunk(b"eXIf", ORIENTATION_6))),
     "png orientation at the end": ("orientation_invalid", png(G8, after=chunk(b"eXIf", ORIENTATION_6))),
     "jpeg orientation": ("orientation_invalid", jpeg(BIG, exif=b"Exif\0\0" + ORIENTATION_6)),
+    "jpeg orientation after its start of frame": ("orientation_invalid", jpeg_orientation_before(b"\xff\xda", jpeg(BIG))),
+    "jpeg without a scan": ("header_unreadable", jpeg(BIG).partition(b"\xff\xda")[0] + b"\xff\xd9"),
     "tiff orientation": ("orientation_invalid", tiff(G16, t274=3)),
     "nrrd turned": ("orientation_invalid", nrrd(G16, ["space directions: (0,0.07) (0.1,0)"])),
     "nrrd upside down": ("orientation_invalid", nrrd(G16, ["space directions: (0.07,0) (0,-0.1)"])),
+    "nrrd upside down by its spacings": ("orientation_invalid", nrrd(G16, ["spacings: 0.07 -0.1"])),
     "nrrd of no number": ("orientation_invalid", nrrd(G16, ["space directions: (nan,0) (0,0.1)"])),
     "detached": ("pixel_data_missing", nrrd(G16, ["data file: ../outside.raw"], values=b"")),
     "detached, old word": ("pixel_data_missing", nrrd(G16, ["DataFile:/etc/hostname"], values=b"")),
@@ -187,6 +197,14 @@ def test_what_is_no_grey_image_is_rejected_by_name(name: str, tmp_path: Path) ->
     found = read(tmp_path, data)
     assert isinstance(found, Rejection)
     assert found.reason.value == reason, found.detail
+
+
+@pytest.mark.parametrize("field", ["type", "dimension", "sizes", "encoding", "endian"])
+def test_a_field_that_a_header_lacks_is_named(field: str, tmp_path: Path) -> None:
+    found = read(tmp_path, re.sub(rf"{field}: .*\n".encode(), b"", nrrd(G16), count=1))
+    assert isinstance(found, Rejection)
+    assert found.reason.value == "header_unreadable"
+    assert f"field {field}" in found.detail
 
 
 def test_the_first_bytes_count_and_not_the_suffix(tmp_path: Path) -> None:

@@ -187,7 +187,7 @@ def test_models_of_different_recipes_are_not_compared(changes: dict[str, Any], n
     table = table2(grid(**changes), QUICK)
     for gain in (*table.cropping, *table.second_view):
         assert gain.training_differs == [named] and gain.metrics == {} and gain.delong is None
-    assert {judged.verdict for judged in table.claims} == {"undecided"}
+    assert {judged.verdict for judged in table.claims} == {"not tested"}
     assert "not compared: the models differ in" in table.to_text()
     others = [
         made(Run("cropped", "seen", name, 0), breasts(20, 1), "seen", **more)
@@ -202,10 +202,10 @@ def test_each_claim_about_cropping_has_a_verdict() -> None:
     judged = {(one.claim.name, one.split): one.verdict for one in table.claims}
     assert len(judged) == len(CLAIMS)
     assert judged["1, cnn: accuracy rises", "seen"] == judged["1, cnn: f1 rises", "seen"] == "supported"
-    assert judged["2, cnn: f1 rises", ""] == "undecided"
+    assert judged["2, cnn: f1 rises", ""] == "not tested"
     falls, rises = (Claim(3, "cnn", "f1", sign, "") for sign in (-1, 1))
-    for low, high, verdicts in ((0.1, 0.2, ("not supported", "supported")), (-0.2, -0.1, ("supported", "not supported")),
-                                (-0.1, 0.1, ("undecided",) * 2), (None, None, ("undecided",) * 2)):  # fmt: skip
+    for low, high, verdicts in ((0.1, 0.2, ("contradicted", "supported")), (-0.2, -0.1, ("supported", "contradicted")),
+                                (-0.1, 0.1, ("undecided",) * 2), (None, None, ("not tested",) * 2)):  # fmt: skip
         difference = Estimate(0.0, low, high)
         assert (falls.verdict(difference), rises.verdict(difference)) == verdicts
     one = next(one for one in to_json(table)["claims"] if one["claim"] == "1, cnn: f1 rises")
@@ -284,6 +284,26 @@ def test_no_claim_is_filled_without_a_record() -> None:
     assert not re.search(r"\b(nan|None)\b", text)
     for line in text.splitlines():
         assert not line.startswith("|") or line.count("|") == 4, line
+
+
+def test_facts_in_which_runs_differ_are_listed() -> None:
+    """By split where the seeds agree, by run where they do not; once where all do."""
+    runs = [
+        made(Run("cropped", f"kf-fold{i}", "cnn", seed), breasts(12, seed + i, first=12 * i), "kfold",
+             dropped={"cc_missing": i + 1}, split_digest=f"{i}" * 64, torch=f"2.{i}.{seed}", threshold=0.1 + 0.2 * i)
+        for i in range(2) for seed in (0, 1)
+    ]  # fmt: skip
+    (pool,) = pool_runs(runs)
+    found = evaluate_model(pool, SETTINGS)
+    text, card = checklist(found), model_card(found)
+    for i in range(2):
+        assert f"kf-fold{i}: {i + 1} breasts of the split without an image" in text
+        assert f"split kf-fold{i} of digest {str(i) * 16}" in text
+        assert f"kf-fold{i}: {i + 1} cc\\_missing" in card
+        for seed in (0, 1):
+            assert f"kf-fold{i}, seed {seed}: PyTorch 2.{i}.{seed} on " in text
+            assert f"with torch 2.{i}.{seed} (kf-fold{i}, seed {seed})" in card
+    assert "the validation part: 0.100, 0.100, 0.300, 0.300" in text
 
 
 # --- Grad-CAM ---------------------------------------------------------------------------------------------------------

@@ -62,6 +62,38 @@ def test_what_a_license_forbids_is_not_pushed(
 
 
 @pytest.mark.parametrize(
+    ("stage", "place"),
+    [
+        ("outs: [cache/shards]", "cache/shards"),
+        ("outs: [cache]", "cache/shards"),
+        ("outs: [./cache/shards/x]", "cache/shards"),
+        ("outs: [cache/../cache/models/x: {persist: true}]", "cache/models"),
+        ("outs: ['${place}/x']", "cache/shards"),
+        ("outs: ['cache/sha${rest}']", "cache/shards"),
+        ("outs: ['cache/models/${item}']", "cache/models"),
+        ("plots: [cache/reports/p.json: {x: a}]", "cache/reports"),
+        ("{wdir: cache, outs: [samples/x]}", "cache/samples"),
+        ("{wdir: cache/shards/x, outs: [../../models]}", "cache/models"),
+        ("{foreach: [a], do: {outs: [cache/models/x]}}", "cache/models"),
+        ("outs: [linked/x]", "cache/shards"),
+        ("outs: [cache: {push: false}]", ""),
+        ("metrics: [cache/reports/m.json]", ""),
+        ("outs: [cache/shards-of-others, cache/split, data, 'data/x-${key}', 'cache/${x}': {cache: false}]", ""),
+        ("{wdir: data, outs: [cache/shards]}", ""),
+    ],
+)
+def test_an_output_is_told_by_where_it_lies(stage: str, place: str, tmp_path: Path) -> None:
+    (tmp_path / "cache" / "shards").mkdir(parents=True)
+    (tmp_path / "linked").symlink_to("cache/shards")
+    stage = stage if stage.startswith("{") else f"{{{stage}}}"
+    if not place:
+        assert project(tmp_path, "  own: {adapter: embed}", f"stages: {{a: {stage}}}")
+        return
+    with pytest.raises(ParameterError, match=f"`dvc push` takes {place} along"):
+        project(tmp_path, "  own: {adapter: embed}", f"stages: {{a: {stage}}}")
+
+
+@pytest.mark.parametrize(
     "text", ["", "stages: []", "stages: {a: {outs: 3}}", "stages: {a: 1}", "a: [", "stages: {a: {outs: [3]}}"]
 )
 def test_a_dag_that_dvc_could_not_read_is_its_matter(text: str, tmp_path: Path) -> None:

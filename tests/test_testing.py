@@ -25,7 +25,7 @@ def test_our_declarations_keep_the_rules(name: str, tmp_path: Path) -> None:
     made = {breast.label for breast in tree.breasts if not breast.excluded}
     assert {0, 1} <= made
     left = {"embed": 1}.get(name, 0)  # a cancer on an unknown side: its row is about both breasts
-    assert len(tree.not_made) == left
+    assert len(tree.not_covered) == left
 
 
 FORMS = {
@@ -79,7 +79,7 @@ tables:
 def test_declarations_of_other_forms(form: str, tmp_path: Path) -> None:
     (tmp_path / "own.yaml").write_text(FORMS[form])
     tree = check_adapter(tmp_path / "own.yaml", tmp_path)
-    assert tree.not_made == ()
+    assert tree.not_covered == ()
     if form.startswith("a spreadsheet"):
         assert {breast.facts.get("stage") for breast in tree.breasts} == {"early", "late"}
         assert sum(breast.excluded for breast in tree.breasts) == 3
@@ -91,14 +91,14 @@ name: own
 license: ours
 tables:
   - file: own.csv
-    label: [{then: benign}, {when: {result: cancer}, then: malignant}]
+    label: [{when: {result: "*"}, then: benign}, {when: {result: cancer}, then: malignant}, {then: unlabelled}]
     columns: {patient: pid, laterality: side}
 """
 
 
-def test_a_case_that_is_never_reached_is_not_made(tmp_path: Path) -> None:
+def test_a_case_that_is_never_reached_is_not_covered(tmp_path: Path) -> None:
     (tmp_path / "own.yaml").write_text(BENIGN_FIRST)
-    assert check_adapter(tmp_path / "own.yaml", tmp_path).not_made == (
+    assert check_adapter(tmp_path / "own.yaml", tmp_path).not_covered == (
         "case 2 of the label rule ({'result': ('cancer',)} -> malignant)",
     )
 
@@ -106,15 +106,15 @@ def test_a_case_that_is_never_reached_is_not_made(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ("density: {column: acr, values: {a: fatty}}", r"own.csv, line 2: acr is 'a'; expected A to D"),
+        ("density: {column: acr, values: {a: fatty}}", r"columns\.density\.values': 'fatty' is no density; expected A to D"),
         ("bi_rads: {column: b, pattern: '(BI-RADS [7-9])'}", "bi_rads"),
     ],
 )
 def test_values_that_fvpipe_does_not_know_are_named(wrong: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "own.yaml").write_text(BENIGN_FIRST.replace("laterality: side", f"laterality: side, {wrong}"))
     try:
-        told = str(check_adapter(tmp_path / "own.yaml", tmp_path).not_made)
-    except BrokenRules as error:
+        told = str(check_adapter(tmp_path / "own.yaml", tmp_path).not_covered)
+    except (BrokenRules, ParameterError) as error:
         told = str(error)
     assert re.search(message, told), told
 
@@ -123,12 +123,12 @@ def test_a_text_that_cannot_be_made_is_asked_for(tmp_path: Path) -> None:
     text = BENIGN_FIRST.replace("patient: pid", "patient: {column: pid, needed: true, pattern: '^(?=x)(y\\d+)$'}")
     (tmp_path / "own.yaml").write_text(text)
     with pytest.raises(ParameterError, match=r"give texts by examples=\{'patient': \[\.\.\.\]\}"):
-        make_tree(tmp_path / "own.yaml", tmp_path / "made")
+        make_tree(tmp_path / "own.yaml", tmp_path / "simulated")
 
 
 def test_each_rule_can_fail(tmp_path: Path) -> None:
-    """Where made set and index differ, each rule says so."""
-    tree = make_tree("rsna", tmp_path / "made")
+    """Where simulated set and index differ, each rule says so."""
+    tree = make_tree("rsna", tmp_path / "simulated")
     found = tree.index()
     assert [*not_arrived(tree, found), *parted(tree, found), *not_rejected(tree), *not_named(tree)] == []
     breast = tree.breasts[0]
@@ -147,7 +147,7 @@ def test_a_source_that_the_declaration_leaves_out_is_missed(tmp_path: Path) -> N
     """Taken from the table alone, a side that the header contradicts is no conflict."""
     text, file = FORMS["exams by a table of images"], tmp_path / "own.yaml"
     file.write_text(text)
-    tree = make_tree(file, tmp_path / "made")
+    tree = make_tree(file, tmp_path / "simulated")
     file.write_text(text.replace("laterality: [table, header]", "laterality: [table]"))
     assert list(not_rejected(tree)) == [
         "two values of laterality, of table and header: expected laterality_conflict, found none"
@@ -155,7 +155,7 @@ def test_a_source_that_the_declaration_leaves_out_is_missed(tmp_path: Path) -> N
 
 
 def test_rows_that_the_user_changes(tmp_path: Path) -> None:
-    tree = make_tree("rsna", tmp_path / "made")
+    tree = make_tree("rsna", tmp_path / "simulated")
     tree.tables["train.csv"][0]["cancer"] = "1" if tree.tables["train.csv"][0]["cancer"] == "0" else "0"
     write_table(tree.folder / "train.csv", tree.tables["train.csv"])
     found = index_folder(tree.folder, "rsna")

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from benchmarks.compare import zoom_densities
+from benchmarks.compare import zoom_densities, zoomed
 from fvpipe.cache.sample_store import SampleStore
 from fvpipe.config.loading import parse
 from fvpipe.config.pipeline import Pipeline
@@ -87,7 +87,7 @@ def test_greatest_over_least_magnification_is_the_zoom(seed: int, zoom: float, c
     saliency[0, 0] = 1
     saliency[1], saliency[:, 1] = 0, 0
     rows, columns = zoom_densities(saliency, zoom)
-    warp = equal_area(np.full(INTERVALS + 1, 900.0), CropBox(0, 700, 0, 900), 1, (400, 500), rows, columns)
+    warp = zoomed(np.full(INTERVALS + 1, 900.0), CropBox(0, 700, 0, 900), 1, (400, 500), rows, columns)
     for edges, density in ((warp.rows / 700, rows), (warp.columns, columns)):
         ends = np.arange(len(density) + 1) / len(density)
         sizes = [np.diff(edges[(edges >= low) & (edges <= high)]) for low, high in itertools.pairwise(ends)]
@@ -104,7 +104,7 @@ def test_coordinates_there_and_back(data: st.DataObject) -> None:
     height, width = (int(n) for n in rng.integers(30, 4000, 2))
     box = CropBox(11, 11 + height, 5, 5 + width)
     densities = (rng.uniform(0.3, 3, rng.integers(1, 40)) for _ in range(2))
-    warp = equal_area(bump(int(rng.integers(99)), width), box, float(rng.choice([0.1, 0.5, 1])), (256, 128), *densities)
+    warp = zoomed(bump(int(rng.integers(99)), width), box, float(rng.choice([0.1, 0.5, 1])), (256, 128), *densities)
     columns = warp.columns[:: rng.choice([1, -1])]
     sides = [128.0, 256.0][:: rng.choice([1, -1])]
     place = Coordinates(
@@ -338,24 +338,45 @@ def test_an_outline_that_cannot_be_followed_is_cropped(change: dict[str, Any], a
         np.testing.assert_array_equal(mapped, coordinates_of(plain, 0).to_image(*points))
 
 
-def test_a_white_film_border_is_cut_off() -> None:
-    """At the top and the bottom of the image, where the breast reaches them; a bright breast alone is no border."""
-    pixels = breast(4, MLO, LEFT, (440, 300), 12).pixels
+@pytest.mark.parametrize(
+    ("top", "bottom", "expected"),
+    [
+        ("wwww", "www", (4, 437)),
+        ("....", "..", (0, 440)),
+        ("ww", "w", (2, 439)),
+        (".ww", "..w", (3, 437)),  # the scan begins outside the film
+        ("..www", ".", (5, 440)),
+        (".w.w", "", (4, 440)),
+        ("wwggg", "gg", (5, 440)),  # what is neither white nor dark goes on, but does not begin a border
+        ("wwwwww", "wwwwww", (6, 434)),  # up to as many rows as the strip has, less one that is dark
+        ("wwwwwww", ".......w", (0, 440)),  # it does not end
+        ("...w", "w...w", (0, 439)),  # a line further in is none
+    ],
+)
+@pytest.mark.parametrize("inside", [0, 1])
+def test_a_white_film_border_is_cut_off(top: str, bottom: str, expected: tuple[int, int], inside: int) -> None:
+    """At the top and the bottom of the image, wherever in it the crop begins."""
     mask = np.where(np.arange(300) < 150, 255, 0).astype(np.uint8) * np.ones((440, 1), np.uint8)
-    found = outlined(mask, CropBox.whole(440, 300))
-    for white, beside, expected in ((4, True, (4, 437)), (4, False, (0, 440)), (60, True, (0, 440))):
-        bordered = pixels.copy()
-        bordered[:, 150:] = 0
-        bordered[:white] = 4095
-        bordered[-3:] = 4095
-        if not beside:
-            bordered[:, 150:] = 0
-        if white == 60:  # it does not end: no border
-            bordered[-60:] = 4095
-        box = without_film_border(decoded(bordered, Edge.LEFT), found).box
-        assert box.as_tuple() == (*expected, 0, 300)
-    inside = replace(found, box=CropBox(9, 400, 0, 300))
-    assert without_film_border(decoded(pixels, Edge.LEFT), inside) is inside
+    pixels = np.where(mask > 0, 2000, 0).astype(np.uint16)
+    share = {"w": 150, "g": 40, ".": 0}  # of 150 pixels beside the breast
+    for row, kind in [*enumerate(top), *((439 - row, kind) for row, kind in enumerate(bottom))]:
+        pixels[row, 150 : 150 + share[kind]] = 4095
+    box = CropBox(inside, 440 - inside, 0, 300)
+    found = without_film_border(decoded(pixels, Edge.LEFT), outlined(mask, box)).box
+    assert found.as_tuple() == (max(expected[0], inside), min(expected[1], 440 - inside), 0, 300)
+
+
+def test_no_film_border_is_seen_where_the_breast_leaves_no_room() -> None:
+    pixels = np.full((440, 300), 4095, np.uint16)
+    mask = np.full((440, 300), 255, np.uint8)
+    mask[:, 290:] = 0
+    pixels[3:-3, 290:] = 0
+    found = outlined(mask, CropBox(9, 400, 0, 300))
+    assert without_film_border(decoded(pixels, Edge.LEFT), found) is found
+    for columns, top in ((290, 0), (280, 3)):
+        mask[:, columns:] = 0
+        pixels[3:-3, columns:] = 0
+        assert without_film_border(decoded(pixels, Edge.LEFT), outlined(mask, CropBox.whole(440, 300))).box.top == top
 
 
 # --- stored -----------------------------------------------------------------------------------------------------------

@@ -15,18 +15,21 @@ from fvpipe.dicom.decoders import lossy_decoder
 from fvpipe.dicom.elements import RejectedFile, silenced
 from fvpipe.dicom.header import HeaderPolicy, ImageHeader
 from fvpipe.dicom.pixels import decode_image
+from fvpipe.errors import InputError
 from fvpipe.imaging.canvas import crop_levels, frame_level, views_in_image
 from fvpipe.imaging.decoded_image import DecodedImage
 from fvpipe.imaging.fusion import digest_pair, fuse
 from fvpipe.imaging.normalize import is_constant
 from fvpipe.imaging.pixel_digest import unturned
-from fvpipe.imaging.segmentation import segment
+from fvpipe.imaging.segmentation import SegmentationTrace, trace_segmentation
 from fvpipe.imaging.verdict import explain
 from fvpipe.imaging.view_agreement import CONSTANT_VIEW, IDENTICAL_VIEWS, constant_flags, disagreement_flags, header_flags
 from fvpipe.indexing.headers import parse_indexed
 from fvpipe.io.read import read_contents
 from fvpipe.reasons import NO_FLAG, Flag, Reason, Rejection
 from fvpipe.types import NO_DIGEST, VIEWS, Digest, FusedSample, ImageRecord, Segmentation
+
+NOT_LISTED = "is not there, or not the file that the manifest lists; run `fvpipe index` again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +98,58 @@ def make_samples(tasks: Sequence[SampleTask]) -> list[SampleResult]:
 def make_sample(task: SampleTask) -> SampleResult:
     """Read the files, decode, segment, fuse, and store the sample (or why there is none)."""
     clock = _Clock()
+    read = _read(task, clock)
+    return read if isinstance(read, SampleResult) else _finish(task, read, clock)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ViewTrace:
+    """One view that a sample was made of."""
+
+    header: ImageHeader
+    image: DecodedImage
+    segmentation: Segmentation
+    trace: SegmentationTrace | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SampleTrace:
+    """A sample, and its views in the order of :data:`VIEWS`; None for one that the breast lacks."""
+
+    views: tuple[ViewTrace | None, ViewTrace | None]
+    sample: FusedSample
+
+
+def trace_sample(task: SampleTask) -> SampleTrace:
+    """Make a sample as :func:`make_sample` does, without the store.
+
+    Raises
+    ------
+    InputError
+        A file is not there, or not what the task lists; or the breast is rejected.
+    """
+    clock = _Clock()
+    read = _read(task, clock)
+    if isinstance(read, SampleResult):
+        path = read.unreadable.what if read.unreadable else read.changed
+        view = next(view for view, image in zip(VIEWS, task.views, strict=True) if image and image.path == path)
+        raise InputError(f"its {view} {f'cannot be read: {read.unreadable.detail}' if read.unreadable else NOT_LISTED}")
+    made = _make(task, read, clock)
+    if isinstance(made, ViewRejection):
+        raise InputError(f"{f'its {made.view}' if made.view else 'it'} is rejected: {made.reason}: {made.detail}")
+    return made
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """Both files as read; entries of a view that the breast lacks are None, or have no digest."""
+
+    files: Sequence[memoryview | None]
+    headers: Sequence[ImageHeader | None]
+    digests: tuple[Digest, Digest]
+
+
+def _read(task: SampleTask, clock: _Clock) -> _Read | SampleResult:
     files, headers = list[memoryview | None](), list[ImageHeader | None]()
     digests = list[Digest]()
     indexed = zip(task.views, task.states, task.digests, task.headers, strict=True)
@@ -119,16 +174,11 @@ def make_sample(task: SampleTask) -> SampleResult:
         files.append(read.data)
         headers.append(header)
         digests.append(read.digest)
-    return _finish(task, files, headers, digest_pair(digests), clock)
+    return _Read(files, headers, digest_pair(digests))
 
 
-def _finish(
-    task: SampleTask,
-    files: Sequence[memoryview | None],
-    headers: Sequence[ImageHeader | None],
-    digests: tuple[Digest, Digest],
-    clock: _Clock,
-) -> SampleResult:
+def _finish(task: SampleTask, read: _Read, clock: _Clock) -> SampleResult:
+    digests = read.digests
     key = key_of(task, digests)
     store = SampleStore(Path(task.store)) if task.store else None
     if store is not None and task.retry:
@@ -136,7 +186,8 @@ def _finish(
             store.rejection_path(key).unlink()
     if store is not None and (_is_sound(store, key, digests) if task.retry else store.has(key)):
         return SampleResult(digests, key, seconds=clock.seconds)
-    sample = _sample(task, files, headers, digests, clock)
+    made = _make(task, read, clock)
+    sample = made.sample if isinstance(made, SampleTrace) else made
     if store is not None:
         store.put(key, sample)
         clock.lap("write")
@@ -150,13 +201,8 @@ def _is_sound(store: SampleStore, key: Digest, digests: tuple[Digest, Digest]) -
     return isinstance(found, FusedSample) and found.source_digests == digests
 
 
-def _sample(
-    task: SampleTask,
-    files: Sequence[memoryview | None],
-    headers: Sequence[ImageHeader | None],
-    digests: tuple[Digest, Digest],
-    clock: _Clock,
-) -> FusedSample | ViewRejection:
+def _make(task: SampleTask, read: _Read, clock: _Clock) -> SampleTrace | ViewRejection:
+    files, headers, digests = read.files, read.headers, read.digests
     images, dates = list[DecodedImage | None](), {header.acquisition_date for header in headers if header}
     for view, header, data, digest in zip(VIEWS, headers, files, digests, strict=True):
         if header is None or data is None:
@@ -174,7 +220,8 @@ def _sample(
     if not any(constant) and _same_pixels(images, files, headers):
         pixels = digest_pair(image.pixel_digest if image else NO_DIGEST for image in images)
         return ViewRejection(None, Reason.IDENTICAL_VIEWS, IDENTICAL_VIEWS, pixels)
-    found = [segment(image, task.pipeline.segment) if image else None for image in images]
+    traced = [trace_segmentation(image, task.pipeline.segment) if image else (None, None) for image in images]
+    found = [outline for outline, _ in traced]
     clock.lap("segment")
     for i in views_in_image(task.pipeline):
         outline = found[i]
@@ -195,7 +242,11 @@ def _sample(
     flags = constant_flags(sample.flags, constant) | disagreement_flags(task.cc, task.mlo, sample) | header_flags(*task.images)
     flags |= Flag.DATES_DIFFER if len(dates - {""}) > 1 else NO_FLAG
     clock.lap("fuse")
-    return replace(sample, flags=flags)
+    cc, mlo = (
+        ViewTrace(header, image, outline, trace) if header and image and outline else None
+        for header, image, (outline, trace) in zip(headers, images, traced, strict=True)
+    )
+    return SampleTrace((cc, mlo), replace(sample, flags=flags))
 
 
 def _why_rejected(found: Segmentation, pipeline: Pipeline) -> str:

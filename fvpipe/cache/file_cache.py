@@ -141,7 +141,7 @@ class FileCache:
 
         Kinds: ``file`` (digest of its bytes), ``pixels`` (digest of its decoded pixels; with a pipeline's digest where
         that decodes at reduced resolution), ``region`` (what a lesion mask outlines), ``crash`` (of its decoder),
-        ``content`` (what its first bytes are).
+        ``format`` (what its first bytes are).
         """
         return self._get(_FACT, source, self._kind(kind))
 

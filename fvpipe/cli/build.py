@@ -12,6 +12,7 @@ import click
 from fvpipe.cli.options import (
     FILE,
     FOLDER,
+    NumberRange,
     dataset_option,
     label_options,
     label_rules,
@@ -78,12 +79,12 @@ def index(
 @click.option("--samples", type=FOLDER, default=None, help="Sample store. [cache/samples, or OUT/.samples]")
 @click.option("--shard-count", type=click.IntRange(1), default=None, help="With --dicom: number of shards. [16]")
 @click.option("--strict", is_flag=True, help="Same as --max-rejected 0.")
-@click.option("--max-rejected", type=click.FloatRange(0, 100), default=None, help="Most rejected files, in percent; more fail.")
+@click.option("--max-rejected", type=NumberRange(0, 100), default=None, help="Most rejected files, in percent; more fail.")
 @click.option("--no-shared-storage", is_flag=True, help="Workers do not see the sample store; they send samples back.")
 @click.option("--profile", is_flag=True, help="Print the seconds of each step.")
 @click.option(
     "--max-fallback",
-    type=click.FloatRange(0, 100),
+    type=NumberRange(0, 100),
     default=2.0,
     show_default=True,
     help="Most breasts without a crop, in percent; more fail.",
@@ -143,8 +144,8 @@ def build_shards(
     results = []
     with make_workers(workers | {"share_storage": not no_shared_storage}) as pool:
         if dicom is not None and out is not None:
-            kind, rules = adapter or "table", label_rules(columns, classes)
-            source = standalone.standalone_source(name or Path(kind).stem, dicom, kind, labels, id_key, rules)
+            rules = label_rules(columns, classes)
+            source = standalone.standalone_source(name or "", dicom, adapter or "table", labels, id_key, rules)
             target = standalone.standalone_target(source.name, pipelines[0], out, shard_count or 16)
             found = standalone.run_build(source, target, samples or out / ".samples", pool, limits, reread=reread, say=say)
         else:

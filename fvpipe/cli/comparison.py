@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fvpipe.cli.options import FILE, dataset_option, json_option
+from fvpipe.cli.options import FILE, NumberRange, dataset_option, json_option
 from fvpipe.cli.output import echo
 from fvpipe.errors import FvpipeError, ParameterError
 
 if TYPE_CHECKING:
-    from fvpipe.comparison.models import ModelComparison
+    from fvpipe.comparison.models import TrainedComparison
     from fvpipe.project.project import Project
 
 REPLICATES = 400  # of the bootstrap; the observer is fitted again in each
@@ -23,7 +23,7 @@ REPLICATES = 400  # of the bootstrap; the observer is fitted again in each
 @click.argument("first")
 @click.argument("second")
 @dataset_option
-@click.option("--noise", type=click.FloatRange(0, 255), default=16.0, show_default=True, help="Noise for the observer, of 255.")
+@click.option("--noise", type=NumberRange(0, 255), default=16.0, show_default=True, help="Noise for the observer, of 255.")
 @click.option("--common", is_flag=True, help="Compare the breasts in both, where one lacks some of the other.")
 @click.option("--page", type=FILE, default=None, help="Also write a page with the samples that differ most.")
 @click.option("--limit", type=click.IntRange(1), default=24, show_default=True, help="Number of breasts on the page.")
@@ -52,7 +52,7 @@ def compare(
     \b
     $ fvpipe compare each cropped --page each-cropped.html
     """
-    from fvpipe.comparison.models import compare_models
+    from fvpipe.comparison.models import compare_trained
     from fvpipe.comparison.pipelines import compare as compare_shards
     from fvpipe.comparison.text import comparison_text, models_text
     from fvpipe.io.atomic import write_if_changed
@@ -68,12 +68,12 @@ def compare(
 
         write_comparison(results, page, limit)
     found = [comparison for _, comparison in results]
-    models: list[ModelComparison] = []
+    models: list[TrainedComparison] = []
     if project is not None:
         one_receipt, two_receipt = (shards.receipt for shards in results[0][0])
         names = {each.dataset for each in found}
         try:
-            models = compare_models(project.models, one_receipt, two_receipt, names, project.params.evaluate)
+            models = compare_trained(project.models, one_receipt, two_receipt, names, project.params.evaluate)
         except FvpipeError as error:  # of a training that is of no use any more
             echo(f"trained models are not compared: {error}", err=True)
     written = json.dumps(
@@ -97,10 +97,14 @@ def _shard_folders(first: str, second: str, datasets: tuple[str, ...]) -> tuple[
     from fvpipe.project.project import Project
     from fvpipe.shards.format import RECEIPT
 
-    if all((Path(each) / RECEIPT).is_file() for each in (first, second)):
+    given = [each for each in (first, second) if (Path(each) / RECEIPT).is_file()]
+    if (Path(first).resolve() if given else first) == (Path(second).resolve() if given else second):
+        raise ParameterError(f"{first} and {second}: one {'folder' if given else 'pipeline'}; name two")
+    if len(given) == 2 and not datasets:
         return [(Path(first), Path(second))], None
-    if first == second:
-        raise ParameterError(f"{first} and {second}: one pipeline; name two")
+    if given:
+        other = "--dataset" if len(given) == 2 else repr(second if given == [first] else first)
+        raise ParameterError(f"{given[0]} is a folder of shards, and {other} is none: name two of them, or two pipelines")
     project = Project()
     for name in (first, second):
         load_pipeline(name, project.folder)  # an error names those that there are
@@ -134,7 +138,7 @@ def summary(as_json: bool) -> None:
     from fvpipe.comparison.summary import read_answers, summary_text
     from fvpipe.project.project import Project
 
-    reports = Project().folder / "cache" / "reports"
+    reports = Project().reports
     answers = read_answers(reports / "compare", reports / "table1.json")
     if not answers:
         raise ParameterError(

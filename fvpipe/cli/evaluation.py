@@ -135,17 +135,25 @@ def _trained(
     pipelines: tuple[str, ...], splits: tuple[str, ...], models: tuple[str, ...], seeds: tuple[int, ...]
 ) -> tuple[Project, list[TrainedRun]]:
     """Read the trained models of the grid, and name on stderr those that are missing."""
+    from fvpipe.config.loading import nearest
     from fvpipe.evaluation.training_record import RECORD, read_trained, runs_of
     from fvpipe.project.project import Project
 
     project = Project()
     runs = runs_of(project.params, {"pipeline": pipelines, "split": splits, "model": models}, seeds)
-    folders = {run: project.folder / "cache" / "models" / run.path for run in runs}
+    trained = [record.parent.relative_to(project.models).parts for record in project.models.glob(f"*/*/*/{RECORD}")]
+    asked = {"pipeline": (pipelines, {parts[0] for parts in trained})}
+    asked["model"] = models, {parts[2].rpartition("-seed")[0] for parts in trained}
+    for kind, (names, known) in asked.items():
+        for name in [name for name in names if name not in known]:
+            near, there = nearest(name, sorted(known)), ", ".join(sorted(known)) or "none"
+            raise InputError(
+                f"{project.models}: nothing is trained with {kind} {name!r}{near}; trained: {there}; run `fvpipe train` first"
+            )
+    folders = {run: project.models / run.path for run in runs}
     missing = [str(run) for run, folder in folders.items() if not (folder / RECORD).is_file()]
     if len(missing) == len(runs):
-        raise InputError(
-            f"{project.folder / 'cache' / 'models'}: none of {len(runs)} models is trained; run `fvpipe train` first"
-        )
+        raise InputError(f"{project.models}: none of {len(runs)} models is trained; run `fvpipe train` first")
     if missing:
         echo(f"not trained yet, and left out: {', '.join(missing)}", err=True)
     return project, [read_trained(folder) for run, folder in folders.items() if str(run) not in missing]

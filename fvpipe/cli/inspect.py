@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +14,7 @@ import click
 from fvpipe.cli.options import (
     FILE,
     FOLDER,
+    NumberRange,
     dataset_option,
     label_options,
     label_rules,
@@ -71,13 +74,11 @@ def verify(folders: tuple[Path, ...], as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("path", type=click.Path(path_type=Path, exists=True))
+@click.argument("path", type=click.Path(path_type=Path, readable=False))
 @click.option("--adapter", default=None, help="Header rules. [of the project's data set that holds the file, else table]")
 @click.option("--pipeline", default="cropped", show_default=True, help="Pipeline whose segmentation is shown.")
 @click.option("--png", type=FILE, default=None, help="Also draw outline, crop and histogram into this file.")
-@click.option(
-    "--timeout", type=click.FloatRange(1), default=120.0, show_default=True, help="Limit in seconds for reading pixels."
-)
+@click.option("--timeout", type=NumberRange(1), default=120.0, show_default=True, help="Limit in seconds for reading pixels.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def inspect(path: Path, adapter: str | None, pipeline: str, png: Path | None, timeout: float, as_json: bool) -> None:
     """Explain one image file, or describe a shard folder.
@@ -92,12 +93,13 @@ def inspect(path: Path, adapter: str | None, pipeline: str, png: Path | None, ti
     from fvpipe.project.reading import find_readings
     from fvpipe.report.inspect import file_text, inspect_dicom, inspect_shards, to_text
 
-    if path.is_dir():
+    is_folder = stat.S_ISDIR(os.stat(path).st_mode)
+    if is_folder:
         found = inspect_shards(path)
     else:
         reading = find_readings([path], adapter, keep_identifiers=True)[path]
         found = inspect_dicom(path, reading, pipeline, png, timeout)
-    show = to_text if path.is_dir() else file_text
+    show = to_text if is_folder else file_text
     echo(json.dumps(found, indent=1) if as_json else show(found))
     if found.get("reason"):
         sys.exit(1)
@@ -165,13 +167,8 @@ def audit(
     if dicom is not None:
         if datasets:
             raise click.UsageError("with --dicom give no --dataset")
-        kind = adapter or "table"
-        sources, samples = (
-            [standalone_source(Path(kind).stem, dicom, kind, labels, id_key, label_rules(columns, classes))],
-            Path("cache/samples"),
-        )
-        if out is not None:
-            samples = out.parent / ".samples"
+        sources = [standalone_source("", dicom, adapter or "table", labels, id_key, label_rules(columns, classes))]
+        samples = Path("cache/samples") if out is None else out.parent / ".samples"
         name, settings = load_pipeline(pipeline)
     elif adapter or labels or columns or classes:
         raise click.UsageError("--adapter, --labels, --column and --class go with --dicom; in a project see params.yaml")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import signal
 import sys
@@ -43,6 +44,10 @@ class Commands(click.Group):
             raise click.ClickException("out of memory; what was finished is kept, run again with fewer --workers") from None
         except ImportError as error:
             raise click.ClickException(f"{escaped(str(error))}; install what is missing (README), then run again") from None
+        except OSError as error:
+            if not isinstance(error.filename, str):  # no path of the user's: a fault of fvpipe, whose traceback is wanted
+                raise
+            raise click.ClickException(f"{escaped(error.filename)}: {error.strerror}; {_advice(error)}") from None
         except click.UsageError as error:
             said = error.format_message()
             if escaped(said, keep="\n") == said:
@@ -51,6 +56,18 @@ class Commands(click.Group):
         except KeyboardInterrupt:
             echo("interrupted; what was finished is kept, run it again to go on", err=True)
             sys.exit(130)
+
+
+def _advice(error: OSError) -> str:
+    """Tell what to do about a path that the file system does not give."""
+    match error.errno:
+        case errno.EACCES | errno.EPERM | errno.EROFS:
+            return "check the permissions of it and of the folders above it, or name another place"
+        case errno.ENOSPC | errno.EDQUOT:
+            return "make room, or name another place"
+        case errno.EIO | errno.ESTALE:
+            return "the storage fails: check the disk or its connection, then run again"
+    return "check the path"  # a name too long, links in a circle, a file in the place of a folder
 
 
 def _terminated(number: int, _: object) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -19,6 +20,17 @@ FOLDER = click.Path(path_type=Path, file_okay=False, readable=False)
 FILE = click.Path(path_type=Path, dir_okay=False, readable=False)
 
 
+class NumberRange(click.FloatRange):
+    """Range of numbers, of which NaN, which is neither too small nor too large, is none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Parse `value`."""
+        found: float = super().convert(value, param, ctx)
+        if math.isnan(found):
+            self.fail(f"{value!r} is no number", param, ctx)
+        return found
+
+
 def worker_options(function: FunctionT) -> FunctionT:
     """Add the options of the workers."""
     for option in reversed(
@@ -30,7 +42,7 @@ def worker_options(function: FunctionT) -> FunctionT:
             click.option("--scheduler", default="", help="Address of a running Dask scheduler. [DASK_SCHEDULER_ADDRESS]"),
             click.option("--scheduler-file", type=FILE, default=None, help="Scheduler file of a running Dask cluster."),
             click.option(
-                "--timeout", type=click.FloatRange(1), default=120.0, show_default=True, help="Limit in seconds for one breast."
+                "--timeout", type=NumberRange(1), default=120.0, show_default=True, help="Limit in seconds for one breast."
             ),
         )
     ):
@@ -53,8 +65,11 @@ def reading_options(function: FunctionT) -> FunctionT:
 
 def _pairs(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
     pairs = [value.rpartition("=")[::2] if parameter.name == "classes" else value.partition("=")[::2] for value in values]
-    if not all(first and second for first, second in pairs):
-        raise click.BadParameter("expected NAME=VALUE", context, parameter)
+    if wrong := next((value for value, pair in zip(values, pairs, strict=True) if not all(pair)), ""):
+        raise click.BadParameter(f"{wrong!r}; expected {parameter.metavar}", context, parameter)
+    names = [name.casefold() for name, _ in pairs]
+    if twice := next((name for name in names if names.count(name) > 1), ""):
+        raise click.BadParameter(f"{twice!r} is given {names.count(twice)} times; expected once", context, parameter)
     return dict(pairs)
 
 
@@ -90,8 +105,7 @@ def label_rules(columns: dict[str, str], classes: dict[str, str]) -> Labels:
     from fvpipe.config.loading import parse
     from fvpipe.config.project import Labels
 
-    by = {"label_from": "bi_rads"} if "bi_rads" in columns and "label" not in columns else {}
-    return parse(Labels, {"columns": columns, "classes": classes, **by}, "--column and --class")
+    return parse(Labels, {"columns": columns, "classes": classes}, "--column and --class")
 
 
 dataset_option = click.option("--dataset", "datasets", multiple=True, help="Data set of params.yaml; repeatable. [all]")

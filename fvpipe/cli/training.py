@@ -63,7 +63,7 @@ def train(
             if not as_json:
                 echo(
                     f"{record.title}: {len(record.epochs)} epochs, best {record.best_epoch}, validation AUC "
-                    f"{auc:.3f}{dropped} -> {project.folder / 'cache' / 'models' / run.path}"
+                    f"{auc:.3f}{dropped} -> {project.models / run.path}"
                 )
     finally:
         leave_process_group()

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from fvpipe.report.findings import SampleFinding
 from fvpipe.shards.reader import Shards
@@ -44,14 +45,32 @@ Findings = Mapping[str, Sequence[SampleFinding]]
 """Breast id -> its findings on views that the sample shows."""
 
 
-def largest_finding(shards: Shards, i: int, findings: Sequence[SampleFinding]) -> float:
-    """Return the size of the largest finding of a breast: root of the box's area as a share of the film's height, or NaN."""
-    heights = shards.columns["source_shape"][i, :, 0].tolist()
+def largest_findings(
+    first: Shards, second: Shards, pairs: Sequence[tuple[int, int]], findings: tuple[Findings, Findings]
+) -> NDArray[np.float64]:
+    """Sizes of each breast's largest finding on a view that either sample shows, the same whichever pipeline comes first.
+
+    Parameters
+    ----------
+    first, second, pairs, findings
+        As for :func:`finding_pixels`.
+
+    Returns
+    -------
+    sizes : float64 array, shape (n,)
+        Root of the box's area in source pixels as a share of the film's height; NaN without a finding.
+    """
     sizes = []
-    for finding in findings:
-        top, bottom, left, right = finding.box
-        sizes.append(math.sqrt(abs((bottom - top) * (right - left))) / heights[VIEWS.index(finding.view)])
-    return max(sizes, default=math.nan)
+    for i, j in pairs:
+        # A sample of one view may lack the size of the other.
+        heights = np.maximum(first.columns["source_shape"][i, :, 0], second.columns["source_shape"][j, :, 0]).tolist()
+        largest = math.nan
+        for finding in [found for each in findings for found in each.get(str(first.breast_ids[i]), ())]:
+            top, bottom, left, right = finding.box
+            size = math.sqrt(abs((bottom - top) * (right - left))) / heights[VIEWS.index(finding.view)]
+            largest = max(size, largest) if math.isfinite(largest) else size
+        sizes.append(largest)
+    return np.array(sizes, np.float64)
 
 
 def finding_pixels(

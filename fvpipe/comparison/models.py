@@ -21,7 +21,7 @@ from fvpipe.shards.format import Receipt
 
 
 @dataclass(frozen=True, slots=True)
-class ModelComparison:
+class TrainedComparison:
     """One model on one split, trained on the samples of both pipelines.
 
     Attributes
@@ -49,9 +49,9 @@ class ModelComparison:
         return {name: to_json(getattr(self, name)) for name in self.__slots__} | verdict
 
 
-def compare_models(
+def compare_trained(
     models: Path, first: Receipt, second: Receipt, datasets: Collection[str], settings: Evaluate
-) -> list[ModelComparison]:
+) -> list[TrainedComparison]:
     """Compare the models that were trained on the samples of both pipelines.
 
     Parameters
@@ -81,8 +81,8 @@ def compare_models(
     return compare_runs(one, two, settings)
 
 
-def compare_runs(first: Sequence[TrainedRun], second: Sequence[TrainedRun], settings: Evaluate) -> list[ModelComparison]:
-    """Compare trainings on one pipeline with those of the same split and model on another, as :func:`compare_models`."""
+def compare_runs(first: Sequence[TrainedRun], second: Sequence[TrainedRun], settings: Evaluate) -> list[TrainedComparison]:
+    """Compare trainings on one pipeline with those of the same split and model on another, as :func:`compare_trained`."""
     one, two = ({pool.key[1:]: pool for pool in pool_runs(runs)} for runs in (first, second))
     return [_compare(one[key], two[key], settings) for key in one if key in two]
 
@@ -91,11 +91,11 @@ def _trained(folder: Path) -> Sequence[TrainedRun]:
     return [read_trained(record.parent) for record in sorted(folder.glob(f"*/*/{RECORD}"))]
 
 
-def _compare(first: PooledRuns, second: PooledRuns, settings: Evaluate) -> ModelComparison:
+def _compare(first: PooledRuns, second: PooledRuns, settings: Evaluate) -> TrainedComparison:
     _, split, model = first.key
     differs = differences_text(training_differences(first, second))
     if differs:
-        return ModelComparison(split, model, first.record.simulated, None, tuple(differs))
+        return TrainedComparison(split, model, first.record.simulated, None, tuple(differs))
     mine, theirs = on_common_breasts(first, second)
     truth = mine.truth
 
@@ -105,4 +105,4 @@ def _compare(first: PooledRuns, second: PooledRuns, settings: Evaluate) -> Model
 
     estimates = bootstrap(areas, mine.patients, settings.bootstrap, settings.seed)
     result = Detectability("test", int(truth.sum()), int((truth == 0).sum()), **estimates)
-    return ModelComparison(split, model, first.record.simulated, result, ())
+    return TrainedComparison(split, model, first.record.simulated, result, ())

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fvpipe.comparison.detectability import Detectability, ObserverScores, shuffled_control, size_groups
-from fvpipe.comparison.findings import FindingPixels, finding_pixels, largest_finding
+from fvpipe.comparison.findings import FindingPixels, finding_pixels, largest_findings
 from fvpipe.comparison.observer import TooFewPatientsError, sample_features
 from fvpipe.config.loading import parse_yaml
 from fvpipe.errors import InputError
@@ -202,9 +202,7 @@ def compare(first: Shards, second: Shards, *, noise: float, replicates: int, see
     except TooFewPatientsError as error:
         why = str(error)
     else:
-        indices = [pairs[k][0] for k in known]
-        drawn = [[f for each in findings for f in each.get(str(first.breast_ids[i]), ())] for i in indices]
-        sizes = np.array([largest_finding(first, i, each) for i, each in zip(indices, drawn, strict=True)])
+        sizes = largest_findings(first, second, [pairs[k] for k in known], findings)
         groups = [scores.of_group(name, chosen) for name, chosen in (("all", truth >= 0), *size_groups(sizes, truth))]
     return Comparison(
         dataset=first.receipt.dataset,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fvpipe.comparison.detectability import SHUFFLES
-from fvpipe.comparison.models import ModelComparison
+from fvpipe.comparison.models import TrainedComparison
 from fvpipe.comparison.pipelines import Comparison
 from fvpipe.evaluation.intervals import Estimate
 from fvpipe.evaluation.text import shown, text_table
@@ -56,7 +56,7 @@ def comparison_text(found: Comparison, most: int = 5) -> str:
     return "\n".join(lines)
 
 
-def models_text(models: Sequence[ModelComparison], first: str, second: str) -> str:
+def models_text(models: Sequence[TrainedComparison], first: str, second: str) -> str:
     """Lay out the comparison of trained models as a table of at most 100 columns."""
     rows, notes = [], []
     for each in models:

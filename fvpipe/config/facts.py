@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from fvpipe.config.loading import nearest
+from fvpipe.types import BREAST_FACTS
 
 IDENTITY = ("patient", "exam", "laterality", "view")
 """Facts that group images into breasts."""
@@ -15,7 +16,7 @@ EXAM_NAMES = ("study_uid", "accession", "study_date")
 FACTS = (
     *IDENTITY,
     *EXAM_NAMES,
-    *("label", "bi_rads", "density", "age", "pathology", "subtype", "subset", "machine", "implant", "kind"),
+    *("label", *BREAST_FACTS, "implant", "kind"),
     *("rows", "columns", "lesion", "category", "finding_bi_rads", "top", "bottom", "left", "right", "boxes"),
 )
 """Facts that a column may give."""

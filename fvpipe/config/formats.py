@@ -1,7 +1,8 @@
-"""Formats of image files that a data set may state."""
+"""Formats of image files that a data set may state, with their suffixes and first bytes."""
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -21,8 +22,27 @@ SUFFIXES: dict[Format, frozenset[str]] = {
 }
 """Suffixes of files that are read or rejected by name; a file under another name is told by its first bytes."""
 
+IMAGE_SUFFIXES = frozenset[str]().union(*SUFFIXES.values()) - {""}
+"""Suffixes of all formats, which a table that lists images may leave out or write otherwise."""
+
 RASTER = frozenset(SUFFIXES) - {"dicom"}
 """Formats that are not DICOM. Their names stand in the place of a transfer syntax."""
+
+HEAD_BYTES = 132  # that tell the format of a file
+PNG = b"\x89PNG\r\n\x1a\n"  # the first bytes of a PNG file
+_SIGNATURES: tuple[tuple[bytes, Format], ...] = (
+    (rb"(?s).{128}DICM", "dicom"),  # first: its preamble may be that of a TIFF
+    (re.escape(PNG), "png"),
+    (rb"\xff\xd8\xff", "jpeg"),
+    (rb"II[*+]\0|MM\0[*+]", "tiff"),
+    (rb"P5\s", "pgm"),
+    (rb"NRRD000[1-5]\r?\n", "nrrd"),
+)
+
+
+def recognize(head: bytes) -> Format | None:
+    """Tell the format of a file by its first :data:`HEAD_BYTES`, whatever its name."""
+    return next((name for signature, name in _SIGNATURES if re.match(signature, head)), None)
 
 
 def formats_of(transfer_syntax_uid: str) -> tuple[Format, ...]:

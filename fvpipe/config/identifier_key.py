@@ -63,6 +63,9 @@ def _own_key() -> str:
         file = _key_file()
     except RuntimeError:
         raise StorageError(f"no home folder to keep the identifier key in; set {ENVIRONMENT}") from None
+    except OSError as error:
+        detail = f"the identifier key cannot be kept ({error.strerror}); set {ENVIRONMENT}"
+        raise StorageError(f"{error.filename}: {detail}") from None
     try:
         if not file.exists():
             file.parent.mkdir(parents=True, exist_ok=True)

@@ -47,6 +47,15 @@ class Labels(Settings):
             check_fact(fact)
         return value
 
+    @field_validator("classes")
+    @classmethod
+    def _are_distinct(cls, value: dict[str, str]) -> dict[str, str]:
+        classes: dict[str, str] = {}
+        for cell, word in value.items():
+            if classes.setdefault(cell.casefold(), word) != word:
+                raise ValueError(f"{cell!r} is of two classes: upper and lower case count as the same")
+        return value
+
     @model_validator(mode="after")
     def _disjoint(self) -> Labels:
         both = set(self.bi_rads_benign) & set(self.bi_rads_malignant)

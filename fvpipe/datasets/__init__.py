@@ -35,6 +35,9 @@ and its package names it in ``pyproject.toml``::
 A table that names the exam of a row gives ``LabelTable(exams={(patient, laterality, Exam(date="20140131")): facts})``: an
 :class:`Exam` by its Study Instance UID, its accession number, its date or the year of it.
 
+Where rows or paths identify images, ``state_images`` says what they state, and ``identity`` for which facts that counts, as
+in ``Identity(patient=("table",), view=("table", "header"))``.
+
 Labels are 1 malignant, 0 benign, -1 unlabelled. Rows, columns and box edges are in source pixels, from the top left corner
 of the stored image; an edge may lie between pixels. Ages have the form ``045Y``, or are ``90+``. Empty text and None stand for
 unknown.
@@ -42,6 +45,7 @@ unknown.
 
 from fvpipe.config.project import Labels
 from fvpipe.datasets.adapter import Adapter, ImageFacts, LabelTable, ListedImage, Region, parse_laterality
+from fvpipe.datasets.declaration import Identity
 from fvpipe.datasets.registry import get_adapter
 from fvpipe.dicom.header import HeaderPolicy
 from fvpipe.errors import LabelTableError
@@ -55,6 +59,7 @@ __all__ = [
     "Exam",
     "Finding",
     "HeaderPolicy",
+    "Identity",
     "ImageFacts",
     "LabelTable",
     "LabelTableError",

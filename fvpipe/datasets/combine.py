@@ -7,16 +7,15 @@ from dataclasses import replace
 from datetime import date
 from typing import Literal
 
-from fvpipe.types import BreastFacts, Exam, Laterality
+from fvpipe.types import BREAST_FACTS, BreastFacts, Exam, Laterality
 
 BreastOfExam = tuple[str, Laterality, Exam]
 """Patient, side and exam."""
-_FACTS = ("bi_rads", "density", "age", "pathology", "subset", "subtype", "machine")
 
 
 def agreed(facts: Sequence[BreastFacts]) -> BreastFacts:
     """The first of several descriptions of a breast, with what they know together: what they contradict is not known."""
-    result = {name: {getattr(each, name) for each in facts} - {"", None} for name in _FACTS}
+    result = {name: {getattr(each, name) for each in facts} - {"", None} for name in BREAST_FACTS}
     known = {name: values.pop() if len(values) == 1 else getattr(BreastFacts(), name) for name, values in result.items()}
     targets: dict[str, set[str]] = {}
     for name, value in (pair for each in facts for pair in each.targets):
@@ -50,7 +49,7 @@ def with_more(facts: BreastFacts, added: BreastFacts) -> BreastFacts:
 
 def differing_facts(first: BreastFacts, second: BreastFacts) -> str:
     """Names of the facts in which two descriptions differ."""
-    names = ["label", *_FACTS, "targets"]
+    names = ["label", *BREAST_FACTS, "targets"]
     return ", ".join(name for name in names if getattr(first, name) != getattr(second, name)) or "excluded"
 
 

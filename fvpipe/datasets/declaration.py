@@ -7,14 +7,13 @@ an example: ``docs/adapters.md``.
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from fvpipe.config.facts import FACTS, IDENTITY, check_fact
 from fvpipe.config.formats import DICOM, Formats
-from fvpipe.config.loading import Names, Numbers, Settings, is_plain_name, parse, read_yaml
+from fvpipe.config.loading import Names, Numbers, Settings, is_plain_name
 from fvpipe.reasons import Reason
 
 Where = Literal["header", "table", "path"]
@@ -25,6 +24,9 @@ LABELS = {"malignant": 1, "benign": 0, "unlabelled": -1}
 
 EXCLUDED = "excluded:"
 """Begins the outcome of a label rule that leaves a breast out; the reason follows."""
+
+OUTCOMES = f"{', '.join(LABELS)}, or 'excluded: why'"
+"""What a label rule may decide, for messages."""
 
 
 def _texts(value: Any) -> Any:
@@ -44,13 +46,14 @@ def _listed(value: Any) -> Any:
 
 Sources = Annotated[tuple[Where, ...], Field(strict=False, min_length=1)]
 Texts = Annotated[Names, BeforeValidator(lambda value: _texts(_listed(value)))]
+Cells = Annotated[Texts, Field(min_length=1)]
 Values = Annotated[dict[str, str], BeforeValidator(_texts)]
 
 
 class Column(Settings):
     """The column that gives one fact."""
 
-    column: Texts  # its name; of several, the first that is not empty
+    column: Cells  # its name; of several, the first that is not empty
     values: Values = Field(default_factory=dict)  # cell -> value, in any case; "*": every other cell, "": an empty one
     pattern: str = ""  # regular expression whose first group is the value inside the cell
     needed: bool = False  # an empty cell is an error
@@ -58,9 +61,7 @@ class Column(Settings):
     @field_validator("pattern")
     @classmethod
     def _has_a_group(cls, value: str) -> str:
-        if value and not re.compile(check_pattern(value)).groups:
-            raise ValueError(f"{value!r} has no group (...), which is the value")
-        return value
+        return check_pattern(value, has_group=True)
 
 
 ColumnOrName = Annotated[
@@ -71,7 +72,7 @@ ColumnOrName = Annotated[
 class Case(Settings):
     """One case of a label rule: the first whose conditions all hold decides."""
 
-    when: dict[str, Texts] = Field(default_factory=dict)  # column -> cells; * and ? are wildcards, $side is the row's side
+    when: dict[str, Cells] = Field(default_factory=dict)  # column -> cells; * and ? are wildcards, $side is the row's side
     then: str  # malignant, benign, unlabelled, `excluded: why`, or $name of an option
     confirmed: bool = False  # by pathology: decides over earlier exams (`follow_up`), and for a side that its row does not name
     pending: bool = False  # left out only as long as no pathology at a later exam decides
@@ -85,7 +86,7 @@ class Case(Settings):
 class Exclusion(Settings):
     """Images that are left out by what their row says."""
 
-    when: dict[str, Texts]
+    when: dict[str, Cells]
     reason: Literal["image_excluded", "view_modified", "image_kind_refused", "view_not_pairable"] = "image_excluded"
     why: str
 
@@ -139,7 +140,7 @@ class Table(Settings):
         for fact, column in value.items():
             for word in column.values.values():
                 if fact == "label" and (word.startswith("$") or not check_outcome(word)):
-                    raise ValueError(f"{word!r} is no label; expected {', '.join(LABELS)}, or 'excluded: why'")
+                    raise ValueError(f"{word!r} is no label; expected {OUTCOMES}")
                 if fact == "laterality" and word not in ("L", "R", "both", ""):
                     raise ValueError(f"{word!r} is no side; expected L, R or both")
         return value
@@ -153,11 +154,10 @@ class Table(Settings):
                 raise ValueError(f"{pattern!r}: expected {expected}")
         return value
 
-    @model_validator(mode="after")
-    def _is_applied(self) -> Table:
-        if self.exclude and not self.lists_images:
-            raise ValueError("'exclude' leaves out images; it goes with 'path', 'path_groups' or 'from_path'")
-        return self
+    @property
+    def cases(self) -> tuple[Case, ...]:
+        """Cases of the label rule, where it has any."""
+        return self.label if isinstance(self.label, tuple) else ()
 
     @property
     def lists_images(self) -> bool:
@@ -175,6 +175,11 @@ class Headers(Settings):
     patient_pattern: str = ""
     region_pattern: str = ""
     studies_apart: bool = True  # pair views only within a study
+
+    @field_validator("patient_pattern", "region_pattern")
+    @classmethod
+    def _compile(cls, value: str, given: ValidationInfo) -> str:
+        return check_pattern(value, has_group=given.field_name == "patient_pattern")
 
 
 class BiRads(Settings):
@@ -276,15 +281,28 @@ class Declaration(Settings):
         for table in self.tables:
             for fact in table.columns:
                 check_fact(fact, self.targets)
-            outcomes = [case.then for case in (*(table.label if isinstance(table.label, tuple) else ()), *table.contralateral)]
-            for outcome in [*outcomes, *([table.follow_up.days] if table.follow_up else [])]:
-                if outcome.startswith("$") and outcome[1:] not in self.options:
-                    raise ValueError(f"{outcome} is no option; known: {', '.join(self.options) or 'none'}")
+        return self
+
+    @model_validator(mode="after")
+    def _options_are_taken(self) -> Declaration:
+        taken = [(case.then, False) for table in self.tables for case in (*table.cases, *table.contralateral)]
+        taken += [(table.follow_up.days, True) for table in self.tables if table.follow_up]
+        taken = [(text, is_days) for text, is_days in taken if text.startswith("$")]
+        for text, is_days in taken:
+            if text[1:] not in self.options:
+                raise ValueError(f"{text} is no option; known: {', '.join(self.options) or 'none'}")
+            default = self.options[text[1:]]
+            if default.isdecimal() != is_days:
+                expected, key = ("a number of days", "days") if is_days else (OUTCOMES, "then")
+                raise ValueError(f"option {text[1:]!r} is {default!r}, and `{key}` takes it; expected {expected}")
+        for name in self.options:
+            if f"${name}" not in dict(taken):
+                raise ValueError(f"option {name!r} does nothing: no `then` or `days` takes it as ${name}")
         return self
 
 
-def check_pattern(pattern: str) -> str:
-    """Return a regular expression that compiles.
+def check_pattern(pattern: str, *, has_group: bool = False) -> str:
+    """Return a regular expression that compiles, with a group that is the value where it must have one.
 
     Raises
     ------
@@ -292,9 +310,11 @@ def check_pattern(pattern: str) -> str:
         It does not.
     """
     try:
-        re.compile(pattern)
+        groups = re.compile(pattern).groups
     except re.error as error:
         raise ValueError(f"{pattern!r} is no regular expression: {error}") from None
+    if pattern and has_group and not groups:
+        raise ValueError(f"{pattern!r} has no group (...), which is the value")
     return pattern
 
 
@@ -306,9 +326,9 @@ def check_outcome(outcome: str) -> str:
     ValueError
         It is none.
     """
-    if outcome in LABELS or outcome.startswith("$") or outcome.removeprefix(EXCLUDED).strip() not in ("", outcome):
+    if outcome in LABELS or outcome.startswith("$") or (outcome.startswith(EXCLUDED) and outcome[len(EXCLUDED) :].strip()):
         return outcome
-    raise ValueError(f"{outcome!r} is no label; expected {', '.join(LABELS)}, or 'excluded: why'")
+    raise ValueError(f"{outcome!r} is no label; expected {OUTCOMES}")
 
 
 def check_option(name: str, default: str, value: str) -> str:
@@ -323,18 +343,7 @@ def check_option(name: str, default: str, value: str) -> str:
         if not value.isdecimal():
             raise ValueError(f"option {name!r} is {value!r}; expected a number of days")
     elif value.startswith("$"):
-        raise ValueError(f"option {name!r} is {value!r}; expected {', '.join(LABELS)}, or 'excluded: why'")
+        raise ValueError(f"option {name!r} is {value!r}; expected {OUTCOMES}")
     else:
         check_outcome(value)
     return value
-
-
-def load_declaration(file: Path) -> Declaration:
-    """Read a declaration.
-
-    Raises
-    ------
-    ParameterError
-        No such file, or a wrong key or value in it.
-    """
-    return parse(Declaration, read_yaml(file), str(file))

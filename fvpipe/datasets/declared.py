@@ -10,7 +10,7 @@ from datetime import date
 from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
 from fvpipe.config.facts import EXAM_NAMES, IDENTITY
 from fvpipe.config.loading import nearest
@@ -18,12 +18,16 @@ from fvpipe.config.project import Labels
 from fvpipe.datasets.adapter import Adapter, ImageFacts, LabelTable, ListedImage
 from fvpipe.datasets.combine import BreastOfExam, combined, differing_facts, with_follow_up, with_more
 from fvpipe.datasets.declaration import Column, Declaration, Table, check_option
-from fvpipe.datasets.label_rules import RowReader, parse_day
+from fvpipe.datasets.idle_keys import IMAGE_FACTS, facts_of_rows
+from fvpipe.datasets.label_rules import RowReader
 from fvpipe.datasets.listed_images import bi_rads_of, list_image, state_images
+from fvpipe.datasets.values import parse_count, parse_day, parse_view
 from fvpipe.dicom.header import HeaderPolicy
 from fvpipe.errors import LabelTableError, ParameterError
 from fvpipe.io.tables import OpenTable, Row, open_table, whole_number
-from fvpipe.types import VIEWS, BreastFacts, Exam, Finding, Laterality, View
+from fvpipe.types import BreastFacts, Exam, Finding, Laterality, View
+
+BI_RADS_RULES = {"bi_rads_benign", "bi_rads_malignant"}
 
 
 def declared_adapter(declaration: Declaration) -> Adapter:
@@ -35,6 +39,7 @@ def declared_adapter(declaration: Declaration) -> Adapter:
         Its module of code cannot be imported.
     """
     headers, identity, code = declaration.headers, declaration.identity, _code(declaration)
+    read_region = getattr(code, "read_region", None)
     outside = any(set(getattr(identity, fact)) - {"header"} for fact in IDENTITY)
     listed = any(table.lists_images for table in declaration.tables)
     return Adapter(
@@ -49,17 +54,16 @@ def declared_adapter(declaration: Declaration) -> Adapter:
             patient_pattern=headers.patient_pattern,
             region_pattern=headers.region_pattern,
             keep_studies_apart=headers.studies_apart,
-            from_header=tuple(fact for fact in IDENTITY if "header" in getattr(identity, fact)),
-            header_first=tuple(fact for fact in IDENTITY if getattr(identity, fact)[0] == "header"),
         ),
         hashed=declaration.hashed,
         publishable=declaration.publishable,
         read_labels=partial(read_declared, declaration),
-        read_region=getattr(code, "read_region", None),
+        read_region=partial(read_region, pattern=headers.region_pattern) if read_region else None,
         state_images=partial(state_images, declaration) if outside or listed else None,
         redistribute_shards=declaration.redistribute_shards,
         release_models=declaration.release_models,
         declaration=declaration,
+        identity=identity,
     )
 
 
@@ -125,6 +129,8 @@ class _Found:
     findings: dict[str, list[Finding]] = field(default_factory=dict)
     regions: dict[tuple[str, Laterality, View, int], tuple[str, int | None]] = field(default_factory=dict)
     listed: dict[str, ListedImage] = field(default_factory=dict)
+    combine: Literal["same", "first", "worst"] = "same"  # of rows about images, and of paths
+    unused: list[str] = field(default_factory=list)  # places of what is about no image of these tables
 
 
 def read_declared(declaration: Declaration, root: Path, label_file: Path | None, rules: Labels) -> LabelTable:
@@ -137,9 +143,14 @@ def read_declared(declaration: Declaration, root: Path, label_file: Path | None,
     ParameterError
         ``params.yaml`` has settings that the declaration or its tables cannot follow.
     """
-    options, found, code = _options(declaration, rules), _Found(), _code(declaration)
+    options, code = _options(declaration, rules), _code(declaration)
+    found = _Found(combine=next((table.combine for table in declaration.tables_of_paths if table.label), "same"))
     tables = [table for table in declaration.tables if not table.from_path]
     first = next((table for table in tables if table.label), None)  # what the user's file and columns are about
+    about_table = bool(rules.columns or rules.classes or rules.label_from)
+    if first is None and (label_file is not None or (about_table and not tables)):
+        expected = "no `label_file`, `columns`, `classes` and `label_from` in params.yaml (--labels, --column, --class)"
+        raise ParameterError(f"labels: adapter {declaration.name!r} takes labels from no table; expected {expected}")
     read = False
     for table in tables:
         for file in _files(table, root, label_file if table is first else None):
@@ -147,7 +158,8 @@ def read_declared(declaration: Declaration, root: Path, label_file: Path | None,
             opened = open_table(file)
             _read(_reader(declaration, table, opened, rules, options, first=table is first), opened, found)
         if table.follow_up:
-            limit = int(options.get(table.follow_up.days[1:], table.follow_up.days))
+            days = table.follow_up.days
+            limit = int(options[days[1:]] if days.startswith("$") else days)
             breasts = {**found.implied, **found.breasts.facts}
             decided = with_follow_up(breasts, found.confirmed, found.days, limit)
             found.implied = {key: decided[key] for key in found.implied}
@@ -156,8 +168,12 @@ def read_declared(declaration: Declaration, root: Path, label_file: Path | None,
         for key, boxes in code.read_findings(root).items():
             if key in found.listed:
                 found.listed[key] = replace(found.listed[key], findings=(*found.listed[key].findings, *boxes))
-    if not read and (rules.columns or rules.classes or rules.label_from):
-        wrong = "`columns`, `classes` and `label_from` are about a label table, and there is none"
+            else:
+                found.unused.append(f"findings of {key}")
+    of_paths = any(table.label == "bi_rads" for table in declaration.tables_of_paths)
+    by_bi_rads = bool(rules.model_fields_set & BI_RADS_RULES) and not of_paths
+    if not read and (about_table or by_bi_rads):
+        wrong = "`columns`, `classes`, `label_from` and `bi_rads_*` are about a label table, and there is none"
         raise ParameterError(f"labels: {wrong}; name it: `label_file` of params.yaml, or --labels")
     if code is not None and not read and hasattr(code, "default_labels"):
         return LabelTable(code.default_labels())
@@ -173,8 +189,8 @@ def read_declared(declaration: Declaration, root: Path, label_file: Path | None,
         regions=found.regions,
         listed=found.listed,
         implied={key: facts for key, facts in found.implied.items() if key not in breasts},
-        combine=next((table.combine for table in declaration.tables if table.lists_images), "same"),
-        unused=tuple(facts.place for key, facts in added.items() if key not in breasts),
+        combine=found.combine,
+        unused=(*found.unused, *(facts.place for key, facts in added.items() if key not in breasts)),
     )
 
 
@@ -193,22 +209,36 @@ def _options(declaration: Declaration, rules: Labels) -> dict[str, str]:
     return {**declaration.options, **rules.options}
 
 
-def _files(table: Table, root: Path, label_file: Path | None) -> list[Path]:
-    """Files of a table: the one that the user names, else those below the input folder that fit its patterns."""
-    if label_file is not None:
-        return [label_file]
+def table_files(table: Table, root: Path) -> list[Path]:
+    """List the files below `root` that fit the patterns of a table; none is read.
+
+    Raises
+    ------
+    LabelTableError
+        Two files could be the table.
+    """
     found: list[Path] = []
     for pattern in table.file:
-        fitting = sorted(root.glob(pattern), key=lambda file: (len(file.parts), file))
+        # A name without wildcards is asked for, so that its folder is not listed.
+        named = root.glob(pattern) if set("*?[") & set(pattern) else (file for file in [root / pattern] if file.exists())
+        fitting = sorted(named, key=lambda file: (len(file.parts), file))
         # What is hidden is no part of a data set: `._mass_case_description.csv`.
         shown = [file for file in fitting if not any(part.startswith(".") for part in file.relative_to(root).parts)]
         if not table.every and not found and len(shown) > 1 and len(shown[0].parts) == len(shown[1].parts):
             raise LabelTableError(f"{shown[0]} and {shown[1]}: both could be the table; expected one, or name it: `label_file`")
         found += [file for file in shown if file not in found]
+    return found if table.every else found[:1]
+
+
+def _files(table: Table, root: Path, label_file: Path | None) -> list[Path]:
+    """Files of a table: the one that the user names, else those below the input folder that fit its patterns."""
+    if label_file is not None:
+        return [label_file]
+    found = table_files(table, root)
     if not found and not table.optional and table.file:
         where = f"{root / table.file[0]}: no such file; expected a label table there"
         raise LabelTableError(f"{where}, or name it: `label_file` of params.yaml, or --labels")
-    return found if table.every else found[:1]
+    return found
 
 
 def _reader(
@@ -224,12 +254,13 @@ def _reader(
     label = table.label
     if first and rules.label_from and not isinstance(label, tuple):
         label = rules.label_from
-    paths_needed = any(getattr(declaration.identity, fact)[0] == "table" for fact in IDENTITY)
+    elif first and not table.file and label == "label" and "bi_rads" in rules.columns and "label" not in rules.columns:
+        names = named["label"].column if "label" in named else ("label",)
+        if not {name.casefold() for name in names} & {name.casefold() for name in heading}:
+            label = "bi_rads"  # the user's own table has no column of the label
     table = table.model_copy(update={"label": label, **special})
     if table.instance and table.label and table.instance not in heading and "instance" not in special:
         table = table.model_copy(update={"instance": ""})  # breasts can be labelled without it
-    if table.path not in heading and "path" not in special and not paths_needed:
-        table = table.model_copy(update={"path": ""})
     _check_settings(declaration, table, rules, first=first)
     needed, columns = needed_facts(declaration, table), {}
     for fact in needed - named.keys():
@@ -245,13 +276,19 @@ def _reader(
 def _check_settings(declaration: Declaration, table: Table, rules: Labels, *, first: bool) -> None:
     """Reject settings of ``params.yaml`` that this table could not follow."""
     given = rules.model_fields_set
+    known = facts_of_rows(table, declaration)
+    idle = sorted(rules.columns.keys() - known - {"path", "instance", "label"}) if first else []
     wrong = ""
-    if first and isinstance(table.label, tuple) and (rules.classes or rules.label_from or "label" in rules.columns):
+    if first and table.cases and (rules.classes or rules.label_from or "label" in rules.columns):
         wrong = "`classes`, `label_from` and a column of the label do nothing: its label rule has cases of its own"
-    elif first and table.label != "bi_rads" and given & {"bi_rads_benign", "bi_rads_malignant"}:
+    elif first and table.label != "bi_rads" and given & BI_RADS_RULES:
         wrong = "`bi_rads_benign` and `bi_rads_malignant` do nothing: its labels are not made of BI-RADS"
-    elif first and not table.lists_images and (only := sorted({"kind", "implant", "boxes", "view"} & rules.columns.keys())):
-        wrong = f"a column of {only[0]} is about images; give the column `path`, too"
+    elif first and table.label == "bi_rads" and (rules.classes or "label" in rules.columns):
+        wrong = "`classes` and a column of the label do nothing: its labels are made of BI-RADS"
+    elif idle and not table.lists_images and idle[0] in IMAGE_FACTS:
+        wrong = f"a column of {idle[0]} is about images; give the column `path`, too"
+    elif idle:
+        wrong = f"a column of {idle[0]} does nothing; this table can give {', '.join(sorted(known))}"
     elif "path" in rules.columns and table.path_groups:
         wrong = "its rows find their images by other columns than a path"
     if wrong:
@@ -286,6 +323,7 @@ def _read(reader: RowReader, opened: OpenTable, found: _Found) -> None:
             continue
         rows += 1
         if table.lists_images:
+            found.combine = table.combine if table.label else found.combine
             list_image(reader, row, found.listed, subset)
             continue
         if table.instance:
@@ -293,6 +331,9 @@ def _read(reader: RowReader, opened: OpenTable, found: _Found) -> None:
         if not {"patient", "laterality"} <= reader.columns.keys() or not (table.label or table.adds):
             continue
         patient, exam = reader.cell(row, "patient"), reader.exam(row)
+        if not patient:
+            expected = "the patient of the row; of merged cells the first alone has a value"
+            raise row.error(reader.columns["patient"].column[0], expected)
         sides = reader.sides(row)
         others = [s for s in Laterality if s not in sides and (case := reader.label_case(row, s)) and case.confirmed]
         for side in (*sides, *others):  # pathology may be of the side that the row's finding is not on
@@ -318,10 +359,10 @@ def _describe_breast(reader: RowReader, row: Row, key: BreastOfExam, found: _Fou
         found.added.describe(reader, row, key, facts)
         return
     found.breasts.describe(reader, row, key, facts)
-    if reader.columns.get("lesion") and (name := reader.cell(row, "view")) in VIEWS:
-        lesion = whole_number(reader.cell(row, "lesion"))
-        if lesion is not None:
-            found.regions[patient, side, View(name), lesion] = reader.cell(row, "category"), facts.bi_rads
+    if "lesion" in reader.columns:
+        view, lesion = reader.parsed(row, "view", parse_view, "CC or MLO"), reader.parsed(row, "lesion", whole_number)
+        if view and lesion != "":
+            found.regions[patient, side, view, lesion] = reader.cell(row, "category"), facts.bi_rads
     if table.follow_up:
         day = parse_day(row.get(table.follow_up.date))
         if not day:
@@ -337,20 +378,14 @@ def _describe_image(reader: RowReader, row: Row, found: _Found) -> None:
     table = reader.table
     image = row[table.instance]
     if not image:
+        if not table.label:
+            raise row.error(table.instance, "the SOP Instance UID of the image that the box lies on")
         return
     if not table.label:
         found.findings.setdefault(image, []).extend(reader.findings(row))
         return
-    sides, view = reader.sides(row), reader.parsed(row, "view", _view, "CC or MLO")
-    rows, columns = (reader.parsed(row, fact, _whole, "a whole number of pixels") for fact in ("rows", "columns"))
+    sides, view = reader.sides(row), reader.parsed(row, "view", parse_view, "CC or MLO")
+    rows, columns = (reader.parsed(row, fact, parse_count) for fact in ("rows", "columns"))
     shown = ImageFacts(row.line, sides[0] if sides else None, view or None, rows or None, columns or None)
     if found.images.setdefault(image, shown) is not shown:
         raise LabelTableError(f"{row.file}, lines {found.images[image].line} and {row.line}: {table.instance} occurs twice")
-
-
-def _view(cell: str) -> View | None:
-    return View(cell.upper()) if cell.upper() in VIEWS else None
-
-
-def _whole(cell: str) -> int | None:
-    return int(cell) if cell.isdecimal() else None

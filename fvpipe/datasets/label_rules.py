@@ -2,32 +2,32 @@
 
 from __future__ import annotations
 
-import ast
-import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import date
 from fnmatch import fnmatchcase
 from typing import Literal, TypeVar
 
 from fvpipe.config.facts import EXAM_NAMES
 from fvpipe.datasets.declaration import EXCLUDED, LABELS, Case, Column, DeclaredTarget, Table
+from fvpipe.datasets.values import (
+    EDGES,
+    EXPECTED,
+    SIDES,
+    parse_age,
+    parse_bi_rads,
+    parse_boxes,
+    parse_day,
+    parse_density,
+    parse_number,
+    parse_yes_no,
+    whole_text,
+)
 from fvpipe.errors import LabelTableError
 from fvpipe.io.tables import CUT_NUMBER, Row
 from fvpipe.types import BreastFacts, Exam, Finding, Laterality
 
 ValueT = TypeVar("ValueT")
-SIDES = {  # by the words of tables
-    "l": (Laterality.LEFT,),
-    "left": (Laterality.LEFT,),
-    "r": (Laterality.RIGHT,),
-    "right": (Laterality.RIGHT,),
-    **dict.fromkeys(("both", "b", "bilateral"), (Laterality.LEFT, Laterality.RIGHT)),
-}
-YES_NO = {"1": True, "yes": True, "true": True, "0": False, "no": False, "false": False}
-DENSITIES = {"1": "A", "2": "B", "3": "C", "4": "D"}
-_EDGES = ("top", "bottom", "left", "right")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,9 @@ class RowReader:
         """Return the text of a fact: the part of the cell that the pattern takes, put into the declared words."""
         return self.parsed(row, fact, lambda text: text, "")
 
-    def parsed(self, row: Row, fact: str, parser: Callable[[str], ValueT | None], expected: str) -> ValueT | Literal[""]:
+    def parsed(
+        self, row: Row, fact: str, parser: Callable[[str], ValueT | None], expected: str | None = None
+    ) -> ValueT | Literal[""]:
         """Return the value of a fact; empty text where the cell is empty or the table has no such column.
 
         Parameters
@@ -69,15 +71,15 @@ class RowReader:
             The fact.
         parser : callable
             Text in the declared words -> its value, or None where it has none.
-        expected : str
-            The texts that have one, for the message.
+        expected : str or None
+            The texts that have one, for the message; None: as :data:`fvpipe.datasets.values.EXPECTED` says.
 
         Raises
         ------
         LabelTableError
             The cell has no value.
         """
-        column = self.columns.get(fact)
+        column, expected = self.columns.get(fact), EXPECTED[fact][1] if expected is None else expected
         if column is None:
             return ""
         name = next((name for name in column.column if row.get(name)), column.column[0])
@@ -134,16 +136,16 @@ class RowReader:
 
     def facts(self, row: Row, side: Laterality | None, subset: str = "") -> BreastFacts:
         """Facts of the breast on `side` that the row is about."""
-        found, sides = self.parsed(row, "bi_rads", parse_bi_rads, "'BI-RADS 0' to 'BI-RADS 6'"), self.sides(row)
+        found, sides = self.parsed(row, "bi_rads", parse_bi_rads), self.sides(row)
         bi_rads = None if found == "" or (sides and side not in sides) else found
         label, excluded = self._label(row, side, bi_rads)
         case = self.label_case(row, side)
-        of_this_side = case is None or case.confirmed or not any(each.confirmed for each in self.cases)
+        of_this_side = case is None or case.confirmed or not any(each.confirmed for each in self.table.cases)
         return BreastFacts(
             label,
             bi_rads,
-            self._density(row),
-            self._age(row),
+            self.parsed(row, "density", parse_density),
+            parse_age(self.cell(row, "age")),
             self.cell(row, "pathology") if of_this_side else "",
             self.cell(row, "subset") or subset,
             excluded,
@@ -158,7 +160,7 @@ class RowReader:
         """Value of a declared target, a number in its shortest form."""
         if not self.targets[name].unit:
             return self.cell(row, name)
-        number = self.parsed(row, name, _number, "a number")
+        number = self.parsed(row, name, parse_number, "a number")
         return "" if number == "" else whole_text(repr(number + 0.0))  # -0.0 is 0
 
     def _label(self, row: Row, side: Laterality | None, bi_rads: int | None) -> tuple[int, str]:
@@ -170,7 +172,7 @@ class RowReader:
             return -1, f"BI-RADS {bi_rads} is neither benign nor malignant by the label rule"
         if rule == "label":
             expected = _words(self.columns["label"].values) or "malignant, benign or unlabelled"
-            return self.parsed(row, "label", _outcome, expected) or (-1, "")
+            return self.parsed(row, "label", _outcome, expected) or (-1, "")  # an empty cell
         if not rule:
             return -1, ""
         case = self.label_case(row, side)
@@ -180,19 +182,14 @@ class RowReader:
             )
         return self.outcome(case)
 
-    @property
-    def cases(self) -> tuple[Case, ...]:
-        """Cases of the label rule, where it has any."""
-        return self.table.label if isinstance(self.table.label, tuple) else ()
-
     def label_case(self, row: Row, side: Laterality | None) -> Case | None:
         """The case of the label rule that decides over the breast on `side`."""
-        return self.case(self.cases, row, side)
+        return self.case(self.table.cases, row, side)
 
     def outcome(self, case: Case) -> tuple[int, str]:
         """Label and reason for leaving the breast out."""
         then = self.options[case.then[1:]] if case.then.startswith("$") else case.then
-        return _outcome(then) or (-1, "")
+        return (-1, then.removeprefix(EXCLUDED).strip()) if then.startswith(EXCLUDED) else (LABELS[then], "")
 
     def case(self, cases: Sequence[Case], row: Row, side: Laterality | None) -> Case | None:
         """The first case that fits."""
@@ -214,7 +211,7 @@ class RowReader:
     def _fits(self, row: Row, column: str, wanted: Sequence[str], side: Laterality | None) -> bool:
         cell = row[column]
         text = whole_text(cell).casefold()
-        if any(text == each if not text else fnmatchcase(text, each.casefold()) for each in wanted if each != "$side"):
+        if any(fnmatchcase(text, whole_text(each).casefold()) if text else not each for each in wanted if each != "$side"):
             return True
         if "$side" not in wanted or not cell:
             return False
@@ -225,27 +222,18 @@ class RowReader:
             raise row.error(column, "L, R or both", shown=False)
         return side in sides
 
-    def _density(self, row: Row) -> str:
-        return self.parsed(row, "density", _density, "A to D, or 1 to 4")
-
-    def _age(self, row: Row) -> str:
-        """Age as headers have it; nothing for what is no age: some tables hold other words there."""
-        match = re.fullmatch(r"(\d{1,3})(\.\d+)?Y?", self.cell(row, "age").strip())
-        years = int(match[1]) if match else 999
-        return "" if years > 120 else "90+" if years >= 90 else f"{years:03d}Y"
-
     def yes(self, row: Row, fact: str) -> bool:
         """Whether a cell says yes; an empty one does not."""
-        return self.parsed(row, fact, lambda text: YES_NO.get(whole_text(text).lower()), "1 or yes, 0 or no") or False
+        return self.parsed(row, fact, parse_yes_no) or False
 
     def findings(self, row: Row) -> Iterator[Finding]:
         """Boxes of the row's image, in source pixels."""
         category = ", ".join(part.strip(" '\"") for part in self.cell(row, "category").strip("[]").split(","))
-        found = self.parsed(row, "finding_bi_rads", parse_bi_rads, "'BI-RADS 0' to 'BI-RADS 6'")
-        edges = [self.parsed(row, edge, _number, "a number of pixels") for edge in _EDGES]
-        boxes = self.parsed(row, "boxes", _boxes, "a list of [top, left, bottom, right]") or []
+        found = self.parsed(row, "finding_bi_rads", parse_bi_rads)
+        edges = [self.parsed(row, edge, parse_number) for edge in EDGES]
+        boxes = self.parsed(row, "boxes", parse_boxes) or []
         if any(edge != "" for edge in edges):  # one alone is no box
-            for name, edge in zip(_EDGES, edges, strict=True):
+            for name, edge in zip(EDGES, edges, strict=True):
                 if edge == "":
                     columns = self.columns.get(name)
                     raise LabelTableError(
@@ -287,67 +275,6 @@ def _words(values: Mapping[str, str]) -> str:
 def _outcome(word: str) -> tuple[int, str] | None:
     """Label and reason for leaving a breast out; None for a text that is no outcome."""
     if word.startswith(EXCLUDED):
-        return -1, word.removeprefix(EXCLUDED).strip()
+        why = word.removeprefix(EXCLUDED).strip()
+        return (-1, why) if why else None
     return (LABELS[word.lower()], "") if word.lower() in LABELS else None
-
-
-def _density(text: str) -> str | None:
-    text = whole_text(text.upper().removeprefix("DENSITY").strip())
-    if text.isdecimal():
-        return DENSITIES.get(text, "")
-    return text if text in ("", *DENSITIES.values()) else None
-
-
-def whole_text(cell: str) -> str:
-    """A cell, without the ``.0`` that a spreadsheet adds to whole numbers.
-
-    Examples
-    --------
-    >>> whole_text("1.0"), whole_text("007"), whole_text("1.5")
-    ('1', '007', '1.5')
-    """
-    return re.sub(r"(?<=[0-9])\.0+$", "", cell)
-
-
-def _number(cell: str) -> float | None:
-    try:
-        value = float(cell) if "_" not in cell else math.nan  # Python alone takes 1_000 for a number
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None
-
-
-def _boxes(text: str) -> list[tuple[float, float, float, float]] | None:
-    """Parse a list of [top, left, bottom, right] to tuples of top, bottom, left, right."""
-    try:
-        found = [tuple(map(float, box)) for box in ast.literal_eval(text[:10_000])]
-    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-        return None
-    if any(len(box) != 4 or not all(map(math.isfinite, box)) for box in found):
-        return None
-    return [(top, bottom, left, right) for top, left, bottom, right in found]
-
-
-def parse_bi_rads(text: str) -> int | None:
-    """Parse a BI-RADS assessment: ``4``, ``4.0``, ``4a``, ``BI-RADS 4``; None for anything else.
-
-    Examples
-    --------
-    >>> parse_bi_rads("BI-RADS 4"), parse_bi_rads("4b"), parse_bi_rads("5.0"), parse_bi_rads("7"), parse_bi_rads("")
-    (4, 4, 5, None, None)
-    """
-    match = re.fullmatch(r"(?:bi-?rads?[ -]*)?([0-6])(?:\.0+|[abc])?", text.strip(), re.IGNORECASE)
-    return int(match[1]) if match else None
-
-
-def parse_day(text: str) -> str:
-    """Parse ``YYYYMMDD`` or ``YYYY-MM-DD``, with a time after it or not, to ``YYYYMMDD``; nothing for anything else."""
-    match = re.fullmatch(r"([0-9]{4})(-?)([0-9]{2})\2([0-9]{2})(?:[ T][0-9:.]+)?", text.strip())
-    if match is None:
-        return ""
-    digits = match[1] + match[3] + match[4]
-    try:
-        date.fromisoformat(digits)
-    except ValueError:  # no day of the calendar
-        return ""
-    return digits

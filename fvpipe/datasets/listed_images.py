@@ -9,15 +9,17 @@ from dataclasses import replace
 from pathlib import Path
 
 from fvpipe.config.facts import IDENTITY
+from fvpipe.config.formats import IMAGE_SUFFIXES
 from fvpipe.config.project import Labels
 from fvpipe.datasets.adapter import LabelTable, ListedImage
 from fvpipe.datasets.declaration import Column, Declaration, Table
 from fvpipe.datasets.label_rules import RowReader
+from fvpipe.datasets.values import parse_kind
 from fvpipe.errors import LabelTableError, ParameterError
 from fvpipe.io.tables import Row
 from fvpipe.reasons import Reason
 
-KINDS = ("full_field", "synthetic", "low_energy", "recombined", "other")
+_IMAGE_SUFFIX = re.compile("(" + "|".join(re.escape(each) for each in sorted(IMAGE_SUFFIXES)) + ")$", re.IGNORECASE)
 
 
 def bi_rads_of(declaration: Declaration, rules: Labels) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -60,7 +62,7 @@ def list_image(reader: RowReader, row: Row, listed: dict[str, ListedImage], subs
 def _image(reader: RowReader, row: Row, place: str, subset: str = "") -> ListedImage:
     sides = reader.sides(row)
     side = sides[0] if len(sides) == 1 else None
-    kind = reader.parsed(row, "kind", lambda text: text if text in KINDS else None, ", ".join(KINDS))
+    kind = reader.parsed(row, "kind", parse_kind)
     rejected = next(((each.code, each.why) for each in reader.table.exclude if reader.fits(row, each.when, side)), None)
     if kind in ("recombined", "other"):
         detail = f"{reader.columns['kind'].column[0]} is that of {'a recombined' if kind == 'recombined' else 'another'} image"
@@ -81,15 +83,17 @@ def _image(reader: RowReader, row: Row, place: str, subset: str = "") -> ListedI
 
 
 def path_key(path: str) -> str:
-    r"""Bring a path to the form in which paths are compared: slashes, and no suffix of an image.
+    r"""Bring a path to the form in which paths are compared: slashes, and no suffix of any format, in any case.
 
     Examples
     --------
     >>> path_key("NLBS Data\\normal\\1\\IM-1.dcm")
     'NLBS Data/normal/1/IM-1'
+    >>> path_key("MR1.0.IMA")
+    'MR1.0'
     """
     path = path.strip().replace("\\", "/").removeprefix("./")
-    return re.sub(r"\.(dcm|dicom|png|jpe?g|tiff?|pgm|nrrd)$", "", path, flags=re.IGNORECASE).rstrip()
+    return _IMAGE_SUFFIX.sub("", path).rstrip()
 
 
 def state_images(

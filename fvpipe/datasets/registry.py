@@ -6,9 +6,11 @@ from importlib import resources
 from importlib.metadata import entry_points
 from pathlib import Path
 
+from fvpipe.config.loading import parse, read_yaml
 from fvpipe.datasets.adapter import Adapter
-from fvpipe.datasets.declaration import Declaration, load_declaration
+from fvpipe.datasets.declaration import Declaration
 from fvpipe.datasets.declared import declared_adapter
+from fvpipe.datasets.idle_keys import check_idle_keys
 from fvpipe.errors import ParameterError
 
 ENTRY_POINTS = "fvpipe.datasets"
@@ -58,3 +60,19 @@ def declaration_files() -> dict[str, Path]:
 def declarations() -> list[Declaration]:
     """All declarations that come with fvpipe, by name."""
     return [load_declaration(file) for file in declaration_files().values()]
+
+
+def load_declaration(file: Path) -> Declaration:
+    """Read a declaration.
+
+    Raises
+    ------
+    ParameterError
+        No such file, a wrong key or value in it, or one that would do nothing.
+    """
+    declaration = parse(Declaration, read_yaml(file), str(file))
+    try:
+        check_idle_keys(declaration)
+    except ValueError as error:
+        raise ParameterError(f"{file}: {error}") from None
+    return declaration

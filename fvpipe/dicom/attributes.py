@@ -11,7 +11,7 @@ import re
 from pydicom.dataset import Dataset
 from pydicom.uid import DigitalMammographyXRayImageStorageForProcessing
 
-from fvpipe.dicom.elements import text, texts
+from fvpipe.dicom.elements import text, texts, words
 
 OVERLAY_GROUPS = frozenset(range(0x6000, 0x6020, 2))  # Overlay Data is (60xx,3000)
 AGE_UNITS = {"D": 365.25, "W": 365.25 / 7, "M": 12, "Y": 1}  # of each, in a year
@@ -38,6 +38,17 @@ def study_date(dataset: Dataset) -> tuple[str, ...]:
     """Year and day of the exam (``YYYY``, ``YYYYMMDD``), to be compared only; empty where it is absent or no date."""
     date = text(dataset, "StudyDate").replace(".", "")  # 2011.01.31 is the form before DICOM 3.0
     return (date[:4], date) if re.fullmatch("[0-9]{8}", date) else ()
+
+
+def person(dataset: Dataset) -> dict[str, str]:
+    """Birth date, sex and issuer of the identifier, to be compared only: they tell apart patients who have one identifier."""
+    found = {
+        "birth": text(dataset, "PatientBirthDate").replace(".", ""),
+        "sex": text(dataset, "PatientSex").upper(),
+        "issuer": words(text(dataset, "IssuerOfPatientID")),
+    }
+    allowed = {"birth": "[0-9]{8}", "sex": "[FM]", "issuer": ".+"}
+    return {name: value for name, value in found.items() if re.fullmatch(allowed[name], value)}
 
 
 def is_for_processing(dataset: Dataset) -> bool:

@@ -12,10 +12,10 @@ from typing import Any, Literal
 import numpy as np
 from blake3 import blake3
 from numpy.typing import NDArray
-from pydicom.uid import ExplicitVRBigEndian
+from pydicom.uid import ExplicitVRBigEndian, RLELossless
 
 from fvpipe.dicom.codestream import jpeg_2000_codestream
-from fvpipe.dicom.decoders import REDUCIBLE, Decoded, find_decoder, jumps, lossy_decoder
+from fvpipe.dicom.decoders import REDUCIBLE, Decoded, find_decoder, lossy_decoder
 from fvpipe.dicom.elements import RejectedFile, raise_transient
 from fvpipe.dicom.fragments import frames
 from fvpipe.dicom.image_header import PixelHeader
@@ -35,6 +35,7 @@ from fvpipe.types import Digest
 Stored = NDArray[np.uint8] | NDArray[np.uint16]
 Voi = Literal["none", "window", "lut", "auto"]
 DECODER_BYTES = 16  # of memory that a decoder takes for a pixel at most; OpenJPEG, which takes most, was measured to take 10
+SAMPLE_ROWS = 64  # that are looked at to tell in which order and with which sign the bytes of the pixels are
 MIN_WINDOW_SHARE = 0.1  # of its output range that a window or LUT must give to the image's values, for `auto` to apply it
 
 
@@ -76,6 +77,7 @@ def decode_image(
         stored, scale, digest = reduced.stored, reduced.scale, pixel_digest(reduced.stored, reduced.scale)
     else:
         decoded = _native(data, header) if layout.transfer_syntax_uid in NATIVE else _decompressed(frame, header)
+        _check_cells(decoded, header)
         (stored, digest), scale = _indices(decoded, layout), 1
         if reduced is not None:  # the digest is that of the same pixels under another Patient Orientation
             digest = pixel_digest(reduced.stored, reduced.scale)
@@ -239,6 +241,66 @@ def _fitting(decoded: Decoded, header: PixelHeader) -> NDArray[Any]:
     return pixels
 
 
+def _check_cells(pixels: NDArray[Any], header: PixelHeader) -> None:
+    """Check that pixels are in rows of the length, and their 16 bits in the order, at the place and of the sign of the header.
+
+    Uncompressed pixels tell nothing of that, and many codecs little. About SAMPLE_ROWS rows are looked at.
+
+    Raises
+    ------
+    RejectedFile
+        The image is smooth, or fits its stored bits, only if its cells are read otherwise.
+    """
+    layout, shift = header.layout, header.layout.high_bit + 1 - header.layout.bits_stored
+    of_rows, of_columns = (_vertical_variation(pixels, length) for length in (layout.columns, layout.rows))
+    if layout.transfer_syntax_uid in NATIVE | {RLELossless} and of_rows > 4 * of_columns:
+        detail = f"Rows {layout.rows} and Columns {layout.columns} are exchanged: the header was written for other pixels"
+        raise RejectedFile(Reason.PIXELS_MISMATCH, detail)
+    if pixels.dtype.itemsize != 2 or layout.bits_allocated != 16:
+        return
+    rows = pixels[:: -(-layout.rows // SAMPLE_ROWS)]
+    cells = rows.astype(rows.dtype.newbyteorder("=")).view(np.uint16)
+    found, unused = "", 16 - layout.bits_stored
+    # Of a mammogram the low byte varies more than the high one, unless it is 0 or there are few grey levels.
+    fine = _levels(cells & 0xFF) >= 3 and _levels(cells) >= 256
+    if fine and _variation(cells, layout) > 4 * _variation(cells.byteswap(), layout):
+        found = "the two bytes of each pixel are exchanged"
+    elif unused and not header.overlay_in_pixels:
+        least, most = stored_range(cells.view(np.int16) if layout.signed else cells)
+        beyond = least < -(1 << (layout.bits_stored - 1)) or most >> (layout.bits_stored - layout.signed)
+        if not shift and beyond and not (cells & ((1 << unused) - 1)).any():
+            found = f"the values are in the upper {layout.bits_stored} of 16 bits, where HighBit is {layout.high_bit}"
+        elif shift and not beyond and most > least and (cells & ((1 << shift) - 1)).any():
+            found = f"the values are in the lower {layout.bits_stored} of 16 bits, where HighBit is {layout.high_bit}"
+    elif not (unused or layout.signed or layout.transfer_syntax_uid in REDUCIBLE or lossy_decoder(layout.transfer_syntax_uid)):
+        ends = np.bincount(np.ravel(cells >> 14), minlength=4)
+        passing = np.count_nonzero(np.abs(np.diff(cells.astype(np.int32), axis=1)) > 1 << 15)
+        # From end to end passes a white label beside black air, too, but it has few values.
+        if not ends[1:3].any() and 2 * passing > len(cells) and _levels(cells[cells >> 15 == 1]) >= 64:
+            found = "the values are signed, where PixelRepresentation is 0"
+    if found:
+        raise RejectedFile(Reason.PIXELS_MISMATCH, f"{found}: the header was written for other pixels")
+
+
+def _vertical_variation(pixels: NDArray[Any], columns: int) -> int:
+    """Sum of the differences of pixels and those below them, were the rows of this length."""
+    flat, longer = pixels.reshape(-1), max(pixels.shape)
+    step = max((flat.size - longer) // (SAMPLE_ROWS * longer), 1) | 1  # odd, so that all columns are looked at
+    above = flat[: flat.size - longer : step].astype(np.int32)
+    below = flat[columns : columns + flat.size - longer : step].astype(np.int32)
+    return int(np.abs(below - above).sum())
+
+
+def _levels(cells: NDArray[Any]) -> int:
+    return int(np.count_nonzero(np.bincount(np.ravel(cells))))
+
+
+def _variation(cells: NDArray[np.uint16], layout: PixelLayout) -> int:
+    """Sum of the differences of neighbours in a row."""
+    values = cells.view(np.int16) if layout.signed else cells
+    return int(np.abs(np.diff(values.astype(np.int32), axis=1)).sum())
+
+
 def _with_sign(pixels: NDArray[Any], sign_bit: int) -> NDArray[Any]:
     """Read the bits of a codec without a sign as two's complement."""
     width = pixels.dtype.itemsize
@@ -285,8 +347,17 @@ def _masked(pixels: NDArray[Any], layout: PixelLayout) -> NDArray[Any]:
     least, most = stored_range(cells[layout.signed])
     if least < low or most > high:
         values = (masked.astype(np.int32) ^ sign) - sign if layout.signed else masked.astype(np.int32)
-        folds = jumps(values, sign)
-        if folds and folds > 8 * min(jumps(whole.astype(np.int32), sign) for whole in cells):
+        if any(_is_folded(values, whole.astype(np.int32), sign) for whole in cells):
             detail = f"the image has values from {least} to {most}, and they go on in the bits above; "
             raise RejectedFile(Reason.PIXELS_MISMATCH, f"{detail}BitsStored {layout.bits_stored} holds {low} to {high}")
     return masked
+
+
+def _is_folded(values: NDArray[np.int32], whole: NDArray[np.int32], limit: int) -> bool:
+    """Whether `values` jump by more than `limit` where the whole cells do not, about as often as the other way round.
+
+    Noise or an overlay in unused bits makes the cells jump alone; noise that fills all bits is left as it was stored.
+    """
+    steps = [(np.abs(np.diff(values, axis=axis)) > limit, np.abs(np.diff(whole, axis=axis)) > limit) for axis in (0, 1)]
+    folds = sum(int(np.count_nonzero(jump & ~whole_jump)) for jump, whole_jump in steps)
+    return 4 * folds > 3 * sum(int(np.count_nonzero(~jump & whole_jump)) for jump, whole_jump in steps)

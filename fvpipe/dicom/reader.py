@@ -22,6 +22,7 @@ from pydicom.uid import (
     MediaStorageDirectoryStorage,
 )
 
+from fvpipe.config.formats import HEAD_BYTES, recognize
 from fvpipe.dicom.elements import RejectedFile, raise_transient, shown_uid, silenced, text
 from fvpipe.dicom.layout import PixelLocation
 from fvpipe.dicom.transfer_syntaxes import ENCAPSULATED, NATIVE
@@ -211,7 +212,7 @@ def open_dicom(file: BinaryIO) -> OpenedDicom:
         Not DICOM, a broken header, a transfer syntax without a decoder, or no Pixel Data in the first
         :data:`HEADER_INFLATE_LIMIT` bytes of an inflated data set.
     """
-    head = file.read(132)
+    head = file.read(HEAD_BYTES)
     if head[128:] != b"DICM":
         raise UnopenedFile(OpeningStep.MARKER, Reason.NOT_DICOM, f"no DICM marker at byte 128{_what_else(head)}")
     with silenced():
@@ -238,8 +239,15 @@ def open_dicom(file: BinaryIO) -> OpenedDicom:
             data, complete = inflate(file.read(HEADER_INFLATE_LIMIT + INFLATE_OVERHEAD), HEADER_INFLATE_LIMIT)
             body = stream(data)
         little, implicit = syntax != ExplicitVRBigEndian, syntax == ImplicitVRLittleEndian
+        standard: list[int] = []  # tags of the data set, which a vendor's private ones are not
+
+        def is_pixel_data(tag: int, _vr: str | None, _length: int) -> bool:
+            if not tag & 1 << 16:
+                standard.append(tag)
+            return tag >= PIXEL_DATA
+
         try:
-            dataset = read_dataset(body, implicit, little, stop_when=lambda tag, vr, length: tag >= PIXEL_DATA)
+            dataset = read_dataset(body, implicit, little, stop_when=is_pixel_data)
         except RejectedFile:
             raise
         except Exception as error:
@@ -255,6 +263,9 @@ def open_dicom(file: BinaryIO) -> OpenedDicom:
     if dataset.original_encoding[0] is not implicit:  # pydicom adapts; then the start of Pixel Data would be a guess
         detail = f"the data set's encoding is not that of its transfer syntax {syntax}"
         raise UnopenedFile(OpeningStep.DATA_SET, Reason.HEADER_UNREADABLE, detail)
+    if len(set(standard)) < len(standard):  # pydicom keeps the last: an anonymizer may have added what it should have replaced
+        detail = f"{len(standard) - len(set(standard))} element(s) occur twice, with perhaps two values; expected each once"
+        raise UnopenedFile(OpeningStep.DATA_SET, Reason.HEADER_UNREADABLE, detail)
     location = _locate_pixel_data(body, implicit, "<" if little else ">", deflated_at)
     if location is None and not complete:
         detail = f"no Pixel Data in the first {HEADER_INFLATE_LIMIT} bytes of the inflated data set"
@@ -263,20 +274,20 @@ def open_dicom(file: BinaryIO) -> OpenedDicom:
     return OpenedDicom(dataset, syntax, body, location, bytes_left, complete, file.seek(0, os.SEEK_END))
 
 
-STATED = ", which is read where the data set states it (`formats`)"
 _OTHER_FILES = {
     b"": "the file is empty: copy it again",
     b"\x1f\x8b": "it is compressed with gzip: unpack it",
     b"PK\3\4": "it is a ZIP archive: unpack it",
     b"version https://git-lfs": "it is a Git LFS pointer: fetch the file itself",
-    b"\x89PNG": f"it is a PNG image{STATED}",
-    b"\xff\xd8\xff": f"it is a JPEG image without a header of DICOM{STATED}",
     b"\0\0\0\x0cjP": "it is a JPEG 2000 image without a header of DICOM",
 }
 """First bytes of files that take the place of DICOM files, and what they say."""
 
 
 def _what_else(head: bytes) -> str:
+    if form := recognize(head):
+        where = f"read where `formats` of its data set name {form} (in its declaration, or in params.yaml)"
+        return f"; it is a {form.upper()} image, which is {where}"
     known = (what for first, what in _OTHER_FILES.items() if (head.startswith(first) if first else not head))
     return "".join(f"; {what}" for what in known)
 

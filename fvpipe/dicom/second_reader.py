@@ -23,9 +23,8 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.pixels import apply_modality_lut, pixel_array
 from pydicom.uid import DigitalMammographyXRayImageStorageForPresentation
 
-from fvpipe.config.formats import RASTER, Format
+from fvpipe.config.formats import HEAD_BYTES, RASTER, Format, recognize
 from fvpipe.dicom.elements import raise_transient, silenced
-from fvpipe.dicom.raster.headers import HEAD_BYTES, recognize
 
 
 class UnreadableError(Exception):

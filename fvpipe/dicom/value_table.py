@@ -80,7 +80,12 @@ def value_table(layout: PixelLayout, mapping: ValueMapping, voi: str) -> tuple[N
 def apply_table(inputs: NDArray[np.float64], lut: LookupTable) -> ValueTable:
     """Look up each input, rounded to the nearest integer."""
     entries = np.frombuffer(lut.words, "<u2").astype(np.float64)
-    at = np.clip(np.rint(inputs) - lut.first, 0, len(entries) - 1)
+    first, low, high = lut.first, float(inputs.min()), float(inputs.max())
+    # The word may have been written with the other sign (US for SS): then the table begins beyond every input.
+    other = first - (1 << 16) if first >= 1 << 15 else first + (1 << 16) if first < 0 else first
+    if first > high or first + len(entries) <= low:
+        first = other if low < other + len(entries) and other <= high else first
+    at = np.clip(np.rint(inputs) - first, 0, len(entries) - 1)
     return ValueTable(entries[at.astype(np.intp)], 0.0, 2.0**lut.bits - 1)
 
 

@@ -63,12 +63,11 @@ class OperatingPoint:
 
 @dataclass(frozen=True, slots=True)
 class DecisionPoint:
-    """Net benefit of acting from a probability of `threshold`; `gain`: over the better of acting on all and on none."""
+    """Net benefit of acting from a probability of `threshold`; `gain`: over acting on all, or on none (0)."""
 
     threshold: float
     net_benefit: Estimate
     treat_all: Estimate
-    treat_none: float
     gain: Estimate
 
 
@@ -272,7 +271,7 @@ def evaluate_model(pool: PooledRuns, settings: Evaluate) -> ModelEvaluation:
             for level in LEVELS
         ],
         [
-            DecisionPoint(t, clinical[f"net benefit {t}"], clinical[f"treat all {t}"], 0.0, clinical[f"gain {t}"])
+            DecisionPoint(t, clinical[f"net benefit {t}"], clinical[f"treat all {t}"], clinical[f"gain {t}"])
             for t in DECISION_THRESHOLDS
         ],
     )

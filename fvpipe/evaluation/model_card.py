@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
 from importlib import resources
-from typing import Any
+from typing import Any, TypeVar
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from fvpipe.config.loading import parse_yaml
 from fvpipe.evaluation.evaluate import ModelEvaluation
+from fvpipe.evaluation.pooled import PooledRuns
 from fvpipe.evaluation.text import shown, span
-from fvpipe.evaluation.training_record import NOT_A_DEVICE
+from fvpipe.evaluation.training_record import NOT_A_DEVICE, Record
 from fvpipe.imaging.canvas import needed_views
 from fvpipe.printable import escaped
 
 CHECKLIST = "templates/checklist.yaml"
+
+T = TypeVar("T")
 
 
 class _NotKnown(Exception):
@@ -57,15 +62,31 @@ def checklist_items(evaluation: ModelEvaluation) -> Iterator[tuple[str, str, str
     """Yield guideline, number, topic, answer (empty where a value is not known) and what the author has to write."""
     content = parse_yaml(resources.files("fvpipe.evaluation").joinpath(CHECKLIST).read_text("utf-8"), CHECKLIST)
     environment = Environment(autoescape=False, finalize=_known, undefined=StrictUndefined)  # noqa: S701 - as above
-    answers: dict[str | None, str] = {None: ""}
-    for name, template in content["answers"].items():
-        try:
-            answers[name] = environment.from_string(template).render(_facts(evaluation)).strip()
-        except _NotKnown:
-            answers[name] = ""
+    facts, answers = _facts(evaluation), dict[str | None, str]({None: ""})
+    for name, source in content["answers"].items():
+        template = environment.from_string(source)
+        with suppress(_NotKnown):
+            by_run = _by_run(evaluation.pool, partial(_answer, template, facts))
+            answers[name] = "; ".join(f"{_cell(runs)}: {text}" if runs else text for runs, text in by_run)
     for guideline, items in content["guidelines"].items():
         for number, topic, answer, rest in items:
-            yield guideline, number, topic, answers[answer], rest
+            yield guideline, number, topic, answers.get(answer, ""), rest
+
+
+def _answer(template: Template, facts: dict[str, Any], record: Record) -> str:
+    return template.render(facts | {"record": record}).strip()
+
+
+def _by_run(pool: PooledRuns, of: Callable[[Record], T]) -> list[tuple[str, T]]:
+    """What records say, each with the split or the run that says so; once and without a name where all agree."""
+    records = [run.record for run in pool.runs]
+    found = [of(record) for record in records]
+    if all(each == found[0] for each in found):
+        return [("", found[0])]
+    by_split = {record.run.split: each for record, each in zip(records, found, strict=True)}
+    if all(by_split[record.run.split] == each for record, each in zip(records, found, strict=True)):
+        return [*by_split.items()]
+    return [(f"{record.run.split}, seed {record.run.seed}", each) for record, each in zip(records, found, strict=True)]
 
 
 def _facts(evaluation: ModelEvaluation) -> dict[str, Any]:
@@ -76,6 +97,8 @@ def _facts(evaluation: ModelEvaluation) -> dict[str, Any]:
         "record": pool.record,
         "views": [view.value for view in needed_views(pool.pipeline)],
         "augmentation": ", ".join(changes).replace("_", " ") or "none",
+        "dropped": _by_run(pool, lambda record: record.dropped),
+        "software": _by_run(pool, lambda record: f"{record.device} with torch {record.torch}"),
         "not_a_device": NOT_A_DEVICE,
         "estimate": lambda found: None if found.value is None else span(found),
     }

@@ -111,7 +111,7 @@ def check(row: PaperRow) -> PaperCheck:
 
 # --- its claims about cropping ----------------------------------------------------------------------------------------
 
-Verdict = Literal["supported", "not supported", "undecided"]
+Verdict = Literal["supported", "contradicted", "undecided", "not tested"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,11 +130,11 @@ class Claim:
         return f"{self.setting}, {self.model}: {self.metric} {'rises' if self.sign > 0 else 'falls'}"
 
     def verdict(self, difference: Estimate | None) -> Verdict:
-        """Judge by the interval of cropped less direct: wholly on the claimed side of 0, wholly on the other, or neither."""
+        """Judge by the interval of cropped less direct: on the claimed side of 0, on the other, on both, or not known."""
         if difference is None or difference.low is None or difference.high is None:
-            return "undecided"
+            return "not tested"
         low, high = sorted((self.sign * difference.low, self.sign * difference.high))
-        return "supported" if low > 0 else "not supported" if high < 0 else "undecided"
+        return "supported" if low > 0 else "contradicted" if high < 0 else "undecided"
 
 
 _SLIGHTLY = "performance improved slightly"
@@ -169,12 +169,14 @@ CLAIMS = (
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """An AUC that others printed; `level`: what one prediction is of. Empty: to be looked up at the source.
+    """An AUC that others printed. Empty: to be looked up at the source.
 
     Attributes
     ----------
     adapter : str
-        Of the data set.
+        Name of the adapter that reads the data set: ours beside it was tested on data sets of this adapter alone.
+    level : str
+        What one prediction is of.
     """
 
     data_set: str

@@ -52,7 +52,7 @@ def write_splits(project: Project, names: Sequence[str]) -> list[dict[str, Any]]
             _reject_leaks(file, assignments, plan)
             if not any(a.part is Part.TEST for a in assignments):
                 raise InputError(f"split '{file}': no test breast; {_why_empty(plan, candidates)}. Nothing was written")
-            path = project.folder / "manifests" / "splits" / f"{file}.csv"
+            path = project.splits / f"{file}.csv"
             rows = ([a.candidate.dataset, a.candidate.breast_id, a.candidate.patient_id, a.part.value] for a in assignments)
             tables[path] = format_csv(COLUMNS, rows)
             results.append(_result(file, plan, assignments, near, comparable, path))
@@ -75,7 +75,7 @@ def _why_empty(plan: Split, candidates: Sequence[Candidate]) -> str:
 def _remove_strays(project: Project) -> None:
     """Remove the tables of splits and folds that ``params.yaml`` no longer has."""
     known = {f"{file}.csv" for name, settings in project.params.splits.items() for file in settings.files(name)}
-    for path in (project.folder / "manifests" / "splits").glob("*.csv"):
+    for path in project.splits.glob("*.csv"):
         if path.name not in known:
             path.unlink()
 
@@ -151,7 +151,7 @@ def _shard_folders(project: Project, dataset: str) -> list[Shards]:
 
     A pipeline of one view may hold breasts that the others lack.
     """
-    folders = [project.folder / "cache" / "shards" / pipeline / dataset for pipeline in project.params.pipelines]
+    folders = [project.shards / pipeline / dataset for pipeline in project.params.pipelines]
     found = [open_shards(folder) for folder in folders if (folder / RECEIPT).is_file()]
     return [shards for shards in found if not _decoded_in_part(shards)] or found[:1]
 
@@ -208,7 +208,7 @@ def _keep_in_git(project: Project) -> None:
     for name, settings in sorted(project.params.splits.items()):
         if all(_publishable(project, dataset) for dataset in (*settings.datasets, *settings.test)):
             lines += [f"!/{file}.csv\n" for file in settings.files(name)]
-    write_if_changed(project.folder / "manifests" / "splits" / ".gitignore", (IGNORED + "".join(lines)).encode())
+    write_if_changed(project.splits / ".gitignore", (IGNORED + "".join(lines)).encode())
 
 
 def _publishable(project: Project, dataset: str) -> bool:

@@ -241,7 +241,7 @@ def readings(pool: PooledRuns) -> dict[int, str]:
 
 
 def _judge(claim: Claim, pooled: Sequence[PooledRuns], gains: Sequence[PipelineGain]) -> list[Judged]:
-    """Judge a claim on each split that is read as its setting; without one it is undecided."""
+    """Judge a claim on each split that is read as its setting; without one it is not tested."""
     cropped = {(pool.key[1], pool.key[2]): pool for pool in pooled if pool.key[0] == "cropped"}
     found = []
     for gain in gains:
@@ -249,7 +249,7 @@ def _judge(claim: Claim, pooled: Sequence[PooledRuns], gains: Sequence[PipelineG
         if reading and gain.model == claim.model:
             difference = gain.metrics.get(claim.metric)
             found.append(Judged(claim, gain.split, reading, gain.simulated, difference, claim.verdict(difference)))
-    return found or [Judged(claim, "", "not trained here", False, None, "undecided")]
+    return found or [Judged(claim, "", "not trained here", False, None, "not tested")]
 
 
 def cropping(pooled: Sequence[PooledRuns], settings: Evaluate) -> list[PipelineGain]:

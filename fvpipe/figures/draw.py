@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fvpipe.comparison.summary import read_answers
 from fvpipe.config.pipeline import Pipeline, load_pipeline
-from fvpipe.dicom.elements import RejectedFile, silenced
+from fvpipe.dicom.elements import silenced
 from fvpipe.errors import FvpipeError, InputError
 from fvpipe.evaluation.split_files import read_split
 from fvpipe.figures.differences import draw_differences
@@ -16,6 +16,7 @@ from fvpipe.figures.protocols import SplitCounts, count_split, draw_protocols
 from fvpipe.figures.steps import trace_pipeline
 from fvpipe.figures.style import Drawing, own_style, render
 from fvpipe.figures.workflow import draw_workflow
+from fvpipe.imaging.fusion import digest_pair
 from fvpipe.indexing.index import Index
 from fvpipe.indexing.manifest_tables import read_manifests
 from fvpipe.io.atomic import write_if_changed
@@ -87,7 +88,7 @@ def drawings(project: Project, datasets: Sequence[str], pipelines: Sequence[str]
         say("pipelines: left out, since no data set that may be published has a breast with both views and its files at hand")
     else:
         yield from _pipelines(shown, loaded, say)
-    answers = read_answers(project.folder / "cache" / "reports" / "compare")
+    answers = read_answers(project.reports / "compare")
     if any(answer.low is not None for answer in answers):
         yield draw_differences(answers)
     splits = list(_splits(project, indexes, say))
@@ -134,11 +135,11 @@ def _breast_of(indexes: Sequence[Index], chosen: bool) -> Index | None:
 
 def _pipelines(index: Index, loaded: dict[str, Pipeline], say: Say) -> Iterator[Drawing]:
     source, breast = index.source, index.breasts[0]
-    digests = [Digest((index.digests or {})[image.path]) for image in breast.images]
+    digests = digest_pair(Digest((index.digests or {})[image.path]) for image in breast.images)
     for name, pipeline in loaded.items():
         try:
             steps = trace_pipeline(name, pipeline, source.root, breast, digests, source.policy)
-        except (FvpipeError, RejectedFile) as error:
+        except FvpipeError as error:
             say(f"pipeline-{name}: left out, with the first breast of {source.name}: {error}")
         else:
             yield draw_pipeline(steps, source.name, source.simulated)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,21 +9,18 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fvpipe.config.pipeline import Pipeline, Segment
-from fvpipe.dicom.header import HeaderPolicy, parse_header
-from fvpipe.dicom.pixels import decode_image
+from fvpipe.build.sample import NOT_LISTED, SampleTask, trace_sample
+from fvpipe.config.pipeline import Pipeline
+from fvpipe.dicom.header import HeaderPolicy, read_header
 from fvpipe.errors import InputError
 from fvpipe.imaging.background import deviation_bins
-from fvpipe.imaging.canvas import crop_levels, frame_level, views_in_image
+from fvpipe.imaging.canvas import views_in_image
 from fvpipe.imaging.decoded_image import DecodedImage
-from fvpipe.imaging.fusion import fuse
 from fvpipe.imaging.normalize import Crop, crop_image, normalization
 from fvpipe.imaging.resample import NormalizedCrop
-from fvpipe.imaging.segmentation import segment, trace_segmentation
+from fvpipe.imaging.segmentation import SegmentationTrace
 from fvpipe.imaging.threshold import BINS, linear_bins, log_bins
-from fvpipe.imaging.thumbnail import make_thumbnail
-from fvpipe.io.read import read_contents
-from fvpipe.reasons import Flag
+from fvpipe.reasons import Rejection
 from fvpipe.types import VIEWS, Breast, CropBox, Digest, FusedSample, Segmentation, View
 
 ROWS = 360  # of an image in a figure, at most
@@ -104,9 +100,9 @@ class PipelineSteps:
 
 
 def trace_pipeline(
-    name: str, pipeline: Pipeline, root: Path, breast: Breast, digests: Sequence[Digest], policy: HeaderPolicy
+    name: str, pipeline: Pipeline, root: Path, breast: Breast, digests: tuple[Digest, Digest], policy: HeaderPolicy
 ) -> PipelineSteps:
-    """Make the sample of a breast step by step, as :func:`fvpipe.build.sample.make_sample` does.
+    """Make the sample of a breast, and its steps.
 
     Parameters
     ----------
@@ -118,7 +114,7 @@ def trace_pipeline(
         Input folder of the data set.
     breast : Breast
         Breast with both views.
-    digests : sequence of Digest
+    digests : (Digest, Digest)
         Digests of its files, of CC and MLO, as the manifest has them.
     policy : HeaderPolicy
         How headers are read.
@@ -126,62 +122,41 @@ def trace_pipeline(
     Raises
     ------
     InputError
-        A file is not there, or not what the manifest lists; or the pipeline rejects the crop.
-    RejectedFile
-        The pixels cannot be decoded.
+        A file is not there, or not what the manifest lists; or the breast is rejected.
     """
-    files, headers = [], []
-    for record, digest in zip(breast.images, digests, strict=True):
-        try:
-            contents = read_contents(root / record.path, "")
-        except OSError as error:
-            raise InputError(f"its {record.view} cannot be read ({error.strerror or type(error).__name__})") from None
-        if contents.digest != digest:
-            raise InputError(f"its {record.view} is not the file that the manifest lists; run `fvpipe index` again")
-        files.append(contents.data)
-        headers.append(parse_header(contents.data, record.path, policy, record.stated))
-
-    def decode(i: int, level: int) -> DecodedImage:
-        return decode_image(files[i], headers[i], pipeline.voi, digests[i], level)
-
-    images = [decode(i, frame_level((h.layout.rows, h.layout.columns), pipeline)) for i, h in enumerate(headers)]
-    films = [_film(image) for image in images]
-    found = [segment(image, pipeline.segment) for image in images]
-    histograms = [_histogram(image, outline, pipeline.segment) for image, outline in zip(images, found, strict=True)]
-    for i in views_in_image(pipeline):
-        if found[i].verdict not in pipeline.segment.build:
-            raise InputError(f"its {VIEWS[i]} has a crop that is {found[i].verdict}, and segment.build leaves such breasts out")
-    for i, level in enumerate(crop_levels(found, pipeline)):
-        if images[i].scale > 1 << level:
-            images[i] = replace(decode(i, level), pixel_digest=images[i].pixel_digest)
-    sample = fuse(images, found, pipeline)
-    boxes = [CropBox(*(int(side) for side in box)) for box in sample.boxes]
-    crops = {i: crop_image(images[i], replace(found[i], box=boxes[i]), pipeline) for i in views_in_image(pipeline)}
-    tables, _ = normalization([*crops.values()], pipeline.intensity)
-    views = tuple(
+    records = []
+    for image in breast.images:
+        header = read_header(root, image.path, policy, image.stated)  # the manifest has no dates, which samples are compared by
+        if isinstance(header, Rejection):
+            raise InputError(f"its {image.view} {NOT_LISTED} ({header.reason}: {header.detail})")
+        records.append(header.record)
+    cc, mlo = records
+    made = trace_sample(SampleTask(str(root), "", cc, mlo, ("", ""), digests, policy, pipeline))
+    boxes = [CropBox(*(int(side) for side in box)) for box in made.sample.boxes]
+    views = {i: view for i in views_in_image(pipeline) if (view := made.views[i])}
+    crops = [crop_image(view.image, replace(view.segmentation, box=boxes[i]), pipeline) for i, view in views.items()]
+    tables, _ = normalization(crops, pipeline.intensity)
+    steps = tuple(
         ViewSteps(
             VIEWS[i],
-            films[i],
-            images[i].source_shape,
-            headers[i].layout.bits_stored,
-            histograms[i],
-            found[i],
+            _film(view.image),
+            view.image.source_shape,
+            view.header.layout.bits_stored,
+            _histogram(view.trace, view.segmentation),
+            view.segmentation,
             _normalized(crop, table),
             crop.mirrored,
             boxes[i],
         )
-        for (i, crop), table in zip(crops.items(), tables, strict=True)
+        for (i, view), crop, table in zip(views.items(), crops, tables, strict=True)
     )
-    return PipelineSteps(name, pipeline, views, sample)
+    return PipelineSteps(name, pipeline, steps, made.sample)
 
 
-def _histogram(image: DecodedImage, found: Segmentation, settings: Segment) -> Histogram | None:
-    conflict = Flag.CHEST_WALL_CONFLICT in found.flags
-    thumbnail = make_thumbnail(image, image.chest_wall.opposite if conflict else image.chest_wall)
-    trace = trace_segmentation(image, settings)
-    if trace is None or thumbnail is None or not trace.attempts:
+def _histogram(trace: SegmentationTrace | None, found: Segmentation) -> Histogram | None:
+    if trace is None or not trace.attempts:
         return None
-    accepted = found.mask is not None
+    thumbnail, accepted = trace.thumbnail, found.mask is not None
     attempt = next((a for a in trace.attempts if accepted and a.passes and a.method == found.method), trace.attempts[0])
     if attempt.method == "otsu_log":
         grid = attempt.background.on_grid(thumbnail)

@@ -108,7 +108,7 @@ def _cells(
         Shown(f"{len(index.breasts):,} breasts", bold=True),
         *_labels(Counter(LABEL_NAMES[b.facts.label] for b in index.breasts)),
     ]
-    if unpaired := sum(not each.label_rejection for each in index.unpaired):
+    if unpaired := len(index.unpaired_breasts):
         breasts.append(Shown(f"{unpaired:,} with one view"))
     if index.rejections:
         breasts.append(Shown(f"{len(index.rejections):,} rejections", GREY))

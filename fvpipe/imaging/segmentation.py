@@ -25,7 +25,6 @@ from fvpipe.imaging.attempts import ThresholdAttempt, attempt_thresholds, bright
 from fvpipe.imaging.background import Plane, is_negative
 from fvpipe.imaging.decoded_image import DecodedImage
 from fvpipe.imaging.histogram import histogram
-from fvpipe.imaging.threshold import BINS
 from fvpipe.imaging.thumbnail import Mask, Thumbnail, has_interior, make_thumbnail
 from fvpipe.imaging.verdict import judge, measurements
 from fvpipe.reasons import NO_FLAG, VERDICT_FLAGS, CropVerdict, Flag
@@ -35,25 +34,21 @@ MIN_AGREEMENT = 0.9  # intersection over union of the two masks that the method 
 MIN_EDGE_PIXELS = 3  # bright pixels of a row or column at full size; fewer are noise
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class SegmentationTrace:
     """Intermediate results of :func:`segment`, to be shown.
 
     Attributes
     ----------
-    counts : int64 array, shape (256,)
-        Histogram of the thumbnail's values from `low` to `high`.
-    low, high : float
-        Smallest and largest value of the thumbnail.
+    thumbnail : Thumbnail
+        The chest wall on the left, where the breast was found.
     attempts : tuple of ThresholdAttempt
         Threshold methods in the order in which they were tried.
     overlap : float
         Intersection over union of the two masks of the method ``agreement``; NaN otherwise.
     """
 
-    counts: NDArray[np.int64]
-    low: float
-    high: float
+    thumbnail: Thumbnail
     attempts: tuple[ThresholdAttempt, ...]
     overlap: float = math.nan
 
@@ -73,20 +68,44 @@ def segment(image: DecodedImage, settings: Segment) -> Segmentation:
     segmentation : Segmentation
         Outline and crop box; the whole image, with a flag, if no mask passes the quality gates.
     """
+    return trace_segmentation(image, settings)[0]
+
+
+def trace_segmentation(image: DecodedImage, settings: Segment) -> tuple[Segmentation, SegmentationTrace | None]:
+    """Segment the breast as :func:`segment` does, and return intermediate results too.
+
+    Parameters
+    ----------
+    image : DecodedImage
+        Image at full or reduced resolution.
+    settings : Segment
+        Method, engine and margin.
+
+    Returns
+    -------
+    segmentation : Segmentation
+        Outline and crop box.
+    trace : SegmentationTrace or None
+        None if the method is ``none``, or the image cannot be thresholded.
+    """
     if settings.method == "none":
-        return _whole_image(image, CropVerdict.GOOD, method="none")
+        return _whole_image(image, CropVerdict.GOOD, method="none"), None
     if not has_interior(image):
-        return _whole_image(image)
+        return _whole_image(image), None
     thumbnail = make_thumbnail(image, image.chest_wall)
     if thumbnail is None:
-        return _whole_image(image, flags=Flag.CC_CONSTANT)
+        return _whole_image(image, flags=Flag.CC_CONSTANT), None
     thumbnail, attempts = _tried(thumbnail, settings)
-    step = thumbnail.step * image.scale
+    overlap = _overlap(attempts) if attempts and settings.method == "agreement" else math.nan
+    return _chosen(thumbnail, attempts, overlap, settings), SegmentationTrace(thumbnail, attempts, overlap)
+
+
+def _chosen(thumbnail: Thumbnail, attempts: tuple[ThresholdAttempt, ...], overlap: float, settings: Segment) -> Segmentation:
+    image, step = thumbnail.image, thumbnail.step * thumbnail.image.scale
     if not attempts:
         return _whole_image(image, step=step)
-    agreement = settings.method == "agreement"
-    chosen = attempts[-2 if agreement else -1]
-    if not chosen.passes or (agreement and _overlap(attempts) < MIN_AGREEMENT):
+    chosen = attempts[-2 if settings.method == "agreement" else -1]
+    if not chosen.passes or overlap < MIN_AGREEMENT:
         first = attempts[0]
         return _whole_image(image, step=step, threshold=first.threshold, gates=measurements(first))
     gates = measurements(chosen)
@@ -100,27 +119,6 @@ def segment(image: DecodedImage, settings: Segment) -> Segmentation:
     area, mean = _area_and_mean(thumbnail, chosen.mask)
     mask = thumbnail.upright(chosen.mask)
     return Segmentation(box, tight, mask, step, chosen.threshold, chosen.method, gates, verdict, flags, area, mean)
-
-
-def trace_segmentation(image: DecodedImage, settings: Segment) -> SegmentationTrace | None:
-    """Repeat :func:`segment` and return its intermediate results; None if the image cannot be thresholded.
-
-    Parameters
-    ----------
-    image : DecodedImage
-        Image at full or reduced resolution.
-    settings : Segment
-        Method and engine.
-    """
-    thumbnail = make_thumbnail(image, image.chest_wall) if has_interior(image) else None
-    if thumbnail is None:
-        return None
-    values = thumbnail.values[thumbnail.stored]
-    low, high = float(values.min()), float(values.max())
-    bins = np.minimum((values - low) * (BINS / max(high - low, 1e-300)), BINS - 1).astype(int)
-    attempts = _tried(thumbnail, settings)[1] if settings.method != "none" else ()
-    overlap = _overlap(attempts) if attempts and settings.method == "agreement" else math.nan
-    return SegmentationTrace(np.bincount(bins.ravel(), minlength=BINS), low, high, attempts, overlap)
 
 
 def full_mask(segmentation: Segmentation, rows: int, columns: int, scale: int = 1) -> Mask:
@@ -140,12 +138,17 @@ def full_mask(segmentation: Segmentation, rows: int, columns: int, scale: int = 
     mask : uint8 array, shape (rows, columns)
         255 on the breast.
     """
+    return mask_at(segmentation, np.arange(rows), np.arange(columns), scale)
+
+
+def mask_at(segmentation: Segmentation, rows: NDArray[np.int64], columns: NDArray[np.int64], scale: int = 1) -> Mask:
+    """Values of :func:`full_mask` in some rows and columns of the image, shape (rows, columns)."""
     if segmentation.mask is None:
-        return np.full((rows, columns), 255, np.uint8)
-    down = np.minimum(np.arange(rows) * scale // segmentation.step, segmentation.mask.shape[0] - 1)
-    across = np.minimum(np.arange(columns) * scale // segmentation.step, segmentation.mask.shape[1] - 1)
-    full: Mask = segmentation.mask[down[:, None], across[None, :]]
-    return full
+        return np.full((len(rows), len(columns)), 255, np.uint8)
+    down = np.minimum(rows * scale // segmentation.step, segmentation.mask.shape[0] - 1)
+    across = np.minimum(columns * scale // segmentation.step, segmentation.mask.shape[1] - 1)
+    found: Mask = segmentation.mask[down[:, None], across]
+    return found
 
 
 def _whole_image(

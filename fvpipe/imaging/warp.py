@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from fvpipe.config.pipeline import Pipeline
 from fvpipe.imaging.normalize import Crop
@@ -137,15 +137,8 @@ def _is_row_convex(mask: Mask) -> bool:
     return bool(rows.any()) and bool(np.count_nonzero((spans == counts)[rows]) >= CONVEX_ROWS * np.count_nonzero(rows))
 
 
-def equal_area(
-    widths: Floats,
-    box: CropBox,
-    stretch: float,
-    size: tuple[int, int],
-    row_density: ArrayLike = 1.0,
-    column_density: ArrayLike = 1.0,
-) -> Warp:
-    """Divide a crop box into cells of equal mass, one an output pixel: of equal area, where no density is given.
+def equal_area(widths: Floats, box: CropBox, stretch: float, size: tuple[int, int]) -> Warp:
+    """Divide a crop box into cells of equal area, one an output pixel.
 
     Parameters
     ----------
@@ -157,32 +150,28 @@ def equal_area(
         No row is taken for narrower than this share of the box. 1: the whole crop box, as without a warp.
     size : (int, int)
         Rows and columns of the output.
-    row_density, column_density : float or array, shape (n,)
-        Positive densities of evenly spaced rows of the crop box, and of evenly spaced shares of the width from the chest wall
-        on, by which the output's rows and columns are more closely spaced.
     """
-    widths = np.maximum(widths, np.full_like(widths, max(stretch * box.width, MIN_WIDTH)))
+    widths = stretched(widths, box, stretch)
     knots = np.arange(INTERVALS + 1, dtype=np.float64) * (box.height / INTERVALS)
-    rows = _equal_masses(knots, widths, np.atleast_1d(np.asarray(row_density, np.float64)), size[0])
-    ends = np.array([0.0, 1.0])
-    columns = _equal_masses(ends, np.ones(2), np.atleast_1d(np.asarray(column_density, np.float64)), size[1])
-    return Warp(box.top + rows, columns, widths)
+    columns = np.append(np.arange(size[1]) * (1 / size[1]), 1.0)
+    return Warp(box.top + _equal_areas(knots, widths, size[0]), columns, widths)
 
 
-def _equal_masses(knots: Floats, heights: Floats, density: Floats, count: int) -> Floats:
-    """Edges that divide a mass into `count` equal ones: `heights`, linear between knots, times a piecewise constant density."""
-    every = np.union1d(knots, np.arange(len(density) + 1) * (knots[-1] / len(density)))
-    every = every[every <= knots[-1]]
-    at = np.clip(np.searchsorted(knots, every, side="right") - 1, 0, len(knots) - 2)
-    slopes = np.diff(heights) / np.diff(knots)
-    level = heights[at] + slopes[at] * (every - knots[at])
-    rise, length = slopes[at[:-1]], np.diff(every)
-    factor = density[np.minimum((every[:-1] * (len(density) / knots[-1]) + 1e-9).astype(np.int64), len(density) - 1)]
-    masses = np.concatenate([[0.0], np.cumsum(length * (level[:-1] + level[1:]) * 0.5 * factor)])
-    wanted = np.arange(1, count) * (masses[-1] / count)
-    i = np.clip(np.searchsorted(masses, wanted, side="right") - 1, 0, len(length) - 1)
-    rest = (wanted - masses[i]) / factor[i]  # = level * x + rise * x^2 / 2
-    inner = every[i] + 2 * rest / (level[i] + np.sqrt(np.maximum(level[i] * level[i] + 2 * rise[i] * rest, 0.0)))
+def stretched(widths: Floats, box: CropBox, stretch: float) -> Floats:
+    """Widths of which none is less than `stretch` of the box."""
+    return np.maximum(widths, np.full_like(widths, max(stretch * box.width, MIN_WIDTH)))
+
+
+def _equal_areas(knots: Floats, widths: Floats, count: int) -> Floats:
+    """Edges that divide the area under `widths`, linear between knots, into `count` equal ones."""
+    lengths = np.diff(knots)
+    slopes = np.diff(widths) / lengths
+    ends = np.append(widths[1:-1], widths[-2] + slopes[-1] * lengths[-1])
+    areas = np.concatenate([[0.0], np.cumsum(lengths * (widths[:-1] + ends) * 0.5)])
+    wanted = np.arange(1, count) * (areas[-1] / count)
+    i = np.clip(np.searchsorted(areas, wanted, side="right") - 1, 0, len(lengths) - 1)
+    rest = wanted - areas[i]  # = width * x + slope * x^2 / 2
+    inner = knots[i] + 2 * rest / (widths[i] + np.sqrt(np.maximum(widths[i] * widths[i] + 2 * slopes[i] * rest, 0.0)))
     return np.concatenate([knots[:1], inner, knots[-1:]])
 
 

@@ -95,6 +95,17 @@ class Index:
     label_hints: Sequence[str] = ()
     headers_read: int = 0
 
+    @property
+    def unpaired_breasts(self) -> list[Breast]:
+        """Breasts without a pair that a pipeline of one view may build: those that the label table does not leave out."""
+        return [each.breast for each in self.unpaired if not each.label_rejection]
+
+    @property
+    def all_breasts(self) -> Sequence[Breast]:
+        """Pairs and :attr:`unpaired_breasts`, sorted by key."""
+        others = self.unpaired_breasts
+        return sorted([*self.breasts, *others], key=lambda breast: breast.key) if others else self.breasts
+
     def of_views(self, views: Sequence[View]) -> Index:
         """The index as a pipeline that shows `views` takes it: its breasts and its rejections."""
         breasts, rejections = breasts_of_views(views, self.breasts, self.unpaired, self.rejections, self.images)

@@ -6,9 +6,8 @@ import textwrap
 from collections.abc import Iterable, Mapping
 
 from fvpipe.indexing.index import Index
-from fvpipe.types import Breast
+from fvpipe.types import BREAST_FACTS, Breast
 
-FACTS = ("bi_rads", "density", "age", "pathology", "subtype", "subset", "machine")
 COLUMNS = 100  # of a line on the screen
 
 
@@ -20,14 +19,14 @@ def known_facts(found: Index) -> dict[str, dict[str, int]]:
     dict of str to {"breasts": int, "images": int}
         Label, the facts of label tables, ``boxes`` of findings, and what headers say. Only facts that some breast has.
     """
-    breasts = [*found.breasts, *(each.breast for each in found.unpaired if not each.label_rejection)]
+    breasts = found.all_breasts
     counts: dict[str, dict[str, int]] = {}
     for breast in breasts:
         for fact in _known(breast):
             count = counts.setdefault(fact, {"breasts": 0, "images": 0})
             count["breasts"] += 1
             count["images"] += len(breast.images)
-    order = ["label", *FACTS, *sorted({name for breast in breasts for name, _ in breast.facts.targets})]
+    order = ["label", *BREAST_FACTS, *sorted({name for breast in breasts for name, _ in breast.facts.targets})]
     return {fact: counts[fact] for fact in [*order, "boxes", "patient_age", "manufacturer", "spacing"] if fact in counts}
 
 
@@ -35,7 +34,7 @@ def _known(breast: Breast) -> Iterable[str]:
     facts = breast.facts
     if facts.label >= 0:
         yield "label"
-    yield from (name for name in FACTS if getattr(facts, name) not in ("", None))
+    yield from (name for name in BREAST_FACTS if getattr(facts, name) not in ("", None))
     yield from (name for name, _ in facts.targets)
     if any(breast.findings):
         yield "boxes"

@@ -64,10 +64,10 @@ class BreastLabels:
         The table's patients and accession numbers as it writes them, by digest. Never to be shown or stored.
     of_images : mapping of str to sequence of BreastFacts
         By path, what rows that list images, and the path, say of the breast.
-    exams_of_images : mapping of str to Exam
-        By path, the exam that rows which list images name.
+    exams_of_images : mapping of str to sequence of Exam
+        By path, the exam as rows which list images, and the path, name it.
     findings_by_path : mapping of str to sequence of Finding
-        Boxes of such rows.
+        Boxes of such rows, and of masks.
     implied : mapping of (str, Laterality, Exam) to BreastFacts
         As `exams`, of breasts that no row names.
     combine : {"same", "first", "worst"}
@@ -75,7 +75,7 @@ class BreastLabels:
     policy : HeaderPolicy
         How identifiers are hashed.
     unused : sequence of str
-        Places of rows that only add facts, of breasts that no other row describes.
+        Places of rows and files that only add facts, of breasts that no other row describes.
     match : Match or None
         The table joined to the images; None before :meth:`matched`.
     """
@@ -89,7 +89,7 @@ class BreastLabels:
     exams: Mapping[tuple[str, Laterality, Exam], BreastFacts] = field(default_factory=dict)
     written: Mapping[str, str] = field(default_factory=dict, repr=False)
     of_images: Mapping[str, Sequence[BreastFacts]] = field(default_factory=dict)
-    exams_of_images: Mapping[str, Exam] = field(default_factory=dict)
+    exams_of_images: Mapping[str, Sequence[Exam]] = field(default_factory=dict)
     findings_by_path: Mapping[str, Sequence[Finding]] = field(default_factory=dict)
     implied: Mapping[tuple[str, Laterality, Exam], BreastFacts] = field(default_factory=dict)
     combine: Literal["same", "first", "worst"] = "same"
@@ -114,6 +114,8 @@ class BreastLabels:
                 if len(studies) > 1 and facts != BreastFacts():  # one that says nothing says nothing wrong of any exam
                     why = f"{_place(facts)}: fits {len(studies)} imaged exams of this breast; expected one"
                     ambiguous[patient, study, side] = f"{why}. Give the table {COLUMNS} that tells them apart"
+        for breast, why in self._zeros_lost(_imaged(records)):
+            ambiguous.setdefault(breast, why)
         for breast, (first, *others) in claims.items():
             if any(other != first for other in others):
                 places = " and ".join(_place(facts) for facts in (first, *others))
@@ -147,10 +149,11 @@ class BreastLabels:
         return replace(facts, excluded=excluded) if excluded else facts
 
     def names_another_exam(self, image: ImageRecord) -> bool:
-        """Whether the row that lists an image names another exam than its header, as far as both name one."""
-        exam = self.exams_of_images.get(image.path, Exam())
-        study, accession, date = image.study or exam.study, image.accession or exam.accession, image.study_date or exam.date
-        return not _fits(exam, study, accession, date)
+        """Whether a row that lists an image, or its path, names another exam than its header, as far as both name one."""
+        return any(
+            not _fits(exam, image.study or exam.study, image.accession or exam.accession, image.study_date or exam.date)
+            for exam in self.exams_of_images.get(image.path, ())
+        )
 
     def findings_of(self, image: ImageRecord) -> tuple[Finding, ...]:
         """Boxes of one image."""
@@ -184,7 +187,9 @@ class BreastLabels:
             yield Rejection(name, Reason.LABEL_WITHOUT_IMAGE, detail + hint), bool(hint)
         if self.unused:
             first = ", ".join(self.unused[:3]) + (", ..." if len(self.unused) > 3 else "")
-            detail = f"{len(self.unused)} row(s) add facts to breasts that no other row of the label table describes: {first}"
+            detail = (
+                f"{len(self.unused)} row(s) or file(s) add facts to breasts that no row of the label table describes: {first}"
+            )
             yield Rejection("label table", Reason.LABEL_WITHOUT_IMAGE, detail), True
 
     def _fitting(
@@ -197,6 +202,30 @@ class BreastLabels:
             fits = {study for study, accession, date in imaged.get((patient, side), ()) if _fits(exam, study, accession, date)}
             yield patient, side, exam, facts, sorted(fits)
 
+    def _zeros_lost(self, imaged: _Imaged) -> Iterator[tuple[BreastOfExam, str]]:
+        """Breasts that a row may describe whose patient has lost leading zeros, and so has become that of another patient.
+
+        Where the patient of the row is not imaged, its label is missed; that the other breast has no row then means nothing.
+        """
+        described = {patient for patient, _ in self.rows} | {patient for patient, *_ in self.exams}
+        numbers = {patient: self.written.get(patient, "") for patient in described}
+        numbers = {patient: text for patient, text in numbers.items() if re.fullmatch("[0-9]+", text)}
+        others = {patient for patient, _ in imaged} - described
+        if not others or any(text.startswith("0") for text in numbers.values()):  # the table has its zeros
+            return
+        zeros = range(1, MAX_ADDED_ZEROS + 1)
+        twins = {
+            patient: found
+            for patient, text in numbers.items()
+            if (found := others.intersection(self._patient("0" * count + text) for count in zeros))
+        }
+        for patient, side, _, facts, studies in self._fitting(imaged) if twins else ():
+            detail = "its patient differs from another imaged one only by leading zeros, and no row of the table has any"
+            breasts = {(twin, study, side) for twin in twins.get(patient, ()) for study, *_ in imaged.get((twin, side), ())}
+            if breasts and (studies or self.default.label >= 0):
+                breasts |= {(patient, study, side) for study in studies}
+                yield from ((breast, f"{_place(facts)}: {detail}") for breast in sorted(breasts))
+
     def _patient(self, written: str) -> str:
         return self.policy.identifier("patient", written)
 
@@ -204,6 +233,7 @@ class BreastLabels:
         return self.policy.exam_digest("accession", written)
 
 
+_RowOfExam = tuple[str, Laterality, Exam]
 _Imaged = Mapping[tuple[str, Laterality], set[tuple[str, str, str]]]
 """Study, accession and date of the images of each patient and side."""
 
@@ -257,21 +287,25 @@ def make_labels(source: Source, table: LabelTable, statements: Statements) -> Br
     policy = source.policy
     identify, digest = policy.identifier, policy.exam_digest  # `identify` is the identity where identifiers are kept
 
+    def by_exam(rows: Mapping[_RowOfExam, BreastFacts]) -> dict[_RowOfExam, BreastFacts]:
+        return {(identify("patient", p), side, policy.exam(exam)): facts for (p, side, exam), facts in rows.items()}
+
     breasts = [(patient, "") for patient, _ in table.rows] + [(patient, exam.accession) for patient, _, exam in table.exams]
     return BreastLabels(
-        {(identify("patient", patient), side): facts for (patient, side), facts in table.rows.items()},
-        BreastFacts(0, pathology="normal") if source.labels.unlabelled == "normal" else BreastFacts(),
-        {identify("patient", patient): why for patient, why in table.excluded_patients.items()},
-        {identify("instance", instance): facts for instance, facts in table.images.items()},
-        {identify("instance", instance): found for instance, found in table.findings.items()},
-        {(identify("patient", patient), *rest): what for (patient, *rest), what in table.regions.items()},  # type: ignore[misc]
-        {(identify("patient", p), side, policy.exam(exam)): facts for (p, side, exam), facts in table.exams.items()},
-        {identify("patient", p): p for p, _ in breasts} | {digest("accession", each): each for _, each in breasts if each},
-        statements.facts,
-        statements.exams,
-        statements.findings,
-        {(identify("patient", p), side, policy.exam(exam)): facts for (p, side, exam), facts in table.implied.items()},
-        table.combine,
-        policy,
-        table.unused,
+        rows={(identify("patient", patient), side): facts for (patient, side), facts in table.rows.items()},
+        default=BreastFacts(0, pathology="normal") if source.labels.unlabelled == "normal" else BreastFacts(),
+        excluded_patients={identify("patient", patient): why for patient, why in table.excluded_patients.items()},
+        images={identify("instance", instance): facts for instance, facts in table.images.items()},
+        findings={identify("instance", instance): found for instance, found in table.findings.items()},
+        regions={(identify("patient", p), side, view, n): what for (p, side, view, n), what in table.regions.items()},
+        exams=by_exam(table.exams),
+        written={identify("patient", p): p for p, _ in breasts}
+        | {digest("accession", each): each for _, each in breasts if each},
+        of_images=statements.facts,
+        exams_of_images=statements.exams,
+        findings_by_path=statements.findings,
+        implied=by_exam(table.implied),
+        combine=table.combine,
+        policy=policy,
+        unused=table.unused,
     )

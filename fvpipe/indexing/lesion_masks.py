@@ -69,7 +69,7 @@ def with_mask_findings(
     for record in headers.values():
         if isinstance(record, ImageRecord):
             images[record.patient_id, record.laterality, record.view].append(record)
-    findings = {instance: list(found) for instance, found in labels.findings.items()}
+    findings = {path: list(found) for path, found in labels.findings_by_path.items()}  # by path: some films have no UID
     for path, text in regions.items():
         if not text:  # outlines nothing, or could not be read
             continue
@@ -80,7 +80,7 @@ def with_mask_findings(
         fitting = [record for record in films if (record.rows, record.columns) == (rows, columns)]
         for record in fitting if box else ():
             top, bottom, left, right = map(float, box)
-            findings.setdefault(record.sop_instance_uid, []).append(Finding(category, bi_rads, top, bottom, left, right))
+            findings.setdefault(record.path, []).append(Finding(category, bi_rads, top, bottom, left, right))
         detail = ""
         if box and not fitting:
             sizes = " or ".join(sorted({f"{record.rows} x {record.columns}" for record in films}))
@@ -90,7 +90,7 @@ def with_mask_findings(
             detail = "as large as its film, with the values of an image; expected a mask of two values, or a smaller cut-out"
         if detail:
             rejections.append(Rejection(path, Reason.REGION_WITHOUT_IMAGE, detail))
-    return replace(labels, findings=findings), rejections
+    return replace(labels, findings_by_path=findings), rejections
 
 
 def read_regions(tasks: Sequence[MaskTask]) -> list[tuple[str, str | Rejection]]:

@@ -30,8 +30,7 @@ def mammoclean_table(found: Index) -> Iterator[bytes]:
     The diagnosis is empty where labels are made of BI-RADS, as in MammoClean's own table of VinDr-Mammo. Findings are those on
     the image; in a data set without boxes nothing is said of them.
     """
-    breasts = [*found.breasts, *(each.breast for each in found.unpaired if not each.label_rejection)]
-    breasts.sort(key=lambda breast: breast.key)
+    breasts = found.all_breasts
     by_patient = Counter(breast.key.patient for breast in {(b.key.patient, b.key.study): b for b in breasts}.values())
     by_bi_rads = _labels_are_bi_rads(found)
     for_several = {patient for patient, exams in by_patient.items() if exams > 1}

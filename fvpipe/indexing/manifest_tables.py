@@ -27,6 +27,7 @@ from fvpipe.reasons import Flag, Reason, Rejection, crop_verdict
 from fvpipe.shards.coordinates import coordinates_of
 from fvpipe.shards.targets import COLUMN_PREFIX
 from fvpipe.types import (
+    BREAST_FACTS,
     VIEWS,
     Breast,
     BreastFacts,
@@ -41,11 +42,9 @@ from fvpipe.types import (
     View,
 )
 
-_RECORD = [field.name for field in fields(ImageRecord) if field.name not in ("accession", "study_date", "exam_day")]
+_RECORD = [field.name for field in fields(ImageRecord) if field.name not in ("accession", "study_date", "exam_day", "person")]
 _OPTIONAL = ("subtype", "machine")  # a column where some breast has it
-_FACTS = [
-    field.name for field in fields(BreastFacts) if field.name not in ("excluded", "place", "pending", "targets", *_OPTIONAL)
-]
+_FACTS = ["label", *(name for name in BREAST_FACTS if name not in _OPTIONAL)]
 _SIDES = ("top", "bottom", "left", "right")
 _VIEW_FACTS = ("rows", "columns", "bits_stored", "row_spacing", "column_spacing")
 
@@ -81,20 +80,10 @@ def _tables(found: Index) -> Iterator[tuple[str, Iterable[bytes] | None]]:
     # First of all: whatever the folder is called, git must not see rows that are not ours to publish.
     yield ".gitignore", None if publishable else [b"*\n"]
     yield "images.csv", images_table(found)
-    breasts, unpaired = _all_breasts(found), {breast.key for breast in _unpaired(found)}
+    breasts, unpaired = found.all_breasts, {breast.key for breast in found.unpaired_breasts}
     yield "breasts.csv", breasts_table(breasts, found.exam_order, unpaired=unpaired)
     yield "rejected.csv", rejected_table(found.rejections)
     yield "findings.csv", findings_table(found, breasts)
-
-
-def _all_breasts(found: Index) -> Sequence[Breast]:
-    """Pairs, and the others that a pipeline of one view builds."""
-    others = _unpaired(found)
-    return sorted([*found.breasts, *others], key=lambda breast: breast.key) if others else found.breasts
-
-
-def _unpaired(found: Index) -> list[Breast]:
-    return [each.breast for each in found.unpaired if not each.label_rejection]
 
 
 def images_table(found: Index) -> Iterator[bytes]:
@@ -103,7 +92,7 @@ def images_table(found: Index) -> Iterator[bytes]:
     ``digest`` is there where the index digested the files, ``exam_order`` where a patient has several exams; ``breast_id`` is
     empty for an image that no pipeline uses.
     """
-    used = {image.path: breast.key.breast_id for breast in _all_breasts(found) for image in breast.images}
+    used = {image.path: breast.key.breast_id for breast in found.all_breasts for image in breast.images}
     values = attrgetter(*_RECORD)
     digest = [] if found.digests is None else ["digest"]
     rows = (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -63,8 +63,9 @@ def colliding_instances(records: Iterable[ImageRecord]) -> list[list[ImageRecord
 
 
 def contradictions(records: Iterable[ImageRecord], labels: BreastLabels) -> Iterator[Rejection]:
-    """Reject records whose header contradicts the label table: which of the two is wrong cannot be known here."""
+    """Reject records whose header contradicts the label table, or others of its study: which is wrong cannot be known here."""
     records = list(records)
+    yield from _mixed_studies(records)
     labels = labels.matched(records)
     for record in records:
         facts = labels.images.get(record.sop_instance_uid) or ImageFacts(0)
@@ -82,8 +83,33 @@ def contradictions(records: Iterable[ImageRecord], labels: BreastLabels) -> Iter
                 break
         else:
             if labels.names_another_exam(record):
-                detail = "the row of the label table names another exam than the header (study_uid, accession or study_date)"
+                detail = "label table or path names another exam than the header (study_uid, accession or study_date)"
                 yield Rejection(record.path, Reason.IDENTIFIER_CONFLICT, detail)
+
+
+def _mixed_studies(records: Iterable[ImageRecord]) -> Iterator[Rejection]:
+    """Reject the images of each study that seems to be of several patients or exams, so that views of both would be paired.
+
+    Anonymizers may give all patients one identifier, and all studies one UID. A study may go on after midnight.
+    """
+    studies: dict[tuple[str, str], list[ImageRecord]] = defaultdict(list)
+    for record in records:
+        if record.study and "exam " not in record.identity_from:  # that of a table or path is not the header's
+            studies[record.patient_id, record.study].append(record)
+    for images in studies.values():
+        days = [image.exam_day for image in images if image.exam_day is not None]
+        ages = [min(int(image.patient_age[:-1]), 90) for image in images if image.patient_age]
+        differ = {"Study Date": days, "Patient's Age": ages}
+        found = [name for name, values in differ.items() if values and max(values) - min(values) > 1]
+        told = {each for image in images for each in image.person.split()}
+        names = Counter(each.partition(":")[0] for each in told)
+        found += [_PERSON[name] for name, count in sorted(names.items()) if count > 1]
+        for image in images if found else ():
+            detail = f"the {len(images)} images of this study have several values of {', '.join(found)}"
+            yield Rejection(image.path, Reason.IDENTIFIER_CONFLICT, f"{detail}; expected those of one patient at one exam")
+
+
+_PERSON = {"birth": "Patient's Birth Date", "sex": "Patient's Sex", "issuer": "Issuer of Patient ID"}
 
 
 def _near(reason: Reason, header: object, table: object) -> bool:

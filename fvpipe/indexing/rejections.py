@@ -62,7 +62,7 @@ def require_breasts(found: Index) -> None:
     LabelTableError
         No row of the label table describes an image.
     """
-    if found.files and not found.breasts and all(each.label_rejection for each in found.unpaired):
+    if found.files and not found.all_breasts:
         raise QualityError(nothing_to_build(found, found.rejections))
     if found.labels_unmatched:
         rows = [rejection for rejection in found.rejections if rejection.reason is Reason.LABEL_WITHOUT_IMAGE]

@@ -12,13 +12,15 @@ from heapq import heappop, heappush
 from pathlib import Path
 
 from fvpipe.cache.file_cache import FileCache
-from fvpipe.config.formats import DICOM, SUFFIXES, Format
-from fvpipe.dicom.raster.headers import HEAD_BYTES, recognize
+from fvpipe.config.formats import DICOM, HEAD_BYTES, SUFFIXES, Format, recognize
 from fvpipe.errors import InputError
 from fvpipe.indexing.index import PassedOver
 from fvpipe.io.read import file_state
 from fvpipe.reasons import Reason, Rejection
 from fvpipe.types import ImageRecord, SourceFile
+
+CACHED_AS = "format"
+"""Kind of what :class:`Content` says of a file in the file cache; a new name where the same bytes would be told otherwise."""
 
 ARCHIVES = frozenset({".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar"})
 
@@ -71,8 +73,13 @@ def scan_folder(root: Path, formats: Sequence[Format] = DICOM) -> FolderScan:
     InputError
         The folder does not exist or cannot be listed.
     """
-    if not root.is_dir():
-        state = "is no folder" if root.exists() else "no such folder"
+    try:
+        state = "" if stat.S_ISDIR(os.stat(root).st_mode) else "is no folder"
+    except (FileNotFoundError, NotADirectoryError):
+        state = "no such folder"
+    except OSError as error:
+        state = f"cannot be read ({error.strerror})"
+    if state:
         raise InputError(f"{root}: {state}; expected a folder of DICOM files")
     suffixes = frozenset[str]().union(*(SUFFIXES[each] for each in formats))
     files, foreign, rejections, hidden = dict[str, SourceFile](), dict[str, SourceFile](), list[Rejection](), list[str]()
@@ -145,7 +152,7 @@ def _contents(root: Path, files: Iterable[SourceFile], file_cache: FileCache) ->
     """Tell what files are by their first bytes; one that cannot be read is `OTHER`."""
     contents, new = dict[str, Content](), list[tuple[SourceFile, str]]()
     for file in files:
-        cached = file_cache.fact(file, "content")
+        cached = file_cache.fact(file, CACHED_AS)
         if cached is None:
             try:
                 with open(root / file.path, "rb", buffering=0) as data:
@@ -155,7 +162,7 @@ def _contents(root: Path, files: Iterable[SourceFile], file_cache: FileCache) ->
                 cached = Content.OTHER.value
         contents[file.path] = Content(cached)
     if new:
-        file_cache.put_facts(new, "content")
+        file_cache.put_facts(new, CACHED_AS)
     return contents
 
 

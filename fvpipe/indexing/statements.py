@@ -34,8 +34,8 @@ class Statements:
         What rows and path say of the breast.
     findings : mapping of str to sequence of Finding
         Boxes.
-    exams : mapping of str to Exam
-        Names of the exam, which must be the header's; identifiers as the records have them.
+    exams : mapping of str to sequence of Exam
+        Names of the exam by row and path, which must be the header's; identifiers as the records have them.
     rejections : sequence of Rejection
         Images that are left out without reading them, and a line for the rows without a file.
     not_listed : mapping of str to Rejection
@@ -45,7 +45,7 @@ class Statements:
     stated: Mapping[str, StatedImage] = field(default_factory=dict)
     facts: Mapping[str, Sequence[BreastFacts]] = field(default_factory=dict)
     findings: Mapping[str, Sequence[Finding]] = field(default_factory=dict)
-    exams: Mapping[str, Exam] = field(default_factory=dict)
+    exams: Mapping[str, Sequence[Exam]] = field(default_factory=dict)
     rejections: Sequence[Rejection] = ()
     not_listed: Mapping[str, Rejection] = field(default_factory=dict)
 
@@ -105,13 +105,9 @@ def collect_statements(source: Source, table: LabelTable, paths: Sequence[str]) 
     stated: dict[str, StatedImage] = {}
     facts: dict[str, list[BreastFacts]] = {}
     findings: dict[str, list[Finding]] = {}
-    exams: dict[str, Exam] = {}
+    exams: dict[str, list[Exam]] = {}
     rejections, unlisted = list[Rejection](), set[str]()
-    only_listed = (
-        bool(table.listed)
-        and adapter.declaration is not None
-        and any(getattr(adapter.declaration.identity, fact)[0] == "table" for fact in _CONFLICTS)
-    )
+    only_listed = bool(table.listed) and any(getattr(adapter.identity, fact)[0] == "table" for fact in _CONFLICTS)
     places = {image.place: key for key, image in table.listed.items()}
     for path, said in adapter.state_images(paths, table, source.labels).items():
         for _, image in said:
@@ -125,7 +121,7 @@ def collect_statements(source: Source, table: LabelTable, paths: Sequence[str]) 
         stated[path] = answer
         facts[path] = [image.facts for _, image in said if image.facts is not None]
         findings[path] = [finding for _, image in said for finding in image.findings]
-        exams[path] = next((source.policy.exam(image.exam_names) for _, image in said if image.exam_names != Exam()), Exam())
+        exams[path] = [source.policy.exam(image.exam_names) for _, image in said if image.exam_names != Exam()]
     if places:
         first = ", ".join(list(places)[:3])
         detail = f"{len(places)} of {len(table.listed)} rows list an image that the input does not have: {first}"
@@ -134,7 +130,7 @@ def collect_statements(source: Source, table: LabelTable, paths: Sequence[str]) 
         stated,
         {path: each for path, each in facts.items() if each},
         {path: each for path, each in findings.items() if each},
-        {path: each for path, each in exams.items() if each != Exam()},
+        {path: each for path, each in exams.items() if each},
         rejections,
         {path: Rejection(path, Reason.IMAGE_NOT_LISTED, NOT_LISTED) for path in unlisted},
     )
@@ -149,7 +145,7 @@ def statement_digest(stated: StatedImage | None) -> str:
 
 def _stated(source: Source, path: str, said: Sequence[tuple[str, ListedImage]]) -> StatedImage | Rejection:
     """Merge what rows and path say, which must not contradict each other."""
-    policy, identity = source.policy, source.adapter.declaration.identity if source.adapter.declaration else None
+    policy, identity = source.policy, source.adapter.identity
     found: dict[str, str] = {}
     sources: list[str] = []
     for _, image in said:
@@ -157,7 +153,7 @@ def _stated(source: Source, path: str, said: Sequence[tuple[str, ListedImage]]) 
             reason, why = image.rejected
             return Rejection(path, reason, f"{image.place}: {why}")
     for fact, reason in _CONFLICTS.items():
-        order = getattr(identity, fact) if identity else ("table",)
+        order = getattr(identity, fact)
         values = [(where, image.place, str(getattr(image, fact) or "")) for where, image in said]
         spoken = sorted(((w, p, v) for w, p, v in values if v and w in order), key=lambda each: order.index(each[0]))
         if len({value for *_, value in spoken}) > 1:
@@ -172,9 +168,12 @@ def _stated(source: Source, path: str, said: Sequence[tuple[str, ListedImage]]) 
     problem = _unusable(found.get("patient", ""))
     if problem:
         return Rejection(path, Reason.IDENTIFIER_INVALID, f"the patient of label table or path {problem}")
-    kinds = {image.kind for _, image in said}
+    kinds = {image.kind for _, image in said} - {""}
+    if len(kinds) > 1:
+        places = " and ".join(image.place for _, image in said if image.kind)
+        return Rejection(path, Reason.IMAGE_KIND_REFUSED, f"{places} give two kinds: {' and '.join(sorted(kinds))}")
     implant = any(image.implant for _, image in said)
-    more = [f"{name} table" for name, is_it in (("kind", kinds - {"", "full_field"}), ("implant", implant)) if is_it]
+    more = [f"{name} table" for name, is_it in (("kind", kinds - {"full_field"}), ("implant", implant)) if is_it]
     return StatedImage(
         policy.identifier("patient", found.get("patient", "")),
         policy.exam_digest("study", found.get("exam", "")),

@@ -10,6 +10,7 @@ import csv
 import io
 import os
 import re
+import stat
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import BinaryIO, TextIO, TypeVar
 
 from fvpipe.errors import LabelTableError
+from fvpipe.io.workbooks import check_formulas, check_sheets, sheet_rows
 from fvpipe.regular_files import open_regular
 
 ValueT = TypeVar("ValueT")
@@ -206,8 +208,13 @@ def open_table(file: Path, required: Sequence[str] = ()) -> OpenTable:
         No such file, not readable, larger than label tables are, or no heading.
     """
     expected = f"the columns {', '.join(required)}" if required else "names of columns"
-    if not file.is_file():
-        state = "is no regular file" if file.exists() else "no such file"
+    try:
+        state = "" if stat.S_ISREG(os.stat(file).st_mode) else "is no regular file"
+    except (FileNotFoundError, NotADirectoryError):
+        state = "no such file"
+    except OSError as error:
+        state = f"cannot be read ({error.strerror})"
+    if state:
         raise LabelTableError(f"{file}: {state}; expected a table with {expected}")
     lines = _read_xlsx(file) if file.suffix.lower() == ".xlsx" else _read_csv(file)
     filled = ((number, cells) for number, cells in lines if any(cells))
@@ -298,8 +305,9 @@ def _read_xlsx(file: Path) -> Iterator[tuple[int, list[str]]]:
     try:
         _check_parts(file)
         book = openpyxl.load_workbook(file, read_only=True, data_only=True)
-        book.worksheets[0].reset_dimensions()  # some writers give a wrong size, which would hide the last rows
-        for number, row in enumerate(book.worksheets[0].iter_rows(values_only=True), start=1):
+        check_sheets(file, book)
+        check_formulas(file)
+        for number, row in enumerate(sheet_rows(book.worksheets[0]), start=1):
             cells += len(row)
             _reject_amount(file, 0, number, cells)
             yield number, [_format_cell(value) for value in row]
@@ -330,8 +338,8 @@ def _format_cell(value: object) -> str:
         return ""
     if isinstance(value, datetime) and value == datetime(value.year, value.month, value.day):
         value = value.date()
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
+    if isinstance(value, float) and value.is_integer():  # Excel keeps 15 digits: of more, the last were cut off
+        value = int(value) if abs(value) < 1e15 else f"{value:.14E}"
     return str(value).strip()
 
 

@@ -53,6 +53,16 @@ class Project:
         return self.folder / "cache" / "models"
 
     @property
+    def checkpoints(self) -> Path:
+        """The folder of the states of trainings that are not finished, by pipeline, split and model."""
+        return self.folder / "cache" / "checkpoints"
+
+    @property
+    def reports(self) -> Path:
+        """The folder of pages, metrics and figures."""
+        return self.folder / "cache" / "reports"
+
+    @property
     def splits(self) -> Path:
         """The folder of split tables."""
         return self.folder / "manifests" / "splits"

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 from fvpipe.config.project import DataSet
+from fvpipe.datasets.declaration import Declaration
+from fvpipe.datasets.declared import declared_adapter, table_files
 from fvpipe.datasets.source import Source
-from fvpipe.errors import LabelTableError
+from fvpipe.errors import ParameterError
 from fvpipe.indexing.statements import Reading, Statements, collect_statements
 from fvpipe.project.project import Project, make_source
 from fvpipe.types import NOTHING_STATED
-
-MAX_PARENTS = 6  # above a file, in which the tables of a data set without a project are looked for
 
 
 def find_readings(
@@ -42,9 +44,9 @@ def find_readings(
     Raises
     ------
     ParameterError
-        There is no such adapter.
+        There is no such adapter, or it does not say where its tables lie.
     LabelTableError
-        The label table of the project's data set is missing or breaks its form.
+        A label table breaks its form, or that of the project's data set is missing.
     """
     readings: dict[Path, Reading] = {}
     if adapter is None and (folder / "params.yaml").is_file():
@@ -55,26 +57,67 @@ def find_readings(
             inside = {path: relative for path, (owner, relative) in held.items() if owner == name}
             said = _statements(source, inside.values())
             readings |= {path: _reading(source, said, relative, name) for path, relative in inside.items()}
-    settings = DataSet(adapter=adapter or "table", identifiers="own" if keep_identifiers else "")
-    for path in paths:
-        if path not in readings:
-            readings[path] = _outside(path.absolute(), settings, id_key)
+    outside = {path: _absolute(path) for path in paths if path not in readings}
+    if outside:
+        settings = DataSet(adapter=adapter or "table", identifiers="own" if keep_identifiers else "")
+        read = _outside(set(outside.values()), make_source("file", Path(), settings, id_key, Path()))
+        readings |= {path: read[absolute] for path, absolute in outside.items()}
     return readings
 
 
-def _outside(path: Path, settings: DataSet, id_key: Path | None) -> Reading:
-    """Read a file of no project: the tables of its data set may be in any folder above it."""
-    source = make_source("file", path.parent, settings, id_key, Path())
-    for parent in [*path.parents][:MAX_PARENTS] if source.adapter.state_images else ():
-        try:
-            root = replace(source, root=parent)
-            relative = path.relative_to(parent).as_posix()
-            found = _reading(root, _statements(root, [relative]), relative, "")
-        except LabelTableError:  # no table here, or another one
-            continue
-        if found.rejection is None and found.stated != NOTHING_STATED:
-            return found
-    return Reading(source.policy)
+def _absolute(path: Path) -> Path:
+    """Whose parents are the folders above the file; a link stays where it lies."""
+    return path.resolve() if ".." in path.parts else path.absolute()
+
+
+def _outside(paths: Collection[Path], source: Source) -> dict[Path, Reading]:
+    """Read files of no project: the nearest folder at or above a file that holds a table, in its declared place, is the input.
+
+    Where no table is needed, it is the nearest folder below which the path says something.
+    """
+    readings = dict.fromkeys(paths, Reading(source.policy))
+    if source.adapter.state_images is None:
+        return readings
+    if source.adapter.declaration is None:
+        name = source.adapter.name
+        raise ParameterError(
+            f"adapter {name!r} has no declaration, which would say where its tables lie; "
+            "run this in the project whose params.yaml has the data set"
+        )
+    near = _without_search(source.adapter.declaration)
+    source, tables = replace(source, adapter=declared_adapter(near)), [table for table in near.tables if table.file]
+
+    @cache
+    def holds_a_table(folder: Path) -> bool:
+        return any(table_files(table, folder) for table in tables)
+
+    inside: defaultdict[Path, list[Path]] = defaultdict(list)
+    for path in paths:
+        if root := next(filter(holds_a_table, path.parents), None):
+            inside[root].append(path)
+        elif all(table.optional for table in tables):
+            tried = (_read(replace(source, root=root), [path])[path] for root in path.parents)
+            speaks = (reading for reading in tried if reading.rejection is None and reading.stated != NOTHING_STATED)
+            readings[path] = next(speaks, readings[path])
+    for root, files in inside.items():
+        readings |= _read(replace(source, root=root), files)
+    return readings
+
+
+def _without_search(declaration: Declaration) -> Declaration:
+    """The declaration with tables in their declared places alone: ``**`` would search all that lies below a folder."""
+    tables = [
+        table.model_copy(update={"file": tuple(dict.fromkeys(pattern.replace("**/", "") for pattern in table.file))})
+        for table in declaration.tables
+    ]
+    return declaration.model_copy(update={"tables": tuple(tables), "code": ""})  # code would read outlines and the like
+
+
+def _read(source: Source, files: Iterable[Path]) -> dict[Path, Reading]:
+    """Read files below the input folder."""
+    relative = {file: file.relative_to(source.root).as_posix() for file in files}
+    said = _statements(source, relative.values())
+    return {file: _reading(source, said, path, "") for file, path in relative.items()}
 
 
 def _statements(source: Source, paths: Iterable[str]) -> Statements:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,10 @@ from fvpipe.config.project import Params
 from fvpipe.datasets.registry import get_adapter
 from fvpipe.errors import ParameterError
 
-FORBIDDEN = {"cache/shards": "redistribute_shards", "cache/reports": "redistribute_shards", "cache/models": "release_models"}
+FORBIDDEN = {
+    **dict.fromkeys(("cache/shards", "cache/samples", "cache/reports"), "redistribute_shards"),
+    "cache/models": "release_models",
+}
 """What a license forbids (pages show samples), as adapters say it, by the folder of the outputs."""
 
 
@@ -24,8 +29,9 @@ def check_push(folder: Path, params: Params) -> None:
     ParameterError
         An output of ``dvc.yaml`` without ``push: false`` would hold shards or models of such a data set.
     """
+    pushed = [*_pushed(folder / "dvc.yaml")]
     for place, allowed in FORBIDDEN.items():
-        if not _is_pushed(folder / "dvc.yaml", place):
+        if not any(_holds(output, folder / place) for output in pushed):
             continue
         for name, settings in params.datasets.items():
             if settings.simulated or name in params.accept_license:
@@ -39,16 +45,31 @@ def check_push(folder: Path, params: Params) -> None:
                 )
 
 
-def _is_pushed(file: Path, place: str) -> bool:
-    """Whether DVC would push an output in `place`."""
+def _pushed(file: Path) -> Iterator[str]:
+    """Outputs that DVC would push, as absolute paths in which ``${`` begins what DVC fills in."""
     try:
-        stages = read_yaml(file)["stages"].values()
-        outputs = [each for stage in stages for each in (stage.get("do") or stage).get("outs", ())]
-    except (ParameterError, KeyError, TypeError, AttributeError):  # none, or none that DVC could read
-        return False
-    return any(
-        str(path).startswith(f"{place}/") and not (isinstance(flags, dict) and _stays(flags))
-        for path, flags in (next(iter(each.items())) if isinstance(each, dict) else (each, None) for each in outputs)
+        stages = [stage.get("do") or stage for stage in read_yaml(file)["stages"].values()]
+        outputs = [
+            (str(stage.get("wdir") or "."), *(next(iter(each.items())) if isinstance(each, dict) else (each, None)))
+            for stage in stages
+            for kind in ("outs", "plots")  # metrics are numbers about many breasts
+            for each in stage.get(kind) or ()
+        ]
+    except (ParameterError, KeyError, TypeError, AttributeError, StopIteration):  # none, or none that DVC could read
+        return
+    for working, path, flags in outputs:
+        if not (isinstance(flags, dict) and _stays(flags)):
+            known, *filled_in = os.path.join(os.path.abspath(file.parent), working, str(path)).split("${", 1)
+            folder, name = os.path.split(known) if filled_in else (known, "")
+            yield os.path.join(os.path.realpath(folder), name) + ("${" if filled_in else "")
+
+
+def _holds(output: str, place: Path) -> bool:
+    """Whether an output lies in `place`, is it, or is a folder above it; one that is filled in may be any that begins so."""
+    place = place.resolve()
+    known, filled_in, _ = output.partition("${")
+    return Path(known).is_relative_to(place) or (
+        str(place).startswith(known) if filled_in else place.is_relative_to(Path(known))
     )
 
 

@@ -17,6 +17,7 @@ from fvpipe.cache.sample_store import SampleStore
 from fvpipe.config.loading import digest_of
 from fvpipe.config.pipeline import load_pipeline
 from fvpipe.datasets.source import Source
+from fvpipe.dicom.rules.identifiers import source_of_facts
 from fvpipe.errors import FvpipeError, InputError
 from fvpipe.execution.workers import Workers
 from fvpipe.indexing.index import Index
@@ -27,7 +28,7 @@ from fvpipe.indexing.rejections import rejection_lines, require_breasts
 from fvpipe.io.atomic import write_if_changed
 from fvpipe.project.project import Project
 from fvpipe.reasons import Reason
-from fvpipe.types import LABEL_NAMES, BreastKey
+from fvpipe.types import BREAST_FACTS, LABEL_NAMES, BreastKey
 
 Say = Callable[[str], None]
 EXPORTS = {"mammoclean": mammoclean_table}
@@ -108,7 +109,7 @@ def run_index(
             dataset=name,
             images=len(found.images),
             breasts=len(found.breasts),
-            unpaired=sum(not each.label_rejection for each in found.unpaired),
+            unpaired=len(found.unpaired_breasts),
             rejections=dict(sorted(Counter(rejection.reason.value for rejection in found.rejections).items())),
             ignored=len(found.passed_over),
             read=found.headers_read,
@@ -130,8 +131,12 @@ def explain(project: Project, path: Path, workers: Workers, id_key: Path | None,
     """
     held = project.holder(path)
     if held is None:
-        raise InputError(f"{path}: is below the folder of no data set of params.yaml; expected data/<name>/...")
+        folders = ", ".join(str(project.root(name)) for name in project.names(())) or "none: params.yaml has no data set"
+        raise InputError(f"{path}: is below the folder of no data set of params.yaml; expected a file below one of {folders}")
     source, relative = project.source(held[0], id_key), held[1]
+    if not path.is_file():
+        state = "is no file" if path.exists() else "no such file"
+        raise InputError(f"{path}: {state}; expected an image of data set {source.name}")
     with open_file_cache(source, project.samples, reread=reread) as file_cache:
         found = flow.index(source, workers, file_cache)
     answer: dict[str, Any] = {"path": relative, "dataset": source.name, "adapter": source.adapter.name, "facts": {}}
@@ -140,10 +145,14 @@ def explain(project: Project, path: Path, workers: Workers, id_key: Path | None,
         answer["rejected"] = {"reason": rejection.reason.value, "detail": rejection.detail}
     image = next((each for each in found.images if each.path == relative), None)
     if image is None and rejection is None:
-        raise InputError(f"{path}: was passed over: it is no DICOM file, or hidden")
+        formats = " or ".join(each.upper() for each in source.policy.formats)
+        raise InputError(
+            f"{path}: data set {source.name} passes over this file: it is hidden (a name that begins with a dot), or no "
+            f"{formats} by its name and its first bytes, as tables, archives and DICOMDIR are; expected an image"
+        )
     if image is None:
         return answer
-    said = dict(each.split(" ") for each in image.identity_from.split(", ") if each)
+    said = source_of_facts(image.identity_from)
     for fact, value in (
         ("patient", image.patient_id),
         ("exam", image.study),
@@ -155,7 +164,7 @@ def explain(project: Project, path: Path, workers: Workers, id_key: Path | None,
     key = BreastKey(source.name, image.patient_id, image.study, image.laterality)
     ambiguous = next((r for r in found.rejections if r.what == key.breast_id and r.reason is Reason.LABEL_AMBIGUOUS), None)
     facts = found.facts[relative]
-    values = {name: getattr(facts, name) for name in ("bi_rads", "density", "age", "pathology", "subset", "subtype", "machine")}
+    values = {name: getattr(facts, name) for name in BREAST_FACTS}
     missing = f"{ambiguous.reason.value}: {ambiguous.detail}" if ambiguous else "no row of the label table names this breast"
     label = {"label": LABEL_NAMES[facts.label], "excluded": facts.excluded}
     for fact, value in (label | values).items():

@@ -14,6 +14,7 @@ from fvpipe.cache.sample_store import SampleStore
 from fvpipe.config.loading import is_plain_name
 from fvpipe.config.pipeline import load_pipeline
 from fvpipe.config.project import DataSet, Labels
+from fvpipe.datasets.registry import get_adapter
 from fvpipe.datasets.source import Source
 from fvpipe.errors import ParameterError
 from fvpipe.execution.workers import Workers, WorkerSettings
@@ -49,7 +50,7 @@ def index(dicom: str | Path, adapter: str = "table", labels: str | Path | None =
         The folder or the label table cannot be read, no file gives a breast, no row of the label table describes an image, or
         there is no such adapter.
     """
-    source = standalone_source(Path(adapter).stem, Path(dicom), adapter, Path(labels) if labels else None)
+    source = standalone_source("", Path(dicom), adapter, Path(labels) if labels else None)
     with (
         tempfile.TemporaryDirectory() as folder,
         open_file_cache(source, Path(folder)) as file_cache,
@@ -97,7 +98,7 @@ def build_shards(
         The input cannot be read, it gives no sample, no row of the label table describes an image, or the build was not
         committed.
     """
-    source = standalone_source(Path(adapter).stem, Path(dicom), adapter, Path(labels) if labels else None)
+    source = standalone_source("", Path(dicom), adapter, Path(labels) if labels else None)
     target, samples = standalone_target(source.name, pipeline, Path(out)), Path(out) / ".samples"
     with open_file_cache(source, samples) as file_cache, Workers(WorkerSettings(count=workers)) as pool:
         found = flow.index(source, pool, file_cache)
@@ -135,13 +136,14 @@ def standalone_source(
     id_key: Path | None = None,
     rules: Labels | None = None,
 ) -> Source:
-    """Describe a data set that belongs to no project.
+    """Describe a data set that belongs to no project; an empty `name` is the adapter's own.
 
     Raises
     ------
     ParameterError
         `name` cannot be a name, or there is no such adapter.
     """
+    name = name or get_adapter(adapter_name).name
     if not is_plain_name(name):
         raise ParameterError(f"data set name {name!r}: only a-z, 0-9, '-' and '_', at most 64 characters")
     settings = DataSet(adapter=adapter_name, label_file=str(labels.absolute()) if labels else "", labels=rules or Labels())

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from fvpipe.imaging.decoded_image import DecodedImage
 from fvpipe.imaging.segmentation import SegmentationTrace
+from fvpipe.imaging.threshold import BINS
+from fvpipe.imaging.thumbnail import has_interior, make_thumbnail
 from fvpipe.types import Segmentation
 
 Image = NDArray[np.uint8]
@@ -62,13 +64,15 @@ def draw_segmentation(image: DecodedImage, segmentation: Segmentation, longer_si
     return np.asarray(drawing, np.uint8)
 
 
-def draw_histogram(trace: SegmentationTrace | None) -> Image:
+def draw_histogram(image: DecodedImage, trace: SegmentationTrace | None) -> Image:
     """Draw the histogram of the thumbnail with a logarithmic axis, and the threshold of each attempt as a line.
 
     Parameters
     ----------
+    image : DecodedImage
+        Image that was segmented.
     trace : SegmentationTrace or None
-        None for an image that cannot be thresholded.
+        Its trace; None if no threshold was tried.
 
     Returns
     -------
@@ -77,26 +81,31 @@ def draw_histogram(trace: SegmentationTrace | None) -> Image:
     """
     columns, rows = PANEL
     panel = np.zeros((rows, columns, 3), np.uint8)
-    if trace is None:
+    thumbnail = trace.thumbnail if trace else make_thumbnail(image, image.chest_wall) if has_interior(image) else None
+    if thumbnail is None:
         _write(panel, "one value only: no histogram", 20, rows // 2)
         return panel
     left, right, top, bottom = 20, columns - 20, 60, rows - 40
-    heights = np.log1p(trace.counts) / max(float(np.log1p(trace.counts.max())), 1e-9)
+    values = thumbnail.values[thumbnail.stored]
+    low, high = float(values.min()), float(values.max())
+    bins = np.minimum((values - low) * (BINS / max(high - low, 1e-300)), BINS - 1).astype(int)
+    heights = np.log1p(np.bincount(bins.ravel(), minlength=BINS))
+    heights /= max(float(heights.max()), 1e-9)
     width = (right - left) / len(heights)
     for i, height in enumerate(heights.tolist()):
         if height:
             corner = (left + round(i * width), bottom - round(height * (bottom - top)))
             cv2.rectangle(panel, corner, (max(left + round((i + 1) * width) - 1, corner[0]), bottom), GRAY, cv2.FILLED)
     _write(panel, "thumbnail values, log counts", left, 20)
-    for number, attempt in enumerate(trace.attempts):
+    for number, attempt in enumerate(trace.attempts if trace else ()):
         if math.isfinite(attempt.threshold):
-            x = left + round((attempt.threshold - trace.low) / max(trace.high - trace.low, 1e-300) * (right - left))
+            x = left + round((attempt.threshold - low) / max(high - low, 1e-300) * (right - left))
             color = CROP_BOX if attempt.passes else OUTLINE
             cv2.line(panel, (x, top), (x, bottom), color, 2)
             verdict = "passes" if attempt.passes else "fails"
             _write(panel, f"{attempt.method} {attempt.threshold:g} {verdict}", left + 300 * number, 44, color)
-    _write(panel, f"{trace.low:g}", left, rows - 14)
-    _write(panel, f"{trace.high:g}", right - 90, rows - 14)
+    _write(panel, f"{low:g}", left, rows - 14)
+    _write(panel, f"{high:g}", right - 90, rows - 14)
     return panel
 
 

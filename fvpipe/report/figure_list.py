@@ -38,9 +38,12 @@ def read_list(folder: Path) -> list[tuple[ListedFigure, bytes]]:
     if not path.is_file():
         return []
     try:
-        listed = [parse(ListedFigure, row, str(path)) for row in json.loads(path.read_bytes())]
+        rows = json.loads(path.read_bytes())
+        if not isinstance(rows, list):
+            raise ValueError("no list of figures")
+        listed = [parse(ListedFigure, row, str(path)) for row in rows]
         if not all(is_plain_name(figure.name) for figure in listed):
             raise ValueError("a name that is none of a figure")
         return [(figure, (folder / f"{figure.name}.svg").read_bytes()) for figure in listed]
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: cannot be shown ({error}); run `fvpipe figures` again") from None

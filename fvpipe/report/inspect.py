@@ -20,7 +20,7 @@ from fvpipe.imaging.canvas import frame_level
 from fvpipe.imaging.decoded_image import DecodedImage
 from fvpipe.imaging.normalize import is_constant
 from fvpipe.imaging.outline import GATES
-from fvpipe.imaging.segmentation import SegmentationTrace, segment, trace_segmentation
+from fvpipe.imaging.segmentation import SegmentationTrace, trace_segmentation
 from fvpipe.imaging.verdict import LIMITS
 from fvpipe.imaging.view_agreement import HEADER_FLAGS, constant_flags
 from fvpipe.indexing.statements import Reading
@@ -170,8 +170,8 @@ def _report_pixels(task: PixelTask) -> PixelReport:
     level = frame_level(image.source_shape, task.pipeline)
     if level:
         image = decode_image(data, task.header, voi, level=level)
-    found, seen = segment(image, task.pipeline.segment), trace_segmentation(image, task.pipeline.segment)
-    png = encode(side_by_side([draw_segmentation(image, found), draw_histogram(seen)]), ".png") if task.with_png else b""
+    found, seen = trace_segmentation(image, task.pipeline.segment)
+    png = encode(side_by_side([draw_segmentation(image, found), draw_histogram(image, seen)]), ".png") if task.with_png else b""
     return PixelReport(tuple(results), _pixel_facts(image, found, seen), png)
 
 

@@ -176,11 +176,10 @@ def _preview(task: ImageTask) -> Preview | Rejection:
     image = read_image(task)
     if isinstance(image, Rejection):
         return image
-    found = segment(image, task.pipeline.segment)
+    found, trace = trace_segmentation(image, task.pipeline.segment)
     drawing = draw_segmentation(image, found, PREVIEW_SIDE)
-    trace = trace_segmentation(image, task.pipeline.segment)
     failed = [_failed_gates(attempt) for attempt in trace.attempts if not attempt.passes] if trace else []
-    if trace and not trace.attempts and task.pipeline.segment.method != "none":
+    if trace and not trace.attempts:
         failed = ["air is white, as in a negative"]
     return Preview(encode(drawing, ".jpg"), "; ".join([*failed, explain(found.gates)]).strip("; "))
 

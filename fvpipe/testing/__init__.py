@@ -1,4 +1,4 @@
-"""Test kit for adapters: a made data set in the form that a declaration describes, and the rules that it must keep.
+"""Test kit for adapters: a simulated data set in the form that a declaration describes, and the rules that it must keep.
 
 A test of an adapter of another package::
 
@@ -6,20 +6,20 @@ A test of an adapter of another package::
 
 
     def test_clinic(tmp_path):
-        assert check_adapter("adapters/clinic.yaml", tmp_path).not_made == ()
+        assert check_adapter("adapters/clinic.yaml", tmp_path).not_covered == ()
 
-What the declaration says is taken as what the publisher does. :func:`make_tree` writes the made set alone, for tests of what
-the publisher does beyond it: change a row or a header, write again, and look at the index.
+What the declaration says is taken as what the publisher does. :func:`make_tree` writes the simulated set alone, for tests of
+what the publisher does beyond it: change a row or a header, write again, and look at the index.
 """
 
 from fvpipe.testing.folder import index_folder, write_image, write_table
 from fvpipe.testing.rules import BrokenRules, check_adapter
-from fvpipe.testing.tree import MadeBreast, MadeTree, make_tree
+from fvpipe.testing.tree import SimulatedBreast, SimulatedTree, make_tree
 
 __all__ = [
     "BrokenRules",
-    "MadeBreast",
-    "MadeTree",
+    "SimulatedBreast",
+    "SimulatedTree",
     "check_adapter",
     "index_folder",
     "make_tree",

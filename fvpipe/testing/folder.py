@@ -95,7 +95,7 @@ def index_folder(folder: Path, adapter: str, **settings: Any) -> Index:
     **settings
         Keys of a data set in ``params.yaml``, such as `label_file` and `labels`.
     """
-    source = make_source("made", folder, DataSet(adapter=adapter, identifiers="own", **settings), None, Path())
+    source = make_source("simulated", folder, DataSet(adapter=adapter, identifiers="own", **settings), None, Path())
     with (
         FileCache(folder.parent / f".{folder.name}.sqlite", folder, source.policy) as file_cache,
         Workers(WorkerSettings(count=0)) as pool,

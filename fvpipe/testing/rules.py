@@ -1,4 +1,4 @@
-"""The rules that an adapter must keep, checked on a made data set."""
+"""The rules that an adapter must keep, checked on a simulated data set."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from fvpipe.evaluation.splits import Candidate, split
 from fvpipe.indexing.index import Index
 from fvpipe.reasons import Reason
 from fvpipe.testing.folder import write_table
-from fvpipe.testing.tree import ARRIVING, MadeBreast, MadeTree, make_tree
-from fvpipe.types import Breast, Laterality, View
+from fvpipe.testing.tree import SimulatedBreast, SimulatedTree, make_tree
+from fvpipe.types import BREAST_FACTS, Breast, Laterality, View
 
 CONFLICTS = {"laterality": Reason.LATERALITY_CONFLICT, "view": Reason.VIEW_CONFLICT, "patient": Reason.IDENTIFIER_CONFLICT}
 
@@ -26,10 +26,10 @@ class BrokenRules(AssertionError):
     """An adapter breaks rules; the message has a line for each."""
 
 
-def check_adapter(adapter: str | Path, folder: Path, examples: Mapping[str, Sequence[str]] | None = None) -> MadeTree:
+def check_adapter(adapter: str | Path, folder: Path, examples: Mapping[str, Sequence[str]] | None = None) -> SimulatedTree:
     """Make a data set in the form of an adapter's declaration, and check the rules that every adapter must keep.
 
-    Each made breast and fact arrives, with its label; what the label rule leaves out is left out by name; nothing else is
+    Each simulated breast and fact arrives, with its label; what the label rule leaves out is left out by name; nothing else is
     rejected. A split never parts a patient. An image whose sources contradict each other is rejected. A table without a column
     that its rows need is named with the column, and without the others it is read.
 
@@ -44,8 +44,8 @@ def check_adapter(adapter: str | Path, folder: Path, examples: Mapping[str, Sequ
 
     Returns
     -------
-    MadeTree
-        What was made; `not_made` names what was not checked.
+    SimulatedTree
+        The data set; `not_covered` names what was not checked.
 
     Raises
     ------
@@ -54,44 +54,44 @@ def check_adapter(adapter: str | Path, folder: Path, examples: Mapping[str, Sequ
     ParameterError
         There is no such declaration, or no data set can be made from it.
     """
-    tree = make_tree(adapter, folder / "made", examples)
+    tree = make_tree(adapter, folder / "simulated", examples)
     try:
         found = tree.index()
     except FvpipeError as error:
-        raise BrokenRules(f"adapter {adapter}, made in {tree.folder}: {error}") from error
+        raise BrokenRules(f"adapter {adapter}, simulated in {tree.folder}: {error}") from error
     broken = [*not_arrived(tree, found), *parted(tree, found)]
     broken = broken or [*not_rejected(tree), *not_named(tree)]
     if broken:
-        raise BrokenRules(f"adapter {adapter}, made in {tree.folder}:\n  " + "\n  ".join(broken))
+        raise BrokenRules(f"adapter {adapter}, simulated in {tree.folder}:\n  " + "\n  ".join(broken))
     return tree
 
 
-def not_arrived(tree: MadeTree, found: Index) -> Iterator[str]:
-    """Breasts and facts that the index lacks, or has beyond the made ones."""
+def not_arrived(tree: SimulatedTree, found: Index) -> Iterator[str]:
+    """Breasts and facts that the index lacks, or has beyond the simulated ones."""
     by_path = {image.path: breast for breast in found.breasts for image in breast.images}
     reasons = {rejection.what: rejection for rejection in found.rejections}
     expected_ids = set()
-    for made in tree.breasts:
-        breasts = {by_path.get(path) for path in made.paths.values()}
-        name, breast = f"{made.laterality} of patient {made.patient!r}", breasts.pop()
-        if made.excluded:
-            ids = {_breast_id(found, path) for path in made.paths.values()}
+    for expected in tree.breasts:
+        breasts = {by_path.get(path) for path in expected.paths.values()}
+        name, breast = f"{expected.laterality} of patient {expected.patient!r}", breasts.pop()
+        if expected.excluded:
+            ids = {_breast_id(found, path) for path in expected.paths.values()}
             left_out = [reasons[each] for each in ids if each in reasons]
             expected_ids |= ids
             if [each.reason for each in left_out] != [Reason.LABEL_EXCLUDED]:
                 yield f"{name}: expected label_excluded, found {[each.reason.value for each in left_out] or 'no rejection'}"
         elif breast is None or breasts:
-            lost = [f"{reasons[p].reason.value}: {reasons[p].detail}" for p in made.paths.values() if p in reasons]
+            lost = [f"{reasons[p].reason.value}: {reasons[p].detail}" for p in expected.paths.values() if p in reasons]
             yield f"{name}: does not arrive as one breast ({'; '.join(lost) or 'no rejection of its images'})"
         else:
-            yield from _differing(tree, made, breast, name)
+            yield from _differing(tree, expected, breast, name)
     for what, rejection in reasons.items():
-        if what not in expected_ids and not any(what in made.paths.values() for made in tree.breasts):
-            yield f"rejected beside the made images: {what}: {rejection.reason.value}: {rejection.detail}"
-    count = sum(not made.excluded for made in tree.breasts)
+        if what not in expected_ids and not any(what in expected.paths.values() for expected in tree.breasts):
+            yield f"rejected beside the simulated images: {what}: {rejection.reason.value}: {rejection.detail}"
+    count = sum(not expected.excluded for expected in tree.breasts)
     if len(found.breasts) != count or len(found.images) != 2 * len(tree.breasts):
-        expected = f"expected {count} breasts and {2 * len(tree.breasts)} images"
-        yield f"{expected}, found {len(found.breasts)} and {len(found.images)}"
+        images = 2 * len(tree.breasts)
+        yield f"expected {count} breasts and {images} images, found {len(found.breasts)} and {len(found.images)}"
     boxes = any(table.instance and not table.label for table in tree.declaration.tables) or any(
         "boxes" in table.columns or "top" in table.columns for table in tree.declaration.tables
     )
@@ -104,27 +104,28 @@ def _breast_id(found: Index, path: str) -> str:
     return "_".join(part for part in (image.patient_id, image.study, image.laterality) if part) if image else path
 
 
-def _differing(tree: MadeTree, made: MadeBreast, breast: Breast, name: str) -> Iterator[str]:
+def _differing(tree: SimulatedTree, expected: SimulatedBreast, breast: Breast, name: str) -> Iterator[str]:
     facts = breast.facts
-    if (breast.key.patient, breast.key.laterality) != (made.patient, made.laterality):
+    if (breast.key.patient, breast.key.laterality) != (expected.patient, expected.laterality):
         yield f"{name}: arrives as {breast.key.laterality} of patient {breast.key.patient!r}"
-    if facts.label != made.label:
-        yield f"{name}: label {facts.label}, expected {made.label}"
-    arrived = {fact: getattr(facts, fact) for fact in ARRIVING} | dict(facts.targets)
-    for fact in (*ARRIVING, *tree.declaration.targets):
+    if facts.label != expected.label:
+        yield f"{name}: label {facts.label}, expected {expected.label}"
+    arrived = {fact: getattr(facts, fact) for fact in BREAST_FACTS} | dict(facts.targets)
+    for fact in (*BREAST_FACTS, *tree.declaration.targets):
         value = "" if arrived.get(fact) is None else str(arrived.get(fact, ""))
-        if value != made.facts.get(fact, "") and (value or fact in made.facts):
-            yield f"{name}: {fact} {value!r}, expected {made.facts.get(fact, '')!r}"
+        if value != expected.facts.get(fact, "") and (value or fact in expected.facts):
+            yield f"{name}: {fact} {value!r}, expected {expected.facts.get(fact, '')!r}"
 
 
-def parted(tree: MadeTree, found: Index) -> Iterator[str]:
+def parted(tree: SimulatedTree, found: Index) -> Iterator[str]:
     """Patients that a split by patients puts into two parts."""
-    whose = {path: made.patient for made in tree.breasts for path in made.paths.values()}
-    candidates = [Candidate("made", b.key.breast_id, b.key.patient, b.key.study, max(b.facts.label, 0)) for b in found.breasts]
+    whose = {path: each.patient for each in tree.breasts for path in each.paths.values()}
+    keys = [(b.key, max(b.facts.label, 0)) for b in found.breasts]
+    candidates = [Candidate("simulated", key.breast_id, key.patient, key.study, label) for key, label in keys]
     patients = {b.key.breast_id: whose[b.images[0].path] for b in found.breasts}
     for seed in range(8):
         parts = defaultdict(set)
-        for each in split(candidates, Split(setting="unseen", datasets=("made",), test_share=0.5, seed=seed)):
+        for each in split(candidates, Split(setting="unseen", datasets=("simulated",), test_share=0.5, seed=seed)):
             parts[patients[each.candidate.breast_id]].add(each.part)
         for patient, of_patient in parts.items():
             if len(of_patient) > 1:
@@ -132,11 +133,11 @@ def parted(tree: MadeTree, found: Index) -> Iterator[str]:
                 return
 
 
-def not_rejected(tree: MadeTree) -> Iterator[str]:
+def not_rejected(tree: SimulatedTree) -> Iterator[str]:
     """Facts of identity of which two sources may contradict each other unnoticed."""
-    made = next(each for each in reversed(tree.breasts) if not each.excluded)
-    path, headers = made.paths[View.CC], tree.declaration.headers
-    side = Laterality.RIGHT if made.laterality is Laterality.LEFT else Laterality.LEFT
+    breast = next(each for each in reversed(tree.breasts) if not each.excluded)
+    path, headers = breast.paths[View.CC], tree.declaration.headers
+    side = Laterality.RIGHT if breast.laterality is Laterality.LEFT else Laterality.LEFT
     wrong = {
         "laterality": ("ImageLaterality", side.value),
         "patient": ("PatientID" if headers.patient_from == "patient_id" else "StudyInstanceUID", "2.25.77"),
@@ -152,9 +153,9 @@ def not_rejected(tree: MadeTree) -> Iterator[str]:
         if len(sources) < 2 or (set(sources) == {"header", "table"} and not rows):
             continue
         if "header" in sources:
-            tree.write_image(made, View.CC, **{keyword: value})
+            tree.write_image(breast, View.CC, **{keyword: value})
             rejected = [r.reason for r in tree.index().rejections if r.what == path]
-            tree.write_image(made, View.CC)
+            tree.write_image(breast, View.CC)
         elif rows:
             rejected = _with_another_cell(tree, *rows[0], fact, path)
         else:
@@ -163,7 +164,7 @@ def not_rejected(tree: MadeTree) -> Iterator[str]:
             yield f"two values of {fact}, of {' and '.join(sources)}: expected {reason.value}, found {rejected or 'none'}"
 
 
-def _with_another_cell(tree: MadeTree, table: Table, cells: dict[str, str], fact: str, path: str) -> list[Reason]:
+def _with_another_cell(tree: SimulatedTree, table: Table, cells: dict[str, str], fact: str, path: str) -> list[Reason]:
     """Rejections of an image whose row gives another value of a fact."""
     column = table.columns[fact].column[0]
     name, rows = next((name, rows) for name, rows in tree.tables.items() if any(row is cells for row in rows))
@@ -176,7 +177,7 @@ def _with_another_cell(tree: MadeTree, table: Table, cells: dict[str, str], fact
     return rejected
 
 
-def not_named(tree: MadeTree) -> Iterator[str]:
+def not_named(tree: SimulatedTree) -> Iterator[str]:
     """Columns whose absence is not named, or without which nothing is read although no row needs them."""
     adapter = declared_adapter(tree.declaration)
     for table in tree.declaration.tables:
@@ -192,16 +193,16 @@ def not_named(tree: MadeTree) -> Iterator[str]:
                 yield f"{name} without {', '.join(sorted(optional))}, which no row needs: {message}"
 
 
-def _is_file_of(name: str, table: Table, tree: MadeTree) -> bool:
+def _is_file_of(name: str, table: Table, tree: SimulatedTree) -> bool:
     if not table.file:
         return name == tree.label_file
     return any(Path(name).match(pattern.removeprefix("**/")) for pattern in table.file[:1])
 
 
-def _needed_columns(tree: MadeTree, table: Table) -> set[str]:
+def _needed_columns(tree: SimulatedTree, table: Table) -> set[str]:
     facts = needed_facts(tree.declaration, table) | {fact for fact, column in table.columns.items() if column.needed}
-    cases = table.label if isinstance(table.label, tuple) else ()
-    reached = [i for i in range(len(cases)) if not any(each.startswith(f"case {i + 1} ") for each in tree.not_made)]
+    cases = table.cases
+    reached = [i for i in range(len(cases)) if not any(each.startswith(f"case {i + 1} ") for each in tree.not_covered)]
     rules = [*(case.when for case in cases[: max(reached, default=-1) + 1]), *(each.when for each in table.exclude)]
     found = {column for fact in facts if fact in table.columns for column in table.columns[fact].column[:1]}
     found |= {column for when in rules for column in when} | set(table.path_groups.values())
@@ -211,7 +212,7 @@ def _needed_columns(tree: MadeTree, table: Table) -> set[str]:
     return found | ({table.path} if table.path and first else set())
 
 
-def _error_without(tree: MadeTree, adapter: Adapter, name: str, columns: set[str]) -> str:
+def _error_without(tree: SimulatedTree, adapter: Adapter, name: str, columns: set[str]) -> str:
     """Message of the error without some columns of a table; empty text where there is none."""
     rows = [{column: cell for column, cell in row.items() if column not in columns} for row in tree.tables[name]]
     file = tree.folder / name

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from fvpipe.datasets.declaration import Column
-from fvpipe.datasets.label_rules import DENSITIES
+from fvpipe.datasets.values import DENSITIES
 from fvpipe.types import Laterality
 
 ALPHABET = string.digits + string.ascii_lowercase + string.ascii_uppercase + " _-./"

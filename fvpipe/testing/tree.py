@@ -1,4 +1,4 @@
-"""A made data set: files, headers and tables as a declaration describes them, and what must arrive of them."""
+"""A simulated data set: files, headers and tables as a declaration describes them, and what must arrive of them."""
 
 from __future__ import annotations
 
@@ -23,17 +23,16 @@ from fvpipe.indexing.index import Index
 from fvpipe.io.tables import Row
 from fvpipe.testing.folder import SIZE, index_folder, write_image, write_table
 from fvpipe.testing.texts import expected_text, literal, matching_text, side_words
-from fvpipe.types import VIEWS, Laterality, View
+from fvpipe.types import BREAST_FACTS, VIEWS, Laterality, View
 
 DAY = "20150301"  # of every exam
 MAX_COMBINATIONS = 20_000  # of cells, tried for one case of a label rule
 BOX = {"top": "10", "bottom": "40", "left": "20", "right": "60", "boxes": "[[10, 20, 40, 60]]"}
-ARRIVING = ("bi_rads", "density", "age", "pathology", "subset", "subtype", "machine")
 
 
 @dataclass
-class MadeBreast:
-    """A made breast, and what the index must find of it.
+class SimulatedBreast:
+    """A simulated breast, and what the index must find of it.
 
     Attributes
     ----------
@@ -62,8 +61,8 @@ class MadeBreast:
 
 
 @dataclass
-class MadeTree:
-    """A made data set.
+class SimulatedTree:
+    """A simulated data set.
 
     Attributes
     ----------
@@ -73,7 +72,7 @@ class MadeTree:
         The adapter's name, or the path of its declaration.
     folder : Path
         Where it lies.
-    breasts : list of MadeBreast
+    breasts : list of SimulatedBreast
         Two a patient.
     headers : dict of str to dict
         Elements of each image by path, as :func:`fvpipe.testing.write_image` takes them.
@@ -83,19 +82,19 @@ class MadeTree:
         By path, the tables that describe each image, with its row.
     label_file : str
         The table that the user would name by ``--labels``; empty where the declaration finds its tables.
-    not_made : tuple of str
+    not_covered : tuple of str
         Cases of the label rule for which no row was found, and facts for which no cell was. Test them with rows of your own.
     """
 
     declaration: Declaration
     adapter: str
     folder: Path
-    breasts: list[MadeBreast] = field(default_factory=list)
+    breasts: list[SimulatedBreast] = field(default_factory=list)
     headers: dict[str, dict[str, Any]] = field(default_factory=dict)
     tables: dict[str, list[dict[str, str]]] = field(default_factory=dict)
     rows_of_images: dict[str, list[tuple[Table, dict[str, str]]]] = field(default_factory=dict)
     label_file: str = ""
-    not_made: tuple[str, ...] = ()
+    not_covered: tuple[str, ...] = ()
 
     def write(self) -> None:
         """Write all files and tables."""
@@ -105,7 +104,7 @@ class MadeTree:
         for name, rows in self.tables.items():
             write_table(self.folder / name, rows)
 
-    def write_image(self, breast: MadeBreast, view: View, **elements: Any) -> None:
+    def write_image(self, breast: SimulatedBreast, view: View, **elements: Any) -> None:
         """Write one image; `elements` replace those of its header."""
         path, number = breast.paths[view], 2 * breast.number + VIEWS.index(view) + 1
         write_image(self.folder / path, number, breast.laterality, view, **self.headers[path] | elements)
@@ -117,8 +116,8 @@ class MadeTree:
         return index_folder(self.folder, self.adapter, **settings)
 
 
-def make_tree(adapter: str | Path, folder: Path, examples: Mapping[str, Sequence[str]] | None = None) -> MadeTree:
-    """Write a made data set in the form of a declaration: both views of both breasts of each patient.
+def make_tree(adapter: str | Path, folder: Path, examples: Mapping[str, Sequence[str]] | None = None) -> SimulatedTree:
+    """Write a simulated data set in the form of a declaration: both views of both breasts of each patient.
 
     Each outcome of the label rule occurs, where a row that leads to it can be made.
 
@@ -139,10 +138,12 @@ def make_tree(adapter: str | Path, folder: Path, examples: Mapping[str, Sequence
     """
     declaration = get_adapter(str(adapter)).declaration
     if declaration is None:
-        raise ParameterError(f"adapter {adapter}: has no declaration, from which a data set could be made")
+        raise ParameterError(f"adapter {adapter}: has no declaration, from which a data set could be simulated")
     if "dicom" not in declaration.formats:
-        raise ParameterError(f"adapter {adapter}: its formats are {', '.join(declaration.formats)}; only DICOM files are made")
-    maker = _Maker(MadeTree(declaration, str(adapter), folder), dict(examples or {}))
+        raise ParameterError(
+            f"adapter {adapter}: its formats are {', '.join(declaration.formats)}; only DICOM files are simulated"
+        )
+    maker = _Maker(SimulatedTree(declaration, str(adapter), folder), dict(examples or {}))
     maker.make()
     maker.tree.write()
     return maker.tree
@@ -151,12 +152,12 @@ def make_tree(adapter: str | Path, folder: Path, examples: Mapping[str, Sequence
 class _Maker:
     """Fills a tree."""
 
-    def __init__(self, tree: MadeTree, examples: Mapping[str, Sequence[str]]) -> None:
+    def __init__(self, tree: SimulatedTree, examples: Mapping[str, Sequence[str]]) -> None:
         self.tree, self.declaration, self.examples = tree, tree.declaration, examples
         self.policy = get_adapter(tree.adapter).policy
         self.rng = random.Random(0)  # noqa: S311 - of examples
         self.used: set[str] = set()
-        self.not_made: dict[str, None] = {}
+        self.not_covered: dict[str, None] = {}
         self.spelled: dict[tuple[str, str], str] = {}
         self.bi_rads = bi_rads_of(self.declaration, Labels())
 
@@ -168,13 +169,13 @@ class _Maker:
             patient, exam = self._patient(n), self._exam(n)
             for i, side in enumerate(Laterality):
                 number = 2 * n + i
-                breast = MadeBreast(number, patient, exam, side)
+                breast = SimulatedBreast(number, patient, exam, side)
                 try:
                     self._add(breast, outcomes[number % len(outcomes)])
                 except LookupError as error:  # the breast is as the other cases have it
-                    self.not_made[str(error)] = None
-                    self._add(MadeBreast(number, patient, exam, side), outcomes[0])
-        self.tree.not_made = tuple(self.not_made)
+                    self.not_covered[str(error)] = None
+                    self._add(SimulatedBreast(number, patient, exam, side), outcomes[0])
+        self.tree.not_covered = tuple(self.not_covered)
 
     def _outcomes(self) -> list[Any]:
         """What decides the labels of breasts in turn: words, BI-RADS, or cases."""
@@ -187,7 +188,7 @@ class _Maker:
         column = table.columns.get("label")
         return list(dict.fromkeys(column.values.values())) if column and column.values else list(LABELS)
 
-    def _add(self, breast: MadeBreast, outcome: Any) -> None:
+    def _add(self, breast: SimulatedBreast, outcome: Any) -> None:
         """Add one breast with its images and rows."""
         headers, rows, groups = dict[str, dict[str, Any]](), list[tuple[Table, dict[str, str]]](), dict[str, str]()
         for table in self.declaration.tables:
@@ -223,13 +224,13 @@ class _Maker:
 
     # --- rows
 
-    def _cells(self, table: Table, breast: MadeBreast, view: View, outcome: Any) -> dict[str, str]:
+    def _cells(self, table: Table, breast: SimulatedBreast, view: View, outcome: Any) -> dict[str, str]:
         """Cells of a row, by column; what must arrive of them is added to the breast."""
         cells: dict[str, str] = {}
         for fact, column in table.columns.items():
             if (words := self._words(fact, breast, view, column, outcome)) is not None:
                 cells.setdefault(column.column[0], self._cell(fact, column, words))
-        cases = table.label if isinstance(table.label, tuple) else ()
+        cases = table.cases
         whens = [case.when for case in (*cases, *table.contralateral)] + [each.when for each in table.exclude]
         cells = {name: "" for when in whens for name in when} | cells
         if table.follow_up:
@@ -241,7 +242,7 @@ class _Maker:
         if table.label:
             then = self._then(table, case, outcome)
             breast.label, breast.excluded = LABELS.get(then, -1), then.startswith(EXCLUDED)
-        for fact in (*ARRIVING, *self.declaration.targets) if table.label or table.adds else ():
+        for fact in (*BREAST_FACTS, *self.declaration.targets) if table.label or table.adds else ():
             silent = fact == "pathology" and case and not case.confirmed and any(each.confirmed for each in cases)
             if (given := table.columns.get(fact)) and not silent:
                 value = expected_text(fact, given, cells.get(given.column[0], ""))
@@ -261,7 +262,7 @@ class _Maker:
 
     def _row_of_case(self, table: Table, cells: dict[str, str], side: Laterality, case: Case) -> dict[str, str]:
         """Find cells for which the label rule takes this case."""
-        cases = table.label if isinstance(table.label, tuple) else ()
+        cases = table.cases
         reader = RowReader(table, table.columns, self.bi_rads, dict(self.declaration.options))
         own = table.columns["laterality"].column[0] if "laterality" in table.columns else ""
         choices: dict[str, list[str]] = {}
@@ -275,13 +276,13 @@ class _Maker:
         for chosen in itertools.islice(itertools.product(*choices.values()), MAX_COMBINATIONS):
             row = cells | dict(zip(choices, chosen, strict=True))
             try:
-                if reader.label_case(Row(Path("made"), 2, row), side) is case:
+                if reader.label_case(Row(Path("simulated"), 2, row), side) is case:
                     return row
             except LabelTableError:
                 continue
         raise LookupError(f"case {cases.index(case) + 1} of the label rule ({dict(case.when)} -> {case.then})")
 
-    def _words(self, fact: str, breast: MadeBreast, view: View, column: Column, outcome: Any) -> list[str] | None:
+    def _words(self, fact: str, breast: SimulatedBreast, view: View, column: Column, outcome: Any) -> list[str] | None:
         """Words for a fact, of which the first that its column can hold is taken; None: the column is left out."""
         k, n = breast.number, breast.number % 7
         known = [word for word in dict.fromkeys(column.values.values()) if word]
@@ -340,8 +341,8 @@ class _Maker:
             if "" in column.values and column.values[""] == word:
                 return ""
         if column.needed:
-            raise self._unmade(fact, f"a cell of {column.column[0]!r}")
-        self.not_made[f"{fact} (column {column.column[0]!r})"] = None
+            raise self._cannot_make(fact, f"a cell of {column.column[0]!r}")
+        self.not_covered[f"{fact} (column {column.column[0]!r})"] = None
         return ""
 
     # --- identity
@@ -381,11 +382,11 @@ class _Maker:
         made = matching_text(pattern, {}, self.rng, fits)
         match = re.search(pattern, made) if made else None
         if match is None:
-            raise self._unmade(fact, f"a text that {pattern!r} takes")
+            raise self._cannot_make(fact, f"a text that {pattern!r} takes")
         self.used.add(match[group])
         return str(match[group])
 
-    def _path(self, breast: MadeBreast, view: View, said: Mapping[str, str]) -> tuple[str, dict[str, str]]:
+    def _path(self, breast: SimulatedBreast, view: View, said: Mapping[str, str]) -> tuple[str, dict[str, str]]:
         """A file's path, and its groups."""
         pattern = self.declaration.path
         if not pattern:
@@ -398,7 +399,7 @@ class _Maker:
                 self.used.add(made)
                 self.spelled |= {(name, said[name]): text for name, text in zip(names, words, strict=True)}
                 return made.lstrip("/"), {name: text or "" for name, text in match.groupdict().items()}
-        raise self._unmade("path", f"a path with {dict(said)}")
+        raise self._cannot_make("path", f"a path with {dict(said)}")
 
     def _spellings(self, name: str, word: str) -> Iterator[str]:
         """Texts of a group that stand for a word."""
@@ -408,14 +409,14 @@ class _Maker:
         yield from (text for text, value in values.items() if value == word and text not in ("", "*"))
         yield from (side_words(Laterality(word)) if name == "laterality" else [word, word.lower()])
 
-    def _header(self, breast: MadeBreast, view: View) -> dict[str, Any]:
+    def _header(self, breast: SimulatedBreast, view: View) -> dict[str, Any]:
         """Elements that say what the declaration takes from the header first, and nothing else of identity."""
         speaks = {fact: getattr(self.declaration.identity, fact)[0] == "header" for fact in IDENTITY}
         patient = breast.patient
         if pattern := self.policy.patient_pattern:
             made = matching_text(pattern, {1: patient}, self.rng, lambda match: True)
             if made is None:
-                raise self._unmade("patient", f"a PatientID that {pattern!r} takes")
+                raise self._cannot_make("patient", f"a PatientID that {pattern!r} takes")
             patient = made
         oriented = self.policy.view_in_patient_orientation
         return {
@@ -429,9 +430,9 @@ class _Maker:
             **({"SOPClassUID": SecondaryCaptureImageStorage} if self.policy.secondary_capture else {}),
         }
 
-    def _study(self, breast: MadeBreast) -> str:
+    def _study(self, breast: SimulatedBreast) -> str:
         return breast.patient if self.policy.patient_from == "study" else f"2.25.9{breast.number // 2}"
 
-    def _unmade(self, fact: str, what: str) -> ParameterError:
+    def _cannot_make(self, fact: str, what: str) -> ParameterError:
         name = self.declaration.name
-        return ParameterError(f"adapter {name!r}: {what} could not be made; give texts by examples={{{fact!r}: [...]}}")
+        return ParameterError(f"adapter {name!r}: {what} could not be simulated; give texts by examples={{{fact!r}: [...]}}")

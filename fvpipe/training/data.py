@@ -71,7 +71,7 @@ def load_cohort(project: Project, pipeline: str, split: str) -> Cohort:
         Training or test part is empty, or validation lacks a class.
     """
     settings = project.params.split_of(split)
-    path = project.folder / "manifests" / "splits" / f"{split}.csv"
+    path = project.splits / f"{split}.csv"
     if not path.is_file():
         raise InputError(f"{path}: not found; run `fvpipe split` first")
     names = dict.fromkeys((*settings.datasets, *settings.test))

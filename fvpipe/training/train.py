@@ -90,11 +90,11 @@ def train_run(project: Project, run: Run, recipe: Recipe, execution: ExecutionDe
         From :func:`fvpipe.training.data.load_cohort`.
     """
     cohort = load_cohort(project, run.pipeline, run.split)
-    checkpoint = project.folder / "cache" / "checkpoints" / f"{run.path}.pt"
+    checkpoint = project.checkpoints / f"{run.path}.pt"
     alone: AbstractContextManager[None] = lock(checkpoint.with_suffix(".lock"), say) if execution.rank == 0 else nullcontext()
     with alone:
         training = Training(cohort, run, recipe, execution)
-        finished = None if fresh else _finished(project.folder / "cache" / "models" / run.path, training, say)
+        finished = None if fresh else _finished(project.models / run.path, training, say)
         if finished is not None:
             say(f"{run}: nothing that decides its weights has changed since it was trained")
             return finished
@@ -104,7 +104,7 @@ def train_run(project: Project, run: Run, recipe: Recipe, execution: ExecutionDe
         training.fit(checkpoint, say)
         record = _record(project, training)
         if execution.rank == 0:
-            _write(project.folder / "cache" / "models" / run.path, training, record)
+            _write(project.models / run.path, training, record)
             checkpoint.unlink(missing_ok=True)
     return record
 

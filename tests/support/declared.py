@@ -1,4 +1,4 @@
-"""Data sets in the form that their declarations describe: made tables, and small images whose headers identify nothing."""
+"""Data sets in the form that their declarations describe: simulated tables, and small images whose headers identify nothing."""
 
 from __future__ import annotations
 
@@ -17,7 +17,21 @@ from tests.support.raster import jpeg, rgb
 
 SMALL = factory.breast(1, CC, Laterality.LEFT)
 
-__all__ = ["csaw", "embed", "four", "image", "inbreast", "index", "jpeg_image", "labels", "reasons", "rsna", "write_table"]
+__all__ = [
+    "DECLARATION",
+    "OWN",
+    "csaw",
+    "embed",
+    "four",
+    "image",
+    "inbreast",
+    "index",
+    "jpeg_image",
+    "labels",
+    "reasons",
+    "rsna",
+    "write_table",
+]
 
 
 def image(path: Path, number: int, **tags: Any) -> None:
@@ -118,3 +132,34 @@ def csaw(folder: Path, exams: list[dict[str, Any]]) -> Path:
                 image(folder / "Batch_1" / name, len(rows))
     write_table(folder / "CSAW-CC_breast_cancer_screening_data.csv", rows)
     return folder
+
+
+DECLARATION = """
+name: clinic
+license: ours
+identity: {patient: [path], exam: [path], laterality: [path], view: [path]}
+path: '(?P<patient>p\\d+)/(?P<exam>\\d{4})/(?P<laterality>li|re)-(?P<view>cc|mlo)-(?P<grade>[a-z]+)\\.dcm$'
+path_values: {laterality: {li: L, re: R}}
+tables:
+  - from_path: true
+    label: label
+    columns: {laterality: laterality, patient: patient, label: {column: grade, values: {ca: malignant, ok: benign}}}
+"""
+
+OWN = """
+name: own
+license: ours
+hashed: false
+headers: {studies_apart: false}
+tables:
+  - file: t.csv
+    combine: COMBINE
+    label:
+      - {when: {dx: "C50*", side: $side}, then: malignant}
+      - {when: {dx: "[?]"}, then: "excluded: pending"}
+      - {when: {dx: ["", "9.0"]}, then: unlabelled}
+      - {then: benign}
+    columns:
+      patient: {column: pid, pattern: '^(P[0-9]+)$'}
+      laterality: {column: side, values: {li: L, re: R, bds: both}}
+"""

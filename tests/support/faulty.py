@@ -120,6 +120,10 @@ RULES: dict[str, tuple[Reason, dict[str, Any]]] = {
         Reason.VIEW_CONFLICT,
         {"ViewCodeSequence": Sequence([item(CodeMeaning="medio-lateral oblique")])},
     ),
+    "a code and its meaning disagree": (
+        Reason.VIEW_CONFLICT,
+        {"ViewPosition": None, "ViewCodeSequence": Sequence([item(CodeValue=CC, CodeMeaning="medio-lateral oblique")])},
+    ),
     "ML": (Reason.VIEW_NOT_PAIRABLE, {"ViewPosition": "ML"}),
     "XCCL": (Reason.VIEW_NOT_PAIRABLE, {"ViewPosition": "XCCL"}),
     "ML in both": (Reason.VIEW_NOT_PAIRABLE, {"ViewPosition": "ML", "ViewCodeSequence": coded("399260004")}),
@@ -152,6 +156,18 @@ RULES: dict[str, tuple[Reason, dict[str, Any]]] = {
     "side B beside L": (Reason.LATERALITY_MISSING, {"Laterality": "B"}),
     "sides disagree": (Reason.LATERALITY_CONFLICT, {"Laterality": "R"}),
     "side of the frame disagrees": (Reason.LATERALITY_CONFLICT, {"FrameLaterality": "R"}),
+    "side of the frame in its group disagrees": (
+        Reason.LATERALITY_CONFLICT,
+        {"SharedFunctionalGroupsSequence": Sequence([item(FrameAnatomySequence=Sequence([item(FrameLaterality="R")]))])},
+    ),
+    "sides of frames": (
+        Reason.LATERALITY_MISSING,
+        {
+            "PerFrameFunctionalGroupsSequence": Sequence(
+                [item(FrameAnatomySequence=Sequence([item(FrameLaterality=side)])) for side in "LR"]
+            )
+        },
+    ),
     "the region's side disagrees": (
         Reason.LATERALITY_CONFLICT,
         {"AnatomicRegionSequence": Sequence([item(CodeValue="76752008", AnatomicRegionModifierSequence=coded("24028007"))])},

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fvpipe.config.formats import Format
+from fvpipe.config.formats import PNG, Format
 from fvpipe.dicom.codestream import jpeg_codestream
 from fvpipe.dicom.elements import RejectedFile
 from fvpipe.dicom.layout import PixelLayout
-from fvpipe.dicom.raster.headers import PNG, RasterHeader, png_chunks, read_raster
+from fvpipe.dicom.raster.headers import RasterHeader, png_chunks, read_raster
 from fvpipe.dicom.reader import stream
 from fvpipe.reasons import Reason
 

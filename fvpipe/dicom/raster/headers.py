@@ -12,24 +12,14 @@ from typing import BinaryIO
 
 from pydicom.dataset import Dataset
 
-from fvpipe.config.formats import DICOM, Format
+from fvpipe.config.formats import DICOM, HEAD_BYTES, PNG, Format, recognize
 from fvpipe.dicom.elements import RejectedFile, raise_transient, silenced
 from fvpipe.dicom.layout import EXCESS_BYTES, PixelLocation
 from fvpipe.dicom.reader import OpenedDicom, open_dicom
 from fvpipe.dicom.rules.pixels import MAX_SIDE, check_size
 from fvpipe.reasons import Reason
 
-HEAD_BYTES = 132  # that tell the format of a file
 TEXT_HEADER_BYTES = 1 << 16  # of a PGM or NRRD file, within which its header must end
-PNG = b"\x89PNG\r\n\x1a\n"  # the first bytes of a PNG file
-_SIGNATURES: tuple[tuple[bytes, Format], ...] = (
-    (rb"(?s).{128}DICM", "dicom"),  # first: its preamble may be that of a TIFF
-    (re.escape(PNG), "png"),
-    (rb"\xff\xd8\xff", "jpeg"),
-    (rb"II[*+]\0|MM\0[*+]", "tiff"),
-    (rb"P5\s", "pgm"),
-    (rb"NRRD000[1-5]\r?\n", "nrrd"),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +54,6 @@ class RasterHeader:
     values: str = ""
     most: int = 0
     compressed: bool = False
-
-
-def recognize(head: bytes) -> Format | None:
-    """Tell the format of a file by its first :data:`HEAD_BYTES`, whatever its name."""
-    return next((name for signature, name in _SIGNATURES if re.match(signature, head)), None)
 
 
 def open_image(file: BinaryIO, formats: Sequence[Format] = DICOM, *, inverted: bool = False) -> OpenedDicom:
@@ -200,7 +185,8 @@ def _png(file: BinaryIO) -> RasterHeader:
 
 
 def _jpeg(file: BinaryIO) -> RasterHeader:
-    """Read segments up to the start of frame (ITU-T T.81 B.2.2)."""
+    """Read segments up to the start of scan (ITU-T T.81 B.2.1): the Orientation may stand after the start of frame."""
+    header = None
     file.seek(2)
     while (mark := file.read(2))[:1] == b"\xff" and len(mark) == 2 and mark[1] not in (0xD8, 0xD9, 0xDA):
         if mark[1] == 0xFF:  # a fill byte
@@ -214,8 +200,10 @@ def _jpeg(file: BinaryIO) -> RasterHeader:
             bits, rows, columns, components = struct.unpack(">BHHB", content[:6])
             if components not in (1, 3):
                 raise _no_grey(f"of {components} components")
-            return RasterHeader(rows, columns, bits)
-    raise _broken("jpeg", "no start of frame")
+            header = header or RasterHeader(rows, columns, bits)
+    if header is None or mark != b"\xff\xda":
+        raise _broken("jpeg", f"no start of {'frame' if header is None else 'scan'}")
+    return header
 
 
 # --- TIFF -------------------------------------------------------------------------------------------------------------
@@ -308,6 +296,9 @@ def _nrrd(file: BinaryIO) -> RasterHeader:
         raise RejectedFile(Reason.PIXEL_DATA_MISSING, "the NRRD file names another file for its pixels; expected them inside")
     if end is None:
         raise _broken("nrrd", "no empty line ends it")
+    order = {"big": ">", "little": "<"}.get(fields.get("endian", "").lower(), "")
+    if missing := [name for name in ("type", "dimension", "sizes", "encoding") if not fields.get(name)]:
+        raise _broken("nrrd", f"it has no field {' and no field '.join(missing)}")
     kind, encoding = _NRRD_TYPES.get(fields["type"].lower()), fields["encoding"].lower()
     if kind is None:
         raise RejectedFile(Reason.BITS_UNSUPPORTED, "values that are no integers of 8 or 16 bits")
@@ -318,8 +309,9 @@ def _nrrd(file: BinaryIO) -> RasterHeader:
         raise _broken("nrrd", "sizes that are not as many as its dimension, or bytes to skip")
     if len(sizes) < 2 or any(each != 1 for each in sizes[2:]):
         raise RejectedFile(Reason.MULTI_FRAME, f"an NRRD file of {len(sizes)} axes; expected rows and columns of one image")
-    order = {"big": ">", "little": "<"}[fields["endian"].lower()] if kind[1] == "2" else ""
     bits = 8 * int(kind[1])
+    if bits > 8 and not order:
+        raise _broken("nrrd", "its field endian is missing or wrong; expected big or little, for values of 16 bits")
     return RasterHeader(
         sizes[1], sizes[0], bits, kind[0] == "i", spacing=_nrrd_spacing(fields), offset=end.end(), values=order + kind,
         most=(1 << bits) - 1, compressed=encoding != "raw",
@@ -328,16 +320,17 @@ def _nrrd(file: BinaryIO) -> RasterHeader:
 
 def _nrrd_spacing(fields: dict[str, str]) -> tuple[float, float] | None:
     """Spacing of rows and columns, where its unit is given as millimeters; checks that the axes are not turned."""
-    columns_then_rows = [float(each) for each in fields.get("spacings", "").split()]
+    columns_then_rows, mirrored = [float(each) for each in fields.get("spacings", "").split()], False
     units = re.findall('"([^"]*)"', fields.get("space units", "") or fields.get("units", ""))
     if directions := fields.get("space directions"):
         vectors = [[float(each) for each in part.split(",")] for part in re.findall(r"\(([^)]*)\)", directions)][:2]
         along = [vector[axis] for axis, vector in enumerate(vectors)]
         across = [each for axis, vector in enumerate(vectors) for at, each in enumerate(vector) if at != axis]
-        if len(along) != 2 or not min(along) > 0 or any(across):
-            detail = "the NRRD file's space directions turn or mirror its axes; expected columns and rows that grow along them"
-            raise RejectedFile(Reason.ORIENTATION_INVALID, detail)
-        columns_then_rows = along
+        columns_then_rows, mirrored = along, len(along) != 2 or not min(along) > 0 or any(across)
+    if mirrored or any(each < 0 for each in columns_then_rows[:2]):
+        what = "space directions" if directions else "spacings"
+        detail = f"the NRRD file's {what} turn or mirror its axes; expected columns and rows that grow along them"
+        raise RejectedFile(Reason.ORIENTATION_INVALID, detail)
     known = len(columns_then_rows) >= 2 and all(math.isfinite(each) and each > 0 for each in columns_then_rows[:2])
     return (columns_then_rows[1], columns_then_rows[0]) if known and units[:2] == ["mm", "mm"] else None
 

@@ -12,6 +12,7 @@ from fvpipe.dicom.rules.image_kind import image_kind
 from fvpipe.dicom.rules.pixels import pixel_layout
 from fvpipe.dicom.rules.views import (
     IMPLANT_DISPLACED,
+    NOT_STATED,
     laterality,
     patient_orientation,
     side_of_header,
@@ -28,18 +29,24 @@ def identity(context: RuleContext) -> tuple[str, str]:
     policy, stated = context.policy, context.stated
     patient = patient_of_header(context) if "patient" in policy.from_header else ""
     if not (patient or stated.patient):
-        raise RejectedFile(Reason.IDENTIFIER_MISSING, f"{policy.patient_keyword} is absent or empty")
+        raise _missing(context, "patient", policy.patient_keyword)
     if stated.patient and patient not in ("", stated.patient):
-        detail = "the header names another patient than the label table or path; where its PatientID means nothing, use a"
-        raise RejectedFile(Reason.IDENTIFIER_CONFLICT, f"{detail} declaration that takes the patient from elsewhere")
+        detail = "the header names another patient than the label table or path; use a declaration that takes the patient from"
+        raise RejectedFile(Reason.IDENTIFIER_CONFLICT, f"{detail} elsewhere, where its {policy.patient_keyword} means nothing")
     patient = patient or stated.patient
     if not policy.keep_studies_apart or policy.patient_from == "study":
         return patient, ""
     study = text(context.dataset, "StudyInstanceUID") if "exam" in policy.from_header else ""
     if not (study or stated.study):
-        raise RejectedFile(Reason.IDENTIFIER_MISSING, "StudyInstanceUID is absent or empty")
+        raise _missing(context, "exam", "StudyInstanceUID")
     # A study's UID is long and may identify a site: a digest distinguishes studies as well, and keeps breast ids short.
     return patient, policy.exam_digest("study", study) if study else stated.study
+
+
+def _missing(context: RuleContext, fact: str, keyword: str) -> RejectedFile:
+    is_read = fact in context.policy.from_header
+    detail = f"{keyword} is absent or empty" if is_read else NOT_STATED.format(f"the {fact}")
+    return RejectedFile(Reason.IDENTIFIER_MISSING, detail)
 
 
 def patient_of_header(context: RuleContext) -> str:
@@ -50,10 +57,10 @@ def patient_of_header(context: RuleContext) -> str:
         return ""
     if policy.patient_pattern:
         match = re.search(policy.patient_pattern, value)
-        if not match:
+        if not (match and match[1]):
             detail = f"{keyword} of {len(value)} characters is not of this data set's form"
             raise RejectedFile(Reason.IDENTIFIER_INVALID, detail)
-        value = match.group(1)
+        value = match[1]
     # U+FFFD stands for bytes that its character set does not have: two patients could become one.
     if len(value) > 64 or not value.isprintable() or "\ufffd" in value:
         found = f"{keyword} has {len(value)} characters, or some that are no text"
@@ -101,16 +108,27 @@ def image_record(context: RuleContext) -> tuple[ImageRecord, str]:
         accession=policy.exam_digest("accession", text(dataset, "AccessionNumber")),
         study_date=" ".join(policy.exam_digest("date", part) for part in dates),
         exam_day=policy.shifted_day(patient, dates[-1]) if dates else None,
+        person=" ".join(f"{name}:{policy.exam_digest(name, value)}" for name, value in attributes.person(dataset).items()),
         identity_from=", ".join(_sources(context)),
     )
     return record, policy.identifier("date", attributes.acquisition_date(dataset))
 
 
+def source_of_facts(text: str) -> dict[str, str]:
+    """Parse ``identity_from`` of a record, or ``sources`` of what is stated: header, path or table, by fact.
+
+    Examples
+    --------
+    >>> source_of_facts("patient path, view table"), source_of_facts("")
+    ({'patient': 'path', 'view': 'table'}, {})
+    """
+    return dict(each.split(" ") for each in text.split(", ") if each)
+
+
 def _sources(context: RuleContext) -> Iterator[str]:
     """Where label table or path decided: not where the header comes first and speaks."""
     spoken = {"patient": patient_of_header, "laterality": side_of_header, "view": view_of_header}
-    for source in filter(None, context.stated.sources.split(", ")):
-        fact = source.partition(" ")[0]
+    for fact, where in source_of_facts(context.stated.sources).items():
         if fact in context.policy.header_first:
             try:
                 found = spoken[fact](context) if fact in spoken else text(context.dataset, "StudyInstanceUID")
@@ -118,4 +136,4 @@ def _sources(context: RuleContext) -> Iterator[str]:
                 found = None
             if found:
                 continue
-        yield source
+        yield f"{fact} {where}"

@@ -29,9 +29,10 @@ IMPLANT_DISPLACED = frozenset({"399209000", "R-102D5"})
 HARMLESS_MODIFIERS = frozenset({"442581004", "R-40AB3"})  # nipple in profile
 STANDARD_MAGNIFICATION = (0.9, 1.2)
 # Searched for in words without accents and punctuation.
-SPOT_OR_MAGNIFIED = r"\b(SPOT|SPT|MAG|MAGN\w*|ZOOM|CONED?|VERGROSS\w*|AGRANDI\w*|INGRANDI\w*)\b"
+SPOT_OR_MAGNIFIED = r"\b(SPOT|SPT|MAG|MAGN\w*|ZOOM|CONED?|LOUPE|LUPE|VERGRO\w*|AGRANDI\w*|INGRANDI\w*|AMPLIA\w*|FORSTOR\w*)\b"
 NOT_STATED = "neither label table nor path gives {} of this image, and the adapter does not take it from the header"
 OTHER_VIEWS = r"\b(ROLLED|TANGENTIAL|CLEAVAGE|AXILLARY TAIL|XCC[LM]?)\b"
+DISPLACED = r"\bIMPLANTS? (DISPLACED|PUSHED BACK)\b|\bDISPLACED IMPLANTS?\b|\bEKLUND\b"
 
 
 def view(context: RuleContext) -> View:
@@ -64,6 +65,10 @@ def view_of_header(context: RuleContext) -> View:
     if len(set(codes)) > 1:
         shown = " and ".join(shown_code(each) for each in codes[:2])
         raise RejectedFile(Reason.VIEW_CONFLICT, f"ViewCodeSequence has {len(codes)} views, {shown}; expected one")
+    for item in items(context.dataset, "ViewCodeSequence"):
+        meant = VIEW_MEANINGS.get(words(text(item, "CodeMeaning")))
+        if meant and meant is not VIEW_CODES.get(code(item), meant):
+            raise RejectedFile(Reason.VIEW_CONFLICT, f"view code is {shown_code(code(item))}, its meaning {meant}")
     position, coded = text(context.dataset, "ViewPosition").upper(), VIEW_CODES.get(first) or VIEW_MEANINGS.get(words(first))
     positioned = View(position) if position in ("CC", "MLO") else None
     if first and position and coded is not positioned:
@@ -88,13 +93,15 @@ def view_modifiers(context: RuleContext) -> frozenset[str]:
     if unusual:
         raise RejectedFile(Reason.VIEW_MODIFIED, f"view modifier {shown_code(unusual[0])}; expected none but implant displaced")
     named = {"ImageType": " | ".join(words(value) for value in texts(context.dataset, "ImageType")[2:])}
-    free = () if any("ViewModifierCodeSequence" in holder for holder in holders) else ("SeriesDescription",)
+    free = () if any("ViewModifierCodeSequence" in holder for holder in holders) else ("SeriesDescription", "ProtocolName")
     named |= {keyword: words(text(context.dataset, keyword)) for keyword in ("PaddleDescription", *free)}
     for keyword, found in named.items():
         if re.search(SPOT_OR_MAGNIFIED, found):
             raise RejectedFile(Reason.VIEW_MODIFIED, f"{keyword}: spot compression or magnification; expected a standard view")
         if re.search(OTHER_VIEWS, found):
             raise RejectedFile(Reason.VIEW_MODIFIED, f"{keyword}: rolled, exaggerated or of a part; expected a standard view")
+        if re.search(DISPLACED, found):
+            modifiers |= IMPLANT_DISPLACED
     return modifiers
 
 
@@ -142,6 +149,11 @@ def laterality(context: RuleContext) -> Laterality:
 def side_of_header(context: RuleContext) -> Laterality | None:
     """Check for L or R, the same in every element that gives a side; None where none does."""
     given = {key: text(context.dataset, key).upper() for key in ("ImageLaterality", "Laterality", "FrameLaterality")}
+    for keyword in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"):  # where the standard has it
+        anatomies = [anatomy for group in items(context.dataset, keyword) for anatomy in items(group, "FrameAnatomySequence")]
+        given[f"FrameLaterality in {keyword}"] = "\\".join(
+            sorted({text(anatomy, "FrameLaterality").upper() for anatomy in anatomies})
+        )
     given = {keyword: side for keyword, side in given.items() if side}
     if not given:
         return None

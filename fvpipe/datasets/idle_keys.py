@@ -1,0 +1,177 @@
+"""Keys and words of a declaration that would do nothing: each is rejected, with why."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+
+from fvpipe.config.facts import EXAM_NAMES, FACTS, IDENTITY
+from fvpipe.datasets.declaration import Declaration, Table
+from fvpipe.datasets.values import EDGES, EXPECTED, parse_number
+
+_BREAST = {"patient", "exam", "laterality", *EXAM_NAMES}
+_ADDED = {"bi_rads", "density", "subtype"}
+_OF_LABELS = {*_ADDED, "age", "pathology", "subset", "machine"}
+_BOXES = {"category", "finding_bi_rads", *EDGES, "boxes"}
+IMAGE_FACTS = {*_BREAST, "view", "kind", "implant", *_BOXES}
+"""Facts that rows about images can give."""
+
+
+def check_idle_keys(declaration: Declaration) -> None:
+    """Check that every key of a declaration does something.
+
+    Raises
+    ------
+    ValueError
+        One sentence for each key that does not.
+    """
+    idle = [f"{key!r} does nothing: {why}" for key, (is_idle, why) in _of_declaration(declaration).items() if is_idle]
+    for number, table in enumerate(declaration.tables):
+        unset, where = Table(), f"tables.{number}."
+        for key, (is_idle, why) in _of_table(table).items():
+            if is_idle and getattr(table, key) != getattr(unset, key):
+                idle.append(f"'{where}{key}' does nothing: {why}")
+        if not (table.label or table.adds or table.instance or table.lists_images):
+            idle.append(f"'tables.{number}' does nothing: expected 'label', 'adds', 'instance', 'path', ... of it")
+        idle += [f"'{where}{text}" for text in (*_of_cases(table), *_of_columns(table, declaration))]
+        idle += [f"'tables.{number}': {text}" for text in _of_texts(table)]
+    for group, words in declaration.path_values.items():
+        idle += [f"'path_values.{group}': {text}" for text in _of_words(group, words, declaration)]
+    if idle:
+        raise ValueError("; ".join(idle))
+
+
+def _of_declaration(declaration: Declaration) -> dict[str, tuple[bool, str]]:
+    """Keys beside the tables."""
+    identity, tables, path = declaration.identity, declaration.tables, declaration.path
+    groups = set(re.compile(path).groupindex)
+    read = {fact for fact in IDENTITY if "path" in getattr(identity, fact)} | set(declaration.same_in_exam)
+    for table in tables:
+        read |= set(table.path_groups)
+        if table.from_path:
+            read |= {name for column in table.columns.values() for name in column.column}
+            read |= {name for when in (*(c.when for c in table.cases), *(e.when for e in table.exclude)) for name in when}
+    given = {fact for table in tables for fact in table.columns}
+    combined = {table.combine for table in tables if table.lists_images and table.label}
+    found_by = {(bool(table.path), tuple(table.path_groups)) for table in tables if table.path or table.path_groups}
+    exams_apart = declaration.headers.studies_apart and declaration.headers.patient_from == "patient_id"
+    result = {
+        "bi_rads": (
+            "bi_rads" in declaration.model_fields_set and not any(table.label in ("label", "bi_rads") for table in tables),
+            "no label is made of BI-RADS",
+        ),
+        "combine": (len(combined) > 1, "what rows and paths say of images is combined in one way; give these tables the same"),
+        "path_groups": (len(found_by) > 1, "tables find images in one way; give all of them 'path', or the same groups"),
+        "identity.exam": ("exam" in identity.model_fields_set and not exams_apart, "`headers` do not keep exams apart"),
+    }
+    result["path"] = (bool(path) and not groups & read, "neither `identity` nor a table reads one of its groups")
+    for group in sorted((groups - read) & {*FACTS, *declaration.targets}):
+        used = f"(?P={group})" in path or f"(?({group})" in path
+        result[f"path: (?P<{group}>"] = (not used, "neither `identity` nor a table reads this group; give it another name")
+    for group in declaration.path_values:
+        result[f"path_values.{group}"] = (group not in groups, f"'path' has no group (?P<{group}>...)")
+    for name in declaration.targets:
+        result[f"targets.{name}"] = (name not in given, "no column gives it")
+    return result
+
+
+def _of_table(table: Table) -> dict[str, tuple[bool, str]]:
+    """Keys of a table."""
+    of_images = "each row is about an image"
+    facts = "no row of this table gives facts of a breast"
+    breasts = bool(table.label) and not table.lists_images and not table.adds
+    confirmed = any(case.confirmed for case in table.cases)
+    return {
+        "file": (table.from_path, "the rows are the paths"),
+        "optional": (table.from_path, "the rows are the paths"),
+        "every": (not table.file, "it takes every file that fits 'file'"),
+        "subset_by_name": (table.from_path or table.adds or not table.label, facts),
+        "path": (table.from_path or bool(table.path_groups), "the rows find their images by the groups of a path"),
+        "path_parts": (not table.path, "it shortens the cells of 'path'"),
+        "path_groups": (table.from_path, "the rows are the paths"),
+        "instance": (table.lists_images, of_images),
+        "exclude": (not table.lists_images, "it leaves out images, and goes with 'path', 'path_groups' or 'from_path'"),
+        "label": (table.adds, "a table that 'adds' gives no label"),
+        "adds": (
+            table.lists_images or not (table.instance or {"patient", "laterality"} <= table.columns.keys()),
+            "it needs rows about breasts, with columns of patient and laterality",
+        ),
+        "combine": (not (table.label or table.adds), facts),
+        "follow_up": (not (breasts and confirmed), "it needs rows of labels about breasts, and a case with `confirmed: true`"),
+        "contralateral": (not breasts, "it needs rows of labels about breasts"),
+    }
+
+
+def _of_cases(table: Table) -> Iterator[str]:
+    """Cases that no row reaches, and marks that nothing reads."""
+    for key, cases in (("label", table.cases), ("contralateral", table.contralateral)):
+        for number, case in enumerate(cases):
+            where = f"{key}.{number}"
+            if number and not cases[number - 1].when:
+                yield f"{where}' does nothing: the case before it has no `when`, and takes every row"
+                return
+            if key == "contralateral" and (case.confirmed or case.pending):
+                yield f"{where}': `confirmed` and `pending` do nothing: no row is about this breast"
+            elif case.pending and not table.follow_up:
+                yield f"{where}.pending' does nothing: the table has no `follow_up`"
+
+
+def _of_columns(table: Table, declaration: Declaration) -> Iterator[str]:
+    """Columns that are not read, and words in them that are no value."""
+    known = facts_of_rows(table, declaration)
+    if table.label and not table.file:  # the user's own table may be about images, by a column `path`
+        known |= IMAGE_FACTS
+    for fact, column in table.columns.items():
+        where = f"columns.{fact}"
+        if fact not in known:
+            yield f"{where}' does nothing: this table can give {', '.join(sorted(known))}"
+        if column.needed and "" in column.values:
+            yield f'{where}.values\': "" does nothing: an empty cell is an error by `needed`'
+        for text in _of_words(fact, column.values, declaration):
+            yield f"{where}.values': {text}"
+
+
+def _of_texts(table: Table) -> Iterator[str]:
+    """Texts that no cell and no heading has."""
+    rules = [rule.when for rule in (*table.cases, *table.contralateral)] + [rule.when for rule in table.exclude]
+    cells = [text for when in rules for wanted in when.values() for text in wanted]
+    columns = [name for column in table.columns.values() for name in (*column.column, *column.values)]
+    for text in dict.fromkeys([*cells, *columns, *(name for when in rules for name in when)]):
+        if text != text.strip():
+            yield f"{text!r} fits nothing: tables are read without spaces around their cells"
+    for text in dict.fromkeys(cells):
+        if text.startswith("$") and text != "$side":
+            yield f"{text!r} is no reference; expected $side, or '[$]...' for a cell that begins so"
+
+
+def _of_words(fact: str, words: Mapping[str, str], declaration: Declaration) -> Iterator[str]:
+    """Words that stand for no value of a fact, and texts of which only one counts."""
+    parser, expected = EXPECTED.get(fact, (None, ""))
+    if fact in declaration.targets and declaration.targets[fact].unit:
+        parser, expected = parse_number, "a number"
+    for word in dict.fromkeys(words.values()):
+        if word and parser and parser(word) is None:
+            yield f"{word!r} is no {fact}; expected {expected}"
+    texts: dict[str, str] = {}
+    for text, word in words.items():
+        if texts.setdefault(text.casefold(), word) != word:
+            yield f"{text!r} has two values: upper and lower case count as the same"
+
+
+def facts_of_rows(table: Table, declaration: Declaration) -> set[str]:
+    """Facts that rows of a table can give."""
+    of_labels = _OF_LABELS | declaration.targets.keys() | ({"label"} if isinstance(table.label, str) else set())
+    if table.lists_images:
+        source = "path" if table.from_path else "table"
+        silent = {fact for fact in ("patient", "exam", "view") if source not in getattr(declaration.identity, fact)}
+        return (IMAGE_FACTS - silent) | (of_labels if table.label else set())
+    if table.adds:
+        return _BREAST | _ADDED | declaration.targets.keys() | (_BOXES if table.instance else set())
+    if not table.label:
+        return _BOXES
+    found = _BREAST | of_labels
+    if table.instance:
+        found |= {"view", "rows", "columns"}
+    if "lesion" in table.columns:
+        found |= {"lesion", "view", "category"}
+    return found

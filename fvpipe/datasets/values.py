@@ -1,0 +1,131 @@
+"""Texts of tables and declarations -> values of facts; None for a text that is no value."""
+
+from __future__ import annotations
+
+import ast
+import math
+import re
+from collections.abc import Callable, Mapping
+from datetime import date
+
+from fvpipe.io.tables import whole_number
+from fvpipe.types import VIEWS, Laterality, View
+
+SIDES = {  # by the words of tables
+    "l": (Laterality.LEFT,),
+    "left": (Laterality.LEFT,),
+    "r": (Laterality.RIGHT,),
+    "right": (Laterality.RIGHT,),
+    **dict.fromkeys(("both", "b", "bilateral"), (Laterality.LEFT, Laterality.RIGHT)),
+}
+DENSITIES = {"1": "A", "2": "B", "3": "C", "4": "D"}
+KINDS = ("full_field", "synthetic", "low_energy", "recombined", "other")
+EDGES = ("top", "bottom", "left", "right")
+_YES_NO = {"1": True, "yes": True, "true": True, "0": False, "no": False, "false": False}
+
+
+def whole_text(cell: str) -> str:
+    """A cell, without the ``.0`` that a spreadsheet adds to whole numbers.
+
+    Examples
+    --------
+    >>> whole_text("1.0"), whole_text("007"), whole_text("1.5")
+    ('1', '007', '1.5')
+    """
+    return re.sub(r"(?<=[0-9])\.0+$", "", cell)
+
+
+def parse_bi_rads(text: str) -> int | None:
+    """Parse a BI-RADS assessment: ``4``, ``4.0``, ``4a``, ``BI-RADS 4``; None for anything else.
+
+    Examples
+    --------
+    >>> parse_bi_rads("BI-RADS 4"), parse_bi_rads("4b"), parse_bi_rads("5.0"), parse_bi_rads("7"), parse_bi_rads("")
+    (4, 4, 5, None, None)
+    """
+    match = re.fullmatch(r"(?:bi-?rads?[ -]*)?([0-6])(?:\.0+|[abc])?", text.strip(), re.IGNORECASE)
+    return int(match[1]) if match else None
+
+
+def parse_day(text: str) -> str:
+    """Parse ``YYYYMMDD`` or ``YYYY-MM-DD``, with a time after it or not, to ``YYYYMMDD``; nothing for anything else."""
+    match = re.fullmatch(r"([0-9]{4})(-?)([0-9]{2})\2([0-9]{2})(?:[ T][0-9:.]+)?", text.strip())
+    if match is None:
+        return ""
+    digits = match[1] + match[3] + match[4]
+    try:
+        date.fromisoformat(digits)
+    except ValueError:  # no day of the calendar
+        return ""
+    return digits
+
+
+def parse_density(text: str) -> str | None:
+    """Parse a breast density: ``A`` to ``D`` or ``1`` to ``4``; nothing for another number."""
+    text = whole_text(text.upper().removeprefix("DENSITY").strip())
+    if text.isdecimal():
+        return DENSITIES.get(text, "")
+    return text if text in ("", *DENSITIES.values()) else None
+
+
+def parse_age(text: str) -> str:
+    """Parse years to the form of headers; nothing for what is no age: some tables hold other words there."""
+    match = re.fullmatch(r"(\d{1,3})(\.\d+)?Y?", text.strip())
+    years = int(match[1]) if match else 999
+    return "" if years > 120 else "90+" if years >= 90 else f"{years:03d}Y"
+
+
+def parse_yes_no(text: str) -> bool | None:
+    """Parse ``1``, ``yes`` or ``true``, and ``0``, ``no`` or ``false``."""
+    return _YES_NO.get(whole_text(text).lower())
+
+
+def parse_kind(text: str) -> str | None:
+    """Parse the kind of an image."""
+    return text if text in KINDS else None
+
+
+def parse_view(text: str) -> View | None:
+    """Parse ``CC`` or ``MLO`` in any case."""
+    return View(text.upper()) if text.upper() in VIEWS else None
+
+
+def parse_count(text: str) -> int | None:
+    """Parse a number of pixels."""
+    return int(text) if text.isdecimal() else None
+
+
+def parse_number(text: str) -> float | None:
+    """Parse a finite number."""
+    try:
+        value = float(text) if "_" not in text else math.nan  # Python alone takes 1_000 for a number
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+def parse_boxes(text: str) -> list[tuple[float, float, float, float]] | None:
+    """Parse a list of [top, left, bottom, right] to tuples of top, bottom, left, right."""
+    try:
+        found = [tuple(map(float, box)) for box in ast.literal_eval(text[:10_000])]
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return None
+    if any(len(box) != 4 or not all(map(math.isfinite, box)) for box in found):
+        return None
+    return [(top, bottom, left, right) for top, left, bottom, right in found]
+
+
+EXPECTED: Mapping[str, tuple[Callable[[str], object], str]] = {
+    **dict.fromkeys(("bi_rads", "finding_bi_rads"), (parse_bi_rads, "'BI-RADS 0' to 'BI-RADS 6'")),
+    **dict.fromkeys(EDGES, (parse_number, "a number of pixels")),
+    **dict.fromkeys(("rows", "columns"), (parse_count, "a whole number of pixels")),
+    "laterality": (lambda text: SIDES.get(text.lower()), "L or R"),
+    "lesion": (whole_number, "a whole number"),
+    "study_date": (lambda text: parse_day(text) or None, "a date, YYYYMMDD or YYYY-MM-DD"),
+    "density": (lambda text: parse_density(text) or None, "A to D, or 1 to 4"),
+    "age": (lambda text: parse_age(text) or None, "a number of years"),
+    "implant": (parse_yes_no, "1 or yes, 0 or no"),
+    "kind": (parse_kind, ", ".join(KINDS)),
+    "boxes": (parse_boxes, "a list of [top, left, bottom, right]"),
+}
+"""Parser of each fact that is no free text, which returns None for what is no value, and the texts that have one."""

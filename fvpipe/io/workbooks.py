@@ -1,0 +1,78 @@
+"""Checks of a workbook (XLSX) for what its first sheet's cells do not tell: a second table, formulas without a value."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from fvpipe.errors import LabelTableError
+
+HEADING_ROWS = 100  # of a sheet, among which its heading is looked for
+CHUNK_BYTES = 1 << 20  # looked at in one go
+
+
+def sheet_rows(sheet: Any) -> Iterator[tuple[object, ...]]:
+    """Read the values of a sheet of openpyxl, row by row."""
+    sheet.reset_dimensions()  # some writers give a wrong size, which would hide the last rows
+    yield from sheet.iter_rows(values_only=True)
+
+
+def check_sheets(file: Path, book: Any) -> None:
+    """Check that no further sheet has the columns of the first, since its rows would be left out.
+
+    Raises
+    ------
+    LabelTableError
+        One has, and a row.
+    """
+
+    def filled(sheet: Any) -> list[set[str]]:
+        rows = ({str(value).strip() for value in row if value is not None} - {""} for row in sheet_rows(sheet))
+        return [row for row in islice(rows, HEADING_ROWS) if row][:2]
+
+    if len(book.worksheets) == 1:
+        return
+    first, *others = map(filled, book.worksheets)
+    for number, rows in enumerate(others, 2):
+        if first and len(rows) > 1 and first[0] <= rows[0]:
+            detail = f"sheets 1 and {number} have the same columns; expected one table: join them, or save the right one as CSV"
+            raise LabelTableError(f"{file}: {detail}")
+
+
+def check_formulas(file: Path) -> None:
+    """Check that every formula of the first sheet has a value: else its cell would be read as an empty one.
+
+    Raises
+    ------
+    LabelTableError
+        One has none, since no program has calculated it.
+    """
+    import openpyxl
+
+    with zipfile.ZipFile(file) as parts:
+        if not any(_holds(parts, name, b"<f") for name in parts.namelist() if name.startswith("xl/worksheets/")):
+            return
+    books = [openpyxl.load_workbook(file, read_only=True, data_only=only) for only in (False, True)]
+    for book in books:
+        book.worksheets[0].reset_dimensions()
+    for line, (written, values) in enumerate(zip(*(book.worksheets[0].iter_rows() for book in books), strict=True), 1):
+        for formula, value in zip(written, values, strict=True):
+            # One whose value is an empty text has the type of a text.
+            if formula.data_type == "f" and value.value is None and value.data_type == "n":
+                detail = "a formula has no value; open the table in a spreadsheet program and save it, or write values"
+                raise LabelTableError(f"{file}, line {line}: {detail}")
+    for book in books:
+        book.close()
+
+
+def _holds(parts: zipfile.ZipFile, name: str, what: bytes) -> bool:
+    with parts.open(name) as data:
+        end = b""
+        while chunk := data.read(CHUNK_BYTES):
+            if what in end + chunk:
+                return True
+            end = chunk[1 - len(what) :]
+    return False
