@@ -57,7 +57,7 @@ soak: $(VENV)/.test ## a build of BREASTS=5000 under fire: faulty files, killed 
 	python -m benchmarks soak --breasts $(BREASTS)
 
 compare: $(VENV)/.test ## pipelines and controls judged on simulated lesions: the table of docs/adaptive.md
-	python -m benchmarks controls --full
+	python -m benchmarks compare --full
 
 lint: $(VENV)/.test ## ruff, mypy, import contracts, spelling, large files
 	ruff check .

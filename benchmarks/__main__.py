@@ -12,7 +12,7 @@ from pathlib import Path
 from benchmarks.measure import ROOT, Report, Setup, machine
 
 PIXELS = ("pixels", "steps", "antialiased", "segment_cost", "warp_cost", "decoders")
-NAMES = (*PIXELS, "builds", "steady", "memory", "incremental", "repro", "store", "soak", "index", "cost", "controls")
+NAMES = (*PIXELS, "builds", "steady", "memory", "incremental", "repro", "store", "soak", "index", "cost", "compare")
 
 
 def main() -> None:

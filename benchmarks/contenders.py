@@ -40,13 +40,13 @@ def floor(folder: Path) -> Work:
 
     from fvpipe.dicom.decoders import DECODERS
     from fvpipe.dicom.transfer_syntaxes import NATIVE
-    from fvpipe.io.read import Buffer, read_contents
+    from fvpipe.io.read import read_contents
 
-    buffer, files = Buffer(), [(path, *located(path)) for path in sorted(folder.rglob("*.d*c*m"))]
+    files = [(path, *located(path)) for path in sorted(folder.rglob("*.d*c*m"))]
 
     def work() -> None:
         for path, start, end, layout in files:
-            view = read_contents(path, "", buffer).data
+            view = read_contents(path, "").data
             if layout.transfer_syntax_uid in NATIVE:
                 pixels = np.frombuffer(view[start:end], "<u2" if layout.bits_allocated == 16 else "u1")
             else:

@@ -7,18 +7,15 @@ import io
 import os
 import stat
 from pathlib import Path
-from typing import cast
 
 
-def open_regular(path: Path, buffering: int = -1) -> io.BufferedReader:
+def open_regular(path: Path) -> io.BufferedReader:
     """Open a regular file for reading; nothing is waited for.
 
     Parameters
     ----------
     path : Path
         The file.
-    buffering : int
-        As `open` takes it; with 0 the file is a FileIO, which reads alike.
 
     Raises
     ------
@@ -28,7 +25,7 @@ def open_regular(path: Path, buffering: int = -1) -> io.BufferedReader:
     mode = os.stat(path).st_mode
     if not stat.S_ISREG(mode):
         raise OSError(errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL, "is no regular file", str(path))
-    return cast(io.BufferedReader, open(path, "rb", buffering, opener=_without_waiting))
+    return open(path, "rb", opener=_without_waiting)
 
 
 def read_regular(path: Path, max_bytes: int) -> bytes:

@@ -104,8 +104,8 @@ def test_first_repro(setup: Setup) -> None:
 
 
 @pytest.mark.slow
-def test_controls(setup: Setup) -> None:
-    values = check("controls", setup).values
+def test_compare(setup: Setup) -> None:
+    values = check("compare", setup).values
     assert values["0 breast in adaptive"] > values["0 breast in each"] > values["0 breast in direct"]
     assert values["0 lesion pixels in adaptive, zoom by oracle"] > 2 * values["0 lesion pixels in adaptive"]
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydicom.config import disable_value_validation
 from pydicom.uid import (
     HTJ2K,
     JPEG2000,
@@ -35,7 +36,6 @@ from fvpipe.dicom.elements import RejectedFile, silenced
 from fvpipe.dicom.header import HeaderPolicy, parse_header
 from fvpipe.dicom.transfer_syntaxes import ENCAPSULATED, NATIVE
 from fvpipe.reasons import Flag, Reason
-from fvpipe.simulation.dicom_file import without_validation
 from tests.support.factory import breast, dataset, encode, file_bytes, native, write
 from tests.test_pixels import LOSSLESS, LOSSY, Pixels, file_of, frame_of, image, indices, noise, rejection, second_decoders
 
@@ -63,7 +63,7 @@ def with_value(data: bytes, value: bytes) -> bytes:
 
 def with_native(pixels: Pixels, bits: int, syntax: str, extra: bytes, **tags: Any) -> bytes:
     """Uncompressed pixels with something after them."""
-    with without_validation(), silenced():
+    with disable_value_validation(), silenced():
         return file_bytes(dataset(pixels, bits, **tags), native(pixels, syntax) + extra, syntax)
 
 
@@ -415,7 +415,7 @@ def padded(bits: int, signed: bool, syntax: str, value: Any, limit: Any = None) 
     """A file with Pixel Padding as (VR, value)."""
     pixels = noise(bits, f"{'i' if signed else 'u'}{1 if bits <= 8 else 2}")
     ds = dataset(pixels, bits)
-    with without_validation(), silenced():
+    with disable_value_validation(), silenced():
         for tag, found in ((0x00280120, value), (0x00280121, limit)):
             if found is not None:
                 ds.add_new(tag, *found)
@@ -582,7 +582,7 @@ def test_right_pixels_or_rejected_by_name(data: st.DataObject) -> None:
     )
     tags: dict[str, Any] = {"BitsStored": stored, "HighBit": stored - 1, "PixelRepresentation": int(header_signed)}
     tags |= draw(st.sampled_from([{}, {"NumberOfFrames": 1}]))
-    with without_validation(), silenced():
+    with disable_value_validation(), silenced():
         ds = dataset(pixels, bits, **tags)
         if padding:
             ds.add_new(0x00280120, *padding)

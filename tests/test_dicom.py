@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydicom.config import disable_value_validation
 from pydicom.sequence import Sequence
 from pydicom.tag import Tag
 from pydicom.uid import (
@@ -44,7 +45,6 @@ from fvpipe.dicom.transfer_syntaxes import NATIVE
 from fvpipe.dicom.value_mapping import PixelPadding, Rescale, Window
 from fvpipe.imaging.decoded_image import DecodedImage
 from fvpipe.reasons import Reason, Rejection
-from fvpipe.simulation.dicom_file import without_validation
 from fvpipe.types import NOTHING_STATED, Edge, ImageRecord, Laterality, Orientation, StatedImage, View
 from tests.support.decoding import decode
 from tests.support.factory import coded, dataset, deflated, encode, file_bytes, outcomes, table, write
@@ -324,7 +324,7 @@ MAPPINGS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("name", MAPPINGS)
 def test_a_header_is_one_value(tmp_path: Path, name: str, syntax: str) -> None:
     """The same from disk and from memory; it survives pickle and JSON, and decodes the image without a second parse."""
-    with without_validation(), silenced():
+    with disable_value_validation(), silenced():
         frame = PIXELS if syntax in NATIVE else encode(PIXELS, 12, syntax)
         data = file_bytes(dataset(PIXELS, 12, **MAPPINGS[name]), frame, syntax)
     write(tmp_path / "x.dcm", data)
@@ -567,7 +567,7 @@ def test_deep_sequences_of_defined_length_are_not_followed(tmp_path: Path) -> No
 
 
 def messy(**tags: Any) -> bytes:
-    with without_validation(), silenced():
+    with disable_value_validation(), silenced():
         ds = dataset(PIXELS, 12, **MESSY | {k: v for k, v in tags.items() if k != "pixels"})
         ds.add_new(0x00091001, "LO", CANARY)
         ds.add_new(0x00290010, "LO", CANARY)

@@ -40,7 +40,7 @@ from fvpipe.figures.workflow import draw_workflow
 from fvpipe.imaging.fusion import digest_pair
 from fvpipe.indexing.index import Index
 from fvpipe.indexing.manifest_tables import read_manifests
-from fvpipe.io.read import Buffer, read_contents
+from fvpipe.io.read import read_contents
 from fvpipe.project.project import Project
 from fvpipe.reasons import Rejection
 from fvpipe.report.shard_page import write_page
@@ -210,7 +210,7 @@ def test_a_breast_that_shards_leave_out_is_not_drawn(second: str, why: str, tmp_
         header = read_header(tmp_path, f"{view}.dcm", HeaderPolicy())
         assert not isinstance(header, Rejection)
         records.append(header.record)
-        digests.append(read_contents(tmp_path / f"{view}.dcm", "", Buffer()).digest)
+        digests.append(read_contents(tmp_path / f"{view}.dcm", "").digest)
     breast = Breast(BreastKey("set", "p", "", records[0].laterality), records[0], records[1])
     with pytest.raises(InputError, match=why):
         trace_pipeline(*load_pipeline("direct"), tmp_path, breast, digest_pair(digests), HeaderPolicy())

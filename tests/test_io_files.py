@@ -1,10 +1,11 @@
-"""Files are read into memory that is used again, in parts, and nothing of that shows."""
+"""Files are read whole, and a header as from a file."""
 
 from __future__ import annotations
 
 import io
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from blake3 import blake3
@@ -13,23 +14,19 @@ from hypothesis import strategies as st
 
 from fvpipe.dicom.reader import stream
 from fvpipe.io import read as files
-from fvpipe.io.read import Buffer, file_state, read_contents
+from fvpipe.io.read import file_state, read_contents
 
 
 def state(path: Path) -> str:
     return file_state(os.stat(path))
 
 
-@pytest.mark.parametrize("size", [0, 1, 9, 10, 11, 20, 35])
-def test_a_file_in_parts_is_the_file(size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "CHUNK_BYTES", 10)
+@pytest.mark.parametrize("size", [0, 1, 35])
+def test_a_file_is_read_whole(size: int, tmp_path: Path) -> None:
     data, path = os.urandom(size), tmp_path / "file"
     path.write_bytes(data)
-    buffer = Buffer()
-    memory = buffer.view(25)
-    memory[:] = b"x" * 25  # of a file before
     for expected in (state(path), "another"):
-        read = read_contents(path, expected, buffer)
+        read = read_contents(path, expected)
         assert bytes(read.data) == data
         assert read.digest == blake3(data).hexdigest()
         assert read.unchanged is (expected == state(path))
@@ -38,37 +35,16 @@ def test_a_file_in_parts_is_the_file(size: int, tmp_path: Path, monkeypatch: pyt
 def test_a_file_that_changes_while_it_is_read_is_not_unchanged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"before")
-    before = state(path)
 
-    class Appends(Buffer):
-        def view(self, size: int) -> memoryview:
-            with path.open("ab") as file:
-                file.write(b" and after")
-            return super().view(size)
+    def appending(data: bytes) -> Any:
+        with path.open("ab") as file:
+            file.write(b" and after")
+        return blake3(data)
 
-    read = read_contents(path, before, Appends())
+    monkeypatch.setattr(files, "blake3", appending)
+    read = read_contents(path, state(path))
     assert not read.unchanged
-    assert read.digest == blake3(read.data).hexdigest()
-
-
-def test_memory_is_used_again_and_grows() -> None:
-    buffer = Buffer()
-    small = buffer.view(4)
-    small[:] = b"abcd"
-    assert bytes(buffer.view(3)) == b"abc"
-    large = buffer.view(4000)
-    assert len(large) == 4000
-    assert bytes(small) == b"abcd"  # whoever still looks at it is not disturbed
-
-
-def test_memory_of_a_very_large_file_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "MAX_KEPT_BYTES", 10)
-    buffer = Buffer()
-    kept = buffer.view(10)
-    kept[:] = b"0123456789"
-    large = buffer.view(11)
-    large[:] = b"x" * 11
-    assert bytes(buffer.view(10)) == b"0123456789"
+    assert read.digest == blake3(b"before").hexdigest()
 
 
 STEPS = st.lists(

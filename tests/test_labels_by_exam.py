@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fvpipe.config.project import Labels
+from fvpipe.config.project import Labels, Split
 from fvpipe.datasets.adapter import LabelTable
 from fvpipe.datasets.registry import get_adapter
 from fvpipe.dicom.policy import HeaderPolicy
 from fvpipe.errors import LabelTableError
-from fvpipe.evaluation.splits import Candidate, Setting, SplitPlan, leaks, split
+from fvpipe.evaluation.splits import Candidate, leaks, split
 from fvpipe.indexing.labels import BreastLabels
 from fvpipe.indexing.pairing import pair
 from fvpipe.project.standalone import standalone_source
@@ -389,13 +389,13 @@ def test_order_of_images_never_matters(world: dict[str, Any], shuffle: Any) -> N
 
 @settings(max_examples=60, deadline=None, database=None)
 @given(worlds(), st.sampled_from(["unseen", "kfold"]))
-def test_exams_of_a_patient_stay_in_one_part(world: dict[str, Any], setting: Setting) -> None:
+def test_exams_of_a_patient_stay_in_one_part(world: dict[str, Any], setting: Any) -> None:
     candidates = [
         Candidate("set", "_".join(key), key[0], key[0] + key[1], max(label, 0), pixels=(f"{key}",))
         for key, label in world["truth"].items()
     ]
     for seed in range(5):
-        plan = SplitPlan(setting, ("set",), test_share=0.5, folds=2, seed=seed)
+        plan = Split(setting=setting, datasets=("set",), test_share=0.5, folds=2, seed=seed)
         assigned = split(candidates, plan)
         assert len(assigned) == len(candidates)
         assert not leaks(assigned, plan)

@@ -13,6 +13,7 @@ import pydicom
 import pytest
 from blake3 import blake3
 from numpy.typing import NDArray
+from pydicom.config import disable_value_validation
 from pydicom.encaps import encapsulate, get_frame
 from pydicom.pixels import apply_modality_lut, apply_voi, apply_windowing, pixel_array
 from pydicom.sequence import Sequence
@@ -39,7 +40,6 @@ from fvpipe.dicom.elements import RejectedFile, silenced
 from fvpipe.dicom.transfer_syntaxes import ENCAPSULATED, NATIVE
 from fvpipe.imaging.decoded_image import DecodedImage
 from fvpipe.reasons import Flag, Reason
-from fvpipe.simulation.dicom_file import without_validation
 from fvpipe.types import Edge, Laterality
 from tests.support.decoding import decode
 from tests.support.factory import dataset, encode, file_bytes, item, outcomes, table, write
@@ -75,7 +75,7 @@ def frame_of(pixels: Pixels, bits: int, syntax: str) -> bytes:
 
 
 def file_of(pixels: Pixels, bits: int, syntax: str = ExplicitVRLittleEndian, frame: bytes | None = None, **tags: Any) -> bytes:
-    with without_validation(), silenced():
+    with disable_value_validation(), silenced():
         ds = dataset(pixels, bits, **tags)
         if syntax in NATIVE:
             return file_bytes(ds, pixels, syntax)

@@ -405,6 +405,7 @@ def test_data_set_of_several_folders(whole: Path, tmp_path: Path) -> None:
     commit(tmp_path / "empty", ())
     commit(tmp_path / "small", (2,))
     folders = [open_shards(folder) for folder in (whole, tmp_path / "empty", tmp_path / "small")]
+    assert folders[1].columns.keys() == folders[0].columns.keys()
     data = fvpipe.torch.ShardDataset(folders, range(11))
     expected = np.concatenate([folder.images() for folder in (folders[0], folders[2])])
     for order in ([10, 0, 9, 3], [2, 1], [9], []):

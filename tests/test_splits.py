@@ -14,11 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydicom.uid import JPEGBaseline8Bit
 
+from fvpipe.config.project import Split
 from fvpipe.errors import LabelTableError
 from fvpipe.evaluation.metrics import Confusion, roc_auc
 from fvpipe.evaluation.near_duplicates import fingerprints, near_pairs
 from fvpipe.evaluation.split_files import read_split
-from fvpipe.evaluation.splits import Assignment, Candidate, Part, SplitPlan, balance, folds, leak_rate, leaks, split
+from fvpipe.evaluation.splits import Assignment, Candidate, Part, balance, leak_rate, leaks, split
 from fvpipe.shards.reader import open_shards
 from tests.conftest import build, run
 from tests.support import factory
@@ -37,19 +38,25 @@ def cohorts(draw: st.DrawFn) -> list[Candidate]:
     return found
 
 
+def plan_of(setting: Any, *datasets: str, **more: Any) -> Split:
+    return Split(setting=setting, datasets=datasets, **more)
+
+
 PLANS = [
-    SplitPlan("seen", ("a", "b")),
-    SplitPlan("unseen", ("a", "b")),
-    SplitPlan("cross", ("a",), ("b",)),
-    SplitPlan("official", ("a",)),
-    *folds(SplitPlan("kfold", ("a", "b"))),
+    (plan_of("seen", "a", "b"), 0),
+    (plan_of("unseen", "a", "b"), 0),
+    (plan_of("cross", "a", test=("b",)), 0),
+    (plan_of("official", "a"), 0),
+    *((plan_of("kfold", "a", "b"), fold) for fold in range(5)),
 ]
 
 
 @given(cohorts(), st.integers(0, 2**31), st.sampled_from(PLANS))
-def test_no_patient_is_in_two_parts_but_in_the_seen_setting(cohort: list[Candidate], seed: int, plan: SplitPlan) -> None:
-    plan = SplitPlan(plan.setting, plan.datasets, plan.test, folds=plan.folds, fold=plan.fold, seed=seed)
-    assigned = split(cohort, plan)
+def test_no_patient_is_in_two_parts_but_in_the_seen_setting(
+    cohort: list[Candidate], seed: int, planned: tuple[Split, int]
+) -> None:
+    plan = planned[0].model_copy(update={"seed": seed})
+    assigned = split(cohort, plan, planned[1])
     wanted = {*plan.datasets, *plan.test}
     assert [a.candidate for a in assigned] == sorted(
         (c for c in cohort if c.label >= 0 and c.dataset in wanted), key=lambda c: (c.dataset, c.breast_id)
@@ -67,25 +74,25 @@ def many(count: int = 4000) -> list[Candidate]:
     return [Candidate("a", f"P{i // 2}_{'LR'[i % 2]}", f"P{i // 2}", "", int(i % 10 < 3)) for i in range(count)]
 
 
-@pytest.mark.parametrize("plan", PLANS, ids=lambda plan: f"{plan.setting}{plan.fold}")
-def test_adding_a_patient_moves_only_those_at_a_boundary(plan: SplitPlan) -> None:
+@pytest.mark.parametrize(("plan", "fold"), PLANS, ids=[f"{plan.setting}{fold}" for plan, fold in PLANS])
+def test_adding_a_patient_moves_only_those_at_a_boundary(plan: Split, fold: int) -> None:
     """At each cut of its own stratum, no more breasts than it has itself; without it, nobody else moves at all."""
     cohort = [replace(c, dataset=name) for name in "ab" for c in many(300)]
-    before = {(c.dataset, c.breast_id): part for c, part in parts_of(cohort, plan)}
+    before = {(c.dataset, c.breast_id): part for c, part in parts_of(cohort, plan, fold)}
     for i in range(12):
         label = int(i % 2)
         added = [Candidate("a", f"Q{i}_{side}", f"Q{i}", "", label) for side in "LR"[: 1 + i % 3 // 2]]
-        after = parts_of([*added, *cohort[::-1]], plan)
+        after = parts_of([*added, *cohort[::-1]], plan, fold)
         moved = [c for c, part in after if c not in added and before[c.dataset, c.breast_id] != part]
         assert {c.dataset for c in moved} <= {"a"}
         assert len(moved) <= 4 * len(added) * (1 + (plan.setting == "kfold")), (i, moved)
         if plan.setting == "seen":  # there every breast is one of its own
             assert {c.label for c in moved} <= {label}
-    assert parts_of([*cohort, Candidate("a", "U_L", "U", "", -1)], plan) == parts_of(cohort, plan)
+    assert parts_of([*cohort, Candidate("a", "U_L", "U", "", -1)], plan, fold) == parts_of(cohort, plan, fold)
 
 
-def parts_of(cohort: list[Candidate], plan: SplitPlan) -> list[tuple[Candidate, Part]]:
-    return [(a.candidate, a.part) for a in split(cohort, plan)]
+def parts_of(cohort: list[Candidate], plan: Split, fold: int) -> list[tuple[Candidate, Part]]:
+    return [(a.candidate, a.part) for a in split(cohort, plan, fold)]
 
 
 VINDR = [Candidate("v", f"S{i // 2}_{'LR'[i % 2]}", f"S{i // 2}", "", int(i * 7919 % 3297 < 113)) for i in range(3297)]
@@ -95,7 +102,7 @@ VINDR = [Candidate("v", f"S{i // 2}_{'LR'[i % 2]}", f"S{i // 2}", "", int(i * 79
 @pytest.mark.parametrize("setting", ["seen", "unseen", "kfold"])
 def test_published_counts_are_split_exactly_with_every_seed(setting: Any) -> None:
     for seed in range(4):
-        found = balance(split(VINDR, SplitPlan(setting, ("v",), seed=seed, fold=seed)))
+        found = balance(split(VINDR, plan_of(setting, "v", seed=seed), seed))
         assert found[Part.TEST][1] in (22, 23) and found[Part.VALIDATION][1] in (11, 12)
         if setting == "seen":
             assert found[Part.TEST][0] == 637 and found[Part.VALIDATION][0] == 318
@@ -103,7 +110,7 @@ def test_published_counts_are_split_exactly_with_every_seed(setting: Any) -> Non
 
 @given(cohorts(), st.integers(0, 2**31))
 def test_every_data_set_and_class_has_its_share_of_the_seen_setting(cohort: list[Candidate], seed: int) -> None:
-    assigned = split(cohort, SplitPlan("seen", ("a", "b"), seed=seed))
+    assigned = split(cohort, plan_of("seen", "a", "b", seed=seed))
     for stratum in {(a.candidate.dataset, a.candidate.label) for a in assigned}:
         members = [a.part for a in assigned if (a.candidate.dataset, a.candidate.label) == stratum]
         tested = members.count(Part.TEST)
@@ -114,25 +121,25 @@ def test_every_data_set_and_class_has_its_share_of_the_seen_setting(cohort: list
 def test_seeds_differ_and_folds_partition() -> None:
     cohort = many(400)
     tests = [
-        frozenset(a.candidate.breast_id for a in split(cohort, SplitPlan("seen", ("a",), seed=s)) if a.part == "test")
+        frozenset(a.candidate.breast_id for a in split(cohort, plan_of("seen", "a", seed=s)) if a.part == "test")
         for s in (0, 1)
     ]
     assert tests[0] != tests[1]
     parts = [
-        [a.candidate.breast_id for a in split(cohort, plan) if a.part == "test"] for plan in folds(SplitPlan("kfold", ("a",)))
+        [a.candidate.breast_id for a in split(cohort, plan_of("kfold", "a"), fold) if a.part == "test"] for fold in range(5)
     ]
     assert sorted(name for fold in parts for name in fold) == sorted(c.breast_id for c in cohort)
     assert set(map(len, parts)) <= set(range(78, 83))
 
 
 def test_the_seen_setting_leaks_as_much_as_it_says() -> None:
-    rate = leak_rate(split(many(), SplitPlan("seen", ("a",))))
+    rate = leak_rate(split(many(), plan_of("seen", "a")))
     assert rate == pytest.approx(0.7, abs=0.06)  # the other breast is in train with 0.8 x 0.875
 
 
 def test_identical_pixels_stand_together() -> None:
     cohort = [Candidate("a", f"P{i}_L", f"P{i}", "", i % 2, pixels=(f"px{i // 4}", f"own{i}")) for i in range(80)]
-    for plan in (SplitPlan("seen", ("a",)), SplitPlan("unseen", ("a",))):
+    for plan in (plan_of("seen", "a"), plan_of("unseen", "a")):
         assigned = split(cohort, plan)
         assert not leaks(assigned, plan)
         for group in range(20):
@@ -149,10 +156,10 @@ def test_a_planted_leak_is_found(kind: str) -> None:
         sources=("f1" if kind == "file" else "f2",), pixels=("p1" if kind == "pixels" else "p2",),
     )  # fmt: skip
     assigned = [Assignment(first, Part.TRAIN), Assignment(second, Part.TEST)]
-    (leak,) = leaks(assigned, SplitPlan("unseen", ("a",)))
+    (leak,) = leaks(assigned, plan_of("unseen", "a"))
     assert (leak.kind, leak.parts, leak.breasts) == (kind, (Part.TEST, Part.TRAIN), ("a/P1_L", "a/P2_L"))
     allowed = kind in ("patient", "study")
-    assert bool(leaks(assigned, SplitPlan("seen", ("a",)))) is not allowed
+    assert bool(leaks(assigned, plan_of("seen", "a"))) is not allowed
 
 
 # --- the command ------------------------------------------------------------------------------------------------------

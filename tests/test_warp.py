@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from benchmarks.controls import zoom_densities, zoomed
+from benchmarks.compare import zoom_densities, zoomed
 from fvpipe.cache.sample_store import SampleStore
 from fvpipe.config.loading import parse
 from fvpipe.config.pipeline import Pipeline

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
+from typing import Any
 
 from fvpipe.build.build_file import build_record
 from fvpipe.build.plan import Limits, Target
@@ -176,7 +177,8 @@ def _row(breast: Breast, shared: Mapping[str, Flag]) -> ShardRow:
     return ShardRow(key.breast_id, key.patient, key.laterality, breast.facts.label, flags, (cc, mlo))
 
 
-def _attributes(found: Index, target: Target) -> dict[str, str | int]:
+def _attributes(found: Index, target: Target) -> dict[str, Any]:
+    """What each shard and the receipt say of the data set and the pipeline, by the same names."""
     return {
         "schema_version": SCHEMA_VERSION,
         "preprocessing_version": PREPROCESSING_VERSION,
@@ -263,21 +265,13 @@ def _receipt(
     tables: Mapping[str, bytes],
     forms: tuple[TargetForm, ...],
 ) -> Receipt:
-    attributes = _attributes(found, target)
     counted = Counter(breast.facts.label for breast in breasts)
     flags: Counter[str] = Counter()
     for entry in entries:
         flags.update(entry.flags)
     return Receipt(
-        schema_version=SCHEMA_VERSION,
-        preprocessing_version=PREPROCESSING_VERSION,
-        dataset=found.source.name,
+        **_attributes(found, target),
         simulated=found.source.simulated,
-        license=found.source.license,
-        pipeline=target.pipeline_name,
-        pipeline_digest=str(attributes["pipeline_digest"]),
-        pipeline_yaml=str(attributes["pipeline_yaml"]),
-        shard_count=target.shard_count,
         samples=len(breasts),
         labels={name: counted[label] for label, name in LABEL_NAMES.items()},
         rejections=dict(Counter(rejection.reason.value for rejection in rejections)),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -26,7 +25,7 @@ from fvpipe.imaging.segmentation import SegmentationTrace, trace_segmentation
 from fvpipe.imaging.verdict import explain
 from fvpipe.imaging.view_agreement import CONSTANT_VIEW, IDENTICAL_VIEWS, constant_flags, disagreement_flags, header_flags
 from fvpipe.indexing.headers import parse_indexed
-from fvpipe.io.read import Buffer, read_contents
+from fvpipe.io.read import read_contents
 from fvpipe.reasons import NO_FLAG, Flag, Reason, Rejection
 from fvpipe.types import NO_DIGEST, VIEWS, Digest, FusedSample, ImageRecord, Segmentation
 
@@ -105,7 +104,7 @@ def make_sample(task: SampleTask) -> SampleResult:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ViewTrace:
-    """One view that a sample was made of. The pixels may lie in a buffer that the next sample of this thread is read into."""
+    """One view that a sample was made of."""
 
     header: ImageHeader
     image: DecodedImage
@@ -153,15 +152,15 @@ class _Read:
 def _read(task: SampleTask, clock: _Clock) -> _Read | SampleResult:
     files, headers = list[memoryview | None](), list[ImageHeader | None]()
     digests = list[Digest]()
-    indexed = zip(task.views, task.states, task.digests, task.headers, _buffers.of_views, strict=True)
-    for record, state, expected, known, buffer in indexed:
+    indexed = zip(task.views, task.states, task.digests, task.headers, strict=True)
+    for record, state, expected, known in indexed:
         if record is None:
             files.append(None)
             headers.append(None)
             digests.append(NO_DIGEST)
             continue
         try:
-            read = read_contents(Path(task.root) / record.path, state, buffer)
+            read = read_contents(Path(task.root) / record.path, state)
         except FileNotFoundError:
             return SampleResult(changed=record.path)
         except OSError as error:
@@ -176,16 +175,6 @@ def _read(task: SampleTask, clock: _Clock) -> _Read | SampleResult:
         headers.append(header)
         digests.append(read.digest)
     return _Read(files, headers, digest_pair(digests))
-
-
-class _Buffers(threading.local):
-    """What the files of a breast are read into, breast after breast; each thread has its own. No sample is a view of them."""
-
-    def __init__(self) -> None:
-        self.of_views = Buffer(), Buffer()
-
-
-_buffers = _Buffers()
 
 
 def _finish(task: SampleTask, read: _Read, clock: _Clock) -> SampleResult:

@@ -89,14 +89,14 @@ class Shards(Settings):
 
 
 class Split(Settings):
-    """One evaluation setting; `fvpipe.evaluation.splits.SplitPlan` describes each key."""
+    """One evaluation setting."""
 
     setting: Literal["seen", "unseen", "cross", "kfold", "official"]
-    datasets: Names
-    test: Names = ()
-    test_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
-    validation_share: Annotated[float, Field(gt=0, lt=1)] = 0.125
-    folds: Annotated[int, Field(ge=2, le=100)] = 5
+    datasets: Names  # pooled; of `cross` those of training
+    test: Names = ()  # of `cross`: those of the test part
+    test_share: Annotated[float, Field(gt=0, lt=1)] = 0.2  # of the test part in each stratum
+    validation_share: Annotated[float, Field(gt=0, lt=1)] = 0.125  # of the validation part in the rest
+    folds: Annotated[int, Field(ge=2, le=100)] = 5  # of `kfold`
     seed: int = 0
     views: Literal["both", "cc", "mlo"] = "both"  # breasts with a pair of views, or with this view
 
@@ -109,6 +109,11 @@ class Split(Settings):
         if set(self.test) & set(self.datasets):
             raise ValueError("'cross' trains on one data set and tests on another; the same one is in 'datasets' and 'test'")
         return self
+
+    @property
+    def patients_apart(self) -> bool:
+        """Whether no patient may be in two parts."""
+        return self.setting != "seen"
 
     def files(self, name: str) -> list[str]:
         """Return the stems of the files that this split, called `name`, is written to."""

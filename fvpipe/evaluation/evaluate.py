@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fvpipe.config.training import Evaluate
 from fvpipe.evaluation.clinical import DECISION_THRESHOLDS, LEVELS, clinical_metrics
-from fvpipe.evaluation.intervals import AucDifference, Estimate, bootstrap, compare_auc
+from fvpipe.evaluation.intervals import AucDifference, Estimate, compare_auc
 from fvpipe.evaluation.metrics import DECISION_METRICS, Confusion, defined
-from fvpipe.evaluation.pooled import Metrics, PooledRuns, differences_text, pool_runs, training_differences
+from fvpipe.evaluation.pooled import PooledRuns, differences_text, pool_runs, training_differences
 from fvpipe.evaluation.shortcuts import OF_PREDICTIONS, Baseline, shortcut_baselines
+from fvpipe.evaluation.subgroups import Subgroup, SubgroupGap, subgroups
 from fvpipe.evaluation.text import (
     MetricRow,
     difference_text,
@@ -27,10 +27,7 @@ from fvpipe.evaluation.text import (
     to_json,
     wrapped,
 )
-from fvpipe.evaluation.training_record import Prediction, TrainedRun, titled
-
-OF_GROUPS = ("auc", "recall", "specificity", "brier", "ece")
-"""Metrics that are shown of subgroups."""
+from fvpipe.evaluation.training_record import TrainedRun, titled
 
 # --- results ----------------------------------------------------------------------------------------------------------
 
@@ -52,32 +49,6 @@ class CalibrationBin:
     predictions: int
     mean_probability: float
     share_malignant: float
-
-
-@dataclass(frozen=True, slots=True)
-class Subgroup:
-    """Metrics of a group of test breasts; where they are too few to be shown, `suppressed` says so and `breasts` is None."""
-
-    by: str
-    group: str
-    breasts: int | None
-    metrics: dict[str, Estimate]
-    suppressed: str = ""
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        results = {"suppressed": self.suppressed} if self.suppressed else to_json(self.metrics)
-        return {"by": self.by, "group": self.group, "breasts": self.breasts, **results}
-
-
-@dataclass(frozen=True, slots=True)
-class SubgroupGap:
-    """Metrics of a subgroup less those of the largest one of its kind, with the interval of the difference."""
-
-    by: str
-    group: str
-    reference: str
-    metrics: dict[str, Estimate]
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,9 +245,9 @@ def evaluate(trained: Sequence[TrainedRun], settings: Evaluate) -> Evaluation:
 
 def evaluate_model(pool: PooledRuns, settings: Evaluate) -> ModelEvaluation:
     """Compute all results of one (pipeline, split, model)."""
-    metrics, frozen = (_estimates(pool, pool.metrics(settings.bins, at_own), settings) for at_own in (False, True))
+    metrics, frozen = (pool.estimates(pool.metrics(settings.bins, at_own), settings) for at_own in (False, True))
     truth = pool.truth
-    clinical = _estimates(pool, pool.mean(lambda scores, _, weights: clinical_metrics(truth, scores, weights)), settings)
+    clinical = pool.estimates(pool.mean(lambda scores, _, weights: clinical_metrics(truth, scores, weights)), settings)
     counts = [Confusion.of(truth, scores >= 0.5) for scores in pool.scores]
     parts = [(fold.part("train"), fold.part("test")) for fold in pool.folds]
     baselines = shortcut_baselines(parts, OF_PREDICTIONS, lambda p: p.label)
@@ -292,7 +263,7 @@ def evaluate_model(pool: PooledRuns, settings: Evaluate) -> ModelEvaluation:
         _compare_with_best(pool, baselines) if metrics["auc"].value is not None else None,
         calibration(pool, settings.bins),
         *subgroups(pool, settings),
-        None if patients is None else _estimates(patients, patients.metrics(settings.bins), settings),
+        None if patients is None else patients.estimates(patients.metrics(settings.bins), settings),
         {name: clinical[f"calibration {name}"] for name in ("slope", "intercept")},
         [
             OperatingPoint(metric, at, level, clinical[f"at {at} {level}"])
@@ -304,10 +275,6 @@ def evaluate_model(pool: PooledRuns, settings: Evaluate) -> ModelEvaluation:
             for t in DECISION_THRESHOLDS
         ],
     )
-
-
-def _estimates(pool: PooledRuns, metrics: Metrics, settings: Evaluate) -> dict[str, Estimate]:
-    return bootstrap(metrics, pool.patients, settings.bootstrap, settings.seed)
 
 
 def calibration(pool: PooledRuns, bins: int) -> list[CalibrationBin]:
@@ -329,51 +296,6 @@ def _compare_with_best(pool: PooledRuns, baselines: Sequence[Baseline]) -> Basel
     if best is None or difference is None:
         return None
     return BaselineComparison(**asdict(difference), shortcut=best.shortcut, proved=difference.low > 0)
-
-
-GROUPS: dict[str, Callable[[Prediction], str]] = {
-    "data set": lambda p: p.dataset,
-    "views": lambda p: p.views,
-    "side": lambda p: p.breast_id.rpartition("_")[2],
-    "density": lambda p: p.density or "unknown",
-    "age": lambda p: f"{int(p.age) // 10 * 10} to {int(p.age) // 10 * 10 + 9}" if p.age else "unknown",
-    "vendor and size": lambda p: f"{p.manufacturer or 'vendor unknown'} {p.size}",
-}
-
-
-def subgroups(pool: PooledRuns, settings: Evaluate) -> tuple[list[Subgroup], list[SubgroupGap]]:
-    """Compute the metrics of each group of test breasts that is large enough to be shown, and their gaps to the largest."""
-    found, gaps = [], []
-    for by, group_of in GROUPS.items():
-        groups = np.array([group_of(breast) for breast in pool.test])
-        large = {}
-        for group in np.unique(groups).tolist():
-            chosen = np.flatnonzero(groups == group)
-            if len(chosen) < settings.smallest_group:
-                found.append(Subgroup(by, group, None, {}, f"fewer than {settings.smallest_group} breasts"))
-                continue
-            large[group] = chosen
-            part = pool.part(chosen)
-            estimates = _estimates(part, part.metrics(settings.bins), settings)
-            found.append(Subgroup(by, group, len(chosen), {name: estimates[name] for name in OF_GROUPS}))
-        reference = max(large, key=lambda group: len(large[group]), default="")
-        gaps += [
-            SubgroupGap(by, group, reference, _gap(pool, chosen, large[reference], settings))
-            for group, chosen in large.items()
-            if group != reference
-        ]
-    return found, gaps
-
-
-def _gap(pool: PooledRuns, group: NDArray[np.int64], reference: NDArray[np.int64], settings: Evaluate) -> dict[str, Estimate]:
-    """Compare two groups under the same resampled patients, who may have a breast in each."""
-    one, other = (pool.part(chosen).metrics(settings.bins) for chosen in (group, reference))
-
-    def difference(weights: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
-        first, second = one(weights[:, group]), other(weights[:, reference])
-        return {name: first[name] - second[name] for name in OF_GROUPS}
-
-    return _estimates(pool, difference, settings)
 
 
 def compare_models(pooled: Sequence[PooledRuns]) -> list[ModelComparison]:

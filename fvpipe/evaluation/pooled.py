@@ -12,7 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fvpipe.config.pipeline import Pipeline
+from fvpipe.config.training import Evaluate
 from fvpipe.errors import InputError
+from fvpipe.evaluation.intervals import Estimate, bootstrap
 from fvpipe.evaluation.metrics import compute_metrics
 from fvpipe.evaluation.training_record import Prediction, Record, TrainedRun, labels, probabilities, titled
 
@@ -131,6 +133,10 @@ class PooledRuns:
         """Return a function from weights to each metric's mean; `frozen`: at the thresholds of the validation parts."""
         truth = self.truth
         return self.mean(lambda s, t, w: compute_metrics(truth, s, t if frozen else 0.5, w, bins))
+
+    def estimates(self, metrics: Metrics, settings: Evaluate) -> dict[str, Estimate]:
+        """Each metric with its interval, by resampled patients."""
+        return bootstrap(metrics, self.patients, settings.bootstrap, settings.seed)
 
     def part(self, chosen: NDArray[np.int64]) -> PooledRuns:
         """Some of the test breasts."""

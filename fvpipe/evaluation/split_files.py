@@ -8,10 +8,11 @@ from typing import Any
 
 from fvpipe.config.loading import parse_yaml
 from fvpipe.config.pipeline import REDUCED
+from fvpipe.config.project import Split
 from fvpipe.datasets.registry import get_adapter
 from fvpipe.errors import InputError, LeakError
 from fvpipe.evaluation.near_duplicates import Fingerprints, fingerprints, near_pairs
-from fvpipe.evaluation.splits import Assignment, Candidate, Part, SplitPlan, balance, folds, leak_rate, leaks, split
+from fvpipe.evaluation.splits import Assignment, Candidate, Part, balance, leak_rate, leaks, split
 from fvpipe.imaging.pixel_digest import unturned
 from fvpipe.io.atomic import write_if_changed
 from fvpipe.io.tables import Row, format_csv, read_table
@@ -45,10 +46,9 @@ def write_splits(project: Project, names: Sequence[str]) -> list[dict[str, Any]]
     candidates, near, comparable = _candidates(project, used)
     results, tables = [], {}
     for name in names:
-        settings = project.params.splits[name]
-        for plan in folds(SplitPlan(**settings.model_dump())):
-            file = f"{name}-fold{plan.fold}" if plan.setting == "kfold" else name
-            assignments = split(candidates, plan)
+        plan = project.params.splits[name]
+        for fold, file in enumerate(plan.files(name)):
+            assignments = split(candidates, plan, fold)
             _reject_leaks(file, assignments, plan)
             if not any(a.part is Part.TEST for a in assignments):
                 raise InputError(f"split '{file}': no test breast; {_why_empty(plan, candidates)}. Nothing was written")
@@ -62,7 +62,7 @@ def write_splits(project: Project, names: Sequence[str]) -> list[dict[str, Any]]
     return results
 
 
-def _why_empty(plan: SplitPlan, candidates: Sequence[Candidate]) -> str:
+def _why_empty(plan: Split, candidates: Sequence[Candidate]) -> str:
     having = {v: sum(c.label >= 0 and v in c.views and c.dataset in plan.datasets for c in candidates) for v in ("cc", "mlo")}
     if plan.views == "both" and not any("both" in c.views and c.label >= 0 for c in candidates) and any(having.values()):
         counts = " and ".join(f"{count} a labelled breast's {view.upper()}" for view, count in having.items() if count)
@@ -140,7 +140,7 @@ def _candidates(project: Project, datasets: Iterable[str]) -> tuple[list[Candida
 
 
 def _views(row: Row) -> frozenset[str]:
-    """Values of `SplitPlan.views` that the breast of a row of ``breasts.csv`` meets."""
+    """Values of `Split.views` that the breast of a row of ``breasts.csv`` meets."""
     if row.get("paired") != "false":
         return frozenset({"cc", "mlo", "both"})
     return frozenset(view for view in ("cc", "mlo") if row.get(f"{view}_rows"))
@@ -170,7 +170,7 @@ def _digests(shards: Shards) -> dict[str, tuple[tuple[str, ...], tuple[str, ...]
     }
 
 
-def _reject_leaks(name: str, assignments: Sequence[Assignment], plan: SplitPlan) -> None:
+def _reject_leaks(name: str, assignments: Sequence[Assignment], plan: Split) -> None:
     found = leaks(assignments, plan)
     if found:
         first = found[0]
@@ -182,7 +182,7 @@ def _reject_leaks(name: str, assignments: Sequence[Assignment], plan: SplitPlan)
 
 def _result(
     name: str,
-    plan: SplitPlan,
+    plan: Split,
     assignments: Sequence[Assignment],
     near: Sequence[tuple[str, str]],
     comparable: dict[str, int],

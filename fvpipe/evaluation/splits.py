@@ -11,14 +11,13 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from itertools import accumulate
-from typing import Literal
 
 from blake3 import blake3
 
-Setting = Literal["seen", "unseen", "cross", "kfold", "official"]
+from fvpipe.config.project import Split
 
 
 class Part(StrEnum):
@@ -62,42 +61,6 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
-class SplitPlan:
-    """Definition of a split.
-
-    Attributes
-    ----------
-    datasets : tuple of str
-        Pooled data sets; for ``cross`` those of training.
-    test : tuple of str
-        For ``cross``: the data sets of the test part.
-    test_share : float
-        Share of the test part in each stratum.
-    validation_share : float
-        Share of the validation part in the rest.
-    folds, fold : int
-        For ``kfold``: number of folds, and index of the test fold.
-    views : {"both", "cc", "mlo"}
-        What a breast must have to be in the split: a pair of views, or this one.
-    """
-
-    setting: Setting
-    datasets: tuple[str, ...]
-    test: tuple[str, ...] = ()
-    test_share: float = 0.2
-    validation_share: float = 0.125
-    folds: int = 5
-    fold: int = 0
-    seed: int = 0
-    views: Literal["both", "cc", "mlo"] = "both"
-
-    @property
-    def patients_apart(self) -> bool:
-        """Whether no patient may be in two parts."""
-        return self.setting != "seen"
-
-
-@dataclass(frozen=True, slots=True)
 class Assignment:
     """A breast and its part."""
 
@@ -105,8 +68,17 @@ class Assignment:
     part: Part
 
 
-def split(candidates: Iterable[Candidate], plan: SplitPlan) -> list[Assignment]:
+def split(candidates: Iterable[Candidate], plan: Split, fold: int = 0) -> list[Assignment]:
     """Assign every labelled breast of the plan's data sets that has the plan's views.
+
+    Parameters
+    ----------
+    candidates : iterable of Candidate
+        In any order.
+    plan : Split
+        Setting, data sets and shares.
+    fold : int
+        For ``kfold``: index of the test fold.
 
     Returns
     -------
@@ -123,7 +95,7 @@ def split(candidates: Iterable[Candidate], plan: SplitPlan) -> list[Assignment]:
         case "official":
             tested = [c.subset == "test" for c in chosen]
         case "kfold":
-            tested = [int(place * plan.folds) == plan.fold for place in _places(chosen, groups, plan.seed, "fold")]
+            tested = [int(place * plan.folds) == fold for place in _places(chosen, groups, plan.seed, "fold")]
         case _:
             tested = [place <= plan.test_share for place in _places(chosen, groups, plan.seed, "test")]
     rest = [c for c, test in zip(chosen, tested, strict=True) if not test]
@@ -156,7 +128,7 @@ def _places(candidates: Sequence[Candidate], groups: Mapping[tuple[str, str], st
     return [places[groups[c.dataset, c.breast_id]] for c in candidates]
 
 
-def _groups(candidates: Sequence[Candidate], plan: SplitPlan) -> dict[tuple[str, str], str]:
+def _groups(candidates: Sequence[Candidate], plan: Split) -> dict[tuple[str, str], str]:
     """Map each breast to the name that stands for it in the ranking: the least among all that must be in the same part."""
     parent: dict[str, str] = {}
 
@@ -198,7 +170,7 @@ class Leak:
     breasts: tuple[str, ...]
 
 
-def leaks(assignments: Iterable[Assignment], plan: SplitPlan) -> list[Leak]:
+def leaks(assignments: Iterable[Assignment], plan: Split) -> list[Leak]:
     """Find files, pixels and, but in the setting ``seen``, patients and studies that are in two parts."""
     members: dict[tuple[str, str], list[Assignment]] = defaultdict(list)
     for assignment in assignments:
@@ -231,14 +203,3 @@ def balance(assignments: Iterable[Assignment]) -> Mapping[Part, Counter[int]]:
     for assignment in assignments:
         counts[assignment.part][assignment.candidate.label] += 1
     return counts
-
-
-def folds(plan: SplitPlan) -> list[SplitPlan]:
-    """Expand a ``kfold`` plan into one plan a fold.
-
-    Examples
-    --------
-    >>> [plan.fold for plan in folds(SplitPlan("kfold", ("cmmd",), folds=3))]
-    [0, 1, 2]
-    """
-    return [replace(plan, fold=fold) for fold in range(plan.folds)] if plan.setting == "kfold" else [plan]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from fvpipe.config.training import Evaluate
 from fvpipe.evaluation.evaluate import ModelEvaluation, different_tests, evaluate_model, nested_metrics
-from fvpipe.evaluation.intervals import AucDifference, Estimate, bootstrap, compare_auc
+from fvpipe.evaluation.intervals import AucDifference, Estimate, compare_auc
 from fvpipe.evaluation.paper import CLAIMS, PAPER, PUBLISHED, TEST_PART, Claim, PaperCheck, PaperRow, Published, Verdict, check
 from fvpipe.evaluation.pooled import (
     PooledRuns,
@@ -290,7 +290,7 @@ def _gain(first: PooledRuns, second: PooledRuns, settings: Evaluate) -> Pipeline
         first.record.simulated,
         len(mine.test),
         len(first.test) + len(second.test) - 2 * len(mine.test),
-        {} if differs else bootstrap(difference, mine.patients, settings.bootstrap, settings.seed),
+        {} if differs else mine.estimates(difference, settings),
         compare_auc(mine.truth, mine.mean_scores, other.mean_scores) if mine.test and not differs else None,
         differences_text(pipeline_differences(first, second)),
         differs,

@@ -1,4 +1,4 @@
-"""Dask: join a scheduler that runs, or start workers on this host. The only imports of Dask."""
+"""Dask: its settings, and the clients of a scheduler that runs or of workers on this host (`local_cluster.py`)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from fvpipe.execution.isolation import WAYS_OUT, ResultT, check_machine, describ
 from fvpipe.versions import PREPROCESSING_VERSION, READER_VERSION
 
 if TYPE_CHECKING:
-    from distributed import Client, Future, SpecCluster
+    from distributed import Client, Future
 
     from fvpipe.execution.workers import WorkerSettings
 
@@ -191,16 +191,7 @@ def _start(settings: WorkerSettings, count: int, stack: ExitStack) -> Client:
             if attempt == 3 or isinstance(_cause(error), TimeoutError):
                 raise
     client: Client = stack.enter_context(Client(cluster))
-    stack.push(lambda kind, *_: _kill(cluster) if kind else None)
     return client
-
-
-def _kill(cluster: SpecCluster) -> None:
-    """End the workers after an error or Ctrl-C: Dask would give what they do five seconds more."""
-    for nanny in cluster.workers.values():
-        with suppress(AttributeError, OSError, TypeError):  # threads have no nanny; a process may not be there
-            nanny.auto_restart = False
-            os.kill(nanny.pid, 9)
 
 
 class Clock:

@@ -81,10 +81,12 @@ def start_cluster(count: int, threads: bool, start_seconds: float, stack: ExitSt
 
 
 def _close(cluster: SpecCluster, kind: type[BaseException] | None, *_: object) -> None:
-    """Close a cluster; after an error without waiting for workers, which may be stopped, or stuck while they start."""
+    """Close a cluster; after an error or Ctrl-C without waiting for workers, which may be busy, stopped, or not yet there."""
     if kind is None:
         cluster.close()
         return
+    for nanny in cluster.workers.values():
+        nanny.auto_restart = False
     for child in multiprocessing.active_children():
         if child.name.startswith("Dask Worker"):
             child.kill()

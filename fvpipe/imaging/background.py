@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import cv2
@@ -31,7 +30,7 @@ STIFFNESS = 1e-4  # of the curvature, relative to the weight of all blocks
 MIN_BLOCKS = 50  # to which a surface is fitted
 ITERATIONS = 12
 MIN_UNEVENNESS = 0.008  # of the range: a surface flatter than that is one level
-QUANTA = 65536  # to which deviations are rounded, so that a table gives their bins
+QUANTA = 65536  # to which deviations are rounded, so that every processor agrees on their bins
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +99,7 @@ class CoarseGrid:
 
 def deviation_bins(deviation: Plane) -> NDArray[np.uint8]:
     """Logarithmic bin, 0 to 255, of the brightness of each pixel above the background."""
-    return _quantum_bins().take(np.rint(np.clip(deviation, 0.0, 1.0) * (QUANTA - 1)).astype(np.uint16))
+    return log_bins(np.rint(np.clip(deviation, 0.0, 1.0) * (QUANTA - 1)) / (QUANTA - 1))
 
 
 def backgrounds(thumbnail: Thumbnail) -> Iterator[Background]:
@@ -214,8 +213,3 @@ def _blocks(plane: NDArray[Any]) -> NDArray[Any]:
     blocks = plane[: rows * BLOCK, : columns * BLOCK].reshape(rows, BLOCK, columns, BLOCK).transpose(0, 2, 1, 3)
     place = BLOCK * BLOCK * BLOCK_PERCENTILE // 100
     return np.partition(blocks.reshape(rows, columns, BLOCK * BLOCK), place, axis=2)[:, :, place]
-
-
-@cache
-def _quantum_bins() -> NDArray[np.uint8]:
-    return log_bins(np.arange(QUANTA) / (QUANTA - 1))

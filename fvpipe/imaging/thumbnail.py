@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fvpipe.imaging.decoded_image import DecodedImage
-from fvpipe.imaging.histogram import histogram, run_mask, stored_range
+from fvpipe.imaging.histogram import histogram, run_mask
 from fvpipe.types import Edge
 
 Mask = NDArray[np.uint8]
@@ -221,13 +221,5 @@ def _replace_padding(image: DecodedImage, stored: NDArray[Any], background: int 
     """Contiguous copy of `stored` with padding replaced by the stored value `background`."""
     if image.padding is None or background is None:
         return np.ascontiguousarray(stored)
-    low, high = stored_range(stored)
-    if not image.padding[low : high + 1].any():
-        return np.ascontiguousarray(stored)
-    # Padding that is darker than all other values needs no table, which would take six times as long.
-    if image.direction > 0 and not image.padding[background : high + 1].any():
-        return np.asarray(cv2.max(stored, float(background)))  # type: ignore[call-overload]  # takes numbers too
-    if image.direction < 0 and not image.padding[low : background + 1].any():
-        return np.asarray(cv2.min(stored, float(background)))  # type: ignore[call-overload]
     table = np.where(image.padding, background, np.arange(len(image.padding))).astype(stored.dtype)
     return table.take(stored)

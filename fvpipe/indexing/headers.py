@@ -21,7 +21,7 @@ from fvpipe.errors import InputError
 from fvpipe.execution.isolation import Crash
 from fvpipe.execution.workers import Workers
 from fvpipe.imaging.canvas import frame_level
-from fvpipe.io.read import Buffer, Contents, read_contents
+from fvpipe.io.read import Contents, read_contents
 from fvpipe.progress import progress
 from fvpipe.reasons import PASSING, Reason, Rejection
 from fvpipe.types import NOTHING_STATED, Digest, ImageRecord, Laterality, SourceFile, StatedImage
@@ -114,9 +114,8 @@ def read_headers(
 
 def read_files(tasks: Sequence[FileTask]) -> list[FileResult]:
     """Read headers, and digest files, on a worker."""
-    buffer = Buffer()
     with silenced():
-        return [_read_file(task, buffer) for task in tasks]
+        return [_read_file(task) for task in tasks]
 
 
 def parse_indexed(
@@ -151,7 +150,7 @@ def parse_indexed(
     return header if header.record == record else None
 
 
-def _read_file(task: FileTask, buffer: Buffer) -> FileResult:
+def _read_file(task: FileTask) -> FileResult:
     header = read_header(Path(task.root), task.file.path, task.policy, task.stated)
     if isinstance(header, Rejection):
         if header.reason is Reason.FILE_UNREADABLE and not (Path(task.root) / task.file.path).exists():
@@ -160,7 +159,7 @@ def _read_file(task: FileTask, buffer: Buffer) -> FileResult:
     if not task.digest:
         return FileResult(task.file, header)
     try:
-        contents = read_contents(Path(task.root) / task.file.path, task.file.state, buffer)
+        contents = read_contents(Path(task.root) / task.file.path, task.file.state)
     except OSError as error:
         return FileResult(task.file, Rejection.unreadable(task.file.path, error))
     if not contents.unchanged:

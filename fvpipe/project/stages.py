@@ -17,7 +17,7 @@ from fvpipe.cache.sample_store import SampleStore
 from fvpipe.config.loading import digest_of
 from fvpipe.config.pipeline import load_pipeline
 from fvpipe.datasets.source import Source
-from fvpipe.dicom.rules.identity import source_of_facts
+from fvpipe.dicom.rules.identifiers import source_of_facts
 from fvpipe.errors import FvpipeError, InputError
 from fvpipe.execution.workers import Workers
 from fvpipe.indexing.index import Index

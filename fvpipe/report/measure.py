@@ -23,7 +23,7 @@ from fvpipe.imaging.segmentation import segment, trace_segmentation
 from fvpipe.imaging.verdict import explain
 from fvpipe.imaging.view_agreement import CONSTANT_VIEW, constant_flags, header_flags
 from fvpipe.indexing.headers import parse_indexed
-from fvpipe.io.read import Buffer, read_contents
+from fvpipe.io.read import read_contents
 from fvpipe.reasons import Flag, Reason, Rejection
 from fvpipe.report.brightness import Brightness, measure_brightness
 from fvpipe.report.drawing import draw_segmentation, encode
@@ -197,7 +197,7 @@ def read_image(task: ImageTask) -> DecodedImage | Rejection:
     """Read and decode an image on a worker, unless its file is not what the index read."""
     record = task.record
     try:
-        read = read_contents(Path(task.root) / record.path, task.state, Buffer())
+        read = read_contents(Path(task.root) / record.path, task.state)
         header = parse_indexed(read, record, task.policy)
         if header is None:
             raise FileNotFoundError

@@ -9,12 +9,9 @@ written last. ``docs/shards.md`` lists the datasets and attributes of a shard.
 """
 
 from fvpipe.shards.coordinates import Coordinates
-from fvpipe.shards.format import Receipt, read_receipt, to_image, to_source
+from fvpipe.shards.format import Receipt, read_receipt
 from fvpipe.shards.reader import Sample, Shards, open_shards
 from fvpipe.shards.targets import TargetForm
 from fvpipe.shards.verification import verify
 
-__all__ = [
-    "Coordinates", "Receipt", "Sample", "Shards", "TargetForm", "open_shards", "read_receipt", "to_image", "to_source",
-    "verify",
-]  # fmt: skip
+__all__ = ["Coordinates", "Receipt", "Sample", "Shards", "TargetForm", "open_shards", "read_receipt", "verify"]

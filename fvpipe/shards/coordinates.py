@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fvpipe.shards.format import to_image, to_source
 from fvpipe.types import FusedSample
 
 Floats = NDArray[np.float64]
@@ -62,9 +61,18 @@ class Coordinates:
         -------
         row, column : float, or array of that shape
             Points in pixels of the sample, counted in the same way.
+
+        Examples
+        --------
+        A crop of rows 100 to 900 and columns 0 to 600 in the left half of an image of 256 x 256:
+
+        >>> place = Coordinates(np.array([100, 900, 0, 600]), np.array([0.0, 256.0, 0.0, 128.0]))
+        >>> place.to_image(500, 300)
+        (128.0, 64.0)
         """
         if self.rows is None or self.columns is None or self.widths is None:
-            return to_image(self.crop_box, self.placement, row, column)  # type: ignore[arg-type]  # arrays too
+            (top, left), (tall, wide), (box_top, box_left) = self._origins_and_scale()
+            return top + (row - box_top) * tall, left + (column - box_left) * wide  # type: ignore[operator]  # a number or an array
         top, bottom, left, right = (float(number) for number in self.placement)
         row, column = np.asarray(row, np.float64), np.asarray(column, np.float64)
         share = self._from_wall(column) / self._width(row)
@@ -76,7 +84,8 @@ class Coordinates:
     def to_source(self, row: ArrayLike, column: ArrayLike) -> tuple[Any, Any]:
         """Map points of the sample to the source image, the inverse of :meth:`to_image`."""
         if self.rows is None or self.columns is None or self.widths is None:
-            return to_source(self.crop_box, self.placement, row, column)  # type: ignore[arg-type]  # arrays too
+            (top, left), (tall, wide), (box_top, box_left) = self._origins_and_scale()
+            return box_top + (row - top) / tall, box_left + (column - left) / wide  # type: ignore[operator]  # a number or an array
         top, bottom, left, right = (float(number) for number in self.placement)
         row, column = np.asarray(row, np.float64), np.asarray(column, np.float64)
         down = _value(self.rows, (row - top) / (bottom - top) * (len(self.rows) - 1))
@@ -102,6 +111,13 @@ class Coordinates:
             source[1] = np.mean(self.widths[:-1] + self.widths[1:]) / 2
         down, across = np.divide(source, placed, out=np.full(2, np.nan), where=placed > 0).tolist()
         return down, across
+
+    def _origins_and_scale(self) -> tuple[tuple[float, float], tuple[float, float], tuple[int, int]]:
+        """Upper left corner in the sample, its pixels per source pixel, and upper left corner in the source."""
+        top, bottom, left, right = (float(number) for number in self.placement)
+        box_top, box_bottom, box_left, box_right = (int(number) for number in self.crop_box)
+        scale = (bottom - top) / (box_bottom - box_top), (right - left) / (box_right - box_left)
+        return (top, left), scale, (box_top, box_left)
 
     @property
     def _wall_left(self) -> bool:

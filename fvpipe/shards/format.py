@@ -1,4 +1,4 @@
-"""Format of a shard folder: file names, receipt, and the mapping between source and image coordinates."""
+"""Format of a shard folder: file names and receipt."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, BinaryIO
-
-from numpy.typing import NDArray
+from typing import BinaryIO
 
 from fvpipe.errors import ReceiptError
 from fvpipe.printable import CONTROL
@@ -254,54 +252,3 @@ def sha256_outside_images(file: BinaryIO, image_offset: int, image_bytes: int) -
             hasher.update(data)
             start += len(data)
     return hasher.hexdigest()
-
-
-def to_image(crop_box: NDArray[Any], placement: NDArray[Any], row: float, column: float) -> tuple[float, float]:
-    """Map a point of a source image to the stored image.
-
-    Parameters
-    ----------
-    crop_box : int32 array, shape (4,)
-        Crop box of the view: top, bottom, left, right in source pixels.
-    placement : float32 array, shape (4,)
-        Placement of the view: top, bottom, left, right in pixels of the stored image.
-    row, column : float
-        Point in source pixels; 0 is the outer edge of pixel 0.
-
-    Returns
-    -------
-    row, column : float
-        Point in pixels of the stored image, counted in the same way.
-
-    Examples
-    --------
-    A crop of rows 100 to 900 and columns 0 to 600 in the left half of an image of 256 x 256:
-
-    >>> import numpy as np
-    >>> to_image(np.array([100, 900, 0, 600]), np.array([0.0, 256.0, 0.0, 128.0]), row=500, column=300)
-    (128.0, 64.0)
-    """
-    (top, left), (down, across), (box_top, box_left) = _origins_and_scale(crop_box, placement)
-    return top + (row - box_top) * down, left + (column - box_left) * across
-
-
-def to_source(crop_box: NDArray[Any], placement: NDArray[Any], row: float, column: float) -> tuple[float, float]:
-    """Map a point of the stored image to a source image, the inverse of :func:`to_image`.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> to_source(np.array([100, 900, 0, 600]), np.array([0.0, 256.0, 0.0, 128.0]), row=128, column=64)
-    (500.0, 300.0)
-    """
-    (top, left), (down, across), (box_top, box_left) = _origins_and_scale(crop_box, placement)
-    return box_top + (row - top) / down, box_left + (column - left) / across
-
-
-def _origins_and_scale(
-    crop_box: NDArray[Any], placement: NDArray[Any]
-) -> tuple[tuple[float, float], tuple[float, float], tuple[int, int]]:
-    """Upper left corner in the stored image, its pixels per source pixel, and upper left corner in the source."""
-    top, bottom, left, right = (float(number) for number in placement)
-    box_top, box_bottom, box_left, box_right = (int(number) for number in crop_box)
-    return (top, left), ((bottom - top) / (box_bottom - box_top), (right - left) / (box_right - box_left)), (box_top, box_left)

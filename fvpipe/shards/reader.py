@@ -26,7 +26,7 @@ from fvpipe.regular_files import open_regular
 from fvpipe.shards.coordinates import WARP_COLUMNS, Coordinates, coordinates
 from fvpipe.shards.format import Receipt, ShardEntry, read_receipt, sha256_outside_images
 from fvpipe.shards.mapping import map_images
-from fvpipe.shards.schema import check_alike, opened, read_columns
+from fvpipe.shards.schema import check_alike, empty_columns, opened, read_columns
 from fvpipe.types import SCALES, VIEWS, Laterality, View
 
 COMMIT_ATTEMPTS, COMMIT_SECONDS = 20, 0.1  # wait so often and so long for a build that is just replacing the receipt
@@ -294,19 +294,9 @@ def _open_shards(folder: Path, receipt: Receipt) -> Shards:
         check_alike(folder / entry.file, forms, image, columns)
         images.append(image)
         parts.append(columns)
-    parts = parts or [_EMPTY | {form.path: np.zeros(0, form.dtype) for form in receipt.targets}]
+    parts = parts or [empty_columns(receipt.targets)]
     columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     return Shards(folder, receipt, images, columns)
-
-
-_EMPTY: dict[str, NDArray[Any]] = {
-    "label": np.zeros(0, np.int8),
-    "breast_id": np.zeros(0, "S1"),
-    "patient_id": np.zeros(0, "S1"),
-    "laterality": np.zeros(0, "S1"),
-    "flags": np.zeros(0, np.uint32),
-    "image_crc32": np.zeros(0, np.uint32),
-}
 
 
 def open_shard(path: Path, entry: ShardEntry, receipt: Receipt) -> tuple[NDArray[Any], dict[str, NDArray[Any]]]:

@@ -31,8 +31,9 @@ MAX_EDGES = 8193  # of a sample's rows or columns
 MAX_TEXT_BYTES = 1024  # of one identifier: patients and exams have at most 64 characters each, of up to 4 bytes
 MAX_ATTRIBUTE_BYTES = 1 << 16
 
-# Name -> NumPy type, "S" for text, and the shapes of a sample that the format has.
-_COLUMNS: dict[str, tuple[str, tuple[tuple[int, ...], ...]]] = {
+# NumPy type, "S" for text, and the shapes of a sample that the format has.
+_Form = tuple[str, tuple[tuple[int, ...], ...]]
+_COLUMNS: dict[str, _Form] = {
     "label": ("i1", ((),)),
     "breast_id": ("S", ((),)),
     "patient_id": ("S", ((),)),
@@ -108,7 +109,7 @@ def read_columns(
         if file.id.links.get_info(GROUP.encode()).type != h5py.h5l.TYPE_HARD or not isinstance(file[GROUP], h5py.Group):
             raise _error(path, f"{GROUP} is no group of its own")
         _check_names(path, "target", set(file[GROUP]), {form.name for form in targets})
-    forms = _COLUMNS | {form.path: (form.dtype, ((),)) for form in targets}
+    forms = _forms(targets)
     datasets = {name: _dataset(file, path, name, entry, forms.get(name)) for name in (*forms, *sorted(warps), "image")}
     image = datasets.pop("image")
     if (image.id.get_offset(), image.nbytes) != (entry.image_offset, entry.image_bytes):
@@ -120,6 +121,16 @@ def read_columns(
         if wrong := form.wrong_value(columns[form.path]):
             raise _error(path, wrong)
     return image.shape, image.dtype, columns
+
+
+def empty_columns(targets: Sequence[TargetForm]) -> dict[str, NDArray[Any]]:
+    """Columns of a folder without samples."""
+    forms = _forms(targets).items()
+    return {name: np.zeros((0, *shapes[0]), "S1" if kind == "S" else kind) for name, (kind, shapes) in forms}
+
+
+def _forms(targets: Sequence[TargetForm]) -> dict[str, _Form]:
+    return _COLUMNS | {form.path: (form.dtype, ((),)) for form in targets}
 
 
 def check_alike(path: Path, forms: set[object], image: NDArray[Any], columns: Mapping[str, NDArray[Any]]) -> None:
@@ -198,9 +209,7 @@ def _check_names(path: Path, what: str, names: set[str], known: set[str]) -> Non
         raise _error(path, f"has a {what} {min(unknown)[:40]!r}, which the format does not know")
 
 
-def _dataset(
-    file: h5py.File, path: Path, name: str, entry: ShardEntry, form: tuple[str, tuple[tuple[int, ...], ...]] | None
-) -> h5py.Dataset:
+def _dataset(file: h5py.File, path: Path, name: str, entry: ShardEntry, form: _Form | None) -> h5py.Dataset:
     """Open a dataset that lies in this file, in one piece, as the format has it; nothing of it is read yet."""
     if file.id.links.get_info(name.encode()).type != h5py.h5l.TYPE_HARD:
         raise _error(path, f"{name} is a link to another place")

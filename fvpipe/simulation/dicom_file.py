@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,7 +19,6 @@ from pydicom.uid import (
     DigitalMammographyXRayImageStorageForPresentation,
     ExplicitVRLittleEndian,
     JPEG2000Lossless,
-    JPEGLossless,
     JPEGLosslessSV1,
     RLELossless,
 )
@@ -106,7 +104,7 @@ def sequence_item(**elements: str) -> Dataset:
 def dicom_bytes(image: SimulatedImage) -> bytes:
     """Contents of the DICOM file."""
     meta = FileMetaDataset()
-    with silenced(), without_validation():
+    with silenced(), pydicom.config.disable_value_validation():  # VinDr-Mammo has identifiers that are no valid UIDs
         meta.FileMetaInformationVersion = b"\0\1"
         meta.MediaStorageSOPClassUID = UID(image.media_class)
         meta.MediaStorageSOPInstanceUID = UID(image.tags["SOPInstanceUID"])
@@ -125,17 +123,6 @@ def dicom_bytes(image: SimulatedImage) -> bytes:
         out = io.BytesIO()
         pydicom.dcmwrite(out, dataset, implicit_vr=False, little_endian=True)
         return out.getvalue()
-
-
-@contextmanager
-def without_validation() -> Iterator[None]:
-    """Write without pydicom's validation: VinDr-Mammo has identifiers that are not valid UIDs."""
-    before = pydicom.config.settings.writing_validation_mode
-    pydicom.config.settings.writing_validation_mode = pydicom.config.IGNORE
-    try:
-        yield
-    finally:
-        pydicom.config.settings.writing_validation_mode = before
 
 
 def _set_pixels(dataset: FileDataset, image: SimulatedImage) -> None:
@@ -160,7 +147,7 @@ def _encode(image: SimulatedImage) -> bytes:
             bits_allocated=allocated, bits_stored=image.bits, pixel_representation=0,
             photometric_interpretation=image.photometric,
         )  # fmt: skip
-    if image.syntax in (JPEGLossless, JPEGLosslessSV1):
+    if image.syntax == JPEGLosslessSV1:
         return bytes(imagecodecs.jpeg8_encode(image.pixels, lossless=True, predictor=1, bitspersample=image.bits))
     if image.syntax == JPEG2000Lossless:
         return bytes(

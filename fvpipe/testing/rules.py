@@ -7,12 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from fvpipe.config.facts import IDENTITY
-from fvpipe.config.project import Labels
+from fvpipe.config.project import Labels, Split
 from fvpipe.datasets.adapter import Adapter
 from fvpipe.datasets.declaration import Table
 from fvpipe.datasets.declared import declared_adapter, needed_facts
 from fvpipe.errors import FvpipeError, LabelTableError
-from fvpipe.evaluation.splits import Candidate, SplitPlan, split
+from fvpipe.evaluation.splits import Candidate, split
 from fvpipe.indexing.index import Index
 from fvpipe.reasons import Reason
 from fvpipe.testing.folder import write_table
@@ -125,7 +125,7 @@ def parted(tree: SimulatedTree, found: Index) -> Iterator[str]:
     patients = {b.key.breast_id: whose[b.images[0].path] for b in found.breasts}
     for seed in range(8):
         parts = defaultdict(set)
-        for each in split(candidates, SplitPlan("unseen", ("simulated",), test_share=0.5, seed=seed)):
+        for each in split(candidates, Split(setting="unseen", datasets=("simulated",), test_share=0.5, seed=seed)):
             parts[patients[each.candidate.breast_id]].add(each.part)
         for patient, of_patient in parts.items():
             if len(of_patient) > 1:

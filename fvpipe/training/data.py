@@ -13,7 +13,7 @@ from fvpipe.config.loading import digest_of
 from fvpipe.config.pipeline import Fuse, load_pipeline
 from fvpipe.errors import ChecksumError, InputError, LeakError, ShardError, SwappedShardError, TrainingError
 from fvpipe.evaluation.split_files import read_split
-from fvpipe.evaluation.splits import Assignment, Candidate, Part, SplitPlan, leaks
+from fvpipe.evaluation.splits import Assignment, Candidate, Part, leaks
 from fvpipe.evaluation.training_record import Prediction
 from fvpipe.imaging.pixel_digest import unturned
 from fvpipe.io.tables import Row, read_table
@@ -97,7 +97,7 @@ def load_cohort(project: Project, pipeline: str, split: str) -> Cohort:
         breasts.append(_breast(name, breast, part, label, shards, i, facts[name][breast]))
         indices.append(starts[name] + i)
         assignments.append(Assignment(_candidate(name, shards, i, facts[name][breast]), part))
-    found = leaks(assignments, SplitPlan(settings.setting, settings.datasets, settings.test))
+    found = leaks(assignments, settings)
     if found:
         raise LeakError(
             f"{path}: {len(found)} leak(s); the first: the same {found[0].kind} is in {' and '.join(found[0].parts)} "

@@ -8,10 +8,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from pydicom.config import disable_value_validation
 
 import fvpipe
 from fvpipe.dicom.elements import silenced
-from fvpipe.simulation.dicom_file import without_validation
 from tests.conftest import run
 from tests.support import factory
 from tests.support.builds import KEY, PROGRAM, builds
@@ -83,7 +83,7 @@ def test_identifiers_decide_no_file_name(tmp_path: Path) -> None:
     folder, out = tmp_path / "sub" / "in", tmp_path / "sub" / "out"
     gb18030 = {"SpecificCharacterSet": "GB18030"}
     identifiers = {"../../etc/x": {}, "/tmp/y": {}, "..": {}, "王1": gb18030, "x" * 65534: {}, "P\0001": {}}
-    with silenced(), without_validation():
+    with silenced(), disable_value_validation():
         for number, (patient, tags) in enumerate(identifiers.items()):
             for view in (factory.CC, factory.MLO):
                 uids = {"SOPInstanceUID": f"../../{number}{view}", "StudyInstanceUID": "../../../2"}

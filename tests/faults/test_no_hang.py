@@ -35,7 +35,7 @@ from fvpipe.execution import cluster, isolation
 from fvpipe.execution.isolation import run_isolated
 from fvpipe.execution.workers import Workers, WorkerSettings
 from fvpipe.io.locking import lock
-from fvpipe.io.read import Buffer, read_contents
+from fvpipe.io.read import read_contents
 from fvpipe.io.tables import read_own_table, read_table
 from fvpipe.reasons import Rejection
 from fvpipe.shards.format import RECEIPT, shard_name
@@ -274,7 +274,7 @@ PIPES: dict[str, Callable[[Path], object]] = {
     "lock": held,
     "scheduler file": lambda pipe: list(Workers(WorkerSettings(scheduler_file=pipe)).run(slow, [1])),
     "file cache": open_cache,
-    "input file": lambda pipe: read_contents(pipe, "", Buffer()),
+    "input file": lambda pipe: read_contents(pipe, ""),
     "receipt": lambda pipe: read_shards(pipe.parent, RECEIPT),
     "shard": lambda pipe: read_shards(pipe.parent, shard_name(0)),
     "table of shards": lambda pipe: read_shards(pipe.parent, "breasts.csv"),
@@ -366,7 +366,7 @@ def test_holes_elsewhere_are_not_read_either(tmp_path: Path) -> None:
     assert "pixels_mismatch: the file has" in header_of(deflated, tmp_path, end=12 << 30)
     os.truncate(tmp_path / "x.dcm", 12 << 30)  # as if it had grown since it was indexed
     with pytest.raises(OSError, match="too large"):
-        read_contents(tmp_path / "x.dcm", "", Buffer())
+        read_contents(tmp_path / "x.dcm", "")
 
 
 @pytest.mark.fault(60)

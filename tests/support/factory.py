@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pydicom
 from numpy.typing import NDArray
+from pydicom.config import disable_value_validation
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.sequence import Sequence
@@ -40,7 +41,6 @@ from pydicom.uid import (
 
 from fvpipe.dicom.elements import silenced
 from fvpipe.dicom.transfer_syntaxes import ENCAPSULATED, NATIVE
-from fvpipe.simulation.dicom_file import without_validation
 from fvpipe.simulation.drawing import Drawing, anatomy, draw, stored_pixels
 from fvpipe.types import Laterality, View
 
@@ -130,7 +130,7 @@ def file_bytes(
     ds: Dataset, pixels: NDArray[Any] | bytes | None, syntax: str = ExplicitVRLittleEndian, **meta_tags: Any
 ) -> bytes:
     """The bytes of a file: `pixels` as an array to be encoded, as an encoded frame, or None for no Pixel Data."""
-    with silenced(), without_validation():
+    with silenced(), disable_value_validation():
         meta = FileMetaDataset()
         meta.FileMetaInformationVersion = b"\0\1"
         meta.MediaStorageSOPClassUID = UID("1.2.3.4")

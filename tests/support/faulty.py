@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from pydicom.config import disable_value_validation
 from pydicom.sequence import Sequence
 from pydicom.uid import (
     JPEG2000,
@@ -28,7 +29,6 @@ from pydicom.uid import (
 
 from fvpipe.dicom.elements import silenced
 from fvpipe.reasons import Reason
-from fvpipe.simulation.dicom_file import without_validation
 from fvpipe.types import View
 from tests.support.factory import VIEW_CODES, coded, dataset, deflated, encode, file_bytes, item, table
 
@@ -39,7 +39,7 @@ CC, MLO = VIEW_CODES[View.CC], VIEW_CODES[View.MLO]
 
 def header(pixels: Any = PIXELS, **tags: Any) -> bytes:
     """A left CC of 12 bits; a tag of None is left out."""
-    with without_validation(), silenced():
+    with disable_value_validation(), silenced():
         return file_bytes(dataset(PIXELS, 12, **tags), pixels)
 
 
@@ -202,7 +202,7 @@ def nested(depth: int, inside: bytes = b"") -> bytes:
 
 def in_syntax(written: str, said: str) -> bytes:
     """A file written in one transfer syntax whose meta information names another."""
-    with without_validation(), silenced():
+    with disable_value_validation(), silenced():
         data = file_bytes(dataset(PIXELS, 12), PIXELS, written)
     name, other = (uid.encode() + b"\0" * (len(uid) % 2) for uid in (written, said))
     return retold(data, b"\x10\0UI" + struct.pack("<H", len(name)) + name, b"\x10\0UI" + struct.pack("<H", len(other)) + other)
@@ -287,7 +287,7 @@ CODECS = {  # for no picture, one cut short, and one of half the size; RLE knows
 
 def frame(syntax: str, data: bytes | None = None, pixels: Any = SMALL, **tags: Any) -> bytes:
     """A file of 8 bits whose header is right, with these bytes as its frame."""
-    with without_validation(), silenced():
+    with disable_value_validation(), silenced():
         return file_bytes(dataset(pixels, 8, **tags), encode(pixels, 8, syntax) if data is None else data, syntax)
 
 

@@ -78,7 +78,7 @@ def run(setup: Setup) -> Report:
     report = Report("Pipelines and controls, by the model observer")
     patients = setup.size(6, 40, 80)
     for seed in setup.size((0,), (0,), (1, 2)):
-        setup.say(f"controls: {patients} simulated patients, seed {seed}")
+        setup.say(f"compare: {patients} simulated patients, seed {seed}")
         judged = _judge(patients, seed, setup.size(1, 2, 2))
         _describe(report, judged, seed)
         for noise in NOISES:
