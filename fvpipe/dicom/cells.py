@@ -16,6 +16,7 @@ from fvpipe.imaging.histogram import stored_range
 from fvpipe.reasons import Reason
 
 SAMPLE_ROWS = 16  # that are looked at, evenly spaced
+MAX_ASPECT = 4  # of rows and columns
 TIMES = 4  # less variation in pixels that are read otherwise, for the header to be wrong
 
 
@@ -51,7 +52,7 @@ def _has_rows_of(length: int, pixels: NDArray[Any]) -> bool:
     """Whether pixels vary much less from row to row if their rows had this length instead of their own."""
     longer = max(pixels.shape)
     flat, last = pixels.reshape(-1), pixels.size - 2 * longer
-    if last < 0:
+    if last < 0 or longer > MAX_ASPECT * min(pixels.shape):  # of a strip, the pixel below may be farther off in the breast
         return False
     starts = np.linspace(0, last, SAMPLE_ROWS).astype(np.int64)
 

@@ -285,7 +285,7 @@ def _masked(pixels: NDArray[Any], layout: PixelLayout) -> NDArray[Any]:
     low, high = (-sign, sign - 1) if layout.signed else (0, 2 * sign - 1)
     cells = pixels, pixels.view(f"i{pixels.itemsize}")
     least, most = stored_range(cells[layout.signed])
-    if least < low or most > high:
+    if layout.high_bit + 1 < layout.bits_allocated and (least < low or most > high):  # else there are no bits above
         values = (masked.astype(np.int32) ^ sign) - sign if layout.signed else masked.astype(np.int32)
         if any(_is_folded(values, whole.astype(np.int32), sign) for whole in cells):
             detail = f"the image has values from {least} to {most}, and they go on in the bits above; "
