@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import shutil
+import signal
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +33,13 @@ LONG_FILES = frozenset({"test_project", "test_published", "test_training", "test
 """Files that take minutes: begun first, so that no process is left alone with one at the end."""
 LONG_TESTS = frozenset({"test_boxes_of_real_films_are_those_drawn_by_hand", "test_box_at_published_sizes"})
 """Tests of other files that take seconds each."""
+
+
+def pytest_configure() -> None:
+    """Heed the signals that a script's ``&`` and ``nohup`` have ignored: processes of tests inherit that."""
+    for number, handler in ((signal.SIGINT, signal.default_int_handler), (getattr(signal, "SIGHUP", None), signal.SIG_DFL)):
+        if number is not None and signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
 @pytest.hookimpl(tryfirst=True)

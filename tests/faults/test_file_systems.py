@@ -376,9 +376,7 @@ def test_a_terminal_that_is_gone_ends_a_build_as_told_to_stop(ignored: bool, tmp
     for number in range(25):
         factory.patient(tmp_path / "in", f"p{number}", "L", number % 3)
     out = tmp_path / "out"
-    # Whatever these tests themselves were started with.
-    action = f"signal.signal(signal.SIGHUP, signal.{'SIG_IGN' if ignored else 'SIG_DFL'})"
-    before = [sys.executable, "-c", f"import os, signal, sys; {action}; os.execv(sys.argv[1], sys.argv[1:])"]
+    before = ["sh", "-c", 'trap "" HUP; exec "$@"' if ignored else 'exec "$@"', "sh"]
     process = subprocess.Popen(
         [*before, *PROGRAM, *map(str, builds(tmp_path / "in", out))],
         env=os.environ | {"PYTHONPATH": os.fspath(ROOT)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
