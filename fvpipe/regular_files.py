@@ -1,4 +1,4 @@
-"""Reads of regular files alone: whoever opens a named pipe waits for a writer, and a device may never end."""
+"""Files that are regular, and reads of them alone: a named pipe waits for a writer, and a device may never end."""
 
 from __future__ import annotations
 
@@ -7,6 +7,19 @@ import io
 import os
 import stat
 from pathlib import Path
+
+
+def why_not_usable(path: Path, *, folder: bool = False) -> str:
+    """Say why a path is no regular file, or no folder, that this process can see; empty where it is one."""
+    try:
+        mode = os.stat(path).st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return "no such folder" if folder else "no such file"
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+    if folder:
+        return "" if stat.S_ISDIR(mode) else "is no folder"
+    return "" if stat.S_ISREG(mode) else "is no regular file"
 
 
 def open_regular(path: Path) -> io.BufferedReader:

@@ -204,7 +204,7 @@ def test_each_claim_about_cropping_has_a_verdict() -> None:
     assert judged["1, cnn: accuracy rises", "seen"] == judged["1, cnn: f1 rises", "seen"] == "supported"
     assert judged["2, cnn: f1 rises", ""] == "not tested"
     falls, rises = (Claim(3, "cnn", "f1", sign, "") for sign in (-1, 1))
-    for low, high, verdicts in ((0.1, 0.2, ("contradicted", "supported")), (-0.2, -0.1, ("supported", "contradicted")),
+    for low, high, verdicts in ((0.1, 0.2, ("not supported", "supported")), (-0.2, -0.1, ("supported", "not supported")),
                                 (-0.1, 0.1, ("undecided",) * 2), (None, None, ("not tested",) * 2)):  # fmt: skip
         difference = Estimate(0.0, low, high)
         assert (falls.verdict(difference), rises.verdict(difference)) == verdicts

@@ -178,7 +178,7 @@ def _row(breast: Breast, shared: Mapping[str, Flag]) -> ShardRow:
 
 
 def _attributes(found: Index, target: Target) -> dict[str, Any]:
-    """What each shard and the receipt say of the data set and the pipeline, by the same names."""
+    """Attributes that each shard and the receipt share: of the data set and the pipeline."""
     return {
         "schema_version": SCHEMA_VERSION,
         "preprocessing_version": PREPROCESSING_VERSION,

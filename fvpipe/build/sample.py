@@ -104,7 +104,7 @@ def make_sample(task: SampleTask) -> SampleResult:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ViewTrace:
-    """One view that a sample was made of."""
+    """Intermediate results of one view of a sample."""
 
     header: ImageHeader
     image: DecodedImage

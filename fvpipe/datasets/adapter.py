@@ -152,7 +152,7 @@ class Adapter:
     license : str
         What the data's publisher allows, with the citation that it asks for.
     policy : HeaderPolicy
-        Where headers depart from the standard. What is read from the header is as `identity` says, where that is given.
+        Where headers depart from the standard. With `identity`, its `from_header` and `header_first` follow from that.
     hashed : bool
         Whether identifiers are replaced by keyed digests unless the user says otherwise.
     publishable : bool
@@ -193,7 +193,7 @@ class Adapter:
     identity: Identity | None = None
 
     def __post_init__(self) -> None:
-        """Let `identity` decide what is read from headers."""
+        """Take `from_header` and `header_first` of the policy from `identity`."""
         sources = {fact: getattr(self.identity, fact) for fact in IDENTITY} if self.identity else {}
         if self.state_images is not None and not sources:
             raise ParameterError(

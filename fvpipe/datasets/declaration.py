@@ -26,7 +26,7 @@ EXCLUDED = "excluded:"
 """Begins the outcome of a label rule that leaves a breast out; the reason follows."""
 
 OUTCOMES = f"{', '.join(LABELS)}, or 'excluded: why'"
-"""What a label rule may decide, for messages."""
+"""Allowed outcomes of a label rule, for messages."""
 
 
 def _texts(value: Any) -> Any:

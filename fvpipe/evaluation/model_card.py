@@ -78,7 +78,7 @@ def _answer(template: Template, facts: dict[str, Any], record: Record) -> str:
 
 
 def _by_run(pool: PooledRuns, of: Callable[[Record], T]) -> list[tuple[str, T]]:
-    """What records say, each with the split or the run that says so; once and without a name where all agree."""
+    """Facts of the records, each with its split or run; one without a name where all agree."""
     records = [run.record for run in pool.runs]
     found = [of(record) for record in records]
     if all(each == found[0] for each in found):

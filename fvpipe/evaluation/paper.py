@@ -111,7 +111,7 @@ def check(row: PaperRow) -> PaperCheck:
 
 # --- its claims about cropping ----------------------------------------------------------------------------------------
 
-Verdict = Literal["supported", "contradicted", "undecided", "not tested"]
+Verdict = Literal["supported", "not supported", "undecided", "not tested"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +134,7 @@ class Claim:
         if difference is None or difference.low is None or difference.high is None:
             return "not tested"
         low, high = sorted((self.sign * difference.low, self.sign * difference.high))
-        return "supported" if low > 0 else "contradicted" if high < 0 else "undecided"
+        return "supported" if low > 0 else "not supported" if high < 0 else "undecided"
 
 
 _SLIGHTLY = "performance improved slightly"

@@ -17,6 +17,7 @@ from fvpipe.errors import InputError
 from fvpipe.indexing.index import PassedOver
 from fvpipe.io.read import file_state
 from fvpipe.reasons import Reason, Rejection
+from fvpipe.regular_files import why_not_usable
 from fvpipe.types import ImageRecord, SourceFile
 
 CACHED_AS = "format"
@@ -73,14 +74,8 @@ def scan_folder(root: Path, formats: Sequence[Format] = DICOM) -> FolderScan:
     InputError
         The folder does not exist or cannot be listed.
     """
-    try:
-        state = "" if stat.S_ISDIR(os.stat(root).st_mode) else "is no folder"
-    except (FileNotFoundError, NotADirectoryError):
-        state = "no such folder"
-    except OSError as error:
-        state = f"cannot be read ({error.strerror})"
-    if state:
-        raise InputError(f"{root}: {state}; expected a folder of DICOM files")
+    if why := why_not_usable(root, folder=True):
+        raise InputError(f"{root}: {why}; expected a folder of DICOM files")
     suffixes = frozenset[str]().union(*(SUFFIXES[each] for each in formats))
     files, foreign, rejections, hidden = dict[str, SourceFile](), dict[str, SourceFile](), list[Rejection](), list[str]()
     for entry in _walk(root, suffixes):

@@ -10,7 +10,6 @@ import csv
 import io
 import os
 import re
-import stat
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -23,7 +22,7 @@ from typing import BinaryIO, TextIO, TypeVar
 
 from fvpipe.errors import LabelTableError
 from fvpipe.io.workbooks import check_formulas, check_sheets, sheet_rows
-from fvpipe.regular_files import open_regular
+from fvpipe.regular_files import open_regular, why_not_usable
 
 ValueT = TypeVar("ValueT")
 
@@ -208,14 +207,8 @@ def open_table(file: Path, required: Sequence[str] = ()) -> OpenTable:
         No such file, not readable, larger than label tables are, or no heading.
     """
     expected = f"the columns {', '.join(required)}" if required else "names of columns"
-    try:
-        state = "" if stat.S_ISREG(os.stat(file).st_mode) else "is no regular file"
-    except (FileNotFoundError, NotADirectoryError):
-        state = "no such file"
-    except OSError as error:
-        state = f"cannot be read ({error.strerror})"
-    if state:
-        raise LabelTableError(f"{file}: {state}; expected a table with {expected}")
+    if why := why_not_usable(file):
+        raise LabelTableError(f"{file}: {why}; expected a table with {expected}")
     lines = _read_xlsx(file) if file.suffix.lower() == ".xlsx" else _read_csv(file)
     filled = ((number, cells) for number, cells in lines if any(cells))
     first, heading = next(filled, (0, list[str]()))
