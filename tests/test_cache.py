@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from fvpipe.cache import file_cache as sources
 from fvpipe.cache import sample_store as samples
-from fvpipe.cache.file_cache import FileCache, _is_current
+from fvpipe.cache.file_cache import FileCache, _is_current, encode_header
 from fvpipe.cache.sample_store import SampleStore, ViewRejection, sample_key
 from fvpipe.config import identifier_key as identifier_key_module
 from fvpipe.config.identifier_key import ENVIRONMENT, identifier_key
@@ -30,7 +30,7 @@ from fvpipe.types import Digest, Edge, FusedSample, ImageRecord, Laterality, Sou
 from fvpipe.versions import PREPROCESSING_VERSION
 from tests.support import factory
 from tests.support.processes import output, python
-from tests.support.stored import KEY, POLICY, assert_same, fused, header, listed, record, remember
+from tests.support.stored import KEY, POLICY, any_header, assert_same, encoded, fused, listed, record, remember
 
 ROOT = Path(__file__).parents[1]
 
@@ -122,14 +122,14 @@ def test_memory_round_trip(records: list[ImageRecord | Rejection]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "new" / "memory.sqlite"
         with FileCache(file, Path("/in"), POLICY) as file_cache:
-            file_cache.put_headers((source, header(record)) for source, record in found)
+            file_cache.put_headers((source, encoded(record)) for source, record in found)
             file_cache.put_digests((source, digest_of(source.path)) for source, _ in found)
             for source, _ in found:
                 assert file_cache.digest(source) == digest_of(source.path)  # in the process that read it, and in the next one
                 assert file_cache.fact(source, "pixels") is None
         with FileCache(file, Path("/in"), POLICY) as file_cache:
             assert [file_cache.record(source) for source, _ in found] == records
-            whole = [header(record) if isinstance(record, ImageRecord) else None for record in records]
+            whole = [replace(any_header(), record=record) if isinstance(record, ImageRecord) else None for record in records]
             assert [file_cache.header(source) for source, _ in found] == whole
             assert [file_cache.digest(source) for source, _ in found] == [digest_of(source.path) for source, _ in found]
             for other in (replace(source, state="other") for source, _ in found):
@@ -150,7 +150,7 @@ def test_records_of_another_policy_are_not_used(policy: HeaderPolicy, source: So
     with FileCache(tmp_path / "m", Path("/in"), policy) as file_cache:
         assert file_cache.record(source) is None
         assert file_cache.digest(source) == digest_of(1)  # bytes are bytes, however they are read
-        file_cache.put_headers([(source, header(record(patient_id="other")))])
+        file_cache.put_headers([(source, encoded(record(patient_id="other")))])
     with FileCache(tmp_path / "m", Path("/in"), POLICY) as file_cache:
         assert file_cache.record(source) == record()
 
@@ -177,7 +177,8 @@ def test_no_path_and_no_identifier_in_the_database(tmp_path: Path) -> None:
     found = read_header(root, path, POLICY)
     assert isinstance(found, ImageHeader)
     with FileCache(tmp_path / "m", root, POLICY) as file_cache:
-        file_cache.put_headers([(source, found), (SourceFile("Doe_Jane/bad.dcm", "1"), Rejection(path, Reason.NOT_DICOM, "x"))])
+        bad = encode_header(Rejection(path, Reason.NOT_DICOM, "x"))
+        file_cache.put_headers([(source, encode_header(found)), (SourceFile("Doe_Jane/bad.dcm", "1"), bad)])
         file_cache.put_digests([(source, digest_of(1))])
     content = b"".join(file.read_bytes() for file in tmp_path.glob("m*"))
     assert found.record.patient_id.encode() in content  # it is the digest
@@ -210,12 +211,12 @@ from pathlib import Path
 from fvpipe.cache.file_cache import FileCache
 from fvpipe.config.loading import digest_of
 from fvpipe.types import SourceFile
-from tests.support.stored import POLICY, header, record
+from tests.support.stored import POLICY, encoded, record
 sys.stdin.readline()
 with FileCache(Path(sys.argv[1]), Path("/in"), POLICY) as memory:
     for i in range(50):
         source = SourceFile(f"{sys.argv[2]} {i}", "1")
-        memory.put_headers([(source, header(record(source.path)))])
+        memory.put_headers([(source, encoded(record(source.path)))])
         memory.put_digests([(source, digest_of(i))])
 """
     processes = [python(script, tmp_path / "m", name) for name in "ab"]

@@ -13,12 +13,14 @@ import json
 import os
 import sqlite3
 import stat
+import sys
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from operator import attrgetter
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 
 from blake3 import blake3
 
@@ -39,6 +41,23 @@ _SCHEMA = (
     "CREATE TABLE facts (path, kind, state, fact, seal, PRIMARY KEY (path, kind)) WITHOUT ROWID",
     f"PRAGMA user_version = {FILE_CACHE_VERSION}",
 )
+
+
+class EncodedHeader(NamedTuple):
+    """A header as the cache stores it, or why it was rejected. Workers encode, so that one process need not for all.
+
+    Attributes
+    ----------
+    record : str
+        The record or the rejection, without its path.
+    header : str
+        The whole header; empty for a rejection.
+    """
+
+    record: str
+    header: str = ""
+
+
 _RECORD = "SELECT path, policy, state, records, seal FROM records WHERE path = ? AND policy = ?"
 _HEADER = "SELECT path, policy, state, headers, seal FROM headers WHERE path = ? AND policy = ?"
 _FACT = "SELECT path, kind, state, fact, seal FROM facts WHERE path = ? AND kind = ?"
@@ -125,7 +144,7 @@ class FileCache:
 
     def record(self, source: SourceFile) -> ImageRecord | Rejection | None:
         """The record of this very state of the file, or why it was rejected; None on a cache miss."""
-        return _decoded(_from_json, source, self._get(_RECORD, source, self._policy))
+        return _decoded(decode_record, source, self._get(_RECORD, source, self._policy))
 
     def header(self, source: SourceFile) -> ImageHeader | None:
         """The whole header of this very state of the file, as decoding takes it; None on a cache miss."""
@@ -154,14 +173,14 @@ class FileCache:
         state = source.state if query == _FACT else source.state + source.stated
         return row[3] if row[:3] == [*key, state] and seal == _seal(row) else None
 
-    def put_headers(self, found: Iterable[tuple[SourceFile, ImageHeader | Rejection]]) -> None:
+    def put_headers(self, found: Iterable[tuple[SourceFile, EncodedHeader]]) -> None:
         """Store headers with their records, and rejections."""
         records, headers = list[tuple[str, ...]](), list[tuple[str, ...]]()
-        for source, header in found:
+        for source, encoded in found:
             key = self._name(source.path), self._policy, source.state + source.stated
-            records.append((*key, _to_json(header if isinstance(header, Rejection) else header.record)))
-            if not isinstance(header, Rejection):
-                headers.append((*key, header_to_json(header)))
+            records.append((*key, encoded.record))
+            if encoded.header:
+                headers.append((*key, encoded.header))
         self._write("records", records)
         self._write("headers", headers)
 
@@ -215,16 +234,32 @@ def _seal(row: Sequence[Any]) -> str:
     return blake3(repr(tuple(row)).encode("utf-8", "surrogatepass")).hexdigest(length=16)
 
 
-def _to_json(record: ImageRecord | Rejection) -> str:
-    path = "path" if isinstance(record, ImageRecord) else "what"
-    return json.dumps({f.name: getattr(record, f.name) for f in dataclasses.fields(record) if f.name != path})
+def encode_header(header: ImageHeader | Rejection) -> EncodedHeader:
+    """Encode a header for :meth:`FileCache.put_headers`."""
+    if isinstance(header, Rejection):
+        return EncodedHeader(json.dumps({"reason": header.reason, "detail": header.detail}))
+    return EncodedHeader(json.dumps(dict(zip(_FIELDS, _values(header.record), strict=True))), header_to_json(header))
 
 
-def _from_json(path: str, text: str) -> ImageRecord | Rejection:
-    fields = json.loads(text)
+_FIELDS = [field.name for field in dataclasses.fields(ImageRecord) if field.name != "path"]
+_values = attrgetter(*_FIELDS)
+
+
+def decode_record(path: str, record: str) -> ImageRecord | Rejection:
+    """Decode the record of an :class:`EncodedHeader`.
+
+    Raises
+    ------
+    ValueError, TypeError, KeyError
+        The text is not of this form.
+    """
+    fields = json.loads(record)
     if "reason" in fields:
         return Rejection(path, Reason(fields["reason"]), fields["detail"])
+    # All images of a study have most texts in common, and a data set may have half a million images.
+    uid = fields.pop("sop_instance_uid")
+    fields = {name: sys.intern(value) if type(value) is str else value for name, value in fields.items()}
     fields["laterality"], fields["view"] = Laterality(fields["laterality"]), View(fields["view"])
     fields["orientation"] = Orientation(fields["orientation"])
     fields["chest_wall"] = Edge(fields["chest_wall"]) if fields["chest_wall"] else None
-    return ImageRecord(path=path, **fields)
+    return ImageRecord(path=path, sop_instance_uid=uid, **fields)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from typing import Literal, TypeVar
 
 from fvpipe.config.facts import EXAM_NAMES
@@ -53,6 +54,13 @@ class RowReader:
     bi_rads: tuple[tuple[int, ...], tuple[int, ...]]
     options: Mapping[str, str]
     targets: Mapping[str, DeclaredTarget] = field(default_factory=dict)
+    _values: Mapping[str, Mapping[str, str]] = field(init=False)  # by fact, declared cells in lower case -> value
+
+    def __post_init__(self) -> None:
+        values = {
+            fact: {known.casefold(): value for known, value in column.values.items()} for fact, column in self.columns.items()
+        }
+        object.__setattr__(self, "_values", values)
 
     def cell(self, row: Row, fact: str) -> str:
         """Return the text of a fact: the part of the cell that the pattern takes, put into the declared words."""
@@ -90,7 +98,7 @@ class RowReader:
                 return ""
 
         def value(cell: str) -> ValueT | Literal[""] | None:
-            text = _translated(column, cell) if cell or "" in column.values else None
+            text = self._translated(fact, cell) if cell or "" in column.values else None
             return None if text is None else "" if text == "" else parser(text)
 
         expected = expected or _words(column.values) or f"text of the form {column.pattern}"
@@ -101,6 +109,16 @@ class RowReader:
             detail = "is a number like 1.2E+10, whose last digits a spreadsheet has cut off; enter it again as text"
             raise LabelTableError(f"{row.file}, line {row.line}: {name} {detail}")
         return row.parse(name, value, expected)
+
+    def _translated(self, fact: str, cell: str) -> str | None:
+        """The declared word for a cell; None where it has none."""
+        column, words = self.columns[fact], self._values[fact]
+        if column.pattern and cell:
+            match = re.search(column.pattern, cell)
+            if match is None:
+                return None
+            cell = match[1] or ""
+        return words.get(cell.casefold(), words.get(_folded(cell), words.get("*"))) if words else cell
 
     def sides(self, row: Row) -> tuple[Laterality, ...]:
         """Sides that the row is about; none where it has no side."""
@@ -138,8 +156,8 @@ class RowReader:
         """Facts of the breast on `side` that the row is about."""
         found, sides = self.parsed(row, "bi_rads", parse_bi_rads), self.sides(row)
         bi_rads = None if found == "" or (sides and side not in sides) else found
-        label, excluded = self._label(row, side, bi_rads)
         case = self.label_case(row, side)
+        label, excluded = self._label(row, case, bi_rads)
         of_this_side = case is None or case.confirmed or not any(each.confirmed for each in self.table.cases)
         return BreastFacts(
             label,
@@ -163,7 +181,7 @@ class RowReader:
         number = self.parsed(row, name, parse_number, "a number")
         return "" if number == "" else whole_text(repr(number + 0.0))  # -0.0 is 0
 
-    def _label(self, row: Row, side: Laterality | None, bi_rads: int | None) -> tuple[int, str]:
+    def _label(self, row: Row, case: Case | None, bi_rads: int | None) -> tuple[int, str]:
         rule = self.table.label
         if rule == "bi_rads":
             benign, malignant = self.bi_rads
@@ -175,7 +193,6 @@ class RowReader:
             return self.parsed(row, "label", _outcome, expected) or (-1, "")  # an empty cell
         if not rule:
             return -1, ""
-        case = self.label_case(row, side)
         if case is None:
             raise LabelTableError(
                 f"{row.file}, line {row.line}: no case of the label rule fits; end it with one without `when`"
@@ -210,13 +227,13 @@ class RowReader:
 
     def _fits(self, row: Row, column: str, wanted: Sequence[str], side: Laterality | None) -> bool:
         cell = row[column]
-        text = whole_text(cell).casefold()
-        if any(fnmatchcase(text, whole_text(each).casefold()) if text else not each for each in wanted if each != "$side"):
+        text = _folded(cell)
+        if any(fnmatchcase(text, _folded(each)) if text else not each for each in wanted if each != "$side"):
             return True
         if "$side" not in wanted or not cell:
             return False
         named = self.columns.get("laterality")
-        word = _translated(named, cell) if named and named.values else None
+        word = self._translated("laterality", cell) if named and named.values else None
         sides = SIDES.get((word or cell).lower())
         if sides is None:
             raise row.error(column, "L, R or both", shown=False)
@@ -249,17 +266,9 @@ class RowReader:
             yield Finding(category, None if found == "" else found, top, bottom, left, right)
 
 
-def _translated(column: Column, cell: str) -> str | None:
-    """The declared word for a cell; None where it has none."""
-    if column.pattern and cell:
-        match = re.search(column.pattern, cell)
-        if match is None:
-            return None
-        cell = match[1] or ""
-    if not column.values:
-        return cell
-    words = {known.casefold(): value for known, value in column.values.items()}
-    return words.get(cell.casefold(), words.get(whole_text(cell).casefold(), words.get("*")))
+@lru_cache(maxsize=4096)  # the cells that rules compare are a few words, in half a million rows
+def _folded(text: str) -> str:
+    return whole_text(text).casefold()
 
 
 def _words(values: Mapping[str, str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -69,8 +70,8 @@ def _image(reader: RowReader, row: Row, place: str, subset: str = "") -> ListedI
         rejected = rejected or (Reason.IMAGE_KIND_REFUSED, detail)
     return ListedImage(
         place=place,
-        patient=reader.cell(row, "patient"),
-        exam=reader.cell(row, "exam"),
+        patient=sys.intern(reader.cell(row, "patient")),  # of several rows, of which there may be half a million
+        exam=sys.intern(reader.cell(row, "exam")),
         exam_names=reader.exam_names(row),
         laterality=side,
         view=reader.cell(row, "view").upper(),

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from functools import cache
 
 import pydicom.config
-from pydicom.dataelem import RawDataElement
+from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as DicomSequence
 from pydicom.tag import BaseTag, Tag
@@ -78,16 +78,20 @@ def silenced() -> Iterator[None]:
                 settings.reading_validation_mode = mode
 
 
-def _check_length(header: Dataset, keyword: str, most: int) -> None:
-    """Check an element before pydicom makes an object of each of its values or items."""
-    raw = header.get_item(_tag(keyword), keep_deferred=True)  # an empty one counts as deferred, and would be converted here
-    value = (raw.value or b"") if isinstance(raw, RawDataElement) else b""
+def _element(header: Dataset, keyword: str, most: int) -> DataElement | RawDataElement | None:
+    """Look an element up, and check it before pydicom makes an object of each of its values or items."""
+    tag = _tag(keyword)
+    if tag not in header.keys():  # noqa: SIM118 - most are absent, and the look-up in the Dataset itself takes longer
+        return None
+    element: DataElement | RawDataElement = header.get_item(tag, keep_deferred=True)  # an empty one counts as deferred
+    value = (element.value or b"") if isinstance(element, RawDataElement) else b""
     if len(value) <= MAX_ITEMS:
-        return
+        return element
     if len(value) > most:
         raise RejectedFile(Reason.HEADER_UNREADABLE, f"{keyword} has {len(value)} bytes; expected at most {most}")
     if max(map(value.count, _ITEMS)) > MAX_ITEMS:
         raise RejectedFile(Reason.HEADER_UNREADABLE, f"{keyword} has more than {MAX_ITEMS} items")
+    return element
 
 
 def texts(header: Dataset, keyword: str) -> list[str]:
@@ -98,12 +102,11 @@ def texts(header: Dataset, keyword: str) -> list[str]:
     RejectedFile
         The bytes cannot be read as their value representation.
     """
-    tag = _tag(keyword)
-    if tag not in header:  # most are absent, and pydicom's look-up by keyword takes ten times as long
+    element = _element(header, keyword, MAX_TEXT_BYTES)
+    if element is None:
         return []
-    _check_length(header, keyword, MAX_TEXT_BYTES)
     try:
-        value = header[tag].value
+        value = (element if isinstance(element, DataElement) else header[_tag(keyword)]).value
         if value is None:
             return []
         several = not isinstance(value, str | bytes) and hasattr(value, "__iter__")
@@ -130,12 +133,10 @@ def items(header: Dataset, keyword: str) -> list[Dataset]:
     RejectedFile
         The element is not a sequence.
     """
-    tag = _tag(keyword)
-    if tag not in header:
+    if _element(header, keyword, MAX_SEQUENCE_BYTES) is None:
         return []
-    _check_length(header, keyword, MAX_SEQUENCE_BYTES)
     try:
-        value = header[tag].value
+        value = header[_tag(keyword)].value
     except Exception as error:
         raise RejectedFile(Reason.HEADER_UNREADABLE, f"{keyword} cannot be read ({type(error).__name__})") from None
     if value and not isinstance(value, DicomSequence):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from fvpipe.cache.file_cache import FileCache
+from fvpipe.cache.file_cache import EncodedHeader, FileCache, decode_record, encode_header
 from fvpipe.config.formats import formats_of
 from fvpipe.config.loading import digest_of
 from fvpipe.config.pipeline import Pipeline
@@ -42,8 +42,8 @@ class FileTask:
 class FileResult:
     """Header of one file, and the digest of its bytes where it was asked for."""
 
-    file: SourceFile
-    header: ImageHeader | Rejection
+    path: str
+    header: EncodedHeader
     digest: Digest | None = None
 
 
@@ -93,21 +93,25 @@ def read_headers(
         header = headers[path]
         return isinstance(header, Rejection) or (header is not None and (not digest or path in digests))
 
+    root = str(source.root)
     tasks = [
-        FileTask(str(source.root), file, source.policy, digest, stated.get(path, NOTHING_STATED))
+        FileTask(root, file, source.policy, digest, stated.get(path, NOTHING_STATED))
         for path, file in files.items()
         if not is_known(path)
     ]
     with progress(f"index {source.name}", len(tasks), "files") as advance:
         for answers in workers.run(read_files, tasks, max_in_process=512):
-            results = [
-                FileResult(each.task.file, each.rejection(each.task.file.path)) if isinstance(each, Crash) else each
-                for each in answers
-            ]
-            file_cache.put_headers((r.file, r.header) for r in results if not is_transient(r.header))
-            file_cache.put_digests((r.file, r.digest) for r in results if r.digest)
-            headers.update((r.file.path, r.header if isinstance(r.header, Rejection) else r.header.record) for r in results)
-            digests.update((r.file.path, r.digest) for r in results if r.digest)
+            results = [_of_crash(each) if isinstance(each, Crash) else each for each in answers]
+            sources = [files[result.path] for result in results]
+            found = [decode_record(file.path, result.header.record) for file, result in zip(sources, results, strict=True)]
+            file_cache.put_headers(
+                (file, result.header)
+                for file, result, header in zip(sources, results, found, strict=True)
+                if not is_transient(header)
+            )
+            file_cache.put_digests((files[r.path], r.digest) for r in results if r.digest)
+            headers.update((file.path, header) for file, header in zip(sources, found, strict=True))
+            digests.update((files[r.path].path, r.digest) for r in results if r.digest)
             advance(len(answers))
     return {path: header for path, header in headers.items() if header is not None}, digests, len(tasks)
 
@@ -151,20 +155,26 @@ def parse_indexed(
 
 
 def _read_file(task: FileTask) -> FileResult:
-    header = read_header(Path(task.root), task.file.path, task.policy, task.stated)
+    path = task.file.path
+    header = read_header(Path(task.root), path, task.policy, task.stated)
     if isinstance(header, Rejection):
-        if header.reason is Reason.FILE_UNREADABLE and not (Path(task.root) / task.file.path).exists():
-            raise changed_since_index(task.file.path)
-        return FileResult(task.file, header)
+        if header.reason is Reason.FILE_UNREADABLE and not (Path(task.root) / path).exists():
+            raise changed_since_index(path)
+        return FileResult(path, encode_header(header))
     if not task.digest:
-        return FileResult(task.file, header)
+        return FileResult(path, encode_header(header))
     try:
-        contents = read_contents(Path(task.root) / task.file.path, task.file.state)
+        contents = read_contents(Path(task.root) / path, task.file.state)
     except OSError as error:
-        return FileResult(task.file, Rejection.unreadable(task.file.path, error))
+        return FileResult(path, encode_header(Rejection.unreadable(path, error)))
     if not contents.unchanged:
-        raise changed_since_index(task.file.path)
-    return FileResult(task.file, header, contents.digest)
+        raise changed_since_index(path)
+    return FileResult(path, encode_header(header), contents.digest)
+
+
+def _of_crash(crash: Crash[FileTask]) -> FileResult:
+    path = crash.task.file.path
+    return FileResult(path, encode_header(crash.rejection(path)))
 
 
 def is_transient(header: object) -> bool:
@@ -200,7 +210,7 @@ def read_pixel_contents(
             path, found = (each.task[1].path, each.rejection(each.task[1].path)) if isinstance(each, Crash) else each
             if isinstance(found, Rejection):
                 rejections.append(found)
-                file_cache.put_headers([] if is_transient(found) else [(files[path], found)])
+                file_cache.put_headers([] if is_transient(found) else [(files[path], encode_header(found))])
             else:
                 contents[path] = found
                 file_cache.put_facts([(files[path], found)], "pixels")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -119,18 +120,21 @@ def collect_statements(source: Source, table: LabelTable, paths: Sequence[str]) 
             rejections.append(answer)
             continue
         stated[path] = answer
-        facts[path] = [image.facts for _, image in said if image.facts is not None]
-        findings[path] = [finding for _, image in said for finding in image.findings]
-        exams[path] = [source.policy.exam(image.exam_names) for _, image in said if image.exam_names != Exam()]
+        if of_breast := [image.facts for _, image in said if image.facts is not None]:
+            facts[path] = of_breast
+        if boxes := [finding for _, image in said for finding in image.findings]:
+            findings[path] = boxes
+        if names := [source.policy.exam(image.exam_names) for _, image in said if image.exam_names != Exam()]:
+            exams[path] = names
     if places:
         first = ", ".join(list(places)[:3])
         detail = f"{len(places)} of {len(table.listed)} rows list an image that the input does not have: {first}"
         rejections.append(Rejection("label table", Reason.LABEL_WITHOUT_IMAGE, f"{detail}{', ...' if len(places) > 3 else ''}"))
     return Statements(
         stated,
-        {path: each for path, each in facts.items() if each},
-        {path: each for path, each in findings.items() if each},
-        {path: each for path, each in exams.items() if each},
+        facts,
+        findings,
+        exams,
         rejections,
         {path: Rejection(path, Reason.IMAGE_NOT_LISTED, NOT_LISTED) for path in unlisted},
     )
@@ -175,14 +179,14 @@ def _stated(source: Source, path: str, said: Sequence[tuple[str, ListedImage]]) 
     implant = any(image.implant for _, image in said)
     more = [f"{name} table" for name, is_it in (("kind", kinds - {"full_field"}), ("implant", implant)) if is_it]
     return StatedImage(
-        policy.identifier("patient", found.get("patient", "")),
-        policy.exam_digest("study", found.get("exam", "")),
+        sys.intern(policy.identifier("patient", found.get("patient", ""))),
+        sys.intern(policy.exam_digest("study", found.get("exam", ""))),
         Laterality(found["laterality"]) if "laterality" in found else None,
         View(found["view"]) if "view" in found else None,
         "synthetic" in kinds,
         "low_energy" in kinds,
         implant,
-        ", ".join([*sources, *more]),
+        sys.intern(", ".join([*sources, *more])),
     )
 
 

@@ -23,7 +23,7 @@ from fvpipe.reasons import Reason, Rejection
 from fvpipe.types import FusedSample, ImageRecord, SourceFile, View
 from tests.support import factory
 from tests.support.processes import LIMITED, as_nobody, output, python
-from tests.support.stored import KEY, POLICY, assert_same, fused, header, listed, record, remember
+from tests.support.stored import KEY, POLICY, assert_same, encoded, fused, listed, record, remember
 
 
 @pytest.fixture
@@ -212,7 +212,7 @@ def test_every_change_of_a_file_is_seen(tmp_path: Path) -> None:
         lambda: (shutil.copy2(file, tmp_path / "copy"), os.replace(tmp_path / "copy", file)),
     ):
         with FileCache(tmp_path / "m", tmp_path / "in", POLICY) as file_cache:
-            file_cache.put_headers([(state(), header(record("a.dcm")))])
+            file_cache.put_headers([(state(), encoded(record("a.dcm")))])
             file_cache.put_digests([(state(), digest_of(1))])
         assert known() == (record("a.dcm"), digest_of(1))
         change()
@@ -238,7 +238,7 @@ def test_no_flipped_bit_becomes_a_wrong_record(tmp_path: Path) -> None:
     file, rng = tmp_path / "m", random.Random(0)
     files = [SourceFile(f"{i}.dcm", f"{i} 2 3 4") for i in range(12)]
     with FileCache(file, Path("/in"), POLICY) as file_cache:
-        file_cache.put_headers((source, header(record(source.path, patient_id=source.path))) for source in files)
+        file_cache.put_headers((source, encoded(record(source.path, patient_id=source.path))) for source in files)
         file_cache.put_digests((source, digest_of(source.path)) for source in files)
     sound = file.read_bytes()
     for _ in range(500):
@@ -265,7 +265,7 @@ def test_exchanged_rows_are_misses(exchange: str, tmp_path: Path) -> None:
     file = tmp_path / "m"
     sources = [SourceFile(f"{name}.dcm", "1 2 3 4") for name in "ab"]
     with FileCache(file, Path("/in"), POLICY) as file_cache:
-        file_cache.put_headers((source, header(record(source.path, patient_id=source.path))) for source in sources)
+        file_cache.put_headers((source, encoded(record(source.path, patient_id=source.path))) for source in sources)
         for kind in ("file", "crash"):
             file_cache.put_facts([(source, f"{kind} of {source.path}") for source in sources], kind)
     with sqlite3.connect(file) as database:
@@ -313,10 +313,10 @@ def test_memory_of_another_form_is_an_empty_one(version: int, source: SourceFile
 def test_memory_on_a_full_disk_is_one_sentence(limit: int, tmp_path: Path) -> None:
     script = LIMITED + (
         "from pathlib import Path\nfrom fvpipe.cache.file_cache import FileCache\n"
-        "from fvpipe.types import SourceFile\nfrom tests.support.stored import POLICY, header, record\n"
+        "from fvpipe.types import SourceFile\nfrom tests.support.stored import POLICY, encoded, record\n"
         "with FileCache(Path(sys.argv[2]), Path('/in'), POLICY, warn=print) as memory:\n"
         "    for _ in range(2):\n"
-        "        memory.put_headers((SourceFile(str(i), '1'), header(record(str(i)))) for i in range(500))\n"
+        "        memory.put_headers((SourceFile(str(i), '1'), encoded(record(str(i)))) for i in range(500))\n"
     )
     said = output(python(script, limit, tmp_path / "m"))
     assert said.startswith(f"{tmp_path / 'm'}: cannot be")

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fvpipe.cache.file_cache import FileCache
+from fvpipe.cache.file_cache import EncodedHeader, FileCache, encode_header
 from fvpipe.cache.sample_store import ViewRejection
 from fvpipe.config.loading import digest_of
 from fvpipe.dicom.header import HeaderPolicy, ImageHeader, parse_header
@@ -70,14 +70,14 @@ def any_header() -> ImageHeader:
     return parse_header(factory.file_bytes(factory.dataset(made.pixels, made.bits), made.pixels), "x.dcm", HeaderPolicy())
 
 
-def header(found: ImageRecord | Rejection) -> ImageHeader | Rejection:
-    """A header with this record."""
-    return found if isinstance(found, Rejection) else replace(any_header(), record=found)
+def encoded(found: ImageRecord | Rejection) -> EncodedHeader:
+    """A header with this record, as the cache stores it."""
+    return encode_header(found if isinstance(found, Rejection) else replace(any_header(), record=found))
 
 
 def remember(file: Path, source: SourceFile, policy: HeaderPolicy = POLICY, root: Path = Path("/in")) -> None:
     with FileCache(file, root, policy) as file_cache:
-        file_cache.put_headers([(source, header(record(source.path)))])
+        file_cache.put_headers([(source, encoded(record(source.path)))])
         file_cache.put_digests([(source, digest_of(1))])
 
 
