@@ -207,7 +207,7 @@ def _walk(folder_of_input: Path, suffixes: frozenset[str]) -> Iterator[SourceFil
             except OSError as error:
                 yield _no_file(path, f"a link that leads nowhere ({error.strerror})")
                 continue
-            if stat.S_ISDIR(status.st_mode) and os.path.islink(here):
+            if stat.S_ISDIR(status.st_mode) and Path(here).is_symlink():
                 heappush(links, path)
             elif stat.S_ISDIR(status.st_mode):
                 folders.append(path)
