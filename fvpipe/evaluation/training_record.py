@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import AliasChoices, Field, ValidationError
 
-from fvpipe.config.loading import Settings, parse, parse_yaml
-from fvpipe.config.pipeline import Pipeline
+from fvpipe.config.loading import Settings
+from fvpipe.config.pipeline import Pipeline, stored_pipeline
 from fvpipe.config.project import Params
 from fvpipe.config.training import Recipe
 from fvpipe.errors import CheckpointError, InputError, ParameterError
@@ -127,8 +127,7 @@ class Record(Settings):
     @property
     def pipeline(self) -> Pipeline:
         """Settings of the pipeline."""
-        where = f"the pipeline of {self.run}"
-        return parse(Pipeline, parse_yaml(self.pipeline_yaml, where), where)
+        return stored_pipeline(self.pipeline_yaml, f"the pipeline of {self.run}")
 
     @property
     def title(self) -> str:

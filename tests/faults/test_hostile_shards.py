@@ -15,11 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fvpipe.errors import (
-    ChecksumError,
-    ReceiptError,
-    ShardError,
-)
+from fvpipe.comparison.pipelines import compare
+from fvpipe.errors import ChecksumError, ParameterError, ReceiptError, ShardError
 from fvpipe.printable import CONTROL
 from fvpipe.report.findings import read_findings
 from fvpipe.shards import reader
@@ -219,3 +216,24 @@ def test_hostile_folders(number: int) -> None:
     """An answer or a ShardError; `python -m tests.support.fuzz_run` runs many more, each in a process that may crash."""
     with tempfile.TemporaryDirectory() as name:
         outcome(number, Path(name) / "x", crashing=False)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ("[]", "the pipeline of "),
+        ("fuse: 1\n", "'fuse'"),
+        ("fuse: {layout: [1]}\n", "'fuse.layout'"),
+        ("nothing: 1\n", "unknown key"),
+        ("!!python/name:os.system\n", "could not determine a constructor"),
+        ("size: [32, 32]\n", r"makes images of \(1, 32, 32\)"),
+    ],
+    ids=range(6),
+)
+def test_a_pipeline_that_is_none_or_makes_other_images_is_named(settings: str, said: str, own: Path) -> None:
+    """Of a comparison, which would set one sample of 9 x 7 pixels beside another."""
+    data = json.loads((own / RECEIPT).read_text()) | {"pipeline_yaml": settings}
+    (own / RECEIPT).write_text(json.dumps(data))
+    shards = open_shards(own)
+    with pytest.raises(ParameterError, match=said):
+        compare(shards, shards, noise=0.1, replicates=10)
