@@ -8,6 +8,7 @@ import shutil
 import tempfile
 import typing
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +108,11 @@ NOT_YAML = {
     "size: 2020-13-45": "not valid YAML",
     "size: " + "9" * 5000: "not valid YAML",
     "voi: " + "[" * 5000: "not valid YAML",
+    # few aliases that stand for billions of values, or of merged keys
+    "a: &a [1, 1]\n" + "".join(f"{x}: &{x} [{f'*{y}, ' * 9}]\n" for y, x in pairwise("abcdefghij")): "more than 65536 values",
+    "a: &a {b: 1}\n" + "".join(f"{x}: &{x} !!set {{<<: [{f'*{y}, ' * 9}]}}\n" for y, x in pairwise("abcdefghij")): (
+        "more than 65536 values"
+    ),
     # tags whose values PyYAML does not check
     'size: !!int ""': "not valid YAML",
     'size: !!float ""': "not valid YAML",

@@ -18,6 +18,7 @@ from fvpipe.cli.output import echo, print_rejections, say, warn
 from fvpipe.config.project import Labels
 from fvpipe.datasets.registry import get_adapter
 from fvpipe.errors import FvpipeError, LabelTableError
+from fvpipe.figures import style
 from fvpipe.printable import CONTROL, escaped
 from fvpipe.reasons import Reason, Rejection
 from fvpipe.report.inspect import to_text
@@ -269,3 +270,12 @@ def test_a_wrong_cell_of_a_sound_row_is_shown(tmp_path: Path) -> None:
     table.write_text("patient_id,laterality,label\nP1,L,maybe\n")
     with pytest.raises(LabelTableError, match=r"label is 'maybe'; expected"):
         get_adapter("table").read_labels(tmp_path, table, Labels())
+
+
+def test_formulas_in_names_are_text_in_a_figure() -> None:
+    """Matplotlib would set what stands between two dollars as a formula, and fail where it is none."""
+    with style.own_style():
+        axes = style.page(1)
+        axes.text(1, 1, r"$P\frac{$ & <script>")
+        drawn = style.render(style.figure_of(axes), "svg")
+    assert b"<script" not in drawn

@@ -162,6 +162,7 @@ WRONG: dict[str, tuple[str, bytes]] = {
     "nrrd upside down": ("orientation_invalid", nrrd(G16, ["space directions: (0.07,0) (0,-0.1)"])),
     "nrrd upside down by its spacings": ("orientation_invalid", nrrd(G16, ["spacings: 0.07 -0.1"])),
     "nrrd of no number": ("orientation_invalid", nrrd(G16, ["space directions: (nan,0) (0,0.1)"])),
+    "nrrd of brackets": ("orientation_invalid", nrrd(G16, ["space directions: " + "(" * 64_000])),  # took half a minute
     "detached": ("pixel_data_missing", nrrd(G16, ["data file: ../outside.raw"], values=b"")),
     "detached, old word": ("pixel_data_missing", nrrd(G16, ["DataFile:/etc/hostname"], values=b"")),
     "detached header alone": ("pixel_data_missing", nrrd(G16, ["data file: LIST"], values=b"")[:-1]),

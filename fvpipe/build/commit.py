@@ -158,7 +158,7 @@ def commit(samples: Samples, limits: Limits, begun: float, say: Callable[[str], 
     finally:
         for part, _ in parts:
             part.unlink(missing_ok=True)
-    _remove_strays(target.out, receipt)
+    _remove_strays(target.out, receipt, say)
     build = Build(receipt, samples, shards_written, time.perf_counter() - begun)
     states = {entry.file: file_state(os.stat(target.out / entry.file)) for entry in receipt.shards}
     states[RECEIPT] = _sha256_of(target.out / RECEIPT)
@@ -192,6 +192,7 @@ def _attributes(found: Index, target: Target) -> dict[str, Any]:
 
 
 OWN_FILES = re.compile(r"shard-\d{5,}\.h5|index\.json|(breasts|rejected|images|findings)\.csv|build\.json|\..*")
+STRAY = re.compile(r"shard-\d{5,}\.h5|findings\.csv|\..*\.part")
 
 
 def _committed(target: Target) -> Receipt | None:
@@ -282,16 +283,16 @@ def _receipt(
     )
 
 
-def _remove_strays(out: Path, receipt: Receipt) -> None:
+def _remove_strays(out: Path, receipt: Receipt, say: Callable[[str], None]) -> None:
     """Shards that the new receipt does not list, and what a killed build left half-written."""
     known = {entry.file for entry in receipt.shards}
     for file in out.iterdir():
-        if re.fullmatch(r"shard-\d{5,}\.h5", file.name) and file.name not in known:
-            file.unlink(missing_ok=True)
-    if "findings.csv" not in receipt.tables:
-        (out / "findings.csv").unlink(missing_ok=True)
-    for file in out.glob(".*.part"):
-        file.unlink(missing_ok=True)
+        listed = file.name in known or file.name in receipt.tables
+        if STRAY.fullmatch(file.name) and not listed:
+            try:
+                file.unlink(missing_ok=True)
+            except OSError as error:
+                say(f"warning: {file}: cannot be removed ({error.strerror}); the shards are complete without it")
 
 
 def _check_fallbacks(target: Target, samples: int, limits: Limits, names: Sequence[str]) -> None:

@@ -31,8 +31,11 @@ def cached_crash(image: ImageRecord, pipeline: Pipeline, fact: str | None) -> Re
     """Decode the fact of a crash; None where there is none, or other decoders or versions crashed."""
     if not fact:  # versions are slow to look up
         return None
-    who, reason, detail = json.loads(fact)
-    return Rejection(image.path, Reason(reason), detail) if who == _by(image, pipeline) else None
+    try:
+        who, reason, detail = json.loads(fact)
+        return Rejection(image.path, Reason(reason), detail) if who == _by(image, pipeline) else None
+    except (ValueError, TypeError):  # written by another version in another form
+        return None
 
 
 def _by(image: ImageRecord, pipeline: Pipeline) -> str:

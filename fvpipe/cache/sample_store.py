@@ -93,7 +93,10 @@ class SampleStore:
                 continue
             except OSError as error:
                 raise StorageError(f"{path}: cannot be read ({error.strerror}); delete it, or the whole store") from None
-            found = _unpack(key, data)
+            try:
+                found = _unpack(key, data)
+            except (ValueError, LookupError, TypeError):  # written by another version, which has other reasons or columns
+                found = None
             if found is not None and path == self._path_of(key, found):
                 return found
             with suppress(OSError):  # another user's: what is made in its place cannot be stored, and says so

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fvpipe.comparison.detectability import Detectability, ObserverScores, shuffled_control, size_groups
 from fvpipe.comparison.findings import FindingPixels, finding_pixels, largest_findings
 from fvpipe.comparison.observer import TooFewPatientsError, sample_features
-from fvpipe.config.loading import parse_yaml
+from fvpipe.config.pipeline import stored_pipeline
 from fvpipe.errors import InputError
 from fvpipe.evaluation.intervals import Estimate
 from fvpipe.evaluation.text import to_json
@@ -186,6 +186,10 @@ def compare(first: Shards, second: Shards, *, noise: float, replicates: int, see
     ShardError
         A shard or table is damaged.
     """
+    layouts = {
+        stored_pipeline(each.receipt.pipeline_yaml, f"the pipeline of {each.folder}", each.image_shape).fuse.layout
+        for each in (first, second)
+    }
     pairs, left_out = match_breasts(first, second, common)
     labels = np.array([first.labels[i] for i, _ in pairs], np.int64)
     patients = [str(first.patient_ids[i]) for i, _ in pairs]
@@ -218,7 +222,7 @@ def compare(first: Shards, second: Shards, *, noise: float, replicates: int, see
         why_no_detectability=why,
         control=control,
         findings=finding_pixels(first, second, pairs, findings),
-        pixels=_pixel_differences(first, second, pairs),
+        pixels=_pixel_differences(first, second, pairs) if len(layouts) == 1 else (),
     )
 
 
@@ -234,8 +238,7 @@ def _observed(shards: Shards, indices: Sequence[int], noise: float) -> NDArray[n
 
 
 def _pixel_differences(first: Shards, second: Shards, pairs: Sequence[tuple[int, int]]) -> tuple[PixelDifference, ...]:
-    layouts = [parse_yaml(shards.receipt.pipeline_yaml, shards.folder)["fuse"]["layout"] for shards in (first, second)]
-    if first.image_shape != second.image_shape or layouts[0] != layouts[1]:
+    if first.image_shape != second.image_shape:
         return ()
     found = []
     for i, j in pairs:

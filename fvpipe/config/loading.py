@@ -17,7 +17,8 @@ from fvpipe.errors import ParameterError
 from fvpipe.regular_files import read_regular_text
 from fvpipe.types import Digest
 
-MAX_YAML_BYTES = 1 << 24
+MAX_YAML_BYTES = 1 << 20
+MAX_YAML_NODES = 1 << 16  # an alias counts as all that it stands for
 
 
 class Settings(BaseModel):
@@ -89,7 +90,23 @@ def parse_yaml(text: str, where: object) -> Any:
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """PyYAML's safe loader, which lets the last of duplicate keys win, with an error for them."""
+    """PyYAML's safe loader, which lets the last of duplicate keys win, with an error for them, and bounds what aliases say."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._count = 0
+        self._counts: dict[int, int] = {}  # of each node, and those below it
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        """Compose the next node, and count it: a few aliases of aliases can stand for billions of values."""
+        before, is_alias = self._count, self.check_event(yaml.AliasEvent)
+        node = super().compose_node(parent, index)
+        self._count += self._counts.get(id(node), 1) if is_alias else 1
+        self._counts.setdefault(id(node), self._count - before)
+        if self._count > MAX_YAML_NODES:
+            problem = f"more than {MAX_YAML_NODES} values, counted again wherever an alias repeats them"
+            raise yaml.MarkedYAMLError(problem=problem)
+        return node
 
 
 def _mapping(loader: _StrictLoader, node: yaml.MappingNode) -> dict[Any, Any]:

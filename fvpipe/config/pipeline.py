@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
-from fvpipe.config.loading import Names, Pair, Range, Settings, digest_of, is_plain_name, nearest, parse, read_yaml
+from fvpipe.config.loading import Names, Pair, Range, Settings, digest_of, is_plain_name, nearest, parse, parse_yaml, read_yaml
 from fvpipe.errors import ParameterError
 from fvpipe.reasons import CropVerdict
 from fvpipe.types import Digest
@@ -169,6 +169,29 @@ class Pipeline(Settings):
 
     def _of_images(self) -> dict[str, Any]:
         return self.model_dump(mode="json", exclude={"targets"})
+
+
+def stored_pipeline(text: str, where: object, image_shape: tuple[int, ...] = ()) -> Pipeline:
+    """Parse :meth:`Pipeline.canonical_yaml` of somebody's shards or model.
+
+    Parameters
+    ----------
+    text : str
+        YAML.
+    where : object
+        What a message begins with.
+    image_shape : tuple of int
+        Shape of the images that it is said to have made, with or without a channel; empty: not known.
+
+    Raises
+    ------
+    ParameterError
+        No settings of a pipeline, or of one that makes other images.
+    """
+    pipeline = parse(Pipeline, parse_yaml(text, where), str(where))
+    if image_shape and image_shape not in (pipeline.image_shape, pipeline.image_shape[1:]):
+        raise ParameterError(f"{where}: makes images of {pipeline.image_shape}, and those beside it are of {image_shape}")
+    return pipeline
 
 
 def load_pipeline(name: str, project: Path = Path()) -> tuple[str, Pipeline]:

@@ -6,8 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from fvpipe.config.loading import parse_yaml
-from fvpipe.config.pipeline import REDUCED
+from fvpipe.config.pipeline import REDUCED, stored_pipeline
 from fvpipe.config.project import Split
 from fvpipe.datasets.registry import get_adapter
 from fvpipe.errors import InputError, LeakError
@@ -158,8 +157,7 @@ def _shard_folders(project: Project, dataset: str) -> list[Shards]:
 
 def _decoded_in_part(shards: Shards) -> bool:
     """Whether the pipeline decodes at a reduced resolution, where the pixel digest depends on the image's encoding."""
-    settings = parse_yaml(shards.receipt.pipeline_yaml, f"the pipeline of {shards.folder}")
-    return settings["resize"]["method"] in REDUCED
+    return stored_pipeline(shards.receipt.pipeline_yaml, f"the pipeline of {shards.folder}").resize.method in REDUCED
 
 
 def _digests(shards: Shards) -> dict[str, tuple[tuple[str, ...], tuple[str, ...]]]:

@@ -16,15 +16,17 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import AliasChoices, Field, ValidationError
 
-from fvpipe.config.loading import Settings, parse, parse_yaml
-from fvpipe.config.pipeline import Pipeline
+from fvpipe.config.loading import Settings
+from fvpipe.config.pipeline import Pipeline, stored_pipeline
 from fvpipe.config.project import Params
 from fvpipe.config.training import Recipe
 from fvpipe.errors import CheckpointError, InputError, ParameterError
 from fvpipe.io.tables import format_csv, read_table
+from fvpipe.regular_files import open_regular, read_regular
 
 WEIGHTS, RECORD, PREDICTIONS = "model.safetensors", "record.json", "predictions.csv"
 DIGESTS = "SHA256SUMS"
+MAX_TEXT_BYTES = 1 << 24  # of the record, and of the digests
 NOT_A_DEVICE = "Not a medical device: for research only, never for a decision about a patient."
 
 
@@ -125,8 +127,7 @@ class Record(Settings):
     @property
     def pipeline(self) -> Pipeline:
         """Settings of the pipeline."""
-        where = f"the pipeline of {self.run}"
-        return parse(Pipeline, parse_yaml(self.pipeline_yaml, where), where)
+        return stored_pipeline(self.pipeline_yaml, f"the pipeline of {self.run}")
 
     @property
     def title(self) -> str:
@@ -157,7 +158,11 @@ def read_record(text: str | bytes, where: object) -> Record:
 
 def digest_line(name: str, data: bytes) -> str:
     """Line of ``SHA256SUMS`` for one file."""
-    return f"{hashlib.sha256(data).hexdigest()}  {name}\n"
+    return _line(hashlib.sha256(data).hexdigest(), name)
+
+
+def _line(sha256: str, name: str) -> str:
+    return f"{sha256}  {name}\n"
 
 
 def check_digests(folder: Path, names: Iterable[str]) -> None:
@@ -174,9 +179,11 @@ def check_digests(folder: Path, names: Iterable[str]) -> None:
                 raise CheckpointError(f"{folder / name}: no such file; name a folder that `fvpipe train` wrote")
         if not (folder / DIGESTS).is_file():
             raise CheckpointError(f"{folder}: has no {DIGESTS}, as models of earlier versions; train again")
-        listed = (folder / DIGESTS).read_bytes().splitlines(keepends=True)
+        listed = read_regular(folder / DIGESTS, MAX_TEXT_BYTES).decode("utf-8", "replace").splitlines(keepends=True)
         for name in names:
-            if digest_line(name, (folder / name).read_bytes()).encode() not in listed:
+            with open_regular(folder / name) as file:  # in parts: whoever made the folder chose how large it is
+                found = hashlib.file_digest(file, "sha256").hexdigest()
+            if _line(found, name) not in listed:
                 raise CheckpointError(
                     f"{folder / name}: its bytes differ from what was written, by its line in {DIGESTS}; get it again, or "
                     "remove the folder and train again"
@@ -261,7 +268,11 @@ def read_trained(folder: Path) -> TrainedRun:
     if not (folder / RECORD).is_file():
         raise InputError(f"{folder}: no finished training here; run `fvpipe train` first")
     check_digests(folder, (RECORD, PREDICTIONS, *([WEIGHTS] if (folder / WEIGHTS).exists() else [])))
-    record = read_record((folder / RECORD).read_bytes(), folder / RECORD)
+    try:
+        text = read_regular(folder / RECORD, MAX_TEXT_BYTES)
+    except OSError as error:
+        raise CheckpointError(f"{folder / RECORD}: cannot be read ({error.strerror})") from None
+    record = read_record(text, folder / RECORD)
     rows = []
     for row in read_table(folder / PREDICTIONS, COLUMNS):
         if row["label"] not in ("0", "1"):

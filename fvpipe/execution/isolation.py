@@ -355,6 +355,7 @@ def serve(descriptor: int) -> None:
     descriptor : int
         File descriptor of the connection to the calling process.
     """
+    leave_no_core_dump()
     connection = Connection(descriptor)
     function, tasks = pickle.loads(connection.recv_bytes())  # noqa: S301 - from the process that started this one
     connection.send(None)
@@ -364,6 +365,14 @@ def serve(descriptor: int) -> None:
         except Exception as error:
             done = False, error
         connection.send(done)
+
+
+def leave_no_core_dump() -> None:
+    """Let a crash of this process leave no copy of its memory, which holds headers and pixels, in whatever folder it is in."""
+    with suppress(ImportError):  # Windows leaves none
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
 
 
 def control(sizes: list[int]) -> list[bool]:

@@ -11,6 +11,7 @@ import tempfile
 from contextlib import ExitStack, suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from typing import Any
 
 import dask
 from cryptography import x509
@@ -18,6 +19,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from distributed import Nanny, Scheduler, Security, SpecCluster, Worker
 from distributed.system import MEMORY_LIMIT
+
+from fvpipe.execution.isolation import leave_no_core_dump
 
 HOST = "127.0.0.1"
 
@@ -35,6 +38,14 @@ class PrivateScheduler(_NoWebServer, Scheduler):
 
 class PrivateWorker(_NoWebServer, Worker):
     """Worker without a web server."""
+
+
+class WorkerProcess(PrivateWorker):
+    """Worker that has a process to itself, of which no copy is left where a decoder crashes."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        leave_no_core_dump()
+        super().__init__(*arguments, **options)
 
 
 def start_cluster(count: int, threads: bool, start_seconds: float, stack: ExitStack) -> SpecCluster:
@@ -72,7 +83,7 @@ def start_cluster(count: int, threads: bool, start_seconds: float, stack: ExitSt
     if threads:
         worker = {"cls": PrivateWorker, "options": options}
     else:
-        worker = {"cls": Nanny, "options": {**options, "worker_class": PrivateWorker, "silence_logs": logging.CRITICAL}}
+        worker = {"cls": Nanny, "options": {**options, "worker_class": WorkerProcess, "silence_logs": logging.CRITICAL}}
     scheduler = {"cls": PrivateScheduler, "options": {"security": security, "dashboard": False, **place}}
     workers = dict.fromkeys(range(1 if threads else count), worker)
     cluster: SpecCluster = SpecCluster(workers, scheduler, security=security, silence_logs=logging.CRITICAL)

@@ -29,6 +29,7 @@ SIMULATED = "simulated data"
 _SETTINGS: dict[Any, Any] = {
     "font.family": "DejaVu Sans",  # matplotlib brings it
     "font.size": NORMAL,
+    "text.parse_math": False,  # names of data sets, breasts and classes are text, whatever stands in them
     "text.color": INK,
     "axes.linewidth": 0.6,
     "axes.edgecolor": GREY,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from matplotlib.axes import Axes
 
-from fvpipe.config.loading import parse_yaml
+from fvpipe.config.pipeline import stored_pipeline
 from fvpipe.config.project import Params, Split
 from fvpipe.figures.style import (
     BLUE,
@@ -145,7 +145,7 @@ def _trained(params: Params) -> list[Shown]:
 
 
 def _size(receipt: Receipt) -> str:
-    rows, columns = parse_yaml(receipt.pipeline_yaml, f"the pipeline of {receipt.dataset}")["size"]
+    rows, columns = stored_pipeline(receipt.pipeline_yaml, f"the pipeline of {receipt.dataset}").size
     return f"{rows} x {columns}"
 
 

@@ -148,7 +148,7 @@ def _contents(root: Path, files: Iterable[SourceFile], file_cache: FileCache) ->
     contents, new = dict[str, Content](), list[tuple[SourceFile, str]]()
     for file in files:
         cached = file_cache.fact(file, CACHED_AS)
-        if cached is None:
+        if cached not in tuple(Content):  # or written by another version, which tells more kinds
             try:
                 with open(root / file.path, "rb", buffering=0) as data:
                     cached = _content(data.read(HEAD_BYTES)).value

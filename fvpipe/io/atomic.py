@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import filecmp
 import os
 import secrets
@@ -10,6 +11,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from fvpipe.errors import StorageError
+
+NO_FOLDER_SYNC = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
+"""Errors of file systems that sync no folders: some network mounts and FUSE."""
 
 
 def write_atomic(path: Path, data: bytes, *, durable: bool = True) -> None:
@@ -74,12 +78,15 @@ def write_aside(path: Path, data: bytes) -> Path | None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Wait until the names of the files in a folder are on the disk."""
+    """Wait until the names of the files in a folder are on the disk, where its file system can tell."""
     if os.name != "posix":  # Windows syncs no folders
         return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in NO_FOLDER_SYNC:
+            raise
     finally:
         os.close(descriptor)
 

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from difflib import get_close_matches
+from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 from typing import BinaryIO, TextIO, TypeVar
@@ -299,7 +300,7 @@ def _read_xlsx(file: Path) -> Iterator[tuple[int, list[str]]]:
         _check_parts(file)
         book = openpyxl.load_workbook(file, read_only=True, data_only=True)
         check_sheets(file, book)
-        check_formulas(file)
+        check_formulas(file, partial(_reject_amount, file, 0))
         for number, row in enumerate(sheet_rows(book.worksheets[0]), start=1):
             cells += len(row)
             _reject_amount(file, 0, number, cells)
@@ -388,10 +389,10 @@ def read_own_table(file: Path, required: Sequence[str]) -> list[Row]:
     """
     with io.TextIOWrapper(open_regular(file), encoding="utf-8", newline="") as text:
         lines = csv.reader(text, strict=True)
-        heading = next(lines, [])
-        if missing := [column for column in required if column not in heading]:
-            raise ValueError(f"{file.name} has no column {missing[0]!r}")
         try:
+            heading = next(lines, [])
+            if missing := [column for column in required if column not in heading]:
+                raise ValueError(f"{file.name} has no column {missing[0]!r}")
             return [Row(file, lines.line_num, dict(zip(heading, map(_unescape, cells), strict=True))) for cells in lines]
         except csv.Error as error:
             raise ValueError(f"{file.name}, line {lines.line_num}: {error}") from None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -42,8 +42,15 @@ def check_sheets(file: Path, book: Any) -> None:
             raise LabelTableError(f"{file}: {detail}")
 
 
-def check_formulas(file: Path) -> None:
+def check_formulas(file: Path, check_amount: Callable[[int, int], None]) -> None:
     """Check that every formula of the first sheet has a value: else its cell would be read as an empty one.
+
+    Parameters
+    ----------
+    file : Path
+        The workbook.
+    check_amount : callable
+        Takes numbers of rows and cells, and raises for more than a table has: a row may say that it is the billionth.
 
     Raises
     ------
@@ -58,7 +65,10 @@ def check_formulas(file: Path) -> None:
     books = [openpyxl.load_workbook(file, read_only=True, data_only=only) for only in (False, True)]
     for book in books:
         book.worksheets[0].reset_dimensions()
+    cells = 0
     for line, (written, values) in enumerate(zip(*(book.worksheets[0].iter_rows() for book in books), strict=True), 1):
+        cells += len(written)
+        check_amount(line, cells)
         for formula, value in zip(written, values, strict=True):
             # One whose value is an empty text has the type of a text.
             if formula.data_type == "f" and value.value is None and value.data_type == "n":

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from fvpipe.errors import ShardError
 from fvpipe.io.tables import read_own_table
+from fvpipe.shards.format import check_table
 from fvpipe.shards.reader import Shards
 from fvpipe.types import View
 
@@ -44,12 +45,13 @@ def read_findings(shards: Shards) -> dict[str, list[SampleFinding]]:
     Raises
     ------
     ShardError
-        ``findings.csv`` is damaged.
+        ``findings.csv`` is not the table that the receipt lists.
     """
     file = shards.folder / "findings.csv"
     found: dict[str, list[SampleFinding]] = {}
     if file.name not in shards.receipt.tables:
         return found
+    check_table(file, shards.receipt)
     count: Counter[tuple[str, str]] = Counter()
     try:
         for row in read_own_table(file, ["breast_id", "view", *SIDES, *(f"image_{side}" for side in SIDES)]):

@@ -10,10 +10,10 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import BinaryIO
 
-from fvpipe.errors import ReceiptError
+from fvpipe.errors import ChecksumError, ReceiptError, ShardError
 from fvpipe.printable import CONTROL
 from fvpipe.reasons import Flag
-from fvpipe.regular_files import read_regular
+from fvpipe.regular_files import open_regular, read_regular
 from fvpipe.shards.targets import TargetForm, parse_forms
 from fvpipe.types import LABEL_NAMES
 from fvpipe.versions import SCHEMA_VERSION
@@ -22,6 +22,7 @@ RECEIPT = "index.json"
 TABLES = ("breasts.csv", "rejected.csv", "findings.csv", "images.csv")
 CHUNK_BYTES = 1 << 20  # read at a time
 MAX_RECEIPT_BYTES = 1 << 24  # of 30,000 shards
+MAX_TABLE_BYTES = 1 << 32  # of 10 million samples
 
 
 def shard_name(index: int) -> str:
@@ -210,6 +211,29 @@ def read_receipt(folder: str | os.PathLike[str]) -> Receipt:
     if any(CONTROL.search(text.replace("\n", "")) for text in texts):
         raise ReceiptError(f"{path}: a text has control characters; build or download the shards again")
     return receipt
+
+
+def check_table(file: Path, receipt: Receipt) -> None:
+    """Check that a table of a shard folder is the one that its receipt lists; it is read in parts.
+
+    Raises
+    ------
+    ShardError
+        It is not there, cannot be read, or is larger than such tables are.
+    ChecksumError
+        Its bytes are others.
+    """
+    try:
+        with open_regular(file) as table:
+            if (size := os.fstat(table.fileno()).st_size) > MAX_TABLE_BYTES:
+                raise ShardError(f"{file}: has {size} bytes; expected at most {MAX_TABLE_BYTES}. Build the shards again")
+            found = hashlib.file_digest(table, "sha256").hexdigest()
+    except FileNotFoundError:
+        raise ShardError(f"{file}: the receipt lists this table and it is not there; build the shards again") from None
+    except OSError as error:
+        raise ShardError(f"{file}: cannot be read ({error.strerror}); build or download the shards again") from None
+    if found != receipt.tables.get(file.name):
+        raise ChecksumError(f"{file}: its bytes differ from what was written; build the shards again")
 
 
 def _counts(receipt: Receipt) -> Iterator[object]:

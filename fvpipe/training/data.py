@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from dataclasses import dataclass
 
@@ -11,13 +10,14 @@ from numpy.typing import NDArray
 
 from fvpipe.config.loading import digest_of
 from fvpipe.config.pipeline import Fuse, load_pipeline
-from fvpipe.errors import ChecksumError, InputError, LeakError, ShardError, SwappedShardError, TrainingError
+from fvpipe.errors import InputError, LeakError, ShardError, SwappedShardError, TrainingError
 from fvpipe.evaluation.split_files import read_split
 from fvpipe.evaluation.splits import Assignment, Candidate, Part, leaks
 from fvpipe.evaluation.training_record import Prediction
 from fvpipe.imaging.pixel_digest import unturned
 from fvpipe.io.tables import Row, read_table
 from fvpipe.project.project import Project
+from fvpipe.shards.format import check_table
 from fvpipe.shards.reader import Shards, open_shards
 from fvpipe.torch import ShardDataset
 from fvpipe.types import VIEWS
@@ -154,10 +154,7 @@ def _facts(shards: Shards) -> dict[str, Row]:
 def _table(shards: Shards, name: str, columns: list[str]) -> list[Row]:
     """Read a table of a shard folder, which must be the one that its receipt lists."""
     file = shards.folder / name
-    if not file.is_file():
-        raise ShardError(f"{file}: the receipt lists this table and it is not there; {BUILD_AGAIN}")
-    if hashlib.sha256(file.read_bytes()).hexdigest() != shards.receipt.tables.get(name):
-        raise ChecksumError(f"{file}: its bytes differ from what was written; {BUILD_AGAIN}")
+    check_table(file, shards.receipt)
     return list(read_table(file, columns))
 
 

@@ -65,6 +65,9 @@ def load_model(folder: Path, device: torch.device) -> tuple[Classifier, Record]:
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path}: damaged, or no weight file ({type(error).__name__}); train again") from None
     record = read_record(text, path)
+    if record.image_shape != record.pipeline.image_shape:  # or it could ask for memory without a bound
+        shapes = f"images of {record.image_shape}, and its pipeline makes {record.pipeline.image_shape}"
+        raise CheckpointError(f"{path}: its record says {shapes}; train again")
     start = record.recipe.model_copy(update={"weights": "none"})
     model, _ = build_model(record.run.model, start, record.image_shape, record.run.seed, record.pipeline.fuse)
     try:

@@ -264,6 +264,18 @@ def changed(own: Path, tmp_path: Path) -> tuple[Path, Path]:
     return out, samples
 
 
+@pytest.mark.fault(5)
+def test_what_cannot_be_removed_fails_no_finished_build(own: Path, tmp_path: Path) -> None:
+    """Folders under the names of files that a build removes, as those of another user would be."""
+    out = tmp_path / "out"
+    for name in (".shard-00000.h5.1.part", "shard-99999.h5"):
+        (out / name).mkdir(parents=True)
+        done = run(*["build-shards", "--pipeline", "cropped", "--dicom", own, "--out", out, "--workers", 0])
+        assert f"{name}: cannot be removed (Is a directory)" in done.stderr
+        (out / name).rmdir()
+    assert builds(own, out)["written"] == 0
+
+
 @pytest.mark.fault(4)
 def test_full_disk_keeps_the_version_before(own: Path, changed: tuple[Path, Path]) -> None:
     """As a limit on the size of files, which every system has."""

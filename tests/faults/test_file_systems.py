@@ -66,6 +66,13 @@ NO_LOCKS = """
 #include <fcntl.h>
 #include <stdarg.h>
 #include <stdlib.h>
+#include <sys/stat.h>
+
+int fsync(int fd) {
+    struct stat status;
+    if (!fstat(fd, &status) && S_ISDIR(status.st_mode)) { errno = EINVAL; return -1; }
+    return ((int (*)(int))dlsym(RTLD_NEXT, "fsync"))(fd);
+}
 
 static int refuse(void) { errno = atoi(getenv("LOCK_ERRNO")); return -1; }
 
@@ -87,7 +94,7 @@ int fcntl64(int fd, int request, ...) {
     return of("fcntl64", fd, request, argument);
 }
 """
-"""Every lock of a file fails in the C library, for Python, HDF5 and SQLite alike."""
+"""Every lock of a file fails in the C library, for Python, HDF5 and SQLite alike, and every fsync of a folder."""
 
 
 @pytest.fixture(scope="module")

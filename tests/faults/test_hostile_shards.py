@@ -15,12 +15,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fvpipe.errors import (
-    ChecksumError,
-    ReceiptError,
-    ShardError,
-)
+from fvpipe.comparison.pipelines import compare
+from fvpipe.errors import ChecksumError, ParameterError, ReceiptError, ShardError
 from fvpipe.printable import CONTROL
+from fvpipe.report.findings import read_findings
 from fvpipe.shards import reader
 from fvpipe.shards.coordinates import WARP_COLUMNS
 from fvpipe.shards.format import RECEIPT, sha256_outside_images, shard_name
@@ -100,7 +98,7 @@ def test_what_is_no_file_is_named_and_not_waited_for(name: str, kind: str, own: 
         case _:
             (own / name).symlink_to("/dev/zero" if kind == "device" else "/dev/tty")
     if name == "breasts.csv":
-        assert verify(own) == [f"{own / name}: the receipt lists this table and it is not there"]
+        assert verify(own) == [f"{own / name}: cannot be read (is no regular file); build or download the shards again"]
         return
     with pytest.raises(ShardError, match=rf"{name}: cannot be read \(is no regular file\)"):
         open_shards(own)
@@ -167,13 +165,48 @@ def test_a_huge_shard_is_not_held_in_memory(own: Path) -> None:
     tracemalloc.stop()
 
 
-@pytest.mark.parametrize("table", [b"a\n1\n", b"\xff\xfe\n", b"reason\n" + b"x" * 200_000, b"reason\n\0\n"], ids=range(4))
+@pytest.mark.fault(51)
+def test_a_huge_table_is_not_read(own: Path) -> None:
+    os.truncate(own / "breasts.csv", 1 << 40)
+    assert verify(own) == [f"{own / 'breasts.csv'}: has {1 << 40} bytes; expected at most {1 << 32}. Build the shards again"]
+
+
+def put_table(folder: Path, name: str, table: bytes, **changes: object) -> None:
+    """Put a table into a folder, whose receipt lists it."""
+    (folder / name).write_bytes(table)
+    data = json.loads((folder / RECEIPT).read_text()) | changes
+    data["tables"][name] = hashlib.sha256(table).hexdigest()
+    (folder / RECEIPT).write_text(json.dumps(data))
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        b"a\n1\n", b"\xff\xfe\n", b"reason\n" + b"x" * 200_000, b"reason\n\0\n",
+        b"what,reason\nx\ny,z\n", b"what,reason\nx,\x1b[31mred\n",
+    ],
+    ids=range(6),
+)  # fmt: skip
 def test_table_of_rejections_that_is_none(table: bytes, own: Path) -> None:
-    (own / "rejected.csv").write_bytes(table)
-    data = json.loads((own / RECEIPT).read_text())
-    data["tables"]["rejected.csv"] = hashlib.sha256(table).hexdigest()
-    (own / RECEIPT).write_text(json.dumps(data))
-    assert any("rejected.csv" in problem or "rejections" in problem for problem in verify(own))
+    put_table(own, "rejected.csv", table)
+    problems = verify(own)
+    assert any("rejected.csv" in problem or "rejections" in problem for problem in problems)
+    assert not any("\x1b" in problem for problem in problems)
+
+
+def test_findings_are_those_that_the_receipt_lists(own: Path) -> None:
+    """They are what readers measure by: a box that somebody moved is not used."""
+    sides = ("top", "bottom", "left", "right")
+    heading = ",".join(["breast_id", "view", *sides, *(f"image_{side}" for side in sides)])
+    put_table(own, "findings.csv", f"{heading}\nx,CC,1,2,3,4,1,2,3,4\n".encode())
+    assert [finding.box for finding in read_findings(open_shards(own))["x"]] == [(1, 2, 3, 4)]
+    shards = open_shards(own)
+    (own / "findings.csv").write_text(f"{heading}\nx,CC,1,2,3,4,1,2,3,5\n")
+    with pytest.raises(ChecksumError, match=r"findings\.csv: its bytes differ"):
+        read_findings(shards)
+    put_table(own, "findings.csv", heading.encode() + b',"x"y\n')
+    with pytest.raises(ShardError, match=r"findings\.csv: cannot be read"):
+        read_findings(open_shards(own))
 
 
 @pytest.mark.fault(50, 51)
@@ -183,3 +216,24 @@ def test_hostile_folders(number: int) -> None:
     """An answer or a ShardError; `python -m tests.support.fuzz_run` runs many more, each in a process that may crash."""
     with tempfile.TemporaryDirectory() as name:
         outcome(number, Path(name) / "x", crashing=False)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ("[]", "the pipeline of "),
+        ("fuse: 1\n", "'fuse'"),
+        ("fuse: {layout: [1]}\n", "'fuse.layout'"),
+        ("nothing: 1\n", "unknown key"),
+        ("!!python/name:os.system\n", "could not determine a constructor"),
+        ("size: [32, 32]\n", r"makes images of \(1, 32, 32\)"),
+    ],
+    ids=range(6),
+)
+def test_a_pipeline_that_is_none_or_makes_other_images_is_named(settings: str, said: str, own: Path) -> None:
+    """Of a comparison, which would set one sample of 9 x 7 pixels beside another."""
+    data = json.loads((own / RECEIPT).read_text()) | {"pipeline_yaml": settings}
+    (own / RECEIPT).write_text(json.dumps(data))
+    shards = open_shards(own)
+    with pytest.raises(ParameterError, match=said):
+        compare(shards, shards, noise=0.1, replicates=10)

@@ -147,6 +147,25 @@ def test_a_crash_is_the_tasks(how: str) -> None:
     assert found == Crash(int(signal.Signals[how]), f"its process ended with {how}")
 
 
+@pytest.mark.fault(36)
+@pytest.mark.parametrize("count", [2, 10], ids=["isolated", "cluster"])
+def test_a_crash_leaves_no_copy_of_its_memory(count: int) -> None:
+    """Headers and pixels would lie in it, in whatever folder the build was started."""
+    before = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (before[1], before[1]))
+    try:
+        with Workers(WorkerSettings(2, timeout=60)) as workers:
+            assert {each for batch in workers.run(core_limits, list(range(count))) for each in batch} == {0}
+        assert resource.getrlimit(resource.RLIMIT_CORE)[0] == before[1]
+    finally:
+        resource.setrlimit(resource.RLIMIT_CORE, before)
+
+
+def core_limits(tasks: list[int]) -> list[int]:
+    """On a worker."""
+    return [resource.getrlimit(resource.RLIMIT_CORE)[0] for _ in tasks]
+
+
 @pytest.mark.fault(43)
 @linux
 def test_nothing_is_blamed_where_a_control_task_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

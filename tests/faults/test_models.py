@@ -7,6 +7,7 @@ import os
 import pickle
 import random
 import shutil
+import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from fvpipe.config.loading import read_yaml
 from fvpipe.errors import CheckpointError, ParameterError
-from fvpipe.evaluation.training_record import DIGESTS, PREDICTIONS, RECORD, WEIGHTS, Run, read_trained
+from fvpipe.evaluation.training_record import DIGESTS, PREDICTIONS, RECORD, WEIGHTS, Run, digest_line, read_trained
 from fvpipe.project.project import Project
 from fvpipe.training.data import load_cohort
 from fvpipe.training.device import ExecutionDevice
@@ -65,6 +68,28 @@ def flips(file: Path, count: int) -> Iterator[int]:
         file.write_bytes(changed)
         yield place
     file.write_bytes(whole)
+
+
+def test_a_model_of_a_stranger_asks_for_no_memory_without_a_bound(project: Path) -> None:
+    """A record of images that no pipeline makes, and weights with holes: with digests that fit."""
+    folder = project / MODEL
+    record = read_trained(folder).record
+    for shape in ((1, 1 << 20, 1 << 20), (1 << 30, 64, 64), (1,), ()):
+        text = record.model_copy(update={"image_shape": shape}).to_json()
+        with safe_open(folder / WEIGHTS, "pt") as file:
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        save_file(state, folder / WEIGHTS, {"fvpipe": text})
+        listed = (digest_line(name, (folder / name).read_bytes()) for name in (WEIGHTS, RECORD, PREDICTIONS))
+        (folder / DIGESTS).write_text("".join(listed))
+        with pytest.raises(CheckpointError, match=r"its record says images of \(.*\), and its pipeline makes \(1, "):
+            load_model(folder, CPU)
+    for name, said in ((WEIGHTS, "its bytes differ"), (DIGESTS, "cannot be read"), (RECORD, "differ|cannot be read")):
+        os.truncate(folder / name, 1 << 28)
+        tracemalloc.start()
+        with pytest.raises(CheckpointError, match=said):
+            load_model(folder, CPU)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 25
+        tracemalloc.stop()
 
 
 @pytest.mark.fault(49)

@@ -34,6 +34,7 @@ from fvpipe.evaluation.training_record import RECORD, read_trained
 from fvpipe.execution import cluster, isolation
 from fvpipe.execution.isolation import run_isolated
 from fvpipe.execution.workers import Workers, WorkerSettings
+from fvpipe.io import tables
 from fvpipe.io.locking import lock
 from fvpipe.io.read import read_contents
 from fvpipe.io.tables import read_own_table, read_table
@@ -390,8 +391,8 @@ OFFICE = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
 PACKAGE = "http://schemas.openxmlformats.org/package/2006"
 
 
-def workbook(path: Path, texts: int) -> None:
-    """A spreadsheet of so many texts, of which its one cell shows the first."""
+def workbook(path: Path, texts: int, more: bytes = b"") -> None:
+    """A spreadsheet of so many texts, of which its first cell shows the first; `more` rows of it."""
     kind, xml = "application/vnd.openxmlformats-officedocument.spreadsheetml", 'ContentType="application/xml"'
     parts = {"workbook": "sheet.main", "worksheets/sheet1": "worksheet", "sharedStrings": "sharedStrings"}
     types = "".join(f'<Override PartName="/xl/{part}.xml" ContentType="{kind}.{name}+xml"/>' for part, name in parts.items())
@@ -412,7 +413,7 @@ def workbook(path: Path, texts: int) -> None:
         book.writestr("xl/workbook.xml", f'<workbook xmlns="{SHEETS}" xmlns:r="{OFFICE}">{sheets}</workbook>')
         with book.open("xl/worksheets/sheet1.xml", "w") as sheet:
             sheet.write(f'<worksheet xmlns="{SHEETS}"><sheetData>'.encode())
-            sheet.write(b'<row><c t="s"><v>0</v></c></row></sheetData></worksheet>')
+            sheet.write(b'<row><c t="s"><v>0</v></c></row>' + more + b"</sheetData></worksheet>")
         with book.open("xl/sharedStrings.xml", "w", force_zip64=True) as shared:
             shared.write(f'<sst xmlns="{SHEETS}">'.encode())
             for _ in range(texts // 10_000):
@@ -434,6 +435,19 @@ def test_spreadsheets_of_millions_of_texts_or_rows_are_named(tmp_path: Path) -> 
         for _ in range(1100):
             part.write(bytes(1 << 20))
     with pytest.raises(LabelTableError, match="has more bytes than a label table"):
+        read_table(tmp_path / "t.xlsx", ["a"])
+
+
+@pytest.mark.fault(60)
+@pytest.mark.parametrize("row", [b'<row r="10000000000">%b</row>', b'<row>%b</row><row r="10000000000"/>'], ids=["it", "next"])
+@pytest.mark.parametrize("cell", [b"<c><v>1</v></c>", b"<c><f>1</f><v>1</v></c>"], ids=["value", "formula"])
+def test_a_spreadsheet_whose_rows_are_far_apart_is_named(
+    row: bytes, cell: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between two rows openpyxl makes those that are not there, billions of them."""
+    monkeypatch.setattr(tables, "MAX_ROWS", 1000)
+    workbook(tmp_path / "t.xlsx", 10_000, row % cell)
+    with pytest.raises(LabelTableError, match="has more rows than a label table"):
         read_table(tmp_path / "t.xlsx", ["a"])
 
 

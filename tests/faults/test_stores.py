@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import shutil
@@ -13,11 +14,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from blake3 import blake3
 
+from fvpipe.cache.decoder_crashes import cached_crash
 from fvpipe.cache.file_cache import FILE_CACHE_VERSION, FileCache
 from fvpipe.cache.sample_store import SampleStore, ViewRejection
 from fvpipe.config.loading import digest_of
+from fvpipe.config.pipeline import load_pipeline
 from fvpipe.errors import StorageError
+from fvpipe.indexing.index import PassedOver
+from fvpipe.indexing.scan import CACHED_AS, image_files, scan_folder
 from fvpipe.io.atomic import write_atomic, write_if_changed
 from fvpipe.reasons import Reason, Rejection
 from fvpipe.types import FusedSample, ImageRecord, SourceFile, View
@@ -65,6 +71,31 @@ def test_damaged_sample_is_absent(damage: str, result: FusedSample | ViewRejecti
     assert not store.has(KEY)  # or it would never be made again
     store.put(KEY, result)
     assert_same(store.get(KEY), result)
+
+
+@pytest.mark.parametrize(
+    "head", [{"view": "MLO", "reason": "new", "detail": "", "pixels": None}, {"arrays": []}, {}, {"reason": 1}], ids=range(4)
+)
+def test_an_entry_of_another_version_is_absent(head: dict[str, object], tmp_path: Path) -> None:
+    """Whole, with a reason that this version does not know or other columns: it is made again, and the build goes on."""
+    store = SampleStore(tmp_path)
+    packed = json.dumps({**head, "key": KEY}).encode() + b"\n"
+    for path in (store.path(KEY), store.rejection_path(KEY)):
+        write_atomic(path, packed + blake3(packed).digest())
+    assert store.get(KEY) is None
+    assert not store.has(KEY)
+
+
+def test_facts_of_another_version_are_misses(tmp_path: Path) -> None:
+    """What a later version may tell of a file, or of a crash."""
+    (tmp_path / "x.txt").write_bytes(b"no image")
+    scan = scan_folder(tmp_path)
+    with FileCache(tmp_path / "c.sqlite", tmp_path, POLICY) as cache:
+        cache.put_facts([(scan.foreign["x.txt"], "webp")], CACHED_AS)
+        assert image_files(scan, tmp_path, cache) == ({}, PassedOver(("x.txt",), ()))
+        assert cache.fact(scan.foreign["x.txt"], CACHED_AS) == "other"
+    for fact in ("[1]", "{}", '["a", "b", "c", "d"]', "1"):
+        assert cached_crash(record(), load_pipeline("direct")[1], fact) is None
 
 
 @pytest.mark.fault(46)

@@ -323,7 +323,7 @@ def _nrrd_spacing(fields: dict[str, str]) -> tuple[float, float] | None:
     columns_then_rows, mirrored = [float(each) for each in fields.get("spacings", "").split()], False
     units = re.findall('"([^"]*)"', fields.get("space units", "") or fields.get("units", ""))
     if directions := fields.get("space directions"):
-        vectors = [[float(each) for each in part.split(",")] for part in re.findall(r"\(([^)]*)\)", directions)][:2]
+        vectors = [[float(each) for each in part.split(",")] for part in re.findall(r"\(([^)]*)\)", directions[:1000])][:2]
         along = [vector[axis] for axis, vector in enumerate(vectors)]
         across = [each for axis, vector in enumerate(vectors) for at, each in enumerate(vector) if at != axis]
         columns_then_rows, mirrored = along, len(along) != 2 or not min(along) > 0 or any(across)
