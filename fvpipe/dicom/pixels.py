@@ -14,7 +14,7 @@ from blake3 import blake3
 from numpy.typing import NDArray
 from pydicom.uid import ExplicitVRBigEndian
 
-from fvpipe.dicom.cells import check_cells
+from fvpipe.dicom.cells import check_cells, check_folds
 from fvpipe.dicom.codestream import jpeg_2000_codestream
 from fvpipe.dicom.decoders import REDUCIBLE, Decoded, find_decoder, lossy_decoder
 from fvpipe.dicom.elements import RejectedFile, raise_transient
@@ -28,7 +28,7 @@ from fvpipe.dicom.rules.pixels import truncated
 from fvpipe.dicom.transfer_syntaxes import NATIVE
 from fvpipe.dicom.value_table import padding_marks, value_table
 from fvpipe.imaging.decoded_image import DecodedImage
-from fvpipe.imaging.histogram import stored_range
+from fvpipe.imaging.histogram import run_mask, stored_range
 from fvpipe.imaging.pixel_digest import digest_and_largest, pixel_digest
 from fvpipe.reasons import Flag, Reason
 from fvpipe.types import Digest
@@ -36,6 +36,7 @@ from fvpipe.types import Digest
 Stored = NDArray[np.uint8] | NDArray[np.uint16]
 Voi = Literal["none", "window", "lut", "auto"]
 DECODER_BYTES = 16  # of memory that a decoder takes for a pixel at most; OpenJPEG, which takes most, was measured to take 10
+PADDED_BORDER, PADDED_INTERIOR = 64, 16  # pixels at the border for one that is padding, and padding for one of these at most
 MIN_WINDOW_SHARE = 0.1  # of its output range that a window or LUT must give to the image's values, for `auto` to apply it
 
 
@@ -79,6 +80,7 @@ def decode_image(
         decoded = _native(data, header) if layout.transfer_syntax_uid in NATIVE else _decompressed(frame, header)
         check_cells(decoded, header)
         (stored, digest), scale = _indices(decoded, layout), 1
+        check_folds(stored, layout)
         if reduced is not None:  # the digest is that of the same pixels under another Patient Orientation
             digest = pixel_digest(reduced.stored, reduced.scale)
         if not upright:
@@ -87,6 +89,8 @@ def decode_image(
     if voi == "auto" and float(np.ptp(values[list(stored_range(stored))])) <= MIN_WINDOW_SHARE * float(np.ptp(values)):
         values, flags = value_table(layout, header.mapping, "none")[0], flags | Flag.VOI_INVALID
     padding = padding_marks(layout, header.mapping.padding)
+    if padding is not None and _is_within(stored, values, padding):
+        padding = None
     if padding is None and header.mapping.padding is not None:
         flags |= Flag.PADDING_IGNORED
     steps = np.diff(values)
@@ -102,6 +106,17 @@ def decode_image(
         scale=scale,
         flags=flags,
     )
+
+
+def _is_within(stored: Stored, values: NDArray[np.float64], padding: NDArray[np.bool_]) -> bool:
+    """Whether padding lies within the image: it would make black what is bright, and hardly any is at the border."""
+    if values[padding].min() <= values.min():
+        return False
+    border = np.concatenate([stored[0], stored[-1], stored[:, 0], stored[:, -1]])
+    at_border = int(np.count_nonzero(padding[border]))
+    if PADDED_BORDER * at_border >= border.size:
+        return False
+    return int(np.count_nonzero(run_mask(stored, padding))) > PADDED_INTERIOR * at_border
 
 
 def _frame(data: bytes | memoryview, header: PixelHeader) -> bytes:
