@@ -546,6 +546,7 @@ def _labelled(pixels: Pixels, white: int) -> Pixels:
 
 RIGHT: dict[str, tuple[Pixels, int, dict[str, Any]]] = {
     "8 bits, shifted up, with a white label": (_labelled((BREAST >> 4) << 8, 65535), 16, {}),
+    "a negative of few levels beside padding of 0": (np.pad(65535 - (BREAST >> 2), ((0, 0), (0, 9))), 16, {}),
     "values times 257": ((BREAST >> 4) * 257, 16, {}),
     "a white label on dark tissue": (_labelled(BREAST, 65535), 16, {}),
     "dark and left-aligned": ((BREAST >> 5) << 4, 12, {"HighBit": 15}),

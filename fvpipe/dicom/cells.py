@@ -128,8 +128,9 @@ def _misread_bits(cells: NDArray[np.uint16], header: PixelHeader) -> str:
     elif not (unused or layout.signed or layout.transfer_syntax_uid in REDUCIBLE or lossy_decoder(layout.transfer_syntax_uid)):
         ends = np.bincount(np.ravel(cells >> 14), minlength=4)
         passing = np.count_nonzero(np.abs(np.diff(cells.astype(np.int32), axis=1)) > 1 << 15)
-        # From end to end passes a white label beside black air, too, but it has few values.
-        if not ends[1:3].any() and 2 * passing > len(cells) and _levels(cells[cells >> 15 == 1]) >= 64:
+        # From end to end pass a white label beside black air and padding beside a negative, too, but these have few values.
+        halves = cells[cells >> 15 == 1], cells[cells >> 15 == 0]
+        if not ends[1:3].any() and 2 * passing > len(cells) and min(map(_levels, halves)) >= 64:
             return "the values are signed, where PixelRepresentation is 0"
     return ""
 
