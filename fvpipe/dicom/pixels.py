@@ -38,6 +38,7 @@ Voi = Literal["none", "window", "lut", "auto"]
 DECODER_BYTES = 16  # of memory that a decoder takes for a pixel at most; OpenJPEG, which takes most, was measured to take 10
 PADDED_BORDER, PADDED_INTERIOR = 64, 16  # pixels at the border for one that is padding, and padding for one of these at most
 MIN_WINDOW_SHARE = 0.1  # of its output range that a window or LUT must give to the image's values, for `auto` to apply it
+WINDOW_ROWS, AIR_SHARE = 64, 0.05  # in which `auto` looks for saturation; values up to this share of their range may be air
 
 
 def decode_image(
@@ -57,7 +58,7 @@ def decode_image(
         Parsed from the same bytes.
     voi : {"none", "window", "lut", "auto"}
         Apply nothing, the first window, or the first VOI LUT of the header; or the first of the two that is valid and leaves
-        more of the image than a nearly constant value.
+        more of the image than a nearly constant value or a silhouette.
     source_digest : Digest or None
         Digest of `data`, where it is known.
     level : int
@@ -86,8 +87,10 @@ def decode_image(
         if not upright:
             stored = put_upright(stored, header.orientation)
     values, flags = value_table(layout, header.mapping, voi)
-    if voi == "auto" and float(np.ptp(values[list(stored_range(stored))])) <= MIN_WINDOW_SHARE * float(np.ptp(values)):
-        values, flags = value_table(layout, header.mapping, "none")[0], flags | Flag.VOI_INVALID
+    if voi == "auto":
+        plain, _ = value_table(layout, header.mapping, "none")
+        if _leaves_little(stored, values, plain):
+            values, flags = plain, flags | Flag.VOI_INVALID
     padding = padding_marks(layout, header.mapping.padding)
     if padding is not None and _is_within(stored, values, padding):
         padding = None
@@ -106,6 +109,20 @@ def decode_image(
         scale=scale,
         flags=flags,
     )
+
+
+def _leaves_little(stored: Stored, values: NDArray[np.float64], plain: NDArray[np.float64]) -> bool:
+    """Whether a window or LUT makes the image nearly constant, or most of what is brighter than air all white or all black.
+
+    A window for 8 bits, as converters write it, on 12 bits leaves a white silhouette.
+    """
+    if float(np.ptp(values[list(stored_range(stored))])) <= MIN_WINDOW_SHARE * float(np.ptp(values)):
+        return True
+    rows = stored[:: -(-stored.shape[0] // WINDOW_ROWS)]
+    before = plain[rows]
+    tissue = before - before.min() > AIR_SHARE * float(np.ptp(before))
+    after = values[rows][tissue]
+    return bool(4 * np.count_nonzero((after == values.min()) | (after == values.max())) > 3 * after.size)
 
 
 def _is_within(stored: Stored, values: NDArray[np.float64], padding: NDArray[np.bool_]) -> bool:
