@@ -34,7 +34,7 @@ class Flag(IntFlag):
     DATES_DIFFER = 1 << 21  # in the date of acquisition
     REORIENTED = 1 << 22  # a view was turned or mirrored upright, as its Patient Orientation says
     ORIENTATION_UNKNOWN = 1 << 23  # the header says that a view was turned or mirrored, and not how it lies now
-    PADDING_IGNORED = 1 << 24  # a view declares Pixel Padding that cannot be applied: no stored value, or every one
+    PADDING_IGNORED = 1 << 24  # a view declares Pixel Padding that cannot be applied
     SHARED_BY_SIDES = 1 << 25  # of one of the other breast
     SHARED_BY_EXAMS = 1 << 26  # of one of another exam of the patient
     LOW_ENERGY = 1 << 27  # the views are the low-energy images of a contrast-enhanced exam

@@ -122,8 +122,7 @@ class ImageRecord:
     path : str
         POSIX path, relative to the input folder.
     patient_id, study, sop_instance_uid : str
-        Identifiers, or their keyed digests where the data set hashes identifiers. `study` is empty if the data set
-        groups all images of a patient.
+        Identifiers, or their keyed digests where the data set hashes them; no `study` where all of a patient are one group.
     rows, columns : int
         Size of the image in pixels.
     row_spacing, column_spacing : float or None
@@ -136,9 +135,9 @@ class ImageRecord:
         How the stored pixels lie; `rows`, `columns` and the spacings are those of the stored pixels.
     synthetic, low_energy : bool
         A 2D image computed from tomosynthesis; the low-energy image of a contrast-enhanced exam.
-    accession, study_date, person : str
+    accession, study_date, person, series : str
         Digests, compared and written to no table: of the Accession Number; of year and day of the Study Date; of birth date,
-        sex and issuer (``birth:``, ``sex:``, ``issuer:``). Empty where absent; separated by spaces.
+        sex and issuer (``birth:``, ...); of the series, with side and view that its description names. Separated by spaces.
     exam_day : int or None
         Day of the exam, shifted by days that the patient and the identifier key decide: it orders the exams of a patient.
     identity_from : str
@@ -173,6 +172,7 @@ class ImageRecord:
     study_date: str = field(default="", kw_only=True)
     exam_day: int | None = field(default=None, kw_only=True)
     person: str = field(default="", kw_only=True)
+    series: str = field(default="", kw_only=True)
     identity_from: str = field(default="", kw_only=True, compare=False)
 
     @property

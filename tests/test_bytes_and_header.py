@@ -36,7 +36,7 @@ from fvpipe.dicom.elements import RejectedFile, silenced
 from fvpipe.dicom.header import HeaderPolicy, parse_header
 from fvpipe.dicom.transfer_syntaxes import ENCAPSULATED, NATIVE
 from fvpipe.reasons import Flag, Reason
-from tests.support.factory import breast, dataset, encode, file_bytes, native, write
+from tests.support.factory import MLO, breast, dataset, encode, file_bytes, native, write
 from tests.test_pixels import LOSSLESS, LOSSY, Pixels, file_of, frame_of, image, indices, noise, rejection, second_decoders
 
 SHAPE = (33, 27)
@@ -476,6 +476,27 @@ def test_padding_that_cannot_apply_is_flagged(bits: int, signed: bool, value: An
     assert marked(padded(bits, signed, ExplicitVRLittleEndian, value, limit), bits, signed) == ([], True)
 
 
+TISSUE = breast(3, MLO, shape=(640, 512))
+GREY = int(np.bincount(TISSUE.pixels[TISSUE.pixels > 400]).argmax())  # of most of its pixels
+STRIP = np.pad(TISSUE.pixels, ((0, 0), (0, 40)), constant_values=4095)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "value", "applied"),
+    [
+        (TISSUE.pixels, GREY, False),
+        (np.pad(np.where(TISSUE.pixels > 2000, 4095, TISSUE.pixels), 9), 4095, False),  # it is saturated
+        (STRIP, 4095, True),
+        (TISSUE.pixels, 0, True),
+        (np.where(TISSUE.pixels == GREY, 0, TISSUE.pixels), 0, True),  # black remains black
+        (TISSUE.pixels, 4000, True),  # no pixel has it
+    ],
+)
+def test_padding_within_the_breast_is_ignored(pixels: Pixels, value: int, applied: bool) -> None:
+    found = image(file_of(pixels, 12, ExplicitVRLittleEndian, PixelPaddingValue=value))
+    assert (found.padding is not None, Flag.PADDING_IGNORED in found.flags) == (applied, not applied)
+
+
 def test_no_padding_is_not_flagged() -> None:
     assert marked(padded(12, False, ExplicitVRLittleEndian, None), 12, False) == ([], False)
 
@@ -525,6 +546,7 @@ def _labelled(pixels: Pixels, white: int) -> Pixels:
 
 RIGHT: dict[str, tuple[Pixels, int, dict[str, Any]]] = {
     "8 bits, shifted up, with a white label": (_labelled((BREAST >> 4) << 8, 65535), 16, {}),
+    "a negative of few levels beside padding of 0": (np.pad(65535 - (BREAST >> 2), ((0, 0), (0, 9))), 16, {}),
     "values times 257": ((BREAST >> 4) * 257, 16, {}),
     "a white label on dark tissue": (_labelled(BREAST, 65535), 16, {}),
     "dark and left-aligned": ((BREAST >> 5) << 4, 12, {"HighBit": 15}),
@@ -626,5 +648,7 @@ def test_right_pixels_or_rejected_by_name(data: st.DataObject) -> None:
         None if padding is None else (padding[1] - (-32768 if header_signed else 0)) % 65536 + (-32768 if header_signed else 0)
     )
     marks = [] if result.padding is None else (np.flatnonzero(result.padding) + low).tolist()
-    assert marks == ([word] if word is not None and low <= word <= high else [])
+    border = np.concatenate([values[0], values[-1], values[:, 0], values[:, -1]]) == word
+    within = word != low and 64 * border.sum() < border.size and (values == word).sum() > 16 * border.sum()
+    assert marks == ([word] if word is not None and low <= word <= high and not within else [])
     assert (Flag.PADDING_IGNORED in result.flags) == (word is not None and not marks)

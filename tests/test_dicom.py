@@ -223,6 +223,17 @@ ACCEPTED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "ImageLaterality R": ({"ImageLaterality": "R"}, {"laterality": Laterality.RIGHT}),
     "Laterality alone": ({"ImageLaterality": None, "Laterality": "R"}, {"laterality": Laterality.RIGHT}),
     "FrameLaterality alone": ({"ImageLaterality": "", "FrameLaterality": "r"}, {"laterality": Laterality.RIGHT}),
+    "the device's own words agree": (
+        {"AcquisitionDeviceProcessingDescription": "LCC", "ImageType": ["ORIGINAL", "PRIMARY", "", "LEFT"]},
+        {"view": View.CC},
+    ),
+    "words for both sides": (
+        {"AcquisitionDeviceProcessingDescription": "R CC, L CC", "ImageType": ["ORIGINAL", "PRIMARY", "LEFT", "RIGHT"]},
+        {"laterality": Laterality.LEFT},
+    ),
+    "a tilted CC": ({"PositionerPrimaryAngle": 15}, {"view": View.CC}),
+    "an MLO at its angle": ({"PositionerPrimaryAngle": -45, "ViewPosition": "MLO"}, {"view": View.MLO}),
+    "an angle that is none": ({"PositionerPrimaryAngle": None}, {"view": View.CC}),
     "three sides agree": ({"Laterality": "L", "FrameLaterality": "L"}, {"laterality": Laterality.LEFT}),
     "L as the standard hangs it": ({"PatientOrientation": ["A", "R"]}, {"chest_wall": Edge.LEFT}),
     "R as the standard hangs it": (

@@ -190,6 +190,25 @@ def test_auto_passes_over_a_window_that_leaves_nothing_of_the_image(center: int)
     assert Flag.VOI_INVALID in found.flags
 
 
+@pytest.mark.parametrize("window", [(128, 256), (40, 80), (127.5, 255)])
+@pytest.mark.parametrize("photometric", ["MONOCHROME2", "MONOCHROME1"])
+def test_auto_passes_over_a_window_that_leaves_a_silhouette(window: tuple[float, float], photometric: str) -> None:
+    """That of 8 bits on an image of 12: nearly all of the breast would be white, or, in a negative, the air black."""
+    center, width = window if photometric == "MONOCHROME2" else (4095 - window[0], window[1])
+    pixels = breast(1).pixels if photometric == "MONOCHROME2" else 4095 - breast(1).pixels
+    tags = {"WindowCenter": center, "WindowWidth": width, "PhotometricInterpretation": photometric}
+    data = file_bytes(dataset(pixels, 12, **tags), pixels)
+    found = decode(data, Laterality.LEFT, "auto")
+    assert np.array_equal(found.values, decode(data, Laterality.LEFT, "none").values)
+    assert Flag.VOI_INVALID in found.flags
+
+
+def test_auto_applies_a_window_that_saturates_a_part() -> None:
+    tags = {"WindowCenter": 600, "WindowWidth": 1000}
+    assert np.array_equal(decoded("auto", **tags).values, decoded("window", **tags).values)
+    assert Flag.VOI_INVALID not in decoded("auto", **tags).flags
+
+
 # --- the audit --------------------------------------------------------------------------------------------------------
 
 

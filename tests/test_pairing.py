@@ -101,6 +101,40 @@ def test_a_study_of_two_patients_or_exams_is_named(name: str) -> None:
     assert all(f"have several values of {differing};" in each.detail for each in found)
 
 
+SERIES: dict[str, tuple[list[dict[str, Any]], int]] = {
+    "another side and view": ([{"series": "1 R MLO"}, {"series": "2 L MLO"}], 1),
+    "another side and view, twice": ([{"series": "1 R MLO"}, {"series": "1 R MLO", "view": CC}], 2),
+    "its own": ([{"series": "1 L CC"}, {"series": "2 L MLO"}], 0),
+    "that of the first of several images": ([{"series": "1 R MLO"}, {"series": "1 R MLO"}], 0),
+    "another side": ([{"series": "1 R CC"}, {"series": "2 R MLO"}], 0),
+    "another view": ([{"series": "1 L MLO"}, {"series": "2 L CC"}], 0),
+    "none": ([{"series": "1"}, {"series": ""}], 0),
+    "one series, two descriptions": ([{"series": "1 R MLO"}, {"series": "1", "view": CC}], 0),
+    "side and view of a table": ([{"series": "1 R MLO", "identity_from": "laterality table, view table"}], 0),
+}
+
+
+@pytest.mark.parametrize("name", SERIES)
+def test_a_series_that_is_described_as_another(name: str) -> None:
+    changes, count = SERIES[name]
+    records = [
+        image(str(i), **({"view": view} | changed)) for i, (view, changed) in enumerate(zip(View, changes, strict=False))
+    ]
+    found = list(contradictions(records, BreastLabels()))
+    assert [each.reason for each in found] == [Reason.VIEW_CONFLICT] * count
+    assert all(each.detail.startswith("the header says L CC, the description of its series R MLO") for each in found)
+
+
+def test_a_description_is_read_from_the_header(tmp_path: Path) -> None:
+    for view, description in ((CC, "R MLO, screening"), (MLO, "Routine")):
+        tags = {"SeriesInstanceUID": f"2.25.{len(view)}", "SeriesDescription": description}
+        factory.mammogram(tmp_path / view, factory.breast(), view=view, **tags)
+    headers = [read_header(tmp_path, view, HeaderPolicy(identifier_key=b"k" * 32)) for view in View]
+    records = [header.record for header in headers if isinstance(header, ImageHeader)]
+    assert [record.series.split(" ")[1:] for record in records] == [["R", "MLO"], []]
+    assert [each.what for each in contradictions(records, BreastLabels())] == ["CC"]
+
+
 TWO = {
     "PatientBirthDate": ("19660101", "19651231", "Patient's Birth Date"),
     "PatientSex": ("F", "M", "Patient's Sex"),

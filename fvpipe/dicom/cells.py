@@ -11,6 +11,7 @@ from pydicom.uid import RLELossless
 from fvpipe.dicom.decoders import REDUCIBLE, lossy_decoder
 from fvpipe.dicom.elements import RejectedFile
 from fvpipe.dicom.image_header import PixelHeader
+from fvpipe.dicom.layout import PixelLayout
 from fvpipe.dicom.transfer_syntaxes import NATIVE
 from fvpipe.imaging.histogram import stored_range
 from fvpipe.reasons import Reason
@@ -18,6 +19,9 @@ from fvpipe.reasons import Reason
 SAMPLE_ROWS = 16  # that are looked at, evenly spaced
 MAX_ASPECT = 4  # of rows and columns
 TIMES = 4  # less variation in pixels that are read otherwise, for the header to be wrong
+FOLD_ROWS, SIGNED_FOLD_ROWS = 64, 512  # in which folds are looked for; hardly any mammogram is signed
+MIN_FOLDS, MIN_LEVELS = 32, 16  # steps between the ends of the range, and values on each side of them: a label has few
+MIN_ROW_FOLDS = 4  # of a row of values that were cut off again and again
 
 
 def check_cells(pixels: NDArray[Any], header: PixelHeader) -> None:
@@ -46,6 +50,49 @@ def check_cells(pixels: NDArray[Any], header: PixelHeader) -> None:
         found = _misread_bits(rows.astype(rows.dtype.newbyteorder("=")).view(np.uint16), header)
     if found:
         raise RejectedFile(Reason.PIXELS_MISMATCH, f"{found}: the header was written for other pixels")
+
+
+def check_folds(stored: NDArray[Any], layout: PixelLayout) -> None:
+    """Check that values were not cut to fewer bits than they need, nor read with the other sign.
+
+    Either folds the range: where the breast becomes brighter than its end, pixels jump to the other end.
+
+    Parameters
+    ----------
+    stored : uint8 or uint16 array, shape (rows, columns)
+        Indices of the value table.
+    layout : PixelLayout
+        Of their file.
+
+    Raises
+    ------
+    RejectedFile
+        The image is smooth only if its range is joined at its ends.
+    """
+    bits, looked_at = layout.bits_stored, SIGNED_FOLD_ROWS if layout.signed else FOLD_ROWS
+    full, half = 1 << bits, 1 << (bits - 1)
+    rows = stored[:: -(-layout.rows // looked_at)].astype(np.int32)
+    steps = np.abs(np.diff(rows, axis=1))
+    folds = steps > full - (full >> 3)
+    count = int(np.count_nonzero(folds))
+    if count < MIN_FOLDS:
+        return
+    ends = rows[:, :-1][folds], rows[:, 1:][folds]
+    levels = min(_levels(np.maximum(*ends)), _levels(np.minimum(*ends)))
+    smooth = 2 * np.count_nonzero(np.minimum(steps, full - steps) <= full >> 4) > steps.size  # noise is not
+    between = 16 * np.count_nonzero(np.abs(rows - half) < half - (full >> 3)) > rows.size  # of two levels there is none
+    many = np.count_nonzero(np.count_nonzero(folds, axis=1) >= MIN_ROW_FOLDS)
+    if levels >= MIN_LEVELS and smooth and between and 4 * many > len(rows):
+        detail = f"the values of neighbours jump between the ends of the range all over: they were cut off to {bits} bits"
+        raise RejectedFile(Reason.PIXELS_MISMATCH, f"{detail} before the file was written")
+    if lossy_decoder(layout.transfer_syntax_uid) or (bits in (8, 16) and not layout.signed):
+        return  # a lossy codec makes levels at a label's edge; a film has them in its white border
+    if levels >= (MIN_LEVELS if bits > 8 else 3):
+        otherwise = np.abs(np.diff(rows ^ half, axis=1)) > full - (full >> 3)
+        if count > TIMES * np.count_nonzero(otherwise):
+            sign = "unsigned" if layout.signed else "signed"
+            found = f"the values are {sign}, where PixelRepresentation is {int(layout.signed)}"
+            raise RejectedFile(Reason.PIXELS_MISMATCH, f"{found}: the header was written for other pixels")
 
 
 def _has_rows_of(length: int, pixels: NDArray[Any]) -> bool:
@@ -81,8 +128,9 @@ def _misread_bits(cells: NDArray[np.uint16], header: PixelHeader) -> str:
     elif not (unused or layout.signed or layout.transfer_syntax_uid in REDUCIBLE or lossy_decoder(layout.transfer_syntax_uid)):
         ends = np.bincount(np.ravel(cells >> 14), minlength=4)
         passing = np.count_nonzero(np.abs(np.diff(cells.astype(np.int32), axis=1)) > 1 << 15)
-        # From end to end passes a white label beside black air, too, but it has few values.
-        if not ends[1:3].any() and 2 * passing > len(cells) and _levels(cells[cells >> 15 == 1]) >= 64:
+        # From end to end pass a white label beside black air and padding beside a negative, too, but these have few values.
+        halves = cells[cells >> 15 == 1], cells[cells >> 15 == 0]
+        if not ends[1:3].any() and 2 * passing > len(cells) and min(map(_levels, halves)) >= 64:
             return "the values are signed, where PixelRepresentation is 0"
     return ""
 

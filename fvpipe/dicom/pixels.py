@@ -14,7 +14,7 @@ from blake3 import blake3
 from numpy.typing import NDArray
 from pydicom.uid import ExplicitVRBigEndian
 
-from fvpipe.dicom.cells import check_cells
+from fvpipe.dicom.cells import check_cells, check_folds
 from fvpipe.dicom.codestream import jpeg_2000_codestream
 from fvpipe.dicom.decoders import REDUCIBLE, Decoded, find_decoder, lossy_decoder
 from fvpipe.dicom.elements import RejectedFile, raise_transient
@@ -28,7 +28,7 @@ from fvpipe.dicom.rules.pixels import truncated
 from fvpipe.dicom.transfer_syntaxes import NATIVE
 from fvpipe.dicom.value_table import padding_marks, value_table
 from fvpipe.imaging.decoded_image import DecodedImage
-from fvpipe.imaging.histogram import stored_range
+from fvpipe.imaging.histogram import run_mask, stored_range
 from fvpipe.imaging.pixel_digest import digest_and_largest, pixel_digest
 from fvpipe.reasons import Flag, Reason
 from fvpipe.types import Digest
@@ -36,7 +36,9 @@ from fvpipe.types import Digest
 Stored = NDArray[np.uint8] | NDArray[np.uint16]
 Voi = Literal["none", "window", "lut", "auto"]
 DECODER_BYTES = 16  # of memory that a decoder takes for a pixel at most; OpenJPEG, which takes most, was measured to take 10
+PADDED_BORDER, PADDED_INTERIOR = 64, 16  # pixels at the border for one that is padding, and padding for one of these at most
 MIN_WINDOW_SHARE = 0.1  # of its output range that a window or LUT must give to the image's values, for `auto` to apply it
+WINDOW_ROWS, AIR_SHARE = 64, 0.05  # in which `auto` looks for saturation; values up to this share of their range may be air
 
 
 def decode_image(
@@ -56,7 +58,7 @@ def decode_image(
         Parsed from the same bytes.
     voi : {"none", "window", "lut", "auto"}
         Apply nothing, the first window, or the first VOI LUT of the header; or the first of the two that is valid and leaves
-        more of the image than a nearly constant value.
+        more of the image than a nearly constant value or a silhouette.
     source_digest : Digest or None
         Digest of `data`, where it is known.
     level : int
@@ -79,14 +81,19 @@ def decode_image(
         decoded = _native(data, header) if layout.transfer_syntax_uid in NATIVE else _decompressed(frame, header)
         check_cells(decoded, header)
         (stored, digest), scale = _indices(decoded, layout), 1
+        check_folds(stored, layout)
         if reduced is not None:  # the digest is that of the same pixels under another Patient Orientation
             digest = pixel_digest(reduced.stored, reduced.scale)
         if not upright:
             stored = put_upright(stored, header.orientation)
     values, flags = value_table(layout, header.mapping, voi)
-    if voi == "auto" and float(np.ptp(values[list(stored_range(stored))])) <= MIN_WINDOW_SHARE * float(np.ptp(values)):
-        values, flags = value_table(layout, header.mapping, "none")[0], flags | Flag.VOI_INVALID
+    if voi == "auto":
+        plain, _ = value_table(layout, header.mapping, "none")
+        if _leaves_little(stored, values, plain):
+            values, flags = plain, flags | Flag.VOI_INVALID
     padding = padding_marks(layout, header.mapping.padding)
+    if padding is not None and _is_within(stored, values, padding):
+        padding = None
     if padding is None and header.mapping.padding is not None:
         flags |= Flag.PADDING_IGNORED
     steps = np.diff(values)
@@ -102,6 +109,31 @@ def decode_image(
         scale=scale,
         flags=flags,
     )
+
+
+def _leaves_little(stored: Stored, values: NDArray[np.float64], plain: NDArray[np.float64]) -> bool:
+    """Whether a window or LUT makes the image nearly constant, or most of what is brighter than air all white or all black.
+
+    A window for 8 bits, as converters write it, on 12 bits leaves a white silhouette.
+    """
+    if float(np.ptp(values[list(stored_range(stored))])) <= MIN_WINDOW_SHARE * float(np.ptp(values)):
+        return True
+    rows = stored[:: -(-stored.shape[0] // WINDOW_ROWS)]
+    before = plain[rows]
+    tissue = before - before.min() > AIR_SHARE * float(np.ptp(before))
+    after = values[rows][tissue]
+    return bool(4 * np.count_nonzero((after == values.min()) | (after == values.max())) > 3 * after.size)
+
+
+def _is_within(stored: Stored, values: NDArray[np.float64], padding: NDArray[np.bool_]) -> bool:
+    """Whether padding lies within the image: it would make black what is bright, and hardly any is at the border."""
+    if values[padding].min() <= values.min():
+        return False
+    border = np.concatenate([stored[0], stored[-1], stored[:, 0], stored[:, -1]])
+    at_border = int(np.count_nonzero(padding[border]))
+    if PADDED_BORDER * at_border >= border.size:
+        return False
+    return int(np.count_nonzero(run_mask(stored, padding))) > PADDED_INTERIOR * at_border
 
 
 def _frame(data: bytes | memoryview, header: PixelHeader) -> bytes:

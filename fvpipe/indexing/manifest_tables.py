@@ -42,7 +42,8 @@ from fvpipe.types import (
     View,
 )
 
-_RECORD = [field.name for field in fields(ImageRecord) if field.name not in ("accession", "study_date", "exam_day", "person")]
+_COMPARED = ("accession", "study_date", "exam_day", "person", "series")  # and written to no table
+_RECORD = [field.name for field in fields(ImageRecord) if field.name not in _COMPARED]
 _OPTIONAL = ("subtype", "machine")  # a column where some breast has it
 _FACTS = ["label", *(name for name in BREAST_FACTS if name not in _OPTIONAL)]
 _SIDES = ("top", "bottom", "left", "right")

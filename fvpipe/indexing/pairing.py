@@ -66,6 +66,7 @@ def contradictions(records: Iterable[ImageRecord], labels: BreastLabels) -> Iter
     """Reject records whose header contradicts the label table, or others of its study: which is wrong cannot be known here."""
     records = list(records)
     yield from _mixed_studies(records)
+    yield from _described_otherwise(records)
     labels = labels.matched(records)
     for record in records:
         facts = labels.images.get(record.sop_instance_uid) or ImageFacts(0)
@@ -107,6 +108,28 @@ def _mixed_studies(records: Iterable[ImageRecord]) -> Iterator[Rejection]:
         for image in images if found else ():
             detail = f"the {len(images)} images of this study have several values of {', '.join(found)}"
             yield Rejection(image.path, Reason.IDENTIFIER_CONFLICT, f"{detail}; expected those of one patient at one exam")
+
+
+def _described_otherwise(records: Iterable[ImageRecord]) -> Iterator[Rejection]:
+    """Reject the images of each series of one side and view whose description names another side and another view.
+
+    Of a series with several, the description may be that of the first image. One that differs in side alone or in view alone
+    may be so, too, where its other images are not there.
+    """
+    series: dict[tuple[str, str], list[ImageRecord]] = defaultdict(list)
+    for record in records:
+        if record.series and "laterality " not in record.identity_from and "view " not in record.identity_from:
+            series[record.patient_id, record.series.partition(" ")[0]].append(record)
+    for images in series.values():
+        views, described = {(image.laterality, image.view) for image in images}, {image.series for image in images}
+        if len(views) > 1 or len(described) > 1:
+            continue
+        ((side, view),) = views
+        _, *named = described.pop().split(" ")
+        if named and named[0] != side and named[1] != view:
+            for image in images:
+                detail = f"the header says {side} {view}, the description of its series {' '.join(named)}"
+                yield Rejection(image.path, Reason.VIEW_CONFLICT, f"{detail}; expected the same")
 
 
 _PERSON = {"birth": "Patient's Birth Date", "sex": "Patient's Sex", "issuer": "Issuer of Patient ID"}

@@ -172,6 +172,16 @@ RULES: dict[str, tuple[Reason, dict[str, Any]]] = {
         Reason.LATERALITY_CONFLICT,
         {"AnatomicRegionSequence": Sequence([item(CodeValue="76752008", AnatomicRegionModifierSequence=coded("24028007"))])},
     ),
+    "Image Type names the other side": (
+        Reason.LATERALITY_CONFLICT,
+        {"ImageType": ["DERIVED", "PRIMARY", "TOMO_2D", "RIGHT"]},
+    ),
+    "the device processed the other side": (
+        Reason.LATERALITY_CONFLICT,
+        {"AcquisitionDeviceProcessingDescription": "R CC"},
+    ),
+    "the device processed the other view": (Reason.VIEW_CONFLICT, {"AcquisitionDeviceProcessingDescription": "LMLO"}),
+    "a CC at the angle of an MLO": (Reason.VIEW_CONFLICT, {"PositionerPrimaryAngle": -45}),
     "L, hung as an R": (Reason.LATERALITY_CONFLICT, {"PatientOrientation": ["P", "L"]}),
     "L MLO, hung as an R": (Reason.LATERALITY_CONFLICT, {"view": View.MLO, "PatientOrientation": ["P", "FL"]}),
     "R, hung as an L": (Reason.LATERALITY_CONFLICT, {"ImageLaterality": "R", "PatientOrientation": ["A", "FR"]}),

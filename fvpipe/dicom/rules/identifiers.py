@@ -15,6 +15,7 @@ from fvpipe.dicom.rules.views import (
     NOT_STATED,
     laterality,
     patient_orientation,
+    side_and_view,
     side_of_header,
     view,
     view_modifiers,
@@ -80,6 +81,7 @@ def image_record(context: RuleContext) -> tuple[ImageRecord, str]:
     orientation: Orientation = context.facts.get(patient_orientation, Orientation.NOT_GIVEN)
     given = orientation not in (Orientation.NOT_GIVEN, Orientation.UNKNOWN)
     kind, stated, dates = context.fact(image_kind), context.stated, attributes.study_date(dataset)
+    described = side_and_view(text(dataset, "SeriesDescription")) or ()
     record = ImageRecord(
         path=context.path,
         patient_id=patient,
@@ -109,6 +111,7 @@ def image_record(context: RuleContext) -> tuple[ImageRecord, str]:
         study_date=" ".join(policy.exam_digest("date", part) for part in dates),
         exam_day=policy.shifted_day(patient, dates[-1]) if dates else None,
         person=" ".join(f"{name}:{policy.exam_digest(name, value)}" for name, value in attributes.person(dataset).items()),
+        series=" ".join([policy.exam_digest("series", text(dataset, "SeriesInstanceUID")), *described]),
         identity_from=", ".join(_sources(context)),
     )
     return record, policy.identifier("date", attributes.acquisition_date(dataset))

@@ -28,10 +28,16 @@ SIDE_CODES = {"7771000": "L", "G-A101": "L", "24028007": "R", "G-A100": "R"}
 IMPLANT_DISPLACED = frozenset({"399209000", "R-102D5"})
 HARMLESS_MODIFIERS = frozenset({"442581004", "R-40AB3"})  # nipple in profile
 STANDARD_MAGNIFICATION = (0.9, 1.2)
+OBLIQUE_ANGLES = (30, 150)  # degrees of the beam from the vertical, to either side, at which no CC is exposed
 # Searched for in words without accents and punctuation.
 SPOT_OR_MAGNIFIED = r"\b(SPOT|SPT|MAG|MAGN\w*|ZOOM|CONED?|LOUPE|LUPE|VERGRO\w*|AGRANDI\w*|INGRANDI\w*|AMPLIA\w*|FORSTOR\w*)\b"
 NOT_STATED = "neither label table nor path gives {} of this image, and the adapter does not take it from the header"
-OTHER_VIEWS = r"\b(ROLLED|TANGENTIAL|CLEAVAGE|AXILLARY TAIL|XCC[LM]?)\b"
+OTHER_VIEWS = (
+    r"\b(ROLLED|TANGENTIAL|CLEAVAGE|AXILLARY TAIL|XCC[LM]?)\b"
+    r"|\b([LR]|LEFT|RIGHT) ?(ML|LM|LMO|SIO|ISO|FB|CV|TAN|RL|RM|RI|RS)\b"  # AT is a word, too
+)
+# Fujifilm writes side and view of the exposure into its processing description.
+SIDE_AND_VIEW = r"\b(L|R|LEFT|RIGHT) ?(CC|MLO)\b"
 DISPLACED = r"\bIMPLANTS? (DISPLACED|PUSHED BACK)\b|\bDISPLACED IMPLANTS?\b|\bEKLUND\b"
 
 
@@ -79,7 +85,30 @@ def view_of_header(context: RuleContext) -> View:
     if found is None:
         shown = shown_code(first) if first else shown_term(position)
         raise RejectedFile(Reason.VIEW_NOT_PAIRABLE, f"the view is {shown}; expected CC or MLO")
+    processed = side_and_view(text(context.dataset, "AcquisitionDeviceProcessingDescription"))
+    if processed and processed[1] is not found:
+        detail = f"the view is {found}, by AcquisitionDeviceProcessingDescription {processed[1]}"
+        raise RejectedFile(Reason.VIEW_CONFLICT, detail)
+    angle, (least, most) = abs(number(context.dataset, "PositionerPrimaryAngle", 0)), OBLIQUE_ANGLES
+    if found is View.CC and least < angle < most:
+        detail = f"the view is CC, PositionerPrimaryAngle {angle:g} degrees; expected at most {least}"
+        raise RejectedFile(Reason.VIEW_CONFLICT, detail)
     return found
+
+
+def side_and_view(description: str) -> tuple[Laterality, View] | None:
+    """Side and view that a description names, such as ``R MLO``; None where it names none or several.
+
+    Examples
+    --------
+    >>> side_and_view("RMLO"), side_and_view("left CC, 2D"), side_and_view("R CC, L CC")
+    ((<Laterality.RIGHT: 'R'>, <View.MLO: 'MLO'>), (<Laterality.LEFT: 'L'>, <View.CC: 'CC'>), None)
+    """
+    found = {(side[0], view) for side, view in re.findall(SIDE_AND_VIEW, words(description))}
+    if len(found) != 1:
+        return None
+    ((side, view),) = found
+    return Laterality(side), View(view)
 
 
 def view_modifiers(context: RuleContext) -> frozenset[str]:
@@ -165,6 +194,11 @@ def side_of_header(context: RuleContext) -> Laterality | None:
     sides = {SIDE_CODES[each] for each in codes & SIDE_CODES.keys()}
     if len(sides) == 1:  # two are both breasts, as an exam has them
         given["AnatomicRegionModifierSequence"] = sides.pop()
+    types = {words(value) for value in texts(context.dataset, "ImageType")[2:]} & {"LEFT", "RIGHT"}
+    if len(types) == 1:
+        given["ImageType"] = types.pop()[0]
+    if processed := side_and_view(text(context.dataset, "AcquisitionDeviceProcessingDescription")):
+        given["AcquisitionDeviceProcessingDescription"] = processed[0]
     if len(set(given.values())) > 1:
         raise RejectedFile(Reason.LATERALITY_CONFLICT, ", ".join(f"{keyword} {side}" for keyword, side in given.items()))
     return Laterality(next(iter(given.values())))
