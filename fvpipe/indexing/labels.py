@@ -76,6 +76,8 @@ class BreastLabels:
         How identifiers are hashed.
     unused : sequence of str
         Places of rows and files that only add facts, of breasts that no other row describes.
+    no_file : bool
+        Whether rows list images, and none of them one that is there.
     match : Match or None
         The table joined to the images; None before :meth:`matched`.
     """
@@ -95,6 +97,7 @@ class BreastLabels:
     combine: Literal["same", "first", "worst"] = "same"
     policy: HeaderPolicy = field(default_factory=HeaderPolicy)
     unused: Sequence[str] = ()
+    no_file: bool = False
     match: Match | None = None
 
     def matched(self, records: Iterable[ImageRecord]) -> BreastLabels:
@@ -138,7 +141,7 @@ class BreastLabels:
     @property
     def unmatched(self) -> bool:
         """Whether the table describes breasts, and none of them is imaged; after :meth:`matched`."""
-        table = bool(self.rows or self.exams or self.of_images)
+        table = bool(self.rows or self.exams or self.of_images or self.no_file)
         return table and self.match is not None and not self.match.facts and not self.match.ambiguous
 
     def facts(self, patient: str, study: str, laterality: Laterality) -> BreastFacts:
@@ -308,4 +311,5 @@ def make_labels(source: Source, table: LabelTable, statements: Statements) -> Br
         combine=table.combine,
         policy=policy,
         unused=table.unused,
+        no_file=statements.unmatched,
     )
