@@ -20,6 +20,7 @@ from fvpipe.datasets.values import parse_kind
 from fvpipe.errors import LabelTableError, ParameterError
 from fvpipe.io.tables import Row
 from fvpipe.reasons import Reason
+from fvpipe.types import VIEWS, Laterality
 
 _IMAGE_SUFFIX = re.compile("(" + "|".join(re.escape(each) for each in sorted(IMAGE_SUFFIXES)) + ")$", re.IGNORECASE)
 
@@ -87,7 +88,7 @@ def _image(reader: RowReader, row: Row, place: str, subset: str = "") -> ListedI
 def path_key(path: str) -> str:
     r"""Bring a path to the form in which paths are compared: slashes, and no suffix of any format, in any case.
 
-    Folders that lead nowhere (``//``, ``/./``) are left out, and letters with accents are one character each, as macOS has them not.
+    Folders that lead nowhere (``//``, ``/./``) are left out; letters with accents are one character each, unlike on macOS.
 
     Examples
     --------
@@ -129,6 +130,8 @@ def state_images(
             words = _in_words(declaration, groups)
             exams[words.get("patient", ""), words.get("exam", "")][path] = tuple(words[g] for g in declaration.same_in_exam)
         stated[path] = [("path", _of_path(reader, path, _in_words(declaration, groups))) for reader in readers if match]
+        if match and (ambiguous := _read_otherwise(declaration, readers[0], match)):
+            stated[path].append(("path", ambiguous))
         keys: Iterable[str] = _suffixes(path_key(path))
         if by_groups is not None:
             keys = ["\0".join(groups[group] for group in by_groups)] if match else []
@@ -145,6 +148,31 @@ def state_images(
         why = f"the paths of this exam's images have several values of {names}; expected one"
         stated[path] = [("path", ListedImage("the path", rejected=(Reason.IMAGE_EXCLUDED, why)))]
     return stated
+
+
+def _read_otherwise(declaration: Declaration, reader: RowReader, match: re.Match[str]) -> ListedImage | None:
+    """A rejection where the pattern finds the other side or view, too, elsewhere in the path: a search takes the first.
+
+    That what counts is the only one is seen by taking it away.
+    """
+    path, groups = match.string, match.groupdict()
+    for fact, reason in (("laterality", Reason.LATERALITY_CONFLICT), ("view", Reason.VIEW_CONFLICT)):
+        if "path" not in getattr(declaration.identity, fact) or not groups[fact]:
+            continue
+        start, end = match.span(fact)
+        other = match.re.search(path[:start] + "\0" * (end - start) + path[end:])
+        if other is None or not other[fact] or "\0" in other[fact]:
+            continue
+        texts = ({**groups, fact: text} for text in (groups[fact], other[fact]))
+        first, second = (
+            getattr(_of_path(reader, path, _in_words(declaration, {name: text or "" for name, text in each.items()})), fact)
+            for each in texts
+        )
+        known = {*Laterality, *VIEWS}
+        if first != second and first in known and second in known:
+            why = f"the pattern finds {first} and {second} in it; expected one: let it begin with (?:^|/) and end with $"
+            return ListedImage("the path", rejected=(reason, why))
+    return None
 
 
 def _by_longer_paths(
