@@ -11,7 +11,7 @@ import pytest
 
 from fvpipe.config.project import Labels
 from fvpipe.datasets.listed_images import path_key
-from fvpipe.errors import LabelTableError
+from fvpipe.errors import InputError, LabelTableError
 from fvpipe.indexing.index import Index
 from fvpipe.indexing.rejections import require_breasts
 from fvpipe.io.tables import read_table
@@ -286,3 +286,24 @@ def test_bars_between_columns(tmp_path: Path) -> None:
 def test_another_word_of_a_label_says_where_words_are_given(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(LabelTableError, match=r"label is 'True'; expected 1 or malignant.*--class CELL=LABEL"):
         read(folder, tmp_path / "t.csv", "patient_id,laterality,label\nP1,L,True\n")
+
+
+def test_images_of_another_format_are_named_as_images(folder: Path, tmp_path: Path) -> None:
+    """Half of a data set may lie there as PNG: what is passed over is no readme."""
+    own = Path(shutil.copytree(folder / "P1", tmp_path / "dicom"))
+    (own / "readme.txt").write_text("of the publisher")
+    write_image(own / "L_CC.png", 1, form="png")
+    found = index_folder(own, "table")
+    assert found.passed_over.images == ("L_CC.png",) and found.passed_over.others == ("readme.txt",)
+    assert next(found.passed_over.describe()).startswith("1 image file(s) of a format that the data set does not state")
+    with pytest.raises(
+        InputError, match=r"no TIFF file; found 5 image file\(s\) of a format.*\(`formats`\): L_CC\.dcm, L_CC\.png"
+    ):
+        index_folder(own, "table", formats=("tiff",))
+
+
+def test_a_path_that_the_pattern_does_not_fit_says_so(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "own.yaml").write_text(LOOSE.format(sides="links|rechts", more=""))
+    found = index_folder(folder, str(tmp_path / "own.yaml"))
+    assert {rejection.reason.value for rejection in found.rejections} == {"view_missing"}
+    assert "the pattern `path` does not fit it" in found.rejections[0].detail

@@ -30,7 +30,10 @@ HARMLESS_MODIFIERS = frozenset({"442581004", "R-40AB3"})  # nipple in profile
 STANDARD_MAGNIFICATION = (0.9, 1.2)
 # Searched for in words without accents and punctuation.
 SPOT_OR_MAGNIFIED = r"\b(SPOT|SPT|MAG|MAGN\w*|ZOOM|CONED?|LOUPE|LUPE|VERGRO\w*|AGRANDI\w*|INGRANDI\w*|AMPLIA\w*|FORSTOR\w*)\b"
-NOT_STATED = "neither label table nor path gives {} of this image, and the adapter does not take it from the header"
+NOT_STATED = (
+    "neither label table nor path gives {} of this image (no row lists it, or the pattern `path` does not fit it), "
+    "and the adapter does not take it from the header"
+)
 OTHER_VIEWS = r"\b(ROLLED|TANGENTIAL|CLEAVAGE|AXILLARY TAIL|XCC[LM]?)\b"
 DISPLACED = r"\bIMPLANTS? (DISPLACED|PUSHED BACK)\b|\bDISPLACED IMPLANTS?\b|\bEKLUND\b"
 
