@@ -127,6 +127,8 @@ class LabelTable:
         is not known; nothing, and the worst counts.
     unused : sequence of str
         Places of rows and files that only add facts to breasts of other rows, and whose breast no other row describes.
+    notes : sequence of str
+        What the user should see of the tables, as warnings; without anything of a patient.
     """
 
     rows: Mapping[tuple[str, Laterality], BreastFacts] = field(default_factory=dict)
@@ -139,6 +141,7 @@ class LabelTable:
     implied: Mapping[tuple[str, Laterality, Exam], BreastFacts] = field(default_factory=dict)
     combine: Literal["same", "first", "worst"] = "same"
     unused: Sequence[str] = ()
+    notes: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import partial
@@ -131,6 +131,7 @@ class _Found:
     listed: dict[str, ListedImage] = field(default_factory=dict)
     combine: Literal["same", "first", "worst"] = "same"  # of rows about images, and of paths
     unused: list[str] = field(default_factory=list)  # places of what is about no image of these tables
+    notes: list[str] = field(default_factory=list)
 
 
 def read_declared(declaration: Declaration, root: Path, label_file: Path | None, rules: Labels) -> LabelTable:
@@ -190,6 +191,7 @@ def read_declared(declaration: Declaration, root: Path, label_file: Path | None,
         listed=found.listed,
         implied={key: facts for key, facts in found.implied.items() if key not in breasts},
         combine=found.combine,
+        notes=tuple(found.notes),
         unused=(*found.unused, *(facts.place for key, facts in added.items() if key not in breasts)),
     )
 
@@ -318,7 +320,10 @@ def _read(reader: RowReader, opened: OpenTable, found: _Found) -> None:
     required = list(dict.fromkeys([*groups, *(name for column in reader.columns.values() for name in column.column)]))
     subset = next((value for part, value in table.subset_by_name.items() if part in file.name), "")
     rows, exams = 0, dict[tuple[str, Exam], dict[Laterality, Row]]()
-    for row in opened.rows(required):
+    labelled: dict[str, list[bool]] = {}  # by patient, of each row in turn: whether it has a label
+    rules = [rule.when for rule in (*table.cases, *table.contralateral)] + [rule.when for rule in table.exclude]
+    used = {name for when in rules for name in when} | ({table.follow_up.date} if table.follow_up else set())
+    for row in opened.rows(required, used):
         if required and not any(row[name] for name in required):  # a remark below the table
             continue
         rows += 1
@@ -334,6 +339,8 @@ def _read(reader: RowReader, opened: OpenTable, found: _Found) -> None:
         if not patient:
             expected = "the patient of the row; of merged cells the first alone has a value"
             raise row.error(reader.columns["patient"].column[0], expected)
+        if table.label in ("label", "bi_rads"):
+            labelled.setdefault(patient, []).append(any(row.get(name) for name in reader.columns[table.label].column))
         sides = reader.sides(row)
         others = [s for s in Laterality if s not in sides and (case := reader.label_case(row, s)) and case.confirmed]
         for side in (*sides, *others):  # pathology may be of the side that the row's finding is not on
@@ -341,6 +348,8 @@ def _read(reader: RowReader, opened: OpenTable, found: _Found) -> None:
             exams.setdefault((patient, exam), {}).setdefault(side, row)
     if not rows:
         raise LabelTableError(f"{file}: has a heading and no row; expected a row for each breast, or no label table")
+    if note := _merged_before(labelled):
+        found.notes.append(f"{file.name}: {note}")
     for (patient, exam), named in exams.items() if table.contralateral else ():
         if len(named) == 1:
             ((side, row),) = named.items()
@@ -350,6 +359,16 @@ def _read(reader: RowReader, opened: OpenTable, found: _Found) -> None:
                 found.implied[patient, other, exam] = BreastFacts(label, excluded=excluded, place=row.place)
                 if (patient, side, exam) in found.days:
                     found.days[patient, other, exam] = found.days[patient, side, exam]
+
+
+def _merged_before(labelled: Mapping[str, Sequence[bool]]) -> str:
+    """Say that labels stand as merged cells of a spreadsheet leave them in a CSV file: in the first row of a patient alone."""
+    several = [rows for rows in labelled.values() if len(rows) > 1]
+    if len(several) < 2 or not all(first and not any(others) for first, *others in several):
+        return ""
+    empty = sum(len(rows) - 1 for rows in several)
+    detail = "of each patient with several rows the first alone has a label, as merged cells leave it"
+    return f"{detail}; the other {empty} row(s) have none. Write the label into each, or `unlabelled` where there is none"
 
 
 def _describe_breast(reader: RowReader, row: Row, key: BreastOfExam, found: _Found, subset: str) -> None:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Literal, TypeVar
 
 from fvpipe.config.facts import EXAM_NAMES
@@ -14,6 +14,7 @@ from fvpipe.datasets.declaration import EXCLUDED, LABELS, Case, Column, Declared
 from fvpipe.datasets.values import (
     EDGES,
     EXPECTED,
+    MISSING,
     SIDES,
     parse_age,
     parse_bi_rads,
@@ -62,6 +63,16 @@ class RowReader:
         }
         object.__setattr__(self, "_values", values)
 
+    def has_value(self, cell: str, column: Column | None = None) -> bool:
+        """Whether a cell is not empty, and no `NaN`, `NA` or the like, unless the declaration has that word."""
+        word = cell.casefold()
+        if word not in MISSING:
+            return bool(cell)
+        words = (
+            column.values if column else [text for case in self.table.cases for texts in case.when.values() for text in texts]
+        )
+        return word in {text.casefold() for text in words}
+
     def cell(self, row: Row, fact: str) -> str:
         """Return the text of a fact: the part of the cell that the pattern takes, put into the declared words."""
         return self.parsed(row, fact, lambda text: text, "")
@@ -90,12 +101,16 @@ class RowReader:
         column, expected = self.columns.get(fact), EXPECTED[fact][1] if expected is None else expected
         if column is None:
             return ""
-        name = next((name for name in column.column if row.get(name)), column.column[0])
-        if not row[name]:
+        # The word of a label is never guessed.
+        has_value = bool if fact == "label" else partial(self.has_value, column=column)
+        name = next((name for name in column.column if has_value(row.get(name))), column.column[0])
+        if not has_value(row[name]):
             if column.needed:
                 raise row.error(name, _words(column.values) or expected or "a value")
             if "" not in column.values:
                 return ""
+            if row[name]:
+                row = replace(row, cells={**row.cells, name: ""})
 
         def value(cell: str) -> ValueT | Literal[""] | None:
             text = self._translated(fact, cell) if cell or "" in column.values else None
@@ -125,9 +140,9 @@ class RowReader:
         column = self.columns.get("laterality")
         if column is None:
             return ()
-        if self.table.from_path:  # such a file is rejected by itself
-            return SIDES.get(self.cell(row, "laterality").lower(), ())
-        sides = SIDES if column.values else {word: side for word, side in SIDES.items() if len(side) == 1}
+        sides = (
+            SIDES if column.values or self.table.from_path else {word: side for word, side in SIDES.items() if len(side) == 1}
+        )
         found = self.parsed(row, "laterality", lambda text: sides.get(text.lower()), _words(column.values) or "L or R")
         if not found and not self.table.lists_images:
             raise row.error(column.column[0], _words(column.values) or "L or R")
@@ -190,6 +205,8 @@ class RowReader:
             return -1, f"BI-RADS {bi_rads} is neither benign nor malignant by the label rule"
         if rule == "label":
             expected = _words(self.columns["label"].values) or "malignant, benign or unlabelled"
+            if not (self.table.file or self.table.from_path):
+                expected += " (other words: `classes`, or --class CELL=LABEL)"
             return self.parsed(row, "label", _outcome, expected) or (-1, "")  # an empty cell
         if not rule:
             return -1, ""
@@ -226,7 +243,7 @@ class RowReader:
         return all(self._fits(row, column, wanted, side) for column, wanted in when.items())
 
     def _fits(self, row: Row, column: str, wanted: Sequence[str], side: Laterality | None) -> bool:
-        cell = row[column]
+        cell = row[column] if self.has_value(row[column]) else ""
         text = _folded(cell)
         if any(fnmatchcase(text, _folded(each)) if text else not each for each in wanted if each != "$side"):
             return True

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 import sys
+import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from posixpath import normpath
 
 from fvpipe.config.facts import IDENTITY
 from fvpipe.config.formats import IMAGE_SUFFIXES
@@ -19,6 +21,7 @@ from fvpipe.datasets.values import parse_kind
 from fvpipe.errors import LabelTableError, ParameterError
 from fvpipe.io.tables import Row
 from fvpipe.reasons import Reason
+from fvpipe.types import VIEWS, Laterality
 
 _IMAGE_SUFFIX = re.compile("(" + "|".join(re.escape(each) for each in sorted(IMAGE_SUFFIXES)) + ")$", re.IGNORECASE)
 
@@ -86,6 +89,8 @@ def _image(reader: RowReader, row: Row, place: str, subset: str = "") -> ListedI
 def path_key(path: str) -> str:
     r"""Bring a path to the form in which paths are compared: slashes, and no suffix of any format, in any case.
 
+    Folders that lead nowhere (``//``, ``/./``) are left out; letters with accents are one character each, unlike on macOS.
+
     Examples
     --------
     >>> path_key("NLBS Data\\normal\\1\\IM-1.dcm")
@@ -93,8 +98,8 @@ def path_key(path: str) -> str:
     >>> path_key("MR1.0.IMA")
     'MR1.0'
     """
-    path = path.strip().replace("\\", "/").removeprefix("./")
-    return _IMAGE_SUFFIX.sub("", path).rstrip()
+    path = unicodedata.normalize("NFC", path.strip().replace("\\", "/"))
+    return _IMAGE_SUFFIX.sub("", normpath(path)).rstrip() if path else ""
 
 
 def state_images(
@@ -102,10 +107,12 @@ def state_images(
 ) -> dict[str, list[tuple[str, ListedImage]]]:
     """Find what the tables' rows and its own path say of each image.
 
+    A row's path fits a file where one of the two ends in the other, the file's being that below the input folder.
+
     Raises
     ------
     LabelTableError
-        A row fits two files.
+        A row fits two files, or a file two rows that differ.
     """
     pattern = re.compile(declaration.path)
     named = {fact: Column(column=(fact,)) for fact in IDENTITY if fact in pattern.groupindex}
@@ -124,20 +131,74 @@ def state_images(
             words = _in_words(declaration, groups)
             exams[words.get("patient", ""), words.get("exam", "")][path] = tuple(words[g] for g in declaration.same_in_exam)
         stated[path] = [("path", _of_path(reader, path, _in_words(declaration, groups))) for reader in readers if match]
-        keys: Iterable[str] = _suffixes(path)
+        if match and (ambiguous := _read_otherwise(declaration, readers[0], match)):
+            stated[path].append(("path", ambiguous))
+        keys: Iterable[str] = _suffixes(path_key(path))
         if by_groups is not None:
             keys = ["\0".join(groups[group] for group in by_groups)] if match else []
         key = next((key for key in keys if key in table.listed), None)
         if key is not None:
             if used.setdefault(key, path) != path:
-                place, names = table.listed[key].place, f"{used[key]} and {path}"
-                raise LabelTableError(f"{place}: fits {names}; expected one file: give more of the path")
+                raise _fits_two(table.listed[key], used[key], path)
             stated[path].append(("table", table.listed[key]))
+    if by_groups is None:
+        for path, row in _by_longer_paths(paths, table.listed, used):
+            stated[path].append(("table", row))
     names = " and ".join(declaration.same_in_exam)
     for path in (path for found in exams.values() if len(set(found.values())) > 1 for path in found):
         why = f"the paths of this exam's images have several values of {names}; expected one"
         stated[path] = [("path", ListedImage("the path", rejected=(Reason.IMAGE_EXCLUDED, why)))]
     return stated
+
+
+def _read_otherwise(declaration: Declaration, reader: RowReader, match: re.Match[str]) -> ListedImage | None:
+    """A rejection where the pattern finds the other side or view, too, elsewhere in the path: a search takes the first.
+
+    That what counts is the only one is seen by taking it away.
+    """
+    path, groups = match.string, match.groupdict()
+    for fact, reason in (("laterality", Reason.LATERALITY_CONFLICT), ("view", Reason.VIEW_CONFLICT)):
+        if "path" not in getattr(declaration.identity, fact) or not groups[fact]:
+            continue
+        start, end = match.span(fact)
+        other = match.re.search(path[:start] + "\0" * (end - start) + path[end:])
+        if other is None or not other[fact] or "\0" in other[fact]:
+            continue
+        texts = ({**groups, fact: text} for text in (groups[fact], other[fact]))
+        first, second = (
+            getattr(_of_path(reader, path, _in_words(declaration, {name: text or "" for name, text in each.items()})), fact)
+            for each in texts
+        )
+        known = {*Laterality, *VIEWS}
+        if first != second and first in known and second in known:
+            why = f"the pattern finds {first} and {second} in it; expected one: let it begin with (?:^|/) and end with $"
+            return ListedImage("the path", rejected=(reason, why))
+    return None
+
+
+def _by_longer_paths(
+    paths: Sequence[str], listed: Mapping[str, ListedImage], used: Mapping[str, str]
+) -> Iterator[tuple[str, ListedImage]]:
+    """Rows whose path begins above the input folder, as `/data/set/P1/x.dcm` and `set/P1/x.dcm` do, and their files."""
+    files = defaultdict[str, list[str]](list)
+    for path in paths:
+        files[path_key(path)].append(path)
+    rows = {path: listed[key] for key, path in used.items()}
+    for key, row in listed.items():
+        found = next((files[end] for end in _suffixes(key) if end in files), []) if key not in used else []
+        if len(found) > 1:
+            raise _fits_two(row, *found[:2])
+        for path in found:
+            before = rows.setdefault(path, row)
+            if before is row:
+                yield path, row
+            elif before != replace(row, place=before.place):
+                where = f"{before.place} and {row.place}: both fit {path}, and differ"
+                raise LabelTableError(f"{where}; expected one row. Is the input folder one below that where these paths begin?")
+
+
+def _fits_two(row: ListedImage, *names: str) -> LabelTableError:
+    return LabelTableError(f"{row.place}: fits {' and '.join(names)}; expected one file: give more of the path")
 
 
 def _in_words(declaration: Declaration, groups: Mapping[str, str]) -> dict[str, str]:
@@ -159,6 +220,6 @@ def _of_path(reader: RowReader, path: str, groups: Mapping[str, str]) -> ListedI
         return ListedImage("the path", rejected=(Reason.IMAGE_EXCLUDED, why))
 
 
-def _suffixes(path: str) -> Iterator[str]:
-    parts = path_key(path).split("/")
+def _suffixes(key: str) -> Iterator[str]:
+    parts = key.split("/")
     return ("/".join(parts[i:]) for i in range(len(parts)))

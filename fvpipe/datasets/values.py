@@ -21,6 +21,8 @@ SIDES = {  # by the words of tables
 DENSITIES = {"1": "A", "2": "B", "3": "C", "4": "D"}
 KINDS = ("full_field", "synthetic", "low_energy", "recombined", "other")
 EDGES = ("top", "bottom", "left", "right")
+MISSING = frozenset({"nan", "na", "n/a", "#n/a", "<na>", "nat", "null"})
+"""What programs write into cells without a value, in lower case."""
 _YES_NO = {"1": True, "yes": True, "true": True, "0": False, "no": False, "false": False}
 
 
@@ -69,8 +71,14 @@ def parse_density(text: str) -> str | None:
 
 
 def parse_age(text: str) -> str:
-    """Parse years to the form of headers; nothing for what is no age: some tables hold other words there."""
-    match = re.fullmatch(r"(\d{1,3})(\.\d+)?Y?", text.strip())
+    """Parse years to the form of headers; nothing for what is no age: some tables hold other words there.
+
+    Examples
+    --------
+    >>> parse_age("54"), parse_age("54.5 years"), parse_age("054Y"), parse_age("54,5"), parse_age("93"), parse_age("650 months")
+    ('054Y', '054Y', '054Y', '054Y', '90+', '')
+    """
+    match = re.fullmatch(r"(\d{1,3})([.,]\d+)? *(?:y|yrs?|years?)?", text.strip(), re.IGNORECASE)
     years = int(match[1]) if match else 999
     return "" if years > 120 else "90+" if years >= 90 else f"{years:03d}Y"
 

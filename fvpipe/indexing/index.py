@@ -23,18 +23,22 @@ class PassedOver:
         Archives, which are not unpacked.
     directories : tuple of str
         DICOMDIR files, which list the files of a medium.
+    images : tuple of str
+        Images of formats that the data set does not state.
     """
 
     others: tuple[str, ...] = ()
     archives: tuple[str, ...] = ()
     directories: tuple[str, ...] = ()
+    images: tuple[str, ...] = ()
 
     def __len__(self) -> int:
-        return len(self.others) + len(self.archives) + len(self.directories)
+        return len(self.others) + len(self.archives) + len(self.directories) + len(self.images)
 
     def describe(self) -> Iterator[str]:
         """Make one line for each kind, with up to three names."""
         for paths, what in (
+            (self.images, "image file(s) of a format that the data set does not state (`formats`)"),
             (self.others, "other file(s), which are hidden or no DICOM by name and first bytes"),
             (self.archives, "archive(s), which are not looked into: unpack them where they hold images"),
             (self.directories, "DICOMDIR file(s), which list a medium's files and hold no image"),

@@ -76,6 +76,10 @@ class BreastLabels:
         How identifiers are hashed.
     unused : sequence of str
         Places of rows and files that only add facts, of breasts that no other row describes.
+    notes : sequence of str
+        What the user should see of the tables.
+    no_file : bool
+        Whether rows list images, and none of them one that is there.
     match : Match or None
         The table joined to the images; None before :meth:`matched`.
     """
@@ -95,6 +99,8 @@ class BreastLabels:
     combine: Literal["same", "first", "worst"] = "same"
     policy: HeaderPolicy = field(default_factory=HeaderPolicy)
     unused: Sequence[str] = ()
+    notes: Sequence[str] = ()
+    no_file: bool = False
     match: Match | None = None
 
     def matched(self, records: Iterable[ImageRecord]) -> BreastLabels:
@@ -138,7 +144,7 @@ class BreastLabels:
     @property
     def unmatched(self) -> bool:
         """Whether the table describes breasts, and none of them is imaged; after :meth:`matched`."""
-        table = bool(self.rows or self.exams or self.of_images)
+        table = bool(self.rows or self.exams or self.of_images or self.no_file)
         return table and self.match is not None and not self.match.facts and not self.match.ambiguous
 
     def facts(self, patient: str, study: str, laterality: Laterality) -> BreastFacts:
@@ -170,6 +176,7 @@ class BreastLabels:
         misspelled : bool
             Whether the detail is for the user to see: how the row's identifier seems to be misspelled.
         """
+        records = list(records)
         imaged = _imaged(records)
         patients = {patient for patient, _ in imaged}
         for patient, side, exam, facts, studies in self._fitting(imaged):
@@ -189,6 +196,13 @@ class BreastLabels:
             first = ", ".join(self.unused[:3]) + (", ..." if len(self.unused) > 3 else "")
             detail = (
                 f"{len(self.unused)} row(s) or file(s) add facts to breasts that no row of the label table describes: {first}"
+            )
+            yield Rejection("label table", Reason.LABEL_WITHOUT_IMAGE, detail), True
+        yield from ((Rejection("label table", Reason.LABEL_AMBIGUOUS, note), True) for note in self.notes)
+        with_boxes, instances = {i for i, found in self.findings.items() if found}, {r.sop_instance_uid for r in records}
+        if lost := with_boxes - instances:
+            detail = (
+                f"the boxes of {len(lost)} of {len(with_boxes)} image(s) are left out: the input has no usable image of them"
             )
             yield Rejection("label table", Reason.LABEL_WITHOUT_IMAGE, detail), True
 
@@ -308,4 +322,6 @@ def make_labels(source: Source, table: LabelTable, statements: Statements) -> Br
         combine=table.combine,
         policy=policy,
         unused=table.unused,
+        notes=table.notes,
+        no_file=statements.unmatched,
     )

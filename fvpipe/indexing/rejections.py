@@ -68,9 +68,12 @@ def require_breasts(found: Index) -> None:
         rows = [rejection for rejection in found.rejections if rejection.reason is Reason.LABEL_WITHOUT_IMAGE]
         table = found.source.label_file or f"the label table of {found.source.root}"
         first = "".join(found.label_hints[:1]) or "".join(rejection.detail for rejection in rows[:1])
+        of_images = any(rejection.what == "label table" for rejection in rows)
+        found_none = "no row" if of_images else f"none of its {len(rows)} rows"
+        expected = "paths of the input's files, or ends of them" if of_images else "the Patient ID and side of the headers"
         raise LabelTableError(
-            f"{table}: none of its {len(rows)} rows matches an imaged breast, so every breast would be unlabelled; {first}. "
-            "Expected the Patient ID and side of the headers, character by character: is it the table of these images? Without "
+            f"{table}: {found_none} matches an imaged breast, so every breast would be unlabelled; {first}. "
+            f"Expected {expected}, character by character: is it the table of these images? Without "
             "a label table (no --labels, no `label_file` in params.yaml) a `table` data set is unlabelled"
         )
 

@@ -6,13 +6,13 @@ import os
 import re
 import stat
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from heapq import heappop, heappush
 from pathlib import Path
 
 from fvpipe.cache.file_cache import FileCache
-from fvpipe.config.formats import DICOM, HEAD_BYTES, SUFFIXES, Format, recognize
+from fvpipe.config.formats import DICOM, HEAD_BYTES, RASTER, SUFFIXES, Format, recognize
 from fvpipe.errors import InputError
 from fvpipe.indexing.index import PassedOver
 from fvpipe.io.read import file_state
@@ -112,10 +112,11 @@ def image_files(
     """
     contents = _contents(root, scan.foreign.values(), file_cache)
     found = {path: scan.foreign[path] for path, content in contents.items() if content.is_of(formats)}
-    foreign = [path for path in scan.foreign if path not in found]
+    images = {path for path, content in contents.items() if path not in found and content.is_of((*RASTER, "dicom"))}
+    foreign = [path for path in scan.foreign if path not in found and path not in images]
     archives = tuple(path for path in foreign if _suffix(path) in ARCHIVES)
     others = tuple(sorted([*scan.hidden, *(path for path in foreign if _suffix(path) not in ARCHIVES)]))
-    return dict(sorted([*scan.files.items(), *found.items()])), PassedOver(others, archives)
+    return dict(sorted([*scan.files.items(), *found.items()])), PassedOver(others, archives, images=tuple(sorted(images)))
 
 
 def without_strays(
@@ -140,7 +141,7 @@ def without_strays(
     left_out = {*directories, *strays}
     kept = {path: named.get(path, header) for path, header in headers.items() if path not in left_out}
     others = tuple(sorted([*passed_over.others, *strays]))
-    return kept, PassedOver(others, passed_over.archives, tuple(directories))
+    return kept, replace(passed_over, others=others, directories=tuple(directories))
 
 
 def _contents(root: Path, files: Iterable[SourceFile], file_cache: FileCache) -> dict[str, Content]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from fvpipe.config.loading import digest_of
 from fvpipe.datasets.adapter import LabelTable, ListedImage
+from fvpipe.datasets.listed_images import path_key
 from fvpipe.datasets.source import Source
 from fvpipe.dicom.elements import shown_term
 from fvpipe.dicom.policy import HeaderPolicy
@@ -41,6 +42,8 @@ class Statements:
         Images that are left out without reading them, and a line for the rows without a file.
     not_listed : mapping of str to Rejection
         Of files without a row, where the table must list every image.
+    unmatched : bool
+        Whether there are rows that list images, and none of them a file that is there.
     """
 
     stated: Mapping[str, StatedImage] = field(default_factory=dict)
@@ -49,6 +52,7 @@ class Statements:
     exams: Mapping[str, Sequence[Exam]] = field(default_factory=dict)
     rejections: Sequence[Rejection] = ()
     not_listed: Mapping[str, Rejection] = field(default_factory=dict)
+    unmatched: bool = False
 
     def without_not_listed(self, headers: Mapping[str, ImageRecord | Rejection]) -> dict[str, ImageRecord | Rejection]:
         """Reject images that the table must list and does not; what is rejected for its own sake keeps its reason."""
@@ -127,9 +131,7 @@ def collect_statements(source: Source, table: LabelTable, paths: Sequence[str]) 
         if names := [source.policy.exam(image.exam_names) for _, image in said if image.exam_names != Exam()]:
             exams[path] = names
     if places:
-        first = ", ".join(list(places)[:3])
-        detail = f"{len(places)} of {len(table.listed)} rows list an image that the input does not have: {first}"
-        rejections.append(Rejection("label table", Reason.LABEL_WITHOUT_IMAGE, f"{detail}{', ...' if len(places) > 3 else ''}"))
+        rejections.append(Rejection("label table", Reason.LABEL_WITHOUT_IMAGE, _without_file(places, table, paths)))
     return Statements(
         stated,
         facts,
@@ -137,7 +139,17 @@ def collect_statements(source: Source, table: LabelTable, paths: Sequence[str]) 
         exams,
         rejections,
         {path: Rejection(path, Reason.IMAGE_NOT_LISTED, NOT_LISTED) for path in unlisted},
+        unmatched=bool(places) and len(places) == len(table.listed),
     )
+
+
+def _without_file(places: Mapping[str, str], table: LabelTable, paths: Sequence[str]) -> str:
+    """Name rows that list no file of the input, and say whether files have the same names otherwise."""
+    names = {path_key(path).rpartition("/")[2].casefold() for path in paths}
+    near = sum(key.rpartition("/")[2].casefold() in names for key in places.values())
+    detail = f"{len(places)} of {len(table.listed)} rows list an image that the input does not have: "
+    detail += ", ".join(list(places)[:3]) + (", ..." if len(places) > 3 else "")
+    return detail + (f"; {near} have the name of a file that is there, in other folders or another case" if near else "")
 
 
 def statement_digest(stated: StatedImage | None) -> str:

@@ -1,6 +1,6 @@
 """Tables: publishers' label tables, and fvpipe's own CSV files.
 
-A label table is XLSX, or CSV as programs write it: UTF-8 or UTF-16, commas, semicolons or tabs, a line ``sep=;`` at its top.
+A label table is XLSX, or CSV as programs write it: UTF-8 or UTF-16; commas, semicolons, tabs or ``|``; a line ``sep=;`` first.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import os
 import re
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from difflib import get_close_matches
 from functools import partial
@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import BinaryIO, TextIO, TypeVar
 
 from fvpipe.errors import LabelTableError
-from fvpipe.io.workbooks import check_formulas, check_sheets, sheet_rows
+from fvpipe.io.workbooks import Merged, check_formulas, check_sheets, merged_cells, sheet_rows
 from fvpipe.regular_files import open_regular, why_not_usable
 
 ValueT = TypeVar("ValueT")
@@ -174,9 +174,10 @@ class OpenTable:
     line: int
     heading: Sequence[str]
     _filled: Iterator[tuple[int, list[str]]]
+    _merged: Merged = field(default_factory=dict)
 
-    def rows(self, required: Sequence[str]) -> Iterator[Row]:
-        """Read the rows, with the columns that are `required`, as :func:`iterate_table` does."""
+    def rows(self, required: Sequence[str], used: Collection[str] = ()) -> Iterator[Row]:
+        """Read the rows, with the columns that are `required`, as :func:`iterate_table` does; `used` ones may be missing."""
         missing = [column for column in required if column not in self.heading]
         if missing:
             # The line may be a patient's instead of a heading: of its cells only those like the columns expected are shown.
@@ -184,6 +185,8 @@ class OpenTable:
             letters = {re.sub(r"\W|_", "", column).lower(): column for column in self.heading}
             near = get_close_matches(re.sub(r"\W|_", "", missing[0]).lower(), letters, 1, 0.8)
             renamed = f"; is it {letters[near[0]]!r}?" if near else ""
+            if len(self.heading) == 1:
+                renamed = "; are the columns separated by , ; tab or |, and is this line the heading?"
             raise LabelTableError(
                 f"{self.file}, line {self.line}: column {missing[0]!r} is missing; expected {', '.join(required)}, "
                 f"found {found} among {len(self.heading)}{renamed}"
@@ -191,12 +194,39 @@ class OpenTable:
         repeated = sorted(column for column, count in Counter(self.heading).items() if column and count > 1)
         if repeated:
             raise LabelTableError(f"{self.file}: column {repeated[0]!r} occurs twice")
+        names = {*required, *used} - {""}
+        open_merges = self._begun(self.line, self.heading, names)
         for i, (number, cells) in enumerate(self._filled, 1):
+            if self._merged:
+                open_merges = [each for each in (*open_merges, *self._begun(number, cells, names)) if each[1] >= number]
+            self._reject_merged(number, cells, names, open_merges)
             _reject_amount(self.file, 0, i, i * len(self.heading))
             if any(cells[len(self.heading) :]):
                 raise LabelTableError(f"{self.file}, line {number}: {len(cells)} cells; the heading has {len(self.heading)}")
             named = dict(zip_longest(self.heading, cells[: len(self.heading)], fillvalue=""))
             yield Row(self.file, number, named, aligned=len(cells) == len(self.heading))
+
+    def _begun(self, line: int, cells: Sequence[str], names: Collection[str]) -> list[tuple[int, int, int, int]]:
+        """Merged cells with a value that begin in this row and in a column that is read."""
+        found = ((line, last, left, right) for last, left, right in self._merged.get(line, ()))
+        return [each for each in found if any(cells[each[2] - 1 : each[2]]) and self.heading[each[2] - 1] in names]
+
+    def _reject_merged(
+        self, line: int, cells: Sequence[str], names: Collection[str], merges: Iterable[tuple[int, int, int, int]]
+    ) -> None:
+        """Reject a row that says something beside merged cells which would be read as empty."""
+        read = [i for i, name in enumerate(self.heading, 1) if name in names]
+        for first, last, left, right in merges:
+            hidden = [i for i in read if left <= i <= right and (i, line) != (left, first)]
+            if (
+                first <= line <= last
+                and hidden
+                and any(cells[i - 1] for i in read if i <= len(cells) and not left <= i <= right)
+            ):
+                detail = (
+                    f"the cell of {self.heading[hidden[0] - 1]} is merged with others, of which the first alone has a value"
+                )
+                raise LabelTableError(f"{self.file}, line {line}: {detail}; unmerge them, and write the value into each")
 
 
 def open_table(file: Path, required: Sequence[str] = ()) -> OpenTable:
@@ -210,14 +240,15 @@ def open_table(file: Path, required: Sequence[str] = ()) -> OpenTable:
     expected = f"the columns {', '.join(required)}" if required else "names of columns"
     if why := why_not_usable(file):
         raise LabelTableError(f"{file}: {why}; expected a table with {expected}")
-    lines = _read_xlsx(file) if file.suffix.lower() == ".xlsx" else _read_csv(file)
+    merged: dict[int, Sequence[tuple[int, int, int]]] = {}
+    lines = _read_xlsx(file, merged) if file.suffix.lower() == ".xlsx" else _read_csv(file)
     filled = ((number, cells) for number, cells in lines if any(cells))
     first, heading = next(filled, (0, list[str]()))
     if not heading:
         raise LabelTableError(f"{file}: is empty; expected a heading with {expected}")
     if len(heading) > MAX_COLUMNS:
         raise LabelTableError(f"{file}, line {first}: has {len(heading)} columns; expected at most {MAX_COLUMNS}")
-    return OpenTable(file, first, heading, filled)
+    return OpenTable(file, first, heading, filled, merged)
 
 
 def _read_csv(file: Path) -> Iterator[tuple[int, list[str]]]:
@@ -238,7 +269,7 @@ def _read_csv(file: Path) -> Iterator[tuple[int, list[str]]]:
             if "\0" in heading:
                 raise LabelTableError(f"{file}: is no text; save the table as UTF-8 (in a spreadsheet: CSV UTF-8)")
             before = 1 if named else 0
-            delimiter = named[1] if named else max(",;\t", key=heading.count)
+            delimiter = named[1] if named else max(",;\t|", key=heading.count)
             lines: list[str] = []
             reader = csv.reader(_noting(text, lines), delimiter=delimiter, skipinitialspace=True)
             for cells in reader:
@@ -269,7 +300,7 @@ def _check_amount(file: Path, data: BinaryIO) -> None:
     size = os.fstat(data.fileno()).st_size
     while size <= MAX_CSV_BYTES and max(lines / MAX_ROWS, cells / MAX_CELLS) <= 1 and (chunk := data.read(CHUNK_BYTES)):
         lines += max(chunk.count(b"\n"), chunk.count(b"\r"))
-        cells += sum(map(chunk.count, (b",", b";", b"\t")))
+        cells += sum(map(chunk.count, (b",", b";", b"\t", b"|")))
     _reject_amount(file, size, lines, cells, MAX_CSV_BYTES)
 
 
@@ -292,7 +323,8 @@ def _undecodable(file: Path, encoding: str) -> str:
     return f"{file}: changed while it was read"
 
 
-def _read_xlsx(file: Path) -> Iterator[tuple[int, list[str]]]:
+def _read_xlsx(file: Path, merged: dict[int, Sequence[tuple[int, int, int]]]) -> Iterator[tuple[int, list[str]]]:
+    """Read the first sheet; `merged` takes its merged cells before the first row comes."""
     import openpyxl
 
     cells = 0
@@ -301,6 +333,7 @@ def _read_xlsx(file: Path) -> Iterator[tuple[int, list[str]]]:
         book = openpyxl.load_workbook(file, read_only=True, data_only=True)
         check_sheets(file, book)
         check_formulas(file, partial(_reject_amount, file, 0))
+        merged.update(merged_cells(file, book.worksheets[0]))
         for number, row in enumerate(sheet_rows(book.worksheets[0]), start=1):
             cells += len(row)
             _reject_amount(file, 0, number, cells)

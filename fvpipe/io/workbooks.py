@@ -1,9 +1,11 @@
-"""Checks of a workbook (XLSX) for what its first sheet's cells do not tell: a second table, formulas without a value."""
+"""Checks of a workbook (XLSX) for what cells of its first sheet do not tell: another table, merged cells, empty formulas."""
 
 from __future__ import annotations
 
+import re
 import zipfile
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -76,6 +78,30 @@ def check_formulas(file: Path, check_amount: Callable[[int, int], None]) -> None
                 raise LabelTableError(f"{file}, line {line}: {detail}")
     for book in books:
         book.close()
+
+
+Merged = Mapping[int, Sequence[tuple[int, int, int]]]
+"""Merged cells by their first row: their last row, first and last column, all from 1."""
+
+_MERGED = re.compile(rb"<(?:\w+:)?mergeCell\s[^>]*?ref=.([A-Z]{1,3})([0-9]{1,7}):([A-Z]{1,3})([0-9]{1,7})\b[^>]*>")
+
+
+def merged_cells(file: Path, sheet: Any) -> Merged:
+    """Find the merged cells of a sheet that openpyxl opened: the first of each alone has the value."""
+    from openpyxl.utils import column_index_from_string
+
+    found: defaultdict[int, list[tuple[int, int, int]]] = defaultdict(list)
+    with zipfile.ZipFile(file) as parts, parts.open(sheet._worksheet_path) as data:
+        end = b""
+        while chunk := data.read(CHUNK_BYTES):
+            text = end + chunk
+            last = 0
+            for match in _MERGED.finditer(text):
+                left, right = (column_index_from_string(match[group].decode()) for group in (1, 3))
+                found[int(match[2])].append((int(match[4]), left, right))
+                last = match.end()
+            end = text[max(last, len(text) - 200) :]  # an element is shorter
+    return found
 
 
 def _holds(parts: zipfile.ZipFile, name: str, what: bytes) -> bool:

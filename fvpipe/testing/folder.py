@@ -1,4 +1,4 @@
-"""Small DICOM files and tables for tests of adapters, and the index of a folder of them."""
+"""Small image files and tables for tests of adapters, and the index of a folder of them."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from pydicom.uid import DigitalMammographyXRayImageStorageForPresentation, Expli
 
 from fvpipe import flow
 from fvpipe.cache.file_cache import FileCache
+from fvpipe.config.formats import Format
 from fvpipe.config.project import DataSet
 from fvpipe.execution.workers import Workers, WorkerSettings
 from fvpipe.indexing.index import Index
@@ -27,7 +28,12 @@ BITS = 12
 
 
 def write_image(
-    path: Path, number: int, laterality: Laterality = Laterality.LEFT, view: View = View.CC, **elements: Any
+    path: Path,
+    number: int,
+    laterality: Laterality = Laterality.LEFT,
+    view: View = View.CC,
+    form: Format = "dicom",
+    **elements: Any,
 ) -> None:
     """Write one simulated mammogram.
 
@@ -39,12 +45,22 @@ def write_image(
         From 1. No two numbers have the same pixels or UIDs; four after another are one study.
     laterality, view : Laterality, View
         Of the drawn breast. The header tells them by `elements` alone.
+    form : Format
+        ``dicom``, or another of the formats that a declaration may state: of 16 bits, or 8 in JPEG.
     **elements
         Elements by keyword: what replaces or adds to a header that names no patient, side or view. None leaves one out.
+        Of DICOM alone.
     """
     drawing, pixels = _drawn(laterality, view)
     pixels = pixels.copy()
-    pixels[-1, -2:] = number % 4096, number // 4096
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if form == "jpeg":
+        pixels[-8:, -16:-8], pixels[-8:, -8:] = 16 * (number % 256), 16 * (number // 256)  # blocks keep their value
+    else:
+        pixels[-1, -2:] = number % 4096, number // 4096
+    if form != "dicom":
+        path.write_bytes(raster_bytes(pixels.astype(np.uint16), form))
+        return
     header: dict[str, Any] = {
         "SOPClassUID": DigitalMammographyXRayImageStorageForPresentation,
         "SOPInstanceUID": f"2.25.{number}",
@@ -54,8 +70,26 @@ def write_image(
     } | elements
     tags = {keyword: value for keyword, value in header.items() if value is not None}
     image = SimulatedImage(str(path), drawing, pixels, BITS, "MONOCHROME2", ExplicitVRLittleEndian, tags, tags["SOPClassUID"])
-    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(dicom_bytes(image))
+
+
+def raster_bytes(pixels: NDArray[np.uint16], form: Format) -> bytes:
+    """Format pixels of 12 bits, shape (rows, columns), as an image file that is not DICOM."""
+    import imagecodecs
+
+    rows, columns = pixels.shape
+    match form:
+        case "png":
+            return bytes(imagecodecs.png_encode(pixels))
+        case "jpeg":
+            return bytes(imagecodecs.jpeg8_encode((pixels >> (BITS - 8)).astype(np.uint8), level=95))
+        case "tiff":
+            return bytes(imagecodecs.tiff_encode(pixels))
+        case "pgm":
+            return b"P5\n%d %d\n%d\n" % (columns, rows, (1 << BITS) - 1) + pixels.astype(">u2").tobytes()
+        case _:
+            head = f"NRRD0004\ntype: uint16\ndimension: 2\nsizes: {columns} {rows}\nendian: little\nencoding: raw\n\n"
+            return head.encode() + pixels.astype("<u2").tobytes()
 
 
 @cache

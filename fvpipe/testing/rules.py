@@ -145,7 +145,7 @@ def not_rejected(tree: SimulatedTree) -> Iterator[str]:
     }
     for fact, reason in CONFLICTS.items():
         keyword, value = wrong[fact]
-        sources = list(getattr(tree.declaration.identity, fact))
+        sources = [each for each in getattr(tree.declaration.identity, fact) if each != "header" or tree.form == "dicom"]
         rows = [(table, cells) for table, cells in tree.rows_of_images.get(path, ()) if fact in table.columns]
         if any(table.instance for table, _ in rows) and fact != "patient" and "table" not in sources:
             sources.append("table")  # compared with the header

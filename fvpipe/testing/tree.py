@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 import re
+import string
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 from pydicom.uid import SecondaryCaptureImageStorage
 
 from fvpipe.config.facts import IDENTITY
+from fvpipe.config.formats import SUFFIXES, Format
 from fvpipe.config.project import Labels
 from fvpipe.datasets.declaration import EXCLUDED, LABELS, Case, Column, Declaration, Table
 from fvpipe.datasets.label_rules import RowReader
@@ -96,6 +98,12 @@ class SimulatedTree:
     label_file: str = ""
     not_covered: tuple[str, ...] = ()
 
+    @property
+    def form(self) -> Format:
+        """Format of its images: DICOM, or the first that the declaration states."""
+        formats = self.declaration.formats
+        return "dicom" if "dicom" in formats else formats[0]
+
     def write(self) -> None:
         """Write all files and tables."""
         for breast in self.breasts:
@@ -107,7 +115,8 @@ class SimulatedTree:
     def write_image(self, breast: SimulatedBreast, view: View, **elements: Any) -> None:
         """Write one image; `elements` replace those of its header."""
         path, number = breast.paths[view], 2 * breast.number + VIEWS.index(view) + 1
-        write_image(self.folder / path, number, breast.laterality, view, **self.headers[path] | elements)
+        header = self.headers[path] | elements if self.form == "dicom" else {}
+        write_image(self.folder / path, number, breast.laterality, view, self.form, **header)
 
     def index(self, **settings: Any) -> Index:
         """Index the folder as it is now, as :func:`index_folder` does."""
@@ -133,16 +142,11 @@ def make_tree(adapter: str | Path, folder: Path, examples: Mapping[str, Sequence
     Raises
     ------
     ParameterError
-        There is no such declaration, or its images are no DICOM files, or a text cannot be made: the message names the fact
-        to give in `examples`.
+        There is no such declaration, or a text cannot be made: the message names the fact to give in `examples`.
     """
     declaration = get_adapter(str(adapter)).declaration
     if declaration is None:
         raise ParameterError(f"adapter {adapter}: has no declaration, from which a data set could be simulated")
-    if "dicom" not in declaration.formats:
-        raise ParameterError(
-            f"adapter {adapter}: its formats are {', '.join(declaration.formats)}; only DICOM files are simulated"
-        )
     maker = _Maker(SimulatedTree(declaration, str(adapter), folder), dict(examples or {}))
     maker.make()
     maker.tree.write()
@@ -164,14 +168,15 @@ class _Maker:
     def make(self) -> None:
         """Plan breasts, and make their paths, headers and rows."""
         outcomes = self._outcomes()
-        patients = max(4, (len(outcomes) + 1) // 2)
+        alike = bool(self.declaration.same_in_exam)  # both breasts have the same outcome
+        patients = max(4, len(outcomes) if alike else (len(outcomes) + 1) // 2)
         for n in range(patients):
             patient, exam = self._patient(n), self._exam(n)
             for i, side in enumerate(Laterality):
                 number = 2 * n + i
                 breast = SimulatedBreast(number, patient, exam, side)
                 try:
-                    self._add(breast, outcomes[number % len(outcomes)])
+                    self._add(breast, outcomes[(n if alike else number) % len(outcomes)])
                 except LookupError as error:  # the breast is as the other cases have it
                     self.not_covered[str(error)] = None
                     self._add(SimulatedBreast(number, patient, exam, side), outcomes[0])
@@ -271,7 +276,8 @@ class _Maker:
                 there = [cells[own] if text == "$side" and own else literal(text) for text in wanted]
                 choices.setdefault(name, []).extend(there if name != own else [cells[own]])
         for name, found in choices.items():  # what this case does not ask for is best left as it is, or empty
-            left = [cells[name], *(["", "another"] if name != own else [])]
+            others = list(string.digits) if table.from_path else ["", "another"]  # a group of a path is seldom empty
+            left = [*([] if table.from_path else [cells[name]]), *(others if name != own else [])]
             choices[name] = list(dict.fromkeys([*found, *left] if name in case.when else [*left, *found]))
         for chosen in itertools.islice(itertools.product(*choices.values()), MAX_COMBINATIONS):
             row = cells | dict(zip(choices, chosen, strict=True))
@@ -315,7 +321,7 @@ class _Maker:
             case "implant":
                 return ["0", "no", "false"]
             case "kind":
-                return ["full_field"]
+                return ["full_field", "low_energy"]
             case "rows" | "columns":
                 return [str(SIZE[fact == "columns"])]
             case "lesion" | "category":
@@ -390,7 +396,9 @@ class _Maker:
         """A file's path, and its groups."""
         pattern = self.declaration.path
         if not pattern:
-            return f"{breast.patient}/{breast.laterality}_{view}.dcm", {}
+            suffix = ".dcm" if self.tree.form == "dicom" else min(SUFFIXES[self.tree.form])
+            by_name = any(table.path_parts == 1 for table in self.declaration.tables)
+            return f"{breast.patient}{'_' if by_name else '/'}{breast.laterality}_{view}{suffix}", {}
         names = [name for name in re.compile(pattern).groupindex if name in said]
         for words in itertools.product(*(self._spellings(name, said[name]) for name in names)):
             forced: dict[str | int, str] = dict(zip(names, words, strict=True))

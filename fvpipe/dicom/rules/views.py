@@ -31,7 +31,10 @@ STANDARD_MAGNIFICATION = (0.9, 1.2)
 OBLIQUE_ANGLES = (30, 150)  # degrees of the beam from the vertical, to either side, at which no CC is exposed
 # Searched for in words without accents and punctuation.
 SPOT_OR_MAGNIFIED = r"\b(SPOT|SPT|MAG|MAGN\w*|ZOOM|CONED?|LOUPE|LUPE|VERGRO\w*|AGRANDI\w*|INGRANDI\w*|AMPLIA\w*|FORSTOR\w*)\b"
-NOT_STATED = "neither label table nor path gives {} of this image, and the adapter does not take it from the header"
+NOT_STATED = (
+    "neither label table nor path gives {} of this image (no row lists it, or the pattern `path` does not fit it), "
+    "and the adapter does not take it from the header"
+)
 OTHER_VIEWS = (
     r"\b(ROLLED|TANGENTIAL|CLEAVAGE|AXILLARY TAIL|XCC[LM]?)\b"
     r"|\b([LR]|LEFT|RIGHT) ?(ML|LM|LMO|SIO|ISO|FB|CV|TAN|RL|RM|RI|RS)\b"  # AT is a word, too

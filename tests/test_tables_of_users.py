@@ -1,0 +1,309 @@
+"""Tables and paths that nobody foresaw: each is read rightly, or named; none is read as something else in silence."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import openpyxl
+import pytest
+
+from fvpipe.config.project import Labels
+from fvpipe.datasets.listed_images import path_key
+from fvpipe.errors import InputError, LabelTableError
+from fvpipe.indexing.index import Index
+from fvpipe.indexing.rejections import require_breasts
+from fvpipe.io.tables import read_table
+from fvpipe.testing import index_folder, write_image
+from fvpipe.types import Laterality, View
+from tests.support.declared import labels, reasons
+
+PLACES = [(patient, side, view) for patient in ("P1", "P2") for side in Laterality for view in View]
+PATHS = [f"{patient}/{side}_{view}.dcm" for patient, side, view in PLACES]
+CANCERS = {("P1", "L"): 1, ("P1", "R"): 0, ("P2", "L"): 0, ("P2", "R"): 1}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two women, four files each, whose headers say all."""
+    folder = tmp_path_factory.mktemp("users") / "dicom"
+    for number, ((patient, side, view), path) in enumerate(zip(PLACES, PATHS, strict=True), 1):
+        write_image(folder / path, number, side, view, PatientID=patient, ImageLaterality=side.value, ViewPosition=view.value)
+    return folder
+
+
+def cancers(path: Any = str, *more: str) -> str:
+    """A table of images; `path` spells their paths."""
+    rows = [f"{path(name)},{CANCERS[patient, side]}" for (patient, side, _), name in zip(PLACES, PATHS, strict=True)]
+    return "\n".join(["file,label", *rows, *more]) + "\n"
+
+
+def read(folder: Path, file: Path, table: str | None = None, adapter: str = "table", **columns: str) -> Index:
+    if table is not None:
+        file.write_text(table, encoding="utf-8")
+    return index_folder(folder, adapter, label_file=str(file), labels=Labels(columns=columns))
+
+
+# --- paths of tables --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "spelled",
+    [
+        "/data/set/{}".format,
+        "set/{}".format,
+        lambda path: "C:\\data\\" + path.replace("/", "\\"),
+        lambda path: "../" + path.replace("/", "//./"),
+        lambda path: f"images/{path.removesuffix('.dcm')}.png",
+    ],
+    ids=["absolute", "from above", "Windows", "detours", "another format"],
+)
+def test_paths_of_another_disk_find_their_files(spelled: Any, folder: Path, tmp_path: Path) -> None:
+    found = read(folder, tmp_path / "t.csv", cancers(spelled), path="file")
+    assert labels(found) == CANCERS
+    assert found.rejections == []
+    require_breasts(found)
+
+
+def test_accents_are_compared_as_letters() -> None:
+    assert path_key("Müller/1.dcm") == path_key("Mu\u0308ller/1.dcm")
+
+
+@pytest.mark.parametrize("spelled", [str.lower, lambda path: f"elsewhere/{path[:-4]}-1.dcm"])
+def test_a_table_of_paths_that_finds_no_file_is_an_error(spelled: Any, folder: Path, tmp_path: Path) -> None:
+    """As a table of patients is: all breasts would be unlabelled without a word."""
+    found = read(folder, tmp_path / "t.csv", cancers(spelled), path="file")
+    with pytest.raises(
+        LabelTableError, match=r"t\.csv: no row matches an imaged breast.*8 of 8 rows.*paths of the input's files"
+    ):
+        require_breasts(found)
+    (rejection,) = found.rejections
+    assert ("8 have the name of a file that is there, in other folders or another case" in rejection.detail) == (
+        spelled is str.lower
+    )
+
+
+def test_two_rows_of_a_file_must_agree(folder: Path, tmp_path: Path) -> None:
+    assert labels(read(folder, tmp_path / "t.csv", cancers(str, f"set/{PATHS[0]},1"), path="file")) == CANCERS
+    with pytest.raises(LabelTableError, match=r"lines? 2 and t\.csv, line 10: both fit P1/L_CC\.dcm, and differ"):
+        read(folder, tmp_path / "t.csv", cancers(str, f"set/{PATHS[0]},0"), path="file")
+    with pytest.raises(
+        LabelTableError, match=r"line 2 and t\.csv, line 6: both fit L_CC\.dcm, and differ.*Is the input folder"
+    ):
+        read(folder / "P1", tmp_path / "t.csv", cancers(), path="file")
+
+
+def test_the_exact_path_counts_before_a_longer_one(folder: Path, tmp_path: Path) -> None:
+    """A file beside the listed ones that has the name of one takes no row from it."""
+    own = Path(shutil.copytree(folder, tmp_path / "dicom"))
+    shutil.copy(own / PATHS[4], own / Path(PATHS[4]).name)
+    found = read(own, tmp_path / "t.csv", cancers(), path="file")
+    assert labels(found) == CANCERS
+
+
+LOOSE = r"""
+name: own
+license: ours
+path: '(?P<patient>P\d+).*?(?P<laterality>{sides}).*?(?P<view>CC|MLO)'
+headers: {{studies_apart: false}}
+identity: {{patient: [path], laterality: [path{more}], view: [path]}}
+"""
+
+
+def test_a_pattern_that_finds_both_sides_in_a_path_takes_none(tmp_path: Path) -> None:
+    """A search takes the first: that of the folder."""
+    own = tmp_path / "own"
+    names = [Path(path).name for path in PATHS[:4]]
+    for number, name in enumerate(names, 1):
+        for n, path in enumerate((f"P1/{name}", f"P2/Left films/{name}", f"P3/Reader L/LATE {name}")):
+            write_image(own / path, 4 * n + number)
+    (tmp_path / "own.yaml").write_text(LOOSE.format(sides="[LR]", more=""))
+    found = index_folder(own, str(tmp_path / "own.yaml"))
+    assert labels(found).keys() == {("P1", "L"), ("P1", "R"), ("P2", "L")}
+    sides = {path: reason for path, reason in reasons(found).items() if reason == "laterality_conflict"}
+    assert {"P2/Left films/R_CC.dcm", "P2/Left films/R_MLO.dcm"} < sides.keys()
+    assert {path for path in sides if path.startswith("P3")} == {f"P3/Reader L/LATE {name}" for name in names}
+
+
+def test_a_word_of_a_path_that_is_no_side_is_named(folder: Path, tmp_path: Path) -> None:
+    """It may contradict the header, which would speak alone."""
+    own = tmp_path / "own"
+    for path in PATHS[:4]:
+        (own / "P1").mkdir(parents=True, exist_ok=True)
+        shutil.copy(folder / path, own / path.replace("/L_", "/der_").replace("/R_", "/izq_"))
+    (tmp_path / "own.yaml").write_text(LOOSE.format(sides="izq|der", more=", header"))
+    found = index_folder(own, str(tmp_path / "own.yaml"))
+    assert set(reasons(found).values()) == {"image_excluded"} and len(found.rejections) == 4
+    assert found.rejections[0].detail == "the path: laterality is 'der'; expected L or R"
+
+
+# --- cells without a value --------------------------------------------------------------------------------------------
+
+TABLE = """
+name: own
+license: ours
+headers: {studies_apart: false}
+identity: {patient: [table], laterality: [table], view: [table]}
+targets: {stage: {meaning: of the cancer}}
+tables:
+  - file: t.csv
+    path: file
+    combine: first
+    label:
+      - {when: {diagnosis: [C50]}, then: malignant}
+      - {when: {diagnosis: ["", pending]}, then: unlabelled}
+      - {then: benign}
+    columns: {patient: pid, laterality: side, view: view, density: acr, bi_rads: birads, stage: stage, pathology: diagnosis}
+"""
+
+
+@pytest.mark.parametrize("missing", ["NaN", "NA", "N/A", "<NA>", "#N/A", "NULL", "nan"])
+def test_words_for_a_missing_value_are_none(missing: str, folder: Path, tmp_path: Path) -> None:
+    """Two women of a patient `nan` were one patient, whose views were paired; a missing diagnosis was a benign one."""
+    own = Path(shutil.copytree(folder, tmp_path / "dicom"))
+    (tmp_path / "own.yaml").write_text(TABLE)
+
+    def written(patient: str) -> Index:
+        rows = ["file,pid,side,view,diagnosis,acr,birads,stage"]
+        for (whose, side, view), path in zip(PLACES, PATHS, strict=True):
+            rows.append(f"{path},{patient or whose},{side},{view},{missing},{missing},{missing},{missing}")
+        (own / "t.csv").write_text("\n".join(rows))
+        return index_folder(own, str(tmp_path / "own.yaml"))
+
+    assert set(reasons(written(missing)).values()) == {"identifier_missing"}
+    found = written("")
+    assert labels(found) == dict.fromkeys(CANCERS, -1)
+    for breast in found.breasts:
+        assert (breast.facts.density or "", breast.facts.bi_rads, breast.facts.targets, breast.facts.pathology) == (
+            "",
+            None,
+            (),
+            "",
+        )
+
+
+def test_a_declared_word_is_a_value(folder: Path, tmp_path: Path) -> None:
+    own = Path(shutil.copytree(folder, tmp_path / "dicom"))
+    (tmp_path / "own.yaml").write_text(
+        TABLE.replace("[C50]", "[NA]").replace("stage: stage", "stage: {column: stage, values: {na: none}}")
+    )
+    rows = [f"{path},{patient},{side},{view},NA,NA" for (patient, side, view), path in zip(PLACES, PATHS, strict=True)]
+    (own / "t.csv").write_text("\n".join(["file,pid,side,view,diagnosis,stage", *rows]))
+    found = index_folder(own, str(tmp_path / "own.yaml"))
+    assert {(breast.facts.label, breast.facts.targets) for breast in found.breasts} == {(1, (("stage", "none"),))}
+
+
+def test_a_missing_patient_of_a_breast_is_named(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(LabelTableError, match=r"t\.csv, line 3: patient_id is 'nan'; expected the patient of the row"):
+        read(folder, tmp_path / "t.csv", "patient_id,laterality,label\nP1,L,1\nnan,R,0\n")
+
+
+def test_ages_with_their_unit(folder: Path, tmp_path: Path) -> None:
+    table = "patient_id,laterality,label,age\nP1,L,1,54 years\nP1,R,0,54y\nP2,L,0,54.5 Y\nP2,R,1,unknown\n"
+    found = read(folder, tmp_path / "t.csv", table, age="age")
+    assert [breast.facts.age for breast in found.breasts] == ["054Y", "054Y", "054Y", ""]
+
+
+# --- merged cells -----------------------------------------------------------------------------------------------------
+
+HEAD = ["patient_id", "laterality", "label", "note"]
+ROWS = [["P1", "L", 1, "x"], ["P1", "R", None, None], ["P2", "L", 0, None], ["P2", "R", 1, None]]
+
+
+def merged(file: Path, cells: str, rows: list[list[Any]]) -> Path:
+    book = openpyxl.Workbook()
+    sheet = book.worksheets[0]
+    for row in rows:
+        sheet.append(row)
+    sheet.merge_cells(cells)
+    book.save(file)
+    return file
+
+
+@pytest.mark.parametrize(
+    ("cells", "rows", "line", "column"),
+    [
+        ("C2:C3", [HEAD, *ROWS], 3, "label"),
+        ("C1:C3", [HEAD, ["P1", "L", None, "x"], *ROWS[1:]], 2, "label"),
+        ("B2:C2", [HEAD, ["P1", "L", None, "x"], *ROWS[1:]], 2, "label"),
+        ("A2:A3", [HEAD, ["P1", "L", 1, "x"], [None, "R", 0, None], *ROWS[2:]], 3, "patient_id"),
+        ("C4:D5", [HEAD, ["P1", "L", 1], ["P1", "R", 0], ["P2", "L", 1], ["P2", "R"]], 5, "label"),
+    ],
+)
+def test_merged_cells_are_no_empty_cells(
+    cells: str, rows: list[list[Any]], line: int, column: str, folder: Path, tmp_path: Path
+) -> None:
+    """The first alone has the value: the second breast was unlabelled without a word."""
+    file = merged(tmp_path / "t.xlsx", cells, rows)
+    with pytest.raises(LabelTableError, match=rf"t\.xlsx, line {line}: the cell of {column} is merged with others"):
+        read(folder, file)
+
+
+@pytest.mark.parametrize("cells", ["D2:D5", "C2:D2", "A6:D8", "A8:C9", "D1:E1"])
+def test_merged_cells_that_hide_nothing(cells: str, folder: Path, tmp_path: Path) -> None:
+    """In columns that are not read, and below the table."""
+    full = [["P1", "L", 1, "x"], ["P1", "R", 0, None], ["P2", "L", 0, None], ["P2", "R", 1, None]]
+    assert labels(read(folder, merged(tmp_path / "t.xlsx", cells, [HEAD, *full]))) == CANCERS
+    remark: list[list[Any]] = [["n", *HEAD], *([i, *row] for i, row in enumerate(full)), ["a remark below the table"]]
+    assert labels(read(folder, merged(tmp_path / "t.xlsx", "A6:E8", remark))) == CANCERS
+
+
+def test_merged_cells_of_a_case_are_named(folder: Path, tmp_path: Path) -> None:
+    """Columns that the label rule reads, and no fact."""
+    own = Path(shutil.copytree(folder, tmp_path / "dicom"))
+    (tmp_path / "own.yaml").write_text(TABLE.replace("t.csv", "t.xlsx").replace(", pathology: diagnosis", ""))
+    rows = [[path, patient, side, view, "C50"] for (patient, side, view), path in zip(PLACES, PATHS, strict=True)]
+    merged(own / "t.xlsx", "E2:E9", [["file", "pid", "side", "view", "diagnosis"], *rows])
+    with pytest.raises(LabelTableError, match=r"line 3: the cell of diagnosis is merged"):
+        index_folder(own, str(tmp_path / "own.yaml"))
+
+
+def test_labels_of_first_rows_alone_are_noted(folder: Path, tmp_path: Path) -> None:
+    """As a spreadsheet saves merged cells to CSV."""
+    head = "patient_id,laterality,label\n"
+    found = read(folder, tmp_path / "t.csv", head + "P1,L,1\nP1,R,\nP2,L,0\nP2,R,\n")
+    assert labels(found) == {**CANCERS, ("P1", "R"): -1, ("P2", "R"): -1}
+    assert reasons(found) == {"label table": "label_ambiguous"}
+    assert (
+        "t.csv: of each patient with several rows the first alone has a label, as merged cells leave it" in found.label_hints[0]
+    )
+    for rows in ("P1,L,1\nP1,R,\nP2,L,0\nP2,R,1\n", "P1,L,1\nP1,R,unlabelled\nP2,L,0\nP2,R,-1\n", "P1,L,1\nP2,L,0\n"):
+        assert read(folder, tmp_path / "t.csv", head + rows).label_hints == ()
+
+
+# --- forms ------------------------------------------------------------------------------------------------------------
+
+
+def test_bars_between_columns(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text('a|b|c\n1|"x|y"|2,3\n')
+    assert [dict(row.cells) for row in read_table(tmp_path / "t.csv", ["a"])] == [{"a": "1", "b": "x|y", "c": "2,3"}]
+    (tmp_path / "t.csv").write_text("made in 2020\na,b,c\n1,2,3\n")
+    with pytest.raises(LabelTableError, match=r"line 1: column 'a' is missing.*separated by.*is this line the heading\?"):
+        read_table(tmp_path / "t.csv", ["a"])
+
+
+def test_another_word_of_a_label_says_where_words_are_given(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(LabelTableError, match=r"label is 'True'; expected 1 or malignant.*--class CELL=LABEL"):
+        read(folder, tmp_path / "t.csv", "patient_id,laterality,label\nP1,L,True\n")
+
+
+def test_images_of_another_format_are_named_as_images(folder: Path, tmp_path: Path) -> None:
+    """Half of a data set may lie there as PNG: what is passed over is no readme."""
+    own = Path(shutil.copytree(folder / "P1", tmp_path / "dicom"))
+    (own / "readme.txt").write_text("of the publisher")
+    write_image(own / "L_CC.png", 1, form="png")
+    found = index_folder(own, "table")
+    assert found.passed_over.images == ("L_CC.png",) and found.passed_over.others == ("readme.txt",)
+    assert next(found.passed_over.describe()).startswith("1 image file(s) of a format that the data set does not state")
+    with pytest.raises(
+        InputError, match=r"no TIFF file; found 5 image file\(s\) of a format.*\(`formats`\): L_CC\.dcm, L_CC\.png"
+    ):
+        index_folder(own, "table", formats=("tiff",))
+
+
+def test_a_path_that_the_pattern_does_not_fit_says_so(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "own.yaml").write_text(LOOSE.format(sides="links|rechts", more=""))
+    found = index_folder(folder, str(tmp_path / "own.yaml"))
+    assert {rejection.reason.value for rejection in found.rejections} == {"view_missing"}
+    assert "the pattern `path` does not fit it" in found.rejections[0].detail
