@@ -214,7 +214,9 @@ def test_commands_from_training_to_table(project: Path, tmp_path: Path) -> None:
         found = json.loads(run("table2", "--json").stdout)
         assert len(found["paper"]) == 12 and found["rows"][0]["auc"] == rows[0]["auc"]
         missing = run("evaluate", "--seed", 7, code=1).output
-        assert "none of 1 models is trained; run `fvpipe train` first" in missing
+        assert "nothing is trained with seed '7'; trained: 0, 1; run `fvpipe train` first" in missing
+        twice = json.loads(run("evaluate", "--seed", 0, "--seed", 0, "--json").stdout)["rows"]
+        assert twice[0]["seeds"] == [0]
         for option, name, near in (("--model", "cnnn", "cnn"), ("--pipeline", "tinny", "tiny")):
             for command in ("evaluate", "table2"):  # beside one that there is, too
                 said = run(command, option, near, option, name, code=1).output
@@ -223,6 +225,39 @@ def test_commands_from_training_to_table(project: Path, tmp_path: Path) -> None:
     card = (tmp_path / "cards" / "tiny-all-cnn.md").read_text()
     for words in ("Not a medical device", "Simulated data", "## Subgroups", "## Without an image", f"{rows[0]['auc']:.3f}"):
         assert words in card
+
+
+def test_models_under_another_name_and_of_an_earlier_project_are_named(project: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(project, tmp_path / "project"))
+    models, params = folder / "cache" / "models" / "tiny" / "all", folder / "params.yaml"
+    params.write_text(params.read_text().replace("epochs: 2", "epochs: 3"))  # as they were trained
+    with at(folder):
+        assert "warning" not in run("evaluate").output
+        shutil.copytree(models / "cnn-seed0", models / "cnn-seed2")  # would count as a third seed
+        said = run("table2", "--seed", 0, "--seed", 2, code=1).output
+        assert "cnn-seed2: holds the training tiny/all/cnn-seed0; rename it to " in said
+        before = params.read_text()
+        for old, new, change in (
+            ("validation_share: 0.3", "validation_share: 0.25", "manifests/splits/all.csv"),
+            ("lr: 0.002", "lr: 0.001", "train.lr (from 0.002 to 0.001)"),
+        ):
+            assert old in before
+            params.write_text(before.replace(old, new))
+            run("split")
+            said = " ".join(run("evaluate", "--seed", 0).output.split())
+            assert f"warning: tiny/all/cnn-seed0: trained before {change} changed; run `fvpipe train`" in said
+        params.write_text(before)
+        run("split")
+        table = folder / "manifests" / "a" / "breasts.csv"
+        lines = table.read_text().splitlines()
+        place = lines[0].split(",").index("label")
+        cells = lines[1].split(",")
+        cells[place] = str(1 - int(cells[place]))
+        table.write_text("\n".join([lines[0], ",".join(cells), *lines[2:]]) + "\n")
+        assert "trained before labels of a changed" in run("table2").output
+        pipeline = folder / "pipelines" / "tiny.yaml"
+        pipeline.write_text(pipeline.read_text().replace("- 64", "- 32"))
+        assert "trained before the pipeline tiny changed" in " ".join(run("evaluate").output.split())
 
 
 def test_train_command_uses_the_demo_values_on_simulated_data_alone(project: Path) -> None:

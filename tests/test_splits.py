@@ -18,7 +18,7 @@ from fvpipe.config.project import Split
 from fvpipe.errors import LabelTableError
 from fvpipe.evaluation.metrics import Confusion, roc_auc
 from fvpipe.evaluation.near_duplicates import fingerprints, near_pairs
-from fvpipe.evaluation.split_files import read_split
+from fvpipe.evaluation.split_table import read_split
 from fvpipe.evaluation.splits import Assignment, Candidate, Part, balance, leak_rate, leaks, split
 from fvpipe.shards.reader import open_shards
 from tests.conftest import build, run

@@ -130,11 +130,11 @@ class Claim:
         return f"{self.setting}, {self.model}: {self.metric} {'rises' if self.sign > 0 else 'falls'}"
 
     def verdict(self, difference: Estimate | None) -> Verdict:
-        """Judge by the interval of cropped less direct: on the claimed side of 0, on the other, on both, or not known."""
-        if difference is None or difference.low is None or difference.high is None:
+        """Judge by the interval of cropped less direct: on the claimed side of 0, on the other, unsure, or not known."""
+        if difference is None or difference.low is None:
             return "not tested"
-        low, high = sorted((self.sign * difference.low, self.sign * difference.high))
-        return "supported" if low > 0 else "not supported" if high < 0 else "undecided"
+        side = self.sign * difference.side_of_0
+        return "supported" if side > 0 else "not supported" if side < 0 else "undecided"
 
 
 _SLIGHTLY = "performance improved slightly"

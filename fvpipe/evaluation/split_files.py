@@ -12,6 +12,7 @@ from fvpipe.config.project import Split
 from fvpipe.datasets.registry import get_adapter
 from fvpipe.errors import InputError, LeakError
 from fvpipe.evaluation.near_duplicates import Fingerprints, fingerprints, near_pairs
+from fvpipe.evaluation.split_table import COLUMNS
 from fvpipe.evaluation.splits import Assignment, Candidate, Part, balance, leak_rate, leaks, split
 from fvpipe.imaging.pixel_digest import unturned
 from fvpipe.io.atomic import write_if_changed
@@ -20,7 +21,6 @@ from fvpipe.project.project import Project
 from fvpipe.shards.format import RECEIPT
 from fvpipe.shards.reader import Shards, open_shards
 
-COLUMNS = ("dataset", "breast_id", "patient_id", "part")
 IGNORED = "# Written by `fvpipe split`: only settings whose data sets may be published are kept in git.\n/*\n!/.gitignore\n"
 
 
@@ -78,28 +78,6 @@ def _remove_strays(project: Project) -> None:
     for path in project.splits.glob("*.csv"):
         if path.name not in known:
             path.unlink()
-
-
-def read_split(path: Path, datasets: Iterable[str]) -> dict[tuple[str, str], Part]:
-    """Read and check a split: the part of each (data set, breast).
-
-    Raises
-    ------
-    LabelTableError
-        An unknown part or data set, or a breast that occurs twice; the message names the line.
-    """
-    known = set(datasets)
-    parts: dict[tuple[str, str], Part] = {}
-    for row in read_table(path, COLUMNS):
-        if row["part"] not in [part.value for part in Part]:
-            raise row.error("part", "train, validation or test")
-        if row["dataset"] not in known:
-            raise row.error("dataset", f"one of {', '.join(sorted(known))}")
-        key = row["dataset"], row["breast_id"]
-        if key in parts:
-            raise row.error("breast_id", "each breast once")
-        parts[key] = Part(row["part"])
-    return parts
 
 
 def _candidates(project: Project, datasets: Iterable[str]) -> tuple[list[Candidate], list[tuple[str, str]], dict[str, int]]:
