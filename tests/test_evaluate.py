@@ -106,6 +106,11 @@ def test_shortcut_baselines_learn_from_the_training_part_alone() -> None:
     found = {baseline.shortcut: baseline for baseline in baselines}
     assert found["data-set identity"].auc == 0 and found["age"].auc == 0
     assert found["all malignant"].f1 == pytest.approx(2 / 3)
+    learnt[3] = replace(learnt[3], age="")  # one unknown age, and the best baseline of all would be gone without a word
+    (age,) = (b for b in shortcut_baselines([(learnt, tested)], OF_PREDICTIONS, lambda p: p.label) if "age" in b.shortcut)
+    assert age.shortcut == "age (not known of 1 breasts)" and age.auc is None
+    nobody = [replace(p, age="") for p in learnt], [replace(p, age="") for p in tested]
+    assert not any("age" in b.shortcut for b in shortcut_baselines([nobody], OF_PREDICTIONS, lambda p: p.label))
 
 
 def test_a_wrong_cell_is_named(project: Path, tmp_path: Path) -> None:

@@ -279,7 +279,8 @@ def test_published_numbers_stand_beside_ours_with_level_and_resolution() -> None
     (side,) = [line for line in lines if "ours, fine resnet18" in line and " side " in line]
     (patient,) = [line for line in lines if "ours, fine resnet18" in line and " patient " in line]
     assert "512x512" in side and "512x512" in patient
-    assert any(".851" in line and "side" in line for line in lines)
+    assert any(".851" in line and "side" in line and "1152x896" in line for line in lines)
+    assert [one.source for one in PUBLISHED if not one.pixels] == ["Ibragimov et al. 2024", *["Future Sci. OA, 2681575"] * 2]
 
 
 def test_tables_fit_a_terminal_of_100_columns() -> None:

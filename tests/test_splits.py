@@ -202,6 +202,10 @@ def test_split_command(project: Path) -> None:
     assert "!/five-fold4.csv" in kept
     assert "own" not in kept  # rows of a data set that may not be published
     assert "did you mean" not in run("split", "nothing", code=1).output
+    text = run("table1", "--out", "table1.json").output  # of two simulated data sets and a real one
+    assert "pooled (simulated data)" in text and "pv (simulated data)" in text and "real (simulated" not in text
+    metrics = json.loads((project / "table1.json").read_text())
+    assert metrics.keys() == {"pv", "pc", "real", "pooled (simulated data)"}
 
 
 def test_pixel_digests_are_compared_only_among_images_decoded_alike(project: Path) -> None:
