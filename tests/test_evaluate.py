@@ -310,6 +310,19 @@ def test_a_prediction_elsewhere_takes_the_data_set_of_the_models_project(
     assert output.startswith(f"{one.breast_id}: {one.probability:.3f} by tiny/all/cnn-seed0 (simulated data): {decided} at the")
 
 
+def test_a_breast_that_the_model_was_trained_on_is_said_to_be_one(project: Path, trained: TrainedRun) -> None:
+    with at(project):
+        for part in ("train", "validation", "test"):
+            one = trained.part(part)[0]
+            files = [f"data/a/{one.patient_id}-{view}.dcm" for view in (CC, MLO)]
+            (found,) = json.loads(run("predict", "--model", MODEL, *files, "--json").stdout)["breasts"]
+            assert found["part"] == part
+            said = f"this breast is in the model's own {part} part: the number says nothing of new ones"
+            assert (said in run("predict", "--model", MODEL, *files).output) == (part != "test")
+        elsewhere = json.loads(run("predict", "--model", MODEL, "--adapter", "table", *files, "--json").stdout)["breasts"]
+        assert elsewhere[0]["part"] is None  # of no data set that the model knows
+
+
 @pytest.mark.parametrize("warped", [False, True])
 def test_grad_cam_points_at_what_the_model_looks_at(warped: bool, project: Path, trained: TrainedRun) -> None:
     """A model that is nothing but the brightest pixel: the map's peak in a view is its brightest place, in source pixels."""
