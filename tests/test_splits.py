@@ -19,7 +19,7 @@ from fvpipe.errors import LabelTableError
 from fvpipe.evaluation.metrics import Confusion, roc_auc
 from fvpipe.evaluation.near_duplicates import fingerprints, near_pairs
 from fvpipe.evaluation.split_table import read_split
-from fvpipe.evaluation.splits import Assignment, Candidate, Part, balance, leak_rate, leaks, split
+from fvpipe.evaluation.splits import Assignment, Candidate, Part, balance, leak_rate, leaks, shared_identifiers, split
 from fvpipe.shards.reader import open_shards
 from tests.conftest import build, run
 from tests.support import factory
@@ -135,6 +135,20 @@ def test_seeds_differ_and_folds_partition() -> None:
 def test_the_seen_setting_leaks_as_much_as_it_says() -> None:
     rate = leak_rate(split(many(), plan_of("seen", "a")))
     assert rate == pytest.approx(0.7, abs=0.06)  # the other breast is in train with 0.8 x 0.875
+
+
+def test_identifiers_of_two_data_sets_are_counted_where_they_part() -> None:
+    """Patient 1 of two exports of a hospital: no digest tells that it is one woman."""
+    here = [Candidate("a", f"{i}_L", f"{i}", "", i % 2) for i in range(8)]
+    there = [Candidate("b", f"{i}_L", f"{i}", "", i % 2) for i in range(4, 12)]
+    across = Split(setting="cross", datasets=("a",), test=("b",))
+    assert shared_identifiers(split([*here, *there], across), across) == 4
+    same_part = [Assignment(c, Part.TRAIN) for c in (*here, *there)]
+    assert shared_identifiers(same_part, across) == 0
+    within = Split(setting="unseen", datasets=("a",))
+    assert shared_identifiers(split(here, within), within) == 0
+    seen = Split(setting="seen", datasets=("a", "b"))
+    assert shared_identifiers(split([*here, *there], seen), seen) == 0  # no patients are apart there
 
 
 def test_identical_pixels_stand_together() -> None:

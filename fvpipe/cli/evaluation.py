@@ -59,6 +59,12 @@ def split(names: tuple[str, ...], as_json: bool) -> None:
                 "of another decoding; build the shards of all data sets by one pipeline for the full check",
                 err=True,
             )
+        if shared := result["shared_identifiers_across_parts"]:
+            echo(
+                f"  {shared} patient identifiers stand in two data sets and in two parts: if they are of the same women, the parts "
+                "are not apart; leave one of the data sets out",
+                err=True,
+            )
         for pair in result["near_duplicates_across_parts"][:SHOWN]:
             echo(f"  nearly the same image in two parts: {' and '.join(pair)}", err=True)
 

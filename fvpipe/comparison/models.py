@@ -106,4 +106,4 @@ def _compare(first: PooledRuns, second: PooledRuns, settings: Evaluate) -> Train
 
     estimates = bootstrap(areas, mine.patients, settings.bootstrap, settings.seed)
     result = Detectability("test", int(truth.sum()), int((truth == 0).sum()), **estimates)
-    return TrainedComparison(split, model, first.record.simulated, result, ())
+    return TrainedComparison(split + first.missing_folds, model, first.record.simulated, result, ())

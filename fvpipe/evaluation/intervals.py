@@ -61,12 +61,12 @@ def patient_weights(patients: Sequence[object], replicates: int, seed: int) -> I
     Yields
     ------
     float64 array, shape (at most CHUNK_REPLICATES, n)
-        Weights of the breasts in some of the replicates.
+        Weights of the breasts in some of the replicates; nothing for a single patient, who tells nothing of others.
     """
     _, owner = np.unique([repr(patient) for patient in patients], return_inverse=True)
     count = int(owner.max()) + 1 if len(owner) else 0
     rng = np.random.default_rng(seed)
-    for start in range(0, replicates if count else 0, CHUNK_REPLICATES):
+    for start in range(0, replicates if count > 1 else 0, CHUNK_REPLICATES):  # of one patient all would be equal
         drawn = rng.multinomial(count, np.full(count, 1 / count), min(CHUNK_REPLICATES, replicates - start))
         yield drawn[:, owner].astype(np.float64)
 

@@ -13,7 +13,7 @@ from fvpipe.datasets.registry import get_adapter
 from fvpipe.errors import InputError, LeakError
 from fvpipe.evaluation.near_duplicates import Fingerprints, fingerprints, near_pairs
 from fvpipe.evaluation.split_table import COLUMNS
-from fvpipe.evaluation.splits import Assignment, Candidate, Part, balance, leak_rate, leaks, split
+from fvpipe.evaluation.splits import Assignment, Candidate, Part, balance, leak_rate, leaks, shared_identifiers, split
 from fvpipe.imaging.pixel_digest import unturned
 from fvpipe.io.atomic import write_if_changed
 from fvpipe.io.tables import Row, format_csv, read_table
@@ -175,6 +175,7 @@ def _result(
         "leak_rate": leak_rate(assignments),
         "digests_checked": all(a.candidate.pixels and a.candidate.dataset in comparable for a in assignments)
         and len({comparable[a.candidate.dataset] for a in assignments}) == 1,
+        "shared_identifiers_across_parts": shared_identifiers(assignments, plan),
         "near_duplicates_across_parts": [list(pair) for pair in across],
         "out": str(path),
     }
