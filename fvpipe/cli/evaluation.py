@@ -61,8 +61,8 @@ def split(names: tuple[str, ...], as_json: bool) -> None:
             )
         if shared := result["shared_identifiers_across_parts"]:
             echo(
-                f"  {shared} patient identifiers stand in two data sets and in two parts: if they are of the same women, the parts "
-                "are not apart; leave one of the data sets out",
+                f"  {shared} patient identifiers stand in two data sets and in two parts: if they are of the same women, the "
+                "parts are not apart; leave one of the data sets out",
                 err=True,
             )
         for pair in result["near_duplicates_across_parts"][:SHOWN]:
