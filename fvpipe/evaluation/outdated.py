@@ -1,4 +1,4 @@
-"""What a project has changed since its models were trained: DVC trains those again, a command called by hand does not."""
+"""Changes of a project since its models were trained: DVC trains those again, a command called by hand does not."""
 
 from __future__ import annotations
 

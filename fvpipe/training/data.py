@@ -111,8 +111,8 @@ def load_cohort(project: Project, pipeline: str, split: str) -> Cohort:
         if len(classes) < 2:
             held = {(): "no breast", (0,): "benign breasts only", (1,): "malignant breasts only"}[tuple(classes)]
             raise TrainingError(
-                f"{path}: its {part.value} part holds {held}, so {so}; change the shares or the seed of the split in "
-                "params.yaml, and run `fvpipe split`. Nothing was trained"
+                f"{path}: its {part.value} part holds {held}, so {so}; change validation_share or seed of the split "
+                "in params.yaml, and run `fvpipe split`. Nothing was trained"
             )
     split_digest = digest_of_split(parts)
     content = digest_of([split_digest, [[e.sha256 for e in s.receipt.shards] for s in opened.values()]])
