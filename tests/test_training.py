@@ -505,8 +505,10 @@ def test_a_training_part_with_one_class_is_an_error(small: Path, tmp_path: Path)
     folder = Path(shutil.copytree(small, tmp_path / "project"))
     table = folder / "manifests" / "splits" / "one-class.csv"
     heading, *lines = table.read_text().splitlines()
-    with open(folder / "manifests" / lines[0].partition(",")[0] / "breasts.csv", encoding="utf-8") as file:
-        label = {row["breast_id"]: row["label"] for row in csv.DictReader(file)}
+    label = {}
+    for name in {line.partition(",")[0] for line in lines}:
+        with open(folder / "manifests" / name / "breasts.csv", encoding="utf-8") as file:
+            label |= {row["breast_id"]: row["label"] for row in csv.DictReader(file)}
     rows = [line.split(",")[:3] for line in lines]
     benign, malignant = ([row for row in rows if label[row[1]] == wanted] for wanted in "01")
     parts = [(benign[0], "validation"), (malignant[0], "validation"), *((row, "test") for row in malignant[1:])]
