@@ -156,6 +156,10 @@ def test_a_pipeline_is_as_good_as_itself(project: Path) -> None:
         found = compare(shards, shards, noise=60 / 255, replicates=20)
         with pytest.raises(AssertionError, match="one pipeline; name two"):
             run("compare", "tiny", "tiny")
+        for folder in ("cache/shards", "cache/shards/tiny"):
+            said = " ".join(run("compare", folder, "tiny", code=1).output.split())
+            assert f"{folder}: no folder of shards; those below it: " in said and "cache/shards/tiny/a" in said
+        assert "manifests: no folder of shards, and none lies below it" in run("compare", "tiny", "manifests", code=1).output
         with pytest.raises(AssertionError, match=r"no pipeline ..?nosuch"):
             run("compare", "tiny", "nosuch")
         one, two = "cache/shards/tiny/a", "cache/shards/whole/a"
@@ -310,7 +314,14 @@ def test_the_summary_answers_from_results(project: Path, tmp_path: Path) -> None
             run("summary")
         reports = folder / "cache" / "reports"
         run("compare", "tiny", "coarse", "--dataset", "a", "--out", reports / "compare" / "tiny-coarse.json")
-        (reports / "table1.json").write_text(json.dumps({"pooled": {"floors": {"age": {"auc": 0.3}, "size": {"auc": 0.6}}}}))
+        both = {"pooled": {"floors": {"age": {"auc": 0.3}, "size": {"auc": 0.6}}}}
+        simulated = {"pooled (simulated data)": {"floors": {"age": {"auc": 0.8}}}}
+        (reports / "table1.json").write_text(json.dumps(simulated))
+        first = json.loads(run("summary", "--json").stdout)[0]
+        assert (first["value"], first["source"], first["simulated"]) == (0.8, "all data sets (simulated data)", True)
+        (reports / "table1.json").write_text(json.dumps(both | simulated))
+        assert [answer["value"] for answer in json.loads(run("summary", "--json").stdout)[:2]] == [0.3, 0.8]
+        (reports / "table1.json").write_text(json.dumps(both))
         text = run("summary").stdout
         assert max(map(len, text.splitlines())) <= 100
         lines = [" ".join(line.split()) for line in text.splitlines()]

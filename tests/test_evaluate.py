@@ -106,6 +106,11 @@ def test_shortcut_baselines_learn_from_the_training_part_alone() -> None:
     found = {baseline.shortcut: baseline for baseline in baselines}
     assert found["data-set identity"].auc == 0 and found["age"].auc == 0
     assert found["all malignant"].f1 == pytest.approx(2 / 3)
+    learnt[3] = replace(learnt[3], age="")  # one unknown age, and the best baseline of all would be gone without a word
+    (age,) = (b for b in shortcut_baselines([(learnt, tested)], OF_PREDICTIONS, lambda p: p.label) if "age" in b.shortcut)
+    assert age.shortcut == "age (not known of 1 breasts)" and age.auc is None
+    nobody = [replace(p, age="") for p in learnt], [replace(p, age="") for p in tested]
+    assert not any("age" in b.shortcut for b in shortcut_baselines([nobody], OF_PREDICTIONS, lambda p: p.label))
 
 
 def test_a_wrong_cell_is_named(project: Path, tmp_path: Path) -> None:
@@ -214,7 +219,9 @@ def test_commands_from_training_to_table(project: Path, tmp_path: Path) -> None:
         found = json.loads(run("table2", "--json").stdout)
         assert len(found["paper"]) == 12 and found["rows"][0]["auc"] == rows[0]["auc"]
         missing = run("evaluate", "--seed", 7, code=1).output
-        assert "none of 1 models is trained; run `fvpipe train` first" in missing
+        assert "nothing is trained with seed '7'; trained: 0, 1; run `fvpipe train` first" in missing
+        twice = json.loads(run("evaluate", "--seed", 0, "--seed", 0, "--json").stdout)["rows"]
+        assert twice[0]["seeds"] == [0]
         for option, name, near in (("--model", "cnnn", "cnn"), ("--pipeline", "tinny", "tiny")):
             for command in ("evaluate", "table2"):  # beside one that there is, too
                 said = run(command, option, near, option, name, code=1).output
@@ -223,6 +230,39 @@ def test_commands_from_training_to_table(project: Path, tmp_path: Path) -> None:
     card = (tmp_path / "cards" / "tiny-all-cnn.md").read_text()
     for words in ("Not a medical device", "Simulated data", "## Subgroups", "## Without an image", f"{rows[0]['auc']:.3f}"):
         assert words in card
+
+
+def test_models_under_another_name_and_of_an_earlier_project_are_named(project: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(project, tmp_path / "project"))
+    models, params = folder / "cache" / "models" / "tiny" / "all", folder / "params.yaml"
+    params.write_text(params.read_text().replace("epochs: 2", "epochs: 3"))  # as they were trained
+    with at(folder):
+        assert "warning" not in run("evaluate").output
+        shutil.copytree(models / "cnn-seed0", models / "cnn-seed2")  # would count as a third seed
+        said = run("table2", "--seed", 0, "--seed", 2, code=1).output
+        assert "cnn-seed2: holds the training tiny/all/cnn-seed0; rename it to " in said
+        before = params.read_text()
+        for old, new, change in (
+            ("validation_share: 0.3", "validation_share: 0.25", "manifests/splits/all.csv"),
+            ("lr: 0.002", "lr: 0.001", "train.lr (from 0.002 to 0.001)"),
+        ):
+            assert old in before
+            params.write_text(before.replace(old, new))
+            run("split")
+            said = " ".join(run("evaluate", "--seed", 0).output.split())
+            assert f"warning: tiny/all/cnn-seed0: trained before {change} changed; run `fvpipe train`" in said
+        params.write_text(before)
+        run("split")
+        table = folder / "manifests" / "a" / "breasts.csv"
+        lines = table.read_text().splitlines()
+        place = lines[0].split(",").index("label")
+        cells = lines[1].split(",")
+        cells[place] = str(1 - int(cells[place]))
+        table.write_text("\n".join([lines[0], ",".join(cells), *lines[2:]]) + "\n")
+        assert "trained before labels of a changed" in run("table2").output
+        pipeline = folder / "pipelines" / "tiny.yaml"
+        pipeline.write_text(pipeline.read_text().replace("- 64", "- 32"))
+        assert "trained before the pipeline tiny changed" in " ".join(run("evaluate").output.split())
 
 
 def test_train_command_uses_the_demo_values_on_simulated_data_alone(project: Path) -> None:
@@ -268,6 +308,19 @@ def test_a_prediction_elsewhere_takes_the_data_set_of_the_models_project(
     output = run("predict", "--model", project / MODEL, *files).output
     decided = "malignant" if (one.probability or 0) >= trained.record.threshold else "benign"
     assert output.startswith(f"{one.breast_id}: {one.probability:.3f} by tiny/all/cnn-seed0 (simulated data): {decided} at the")
+
+
+def test_a_breast_that_the_model_was_trained_on_is_said_to_be_one(project: Path, trained: TrainedRun) -> None:
+    with at(project):
+        for part in ("train", "validation", "test"):
+            one = trained.part(part)[0]
+            files = [f"data/a/{one.patient_id}-{view}.dcm" for view in (CC, MLO)]
+            (found,) = json.loads(run("predict", "--model", MODEL, *files, "--json").stdout)["breasts"]
+            assert found["part"] == part
+            said = f"this breast is in the model's own {part} part: the number says nothing of new ones"
+            assert (said in run("predict", "--model", MODEL, *files).output) == (part != "test")
+        elsewhere = json.loads(run("predict", "--model", MODEL, "--adapter", "table", *files, "--json").stdout)["breasts"]
+        assert elsewhere[0]["part"] is None  # of no data set that the model knows
 
 
 @pytest.mark.parametrize("warped", [False, True])

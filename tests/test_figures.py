@@ -142,6 +142,14 @@ def test_workflow_counts_manifests_and_shards(project: Path) -> None:
     assert shown[start + len(expected) :] == trained
 
 
+def test_workflow_counts_each_fold_as_a_training(own: Path) -> None:
+    (own / "params.yaml").write_text(PARAMS.replace("splits: [seen]", "splits: [folds, folds-fold0]"))
+    drawn, _ = draw(own)
+    shown = texts(drawn["workflow"].figure)
+    assert {"2 splits", "2 pipelines", "= 8 trainings"} <= set(shown)
+    assert shown.count("in no split that is trained") == 1  # phantom-vindr
+
+
 @pytest.mark.parametrize(
     ("recipe", "pipeline"),
     [

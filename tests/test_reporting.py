@@ -107,6 +107,49 @@ def test_a_kfold_name_means_all_its_folds(tmp_path: Path) -> None:
     assert read_trained(record.parent).record.split_digest
 
 
+def test_missing_folds_are_said_wherever_results_are() -> None:
+    tested = [one.part("test") for one in folds()]
+
+    def fold(i: int, run: Any) -> Any:
+        """All breasts of the split, those of the other folds in training."""
+        others = tuple(replace(p, part="train", probability=None) for k in (0, 2, 4) if k != i // 2 * 2 for p in tested[k])
+        return replace(run, predictions=(*tested[i], *others))
+
+    every = [fold(i, run) for i, run in enumerate(folds())]
+    some = every[:4]  # the last fold is not there
+    row, text = row_of(*some), ", of kf-fold0, kf-fold1 ALONE: 24 breasts of the split are not tested"
+    assert (row["breasts"], row["untested"]) == (48, 24)
+    found = evaluate(some, QUICK)
+    for said in (found.to_text(), table2(some, QUICK).to_text(), model_card(found.rows[0])):
+        assert text in " ".join(said.split())
+    assert row_of(*every)["untested"] == 0 and "ALONE" not in evaluate(every, QUICK).to_text()
+
+
+def test_a_seed_that_is_there_twice_is_no_second_seed() -> None:
+    one = made(Run("cropped", "s", "cnn", 0), breasts(12))
+    with pytest.raises(InputError, match="a seed is there twice"):
+        pool_runs([one, one])
+
+
+def relabelled(run: Any, count: int) -> Any:
+    """The same training after `count` breasts of its training part were labelled anew."""
+    chosen = [p.breast_id for p in run.part("train") if not p.label][:count]
+    return replace(run, predictions=tuple(replace(p, label=1) if p.breast_id in chosen else p for p in run.predictions))
+
+
+def test_models_of_other_labels_are_not_pooled_nor_compared() -> None:
+    """The split is the same, and so is the recipe: no digest of them tells that a label table was corrected in between."""
+    cropped, direct = (made(Run(name, "s", "cnn", 0), breasts(24), "seen") for name in ("cropped", "direct"))
+    (gain,) = table2([cropped, relabelled(direct, 3)], QUICK).cropping
+    assert gain.training_differs == ["labels of 3 breasts, 0 malignant and 3 malignant"] and gain.metrics == {}
+    other = relabelled(made(Run("cropped", "s", "resnet18", 0), breasts(24), "seen"), 1)
+    (pair,) = evaluate([cropped, other], QUICK).comparisons
+    assert pair.auc is None and pair.differs == ["labels of 1 breasts, 0 malignant and 1 malignant"]
+    with pytest.raises(InputError, match="a breast has another label in each"):
+        seed = replace(cropped, record=cropped.record.model_copy(update={"run": Run("cropped", "s", "cnn", 1)}))
+        pool_runs([cropped, relabelled(seed, 1)])
+
+
 # --- levels and gaps --------------------------------------------------------------------------------------------------
 
 
@@ -206,10 +249,26 @@ def test_each_claim_about_cropping_has_a_verdict() -> None:
     falls, rises = (Claim(3, "cnn", "f1", sign, "") for sign in (-1, 1))
     for low, high, verdicts in ((0.1, 0.2, ("not supported", "supported")), (-0.2, -0.1, ("supported", "not supported")),
                                 (-0.1, 0.1, ("undecided",) * 2), (None, None, ("not tested",) * 2)):  # fmt: skip
-        difference = Estimate(0.0, low, high)
-        assert (falls.verdict(difference), rises.verdict(difference)) == verdicts
+        for undefined, expected in ((0, verdicts), (5, verdicts), (6, verdicts if low is None else ("undecided",) * 2)):
+            difference = Estimate(0.0, low, high, undefined, 200)
+            assert (falls.verdict(difference), rises.verdict(difference)) == expected
     one = next(one for one in to_json(table)["claims"] if one["claim"] == "1, cnn: f1 rises")
     assert one["difference"]["low"] > 0 and one["made"] and "benefited from cropping" in one["words"]
+
+
+def test_an_interval_that_many_replicates_do_not_define_proves_nothing() -> None:
+    """One malignant decision, and a right one: a sample of patients without it has no precision."""
+    first = next(p for p in breasts(24, 1) if p.part == "test" and p.label)
+    once = [replace(p, probability=float(p == first)) if p.part == "test" else p for p in breasts(24, 1)]
+    never_right = [replace(p, probability=float(not p.label)) if p.part == "test" else p for p in breasts(24, 1)]
+    runs = [made(Run(name, "s", "resnet18", 0), rows, "seen") for name, rows in (("cropped", once), ("direct", never_right))]
+    table = table2(runs, QUICK)
+    precision = table.cropping[0].metrics["precision"]
+    assert precision.low == 1 and precision.undefined > 10
+    (judged,) = [one for one in table.claims if one.claim.name == "1, resnet18: precision rises"]
+    assert judged.verdict == "undecided"
+    line = f"  unreliable intervals, not defined in many replicates: precision ({precision.undefined} of 100)"
+    assert line in table.to_text().splitlines() and line[:20] in evaluate(runs, QUICK).to_text()
 
 
 def test_published_numbers_stand_beside_ours_with_level_and_resolution() -> None:
@@ -220,7 +279,8 @@ def test_published_numbers_stand_beside_ours_with_level_and_resolution() -> None
     (side,) = [line for line in lines if "ours, fine resnet18" in line and " side " in line]
     (patient,) = [line for line in lines if "ours, fine resnet18" in line and " patient " in line]
     assert "512x512" in side and "512x512" in patient
-    assert any(".851" in line and "side" in line for line in lines)
+    assert any(".851" in line and "side" in line and "1152x896" in line for line in lines)
+    assert [one.source for one in PUBLISHED if not one.pixels] == ["Ibragimov et al. 2024", *["Future Sci. OA, 2681575"] * 2]
 
 
 def test_tables_fit_a_terminal_of_100_columns() -> None:

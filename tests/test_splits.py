@@ -18,8 +18,8 @@ from fvpipe.config.project import Split
 from fvpipe.errors import LabelTableError
 from fvpipe.evaluation.metrics import Confusion, roc_auc
 from fvpipe.evaluation.near_duplicates import fingerprints, near_pairs
-from fvpipe.evaluation.split_files import read_split
-from fvpipe.evaluation.splits import Assignment, Candidate, Part, balance, leak_rate, leaks, split
+from fvpipe.evaluation.split_table import read_split
+from fvpipe.evaluation.splits import Assignment, Candidate, Part, balance, leak_rate, leaks, shared_identifiers, split
 from fvpipe.shards.reader import open_shards
 from tests.conftest import build, run
 from tests.support import factory
@@ -137,6 +137,20 @@ def test_the_seen_setting_leaks_as_much_as_it_says() -> None:
     assert rate == pytest.approx(0.7, abs=0.06)  # the other breast is in train with 0.8 x 0.875
 
 
+def test_identifiers_of_two_data_sets_are_counted_where_they_part() -> None:
+    """Patient 1 of two exports of a hospital: no digest tells that it is one woman."""
+    here = [Candidate("a", f"{i}_L", f"{i}", "", i % 2) for i in range(8)]
+    there = [Candidate("b", f"{i}_L", f"{i}", "", i % 2) for i in range(4, 12)]
+    across = Split(setting="cross", datasets=("a",), test=("b",))
+    assert shared_identifiers(split([*here, *there], across), across) == 4
+    same_part = [Assignment(c, Part.TRAIN) for c in (*here, *there)]
+    assert shared_identifiers(same_part, across) == 0
+    within = Split(setting="unseen", datasets=("a",))
+    assert shared_identifiers(split(here, within), within) == 0
+    seen = Split(setting="seen", datasets=("a", "b"))
+    assert shared_identifiers(split([*here, *there], seen), seen) == 0  # no patients are apart there
+
+
 def test_identical_pixels_stand_together() -> None:
     cohort = [Candidate("a", f"P{i}_L", f"P{i}", "", i % 2, pixels=(f"px{i // 4}", f"own{i}")) for i in range(80)]
     for plan in (plan_of("seen", "a"), plan_of("unseen", "a")):
@@ -202,6 +216,10 @@ def test_split_command(project: Path) -> None:
     assert "!/five-fold4.csv" in kept
     assert "own" not in kept  # rows of a data set that may not be published
     assert "did you mean" not in run("split", "nothing", code=1).output
+    text = run("table1", "--out", "table1.json").output  # of two simulated data sets and a real one
+    assert "pooled (simulated data)" in text and "pv (simulated data)" in text and "real (simulated" not in text
+    metrics = json.loads((project / "table1.json").read_text())
+    assert metrics.keys() == {"pv", "pc", "real", "pooled (simulated data)"}
 
 
 def test_pixel_digests_are_compared_only_among_images_decoded_alike(project: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import importlib
 import io
@@ -498,6 +499,23 @@ def test_validation_with_one_class_is_an_error(small: Path) -> None:
     ):
         train(small, "one-class")
     assert not (small / "cache" / "checkpoints" / "tiny" / "one-class").exists()
+
+
+def test_a_training_part_with_one_class_is_an_error(small: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(small, tmp_path / "project"))
+    table = folder / "manifests" / "splits" / "one-class.csv"
+    heading, *lines = table.read_text().splitlines()
+    label = {}
+    for name in {line.partition(",")[0] for line in lines}:
+        with open(folder / "manifests" / name / "breasts.csv", encoding="utf-8") as file:
+            label |= {row["breast_id"]: row["label"] for row in csv.DictReader(file)}
+    rows = [line.split(",")[:3] for line in lines]
+    benign, malignant = ([row for row in rows if label[row[1]] == wanted] for wanted in "01")
+    parts = [(benign[0], "validation"), (malignant[0], "validation"), *((row, "test") for row in malignant[1:])]
+    parts += [(row, "train") for row in benign[1:]]
+    table.write_text("\n".join([heading, *(",".join([*row, part]) for row, part in parts)]) + "\n")
+    with pytest.raises(TrainingError, match=r"its train part holds benign breasts only, so nothing can be learnt; change vali"):
+        train(folder, "one-class")
 
 
 def test_early_stopping_waits_for_validation(small: Path) -> None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from fvpipe.project.project import Project
 
 REPLICATES = 400  # of the bootstrap; the observer is fitted again in each
+NAMED = 4  # folders that an error names
 
 
 @click.command()
@@ -107,7 +108,11 @@ def _shard_folders(first: str, second: str, datasets: tuple[str, ...]) -> tuple[
         raise ParameterError(f"{given[0]} is a folder of shards, and {other} is none: name two of them, or two pipelines")
     project = Project()
     for name in (first, second):
-        load_pipeline(name, project.folder)  # an error names those that there are
+        try:
+            load_pipeline(name, project.folder)  # an error names those that there are
+        except ParameterError:
+            _explain_folder(Path(name))
+            raise
     names = project.names(datasets)
     folders = [(project.shards / first / name, project.shards / second / name) for name in names]
     built = [pair for pair in folders if all((folder / RECEIPT).is_file() for folder in pair)]
@@ -120,6 +125,17 @@ def _shard_folders(first: str, second: str, datasets: tuple[str, ...]) -> tuple[
     for folder in missing:
         echo(f"not built yet, and left out: {folder}", err=True)
     return built, project
+
+
+def _explain_folder(folder: Path) -> None:
+    """Say of a folder that is none of shards what there is below it."""
+    from fvpipe.shards.format import RECEIPT
+
+    if folder.is_dir():
+        inside = [receipt.parent for depth in ("*", "*/*") for receipt in sorted(folder.glob(f"{depth}/{RECEIPT}"))]
+        more = f" and {len(inside) - NAMED} more" if len(inside) > NAMED else ""
+        there = f"; those below it: {', '.join(map(str, inside[:NAMED]))}{more}" if inside else ", and none lies below it"
+        raise ParameterError(f"{folder}: no folder of shards{there}. Name two folders of shards, or two pipelines")
 
 
 @click.command()

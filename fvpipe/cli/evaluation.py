@@ -59,6 +59,12 @@ def split(names: tuple[str, ...], as_json: bool) -> None:
                 "of another decoding; build the shards of all data sets by one pipeline for the full check",
                 err=True,
             )
+        if shared := result["shared_identifiers_across_parts"]:
+            echo(
+                f"  {shared} patient identifiers stand in two data sets and in two parts: if they are of the same women, the "
+                "parts are not apart; leave one of the data sets out",
+                err=True,
+            )
         for pair in result["near_duplicates_across_parts"][:SHOWN]:
             echo(f"  nearly the same image in two parts: {' and '.join(pair)}", err=True)
 
@@ -134,29 +140,41 @@ def table2(out: Path | None, as_json: bool, **chosen: Any) -> None:
 def _trained(
     pipelines: tuple[str, ...], splits: tuple[str, ...], models: tuple[str, ...], seeds: tuple[int, ...]
 ) -> tuple[Project, list[TrainedRun]]:
-    """Read the trained models of the grid, and name on stderr those that are missing."""
+    """Read the trained models of the grid, and name on stderr those that are missing or outdated."""
     from fvpipe.config.loading import nearest
-    from fvpipe.evaluation.training_record import RECORD, read_trained, runs_of
+    from fvpipe.evaluation.outdated import outdated_models
+    from fvpipe.evaluation.training_record import RECORD, read_run, runs_of
     from fvpipe.project.project import Project
 
     project = Project()
     runs = runs_of(project.params, {"pipeline": pipelines, "split": splits, "model": models}, seeds)
     trained = [record.parent.relative_to(project.models).parts for record in project.models.glob(f"*/*/*/{RECORD}")]
-    asked = {"pipeline": (pipelines, {parts[0] for parts in trained})}
-    asked["model"] = models, {parts[2].rpartition("-seed")[0] for parts in trained}
+    folds = {name: project.params.split_files(name) for name in splits}
+    asked: dict[str, tuple[tuple[object, ...], set[str]]] = {
+        "pipeline": (pipelines, {parts[0] for parts in trained}),
+        "split": (splits, {name for parts in trained for name in (parts[1], *splits) if parts[1] in folds.get(name, (name,))}),
+        "model": (models, {parts[2].rpartition("-seed")[0] for parts in trained}),
+        "seed": (seeds, {parts[2].rpartition("-seed")[2] for parts in trained}),
+    }
     for kind, (names, known) in asked.items():
-        for name in [name for name in names if name not in known]:
+        unknown = [str(name) for name in names if str(name) not in known]
+        if kind in ("split", "seed") and len(unknown) < len(names):
+            continue  # some are not trained yet: they are named below
+        for name in unknown:
             near, there = nearest(name, sorted(known)), ", ".join(sorted(known)) or "none"
             raise InputError(
                 f"{project.models}: nothing is trained with {kind} {name!r}{near}; trained: {there}; run `fvpipe train` first"
             )
-    folders = {run: project.models / run.path for run in runs}
-    missing = [str(run) for run, folder in folders.items() if not (folder / RECORD).is_file()]
+    missing = [run for run in runs if not (project.models / run.path / RECORD).is_file()]
     if len(missing) == len(runs):
-        raise InputError(f"{project.models}: none of {len(runs)} models is trained; run `fvpipe train` first")
+        there = f"; trained: {', '.join(sorted('/'.join(parts) for parts in trained))}" if trained else ""
+        raise InputError(f"{project.models}: none of {len(runs)} models is trained{there}; run `fvpipe train` first")
     if missing:
-        echo(f"not trained yet, and left out: {', '.join(missing)}", err=True)
-    return project, [read_trained(folder) for run, folder in folders.items() if str(run) not in missing]
+        echo(f"not trained yet, and left out: {', '.join(map(str, missing))}", err=True)
+    found = [read_run(project.models, run.path) for run in runs if run not in missing]
+    for line in outdated_models(project, found):
+        echo(f"warning: {line}", err=True)
+    return project, found
 
 
 def _print(found: Evaluation | Table1 | Table2, out: Path | None, as_json: bool) -> None:

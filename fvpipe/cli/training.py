@@ -100,7 +100,7 @@ def predict(
     P_00820_L: 0.436 by cropped/unseen/cnn-seed0 (simulated data):
     benign at the threshold of validation, 0.482
     """
-    from fvpipe.evaluation.training_record import NOT_A_DEVICE
+    from fvpipe.evaluation.training_record import NOT_A_DEVICE, read_trained
     from fvpipe.training.device import find_device
     from fvpipe.training.predict import load_model
     from fvpipe.training.predict import predict as run_model
@@ -109,11 +109,13 @@ def predict(
     places = (Path(), *folder.absolute().parents)  # the project here, else that of the model
     project = next((place for place in places if (place / "params.yaml").is_file()), Path())
     predictions, rejections = run_model(files, model, record, adapter, id_key, pipeline, project)
+    parts = {(each.dataset, each.breast_id): each.part for each in read_trained(folder).predictions}
     results: list[dict[str, Any]] = []
     for prediction in predictions:
         breast = prediction.breast.key.breast_id
         result: dict[str, Any] = {
             "breast": breast,
+            "part": parts.get((prediction.dataset, breast)),
             "probability": prediction.probability,
             "threshold": record.threshold,
             "above_threshold": prediction.probability >= record.threshold,
@@ -145,8 +147,12 @@ def predict(
         echo(json.dumps(found, indent=1))
     else:
         for result in results:
-            decision = f"{result['decision']} at the threshold of validation, {record.threshold:.3f}"
-            echo(f"{result['breast']}: {result['probability']:.3f} by {record.title}: {decision}")
+            alike = f"{result['probability']:.3f}" == f"{record.threshold:.3f}"
+            digits = 6 if alike else 3  # so that the decision can be seen
+            decision = f"{result['decision']} at the threshold of validation, {record.threshold:.{digits}f}"
+            echo(f"{result['breast']}: {result['probability']:.{digits}f} by {record.title}: {decision}")
+            if result["part"] in ("train", "validation"):
+                echo(f"  this breast is in the model's own {result['part']} part: the number says nothing of new ones")
             for peak in result.get("peaks", ()):
                 echo(f"  {peak['view']}: {peak['share']:.1%} of the heat, most at row {peak['row']}, column {peak['column']}")
             if "gradcam" in result:

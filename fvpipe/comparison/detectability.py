@@ -45,10 +45,8 @@ class Detectability:
     @property
     def verdict(self) -> Verdict:
         """Which is better, where the interval excludes 0."""
-        low, high = self.difference.low, self.difference.high
-        if low is None or high is None or low <= 0 <= high:
-            return "undecided"
-        return "first" if low > 0 else "second"
+        verdicts: dict[int, Verdict] = {1: "first", -1: "second", 0: "undecided"}
+        return verdicts[self.difference.side_of_0]
 
     def verdict_text(self, first: str, second: str) -> str:
         """The verdict, with the names of the pipelines."""

@@ -16,7 +16,7 @@ from fvpipe.evaluation.intervals import bootstrap
 from fvpipe.evaluation.metrics import roc_auc_of_weights
 from fvpipe.evaluation.pooled import PooledRuns, differences_text, on_common_breasts, pool_runs, training_differences
 from fvpipe.evaluation.text import to_json
-from fvpipe.evaluation.training_record import RECORD, TrainedRun, read_trained
+from fvpipe.evaluation.training_record import RECORD, TrainedRun, read_run
 from fvpipe.shards.format import Receipt
 
 
@@ -68,12 +68,12 @@ def compare_trained(
     Raises
     ------
     CheckpointError, InputError
-        A finished training is damaged or of another version, or seeds and folds do not fit together.
+        A finished training is damaged, of another version or in the folder of another, or seeds and folds do not fit together.
     """
     one, two = (
         [
             run
-            for run in _trained(models / receipt.pipeline)
+            for run in _trained(models, receipt.pipeline)
             if run.record.pipeline_digest == receipt.pipeline_digest and set(run.record.datasets) <= set(datasets)
         ]
         for receipt in (first, second)
@@ -87,8 +87,9 @@ def compare_runs(first: Sequence[TrainedRun], second: Sequence[TrainedRun], sett
     return [_compare(one[key], two[key], settings) for key in one if key in two]
 
 
-def _trained(folder: Path) -> Sequence[TrainedRun]:
-    return [read_trained(record.parent) for record in sorted(folder.glob(f"*/*/{RECORD}"))]
+def _trained(models: Path, pipeline: str) -> Sequence[TrainedRun]:
+    places = [record.parent.relative_to(models) for record in sorted(models.glob(f"{pipeline}/*/*/{RECORD}"))]
+    return [read_run(models, place) for place in places]
 
 
 def _compare(first: PooledRuns, second: PooledRuns, settings: Evaluate) -> TrainedComparison:
@@ -105,4 +106,4 @@ def _compare(first: PooledRuns, second: PooledRuns, settings: Evaluate) -> Train
 
     estimates = bootstrap(areas, mine.patients, settings.bootstrap, settings.seed)
     result = Detectability("test", int(truth.sum()), int((truth == 0).sum()), **estimates)
-    return TrainedComparison(split, model, first.record.simulated, result, ())
+    return TrainedComparison(split + first.missing_folds, model, first.record.simulated, result, ())

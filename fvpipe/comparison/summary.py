@@ -11,7 +11,9 @@ from typing import Any
 
 from fvpipe.comparison.pipelines import CHANCE
 from fvpipe.errors import InputError
+from fvpipe.evaluation.table1 import POOLED
 from fvpipe.evaluation.text import text_table
+from fvpipe.evaluation.training_record import titled
 from fvpipe.printable import escaped
 
 
@@ -85,13 +87,15 @@ def summary_text(answers: list[Answer]) -> str:
 
 
 def _of_shortcuts(metrics: Mapping[str, Any]) -> list[Answer]:
-    """The best score without an image, over all data sets together: what a model on them must beat."""
-    floors = metrics.get("pooled", {}).get("floors", {})
-    areas = {escaped(name): area for name, floor in floors.items() if (area := _number(floor.get("auc"))) is not None}
-    if not areas:
-        return []
-    best = max(areas, key=lambda name: max(areas[name], 1 - areas[name]))
-    return [Answer("Best score without an image?", best, areas[best], None, None, CHANCE, "all data sets", False)]
+    """The best score without an image, over all real or all simulated data sets together: what a model on them must beat."""
+    answers = []
+    for simulated in (False, True):
+        floors = metrics.get(titled(POOLED, simulated), {}).get("floors", {})
+        areas = {escaped(name): area for name, floor in floors.items() if (area := _number(floor.get("auc"))) is not None}
+        if areas:
+            best, source = max(areas, key=lambda name: max(areas[name], 1 - areas[name])), titled("all data sets", simulated)
+            answers.append(Answer("Best score without an image?", best, areas[best], None, None, CHANCE, source, simulated))
+    return answers
 
 
 def _of_comparison(result: Mapping[str, Any]) -> list[Answer]:

@@ -25,6 +25,7 @@ from fvpipe.evaluation.text import (
     span,
     text_table,
     to_json,
+    unreliable_text,
     wrapped,
 )
 from fvpipe.evaluation.training_record import TrainedRun, titled
@@ -118,6 +119,7 @@ class ModelEvaluation:
             "seeds": list(pool.seeds),
             "folds": [fold.record.run.split for fold in pool.folds],
             "breasts": len(pool.test),
+            "untested": pool.untested,
             "malignant": int(pool.truth.sum()),
             "patients": len(set(pool.patients)),
             "dropped": record.dropped,
@@ -145,7 +147,8 @@ class ModelEvaluation:
         rows = estimate_rows(f"by side, {len(self.pool.test)} breasts", self.metrics)
         if self.by_patient:
             rows += estimate_rows(f"by patient, {len(set(self.pool.patients))}", self.by_patient)
-        lines = [metric_table(self.pool.title, rows), metric_table("  Without an image:", baselines, ("accuracy", "f1", "auc"))]
+        lines = [metric_table(self.pool.title, rows), *unreliable_text(self.metrics)]
+        lines.append(metric_table("  Without an image:", baselines, ("accuracy", "f1", "auc")))
         if self.above:
             verdict = "above" if self.above.proved else "NOT PROVED ABOVE"
             lines.append(f"  {verdict} the baseline '{self.above.shortcut}': AUC {difference_text(self.above)}")

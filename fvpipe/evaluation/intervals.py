@@ -26,14 +26,28 @@ class Estimate:
         None where it is not defined.
     low, high : float or None
         2.5th and 97.5th percentile; None where no replicate defines it.
-    undefined : int
-        Number of replicates in which it is not defined. They are left out: where they are many, the interval is unreliable.
+    undefined, replicates : int
+        Number of replicates in which it is not defined, of how many. They are left out: where they are many, the interval is
+        unreliable.
     """
 
     value: float | None
     low: float | None
     high: float | None
     undefined: int = 0
+    replicates: int = 0
+
+    @property
+    def is_unreliable(self) -> bool:
+        """Whether more replicates are undefined than lie beyond an end of the interval: they could move that end anywhere."""
+        return self.undefined > (1 - LEVEL) / 2 * self.replicates
+
+    @property
+    def side_of_0(self) -> int:
+        """1 or -1 where the interval lies wholly above or below 0; 0 where it does not, or is unreliable."""
+        if self.low is None or self.high is None or self.is_unreliable:
+            return 0
+        return (self.low > 0) - (self.high < 0)
 
 
 def patient_weights(patients: Sequence[object], replicates: int, seed: int) -> Iterator[NDArray[np.float64]]:
@@ -47,12 +61,12 @@ def patient_weights(patients: Sequence[object], replicates: int, seed: int) -> I
     Yields
     ------
     float64 array, shape (at most CHUNK_REPLICATES, n)
-        Weights of the breasts in some of the replicates.
+        Weights of the breasts in some of the replicates; nothing for a single patient, who tells nothing of others.
     """
     _, owner = np.unique([repr(patient) for patient in patients], return_inverse=True)
     count = int(owner.max()) + 1 if len(owner) else 0
     rng = np.random.default_rng(seed)
-    for start in range(0, replicates if count else 0, CHUNK_REPLICATES):
+    for start in range(0, replicates if count > 1 else 0, CHUNK_REPLICATES):  # of one patient all would be equal
         drawn = rng.multinomial(count, np.full(count, 1 / count), min(CHUNK_REPLICATES, replicates - start))
         yield drawn[:, owner].astype(np.float64)
 
@@ -84,7 +98,7 @@ def estimate(value: float | None, replicates: NDArray[np.float64]) -> Estimate:
     """Estimate the percentile interval of a value from its replicates, shape (b,); NaN where a replicate does not define it."""
     finite = replicates[np.isfinite(replicates)]
     low, high = np.quantile(finite, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) if len(finite) else (None, None)
-    return Estimate(defined(value), defined(low), defined(high), len(replicates) - len(finite))
+    return Estimate(defined(value), defined(low), defined(high), len(replicates) - len(finite), len(replicates))
 
 
 # --- DeLong -----------------------------------------------------------------------------------------------------------

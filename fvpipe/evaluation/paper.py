@@ -130,11 +130,11 @@ class Claim:
         return f"{self.setting}, {self.model}: {self.metric} {'rises' if self.sign > 0 else 'falls'}"
 
     def verdict(self, difference: Estimate | None) -> Verdict:
-        """Judge by the interval of cropped less direct: on the claimed side of 0, on the other, on both, or not known."""
-        if difference is None or difference.low is None or difference.high is None:
+        """Judge by the interval of cropped less direct: on the claimed side of 0, on the other, unsure, or not known."""
+        if difference is None or difference.low is None:
             return "not tested"
-        low, high = sorted((self.sign * difference.low, self.sign * difference.high))
-        return "supported" if low > 0 else "not supported" if high < 0 else "undecided"
+        side = self.sign * difference.side_of_0
+        return "supported" if side > 0 else "not supported" if side < 0 else "undecided"
 
 
 _SLIGHTLY = "performance improved slightly"
@@ -189,15 +189,21 @@ class Published:
 
 
 PUBLISHED = (
-    Published("VinDr-Mammo", "vindr", "two views", ".851", "side", "", "arXiv 2503.19945"),
-    Published("VinDr-Mammo", "vindr", "one view, same source", ".802", "image", "", "arXiv 2503.19945"),
+    Published("VinDr-Mammo", "vindr", "two views", ".851", "side", "1152x896", "arXiv 2503.19945"),
+    Published("VinDr-Mammo", "vindr", "one view, same source", ".802", "image", "1152x896", "arXiv 2503.19945"),
     Published("VinDr-Mammo", "vindr", "four views, MamT4", ".840 +- .017", "image", "", "Ibragimov et al. 2024"),
-    Published("VinDr-Mammo", "vindr", "multiple instances", ".80 to .83", "patient", "", "arXiv 2310.12677"),
-    Published("CBIS-DDSM", "cbis", "two views", ".866", "side", "", "arXiv 2503.19945"),
+    Published("VinDr-Mammo", "vindr", "multiple instances", ".80 to .83", "patient", "2700x990", "arXiv 2310.12677"),
+    Published("CBIS-DDSM", "cbis", "two views", ".866", "side", "1152x896", "arXiv 2503.19945"),
     Published("CBIS-DDSM", "cbis", "GMIC", ".858", "image", "2944x1920", "arXiv 2002.07613"),
-    Published("CBIS-DDSM", "cbis", "GMIC, replicated", ".79 +- .02", "image", "", "arXiv 2310.12677"),
+    Published("CBIS-DDSM", "cbis", "GMIC, replicated", ".79 +- .02", "image", "2944x1920", "arXiv 2310.12677"),
     Published("CMMD", "cmmd", "four views", ".68 to .78", "side", "", "Future Sci. OA, 2681575"),
     Published("CMMD", "cmmd", "side less patient", "+.175 (.127 to .224)", "both", "", "Future Sci. OA, 2681575"),
 )
-"""Context, not a comparison: other splits, labels and resolutions. Future Science OA: doi 10.1080/20565623.2026.2681575."""
+"""Context, not a comparison: other splits, labels and resolutions. Future Science OA: doi 10.1080/20565623.2026.2681575.
+
+Rows x columns of an image, from the code of the authors on GitHub: of arXiv 2503.19945 ``Dataloader/dataset_2views.py`` of
+dpetrini/multiple-view and ``vindr/vindr_select_data.py`` of dpetrini/prepare_datasets; of arXiv 2310.12677
+``Reproducing-SOTA-and-training-details-MIL-models.md`` of ShreyasiPathak/multiinstance-learning-mammography; of arXiv
+2002.07613 the README of nyukat/GMIC. Those of MamT4 (arXiv 2411.01669) and of the study on CMMD were not found.
+"""
 TEST_PART = "VinDr-Mammo's own test part has 23 breasts of BI-RADS 5: an AUC there has an interval of about +-.11."

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fvpipe.config.pipeline import Pipeline
-from fvpipe.config.training import Evaluate
+from fvpipe.config.training import Evaluate, Recipe
 from fvpipe.errors import InputError
 from fvpipe.evaluation.intervals import Estimate, bootstrap
 from fvpipe.evaluation.metrics import compute_metrics
@@ -54,8 +54,8 @@ class PooledRuns:
         Raises
         ------
         InputError
-            The seeds of a fold did not predict the same breasts, the folds have other seeds or breasts in common, or runs were
-            trained by different recipes.
+            The seeds of a fold did not predict the same breasts, the folds have other seeds or breasts in common, a seed is
+            there twice, runs were trained by different recipes, or labels were changed between them.
         """
         by_fold: dict[str, list[TrainedRun]] = defaultdict(list)
         for run in runs:
@@ -63,6 +63,8 @@ class PooledRuns:
         names = " and ".join(str(run.record.run) for run in runs)
         parts = [_tested(members, names) for members in by_fold.values()]
         folds, seeds = tuple(fold[0] for fold in by_fold.values()), [[r.record.run.seed for r in m] for m in by_fold.values()]
+        if any(len(set(each)) < len(each) for each in seeds):
+            raise InputError(f"{names}: a seed is there twice; name each model once")
         if any(other != seeds[0] for other in seeds):
             raise InputError(f"{names}: the folds were not trained with the same seeds; train the others too (`fvpipe train`)")
         if any(_recipe(fold.record) != _recipe(folds[0].record) for fold in folds):
@@ -70,6 +72,9 @@ class PooledRuns:
         test = tuple(p for part in parts for p in part[0])
         if len({(p.dataset, p.breast_id) for p in test}) < len(test):
             raise InputError(f"{names}: a breast is tested in two folds, so these are of two splits; train them again")
+        label_of = _labels(runs[:1])
+        if any(_relabelled(label_of, _labels([run])) for run in runs):
+            raise InputError(f"{names}: a breast has another label in each; train them again (`fvpipe train`)")
         scores = np.concatenate([[probabilities(one) for one in part] for part in parts], axis=1)
         cuts = [[r.record.threshold for r in m] for m in by_fold.values()]
         thresholds = np.repeat(np.array(cuts, np.float64).T, [len(part[0]) for part in parts], axis=1)
@@ -87,8 +92,19 @@ class PooledRuns:
 
     @property
     def title(self) -> str:
-        """The key, marked where its data are simulated."""
-        return titled(" / ".join(self.key), self.record.simulated)
+        """The key, marked where its data are simulated, or where folds are missing."""
+        return titled(" / ".join(self.key), self.record.simulated) + self.missing_folds
+
+    @property
+    def untested(self) -> int:
+        """Number of breasts of a ``kfold`` split that no fold here tests; 0 of all other splits."""
+        return len(_labels(self.folds)) - len(self.test) if self.record.setting == "kfold" else 0
+
+    @property
+    def missing_folds(self) -> str:
+        """Note that only some folds are here; empty where all are."""
+        folds = ", ".join(fold.record.run.split for fold in self.folds)
+        return f", of {folds} ALONE: {self.untested} breasts of the split are not tested" if self.untested else ""
 
     @property
     def truth(self) -> NDArray[np.int64]:
@@ -156,6 +172,19 @@ def _tested(seeds: Sequence[TrainedRun], names: str) -> list[tuple[Prediction, .
     return parts
 
 
+Labels = dict[tuple[str, str], int]
+"""Label of each breast, by data set and breast."""
+
+
+def _labels(runs: Sequence[TrainedRun]) -> Labels:
+    return {(p.dataset, p.breast_id): p.label for run in runs for p in run.predictions}
+
+
+def _relabelled(first: Labels, second: Labels) -> list[tuple[str, str]]:
+    """Breasts of both that have another label in each."""
+    return [breast for breast, label in first.items() if second.get(breast, label) != label]
+
+
 def _recipe(record: Record) -> tuple[object, ...]:
     """All that runs must share for their mean to describe one model."""
     return record.recipe, record.weights, record.pipeline_digest, record.preprocessing_version
@@ -193,13 +222,21 @@ def training_differences(first: PooledRuns, second: PooledRuns) -> Differences:
     """Compare all but pipeline and model: where anything differs, a difference of metrics has no meaning."""
 
     def facts(pool: PooledRuns) -> dict[str, Any]:
-        recipe = {f"train.{name}": value for name, value in _flat(pool.record.recipe.model_dump(mode="json")).items()}
         same_model = {"initial weights": pool.record.weights} if first.key[2] == second.key[2] else {}
         splits = {f.record.run.split: f.record.split_digest[:12] for f in pool.folds}
         versions = {"preprocessing version": pool.record.preprocessing_version}
-        return {**recipe, **same_model, "seeds": list(pool.seeds), "split": splits, **versions}
+        return {**same_model, "seeds": list(pool.seeds), "split": splits, **versions}
 
-    return _differences(facts(first), facts(second))
+    labels = _labels(first.folds), _labels(second.folds)
+    changed = _relabelled(*labels)
+    one, two = (f"{sum(each[breast] for breast in changed)} malignant" for each in labels)
+    found = recipe_differences(first.record.recipe, second.record.recipe) | _differences(facts(first), facts(second))
+    return found | ({f"labels of {len(changed)} breasts,": (one, two)} if changed else {})
+
+
+def recipe_differences(first: Recipe, second: Recipe) -> Differences:
+    """Compare the settings of two trainings, by their names in ``params.yaml``."""
+    return _differences(*(_flat(recipe.model_dump(mode="json"), "train.") for recipe in (first, second)))
 
 
 def pipeline_differences(first: PooledRuns, second: PooledRuns) -> Differences:

@@ -52,7 +52,8 @@ def shortcut_baselines(
     """Score the test breasts by each shortcut, fitted on the training breasts alone.
 
     A category is scored by its share of malignant training breasts; of an integer only the direction is fitted. A shortcut
-    is left out where a breast lacks the property, all test breasts share it, or its direction is not the same in all folds.
+    is left out where no breast has the property, all test breasts share it, or its direction is not the same in all folds. An
+    integer that some breasts lack stands there without a score, as it cannot be ruled out.
 
     Parameters
     ----------
@@ -72,7 +73,10 @@ def shortcut_baselines(
     for name, value_of in shortcuts.items():
         known, asked = ([[value_of(breast) for breast in part[i]] for part in parts] for i in (0, 1))
         flat = [value for values in (*known, *asked) for value in values]
-        if None in flat or len({value for values in asked for value in values}) < 2:
+        unknown = flat.count(None)
+        if 0 < unknown < len(flat) and any(isinstance(value, int) for value in flat):
+            baselines.append(Baseline(f"{name} (not known of {unknown} breasts)", None, None, None, np.zeros(len(truth))))
+        if unknown or len({value for values in asked for value in values}) < 2:
             continue
         if all(isinstance(value, int) for value in flat):
             areas = [roc_auc(labels, np.array(values, np.float64)) for labels, values in zip(fitted, known, strict=True)]

@@ -11,7 +11,8 @@ from fvpipe.config.project import Split
 from fvpipe.datasets.registry import get_adapter
 from fvpipe.errors import InputError, LeakError
 from fvpipe.evaluation.near_duplicates import Fingerprints, fingerprints, near_pairs
-from fvpipe.evaluation.splits import Assignment, Candidate, Part, balance, leak_rate, leaks, split
+from fvpipe.evaluation.split_table import COLUMNS
+from fvpipe.evaluation.splits import Assignment, Candidate, Part, balance, leak_rate, leaks, shared_identifiers, split
 from fvpipe.imaging.pixel_digest import unturned
 from fvpipe.io.atomic import write_if_changed
 from fvpipe.io.tables import Row, format_csv, read_table
@@ -19,7 +20,6 @@ from fvpipe.project.project import Project
 from fvpipe.shards.format import RECEIPT
 from fvpipe.shards.reader import Shards, open_shards
 
-COLUMNS = ("dataset", "breast_id", "patient_id", "part")
 IGNORED = "# Written by `fvpipe split`: only settings whose data sets may be published are kept in git.\n/*\n!/.gitignore\n"
 
 
@@ -77,28 +77,6 @@ def _remove_strays(project: Project) -> None:
     for path in project.splits.glob("*.csv"):
         if path.name not in known:
             path.unlink()
-
-
-def read_split(path: Path, datasets: Iterable[str]) -> dict[tuple[str, str], Part]:
-    """Read and check a split: the part of each (data set, breast).
-
-    Raises
-    ------
-    LabelTableError
-        An unknown part or data set, or a breast that occurs twice; the message names the line.
-    """
-    known = set(datasets)
-    parts: dict[tuple[str, str], Part] = {}
-    for row in read_table(path, COLUMNS):
-        if row["part"] not in [part.value for part in Part]:
-            raise row.error("part", "train, validation or test")
-        if row["dataset"] not in known:
-            raise row.error("dataset", f"one of {', '.join(sorted(known))}")
-        key = row["dataset"], row["breast_id"]
-        if key in parts:
-            raise row.error("breast_id", "each breast once")
-        parts[key] = Part(row["part"])
-    return parts
 
 
 def _candidates(project: Project, datasets: Iterable[str]) -> tuple[list[Candidate], list[tuple[str, str]], dict[str, int]]:
@@ -195,6 +173,7 @@ def _result(
         "leak_rate": leak_rate(assignments),
         "digests_checked": all(a.candidate.pixels and a.candidate.dataset in comparable for a in assignments)
         and len({comparable[a.candidate.dataset] for a in assignments}) == 1,
+        "shared_identifiers_across_parts": shared_identifiers(assignments, plan),
         "near_duplicates_across_parts": [list(pair) for pair in across],
         "out": str(path),
     }

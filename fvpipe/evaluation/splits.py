@@ -197,6 +197,17 @@ def leak_rate(assignments: Sequence[Assignment]) -> float | None:
     return sum(a.candidate.patient in trained for a in tested) / len(tested) if tested else None
 
 
+def shared_identifiers(assignments: Iterable[Assignment], plan: Split) -> int:
+    """Count the patient identifiers that stand in two data sets and in two parts.
+
+    Whether they are the same women is not known: two hospitals may both have a patient 1, and one may have published twice.
+    """
+    places: dict[str, set[tuple[str, Part]]] = defaultdict(set)
+    for a in assignments if plan.patients_apart else ():
+        places[a.candidate.patient_id].add((a.candidate.dataset, a.part))
+    return sum(all(len(set(each)) > 1 for each in zip(*found, strict=True)) for found in places.values())
+
+
 def balance(assignments: Iterable[Assignment]) -> Mapping[Part, Counter[int]]:
     """Count the benign (0) and malignant (1) breasts of each part."""
     counts: dict[Part, Counter[int]] = {part: Counter() for part in Part}

@@ -16,6 +16,8 @@ from fvpipe.types import LABEL_NAMES, Breast, ImageRecord
 PAPER = {"vindr": (6368, 226), "cmmd": (1108, 2626)}
 """Benign and malignant *images* of the paper's Table 1, by adapter."""
 SHOWN = ("accuracy", "f1", "auc")
+POOLED = "pooled"
+"""All real data sets together; all simulated ones are marked as such."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +38,16 @@ class DatasetCounts:
 
 @dataclass(frozen=True, slots=True)
 class DatasetBaseline:
-    """A shortcut baseline on one data set, or on all together (``pooled``)."""
+    """A shortcut baseline on one data set, or on all real or all simulated ones together (:data:`POOLED`)."""
 
     dataset: str
+    simulated: bool
     metrics: Baseline
+
+    @property
+    def name(self) -> str:
+        """Key of the JSON output: real and simulated data sets together are two things."""
+        return titled(POOLED, self.simulated) if self.dataset == POOLED else self.dataset
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +62,7 @@ class Table1:
         nested: dict[str, Any] = {row.dataset: {"images": row.images, "breasts": row.breasts} for row in self.rows}
         for one in self.baselines:
             values = {name: value for name in SHOWN if (value := getattr(one.metrics, name)) is not None}
-            nested.setdefault(one.dataset, {}).setdefault("floors", {})[one.metrics.shortcut] = values
+            nested.setdefault(one.name, {}).setdefault("floors", {})[one.metrics.shortcut] = values
         return nested
 
     def to_text(self) -> str:
@@ -74,7 +82,11 @@ class Table1:
         shortcuts = text_table(
             ["data set", "shortcut", "accuracy", "F1", "AUC"],
             (
-                [one.dataset, one.metrics.shortcut, *(shown(getattr(one.metrics, name)) for name in SHOWN)]
+                [
+                    titled(one.dataset, one.simulated),
+                    one.metrics.shortcut,
+                    *(shown(getattr(one.metrics, name)) for name in SHOWN),
+                ]
                 for one in self.baselines
             ),
             left=2,
@@ -88,7 +100,7 @@ def table1(found: Sequence[Index]) -> Table1:
     for simulated in (False, True):
         group = [index for index in found if index.source.simulated is simulated]
         rows += [_count(index) for index in group]
-        baselines += _baselines(breast for index in group for breast in index.breasts)
+        baselines += _baselines((breast for index in group for breast in index.breasts), simulated)
     return Table1(rows, baselines)
 
 
@@ -134,16 +146,16 @@ OF_BREASTS: Shortcuts[Breast] = {
 }
 
 
-def _baselines(breasts: Iterable[Breast]) -> list[DatasetBaseline]:
+def _baselines(breasts: Iterable[Breast], simulated: bool) -> list[DatasetBaseline]:
     """Fit and score the shortcuts on each data set, and on all together."""
     labelled = [breast for breast in breasts if breast.facts.label >= 0]
     groups: dict[str, list[Breast]] = defaultdict(list)
     for breast in labelled:
         groups[breast.key.dataset].append(breast)
     if len(groups) > 1:
-        groups["pooled"] = labelled
+        groups[POOLED] = labelled
     return [
-        DatasetBaseline(name, baseline)
+        DatasetBaseline(name, simulated, baseline)
         for name, members in groups.items()
         for baseline in shortcut_baselines([(members, members)], OF_BREASTS, lambda b: b.facts.label, "majority class")
     ]

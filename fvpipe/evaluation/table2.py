@@ -24,7 +24,17 @@ from fvpipe.evaluation.pooled import (
     pool_runs,
     training_differences,
 )
-from fvpipe.evaluation.text import MetricRow, estimate_rows, metric_table, shown, span, text_table, to_json, wrapped
+from fvpipe.evaluation.text import (
+    MetricRow,
+    estimate_rows,
+    metric_table,
+    shown,
+    span,
+    text_table,
+    to_json,
+    unreliable_text,
+    wrapped,
+)
 from fvpipe.evaluation.training_record import TrainedRun, titled
 from fvpipe.imaging.canvas import needed_views
 
@@ -142,6 +152,7 @@ def _gain_text(gain: PipelineGain) -> str:
     if gain.training_differs:
         return f"{title}\n  not compared: the models differ in {'; '.join(gain.training_differs)}"
     lines = [metric_table(title, estimate_rows(f"difference, {gain.breasts} breasts", gain.metrics), COMPARED)]
+    lines += unreliable_text(gain.metrics)
     if gain.pipelines_differ:
         lines.append(f"  the pipelines differ in {'; '.join(gain.pipelines_differ)}")
     if gain.unpaired:
@@ -179,7 +190,7 @@ def _published_text(published: Sequence[Published], rows: Sequence[Table2Row]) -
 def _row_text(row: Table2Row) -> str:
     rows = estimate_rows(f"ours, {len(row.ours.pool.test)} test breasts", row.ours.metrics)
     rows += [_printed(f"paper, setting {paper.setting}, {reading}", paper) for paper, reading in row.paper]
-    text = metric_table(row.ours.pool.title, rows, COMPARED)
+    text = "\n".join([metric_table(row.ours.pool.title, rows, COMPARED), *unreliable_text(row.ours.metrics)])
     best = row.ours.above
     if best:
         verdict = "above it" if best.proved else "not proved above it"

@@ -96,6 +96,14 @@ def estimate_rows(label: str, estimates: Mapping[str, Estimate]) -> list[MetricR
     return [(text, {name: getattr(found, end) for name, found in estimates.items()}, 3) for end, text in ends]
 
 
+def unreliable_text(estimates: Mapping[str, Estimate]) -> list[str]:
+    """Name the metrics that many replicates do not define; no line where there are none."""
+    many = [
+        f"{name} ({e.undefined} of {e.replicates})" for name, e in estimates.items() if e.is_unreliable and e.low is not None
+    ]
+    return [f"  unreliable intervals, not defined in many replicates: {', '.join(many)}"] if many else []
+
+
 def difference_text(auc: AucDifference) -> str:
     """Difference of two areas under the ROC curve, with its interval."""
     return f"{auc.first - auc.second:+.3f} ({auc.low:+.3f} to {auc.high:+.3f}, DeLong)"

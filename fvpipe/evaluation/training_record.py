@@ -70,7 +70,8 @@ def runs_of(params: Params, chosen: Mapping[str, Sequence[str]], seeds: Sequence
         splits = dict.fromkeys(file for name in names for file in params.split_files(name))
     except ValueError as error:
         raise ParameterError(f"params.yaml: {error}") from None
-    return [Run(p, s, m, n) for p in pipelines for s in splits for m in models for n in seeds or params.runs.seeds]
+    chosen_seeds = tuple(dict.fromkeys(seeds or params.runs.seeds))
+    return [Run(p, s, m, n) for p in pipelines for s in splits for m in models for n in chosen_seeds]
 
 
 def titled(name: object, simulated: bool) -> str:
@@ -251,6 +252,21 @@ def probabilities(predictions: Iterable[Prediction]) -> NDArray[np.float64]:
 def predictions_table(predictions: Sequence[Prediction]) -> bytes:
     """Write ``predictions.csv``."""
     return format_csv(COLUMNS, ([*astuple(p)] for p in predictions))
+
+
+def read_run(models: Path, place: Path) -> TrainedRun:
+    """:func:`read_trained` of the folder `place` in ``cache/models``, which must hold the training of that name.
+
+    Raises
+    ------
+    InputError
+        The folder was copied or renamed: under the name of another training its results would be taken for those.
+    """
+    found = read_trained(models / place)
+    if found.record.run.path != place:
+        there = models / found.record.run.path
+        raise InputError(f"{models / place}: holds the training {found.record.run}; rename it to {there}, or remove it")
+    return found
 
 
 def read_trained(folder: Path) -> TrainedRun:

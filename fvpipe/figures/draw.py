@@ -9,7 +9,7 @@ from fvpipe.comparison.summary import read_answers
 from fvpipe.config.pipeline import Pipeline, load_pipeline
 from fvpipe.dicom.elements import silenced
 from fvpipe.errors import FvpipeError, InputError
-from fvpipe.evaluation.split_files import read_split
+from fvpipe.evaluation.split_table import read_split
 from fvpipe.figures.differences import draw_differences
 from fvpipe.figures.pipelines import draw_pipeline
 from fvpipe.figures.protocols import SplitCounts, count_split, draw_protocols

@@ -60,7 +60,7 @@ def draw_workflow(params: Params, indexes: Sequence[Index], receipts: Mapping[tu
         Receipts of the shard folders that there are, by pipeline and data set.
     """
     pipelines = [*params.pipelines, *dict.fromkeys(name for name, _ in receipts if name not in params.pipelines)]
-    trained = {dataset for file in params.runs.splits for dataset in _datasets(params.split_of(file))}
+    trained = {dataset for file in _files(params) for dataset in _datasets(params.split_of(file))}
     cells = [_cells(index, pipelines, receipts, trained) for index in indexes]
     heights = [max(map(len, row)) * LINE + PAD for row in cells]
     starts = [TOP + sum(heights[:i]) + i * GAP for i in range(len(heights))]
@@ -125,6 +125,11 @@ def _cells(
     return [images, breasts, samples]
 
 
+def _files(params: Params) -> list[str]:
+    """Splits that are trained; of a ``kfold`` its folds."""
+    return list(dict.fromkeys(file for name in params.runs.splits for file in params.split_files(name)))
+
+
 def _datasets(split: Split) -> tuple[str, ...]:
     return (*split.datasets, *split.test)
 
@@ -134,7 +139,7 @@ def _labels(counts: Mapping[str, int]) -> list[Shown]:
 
 
 def _trained(params: Params) -> list[Shown]:
-    axes = {"model": params.runs.models, "pipeline": params.pipelines, "split": params.runs.splits, "seed": params.runs.seeds}
+    axes = {"model": params.runs.models, "pipeline": params.pipelines, "split": _files(params), "seed": params.runs.seeds}
     counts = [f"{len(values)} {name}{'s' * (len(values) != 1)}" for name, values in axes.items()]
     trainings = math.prod(map(len, axes.values()))
     return [

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from fvpipe.config.loading import digest_of
 from fvpipe.config.pipeline import Fuse, load_pipeline
 from fvpipe.errors import InputError, LeakError, ShardError, SwappedShardError, TrainingError
-from fvpipe.evaluation.split_files import read_split
+from fvpipe.evaluation.split_table import digest_of_split, read_split
 from fvpipe.evaluation.splits import Assignment, Candidate, Part, leaks
 from fvpipe.evaluation.training_record import Prediction
 from fvpipe.imaging.pixel_digest import unturned
@@ -68,7 +68,7 @@ def load_cohort(project: Project, pipeline: str, split: str) -> Cohort:
     ShardError
         Shards are missing, of another pipeline or preprocessing version, or older than the labels.
     TrainingError
-        Training or test part is empty, or validation lacks a class.
+        Training or test part is empty, or training or validation lacks a class.
     """
     settings = project.params.split_of(split)
     path = project.splits / f"{split}.csv"
@@ -106,14 +106,15 @@ def load_cohort(project: Project, pipeline: str, split: str) -> Cohort:
     empty = [part.value for part in (Part.TRAIN, Part.TEST) if part.value not in {b.part for b in breasts}]
     if empty:
         raise TrainingError(f"{path}: no breast of it is in the {empty[0]} part; nothing was trained")
-    classes = {b.label for b in breasts if b.part == Part.VALIDATION.value}
-    if len(classes) < 2:
-        held = {(): "no breast", (0,): "benign breasts only", (1,): "malignant breasts only"}[tuple(classes)]
-        raise TrainingError(
-            f"{path}: its validation part holds {held}, so no epoch and no threshold can be chosen; change "
-            "validation_share or seed of the split in params.yaml, and run `fvpipe split`. Nothing was trained"
-        )
-    split_digest = digest_of([[n, b, p] for (n, b), p in parts.items()])
+    for part, so in ((Part.VALIDATION, "no epoch and no threshold can be chosen"), (Part.TRAIN, "nothing can be learnt")):
+        classes = {b.label for b in breasts if b.part == part.value}
+        if len(classes) < 2:
+            held = {(): "no breast", (0,): "benign breasts only", (1,): "malignant breasts only"}[tuple(classes)]
+            raise TrainingError(
+                f"{path}: its {part.value} part holds {held}, so {so}; change validation_share or seed of the split "
+                "in params.yaml, and run `fvpipe split`. Nothing was trained"
+            )
+    split_digest = digest_of_split(parts)
     content = digest_of([split_digest, [[e.sha256 for e in s.receipt.shards] for s in opened.values()]])
     dataset = ShardDataset(tuple(opened.values()), indices)
     fuse = load_pipeline(pipeline, project.folder)[1].fuse

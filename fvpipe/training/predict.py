@@ -34,12 +34,15 @@ class BreastPrediction:
 
     Attributes
     ----------
+    dataset : str
+        The project's data set that holds the files; empty where none does.
     sample : FusedSample
         Input of the model as a shard would hold it.
     image : float32 array, shape (C, H, W)
         The same in [0, 1].
     """
 
+    dataset: str
     breast: Breast
     sample: FusedSample
     image: NDArray[np.float32]
@@ -160,7 +163,7 @@ def predict(
         policy = readings[breast.images[0].path].policy
         sample = _sample(SampleTask(str(root), "", breast.cc, breast.mlo, ("", ""), (None, None), policy, settings))
         if isinstance(sample, FusedSample):
-            predictions.append(_predict(breast, sample, model))
+            predictions.append(_predict(names[0] if names else "", breast, sample, model))
             continue
         rejected.append(sample)
         if left := breast.without([sample.what], needed):
@@ -180,10 +183,10 @@ def _sample(task: SampleTask) -> FusedSample | Rejection:
     return result.sample
 
 
-def _predict(breast: Breast, sample: FusedSample, model: Classifier) -> BreastPrediction:
+def _predict(dataset: str, breast: Breast, sample: FusedSample, model: Classifier) -> BreastPrediction:
     image = sample.image.astype(np.float32) * np.float32(SCALES[sample.image.dtype.name])
     image = image if image.ndim == 3 else image[None]
     device = next(model.parameters()).device
     with torch.inference_mode():
         score = probability(model(torch.from_numpy(image[None]).to(device))).item()
-    return BreastPrediction(breast, sample, image, score)
+    return BreastPrediction(dataset, breast, sample, image, score)
