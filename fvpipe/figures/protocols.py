@@ -52,19 +52,11 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class SplitCounts:
-    """Breasts of one split file.
+    """Breasts of one split file."""
 
-    Attributes
-    ----------
-    name, setting : str
-        Stem of the file, and the setting of its split.
-    parts : mapping of (str, Part) to list of Facts
-        Breasts of each data set and part.
-    """
-
-    name: str
-    setting: str
-    parts: Mapping[tuple[str, Part], Sequence[Facts]]
+    name: str  # stem of the file
+    setting: str  # of its split
+    parts: Mapping[tuple[str, Part], Sequence[Facts]]  # breasts of each data set and part
 
     @property
     def datasets(self) -> list[str]:

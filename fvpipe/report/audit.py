@@ -54,82 +54,40 @@ KINDS = {
 
 @dataclass(frozen=True, slots=True)
 class WorstImage:
-    """An image to check by eye.
-
-    Attributes
-    ----------
-    path, breast_id, vendor, view : str
-        The image; `breast_id` is empty if it is not paired.
-    kind : str
-        Key of :data:`KINDS`.
-    why : str
-        Measurement that put it on the list.
-    flags : tuple of str
-        Names of its flags.
-    """
+    """An image to check by eye."""
 
     path: str
-    breast_id: str
+    breast_id: str  # empty if it is not paired
     vendor: str
     view: str
-    kind: str
-    why: str
-    flags: tuple[str, ...]
+    kind: str  # key of :data:`KINDS`
+    why: str  # measurement that put it on the list
+    flags: tuple[str, ...]  # names of its flags
 
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """Results of an audit, from which the page and the JSON are made.
-
-    Attributes
-    ----------
-    dataset, license : str
-        Name and license of the data set.
-    simulated : bool
-        Whether the data set is simulated.
-    pipeline, pipeline_digest : str
-        Pipeline whose window and segmentation were used.
-    preprocessing_version : int
-        Version of the preprocessing.
-    files, images, breasts, measured : int
-        Files in the folder, images by their headers, pairs, and images whose pixels were read.
-    rejections : mapping of str to int
-        Number of rejections by reason code.
-    rejected : tuple of Rejection
-        Rejections of faulty files and breasts.
-    flags, methods : mapping of str to int
-        Number of images by flag and by segmentation method; for the flags of shared pixels, of breasts.
-    verdicts : mapping of str to int
-        Number of images by the verdict on their crop.
-    groups : tuple of GroupReport
-        One report per vendor and view.
-    pairs : PairReport
-        CC against MLO.
-    brightness : tuple of BrightnessReport
-        Brightness of the breast by vendor, after the paper's normalization and after the recommended one.
-    worst : tuple of WorstImage
-        Images to check by eye, the worst first.
-    """
+    """Results of an audit, from which the page and the JSON are made."""
 
     dataset: str
     simulated: bool
     license: str
-    pipeline: str
+    pipeline: str  # whose window and segmentation were used
     pipeline_digest: str
     preprocessing_version: int
-    files: int
-    images: int
-    breasts: int
-    measured: int
-    rejections: Mapping[str, int]
-    rejected: tuple[Rejection, ...]
-    flags: Mapping[str, int]
-    methods: Mapping[str, int]
-    verdicts: Mapping[str, int]
-    groups: tuple[GroupReport, ...]
-    pairs: PairReport
-    brightness: tuple[BrightnessReport, ...]
-    worst: tuple[WorstImage, ...]
+    files: int  # in the folder
+    images: int  # by their headers
+    breasts: int  # pairs
+    measured: int  # images whose pixels were read
+    rejections: Mapping[str, int]  # number by reason code
+    rejected: tuple[Rejection, ...]  # faulty files and breasts
+    flags: Mapping[str, int]  # number of images by flag; for the flags of shared pixels, of breasts
+    methods: Mapping[str, int]  # number of images by segmentation method
+    verdicts: Mapping[str, int]  # number of images by the verdict on their crop
+    groups: tuple[GroupReport, ...]  # one per vendor and view
+    pairs: PairReport  # CC against MLO
+    brightness: tuple[BrightnessReport, ...]  # by vendor, after the paper's normalization and after the recommended one
+    worst: tuple[WorstImage, ...]  # images to check by eye, the worst first
 
     def to_json(self) -> dict[str, Any]:
         """Convert to dictionaries, lists, strings and numbers."""

@@ -47,21 +47,12 @@ class VendorBrightness:
 
 @dataclass(frozen=True, slots=True)
 class BrightnessReport:
-    """Brightness by vendor after one normalization.
+    """Brightness by vendor after one normalization."""
 
-    Attributes
-    ----------
-    normalization : str
-        Key of :data:`NORMALIZATIONS`.
-    vendors : tuple of VendorBrightness
-        Vendors with at least :data:`MIN_VENDOR_IMAGES` images, in alphabetical order.
-    auc : float or None
-        Area under the ROC curve with which mean brightness tells two vendors apart, .5 to 1, averaged over all pairs of
-        vendors; None with fewer than two vendors.
-    """
-
-    normalization: str
-    vendors: tuple[VendorBrightness, ...]
+    normalization: str  # key of :data:`NORMALIZATIONS`
+    vendors: tuple[VendorBrightness, ...]  # vendors with at least :data:`MIN_VENDOR_IMAGES` images, in alphabetical order
+    # Area under the ROC curve with which mean brightness tells two vendors apart, .5 to 1, averaged over all pairs of vendors;
+    # None with fewer than two vendors
     auc: float | None
 
 

@@ -35,81 +35,40 @@ COLUMNS = 100  # of a text table
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """How another library's reading of an image differs.
+    """How another library's reading of an image differs."""
 
-    Attributes
-    ----------
-    what : str
-        ``size``, ``polarity`` (light and dark are exchanged), ``rescale`` (all values differ by one factor and offset),
-        or ``pixels``.
-    detail : str
-        Of size and rescale, what was found.
-    largest : float or None
-        Largest absolute difference of values; None where the sizes differ.
-    row, column : int
-        Where it is, first in reading order.
-    share : float
-        Share of pixels that differ by more than the tolerance.
-    """
-
+    # size, polarity (light and dark are exchanged), rescale (all values differ by one factor and offset), or pixels
     what: str
-    detail: str
-    largest: float | None
-    row: int
+    detail: str  # of size and rescale, what was found
+    largest: float | None  # largest absolute difference of values; None where the sizes differ
+    row: int  # where it is, first in reading order
     column: int
-    share: float
+    share: float  # share of pixels that differ by more than the tolerance
 
 
 @dataclass(frozen=True, slots=True)
 class ComparedImage:
-    """Result of one image.
+    """Result of one image."""
 
-    Attributes
-    ----------
-    path : str
-        Relative to the input folder.
-    library : str
-        The library that read it; empty if none could.
-    difference : Difference or None
-        None where it agrees, or was not read.
-    others : tuple of (str, str)
-        Where it differs: what each other library says, as `Difference.what`, ``same`` or ``unread``.
-    unread : str
-        Why no library could read it.
-    """
-
-    path: str
-    library: str = ""
-    difference: Difference | None = None
+    path: str  # relative to the input folder
+    library: str = ""  # the library that read it; empty if none could
+    difference: Difference | None = None  # None where it agrees, or was not read
+    # Where it differs: what each other library says, as `Difference.what`, "same" or "unread"
     others: tuple[tuple[str, str], ...] = ()
-    unread: str = ""
+    unread: str = ""  # why no library could read it
 
 
 @dataclass(frozen=True, slots=True)
 class DecoderComparison:
-    """Results of a comparison.
-
-    Attributes
-    ----------
-    dataset : str
-        Name of the data set.
-    images, seed : int
-        Images that passed the header rules, of which the sample was drawn with the seed.
-    rejected : int
-        Files that are rejected, by their header or, of the sample, by their pixels: they are not compared.
-    read_by : dict of str to int
-        Number of compared images by library and version.
-    differing, unread : tuple of ComparedImage
-        Images that differ, and images that no library could read, by path.
-    """
+    """Results of a comparison."""
 
     dataset: str
-    images: int
+    images: int  # that passed the header rules; the sample was drawn of them
     seed: int
-    rejected: int
-    read_by: dict[str, int]
-    differing: tuple[ComparedImage, ...]
-    unread: tuple[ComparedImage, ...]
+    rejected: int  # files that are rejected, by their header or, of the sample, by their pixels: they are not compared
+    read_by: dict[str, int]  # number of compared images by library and version
+    differing: tuple[ComparedImage, ...]  # by path
+    unread: tuple[ComparedImage, ...]  # those that no library could read, by path
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""

@@ -18,24 +18,12 @@ SIDES = ("top", "bottom", "left", "right")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SampleFinding:
-    """A finding on a view that the sample shows.
+    """A finding on a view that the sample shows."""
 
-    Attributes
-    ----------
-    view : View
-        View on which it was drawn.
-    number : int
-        Place among the findings of its view, in the order of the table, from 1.
-    box : tuple of four float
-        Top, bottom, left, right in source pixels.
-    outline : float64 array, shape (n, 2)
-        Corners of the box in the sample: rows and columns.
-    """
-
-    view: View
-    number: int
-    box: tuple[float, ...]
-    outline: NDArray[np.float64]
+    view: View  # on which it was drawn
+    number: int  # place among the findings of its view, in the order of the table, from 1
+    box: tuple[float, ...]  # top, bottom, left, right in source pixels
+    outline: NDArray[np.float64]  # (n, 2): corners of the box in the sample: rows and columns
 
 
 def read_findings(shards: Shards) -> dict[str, list[SampleFinding]]:

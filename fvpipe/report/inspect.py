@@ -37,20 +37,12 @@ PIXEL_RULES = ("decoded pixels", "window and VOI LUT")
 
 @dataclass(frozen=True, slots=True)
 class PixelTask:
-    """An image to decode in a fresh process, which the decoder may crash.
+    """An image to decode in a fresh process, which the decoder may crash."""
 
-    Attributes
-    ----------
-    path : str
-        Absolute path of the file.
-    with_png : bool
-        Draw it, too.
-    """
-
-    path: str
+    path: str  # absolute
     header: PixelHeader
     pipeline: Pipeline
-    with_png: bool
+    with_png: bool  # draw it, too
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,64 +34,29 @@ PREVIEW_SIDE = 300  # pixels of the longer side of a preview
 
 @dataclass(frozen=True, slots=True)
 class ImageTask:
-    """One image to measure or to draw, sent to a worker.
+    """One image to measure or to draw, sent to a worker."""
 
-    Attributes
-    ----------
-    root : str
-        Absolute path of the input folder.
-    record : ImageRecord
-        Header of the image, as in the index.
-    state : str
-        State of the file, as in the index.
-    policy : HeaderPolicy
-        Policy with which the header was read.
-    pipeline : Pipeline
-        Window and segmentation.
-    """
-
-    root: str
-    record: ImageRecord
-    state: str
-    policy: HeaderPolicy
-    pipeline: Pipeline
+    root: str  # absolute path of the input folder
+    record: ImageRecord  # header of the image, as in the index
+    state: str  # state of the file, as in the index
+    policy: HeaderPolicy  # policy with which the header was read
+    pipeline: Pipeline  # window and segmentation
 
 
 @dataclass(frozen=True, slots=True)
 class ImageMeasurement:
-    """Measurements of one image; NaN if nothing was segmented.
+    """Measurements of one image; NaN if nothing was segmented."""
 
-    Attributes
-    ----------
-    record : ImageRecord
-        Header of the image.
-    method : str
-        Threshold method whose mask was accepted, ``whole_frame`` or ``none``.
-    flags : Flag
-        Flags of the image, as CC bits whichever view it is.
-    share : float
-        Mask area as a share of the image.
-    aspect : float
-        Width / height of the breast's bounding box.
-    threshold : float
-        Threshold as a share of the range of the value table.
-    area : float
-        Mask area in source pixels.
-    brightness : tuple of Brightness
-        Inside the outline, after each normalization of :data:`fvpipe.report.brightness.NORMALIZATIONS`; empty without one.
-    pixel_digest : Digest or None
-        Digest of the decoded stored values.
-    """
-
-    record: ImageRecord
-    method: str
-    flags: Flag
-    share: float = math.nan
-    aspect: float = math.nan
-    threshold: float = math.nan
-    area: float = math.nan
+    record: ImageRecord  # header of the image
+    method: str  # threshold method whose mask was accepted, whole_frame or none
+    flags: Flag  # flags of the image, as CC bits whichever view it is
+    share: float = math.nan  # mask area as a share of the image
+    aspect: float = math.nan  # width / height of the breast's bounding box
+    threshold: float = math.nan  # threshold as a share of the range of the value table
+    area: float = math.nan  # mask area in source pixels
+    # Inside the outline, after each normalization of :data:`fvpipe.report.brightness.NORMALIZATIONS`; empty without one
     brightness: tuple[Brightness, ...] = ()
-    pixel_digest: Digest | None = None
+    pixel_digest: Digest | None = None  # digest of the decoded stored values
 
     @property
     def vendor(self) -> str:
@@ -116,18 +81,10 @@ class ImageMeasurement:
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """Drawing of one image.
+    """Drawing of one image."""
 
-    Attributes
-    ----------
-    jpeg : bytes
-        Contents of a JPEG file.
-    failures : str
-        Quality gates that the threshold methods failed, and limits that a good crop keeps; empty if none did.
-    """
-
-    jpeg: bytes
-    failures: str
+    jpeg: bytes  # contents of a JPEG file
+    failures: str  # quality gates that the threshold methods failed, and limits that a good crop keeps; empty if none did
 
 
 def measure_images(tasks: Sequence[ImageTask]) -> list[ImageMeasurement | Rejection]:
