@@ -6,6 +6,7 @@ import json
 import os
 import stat
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -227,7 +228,7 @@ def _compared(
         result = compare_decoders(index(source, pool, file_cache), size or None, seed, pool)
     if not as_json:
         echo(comparison_text(result))
-    return result.to_json()
+    return asdict(result)
 
 
 @click.command()

@@ -220,12 +220,10 @@ def _compare_breasts(found: Index, rows: Mapping[str, ImageMeasurement]) -> tupl
 
 def _draw(found: Index, pipeline: Pipeline, images: Sequence[ImageRecord], workers: Workers) -> dict[str, Preview]:
     """Draw images; the previews by path, without those that could not be drawn."""
-    previews = {}
+    previews = dict[str, Preview]()
     with progress(f"draw {found.source.name}", len(images), "images") as advance:
-        for batch in workers.run(draw_previews, list(enumerate(_tasks(found, pipeline, images)))):
-            for each in batch:
-                if not isinstance(each, Crash) and isinstance(each[1], Preview):
-                    previews[images[each[0]].path] = each[1]
+        for batch in workers.run(draw_previews, _tasks(found, pipeline, images)):
+            previews |= {each.path: each for each in batch if isinstance(each, Preview)}
             advance(len(batch))
     return previews
 

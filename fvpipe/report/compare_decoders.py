@@ -6,7 +6,7 @@ import math
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -69,10 +69,6 @@ class DecoderComparison:
     read_by: dict[str, int]  # number of compared images by library and version
     differing: tuple[ComparedImage, ...]  # by path
     unread: tuple[ComparedImage, ...]  # those that no library could read, by path
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain values."""
-        return asdict(self)
 
 
 def compare_decoders(found: Index, size: int | None, seed: int, workers: Workers) -> DecoderComparison:

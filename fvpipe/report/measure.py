@@ -83,6 +83,7 @@ class ImageMeasurement:
 class Preview:
     """Drawing of one image."""
 
+    path: str  # of the image
     jpeg: bytes  # contents of a JPEG file
     failures: str  # quality gates that the threshold methods failed, and limits that a good crop keeps; empty if none did
 
@@ -123,10 +124,10 @@ def _relative_threshold(image: DecodedImage, segmentation: Segmentation) -> floa
     return (segmentation.threshold - low) / (high - low) if high > low else math.nan
 
 
-def draw_previews(tasks: Sequence[tuple[int, ImageTask]]) -> list[tuple[int, Preview | Rejection]]:
-    """Draw numbered images on a worker."""
+def draw_previews(tasks: Sequence[ImageTask]) -> list[Preview | Rejection]:
+    """Draw images on a worker."""
     cv2.setNumThreads(1)
-    return [(number, _preview(task)) for number, task in tasks]
+    return [_preview(task) for task in tasks]
 
 
 def _preview(task: ImageTask) -> Preview | Rejection:
@@ -138,7 +139,7 @@ def _preview(task: ImageTask) -> Preview | Rejection:
     failed = [_failed_gates(attempt) for attempt in trace.attempts if not attempt.passes] if trace else []
     if trace and not trace.attempts:
         failed = ["air is white, as in a negative"]
-    return Preview(encode(drawing, ".jpg"), "; ".join([*failed, explain(found.gates)]).strip("; "))
+    return Preview(task.record.path, encode(drawing, ".jpg"), "; ".join([*failed, explain(found.gates)]).strip("; "))
 
 
 def _failed_gates(attempt: ThresholdAttempt) -> str:
