@@ -178,22 +178,13 @@ def measure_outline(mask: Mask, border: int = 0) -> dict[str, float]:
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """Measurements of what lies around an outline, which must be air: dark and even.
+    """Measurements of what lies around an outline, which must be air: dark and even."""
 
-    Attributes
-    ----------
-    faint : float
-        Share of the outline where brightness hardly rises inwards, as where air is taken for the breast.
-    ring : float
-        Logarithmic bins by which the 75th percentile of the ring around the outline is above the median of the air further
-        away; 0 if there is no such air.
-    unevenness : float
-        Logarithmic bins between the 10th and the 75th percentile of air; 0 if there is none.
-    """
-
-    faint: float
+    faint: float  # share of the outline where brightness hardly rises inwards, as where air is taken for the breast
+    # Logarithmic bins by which the 75th percentile of the ring around the outline is above the median of the air further away;
+    # 0 if there is no such air
     ring: float
-    unevenness: float
+    unevenness: float  # logarithmic bins between the 10th and the 75th percentile of air; 0 if there is none
 
     @property
     def doubt(self) -> float:
