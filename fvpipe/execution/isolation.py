@@ -48,21 +48,11 @@ WAYS_OUT = (
 
 @dataclass(frozen=True, slots=True)
 class Crash(Generic[TaskT]):
-    """A task that ended every process that tried it.
-
-    Attributes
-    ----------
-    task : object
-        The task.
-    detail : str
-        How the last process ended.
-    timed_out : bool
-        The task took longer than it may.
-    """
+    """A task that ended every process that tried it."""
 
     task: TaskT
-    detail: str
-    timed_out: bool = False
+    detail: str  # how the last process ended
+    timed_out: bool = False  # the task took longer than it may
 
     def rejection(self, path: str) -> Rejection:
         """The rejection of the file at `path`, which the task read."""
