@@ -118,7 +118,7 @@ def predict(
             "threshold": record.threshold,
             "above_threshold": prediction.probability >= record.threshold,
             "decision": "malignant" if prediction.probability >= record.threshold else "benign",
-            "flags": [str(flag.name).lower() for flag in prediction.sample.flags],
+            "flags": [flag.code for flag in prediction.sample.flags],
         }
         if gradcam is not None:
             from fvpipe.training.gradcam import draw, heat_map, peaks

@@ -28,7 +28,7 @@ from fvpipe.progress import progress
 from fvpipe.reasons import NOT_BROKEN, CropVerdict, Flag, Reason, Rejection, crop_verdict
 from fvpipe.report.brightness import BrightnessReport, brightness_reports
 from fvpipe.report.html import data_uri, render
-from fvpipe.report.inspect import flag_names
+from fvpipe.report.inspect import view_flag_codes
 from fvpipe.report.measure import ImageMeasurement, ImageTask, Preview, draw_previews, measure_images
 from fvpipe.report.statistics import (
     Deviation,
@@ -160,7 +160,7 @@ def audit(
         measured=len(measured),
         rejections=count_values(rejection.reason.value for rejection in rejections),
         rejected=tuple(rejection for rejection in rejections if rejection.reason not in NOT_BROKEN),
-        flags=count_values(name for flags in (*(row.flags for row in measured), *shared) for name in flag_names(flags)),
+        flags=count_values(name for flags in (*(row.flags for row in measured), *shared) for name in view_flag_codes(flags)),
         methods=count_values(row.method for row in measured),
         verdicts={verdict.value: verdicts[verdict] for verdict in CropVerdict},
         groups=group_reports(measured),
@@ -258,7 +258,7 @@ def _explain(row: ImageMeasurement, deviations: Mapping[str, Deviation], preview
         why = "one value only"
     else:
         why = (preview.failures if preview else "") or "the two methods disagree"
-    return WorstImage(path, breast_id, row.vendor, row.record.view.value, kind, why, tuple(flag_names(row.flags)))
+    return WorstImage(path, breast_id, row.vendor, row.record.view.value, kind, why, tuple(view_flag_codes(row.flags)))
 
 
 # --- the page ---------------------------------------------------------------------------------------------------------

@@ -189,14 +189,14 @@ def _pixel_facts(image: DecodedImage, found: Segmentation, seen: SegmentationTra
             "mean inside": None if math.isnan(found.mean) else found.mean,
             "breast box": list(found.tight_box.as_tuple()),
             "crop box": list(found.box.as_tuple()),
-            "flags": flag_names(constant_flags(found.flags | image.flags, [is_constant(image)])),
+            "flags": view_flag_codes(constant_flags(found.flags | image.flags, [is_constant(image)])),
         },
     }
 
 
-def flag_names(flags: Flag) -> list[str]:
-    """Return the names of the flags of one view."""
-    return [str(flag.name).lower().removeprefix("cc_") for flag in flags]
+def view_flag_codes(flags: Flag) -> list[str]:
+    """Return the codes of the flags of one image, which are those of a CC."""
+    return [flag.code.removeprefix("cc_") for flag in flags]
 
 
 def attempt_facts(attempt: ThresholdAttempt) -> dict[str, Any]:

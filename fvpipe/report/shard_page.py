@@ -113,7 +113,7 @@ def _card(sample: Sample, findings: list[SampleFinding]) -> dict[str, Any]:
     return {
         "breast_id": sample.breast_id,
         "label": LABEL_NAMES[sample.label],
-        "flags": [str(flag.name).lower() for flag in sample.flags],
+        "flags": [flag.code for flag in sample.flags],
         "width": image.shape[1],
         "height": image.shape[0],
         "uri": data_uri(encode(np.rint(image * 255).astype(np.uint8), ".jpg", 88)),
