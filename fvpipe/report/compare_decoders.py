@@ -24,13 +24,13 @@ from fvpipe.execution.workers import Workers
 from fvpipe.imaging.decoded_image import DecodedImage
 from fvpipe.imaging.histogram import bands
 from fvpipe.indexing.index import Index
+from fvpipe.printable import LINE_COLUMNS
 from fvpipe.progress import progress
 from fvpipe.reasons import Rejection
 from fvpipe.report.measure import ImageTask, read_image
 
 LOSSY_STEPS = 2  # stored values by which decoders of lossy syntaxes may differ; those of lossless ones must agree
 ROUNDING = 1e-6  # of the step of one stored value: float arithmetic in another order
-COLUMNS = 100  # of a text table
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +231,7 @@ def comparison_text(result: DecoderComparison) -> str:
 
 def _with_path(line: str, path: str) -> str:
     """Append a path, shortened in the middle where the line is full; an unusual character is a question mark."""
-    path, room = "".join(c if c.isprintable() else "?" for c in path), max(COLUMNS - len(line) - 1, 24)
+    path, room = "".join(c if c.isprintable() else "?" for c in path), max(LINE_COLUMNS - len(line) - 1, 24)
     if len(path) > room:
         path = f"{path[: room // 3 - 3]}...{path[-(room - room // 3) :]}"
-    return f"{line[: COLUMNS - 1 - len(path)]} {path}"
+    return f"{line[: LINE_COLUMNS - 1 - len(path)]} {path}"
