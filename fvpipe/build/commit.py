@@ -19,7 +19,7 @@ from typing import Any
 from fvpipe.build.build_file import build_record
 from fvpipe.build.plan import Limits, Target
 from fvpipe.build.schedule import Samples
-from fvpipe.build.targets import cell_of, filled_forms
+from fvpipe.build.target_forms import cell_of, filled_forms
 from fvpipe.config.loading import digest_of
 from fvpipe.errors import QualityError, ReceiptError, StorageError
 from fvpipe.indexing.index import Index

@@ -19,7 +19,7 @@ from fvpipe.types import NO_DIGEST, Breast, Digest, ImageRecord
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The shard folder of one pipeline and one data set."""
+    """The shard folder of one pipeline and one data set; what a model learns to tell is in `shards/targets.py`."""
 
     dataset: str
     pipeline_name: str

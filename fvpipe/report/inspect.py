@@ -54,7 +54,7 @@ class PixelReport:
     png: bytes = b""
 
 
-def inspect_dicom(path: Path, reading: Reading, pipeline_name: str, png: Path | None, timeout: float = 120.0) -> dict[str, Any]:
+def inspect_dicom(path: Path, reading: Reading, pipeline_name: str, png: Path | None, timeout: float) -> dict[str, Any]:
     """Every decision on one file, without anything of a patient's identity.
 
     Parameters

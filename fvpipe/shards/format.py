@@ -1,4 +1,4 @@
-"""Format of a shard folder: file names and receipt."""
+"""Format of a shard folder: file names, the shard of a patient, and the receipt."""
 
 from __future__ import annotations
 
