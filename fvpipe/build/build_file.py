@@ -19,7 +19,7 @@ def build_record(samples: Samples, written: int, seconds: float, states: Mapping
     Parameters
     ----------
     samples : Samples
-        What the build made.
+        Result of the build.
     written : int
         Shards that were written.
     seconds : float

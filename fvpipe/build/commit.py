@@ -94,10 +94,10 @@ def commit(samples: Samples, limits: Limits, begun: float, say: Callable[[str], 
         with progress(f"write {target.pipeline_name}/{found.source.name}", len(by_shard), "shards") as advance:
             for i, members in sorted(by_shard.items()):
                 rows = [_row(breast, samples.shared) for breast, _ in members]
-                told: list[object] = [attributes, [[key, *astuple(row)] for (_, key), row in zip(members, rows, strict=True)]]
+                held: list[object] = [attributes, [[key, *astuple(row)] for (_, key), row in zip(members, rows, strict=True)]]
                 cells = {form: [cell_of(form, breast) for breast, _ in members] for form in forms}
-                told += [[form.path, form.attributes, each] for form, each in cells.items()]
-                content = digest_of(told)
+                held += [[form.path, form.attributes, each] for form, each in cells.items()]
+                content = digest_of(held)
                 known = entry = _unchanged(target.out, old, i, content, trusted)
                 if entry is None or reread:
                     part = target.out / f".{shard_name(i)}.{os.getpid()}.part"
@@ -183,7 +183,7 @@ OWN_FILES = re.compile(r"shard-\d{5,}\.h5|index\.json|(breasts|rejected|images|f
 
 
 def _committed(target: Target) -> Receipt | None:
-    """The receipt that is there, or None; a folder with anything that fvpipe did not write is not touched."""
+    """Read the present receipt, or None; a folder with anything that fvpipe did not write is rejected."""
     try:
         foreign = sorted(name for name in os.listdir(target.out) if not OWN_FILES.fullmatch(name))
     except FileNotFoundError:
@@ -202,7 +202,7 @@ def _committed(target: Target) -> Receipt | None:
 
 
 def recorded_states(build_file: Path) -> dict[str, str]:
-    """How each shard's file was left by the last build: name -> size, times and inode; of the receipt its SHA-256."""
+    """State in which the last build left each shard's file: name -> size, times and inode; of the receipt its SHA-256."""
     try:
         found = json.loads(read_regular(build_file, MAX_RECEIPT_BYTES))["shard_files"]
         return {str(name): str(state) for name, state in found.items()}
@@ -271,7 +271,7 @@ def _receipt(
 
 
 def _remove_strays(out: Path, receipt: Receipt) -> None:
-    """Shards that the new receipt does not list, and what a killed build left half-written."""
+    """Remove shards that the new receipt does not list, and files that a killed build left half-written."""
     known = {entry.file for entry in receipt.shards}
     for file in out.iterdir():
         if re.fullmatch(r"shard-\d{5,}\.h5", file.name) and file.name not in known:

@@ -21,7 +21,7 @@ FILE = click.Path(path_type=Path, dir_okay=False, readable=False)
 
 
 class NumberRange(click.FloatRange):
-    """Range of numbers, of which NaN, which is neither too small nor too large, is none."""
+    """Range of numbers, without NaN, which is neither too small nor too large."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Parse `value`."""

@@ -124,7 +124,7 @@ def predict(
             from fvpipe.training.gradcam import draw, heat_map, peaks
 
             heat = heat_map(model, prediction.image)
-            image = gradcam / f"{prediction.sample.source_digests[0][:16]}.png"  # an identifier is no safe file name
+            image = gradcam / f"{prediction.sample.source_digests[0][:16]}.png"  # an identifier is not a safe file name
             draw(prediction, heat, image)
             result["gradcam"] = str(image)
             tops = peaks(prediction, heat)

@@ -1,4 +1,4 @@
-"""Chart of what comparisons of pipelines found: each answer with its interval, beside the value that means nothing."""
+"""Chart of what comparisons of pipelines found: each answer with its interval, beside the value of no effect."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""All figures of a project: what each needs is read, and one whose data are missing is left out with a message."""
+"""All figures of a project; one whose data are missing is left out with a message."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def write_figures(project: Project, datasets: Sequence[str], pipelines: Sequence
     out : Path
         Folder.
     say : callable
-        Is told what is left out, and why.
+        Receives a line for each figure that is left out, with the reason.
 
     Returns
     -------

@@ -199,8 +199,8 @@ def _draw_sample(axes: Axes, steps: PipelineSteps) -> None:
             color=BLUE,
         )
     ranges = np.asarray(sample.intensity_range, np.float64).reshape(-1, 2)
-    told = "; ".join(f"{low:.5g} to {high:.5g}" for low, high in ranges if not math.isnan(low))
-    _below(axes, f"{told} became 0 to 1")
+    ranges_text = "; ".join(f"{low:.5g} to {high:.5g}" for low, high in ranges if not math.isnan(low))
+    _below(axes, f"{ranges_text} became 0 to 1")
 
 
 def _show(axes: Axes, image: NDArray[np.float64], shape: Sequence[int]) -> None:

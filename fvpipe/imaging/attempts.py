@@ -53,7 +53,7 @@ class ThresholdAttempt:
     # Smallest value above the threshold, in the center of the image if the background is uneven; NaN if there is none
     threshold: float
     gates: Mapping[str, float]  # measurements for :data:`fvpipe.imaging.outline.GATES`; empty if the mask is empty
-    # What was cut off, and what is left beyond the breast: ``excess`` and ``fold`` of
+    # Parts cut off, and parts left, beyond the breast: ``excess`` and ``fold`` of
     # :func:`fvpipe.imaging.outline.breast_extent`, and ``removed``, the area taken for a light leak, as a share of all
     extent: Mapping[str, float]
     surroundings: Surroundings  # what lies around the outline
@@ -125,7 +125,7 @@ class _Candidate:
 
     @property
     def is_rival(self) -> bool:
-        """Whether there is dark and even air around the rough outline, be it faint."""
+        """Whether there is dark and even air around the rough outline, even a faint one."""
         return not self.is_frame and max(self.surroundings.ring, self.surroundings.unevenness) <= EVEN_AIR
 
 
@@ -208,7 +208,7 @@ def bright_values(thumbnail: Thumbnail, background: Background, limit: float) ->
 
 
 def _bright(thumbnail: Thumbnail, background: Background, limit: float) -> Mask:
-    """Mask of what is brighter than the background by at least the limit."""
+    """Mask of the pixels that are brighter than the background by at least the limit."""
     if background.fit is None:
         return (bright_values(thumbnail, background, limit) * np.uint8(255)).take(thumbnail.stored)
     return (background.deviation(thumbnail, slice(None)) >= limit) * np.uint8(255)

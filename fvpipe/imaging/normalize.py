@@ -135,7 +135,7 @@ def normalization(crops: list[Crop], intensity: Intensity) -> tuple[list[NDArray
 
 def is_constant(image: DecodedImage) -> bool:
     """Whether all pixels of an image that are not padding have one value, or there are none."""
-    # A few pixels tell nearly always; at reduced resolution, those beside padding could not be told from it.
+    # A few pixels nearly always suffice; at reduced resolution, those beside padding could not be distinguished from it.
     for step in (max(min(image.shape) // 64, 1), 1) if image.scale == 1 else (1,):
         stored = np.ascontiguousarray(image.stored[::step, ::step])
         extremes = _extremes(Crop(image, stored, None, None, False, image.source_shape, (0, 0)))

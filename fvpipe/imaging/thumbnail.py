@@ -34,13 +34,13 @@ class Thumbnail:
     background: int | None
     mirrored: bool  # whether `stored` is mirrored, so that the chest wall is expected on its left
     stored: NDArray[Any]  # uint8 or uint16, (rows, columns): smoothed, the chest wall on the left, without the margin
-    margin: int  # columns of one value at the chest wall, which are no part of the image
+    margin: int  # columns of one value at the chest wall, which are not part of the image
     step: int  # stored pixels per thumbnail pixel
     counts: NDArray[np.int64]  # (number of stored values,): histogram of `stored` without the border
     # (number of stored values,): value of each stored value, scaled to 0 at the robust minimum and 1 at the robust maximum, and
     # clipped
     relative: NDArray[np.float64]
-    levels: NDArray[np.float64]  # (LEVELS,): pixels of each of so many levels of the range, of those in `counts`
+    levels: NDArray[np.float64]  # (LEVELS,): number of the pixels in `counts` at each of LEVELS equal steps of the range
 
     @property
     def values(self) -> NDArray[np.float64]:

@@ -99,8 +99,8 @@ def outline_widths(segmentation: Segmentation, wall: Edge) -> Floats | None:
     Returns
     -------
     widths : float64 array, shape (INTERVALS + 1,), or None
-        In source pixels, nowhere less than that of the mask in the crop box. None where the outline is no function of the
-        row that can be trusted: the crop is not good, there is no mask, or less than 0.9 of its rows are one run of pixels.
+        In source pixels, nowhere less than that of the mask in the crop box. None where the outline is not a reliable
+        function of the row: the crop is not good, there is no mask, or less than 0.9 of its rows are one run of pixels.
     """
     mask, box, step = segmentation.mask, segmentation.box, segmentation.step
     if mask is None or segmentation.verdict is not CropVerdict.GOOD or not _is_row_convex(mask):

@@ -188,7 +188,7 @@ def _bands(
 def _kind(
     pairs: Callable[[], Iterator[tuple[NDArray[np.float64], NDArray[np.float64]]]], count: int, tolerance: float
 ) -> tuple[str, str]:
-    """What differs, from the line fitted through (value here, value there): it falls, or all pixels lie on it, or not."""
+    """Kind and detail of a difference, from the line fitted through (value here, value there): falling, exact, or neither."""
     means = np.sum([[ours.sum(), other.sum()] for ours, other in pairs()], axis=0) / count
     centered = ((ours - means[0], other - means[1]) for ours, other in pairs())
     xx, yy, xy = np.sum([[(x * x).sum(), (y * y).sum(), (x * y).sum()] for x, y in centered], axis=0)

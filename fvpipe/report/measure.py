@@ -152,7 +152,7 @@ def _failed_gates(attempt: ThresholdAttempt) -> str:
 
 
 def read_image(task: ImageTask) -> DecodedImage | Rejection:
-    """Read and decode an image on a worker, unless its file is not what the index read."""
+    """Read and decode an image on a worker, unless its file has changed since it was indexed."""
     record = task.record
     try:
         read = read_contents(Path(task.root) / record.path, task.state)

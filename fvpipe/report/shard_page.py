@@ -35,7 +35,7 @@ def write_page(shards: Path, out: Path, limit: int, figures: Path | None = None)
     limit : int
         Images of each shard folder at most: flagged ones first, then others spread evenly.
     figures : Path or None
-        Folder of figures that are shown, too, if `fvpipe figures` has drawn some there.
+        Folder of figures to show as well, if `fvpipe figures` has drawn some there.
 
     Returns
     -------

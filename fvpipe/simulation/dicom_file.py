@@ -77,7 +77,7 @@ def sequence_item(**elements: str) -> Dataset:
 def dicom_bytes(image: SimulatedImage) -> bytes:
     """Contents of the DICOM file."""
     meta = FileMetaDataset()
-    with silenced(), pydicom.config.disable_value_validation():  # VinDr-Mammo has identifiers that are no valid UIDs
+    with silenced(), pydicom.config.disable_value_validation():  # VinDr-Mammo has identifiers that are not valid UIDs
         meta.FileMetaInformationVersion = b"\0\1"
         meta.MediaStorageSOPClassUID = UID(image.media_class)
         meta.MediaStorageSOPInstanceUID = UID(image.tags["SOPInstanceUID"])

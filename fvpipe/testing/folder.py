@@ -38,7 +38,7 @@ def write_image(
     number : int
         From 1. No two numbers have the same pixels or UIDs; four after another are one study.
     laterality, view : Laterality, View
-        Of the drawn breast. The header tells them by `elements` alone.
+        Of the drawn breast. The header names them only where `elements` does.
     **elements
         Elements by keyword: what replaces or adds to a header that names no patient, side or view. None leaves one out.
     """
@@ -89,7 +89,7 @@ def index_folder(folder: Path, adapter: str, **settings: Any) -> Index:
     Parameters
     ----------
     folder : Path
-        The folder; what its headers say is cached in a file beside it.
+        The folder; its headers are cached in a file beside it.
     adapter : str
         Name of an adapter, or the path of a declaration.
     **settings
