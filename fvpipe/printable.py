@@ -15,8 +15,6 @@ def escaped(text: str, keep: str = "") -> str:
 
     Parameters
     ----------
-    text : str
-        Any text.
     keep : str
         Control characters that stay, as line ends in a text of several lines.
 

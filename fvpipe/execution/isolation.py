@@ -71,8 +71,6 @@ def run_isolated(
     ----------
     function : callable
         Takes and returns a list.
-    tasks : list
-        The tasks.
     timeout : float
         Seconds that one task may take.
 
@@ -103,8 +101,6 @@ def run_alone(function: Callable[[list[TaskT]], list[ResultT]], task: TaskT, tim
     ----------
     function : callable
         As for :func:`run_isolated`.
-    task : object
-        The task.
     timeout : float
         Seconds.
 

@@ -39,8 +39,6 @@ def write_figures(project: Project, datasets: Sequence[str], pipelines: Sequence
         Data sets to draw; all of the project if empty.
     pipelines : sequence of str
         Pipelines to draw beside those of the project.
-    out : Path
-        Folder.
     say : callable
         Receives a line for each figure that is left out, with the reason.
 

@@ -44,12 +44,8 @@ def draw_pipeline(steps: PipelineSteps, dataset: str, simulated: bool) -> Drawin
 
     Parameters
     ----------
-    steps : PipelineSteps
-        Of the breast.
-    dataset : str
-        Data set that it is of.
     simulated : bool
-        Whether that is simulated.
+        Whether the data set is simulated.
     """
     columns: list[tuple[str, str, float, Callable[[Axes, ViewSteps], None]]] = [("Decode", "image as stored", 1.02, _draw_film)]
     if steps.pipeline.segment.method != "none":

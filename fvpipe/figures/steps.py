@@ -73,18 +73,12 @@ def trace_pipeline(
 
     Parameters
     ----------
-    name : str
-        Name of the pipeline.
-    pipeline : Pipeline
-        Its settings.
     root : Path
         Input folder of the data set.
     breast : Breast
         Breast with both views.
     digests : (Digest, Digest)
         Digests of its files, of CC and MLO, as the manifest has them.
-    policy : HeaderPolicy
-        How headers are read.
 
     Raises
     ------

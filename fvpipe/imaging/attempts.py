@@ -71,8 +71,6 @@ def attempt_thresholds(thumbnail: Thumbnail, settings: Segment) -> tuple[Thresho
 
     Parameters
     ----------
-    thumbnail : Thumbnail
-        Image.
     settings : Segment
         Method and engine.
 

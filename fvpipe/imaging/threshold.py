@@ -55,8 +55,6 @@ def plateau_steps(noise: float, otsu: int) -> list[int]:
     ----------
     noise : float
         Noise of the air, as a share of the range.
-    otsu : int
-        Otsu's threshold.
 
     Returns
     -------
@@ -85,8 +83,6 @@ def stable_thresholds(joined: NDArray[np.uint8], steps: Sequence[int], otsu: int
         Logarithmic bin below which each pixel is connected with the chest wall: :func:`join_bins`.
     steps : sequence of int
         Thresholds whose areas are compared: :func:`plateau_steps`.
-    otsu : int
-        Otsu's threshold.
 
     Returns
     -------

@@ -130,8 +130,6 @@ def pair(
 
     Parameters
     ----------
-    dataset : str
-        Name of the data set.
     records : iterable of ImageRecord
         In any order: the result does not depend on it.
     labels : BreastLabels

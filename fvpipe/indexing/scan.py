@@ -88,8 +88,6 @@ def image_files(
     ----------
     scan : FolderScan
         Contents of the input folder.
-    root : Path
-        The input folder.
     file_cache : FileCache
         The first bytes of unchanged files are not read again.
 

@@ -15,11 +15,6 @@ from fvpipe.project.sharing import check_push
 class Project:
     """The folder that holds ``params.yaml``.
 
-    Parameters
-    ----------
-    folder : Path
-        The folder.
-
     Raises
     ------
     ParameterError
@@ -74,8 +69,6 @@ class Project:
 
         Parameters
         ----------
-        name : str
-            Its name.
         id_key : Path or None
             As :func:`fvpipe.config.identifier_key.identifier_key` takes it.
         keep_identifiers : bool

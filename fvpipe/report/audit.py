@@ -103,8 +103,6 @@ def audit(
 
     Parameters
     ----------
-    found : Index
-        Index of the data set.
     pipeline_name : str
         Name of the pipeline, for the report.
     pipeline : Pipeline
@@ -269,12 +267,8 @@ def write_audit(result: Audit, previews: Mapping[str, bytes], out: Path) -> None
 
     Parameters
     ----------
-    result : Audit
-        Results.
     previews : mapping of str to bytes
         JPEG of each of the worst images, by path.
-    out : Path
-        HTML file.
 
     Raises
     ------

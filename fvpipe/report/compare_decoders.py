@@ -76,8 +76,6 @@ def compare_decoders(found: Index, size: int | None, seed: int, workers: Workers
 
     Parameters
     ----------
-    found : Index
-        Index of the data set.
     size : int or None
         Number of images; None: all.
     seed : int

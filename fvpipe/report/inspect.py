@@ -59,8 +59,6 @@ def inspect_dicom(path: Path, reading: Reading, pipeline_name: str, png: Path | 
 
     Parameters
     ----------
-    path : Path
-        The file.
     reading : Reading
         How its header is read.
     pipeline_name : str

@@ -30,8 +30,6 @@ def write_page(shards: Path, out: Path, limit: int, figures: Path | None = None)
     ----------
     shards : Path
         A shard folder, or a folder of ``<pipeline>/<dataset>`` shard folders.
-    out : Path
-        HTML file.
     limit : int
         Images of each shard folder at most: flagged ones first, then others spread evenly.
     figures : Path or None

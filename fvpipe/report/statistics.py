@@ -87,8 +87,6 @@ def distribution(name: str, values: Sequence[float], start: float, stop: float) 
 
     Parameters
     ----------
-    name : str
-        Name of the quantity.
     values : sequence of float
         One value per image or breast.
     start, stop : float
