@@ -13,7 +13,7 @@ from fvpipe.io.tables import read_own_table
 from fvpipe.shards.reader import Shards
 from fvpipe.types import View
 
-SIDES = ("top", "bottom", "left", "right")
+EDGES = ("top", "bottom", "left", "right")  # of a box
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,18 +40,18 @@ def read_findings(shards: Shards) -> dict[str, list[SampleFinding]]:
         return found
     count: Counter[tuple[str, str]] = Counter()
     try:
-        for row in read_own_table(file, ["breast_id", "view", *SIDES, *(f"image_{side}" for side in SIDES)]):
+        for row in read_own_table(file, ["breast_id", "view", *EDGES, *(f"image_{edge}" for edge in EDGES)]):
             breast, view = row["breast_id"], row["view"]
             count[breast, view] += 1
             if not row["image_top"]:  # of a view that is not in the image
                 continue
-            top, bottom, left, right = (float(row[f"image_{side}"]) for side in SIDES)
+            top, bottom, left, right = (float(row[f"image_{edge}"]) for edge in EDGES)
             corners = [[top, left], [top, right], [bottom, right], [bottom, left]]
             outline = [[float(number) for number in point.split(",")] for point in row.get("image_outline").split()]
             finding = SampleFinding(
                 View(view),
                 count[breast, view],
-                tuple(float(row[side]) for side in SIDES),
+                tuple(float(row[edge]) for edge in EDGES),
                 np.array(outline or corners).reshape(-1, 2),
             )
             found.setdefault(breast, []).append(finding)
