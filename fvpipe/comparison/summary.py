@@ -37,7 +37,7 @@ def read_answers(folder: Path, shortcuts: Path | None = None) -> list[Answer]:
     folder : Path
         Holds the results as JSON files.
     shortcuts : Path or None
-        What `fvpipe table1 --out` wrote: then the best score without an image is told, too.
+        What `fvpipe table1 --out` wrote: then the best score without an image is printed, too.
 
     Raises
     ------

@@ -115,11 +115,11 @@ def draw_protocols(splits: Sequence[SplitCounts], simulated: Mapping[str, bool])
     for split in splits:
         axes.text(0.05, top + TITLE / 2, f"{SETTINGS[split.setting]}: {short(split.name, 28)}", fontweight="bold", va="center")
         shared = split.patients_in_train_and_test()
-        told = (
+        text = (
             f"{shared:,} patient{'s' * (shared != 1)} in both train and test" if shared else "no patient in both train and test"
         )
         axes.text(
-            WIDTH - 0.05 - GAP, top + TITLE / 2, told, fontsize=SMALL, color=RED if shared else GREY, ha="right", va="center"
+            WIDTH - 0.05 - GAP, top + TITLE / 2, text, fontsize=SMALL, color=RED if shared else GREY, ha="right", va="center"
         )
         top += TITLE
         for dataset in split.datasets:
