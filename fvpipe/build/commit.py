@@ -271,7 +271,7 @@ def _receipt(
 
 
 def _remove_strays(out: Path, receipt: Receipt) -> None:
-    """Remove shards that the new receipt does not list, and files that a killed build left half-written."""
+    """Shards that the new receipt does not list, and what a killed build left half-written."""
     known = {entry.file for entry in receipt.shards}
     for file in out.iterdir():
         if re.fullmatch(r"shard-\d{5,}\.h5", file.name) and file.name not in known:
