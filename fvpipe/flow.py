@@ -18,7 +18,7 @@ from dataclasses import replace
 from fvpipe.build.commit import Build, commit
 from fvpipe.build.plan import Limits, Target, plan_samples
 from fvpipe.build.schedule import make_missing
-from fvpipe.build.targets import filled_forms
+from fvpipe.build.target_forms import filled_forms
 from fvpipe.cache.file_cache import FileCache
 from fvpipe.cache.sample_store import SampleStore
 from fvpipe.config.formats import DICOM

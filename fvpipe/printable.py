@@ -1,4 +1,4 @@
-"""Text from files that may hold anything: control characters are found, and shown escaped."""
+"""Text for the screen: control characters, which files may hold, are found and shown escaped; and its width."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import re
 CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 """Control characters, those that change the direction or the line of the text, and halves of characters."""
 
+LINE_COLUMNS = 100  # of a line or a table on the screen
+
 
 def escaped(text: str, keep: str = "") -> str:
     r"""Replace each control character by its number, so that a terminal shows it and does not obey it.
 
     Parameters
     ----------
-    text : str
-        Any text.
     keep : str
         Control characters that stay, as line ends in a text of several lines.
 

@@ -17,8 +17,6 @@ def progress(description: str, total: int, unit: str) -> Iterator[Callable[[int]
     ----------
     description : str
         Text before the bar.
-    total : int
-        Units of work.
     unit : str
         What is counted, in the plural.
 

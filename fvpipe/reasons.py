@@ -43,6 +43,11 @@ class Flag(IntFlag):
     CC_CROP_DOUBTFUL = 1 << 30  # the crop may have lost a part of the breast
     MLO_CROP_DOUBTFUL = 1 << 31
 
+    @property
+    def code(self) -> str:
+        """Name of a single flag, as receipts, tables and pages have it."""
+        return str(self.name).lower()
+
 
 NO_FLAG = Flag(0)
 

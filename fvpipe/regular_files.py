@@ -25,11 +25,6 @@ def why_not_usable(path: Path, *, folder: bool = False) -> str:
 def open_regular(path: Path) -> io.BufferedReader:
     """Open a regular file for reading; nothing is waited for.
 
-    Parameters
-    ----------
-    path : Path
-        The file.
-
     Raises
     ------
     OSError

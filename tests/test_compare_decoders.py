@@ -32,8 +32,9 @@ from fvpipe.dicom.decoders import DECODERS
 from fvpipe.dicom.second_reader import LIBRARIES, UnreadableError, read_values
 from fvpipe.dicom.transfer_syntaxes import ENCAPSULATED, NATIVE
 from fvpipe.imaging.decoded_image import DecodedImage
+from fvpipe.printable import LINE_COLUMNS
 from fvpipe.reasons import Flag
-from fvpipe.report.compare_decoders import COLUMNS, ComparedImage, DecoderComparison, Difference, _difference, comparison_text
+from fvpipe.report.compare_decoders import ComparedImage, DecoderComparison, Difference, _difference, comparison_text
 from tests.conftest import run
 from tests.support import factory
 from tests.support.decoding import decode
@@ -284,7 +285,7 @@ def test_lines_fit_the_screen() -> None:
     lines = comparison_text(
         DecoderComparison("x", 10**6, 2**31, 10**6, {"SimpleITK 2.5.7": 10**6}, images, unread)
     ).splitlines()
-    assert max(map(len, lines)) <= COLUMNS
+    assert max(map(len, lines)) <= LINE_COLUMNS
     assert len(lines) == 3 + 1 + 3 + 2
     assert all(line.endswith("image?.dcm") for line in lines[4:8])
     assert lines[-1].endswith(" b.dcm")

@@ -9,7 +9,8 @@ import pytest
 
 import fvpipe
 from fvpipe.errors import LabelTableError, QualityError
-from fvpipe.indexing.rejections import COLUMNS, rejection_lines
+from fvpipe.indexing.rejections import rejection_lines
+from fvpipe.printable import LINE_COLUMNS
 from fvpipe.reasons import Reason, Rejection
 from fvpipe.shards.format import RECEIPT
 from tests.conftest import build, run
@@ -38,7 +39,7 @@ def test_films_under_the_wrong_adapter_are_an_error_that_names_the_right_one(cbi
             attempt()
     done = run("build-shards", "--pipeline", "cropped", "--dicom", cbis, "--out", out, "--workers", 0, code=1)
     (line,) = [line for line in done.output.splitlines() if line.startswith("  rejected:")]
-    assert line.startswith("  rejected: 8 sop_class_refused: ") and line.count(".dcm") == 3 and len(line) <= COLUMNS
+    assert line.startswith("  rejected: 8 sop_class_refused: ") and line.count(".dcm") == 3 and len(line) <= LINE_COLUMNS
     assert not [path.name for path in out.iterdir() if not path.name.startswith(".")]
     build(cbis, out, "--adapter", "cbis")
     before = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in out.iterdir() if path.is_file()}
@@ -94,4 +95,4 @@ def test_lines_of_rejections_fit_the_screen() -> None:
     first, second = rejection_lines(rejections)
     assert first.startswith("  rejected: 4 view_missing: ...") and all(f"{i}.dcm" in first for i in range(3))
     assert second == "  rejected: 1 colour: one.dcm (3 samples per pixel)"
-    assert max(map(len, (first, second))) <= COLUMNS
+    assert max(map(len, (first, second))) <= LINE_COLUMNS

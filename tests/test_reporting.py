@@ -27,8 +27,9 @@ from fvpipe.evaluation.model_card import checklist, checklist_items, model_card
 from fvpipe.evaluation.paper import CLAIMS, PUBLISHED, Claim
 from fvpipe.evaluation.pooled import pipeline_differences, pool_runs
 from fvpipe.evaluation.table2 import table2
-from fvpipe.evaluation.text import COLUMNS, to_json
+from fvpipe.evaluation.text import to_json
 from fvpipe.evaluation.training_record import Run, read_record, read_trained
+from fvpipe.printable import LINE_COLUMNS
 from fvpipe.training.gradcam import draw, heat_map, peaks
 from fvpipe.training.model import Classifier
 from fvpipe.training.predict import predict
@@ -291,7 +292,7 @@ def test_tables_fit_a_terminal_of_100_columns() -> None:
         for model in ("efficientnet_v2_s", "cnn")
     ]
     for text in (evaluate(runs, Evaluate(bootstrap=100, smallest_group=25)).to_text(), table2(runs, SETTINGS).to_text()):
-        assert max(map(len, text.splitlines())) <= COLUMNS
+        assert max(map(len, text.splitlines())) <= LINE_COLUMNS
         assert "sensitivity" in text and "recall" in text
     found = to_json(evaluate(runs, SETTINGS))["rows"][0]
     assert found["sensitivity"] == found["recall"] and found["intervals"]["sensitivity"] == found["intervals"]["recall"]

@@ -17,9 +17,9 @@ from pydicom.uid import JPEG2000Lossless
 import fvpipe
 from fvpipe.errors import ShardError
 from fvpipe.evaluation.near_duplicates import fingerprints, near_pairs
-from fvpipe.evaluation.text import COLUMNS
 from fvpipe.indexing.manifest_tables import read_manifests
 from fvpipe.io.tables import read_table
+from fvpipe.printable import LINE_COLUMNS
 from fvpipe.project.project import Project
 from fvpipe.reasons import Flag
 from fvpipe.torch import ShardDataset
@@ -316,7 +316,7 @@ def test_a_model_of_one_view_on_a_split_of_pairs(tmp_path: Path) -> None:
     assert gain.metrics["accuracy"].value == 0
     for text in (evaluate(runs, settings).to_text(), table2(runs, settings).to_text()):
         assert "its pipelines were tested on different breasts" in text
-        assert max(map(len, text.splitlines())) <= COLUMNS
+        assert max(map(len, text.splitlines())) <= LINE_COLUMNS
     assert "different breasts" not in evaluate([renamed("cropped"), renamed("cc")], settings).to_text()
 
 

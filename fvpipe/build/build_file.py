@@ -18,12 +18,6 @@ def build_record(samples: Samples, written: int, seconds: float, states: Mapping
 
     Parameters
     ----------
-    samples : Samples
-        What the build made.
-    written : int
-        Shards that were written.
-    seconds : float
-        Duration of the build.
     states : mapping of str to str
         State of each shard's file, by name: size, times and inode; of the receipt its SHA-256.
     """

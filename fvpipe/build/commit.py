@@ -19,7 +19,7 @@ from typing import Any
 from fvpipe.build.build_file import build_record
 from fvpipe.build.plan import Limits, Target
 from fvpipe.build.schedule import Samples
-from fvpipe.build.targets import cell_of, filled_forms
+from fvpipe.build.target_forms import cell_of, filled_forms
 from fvpipe.config.loading import digest_of
 from fvpipe.errors import QualityError, ReceiptError, StorageError
 from fvpipe.indexing.index import Index
@@ -41,23 +41,11 @@ FALLBACKS = Flag.CC_CROP_FALLBACK | Flag.MLO_CROP_FALLBACK
 
 @dataclass(frozen=True, slots=True)
 class Build:
-    """Result of a build.
+    """Result of a build."""
 
-    Attributes
-    ----------
-    receipt : Receipt
-        Of the shard folder, as committed.
-    samples : Samples
-        What the shards hold, and what is rejected.
-    written : int
-        Shards that were written; the others were up to date.
-    seconds : float
-        Duration of the build.
-    """
-
-    receipt: Receipt
-    samples: Samples
-    written: int
+    receipt: Receipt  # of the shard folder, as committed
+    samples: Samples  # what the shards hold, and what is rejected
+    written: int  # shards that were written; the others were up to date
     seconds: float
 
 
@@ -106,10 +94,10 @@ def commit(samples: Samples, limits: Limits, begun: float, say: Callable[[str], 
         with progress(f"write {target.pipeline_name}/{found.source.name}", len(by_shard), "shards") as advance:
             for i, members in sorted(by_shard.items()):
                 rows = [_row(breast, samples.shared) for breast, _ in members]
-                told: list[object] = [attributes, [[key, *astuple(row)] for (_, key), row in zip(members, rows, strict=True)]]
+                held: list[object] = [attributes, [[key, *astuple(row)] for (_, key), row in zip(members, rows, strict=True)]]
                 cells = {form: [cell_of(form, breast) for breast, _ in members] for form in forms}
-                told += [[form.path, form.attributes, each] for form, each in cells.items()]
-                content = digest_of(told)
+                held += [[form.path, form.attributes, each] for form, each in cells.items()]
+                content = digest_of(held)
                 known = entry = _unchanged(target.out, old, i, content, trusted)
                 if entry is None or reread:
                     part = target.out / f".{shard_name(i)}.{os.getpid()}.part"
@@ -196,7 +184,7 @@ STRAY = re.compile(r"shard-\d{5,}\.h5|findings\.csv|\..*\.part")
 
 
 def _committed(target: Target) -> Receipt | None:
-    """The receipt that is there, or None; a folder with anything that fvpipe did not write is not touched."""
+    """Read the present receipt, or None; a folder with anything that fvpipe did not write is rejected."""
     try:
         foreign = sorted(name for name in os.listdir(target.out) if not OWN_FILES.fullmatch(name))
     except FileNotFoundError:
@@ -215,7 +203,7 @@ def _committed(target: Target) -> Receipt | None:
 
 
 def recorded_states(build_file: Path) -> dict[str, str]:
-    """How each shard's file was left by the last build: name -> size, times and inode; of the receipt its SHA-256."""
+    """State in which the last build left each shard's file: name -> size, times and inode; of the receipt its SHA-256."""
     try:
         found = json.loads(read_regular(build_file, MAX_RECEIPT_BYTES))["shard_files"]
         return {str(name): str(state) for name, state in found.items()}

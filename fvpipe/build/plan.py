@@ -19,68 +19,34 @@ from fvpipe.types import NO_DIGEST, Breast, Digest, ImageRecord
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The shard folder of one pipeline and one data set.
-
-    Attributes
-    ----------
-    dataset, pipeline_name : str
-        Names of the data set and of the pipeline.
-    pipeline : Pipeline
-        Its settings.
-    out : Path
-        The shard folder.
-    build_file : Path
-        Versions, host and timings of the last build; not part of the output.
-    lock_file : Path
-        Locked while a build runs.
-    with_images : bool
-        Also write ``images.csv`` into the folder.
-    shard_count : int
-        Number of shards that patients are distributed over.
-    """
+    """The shard folder of one pipeline and one data set; what a model learns to tell is in `shards/targets.py`."""
 
     dataset: str
     pipeline_name: str
     pipeline: Pipeline
-    out: Path
-    build_file: Path
-    lock_file: Path
-    with_images: bool = False
-    shard_count: int = 16
+    out: Path  # the shard folder
+    build_file: Path  # versions, host and timings of the last build; not part of the output
+    lock_file: Path  # locked while a build runs
+    with_images: bool = False  # also write images.csv into the folder
+    shard_count: int = 16  # number of shards that patients are distributed over
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds beyond which a build fails. None: no limit.
+    """Bounds beyond which a build fails. None: no limit."""
 
-    Attributes
-    ----------
-    max_fallback : float
-        Percent of breasts with a view that was not cropped; more than this and more than 10 breasts fail the build.
-    max_rejected : float or None
-        Percent of rejected files and breasts (those that a label rule leaves out not counted).
-    """
-
+    # Percent of breasts with a view that was not cropped; more than this and more than 10 breasts fail the build
     max_fallback: float = 2.0
-    max_rejected: float | None = None
+    max_rejected: float | None = None  # percent of rejected files and breasts (those that a label rule leaves out not counted)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Plan:
-    """The work of a build, breast by breast.
+    """The work of a build, breast by breast."""
 
-    Attributes
-    ----------
-    stored : list of (Breast, Digest)
-        Breasts whose sample, or its rejection, is in the store, with its key.
-    missing : list of (Breast, SampleTask)
-        Breasts whose sample must be made.
-    crashed : list of (Breast, Rejection)
-        Breasts with a view whose decoder crashed before, with the rejection of that view's file.
-    """
-
-    stored: list[tuple[Breast, Digest]]
-    missing: list[tuple[Breast, SampleTask]]
+    stored: list[tuple[Breast, Digest]]  # breasts whose sample, or its rejection, is in the store, with its key
+    missing: list[tuple[Breast, SampleTask]]  # breasts whose sample must be made
+    # Breasts with a view whose decoder crashed before, with the rejection of that view's file
     crashed: list[tuple[Breast, Rejection]]
 
 

@@ -73,14 +73,14 @@ class SampleResult:
 
 
 class _Clock:
-    """Where the time goes, step by step."""
+    """Stopwatch of the steps of a sample."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
         self._at = time.perf_counter()
 
     def lap(self, step: str) -> None:
-        """What passed since the last lap was `step`."""
+        """Count the time since the last lap as `step`."""
         now = time.perf_counter()
         self.seconds[step] = self.seconds.get(step, 0.0) + now - self._at
         self._at = now
@@ -271,6 +271,6 @@ def _same_pixels(
 
 
 def key_of(task: SampleTask, digests: tuple[Digest, Digest]) -> Digest:
-    """The sample's key: what it is made of, and the versions of what makes it."""
+    """Key of the sample: digests of its input, and versions of the code that makes it."""
     cc, mlo = (decoders(record, task.pipeline, lossy_decoder) if record else "" for record in task.views)
     return sample_key(digests, task.images[0].laterality, task.pipeline.digest(), (cc, mlo))

@@ -68,10 +68,6 @@ class FileCache:
 
     Parameters
     ----------
-    file : Path
-        The database.
-    root : Path
-        The input folder.
     policy : HeaderPolicy
         Headers that were read by another policy are cache misses.
     reread : bool

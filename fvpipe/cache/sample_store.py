@@ -49,8 +49,6 @@ def sample_key(
     ----------
     sources : (Digest, Digest)
         Of the CC's and the MLO's file; empty for a view that the breast lacks.
-    laterality : Laterality
-        Side of the breast.
     pipeline : Digest
         :meth:`fvpipe.config.pipeline.Pipeline.digest`.
     lossy_decoders : (str, str)

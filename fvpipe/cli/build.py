@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ def index(
         return
     with make_workers(workers) as pool:
         for result in stages.run_index(Project(), datasets, pool, id_key, export, reread=reread, say=say):
-            results.append(result.to_json())
+            results.append(asdict(result))
             if not as_json:
                 print_index(result)
     if as_json:
@@ -155,6 +156,6 @@ def build_shards(
             if not as_json:
                 print_build(result)
     if as_json:
-        echo(json.dumps([result.to_json() for result in results], indent=1))
+        echo(json.dumps([asdict(result) for result in results], indent=1))
     elif profile:
         print_profile(results)

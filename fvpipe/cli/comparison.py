@@ -75,7 +75,7 @@ def compare(
         names = {each.dataset for each in found}
         try:
             models = compare_trained(project.models, one_receipt, two_receipt, names, project.params.evaluate)
-        except FvpipeError as error:  # of a training that is of no use any more
+        except FvpipeError as error:  # of a training that is damaged or outdated
             echo(f"trained models are not compared: {error}", err=True)
     written = json.dumps(
         {"data_sets": [each.to_json() for each in found], "models": [each.to_json() for each in models]}, indent=1

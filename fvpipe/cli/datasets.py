@@ -107,15 +107,15 @@ def fetch(dataset: str, out: Path, yes: bool) -> None:
 
         echo(f"{copy_sample(out)} DICOM files -> {out}")
         return
-    from fvpipe.datasets import idc
+    from fvpipe.datasets import download
 
-    download = idc.plan(dataset, out)
-    echo(download.cost)
-    if download.missing and not yes:
+    planned = download.plan(dataset, out)
+    echo(planned.cost)
+    if planned.missing and not yes:
         if not sys.stdin.isatty():
             raise ParameterError("nothing was fetched; add --yes to a call that no person can answer")
         click.confirm("Fetch it?", abort=True)
-    idc.fetch(download, sys.stderr.isatty())
-    echo(f"{sum(series.files for series in download.series)} DICOM files, all as large as listed -> {out}")
+    download.fetch(planned, sys.stderr.isatty())
+    echo(f"{sum(series.files for series in planned.series)} DICOM files, all as large as listed -> {out}")
     if dataset == "cmmd":
         echo("The label table is no part of it: put CMMD_clinicaldata_revision.xlsx (doi:10.7937/tcia.eqde-4b16) beside them.")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("names", nargs=-1)
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@json_option
 def split(names: tuple[str, ...], as_json: bool) -> None:
     """Assign breasts to train, validation and test.
 

@@ -6,6 +6,7 @@ import json
 import os
 import stat
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from fvpipe.cli.options import (
     FOLDER,
     NumberRange,
     dataset_option,
+    json_option,
     label_options,
     label_rules,
     make_workers,
@@ -42,7 +44,7 @@ class _SampleSize(click.ParamType[int]):
 
 @click.command()
 @click.argument("folders", nargs=-1, type=FOLDER)
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@json_option
 def verify(folders: tuple[Path, ...], as_json: bool) -> None:
     """Check every byte of shard folders.
 
@@ -79,7 +81,7 @@ def verify(folders: tuple[Path, ...], as_json: bool) -> None:
 @click.option("--pipeline", default="cropped", show_default=True, help="Pipeline whose segmentation is shown.")
 @click.option("--png", type=FILE, default=None, help="Also draw outline, crop and histogram into this file.")
 @click.option("--timeout", type=NumberRange(1), default=120.0, show_default=True, help="Limit in seconds for reading pixels.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@json_option
 def inspect(path: Path, adapter: str | None, pipeline: str, png: Path | None, timeout: float, as_json: bool) -> None:
     """Explain one image file, or describe a shard folder.
 
@@ -226,7 +228,7 @@ def _compared(
         result = compare_decoders(index(source, pool, file_cache), size or None, seed, pool)
     if not as_json:
         echo(comparison_text(result))
-    return result.to_json()
+    return asdict(result)
 
 
 @click.command()

@@ -45,7 +45,7 @@ class Commands(click.Group):
         except ImportError as error:
             raise click.ClickException(f"{escaped(str(error))}; install what is missing (README), then run again") from None
         except OSError as error:
-            if not isinstance(error.filename, str):  # no path of the user's: a fault of fvpipe, whose traceback is wanted
+            if not isinstance(error.filename, str):  # not the user's path: a fault of fvpipe, whose traceback is needed
                 raise
             raise click.ClickException(f"{escaped(error.filename)}: {error.strerror}; {_advice(error)}") from None
         except click.UsageError as error:
@@ -59,7 +59,7 @@ class Commands(click.Group):
 
 
 def _advice(error: OSError) -> str:
-    """Tell what to do about a path that the file system does not give."""
+    """Advise on a path that the file system does not give access to."""
     match error.errno:
         case errno.EACCES | errno.EPERM | errno.EROFS:
             return "check the permissions of it and of the folders above it, or name another place"
@@ -67,7 +67,7 @@ def _advice(error: OSError) -> str:
             return "make room, or name another place"
         case errno.EIO | errno.ESTALE:
             return "the storage fails: check the disk or its connection, then run again"
-    return "check the path"  # a name too long, links in a circle, a file in the place of a folder
+    return "check the path"  # a name too long, links in a circle, a file where a folder is expected
 
 
 def _terminated(number: int, _: object) -> None:

@@ -21,7 +21,7 @@ FILE = click.Path(path_type=Path, dir_okay=False, readable=False)
 
 
 class NumberRange(click.FloatRange):
-    """Range of numbers, of which NaN, which is neither too small nor too large, is none."""
+    """Range of numbers, without NaN, which is neither too small nor too large."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Parse `value`."""
@@ -31,36 +31,15 @@ class NumberRange(click.FloatRange):
         return found
 
 
-def worker_options(function: FunctionT) -> FunctionT:
-    """Add the options of the workers."""
-    for option in reversed(
-        (
-            click.option(
-                "--workers", type=click.IntRange(0), default=None, help="Local processes; 0: this process. [one per core]"
-            ),
-            click.option("--threads", is_flag=True, help="Local threads instead of processes."),
-            click.option("--scheduler", default="", help="Address of a running Dask scheduler. [DASK_SCHEDULER_ADDRESS]"),
-            click.option("--scheduler-file", type=FILE, default=None, help="Scheduler file of a running Dask cluster."),
-            click.option(
-                "--timeout", type=NumberRange(1), default=120.0, show_default=True, help="Limit in seconds for one breast."
-            ),
-        )
-    ):
-        function = option(function)
-    return function
+def _joined(*options: Callable[[FunctionT], FunctionT]) -> Callable[[FunctionT], FunctionT]:
+    """Join options to one decorator; the help has them in this order."""
 
+    def add(function: FunctionT) -> FunctionT:
+        for option in reversed(options):
+            function = option(function)
+        return function
 
-def reading_options(function: FunctionT) -> FunctionT:
-    """Add the options of how input is read."""
-    for option in reversed(
-        (
-            click.option("--id-key", type=FILE, default=None, help="Key file for hashed identifiers. [FVPIPE_ID_KEY]"),
-            click.option("--reread", is_flag=True, help="Clear the file cache first, so that every file is read."),
-            click.option("--json", "as_json", is_flag=True, help="Print the result as JSON."),
-        )
-    ):
-        function = option(function)
-    return function
+    return add
 
 
 def _pairs(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
@@ -73,70 +52,64 @@ def _pairs(context: click.Context, parameter: click.Parameter, values: tuple[str
     return dict(pairs)
 
 
-def label_options(function: FunctionT) -> FunctionT:
-    """Add the options of the label table of a folder outside a project."""
-    for option in reversed(
-        (
-            click.option("--labels", type=FILE, default=None, help="With --dicom: label table."),
-            click.option(
-                "--column",
-                "columns",
-                multiple=True,
-                metavar="FACT=COLUMN",
-                callback=_pairs,
-                help="With --dicom: column of the label table that gives a fact; repeatable.",
-            ),
-            click.option(
-                "--class",
-                "classes",
-                multiple=True,
-                metavar="CELL=LABEL",
-                callback=_pairs,
-                help="With --dicom: cell that means malignant, benign or unlabelled; repeatable.",
-            ),
-        )
-    ):
-        function = option(function)
-    return function
+json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+dataset_option = click.option("--dataset", "datasets", multiple=True, help="Data set of params.yaml; repeatable. [all]")
+device_option = click.option(
+    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Device to compute on."
+)
+model_option = click.option("--model", "folder", type=FOLDER, required=True, help="Model folder that `fvpipe train` wrote.")
+worker_options = _joined(
+    click.option("--workers", type=click.IntRange(0), default=None, help="Local processes; 0: this process. [one per core]"),
+    click.option("--threads", is_flag=True, help="Local threads instead of processes."),
+    click.option("--scheduler", default="", help="Address of a running Dask scheduler. [DASK_SCHEDULER_ADDRESS]"),
+    click.option("--scheduler-file", type=FILE, default=None, help="Scheduler file of a running Dask cluster."),
+    click.option("--timeout", type=NumberRange(1), default=120.0, show_default=True, help="Limit in seconds for one breast."),
+)
+reading_options = _joined(
+    click.option("--id-key", type=FILE, default=None, help="Key file for hashed identifiers. [FVPIPE_ID_KEY]"),
+    click.option("--reread", is_flag=True, help="Clear the file cache first, so that every file is read."),
+    json_option,
+)
+label_options = _joined(
+    click.option("--labels", type=FILE, default=None, help="With --dicom: label table."),
+    click.option(
+        "--column",
+        "columns",
+        multiple=True,
+        metavar="FACT=COLUMN",
+        callback=_pairs,
+        help="With --dicom: column of the label table that gives a fact; repeatable.",
+    ),
+    click.option(
+        "--class",
+        "classes",
+        multiple=True,
+        metavar="CELL=LABEL",
+        callback=_pairs,
+        help="With --dicom: cell that means malignant, benign or unlabelled; repeatable.",
+    ),
+)
+"""The label table of a folder outside a project."""
+grid_options = _joined(
+    click.option("--pipeline", "pipelines", multiple=True, help="Pipeline of the shards; repeatable. [pipelines]"),
+    click.option("--split", "splits", multiple=True, help="Split, or one fold of it; repeatable. [runs.splits]"),
+    click.option("--model", "models", multiple=True, help="cnn, two_stream, or one of torchvision; repeatable. [runs.models]"),
+    click.option("--seed", "seeds", type=click.IntRange(0), multiple=True, help="Seed; repeatable. [runs.seeds]"),
+)
+"""The choice of runs of the grid of ``params.yaml``."""
 
 
 def label_rules(columns: dict[str, str], classes: dict[str, str]) -> Labels:
-    """Make label rules of the values of :func:`label_options`."""
+    """Make label rules of the values of `label_options`."""
     from fvpipe.config.loading import parse
     from fvpipe.config.project import Labels
 
     return parse(Labels, {"columns": columns, "classes": classes}, "--column and --class")
 
 
-dataset_option = click.option("--dataset", "datasets", multiple=True, help="Data set of params.yaml; repeatable. [all]")
-
-
 def make_workers(settings: dict[str, Any]) -> Workers:
-    """Open workers by the values of :func:`worker_options`."""
+    """Open workers by the values of `worker_options`."""
     from fvpipe.execution.workers import Workers, WorkerSettings
 
     settings["count"] = settings.pop("workers")
     return Workers(WorkerSettings(**settings))
-
-
-json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-device_option = click.option(
-    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Device to compute on."
-)
-model_option = click.option("--model", "folder", type=FOLDER, required=True, help="Model folder that `fvpipe train` wrote.")
-
-
-def grid_options(function: FunctionT) -> FunctionT:
-    """Add the options that choose runs of the grid of ``params.yaml``."""
-    for option in reversed(
-        (
-            click.option("--pipeline", "pipelines", multiple=True, help="Pipeline of the shards; repeatable. [pipelines]"),
-            click.option("--split", "splits", multiple=True, help="Split, or one fold of it; repeatable. [runs.splits]"),
-            click.option(
-                "--model", "models", multiple=True, help="cnn, two_stream, or one of torchvision; repeatable. [runs.models]"
-            ),
-            click.option("--seed", "seeds", type=click.IntRange(0), multiple=True, help="Seed; repeatable. [runs.seeds]"),
-        )
-    ):
-        function = option(function)
-    return function

@@ -120,13 +120,13 @@ def predict(
             "threshold": record.threshold,
             "above_threshold": prediction.probability >= record.threshold,
             "decision": "malignant" if prediction.probability >= record.threshold else "benign",
-            "flags": [str(flag.name).lower() for flag in prediction.sample.flags],
+            "flags": [flag.code for flag in prediction.sample.flags],
         }
         if gradcam is not None:
             from fvpipe.training.gradcam import draw, heat_map, peaks
 
             heat = heat_map(model, prediction.image)
-            image = gradcam / f"{prediction.sample.source_digests[0][:16]}.png"  # an identifier is no safe file name
+            image = gradcam / f"{prediction.sample.source_digests[0][:16]}.png"  # an identifier is not a safe file name
             draw(prediction, heat, image)
             result["gradcam"] = str(image)
             tops = peaks(prediction, heat)

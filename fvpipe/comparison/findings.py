@@ -19,25 +19,13 @@ ROUNDING = 0.01  # pixels of a sample, of the table
 
 @dataclass(frozen=True, slots=True)
 class FindingPixels:
-    """Boxes of findings in the samples of both pipelines.
+    """Boxes of findings in the samples of both pipelines."""
 
-    Attributes
-    ----------
-    boxes : int
-        Boxes on views that both samples show.
-    first, second : float
-        Median number of sample pixels of a box.
-    ratio : float
-        Median of the ratios, first to second.
-    first_kept, second_kept : float
-        Share of the boxes that lie wholly inside the crop.
-    """
-
-    boxes: int
-    first: float
+    boxes: int  # on views that both samples show
+    first: float  # median number of sample pixels of a box
     second: float
-    ratio: float
-    first_kept: float
+    ratio: float  # median of the ratios, first to second
+    first_kept: float  # share of the boxes that lie wholly inside the crop
     second_kept: float
 
 

@@ -27,8 +27,6 @@ def write_comparison(results: Sequence[tuple[tuple[Shards, Shards], Comparison]]
     ----------
     results : sequence of ((Shards, Shards), Comparison)
         Shards of each data set by both pipelines, and their comparison.
-    out : Path
-        HTML file.
     limit : int
         Number of breasts shown of each data set.
 

@@ -35,48 +35,26 @@ class PixelDifference:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Comparison of two pipelines on one data set.
-
-    Attributes
-    ----------
-    dataset : str
-        Name of the data set.
-    simulated : bool
-        Whether its data are simulated.
-    first, second : str
-        Names of the pipelines.
-    breasts, patients, unlabelled : int
-        Compared breasts and their patients; of the breasts, those without a label, which only the pixels are compared of.
-    left_out : (int, int)
-        Breasts that only the first, and only the second has.
-    noise : float
-        Standard deviation of the noise added for the observer, as a share of the range.
-    detectability : tuple of Detectability
-        Of all malignant breasts, then by size of finding; empty where a class has too few patients, for the reason in
-        `why_no_detectability`.
-    control : Estimate or None
-        Area of the first pipeline's samples where labels are shuffled over patients, with its range over shuffles: it must
-        be at chance, .5.
-    findings : FindingPixels or None
-        None where the data set has no boxes.
-    pixels : tuple of PixelDifference
-        Largest first; empty where the samples differ in shape or layout.
-    """
+    """Comparison of two pipelines on one data set."""
 
     dataset: str
     simulated: bool
-    first: str
+    first: str  # name of the pipeline
     second: str
-    breasts: int
+    breasts: int  # that are compared
     patients: int
-    unlabelled: int
-    left_out: tuple[int, int]
-    noise: float
+    unlabelled: int  # breasts without a label, which only the pixels are compared of
+    left_out: tuple[int, int]  # breasts that only the first, and only the second has
+    noise: float  # standard deviation of the noise added for the observer, as a share of the range
+    # Of all malignant breasts, then by size of finding; empty where a class has too few patients, for the reason in
+    # `why_no_detectability`
     detectability: tuple[Detectability, ...]
     why_no_detectability: str
+    # Area of the first pipeline's samples where labels are shuffled over patients, with its range over shuffles: it must be at
+    # chance, .5
     control: Estimate | None
-    findings: FindingPixels | None
-    pixels: tuple[PixelDifference, ...]
+    findings: FindingPixels | None  # None where the data set has no boxes
+    pixels: tuple[PixelDifference, ...]  # largest first; empty where the samples differ in shape or layout
 
     @property
     def control_at_chance(self) -> bool:

@@ -19,29 +19,15 @@ from fvpipe.printable import escaped
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One line of the summary.
+    """One line of the summary."""
 
-    Attributes
-    ----------
-    question, answer : str
-        In words.
-    value, low, high : float or None
-        An area under the ROC curve, or a difference of two, with its 95 % interval.
-    neutral : float
-        The value that means nothing: .5 for an area, 0 for a difference.
-    source : str
-        Where the number comes from.
-    simulated : bool
-        Whether it is of simulated data.
-    """
-
-    question: str
+    question: str  # in words
     answer: str
-    value: float | None
-    low: float | None
+    value: float | None  # an area under the ROC curve, or a difference of two
+    low: float | None  # its 95 % interval
     high: float | None
-    neutral: float
-    source: str
+    neutral: float  # the value that means nothing: .5 for an area, 0 for a difference
+    source: str  # where the number comes from
     simulated: bool
 
 
@@ -53,7 +39,7 @@ def read_answers(folder: Path, shortcuts: Path | None = None) -> list[Answer]:
     folder : Path
         Holds the results as JSON files.
     shortcuts : Path or None
-        What `fvpipe table1 --out` wrote: then the best score without an image is told, too.
+        What `fvpipe table1 --out` wrote: then the best score without an image is printed, too.
 
     Raises
     ------

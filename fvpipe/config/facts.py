@@ -28,7 +28,7 @@ def check_fact(fact: str, more: Collection[str] = ()) -> str:
     Raises
     ------
     ValueError
-        It is none.
+        `fact` is unknown.
     """
     if fact not in FACTS and fact not in more:
         known = [*FACTS, *more]

@@ -134,7 +134,7 @@ def parse(model: type[ModelT], data: Any, where: str) -> ModelT:
     data : object
         As YAML gives it; None: all defaults.
     where : str
-        What a message begins with.
+        Beginning of each message.
 
     Raises
     ------

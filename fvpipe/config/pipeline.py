@@ -15,8 +15,7 @@ from fvpipe.reasons import CropVerdict
 from fvpipe.types import Digest
 
 Voi = Literal["none", "window", "lut", "auto"]
-"""What is applied after the Modality LUT or rescale."""
-
+"""VOI transformation that is applied after the Modality LUT or rescale."""
 
 REDUCED = ("wavelet", "equal_area")
 """Methods of resizing for which JPEG 2000 is decoded no finer than the image needs."""

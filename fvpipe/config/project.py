@@ -1,4 +1,4 @@
-"""Settings of a project: params.yaml."""
+"""Settings of a project, params.yaml: data sets, label rules, splits, and the number of shards."""
 
 from __future__ import annotations
 

@@ -13,45 +13,19 @@ from fvpipe.dicom.header import HeaderPolicy
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One data set to read.
+    """One data set to read."""
 
-    Attributes
-    ----------
-    name : str
-        Name of the data set in shards, tables and splits.
-    root : Path
-        The input folder.
-    adapter : Adapter
-        How its headers depart from the standard, and how its label table is read.
-    label_file : Path or None
-        The label table, where it is not in the published place.
-    labels : Labels
-        Label rules.
-    simulated : bool
-        Whether its images are simulated.
-    for_processing : bool
-        Whether images FOR PROCESSING are accepted.
-    identifier_key : bytes
-        Key of the digests that replace identifiers; empty where identifiers are kept.
-    license : str
-        What its publisher allows; written into every shard.
-    formats : tuple of str
-        Formats of its images; empty: as the adapter says.
-    secondary_capture : bool
-        Whether Secondary Capture is accepted, also where the adapter does not.
-    """
-
-    name: str
-    root: Path
-    adapter: Adapter
-    label_file: Path | None
+    name: str  # in shards, tables and splits
+    root: Path  # input folder
+    adapter: Adapter  # how its headers depart from the standard, and how its label table is read
+    label_file: Path | None  # the label table, where it is not in the published place
     labels: Labels
     simulated: bool
-    for_processing: bool
-    identifier_key: bytes
-    license: str
-    secondary_capture: bool = False
-    formats: tuple[Format, ...] = ()
+    for_processing: bool  # whether images FOR PROCESSING are accepted
+    identifier_key: bytes  # key of the digests that replace identifiers; empty where identifiers are kept
+    license: str  # what its publisher allows; written into every shard
+    secondary_capture: bool = False  # whether Secondary Capture is accepted, also where the adapter does not
+    formats: tuple[Format, ...] = ()  # formats of its images; empty: as the adapter says
 
     @property
     def policy(self) -> HeaderPolicy:

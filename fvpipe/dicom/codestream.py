@@ -35,8 +35,6 @@ def jpeg_codestream(frame: bytes, layout: PixelLayout, components: tuple[int, ..
 
     Parameters
     ----------
-    frame : bytes
-        The compressed image.
     layout : PixelLayout
         By the DICOM header.
     components : tuple of int

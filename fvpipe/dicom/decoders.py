@@ -36,37 +36,19 @@ from fvpipe.reasons import Reason
 
 
 class Decoded(NamedTuple):
-    """A decompressed image.
+    """A decompressed image."""
 
-    Attributes
-    ----------
-    pixels : integer array, shape (rows, columns)
-        Signed where the codestream has a sign.
-    bits : int
-        Bits of a value by the codestream, which may be more or fewer than are stored.
-    """
-
-    pixels: NDArray[Any]
-    bits: int
+    pixels: NDArray[Any]  # integers, (rows, columns): signed where the codestream has a sign
+    bits: int  # of a value by the codestream, which may be more or fewer than are stored
 
 
 @dataclass(frozen=True, slots=True)
 class Decoder:
-    """The decoder of one transfer syntax.
+    """The decoder of one transfer syntax."""
 
-    Attributes
-    ----------
-    library : str
-        Name of the distribution, whose version the receipt records.
-    lossy : bool
-        Another version may give other pixels, so that the version is part of the sample's key.
-    decode : callable
-        (frame : bytes, layout : PixelLayout) -> Decoded.
-    """
-
-    library: str
-    lossy: bool
-    decode: Callable[[bytes, PixelLayout], Decoded]
+    library: str  # name of the distribution, whose version the receipt records
+    lossy: bool  # another version may give other pixels, so that the version is part of the sample's key
+    decode: Callable[[bytes, PixelLayout], Decoded]  # the compressed image, and the layout by its header
 
     @property
     def identity(self) -> str:

@@ -30,8 +30,6 @@ def frames(body: BinaryIO, offset: int, end: int) -> list[list[Fragment]]:
 
     Parameters
     ----------
-    body : BinaryIO
-        The file.
     offset, end : int
         Bytes at which the value of Pixel Data starts and the file ends.
 

@@ -14,45 +14,22 @@ from fvpipe.types import Edge, ImageRecord, Orientation
 
 @dataclass(frozen=True, slots=True)
 class PixelHeader:
-    """Everything that decoding needs beside the file's bytes.
+    """Everything that decoding needs beside the file's bytes."""
 
-    Attributes
-    ----------
-    layout : PixelLayout
-        Size and bits of the stored values.
-    location : PixelLocation
-        Position of the pixels in the file.
-    mapping : ValueMapping
-        Rescale, LUTs, windows, polarity and padding.
-    chest_wall : Edge
-        Edge on which the chest wall of the upright image is expected.
-    orientation : Orientation
-        How the stored pixels lie.
-    overlay_in_pixels : bool
-        Unused bits of the stored pixels hold an overlay.
-    """
-
-    layout: PixelLayout
-    location: PixelLocation
-    mapping: ValueMapping
-    chest_wall: Edge
-    orientation: Orientation
-    overlay_in_pixels: bool
+    layout: PixelLayout  # size and bits of the stored values
+    location: PixelLocation  # position of the pixels in the file
+    mapping: ValueMapping  # rescale, LUTs, windows, polarity and padding
+    chest_wall: Edge  # edge on which the chest wall of the upright image is expected
+    orientation: Orientation  # how the stored pixels lie
+    overlay_in_pixels: bool  # unused bits of the stored pixels hold an overlay
 
 
 @dataclass(frozen=True, slots=True)
 class ImageHeader(PixelHeader):
-    """An accepted header: everything that indexing, decoding and pairing read from it.
+    """An accepted header: everything that indexing, decoding and pairing read from it."""
 
-    Attributes
-    ----------
-    record : ImageRecord
-        For pairing and labels.
-    acquisition_date : str
-        Day of the exposure, hashed where the data set hashes identifiers; empty where it is absent. Only to be compared.
-    """
-
-    record: ImageRecord
+    record: ImageRecord  # for pairing and labels
+    # Day of the exposure, hashed where the data set hashes identifiers; empty where it is absent. Only to be compared.
     acquisition_date: str
 
 

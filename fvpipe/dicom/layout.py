@@ -11,30 +11,16 @@ row that is accepted, so that it is never a part of the image."""
 
 @dataclass(frozen=True, slots=True)
 class PixelLayout:
-    """How Pixel Data encodes the image, as :mod:`fvpipe.dicom.rules` checked it: nothing here needs another check.
-
-    Attributes
-    ----------
-    rows, columns : int
-        Pixels.
-    bits_allocated : int
-        8 or 16.
-    bits_stored, high_bit : int
-        Number of bits of a stored value, and its most significant bit (0 is the lowest) within the allocated ones.
-    signed : bool
-        Stored values are two's complement.
-    photometric_interpretation : {"MONOCHROME1", "MONOCHROME2"}
-        Whether low or high values are bright.
-    """
+    """How Pixel Data encodes the image, as :mod:`fvpipe.dicom.rules` checked it: nothing here needs another check."""
 
     transfer_syntax_uid: str
     rows: int
     columns: int
-    bits_allocated: int
-    bits_stored: int
-    high_bit: int
-    signed: bool
-    photometric_interpretation: str
+    bits_allocated: int  # 8 or 16
+    bits_stored: int  # of a value
+    high_bit: int  # the most significant bit of a stored value within the allocated ones; 0 is the lowest
+    signed: bool  # stored values are two's complement
+    photometric_interpretation: str  # MONOCHROME1 or MONOCHROME2
 
     @property
     def native_bytes(self) -> int:
@@ -44,21 +30,9 @@ class PixelLayout:
 
 @dataclass(frozen=True, slots=True)
 class PixelLocation:
-    """Position of the value of Pixel Data.
+    """Position of the value of Pixel Data."""
 
-    Attributes
-    ----------
-    offset : int
-        Byte at which the value starts, in the file or in its inflated data set.
-    length : int or None
-        Bytes of the value; None for an encapsulated (compressed) image, whose length is undefined.
-    words : bool
-        The value representation is OW: in big endian files, 8-bit pixels are swapped in pairs.
-    deflated_at : int or None
-        Byte of the file at which its deflated data set starts; None where the data set is not deflated.
-    """
-
-    offset: int
-    length: int | None
-    words: bool
-    deflated_at: int | None
+    offset: int  # byte at which the value starts, in the file or in its inflated data set
+    length: int | None  # bytes of the value; None for an encapsulated (compressed) image, whose length is undefined
+    words: bool  # the value representation is OW: in big endian files, 8-bit pixels are swapped in pairs
+    deflated_at: int | None  # byte of the file at which its deflated data set starts; None where the data set is not deflated

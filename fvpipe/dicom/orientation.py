@@ -43,10 +43,6 @@ def find_orientation(terms: Sequence[str], laterality: Laterality, view: View) -
     ----------
     terms : sequence of str
         Values of Patient Orientation; unless there are two, the orientation is not given.
-    laterality : Laterality
-        Side of the breast.
-    view : View
-        CC or MLO.
 
     Raises
     ------

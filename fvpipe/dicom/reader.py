@@ -169,33 +169,16 @@ def inflate(deflated: bytes | memoryview, limit: int) -> tuple[bytes, bool]:
 
 @dataclass(frozen=True, slots=True)
 class OpenedDicom:
-    """A DICOM file, parsed up to its Pixel Data; or another image file, with the elements that its own header amounts to.
+    """A DICOM file, parsed up to its Pixel Data; or another image file, with the elements that its own header amounts to."""
 
-    Attributes
-    ----------
-    dataset : Dataset
-        Everything before Pixel Data, without the file meta information (whose SOP class VinDr-Mammo fills with 1.2.3.4).
-    body : BinaryIO
-        The file, or its inflated data set.
-    transfer_syntax_uid : str
-        Of the pixels; of an image file that is not DICOM, the name of its format.
-    location : PixelLocation or None
-        Where Pixel Data lies in `body`; None where the file ends before it.
-    bytes_left : int
-        Bytes of `body` from the start of Pixel Data's value to the end.
-    complete : bool
-        False where a deflated data set was inflated only up to the limit.
-    file_bytes : int
-        Size of the file.
-    """
-
+    # Everything before Pixel Data, without the file meta information (whose SOP class VinDr-Mammo fills with 1.2.3.4)
     dataset: Dataset
-    transfer_syntax_uid: str
-    body: BinaryIO
-    location: PixelLocation | None
-    bytes_left: int
-    complete: bool
-    file_bytes: int
+    transfer_syntax_uid: str  # of the pixels; of an image file that is not DICOM, the name of its format
+    body: BinaryIO  # the file, or its inflated data set
+    location: PixelLocation | None  # where Pixel Data lies in `body`; None where the file ends before it
+    bytes_left: int  # bytes of `body` from the start of Pixel Data's value to the end
+    complete: bool  # False where a deflated data set was inflated only up to the limit
+    file_bytes: int  # size of the file
 
 
 def open_dicom(file: BinaryIO) -> OpenedDicom:

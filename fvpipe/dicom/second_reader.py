@@ -38,8 +38,6 @@ def read_values(library: str, path: Path, *, inverted: bool = False) -> NDArray[
     ----------
     library : str
         Key of :data:`LIBRARIES`.
-    path : Path
-        Image file.
     inverted : bool
         Low values are white, of a file that is not DICOM.
 

@@ -38,38 +38,21 @@ class Rescale:
 
 @dataclass(frozen=True, slots=True)
 class LookupTable:
-    """An item of a Modality LUT or VOI LUT Sequence (PS3.3 C.11.1.1).
-
-    Attributes
-    ----------
-    first : int
-        The input of the first entry; smaller inputs give the first entry, inputs beyond the table the last.
-    bits : int
-        Bits of an entry, 1 to 16.
-    words : bytes
-        The entries as little-endian uint16.
-    """
+    """An item of a Modality LUT or VOI LUT Sequence (PS3.3 C.11.1.1)."""
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64")
 
-    first: int
-    bits: int
-    words: bytes
+    first: int  # the input of the first entry; smaller inputs give the first entry, inputs beyond the table the last
+    bits: int  # of an entry, 1 to 16
+    words: bytes  # the entries as little-endian uint16
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """The first window of a header (PS3.3 C.11.2.1.2).
+    """The first window of a header (PS3.3 C.11.2.1.2)."""
 
-    Attributes
-    ----------
-    function : {"LINEAR", "LINEAR_EXACT", "SIGMOID"}
-        VOI LUT Function.
-    center, width : float
-        In values after the Modality LUT or rescale. The width is positive, and at least 1 for LINEAR.
-    """
-
-    function: str
+    function: str  # LINEAR, LINEAR_EXACT or SIGMOID
+    # In values after the Modality LUT or rescale. The width is positive, and at least 1 for LINEAR.
     center: float
     width: float
 
@@ -87,27 +70,15 @@ class PixelPadding:
 
 @dataclass(frozen=True, slots=True)
 class ValueMapping:
-    """Everything that DICOM does to a stored value.
+    """Everything that DICOM does to a stored value."""
 
-    Attributes
-    ----------
-    modality : Rescale or LookupTable
-        The Modality LUT where there is one, else the rescale (slope 1, intercept 0 where it is absent).
-    window : Window, InvalidValue or None
-        The first window; None where the header has none.
-    voi_lut : LookupTable, InvalidValue or None
-        The first VOI LUT; invalid where any is invalid; None where the header has none.
-    inverted : bool
-        MONOCHROME1: the smallest value is white.
-    padding : PixelPadding, InvalidValue or None
-        None where the header declares none.
-    """
-
+    # The Modality LUT where there is one, else the rescale (slope 1, intercept 0 where it is absent)
     modality: Rescale | LookupTable
-    window: Window | InvalidValue | None
+    window: Window | InvalidValue | None  # the first window; None where the header has none
+    # The first VOI LUT; invalid where any is invalid; None where the header has none
     voi_lut: LookupTable | InvalidValue | None
-    inverted: bool
-    padding: PixelPadding | InvalidValue | None
+    inverted: bool  # MONOCHROME1: the smallest value is white
+    padding: PixelPadding | InvalidValue | None  # None where the header declares none
 
 
 # --- parsing ----------------------------------------------------------------------------------------------------------

@@ -18,18 +18,10 @@ from fvpipe.reasons import Flag, Reason
 
 @dataclass(frozen=True, slots=True)
 class ValueTable:
-    """Values by index, and the range that the header declares for them, whether or not they fill it.
+    """Values by index, and the range that the header declares for them, whether or not they fill it."""
 
-    Attributes
-    ----------
-    values : float64 array, shape (2 ** bits_stored,)
-        Value of each stored value.
-    low, high : float
-        Ends of the declared range.
-    """
-
-    values: NDArray[np.float64]
-    low: float
+    values: NDArray[np.float64]  # (2 ** bits_stored,): value of each stored value
+    low: float  # of the declared range
     high: float
 
 

@@ -14,8 +14,8 @@ from rich.table import Table
 
 from fvpipe.evaluation.intervals import AucDifference, Estimate
 from fvpipe.evaluation.metrics import METRICS
+from fvpipe.printable import LINE_COLUMNS
 
-COLUMNS = 100  # of a text table
 HEADINGS = {
     "average_precision": "AP", "auc": "AUC", "brier": "Brier", "ece": "ECE", "f1": "F1", "recall": "recall,\nsensitivity"
 }  # fmt: skip
@@ -58,25 +58,27 @@ def span(found: Estimate) -> str:
 
 
 def wrapped(text: str) -> str:
-    """Break lines of more than :data:`COLUMNS` characters at spaces, with the rest indented."""
+    """Break lines that are wider than the screen at spaces, with the rest indented."""
     lines = []
     for line in text.splitlines():
         indent = " " * (len(line) - len(line.lstrip()) + 2)
         lines += (
-            textwrap.wrap(line, COLUMNS, subsequent_indent=indent, break_on_hyphens=False) if len(line) > COLUMNS else [line]
+            textwrap.wrap(line, LINE_COLUMNS, subsequent_indent=indent, break_on_hyphens=False)
+            if len(line) > LINE_COLUMNS
+            else [line]
         )
     return "\n".join(lines)
 
 
 def text_table(headings: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> str:
-    """Lay out a plain text table of at most :data:`COLUMNS` characters; all but the first `left` columns are right-aligned."""
+    """Lay out a plain text table that fits a screen; all but the first `left` columns are right-aligned."""
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     for i, heading in enumerate(headings):
         table.add_column(heading, justify="left" if i < left else "right", overflow="fold", no_wrap=i >= left)
     for row in rows:
         table.add_row(*row)
     file = io.StringIO()
-    Console(file=file, width=COLUMNS, color_system=None, markup=False, highlight=False, emoji=False).print(table)
+    Console(file=file, width=LINE_COLUMNS, color_system=None, markup=False, highlight=False, emoji=False).print(table)
     return "\n".join(line.rstrip() for line in file.getvalue().splitlines())
 
 

@@ -48,21 +48,11 @@ WAYS_OUT = (
 
 @dataclass(frozen=True, slots=True)
 class Crash(Generic[TaskT]):
-    """A task that ended every process that tried it.
-
-    Attributes
-    ----------
-    task : object
-        The task.
-    detail : str
-        How the last process ended.
-    timed_out : bool
-        The task took longer than it may.
-    """
+    """A task that ended every process that tried it."""
 
     task: TaskT
-    detail: str
-    timed_out: bool = False
+    detail: str  # how the last process ended
+    timed_out: bool = False  # the task took longer than it may
 
     def rejection(self, path: str) -> Rejection:
         """The rejection of the file at `path`, which the task read."""
@@ -81,8 +71,6 @@ def run_isolated(
     ----------
     function : callable
         Takes and returns a list.
-    tasks : list
-        The tasks.
     timeout : float
         Seconds that one task may take.
 
@@ -113,8 +101,6 @@ def run_alone(function: Callable[[list[TaskT]], list[ResultT]], task: TaskT, tim
     ----------
     function : callable
         As for :func:`run_isolated`.
-    task : object
-        The task.
     timeout : float
         Seconds.
 

@@ -29,31 +29,18 @@ OPENCV_OUT_OF_MEMORY = "(-4:Insufficient memory)"  # in the text of its errors, 
 
 @dataclass(frozen=True, slots=True)
 class WorkerSettings:
-    """Which workers to use.
+    """Which workers to use."""
 
-    Attributes
-    ----------
-    count : int or None
-        Local processes; None: one a core that this process may use; 0: no workers, this process does the work (and dies with a
-        crashing decoder).
-    threads : bool
-        Local threads instead of processes.
-    scheduler : str
-        Address of an existing Dask scheduler; wins over `count`. Empty: ``DASK_SCHEDULER_ADDRESS``, else none.
-    scheduler_file : Path or None
-        The file that ``dask scheduler --scheduler-file`` writes.
-    timeout : float
-        Seconds that one task may take; the process of one that takes longer is ended. Not with threads, nor with no workers.
-    share_storage : bool
-        Whether workers see the folder that samples are stored in.
-    """
-
+    # Local processes; None: one a core that this process may use; 0: no workers, this process does the work (and dies with a
+    # crashing decoder)
     count: int | None = None
-    threads: bool = False
+    threads: bool = False  # local threads instead of processes
+    # Address of an existing Dask scheduler; wins over `count`. Empty: ``DASK_SCHEDULER_ADDRESS``, else none.
     scheduler: str = ""
-    scheduler_file: Path | None = None
+    scheduler_file: Path | None = None  # the file that ``dask scheduler --scheduler-file`` writes
+    # Seconds that one task may take; the process of one that takes longer is ended. Not with threads, nor with no workers.
     timeout: float = 120.0
-    share_storage: bool = True
+    share_storage: bool = True  # whether workers see the folder that samples are stored in
 
     @property
     def address(self) -> str:

@@ -1,4 +1,4 @@
-"""Chart of what comparisons of pipelines found: each answer with its interval, beside the value that means nothing."""
+"""Chart of what comparisons of pipelines found: each answer with its interval, beside the value of no effect."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def draw_differences(answers: Sequence[Answer]) -> Drawing:
             axes.plot([places[0]], [y], marker="o", markersize=4, color=color)
             axes.text(0.05, y, short(answer.question, 52), fontsize=SMALL + 0.5, va="center")
             sign = "+" if neutral == 0 else ""
-            told = "{0:{s}.2f} ({1:{s}.2f} to {2:{s}.2f})".format(*_numbers(answer), s=sign)
-            axes.text(WIDTH - 0.05, y, told, fontsize=SMALL + 0.5, ha="right", va="center")
+            text = "{0:{s}.2f} ({1:{s}.2f} to {2:{s}.2f})".format(*_numbers(answer), s=sign)
+            axes.text(WIDTH - 0.05, y, text, fontsize=SMALL + 0.5, ha="right", va="center")
         top = bottom + 0.1 + TITLE / 2
     caption = (
         "What comparisons of pipelines found, with 95 % intervals over patients (of shuffled labels: over shuffles). Green: "

@@ -1,4 +1,4 @@
-"""All figures of a project: what each needs is read, and one whose data are missing is left out with a message."""
+"""All figures of a project; one whose data are missing is left out with a message."""
 
 from __future__ import annotations
 
@@ -39,10 +39,8 @@ def write_figures(project: Project, datasets: Sequence[str], pipelines: Sequence
         Data sets to draw; all of the project if empty.
     pipelines : sequence of str
         Pipelines to draw beside those of the project.
-    out : Path
-        Folder.
     say : callable
-        Is told what is left out, and why.
+        Receives a line for each figure that is left out, with the reason.
 
     Returns
     -------

@@ -44,12 +44,8 @@ def draw_pipeline(steps: PipelineSteps, dataset: str, simulated: bool) -> Drawin
 
     Parameters
     ----------
-    steps : PipelineSteps
-        Of the breast.
-    dataset : str
-        Data set that it is of.
     simulated : bool
-        Whether that is simulated.
+        Whether the data set is simulated.
     """
     columns: list[tuple[str, str, float, Callable[[Axes, ViewSteps], None]]] = [("Decode", "image as stored", 1.02, _draw_film)]
     if steps.pipeline.segment.method != "none":
@@ -199,8 +195,8 @@ def _draw_sample(axes: Axes, steps: PipelineSteps) -> None:
             color=BLUE,
         )
     ranges = np.asarray(sample.intensity_range, np.float64).reshape(-1, 2)
-    told = "; ".join(f"{low:.5g} to {high:.5g}" for low, high in ranges if not math.isnan(low))
-    _below(axes, f"{told} became 0 to 1")
+    ranges_text = "; ".join(f"{low:.5g} to {high:.5g}" for low, high in ranges if not math.isnan(low))
+    _below(axes, f"{ranges_text} became 0 to 1")
 
 
 def _show(axes: Axes, image: NDArray[np.float64], shape: Sequence[int]) -> None:

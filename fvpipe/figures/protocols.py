@@ -52,19 +52,11 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class SplitCounts:
-    """Breasts of one split file.
+    """Breasts of one split file."""
 
-    Attributes
-    ----------
-    name, setting : str
-        Stem of the file, and the setting of its split.
-    parts : mapping of (str, Part) to list of Facts
-        Breasts of each data set and part.
-    """
-
-    name: str
-    setting: str
-    parts: Mapping[tuple[str, Part], Sequence[Facts]]
+    name: str  # stem of the file
+    setting: str  # of its split
+    parts: Mapping[tuple[str, Part], Sequence[Facts]]  # breasts of each data set and part
 
     @property
     def datasets(self) -> list[str]:
@@ -123,11 +115,11 @@ def draw_protocols(splits: Sequence[SplitCounts], simulated: Mapping[str, bool])
     for split in splits:
         axes.text(0.05, top + TITLE / 2, f"{SETTINGS[split.setting]}: {short(split.name, 28)}", fontweight="bold", va="center")
         shared = split.patients_in_train_and_test()
-        told = (
+        text = (
             f"{shared:,} patient{'s' * (shared != 1)} in both train and test" if shared else "no patient in both train and test"
         )
         axes.text(
-            WIDTH - 0.05 - GAP, top + TITLE / 2, told, fontsize=SMALL, color=RED if shared else GREY, ha="right", va="center"
+            WIDTH - 0.05 - GAP, top + TITLE / 2, text, fontsize=SMALL, color=RED if shared else GREY, ha="right", va="center"
         )
         top += TITLE
         for dataset in split.datasets:

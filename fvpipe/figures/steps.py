@@ -30,63 +30,30 @@ Image = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Histogram:
-    """Histogram that a threshold was chosen on.
+    """Histogram that a threshold was chosen on."""
 
-    Attributes
-    ----------
-    counts : int64 array, shape (256,)
-        Pixels of each bin, of the brightness as a share of the range: linear, or its logarithm above the background.
-    is_log : bool
-        Which of the two.
-    edge : int
-        First bin of the brighter class.
-    method, threshold : str, float
-        Threshold method, and its threshold as a value of the image.
-    accepted : bool
-        Whether its outline was taken; else the whole image was.
-    """
-
+    # (256,): pixels of each bin, of the brightness as a share of the range: linear, or its logarithm above the background
     counts: NDArray[np.int64]
-    is_log: bool
-    edge: int
-    method: str
-    threshold: float
-    accepted: bool
+    is_log: bool  # which of the two
+    edge: int  # first bin of the brighter class
+    method: str  # of the threshold
+    threshold: float  # as a value of the image
+    accepted: bool  # whether its outline was taken; else the whole image was
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ViewSteps:
-    """Steps of one view.
-
-    Attributes
-    ----------
-    film : float64 array, shape (rows, columns)
-        Decoded values, made small, from 0 (the 0.5th percentile) to 1 (the 99.5th).
-    shape : (int, int)
-        Rows and columns of the source image.
-    bits : int
-        Bits stored of a pixel.
-    histogram : Histogram or None
-        What the threshold was chosen on; None where the pipeline segments nothing.
-    segmentation : Segmentation
-        Outline and crop box.
-    crop : float64 array, shape (rows, columns)
-        The crop, normalized as for the sample, and mirrored where it is; made small.
-    mirrored : bool
-        Whether it is.
-    box : CropBox
-        Crop box that the sample was made of.
-    """
+    """Steps of one view."""
 
     view: View
-    film: Image
-    shape: tuple[int, int]
-    bits: int
-    histogram: Histogram | None
-    segmentation: Segmentation
-    crop: Image
-    mirrored: bool
-    box: CropBox
+    film: Image  # (rows, columns): decoded values, made small, from 0 (the 0.5th percentile) to 1 (the 99.5th)
+    shape: tuple[int, int]  # rows and columns of the source image
+    bits: int  # stored, of a pixel
+    histogram: Histogram | None  # what the threshold was chosen on; None where the pipeline segments nothing
+    segmentation: Segmentation  # outline and crop box
+    crop: Image  # (rows, columns): the crop, normalized as for the sample, and mirrored where it is; made small
+    mirrored: bool  # whether it is
+    box: CropBox  # crop box that the sample was made of
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -106,18 +73,12 @@ def trace_pipeline(
 
     Parameters
     ----------
-    name : str
-        Name of the pipeline.
-    pipeline : Pipeline
-        Its settings.
     root : Path
         Input folder of the data set.
     breast : Breast
         Breast with both views.
     digests : (Digest, Digest)
         Digests of its files, of CC and MLO, as the manifest has them.
-    policy : HeaderPolicy
-        How headers are read.
 
     Raises
     ------

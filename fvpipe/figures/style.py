@@ -40,21 +40,11 @@ _SETTINGS: dict[Any, Any] = {
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Drawing:
-    """A figure with its words.
+    """A figure with its words."""
 
-    Attributes
-    ----------
-    name : str
-        Stem of its files.
-    caption : str
-        What it shows, in one or two sentences.
-    figure : Figure
-        To be rendered in :func:`own_style`.
-    """
-
-    name: str
-    caption: str
-    figure: Figure
+    name: str  # stem of its files
+    caption: str  # what it shows, in one or two sentences
+    figure: Figure  # to be rendered in :func:`own_style`
 
 
 @contextmanager

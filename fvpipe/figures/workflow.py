@@ -53,7 +53,7 @@ def draw_workflow(params: Params, indexes: Sequence[Index], receipts: Mapping[tu
     Parameters
     ----------
     params : Params
-        What is trained.
+        Pipelines, splits and runs of the project.
     indexes : sequence of Index
         Manifests of the data sets.
     receipts : mapping of (str, str) to Receipt

@@ -44,39 +44,20 @@ BACKGROUND_GAIN = 20.0  # bins by which a less frequent background must make the
 
 @dataclass(frozen=True, slots=True)
 class ThresholdAttempt:
-    """Outline found by one threshold, the chest wall on the left.
+    """Outline found by one threshold, the chest wall on the left."""
 
-    Attributes
-    ----------
-    method : str
-        ``otsu_log``, ``otsu_linear`` or ``triangle``.
-    mask : uint8 array, shape (thumbnail rows, thumbnail columns)
-        255 on the breast.
-    background : Background
-        Level or surface above which the threshold lies.
-    limit : float
-        Threshold above the background, as a share of the range.
-    threshold : float
-        Smallest value above the threshold, in the center of the image if the background is uneven; NaN if there is none.
-    gates : mapping of str to float
-        Measurements for :data:`fvpipe.imaging.outline.GATES`; empty if the mask is empty.
-    extent : mapping of str to float
-        What was cut off, and what is left beyond the breast: ``excess`` and ``fold`` of
-        :func:`fvpipe.imaging.outline.breast_extent`, and ``removed``, the area taken for a light leak, as a share of all.
-    surroundings : Surroundings
-        What lies around the outline.
-    rival : float
-        Area of the largest outline that might have been chosen, since there is even air around it, in areas of this one.
-    """
-
-    method: str
-    mask: Mask
-    background: Background
-    limit: float
+    method: str  # otsu_log, otsu_linear or triangle
+    mask: Mask  # (thumbnail rows, thumbnail columns): 255 on the breast
+    background: Background  # level or surface above which the threshold lies
+    limit: float  # threshold above the background, as a share of the range
+    # Smallest value above the threshold, in the center of the image if the background is uneven; NaN if there is none
     threshold: float
-    gates: Mapping[str, float]
+    gates: Mapping[str, float]  # measurements for :data:`fvpipe.imaging.outline.GATES`; empty if the mask is empty
+    # Parts cut off, and parts left, beyond the breast: ``excess`` and ``fold`` of
+    # :func:`fvpipe.imaging.outline.breast_extent`, and ``removed``, the area taken for a light leak, as a share of all
     extent: Mapping[str, float]
-    surroundings: Surroundings
+    surroundings: Surroundings  # what lies around the outline
+    # Area of the largest outline that might have been chosen, since there is even air around it, in areas of this one
     rival: float = 1.0
 
     @property
@@ -90,8 +71,6 @@ def attempt_thresholds(thumbnail: Thumbnail, settings: Segment) -> tuple[Thresho
 
     Parameters
     ----------
-    thumbnail : Thumbnail
-        Image.
     settings : Segment
         Method and engine.
 
@@ -144,7 +123,7 @@ class _Candidate:
 
     @property
     def is_rival(self) -> bool:
-        """Whether there is dark and even air around the rough outline, be it faint."""
+        """Whether there is dark and even air around the rough outline, even a faint one."""
         return not self.is_frame and max(self.surroundings.ring, self.surroundings.unevenness) <= EVEN_AIR
 
 
@@ -227,7 +206,7 @@ def bright_values(thumbnail: Thumbnail, background: Background, limit: float) ->
 
 
 def _bright(thumbnail: Thumbnail, background: Background, limit: float) -> Mask:
-    """Mask of what is brighter than the background by at least the limit."""
+    """Mask of the pixels that are brighter than the background by at least the limit."""
     if background.fit is None:
         return (bright_values(thumbnail, background, limit) * np.uint8(255)).take(thumbnail.stored)
     return (background.deviation(thumbnail, slice(None)) >= limit) * np.uint8(255)

@@ -24,7 +24,7 @@ STRIP = 0.1  # of the columns: the strips at the chest wall and opposite to it; 
 CORNER_TOLERANCE = 0.1  # of the range, by which corners may be darker than air
 BLOCK = 5  # rows and columns of the blocks of the coarse grid to which a surface is fitted
 BLOCK_PERCENTILE = 10
-TOLERANCE = 0.004  # of the range: blocks further above the surface are no air
+TOLERANCE = 0.004  # of the range: blocks further above the surface are not air
 ABOVE_WEIGHT = 1e-4  # of such blocks
 STIFFNESS = 1e-4  # of the curvature, relative to the weight of all blocks
 MIN_BLOCKS = 50  # to which a surface is fitted
@@ -35,21 +35,11 @@ QUANTA = 65536  # to which deviations are rounded, so that every processor agree
 
 @dataclass(frozen=True, slots=True)
 class Background:
-    """Background of a thumbnail.
+    """Background of a thumbnail."""
 
-    Attributes
-    ----------
-    level : float
-        Level of air, as a share of the range; that of the center for a surface.
-    fit : float64 array, shape (6,), or None
-        Coefficients of a quadratic surface; None for one level.
-    outside : int or None
-        Stored value outside a collimator, which is darker than air; None if there is none.
-    """
-
-    level: float
-    fit: Plane | None = None
-    outside: int | None = None
+    level: float  # level of air, as a share of the range; that of the center for a surface
+    fit: Plane | None = None  # (6,): coefficients of a quadratic surface; None for one level
+    outside: int | None = None  # stored value outside a collimator, which is darker than air; None if there is none
 
     def deviation(self, thumbnail: Thumbnail, where: slice) -> Plane:
         """Brightness above the background, as a share of the range, at every row and column of a slice of the thumbnail."""
@@ -77,24 +67,12 @@ class Background:
 
 @dataclass(frozen=True, slots=True)
 class CoarseGrid:
-    """The coarse grid of a thumbnail, above one of its backgrounds.
-
-    Attributes
-    ----------
-    background : Background
-        The background.
-    deviation : float64 array, shape (rows, columns)
-        Brightness above it, as a share of the range.
-    smooth : float32 array, shape (rows, columns)
-        The same without noise.
-    outside : bool array, shape (rows, columns), or None
-        True outside a collimator; None if there is none.
-    """
+    """The coarse grid of a thumbnail, above one of its backgrounds."""
 
     background: Background
-    deviation: Plane
-    smooth: NDArray[np.float32]
-    outside: NDArray[np.bool_] | None
+    deviation: Plane  # (rows, columns): brightness above it, as a share of the range
+    smooth: NDArray[np.float32]  # (rows, columns): the same without noise
+    outside: NDArray[np.bool_] | None  # (rows, columns): True outside a collimator; None if there is none
 
 
 def deviation_bins(deviation: Plane) -> NDArray[np.uint8]:

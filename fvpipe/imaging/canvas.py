@@ -70,24 +70,12 @@ def needed_views(pipeline: Pipeline) -> tuple[View, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """A canvas in source pixels and the rectangle of the output image to which it is resized.
+    """A canvas in source pixels and the rectangle of the output image to which it is resized."""
 
-    Attributes
-    ----------
-    canvas : (int, int)
-        Rows and columns in source pixels.
-    offsets : dict of int to (int, int)
-        Top and left edge of each view on the canvas, by its position in :data:`VIEWS`.
-    target : (int, int, int, int)
-        Top, left, height, width in output pixels.
-    channel : int
-        Channel of the output image.
-    """
-
-    canvas: tuple[int, int]
-    offsets: dict[int, tuple[int, int]]
-    target: tuple[int, int, int, int]
-    channel: int = 0
+    canvas: tuple[int, int]  # rows and columns in source pixels
+    offsets: dict[int, tuple[int, int]]  # top and left edge of each view on the canvas, by its position in :data:`VIEWS`
+    target: tuple[int, int, int, int]  # top, left, height, width in output pixels
+    channel: int = 0  # of the output image
 
     def placement(self, view: int, shape: tuple[int, ...], mirrored: bool) -> tuple[float, float, float, float]:
         """Top, bottom, left, right of a view in output pixels.

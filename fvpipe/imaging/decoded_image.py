@@ -22,38 +22,19 @@ class DecodedImage:
     The image may have been decoded at a reduced resolution. Then `stored` and `shape` are smaller, while boxes and
     `source_shape` stay in source pixels: stored pixel i is centered at source pixel ``i * scale``, so its first edge
     lies at ``(i - 1/2) * scale + 1/2``.
-
-    Attributes
-    ----------
-    stored : uint8 or uint16 array, shape (rows, columns)
-        Stored values; signed data is offset so that they start at 0 and their order is kept.
-    values : float64 array, shape (2 ** bits_stored,)
-        Value table: the value of each stored value, larger for brighter tissue.
-    padding : bool array, shape (2 ** bits_stored,), or None
-        True for stored values that are Pixel Padding, one contiguous run; None if the header declares none.
-    direction : int
-        1 if `values` is non-decreasing, -1 if it is non-increasing, 0 otherwise.
-    chest_wall : Edge
-        Edge on which the chest wall is expected.
-    source_digest, pixel_digest : Digest
-        Digest of the file, and of the decoded stored values before they are put upright.
-    source_shape : (int, int)
-        Rows and columns of the source image, upright.
-    scale : int
-        Source pixels per stored pixel along each axis, a power of two; 1 if decoded at full resolution.
-    flags : Flag
-        Flags found while decoding.
     """
 
+    # (rows, columns): stored values; signed data is offset so that they start at 0 and their order is kept
     stored: NDArray[np.uint8] | NDArray[np.uint16]
-    values: NDArray[np.float64]
+    values: NDArray[np.float64]  # (2 ** bits_stored,): value table: the value of each stored value, larger for brighter tissue
+    # (2 ** bits_stored,): True for stored values that are Pixel Padding, one contiguous run; None if the header declares none
     padding: NDArray[np.bool_] | None
-    direction: int
-    chest_wall: Edge
-    source_digest: Digest
-    pixel_digest: Digest
-    source_shape: tuple[int, int]
-    scale: int = 1
+    direction: int  # 1 if `values` is non-decreasing, -1 if it is non-increasing, 0 otherwise
+    chest_wall: Edge  # edge on which the chest wall is expected
+    source_digest: Digest  # of the file
+    pixel_digest: Digest  # of the decoded stored values before they are put upright
+    source_shape: tuple[int, int]  # rows and columns of the source image, upright
+    scale: int = 1  # source pixels per stored pixel along each axis, a power of two; 1 if decoded at full resolution
     flags: Flag = NO_FLAG
 
     @property

@@ -55,8 +55,8 @@ def _border_rows(bright: NDArray[np.bool_], beside: NDArray[np.bool_]) -> int:
     """Number of rows from the first on up to the end of a border; 0 where there is none, or it does not end."""
     counts = np.count_nonzero(beside, axis=1)
     share = np.count_nonzero(bright & beside, axis=1) / np.maximum(counts, 1)
-    told = counts >= MIN_BESIDE * beside.shape[1]
-    white, gap = told & (share > WHITE), math.ceil(MAX_GAP * len(share))
-    ends = (row for row in np.flatnonzero(told & (share <= DARK)) if not white[row : row + gap + 1].any())
+    decided = counts >= MIN_BESIDE * beside.shape[1]
+    white, gap = decided & (share > WHITE), math.ceil(MAX_GAP * len(share))
+    ends = (row for row in np.flatnonzero(decided & (share <= DARK)) if not white[row : row + gap + 1].any())
     end = int(next(ends, 0))
     return end if white[:end].any() else 0

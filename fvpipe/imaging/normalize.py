@@ -23,36 +23,18 @@ RIM_SHARE = 0.1  # width of the rim that `intensity.region: breast` leaves out, 
 
 @dataclass(frozen=True, slots=True)
 class Crop:
-    """Stored values under a crop box.
+    """Stored values under a crop box."""
 
-    Attributes
-    ----------
-    image : DecodedImage
-        Image that was cropped.
-    stored : uint8 or uint16 array, shape (rows, columns)
-        View of the image's stored values, mirrored if `mirrored`.
-    outside : bool array, shape (rows, columns), or None
-        True outside the outline, if the pipeline masks it.
-    beyond : bool array, shape (rows, columns), or None
-        True for pixels that do not count for the intensity range, if it is that of the breast.
-    mirrored : bool
-        Whether left and right are exchanged.
-    shape : (int, int)
-        Rows and columns of the crop box in source pixels.
-    offset : (float, float)
-        Stored pixels between the top and left edge of `stored` and those of the crop box, less than 1.
-    wall : Edge
-        Edge of the image, not mirrored, on which the chest wall was found.
-    """
-
-    image: DecodedImage
-    stored: NDArray[Any]
-    outside: NDArray[np.bool_] | None
+    image: DecodedImage  # that was cropped
+    stored: NDArray[Any]  # uint8 or uint16, (rows, columns): view of the image's, mirrored if `mirrored`
+    outside: NDArray[np.bool_] | None  # (rows, columns): True outside the outline, if the pipeline masks it
+    # (rows, columns): True for pixels that do not count for the intensity range, if it is that of the breast
     beyond: NDArray[np.bool_] | None
-    mirrored: bool
-    shape: tuple[int, int]
+    mirrored: bool  # whether left and right are exchanged
+    shape: tuple[int, int]  # rows and columns of the crop box in source pixels
+    # Stored pixels between the top and left edge of `stored` and those of the crop box, less than 1
     offset: tuple[float, float]
-    wall: Edge = Edge.LEFT
+    wall: Edge = Edge.LEFT  # edge of the image, not mirrored, on which the chest wall was found
 
     def real_pixels(self) -> tuple[NDArray[Any], Mask | None]:
         """Stored values and the mask of those that give the intensity range, not mirrored; None if all do."""
@@ -153,7 +135,7 @@ def normalization(crops: list[Crop], intensity: Intensity) -> tuple[list[NDArray
 
 def is_constant(image: DecodedImage) -> bool:
     """Whether all pixels of an image that are not padding have one value, or there are none."""
-    # A few pixels tell nearly always; at reduced resolution, those beside padding could not be told from it.
+    # A few pixels nearly always suffice; at reduced resolution, those beside padding could not be distinguished from it.
     for step in (max(min(image.shape) // 64, 1), 1) if image.scale == 1 else (1,):
         stored = np.ascontiguousarray(image.stored[::step, ::step])
         extremes = _extremes(Crop(image, stored, None, None, False, image.source_shape, (0, 0)))

@@ -1,4 +1,4 @@
-"""The breast's own extent in a mask, and measurements that tell whether a mask is a breast.
+"""The breast's own extent in a mask, and measurements that decide whether a mask is a breast.
 
 The chest wall is expected on the left.
 """
@@ -37,7 +37,7 @@ FOLD_END_NOTCH = 0.36  # of the width: what ends within the image is a fold only
 FOLD_OVERLAP = 0.06  # of the rows below the narrowest, in which the breast ends behind the fold
 FOLD_END = 0.85  # of the rows from the bottom, in which the widest row of the breast is looked for
 NIPPLE_LENGTH, NIPPLE_WIDTH = 0.16, 0.08  # of the rows and of the width: a nipple does not extend further beyond the breast
-NOISE_LENGTH = 0.03  # of the rows: shorter peaks of the outline are no arm and no fold
+NOISE_LENGTH = 0.03  # of the rows: shorter peaks of the outline are neither arm nor fold
 PLATE_BRIGHTNESS = 0.9  # quantile of the breast's values: a label plate is brighter
 # On the coarse grid
 FAINT_WEIGHT = 200.0  # bins that count as much as a wholly faint outline
@@ -62,7 +62,7 @@ def breast_extent(mask: Mask, thumbnail: Thumbnail) -> tuple[Mask, dict[str, flo
     mask : uint8 array, shape (rows, columns)
         A new mask, or `mask` itself if nothing was cut off.
     beyond : dict of str to float
-        What is left beyond the breast: ``excess``, how far peaks extend beyond its profile, as a share of its width, and
+        Parts left beyond the breast: ``excess``, how far peaks extend beyond its profile, as a share of its width, and
         ``fold``, the rows of what may be abdomen, a second fold or the lower part of a scarred breast, as a share of all.
     """
     left, top, width, height = cv2.boundingRect(mask)
@@ -178,22 +178,13 @@ def measure_outline(mask: Mask, border: int = 0) -> dict[str, float]:
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """Measurements of what lies around an outline, which must be air: dark and even.
+    """Measurements around an outline, where there must be air: dark and even."""
 
-    Attributes
-    ----------
-    faint : float
-        Share of the outline where brightness hardly rises inwards, as where air is taken for the breast.
-    ring : float
-        Logarithmic bins by which the 75th percentile of the ring around the outline is above the median of the air further
-        away; 0 if there is no such air.
-    unevenness : float
-        Logarithmic bins between the 10th and the 75th percentile of air; 0 if there is none.
-    """
-
-    faint: float
+    faint: float  # share of the outline where brightness hardly rises inwards, as where air is taken for the breast
+    # Logarithmic bins by which the 75th percentile of the ring around the outline is above the median of the air further away;
+    # 0 if there is no such air
     ring: float
-    unevenness: float
+    unevenness: float  # logarithmic bins between the 10th and the 75th percentile of air; 0 if there is none
 
     @property
     def doubt(self) -> float:
@@ -202,7 +193,7 @@ class Surroundings:
 
 
 def measure_surroundings(mask: Mask, air: CoarseGrid, threshold: float) -> Surroundings:
-    """Measure what lies around an outline.
+    """Measure the surroundings of an outline.
 
     Parameters
     ----------

@@ -13,13 +13,13 @@ from xxhash import xxh3_128
 from fvpipe.imaging.histogram import bands, stored_range
 from fvpipe.types import Digest
 
-ROW_STEPS = (128, 8, 1)  # every so many rows tell how an image lies, but for one that is symmetric in them
+ROW_STEPS = (128, 8, 1)  # rows at these steps decide how an image lies, unless it is symmetric in them
 WAYS: tuple[int | None, ...] = (None, 1, 0, -1)
 """How an image may lie, as cv2.flip takes it: as it is, mirrored, upside down, turned by 180 degrees."""
 
 
 def pixel_digest(stored: NDArray[Any], scale: int = 1, zero: int = 0) -> Digest:
-    """Digest of size and values by XXH3 (128 bits), of which the last two bits tell how the image lies.
+    """Digest of size and values by XXH3 (128 bits), whose last two bits encode how the image lies.
 
     It is the same for the same values in every transfer syntax and under any number of bits, and but for these two bits the
     same for an image that is mirrored, upside down or turned by 180 degrees. It only finds equal images, and nobody gains by a
@@ -66,5 +66,5 @@ def _way(values: NDArray[Any]) -> int | None:
 
 
 def unturned(digest: str) -> Digest:
-    """Return what the digests of an image have in common however it lies."""
+    """Return the digest without the bits that encode how the image lies."""
     return Digest(f"{digest[:-1]}{int(digest[-1], 16) & ~3:x}" if digest else "")

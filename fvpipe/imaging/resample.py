@@ -86,21 +86,14 @@ def _slice_within(positions: NDArray[np.int64], first: int, count: int) -> slice
 
 @dataclass(frozen=True, slots=True)
 class AxisCoverage:
-    """Interval of a view that each output pixel covers along one axis.
+    """Interval of a view that each output pixel covers along one axis."""
 
-    Attributes
-    ----------
-    first : int
-        First output pixel that covers the view.
-    start, stop : float64 array, shape (output pixels from `first` on,)
-        Ends of the interval in stored pixels of the crop; they may lie up to a pixel beyond the first and last one.
-    share : float64 array, shape (output pixels from `first` on,)
-        Share of the output pixel that lies on the view; the rest is empty, or another view.
-    """
-
-    first: int
+    first: int  # first output pixel that covers the view
+    # (output pixels from `first` on,): ends of the interval in stored pixels of the crop; they may lie up to a pixel beyond the
+    # first and last one
     start: NDArray[np.float64]
     stop: NDArray[np.float64]
+    # (output pixels from `first` on,): share of the output pixel that lies on the view; the rest is empty, or another view
     share: NDArray[np.float64]
 
 

@@ -36,21 +36,11 @@ MIN_EDGE_PIXELS = 3  # bright pixels of a row or column at full size; fewer are 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SegmentationTrace:
-    """Intermediate results of :func:`segment`, to be shown.
+    """Intermediate results of :func:`segment`, to be shown."""
 
-    Attributes
-    ----------
-    thumbnail : Thumbnail
-        The chest wall on the left, where the breast was found.
-    attempts : tuple of ThresholdAttempt
-        Threshold methods in the order in which they were tried.
-    overlap : float
-        Intersection over union of the two masks of the method ``agreement``; NaN otherwise.
-    """
-
-    thumbnail: Thumbnail
-    attempts: tuple[ThresholdAttempt, ...]
-    overlap: float = math.nan
+    thumbnail: Thumbnail  # the chest wall on the left, where the breast was found
+    attempts: tuple[ThresholdAttempt, ...]  # threshold methods in the order in which they were tried
+    overlap: float = math.nan  # intersection over union of the two masks of the method ``agreement``; NaN otherwise
 
 
 def segment(image: DecodedImage, settings: Segment) -> Segmentation:

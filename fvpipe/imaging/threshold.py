@@ -19,8 +19,8 @@ from fvpipe.imaging.thumbnail import MAX_MARGIN
 LOG_GAIN = 1000.0
 BINS = 256
 LOWEST_THRESHOLD = 0.002  # of a plateau, as a share of the range
-NOISE_FACTOR = 2.0  # a plateau starts above so many times the noise of the air
-OTSU_FACTOR = 3.0  # and ends below so many times Otsu's threshold
+NOISE_FACTOR = 2.0  # a plateau starts above the noise of air times this
+OTSU_FACTOR = 3.0  # and ends below Otsu's threshold times this
 STEP_FACTOR = 1.19  # from one threshold to the next
 PLATEAU_LOSS = 1.0354  # ratio of the areas of two thresholds at most: STEP_FACTOR to the power of 0.2
 PLATEAU_STEPS = 2  # a plateau has at least: a factor of 1.4
@@ -55,8 +55,6 @@ def plateau_steps(noise: float, otsu: int) -> list[int]:
     ----------
     noise : float
         Noise of the air, as a share of the range.
-    otsu : int
-        Otsu's threshold.
 
     Returns
     -------
@@ -85,8 +83,6 @@ def stable_thresholds(joined: NDArray[np.uint8], steps: Sequence[int], otsu: int
         Logarithmic bin below which each pixel is connected with the chest wall: :func:`join_bins`.
     steps : sequence of int
         Thresholds whose areas are compared: :func:`plateau_steps`.
-    otsu : int
-        Otsu's threshold.
 
     Returns
     -------

@@ -27,39 +27,20 @@ AIR_RANGE, AIR_PIXELS = 0.03, 0.05  # there is air if so large a share of pixels
 
 @dataclass(frozen=True, slots=True)
 class Thumbnail:
-    """Small image of stored values, and the place of each stored value in a robust range.
+    """Small image of stored values, and the place of each stored value in a robust range."""
 
-    Attributes
-    ----------
-    image : DecodedImage
-        Image from which it was made.
-    background : int or None
-        Stored value that replaces padding, in the thumbnail and in every window; None if there is no padding.
-    mirrored : bool
-        Whether `stored` is mirrored, so that the chest wall is expected on its left.
-    stored : uint8 or uint16 array, shape (rows, columns)
-        Smoothed stored values, the chest wall on the left, without the margin.
-    margin : int
-        Columns of one value at the chest wall, which are no part of the image.
-    step : int
-        Stored pixels per thumbnail pixel.
-    counts : int64 array, shape (number of stored values,)
-        Histogram of `stored` without the border.
-    relative : float64 array, shape (number of stored values,)
-        Value of each stored value, scaled to 0 at the robust minimum and 1 at the robust maximum, and clipped.
-    levels : float64 array, shape (LEVELS,)
-        Pixels of each of so many levels of the range, of those in `counts`.
-    """
-
-    image: DecodedImage
+    image: DecodedImage  # from which it was made
+    # Stored value that replaces padding, in the thumbnail and in every window; None if there is no padding
     background: int | None
-    mirrored: bool
-    stored: NDArray[Any]
-    margin: int
-    step: int
-    counts: NDArray[np.int64]
+    mirrored: bool  # whether `stored` is mirrored, so that the chest wall is expected on its left
+    stored: NDArray[Any]  # uint8 or uint16, (rows, columns): smoothed, the chest wall on the left, without the margin
+    margin: int  # columns of one value at the chest wall, which are not part of the image
+    step: int  # stored pixels per thumbnail pixel
+    counts: NDArray[np.int64]  # (number of stored values,): histogram of `stored` without the border
+    # (number of stored values,): value of each stored value, scaled to 0 at the robust minimum and 1 at the robust maximum, and
+    # clipped
     relative: NDArray[np.float64]
-    levels: NDArray[np.float64]
+    levels: NDArray[np.float64]  # (LEVELS,): number of the pixels in `counts` at each of LEVELS equal steps of the range
 
     @property
     def values(self) -> NDArray[np.float64]:

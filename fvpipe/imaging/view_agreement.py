@@ -41,7 +41,7 @@ def header_flags(*records: ImageRecord) -> Flag:
 def constant_flags(flags: Flag, constant: Iterable[bool]) -> Flag:
     """Replace the flags of constant views by what `constant` says of CC and MLO, or of one image as CC.
 
-    Segmentation sets them, too, where its thumbnail is constant, which that of another image may be.
+    Segmentation also sets them where its thumbnail is constant, which does not mean that the image is.
     """
     flags &= ~(Flag.CC_CONSTANT | Flag.MLO_CONSTANT)
     for flag, is_set in zip((Flag.CC_CONSTANT, Flag.MLO_CONSTANT), constant, strict=False):

@@ -32,20 +32,13 @@ MIN_WIDTH = 1.0  # source pixels of a row at least, so that the map can be inver
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Warp:
-    """Cells of the output pixels of one view, the chest wall on the left.
+    """Cells of the output pixels of one view, the chest wall on the left."""
 
-    Attributes
-    ----------
-    rows : float64 array, shape (output rows + 1,)
-        Edges of the output's rows in source pixels, increasing from the top to the bottom of the crop box.
-    columns : float64 array, shape (output columns + 1,)
-        Edges of the output's columns as shares of the width of a row, from 0 at the chest wall to 1.
-    widths : float64 array, shape (INTERVALS + 1,)
-        Width in source pixels at evenly spaced rows from the top to the bottom of the crop box; linear between.
-    """
-
+    # (output rows + 1,): edges of the output's rows in source pixels, increasing from the top to the bottom of the crop box
     rows: Floats
+    # (output columns + 1,): edges of the output's columns as shares of the width of a row, from 0 at the chest wall to 1
     columns: Floats
+    # (INTERVALS + 1,): width in source pixels at evenly spaced rows from the top to the bottom of the crop box; linear between
     widths: Floats
 
 
@@ -106,8 +99,8 @@ def outline_widths(segmentation: Segmentation, wall: Edge) -> Floats | None:
     Returns
     -------
     widths : float64 array, shape (INTERVALS + 1,), or None
-        In source pixels, nowhere less than that of the mask in the crop box. None where the outline is no function of the
-        row that can be trusted: the crop is not good, there is no mask, or less than 0.9 of its rows are one run of pixels.
+        In source pixels, nowhere less than that of the mask in the crop box. None where the outline is not a reliable
+        function of the row: the crop is not good, there is no mask, or less than 0.9 of its rows are one run of pixels.
     """
     mask, box, step = segmentation.mask, segmentation.box, segmentation.step
     if mask is None or segmentation.verdict is not CropVerdict.GOOD or not _is_row_convex(mask):

@@ -59,8 +59,6 @@ def read_headers(
 
     Parameters
     ----------
-    source : Source
-        The data set.
     files : mapping of str to SourceFile
         Files that could be DICOM, by path.
     workers : Workers
@@ -133,12 +131,8 @@ def parse_indexed(
 
     Parameters
     ----------
-    read : Contents
-        The file's bytes.
     record : ImageRecord
         From the index.
-    policy : HeaderPolicy
-        How headers are read.
     digest : Digest or None
         Of the file, where the index digested it.
     header : ImageHeader or None

@@ -6,9 +6,8 @@ import textwrap
 from collections.abc import Iterable, Mapping
 
 from fvpipe.indexing.index import Index
+from fvpipe.printable import LINE_COLUMNS
 from fvpipe.types import BREAST_FACTS, Breast
-
-COLUMNS = 100  # of a line on the screen
 
 
 def known_facts(found: Index) -> dict[str, dict[str, int]]:
@@ -57,5 +56,5 @@ def known_lines(counts: Mapping[str, Mapping[str, int]]) -> list[str]:
         return []
     told = [f"{fact}\u00a0{count['breasts']}\u00a0({count['images']})" for fact, count in counts.items()]  # kept in one line
     text = "known of breasts (images): " + ", ".join(told)
-    lines = textwrap.wrap(text, COLUMNS, initial_indent="  ", subsequent_indent="    ", break_long_words=False)
+    lines = textwrap.wrap(text, LINE_COLUMNS, initial_indent="  ", subsequent_indent="    ", break_long_words=False)
     return [line.replace("\u00a0", " ") for line in lines]

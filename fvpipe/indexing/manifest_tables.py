@@ -170,8 +170,6 @@ def findings_table(
 
     Parameters
     ----------
-    found : Index
-        The index of the data set.
     breasts : iterable of Breast
         In the order of the rows.
     sample : callable or None
@@ -235,13 +233,6 @@ def rejected_table(rejections: Iterable[Rejection]) -> Iterator[bytes]:
 
 def read_manifests(source: Source, folder: Path) -> Index:
     """Read what :func:`write_manifests` wrote, for those who have no DICOM files.
-
-    Parameters
-    ----------
-    source : Source
-        The data set.
-    folder : Path
-        The manifest's folder.
 
     Raises
     ------

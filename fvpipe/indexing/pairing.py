@@ -21,18 +21,10 @@ PAIR_REASONS = frozenset({Reason.CC_MISSING, Reason.MLO_MISSING, Reason.IMPLANT_
 
 @dataclass(frozen=True, slots=True)
 class Unpaired:
-    """A breast whose images are no pair, for pipelines of one view.
+    """A breast whose images are no pair, for pipelines of one view."""
 
-    Attributes
-    ----------
-    breast : Breast
-        With its best CC and its best MLO, as far as it has them.
-    label_rejection : Rejection or None
-        Why the label table leaves it out.
-    """
-
-    breast: Breast
-    label_rejection: Rejection | None = None
+    breast: Breast  # with its best CC and its best MLO, as far as it has them
+    label_rejection: Rejection | None = None  # why the label table leaves it out
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,8 +153,6 @@ def pair(
 
     Parameters
     ----------
-    dataset : str
-        Name of the data set.
     records : iterable of ImageRecord
         In any order: the result does not depend on it.
     labels : BreastLabels

@@ -9,10 +9,9 @@ from fvpipe.datasets.source import Source
 from fvpipe.dicom.header import read_header
 from fvpipe.errors import LabelTableError, QualityError
 from fvpipe.indexing.index import Index
-from fvpipe.printable import escaped
+from fvpipe.printable import LINE_COLUMNS, escaped
 from fvpipe.reasons import NOT_BROKEN, Reason, Rejection
 
-COLUMNS = 100  # of a line on the screen
 NAMES = 3  # shown of each reason
 SECONDARY = (NOT_BROKEN - {Reason.LABEL_EXCLUDED}) | {Reason.VIEW_UNREADABLE}
 """Reasons that follow from another one, or leave nothing out."""
@@ -40,9 +39,9 @@ def rejection_lines(rejections: Iterable[Rejection]) -> Iterator[str]:
     for reason, (count, names, detail) in sorted(found.items(), key=lambda item: (-item[1][0], item[0])):
         line = f"  rejected: {count} {reason.value}: "
         more = ", ..." if count > len(names) else ""
-        each = (COLUMNS - len(line) - len(more) - 2 * len(names)) // len(names)
+        each = (LINE_COLUMNS - len(line) - len(more) - 2 * len(names)) // len(names)
         line += ", ".join(_shortened(escaped(name), each, from_left=True) for name in names) + more
-        left = COLUMNS - len(line) - 3
+        left = LINE_COLUMNS - len(line) - 3
         yield line + (f" ({_shortened(escaped(detail), left)})" if left >= min(len(detail), 16) else "")
 
 

@@ -46,24 +46,14 @@ class Content(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class FolderScan:
-    """Contents of an input folder.
+    """Contents of an input folder."""
 
-    Attributes
-    ----------
-    files : dict of str to SourceFile
-        Files that could be images (regular, with a suffix of the formats; of DICOM, or with none), sorted by path.
-    rejections : list of Rejection
-        Entries that are neither a regular file nor a folder that can be listed.
-    foreign : dict of str to SourceFile
-        Regular files with another suffix (tables, readmes, images under a foreign name), sorted by path.
-    hidden : list of str
-        Hidden files and folders.
-    """
-
+    # Files that could be images (regular, with a suffix of the formats; of DICOM, or with none), sorted by path
     files: dict[str, SourceFile]
-    rejections: list[Rejection]
+    rejections: list[Rejection]  # entries that are neither a regular file nor a folder that can be listed
+    # Regular files with another suffix (tables, readmes, images under a foreign name), sorted by path
     foreign: dict[str, SourceFile]
-    hidden: list[str]
+    hidden: list[str]  # hidden files and folders
 
 
 def scan_folder(root: Path, formats: Sequence[Format] = DICOM) -> FolderScan:
@@ -98,8 +88,6 @@ def image_files(
     ----------
     scan : FolderScan
         Contents of the input folder.
-    root : Path
-        The input folder.
     file_cache : FileCache
         The first bytes of unchanged files are not read again.
 

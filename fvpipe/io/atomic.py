@@ -41,8 +41,6 @@ def write_if_changed(path: Path, data: bytes | Iterable[bytes]) -> None:
 
     Parameters
     ----------
-    path : Path
-        The file.
     data : bytes, or iterable of bytes
         Parts are written one by one and never held together.
 

@@ -44,8 +44,6 @@ def read_contents(path: Path, state: str) -> Contents:
 
     Parameters
     ----------
-    path : Path
-        The file.
     state : str
         As :func:`file_state` gives it.
 

@@ -15,11 +15,6 @@ from fvpipe.project.sharing import check_push
 class Project:
     """The folder that holds ``params.yaml``.
 
-    Parameters
-    ----------
-    folder : Path
-        The folder.
-
     Raises
     ------
     ParameterError
@@ -35,37 +30,13 @@ class Project:
                 "fvpipe build-shards --pipeline cropped --dicom DIR --out DIR"
             )
         self.params: Params = load_params(file)
+        self.samples = folder / "cache" / "samples"  # the sample store
+        self.shards = folder / "cache" / "shards"  # shard folders, by pipeline and data set
+        self.models = folder / "cache" / "models"  # trained models, by pipeline, split and model
+        self.checkpoints = folder / "cache" / "checkpoints"  # states of trainings that are not finished, by the same
+        self.reports = folder / "cache" / "reports"  # pages, metrics and figures
+        self.splits = folder / "manifests" / "splits"  # split tables
         check_push(folder, self.params)
-
-    @property
-    def samples(self) -> Path:
-        """The sample store."""
-        return self.folder / "cache" / "samples"
-
-    @property
-    def shards(self) -> Path:
-        """The folder of shard folders, by pipeline and data set."""
-        return self.folder / "cache" / "shards"
-
-    @property
-    def models(self) -> Path:
-        """The folder of trained models, by pipeline, split and model."""
-        return self.folder / "cache" / "models"
-
-    @property
-    def checkpoints(self) -> Path:
-        """The folder of the states of trainings that are not finished, by pipeline, split and model."""
-        return self.folder / "cache" / "checkpoints"
-
-    @property
-    def reports(self) -> Path:
-        """The folder of pages, metrics and figures."""
-        return self.folder / "cache" / "reports"
-
-    @property
-    def splits(self) -> Path:
-        """The folder of split tables."""
-        return self.folder / "manifests" / "splits"
 
     def manifests(self, name: str) -> Path:
         """The folder of the manifest of a data set."""
@@ -98,8 +69,6 @@ class Project:
 
         Parameters
         ----------
-        name : str
-            Its name.
         id_key : Path or None
             As :func:`fvpipe.config.identifier_key.identifier_key` takes it.
         keep_identifiers : bool

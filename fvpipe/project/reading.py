@@ -66,7 +66,7 @@ def find_readings(
 
 
 def _absolute(path: Path) -> Path:
-    """Whose parents are the folders above the file; a link stays where it lies."""
+    """Make a path whose parents are the folders above the file; a link is not followed."""
     return path.resolve() if ".." in path.parts else path.absolute()
 
 

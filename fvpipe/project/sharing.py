@@ -16,7 +16,7 @@ FORBIDDEN = {
     **dict.fromkeys(("cache/shards", "cache/samples", "cache/reports"), "redistribute_shards"),
     "cache/models": "release_models",
 }
-"""What a license forbids (pages show samples), as adapters say it, by the folder of the outputs."""
+"""Field of an adapter that permits sharing a folder of outputs (pages show samples), by folder."""
 
 
 def check_push(folder: Path, params: Params) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -46,13 +46,9 @@ class IndexSummary:
     rejections: dict[str, int]
     ignored: int
     read: int
-    kept: bool  # the manifest of before, since there is no input folder
+    kept: bool  # the old manifest was kept, since there is no input folder
     known: dict[str, dict[str, int]]  # fact -> number of breasts and images of which it is known
     out: str
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +68,6 @@ class BuildSummary:
     seconds: float
     seconds_of_steps: dict[str, float]
     out: str
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return asdict(self)
 
 
 def run_index(
@@ -122,7 +114,7 @@ def run_index(
 
 
 def explain(project: Project, path: Path, workers: Workers, id_key: Path | None, *, reread: bool) -> dict[str, Any]:
-    """Tell where each fact of one file comes from: its header, its path, or a row of the label table.
+    """Find where each fact of one file comes from: its header, its path, or a row of the label table.
 
     Raises
     ------
@@ -222,7 +214,7 @@ def checked(found: Index, say: Say) -> Index:
 
 
 def notes(found: Index) -> Iterator[str]:
-    """Lines that a user should see of an index beside its rejections."""
+    """Make the lines about an index that a user should see, besides its rejections."""
     for line in found.passed_over.describe():
         yield f"  passed over in {found.source.root.name}/: {line}"
     for hint in found.label_hints[:3]:
@@ -262,7 +254,7 @@ def target_of(project: Project, pipeline_name: str, dataset: str) -> Target:
 
 
 def summary_of(build: Build, target: Target) -> BuildSummary:
-    """Count what a build made."""
+    """Summarize a build."""
     receipt, samples = build.receipt, build.samples
     return BuildSummary(
         dataset=receipt.dataset,

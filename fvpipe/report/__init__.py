@@ -1,1 +1,1 @@
-"""Reports for people: what is done with a file, an audit of a data set, a page of images of the shards."""
+"""Reports for people: decisions on a file, audit of a data set, page of images of the shards."""

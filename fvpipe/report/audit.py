@@ -28,7 +28,7 @@ from fvpipe.progress import progress
 from fvpipe.reasons import NOT_BROKEN, CropVerdict, Flag, Reason, Rejection, crop_verdict
 from fvpipe.report.brightness import BrightnessReport, brightness_reports
 from fvpipe.report.html import data_uri, render
-from fvpipe.report.inspect import flag_names
+from fvpipe.report.inspect import view_flag_codes
 from fvpipe.report.measure import ImageMeasurement, ImageTask, Preview, draw_previews, measure_images
 from fvpipe.report.statistics import (
     Deviation,
@@ -54,82 +54,40 @@ KINDS = {
 
 @dataclass(frozen=True, slots=True)
 class WorstImage:
-    """An image to check by eye.
-
-    Attributes
-    ----------
-    path, breast_id, vendor, view : str
-        The image; `breast_id` is empty if it is not paired.
-    kind : str
-        Key of :data:`KINDS`.
-    why : str
-        Measurement that put it on the list.
-    flags : tuple of str
-        Names of its flags.
-    """
+    """An image to check by eye."""
 
     path: str
-    breast_id: str
+    breast_id: str  # empty if it is not paired
     vendor: str
     view: str
-    kind: str
-    why: str
-    flags: tuple[str, ...]
+    kind: str  # key of :data:`KINDS`
+    why: str  # measurement that put it on the list
+    flags: tuple[str, ...]  # names of its flags
 
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """Results of an audit, from which the page and the JSON are made.
-
-    Attributes
-    ----------
-    dataset, license : str
-        Name and license of the data set.
-    simulated : bool
-        Whether the data set is simulated.
-    pipeline, pipeline_digest : str
-        Pipeline whose window and segmentation were used.
-    preprocessing_version : int
-        Version of the preprocessing.
-    files, images, breasts, measured : int
-        Files in the folder, images by their headers, pairs, and images whose pixels were read.
-    rejections : mapping of str to int
-        Number of rejections by reason code.
-    rejected : tuple of Rejection
-        Rejections of faulty files and breasts.
-    flags, methods : mapping of str to int
-        Number of images by flag and by segmentation method; for the flags of shared pixels, of breasts.
-    verdicts : mapping of str to int
-        Number of images by the verdict on their crop.
-    groups : tuple of GroupReport
-        One report per vendor and view.
-    pairs : PairReport
-        CC against MLO.
-    brightness : tuple of BrightnessReport
-        Brightness of the breast by vendor, after the paper's normalization and after the recommended one.
-    worst : tuple of WorstImage
-        Images to check by eye, the worst first.
-    """
+    """Results of an audit, from which the page and the JSON are made."""
 
     dataset: str
     simulated: bool
     license: str
-    pipeline: str
+    pipeline: str  # whose window and segmentation were used
     pipeline_digest: str
     preprocessing_version: int
-    files: int
-    images: int
-    breasts: int
-    measured: int
-    rejections: Mapping[str, int]
-    rejected: tuple[Rejection, ...]
-    flags: Mapping[str, int]
-    methods: Mapping[str, int]
-    verdicts: Mapping[str, int]
-    groups: tuple[GroupReport, ...]
-    pairs: PairReport
-    brightness: tuple[BrightnessReport, ...]
-    worst: tuple[WorstImage, ...]
+    files: int  # in the folder
+    images: int  # by their headers
+    breasts: int  # pairs
+    measured: int  # images whose pixels were read
+    rejections: Mapping[str, int]  # number by reason code
+    rejected: tuple[Rejection, ...]  # faulty files and breasts
+    flags: Mapping[str, int]  # number of images by flag; for the flags of shared pixels, of breasts
+    methods: Mapping[str, int]  # number of images by segmentation method
+    verdicts: Mapping[str, int]  # number of images by the verdict on their crop
+    groups: tuple[GroupReport, ...]  # one per vendor and view
+    pairs: PairReport  # CC against MLO
+    brightness: tuple[BrightnessReport, ...]  # by vendor, after the paper's normalization and after the recommended one
+    worst: tuple[WorstImage, ...]  # images to check by eye, the worst first
 
     def to_json(self) -> dict[str, Any]:
         """Convert to dictionaries, lists, strings and numbers."""
@@ -145,8 +103,6 @@ def audit(
 
     Parameters
     ----------
-    found : Index
-        Index of the data set.
     pipeline_name : str
         Name of the pipeline, for the report.
     pipeline : Pipeline
@@ -202,7 +158,7 @@ def audit(
         measured=len(measured),
         rejections=count_values(rejection.reason.value for rejection in rejections),
         rejected=tuple(rejection for rejection in rejections if rejection.reason not in NOT_BROKEN),
-        flags=count_values(name for flags in (*(row.flags for row in measured), *shared) for name in flag_names(flags)),
+        flags=count_values(name for flags in (*(row.flags for row in measured), *shared) for name in view_flag_codes(flags)),
         methods=count_values(row.method for row in measured),
         verdicts={verdict.value: verdicts[verdict] for verdict in CropVerdict},
         groups=group_reports(measured),
@@ -262,12 +218,10 @@ def _compare_breasts(found: Index, rows: Mapping[str, ImageMeasurement]) -> tupl
 
 def _draw(found: Index, pipeline: Pipeline, images: Sequence[ImageRecord], workers: Workers) -> dict[str, Preview]:
     """Draw images; the previews by path, without those that could not be drawn."""
-    previews = {}
+    previews = dict[str, Preview]()
     with progress(f"draw {found.source.name}", len(images), "images") as advance:
-        for batch in workers.run(draw_previews, list(enumerate(_tasks(found, pipeline, images)))):
-            for each in batch:
-                if not isinstance(each, Crash) and isinstance(each[1], Preview):
-                    previews[images[each[0]].path] = each[1]
+        for batch in workers.run(draw_previews, _tasks(found, pipeline, images)):
+            previews |= {each.path: each for each in batch if isinstance(each, Preview)}
             advance(len(batch))
     return previews
 
@@ -302,7 +256,7 @@ def _explain(row: ImageMeasurement, deviations: Mapping[str, Deviation], preview
         why = "one value only"
     else:
         why = (preview.failures if preview else "") or "the two methods disagree"
-    return WorstImage(path, breast_id, row.vendor, row.record.view.value, kind, why, tuple(flag_names(row.flags)))
+    return WorstImage(path, breast_id, row.vendor, row.record.view.value, kind, why, tuple(view_flag_codes(row.flags)))
 
 
 # --- the page ---------------------------------------------------------------------------------------------------------
@@ -313,12 +267,8 @@ def write_audit(result: Audit, previews: Mapping[str, bytes], out: Path) -> None
 
     Parameters
     ----------
-    result : Audit
-        Results.
     previews : mapping of str to bytes
         JPEG of each of the worst images, by path.
-    out : Path
-        HTML file.
 
     Raises
     ------

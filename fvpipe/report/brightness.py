@@ -1,4 +1,4 @@
-"""Brightness of the breast by vendor: whether a threshold on it alone tells the vendors apart."""
+"""Brightness of the breast by vendor: whether a threshold on it alone separates the vendors."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ NORMALIZATIONS = {
         method="percentiles", percentiles=(2, 99.9), region="breast", median=0.35
     ),
 }
-"""What is compared: the paper's normalization, and that of the recommended pipelines."""
+"""Normalizations that are compared: the paper's, and that of the recommended pipelines."""
 
-MIN_VENDOR_IMAGES = 8  # a vendor with fewer says nothing
+MIN_VENDOR_IMAGES = 8  # a vendor with fewer is left out
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,21 +47,12 @@ class VendorBrightness:
 
 @dataclass(frozen=True, slots=True)
 class BrightnessReport:
-    """Brightness by vendor after one normalization.
+    """Brightness by vendor after one normalization."""
 
-    Attributes
-    ----------
-    normalization : str
-        Key of :data:`NORMALIZATIONS`.
-    vendors : tuple of VendorBrightness
-        Vendors with at least :data:`MIN_VENDOR_IMAGES` images, in alphabetical order.
-    auc : float or None
-        Area under the ROC curve with which mean brightness tells two vendors apart, .5 to 1, averaged over all pairs of
-        vendors; None with fewer than two vendors.
-    """
-
-    normalization: str
-    vendors: tuple[VendorBrightness, ...]
+    normalization: str  # key of :data:`NORMALIZATIONS`
+    vendors: tuple[VendorBrightness, ...]  # vendors with at least :data:`MIN_VENDOR_IMAGES` images, in alphabetical order
+    # Area under the ROC curve with which mean brightness separates two vendors, .5 to 1, averaged over all pairs of vendors;
+    # None with fewer than two vendors
     auc: float | None
 
 
@@ -114,7 +105,7 @@ def _median(values: Sequence[float]) -> float:
 
 
 def _separability(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
-    """Area under the ROC curve of a threshold that tells `first` from `second`, whichever is brighter."""
+    """Area under the ROC curve of a threshold that separates `first` from `second`, whichever is brighter."""
     ordered = np.sort(second)
     below, up_to = (np.searchsorted(ordered, first, side) for side in ("left", "right"))
     area = float((below + up_to).sum() / (2 * len(first) * len(second)))

@@ -6,7 +6,7 @@ import math
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,96 +24,51 @@ from fvpipe.execution.workers import Workers
 from fvpipe.imaging.decoded_image import DecodedImage
 from fvpipe.imaging.histogram import bands
 from fvpipe.indexing.index import Index
+from fvpipe.printable import LINE_COLUMNS
 from fvpipe.progress import progress
 from fvpipe.reasons import Rejection
 from fvpipe.report.measure import ImageTask, read_image
 
 LOSSY_STEPS = 2  # stored values by which decoders of lossy syntaxes may differ; those of lossless ones must agree
 ROUNDING = 1e-6  # of the step of one stored value: float arithmetic in another order
-COLUMNS = 100  # of a text table
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """How another library's reading of an image differs.
+    """How another library's reading of an image differs."""
 
-    Attributes
-    ----------
-    what : str
-        ``size``, ``polarity`` (light and dark are exchanged), ``rescale`` (all values differ by one factor and offset),
-        or ``pixels``.
-    detail : str
-        Of size and rescale, what was found.
-    largest : float or None
-        Largest absolute difference of values; None where the sizes differ.
-    row, column : int
-        Where it is, first in reading order.
-    share : float
-        Share of pixels that differ by more than the tolerance.
-    """
-
+    # size, polarity (light and dark are exchanged), rescale (all values differ by one factor and offset), or pixels
     what: str
-    detail: str
-    largest: float | None
-    row: int
+    detail: str  # of size and rescale, what was found
+    largest: float | None  # largest absolute difference of values; None where the sizes differ
+    row: int  # where it is, first in reading order
     column: int
-    share: float
+    share: float  # share of pixels that differ by more than the tolerance
 
 
 @dataclass(frozen=True, slots=True)
 class ComparedImage:
-    """Result of one image.
+    """Result of one image."""
 
-    Attributes
-    ----------
-    path : str
-        Relative to the input folder.
-    library : str
-        The library that read it; empty if none could.
-    difference : Difference or None
-        None where it agrees, or was not read.
-    others : tuple of (str, str)
-        Where it differs: what each other library says, as `Difference.what`, ``same`` or ``unread``.
-    unread : str
-        Why no library could read it.
-    """
-
-    path: str
-    library: str = ""
-    difference: Difference | None = None
+    path: str  # relative to the input folder
+    library: str = ""  # the library that read it; empty if none could
+    difference: Difference | None = None  # None where it agrees, or was not read
+    # Where it differs: what each other library says, as `Difference.what`, "same" or "unread"
     others: tuple[tuple[str, str], ...] = ()
-    unread: str = ""
+    unread: str = ""  # why no library could read it
 
 
 @dataclass(frozen=True, slots=True)
 class DecoderComparison:
-    """Results of a comparison.
-
-    Attributes
-    ----------
-    dataset : str
-        Name of the data set.
-    images, seed : int
-        Images that passed the header rules, of which the sample was drawn with the seed.
-    rejected : int
-        Files that are rejected, by their header or, of the sample, by their pixels: they are not compared.
-    read_by : dict of str to int
-        Number of compared images by library and version.
-    differing, unread : tuple of ComparedImage
-        Images that differ, and images that no library could read, by path.
-    """
+    """Results of a comparison."""
 
     dataset: str
-    images: int
+    images: int  # that passed the header rules; the sample was drawn of them
     seed: int
-    rejected: int
-    read_by: dict[str, int]
-    differing: tuple[ComparedImage, ...]
-    unread: tuple[ComparedImage, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain values."""
-        return asdict(self)
+    rejected: int  # files that are rejected, by their header or, of the sample, by their pixels: they are not compared
+    read_by: dict[str, int]  # number of compared images by library and version
+    differing: tuple[ComparedImage, ...]  # by path
+    unread: tuple[ComparedImage, ...]  # those that no library could read, by path
 
 
 def compare_decoders(found: Index, size: int | None, seed: int, workers: Workers) -> DecoderComparison:
@@ -121,8 +76,6 @@ def compare_decoders(found: Index, size: int | None, seed: int, workers: Workers
 
     Parameters
     ----------
-    found : Index
-        Index of the data set.
     size : int or None
         Number of images; None: all.
     seed : int
@@ -233,7 +186,7 @@ def _bands(
 def _kind(
     pairs: Callable[[], Iterator[tuple[NDArray[np.float64], NDArray[np.float64]]]], count: int, tolerance: float
 ) -> tuple[str, str]:
-    """What differs, from the line fitted through (value here, value there): it falls, or all pixels lie on it, or not."""
+    """Kind and detail of a difference, from the line fitted through (value here, value there): falling, exact, or neither."""
     means = np.sum([[ours.sum(), other.sum()] for ours, other in pairs()], axis=0) / count
     centered = ((ours - means[0], other - means[1]) for ours, other in pairs())
     xx, yy, xy = np.sum([[(x * x).sum(), (y * y).sum(), (x * y).sum()] for x, y in centered], axis=0)
@@ -276,7 +229,7 @@ def comparison_text(result: DecoderComparison) -> str:
 
 def _with_path(line: str, path: str) -> str:
     """Append a path, shortened in the middle where the line is full; an unusual character is a question mark."""
-    path, room = "".join(c if c.isprintable() else "?" for c in path), max(COLUMNS - len(line) - 1, 24)
+    path, room = "".join(c if c.isprintable() else "?" for c in path), max(LINE_COLUMNS - len(line) - 1, 24)
     if len(path) > room:
         path = f"{path[: room // 3 - 3]}...{path[-(room - room // 3) :]}"
-    return f"{line[: COLUMNS - 1 - len(path)]} {path}"
+    return f"{line[: LINE_COLUMNS - 1 - len(path)]} {path}"

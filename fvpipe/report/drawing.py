@@ -69,10 +69,8 @@ def draw_histogram(image: DecodedImage, trace: SegmentationTrace | None) -> Imag
 
     Parameters
     ----------
-    image : DecodedImage
-        Image that was segmented.
     trace : SegmentationTrace or None
-        Its trace; None if no threshold was tried.
+        Trace of its segmentation; None if no threshold was tried.
 
     Returns
     -------

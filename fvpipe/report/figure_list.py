@@ -14,7 +14,7 @@ FILE = "figures.json"
 
 
 class ListedFigure(Settings):
-    """A figure of a folder: the stem of its files, and what it shows."""
+    """A figure of a folder: the stem of its files, and its caption."""
 
     name: str
     caption: str
@@ -43,7 +43,7 @@ def read_list(folder: Path) -> list[tuple[ListedFigure, bytes]]:
             raise ValueError("no list of figures")
         listed = [parse(ListedFigure, row, str(path)) for row in rows]
         if not all(is_plain_name(figure.name) for figure in listed):
-            raise ValueError("a name that is none of a figure")
+            raise ValueError("a name that cannot be that of a figure")
         return [(figure, (folder / f"{figure.name}.svg").read_bytes()) for figure in listed]
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: cannot be shown ({error}); run `fvpipe figures` again") from None

@@ -14,29 +14,17 @@ from fvpipe.shards.format import check_table
 from fvpipe.shards.reader import Shards
 from fvpipe.types import View
 
-SIDES = ("top", "bottom", "left", "right")
+EDGES = ("top", "bottom", "left", "right")  # of a box
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SampleFinding:
-    """A finding on a view that the sample shows.
+    """A finding on a view that the sample shows."""
 
-    Attributes
-    ----------
-    view : View
-        View on which it was drawn.
-    number : int
-        Place among the findings of its view, in the order of the table, from 1.
-    box : tuple of four float
-        Top, bottom, left, right in source pixels.
-    outline : float64 array, shape (n, 2)
-        Corners of the box in the sample: rows and columns.
-    """
-
-    view: View
-    number: int
-    box: tuple[float, ...]
-    outline: NDArray[np.float64]
+    view: View  # on which it was drawn
+    number: int  # place among the findings of its view, in the order of the table, from 1
+    box: tuple[float, ...]  # top, bottom, left, right in source pixels
+    outline: NDArray[np.float64]  # (n, 2): corners of the box in the sample: rows and columns
 
 
 def read_findings(shards: Shards) -> dict[str, list[SampleFinding]]:
@@ -54,18 +42,18 @@ def read_findings(shards: Shards) -> dict[str, list[SampleFinding]]:
     check_table(file, shards.receipt)
     count: Counter[tuple[str, str]] = Counter()
     try:
-        for row in read_own_table(file, ["breast_id", "view", *SIDES, *(f"image_{side}" for side in SIDES)]):
+        for row in read_own_table(file, ["breast_id", "view", *EDGES, *(f"image_{edge}" for edge in EDGES)]):
             breast, view = row["breast_id"], row["view"]
             count[breast, view] += 1
             if not row["image_top"]:  # of a view that is not in the image
                 continue
-            top, bottom, left, right = (float(row[f"image_{side}"]) for side in SIDES)
+            top, bottom, left, right = (float(row[f"image_{edge}"]) for edge in EDGES)
             corners = [[top, left], [top, right], [bottom, right], [bottom, left]]
             outline = [[float(number) for number in point.split(",")] for point in row.get("image_outline").split()]
             finding = SampleFinding(
                 View(view),
                 count[breast, view],
-                tuple(float(row[side]) for side in SIDES),
+                tuple(float(row[edge]) for edge in EDGES),
                 np.array(outline or corners).reshape(-1, 2),
             )
             found.setdefault(breast, []).append(finding)

@@ -13,8 +13,6 @@ def render(template: str, **values: Any) -> bytes:
 
     Parameters
     ----------
-    template : str
-        File name.
     **values
         Variables of the template; text is escaped.
     """

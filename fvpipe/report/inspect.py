@@ -37,20 +37,12 @@ PIXEL_RULES = ("decoded pixels", "window and VOI LUT")
 
 @dataclass(frozen=True, slots=True)
 class PixelTask:
-    """An image to decode in a fresh process, which the decoder may crash.
+    """An image to decode in a fresh process, which the decoder may crash."""
 
-    Attributes
-    ----------
-    path : str
-        Absolute path of the file.
-    with_png : bool
-        Draw it, too.
-    """
-
-    path: str
+    path: str  # absolute
     header: PixelHeader
     pipeline: Pipeline
-    with_png: bool
+    with_png: bool  # draw it, too
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +54,11 @@ class PixelReport:
     png: bytes = b""
 
 
-def inspect_dicom(path: Path, reading: Reading, pipeline_name: str, png: Path | None, timeout: float = 120.0) -> dict[str, Any]:
+def inspect_dicom(path: Path, reading: Reading, pipeline_name: str, png: Path | None, timeout: float) -> dict[str, Any]:
     """Every decision on one file, without anything of a patient's identity.
 
     Parameters
     ----------
-    path : Path
-        The file.
     reading : Reading
         How its header is read.
     pipeline_name : str
@@ -197,14 +187,14 @@ def _pixel_facts(image: DecodedImage, found: Segmentation, seen: SegmentationTra
             "mean inside": None if math.isnan(found.mean) else found.mean,
             "breast box": list(found.tight_box.as_tuple()),
             "crop box": list(found.box.as_tuple()),
-            "flags": flag_names(constant_flags(found.flags | image.flags, [is_constant(image)])),
+            "flags": view_flag_codes(constant_flags(found.flags | image.flags, [is_constant(image)])),
         },
     }
 
 
-def flag_names(flags: Flag) -> list[str]:
-    """Return the names of the flags of one view."""
-    return [str(flag.name).lower().removeprefix("cc_") for flag in flags]
+def view_flag_codes(flags: Flag) -> list[str]:
+    """Return the codes of the flags of one image, which are those of a CC."""
+    return [flag.code.removeprefix("cc_") for flag in flags]
 
 
 def attempt_facts(attempt: ThresholdAttempt) -> dict[str, Any]:

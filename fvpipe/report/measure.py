@@ -34,64 +34,29 @@ PREVIEW_SIDE = 300  # pixels of the longer side of a preview
 
 @dataclass(frozen=True, slots=True)
 class ImageTask:
-    """One image to measure or to draw, sent to a worker.
+    """One image to measure or to draw, sent to a worker."""
 
-    Attributes
-    ----------
-    root : str
-        Absolute path of the input folder.
-    record : ImageRecord
-        Header of the image, as in the index.
-    state : str
-        State of the file, as in the index.
-    policy : HeaderPolicy
-        Policy with which the header was read.
-    pipeline : Pipeline
-        Window and segmentation.
-    """
-
-    root: str
-    record: ImageRecord
-    state: str
-    policy: HeaderPolicy
-    pipeline: Pipeline
+    root: str  # absolute path of the input folder
+    record: ImageRecord  # header of the image, as in the index
+    state: str  # state of the file, as in the index
+    policy: HeaderPolicy  # policy with which the header was read
+    pipeline: Pipeline  # window and segmentation
 
 
 @dataclass(frozen=True, slots=True)
 class ImageMeasurement:
-    """Measurements of one image; NaN if nothing was segmented.
+    """Measurements of one image; NaN if nothing was segmented."""
 
-    Attributes
-    ----------
-    record : ImageRecord
-        Header of the image.
-    method : str
-        Threshold method whose mask was accepted, ``whole_frame`` or ``none``.
-    flags : Flag
-        Flags of the image, as CC bits whichever view it is.
-    share : float
-        Mask area as a share of the image.
-    aspect : float
-        Width / height of the breast's bounding box.
-    threshold : float
-        Threshold as a share of the range of the value table.
-    area : float
-        Mask area in source pixels.
-    brightness : tuple of Brightness
-        Inside the outline, after each normalization of :data:`fvpipe.report.brightness.NORMALIZATIONS`; empty without one.
-    pixel_digest : Digest or None
-        Digest of the decoded stored values.
-    """
-
-    record: ImageRecord
-    method: str
-    flags: Flag
-    share: float = math.nan
-    aspect: float = math.nan
-    threshold: float = math.nan
-    area: float = math.nan
+    record: ImageRecord  # header of the image
+    method: str  # threshold method whose mask was accepted, whole_frame or none
+    flags: Flag  # flags of the image, as CC bits whichever view it is
+    share: float = math.nan  # mask area as a share of the image
+    aspect: float = math.nan  # width / height of the breast's bounding box
+    threshold: float = math.nan  # threshold as a share of the range of the value table
+    area: float = math.nan  # mask area in source pixels
+    # Inside the outline, after each normalization of :data:`fvpipe.report.brightness.NORMALIZATIONS`; empty without one
     brightness: tuple[Brightness, ...] = ()
-    pixel_digest: Digest | None = None
+    pixel_digest: Digest | None = None  # digest of the decoded stored values
 
     @property
     def vendor(self) -> str:
@@ -116,18 +81,11 @@ class ImageMeasurement:
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """Drawing of one image.
+    """Drawing of one image."""
 
-    Attributes
-    ----------
-    jpeg : bytes
-        Contents of a JPEG file.
-    failures : str
-        Quality gates that the threshold methods failed, and limits that a good crop keeps; empty if none did.
-    """
-
-    jpeg: bytes
-    failures: str
+    path: str  # of the image
+    jpeg: bytes  # contents of a JPEG file
+    failures: str  # quality gates that the threshold methods failed, and limits that a good crop keeps; empty if none did
 
 
 def measure_images(tasks: Sequence[ImageTask]) -> list[ImageMeasurement | Rejection]:
@@ -166,10 +124,10 @@ def _relative_threshold(image: DecodedImage, segmentation: Segmentation) -> floa
     return (segmentation.threshold - low) / (high - low) if high > low else math.nan
 
 
-def draw_previews(tasks: Sequence[tuple[int, ImageTask]]) -> list[tuple[int, Preview | Rejection]]:
-    """Draw numbered images on a worker."""
+def draw_previews(tasks: Sequence[ImageTask]) -> list[Preview | Rejection]:
+    """Draw images on a worker."""
     cv2.setNumThreads(1)
-    return [(number, _preview(task)) for number, task in tasks]
+    return [_preview(task) for task in tasks]
 
 
 def _preview(task: ImageTask) -> Preview | Rejection:
@@ -181,7 +139,7 @@ def _preview(task: ImageTask) -> Preview | Rejection:
     failed = [_failed_gates(attempt) for attempt in trace.attempts if not attempt.passes] if trace else []
     if trace and not trace.attempts:
         failed = ["air is white, as in a negative"]
-    return Preview(encode(drawing, ".jpg"), "; ".join([*failed, explain(found.gates)]).strip("; "))
+    return Preview(task.record.path, encode(drawing, ".jpg"), "; ".join([*failed, explain(found.gates)]).strip("; "))
 
 
 def _failed_gates(attempt: ThresholdAttempt) -> str:
@@ -194,7 +152,7 @@ def _failed_gates(attempt: ThresholdAttempt) -> str:
 
 
 def read_image(task: ImageTask) -> DecodedImage | Rejection:
-    """Read and decode an image on a worker, unless its file is not what the index read."""
+    """Read and decode an image on a worker, unless its file has changed since it was indexed."""
     record = task.record
     try:
         read = read_contents(Path(task.root) / record.path, task.state)

@@ -33,27 +33,13 @@ SHAPES = ("IDENTITY", "INVERSE", "LIN OD")  # of Presentation LUT Shape; other t
 
 @dataclass(frozen=True, slots=True)
 class HeaderReport:
-    """Results of all rules on one file's header, in the order of reading.
+    """Results of all rules on one file's header, in the order of reading."""
 
-    Attributes
-    ----------
-    results : tuple of RuleResult
-        Of every opening step and every rule.
-    opened : OpenedDicom or None
-        None where the file could not be opened.
-    record : ImageRecord or None
-        None where the file is rejected.
-    pixels : PixelHeader or None
-        None where the pixels cannot be decoded.
-    why_not_decoded : str
-        Empty where they can.
-    """
-
-    results: tuple[RuleResult, ...]
-    opened: OpenedDicom | None = None
-    record: ImageRecord | None = None
-    pixels: PixelHeader | None = None
-    why_not_decoded: str = "the file could not be opened"
+    results: tuple[RuleResult, ...]  # of every opening step and every rule
+    opened: OpenedDicom | None = None  # None where the file could not be opened
+    record: ImageRecord | None = None  # None where the file is rejected
+    pixels: PixelHeader | None = None  # None where the pixels cannot be decoded
+    why_not_decoded: str = "the file could not be opened"  # empty where they can
 
 
 def report_header(path: Path, policy: HeaderPolicy, stated: StatedImage = NOTHING_STATED) -> HeaderReport:

@@ -30,12 +30,10 @@ def write_page(shards: Path, out: Path, limit: int, figures: Path | None = None)
     ----------
     shards : Path
         A shard folder, or a folder of ``<pipeline>/<dataset>`` shard folders.
-    out : Path
-        HTML file.
     limit : int
         Images of each shard folder at most: flagged ones first, then others spread evenly.
     figures : Path or None
-        Folder of figures that are shown, too, if `fvpipe figures` has drawn some there.
+        Folder of figures to show as well, if `fvpipe figures` has drawn some there.
 
     Returns
     -------
@@ -113,7 +111,7 @@ def _card(sample: Sample, findings: list[SampleFinding]) -> dict[str, Any]:
     return {
         "breast_id": sample.breast_id,
         "label": LABEL_NAMES[sample.label],
-        "flags": [str(flag.name).lower() for flag in sample.flags],
+        "flags": [flag.code for flag in sample.flags],
         "width": image.shape[1],
         "height": image.shape[0],
         "uri": data_uri(encode(np.rint(image * 255).astype(np.uint8), ".jpg", 88)),

@@ -59,32 +59,16 @@ class AreaRatio:
 
 @dataclass(frozen=True, slots=True)
 class PairReport:
-    """Comparison of CC and MLO over all breasts.
+    """Comparison of CC and MLO over all breasts."""
 
-    Attributes
-    ----------
-    compared, not_compared : int
-        Breasts with both views segmented, and a pixel spacing in both headers or in neither; all others.
-    in_square_millimetres : int
-        Compared breasts with pixel spacings.
-    ratios : Distribution or None
-        Ratios of the areas; None if no breast was compared.
-    farthest : tuple of AreaRatio
-        Breasts whose ratio is farthest from the median.
-    areas_disagree : tuple of str
-        Breasts that a build flags with ``areas_disagree``.
-    vendors_differ, bits_differ : tuple of str
-        Breasts whose headers differ in Manufacturer or Bits Stored.
-    """
-
-    compared: int
-    not_compared: int
-    in_square_millimetres: int
-    ratios: Distribution | None
-    farthest: tuple[AreaRatio, ...]
-    areas_disagree: tuple[str, ...]
-    vendors_differ: tuple[str, ...]
-    bits_differ: tuple[str, ...]
+    compared: int  # breasts with both views segmented, and a pixel spacing in both headers or in neither
+    not_compared: int  # all others
+    in_square_millimetres: int  # compared breasts with pixel spacings
+    ratios: Distribution | None  # ratios of the areas; None if no breast was compared
+    farthest: tuple[AreaRatio, ...]  # breasts whose ratio is farthest from the median
+    areas_disagree: tuple[str, ...]  # breasts that a build flags
+    vendors_differ: tuple[str, ...]  # breasts whose headers differ in Manufacturer
+    bits_differ: tuple[str, ...]  # in Bits Stored
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +87,6 @@ def distribution(name: str, values: Sequence[float], start: float, stop: float) 
 
     Parameters
     ----------
-    name : str
-        Name of the quantity.
     values : sequence of float
         One value per image or breast.
     start, stop : float

@@ -1,4 +1,4 @@
-"""Format of a shard folder: file names and receipt."""
+"""Format of a shard folder: file names, the shard of a patient, and the receipt."""
 
 from __future__ import annotations
 
@@ -256,7 +256,7 @@ def _has_declared_types(value: Receipt | ShardEntry) -> bool:
 
 def flag_names() -> dict[str, int]:
     """Bits of the dataset ``flags`` by name."""
-    return {str(flag.name).lower(): int(flag) for flag in Flag}
+    return {flag.code: int(flag) for flag in Flag}
 
 
 def sha256_outside_images(file: BinaryIO, image_offset: int, image_bytes: int) -> str:

@@ -98,7 +98,7 @@ def write_shard(
                     if (warp := getattr(sample, name)) is not None:
                         columns.setdefault(name, []).append(warp)
                 for flag in sample.flags | row.flags:
-                    flags[str(flag.name).lower()] = flags.get(str(flag.name).lower(), 0) + 1
+                    flags[flag.code] = flags.get(flag.code, 0) + 1
                 target.check()
             arrays = {name: np.array(column) for name, column in columns.items()}
             arrays["label"] = np.array([row.label for row in rows], np.int8)

@@ -34,51 +34,24 @@ SIZE_REDUCTION = 4  # the published sizes by this
 
 @dataclass(frozen=True, slots=True)
 class SimulatedImage:
-    """One DICOM file to write.
+    """One DICOM file to write."""
 
-    Attributes
-    ----------
-    path : str
-        Path within the data set.
-    drawing : Drawing
-        Tissue, outline and lesion.
-    pixels : uint8 or uint16 array, shape (rows, columns)
-        Stored values.
-    bits : int
-        Bits Stored.
-    photometric : str
-        Photometric Interpretation.
-    syntax : str
-        Transfer syntax UID.
-    tags : dict
-        Further elements by keyword.
-    media_class : str
-        SOP class UID of the file meta information.
-    """
-
-    path: str
-    drawing: Drawing
-    pixels: NDArray[np.uint8] | NDArray[np.uint16]
-    bits: int
+    path: str  # within the data set
+    drawing: Drawing  # tissue, outline and lesion
+    pixels: NDArray[np.uint8] | NDArray[np.uint16]  # (rows, columns): stored values
+    bits: int  # stored
     photometric: str
-    syntax: str
-    tags: dict[str, Any] = field(default_factory=dict)
-    media_class: str = DigitalMammographyXRayImageStorageForPresentation
+    syntax: str  # transfer syntax UID
+    tags: dict[str, Any] = field(default_factory=dict)  # further elements by keyword
+    media_class: str = DigitalMammographyXRayImageStorageForPresentation  # SOP class UID of the file meta information
 
 
 @dataclass(frozen=True, slots=True)
 class SimulatedDataset:
-    """A data set to write.
+    """A data set to write."""
 
-    Attributes
-    ----------
-    images : iterator of SimulatedImage
-        Images, drawn one at a time.
-    tables : callable
-        Makes the label tables (contents by file name) from the lesion of each image by path.
-    """
-
-    images: Iterator[SimulatedImage]
+    images: Iterator[SimulatedImage]  # drawn one at a time
+    # Makes the label tables (contents by file name) from the lesion of each image by path
     tables: Callable[[Mapping[str, CropBox | None]], dict[str, bytes]]
 
 
@@ -104,7 +77,7 @@ def sequence_item(**elements: str) -> Dataset:
 def dicom_bytes(image: SimulatedImage) -> bytes:
     """Contents of the DICOM file."""
     meta = FileMetaDataset()
-    with silenced(), pydicom.config.disable_value_validation():  # VinDr-Mammo has identifiers that are no valid UIDs
+    with silenced(), pydicom.config.disable_value_validation():  # VinDr-Mammo has identifiers that are not valid UIDs
         meta.FileMetaInformationVersion = b"\0\1"
         meta.MediaStorageSOPClassUID = UID(image.media_class)
         meta.MediaStorageSOPInstanceUID = UID(image.tags["SOPInstanceUID"])

@@ -29,21 +29,11 @@ class Anatomy:
 
 @dataclass(frozen=True, slots=True)
 class Drawing:
-    """Drawing of one view.
+    """Drawing of one view."""
 
-    Attributes
-    ----------
-    tissue : float64 array, shape (rows, columns)
-        Brightness in [0, 1], 0 outside the breast.
-    mask : bool array, shape (rows, columns)
-        True inside the breast, including the pectoral muscle.
-    lesion : CropBox or None
-        Bounding box of the lesion.
-    """
-
-    tissue: Plane
-    mask: NDArray[np.bool_]
-    lesion: CropBox | None
+    tissue: Plane  # (rows, columns): brightness in [0, 1], 0 outside the breast
+    mask: NDArray[np.bool_]  # (rows, columns): True inside the breast, including the pectoral muscle
+    lesion: CropBox | None  # bounding box of the lesion
 
     @property
     def box(self) -> CropBox:

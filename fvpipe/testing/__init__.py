@@ -8,8 +8,8 @@ A test of an adapter of another package::
     def test_clinic(tmp_path):
         assert check_adapter("adapters/clinic.yaml", tmp_path).not_covered == ()
 
-What the declaration says is taken as what the publisher does. :func:`make_tree` writes the simulated set alone, for tests of
-what the publisher does beyond it: change a row or a header, write again, and look at the index.
+The declaration is taken to describe the published files correctly. :func:`make_tree` writes the simulated set alone, for
+tests of peculiarities beyond the declaration: change a row or a header, write again, and look at the index.
 """
 
 from fvpipe.testing.folder import index_folder, write_image, write_table

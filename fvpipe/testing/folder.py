@@ -44,7 +44,7 @@ def write_image(
     number : int
         From 1. No two numbers have the same pixels or UIDs; four after another are one study.
     laterality, view : Laterality, View
-        Of the drawn breast. The header tells them by `elements` alone.
+        Of the drawn breast. The header names them only where `elements` does.
     form : Format
         ``dicom``, or another of the formats that a declaration may state: of 16 bits, or 8 in JPEG.
     **elements
@@ -123,7 +123,7 @@ def index_folder(folder: Path, adapter: str, **settings: Any) -> Index:
     Parameters
     ----------
     folder : Path
-        The folder; what its headers say is cached in a file beside it.
+        The folder; its headers are cached in a file beside it.
     adapter : str
         Name of an adapter, or the path of a declaration.
     **settings

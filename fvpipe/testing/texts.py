@@ -1,4 +1,4 @@
-"""Texts of cells and paths: those that a pattern accepts, and what they stand for."""
+"""Texts of cells and paths: those that a pattern accepts, and the facts that they express."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def matching_text(
     rng : random.Random
         Chooses among alternatives and characters.
     accept : callable
-        Whether the match is wanted, too.
+        Further condition on the match.
     """
     try:
         tree = importlib.import_module("re._parser").parse(pattern)

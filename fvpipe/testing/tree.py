@@ -34,7 +34,7 @@ BOX = {"top": "10", "bottom": "40", "left": "20", "right": "60", "boxes": "[[10,
 
 @dataclass
 class SimulatedBreast:
-    """A simulated breast, and what the index must find of it.
+    """A simulated breast, and the facts that the index must find.
 
     Attributes
     ----------
@@ -69,7 +69,7 @@ class SimulatedTree:
     Attributes
     ----------
     declaration : Declaration
-        What it follows.
+        Declaration of the data set.
     adapter : str
         The adapter's name, or the path of its declaration.
     folder : Path
@@ -154,7 +154,7 @@ def make_tree(adapter: str | Path, folder: Path, examples: Mapping[str, Sequence
 
 
 class _Maker:
-    """Fills a tree."""
+    """Plans and fills a tree."""
 
     def __init__(self, tree: SimulatedTree, examples: Mapping[str, Sequence[str]]) -> None:
         self.tree, self.declaration, self.examples = tree, tree.declaration, examples
@@ -183,7 +183,7 @@ class _Maker:
         self.tree.not_covered = tuple(self.not_covered)
 
     def _outcomes(self) -> list[Any]:
-        """What decides the labels of breasts in turn: words, BI-RADS, or cases."""
+        """List the outcomes that the breasts get in turn: words, BI-RADS, or cases."""
         table = next((table for table in self.declaration.tables if table.label), Table(from_path=True))
         if table.label == "bi_rads":
             values = table.columns["bi_rads"].values
@@ -289,7 +289,7 @@ class _Maker:
         raise LookupError(f"case {cases.index(case) + 1} of the label rule ({dict(case.when)} -> {case.then})")
 
     def _words(self, fact: str, breast: SimulatedBreast, view: View, column: Column, outcome: Any) -> list[str] | None:
-        """Words for a fact, of which the first that its column can hold is taken; None: the column is left out."""
+        """Candidate words for a fact: the first that its column accepts is used; None: the column is left out."""
         k, n = breast.number, breast.number % 7
         known = [word for word in dict.fromkeys(column.values.values()) if word]
         if fact in self.examples:
@@ -333,7 +333,7 @@ class _Maker:
         return [known[k % len(known)]] if known else [f"{fact} {k % 3}"]
 
     def _cell(self, fact: str, column: Column, words: Sequence[str]) -> str:
-        """A cell that the column reads as one of the words."""
+        """Make a cell that the column reads as one of the words."""
         for word in words:
             texts = [cell for cell, value in column.values.items() if value == word and cell not in ("", "*")]
             for text in texts if column.values else [word]:
@@ -354,7 +354,7 @@ class _Maker:
     # --- identity
 
     def _patient(self, n: int) -> str:
-        """A patient of its own, in the form that path, header or tables have."""
+        """Make a new patient identifier in the form that path, header or tables have."""
         if "patient" in self.examples:
             return self.examples["patient"][n]
         if self.policy.patient_from == "study" and "patient" in self.policy.from_header:
@@ -374,7 +374,7 @@ class _Maker:
         return self.examples["exam"][n] if "exam" in self.examples else self._own(f"E{n:03d}", sources, "exam")
 
     def _own(self, plain: str, sources: Sequence[tuple[str, str | int]], fact: str) -> str:
-        """A text of its own that all patterns take."""
+        """Make a text that all patterns accept and no other patient or exam has."""
         if not sources:
             return plain
         (pattern, group), *others = sources
@@ -418,7 +418,7 @@ class _Maker:
         yield from (side_words(Laterality(word)) if name == "laterality" else [word, word.lower()])
 
     def _header(self, breast: SimulatedBreast, view: View) -> dict[str, Any]:
-        """Elements that say what the declaration takes from the header first, and nothing else of identity."""
+        """Make the elements for which the declaration reads the header first, and no others of identity."""
         speaks = {fact: getattr(self.declaration.identity, fact)[0] == "header" for fact in IDENTITY}
         patient = breast.patient
         if pattern := self.policy.patient_pattern:

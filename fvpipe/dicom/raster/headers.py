@@ -24,36 +24,19 @@ TEXT_HEADER_BYTES = 1 << 16  # of a PGM or NRRD file, within which its header mu
 
 @dataclass(frozen=True, slots=True)
 class RasterHeader:
-    """Header of an image file that is not DICOM, parsed.
-
-    Attributes
-    ----------
-    bits : int
-        Bits of a value.
-    signed, inverted : bool
-        Values are two's complement; the smallest value is white.
-    spacing : (float, float) or None
-        Millimeters between rows and between columns. Resolutions for screen and print, in PNG, JPEG and TIFF, are none.
-    offset : int
-        Of a PGM or NRRD file: where its values begin.
-    values : str
-        The same: their type, as numpy has it.
-    most : int
-        The same: the largest value that there may be.
-    compressed : bool
-        The same: by gzip.
-    """
+    """Header of an image file that is not DICOM, parsed."""
 
     rows: int
     columns: int
-    bits: int
-    signed: bool = False
-    inverted: bool = False
+    bits: int  # of a value
+    signed: bool = False  # values are two's complement
+    inverted: bool = False  # the smallest value is white
+    # Millimeters between rows and between columns. Resolutions for screen and print, in PNG, JPEG and TIFF, are none.
     spacing: tuple[float, float] | None = None
-    offset: int = 0
-    values: str = ""
-    most: int = 0
-    compressed: bool = False
+    offset: int = 0  # of a PGM or NRRD file: where its values begin
+    values: str = ""  # the same: their type, as numpy has it
+    most: int = 0  # the same: the largest value that there may be
+    compressed: bool = False  # the same: by gzip
 
 
 def open_image(file: BinaryIO, formats: Sequence[Format] = DICOM, *, inverted: bool = False) -> OpenedDicom:

@@ -18,23 +18,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class RuleContext:
-    """Input of a check: the opened file, the policy of its data set, and the facts of the rules before it.
-
-    Attributes
-    ----------
-    path : str
-        Path of the record, relative to the input folder.
-    stated : StatedImage
-        What label table and path say of the image.
-    facts : dict
-        Fact of each rule that passed, by its check.
-    """
+    """Input of a check: the opened file, the policy of its data set, and the facts of the rules before it."""
 
     opened: OpenedDicom
     policy: HeaderPolicy
-    path: str = ""
-    stated: StatedImage = NOTHING_STATED
-    facts: dict[Callable[[RuleContext], Any], Any] = field(default_factory=dict)
+    path: str = ""  # path of the record, relative to the input folder
+    stated: StatedImage = NOTHING_STATED  # what label table and path say of the image
+    facts: dict[Callable[[RuleContext], Any], Any] = field(default_factory=dict)  # fact of each rule that passed, by its check
 
     @property
     def dataset(self) -> Dataset:
@@ -49,49 +39,25 @@ class RuleContext:
 
 @dataclass(frozen=True, slots=True)
 class Rule(Generic[T]):
-    """One rule of the header.
+    """One rule of the header."""
 
-    Attributes
-    ----------
-    name : str
-        As `fvpipe inspect` shows it.
-    check : callable
-        RuleContext -> fact. Raises :class:`RejectedFile` with the reason code and a detail that identifies no patient.
-    describe : callable
-        Fact -> text that `fvpipe inspect` shows; it identifies no patient.
-    needs : tuple of callable
-        Checks of the earlier rules whose facts `check` reads.
-    skip : callable
-        HeaderPolicy -> why the rule does not apply to the data set; empty where it does.
-    """
-
-    name: str
+    name: str  # as `fvpipe inspect` shows it
+    # RuleContext -> fact. Raises :class:`RejectedFile` with the reason code and a detail that identifies no patient.
     check: Callable[[RuleContext], T]
-    describe: Callable[[T], str]
-    needs: tuple[Callable[[RuleContext], Any], ...] = ()
+    describe: Callable[[T], str]  # fact -> text that `fvpipe inspect` shows; it identifies no patient
+    needs: tuple[Callable[[RuleContext], Any], ...] = ()  # checks of the earlier rules whose facts `check` reads
+    # HeaderPolicy -> why the rule does not apply to the data set; empty where it does
     skip: Callable[[HeaderPolicy], str] = lambda policy: ""
 
 
 @dataclass(frozen=True, slots=True)
 class RuleResult:
-    """Result of one rule.
-
-    Attributes
-    ----------
-    rule : str
-        Name of the rule.
-    found : str
-        The fact, the detail of the rejection, or why the rule was not asked.
-    reason : Reason or None
-        None where the rule passed or was not asked.
-    asked : bool
-        False where the rule does not apply, or needs the fact of one that rejected the file.
-    """
+    """Result of one rule."""
 
     rule: str
-    found: str
-    reason: Reason | None = None
-    asked: bool = True
+    found: str  # the fact, the detail of the rejection, or why the rule was not asked
+    reason: Reason | None = None  # None where the rule passed or was not asked
+    asked: bool = True  # False where the rule does not apply, or needs the fact of one that rejected the file
 
     @property
     def verdict(self) -> str:

@@ -53,18 +53,10 @@ SPECIMEN_VIEWS = frozenset({"127457009", "G-8310"})  # SNOMED CT and SRT, as vie
 
 @dataclass(frozen=True, slots=True)
 class ImageKind:
-    """Kind of an accepted image; neither is full-field.
+    """Kind of an accepted image; neither is full-field."""
 
-    Attributes
-    ----------
-    synthetic : bool
-        A 2D image computed from tomosynthesis.
-    low_energy : bool
-        The low-energy image of a contrast-enhanced exam.
-    """
-
-    synthetic: bool
-    low_energy: bool
+    synthetic: bool  # a 2D image computed from tomosynthesis
+    low_energy: bool  # the low-energy image of a contrast-enhanced exam
 
     def __str__(self) -> str:
         """Name the kind."""

@@ -15,20 +15,12 @@ LAYOUT = "%PatientID/%SeriesInstanceUID"
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """One series in the client's index.
-
-    Attributes
-    ----------
-    patient, uid : str
-        Patient ID and Series Instance UID.
-    files, bytes : int
-        How many files it has, and their total size.
-    """
+    """One series in the client's index."""
 
     patient: str
     uid: str
     files: int
-    bytes: int
+    bytes: int  # of all files
 
     def complete(self, out: Path) -> bool:
         """Whether `out` holds so many files with so many bytes."""
@@ -41,24 +33,12 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class Download:
-    """A collection, and what of it is still to be fetched.
+    """A collection, and what of it is still to be fetched."""
 
-    Attributes
-    ----------
-    client : idc_index.IDCClient
-        Downloads the series.
-    out : Path
-        Folder that the files are written to.
-    series : tuple of Series
-        All of the collection.
-    missing : tuple of Series
-        Those that `out` does not hold completely.
-    """
-
-    client: Any
-    out: Path
-    series: tuple[Series, ...]
-    missing: tuple[Series, ...]
+    client: Any  # downloads the series
+    out: Path  # folder that the files are written to
+    series: tuple[Series, ...]  # all of the collection
+    missing: tuple[Series, ...]  # those that `out` does not hold completely
 
     @property
     def cost(self) -> str:

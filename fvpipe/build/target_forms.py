@@ -1,4 +1,4 @@
-"""Targets of a build: facts of breasts that a pipeline names in `targets`, put into the form in which shards hold them."""
+"""Forms of the facts that a pipeline names in `targets`, with the classes and counts of a build, for its shards."""
 
 from __future__ import annotations
 
