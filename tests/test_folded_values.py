@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image, ImageDraw, ImageFont
 from pydicom.uid import ExplicitVRLittleEndian, JPEGLossless, JPEGLSLossless
 
 from fvpipe.dicom.elements import RejectedFile
@@ -45,7 +47,32 @@ def _lettered(pixels: Pixels, white: int) -> Pixels:
     return marked
 
 
+def _written_over(pixels: Pixels, white: int, lines: int, quality: int = 0) -> Pixels:
+    """Text in half of the rows, as screen captures and copies have it, smoothed at its edges; as JPEG keeps it."""
+    text = Image.new("L", pixels.shape[::-1])
+    for line in range(lines):
+        ImageDraw.Draw(text).text((250, 20 + 16 * line), "R MLO 28 kV 63 mAs W/Rh", fill=255, font=ImageFont.load_default(14))
+    share = np.asarray(text) / 255
+    written = (pixels * (1 - share) + white * share).astype(pixels.dtype)
+    if not quality:
+        return written
+    file = io.BytesIO()
+    Image.fromarray(written).save(file, "JPEG", quality=quality)
+    return np.asarray(Image.open(file))
+
+
+def _dusty(pixels: Pixels) -> Pixels:
+    rng, dusty = np.random.default_rng(1), pixels.copy()
+    dust = rng.random(pixels.shape) < 0.05
+    dusty[dust] = rng.integers(230, 256, np.count_nonzero(dust))
+    return dusty
+
+
 UNFOLDED: dict[str, tuple[Pixels, int]] = {
+    "8 bits, text over it": (_written_over((SMOOTH >> 4).astype("u1"), 255, 20), 8),
+    "8 bits, text over it, copied as JPEG": (_written_over((SMOOTH >> 4).astype("u1"), 255, 20, 75), 8),
+    "12 bits, text over it": (_written_over(SMOOTH, 4095, 20), 12),
+    "8 bits, white dust": (_dusty((SMOOTH >> 4).astype("u1")), 8),
     "signed, through 0": (SMOOTH.astype("i2") - 1500, 12),
     "signed, all positive": (DARK.astype("i2"), 12),
     "signed, through 0, with white letters": (_lettered(SMOOTH.astype("i2") - 2000, 2047), 12),
