@@ -180,6 +180,8 @@ def _by_longer_paths(
     paths: Sequence[str], listed: Mapping[str, ListedImage], used: Mapping[str, str]
 ) -> Iterator[tuple[str, ListedImage]]:
     """Rows whose path begins above the input folder, as `/data/set/P1/x.dcm` and `set/P1/x.dcm` do, and their files."""
+    if len(used) == len(listed):
+        return
     files = defaultdict[str, list[str]](list)
     for path in paths:
         files[path_key(path)].append(path)
