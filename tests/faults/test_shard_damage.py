@@ -238,8 +238,14 @@ def test_samples_that_no_shard_has(own: Path) -> None:
     ("change", "message"),
     [
         (lambda f: (f / shard_name(7)).write_bytes(b"x"), "shard-00007.h5: a shard that the receipt does not list"),
-        (lambda f: (f / "breasts.csv").unlink(), "breasts.csv: the receipt lists this table and it is not there"),
-        (lambda f: (f / "breasts.csv").write_bytes(b"breast_Id\n"), "breasts.csv: its bytes differ from what was written"),
+        (
+            lambda f: (f / "breasts.csv").unlink(),
+            "breasts.csv: the receipt lists this table and it is not there; build the shards again",
+        ),
+        (
+            lambda f: (f / "breasts.csv").write_bytes(b"breast_Id\n"),
+            "breasts.csv: its bytes differ from what was written; build the shards again",
+        ),
     ],
 )
 def test_verify_finds_what_a_reader_need_not_see(change: Callable[[Path], Any], message: str, own: Path) -> None:
