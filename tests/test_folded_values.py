@@ -23,8 +23,8 @@ FOLDED: dict[str, tuple[Pixels, int, str, dict[str, Any]]] = {
     "12 bits, called signed": (SMOOTH, 12, "values are unsigned", SIGNED),
     "8 bits, called signed": ((SMOOTH >> 4).astype("u1"), 8, "values are unsigned", SIGNED),
     "12 bits of a sign, called unsigned": ((SMOOTH - 600) & 4095, 12, "values are signed", {}),
-    "cut to 8 bits": (SMOOTH.astype("u1"), 8, "cut off to 8 bits", {}),
-    "cut to 10 bits": (SMOOTH & 1023, 10, "cut off to 10 bits", {}),
+    "cut to 8 bits": (SMOOTH.astype("u1"), 8, "cut to 8 bits", {}),
+    "cut to 10 bits": (SMOOTH & 1023, 10, "cut to 10 bits", {}),
 }
 
 

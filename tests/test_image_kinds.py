@@ -29,6 +29,9 @@ def kind(image_type: str | None = None, description: str | None = None, **tags: 
 
 
 FULL_FIELD = {
+    "oblique, in full": kind(description="Left ML Oblique"),
+    "a protocol of several views": kind(ProtocolName="DIAG L ML, MLO, CC"),
+    "a room": kind(ProtocolName="Mammo Right Rm 2"),
     "nothing is said (VinDr-Mammo)": kind(),
     "CMMD, RSNA, Hologic": kind("DERIVED\\PRIMARY"),
     "GE: value 3 empty": kind("ORIGINAL\\PRIMARY\\"),

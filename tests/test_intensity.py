@@ -209,6 +209,18 @@ def test_auto_applies_a_window_that_saturates_a_part() -> None:
     assert Flag.VOI_INVALID not in decoded("auto", **tags).flags
 
 
+def test_auto_looks_at_tissue_alone() -> None:
+    """Neither at letters far above it, nor at padding far below the air."""
+    pixels = breast(1).pixels.astype("u2") + 2000
+    pixels[:40] = 0
+    pixels[50:70, 5:50:3] = 65535
+    tags = {"WindowCenter": 3600, "WindowWidth": 3400, "PixelPaddingValue": 0}
+    data = file_bytes(dataset(pixels, 16, **tags), pixels)
+    found = decode(data, Laterality.LEFT, "auto")
+    assert Flag.VOI_INVALID not in found.flags
+    assert np.array_equal(found.values, decode(data, Laterality.LEFT, "window").values)
+
+
 # --- the audit --------------------------------------------------------------------------------------------------------
 
 

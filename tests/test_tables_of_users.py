@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import shutil
 from pathlib import Path
 from typing import Any
@@ -84,14 +85,24 @@ def test_a_table_of_paths_that_finds_no_file_is_an_error(spelled: Any, folder: P
     )
 
 
-def test_two_rows_of_a_file_must_agree(folder: Path, tmp_path: Path) -> None:
-    assert labels(read(folder, tmp_path / "t.csv", cancers(str, f"set/{PATHS[0]},1"), path="file")) == CANCERS
-    with pytest.raises(LabelTableError, match=r"lines? 2 and t\.csv, line 10: both fit P1/L_CC\.dcm, and differ"):
-        read(folder, tmp_path / "t.csv", cancers(str, f"set/{PATHS[0]},0"), path="file")
-    with pytest.raises(
-        LabelTableError, match=r"line 2 and t\.csv, line 6: both fit L_CC\.dcm, and differ.*Is the input folder"
-    ):
+def test_a_row_of_the_very_path_counts_alone(folder: Path, tmp_path: Path) -> None:
+    """Another row with more folders may be of another site's file."""
+    found = read(folder, tmp_path / "t.csv", cancers(str, f"other/{PATHS[0]},0"), path="file")
+    assert labels(found) == CANCERS
+    assert reasons(found) == {"label table": "label_without_image"}
+
+
+def test_names_alone_find_no_other_patients_files(folder: Path, tmp_path: Path) -> None:
+    """Where the input is one patient's folder, names of the other's images would fit, too."""
+    different = r"line 2 and t\.csv, line {}: their paths begin in different folders.*Is the input folder"
+    with pytest.raises(LabelTableError, match=different.format(6)):
         read(folder / "P1", tmp_path / "t.csv", cancers(), path="file")
+    own = tmp_path / "own"
+    for number, name in enumerate(PATHS[:2]):
+        (own / Path(f"{number}.dcm")).parent.mkdir(exist_ok=True)
+        shutil.copy(folder / name, own / f"{number}.dcm")
+    with pytest.raises(LabelTableError, match=different.format(3)):
+        read(own, tmp_path / "t.csv", "file,label\nP8/0.dcm,1\nP9/1.dcm,0\n", path="file")
 
 
 def test_the_exact_path_counts_before_a_longer_one(folder: Path, tmp_path: Path) -> None:
@@ -264,7 +275,7 @@ def test_labels_of_first_rows_alone_are_noted(folder: Path, tmp_path: Path) -> N
     head = "patient_id,laterality,label\n"
     found = read(folder, tmp_path / "t.csv", head + "P1,L,1\nP1,R,\nP2,L,0\nP2,R,\n")
     assert labels(found) == {**CANCERS, ("P1", "R"): -1, ("P2", "R"): -1}
-    assert reasons(found) == {"label table": "label_ambiguous"}
+    assert reasons(found) == {"label table": "label_without_image"}
     assert (
         "t.csv: of each patient with several rows the first alone has a label, as merged cells leave it" in found.label_hints[0]
     )
@@ -307,3 +318,43 @@ def test_a_path_that_the_pattern_does_not_fit_says_so(folder: Path, tmp_path: Pa
     found = index_folder(folder, str(tmp_path / "own.yaml"))
     assert {rejection.reason.value for rejection in found.rejections} == {"view_missing"}
     assert "the pattern `path` does not fit it" in found.rejections[0].detail
+
+
+# --- words, merged cells and separators -------------------------------------------------------------------------------
+
+
+def test_a_rule_that_asks_for_a_word_of_missing_values_finds_it(folder: Path, tmp_path: Path) -> None:
+    """And in its own column alone."""
+    (tmp_path / "own.yaml").write_text(
+        """
+name: own
+license: ours
+tables:
+  - file: [t.csv]
+    path: file
+    label: label
+    exclude: [{when: {quality: ["N/A"]}, reason: image_excluded, why: not assessed}]
+    columns: {label: {column: label, values: {"1": malignant, "0": benign}}}
+"""
+    )
+    lines = cancers().replace("file,label", "file,label,quality").splitlines()
+    table = "\n".join([lines[0], f"{lines[1]},N/A", *(f"{line},good" for line in lines[2:])])
+    (tmp_path / "t.csv").write_text(table)
+    found = index_folder(folder, str(tmp_path / "own.yaml"), label_file=str(tmp_path / "t.csv"))
+    assert reasons(found)[PATHS[0]] == "image_excluded"
+
+
+def test_remarks_beside_the_table_may_be_merged(folder: Path, tmp_path: Path) -> None:
+    book = openpyxl.Workbook()
+    for row in csv.reader(cancers().splitlines()):
+        book.worksheets[0].append(row)
+    book.worksheets[0]["E12"] = "a remark"
+    book.worksheets[0].merge_cells("E12:F12")
+    book.save(tmp_path / "t.xlsx")
+    with pytest.raises(LabelTableError, match="cells; the heading has 2"):
+        read(folder, tmp_path / "t.xlsx", path="file")
+
+
+def test_pipes_in_a_heading_with_commas_are_text(folder: Path, tmp_path: Path) -> None:
+    table = cancers().replace("file,label", "file,label,note (a|b|c|d)")
+    assert labels(read(folder, tmp_path / "t.csv", table, path="file")) == CANCERS

@@ -19,7 +19,7 @@ from fvpipe.datasets.adapter import Adapter, ImageFacts, LabelTable, ListedImage
 from fvpipe.datasets.combine import BreastOfExam, combined, differing_facts, with_follow_up, with_more
 from fvpipe.datasets.declaration import Column, Declaration, Table, check_option
 from fvpipe.datasets.idle_keys import IMAGE_FACTS, facts_of_rows
-from fvpipe.datasets.label_rules import RowReader
+from fvpipe.datasets.label_rules import RowReader, has_value
 from fvpipe.datasets.listed_images import bi_rads_of, list_image, state_images
 from fvpipe.datasets.values import parse_count, parse_day, parse_view
 from fvpipe.dicom.header import HeaderPolicy
@@ -340,7 +340,8 @@ def _read(reader: RowReader, opened: OpenTable, found: _Found) -> None:
             expected = "the patient of the row; of merged cells the first alone has a value"
             raise row.error(reader.columns["patient"].column[0], expected)
         if table.label in ("label", "bi_rads"):
-            labelled.setdefault(patient, []).append(any(row.get(name) for name in reader.columns[table.label].column))
+            filled = any(has_value(row.get(name)) for name in reader.columns[table.label].column)
+            labelled.setdefault(patient, []).append(filled)
         sides = reader.sides(row)
         others = [s for s in Laterality if s not in sides and (case := reader.label_case(row, s)) and case.confirmed]
         for side in (*sides, *others):  # pathology may be of the side that the row's finding is not on

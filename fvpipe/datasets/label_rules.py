@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import lru_cache, partial
@@ -63,16 +63,6 @@ class RowReader:
         }
         object.__setattr__(self, "_values", values)
 
-    def has_value(self, cell: str, column: Column | None = None) -> bool:
-        """Whether a cell is not empty, and no `NaN`, `NA` or the like, unless the declaration has that word."""
-        word = cell.casefold()
-        if word not in MISSING:
-            return bool(cell)
-        words = (
-            column.values if column else [text for case in self.table.cases for texts in case.when.values() for text in texts]
-        )
-        return word in {text.casefold() for text in words}
-
     def cell(self, row: Row, fact: str) -> str:
         """Return the text of a fact: the part of the cell that the pattern takes, put into the declared words."""
         return self.parsed(row, fact, lambda text: text, "")
@@ -102,9 +92,9 @@ class RowReader:
         if column is None:
             return ""
         # The word of a label is never guessed.
-        has_value = bool if fact == "label" else partial(self.has_value, column=column)
-        name = next((name for name in column.column if has_value(row.get(name))), column.column[0])
-        if not has_value(row[name]):
+        is_filled = bool if fact == "label" else partial(has_value, words=column.values)
+        name = next((name for name in column.column if is_filled(row.get(name))), column.column[0])
+        if not is_filled(row[name]):
             if column.needed:
                 raise row.error(name, _words(column.values) or expected or "a value")
             if "" not in column.values:
@@ -243,7 +233,7 @@ class RowReader:
         return all(self._fits(row, column, wanted, side) for column, wanted in when.items())
 
     def _fits(self, row: Row, column: str, wanted: Sequence[str], side: Laterality | None) -> bool:
-        cell = row[column] if self.has_value(row[column]) else ""
+        cell = row[column] if has_value(row[column], wanted) else ""
         text = _folded(cell)
         if any(fnmatchcase(text, _folded(each)) if text else not each for each in wanted if each != "$side"):
             return True
@@ -281,6 +271,12 @@ class RowReader:
                 name = self.columns["boxes" if "boxes" in self.columns else "right"].column[0]
                 raise row.error(name, "a box whose top is above its bottom, and its left edge left of its right one")
             yield Finding(category, None if found == "" else found, top, bottom, left, right)
+
+
+def has_value(cell: str, words: Iterable[str] = ()) -> bool:
+    """Whether a cell is not empty, and no `NaN`, `NA` or the like, unless that is one of the declared words."""
+    word = cell.casefold()
+    return bool(cell) and (word not in MISSING or word in {each.casefold() for each in words})
 
 
 @lru_cache(maxsize=4096)  # the cells that rules compare are a few words, in half a million rows

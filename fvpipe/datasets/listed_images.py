@@ -131,7 +131,7 @@ def state_images(
             words = _in_words(declaration, groups)
             exams[words.get("patient", ""), words.get("exam", "")][path] = tuple(words[g] for g in declaration.same_in_exam)
         stated[path] = [("path", _of_path(reader, path, _in_words(declaration, groups))) for reader in readers if match]
-        if match and (ambiguous := _read_otherwise(declaration, readers[0], match)):
+        if match and (ambiguous := _other_side_or_view(declaration, readers[0], match)):
             stated[path].append(("path", ambiguous))
         keys: Iterable[str] = _suffixes(path_key(path))
         if by_groups is not None:
@@ -151,10 +151,10 @@ def state_images(
     return stated
 
 
-def _read_otherwise(declaration: Declaration, reader: RowReader, match: re.Match[str]) -> ListedImage | None:
+def _other_side_or_view(declaration: Declaration, reader: RowReader, match: re.Match[str]) -> ListedImage | None:
     """A rejection where the pattern finds the other side or view, too, elsewhere in the path: a search takes the first.
 
-    That what counts is the only one is seen by taking it away.
+    The text of the group is blanked out and the pattern searched again, in which all other groups must stay as they are.
     """
     path, groups = match.string, match.groupdict()
     for fact, reason in (("laterality", Reason.LATERALITY_CONFLICT), ("view", Reason.VIEW_CONFLICT)):
@@ -164,6 +164,8 @@ def _read_otherwise(declaration: Declaration, reader: RowReader, match: re.Match
         other = match.re.search(path[:start] + "\0" * (end - start) + path[end:])
         if other is None or not other[fact] or "\0" in other[fact]:
             continue
+        if any(text != groups[name] for name, text in other.groupdict().items() if name != fact):
+            continue
         texts = ({**groups, fact: text} for text in (groups[fact], other[fact]))
         first, second = (
             getattr(_of_path(reader, path, _in_words(declaration, {name: text or "" for name, text in each.items()})), fact)
@@ -171,7 +173,8 @@ def _read_otherwise(declaration: Declaration, reader: RowReader, match: re.Match
         )
         known = {*Laterality, *VIEWS}
         if first != second and first in known and second in known:
-            why = f"the pattern finds {first} and {second} in it; expected one: let it begin with (?:^|/) and end with $"
+            expected = "expected one: let `path` of the declaration begin with (?:^|/) and end with $"
+            why = f"the pattern finds {first} and {second} in it; {expected}"
             return ListedImage("the path", rejected=(reason, why))
     return None
 
@@ -179,15 +182,24 @@ def _read_otherwise(declaration: Declaration, reader: RowReader, match: re.Match
 def _by_longer_paths(
     paths: Sequence[str], listed: Mapping[str, ListedImage], used: Mapping[str, str]
 ) -> Iterator[tuple[str, ListedImage]]:
-    """Rows whose path begins above the input folder, as `/data/set/P1/x.dcm` and `set/P1/x.dcm` do, and their files."""
+    """Rows whose path begins above the input folder, as `/data/set/P1/x.dcm` and `set/P1/x.dcm` do, and their files.
+
+    All begin with the same folders: names alone, such as ``1.png``, would fit another patient's files.
+    """
     if len(used) == len(listed):
         return
     files = defaultdict[str, list[str]](list)
     for path in paths:
         files[path_key(path)].append(path)
     rows = {path: listed[key] for key, path in used.items()}
+    begins: dict[str, ListedImage] = {}  # the folders above the input, and the first row with them
     for key, row in listed.items():
-        found = next((files[end] for end in _suffixes(key) if end in files), []) if key not in used else []
+        end = next((end for end in _suffixes(key) if end in files), "")
+        found = files[end] if end and key not in used and end not in used else []  # a row of the very path is there
+        if found and begins.setdefault(key.removesuffix(end), row) is row and len(begins) > 1:
+            places = " and ".join(each.place for each in begins.values())
+            detail = "their paths begin in different folders, and fit files only without them"
+            raise LabelTableError(f"{places}: {detail}. Is the input folder one below that where these paths begin?")
         if len(found) > 1:
             raise _fits_two(row, *found[:2])
         for path in found:

@@ -79,13 +79,13 @@ def check_folds(stored: NDArray[Any], layout: PixelLayout) -> None:
         return
     ends = rows[:, :-1][folds], rows[:, 1:][folds]
     levels = min(_levels(np.maximum(*ends)), _levels(np.minimum(*ends)))
-    if not (layout.signed or _leaves_range(stored, full)):
+    if not (layout.signed or _unwraps_beyond_range(stored, full)):
         return
     smooth = 2 * np.count_nonzero(np.minimum(steps, full - steps) <= full >> 4) > steps.size  # noise is not
     between = 16 * np.count_nonzero(np.abs(rows - half) < half - (full >> 3)) > rows.size  # of two levels there is none
     many = np.count_nonzero(np.count_nonzero(folds, axis=1) >= MIN_ROW_FOLDS)
     if levels >= MIN_LEVELS and smooth and between and 4 * many > len(rows):
-        detail = f"the values of neighbours jump between the ends of the range all over: they were cut off to {bits} bits"
+        detail = f"the values of neighbours jump between the ends of the range all over: they were cut to {bits} bits"
         raise RejectedFile(Reason.PIXELS_MISMATCH, f"{detail} before the file was written")
     if lossy_decoder(layout.transfer_syntax_uid) or (bits in (8, 16) and not layout.signed):
         return  # a lossy codec makes levels at a label's edge; a film has them in its white border
@@ -97,7 +97,7 @@ def check_folds(stored: NDArray[Any], layout: PixelLayout) -> None:
             raise RejectedFile(Reason.PIXELS_MISMATCH, f"{found}: the header was written for other pixels")
 
 
-def _leaves_range(stored: NDArray[Any], full: int) -> bool:
+def _unwraps_beyond_range(stored: NDArray[Any], full: int) -> bool:
     """Whether areas of an image lie beyond the ends of its range once folds are undone; letters and dust at an end do not.
 
     On a circle that joins the ends, means of small blocks pass a fold without a jump, and go on beyond the end.

@@ -38,6 +38,7 @@ Voi = Literal["none", "window", "lut", "auto"]
 DECODER_BYTES = 16  # of memory that a decoder takes for a pixel at most; OpenJPEG, which takes most, was measured to take 10
 PADDED_BORDER, PADDED_INTERIOR = 64, 16  # pixels at the border for one that is padding, and padding for one of these at most
 MIN_WINDOW_SHARE = 0.1  # of its output range that a window or LUT must give to the image's values, for `auto` to apply it
+WINDOW_PERCENTILES = 0.5, 99.5  # letters are brighter than tissue
 WINDOW_ROWS, AIR_SHARE = 64, 0.05  # in which `auto` looks for saturation; values up to this share of their range may be air
 
 
@@ -87,12 +88,12 @@ def decode_image(
         if not upright:
             stored = put_upright(stored, header.orientation)
     values, flags = value_table(layout, header.mapping, voi)
+    padding = padding_marks(layout, header.mapping.padding)
     if voi == "auto":
         plain, _ = value_table(layout, header.mapping, "none")
-        if _leaves_little(stored, values, plain):
+        if _window_saturates(stored, values, plain, padding):
             values, flags = plain, flags | Flag.VOI_INVALID
-    padding = padding_marks(layout, header.mapping.padding)
-    if padding is not None and _is_within(stored, values, padding):
+    if padding is not None and _padding_is_interior(stored, values, padding):
         padding = None
     if padding is None and header.mapping.padding is not None:
         flags |= Flag.PADDING_IGNORED
@@ -111,21 +112,24 @@ def decode_image(
     )
 
 
-def _leaves_little(stored: Stored, values: NDArray[np.float64], plain: NDArray[np.float64]) -> bool:
+def _window_saturates(
+    stored: Stored, values: NDArray[np.float64], plain: NDArray[np.float64], padding: NDArray[np.bool_] | None
+) -> bool:
     """Whether a window or LUT makes the image nearly constant, or most of what is brighter than air all white or all black.
 
     A window for 8 bits, as converters write it, on 12 bits leaves a white silhouette.
     """
     if float(np.ptp(values[list(stored_range(stored))])) <= MIN_WINDOW_SHARE * float(np.ptp(values)):
         return True
-    rows = stored[:: -(-stored.shape[0] // WINDOW_ROWS)]
+    rows = stored[:: -(-stored.shape[0] // WINDOW_ROWS)].ravel()
+    rows = rows if padding is None else rows[~padding[rows]]
     before = plain[rows]
-    tissue = before - before.min() > AIR_SHARE * float(np.ptp(before))
-    after = values[rows][tissue]
+    least, most = np.percentile(before, WINDOW_PERCENTILES) if before.size else (0.0, 0.0)
+    after = values[rows][before - least > AIR_SHARE * (most - least)]
     return bool(4 * np.count_nonzero((after == values.min()) | (after == values.max())) > 3 * after.size)
 
 
-def _is_within(stored: Stored, values: NDArray[np.float64], padding: NDArray[np.bool_]) -> bool:
+def _padding_is_interior(stored: Stored, values: NDArray[np.float64], padding: NDArray[np.bool_]) -> bool:
     """Whether padding lies within the image: it would make black what is bright, and hardly any is at the border."""
     if values[padding].min() <= values.min():
         return False

@@ -173,8 +173,8 @@ class BreastLabels:
         ------
         rejection : Rejection
             One for each row.
-        misspelled : bool
-            Whether the detail is for the user to see: how the row's identifier seems to be misspelled.
+        shown : bool
+            Whether the detail is for the user to see, such as how the row's identifier seems to be misspelled.
         """
         records = list(records)
         imaged = _imaged(records)
@@ -198,7 +198,7 @@ class BreastLabels:
                 f"{len(self.unused)} row(s) or file(s) add facts to breasts that no row of the label table describes: {first}"
             )
             yield Rejection("label table", Reason.LABEL_WITHOUT_IMAGE, detail), True
-        yield from ((Rejection("label table", Reason.LABEL_AMBIGUOUS, note), True) for note in self.notes)
+        yield from ((Rejection("label table", Reason.LABEL_WITHOUT_IMAGE, note), True) for note in self.notes)
         with_boxes, instances = {i for i, found in self.findings.items() if found}, {r.sop_instance_uid for r in records}
         if lost := with_boxes - instances:
             detail = (

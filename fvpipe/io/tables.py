@@ -209,7 +209,8 @@ class OpenTable:
     def _begun(self, line: int, cells: Sequence[str], names: Collection[str]) -> list[tuple[int, int, int, int]]:
         """Merged cells with a value that begin in this row and in a column that is read."""
         found = ((line, last, left, right) for last, left, right in self._merged.get(line, ()))
-        return [each for each in found if any(cells[each[2] - 1 : each[2]]) and self.heading[each[2] - 1] in names]
+        known = (each for each in found if each[2] <= len(self.heading))
+        return [each for each in known if any(cells[each[2] - 1 : each[2]]) and self.heading[each[2] - 1] in names]
 
     def _reject_merged(
         self, line: int, cells: Sequence[str], names: Collection[str], merges: Iterable[tuple[int, int, int, int]]
@@ -269,7 +270,9 @@ def _read_csv(file: Path) -> Iterator[tuple[int, list[str]]]:
             if "\0" in heading:
                 raise LabelTableError(f"{file}: is no text; save the table as UTF-8 (in a spreadsheet: CSV UTF-8)")
             before = 1 if named else 0
-            delimiter = named[1] if named else max(",;\t|", key=heading.count)
+            delimiter = named[1] if named else max(",;\t", key=heading.count)
+            if not (named or delimiter in heading):
+                delimiter = "|"
             lines: list[str] = []
             reader = csv.reader(_noting(text, lines), delimiter=delimiter, skipinitialspace=True)
             for cells in reader:

@@ -35,11 +35,10 @@ NOT_STATED = (
     "neither label table nor path gives {} of this image (no row lists it, or the pattern `path` does not fit it), "
     "and the adapter does not take it from the header"
 )
-OTHER_VIEWS = (
-    r"\b(ROLLED|TANGENTIAL|CLEAVAGE|AXILLARY TAIL|XCC[LM]?)\b"
-    r"|\b([LR]|LEFT|RIGHT) ?(ML|LM|LMO|SIO|ISO|FB|CV|TAN|RL|RM|RI|RS)\b"  # AT is a word, too
-)
-# Fujifilm writes side and view of the exposure into its processing description.
+OTHER_VIEWS = r"\b(ROLLED|TANGENTIAL|CLEAVAGE|AXILLARY TAIL|XCC[LM]?)\b"
+# In a text that names neither CC nor MLO. AT (axillary tail) is an English word, RM a room, and ML oblique is MLO.
+OTHER_VIEWS_OF_A_SIDE = r"\b([LR]|LEFT|RIGHT) ?(ML(?! ?O(BL\w*)?\b)|LM|LMO|SIO|ISO|FB|CV|TAN)\b"
+# As a series description has it, or Fujifilm's processing description.
 SIDE_AND_VIEW = r"\b(L|R|LEFT|RIGHT) ?(CC|MLO)\b"
 DISPLACED = r"\bIMPLANTS? (DISPLACED|PUSHED BACK)\b|\bDISPLACED IMPLANTS?\b|\bEKLUND\b"
 
@@ -130,8 +129,9 @@ def view_modifiers(context: RuleContext) -> frozenset[str]:
     for keyword, found in named.items():
         if re.search(SPOT_OR_MAGNIFIED, found):
             raise RejectedFile(Reason.VIEW_MODIFIED, f"{keyword}: spot compression or magnification; expected a standard view")
-        if re.search(OTHER_VIEWS, found):
-            raise RejectedFile(Reason.VIEW_MODIFIED, f"{keyword}: rolled, exaggerated or of a part; expected a standard view")
+        of_a_side = re.search(OTHER_VIEWS_OF_A_SIDE, found) and not re.search(r"\b[LR]?(CC|MLO)\b", found)
+        if of_a_side or re.search(OTHER_VIEWS, found):
+            raise RejectedFile(Reason.VIEW_MODIFIED, f"{keyword}: another view, such as ML, XCCL or TAN; expected CC or MLO")
         if re.search(DISPLACED, found):
             modifiers |= IMPLANT_DISPLACED
     return modifiers
