@@ -133,7 +133,7 @@ def test_dvc_writes_nothing_outside_the_project(tmp_path: Path) -> None:
     (project / "dvc.yaml").write_text("stages:\n  a:\n    cmd: cat in > out\n    deps: [in]\n    outs: [out]\n")
     (project / "in").write_text("x")
     environment = {
-        **{name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "XDG_"))},
+        **{name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "XDG_", "VENV"))},
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "PYTHONPATH": str(site), "PYTHONDONTWRITEBYTECODE": "1", "WRITES": str(tmp_path / "writes"),
         "HOME": str(home), "TMPDIR": str(home),
