@@ -12,7 +12,7 @@ calling process.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 
 from fvpipe.build.commit import Build, commit
@@ -21,22 +21,20 @@ from fvpipe.build.schedule import make_missing
 from fvpipe.build.target_forms import filled_forms
 from fvpipe.cache.file_cache import FileCache
 from fvpipe.cache.sample_store import SampleStore
-from fvpipe.config.formats import DICOM
 from fvpipe.datasets.source import Source
-from fvpipe.errors import InputError
 from fvpipe.execution.workers import Workers
 from fvpipe.imaging.canvas import needed_views
 from fvpipe.indexing.exams import exam_order
 from fvpipe.indexing.headers import read_headers, read_pixel_contents, read_published_uids
-from fvpipe.indexing.index import Index, PassedOver
-from fvpipe.indexing.labels import BreastLabels, make_labels, read_labels
+from fvpipe.indexing.index import Index
+from fvpipe.indexing.labels import read_labels
 from fvpipe.indexing.lesion_masks import with_mask_findings
 from fvpipe.indexing.pairing import colliding_instances, contradictions, pair, rejection_order, tied_images
-from fvpipe.indexing.scan import image_files, scan_folder, without_strays
-from fvpipe.indexing.statements import Statements, collect_statements, statement_digest
+from fvpipe.indexing.scan import list_files, without_strays
+from fvpipe.indexing.statements import statement_digest
 from fvpipe.io.locking import lock
 from fvpipe.reasons import Rejection
-from fvpipe.types import ImageRecord, SourceFile
+from fvpipe.types import ImageRecord
 
 
 def index(source: Source, workers: Workers, file_cache: FileCache, *, digest: bool = False) -> Index:
@@ -60,15 +58,16 @@ def index(source: Source, workers: Workers, file_cache: FileCache, *, digest: bo
     LabelTableError
         The label table breaks its form.
     """
-    files, passed_over, no_files = _list_files(source, file_cache)
-    labels, statements = _read_tables(source, files)
+    formats = source.policy.formats
+    files, passed_over, no_files = list_files(source.root, file_cache, formats)
+    labels, statements = read_labels(source, list(files))
     files |= {path: replace(files[path], stated=statement_digest(said)) for path, said in statements.stated.items()}
     left_out = {rejection.what: rejection for rejection in statements.rejections}
     to_read = {path: file for path, file in files.items() if path not in left_out}
     headers, digests, headers_read = read_headers(source, to_read, workers, file_cache, digest, statements.stated)
     headers = statements.without_not_listed(headers | left_out)
     del statements, to_read  # of half a million images, they take as much memory as the headers
-    headers, passed_over = without_strays(headers, files, passed_over, source.root, file_cache, source.policy.formats)
+    headers, passed_over = without_strays(headers, files, passed_over, source.root, file_cache, formats)
 
     def records() -> list[ImageRecord]:
         return [header for header in headers.values() if isinstance(header, ImageRecord)]
@@ -100,28 +99,6 @@ def index(source: Source, workers: Workers, file_cache: FileCache, *, digest: bo
         label_hints=pairing.label_hints,
         headers_read=headers_read,
     )
-
-
-def _list_files(source: Source, file_cache: FileCache) -> tuple[dict[str, SourceFile], PassedOver, list[Rejection]]:
-    """The files that could be images, what is passed over, and what is no file."""
-    formats = source.policy.formats
-    scan = scan_folder(source.root, formats)
-    files, passed_over = image_files(scan, source.root, file_cache, formats)
-    if not files:
-        others = list(passed_over.describe()) or ["nothing"]
-        found = "; ".join([*others, *(f"{rejection.what}: {rejection.detail}" for rejection in scan.rejections[:3])])
-        expected = "files with the DICM marker at byte 128 (PNG, JPEG, TIFF, PGM and NRRD are read where `formats` states it)"
-        expected = expected if formats == DICOM else "what `formats` of the data set states"
-        what = " or ".join("DICOM" if each == "dicom" else each.upper() for each in formats)
-        raise InputError(f"{source.root}: no {what} file; found {found}. Expected {expected}")
-    return files, passed_over, scan.rejections
-
-
-def _read_tables(source: Source, files: Mapping[str, SourceFile]) -> tuple[BreastLabels, Statements]:
-    """What label tables and paths say of the breasts, and of each image."""
-    table = read_labels(source)
-    statements = collect_statements(source, table, list(files))
-    return make_labels(source, table, statements), statements
 
 
 def build_shards(

@@ -18,8 +18,7 @@ if TYPE_CHECKING:
 Digest = NewType("Digest", str)
 """A BLAKE3 digest in hexadecimal, 64 characters."""
 
-NO_DIGEST = Digest("")
-"""In the place of the digest of a view that a breast lacks."""
+NO_DIGEST = Digest("")  # in the place of that of a view that a breast lacks
 
 
 class Laterality(StrEnum):
@@ -242,20 +241,38 @@ class BreastKey:
 
 @dataclass(frozen=True, slots=True)
 class BreastFacts:
-    """Labels and metadata of a breast from the label table and the headers. None and empty mean unknown."""
+    """Labels and metadata of a breast from the label table and the headers. None and empty mean unknown.
 
-    label: int = -1  # 1 malignant, 0 benign, -1 unlabelled
+    Attributes
+    ----------
+    label : int
+        1 malignant, 0 benign, -1 unlabelled.
+    bi_rads : int or None
+        Assessment category.
+    density, age, pathology, subset, subtype, machine : str
+        As in ``breasts.csv``; `subset` is the split that was published with the data set.
+    excluded : str
+        Reason why the label rule excludes the breast; empty if it does not.
+    place : str
+        Table and line, as `Row.place` gives them, for messages.
+    pending : bool
+        Left out, and pathology at a later exam may decide.
+    targets : tuple of (str, str)
+        Name and value of the known facts that the declaration adds, sorted.
+    """
+
+    label: int = -1
     bi_rads: int | None = None
     density: str = ""
     age: str = ""
     pathology: str = ""
-    subset: str = ""  # split published with the data set
-    excluded: str = ""  # reason why the label rule excludes the breast; empty if it does not
-    place: str = field(default="", compare=False)  # table and line, as `Row.place` gives them, for messages
+    subset: str = ""
+    excluded: str = ""
+    place: str = field(default="", compare=False)
     subtype: str = ""
     machine: str = ""
-    pending: bool = field(default=False, compare=False)  # left out, and pathology at a later exam may decide
-    targets: tuple[tuple[str, str], ...] = ()  # name and value of facts that the declaration adds, sorted; known ones alone
+    pending: bool = field(default=False, compare=False)
+    targets: tuple[tuple[str, str], ...] = ()
 
 
 BREAST_FACTS = ("bi_rads", "density", "age", "pathology", "subset", "subtype", "machine")
@@ -264,9 +281,18 @@ BREAST_FACTS = ("bi_rads", "density", "age", "pathology", "subset", "subtype", "
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Bounding box that a radiologist drew on one image. Edges in source pixels, as in the label table.
+    """Bounding box that a radiologist drew on one image.
 
-    `outline` holds the points (row, column) of the lesion's outline, where one was drawn.
+    Attributes
+    ----------
+    category : str
+        Kind of finding, as in the label table.
+    bi_rads : int or None
+        Assessment category of the finding.
+    top, bottom, left, right : float
+        Edges in source pixels, as in the label table.
+    outline : tuple of (float, float)
+        Points (row, column) of the lesion's outline, where one was drawn.
     """
 
     category: str
@@ -359,45 +385,19 @@ class CropBox:
 
 @dataclass(frozen=True, slots=True)
 class Segmentation:
-    """Outline and crop box of the breast in one image.
+    """Outline and crop box of the breast in one image."""
 
-    Attributes
-    ----------
-    box : CropBox
-        Crop box in source pixels: the tight box plus the margin, or the whole image.
-    tight_box : CropBox
-        Bounding box of the breast in source pixels, without the margin.
-    mask : uint8 array, shape (thumbnail rows, thumbnail columns), or None
-        255 inside the breast, 0 outside; None if nothing was segmented.
-    step : int
-        Source pixels per mask pixel.
-    threshold : float
-        Threshold in units of the value table; NaN if nothing was segmented.
-    method : str
-        Threshold method whose mask was accepted, ``whole_frame`` if none passed, or ``none`` if the pipeline does not segment.
-    gates : mapping of str to float
-        Measurements of the quality gates, and those that the verdict is made from.
-    verdict : CropVerdict
-        How far the crop is to be trusted.
-    flags : Flag
-        Flags of this view, as CC bits; :func:`fvpipe.imaging.fusion.fuse` shifts them for the MLO.
-    area : float
-        Area inside the outline in source pixels; NaN if nothing was segmented.
-    mean : float
-        Mean value inside the outline; NaN if nothing was segmented.
-    """
-
-    box: CropBox
-    tight_box: CropBox
-    mask: NDArray[np.uint8] | None
-    step: int
-    threshold: float
-    method: str
-    gates: Mapping[str, float]
-    verdict: CropVerdict = CropVerdict.GOOD
-    flags: Flag = NO_FLAG
-    area: float = math.nan
-    mean: float = math.nan
+    box: CropBox  # crop box in source pixels: the tight box plus the margin, or the whole image
+    tight_box: CropBox  # bounding box of the breast in source pixels, without the margin
+    mask: NDArray[np.uint8] | None  # that of the thumbnail: 255 inside the breast, 0 outside; None if nothing was segmented
+    step: int  # source pixels per mask pixel
+    threshold: float  # in units of the value table; NaN if nothing was segmented
+    method: str  # threshold method whose mask was accepted; `whole_frame` if none was, `none` if none was asked for
+    gates: Mapping[str, float]  # measurements of the quality gates, and those that the verdict is made from
+    verdict: CropVerdict = CropVerdict.GOOD  # how far the crop is to be trusted
+    flags: Flag = NO_FLAG  # of this view, as CC bits; `fvpipe.imaging.fusion.fuse` shifts them for the MLO
+    area: float = math.nan  # inside the outline, in source pixels; NaN if nothing was segmented
+    mean: float = math.nan  # value inside the outline; NaN if nothing was segmented
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
+import inspect
 import re
+import typing
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import fvpipe
+from fvpipe import datasets, shards, testing
 
 PACKAGE = Path(fvpipe.__file__).parent
 SECTIONS = ("Parameters", "Other Parameters", "Attributes", "Returns", "Yields", "Raises", "Warns")
@@ -112,3 +116,20 @@ class Thing:
         "m.nothing": ["no docstring"],
         "m.Thing.method": ["no docstring"],
     }
+
+
+def public_classes() -> dict[str, type]:
+    """Dataclasses that other programs get or make: those that a public package exports, and results of public functions."""
+    exported = [getattr(package, name) for package in (fvpipe, datasets, shards, testing) for name in package.__all__]
+    results = [typing.get_type_hints(function)["return"] for function in (fvpipe.index, fvpipe.build_shards)]
+    return {each.__name__: each for each in (*exported, *results) if isinstance(each, type) and dataclasses.is_dataclass(each)}
+
+
+@pytest.mark.parametrize("name", public_classes())
+def test_attributes_of_public_classes(name: str) -> None:
+    """Comments beside them, as internal classes have, are seen by no `help()`."""
+    found = public_classes()[name]
+    entries = {
+        part for line in (inspect.getdoc(found) or "").splitlines() for part in re.findall(r"\w+", line.partition(" : ")[0])
+    }
+    assert [each.name for each in dataclasses.fields(found) if each.name not in entries and each.name[0] != "_"] == []

@@ -241,6 +241,7 @@ def test_models_under_another_name_and_of_an_earlier_project_are_named(project: 
         shutil.copytree(models / "cnn-seed0", models / "cnn-seed2")  # would count as a third seed
         said = run("table2", "--seed", 0, "--seed", 2, code=1).output
         assert "cnn-seed2: holds the training tiny/all/cnn-seed0; rename it to " in said
+        shutil.rmtree(models / "cnn-seed2")
         before = params.read_text()
         for old, new, change in (
             ("validation_share: 0.3", "validation_share: 0.25", "manifests/splits/all.csv"),
@@ -260,6 +261,9 @@ def test_models_under_another_name_and_of_an_earlier_project_are_named(project: 
         cells[place] = str(1 - int(cells[place]))
         table.write_text("\n".join([lines[0], ",".join(cells), *lines[2:]]) + "\n")
         assert "trained before labels of a changed" in run("table2").output
+        shutil.copy(folder / "pipelines" / "tiny.yaml", folder / "pipelines" / "other.yaml")
+        shutil.copytree(folder / "cache" / "shards" / "tiny", folder / "cache" / "shards" / "other")
+        assert "trained before labels of a changed" in run("compare", "tiny", "other").output
         pipeline = folder / "pipelines" / "tiny.yaml"
         pipeline.write_text(pipeline.read_text().replace("- 64", "- 32"))
         assert "trained before the pipeline tiny changed" in " ".join(run("evaluate").output.split())

@@ -16,7 +16,8 @@ from fvpipe.errors import InputError, LabelTableError
 from fvpipe.indexing.index import Index
 from fvpipe.indexing.rejections import require_breasts
 from fvpipe.io.tables import read_table
-from fvpipe.testing import index_folder, write_image
+from fvpipe.reasons import Reason
+from fvpipe.testing import index_folder, make_tree, write_image
 from fvpipe.types import Laterality, View
 from tests.support.declared import labels, reasons
 
@@ -358,3 +359,21 @@ def test_remarks_beside_the_table_may_be_merged(folder: Path, tmp_path: Path) ->
 def test_pipes_in_a_heading_with_commas_are_text(folder: Path, tmp_path: Path) -> None:
     table = cancers().replace("file,label", "file,label,note (a|b|c|d)")
     assert labels(read(folder, tmp_path / "t.csv", table, path="file")) == CANCERS
+
+
+def test_boxes_of_images_that_are_not_there_are_counted(tmp_path: Path) -> None:
+    """In VinDr-Mammo's second table: in one line for all, and only rows with a box."""
+    make_tree("vindr", tmp_path)
+    table = tmp_path / "finding_annotations.csv"
+    there = len({row["image_id"] for row in read_table(table, ["image_id"]) if row["xmin"]})
+    assert "label table" not in reasons(index_folder(tmp_path, "vindr"))
+    with open(table, encoding="utf-8", newline="") as file:
+        (row, *_) = csv.DictReader(file)
+    with open(table, "a", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, row.keys())
+        writer.writerows({**row, "image_id": uid} for uid in ("2.25.901", "2.25.901", "2.25.902"))
+        writer.writerow({**row, "image_id": "2.25.903", **dict.fromkeys(("xmin", "ymin", "xmax", "ymax"), "")})
+    found = index_folder(tmp_path, "vindr").rejections
+    (rejection,) = (each for each in found if each.what == "label table")
+    assert rejection.reason is Reason.LABEL_WITHOUT_IMAGE
+    assert rejection.detail.startswith(f"the boxes of 2 of {there + 2} image(s) are left out")

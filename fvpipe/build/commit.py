@@ -41,11 +41,23 @@ FALLBACKS = Flag.CC_CROP_FALLBACK | Flag.MLO_CROP_FALLBACK
 
 @dataclass(frozen=True, slots=True)
 class Build:
-    """Result of a build."""
+    """Result of a build.
 
-    receipt: Receipt  # of the shard folder, as committed
-    samples: Samples  # what the shards hold, and what is rejected
-    written: int  # shards that were written; the others were up to date
+    Attributes
+    ----------
+    receipt : Receipt
+        Of the shard folder, as committed.
+    samples : Samples
+        What the shards hold, and what is rejected.
+    written : int
+        Shards that were written; the others were up to date.
+    seconds : float
+        Duration of the build.
+    """
+
+    receipt: Receipt
+    samples: Samples
+    written: int
     seconds: float
 
 

@@ -31,20 +31,40 @@ from fvpipe.types import Breast, BreastKey, Digest, FusedSample, SourceFile
 
 @dataclass
 class Samples:
-    """The samples of one data set by one pipeline, and what is rejected."""
+    """The samples of one data set by one pipeline, and what is rejected.
+
+    Attributes
+    ----------
+    found : Index
+        The index of the data set.
+    target : Target
+        Where they go.
+    store : SampleStore
+        Holds them.
+    file_cache : FileCache
+        Holds the digests of their pixels.
+    keys : list of (Breast, Digest)
+        Breasts that have a sample, sorted, with its key; each with the views that the sample was made from.
+    rejections : list of Rejection
+        Of the index and of the build, sorted.
+    identical : list of (BreastKey, (Digest, Digest))
+        Breasts that are rejected since both views are one image, with its pixel digests: another breast may have it, too.
+    computed, reused : int
+        Samples and rejections that were made now, or that the store held.
+    seconds : Counter of str
+        Time of all workers together, by step.
+    """
 
     found: Index
-    target: Target  # where they go
-    store: SampleStore  # holds them
-    file_cache: FileCache  # holds the digests of their pixels
-    # Breasts that have a sample, sorted, with its key; each with the views that the sample was made from
+    target: Target
+    store: SampleStore
+    file_cache: FileCache
     keys: list[tuple[Breast, Digest]]
-    rejections: list[Rejection]  # of the index and of the build, sorted
-    # Breasts that are rejected since both views are one image, with its pixel digests: another breast may have it, too
+    rejections: list[Rejection]
     identical: list[tuple[BreastKey, tuple[Digest, Digest]]]
-    computed: int  # samples and rejections that were made now
-    reused: int  # the same, that the store held
-    seconds: Counter[str]  # time of all workers together, by step
+    computed: int
+    reused: int
+    seconds: Counter[str]
 
     def load(self, breast: Breast, key: Digest) -> FusedSample:
         """Read a sample from the store; one that was corrupted there is made again.

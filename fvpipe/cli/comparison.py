@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from fvpipe.cli.options import FILE, NumberRange, dataset_option, json_option
-from fvpipe.cli.output import echo
+from fvpipe.cli.output import echo, warn
 from fvpipe.errors import FvpipeError, ParameterError
 
 if TYPE_CHECKING:
@@ -53,9 +53,10 @@ def compare(
     \b
     $ fvpipe compare each cropped --page each-cropped.html
     """
-    from fvpipe.comparison.models import compare_trained
+    from fvpipe.comparison.models import compare_runs, trained_on_both
     from fvpipe.comparison.pipelines import compare as compare_shards
     from fvpipe.comparison.text import comparison_text, models_text
+    from fvpipe.evaluation.outdated import outdated_models
     from fvpipe.io.atomic import write_if_changed
     from fvpipe.shards.reader import open_shards
 
@@ -74,7 +75,10 @@ def compare(
         one_receipt, two_receipt = (shards.receipt for shards in results[0][0])
         names = {each.dataset for each in found}
         try:
-            models = compare_trained(project.models, one_receipt, two_receipt, names, project.params.evaluate)
+            trained = trained_on_both(project.models, one_receipt, two_receipt, names)
+            for line in outdated_models(project, (run for runs in trained for run in runs)):
+                warn(line)
+            models = compare_runs(*trained, project.params.evaluate)
         except FvpipeError as error:  # of a training that is damaged or outdated
             echo(f"trained models are not compared: {error}", err=True)
     written = json.dumps(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fvpipe.cli.options import FILE, FOLDER, dataset_option, grid_options, json_option
-from fvpipe.cli.output import SHOWN, echo
+from fvpipe.cli.output import SHOWN, echo, warn
 from fvpipe.errors import InputError, ParameterError
 
 if TYPE_CHECKING:
@@ -173,7 +173,7 @@ def _trained(
         echo(f"not trained yet, and left out: {', '.join(map(str, missing))}", err=True)
     found = [read_run(project.models, run.path) for run in runs if run not in missing]
     for line in outdated_models(project, found):
-        echo(f"warning: {line}", err=True)
+        warn(line)
     return project, found
 
 

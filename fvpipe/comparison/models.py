@@ -49,10 +49,10 @@ class TrainedComparison:
         return {name: to_json(getattr(self, name)) for name in self.__slots__} | verdict
 
 
-def compare_trained(
-    models: Path, first: Receipt, second: Receipt, datasets: Collection[str], settings: Evaluate
-) -> list[TrainedComparison]:
-    """Compare the models that were trained on the samples of both pipelines.
+def trained_on_both(
+    models: Path, first: Receipt, second: Receipt, datasets: Collection[str]
+) -> tuple[Sequence[TrainedRun], Sequence[TrainedRun]]:
+    """Read the models that were trained on the samples of each of two pipelines.
 
     Parameters
     ----------
@@ -62,13 +62,11 @@ def compare_trained(
         Of shards of both pipelines: models of other settings under the same names are left out.
     datasets : collection of str
         Compared data sets; models that were trained or tested on others are left out.
-    settings : Evaluate
-        Of the bootstrap over patients.
 
     Raises
     ------
     CheckpointError, InputError
-        A finished training is damaged, of another version or in the folder of another, or seeds and folds do not fit together.
+        A finished training is damaged, of another version or in the folder of another.
     """
     one, two = (
         [
@@ -78,11 +76,22 @@ def compare_trained(
         ]
         for receipt in (first, second)
     )
-    return compare_runs(one, two, settings)
+    return one, two
 
 
 def compare_runs(first: Sequence[TrainedRun], second: Sequence[TrainedRun], settings: Evaluate) -> list[TrainedComparison]:
-    """Compare trainings on one pipeline with those of the same split and model on another, as :func:`compare_trained`."""
+    """Compare trainings on one pipeline with those of the same split and model on another.
+
+    Parameters
+    ----------
+    settings : Evaluate
+        Of the bootstrap over patients.
+
+    Raises
+    ------
+    InputError
+        Seeds and folds do not fit together.
+    """
     one, two = ({pool.key[1:]: pool for pool in pool_runs(runs)} for runs in (first, second))
     return [_compare(one[key], two[key], settings) for key in one if key in two]
 

@@ -41,6 +41,10 @@ class Region:
 
     Attributes
     ----------
+    patient_id : str
+        As in the header of the mask.
+    laterality, view : Laterality, View
+        Of the film.
     number : int
         Number of the lesion on its film.
     rows, columns : int

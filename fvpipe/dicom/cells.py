@@ -20,8 +20,9 @@ SAMPLE_ROWS = 16  # that are looked at, evenly spaced
 MAX_ASPECT = 4  # of rows and columns
 TIMES = 4  # less variation in pixels that are read otherwise, for the header to be wrong
 FOLD_ROWS, SIGNED_FOLD_ROWS = 64, 512  # in which folds are looked for; hardly any mammogram is signed
-MIN_FOLDS, MIN_LEVELS = 32, 16  # steps between the ends of the range, and values on each side of them: a label has few
-MIN_ROW_FOLDS = 4  # of a row of values that were cut off again and again
+MIN_FOLDS, MIN_LEVELS = 32, 16  # steps between the ends of the range, and values on each side of them: burnt-in text has few
+MIN_ROW_FOLDS = 4  # of a row of values that were cut again and again
+FOLD_BLOCK = 8  # pixels, in each direction, over which values on the circle are averaged
 
 
 def check_cells(pixels: NDArray[Any], header: PixelHeader) -> None:
@@ -79,22 +80,23 @@ def check_folds(stored: NDArray[Any], layout: PixelLayout) -> None:
         return
     ends = rows[:, :-1][folds], rows[:, 1:][folds]
     levels = min(_levels(np.maximum(*ends)), _levels(np.minimum(*ends)))
-    if not (layout.signed or _unwraps_beyond_range(stored, full)):
-        return
     smooth = 2 * np.count_nonzero(np.minimum(steps, full - steps) <= full >> 4) > steps.size  # noise is not
     between = 16 * np.count_nonzero(np.abs(rows - half) < half - (full >> 3)) > rows.size  # of two levels there is none
     many = np.count_nonzero(np.count_nonzero(folds, axis=1) >= MIN_ROW_FOLDS)
+    found = ""
     if levels >= MIN_LEVELS and smooth and between and 4 * many > len(rows):
-        detail = f"the values of neighbours jump between the ends of the range all over: they were cut to {bits} bits"
-        raise RejectedFile(Reason.PIXELS_MISMATCH, f"{detail} before the file was written")
-    if lossy_decoder(layout.transfer_syntax_uid) or (bits in (8, 16) and not layout.signed):
-        return  # a lossy codec makes levels at a label's edge; a film has them in its white border
-    if levels >= (MIN_LEVELS if bits > 8 else 3):
+        found = f"the values of neighbours jump between the ends of the range all over: they were cut to {bits} bits before"
+        found += " the file was written"
+    # A lossy codec makes levels at the edges of burnt-in text; a film has them in its white border.
+    elif not lossy_decoder(layout.transfer_syntax_uid) and (bits not in (8, 16) or layout.signed):
         otherwise = np.abs(np.diff(rows ^ half, axis=1)) > full - (full >> 3)
-        if count > TIMES * np.count_nonzero(otherwise):
+        if levels >= (MIN_LEVELS if bits > 8 else 3) and count > TIMES * np.count_nonzero(otherwise):
             sign = "unsigned" if layout.signed else "signed"
             found = f"the values are {sign}, where PixelRepresentation is {int(layout.signed)}"
-            raise RejectedFile(Reason.PIXELS_MISMATCH, f"{found}: the header was written for other pixels")
+            found += ": the header was written for other pixels"
+    # Of signed pixels, of which hardly any mammogram consists, too few may lie beyond an end.
+    if found and (layout.signed or _unwraps_beyond_range(stored, full)):
+        raise RejectedFile(Reason.PIXELS_MISMATCH, found)
 
 
 def _unwraps_beyond_range(stored: NDArray[Any], full: int) -> bool:
@@ -102,9 +104,9 @@ def _unwraps_beyond_range(stored: NDArray[Any], full: int) -> bool:
 
     On a circle that joins the ends, means of small blocks pass a fold without a jump, and go on beyond the end.
     """
-    block, most = 8, FOLD_ROWS
-    rows, columns = (length // block for length in stored.shape)
-    strips = stored[: rows * block, : columns * block].reshape(rows, block, columns, block)[:: -(-rows // most)]
+    rows, columns = (length // FOLD_BLOCK for length in stored.shape)
+    whole = stored[: rows * FOLD_BLOCK, : columns * FOLD_BLOCK]
+    strips = whole.reshape(rows, FOLD_BLOCK, columns, FOLD_BLOCK)[:: -(-rows // FOLD_ROWS)]
     means = np.exp(2j * np.pi / full * strips).mean(axis=(1, 3))
     values = np.unwrap(np.angle(means), axis=1) / (2 * np.pi)
     values -= np.floor(np.median(values, axis=1, keepdims=True))

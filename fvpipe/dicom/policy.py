@@ -16,26 +16,48 @@ SHIFT_DAYS = 1 << 20  # a patient's days are shifted by less than this
 
 @dataclass(frozen=True, slots=True)
 class HeaderPolicy:
-    """How the headers of one data set are read."""
+    """How the headers of one data set are read.
 
-    formats: tuple[Format, ...] = DICOM  # formats of the files that are images of the data set, told by their first bytes
-    inverted: bool = False  # low values are white in those of them that cannot say so: PNG, JPEG, PGM and NRRD
-    secondary_capture: bool = False  # accept the SOP class Secondary Capture (digitized film)
-    # Accept mammograms for processing (raw detector data). Each is flagged.
+    Attributes
+    ----------
+    formats : tuple of str
+        Formats of the files that are images of the data set, told by their first bytes.
+    inverted : bool
+        Low values are white in those of them that cannot say so: PNG, JPEG, PGM and NRRD.
+    secondary_capture : bool
+        Accept the SOP class Secondary Capture (digitized film).
+    for_processing : bool
+        Accept mammograms for processing (raw detector data). Each is flagged.
+    view_in_patient_orientation : bool
+        Patient Orientation holds the name of the view (CBIS-DDSM).
+    patient_from : {"patient_id", "study"}
+        The element that identifies a patient; VinDr-Mammo publishes no patient, only the study.
+    patient_pattern : str
+        Regular expression whose first group is the patient inside that element; empty: the whole value.
+    region_pattern : str
+        Regular expression of that element in files that are masks or cut-outs of lesions; empty: there are none.
+    keep_studies_apart : bool
+        Pair views only within a study.
+    from_header : tuple of str
+        Which of ``patient``, ``exam``, ``laterality`` and ``view`` are read from the header. Where the label table or the
+        path speaks too, it must agree; the others come from there alone. An exam's names differ: that of the header counts.
+    header_first : tuple of str
+        Those of `from_header` for which the header is named as the source where it speaks.
+    identifier_key : bytes
+        32 bytes, the key of the digests that replace identifiers; empty: identifiers are published pseudonyms and are kept.
+    """
+
+    formats: tuple[Format, ...] = DICOM
+    inverted: bool = False
+    secondary_capture: bool = False
     for_processing: bool = False
-    view_in_patient_orientation: bool = False  # Patient Orientation holds the name of the view (CBIS-DDSM)
-    # The element that identifies a patient; VinDr-Mammo publishes no patient, only the study
+    view_in_patient_orientation: bool = False
     patient_from: Literal["patient_id", "study"] = "patient_id"
-    patient_pattern: str = ""  # regular expression whose first group is the patient inside that element; empty: the whole value
-    # Regular expression of that element in files that are masks or cut-outs of lesions; empty: there are none
+    patient_pattern: str = ""
     region_pattern: str = ""
-    keep_studies_apart: bool = True  # pair views only within a study
-    # Which of patient, exam, laterality and view are read from the header. Where the label table or the path
-    # speaks too, it must agree; the others come from there alone. An exam's names differ: that of the header counts.
+    keep_studies_apart: bool = True
     from_header: tuple[str, ...] = ("patient", "exam", "laterality", "view")
-    # Those of `from_header` for which the header is named as the source where it speaks
     header_first: tuple[str, ...] = ("patient", "exam", "laterality", "view")
-    # 32 bytes, the key of the digests that replace identifiers; empty: identifiers are published pseudonyms and are kept
     identifier_key: bytes = field(default=b"", repr=False)  # never in a log
 
     @property

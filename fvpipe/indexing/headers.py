@@ -100,16 +100,12 @@ def read_headers(
     with progress(f"index {source.name}", len(tasks), "files") as advance:
         for answers in workers.run(read_files, tasks, max_in_process=512):
             results = [_of_crash(each) if isinstance(each, Crash) else each for each in answers]
-            sources = [files[result.path] for result in results]
-            found = [decode_record(file.path, result.header.record) for file, result in zip(sources, results, strict=True)]
-            file_cache.put_headers(
-                (file, result.header)
-                for file, result, header in zip(sources, results, found, strict=True)
-                if not is_transient(header)
-            )
-            file_cache.put_digests((files[r.path], r.digest) for r in results if r.digest)
-            headers.update((file.path, header) for file, header in zip(sources, found, strict=True))
-            digests.update((files[r.path].path, r.digest) for r in results if r.digest)
+            found = {result.path: decode_record(files[result.path].path, result.header.record) for result in results}
+            headers.update(found)  # whose keys are there, so that half a million paths are not held twice
+            digests.update((files[result.path].path, result.digest) for result in results if result.digest)
+            kept = (result for result in results if not is_transient(found[result.path]))
+            file_cache.put_headers((files[result.path], result.header) for result in kept)
+            file_cache.put_digests((files[result.path], result.digest) for result in results if result.digest)
             advance(len(answers))
     return {path: header for path, header in headers.items() if header is not None}, digests, len(tasks)
 

@@ -13,13 +13,24 @@ from fvpipe.types import Breast, BreastFacts, Digest, ImageRecord, SourceFile, V
 
 @dataclass(frozen=True, slots=True)
 class PassedOver:
-    """Paths of regular files that are neither read nor rejected, each sorted."""
+    """Paths of regular files that are neither read nor rejected, each sorted.
 
-    # Hidden files and folders, and files that are not DICOM by name and first bytes (tables, readmes)
+    Attributes
+    ----------
+    others : tuple of str
+        Hidden files and folders, and files that are not DICOM by name and first bytes (tables, readmes).
+    archives : tuple of str
+        Archives, which are not unpacked.
+    directories : tuple of str
+        DICOMDIR files, which list the files of a medium.
+    images : tuple of str
+        Images of formats that the data set does not state.
+    """
+
     others: tuple[str, ...] = ()
-    archives: tuple[str, ...] = ()  # not unpacked
-    directories: tuple[str, ...] = ()  # DICOMDIR files, which list the files of a medium
-    images: tuple[str, ...] = ()  # of formats that the data set does not state
+    archives: tuple[str, ...] = ()
+    directories: tuple[str, ...] = ()
+    images: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.others) + len(self.archives) + len(self.directories) + len(self.images)
@@ -39,25 +50,54 @@ class PassedOver:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Index:
-    """Images, breasts and rejections of one data set; every file is accounted for."""
+    """Images, breasts and rejections of one data set; every file is accounted for.
+
+    Attributes
+    ----------
+    source : Source
+        The data set.
+    files : mapping of str to SourceFile
+        Files that could be DICOM, by path; empty where the input folder is not at hand.
+    images : sequence of ImageRecord
+        Images that can be read, sorted by path.
+    facts : mapping of str to BreastFacts
+        By path of each image, the label table's facts of its breast.
+    breasts : sequence of Breast
+        Pairs of CC and MLO, sorted by key; from :meth:`of_views` the breasts of a pipeline.
+    unpaired : sequence of Unpaired
+        Breasts whose images are no pair, sorted by key; a pipeline of one view builds those that have it.
+    exam_order : mapping of (str, str) to int
+        By patient and study: 1, 2, ... by date, of patients with several exams whose dates are all known.
+    labels_unmatched : bool
+        Whether there is a label table, and none of its rows describes an image.
+    rejections : sequence of Rejection
+        Sorted by what, reason and detail.
+    digests : mapping of str to Digest, or None
+        BLAKE3 of the file of each image, by path; None where the files were not digested.
+    has_findings : bool
+        Whether the data set has readers' boxes at all, on these breasts or on others.
+    passed_over : PassedOver
+        Files of the input folder that are neither read nor rejected.
+    label_hints : sequence of str
+        Warnings about the label table, such as rows that seem to be misspelled, as the details of rejections say them.
+    headers_read : int
+        Headers that were read now; the others came from the file cache.
+    """
 
     source: Source
-    files: Mapping[str, SourceFile]  # files that could be DICOM, by path; empty where the input folder is not at hand
-    images: Sequence[ImageRecord]  # images that can be read, sorted by path
-    facts: Mapping[str, BreastFacts]  # by path of each image, the label table's facts of its breast
-    breasts: Sequence[Breast]  # pairs of CC and MLO, sorted by key; from :meth:`of_views` the breasts of a pipeline
-    rejections: Sequence[Rejection]  # sorted by what, reason and detail
-    digests: Mapping[str, Digest] | None  # BLAKE3 of the file of each image, by path; None where the files were not digested
-    has_findings: bool  # whether the data set has readers' boxes at all, on these breasts or on others
-    # Breasts whose images are no pair, sorted by key; a pipeline of one view builds those that have it
+    files: Mapping[str, SourceFile]
+    images: Sequence[ImageRecord]
+    facts: Mapping[str, BreastFacts]
+    breasts: Sequence[Breast]
+    rejections: Sequence[Rejection]
+    digests: Mapping[str, Digest] | None
+    has_findings: bool
     unpaired: Sequence[Unpaired] = ()
-    # By patient and study: 1, 2, ... by date, of patients with several exams whose dates are all known.
     exam_order: Mapping[tuple[str, str], int] = field(default_factory=dict)
-    labels_unmatched: bool = False  # whether there is a label table, and none of its rows describes an image
-    passed_over: PassedOver = field(default_factory=PassedOver)  # files of the input folder that are neither read nor rejected
-    # Rows of the label table without an image that seem to be misspelled, as their rejections' details say
+    labels_unmatched: bool = False
+    passed_over: PassedOver = field(default_factory=PassedOver)
     label_hints: Sequence[str] = ()
-    headers_read: int = 0  # headers that were read now; the others came from the file cache
+    headers_read: int = 0
 
     @property
     def unpaired_breasts(self) -> list[Breast]:

@@ -13,7 +13,7 @@ from fvpipe.datasets.adapter import ImageFacts, LabelTable
 from fvpipe.datasets.combine import combined
 from fvpipe.datasets.source import Source
 from fvpipe.dicom.policy import HeaderPolicy
-from fvpipe.indexing.statements import Statements
+from fvpipe.indexing.statements import Statements, collect_statements
 from fvpipe.io.tables import CUT_NUMBER
 from fvpipe.reasons import Reason, Rejection
 from fvpipe.types import BreastFacts, Exam, Finding, ImageRecord, Laterality, View
@@ -285,18 +285,25 @@ def _hint(what: str, written: str, imaged: set[str], digest: Callable[[str], str
     return ends
 
 
-def read_labels(source: Source) -> LabelTable:
-    """Read the label tables of a data set, as published.
+def read_labels(source: Source, paths: Sequence[str]) -> tuple[BreastLabels, Statements]:
+    """Read the label tables of a data set, and join the rows that list images, and the paths, to the files.
+
+    Parameters
+    ----------
+    paths : sequence of str
+        Files that could be images.
 
     Raises
     ------
     LabelTableError
-        A table is missing or breaks its form.
+        A table is missing or breaks its form, or a row fits two files.
     """
-    return source.adapter.read_labels(source.root, source.label_file, source.labels)
+    table = source.adapter.read_labels(source.root, source.label_file, source.labels)
+    statements = collect_statements(source, table, paths)
+    return _make_labels(source, table, statements), statements
 
 
-def make_labels(source: Source, table: LabelTable, statements: Statements) -> BreastLabels:
+def _make_labels(source: Source, table: LabelTable, statements: Statements) -> BreastLabels:
     """Hash the identifiers of a data set's label tables as the records have them."""
     policy = source.policy
     identify, digest = policy.identifier, policy.exam_digest  # `identify` is the identity where identifiers are kept

@@ -21,10 +21,18 @@ PAIR_REASONS = frozenset({Reason.CC_MISSING, Reason.MLO_MISSING, Reason.IMPLANT_
 
 @dataclass(frozen=True, slots=True)
 class Unpaired:
-    """A breast whose images are no pair, for pipelines of one view."""
+    """A breast whose images are no pair, for pipelines of one view.
 
-    breast: Breast  # with its best CC and its best MLO, as far as it has them
-    label_rejection: Rejection | None = None  # why the label table leaves it out
+    Attributes
+    ----------
+    breast : Breast
+        With its best CC and its best MLO, as far as it has them.
+    label_rejection : Rejection or None
+        Why the label table leaves it out.
+    """
+
+    breast: Breast
+    label_rejection: Rejection | None = None
 
 
 @dataclass(frozen=True, slots=True)

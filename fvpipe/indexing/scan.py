@@ -79,6 +79,28 @@ def scan_folder(root: Path, formats: Sequence[Format] = DICOM) -> FolderScan:
     return FolderScan(dict(sorted(files.items())), rejections, dict(sorted(foreign.items())), sorted(hidden))
 
 
+def list_files(
+    root: Path, file_cache: FileCache, formats: Sequence[Format] = DICOM
+) -> tuple[dict[str, SourceFile], PassedOver, list[Rejection]]:
+    """List the files of an input folder that could be its images, by path; what is passed over; and what is no file.
+
+    Raises
+    ------
+    InputError
+        The folder does not exist, cannot be listed, or holds no such file.
+    """
+    scan = scan_folder(root, formats)
+    files, passed_over = image_files(scan, root, file_cache, formats)
+    if not files:
+        others = list(passed_over.describe()) or ["nothing"]
+        found = "; ".join([*others, *(f"{rejection.what}: {rejection.detail}" for rejection in scan.rejections[:3])])
+        expected = "files with the DICM marker at byte 128 (PNG, JPEG, TIFF, PGM and NRRD are read where `formats` states it)"
+        expected = expected if formats == DICOM else "what `formats` of the data set states"
+        what = " or ".join("DICOM" if each == "dicom" else each.upper() for each in formats)
+        raise InputError(f"{root}: no {what} file; found {found}. Expected {expected}")
+    return files, passed_over, scan.rejections
+
+
 def image_files(
     scan: FolderScan, root: Path, file_cache: FileCache, formats: Sequence[Format] = DICOM
 ) -> tuple[dict[str, SourceFile], PassedOver]:

@@ -156,6 +156,10 @@ def iterate_table(file: Path, required: Sequence[str]) -> Iterator[Row]:
     yield from open_table(file, required).rows(required)
 
 
+_Opened = dict[int, tuple[int, int, int]]
+"""First and last row and last column of merged cells by their first column: those that the row read now has a part in."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class OpenTable:
     """A table whose heading was read; its rows are read once.
@@ -195,39 +199,35 @@ class OpenTable:
         if repeated:
             raise LabelTableError(f"{self.file}: column {repeated[0]!r} occurs twice")
         names = {*required, *used} - {""}
-        open_merges = self._begun(self.line, self.heading, names)
+        opened: _Opened = {}
+        if self._merged:
+            self._open_merged(self.line, self.heading, names, opened)
         for i, (number, cells) in enumerate(self._filled, 1):
             if self._merged:
-                open_merges = [each for each in (*open_merges, *self._begun(number, cells, names)) if each[1] >= number]
-            self._reject_merged(number, cells, names, open_merges)
+                self._open_merged(number, cells, names, opened)
+                self._reject_merged(number, cells, names, opened)
             _reject_amount(self.file, 0, i, i * len(self.heading))
             if any(cells[len(self.heading) :]):
                 raise LabelTableError(f"{self.file}, line {number}: {len(cells)} cells; the heading has {len(self.heading)}")
             named = dict(zip_longest(self.heading, cells[: len(self.heading)], fillvalue=""))
             yield Row(self.file, number, named, aligned=len(cells) == len(self.heading))
 
-    def _begun(self, line: int, cells: Sequence[str], names: Collection[str]) -> list[tuple[int, int, int, int]]:
-        """Merged cells with a value that begin in this row and in a column that is read."""
-        found = ((line, last, left, right) for last, left, right in self._merged.get(line, ()))
-        known = (each for each in found if each[2] <= len(self.heading))
-        return [each for each in known if any(cells[each[2] - 1 : each[2]]) and self.heading[each[2] - 1] in names]
+    def _open_merged(self, line: int, cells: Sequence[str], names: Collection[str], opened: _Opened) -> None:
+        """Take merged cells with a value that begin in this row in a column that is read; drop those that have ended."""
+        for left in [left for left, (_, last, _) in opened.items() if last < line]:
+            del opened[left]
+        for last, left, right in self._merged.get(line, ()):
+            if left <= len(self.heading) and any(cells[left - 1 : left]) and self.heading[left - 1] in names:
+                opened[left] = line, last, right
 
-    def _reject_merged(
-        self, line: int, cells: Sequence[str], names: Collection[str], merges: Iterable[tuple[int, int, int, int]]
-    ) -> None:
+    def _reject_merged(self, line: int, cells: Sequence[str], names: Collection[str], opened: _Opened) -> None:
         """Reject a row that says something beside merged cells which would be read as empty."""
-        read = [i for i, name in enumerate(self.heading, 1) if name in names]
-        for first, last, left, right in merges:
+        read = [i for i, name in enumerate(self.heading, 1) if name in names] if opened else []
+        for left, (first, _, right) in opened.items():
             hidden = [i for i in read if left <= i <= right and (i, line) != (left, first)]
-            if (
-                first <= line <= last
-                and hidden
-                and any(cells[i - 1] for i in read if i <= len(cells) and not left <= i <= right)
-            ):
-                detail = (
-                    f"the cell of {self.heading[hidden[0] - 1]} is merged with others, of which the first alone has a value"
-                )
-                raise LabelTableError(f"{self.file}, line {line}: {detail}; unmerge them, and write the value into each")
+            if hidden and any(cells[i - 1] for i in read if i <= len(cells) and not left <= i <= right):
+                what = f"the cell of {self.heading[hidden[0] - 1]} is merged with others, of which the first alone has a value"
+                raise LabelTableError(f"{self.file}, line {line}: {what}; unmerge them, and write the value into each")
 
 
 def open_table(file: Path, required: Sequence[str] = ()) -> OpenTable:

@@ -83,14 +83,22 @@ def check_formulas(file: Path, check_amount: Callable[[int, int], None]) -> None
 Merged = Mapping[int, Sequence[tuple[int, int, int]]]
 """Merged cells by their first row: their last row, first and last column, all from 1."""
 
-_MERGED = re.compile(rb"<(?:\w+:)?mergeCell\s[^>]*?ref=.([A-Z]{1,3})([0-9]{1,7}):([A-Z]{1,3})([0-9]{1,7})\b[^>]*>")
+_MERGED = re.compile(rb"<(?:\w{1,20}:)?mergeCell\s[^<>]{0,100}?ref=.([A-Z]{1,3})([0-9]{1,7}):([A-Z]{1,3})([0-9]{1,7})\b")
+MAX_MERGED = 100_000  # merged cells of a sheet
 
 
 def merged_cells(file: Path, sheet: Any) -> Merged:
-    """Find the merged cells of a sheet that openpyxl opened: the first of each alone has the value."""
+    """Find the merged cells of a sheet that openpyxl opened: the first of each alone has the value.
+
+    Raises
+    ------
+    LabelTableError
+        More than :data:`MAX_MERGED`.
+    """
     from openpyxl.utils import column_index_from_string
 
     found: defaultdict[int, list[tuple[int, int, int]]] = defaultdict(list)
+    count = 0
     with zipfile.ZipFile(file) as parts, parts.open(sheet._worksheet_path) as data:
         end = b""
         while chunk := data.read(CHUNK_BYTES):
@@ -99,7 +107,11 @@ def merged_cells(file: Path, sheet: Any) -> Merged:
             for match in _MERGED.finditer(text):
                 left, right = (column_index_from_string(match[group].decode()) for group in (1, 3))
                 found[int(match[2])].append((int(match[4]), left, right))
-                last = match.end()
+                last, count = match.end(), count + 1
+            if count > MAX_MERGED:
+                raise LabelTableError(
+                    f"{file}: has more than {MAX_MERGED} merged cells; unmerge them, or save the table as CSV"
+                )
             end = text[max(last, len(text) - 200) :]  # an element is shorter
     return found
 

@@ -38,6 +38,8 @@ class SimulatedBreast:
 
     Attributes
     ----------
+    number : int
+        From 0, in the order in which they were made.
     patient, exam : str
         As published.
     laterality : Laterality

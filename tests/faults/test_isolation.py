@@ -134,8 +134,6 @@ def test_a_missing_folder_for_temporary_files_is_named(monkeypatch: pytest.Monke
 @pytest.mark.parametrize("how", ["SIGKILL", "SIGTERM", "SIGHUP", "exit code 3"])
 def test_a_process_that_is_ended_from_outside_blames_no_task(how: str) -> None:
     task = -3 if how == "exit code 3" else signal.Signals[how]
-    if task == signal.SIGHUP and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
-        pytest.skip("started by nohup: hanging up ends nothing")
     with pytest.raises(ClusterError, match=rf"ended from outside 3 times \(its process ended with {how}\)"):
         run_isolated(ended, [task], 60)
 

@@ -13,7 +13,7 @@ import threading
 import time
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -449,6 +449,22 @@ def test_a_spreadsheet_whose_rows_are_far_apart_is_named(
     workbook(tmp_path / "t.xlsx", 10_000, row % cell)
     with pytest.raises(LabelTableError, match="has more rows than a label table"):
         read_table(tmp_path / "t.xlsx", ["a"])
+
+
+@pytest.mark.fault(60)
+@pytest.mark.parametrize(
+    ("markup", "said"),
+    [
+        (b"<!-- " + b"<mergeCell " * 50_000 + b" -->" + b"<row><c><v>1</v></c></row>" * 2000, ""),
+        (b'<mergeCell ref="A1:A900000"/>' * 90_000 + b"<row><c><v>1</v></c></row>" * 2000, ""),
+        (b'<mergeCell ref="A1:B2"/>' * 100_001, "has more than 100000 merged cells"),
+    ],
+    ids=["no end", "one above the other", "many"],
+)
+def test_a_spreadsheet_of_merged_cells_without_end_is_named(markup: bytes, said: str, tmp_path: Path) -> None:
+    workbook(tmp_path / "t.xlsx", 10_000, markup)
+    with pytest.raises(LabelTableError, match=said) if said else nullcontext():
+        assert len(read_table(tmp_path / "t.xlsx", ["a"])) == 2000
 
 
 @pytest.mark.fault(60)
