@@ -78,7 +78,7 @@ class BreastLabels:
         Places of rows and files that only add facts, of breasts that no other row describes.
     notes : sequence of str
         What the user should see of the tables.
-    no_file : bool
+    no_row_has_file : bool
         Whether rows list images, and none of them one that is there.
     match : Match or None
         The table joined to the images; None before :meth:`matched`.
@@ -100,7 +100,7 @@ class BreastLabels:
     policy: HeaderPolicy = field(default_factory=HeaderPolicy)
     unused: Sequence[str] = ()
     notes: Sequence[str] = ()
-    no_file: bool = False
+    no_row_has_file: bool = False
     match: Match | None = None
 
     def matched(self, records: Iterable[ImageRecord]) -> BreastLabels:
@@ -144,7 +144,7 @@ class BreastLabels:
     @property
     def unmatched(self) -> bool:
         """Whether the table describes breasts, and none of them is imaged; after :meth:`matched`."""
-        table = bool(self.rows or self.exams or self.of_images or self.no_file)
+        table = bool(self.rows or self.exams or self.of_images or self.no_row_has_file)
         return table and self.match is not None and not self.match.facts and not self.match.ambiguous
 
     def facts(self, patient: str, study: str, laterality: Laterality) -> BreastFacts:
@@ -330,5 +330,5 @@ def _make_labels(source: Source, table: LabelTable, statements: Statements) -> B
         policy=policy,
         unused=table.unused,
         notes=table.notes,
-        no_file=statements.unmatched,
+        no_row_has_file=statements.no_row_has_file,
     )

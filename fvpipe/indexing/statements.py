@@ -42,7 +42,7 @@ class Statements:
         Images that are left out without reading them, and a line for the rows without a file.
     not_listed : mapping of str to Rejection
         Of files without a row, where the table must list every image.
-    unmatched : bool
+    no_row_has_file : bool
         Whether there are rows that list images, and none of them a file that is there.
     """
 
@@ -52,7 +52,7 @@ class Statements:
     exams: Mapping[str, Sequence[Exam]] = field(default_factory=dict)
     rejections: Sequence[Rejection] = ()
     not_listed: Mapping[str, Rejection] = field(default_factory=dict)
-    unmatched: bool = False
+    no_row_has_file: bool = False
 
     def without_not_listed(self, headers: Mapping[str, ImageRecord | Rejection]) -> dict[str, ImageRecord | Rejection]:
         """Reject images that the table must list and does not; what is rejected for its own sake keeps its reason."""
@@ -139,7 +139,7 @@ def collect_statements(source: Source, table: LabelTable, paths: Sequence[str]) 
         exams,
         rejections,
         {path: Rejection(path, Reason.IMAGE_NOT_LISTED, NOT_LISTED) for path in unlisted},
-        unmatched=bool(places) and len(places) == len(table.listed),
+        no_row_has_file=bool(places) and len(places) == len(table.listed),
     )
 
 
