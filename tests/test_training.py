@@ -371,6 +371,16 @@ def test_same_seed_same_bytes_and_another_seed_others(small: Path) -> None:
     assert found[0][0] != found[2][0]
 
 
+@pytest.mark.slow
+def test_same_seed_same_bytes_where_the_step_is_compiled(small: Path) -> None:
+    """In one process, and with a last batch that is smaller: another shape gets code of its own, as in the first training."""
+    found = []
+    for _ in range(2):
+        train(small, "all", fresh=True, epochs=2, compile="default", **CHANGING)
+        found.append(weights_of(small))
+    assert found[0] == found[1]
+
+
 @pytest.mark.fault(41)
 def test_killed_and_resumed_ends_like_an_unbroken_one(project: Path) -> None:
     """kill -9 after the second epoch, for real."""

@@ -132,7 +132,7 @@ class Training:
         if execution.world_size > 1:
             ids = [execution.device.index] if cuda else None
             step = nn.parallel.DistributedDataParallel(self.model, device_ids=ids, gradient_as_bucket_view=True)
-        self.step: Any = torch.compile(step, mode=recipe.compile) if recipe.compile != "none" else step
+        self.step: Any = torch.compile(step, mode=recipe.compile, dynamic=False) if recipe.compile != "none" else step
         self.training_part, self.validation_part = self.loader(Part.TRAIN), self.loader(Part.VALIDATION)
         self.class_weight = class_weight_of(self.training_part.labels, recipe).to(execution.device)
         self.epochs: list[Epoch] = []
@@ -356,6 +356,7 @@ def _record(project: Project, training: Training) -> Record:
         threshold=threshold,
         device=device_name(training.execution.device),
         torch=str(torch.__version__),
+        code=code_digest(),
         configuration=digest_of(training.configuration()),
     )
 

@@ -121,12 +121,19 @@ def write_checkpoint(path: Path, data: bytes) -> None:
 
 
 def train(
-    folder: Path, split: str, model: str = "cnn", seed: int = 0, fresh: bool = False, pipeline: str = "tiny", **recipe: Any
+    folder: Path,
+    split: str,
+    model: str = "cnn",
+    seed: int = 0,
+    fresh: bool = False,
+    pipeline: str = "tiny",
+    device: str = "cpu",
+    **recipe: Any,
 ) -> TrainedRun:
     """Train in this process, with some of the recipe changed."""
     import torch
 
-    from fvpipe.training.device import ExecutionDevice
+    from fvpipe.training.device import find_device
     from fvpipe.training.train import train_run
 
     torch.set_num_threads(1)
@@ -134,5 +141,5 @@ def train(
     plain = project.params.train.recipe(simulated=False)
     settings = type(plain).model_validate({**plain.model_dump(), **recipe})
     run = Run(pipeline, split, model, seed)
-    train_run(project, run, settings, ExecutionDevice(torch.device("cpu")), lambda text: None, fresh)
+    train_run(project, run, settings, find_device(device), lambda text: None, fresh)
     return read_trained(folder / "cache" / "models" / run.path)
