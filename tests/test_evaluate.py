@@ -80,7 +80,7 @@ def test_seeds_are_pooled_and_must_match(project: Path, trained: TrainedRun) -> 
     assert row["seeds"] == [0, 1]
     assert row["auc"] == pytest.approx(np.mean([one["auc"] for one in single]))
     assert row["tp"] == sum(one["tp"] for one in single)
-    with pytest.raises(InputError, match="recipe, split, pipeline or initial weights differ"):
+    with pytest.raises(InputError, match="recipe, split, pipeline, initial weights or training code differ"):
         recipe = other.record.recipe.model_copy(update={"lr": 0.1})
         PooledRuns.of([trained, replace(other, record=other.record.model_copy(update={"recipe": recipe}))])
     with pytest.raises(InputError, match="did not predict the same breasts"):

@@ -74,7 +74,7 @@ def test_folds_are_pooled_as_one_row() -> None:
         pool_runs([*runs, *(replace(one, record=record) for one, record in zip(runs, again, strict=False))])
     with pytest.raises(InputError, match="not trained with the same seeds"):
         pool_runs(runs[:-1])
-    with pytest.raises(InputError, match="recipe, pipeline or initial weights differ"):
+    with pytest.raises(InputError, match="recipe, pipeline, initial weights or training code differ"):
         pool_runs([*runs[:4], *folds(weights="others")[4:]])
 
 
@@ -225,6 +225,7 @@ def test_pipelines_of_other_keys_are_compared_by_name() -> None:
         ({"recipe": Recipe(weights="none", lr=0.3)}, "train.lr 0.0001 and 0.3"),
         ({"weights": "ImageNet"}, "initial weights random and ImageNet"),
         ({"split_digest": "older"}, "split {'seen': 'digest of se'} and {'seen': 'older'}"),
+        ({"code": "1" * 64}, "training code 000000000000 and 111111111111"),
     ],
 )
 def test_models_of_different_recipes_are_not_compared(changes: dict[str, Any], named: str) -> None:

@@ -56,7 +56,9 @@ def compare(
     from fvpipe.comparison.models import compare_runs, trained_on_both
     from fvpipe.comparison.pipelines import compare as compare_shards
     from fvpipe.comparison.text import comparison_text, models_text
+    from fvpipe.evaluation.evaluate import different_breasts
     from fvpipe.evaluation.outdated import outdated_models
+    from fvpipe.evaluation.pooled import pool_runs
     from fvpipe.io.atomic import write_if_changed
     from fvpipe.shards.reader import open_shards
 
@@ -77,6 +79,8 @@ def compare(
         try:
             trained = trained_on_both(project.models, one_receipt, two_receipt, names)
             for line in outdated_models(project, (run for runs in trained for run in runs)):
+                warn(line)
+            for line in different_breasts(pool for runs in trained for pool in pool_runs(runs)):
                 warn(line)
             models = compare_runs(*trained, project.params.evaluate)
         except FvpipeError as error:  # of a training that is damaged or outdated

@@ -205,25 +205,29 @@ class Evaluation:
                 blocks.append(f"{title}\n  AUC of {models}: {difference_text(pair.auc)}, {p}")
             elif pair.differs:
                 blocks.append(f"{title}\n  {models}: not compared, they differ in {'; '.join(pair.differs)}")
-        blocks += different_tests(row.pool for row in self.rows)
+        blocks += different_breasts(row.pool for row in self.rows)
         return wrapped("\n\n".join(blocks))
 
 
-def different_tests(pooled: Iterable[PooledRuns]) -> list[str]:
-    """Name the splits whose pipelines were tested on different breasts: their rows are not to be compared as they stand."""
-    tested: dict[tuple[str, bool], dict[str, set[tuple[str, str]]]] = defaultdict(dict)
+DIFFERENT_BREASTS = {
+    "train": ("trained", "a part of a difference may come from that"),
+    "test": ("tested", "compare differences on the same breasts only"),
+}
+
+
+def different_breasts(pooled: Iterable[PooledRuns]) -> list[str]:
+    """Name the splits whose pipelines were trained or tested on different breasts, since some were rejected in one alone."""
+    used: dict[tuple[str, str], dict[str, set[tuple[str, str, str]]]] = defaultdict(dict)
     for pool in pooled:
-        breasts = {(p.dataset, p.breast_id) for p in pool.test}
-        tested[pool.key[1], pool.record.simulated].setdefault(pool.key[0], breasts)
+        for part in DIFFERENT_BREASTS:
+            breasts = {(fold.record.run.split, p.dataset, p.breast_id) for fold in pool.folds for p in fold.part(part)}
+            used[titled(pool.key[1], pool.record.simulated), part].setdefault(pool.key[0], breasts)
     lines = []
-    for (split, simulated), pipelines in tested.items():
+    for (split, part), pipelines in used.items():
         if len(set(map(frozenset, pipelines.values()))) > 1:
             counts = ", ".join(f"{name} {len(breasts)}" for name, breasts in pipelines.items())
-            shared = len(set.intersection(*pipelines.values()))
-            lines.append(
-                f"{titled(split, simulated)}: its pipelines were tested on different breasts\n"
-                f"  ({counts}; {shared} on all): compare differences on the same breasts only"
-            )
+            shared, (done, advice) = len(set.intersection(*pipelines.values())), DIFFERENT_BREASTS[part]
+            lines.append(f"{split}: its pipelines were {done} on different breasts\n  ({counts}; {shared} on all): {advice}")
     return lines
 
 

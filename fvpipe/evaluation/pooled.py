@@ -68,7 +68,9 @@ class PooledRuns:
         if any(other != seeds[0] for other in seeds):
             raise InputError(f"{names}: the folds were not trained with the same seeds; train the others too (`fvpipe train`)")
         if any(_recipe(fold.record) != _recipe(folds[0].record) for fold in folds):
-            raise InputError(f"{names}: recipe, pipeline or initial weights differ; train them again (`fvpipe train`)")
+            raise InputError(
+                f"{names}: recipe, pipeline, initial weights or training code differ; train them again (`fvpipe train`)"
+            )
         test = tuple(p for part in parts for p in part[0])
         if len({(p.dataset, p.breast_id) for p in test}) < len(test):
             raise InputError(f"{names}: a breast is tested in two folds, so these are of two splits; train them again")
@@ -168,7 +170,9 @@ def _tested(seeds: Sequence[TrainedRun], names: str) -> list[tuple[Prediction, .
         raise InputError(f"{names}: did not predict the same breasts; train them again (`fvpipe train`)")
     alike = [(*_recipe(run.record), run.record.parts, run.record.split_digest) for run in seeds]
     if any(other != alike[0] for other in alike):
-        raise InputError(f"{names}: recipe, split, pipeline or initial weights differ; train them again (`fvpipe train`)")
+        raise InputError(
+            f"{names}: recipe, split, pipeline, initial weights or training code differ; train them again (`fvpipe train`)"
+        )
     return parts
 
 
@@ -187,7 +191,7 @@ def _relabelled(first: Labels, second: Labels) -> list[tuple[str, str]]:
 
 def _recipe(record: Record) -> tuple[object, ...]:
     """All that runs must share for their mean to describe one model."""
-    return record.recipe, record.weights, record.pipeline_digest, record.preprocessing_version
+    return record.recipe, record.weights, record.pipeline_digest, record.preprocessing_version, record.code
 
 
 def _key(record: Record) -> tuple[str, str, str]:
@@ -224,7 +228,7 @@ def training_differences(first: PooledRuns, second: PooledRuns) -> Differences:
     def facts(pool: PooledRuns) -> dict[str, Any]:
         same_model = {"initial weights": pool.record.weights} if first.key[2] == second.key[2] else {}
         splits = {f.record.run.split: f.record.split_digest[:12] for f in pool.folds}
-        versions = {"preprocessing version": pool.record.preprocessing_version}
+        versions = {"preprocessing version": pool.record.preprocessing_version, "training code": pool.record.code[:12]}
         return {**same_model, "seeds": list(pool.seeds), "split": splits, **versions}
 
     labels = _labels(first.folds), _labels(second.folds)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fvpipe.config.training import Evaluate
-from fvpipe.evaluation.evaluate import ModelEvaluation, different_tests, evaluate_model, nested_metrics
+from fvpipe.evaluation.evaluate import ModelEvaluation, different_breasts, evaluate_model, nested_metrics
 from fvpipe.evaluation.intervals import AucDifference, Estimate, compare_auc
 from fvpipe.evaluation.paper import CLAIMS, PAPER, PUBLISHED, TEST_PART, Claim, PaperCheck, PaperRow, Published, Verdict, check
 from fvpipe.evaluation.pooled import (
@@ -141,7 +141,7 @@ class Table2:
             blocks += [heading] if gains else []
             blocks += [_gain_text(gain) for gain in gains]
         blocks += [_claims_text(self.claims), _published_text(self.published, self.rows)]
-        blocks += different_tests(row.ours.pool for row in self.rows)
+        blocks += different_breasts(row.ours.pool for row in self.rows)
         if any(row.ours.pool.record.simulated for row in self.rows):
             blocks.append("Results on simulated data prove nothing of real ones.")
         return wrapped("\n\n".join(blocks))

@@ -119,6 +119,7 @@ class Record(Settings):
     threshold: float  # chosen on validation, frozen before test
     device: str
     torch: str
+    code: str  # digest of the modules that decide a training
     configuration: str  # digest of all that determines the weights; an equal one is not trained again
 
     def to_json(self) -> str:
