@@ -74,10 +74,9 @@ class Judged:
 
 
 def run(setup: Setup) -> Report:
-    """Judge all variants on a cohort; with `--full`, on two of fresh seeds."""
+    """Judge all variants on a cohort; with `--full`, on three of fresh seeds."""
     report = Report("Pipelines and controls, by the model observer")
-    patients = setup.size(6, 40, 80)
-    for seed in setup.size((0,), (0,), (1, 2)):
+    for seed, patients in setup.size(((0, 6),), ((0, 40),), ((1, 80), (2, 80), (3, 320))):
         setup.say(f"compare: {patients} simulated patients, seed {seed}")
         judged = _judge(patients, seed, setup.size(1, 2, 2))
         _describe(report, judged, seed)
