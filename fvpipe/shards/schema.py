@@ -226,7 +226,7 @@ def _dataset(file: h5py.File, path: Path, name: str, entry: ShardEntry, form: _F
         fits_shape = len(shape) == 3 and shape[:2] == (entry.samples, 2) and 2 <= shape[2] <= MAX_EDGES
     elif form is None:  # the images
         fits = any(kind.equal(_TYPES[dtype]) for dtype in SCALES)
-        fits_shape = len(shape) in (3, 4) and shape[0] == entry.samples and min(shape) > 0
+        fits_shape = len(shape) in (3, 4) and shape[0] == entry.samples and min(shape) > 0 and max(shape[1:]) < MAX_EDGES
     else:
         wanted, shapes = form
         fits = _is_text(kind) if wanted == "S" else kind.equal(_TYPES[wanted])
