@@ -23,7 +23,7 @@ from click.testing import CliRunner
 import fvpipe
 from fvpipe.cli.main import main
 from fvpipe.shards import writer
-from fvpipe.shards.format import read_receipt
+from fvpipe.shards.format import read_receipt, shard_name
 from tests.conftest import build, run
 from tests.support import factory
 from tests.support.builds import KEY, build_fails, builds, finished_samples, living, start, tree
@@ -403,3 +403,18 @@ def test_an_error_at_any_write_keeps_the_version_before(own: Path, tmp_path: Pat
     disk.failing = -1
     builds(own, out, "--samples", samples)
     assert fvpipe.verify(out) == []
+
+
+def test_a_build_writes_through_no_link_that_waits_for_it(own: Path, tmp_path: Path) -> None:
+    """A folder that somebody else made may have links under all names that a build can be expected to write to."""
+    out, victim = tmp_path / "out", tmp_path / "victim"
+    out.mkdir()
+    victim.write_text("of the user")
+    shards = [shard_name(number) for number in range(64)]
+    parts = [f".{shard}.{more}part" for shard in shards for more in ("", f"{os.getpid()}.")]
+    for name in (*shards, *parts, "index.json", "breasts.csv", "rejected.csv", "images.csv", "build.json"):
+        (out / name).symlink_to(victim)
+    builds(own, out)
+    assert victim.read_text() == "of the user"
+    assert fvpipe.verify(out) == []
+    assert not [file for file in out.iterdir() if file.is_symlink()]
