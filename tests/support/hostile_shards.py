@@ -186,6 +186,7 @@ KINDS: dict[str, tuple[Change, str]] = {
     "view beyond the image": (value("placement", 7.1, 3), "placement of a view is not in its image"),
     "view at no number": (value("placement", np.nan, 2), "placement of a view is not in its image"),
     "view without end": (value("placement", np.inf, 5), "placement of a view is not in its image"),
+    "crop without width": (value("crop_box", -1, 3), "crop_box of a view that is in the image is empty"),
     "source without pixels": (value("source_shape", 0), "source_shape is 0, expected at least 1"),
     "images of another size": (
         put("image", np.zeros((4, 9, 8), "<u2")),
