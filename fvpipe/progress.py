@@ -25,7 +25,7 @@ def progress(description: str, total: int, unit: str) -> Iterator[Callable[[int]
     advance : callable
         To be called with the number of units that are newly done.
     """
-    if total == 0 or not sys.stderr.isatty():
+    if total == 0 or sys.stderr is None or not sys.stderr.isatty():  # it may be closed
         yield lambda count: None
         return
     from rich.console import Console

@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import re
+import secrets
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -112,7 +113,8 @@ def commit(samples: Samples, limits: Limits, begun: float, say: Callable[[str], 
                 content = digest_of(held)
                 known = entry = _unchanged(target.out, old, i, content, trusted)
                 if entry is None or reread:
-                    part = target.out / f".{shard_name(i)}.{os.getpid()}.part"
+                    # A name that nobody can have linked to another file in advance.
+                    part = target.out / f".{shard_name(i)}.{secrets.token_hex(8)}.part"
                     parts.append((part, target.out / shard_name(i)))
                     targets = [(form, form.encode(each)) for form, each in cells.items()]
                     arrays = (samples.load(breast, key) for breast, key in members)

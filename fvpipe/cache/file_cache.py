@@ -31,6 +31,7 @@ from fvpipe.types import Digest, Edge, ImageRecord, Laterality, Orientation, Sou
 from fvpipe.versions import READER_VERSION
 
 FILE_CACHE_VERSION = 7
+BESIDE = ("-journal", "-wal", "-shm")  # ends of the names of files that SQLite opens beside its database
 FoundT = TypeVar("FoundT")
 _SCHEMA = (
     *(f"DROP TABLE IF EXISTS {name}" for name in ("records", "headers", "digests", "facts")),
@@ -97,9 +98,10 @@ class FileCache:
 
     def _open(self, file: Path) -> sqlite3.Connection:
         """Connect; a damaged database, or one of another version, becomes an empty one."""
-        with suppress(FileNotFoundError):
-            if not stat.S_ISREG(os.stat(file).st_mode):
-                raise OSError(errno.EINVAL, "is no regular file")
+        for each in (file, *(file.with_name(f"{file.name}{end}") for end in BESIDE)):
+            with suppress(FileNotFoundError):
+                if not stat.S_ISREG(os.stat(each).st_mode):
+                    raise OSError(errno.EINVAL, f"{each.name} is no regular file")
         with suppress(OSError):  # SQLite itself makes a file that nobody else may write, whatever the umask
             os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666))
         # Without locks two builds at once may damage it: each row is sealed, and a damaged database becomes an empty one.

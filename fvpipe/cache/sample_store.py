@@ -24,10 +24,12 @@ from fvpipe.config.loading import digest_of
 from fvpipe.errors import StorageError
 from fvpipe.io.atomic import write_atomic
 from fvpipe.reasons import Flag, Reason
-from fvpipe.regular_files import open_regular
+from fvpipe.regular_files import read_regular
 from fvpipe.shards.coordinates import WARP_COLUMNS
 from fvpipe.types import Digest, FusedSample, Laterality, View
 from fvpipe.versions import PREPROCESSING_VERSION
+
+MAX_SAMPLE_BYTES = 1 << 30  # of one sample: more than the largest image of the largest type takes
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +87,7 @@ class SampleStore:
         """Read the sample or rejection of `key`; None where it is absent or damaged (a damaged file is removed)."""
         for path in (self.path(key), self.rejection_path(key)):
             try:
-                with open_regular(path) as file:
-                    data = file.read()
+                data = read_regular(path, MAX_SAMPLE_BYTES)
             except FileNotFoundError:
                 continue
             except OSError as error:

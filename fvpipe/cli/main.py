@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import gc
+import os
 import signal
 import sys
 from typing import Any
@@ -32,6 +33,7 @@ class Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; a named error becomes one line on stderr."""
+        _open_streams()
         signal.signal(signal.SIGTERM, _terminated)
         # The terminal or the connection to it is gone; ignored under nohup. Windows has no such signal.
         if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
@@ -68,6 +70,13 @@ def _advice(error: OSError) -> str:
         case errno.EIO | errno.ESTALE:
             return "the storage fails: check the disk or its connection, then run again"
     return "check the path"  # a name too long, links in a circle, a file where a folder is expected
+
+
+def _open_streams() -> None:
+    """Open standard streams that are closed: the next files would take their numbers, and get what libraries print."""
+    for name in ("stdin", "stdout", "stderr"):  # in the order of their numbers
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w", encoding="utf-8"))  # noqa: SIM115
 
 
 def _terminated(number: int, _: object) -> None:

@@ -26,7 +26,7 @@ from fvpipe.datasets.values import (
     whole_text,
 )
 from fvpipe.errors import LabelTableError
-from fvpipe.io.tables import CUT_NUMBER, Row
+from fvpipe.io.tables import CUT_NUMBER, MAX_MATCHED, Row
 from fvpipe.types import BreastFacts, Exam, Finding, Laterality
 
 ValueT = TypeVar("ValueT")
@@ -102,6 +102,9 @@ class RowReader:
             if row[name]:
                 row = replace(row, cells={**row.cells, name: ""})
 
+        if column.pattern and len(row[name]) > MAX_MATCHED:
+            raise row.error(name, f"at most {MAX_MATCHED} characters", shown=False)
+
         def value(cell: str) -> ValueT | Literal[""] | None:
             text = self._translated(fact, cell) if cell or "" in column.values else None
             return None if text is None else "" if text == "" else parser(text)
@@ -119,7 +122,8 @@ class RowReader:
         """The declared word for a cell; None where it has none."""
         column, words = self.columns[fact], self._values[fact]
         if column.pattern and cell:
-            match = re.search(column.pattern, cell)
+            # Patterns, also of shipped declarations, take time by the square of the length.
+            match = re.search(column.pattern, cell) if len(cell) <= MAX_MATCHED else None
             if match is None:
                 return None
             cell = match[1] or ""

@@ -28,6 +28,7 @@ GONE_SECONDS = 50  # without any worker, or any answer of the scheduler, until t
 SILENT_SECONDS = 15  # beyond the limit of a task that a worker may send no heartbeat, until it is replaced
 CLOSE_SECONDS = 10  # for a connection to be closed
 POLL_SECONDS = 5  # between two looks at the workers
+FILES, FILES_PER_WORKER = 32, 16  # open in the process that starts workers: 18 and 12, measured; many systems allow 1,024
 
 VERSIONS = (PREPROCESSING_VERSION, READER_VERSION)
 
@@ -183,6 +184,8 @@ def _start(settings: WorkerSettings, count: int, stack: ExitStack) -> Client:
 
     dask.config.set(DASK_SETTINGS)
     _without_main()
+    if not settings.threads:
+        _allow_files(FILES + FILES_PER_WORKER * count)
     for attempt in (1, 2, 3):
         try:
             cluster = start_cluster(count, settings.threads, FIRST_WORKER_SECONDS, stack)
@@ -192,6 +195,30 @@ def _start(settings: WorkerSettings, count: int, stack: ExitStack) -> Client:
                 raise
     client: Client = stack.enter_context(Client(cluster))
     return client
+
+
+def _allow_files(needed: int) -> None:
+    """Let this process open so many files, where it may: without them a scheduler never answers, and does not say why.
+
+    Raises
+    ------
+    ClusterError
+        It may not.
+    """
+    try:
+        import resource
+    except ImportError:  # Windows
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if needed <= soft or soft == resource.RLIM_INFINITY:
+        return
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+    except (ValueError, OSError):
+        raise ClusterError(
+            f"the workers need {needed} open files, and this process may have {hard}; raise the limit (`ulimit -Hn`), or use "
+            "fewer --workers; `--workers 0` does the work in this process"
+        ) from None
 
 
 class Clock:

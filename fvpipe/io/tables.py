@@ -101,13 +101,17 @@ class Row:
 
         The cell is not shown where it may be that of another column, or could be a name, a date or a number of a patient.
         """
-        shown = shown and self.aligned and not PERSONAL.search(self.cells[column])
-        found = repr(self.cells[column][:40]) if shown else "another (not shown: the row may be shifted)"
+        cell = self.cells[column]
+        shown = shown and self.aligned and len(cell) <= MAX_SHOWN and not PERSONAL.search(cell)
+        found = repr(cell[:40]) if shown else "another (not shown: the row may be shifted)"
         return LabelTableError(f"{self.file}, line {self.line}: {column} is {found}; expected {expected}")
 
 
 PERSONAL = re.compile(r"[^\W\d_]{2}.*[\s^,;.].*[^\W\d_]{2}|([0-9]\D?){6}")
-"""Two words, or six digits: what no column that is parsed has."""
+"""Two words, or six digits: what no column that is parsed has. Its time grows with the third power of a cell's length."""
+
+MAX_SHOWN = 200  # characters of a cell whose beginning a message shows
+MAX_MATCHED = 1 << 13  # characters of a cell that a pattern of a declaration is searched in
 
 CUT_NUMBER = r"[0-9](\.[0-9]+)?[eE]\+?[0-9]+"
 """An identifier that a spreadsheet took for a number, and cut to a few digits."""

@@ -23,6 +23,8 @@ TABLES = ("breasts.csv", "rejected.csv", "findings.csv", "images.csv")
 CHUNK_BYTES = 1 << 20  # read at a time
 MAX_RECEIPT_BYTES = 1 << 24  # of 30,000 shards
 MAX_TABLE_BYTES = 1 << 32  # of 10 million samples
+MAX_COLUMN_BYTES = 1 << 34  # of all shards together but their images: of 30 million samples, or 1.6 million that are warped
+MAX_BYTES = 1 << 44  # of all shards together
 
 
 def shard_name(index: int) -> str:
@@ -197,7 +199,7 @@ def read_receipt(folder: str | os.PathLike[str]) -> Receipt:
             and [e.file for e in receipt.shards] == [shard_name(e.index) for e in receipt.shards]
             and [e.index for e in receipt.shards] == sorted({e.index for e in receipt.shards})
             and all(0 <= e.index < receipt.shard_count and e.samples > 0 for e in receipt.shards)
-            and all(0 <= e.image_offset <= e.image_offset + e.image_bytes <= e.bytes < 1 << 62 for e in receipt.shards)
+            and all(0 <= e.image_offset <= e.image_offset + e.image_bytes <= e.bytes for e in receipt.shards)
             and receipt.labels.keys() == set(LABEL_NAMES.values())
             and all(type(count) is int and count >= 0 for count in _counts(receipt))
             and all(name in TABLES and isinstance(digest, str) for name, digest in receipt.tables.items())
@@ -205,6 +207,11 @@ def read_receipt(folder: str | os.PathLike[str]) -> Receipt:
         )
     except (TypeError, ValueError, KeyError, AttributeError):
         raise ReceiptError(f"{path}: keys are missing, unknown or of the wrong type; build the shards again") from None
+    # A file with holes takes no room on the disk, and all the memory and time that its size asks for.
+    size, images = (sum(getattr(entry, name) for entry in receipt.shards) for name in ("bytes", "image_bytes"))
+    if sound and (size > MAX_BYTES or size - images > MAX_COLUMN_BYTES):
+        found = f"lists shards of {size} bytes, {size - images} of them outside the images"
+        raise ReceiptError(f"{path}: {found}; expected at most {MAX_BYTES} and {MAX_COLUMN_BYTES}. Divide the data set")
     if not sound:
         raise ReceiptError(f"{path}: its counts or file names contradict each other or the format; build the shards again")
     texts = (*_texts(receipt), *(text for entry in receipt.shards for text in _texts(entry)))

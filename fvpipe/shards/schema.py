@@ -116,7 +116,7 @@ def read_columns(
         raise ReceiptError(f"{path}: its images do not lie where the receipt lists them; {AGAIN}")
     columns: dict[str, NDArray[Any]] = {name: dataset[()] for name, dataset in datasets.items()}
     _check_values(path, columns)
-    _check_placements(path, columns["placement"], image.shape[-2:])
+    _check_placements(path, columns["placement"], columns["crop_box"], image.shape[-2:])
     for form in targets:
         if wrong := form.wrong_value(columns[form.path]):
             raise _error(path, wrong)
@@ -226,7 +226,7 @@ def _dataset(file: h5py.File, path: Path, name: str, entry: ShardEntry, form: _F
         fits_shape = len(shape) == 3 and shape[:2] == (entry.samples, 2) and 2 <= shape[2] <= MAX_EDGES
     elif form is None:  # the images
         fits = any(kind.equal(_TYPES[dtype]) for dtype in SCALES)
-        fits_shape = len(shape) in (3, 4) and shape[0] == entry.samples and min(shape) > 0
+        fits_shape = len(shape) in (3, 4) and shape[0] == entry.samples and min(shape) > 0 and max(shape[1:]) < MAX_EDGES
     else:
         wanted, shapes = form
         fits = _is_text(kind) if wanted == "S" else kind.equal(_TYPES[wanted])
@@ -302,9 +302,11 @@ def _check_warps(path: Path, columns: Mapping[str, NDArray[Any]]) -> None:
         raise _error(path, "a warped view is not in the image")
 
 
-def _check_placements(path: Path, placement: NDArray[Any], shape: tuple[int, ...]) -> None:
-    """Check that each view lies in the image, or is absent from it."""
+def _check_placements(path: Path, placement: NDArray[Any], box: NDArray[Any], shape: tuple[int, ...]) -> None:
+    """Check that each view shows a part of its source, and lies in the image, or is absent from it."""
     shown = ~np.all(placement == ABSENT, axis=2)
+    if np.any(box[shown][:, ::2] >= box[shown][:, 1::2]):
+        raise _error(path, "crop_box of a view that is in the image is empty")
     top, bottom, *sides = placement[shown].T
     left, right = np.minimum(*sides), np.maximum(*sides)
     inside = (top >= 0) & (top < bottom) & (bottom <= shape[0] + ROUNDING) & (left >= 0) & (left < right)  # False for NaN

@@ -20,9 +20,11 @@ from torch import Tensor, nn
 from fvpipe.config.pipeline import Fuse
 from fvpipe.config.training import Cnn, Recipe
 from fvpipe.errors import CheckpointError, DependencyError, ParameterError
+from fvpipe.regular_files import read_regular
 from fvpipe.training.front import METHODS, ZoomFront
 from fvpipe.training.views import ViewLayout
 
+MAX_WEIGHT_BYTES = 1 << 32  # of a file of weights, or a checkpoint
 SINGLE_IMAGE = Fuse()  # of models that take an image as a whole
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
@@ -285,7 +287,7 @@ def _read_weights(path: Path) -> tuple[Mapping[str, Tensor], str]:
     if not path.is_file():
         raise CheckpointError(f"{path}: no such weight file (train.weights: imagenet, none, or a file)")
     try:
-        data = path.read_bytes()
+        data = read_regular(path, MAX_WEIGHT_BYTES)
         state = load(data) if path.suffix == ".safetensors" else torch.load(io.BytesIO(data), "cpu", weights_only=True)
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
         raise CheckpointError(

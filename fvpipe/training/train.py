@@ -45,6 +45,7 @@ from fvpipe.io.atomic import write_atomic
 from fvpipe.io.locking import lock
 from fvpipe.progress import progress
 from fvpipe.project.project import Project
+from fvpipe.regular_files import read_regular
 from fvpipe.training.batches import DeviceLoader, augment
 from fvpipe.training.code_digest import code_digest
 from fvpipe.training.data import Cohort, load_cohort
@@ -57,7 +58,7 @@ from fvpipe.training.device import (
     sum_over_processes,
     wait_for_all,
 )
-from fvpipe.training.model import Classifier, build_model, freeze_all_but_head, probability
+from fvpipe.training.model import MAX_WEIGHT_BYTES, Classifier, build_model, freeze_all_but_head, probability
 from fvpipe.training.recipe import class_weight_of, learning_rate, loss_sum, sample_order, seed_of
 
 Say = Callable[[str], None]
@@ -281,7 +282,7 @@ class Training:
             return
         advice = f"remove it ({path}) or train with --fresh"
         try:
-            written = path.read_bytes()
+            written = read_regular(path, MAX_WEIGHT_BYTES)
             digest, data = written[:DIGEST_BYTES], written[DIGEST_BYTES:]
             if blake3(data).digest() != digest:
                 raise CheckpointError(f"{path}: its bytes differ from what was written; {advice}")

@@ -12,6 +12,8 @@ import re
 import shutil
 import signal
 import stat
+import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -23,7 +25,7 @@ from click.testing import CliRunner
 import fvpipe
 from fvpipe.cli.main import main
 from fvpipe.shards import writer
-from fvpipe.shards.format import read_receipt
+from fvpipe.shards.format import read_receipt, shard_name
 from tests.conftest import build, run
 from tests.support import factory
 from tests.support.builds import KEY, build_fails, builds, finished_samples, living, start, tree
@@ -403,3 +405,29 @@ def test_an_error_at_any_write_keeps_the_version_before(own: Path, tmp_path: Pat
     disk.failing = -1
     builds(own, out, "--samples", samples)
     assert fvpipe.verify(out) == []
+
+
+def test_a_build_writes_through_no_link_that_waits_for_it(own: Path, tmp_path: Path) -> None:
+    """A folder that somebody else made may have links under all names that a build can be expected to write to."""
+    out, victim = tmp_path / "out", tmp_path / "victim"
+    out.mkdir()
+    victim.write_text("of the user")
+    shards = [shard_name(number) for number in range(64)]
+    parts = [f".{shard}.{more}part" for shard in shards for more in ("", f"{os.getpid()}.")]
+    for name in (*shards, *parts, "index.json", "breasts.csv", "rejected.csv", "images.csv", "build.json"):
+        (out / name).symlink_to(victim)
+    builds(own, out)
+    assert victim.read_text() == "of the user"
+    assert fvpipe.verify(out) == []
+    assert not [file for file in out.iterdir() if file.is_symlink()]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a shell of POSIX")
+@pytest.mark.parametrize("closed", ["2>&-", "<&- >&- 2>&-"])
+def test_standard_streams_may_be_closed(closed: str, own: Path, tmp_path: Path) -> None:
+    """As by a daemon: no file takes their numbers, into which a library would print its messages."""
+    code = "import sys\nfrom fvpipe.cli.main import main\nmain(sys.argv[1:], standalone_mode=False)\n"
+    code += "sys.exit(sys.stderr is None or sys.stderr.fileno() != 2)\n"
+    command = ["sh", "-c", f'exec {closed}; exec "$0" "$@"', sys.executable, "-c", code, *BUILD, "--dicom", str(own)]
+    assert subprocess.run([*command, "--out", str(tmp_path / "out")], timeout=100, check=False).returncode == 0
+    assert fvpipe.verify(tmp_path / "out") == []

@@ -123,6 +123,21 @@ def test_a_limit_of_processes_blames_no_file(count: int, tmp_path: Path) -> None
     assert "ulimit" in done.stderr
 
 
+@pytest.mark.fault(43)
+@pytest.mark.skipif(os.name != "posix", reason="limits of POSIX")
+def test_a_limit_of_open_files_is_raised_or_named() -> None:
+    """Of 1,024, which many systems begin with, 128 workers need more; with too few Dask waits for itself."""
+    for limit, code, said in (
+        ("-S", 0, ""),
+        ("", 1, "ClusterError: the workers need 64 open files, and this process may have 40"),
+    ):
+        done = subprocess.run(
+            ["bash", "-c", f'ulimit {limit} -n 40; exec "$0" - 10', sys.executable], input=UNGUARDED,
+            env=os.environ | {"PYTHONPATH": os.fspath(ROOT)}, capture_output=True, text=True, timeout=100, check=False,
+        )  # fmt: skip
+        assert (done.returncode, said in done.stderr) == (code, True), done.stderr
+
+
 def test_a_missing_folder_for_temporary_files_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", None)
     monkeypatch.setattr("tempfile._candidate_tempdir_list", lambda: ["/proc/no-such-folder"])

@@ -164,6 +164,9 @@ def test_one_bit_in_a_checkpoint_is_refused_by_name(project: Path, tmp_path: Pat
     said: list[str] = []
     training.resume(file, said.append)
     assert said == ["tiny/all/cnn-seed0: goes on after epoch 1"]
+    os.truncate(file, 1 << 40)
+    with pytest.raises(CheckpointError, match=r"cnn-seed0\.pt: cannot be read as a checkpoint.*OSError.; remove it"):
+        training.resume(file, said.append)
 
 
 # --- code in files ----------------------------------------------------------------------------------------------------

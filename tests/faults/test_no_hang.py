@@ -267,6 +267,11 @@ def open_cache(pipe: Path) -> None:
         raise FvpipeError(*said)
 
 
+def open_cache_beside(pipe: Path) -> None:
+    pipe.rename(pipe.with_name("cache-journal"))
+    open_cache(pipe.with_name("cache"))
+
+
 PIPES: dict[str, Callable[[Path], object]] = {
     "identifier key": identifier_key,
     "YAML": read_yaml,
@@ -275,6 +280,7 @@ PIPES: dict[str, Callable[[Path], object]] = {
     "lock": held,
     "scheduler file": lambda pipe: list(Workers(WorkerSettings(scheduler_file=pipe)).run(slow, [1])),
     "file cache": open_cache,
+    "journal of the file cache": open_cache_beside,
     "input file": lambda pipe: read_contents(pipe, ""),
     "receipt": lambda pipe: read_shards(pipe.parent, RECEIPT),
     "shard": lambda pipe: read_shards(pipe.parent, shard_name(0)),
@@ -494,6 +500,9 @@ def test_a_sparse_table_and_a_sparse_key_are_named(tmp_path: Path) -> None:
     os.truncate(tmp_path / "x", 1 << 40)
     with pytest.raises(LabelTableError, match="has more bytes than a label table"):
         read_table(tmp_path / "x", ["a"])
-    for read in (identifier_key, read_yaml):
+    store, key = SampleStore(tmp_path), Digest("a" * 64)
+    store.path(key).parent.mkdir()
+    store.path(key).symlink_to(tmp_path / "x")
+    for read in (identifier_key, read_yaml, lambda _: store.get(key)):
         with pytest.raises(FvpipeError, match=rf"cannot be read \(has {1 << 40} bytes, more than"):
             read(tmp_path / "x")

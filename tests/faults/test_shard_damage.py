@@ -65,6 +65,11 @@ RECEIPT_FAULTS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     ),
     "a negative offset": (lambda data: entry_of(data, image_offset=-1), "contradict"),
     "images beyond the file": (lambda data: entry_of(data, image_bytes=1 << 40), "contradict"),
+    "columns of terabytes": (
+        lambda data: entry_of(data, bytes=1 << 41, image_offset=0, image_bytes=1 << 40),
+        "of them outside the images",
+    ),
+    "images of petabytes": (lambda data: entry_of(data, bytes=1 << 50, image_offset=0, image_bytes=1 << 50), "lists shards of"),
     "an index beyond the shards": (lambda data: data.update(shard_count=1), "contradict"),
     "a table elsewhere": (lambda data: data["tables"].update({"../../etc/passwd": "0"}), "contradict"),
     "a table without digest": (lambda data: data["tables"].update({"breasts.csv": 5}), "contradict"),

@@ -159,6 +159,7 @@ KINDS: dict[str, tuple[Change, str]] = {
     "no shape": (link("label", lambda _: h5py.Empty("i1")), r"label has the shape \(\)"),
     "another shape": (put("crop_box", np.zeros((4, 4, 2), "<i4")), r"crop_box has the shape \(4, 4, 2\)"),
     "images of one row": (put("image", lambda old: old.reshape(4, 63)), r"image has the shape \(4, 63\)"),
+    "images without an end": (empty("image", (4, 1, 8193), "<u2"), r"image has the shape \(4, 1, 8193\)"),
     "float labels": (put("label", np.zeros(4, "f4")), "label has a type"),
     "other byte order": (put("image", lambda old: old.astype(">u2")), "image has a type"),
     "signed images": (put("image", lambda old: old.astype("<i2")), "image has a type"),
@@ -185,6 +186,7 @@ KINDS: dict[str, tuple[Change, str]] = {
     "view beyond the image": (value("placement", 7.1, 3), "placement of a view is not in its image"),
     "view at no number": (value("placement", np.nan, 2), "placement of a view is not in its image"),
     "view without end": (value("placement", np.inf, 5), "placement of a view is not in its image"),
+    "crop without width": (value("crop_box", -1, 3), "crop_box of a view that is in the image is empty"),
     "source without pixels": (value("source_shape", 0), "source_shape is 0, expected at least 1"),
     "images of another size": (
         put("image", np.zeros((4, 9, 8), "<u2")),

@@ -27,7 +27,7 @@ def fused(seed: int = 0, shape: tuple[int, ...] = (9, 7), dtype: str = "uint16",
     digests = [Digest(hashlib.sha256(f"{seed} {i}".encode()).hexdigest()) for i in range(4)]
     return FusedSample(
         image=image,
-        boxes=rng.integers(0, 3000, (2, 4)).astype(np.int32),
+        boxes=(np.sort(rng.integers(0, 3000, (2, 2, 2)).astype(np.int32)) + np.array([0, 1], np.int32)).reshape(2, 4),
         source_shape=rng.integers(16, 4000, (2, 2)).astype(np.int32),
         placement=np.sort(rng.random((2, 2, 2)).astype(np.float32) * np.array(shape[-2:], np.float32)[:, None]).reshape(2, 4),
         intensity_range=rng.random(2).astype(np.float32),
