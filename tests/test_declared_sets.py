@@ -113,6 +113,7 @@ BENIGN_BIOPSY = {"side": "L", "path_severity": 4, "bside": "L", "asses": "S"}
         ([{"side": "L", "tissueden": 5, "desc": "MG Diagnostic Bilateral"}], None, -1),
         ([{"side": "", "path_severity": 0, "bside": "", "asses": "M"}], None, None),  # a cancer on an unknown side
         ([{"side": "L", "path_severity": 0, "bside": "", "asses": "M"}], 1, 0),
+        ([{"side": "L", "path_severity": 7, "bside": "L"}, {"side": "R"}], None, 0),  # pathology that is not published
     ],
 )
 def test_embed_several_findings(rows: list[dict[str, Any]], left: int | None, right: int | None, tmp_path: Path) -> None:
@@ -188,6 +189,15 @@ def test_embed_synthetic_and_spot_views(tmp_path: Path) -> None:
     assert sorted(rejection.reason.value for rejection in found.rejections if rejection.what.endswith(".dcm")) == [
         "image_kind_refused", "superseded", "view_modified",
     ]  # fmt: skip
+
+
+def test_embed_a_table_without_the_kind_of_image_is_named(tmp_path: Path) -> None:
+    """Synthetic images would be taken for full-field ones."""
+    folder = embed(tmp_path / "e", four(), [{}])
+    table = folder / "tables" / "EMBED_OpenData_metadata.csv"
+    table.write_text(table.read_text().replace("FinalImageType", "ImageType"))
+    with pytest.raises(LabelTableError, match="column 'FinalImageType' is missing"):
+        index(folder, "embed")
 
 
 def test_embed_boxes(tmp_path: Path) -> None:
@@ -269,6 +279,15 @@ def test_csaw_priors_and_the_other_breast_are_no_cancers(tmp_path: Path) -> None
     ]  # fmt: skip
 
 
+def test_csaw_type_of_a_cancer_is_not_that_of_the_other_breast(tmp_path: Path) -> None:
+    """It is said of the woman, at all her exams."""
+    case = {"x_case": 1, "x_cancer_laterality": "Left", "x_type": 3.0}
+    folder = csaw(tmp_path / "csaw", [case | {"rad_timing": 1.0}, case | {"exam_year": 2007, "rad_timing": 3.0}])
+    breasts = index(folder, "csaw-cc", labels=Labels(options={"prior": "benign"})).breasts
+    found = sorted((breast.key.laterality.value, breast.facts.label, breast.facts.pathology) for breast in breasts)
+    assert found == [("L", 0, ""), ("L", 1, "invasive over 15 mm"), ("R", 0, ""), ("R", 0, "")]
+
+
 @pytest.mark.parametrize(
     ("case", "expected"),
     [
@@ -336,4 +355,11 @@ def test_rows_of_a_second_table_that_fit_no_breast_are_counted(cmmd: Path) -> No
 def test_two_rows_of_a_second_table_that_contradict_each_other_are_named(cmmd: Path) -> None:
     tompei(cmmd, [{"ID1": "D1-0001", "LeftRight": "L", "BI-RADS": 4, "density": density} for density in "CD"])
     with pytest.raises(LabelTableError, match=r"lines 2 and 3: one breast has two descriptions \(density\)"):
+        index(cmmd, "cmmd")
+
+
+def test_a_second_table_of_other_headings_says_what_to_do(cmmd: Path) -> None:
+    """The headings of TOMPEI-CMMD were not seen; without it the data set can be built."""
+    tompei(cmmd, [{"Case": "D1-0001", "LeftRight": "L", "BI-RADS": 4, "density": "C"}])
+    with pytest.raises(LabelTableError, match=r"column 'ID1' is missing.*It only adds facts: take it out of the folder"):
         index(cmmd, "cmmd")
