@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from fvpipe.datasets.adapter import ImageFacts, LabelTable
-from fvpipe.datasets.combine import combined
+from fvpipe.datasets.combine import combined, differing_facts
 from fvpipe.datasets.source import Source
 from fvpipe.dicom.policy import HeaderPolicy
 from fvpipe.indexing.statements import Statements, collect_statements
@@ -123,9 +123,10 @@ class BreastLabels:
         for breast, why in self._zeros_lost(_imaged(records)):
             ambiguous.setdefault(breast, why)
         for breast, (first, *others) in claims.items():
-            if any(other != first for other in others):
+            if differing := next((other for other in others if other != first), None):
                 places = " and ".join(_place(facts) for facts in (first, *others))
-                ambiguous.setdefault(breast, f"{places}: disagree about this exam of the breast; expected one label")
+                what = differing_facts(first, differing)
+                ambiguous.setdefault(breast, f"{places}: disagree about this exam of the breast ({what}); expected one value")
         known = {breast: facts[0] for breast, facts in claims.items() if breast not in ambiguous}
         for patient, side, _, facts, studies in self._fitting(_imaged(records), self.implied):
             known = {(patient, study, side): facts for study in studies} | known

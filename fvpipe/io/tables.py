@@ -101,7 +101,7 @@ class Row:
 
         The cell is not shown where it may be that of another column, or could be a name, a date or a number of a patient.
         """
-        shown = shown and self.aligned and not PERSONAL.search(self.cells[column])
+        shown = not self.cells[column] or (shown and self.aligned and not PERSONAL.search(self.cells[column]))
         found = repr(self.cells[column][:40]) if shown else "another (not shown: the row may be shifted)"
         return LabelTableError(f"{self.file}, line {self.line}: {column} is {found}; expected {expected}")
 
