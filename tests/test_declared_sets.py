@@ -237,6 +237,16 @@ def test_inbreast(tmp_path: Path) -> None:
         index(folder, "inbreast")
 
 
+def test_boxes_beyond_their_image_are_noted(tmp_path: Path) -> None:
+    """Some outlines of INbreast are; all boxes of a table may be, where the images are smaller copies."""
+    # Of 320 x 256 pixels
+    images = [four()[0] | {"ROI_coords": "[[10, 20, 30, 257]]"}, four()[1] | {"ROI_coords": "[[10, 20, 330, 50]]"}]
+    found = index(embed(tmp_path / "e", images, [{"side": "L"}, {"side": "R"}]), "embed")
+    assert [len(boxes) for boxes in found.breasts[0].findings] == [1, 1]
+    (note,) = found.label_hints
+    assert "boxes of 1 image(s) reach beyond the image's pixels, and are kept so: images/cohort_1/1/11/1.2.2.dcm" in note
+
+
 @pytest.mark.parametrize(
     ("points", "message"),
     [

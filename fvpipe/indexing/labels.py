@@ -207,6 +207,11 @@ class BreastLabels:
             )
             yield Rejection("label table", Reason.LABEL_WITHOUT_IMAGE, detail), True
 
+        if beyond := [r.path for r in records if any(_reaches_beyond(box, r) for box in self.findings_of(r))]:
+            names = ", ".join(beyond[:3]) + (", ..." if len(beyond) > 3 else "")
+            detail = f"boxes of {len(beyond)} image(s) reach beyond the image's pixels, and are kept so: {names}"
+            yield Rejection("label table", Reason.LABEL_WITHOUT_IMAGE, f"{detail}. Are they of images of another size?"), True
+
     def _fitting(
         self, imaged: _Imaged, rows: Mapping[tuple[str, Laterality, Exam], BreastFacts] | None = None
     ) -> Iterator[tuple[str, Laterality, Exam, BreastFacts, list[str]]]:
@@ -263,6 +268,11 @@ def _imaged(records: Iterable[ImageRecord]) -> _Imaged:
 def _fits(exam: Exam, study: str, accession: str, date: str) -> bool:
     """Whether an exam of a table may be that of a header, which has digests of year and day in `date`."""
     return exam.study in ("", study) and exam.accession in ("", accession) and exam.date in ("", *date.split())
+
+
+def _reaches_beyond(box: Finding, image: ImageRecord) -> bool:
+    """Whether a box has edges outside its image, by more than rounding."""
+    return min(box.top, box.left) < -1 or box.bottom > image.rows + 1 or box.right > image.columns + 1
 
 
 def _place(facts: BreastFacts) -> str:
