@@ -224,8 +224,10 @@ def _stated(source: Source, path: str, said: Sequence[tuple[str, ListedImage]]) 
         return Rejection(path, Reason.IMAGE_KIND_REFUSED, f"{places} give two kinds: {' and '.join(sorted(kinds))}")
     implant = any(image.implant for _, image in said)
     more = [f"{name} table" for name, is_it in (("kind", kinds - {"full_field"}), ("implant", implant)) if is_it]
+    patient = sys.intern(policy.identifier("patient", found.get("patient", "")))
+    day = next((image.exam_names.date for _, image in said if image.exam_names.date), "") if patient else ""
     return StatedImage(
-        sys.intern(policy.identifier("patient", found.get("patient", ""))),
+        patient,
         sys.intern(policy.exam_digest("study", found.get("exam", ""))),
         Laterality(found["laterality"]) if "laterality" in found else None,
         View(found["view"]) if "view" in found else None,
@@ -233,6 +235,7 @@ def _stated(source: Source, path: str, said: Sequence[tuple[str, ListedImage]]) 
         "low_energy" in kinds,
         implant,
         sys.intern(", ".join([*sources, *more])),
+        policy.shifted_day(patient, day),
     )
 
 
