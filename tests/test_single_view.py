@@ -385,7 +385,7 @@ def test_exams_of_files_without_a_header_are_numbered_by_the_dates_of_their_tabl
     for number, (exam, date) in enumerate(exams.items()):
         for view in (CC, MLO):
             file = f"{exam}/{view.value}.png"
-            write_image(tmp_path / "in" / file, 2 * number + (view is MLO), view=view, form="png")
+            write_image(tmp_path / "in" / file, 2 * number + 1 + (view is MLO), view=view, form="png")
             rows.append(
                 {"path": file, "pid": "p", "exam": exam, "laterality": "L", "view": view.value, "day": date, "label": 0}
             )
