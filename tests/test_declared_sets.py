@@ -13,6 +13,7 @@ from fvpipe.config.project import Labels
 from fvpipe.datasets.inbreast import read_findings
 from fvpipe.datasets.registry import get_adapter
 from fvpipe.errors import LabelTableError, ParameterError
+from fvpipe.testing import write_image
 from fvpipe.types import BreastFacts
 from tests.support.declared import (
     RSNA,
@@ -52,6 +53,26 @@ def test_rsna_takes_side_view_and_label_from_the_table(tmp_path: Path) -> None:
     }  # fmt: skip
     assert found.images[0].identity_from == "patient table, laterality table, view table"
     assert found.breasts[0].key.study == ""  # one study a patient
+
+
+@pytest.mark.parametrize("name", ["{patient}/{image}.png", "{patient}_{image}.png", "train_images/{patient}_{image}.png"])
+def test_rsna_copies_in_another_format(name: str, tmp_path: Path) -> None:
+    rows: list[dict[str, Any]] = [
+        {"image_id": number, "view": view, "cancer": 1} for number, view in enumerate(("CC", "MLO"), 1)
+    ]
+    write_table(tmp_path / "rsna" / "train.csv", [RSNA | row for row in rows])
+    for row in rows:
+        write_image(tmp_path / "rsna" / name.format(patient=7, image=row["image_id"]), row["image_id"], form="png")
+    found = index(tmp_path / "rsna", "rsna", formats=("png",))
+    assert labels(found) == {("7", "L"): 1} and not found.rejections
+
+
+def test_inbreast_copies_in_another_format(tmp_path: Path) -> None:
+    folder = inbreast(tmp_path / "inbreast", [{"File Name": 1}, {"File Name": 2, "View": "MLO"}])
+    for number, file in enumerate(sorted((folder / "AllDICOMs").iterdir()), 1):
+        file.unlink()
+        write_image(file.with_suffix(".png"), number, form="png")
+    assert list(labels(index(folder, "inbreast", formats=("png",))).values()) == [0]
 
 
 def test_two_labels_of_one_breast_leave_it_out(tmp_path: Path) -> None:
