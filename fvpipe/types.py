@@ -96,6 +96,8 @@ class StatedImage:
         As in :class:`ImageRecord`; each also holds where the header alone says so.
     sources : str
         Where patient, study, side and view come from, as ``ImageRecord.identity_from`` has it.
+    exam_day : int or None
+        As in :class:`ImageRecord`, where `patient` is stated, too; it counts where the header has no date.
     """
 
     patient: str = ""
@@ -106,6 +108,7 @@ class StatedImage:
     low_energy: bool = False
     implant: bool = False
     sources: str = ""
+    exam_day: int | None = None
 
 
 NOTHING_STATED = StatedImage()
@@ -180,7 +183,7 @@ class ImageRecord:
         if not self.identity_from:
             return NOTHING_STATED
         kind = self.synthetic, self.low_energy, self.implant
-        return StatedImage(self.patient_id, self.study, self.laterality, self.view, *kind, self.identity_from)
+        return StatedImage(self.patient_id, self.study, self.laterality, self.view, *kind, self.identity_from, self.exam_day)
 
     @property
     def kind(self) -> tuple[bool, bool, bool, bool]:

@@ -13,6 +13,7 @@ from fvpipe.config.project import Labels
 from fvpipe.datasets.inbreast import read_findings
 from fvpipe.datasets.registry import get_adapter
 from fvpipe.errors import LabelTableError, ParameterError
+from fvpipe.testing import write_image
 from fvpipe.types import BreastFacts
 from tests.support.declared import (
     RSNA,
@@ -52,6 +53,26 @@ def test_rsna_takes_side_view_and_label_from_the_table(tmp_path: Path) -> None:
     }  # fmt: skip
     assert found.images[0].identity_from == "patient table, laterality table, view table"
     assert found.breasts[0].key.study == ""  # one study a patient
+
+
+@pytest.mark.parametrize("name", ["{patient}/{image}.png", "{patient}_{image}.png", "train_images/{patient}_{image}.png"])
+def test_rsna_copies_in_another_format(name: str, tmp_path: Path) -> None:
+    rows: list[dict[str, Any]] = [
+        {"image_id": number, "view": view, "cancer": 1} for number, view in enumerate(("CC", "MLO"), 1)
+    ]
+    write_table(tmp_path / "rsna" / "train.csv", [RSNA | row for row in rows])
+    for row in rows:
+        write_image(tmp_path / "rsna" / name.format(patient=7, image=row["image_id"]), row["image_id"], form="png")
+    found = index(tmp_path / "rsna", "rsna", formats=("png",))
+    assert labels(found) == {("7", "L"): 1} and not found.rejections
+
+
+def test_inbreast_copies_in_another_format(tmp_path: Path) -> None:
+    folder = inbreast(tmp_path / "inbreast", [{"File Name": 1}, {"File Name": 2, "View": "MLO"}])
+    for number, file in enumerate(sorted((folder / "AllDICOMs").iterdir()), 1):
+        file.unlink()
+        write_image(file.with_suffix(".png"), number, form="png")
+    assert list(labels(index(folder, "inbreast", formats=("png",))).values()) == [0]
 
 
 def test_two_labels_of_one_breast_leave_it_out(tmp_path: Path) -> None:
@@ -113,6 +134,7 @@ BENIGN_BIOPSY = {"side": "L", "path_severity": 4, "bside": "L", "asses": "S"}
         ([{"side": "L", "tissueden": 5, "desc": "MG Diagnostic Bilateral"}], None, -1),
         ([{"side": "", "path_severity": 0, "bside": "", "asses": "M"}], None, None),  # a cancer on an unknown side
         ([{"side": "L", "path_severity": 0, "bside": "", "asses": "M"}], 1, 0),
+        ([{"side": "L", "path_severity": 7, "bside": "L"}, {"side": "R"}], None, 0),  # pathology that is not published
     ],
 )
 def test_embed_several_findings(rows: list[dict[str, Any]], left: int | None, right: int | None, tmp_path: Path) -> None:
@@ -190,6 +212,15 @@ def test_embed_synthetic_and_spot_views(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+def test_embed_a_table_without_the_kind_of_image_is_named(tmp_path: Path) -> None:
+    """Synthetic images would be taken for full-field ones."""
+    folder = embed(tmp_path / "e", four(), [{}])
+    table = folder / "tables" / "EMBED_OpenData_metadata.csv"
+    table.write_text(table.read_text().replace("FinalImageType", "ImageType"))
+    with pytest.raises(LabelTableError, match="column 'FinalImageType' is missing"):
+        index(folder, "embed")
+
+
 def test_embed_boxes(tmp_path: Path) -> None:
     images = [four()[0] | {"ROI_coords": "[[10, 20, 30, 50], [1, 2, 3, 4]]"}, four()[1]]
     found = index(embed(tmp_path / "e", images, [{}]), "embed")
@@ -225,6 +256,16 @@ def test_inbreast(tmp_path: Path) -> None:
     (folder / "AllXML" / "7.xml").write_text("<plist><dict></plist>")
     with pytest.raises(LabelTableError, match="is no property list"):
         index(folder, "inbreast")
+
+
+def test_boxes_beyond_their_image_are_noted(tmp_path: Path) -> None:
+    """Some outlines of INbreast are; all boxes of a table may be, where the images are smaller copies."""
+    # Of 320 x 256 pixels
+    images = [four()[0] | {"ROI_coords": "[[10, 20, 30, 257]]"}, four()[1] | {"ROI_coords": "[[10, 20, 330, 50]]"}]
+    found = index(embed(tmp_path / "e", images, [{"side": "L"}, {"side": "R"}]), "embed")
+    assert [len(boxes) for boxes in found.breasts[0].findings] == [1, 1]
+    (note,) = found.label_hints
+    assert "boxes of 1 image(s) reach beyond the image's pixels, and are kept so: images/cohort_1/1/11/1.2.2.dcm" in note
 
 
 @pytest.mark.parametrize(
@@ -267,6 +308,15 @@ def test_csaw_priors_and_the_other_breast_are_no_cancers(tmp_path: Path) -> None
     assert sorted((b.key.patient, b.facts.label) for b in found.breasts if b.key.laterality == "R") == [
         ("5", 0), ("5", 1), ("6", 1), ("7", 0),
     ]  # fmt: skip
+
+
+def test_csaw_type_of_a_cancer_is_not_that_of_the_other_breast(tmp_path: Path) -> None:
+    """It is said of the woman, at all her exams."""
+    case = {"x_case": 1, "x_cancer_laterality": "Left", "x_type": 3.0}
+    folder = csaw(tmp_path / "csaw", [case | {"rad_timing": 1.0}, case | {"exam_year": 2007, "rad_timing": 3.0}])
+    breasts = index(folder, "csaw-cc", labels=Labels(options={"prior": "benign"})).breasts
+    found = sorted((breast.key.laterality.value, breast.facts.label, breast.facts.pathology) for breast in breasts)
+    assert found == [("L", 0, ""), ("L", 1, "invasive over 15 mm"), ("R", 0, ""), ("R", 0, "")]
 
 
 @pytest.mark.parametrize(
@@ -336,4 +386,11 @@ def test_rows_of_a_second_table_that_fit_no_breast_are_counted(cmmd: Path) -> No
 def test_two_rows_of_a_second_table_that_contradict_each_other_are_named(cmmd: Path) -> None:
     tompei(cmmd, [{"ID1": "D1-0001", "LeftRight": "L", "BI-RADS": 4, "density": density} for density in "CD"])
     with pytest.raises(LabelTableError, match=r"lines 2 and 3: one breast has two descriptions \(density\)"):
+        index(cmmd, "cmmd")
+
+
+def test_a_second_table_of_other_headings_says_what_to_do(cmmd: Path) -> None:
+    """The headings of TOMPEI-CMMD were not seen; without it the data set can be built."""
+    tompei(cmmd, [{"Case": "D1-0001", "LeftRight": "L", "BI-RADS": 4, "density": "C"}])
+    with pytest.raises(LabelTableError, match=r"column 'ID1' is missing.*It only adds facts: take it out of the folder"):
         index(cmmd, "cmmd")

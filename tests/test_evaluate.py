@@ -406,3 +406,23 @@ def test_onnx_agrees(project: Path, tmp_path: Path) -> None:
     score = session.run(None, {"image": image[None, None]})[0]
     assert score[0] == pytest.approx(float(stored["probability"]), abs=1e-5)
     assert {"fvpipe", "use", "positive"} == {entry.key for entry in onnx.load(out).metadata_props}
+
+
+def test_a_model_that_is_not_to_be_released_is_exported_with_its_license(project: Path, tmp_path: Path) -> None:
+    """EMBED's license forbids to release models."""
+    from safetensors.torch import load_file, save_file
+
+    from fvpipe.training.predict import load_model
+
+    folder = Path(shutil.copytree(project / MODEL, tmp_path / "run"))
+    _, record = load_model(folder, torch.device("cpu"))
+    changes = {"simulated": False, "adapters": {"a": "embed"}, "licenses": {"a": "EMBED Open Data license"}}
+    text = record.model_copy(update=changes).to_json()
+    save_file(load_file(folder / "model.safetensors"), folder / "model.safetensors", metadata={"fvpipe": text})
+    fit_digests(folder)
+    out = tmp_path / "model.onnx"
+    said = run("export", "--model", folder, "--out", out, code=1).output
+    assert "not exported, a: EMBED Open Data license" in said and "--accept-license" in said and not out.exists()
+    run("export", "--model", folder, "--out", out, "--accept-license")
+    assert (tmp_path / "model.onnx.license.txt").read_text() == "Not to be released.\na: EMBED Open Data license\n"
+    assert out.exists()

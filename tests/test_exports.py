@@ -62,6 +62,15 @@ def test_index_in_the_columns_of_mammoclean(project: Path, phantoms: dict[str, P
     assert (project / "cache" / "exports" / "mammoclean" / "cmmd.csv").read_bytes() == before
 
 
+def test_the_license_of_rows_that_are_not_to_be_published_is_beside_them(project: Path, phantoms: dict[str, Path]) -> None:
+    text = (project / "params.yaml").read_text().replace(", made: true", "")
+    (project / "params.yaml").write_text(text)
+    run("index", "--workers", 0, "--export", "mammoclean")
+    (license,) = (project / "cache" / "exports" / "mammoclean").glob("*.license.txt")
+    assert license.name == "vindr.license.txt"
+    assert license.read_text().startswith("Rows not to be published.\nVinDr-Mammo, PhysioNet")
+
+
 def test_the_facts_that_are_known_stand_below_each_data_set(project: Path) -> None:
     lines = run("index", "--workers", 0, "--dataset", "cmmd").stdout.splitlines()
     assert lines[1].startswith("  known of breasts (images): label ")

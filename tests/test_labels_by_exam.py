@@ -143,7 +143,7 @@ def test_rows_that_disagree_about_an_exam_by_other_names(two_exams: Path, tmp_pa
     rows = [f"{HEADING},accession,study_date", "00123,L,1,ACC0014,", "00123,L,0,,20140131", "00123,L,0,ACC0011,20110131"]
     labels, rejected = outcome(two_exams, tmp_path, *rows)
     assert labels == {"2011 L": 0, "2020 L": -1, "2020 R": -1}
-    expected = "ours.csv, line 2 and ours.csv, line 3: disagree about this exam of the breast; expected one label"
+    expected = "ours.csv, line 2 and ours.csv, line 3: disagree about this exam of the breast (label); expected one value"
     assert rejected == {"2014 L": f"label_ambiguous: {expected}"}
 
 

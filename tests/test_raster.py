@@ -407,7 +407,7 @@ def test_inspect_audit_and_the_other_reader_take_them(tmp_path: Path) -> None:
 def test_a_folder_without_such_files_says_what_was_expected(tmp_path: Path) -> None:
     copies(tmp_path / "in", dicom=False)
     said = run("build-shards", "--dicom", tmp_path / "in", "--out", tmp_path / "out", "--pipeline", "direct", code=1).stderr
-    assert "no DICOM file" in said and "PNG, JPEG, TIFF, PGM and NRRD are read where `formats` states it" in said
+    assert "no DICOM file" in said and "PNG, JPEG, TIFF, PGM and NRRD are read where `formats` of its declaration" in said
     adapter = declare(tmp_path, "jpeg")
     arguments = ("--adapter", adapter, "--dicom", tmp_path / "in", "--out", tmp_path / "out", "--pipeline", "direct")
     assert "no JPEG file" in run("build-shards", *arguments, code=1).stderr

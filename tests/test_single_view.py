@@ -15,6 +15,7 @@ import pytest
 from pydicom.uid import JPEG2000Lossless
 
 import fvpipe
+from fvpipe.config.project import Labels
 from fvpipe.errors import ShardError
 from fvpipe.evaluation.near_duplicates import fingerprints, near_pairs
 from fvpipe.indexing.manifest_tables import read_manifests
@@ -22,6 +23,7 @@ from fvpipe.io.tables import read_table
 from fvpipe.printable import LINE_COLUMNS
 from fvpipe.project.project import Project
 from fvpipe.reasons import Flag
+from fvpipe.testing import index_folder, write_image, write_table
 from fvpipe.torch import ShardDataset
 from fvpipe.types import Breast, Finding, Laterality
 from tests.conftest import build, run
@@ -375,6 +377,25 @@ def test_exams_are_numbered_by_date(tmp_path: Path) -> None:
     order = {row["path"].split("/")[0]: row["exam_order"] for row in rows}
     assert order == {"2.25.21": "2", "2.25.22": "1", "2.25.23": "3"}
     assert all(found[row["study"]] == row["exam_order"] for row in rows)
+
+
+def test_exams_of_files_without_a_header_are_numbered_by_the_dates_of_their_table(tmp_path: Path) -> None:
+    exams = {"b": "2019-05-05", "a": "20230101", "c": "2017-03-01"}
+    rows = []
+    for number, (exam, date) in enumerate(exams.items()):
+        for view in (CC, MLO):
+            file = f"{exam}/{view.value}.png"
+            write_image(tmp_path / "in" / file, 2 * number + 1 + (view is MLO), view=view, form="png")
+            rows.append(
+                {"path": file, "pid": "p", "exam": exam, "laterality": "L", "view": view.value, "day": date, "label": 0}
+            )
+    write_table(tmp_path / "t.csv", rows)
+    columns = {"path": "path", "patient": "pid", "study_date": "day"}
+    found = index_folder(
+        tmp_path / "in", "table", label_file=str(tmp_path / "t.csv"), labels=Labels(columns=columns), formats=("png",)
+    )
+    order = {image.path[0]: found.exam_order[image.patient_id, image.study] for image in found.images}
+    assert order == {"b": 2, "a": 3, "c": 1}
 
 
 @pytest.mark.parametrize(

@@ -209,6 +209,21 @@ def test_a_declared_word_is_a_value(folder: Path, tmp_path: Path) -> None:
     assert {(breast.facts.label, breast.facts.targets) for breast in found.breasts} == {(1, (("stage", "none"),))}
 
 
+@pytest.mark.parametrize("twins", [("1", "01"), ("1", "1.0"), ("a1", "A1")])
+def test_one_patient_in_two_spellings_is_left_out(twins: tuple[str, str], folder: Path, tmp_path: Path) -> None:
+    """As two patients, her breasts could be in training and in test."""
+    own = Path(shutil.copytree(folder, tmp_path / "dicom"))
+    (tmp_path / "own.yaml").write_text(TABLE)
+    rows = ["file,pid,side,view,diagnosis,acr,birads,stage"]
+    for (whose, side, view), path in zip(PLACES, PATHS, strict=True):
+        rows.append(f"{path},{twins[side is Laterality.RIGHT] if whose == 'P1' else '10'},{side},{view},,,,")
+    (own / "t.csv").write_text("\n".join(rows))
+    found = index_folder(own, str(tmp_path / "own.yaml"))
+    assert labels(found).keys() == {("10", "L"), ("10", "R")}
+    assert reasons(found) == dict.fromkeys(PATHS[:4], "identifier_conflict")
+    assert found.rejections[0].detail.startswith("t.csv, line 2 and t.csv, line 4: patients that differ only by leading zeros")
+
+
 def test_a_missing_patient_of_a_breast_is_named(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(LabelTableError, match=r"t\.csv, line 3: patient_id is 'nan'; expected the patient of the row"):
         read(folder, tmp_path / "t.csv", "patient_id,laterality,label\nP1,L,1\nnan,R,0\n")
@@ -315,6 +330,37 @@ def test_images_of_another_format_are_named_as_images(folder: Path, tmp_path: Pa
         InputError, match=r"no TIFF file; found 5 image file\(s\) of a format.*\(`formats`\): L_CC\.dcm, L_CC\.png"
     ):
         index_folder(own, "table", formats=("tiff",))
+
+
+def test_files_without_a_header_are_told_what_they_lack(tmp_path: Path) -> None:
+    """No element of a DICOM header, which a PNG cannot have."""
+    own, rows = tmp_path / "own", list[str]()
+    for number, ((patient, side, view), path) in enumerate(zip(PLACES, PATHS, strict=True), 1):
+        write_image(own / path.replace("dcm", "png"), number, side, view, form="png")
+        rows.append(f"{path},{patient},{side},{view},1")
+    table = "\n".join(["file,pid,side,view,label", *rows])
+    columns = {"path": "file", "patient": "pid", "laterality": "side"}
+    (tmp_path / "t.csv").write_text(table)
+
+    def found(columns: dict[str, str]) -> Index:
+        settings = {"label_file": str(tmp_path / "t.csv"), "formats": ("png",), "labels": Labels(columns=columns)}
+        return index_folder(own, "table", **settings)
+
+    for given, fact in ((columns, "the exam"), ({"path": "file", "exam": "pid"}, "a side")):
+        rejections = found(given).rejections
+        assert len(rejections) == 8 and all(f"neither label table nor path gives {fact}" in each.detail for each in rejections)
+    assert "the column of the patient can name it" in found(columns).rejections[0].detail
+    assert labels(found(columns | {"exam": "pid"})) == {(patient, side): 1 for patient in ("P1", "P2") for side in "LR"}
+
+
+def test_facts_in_which_rows_of_a_breast_differ_are_named(folder: Path, tmp_path: Path) -> None:
+    """Their labels are the same."""
+    lines = cancers().replace("file,label", "file,label,acr").splitlines()
+    table = "\n".join([lines[0], *(f"{line},{'AB'[number % 2]}" for number, line in enumerate(lines[1:]))])
+    found = read(folder, tmp_path / "t.csv", table, path="file", density="acr")
+    assert found.rejections[0].detail == (
+        "t.csv, line 2 and t.csv, line 3: disagree about this exam of the breast (density); expected one value"
+    )
 
 
 def test_a_path_that_the_pattern_does_not_fit_says_so(folder: Path, tmp_path: Path) -> None:

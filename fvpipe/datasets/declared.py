@@ -157,7 +157,13 @@ def read_declared(declaration: Declaration, root: Path, label_file: Path | None,
         for file in _files(table, root, label_file if table is first else None):
             read = True
             opened = open_table(file)
-            _read(_reader(declaration, table, opened, rules, options, first=table is first), opened, found)
+            try:
+                _read(_reader(declaration, table, opened, rules, options, first=table is first), opened, found)
+            except LabelTableError as error:
+                if not table.adds:
+                    raise
+                todo = "It only adds facts: take it out of the folder, or describe it in a declaration of your own"
+                raise LabelTableError(f"{error}. {todo}") from None
         if table.follow_up:
             days = table.follow_up.days
             limit = int(options[days[1:]] if days.startswith("$") else days)
@@ -307,7 +313,9 @@ def needed_facts(declaration: Declaration, table: Table) -> set[str]:
     if table.adds:
         return set(table.columns)
     if table.lists_images:
-        return {fact for fact in IDENTITY if getattr(declaration.identity, fact)[0] == "table"} | label
+        # Without the kind, synthetic and recombined images would be taken for full-field ones.
+        kind = {"kind"} & table.columns.keys()
+        return {fact for fact in IDENTITY if getattr(declaration.identity, fact)[0] == "table"} | label | kind
     if table.instance and not label:  # of boxes
         return {"category", "top", "bottom", "left", "right"}
     return {"patient", "laterality"} | label

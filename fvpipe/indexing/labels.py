@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from fvpipe.datasets.adapter import ImageFacts, LabelTable
-from fvpipe.datasets.combine import combined
+from fvpipe.datasets.combine import combined, differing_facts
 from fvpipe.datasets.source import Source
 from fvpipe.dicom.policy import HeaderPolicy
 from fvpipe.indexing.statements import Statements, collect_statements
@@ -123,9 +123,10 @@ class BreastLabels:
         for breast, why in self._zeros_lost(_imaged(records)):
             ambiguous.setdefault(breast, why)
         for breast, (first, *others) in claims.items():
-            if any(other != first for other in others):
+            if differing := next((other for other in others if other != first), None):
                 places = " and ".join(_place(facts) for facts in (first, *others))
-                ambiguous.setdefault(breast, f"{places}: disagree about this exam of the breast; expected one label")
+                what = differing_facts(first, differing)
+                ambiguous.setdefault(breast, f"{places}: disagree about this exam of the breast ({what}); expected one value")
         known = {breast: facts[0] for breast, facts in claims.items() if breast not in ambiguous}
         for patient, side, _, facts, studies in self._fitting(_imaged(records), self.implied):
             known = {(patient, study, side): facts for study in studies} | known
@@ -206,6 +207,11 @@ class BreastLabels:
             )
             yield Rejection("label table", Reason.LABEL_WITHOUT_IMAGE, detail), True
 
+        if beyond := [r.path for r in records if any(_reaches_beyond(box, r) for box in self.findings_of(r))]:
+            names = ", ".join(beyond[:3]) + (", ..." if len(beyond) > 3 else "")
+            detail = f"boxes of {len(beyond)} image(s) reach beyond the image's pixels, and are kept so: {names}"
+            yield Rejection("label table", Reason.LABEL_WITHOUT_IMAGE, f"{detail}. Are they of images of another size?"), True
+
     def _fitting(
         self, imaged: _Imaged, rows: Mapping[tuple[str, Laterality, Exam], BreastFacts] | None = None
     ) -> Iterator[tuple[str, Laterality, Exam, BreastFacts, list[str]]]:
@@ -262,6 +268,11 @@ def _imaged(records: Iterable[ImageRecord]) -> _Imaged:
 def _fits(exam: Exam, study: str, accession: str, date: str) -> bool:
     """Whether an exam of a table may be that of a header, which has digests of year and day in `date`."""
     return exam.study in ("", study) and exam.accession in ("", accession) and exam.date in ("", *date.split())
+
+
+def _reaches_beyond(box: Finding, image: ImageRecord) -> bool:
+    """Whether a box has edges outside its image, by more than rounding."""
+    return min(box.top, box.left) < -1 or box.bottom > image.rows + 1 or box.right > image.columns + 1
 
 
 def _place(facts: BreastFacts) -> str:

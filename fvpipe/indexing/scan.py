@@ -94,7 +94,8 @@ def list_files(
     if not files:
         others = list(passed_over.describe()) or ["nothing"]
         found = "; ".join([*others, *(f"{rejection.what}: {rejection.detail}" for rejection in scan.rejections[:3])])
-        expected = "files with the DICM marker at byte 128 (PNG, JPEG, TIFF, PGM and NRRD are read where `formats` states it)"
+        stated = "PNG, JPEG, TIFF, PGM and NRRD are read where `formats` of its declaration, or of params.yaml, states it"
+        expected = f"files with the DICM marker at byte 128 ({stated})"
         expected = expected if formats == DICOM else "what `formats` of the data set states"
         what = " or ".join("DICOM" if each == "dicom" else each.upper() for each in formats)
         raise InputError(f"{root}: no {what} file; found {found}. Expected {expected}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -10,6 +11,7 @@ from fvpipe.config.loading import digest_of
 from fvpipe.datasets.adapter import LabelTable, ListedImage
 from fvpipe.datasets.listed_images import path_key
 from fvpipe.datasets.source import Source
+from fvpipe.datasets.values import whole_text
 from fvpipe.dicom.elements import shown_term
 from fvpipe.dicom.policy import HeaderPolicy
 from fvpipe.reasons import Reason, Rejection
@@ -111,13 +113,21 @@ def collect_statements(source: Source, table: LabelTable, paths: Sequence[str]) 
     facts: dict[str, list[BreastFacts]] = {}
     findings: dict[str, list[Finding]] = {}
     exams: dict[str, list[Exam]] = {}
-    rejections, unlisted = list[Rejection](), set[str]()
+    rejections, unlisted, patient_from = list[Rejection](), set[str](), getattr(adapter.identity, "patient", ())
     only_listed = bool(table.listed) and any(getattr(adapter.identity, fact)[0] == "table" for fact in _CONFLICTS)
     places = {image.place: key for key, image in table.listed.items()}
-    for path, said in adapter.state_images(paths, table, source.labels).items():
+    said_of = adapter.state_images(paths, table, source.labels)
+    patients = dict[str, str]()
+    for where, image in (each for said in said_of.values() for each in said):
+        if image.patient and where in patient_from:
+            patients.setdefault(image.patient, image.place)
+    alike = _written_otherwise(patients)
+    for path, said in said_of.items():
         for _, image in said:
             places.pop(image.place, None)
         answer = _stated(source, path, said)
+        if why := next((alike[image.patient] for _, image in said if image.patient in alike), ""):
+            answer = answer if isinstance(answer, Rejection) else Rejection(path, Reason.IDENTIFIER_CONFLICT, why)
         if only_listed and not any(where == "table" for where, _ in said):
             unlisted.add(path)
         if isinstance(answer, Rejection):
@@ -141,6 +151,30 @@ def collect_statements(source: Source, table: LabelTable, paths: Sequence[str]) 
         {path: Rejection(path, Reason.IMAGE_NOT_LISTED, NOT_LISTED) for path in unlisted},
         no_row_has_file=bool(places) and len(places) == len(table.listed),
     )
+
+
+def _written_otherwise(places: Mapping[str, str]) -> dict[str, str]:
+    """Patients whose names differ from another's only as programs and hands change them, and why they are left out.
+
+    Taken for two, one woman could be in training and in test; taken for one, two women would be.
+
+    Parameters
+    ----------
+    places : mapping of str to str
+        Patients as label tables and paths write them, and where.
+    """
+    alike: defaultdict[str, list[str]] = defaultdict(list)
+    for patient in places:
+        folded = whole_text(patient).casefold()
+        alike[folded.lstrip("0") if folded.isdecimal() else folded].append(patient)
+    how = "patients that differ only by leading zeros, `.0` or upper and lower case"
+    todo = "write one patient in one way, and give two patients names that differ in more"
+    return {
+        patient: f"{places[same[0]]} and {places[same[1]]}: {how}; {todo}"
+        for same in alike.values()
+        if len(same) > 1
+        for patient in same
+    }
 
 
 def _without_file(places: Mapping[str, str], table: LabelTable, paths: Sequence[str]) -> str:
@@ -190,8 +224,10 @@ def _stated(source: Source, path: str, said: Sequence[tuple[str, ListedImage]]) 
         return Rejection(path, Reason.IMAGE_KIND_REFUSED, f"{places} give two kinds: {' and '.join(sorted(kinds))}")
     implant = any(image.implant for _, image in said)
     more = [f"{name} table" for name, is_it in (("kind", kinds - {"full_field"}), ("implant", implant)) if is_it]
+    patient = sys.intern(policy.identifier("patient", found.get("patient", "")))
+    day = next((image.exam_names.date for _, image in said if image.exam_names.date), "") if patient else ""
     return StatedImage(
-        sys.intern(policy.identifier("patient", found.get("patient", ""))),
+        patient,
         sys.intern(policy.exam_digest("study", found.get("exam", ""))),
         Laterality(found["laterality"]) if "laterality" in found else None,
         View(found["view"]) if "view" in found else None,
@@ -199,6 +235,7 @@ def _stated(source: Source, path: str, said: Sequence[tuple[str, ListedImage]]) 
         "low_energy" in kinds,
         implant,
         sys.intern(", ".join([*sources, *more])),
+        policy.shifted_day(patient, day),
     )
 
 

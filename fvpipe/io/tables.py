@@ -102,7 +102,7 @@ class Row:
         The cell is not shown where it may be that of another column, or could be a name, a date or a number of a patient.
         """
         cell = self.cells[column]
-        shown = shown and self.aligned and len(cell) <= MAX_SHOWN and not PERSONAL.search(cell)
+        shown = not cell or (shown and self.aligned and len(cell) <= MAX_SHOWN and not PERSONAL.search(cell))
         found = repr(cell[:40]) if shown else "another (not shown: the row may be shifted)"
         return LabelTableError(f"{self.file}, line {self.line}: {column} is {found}; expected {expected}")
 

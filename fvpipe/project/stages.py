@@ -96,7 +96,10 @@ def run_index(
                 found = checked(flow.index(source, workers, file_cache, digest=True), say)
             write_manifests(found, folder)
         if export:
-            write_if_changed(project.export(export, name), EXPORTS[export](found))
+            table = project.export(export, name)
+            write_if_changed(table, EXPORTS[export](found))
+            if not (source.adapter.publishable or source.simulated):
+                write_if_changed(table.with_suffix(".license.txt"), f"Rows not to be published.\n{source.license}\n".encode())
         yield IndexSummary(
             dataset=name,
             images=len(found.images),

@@ -24,7 +24,7 @@ from fvpipe.regular_files import read_regular
 from fvpipe.training.front import METHODS, ZoomFront
 from fvpipe.training.views import ViewLayout
 
-MAX_WEIGHT_BYTES = 1 << 32  # of a file of weights, or a checkpoint
+MAX_WEIGHT_BYTES = 1 << 34  # of a file of weights, or a checkpoint, which is four times as large
 SINGLE_IMAGE = Fuse()  # of models that take an image as a whole
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 

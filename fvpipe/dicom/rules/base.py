@@ -8,6 +8,7 @@ from typing import Any, Generic, TypeVar
 
 from pydicom.dataset import Dataset
 
+from fvpipe.config.formats import RASTER
 from fvpipe.dicom.policy import HeaderPolicy
 from fvpipe.dicom.reader import OpenedDicom
 from fvpipe.reasons import Reason
@@ -30,6 +31,10 @@ class RuleContext:
     def dataset(self) -> Dataset:
         """Everything before Pixel Data."""
         return self.opened.dataset
+
+    def reads(self, fact: str) -> bool:
+        """Whether patient, exam, laterality or view is read from the header; files that are not DICOM have none of them."""
+        return fact in self.policy.from_header and self.opened.transfer_syntax_uid not in RASTER
 
     def fact(self, check: Callable[[RuleContext], T]) -> T:
         """Return the fact of a rule that passed."""

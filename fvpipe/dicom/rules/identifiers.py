@@ -28,7 +28,7 @@ from fvpipe.types import Edge, ImageRecord, Orientation
 def identity(context: RuleContext) -> tuple[str, str]:
     """Check for identifiers to group by; returns patient and study, hashed where the data set hashes identifiers."""
     policy, stated = context.policy, context.stated
-    patient = patient_of_header(context) if "patient" in policy.from_header else ""
+    patient = patient_of_header(context) if context.reads("patient") else ""
     if not (patient or stated.patient):
         raise _missing(context, "patient", policy.patient_keyword)
     if stated.patient and patient not in ("", stated.patient):
@@ -37,7 +37,7 @@ def identity(context: RuleContext) -> tuple[str, str]:
     patient = patient or stated.patient
     if not policy.keep_studies_apart or policy.patient_from == "study":
         return patient, ""
-    study = text(context.dataset, "StudyInstanceUID") if "exam" in policy.from_header else ""
+    study = text(context.dataset, "StudyInstanceUID") if context.reads("exam") else ""
     if not (study or stated.study):
         raise _missing(context, "exam", "StudyInstanceUID")
     # A study's UID is long and may identify a site: a digest distinguishes studies as well, and keeps breast ids short.
@@ -45,8 +45,9 @@ def identity(context: RuleContext) -> tuple[str, str]:
 
 
 def _missing(context: RuleContext, fact: str, keyword: str) -> RejectedFile:
-    is_read = fact in context.policy.from_header
-    detail = f"{keyword} is absent or empty" if is_read else NOT_STATED.format(f"the {fact}")
+    detail = f"{keyword} is absent or empty" if context.reads(fact) else NOT_STATED.format(f"the {fact}")
+    if fact == "exam" and not context.reads(fact):
+        detail += ". Where a patient has one exam, the column of the patient can name it, too"
     return RejectedFile(Reason.IDENTIFIER_MISSING, detail)
 
 
@@ -109,7 +110,7 @@ def image_record(context: RuleContext) -> tuple[ImageRecord, str]:
         for_processing=attributes.is_for_processing(dataset),
         accession=policy.exam_digest("accession", text(dataset, "AccessionNumber")),
         study_date=" ".join(policy.exam_digest("date", part) for part in dates),
-        exam_day=policy.shifted_day(patient, dates[-1]) if dates else None,
+        exam_day=policy.shifted_day(patient, dates[-1]) if dates else stated.exam_day,
         person=" ".join(f"{name}:{policy.exam_digest(name, value)}" for name, value in attributes.person(dataset).items()),
         series=" ".join([policy.exam_digest("series", text(dataset, "SeriesInstanceUID")), *described]),
         identity_from=", ".join(_sources(context)),

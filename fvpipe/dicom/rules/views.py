@@ -32,8 +32,8 @@ OBLIQUE_ANGLES = (30, 150)  # degrees of the beam from the vertical, to either s
 # Searched for in words without accents and punctuation.
 SPOT_OR_MAGNIFIED = r"\b(SPOT|SPT|MAG|MAGN\w*|ZOOM|CONED?|LOUPE|LUPE|VERGRO\w*|AGRANDI\w*|INGRANDI\w*|AMPLIA\w*|FORSTOR\w*)\b"
 NOT_STATED = (
-    "neither label table nor path gives {} of this image (no row lists it, or the pattern `path` does not fit it), "
-    "and the adapter does not take it from the header"
+    "neither label table nor path gives {} of this image (no row lists it, no column is named for it, or the pattern `path` "
+    "does not fit it), and the adapter does not take it from the header, which only DICOM files have"
 )
 OTHER_VIEWS = r"\b(ROLLED|TANGENTIAL|CLEAVAGE|AXILLARY TAIL|XCC[LM]?)\b"
 # In a text that names neither CC nor MLO. AT (axillary tail) is an English word, RM a room, and ML oblique is MLO.
@@ -46,7 +46,7 @@ DISPLACED = r"\bIMPLANTS? (DISPLACED|PUSHED BACK)\b|\bDISPLACED IMPLANTS?\b|\bEK
 def view(context: RuleContext) -> View:
     """Check for CC or MLO: by the header, by the label table or path, or by both, which must agree."""
     stated = context.stated.view
-    if "view" not in context.policy.from_header:
+    if not context.reads("view"):
         if stated is None:
             raise RejectedFile(Reason.VIEW_MISSING, NOT_STATED.format("a view"))
         return stated
@@ -164,7 +164,7 @@ def magnification(context: RuleContext) -> float:
 def laterality(context: RuleContext) -> Laterality:
     """Check for L or R: by the header, by the label table or path, or by both, which must agree."""
     stated = context.stated.laterality
-    if "laterality" not in context.policy.from_header:
+    if not context.reads("laterality"):
         if stated is None:
             raise RejectedFile(Reason.LATERALITY_MISSING, NOT_STATED.format("a side"))
         return stated
