@@ -28,7 +28,7 @@ help: ## list these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 demo: $(VENV)/.demo | .dvc/tmp/site ## environment, real and simulated mammograms, shards, training, tables, report: dvc repro
-	dvc repro
+	OMP_NUM_THREADS=2 dvc repro # as many on each machine: PyTorch splits its sums among threads, and others end in other weights
 	@echo
 	@fvpipe summary
 	@echo

@@ -174,9 +174,10 @@ def in_and_out() -> NDArray[np.uint8]:
 
 
 def warps() -> NDArray[np.uint8]:
-    """For one breast: both films with every 16th edge of the output's rows and columns; its samples by three pipelines."""
+    """For each breast: both films with every 16th edge of the output's rows and columns; its samples by three pipelines."""
     rows = []
-    for files in (("sfm-malign-0/1-280", "sfm-malign-0/1-281"), ("sfm-benign-0/1-130", "sfm-benign-0/1-131")):
+    for first in ("sfm-malign-0/1-280", "sfm-benign-0/1-130", "sfm-malign-0/1-282", "sfm-benign-0/1-132"):
+        files = first, f"{first[:-1]}{int(first[-1]) + 1}"  # CC and MLO
         images = []
         for file in files:
             path = ROOT / "data" / "cbis" / f"{file}.dcm"

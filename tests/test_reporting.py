@@ -313,7 +313,9 @@ def test_a_card_says_what_the_model_takes() -> None:
     card = model_card(evaluate_model(pool, SETTINGS))
     assert "It takes the MLO view of one breast" in card and "1 x 512 x 512 values" in card
     assert "512 rows and 512 columns" in card and "CC and" not in card and "256" not in card
-    assert "the CC and the MLO view" in model_card(evaluation())
+    assert "the CC and the MLO view" in model_card(evaluation()) and "In front of" not in card
+    front = "In front of the network, `zoom` reduces each image to 256 x 256 values, at most 3 times as densely"
+    assert front in model_card(evaluation(run=Run("cropped", "s", "cnn+zoom", 0)))
 
 
 def test_no_claim_is_filled_without_a_record() -> None:

@@ -39,7 +39,7 @@ class Comparison:
 
     dataset: str
     simulated: bool
-    first: str  # name of the pipeline
+    first: str  # name of the pipeline, or of the folder where both builds are of one name
     second: str
     breasts: int  # that are compared
     patients: int
@@ -116,12 +116,20 @@ def match_breasts(first: Shards, second: Shards, common: bool) -> tuple[list[tup
         raise InputError(f"{first.folder}, {second.folder}: no breast is in both; build both from the same data set")
     if any(left_out) and not common:
         mine, theirs = set(first.breast_ids.tolist()), set(second.breast_ids.tolist())
+        names = names_of(first, second)
         raise InputError(
-            f"{one.dataset}: {left_out[0]} breasts are only in {one.pipeline} ({_some(mine - theirs)}), {left_out[1]} only in "
-            f"{two.pipeline} ({_some(theirs - mine)}); rejected.csv of each says why. With --common the {len(pairs)} in both"
+            f"{one.dataset}: {left_out[0]} breasts are only in {names[0]} ({_some(mine - theirs)}), {left_out[1]} only in "
+            f"{names[1]} ({_some(theirs - mine)}); rejected.csv of each says why. With --common the {len(pairs)} in both"
             " are compared"
         )
     return pairs, left_out
+
+
+def names_of(first: Shards, second: Shards) -> tuple[str, str]:
+    """Name both by their pipelines; two builds by pipelines of one name by their folders."""
+    one, two = first.receipt.pipeline, second.receipt.pipeline
+    pairs = (one, two), (first.folder.name, second.folder.name), (str(first.folder), str(second.folder))
+    return next((pair for pair in pairs if pair[0] != pair[1]), pairs[0])
 
 
 def _differing_source(first: Shards, i: int, second: Shards, j: int) -> str:
@@ -186,11 +194,12 @@ def compare(first: Shards, second: Shards, *, noise: float, replicates: int, see
     else:
         sizes = largest_findings(first, second, [pairs[k] for k in known], findings)
         groups = [scores.of_group(name, chosen) for name, chosen in (("all", truth >= 0), *size_groups(sizes, truth))]
+    names = names_of(first, second)
     return Comparison(
         dataset=first.receipt.dataset,
         simulated=first.receipt.simulated,
-        first=first.receipt.pipeline,
-        second=second.receipt.pipeline,
+        first=names[0],
+        second=names[1],
         breasts=len(pairs),
         patients=len(set(patients)),
         unlabelled=int((labels < 0).sum()),

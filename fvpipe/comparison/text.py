@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 
 from fvpipe.comparison.detectability import SHUFFLES
 from fvpipe.comparison.models import TrainedComparison
 from fvpipe.comparison.pipelines import Comparison
 from fvpipe.evaluation.intervals import Estimate
-from fvpipe.evaluation.text import shown, text_table
+from fvpipe.evaluation.text import shown, text_table, wrapped
 
+NAME_COLUMNS = 12  # of a name above a column
 SATURATED = 0.995  # an AUC above it leaves no room for a difference
 
 
@@ -34,7 +36,8 @@ def comparison_text(found: Comparison, most: int = 5) -> str:
             )
             for row in found.detectability
         ]
-        headings = ("Model observer, AUC", "mal.+ben.", found.first[:12], found.second[:12], "difference (95 %)", "verdict")
+        names = map(_heading, (found.first, found.second))
+        headings = ("Model observer, AUC", "mal.+ben.", *names, "difference (95 %)", "verdict")
         lines += ["", text_table(headings, observed)]
         if found.control is not None:
             verdict = "at chance, as it must be" if found.control_at_chance else "NOT at chance: do not trust the areas above"
@@ -53,7 +56,7 @@ def comparison_text(found: Comparison, most: int = 5) -> str:
     if found.pixels:
         differing = [(each.breast_id, f"{each.mean:.4f}", f"{each.largest:.4f}") for each in found.pixels[:most]]
         lines += ["", text_table((f"Samples that differ most, of {found.breasts}", "mean", "largest"), differing)]
-    return "\n".join(lines)
+    return wrapped("\n".join(lines))
 
 
 def models_text(models: Sequence[TrainedComparison], first: str, second: str) -> str:
@@ -70,8 +73,13 @@ def models_text(models: Sequence[TrainedComparison], first: str, second: str) ->
         rows.append(
             (name, counts, shown(result.first.value), shown(result.second.value), _interval(result.difference, "+"), verdict)
         )
-    headings = ("Trained models, AUC", "mal.+ben.", first[:12], second[:12], "difference (95 %)", "verdict")
-    return "\n".join([*([text_table(headings, rows)] if rows else []), *notes])
+    headings = ("Trained models, AUC", "mal.+ben.", *map(_heading, (first, second)), "difference (95 %)", "verdict")
+    return wrapped("\n".join([*([text_table(headings, rows)] if rows else []), *notes]))
+
+
+def _heading(name: str) -> str:
+    """The whole name in a narrow column: names may differ at their ends alone."""
+    return "\n".join(textwrap.wrap(name, NAME_COLUMNS))
 
 
 def _interval(found: Estimate, sign: str = "") -> str:

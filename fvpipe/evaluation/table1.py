@@ -142,6 +142,7 @@ OF_BREASTS: Shortcuts[Breast] = {
     "data-set identity": lambda breast: breast.key.dataset,
     "patient id prefix (CMMD's D1 or D2)": lambda breast: prefix_of(breast.key.patient) or None,
     "age": lambda breast: _years(breast.images[0]),
+    "manufacturer": lambda breast: breast.images[0].manufacturer,
     "image size": lambda breast: (breast.images[0].rows, breast.images[0].columns),
 }
 

@@ -1,7 +1,8 @@
 """Simulated cohort for questions about pipelines: plain files, small lesions, one label table, and nothing difficult to read.
 
 Each patient has four films and one malignant breast, with a lesion of 2.7 to 4.2 mm in both views: at 256 x 256 pixels it has
-a few dozen pixels, so that it matters how large a pipeline leaves it.
+a few dozen pixels, so that it matters how large a pipeline leaves it. A shortcut is planted, too, which no pixel shows: four of
+five malignant breasts are of one manufacturer's machine, and four of five benign ones of another's.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ SHAPE = (640, 512)
 MM_PER_PIXEL = 240 / SHAPE[0]  # of a film 240 mm high
 RADII_MM = (1.35, 2.1)
 BITS = 12
+MACHINES = ("Simulated A", "Simulated B")
+EXCHANGED = 5  # every fifth patient has each breast on the other machine
 
 
 def lesions_dataset(patients: int, seed: int) -> SimulatedDataset:
@@ -53,11 +56,13 @@ def draw_patient(patient: int, seed: int) -> Iterator[SimulatedImage]:
 
 def _image(rng: np.random.Generator, patient: int, side: Laterality, view: View, breast: Anatomy, seed: int) -> SimulatedImage:
     drawing = draw(rng, SHAPE, view, side, breast)
+    machine = _malignant(patient, side) != (patient % EXCHANGED == 0)
     tags = {
         "SOPInstanceUID": make_uid(seed, "image", patient, side.value, view.value),
         "StudyInstanceUID": make_uid(seed, "study", patient),
         "SeriesInstanceUID": make_uid(seed, "series", patient, side.value, view.value),
         "Modality": "MG",
+        "Manufacturer": MACHINES[machine],
         "PresentationIntentType": "FOR PRESENTATION",
         "PatientID": f"P{patient:04d}",
         "PatientSex": "F",
