@@ -96,8 +96,6 @@ class StatedImage:
         As in :class:`ImageRecord`; each also holds where the header alone says so.
     sources : str
         Where patient, study, side and view come from, as ``ImageRecord.identity_from`` has it.
-    exam_day : int or None
-        As in :class:`ImageRecord`, where `patient` is stated, too; it counts where the header has no date.
     """
 
     patient: str = ""
@@ -108,11 +106,10 @@ class StatedImage:
     low_energy: bool = False
     implant: bool = False
     sources: str = ""
-    exam_day: int | None = None
+    exam_day: int | None = None  # as in ImageRecord, where `patient` is stated too; it counts where the header has none
 
 
-NOTHING_STATED = StatedImage()
-"""For images of which the header alone speaks."""
+NOTHING_STATED = StatedImage()  # for images of which the header alone speaks
 
 
 @dataclass(frozen=True, slots=True)
