@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import partial
 
 import numpy as np
-from pydicom.uid import RLELossless
+from pydicom.uid import JPEGLosslessSV1
 
 from fvpipe.io.tables import format_csv
 from fvpipe.simulation.dicom_file import SimulatedDataset, SimulatedImage, make_uid
@@ -72,7 +72,7 @@ def _image(rng: np.random.Generator, patient: int, side: Laterality, view: View,
         "ImagerPixelSpacing": [MM_PER_PIXEL, MM_PER_PIXEL],
     }
     pixels = stored_pixels(rng, drawing, BITS)
-    return SimulatedImage(_path(patient, side, view), drawing, pixels, BITS, "MONOCHROME2", RLELossless, tags)
+    return SimulatedImage(_path(patient, side, view), drawing, pixels, BITS, "MONOCHROME2", JPEGLosslessSV1, tags)
 
 
 def _tables(patients: int, lesions: Mapping[str, CropBox | None]) -> dict[str, bytes]:
