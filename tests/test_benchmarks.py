@@ -86,6 +86,7 @@ def test_builds_and_memory(setup: Setup) -> None:
     assert check("memory", setup).values["vindr-raw cropped peak"] > 20  # Python's libraries alone are more
 
 
+@pytest.mark.slow
 def test_steady_state(setup: Setup) -> None:
     assert check("steady", setup).values.keys() == {"cmmd-raw cropped two workers", "batch"}
 
@@ -115,6 +116,7 @@ def test_store(setup: Setup) -> None:
 
 
 @pytest.mark.fault(4, 7)
+@pytest.mark.slow
 def test_a_build_under_fire(setup: Setup) -> None:
     """A killed worker, a full disk, faulty files: it ends by itself, and its bytes are those of the calm build."""
     assert all(bound.held for bound in check("soak", setup).bounds)

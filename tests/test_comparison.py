@@ -207,6 +207,7 @@ def test_sizes_of_findings_do_not_depend_on_the_order_of_pipelines() -> None:
     np.testing.assert_array_equal(largest_findings(two, one, pairs, (of_two, of_one)), sizes)
 
 
+@pytest.mark.slow
 def test_equal_pipelines_seldom_seem_different() -> None:
     """Features of the same use for both: with fixed scores one difference in five would have an interval without 0."""
     rng = np.random.default_rng(0)

@@ -24,7 +24,7 @@ CASES = st.integers(2, 60).flatmap(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=75, deadline=None)
 @given(CASES)
 def test_metrics_equal_scikit_learn(case: tuple[list[int], list[float], list[int]]) -> None:
     truth, score, weight = (np.array(column) for column in case)
