@@ -116,7 +116,6 @@ def test_store(setup: Setup) -> None:
 
 
 @pytest.mark.fault(4, 7)
-@pytest.mark.slow
 def test_a_build_under_fire(setup: Setup) -> None:
     """A killed worker, a full disk, faulty files: it ends by itself, and its bytes are those of the calm build."""
     assert all(bound.held for bound in check("soak", setup).bounds)
