@@ -55,7 +55,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     params = (folder / "params.yaml").read_text()
     for pattern, text in (  # two small models on simulated data of 8 patients: tests/test_training*.py have the rest
         (r"patients: \d+", "patients: 8"),
-        (r"epochs: 6", "epochs: 1"),
+        (r"epochs: 10", "epochs: 1"),
         (r"\[direct, cropped, adaptive\]", "[direct, cropped]"),
         (r"\{cropped: direct, adaptive: direct\}", "{cropped: direct}"),
         (r"\n  (phantom-cmmd|cmmd): .*", ""),
