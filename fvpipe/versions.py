@@ -1,4 +1,4 @@
-"""Versions of what decides output: reader, preprocessing and shard schema.
+"""Versions of what decides output: reader, preprocessing and shard schema; and of the interface for adapters.
 
 Training has no number here: ``fvpipe train`` digests the code that it imports (:mod:`fvpipe.training.code_digest`).
 """
@@ -13,3 +13,6 @@ PREPROCESSING_VERSION = 8
 
 SCHEMA_VERSION = 2
 """Raised whenever a dataset, attribute or file of a shard folder is renamed, removed or changes its meaning."""
+
+ADAPTER_VERSION = 1
+"""Raised whenever a declaration, or an adapter of another package, of the version before would be read differently."""

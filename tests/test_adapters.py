@@ -214,12 +214,13 @@ def test_an_adapter_of_another_package(tmp_path: Path, monkeypatch: pytest.Monke
     (tmp_path / "outside.py").write_text(
         "import dataclasses\nfrom fvpipe.datasets import get_adapter\n"
         "ADAPTER = dataclasses.replace(get_adapter('table'), name='inbreast', hashed=False)\nWRONG = 1\n"
+        "LATER = dataclasses.replace(ADAPTER, version=2)\n"
     )
     info = tmp_path / "outside-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: outside\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text(
-        "[fvpipe.datasets]\ninbreast = outside:ADAPTER\nwrong = outside:WRONG\ngone = nowhere:X\n"
+        "[fvpipe.datasets]\ninbreast = outside:ADAPTER\nwrong = outside:WRONG\nlater = outside:LATER\ngone = nowhere:X\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     assert get_adapter("inbreast").name == "inbreast"
@@ -229,6 +230,7 @@ def test_an_adapter_of_another_package(tmp_path: Path, monkeypatch: pytest.Monke
     for name, message in (
         ("wrong", "expected an fvpipe.datasets.Adapter"),
         ("gone", "cannot be imported"),
+        ("later", "adapter 'later': is of version 2; this fvpipe reads up to 1"),
         ("inbrest", "inbreast"),
     ):
         with pytest.raises(ParameterError, match=message):

@@ -29,6 +29,11 @@ from tests.support.declared import DECLARATION, OWN
         (("license: ours", "license: ours\nheaders: {patient_pattern: 'P('}"), "'headers.patient_pattern': 'P(' is no regular"),
         (("license: ours", "license: ours\nheaders: {patient_pattern: '^P'}"), "'^P' has no group (...), which is the value"),
         (("license: ours", "license: ours\nlabels: x"), "unknown key 'labels'"),
+        (
+            ("license: ours", "license: ours\nversion: 2\nlabels: x"),
+            "is of version 2; this fvpipe reads up to 1",
+        ),
+        (("license: ours", "license: ours\nversion: 0"), "'version'"),
     ],
 )
 def test_a_wrong_declaration_is_named(change: tuple[str, str], message: str, tmp_path: Path) -> None:

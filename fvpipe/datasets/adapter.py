@@ -179,6 +179,8 @@ class Adapter:
         Whether the license allows to give away shards, and models that were trained on them.
     declaration : Declaration or None
         Where the adapter is declared.
+    version : int
+        The :data:`fvpipe.versions.ADAPTER_VERSION` that it was written for.
 
     Raises
     ------
@@ -198,6 +200,7 @@ class Adapter:
     release_models: bool = True
     declaration: Declaration | None = None
     identity: Identity | None = None
+    version: int = 1
 
     def __post_init__(self) -> None:
         """Take `from_header` and `header_first` of the policy from `identity`."""

@@ -209,6 +209,7 @@ class Declaration(Settings):
     """A data set's declaration."""
 
     name: str
+    version: Annotated[int, Field(ge=1)] = 1  # the ADAPTER_VERSION that it was written for
     title: str = ""
     images: Annotated[int, Field(ge=0)] = 0  # as published; 0: not known
     source: str = ""  # where to get it, in words

@@ -12,6 +12,7 @@ from fvpipe.datasets.declaration import Declaration
 from fvpipe.datasets.declared import declared_adapter
 from fvpipe.datasets.idle_keys import check_idle_keys
 from fvpipe.errors import ParameterError
+from fvpipe.versions import ADAPTER_VERSION
 
 ENTRY_POINTS = "fvpipe.datasets"
 """Group of entry points by which another package adds adapters: name -> an :class:`Adapter`, or the path of a declaration."""
@@ -30,7 +31,7 @@ def get_adapter(name: str, folder: Path = Path()) -> Adapter:
     Raises
     ------
     ParameterError
-        No adapter has this name, it cannot be imported, or its declaration is wrong.
+        No adapter has this name, it cannot be imported or was written for a later version, or its declaration is wrong.
     """
     if name.endswith((".yaml", ".yml")):
         return declared_adapter(load_declaration(folder / name))
@@ -48,7 +49,13 @@ def get_adapter(name: str, folder: Path = Path()) -> Adapter:
         return declared_adapter(load_declaration(Path(found)))
     if not isinstance(found, Adapter):
         raise ParameterError(f"adapter {name!r} is a {type(found).__name__}; expected an fvpipe.datasets.Adapter")
+    _check_version(f"adapter {name!r}", found.version)
     return found
+
+
+def _check_version(what: str, version: object) -> None:
+    if isinstance(version, int) and version > ADAPTER_VERSION:
+        raise ParameterError(f"{what}: is of version {version}; this fvpipe reads up to {ADAPTER_VERSION}: install a newer one")
 
 
 def declaration_files() -> dict[str, Path]:
@@ -68,9 +75,12 @@ def load_declaration(file: Path) -> Declaration:
     Raises
     ------
     ParameterError
-        No such file, a wrong key or value in it, or one that would do nothing.
+        No such file, one of a later version, a wrong key or value in it, or one that would do nothing.
     """
-    declaration = parse(Declaration, read_yaml(file), str(file))
+    settings = read_yaml(file)
+    if isinstance(settings, dict):
+        _check_version(str(file), settings.get("version"))  # first: keys of a later version are not known
+    declaration = parse(Declaration, settings, str(file))
     try:
         check_idle_keys(declaration)
     except ValueError as error:
