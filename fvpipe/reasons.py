@@ -136,7 +136,7 @@ class Reason(StrEnum):
     IDENTIFIER_MISSING = "identifier_missing", "no patient identifier to group images by"
     IDENTIFIER_CONFLICT = (
         "identifier_conflict",
-        "header, label table and path name different patients or exams, the images of one study do, or `1` and `01` are two",
+        "header, label table and path name different patients or exams, the images of one study do, or patients are alike",
     )
     IMAGE_NOT_LISTED = "image_not_listed", "the data set's table lists its images, and not this one"
     IMAGE_EXCLUDED = "image_excluded", "a rule of the data set's adapter leaves the image out"

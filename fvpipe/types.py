@@ -178,7 +178,7 @@ class ImageRecord:
     def stated(self) -> StatedImage:
         """The statements of label table and path, to read the header once more."""
         if not self.identity_from:
-            return NOTHING_STATED
+            return NOTHING_STATED if self.exam_day is None else replace(NOTHING_STATED, exam_day=self.exam_day)
         kind = self.synthetic, self.low_energy, self.implant
         return StatedImage(self.patient_id, self.study, self.laterality, self.view, *kind, self.identity_from, self.exam_day)
 

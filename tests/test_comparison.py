@@ -320,6 +320,18 @@ def test_models_are_compared_where_all_else_is_equal() -> None:
     assert compare_runs(first, [], Evaluate()) == []
 
 
+def test_pipelines_that_were_trained_on_other_breasts_are_named(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    every = breasts(60)
+    learnt = next(i for i, breast in enumerate(every) if breast.part == "train")
+    one, two = made(Run("tiny", "s", "cnn", 0), every), made(Run("whole", "s", "cnn", 0), every[:learnt] + every[learnt + 1 :])
+    monkeypatch.setattr("fvpipe.comparison.models.trained_on_both", lambda *_: ([one], [two]))
+    with at(project):
+        said = run("compare", "tiny", "whole", "--dataset", "a").stderr
+    count = sum(breast.part == "train" for breast in every)
+    counts = f"(tiny {count}, whole {count - 1}; {count - 1} on all)"
+    assert f"its pipelines were trained on different breasts {counts}: a part of a difference may" in said
+
+
 def _test_scores(first: list[Prediction], second: list[Prediction]) -> list[tuple[int, float, float]]:
     theirs = {p.breast_id: p.probability or 0.0 for p in second if p.part == "test"}
     return [(p.label, p.probability or 0.0, theirs[p.breast_id]) for p in first if p.part == "test"]

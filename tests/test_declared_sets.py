@@ -135,6 +135,8 @@ BENIGN_BIOPSY = {"side": "L", "path_severity": 4, "bside": "L", "asses": "S"}
         ([{"side": "", "path_severity": 0, "bside": "", "asses": "M"}], None, None),  # a cancer on an unknown side
         ([{"side": "L", "path_severity": 0, "bside": "", "asses": "M"}], 1, 0),
         ([{"side": "L", "path_severity": 7, "bside": "L"}, {"side": "R"}], None, 0),  # pathology that is not published
+        ([{"side": "R", "path_severity": 7, "bside": "L"}, {"side": "L"}], None, 0),  # of the other side, too
+        ([{"side": "R", "path_severity": 6, "bside": "L"}, {"side": "L"}], None, 0),
     ],
 )
 def test_embed_several_findings(rows: list[dict[str, Any]], left: int | None, right: int | None, tmp_path: Path) -> None:
@@ -265,6 +267,7 @@ def test_boxes_beyond_their_image_are_noted(tmp_path: Path) -> None:
     found = index(embed(tmp_path / "e", images, [{"side": "L"}, {"side": "R"}]), "embed")
     assert [len(boxes) for boxes in found.breasts[0].findings] == [1, 1]
     (note,) = found.label_hints
+    assert not [each for each in found.rejections if "boxes" in each.detail]  # nothing is left out
     assert "boxes of 1 image(s) reach beyond the image's pixels, and are kept so: images/cohort_1/1/11/1.2.2.dcm" in note
 
 

@@ -16,6 +16,7 @@ from pydicom.uid import JPEG2000Lossless
 
 import fvpipe
 from fvpipe.config.project import Labels
+from fvpipe.dicom.header import parse_header
 from fvpipe.errors import ShardError
 from fvpipe.evaluation.near_duplicates import fingerprints, near_pairs
 from fvpipe.indexing.manifest_tables import read_manifests
@@ -396,6 +397,25 @@ def test_exams_of_files_without_a_header_are_numbered_by_the_dates_of_their_tabl
     )
     order = {image.path[0]: found.exam_order[image.patient_id, image.study] for image in found.images}
     assert order == {"b": 2, "a": 3, "c": 1}
+
+
+def test_a_date_of_the_table_is_kept_where_the_header_gives_all_else(tmp_path: Path) -> None:
+    """A header that is read once more, without the table, is still that of the record."""
+    rows = []
+    for exam, day in (("2.25.41", "2020-01-01"), ("2.25.42", "2019-01-01")):
+        for view in (CC, MLO):
+            write(tmp_path / "in" / exam, "p", "L", view, int(exam[-2:]), StudyInstanceUID=exam)
+        rows += [{"path": f"{exam}/{path.name}", "patient_id": "p", "laterality": "L", "label": 0, "study_date": day}
+                 for path in sorted((tmp_path / "in" / exam).iterdir())]  # fmt: skip
+    write_table(tmp_path / "t.csv", rows)
+    labels = Labels(columns={"path": "path", "study_date": "study_date"})
+    found = index_folder(tmp_path / "in", "table", label_file=str(tmp_path / "t.csv"), labels=labels)
+    order = {image.path[:7]: found.exam_order[image.patient_id, image.study] for image in found.images}
+    assert order == {"2.25.41": 2, "2.25.42": 1}
+    policy = found.source.policy
+    for image in found.images:
+        again = parse_header((tmp_path / "in" / image.path).read_bytes(), image.path, policy, image.stated)
+        assert again.record == image
 
 
 @pytest.mark.parametrize(

@@ -224,6 +224,26 @@ def test_one_patient_in_two_spellings_is_left_out(twins: tuple[str, str], folder
     assert found.rejections[0].detail.startswith("t.csv, line 2 and t.csv, line 4: patients that differ only by leading zeros")
 
 
+def test_patients_that_the_headers_tell_apart_are_two(tmp_path: Path) -> None:
+    """Whatever the paths of the table; where paths name them, the paths are shown."""
+    rows = ["path,patient_id,laterality,label"]
+    for number, patient in enumerate(("1", "01")):
+        for view in View:
+            file = f"{patient}/{view}.dcm"
+            seed = 2 * number + (view is View.MLO) + 1
+            write_image(
+                tmp_path / "dicom" / file, seed, view=view, PatientID=patient, ImageLaterality="L", ViewPosition=view.value
+            )
+            rows.append(f"{file},{patient},L,{number}")
+    found = read(tmp_path / "dicom", tmp_path / "t.csv", "\n".join(rows), path="path")
+    assert (labels(found), found.rejections) == ({("1", "L"): 0, ("01", "L"): 1}, [])
+    declared = "name: own\nlicense: ours\npath: '(?P<patient>\\d+)/[^/]+$'\nidentity: {patient: [path]}\n"
+    (tmp_path / "own.yaml").write_text(declared)
+    left = index_folder(tmp_path / "dicom", str(tmp_path / "own.yaml")).rejections
+    assert {each.reason for each in left} == {Reason.IDENTIFIER_CONFLICT}
+    assert left[0].detail.startswith("01/CC.dcm and 1/CC.dcm: patients that differ only by leading zeros")
+
+
 def test_a_missing_patient_of_a_breast_is_named(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(LabelTableError, match=r"t\.csv, line 3: patient_id is 'nan'; expected the patient of the row"):
         read(folder, tmp_path / "t.csv", "patient_id,laterality,label\nP1,L,1\nnan,R,0\n")
@@ -438,7 +458,11 @@ def test_cells_of_thousands_of_characters_are_named(tmp_path: Path) -> None:
     declared = get_adapter("cdd-cesm").declaration
     assert declared
     pattern = next(table.columns["bi_rads"].pattern for table in declared.tables if "bi_rads" in table.columns)
-    for column, said in (("b", "at most 8192 characters"), ("a", "at most 8192 characters"), ("c", "text of the form")):
+    for column, said in (
+        ("b", "100001 characters; expected at most 8192"),
+        ("a", "100001 characters"),
+        ("c", "; expected text of"),
+    ):
         reader = RowReader(Table(), {"bi_rads": Column(column=(column,), pattern=pattern)}, ((), ()), {})
-        with pytest.raises(LabelTableError, match=rf"line 2: {column} is .*; expected {said}"):
+        with pytest.raises(LabelTableError, match=rf"line 2: {column} .*{said}"):
             reader.cell(row, "bi_rads")

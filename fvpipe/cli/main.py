@@ -76,7 +76,9 @@ def _open_streams() -> None:
     """Open standard streams that are closed: the next files would take their numbers, and get what libraries print."""
     for name in ("stdin", "stdout", "stderr"):  # in the order of their numbers
         if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w", encoding="utf-8"))  # noqa: SIM115
+            stream = open(os.devnull, "r" if name == "stdin" else "w", encoding="utf-8")  # noqa: SIM115
+            os.set_inheritable(stream.fileno(), True)  # for the processes of workers
+            setattr(sys, name, stream)
 
 
 def _terminated(number: int, _: object) -> None:

@@ -128,7 +128,7 @@ def match_breasts(first: Shards, second: Shards, common: bool) -> tuple[list[tup
 def names_of(first: Shards, second: Shards) -> tuple[str, str]:
     """Name both by their pipelines; two builds by pipelines of one name by their folders."""
     one, two = first.receipt.pipeline, second.receipt.pipeline
-    pairs = (one, two), (first.folder.name, second.folder.name), (str(first.folder), str(second.folder))
+    pairs = (one, two), (first.folder.resolve().name, second.folder.resolve().name), (str(first.folder), str(second.folder))
     return next((pair for pair in pairs if pair[0] != pair[1]), pairs[0])
 
 

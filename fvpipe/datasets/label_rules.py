@@ -103,7 +103,8 @@ class RowReader:
                 row = replace(row, cells={**row.cells, name: ""})
 
         if column.pattern and len(row[name]) > MAX_MATCHED:
-            raise row.error(name, f"at most {MAX_MATCHED} characters", shown=False)
+            length = f"{name} has {len(row[name])} characters; expected at most {MAX_MATCHED}"
+            raise LabelTableError(f"{row.file}, line {row.line}: {length}, since the declaration has a pattern for it")
 
         def value(cell: str) -> ValueT | Literal[""] | None:
             text = self._translated(fact, cell) if cell or "" in column.values else None

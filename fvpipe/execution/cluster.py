@@ -28,7 +28,7 @@ GONE_SECONDS = 50  # without any worker, or any answer of the scheduler, until t
 SILENT_SECONDS = 15  # beyond the limit of a task that a worker may send no heartbeat, until it is replaced
 CLOSE_SECONDS = 10  # for a connection to be closed
 POLL_SECONDS = 5  # between two looks at the workers
-FILES, FILES_PER_WORKER = 32, 16  # open in the process that starts workers: 18 and 12, measured; many systems allow 1,024
+FILES, FILES_PER_WORKER = 18, 12  # open in the process that starts workers, measured; many systems allow 1,024
 
 VERSIONS = (PREPROCESSING_VERSION, READER_VERSION)
 
@@ -210,15 +210,16 @@ def _allow_files(needed: int) -> None:
     except ImportError:  # Windows
         return
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if needed <= soft or soft == resource.RLIM_INFINITY:
+    wanted = 2 * needed  # files of the build itself come on top
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
         return
-    try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
-    except (ValueError, OSError):
+    if hard != resource.RLIM_INFINITY and hard < needed:
         raise ClusterError(
             f"the workers need {needed} open files, and this process may have {hard}; raise the limit (`ulimit -Hn`), or use "
             "fewer --workers; `--workers 0` does the work in this process"
-        ) from None
+        )
+    with suppress(ValueError, OSError):  # a system may allow less than it says
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard))
 
 
 class Clock:

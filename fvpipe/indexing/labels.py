@@ -207,10 +207,12 @@ class BreastLabels:
             )
             yield Rejection("label table", Reason.LABEL_WITHOUT_IMAGE, detail), True
 
-        if beyond := [r.path for r in records if any(_reaches_beyond(box, r) for box in self.findings_of(r))]:
-            names = ", ".join(beyond[:3]) + (", ..." if len(beyond) > 3 else "")
-            detail = f"boxes of {len(beyond)} image(s) reach beyond the image's pixels, and are kept so: {names}"
-            yield Rejection("label table", Reason.LABEL_WITHOUT_IMAGE, f"{detail}. Are they of images of another size?"), True
+    def boxes_beyond(self, records: Iterable[ImageRecord]) -> tuple[str, ...]:
+        """A note on boxes that are kept although they reach beyond their image, where there are any."""
+        beyond = [r.path for r in records if any(_reaches_beyond(box, r) for box in self.findings_of(r))]
+        names = ", ".join(beyond[:3]) + (", ..." if len(beyond) > 3 else "")
+        note = f"boxes of {len(beyond)} image(s) reach beyond the image's pixels, and are kept so: {names}"
+        return (f"{note}. Are they of images of another size?",) if beyond else ()
 
     def _fitting(
         self, imaged: _Imaged, rows: Mapping[tuple[str, Laterality, Exam], BreastFacts] | None = None

@@ -204,7 +204,7 @@ def pair(
         else:
             breasts.append(breast)
     unmatched = dict(labels.without_image(records))  # an adapter need not give the lines that tell rows apart
-    hints = tuple(rejection.detail for rejection, shown in unmatched.items() if shown)
+    hints = *(rejection.detail for rejection, shown in unmatched.items() if shown), *labels.boxes_beyond(records)
     ordered = tuple(sorted([*rejections, *unmatched], key=rejection_order))
     return Pairing(tuple(breasts), ordered, tuple(unpaired), hints)
 

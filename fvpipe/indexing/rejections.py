@@ -66,7 +66,8 @@ def require_breasts(found: Index) -> None:
     if found.labels_unmatched:
         rows = [rejection for rejection in found.rejections if rejection.reason is Reason.LABEL_WITHOUT_IMAGE]
         table = found.source.label_file or f"the label table of {found.source.root}"
-        first = "".join(found.label_hints[:1]) or "".join(rejection.detail for rejection in rows[:1])
+        details = [rejection.detail for rejection in rows]
+        first = next((hint for hint in found.label_hints if hint in details), "".join(details[:1]))
         of_images = any(rejection.what == "label table" for rejection in rows)
         found_none = "no row" if of_images else f"none of its {len(rows)} rows"
         expected = "paths of the input's files, or ends of them" if of_images else "the Patient ID and side of the headers"

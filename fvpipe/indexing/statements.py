@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from fvpipe.config.formats import DICOM
 from fvpipe.config.loading import digest_of
 from fvpipe.datasets.adapter import LabelTable, ListedImage
 from fvpipe.datasets.listed_images import path_key
@@ -114,13 +115,16 @@ def collect_statements(source: Source, table: LabelTable, paths: Sequence[str]) 
     findings: dict[str, list[Finding]] = {}
     exams: dict[str, list[Exam]] = {}
     rejections, unlisted, patient_from = list[Rejection](), set[str](), getattr(adapter.identity, "patient", ())
+    if source.policy.formats == DICOM and patient_from[:1] == ("header",):
+        patient_from = ()  # headers tell the patients apart
     only_listed = bool(table.listed) and any(getattr(adapter.identity, fact)[0] == "table" for fact in _CONFLICTS)
     places = {image.place: key for key, image in table.listed.items()}
     said_of = adapter.state_images(paths, table, source.labels)
     patients = dict[str, str]()
-    for where, image in (each for said in said_of.values() for each in said):
-        if image.patient and where in patient_from:
-            patients.setdefault(image.patient, image.place)
+    for path, said in said_of.items():
+        for where, image in said:
+            if image.patient and where in patient_from:
+                patients.setdefault(image.patient, path if where == "path" else image.place)
     alike = _written_otherwise(patients)
     for path, said in said_of.items():
         for _, image in said:

@@ -98,8 +98,11 @@ def run_index(
         if export:
             table = project.export(export, name)
             write_if_changed(table, EXPORTS[export](found))
-            if not (source.adapter.publishable or source.simulated):
-                write_if_changed(table.with_suffix(".license.txt"), f"Rows not to be published.\n{source.license}\n".encode())
+            beside = table.with_suffix(".license.txt")
+            if source.adapter.publishable or source.simulated:
+                beside.unlink(missing_ok=True)
+            else:
+                write_if_changed(beside, f"Rows not to be published.\n{source.license}\n".encode())
         yield IndexSummary(
             dataset=name,
             images=len(found.images),
