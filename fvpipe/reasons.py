@@ -136,7 +136,8 @@ class Reason(StrEnum):
     IDENTIFIER_MISSING = "identifier_missing", "no patient identifier to group images by"
     IDENTIFIER_CONFLICT = (
         "identifier_conflict",
-        "header, label table and path name different patients or exams, the images of one study do, or patients are alike",
+        "header, label table and path name different patients or exams, the images of one study do, or identifiers of two "
+        "patients differ only in leading zeros, `.0` or upper and lower case",
     )
     IMAGE_NOT_LISTED = "image_not_listed", "the data set's table lists its images, and not this one"
     IMAGE_EXCLUDED = "image_excluded", "a rule of the data set's adapter leaves the image out"
