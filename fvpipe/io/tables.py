@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import BinaryIO, TextIO, TypeVar
 
 from fvpipe.errors import LabelTableError
-from fvpipe.io.workbooks import Merged, check_formulas, check_sheets, merged_cells, sheet_rows
+from fvpipe.io.workbooks import Merged, check_elements, check_formulas, check_sheets, merged_cells, sheet_rows
 from fvpipe.regular_files import open_regular, why_not_usable
 
 ValueT = TypeVar("ValueT")
@@ -353,14 +353,15 @@ def _read_xlsx(file: Path, merged: dict[int, Sequence[tuple[int, int, int]]]) ->
 
 
 def _check_parts(file: Path) -> None:
-    """Check what a spreadsheet unpacks to, and the parts that openpyxl reads at once: all but the sheets."""
+    """Check what a spreadsheet unpacks to, the elements of its sheets, and its other parts, which openpyxl reads at once."""
     markup = 0
     with zipfile.ZipFile(file) as book:
         _reject_amount(file, sum(part.file_size for part in book.infolist()), 0, 0)
         for part in book.infolist():
-            if part.filename.startswith("xl/worksheets/"):
-                continue
             with book.open(part) as data:
+                if part.filename.startswith("xl/worksheets/") and part.filename.endswith(".xml"):
+                    check_elements(file, data)
+                    continue
                 while markup <= MAX_MARKUP and (chunk := data.read(CHUNK_BYTES)):
                     markup += chunk.count(b"<")
     if markup > MAX_MARKUP:

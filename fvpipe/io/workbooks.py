@@ -8,7 +8,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
+from xml.parsers import expat
 
 from fvpipe.errors import LabelTableError
 
@@ -20,6 +21,38 @@ def sheet_rows(sheet: Any) -> Iterator[tuple[object, ...]]:
     """Read the values of a sheet of openpyxl, row by row."""
     sheet.reset_dimensions()  # some writers give a wrong size, which would hide the last rows
     yield from sheet.iter_rows(values_only=True)
+
+
+MAX_ELEMENTS = 1_000_000  # of XML in one row of a sheet, and in all that is in no row: a row has 16,384 cells of a few
+
+
+def check_elements(file: Path, sheet: IO[bytes]) -> None:
+    """Check that a sheet's XML holds no more elements than the reader can keep: it lets those of a row go at its end alone.
+
+    Raises
+    ------
+    LabelTableError
+        A row has more than :data:`MAX_ELEMENTS`, or what is in no row.
+    """
+    counts, depth = [0, 0], 0  # elements in no row, and in this one; how many rows are open
+
+    def start(name: str, _: object) -> None:
+        nonlocal depth
+        depth += name.endswith("}row")
+        counts[depth > 0] += 1
+        if counts[depth > 0] > MAX_ELEMENTS:
+            where = "in one row" if depth else "beside its rows"
+            raise LabelTableError(f"{file}: a sheet has more than {MAX_ELEMENTS} elements {where}; save the table as CSV UTF-8")
+
+    def end(name: str) -> None:
+        nonlocal depth
+        depth -= name.endswith("}row")
+        if not depth:
+            counts[1] = 0
+
+    parser = expat.ParserCreate(namespace_separator="}")
+    parser.StartElementHandler, parser.EndElementHandler = start, end
+    parser.ParseFile(sheet)
 
 
 def check_sheets(file: Path, book: Any) -> None:

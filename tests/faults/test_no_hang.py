@@ -475,6 +475,27 @@ def test_a_spreadsheet_of_merged_cells_without_end_is_named(markup: bytes, said:
 
 @pytest.mark.fault(60)
 @pytest.mark.parametrize(
+    ("markup", "said"),
+    [
+        (b"<row>%b</row>", "elements in one row; save the table as CSV"),
+        (b"<row><c><v>%b</v></c></row>", "in one row"),
+        (b"%b", "elements beside its rows"),
+        (b"<row/>%b", "beside its rows"),
+        ((b"<row>" + b"<c/>" * 16_000 + b"</row>") * 8, ""),
+    ],
+)
+def test_elements_without_end_in_a_spreadsheet_are_named(
+    markup: bytes, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each takes hundreds of bytes and microseconds, and openpyxl keeps those of a row to its end, and all others."""
+    monkeypatch.setattr("fvpipe.io.workbooks.MAX_ELEMENTS", 100_000)
+    workbook(tmp_path / "t.xlsx", 10_000, markup.replace(b"%b", b"<a/>" * 100_001))
+    with pytest.raises(LabelTableError, match=said) if said else nullcontext():
+        read_table(tmp_path / "t.xlsx", ["a"])
+
+
+@pytest.mark.fault(60)
+@pytest.mark.parametrize(
     ("parts", "said"),
     [
         ((b"a\n", b"x\n" * 20_000_000), "has more rows than a label table"),
