@@ -12,7 +12,7 @@ from pathlib import Path
 from benchmarks.measure import ROOT, Report, Setup, machine
 
 PIXELS = ("pixels", "steps", "antialiased", "segment_cost", "warp_cost", "decoders")
-NAMES = (*PIXELS, "builds", "steady", "memory", "incremental", "repro", "store", "soak", "index", "cost", "compare")
+NAMES = (*PIXELS, "builds", "steady", "memory", "incremental", "repro", "store", "soak", "index", "cost", "compare", "checks")
 
 
 def main() -> None:
@@ -23,7 +23,9 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=0, help="interleaved runs of each contender (3; with --full 5)")
     parser.add_argument("--scratch", type=Path, default=ROOT / "cache" / "bench", help="folder of reports and cohorts")
     parser.add_argument("--breasts", type=int, default=0, help="breasts of `soak` (200; with --full 5000)")
-    parser.add_argument("--before", type=Path, help="an older checkout, measured beside this one by `index` and `segment_cost`")
+    parser.add_argument(
+        "--before", type=Path, help="an older checkout, measured beside this one by `index`, `segment_cost` and `checks`"
+    )
     chosen = parser.parse_args()
     if unknown := set(chosen.names) - set(NAMES):
         parser.error(f"no benchmark {', '.join(sorted(unknown))}; known: {', '.join(NAMES)}")

@@ -26,8 +26,8 @@ PROCESS_FILES = frozenset({
     "test_empty", "test_evaluate", "test_exports", "test_fetch", "test_figures", "test_file_systems", "test_flow", "test_front",
     "test_gpu", "test_identity", "test_isolation", "test_locks", "test_models", "test_no_hang", "test_oracle", "test_project",
     "test_published", "test_quota", "test_raster", "test_report", "test_reporting", "test_single_view", "test_stores",
-    "test_tables_of_users", "test_targets", "test_testing", "test_training", "test_training_truth", "test_unreachable_paths",
-    "test_workers",
+    "test_tables_of_users", "test_targets", "test_testing", "test_training", "test_training_models", "test_training_truth",
+    "test_unreachable_paths", "test_workers",
 })  # fmt: skip
 """Files whose tests start processes, train, or build whole data sets."""
 LONG_FILES = frozenset({"test_project", "test_published", "test_training", "test_training_truth", "test_workers"})

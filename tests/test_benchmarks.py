@@ -111,6 +111,12 @@ def test_compare(setup: Setup) -> None:
     assert values["0 lesion pixels in adaptive, zoom by oracle"] > 2 * values["0 lesion pixels in adaptive"]
 
 
+@pytest.mark.slow
+def test_checks(setup: Setup) -> None:
+    found = check("checks", replace(setup, before=ROOT)).values
+    assert found.keys() == {f"{what} {name}" for what in ("build", "read") for name in ("now", "before")}
+
+
 def test_store(setup: Setup) -> None:
     assert check("store", setup).values["400 found"] > 0
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -26,7 +24,7 @@ from fvpipe.training.gradcam import heat_map
 from fvpipe.training.predict import load_model
 from fvpipe.training.train import predict_logits
 from tests.conftest import run
-from tests.support.cohort import at, make_project, patients, train
+from tests.support.cohort import at, kill_and_resume, make_project, patients, train
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU that PyTorch can use")
 
@@ -130,18 +128,9 @@ def test_augmentation_is_that_of_a_cpu() -> None:
 def test_killed_and_resumed_ends_like_an_unbroken_one(project: Path) -> None:
     params = project / "params.yaml"
     params.write_text(params.read_text().replace("epochs: 2", "epochs: 40").replace("dropout: 0.0", "dropout: 0.3"))
-    command = [sys.executable, "-m", "fvpipe", "train", "--split", "all", "--seed", "0", "--device", "cuda"]
-    with subprocess.Popen(command, cwd=project, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
-        for line in process.stderr:
-            if "epoch 2," in line:
-                process.send_signal(signal.SIGKILL)
-                break
-    assert not (project / "cache" / "models").exists()
-    done = subprocess.run(command, cwd=project, capture_output=True, text=True, check=True)
-    assert re.search(r"goes on after epoch \d", done.stderr), done.stderr
+    kill_and_resume(project, "--device", "cuda")
     resumed = weights_of(project)
-    subprocess.run([*command, "--fresh"], cwd=project, capture_output=True, text=True, check=True)
+    train(project, "all", fresh=True, device="cuda")
     assert weights_of(project) == resumed
 
 

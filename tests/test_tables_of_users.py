@@ -11,14 +11,11 @@ import openpyxl
 import pytest
 
 from fvpipe.config.project import Labels
-from fvpipe.datasets.declaration import Column, Table
-from fvpipe.datasets.label_rules import RowReader
 from fvpipe.datasets.listed_images import path_key
-from fvpipe.datasets.registry import get_adapter
 from fvpipe.errors import InputError, LabelTableError
 from fvpipe.indexing.index import Index
 from fvpipe.indexing.rejections import require_breasts
-from fvpipe.io.tables import read_table, whole_number
+from fvpipe.io.tables import read_table
 from fvpipe.reasons import Reason
 from fvpipe.testing import index_folder, make_tree, write_image
 from fvpipe.types import Laterality, View
@@ -446,23 +443,3 @@ def test_boxes_of_images_that_are_not_there_are_counted(tmp_path: Path) -> None:
     (rejection,) = (each for each in found if each.what == "label table")
     assert rejection.reason is Reason.LABEL_WITHOUT_IMAGE
     assert rejection.detail.startswith(f"the boxes of 2 of {there + 2} image(s) are left out")
-
-
-@pytest.mark.fault(60)
-def test_cells_of_thousands_of_characters_are_named(tmp_path: Path) -> None:
-    """Patterns take time by the square of the length, and the one that finds names in a cell by its cube."""
-    (tmp_path / "t.csv").write_text(f"a,b,c\n{'x' * 50_000}{' ' * 50_000}1,{'1$' * 50_000}x,?\n")
-    (row,) = read_table(tmp_path / "t.csv", ["a", "b", "c"])
-    with pytest.raises(LabelTableError, match=r"line 2: a is another \(not shown"):
-        row.parse("a", whole_number, "a number")
-    declared = get_adapter("cdd-cesm").declaration
-    assert declared
-    pattern = next(table.columns["bi_rads"].pattern for table in declared.tables if "bi_rads" in table.columns)
-    for column, said in (
-        ("b", "100001 characters; expected at most 8192"),
-        ("a", "100001 characters"),
-        ("c", "; expected text of"),
-    ):
-        reader = RowReader(Table(), {"bi_rads": Column(column=(column,), pattern=pattern)}, ((), ()), {})
-        with pytest.raises(LabelTableError, match=rf"line 2: {column} .*{said}"):
-            reader.cell(row, "bi_rads")

@@ -81,7 +81,7 @@ def compare(
             for line in outdated_models(project, (run for runs in trained for run in runs)):
                 warn(line)
             for line in different_breasts(pool for runs in trained for pool in pool_runs(runs)):
-                warn(" ".join(line.split()))
+                warn(line)
             models = compare_runs(*trained, project.params.evaluate)
         except FvpipeError as error:  # of a training that is damaged or outdated
             echo(f"trained models are not compared: {error}", err=True)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
-from functools import lru_cache, partial
+from functools import partial
 from typing import Literal, TypeVar
 
 from fvpipe.config.facts import EXAM_NAMES
@@ -16,6 +16,7 @@ from fvpipe.datasets.values import (
     EXPECTED,
     MISSING,
     SIDES,
+    folded,
     parse_age,
     parse_bi_rads,
     parse_boxes,
@@ -123,12 +124,12 @@ class RowReader:
         """The declared word for a cell; None where it has none."""
         column, words = self.columns[fact], self._values[fact]
         if column.pattern and cell:
-            # Patterns, also of shipped declarations, take time by the square of the length.
+            # Patterns, also of shipped ones, take time by the square of the length; the cell may be that of any column.
             match = re.search(column.pattern, cell) if len(cell) <= MAX_MATCHED else None
             if match is None:
                 return None
             cell = match[1] or ""
-        return words.get(cell.casefold(), words.get(_folded(cell), words.get("*"))) if words else cell
+        return words.get(cell.casefold(), words.get(folded(cell), words.get("*"))) if words else cell
 
     def sides(self, row: Row) -> tuple[Laterality, ...]:
         """Sides that the row is about; none where it has no side."""
@@ -239,8 +240,8 @@ class RowReader:
 
     def _fits(self, row: Row, column: str, wanted: Sequence[str], side: Laterality | None) -> bool:
         cell = row[column] if has_value(row[column], wanted) else ""
-        text = _folded(cell)
-        if any(fnmatchcase(text, _folded(each)) if text else not each for each in wanted if each != "$side"):
+        text = folded(cell)
+        if any(fnmatchcase(text, folded(each)) if text else not each for each in wanted if each != "$side"):
             return True
         if "$side" not in wanted or not cell:
             return False
@@ -282,11 +283,6 @@ def has_value(cell: str, words: Iterable[str] = ()) -> bool:
     """Whether a cell is not empty, and no `NaN`, `NA` or the like, unless that is one of the declared words."""
     word = cell.casefold()
     return bool(cell) and (word not in MISSING or word in {each.casefold() for each in words})
-
-
-@lru_cache(maxsize=4096)  # the cells that rules compare are a few words, in half a million rows
-def _folded(text: str) -> str:
-    return whole_text(text).casefold()
 
 
 def _words(values: Mapping[str, str]) -> str:

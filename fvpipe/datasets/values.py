@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from datetime import date
+from functools import lru_cache
 
 from fvpipe.io.tables import whole_number
 from fvpipe.types import VIEWS, Laterality, View
@@ -35,6 +36,12 @@ def whole_text(cell: str) -> str:
     ('1', '007', '1.5')
     """
     return re.sub(r"(?<=[0-9])\.0+$", "", cell)
+
+
+@lru_cache(maxsize=4096)  # the cells that rules compare are a few words, in half a million rows
+def folded(cell: str) -> str:
+    """A cell, or an identifier, without what spreadsheets and hands change: the ``.0`` of whole numbers, and case."""
+    return whole_text(cell).casefold()
 
 
 def parse_bi_rads(text: str) -> int | None:

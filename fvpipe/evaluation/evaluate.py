@@ -227,7 +227,7 @@ def different_breasts(pooled: Iterable[PooledRuns]) -> list[str]:
         if len(set(map(frozenset, pipelines.values()))) > 1:
             counts = ", ".join(f"{name} {len(breasts)}" for name, breasts in pipelines.items())
             shared, (done, advice) = len(set.intersection(*pipelines.values())), DIFFERENT_BREASTS[part]
-            lines.append(f"{split}: its pipelines were {done} on different breasts\n  ({counts}; {shared} on all): {advice}")
+            lines.append(f"{split}: its pipelines were {done} on different breasts ({counts}; {shared} on all): {advice}")
     return lines
 
 

@@ -12,7 +12,7 @@ from fvpipe.config.loading import digest_of
 from fvpipe.datasets.adapter import LabelTable, ListedImage
 from fvpipe.datasets.listed_images import path_key
 from fvpipe.datasets.source import Source
-from fvpipe.datasets.values import whole_text
+from fvpipe.datasets.values import folded
 from fvpipe.dicom.elements import shown_term
 from fvpipe.dicom.policy import HeaderPolicy
 from fvpipe.reasons import Reason, Rejection
@@ -169,8 +169,8 @@ def _written_otherwise(places: Mapping[str, str]) -> dict[str, str]:
     """
     alike: defaultdict[str, list[str]] = defaultdict(list)
     for patient in places:
-        folded = whole_text(patient).casefold()
-        alike[folded.lstrip("0") if folded.isdecimal() else folded].append(patient)
+        name = folded(patient)
+        alike[name.lstrip("0") if name.isdecimal() else name].append(patient)
     how = "patients that differ only by leading zeros, `.0` or upper and lower case"
     todo = "write one patient in one way, and give two patients names that differ in more"
     return {

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,6 +97,22 @@ def make_project(
 
 def _uid(name: str, patient: Patient, view: str) -> str:
     return f"2.25.{int.from_bytes(f'{name}{patient.name}{patient.extra}{view}'.encode(), 'big')}"[:60]
+
+
+def kill_and_resume(folder: Path, *options: str) -> None:
+    """Train with ``fvpipe train``, kill -9 it after the second epoch, for real, and let it go on."""
+    command = [sys.executable, "-m", "fvpipe", "train", "--split", "all", "--seed", "0", *options]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "epoch 2," in line:
+                process.send_signal(signal.SIGKILL)
+                break
+    assert not (folder / "cache" / "models").exists()
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=True)
+    assert re.search(r"goes on after epoch \d", done.stderr), done.stderr
+    assert not list((folder / "cache" / "checkpoints").rglob("*.pt"))
 
 
 class at:

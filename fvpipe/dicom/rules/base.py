@@ -32,7 +32,7 @@ class RuleContext:
         """Everything before Pixel Data."""
         return self.opened.dataset
 
-    def reads(self, fact: str) -> bool:
+    def is_from_header(self, fact: str) -> bool:
         """Whether patient, exam, laterality or view is read from the header; files that are not DICOM have none of them."""
         return fact in self.policy.from_header and self.opened.transfer_syntax_uid not in RASTER
 

@@ -28,7 +28,7 @@ from fvpipe.types import Edge, ImageRecord, Orientation
 def identity(context: RuleContext) -> tuple[str, str]:
     """Check for identifiers to group by; returns patient and study, hashed where the data set hashes identifiers."""
     policy, stated = context.policy, context.stated
-    patient = patient_of_header(context) if context.reads("patient") else ""
+    patient = patient_of_header(context) if context.is_from_header("patient") else ""
     if not (patient or stated.patient):
         raise _missing(context, "patient", policy.patient_keyword)
     if stated.patient and patient not in ("", stated.patient):
@@ -37,7 +37,7 @@ def identity(context: RuleContext) -> tuple[str, str]:
     patient = patient or stated.patient
     if not policy.keep_studies_apart or policy.patient_from == "study":
         return patient, ""
-    study = text(context.dataset, "StudyInstanceUID") if context.reads("exam") else ""
+    study = text(context.dataset, "StudyInstanceUID") if context.is_from_header("exam") else ""
     if not (study or stated.study):
         raise _missing(context, "exam", "StudyInstanceUID")
     # A study's UID is long and may identify a site: a digest distinguishes studies as well, and keeps breast ids short.
@@ -45,8 +45,8 @@ def identity(context: RuleContext) -> tuple[str, str]:
 
 
 def _missing(context: RuleContext, fact: str, keyword: str) -> RejectedFile:
-    detail = f"{keyword} is absent or empty" if context.reads(fact) else NOT_STATED.format(f"the {fact}")
-    if fact == "exam" and not context.reads(fact):
+    detail = f"{keyword} is absent or empty" if context.is_from_header(fact) else NOT_STATED.format(f"the {fact}")
+    if fact == "exam" and not context.is_from_header(fact):
         detail += ". Where a patient has one exam, the column of the patient can name it, too"
     return RejectedFile(Reason.IDENTIFIER_MISSING, detail)
 

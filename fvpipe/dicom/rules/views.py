@@ -46,7 +46,7 @@ DISPLACED = r"\bIMPLANTS? (DISPLACED|PUSHED BACK)\b|\bDISPLACED IMPLANTS?\b|\bEK
 def view(context: RuleContext) -> View:
     """Check for CC or MLO: by the header, by the label table or path, or by both, which must agree."""
     stated = context.stated.view
-    if not context.reads("view"):
+    if not context.is_from_header("view"):
         if stated is None:
             raise RejectedFile(Reason.VIEW_MISSING, NOT_STATED.format("a view"))
         return stated
@@ -164,7 +164,7 @@ def magnification(context: RuleContext) -> float:
 def laterality(context: RuleContext) -> Laterality:
     """Check for L or R: by the header, by the label table or path, or by both, which must agree."""
     stated = context.stated.laterality
-    if not context.reads("laterality"):
+    if not context.is_from_header("laterality"):
         if stated is None:
             raise RejectedFile(Reason.LATERALITY_MISSING, NOT_STATED.format("a side"))
         return stated
