@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
+from typing import NamedTuple
 
 from fvpipe.cache.file_cache import EncodedHeader, FileCache, decode_record, encode_header
 from fvpipe.config.formats import formats_of
@@ -27,8 +27,7 @@ from fvpipe.reasons import PASSING, Reason, Rejection
 from fvpipe.types import NOTHING_STATED, Digest, ImageRecord, Laterality, SourceFile, StatedImage
 
 
-@dataclass(frozen=True, slots=True)
-class FileTask:
+class FileTask(NamedTuple):
     """One file whose header a worker reads, and whose bytes it digests if `digest` is set."""
 
     root: str
@@ -38,8 +37,7 @@ class FileTask:
     stated: StatedImage = NOTHING_STATED
 
 
-@dataclass(frozen=True, slots=True)
-class FileResult:
+class FileResult(NamedTuple):
     """Header of one file, and the digest of its bytes where it was asked for."""
 
     path: str
