@@ -110,10 +110,10 @@ def _wraps_around(pixels: NDArray[Any], bits: int) -> bool:
     unsigned = pixels.astype(np.int32)
     half = 1 << (bits - 1)
     signed = (unsigned ^ half) - half
-    return jumps(unsigned, half) > 8 * jumps(signed, half)
+    return _jumps(unsigned, half) > 8 * _jumps(signed, half)
 
 
-def jumps(values: NDArray[np.int32], limit: int) -> int:
+def _jumps(values: NDArray[np.int32], limit: int) -> int:
     """Count neighbours in a row or a column whose values are more than `limit` apart."""
     return sum(int((np.abs(np.diff(values, axis=axis)) > limit).sum()) for axis in (0, 1))
 
