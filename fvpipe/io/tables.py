@@ -16,13 +16,12 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, field
 from datetime import datetime
 from difflib import get_close_matches
-from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 from typing import BinaryIO, TextIO, TypeVar
 
 from fvpipe.errors import LabelTableError
-from fvpipe.io.workbooks import Merged, check_elements, check_formulas, check_sheets, merged_cells, sheet_rows
+from fvpipe.io.workbooks import Merged, SheetXml, check_sheets, merged_cells, sheet_rows
 from fvpipe.regular_files import open_regular, why_not_usable
 
 ValueT = TypeVar("ValueT")
@@ -336,12 +335,15 @@ def _read_xlsx(file: Path, merged: dict[int, Sequence[tuple[int, int, int]]]) ->
 
     cells = 0
     try:
-        _check_parts(file)
+        empty_formulas = _check_parts(file)
         book = openpyxl.load_workbook(file, read_only=True, data_only=True)
         check_sheets(file, book)
-        check_formulas(file, partial(_reject_amount, file, 0))
-        merged.update(merged_cells(file, book.worksheets[0]))
-        for number, row in enumerate(sheet_rows(book.worksheets[0]), start=1):
+        sheet = book.worksheets[0]
+        if line := empty_formulas.get(sheet._worksheet_path):  # no program has calculated it: its cell would be empty
+            detail = "a formula has no value; open the table in a spreadsheet program and save it, or write values"
+            raise LabelTableError(f"{file}, line {line}: {detail}")
+        merged.update(merged_cells(file, sheet))
+        for number, row in enumerate(sheet_rows(sheet), start=1):
             cells += len(row)
             _reject_amount(file, 0, number, cells)
             yield number, [_format_cell(value) for value in row]
@@ -352,20 +354,24 @@ def _read_xlsx(file: Path, merged: dict[int, Sequence[tuple[int, int, int]]]) ->
         raise LabelTableError(f"{file}: cannot be read as XLSX ({type(error).__name__})") from None
 
 
-def _check_parts(file: Path) -> None:
-    """Check what a spreadsheet unpacks to, the elements of its sheets, and its other parts, which openpyxl reads at once."""
-    markup = 0
+def _check_parts(file: Path) -> dict[str, int]:
+    """Check what a spreadsheet unpacks to, the elements of its sheets, and its other parts, which openpyxl reads at once.
+
+    Returns the row of the first formula without a value in each sheet, or 0.
+    """
+    markup, empty_formulas = 0, dict[str, int]()
     with zipfile.ZipFile(file) as book:
         _reject_amount(file, sum(part.file_size for part in book.infolist()), 0, 0)
         for part in book.infolist():
             with book.open(part) as data:
                 if part.filename.startswith("xl/worksheets/") and part.filename.endswith(".xml"):
-                    check_elements(file, data)
+                    empty_formulas[part.filename] = SheetXml(file, data).empty_formula
                     continue
                 while markup <= MAX_MARKUP and (chunk := data.read(CHUNK_BYTES)):
                     markup += chunk.count(b"<")
     if markup > MAX_MARKUP:
         raise LabelTableError(f"{file}: has more than {MAX_MARKUP // 4} different texts; save the table as CSV UTF-8")
+    return empty_formulas
 
 
 def _format_cell(value: object) -> str:
@@ -380,8 +386,7 @@ def _format_cell(value: object) -> str:
 
 # --- writing ----------------------------------------------------------------------------------------------------------
 
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
-_ESCAPED = (*_FORMULA, "'")
+_ESCAPED = ("=", "+", "-", "@", "\t", "\r", "\n", "'")  # starts of formulas, and of what is escaped itself
 
 
 def format_csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:
@@ -415,7 +420,7 @@ def _escape(value: object) -> object:
 
 
 def _unescape(cell: str) -> str:
-    return cell[1:] if cell.startswith("'") and cell[1:].startswith((*_FORMULA, "'")) else cell
+    return cell[1:] if cell.startswith("'") and cell[1:].startswith(_ESCAPED) else cell
 
 
 def read_own_table(file: Path, required: Sequence[str]) -> list[Row]:
