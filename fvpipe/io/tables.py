@@ -13,7 +13,7 @@ import re
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from difflib import get_close_matches
 from itertools import zip_longest
@@ -165,23 +165,13 @@ _Opened = dict[int, tuple[int, int, int]]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OpenTable:
-    """A table whose heading was read; its rows are read once.
-
-    Attributes
-    ----------
-    file : Path
-        The table.
-    line : int
-        Line of the heading.
-    heading : sequence of str
-        Names of the columns.
-    """
+    """A table whose heading was read; its rows are read once."""
 
     file: Path
-    line: int
-    heading: Sequence[str]
-    _filled: Iterator[tuple[int, list[str]]]
-    _merged: Merged = field(default_factory=dict)
+    line: int  # of the heading
+    heading: Sequence[str]  # names of the columns
+    _filled: Iterator[tuple[int, list[str]]]  # line and cells of each other row that is not empty
+    _merged: Merged
 
     def rows(self, required: Sequence[str], used: Collection[str] = ()) -> Iterator[Row]:
         """Read the rows, with the columns that are `required`, as :func:`iterate_table` does; `used` ones may be missing."""
