@@ -112,7 +112,7 @@ def make_thumbnail(image: DecodedImage, chest_wall: Edge) -> Thumbnail | None:
     border = border_width(small.shape)
     # With the border, white film edges would shift the range and push a faint nipple below the threshold.
     counts = histogram(small[border:-border, border:-border], len(image.values))
-    order = np.argsort(image.values, kind="stable") if image.direction == 0 else slice(None, None, image.direction)
+    order = np.argsort(image.values, kind="stable")
     ascending, cumulative = image.values[order], np.cumsum(counts[order])
     low, high = (ascending[np.searchsorted(cumulative, q * cumulative[-1])] for q in ROBUST_RANGE)
     if not high > low:
