@@ -359,7 +359,6 @@ def test_bombs_are_refused_in_bounded_memory(tmp_path: Path) -> None:
 ALL = np.arange(4096, dtype=np.uint16).reshape(64, 64)
 ALL_SIGNED = np.arange(-2048, 2048, dtype=np.int16).reshape(64, 64)
 CURVE = (np.sqrt(np.arange(4096)) * 1000).astype(int).tolist()
-WORDS = np.asarray(CURVE, "<u2").tobytes()
 MEANINGS: dict[str, dict[str, Any]] = {
     "as stored": {},
     "slope and intercept": {"RescaleSlope": 2.5, "RescaleIntercept": -100},

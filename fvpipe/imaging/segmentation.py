@@ -131,7 +131,7 @@ def full_mask(segmentation: Segmentation, rows: int, columns: int, scale: int = 
     return mask_at(segmentation, np.arange(rows), np.arange(columns), scale)
 
 
-def mask_at(segmentation: Segmentation, rows: NDArray[np.int64], columns: NDArray[np.int64], scale: int = 1) -> Mask:
+def mask_at(segmentation: Segmentation, rows: NDArray[np.int64], columns: NDArray[np.int64], scale: int) -> Mask:
     """Values of :func:`full_mask` in some rows and columns of the image, shape (rows, columns)."""
     if segmentation.mask is None:
         return np.full((len(rows), len(columns)), 255, np.uint8)
