@@ -388,12 +388,14 @@ def test_reasons_are_true_ones() -> None:
 # --- a second reader --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("sign", ["u", "i"])
-@pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
+DEPTHS = [(8, "u1"), (8, "i1"), (8, "u2"), *((bits, sign) for bits in (10, 12, 14, 16) for sign in ("u2", "i2"))]
+
+
+@pytest.mark.parametrize(("bits", "dtype"), DEPTHS)
 @pytest.mark.parametrize("syntax", [*sorted(NATIVE), *LOSSLESS])
-def test_a_second_reader_gives_the_same_pixels(tmp_path: Path, syntax: str, bits: int, sign: str) -> None:
+def test_a_second_reader_gives_the_same_pixels(tmp_path: Path, syntax: str, bits: int, dtype: str) -> None:
     for shape in ((17, 23), (32, 27)):
-        pixels = noise(bits, f"{sign}{1 if bits == 8 else 2}", shape)
+        pixels = noise(bits, dtype, shape)
         data = file_of(pixels, bits, syntax)
         files = [data]
         if syntax in ENCAPSULATED:
@@ -403,8 +405,10 @@ def test_a_second_reader_gives_the_same_pixels(tmp_path: Path, syntax: str, bits
             np.testing.assert_array_equal(image(with_value(data, items(parts, "each"))).stored, indices(pixels, bits))
         for i, found in enumerate(files):
             stored = image(found).stored
+            assert stored.dtype == (np.uint8 if bits <= 8 else np.uint16)
             np.testing.assert_array_equal(stored, indices(pixels, bits))
             for other in second_decoders(write(tmp_path / f"{i}.dcm", found), syntax):
+                assert other.dtype.kind == pixels.dtype.kind
                 np.testing.assert_array_equal(indices(other, bits), stored)
 
 

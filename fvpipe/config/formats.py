@@ -47,4 +47,4 @@ def recognize(head: bytes) -> Format | None:
 
 def formats_of(transfer_syntax_uid: str) -> tuple[Format, ...]:
     """Return the one format of an image that was read, by its transfer syntax UID or the name that takes its place."""
-    return next(((name,) for name in SUFFIXES if name in RASTER and name == transfer_syntax_uid), DICOM)
+    return next(((name,) for name in RASTER if name == transfer_syntax_uid), DICOM)

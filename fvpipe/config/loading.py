@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 import reprlib
 import typing
 from pathlib import Path
@@ -44,7 +45,7 @@ def is_plain_name(name: str) -> bool:
     >>> [is_plain_name(name) for name in ("vindr-mammo", "CMMD", "../data")]
     [True, False, False]
     """
-    return 0 < len(name) <= 64 and name[0] not in "-_" and all(c in "abcdefghijklmnopqrstuvwxyz0123456789-_" for c in name)
+    return re.fullmatch("[a-z0-9][a-z0-9_-]{0,63}", name) is not None
 
 
 def digest_of(value: Any) -> Digest:

@@ -59,9 +59,7 @@ class Intensity(Settings):
 
     method: Literal["minmax", "minmax_per_view", "percentiles", "percentiles_per_view"] = "minmax"
     percentiles: Range = (0.1, 99.9)
-    region: Literal["crop", "breast"] = (
-        "crop"  # pixels that give the range: of the whole crop, or within the outline's interior
-    )
+    region: Literal["crop", "breast"] = "crop"  # pixels that give the range: of the crop, or of the outline's interior
     median: Annotated[float, Field(gt=0, lt=1)] | None = None  # what the median of these pixels becomes; None: as it falls
 
     @field_validator("percentiles")
@@ -206,31 +204,17 @@ def load_pipeline(name: str, project: Path = Path()) -> tuple[str, Pipeline]:
     Raises
     ------
     ParameterError
-        No such pipeline, or a wrong key or value in its file.
-    """
-    files = pipeline_files(name, project)
-    path = files[-1]
-    if name.endswith((".yaml", ".yml")) or (path.is_file() and is_plain_name(path.stem)):
-        return path.stem, parse(Pipeline, read_yaml(path), str(path))
-    known = sorted({other.stem for file in files if file.parent.is_dir() for other in file.parent.glob("*.yaml")})
-    raise ParameterError(f"no pipeline {name!r}{nearest(name, known)}; known: {', '.join(known) or 'none'}")
-
-
-def pipeline_files(name: str, project: Path = Path()) -> list[Path]:
-    """List the files in which :func:`load_pipeline` looks for `name`, up to the one that exists.
-
-    Raises
-    ------
-    ParameterError
-        `name` is a file whose stem cannot name a pipeline.
+        No such pipeline, a file whose stem cannot name one, or a wrong key or value in it.
     """
     if name.endswith((".yaml", ".yml")):
-        if not is_plain_name(Path(name).stem):
-            found = Path(name).name
-            raise ParameterError(f"pipeline file {found!r}: its stem becomes a folder name; use a-z, 0-9, '-' and '_'")
-        return [Path(name)]
+        path = Path(name)
+        if not is_plain_name(path.stem):
+            raise ParameterError(f"pipeline file {path.name!r}: its stem becomes a folder name; use a-z, 0-9, '-' and '_'")
+        return path.stem, parse(Pipeline, read_yaml(path), str(path))
     package = Path(str(resources.files("fvpipe")))
     folders = [project / "pipelines", package / "pipelines", package.parent / "pipelines"]  # own; in a wheel; in a checkout
-    files = [folder / f"{name if is_plain_name(name) else ''}.yaml" for folder in folders]
-    first = next((i for i, file in enumerate(files) if file.is_file()), len(files) - 1)
-    return files[: first + 1]
+    for path in (folder / f"{name}.yaml" for folder in folders if is_plain_name(name)):
+        if path.is_file():
+            return name, parse(Pipeline, read_yaml(path), str(path))
+    known = sorted({file.stem for folder in folders if folder.is_dir() for file in folder.glob("*.yaml")})
+    raise ParameterError(f"no pipeline {name!r}{nearest(name, known)}; known: {', '.join(known) or 'none'}")

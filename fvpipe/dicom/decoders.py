@@ -10,26 +10,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom.uid import (
-    HTJ2K,
-    JPEG2000,
-    HTJ2KLossless,
-    HTJ2KLosslessRPCL,
-    JPEG2000Lossless,
-    JPEGBaseline8Bit,
-    JPEGExtended12Bit,
-    JPEGLossless,
-    JPEGLosslessSV1,
-    JPEGLSLossless,
-    JPEGLSNearLossless,
-    RLELossless,
-)
+from pydicom import uid
 
 from fvpipe.dicom import jpeg2000
 from fvpipe.dicom.codestream import jpeg_2000_codestream, jpeg_codestream
 from fvpipe.dicom.elements import RejectedFile
 from fvpipe.dicom.layout import EXCESS_BYTES, PixelLayout
-from fvpipe.dicom.raster.decoders import LIBRARIES, decode_raster
+from fvpipe.dicom.raster.decoders import decode_raster
 from fvpipe.reasons import Reason
 
 # --- decoding ---------------------------------------------------------------------------------------------------------
@@ -123,29 +110,29 @@ def _wraps_around(pixels: NDArray[Any], bits: int) -> bool:
     unsigned = pixels.astype(np.int32)
     half = 1 << (bits - 1)
     signed = (unsigned ^ half) - half
-    return jumps(unsigned, half) > 8 * jumps(signed, half)
+    return _jumps(unsigned, half) > 8 * _jumps(signed, half)
 
 
-def jumps(values: NDArray[np.int32], limit: int) -> int:
+def _jumps(values: NDArray[np.int32], limit: int) -> int:
     """Count neighbours in a row or a column whose values are more than `limit` apart."""
     return sum(int((np.abs(np.diff(values, axis=axis)) > limit).sum()) for axis in (0, 1))
 
 
 DECODERS: dict[str, Decoder] = {
-    RLELossless: Decoder("imagecodecs", False, _rle),
-    JPEGBaseline8Bit: Decoder("imagecodecs", True, _jpeg),
-    JPEGExtended12Bit: Decoder("imagecodecs", True, _jpeg),
-    JPEGLossless: Decoder("imagecodecs", False, _jpeg),
-    JPEGLosslessSV1: Decoder("imagecodecs", False, _jpeg),
-    JPEGLSLossless: Decoder("imagecodecs", False, _jpeg_ls),
-    JPEGLSNearLossless: Decoder("imagecodecs", True, _jpeg_ls),
-    JPEG2000Lossless: Decoder("imagecodecs", False, _jpeg_2000),
-    JPEG2000: Decoder("imagecodecs", True, _jpeg_2000),
+    uid.RLELossless: Decoder("imagecodecs", False, _rle),
+    uid.JPEGBaseline8Bit: Decoder("imagecodecs", True, _jpeg),
+    uid.JPEGExtended12Bit: Decoder("imagecodecs", True, _jpeg),
+    uid.JPEGLossless: Decoder("imagecodecs", False, _jpeg),
+    uid.JPEGLosslessSV1: Decoder("imagecodecs", False, _jpeg),
+    uid.JPEGLSLossless: Decoder("imagecodecs", False, _jpeg_ls),
+    uid.JPEGLSNearLossless: Decoder("imagecodecs", True, _jpeg_ls),
+    uid.JPEG2000Lossless: Decoder("imagecodecs", False, _jpeg_2000),
+    uid.JPEG2000: Decoder("imagecodecs", True, _jpeg_2000),
     # By OpenJPEG: with OpenJPH, imagecodecs only prints an error about a damaged block and returns the image, and a lossy
     # overshoot above white wraps around to black.
-    HTJ2KLossless: Decoder("imagecodecs", False, _jpeg_2000),
-    HTJ2KLosslessRPCL: Decoder("imagecodecs", False, _jpeg_2000),
-    HTJ2K: Decoder("imagecodecs", True, _jpeg_2000),
+    uid.HTJ2KLossless: Decoder("imagecodecs", False, _jpeg_2000),
+    uid.HTJ2KLosslessRPCL: Decoder("imagecodecs", False, _jpeg_2000),
+    uid.HTJ2K: Decoder("imagecodecs", True, _jpeg_2000),
 }
 """By transfer syntax UID; native ones need no decoder."""
 
@@ -154,13 +141,19 @@ def _raster(frame: bytes, layout: PixelLayout) -> Decoded:
     return Decoded(decode_raster(frame, layout), layout.bits_stored)
 
 
-RASTER_DECODERS = {name: Decoder(library, name == "jpeg", _raster) for name, library in LIBRARIES.items()}
+RASTER_DECODERS: dict[str, Decoder] = {
+    "png": Decoder("imagecodecs", False, _raster),
+    "jpeg": Decoder("imagecodecs", True, _raster),
+    "tiff": Decoder("imagecodecs", False, _raster),
+    "pgm": Decoder("numpy", False, _raster),
+    "nrrd": Decoder("numpy", False, _raster),
+}
 """By format."""
 
 
 def find_decoder(transfer_syntax_uid: str) -> Decoder | None:
     """Return the decoder of a transfer syntax or format; None where none is needed."""
-    return DECODERS.get(transfer_syntax_uid) or RASTER_DECODERS.get(transfer_syntax_uid)  # type: ignore[call-overload]
+    return DECODERS.get(transfer_syntax_uid) or RASTER_DECODERS.get(transfer_syntax_uid)
 
 
 def decoder_identity(transfer_syntax_uid: str) -> str:

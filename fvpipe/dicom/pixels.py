@@ -6,14 +6,14 @@ decides. The size of a compressed image is read from its own header and compared
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from blake3 import blake3
 from numpy.typing import NDArray
 from pydicom.uid import ExplicitVRBigEndian
 
+from fvpipe.config.pipeline import Voi
 from fvpipe.dicom.cells import check_cells, check_folds
 from fvpipe.dicom.codestream import jpeg_2000_codestream
 from fvpipe.dicom.decoders import REDUCIBLE, Decoded, find_decoder, lossy_decoder
@@ -34,7 +34,6 @@ from fvpipe.reasons import Flag, Reason
 from fvpipe.types import Digest
 
 Stored = NDArray[np.uint8] | NDArray[np.uint16]
-Voi = Literal["none", "window", "lut", "auto"]
 DECODER_BYTES = 16  # of memory that a decoder takes for a pixel at most; OpenJPEG, which takes most, was measured to take 10
 PADDED_BORDER, PADDED_INTERIOR = 64, 16  # pixels at the border for one that is padding, and padding for one of these at most
 MIN_WINDOW_SHARE = 0.1  # of its output range that a window or LUT must give to the image's values, for `auto` to apply it
@@ -77,14 +76,15 @@ def decode_image(
     reduced = _reduced(frame, header, voi, level) if level else None
     upright = header.orientation in UPRIGHT
     if reduced is not None and upright:
-        stored, scale, digest = reduced.stored, reduced.scale, pixel_digest(reduced.stored, reduced.scale)
+        stored, scale = reduced
+        digest = pixel_digest(stored, scale)
     else:
         decoded = _native(data, header) if layout.transfer_syntax_uid in NATIVE else _decompressed(frame, header)
         check_cells(decoded, header)
         (stored, digest), scale = _indices(decoded, layout), 1
         check_folds(stored, layout)
         if reduced is not None:  # the digest is that of the same pixels under another Patient Orientation
-            digest = pixel_digest(reduced.stored, reduced.scale)
+            digest = pixel_digest(*reduced)
         if not upright:
             stored = put_upright(stored, header.orientation)
     values, flags = value_table(layout, header.mapping, voi)
@@ -203,16 +203,8 @@ def _native(data: bytes | memoryview, header: PixelHeader) -> NDArray[Any]:
     return flat.reshape(layout.rows, layout.columns)
 
 
-@dataclass(frozen=True, slots=True)
-class ReducedImage:
-    """Stored values of an image decoded at 1 / `scale` of its resolution."""
-
-    stored: Stored
-    scale: int
-
-
-def _reduced(frame: bytes, header: PixelHeader, voi: Voi, level: int) -> ReducedImage | None:
-    """Decode the image halved up to `level` times; None where it must be decoded whole."""
+def _reduced(frame: bytes, header: PixelHeader, voi: Voi, level: int) -> tuple[Stored, int] | None:
+    """Stored values of the image halved up to `level` times, and 1 / their resolution; None where it must be decoded whole."""
     layout = header.layout
     if layout.transfer_syntax_uid not in REDUCIBLE or layout.signed or layout.high_bit >= layout.bits_stored:
         return None
@@ -226,9 +218,8 @@ def _reduced(frame: bytes, header: PixelHeader, voi: Voi, level: int) -> Reduced
         raise_transient(error)
         _check_memory(layout)
         return None  # decoding it whole either works or names what is wrong
-    if layout.bits_stored <= 8:
-        return ReducedImage(stored.astype(np.uint8, copy=False), 1 << level)
-    return ReducedImage(stored.astype(np.uint16, copy=False), 1 << level)
+    indices: NDArray[Any] = stored.astype(np.uint8 if layout.bits_stored <= 8 else np.uint16, copy=False)
+    return indices, 1 << level
 
 
 def _is_linear(header: PixelHeader, voi: Voi) -> bool:

@@ -15,14 +15,7 @@ from fvpipe.config.pipeline import Segment
 from fvpipe.imaging.artifacts import rejoin_nipple, remove_leaks, remove_stripes
 from fvpipe.imaging.background import Background, CoarseGrid, Plane, backgrounds, deviation_bins, mode
 from fvpipe.imaging.morphology import OPENING_RADIUS, clean_opencv, clean_simpleitk, fill_largest, otsu_simpleitk
-from fvpipe.imaging.outline import (
-    GATES,
-    Surroundings,
-    breast_extent,
-    measure_outline,
-    measure_surroundings,
-    passes_gates,
-)
+from fvpipe.imaging.outline import GATES, Surroundings, breast_extent, measure_outline, measure_surroundings, passes_gates
 from fvpipe.imaging.threshold import (
     BINS,
     bin_edge,

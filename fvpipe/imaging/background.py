@@ -44,7 +44,7 @@ class Background:
     def deviation(self, thumbnail: Thumbnail, where: slice) -> Plane:
         """Brightness above the background, as a share of the range, at every row and column of a slice of the thumbnail."""
         brightness: Plane = thumbnail.relative.take(thumbnail.stored[where, where])
-        return brightness - (self.level if self.fit is None else self.surface(thumbnail.stored.shape, where))
+        return brightness - (self.level if self.fit is None else surface(self.fit, thumbnail.stored.shape, where))
 
     def on_grid(self, thumbnail: Thumbnail) -> CoarseGrid:
         """The coarse grid of a thumbnail, above this background."""
@@ -53,16 +53,6 @@ class Background:
         smooth = np.asarray(cv2.medianBlur(deviation.astype(np.float32), 5), np.float32)
         outside = None if self.outside is None else thumbnail.stored[where, where] == self.outside
         return CoarseGrid(self, deviation, smooth, outside)
-
-    def surface(self, shape: tuple[int, ...], where: slice) -> Plane:
-        """Level at every row and column of a slice of a thumbnail of `shape`."""
-        if self.fit is None:
-            return np.full([len(range(*where.indices(n))) for n in shape], self.level)
-        y, x = (_places(n)[where] for n in shape)
-        fit = self.fit
-        surface: Plane = (fit[0] + fit[1] * y + fit[3] * y * y)[:, None] + (fit[2] * x + fit[4] * x * x)[None, :]
-        surface += (fit[5] * y)[:, None] * x[None, :]
-        return np.maximum(surface, 0.0, out=surface)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +63,14 @@ class CoarseGrid:
     deviation: Plane  # (rows, columns): brightness above it, as a share of the range
     smooth: NDArray[np.float32]  # (rows, columns): the same without noise
     outside: NDArray[np.bool_] | None  # (rows, columns): True outside a collimator; None if there is none
+
+
+def surface(fit: Plane, shape: tuple[int, ...], where: slice) -> Plane:
+    """Level of a fitted surface at every row and column of a slice of a thumbnail of `shape`."""
+    y, x = (_places(n)[where] for n in shape)
+    levels: Plane = (fit[0] + fit[1] * y + fit[3] * y * y)[:, None] + (fit[2] * x + fit[4] * x * x)[None, :]
+    levels += (fit[5] * y)[:, None] * x[None, :]
+    return np.maximum(levels, 0.0, out=levels)
 
 
 def deviation_bins(deviation: Plane) -> NDArray[np.uint8]:
@@ -99,10 +97,9 @@ def backgrounds(thumbnail: Thumbnail) -> Iterator[Background]:
     for _ in range(1 if black is None else 2):
         fit = _fit_surface(thumbnail, inside)
         if fit is not None:
-            background = Background(float(fit[0]), fit)
-            surface = background.surface(thumbnail.stored.shape, where)
-            if surface.max() - surface.min() >= MIN_UNEVENNESS:
-                yield Background(float(fit[0]), fit, _darker(thumbnail, black, float(surface.min())))
+            levels = surface(fit, thumbnail.stored.shape, where)
+            if levels.max() - levels.min() >= MIN_UNEVENNESS:
+                yield Background(float(fit[0]), fit, _darker(thumbnail, black, float(levels.min())))
         # Smoothing mixes air beside black with it, and what lies below the surface counts in full.
         inside = cv2.erode((stored != black).view(np.uint8), np.ones((3, 3), np.uint8)) > 0
 

@@ -60,7 +60,7 @@ def _levels(shapes: tuple[tuple[int, int], tuple[int, int]], pipeline: Pipeline,
 
 def views_in_image(pipeline: Pipeline) -> list[int]:
     """Positions in :data:`VIEWS` of the views that the pipeline puts into the image."""
-    return [i for i, view in enumerate(VIEWS) if pipeline.fuse.layout not in (v.value.lower() for v in VIEWS if v is not view)]
+    return {"cc": [0], "mlo": [1]}.get(pipeline.fuse.layout, [0, 1])
 
 
 def needed_views(pipeline: Pipeline) -> tuple[View, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import cv2
@@ -50,6 +50,13 @@ def bands(stored: NDArray[Any]) -> Iterator[NDArray[Any]]:
     """Split an image from top to bottom into bands of at most :data:`BAND_BYTES`, or of one row."""
     rows = max(BAND_BYTES // (stored.shape[1] * stored.itemsize), 1)
     return (stored[top : top + rows] for top in range(0, stored.shape[0], rows))
+
+
+def quantiles(values: NDArray[np.float64], counts: NDArray[np.int64], shares: Sequence[float]) -> list[float]:
+    """Values below which shares of the pixels lie, the lower of two neighbors, by value and count of each stored value."""
+    order = np.argsort(values, kind="stable")
+    cumulative = np.cumsum(counts[order])
+    return [float(values[order[np.searchsorted(cumulative, max(share * cumulative[-1], 1))]]) for share in shares]
 
 
 def histogram(stored: NDArray[Any], size: int, mask: NDArray[np.uint8] | None = None) -> NDArray[np.int64]:

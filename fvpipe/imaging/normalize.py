@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from fvpipe.config.pipeline import Intensity, Pipeline
 from fvpipe.imaging.decoded_image import DecodedImage
-from fvpipe.imaging.histogram import histogram, run_mask, stored_range
+from fvpipe.imaging.histogram import histogram, quantiles, run_mask, stored_range
 from fvpipe.imaging.segmentation import full_mask
 from fvpipe.imaging.thumbnail import Mask, dilate_padding
 from fvpipe.reasons import Flag
@@ -163,18 +163,15 @@ def _move_median(table: NDArray[np.float64], median: float, target: float) -> ND
     return table / (table + bend * (1 - table))
 
 
-def _percentiles(crops: list[Crop], percentiles: tuple[float, ...]) -> tuple[float, ...]:
+def _percentiles(crops: list[Crop], percentiles: tuple[float, ...]) -> list[float]:
     """Values at percentiles of all real pixels of all crops (the lower of two neighbors)."""
     values = np.concatenate([crop.image.values for crop in crops])
     counts = np.concatenate(
         [histogram(stored, len(crop.image.values), mask) for crop in crops for stored, mask in [crop.real_pixels()]]
     )
-    order = np.argsort(values, kind="stable")
-    cumulative = np.cumsum(counts[order])
-    if not cumulative[-1]:
-        return (0.0,) * len(percentiles)
-    targets = (max(percentile / 100 * cumulative[-1], 1) for percentile in percentiles)
-    return tuple(float(values[order[np.searchsorted(cumulative, target)]]) for target in targets)
+    if not counts.any():
+        return [0.0] * len(percentiles)
+    return quantiles(values, counts, [percentile / 100 for percentile in percentiles])
 
 
 def range_array(ranges: list[tuple[float, float]], views: list[int], intensity: Intensity) -> NDArray[np.float32]:

@@ -145,7 +145,7 @@ def _fold(profile: NDArray[np.int64]) -> int | None:
     return first + int(at[np.argmin(lower[at])])
 
 
-def measure_outline(mask: Mask, border: int = 0) -> dict[str, float]:
+def measure_outline(mask: Mask, border: int) -> dict[str, float]:
     """Measurements for :data:`GATES`; empty if the mask is empty.
 
     Parameters

@@ -186,20 +186,7 @@ def interpolate_rows(sums: NDArray[np.float64], positions: NDArray[np.float64]) 
 
 
 def area(panel: Panel, crops: dict[int, NormalizedCrop]) -> NDArray[np.float64]:
-    """Resize a canvas by the mean over the area of each output pixel, which antialiases.
-
-    Parameters
-    ----------
-    panel : Panel
-        Canvas and target.
-    crops : dict of int to NormalizedCrop
-        Crop of each view on the canvas.
-
-    Returns
-    -------
-    image : float64 array, shape (target height, target width)
-        Values in [0, 1], 0 where the canvas is empty.
-    """
+    """Resize a canvas as :func:`bilinear` does, but by the mean over the area of each output pixel, which antialiases."""
     _, _, height, width = panel.target
     image = np.zeros((height, width), np.float64)
     for view, position in panel.offsets.items():

@@ -21,8 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fvpipe.config.pipeline import Segment
-from fvpipe.imaging.attempts import ThresholdAttempt, attempt_thresholds, bright_values
-from fvpipe.imaging.background import Plane, is_negative
+from fvpipe.imaging.attempts import ThresholdAttempt, attempt_thresholds
+from fvpipe.imaging.background import Plane, is_negative, surface
 from fvpipe.imaging.decoded_image import DecodedImage
 from fvpipe.imaging.histogram import histogram
 from fvpipe.imaging.thumbnail import Mask, Thumbnail, has_interior, make_thumbnail
@@ -131,7 +131,7 @@ def full_mask(segmentation: Segmentation, rows: int, columns: int, scale: int = 
     return mask_at(segmentation, np.arange(rows), np.arange(columns), scale)
 
 
-def mask_at(segmentation: Segmentation, rows: NDArray[np.int64], columns: NDArray[np.int64], scale: int = 1) -> Mask:
+def mask_at(segmentation: Segmentation, rows: NDArray[np.int64], columns: NDArray[np.int64], scale: int) -> Mask:
     """Values of :func:`full_mask` in some rows and columns of the image, shape (rows, columns)."""
     if segmentation.mask is None:
         return np.full((len(rows), len(columns)), 255, np.uint8)
@@ -205,12 +205,8 @@ def _refine_box(thumbnail: Thumbnail, attempt: ThresholdAttempt) -> CropBox:
     if step == 1:
         return CropBox(*box)
     near: Mask = np.asarray(cv2.dilate(mask, np.ones((5, 5), np.uint8)), np.uint8)
-    background, surface = attempt.background, None
-    table: NDArray[Any] = thumbnail.relative
-    if background.fit is None:
-        table = bright_values(thumbnail, background, attempt.limit)
-    else:
-        surface = thumbnail.upright(background.surface(thumbnail.stored.shape, slice(None)))
+    fit = attempt.background.fit
+    air = attempt.background.level if fit is None else thumbnail.upright(surface(fit, thumbnail.stored.shape, slice(None)))
     reach = 2 * step
     for i, limit in enumerate((0, rows, 0, columns)):
         if box[i] == limit:
@@ -218,7 +214,7 @@ def _refine_box(thumbnail: Thumbnail, attempt: ThresholdAttempt) -> CropBox:
         low, high = max(box[i] - reach, 0), min(box[i] + reach, limit or (rows, columns)[i // 2])
         band = slice(low, high)
         window = (band, slice(box[2], box[3])) if i < 2 else (slice(box[0], box[1]), band)
-        inside = _inside_window(thumbnail, window, near, table, surface, attempt.limit)
+        inside = _inside_window(thumbnail, window, near, air, attempt.limit)
         if i >= 2:
             inside = inside.T
         hit = np.flatnonzero(np.count_nonzero(inside, axis=1) >= MIN_EDGE_PIXELS)
@@ -228,11 +224,11 @@ def _refine_box(thumbnail: Thumbnail, attempt: ThresholdAttempt) -> CropBox:
 
 
 def _inside_window(
-    thumbnail: Thumbnail, window: tuple[slice, slice], near: Mask, table: NDArray[Any], surface: Plane | None, limit: float
+    thumbnail: Thumbnail, window: tuple[slice, slice], near: Mask, air: Plane | float, limit: float
 ) -> NDArray[np.bool_]:
     """Full-size pixels of a window that lie above the threshold, smoothed as in the thumbnail, and near the mask.
 
-    `table` says of each stored value whether it does or, if there is a surface that the limit lies above, how bright it is.
+    `air` is the level of air, or that of each pixel of the thumbnail.
     """
     step = thumbnail.step
     size = step | 1  # an even kernel would shift the image by half a pixel
@@ -244,6 +240,6 @@ def _inside_window(
         taken: NDArray[Any] = plane[down[0] : down[-1] + 1].take(across, axis=1).take(down - down[0], axis=0)
         return taken
 
-    values = table.take(smooth)
-    inside: NDArray[np.bool_] = (values if surface is None else values - here(surface) >= limit) & (here(near) > 0)
+    above: Plane = thumbnail.relative.take(smooth) - (air if isinstance(air, float) else here(air))
+    inside: NDArray[np.bool_] = (above >= limit) & (here(near) > 0)
     return inside

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fvpipe.imaging.decoded_image import DecodedImage
-from fvpipe.imaging.histogram import histogram, run_mask
+from fvpipe.imaging.histogram import histogram, quantiles, run_mask
 from fvpipe.types import Edge
 
 Mask = NDArray[np.uint8]
@@ -112,12 +112,10 @@ def make_thumbnail(image: DecodedImage, chest_wall: Edge) -> Thumbnail | None:
     border = border_width(small.shape)
     # With the border, white film edges would shift the range and push a faint nipple below the threshold.
     counts = histogram(small[border:-border, border:-border], len(image.values))
-    order = np.argsort(image.values, kind="stable") if image.direction == 0 else slice(None, None, image.direction)
-    ascending, cumulative = image.values[order], np.cumsum(counts[order])
-    low, high = (ascending[np.searchsorted(cumulative, q * cumulative[-1])] for q in ROBUST_RANGE)
+    low, high = quantiles(image.values, counts, ROBUST_RANGE)
     if not high > low:
         present = image.values[counts > 0]
-        low, high = present.min(), present.max()
+        low, high = float(present.min()), float(present.max())
     if not high > low:
         return None
     relative = np.clip((image.values - low) / (high - low), 0.0, 1.0)

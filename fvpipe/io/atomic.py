@@ -33,7 +33,7 @@ def write_atomic(path: Path, data: bytes, *, durable: bool = True) -> None:
     StorageError
         The file cannot be written.
     """
-    _write(path, [data], durable=durable)
+    _replace(path, _write_aside(path, [data], durable=durable))
 
 
 def write_if_changed(path: Path, data: bytes | Iterable[bytes]) -> None:
@@ -49,7 +49,7 @@ def write_if_changed(path: Path, data: bytes | Iterable[bytes]) -> None:
     StorageError
         The file cannot be written.
     """
-    _write(path, [data] if isinstance(data, bytes) else data, if_changed=True)
+    _replace(path, _write_aside(path, [data] if isinstance(data, bytes) else data, if_changed=True))
 
 
 def write_aside(path: Path, data: bytes) -> Path | None:
@@ -72,7 +72,7 @@ def write_aside(path: Path, data: bytes) -> Path | None:
     StorageError
         The file cannot be written. Nothing is left.
     """
-    return _write_aside(path, [data], durable=True, if_changed=True)
+    return _write_aside(path, [data], if_changed=True)
 
 
 def sync_folder(folder: Path) -> None:
@@ -89,9 +89,8 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _write(path: Path, parts: Iterable[bytes], *, durable: bool = True, if_changed: bool = False) -> None:
-    aside = _write_aside(path, parts, durable=durable, if_changed=if_changed)
-    if aside is None:
+def _replace(path: Path, aside: Path | None) -> None:
+    if aside is None:  # it already holds the content
         return
     try:
         os.replace(aside, path)
@@ -100,7 +99,7 @@ def _write(path: Path, parts: Iterable[bytes], *, durable: bool = True, if_chang
         raise _not_written(path, error) from None
 
 
-def _write_aside(path: Path, parts: Iterable[bytes], *, durable: bool, if_changed: bool) -> Path | None:
+def _write_aside(path: Path, parts: Iterable[bytes], *, durable: bool = True, if_changed: bool = False) -> Path | None:
     # Two threads, or two hosts whose process ids are equal, may write the same file at once.
     aside = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
     done = False

@@ -22,21 +22,11 @@ def file_state(status: os.stat_result) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """The bytes of a file.
-
-    Attributes
-    ----------
-    data : memoryview
-        All of them.
-    digest : Digest
-        BLAKE3 of `data`.
-    unchanged : bool
-        Whether the file was in the expected state before and after.
-    """
+    """All bytes of a file."""
 
     data: memoryview
-    digest: Digest
-    unchanged: bool
+    digest: Digest  # BLAKE3 of `data`
+    unchanged: bool  # the file was in the expected state before and after
 
 
 def read_contents(path: Path, state: str) -> Contents:

@@ -13,16 +13,15 @@ import re
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from difflib import get_close_matches
-from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 from typing import BinaryIO, TextIO, TypeVar
 
 from fvpipe.errors import LabelTableError
-from fvpipe.io.workbooks import Merged, check_elements, check_formulas, check_sheets, merged_cells, sheet_rows
+from fvpipe.io.workbooks import Merged, SheetXml, check_sheets, merged_cells, sheet_rows
 from fvpipe.regular_files import open_regular, why_not_usable
 
 ValueT = TypeVar("ValueT")
@@ -166,23 +165,13 @@ _Opened = dict[int, tuple[int, int, int]]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OpenTable:
-    """A table whose heading was read; its rows are read once.
-
-    Attributes
-    ----------
-    file : Path
-        The table.
-    line : int
-        Line of the heading.
-    heading : sequence of str
-        Names of the columns.
-    """
+    """A table whose heading was read; its rows are read once."""
 
     file: Path
-    line: int
-    heading: Sequence[str]
-    _filled: Iterator[tuple[int, list[str]]]
-    _merged: Merged = field(default_factory=dict)
+    line: int  # of the heading
+    heading: Sequence[str]  # names of the columns
+    _filled: Iterator[tuple[int, list[str]]]  # line and cells of each other row that is not empty
+    _merged: Merged
 
     def rows(self, required: Sequence[str], used: Collection[str] = ()) -> Iterator[Row]:
         """Read the rows, with the columns that are `required`, as :func:`iterate_table` does; `used` ones may be missing."""
@@ -336,12 +325,15 @@ def _read_xlsx(file: Path, merged: dict[int, Sequence[tuple[int, int, int]]]) ->
 
     cells = 0
     try:
-        _check_parts(file)
+        empty_formulas = _check_parts(file)
         book = openpyxl.load_workbook(file, read_only=True, data_only=True)
         check_sheets(file, book)
-        check_formulas(file, partial(_reject_amount, file, 0))
-        merged.update(merged_cells(file, book.worksheets[0]))
-        for number, row in enumerate(sheet_rows(book.worksheets[0]), start=1):
+        sheet = book.worksheets[0]
+        if line := empty_formulas.get(sheet._worksheet_path):  # no program has calculated it: its cell would be empty
+            detail = "a formula has no value; open the table in a spreadsheet program and save it, or write values"
+            raise LabelTableError(f"{file}, line {line}: {detail}")
+        merged.update(merged_cells(file, sheet))
+        for number, row in enumerate(sheet_rows(sheet), start=1):
             cells += len(row)
             _reject_amount(file, 0, number, cells)
             yield number, [_format_cell(value) for value in row]
@@ -352,20 +344,24 @@ def _read_xlsx(file: Path, merged: dict[int, Sequence[tuple[int, int, int]]]) ->
         raise LabelTableError(f"{file}: cannot be read as XLSX ({type(error).__name__})") from None
 
 
-def _check_parts(file: Path) -> None:
-    """Check what a spreadsheet unpacks to, the elements of its sheets, and its other parts, which openpyxl reads at once."""
-    markup = 0
+def _check_parts(file: Path) -> dict[str, int]:
+    """Check what a spreadsheet unpacks to, the elements of its sheets, and its other parts, which openpyxl reads at once.
+
+    Returns the row of the first formula without a value in each sheet, or 0.
+    """
+    markup, empty_formulas = 0, dict[str, int]()
     with zipfile.ZipFile(file) as book:
         _reject_amount(file, sum(part.file_size for part in book.infolist()), 0, 0)
         for part in book.infolist():
             with book.open(part) as data:
                 if part.filename.startswith("xl/worksheets/") and part.filename.endswith(".xml"):
-                    check_elements(file, data)
+                    empty_formulas[part.filename] = SheetXml(file, data).empty_formula
                     continue
                 while markup <= MAX_MARKUP and (chunk := data.read(CHUNK_BYTES)):
                     markup += chunk.count(b"<")
     if markup > MAX_MARKUP:
         raise LabelTableError(f"{file}: has more than {MAX_MARKUP // 4} different texts; save the table as CSV UTF-8")
+    return empty_formulas
 
 
 def _format_cell(value: object) -> str:
@@ -380,8 +376,7 @@ def _format_cell(value: object) -> str:
 
 # --- writing ----------------------------------------------------------------------------------------------------------
 
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
-_ESCAPED = (*_FORMULA, "'")
+_ESCAPED = ("=", "+", "-", "@", "\t", "\r", "\n", "'")  # starts of formulas, and of what is escaped itself
 
 
 def format_csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:
@@ -415,7 +410,7 @@ def _escape(value: object) -> object:
 
 
 def _unescape(cell: str) -> str:
-    return cell[1:] if cell.startswith("'") and cell[1:].startswith((*_FORMULA, "'")) else cell
+    return cell[1:] if cell.startswith("'") and cell[1:].startswith(_ESCAPED) else cell
 
 
 def read_own_table(file: Path, required: Sequence[str]) -> list[Row]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import zipfile
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any
@@ -15,6 +15,7 @@ from fvpipe.errors import LabelTableError
 
 HEADING_ROWS = 100  # of a sheet, among which its heading is looked for
 CHUNK_BYTES = 1 << 20  # looked at in one go
+MAX_ELEMENTS = 1_000_000  # of XML in one row of a sheet, and in all that is in no row: a row has 16,384 cells of a few
 
 
 def sheet_rows(sheet: Any) -> Iterator[tuple[object, ...]]:
@@ -23,36 +24,56 @@ def sheet_rows(sheet: Any) -> Iterator[tuple[object, ...]]:
     yield from sheet.iter_rows(values_only=True)
 
 
-MAX_ELEMENTS = 1_000_000  # of XML in one row of a sheet, and in all that is in no row: a row has 16,384 cells of a few
-
-
-def check_elements(file: Path, sheet: IO[bytes]) -> None:
-    """Check that a sheet's XML holds no more elements than the reader can keep: it lets those of a row go at its end alone.
+class SheetXml:
+    """The XML of a sheet, parsed before openpyxl reads it: that lets the elements of a row go at its end alone.
 
     Raises
     ------
     LabelTableError
-        A row has more than :data:`MAX_ELEMENTS`, or what is in no row.
+        A row has more elements than :data:`MAX_ELEMENTS`, or what is in no row.
     """
-    counts, depth = [0, 0], 0  # elements in no row, and in this one; how many rows are open
 
-    def start(name: str, _: object) -> None:
-        nonlocal depth
-        depth += name.endswith("}row")
-        counts[depth > 0] += 1
-        if counts[depth > 0] > MAX_ELEMENTS:
-            where = "in one row" if depth else "beside its rows"
-            raise LabelTableError(f"{file}: a sheet has more than {MAX_ELEMENTS} elements {where}; save the table as CSV UTF-8")
+    def __init__(self, file: Path, sheet: IO[bytes]) -> None:
+        self.empty_formula = 0  # row of the first formula without a value, from 1; 0 if there is none
+        self._file = file
+        self._elements = [0, 0]  # in no row, and in this one
+        self._depth = self._row = 0  # how many rows are open; number of this one
+        self._is_number = self._has_formula = self._has_value = False  # of this cell
+        self._parser = expat.ParserCreate(namespace_separator="}")
+        self._parser.StartElementHandler, self._parser.EndElementHandler = self._start, self._end
+        self._parser.ParseFile(sheet)
 
-    def end(name: str) -> None:
-        nonlocal depth
-        depth -= name.endswith("}row")
-        if not depth:
-            counts[1] = 0
+    def _start(self, name: str, attributes: dict[str, str]) -> None:
+        tag = name.rpartition("}")[2]
+        if tag == "c":
+            self._is_number = attributes.get("t", "n") == "n"  # a formula whose value is an empty text says that it is a text
+            self._has_formula = self._has_value = False
+        elif tag == "f":
+            self._has_formula = True
+        elif tag == "v":
+            self._parser.CharacterDataHandler = self._value
+        elif tag == "row":
+            self._depth += 1
+            self._row = int(float(attributes.get("r", self._row + 1)))
+        in_row = self._depth > 0
+        self._elements[in_row] += 1
+        if self._elements[in_row] > MAX_ELEMENTS:
+            what = f"more than {MAX_ELEMENTS} elements {'in one row' if in_row else 'beside its rows'}"
+            raise LabelTableError(f"{self._file}: a sheet has {what}; save the table as CSV UTF-8")
 
-    parser = expat.ParserCreate(namespace_separator="}")
-    parser.StartElementHandler, parser.EndElementHandler = start, end
-    parser.ParseFile(sheet)
+    def _value(self, _: str) -> None:
+        self._has_value = True
+
+    def _end(self, name: str) -> None:
+        tag = name.rpartition("}")[2]
+        if tag == "v":
+            self._parser.CharacterDataHandler = None
+        elif tag == "c" and self._has_formula and self._is_number and not self._has_value:
+            self.empty_formula = self.empty_formula or self._row
+        elif tag == "row":
+            self._depth -= 1
+            if not self._depth:
+                self._elements[True] = 0
 
 
 def check_sheets(file: Path, book: Any) -> None:
@@ -75,42 +96,6 @@ def check_sheets(file: Path, book: Any) -> None:
         if first and len(rows) > 1 and first[0] <= rows[0]:
             detail = f"sheets 1 and {number} have the same columns; expected one table: join them, or save the right one as CSV"
             raise LabelTableError(f"{file}: {detail}")
-
-
-def check_formulas(file: Path, check_amount: Callable[[int, int], None]) -> None:
-    """Check that every formula of the first sheet has a value: else its cell would be read as an empty one.
-
-    Parameters
-    ----------
-    file : Path
-        The workbook.
-    check_amount : callable
-        Takes numbers of rows and cells, and raises for more than a table has: a row may say that it is the billionth.
-
-    Raises
-    ------
-    LabelTableError
-        One has none, since no program has calculated it.
-    """
-    import openpyxl
-
-    with zipfile.ZipFile(file) as parts:
-        if not any(_holds(parts, name, b"<f") for name in parts.namelist() if name.startswith("xl/worksheets/")):
-            return
-    books = [openpyxl.load_workbook(file, read_only=True, data_only=only) for only in (False, True)]
-    for book in books:
-        book.worksheets[0].reset_dimensions()
-    cells = 0
-    for line, (written, values) in enumerate(zip(*(book.worksheets[0].iter_rows() for book in books), strict=True), 1):
-        cells += len(written)
-        check_amount(line, cells)
-        for formula, value in zip(written, values, strict=True):
-            # One whose value is an empty text has the type of a text.
-            if formula.data_type == "f" and value.value is None and value.data_type == "n":
-                detail = "a formula has no value; open the table in a spreadsheet program and save it, or write values"
-                raise LabelTableError(f"{file}, line {line}: {detail}")
-    for book in books:
-        book.close()
 
 
 Merged = Mapping[int, Sequence[tuple[int, int, int]]]
@@ -147,13 +132,3 @@ def merged_cells(file: Path, sheet: Any) -> Merged:
                 )
             end = text[max(last, len(text) - 200) :]  # an element is shorter
     return found
-
-
-def _holds(parts: zipfile.ZipFile, name: str, what: bytes) -> bool:
-    with parts.open(name) as data:
-        end = b""
-        while chunk := data.read(CHUNK_BYTES):
-            if what in end + chunk:
-                return True
-            end = chunk[1 - len(what) :]
-    return False

@@ -8,22 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fvpipe.config.formats import PNG, Format
+from fvpipe.config.formats import PNG
 from fvpipe.dicom.codestream import jpeg_codestream
 from fvpipe.dicom.elements import RejectedFile
 from fvpipe.dicom.layout import PixelLayout
 from fvpipe.dicom.raster.headers import RasterHeader, png_chunks, read_raster
 from fvpipe.dicom.reader import stream
 from fvpipe.reasons import Reason
-
-LIBRARIES: dict[Format, str] = {
-    "png": "imagecodecs",
-    "jpeg": "imagecodecs",
-    "tiff": "imagecodecs",
-    "pgm": "numpy",
-    "nrrd": "numpy",
-}
-"""The distribution that reads the pixels of each format."""
 
 
 def decode_raster(data: bytes, layout: PixelLayout) -> NDArray[Any]:

@@ -121,29 +121,32 @@ def pixel_data(context: RuleContext) -> PixelLocation:
     if there < layout.native_bytes:
         raise truncated(there, layout)
     if single:
-        _check_amount(opened, location, location.length, layout)
+        _check_amount(opened, location.offset, location.length, layout)
     return location
 
 
 def truncated(there: int, layout: PixelLayout) -> RejectedFile:
     """Return the rejection of Pixel Data that is too short, `there` bytes."""
+    return RejectedFile(Reason.PIXELS_TRUNCATED, _amount(there, layout))
+
+
+def _amount(there: int, layout: PixelLayout) -> str:
     expected = f"{layout.rows} x {layout.columns} x {layout.bits_allocated // 8} = {layout.native_bytes}"
-    return RejectedFile(Reason.PIXELS_TRUNCATED, f"Pixel Data has {there} bytes; expected {expected}")
+    return f"Pixel Data has {there} bytes; expected {expected}"
 
 
-def _check_amount(opened: OpenedDicom, location: PixelLocation, length: int, layout: PixelLayout) -> None:
-    """Check that native Pixel Data, `length` bytes, is no longer than the image and its padding."""
+def _check_amount(opened: OpenedDicom, offset: int, length: int, layout: PixelLayout) -> None:
+    """Check that native Pixel Data, `length` bytes from `offset` on, is no longer than the image and its padding."""
     excess = length - layout.native_bytes
     if excess <= EXCESS_BYTES:
         return
     if excess <= ZERO_PADDING_BYTES:
         padded = layout.native_bytes + layout.native_bytes % 2
-        opened.body.seek(location.offset + padded)
+        opened.body.seek(offset + padded)
         if opened.body.read(length - padded) == bytes(length - padded):
             return
     count, rest = divmod(length, layout.native_bytes)
-    expected = f"Pixel Data has {length} bytes; expected {layout.rows} x {layout.columns} x {layout.bits_allocated // 8} = "
-    detail = f"{expected}{layout.native_bytes}"
+    detail = _amount(length, layout)
     if rest > EXCESS_BYTES:
         raise RejectedFile(Reason.PIXELS_MISMATCH, detail)
     if (count, layout.bits_allocated) == (2, 8):  # as likely as two frames
