@@ -124,6 +124,17 @@ def test_several_columns_must_all_fit(two_exams: Path, tmp_path: Path) -> None:
     assert "ours.csv, line 3" in rejected["2011 L"]
 
 
+@pytest.mark.parametrize("heading", ["Study_Date", "StudyDate", "study date"])
+def test_a_date_under_another_heading_is_named(heading: str, tmp_path: Path) -> None:
+    """Its rows of other exams would label the one that is imaged."""
+    (tmp_path / "ours.csv").write_text(f"{HEADING},{heading}\nP2,L,1,2014-01-31\n")
+    with pytest.raises(LabelTableError, match=f"line 1: column '{heading}' is not read; expected 'study_date'.*--column"):
+        get_adapter("table").read_labels(tmp_path, tmp_path / "ours.csv", Labels())
+    (tmp_path / "ours.csv").write_text(f"{HEADING},{heading},View\nP2,L,1,2014-01-31,screening\n")  # it could give no view
+    found = get_adapter("table").read_labels(tmp_path, tmp_path / "ours.csv", Labels(columns={"study_date": heading}))
+    assert list(found.exams) == [("P2", L, Exam(date="20140131"))]
+
+
 def test_an_exam_that_is_not_imaged_is_named_by_its_line(two_exams: Path, tmp_path: Path) -> None:
     rows = [f"{HEADING},accession", "00123,L,1,ACC0014", "00123,L,0,ACC1999", "P2,L,0,77", "P2,R,1,77.0", "P3,R,1,X"]
     labels, rejected = outcome(two_exams, tmp_path, *rows)

@@ -424,10 +424,13 @@ class _Maker:
         speaks = {fact: getattr(self.declaration.identity, fact)[0] == "header" for fact in IDENTITY}
         patient = breast.patient
         if pattern := self.policy.patient_pattern:
-            made = matching_text(pattern, {1: patient}, self.rng, lambda match: True)
-            if made is None:
+            named = {"laterality": str(breast.laterality), "view": str(view)}
+            named = {name: word for name, word in named.items() if name in re.compile(pattern).groupindex}
+            words = itertools.product([patient], *(self._spellings(name, word) for name, word in named.items()))
+            forced = [dict(zip([1, *named], texts, strict=True)) for texts in words]
+            made = (matching_text(pattern, each, self.rng, lambda match: True) for each in forced)
+            if not (patient := next(filter(None, made), "")):
                 raise self._cannot_make("patient", f"a PatientID that {pattern!r} takes")
-            patient = made
         oriented = self.policy.view_in_patient_orientation
         return {
             "PatientID": patient if speaks["patient"] else "as published",
