@@ -241,7 +241,7 @@ def test_embed_synthetic_and_spot_views(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("spot", ["Y", "2.0", "SPOT", "TRUE"])
 def test_embed_a_mark_of_a_spot_view_that_is_not_published_is_one(spot: str, tmp_path: Path) -> None:
-    marks = [{"spot_mag": spot}, *({"spot_mag": no, "ViewPosition": view} for no, view in ((0.0, "CC"), ("False", "MLO")))]
+    marks: list[dict[str, Any]] = [{"spot_mag": spot}, {"spot_mag": 0.0}, {"spot_mag": "False", "ViewPosition": "MLO"}]
     found = index(embed(tmp_path / "e", marks, [{"side": "L"}]), "embed")
     assert [image.path.rpartition("/")[2] for image in found.breasts[0].images] == ["1.2.2.dcm", "1.2.3.dcm"]
     assert list(reasons(found).values()) == ["view_modified"]
