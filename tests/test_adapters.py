@@ -80,10 +80,11 @@ def test_a_film_whose_name_names_another_side_or_view_is_left_out(
 ) -> None:
     """Its PatientID is the image's name; the film would be one of the other breast, with that breast's label."""
     name = "Mass-Training_P_00001_LEFT_CC"
-    elements: dict[str, Any] = {"PatientOrientation": "CC", "Laterality": "L", "ImageLaterality": None, "ViewPosition": None} | tag
+    elements: dict[str, Any] = {"PatientOrientation": "CC", "Laterality": "L", "ImageLaterality": None} | tag
     factory.mammogram(
-        download / name / "1-1.dcm", factory.breast(1), SOPClassUID=SecondaryCaptureImageStorage, PatientID=name, **elements
-    )
+        download / name / "1-1.dcm", factory.breast(1), ViewPosition=None, PatientID=name,
+        SOPClassUID=SecondaryCaptureImageStorage, **elements,
+    )  # fmt: skip
     found = {each.what: each.reason.value for each in index_folder(download, "cbis").rejections}
     assert found[f"{name}/1-1.dcm"] == f"{reason}_conflict" and found["P_00001_L"] == "cc_missing"
 
