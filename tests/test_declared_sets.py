@@ -410,6 +410,24 @@ def cmmd(tmp_path: Path) -> Path:
     return folder
 
 
+def test_views_of_two_years_are_no_pair_where_others_are(tmp_path: Path) -> None:
+    """Exams are not told apart here; by the UIDs alone, CC of the first would go with MLO of the second."""
+    images = ("20100101", "CC"), ("20130101", "MLO"), ("20130101", "CC"), ("20100101", "MLO")
+    for number, (day, view) in enumerate(images, 1):
+        image(
+            tmp_path / "c" / day / f"{view}.dcm", number, PatientID="D1-0001", ImageLaterality="L", ViewPosition=view,
+            StudyDate=day, StudyInstanceUID=f"2.25.{day}",
+        )  # fmt: skip
+    row = {"ID1": "D1-0001", "LeftRight": "L", "Age": "", "classification": "Benign", "abnormality": "mass", "subtype": ""}
+    write_table(tmp_path / "c" / "CMMD_clinicaldata_revision.csv", [row])
+    found = index(tmp_path / "c", "cmmd")
+    assert [view.path for view in found.breasts[0].images] == ["20100101/CC.dcm", "20100101/MLO.dcm"]
+    assert reasons(found) == {"20130101/CC.dcm": "superseded", "20130101/MLO.dcm": "superseded"}
+    (tmp_path / "c" / "20100101" / "MLO.dcm").unlink()
+    (tmp_path / "c" / "20130101" / "CC.dcm").unlink()
+    assert len(index(tmp_path / "c", "cmmd").breasts) == 1  # digitized films have the dates of their digitization
+
+
 def tompei(folder: Path, rows: list[dict[str, Any]]) -> None:
     book = openpyxl.Workbook()
     assert book.active is not None
