@@ -191,10 +191,8 @@ class BreastLabels:
                 hint = _hint("patient", self.written.get(patient, ""), patients, self._patient)
             elif exam.accession and exam.accession not in accessions:
                 hint = _hint("accession", self.written.get(exam.accession, ""), accessions, self._accession)
-            elif exam.study and exam.study not in (studies := {study for study, *_ in exams}):
-                hint = _hint(
-                    "exam", self.written.get(exam.study, ""), studies, lambda text: self.policy.exam_digest("study", text)
-                )
+            elif exam.study and exam.study not in (imaged_exams := {study for study, *_ in exams}):
+                hint = _hint("exam", self.written.get(exam.study, ""), imaged_exams, self._study)
             name = "_".join(part for part in (patient, exam.study, side) if part)
             yield Rejection(name, Reason.LABEL_WITHOUT_IMAGE, detail + hint), bool(hint)
         if self.unused:
