@@ -74,6 +74,28 @@ def test_full_cbis_download(download: Path, tmp_path: Path) -> None:
     assert result["rejections"] == {"region_of_interest": 8, "label_without_image": 1}  # masks are no films
 
 
+@pytest.mark.parametrize(("tag", "reason"), [({"Laterality": "R"}, "laterality"), ({"PatientOrientation": "MLO"}, "view")])
+def test_a_film_whose_name_names_another_side_or_view_is_left_out(
+    tag: dict[str, str], reason: str, download: Path, tmp_path: Path
+) -> None:
+    """Its PatientID is the image's name; the film would be one of the other breast, with that breast's label."""
+    name = "Mass-Training_P_00001_LEFT_CC"
+    elements: dict[str, Any] = {"PatientOrientation": "CC", "Laterality": "L", "ImageLaterality": None} | tag
+    factory.mammogram(
+        download / name / "1-1.dcm", factory.breast(1), ViewPosition=None, PatientID=name,
+        SOPClassUID=SecondaryCaptureImageStorage, **elements,
+    )  # fmt: skip
+    found = {each.what: each.reason.value for each in index_folder(download, "cbis").rejections}
+    assert found[f"{name}/1-1.dcm"] == f"{reason}_conflict" and found["P_00001_L"] == "cc_missing"
+
+
+def test_films_without_tables_are_told_that_there_are_none(download: Path, tmp_path: Path) -> None:
+    for table in download.glob("*.csv"):
+        table.unlink()
+    args = ("--pipeline", "direct", "--dicom", download, "--out", tmp_path / "out", "--adapter", "cbis", "--workers", 0)
+    assert "no *case_description*.csv lies below" in run("build-shards", *args, code=1).stderr
+
+
 def test_masks_become_findings(download: Path, tmp_path: Path) -> None:
     """The outline of each mask, with what the tables say of its lesion, in source pixels and in the stored image's."""
     for workers in (0, 1):

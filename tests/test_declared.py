@@ -280,6 +280,15 @@ def test_cases_of_an_own_table(rows: str, expected: dict[str, int] | str, tmp_pa
         assert {side: label for (_, side), label in found.items()} == expected
 
 
+def test_a_column_of_a_case_that_is_spelled_otherwise_is_named(tmp_path: Path) -> None:
+    (tmp_path / "own.yaml").write_text(OWN.replace("COMBINE", "first"))
+    (tmp_path / "t.csv").write_text("pid;side;Dx\nP1;li;C50\n")
+    with pytest.raises(
+        LabelTableError, match=r"has no column 'dx' \(did you mean 'Dx'\?\), which the declaration's cases read"
+    ):
+        get_adapter(str(tmp_path / "own.yaml")).read_labels(tmp_path, None, Labels())
+
+
 @pytest.mark.parametrize(
     ("adapter", "settings", "message"),
     [

@@ -16,6 +16,7 @@ from fvpipe.errors import LabelTableError, ParameterError
 from fvpipe.testing import write_image
 from fvpipe.types import BreastFacts
 from tests.support.declared import (
+    INBREAST,
     RSNA,
     csaw,
     embed,
@@ -65,6 +66,30 @@ def test_rsna_copies_in_another_format(name: str, tmp_path: Path) -> None:
         write_image(tmp_path / "rsna" / name.format(patient=7, image=row["image_id"]), row["image_id"], form="png")
     found = index(tmp_path / "rsna", "rsna", formats=("png",))
     assert labels(found) == {("7", "L"): 1} and not found.rejections
+
+
+def test_identifiers_that_a_spreadsheet_made_numbers_find_their_images(tmp_path: Path) -> None:
+    """As pandas writes them where a row below the table has none."""
+    rows: list[dict[str, Any]] = [{"image_id": 1}, {"image_id": 2, "view": "MLO"}]
+    folder = rsna(tmp_path / "rsna", rows)
+    write_table(folder / "train.csv", [RSNA | row | {"patient_id": 7.0, "image_id": f"{row['image_id']}.0"} for row in rows])
+    found = index(folder, "rsna")
+    assert labels(found) == {("7", "L"): 0} and not found.rejections
+
+    rows = [{"File Name": 1}, {"File Name": 2, "View": "MLO"}]
+    folder = inbreast(tmp_path / "inbreast", rows)
+    write_table(folder / "INbreast.csv", [INBREAST | row | {"File Name": f"{row['File Name']}.0"} for row in rows], ";")
+    found = index(folder, "inbreast")
+    assert list(labels(found).values()) == [0] and not found.rejections
+
+
+def test_an_optional_heading_in_another_spelling_is_named(tmp_path: Path) -> None:
+    folder = rsna(tmp_path / "rsna", [{"image_id": 1}, {"image_id": 2, "view": "MLO"}])
+    text = (folder / "train.csv").read_text()
+    (folder / "train.csv").write_text(text.replace("BIRADS", "Bi-Rads"))
+    with pytest.raises(LabelTableError, match=r"column 'Bi-Rads' is not read; expected 'BIRADS' for bi_rads: rename it, or"):
+        index(folder, "rsna")
+    assert index(folder, "rsna", labels=Labels(columns={"bi_rads": "Bi-Rads"})).breasts
 
 
 def test_inbreast_copies_in_another_format(tmp_path: Path) -> None:
@@ -214,6 +239,14 @@ def test_embed_synthetic_and_spot_views(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("spot", ["Y", "2.0", "SPOT", "TRUE"])
+def test_embed_a_mark_of_a_spot_view_that_is_not_published_is_one(spot: str, tmp_path: Path) -> None:
+    marks: list[dict[str, Any]] = [{"spot_mag": spot}, {"spot_mag": 0.0}, {"spot_mag": "False", "ViewPosition": "MLO"}]
+    found = index(embed(tmp_path / "e", marks, [{"side": "L"}]), "embed")
+    assert [image.path.rpartition("/")[2] for image in found.breasts[0].images] == ["1.2.2.dcm", "1.2.3.dcm"]
+    assert list(reasons(found).values()) == ["view_modified"]
+
+
 def test_embed_a_table_without_the_kind_of_image_is_named(tmp_path: Path) -> None:
     """Synthetic images would be taken for full-field ones."""
     folder = embed(tmp_path / "e", four(), [{}])
@@ -335,6 +368,24 @@ def test_csaw_guesses_no_label(case: dict[str, Any], expected: list[int], tmp_pa
     assert [breast.facts.label for breast in index(csaw(tmp_path / "csaw", [case]), "csaw-cc").breasts] == expected
 
 
+@pytest.mark.parametrize("column", ["imagelaterality", "viewposition"])
+@pytest.mark.parametrize("source", ["path", "header"])
+def test_csaw_name_header_and_row_name_one_side_and_view(source: str, column: str, tmp_path: Path) -> None:
+    """An image of the other breast would be paired with one of this."""
+    folder = csaw(tmp_path / "csaw", [{}])
+    table = folder / "CSAW-CC_breast_cancer_screening_data.csv"
+    if source == "header":
+        tags = {"ImageLaterality": "R"} if column == "imagelaterality" else {"ViewPosition": "MLO"}
+        image(folder / "Batch_1" / "5_20100101_L_CC_1.dcm", 1, **tags)
+    else:
+        other = {"imagelaterality": "Right,CC", "viewposition": "Left,MLO"}[column]
+        table.write_text(table.read_text().replace("Left,CC", other))
+    found = index(folder, "csaw-cc")
+    assert labels(found) == {("5", "R"): 0}
+    reason = {"imagelaterality": "laterality_conflict", "viewposition": "view_conflict"}[column]
+    assert reasons(found)["Batch_1/5_20100101_L_CC_1.dcm"] == reason
+
+
 def test_csaw_side_that_is_no_side_is_named_and_not_shown(tmp_path: Path) -> None:
     with pytest.raises(LabelTableError, match=r"x_cancer_laterality is another .*; expected L, R or both") as error:
         index(csaw(tmp_path / "csaw", [{"x_case": 1, "x_cancer_laterality": "Meier"}]), "csaw-cc")
@@ -357,6 +408,24 @@ def cmmd(tmp_path: Path) -> Path:
     rows = [{"ID1": patient, "LeftRight": "L", "Age": 60.7, "classification": "Benign"} for patient in ("D1-0001", "D1-0002")]
     write_table(folder / "CMMD_clinicaldata_revision.csv", [row | {"abnormality": "mass", "subtype": ""} for row in rows])
     return folder
+
+
+def test_views_of_two_years_are_no_pair_where_others_are(tmp_path: Path) -> None:
+    """Exams are not told apart here; by the UIDs alone, CC of the first would go with MLO of the second."""
+    images = ("20100101", "CC"), ("20130101", "MLO"), ("20130101", "CC"), ("20100101", "MLO")
+    for number, (day, view) in enumerate(images, 1):
+        image(
+            tmp_path / "c" / day / f"{view}.dcm", number, PatientID="D1-0001", ImageLaterality="L", ViewPosition=view,
+            StudyDate=day, StudyInstanceUID=f"2.25.{day}",
+        )  # fmt: skip
+    row = {"ID1": "D1-0001", "LeftRight": "L", "Age": "", "classification": "Benign", "abnormality": "mass", "subtype": ""}
+    write_table(tmp_path / "c" / "CMMD_clinicaldata_revision.csv", [row])
+    found = index(tmp_path / "c", "cmmd")
+    assert [view.path for view in found.breasts[0].images] == ["20100101/CC.dcm", "20100101/MLO.dcm"]
+    assert reasons(found) == {"20130101/CC.dcm": "superseded", "20130101/MLO.dcm": "superseded"}
+    (tmp_path / "c" / "20100101" / "MLO.dcm").unlink()
+    (tmp_path / "c" / "20130101" / "CC.dcm").unlink()
+    assert len(index(tmp_path / "c", "cmmd").breasts) == 1  # digitized films have the dates of their digitization
 
 
 def tompei(folder: Path, rows: list[dict[str, Any]]) -> None:

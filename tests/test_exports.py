@@ -106,6 +106,20 @@ def test_findings_exams_and_old_age(tmp_path: Path) -> None:
     assert known_facts(found)["boxes"] == {"breasts": 2, "images": 4}
 
 
+def test_a_diagnosis_is_not_made_of_bi_rads(tmp_path: Path) -> None:
+    for v, view in enumerate(View):
+        said: dict[str, Any] = {"PatientID": "A", "ImageLaterality": "L", "ViewPosition": view.value}
+        write_image(tmp_path / "in" / f"{view}.dcm", v + 1, **said)
+    for label, expected in (("", ""), ("label", "Benign")):  # a table without a label, and one with it
+        write_table(tmp_path / "t.csv", [{"patient_id": "A", "laterality": "L", "br": 5, label or "note": "0"}])
+        found = index_folder(
+            tmp_path / "in", "table", label_file=str(tmp_path / "t.csv"), labels={"columns": {"bi_rads": "br"}}
+        )
+        assert found.breasts[0].facts.label == (0 if label else 1)
+        cells = csv.DictReader(line.decode() for line in mammoclean_table(found))
+        assert [row["Diagnosis"] for row in cells] == [expected] * 2
+
+
 def test_declared_facts_are_counted(tmp_path: Path) -> None:
     (tmp_path / "own.yaml").write_text(
         "name: own\nlicense: ours\ntargets: {days: {meaning: to the diagnosis, unit: days}}\ntables:\n"

@@ -136,7 +136,7 @@ def test_what_is_passed_over_is_counted_and_named(tmp_path: Path) -> None:
         factory.write(tmp_path / "in" / name, b"PK\3\4")
     _, rejected, said = outcome(tmp_path / "in", tmp_path / "out", "--strict")
     assert rejected == {}
-    others = "5 other file(s), which are hidden or no DICOM by name and first bytes: .hidden.dcm, LICENSE, empty, ...\n"
+    others = "5 other file(s), which are hidden or no image by name and first bytes: .hidden.dcm, LICENSE, empty, ...\n"
     assert f"  passed over in in/: {others}" in said
     archives = "4 archive(s), which are not looked into: unpack them where they hold images: 2019.ZIP, b.tar.gz, c.7z, ...\n"
     assert f"  passed over in in/: {archives}" in said

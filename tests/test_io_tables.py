@@ -387,7 +387,11 @@ VINDR_FIRST = "s1,a,i1,L,CC,10,20,BI-RADS 2,DENSITY A,training\n"
         ("vindr", f"{VINDR}s1,a,i1,L,CC,10.5,20,BI-RADS 2,,\n", "line 2: height is '10.5'"),
         ("vindr", f"{VINDR}{VINDR_FIRST}\ns1,a,i2,L,CC,10,20,BI-RADS 3,DENSITY A,training\n", TWICE.format(4)),
         ("vindr", f"{VINDR}{VINDR_FIRST}s1,a,i2,L,CC,10,20,BI-RADS 2,DENSITY A,test\n", TWICE.format(3)),
-        ("vindr", f"{VINDR}{VINDR_FIRST}{VINDR_FIRST}", "lines 2 and 3: image_id occurs twice"),
+        (
+            "vindr",
+            f"{VINDR}{VINDR_FIRST}{VINDR_FIRST}{VINDR_FIRST.replace('CC', 'MLO')}",
+            "lines 2 and 4: list one image (column image_id) and differ; expected one row",
+        ),
         ("vindr", "study_id,laterality\n", "column 'breast_birads' is missing"),
         ("cmmd", f"{CMMD_HEADING}D1-0001,X,44,2,mass,Benign,\n", "line 2: LeftRight is 'X'; expected L or R"),
         ("cmmd", f"{CMMD_HEADING}D1-0001,L,44,2,mass,Normal,\n", "line 2: classification is 'Normal'"),

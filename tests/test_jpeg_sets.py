@@ -163,6 +163,19 @@ def test_cesm_images_without_a_row_and_rows_without_an_image(tmp_path: Path) -> 
     assert sorted(reasons(found).values()) == ["image_not_listed", "label_without_image", "mlo_missing"]
 
 
+@pytest.mark.parametrize("column", ["Side", "View"])
+def test_cesm_row_that_contradicts_the_name_is_left_out(column: str, tmp_path: Path) -> None:
+    root = cesm(tmp_path / "cesm", [{"View": "CC"}, {"View": "MLO"}, {"Side": "R", "View": "CC"}, {"Side": "R", "View": "MLO"}])
+    table = root / "Radiology-manual-annotations.csv"
+    before, after = ("L,DM", "R,DM") if column == "Side" else (",CC,", ",MLO,")
+    table.write_text(table.read_text().replace(before, after, 1))
+    found = index(root, "cdd-cesm")
+    assert labels(found) == {("1", "R"): 0}
+    assert sorted(reasons(found).values()) == sorted(
+        ["cc_missing", {"Side": "laterality", "View": "view"}[column] + "_conflict"]
+    )
+
+
 def test_groups_that_must_agree_exist(tmp_path: Path) -> None:
     (tmp_path / "x.yaml").write_text("name: x\nlicense: ours\nsame_in_exam: [birads]\n")
     with pytest.raises(ParameterError, match="same_in_exam names 'birads'"):

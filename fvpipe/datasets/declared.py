@@ -17,11 +17,11 @@ from fvpipe.config.loading import nearest
 from fvpipe.config.project import Labels
 from fvpipe.datasets.adapter import Adapter, ImageFacts, LabelTable, ListedImage
 from fvpipe.datasets.combine import BreastOfExam, combined, differing_facts, with_follow_up, with_more
-from fvpipe.datasets.declaration import Column, Declaration, Table, check_option
-from fvpipe.datasets.idle_keys import IMAGE_FACTS, facts_of_rows
+from fvpipe.datasets.declaration import Case, Column, Declaration, Table, check_option
+from fvpipe.datasets.idle_keys import BOXES, IMAGE_FACTS, facts_of_rows
 from fvpipe.datasets.label_rules import RowReader, has_value
 from fvpipe.datasets.listed_images import bi_rads_of, list_image, state_images
-from fvpipe.datasets.values import parse_count, parse_day, parse_view
+from fvpipe.datasets.values import EDGES, parse_count, parse_day, parse_view
 from fvpipe.dicom.header import HeaderPolicy
 from fvpipe.errors import LabelTableError, ParameterError
 from fvpipe.io.tables import OpenTable, Row, open_table, whole_number
@@ -259,26 +259,35 @@ def _reader(
     named = {**table.columns, **{fact: _renamed(table.columns.get(fact), name) for fact, name in renamed.items()}}
     if rules.classes and "label" in named:
         named["label"] = named["label"].model_copy(update={"values": rules.classes})
-    label = table.label
-    if first and rules.label_from and not isinstance(label, tuple):
-        label = rules.label_from
-    elif first and not table.file and label == "label" and "bi_rads" in rules.columns and "label" not in rules.columns:
-        names = named["label"].column if "label" in named else ("label",)
-        if not {name.casefold() for name in names} & {name.casefold() for name in heading}:
-            label = "bi_rads"  # the user's own table has no column of the label
+    label = label_rule(table, rules, heading) if first else table.label
     table = table.model_copy(update={"label": label, **special})
     if table.instance and table.label and table.instance not in heading and "instance" not in special:
         table = table.model_copy(update={"instance": ""})  # breasts can be labelled without it
     _check_settings(declaration, table, rules, first=first)
-    needed, columns = needed_facts(declaration, table), {}
+    needed, columns, known = needed_facts(declaration, table), dict[str, Column](), facts_of_rows(table, declaration)
     for fact in needed - named.keys():
         named[fact] = Column(column=(fact,))
+    taken = {name for column in named.values() for name in column.column}
     for fact, column in named.items():
         if there := tuple(name for name in column.column if name in heading):
             columns[fact] = column.model_copy(update={"column": there})
         elif fact in renamed or column.needed or fact in needed:
             columns[fact] = column.model_copy(update={"column": column.column[:1]})  # missing: iterate_table says so
+        elif (name := opened.spelled_otherwise(column.column)) and fact in known and name not in taken:
+            # Without `Study_Date`, the row of another exam would label the one that is imaged.
+            where, todo = f"{opened.file}, line {opened.line}", "rename it, or name it: `columns` of params.yaml, or --column"
+            raise LabelTableError(f"{where}: column {name!r} is not read; expected {column.column[0]!r} for {fact}: {todo}")
     return RowReader(table, columns, bi_rads_of(declaration, rules), options, declaration.targets)
+
+
+def label_rule(table: Table, rules: Labels, heading: Sequence[str]) -> str | tuple[Case, ...]:
+    """Label rule of the table that the user's settings are about; BI-RADS where a table of their own has no label."""
+    if rules.label_from and not table.cases:
+        return rules.label_from
+    names = table.columns["label"].column if "label" in table.columns else ("label",)
+    own = not table.file and table.label == "label" and "bi_rads" in rules.columns and "label" not in rules.columns
+    has_label = {name.casefold() for name in names} & {name.casefold() for name in heading}
+    return "bi_rads" if own and not has_label else table.label
 
 
 def _check_settings(declaration: Declaration, table: Table, rules: Labels, *, first: bool) -> None:
@@ -315,6 +324,8 @@ def needed_facts(declaration: Declaration, table: Table) -> set[str]:
     if table.lists_images:
         # Without the kind, synthetic and recombined images would be taken for full-field ones.
         kind = {"kind"} & table.columns.keys()
+        if table.columns.keys() <= BOXES:  # it gives nothing else
+            kind |= table.columns.keys() & {*EDGES, "boxes"}
         return {fact for fact in IDENTITY if getattr(declaration.identity, fact)[0] == "table"} | label | kind
     if table.instance and not label:  # of boxes
         return {"category", "top", "bottom", "left", "right"}
@@ -415,5 +426,7 @@ def _describe_image(reader: RowReader, row: Row, found: _Found) -> None:
     sides, view = reader.sides(row), reader.parsed(row, "view", parse_view, "CC or MLO")
     rows, columns = (reader.parsed(row, fact, parse_count) for fact in ("rows", "columns"))
     shown = ImageFacts(row.line, sides[0] if sides else None, view or None, rows or None, columns or None)
-    if found.images.setdefault(image, shown) is not shown:
-        raise LabelTableError(f"{row.file}, lines {found.images[image].line} and {row.line}: {table.instance} occurs twice")
+    before = found.images.setdefault(image, shown)
+    if before != replace(shown, line=before.line):
+        where = f"{row.file}, lines {before.line} and {row.line}"
+        raise LabelTableError(f"{where}: list one image (column {table.instance}) and differ; expected one row")

@@ -12,8 +12,10 @@ from fvpipe.datasets.values import EDGES, EXPECTED, parse_number
 _BREAST = {"patient", "exam", "laterality", *EXAM_NAMES}
 _ADDED = {"bi_rads", "density", "subtype"}
 _OF_LABELS = {*_ADDED, "age", "pathology", "subset", "machine"}
-_BOXES = {"category", "finding_bi_rads", *EDGES, "boxes"}
-IMAGE_FACTS = {*_BREAST, "view", "kind", "implant", *_BOXES}
+BOXES = {"category", "finding_bi_rads", *EDGES, "boxes"}
+"""Facts of a finding."""
+
+IMAGE_FACTS = {*_BREAST, "view", "kind", "implant", *BOXES}
 """Facts that rows about images can give."""
 
 
@@ -90,7 +92,11 @@ def _of_table(table: Table) -> dict[str, tuple[bool, str]]:
         "path_parts": (not table.path, "it shortens the cells of 'path'"),
         "path_groups": (table.from_path, "the rows are the paths"),
         "instance": (table.lists_images, of_images),
-        "exclude": (not table.lists_images, "it leaves out images, and goes with 'path', 'path_groups' or 'from_path'"),
+        "exclude": (
+            not table.lists_images,
+            "it leaves out images, and goes with 'path', 'path_groups' or 'from_path'; "
+            "a row of a breast is left out by a case of 'label' whose `then` is 'excluded: why'",
+        ),
         "label": (table.adds, "a table that 'adds' gives no label"),
         "adds": (
             table.lists_images or not (table.instance or {"patient", "laterality"} <= table.columns.keys()),
@@ -166,9 +172,9 @@ def facts_of_rows(table: Table, declaration: Declaration) -> set[str]:
         silent = {fact for fact in ("patient", "exam", "view") if source not in getattr(declaration.identity, fact)}
         return (IMAGE_FACTS - silent) | (of_labels if table.label else set())
     if table.adds:
-        return _BREAST | _ADDED | declaration.targets.keys() | (_BOXES if table.instance else set())
+        return _BREAST | _ADDED | declaration.targets.keys() | (BOXES if table.instance else set())
     if not table.label:
-        return _BOXES
+        return BOXES
     found = _BREAST | of_labels
     if table.instance:
         found |= {"view", "rows", "columns"}

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Literal, TypeVar
 
 from fvpipe.config.facts import EXAM_NAMES
+from fvpipe.config.loading import nearest
 from fvpipe.datasets.declaration import EXCLUDED, LABELS, Case, Column, DeclaredTarget, Table
 from fvpipe.datasets.values import (
     EDGES,
@@ -235,7 +236,8 @@ class RowReader:
         """
         for column in when:
             if column not in row.cells:
-                raise LabelTableError(f"{row.file}: has no column {column!r}, which the label rule reads")
+                near = nearest(column, list(row.cells))
+                raise LabelTableError(f"{row.file}: has no column {column!r}{near}, which the declaration's cases read")
         return all(self._fits(row, column, wanted, side) for column, wanted in when.items())
 
     def _fits(self, row: Row, column: str, wanted: Sequence[str], side: Laterality | None) -> bool:

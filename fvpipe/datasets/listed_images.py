@@ -17,7 +17,7 @@ from fvpipe.config.project import Labels
 from fvpipe.datasets.adapter import LabelTable, ListedImage
 from fvpipe.datasets.declaration import Column, Declaration, Table
 from fvpipe.datasets.label_rules import RowReader
-from fvpipe.datasets.values import parse_kind
+from fvpipe.datasets.values import parse_kind, whole_text
 from fvpipe.errors import LabelTableError, ParameterError
 from fvpipe.io.tables import Row
 from fvpipe.reasons import Reason
@@ -52,7 +52,8 @@ def list_image(reader: RowReader, row: Row, listed: dict[str, ListedImage], subs
         The row names no image, or differs from another one about it.
     """
     table = reader.table
-    key = "\0".join(row[column] for column in table.path_groups.values()) if table.path_groups else path_key(row[table.path])
+    groups = (whole_text(row[column]) for column in table.path_groups.values())
+    key = "\0".join(groups) if table.path_groups else path_key(row[table.path])
     if not key.strip("\0"):
         raise row.error(table.path or next(iter(table.path_groups.values())), "the path of an image")
     if table.path and table.path_parts:
@@ -135,7 +136,7 @@ def state_images(
             stated[path].append(("path", ambiguous))
         keys: Iterable[str] = _suffixes(path_key(path))
         if by_groups is not None:
-            keys = ["\0".join(groups[group] for group in by_groups)] if match else []
+            keys = ["\0".join(whole_text(groups[group]) for group in by_groups)] if match else []
         key = next((key for key in keys if key in table.listed), None)
         if key is not None:
             if used.setdefault(key, path) != path:

@@ -33,7 +33,8 @@ class HeaderPolicy:
     patient_from : {"patient_id", "study"}
         The element that identifies a patient; VinDr-Mammo publishes no patient, only the study.
     patient_pattern : str
-        Regular expression whose first group is the patient inside that element; empty: the whole value.
+        Regular expression whose first group is the patient inside that element; empty: the whole value. What groups
+        ``laterality`` and ``view`` find must be those of the header.
     region_pattern : str
         Regular expression of that element in files that are masks or cut-outs of lesions; empty: there are none.
     keep_studies_apart : bool

@@ -39,7 +39,7 @@ class PassedOver:
         """Make one line for each kind, with up to three names."""
         for paths, what in (
             (self.images, "image file(s) of a format that the data set does not state (`formats`)"),
-            (self.others, "other file(s), which are hidden or no DICOM by name and first bytes"),
+            (self.others, "other file(s), which are hidden or no image by name and first bytes"),
             (self.archives, "archive(s), which are not looked into: unpack them where they hold images"),
             (self.directories, "DICOMDIR file(s), which list a medium's files and hold no image"),
         ):

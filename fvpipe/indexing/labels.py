@@ -20,7 +20,7 @@ from fvpipe.types import BreastFacts, Exam, Finding, ImageRecord, Laterality, Vi
 
 BreastOfExam = tuple[str, str, Laterality]
 """Patient, study and side."""
-COLUMNS = "a column study_uid, accession or study_date (or one that `labels` of params.yaml names)"
+COLUMNS = "a column study_uid, accession or study_date (or exam, where no header names it; other names by `labels`)"
 MAX_ADDED_ZEROS = 16  # to an identifier, to see whether leading zeros are all that it lacks
 
 
@@ -61,7 +61,7 @@ class BreastLabels:
     exams : mapping of (str, Laterality, Exam) to BreastFacts
         By patient, side and exam; the exam's identifiers as the records have them.
     written : mapping of str to str
-        The table's patients and accession numbers as it writes them, by digest. Never to be shown or stored.
+        The table's patients, accession numbers and exams as it writes them, by digest. Never to be shown or stored.
     of_images : mapping of str to sequence of BreastFacts
         By path, what rows that list images, and the path, say of the breast.
     exams_of_images : mapping of str to sequence of Exam
@@ -191,6 +191,8 @@ class BreastLabels:
                 hint = _hint("patient", self.written.get(patient, ""), patients, self._patient)
             elif exam.accession and exam.accession not in accessions:
                 hint = _hint("accession", self.written.get(exam.accession, ""), accessions, self._accession)
+            elif exam.study and exam.study not in (imaged_exams := {study for study, *_ in exams}):
+                hint = _hint("exam", self.written.get(exam.study, ""), imaged_exams, self._study)
             name = "_".join(part for part in (patient, exam.study, side) if part)
             yield Rejection(name, Reason.LABEL_WITHOUT_IMAGE, detail + hint), bool(hint)
         if self.unused:
@@ -250,6 +252,9 @@ class BreastLabels:
 
     def _patient(self, written: str) -> str:
         return self.policy.identifier("patient", written)
+
+    def _study(self, written: str) -> str:
+        return self.policy.exam_digest("study", written)
 
     def _accession(self, written: str) -> str:
         return self.policy.exam_digest("accession", written)
@@ -324,7 +329,7 @@ def _make_labels(source: Source, table: LabelTable, statements: Statements) -> B
     def by_exam(rows: Mapping[_RowOfExam, BreastFacts]) -> dict[_RowOfExam, BreastFacts]:
         return {(identify("patient", p), side, policy.exam(exam)): facts for (p, side, exam), facts in rows.items()}
 
-    breasts = [(patient, "") for patient, _ in table.rows] + [(patient, exam.accession) for patient, _, exam in table.exams]
+    breasts = [(patient, Exam()) for patient, _ in table.rows] + [(patient, exam) for patient, _, exam in table.exams]
     return BreastLabels(
         rows={(identify("patient", patient), side): facts for (patient, side), facts in table.rows.items()},
         default=BreastFacts(0, pathology="normal") if source.labels.unlabelled == "normal" else BreastFacts(),
@@ -334,7 +339,8 @@ def _make_labels(source: Source, table: LabelTable, statements: Statements) -> B
         regions={(identify("patient", p), side, view, n): what for (p, side, view, n), what in table.regions.items()},
         exams=by_exam(table.exams),
         written={identify("patient", p): p for p, _ in breasts}
-        | {digest("accession", each): each for _, each in breasts if each},
+        | {digest("accession", exam.accession): exam.accession for _, exam in breasts if exam.accession}
+        | {digest("study", exam.study): exam.study for _, exam in breasts if exam.study},
         of_images=statements.facts,
         exams_of_images=statements.exams,
         findings_by_path=statements.findings,

@@ -11,8 +11,9 @@ import posixpath
 from collections import Counter
 from collections.abc import Iterator
 
+from fvpipe.datasets.declared import label_rule
 from fvpipe.indexing.index import Index
-from fvpipe.io.tables import iterate_csv
+from fvpipe.io.tables import iterate_csv, open_table
 from fvpipe.types import VIEWS, Breast, Finding
 
 COLUMNS = (
@@ -44,9 +45,10 @@ def mammoclean_table(found: Index) -> Iterator[bytes]:
 
 
 def _labels_are_bi_rads(found: Index) -> bool:
-    declaration, chosen = found.source.adapter.declaration, found.source.labels.label_from
-    rules = [table.label for table in declaration.tables if table.label] if declaration else []
-    return (chosen or (rules[0] if rules else "")) == "bi_rads"
+    declaration, file = found.source.adapter.declaration, found.source.label_file
+    table = next((table for table in declaration.tables if table.label), None) if declaration else None
+    heading = open_table(file).heading if file and table and not table.file else ()
+    return table is not None and label_rule(table, found.source.labels, heading) == "bi_rads"
 
 
 def _row(found: Index, breast: Breast, v: int, several: bool, by_bi_rads: bool) -> list[object]:

@@ -281,8 +281,20 @@ def _choose(
 ) -> tuple[tuple[ImageRecord | None, ImageRecord | None], Rejection | None]:
     """Choose the best CC and the best MLO of the best kind that has both; the choice never depends on file order.
 
-    Where no kind has both, the best of each view with the reason why they are no pair.
+    Where exams are not told apart, the first day that has both goes before: views of two exams are no pair if others are. Where
+    no kind has both, the best of each view with the reason why they are no pair.
     """
+    days = sorted({image.exam_day for image in images if image.exam_day is not None}) if not key.study else []
+    for day in days if len(days) > 1 else ():
+        chosen, no_pair = _choose_of_kind(key, [image for image in images if image.exam_day == day], published)
+        if no_pair is None:
+            return chosen, None
+    return _choose_of_kind(key, images, published)
+
+
+def _choose_of_kind(
+    key: BreastKey, images: Sequence[ImageRecord], published: Mapping[str, str]
+) -> tuple[tuple[ImageRecord | None, ImageRecord | None], Rejection | None]:
 
     def preference(image: ImageRecord) -> tuple[bool, int, str, str]:
         uid = published.get(image.path, image.sop_instance_uid)

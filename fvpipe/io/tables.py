@@ -173,14 +173,19 @@ class OpenTable:
     _filled: Iterator[tuple[int, list[str]]]  # line and cells of each other row that is not empty
     _merged: Merged
 
+    def spelled_otherwise(self, columns: Collection[str]) -> str:
+        """Return a name in the heading that differs from one of `columns` only by case, spaces and signs; else empty text."""
+        wanted = {_letters(column) for column in columns}
+        return next((name for name in self.heading if name not in columns and _letters(name) in wanted), "")
+
     def rows(self, required: Sequence[str], used: Collection[str] = ()) -> Iterator[Row]:
         """Read the rows, with the columns that are `required`, as :func:`iterate_table` does; `used` ones may be missing."""
         missing = [column for column in required if column not in self.heading]
         if missing:
             # The line may be a patient's instead of a heading: of its cells only those like the columns expected are shown.
             found = ", ".join(column for column in required if column in self.heading) or "none of those expected"
-            letters = {re.sub(r"\W|_", "", column).lower(): column for column in self.heading}
-            near = get_close_matches(re.sub(r"\W|_", "", missing[0]).lower(), letters, 1, 0.8)
+            letters = {_letters(column): column for column in self.heading}
+            near = get_close_matches(_letters(missing[0]), letters, 1, 0.8)
             renamed = f"; is it {letters[near[0]]!r}?" if near else ""
             if len(self.heading) == 1:
                 renamed = "; are the columns separated by , ; tab or |, and is this line the heading?"
@@ -221,6 +226,10 @@ class OpenTable:
             if hidden and any(cells[i - 1] for i in read if i <= len(cells) and not left <= i <= right):
                 what = f"the cell of {self.heading[hidden[0] - 1]} is merged with others, of which the first alone has a value"
                 raise LabelTableError(f"{self.file}, line {line}: {what}; unmerge them, and write the value into each")
+
+
+def _letters(column: str) -> str:
+    return re.sub(r"\W|_", "", column).lower()
 
 
 def open_table(file: Path, required: Sequence[str] = ()) -> OpenTable:

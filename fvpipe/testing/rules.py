@@ -6,7 +6,6 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from fvpipe.config.facts import IDENTITY
 from fvpipe.config.project import Labels, Split
 from fvpipe.datasets.adapter import Adapter
 from fvpipe.datasets.declaration import Table
@@ -208,8 +207,7 @@ def _needed_columns(tree: SimulatedTree, table: Table) -> set[str]:
     found |= {column for when in rules for column in when} | set(table.path_groups.values())
     found |= {table.follow_up.date} if table.follow_up else set()
     found |= {table.instance} if table.instance and not table.label else set()
-    first = any(getattr(tree.declaration.identity, fact)[0] == "table" for fact in IDENTITY)
-    return found | ({table.path} if table.path and first else set())
+    return found | {table.path} - {""}
 
 
 def _error_without(tree: SimulatedTree, adapter: Adapter, name: str, columns: set[str]) -> str:

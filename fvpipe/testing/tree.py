@@ -424,19 +424,21 @@ class _Maker:
         speaks = {fact: getattr(self.declaration.identity, fact)[0] == "header" for fact in IDENTITY}
         patient = breast.patient
         if pattern := self.policy.patient_pattern:
-            made = matching_text(pattern, {1: patient}, self.rng, lambda match: True)
-            if made is None:
+            said = {"laterality": str(breast.laterality), "view": str(view)}
+            names = [name for name in re.compile(pattern).groupindex if name in said]
+            words = itertools.product(*(self._spellings(name, said[name]) for name in names))
+            forced: list[dict[str | int, str]] = [{1: patient, **dict(zip(names, each, strict=True))} for each in words]
+            made = (matching_text(pattern, each, self.rng, lambda match: True) for each in forced)
+            if not (patient := next(filter(None, made), "")):
                 raise self._cannot_make("patient", f"a PatientID that {pattern!r} takes")
-            patient = made
-        oriented = self.policy.view_in_patient_orientation
+        view_in = "PatientOrientation" if self.policy.view_in_patient_orientation else "ViewPosition"
         return {
             "PatientID": patient if speaks["patient"] else "as published",
             "StudyInstanceUID": self._study(breast),
             "AccessionNumber": f"A{breast.number // 2}",
             "StudyDate": DAY,
             "ImageLaterality": breast.laterality.value if speaks["laterality"] else None,
-            "ViewPosition": view.value if speaks["view"] and not oriented else None,
-            "PatientOrientation": view.value if speaks["view"] and oriented else None,
+            view_in: view.value if speaks["view"] else None,
             **({"SOPClassUID": SecondaryCaptureImageStorage} if self.policy.secondary_capture else {}),
         }
 

@@ -67,6 +67,8 @@ def view_of_header(context: RuleContext) -> View:
         name = text(context.dataset, "PatientOrientation").upper()
         if name not in ("CC", "MLO"):
             raise RejectedFile(Reason.VIEW_MISSING, f"PatientOrientation is {shown_term(name)}; expected CC or MLO here")
+        if (named := in_patient_id(context, "view")) not in ("", name):
+            raise RejectedFile(Reason.VIEW_CONFLICT, f"PatientOrientation is {name}, PatientID names {shown_term(named)}")
         return View(name)
     codes = [code(item) for item in items(context.dataset, "ViewCodeSequence")]
     first = codes[0] if codes else ""
@@ -96,6 +98,13 @@ def view_of_header(context: RuleContext) -> View:
         detail = f"the view is CC, PositionerPrimaryAngle {angle:g} degrees; expected at most {least}"
         raise RejectedFile(Reason.VIEW_CONFLICT, detail)
     return found
+
+
+def in_patient_id(context: RuleContext, fact: str) -> str:
+    """Side or view that the patient's identifier names, where the data set's pattern has a group for it."""
+    pattern = re.compile(context.policy.patient_pattern)
+    match = pattern.search(text(context.dataset, context.policy.patient_keyword)) if fact in pattern.groupindex else None
+    return (match[fact] or "").upper() if match else ""
 
 
 def side_and_view(description: str) -> tuple[Laterality, View] | None:
@@ -202,6 +211,8 @@ def side_of_header(context: RuleContext) -> Laterality | None:
         given["ImageType"] = types.pop()[0]
     if processed := side_and_view(text(context.dataset, "AcquisitionDeviceProcessingDescription")):
         given["AcquisitionDeviceProcessingDescription"] = processed[0]
+    if named := in_patient_id(context, "laterality"):
+        given[context.policy.patient_keyword] = named[0]
     if len(set(given.values())) > 1:
         raise RejectedFile(Reason.LATERALITY_CONFLICT, ", ".join(f"{keyword} {side}" for keyword, side in given.items()))
     return Laterality(next(iter(given.values())))
