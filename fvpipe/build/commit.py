@@ -33,7 +33,7 @@ from fvpipe.reasons import NO_FLAG, NOT_BROKEN, Flag, Reason, Rejection
 from fvpipe.regular_files import open_regular, read_regular
 from fvpipe.shards.format import MAX_RECEIPT_BYTES, RECEIPT, Receipt, ShardEntry, read_receipt, shard_index, shard_name
 from fvpipe.shards.targets import TargetForm
-from fvpipe.shards.writer import ShardRow, stored_flags, stored_resizing, write_shard
+from fvpipe.shards.writer import ShardRow, stored_facts, write_shard
 from fvpipe.types import LABEL_NAMES, Breast, Digest
 from fvpipe.versions import PREPROCESSING_VERSION, SCHEMA_VERSION
 
@@ -125,8 +125,9 @@ def commit(samples: Samples, limits: Limits, begun: float, say: Callable[[str], 
                 entries.append(entry)
                 written_to = parts[-1][0] if parts and parts[-1][1].name == entry.file else target.out / entry.file
                 names = [breast.key.breast_id for breast, _ in members]
-                flags.update(zip(names, map(Flag, stored_flags(written_to)), strict=True))
-                resized.update(zip(names, stored_resizing(written_to) or (), strict=False))
+                stored_flags, stored_resizing = stored_facts(written_to)
+                flags.update(zip(names, stored_flags, strict=True))
+                resized.update(zip(names, stored_resizing, strict=False))
                 advance(1)
         fallbacks = [breast_id for breast_id, each in flags.items() if each & FALLBACKS]
         _check_fallbacks(target, len(samples.keys), limits, fallbacks)
