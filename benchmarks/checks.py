@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import shutil
 import sys
-from pathlib import Path
 
 from benchmarks.cohort import FORMS, cohort
-from benchmarks.measure import ENVIRONMENT, FVPIPE, ROOT, Report, Runs, Setup, command, interleaved
+from benchmarks.measure import FVPIPE, Report, Setup, command, environment_of, interleaved
 
 READ = """
 import sys, time
@@ -26,16 +25,16 @@ def run(setup: Setup) -> Report:
     """Build a cohort and read its shards, `setup.runs` times each."""
     report = Report("What the checks cost")
     folder = cohort(setup, FORMS["cmmd-raw"], setup.size(4, 40, 120))
-    checkouts = {"now": ROOT} | ({"before": setup.before.absolute()} if setup.before else {})
+    checkouts = setup.checkouts
     with setup.folder("checks") as work:
 
         def build(name: str) -> float:
             shutil.rmtree(work / name, ignore_errors=True)
             options = ("--pipeline", "cropped", "--dicom", folder, "--workers", 2, "--out", work / name)
-            return command([*FVPIPE, "build-shards", *options], work, _environment(checkouts[name])).cpu
+            return command([*FVPIPE, "build-shards", *options], work, environment_of(checkouts[name])).cpu
 
         def read(name: str) -> float:
-            return float(command([sys.executable, "-c", READ, work / name], work, _environment(checkouts[name])).output)
+            return float(command([sys.executable, "-c", READ, work / name], work, environment_of(checkouts[name])).output)
 
         builds = interleaved(setup.runs, {name: lambda name=name: build(name) for name in checkouts})
         reads = interleaved(3 * setup.runs, {name: lambda name=name: read(name) for name in checkouts})
@@ -45,13 +44,5 @@ def run(setup: Setup) -> Report:
         report.values[f"build {name}"], report.values[f"read {name}"] = builds[name].median, reads[name].median
     if setup.before:
         for what, found, asked in (("a build", builds, 1.03), ("a first read", reads, 1.10)):
-            report.bound(f"{what} / before", _ratio(found), "<=", asked)
+            report.bound(f"{what} / before", found["now"].median / found["before"].median, "<=", asked)
     return report
-
-
-def _ratio(found: dict[str, Runs]) -> float:
-    return found["now"].median / found["before"].median
-
-
-def _environment(checkout: Path) -> dict[str, str]:
-    return ENVIRONMENT | {"PYTHONPATH": str(checkout)}

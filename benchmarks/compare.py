@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from multiprocessing import get_context
 
 import cv2
@@ -54,23 +55,15 @@ DIFFERENCES = (
 )
 
 
-@dataclass
+@dataclass(frozen=True)
 class Judged:
-    """Of each variant: features of each sample by noise, share of breast in it, and the pixels of its lesions."""
+    """One breast; of the sample by each variant the share of breast in it, the pixels of its lesions, and features by noise."""
 
-    features: dict[tuple[str, float], list[Floats]] = field(default_factory=dict)
-    breast: dict[str, list[float]] = field(default_factory=dict)
+    label: int
+    patient: str
+    breast: dict[str, float] = field(default_factory=dict)
     lesions: dict[str, list[float]] = field(default_factory=dict)
-    labels: list[int] = field(default_factory=list)
-    patients: list[str] = field(default_factory=list)
-
-    def add(self, other: Judged) -> None:
-        """Append those of more breasts."""
-        for mine, more in ((self.features, other.features), (self.breast, other.breast), (self.lesions, other.lesions)):
-            for key, values in more.items():
-                mine.setdefault(key, []).extend(values)  # type: ignore[attr-defined,index,call-overload]
-        self.labels += other.labels
-        self.patients += other.patients
+    features: dict[tuple[str, float], Floats] = field(default_factory=dict)
 
 
 def run(setup: Setup) -> Report:
@@ -78,42 +71,36 @@ def run(setup: Setup) -> Report:
     report = Report("Pipelines and controls, by the model observer")
     for seed, patients in setup.size(((0, 6),), ((0, 40),), ((1, 80), (2, 80), (3, 320))):
         setup.say(f"compare: {patients} simulated patients, seed {seed}")
-        judged = _judge(patients, seed, setup.size(1, 2, 2))
+        judged = _judge(patients, seed)
         _describe(report, judged, seed)
         for noise in NOISES:
             _compare(report, judged, seed, noise, setup.size(10, 200, 400))
     return report
 
 
-def _judge(patients: int, seed: int, processes: int) -> Judged:
-    judged = Judged()
+def _judge(patients: int, seed: int) -> list[Judged]:
     chunks = [(seed, first, min(first + 2, patients)) for first in range(0, patients, 2)]  # each patient has another beside
-    if processes == 1:
-        for chunk in chunks:
-            judged.add(_judge_patients(chunk))
-        return judged
-    with ProcessPoolExecutor(processes, get_context("forkserver")) as pool:
-        for part in pool.map(_judge_patients, chunks):
-            judged.add(part)
-    return judged
+    with ProcessPoolExecutor(2, get_context("forkserver")) as pool:
+        return list(chain.from_iterable(pool.map(_judge_patients, chunks)))
 
 
-def _judge_patients(chunk: tuple[int, int, int]) -> Judged:
+def _judge_patients(chunk: tuple[int, int, int]) -> list[Judged]:
     cv2.setNumThreads(1)
     seed, first, last = chunk
     drawn = [image for patient in range(first, last) for image in draw_patient(patient, seed)]
     breasts = [_Breast.of(pair) for pair in zip(drawn[::2], drawn[1::2], strict=True)]
-    judged = Judged(labels=[breast.label for breast in breasts], patients=[breast.patient for breast in breasts])
+    found = []
     for i, breast in enumerate(breasts):
+        judged = Judged(breast.label, breast.patient)
         other = breasts[(i + 2) % len(breasts)]  # of the other patient
         for name, sample in _samples(breast, other, np.random.default_rng([seed, 3, first, i])):
             image = (sample.image * np.float32(SCALES[sample.image.dtype.name])).astype(np.float32)
-            judged.breast.setdefault(name, []).append(_breast_share(breast, sample))
-            judged.lesions.setdefault(name, []).extend(_lesion_pixels(breast, sample))
+            judged.breast[name] = _breast_share(breast, sample)
+            judged.lesions[name] = _lesion_pixels(breast, sample)
             for noise in NOISES:
-                features = sample_features(image, sample.placement, breast.name, noise / 255)
-                judged.features.setdefault((name, noise), []).append(features)
-    return judged
+                judged.features[name, noise] = sample_features(image, sample.placement, breast.name, noise / 255)
+        found.append(judged)
+    return found
 
 
 @dataclass(frozen=True)
@@ -305,26 +292,26 @@ def _area(sample: FusedSample, view: int, rows: NDArray[np.int64], columns: NDAr
 # --- report -----------------------------------------------------------------------------------------------------------
 
 
-def _describe(report: Report, judged: Judged, seed: int) -> None:
-    breasts, malignant = len(judged.labels), sum(judged.labels)
-    title = f"Samples of {breasts} simulated breasts, {malignant} malignant, seed {seed}"
+def _describe(report: Report, judged: list[Judged], seed: int) -> None:
+    malignant = sum(each.label for each in judged)
+    title = f"Samples of {len(judged)} simulated breasts, {malignant} malignant, seed {seed}"
     table = report.table(title, "variant", "breast in the sample", "lesion pixels", "/ cropped", "views with a lesion")
-    base = np.array(judged.lesions["cropped"])
+    base = np.concatenate([each.lesions["cropped"] for each in judged])
     for name in (*PIPELINES, *ZOOMS):
-        pixels = np.array(judged.lesions[name])
-        share = float(np.median(judged.breast[name]))
+        pixels = np.concatenate([each.lesions[name] for each in judged])
+        share = float(np.median([each.breast[name] for each in judged]))
         table.add_row(name, f"{share:.2f}", f"{np.median(pixels):.0f}", f"{np.median(pixels / base):.2f}", str(len(pixels)))
         report.values[f"{seed} breast in {name}"] = share
         report.values[f"{seed} lesion pixels in {name}"] = float(np.median(pixels / base))
 
 
-def _compare(report: Report, judged: Judged, seed: int, noise: float, replicates: int) -> None:
-    labels = np.array(judged.labels, np.int64)
+def _compare(report: Report, judged: list[Judged], seed: int, noise: float, replicates: int) -> None:
+    labels, patients = np.array([each.label for each in judged], np.int64), [each.patient for each in judged]
     columns = ("first", "second", "AUC of the first", "of the second", "difference (95 %)", "verdict")
     table = report.table(f"Model observer, noise {noise:g} of 255, seed {seed}", *columns)
     for first, second in DIFFERENCES:
-        features = np.array(judged.features[first, noise]), np.array(judged.features[second, noise])
-        found = ObserverScores.of(features, labels, judged.patients, replicates).of_group("all", labels >= 0)
+        both = [np.array([each.features[name, noise] for each in judged]) for name in (first, second)]
+        found = ObserverScores.of((both[0], both[1]), labels, patients, replicates).of_group("all", labels >= 0)
         table.add_row(first, second, *_shown(found))
         report.values[f"{seed} {noise:g} {first}"] = found.first.value or 0.0
         report.values[f"{seed} {noise:g} {second}"] = found.second.value or 0.0

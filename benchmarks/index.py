@@ -16,7 +16,7 @@ import sys
 from collections import defaultdict
 from pathlib import Path
 
-from benchmarks.measure import ENVIRONMENT, FVPIPE, ROOT, Report, Runs, Setup, command, interleaved, weighed
+from benchmarks.measure import FVPIPE, ROOT, Report, Runs, Setup, command, environment_of, interleaved, weighed
 from tests.support.published import DATA, cmmd_rows, cmmd_tree, embed_tree, vindr_tables, vindr_tree
 
 BASELINE, BEFORE = "pydicom's dcmread", "first index, before"
@@ -77,7 +77,7 @@ def _speed(setup: Setup, dataset: str, work: Path) -> tuple[int, dict[str, Runs]
 
     contenders = {BASELINE: lambda: command([sys.executable, "-c", PYDICOM, work / dataset], work).wall}
     if setup.before:
-        contenders[BEFORE] = lambda: first(BEFORE, setup.before)
+        contenders[BEFORE] = lambda: first(BEFORE, setup.checkouts["before"])
     contenders["first index"] = lambda: first("first index")
     contenders["nothing changed"] = lambda: command([*FVPIPE, "index"], folder).wall
     return count, interleaved(setup.size(1, 1, 3), contenders), peaks
@@ -115,7 +115,7 @@ def _project(work: Path, dataset: str) -> Path:
 
 def _index(folder: Path, read: int, checkout: Path = ROOT) -> tuple[float, float]:
     """Seconds and peak MB of an index that reads so many headers."""
-    ran, peak = weighed([*FVPIPE, "index", "--json"], folder, ENVIRONMENT | {"PYTHONPATH": str(checkout.absolute())})
+    ran, peak = weighed([*FVPIPE, "index", "--json"], folder, environment_of(checkout))
     (result,) = json.loads(ran.output)
     assert result["read"] == read
     return ran.wall, peak

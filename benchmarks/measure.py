@@ -43,6 +43,11 @@ WARM = ENVIRONMENT | MALLOC_ENVIRONMENT
 """Environment of a process that does the work of a worker, with a worker's memory settings."""
 
 
+def environment_of(checkout: Path) -> dict[str, str]:
+    """Environment in which fvpipe is that of a checkout."""
+    return ENVIRONMENT | {"PYTHONPATH": str(checkout)}
+
+
 # --- runs and what they took ------------------------------------------------------------------------------------------
 
 
@@ -123,6 +128,11 @@ class Setup:
     tiny: bool = False  # the sizes of the tests: everything runs, the numbers mean nothing
     breasts: int = 0  # of `soak`; 0: those of the size
     before: Path | None = None  # an older checkout to compare with
+
+    @property
+    def checkouts(self) -> dict[str, Path]:
+        """Checkouts to compare, by name: this one, and the older one if there is one."""
+        return {"now": ROOT} | ({"before": self.before.absolute()} if self.before else {})
 
     def size(self, tiny: T, quick: T, full: T) -> T:
         """Choose one of three."""

@@ -7,14 +7,14 @@ breast, each run of a breast is whole (read to sample), and the least of several
 from __future__ import annotations
 
 import statistics
-import time
+from functools import partial
 
 import cv2
 
-from benchmarks.antialiased import films, sample
+from benchmarks.antialiased import films, milliseconds
 from benchmarks.cohort import FORMS, cohort
 from benchmarks.contenders import tasks
-from benchmarks.measure import Report, Setup, short
+from benchmarks.measure import Report, Setup, interleaved, short
 from fvpipe.build.sample import SampleTask
 from fvpipe.config.pipeline import Pipeline, load_pipeline
 
@@ -45,10 +45,5 @@ def run(setup: Setup) -> Report:
 
 def _least(task: SampleTask, pipelines: dict[str, Pipeline], runs: int) -> dict[str, float]:
     """CPU milliseconds a view of one breast by each pipeline."""
-    taken: dict[str, list[float]] = {name: [] for name in pipelines}
-    for _ in range(runs):
-        for name, pipeline in pipelines.items():
-            begun = time.process_time_ns()
-            sample(task, pipeline)
-            taken[name].append((time.process_time_ns() - begun) / 1e6 / len(task.images))
-    return {name: min(each) for name, each in taken.items()}
+    taken = interleaved(runs, {name: partial(milliseconds, [task], pipeline) for name, pipeline in pipelines.items()})
+    return {name: min(each) / len(task.images) for name, each in taken.items()}

@@ -217,7 +217,7 @@ def sample_of(
         headers.append(header)
     cc, mlo = (header.record for header in headers)
     states = tuple(file_state((folder / f"{view}.dcm").stat()) for view in View)
-    task = SampleTask(str(folder), "", cc, mlo, (states[0], states[1]), (None, None), HeaderPolicy(), pipeline)
+    task = SampleTask(str(folder), "", (cc, mlo), (states[0], states[1]), (None, None), HeaderPolicy(), pipeline)
     found = make_sample(task).sample
     assert isinstance(found, FusedSample)
     return [cc, mlo], found

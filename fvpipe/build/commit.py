@@ -33,7 +33,7 @@ from fvpipe.reasons import NO_FLAG, NOT_BROKEN, Flag, Reason, Rejection
 from fvpipe.regular_files import open_regular, read_regular
 from fvpipe.shards.format import MAX_RECEIPT_BYTES, RECEIPT, Receipt, ShardEntry, read_receipt, shard_index, shard_name
 from fvpipe.shards.targets import TargetForm
-from fvpipe.shards.writer import ShardRow, stored_flags, stored_resizing, write_shard
+from fvpipe.shards.writer import ShardRow, stored_facts, write_shard
 from fvpipe.types import LABEL_NAMES, Breast, Digest
 from fvpipe.versions import PREPROCESSING_VERSION, SCHEMA_VERSION
 
@@ -79,14 +79,15 @@ def commit(samples: Samples, limits: Limits, begun: float, say: Callable[[str], 
     Raises
     ------
     QualityError
-        More fallbacks or rejections than `limits`; nothing was committed.
+        No sample of a folder with files in it, or more fallbacks or rejections than `limits`; nothing was committed.
     ParameterError
         A target has too many different texts to be classes.
     StorageError
         The folder cannot be written, or holds files that fvpipe did not write.
     """
     target, found = samples.target, samples.found
-    _check_any(samples)
+    if not samples.keys and found.files:
+        raise QualityError(nothing_to_build(found, samples.rejections))
     _check_rejected(samples.rejections, len(found.files), limits)
     old = _committed(target)
     # A shard that nobody touched since the last build is taken as written. With `--reread`, or where the receipt is not what
@@ -125,8 +126,9 @@ def commit(samples: Samples, limits: Limits, begun: float, say: Callable[[str], 
                 entries.append(entry)
                 written_to = parts[-1][0] if parts and parts[-1][1].name == entry.file else target.out / entry.file
                 names = [breast.key.breast_id for breast, _ in members]
-                flags.update(zip(names, map(Flag, stored_flags(written_to)), strict=True))
-                resized.update(zip(names, stored_resizing(written_to) or (), strict=False))
+                stored_flags, stored_resizing = stored_facts(written_to)
+                flags.update(zip(names, stored_flags, strict=True))
+                resized.update(zip(names, stored_resizing, strict=False))
                 advance(1)
         fallbacks = [breast_id for breast_id, each in flags.items() if each & FALLBACKS]
         _check_fallbacks(target, len(samples.keys), limits, fallbacks)
@@ -164,7 +166,7 @@ def commit(samples: Samples, limits: Limits, begun: float, say: Callable[[str], 
     build = Build(receipt, samples, shards_written, time.perf_counter() - begun)
     states = {entry.file: file_state(os.stat(target.out / entry.file)) for entry in receipt.shards}
     states[RECEIPT] = _sha256_of(target.out / RECEIPT)
-    if samples.computed or shards_written or recorded_states(target.build_file) != states or not target.build_file.is_file():
+    if samples.computed or shards_written or recorded_states(target.build_file) != states:
         record = build_record(samples, build.written, build.seconds, states)
         try:
             write_atomic(target.build_file, record, durable=False)
@@ -316,9 +318,3 @@ def _check_rejected(rejections: Sequence[Rejection], files: int, limits: Limits)
         f"{broken} rejections on {files} files, more than --max-rejected {limits.max_rejected:g} % (--strict is 0): "
         f"{named[:2000]}. Mend or remove them, or raise the limit; nothing was committed"
     )
-
-
-def _check_any(samples: Samples) -> None:
-    """Reject a build that yields no sample from a folder with files in it."""
-    if not samples.keys and samples.found.files:
-        raise QualityError(nothing_to_build(samples.found, samples.rejections))

@@ -80,8 +80,7 @@ def make_task(found: Index, target: Target, breast: Breast, store: str, *, retry
     return SampleTask(
         root=os.path.abspath(found.source.root),
         store=store,
-        cc=breast.cc,
-        mlo=breast.mlo,
+        views=breast.views,
         states=(found.files[cc].state if cc else "", found.files[mlo].state if mlo else ""),
         digests=(digests.get(cc), digests.get(mlo)),
         policy=found.source.policy,

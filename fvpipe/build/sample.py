@@ -34,23 +34,17 @@ NOT_LISTED = "is not there, or not the file that the manifest lists; run `fvpipe
 
 @dataclass(frozen=True, slots=True)
 class SampleTask:
-    """One breast to make, as it travels to a worker; the values of a view that it lacks are None or empty."""
+    """One breast to make, as it travels to a worker; pairs are of :data:`VIEWS`, None or empty for a view that it lacks."""
 
     root: str
     store: str  # empty: the sample comes back with the answer
-    cc: ImageRecord | None
-    mlo: ImageRecord | None
+    views: tuple[ImageRecord | None, ImageRecord | None]
     states: tuple[str, str]  # of both files, as the index listed them
     digests: tuple[Digest | None, Digest | None]  # of both files, as the index read them; None: not known
     policy: HeaderPolicy
     pipeline: Pipeline
     retry: bool = False  # make again what was rejected, or is damaged in the store
     headers: tuple[ImageHeader | None, ImageHeader | None] = (None, None)  # as the index parsed them; None: not at hand
-
-    @property
-    def views(self) -> tuple[ImageRecord | None, ImageRecord | None]:
-        """CC and MLO, in the order of :data:`VIEWS`."""
-        return self.cc, self.mlo
 
     @property
     def images(self) -> tuple[ImageRecord, ...]:
@@ -98,8 +92,8 @@ def make_samples(tasks: Sequence[SampleTask]) -> list[SampleResult]:
 def make_sample(task: SampleTask) -> SampleResult:
     """Read the files, decode, segment, fuse, and store the sample (or why there is none)."""
     clock = _Clock()
-    read = _read(task, clock)
-    return read if isinstance(read, SampleResult) else _finish(task, read, clock)
+    files = _read(task, clock)
+    return files if isinstance(files, SampleResult) else _finish(task, files, clock)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -129,35 +123,39 @@ def trace_sample(task: SampleTask) -> SampleTrace:
         A file is not there, or not what the task lists; or the breast is rejected.
     """
     clock = _Clock()
-    read = _read(task, clock)
-    if isinstance(read, SampleResult):
-        path = read.unreadable.what if read.unreadable else read.changed
+    files = _read(task, clock)
+    if isinstance(files, SampleResult):
+        path = files.unreadable.what if files.unreadable else files.changed
         view = next(view for view, image in zip(VIEWS, task.views, strict=True) if image and image.path == path)
-        raise InputError(f"its {view} {f'cannot be read: {read.unreadable.detail}' if read.unreadable else NOT_LISTED}")
-    made = _make(task, read, clock)
+        raise InputError(f"its {view} {f'cannot be read: {files.unreadable.detail}' if files.unreadable else NOT_LISTED}")
+    made = _make(task, files, clock)
     if isinstance(made, ViewRejection):
         raise InputError(f"{f'its {made.view}' if made.view else 'it'} is rejected: {made.reason}: {made.detail}")
     return made
 
 
 @dataclass(frozen=True, slots=True)
-class _Read:
-    """Both files as read; entries of a view that the breast lacks are None, or have no digest."""
+class _File:
+    """The file of one view, as read."""
 
-    files: Sequence[memoryview | None]
-    headers: Sequence[ImageHeader | None]
-    digests: tuple[Digest, Digest]
+    data: memoryview
+    header: ImageHeader
+    digest: Digest
+
+    def decode(self, pipeline: Pipeline, level: int) -> DecodedImage:
+        """Decode its pixels, halved `level` times."""
+        return decode_image(self.data, self.header, pipeline.voi, self.digest, level)
 
 
-def _read(task: SampleTask, clock: _Clock) -> _Read | SampleResult:
-    files, headers = list[memoryview | None](), list[ImageHeader | None]()
-    digests = list[Digest]()
-    indexed = zip(task.views, task.states, task.digests, task.headers, strict=True)
-    for record, state, expected, known in indexed:
+_Files = Sequence[_File | None]
+"""Of CC and MLO; None for a view that the breast lacks."""
+
+
+def _read(task: SampleTask, clock: _Clock) -> _Files | SampleResult:
+    files = list[_File | None]()
+    for record, state, expected, known in zip(task.views, task.states, task.digests, task.headers, strict=True):
         if record is None:
             files.append(None)
-            headers.append(None)
-            digests.append(NO_DIGEST)
             continue
         try:
             read = read_contents(Path(task.root) / record.path, state)
@@ -171,14 +169,12 @@ def _read(task: SampleTask, clock: _Clock) -> _Read | SampleResult:
         if header is None:
             return SampleResult(changed=record.path)
         clock.lap("header")
-        files.append(read.data)
-        headers.append(header)
-        digests.append(read.digest)
-    return _Read(files, headers, digest_pair(digests))
+        files.append(_File(read.data, header, read.digest))
+    return files
 
 
-def _finish(task: SampleTask, read: _Read, clock: _Clock) -> SampleResult:
-    digests = read.digests
+def _finish(task: SampleTask, files: _Files, clock: _Clock) -> SampleResult:
+    digests = digest_pair(file.digest if file else NO_DIGEST for file in files)
     key = key_of(task, digests)
     store = SampleStore(Path(task.store)) if task.store else None
     if store is not None and task.retry:
@@ -186,7 +182,7 @@ def _finish(task: SampleTask, read: _Read, clock: _Clock) -> SampleResult:
             store.rejection_path(key).unlink()
     if store is not None and (_is_sound(store, key, digests) if task.retry else store.has(key)):
         return SampleResult(digests, key, seconds=clock.seconds)
-    made = _make(task, read, clock)
+    made = _make(task, files, clock)
     sample = made.sample if isinstance(made, SampleTrace) else made
     if store is not None:
         store.put(key, sample)
@@ -201,23 +197,21 @@ def _is_sound(store: SampleStore, key: Digest, digests: tuple[Digest, Digest]) -
     return isinstance(found, FusedSample) and found.source_digests == digests
 
 
-def _make(task: SampleTask, read: _Read, clock: _Clock) -> SampleTrace | ViewRejection:
-    files, headers, digests = read.files, read.headers, read.digests
-    images, dates = list[DecodedImage | None](), {header.acquisition_date for header in headers if header}
-    for view, header, data, digest in zip(VIEWS, headers, files, digests, strict=True):
-        if header is None or data is None:
+def _make(task: SampleTask, files: _Files, clock: _Clock) -> SampleTrace | ViewRejection:
+    images = list[DecodedImage | None]()
+    for view, file in zip(VIEWS, files, strict=True):
+        if file is None:
             images.append(None)
             continue
         try:
-            level = frame_level((header.layout.rows, header.layout.columns), task.pipeline)
-            images.append(decode_image(data, header, task.pipeline.voi, digest, level))
+            images.append(file.decode(task.pipeline, frame_level(_shape(file), task.pipeline)))
         except RejectedFile as rejected:
             return ViewRejection(view, rejected.reason, rejected.detail)
     clock.lap("decode")
     constant = [image is not None and is_constant(image) for image in images]
     if any(constant) and task.pipeline.constant == "reject":
         return ViewRejection(VIEWS[constant.index(True)], Reason.CONSTANT_VIEW, CONSTANT_VIEW)
-    if not any(constant) and _same_pixels(images, files, headers):
+    if not any(constant) and _same_pixels(images, files):
         pixels = digest_pair(image.pixel_digest if image else NO_DIGEST for image in images)
         return ViewRejection(None, Reason.IDENTICAL_VIEWS, IDENTICAL_VIEWS, pixels)
     traced = [trace_segmentation(image, task.pipeline.segment) if image else (None, None) for image in images]
@@ -228,23 +222,24 @@ def _make(task: SampleTask, read: _Read, clock: _Clock) -> SampleTrace | ViewRej
         if outline and outline.verdict not in task.pipeline.segment.build:
             return ViewRejection(VIEWS[i], Reason.CROP_REJECTED, _why_rejected(outline, task.pipeline))
     for i, level in enumerate(crop_levels(found, task.pipeline)):
-        image, header, data = images[i], headers[i], files[i]
+        image, file = images[i], files[i]
         # Where the crop is small, its pixels are decoded again, and its box stays.
-        if image and header and data is not None and image.scale > 1 << level:
+        if image and file and image.scale > 1 << level:
             try:
-                finer = decode_image(data, header, task.pipeline.voi, digests[i], level)
+                finer = file.decode(task.pipeline, level)
             except RejectedFile as rejected:
                 return ViewRejection(VIEWS[i], rejected.reason, rejected.detail)
             # The digest must not depend on the other view: the same image in another pair has the same.
             images[i] = replace(finer, pixel_digest=image.pixel_digest)
     clock.lap("decode")
     sample = fuse(images, found, task.pipeline)
-    flags = constant_flags(sample.flags, constant) | disagreement_flags(task.cc, task.mlo, sample) | header_flags(*task.images)
-    flags |= Flag.DATES_DIFFER if len(dates - {""}) > 1 else NO_FLAG
+    flags = constant_flags(sample.flags, constant) | disagreement_flags(*task.views, sample) | header_flags(*task.images)
+    dates = {file.header.acquisition_date for file in files if file} - {""}
+    flags |= Flag.DATES_DIFFER if len(dates) > 1 else NO_FLAG
     clock.lap("fuse")
     cc, mlo = (
-        ViewTrace(header, image, outline, trace) if header and image and outline else None
-        for header, image, (outline, trace) in zip(headers, images, traced, strict=True)
+        ViewTrace(file.header, image, outline, trace) if file and image and outline else None
+        for file, image, (outline, trace) in zip(files, images, traced, strict=True)
     )
     return SampleTrace((cc, mlo), replace(sample, flags=flags))
 
@@ -254,17 +249,19 @@ def _why_rejected(found: Segmentation, pipeline: Pipeline) -> str:
     return f"the verdict on the crop is {found.verdict}: {why}; segment.build is {', '.join(pipeline.segment.build)}"
 
 
-def _same_pixels(
-    images: Sequence[DecodedImage | None], files: Sequence[memoryview | None], headers: Sequence[ImageHeader | None]
-) -> bool:
+def _shape(file: _File) -> tuple[int, int]:
+    return file.header.layout.rows, file.header.layout.columns
+
+
+def _same_pixels(images: Sequence[DecodedImage | None], files: _Files) -> bool:
     """Whether both views are one image, mirrored or turned or not; decoded at different resolutions, both are decoded whole."""
     cc, mlo = images
-    read = [(file, header) for file, header in zip(files, headers, strict=True) if file is not None and header]
-    if cc is None or mlo is None or len({(header.layout.rows, header.layout.columns) for _, header in read}) > 1:
+    read = [file for file in files if file]
+    if cc is None or mlo is None or len(set(map(_shape, read))) > 1:
         return False
     if cc.scale != mlo.scale:
         try:
-            cc, mlo = (decode_image(file, header) for file, header in read)
+            cc, mlo = (decode_image(file.data, file.header) for file in read)
         except RejectedFile:
             return False  # damage in a resolution that the pipeline does not use: no copy of an image that is whole
     return unturned(cc.pixel_digest) == unturned(mlo.pixel_digest)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from fvpipe.cli.options import (
     FOLDER,
     NumberRange,
     dataset_option,
-    label_options,
+    folder_options,
     label_rules,
     make_workers,
     reading_options,
@@ -74,8 +73,7 @@ def index(
 @dataset_option
 @click.option("--dicom", type=FOLDER, default=None, help="Outside a project: folder of DICOM files.")
 @click.option("--out", type=FOLDER, default=None, help="Outside a project: shard folder to write.")
-@click.option("--adapter", default=None, help="With --dicom: one of `fvpipe datasets`, or a .yaml file. [table]")
-@label_options
+@folder_options
 @click.option("--name", default=None, help="With --dicom: name of the data set in the shards. [adapter]")
 @click.option("--samples", type=FOLDER, default=None, help="Sample store. [cache/samples, or OUT/.samples]")
 @click.option("--shard-count", type=click.IntRange(1), default=None, help="With --dicom: number of shards. [16]")
@@ -127,8 +125,6 @@ def build_shards(
     2 written, 0 rejected; 4 made, 0 reused in 1.6 s -> cache/shards/cropped/cbis
     $ fvpipe build-shards --pipeline cropped --dicom DIR --out DIR
     """
-    if math.isnan(max_fallback) or (max_rejected is not None and math.isnan(max_rejected)):
-        raise click.UsageError("a limit in percent is a number")
     if (dicom is None) != (out is None):
         raise click.UsageError("--dicom and --out go together")
     if dicom is None and any(option for option in (adapter, labels, columns, classes, name, shard_count)):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fvpipe.cli.options import FILE, FOLDER, dataset_option, grid_options, json_option
+from fvpipe.cli.options import FOLDER, dataset_option, grid_options, json_option, metrics_option
 from fvpipe.cli.output import SHOWN, echo, warn
 from fvpipe.errors import InputError, ParameterError
 
@@ -71,7 +71,7 @@ def split(names: tuple[str, ...], as_json: bool) -> None:
 
 @click.command()
 @dataset_option
-@click.option("--out", type=FILE, default=None, help="Also write the numbers to this file, for DVC metrics.")
+@metrics_option
 @json_option
 def table1(datasets: tuple[str, ...], out: Path | None, as_json: bool) -> None:
     """Compare the data sets with the paper's Table 1.
@@ -93,7 +93,7 @@ def table1(datasets: tuple[str, ...], out: Path | None, as_json: bool) -> None:
 
 @click.command()
 @grid_options
-@click.option("--out", type=FILE, default=None, help="Also write the numbers to this file, for DVC metrics.")
+@metrics_option
 @click.option("--cards", type=FOLDER, default=None, help="Folder for a model card and checklists of each model.")
 @json_option
 def evaluate(out: Path | None, cards: Path | None, as_json: bool, **chosen: Any) -> None:
@@ -119,7 +119,7 @@ def evaluate(out: Path | None, cards: Path | None, as_json: bool, **chosen: Any)
 
 @click.command()
 @grid_options
-@click.option("--out", type=FILE, default=None, help="Also write the numbers to this file, for DVC metrics.")
+@metrics_option
 @json_option
 def table2(out: Path | None, as_json: bool, **chosen: Any) -> None:
     """Compare trained models with the paper's Table 2.

@@ -6,6 +6,7 @@ import json
 import os
 import stat
 import sys
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,8 +18,8 @@ from fvpipe.cli.options import (
     FOLDER,
     NumberRange,
     dataset_option,
+    folder_options,
     json_option,
-    label_options,
     label_rules,
     make_workers,
     reading_options,
@@ -28,9 +29,8 @@ from fvpipe.cli.output import echo, print_rejections, rejected_words, say
 from fvpipe.errors import ParameterError
 
 if TYPE_CHECKING:
-    from fvpipe.config.pipeline import Pipeline
-    from fvpipe.datasets.source import Source
-    from fvpipe.execution.workers import Workers
+    from fvpipe.reasons import Rejection
+    from fvpipe.report.audit import Audit
 
 
 class _SampleSize(click.ParamType[int]):
@@ -110,8 +110,7 @@ def inspect(path: Path, adapter: str | None, pipeline: str, png: Path | None, ti
 @click.command()
 @dataset_option
 @click.option("--dicom", type=FOLDER, default=None, help="Outside a project: folder of DICOM files.")
-@click.option("--adapter", default=None, help="With --dicom: one of `fvpipe datasets`, or a .yaml file. [table]")
-@label_options
+@folder_options
 @click.option("--pipeline", default="cropped", show_default=True, help="Pipeline whose window and segmentation are used.")
 @click.option("--out", type=FILE, default=None, help="Page to write. [cache/reports/audit-<dataset>.html]")
 @click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="Number of worst crops shown.")
@@ -160,9 +159,14 @@ def audit(
     $ fvpipe audit --dicom DIR --adapter cmmd --out audit.html
     $ fvpipe audit --dicom DIR --compare 500 --seed 1
     """
+    from fvpipe import flow
     from fvpipe.config.pipeline import load_pipeline
     from fvpipe.project.project import Project
+    from fvpipe.project.stages import open_file_cache
     from fvpipe.project.standalone import standalone_source
+    from fvpipe.report.audit import audit as audit_images
+    from fvpipe.report.audit import write_audit
+    from fvpipe.report.compare_decoders import compare_decoders, comparison_text
 
     if compare is not None and out is not None:
         raise click.UsageError("--compare writes no page: leave --out out")
@@ -180,55 +184,35 @@ def audit(
         if out is not None and len(sources) != 1:
             raise click.UsageError("--out goes with one --dataset")
         name, settings = load_pipeline(pipeline, project.folder)
+    results: list[dict[str, Any]] = []
     with make_workers(workers) as pool:
-        if compare is None:
-            results = [_audited(source, (name, settings), samples, out, limit, reread, pool, as_json) for source in sources]
-        else:
-            results = [_compared(source, samples, compare, seed, reread, pool, as_json) for source in sources]
+        for source in sources:
+            with open_file_cache(source, samples, reread=reread, say=say) as file_cache:
+                found = flow.index(source, pool, file_cache)
+                rejected: Iterable[Rejection] = ()
+                if compare is not None:
+                    compared = compare_decoders(found, compare or None, seed, pool)
+                    results.append(asdict(compared))
+                    text = comparison_text(compared)
+                else:
+                    audited, images = audit_images(found, name, settings, pool, file_cache, limit)
+                    page = out or Path("cache/reports") / f"audit-{source.name}.html"
+                    write_audit(audited, images, page)
+                    results.append(audited.to_json() | {"out": str(page)})
+                    text, rejected = f"{_audit_text(audited)}; {len(images)} images -> {page}", audited.rejected
+            if not as_json:
+                echo(text)
+                print_rejections(rejected)
     if as_json:
         echo(json.dumps(results, indent=1))
     if any(result.get("differing") for result in results):
         sys.exit(1)
 
 
-def _audited(
-    source: Source,
-    pipeline: tuple[str, Pipeline],
-    samples: Path,
-    out: Path | None,
-    limit: int,
-    reread: bool,
-    pool: Workers,
-    as_json: bool,
-) -> dict[str, Any]:
-    from fvpipe.flow import index
-    from fvpipe.project.stages import open_file_cache
-    from fvpipe.report.audit import audit, write_audit
-
-    page = out or Path("cache/reports") / f"audit-{source.name}.html"
-    with open_file_cache(source, samples, reread=reread, say=say) as file_cache:
-        result, images = audit(index(source, pool, file_cache), *pipeline, pool, file_cache, limit)
-    write_audit(result, images, page)
-    if not as_json:
-        read = f"{result.measured} of {result.images} images read, {rejected_words(result.rejections)}"
-        crops = ", ".join(f"{count} {verdict.replace('_', ' ')}" for verdict, count in result.verdicts.items())
-        echo(f"{result.dataset}: {read}; crops: {crops}; {len(images)} images -> {page}")
-        print_rejections(result.rejected)
-    return result.to_json() | {"out": str(page)}
-
-
-def _compared(
-    source: Source, samples: Path, size: int, seed: int, reread: bool, pool: Workers, as_json: bool
-) -> dict[str, Any]:
-    from fvpipe.flow import index
-    from fvpipe.project.stages import open_file_cache
-    from fvpipe.report.compare_decoders import compare_decoders, comparison_text
-
-    with open_file_cache(source, samples, reread=reread, say=say) as file_cache:
-        result = compare_decoders(index(source, pool, file_cache), size or None, seed, pool)
-    if not as_json:
-        echo(comparison_text(result))
-    return asdict(result)
+def _audit_text(result: Audit) -> str:
+    read = f"{result.measured} of {result.images} images read, {rejected_words(result.rejections)}"
+    crops = ", ".join(f"{count} {verdict.replace('_', ' ')}" for verdict, count in result.verdicts.items())
+    return f"{result.dataset}: {read}; crops: {crops}"
 
 
 @click.command()

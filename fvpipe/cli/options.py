@@ -54,6 +54,7 @@ def _pairs(context: click.Context, parameter: click.Parameter, values: tuple[str
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 dataset_option = click.option("--dataset", "datasets", multiple=True, help="Data set of params.yaml; repeatable. [all]")
+metrics_option = click.option("--out", type=FILE, default=None, help="Also write the numbers to this file, for DVC metrics.")
 device_option = click.option(
     "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Device to compute on."
 )
@@ -70,7 +71,8 @@ reading_options = _joined(
     click.option("--reread", is_flag=True, help="Clear the file cache first, so that every file is read."),
     json_option,
 )
-label_options = _joined(
+folder_options = _joined(
+    click.option("--adapter", default=None, help="With --dicom: one of `fvpipe datasets`, or a .yaml file. [table]"),
     click.option("--labels", type=FILE, default=None, help="With --dicom: label table."),
     click.option(
         "--column",
@@ -89,7 +91,7 @@ label_options = _joined(
         help="With --dicom: cell that means malignant, benign or unlabelled; repeatable.",
     ),
 )
-"""The label table of a folder outside a project."""
+"""The adapter and the label table of a folder outside a project."""
 grid_options = _joined(
     click.option("--pipeline", "pipelines", multiple=True, help="Pipeline of the shards; repeatable. [pipelines]"),
     click.option("--split", "splits", multiple=True, help="Split, or one fold of it; repeatable. [runs.splits]"),
@@ -100,7 +102,7 @@ grid_options = _joined(
 
 
 def label_rules(columns: dict[str, str], classes: dict[str, str]) -> Labels:
-    """Make label rules of the values of `label_options`."""
+    """Make label rules of the values of `--column` and `--class`."""
     from fvpipe.config.loading import parse
     from fvpipe.config.project import Labels
 

@@ -9,14 +9,10 @@ import logging
 import multiprocessing
 import tempfile
 from contextlib import ExitStack, suppress
-from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
 import dask
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from distributed import Nanny, Scheduler, Security, SpecCluster, Worker
 from distributed.system import MEMORY_LIMIT
 
@@ -71,7 +67,7 @@ def start_cluster(count: int, threads: bool, start_seconds: float, stack: ExitSt
     scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="fvpipe-workers-", ignore_cleanup_errors=True))
     stack.enter_context(dask.config.set({"temporary-directory": scratch}))
     # The keys live in memory. Workers get them over the pipe that starts them: in no file, argument or environment variable.
-    security = None if threads else _fresh_keys()
+    security = None if threads else Security.temporary()
     place = {"protocol": "inproc://"} if threads else {"protocol": "tls://", "host": HOST}
     options = {
         "nthreads": count if threads else 1,
@@ -103,30 +99,3 @@ def _close(cluster: SpecCluster, kind: type[BaseException] | None, *_: object) -
             child.kill()
     with suppress(Exception):  # the error that is under way says what is wrong
         cluster.close()
-
-
-def _fresh_keys() -> Security:
-    """A key pair and a certificate that only it has signed, for all sides of all connections.
-
-    As ``Security.temporary``, but with an elliptic curve: finding primes for RSA takes a tenth of a second.
-    """
-    key = ec.generate_private_key(ec.SECP256R1())
-    name, now = x509.Name([]), datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=365))
-        .sign(key, hashes.SHA256())
-        .public_bytes(serialization.Encoding.PEM)
-        .decode()
-    )
-    secret = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    ).decode()
-    pairs = {f"tls_{role}_cert": certificate for role in ("client", "scheduler", "worker")}
-    pairs |= {f"tls_{role}_key": secret for role in ("client", "scheduler", "worker")}
-    return Security(require_encryption=True, tls_ca_file=certificate, **pairs)

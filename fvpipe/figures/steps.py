@@ -92,7 +92,7 @@ def trace_pipeline(
             raise InputError(f"its {image.view} {NOT_LISTED} ({header.reason}: {header.detail})")
         records.append(header.record)
     cc, mlo = records
-    made = trace_sample(SampleTask(str(root), "", cc, mlo, ("", ""), digests, policy, pipeline))
+    made = trace_sample(SampleTask(str(root), "", (cc, mlo), ("", ""), digests, policy, pipeline))
     boxes = [CropBox(*(int(side) for side in box)) for box in made.sample.boxes]
     views = {i: view for i in views_in_image(pipeline) if (view := made.views[i])}
     crops = [crop_image(view.image, replace(view.segmentation, box=boxes[i]), pipeline) for i, view in views.items()]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -55,8 +55,7 @@ def find_readings(
         for name in sorted({name for name, _ in held.values()}):
             source = project.source(name, id_key, keep_identifiers=keep_identifiers)
             inside = {path: relative for path, (owner, relative) in held.items() if owner == name}
-            said = _statements(source, inside.values())
-            readings |= {path: _reading(source, said, relative, name) for path, relative in inside.items()}
+            readings |= _read(source, inside, name)
     outside = {path: _absolute(path) for path in paths if path not in readings}
     if outside:
         settings = DataSet(adapter=adapter or "table", identifiers="own" if keep_identifiers else "")
@@ -96,11 +95,11 @@ def _outside(paths: Collection[Path], source: Source) -> dict[Path, Reading]:
         if root := next(filter(holds_a_table, path.parents), None):
             inside[root].append(path)
         elif all(table.optional for table in tables):
-            tried = (_read(replace(source, root=root), [path])[path] for root in path.parents)
+            tried = (_read_below(root, [path], source)[path] for root in path.parents)
             speaks = (reading for reading in tried if reading.rejection is None and reading.stated != NOTHING_STATED)
             readings[path] = next(speaks, readings[path])
     for root, files in inside.items():
-        readings |= _read(replace(source, root=root), files)
+        readings |= _read_below(root, files, source)
     return readings
 
 
@@ -113,20 +112,19 @@ def _without_search(declaration: Declaration) -> Declaration:
     return declaration.model_copy(update={"tables": tuple(tables), "code": ""})  # code would read outlines and the like
 
 
-def _read(source: Source, files: Iterable[Path]) -> dict[Path, Reading]:
-    """Read files below the input folder."""
-    relative = {file: file.relative_to(source.root).as_posix() for file in files}
-    said = _statements(source, relative.values())
-    return {file: _reading(source, said, path, "") for file, path in relative.items()}
+def _read_below(root: Path, files: Iterable[Path], source: Source) -> dict[Path, Reading]:
+    """Read files as those of the input folder `root`."""
+    return _read(replace(source, root=root), {file: file.relative_to(root).as_posix() for file in files}, "")
 
 
-def _statements(source: Source, paths: Iterable[str]) -> Statements:
-    if source.adapter.state_images is None:
-        return Statements()
-    table = source.adapter.read_labels(source.root, source.label_file, source.labels)
-    return collect_statements(source, table, list(paths))
-
-
-def _reading(source: Source, said: Statements, path: str, dataset: str) -> Reading:
+def _read(source: Source, paths: Mapping[Path, str], dataset: str) -> dict[Path, Reading]:
+    """Find what label table and path say of files, whose paths below the input folder are given."""
+    said = Statements()
+    if source.adapter.state_images is not None:
+        table = source.adapter.read_labels(source.root, source.label_file, source.labels)
+        said = collect_statements(source, table, list(paths.values()))
     rejections = {**{rejection.what: rejection for rejection in said.rejections}, **said.not_listed}
-    return Reading(source.policy, said.stated.get(path, NOTHING_STATED), rejections.get(path), dataset)
+    return {
+        file: Reading(source.policy, said.stated.get(path, NOTHING_STATED), rejections.get(path), dataset)
+        for file, path in paths.items()
+    }

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from fvpipe.config.loading import read_yaml
 from fvpipe.config.project import Params
@@ -58,7 +57,7 @@ def _pushed(file: Path) -> Iterator[str]:
     except (ParameterError, KeyError, TypeError, AttributeError, StopIteration):  # none, or none that DVC could read
         return
     for working, path, flags in outputs:
-        if not (isinstance(flags, dict) and _stays(flags)):
+        if not isinstance(flags, dict) or (flags.get("push") is not False and flags.get("cache") is not False):
             known, *filled_in = os.path.join(os.path.abspath(file.parent), working, str(path)).split("${", 1)
             folder, name = os.path.split(known) if filled_in else (known, "")
             yield os.path.join(os.path.realpath(folder), name) + ("${" if filled_in else "")
@@ -71,7 +70,3 @@ def _holds(output: str, place: Path) -> bool:
     return Path(known).is_relative_to(place) or (
         str(place).startswith(known) if filled_in else place.is_relative_to(Path(known))
     )
-
-
-def _stays(flags: dict[str, Any]) -> bool:
-    return flags.get("push") is False or flags.get("cache") is False

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import zlib
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,8 +80,8 @@ def write_shard(
     StorageError
         If the file cannot be written. It is removed.
     """
-    columns: dict[str, list[Any]] = {name: [] for name in _SAMPLE_COLUMNS}
-    flags: dict[str, int] = {}
+    columns: defaultdict[str, list[Any]] = defaultdict(list)
+    flags = Counter[str]()
     image: h5py.Dataset | None = None
     try:
         # The earliest format, so that the bytes do not depend on the version of the HDF5 library. Times are not tracked.
@@ -92,13 +93,9 @@ def write_shard(
                     image.attrs["scale"] = np.float64(SCALES[sample.image.dtype.name])
                 stored = np.ascontiguousarray(sample.image)
                 image[i] = stored
-                for name, value in zip(_SAMPLE_COLUMNS, _sample_columns(sample, row, stored), strict=True):
+                for name, value in _sample_columns(sample, row, stored).items():
                     columns[name].append(value)
-                for name in WARP_COLUMNS:  # of a pipeline that warps; all samples are of one
-                    if (warp := getattr(sample, name)) is not None:
-                        columns.setdefault(name, []).append(warp)
-                for flag in sample.flags | row.flags:
-                    flags[flag.code] = flags.get(flag.code, 0) + 1
+                flags.update(flag.code for flag in sample.flags | row.flags)
                 target.check()
             arrays = {name: np.array(column) for name, column in columns.items()}
             arrays["label"] = np.array([row.label for row in rows], np.int8)
@@ -123,31 +120,26 @@ def write_shard(
             sha256 = hashlib.file_digest(raw, "sha256").hexdigest()
             rest = sha256_outside_images(raw, offset, length)
         size, index = path.stat().st_size, int(attributes["shard_index"])
-        return ShardEntry(shard_name(index), index, len(rows), size, sha256, offset, length, rest, content, flags)
+        return ShardEntry(shard_name(index), index, len(rows), size, sha256, offset, length, rest, content, dict(flags))
     except OSError as error:
         path.unlink(missing_ok=True)
         reason = error.strerror or str(error).partition("\n")[0]
         raise StorageError(f"{path}: cannot be written ({reason}); is the disk full or the folder read-only?") from None
 
 
-def stored_flags(path: Path) -> list[int]:
-    """Flags of the samples of a shard that was just written or verified, in its order."""
-    with h5py.File(path, "r", locking=False) as file:
-        flags: list[int] = file["flags"][()].tolist()
-    return flags
+def stored_facts(path: Path) -> tuple[list[Flag], list[tuple[str, str]]]:
+    """Flags of the samples of a shard that was just written or verified, in its order, and how CC and MLO were resized.
 
-
-def stored_resizing(path: Path) -> list[tuple[str, str]] | None:
-    """How CC and MLO of each sample of such a shard were resized; None if its pipeline warps none.
-
-    ``equal_area``, or ``crop`` where the outline did not allow it; empty for a view that is not in the image.
+    ``equal_area``, or ``crop`` where the outline did not allow it; empty for a view that is not in the image. A pipeline that
+    warps none has no such words.
     """
     with h5py.File(path, "r", locking=False) as file:
+        flags = list(map(Flag, file["flags"][()].tolist()))
         if WARP_COLUMNS[0] not in file:
-            return None
+            return flags, []
         warped = np.isfinite(file[WARP_COLUMNS[0]][:, :, 0])
         words = np.where(file["placement"][:, :, 0] < 0, "", np.where(warped, "equal_area", "crop"))
-        return [(cc, mlo) for cc, mlo in words.tolist()]
+        return flags, [(cc, mlo) for cc, mlo in words.tolist()]
 
 
 class _DeferredErrorFile(io.FileIO):
@@ -182,30 +174,20 @@ class _DeferredErrorFile(io.FileIO):
             raise self._error
 
 
-_SAMPLE_COLUMNS = (
-    "crop_box", "source_shape", "placement", "intensity_range", "breast_area", "breast_mean", "mm_per_pixel", "source_digest",
-    "pixel_digest", "flags", "image_crc32",
-)  # fmt: skip
-
-
-def _sample_columns(sample: FusedSample, row: ShardRow, stored: NDArray[Any]) -> tuple[Any, ...]:
-    return (
-        sample.boxes,
-        sample.source_shape,
-        sample.placement,
-        sample.intensity_range,
-        sample.breast_area,
-        sample.breast_mean,
-        _mm_per_pixel(sample, row),
-        np.array([digest.encode() for digest in sample.source_digests]),
-        np.array([digest.encode() for digest in sample.pixel_digests]),
-        np.uint32(sample.flags | row.flags),
-        np.uint32(zlib.crc32(stored.data)),
-    )
-
-
-def _mm_per_pixel(sample: FusedSample, row: ShardRow) -> NDArray[np.float32]:
-    """Millimeters per pixel of the stored image, (2, 2): CC and MLO, down and across; NaN for a view that is not in it."""
+def _sample_columns(sample: FusedSample, row: ShardRow, stored: NDArray[Any]) -> dict[str, Any]:
+    """Values of one sample by dataset; `stored` is its image, contiguous."""
     scales = np.array([coordinates_of(sample, view).scale() for view in (0, 1)])
-    millimeters: NDArray[np.float32] = (scales * np.array(row.spacing, np.float64)).astype(np.float32)
-    return millimeters
+    warps = {name: getattr(sample, name) for name in WARP_COLUMNS}  # None where the pipeline does not warp
+    return {
+        "crop_box": sample.boxes,
+        "source_shape": sample.source_shape,
+        "placement": sample.placement,
+        "intensity_range": sample.intensity_range,
+        "breast_area": sample.breast_area,
+        "breast_mean": sample.breast_mean,
+        "mm_per_pixel": (scales * np.array(row.spacing, np.float64)).astype(np.float32),  # NaN for a view that is not in it
+        "source_digest": np.array([digest.encode() for digest in sample.source_digests]),
+        "pixel_digest": np.array([digest.encode() for digest in sample.pixel_digests]),
+        "flags": np.uint32(sample.flags | row.flags),
+        "image_crc32": np.uint32(zlib.crc32(stored.data)),
+    } | {name: warp for name, warp in warps.items() if warp is not None}

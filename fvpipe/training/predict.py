@@ -161,7 +161,7 @@ def predict(
         breast = breasts.pop(0)
         # No folder scan has seen these files: their headers are compared.
         policy = readings[breast.images[0].path].policy
-        sample = _sample(SampleTask(str(root), "", breast.cc, breast.mlo, ("", ""), (None, None), policy, settings))
+        sample = _sample(SampleTask(str(root), "", breast.views, ("", ""), (None, None), policy, settings))
         if isinstance(sample, FusedSample):
             predictions.append(_predict(names[0] if names else "", breast, sample, model))
             continue
