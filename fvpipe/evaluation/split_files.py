@@ -39,9 +39,7 @@ def write_splits(project: Project, names: Sequence[str]) -> list[dict[str, Any]]
         A setting that keeps patients apart does not.
     """
     _keep_in_git(project)  # before a row that must not be published is written
-    used = list(
-        dict.fromkeys(d for name in names for d in (*project.params.splits[name].datasets, *project.params.splits[name].test))
-    )
+    used = dict.fromkeys(dataset for name in names for dataset in project.params.splits[name].all_datasets)
     candidates, near, comparable = _candidates(project, used)
     results, tables = [], {}
     for name in names:
@@ -183,7 +181,7 @@ def _keep_in_git(project: Project) -> None:
     """Write the .gitignore that keeps only splits whose every data set may be published."""
     lines = []
     for name, settings in sorted(project.params.splits.items()):
-        if all(_publishable(project, dataset) for dataset in (*settings.datasets, *settings.test)):
+        if all(_publishable(project, dataset) for dataset in settings.all_datasets):
             lines += [f"!/{file}.csv\n" for file in settings.files(name)]
     write_if_changed(project.splits / ".gitignore", (IGNORED + "".join(lines)).encode())
 

@@ -85,8 +85,7 @@ def split(candidates: Iterable[Candidate], plan: Split, fold: int = 0) -> list[A
     list of Assignment
         Sorted by data set and breast.
     """
-    wanted = {*plan.datasets, *plan.test}
-    usable = (c for c in candidates if c.dataset in wanted and c.label >= 0 and plan.views in c.views)
+    usable = (c for c in candidates if c.dataset in plan.all_datasets and c.label >= 0 and plan.views in c.views)
     chosen = sorted(usable, key=lambda c: (c.dataset, c.breast_id))
     groups = _groups(chosen, plan)
     match plan.setting:

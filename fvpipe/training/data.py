@@ -74,7 +74,7 @@ def load_cohort(project: Project, pipeline: str, split: str) -> Cohort:
     path = project.splits / f"{split}.csv"
     if not path.is_file():
         raise InputError(f"{path}: not found; run `fvpipe split` first")
-    names = dict.fromkeys((*settings.datasets, *settings.test))
+    names = settings.all_datasets
     parts = read_split(path, names)
     opened = {name: _open(project, pipeline, name) for name in names}
     where = {(name, breast): i for name, shards in opened.items() for i, breast in enumerate(shards.breast_ids.tolist())}
