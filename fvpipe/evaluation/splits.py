@@ -18,6 +18,9 @@ from itertools import accumulate
 from blake3 import blake3
 
 from fvpipe.config.project import Split
+from fvpipe.errors import LeakError
+from fvpipe.imaging.pixel_digest import unturned
+from fvpipe.shards.reader import Shards
 
 
 class Part(StrEnum):
@@ -58,6 +61,12 @@ class Candidate:
     def patient(self) -> tuple[str, str]:
         """Data set and patient."""
         return self.dataset, self.patient_id
+
+    @staticmethod
+    def digests_of(shards: Shards, i: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """`sources` and `pixels` of sample `i` of a shard folder."""
+        sources, pixels = ([each.decode() for each in shards.columns[f"{of}_digest"][i] if each] for of in ("source", "pixel"))
+        return tuple(sources), tuple(map(unturned, pixels))
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +196,16 @@ def leaks(assignments: Iterable[Assignment], plan: Split) -> list[Leak]:
         if len(parts) > 1:
             found.append(Leak(kind, parts, tuple(f"{a.candidate.dataset}/{a.candidate.breast_id}" for a in group)))
     return found
+
+
+def reject_leaks(assignments: Iterable[Assignment], plan: Split, where: object, advice: str) -> None:
+    """Raise a LeakError if there are :func:`leaks`: it names `where` they are, the first of them, and what to do."""
+    if found := leaks(assignments, plan):
+        first = found[0]
+        raise LeakError(
+            f"{where}: {len(found)} leak(s); the first: the same {first.kind} is in {' and '.join(first.parts)} "
+            f"({', '.join(first.breasts[:4])}){advice}"
+        )
 
 
 def leak_rate(assignments: Sequence[Assignment]) -> float | None:
