@@ -220,7 +220,7 @@ def different_breasts(pooled: Iterable[PooledRuns]) -> list[str]:
     used: dict[tuple[str, str], dict[str, set[tuple[str, str, str]]]] = defaultdict(dict)
     for pool in pooled:
         for part in DIFFERENT_BREASTS:
-            breasts = {(fold.record.run.split, p.dataset, p.breast_id) for fold in pool.folds for p in fold.part(part)}
+            breasts = {(fold.record.run.split, *p.key) for fold in pool.folds for p in fold.part(part)}
             used[titled(pool.key[1], pool.record.simulated), part].setdefault(pool.key[0], breasts)
     lines = []
     for (split, part), pipelines in used.items():
@@ -309,7 +309,7 @@ def compare_models(pooled: Sequence[PooledRuns]) -> list[ModelComparison]:
     """Compare each two models of one recipe on the same pipeline and split, by the mean probability of their seeds."""
     found = []
     for a, b in combinations(pooled, 2):
-        same = [(p.dataset, p.breast_id) for p in a.test] == [(p.dataset, p.breast_id) for p in b.test]
+        same = [p.key for p in a.test] == [p.key for p in b.test]
         if a.key[:2] == b.key[:2] and same:
             differs = differences_text(training_differences(a, b))
             difference = None if differs else compare_auc(a.truth, a.mean_scores, b.mean_scores)

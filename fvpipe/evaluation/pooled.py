@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fvpipe.config.pipeline import Pipeline
 from fvpipe.config.training import Evaluate, Recipe
 from fvpipe.errors import InputError
 from fvpipe.evaluation.intervals import Estimate, bootstrap
@@ -72,7 +71,7 @@ class PooledRuns:
                 f"{names}: recipe, pipeline, initial weights or training code differ; train them again (`fvpipe train`)"
             )
         test = tuple(p for part in parts for p in part[0])
-        if len({(p.dataset, p.breast_id) for p in test}) < len(test):
+        if len({p.key for p in test}) < len(test):
             raise InputError(f"{names}: a breast is tested in two folds, so these are of two splits; train them again")
         label_of = _labels(runs[:1])
         if any(_relabelled(label_of, _labels([run])) for run in runs):
@@ -125,11 +124,6 @@ class PooledRuns:
         return [(p.dataset, p.patient_id) for p in self.test]
 
     @property
-    def pipeline(self) -> Pipeline:
-        """Settings of the pipeline."""
-        return self.record.pipeline
-
-    @property
     def by_patient(self) -> PooledRuns:
         """One row a patient: malignant if any of its test breasts is, with the greatest of their probabilities."""
         owners, owner = np.unique([repr(patient) for patient in self.patients], return_inverse=True)
@@ -165,7 +159,7 @@ class PooledRuns:
 def _tested(seeds: Sequence[TrainedRun], names: str) -> list[tuple[Prediction, ...]]:
     """Test predictions of the seeds of one fold."""
     parts = [run.part("test") for run in seeds]
-    keys = [[(p.dataset, p.breast_id, p.label) for p in part] for part in parts]
+    keys = [[(p.key, p.label) for p in part] for part in parts]
     if any(other != keys[0] for other in keys):
         raise InputError(f"{names}: did not predict the same breasts; train them again (`fvpipe train`)")
     alike = [(*_recipe(run.record), run.record.parts, run.record.split_digest) for run in seeds]
@@ -181,7 +175,7 @@ Labels = dict[tuple[str, str], int]
 
 
 def _labels(runs: Sequence[TrainedRun]) -> Labels:
-    return {(p.dataset, p.breast_id): p.label for run in runs for p in run.predictions}
+    return {p.key: p.label for run in runs for p in run.predictions}
 
 
 def _relabelled(first: Labels, second: Labels) -> list[tuple[str, str]]:
@@ -209,8 +203,8 @@ def pool_runs(trained: Sequence[TrainedRun]) -> list[PooledRuns]:
 
 def on_common_breasts(first: PooledRuns, second: PooledRuns) -> tuple[PooledRuns, PooledRuns]:
     """Both on the test breasts that both have, in the order of the first."""
-    place = {(p.dataset, p.breast_id): i for i, p in enumerate(second.test)}
-    pairs = [(i, place[p.dataset, p.breast_id]) for i, p in enumerate(first.test) if (p.dataset, p.breast_id) in place]
+    place = {p.key: i for i, p in enumerate(second.test)}
+    pairs = [(i, place[p.key]) for i, p in enumerate(first.test) if p.key in place]
     mine, theirs = np.array(pairs, np.int64).reshape(-1, 2).T
     return first.part(mine), second.part(theirs)
 
@@ -245,7 +239,7 @@ def recipe_differences(first: Recipe, second: Recipe) -> Differences:
 
 def pipeline_differences(first: PooledRuns, second: PooledRuns) -> Differences:
     """Compare the settings of two pipelines."""
-    return _differences(*(_flat(pool.pipeline.model_dump(mode="json")) for pool in (first, second)))
+    return _differences(*(_flat(pool.record.pipeline.model_dump(mode="json")) for pool in (first, second)))
 
 
 def _flat(settings: dict[str, Any], above: str = "") -> dict[str, Any]:

@@ -49,7 +49,7 @@ def write_splits(project: Project, names: Sequence[str]) -> list[dict[str, Any]]
             if not any(a.part is Part.TEST for a in assignments):
                 raise InputError(f"split '{file}': no test breast; {_why_empty(plan, candidates)}. Nothing was written")
             path = project.splits / f"{file}.csv"
-            rows = ([a.candidate.dataset, a.candidate.breast_id, a.candidate.patient_id, a.part.value] for a in assignments)
+            rows = ([*a.candidate.key, a.candidate.patient_id, a.part.value] for a in assignments)
             tables[path] = format_csv(COLUMNS, rows)
             results.append(_result(file, plan, assignments, near, comparable, path))
     for path, table in tables.items():
@@ -147,7 +147,7 @@ def _result(
     comparable: dict[str, int],
     path: Path,
 ) -> dict[str, Any]:
-    parts = {f"{a.candidate.dataset}/{a.candidate.breast_id}": a.part for a in assignments}
+    parts = {"/".join(a.candidate.key): a.part for a in assignments}
     across = [pair for pair in near if pair[0] in parts and pair[1] in parts and parts[pair[0]] != parts[pair[1]]]
     return {
         "split": name,

@@ -58,6 +58,11 @@ class Candidate:
     views: frozenset[str] = frozenset({"cc", "mlo", "both"})
 
     @property
+    def key(self) -> tuple[str, str]:
+        """Data set and breast."""
+        return self.dataset, self.breast_id
+
+    @property
     def patient(self) -> tuple[str, str]:
         """Data set and patient."""
         return self.dataset, self.patient_id
@@ -95,7 +100,7 @@ def split(candidates: Iterable[Candidate], plan: Split, fold: int = 0) -> list[A
         Sorted by data set and breast.
     """
     usable = (c for c in candidates if c.dataset in plan.all_datasets and c.label >= 0 and plan.views in c.views)
-    chosen = sorted(usable, key=lambda c: (c.dataset, c.breast_id))
+    chosen = sorted(usable, key=lambda c: c.key)
     groups = _groups(chosen, plan)
     match plan.setting:
         case "cross":
@@ -122,7 +127,7 @@ def _places(candidates: Sequence[Candidate], groups: Mapping[tuple[str, str], st
     """
     members: dict[str, list[Candidate]] = defaultdict(list)
     for c in candidates:
-        members[groups[c.dataset, c.breast_id]].append(c)
+        members[groups[c.key]].append(c)
     strata: dict[tuple[str, int], list[str]] = defaultdict(list)
     for name, group in members.items():
         strata[name.partition("\0")[0], max(c.label for c in group)].append(name)
@@ -133,7 +138,7 @@ def _places(candidates: Sequence[Candidate], groups: Mapping[tuple[str, str], st
         total = sum(counts)
         for name, count, end in zip(names, counts, accumulate(counts), strict=True):
             places[name] = (2 * end - count) / (2 * total)
-    return [places[groups[c.dataset, c.breast_id]] for c in candidates]
+    return [places[groups[c.key]] for c in candidates]
 
 
 def _groups(candidates: Sequence[Candidate], plan: Split) -> dict[tuple[str, str], str]:
@@ -145,15 +150,11 @@ def _groups(candidates: Sequence[Candidate], plan: Split) -> dict[tuple[str, str
             parent[name] = name = parent[parent[name]]
         return name
 
-    names = {}
-    for c in candidates:
-        unit = c.patient_id if plan.patients_apart else c.breast_id
-        names[c.dataset, c.breast_id] = f"{c.dataset}\0{unit}"
+    names = {c.key: f"{c.dataset}\0{c.patient_id if plan.patients_apart else c.breast_id}" for c in candidates}
     first: dict[str, str] = {}
     for c in candidates:
         for pixels in c.pixels:
-            a = root(names[c.dataset, c.breast_id])
-            b = root(first.setdefault(pixels, names[c.dataset, c.breast_id]))
+            a, b = root(names[c.key]), root(first.setdefault(pixels, names[c.key]))
             parent[max(a, b)] = min(a, b)
     return {key: root(name) for key, name in names.items()}
 
@@ -194,7 +195,7 @@ def leaks(assignments: Iterable[Assignment], plan: Split) -> list[Leak]:
     for (kind, _), group in sorted(members.items()):
         parts = tuple(sorted({a.part for a in group}))
         if len(parts) > 1:
-            found.append(Leak(kind, parts, tuple(f"{a.candidate.dataset}/{a.candidate.breast_id}" for a in group)))
+            found.append(Leak(kind, parts, tuple("/".join(a.candidate.key) for a in group)))
     return found
 
 

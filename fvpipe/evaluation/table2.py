@@ -280,7 +280,7 @@ def second_view(pooled: Sequence[PooledRuns], settings: Evaluate) -> list[Pipeli
         for both in pooled
         for one in pooled
         if both.key[1:] == one.key[1:]
-        and len(needed_views(both.pipeline)) > len(needed_views(one.pipeline))
+        and len(needed_views(both.record.pipeline)) > len(needed_views(one.record.pipeline))
         and all(name == "size" or name.startswith("fuse.") for name in pipeline_differences(both, one))
     ]
 

@@ -224,6 +224,11 @@ class Prediction:
     manufacturer: str
     size: str
 
+    @property
+    def key(self) -> tuple[str, str]:
+        """Data set and breast."""
+        return self.dataset, self.breast_id
+
 
 COLUMNS = tuple(field.name for field in fields(Prediction))
 
