@@ -15,7 +15,7 @@ from fvpipe.config.training import Evaluate, Recipe
 from fvpipe.errors import InputError
 from fvpipe.evaluation.intervals import Estimate, bootstrap
 from fvpipe.evaluation.metrics import compute_metrics
-from fvpipe.evaluation.training_record import Prediction, Record, TrainedRun, labels, probabilities, titled
+from fvpipe.evaluation.training_record import Prediction, Record, TrainedRun, titled
 
 Metrics = Callable[[NDArray[np.float64]], dict[str, NDArray[np.float64]]]
 """Weights of shape (b, n) -> each metric, shape (b,)."""
@@ -76,10 +76,10 @@ class PooledRuns:
         label_of = _labels(runs[:1])
         if any(_relabelled(label_of, _labels([run])) for run in runs):
             raise InputError(f"{names}: a breast has another label in each; train them again (`fvpipe train`)")
-        scores = np.concatenate([[probabilities(one) for one in part] for part in parts], axis=1)
+        of_folds = [np.array([[p.probability for p in one] for one in part], np.float64) for part in parts]
         cuts = [[r.record.threshold for r in m] for m in by_fold.values()]
         thresholds = np.repeat(np.array(cuts, np.float64).T, [len(part[0]) for part in parts], axis=1)
-        return PooledRuns(tuple(runs), folds, tuple(seeds[0]), test, scores, thresholds)
+        return PooledRuns(tuple(runs), folds, tuple(seeds[0]), test, np.concatenate(of_folds, axis=1), thresholds)
 
     @property
     def record(self) -> Record:
@@ -110,7 +110,7 @@ class PooledRuns:
     @property
     def truth(self) -> NDArray[np.int64]:
         """Labels of the test breasts, shape (n,)."""
-        return labels(self.test)
+        return np.array([p.label for p in self.test], np.int64)
 
     @property
     def mean_scores(self) -> NDArray[np.float64]:

@@ -70,24 +70,13 @@ class PipelineGain:
 class Judged:
     """A claim of the paper, the split and the reading by which it is judged, the difference, and the verdict."""
 
-    claim: Claim
+    claim: str
+    words: str
     split: str
     reading: str
     simulated: bool
     difference: Estimate | None
     verdict: Verdict
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return {
-            "claim": self.claim.name,
-            "words": self.claim.words,
-            "split": self.split,
-            "reading": self.reading,
-            "made": self.simulated,
-            "difference": to_json(self.difference),
-            "verdict": self.verdict,
-        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +151,7 @@ def _gain_text(gain: PipelineGain) -> str:
 
 def _claims_text(claims: Sequence[Judged]) -> str:
     rows = [
-        [one.claim.name, titled(one.split, one.simulated) or "-", span(one.difference) if one.difference else "-", one.verdict]
+        [one.claim, titled(one.split, one.simulated) or "-", span(one.difference) if one.difference else "-", one.verdict]
         for one in claims
     ]
     table = text_table(["setting, model: claim", "split", "difference", "verdict"], rows, left=2)
@@ -259,8 +248,9 @@ def _judge(claim: Claim, pooled: Sequence[PooledRuns], gains: Sequence[PipelineG
         reading = readings(cropped[gain.split, gain.model]).get(claim.setting)
         if reading and gain.model == claim.model:
             difference = gain.metrics.get(claim.metric)
-            found.append(Judged(claim, gain.split, reading, gain.simulated, difference, claim.verdict(difference)))
-    return found or [Judged(claim, "", "not trained here", False, None, "not tested")]
+            verdict = claim.verdict(difference)
+            found.append(Judged(claim.name, claim.words, gain.split, reading, gain.simulated, difference, verdict))
+    return found or [Judged(claim.name, claim.words, "", "not trained here", False, None, "not tested")]
 
 
 def cropping(pooled: Sequence[PooledRuns], settings: Evaluate) -> list[PipelineGain]:
