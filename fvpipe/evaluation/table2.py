@@ -284,15 +284,17 @@ def _gain(first: PooledRuns, second: PooledRuns, settings: Evaluate) -> Pipeline
         return {name: one[name] - two[name] for name in COMPARED}
 
     differs = differences_text(training_differences(first, second))
+    _, split, model = first.key
     return PipelineGain(
-        first.key[0],
-        second.key[0],
-        *first.key[1:],
-        first.record.simulated,
-        len(mine.test),
-        len(first.test) + len(second.test) - 2 * len(mine.test),
-        {} if differs else mine.estimates(difference, settings),
-        compare_auc(mine.truth, mine.mean_scores, other.mean_scores) if mine.test and not differs else None,
-        differences_text(pipeline_differences(first, second)),
-        differs,
+        first=first.key[0],
+        second=second.key[0],
+        split=split,
+        model=model,
+        simulated=first.record.simulated,
+        breasts=len(mine.test),
+        unpaired=len(first.test) + len(second.test) - 2 * len(mine.test),
+        metrics={} if differs else mine.estimates(difference, settings),
+        delong=compare_auc(mine.truth, mine.mean_scores, other.mean_scores) if mine.test and not differs else None,
+        pipelines_differ=differences_text(pipeline_differences(first, second)),
+        training_differs=differs,
     )
