@@ -14,13 +14,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import accumulate
+from typing import TYPE_CHECKING
 
 from blake3 import blake3
 
 from fvpipe.config.project import Split
 from fvpipe.errors import LeakError
 from fvpipe.imaging.pixel_digest import unturned
-from fvpipe.shards.reader import Shards
+
+if TYPE_CHECKING:  # evaluation reads splits and no shard
+    from fvpipe.shards.reader import Shards
 
 
 class Part(StrEnum):
