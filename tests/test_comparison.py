@@ -316,7 +316,8 @@ def test_models_are_compared_where_all_else_is_equal() -> None:
     text = models_text([same, other], "cropped", "direct")
     assert "cropped is better" in text
     said = "cnn / t (simulated data): not compared, since the trainings differ in train.lr 0.0001 and 0.01"
-    assert said in " ".join(text.split()) and max(map(len, text.splitlines())) <= 100
+    areas = f"{same.result.first.value:.3f} {same.result.second.value:.3f} +"
+    assert said in " ".join(text.split()) and areas in " ".join(text.split()) and max(map(len, text.splitlines())) <= 100
     assert compare_runs(first, [], Evaluate()) == []
 
 

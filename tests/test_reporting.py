@@ -244,7 +244,7 @@ def test_models_of_different_recipes_are_not_compared(changes: dict[str, Any], n
 
 def test_each_claim_about_cropping_has_a_verdict() -> None:
     table = table2(grid(), QUICK)
-    judged = {(one.claim.name, one.split): one.verdict for one in table.claims}
+    judged = {(one.claim, one.split): one.verdict for one in table.claims}
     assert len(judged) == len(CLAIMS)
     assert judged["1, cnn: accuracy rises", "seen"] == judged["1, cnn: f1 rises", "seen"] == "supported"
     assert judged["2, cnn: f1 rises", ""] == "not tested"
@@ -267,7 +267,7 @@ def test_an_interval_that_many_replicates_do_not_define_proves_nothing() -> None
     table = table2(runs, QUICK)
     precision = table.cropping[0].metrics["precision"]
     assert precision.low == 1 and precision.undefined > 10
-    (judged,) = [one for one in table.claims if one.claim.name == "1, resnet18: precision rises"]
+    (judged,) = [one for one in table.claims if one.claim == "1, resnet18: precision rises"]
     assert judged.verdict == "undecided"
     line = f"  unreliable intervals, not defined in many replicates: precision ({precision.undefined} of 100)"
     assert line in table.to_text().splitlines() and line[:20] in evaluate(runs, QUICK).to_text()

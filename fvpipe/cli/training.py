@@ -109,7 +109,7 @@ def predict(
     places = (Path(), *folder.absolute().parents)  # the project here, else that of the model
     project = next((place for place in places if (place / "params.yaml").is_file()), Path())
     predictions, rejections = run_model(files, model, record, adapter, id_key, pipeline, project)
-    parts = {(each.dataset, each.breast_id): each.part for each in read_trained(folder).predictions}
+    parts = {each.key: each.part for each in read_trained(folder).predictions}
     results: list[dict[str, Any]] = []
     for prediction in predictions:
         breast = prediction.breast.key.breast_id

@@ -83,7 +83,6 @@ class ObserverScores:
         truth: NDArray[np.int64],
         patients: Sequence[str],
         replicates: int,
-        seed: int = 0,
     ) -> ObserverScores:
         """Score the features of the same breasts by two pipelines, each of shape (n, f).
 
@@ -93,7 +92,7 @@ class ObserverScores:
             A class has no breast outside some fold.
         """
         first, second = (observer_scores(each, truth, patients) for each in features)
-        weights = np.concatenate(list(patient_weights(patients, replicates, seed)))
+        weights = np.concatenate(list(patient_weights(patients, replicates, seed=0)))
         again = np.zeros((2, *weights.shape))
         with progress("observer", len(weights), "replicates") as advance:
             for b, weight in enumerate(weights):

@@ -67,7 +67,7 @@ def _row(row: Detectability, found: Comparison, scale: float) -> dict[str, Any]:
 
 def _cards(first: Shards, second: Shards, found: Comparison, limit: int) -> list[dict[str, Any]]:
     """Both samples of a breast and their difference; breasts in the order of the first where shapes differ."""
-    places = [{str(breast): i for i, breast in enumerate(shards.breast_ids.tolist())} for shards in (first, second)]
+    places = [{breast: i for i, breast in enumerate(shards.breast_ids.tolist())} for shards in (first, second)]
     chosen = [each.breast_id for each in found.pixels] or [breast for breast in places[0] if breast in places[1]]
     differences = {each.breast_id: each for each in found.pixels}
     cards = []

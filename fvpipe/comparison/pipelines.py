@@ -102,7 +102,7 @@ def match_breasts(first: Shards, second: Shards, common: bool) -> tuple[list[tup
         raise InputError(
             f"{first.folder} is of {one.dataset!r}, {second.folder} of {two.dataset!r}; compare shards of one data set"
         )
-    place = {str(breast): i for i, breast in enumerate(second.breast_ids.tolist())}
+    place = {breast: i for i, breast in enumerate(second.breast_ids.tolist())}
     pairs = [(i, place[breast]) for i, breast in enumerate(first.breast_ids.tolist()) if breast in place]
     for i, j in pairs:
         what = _differing_source(first, i, second, j)
@@ -151,7 +151,7 @@ def _some(breasts: Iterable[str]) -> str:
 # --- comparison -------------------------------------------------------------------------------------------------------
 
 
-def compare(first: Shards, second: Shards, *, noise: float, replicates: int, seed: int = 0, common: bool = False) -> Comparison:
+def compare(first: Shards, second: Shards, *, noise: float, replicates: int, common: bool = False) -> Comparison:
     """Compare two pipelines on the breasts of one data set.
 
     Parameters
@@ -160,7 +160,7 @@ def compare(first: Shards, second: Shards, *, noise: float, replicates: int, see
         Shard folders of one data set, each by one pipeline.
     noise : float
         Standard deviation of the noise for the observer, as a share of the range.
-    replicates, seed : int
+    replicates : int
         Of the bootstrap over patients.
     common : bool
         Compare the breasts that both have, where one lacks breasts of the other.
@@ -187,7 +187,7 @@ def compare(first: Shards, second: Shards, *, noise: float, replicates: int, see
             _observed(first, [pairs[k][0] for k in known], noise),
             _observed(second, [pairs[k][1] for k in known], noise),
         )
-        scores = ObserverScores.of(features, truth, owners, replicates, seed)
+        scores = ObserverScores.of(features, truth, owners, replicates)
         control = shuffled_control(features[0], truth, owners)
     except TooFewPatientsError as error:
         why = str(error)

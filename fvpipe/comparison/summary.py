@@ -93,8 +93,8 @@ def _of_models(result: Mapping[str, Any]) -> Iterator[Answer]:
         if model["result"] is None:
             continue
         source = f"{model['model']}, {model['split']}"
-        sides = [(name, model["result"][side]) for name, side in zip(_names(result), ("first", "second"), strict=True)]
-        for name, area in sides:
+        for side in ("first", "second"):
+            name, area = result["data_sets"][0][side], model["result"][side]
             learnt = area["low"] is not None and area["low"] > CHANCE
             yield _answer(f"Is the lesion learnt, {name}?", "yes" if learnt else "not shown", area, CHANCE, source, model)
 
@@ -108,11 +108,6 @@ def _of_data_set(data_set: Mapping[str, Any]) -> Iterator[Answer]:
     yield _answer(f"Is {first} better than {second}?", answer, row["difference"], 0.0, source, data_set)
     words = "yes" if data_set["control_at_chance"] else "NO: distrust all of this"
     yield _answer(f"Shuffled labels at chance, {first}?", words, data_set["control"], CHANCE, source, data_set)
-
-
-def _names(result: Mapping[str, Any]) -> tuple[str, str]:
-    data_set = result["data_sets"][0]
-    return data_set["first"], data_set["second"]
 
 
 def _answer(

@@ -5,17 +5,19 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 
-from fvpipe.comparison.detectability import SHUFFLES
+from fvpipe.comparison.detectability import SHUFFLES, Detectability
 from fvpipe.comparison.models import TrainedComparison
 from fvpipe.comparison.pipelines import Comparison
 from fvpipe.evaluation.intervals import Estimate
 from fvpipe.evaluation.text import shown, text_table, wrapped
+from fvpipe.evaluation.training_record import titled
 
 NAME_COLUMNS = 12  # of a name above a column
+MOST_DIFFERING = 5  # breasts that are listed
 SATURATED = 0.995  # an AUC above it leaves no room for a difference
 
 
-def comparison_text(found: Comparison, most: int = 5) -> str:
+def comparison_text(found: Comparison) -> str:
     """Format a comparison as tables of at most 100 columns."""
     about = " (simulated data: no evidence of real lesions)" if found.simulated else ""
     lines = [f"{found.first} less {found.second} on {found.dataset}{about}"]
@@ -25,20 +27,8 @@ def comparison_text(found: Comparison, most: int = 5) -> str:
             f"  left out: {found.left_out[0]} breasts that only {found.first} has, {found.left_out[1]} only {found.second}"
         )
     if found.detectability:
-        observed = [
-            (
-                row.group,
-                f"{row.malignant}+{row.benign}",
-                shown(row.first.value),
-                shown(row.second.value),
-                _interval(row.difference, "+"),
-                row.verdict_text(found.first, found.second),
-            )
-            for row in found.detectability
-        ]
-        names = map(_heading, (found.first, found.second))
-        headings = ("Model observer, AUC", "mal.+ben.", *names, "difference (95 %)", "verdict")
-        lines += ["", text_table(headings, observed)]
+        groups = [(row.group, row) for row in found.detectability]
+        lines += ["", _areas_table("Model observer, AUC", groups, found.first, found.second)]
         if found.control is not None:
             verdict = "at chance, as it must be" if found.control_at_chance else "NOT at chance: do not trust the areas above"
             lines.append(f"Control: {found.first}, labels shuffled {SHUFFLES} times: AUC {_interval(found.control)}, {verdict}")
@@ -54,32 +44,39 @@ def comparison_text(found: Comparison, most: int = 5) -> str:
         ]
         lines += ["", text_table((f"Boxes of {f.boxes} findings", "pixels (median)", "ratio (median)", "wholly kept"), sizes)]
     if found.pixels:
-        differing = [(each.breast_id, f"{each.mean:.4f}", f"{each.largest:.4f}") for each in found.pixels[:most]]
+        differing = [(each.breast_id, f"{each.mean:.4f}", f"{each.largest:.4f}") for each in found.pixels[:MOST_DIFFERING]]
         lines += ["", text_table((f"Samples that differ most, of {found.breasts}", "mean", "largest"), differing)]
     return wrapped("\n".join(lines))
 
 
 def models_text(models: Sequence[TrainedComparison], first: str, second: str) -> str:
     """Lay out the comparison of trained models as a table of at most 100 columns."""
-    rows, notes = [], []
+    compared, notes = [], []
     for each in models:
-        name = f"{each.model} / {each.split}{' (simulated data)' if each.simulated else ''}"
+        name = titled(f"{each.model} / {each.split}", each.simulated)
         if each.result is None:
             notes.append(f"{name}: not compared, since the trainings differ in {'; '.join(each.differs)}")
-            continue
-        result = each.result
-        verdict = result.verdict_text(first, second)
-        counts = f"{result.malignant}+{result.benign}"
-        rows.append(
-            (name, counts, shown(result.first.value), shown(result.second.value), _interval(result.difference, "+"), verdict)
+        else:
+            compared.append((name, each.result))
+    table = [_areas_table("Trained models, AUC", compared, first, second)] if compared else []
+    return wrapped("\n".join([*table, *notes]))
+
+
+def _areas_table(title: str, results: Sequence[tuple[str, Detectability]], first: str, second: str) -> str:
+    """Lay out areas under the ROC curve by both pipelines, a line for each result with its name."""
+    names = ("\n".join(textwrap.wrap(name, NAME_COLUMNS)) for name in (first, second))  # whole: they may differ at their ends
+    rows = [
+        (
+            name,
+            f"{found.malignant}+{found.benign}",
+            shown(found.first.value),
+            shown(found.second.value),
+            _interval(found.difference, "+"),
+            found.verdict_text(first, second),
         )
-    headings = ("Trained models, AUC", "mal.+ben.", *map(_heading, (first, second)), "difference (95 %)", "verdict")
-    return wrapped("\n".join([*([text_table(headings, rows)] if rows else []), *notes]))
-
-
-def _heading(name: str) -> str:
-    """The whole name in a narrow column: names may differ at their ends alone."""
-    return "\n".join(textwrap.wrap(name, NAME_COLUMNS))
+        for name, found in results
+    ]
+    return text_table((title, "mal.+ben.", *names, "difference (95 %)", "verdict"), rows)
 
 
 def _interval(found: Estimate, sign: str = "") -> str:

@@ -111,6 +111,11 @@ class Split(Settings):
         return self
 
     @property
+    def all_datasets(self) -> tuple[str, ...]:
+        """Data sets of all its parts."""
+        return *self.datasets, *self.test
+
+    @property
     def patients_apart(self) -> bool:
         """Whether no patient may be in two parts."""
         return self.setting != "seen"
@@ -153,12 +158,11 @@ class Params(Settings):
     @model_validator(mode="after")
     def _splits_fit(self) -> Params:
         for name, split in self.splits.items():
-            used = (*split.datasets, *split.test)
-            unknown = [dataset for dataset in used if dataset not in self.datasets]
+            unknown = [dataset for dataset in split.all_datasets if dataset not in self.datasets]
             if unknown:
                 near = nearest(unknown[0], list(self.datasets))
                 raise ValueError(f"split '{name}' names the data set '{unknown[0]}', which is not in datasets{near}")
-            if len({self.datasets[dataset].simulated for dataset in used}) > 1:
+            if len({self.datasets[dataset].simulated for dataset in split.all_datasets}) > 1:
                 raise ValueError(
                     f"split '{name}' mixes simulated and real data sets; results on simulated data prove nothing of real ones"
                 )

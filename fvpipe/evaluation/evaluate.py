@@ -220,7 +220,7 @@ def different_breasts(pooled: Iterable[PooledRuns]) -> list[str]:
     used: dict[tuple[str, str], dict[str, set[tuple[str, str, str]]]] = defaultdict(dict)
     for pool in pooled:
         for part in DIFFERENT_BREASTS:
-            breasts = {(fold.record.run.split, p.dataset, p.breast_id) for fold in pool.folds for p in fold.part(part)}
+            breasts = {(fold.record.run.split, *p.key) for fold in pool.folds for p in fold.part(part)}
             used[titled(pool.key[1], pool.record.simulated), part].setdefault(pool.key[0], breasts)
     lines = []
     for (split, part), pipelines in used.items():
@@ -260,24 +260,28 @@ def evaluate_model(pool: PooledRuns, settings: Evaluate) -> ModelEvaluation:
     baselines = shortcut_baselines(parts, OF_PREDICTIONS, lambda p: p.label)
     baselines = [b for b in baselines if b.auc is None or len(set(b.scores)) > 1]  # a constant score ranks nothing
     patients = None if pool.record.setting == "seen" else pool.by_patient
+    groups, gaps = subgroups(pool, settings)
     return ModelEvaluation(
-        pool,
-        metrics,
-        {name: frozen[name] for name in DECISION_METRICS},
-        Confusion(*(sum(getattr(one, cell) for one in counts) for cell in ("tp", "fp", "fn", "tn"))),
-        {name: defined(np.mean([one.swapped.metrics()[name] for one in counts])) for name in DECISION_METRICS[1:]},
-        baselines,
-        _compare_with_best(pool, baselines) if metrics["auc"].value is not None else None,
-        calibration(pool, settings.bins),
-        *subgroups(pool, settings),
-        None if patients is None else patients.estimates(patients.metrics(settings.bins), settings),
-        {name: clinical[f"calibration {name}"] for name in ("slope", "intercept")},
-        [
+        pool=pool,
+        metrics=metrics,
+        frozen={name: frozen[name] for name in DECISION_METRICS},
+        counts=Confusion(*(sum(getattr(one, cell) for one in counts) for cell in ("tp", "fp", "fn", "tn"))),
+        benign_positive={
+            name: defined(np.mean([one.swapped.metrics()[name] for one in counts])) for name in DECISION_METRICS[1:]
+        },
+        baselines=baselines,
+        above=_compare_with_best(pool, baselines) if metrics["auc"].value is not None else None,
+        calibration=calibration(pool, settings.bins),
+        subgroups=groups,
+        gaps=gaps,
+        by_patient=None if patients is None else patients.estimates(patients.metrics(settings.bins), settings),
+        line={name: clinical[f"calibration {name}"] for name in ("slope", "intercept")},
+        operating_points=[
             OperatingPoint(metric, at, level, clinical[f"at {at} {level}"])
             for metric, at in (("sensitivity", "specificity"), ("specificity", "sensitivity"))
             for level in LEVELS
         ],
-        [
+        decision_curve=[
             DecisionPoint(t, clinical[f"net benefit {t}"], clinical[f"treat all {t}"], clinical[f"gain {t}"])
             for t in DECISION_THRESHOLDS
         ],
@@ -309,7 +313,7 @@ def compare_models(pooled: Sequence[PooledRuns]) -> list[ModelComparison]:
     """Compare each two models of one recipe on the same pipeline and split, by the mean probability of their seeds."""
     found = []
     for a, b in combinations(pooled, 2):
-        same = [(p.dataset, p.breast_id) for p in a.test] == [(p.dataset, p.breast_id) for p in b.test]
+        same = [p.key for p in a.test] == [p.key for p in b.test]
         if a.key[:2] == b.key[:2] and same:
             differs = differences_text(training_differences(a, b))
             difference = None if differs else compare_auc(a.truth, a.mean_scores, b.mean_scores)

@@ -95,7 +95,7 @@ def _facts(evaluation: ModelEvaluation) -> dict[str, Any]:
     return {
         "one": evaluation,
         "record": pool.record,
-        "views": [view.value for view in needed_views(pool.pipeline)],
+        "views": [view.value for view in needed_views(pool.record.pipeline)],
         "augmentation": ", ".join(changes).replace("_", " ") or "none",
         "dropped": _by_run(pool, lambda record: record.dropped),
         "software": _by_run(pool, lambda record: f"{record.device} with torch {record.torch}"),

@@ -11,12 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fvpipe.config.pipeline import Pipeline
 from fvpipe.config.training import Evaluate, Recipe
 from fvpipe.errors import InputError
 from fvpipe.evaluation.intervals import Estimate, bootstrap
 from fvpipe.evaluation.metrics import compute_metrics
-from fvpipe.evaluation.training_record import Prediction, Record, TrainedRun, labels, probabilities, titled
+from fvpipe.evaluation.training_record import Prediction, Record, TrainedRun, titled
 
 Metrics = Callable[[NDArray[np.float64]], dict[str, NDArray[np.float64]]]
 """Weights of shape (b, n) -> each metric, shape (b,)."""
@@ -72,15 +71,15 @@ class PooledRuns:
                 f"{names}: recipe, pipeline, initial weights or training code differ; train them again (`fvpipe train`)"
             )
         test = tuple(p for part in parts for p in part[0])
-        if len({(p.dataset, p.breast_id) for p in test}) < len(test):
+        if len({p.key for p in test}) < len(test):
             raise InputError(f"{names}: a breast is tested in two folds, so these are of two splits; train them again")
         label_of = _labels(runs[:1])
         if any(_relabelled(label_of, _labels([run])) for run in runs):
             raise InputError(f"{names}: a breast has another label in each; train them again (`fvpipe train`)")
-        scores = np.concatenate([[probabilities(one) for one in part] for part in parts], axis=1)
+        of_folds = [np.array([[p.probability for p in one] for one in part], np.float64) for part in parts]
         cuts = [[r.record.threshold for r in m] for m in by_fold.values()]
         thresholds = np.repeat(np.array(cuts, np.float64).T, [len(part[0]) for part in parts], axis=1)
-        return PooledRuns(tuple(runs), folds, tuple(seeds[0]), test, scores, thresholds)
+        return PooledRuns(tuple(runs), folds, tuple(seeds[0]), test, np.concatenate(of_folds, axis=1), thresholds)
 
     @property
     def record(self) -> Record:
@@ -111,7 +110,7 @@ class PooledRuns:
     @property
     def truth(self) -> NDArray[np.int64]:
         """Labels of the test breasts, shape (n,)."""
-        return labels(self.test)
+        return np.array([p.label for p in self.test], np.int64)
 
     @property
     def mean_scores(self) -> NDArray[np.float64]:
@@ -123,11 +122,6 @@ class PooledRuns:
     def patients(self) -> list[tuple[str, str]]:
         """Data set and patient of each test breast."""
         return [(p.dataset, p.patient_id) for p in self.test]
-
-    @property
-    def pipeline(self) -> Pipeline:
-        """Settings of the pipeline."""
-        return self.record.pipeline
 
     @property
     def by_patient(self) -> PooledRuns:
@@ -165,7 +159,7 @@ class PooledRuns:
 def _tested(seeds: Sequence[TrainedRun], names: str) -> list[tuple[Prediction, ...]]:
     """Test predictions of the seeds of one fold."""
     parts = [run.part("test") for run in seeds]
-    keys = [[(p.dataset, p.breast_id, p.label) for p in part] for part in parts]
+    keys = [[(p.key, p.label) for p in part] for part in parts]
     if any(other != keys[0] for other in keys):
         raise InputError(f"{names}: did not predict the same breasts; train them again (`fvpipe train`)")
     alike = [(*_recipe(run.record), run.record.parts, run.record.split_digest) for run in seeds]
@@ -181,7 +175,7 @@ Labels = dict[tuple[str, str], int]
 
 
 def _labels(runs: Sequence[TrainedRun]) -> Labels:
-    return {(p.dataset, p.breast_id): p.label for run in runs for p in run.predictions}
+    return {p.key: p.label for run in runs for p in run.predictions}
 
 
 def _relabelled(first: Labels, second: Labels) -> list[tuple[str, str]]:
@@ -209,8 +203,8 @@ def pool_runs(trained: Sequence[TrainedRun]) -> list[PooledRuns]:
 
 def on_common_breasts(first: PooledRuns, second: PooledRuns) -> tuple[PooledRuns, PooledRuns]:
     """Both on the test breasts that both have, in the order of the first."""
-    place = {(p.dataset, p.breast_id): i for i, p in enumerate(second.test)}
-    pairs = [(i, place[p.dataset, p.breast_id]) for i, p in enumerate(first.test) if (p.dataset, p.breast_id) in place]
+    place = {p.key: i for i, p in enumerate(second.test)}
+    pairs = [(i, place[p.key]) for i, p in enumerate(first.test) if p.key in place]
     mine, theirs = np.array(pairs, np.int64).reshape(-1, 2).T
     return first.part(mine), second.part(theirs)
 
@@ -245,7 +239,7 @@ def recipe_differences(first: Recipe, second: Recipe) -> Differences:
 
 def pipeline_differences(first: PooledRuns, second: PooledRuns) -> Differences:
     """Compare the settings of two pipelines."""
-    return _differences(*(_flat(pool.pipeline.model_dump(mode="json")) for pool in (first, second)))
+    return _differences(*(_flat(pool.record.pipeline.model_dump(mode="json")) for pool in (first, second)))
 
 
 def _flat(settings: dict[str, Any], above: str = "") -> dict[str, Any]:

@@ -9,11 +9,10 @@ from typing import Any
 from fvpipe.config.pipeline import REDUCED, stored_pipeline
 from fvpipe.config.project import Split
 from fvpipe.datasets.registry import get_adapter
-from fvpipe.errors import InputError, LeakError
+from fvpipe.errors import InputError
 from fvpipe.evaluation.near_duplicates import Fingerprints, fingerprints, near_pairs
 from fvpipe.evaluation.split_table import COLUMNS
-from fvpipe.evaluation.splits import Assignment, Candidate, Part, balance, leak_rate, leaks, shared_identifiers, split
-from fvpipe.imaging.pixel_digest import unturned
+from fvpipe.evaluation.splits import Assignment, Candidate, Part, balance, leak_rate, reject_leaks, shared_identifiers, split
 from fvpipe.io.atomic import write_if_changed
 from fvpipe.io.tables import Row, format_csv, read_table
 from fvpipe.project.project import Project
@@ -39,20 +38,18 @@ def write_splits(project: Project, names: Sequence[str]) -> list[dict[str, Any]]
         A setting that keeps patients apart does not.
     """
     _keep_in_git(project)  # before a row that must not be published is written
-    used = list(
-        dict.fromkeys(d for name in names for d in (*project.params.splits[name].datasets, *project.params.splits[name].test))
-    )
+    used = dict.fromkeys(dataset for name in names for dataset in project.params.splits[name].all_datasets)
     candidates, near, comparable = _candidates(project, used)
     results, tables = [], {}
     for name in names:
         plan = project.params.splits[name]
         for fold, file in enumerate(plan.files(name)):
             assignments = split(candidates, plan, fold)
-            _reject_leaks(file, assignments, plan)
+            reject_leaks(assignments, plan, f"split '{file}'", ". Leave one of them out, or group them; nothing was written")
             if not any(a.part is Part.TEST for a in assignments):
                 raise InputError(f"split '{file}': no test breast; {_why_empty(plan, candidates)}. Nothing was written")
             path = project.splits / f"{file}.csv"
-            rows = ([a.candidate.dataset, a.candidate.breast_id, a.candidate.patient_id, a.part.value] for a in assignments)
+            rows = ([*a.candidate.key, a.candidate.patient_id, a.part.value] for a in assignments)
             tables[path] = format_csv(COLUMNS, rows)
             results.append(_result(file, plan, assignments, near, comparable, path))
     for path, table in tables.items():
@@ -98,7 +95,11 @@ def _candidates(project: Project, datasets: Iterable[str]) -> tuple[list[Candida
         if not manifest.is_file():
             raise InputError(f"{manifest}: not found; run `fvpipe index --dataset {name}` first")
         folders = _shard_folders(project, name)
-        digests = {breast: found for shards in reversed(folders) for breast, found in _digests(shards).items()}
+        digests = {
+            breast: Candidate.digests_of(shards, i)
+            for shards in reversed(folders)
+            for i, breast in enumerate(shards.breast_ids.tolist())
+        }
         if folders and not _decoded_in_part(folders[0]):
             comparable[name] = folders[0].receipt.preprocessing_version
         for row in read_table(manifest, ["breast_id", "patient_id", "study", "label", "subset"]):
@@ -138,24 +139,6 @@ def _decoded_in_part(shards: Shards) -> bool:
     return stored_pipeline(shards.receipt.pipeline_yaml, f"the pipeline of {shards.folder}").resize.method in REDUCED
 
 
-def _digests(shards: Shards) -> dict[str, tuple[tuple[str, ...], tuple[str, ...]]]:
-    files, pixels = (shards.columns[name] for name in ("source_digest", "pixel_digest"))
-    return {
-        breast: (tuple(d.decode() for d in files[i] if d), tuple(unturned(d.decode()) for d in pixels[i] if d))
-        for i, breast in enumerate(shards.breast_ids.tolist())
-    }
-
-
-def _reject_leaks(name: str, assignments: Sequence[Assignment], plan: Split) -> None:
-    found = leaks(assignments, plan)
-    if found:
-        first = found[0]
-        raise LeakError(
-            f"split '{name}': {len(found)} leak(s); the first: the same {first.kind} is in {' and '.join(first.parts)} "
-            f"({', '.join(first.breasts[:4])}). Leave one of them out, or group them; nothing was written"
-        )
-
-
 def _result(
     name: str,
     plan: Split,
@@ -164,7 +147,7 @@ def _result(
     comparable: dict[str, int],
     path: Path,
 ) -> dict[str, Any]:
-    parts = {f"{a.candidate.dataset}/{a.candidate.breast_id}": a.part for a in assignments}
+    parts = {"/".join(a.candidate.key): a.part for a in assignments}
     across = [pair for pair in near if pair[0] in parts and pair[1] in parts and parts[pair[0]] != parts[pair[1]]]
     return {
         "split": name,
@@ -183,7 +166,7 @@ def _keep_in_git(project: Project) -> None:
     """Write the .gitignore that keeps only splits whose every data set may be published."""
     lines = []
     for name, settings in sorted(project.params.splits.items()):
-        if all(_publishable(project, dataset) for dataset in (*settings.datasets, *settings.test)):
+        if all(_publishable(project, dataset) for dataset in settings.all_datasets):
             lines += [f"!/{file}.csv\n" for file in settings.files(name)]
     write_if_changed(project.splits / ".gitignore", (IGNORED + "".join(lines)).encode())
 

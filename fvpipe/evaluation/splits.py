@@ -14,10 +14,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import accumulate
+from typing import TYPE_CHECKING
 
 from blake3 import blake3
 
 from fvpipe.config.project import Split
+from fvpipe.errors import LeakError
+from fvpipe.imaging.pixel_digest import unturned
+
+if TYPE_CHECKING:  # evaluation reads splits and no shard
+    from fvpipe.shards.reader import Shards
 
 
 class Part(StrEnum):
@@ -55,9 +61,20 @@ class Candidate:
     views: frozenset[str] = frozenset({"cc", "mlo", "both"})
 
     @property
+    def key(self) -> tuple[str, str]:
+        """Data set and breast."""
+        return self.dataset, self.breast_id
+
+    @property
     def patient(self) -> tuple[str, str]:
         """Data set and patient."""
         return self.dataset, self.patient_id
+
+    @staticmethod
+    def digests_of(shards: Shards, i: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """`sources` and `pixels` of sample `i` of a shard folder."""
+        sources, pixels = ([each.decode() for each in shards.columns[f"{of}_digest"][i] if each] for of in ("source", "pixel"))
+        return tuple(sources), tuple(map(unturned, pixels))
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +102,8 @@ def split(candidates: Iterable[Candidate], plan: Split, fold: int = 0) -> list[A
     list of Assignment
         Sorted by data set and breast.
     """
-    wanted = {*plan.datasets, *plan.test}
-    usable = (c for c in candidates if c.dataset in wanted and c.label >= 0 and plan.views in c.views)
-    chosen = sorted(usable, key=lambda c: (c.dataset, c.breast_id))
+    usable = (c for c in candidates if c.dataset in plan.all_datasets and c.label >= 0 and plan.views in c.views)
+    chosen = sorted(usable, key=lambda c: c.key)
     groups = _groups(chosen, plan)
     match plan.setting:
         case "cross":
@@ -114,7 +130,7 @@ def _places(candidates: Sequence[Candidate], groups: Mapping[tuple[str, str], st
     """
     members: dict[str, list[Candidate]] = defaultdict(list)
     for c in candidates:
-        members[groups[c.dataset, c.breast_id]].append(c)
+        members[groups[c.key]].append(c)
     strata: dict[tuple[str, int], list[str]] = defaultdict(list)
     for name, group in members.items():
         strata[name.partition("\0")[0], max(c.label for c in group)].append(name)
@@ -125,7 +141,7 @@ def _places(candidates: Sequence[Candidate], groups: Mapping[tuple[str, str], st
         total = sum(counts)
         for name, count, end in zip(names, counts, accumulate(counts), strict=True):
             places[name] = (2 * end - count) / (2 * total)
-    return [places[groups[c.dataset, c.breast_id]] for c in candidates]
+    return [places[groups[c.key]] for c in candidates]
 
 
 def _groups(candidates: Sequence[Candidate], plan: Split) -> dict[tuple[str, str], str]:
@@ -137,15 +153,11 @@ def _groups(candidates: Sequence[Candidate], plan: Split) -> dict[tuple[str, str
             parent[name] = name = parent[parent[name]]
         return name
 
-    names = {}
-    for c in candidates:
-        unit = c.patient_id if plan.patients_apart else c.breast_id
-        names[c.dataset, c.breast_id] = f"{c.dataset}\0{unit}"
+    names = {c.key: f"{c.dataset}\0{c.patient_id if plan.patients_apart else c.breast_id}" for c in candidates}
     first: dict[str, str] = {}
     for c in candidates:
         for pixels in c.pixels:
-            a = root(names[c.dataset, c.breast_id])
-            b = root(first.setdefault(pixels, names[c.dataset, c.breast_id]))
+            a, b = root(names[c.key]), root(first.setdefault(pixels, names[c.key]))
             parent[max(a, b)] = min(a, b)
     return {key: root(name) for key, name in names.items()}
 
@@ -186,8 +198,18 @@ def leaks(assignments: Iterable[Assignment], plan: Split) -> list[Leak]:
     for (kind, _), group in sorted(members.items()):
         parts = tuple(sorted({a.part for a in group}))
         if len(parts) > 1:
-            found.append(Leak(kind, parts, tuple(f"{a.candidate.dataset}/{a.candidate.breast_id}" for a in group)))
+            found.append(Leak(kind, parts, tuple("/".join(a.candidate.key) for a in group)))
     return found
+
+
+def reject_leaks(assignments: Iterable[Assignment], plan: Split, where: object, advice: str) -> None:
+    """Raise a LeakError if there are :func:`leaks`: it names `where` they are, the first of them, and what to do."""
+    if found := leaks(assignments, plan):
+        first = found[0]
+        raise LeakError(
+            f"{where}: {len(found)} leak(s); the first: the same {first.kind} is in {' and '.join(first.parts)} "
+            f"({', '.join(first.breasts[:4])}){advice}"
+        )
 
 
 def leak_rate(assignments: Sequence[Assignment]) -> float | None:

@@ -70,24 +70,13 @@ class PipelineGain:
 class Judged:
     """A claim of the paper, the split and the reading by which it is judged, the difference, and the verdict."""
 
-    claim: Claim
+    claim: str
+    words: str
     split: str
     reading: str
     simulated: bool
     difference: Estimate | None
     verdict: Verdict
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return {
-            "claim": self.claim.name,
-            "words": self.claim.words,
-            "split": self.split,
-            "reading": self.reading,
-            "made": self.simulated,
-            "difference": to_json(self.difference),
-            "verdict": self.verdict,
-        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +151,7 @@ def _gain_text(gain: PipelineGain) -> str:
 
 def _claims_text(claims: Sequence[Judged]) -> str:
     rows = [
-        [one.claim.name, titled(one.split, one.simulated) or "-", span(one.difference) if one.difference else "-", one.verdict]
+        [one.claim, titled(one.split, one.simulated) or "-", span(one.difference) if one.difference else "-", one.verdict]
         for one in claims
     ]
     table = text_table(["setting, model: claim", "split", "difference", "verdict"], rows, left=2)
@@ -259,8 +248,9 @@ def _judge(claim: Claim, pooled: Sequence[PooledRuns], gains: Sequence[PipelineG
         reading = readings(cropped[gain.split, gain.model]).get(claim.setting)
         if reading and gain.model == claim.model:
             difference = gain.metrics.get(claim.metric)
-            found.append(Judged(claim, gain.split, reading, gain.simulated, difference, claim.verdict(difference)))
-    return found or [Judged(claim, "", "not trained here", False, None, "not tested")]
+            verdict = claim.verdict(difference)
+            found.append(Judged(claim.name, claim.words, gain.split, reading, gain.simulated, difference, verdict))
+    return found or [Judged(claim.name, claim.words, "", "not trained here", False, None, "not tested")]
 
 
 def cropping(pooled: Sequence[PooledRuns], settings: Evaluate) -> list[PipelineGain]:
@@ -280,7 +270,7 @@ def second_view(pooled: Sequence[PooledRuns], settings: Evaluate) -> list[Pipeli
         for both in pooled
         for one in pooled
         if both.key[1:] == one.key[1:]
-        and len(needed_views(both.pipeline)) > len(needed_views(one.pipeline))
+        and len(needed_views(both.record.pipeline)) > len(needed_views(one.record.pipeline))
         and all(name == "size" or name.startswith("fuse.") for name in pipeline_differences(both, one))
     ]
 
@@ -294,15 +284,17 @@ def _gain(first: PooledRuns, second: PooledRuns, settings: Evaluate) -> Pipeline
         return {name: one[name] - two[name] for name in COMPARED}
 
     differs = differences_text(training_differences(first, second))
+    _, split, model = first.key
     return PipelineGain(
-        first.key[0],
-        second.key[0],
-        *first.key[1:],
-        first.record.simulated,
-        len(mine.test),
-        len(first.test) + len(second.test) - 2 * len(mine.test),
-        {} if differs else mine.estimates(difference, settings),
-        compare_auc(mine.truth, mine.mean_scores, other.mean_scores) if mine.test and not differs else None,
-        differences_text(pipeline_differences(first, second)),
-        differs,
+        first=first.key[0],
+        second=second.key[0],
+        split=split,
+        model=model,
+        simulated=first.record.simulated,
+        breasts=len(mine.test),
+        unpaired=len(first.test) + len(second.test) - 2 * len(mine.test),
+        metrics={} if differs else mine.estimates(difference, settings),
+        delong=compare_auc(mine.truth, mine.mean_scores, other.mean_scores) if mine.test and not differs else None,
+        pipelines_differ=differences_text(pipeline_differences(first, second)),
+        training_differs=differs,
     )

@@ -12,8 +12,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import AliasChoices, Field, ValidationError
 
 from fvpipe.config.loading import Settings
@@ -224,6 +222,11 @@ class Prediction:
     manufacturer: str
     size: str
 
+    @property
+    def key(self) -> tuple[str, str]:
+        """Data set and breast."""
+        return self.dataset, self.breast_id
+
 
 COLUMNS = tuple(field.name for field in fields(Prediction))
 
@@ -238,16 +241,6 @@ class TrainedRun:
     def part(self, part: str) -> tuple[Prediction, ...]:
         """The predictions of one part, in the order of the split."""
         return tuple(p for p in self.predictions if p.part == part)
-
-
-def labels(predictions: Iterable[Prediction]) -> NDArray[np.int64]:
-    """Labels of the breasts, shape (n,): 1 malignant, 0 benign."""
-    return np.array([p.label for p in predictions], np.int64)
-
-
-def probabilities(predictions: Iterable[Prediction]) -> NDArray[np.float64]:
-    """Predicted probabilities, shape (n,)."""
-    return np.array([p.probability for p in predictions], np.float64)
 
 
 def predictions_table(predictions: Sequence[Prediction]) -> bytes:

@@ -145,7 +145,7 @@ def _pipelines(index: Index, loaded: dict[str, Pipeline], say: Say) -> Iterator[
 
 def _splits(project: Project, indexes: dict[str, Index], say: Say) -> Iterator[SplitCounts]:
     for name, split in project.params.splits.items():
-        if not {*split.datasets, *split.test} <= indexes.keys():
+        if not indexes.keys() >= set(split.all_datasets):
             say(f"split '{name}': left out, since not all of its data sets are drawn")
             continue
         for file in split.files(name):

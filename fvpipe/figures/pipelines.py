@@ -161,13 +161,11 @@ def _grid(view: ViewSteps, steps: PipelineSteps) -> list[tuple[Line, Line]]:
     i, sample = VIEWS.index(view.view), steps.sample
     top, bottom, left, right = (float(side) for side in sample.placement[i])
     down, across = (np.linspace(*ends, 65) for ends in ((top, bottom), (left, right)))
-    rows, columns = (_every(*sorted(ends)) for ends in ((top, bottom), (left, right)))
+    rows, columns = (
+        np.arange(math.ceil(min(ends) / GRID) * GRID, max(ends) + 0.01, GRID) for ends in ((top, bottom), (left, right))
+    )
     lines = [(np.full_like(across, row), across) for row in rows] + [(down, np.full_like(down, column)) for column in columns]
     return [coordinates_of(sample, i).to_source(*line) for line in lines]
-
-
-def _every(first: float, last: float) -> Line:
-    return np.arange(math.ceil(first / GRID) * GRID, last + 0.01, GRID)
 
 
 def _draw_sample(axes: Axes, steps: PipelineSteps) -> None:

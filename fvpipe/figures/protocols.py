@@ -88,8 +88,7 @@ def count_split(name: str, split: Split, parts: Mapping[tuple[str, str], Part], 
         if breast is None:
             raise InputError(f"split '{name}': a breast of it is not in manifests/{dataset}; run `fvpipe split` again")
         found[dataset, part].append(Facts(breast.key.patient, breast.facts.label))
-    order = [*split.datasets, *split.test]
-    sorted_parts = {(d, p): found[d, p] for d in order for p in Part if (d, p) in found}
+    sorted_parts = {(d, p): found[d, p] for d in split.all_datasets for p in Part if (d, p) in found}
     return SplitCounts(name, split.setting, sorted_parts)
 
 

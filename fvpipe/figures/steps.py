@@ -15,12 +15,12 @@ from fvpipe.dicom.header import HeaderPolicy, read_header
 from fvpipe.errors import InputError
 from fvpipe.imaging.background import deviation_bins
 from fvpipe.imaging.canvas import views_in_image
-from fvpipe.imaging.decoded_image import DecodedImage
 from fvpipe.imaging.normalize import Crop, crop_image, normalization
 from fvpipe.imaging.resample import NormalizedCrop
 from fvpipe.imaging.segmentation import SegmentationTrace
 from fvpipe.imaging.threshold import BINS, linear_bins, log_bins
 from fvpipe.reasons import Rejection
+from fvpipe.report.drawing import stretched_values
 from fvpipe.types import VIEWS, Breast, CropBox, Digest, FusedSample, Segmentation, View
 
 ROWS = 360  # of an image in a figure, at most
@@ -100,7 +100,7 @@ def trace_pipeline(
     steps = tuple(
         ViewSteps(
             VIEWS[i],
-            _film(view.image),
+            _small(stretched_values(view.image, _step(view.image.stored.shape))),
             view.image.source_shape,
             view.header.layout.bits_stored,
             _histogram(view.trace, view.segmentation),
@@ -121,23 +121,12 @@ def _histogram(trace: SegmentationTrace | None, found: Segmentation) -> Histogra
     attempt = next((a for a in trace.attempts if accepted and a.passes and a.method == found.method), trace.attempts[0])
     if attempt.method == "otsu_log":
         grid = attempt.background.on_grid(thumbnail)
-        counts, edge = np.bincount(deviation_bins(grid.deviation).ravel(), minlength=BINS), _first_bin(attempt.limit)
+        counts = np.bincount(deviation_bins(grid.deviation).ravel(), minlength=BINS)
+        edge = int(log_bins(np.array([attempt.limit]))[0])
     else:
         counts = np.bincount(linear_bins(thumbnail.relative), thumbnail.counts, BINS).astype(np.int64)
         edge = round(attempt.limit * BINS)
     return Histogram(counts, attempt.method == "otsu_log", edge, attempt.method, attempt.threshold, accepted)
-
-
-def _first_bin(share: float) -> int:
-    """Logarithmic bin that a share of the range begins."""
-    return int(log_bins(np.array([share]))[0])
-
-
-def _film(image: DecodedImage) -> Image:
-    every = _step(image.stored.shape)
-    values = image.values[image.stored[::every, ::every]]
-    low, high = np.percentile(values, [0.5, 99.5])
-    return _small(np.clip((values - low) / max(high - low, 1e-9), 0, 1))
 
 
 def _normalized(crop: Crop, table: NDArray[np.float64]) -> Image:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from matplotlib.axes import Axes
 
 from fvpipe.config.pipeline import stored_pipeline
-from fvpipe.config.project import Params, Split
+from fvpipe.config.project import Params
 from fvpipe.figures.style import (
     BLUE,
     GREEN,
@@ -60,7 +60,7 @@ def draw_workflow(params: Params, indexes: Sequence[Index], receipts: Mapping[tu
         Receipts of the shard folders that there are, by pipeline and data set.
     """
     pipelines = [*params.pipelines, *dict.fromkeys(name for name, _ in receipts if name not in params.pipelines)]
-    trained = {dataset for file in _files(params) for dataset in _datasets(params.split_of(file))}
+    trained = {dataset for file in _files(params) for dataset in params.split_of(file).all_datasets}
     cells = [_cells(index, pipelines, receipts, trained) for index in indexes]
     heights = [max(map(len, row)) * LINE + PAD for row in cells]
     starts = [TOP + sum(heights[:i]) + i * GAP for i in range(len(heights))]
@@ -128,10 +128,6 @@ def _cells(
 def _files(params: Params) -> list[str]:
     """Splits that are trained; of a ``kfold`` its folds."""
     return list(dict.fromkeys(file for name in params.runs.splits for file in params.split_files(name)))
-
-
-def _datasets(split: Split) -> tuple[str, ...]:
-    return (*split.datasets, *split.test)
 
 
 def _labels(counts: Mapping[str, int]) -> list[Shown]:

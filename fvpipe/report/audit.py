@@ -6,7 +6,6 @@ the same bytes for any number of workers.
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -24,12 +23,11 @@ from fvpipe.imaging.view_agreement import IDENTICAL_VIEWS, shared_flags
 from fvpipe.indexing.index import Index
 from fvpipe.indexing.pairing import rejection_order
 from fvpipe.io.atomic import write_atomic
-from fvpipe.progress import progress
 from fvpipe.reasons import NOT_BROKEN, CropVerdict, Flag, Reason, Rejection, crop_verdict
 from fvpipe.report.brightness import BrightnessReport, brightness_reports
 from fvpipe.report.html import data_uri, render
 from fvpipe.report.inspect import view_flag_codes
-from fvpipe.report.measure import ImageMeasurement, ImageTask, Preview, draw_previews, measure_images
+from fvpipe.report.measure import ImageMeasurement, Preview, draw_previews, measure_images, run_on_images
 from fvpipe.report.statistics import (
     Deviation,
     GroupReport,
@@ -39,7 +37,7 @@ from fvpipe.report.statistics import (
     largest_deviations,
     pair_report,
 )
-from fvpipe.types import BreastKey, Digest, ImageRecord
+from fvpipe.types import BreastKey, Digest
 from fvpipe.versions import PREPROCESSING_VERSION
 
 LISTED_REJECTIONS = 200  # rejected files that the page lists by name
@@ -144,7 +142,8 @@ def audit(
     deviations = largest_deviations(measured)
     verdicts = Counter(crop_verdict(row.flags) for row in measured if row.method != "none")
     worst = _worst_first(measured, deviations)[:limit]
-    previews = _draw(found, pipeline, [row.record for row in worst], workers)
+    drawn = run_on_images(found, [row.record for row in worst], pipeline, draw_previews, workers, "draw")
+    previews = {each.path: each for each in drawn if isinstance(each, Preview)}
     result = Audit(
         dataset=found.source.name,
         simulated=found.source.simulated,
@@ -169,11 +168,6 @@ def audit(
     return result, {path: preview.jpeg for path, preview in previews.items()}
 
 
-def _tasks(found: Index, pipeline: Pipeline, images: Sequence[ImageRecord]) -> list[ImageTask]:
-    root = os.path.abspath(found.source.root)
-    return [ImageTask(root, image, found.files[image.path].state, found.source.policy, pipeline) for image in images]
-
-
 def _measure(
     found: Index, pipeline: Pipeline, workers: Workers, file_cache: FileCache
 ) -> tuple[list[ImageMeasurement], list[Rejection]]:
@@ -183,19 +177,16 @@ def _measure(
     rejected = [crash for image, fact in facts if (crash := cached_crash(image, pipeline, fact))]
     crashed = {rejection.what for rejection in rejected}
     images = [image for image in found.images if image.path not in crashed]
-    with progress(f"audit {found.source.name}", len(images), "images") as advance:
-        for batch in workers.run(measure_images, _tasks(found, pipeline, images)):
-            for each in batch:
-                if isinstance(each, Crash):
-                    record = each.task.record
-                    rejection = each.rejection(record.path)
-                    file_cache.put_facts([(found.files[record.path], crash_fact(record, pipeline, rejection))], "crash")
-                    rejected.append(rejection)
-                elif isinstance(each, Rejection):
-                    rejected.append(each)
-                else:
-                    measured.append(each)
-            advance(len(batch))
+    for each in run_on_images(found, images, pipeline, measure_images, workers, "audit"):
+        if isinstance(each, Crash):
+            record = each.task.record
+            rejection = each.rejection(record.path)
+            file_cache.put_facts([(found.files[record.path], crash_fact(record, pipeline, rejection))], "crash")
+            rejected.append(rejection)
+        elif isinstance(each, Rejection):
+            rejected.append(each)
+        else:
+            measured.append(each)
     return sorted(measured, key=lambda row: row.record.path), sorted(rejected, key=rejection_order)
 
 
@@ -214,16 +205,6 @@ def _compare_breasts(found: Index, rows: Mapping[str, ImageMeasurement]) -> tupl
                 identical[breast_id] = Rejection(breast_id, Reason.IDENTICAL_VIEWS, detail)
     shared = [flags for breast_id, flags in shared_flags(digests.items()).items() if breast_id not in identical]
     return list(identical.values()), shared
-
-
-def _draw(found: Index, pipeline: Pipeline, images: Sequence[ImageRecord], workers: Workers) -> dict[str, Preview]:
-    """Draw images; the previews by path, without those that could not be drawn."""
-    previews = dict[str, Preview]()
-    with progress(f"draw {found.source.name}", len(images), "images") as advance:
-        for batch in workers.run(draw_previews, _tasks(found, pipeline, images)):
-            previews |= {each.path: each for each in batch if isinstance(each, Preview)}
-            advance(len(batch))
-    return previews
 
 
 # --- the worst images -------------------------------------------------------------------------------------------------

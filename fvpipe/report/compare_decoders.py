@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -25,9 +24,8 @@ from fvpipe.imaging.decoded_image import DecodedImage
 from fvpipe.imaging.histogram import bands
 from fvpipe.indexing.index import Index
 from fvpipe.printable import LINE_COLUMNS
-from fvpipe.progress import progress
 from fvpipe.reasons import Rejection
-from fvpipe.report.measure import ImageTask, read_image
+from fvpipe.report.measure import ImageTask, read_image, run_on_images
 
 LOSSY_STEPS = 2  # stored values by which decoders of lossy syntaxes may differ; those of lossless ones must agree
 ROUNDING = 1e-6  # of the step of one stored value: float arithmetic in another order
@@ -90,21 +88,16 @@ def compare_decoders(found: Index, size: int | None, seed: int, workers: Workers
     ClusterError
         The workers failed.
     """
-    root = os.path.abspath(found.source.root)
     ranked = sorted(found.images, key=lambda image: (blake3(f"{seed}/{image.path}".encode()).hexdigest(), image.path))
-    tasks = [ImageTask(root, image, found.files[image.path].state, found.source.policy, Pipeline()) for image in ranked[:size]]
     images = {image.path for image in found.images}
     compared, rejected = list[ComparedImage](), sum(r.what in found.files and r.what not in images for r in found.rejections)
-    with progress(f"compare {found.source.name}", len(tasks), "images") as advance:
-        for batch in workers.run(compare_images, tasks):
-            for each in batch:
-                if isinstance(each, Crash):
-                    compared.append(ComparedImage(each.task.record.path, unread=each.detail))
-                elif isinstance(each, Rejection):
-                    rejected += 1
-                else:
-                    compared.append(each)
-            advance(len(batch))
+    for each in run_on_images(found, ranked[:size], Pipeline(), compare_images, workers, "compare"):
+        if isinstance(each, Crash):
+            compared.append(ComparedImage(each.task.record.path, unread=each.detail))
+        elif isinstance(each, Rejection):
+            rejected += 1
+        else:
+            compared.append(each)
     compared.sort(key=lambda image: image.path)
     counts = Counter(image.library for image in compared if image.library)
     return DecoderComparison(

@@ -29,6 +29,13 @@ def channels_side_by_side(image: NDArray[Any]) -> NDArray[Any]:
     return image if image.ndim == 2 else np.concatenate(list(image), axis=1)
 
 
+def stretched_values(image: DecodedImage, every: int) -> NDArray[np.float64]:
+    """Values of every so many rows and columns, from 0 at their 0.5th percentile to 1 at their 99.5th."""
+    values = image.values[image.stored[::every, ::every]]
+    low, high = np.percentile(values, [0.5, 99.5])
+    return np.asarray(np.clip((values - low) / max(high - low, 1e-9), 0, 1), np.float64)
+
+
 def draw_segmentation(image: DecodedImage, segmentation: Segmentation, longer_side: int = LONGER_SIDE) -> Image:
     """Draw an image with the outline of the breast (red), its bounding box (yellow) and the crop box (green).
 
@@ -49,9 +56,7 @@ def draw_segmentation(image: DecodedImage, segmentation: Segmentation, longer_si
     scale = min(1.0, longer_side / max(image.source_shape))
     rows, columns = (max(1, round(side * scale)) for side in image.source_shape)
     every = max(1, int(1 / (scale * image.scale)))
-    values = image.values[image.stored[::every, ::every]]
-    low, high = np.percentile(values, [0.5, 99.5])
-    gray = np.clip((values - low) / max(high - low, 1e-9) * 255, 0, 255).astype(np.uint8)
+    gray = (stretched_values(image, every) * 255).astype(np.uint8)
     drawing = cv2.cvtColor(cv2.resize(gray, (columns, rows), interpolation=cv2.INTER_AREA), cv2.COLOR_GRAY2BGR)
     if segmentation.mask is not None:
         mask = cv2.resize(segmentation.mask, (columns, rows), interpolation=cv2.INTER_NEAREST)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from fvpipe.dicom.elements import RejectedFile
 from fvpipe.dicom.header import HeaderPolicy
 from fvpipe.dicom.pixels import decode_image
 from fvpipe.errors import InputError
+from fvpipe.execution.isolation import Crash, ResultT
+from fvpipe.execution.workers import Workers
 from fvpipe.imaging.attempts import ThresholdAttempt
 from fvpipe.imaging.canvas import frame_level
 from fvpipe.imaging.decoded_image import DecodedImage
@@ -23,7 +26,9 @@ from fvpipe.imaging.segmentation import segment, trace_segmentation
 from fvpipe.imaging.verdict import explain
 from fvpipe.imaging.view_agreement import CONSTANT_VIEW, constant_flags, header_flags
 from fvpipe.indexing.headers import parse_indexed
+from fvpipe.indexing.index import Index
 from fvpipe.io.read import read_contents
+from fvpipe.progress import progress
 from fvpipe.reasons import Flag, Reason, Rejection
 from fvpipe.report.brightness import Brightness, measure_brightness
 from fvpipe.report.drawing import draw_segmentation, encode
@@ -86,6 +91,23 @@ class Preview:
     path: str  # of the image
     jpeg: bytes  # contents of a JPEG file
     failures: str  # quality gates that the threshold methods failed, and limits that a good crop keeps; empty if none did
+
+
+def run_on_images(
+    found: Index,
+    images: Sequence[ImageRecord],
+    pipeline: Pipeline,
+    work: Callable[[list[ImageTask]], list[ResultT]],
+    workers: Workers,
+    doing: str,
+) -> Iterator[ResultT | Crash[ImageTask]]:
+    """Do `work` on images of a data set on the workers, and yield each result as it comes; `doing` names it to the user."""
+    root = os.path.abspath(found.source.root)
+    tasks = [ImageTask(root, image, found.files[image.path].state, found.source.policy, pipeline) for image in images]
+    with progress(f"{doing} {found.source.name}", len(tasks), "images") as advance:
+        for batch in workers.run(work, tasks):
+            yield from batch
+            advance(len(batch))
 
 
 def measure_images(tasks: Sequence[ImageTask]) -> list[ImageMeasurement | Rejection]:

@@ -5,7 +5,7 @@ The rules themselves are :data:`fvpipe.dicom.rules.RULES`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,9 +51,7 @@ def report_header(path: Path, policy: HeaderPolicy, stated: StatedImage = NOTHIN
     except UnopenedFile as rejected:
         return HeaderReport(_unopened(rejected.step, rejected.reason, rejected.detail))
     except RejectedFile as rejected:
-        failed = RuleResult(IMAGE_FILE, rejected.detail, rejected.reason)
-        others = (RuleResult(rule.name, "the file could not be opened", asked=False) for rule in RULES)
-        return HeaderReport((RuleResult(OpeningStep.FILE, "as expected"), failed, *others))
+        return HeaderReport(_unopened(IMAGE_FILE, rejected.reason, rejected.detail, [OpeningStep.FILE, IMAGE_FILE]))
     except OSError as error:
         unreadable = Rejection.unreadable("", error)
         return HeaderReport(_unopened(OpeningStep.FILE, unreadable.reason, unreadable.detail))
@@ -79,9 +77,8 @@ def _report(context: RuleContext) -> HeaderReport:
     return HeaderReport(results, opened, record, pixels, "")
 
 
-def _unopened(failed: OpeningStep, reason: Reason, detail: str) -> tuple[RuleResult, ...]:
+def _unopened(failed: str, reason: Reason, detail: str, steps: Sequence[str] = tuple(OpeningStep)) -> tuple[RuleResult, ...]:
     """Steps before the failed one passed; nothing after it can be asked."""
-    steps = list(OpeningStep)
     at = steps.index(failed)
     passed = [RuleResult(step, "as expected") for step in steps[:at]]
     others = [*steps[at + 1 :], *(rule.name for rule in RULES)]

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import openpyxl
+from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as DicomSequence
 from pydicom.uid import DigitalMammographyXRayImageStorageForPresentation, ExplicitVRLittleEndian
 
-from fvpipe.simulation.dicom_file import SIZE_REDUCTION, SimulatedDataset, SimulatedImage, make_uid, sequence_item
+from fvpipe.simulation.dicom_file import SIZE_REDUCTION, SimulatedDataset, SimulatedImage, make_uid
 from fvpipe.simulation.drawing import anatomy, draw, stored_pixels
 from fvpipe.types import Laterality, View
 
@@ -77,9 +78,10 @@ def _cmmd_image(plan: _CmmdBreast, v: int, seed: int) -> SimulatedImage:
     pixels = stored_pixels(rng, drawing, plan.bits, plate=plate, used=0.4 if plan.bits == 16 else 0.95)
     study = make_uid(seed, "study", plan.patient)
     series = make_uid(seed, "series", plan.patient)
-    code, meaning = _VIEW_CODES[view]
-    sequence = sequence_item(CodeValue=code, CodingSchemeDesignator="SCT", CodeMeaning=meaning)
-    sequence.ViewModifierCodeSequence = DicomSequence()
+    view_code = Dataset()
+    view_code.CodeValue, view_code.CodeMeaning = _VIEW_CODES[view]
+    view_code.CodingSchemeDesignator = "SCT"
+    view_code.ViewModifierCodeSequence = DicomSequence()
     half = 1 << (plan.bits - 1)
     tags = {
         "SOPClassUID": DigitalMammographyXRayImageStorageForPresentation,
@@ -99,7 +101,7 @@ def _cmmd_image(plan: _CmmdBreast, v: int, seed: int) -> SimulatedImage:
         "InstanceNumber": plan.first + v,
         "PatientOrientation": _ORIENTATIONS[plan.laterality, view],
         "ImageLaterality": plan.laterality.value,
-        "ViewCodeSequence": DicomSequence([sequence]),
+        "ViewCodeSequence": DicomSequence([view_code]),
         "WindowCenter": half,
         "WindowWidth": 2 * half,
         "VOILUTFunction": "SIGMOID",

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pydicom.config
 from numpy.typing import NDArray
-from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.pixels.encoders.base import get_encoder
 from pydicom.uid import (
@@ -66,14 +66,6 @@ def make_uid(seed: int, *what: object) -> str:
     return f"2.25.{number}"
 
 
-def sequence_item(**elements: str) -> Dataset:
-    """Sequence item with the given elements."""
-    item = Dataset()
-    for keyword, value in elements.items():
-        setattr(item, keyword, value)
-    return item
-
-
 def dicom_bytes(image: SimulatedImage) -> bytes:
     """Contents of the DICOM file."""
     meta = FileMetaDataset()
@@ -99,27 +91,20 @@ def dicom_bytes(image: SimulatedImage) -> bytes:
 
 
 def _set_pixels(dataset: FileDataset, image: SimulatedImage) -> None:
-    if image.syntax == ExplicitVRLittleEndian:
-        data = image.pixels.astype(image.pixels.dtype.newbyteorder("<")).tobytes()
-        dataset.PixelData = data + b"\0" * (len(data) % 2)
-        dataset["PixelData"].VR = "OW" if image.pixels.dtype.itemsize > 1 else "OB"
-        return
-    dataset.PixelData = encapsulate([_encode(image)])
-    dataset["PixelData"].VR = "OB"
-    dataset["PixelData"].is_undefined_length = True
+    data = image.pixels.astype(image.pixels.dtype.newbyteorder("<")).tobytes()
+    dataset.PixelData = data + b"\0" * (len(data) % 2)
+    dataset["PixelData"].VR = "OW" if image.pixels.dtype.itemsize > 1 else "OB"
+    if image.syntax != ExplicitVRLittleEndian:
+        dataset.PixelData = encapsulate([_encoded(dataset, image)])
+        dataset["PixelData"].VR = "OB"
+        dataset["PixelData"].is_undefined_length = True
 
 
-def _encode(image: SimulatedImage) -> bytes:
+def _encoded(dataset: FileDataset, image: SimulatedImage) -> bytes:
     import imagecodecs
 
     if image.syntax == RLELossless:
-        rows, columns = image.pixels.shape
-        allocated = 8 * image.pixels.dtype.itemsize
-        return get_encoder(RLELossless).encode(
-            image.pixels, encoding_plugin="pydicom", rows=rows, columns=columns, samples_per_pixel=1, number_of_frames=1,
-            bits_allocated=allocated, bits_stored=image.bits, pixel_representation=0,
-            photometric_interpretation=image.photometric,
-        )  # fmt: skip
+        return get_encoder(RLELossless).encode(dataset, encoding_plugin="pydicom")
     if image.syntax == JPEGLosslessSV1:
         return bytes(imagecodecs.jpeg8_encode(image.pixels, lossless=True, predictor=1, bitspersample=image.bits))
     if image.syntax == JPEG2000Lossless:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fvpipe.config.loading import digest_of
-from fvpipe.config.pipeline import Fuse, load_pipeline
-from fvpipe.errors import InputError, LeakError, ShardError, SwappedShardError, TrainingError
+from fvpipe.config.pipeline import Fuse, Pipeline, load_pipeline
+from fvpipe.errors import InputError, ShardError, SwappedShardError, TrainingError
 from fvpipe.evaluation.split_table import digest_of_split, read_split
-from fvpipe.evaluation.splits import Assignment, Candidate, Part, leaks
+from fvpipe.evaluation.splits import Assignment, Candidate, Part, reject_leaks
 from fvpipe.evaluation.training_record import Prediction
-from fvpipe.imaging.pixel_digest import unturned
 from fvpipe.io.tables import Row, read_table
 from fvpipe.project.project import Project
 from fvpipe.shards.format import check_table
@@ -74,11 +74,15 @@ def load_cohort(project: Project, pipeline: str, split: str) -> Cohort:
     path = project.splits / f"{split}.csv"
     if not path.is_file():
         raise InputError(f"{path}: not found; run `fvpipe split` first")
-    names = dict.fromkeys((*settings.datasets, *settings.test))
+    names = settings.all_datasets
     parts = read_split(path, names)
-    opened = {name: _open(project, pipeline, name) for name in names}
+    stem, made_by = load_pipeline(pipeline, project.folder)
+    opened = {name: _open(project.shards / stem / name, pipeline, made_by, name) for name in names}
     where = {(name, breast): i for name, shards in opened.items() for i, breast in enumerate(shards.breast_ids.tolist())}
-    rejected = {name: _rejected(shards) for name, shards in opened.items()}
+    rejected = {
+        name: {row["what"]: row["reason"] for row in _table(shards, "rejected.csv", ["what", "reason"])}
+        for name, shards in opened.items()
+    }
     facts = {name: _facts(shards) for name, shards in opened.items()}
     starts = dict(zip(opened, np.cumsum([0, *map(len, opened.values())]), strict=False))
     breasts, indices, assignments, dropped = [], [], [], Counter[str]()
@@ -94,15 +98,12 @@ def load_cohort(project: Project, pipeline: str, split: str) -> Cohort:
         label = int(shards.labels[i])
         if label < 0:
             raise ShardError(f"{shards.folder}: {breast} has no label and {path} names it; run `fvpipe split` again")
-        breasts.append(_breast(name, breast, part, label, shards, i, facts[name][breast]))
+        row, patient = facts[name][breast], str(shards.patient_ids[i])
+        breasts.append(_breast(name, breast, part, label, shards, i, row))
         indices.append(starts[name] + i)
-        assignments.append(Assignment(_candidate(name, shards, i, facts[name][breast]), part))
-    found = leaks(assignments, settings)
-    if found:
-        raise LeakError(
-            f"{path}: {len(found)} leak(s); the first: the same {found[0].kind} is in {' and '.join(found[0].parts)} "
-            f"({', '.join(found[0].breasts[:4])}); run `fvpipe split` again. Nothing was trained"
-        )
+        candidate = Candidate(name, breast, patient, row["study"], label, "", *Candidate.digests_of(shards, i))
+        assignments.append(Assignment(candidate, part))
+    reject_leaks(assignments, settings, path, "; run `fvpipe split` again. Nothing was trained")
     empty = [part.value for part in (Part.TRAIN, Part.TEST) if part.value not in {b.part for b in breasts}]
     if empty:
         raise TrainingError(f"{path}: no breast of it is in the {empty[0]} part; nothing was trained")
@@ -117,14 +118,11 @@ def load_cohort(project: Project, pipeline: str, split: str) -> Cohort:
     split_digest = digest_of_split(parts)
     content = digest_of([split_digest, [[e.sha256 for e in s.receipt.shards] for s in opened.values()]])
     dataset = ShardDataset(tuple(opened.values()), indices)
-    fuse = load_pipeline(pipeline, project.folder)[1].fuse
-    return Cohort(tuple(breasts), dataset, fuse, dict(sorted(dropped.items())), split_digest, content)
+    return Cohort(tuple(breasts), dataset, made_by.fuse, dict(sorted(dropped.items())), split_digest, content)
 
 
-def _open(project: Project, pipeline: str, dataset: str) -> Shards:
-    name, settings = load_pipeline(pipeline, project.folder)
-    folder, digest = project.shards / name / dataset, settings.digest()
-    shards = open_shards(folder)
+def _open(folder: Path, pipeline: str, made_by: Pipeline, dataset: str) -> Shards:
+    digest, shards = made_by.digest(), open_shards(folder)
     if shards.receipt.pipeline_digest != digest or shards.receipt.dataset != dataset:
         raise SwappedShardError(
             f"{folder}: was built by another pipeline or from another data set ({shards.receipt.pipeline}/"
@@ -137,10 +135,6 @@ def _open(project: Project, pipeline: str, dataset: str) -> Shards:
             f"version {PREPROCESSING_VERSION}; run `fvpipe build-shards --pipeline {pipeline} --dataset {dataset}`"
         )
     return shards
-
-
-def _rejected(shards: Shards) -> dict[str, str]:
-    return {row["what"]: row["reason"] for row in _table(shards, "rejected.csv", ["what", "reason"])}
 
 
 def _facts(shards: Shards) -> dict[str, Row]:
@@ -167,10 +161,3 @@ def _breast(dataset: str, breast: str, part: Part, label: int, shards: Shards, i
         dataset, breast, str(shards.patient_ids[i]), part.value, label, None, "+".join(present), facts["density"],
         age if age.isdecimal() else "", facts["manufacturer"], size,
     )  # fmt: skip
-
-
-def _candidate(dataset: str, shards: Shards, i: int, facts: Row) -> Candidate:
-    files = tuple(digest.decode() for digest in shards.columns["source_digest"][i] if digest)
-    pixels = tuple(unturned(digest.decode()) for digest in shards.columns["pixel_digest"][i] if digest)
-    breast, patient = str(shards.breast_ids[i]), str(shards.patient_ids[i])
-    return Candidate(dataset, breast, patient, facts["study"], int(shards.labels[i]), "", files, pixels)

@@ -99,7 +99,12 @@ def build_model(
     base, plus, method = name.partition("+")
     if (plus or base == "two_stream") and recipe.fine_tune == "head":
         raise ParameterError(f"model {name!r}: train.fine_tune 'head' would leave its own layers untrained; expected 'all'")
-    front = _front(name, method, recipe, ViewLayout(fuse, image_shape)) if plus else None
+    front = None
+    if plus:
+        layout = ViewLayout(fuse, image_shape)
+        if method not in METHODS:
+            raise ParameterError(f"model {name!r}: no front {method!r}; known: {', '.join(METHODS)}")
+        front = ZoomFront(method, recipe.front.zoom, layout, recipe.front.size)
     shape = front.output.image_shape if front else image_shape
     trunk = "resnet18" if base == "two_stream" else base
     if base == "two_stream" and recipe.first_layer == "adapt":
@@ -185,12 +190,6 @@ class TwoStream(nn.Module):
         """Compute the logits of images (n, C, H, W)."""
         maps = self.trunk(self.layout.split(images))
         return self.after(self.join(maps.unflatten(0, (-1, 2)).flatten(1, 2)))  # type: ignore[no-any-return]
-
-
-def _front(name: str, method: str, recipe: Recipe, layout: ViewLayout) -> ZoomFront:
-    if method not in METHODS:
-        raise ParameterError(f"model {name!r}: no front {method!r}; known: {', '.join(METHODS)}")
-    return ZoomFront(method, recipe.front.zoom, layout, recipe.front.size)
 
 
 # --- torchvision ------------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import io
 import json
 import math
 import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -154,7 +154,8 @@ class Training:
                 epoch = self._try_epoch()
                 self.epochs.append(epoch)
                 if self.best_epoch < 0 or epoch.validation_auc > self.epochs[self.best_epoch].validation_auc:
-                    self.best_epoch, self.best = len(self.epochs) - 1, _copy(self.model.net.state_dict())
+                    self.best_epoch = len(self.epochs) - 1
+                    self.best = {name: value.detach().clone() for name, value in self.model.net.state_dict().items()}
                 if self.execution.rank == 0:
                     self._save(checkpoint)
                     say(
@@ -225,16 +226,12 @@ class Training:
             Summed loss of these images, on the device, without synchronization.
         """
         self.optimizer.zero_grad(set_to_none=True)
-        with self.autocast():
+        with torch.autocast(self.execution.device.type, torch.bfloat16, enabled=self.recipe.precision == "bf16"):
             logits = self.step(images)
         loss: Any = loss_sum(logits, labels, self.class_weight) * float(counted)
         (loss * self.execution.world_size / batch).backward()  # DistributedDataParallel takes the mean over processes
         self.optimizer.step()
         return loss.detach()  # type: ignore[no-any-return]
-
-    def autocast(self) -> AbstractContextManager[Any]:
-        """Context of the recipe's precision."""
-        return torch.autocast(self.execution.device.type, torch.bfloat16, enabled=self.recipe.precision == "bf16")
 
     def validate(self) -> tuple[NDArray[np.int64], NDArray[np.float64], float]:
         """Compute labels, probabilities and mean loss of the validation part."""
@@ -313,10 +310,6 @@ def predict_logits(model: Classifier, loader: DeviceLoader) -> Tensor:
     chunks = torch.arange(len(loader)).split(PREDICT_BATCH) if len(loader) else ()
     found = [model(images).float() for images, _ in loader.batches(list(chunks))]
     return torch.cat(found) if found else torch.zeros(0, 2, device=loader.device)
-
-
-def _copy(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: value.detach().clone() for name, value in state.items()}
 
 
 def _short(value: object) -> str:
