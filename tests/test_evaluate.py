@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
 import shutil
 from dataclasses import replace
@@ -14,6 +15,7 @@ import pytest
 import torch
 from torch import nn
 
+import fvpipe
 from fvpipe.config.loading import parse
 from fvpipe.config.pipeline import Pipeline
 from fvpipe.config.training import Evaluate
@@ -406,6 +408,8 @@ def test_onnx_agrees(project: Path, tmp_path: Path) -> None:
     score = session.run(None, {"image": image[None, None]})[0]
     assert score[0] == pytest.approx(float(stored["probability"]), abs=1e-5)
     assert {"fvpipe", "use", "positive"} == {entry.key for entry in onnx.load(out).metadata_props}
+    data = out.read_bytes()
+    assert [where for where in map(os.path.dirname, (fvpipe.__file__, torch.__file__)) if where.encode() in data] == []
 
 
 def test_a_model_that_is_not_to_be_released_is_exported_with_its_license(project: Path, tmp_path: Path) -> None:

@@ -75,6 +75,8 @@ def export(model: Classifier, record: Record, out: Path) -> float:
     if program is None:
         raise TrainingError(f"{record.run}: torch did not export it")
     proto = program.model_proto
+    for node in [*proto.graph.node, *(node for function in proto.functions for node in function.node)]:
+        del node.metadata_props[:]  # torch's stack traces, with paths of this machine
     for key, value in {"fvpipe": record.to_json(), "use": NOT_A_DEVICE, "positive": "malignant"}.items():
         entry = proto.metadata_props.add()
         entry.key, entry.value = key, value
