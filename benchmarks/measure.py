@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from unittest.mock import patch
 
-from fvpipe.execution.cluster import MALLOC_ENVIRONMENT
+from fvpipe.execution.dask_client import MALLOC_ENVIRONMENT
 
 if TYPE_CHECKING:
     from rich.table import Table

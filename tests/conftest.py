@@ -23,7 +23,7 @@ hypothesis.settings.load_profile("repeatable")
 
 PROCESS_FILES = frozenset({
     "test_access", "test_adaptive", "test_antialiased", "test_benchmarks", "test_cache", "test_commit", "test_demo",
-    "test_empty", "test_evaluate", "test_exports", "test_fetch", "test_figures", "test_file_systems", "test_flow", "test_front",
+    "test_empty", "test_evaluate", "test_exports", "test_fetch", "test_figures", "test_file_systems", "test_flow", "test_zoom",
     "test_gpu", "test_identity", "test_isolation", "test_locks", "test_models", "test_no_hang", "test_oracle", "test_project",
     "test_published", "test_quota", "test_raster", "test_report", "test_reporting", "test_single_view", "test_stores",
     "test_tables_of_users", "test_targets", "test_testing", "test_training", "test_training_models", "test_training_truth",

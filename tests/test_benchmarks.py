@@ -20,7 +20,7 @@ from benchmarks import __main__ as command_line
 from benchmarks import cost
 from benchmarks.cohort import FORMS, cohort
 from benchmarks.measure import Report, Runs, Setup
-from fvpipe.execution.cluster import MALLOC_ENVIRONMENT
+from fvpipe.execution.dask_client import MALLOC_ENVIRONMENT
 from tests.conftest import build
 from tests.support import factory
 from tests.support.builds import tree

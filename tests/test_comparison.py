@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fvpipe.comparison.detectability import Detectability, ObserverScores
-from fvpipe.comparison.findings import largest_findings
+from fvpipe.comparison.finding_pixels import largest_findings
 from fvpipe.comparison.models import compare_runs
 from fvpipe.comparison.observer import FOLDS, RIDGE, folds, observer_scores, sample_features, view_features
 from fvpipe.comparison.pipelines import Comparison, compare, names_of
@@ -28,7 +28,7 @@ from fvpipe.errors import InputError
 from fvpipe.evaluation.intervals import Estimate
 from fvpipe.evaluation.metrics import roc_auc
 from fvpipe.evaluation.training_record import Prediction, Run
-from fvpipe.report.findings import SampleFinding
+from fvpipe.report.finding_boxes import SampleFinding
 from fvpipe.shards.reader import open_shards
 from fvpipe.types import View
 from tests.conftest import run

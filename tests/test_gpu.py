@@ -17,7 +17,8 @@ from fvpipe.config.training import Augment
 from fvpipe.errors import TrainingError
 from fvpipe.evaluation.training_record import WEIGHTS
 from fvpipe.project.project import Project
-from fvpipe.training.batches import DeviceLoader, augment
+from fvpipe.training.augmentation import augment
+from fvpipe.training.batches import DeviceLoader
 from fvpipe.training.data import Cohort, load_cohort
 from fvpipe.training.device import find_device
 from fvpipe.training.gradcam import heat_map

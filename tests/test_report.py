@@ -33,8 +33,8 @@ from fvpipe.dicom.header import HeaderPolicy, ImageHeader, read_header
 from fvpipe.dicom.reader import HEADER_INFLATE_LIMIT, MAX_HEADER_BYTES, OpeningStep
 from fvpipe.dicom.rules import RULES
 from fvpipe.errors import InputError
+from fvpipe.imaging.crop_verdict import measurements
 from fvpipe.imaging.segmentation import trace_segmentation
-from fvpipe.imaging.verdict import measurements
 from fvpipe.reasons import Flag, Rejection
 from fvpipe.report.audit import _worst_first
 from fvpipe.report.measure import ImageMeasurement, ImageTask, measure_images

@@ -38,14 +38,15 @@ from fvpipe.evaluation.training_record import WEIGHTS
 from fvpipe.project.project import Project
 from fvpipe.training import data
 from fvpipe.training import train as training
-from fvpipe.training.batches import DeviceLoader, augment
+from fvpipe.training.augmentation import augment
+from fvpipe.training.batches import DeviceLoader
 from fvpipe.training.code_digest import PACKAGES, training_modules
 from fvpipe.training.data import load_cohort
 from fvpipe.training.device import ExecutionDevice, find_device, own_share
-from fvpipe.training.front import ZoomFront
 from fvpipe.training.model import build_model
 from fvpipe.training.predict import load_model
 from fvpipe.training.recipe import class_weight_of, learning_rate, sample_order
+from fvpipe.training.zoom import ZoomFront
 from fvpipe.versions import PREPROCESSING_VERSION
 from tests.conftest import run
 from tests.support.cohort import Patient, at, kill_and_resume, make_project, patients, train, write_checkpoint

@@ -17,12 +17,12 @@ from fvpipe.dicom.header import HeaderPolicy, ImageHeader
 from fvpipe.dicom.pixels import decode_image
 from fvpipe.errors import InputError
 from fvpipe.imaging.canvas import crop_levels, frame_level, views_in_image
+from fvpipe.imaging.crop_verdict import explain
 from fvpipe.imaging.decoded_image import DecodedImage
 from fvpipe.imaging.fusion import digest_pair, fuse
 from fvpipe.imaging.normalize import is_constant
 from fvpipe.imaging.pixel_digest import unturned
 from fvpipe.imaging.segmentation import SegmentationTrace, trace_segmentation
-from fvpipe.imaging.verdict import explain
 from fvpipe.imaging.view_agreement import CONSTANT_VIEW, IDENTICAL_VIEWS, constant_flags, disagreement_flags, header_flags
 from fvpipe.indexing.headers import parse_indexed
 from fvpipe.io.read import read_contents

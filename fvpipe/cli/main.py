@@ -12,11 +12,11 @@ from typing import Any
 import click
 
 from fvpipe import __version__
-from fvpipe.cli.build import build_shards, index
 from fvpipe.cli.comparison import compare, summary
 from fvpipe.cli.datasets import datasets, fetch, phantom
 from fvpipe.cli.evaluation import evaluate, split, table1, table2
 from fvpipe.cli.figures import figures
+from fvpipe.cli.index_and_build import build_shards, index
 from fvpipe.cli.inspect import audit, inspect, report, verify
 from fvpipe.cli.output import echo
 from fvpipe.cli.training import export, predict, train

@@ -10,14 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fvpipe.comparison.detectability import Detectability, ObserverScores, shuffled_control, size_groups
-from fvpipe.comparison.findings import FindingPixels, finding_pixels, largest_findings
+from fvpipe.comparison.finding_pixels import FindingPixels, finding_pixels, largest_findings
 from fvpipe.comparison.observer import TooFewPatientsError, sample_features
 from fvpipe.config.pipeline import stored_pipeline
 from fvpipe.errors import InputError
 from fvpipe.evaluation.intervals import Estimate
 from fvpipe.evaluation.text import to_json
 from fvpipe.progress import progress
-from fvpipe.report.findings import read_findings
+from fvpipe.report.finding_boxes import read_findings
 from fvpipe.shards.reader import Shards
 
 CHANCE = 0.5  # area of scores that mean nothing

@@ -9,8 +9,8 @@ from pathlib import Path
 from fvpipe.config.loading import parse, read_yaml
 from fvpipe.datasets.adapter import Adapter
 from fvpipe.datasets.declaration import Declaration
-from fvpipe.datasets.declared import declared_adapter
-from fvpipe.datasets.idle_keys import check_idle_keys
+from fvpipe.datasets.declared_tables import declared_adapter
+from fvpipe.datasets.unused_keys import check_unused_keys
 from fvpipe.errors import ParameterError
 from fvpipe.versions import ADAPTER_VERSION
 
@@ -82,7 +82,7 @@ def load_declaration(file: Path) -> Declaration:
         _check_version(str(file), settings.get("version"))  # first: keys of a later version are not known
     declaration = parse(Declaration, settings, str(file))
     try:
-        check_idle_keys(declaration)
+        check_unused_keys(declaration)
     except ValueError as error:
         raise ParameterError(f"{file}: {error}") from None
     return declaration

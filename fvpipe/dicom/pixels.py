@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from pydicom.uid import ExplicitVRBigEndian
 
 from fvpipe.config.pipeline import Voi
-from fvpipe.dicom.cells import check_cells, check_folds
 from fvpipe.dicom.codestream import jpeg_2000_codestream
 from fvpipe.dicom.decoders import REDUCIBLE, Decoded, find_decoder, lossy_decoder
 from fvpipe.dicom.elements import RejectedFile, raise_transient
@@ -22,6 +21,7 @@ from fvpipe.dicom.fragments import frames
 from fvpipe.dicom.image_header import PixelHeader
 from fvpipe.dicom.jpeg2000 import decode_reduced, levels
 from fvpipe.dicom.layout import PixelLayout
+from fvpipe.dicom.misread_pixels import check_cells, check_folds
 from fvpipe.dicom.orientation import UPRIGHT, put_upright
 from fvpipe.dicom.reader import inflate, stream
 from fvpipe.dicom.rules.pixels import truncated

@@ -12,8 +12,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from fvpipe.errors import ClusterError
-from fvpipe.execution.cluster import Clock, Submitted, open_client
 from fvpipe.execution.cores import core_count
+from fvpipe.execution.dask_client import Clock, Submitted, open_client
 from fvpipe.execution.isolation import WAYS_OUT, Crash, ResultT, TaskT, run_batch, run_isolated
 
 if TYPE_CHECKING:

@@ -21,12 +21,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fvpipe.config.pipeline import Segment
-from fvpipe.imaging.attempts import ThresholdAttempt, attempt_thresholds
 from fvpipe.imaging.background import Plane, is_negative, surface
+from fvpipe.imaging.crop_verdict import judge, measurements
 from fvpipe.imaging.decoded_image import DecodedImage
 from fvpipe.imaging.histogram import histogram
+from fvpipe.imaging.threshold_attempts import ThresholdAttempt, attempt_thresholds
 from fvpipe.imaging.thumbnail import Mask, Thumbnail, has_interior, make_thumbnail
-from fvpipe.imaging.verdict import judge, measurements
 from fvpipe.reasons import NO_FLAG, VERDICT_FLAGS, CropVerdict, Flag
 from fvpipe.types import CropBox, Edge, Segmentation
 

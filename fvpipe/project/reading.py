@@ -10,7 +10,7 @@ from pathlib import Path
 
 from fvpipe.config.project import DataSet
 from fvpipe.datasets.declaration import Declaration
-from fvpipe.datasets.declared import declared_adapter, table_files
+from fvpipe.datasets.declared_tables import declared_adapter, table_files
 from fvpipe.datasets.source import Source
 from fvpipe.errors import ParameterError
 from fvpipe.indexing.statements import Reading, Statements, collect_statements

@@ -15,13 +15,13 @@ from fvpipe.dicom.image_header import PixelHeader
 from fvpipe.dicom.pixels import decode_image
 from fvpipe.dicom.rules.base import RuleResult
 from fvpipe.execution.isolation import Crash, run_alone
-from fvpipe.imaging.attempts import ThresholdAttempt
 from fvpipe.imaging.canvas import frame_level
+from fvpipe.imaging.crop_verdict import LIMITS
 from fvpipe.imaging.decoded_image import DecodedImage
 from fvpipe.imaging.normalize import is_constant
 from fvpipe.imaging.outline import GATES
 from fvpipe.imaging.segmentation import SegmentationTrace, trace_segmentation
-from fvpipe.imaging.verdict import LIMITS
+from fvpipe.imaging.threshold_attempts import ThresholdAttempt
 from fvpipe.imaging.view_agreement import HEADER_FLAGS, constant_flags
 from fvpipe.indexing.statements import Reading
 from fvpipe.io.atomic import write_atomic

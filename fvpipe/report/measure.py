@@ -17,13 +17,13 @@ from fvpipe.dicom.pixels import decode_image
 from fvpipe.errors import InputError
 from fvpipe.execution.isolation import Crash, ResultT
 from fvpipe.execution.workers import Workers
-from fvpipe.imaging.attempts import ThresholdAttempt
 from fvpipe.imaging.canvas import frame_level
+from fvpipe.imaging.crop_verdict import explain
 from fvpipe.imaging.decoded_image import DecodedImage
 from fvpipe.imaging.normalize import is_constant
 from fvpipe.imaging.outline import GATES
 from fvpipe.imaging.segmentation import segment, trace_segmentation
-from fvpipe.imaging.verdict import explain
+from fvpipe.imaging.threshold_attempts import ThresholdAttempt
 from fvpipe.imaging.view_agreement import CONSTANT_VIEW, constant_flags, header_flags
 from fvpipe.indexing.headers import parse_indexed
 from fvpipe.indexing.index import Index

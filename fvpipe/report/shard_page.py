@@ -13,7 +13,7 @@ from fvpipe.io.atomic import write_atomic
 from fvpipe.reasons import Reason
 from fvpipe.report.drawing import channels_side_by_side, encode
 from fvpipe.report.figure_list import read_list
-from fvpipe.report.findings import SampleFinding, read_findings
+from fvpipe.report.finding_boxes import SampleFinding, read_findings
 from fvpipe.report.html import data_uri, render
 from fvpipe.shards.format import RECEIPT
 from fvpipe.shards.reader import Sample, Shards, open_shards

@@ -46,7 +46,8 @@ from fvpipe.io.locking import lock
 from fvpipe.progress import progress
 from fvpipe.project.project import Project
 from fvpipe.regular_files import read_regular
-from fvpipe.training.batches import DeviceLoader, augment
+from fvpipe.training.augmentation import augment
+from fvpipe.training.batches import DeviceLoader
 from fvpipe.training.code_digest import code_digest
 from fvpipe.training.data import Cohort, load_cohort
 from fvpipe.training.device import (

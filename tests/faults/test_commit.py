@@ -56,7 +56,7 @@ def test_a_damaged_shard_is_mended_by_the_next_build(own: Path, tmp_path: Path) 
 
 KILLED = """
 import json, os, sys, time
-import cv2, imagecodecs, fvpipe.build.sample, fvpipe.cli.build, fvpipe.flow
+import cv2, imagecodecs, fvpipe.build.sample, fvpipe.cli.index_and_build, fvpipe.flow
 from fvpipe.cli.main import main
 from fvpipe.shards import writer
 

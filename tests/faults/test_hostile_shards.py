@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from fvpipe.comparison.pipelines import compare
 from fvpipe.errors import ChecksumError, ParameterError, ReceiptError, ShardError
 from fvpipe.printable import CONTROL
-from fvpipe.report.findings import read_findings
+from fvpipe.report.finding_boxes import read_findings
 from fvpipe.shards import reader
 from fvpipe.shards.coordinates import WARP_COLUMNS
 from fvpipe.shards.format import RECEIPT, sha256_outside_images, shard_name

@@ -28,7 +28,7 @@ from fvpipe.config.loading import read_yaml
 from fvpipe.dicom.header import HeaderPolicy
 from fvpipe.errors import ClusterError, FvpipeError
 from fvpipe.evaluation.training_record import RECORD, read_trained
-from fvpipe.execution import cluster, isolation
+from fvpipe.execution import dask_client, isolation
 from fvpipe.execution.isolation import run_isolated
 from fvpipe.execution.workers import Workers, WorkerSettings
 from fvpipe.io.locking import lock
@@ -52,7 +52,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
         "ANSWER_SECONDS": 2.0, "FIRST_WORKER_SECONDS": 2.0, "GONE_SECONDS": 8.0, "SILENT_SECONDS": 1.0, "CLOSE_SECONDS": 1.0,
         "POLL_SECONDS": 0.25,
     }.items():  # fmt: skip
-        monkeypatch.setattr(cluster, name, seconds)
+        monkeypatch.setattr(dask_client, name, seconds)
 
 
 # --- workers ----------------------------------------------------------------------------------------------------------
@@ -67,7 +67,7 @@ def test_stopped_workers_are_replaced_and_the_build_ends(tmp_path: Path, monkeyp
     build(tmp_path / "in", tmp_path / "clean")
     others = {child.pid for child in psutil.Process().children(recursive=True)}
     for name, seconds in {"SILENT_SECONDS": 4.0, "POLL_SECONDS": 0.5}.items():
-        monkeypatch.setattr(cluster, name, seconds)
+        monkeypatch.setattr(dask_client, name, seconds)
     stopped: list[int] = []
     begun = threading.Event()
 

@@ -19,7 +19,7 @@ IMAGE_FACTS = {*_BREAST, "view", "kind", "implant", *BOXES}
 """Facts that rows about images can give."""
 
 
-def check_idle_keys(declaration: Declaration) -> None:
+def check_unused_keys(declaration: Declaration) -> None:
     """Check that every key of a declaration does something.
 
     Raises

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from fvpipe.imaging.attempts import ThresholdAttempt
+from fvpipe.imaging.threshold_attempts import ThresholdAttempt
 from fvpipe.reasons import CropVerdict
 
 LIMITS = {"ring": 110.0, "rival": 1.5, "removed": 0.12, "faint": 0.2, "excess": 0.25, "fold": 0.1}

@@ -18,9 +18,9 @@ from fvpipe.config.project import Labels
 from fvpipe.datasets.adapter import Adapter, ImageFacts, LabelTable, ListedImage
 from fvpipe.datasets.combine import BreastOfExam, combined, differing_facts, with_follow_up, with_more
 from fvpipe.datasets.declaration import Case, Column, Declaration, Table, check_option
-from fvpipe.datasets.idle_keys import BOXES, IMAGE_FACTS, facts_of_rows
 from fvpipe.datasets.label_rules import RowReader, has_value
 from fvpipe.datasets.listed_images import bi_rads_of, list_image, state_images
+from fvpipe.datasets.unused_keys import BOXES, IMAGE_FACTS, facts_of_rows
 from fvpipe.datasets.values import EDGES, parse_count, parse_day, parse_view
 from fvpipe.dicom.header import HeaderPolicy
 from fvpipe.errors import LabelTableError, ParameterError

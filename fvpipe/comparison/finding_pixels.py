@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fvpipe.report.findings import SampleFinding
+from fvpipe.report.finding_boxes import SampleFinding
 from fvpipe.shards.reader import Shards
 from fvpipe.types import VIEWS
 

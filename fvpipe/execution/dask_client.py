@@ -1,4 +1,4 @@
-"""Dask: its settings, and the clients of a scheduler that runs or of workers on this host (`local_cluster.py`)."""
+"""Dask: its settings, and the clients of a scheduler that runs or of workers on this host (`dask_local_cluster.py`)."""
 
 from __future__ import annotations
 
@@ -180,7 +180,7 @@ def _start(settings: WorkerSettings, count: int, stack: ExitStack) -> Client:
     import dask
     from distributed import Client
 
-    from fvpipe.execution.local_cluster import start_cluster
+    from fvpipe.execution.dask_local_cluster import start_cluster
 
     dask.config.set(DASK_SETTINGS)
     _without_main()
