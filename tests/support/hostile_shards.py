@@ -7,6 +7,7 @@ bytes. `tests.support.fuzz_run` runs them.
 from __future__ import annotations
 
 import hashlib
+import atexit
 import json
 import os
 import random
@@ -28,7 +29,6 @@ from fvpipe.shards.verification import verify
 from tests.support.shard_folder import commit
 
 Change = Callable[[h5py.File], Any]
-TEXTS = ("breast_id", "patient_id", "laterality", "source_digest", "pixel_digest")
 
 
 def fit_receipt(folder: Path, index: int = 0) -> None:
@@ -240,6 +240,7 @@ ODD: tuple[Any, ...] = (
 def sound() -> Path:
     """A folder that is as it should be, made once a process."""
     folder = Path(tempfile.mkdtemp(prefix="fvpipe-sound-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     commit(folder, (4, 3))
     return folder
 
