@@ -6,8 +6,8 @@ bytes. `tests.support.fuzz_run` runs them.
 
 from __future__ import annotations
 
-import hashlib
 import atexit
+import hashlib
 import json
 import os
 import random
