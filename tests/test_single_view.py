@@ -129,6 +129,18 @@ def test_each_pipeline_builds_what_it_can_and_names_the_rest(project: Path) -> N
     assert "and 3 without a pair of views" in run("index", "--workers", 0).output
 
 
+def test_the_origin_of_facts_tells_why_an_image_is_in_no_pair(project: Path) -> None:
+    for name, said in (
+        ("cc_L_CC", "  no pair: mlo_missing: 2 CC and 0 MLO; expected one of each; only a pipeline of one view"),
+        ("kinds_L_MLO", "  no pair: kind_mismatch: "),
+        ("cc_small", "  rejected: superseded"),
+    ):
+        shown = run("index", "--explain", project / "data" / "own" / f"{name}.dcm", "--workers", 0).output
+        assert (said in shown) == (name != "cc_small"), shown
+        assert "label        " in shown
+    assert "no pair" not in run("index", "--explain", project / "data" / "own" / "pair_L_CC.dcm", "--workers", 0).output
+
+
 def test_an_image_is_the_same_alone_and_in_a_pair(cohort: Path, tmp_path: Path) -> None:
     """Also by wavelet: how finely one view is decoded does not depend on the other."""
     alone = tmp_path / "dicom"
