@@ -171,6 +171,7 @@ class Headers(Settings):
     secondary_capture: bool = False
     inverted: bool = False  # low values are white in images that cannot say so: PNG, JPEG, PGM, NRRD
     view_in_patient_orientation: bool = False
+    ml_is_mlo: bool = False
     patient_from: Literal["patient_id", "study"] = "patient_id"
     patient_pattern: str = ""
     region_pattern: str = ""
