@@ -393,6 +393,17 @@ def test_exams_are_numbered_by_date(tmp_path: Path) -> None:
     assert all(found[row["study"]] == row["exam_order"] for row in rows)
 
 
+def test_the_date_of_an_exam_may_stand_in_one_of_its_images(tmp_path: Path) -> None:
+    for number, (study, dates) in enumerate({"2.25.51": ("", "20200101"), "2.25.52": ("20190101", "")}.items(), 1):
+        for view, date in zip((CC, MLO), dates, strict=True):
+            write(tmp_path / "in" / study, "p", "L", view, number, StudyInstanceUID=study, StudyDate=date)
+    found = index_folder(tmp_path / "in", "table")
+    assert {image.path[:7]: found.exam_order[image.patient_id, image.study] for image in found.images} == {
+        "2.25.51": 2,
+        "2.25.52": 1,
+    }
+
+
 def test_exams_of_files_without_a_header_are_numbered_by_the_dates_of_their_table(tmp_path: Path) -> None:
     exams = {"b": "2019-05-05", "a": "20230101", "c": "2017-03-01"}
     rows = []

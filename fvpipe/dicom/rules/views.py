@@ -36,7 +36,7 @@ NOT_STATED = (
     "neither label table nor path gives {} of this image (no row lists it, no column is named for it, or the pattern `path` "
     "does not fit it), and the adapter does not take it from the header, which only DICOM files have"
 )
-NOR_STATED = "; nor does label table or path give one (no row lists this image, no column is named for it, or its cell is empty)"
+NOR_STATED = "; nor does label table or path give one (no row lists it, no column is named for it, or its cell is empty)"
 OTHER_VIEWS = r"\b(ROLLED|TANGENTIAL|CLEAVAGE|AXILLARY TAIL|XCC[LM]?)\b"
 # In a text that names neither CC nor MLO. AT (axillary tail) is an English word, RM a room, and ML oblique is MLO.
 OTHER_VIEWS_OF_A_SIDE = r"\b([LR]|LEFT|RIGHT) ?(ML(?! ?O(BL\w*)?\b)|LM|LMO|SIO|ISO|FB|CV|TAN)\b"
