@@ -292,7 +292,7 @@ def test_inbreast_header_names_the_side_and_view_of_the_name(tmp_path: Path) -> 
     ("tags", "reason"), [({"ImageLaterality": "R"}, "laterality_conflict"), ({"ViewPosition": "MLO"}, "view_conflict")]
 )
 def test_nlbs_header_row_and_path_name_one_side_and_view(tags: dict[str, str], reason: str, tmp_path: Path) -> None:
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"File Path": f"normal\\7\\{side}\\{view}\\IM-1.dcm", "Image Laterality": side[0].upper(), "View Position": view,
          "Cancer": 0, "False Positive": 0}
         for side in ("left", "right") for view in ("CC", "MLO")

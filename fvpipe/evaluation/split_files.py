@@ -70,8 +70,8 @@ def _check_subsets(name: str, plan: Split, candidates: Sequence[Candidate]) -> N
     if plan.setting == "official" and wrong and set(used) != {""}:
         found = ", ".join(f"{count} {subset[:40]!r}" for subset, count in sorted(wrong.items())[:5])
         raise InputError(
-            f"split '{name}': the subset of {sum(wrong.values())} labelled breast(s) is neither training nor test ({found}); write "
-            "one of these words in the label table, or let `values` of the declaration's column do so"
+            f"split '{name}': the subset of {sum(wrong.values())} labelled breast(s) is neither training nor test ({found}); "
+            "write one of these words in the label table, or let `values` of the declaration's column do so"
         )
 
 
