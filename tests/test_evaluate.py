@@ -438,7 +438,8 @@ def test_a_model_that_is_not_to_be_released_is_exported_with_its_license(project
 
     folder = Path(shutil.copytree(project / MODEL, tmp_path / "run"))
     _, record = load_model(folder, torch.device("cpu"))
-    changes = {"simulated": False, "adapters": {"a": "embed"}, "licenses": {"a": "EMBED Open Data license"}}
+    changes = {"simulated": False, "adapters": {"b": "cmmd", "a": "embed"}}
+    changes["licenses"] = {"b": "CC BY 4.0", "a": "EMBED Open Data license"}
     text = record.model_copy(update=changes).to_json()
     save_file(load_file(folder / "model.safetensors"), folder / "model.safetensors", metadata={"fvpipe": text})
     fit_digests(folder)
@@ -446,5 +447,6 @@ def test_a_model_that_is_not_to_be_released_is_exported_with_its_license(project
     said = run("export", "--model", folder, "--out", out, code=1).output
     assert "not exported, a: EMBED Open Data license" in said and "--accept-license" in said and not out.exists()
     run("export", "--model", folder, "--out", out, "--accept-license")
-    assert (tmp_path / "model.onnx.license.txt").read_text() == "Not to be released.\na: EMBED Open Data license\n"
+    beside = (tmp_path / "model.onnx.license.txt").read_text()
+    assert beside == "Not to be released.\na: EMBED Open Data license\nb: CC BY 4.0\n"
     assert out.exists()

@@ -81,13 +81,18 @@ class Project:
         return make_source(name, self.root(name), settings, id_key, self.folder)
 
     def holder(self, path: Path) -> tuple[str, str] | None:
-        """Find the data set below whose input folder a file lies: its name, and the file's path there; None for no data set."""
+        """Find the data set below whose input folder a file lies: its name, and the file's path there; None for no data set.
+
+        Of folders in each other it is the innermost.
+        """
+        found: list[tuple[str, str]] = []
         for name in self.params.datasets:
             root = self.root(name).absolute()
             for here, there in ((path.absolute(), root), (path.resolve(), root.resolve())):  # a data set may be a link
                 if here.is_relative_to(there):
-                    return name, here.relative_to(there).as_posix()
-        return None
+                    found.append((name, here.relative_to(there).as_posix()))
+                    break
+        return min(found, key=lambda each: each[1].count("/"), default=None)
 
 
 def make_source(name: str, root: Path, settings: DataSet, id_key: Path | None, folder: Path) -> Source:
