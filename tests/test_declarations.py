@@ -19,6 +19,7 @@ from tests.support.declared import DECLARATION, OWN
         (("columns: {laterality", "columns: {side"), "no fact 'side'"),
         (("ca: malignant", "ca: maligne"), "'maligne' is no label"),
         (("license: ours\n", ""), "'license' is missing"),
+        (("license: ours", "license: ' '"), "'license': is empty; expected what may be done with the data"),
         (("patient: [path]", "patient: []"), "identity.patient"),
         (("exam: [path]", "exam: [path, header]"), "the header comes first, or is left out"),
         (("- from_path: true", "- file: /t.csv"), "expected a path below the input folder"),

@@ -379,6 +379,10 @@ def test_a_file_of_a_project_is_read_by_its_data_set(tmp_path: Path, monkeypatch
     outside = run("inspect", "data/set/train_images/7/1.dcm", "--adapter", "table", "--json", code=1).stdout
     assert json.loads(outside)["reason"] == "view_missing"
     assert not (tmp_path / "config").exists()  # whoever shows no identity makes no key of identifiers
+    settings = (tmp_path / "params.yaml").read_text()
+    (tmp_path / "params.yaml").write_text(settings.replace("{set:", "{all: {adapter: table, dicom: data}, set:"))
+    assert "(set, adapter rsna)" in run("index", "--explain", "data/set/train_images/7/1.dcm", "--workers", 0).output
+    (tmp_path / "params.yaml").write_text(settings)
     for file, said in (
         ("params.yaml", "is below the folder of no data set of params.yaml; expected a file below one of data/set"),
         ("data/set/0.dcm", "no such file; expected an image of data set set"),

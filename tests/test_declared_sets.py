@@ -262,6 +262,51 @@ def test_embed_boxes(tmp_path: Path) -> None:
     assert [(f.top, f.bottom, f.left, f.right) for f in found.breasts[0].findings[0]] == [(10, 30, 20, 50), (1, 3, 2, 4)]
 
 
+def test_embed_boxes_without_an_area_are_left_out_by_their_lines(tmp_path: Path) -> None:
+    """A reader's click, or a box that was cut at the image's edge; where no box has an area, the columns are others."""
+    images = [four()[0] | {"ROI_coords": "[[10, 20, 10, 50], [1, 2, 3, 4]]"}, four()[1] | {"ROI_coords": "[[5, 5, 5, 5]]"}]
+    folder = embed(tmp_path / "e", images, [{}])
+    found = index(folder, "embed")
+    assert [(f.top, f.bottom, f.left, f.right) for f in found.breasts[0].findings[0]] == [(1, 3, 2, 4)]
+    assert found.label_hints == ("EMBED_OpenData_metadata.csv: 2 box(es) have no area, and are left out: line 2, 3",)
+    table = folder / "tables" / "EMBED_OpenData_metadata.csv"
+    table.write_text(table.read_text().replace(", [1, 2, 3, 4]", ""))
+    with pytest.raises(LabelTableError, match=r"line 2: ROI_coords is .*; expected a box whose top is above its bottom"):
+        index(folder, "embed")
+
+
+def test_inbreast_header_names_the_side_and_view_of_the_name(tmp_path: Path) -> None:
+    """There, too, ML is MLO."""
+    rows: list[dict[str, Any]] = [{"File Name": 1}, {"File Name": 2, "View": "MLO"}]
+    folder = inbreast(tmp_path / "inbreast", rows)
+    cc, mlo = sorted((folder / "AllDICOMs").iterdir())
+    image(cc, 1, ImageLaterality="L", ViewPosition="CC")
+    image(mlo, 2, ImageLaterality="L", ViewPosition="ML", SeriesDescription="L ML")
+    assert list(labels(index(folder, "inbreast")).values()) == [0]
+    for tags, reason in (({"ViewPosition": "ML"}, "view_conflict"), ({"Laterality": "R"}, "laterality_conflict")):
+        image(cc, 1, **tags)
+        assert set(reasons(index(folder, "inbreast")).values()) == {reason, "cc_missing"}
+
+
+@pytest.mark.parametrize(
+    ("tags", "reason"), [({"ImageLaterality": "R"}, "laterality_conflict"), ({"ViewPosition": "MLO"}, "view_conflict")]
+)
+def test_nlbs_header_row_and_path_name_one_side_and_view(tags: dict[str, str], reason: str, tmp_path: Path) -> None:
+    rows: list[dict[str, Any]] = [
+        {"File Path": f"normal\\7\\{side}\\{view}\\IM-1.dcm", "Image Laterality": side[0].upper(), "View Position": view,
+         "Cancer": 0, "False Positive": 0}
+        for side in ("left", "right") for view in ("CC", "MLO")
+    ]  # fmt: skip
+    write_table(tmp_path / "n" / "NLBSP-metadata.csv", rows)
+    for number, row in enumerate(rows, 1):
+        image(tmp_path / "n" / row["File Path"].replace("\\", "/"), number)
+    assert len(index(tmp_path / "n", "nlbs").breasts) == 2
+    image(tmp_path / "n" / "normal" / "7" / "left" / "CC" / "IM-1.dcm", 1, **tags)
+    found = index(tmp_path / "n", "nlbs")
+    assert [breast.key.laterality for breast in found.breasts] == ["R"]
+    assert reasons(found)["normal/7/left/CC/IM-1.dcm"] == reason
+
+
 def test_inbreast(tmp_path: Path) -> None:
     rows = [
         {"File Name": 20586908, "Bi-Rads": "4a", "ACR": ""},
@@ -453,6 +498,14 @@ def test_rows_of_a_second_table_that_fit_no_breast_are_counted(cmmd: Path) -> No
         "TOMPEI-CMMD_clinical_data_v01.xlsx, line 3, TOMPEI-CMMD_clinical_data_v01.xlsx, line 4"
     )
     assert list(found.label_hints) == [rejection.detail]  # which the commands print
+
+
+def test_columns_of_a_second_table_that_are_not_read_are_named(cmmd: Path) -> None:
+    """Its headings were not seen: one may leave images out."""
+    row = {"ID1": "D1-0001", "LeftRight": "L", "BI-RADS": 4, "density": "C", "Excluded": "yes", "Lesion": "mass"}
+    tompei(cmmd, [row])
+    said = "TOMPEI-CMMD_clinical_data_v01.xlsx: 2 column(s) are not read, whatever they say of a breast: Excluded, Lesion"
+    assert index(cmmd, "cmmd").label_hints == (said,)
 
 
 def test_two_rows_of_a_second_table_that_contradict_each_other_are_named(cmmd: Path) -> None:

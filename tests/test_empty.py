@@ -15,6 +15,7 @@ from fvpipe.reasons import Reason, Rejection
 from fvpipe.shards.format import RECEIPT
 from tests.conftest import build, run
 from tests.support import factory
+from tests.support.declared import RSNA, rsna, write_table
 
 
 @pytest.fixture
@@ -83,6 +84,15 @@ def test_a_label_table_that_matches_no_breast(project: Path, tmp_path: Path) -> 
     labels.write_text("patient_id,laterality,label\npair,L,1\nnobody,L,1\n")
     run("index", "--workers", 0)
     assert len(fvpipe.index(project / "data" / "own", workers=0).breasts) == 2  # without a table: unlabelled on purpose
+
+
+def test_a_table_of_other_images_is_named_by_its_rows(tmp_path: Path) -> None:
+    folder = rsna(tmp_path / "rsna", [{"image_id": 1}, {"image_id": 2, "view": "MLO"}])
+    write_table(folder / "train.csv", [RSNA | {"image_id": 3}, RSNA | {"image_id": 4, "view": "MLO"}])
+    with pytest.raises(QualityError, match="most often image_not_listed") as error:
+        fvpipe.index(folder, "rsna", workers=0)
+    said = "Of the label table, 2 of 2 rows list an image that the input does not have: train.csv, line 2, train.csv, line 3. "
+    assert f"{said}Is it the table of these images, and is the input folder that in which its paths begin?" in str(error.value)
 
 
 def test_lines_of_rejections_fit_the_screen() -> None:

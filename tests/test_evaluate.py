@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
 import torch
 from torch import nn
@@ -369,6 +370,27 @@ def test_prediction_names_what_it_cannot_use(project: Path, tmp_path: Path) -> N
         assert "no such file" in run("predict", "--model", "cache", *files, code=1).output
 
 
+def test_a_prediction_pairs_what_an_index_would(project: Path, trained: TrainedRun, tmp_path: Path) -> None:
+    """Not views of two patients under one study; and of two equal images the same for every identifier key."""
+    model = Classifier(nn.Sequential(nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(1, 2)), 1, False).eval()
+    files = []
+    for number, view in enumerate((CC, CC, CC, MLO)):
+        dataset = pydicom.dcmread(project / "data" / "a" / f"P000-{view}.dcm")
+        dataset.SOPInstanceUID, dataset.PatientBirthDate = f"2.25.{90 + number}", "19500101"
+        dataset.PixelData = bytes([number]) + dataset.PixelData[1:]
+        files.append(tmp_path / f"{number}.dcm")
+        dataset.save_as(files[-1])
+    for key in range(4):
+        (tmp_path / "key").write_text(f"a key of predictions, number {key}")
+        answers, rejected = predict(files, model, trained.record, "table", tmp_path / "key")
+        assert [image.path for image in answers[0].breast.images] == ["0.dcm", "3.dcm"]
+        assert {each.what: each.reason for each in rejected} == {"1.dcm": "superseded", "2.dcm": "superseded"}
+    dataset.PatientBirthDate = "19700101"
+    dataset.save_as(files[-1])
+    answers, rejected = predict([files[0], files[-1]], model, trained.record, "table")
+    assert not answers and {each.reason for each in rejected} == {"identifier_conflict"}
+
+
 def test_a_model_of_another_preprocessing_is_rejected(trained: TrainedRun) -> None:
     from fvpipe.training.predict import own_pipeline
 
@@ -420,7 +442,8 @@ def test_a_model_that_is_not_to_be_released_is_exported_with_its_license(project
 
     folder = Path(shutil.copytree(project / MODEL, tmp_path / "run"))
     _, record = load_model(folder, torch.device("cpu"))
-    changes = {"simulated": False, "adapters": {"a": "embed"}, "licenses": {"a": "EMBED Open Data license"}}
+    changes = {"simulated": False, "adapters": {"b": "cmmd", "a": "embed"}}
+    changes["licenses"] = {"b": "CC BY 4.0", "a": "EMBED Open Data license"}
     text = record.model_copy(update=changes).to_json()
     save_file(load_file(folder / "model.safetensors"), folder / "model.safetensors", metadata={"fvpipe": text})
     fit_digests(folder)
@@ -428,5 +451,6 @@ def test_a_model_that_is_not_to_be_released_is_exported_with_its_license(project
     said = run("export", "--model", folder, "--out", out, code=1).output
     assert "not exported, a: EMBED Open Data license" in said and "--accept-license" in said and not out.exists()
     run("export", "--model", folder, "--out", out, "--accept-license")
-    assert (tmp_path / "model.onnx.license.txt").read_text() == "Not to be released.\na: EMBED Open Data license\n"
+    beside = (tmp_path / "model.onnx.license.txt").read_text()
+    assert beside == "Not to be released.\na: EMBED Open Data license\nb: CC BY 4.0\n"
     assert out.exists()

@@ -106,6 +106,15 @@ def test_findings_exams_and_old_age(tmp_path: Path) -> None:
     assert known_facts(found)["boxes"] == {"breasts": 2, "images": 4}
 
 
+def test_the_name_of_an_image_is_whole_where_it_is_a_uid(tmp_path: Path) -> None:
+    """Its last number is no suffix: without it, all images of a series would have one name."""
+    for v, view in enumerate(View):
+        said: dict[str, Any] = {"PatientID": "A", "ImageLaterality": "L", "ViewPosition": view.value}
+        write_image(tmp_path / "in" / f"1.2.840.{v}", v + 1, **said)
+    cells = csv.DictReader(line.decode() for line in mammoclean_table(index_folder(tmp_path / "in", "table")))
+    assert [row["Image ID"] for row in cells] == ["1.2.840.0", "1.2.840.1"]
+
+
 def test_a_diagnosis_is_not_made_of_bi_rads(tmp_path: Path) -> None:
     for v, view in enumerate(View):
         said: dict[str, Any] = {"PatientID": "A", "ImageLaterality": "L", "ViewPosition": view.value}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -99,7 +100,20 @@ def files(folder: Path) -> dict[str, bytes]:
     return {file.name + file.parent.name: file.read_bytes() for file in folder.rglob("*.dcm")}
 
 
-def test_cost_is_said_before_anything_is_fetched(store: type[Store], tmp_path: Path) -> None:
+def test_what_cannot_be_fetched_says_so_and_costs_are_said_first(
+    store: type[Store], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, said in (
+        ("rsna", "this data set comes from: Kaggle, competition rsna-breast-cancer-detection"),
+        ("cmm", "has no collection 'cmm' (did you mean 'cmmd'?); of mammograms it has cmmd"),
+    ):
+        assert said in run("fetch", name, "--out", tmp_path / "x", code=1).output
+    with socket.socket() as taken:  # bound, and nobody listens: as without a network
+        taken.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        monkeypatch.setattr("idc_index.index.aws_endpoint_url", url)
+        said = run("fetch", "cmmd", "--out", tmp_path / "cmmd", "--yes", code=1).output
+    assert f"{url}/{BUCKET}: cannot be reached (" in said and "nothing was fetched: check the network" in said
     said = run("fetch", "cmmd", "--out", tmp_path / "cmmd", code=1).output
     assert "3 series" in said
     assert "add --yes" in said

@@ -427,7 +427,7 @@ FINDINGS = "image_id,finding_categories,finding_birads,xmin,ymin,xmax,ymax\n"
         ("i1,['Mass'],BI-RADS 9,1,2,3,4", "line 2: finding_birads is 'BI-RADS 9'"),
         ("i1,['Mass'],BI-RADS 5,1,2,x,4", "line 2: xmax is 'x'; expected a number of pixels"),
         ("i1,['Mass'],BI-RADS 5,1,2,inf,4", "line 2: xmax is another (not shown"),
-        ("i1,['Mass'],BI-RADS 5,5,2,3,4", "line 2: xmax is '3'; expected a box"),
+        ("i1,['Mass'],BI-RADS 5,5,2,3,4\ni1,['Mass'],BI-RADS 5,6,2,3,4", "line 2: xmax is '3'; expected a box"),
         (",['Mass'],BI-RADS 5,1,2,3,4", "line 2: image_id is ''; expected the SOP Instance UID of the image"),
     ],
 )

@@ -30,6 +30,7 @@ def test_kau_labels_what_the_bi_rads_of_a_case_says_of_both_breasts(tmp_path: Pa
     found = index(kau(tmp_path / "kau", cases), "kau-bcmd")
     assert labels(found) == {(f"BC00{bi_rads}", side): 0 for bi_rads in (1, 3) for side in "LR"}
     assert {breast.facts.bi_rads for breast in found.breasts} == {None}  # it is that of the case
+    assert found.breasts[0].facts.place == "the path of 2018_BC001_CC_L.jpg"
     assert {breast.facts.pathology for breast in found.breasts} == {"BI-RADS 1 of the case", "BI-RADS 3 of the case"}
     excluded = [rejection for rejection in found.rejections if rejection.reason.value == "label_excluded"]
     assert len(excluded) == len(found.rejections) == 4

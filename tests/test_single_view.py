@@ -129,6 +129,18 @@ def test_each_pipeline_builds_what_it_can_and_names_the_rest(project: Path) -> N
     assert "and 3 without a pair of views" in run("index", "--workers", 0).output
 
 
+def test_the_origin_of_facts_tells_why_an_image_is_in_no_pair(project: Path) -> None:
+    for name, said in (
+        ("cc_L_CC", "  no pair: mlo_missing: 2 CC and 0 MLO; expected one of each; only a pipeline of one view"),
+        ("kinds_L_MLO", "  no pair: kind_mismatch: "),
+        ("cc_small", "  rejected: superseded"),
+    ):
+        shown = run("index", "--explain", project / "data" / "own" / f"{name}.dcm", "--workers", 0).output
+        assert (said in shown) == (name != "cc_small"), shown
+        assert "label        " in shown
+    assert "no pair" not in run("index", "--explain", project / "data" / "own" / "pair_L_CC.dcm", "--workers", 0).output
+
+
 def test_an_image_is_the_same_alone_and_in_a_pair(cohort: Path, tmp_path: Path) -> None:
     """Also by wavelet: how finely one view is decoded does not depend on the other."""
     alone = tmp_path / "dicom"
@@ -379,6 +391,17 @@ def test_exams_are_numbered_by_date(tmp_path: Path) -> None:
     order = {row["path"].split("/")[0]: row["exam_order"] for row in rows}
     assert order == {"2.25.21": "2", "2.25.22": "1", "2.25.23": "3"}
     assert all(found[row["study"]] == row["exam_order"] for row in rows)
+
+
+def test_the_date_of_an_exam_may_stand_in_one_of_its_images(tmp_path: Path) -> None:
+    for number, (study, dates) in enumerate({"2.25.51": ("", "20200101"), "2.25.52": ("20190101", "")}.items(), 1):
+        for view, date in zip((CC, MLO), dates, strict=True):
+            write(tmp_path / "in" / study, "p", "L", view, number, StudyInstanceUID=study, StudyDate=date)
+    found = index_folder(tmp_path / "in", "table")
+    assert {image.path[:7]: found.exam_order[image.patient_id, image.study] for image in found.images} == {
+        "2.25.51": 2,
+        "2.25.52": 1,
+    }
 
 
 def test_exams_of_files_without_a_header_are_numbered_by_the_dates_of_their_table(tmp_path: Path) -> None:

@@ -291,6 +291,35 @@ def test_a_mirrored_copy_in_another_data_set_is_a_leak(tmp_path: Path, monkeypat
     assert "the same pixels is in" in run("split", "across", code=1).output
 
 
+def test_leaks_of_manifests_alone_say_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before any shard is built: one folder under two names, and a publisher's split that parts a patient."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FVPIPE_ID_KEY", "a key for leaks of manifests")
+    rows = ["patient_id,laterality,label,part"]
+    for i in range(2):
+        factory.patient(tmp_path / "one", f"P{i}", "LR", seed=i)
+        rows += [f"P{i},{side},{i},{'training' if i or side == 'L' else 'test'}" for side in "LR"]
+    (tmp_path / "t.csv").write_text("\n".join(rows))
+    settings = "adapter: table, made: true, dicom: one, label_file: t.csv, labels: {columns: {subset: part}}"
+    (tmp_path / "params.yaml").write_text(
+        f"datasets: {{one: {{{settings}}}, two: {{{settings}}}}}\npipelines: [direct]\nsplits:\n"
+        "  across: {setting: cross, datasets: [one], test: [two]}\n  own: {setting: official, datasets: [one]}\n"
+    )
+    run("index", "--workers", 0)
+    said = run("split", "across", code=1).output
+    assert (
+        "the same file is in" in said and "The data sets have images in common: leave one of the data sets out; nothing" in said
+    )
+    said = run("split", "own", code=1).output
+    assert "the same patient is in test and train" in said and "own parts share patients: use the setting `unseen`" in said
+    for word in ("Test", ""):
+        (tmp_path / "t.csv").write_text("\n".join(rows).replace("test", word))
+        run("index", "--workers", 0, "--dataset", "one")
+        said = run("split", "own", code=1).output
+        assert f"the subset of 1 labelled breast(s) is neither training nor test (1 '{word}'); write one of these words" in said
+    assert not list((tmp_path / "manifests" / "splits").glob("*.csv"))
+
+
 def test_a_split_without_a_test_set_is_rejected_and_stale_files_go(project: Path) -> None:
     run("index", "--workers", 0)
     run("build-shards", "--workers", 0)

@@ -349,6 +349,15 @@ def test_images_of_another_format_are_named_as_images(folder: Path, tmp_path: Pa
         index_folder(own, "table", formats=("tiff",))
 
 
+def test_a_view_that_neither_header_nor_row_has_is_told_so(tmp_path: Path) -> None:
+    write_image(tmp_path / "in" / "x.dcm", 1, PatientID="P1", ImageLaterality="L")
+    (tmp_path / "t.csv").write_text("file,label,view\nx.dcm,1,\n")
+    columns = Labels(columns={"path": "file"})
+    found = index_folder(tmp_path / "in", "table", label_file=str(tmp_path / "t.csv"), labels=columns)
+    detail = next(each.detail for each in found.rejections if each.what == "x.dcm")
+    assert "nor ViewPosition is given; nor does label table or path give one (" in detail and "its cell is empty" in detail
+
+
 def test_files_without_a_header_are_told_what_they_lack(tmp_path: Path) -> None:
     """No element of a DICOM header, which a PNG cannot have."""
     own, rows = tmp_path / "own", list[str]()

@@ -268,6 +268,28 @@ def test_three_rows_of_a_breast_in_any_order(order: tuple[int, ...], own: Path) 
     assert (facts.density, facts.targets) == ("", (("days", "3"), ("stage", "II")))
 
 
+def test_a_column_of_a_declared_target_is_named_by_the_user(own: Path) -> None:
+    rows = [{("dtc" if name == "days" else name): cell for name, cell in row.items()} for row in ROWS]
+    write_table(own / "dicom" / "facts.csv", rows)
+    common = ("--dicom", own / "dicom", "--adapter", own / "clinic.yaml", "--workers", 0, "--pipeline", own / "tiny.yaml")
+    said = run("build-shards", *common, "--out", own / "without").stderr
+    assert "warning: clinic: target 'days' is known of no breast; does a label table have its column?" in said
+    assert "target 'stage'" not in said
+    run("build-shards", *common, "--out", own / "named", "--column", "days=dtc")
+    assert fvpipe.open_shards(own / "named").targets["days"].known == 3
+    wrong = run("build-shards", *common, "--out", own / "named", "--column", "dayz=dtc", code=1).output
+    assert "no fact 'dayz' (did you mean 'days'?); known: patient, " in wrong
+
+
+@pytest.mark.parametrize(("first", "second"), [("II", "ii"), ("1", "1.0")])
+def test_two_spellings_of_a_class_are_named(first: str, second: str, own: Path) -> None:
+    write_table(own / "dicom" / "facts.csv", [ROWS[0] | {"stage": first}, ROWS[1] | {"stage": second}, *ROWS[2:]])
+    result = run("build-shards", "--pipeline", own / "tiny.yaml", "--dicom", own / "dicom", "--out", own / "new", "--adapter",
+                 own / "clinic.yaml", "--workers", 0, code=1)  # fmt: skip
+    said = result.output
+    assert f"'stage' of data set 'clinic' cannot be a target: its values '{first}' and '{second}' differ only by case" in said
+
+
 # --- folders that somebody else made ----------------------------------------------------------------------------------
 
 

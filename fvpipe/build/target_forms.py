@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from fvpipe.config.loading import nearest
 from fvpipe.datasets.source import Source
+from fvpipe.datasets.values import folded
 from fvpipe.errors import ParameterError
 from fvpipe.printable import escaped
 from fvpipe.shards.targets import BUILT_IN, TargetForm, class_names
@@ -49,6 +50,7 @@ def filled_forms(source: Source, names: Collection[str], breasts: Collection[Bre
         try:
             if form.kind == "class" and not form.classes:
                 form = replace(form, classes=class_names(cells))
+                _check_spelling(form.classes)
             known = int(form.is_known(form.encode(cells)).sum())
         except ValueError as error:
             raise ParameterError(
@@ -57,6 +59,14 @@ def filled_forms(source: Source, names: Collection[str], breasts: Collection[Bre
             ) from None
         forms.append(replace(form, known=known))
     return tuple(forms)
+
+
+def _check_spelling(classes: Iterable[str]) -> None:
+    """Reject two classes that are one but for what programs and hands change, as ``II`` and ``ii``, or ``1`` and ``1.0``."""
+    names: dict[str, str] = {}
+    for name in classes:
+        if (other := names.setdefault(folded(name), name)) != name:
+            raise ValueError(f"its values {other[:40]!r} and {name[:40]!r} differ only by case or `.0`; expected one spelling")
 
 
 def cell_of(form: TargetForm, breast: Breast) -> str:

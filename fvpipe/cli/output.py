@@ -70,6 +70,9 @@ def explanation_text(found: Mapping[str, Any]) -> str:
     lines = [f"{found['path']} ({found['dataset']}, adapter {found['adapter']})"]
     if "rejected" in found:
         lines.append(f"  rejected: {found['rejected']['reason']}: {found['rejected']['detail']}")
+    if "no_pair" in found:
+        only = "only a pipeline of one view (cc, mlo) may show it"
+        lines.append(f"  no pair: {found['no_pair']['reason']}: {found['no_pair']['detail']}; {only}")
     lines += [f"  {fact:<12} {row['value']!s:<24} {row['from']}" for fact, row in found["facts"].items()]
     return "\n".join(lines)
 

@@ -196,7 +196,7 @@ def export(folder: Path, out: Path, accept_license: bool, as_json: bool) -> None
         raise InputError(f"{record.run}: not exported, {shown}. For your own use, call it again with --accept-license")
     difference = write(model, record, out)
     if restricting:
-        text = "".join(f"{name}: {license}\n" for name, license in restricting.items())
+        text = "".join(f"{name}: {license}\n" for name, license in (restricting | record.licenses).items())
         write_atomic(out.with_name(f"{out.name}.license.txt"), f"Not to be released.\n{text}".encode())
     result = {"model": str(record.run), "made": record.simulated, "largest_difference": difference, "out": str(out)}
     text = f"{record.title}: differs from torch by at most {difference:.0e} -> {out}"

@@ -7,7 +7,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AliasChoices, Field, ValidationInfo, field_validator, model_validator
 
-from fvpipe.config.facts import check_fact
 from fvpipe.config.formats import Formats
 from fvpipe.config.loading import Names, Numbers, Settings, is_plain_name, nearest, parse, read_yaml
 from fvpipe.config.training import Evaluate, Runs, Train
@@ -23,7 +22,7 @@ class Labels(Settings):
     bi_rads_malignant: Numbers = (5,)  # any BI-RADS in neither list is excluded
     duplicate_patients: Literal["drop", "keep"] = "drop"  # CMMD's four patients with pixels in common
     unlabelled: Literal["unlabelled", "normal"] = "unlabelled"  # normal: a breast without a row counts as benign
-    columns: dict[str, str] = Field(default_factory=dict)  # fact -> column of the label table, over the adapter's
+    columns: dict[str, str] = Field(default_factory=dict)  # fact or declared target -> column, over the adapter's
     classes: dict[str, Literal["malignant", "benign", "unlabelled"]] = Field(default_factory=dict)  # cell of the label's column
     label_from: Literal["", "label", "bi_rads"] = ""  # the fact that decides, over the adapter's
     options: dict[str, str] = Field(default_factory=dict)  # of the adapter's label rule
@@ -39,13 +38,6 @@ class Labels(Settings):
         return {k: v for k, v in value.items() if k not in short} | (
             {"columns": {**{COLUMNS[key]: name for key, name in short.items()}, **columns}} if short else {}
         )
-
-    @field_validator("columns")
-    @classmethod
-    def _are_facts(cls, value: dict[str, str]) -> dict[str, str]:
-        for fact in value.keys() - {"path", "instance"}:  # these find the image of a row
-            check_fact(fact)
-        return value
 
     @field_validator("classes")
     @classmethod

@@ -171,6 +171,7 @@ class Headers(Settings):
     secondary_capture: bool = False
     inverted: bool = False  # low values are white in images that cannot say so: PNG, JPEG, PGM, NRRD
     view_in_patient_orientation: bool = False
+    ml_is_mlo: bool = False
     patient_from: Literal["patient_id", "study"] = "patient_id"
     patient_pattern: str = ""
     region_pattern: str = ""
@@ -213,7 +214,7 @@ class Declaration(Settings):
     title: str = ""
     images: Annotated[int, Field(ge=0)] = 0  # as published; 0: not known
     source: str = ""  # where to get it, in words
-    license: str
+    license: str  # what its publisher allows, with the citation that it asks for
     hashed: bool = True  # identifiers are replaced by keyed digests
     publishable: bool = False  # rows may be committed
     redistribute_shards: bool = False
@@ -237,6 +238,13 @@ class Declaration(Settings):
     def _is_plain(cls, value: str) -> str:
         if not is_plain_name(value):
             raise ValueError(f"name {value!r}: only a-z, 0-9, '-' and '_', at most 64 characters")
+        return value
+
+    @field_validator("license")
+    @classmethod
+    def _is_said(cls, value: str) -> str:
+        if not value.strip():
+            raise ValueError("is empty; expected what may be done with the data, such as 'ours, not to be shared'")
         return value
 
     @field_validator("path")

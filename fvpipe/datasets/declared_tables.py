@@ -50,6 +50,7 @@ def declared_adapter(declaration: Declaration) -> Adapter:
             inverted=headers.inverted,
             secondary_capture=headers.secondary_capture,
             view_in_patient_orientation=headers.view_in_patient_orientation,
+            ml_is_mlo=headers.ml_is_mlo,
             patient_from=headers.patient_from,
             patient_pattern=headers.patient_pattern,
             region_pattern=headers.region_pattern,
@@ -368,6 +369,15 @@ def _read(reader: RowReader, opened: OpenTable, found: _Found) -> None:
             exams.setdefault((patient, exam), {}).setdefault(side, row)
     if not rows:
         raise LabelTableError(f"{file}: has a heading and no row; expected a row for each breast, or no label table")
+    if table.adds and (idle := [name for name in opened.heading if name and name not in {*required, *used}]):
+        shown = ", ".join(name[:40] for name in idle[:10]) + (", ..." if len(idle) > 10 else "")  # an exclusion may be one
+        found.notes.append(f"{file.name}: {len(idle)} column(s) are not read, whatever they say of a breast: {shown}")
+    if reader.flat:
+        lines, errors = zip(*reader.flat, strict=True)
+        if len(errors) > 1 and not (any(found.findings.values()) or any(each.findings for each in found.listed.values())):
+            raise errors[0]  # its columns are of other edges
+        first = ", ".join(map(str, lines[:3])) + (", ..." if len(lines) > 3 else "")
+        found.notes.append(f"{file.name}: {len(lines)} box(es) have no area, and are left out: line {first}")
     if note := _merged_before(labelled):
         found.notes.append(f"{file.name}: {note}")
     for (patient, exam), named in exams.items() if table.contralateral else ():

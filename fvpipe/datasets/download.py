@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import shutil
+import ssl
+import urllib.error
+import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fvpipe.config.loading import nearest
+from fvpipe.datasets.registry import declarations
 from fvpipe.errors import DependencyError, InputError, StorageError
 
 LAYOUT = "%PatientID/%SeriesInstanceUID"
+BUCKET = "idc-open-data"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +81,10 @@ def plan(collection: str, out: Path) -> Download:
         sorted((Series(p, s, int(n), round(mb * 1e6)) for p, s, n, mb in zip(*columns, strict=True)), key=lambda s: s.uid)
     )
     if not series:
-        raise InputError(f"the client's index has no collection {collection!r}")
+        known = sorted(set(client.index["collection_id"][client.index["Modality"] == "MG"]))
+        source = next((each.source for each in declarations() if each.name == collection), "")
+        elsewhere = f"this data set comes from: {source}" if source else f"of mammograms it has {', '.join(known)}"
+        raise InputError(f"the client's index has no collection {collection!r}{nearest(collection, known)}; {elsewhere}")
     return Download(client, out, series, tuple(s for s in series if not s.complete(out)))
 
 
@@ -87,13 +96,14 @@ def fetch(download: Download, show_progress: bool) -> None:
     StorageError
         Not enough room.
     InputError
-        The client failed, or series are incomplete after it.
+        The store cannot be reached, the client failed, or series are incomplete after it.
     """
     download.out.mkdir(parents=True, exist_ok=True)
     needed, free = sum(s.bytes for s in download.missing), shutil.disk_usage(download.out).free
     if needed > free:
         raise StorageError(f"{download.out}: {needed / 1e9:.1f} GB to fetch, {free / 1e9:.1f} GB free; choose another folder")
     if download.missing:
+        _require_store()
         try:
             download.client.download_from_selection(
                 str(download.out),
@@ -115,3 +125,21 @@ def fetch(download: Download, show_progress: bool) -> None:
             f"{len(broken)} of {len(download.series)} series are incomplete after the download ({named}...); run it again, "
             "it goes on where it was"
         )
+
+
+def _require_store() -> None:
+    """Check that the store answers at all: without a network the client tries each file for minutes, and says nothing."""
+    import idc_index.index as client_module
+
+    url = f"{client_module.aws_endpoint_url}/{BUCKET}"
+    try:
+        urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=30).close()  # noqa: S310 - the client's own
+    except urllib.error.HTTPError:  # an answer
+        return
+    except OSError as error:
+        reason = getattr(error, "reason", error)
+        if isinstance(reason, ssl.SSLError):  # the client has certificates of its own
+            return
+        raise InputError(
+            f"{url}: cannot be reached ({reason}); nothing was fetched: check the network, or HTTPS_PROXY"
+        ) from None

@@ -50,6 +50,8 @@ class RowReader:
         Options of the declaration, with the values of ``params.yaml``.
     targets : mapping of str to DeclaredTarget
         Facts that the declaration adds.
+    flat : list of (int, LabelTableError)
+        Line of each box without an area, which is left out, and the error for it where no box has one.
     """
 
     table: Table
@@ -57,6 +59,7 @@ class RowReader:
     bi_rads: tuple[tuple[int, ...], tuple[int, ...]]
     options: Mapping[str, str]
     targets: Mapping[str, DeclaredTarget] = field(default_factory=dict)
+    flat: list[tuple[int, LabelTableError]] = field(default_factory=list)
     _values: Mapping[str, Mapping[str, str]] = field(init=False)  # by fact, declared cells in lower case -> value
 
     def __post_init__(self) -> None:
@@ -259,7 +262,7 @@ class RowReader:
         return self.parsed(row, fact, parse_yes_no) or False
 
     def findings(self, row: Row) -> Iterator[Finding]:
-        """Boxes of the row's image, in source pixels."""
+        """Boxes of the row's image, in source pixels; those without an area are kept in :attr:`flat`."""
         category = ", ".join(part.strip(" '\"") for part in self.cell(row, "category").strip("[]").split(","))
         found = self.parsed(row, "finding_bi_rads", parse_bi_rads)
         edges = [self.parsed(row, edge, parse_number) for edge in EDGES]
@@ -277,7 +280,9 @@ class RowReader:
         for top, bottom, left, right in boxes:
             if left >= right or top >= bottom:
                 name = self.columns["boxes" if "boxes" in self.columns else "right"].column[0]
-                raise row.error(name, "a box whose top is above its bottom, and its left edge left of its right one")
+                expected = "a box whose top is above its bottom, and its left edge left of its right one"
+                self.flat.append((row.line, row.error(name, expected)))
+                continue
             yield Finding(category, None if found == "" else found, top, bottom, left, right)
 
 

@@ -21,7 +21,7 @@ from fvpipe.datasets.values import parse_kind, whole_text
 from fvpipe.errors import LabelTableError, ParameterError
 from fvpipe.io.tables import Row
 from fvpipe.reasons import Reason
-from fvpipe.types import VIEWS, Laterality
+from fvpipe.types import VIEWS, BreastFacts, Laterality
 
 _IMAGE_SUFFIX = re.compile("(" + "|".join(re.escape(each) for each in sorted(IMAGE_SUFFIXES)) + ")$", re.IGNORECASE)
 
@@ -81,10 +81,15 @@ def _image(reader: RowReader, row: Row, place: str, subset: str = "") -> ListedI
         view=reader.cell(row, "view").upper(),
         kind=kind,
         implant=reader.yes(row, "implant"),
-        facts=reader.facts(row, side, subset) if reader.table.label and not rejected else None,
+        facts=_facts(reader, row, side, subset) if reader.table.label and not rejected else None,
         findings=tuple(reader.findings(row)) if {"boxes", "top", "bottom", "left", "right"} & reader.columns.keys() else (),
         rejected=rejected,
     )
+
+
+def _facts(reader: RowReader, row: Row, side: Laterality | None, subset: str) -> BreastFacts:
+    facts = reader.facts(row, side, subset)
+    return replace(facts, place=f"the path of {row.file.name}") if reader.table.from_path else facts
 
 
 def path_key(path: str) -> str:

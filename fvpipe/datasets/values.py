@@ -84,7 +84,11 @@ def parse_age(text: str) -> str:
     --------
     >>> parse_age("54"), parse_age("54.5 years"), parse_age("054Y"), parse_age("54,5"), parse_age("93"), parse_age("650 months")
     ('054Y', '054Y', '054Y', '054Y', '90+', '')
+    >>> parse_age("90+"), parse_age(">= 90"), parse_age("> 89"), parse_age("60+")  # as de-identified tables have it
+    ('90+', '90+', '90+', '')
     """
+    if re.fullmatch(r"90 ?\+|(>=?|≥) ?90|> ?89", text.strip()):
+        return "90+"
     match = re.fullmatch(r"(\d{1,3})([.,]\d+)? *(?:y|yrs?|years?)?", text.strip(), re.IGNORECASE)
     years = int(match[1]) if match else 999
     return "" if years > 120 else "90+" if years >= 90 else f"{years:03d}Y"

@@ -30,6 +30,8 @@ class HeaderPolicy:
         Accept mammograms for processing (raw detector data). Each is flagged.
     view_in_patient_orientation : bool
         Patient Orientation holds the name of the view (CBIS-DDSM).
+    ml_is_mlo : bool
+        The view ``ML``, by its name or its code, stands for MLO (INbreast).
     patient_from : {"patient_id", "study"}
         The element that identifies a patient; VinDr-Mammo publishes no patient, only the study.
     patient_pattern : str
@@ -53,6 +55,7 @@ class HeaderPolicy:
     secondary_capture: bool = False
     for_processing: bool = False
     view_in_patient_orientation: bool = False
+    ml_is_mlo: bool = False
     patient_from: Literal["patient_id", "study"] = "patient_id"
     patient_pattern: str = ""
     region_pattern: str = ""

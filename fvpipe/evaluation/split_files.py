@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,19 @@ from fvpipe.datasets.registry import get_adapter
 from fvpipe.errors import InputError
 from fvpipe.evaluation.near_duplicates import Fingerprints, fingerprints, near_pairs
 from fvpipe.evaluation.split_table import COLUMNS
-from fvpipe.evaluation.splits import Assignment, Candidate, Part, balance, leak_rate, reject_leaks, shared_identifiers, split
+from fvpipe.evaluation.splits import (
+    Assignment,
+    Candidate,
+    Leak,
+    Part,
+    balance,
+    leak_rate,
+    reject_leaks,
+    shared_identifiers,
+    split,
+)
 from fvpipe.io.atomic import write_if_changed
-from fvpipe.io.tables import Row, format_csv, read_table
+from fvpipe.io.tables import Row, format_csv, iterate_table, read_table
 from fvpipe.project.project import Project
 from fvpipe.shards.format import RECEIPT
 from fvpipe.shards.reader import Shards, open_shards
@@ -33,7 +44,7 @@ def write_splits(project: Project, names: Sequence[str]) -> list[dict[str, Any]]
     Raises
     ------
     InputError
-        A data set was not indexed yet, or a split has no test breast.
+        A data set was not indexed yet, a split has no test breast, or a publisher's split has other words than it should.
     LeakError
         A setting that keeps patients apart does not.
     """
@@ -43,9 +54,10 @@ def write_splits(project: Project, names: Sequence[str]) -> list[dict[str, Any]]
     results, tables = [], {}
     for name in names:
         plan = project.params.splits[name]
+        _check_subsets(name, plan, candidates)
         for fold, file in enumerate(plan.files(name)):
             assignments = split(candidates, plan, fold)
-            reject_leaks(assignments, plan, f"split '{file}'", ". Leave one of them out, or group them; nothing was written")
+            reject_leaks(assignments, plan, f"split '{file}'", _what_to_do)
             if not any(a.part is Part.TEST for a in assignments):
                 raise InputError(f"split '{file}': no test breast; {_why_empty(plan, candidates)}. Nothing was written")
             path = project.splits / f"{file}.csv"
@@ -56,6 +68,18 @@ def write_splits(project: Project, names: Sequence[str]) -> list[dict[str, Any]]
         write_if_changed(path, table)
     _remove_strays(project)
     return results
+
+
+def _check_subsets(name: str, plan: Split, candidates: Sequence[Candidate]) -> None:
+    """Check that each breast of a publisher's split is in one of its parts: all that is not test would be trained on."""
+    used = Counter(c.subset for c in candidates if c.label >= 0 and c.dataset in plan.datasets)
+    wrong = {subset: count for subset, count in used.items() if subset not in ("training", "train", "test")}
+    if plan.setting == "official" and wrong and set(used) != {""}:
+        found = ", ".join(f"{count} {subset[:40]!r}" for subset, count in sorted(wrong.items())[:5])
+        raise InputError(
+            f"split '{name}': the subset of {sum(wrong.values())} labelled breast(s) is neither training nor test ({found}); "
+            "write one of these words in the label table, or let `values` of the declaration's column do so"
+        )
 
 
 def _why_empty(plan: Split, candidates: Sequence[Candidate]) -> str:
@@ -102,8 +126,9 @@ def _candidates(project: Project, datasets: Iterable[str]) -> tuple[list[Candida
         }
         if folders and not _decoded_in_part(folders[0]):
             comparable[name] = folders[0].receipt.preprocessing_version
+        files = _file_digests(project, name)
         for row in read_table(manifest, ["breast_id", "patient_id", "study", "label", "subset"]):
-            sources, pixels = digests.get(row["breast_id"], ((), ()))
+            sources, pixels = digests.get(row["breast_id"], (files.get(row["breast_id"], ()), ()))
             ids, label = (row["breast_id"], row["patient_id"], row["study"]), int(row["label"])
             candidates.append(Candidate(name, *ids, label, row["subset"], sources, pixels, _views(row)))
         seen: set[str] = set()
@@ -115,6 +140,15 @@ def _candidates(project: Project, datasets: Iterable[str]) -> tuple[list[Candida
             breasts += [f"{name}/{breast}" for breast in shards.breast_ids[new].tolist()]
     pairs = near_pairs(Fingerprints.joined(prints), owners) if prints else []
     return candidates, [(breasts[i], breasts[j]) for i, j in pairs], comparable
+
+
+def _file_digests(project: Project, dataset: str) -> dict[str, tuple[str, ...]]:
+    """Digests of the files of each breast by the manifest, for breasts that are in no shard."""
+    found: dict[str, tuple[str, ...]] = {}
+    for row in iterate_table(project.manifests(dataset) / "images.csv", ["breast_id", "digest"]):
+        if row["breast_id"]:
+            found[row["breast_id"]] = (*found.get(row["breast_id"], ()), row["digest"])
+    return found
 
 
 def _views(row: Row) -> frozenset[str]:
@@ -137,6 +171,16 @@ def _shard_folders(project: Project, dataset: str) -> list[Shards]:
 def _decoded_in_part(shards: Shards) -> bool:
     """Whether the pipeline decodes at a reduced resolution, where the pixel digest depends on the image's encoding."""
     return stored_pipeline(shards.receipt.pipeline_yaml, f"the pipeline of {shards.folder}").resize.method in REDUCED
+
+
+def _what_to_do(leak: Leak, plan: Split) -> str:
+    if leak.kind == "patient" and plan.setting == "official":
+        what = "The publisher's own parts share patients: use the setting `unseen` or `kfold`"
+    elif leak.kind in ("file", "pixels") and len({breast.partition("/")[0] for breast in leak.breasts}) > 1:
+        what = "The data sets have images in common: leave one of the data sets out"
+    else:
+        what = "Leave one of these breasts out by the label table"
+    return f". {what}; nothing was written"
 
 
 def _result(
@@ -173,4 +217,4 @@ def _keep_in_git(project: Project) -> None:
 
 def _publishable(project: Project, dataset: str) -> bool:
     settings = project.params.datasets[dataset]
-    return settings.simulated or get_adapter(settings.adapter).publishable
+    return settings.simulated or get_adapter(settings.adapter, project.folder).publishable

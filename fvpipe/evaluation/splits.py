@@ -10,7 +10,7 @@ In every setting breasts with identical pixels are in the same part.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import accumulate
@@ -202,13 +202,13 @@ def leaks(assignments: Iterable[Assignment], plan: Split) -> list[Leak]:
     return found
 
 
-def reject_leaks(assignments: Iterable[Assignment], plan: Split, where: object, advice: str) -> None:
-    """Raise a LeakError if there are :func:`leaks`: it names `where` they are, the first of them, and what to do."""
+def reject_leaks(assignments: Iterable[Assignment], plan: Split, where: object, advice: Callable[[Leak, Split], str]) -> None:
+    """Raise a LeakError if there are :func:`leaks`: it names `where` they are, the first of them, and what to do about it."""
     if found := leaks(assignments, plan):
         first = found[0]
         raise LeakError(
             f"{where}: {len(found)} leak(s); the first: the same {first.kind} is in {' and '.join(first.parts)} "
-            f"({', '.join(first.breasts[:4])}){advice}"
+            f"({', '.join(first.breasts[:4])}){advice(first, plan)}"
         )
 
 

@@ -19,12 +19,14 @@ def exam_order(records: Iterable[ImageRecord]) -> dict[tuple[str, str], int]:
     Returns
     -------
     dict of (str, str) to int
-        By patient and study: 1, 2, ...; equal where the dates are. A patient is left out where an exam has no date.
+        By patient and study: 1, 2, ...; equal where the dates are. The date of an exam is the first that one of its images
+        has; a patient is left out where an exam has none.
     """
     days: dict[str, dict[str, int | None]] = defaultdict(dict)  # of each study, by patient
-    for record in sorted(records, key=lambda record: record.path):
+    for record in records:
         if record.study:
-            days[record.patient_id].setdefault(record.study, record.exam_day)
+            found = [day for day in (days[record.patient_id].get(record.study), record.exam_day) if day is not None]
+            days[record.patient_id][record.study] = min(found, default=None)
     order = {}
     for patient, exams in days.items():
         known = {study: day for study, day in exams.items() if day is not None}

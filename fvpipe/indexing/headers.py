@@ -238,10 +238,17 @@ def read_pixel_digests(tasks: Sequence[tuple[str, ImageRecord, Pipeline]]) -> li
 def read_published_uids(source: Source, paths: Iterable[str]) -> dict[str, str]:
     """Read SOP Instance UIDs again, by path, where the records hold keyed digests of them; nothing where they hold them."""
     policy = source.policy
-    return {path: _published_uid(source.root, path, policy) for path in paths} if policy.identifier_key else {}
+    return {path: published_uid(source.root, path, policy) for path in paths} if policy.identifier_key else {}
 
 
-def _published_uid(root: Path, path: str, policy: HeaderPolicy) -> str:
+def published_uid(root: Path, path: str, policy: HeaderPolicy) -> str:
+    """Read the SOP Instance UID of an accepted file as it was published, where `policy` hashes it.
+
+    Raises
+    ------
+    InputError
+        The file is not what was accepted.
+    """
     try:
         with open_file(root / path) as file, silenced():
             return text(open_image(file, policy.formats).dataset, "SOPInstanceUID")

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from fvpipe.datasets.declared_tables import label_rule
+from fvpipe.datasets.listed_images import path_key
 from fvpipe.indexing.index import Index
 from fvpipe.io.tables import iterate_csv, open_table
 from fvpipe.types import VIEWS, Breast, Finding
@@ -58,7 +59,7 @@ def _row(found: Index, breast: Breast, v: int, several: bool, by_bi_rads: bool) 
     age = (facts.age or image.patient_age).removesuffix("Y").lstrip("0")
     file = "_".join(part for part in (key.study if several else "", key.laterality.value, VIEWS[v].value) if part)
     return [
-        key.patient, posixpath.splitext(name)[0], key.laterality.value, VIEWS[v].value, age, facts.density,
+        key.patient, path_key(name), key.laterality.value, VIEWS[v].value, age, facts.density,
         "" if by_bi_rads else DIAGNOSES[facts.label], facts.bi_rads,
         *(_findings(breast.findings[v]) if found.has_findings else [""] * 10),
         SPLITS.get(facts.subset, facts.subset), folder, f"{key.patient}/{file}.npy",

@@ -70,11 +70,12 @@ def require_breasts(found: Index) -> None:
         first = next((hint for hint in found.label_hints if hint in details), "".join(details[:1]))
         of_images = any(rejection.what == "label table" for rejection in rows)
         found_none = "no row" if of_images else f"none of its {len(rows)} rows"
+        without = " Without a label table (no --labels, no `label_file` in params.yaml) a `table` data set is unlabelled"
+        without = without if found.source.label_file and found.source.adapter.name == "table" else ""
         expected = "paths of the input's files, or ends of them" if of_images else "the Patient ID and side of the headers"
         raise LabelTableError(
             f"{table}: {found_none} matches an imaged breast, so every breast would be unlabelled; {first}. "
-            f"Expected {expected}, character by character: is it the table of these images? Without "
-            "a label table (no --labels, no `label_file` in params.yaml) a `table` data set is unlabelled"
+            f"Expected {expected}, character by character: is it the table of these images?{without}"
         )
 
 
@@ -93,6 +94,10 @@ def nothing_to_build(found: Index, rejections: Sequence[Rejection]) -> str:
         message += "Is a part of the files missing? A pipeline of one view (`cc`, `mlo`) builds breasts without the other."
     elif reason is Reason.LABEL_EXCLUDED:
         message += "See `labels` of params.yaml for the rule."
+    elif reason is Reason.IMAGE_NOT_LISTED:
+        rows = [r.detail for r in found.rejections if r.what == "label table" and r.reason is Reason.LABEL_WITHOUT_IMAGE]
+        message += f"Of the label table, {rows[0]}. " if rows else ""
+        message += "Is it the table of these images, and is the input folder that in which its paths begin?"
     elif fitting := _fitting_adapters(found.source, first):
         asked = " or ".join(f"{title}? `--adapter {name}`" for name, title in fitting.items())
         message += f"Is this {asked} reads this file (in a project: `adapter` of params.yaml)."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from fvpipe.config.facts import check_fact
 from fvpipe.config.identifier_key import identifier_key
 from fvpipe.config.project import DataSet, Params, load_params
 from fvpipe.datasets.registry import get_adapter
@@ -80,18 +81,35 @@ class Project:
         return make_source(name, self.root(name), settings, id_key, self.folder)
 
     def holder(self, path: Path) -> tuple[str, str] | None:
-        """Find the data set below whose input folder a file lies: its name, and the file's path there; None for no data set."""
+        """Find the data set below whose input folder a file lies: its name, and the file's path there; None for no data set.
+
+        Of folders in each other it is the innermost.
+        """
+        found: list[tuple[str, str]] = []
         for name in self.params.datasets:
             root = self.root(name).absolute()
             for here, there in ((path.absolute(), root), (path.resolve(), root.resolve())):  # a data set may be a link
                 if here.is_relative_to(there):
-                    return name, here.relative_to(there).as_posix()
-        return None
+                    found.append((name, here.relative_to(there).as_posix()))
+                    break
+        return min(found, key=lambda each: each[1].count("/"), default=None)
 
 
 def make_source(name: str, root: Path, settings: DataSet, id_key: Path | None, folder: Path) -> Source:
-    """Join a data set's settings, whose paths are relative to `folder`, with what its adapter knows."""
+    """Join a data set's settings, whose paths are relative to `folder`, with what its adapter knows.
+
+    Raises
+    ------
+    ParameterError
+        There is no such adapter, or `labels.columns` names a fact that neither fvpipe nor the adapter's declaration knows.
+    """
     kind = get_adapter(settings.adapter, folder)
+    targets = kind.declaration.targets if kind.declaration else ()
+    for fact in settings.labels.columns.keys() - {"path", "instance"}:  # these find the image of a row
+        try:
+            check_fact(fact, targets)
+        except ValueError as error:
+            raise ParameterError(f"labels.columns of data set {name!r} (--column): {error}") from None
     hashed = settings.identifiers == "hashed" or (settings.identifiers == "" and kind.hashed)
     # The text is part of every simulated shard: it stays until the format's next version.
     license = settings.license or ("made data, CC0-1.0" if settings.simulated else kind.license)

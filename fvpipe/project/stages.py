@@ -24,6 +24,7 @@ from fvpipe.indexing.index import Index
 from fvpipe.indexing.known_facts import known_facts
 from fvpipe.indexing.mammoclean import mammoclean_table
 from fvpipe.indexing.manifest_tables import differing_table, read_manifests, write_manifests
+from fvpipe.indexing.pairing import PAIR_REASONS
 from fvpipe.indexing.rejections import rejection_lines, require_breasts
 from fvpipe.io.atomic import write_if_changed
 from fvpipe.project.project import Project
@@ -160,9 +161,12 @@ def explain(project: Project, path: Path, workers: Workers, id_key: Path | None,
         where = said.get(fact, "header") if value else "exams are not told apart"
         answer["facts"][fact] = {"value": value or "-", "from": where}
     key = BreastKey(source.name, image.patient_id, image.study, image.laterality)
-    ambiguous = next((r for r in found.rejections if r.what == key.breast_id and r.reason is Reason.LABEL_AMBIGUOUS), None)
+    of_breast = {each.reason: each for each in found.rejections if each.what == key.breast_id}
+    ambiguous = of_breast.pop(Reason.LABEL_AMBIGUOUS, None)
+    if no_pair := next((each for reason, each in of_breast.items() if reason in PAIR_REASONS), None):
+        answer["no_pair"] = {"reason": no_pair.reason.value, "detail": no_pair.detail}
     facts = found.facts[relative]
-    values = {name: getattr(facts, name) for name in BREAST_FACTS}
+    values = {name: getattr(facts, name) for name in BREAST_FACTS} | dict(facts.targets)
     missing = f"{ambiguous.reason.value}: {ambiguous.detail}" if ambiguous else "no row of the label table names this breast"
     label = {"label": LABEL_NAMES[facts.label], "excluded": facts.excluded}
     for fact, value in (label | values).items():

@@ -103,7 +103,7 @@ def load_cohort(project: Project, pipeline: str, split: str) -> Cohort:
         indices.append(starts[name] + i)
         candidate = Candidate(name, breast, patient, row["study"], label, "", *Candidate.digests_of(shards, i))
         assignments.append(Assignment(candidate, part))
-    reject_leaks(assignments, settings, path, "; run `fvpipe split` again. Nothing was trained")
+    reject_leaks(assignments, settings, path, lambda *_: "; run `fvpipe split` again. Nothing was trained")
     empty = [part.value for part in (Part.TRAIN, Part.TEST) if part.value not in {b.part for b in breasts}]
     if empty:
         raise TrainingError(f"{path}: no breast of it is in the {empty[0]} part; nothing was trained")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,13 +18,14 @@ from fvpipe.dicom.header import read_header
 from fvpipe.errors import CheckpointError, ParameterError
 from fvpipe.evaluation.training_record import PREDICTIONS, RECORD, WEIGHTS, Record, check_digests, read_record
 from fvpipe.imaging.canvas import needed_views
-from fvpipe.indexing.headers import read_pixel_digests
+from fvpipe.indexing.headers import published_uid, read_pixel_digests
 from fvpipe.indexing.labels import BreastLabels
-from fvpipe.indexing.pairing import breasts_of_views, colliding_instances, pair
+from fvpipe.indexing.pairing import breasts_of_views, colliding_instances, contradictions, pair, tied_images
+from fvpipe.indexing.statements import Reading
 from fvpipe.project.reading import find_readings
 from fvpipe.reasons import Reason, Rejection
 from fvpipe.training.model import Classifier, build_model, probability
-from fvpipe.types import SCALES, Breast, FusedSample
+from fvpipe.types import SCALES, Breast, FusedSample, ImageRecord
 from fvpipe.versions import PREPROCESSING_VERSION
 
 
@@ -151,7 +152,11 @@ def predict(
     rejected += [found for found in contents.values() if isinstance(found, Rejection)]
     digests = {path: found for path, found in contents.items() if not isinstance(found, Rejection)}
     readable = [record for record in records if record.path not in contents or record.path in digests]
-    paired = pair("predict", readable, BreastLabels(), digests)
+    # As in an index: images of two patients or exams under one study are no breast, and of equal ones the same is chosen.
+    contradicting = {each.what: each for each in contradictions(readable, BreastLabels())}
+    rejected += contradicting.values()
+    readable = [record for record in readable if record.path not in contradicting]
+    paired = pair("predict", readable, BreastLabels(), digests, _published(root, tied_images(readable), readings))
     needed = needed_views(settings)
     chosen, unpaired = breasts_of_views(needed, paired.breasts, paired.unpaired, paired.rejections, readable)
     rejected += unpaired
@@ -169,6 +174,12 @@ def predict(
         if left := breast.without([sample.what], needed):
             breasts.insert(0, left)
     return predictions, rejected
+
+
+def _published(root: Path, records: Sequence[ImageRecord], readings: Mapping[str, Reading]) -> dict[str, str]:
+    """SOP Instance UIDs as published, by path, where the records hold keyed digests of them."""
+    policies = {record.path: readings[record.path].policy for record in records}
+    return {path: published_uid(root, path, policy) for path, policy in policies.items() if policy.identifier_key}
 
 
 def _sample(task: SampleTask) -> FusedSample | Rejection:

@@ -16,6 +16,7 @@ from fvpipe.types import Laterality, Orientation, View
 
 # Views: code values of SNOMED CT and of the older SRT / SNM3, CID 4014
 VIEW_CODES = {"399162004": View.CC, "R-10242": View.CC, "399368009": View.MLO, "R-10226": View.MLO}
+ML_CODES = frozenset({"399260004", "R-10224"})
 VIEW_MEANINGS = {
     "CRANIO CAUDAL": View.CC,
     "CRANIOCAUDAL": View.CC,
@@ -35,6 +36,7 @@ NOT_STATED = (
     "neither label table nor path gives {} of this image (no row lists it, no column is named for it, or the pattern `path` "
     "does not fit it), and the adapter does not take it from the header, which only DICOM files have"
 )
+NOR_STATED = "; nor does label table or path give one (no row lists it, no column is named for it, or its cell is empty)"
 OTHER_VIEWS = r"\b(ROLLED|TANGENTIAL|CLEAVAGE|AXILLARY TAIL|XCC[LM]?)\b"
 # In a text that names neither CC nor MLO. AT (axillary tail) is an English word, RM a room, and ML oblique is MLO.
 OTHER_VIEWS_OF_A_SIDE = r"\b([LR]|LEFT|RIGHT) ?(ML(?! ?O(BL\w*)?\b)|LM|LMO|SIO|ISO|FB|CV|TAN)\b"
@@ -53,8 +55,10 @@ def view(context: RuleContext) -> View:
     try:
         found = view_of_header(context)
     except RejectedFile as rejected:
-        if stated is None or rejected.reason is not Reason.VIEW_MISSING:
+        if rejected.reason is not Reason.VIEW_MISSING:
             raise
+        if stated is None:
+            raise RejectedFile(rejected.reason, rejected.detail + NOR_STATED) from None
         return stated
     if stated not in (None, found):
         raise RejectedFile(Reason.VIEW_CONFLICT, f"the header says {found}, the label table or path {stated}")
@@ -80,6 +84,8 @@ def view_of_header(context: RuleContext) -> View:
         if meant and meant is not VIEW_CODES.get(code(item), meant):
             raise RejectedFile(Reason.VIEW_CONFLICT, f"view code is {shown_code(code(item))}, its meaning {meant}")
     position, coded = text(context.dataset, "ViewPosition").upper(), VIEW_CODES.get(first) or VIEW_MEANINGS.get(words(first))
+    if context.policy.ml_is_mlo:
+        position, coded = "MLO" if position == "ML" else position, View.MLO if first in ML_CODES else coded
     positioned = View(position) if position in ("CC", "MLO") else None
     if first and position and coded is not positioned:
         raise RejectedFile(Reason.VIEW_CONFLICT, f"view code is {shown_code(first)}, ViewPosition is {shown_term(position)}")
@@ -135,6 +141,8 @@ def view_modifiers(context: RuleContext) -> frozenset[str]:
     named = {"ImageType": " | ".join(words(value) for value in texts(context.dataset, "ImageType")[2:])}
     free = () if any("ViewModifierCodeSequence" in holder for holder in holders) else ("SeriesDescription", "ProtocolName")
     named |= {keyword: words(text(context.dataset, keyword)) for keyword in ("PaddleDescription", *free)}
+    if context.policy.ml_is_mlo:
+        named = {keyword: re.sub(r"\bML\b", "MLO", found) for keyword, found in named.items()}
     for keyword, found in named.items():
         if re.search(SPOT_OR_MAGNIFIED, found):
             raise RejectedFile(Reason.VIEW_MODIFIED, f"{keyword}: spot compression or magnification; expected a standard view")
@@ -180,7 +188,8 @@ def laterality(context: RuleContext) -> Laterality:
     found = side_of_header(context)
     if found is None:
         if stated is None:
-            raise RejectedFile(Reason.LATERALITY_MISSING, "laterality: none given; expected L or R")
+            detail = "laterality: none given; expected L or R"
+            raise RejectedFile(Reason.LATERALITY_MISSING, detail + NOR_STATED)
         return stated
     if stated not in (None, found):
         raise RejectedFile(Reason.LATERALITY_CONFLICT, f"the header says {found}, the label table or path {stated}")
