@@ -284,7 +284,7 @@ def test_a_column_of_a_case_that_is_spelled_otherwise_is_named(tmp_path: Path) -
     (tmp_path / "own.yaml").write_text(OWN.replace("COMBINE", "first"))
     (tmp_path / "t.csv").write_text("pid;side;Dx\nP1;li;C50\n")
     with pytest.raises(
-        LabelTableError, match=r"has no column 'dx' \(did you mean 'Dx'\?\), which the declaration's cases read"
+        LabelTableError, match=r"has no column 'dx' \(did you mean 'Dx'\?\), which the declaration's rules read"
     ):
         get_adapter(str(tmp_path / "own.yaml")).read_labels(tmp_path, None, Labels())
 

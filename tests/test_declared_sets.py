@@ -13,8 +13,8 @@ from fvpipe.config.project import Labels
 from fvpipe.datasets.inbreast import read_findings
 from fvpipe.datasets.registry import get_adapter
 from fvpipe.errors import LabelTableError, ParameterError
-from fvpipe.testing import write_image
-from fvpipe.types import BreastFacts
+from fvpipe.testing import make_tree, write_image
+from fvpipe.types import BreastFacts, View
 from tests.support.declared import (
     INBREAST,
     RSNA,
@@ -73,6 +73,7 @@ def test_identifiers_that_a_spreadsheet_made_numbers_find_their_images(tmp_path:
     rows: list[dict[str, Any]] = [{"image_id": 1}, {"image_id": 2, "view": "MLO"}]
     folder = rsna(tmp_path / "rsna", rows)
     write_table(folder / "train.csv", [RSNA | row | {"patient_id": 7.0, "image_id": f"{row['image_id']}.0"} for row in rows])
+    (folder / "train_images" / "7" / "1.dcm").rename(folder / "train_images" / "7" / "1.0.dcm")
     found = index(folder, "rsna")
     assert labels(found) == {("7", "L"): 0} and not found.rejections
 
@@ -90,6 +91,7 @@ def test_an_optional_heading_in_another_spelling_is_named(tmp_path: Path) -> Non
     with pytest.raises(LabelTableError, match=r"column 'Bi-Rads' is not read; expected 'BIRADS' for bi_rads: rename it, or"):
         index(folder, "rsna")
     assert index(folder, "rsna", labels=Labels(columns={"bi_rads": "Bi-Rads"})).breasts
+    assert index(folder, "rsna", labels=Labels(columns={"pathology": "Bi-Rads"})).breasts  # taken for something else
 
 
 def test_inbreast_copies_in_another_format(tmp_path: Path) -> None:
@@ -429,6 +431,14 @@ def test_csaw_name_header_and_row_name_one_side_and_view(source: str, column: st
     assert labels(found) == {("5", "R"): 0}
     reason = {"imagelaterality": "laterality_conflict", "viewposition": "view_conflict"}[column]
     assert reasons(found)["Batch_1/5_20100101_L_CC_1.dcm"] == reason
+
+
+@pytest.mark.parametrize(("tag", "reason"), [({"ImageLaterality": "R"}, "laterality"), ({"ViewPosition": "MLO"}, "view")])
+def test_nlbs_header_that_names_another_side_or_view_is_left_out(tag: dict[str, str], reason: str, tmp_path: Path) -> None:
+    tree = make_tree("nlbs", tmp_path)
+    breast = next(each for each in tree.breasts if each.laterality == "L")
+    tree.write_image(breast, View.CC, **tag)
+    assert reasons(tree.index())[breast.paths[View.CC]] == f"{reason}_conflict"
 
 
 def test_csaw_side_that_is_no_side_is_named_and_not_shown(tmp_path: Path) -> None:

@@ -521,6 +521,16 @@ def test_an_identifier_that_is_missing_is_named_by_its_source(tmp_path: Path) ->
     assert isinstance(missing, Rejection) and missing.detail == "StudyInstanceUID is absent or empty"
 
 
+@pytest.mark.parametrize(
+    ("patient", "reason"),
+    [("P1_LCC", None), ("P1_L", None), ("P1_lcc", None), ("P1_RCC", "laterality_conflict"), ("P1_LMLO", "view_conflict")],
+)
+def test_side_and_view_in_a_patient_id_are_those_of_the_header(patient: str, reason: str | None, tmp_path: Path) -> None:
+    policy = replace(STANDARD, patient_pattern=r"(?i)^(P\d)_(?P<laterality>[LR])(?P<view>CC|MLO)?$")
+    found = read(tmp_path, header(PatientID=patient, ImageLaterality="L", ViewPosition="CC"), policy)
+    assert found.reason.value == reason if isinstance(found, Rejection) else (found.patient_id, reason) == ("P1", None)
+
+
 def test_cmmd_policy(tmp_path: Path) -> None:
     """The view is in a code alone, and a patient's images pair whatever their study."""
     tags = {"PatientID": "D1-0001", "ViewPosition": "", "ViewCodeSequence": coded(MLO), "PatientOrientation": ["A", "FR"]}

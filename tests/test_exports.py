@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from fvpipe.config.project import Labels
 from fvpipe.indexing.known_facts import known_facts, known_lines
 from fvpipe.indexing.mammoclean import mammoclean_table
 from fvpipe.testing import index_folder, make_tree, write_image, write_table
@@ -126,6 +128,10 @@ def test_a_diagnosis_is_not_made_of_bi_rads(tmp_path: Path) -> None:
         )
         assert found.breasts[0].facts.label == (0 if label else 1)
         cells = csv.DictReader(line.decode() for line in mammoclean_table(found))
+        assert [row["Diagnosis"] for row in cells] == [expected] * 2
+    for rules, expected in ((Labels(), "Benign"), (Labels(label_from="bi_rads"), "")):  # an adapter of code, not declared
+        source = replace(found.source, adapter=replace(found.source.adapter, declaration=None), labels=rules)
+        cells = csv.DictReader(line.decode() for line in mammoclean_table(replace(found, source=source)))
         assert [row["Diagnosis"] for row in cells] == [expected] * 2
 
 

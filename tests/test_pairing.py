@@ -190,6 +190,37 @@ def test_without_studies_all_images_of_a_patient_are_one() -> None:
     assert [breast.key.breast_id for breast in found.breasts] == ["P_L"]
 
 
+OF_DAYS: dict[str, list[tuple[View, dict[str, Any]]]] = {  # the pair stands first; all else prefers the others
+    "the first day": [(CC, {"exam_day": 1}), (MLO, {"exam_day": 1}), (CC, {"exam_day": 9}), (MLO, {"exam_day": 9})],
+    "a better kind on a later day": [
+        (CC, {"exam_day": 9}), (MLO, {"exam_day": 9}),
+        *((view, {"exam_day": 1, "for_processing": True}) for view in View),
+    ],
+    "of a worse kind, where the better ones are of two days": [
+        (CC, {"exam_day": 1, "synthetic": True}), (MLO, {"exam_day": 1, "synthetic": True}),
+        (CC, {"exam_day": 1}), (MLO, {"exam_day": 9}),
+    ],
+    "a day before none": [(CC, {"exam_day": 9}), (MLO, {"exam_day": 9}), (MLO, {}), (CC, {})],
+    "a better kind without a day": [(CC, {}), (MLO, {}), *((view, {"exam_day": 1, "synthetic": True}) for view in View)],
+    "a third view of another day": [(CC, {"exam_day": 9}), (MLO, {"exam_day": 9}), (MLO, {"exam_day": 1})],
+    "views of two days, where no others are": [(CC, {"exam_day": 1}), (MLO, {"exam_day": 9})],
+    "views of a day and of none": [(CC, {"exam_day": 1}), (MLO, {})],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OF_DAYS)
+def test_views_of_one_day_pair_before_views_of_two(name: str) -> None:
+    records = [image(str(9 - i), view, study="", rows=4000 + i, **tags) for i, (view, tags) in enumerate(OF_DAYS[name])]
+    for order in (records, records[::-1]):
+        assert pairs(paired(*order)) == [("9", "8")]
+
+
+def test_days_count_for_nothing_where_exams_are_told_apart() -> None:
+    """An exam may go on after midnight, and be repeated then in part."""
+    found = paired(image("1", exam_day=1), image("2", MLO, exam_day=1), image("3", exam_day=2, rows=5000))
+    assert pairs(found) == [("3", "2")]
+
+
 @pytest.mark.fault(26)
 @pytest.mark.parametrize(
     ("views", "reason", "detail"),

@@ -240,7 +240,7 @@ class RowReader:
         for column in when:
             if column not in row.cells:
                 near = nearest(column, list(row.cells))
-                raise LabelTableError(f"{row.file}: has no column {column!r}{near}, which the declaration's cases read")
+                raise LabelTableError(f"{row.file}: has no column {column!r}{near}, which the declaration's rules read")
         return all(self._fits(row, column, wanted, side) for column, wanted in when.items())
 
     def _fits(self, row: Row, column: str, wanted: Sequence[str], side: Laterality | None) -> bool:

@@ -46,10 +46,12 @@ def mammoclean_table(found: Index) -> Iterator[bytes]:
 
 
 def _labels_are_bi_rads(found: Index) -> bool:
-    declaration, file = found.source.adapter.declaration, found.source.label_file
+    declaration, rules, file = found.source.adapter.declaration, found.source.labels, found.source.label_file
     table = next((table for table in declaration.tables if table.label), None) if declaration else None
-    heading = open_table(file).heading if file and table and not table.file else ()
-    return table is not None and label_rule(table, found.source.labels, heading) == "bi_rads"
+    if table is None:
+        return rules.label_from == "bi_rads"
+    heading = open_table(file).heading if file and not table.file else ()
+    return label_rule(table, rules, heading) == "bi_rads"
 
 
 def _row(found: Index, breast: Breast, v: int, several: bool, by_bi_rads: bool) -> list[object]:

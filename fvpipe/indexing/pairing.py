@@ -281,43 +281,35 @@ def _choose(
 ) -> tuple[tuple[ImageRecord | None, ImageRecord | None], Rejection | None]:
     """Choose the best CC and the best MLO of the best kind that has both; the choice never depends on file order.
 
-    Where exams are not told apart, the first day that has both goes before: views of two exams are no pair if others are. Where
-    no kind has both, the best of each view with the reason why they are no pair.
+    Where exams are not told apart, views of one day go before views of two, which may be of two exams: of the best kind that
+    has such a pair the first day, and images without a date last. Where no kind has both, the best of each view with the
+    reason why they are no pair.
     """
-    days = sorted({image.exam_day for image in images if image.exam_day is not None}) if not key.study else []
-    for day in days if len(days) > 1 else ():
-        chosen, no_pair = _choose_of_kind(key, [image for image in images if image.exam_day == day], published)
-        if no_pair is None:
-            return chosen, None
-    return _choose_of_kind(key, images, published)
-
-
-def _choose_of_kind(
-    key: BreastKey, images: Sequence[ImageRecord], published: Mapping[str, str]
-) -> tuple[tuple[ImageRecord | None, ImageRecord | None], Rejection | None]:
 
     def preference(image: ImageRecord) -> tuple[bool, int, str, str]:
         uid = published.get(image.path, image.sop_instance_uid)
         return image.orientation_unknown, -image.rows * image.columns, uid, image.path
 
-    best: dict[tuple[Any, View], ImageRecord] = {}
+    best: dict[Any, dict[View, ImageRecord]] = defaultdict(dict)  # by kind
+    of_day: dict[Any, dict[View, ImageRecord]] = defaultdict(dict)  # by kind and day
     for image in sorted(images, key=preference):
-        best.setdefault((image.kind, image.view), image)
-    for kind in sorted({kind for kind, _ in best}):
-        cc, mlo = best.get((kind, View.CC)), best.get((kind, View.MLO))
-        if cc and mlo:
-            return (cc, mlo), None
-    of_view = {view: image for (_, view), image in sorted(best.items(), key=lambda item: item[0][0], reverse=True)}
+        best[image.kind].setdefault(image.view, image)
+        if not key.study:
+            of_day[image.kind, image.exam_day is None, image.exam_day].setdefault(image.view, image)
+    for views in (groups[group] for groups in (of_day, best) for group in sorted(groups)):
+        if len(views) == len(VIEWS):
+            return (views[View.CC], views[View.MLO]), None
+    of_view = {view: image for kind in sorted(best, reverse=True) for view, image in best[kind].items()}
     return (of_view.get(View.CC), of_view.get(View.MLO)), _why_no_pair(key, images, best)
 
 
-def _why_no_pair(key: BreastKey, images: Sequence[ImageRecord], best: Mapping[tuple[Any, View], ImageRecord]) -> Rejection:
+def _why_no_pair(key: BreastKey, images: Sequence[ImageRecord], best: Mapping[Any, Mapping[View, ImageRecord]]) -> Rejection:
     counts = {view: sum(image.view is view for image in images) for view in View}
     found = f"{counts[View.CC]} CC and {counts[View.MLO]} MLO"
     if not all(counts.values()):
         missing = Reason.MLO_MISSING if counts[View.CC] else Reason.CC_MISSING
         return Rejection(key.breast_id, missing, f"{found}; expected one of each")
-    kinds = {view: sorted({kind for kind, of in best if of is view}) for view in View}
+    kinds = {view: sorted(kind for kind, views in best.items() if view in views) for view in View}
     if {kind[:-1] for kind in kinds[View.CC]} & {kind[:-1] for kind in kinds[View.MLO]}:
         return Rejection(key.breast_id, Reason.IMPLANT_MISMATCH, f"{found}, one side of them implant-displaced")
     said = "; ".join(f"{view}: {', '.join(map(_kind_name, kinds[view]))}" for view in View)

@@ -71,9 +71,7 @@ def view_of_header(context: RuleContext) -> View:
         name = text(context.dataset, "PatientOrientation").upper()
         if name not in ("CC", "MLO"):
             raise RejectedFile(Reason.VIEW_MISSING, f"PatientOrientation is {shown_term(name)}; expected CC or MLO here")
-        if (named := in_patient_id(context, "view")) not in ("", name):
-            raise RejectedFile(Reason.VIEW_CONFLICT, f"PatientOrientation is {name}, PatientID names {shown_term(named)}")
-        return View(name)
+        return _as_patient_id(context, View(name))
     codes = [code(item) for item in items(context.dataset, "ViewCodeSequence")]
     first = codes[0] if codes else ""
     if len(set(codes)) > 1:
@@ -102,6 +100,13 @@ def view_of_header(context: RuleContext) -> View:
     angle, (least, most) = abs(number(context.dataset, "PositionerPrimaryAngle", 0)), OBLIQUE_ANGLES
     if found is View.CC and least < angle < most:
         detail = f"the view is CC, PositionerPrimaryAngle {angle:g} degrees; expected at most {least}"
+        raise RejectedFile(Reason.VIEW_CONFLICT, detail)
+    return _as_patient_id(context, found)
+
+
+def _as_patient_id(context: RuleContext, found: View) -> View:
+    if (named := in_patient_id(context, "view")) not in ("", found):
+        detail = f"the view is {found}, {context.policy.patient_keyword} names {shown_term(named)}"
         raise RejectedFile(Reason.VIEW_CONFLICT, detail)
     return found
 
