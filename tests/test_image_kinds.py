@@ -63,6 +63,10 @@ FULL_FIELD = {
     ),
     "distances of a contact view": kind(DistanceSourceToDetector=650, DistanceSourceToPatient=623),
     "one distance": kind(DistanceSourceToDetector=650),
+    "factor 0": kind(EstimatedRadiographicMagnificationFactor=0),
+    "factor 0, and the distances of a contact view": kind(
+        EstimatedRadiographicMagnificationFactor=0, DistanceSourceToDetector=650, DistanceSourceToPatient=623
+    ),
     "distance 0": kind(DistanceSourceToDetector=650, DistanceSourceToPatient=0),
     "the factor before the distances": kind(
         DistanceSourceToDetector=660, DistanceSourceToPatient=367, EstimatedRadiographicMagnificationFactor=1
@@ -168,6 +172,9 @@ MODIFIED = {
     "magnified by its distances": kind(DistanceSourceToDetector=660, DistanceSourceToPatient=367),
     "a factor that is empty": kind(
         EstimatedRadiographicMagnificationFactor="", DistanceSourceToDetector=660, DistanceSourceToPatient=367
+    ),
+    "factor 0, and magnified by its distances": kind(
+        EstimatedRadiographicMagnificationFactor=0, DistanceSourceToDetector=660, DistanceSourceToPatient=367
     ),
     "spot by Image Type": kind("ORIGINAL\\PRIMARY\\\\SPOT_COMPRESSION", ViewModifierCodeSequence=Sequence()),
     "rolled by description": kind(description="L CC rolled lateral"),

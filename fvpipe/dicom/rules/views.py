@@ -169,11 +169,11 @@ def partial_view(context: RuleContext) -> None:
 
 
 def magnification(context: RuleContext) -> float:
-    """Check for the magnification of a standard view: by its factor, else by the distances; 1 where both are absent."""
-    keyword, factor = "EstimatedRadiographicMagnificationFactor", 1.0
-    if text(context.dataset, keyword):
-        factor = number(context.dataset, keyword, 1.0)
-    else:
+    """Check for the magnification of a standard view: by its factor, else by the distances; 1 where both are absent or 0."""
+    keyword = "EstimatedRadiographicMagnificationFactor"
+    factor = number(context.dataset, keyword, 0.0)
+    if not factor:
+        factor = 1.0
         detector, patient = (number(context.dataset, f"DistanceSourceTo{end}", 0.0) for end in ("Detector", "Patient"))
         if detector > 0 and patient > 0:
             keyword, factor = "DistanceSourceToDetector / DistanceSourceToPatient", detector / patient
