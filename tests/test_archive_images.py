@@ -45,6 +45,23 @@ def test_a_negative_is_left_whole_and_flagged() -> None:
         assert (found.verdict, found.flags & FLAGGED) == (CropVerdict.WHOLE_FRAME, Flag.CC_CROP_FALLBACK), seed
 
 
+@pytest.mark.parametrize("how", ["face to face", "one above the other", "four in one"])
+def test_one_of_several_breasts_is_doubted(how: str) -> None:
+    """Both breasts in one image, or a sheet of small copies: the crop holds one of them, and it may be the wrong one."""
+    left, right = (breast(1, CC, side, (480, 380)).pixels for side in (LEFT, RIGHT))
+    several = {
+        "face to face": np.hstack([left, right]),
+        "one above the other": np.vstack([left, left]),
+        "four in one": np.tile(left[::2, ::2], (2, 2)),
+    }
+    found = segment(decoded(several[how] / 4095, LEFT), LOG)
+    assert found.verdict is CropVerdict.DOUBTFUL, explain(found.gates)
+    with_plate = left / 4095
+    with_plate[20:140, 260:340] = 1.0
+    alone = segment(decoded(with_plate, LEFT), LOG)
+    assert alone.verdict is CropVerdict.GOOD, explain(alone.gates)
+
+
 @pytest.mark.parametrize("method", ["otsu_log", "agreement"])
 @pytest.mark.parametrize("side", [LEFT, RIGHT])
 def test_a_negative_is_flagged_whatever_side_the_header_says(method: Any, side: Any) -> None:

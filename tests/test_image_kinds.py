@@ -28,6 +28,7 @@ def kind(image_type: str | None = None, description: str | None = None, **tags: 
     return {"ImageType": image_type and image_type.split("\\"), "SeriesDescription": description, **tags}
 
 
+TOMOSYNTHESIS = "1.2.840.10008.5.1.4.1.1.13.1.3"
 FULL_FIELD = {
     "oblique, in full": kind(description="Left ML Oblique"),
     "a protocol of several views": kind(ProtocolName="DIAG L ML, MLO, CC"),
@@ -62,10 +63,25 @@ FULL_FIELD = {
     ),
     "distances of a contact view": kind(DistanceSourceToDetector=650, DistanceSourceToPatient=623),
     "one distance": kind(DistanceSourceToDetector=650),
+    "factor 0": kind(EstimatedRadiographicMagnificationFactor=0),
+    "factor 0, and the distances of a contact view": kind(
+        EstimatedRadiographicMagnificationFactor=0, DistanceSourceToDetector=650, DistanceSourceToPatient=623
+    ),
     "distance 0": kind(DistanceSourceToDetector=650, DistanceSourceToPatient=0),
     "the factor before the distances": kind(
         DistanceSourceToDetector=660, DistanceSourceToPatient=367, EstimatedRadiographicMagnificationFactor=1
     ),
+    "a name that is no text": kind(SpecificCharacterSet="ISO_IR 192", PatientName=b"\xff\xfe"),
+    "no contrast": kind("DERIVED\\PRIMARY", ContrastBolusAgent="None"),
+    "an exposure in an exam with contrast": kind("ORIGINAL\\PRIMARY", ContrastBolusAgent="IOHEXOL", KVP=31),
+    "kVp of a thick breast": kind(KVP=40),
+    "kVp in volts": kind(KVP=28000),
+    "an identifier after the view": kind(description="L CC, ID 12"),
+    "an image of an exam with slices, reconstructed": kind("ORIGINAL\\PRIMARY", "2D and tomosynthesis reconstruction"),
+    "an image that refers to a tomosynthesis": kind(
+        "DERIVED\\PRIMARY", ReferencedImageSequence=Sequence([factory.item(ReferencedSOPClassUID=TOMOSYNTHESIS)])
+    ),
+    "both sides as a body part": kind(BodyPartExamined="L AND R BREAST"),
     "Fujifilm's workstation, an exposure": kind("ORIGINAL\\PRIMARY", ManufacturerModelName="FDR-3000AWS"),
 }
 SYNTHETIC = {
@@ -73,6 +89,9 @@ SYNTHETIC = {
     "the standard, value 3 empty": kind("DERIVED\\PRIMARY\\\\GENERATED_2D"),
     "in a biopsy's exam": kind("DERIVED\\PRIMARY\\TOMOSYNTHESIS\\GENERATED_2D", "Tomo biopsy, L CC"),
     "small letters and spaces": kind("derived \\primary\\tomo\\ generated_2d \\\\150000"),
+    "its source is a tomosynthesis": kind(
+        "DERIVED\\PRIMARY", SourceImageSequence=Sequence([factory.item(ReferencedSOPClassUID=TOMOSYNTHESIS)])
+    ),
     "Siemens": kind("DERIVED\\PRIMARY\\TOMO_2D\\LEFT\\\\\\\\\\150000"),
     "Fujifilm's workstation": kind("DERIVED\\PRIMARY\\\\\\\\150000", ManufacturerModelName="FDR-3000AWS"),
 } | {
@@ -80,7 +99,7 @@ SYNTHETIC = {
     for name in (
         "L CC C-View", "R MLO CView HD", "L_MLO_C_VIEW", "L CC Intelligent 2D", "R CC S-View", "V-Preview LCC", "Insight2D",
         "RCC INSIGHT 2D", "Synthetic 2D", "synthesized view", "Synth2D L MLO", "vue 2D synthétique", "Synthetische 2D",
-        "sintetica 2D", "G-View", "tomo synth",
+        "sintetica 2D", "G-View", "tomo synth", "L CC CViewHD", "2DSynth RMLO", "Syn2D",
     )
 }  # fmt: skip
 LOW_ENERGY = {
@@ -96,6 +115,18 @@ REFUSED = {
     "phantom and patient": kind(QualityControlImage="both"),
     "a phantom by description": kind(description="ACR Phantom"),
     "a phantom as a body part": kind(BodyPartExamined="PHANTOM"),
+    "a phantom by the exam": kind(StudyDescription="QC, ACR phantom"),
+    "a phantom by protocol": kind(ProtocolName="Quality Control"),
+    "a phantom by name": kind(PatientName="ACR^Phantom"),
+    "specimen by protocol": kind(ProtocolName="SPECIMEN"),
+    "a paddle for biopsies": kind(PaddleDescription="Biopsy 5x5"),
+    "a paddle for localizations": kind(PaddleDescription="LOCALIZATION"),
+    "a map of density": kind("DERIVED\\SECONDARY", "L CC density map"),
+    "Hologic's projections": kind("ORIGINAL\\PRIMARY", "L CC Tomosynthesis Projection"),
+    "Hologic's slices": kind("DERIVED\\PRIMARY", "L CC Tomosynthesis Reconstruction"),
+    "Hologic's thick slices": kind("DERIVED\\PRIMARY", "L CC SmartSlices"),
+    "high-energy by its kVp": kind("ORIGINAL\\PRIMARY", "CESM L CC", KVP=49),
+    "contrast by its agent": kind("DERIVED\\PRIMARY", ContrastBolusAgent="IOHEXOL 350"),
     "service": kind(ContentQualification="SERVICE"),
     "stereo scout": kind("ORIGINAL\\PRIMARY\\STEREO_SCOUT"),
     "stereo pair": kind("ORIGINAL\\PRIMARY\\STEREO_MINUS"),
@@ -142,6 +173,9 @@ MODIFIED = {
     "a factor that is empty": kind(
         EstimatedRadiographicMagnificationFactor="", DistanceSourceToDetector=660, DistanceSourceToPatient=367
     ),
+    "factor 0, and magnified by its distances": kind(
+        EstimatedRadiographicMagnificationFactor=0, DistanceSourceToDetector=660, DistanceSourceToPatient=367
+    ),
     "spot by Image Type": kind("ORIGINAL\\PRIMARY\\\\SPOT_COMPRESSION", ViewModifierCodeSequence=Sequence()),
     "rolled by description": kind(description="L CC rolled lateral"),
     "lateral by description": kind(description="L ML"),
@@ -155,6 +189,13 @@ MODIFIED = {
     "enlarged in Dutch": kind(description="L CC vergroting"),
     "enlarged in Portuguese": kind(description="L CC ampliação"),
     "enlarged in Swedish": kind(description="L CC förstoring"),
+    **{f"{name}, as the ACR abbreviates": kind(description=name) for name in ("L MCC", "LSCC", "LCCRL", "L CC TAN", "LCCRM")},
+    "magnified, in one word": kind(description="LCCMAG"),
+    "spot and magnified, in one word": kind(description="L CC spotmag"),
+    "spot by the protocol of the exposure": kind(AcquisitionProtocolName="L CC SPOT"),
+    "magnified by the device's processing": kind(
+        AcquisitionDeviceProcessingDescription="MAG", ViewModifierCodeSequence=Sequence()
+    ),
     "spot paddle": kind(PaddleDescription="SPOT CONTACT", ViewModifierCodeSequence=Sequence()),
     "magnification paddle": kind(PaddleDescription="10CM MAG"),
     "spot by description": kind(description="L CC spot compression"),
@@ -185,6 +226,10 @@ def test_low_energy(tmp_path: Path, name: str) -> None:
 
 DISPLACED = {
     "by description": kind(description="L CC Implant Displaced"),
+    "as the ACR abbreviates": kind(description="LCCID"),
+    "as the ACR abbreviates, apart": kind(description="L CC ID"),
+    "by an abbreviation": kind(description="L CC Implant Disp"),
+    "pushed back": kind(ProtocolName="L CC push-back"),
     "by Eklund's name": kind(ProtocolName="LCC Eklund"),
     "by Image Type": kind("ORIGINAL\\PRIMARY\\\\EKLUND", ViewModifierCodeSequence=Sequence()),
 }

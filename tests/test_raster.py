@@ -73,6 +73,9 @@ def jpeg_orientation_before(marker: bytes, data: bytes) -> bytes:
     return data.replace(marker, b"\xff\xe1" + struct.pack(">H", len(content) + 2) + content + marker, 1)
 
 
+XMP_1, XMP_3 = (
+    b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="%d"/></x:xmpmeta>' % turn for turn in (1, 3)
+)
 MM = ("space dimension: 2", "space directions: (0.07,0) (0,0.1)")
 EXACT: dict[str, tuple[bytes, NDArray[Any]]] = {
     "png 8": (png(G8), G8),
@@ -81,6 +84,7 @@ EXACT: dict[str, tuple[bytes, NDArray[Any]]] = {
     "png rgb 16": (png(rgb(G16)), G16),
     "png gamma": (png(G16, chunks=chunk(b"gAMA", struct.pack(">I", 45455))), G16),
     "png 12 bits in 16": (png(G16, chunks=chunk(b"sBIT", b"\x0c")), G16),
+    "png upright in XMP": (png(G16, chunks=chunk(b"iTXt", b"XML:com.adobe.xmp" + bytes(5) + XMP_1)), G16),
     "png trailing bytes": (png(G16) + b"appended by a camera", G16),
     "tiff 8": (tiff(G8), G8),
     "tiff 16": (tiff(G16), G16),
@@ -156,6 +160,8 @@ WRONG: dict[str, tuple[str, bytes]] = {
     "png orientation at the end": ("orientation_invalid", png(G8, after=chunk(b"eXIf", ORIENTATION_6))),
     "jpeg orientation": ("orientation_invalid", jpeg(BIG, exif=b"Exif\0\0" + ORIENTATION_6)),
     "jpeg orientation after its start of frame": ("orientation_invalid", jpeg_orientation_before(b"\xff\xda", jpeg(BIG))),
+    "png orientation in XMP": ("orientation_invalid", png(G8, chunks=chunk(b"iTXt", b"XML:com.adobe.xmp" + bytes(5) + XMP_3))),
+    "jpeg orientation in XMP": ("orientation_invalid", jpeg(BIG, xmp=XMP_3)),
     "jpeg without a scan": ("header_unreadable", jpeg(BIG).partition(b"\xff\xda")[0] + b"\xff\xd9"),
     "tiff orientation": ("orientation_invalid", tiff(G16, t274=3)),
     "nrrd turned": ("orientation_invalid", nrrd(G16, ["space directions: (0,0.07) (0.1,0)"])),

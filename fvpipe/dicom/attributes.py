@@ -11,9 +11,11 @@ import re
 from pydicom.dataset import Dataset
 from pydicom.uid import DigitalMammographyXRayImageStorageForProcessing
 
-from fvpipe.dicom.elements import text, texts, words
+from fvpipe.dicom.elements import integer, text, texts, words
 
 OVERLAY_GROUPS = frozenset(range(0x6000, 0x6020, 2))  # Overlay Data is (60xx,3000)
+MIN_SPACING, MAX_EXTENT = 0.01, 600.0  # millimeters between pixels, and of a side of the image
+MAX_AGE = 120  # years
 AGE_UNITS = {"D": 365.25, "W": 365.25 / 7, "M": 12, "Y": 1}  # of each, in a year
 
 
@@ -31,7 +33,7 @@ def has_overlay_in_pixels(dataset: Dataset) -> bool:
 
 def acquisition_date(dataset: Dataset) -> str:
     """Day of the exposure, to be compared and never to be written out; empty where it is absent."""
-    return text(dataset, "AcquisitionDate") or text(dataset, "ContentDate")
+    return text(dataset, "AcquisitionDate") or text(dataset, "AcquisitionDateTime")[:8] or text(dataset, "ContentDate")
 
 
 def study_date(dataset: Dataset) -> tuple[str, ...]:
@@ -60,21 +62,30 @@ def is_for_processing(dataset: Dataset) -> bool:
 
 
 def pixel_spacing(dataset: Dataset) -> tuple[float | None, float | None]:
-    """Row and column spacing in millimeters: Imager Pixel Spacing, else Pixel Spacing, else None."""
+    """Row and column spacing in millimeters: Imager Pixel Spacing, else Pixel Spacing, else None.
+
+    One that is no detector's or scanner's is in another unit (70 micrometers) or a placeholder (1), and not given.
+    """
     for keyword in ("ImagerPixelSpacing", "PixelSpacing"):
         try:
             row, column = (float(part) for part in texts(dataset, keyword))
         except ValueError:  # no numbers, or not two of them
             continue
-        if math.isfinite(row) and math.isfinite(column) and row > 0 and column > 0:
+        extent = max(row * integer(dataset, "Rows", 0), column * integer(dataset, "Columns", 0))
+        if math.isfinite(row) and math.isfinite(column) and min(row, column) >= MIN_SPACING and extent <= MAX_EXTENT:
             return row, column
     return None, None
 
 
 def patient_age(dataset: Dataset) -> str:
-    """Age in whole years as ``045Y``, ``90+`` from 90 years on, or empty; days, weeks and months are converted."""
+    """Age in whole years as ``045Y``, ``90+`` from 90 years on, or empty; days, weeks and months are converted.
+
+    An age of 0 or 999, as anonymizers write it, is none.
+    """
     match = re.fullmatch(r"(\d{1,3})\s*([DWMY])", text(dataset, "PatientAge").strip().upper())
     if not match:
         return ""
     years = int(int(match[1]) / AGE_UNITS[match[2]])
+    if not int(match[1]) or years > MAX_AGE:
+        return ""
     return "90+" if years >= 90 else f"{years:03}Y"

@@ -17,6 +17,7 @@ from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as DicomSequence
 from pydicom.tag import BaseTag, Tag
+from pydicom.valuerep import PersonName
 
 from fvpipe.reasons import Reason
 
@@ -117,7 +118,7 @@ def texts(header: Dataset, keyword: str) -> list[str]:
         value = (element if isinstance(element, DataElement) else header[_tag(keyword)]).value
         if value is None:
             return []
-        several = not isinstance(value, str | bytes) and hasattr(value, "__iter__")
+        several = not isinstance(value, str | bytes | PersonName) and hasattr(value, "__iter__")
         return [str(part).strip(" \0") for part in (value if several else [value])]
     except Exception as error:
         raise RejectedFile(Reason.HEADER_UNREADABLE, f"{keyword} cannot be read ({type(error).__name__})") from None

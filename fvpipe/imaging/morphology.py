@@ -12,6 +12,7 @@ from fvpipe.imaging.threshold import BINS
 from fvpipe.imaging.thumbnail import MAX_MARGIN, Mask
 
 OPENING_RADIUS = 1 / 160  # of the longer side
+MIN_BESIDE = 0.25  # of the mask: smaller areas beside it are labels, plates and borders
 
 
 def label_components(binary: Mask) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
@@ -70,6 +71,20 @@ def fill_largest(binary: Mask) -> Mask:
     if contours:
         cv2.drawContours(filled, [max(contours, key=cv2.contourArea)], -1, 255, cv2.FILLED)
     return filled
+
+
+def area_beside(binary: Mask, mask: Mask, radius: int) -> float:
+    """Area of the largest part of a thresholded image beyond a mask, in areas of the mask; 0 where all of them are small.
+
+    The parts are opened, with `radius` in pixels: noise is none.
+    """
+    area = cv2.countNonZero(mask)
+    rest = cv2.subtract(binary, mask)
+    if not area or cv2.countNonZero(rest) < MIN_BESIDE * area:  # nearly always: parts need not be told apart
+        return 0.0
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
+    areas = label_components(np.asarray(cv2.morphologyEx(rest, cv2.MORPH_OPEN, kernel), np.uint8))[1][1:]
+    return int(areas.max(initial=0)) / area
 
 
 def clean_simpleitk(binary: Mask, radius: int, border: int) -> Mask:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from fvpipe.config.pipeline import Segment
 from fvpipe.imaging.artifacts import rejoin_nipple, remove_leaks, remove_stripes
 from fvpipe.imaging.background import Background, CoarseGrid, Plane, backgrounds, deviation_bins, mode
-from fvpipe.imaging.morphology import OPENING_RADIUS, clean_opencv, clean_simpleitk, fill_largest, otsu_simpleitk
+from fvpipe.imaging.morphology import OPENING_RADIUS, area_beside, clean_opencv, clean_simpleitk, fill_largest, otsu_simpleitk
 from fvpipe.imaging.outline import GATES, Surroundings, breast_extent, measure_outline, measure_surroundings, passes_gates
 from fvpipe.imaging.threshold import (
     BINS,
@@ -47,7 +47,8 @@ class ThresholdAttempt:
     threshold: float
     gates: Mapping[str, float]  # measurements for :data:`fvpipe.imaging.outline.GATES`; empty if the mask is empty
     # Parts cut off, and parts left, beyond the breast: ``excess`` and ``fold`` of
-    # :func:`fvpipe.imaging.outline.breast_extent`, and ``removed``, the area taken for a light leak, as a share of all
+    # :func:`fvpipe.imaging.outline.breast_extent`; ``removed``, the area taken for a light leak, as a share of all; and
+    # ``beside``, that of the largest bright part beside the outline, in areas of it
     extent: Mapping[str, float]
     surroundings: Surroundings  # what lies around the outline
     # Area of the largest outline that might have been chosen, since there is even air around it, in areas of this one
@@ -181,6 +182,7 @@ def _attempt(
         joined = rejoin_nipple(mask, binary, lambda: _bright(thumbnail, background, SKIN_SHARE * limit), radius)
         if joined is not mask and passes_gates(measure_outline(joined, border)):  # if it fails, it was a label plate
             mask = joined
+    beside = area_beside(binary, mask, radius)
     mask, beyond = breast_extent(mask, thumbnail)
     where = thumbnail.coarse
     air = grid or Background(mode(thumbnail)).on_grid(thumbnail)
@@ -188,7 +190,7 @@ def _attempt(
     around = measure_surroundings(np.ascontiguousarray(mask[where, where]), air, above_air)
     values = thumbnail.values[bright_values(thumbnail, background, limit)]
     threshold = float(values.min()) if len(values) else math.nan
-    extent = {**beyond, "removed": removed}
+    extent = {**beyond, "removed": removed, "beside": beside}
     return ThresholdAttempt(method, mask, background, limit, threshold, measure_outline(mask, border), extent, around)
 
 

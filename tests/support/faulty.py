@@ -172,6 +172,19 @@ RULES: dict[str, tuple[Reason, dict[str, Any]]] = {
         Reason.LATERALITY_CONFLICT,
         {"AnatomicRegionSequence": Sequence([item(CodeValue="76752008", AnatomicRegionModifierSequence=coded("24028007"))])},
     ),
+    "the region is the other breast": (
+        Reason.LATERALITY_CONFLICT,
+        {"AnatomicRegionSequence": Sequence([item(CodeValue="73056007", CodeMeaning="Right breast")])},
+    ),
+    "the structure's side disagrees": (
+        Reason.LATERALITY_CONFLICT,
+        {
+            "PrimaryAnatomicStructureSequence": Sequence(
+                [item(CodeValue="76752008", PrimaryAnatomicStructureModifierSequence=coded("24028007"))]
+            )
+        },
+    ),
+    "the body part is the other breast": (Reason.LATERALITY_CONFLICT, {"BodyPartExamined": "RBREAST"}),
     "Image Type names the other side": (
         Reason.LATERALITY_CONFLICT,
         {"ImageType": ["DERIVED", "PRIMARY", "TOMO_2D", "RIGHT"]},
@@ -182,6 +195,7 @@ RULES: dict[str, tuple[Reason, dict[str, Any]]] = {
     ),
     "the device processed the other view": (Reason.VIEW_CONFLICT, {"AcquisitionDeviceProcessingDescription": "LMLO"}),
     "a CC at the angle of an MLO": (Reason.VIEW_CONFLICT, {"PositionerPrimaryAngle": -45}),
+    "an MLO at the angle of an ML": (Reason.VIEW_CONFLICT, {"view": View.MLO, "PositionerPrimaryAngle": 90}),
     "L, hung as an R": (Reason.LATERALITY_CONFLICT, {"PatientOrientation": ["P", "L"]}),
     "L MLO, hung as an R": (Reason.LATERALITY_CONFLICT, {"view": View.MLO, "PatientOrientation": ["P", "FL"]}),
     "R, hung as an L": (Reason.LATERALITY_CONFLICT, {"ImageLaterality": "R", "PatientOrientation": ["A", "FR"]}),

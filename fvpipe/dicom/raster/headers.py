@@ -123,6 +123,15 @@ def _check_exif(data: bytes) -> None:
     _check_upright(exif.get(274))
 
 
+_XMP_ORIENTATION = re.compile(rb"tiff:Orientation(?:\s*=\s*[\"']|>)\s*([0-9]+)")
+
+
+def _check_xmp(data: bytes) -> None:
+    """Check the same tag in an XMP packet, which viewers read where there is no EXIF."""
+    if found := _XMP_ORIENTATION.search(data):
+        _check_upright(int(found[1]))
+
+
 # --- PNG --------------------------------------------------------------------------------------------------------------
 
 
@@ -146,6 +155,8 @@ def png_chunks(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
             raise RejectedFile(Reason.MULTI_FRAME, "an animated PNG file; expected 1 image")
         if name == b"eXIf":
             _check_exif(file.read(length))
+        if name == b"iTXt" and (content := file.read(length)).startswith(b"XML:com.adobe.xmp\0"):
+            _check_xmp(content)
         at = file.seek(at + 12 + length)
     raise RejectedFile(Reason.PIXELS_TRUNCATED, "the PNG file ends before its end chunk")
 
@@ -179,6 +190,8 @@ def _jpeg(file: BinaryIO) -> RasterHeader:
         content = file.read(length - 2) if length >= 2 else b""
         if mark[1] == 0xE1 and content.startswith(b"Exif\0\0"):
             _check_exif(content)
+        if mark[1] == 0xE1 and content.startswith(b"http://ns.adobe.com/xap/1.0/\0"):
+            _check_xmp(content)
         if 0xC0 <= mark[1] <= 0xCF and mark[1] not in (0xC4, 0xC8, 0xCC):
             bits, rows, columns, components = struct.unpack(">BHHB", content[:6])
             if components not in (1, 3):

@@ -10,24 +10,29 @@ from dataclasses import dataclass
 
 from pydicom.dataset import Dataset
 from pydicom.uid import (
+    BreastProjectionXRayImageStorageForPresentation,
+    BreastProjectionXRayImageStorageForProcessing,
+    BreastTomosynthesisImageStorage,
     DigitalMammographyXRayImageStorageForPresentation,
     DigitalMammographyXRayImageStorageForProcessing,
     SecondaryCaptureImageStorage,
 )
 
 from fvpipe.dicom.attributes import is_for_processing
-from fvpipe.dicom.elements import RejectedFile, code, integer, items, shown_term, shown_uid, text, texts, words
+from fvpipe.dicom.elements import RejectedFile, code, integer, items, number, shown_term, shown_uid, text, texts, words
 from fvpipe.dicom.rules.base import RuleContext
 from fvpipe.reasons import Reason
 
 # Searched for in words without accents and punctuation, of Image Type from value 3 on, then of free text.
 BIOPSY = "a stereotactic or biopsy image"
+QUALITY_CONTROL, SPECIMEN = "a quality control image", "an image of a specimen"
 NO_VIEW = {
-    "a quality control image": r"\b(PH|F)ANTO+M\w*|\bQUALITY CONTROL\b|\bFLAT ?FIELD\b",
-    "an image of a specimen": r"\bSPECIMENS?\b",
+    QUALITY_CONTROL: r"\b(PH|F)ANTO+M\w*|\bQUALITY CONTROL\b|\bFLAT ?FIELD\b",
+    SPECIMEN: r"\bSPECIMENS?\b",
     "an image of injected ducts": r"\b(GALACTO|DUCTO|PNEUMOCYSTO)GRA",
     "a screen capture": r"\bSCREEN ?(SAVE|CAPTURE|SHOT)S?\b",
-    BIOPSY: r"\bSTEREO|BIOPS|\b(PRE|POST)(FIRE|MARKER)|\bSCOUTS?\b|\b(NEEDLE|WIRE) LOC",
+    "a map computed from an image": r"\b(DENSITY|HEAT|SALIENCY) ?MAPS?\b|\bSCORE ?CARDS?\b",
+    BIOPSY: r"\bSTEREO|BIOPS|\b(PRE|POST)(FIRE|MARKER)|\bSCOUTS?\b|\b(NEEDLE|WIRE) LOC|\bLOCALI[SZ]ATION\b",
 }
 """Images that are no views of a breast."""
 # By these a description speaks of a biopsy that was before this exam.
@@ -35,17 +40,26 @@ EARLIER = r"\bFOLLOW ?UPS?\b|\bF U\b|\b(STATUS|S) P(OST)?\b|\bHISTORY\b|\bHX\b|\
 # Of the images of a contrast-enhanced exam only the low-energy one is like a mammogram.
 RECOMBINED = r"\bRECOMBIN|\bSUBTRACT|\bIODINE\b|\bHIGH ?ENERGY\b"
 LOW_ENERGY = r"\bLOW ?ENERGY\b"
+HIGH_KVP = (44, 60)  # of the high-energy exposure, at 45 to 49; an X-ray tube has less for a mammogram
+NO_CONTRAST = ("", "NO", "NONE", "WITHOUT", "N A")
 CONTRAST = r"\b(PRE|POST) CONTRAST\b|\bCESM\b|\bCEDS?M\b|\bCEM\b|\bCE ?2D\b|\bCONTRAST ENHANCED\b|\bSENOBRIGHT\b|\bTICEM\b"
 # Hologic, Fujifilm, Giotto, GE, Siemens, and the general words in several languages; TOMOSYNTHESIS says nothing of the image.
 SYNTHETIC = (
-    r"\bGENERATED ?2D\b|\b2D GENERATED\b|\b[CSG] ?VIEW\b|\bINTELLIGENT ?2D\b|\bI2D\b|\bV ?PREVIEW\b|\bINSIGHT ?2D\b"
-    r"|\bS[YI]NTH?ETI|\bSYNTHESI[SZ]ED\b|\bSYNTH( ?2D)?\b|\bS2D\b"
+    r"\bGENERATED ?2D\b|\b2D GENERATED\b|\b[CSG] ?VIEW(HD)?\b|\bINTELLIGENT ?2D\b|\bI2D\b|\bV ?PREVIEW\b|\bINSIGHT ?2D\b"
+    r"|\bS[YI]NTH?ETI|\bSYNTHESI[SZ]ED\b|\bSYN(TH)? ?2D\b|\bSYNTH\b|\bS2D\b"
+    r"|\b2D ?SYN(TH\w*)?\b"
 )
 # In Image Type alone: a description may name the exam instead.
 GENERATED_2D = rf"{SYNTHETIC}|\bTOMO 2D\b"
 # A projection, a slice or a slab, unless the 2D image is said to be computed.
 TOMOSYNTHESIS = r"\b(TOMO(SYNTHESIS)?|PROJECTION|SLICE|SLAB|VOLUME|MIP)\b"
-SLICE = r"\b(SLICE|SLAB|MIP)S?\b"  # in descriptions
+# In descriptions; two names of series are Hologic's
+SLICE = r"\b((SMART ?)?SLICE|SLAB|MIP)S?\b|\bTOMO(SYNTHESIS)? RECON(STRUCTION)?S?\b"
+PROJECTION = r"\bTOMO(SYNTHESIS)? PROJECTIONS?\b"
+BREAST_TOMOSYNTHESIS = frozenset({
+    BreastTomosynthesisImageStorage, BreastProjectionXRayImageStorageForPresentation,
+    BreastProjectionXRayImageStorageForProcessing,
+})  # fmt: skip
 ADDITION = r"\bADDITION\b"
 FREE_TEXT = ("SeriesDescription", "DerivationDescription", "AcquisitionDeviceProcessingDescription")
 SPECIMEN_VIEWS = frozenset({"127457009", "G-8310"})  # SNOMED CT and SRT, as view or as its modifier
@@ -89,23 +103,36 @@ def image_kind(context: RuleContext) -> ImageKind:
         "ImageType: a tomosynthesis projection, slice or slab": not generated and _has(TOMOSYNTHESIS, terms),
         "description: a tomosynthesis slice or slab": _has(SLICE, free)
         and not (original or generated or _has(SYNTHETIC, free)),
+        "description: a tomosynthesis projection": not generated and _has(PROJECTION, free),
         "ImageType: a recombined or high-energy image": _has(f"{RECOMBINED}|{ADDITION}", terms),
     }
     if not low_energy:
         rejected["description: a recombined or high-energy image"] = _has(RECOMBINED, free)
         low_energy = _has(LOW_ENERGY, free)
-        named = not original and _has(CONTRAST, free)  # an exposure of its own may have the description of its exam
+        agent = words(text(dataset, "ContrastBolusAgent")) not in NO_CONTRAST
+        named = not original and (agent or _has(CONTRAST, free))  # an exposure of its own may have the description of its exam
         rejected["contrast-enhanced, and not said to be low-energy"] = (contrast or named) and not low_energy
     for found, is_it in rejected.items():
         if is_it:
             raise RejectedFile(Reason.IMAGE_KIND_REFUSED, f"{found}; expected a full-field, synthetic or low-energy view")
     # Fujifilm's S-View of this workstation is told from its exposures by value 1 alone.
     fuji = words(text(dataset, "ManufacturerModelName")) == "FDR 3000AWS" and image_type[:2] == ["DERIVED", "PRIMARY"]
-    return ImageKind(generated or (not original and (_has(SYNTHETIC, free) or (fuji and not contrast))), low_energy)
+    sources = {text(item, "ReferencedSOPClassUID") for item in items(dataset, "SourceImageSequence")}
+    computed = _has(SYNTHETIC, free) or (fuji and not contrast) or bool(sources & BREAST_TOMOSYNTHESIS)
+    return ImageKind(generated or (not original and computed), low_energy)
 
 
 def _has(pattern: str, where: str) -> bool:
     return re.search(pattern, where) is not None
+
+
+_OTHER_TEXT = (
+    ("StudyDescription", QUALITY_CONTROL),
+    ("ProtocolName", QUALITY_CONTROL),
+    ("ProtocolName", SPECIMEN),
+    ("PaddleDescription", BIOPSY),
+)
+"""Elements that name the exam or a part of the device, and the one kind of :data:`NO_VIEW` that they can be trusted in."""
 
 
 def _objects(dataset: Dataset) -> dict[str, bool]:
@@ -119,10 +146,20 @@ def _objects(dataset: Dataset) -> dict[str, bool]:
         "BodyPartExamined: a phantom": "PHANTOM" in text(dataset, "BodyPartExamined").upper(),
         "BodyPartExamined: a specimen": "SPECIMEN" in text(dataset, "BodyPartExamined").upper(),
         "ContentQualification: a service image": text(dataset, "ContentQualification").upper() == "SERVICE",
+        "KVP: the high-energy image of a contrast-enhanced exam": HIGH_KVP[0] <= number(dataset, "KVP", 0) <= HIGH_KVP[1],
+        "PatientName: a phantom": _is_phantom(dataset),
+        **{f"{keyword}: {what}": _has(NO_VIEW[what], words(text(dataset, keyword))) for keyword, what in _OTHER_TEXT},
         "PositionerType: stereo": "STEREO" in text(dataset, "PositionerType").upper(),
         "ViewCodeSequence: a specimen": bool(codes & SPECIMEN_VIEWS),
         "SpecimenDescriptionSequence: a specimen": bool(items(dataset, "SpecimenDescriptionSequence") or containers),
     }
+
+
+def _is_phantom(dataset: Dataset) -> bool:
+    try:
+        return "PHANTOM" in words(text(dataset, "PatientName")).split()
+    except RejectedFile:  # a name that cannot be read is no reason to leave an image out
+        return False
 
 
 def sop_class(context: RuleContext) -> str:

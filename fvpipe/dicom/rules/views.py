@@ -23,26 +23,38 @@ VIEW_MEANINGS = {
     "MEDIO LATERAL OBLIQUE": View.MLO,
     "MEDIOLATERAL OBLIQUE": View.MLO,
 }
-# Side of an anatomic region, CID 244
-SIDE_CODES = {"7771000": "L", "G-A101": "L", "24028007": "R", "G-A100": "R"}
+# Side of an anatomic region, CID 244; then the regions left and right breast
+SIDE_CODES = {
+    "7771000": "L", "G-A101": "L", "24028007": "R", "G-A100": "R",
+    "80248007": "L", "T-04030": "L", "73056007": "R", "T-04020": "R",
+}  # fmt: skip
+SIDE_OF_BODY_PART = "(LEFT|RIGHT|L|R) ?BREAST|BREAST (LEFT|RIGHT|L|R)"
 # View modifiers, CID 4015: a view with any other is not a standard one
 IMPLANT_DISPLACED = frozenset({"399209000", "R-102D5"})
 HARMLESS_MODIFIERS = frozenset({"442581004", "R-40AB3"})  # nipple in profile
 STANDARD_MAGNIFICATION = (0.9, 1.2)
 OBLIQUE_ANGLES = (30, 150)  # degrees of the beam from the vertical, to either side, at which no CC is exposed
-# Searched for in words without accents and punctuation.
-SPOT_OR_MAGNIFIED = r"\b(SPOT|SPT|MAG|MAGN\w*|ZOOM|CONED?|LOUPE|LUPE|VERGRO\w*|AGRANDI\w*|INGRANDI\w*|AMPLIA\w*|FORSTOR\w*)\b"
+LATERAL_ANGLES = (80, 100)  # at which an ML or LM is exposed, and no MLO
+# Searched for in words without accents and punctuation. The abbreviations joined to CC and MLO are those of CID 4014 and 4015
+# (ACR): M and S before the view, RL, RM, RI, RS, TAN and ID after it. Apart from it, RM may be a room.
+SPOT_OR_MAGNIFIED = r"\b[LR]?([MS]|MAG|SPOT)(CC|MLO)\b|\b[LR]?(CC|MLO)(MAG|SPOT)\b"
+SPOT_OR_MAGNIFIED += (
+    r"|\b(SPOT|SPT|SPOT ?MAG|MAG|MAGN\w*|ZOOM|CONED?|LOUPE|LUPE|VERGRO\w*|AGRANDI\w*|INGRANDI\w*|AMPLIA\w*|FORSTOR\w*)\b"
+)
 NOT_STATED = (
     "neither label table nor path gives {} of this image (no row lists it, no column is named for it, or the pattern `path` "
     "does not fit it), and the adapter does not take it from the header, which only DICOM files have"
 )
 NOR_STATED = "; nor does label table or path give one (no row lists it, no column is named for it, or its cell is empty)"
-OTHER_VIEWS = r"\b(ROLLED|TANGENTIAL|CLEAVAGE|AXILLARY TAIL|XCC[LM]?)\b"
+OTHER_VIEWS = r"\b(ROLLED|TANGENTIAL|CLEAVAGE|AXILLARY TAIL|XCC[LM]?)\b|\b[LR]?(CC|MLO)(R[LMIS]| ?TAN| RL)\b"
 # In a text that names neither CC nor MLO. AT (axillary tail) is an English word, RM a room, and ML oblique is MLO.
 OTHER_VIEWS_OF_A_SIDE = r"\b([LR]|LEFT|RIGHT) ?(ML(?! ?O(BL\w*)?\b)|LM|LMO|SIO|ISO|FB|CV|TAN)\b"
 # As a series description has it, or Fujifilm's processing description.
 SIDE_AND_VIEW = r"\b(L|R|LEFT|RIGHT) ?(CC|MLO)\b"
-DISPLACED = r"\bIMPLANTS? (DISPLACED|PUSHED BACK)\b|\bDISPLACED IMPLANTS?\b|\bEKLUND\b"
+OF_THE_DEVICE = ("PaddleDescription", "AcquisitionDeviceProcessingDescription")
+FREE_TEXT = ("SeriesDescription", "ProtocolName", "AcquisitionProtocolName")
+DISPLACED = r"\bIMP(L|LANTS?)? (DISP|DISPL\w*|PUSHED BACK)\b|\bDISPLACED IMPLANTS?\b|\bEKLUND\b|\bPUSH(ED)? ?BACK\b"
+DISPLACED += r"|\b[LR]?(CC|MLO) ?ID\b(?! ?\d)"  # with a number it is an identifier
 
 
 def view(context: RuleContext) -> View:
@@ -98,8 +110,10 @@ def view_of_header(context: RuleContext) -> View:
         detail = f"the view is {found}, by AcquisitionDeviceProcessingDescription {processed[1]}"
         raise RejectedFile(Reason.VIEW_CONFLICT, detail)
     angle, (least, most) = abs(number(context.dataset, "PositionerPrimaryAngle", 0)), OBLIQUE_ANGLES
-    if found is View.CC and least < angle < most:
-        detail = f"the view is CC, PositionerPrimaryAngle {angle:g} degrees; expected at most {least}"
+    if found is View.MLO:
+        least, most = LATERAL_ANGLES
+    if least < angle < most:
+        detail = f"the view is {found}, PositionerPrimaryAngle {angle:g} degrees; expected at most {least}"
         raise RejectedFile(Reason.VIEW_CONFLICT, detail)
     return _as_patient_id(context, found)
 
@@ -136,7 +150,8 @@ def side_and_view(description: str) -> tuple[Laterality, View] | None:
 def view_modifiers(context: RuleContext) -> frozenset[str]:
     """Check that no modifier makes the view another one than the standard view; returns the code values.
 
-    Image Type and the paddle say so, too. A description is read where the header has no place for modifiers.
+    Image Type, the paddle and the device's processing say so, too. A description is read where the header has no place for
+    modifiers.
     """
     holders = *items(context.dataset, "ViewCodeSequence"), context.dataset
     modifiers = frozenset(code(item) for holder in holders for item in items(holder, "ViewModifierCodeSequence"))
@@ -144,8 +159,8 @@ def view_modifiers(context: RuleContext) -> frozenset[str]:
     if unusual:
         raise RejectedFile(Reason.VIEW_MODIFIED, f"view modifier {shown_code(unusual[0])}; expected none but implant displaced")
     named = {"ImageType": " | ".join(words(value) for value in texts(context.dataset, "ImageType")[2:])}
-    free = () if any("ViewModifierCodeSequence" in holder for holder in holders) else ("SeriesDescription", "ProtocolName")
-    named |= {keyword: words(text(context.dataset, keyword)) for keyword in ("PaddleDescription", *free)}
+    free = () if any("ViewModifierCodeSequence" in holder for holder in holders) else FREE_TEXT
+    named |= {keyword: words(text(context.dataset, keyword)) for keyword in (*OF_THE_DEVICE, *free)}
     if context.policy.ml_is_mlo:
         named = {keyword: re.sub(r"\bML\b", "MLO", found) for keyword, found in named.items()}
     for keyword, found in named.items():
@@ -167,11 +182,11 @@ def partial_view(context: RuleContext) -> None:
 
 
 def magnification(context: RuleContext) -> float:
-    """Check for the magnification of a standard view: by its factor, else by the distances; 1 where both are absent."""
-    keyword, factor = "EstimatedRadiographicMagnificationFactor", 1.0
-    if text(context.dataset, keyword):
-        factor = number(context.dataset, keyword, 1.0)
-    else:
+    """Check for the magnification of a standard view: by its factor, else by the distances; 1 where both are absent or 0."""
+    keyword = "EstimatedRadiographicMagnificationFactor"
+    factor = number(context.dataset, keyword, 0.0)
+    if not factor:
+        factor = 1.0
         detector, patient = (number(context.dataset, f"DistanceSourceTo{end}", 0.0) for end in ("Detector", "Patient"))
         if detector > 0 and patient > 0:
             keyword, factor = "DistanceSourceToDetector / DistanceSourceToPatient", detector / patient
@@ -215,11 +230,15 @@ def side_of_header(context: RuleContext) -> Laterality | None:
     if not set(given.values()) <= {"L", "R"}:
         found = ", ".join(f"{keyword} {shown_term(side)}" for keyword, side in given.items())
         raise RejectedFile(Reason.LATERALITY_MISSING, f"laterality: {found}; expected L or R")
-    regions = items(context.dataset, "AnatomicRegionSequence")
-    codes = {code(item) for region in regions for item in items(region, "AnatomicRegionModifierSequence")}
-    sides = {SIDE_CODES[each] for each in codes & SIDE_CODES.keys()}
-    if len(sides) == 1:  # two are both breasts, as an exam has them
-        given["AnatomicRegionModifierSequence"] = sides.pop()
+    for anatomy in ("AnatomicRegion", "PrimaryAnatomicStructure"):
+        regions = items(context.dataset, f"{anatomy}Sequence")
+        modifiers = [item for region in regions for item in items(region, f"{anatomy}ModifierSequence")]
+        codes = {code(item) for item in (*regions, *modifiers)}
+        sides = {SIDE_CODES[each] for each in codes & SIDE_CODES.keys()}
+        if len(sides) == 1:  # two are both breasts, as an exam has them
+            given[f"{anatomy}Sequence"] = sides.pop()
+    if part := re.fullmatch(SIDE_OF_BODY_PART, words(text(context.dataset, "BodyPartExamined"))):
+        given["BodyPartExamined"] = (part[1] or part[2])[0]
     types = {words(value) for value in texts(context.dataset, "ImageType")[2:]} & {"LEFT", "RIGHT"}
     if len(types) == 1:
         given["ImageType"] = types.pop()[0]
