@@ -20,7 +20,7 @@ except ImportError as error:
 
 
 class ShardDataset(Dataset[tuple[torch.Tensor, Any]]):
-    """Images and labels, or another target, of one shard folder, or of several of the same image shape, one after the other.
+    """Images and labels, or another target, of one shard folder, or of several of one pipeline, one after the other.
 
     Parameters
     ----------
@@ -48,7 +48,8 @@ class ShardDataset(Dataset[tuple[torch.Tensor, Any]]):
     Raises
     ------
     ParameterError
-        A folder has no such target, or the folders mean different things by it.
+        There is no folder, they are not from :func:`fvpipe.open_shards` or of different pipelines, one has no such target, or
+        they mean different things by it.
 
     Notes
     -----
@@ -71,13 +72,14 @@ class ShardDataset(Dataset[tuple[torch.Tensor, Any]]):
         target: str = "label",
     ) -> None:
         self.folders = (shards,) if isinstance(shards, Shards) else tuple(shards)
+        _check_folders(self.folders)
         self.transform = transform
         self._starts = np.cumsum([0, *map(len, self.folders)])
         self.classes, labels = _values(self.folders, target)
         # By numpy's own rules for a list, so that a mask is a mask and a number without a sample is an error here.
         known = ~np.isnan(labels) if labels.dtype == np.float32 else labels >= 0
-        chosen = known if indices is None else np.asarray(indices)
-        self.indices: NDArray[np.int64] = np.arange(len(labels))[chosen if chosen.size else chosen.astype(np.int64)]
+        chosen = known if indices is None else indices
+        self.indices: NDArray[np.int64] = np.arange(len(labels))[_positions(chosen)]
         self.labels = labels[self.indices]
 
     def __len__(self) -> int:
@@ -94,15 +96,20 @@ class ShardDataset(Dataset[tuple[torch.Tensor, Any]]):
 
         Parameters
         ----------
-        indices : int array, shape (n,)
+        indices : int array of shape (n,), or bool array with a value for each position
             Positions in this data set.
 
         Returns
         -------
         float32 tensor, shape (n, C, H, W)
             In [0, 1]. The checksum of an image is compared when it is read for the first time.
+
+        Raises
+        ------
+        IndexError
+            An index is out of range or no integer.
         """
-        chosen = self.indices[np.asarray(indices, np.int64)]
+        chosen = self.indices[_positions(indices)]
         folder_of = np.searchsorted(self._starts, chosen, side="right") - 1
         present = np.unique(folder_of)
         if len(present) == 1:
@@ -115,14 +122,39 @@ class ShardDataset(Dataset[tuple[torch.Tensor, Any]]):
         return torch.from_numpy(out)
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, Any]:
+        if np.ndim(index) or np.asarray(index).dtype.kind not in "iu":
+            raise TypeError(f"expected one integer, got {index!r}; for several samples use images(indices) and labels[indices]")
         return self.__getitems__([index])[0]
 
     def __getitems__(self, indices: Sequence[int]) -> list[tuple[torch.Tensor, Any]]:
         """Read several samples in one gather: images (C, H, W), and labels: ints, or float32 tensors of a number."""
-        chosen = self.labels[np.asarray(indices, np.int64)]
+        chosen = self.labels[_positions(indices)]
         labels = chosen.tolist() if chosen.dtype == np.int64 else torch.from_numpy(chosen)  # a float would become float64
         images = self.images(indices)
         return [(self.transform(i) if self.transform else i, label) for i, label in zip(images, labels, strict=True)]
+
+
+def _positions(indices: ArrayLike) -> NDArray[Any]:
+    """Return indices that numpy takes by its own rules: a mask stays a mask, and a fraction is an IndexError there."""
+    positions = np.asarray(indices).reshape(-1)
+    return positions if positions.size else positions.astype(np.int64)
+
+
+def _check_folders(folders: Sequence[object]) -> None:
+    opened = [each for each in folders if isinstance(each, Shards)]
+    if not opened or len(opened) < len(folders):
+        got = next((type(each).__name__ for each in folders if not isinstance(each, Shards)), "none")
+        raise ParameterError(f"expected shard folders that fvpipe.open_shards opened, got {got}")
+    first, *rest = (each.receipt for each in opened)
+    made = first.pipeline_digest, first.preprocessing_version
+    for each, other in zip(opened[1:], rest, strict=True):
+        if (other.pipeline_digest, other.preprocessing_version) != made:
+            raise ParameterError(
+                f"{opened[0].folder} and {each.folder}: built by different pipelines or preprocessing versions "
+                f"({first.pipeline} {made[0][:12]}, version {made[1]}; {other.pipeline} {other.pipeline_digest[:12]}, version "
+                f"{other.preprocessing_version}), by which a model could tell them apart; build both alike, or join two data "
+                "sets by torch.utils.data.ConcatDataset"
+            )
 
 
 def _values(folders: Sequence[Shards], target: str) -> tuple[tuple[str, ...], NDArray[Any]]:

@@ -1,6 +1,6 @@
 """Versions of what decides output: reader, preprocessing and shard schema; and of the interface for adapters.
 
-Training has no number here: ``fvpipe train`` digests the code that it imports (:mod:`fvpipe.training.code_digest`).
+Training has no number here: ``fvpipe train`` digests the code that it imports (:mod:`fvpipe.evaluation.code_digest`).
 """
 
 from __future__ import annotations

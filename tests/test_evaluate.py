@@ -22,13 +22,14 @@ from fvpipe.config.pipeline import Pipeline
 from fvpipe.config.training import Evaluate
 from fvpipe.errors import CheckpointError, InputError, ParameterError
 from fvpipe.evaluation.evaluate import evaluate
-from fvpipe.evaluation.metrics import METRICS
+from fvpipe.evaluation.intervals import Estimate
+from fvpipe.evaluation.metrics import DECISION_METRICS, METRICS
 from fvpipe.evaluation.model_card import model_card
 from fvpipe.evaluation.paper import PAPER, check
 from fvpipe.evaluation.pooled import PooledRuns, pool_runs
 from fvpipe.evaluation.shortcuts import OF_PREDICTIONS, shortcut_baselines
 from fvpipe.evaluation.table2 import cropping, table2
-from fvpipe.evaluation.text import to_json
+from fvpipe.evaluation.text import shown, span, to_json
 from fvpipe.evaluation.training_record import Prediction, Run, TrainedRun, read_trained
 from fvpipe.project.project import Project
 from fvpipe.shards.reader import open_shards
@@ -88,6 +89,20 @@ def test_seeds_are_pooled_and_must_match(project: Path, trained: TrainedRun) -> 
         PooledRuns.of([trained, replace(other, record=other.record.model_copy(update={"recipe": recipe}))])
     with pytest.raises(InputError, match="did not predict the same breasts"):
         PooledRuns.of([trained, replace(other, predictions=tuple(p for p in other.predictions if p != other.part("test")[0]))])
+
+
+def test_unreliable_intervals_are_named_wherever_they_stand() -> None:
+    found = Estimate(0.8, 0.5, 0.9, undefined=60, replicates=2000)
+    assert span(found) == "0.800 (0.500 to 0.900, unreliable)"
+    assert span(replace(found, undefined=40)) == "0.800 (0.500 to 0.900)"
+
+
+def test_metrics_at_the_threshold_of_validation_are_shown(trained: TrainedRun) -> None:
+    row = evaluate([trained], SETTINGS).rows[0]
+    text = row.to_text()
+    line = next(line for line in text.splitlines() if "  threshold of validation" in line)
+    assert line.split()[-9:-4] == [shown(row.frozen[name].value) for name in DECISION_METRICS]
+    assert max(map(len, text.splitlines())) <= 100
 
 
 def test_small_subgroups_show_nothing(trained: TrainedRun) -> None:
@@ -235,7 +250,9 @@ def test_commands_from_training_to_table(project: Path, tmp_path: Path) -> None:
         assert words in card
 
 
-def test_models_under_another_name_and_of_an_earlier_project_are_named(project: Path, tmp_path: Path) -> None:
+def test_models_under_another_name_and_of_an_earlier_project_are_named(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = Path(shutil.copytree(project, tmp_path / "project"))
     models, params = folder / "cache" / "models" / "tiny" / "all", folder / "params.yaml"
     params.write_text(params.read_text().replace("epochs: 2", "epochs: 3"))  # as they were trained
@@ -247,14 +264,15 @@ def test_models_under_another_name_and_of_an_earlier_project_are_named(project: 
         shutil.rmtree(models / "cnn-seed2")
         before = params.read_text()
         for old, new, change in (
-            ("validation_share: 0.3", "validation_share: 0.25", "manifests/splits/all.csv"),
-            ("lr: 0.002", "lr: 0.001", "train.lr (from 0.002 to 0.001)"),
+            ("validation_share: 0.3", "validation_share: 0.25", "before manifests/splits/all.csv changed"),
+            ("lr: 0.002", "lr: 0.001", "before train.lr (from 0.002 to 0.001) changed"),
+            ("weights: none", "weights: imagenet", "from the initial weights 'none', and train.weights is 'imagenet'"),
         ):
             assert old in before
             params.write_text(before.replace(old, new))
             run("split")
             said = " ".join(run("evaluate", "--seed", 0).output.split())
-            assert f"warning: tiny/all/cnn-seed0: trained before {change} changed; run `fvpipe train`" in said
+            assert f"warning: tiny/all/cnn-seed0: trained {change}; run `fvpipe train`" in said
         params.write_text(before)
         run("split")
         table = folder / "manifests" / "a" / "breasts.csv"
@@ -262,11 +280,19 @@ def test_models_under_another_name_and_of_an_earlier_project_are_named(project: 
         place = lines[0].split(",").index("label")
         cells = lines[1].split(",")
         cells[place] = str(1 - int(cells[place]))
-        table.write_text("\n".join([lines[0], ",".join(cells), *lines[2:]]) + "\n")
-        assert "trained before labels of a changed" in run("table2").output
+        for rest in ([",".join(cells), *lines[2:]], lines[2:]):  # another label; withdrawn
+            table.write_text("\n".join([lines[0], *rest]) + "\n")
+            assert "trained before labels of a changed" in run("table2").output
         shutil.copy(folder / "pipelines" / "tiny.yaml", folder / "pipelines" / "other.yaml")
         shutil.copytree(folder / "cache" / "shards" / "tiny", folder / "cache" / "shards" / "other")
         assert "trained before labels of a changed" in run("compare", "tiny", "other").output
+        receipt = folder / "cache" / "shards" / "tiny" / "a" / "index.json"
+        receipt.write_text(receipt.read_text().replace("made data", "made other data"))
+        with monkeypatch.context() as patch:
+            patch.setattr("fvpipe.evaluation.outdated.code_digest", lambda: "0" * 64)
+            said = " ".join(run("evaluate").output.split())
+        assert "trained by other code of fvpipe than this" in said
+        assert "trained before cache/shards/tiny/a changed" in said
         pipeline = folder / "pipelines" / "tiny.yaml"
         pipeline.write_text(pipeline.read_text().replace("- 64", "- 32"))
         assert "trained before the pipeline tiny changed" in " ".join(run("evaluate").output.split())

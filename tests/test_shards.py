@@ -26,6 +26,7 @@ from hypothesis import strategies as st
 import fvpipe
 from fvpipe.errors import (
     ChecksumError,
+    ParameterError,
     ShardError,
     StorageError,
 )
@@ -397,6 +398,33 @@ def test_data_set_of_chosen_samples(whole: Path, tmp_path: Path) -> None:
     commit(tmp_path, (2,), shape=(2, 9, 7))  # two channels stay two channels
     image, _ = fvpipe.torch.ShardDataset(open_shards(tmp_path))[0]
     assert image.shape == torch.Size([2, 9, 7])
+
+
+def test_positions_of_a_data_set_are_whole_numbers_or_a_mask(whole: Path) -> None:
+    pytest.importorskip("torch")
+    shards = open_shards(whole)
+    data = fvpipe.torch.ShardDataset(shards, [[5, 2], [8, 0]])
+    assert (data.indices.tolist(), data.labels.shape) == ([5, 2, 8, 0], (4,))
+    wanted = np.array([False, True, False, True])
+    for positions in (wanted, wanted.tolist(), [1, 3], np.array([[1], [3]])):
+        np.testing.assert_array_equal(data.images(positions)[:, 0].numpy(), shards.images([2, 0]))
+    for wrong in ([1.7], [True], ["1"], [4], slice(0, 2)):
+        with pytest.raises(IndexError):
+            data.images(wrong)
+    for one in (1.0, True, "1", None, slice(0, 2), [1, 2]):
+        with pytest.raises(TypeError, match="expected one integer"):
+            data[one]
+
+
+def test_folders_of_a_data_set_are_open_and_of_one_pipeline(whole: Path, tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    shards = open_shards(whole)
+    for folders, got in (([], "none"), (str(whole), "str"), ([shards, whole], "Path")):
+        with pytest.raises(ParameterError, match=rf"opened, got \w*{got}"):
+            fvpipe.torch.ShardDataset(folders)
+    commit(tmp_path, (2,), pipeline="direct")
+    with pytest.raises(ParameterError, match=r"different pipelines .*\(cropped .* direct "):
+        fvpipe.torch.ShardDataset([shards, open_shards(tmp_path)])
 
 
 def test_data_set_of_several_folders(whole: Path, tmp_path: Path) -> None:

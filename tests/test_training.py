@@ -33,14 +33,14 @@ from fvpipe.errors import (
     SwappedShardError,
     TrainingError,
 )
+from fvpipe.evaluation.code_digest import PACKAGES, training_modules
 from fvpipe.evaluation.splits import Part
-from fvpipe.evaluation.training_record import WEIGHTS
+from fvpipe.evaluation.training_record import PREDICTIONS, RECORD, WEIGHTS, check_digests
 from fvpipe.project.project import Project
 from fvpipe.training import data
 from fvpipe.training import train as training
 from fvpipe.training.augmentation import augment
 from fvpipe.training.batches import DeviceLoader
-from fvpipe.training.code_digest import PACKAGES, training_modules
 from fvpipe.training.data import load_cohort
 from fvpipe.training.device import ExecutionDevice, find_device, own_share
 from fvpipe.training.model import build_model
@@ -270,6 +270,32 @@ def test_nothing_is_trained_again_where_nothing_changed(project: Path) -> None:
     assert file.stat().st_mtime_ns == before
     assert len(train(project, "all", epochs=3).record.epochs) == 3
     assert file.stat().st_mtime_ns != before
+
+
+def test_new_facts_of_breasts_reach_the_results_without_a_training(project: Path) -> None:
+    """A density is no input of the network: its weights stay, but subgroups must not be those of the old table."""
+    first = train(project, "all", epochs=2)
+    folder, shards = project / "cache" / "models" / "tiny" / "all" / "cnn-seed0", project / "cache" / "shards" / "tiny" / "a"
+    table, receipt = shards / "breasts.csv", shards / "index.json"
+
+    def tensors() -> list[torch.Tensor]:
+        return list(load_model(folder, torch.device("cpu"))[0].state_dict().values())
+
+    weights = tensors()
+    heading, *lines = table.read_text().splitlines()
+    place = heading.split(",").index("density")
+    changed = [",".join([*cells[:place], "C", *cells[place + 1 :]]) for cells in (line.split(",") for line in lines)]
+    table.write_text("\n".join([heading, *changed]) + "\n")
+    data = json.loads(receipt.read_text())
+    data["tables"]["breasts.csv"] = hashlib.sha256(table.read_bytes()).hexdigest()
+    receipt.write_text(json.dumps(data | {"made": False}))
+    again = train(project, "all", epochs=2)
+    check_digests(folder, (WEIGHTS, PREDICTIONS, RECORD))
+    assert again.record == first.record.model_copy(update={"shards": again.record.shards})  # still simulated, by params.yaml
+    assert again.record.shards != first.record.shards
+    assert [p.probability for p in again.predictions] == [p.probability for p in first.predictions]
+    assert all(torch.equal(was, now) for was, now in zip(weights, tensors(), strict=True))
+    assert {p.density for p in again.predictions} == {"C"} != {p.density for p in first.predictions}
 
 
 @pytest.mark.slow

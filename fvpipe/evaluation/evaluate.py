@@ -145,9 +145,12 @@ class ModelEvaluation:
         """Tables for a terminal: metrics with intervals by breast and by patient, baselines, calibration, use, subgroups."""
         baselines: list[MetricRow] = [(f"  {one.shortcut}", to_json(one), 3) for one in self.baselines]
         rows = estimate_rows(f"by side, {len(self.pool.test)} breasts", self.metrics)
+        rows += estimate_rows("threshold of validation", self.frozen)
         if self.by_patient:
             rows += estimate_rows(f"by patient, {len(set(self.pool.patients))}", self.by_patient)
-        lines = [metric_table(self.pool.title, rows), *unreliable_text(self.metrics)]
+        doubtful = {**self.metrics, **{f"by patient {name}": found for name, found in (self.by_patient or {}).items()}}
+        doubtful |= {f"{name} at the threshold of validation": found for name, found in self.frozen.items()}
+        lines = [metric_table(self.pool.title, rows), *unreliable_text(doubtful)]
         lines.append(metric_table("  Without an image:", baselines, ("accuracy", "f1", "auc")))
         if self.above:
             verdict = "above" if self.above.proved else "NOT PROVED ABOVE"

@@ -53,8 +53,9 @@ def shown(value: float | None, digits: int = 3) -> str:
 
 
 def span(found: Estimate) -> str:
-    """Value with its interval."""
-    return f"{shown(found.value)} ({shown(found.low)} to {shown(found.high)})"
+    """Value with its interval, and whether that is unreliable."""
+    doubt = ", unreliable" if found.is_unreliable and found.low is not None else ""
+    return f"{shown(found.value)} ({shown(found.low)} to {shown(found.high)}{doubt})"
 
 
 def wrapped(text: str) -> str:

@@ -107,6 +107,7 @@ class Record(Settings):
     pipeline_digest: str
     preprocessing_version: int
     image_shape: tuple[int, ...]  # channels, rows, columns
+    shards: dict[str, str]  # digest of the receipt of each data set
     parts: dict[str, ClassCounts]
     dropped: dict[str, int]  # breasts of the split without a sample, by the reason in rejected.csv
     recipe: Recipe

@@ -38,6 +38,8 @@ class Cohort:
         Image and label of each breast, in the order of `breasts`.
     fuse : Fuse
         Places of the views in the images.
+    simulated : bool
+        Whether a data set is simulated, by its shards or by ``params.yaml``.
     dropped : dict of str to int
         Number of breasts of the split that the shards rejected, by reason.
     split_digest, content : str
@@ -47,6 +49,7 @@ class Cohort:
     breasts: tuple[Prediction, ...]
     dataset: ShardDataset
     fuse: Fuse
+    simulated: bool
     dropped: dict[str, int]
     split_digest: str
     content: str
@@ -118,7 +121,8 @@ def load_cohort(project: Project, pipeline: str, split: str) -> Cohort:
     split_digest = digest_of_split(parts)
     content = digest_of([split_digest, [[e.sha256 for e in s.receipt.shards] for s in opened.values()]])
     dataset = ShardDataset(tuple(opened.values()), indices)
-    return Cohort(tuple(breasts), dataset, made_by.fuse, dict(sorted(dropped.items())), split_digest, content)
+    simulated = any(shards.receipt.simulated or project.params.datasets[name].simulated for name, shards in opened.items())
+    return Cohort(tuple(breasts), dataset, made_by.fuse, simulated, dict(sorted(dropped.items())), split_digest, content)
 
 
 def _open(folder: Path, pipeline: str, made_by: Pipeline, dataset: str) -> Shards:

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from fvpipe.config.loading import digest_of
 from fvpipe.config.training import Recipe
 from fvpipe.errors import CheckpointError, FvpipeError, TrainingError
+from fvpipe.evaluation.code_digest import code_digest
 from fvpipe.evaluation.metrics import roc_auc, youden_threshold
 from fvpipe.evaluation.splits import Part
 from fvpipe.evaluation.training_record import (
@@ -34,8 +35,10 @@ from fvpipe.evaluation.training_record import (
     WEIGHTS,
     ClassCounts,
     Epoch,
+    Prediction,
     Record,
     Run,
+    TrainedRun,
     digest_line,
     predictions_table,
     read_trained,
@@ -48,7 +51,6 @@ from fvpipe.project.project import Project
 from fvpipe.regular_files import read_regular
 from fvpipe.training.augmentation import augment
 from fvpipe.training.batches import DeviceLoader
-from fvpipe.training.code_digest import code_digest
 from fvpipe.training.data import Cohort, load_cohort
 from fvpipe.training.device import (
     ExecutionDevice,
@@ -99,14 +101,15 @@ def train_run(project: Project, run: Run, recipe: Recipe, execution: ExecutionDe
         finished = None if fresh else _finished(project.models / run.path, training, say)
         if finished is not None:
             say(f"{run}: nothing that decides its weights has changed since it was trained")
-            return finished
+            return _brought_up_to_date(project, training, finished, say)
         if not fresh:
             training.resume(checkpoint, say)
         wait_for_all(execution)  # before the first process writes or removes the checkpoint
         training.fit(checkpoint, say)
         record = _record(project, training)
         if execution.rank == 0:
-            _write(project.models / run.path, training, record)
+            state = {name: value.cpu().contiguous() for name, value in training.model.net.state_dict().items()}
+            _write(project.models / run.path, state, _predictions(training), record)
             checkpoint.unlink(missing_ok=True)
     return record
 
@@ -116,7 +119,7 @@ class Training:
 
     def __init__(self, cohort: Cohort, run: Run, recipe: Recipe, execution: ExecutionDevice) -> None:
         self.cohort, self.run, self.recipe, self.execution = cohort, run, recipe, execution
-        self.simulated = any(shards.receipt.simulated for shards in cohort.dataset.folders)
+        self.simulated = cohort.simulated
         set_deterministic(recipe.deterministic)
         cuda = execution.device.type == "cuda"
         self.memory_format = torch.channels_last  # quicker on either device
@@ -323,26 +326,21 @@ def _short(value: object) -> str:
 
 def _record(project: Project, training: Training) -> Record:
     cohort, run = training.cohort, training.run
-    receipts = [shards.receipt for shards in cohort.dataset.folders]
+    receipt = cohort.dataset.folders[0].receipt
     truth, score, _ = training.validate()
     threshold = youden_threshold(truth, score)
     assert threshold is not None  # `load_cohort` saw both classes
     labels = {part: cohort.dataset.labels[cohort.indices(part)].tolist() for part in Part}
     counts = {part.value: ClassCounts(benign=each.count(0), malignant=each.count(1)) for part, each in labels.items()}
     return Record(
+        **_facts(project, cohort, run),
         run=run,
-        setting=project.params.split_of(run.split).setting,
         split_digest=cohort.split_digest,
-        datasets=tuple(receipt.dataset for receipt in receipts),
-        adapters={receipt.dataset: project.params.datasets[receipt.dataset].adapter for receipt in receipts},
-        licenses={receipt.dataset: receipt.license for receipt in receipts},
-        simulated=training.simulated,
-        pipeline_yaml=receipts[0].pipeline_yaml,
-        pipeline_digest=receipts[0].pipeline_digest,
-        preprocessing_version=receipts[0].preprocessing_version,
+        pipeline_yaml=receipt.pipeline_yaml,
+        pipeline_digest=receipt.pipeline_digest,
+        preprocessing_version=receipt.preprocessing_version,
         image_shape=cohort.dataset.image_shape,
         parts=counts,
-        dropped=cohort.dropped,
         recipe=training.recipe,
         weights=training.weights,
         parameters=sum(parameter.numel() for parameter in training.model.parameters()),
@@ -356,8 +354,22 @@ def _record(project: Project, training: Training) -> Record:
     )
 
 
-def _finished(folder: Path, training: Training, say: Say) -> Record | None:
-    """Read the record of a finished training that this one would only repeat."""
+def _facts(project: Project, cohort: Cohort, run: Run) -> dict[str, Any]:
+    """Return the fields of a record that may change while the weights stay."""
+    receipts = [shards.receipt for shards in cohort.dataset.folders]
+    return {
+        "setting": project.params.split_of(run.split).setting,
+        "datasets": tuple(receipt.dataset for receipt in receipts),
+        "adapters": {receipt.dataset: project.params.datasets[receipt.dataset].adapter for receipt in receipts},
+        "licenses": {receipt.dataset: receipt.license for receipt in receipts},
+        "simulated": cohort.simulated,
+        "dropped": cohort.dropped,
+        "shards": {receipt.dataset: digest_of(receipt.to_json()) for receipt in receipts},
+    }
+
+
+def _finished(folder: Path, training: Training, say: Say) -> TrainedRun | None:
+    """Read a finished training that this one would only repeat."""
     if not (folder / RECORD).is_file():
         return None
     try:
@@ -366,24 +378,40 @@ def _finished(folder: Path, training: Training, say: Say) -> Record | None:
         say(f"warning: {error}. It is trained again")
         return None
     same = found.record.configuration == digest_of(training.configuration()) and (folder / WEIGHTS).is_file()
-    return found.record if same and len(found.predictions) == len(training.cohort.breasts) else None
+    return found if same and [p.key for p in found.predictions] == [b.key for b in training.cohort.breasts] else None
 
 
-def _write(folder: Path, training: Training, record: Record) -> None:
-    """Write weights, predictions and, last, the record."""
-    from safetensors.torch import save
+def _brought_up_to_date(project: Project, training: Training, found: TrainedRun, say: Say) -> Record:
+    """Write the record and the predictions again where what is known of the data or breasts has changed, as a density has."""
+    from safetensors.torch import load_file
 
-    cohort = training.cohort
-    predictions = list(cohort.breasts)
+    run, breasts, facts = training.run, training.cohort.breasts, _facts(project, training.cohort, training.run)
+    record = found.record.model_copy(update=facts)
+    predictions = [replace(now, probability=was.probability) for now, was in zip(breasts, found.predictions, strict=True)]
+    wait_for_all(training.execution)  # every process has read what is there
+    if (record, predictions) != (found.record, [*found.predictions]) and training.execution.rank == 0:
+        _write(project.models / run.path, load_file(project.models / run.path / WEIGHTS), predictions, record)
+        say(f"{run}: facts of its data or breasts have changed; its record and predictions have the new ones")
+    return record
+
+
+def _predictions(training: Training) -> list[Prediction]:
+    predictions = list(training.cohort.breasts)
     for part in (Part.VALIDATION, Part.TEST):
         loader = training.loader(part)
         scores = probability(predict_logits(training.model, loader)).double().cpu().tolist()
         for i, score in zip(loader.indices, scores, strict=True):
             predictions[i] = replace(predictions[i], probability=score)
-    state = {name: value.cpu().contiguous() for name, value in sorted(training.model.net.state_dict().items())}
+    return predictions
+
+
+def _write(folder: Path, state: dict[str, Tensor], predictions: list[Prediction], record: Record) -> None:
+    """Write weights, predictions and, last, the record."""
+    from safetensors.torch import save
+
     (folder / RECORD).unlink(missing_ok=True)  # without it nothing is finished here
     files = {
-        WEIGHTS: save(state, {"fvpipe": record.to_json()}),
+        WEIGHTS: save(dict(sorted(state.items())), {"fvpipe": record.to_json()}),
         PREDICTIONS: predictions_table(predictions),
         RECORD: record.to_json().encode(),
     }

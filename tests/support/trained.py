@@ -48,8 +48,8 @@ def made(run: Run, predictions: list[Prediction], setting: str = "unseen", **cha
         "run": run, "setting": setting, "split_digest": f"digest of {run.split}", "datasets": ("a",), "licenses": {"a": "free"},
         "adapters": {"a": "vindr"}, "made": True, "pipeline_yaml": pipeline.canonical_yaml(),
         "pipeline_digest": pipeline.digest(), "preprocessing_version": PREPROCESSING_VERSION,
-        "image_shape": (1, *pipeline.size), "parts": parts, "dropped": {}, "recipe": Recipe(weights="none"),
-        "weights": "random", "parameters": 1000, "epochs": epochs, "best_epoch": 2, "threshold": 0.4, "device": "cpu",
-        "torch": "2.0", "configuration": "c", "code": "0" * 64,
+        "image_shape": (1, *pipeline.size), "shards": {"a": "d"}, "parts": parts, "dropped": {},
+        "recipe": Recipe(weights="none"), "weights": "random", "parameters": 1000, "epochs": epochs, "best_epoch": 2,
+        "threshold": 0.4, "device": "cpu", "torch": "2.0", "configuration": "c", "code": "0" * 64,
     }  # fmt: skip
     return TrainedRun(Record(**{**facts, **changes}), tuple(predictions))
