@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fvpipe.config.loading import nearest
-from fvpipe.datasets.registry import declarations
+from fvpipe.config.loading import is_plain_name, nearest, read_yaml
 from fvpipe.errors import DependencyError, InputError, StorageError
 
 LAYOUT = "%PatientID/%SeriesInstanceUID"
@@ -82,7 +81,8 @@ def plan(collection: str, out: Path) -> Download:
     )
     if not series:
         known = sorted(set(client.index["collection_id"][client.index["Modality"] == "MG"]))
-        source = next((each.source for each in declarations() if each.name == collection), "")
+        file = Path(__file__).parent / "declarations" / f"{collection}.yaml"  # of the set, where it is one that fvpipe knows
+        source = read_yaml(file).get("source", "") if is_plain_name(collection) and file.is_file() else ""
         elsewhere = f"this data set comes from: {source}" if source else f"of mammograms it has {', '.join(known)}"
         raise InputError(f"the client's index has no collection {collection!r}{nearest(collection, known)}; {elsewhere}")
     return Download(client, out, series, tuple(s for s in series if not s.complete(out)))
