@@ -49,6 +49,7 @@ def column(report: Report, table: int, index: int) -> list[str]:
     return [str(cell) for cell in report.tables[table][1].columns[index].cells]
 
 
+@pytest.mark.slow
 def test_contenders(setup: Setup) -> None:
     found = check("pixels", setup).values
     expected = {"floor", "direct", "cropped", "antialiased", "naive", "naive-integers"}

@@ -68,6 +68,7 @@ def separability(means: dict[str, list[float]]) -> float:
     return float(np.mean([max(area, 1 - area) for area in areas]))
 
 
+@pytest.mark.slow
 def test_the_breasts_own_range_makes_vendors_alike() -> None:
     """By the whole crop a threshold on mean brightness tells the vendors; by the breast it hardly does."""
     settings = {"crop": Intensity(), "breast": BREAST, "alike": ALIKE}

@@ -115,6 +115,7 @@ def test_cmmd_duplicates_are_found_by_pixels_alone(cmmd: Path, tmp_path: Path, m
     }
 
 
+@pytest.mark.slow
 def test_vindr_is_table_1(vindr: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = indexed(tmp_path, "vindr", f"{{adapter: vindr, dicom: {vindr}}}", monkeypatch)
     (row,) = to_json(table1([found]))["rows"]

@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 from pydicom.uid import JPEG2000Lossless
+from torch.utils.data import ConcatDataset
 
 import fvpipe
 from fvpipe.config.project import Labels
 from fvpipe.dicom.header import parse_header
-from fvpipe.errors import ShardError
+from fvpipe.errors import ParameterError, ShardError
 from fvpipe.evaluation.near_duplicates import fingerprints, near_pairs
 from fvpipe.indexing.manifest_tables import read_manifests
 from fvpipe.io.tables import read_table
@@ -201,8 +202,10 @@ def test_the_absent_view_in_shards_tables_and_pages(project: Path) -> None:
     assert "6 samples" in run("verify", "cache/shards/cc/own").output
     run("inspect", "cache/shards/cc/own")
     run("audit", "--pipeline", "cc", "--workers", 0)
-    data = ShardDataset([shards["cc"], shards["mlo"]])
-    assert data.images(range(len(data))).shape == (10, 1, 256, 256) and set(data.labels.tolist()) == {0, 1}
+    with pytest.raises(ParameterError, match="different pipelines"):
+        ShardDataset([shards["cc"], shards["mlo"]])
+    data = ConcatDataset([ShardDataset(shards["cc"]), ShardDataset(shards["mlo"])])  # views as samples of their own
+    assert [tuple(data[i][0].shape) for i in range(len(data))] == 10 * [(1, 256, 256)]
 
 
 def test_findings_stay_on_the_view_that_is_there(cohort: Path) -> None:

@@ -32,6 +32,7 @@ def test_a_lesion_is_learnt(lesions: Path) -> None:
     assert row["breasts"] > 50
 
 
+@pytest.mark.slow
 def test_shuffled_labels_stay_at_chance(lesions: Path, tmp_path: Path) -> None:
     labels = [i % 3 == 0 for i in range(180)]
     random.Random(1).shuffle(labels)
