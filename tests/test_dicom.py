@@ -398,10 +398,11 @@ def test_the_date_is_hashed_with_the_other_identifiers() -> None:
     """It is only compared: of one exam or of two."""
     for key in (b"", 32 * b"a"):
         policy = HeaderPolicy(identifier_key=key)
-        tags = ({"AcquisitionDate": "20200229"}, {"ContentDate": "20200229"}, {"AcquisitionDate": "20200301"}, {})
-        dates = [parse_header(header(**t), "x", policy).acquisition_date for t in tags]
-        assert dates[0] == dates[1] != dates[2]
-        assert dates[3] == ""
+        day, later = "20200229", "20200301"
+        tags = ({"AcquisitionDate": day}, {"AcquisitionDateTime": f"{day}103000.5", "ContentDate": later}, {"ContentDate": day})
+        dates = [parse_header(header(**t), "x", policy).acquisition_date for t in (*tags, {"AcquisitionDate": later}, {})]
+        assert dates[0] == dates[1] == dates[2] != dates[3]
+        assert dates[4] == ""
         assert ("20200229" in dates) == (not key)
 
 

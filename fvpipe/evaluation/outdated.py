@@ -67,7 +67,7 @@ def _changes(project: Project, trained: TrainedRun, code: str, labels: dict[str,
             yield f"before labels of {name} changed"
         shards = project.shards / record.run.pipeline / name
         try:
-            if (shards / RECEIPT).is_file() and digest_of(read_receipt(shards).to_json()) != record.shards[name]:
+            if (shards / RECEIPT).is_file() and digest_of(read_receipt(shards).to_json()) != record.shards.get(name):
                 yield f"before {shards} changed"
         except FvpipeError:  # damaged: certainly other ones
             yield f"before {shards} changed"

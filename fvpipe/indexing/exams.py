@@ -19,8 +19,8 @@ def exam_order(records: Iterable[ImageRecord]) -> dict[tuple[str, str], int]:
     Returns
     -------
     dict of (str, str) to int
-        By patient and study: 1, 2, ...; equal where the dates are. The date of an exam is the first that one of its images
-        has; a patient is left out where an exam has none.
+        By patient and study: 1, 2, ...; equal where the dates are. The date of an exam is the earliest of its
+        images; a patient is left out where an exam has none.
     """
     days: dict[str, dict[str, int | None]] = defaultdict(dict)  # of each study, by patient
     for record in records:

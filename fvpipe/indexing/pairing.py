@@ -242,8 +242,8 @@ def breasts_of_views(
         for key in [keys.get(_breast(image))]
         if key and image.view is view and image not in alone[key].images and image.path not in rejected
     ]
-    settled = {key.breast_id for key in having}
-    kept = [r for r in rejections if r.reason not in PAIR_REASONS or r.what not in settled]
+    with_view = {key.breast_id for key in having}
+    kept = [r for r in rejections if r.reason not in PAIR_REASONS or r.what not in with_view]
     by_label = [u.label_rejection for u in having.values() if u.label_rejection]
     return (
         sorted([*breasts, *alone.values()], key=lambda breast: breast.key),
