@@ -11,7 +11,8 @@ VERSIONS-lowest := --constraint $(VENV)/lowest.txt
 LOWEST := $(if $(filter lowest,$(DEPENDENCIES)),$(VENV)/lowest.txt)
 VERSIONS-newest := --upgrade --upgrade-strategy eager
 VERSIONS := $(or $(VERSIONS-$(DEPENDENCIES)),$(error DEPENDENCIES=$(DEPENDENCIES): expected constraints, lowest or newest))
-# What is never imported is not compiled: a minute less.
+# What is never imported is not compiled, which saves a minute; what is, once: Python keeps it, whatever the environment says.
+unexport PYTHONDONTWRITEBYTECODE
 PIP := $(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check $(VERSIONS)
 
 # Test files run in parallel, one process per core; each file stays in one process, so that its fixtures are made once.

@@ -8,8 +8,10 @@ import shutil
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import pytest
 from pydicom.uid import JPEG2000Lossless, JPEGLSLossless, RLELossless
 
@@ -237,7 +239,7 @@ def test_a_build_whose_workers_are_killed_keeps_nothing_of_it(
 
 
 def decoded_with(tasks: list[tuple[Path, int]]) -> list[str]:
-    """On a worker: the digest of a file's pixels, decoded with so many bytes more than there are."""
+    """On a worker: the digest of a file's pixels, decoded with so many bytes and no more."""
     import imagecodecs
     from PIL import Jpeg2KImagePlugin  # noqa: F401
 
@@ -248,13 +250,26 @@ def decoded_with(tasks: list[tuple[Path, int]]) -> list[str]:
 
     _ = imagecodecs.jpeg2k_decode, imagecodecs.jpegls_decode, imagecodecs.packbits_decode  # imported at first use
     found = list[str]()
-    for path, more in tasks:
+    for path, left in tasks:
         data = path.read_bytes()
         header = pixel_header(open_dicom(stream(data)), Laterality.LEFT)
-        pages = int(Path("/proc/self/statm").read_text().split()[0])
-        resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + more,) * 2)
+        now = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (now, -1))
+        taken = what_the_allocator_holds()
+        resource.setrlimit(resource.RLIMIT_AS, (now + left, -1))
         found.append(decode_image(data, header).pixel_digest)
+        del taken
     return found
+
+
+def what_the_allocator_holds() -> list[np.ndarray]:
+    """Address space that the process has and the allocator hands out beyond any limit: up to 64 MB in each thread's arena."""
+    taken = list[np.ndarray]()
+    for size in (1 << 20, 1 << 17):
+        with suppress(MemoryError):
+            while True:
+                taken.append(np.empty(size, np.uint8))
+    return taken
 
 
 @pytest.mark.fault(44)
