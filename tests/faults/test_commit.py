@@ -225,7 +225,8 @@ def test_told_to_stop_leaves_no_process_and_resumes(
     assert not left
     assert not (out / "index.json").exists()
     assert not (out / ".lock").exists()
-    assert not list(out.rglob("*.part"))
+    # A worker that is killed while it writes a sample leaves its part in the store, and nothing takes it for one.
+    assert not [path for path in out.rglob("*.part") if ".samples" not in path.parts]
     made = finished_samples(out)
     assert made >= 4
     assert builds(own, out)["reused"] >= made
