@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Literal
@@ -96,8 +97,5 @@ class HeaderPolicy:
 
     def exam(self, named: Exam) -> Exam:
         """Names of an exam as the records have them."""
-        return Exam(
-            self.exam_digest("study", named.study),
-            self.exam_digest("accession", named.accession),
-            self.exam_digest("date", named.date),
-        )
+        names = {"study": named.study, "accession": named.accession, "date": named.date}
+        return Exam(*(sys.intern(self.exam_digest(kind, value)) for kind, value in names.items()))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from fvpipe.errors import ClusterError
 from fvpipe.execution.cores import core_count
@@ -84,7 +84,12 @@ class Workers:
         return self.settings.count or core_count()
 
     def run(
-        self, function: Callable[[list[TaskT]], list[ResultT]], tasks: Collection[TaskT], *, max_in_process: int = 0
+        self,
+        function: Callable[[list[TaskT]], list[ResultT]],
+        tasks: Iterable[TaskT],
+        count: int | None = None,
+        *,
+        max_in_process: int = 0,
     ) -> Iterator[list[ResultT | Crash[TaskT]]]:
         """Apply `function` to batches of `tasks`, and yield its results batch by batch, in the order of completion.
 
@@ -92,8 +97,10 @@ class Workers:
         ----------
         function : callable
             Importable by name; takes and returns a list.
-        tasks : collection
+        tasks : iterable
             Iterated once.
+        count : int or None
+            Number of tasks, where `tasks` has no length: half a million need not be held at once.
         max_in_process : int
             Up to so many tasks are done in this process: they are so short that a cluster would take longer to start.
 
@@ -108,7 +115,7 @@ class Workers:
             No scheduler, no workers, another version of fvpipe there, or out of memory.
         """
         try:
-            yield from self._run(function, tasks, max_in_process)
+            yield from self._run(function, tasks, len(cast(Sized, tasks)) if count is None else count, max_in_process)
         except Exception as error:
             if not isinstance(error, MemoryError) and OPENCV_OUT_OF_MEMORY not in str(error):
                 raise
@@ -117,29 +124,29 @@ class Workers:
             ) from None
 
     def _run(
-        self, function: Callable[[list[TaskT]], list[ResultT]], tasks: Collection[TaskT], max_in_process: int
+        self, function: Callable[[list[TaskT]], list[ResultT]], tasks: Iterable[TaskT], count: int, max_in_process: int
     ) -> Iterator[list[ResultT | Crash[TaskT]]]:
         settings = self.settings
-        if len(tasks) <= max_in_process or (settings.count == 0 and not settings.external):
+        if count <= max_in_process or (settings.count == 0 and not settings.external):
             waiting = iter(tasks)
             while batch := list(islice(waiting, IN_PROCESS_BATCH_TASKS)):
                 yield list(function(batch))
-        elif len(tasks) <= MAX_ISOLATED_TASKS and not (settings.external or settings.threads or self._client):
+        elif count <= MAX_ISOLATED_TASKS and not (settings.external or settings.threads or self._client):
             yield run_isolated(function, list(tasks), settings.timeout)
         else:
             if self._client is None or self._clock is None:
                 self._client = self._stack.enter_context(open_client(settings, self.count))
                 self._clock = Clock(self._client, 0.0 if settings.threads else settings.timeout)
             with Submitted(self._client, self._clock) as submitted:
-                yield from self._submit(submitted, function, tasks)
+                yield from self._submit(submitted, function, tasks, count)
 
     def _submit(
-        self, submitted: Submitted, function: Callable[[list[TaskT]], list[ResultT]], tasks: Collection[TaskT]
+        self, submitted: Submitted, function: Callable[[list[TaskT]], list[ResultT]], tasks: Iterable[TaskT], left: int
     ) -> Iterator[list[ResultT | Crash[TaskT]]]:
         """Keep two batches a worker under way, each of about `BATCH_SECONDS` by the time that the one before took."""
         limit = 0.0 if self.settings.threads else self.settings.timeout
         pending: dict[Any, list[TaskT]] = {}
-        waiting, left, seconds = iter(tasks), len(tasks), 0.0  # seconds a task, as measured; 0: not yet
+        waiting, seconds = iter(tasks), 0.0  # seconds a task, as measured; 0: not yet
         while left or pending:
             while left and len(pending) < 2 * self.count:
                 share = -(-left // (2 * self.count))  # so that all workers end together

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from fvpipe.cache.file_cache import EncodedHeader, FileCache, decode_record, encode_header
 from fvpipe.config.formats import formats_of
@@ -89,14 +89,10 @@ def read_headers(
         header = headers[path]
         return isinstance(header, Rejection) or (header is not None and (not digest or path in digests))
 
-    root = str(source.root)
-    tasks = [
-        FileTask(root, file, source.policy, digest, stated.get(path, NOTHING_STATED))
-        for path, file in files.items()
-        if not is_known(path)
-    ]
-    with progress(f"index {source.name}", len(tasks), "files") as advance:
-        for answers in workers.run(read_files, tasks, max_in_process=512):
+    root, policy, new = str(source.root), source.policy, [path for path in files if not is_known(path)]
+    tasks = (FileTask(root, files[path], policy, digest, stated.get(path, NOTHING_STATED)) for path in new)
+    with progress(f"index {source.name}", len(new), "files") as advance:
+        for answers in workers.run(read_files, tasks, len(new), max_in_process=512):
             results = [_of_crash(each) if isinstance(each, Crash) else each for each in answers]
             found = {result.path: decode_record(files[result.path].path, result.header.record) for result in results}
             headers.update(found)  # whose keys are there, so that half a million paths are not held twice
@@ -105,7 +101,7 @@ def read_headers(
             file_cache.put_headers((files[result.path], result.header) for result in kept)
             file_cache.put_digests((files[result.path], result.digest) for result in results if result.digest)
             advance(len(answers))
-    return {path: header for path, header in headers.items() if header is not None}, digests, len(tasks)
+    return cast(dict[str, ImageRecord | Rejection], headers), digests, len(new)  # each has its answer
 
 
 def read_files(tasks: Sequence[FileTask]) -> list[FileResult]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import sys
 import unicodedata
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Literal
 
 from fvpipe.datasets.adapter import ImageFacts, LabelTable
@@ -129,7 +131,8 @@ class BreastLabels:
                 ambiguous.setdefault(breast, f"{places}: disagree about this exam of the breast ({what}); expected one value")
         known = {breast: facts[0] for breast, facts in claims.items() if breast not in ambiguous}
         for patient, side, _, facts, studies in self._fitting(_imaged(records), self.implied):
-            known = {(patient, study, side): facts for study in studies} | known
+            for study in studies:
+                known.setdefault((patient, study, side), facts)
         return replace(self, match=Match(known, ambiguous))
 
     def _claims_of_images(self, records: Iterable[ImageRecord]) -> dict[BreastOfExam, list[BreastFacts]]:
@@ -183,7 +186,7 @@ class BreastLabels:
         for patient, side, exam, facts, studies in self._fitting(imaged):
             if studies:
                 continue
-            exams = imaged.get((patient, side), set())
+            exams = imaged.get((patient, side), ())
             others, accessions = len({study for study, *_ in exams}), {accession for _, accession, _ in exams}
             detail, hint = f"{_place(facts)}: the table has a row, the input no usable image", ""
             detail += f" of this exam, but of {others} other exam(s) of the breast" if others else ""
@@ -202,8 +205,8 @@ class BreastLabels:
             )
             yield Rejection("label table", Reason.LABEL_WITHOUT_IMAGE, detail), True
         yield from ((Rejection("label table", Reason.LABEL_WITHOUT_IMAGE, note), True) for note in self.notes)
-        with_boxes, instances = {i for i, found in self.findings.items() if found}, {r.sop_instance_uid for r in records}
-        if lost := with_boxes - instances:
+        with_boxes = {instance for instance, found in self.findings.items() if found}
+        if lost := with_boxes.difference(record.sop_instance_uid for record in records):
             detail = (
                 f"the boxes of {len(lost)} of {len(with_boxes)} image(s) are left out: the input has no usable image of them"
             )
@@ -220,9 +223,8 @@ class BreastLabels:
         self, imaged: _Imaged, rows: Mapping[tuple[str, Laterality, Exam], BreastFacts] | None = None
     ) -> Iterator[tuple[str, Laterality, Exam, BreastFacts, list[str]]]:
         """Each description of a breast, and the imaged exams that it fits."""
-        if rows is None:
-            rows = {(patient, side, Exam()): facts for (patient, side), facts in self.rows.items()} | dict(self.exams)
-        for (patient, side, exam), facts in rows.items():
+        of_patients = (((patient, side, Exam()), facts) for (patient, side), facts in self.rows.items())
+        for (patient, side, exam), facts in chain(of_patients, self.exams.items()) if rows is None else rows.items():
             fits = {study for study, accession, date in imaged.get((patient, side), ()) if _fits(exam, study, accession, date)}
             yield patient, side, exam, facts, sorted(fits)
 
@@ -261,14 +263,16 @@ class BreastLabels:
 
 
 _RowOfExam = tuple[str, Laterality, Exam]
-_Imaged = Mapping[tuple[str, Laterality], set[tuple[str, str, str]]]
-"""Study, accession and date of the images of each patient and side."""
+_Imaged = Mapping[tuple[str, Laterality], Collection[tuple[str, str, str]]]
+"""Study, accession and date of the images of each patient and side, each once."""
 
 
 def _imaged(records: Iterable[ImageRecord]) -> _Imaged:
-    imaged = defaultdict(set)
+    imaged = defaultdict[tuple[str, Laterality], list[tuple[str, str, str]]](list)  # a set of one takes three times as much
     for record in records:
-        imaged[record.patient_id, record.laterality].add((record.study, record.accession, record.study_date))
+        exams, exam = imaged[record.patient_id, record.laterality], (record.study, record.accession, record.study_date)
+        if exam not in exams:
+            exams.append(exam)
     return imaged
 
 
@@ -324,10 +328,17 @@ def read_labels(source: Source, paths: Sequence[str]) -> tuple[BreastLabels, Sta
 def _make_labels(source: Source, table: LabelTable, statements: Statements) -> BreastLabels:
     """Hash the identifiers of a data set's label tables as the records have them."""
     policy = source.policy
-    identify, digest = policy.identifier, policy.exam_digest  # `identify` is the identity where identifiers are kept
+
+    def identify(kind: str, value: str) -> str:
+        """Make an identifier that shares its text with those of rows and records that are equal."""
+        return sys.intern(policy.identifier(kind, value))
+
+    def digest(kind: str, value: str) -> str:
+        return sys.intern(policy.exam_digest(kind, value))
 
     def by_exam(rows: Mapping[_RowOfExam, BreastFacts]) -> dict[_RowOfExam, BreastFacts]:
-        return {(identify("patient", p), side, policy.exam(exam)): facts for (p, side, exam), facts in rows.items()}
+        exams = {exam: policy.exam(exam) for _, _, exam in rows}
+        return {(identify("patient", p), side, exams[exam]): facts for (p, side, exam), facts in rows.items()}
 
     breasts = [(patient, Exam()) for patient, _ in table.rows] + [(patient, exam) for patient, _, exam in table.exams]
     return BreastLabels(

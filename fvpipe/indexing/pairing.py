@@ -55,11 +55,13 @@ def rejection_order(rejection: Rejection) -> tuple[str, str, str]:
 
 def colliding_instances(records: Iterable[ImageRecord]) -> list[list[ImageRecord]]:
     """Group records that share an SOP Instance UID: their pixels must be compared before they are paired."""
-    by_uid: dict[str, list[ImageRecord]] = defaultdict(list)
+    records = list(records)
+    counts = Counter(record.sop_instance_uid for record in records)
+    by_uid: dict[str, list[ImageRecord]] = defaultdict(list)  # of a few, since a data set may have half a million
     for record in records:
-        if record.sop_instance_uid:
+        if record.sop_instance_uid and counts[record.sop_instance_uid] > 1:
             by_uid[record.sop_instance_uid].append(record)
-    return [sorted(group, key=lambda record: record.path) for _, group in sorted(by_uid.items()) if len(group) > 1]
+    return [sorted(group, key=lambda record: record.path) for _, group in sorted(by_uid.items())]
 
 
 def contradictions(records: Iterable[ImageRecord], labels: BreastLabels) -> Iterator[Rejection]:
@@ -144,10 +146,15 @@ def _near(reason: Reason, header: object, table: object) -> bool:
 
 def tied_images(records: Iterable[ImageRecord]) -> list[ImageRecord]:
     """Find the images among which only the SOP Instance UID can choose."""
-    equals: dict[Any, list[ImageRecord]] = defaultdict(list)
+    breasts: dict[tuple[str, str, Laterality], list[ImageRecord]] = defaultdict(list)
     for record in records:
-        equals[_breast(record), record.view, record.kind, record.rows * record.columns].append(record)
-    return [record for group in equals.values() if len(group) > 1 for record in group]
+        breasts[_breast(record)].append(record)
+    return [image for images in breasts.values() for image in images if sum(_rank(image) == _rank(each) for each in images) > 1]
+
+
+def _rank(image: ImageRecord) -> tuple[View, tuple[bool, bool, bool, bool], int]:
+    """What chooses among the images of a breast before their UIDs do."""
+    return image.view, image.kind, image.rows * image.columns
 
 
 def pair(

@@ -120,7 +120,7 @@ def _template(side: str, view: str, width: str) -> Callable[[dict[str, str]], by
 
 
 def embed_tree(folder: Path, count: int) -> None:
-    """EMBED's files and tables in their form, four images an exam and two exams a patient; no finding but `negative`."""
+    """EMBED's files and tables: four images an exam, two exams a patient; all negative, one in three by a row of one side."""
     views = [("L", "CC"), ("L", "MLO"), ("R", "CC"), ("R", "MLO")]
     fill = {view: _template(*view, "17") for view in views}
     tables = folder / "tables"
@@ -141,7 +141,8 @@ def embed_tree(folder: Path, count: int) -> None:
             if number % 4 == 0:
                 file.parent.mkdir(parents=True)
                 day = f"20{10 + exam % 2 * 2}-03-01"
-                findings.write(f"{patient}.0,{exam}.0,MG Screen Bilat,,N,2.0,,,{day},51.2\n")
+                of = "" if exam % 3 else "L"  # then the other side is negative by the contralateral rule
+                findings.write(f"{patient}.0,{exam}.0,MG Screen Bilat,{of},N,2.0,,,{day},51.2\n")
             row = {"study_id": f"{exam:032d}", "series_id": f"{exam:032d}", "image_id": f"{number:032d}"}
             file.write_bytes(fill[side, view](row))
             images.write(f"{patient}.0,{exam}.0,{side},{view},2D,,(),/mnt/NAS2/mammo/anon_dicom/{path}\n")
