@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import partial
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from fvpipe.config.facts import EXAM_NAMES
 from fvpipe.config.loading import nearest
@@ -32,6 +32,7 @@ from fvpipe.io.tables import CUT_NUMBER, MAX_MATCHED, Row
 from fvpipe.types import BreastFacts, Exam, Finding, Laterality
 
 ValueT = TypeVar("ValueT")
+MAX_KNOWN_VALUES = 4096  # of cells, kept since most columns repeat a few words in half a million rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,7 @@ class RowReader:
     targets: Mapping[str, DeclaredTarget] = field(default_factory=dict)
     flat: list[tuple[int, LabelTableError]] = field(default_factory=list)
     _values: Mapping[str, Mapping[str, str]] = field(init=False)  # by fact, declared cells in lower case -> value
+    _known: dict[tuple[object, ...], Any] = field(default_factory=dict)  # fact, parser and cells -> value
 
     def __post_init__(self) -> None:
         values = {
@@ -70,7 +72,7 @@ class RowReader:
 
     def cell(self, row: Row, fact: str) -> str:
         """Return the text of a fact: the part of the cell that the pattern takes, put into the declared words."""
-        return self.parsed(row, fact, lambda text: text, "")
+        return self.parsed(row, fact, str, "")
 
     def parsed(
         self, row: Row, fact: str, parser: Callable[[str], ValueT | None], expected: str | None = None
@@ -93,9 +95,20 @@ class RowReader:
         LabelTableError
             The cell has no value.
         """
-        column, expected = self.columns.get(fact), EXPECTED[fact][1] if expected is None else expected
+        column = self.columns.get(fact)
         if column is None:
             return ""
+        key = (fact, parser, *map(row.get, column.column))
+        if key not in self._known:
+            if len(self._known) >= MAX_KNOWN_VALUES:
+                self._known.clear()
+            self._known[key] = self._parse(row, fact, column, parser, EXPECTED[fact][1] if expected is None else expected)
+        found: ValueT | Literal[""] = self._known[key]
+        return found
+
+    def _parse(
+        self, row: Row, fact: str, column: Column, parser: Callable[[str], ValueT | None], expected: str
+    ) -> ValueT | Literal[""]:
         # The word of a label is never guessed.
         is_filled = bool if fact == "label" else partial(has_value, words=column.values)
         name = next((name for name in column.column if is_filled(row.get(name))), column.column[0])
@@ -140,10 +153,8 @@ class RowReader:
         column = self.columns.get("laterality")
         if column is None:
             return ()
-        sides = (
-            SIDES if column.values or self.table.from_path else {word: side for word, side in SIDES.items() if len(side) == 1}
-        )
-        found = self.parsed(row, "laterality", lambda text: sides.get(text.lower()), _words(column.values) or "L or R")
+        parser = _sides if column.values or self.table.from_path else _one_side
+        found = self.parsed(row, "laterality", parser, _words(column.values) or "L or R")
         if not found and not self.table.lists_images:
             raise row.error(column.column[0], _words(column.values) or "L or R")
         return found or ()
@@ -284,6 +295,15 @@ class RowReader:
                 self.flat.append((row.line, row.error(name, expected)))
                 continue
             yield Finding(category, None if found == "" else found, top, bottom, left, right)
+
+
+def _sides(word: str) -> tuple[Laterality, ...] | None:
+    return SIDES.get(word.lower())
+
+
+def _one_side(word: str) -> tuple[Laterality, ...] | None:
+    found = _sides(word)
+    return found if found and len(found) == 1 else None
 
 
 def has_value(cell: str, words: Iterable[str] = ()) -> bool:

@@ -10,7 +10,7 @@ import unicodedata
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, lru_cache
 
 import pydicom.config
 from pydicom.dataelem import DataElement, RawDataElement
@@ -186,6 +186,7 @@ def integer(header: Dataset, keyword: str, default: int | None = None) -> int:
         raise RejectedFile(Reason.HEADER_INCOMPLETE, f"{keyword} is {found}") from None
 
 
+@lru_cache(4096)  # a data set has few descriptions
 def words(value: str) -> str:
     """Return the words of a text in capital letters without accents, separated by single spaces."""
     plain = unicodedata.normalize("NFKD", value.upper())

@@ -225,9 +225,10 @@ def open_dicom(file: BinaryIO) -> OpenedDicom:
         standard: list[int] = []  # tags of the data set, which a vendor's private ones are not
 
         def is_pixel_data(tag: int, _vr: str | None, _length: int) -> bool:
-            if not tag & 1 << 16:
-                standard.append(tag)
-            return tag >= PIXEL_DATA
+            number = int(tag)  # whose comparisons pydicom does not replace by slower ones
+            if not number & 1 << 16:
+                standard.append(number)
+            return number >= PIXEL_DATA
 
         try:
             dataset = read_dataset(body, implicit, little, stop_when=is_pixel_data)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from fvpipe.config.formats import DICOM
 from fvpipe.config.loading import digest_of
 from fvpipe.datasets.adapter import LabelTable, ListedImage
+from fvpipe.datasets.declaration import Identity
 from fvpipe.datasets.listed_images import path_key
 from fvpipe.datasets.source import Source
 from fvpipe.datasets.values import folded
@@ -107,7 +108,7 @@ def collect_statements(source: Source, table: LabelTable, paths: Sequence[str]) 
     LabelTableError
         A row fits two files.
     """
-    adapter = source.adapter
+    adapter, policy = source.adapter, source.policy
     if adapter.state_images is None:
         return Statements()
     stated: dict[str, StatedImage] = {}
@@ -115,7 +116,7 @@ def collect_statements(source: Source, table: LabelTable, paths: Sequence[str]) 
     findings: dict[str, list[Finding]] = {}
     exams: dict[str, list[Exam]] = {}
     rejections, unlisted, patient_from = list[Rejection](), set[str](), getattr(adapter.identity, "patient", ())
-    if source.policy.formats == DICOM and patient_from[:1] == ("header",):
+    if policy.formats == DICOM and patient_from[:1] == ("header",):
         patient_from = ()  # headers tell the patients apart
     only_listed = bool(table.listed) and any(getattr(adapter.identity, fact)[0] == "table" for fact in _CONFLICTS)
     places = {image.place: key for key, image in table.listed.items()}
@@ -129,7 +130,7 @@ def collect_statements(source: Source, table: LabelTable, paths: Sequence[str]) 
     for path, said in said_of.items():
         for _, image in said:
             places.pop(image.place, None)
-        answer = _stated(source, path, said)
+        answer = _stated(policy, adapter.identity, path, said)
         if why := next((alike[image.patient] for _, image in said if image.patient in alike), ""):
             answer = answer if isinstance(answer, Rejection) else Rejection(path, Reason.IDENTIFIER_CONFLICT, why)
         if only_listed and not any(where == "table" for where, _ in said):
@@ -142,7 +143,7 @@ def collect_statements(source: Source, table: LabelTable, paths: Sequence[str]) 
             facts[path] = of_breast
         if boxes := [finding for _, image in said for finding in image.findings]:
             findings[path] = boxes
-        if names := [source.policy.exam(image.exam_names) for _, image in said if image.exam_names != Exam()]:
+        if names := [policy.exam(image.exam_names) for _, image in said if image.exam_names != Exam()]:
             exams[path] = names
     if places:
         rejections.append(Rejection("label table", Reason.LABEL_WITHOUT_IMAGE, _without_file(places, table, paths)))
@@ -197,9 +198,10 @@ def statement_digest(stated: StatedImage | None) -> str:
     return " " + digest_of(repr(stated))[:16]
 
 
-def _stated(source: Source, path: str, said: Sequence[tuple[str, ListedImage]]) -> StatedImage | Rejection:
+def _stated(
+    policy: HeaderPolicy, identity: Identity | None, path: str, said: Sequence[tuple[str, ListedImage]]
+) -> StatedImage | Rejection:
     """Merge what rows and path say, which must not contradict each other."""
-    policy, identity = source.policy, source.adapter.identity
     found: dict[str, str] = {}
     sources: list[str] = []
     for _, image in said:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from pydicom.dataset import Dataset
 from pydicom.uid import (
@@ -122,6 +123,7 @@ def image_kind(context: RuleContext) -> ImageKind:
     return ImageKind(generated or (not original and computed), low_energy)
 
 
+@lru_cache(4096)
 def _has(pattern: str, where: str) -> bool:
     return re.search(pattern, where) is not None
 

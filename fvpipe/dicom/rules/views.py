@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+from functools import lru_cache
 
 from fvpipe.dicom.elements import RejectedFile, code, items, number, shown_code, shown_term, text, texts, words
 from fvpipe.dicom.orientation import find_orientation
@@ -132,6 +133,7 @@ def in_patient_id(context: RuleContext, fact: str) -> str:
     return (match[fact] or "").upper() if match else ""
 
 
+@lru_cache(4096)
 def side_and_view(description: str) -> tuple[Laterality, View] | None:
     """Side and view that a description names, such as ``R MLO``; None where it names none or several.
 
