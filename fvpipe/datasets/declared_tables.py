@@ -386,7 +386,9 @@ def _read(reader: RowReader, opened: OpenTable, found: _Found) -> None:
             other = Laterality.RIGHT if side is Laterality.LEFT else Laterality.LEFT
             if case := reader.case(table.contralateral, row, other):
                 label, excluded = reader.outcome(case)
-                found.implied[patient, other, exam] = BreastFacts(label, excluded=excluded, place=row.place)
+                said = found.breasts.facts[patient, side, exam]  # density and age are of both breasts
+                implied = BreastFacts(label, density=said.density, age=said.age, excluded=excluded, place=row.place)
+                found.implied[patient, other, exam] = implied
                 if (patient, side, exam) in found.days:
                     found.days[patient, other, exam] = found.days[patient, side, exam]
 
