@@ -429,6 +429,8 @@ def test_csaw_type_of_a_cancer_is_not_that_of_the_other_breast(tmp_path: Path) -
         ({"x_case": "True"}, []),
         ({"x_case": "", "rad_timing": 1, "x_type": 2}, []),
         ({"x_case": 1, "x_cancer_laterality": ""}, []),
+        ({"x_case": 0, "x_cancer_laterality": "Right", "rad_timing": 1.0}, [0]),  # two columns contradict each other
+        ({"x_case": 0, "rad_timing": 1.0}, []),
     ],
 )
 def test_csaw_guesses_no_label(case: dict[str, Any], expected: list[int], tmp_path: Path) -> None:
