@@ -422,6 +422,21 @@ def test_csaw_type_of_a_cancer_is_not_that_of_the_other_breast(tmp_path: Path) -
     assert found == [("L", 0, ""), ("L", 1, "invasive over 15 mm"), ("R", 0, ""), ("R", 0, "")]
 
 
+def test_words_of_a_declared_column_are_not_those_of_another(tmp_path: Path) -> None:
+    """By those of `x_type`, one with metastases was in situ; the heading of another version has the same words."""
+    case = {"x_case": 1, "x_cancer_laterality": "Left", "x_type": 3, "rad_timing": 1, "x_lymphnode_met": 1}
+    folder = csaw(tmp_path / "csaw", [case])
+    for column, expected in (("x_type", "invasive over 15 mm"), ("x_lymphnode_met", "1")):
+        found = index(folder, "csaw-cc", labels=Labels(columns={"pathology": column}))
+        assert [breast.facts.pathology for breast in found.breasts] == [expected, ""]
+    table = folder / "CSAW-CC_breast_cancer_screening_data.csv"
+    table.write_text(table.read_text().replace("x_type", "type"))
+    found = index(folder, "csaw-cc", labels=Labels(columns={"pathology": "type"}))
+    assert [breast.facts.pathology for breast in found.breasts] == ["invasive over 15 mm", ""]
+    with pytest.raises(LabelTableError, match=r"numfind is '7'; expected 'BI-RADS 0'"):
+        index(embed(tmp_path / "embed", four(), [{"numfind": 7}]), "embed", labels=Labels(columns={"bi_rads": "numfind"}))
+
+
 @pytest.mark.parametrize(
     ("case", "expected"),
     [
