@@ -257,6 +257,8 @@ class BreastFacts:
         Table and line, as `Row.place` gives them, for messages.
     pending : bool
         Left out, and pathology at a later exam may decide.
+    severity : int
+        Place of the pathology among those that a declaration lists, the worst first; 0 where it lists none.
     targets : tuple of (str, str)
         Name and value of the known facts that the declaration adds, sorted.
     """
@@ -272,6 +274,7 @@ class BreastFacts:
     subtype: str = ""
     machine: str = ""
     pending: bool = field(default=False, compare=False)
+    severity: int = field(default=0, compare=False)
     targets: tuple[tuple[str, str], ...] = ()
 
 

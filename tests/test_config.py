@@ -382,6 +382,10 @@ PARAMS_MISTAKES = {
     "datasets: {a: {adapter: x, labels: {bi_rads_benign: [2, 5]}}}": "'datasets.a.labels': BI-RADS [5] cannot be both",
     "datasets: {a: {adapter: x, labels: {bi_rads_benign: [7]}}}": "'datasets.a.labels': BI-RADS [7] does not exist",
     "datasets: {a: {adapter: x, labels: {bi_rads_benign: ['2']}}}": "'datasets.a.labels.bi_rads_benign.0': Input should be",
+    "datasets: {a: {adapter: x, labels: {options: {wait: 90}}}}": (
+        "'datasets.a.labels.options.wait' is read as 90; expected text: write it in quotes"
+    ),
+    "datasets: {a: {adapter: x, labels: {columns: {label: no}}}}": "'datasets.a.labels.columns.label' is read as false; ",
     "datasets: {}\nshards: {shard_count: 0}": "'shards.shard_count': Input should be greater than or equal to 1, found 0",
     "datasets: {}\nshards: {shard_count: 1.5}": "'shards.shard_count': Input should be a valid integer, found 1.5",
     "datasets: {}\npipelines: direct": "'pipelines': Input should be a valid tuple, found 'direct'",

@@ -158,7 +158,7 @@ BENIGN_BIOPSY = {"side": "L", "path_severity": 4, "bside": "L", "asses": "S"}
         ([BENIGN_BIOPSY, {"side": "L", "path_severity": 6, "bside": "L"}, {"side": "R"}], None, 0),
         ([{"side": "L", "path_severity": 0, "bside": "R", "asses": "N"}], 0, 1),  # pathology of the other side
         ([{"side": "L", "path_severity": 0, "bside": "B"}], 1, 1),
-        ([{"side": "L", "tissueden": 5, "desc": "MG Diagnostic Bilateral"}], None, -1),
+        ([{"side": "L", "tissueden": 5, "desc": "MG Diagnostic Left"}], None, None),  # a man has no healthy breast
         ([{"side": "", "path_severity": 0, "bside": "", "asses": "M"}], None, None),  # a cancer on an unknown side
         ([{"side": "L", "path_severity": 0, "bside": "", "asses": "M"}], 1, 0),
         ([{"side": "L", "path_severity": 7, "bside": "L"}, {"side": "R"}], None, 0),  # pathology that is not published
@@ -169,6 +169,26 @@ BENIGN_BIOPSY = {"side": "L", "path_severity": 4, "bside": "L", "asses": "S"}
 def test_embed_several_findings(rows: list[dict[str, Any]], left: int | None, right: int | None, tmp_path: Path) -> None:
     found = labels(index(embed(tmp_path / "e", four(), rows), "embed"))
     assert (found.get(("1", "L")), found.get(("1", "R"))) == (left, right)
+
+
+@pytest.mark.parametrize(
+    ("rows", "bi_rads", "pathology"),
+    [
+        ([{"asses": "M", "path_severity": 1.0}, {"asses": "S", "path_severity": 0.0}], 5, "invasive"),
+        ([{"asses": "P", "path_severity": 2.0}, {"asses": "S", "path_severity": 5.0}], 4, "high risk"),
+        ([{"asses": "A", "path_severity": 4.0}, {"asses": "B"}], 0, "benign"),  # recalled for one finding of two
+        ([{"asses": "B"}, {"asses": "N"}], 2, ""),
+        ([{"asses": "K", "path_severity": 0.0}, {"asses": "A", "path_severity": 6.0}], 6, "invasive"),
+    ],
+)
+def test_embed_facts_of_several_findings_are_the_worst(
+    rows: list[dict[str, Any]], bi_rads: int, pathology: str, tmp_path: Path
+) -> None:
+    for number, findings in enumerate((rows, rows[::-1])):
+        table = [{"side": "L", "bside": "L" if row.get("path_severity") else "", **row} for row in findings]
+        (left, right) = index(embed(tmp_path / str(number), four(), table), "embed").breasts
+        assert (left.facts.bi_rads, left.facts.pathology) == (bi_rads, pathology)
+        assert right.facts == BreastFacts(0, density="B", age="055Y")  # of the exam, as its rows say of the other breast
 
 
 def test_embed_pathology_of_the_other_side_brings_no_assessment(tmp_path: Path) -> None:
@@ -402,6 +422,21 @@ def test_csaw_type_of_a_cancer_is_not_that_of_the_other_breast(tmp_path: Path) -
     assert found == [("L", 0, ""), ("L", 1, "invasive over 15 mm"), ("R", 0, ""), ("R", 0, "")]
 
 
+def test_words_of_a_declared_column_are_not_those_of_another(tmp_path: Path) -> None:
+    """By those of `x_type`, one with metastases was in situ; the heading of another version has the same words."""
+    case = {"x_case": 1, "x_cancer_laterality": "Left", "x_type": 3, "rad_timing": 1, "x_lymphnode_met": 1}
+    folder = csaw(tmp_path / "csaw", [case])
+    for column, expected in (("x_type", "invasive over 15 mm"), ("x_lymphnode_met", "1")):
+        found = index(folder, "csaw-cc", labels=Labels(columns={"pathology": column}))
+        assert [breast.facts.pathology for breast in found.breasts] == [expected, ""]
+    table = folder / "CSAW-CC_breast_cancer_screening_data.csv"
+    table.write_text(table.read_text().replace("x_type", "type"))
+    found = index(folder, "csaw-cc", labels=Labels(columns={"pathology": "type"}))
+    assert [breast.facts.pathology for breast in found.breasts] == ["invasive over 15 mm", ""]
+    with pytest.raises(LabelTableError, match=r"numfind is '7'; expected 'BI-RADS 0'"):
+        index(embed(tmp_path / "embed", four(), [{"numfind": 7}]), "embed", labels=Labels(columns={"bi_rads": "numfind"}))
+
+
 @pytest.mark.parametrize(
     ("case", "expected"),
     [
@@ -409,6 +444,8 @@ def test_csaw_type_of_a_cancer_is_not_that_of_the_other_breast(tmp_path: Path) -
         ({"x_case": "True"}, []),
         ({"x_case": "", "rad_timing": 1, "x_type": 2}, []),
         ({"x_case": 1, "x_cancer_laterality": ""}, []),
+        ({"x_case": 0, "x_cancer_laterality": "Right", "rad_timing": 1.0}, [0]),  # two columns contradict each other
+        ({"x_case": 0, "rad_timing": 1.0}, []),
     ],
 )
 def test_csaw_guesses_no_label(case: dict[str, Any], expected: list[int], tmp_path: Path) -> None:

@@ -164,7 +164,7 @@ def test_two_women_under_one_identifier_are_not_paired(keyword: str, key: bytes,
 
 def test_the_list_of_facts_is_that_of_the_class() -> None:
     """Where a fact is missing in it, tables are merged, counted and explained without it."""
-    others = {"label", "excluded", "place", "pending", "targets"}
+    others = {"label", "excluded", "place", "pending", "severity", "targets"}
     assert set(BREAST_FACTS) == {field.name for field in fields(BreastFacts)} - others
 
 

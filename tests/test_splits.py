@@ -320,6 +320,32 @@ def test_leaks_of_manifests_alone_say_what_to_do(tmp_path: Path, monkeypatch: py
     assert not list((tmp_path / "manifests" / "splits").glob("*.csv"))
 
 
+@pytest.mark.parametrize(
+    ("settings", "is_leak"),
+    [
+        ("csaw-cc", False),
+        ("inbreast", False),
+        ("kau-bcmd", False),
+        ("table, formats: [png]", False),
+        ("table", True),
+        ("cmmd", True),
+    ],
+)
+def test_exams_of_one_name_are_no_leak_where_they_are_no_uids(
+    settings: str, is_leak: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two women were examined on one day, or in one year; a Study Instance UID of two patients is one exam of one woman."""
+    monkeypatch.chdir(tmp_path)
+    splits = "{k: {setting: kfold, datasets: [x], folds: 2, validation_share: 0.01}}"
+    Path("params.yaml").write_text(f"datasets: {{x: {{adapter: {settings}}}}}\npipelines: [direct]\nsplits: {splits}\n")
+    Path("manifests/x").mkdir(parents=True)
+    rows = [f"P{i}_1_L,P{i},1,0,,s{i},true" for i in range(4)]
+    Path("manifests/x/breasts.csv").write_text("\n".join(["breast_id,patient_id,study,label,subset,x,paired", *rows]))
+    Path("manifests/x/images.csv").write_text("\n".join(["breast_id,digest", *(f"P{i}_1_L,{i}" for i in range(4))]))
+    said = run("split", code=int(is_leak)).output
+    assert ("the same study is in" in said) is is_leak
+
+
 def test_a_split_without_a_test_set_is_rejected_and_stale_files_go(project: Path) -> None:
     run("index", "--workers", 0)
     run("build-shards", "--workers", 0)

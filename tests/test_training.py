@@ -34,7 +34,7 @@ from fvpipe.errors import (
     TrainingError,
 )
 from fvpipe.evaluation.code_digest import PACKAGES, training_modules
-from fvpipe.evaluation.splits import Part
+from fvpipe.evaluation.splits import Assignment, Part
 from fvpipe.evaluation.training_record import PREDICTIONS, RECORD, WEIGHTS, check_digests
 from fvpipe.project.project import Project
 from fvpipe.training import data
@@ -90,6 +90,17 @@ def test_cohort_is_the_split(small: Path) -> None:
         sample = shards[shards.breast_ids.tolist().index(cohort.breasts[i].breast_id)]
         assert (image[0] == sample.image).all() and cohort.dataset.labels[i] == sample.label
     assert cohort.breasts[0].views == "CC+MLO"
+
+
+@pytest.mark.parametrize("has_uids", [True, False])
+def test_exams_that_tables_name_are_compared_within_a_patient_alone(
+    has_uids: bool, small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checked = list[Assignment]()
+    monkeypatch.setattr(Project, "has_study_uids", lambda self, name: has_uids)
+    monkeypatch.setattr(data, "reject_leaks", lambda assignments, *_: checked.extend(assignments))
+    load_cohort(Project(small), "tiny", "all")
+    assert {bool(each.candidate.study) for each in checked} == {has_uids}
 
 
 def test_a_streamed_loader_equals_a_resident_one(small: Path) -> None:

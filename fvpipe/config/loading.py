@@ -164,8 +164,10 @@ def _sentence(model: type[BaseModel], error: Any) -> str:
         return f"'{path}' is {found}{near}; expected one of {', '.join(known)}"
     if error["type"] == "missing":
         return f"'{path}' is missing"
-    message = error["msg"].removeprefix("Value error, ")
     found = error["input"]
+    if error["type"] == "string_type" and isinstance(found, bool | int | float):  # 0365 is 245 to YAML, and no is false
+        return f"'{path}' is read as {json.dumps(found)}; expected text: write it in quotes"
+    message = error["msg"].removeprefix("Value error, ")
     shown = f", found {_SHORT.repr(found)}" if isinstance(found, str | int | float | bool | list | tuple) else ""
     return f"'{path}': {message}{shown}" if path != "the file" else f"{message}{shown}"
 

@@ -12,6 +12,9 @@ from fvpipe.types import BREAST_FACTS, BreastFacts, Exam, Laterality
 BreastOfExam = tuple[str, Laterality, Exam]
 """Patient, side and exam."""
 
+_BI_RADS = (None, 1, 2, 0, 3, 4, 5, 6)
+"""From the least to the worst: a finding that is recalled (0) counts more than one that is benign."""
+
 
 def agreed(facts: Sequence[BreastFacts]) -> BreastFacts:
     """The first of several descriptions of a breast, with what they know together: what they contradict is not known."""
@@ -27,12 +30,17 @@ def agreed(facts: Sequence[BreastFacts]) -> BreastFacts:
 def worst(facts: Sequence[BreastFacts]) -> BreastFacts:
     """The facts that count among those of several findings: malignant, else left out, else unlabelled, else benign.
 
-    BI-RADS, pathology and subset are those of the worst; the others are of the breast, as all findings agree on them.
+    Of these findings BI-RADS is the worst one, and pathology the one of least `severity`, or that of the worst BI-RADS where
+    these are equal. Other facts than the subset are of the breast, as all findings agree on them.
     """
     rank = {1: 4, -1: 1, 0: 0}
-    ranks = [(3 - f.pending if f.excluded else rank[f.label], f.bi_rads or 0, f.subset) for f in facts]
-    decisive, every = agreed([f for f, r in zip(facts, ranks, strict=True) if r == max(ranks)]), agreed(facts)
-    return replace(decisive, **{name: getattr(every, name) for name in ("density", "age", "subtype", "machine", "targets")})
+    outcomes = [3 - f.pending if f.excluded else rank[f.label] for f in facts]
+    counting = [f for f, outcome in zip(facts, outcomes, strict=True) if outcome == max(outcomes)]
+    ranks = [(bool(f.pathology), -f.severity, _BI_RADS.index(f.bi_rads), f.subset) for f in counting]
+    decisive, every = agreed([f for f, r in zip(counting, ranks, strict=True) if r == max(ranks)]), agreed(facts)
+    bi_rads = max((f.bi_rads for f in counting), key=_BI_RADS.index)
+    of_breast = {name: getattr(every, name) for name in ("density", "age", "subtype", "machine", "targets")}
+    return replace(decisive, bi_rads=bi_rads, **of_breast)
 
 
 def combined(facts: Sequence[BreastFacts], how: Literal["same", "first", "worst"]) -> BreastFacts:

@@ -257,7 +257,7 @@ def _reader(
     heading = opened.heading
     renamed = {fact: name for fact, name in rules.columns.items() if first or fact in table.columns}
     special: dict[str, Any] = {key: renamed.pop(key) for key in ("path", "instance") if key in renamed}
-    named = {**table.columns, **{fact: _renamed(table.columns.get(fact), name) for fact, name in renamed.items()}}
+    named = {**table.columns, **{fact: _renamed(table, fact, name, heading) for fact, name in renamed.items()}}
     if rules.classes and "label" in named:
         named["label"] = named["label"].model_copy(update={"values": rules.classes})
     label = label_rule(table, rules, heading) if first else table.label
@@ -313,8 +313,12 @@ def _check_settings(declaration: Declaration, table: Table, rules: Labels, *, fi
         raise ParameterError(f"labels: {wrong} (adapter {declaration.name!r})")
 
 
-def _renamed(column: Column | None, name: str) -> Column:
-    return column.model_copy(update={"column": (name,)}) if column else Column(column=(name,))
+def _renamed(table: Table, fact: str, name: str, heading: Sequence[str]) -> Column:
+    """The column that the user names; of a fact but identity and label, one beside the declared column has words of its own."""
+    column = table.columns.get(fact, Column(column=(name,)))
+    beside = name not in column.column and any(declared in heading for declared in column.column)
+    own_words = beside and fact not in ("label", *IDENTITY)
+    return column.model_copy(update={"column": (name,), **({"values": {}, "pattern": ""} if own_words else {})})
 
 
 def needed_facts(declaration: Declaration, table: Table) -> set[str]:
@@ -386,7 +390,9 @@ def _read(reader: RowReader, opened: OpenTable, found: _Found) -> None:
             other = Laterality.RIGHT if side is Laterality.LEFT else Laterality.LEFT
             if case := reader.case(table.contralateral, row, other):
                 label, excluded = reader.outcome(case)
-                found.implied[patient, other, exam] = BreastFacts(label, excluded=excluded, place=row.place)
+                said = found.breasts.facts[patient, side, exam]  # density and age are of both breasts
+                implied = BreastFacts(label, density=said.density, age=said.age, excluded=excluded, place=row.place)
+                found.implied[patient, other, exam] = implied
                 if (patient, side, exam) in found.days:
                     found.days[patient, other, exam] = found.days[patient, side, exam]
 

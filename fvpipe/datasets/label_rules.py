@@ -63,12 +63,14 @@ class RowReader:
     flat: list[tuple[int, LabelTableError]] = field(default_factory=list)
     _values: Mapping[str, Mapping[str, str]] = field(init=False)  # by fact, declared cells in lower case -> value
     _known: dict[tuple[object, ...], Any] = field(default_factory=dict)  # fact, parser and cells -> value
+    _pathologies: Sequence[str] = field(init=False)  # the declared ones, the worst first
 
     def __post_init__(self) -> None:
         values = {
             fact: {known.casefold(): value for known, value in column.values.items()} for fact, column in self.columns.items()
         }
         object.__setattr__(self, "_values", values)
+        object.__setattr__(self, "_pathologies", list(dict.fromkeys(values.get("pathology", {}).values())))
 
     def cell(self, row: Row, fact: str) -> str:
         """Return the text of a fact: the part of the cell that the pattern takes, put into the declared words."""
@@ -185,18 +187,20 @@ class RowReader:
         case = self.label_case(row, side)
         label, excluded = self._label(row, case, bi_rads)
         of_this_side = case is None or case.confirmed or not any(each.confirmed for each in self.table.cases)
+        pathology = self.cell(row, "pathology") if of_this_side else ""
         return BreastFacts(
             label,
             bi_rads,
             self.parsed(row, "density", parse_density),
             parse_age(self.cell(row, "age")),
-            self.cell(row, "pathology") if of_this_side else "",
+            pathology,
             self.cell(row, "subset") or subset,
             excluded,
             row.place,
             subtype=self.cell(row, "subtype"),
             machine=self.cell(row, "machine"),
             pending=case is not None and case.pending,
+            severity=self._pathologies.index(pathology) if pathology in self._pathologies else 0,
             targets=tuple((name, value) for name in sorted(self.targets) if (value := self._target(row, name))),
         )
 

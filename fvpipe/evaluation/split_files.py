@@ -126,10 +126,10 @@ def _candidates(project: Project, datasets: Iterable[str]) -> tuple[list[Candida
         }
         if folders and not _decoded_in_part(folders[0]):
             comparable[name] = folders[0].receipt.preprocessing_version
-        files = _file_digests(project, name)
+        files, has_uids = _file_digests(project, name), project.has_study_uids(name)
         for row in read_table(manifest, ["breast_id", "patient_id", "study", "label", "subset"]):
             sources, pixels = digests.get(row["breast_id"], (files.get(row["breast_id"], ()), ()))
-            ids, label = (row["breast_id"], row["patient_id"], row["study"]), int(row["label"])
+            ids, label = (row["breast_id"], row["patient_id"], row["study"] if has_uids else ""), int(row["label"])
             candidates.append(Candidate(name, *ids, label, row["subset"], sources, pixels, _views(row)))
         seen: set[str] = set()
         for shards in folders:

@@ -40,6 +40,8 @@ class Candidate:
 
     Attributes
     ----------
+    study : str
+        That of the header; empty where tables or paths name exams, since exams of several patients may have one name.
     label : int
         1 malignant, 0 benign, -1 unlabelled (in no split).
     subset : str

@@ -80,6 +80,16 @@ class Project:
             settings = settings.model_copy(update={"identifiers": "own"})
         return make_source(name, self.root(name), settings, id_key, self.folder)
 
+    def has_study_uids(self, name: str) -> bool:
+        """Whether the studies of a data set are those of headers, of which no two patients have the same.
+
+        Exams that tables or paths name, as by their date, have the names of other patients' exams.
+        """
+        settings = self.params.datasets[name]
+        adapter = get_adapter(settings.adapter, self.folder)
+        of_headers = adapter.identity is None or "header" in adapter.identity.exam
+        return of_headers and "dicom" in (settings.formats or adapter.policy.formats)
+
     def holder(self, path: Path) -> tuple[str, str] | None:
         """Find the data set below whose input folder a file lies: its name, and the file's path there; None for no data set.
 

@@ -87,6 +87,7 @@ def load_cohort(project: Project, pipeline: str, split: str) -> Cohort:
         for name, shards in opened.items()
     }
     facts = {name: _facts(shards) for name, shards in opened.items()}
+    with_uids = {name for name in opened if project.has_study_uids(name)}
     starts = dict(zip(opened, np.cumsum([0, *map(len, opened.values())]), strict=False))
     breasts, indices, assignments, dropped = [], [], [], Counter[str]()
     for (name, breast), part in parts.items():
@@ -104,7 +105,8 @@ def load_cohort(project: Project, pipeline: str, split: str) -> Cohort:
         row, patient = facts[name][breast], str(shards.patient_ids[i])
         breasts.append(_breast(name, breast, part, label, shards, i, row))
         indices.append(starts[name] + i)
-        candidate = Candidate(name, breast, patient, row["study"], label, "", *Candidate.digests_of(shards, i))
+        study = row["study"] if name in with_uids else ""
+        candidate = Candidate(name, breast, patient, study, label, "", *Candidate.digests_of(shards, i))
         assignments.append(Assignment(candidate, part))
     reject_leaks(assignments, settings, path, lambda *_: "; run `fvpipe split` again. Nothing was trained")
     empty = [part.value for part in (Part.TRAIN, Part.TEST) if part.value not in {b.part for b in breasts}]
