@@ -128,7 +128,7 @@ class _Found:
     implied: dict[BreastOfExam, BreastFacts] = field(default_factory=dict)
     images: dict[str, ImageFacts] = field(default_factory=dict)
     findings: dict[str, list[Finding]] = field(default_factory=dict)
-    regions: dict[tuple[str, Laterality, View, int], tuple[str, int | None]] = field(default_factory=dict)
+    regions: dict[tuple[str, Laterality, View, int], set[tuple[str, int | None]]] = field(default_factory=dict)
     listed: dict[str, ListedImage] = field(default_factory=dict)
     combine: Literal["same", "first", "worst"] = "same"  # of rows about images, and of paths
     unused: list[str] = field(default_factory=list)  # places of what is about no image of these tables
@@ -411,7 +411,7 @@ def _describe_breast(reader: RowReader, row: Row, key: BreastOfExam, found: _Fou
     if "lesion" in reader.columns:
         view, lesion = reader.parsed(row, "view", parse_view, "CC or MLO"), reader.parsed(row, "lesion", whole_number)
         if view and lesion != "":
-            found.regions[patient, side, view, lesion] = reader.cell(row, "category"), facts.bi_rads
+            found.regions.setdefault((patient, side, view, lesion), set()).add((reader.cell(row, "category"), facts.bi_rads))
     if table.follow_up:
         day = parse_day(row.get(table.follow_up.date))
         if not day:
