@@ -510,6 +510,22 @@ def test_rows_of_a_second_table_that_fit_no_breast_are_counted(cmmd: Path) -> No
     assert list(found.label_hints) == [rejection.detail]  # which the commands print
 
 
+def test_a_second_table_in_its_published_form(cmmd: Path) -> None:
+    """TOMPEI-CMMD: a README, then the sheet with headings of two rows, whose cells are merged."""
+    tompei(cmmd, [{"TOMPEI-CMMD": "read again"}])
+    file = cmmd / "TOMPEI-CMMD_clinical_data_v01.xlsx"
+    book = openpyxl.load_workbook(file)
+    sheet = book.create_sheet("Imaging Diagnosis Details Sheet")
+    sheet.append(["ID", "LeftRight", "classification", None, "Breast density", "BI-RADS\nCategory", "Mass"])
+    sheet.append([None, None, None, "Exclusion reasons", None, None, "Shape", "Margin"])
+    sheet.append(["D1-0001", "L", "Malignant", None, "heterogeneous dense", 4, "oval", "indistinct"])
+    for cells in ("A1:A2", "B1:B2", "C1:D1", "E1:E2", "F1:F2", "G1:H1"):
+        sheet.merge_cells(cells)
+    book.save(file)
+    facts = index(cmmd, "cmmd").breasts[0].facts
+    assert (facts.bi_rads, facts.density) == (4, "C")
+
+
 def test_columns_of_a_second_table_that_are_not_read_are_named(cmmd: Path) -> None:
     """Its headings were not seen: one may leave images out."""
     row = {"ID1": "D1-0001", "LeftRight": "L", "BI-RADS": 4, "density": "C", "Excluded": "yes", "Lesion": "mass"}

@@ -157,7 +157,7 @@ def read_declared(declaration: Declaration, root: Path, label_file: Path | None,
     for table in tables:
         for file in _files(table, root, label_file if table is first else None):
             read = True
-            opened = open_table(file)
+            opened = open_table(file, sheet=table.sheet)
             try:
                 _read(_reader(declaration, table, opened, rules, options, first=table is first), opened, found)
             except LabelTableError as error:
@@ -370,7 +370,9 @@ def _read(reader: RowReader, opened: OpenTable, found: _Found) -> None:
     if not rows:
         raise LabelTableError(f"{file}: has a heading and no row; expected a row for each breast, or no label table")
     if table.adds and (idle := [name for name in opened.heading if name and name not in {*required, *used}]):
-        shown = ", ".join(name[:40] for name in idle[:10]) + (", ..." if len(idle) > 10 else "")  # an exclusion may be one
+        shown = ", ".join(" ".join(name.split())[:40] for name in idle[:10]) + (
+            ", ..." if len(idle) > 10 else ""
+        )  # an exclusion may be one
         found.notes.append(f"{file.name}: {len(idle)} column(s) are not read, whatever they say of a breast: {shown}")
     if reader.flat:
         lines, errors = zip(*reader.flat, strict=True)
