@@ -340,6 +340,23 @@ def test_inbreast(tmp_path: Path) -> None:
         index(folder, "inbreast")
 
 
+def test_inbreast_totals_below_the_table_and_an_image_from_below(tmp_path: Path) -> None:
+    """The workbook ends with totals, and one image has the view FB."""
+    rows = [{"File Name": 20 + n, "View": view} for n, view in enumerate(("CC", "MLO", "FB"))]
+    folder = inbreast(tmp_path / "in", rows)
+    file = folder / "AllDICOMs" / "22_6c613a14b80a8591_MG_L_CC_ANON.dcm"
+    file.rename(file.with_name("22_6c613a14b80a8591_MG_L_FB_ANON.dcm"))
+    table = folder / "INbreast.csv"
+    table.write_text(table.read_text() + ";;;;;;Total;3\n")
+    found = index(folder, "inbreast")
+    assert labels(found) == {("6c613a14b80a8591", "L"): 0}
+    assert sorted(reasons(found).values()) == ["label_without_image", "view_not_pairable"]
+    assert found.label_hints == ("INbreast.csv: 1 row(s) below the others name no image, and are left out: line 5",)
+    table.write_text(table.read_text() + "removed;removed;R;CC;201001;30;1;2\n")
+    with pytest.raises(LabelTableError, match="line 5: File Name is ''; expected the image that the row is about"):
+        index(folder, "inbreast")
+
+
 def test_boxes_beyond_their_image_are_noted(tmp_path: Path) -> None:
     """Some outlines of INbreast are; all boxes of a table may be, where the images are smaller copies."""
     # Of 320 x 256 pixels

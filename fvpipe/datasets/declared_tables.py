@@ -19,7 +19,7 @@ from fvpipe.datasets.adapter import Adapter, ImageFacts, LabelTable, ListedImage
 from fvpipe.datasets.combine import BreastOfExam, combined, differing_facts, with_follow_up, with_more
 from fvpipe.datasets.declaration import Case, Column, Declaration, Table, check_option
 from fvpipe.datasets.label_rules import RowReader, has_value
-from fvpipe.datasets.listed_images import bi_rads_of, list_image, state_images
+from fvpipe.datasets.listed_images import bi_rads_of, list_image, rows_of_images, state_images
 from fvpipe.datasets.unused_keys import BOXES, IMAGE_FACTS, facts_of_rows
 from fvpipe.datasets.values import EDGES, parse_count, parse_day, parse_view
 from fvpipe.dicom.header import HeaderPolicy
@@ -336,16 +336,16 @@ def needed_facts(declaration: Declaration, table: Table) -> set[str]:
 def _read(reader: RowReader, opened: OpenTable, found: _Found) -> None:
     """Read the rows of one file."""
     table, file = reader.table, opened.file
-    groups = {table.path, table.instance, *table.path_groups.values()} - {""}
+    groups = [name for name in (table.path, table.instance, *table.path_groups.values()) if name]
     required = list(dict.fromkeys([*groups, *(name for column in reader.columns.values() for name in column.column)]))
     subset = next((value for part, value in table.subset_by_name.items() if part in file.name), "")
     rows, exams = 0, dict[tuple[str, Exam], dict[Laterality, Row]]()
     labelled: dict[str, list[bool]] = {}  # by patient, of each row in turn: whether it has a label
     rules = [rule.when for rule in (*table.cases, *table.contralateral)] + [rule.when for rule in table.exclude]
     used = {name for when in rules for name in when} | ({table.follow_up.date} if table.follow_up else set())
-    for row in opened.rows(required, used):
-        if required and not any(row[name] for name in required):  # a remark below the table
-            continue
+    # Without the remarks below a table.
+    described = (row for row in opened.rows(required, used) if not required or any(row[name] for name in required))
+    for row in rows_of_images(described, groups, found.notes) if table.lists_images else described:
         rows += 1
         if table.lists_images:
             found.combine = table.combine if table.label else found.combine
