@@ -217,3 +217,13 @@ def test_formats_of_a_table_are_stated_in_the_project(tmp_path: Path) -> None:
     found = index(tmp_path / "own", "table", label_file=str(tmp_path / "ours.csv"), labels=settings, formats=("jpeg",))
     assert labels(found) == {("A", "L"): 1}
     assert found.images[0].identity_from == "patient table, exam table, laterality table, view table"
+
+
+def test_a_copy_without_the_header_that_its_adapter_reads_says_so(tmp_path: Path) -> None:
+    """VinDr-Mammo's rows are found by the SOP Instance UID, which a PNG has not."""
+    row = {"study_id": "a", "image_id": "b", "laterality": "L", "view_position": "CC", "height": 1, "width": 1}
+    write_table(tmp_path / "in" / "breast-level_annotations.csv", [row | {"breast_birads": "BI-RADS 2", "split": "training"}])
+    jpeg_image(tmp_path / "in" / "a" / "b.jpg", 1)
+    found = index(tmp_path / "in", "vindr", formats=("jpeg",)).rejections[0]
+    assert found.reason.value == "view_missing"
+    assert "the adapter takes it from the header, which only DICOM files have: a copy in another format needs" in found.detail

@@ -43,7 +43,7 @@ SPOT_OR_MAGNIFIED += (
 )
 NOT_STATED = (
     "neither label table nor path gives {} of this image (no row lists it, no column is named for it, or the pattern `path` "
-    "does not fit it), and the adapter does not take it from the header, which only DICOM files have"
+    "does not fit it), and {}, which only DICOM files have"
 )
 NOR_STATED = "; nor does label table or path give one (no row lists it, no column is named for it, or its cell is empty)"
 OTHER_VIEWS = r"\b(ROLLED|TANGENTIAL|CLEAVAGE|AXILLARY TAIL|XCC[LM]?)\b|\b[LR]?(CC|MLO)(R[LMIS]| ?TAN| RL)\b"
@@ -57,12 +57,20 @@ DISPLACED = r"\bIMP(L|LANTS?)? (DISP|DISPL\w*|PUSHED BACK)\b|\bDISPLACED IMPLANT
 DISPLACED += r"|\b[LR]?(CC|MLO) ?ID\b(?! ?\d)"  # with a number it is an identifier
 
 
+def not_stated(context: RuleContext, fact: str, what: str) -> str:
+    """Say that nothing gives a fact of an image whose header is not asked, or that has none as DICOM has it."""
+    if fact in context.policy.from_header:  # a copy, whose row may be found by an element of that header
+        found = NOT_STATED.format(what, "the adapter takes it from the header")
+        return f"{found}: a copy in another format needs a declaration that takes it from a table or the path"
+    return NOT_STATED.format(what, "the adapter does not take it from the header")
+
+
 def view(context: RuleContext) -> View:
     """Check for CC or MLO: by the header, by the label table or path, or by both, which must agree."""
     stated = context.stated.view
     if not context.is_from_header("view"):
         if stated is None:
-            raise RejectedFile(Reason.VIEW_MISSING, NOT_STATED.format("a view"))
+            raise RejectedFile(Reason.VIEW_MISSING, not_stated(context, "view", "a view"))
         return stated
     try:
         found = view_of_header(context)
@@ -203,7 +211,7 @@ def laterality(context: RuleContext) -> Laterality:
     stated = context.stated.laterality
     if not context.is_from_header("laterality"):
         if stated is None:
-            raise RejectedFile(Reason.LATERALITY_MISSING, NOT_STATED.format("a side"))
+            raise RejectedFile(Reason.LATERALITY_MISSING, not_stated(context, "laterality", "a side"))
         return stated
     found = side_of_header(context)
     if found is None:
