@@ -233,6 +233,8 @@ def side_of_header(context: RuleContext) -> Laterality | None:
             sorted({text(anatomy, "FrameLaterality").upper() for anatomy in anatomies})
         )
     given = {keyword: side for keyword, side in given.items() if side}
+    if named := in_patient_id(context, "laterality"):  # alone in some films of CBIS-DDSM
+        given[context.policy.patient_keyword] = named[0]
     if not given:
         return None
     if not set(given.values()) <= {"L", "R"}:
@@ -252,8 +254,6 @@ def side_of_header(context: RuleContext) -> Laterality | None:
         given["ImageType"] = types.pop()[0]
     if processed := side_and_view(text(context.dataset, "AcquisitionDeviceProcessingDescription")):
         given["AcquisitionDeviceProcessingDescription"] = processed[0]
-    if named := in_patient_id(context, "laterality"):
-        given[context.policy.patient_keyword] = named[0]
     if len(set(given.values())) > 1:
         raise RejectedFile(Reason.LATERALITY_CONFLICT, ", ".join(f"{keyword} {side}" for keyword, side in given.items()))
     return Laterality(next(iter(given.values())))
