@@ -214,6 +214,30 @@ def test_a_mask_is_one_finding_of_a_film_without_uid_and_of_a_film_that_lies_the
     assert [len(found) for found in breast.findings] == [1, 0]
 
 
+def test_a_mass_and_a_calcification_of_one_number_are_told_apart(tmp_path: Path) -> None:
+    known: dict[str, Any] = {"SOPClassUID": SecondaryCaptureImageStorage, "Laterality": "L", "ImageLaterality": None}
+    for view in (factory.CC, factory.MLO):
+        tags = known | {
+            "PatientOrientation": view.value,
+            "ViewPosition": None,
+            "SOPInstanceUID": f"2.25.{int(view is factory.CC)}",
+        }
+        film = f"Mass-Training_P_00001_LEFT_{view}"
+        factory.mammogram(tmp_path / "in" / f"{view}.dcm", factory.breast(1, view), PatientID=film, **tags)
+    for name, mask in (("Mass", "two values"), ("Calc", "inverted")):
+        tags = known | {"PatientOrientation": "CC", "SOPInstanceUID": f"2.25.7{len(mask)}"}
+        made = factory.Made(MASKS[mask][0], factory.breast().drawing, 8)
+        factory.mammogram(tmp_path / "in" / f"{name}.dcm", made, PatientID=f"{name}-Training_P_00001_LEFT_CC_1", **tags)
+    tables = {
+        "mass": (MASS, "P_00001,3,LEFT,CC,1,mass,5,MALIGNANT\n"),
+        "calc": (CALC, "P_00001,3,LEFT,CC,1,calcification,2,BENIGN\n"),
+    }
+    for name, lines in tables.items():
+        (tmp_path / "in" / f"{name}_case_description_train_set.csv").write_text("".join(lines))
+    (breast,) = index_folder(tmp_path / "in", "cbis").breasts
+    assert {(found.category, found.bi_rads) for found in breast.findings[0]} == {("mass", 5), ("calcification", 2)}
+
+
 @pytest.mark.parametrize(
     ("row", "message"),
     [

@@ -360,6 +360,23 @@ def test_inbreast(tmp_path: Path) -> None:
         index(folder, "inbreast")
 
 
+def test_inbreast_totals_below_the_table_and_an_image_from_below(tmp_path: Path) -> None:
+    """The workbook ends with totals, and one image has the view FB."""
+    rows = [{"File Name": 20 + n, "View": view} for n, view in enumerate(("CC", "MLO", "FB"))]
+    folder = inbreast(tmp_path / "in", rows)
+    file = folder / "AllDICOMs" / "22_6c613a14b80a8591_MG_L_CC_ANON.dcm"
+    file.rename(file.with_name("22_6c613a14b80a8591_MG_L_FB_ANON.dcm"))
+    table = folder / "INbreast.csv"
+    table.write_text(table.read_text() + ";;;;;;Total;3\n")
+    found = index(folder, "inbreast")
+    assert labels(found) == {("6c613a14b80a8591", "L"): 0}
+    assert sorted(reasons(found).values()) == ["label_without_image", "view_not_pairable"]
+    assert found.label_hints == ("INbreast.csv: 1 row(s) below the others name no image, and are left out: line 5",)
+    table.write_text(table.read_text() + "removed;removed;R;CC;201001;30;1;2\n")
+    with pytest.raises(LabelTableError, match="line 5: File Name is ''; expected the image that the row is about"):
+        index(folder, "inbreast")
+
+
 def test_boxes_beyond_their_image_are_noted(tmp_path: Path) -> None:
     """Some outlines of INbreast are; all boxes of a table may be, where the images are smaller copies."""
     # Of 320 x 256 pixels
@@ -545,6 +562,22 @@ def test_rows_of_a_second_table_that_fit_no_breast_are_counted(cmmd: Path) -> No
         "TOMPEI-CMMD_clinical_data_v01.xlsx, line 3, TOMPEI-CMMD_clinical_data_v01.xlsx, line 4"
     )
     assert list(found.label_hints) == [rejection.detail]  # which the commands print
+
+
+def test_a_second_table_in_its_published_form(cmmd: Path) -> None:
+    """TOMPEI-CMMD: a README, then the sheet with headings of two rows, whose cells are merged."""
+    tompei(cmmd, [{"TOMPEI-CMMD": "read again"}])
+    file = cmmd / "TOMPEI-CMMD_clinical_data_v01.xlsx"
+    book = openpyxl.load_workbook(file)
+    sheet = book.create_sheet("Imaging Diagnosis Details Sheet")
+    sheet.append(["ID", "LeftRight", "classification", None, "Breast density", "BI-RADS\nCategory", "Mass"])
+    sheet.append([None, None, None, "Exclusion reasons", None, None, "Shape", "Margin"])
+    sheet.append(["D1-0001", "L", "Malignant", None, "heterogeneous dense", 4, "oval", "indistinct"])
+    for cells in ("A1:A2", "B1:B2", "C1:D1", "E1:E2", "F1:F2", "G1:H1"):
+        sheet.merge_cells(cells)
+    book.save(file)
+    facts = index(cmmd, "cmmd").breasts[0].facts
+    assert (facts.bi_rads, facts.density) == (4, "C")
 
 
 def test_columns_of_a_second_table_that_are_not_read_are_named(cmmd: Path) -> None:

@@ -541,6 +541,21 @@ def test_side_and_view_in_a_patient_id_are_those_of_the_header(patient: str, rea
     assert found.reason.value == reason if isinstance(found, Rejection) else (found.patient_id, reason) == ("P1", None)
 
 
+@pytest.mark.parametrize(("part", "reason"), [("BREAST", None), ("Left Breast", None), ("Right Breast", "laterality_conflict")])
+def test_the_side_of_a_film_may_stand_in_its_name_alone(part: str, reason: str | None, tmp_path: Path) -> None:
+    tags = {
+        "SOPClassUID": SecondaryCaptureImageStorage,
+        "PatientOrientation": "CC",
+        "ImageLaterality": None,
+        "ViewPosition": None,
+    }
+    tags |= {"PatientID": "Calc-Test_P_00038_LEFT_CC", "BodyPartExamined": part}
+    found = read(tmp_path, header(**tags), get_adapter("cbis").policy)
+    assert (
+        found.reason.value == reason if isinstance(found, Rejection) else (found.laterality, reason) == (Laterality.LEFT, None)
+    )
+
+
 def test_cmmd_policy(tmp_path: Path) -> None:
     """The view is in a code alone, and a patient's images pair whatever their study."""
     tags = {"PatientID": "D1-0001", "ViewPosition": "", "ViewCodeSequence": coded(MLO), "PatientOrientation": ["A", "FR"]}

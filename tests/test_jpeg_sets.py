@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import openpyxl
 import pytest
 
 from fvpipe.config.project import Labels
@@ -164,17 +165,37 @@ def test_cesm_images_without_a_row_and_rows_without_an_image(tmp_path: Path) -> 
     assert sorted(reasons(found).values()) == ["image_not_listed", "label_without_image", "mlo_missing"]
 
 
-@pytest.mark.parametrize("column", ["Side", "View"])
-def test_cesm_row_that_contradicts_the_name_is_left_out(column: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("before", "after", "reason"),
+    [
+        ("L,DM", "R,DM", "laterality_conflict"),
+        (",CC,", ",MLO,", "view_conflict"),
+        (",1,L", ",2,L", "identifier_conflict"),
+        ("P1_L_DM_CC,", "P1_L_CM_CC,", "image_kind_refused"),
+    ],
+)
+def test_cesm_row_that_contradicts_the_name_is_left_out(before: str, after: str, reason: str, tmp_path: Path) -> None:
     root = cesm(tmp_path / "cesm", [{"View": "CC"}, {"View": "MLO"}, {"Side": "R", "View": "CC"}, {"Side": "R", "View": "MLO"}])
     table = root / "Radiology-manual-annotations.csv"
-    before, after = ("L,DM", "R,DM") if column == "Side" else (",CC,", ",MLO,")
     table.write_text(table.read_text().replace(before, after, 1))
+    if reason == "image_kind_refused":  # a subtracted image whose row says that it is a low-energy one
+        file = root / "Low energy images of CDD-CESM" / "P1_L_DM_CC.jpg"
+        file.rename(file.with_name("P1_L_CM_CC.jpg"))
     found = index(root, "cdd-cesm")
     assert labels(found) == {("1", "R"): 0}
-    assert sorted(reasons(found).values()) == sorted(
-        ["cc_missing", {"Side": "laterality", "View": "view"}[column] + "_conflict"]
-    )
+    assert sorted(reasons(found).values()) == sorted(["cc_missing", reason])
+
+
+def test_cesm_table_is_the_sheet_of_all_images(tmp_path: Path) -> None:
+    """The other sheets of the workbook have the same columns; its name was first written with spaces."""
+    root = cesm(tmp_path / "cesm", [{"View": "CC"}, {"View": "MLO"}], table="Radiology manual annotations.xlsx")
+    book = openpyxl.load_workbook(root / "Radiology manual annotations.xlsx")
+    every = book.worksheets[0]
+    every.title = "all"
+    for row in every.iter_rows(max_row=2, values_only=True):
+        (book["mass"] if "mass" in book.sheetnames else book.create_sheet("mass", 0)).append([*row, "oval"])
+    book.save(root / "Radiology manual annotations.xlsx")
+    assert labels(index(root, "cdd-cesm")) == {("1", "L"): 0}
 
 
 def test_groups_that_must_agree_exist(tmp_path: Path) -> None:
@@ -196,3 +217,13 @@ def test_formats_of_a_table_are_stated_in_the_project(tmp_path: Path) -> None:
     found = index(tmp_path / "own", "table", label_file=str(tmp_path / "ours.csv"), labels=settings, formats=("jpeg",))
     assert labels(found) == {("A", "L"): 1}
     assert found.images[0].identity_from == "patient table, exam table, laterality table, view table"
+
+
+def test_a_copy_without_the_header_that_its_adapter_reads_says_so(tmp_path: Path) -> None:
+    """VinDr-Mammo's rows are found by the SOP Instance UID, which a PNG has not."""
+    row = {"study_id": "a", "image_id": "b", "laterality": "L", "view_position": "CC", "height": 1, "width": 1}
+    write_table(tmp_path / "in" / "breast-level_annotations.csv", [row | {"breast_birads": "BI-RADS 2", "split": "training"}])
+    jpeg_image(tmp_path / "in" / "a" / "b.jpg", 1)
+    found = index(tmp_path / "in", "vindr", formats=("jpeg",)).rejections[0]
+    assert found.reason.value == "view_missing"
+    assert "the adapter takes it from the header, which only DICOM files have: a copy in another format needs" in found.detail

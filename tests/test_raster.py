@@ -6,6 +6,7 @@ import csv
 import json
 import re
 import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,9 @@ def jpeg_orientation_before(marker: bytes, data: bytes) -> bytes:
 XMP_1, XMP_3 = (
     b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="%d"/></x:xmpmeta>' % turn for turn in (1, 3)
 )
+EXIF_6 = b"Exif\0\0" + ORIENTATION_6
+HEX_1, HEX_6 = (b"\nexif\n      32\n%b\n" % EXIF_6.replace(b"\0\6", turn).hex().encode() for turn in (b"\0\1", b"\0\6"))
+RAW = b"Raw profile type exif\0"
 MM = ("space dimension: 2", "space directions: (0.07,0) (0,0.1)")
 EXACT: dict[str, tuple[bytes, NDArray[Any]]] = {
     "png 8": (png(G8), G8),
@@ -85,12 +89,14 @@ EXACT: dict[str, tuple[bytes, NDArray[Any]]] = {
     "png gamma": (png(G16, chunks=chunk(b"gAMA", struct.pack(">I", 45455))), G16),
     "png 12 bits in 16": (png(G16, chunks=chunk(b"sBIT", b"\x0c")), G16),
     "png upright in XMP": (png(G16, chunks=chunk(b"iTXt", b"XML:com.adobe.xmp" + bytes(5) + XMP_1)), G16),
+    "png upright in hexadecimal EXIF": (png(G16, chunks=chunk(b"tEXt", RAW + HEX_1)), G16),
     "png trailing bytes": (png(G16) + b"appended by a camera", G16),
     "tiff 8": (tiff(G8), G8),
     "tiff 16": (tiff(G16), G16),
     "tiff 16 big-endian": (tiff(G16, order=">"), G16),
     "tiff 12": (tiff(G16 >> 4, data=packed(G16 >> 4, 12), t258=12), G16 >> 4),
     "tiff 10": (tiff(G16 >> 6, data=packed(G16 >> 6, 10), t258=10), G16 >> 6),
+    "tiff of one channel, apart": (tiff(G16, t284=2), G16),
     "tiff signed": (tiff(SIGNED), SIGNED),
     "tiff rgb": (tiff_by_pillow(rgb(G8), "tiff_lzw"), G8),
     "tiff deflate": (tiff_by_pillow(G16, "tiff_adobe_deflate"), G16),
@@ -148,6 +154,11 @@ WRONG: dict[str, tuple[str, bytes]] = {
     "two png": ("multi_frame", png(G8) + png(G8)),
     "two jpeg": ("multi_frame", jpeg(BIG) * 2),
     "tiff pages": ("multi_frame", tiff_by_pillow(G8, "raw", save_all=True, append_images=[Image.fromarray(G8)])),
+    "tiff thumbnail": ("multi_frame", tiff(G8, t254=1)),
+    "tiff mask": ("multi_frame", tiff(G8, t254=4)),
+    "stack of ImageJ": (
+        "multi_frame", tiff_by_pillow(G8, "raw", tiffinfo={270: "ImageJ=1.53t\nimages=3\nslices=3\n"})
+    ),
     "nrrd 3 dimensions": ("multi_frame", nrrd(G8, sizes="30 20 2")),
     "two pgm": ("pixels_mismatch", pgm(G8, 255) * 2),
     "pgm with one byte more before its values": ("pixels_mismatch", pgm(G8 | 1, 255).replace(b"255\n", b"255\n ")),
@@ -160,6 +171,14 @@ WRONG: dict[str, tuple[str, bytes]] = {
     "png orientation at the end": ("orientation_invalid", png(G8, after=chunk(b"eXIf", ORIENTATION_6))),
     "jpeg orientation": ("orientation_invalid", jpeg(BIG, exif=b"Exif\0\0" + ORIENTATION_6)),
     "jpeg orientation after its start of frame": ("orientation_invalid", jpeg_orientation_before(b"\xff\xda", jpeg(BIG))),
+    "png orientation in hexadecimal EXIF": ("orientation_invalid", png(G8, chunks=chunk(b"tEXt", RAW + HEX_6))),
+    "png orientation in compressed EXIF": (
+        "orientation_invalid",
+        png(G8, chunks=chunk(b"zTXt", RAW + b"\0" + zlib.compress(HEX_6))),
+    ),
+    "png orientation in compressed XMP": (
+        "orientation_invalid", png(G8, chunks=chunk(b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + zlib.compress(XMP_3)))
+    ),
     "png orientation in XMP": ("orientation_invalid", png(G8, chunks=chunk(b"iTXt", b"XML:com.adobe.xmp" + bytes(5) + XMP_3))),
     "jpeg orientation in XMP": ("orientation_invalid", jpeg(BIG, xmp=XMP_3)),
     "jpeg without a scan": ("header_unreadable", jpeg(BIG).partition(b"\xff\xda")[0] + b"\xff\xd9"),

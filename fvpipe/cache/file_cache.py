@@ -138,7 +138,7 @@ class FileCache:
         return blake3(f"{self._root}/{path}".encode("utf-8", "surrogatepass")).hexdigest(length=16)
 
     def _kind(self, kind: str) -> str:
-        return f"region {self._policy}" if kind == "region" else kind  # it holds identifiers, as the policy makes them
+        return f"region 2 {self._policy}" if kind == "region" else kind  # it holds identifiers, as the policy makes them
 
     def record(self, source: SourceFile) -> ImageRecord | Rejection | None:
         """The record of this very state of the file, or why it was rejected; None on a cache miss."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -51,6 +51,8 @@ class Region:
         Size of the mask in pixels; must equal that of the film.
     box : CropBox or None
         Bounding box of the mask; None for an image with many values, which is a cut-out unless it is as large as its film.
+    category : str
+        Begin of the lesion's category, in any case; it tells lesions of one number apart. Empty: the file does not say.
     """
 
     patient_id: str
@@ -60,6 +62,7 @@ class Region:
     rows: int
     columns: int
     box: CropBox | None
+    category: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +123,9 @@ class LabelTable:
         Compared with the headers: an image whose header disagrees is rejected.
     findings : mapping of SOP Instance UID to sequence of Finding
         Boxes that readers drew, edges in source pixels.
-    regions : mapping of (patient, Laterality, View, number) to (str, int or None)
-        Category and BI-RADS of the lesions that masks outline; the number tells the lesions of an image apart.
+    regions : mapping of (patient, Laterality, View, number) to set of (str, int or None)
+        Category and BI-RADS of the lesions that masks outline; the number tells the lesions of an image apart, but a mass may
+        have that of a calcification.
     listed : mapping of str to ListedImage
         By the end of an image's path, without suffix, or by what :attr:`Adapter.state_images` finds it by.
     implied : mapping of (patient, Laterality, Exam) to BreastFacts
@@ -140,7 +144,7 @@ class LabelTable:
     excluded_patients: Mapping[str, str] = field(default_factory=dict)
     images: Mapping[str, ImageFacts] = field(default_factory=dict)
     findings: Mapping[str, Sequence[Finding]] = field(default_factory=dict)
-    regions: Mapping[tuple[str, Laterality, View, int], tuple[str, int | None]] = field(default_factory=dict)
+    regions: Mapping[tuple[str, Laterality, View, int], Set[tuple[str, int | None]]] = field(default_factory=dict)
     listed: Mapping[str, ListedImage] = field(default_factory=dict)
     implied: Mapping[tuple[str, Laterality, Exam], BreastFacts] = field(default_factory=dict)
     combine: Literal["same", "first", "worst"] = "same"

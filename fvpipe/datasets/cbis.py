@@ -33,7 +33,8 @@ def default_labels() -> dict[tuple[str, Laterality], BreastFacts]:
 def read_region(data: bytes, pattern: str) -> Region | None:
     """Read the lesion that a mask outlines, as one box around all its parts; without a box for a cut-out of the film.
 
-    The groups of `pattern`, the declaration's `region_pattern`, are patient, side, view and number of the abnormality.
+    The groups of `pattern`, the declaration's `region_pattern`, are category, patient, side, view and number of the
+    abnormality: a mass and a calcification of one film, which stand in different tables, may have the same number.
 
     A mask has two values, and where its edge was resampled, few pixels between them; the rarer value is the lesion's.
 
@@ -53,7 +54,7 @@ def read_region(data: bytes, pattern: str) -> Region | None:
     match = re.search(pattern, text(opened.dataset, "PatientID"))
     if match is None:
         return None
-    patient, laterality, view, number = match.groups()
+    category, patient, laterality, view, number = match.groups()
     image = decode_image(data, pixel_header(opened, Laterality(laterality[0])))
     counts = np.bincount(image.stored.ravel())
     values = np.flatnonzero(counts)
@@ -69,7 +70,7 @@ def read_region(data: bytes, pattern: str) -> Region | None:
         lesion = ~upper if 2 * np.count_nonzero(upper) > upper.size else upper  # some masks are stored inverted
         rows, columns = np.flatnonzero(lesion.any(axis=1)), np.flatnonzero(lesion.any(axis=0))
         box = CropBox(int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1)
-    return Region(patient, Laterality(laterality[0]), View(view), int(number), *image.shape, box)
+    return Region(patient, Laterality(laterality[0]), View(view), int(number), *image.shape, box, category)
 
 
 def copy_sample(out: Path) -> int:

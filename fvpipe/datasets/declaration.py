@@ -117,6 +117,7 @@ class Table(Settings):
 
     file: Texts = ()  # patterns of its path below the input folder; the first that fits a file
     from_path: bool = False  # no file: the groups of the path are the columns of a row
+    sheet: str = ""  # name of the sheet of a workbook; the first where none has it
     every: bool = False  # read every file that fits, instead of the first
     optional: bool = False
     subset_by_name: Values = Field(default_factory=dict)  # part of the file's name -> subset of all its rows

@@ -19,7 +19,7 @@ from fvpipe.datasets.adapter import Adapter, ImageFacts, LabelTable, ListedImage
 from fvpipe.datasets.combine import BreastOfExam, combined, differing_facts, with_follow_up, with_more
 from fvpipe.datasets.declaration import Case, Column, Declaration, Table, check_option
 from fvpipe.datasets.label_rules import RowReader, has_value
-from fvpipe.datasets.listed_images import bi_rads_of, list_image, state_images
+from fvpipe.datasets.listed_images import bi_rads_of, list_image, rows_of_images, state_images
 from fvpipe.datasets.unused_keys import BOXES, IMAGE_FACTS, facts_of_rows
 from fvpipe.datasets.values import EDGES, parse_count, parse_day, parse_view
 from fvpipe.dicom.header import HeaderPolicy
@@ -128,7 +128,7 @@ class _Found:
     implied: dict[BreastOfExam, BreastFacts] = field(default_factory=dict)
     images: dict[str, ImageFacts] = field(default_factory=dict)
     findings: dict[str, list[Finding]] = field(default_factory=dict)
-    regions: dict[tuple[str, Laterality, View, int], tuple[str, int | None]] = field(default_factory=dict)
+    regions: dict[tuple[str, Laterality, View, int], set[tuple[str, int | None]]] = field(default_factory=dict)
     listed: dict[str, ListedImage] = field(default_factory=dict)
     combine: Literal["same", "first", "worst"] = "same"  # of rows about images, and of paths
     unused: list[str] = field(default_factory=list)  # places of what is about no image of these tables
@@ -157,7 +157,7 @@ def read_declared(declaration: Declaration, root: Path, label_file: Path | None,
     for table in tables:
         for file in _files(table, root, label_file if table is first else None):
             read = True
-            opened = open_table(file)
+            opened = open_table(file, sheet=table.sheet)
             try:
                 _read(_reader(declaration, table, opened, rules, options, first=table is first), opened, found)
             except LabelTableError as error:
@@ -340,16 +340,16 @@ def needed_facts(declaration: Declaration, table: Table) -> set[str]:
 def _read(reader: RowReader, opened: OpenTable, found: _Found) -> None:
     """Read the rows of one file."""
     table, file = reader.table, opened.file
-    groups = {table.path, table.instance, *table.path_groups.values()} - {""}
+    groups = [name for name in (table.path, table.instance, *table.path_groups.values()) if name]
     required = list(dict.fromkeys([*groups, *(name for column in reader.columns.values() for name in column.column)]))
     subset = next((value for part, value in table.subset_by_name.items() if part in file.name), "")
     rows, exams = 0, dict[tuple[str, Exam], dict[Laterality, Row]]()
     labelled: dict[str, list[bool]] = {}  # by patient, of each row in turn: whether it has a label
     rules = [rule.when for rule in (*table.cases, *table.contralateral)] + [rule.when for rule in table.exclude]
     used = {name for when in rules for name in when} | ({table.follow_up.date} if table.follow_up else set())
-    for row in opened.rows(required, used):
-        if required and not any(row[name] for name in required):  # a remark below the table
-            continue
+    # Without the remarks below a table.
+    described = (row for row in opened.rows(required, used) if not required or any(row[name] for name in required))
+    for row in rows_of_images(described, groups, found.notes) if table.lists_images else described:
         rows += 1
         if table.lists_images:
             found.combine = table.combine if table.label else found.combine
@@ -374,7 +374,9 @@ def _read(reader: RowReader, opened: OpenTable, found: _Found) -> None:
     if not rows:
         raise LabelTableError(f"{file}: has a heading and no row; expected a row for each breast, or no label table")
     if table.adds and (idle := [name for name in opened.heading if name and name not in {*required, *used}]):
-        shown = ", ".join(name[:40] for name in idle[:10]) + (", ..." if len(idle) > 10 else "")  # an exclusion may be one
+        shown = ", ".join(" ".join(name.split())[:40] for name in idle[:10]) + (
+            ", ..." if len(idle) > 10 else ""
+        )  # an exclusion may be one
         found.notes.append(f"{file.name}: {len(idle)} column(s) are not read, whatever they say of a breast: {shown}")
     if reader.flat:
         lines, errors = zip(*reader.flat, strict=True)
@@ -417,7 +419,7 @@ def _describe_breast(reader: RowReader, row: Row, key: BreastOfExam, found: _Fou
     if "lesion" in reader.columns:
         view, lesion = reader.parsed(row, "view", parse_view, "CC or MLO"), reader.parsed(row, "lesion", whole_number)
         if view and lesion != "":
-            found.regions[patient, side, view, lesion] = reader.cell(row, "category"), facts.bi_rads
+            found.regions.setdefault((patient, side, view, lesion), set()).add((reader.cell(row, "category"), facts.bi_rads))
     if table.follow_up:
         day = parse_day(row.get(table.follow_up.date))
         if not day:

@@ -43,6 +43,35 @@ def bi_rads_of(declaration: Declaration, rules: Labels) -> tuple[tuple[int, ...]
     return benign, malignant
 
 
+def rows_of_images(rows: Iterable[Row], columns: Sequence[str], notes: list[str]) -> Iterator[Row]:
+    """Rows that name an image in one of `columns`; what is below the last of them, as totals are, is left out with a note.
+
+    Raises
+    ------
+    LabelTableError
+        A row between others names none, or no row does.
+    """
+    nameless, named = list[Row](), False
+    for row in rows:
+        if not any(row[column] for column in columns):
+            nameless.append(row)
+        elif nameless:
+            raise _without_image(nameless[0], columns)
+        else:
+            named = True
+            yield row
+    if nameless and not named:
+        raise _without_image(nameless[0], columns)
+    if nameless:
+        lines = ", ".join(str(row.line) for row in nameless[:3]) + (", ..." if len(nameless) > 3 else "")
+        what = "row(s) below the others name no image, and are left out"
+        notes.append(f"{nameless[0].file.name}: {len(nameless)} {what}: line {lines}")
+
+
+def _without_image(row: Row, columns: Sequence[str]) -> LabelTableError:
+    return row.error(columns[0], "the image that the row is about")
+
+
 def list_image(reader: RowReader, row: Row, listed: dict[str, ListedImage], subset: str) -> None:
     """Add the image that a row is about to `listed`.
 

@@ -86,6 +86,7 @@ def _of_table(table: Table) -> dict[str, tuple[bool, str]]:
     return {
         "file": (table.from_path, "the rows are the paths"),
         "optional": (table.from_path, "the rows are the paths"),
+        "sheet": (not table.file, "it names a sheet of 'file'"),
         "every": (not table.file, "it takes every file that fits 'file'"),
         "subset_by_name": (table.from_path or table.adds or not table.label, facts),
         "path": (table.from_path or bool(table.path_groups), "the rows find their images by the groups of a path"),

@@ -110,8 +110,15 @@ def parse_view(text: str) -> View | None:
 
 
 def parse_count(text: str) -> int | None:
-    """Parse a number of pixels."""
-    return int(text) if text.isdecimal() else None
+    """Parse a number of pixels, also as a spreadsheet writes it.
+
+    Examples
+    --------
+    >>> parse_count("3518"), parse_count("3518.0"), parse_count("-1"), parse_count("3518.5")
+    (3518, 3518, None, None)
+    """
+    number = whole_number(text)
+    return number if number is not None and number >= 0 else None
 
 
 def parse_number(text: str) -> float | None:

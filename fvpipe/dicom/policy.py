@@ -37,7 +37,7 @@ class HeaderPolicy:
         The element that identifies a patient; VinDr-Mammo publishes no patient, only the study.
     patient_pattern : str
         Regular expression whose first group is the patient inside that element; empty: the whole value. What groups
-        ``laterality`` and ``view`` find must be those of the header.
+        ``laterality`` and ``view`` find must be those of the header; the side may stand there alone.
     region_pattern : str
         Regular expression of that element in files that are masks or cut-outs of lesions; empty: there are none.
     keep_studies_apart : bool

@@ -6,7 +6,7 @@ import re
 import sys
 import unicodedata
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Literal
@@ -58,7 +58,7 @@ class BreastLabels:
         By SOP Instance UID.
     findings : mapping of str to sequence of Finding
         Readers' boxes by SOP Instance UID.
-    regions : mapping of (str, Laterality, View, int) to (str, int or None)
+    regions : mapping of (str, Laterality, View, int) to set of (str, int or None)
         Category and BI-RADS of the lesions that mask files outline.
     exams : mapping of (str, Laterality, Exam) to BreastFacts
         By patient, side and exam; the exam's identifiers as the records have them.
@@ -91,7 +91,7 @@ class BreastLabels:
     excluded_patients: Mapping[str, str] = field(default_factory=dict)
     images: Mapping[str, ImageFacts] = field(default_factory=dict)
     findings: Mapping[str, Sequence[Finding]] = field(default_factory=dict)
-    regions: Mapping[tuple[str, Laterality, View, int], tuple[str, int | None]] = field(default_factory=dict)
+    regions: Mapping[tuple[str, Laterality, View, int], Set[tuple[str, int | None]]] = field(default_factory=dict)
     exams: Mapping[tuple[str, Laterality, Exam], BreastFacts] = field(default_factory=dict)
     written: Mapping[str, str] = field(default_factory=dict, repr=False)
     of_images: Mapping[str, Sequence[BreastFacts]] = field(default_factory=dict)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import astuple, replace
 from pathlib import Path
 
@@ -73,9 +73,9 @@ def with_mask_findings(
     for path, text in regions.items():
         if not text:  # outlines nothing, or could not be read
             continue
-        patient, letter, name, number, rows, columns, *box = json.loads(text)
+        patient, letter, name, number, rows, columns, kind, *box = json.loads(text)
         side, view = Laterality(letter), View(name)
-        category, bi_rads = labels.regions.get((patient, side, view, number), ("", None))
+        category, bi_rads = _lesion(labels.regions.get((patient, side, view, number), set()), kind)
         films = images[patient, side, view]
         fitting = [record for record in films if (record.rows, record.columns) == (rows, columns)]
         for record in fitting if box else ():
@@ -91,6 +91,13 @@ def with_mask_findings(
         if detail:
             rejections.append(Rejection(path, Reason.REGION_WITHOUT_IMAGE, detail))
     return replace(labels, findings_by_path=findings), rejections
+
+
+def _lesion(said: Set[tuple[str, int | None]], kind: str) -> tuple[str, int | None]:
+    """Category and BI-RADS of the rows whose category begins with `kind`, or is not given; nothing of what they contradict."""
+    of_kind = [each for each in said if not each[0] or each[0].casefold().startswith(kind.casefold())]
+    categories, assessments = {category for category, _ in of_kind}, {bi_rads for _, bi_rads in of_kind}
+    return categories.pop() if len(categories) == 1 else "", assessments.pop() if len(assessments) == 1 else None
 
 
 def read_regions(tasks: Sequence[MaskTask]) -> list[tuple[str, str | Rejection]]:
@@ -109,5 +116,5 @@ def read_regions(tasks: Sequence[MaskTask]) -> list[tuple[str, str | Rejection]]
 
 
 def _to_json(region: Region, policy: HeaderPolicy) -> str:
-    patient, *rest, box = astuple(region)
-    return json.dumps([policy.identifier("patient", patient), *rest, *(box or ())])
+    patient, *rest, box, kind = astuple(region)
+    return json.dumps([policy.identifier("patient", patient), *rest, kind, *(box or ())])

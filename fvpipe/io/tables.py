@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import BinaryIO, TextIO, TypeVar
 
 from fvpipe.errors import LabelTableError
-from fvpipe.io.workbooks import Merged, SheetXml, check_sheets, merged_cells, sheet_rows
+from fvpipe.io.workbooks import Merged, SheetXml, find_sheet, merged_cells, sheet_rows
 from fvpipe.regular_files import open_regular, why_not_usable
 
 ValueT = TypeVar("ValueT")
@@ -232,8 +232,10 @@ def _letters(column: str) -> str:
     return re.sub(r"\W|_", "", column).lower()
 
 
-def open_table(file: Path, required: Sequence[str] = ()) -> OpenTable:
+def open_table(file: Path, required: Sequence[str] = (), sheet: str = "") -> OpenTable:
     """Open a CSV or XLSX table and read its heading; `required` columns are named where there is none.
+
+    Of a workbook it is the sheet of that name; where it has none of that name, the first.
 
     Raises
     ------
@@ -244,11 +246,12 @@ def open_table(file: Path, required: Sequence[str] = ()) -> OpenTable:
     if why := why_not_usable(file):
         raise LabelTableError(f"{file}: {why}; expected a table with {expected}")
     merged: dict[int, Sequence[tuple[int, int, int]]] = {}
-    lines = _read_xlsx(file, merged) if file.suffix.lower() == ".xlsx" else _read_csv(file)
+    lines = _read_xlsx(file, sheet, merged) if file.suffix.lower() == ".xlsx" else _read_csv(file)
     filled = ((number, cells) for number, cells in lines if any(cells))
     first, heading = next(filled, (0, list[str]()))
     if not heading:
         raise LabelTableError(f"{file}: is empty; expected a heading with {expected}")
+    heading += [""] * (max((right for *_, right in merged.get(first, ())), default=0) - len(heading))
     if len(heading) > MAX_COLUMNS:
         raise LabelTableError(f"{file}, line {first}: has {len(heading)} columns; expected at most {MAX_COLUMNS}")
     return OpenTable(file, first, heading, filled, merged)
@@ -328,16 +331,15 @@ def _undecodable(file: Path, encoding: str) -> str:
     return f"{file}: changed while it was read"
 
 
-def _read_xlsx(file: Path, merged: dict[int, Sequence[tuple[int, int, int]]]) -> Iterator[tuple[int, list[str]]]:
-    """Read the first sheet; `merged` takes its merged cells before the first row comes."""
+def _read_xlsx(file: Path, name: str, merged: dict[int, Sequence[tuple[int, int, int]]]) -> Iterator[tuple[int, list[str]]]:
+    """Read the sheet of that name, else the first; `merged` takes its merged cells before the first row comes."""
     import openpyxl
 
     cells = 0
     try:
         empty_formulas = _check_parts(file)
         book = openpyxl.load_workbook(file, read_only=True, data_only=True)
-        check_sheets(file, book)
-        sheet = book.worksheets[0]
+        sheet = find_sheet(file, book, name)
         if line := empty_formulas.get(sheet._worksheet_path):  # no program has calculated it: its cell would be empty
             detail = "a formula has no value; open the table in a spreadsheet program and save it, or write values"
             raise LabelTableError(f"{file}, line {line}: {detail}")

@@ -76,26 +76,29 @@ class SheetXml:
                 self._elements[True] = 0
 
 
-def check_sheets(file: Path, book: Any) -> None:
-    """Check that no further sheet has the columns of the first, since its rows would be left out.
+def find_sheet(file: Path, book: Any, name: str) -> Any:
+    """Find the sheet of that name, else the first, where no further one has its columns: its rows would be left out.
 
     Raises
     ------
     LabelTableError
         One has, and a row.
     """
+    if named := next((sheet for sheet in book.worksheets if sheet.title == name), None):
+        return named
 
     def filled(sheet: Any) -> list[set[str]]:
         rows = ({str(value).strip() for value in row if value is not None} - {""} for row in sheet_rows(sheet))
         return [row for row in islice(rows, HEADING_ROWS) if row][:2]
 
     if len(book.worksheets) == 1:
-        return
+        return book.worksheets[0]
     first, *others = map(filled, book.worksheets)
     for number, rows in enumerate(others, 2):
         if first and len(rows) > 1 and first[0] <= rows[0]:
             detail = f"sheets 1 and {number} have the same columns; expected one table: join them, or save the right one as CSV"
             raise LabelTableError(f"{file}: {detail}")
+    return book.worksheets[0]
 
 
 Merged = Mapping[int, Sequence[tuple[int, int, int]]]

@@ -6,6 +6,7 @@ import math
 import os
 import re
 import struct
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -20,6 +21,7 @@ from fvpipe.dicom.rules.pixels import MAX_SIDE, check_size
 from fvpipe.reasons import Reason
 
 TEXT_HEADER_BYTES = 1 << 16  # of a PGM or NRRD file, within which its header must end
+TEXT_BYTES = 1 << 20  # of a text of a PNG file, unpacked, in which the orientation must stand
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,10 +157,26 @@ def png_chunks(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
             raise RejectedFile(Reason.MULTI_FRAME, "an animated PNG file; expected 1 image")
         if name == b"eXIf":
             _check_exif(file.read(length))
-        if name == b"iTXt" and (content := file.read(length)).startswith(b"XML:com.adobe.xmp\0"):
-            _check_xmp(content)
+        if name in (b"tEXt", b"zTXt", b"iTXt"):
+            _check_png_text(name, file.read(length))
         at = file.seek(at + 12 + length)
     raise RejectedFile(Reason.PIXELS_TRUNCATED, "the PNG file ends before its end chunk")
+
+
+def _check_png_text(name: bytes, content: bytes) -> None:
+    """Check the same tag in XMP, and in EXIF data as hexadecimal digits, which programs wrote before there was ``eXIf``."""
+    keyword, _, text = content.partition(b"\0")
+    if name == b"iTXt":  # compressed or not, how, language, keyword in that language
+        name, text = b"zTXt" if text[:1] == b"\1" else name, text[2:].split(b"\0", 2)[-1]
+        text = b"\0" + text if name == b"zTXt" else text
+    if keyword not in (b"XML:com.adobe.xmp", b"Raw profile type exif", b"Raw profile type APP1"):
+        return
+    if name == b"zTXt":
+        text = zlib.decompressobj().decompress(text[1:], TEXT_BYTES)
+    if keyword.startswith(b"XML"):
+        _check_xmp(text)
+    else:
+        _check_exif(bytes.fromhex(b"".join(text.split(b"\n")[3:]).decode("ascii")))  # after a line, the name and the length
 
 
 def _png(file: BinaryIO) -> RasterHeader:
@@ -235,10 +253,14 @@ def _tiff(file: BinaryIO) -> RasterHeader:
     if one(339, 1) not in (1, 2):
         raise RejectedFile(Reason.BITS_UNSUPPORTED, "values that are no integers; expected integers of 8 to 16 bits")
     across, down = (one(322), one(323)) if 322 in directory else (columns, min(one(278, rows), rows))
-    if one(266, 1) != 1 or one(284, 1) != 1 or not 0 < across <= MAX_SIDE or not 0 < down <= MAX_SIDE:
+    if one(266, 1) != 1 or (samples > 1 and one(284, 1) != 1) or not 0 < across <= MAX_SIDE or not 0 < down <= MAX_SIDE:
         raise _broken("tiff", "bits or channels in another order, or tiles larger than any image")
     _check_upright(one(274, 1))
-    if directory.next:
+    if one(254, 0) & 0b101:
+        raise RejectedFile(
+            Reason.MULTI_FRAME, "the first page of the TIFF file is a thumbnail or a mask; expected the image alone"
+        )
+    if directory.next or re.match(r"ImageJ=.*?\bimages=(?!1\b)", str(directory.get(270, "")), re.DOTALL):
         raise RejectedFile(Reason.MULTI_FRAME, "a TIFF file of several pages; expected 1 image")
     parts = list(zip(tag(273) or tag(324), tag(279) or tag(325), strict=True))
     size, needed = file.seek(0, os.SEEK_END), 1 if one(259, 1) != 1 else rows * (columns * samples * bits // 8)

@@ -12,8 +12,8 @@ from fvpipe.dicom.rules.image_kind import image_kind
 from fvpipe.dicom.rules.pixels import pixel_layout
 from fvpipe.dicom.rules.views import (
     IMPLANT_DISPLACED,
-    NOT_STATED,
     laterality,
+    not_stated,
     patient_orientation,
     side_and_view,
     side_of_header,
@@ -45,7 +45,7 @@ def identity(context: RuleContext) -> tuple[str, str]:
 
 
 def _missing(context: RuleContext, fact: str, keyword: str) -> RejectedFile:
-    detail = f"{keyword} is absent or empty" if context.is_from_header(fact) else NOT_STATED.format(f"the {fact}")
+    detail = f"{keyword} is absent or empty" if context.is_from_header(fact) else not_stated(context, fact, f"the {fact}")
     if fact == "exam" and not context.is_from_header(fact):
         detail += ". Where a patient has one exam, the column of the patient can name it, too"
     return RejectedFile(Reason.IDENTIFIER_MISSING, detail)

@@ -44,7 +44,7 @@ SPOT_OR_MAGNIFIED += (
 )
 NOT_STATED = (
     "neither label table nor path gives {} of this image (no row lists it, no column is named for it, or the pattern `path` "
-    "does not fit it), and the adapter does not take it from the header, which only DICOM files have"
+    "does not fit it), and {}, which only DICOM files have"
 )
 NOR_STATED = "; nor does label table or path give one (no row lists it, no column is named for it, or its cell is empty)"
 OTHER_VIEWS = r"\b(ROLLED|TANGENTIAL|CLEAVAGE|AXILLARY TAIL|XCC[LM]?)\b|\b[LR]?(CC|MLO)(R[LMIS]| ?TAN| RL)\b"
@@ -58,12 +58,20 @@ DISPLACED = r"\bIMP(L|LANTS?)? (DISP|DISPL\w*|PUSHED BACK)\b|\bDISPLACED IMPLANT
 DISPLACED += r"|\b[LR]?(CC|MLO) ?ID\b(?! ?\d)"  # with a number it is an identifier
 
 
+def not_stated(context: RuleContext, fact: str, what: str) -> str:
+    """Say that nothing gives a fact of an image whose header is not asked, or that has none as DICOM has it."""
+    if fact in context.policy.from_header:  # a copy, whose row may be found by an element of that header
+        found = NOT_STATED.format(what, "the adapter takes it from the header")
+        return f"{found}: a copy in another format needs a declaration that takes it from a table or the path"
+    return NOT_STATED.format(what, "the adapter does not take it from the header")
+
+
 def view(context: RuleContext) -> View:
     """Check for CC or MLO: by the header, by the label table or path, or by both, which must agree."""
     stated = context.stated.view
     if not context.is_from_header("view"):
         if stated is None:
-            raise RejectedFile(Reason.VIEW_MISSING, NOT_STATED.format("a view"))
+            raise RejectedFile(Reason.VIEW_MISSING, not_stated(context, "view", "a view"))
         return stated
     try:
         found = view_of_header(context)
@@ -205,7 +213,7 @@ def laterality(context: RuleContext) -> Laterality:
     stated = context.stated.laterality
     if not context.is_from_header("laterality"):
         if stated is None:
-            raise RejectedFile(Reason.LATERALITY_MISSING, NOT_STATED.format("a side"))
+            raise RejectedFile(Reason.LATERALITY_MISSING, not_stated(context, "laterality", "a side"))
         return stated
     found = side_of_header(context)
     if found is None:
@@ -227,6 +235,8 @@ def side_of_header(context: RuleContext) -> Laterality | None:
             sorted({text(anatomy, "FrameLaterality").upper() for anatomy in anatomies})
         )
     given = {keyword: side for keyword, side in given.items() if side}
+    if named := in_patient_id(context, "laterality"):  # alone in some films of CBIS-DDSM
+        given[context.policy.patient_keyword] = named[0]
     if not given:
         return None
     if not set(given.values()) <= {"L", "R"}:
@@ -246,8 +256,6 @@ def side_of_header(context: RuleContext) -> Laterality | None:
         given["ImageType"] = types.pop()[0]
     if processed := side_and_view(text(context.dataset, "AcquisitionDeviceProcessingDescription")):
         given["AcquisitionDeviceProcessingDescription"] = processed[0]
-    if named := in_patient_id(context, "laterality"):
-        given[context.policy.patient_keyword] = named[0]
     if len(set(given.values())) > 1:
         raise RejectedFile(Reason.LATERALITY_CONFLICT, ", ".join(f"{keyword} {side}" for keyword, side in given.items()))
     return Laterality(next(iter(given.values())))
