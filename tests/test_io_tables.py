@@ -106,8 +106,28 @@ def test_a_second_table_in_a_workbook_is_not_left_out_in_silence(tmp_path: Path)
     first, heading = [["a", "b"], [1, 2]], ["b", "a", "note"]
     for others in ([[["remark"], ["a"]]], [[heading]], [[]], [[], [["a", "c"], [1, 2]]]):
         assert len(read_table(workbook(tmp_path / "t.xlsx", first, *others), ["a"])) == 1
-    with pytest.raises(LabelTableError, match=r"t\.xlsx: sheets 1 and 3 have the same columns; expected one table"):
-        read_table(workbook(tmp_path / "t.xlsx", first, [["remark"]], [[], heading, [1, 2, 3]]), ["a"])
+    for names in (heading, ["B ", "note", "A"]):
+        with pytest.raises(
+            LabelTableError, match=r"t\.xlsx: sheet 3 has the same columns as the one that is read; expected one"
+        ):
+            read_table(workbook(tmp_path / "t.xlsx", first, [["remark"]], [[], names, [1, 2, 3]]), ["a"])
+    file = workbook(tmp_path / "t.xlsx", [*first, [3, 4]], [["label", "patient_id", "laterality"], [1, "P", "L"]])
+    with pytest.raises(LabelTableError, match="found none of those expected among 2; sheet 2 has them: make it the first"):
+        get_adapter("table").read_labels(tmp_path, file, Labels())
+    # A column more in the first does not make the second another table.
+    rows = [["patient_id", "laterality", "label", "density"], ["P", "R", 0, "A"]]
+    file = workbook(tmp_path / "t.xlsx", rows, [["Label", "patient_id", "laterality"], [1, "P", "L"]])
+    with pytest.raises(LabelTableError, match="sheet 2 has the same columns"):
+        get_adapter("table").read_labels(tmp_path, file, Labels(columns={"density": "density"}))
+
+
+def test_a_hidden_sheet_is_not_the_table(tmp_path: Path) -> None:
+    """Its old labels were read, and those that the user sees were not."""
+    file = workbook(tmp_path / "t.xlsx", [["a", "b"], [1, 0]], [["a", "c"], [2, 1]])
+    book = openpyxl.load_workbook(file)
+    book.worksheets[0].sheet_state, book.active = "hidden", 1
+    book.save(file)
+    assert [row["a"] for row in read_table(file, ["a"])] == ["2"]
 
 
 def test_a_formula_without_a_value_is_no_empty_cell(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
-from fvpipe.config.facts import EXAM_NAMES, IDENTITY
+from fvpipe.config.facts import EXAM_NAMES, IDENTITY, KEYWORDS
 from fvpipe.config.loading import nearest
 from fvpipe.config.project import Labels
 from fvpipe.datasets.adapter import Adapter, ImageFacts, LabelTable, ListedImage
@@ -274,7 +274,7 @@ def _reader(
             columns[fact] = column.model_copy(update={"column": there})
         elif fact in renamed or column.needed or fact in needed:
             columns[fact] = column.model_copy(update={"column": column.column[:1]})  # missing: iterate_table says so
-        elif (name := opened.spelled_otherwise(column.column)) and fact in known and name not in taken:
+        elif (name := opened.spelled_otherwise(column.column, KEYWORDS.get(fact, ""))) and fact in known and name not in taken:
             # Without `Study_Date`, the row of another exam would label the one that is imaged.
             where, todo = f"{opened.file}, line {opened.line}", "rename it, or name it: `columns` of params.yaml, or --column"
             raise LabelTableError(f"{where}: column {name!r} is not read; expected {column.column[0]!r} for {fact}: {todo}")
@@ -343,7 +343,9 @@ def _read(reader: RowReader, opened: OpenTable, found: _Found) -> None:
     labelled: dict[str, list[bool]] = {}  # by patient, of each row in turn: whether it has a label
     rules = [rule.when for rule in (*table.cases, *table.contralateral)] + [rule.when for rule in table.exclude]
     used = {name for when in rules for name in when} | ({table.follow_up.date} if table.follow_up else set())
-    for row in opened.rows(required, used):
+    of_breast = ("patient", "laterality", "label" if table.label == "label" else "bi_rads" if table.label == "bi_rads" else "")
+    needed = {name for fact in of_breast if fact in reader.columns for name in reader.columns[fact].column} | groups | used
+    for row in opened.rows(required, used, needed):
         if required and not any(row[name] for name in required):  # a remark below the table
             continue
         rows += 1
