@@ -195,6 +195,24 @@ def test_words_for_a_missing_value_are_none(missing: str, folder: Path, tmp_path
         )
 
 
+@pytest.mark.parametrize("missing", ["None", "-", "?", "unknown", "#REF!"])
+def test_what_names_no_patient_is_none(missing: str, folder: Path, tmp_path: Path) -> None:
+    """Views of two women were paired, as those of a patient `-`; of another fact, such a word is a value."""
+    rows = [f"{path},{missing},{side},{view},1" for (_, side, view), path in zip(PLACES, PATHS, strict=True)]
+    own = Path(shutil.copytree(folder, tmp_path / "dicom"))
+    (own / "t.csv").write_text("\n".join(["file,pid,side,view,stage", *rows]).replace(",1", f",{missing}"))
+    (tmp_path / "own.yaml").write_text(TABLE.replace("then: benign", "then: unlabelled").replace("diagnosis", "stage"))
+    assert set(reasons(index_folder(own, str(tmp_path / "own.yaml"))).values()) == {"identifier_missing"}
+    (own / "t.csv").write_text((own / "t.csv").read_text().replace(f",{missing},L", ",P1,L").replace(f",{missing},R", ",P2,R"))
+    stages = {facts.targets for facts in (breast.facts for breast in index_folder(own, str(tmp_path / "own.yaml")).breasts)}
+    assert stages == {(("stage", missing),)}
+    paths = "name: own\nlicense: ours\npath: '(?P<patient>[^/]+)/'\nidentity: {patient: [path]}\n"
+    (tmp_path / "own.yaml").write_text(paths)
+    (own / "P1").rename(own / missing)
+    left = reasons(index_folder(own, str(tmp_path / "own.yaml")))
+    assert left == {f"{missing}/{name.name}": "identifier_missing" for name in (own / missing).iterdir()}
+
+
 def test_a_declared_word_is_a_value(folder: Path, tmp_path: Path) -> None:
     own = Path(shutil.copytree(folder, tmp_path / "dicom"))
     (tmp_path / "own.yaml").write_text(

@@ -18,6 +18,7 @@ from fvpipe.datasets.values import (
     MISSING,
     SIDES,
     folded,
+    names_something,
     parse_age,
     parse_bi_rads,
     parse_boxes,
@@ -96,8 +97,11 @@ class RowReader:
         column, expected = self.columns.get(fact), EXPECTED[fact][1] if expected is None else expected
         if column is None:
             return ""
-        # The word of a label is never guessed.
-        is_filled = bool if fact == "label" else partial(has_value, words=column.values)
+        is_filled = partial(has_value, words=column.values)
+        if fact == "label":
+            is_filled = bool  # its word is never guessed
+        elif fact in ("patient", "exam") and self.table.lists_images and not column.values:
+            is_filled = names_something
         name = next((name for name in column.column if is_filled(row.get(name))), column.column[0])
         if not is_filled(row[name]):
             if column.needed:

@@ -24,6 +24,8 @@ KINDS = ("full_field", "synthetic", "low_energy", "recombined", "other")
 EDGES = ("top", "bottom", "left", "right")
 MISSING = frozenset({"nan", "na", "n/a", "#n/a", "<na>", "nat", "null"})
 """What programs write into cells without a value, in lower case."""
+NOT_KNOWN = frozenset({"none", "nil", "unknown", "missing", "n.a.", "#ref!", "#value!", "#name?", "#div/0!", "#num!", "#null!"})
+"""What else stands where a patient or an exam has no name, in lower case. Of another fact it may be a value."""
 _YES_NO = {"1": True, "yes": True, "true": True, "0": False, "no": False, "false": False}
 
 
@@ -42,6 +44,17 @@ def whole_text(cell: str) -> str:
 def folded(cell: str) -> str:
     """A cell, or an identifier, without what spreadsheets and hands change: the ``.0`` of whole numbers, and case."""
     return whole_text(cell).casefold()
+
+
+def names_something(cell: str) -> bool:
+    """Whether a cell names a patient or an exam: images of several without a name would be those of one.
+
+    Examples
+    --------
+    >>> names_something("P-1"), names_something("-"), names_something("Unknown"), names_something("?")
+    (True, False, False, False)
+    """
+    return cell.casefold() not in MISSING | NOT_KNOWN and any(character.isalnum() for character in cell)
 
 
 def parse_bi_rads(text: str) -> int | None:
