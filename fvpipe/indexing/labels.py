@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from fvpipe.datasets.adapter import ImageFacts, LabelTable
+from fvpipe.datasets.adapter import ImageFacts, LabelTable, check_values
 from fvpipe.datasets.combine import combined, differing_facts
 from fvpipe.datasets.source import Source
 from fvpipe.dicom.policy import HeaderPolicy
+from fvpipe.errors import ParameterError
 from fvpipe.indexing.statements import Statements, collect_statements
 from fvpipe.io.tables import CUT_NUMBER
 from fvpipe.reasons import Reason, Rejection
@@ -351,9 +352,16 @@ def read_labels(source: Source, paths: Sequence[str]) -> tuple[BreastLabels, Sta
     ------
     LabelTableError
         A table is missing or breaks its form, or a row fits two files.
+    ParameterError
+        An adapter that is no declaration gives a value that is none.
     """
     table = source.adapter.read_labels(source.root, source.label_file, source.labels)
     statements = collect_statements(source, table, paths)
+    if source.adapter.declaration is None:  # of a declaration, every cell was parsed
+        try:
+            check_values(table, (facts for of_image in statements.facts.values() for facts in of_image))
+        except ParameterError as error:
+            raise ParameterError(f"adapter {source.adapter.name!r}: {error}") from None
     return _make_labels(source, table, statements), statements
 
 
