@@ -12,6 +12,7 @@ import pytest
 
 from fvpipe.config.project import Labels
 from fvpipe.datasets.listed_images import path_key
+from fvpipe.datasets.registry import get_adapter
 from fvpipe.errors import InputError, LabelTableError
 from fvpipe.indexing.index import Index
 from fvpipe.indexing.rejections import require_breasts
@@ -211,6 +212,25 @@ def test_what_names_no_patient_is_none(missing: str, folder: Path, tmp_path: Pat
     (own / "P1").rename(own / missing)
     left = reasons(index_folder(own, str(tmp_path / "own.yaml")))
     assert left == {f"{missing}/{name.name}": "identifier_missing" for name in (own / missing).iterdir()}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "cell"),
+    [
+        ("carcinoma [C50]", "Carcinoma [C50]"),
+        ("invasive carcinoma", '"invasive\ncarcinoma"'),
+        ("invasive carcinoma", "invasive\xa0 carcinoma"),
+        ("b\xf6sartig", "bo\u0308sartig"),
+    ],
+)
+def test_a_word_of_a_case_fits_its_cell(wanted: str, cell: str, tmp_path: Path) -> None:
+    """Where it did not, the last case took the row: benign."""
+    declared = TABLE.replace("[C50]", f'["{wanted}"]').replace("    path: file\n", "").replace("    combine: first\n", "")
+    declared = declared.replace("view: [table]", "view: [header]").replace("view: view, ", "")
+    (tmp_path / "own.yaml").write_text(declared, encoding="utf-8")
+    (tmp_path / "t.csv").write_text(f"pid,side,diagnosis\nP1,L,{cell}\nP1,R,cyst\n", encoding="utf-8")
+    rows = get_adapter(str(tmp_path / "own.yaml")).read_labels(tmp_path, None, Labels()).rows
+    assert [facts.label for facts in rows.values()] == [1, 0]
 
 
 def test_a_declared_word_is_a_value(folder: Path, tmp_path: Path) -> None:

@@ -249,8 +249,8 @@ class RowReader:
 
     def _fits(self, row: Row, column: str, wanted: Sequence[str], side: Laterality | None) -> bool:
         cell = row[column] if has_value(row[column], wanted) else ""
-        text = folded(cell)
-        if any(fnmatchcase(text, folded(each)) if text else not each for each in wanted if each != "$side"):
+        text, words = folded(cell), [folded(each) for each in wanted if each != "$side"]
+        if text in words or any(text and fnmatchcase(text, word) for word in words):  # the cell may have brackets itself
             return True
         if "$side" not in wanted or not cell:
             return False

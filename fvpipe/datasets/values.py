@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import math
 import re
+import unicodedata
 from collections.abc import Callable, Mapping
 from datetime import date
 from functools import lru_cache
@@ -42,8 +43,14 @@ def whole_text(cell: str) -> str:
 
 @lru_cache(maxsize=4096)  # the cells that rules compare are a few words, in half a million rows
 def folded(cell: str) -> str:
-    """A cell, or an identifier, without what spreadsheets and hands change: the ``.0`` of whole numbers, and case."""
-    return whole_text(cell).casefold()
+    r"""A cell, or an identifier, without what spreadsheets and hands change: the ``.0`` of whole numbers, case and spaces.
+
+    Examples
+    --------
+    >>> folded("1.0"), folded("Invasive\ncarcinoma"), folded("BI-RADS\xa04"), folded("bo\u0308s") == "b\xf6s"
+    ('1', 'invasive carcinoma', 'bi-rads 4', True)
+    """
+    return whole_text(" ".join(unicodedata.normalize("NFC", cell).split())).casefold()
 
 
 def names_something(cell: str) -> bool:
