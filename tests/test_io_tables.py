@@ -61,10 +61,11 @@ def xlsx(file: Path, rows: list[Any]) -> Path:
         PLAIN.encode("utf-16"),
         codecs.BOM_UTF16_BE + PLAIN.encode("utf-16-be"),
         '"a" , "b",  "c"\n1, two words , "x,y"\n2,,é\n'.encode(),
+        'a;c;b;"one, two, three, four"\n1;x,y;two words;\n2;é;;\n'.encode(),
     ],
     ids=[
         "plain", "BOM", "CRLF", "CR", "no end of line", ";", "BOM ; CRLF", "tab", "space", "empty column", "short row",
-        "UTF-16 LE", "UTF-16 BE", "quoted heading",
+        "UTF-16 LE", "UTF-16 BE", "quoted heading", "commas in a heading",
     ],
 )  # fmt: skip
 def test_a_csv_table_in_many_forms(tmp_path: Path, data: bytes) -> None:
@@ -318,7 +319,7 @@ def test_vindr(tmp_path: Path) -> None:
         ("s1", R): BreastFacts(-1, 1, "C", subset="training", excluded=excluded),
         ("s2", R): BreastFacts(0, 3, "A", subset="test"),
     }
-    assert found.images["i4"] == ImageFacts(5, R, View.MLO, 3580, 2700)
+    assert found.images["i4"] == ImageFacts(5, R, View.MLO, 3580, 2700, "s2")
     assert len(found.images) == 4
     assert not found.excluded_patients
     other = labels("vindr", tmp_path, VINDR + VINDR_ROWS, Labels(bi_rads_benign=(1, 2), bi_rads_malignant=(3, 4, 5)))

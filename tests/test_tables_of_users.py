@@ -11,16 +11,20 @@ import openpyxl
 import pytest
 
 from fvpipe.config.project import Labels
+from fvpipe.datasets.adapter import ImageFacts
 from fvpipe.datasets.listed_images import path_key
 from fvpipe.datasets.registry import get_adapter
 from fvpipe.errors import InputError, LabelTableError
 from fvpipe.indexing.index import Index
+from fvpipe.indexing.labels import BreastLabels
+from fvpipe.indexing.pairing import contradictions
 from fvpipe.indexing.rejections import require_breasts
 from fvpipe.io.tables import read_table
 from fvpipe.reasons import Reason
 from fvpipe.testing import index_folder, make_tree, write_image
-from fvpipe.types import Laterality, View
+from fvpipe.types import Exam, Laterality, View
 from tests.support.declared import labels, reasons
+from tests.test_pairing import image as record
 
 PLACES = [(patient, side, view) for patient in ("P1", "P2") for side in Laterality for view in View]
 PATHS = [f"{patient}/{side}_{view}.dcm" for patient, side, view in PLACES]
@@ -472,6 +476,25 @@ def test_remarks_beside_the_table_may_be_merged(folder: Path, tmp_path: Path) ->
 def test_pipes_in_a_heading_with_commas_are_text(folder: Path, tmp_path: Path) -> None:
     table = cancers().replace("file,label", "file,label,note (a|b|c|d)")
     assert labels(read(folder, tmp_path / "t.csv", table, path="file")) == CANCERS
+
+
+def test_a_row_of_an_image_of_another_patient_is_named(folder: Path, tmp_path: Path) -> None:
+    """Its label went to the patient that it names, and the header of the image was compared in side and view alone."""
+    heading, columns = "patient_id,laterality,view,label,sop\n", {"instance": "sop", "view": "view"}
+    table = heading + "P1,L,CC,1,2.25.1\nP1,L,MLO,1,2.25.6\n"  # the second is P2's
+    found = read(folder, tmp_path / "t.csv", table, **columns)
+    assert reasons(found) == {PATHS[5]: "identifier_conflict", found.rejections[-1].what: "mlo_missing"}
+    assert "line 3) describes another patient or exam than the header" in found.rejections[0].detail
+    assert read(folder, tmp_path / "t.csv", table.replace("2.25.6", "2.25.2"), **columns).rejections == []
+    with pytest.raises(LabelTableError, match="lines 2 and 3: list one image"):
+        read(folder, tmp_path / "t.csv", heading + "P1,L,CC,1,2.25.1\nP2,L,CC,0,2.25.1\n", **columns)
+
+
+@pytest.mark.parametrize(("exam", "left"), [("A1", 0), ("A2", 1), ("A9", 0)])
+def test_a_row_of_an_image_of_another_exam_is_named(exam: str, left: int) -> None:
+    records = [record(n, patient_id="P1", study=n, accession=f"A{n}", sop_instance_uid=f"2.25.{n}") for n in ("1", "2")]
+    rows = BreastLabels(images={"2.25.1": ImageFacts(2, patient="P1", exam=Exam(accession=exam))})  # A9 is not imaged
+    assert [each.what for each in contradictions(records, rows)] == ["1"][:left]
 
 
 def test_boxes_of_images_that_are_not_there_are_counted(tmp_path: Path) -> None:

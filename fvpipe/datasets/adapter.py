@@ -27,6 +27,10 @@ class ImageFacts:
         Line number in the table, for messages.
     laterality, view, rows, columns
         Values of the row; None if the table has no such column.
+    patient : str
+        Whom the row describes; empty if it does not say.
+    exam : Exam
+        The exam that it describes.
     """
 
     line: int
@@ -34,6 +38,8 @@ class ImageFacts:
     view: View | None = None
     rows: int | None = None
     columns: int | None = None
+    patient: str = ""
+    exam: Exam = field(default_factory=Exam)
 
 
 @dataclass(frozen=True, slots=True)

@@ -437,7 +437,8 @@ def _describe_image(reader: RowReader, row: Row, found: _Found) -> None:
         return
     sides, view = reader.sides(row), reader.parsed(row, "view", parse_view, "CC or MLO")
     rows, columns = (reader.parsed(row, fact, parse_count) for fact in ("rows", "columns"))
-    shown = ImageFacts(row.line, sides[0] if sides else None, view or None, rows or None, columns or None)
+    whose = reader.cell(row, "patient"), reader.exam(row)
+    shown = ImageFacts(row.line, sides[0] if sides else None, view or None, rows or None, columns or None, *whose)
     before = found.images.setdefault(image, shown)
     if before != replace(shown, line=before.line):
         where = f"{row.file}, lines {before.line} and {row.line}"

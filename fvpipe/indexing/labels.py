@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -172,6 +172,24 @@ class BreastLabels:
             not _fits(exam, image.study or exam.study, image.accession or exam.accession, image.study_date or exam.date)
             for exam in self.exams_of_images.get(image.path, ())
         )
+
+    def names_another_breast(self, image: ImageRecord, imaged: Collection[tuple[str, str, str, str]]) -> bool:
+        """Whether the row with an image's SOP Instance UID describes another patient or exam that is imaged.
+
+        Parameters
+        ----------
+        image : ImageRecord
+            The image.
+        imaged : collection of (str, str, str, str)
+            Patient, study, accession number and date of all images.
+        """
+        facts = self.images.get(image.sop_instance_uid) or ImageFacts(0)
+
+        def is_of(patient: str, study: str, accession: str, date: str) -> bool:
+            return facts.patient == patient and _fits(facts.exam, study, accession, date)
+
+        here = is_of(image.patient_id, image.study, image.accession, image.study_date)
+        return bool(facts.patient) and not here and any(is_of(*each) for each in imaged)
 
     def findings_of(self, image: ImageRecord) -> tuple[Finding, ...]:
         """Boxes of one image."""
@@ -378,7 +396,12 @@ def _make_labels(source: Source, table: LabelTable, statements: Statements) -> B
         rows={(identify("patient", patient), side): facts for (patient, side), facts in table.rows.items()},
         default=BreastFacts(0, pathology="normal") if source.labels.unlabelled == "normal" else BreastFacts(),
         excluded_patients={identify("patient", patient): why for patient, why in table.excluded_patients.items()},
-        images={identify("instance", instance): facts for instance, facts in table.images.items()},
+        images={
+            identify("instance", instance): replace(
+                facts, patient=identify("patient", facts.patient) if facts.patient else "", exam=policy.exam(facts.exam)
+            )
+            for instance, facts in table.images.items()
+        },
         findings={identify("instance", instance): found for instance, found in table.findings.items()},
         regions={(identify("patient", p), side, view, n): what for (p, side, view, n), what in table.regions.items()},
         exams=by_exam(table.exams),

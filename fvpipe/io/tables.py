@@ -271,7 +271,7 @@ def _read_csv(file: Path) -> Iterator[tuple[int, list[str]]]:
             if "\0" in heading:
                 raise LabelTableError(f"{file}: is no text; save the table as UTF-8 (in a spreadsheet: CSV UTF-8)")
             before = 1 if named else 0
-            delimiter = named[1] if named else max(",;\t", key=heading.count)
+            delimiter = named[1] if named else max(",;\t", key=re.sub('"[^"]*"', "", heading).count)
             if not (named or delimiter in heading):
                 delimiter = "|"
             lines: list[str] = []
