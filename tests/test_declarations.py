@@ -119,6 +119,11 @@ HEAD = "license: ours\n"
         ),
         (
             OWN,
+            {'when: {dx: "[?]"}': "when: {dx: c50*, side: $side, x: y}"},
+            "'tables.0.label.1' does nothing: label.0 takes every row that it fits",
+        ),
+        (
+            OWN,
             {"columns:": "columns:\n      label: dx"},
             "'tables.0.columns.label' does nothing: this table can give accession",
         ),
