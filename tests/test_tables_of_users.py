@@ -497,6 +497,26 @@ def test_a_row_of_an_image_of_another_exam_is_named(exam: str, left: int) -> Non
     assert [each.what for each in contradictions(records, rows)] == ["1"][:left]
 
 
+def test_rows_of_one_image_may_each_have_a_box(folder: Path, tmp_path: Path) -> None:
+    columns = {"path": "file", "category": "kind", "top": "y1", "bottom": "y2", "left": "x1", "right": "x2"}
+    heading, row = "file,label,kind,x1,y1,x2,y2\n", f"{PATHS[0]},1,mass,10,20,30,40\n"
+    other = row.replace("mass,10", "calcification,15")
+    found = read(folder, tmp_path / "t.csv", f"{heading}{row}{other}{row}{PATHS[1]},1,,,,,\n", **columns)
+    (breast,) = (breast for breast in found.breasts if any(breast.findings))
+    assert [(box.category, box.left) for box in breast.findings[0]] == [("mass", 10.0), ("calcification", 15.0)]
+    for wrong in (other.replace(",1,", ",0,"), f"{PATHS[0]},1,,,,,\n"):
+        with pytest.raises(LabelTableError, match="line 2 and line 3: list one image and differ"):
+            read(folder, tmp_path / "t.csv", heading + row + wrong, **columns)
+
+
+def test_a_table_that_contradicts_all_headers_says_so(folder: Path, tmp_path: Path) -> None:
+    table = f"file,label,laterality\n{PATHS[0]},1,R\n{PATHS[1]},1,R\n"
+    with pytest.raises(
+        LabelTableError, match=r"the images that it describes are rejected.* most often laterality_conflict .2 times"
+    ):
+        require_breasts(read(folder, tmp_path / "t.csv", table, path="file"))
+
+
 def test_boxes_of_images_that_are_not_there_are_counted(tmp_path: Path) -> None:
     """In VinDr-Mammo's second table: in one line for all, and only rows with a box."""
     make_tree("vindr", tmp_path)

@@ -61,7 +61,12 @@ def list_image(reader: RowReader, row: Row, listed: dict[str, ListedImage], subs
         key = "/".join(key.split("/")[-table.path_parts :])
     image = _image(reader, row, row.place, subset)
     before = listed.setdefault(key, image)
-    if before != replace(image, place=before.place):
+    if before == replace(image, place=before.place):
+        return
+    if before.findings and image.findings and before == replace(image, place=before.place, findings=before.findings):
+        more = [box for box in image.findings if box not in before.findings]  # a row for each box
+        listed[key] = replace(before, findings=(*before.findings, *more))
+    else:
         raise LabelTableError(f"{before.place} and line {row.line}: list one image and differ; expected one row")
 
 
