@@ -351,7 +351,7 @@ def test_no_other_exam_of_a_described_breast_is_normal(tmp_path: Path) -> None:
     exams = {"A": "20110105", "B": "20130105"}
     for number, (exam, day) in enumerate(exams.items()):
         for view in View:
-            elements = {"PatientID": "P1", "ImageLaterality": "L", "ViewPosition": view.value, "StudyDate": day}
+            elements: dict[str, Any] = {"PatientID": "P1", "ImageLaterality": "L", "ViewPosition": view.value, "StudyDate": day}
             uid = f"2.25.{number + 5}"
             write_image(
                 tmp_path / "in" / f"{exam}{view}.dcm", 2 * number + 1 + (view is View.MLO), view=view,

@@ -97,7 +97,7 @@ class RowReader:
         column, expected = self.columns.get(fact), EXPECTED[fact][1] if expected is None else expected
         if column is None:
             return ""
-        is_filled = partial(has_value, words=column.values)
+        is_filled: Callable[[str], bool] = partial(has_value, words=column.values)
         if fact == "label":
             is_filled = bool  # its word is never guessed
         elif fact in ("patient", "exam") and self.table.lists_images and not column.values:
