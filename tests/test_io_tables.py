@@ -209,7 +209,7 @@ def test_other_tables_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(LabelTableError, match="is no regular file"):
         read_table(tmp_path, ["a"])
     (tmp_path / "t.xlsx").write_bytes(b"PK\3\4 no workbook")
-    with pytest.raises(LabelTableError, match=r"cannot be read as XLSX \(BadZipFile\)"):
+    with pytest.raises(LabelTableError, match=r"cannot be read as XLSX \(BadZipFile\); save it as XLSX without"):
         read_table(tmp_path / "t.xlsx", ["a"])
     with pytest.raises(LabelTableError, match="column 'a' is missing"):
         read_table(xlsx(tmp_path / "t.xlsx", [["b"], [1]]), ["a"])

@@ -147,9 +147,12 @@ class RowReader:
         sides = (
             SIDES if column.values or self.table.from_path else {word: side for word, side in SIDES.items() if len(side) == 1}
         )
-        found = self.parsed(row, "laterality", lambda text: sides.get(text.lower()), _words(column.values) or "L or R")
+        expected = _words(column.values) or "L or R"
+        if not (self.table.file or self.table.from_path or column.values):
+            expected += " (other words: `values` of the column in a declaration)"
+        found = self.parsed(row, "laterality", lambda text: sides.get(text.lower()), expected)
         if not found and not self.table.lists_images:
-            raise row.error(column.column[0], _words(column.values) or "L or R")
+            raise row.error(column.column[0], expected)
         return found or ()
 
     def exam(self, row: Row) -> Exam:

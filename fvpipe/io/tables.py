@@ -351,7 +351,8 @@ def _read_xlsx(
     except LabelTableError:
         raise
     except Exception as error:  # openpyxl raises whatever the zip and XML layers raise
-        raise LabelTableError(f"{file}: cannot be read as XLSX ({type(error).__name__})") from None
+        todo = "save it as XLSX without a password, or as CSV UTF-8"
+        raise LabelTableError(f"{file}: cannot be read as XLSX ({type(error).__name__}); {todo}") from None
 
 
 def _check_parts(file: Path) -> dict[str, int]:
