@@ -10,6 +10,7 @@ import textwrap
 import zlib
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ from pydicom.uid import SecondaryCaptureImageStorage
 
 import fvpipe.datasets
 from fvpipe.config.project import Labels
-from fvpipe.datasets import Adapter, HeaderPolicy, Identity, LabelTable, ListedImage
+from fvpipe.datasets import Adapter, Exam, Finding, HeaderPolicy, Identity, LabelTable, ListedImage
+from fvpipe.datasets.adapter import check_values
 from fvpipe.datasets.registry import get_adapter
 from fvpipe.errors import LabelTableError, ParameterError
 from fvpipe.reasons import Reason
@@ -28,6 +30,7 @@ from fvpipe.types import BreastFacts, Laterality
 from tests.conftest import build, run
 from tests.support import factory
 
+LEFT = Laterality.LEFT
 MASS = "patient_id,breast_density,left or right breast,image view,abnormality id,abnormality type,assessment,pathology\n"
 CALC = MASS.replace("breast_density", "breast density")
 
@@ -321,6 +324,43 @@ def test_an_adapter_says_for_which_facts_its_statements_count(tmp_path: Path, mo
     found = index_folder(tmp_path / "in", "own")
     assert [(breast.key.patient, breast.key.laterality) for breast in found.breasts] == [("P1", "L")]
     assert {(each.what, each.reason) for each in found.rejections} == {("a4.dcm", Reason.IMAGE_NOT_LISTED)}
+
+
+@pytest.mark.parametrize(
+    ("facts", "message"),
+    [
+        (BreastFacts(2), "label as 2; expected 1 malignant, 0 benign, -1 unlabelled"),
+        (BreastFacts(1, bi_rads=9), "bi_rads as 9; expected 0 to 6, or None"),
+        (BreastFacts(1, density="2"), "density as '2'; expected A to D"),
+        (BreastFacts(1, age="54"), "age as '54'; expected text such as 045Y"),
+        (None, "facts as a NoneType; expected BreastFacts"),
+    ],
+)
+def test_values_of_another_package_are_checked(facts: Any, message: str) -> None:
+    """A label of 2 was written into shards."""
+    for table in (LabelTable({("P1", LEFT): facts}), LabelTable(exams={("P1", LEFT, Exam(date="2014")): facts})):
+        with pytest.raises(ParameterError, match=f"gives {message}"):
+            check_values(table)
+    with pytest.raises(ParameterError, match=f"gives {message}"):
+        check_values(LabelTable(), [facts])
+
+
+def test_names_and_boxes_of_another_package_are_checked() -> None:
+    good: Any = LabelTable(
+        {("P1", LEFT): BreastFacts(1, 4, "B", "045Y")}, findings={"2.25.1": [Finding("mass", 4, 1, 5, 2, 6)]}
+    )
+    check_values(good)
+    for wrong, message in (
+        ({"rows": {(1, LEFT): BreastFacts(1)}}, "patient as a int; expected text"),
+        ({"rows": {("P1", "LEFT"): BreastFacts(1)}}, "laterality as 'LEFT'"),
+        (
+            {"exams": {("P1", LEFT, Exam(date="2014-01-31")): BreastFacts(1)}},
+            "Exam.date as text of 10 characters; expected YYYYMMDD",
+        ),
+        ({"findings": {"2.25.1": [Finding("mass", 4, float("nan"), 5, 2, 6)]}}, "a box as Finding"),
+    ):
+        with pytest.raises(ParameterError, match=message):
+            check_values(replace(good, **wrong))
 
 
 def test_table_columns_can_have_other_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -379,7 +379,8 @@ PARAMS_MISTAKES = {
     "datasets: {cbis: {adapter: cbis, made: 'yes'}}": "'datasets.cbis.made': Input should be a valid boolean, found 'yes'",
     "datasets: {a: {adapter: x, identifiers: hash}}": "'datasets.a.identifiers' is 'hash' (did you mean 'hashed'?)",
     "datasets: {a: {adapter: x, labels: {classes: {a: benign, A: malignant}}}}": "'datasets.a.labels.classes': 'A' is of two",
-    "datasets: {a: {adapter: x, labels: {bi_rads_benign: [2, 5]}}}": "'datasets.a.labels': BI-RADS [5] cannot be both",
+    "datasets: {a: {adapter: x, labels: {bi_rads_benign: [5], bi_rads_malignant: [5]}}}": "'datasets.a.labels': BI-RADS [5]",
+    "datasets: {a: {adapter: x, labels: {patient_id: a, columns: {patient: b}}}}": "'datasets.a.labels': 'patient_id' and 'col",
     "datasets: {a: {adapter: x, labels: {bi_rads_benign: [7]}}}": "'datasets.a.labels': BI-RADS [7] does not exist",
     "datasets: {a: {adapter: x, labels: {bi_rads_benign: ['2']}}}": "'datasets.a.labels.bi_rads_benign.0': Input should be",
     "datasets: {a: {adapter: x, labels: {options: {wait: 90}}}}": (

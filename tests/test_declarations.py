@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from fvpipe.datasets.declaration import FollowUp
 from fvpipe.datasets.registry import get_adapter
 from fvpipe.errors import ParameterError
 from tests.support.declared import DECLARATION, OWN
@@ -35,6 +36,11 @@ from tests.support.declared import DECLARATION, OWN
             "is of version 2; this fvpipe reads up to 1",
         ),
         (("license: ours", "license: ours\nversion: 0"), "'version'"),
+        (("license: ours", "license: ours\nbi_rads: {benign: [1, 7]}"), "'bi_rads': BI-RADS [7] does not exist"),
+        (
+            ("license: ours", "license: ours\nbi_rads: {malignant: [4]}"),
+            "'bi_rads': BI-RADS [4] would be both benign and malig",
+        ),
     ],
 )
 def test_a_wrong_declaration_is_named(change: tuple[str, str], message: str, tmp_path: Path) -> None:
@@ -43,6 +49,12 @@ def test_a_wrong_declaration_is_named(change: tuple[str, str], message: str, tmp
     with pytest.raises(ParameterError, match=r"clinic\.yaml") as error:
         get_adapter(str(tmp_path / "clinic.yaml"))
     assert message in str(error.value)
+
+
+def test_days_are_a_number() -> None:
+    assert FollowUp.model_validate({"date": "d", "days": 365}).days == "365"
+    with pytest.raises(ValueError, match="days"):
+        FollowUp.model_validate({"date": "d", "days": True})
 
 
 FOLLOW = "combine: worst\n    follow_up: {date: d, days: $wait}"
@@ -104,6 +116,11 @@ HEAD = "license: ours\n"
             OWN,
             {'when: {dx: ["", "9.0"]}, then: unlabelled': "then: unlabelled"},
             "'tables.0.label.3' does nothing: the case before it",
+        ),
+        (
+            OWN,
+            {'when: {dx: "[?]"}': "when: {dx: c50*, side: $side, x: y}"},
+            "'tables.0.label.1' does nothing: label.0 takes every row that it fits",
         ),
         (
             OWN,

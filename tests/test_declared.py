@@ -14,9 +14,11 @@ import pytest
 
 from fvpipe.cli.options import label_rules
 from fvpipe.config.formats import SUFFIXES
-from fvpipe.config.project import Labels
+from fvpipe.config.project import DataSet, Labels
+from fvpipe.datasets.listed_images import bi_rads_of
 from fvpipe.datasets.registry import declarations, get_adapter
 from fvpipe.errors import LabelTableError, ParameterError
+from fvpipe.project import project
 from fvpipe.project.reading import find_readings
 from fvpipe.project.standalone import standalone_source
 from fvpipe.types import NOTHING_STATED
@@ -171,6 +173,15 @@ def test_a_column_of_bi_rads_decides_only_where_the_own_table_has_no_label(tmp_p
         index(tmp_path / "own", "table", label_file=str(table), labels=settings)
 
 
+def test_bi_rads_that_are_given_go_with_those_of_the_adapter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """INbreast's benign are 1 to 3: 4 is not both, as it would be by the defaults of other sets."""
+    inbreast, settings = get_adapter("inbreast"), DataSet(adapter="x", labels=Labels(bi_rads_malignant=(4, 5)))
+    assert inbreast.declaration and bi_rads_of(inbreast.declaration, settings.labels) == ((1, 2, 3), (4, 5))
+    monkeypatch.setattr(project, "get_adapter", lambda *_: replace(inbreast, declaration=None))  # one that is written in Python
+    with pytest.raises(ParameterError, match=r"BI-RADS \[4\] would be both"):
+        project.make_source("x", Path(), settings, None, Path())
+
+
 def test_a_column_of_bi_rads_leaves_the_label_rule_of_a_published_set(tmp_path: Path) -> None:
     folder = csaw(tmp_path / "csaw", [{"x_case": 0, "assess": "2"}])
     found = index(folder, "csaw-cc", labels=label_rules({"bi_rads": "assess"}, {}))
@@ -294,6 +305,7 @@ def test_a_column_of_a_case_that_is_spelled_otherwise_is_named(tmp_path: Path) -
     [
         ("embed", {"label_from": "bi_rads"}, "its label rule has cases of its own"),
         ("cmmd", {"bi_rads_benign": (1,)}, "its labels are not made of BI-RADS"),
+        ("table", {"columns": {"bi_rads": "x"}, "bi_rads_malignant": (4, 5)}, r"BI-RADS \[4\] would be both benign and malign"),
         ("table", {"columns": {"implant": "x"}}, "give the column `path`"),
         ("table", {"columns": {"lesion": "x"}}, "a column of lesion does nothing; this table can give accession, age"),
         ("table", {"columns": {"label": "x"}, "label_from": "bi_rads"}, "its labels are made of BI-RADS"),

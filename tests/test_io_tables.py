@@ -61,10 +61,11 @@ def xlsx(file: Path, rows: list[Any]) -> Path:
         PLAIN.encode("utf-16"),
         codecs.BOM_UTF16_BE + PLAIN.encode("utf-16-be"),
         '"a" , "b",  "c"\n1, two words , "x,y"\n2,,é\n'.encode(),
+        'a;c;b;"one, two, three, four"\n1;x,y;two words;\n2;é;;\n'.encode(),
     ],
     ids=[
         "plain", "BOM", "CRLF", "CR", "no end of line", ";", "BOM ; CRLF", "tab", "space", "empty column", "short row",
-        "UTF-16 LE", "UTF-16 BE", "quoted heading",
+        "UTF-16 LE", "UTF-16 BE", "quoted heading", "commas in a heading",
     ],
 )  # fmt: skip
 def test_a_csv_table_in_many_forms(tmp_path: Path, data: bytes) -> None:
@@ -106,8 +107,28 @@ def test_a_second_table_in_a_workbook_is_not_left_out_in_silence(tmp_path: Path)
     first, heading = [["a", "b"], [1, 2]], ["b", "a", "note"]
     for others in ([[["remark"], ["a"]]], [[heading]], [[]], [[], [["a", "c"], [1, 2]]]):
         assert len(read_table(workbook(tmp_path / "t.xlsx", first, *others), ["a"])) == 1
-    with pytest.raises(LabelTableError, match=r"t\.xlsx: sheets 1 and 3 have the same columns; expected one table"):
-        read_table(workbook(tmp_path / "t.xlsx", first, [["remark"]], [[], heading, [1, 2, 3]]), ["a"])
+    for names in (heading, ["B ", "note", "A"]):
+        with pytest.raises(
+            LabelTableError, match=r"t\.xlsx: sheet 3 has the same columns as the one that is read; expected one"
+        ):
+            read_table(workbook(tmp_path / "t.xlsx", first, [["remark"]], [[], names, [1, 2, 3]]), ["a"])
+    file = workbook(tmp_path / "t.xlsx", [*first, [3, 4]], [["label", "patient_id", "laterality"], [1, "P", "L"]])
+    with pytest.raises(LabelTableError, match="found none of those expected among 2; sheet 2 has them: make it the first"):
+        get_adapter("table").read_labels(tmp_path, file, Labels())
+    # A column more in the first does not make the second another table.
+    rows = [["patient_id", "laterality", "label", "density"], ["P", "R", 0, "A"]]
+    file = workbook(tmp_path / "t.xlsx", rows, [["Label", "patient_id", "laterality"], [1, "P", "L"]])
+    with pytest.raises(LabelTableError, match="sheet 2 has the same columns"):
+        get_adapter("table").read_labels(tmp_path, file, Labels(columns={"density": "density"}))
+
+
+def test_a_hidden_sheet_is_not_the_table(tmp_path: Path) -> None:
+    """Its old labels were read, and those that the user sees were not."""
+    file = workbook(tmp_path / "t.xlsx", [["a", "b"], [1, 0]], [["a", "c"], [2, 1]])
+    book = openpyxl.load_workbook(file)
+    book.worksheets[0].sheet_state, book.active = "hidden", 1
+    book.save(file)
+    assert [row["a"] for row in read_table(file, ["a"])] == ["2"]
 
 
 def test_a_formula_without_a_value_is_no_empty_cell(tmp_path: Path) -> None:
@@ -188,7 +209,7 @@ def test_other_tables_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(LabelTableError, match="is no regular file"):
         read_table(tmp_path, ["a"])
     (tmp_path / "t.xlsx").write_bytes(b"PK\3\4 no workbook")
-    with pytest.raises(LabelTableError, match=r"cannot be read as XLSX \(BadZipFile\)"):
+    with pytest.raises(LabelTableError, match=r"cannot be read as XLSX \(BadZipFile\); save it as XLSX without"):
         read_table(tmp_path / "t.xlsx", ["a"])
     with pytest.raises(LabelTableError, match="column 'a' is missing"):
         read_table(xlsx(tmp_path / "t.xlsx", [["b"], [1]]), ["a"])
@@ -298,7 +319,7 @@ def test_vindr(tmp_path: Path) -> None:
         ("s1", R): BreastFacts(-1, 1, "C", subset="training", excluded=excluded),
         ("s2", R): BreastFacts(0, 3, "A", subset="test"),
     }
-    assert found.images["i4"] == ImageFacts(5, R, View.MLO, 3580, 2700)
+    assert found.images["i4"] == ImageFacts(5, R, View.MLO, 3580, 2700, "s2")
     assert len(found.images) == 4
     assert not found.excluded_patients
     other = labels("vindr", tmp_path, VINDR + VINDR_ROWS, Labels(bi_rads_benign=(1, 2), bi_rads_malignant=(3, 4, 5)))

@@ -125,6 +125,18 @@ def test_several_columns_must_all_fit(two_exams: Path, tmp_path: Path) -> None:
     assert "ours.csv, line 3" in rejected["2011 L"]
 
 
+@pytest.mark.parametrize(
+    ("heading", "fact"),
+    [("AccessionNumber", "accession"), ("Accession Number", "accession"), ("StudyInstanceUID", "study_uid")],
+)
+def test_an_exam_under_the_name_of_its_element_is_named(heading: str, fact: str, tmp_path: Path) -> None:
+    (tmp_path / "ours.csv").write_text(f"{HEADING},{heading}\nP2,L,1,A7\n")
+    with pytest.raises(LabelTableError, match=f"column '{heading}' is not read; expected '{fact}'"):
+        get_adapter("table").read_labels(tmp_path, tmp_path / "ours.csv", Labels())
+    found = get_adapter("table").read_labels(tmp_path, tmp_path / "ours.csv", Labels(columns={fact: heading}))
+    assert list(found.exams) == [("P2", L, Exam(**{"study" if fact == "study_uid" else fact: "A7"}))]
+
+
 @pytest.mark.parametrize("heading", ["Study_Date", "StudyDate", "study date"])
 def test_a_date_under_another_heading_is_named(heading: str, tmp_path: Path) -> None:
     """Its rows of other exams would label the one that is imaged."""
@@ -317,6 +329,51 @@ def test_a_patient_that_lost_its_zeros_is_no_other_patient(
     assert len(found.breasts) == len(imaged) - len(ambiguous)
 
 
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [("P1", {"P1 L": 1, "P1 R": 0}), ("p1", {"P1 R": 0}), ("'P1", {"P1 R": 0}), ("P2", {"P1 L": 0, "P1 R": 0})],
+)
+def test_no_breast_is_normal_for_a_misspelled_row(written: str, expected: dict[str, int]) -> None:
+    """With `unlabelled: normal`, a breast with cancer was benign where its row spells the patient otherwise."""
+    records = [image(f"{side} {view}", view, patient_id="P1", laterality=side) for side in Laterality for view in View]
+    rows = {(written, L): BreastFacts(1, place="ours.csv, line 2"), ("P1", Laterality.RIGHT): BreastFacts(0)}
+    labels = BreastLabels(rows, BreastFacts(0, pathology="normal"), written={each: each for each, _ in rows})
+    found = pair("ours", records, labels, {})
+    assert {f"{b.key.patient} {b.key.laterality}": b.facts.label for b in found.breasts} == expected
+    left = [each.detail for each in found.rejections if each.reason is Reason.LABEL_AMBIGUOUS]
+    assert left == [
+        "ours.csv, line 2: its patient is this one but for `.0`, case, quotes or spaces; write it as the header does"
+    ] * (2 - len(expected))
+
+
+def test_no_other_exam_of_a_described_breast_is_normal(tmp_path: Path) -> None:
+    """The exam before a cancer was benign, and the cancer too, where the day of its row was wrong."""
+    exams = {"A": "20110105", "B": "20130105"}
+    for number, (exam, day) in enumerate(exams.items()):
+        for view in View:
+            elements: dict[str, Any] = {"PatientID": "P1", "ImageLaterality": "L", "ViewPosition": view.value, "StudyDate": day}
+            uid = f"2.25.{number + 5}"
+            write_image(
+                tmp_path / "in" / f"{exam}{view}.dcm", 2 * number + 1 + (view is View.MLO), view=view,
+                StudyInstanceUID=uid, AccessionNumber=exam, **elements,
+            )  # fmt: skip
+
+    def found(table: str, **columns: str) -> list[tuple[int, str]]:
+        (tmp_path / "t.csv").write_text(table)
+        rules = Labels(unlabelled="normal", columns=columns)
+        breasts = index_folder(tmp_path / "in", "table", label_file=str(tmp_path / "t.csv"), labels=rules).breasts
+        return sorted((breast.facts.label, breast.facts.pathology) for breast in breasts)
+
+    heading = "patient_id,laterality,label,study_date\n"
+    assert found(heading + "P1,L,1,2013-01-05\n") == [(-1, ""), (1, "")]
+    assert found(heading + "P1,L,1,2013-01-06\n") == [(-1, ""), (-1, "")]
+    assert found(heading + "P1,R,1,2013-01-06\n") == [(0, "normal"), (0, "normal")]
+    images = "file,patient_id,laterality,label\n"
+    assert found(images + "ACC.dcm,P1,L,1\nAMLO.dcm,P1,L,1\n", path="file") == [(-1, ""), (1, "")]
+    assert found(images + "CCC.dcm,P1,L,1\n", path="file") == [(-1, ""), (-1, "")]
+    assert found(images + "CCC.dcm,P2,L,1\n", path="file") == [(0, "normal"), (0, "normal")]
+
+
 def test_tables_of_publishers_name_the_line_too(tmp_path: Path) -> None:
     for name, file, text in (
         ("cmmd", "CMMD_clinicaldata_revision.csv", "ID1,LeftRight,classification,Age\nD1-0001,L,Benign,50\n"),
@@ -386,6 +443,8 @@ def test_a_label_is_that_of_its_own_exam_or_none(world: dict[str, Any], normal: 
     for key, views in world["imaged"].items():
         if key in built:
             facts = built[key].facts
+            if facts.pathology == "normal":  # no row describes the breast, at whichever exam
+                assert not any(each[0] == key[0] and key[2] in each for each in (*world["rows"], *world["exams"]))
             of_another = facts.label >= 0 and facts.place != " ".join(key)
             # Only a row that fits this very exam, and no other imaged one, gives it a label.
             if of_another and facts.pathology != "normal":

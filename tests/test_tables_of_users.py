@@ -11,15 +11,20 @@ import openpyxl
 import pytest
 
 from fvpipe.config.project import Labels
+from fvpipe.datasets.adapter import ImageFacts
 from fvpipe.datasets.listed_images import path_key
+from fvpipe.datasets.registry import get_adapter
 from fvpipe.errors import InputError, LabelTableError
 from fvpipe.indexing.index import Index
+from fvpipe.indexing.labels import BreastLabels
+from fvpipe.indexing.pairing import contradictions
 from fvpipe.indexing.rejections import require_breasts
 from fvpipe.io.tables import read_table
 from fvpipe.reasons import Reason
 from fvpipe.testing import index_folder, make_tree, write_image
-from fvpipe.types import Laterality, View
+from fvpipe.types import Exam, Laterality, View
 from tests.support.declared import labels, reasons
+from tests.test_pairing import image as record
 
 PLACES = [(patient, side, view) for patient in ("P1", "P2") for side in Laterality for view in View]
 PATHS = [f"{patient}/{side}_{view}.dcm" for patient, side, view in PLACES]
@@ -193,6 +198,43 @@ def test_words_for_a_missing_value_are_none(missing: str, folder: Path, tmp_path
             (),
             "",
         )
+
+
+@pytest.mark.parametrize("missing", ["None", "-", "?", "unknown", "#REF!"])
+def test_what_names_no_patient_is_none(missing: str, folder: Path, tmp_path: Path) -> None:
+    """Views of two women were paired, as those of a patient `-`; of another fact, such a word is a value."""
+    rows = [f"{path},{missing},{side},{view},1" for (_, side, view), path in zip(PLACES, PATHS, strict=True)]
+    own = Path(shutil.copytree(folder, tmp_path / "dicom"))
+    (own / "t.csv").write_text("\n".join(["file,pid,side,view,stage", *rows]).replace(",1", f",{missing}"))
+    (tmp_path / "own.yaml").write_text(TABLE.replace("then: benign", "then: unlabelled").replace("diagnosis", "stage"))
+    assert set(reasons(index_folder(own, str(tmp_path / "own.yaml"))).values()) == {"identifier_missing"}
+    (own / "t.csv").write_text((own / "t.csv").read_text().replace(f",{missing},L", ",P1,L").replace(f",{missing},R", ",P2,R"))
+    stages = {facts.targets for facts in (breast.facts for breast in index_folder(own, str(tmp_path / "own.yaml")).breasts)}
+    assert stages == {(("stage", missing),)}
+    paths = "name: own\nlicense: ours\npath: '(?P<patient>[^/]+)/'\nidentity: {patient: [path]}\n"
+    (tmp_path / "own.yaml").write_text(paths)
+    (own / "P1").rename(own / missing)
+    left = reasons(index_folder(own, str(tmp_path / "own.yaml")))
+    assert left == {f"{missing}/{name.name}": "identifier_missing" for name in (own / missing).iterdir()}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "cell"),
+    [
+        ("carcinoma [C50]", "Carcinoma [C50]"),
+        ("invasive carcinoma", '"invasive\ncarcinoma"'),
+        ("invasive carcinoma", "invasive\xa0 carcinoma"),
+        ("b\xf6sartig", "bo\u0308sartig"),
+    ],
+)
+def test_a_word_of_a_case_fits_its_cell(wanted: str, cell: str, tmp_path: Path) -> None:
+    """Where it did not, the last case took the row: benign."""
+    declared = TABLE.replace("[C50]", f'["{wanted}"]').replace("    path: file\n", "").replace("    combine: first\n", "")
+    declared = declared.replace("view: [table]", "view: [header]").replace("view: view, ", "")
+    (tmp_path / "own.yaml").write_text(declared, encoding="utf-8")
+    (tmp_path / "t.csv").write_text(f"pid,side,diagnosis\nP1,L,{cell}\nP1,R,cyst\n", encoding="utf-8")
+    rows = get_adapter(str(tmp_path / "own.yaml")).read_labels(tmp_path, None, Labels()).rows
+    assert [facts.label for facts in rows.values()] == [1, 0]
 
 
 def test_a_declared_word_is_a_value(folder: Path, tmp_path: Path) -> None:
@@ -434,6 +476,45 @@ def test_remarks_beside_the_table_may_be_merged(folder: Path, tmp_path: Path) ->
 def test_pipes_in_a_heading_with_commas_are_text(folder: Path, tmp_path: Path) -> None:
     table = cancers().replace("file,label", "file,label,note (a|b|c|d)")
     assert labels(read(folder, tmp_path / "t.csv", table, path="file")) == CANCERS
+
+
+def test_a_row_of_an_image_of_another_patient_is_named(folder: Path, tmp_path: Path) -> None:
+    """Its label went to the patient that it names, and the header of the image was compared in side and view alone."""
+    heading, columns = "patient_id,laterality,view,label,sop\n", {"instance": "sop", "view": "view"}
+    table = heading + "P1,L,CC,1,2.25.1\nP1,L,MLO,1,2.25.6\n"  # the second is P2's
+    found = read(folder, tmp_path / "t.csv", table, **columns)
+    assert reasons(found) == {PATHS[5]: "identifier_conflict", found.rejections[-1].what: "mlo_missing"}
+    assert "line 3) describes another patient or exam than the header" in found.rejections[0].detail
+    assert read(folder, tmp_path / "t.csv", table.replace("2.25.6", "2.25.2"), **columns).rejections == []
+    with pytest.raises(LabelTableError, match="lines 2 and 3: list one image"):
+        read(folder, tmp_path / "t.csv", heading + "P1,L,CC,1,2.25.1\nP2,L,CC,0,2.25.1\n", **columns)
+
+
+@pytest.mark.parametrize(("exam", "left"), [("A1", 0), ("A2", 1), ("A9", 0)])
+def test_a_row_of_an_image_of_another_exam_is_named(exam: str, left: int) -> None:
+    records = [record(n, patient_id="P1", study=n, accession=f"A{n}", sop_instance_uid=f"2.25.{n}") for n in ("1", "2")]
+    rows = BreastLabels(images={"2.25.1": ImageFacts(2, patient="P1", exam=Exam(accession=exam))})  # A9 is not imaged
+    assert [each.what for each in contradictions(records, rows)] == ["1"][:left]
+
+
+def test_rows_of_one_image_may_each_have_a_box(folder: Path, tmp_path: Path) -> None:
+    columns = {"path": "file", "category": "kind", "top": "y1", "bottom": "y2", "left": "x1", "right": "x2"}
+    heading, row = "file,label,kind,x1,y1,x2,y2\n", f"{PATHS[0]},1,mass,10,20,30,40\n"
+    other = row.replace("mass,10", "calcification,15")
+    found = read(folder, tmp_path / "t.csv", f"{heading}{row}{other}{row}{PATHS[1]},1,,,,,\n", **columns)
+    (breast,) = (breast for breast in found.breasts if any(breast.findings))
+    assert [(box.category, box.left) for box in breast.findings[0]] == [("mass", 10.0), ("calcification", 15.0)]
+    for wrong in (other.replace(",1,", ",0,"), f"{PATHS[0]},1,,,,,\n"):
+        with pytest.raises(LabelTableError, match="line 2 and line 3: list one image and differ"):
+            read(folder, tmp_path / "t.csv", heading + row + wrong, **columns)
+
+
+def test_a_table_that_contradicts_all_headers_says_so(folder: Path, tmp_path: Path) -> None:
+    table = f"file,label,laterality\n{PATHS[0]},1,R\n{PATHS[1]},1,R\n"
+    with pytest.raises(
+        LabelTableError, match=r"the images that it describes are rejected.* most often laterality_conflict .2 times"
+    ):
+        require_breasts(read(folder, tmp_path / "t.csv", table, path="file"))
 
 
 def test_boxes_of_images_that_are_not_there_are_counted(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ FORMS = {
 name: own
 license: ours
 path: '(?P<class>benign|cancer)/(?P<patient>\d{4})_(?P<laterality>[LR])(?P<view>CC|MLO)\.dcm$'
-identity: {patient: [path], exam: [path], laterality: [path], view: [path]}
+identity: {patient: [path, header], exam: [path], laterality: [path], view: [path]}
 headers: {studies_apart: false}
 tables:
   - from_path: true

@@ -10,8 +10,11 @@ from fvpipe.types import BREAST_FACTS
 IDENTITY = ("patient", "exam", "laterality", "view")
 """Facts that group images into breasts."""
 
-EXAM_NAMES = ("study_uid", "accession", "study_date")
-"""Facts by which a row names its exam as the header does."""
+KEYWORDS = {"study_uid": "StudyInstanceUID", "accession": "AccessionNumber", "study_date": "StudyDate"}
+"""Keywords of DICOM for the facts by which a row names its exam as the header does."""
+
+EXAM_NAMES = tuple(KEYWORDS)
+"""These facts."""
 
 FACTS = (
     *IDENTITY,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,6 +14,20 @@ from fvpipe.config.training import Evaluate, Runs, Train
 
 COLUMNS = {"patient_id": "patient"} | {name: name for name in ("laterality", "label", "study_uid", "accession", "study_date")}
 """Keys of `labels` that name a column: key -> fact."""
+
+
+def check_bi_rads(benign: Sequence[int], malignant: Sequence[int]) -> None:
+    """Check that BI-RADS exist, and that none is of both classes.
+
+    Raises
+    ------
+    ValueError
+        One is not so.
+    """
+    if unknown := {*benign, *malignant} - set(range(7)):
+        raise ValueError(f"BI-RADS {sorted(unknown)} does not exist; expected 0 to 6")
+    if both := set(benign) & set(malignant):
+        raise ValueError(f"BI-RADS {sorted(both)} would be both benign and malignant; give `benign` and `malignant` together")
 
 
 class Labels(Settings):
@@ -35,6 +50,9 @@ class Labels(Settings):
             return value
         short = {key: value[key] for key in COLUMNS if key in value}
         columns = value.get("columns", {})
+        for key in short if isinstance(columns, dict) else ():
+            if COLUMNS[key] in columns:
+                raise ValueError(f"{key!r} and 'columns.{COLUMNS[key]}' name the same column; expected one of them")
         return {k: v for k, v in value.items() if k not in short} | (
             {"columns": {**{COLUMNS[key]: name for key, name in short.items()}, **columns}} if short else {}
         )
@@ -50,12 +68,9 @@ class Labels(Settings):
 
     @model_validator(mode="after")
     def _disjoint(self) -> Labels:
-        both = set(self.bi_rads_benign) & set(self.bi_rads_malignant)
-        if both:
-            raise ValueError(f"BI-RADS {sorted(both)} cannot be both benign and malignant")
-        unknown = (set(self.bi_rads_benign) | set(self.bi_rads_malignant)) - set(range(7))
-        if unknown:
-            raise ValueError(f"BI-RADS {sorted(unknown)} does not exist; expected 0 to 6")
+        both_given = {"bi_rads_benign", "bi_rads_malignant"} <= self.model_fields_set  # else the other is the adapter's
+        check_bi_rads(self.bi_rads_benign, self.bi_rads_malignant if both_given else ())
+        check_bi_rads((), self.bi_rads_malignant)
         return self
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence, Set
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from fvpipe.config.facts import IDENTITY
 from fvpipe.config.project import Labels
@@ -26,6 +27,10 @@ class ImageFacts:
         Line number in the table, for messages.
     laterality, view, rows, columns
         Values of the row; None if the table has no such column.
+    patient : str
+        Whom the row describes; empty if it does not say.
+    exam : Exam
+        The exam that it describes.
     """
 
     line: int
@@ -33,6 +38,8 @@ class ImageFacts:
     view: View | None = None
     rows: int | None = None
     columns: int | None = None
+    patient: str = ""
+    exam: Exam = field(default_factory=Exam)
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +225,57 @@ class Adapter:
             from_header = tuple(fact for fact, where in sources.items() if "header" in where)
             header_first = tuple(fact for fact, where in sources.items() if where[0] == "header")
             object.__setattr__(self, "policy", replace(self.policy, from_header=from_header, header_first=header_first))
+
+
+def check_values(table: LabelTable, stated: Iterable[BreastFacts] = ()) -> None:
+    """Check what an adapter of another package gives: a label of 2 would go into shards, and a word would fit no image.
+
+    Parameters
+    ----------
+    table : LabelTable
+        Its tables.
+    stated : iterable of BreastFacts
+        What it says of breasts beside them.
+
+    Raises
+    ------
+    ParameterError
+        A value is none of those that are documented.
+    """
+    keys = [*((*key, Exam()) for key in table.rows), *table.exams, *table.implied]
+    facts = [*table.rows.values(), *table.exams.values(), *table.implied.values(), *stated]
+    boxes = [box for found in table.findings.values() for box in found]
+    values: list[tuple[str, Iterable[object], Callable[[Any], object], str]] = [
+        (
+            "patient",
+            (patient for patient, *_ in keys),
+            lambda value: isinstance(value, str) and value,
+            "text that is not empty",
+        ),
+        ("laterality", (side for _, side, _ in keys), lambda value: value in tuple(Laterality), "Laterality.LEFT or RIGHT"),
+        ("Exam.date", (exam.date for *_, exam in keys), re.compile(r"([0-9]{4}([0-9]{4})?)?").fullmatch, "YYYYMMDD or YYYY"),
+        ("facts", facts, lambda value: isinstance(value, BreastFacts), "BreastFacts"),
+        ("label", (f.label for f in facts), lambda value: value in (1, 0, -1), "1 malignant, 0 benign, -1 unlabelled"),
+        ("bi_rads", (f.bi_rads for f in facts), lambda value: value in (None, *range(7)), "0 to 6, or None"),
+        ("density", (f.density for f in facts), lambda value: value in ("", *"ABCD"), "A to D, or empty text"),
+        ("age", (f.age for f in facts), re.compile(r"([0-9]{3}Y|90\+)?").fullmatch, "text such as 045Y, 90+, or empty text"),
+        (
+            "a box",
+            boxes,
+            lambda b: b.top < b.bottom and b.left < b.right,
+            "a top above its bottom, a left edge left of its right",
+        ),
+    ]
+    for what, found, is_right, expected in values:
+        for value in found:
+            try:
+                right = is_right(value)
+            except TypeError:  # no text
+                right = False
+            if not right:
+                hidden = f"text of {len(value)} characters" if isinstance(value, str) else f"a {type(value).__name__}"
+                shown = hidden if what in ("patient", "Exam.date", "facts") else repr(value)[:80]
+                raise ParameterError(f"`read_labels` gives {what} as {shown}; expected {expected}")
 
 
 def parse_laterality(text: str) -> Laterality | None:

@@ -14,6 +14,7 @@ from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, mo
 from fvpipe.config.facts import FACTS, IDENTITY, check_fact
 from fvpipe.config.formats import DICOM, Formats
 from fvpipe.config.loading import Names, Numbers, Settings, is_plain_name
+from fvpipe.config.project import check_bi_rads
 from fvpipe.reasons import Reason
 
 Where = Literal["header", "table", "path"]
@@ -109,7 +110,9 @@ class FollowUp(Settings):
     """Pathology at a later exam of the same breast decides over an earlier one."""
 
     date: str  # column of the exam's day, YYYY-MM-DD or YYYYMMDD
-    days: Annotated[str, Field(pattern=r"^([0-9]{1,5}|\$.+)$")]  # how many later, or $name of an option
+    days: Annotated[  # how many later, or $name of an option
+        str, Field(pattern=r"^([0-9]{1,5}|\$.+)$"), BeforeValidator(lambda value: str(value) if type(value) is int else value)
+    ]
 
 
 class Table(Settings):
@@ -123,7 +126,7 @@ class Table(Settings):
     subset_by_name: Values = Field(default_factory=dict)  # part of the file's name -> subset of all its rows
     path: str = ""  # column of each image's path, or of the end of it
     path_parts: int = 0  # how many folders and name of that cell count; 0: all
-    path_groups: dict[str, str] = Field(default_factory=dict)  # or: group of `path` (of the declaration) -> column
+    path_groups: Values = Field(default_factory=dict)  # or: group of `path` (of the declaration) -> column
     instance: str = ""  # or: column of the SOP Instance UID, which is compared with the header
     columns: dict[str, ColumnOrName] = Field(default_factory=dict)  # fact -> its column
     exclude: Annotated[tuple[Exclusion, ...], Field(strict=False)] = ()
@@ -189,6 +192,11 @@ class BiRads(Settings):
 
     benign: Numbers = (2, 3, 4)
     malignant: Numbers = (5,)
+
+    @model_validator(mode="after")
+    def _are_of_one_class(self) -> BiRads:
+        check_bi_rads(self.benign, self.malignant)
+        return self
 
 
 class Identity(Settings):

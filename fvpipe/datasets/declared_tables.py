@@ -12,7 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
-from fvpipe.config.facts import EXAM_NAMES, IDENTITY
+from fvpipe.config.facts import EXAM_NAMES, IDENTITY, KEYWORDS
 from fvpipe.config.loading import nearest
 from fvpipe.config.project import Labels
 from fvpipe.datasets.adapter import Adapter, ImageFacts, LabelTable, ListedImage
@@ -274,7 +274,7 @@ def _reader(
             columns[fact] = column.model_copy(update={"column": there})
         elif fact in renamed or column.needed or fact in needed:
             columns[fact] = column.model_copy(update={"column": column.column[:1]})  # missing: iterate_table says so
-        elif (name := opened.spelled_otherwise(column.column)) and fact in known and name not in taken:
+        elif (name := opened.spelled_otherwise(column.column, KEYWORDS.get(fact, ""))) and fact in known and name not in taken:
             # Without `Study_Date`, the row of another exam would label the one that is imaged.
             where, todo = f"{opened.file}, line {opened.line}", "rename it, or name it: `columns` of params.yaml, or --column"
             raise LabelTableError(f"{where}: column {name!r} is not read; expected {column.column[0]!r} for {fact}: {todo}")
@@ -347,8 +347,10 @@ def _read(reader: RowReader, opened: OpenTable, found: _Found) -> None:
     labelled: dict[str, list[bool]] = {}  # by patient, of each row in turn: whether it has a label
     rules = [rule.when for rule in (*table.cases, *table.contralateral)] + [rule.when for rule in table.exclude]
     used = {name for when in rules for name in when} | ({table.follow_up.date} if table.follow_up else set())
-    # Without the remarks below a table.
-    described = (row for row in opened.rows(required, used) if not required or any(row[name] for name in required))
+    of_breast = reader.columns.keys() & {"patient", "laterality", *([table.label] if isinstance(table.label, str) else ())}
+    columns = {name for fact in of_breast for name in reader.columns[fact].column}
+    all_rows = opened.rows(required, used, needed={*columns, *groups, *used})
+    described = (row for row in all_rows if not required or any(row[name] for name in required))  # no remark below a table
     for row in rows_of_images(described, groups, found.notes) if table.lists_images else described:
         rows += 1
         if table.lists_images:
@@ -374,9 +376,7 @@ def _read(reader: RowReader, opened: OpenTable, found: _Found) -> None:
     if not rows:
         raise LabelTableError(f"{file}: has a heading and no row; expected a row for each breast, or no label table")
     if table.adds and (idle := [name for name in opened.heading if name and name not in {*required, *used}]):
-        shown = ", ".join(" ".join(name.split())[:40] for name in idle[:10]) + (
-            ", ..." if len(idle) > 10 else ""
-        )  # an exclusion may be one
+        shown = ", ".join([*(" ".join(name.split())[:40] for name in idle[:10]), *["..."][: len(idle) > 10]])  # one may exclude
         found.notes.append(f"{file.name}: {len(idle)} column(s) are not read, whatever they say of a breast: {shown}")
     if reader.flat:
         lines, errors = zip(*reader.flat, strict=True)
@@ -443,7 +443,8 @@ def _describe_image(reader: RowReader, row: Row, found: _Found) -> None:
         return
     sides, view = reader.sides(row), reader.parsed(row, "view", parse_view, "CC or MLO")
     rows, columns = (reader.parsed(row, fact, parse_count) for fact in ("rows", "columns"))
-    shown = ImageFacts(row.line, sides[0] if sides else None, view or None, rows or None, columns or None)
+    whose = reader.cell(row, "patient"), reader.exam(row)
+    shown = ImageFacts(row.line, sides[0] if sides else None, view or None, rows or None, columns or None, *whose)
     before = found.images.setdefault(image, shown)
     if before != replace(shown, line=before.line):
         where = f"{row.file}, lines {before.line} and {row.line}"

@@ -18,6 +18,7 @@ from fvpipe.datasets.values import (
     MISSING,
     SIDES,
     folded,
+    names_something,
     parse_age,
     parse_bi_rads,
     parse_boxes,
@@ -111,8 +112,11 @@ class RowReader:
     def _parse(
         self, row: Row, fact: str, column: Column, parser: Callable[[str], ValueT | None], expected: str
     ) -> ValueT | Literal[""]:
-        # The word of a label is never guessed.
-        is_filled = bool if fact == "label" else partial(has_value, words=column.values)
+        is_filled: Callable[[str], bool] = partial(has_value, words=column.values)
+        if fact == "label":
+            is_filled = bool  # its word is never guessed
+        elif fact in ("patient", "exam") and self.table.lists_images and not column.values:
+            is_filled = names_something
         name = next((name for name in column.column if is_filled(row.get(name))), column.column[0])
         if not is_filled(row[name]):
             if column.needed:
@@ -155,10 +159,12 @@ class RowReader:
         column = self.columns.get("laterality")
         if column is None:
             return ()
-        parser = _sides if column.values or self.table.from_path else _one_side
-        found = self.parsed(row, "laterality", parser, _words(column.values) or "L or R")
+        parser, expected = _sides if column.values or self.table.from_path else _one_side, _words(column.values) or "L or R"
+        if not (self.table.file or self.table.from_path or column.values):
+            expected += " (other words: `values` of the column in a declaration)"
+        found = self.parsed(row, "laterality", parser, expected)
         if not found and not self.table.lists_images:
-            raise row.error(column.column[0], _words(column.values) or "L or R")
+            raise row.error(column.column[0], expected)
         return found or ()
 
     def exam(self, row: Row) -> Exam:
@@ -260,8 +266,8 @@ class RowReader:
 
     def _fits(self, row: Row, column: str, wanted: Sequence[str], side: Laterality | None) -> bool:
         cell = row[column] if has_value(row[column], wanted) else ""
-        text = folded(cell)
-        if any(fnmatchcase(text, folded(each)) if text else not each for each in wanted if each != "$side"):
+        text, words = folded(cell), [folded(each) for each in wanted if each != "$side"]
+        if text in words or any(text and fnmatchcase(text, word) for word in words):  # the cell may have brackets itself
             return True
         if "$side" not in wanted or not cell:
             return False

@@ -13,7 +13,7 @@ from posixpath import normpath
 
 from fvpipe.config.facts import IDENTITY
 from fvpipe.config.formats import IMAGE_SUFFIXES
-from fvpipe.config.project import Labels
+from fvpipe.config.project import Labels, check_bi_rads
 from fvpipe.datasets.adapter import LabelTable, ListedImage
 from fvpipe.datasets.declaration import Column, Declaration, Table
 from fvpipe.datasets.label_rules import RowReader
@@ -37,9 +37,10 @@ def bi_rads_of(declaration: Declaration, rules: Labels) -> tuple[tuple[int, ...]
     own, given = declaration.bi_rads, rules.model_fields_set
     benign = rules.bi_rads_benign if "bi_rads_benign" in given else own.benign
     malignant = rules.bi_rads_malignant if "bi_rads_malignant" in given else own.malignant
-    both = sorted(set(benign) & set(malignant))
-    if both:
-        raise ParameterError(f"labels: BI-RADS {both} of adapter {declaration.name!r} would be both benign and malignant")
+    try:
+        check_bi_rads(benign, malignant)
+    except ValueError as error:
+        raise ParameterError(f"labels of adapter {declaration.name!r} (`bi_rads_*`): {error}") from None
     return benign, malignant
 
 
@@ -89,7 +90,12 @@ def list_image(reader: RowReader, row: Row, listed: dict[str, ListedImage], subs
         key = "/".join(key.split("/")[-table.path_parts :])
     image = _image(reader, row, row.place, subset)
     before = listed.setdefault(key, image)
-    if before != replace(image, place=before.place):
+    if before == replace(image, place=before.place):
+        return
+    if before.findings and image.findings and before == replace(image, place=before.place, findings=before.findings):
+        more = [box for box in image.findings if box not in before.findings]  # a row for each box
+        listed[key] = replace(before, findings=(*before.findings, *more))
+    else:
         raise LabelTableError(f"{before.place} and line {row.line}: list one image and differ; expected one row")
 
 

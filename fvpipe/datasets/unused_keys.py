@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator, Mapping
 
 from fvpipe.config.facts import EXAM_NAMES, FACTS, IDENTITY
-from fvpipe.datasets.declaration import Declaration, Table
-from fvpipe.datasets.values import EDGES, EXPECTED, parse_number
+from fvpipe.datasets.declaration import Case, Declaration, Table
+from fvpipe.datasets.values import EDGES, EXPECTED, folded, parse_number
 
 _BREAST = {"patient", "exam", "laterality", *EXAM_NAMES}
 _ADDED = {"bi_rads", "density", "subtype"}
@@ -117,10 +117,21 @@ def _of_cases(table: Table) -> Iterator[str]:
             if number and not cases[number - 1].when:
                 yield f"{where}' does nothing: the case before it has no `when`, and takes every row"
                 return
+            before = next((i for i in range(number) if _takes_all(cases[i], case)), -1)
+            if before >= 0:
+                yield f"{where}' does nothing: {key}.{before} takes every row that it fits"
             if key == "contralateral" and (case.confirmed or case.pending):
                 yield f"{where}': `confirmed` and `pending` do nothing: no row is about this breast"
             elif case.pending and not table.follow_up:
                 yield f"{where}.pending' does nothing: the table has no `follow_up`"
+
+
+def _takes_all(first: Case, second: Case) -> bool:
+    """Whether a case, which comes first, fits every row that the other fits, as far as their words tell."""
+    return all(
+        name in second.when and {*map(folded, second.when[name])} <= {*map(folded, wanted)}
+        for name, wanted in first.when.items()
+    )
 
 
 def _of_columns(table: Table, declaration: Declaration) -> Iterator[str]:

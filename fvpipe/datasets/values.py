@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import math
 import re
+import unicodedata
 from collections.abc import Callable, Mapping
 from datetime import date
 from functools import lru_cache
@@ -24,6 +25,8 @@ KINDS = ("full_field", "synthetic", "low_energy", "recombined", "other")
 EDGES = ("top", "bottom", "left", "right")
 MISSING = frozenset({"nan", "na", "n/a", "#n/a", "<na>", "nat", "null"})
 """What programs write into cells without a value, in lower case."""
+NOT_KNOWN = frozenset({"none", "nil", "unknown", "missing", "n.a.", "#ref!", "#value!", "#name?", "#div/0!", "#num!", "#null!"})
+"""What else stands where a patient or an exam has no name, in lower case. Of another fact it may be a value."""
 _YES_NO = {"1": True, "yes": True, "true": True, "0": False, "no": False, "false": False}
 
 
@@ -40,8 +43,25 @@ def whole_text(cell: str) -> str:
 
 @lru_cache(maxsize=4096)  # the cells that rules compare are a few words, in half a million rows
 def folded(cell: str) -> str:
-    """A cell, or an identifier, without what spreadsheets and hands change: the ``.0`` of whole numbers, and case."""
-    return whole_text(cell).casefold()
+    r"""A cell, or an identifier, without what spreadsheets and hands change: the ``.0`` of whole numbers, case and spaces.
+
+    Examples
+    --------
+    >>> folded("1.0"), folded("Invasive\ncarcinoma"), folded("BI-RADS\xa04"), folded("bo\u0308s") == "b\xf6s"
+    ('1', 'invasive carcinoma', 'bi-rads 4', True)
+    """
+    return whole_text(" ".join(unicodedata.normalize("NFC", cell).split())).casefold()
+
+
+def names_something(cell: str) -> bool:
+    """Whether a cell names a patient or an exam: images of several without a name would be those of one.
+
+    Examples
+    --------
+    >>> names_something("P-1"), names_something("-"), names_something("Unknown"), names_something("?")
+    (True, False, False, False)
+    """
+    return cell.casefold() not in MISSING | NOT_KNOWN and any(character.isalnum() for character in cell)
 
 
 def parse_bi_rads(text: str) -> int | None:

@@ -11,10 +11,11 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Literal
 
-from fvpipe.datasets.adapter import ImageFacts, LabelTable
+from fvpipe.datasets.adapter import ImageFacts, LabelTable, check_values
 from fvpipe.datasets.combine import combined, differing_facts
 from fvpipe.datasets.source import Source
 from fvpipe.dicom.policy import HeaderPolicy
+from fvpipe.errors import ParameterError
 from fvpipe.indexing.statements import Statements, collect_statements
 from fvpipe.io.tables import CUT_NUMBER
 from fvpipe.reasons import Reason, Rejection
@@ -36,10 +37,13 @@ class Match:
         Of each breast that exactly one description of the table fits.
     ambiguous : mapping of BreastOfExam to str
         Breasts for which the table does not say which exam a row describes, and why.
+    described : set of (str, Laterality)
+        Patient and side of each breast that some row describes, at whichever exam; empty where the others are unlabelled, too.
     """
 
     facts: Mapping[BreastOfExam, BreastFacts]
     ambiguous: Mapping[BreastOfExam, str]
+    described: frozenset[tuple[str, Laterality]] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +55,7 @@ class BreastLabels:
     rows : mapping of (str, Laterality) to BreastFacts
         By patient and side, as far as the label table names them without an exam.
     default : BreastFacts
-        Facts of an imaged breast that the label table does not name.
+        Facts of an imaged breast that the label table does not name at any exam.
     excluded_patients : mapping of str to str
         Patients that a label rule leaves out, and why.
     images : mapping of str to ImageFacts
@@ -74,6 +78,8 @@ class BreastLabels:
         As `exams`, of breasts that no row names.
     combine : {"same", "first", "worst"}
         How `of_images` are combined, as in :class:`fvpipe.datasets.adapter.LabelTable`.
+    listed : set of (str, Laterality)
+        Patient and side of the rows that list images, whether or not the images are there.
     policy : HeaderPolicy
         How identifiers are hashed.
     unused : sequence of str
@@ -99,6 +105,7 @@ class BreastLabels:
     findings_by_path: Mapping[str, Sequence[Finding]] = field(default_factory=dict)
     implied: Mapping[tuple[str, Laterality, Exam], BreastFacts] = field(default_factory=dict)
     combine: Literal["same", "first", "worst"] = "same"
+    listed: frozenset[tuple[str, Laterality]] = frozenset()
     policy: HeaderPolicy = field(default_factory=HeaderPolicy)
     unused: Sequence[str] = ()
     notes: Sequence[str] = ()
@@ -122,8 +129,9 @@ class BreastLabels:
                 if len(studies) > 1 and facts != BreastFacts():  # one that says nothing says nothing wrong of any exam
                     why = f"{_place(facts)}: fits {len(studies)} imaged exams of this breast; expected one"
                     ambiguous[patient, study, side] = f"{why}. Give the table {COLUMNS} that tells them apart"
-        for breast, why in self._zeros_lost(_imaged(records)):
+        for breast, why in (*self._zeros_lost(_imaged(records)), *self._spelled_otherwise(_imaged(records))):
             ambiguous.setdefault(breast, why)
+        named = {(patient, side) for patient, _, side in claims}
         for breast, (first, *others) in claims.items():
             if differing := next((other for other in others if other != first), None):
                 places = " and ".join(_place(facts) for facts in (first, *others))
@@ -133,7 +141,10 @@ class BreastLabels:
         for patient, side, _, facts, studies in self._fitting(_imaged(records), self.implied):
             for study in studies:
                 known.setdefault((patient, study, side), facts)
-        return replace(self, match=Match(known, ambiguous))
+        described = frozenset[tuple[str, Laterality]]()
+        if self.default != BreastFacts():
+            described = frozenset(named | self.rows.keys() | {breast[:2] for breast in self.exams} | self.listed)
+        return replace(self, match=Match(known, ambiguous, described))
 
     def _claims_of_images(self, records: Iterable[ImageRecord]) -> dict[BreastOfExam, list[BreastFacts]]:
         """What rows that list images, and the paths, say of each breast."""
@@ -154,7 +165,9 @@ class BreastLabels:
     def facts(self, patient: str, study: str, laterality: Laterality) -> BreastFacts:
         """Facts of one imaged breast, with the reason if a label rule leaves it out; nothing of an ambiguous one."""
         match, breast = self.match or Match({}, {}), (patient, study, laterality)
-        facts = BreastFacts() if breast in match.ambiguous else match.facts.get(breast, self.default)
+        # Of a breast that a row describes at another exam, as of one with cancer later, nothing is known at this one.
+        default = BreastFacts() if (patient, laterality) in match.described else self.default
+        facts = BreastFacts() if breast in match.ambiguous else match.facts.get(breast, default)
         excluded = self.excluded_patients.get(patient)
         return replace(facts, excluded=excluded) if excluded else facts
 
@@ -164,6 +177,22 @@ class BreastLabels:
             not _fits(exam, image.study or exam.study, image.accession or exam.accession, image.study_date or exam.date)
             for exam in self.exams_of_images.get(image.path, ())
         )
+
+    def names_another_breast(self, image: ImageRecord, imaged: Mapping[str, Collection[tuple[str, str, str]]]) -> bool:
+        """Whether the row with an image's SOP Instance UID describes another patient or exam that is imaged.
+
+        Parameters
+        ----------
+        image : ImageRecord
+            The image.
+        imaged : mapping of str to collection of (str, str, str)
+            Study, accession number and date of all images, by patient.
+        """
+        facts = self.images.get(image.sop_instance_uid) or ImageFacts(0)
+        exam = image.study, image.accession, image.study_date
+        if not facts.patient or (facts.patient == image.patient_id and _fits(facts.exam, *exam)):
+            return False
+        return any(_fits(facts.exam, *each) for each in imaged.get(facts.patient, ()))
 
     def findings_of(self, image: ImageRecord) -> tuple[Finding, ...]:
         """Boxes of one image."""
@@ -252,6 +281,23 @@ class BreastLabels:
                 breasts |= {(patient, study, side) for study in studies}
                 yield from ((breast, f"{_place(facts)}: {detail}") for breast in sorted(breasts))
 
+    def _spelled_otherwise(self, imaged: _Imaged) -> Iterator[tuple[BreastOfExam, str]]:
+        """Breasts that would be normal for want of a row, although one names their patient in another spelling."""
+        if self.default.label < 0:
+            return
+        described = self.rows.keys() | {breast[:2] for breast in self.exams}
+        for patient, side, _, facts, studies in self._fitting(imaged):
+            if studies:
+                continue
+            written = self.written.get(patient, "")
+            whole, *_ = others = _spellings(written)
+            twins = {self._patient(each) for each in (*others, *(_with_zeros(whole) if whole != written else ()))}
+            detail = (
+                f"{_place(facts)}: its patient is this one but for `.0`, case, quotes or spaces; write it as the header does"
+            )
+            for twin in sorted(twin for twin in twins if (twin, side) not in described):
+                yield from (((twin, study, side), detail) for study, *_ in imaged.get((twin, side), ()))
+
     def _patient(self, written: str) -> str:
         return self.policy.identifier("patient", written)
 
@@ -294,17 +340,26 @@ def _hint(what: str, written: str, imaged: set[str], digest: Callable[[str], str
     """Say how an identifier that no image has differs from one that an image has; never the identifier."""
     if re.fullmatch(CUT_NUMBER, written):
         return f"; its {what} is a number like 1.2E+10, whose last digits a spreadsheet has cut off: enter it again as text"
-    whole = re.sub(r"(?<=[0-9])\.0+$", "", written)
+    whole, *cases, plain = _spellings(written)
     ends = "" if whole == written else f"; its {what} ends in .0, as a spreadsheet writes numbers: make the column text"
-    if any(digest(zeros * "0" + whole.lstrip("0")) in imaged for zeros in range(MAX_ADDED_ZEROS + 1)) and not (
-        ends and digest(whole) in imaged
-    ):
+    if any(digest(each) in imaged for each in _with_zeros(whole)) and not (ends and digest(whole) in imaged):
         return f"{ends}; its {what} differs from an imaged one only by leading zeros"
-    if any(digest(each) in imaged for each in (written.upper(), written.lower())):
+    if any(digest(each) in imaged for each in cases):
         return f"; its {what} differs from an imaged one only by upper and lower case"
-    if digest(re.sub(r"[^\w.-]", "", unicodedata.normalize("NFKC", written))) in imaged:
+    if digest(plain) in imaged:
         return f"; its {what} differs from an imaged one only by quotes, spaces or characters that are not shown"
     return ends
+
+
+def _spellings(written: str) -> list[str]:
+    """An identifier without the ``.0`` of a number, in upper case, in lower case, and without what is not shown."""
+    whole = re.sub(r"(?<=[0-9])\.0+$", "", written)
+    plain = re.sub(r"[^\w.-]", "", unicodedata.normalize("NFKC", written))
+    return [whole, written.upper(), written.lower(), plain]
+
+
+def _with_zeros(whole: str) -> list[str]:
+    return [zeros * "0" + whole.lstrip("0") for zeros in range(MAX_ADDED_ZEROS + 1)]
 
 
 def read_labels(source: Source, paths: Sequence[str]) -> tuple[BreastLabels, Statements]:
@@ -319,9 +374,16 @@ def read_labels(source: Source, paths: Sequence[str]) -> tuple[BreastLabels, Sta
     ------
     LabelTableError
         A table is missing or breaks its form, or a row fits two files.
+    ParameterError
+        An adapter that is no declaration gives a value that is none.
     """
     table = source.adapter.read_labels(source.root, source.label_file, source.labels)
     statements = collect_statements(source, table, paths)
+    if source.adapter.declaration is None:  # of a declaration, every cell was parsed
+        try:
+            check_values(table, (facts for of_image in statements.facts.values() for facts in of_image))
+        except ParameterError as error:
+            raise ParameterError(f"adapter {source.adapter.name!r}: {error}") from None
     return _make_labels(source, table, statements), statements
 
 
@@ -345,7 +407,12 @@ def _make_labels(source: Source, table: LabelTable, statements: Statements) -> B
         rows={(identify("patient", patient), side): facts for (patient, side), facts in table.rows.items()},
         default=BreastFacts(0, pathology="normal") if source.labels.unlabelled == "normal" else BreastFacts(),
         excluded_patients={identify("patient", patient): why for patient, why in table.excluded_patients.items()},
-        images={identify("instance", instance): facts for instance, facts in table.images.items()},
+        images={
+            identify("instance", instance): replace(
+                facts, patient=identify("patient", facts.patient) if facts.patient else "", exam=policy.exam(facts.exam)
+            )
+            for instance, facts in table.images.items()
+        },
         findings={identify("instance", instance): found for instance, found in table.findings.items()},
         regions={(identify("patient", p), side, view, n): what for (p, side, view, n), what in table.regions.items()},
         exams=by_exam(table.exams),
@@ -357,6 +424,11 @@ def _make_labels(source: Source, table: LabelTable, statements: Statements) -> B
         findings_by_path=statements.findings,
         implied=by_exam(table.implied),
         combine=table.combine,
+        listed=frozenset(
+            (identify("patient", image.patient), image.laterality)
+            for image in (table.listed.values() if source.labels.unlabelled == "normal" else ())
+            if image.patient and image.laterality and image.facts
+        ),
         policy=policy,
         unused=table.unused,
         notes=table.notes,

@@ -70,6 +70,9 @@ def contradictions(records: Iterable[ImageRecord], labels: BreastLabels) -> Iter
     yield from _mixed_studies(records)
     yield from _described_otherwise(records)
     labels = labels.matched(records)
+    imaged: dict[str, set[tuple[str, str, str]]] = defaultdict(set)  # exams by patient
+    for record in records if labels.images else ():
+        imaged[record.patient_id].add((record.study, record.accession, record.study_date))
     for record in records:
         facts = labels.images.get(record.sop_instance_uid) or ImageFacts(0)
         age = labels.facts(*_breast(record)).age
@@ -87,6 +90,11 @@ def contradictions(records: Iterable[ImageRecord], labels: BreastLabels) -> Iter
         else:
             if labels.names_another_exam(record):
                 detail = "label table or path names another exam than the header (study_uid, accession or study_date)"
+                yield Rejection(record.path, Reason.IDENTIFIER_CONFLICT, detail)
+            elif labels.names_another_breast(record, imaged):
+                detail = (
+                    f"the row with its SOP Instance UID (line {facts.line}) describes another patient or exam than the header"
+                )
                 yield Rejection(record.path, Reason.IDENTIFIER_CONFLICT, detail)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from fvpipe.datasets.registry import declarations, get_adapter
 from fvpipe.datasets.source import Source
@@ -66,6 +66,12 @@ def require_breasts(found: Index) -> None:
     if found.labels_unmatched:
         rows = [rejection for rejection in found.rejections if rejection.reason is Reason.LABEL_WITHOUT_IMAGE]
         table = found.source.label_file or f"the label table of {found.source.root}"
+        counts = _by_reason(found.rejections)
+        if not rows and counts:
+            raise LabelTableError(
+                f"{table}: the images that it describes are rejected, so every breast would be unlabelled; "
+                f"{_most_often(counts)} Expected a table and headers that agree: is it the table of these images?"
+            )
         details = [rejection.detail for rejection in rows]
         first = next((hint for hint in found.label_hints if hint in details), "".join(details[:1]))
         of_images = any(rejection.what == "label table" for rejection in rows)
@@ -81,15 +87,12 @@ def require_breasts(found: Index) -> None:
 
 def nothing_to_build(found: Index, rejections: Sequence[Rejection]) -> str:
     """Explain why no breast of `found` is left, with the most frequent reason and what to do."""
-    telling = [r for r in rejections if r.reason not in SECONDARY] or list(rejections)
-    counts: dict[Reason, list[Rejection]] = {}
-    for rejection in telling:
-        counts.setdefault(rejection.reason, []).append(rejection)
+    counts = _by_reason(rejections)
     message = f"{found.source.root}: {len(found.files)} files, but no breast to build; "
     if not counts:
         return f"{message}{'; '.join(found.passed_over.describe()) or 'none was rejected'}. Nothing was written"
-    reason, (first, *others) = max(counts.items(), key=lambda item: len(item[1]))
-    message += f"most often {reason.value} ({1 + len(others)} times: {reason.meaning}), as {first.what}: {first.detail}. "
+    reason, (first, *_) = max(counts.items(), key=lambda item: len(item[1]))
+    message += f"{_most_often(counts)} "
     if reason in (Reason.CC_MISSING, Reason.MLO_MISSING):
         message += "Is a part of the files missing? A pipeline of one view (`cc`, `mlo`) builds breasts without the other."
     elif reason is Reason.LABEL_EXCLUDED:
@@ -106,6 +109,18 @@ def nothing_to_build(found: Index, rejections: Sequence[Rejection]) -> str:
             "See `fvpipe inspect` of a file; is `--adapter` (in a project, `adapter` of params.yaml) that of the data set?"
         )
     return f"{message} Nothing was written"
+
+
+def _by_reason(rejections: Sequence[Rejection]) -> dict[Reason, list[Rejection]]:
+    counts: dict[Reason, list[Rejection]] = {}
+    for rejection in [r for r in rejections if r.reason not in SECONDARY] or rejections:
+        counts.setdefault(rejection.reason, []).append(rejection)
+    return counts
+
+
+def _most_often(counts: Mapping[Reason, Sequence[Rejection]]) -> str:
+    reason, (first, *others) = max(counts.items(), key=lambda item: len(item[1]))
+    return f"most often {reason.value} ({1 + len(others)} times: {reason.meaning}), as {first.what}: {first.detail}."
 
 
 def _fitting_adapters(source: Source, rejection: Rejection) -> dict[str, str]:

@@ -172,7 +172,7 @@ def _written_otherwise(places: Mapping[str, str]) -> dict[str, str]:
     for patient in places:
         name = folded(patient)
         alike[name.lstrip("0") if name.isdecimal() else name].append(patient)
-    how = "patients that differ only by leading zeros, `.0` or upper and lower case"
+    how = "patients that differ only by leading zeros, `.0`, spaces or upper and lower case"
     todo = "write one patient in one way, and give two patients names that differ in more"
     return {
         patient: f"{places[same[0]]} and {places[same[1]]}: {how}; {todo}"

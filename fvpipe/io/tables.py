@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import BinaryIO, TextIO, TypeVar
 
 from fvpipe.errors import LabelTableError
-from fvpipe.io.workbooks import Merged, SheetXml, find_sheet, merged_cells, sheet_rows
+from fvpipe.io.workbooks import Merged, MergedColumns, SheetXml, find_sheet, merged_cells, sheet_rows
 from fvpipe.regular_files import open_regular, why_not_usable
 
 ValueT = TypeVar("ValueT")
@@ -159,10 +159,6 @@ def iterate_table(file: Path, required: Sequence[str]) -> Iterator[Row]:
     yield from open_table(file, required).rows(required)
 
 
-_Opened = dict[int, tuple[int, int, int]]
-"""First and last row and last column of merged cells by their first column: those that the row read now has a part in."""
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class OpenTable:
     """A table whose heading was read; its rows are read once."""
@@ -172,14 +168,18 @@ class OpenTable:
     heading: Sequence[str]  # names of the columns
     _filled: Iterator[tuple[int, list[str]]]  # line and cells of each other row that is not empty
     _merged: Merged
+    _others: Mapping[int, Collection[str]]  # headings of the other sheets, by their number
 
-    def spelled_otherwise(self, columns: Collection[str]) -> str:
-        """Return a name in the heading that differs from one of `columns` only by case, spaces and signs; else empty text."""
-        wanted = {_letters(column) for column in columns}
+    def spelled_otherwise(self, columns: Collection[str], keyword: str = "") -> str:
+        """Return a name in the heading that is `keyword`, or one of `columns`, but for case, spaces and signs; or nothing."""
+        wanted = {_letters(column) for column in (*columns, keyword)} - {""}
         return next((name for name in self.heading if name not in columns and _letters(name) in wanted), "")
 
-    def rows(self, required: Sequence[str], used: Collection[str] = ()) -> Iterator[Row]:
-        """Read the rows, with the columns that are `required`, as :func:`iterate_table` does; `used` ones may be missing."""
+    def rows(self, required: Sequence[str], used: Collection[str] = (), needed: Collection[str] = ()) -> Iterator[Row]:
+        """Read the rows, with the columns that are `required`, as :func:`iterate_table` does; `used` ones may be missing.
+
+        Another sheet with the columns that are `needed`, by default all, is another such table: an error.
+        """
         missing = [column for column in required if column not in self.heading]
         if missing:
             # The line may be a patient's instead of a heading: of its cells only those like the columns expected are shown.
@@ -187,45 +187,43 @@ class OpenTable:
             letters = {_letters(column): column for column in self.heading}
             near = get_close_matches(_letters(missing[0]), letters, 1, 0.8)
             renamed = f"; is it {letters[near[0]]!r}?" if near else ""
-            if len(self.heading) == 1:
-                renamed = "; are the columns separated by , ; tab or |, and is this line the heading?"
+            if number := self._sheet_with(required):
+                renamed = f"; sheet {number} has them: make it the first that is shown, or save it as CSV"
+            elif len(self.heading) == 1:
+                form = "is the table on the first sheet" if _is_xlsx(self.file) else "are the columns separated by , ; tab or |"
+                renamed = f"; {form}, and is this line the heading?"
             raise LabelTableError(
                 f"{self.file}, line {self.line}: column {missing[0]!r} is missing; expected {', '.join(required)}, "
                 f"found {found} among {len(self.heading)}{renamed}"
             )
         repeated = sorted(column for column, count in Counter(self.heading).items() if column and count > 1)
         if repeated:
-            raise LabelTableError(f"{self.file}: column {repeated[0]!r} occurs twice")
+            detail = f"column {repeated[0][:40]!r} occurs twice; expected once: rename one of them"
+            raise LabelTableError(f"{self.file}, line {self.line}: {detail}")
+        if number := self._sheet_with(needed or self.heading):  # its rows would be left out
+            detail = f"sheet {number} has the same columns as the one that is read; expected one table"
+            raise LabelTableError(f"{self.file}: {detail}: join them, or save the right one as CSV")
         names = {*required, *used} - {""}
-        opened: _Opened = {}
-        if self._merged:
-            self._open_merged(self.line, self.heading, names, opened)
+        merged = MergedColumns(self.file, self._merged, self.heading, names) if self._merged else None
+        if merged:
+            merged.open(self.line, self.heading)
         for i, (number, cells) in enumerate(self._filled, 1):
-            if self._merged:
-                self._open_merged(number, cells, names, opened)
-                self._reject_merged(number, cells, names, opened)
+            if merged:
+                merged.check_row(number, cells)
             _reject_amount(self.file, 0, i, i * len(self.heading))
             if any(cells[len(self.heading) :]):
                 raise LabelTableError(f"{self.file}, line {number}: {len(cells)} cells; the heading has {len(self.heading)}")
             named = dict(zip_longest(self.heading, cells[: len(self.heading)], fillvalue=""))
             yield Row(self.file, number, named, aligned=len(cells) == len(self.heading))
 
-    def _open_merged(self, line: int, cells: Sequence[str], names: Collection[str], opened: _Opened) -> None:
-        """Take merged cells with a value that begin in this row in a column that is read; drop those that have ended."""
-        for left in [left for left, (_, last, _) in opened.items() if last < line]:
-            del opened[left]
-        for last, left, right in self._merged.get(line, ()):
-            if left <= len(self.heading) and any(cells[left - 1 : left]) and self.heading[left - 1] in names:
-                opened[left] = line, last, right
+    def _sheet_with(self, columns: Collection[str]) -> int:
+        """Number of another sheet that has all of these columns; 0 if there is none."""
+        wanted = {_letters(column) for column in columns}
+        return next((number for number, names in self._others.items() if wanted <= {*map(_letters, names)}), 0)
 
-    def _reject_merged(self, line: int, cells: Sequence[str], names: Collection[str], opened: _Opened) -> None:
-        """Reject a row that says something beside merged cells which would be read as empty."""
-        read = [i for i, name in enumerate(self.heading, 1) if name in names] if opened else []
-        for left, (first, _, right) in opened.items():
-            hidden = [i for i in read if left <= i <= right and (i, line) != (left, first)]
-            if hidden and any(cells[i - 1] for i in read if i <= len(cells) and not left <= i <= right):
-                what = f"the cell of {self.heading[hidden[0] - 1]} is merged with others, of which the first alone has a value"
-                raise LabelTableError(f"{self.file}, line {line}: {what}; unmerge them, and write the value into each")
+
+def _is_xlsx(file: Path) -> bool:
+    return file.suffix.lower() == ".xlsx"
 
 
 def _letters(column: str) -> str:
@@ -235,7 +233,7 @@ def _letters(column: str) -> str:
 def open_table(file: Path, required: Sequence[str] = (), sheet: str = "") -> OpenTable:
     """Open a CSV or XLSX table and read its heading; `required` columns are named where there is none.
 
-    Of a workbook it is the sheet of that name; where it has none of that name, the first.
+    Of a workbook it is the sheet of that name; where it has none of that name, the first that is not hidden.
 
     Raises
     ------
@@ -246,7 +244,8 @@ def open_table(file: Path, required: Sequence[str] = (), sheet: str = "") -> Ope
     if why := why_not_usable(file):
         raise LabelTableError(f"{file}: {why}; expected a table with {expected}")
     merged: dict[int, Sequence[tuple[int, int, int]]] = {}
-    lines = _read_xlsx(file, sheet, merged) if file.suffix.lower() == ".xlsx" else _read_csv(file)
+    others: dict[int, Collection[str]] = {}
+    lines = _read_xlsx(file, sheet, merged, others) if _is_xlsx(file) else _read_csv(file)
     filled = ((number, cells) for number, cells in lines if any(cells))
     first, heading = next(filled, (0, list[str]()))
     if not heading:
@@ -254,7 +253,7 @@ def open_table(file: Path, required: Sequence[str] = (), sheet: str = "") -> Ope
     heading += [""] * (max((right for *_, right in merged.get(first, ())), default=0) - len(heading))
     if len(heading) > MAX_COLUMNS:
         raise LabelTableError(f"{file}, line {first}: has {len(heading)} columns; expected at most {MAX_COLUMNS}")
-    return OpenTable(file, first, heading, filled, merged)
+    return OpenTable(file, first, heading, filled, merged, others)
 
 
 def _read_csv(file: Path) -> Iterator[tuple[int, list[str]]]:
@@ -275,7 +274,7 @@ def _read_csv(file: Path) -> Iterator[tuple[int, list[str]]]:
             if "\0" in heading:
                 raise LabelTableError(f"{file}: is no text; save the table as UTF-8 (in a spreadsheet: CSV UTF-8)")
             before = 1 if named else 0
-            delimiter = named[1] if named else max(",;\t", key=heading.count)
+            delimiter = named[1] if named else max(",;\t", key=re.sub('"[^"]*"', "", heading).count)
             if not (named or delimiter in heading):
                 delimiter = "|"
             lines: list[str] = []
@@ -331,15 +330,18 @@ def _undecodable(file: Path, encoding: str) -> str:
     return f"{file}: changed while it was read"
 
 
-def _read_xlsx(file: Path, name: str, merged: dict[int, Sequence[tuple[int, int, int]]]) -> Iterator[tuple[int, list[str]]]:
-    """Read the sheet of that name, else the first; `merged` takes its merged cells before the first row comes."""
+def _read_xlsx(
+    file: Path, name: str, merged: dict[int, Sequence[tuple[int, int, int]]], others: dict[int, Collection[str]]
+) -> Iterator[tuple[int, list[str]]]:
+    """Read one sheet; `merged` takes its merged cells and `others` the headings of other sheets, before the first row comes."""
     import openpyxl
 
     cells = 0
     try:
         empty_formulas = _check_parts(file)
         book = openpyxl.load_workbook(file, read_only=True, data_only=True)
-        sheet = find_sheet(file, book, name)
+        sheet, headings = find_sheet(book, name)
+        others.update(headings)
         if line := empty_formulas.get(sheet._worksheet_path):  # no program has calculated it: its cell would be empty
             detail = "a formula has no value; open the table in a spreadsheet program and save it, or write values"
             raise LabelTableError(f"{file}, line {line}: {detail}")
@@ -352,7 +354,8 @@ def _read_xlsx(file: Path, name: str, merged: dict[int, Sequence[tuple[int, int,
     except LabelTableError:
         raise
     except Exception as error:  # openpyxl raises whatever the zip and XML layers raise
-        raise LabelTableError(f"{file}: cannot be read as XLSX ({type(error).__name__})") from None
+        todo = "save it as XLSX without a password, or as CSV UTF-8"
+        raise LabelTableError(f"{file}: cannot be read as XLSX ({type(error).__name__}); {todo}") from None
 
 
 def _check_parts(file: Path) -> dict[str, int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import zipfile
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any
@@ -76,29 +76,23 @@ class SheetXml:
                 self._elements[True] = 0
 
 
-def find_sheet(file: Path, book: Any, name: str) -> Any:
-    """Find the sheet of that name, else the first, where no further one has its columns: its rows would be left out.
+def find_sheet(book: Any, name: str) -> tuple[Any, dict[int, set[str]]]:
+    """Find the sheet of that name, else the first that is not hidden; of the latter, also the headings of the others by number.
 
-    Raises
-    ------
-    LabelTableError
-        One has, and a row.
+    A sheet without a row below its first one has no heading.
     """
-    if named := next((sheet for sheet in book.worksheets if sheet.title == name), None):
-        return named
-
-    def filled(sheet: Any) -> list[set[str]]:
-        rows = ({str(value).strip() for value in row if value is not None} - {""} for row in sheet_rows(sheet))
-        return [row for row in islice(rows, HEADING_ROWS) if row][:2]
-
-    if len(book.worksheets) == 1:
-        return book.worksheets[0]
-    first, *others = map(filled, book.worksheets)
-    for number, rows in enumerate(others, 2):
-        if first and len(rows) > 1 and first[0] <= rows[0]:
-            detail = f"sheets 1 and {number} have the same columns; expected one table: join them, or save the right one as CSV"
-            raise LabelTableError(f"{file}: {detail}")
-    return book.worksheets[0]
+    sheets = book.worksheets
+    if named := next((sheet for sheet in sheets if sheet.title == name), None):
+        return named, {}
+    chosen = next((sheet for sheet in sheets if sheet.sheet_state == "visible"), sheets[0])
+    others: dict[int, set[str]] = {}
+    for number, sheet in enumerate(sheets, 1):
+        if sheet is not chosen:
+            rows = ({str(value).strip() for value in row if value is not None} - {""} for row in sheet_rows(sheet))
+            filled = [row for row in islice(rows, HEADING_ROWS) if row]
+            if len(filled) > 1:
+                others[number] = filled[0]
+    return chosen, others
 
 
 Merged = Mapping[int, Sequence[tuple[int, int, int]]]
@@ -135,3 +129,36 @@ def merged_cells(file: Path, sheet: Any) -> Merged:
                 )
             end = text[max(last, len(text) - 200) :]  # an element is shorter
     return found
+
+
+class MergedColumns:
+    """Merged cells with a value in columns that are read, as far as the row that is read now has a part in them."""
+
+    def __init__(self, file: Path, merged: Merged, heading: Sequence[str], names: Collection[str]) -> None:
+        self._file, self._merged, self._heading, self._names = file, merged, heading, names
+        self._read = [i for i, name in enumerate(heading, 1) if name in names]
+        self._open: dict[int, tuple[int, int, int]] = {}  # first and last row and last column, by first column
+
+    def open(self, line: int, cells: Sequence[str]) -> None:
+        """Take those that begin in this row; drop those that have ended."""
+        for left in [left for left, (_, last, _) in self._open.items() if last < line]:
+            del self._open[left]
+        for last, left, right in self._merged.get(line, ()):
+            if left <= len(self._heading) and any(cells[left - 1 : left]) and self._heading[left - 1] in self._names:
+                self._open[left] = line, last, right
+
+    def check_row(self, line: int, cells: Sequence[str]) -> None:
+        """Check that the next row says nothing beside merged cells which would be read as empty.
+
+        Raises
+        ------
+        LabelTableError
+            It does.
+        """
+        self.open(line, cells)
+        for left, (first, _, right) in self._open.items():
+            hidden = [i for i in self._read if left <= i <= right and (i, line) != (left, first)]
+            if hidden and any(cells[i - 1] for i in self._read if i <= len(cells) and not left <= i <= right):
+                name = self._heading[hidden[0] - 1]
+                what = f"the cell of {name} is merged with others, of which the first alone has a value"
+                raise LabelTableError(f"{self._file}, line {line}: {what}; unmerge them, and write the value into each")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from fvpipe.config.facts import check_fact
 from fvpipe.config.identifier_key import identifier_key
-from fvpipe.config.project import DataSet, Params, load_params
+from fvpipe.config.project import DataSet, Params, check_bi_rads, load_params
 from fvpipe.datasets.registry import get_adapter
 from fvpipe.datasets.source import Source
 from fvpipe.errors import ParameterError
@@ -120,6 +120,11 @@ def make_source(name: str, root: Path, settings: DataSet, id_key: Path | None, f
             check_fact(fact, targets)
         except ValueError as error:
             raise ParameterError(f"labels.columns of data set {name!r} (--column): {error}") from None
+    if kind.declaration is None:  # a declaration has BI-RADS of its own, which those that are given are checked with
+        try:
+            check_bi_rads(settings.labels.bi_rads_benign, settings.labels.bi_rads_malignant)
+        except ValueError as error:
+            raise ParameterError(f"labels of data set {name!r} (`bi_rads_*`): {error}") from None
     hashed = settings.identifiers == "hashed" or (settings.identifiers == "" and kind.hashed)
     # The text is part of every simulated shard: it stays until the format's next version.
     license = settings.license or ("made data, CC0-1.0" if settings.simulated else kind.license)

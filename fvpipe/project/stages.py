@@ -167,7 +167,8 @@ def explain(project: Project, path: Path, workers: Workers, id_key: Path | None,
         answer["no_pair"] = {"reason": no_pair.reason.value, "detail": no_pair.detail}
     facts = found.facts[relative]
     values = {name: getattr(facts, name) for name in BREAST_FACTS} | dict(facts.targets)
-    missing = f"{ambiguous.reason.value}: {ambiguous.detail}" if ambiguous else "no row of the label table names this breast"
+    missing = "no row of the label table names this breast in this exam"
+    missing = f"{ambiguous.reason.value}: {ambiguous.detail}" if ambiguous else missing
     label = {"label": LABEL_NAMES[facts.label], "excluded": facts.excluded}
     for fact, value in (label | values).items():
         if value not in ("", None):

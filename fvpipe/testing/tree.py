@@ -433,7 +433,7 @@ class _Maker:
                 raise self._cannot_make("patient", f"a PatientID that {pattern!r} takes")
         view_in = "PatientOrientation" if self.policy.view_in_patient_orientation else "ViewPosition"
         return {
-            "PatientID": patient if speaks["patient"] else "as published",
+            "PatientID": patient if "header" in self.declaration.identity.patient else "as published",
             "StudyInstanceUID": self._study(breast),
             "AccessionNumber": f"A{breast.number // 2}",
             "StudyDate": DAY,
