@@ -33,6 +33,7 @@ FILES, FILES_PER_WORKER = 18, 12  # open in the process that starts workers, mea
 VERSIONS = (PREPROCESSING_VERSION, READER_VERSION)
 
 DASK_SETTINGS = {
+    "distributed.admin.low-level-log-length": 0,
     "distributed.admin.tick.interval": "1s",
     "distributed.admin.tick.cycle": "10s",
     "distributed.admin.system-monitor.interval": "10s",
@@ -40,8 +41,8 @@ DASK_SETTINGS = {
     "distributed.worker.memory.monitor-interval": "1s",
     "distributed.worker.profile.enabled": False,
 }
-"""Of a local cluster: less monitoring, which is up to a hundred times a second by default. A batch whose worker died twice
-comes back, and is taken apart here."""
+"""Of a local cluster: less monitoring, which is up to a hundred times a second by default, and no log of the last thousand
+messages, which are all batches of half a million files. A batch whose worker died twice comes back, and is taken apart here."""
 
 MALLOC_ENVIRONMENT = {
     "MALLOC_TRIM_THRESHOLD_": str(2**30),
