@@ -362,6 +362,10 @@ def test_the_summary_answers_from_results(project: Path, tmp_path: Path) -> None
         assert "Simulated data: nothing follows for real breasts." in lines
         answers = json.loads(run("summary", "--json").stdout)
         assert [answer["neutral"] for answer in answers] == [0.5, 0.0, 0.5]
+        assert not run("summary").stderr
+        receipt = folder / "cache" / "shards" / "coarse" / "a" / "index.json"
+        receipt.write_text(receipt.read_text().replace('"license": "', '"license": "other ', 1))
+        assert "coarse/a was built again since" in run("summary").stderr
         (reports / "table1.json").write_text('{"pooled": null}')
         with pytest.raises(AssertionError, match="is no result of `fvpipe table1 --out`"):
             run("summary")

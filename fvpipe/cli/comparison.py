@@ -56,6 +56,7 @@ def compare(
     from fvpipe.comparison.models import compare_runs, trained_on_both
     from fvpipe.comparison.pipelines import compare as compare_shards
     from fvpipe.comparison.text import comparison_text, models_text
+    from fvpipe.config.loading import digest_of
     from fvpipe.evaluation.evaluate import different_breasts
     from fvpipe.evaluation.outdated import outdated_models
     from fvpipe.evaluation.pooled import pool_runs
@@ -85,9 +86,14 @@ def compare(
             models = compare_runs(*trained, project.params.evaluate)
         except FvpipeError as error:  # of a training that is damaged or outdated
             echo(f"trained models are not compared: {error}", err=True)
-    written = json.dumps(
-        {"data_sets": [each.to_json() for each in found], "models": [each.to_json() for each in models]}, indent=1
-    )
+    receipts = [shards.receipt for pair, _ in results for shards in pair] if project else []
+    result = {
+        "data_sets": [each.to_json() for each in found],
+        "models": [each.to_json() for each in models],
+        # Of the project's shards, so that `fvpipe summary` sees when others are there.
+        "shards": {f"{receipt.pipeline}/{receipt.dataset}": digest_of(receipt.to_json()) for receipt in receipts},
+    }
+    written = json.dumps(result, indent=1)
     if out is not None:
         write_if_changed(out, written.encode() + b"\n")
     shown = [*map(comparison_text, found), *([models_text(models, found[0].first, found[0].second)] if models else [])]
@@ -159,11 +165,14 @@ def summary(as_json: bool) -> None:
     """
     from dataclasses import asdict
 
-    from fvpipe.comparison.summary import read_answers, summary_text
+    from fvpipe.comparison.summary import outdated_comparisons, read_answers, summary_text
     from fvpipe.project.project import Project
 
-    reports = Project().reports
+    project = Project()
+    reports = project.reports
     answers = read_answers(reports / "compare", reports / "table1.json")
+    for line in outdated_comparisons(reports / "compare", project.shards):
+        warn(line)
     if not answers:
         raise ParameterError(
             f"{reports / 'compare'}: no results here; run `fvpipe compare each cropped --out cache/reports/compare/each.json`"

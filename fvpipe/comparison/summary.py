@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from fvpipe.comparison.pipelines import CHANCE
-from fvpipe.errors import InputError
+from fvpipe.config.loading import digest_of
+from fvpipe.errors import InputError, ReceiptError
 from fvpipe.evaluation.table1 import POOLED
 from fvpipe.evaluation.text import text_table
 from fvpipe.evaluation.training_record import titled
 from fvpipe.printable import escaped
+from fvpipe.shards.format import read_receipt
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,22 @@ def read_answers(folder: Path, shortcuts: Path | None = None) -> list[Answer]:
             ) from None
         found += [answer for answer in answers if answer not in found]
     return found
+
+
+def outdated_comparisons(folder: Path, shards: Path) -> Iterator[str]:
+    """Name the results of :func:`read_answers` that compare other shards than those that are below `shards` now."""
+    for path in sorted(folder.glob("*.json")):
+        compared: Mapping[str, str] = json.loads(path.read_bytes()).get("shards", {})
+        others = [name for name, digest in compared.items() if _digest(shards / name) not in ("", digest)]
+        if others:
+            yield f"{path}: {shards / others[0]} was built again since; run the `fvpipe compare` that wrote it again"
+
+
+def _digest(folder: Path) -> str:
+    try:
+        return digest_of(read_receipt(folder).to_json())
+    except ReceiptError:  # only results were downloaded, or a build is under way
+        return ""
 
 
 def summary_text(answers: list[Answer]) -> str:

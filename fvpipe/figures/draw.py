@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from fvpipe.comparison.summary import read_answers
+from fvpipe.comparison.summary import outdated_comparisons, read_answers
 from fvpipe.config.pipeline import Pipeline, load_pipeline
 from fvpipe.dicom.elements import silenced
 from fvpipe.errors import FvpipeError, InputError
@@ -87,6 +87,8 @@ def drawings(project: Project, datasets: Sequence[str], pipelines: Sequence[str]
     else:
         yield from _pipelines(shown, loaded, say)
     answers = read_answers(project.reports / "compare")
+    for line in outdated_comparisons(project.reports / "compare", project.shards):
+        say(line)
     if any(answer.low is not None for answer in answers):
         yield draw_differences(answers)
     splits = list(_splits(project, indexes, say))
