@@ -106,7 +106,7 @@ class StatedImage:
     low_energy: bool = False
     implant: bool = False
     sources: str = ""
-    exam_day: int | None = None  # as in ImageRecord, where `patient` is stated too; it counts where the header has none
+    exam_day: int | None = None  # as in ImageRecord, where `patient` is stated too; it counts before the header's
 
 
 NOTHING_STATED = StatedImage()  # for images of which the header alone speaks

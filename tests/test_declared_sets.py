@@ -245,6 +245,22 @@ def test_embed_pathology_decides_over_earlier_exams_within_the_follow_up(tmp_pat
         by_exam(options={"follow_up_day": "30"})
 
 
+@pytest.mark.parametrize("name", ["embed", "csaw-cc"])
+def test_exams_are_ordered_by_the_dates_of_their_publisher(name: str, tmp_path: Path) -> None:
+    """The headers have another date or none, and an exam may have the higher number and be the earlier one."""
+    if name == "embed":
+        days = {10.0: "2015-03-01", 11.0: "2012-01-01"}
+        images = [each for acc, day in days.items() for each in four(acc_anon=acc, study_date_anon=day)]
+        found = index(embed(tmp_path / "e", images, [{}]), name)
+    else:
+        found = index(csaw(tmp_path / "c", [{"exam_year": 2011}, {"exam_year": 2008}]), name)
+    digest = get_adapter(name).policy.exam_digest
+    exams = ("10", "11") if name == "embed" else ("20110101", "20080101")
+    assert {study: order for (_, study), order in found.exam_order.items()} == {
+        digest("study", exams[0]): 2, digest("study", exams[1]): 1,
+    }  # fmt: skip
+
+
 def test_embed_synthetic_and_spot_views(tmp_path: Path) -> None:
     """Synthetic images never mix with full-field ones, spot views and unknown kinds are left out."""
     images = [

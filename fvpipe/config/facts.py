@@ -16,9 +16,13 @@ KEYWORDS = {"study_uid": "StudyInstanceUID", "accession": "AccessionNumber", "st
 EXAM_NAMES = tuple(KEYWORDS)
 """These facts."""
 
+EXAM_DATE = "exam_date"
+"""Fact that orders the exams of a patient, and is not compared with a header."""
+
 FACTS = (
     *IDENTITY,
     *EXAM_NAMES,
+    EXAM_DATE,
     *("label", *BREAST_FACTS, "implant", "kind"),
     *("rows", "columns", "lesion", "category", "finding_bi_rads", "top", "bottom", "left", "right", "boxes"),
 )

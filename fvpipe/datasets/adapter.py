@@ -84,6 +84,8 @@ class ListedImage:
         As published.
     exam_names : Exam
         Names of the exam that the header must have, too.
+    exam_date : str
+        Day that orders the exams of the patient, ``YYYYMMDD``; it counts before that of the header.
     laterality : Laterality or None
         Side.
     view : str
@@ -104,6 +106,7 @@ class ListedImage:
     patient: str = ""
     exam: str = ""
     exam_names: Exam = field(default_factory=Exam)
+    exam_date: str = ""
     laterality: Laterality | None = None
     view: str = ""
     kind: str = ""

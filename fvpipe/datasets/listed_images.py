@@ -11,13 +11,13 @@ from dataclasses import replace
 from pathlib import Path
 from posixpath import normpath
 
-from fvpipe.config.facts import IDENTITY
+from fvpipe.config.facts import EXAM_DATE, IDENTITY
 from fvpipe.config.formats import IMAGE_SUFFIXES
 from fvpipe.config.project import Labels, check_bi_rads
 from fvpipe.datasets.adapter import LabelTable, ListedImage
 from fvpipe.datasets.declaration import Column, Declaration, Table
 from fvpipe.datasets.label_rules import RowReader
-from fvpipe.datasets.values import parse_kind, whole_text
+from fvpipe.datasets.values import parse_day, parse_kind, whole_text
 from fvpipe.errors import LabelTableError, ParameterError
 from fvpipe.io.tables import Row
 from fvpipe.reasons import Reason
@@ -112,6 +112,8 @@ def _image(reader: RowReader, row: Row, place: str, subset: str = "") -> ListedI
         patient=sys.intern(reader.cell(row, "patient")),  # of several rows, of which there may be half a million
         exam=sys.intern(reader.cell(row, "exam")),
         exam_names=reader.exam_names(row),
+        # A part of a path that is no day of the calendar says nothing of the order.
+        exam_date=parse_day(reader.cell(row, "exam_date")) if reader.table.from_path else reader.day(row, "exam_date"),
         laterality=side,
         view=reader.cell(row, "view").upper(),
         kind=kind,
@@ -156,7 +158,7 @@ def state_images(
         A row fits two files, or a file two rows that differ.
     """
     pattern = re.compile(declaration.path)
-    named = {fact: Column(column=(fact,)) for fact in IDENTITY if fact in pattern.groupindex}
+    named = {fact: Column(column=(fact,)) for fact in (*IDENTITY, EXAM_DATE) if fact in pattern.groupindex}
     options, bi_rads = {**declaration.options, **rules.options}, bi_rads_of(declaration, rules)
     # The groups of a path are the cells of a row.
     tables = declaration.tables_of_paths or (Table(from_path=True),)

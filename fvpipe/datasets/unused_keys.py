@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
-from fvpipe.config.facts import EXAM_NAMES, FACTS, IDENTITY
+from fvpipe.config.facts import EXAM_DATE, EXAM_NAMES, FACTS, IDENTITY
 from fvpipe.datasets.declaration import Case, Declaration, Table
 from fvpipe.datasets.values import EDGES, EXPECTED, folded, parse_number
 
@@ -15,7 +15,7 @@ _OF_LABELS = {*_ADDED, "age", "pathology", "subset", "machine"}
 BOXES = {"category", "finding_bi_rads", *EDGES, "boxes"}
 """Facts of a finding."""
 
-IMAGE_FACTS = {*_BREAST, "view", "kind", "implant", *BOXES}
+IMAGE_FACTS = {*_BREAST, EXAM_DATE, "view", "kind", "implant", *BOXES}
 """Facts that rows about images can give."""
 
 
@@ -47,7 +47,7 @@ def _of_declaration(declaration: Declaration) -> dict[str, tuple[bool, str]]:
     """Keys beside the tables."""
     identity, tables, path = declaration.identity, declaration.tables, declaration.path
     groups = set(re.compile(path).groupindex)
-    read = {fact for fact in IDENTITY if "path" in getattr(identity, fact)} | set(declaration.same_in_exam)
+    read = {fact for fact in IDENTITY if "path" in getattr(identity, fact)} | {EXAM_DATE, *declaration.same_in_exam}
     for table in tables:
         read |= set(table.path_groups)
         if table.from_path:

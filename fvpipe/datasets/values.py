@@ -167,7 +167,7 @@ EXPECTED: Mapping[str, tuple[Callable[[str], object], str]] = {
     **dict.fromkeys(("rows", "columns"), (parse_count, "a whole number of pixels")),
     "laterality": (lambda text: SIDES.get(text.lower()), "L or R"),
     "lesion": (whole_number, "a whole number"),
-    "study_date": (lambda text: parse_day(text) or None, "a date, YYYYMMDD or YYYY-MM-DD"),
+    **dict.fromkeys(("study_date", "exam_date"), (lambda text: parse_day(text) or None, "a date, YYYYMMDD or YYYY-MM-DD")),
     "density": (lambda text: parse_density(text) or None, "A to D, or 1 to 4"),
     "age": (lambda text: parse_age(text) or None, "a number of years"),
     "implant": (parse_yes_no, "1 or yes, 0 or no"),

@@ -231,7 +231,8 @@ def _stated(
     implant = any(image.implant for _, image in said)
     more = [f"{name} table" for name, is_it in (("kind", kinds - {"full_field"}), ("implant", implant)) if is_it]
     patient = sys.intern(policy.identifier("patient", found.get("patient", "")))
-    day = next((image.exam_names.date for _, image in said if image.exam_names.date), "") if patient else ""
+    days = (day for _, image in said for day in (image.exam_date, image.exam_names.date) if day)
+    day = next(days, "") if patient else ""
     return StatedImage(
         patient,
         sys.intern(policy.exam_digest("study", found.get("exam", ""))),

@@ -309,7 +309,7 @@ class _Maker:
                 return [self._study(breast)]
             case "accession":
                 return [f"A{k // 2}"]
-            case "study_date":
+            case "study_date" | "exam_date":
                 return [DAY]
             case "label":
                 return [str(outcome)]

@@ -110,7 +110,7 @@ def image_record(context: RuleContext) -> tuple[ImageRecord, str]:
         for_processing=attributes.is_for_processing(dataset),
         accession=policy.exam_digest("accession", text(dataset, "AccessionNumber")),
         study_date=" ".join(policy.exam_digest("date", part) for part in dates),
-        exam_day=policy.shifted_day(patient, dates[-1]) if dates else stated.exam_day,
+        exam_day=policy.shifted_day(patient, dates[-1]) if dates and stated.exam_day is None else stated.exam_day,
         person=" ".join(f"{name}:{policy.exam_digest(name, value)}" for name, value in attributes.person(dataset).items()),
         series=" ".join([policy.exam_digest("series", text(dataset, "SeriesInstanceUID")), *described]),
         identity_from=", ".join(_sources(context)),
