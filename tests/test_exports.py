@@ -108,6 +108,21 @@ def test_findings_exams_and_old_age(tmp_path: Path) -> None:
     assert known_facts(found)["boxes"] == {"breasts": 2, "images": 4}
 
 
+def test_nothing_is_said_of_what_a_box_without_a_category_may_be(tmp_path: Path) -> None:
+    """An image with a cancer's box was one without a mass, in EMBED and in tables of boxes alone."""
+    for v, view in enumerate(View):
+        said: dict[str, Any] = {"PatientID": "A", "ImageLaterality": "L", "ViewPosition": view.value}
+        write_image(tmp_path / "in" / f"{view}.dcm", v + 1, **said)
+    names = ("Mass", "Calcification", "Architectural Distortion", "Other Findings")
+    for what, expected in (("", ["", "", "", ""]), ("CALC", ["0", "1", "0", ""])):  # as MIAS and DMID abbreviate it
+        rows = [{"file": "CC.dcm", "label": 1, "what": what, "box": "[[1, 1, 9, 9]]"}, {"file": "MLO.dcm", "label": 1}]
+        write_table(tmp_path / "t.csv", rows)
+        columns = {"path": "file", "category": "what", "boxes": "box"}
+        found = index_folder(tmp_path / "in", "table", label_file=str(tmp_path / "t.csv"), labels={"columns": columns})
+        first, *_ = csv.DictReader(line.decode() for line in mammoclean_table(found))
+        assert [first[name] for name in names] == expected
+
+
 def test_the_name_of_an_image_is_whole_where_it_is_a_uid(tmp_path: Path) -> None:
     """Its last number is no suffix: without it, all images of a series would have one name."""
     for v, view in enumerate(View):

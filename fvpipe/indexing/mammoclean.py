@@ -30,14 +30,16 @@ def mammoclean_table(found: Index) -> Iterator[bytes]:
     """Format one row an image of each breast, CC before MLO, in the order of the breasts.
 
     The diagnosis is empty where labels are made of BI-RADS, as in MammoClean's own table of VinDr-Mammo. Findings are those on
-    the image; in a data set without boxes nothing is said of them.
+    the image; in a data set without categories of boxes nothing is said of them, nor of what a box without one may be.
     """
     breasts = found.all_breasts
     by_patient = Counter(breast.key.patient for breast in {(b.key.patient, b.key.study): b for b in breasts}.values())
     by_bi_rads = _labels_are_bi_rads(found)
+    named = {bool(box.category) for breast in breasts for boxes in breast.findings for box in boxes}
+    has_categories = found.has_findings and named != {False}
     for_several = {patient for patient, exams in by_patient.items() if exams > 1}
     rows = (
-        _row(found, breast, v, breast.key.patient in for_several, by_bi_rads)
+        _row(breast, v, breast.key.patient in for_several, by_bi_rads, has_categories)
         for breast in breasts
         for v, image in enumerate(breast.views)
         if image
@@ -54,7 +56,7 @@ def _labels_are_bi_rads(found: Index) -> bool:
     return label_rule(table, rules, heading) == "bi_rads"
 
 
-def _row(found: Index, breast: Breast, v: int, several: bool, by_bi_rads: bool) -> list[object]:
+def _row(breast: Breast, v: int, several: bool, by_bi_rads: bool, has_categories: bool) -> list[object]:
     image, facts, key = breast.views[v], breast.facts, breast.key
     assert image is not None
     folder, name = posixpath.split(image.path)
@@ -63,7 +65,7 @@ def _row(found: Index, breast: Breast, v: int, several: bool, by_bi_rads: bool) 
     return [
         key.patient, path_key(name), key.laterality.value, VIEWS[v].value, age, facts.density,
         "" if by_bi_rads else DIAGNOSES[facts.label], facts.bi_rads,
-        *(_findings(breast.findings[v]) if found.has_findings else [""] * 10),
+        *(_findings(breast.findings[v]) if has_categories else [""] * 10),
         SPLITS.get(facts.subset, facts.subset), folder, f"{key.patient}/{file}.npy",
     ]  # fmt: skip
 
@@ -71,9 +73,10 @@ def _row(found: Index, breast: Breast, v: int, several: bool, by_bi_rads: bool) 
 def _findings(findings: tuple[Finding, ...]) -> list[object]:
     """Mass to Other Findings, from the categories of the boxes on an image."""
     names = [name.strip() for finding in findings for name in finding.category.split(",") if name.strip()]
-    kinds: dict[str, list[str]] = {"mass": [], "calcification": [], "asymmetry": [], "distortion": [], "": []}
+    kinds: dict[str, list[str]] = {"mass": [], "calc": [], "asymm": [], "distort": [], "": []}  # of `CALC`, too
     for name in dict.fromkeys(names):
         kinds[next((kind for kind in kinds if kind in name.lower()), "")].append(name)
-    mass, calcification, distortion = (int(bool(kinds[kind])) for kind in ("mass", "calcification", "distortion"))
-    asymmetry, others = ("; ".join(kinds[kind]) for kind in ("asymmetry", ""))
+    absent = 0 if all(finding.category for finding in findings) else ""
+    mass, calcification, distortion = (1 if kinds[kind] else absent for kind in ("mass", "calc", "distort"))
+    asymmetry, others = ("; ".join(kinds[kind]) for kind in ("asymm", ""))
     return [mass, "", "", "", calcification, "", "", asymmetry, distortion, others]
