@@ -100,6 +100,10 @@ class ListedImage:
         Boxes on the image.
     rejected : (Reason, str) or None
         Why a rule of the adapter leaves the image out.
+    more_facts : tuple of BreastFacts
+        What further rows about the image say of the breast.
+    rows, columns : int or None
+        Size of the image.
     """
 
     place: str
@@ -114,6 +118,9 @@ class ListedImage:
     facts: BreastFacts | None = None
     findings: tuple[Finding, ...] = ()
     rejected: tuple[Reason, str] | None = None
+    more_facts: tuple[BreastFacts, ...] = ()
+    rows: int | None = None
+    columns: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,8 +20,8 @@ from fvpipe.datasets.combine import BreastOfExam, combined, differing_facts, wit
 from fvpipe.datasets.declaration import Case, Column, Declaration, Table, check_option
 from fvpipe.datasets.label_rules import RowReader, has_value
 from fvpipe.datasets.listed_images import bi_rads_of, list_image, rows_of_images, state_images
-from fvpipe.datasets.unused_keys import BOXES, IMAGE_FACTS, facts_of_rows
-from fvpipe.datasets.values import EDGES, parse_count, parse_day, parse_view
+from fvpipe.datasets.unused_keys import IMAGE_FACTS, adds_boxes, facts_of_rows, needed_facts
+from fvpipe.datasets.values import parse_count, parse_day, parse_view
 from fvpipe.dicom.header import HeaderPolicy
 from fvpipe.errors import LabelTableError, ParameterError
 from fvpipe.io.tables import OpenTable, Row, open_table, whole_number
@@ -130,6 +130,7 @@ class _Found:
     findings: dict[str, list[Finding]] = field(default_factory=dict)
     regions: dict[tuple[str, Laterality, View, int], set[tuple[str, int | None]]] = field(default_factory=dict)
     listed: dict[str, ListedImage] = field(default_factory=dict)
+    boxes: dict[str, ListedImage] = field(default_factory=dict)  # by tables that give nothing else
     combine: Literal["same", "first", "worst"] = "same"  # of rows about images, and of paths
     unused: list[str] = field(default_factory=list)  # places of what is about no image of these tables
     notes: list[str] = field(default_factory=list)
@@ -159,7 +160,8 @@ def read_declared(declaration: Declaration, root: Path, label_file: Path | None,
             read = True
             opened = open_table(file, sheet=table.sheet)
             try:
-                _read(_reader(declaration, table, opened, rules, options, first=table is first), opened, found)
+                reader = _reader(declaration, table, opened, rules, options, first=table is first)
+                _read(declaration, reader, opened, found)
             except LabelTableError as error:
                 if not table.adds:
                     raise
@@ -172,12 +174,14 @@ def read_declared(declaration: Declaration, root: Path, label_file: Path | None,
             decided = with_follow_up(breasts, found.confirmed, found.days, limit)
             found.implied = {key: decided[key] for key in found.implied}
             found.breasts.facts = {key: decided[key] for key in found.breasts.facts}
+    more = [(image.place, key, image.findings) for key, image in found.boxes.items() if image.findings]
     if code is not None and hasattr(code, "read_findings"):
-        for key, boxes in code.read_findings(root).items():
-            if key in found.listed:
-                found.listed[key] = replace(found.listed[key], findings=(*found.listed[key].findings, *boxes))
-            else:
-                found.unused.append(f"findings of {key}")
+        more += [(f"findings of {key}", key, boxes) for key, boxes in code.read_findings(root).items()]
+    for place, key, boxes in more:
+        if key in found.listed:
+            found.listed[key] = replace(found.listed[key], findings=(*found.listed[key].findings, *boxes))
+        else:
+            found.unused.append(place)
     of_paths = any(table.label == "bi_rads" for table in declaration.tables_of_paths)
     by_bi_rads = bool(rules.model_fields_set & BI_RADS_RULES) and not of_paths
     if not read and (about_table or by_bi_rads):
@@ -321,23 +325,7 @@ def _renamed(table: Table, fact: str, name: str, heading: Sequence[str]) -> Colu
     return column.model_copy(update={"column": (name,), **({"values": {}, "pattern": ""} if own_words else {})})
 
 
-def needed_facts(declaration: Declaration, table: Table) -> set[str]:
-    """Facts without which the rows of a table mean nothing."""
-    label = {table.label} - {""} if isinstance(table.label, str) else set()
-    if table.adds:
-        return set(table.columns)
-    if table.lists_images:
-        # Without the kind, synthetic and recombined images would be taken for full-field ones.
-        kind = {"kind"} & table.columns.keys()
-        if table.columns.keys() <= BOXES:  # it gives nothing else
-            kind |= table.columns.keys() & {*EDGES, "boxes"}
-        return {fact for fact in IDENTITY if getattr(declaration.identity, fact)[0] == "table"} | label | kind
-    if table.instance and not label:  # of boxes
-        return {"category", "top", "bottom", "left", "right"}
-    return {"patient", "laterality"} | label
-
-
-def _read(reader: RowReader, opened: OpenTable, found: _Found) -> None:
+def _read(declaration: Declaration, reader: RowReader, opened: OpenTable, found: _Found) -> None:
     """Read the rows of one file."""
     table, file = reader.table, opened.file
     groups = [name for name in (table.path, table.instance, *table.path_groups.values()) if name]
@@ -351,11 +339,12 @@ def _read(reader: RowReader, opened: OpenTable, found: _Found) -> None:
     columns = {name for fact in of_breast for name in reader.columns[fact].column}
     all_rows = opened.rows(required, used, needed={*columns, *groups, *used})
     described = (row for row in all_rows if not required or any(row[name] for name in required))  # no remark below a table
+    only_boxes = adds_boxes(declaration, table)
     for row in rows_of_images(described, groups, found.notes) if table.lists_images else described:
         rows += 1
         if table.lists_images:
             found.combine = table.combine if table.label else found.combine
-            list_image(reader, row, found.listed, subset)
+            list_image(reader, row, found.boxes if only_boxes else found.listed, subset)
             continue
         if table.instance:
             _describe_image(reader, row, found)
@@ -380,7 +369,8 @@ def _read(reader: RowReader, opened: OpenTable, found: _Found) -> None:
         found.notes.append(f"{file.name}: {len(idle)} column(s) are not read, whatever they say of a breast: {shown}")
     if reader.flat:
         lines, errors = zip(*reader.flat, strict=True)
-        if len(errors) > 1 and not (any(found.findings.values()) or any(each.findings for each in found.listed.values())):
+        with_boxes = (each.findings for listed in (found.listed, found.boxes) for each in listed.values())
+        if len(errors) > 1 and not (any(found.findings.values()) or any(with_boxes)):
             raise errors[0]  # its columns are of other edges
         first = ", ".join(map(str, lines[:3])) + (", ..." if len(lines) > 3 else "")
         found.notes.append(f"{file.name}: {len(lines)} box(es) have no area, and are left out: line {first}")

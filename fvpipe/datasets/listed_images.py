@@ -17,7 +17,7 @@ from fvpipe.config.project import Labels, check_bi_rads
 from fvpipe.datasets.adapter import LabelTable, ListedImage
 from fvpipe.datasets.declaration import Column, Declaration, Table
 from fvpipe.datasets.label_rules import RowReader
-from fvpipe.datasets.values import parse_day, parse_kind, whole_text
+from fvpipe.datasets.values import parse_count, parse_day, parse_kind, whole_text
 from fvpipe.errors import LabelTableError, ParameterError
 from fvpipe.io.tables import Row
 from fvpipe.reasons import Reason
@@ -90,13 +90,17 @@ def list_image(reader: RowReader, row: Row, listed: dict[str, ListedImage], subs
         key = "/".join(key.split("/")[-table.path_parts :])
     image = _image(reader, row, row.place, subset)
     before = listed.setdefault(key, image)
-    if before == replace(image, place=before.place):
+    if before is image:
         return
-    if before.findings and image.findings and before == replace(image, place=before.place, findings=before.findings):
-        more = [box for box in image.findings if box not in before.findings]  # a row for each box
-        listed[key] = replace(before, findings=(*before.findings, *more))
-    else:
-        raise LabelTableError(f"{before.place} and line {row.line}: list one image and differ; expected one row")
+    facts = (*((before.facts,) if before.facts else ()), *before.more_facts)
+    new = [image.facts] if image.facts and image.facts not in facts else []
+    alike = replace(image, place=before.place, facts=before.facts, more_facts=before.more_facts, findings=before.findings)
+    differs = bool(new) or bool(before.findings) != bool(image.findings)
+    if before != alike or (differs and table.combine == "same"):
+        todo = ", or `combine` of the table where each row is a finding" if new and table.file else ""
+        raise LabelTableError(f"{before.place} and line {row.line}: list one image and differ; expected one row{todo}")
+    boxes = [box for box in image.findings if box not in before.findings]
+    listed[key] = replace(before, findings=(*before.findings, *boxes), more_facts=(*before.more_facts, *new))
 
 
 def _image(reader: RowReader, row: Row, place: str, subset: str = "") -> ListedImage:
@@ -121,6 +125,8 @@ def _image(reader: RowReader, row: Row, place: str, subset: str = "") -> ListedI
         facts=_facts(reader, row, side, subset) if reader.table.label and not rejected else None,
         findings=tuple(reader.findings(row)) if {"boxes", "top", "bottom", "left", "right"} & reader.columns.keys() else (),
         rejected=rejected,
+        rows=reader.parsed(row, "rows", parse_count) or None,
+        columns=reader.parsed(row, "columns", parse_count) or None,
     )
 
 

@@ -15,7 +15,7 @@ _OF_LABELS = {*_ADDED, "age", "pathology", "subset", "machine"}
 BOXES = {"category", "finding_bi_rads", *EDGES, "boxes"}
 """Facts of a finding."""
 
-IMAGE_FACTS = {*_BREAST, EXAM_DATE, "view", "kind", "implant", *BOXES}
+IMAGE_FACTS = {*_BREAST, EXAM_DATE, "view", "kind", "implant", "rows", "columns", *BOXES}
 """Facts that rows about images can give."""
 
 
@@ -193,3 +193,31 @@ def facts_of_rows(table: Table, declaration: Declaration) -> set[str]:
     if "lesion" in table.columns:
         found |= {"lesion", "view", "category"}
     return found
+
+
+def needed_facts(declaration: Declaration, table: Table) -> set[str]:
+    """Facts without which the rows of a table mean nothing."""
+    label = {table.label} - {""} if isinstance(table.label, str) else set()
+    if table.adds:
+        return set(table.columns)
+    if adds_boxes(declaration, table):
+        return table.columns.keys() & {*EDGES, "boxes"}
+    if table.lists_images:
+        # Without the kind, synthetic and recombined images would be taken for full-field ones.
+        kind = {"kind"} & table.columns.keys()
+        if table.columns.keys() <= BOXES:  # it gives nothing else
+            kind |= table.columns.keys() & {*EDGES, "boxes"}
+        return {fact for fact in IDENTITY if getattr(declaration.identity, fact)[0] == "table"} | label | kind
+    if table.instance and not label:  # of boxes
+        return {"category", "top", "bottom", "left", "right"}
+    return {"patient", "laterality"} | label
+
+
+def adds_boxes(declaration: Declaration, table: Table) -> bool:
+    """Whether a table gives nothing but boxes of images that another one lists."""
+    return _only_boxes(table) and any((t.path or t.path_groups) and not _only_boxes(t) for t in declaration.tables)
+
+
+def _only_boxes(table: Table) -> bool:
+    is_plain = bool(table.path or table.path_groups) and not table.label and not table.exclude
+    return is_plain and bool(table.columns) and table.columns.keys() <= BOXES

@@ -72,6 +72,8 @@ class BreastLabels:
         By path, what rows that list images, and the path, say of the breast.
     exams_of_images : mapping of str to sequence of Exam
         By path, the exam as rows which list images, and the path, name it.
+    sizes_of_images : mapping of str to ImageFacts
+        By path, rows and columns of such rows.
     findings_by_path : mapping of str to sequence of Finding
         Boxes of such rows, and of masks.
     implied : mapping of (str, Laterality, Exam) to BreastFacts
@@ -102,6 +104,7 @@ class BreastLabels:
     written: Mapping[str, str] = field(default_factory=dict, repr=False)
     of_images: Mapping[str, Sequence[BreastFacts]] = field(default_factory=dict)
     exams_of_images: Mapping[str, Sequence[Exam]] = field(default_factory=dict)
+    sizes_of_images: Mapping[str, ImageFacts] = field(default_factory=dict)
     findings_by_path: Mapping[str, Sequence[Finding]] = field(default_factory=dict)
     implied: Mapping[tuple[str, Laterality, Exam], BreastFacts] = field(default_factory=dict)
     combine: Literal["same", "first", "worst"] = "same"
@@ -421,6 +424,7 @@ def _make_labels(source: Source, table: LabelTable, statements: Statements) -> B
         | {digest("study", exam.study): exam.study for _, exam in breasts if exam.study},
         of_images=statements.facts,
         exams_of_images=statements.exams,
+        sizes_of_images=statements.sizes,
         findings_by_path=statements.findings,
         implied=by_exam(table.implied),
         combine=table.combine,

@@ -74,7 +74,7 @@ def contradictions(records: Iterable[ImageRecord], labels: BreastLabels) -> Iter
     for record in records if labels.images else ():
         imaged[record.patient_id].add((record.study, record.accession, record.study_date))
     for record in records:
-        facts = labels.images.get(record.sop_instance_uid) or ImageFacts(0)
+        facts = labels.images.get(record.sop_instance_uid) or labels.sizes_of_images.get(record.path) or ImageFacts(0)
         age = labels.facts(*_breast(record)).age
         for reason, header, table in (
             (Reason.LATERALITY_CONFLICT, record.laterality, facts.laterality),

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from fvpipe.config.formats import DICOM
 from fvpipe.config.loading import digest_of
-from fvpipe.datasets.adapter import LabelTable, ListedImage
+from fvpipe.datasets.adapter import ImageFacts, LabelTable, ListedImage
 from fvpipe.datasets.declaration import Identity
 from fvpipe.datasets.listed_images import path_key
 from fvpipe.datasets.source import Source
@@ -42,6 +42,8 @@ class Statements:
         Boxes.
     exams : mapping of str to sequence of Exam
         Names of the exam by row and path, which must be the header's; identifiers as the records have them.
+    sizes : mapping of str to ImageFacts
+        Rows and columns that the row of an image gives.
     rejections : sequence of Rejection
         Images that are left out without reading them, and a line for the rows without a file.
     not_listed : mapping of str to Rejection
@@ -54,6 +56,7 @@ class Statements:
     facts: Mapping[str, Sequence[BreastFacts]] = field(default_factory=dict)
     findings: Mapping[str, Sequence[Finding]] = field(default_factory=dict)
     exams: Mapping[str, Sequence[Exam]] = field(default_factory=dict)
+    sizes: Mapping[str, ImageFacts] = field(default_factory=dict)
     rejections: Sequence[Rejection] = ()
     not_listed: Mapping[str, Rejection] = field(default_factory=dict)
     no_row_has_file: bool = False
@@ -115,6 +118,7 @@ def collect_statements(source: Source, table: LabelTable, paths: Sequence[str]) 
     facts: dict[str, list[BreastFacts]] = {}
     findings: dict[str, list[Finding]] = {}
     exams: dict[str, list[Exam]] = {}
+    sizes: dict[str, ImageFacts] = {}
     rejections, unlisted, patient_from = list[Rejection](), set[str](), getattr(adapter.identity, "patient", ())
     if policy.formats == DICOM and patient_from[:1] == ("header",):
         patient_from = ()  # headers tell the patients apart
@@ -139,12 +143,14 @@ def collect_statements(source: Source, table: LabelTable, paths: Sequence[str]) 
             rejections.append(answer)
             continue
         stated[path] = answer
-        if of_breast := [image.facts for _, image in said if image.facts is not None]:
+        if of_breast := [each for _, image in said for each in (image.facts, *image.more_facts) if each is not None]:
             facts[path] = of_breast
         if boxes := [finding for _, image in said for finding in image.findings]:
             findings[path] = boxes
         if names := [policy.exam(image.exam_names) for _, image in said if image.exam_names != Exam()]:
             exams[path] = names
+        if size := next((image for _, image in said if image.rows or image.columns), None):
+            sizes[path] = ImageFacts(0, rows=size.rows, columns=size.columns)
     if places:
         rejections.append(Rejection("label table", Reason.LABEL_WITHOUT_IMAGE, _without_file(places, table, paths)))
     return Statements(
@@ -152,6 +158,7 @@ def collect_statements(source: Source, table: LabelTable, paths: Sequence[str]) 
         facts,
         findings,
         exams,
+        sizes,
         rejections,
         {path: Rejection(path, Reason.IMAGE_NOT_LISTED, NOT_LISTED) for path in unlisted},
         no_row_has_file=bool(places) and len(places) == len(table.listed),

@@ -1,0 +1,159 @@
+"""The declarations of `docs/more-datasets.md`, on folders in the published forms, and what they need of tables of images."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fvpipe.datasets.declaration import Column, Declaration, Headers, Table
+from fvpipe.datasets.registry import load_declaration
+from fvpipe.errors import LabelTableError
+from fvpipe.indexing.index import Index
+from fvpipe.testing import write_image
+from fvpipe.types import Laterality, View
+from tests.support.declared import image, index, labels, reasons, write_table
+
+ROOT = Path(__file__).parents[1]
+PAGE = (ROOT / "docs" / "more-datasets.md").read_text(encoding="utf-8")
+BLOCKS = [textwrap.dedent(block).strip() + "\n" for block in re.findall(r"(?m)(?:^    .*\n|^\n(?=    ))+", PAGE)]
+DECLARATIONS = {block.split()[1]: block for block in BLOCKS if block.startswith("name: ")}
+EDGES = ("top", "bottom", "left", "right")
+
+
+def read(folder: Path, name: str, change: tuple[str, str] = ("", "")) -> Index:
+    """Index a folder by a declaration of the page."""
+    file = folder.parent / f"{name}.yaml"
+    file.write_text(DECLARATIONS[name].replace(*change), encoding="utf-8")
+    return index(folder, str(file))
+
+
+def of_views(found: Index) -> dict[tuple[str, str], int]:
+    """Labels of all breasts, also of those without a pair."""
+    return {(breast.key.patient, breast.key.laterality.value): breast.facts.label for breast in found.all_breasts}
+
+
+@pytest.mark.parametrize("name", DECLARATIONS)
+def test_each_declaration_of_the_page_is_read(name: str, tmp_path: Path) -> None:
+    (tmp_path / "d.yaml").write_text(DECLARATIONS[name], encoding="utf-8")
+    assert load_declaration(tmp_path / "d.yaml").name == name
+
+
+def test_every_key_of_a_declaration_is_explained() -> None:
+    page = (ROOT / "docs" / "adapters.md").read_text(encoding="utf-8")
+    keys = {key for model in (Declaration, Table, Column, Headers) for key in model.model_fields}
+    assert {key for key in keys if not re.search(rf"\b{key}\b", page)} == set()
+
+
+@pytest.mark.process
+def test_mias(tmp_path: Path) -> None:
+    """Several rows of a film, one without a place, notes, and rows that count from the bottom."""
+    info = ["mdb005 F CIRC B 477 133 30", "mdb005 F CIRC B 500 168 26", "mdb006 F NORM", "mdb216 D CALC M *NOTE 3*"]
+    info += ["mdb217 D CALC B", "mdb217 D ASYM M 119 229 8"]
+    folder = tmp_path / "mias"
+    for number, name in enumerate(dict.fromkeys(line.split()[0] for line in info), 1):
+        write_image(folder / f"{name}.pgm", number, view=View.MLO, form="pgm")
+    (folder / "Info.txt").write_text("REFNUM BG CLASS SEVERITY X Y RADIUS\n\n" + "\n".join(info) + "\n")
+    (script,) = (block for block in BLOCKS if block.startswith("(echo"))
+    subprocess.run(["sh", "-c", script], cwd=folder, check=True)
+    found = read(folder, "mini-mias")
+    assert of_views(found) == {("3", "R"): 0, ("3", "L"): 0, ("108", "L"): 1, ("109", "R"): 1}
+    boxes = {breast.key.patient: breast.findings[1] for breast in found.all_breasts if breast.findings[1]}
+    assert [(box.top, box.bottom, box.left, box.right) for box in boxes["3"]] == [(861, 921, 447, 507), (830, 882, 474, 526)]
+    assert [box.category for box in boxes["109"]] == ["asymmetry"]
+
+
+def test_dmid(tmp_path: Path) -> None:
+    """Masks and DICOM copies of the same names, and findings of both classes on one image."""
+    rows = [("IMG001", "CCLT", "CIRC", "B"), ("IMG001", "CCLT", "SPIC", "M"), ("IMG002", "MLORT", "NORM", "-")]
+    for number, name in enumerate(("IMG001", "IMG002"), 1):
+        write_image(tmp_path / "dmid" / "TIFF Images" / f"{name}.tif", number, form="tiff")
+        write_image(tmp_path / "dmid" / "ROI Masks" / f"{name}.tif", number + 2, form="tiff")
+        image(tmp_path / "dmid" / "DICOM Images" / f"{name}.dcm", number + 4)
+    table = [dict(zip(("ID", "view", "abnormality", "pathology"), row, strict=True)) for row in rows]
+    write_table(tmp_path / "dmid" / "Metadata.csv", table)
+    found = read(tmp_path / "dmid", "dmid")
+    assert of_views(found) == {("IMG001", "L"): 1, ("IMG002", "R"): 0}
+    assert {reasons(found)[f"ROI Masks/IMG00{n}.tif"] for n in (1, 2)} == {"image_not_listed"}
+    with pytest.raises(LabelTableError, match="line 2 and line 3: list one image and differ; expected one row, or `combine`"):
+        read(tmp_path / "dmid", "dmid", ("combine: worst", "combine: same"))
+
+
+VINDR = ("study_id", "image_id", "laterality", "view_position", "height", "width", "breast_birads", "breast_density", "split")
+
+
+def vindr_png(folder: Path, height: int = 320) -> Path:
+    study, rows, boxes = "a" * 32, list[dict[str, Any]](), list[dict[str, Any]]()
+    for number, (side, view) in enumerate([("L", "CC"), ("L", "MLO"), ("R", "CC"), ("R", "MLO")], 1):
+        name = f"{number}" * 32
+        write_image(folder / "png" / study / f"{name}.png", number, form="png")
+        row = (study, name, side, view, height, 256, f"BI-RADS {5 if side == 'L' else 2}", "DENSITY B", "training")
+        rows.append(dict(zip(VINDR, row, strict=True)))
+        box = {"finding_categories": "['Mass']", "finding_birads": "BI-RADS 5", "xmin": 1, "ymin": 2, "xmax": 30, "ymax": 40}
+        none = dict.fromkeys(box, "") | {"finding_categories": "['No Finding']"}
+        boxes += [rows[-1] | each for each in ((box, box | {"xmin": 5}) if side == "L" else (none,))]
+    write_table(folder / "breast-level_annotations.csv", rows)
+    write_table(folder / "finding_annotations.csv", boxes)
+    return folder
+
+
+@pytest.mark.parametrize("first", ["breast-level", "finding"])
+def test_boxes_come_from_a_table_of_their_own(first: str, tmp_path: Path) -> None:
+    """Whichever comes first; its rows give nothing else, and one of an image that no other row lists is counted."""
+    folder = vindr_png(tmp_path / "vindr")
+    head, listing, boxes = re.split(r"(?m)^(?=  - file)", DECLARATIONS["vindr-png"])
+    text = head + (listing + boxes if first == "breast-level" else boxes + listing)
+    found = read(folder, "vindr-png", (DECLARATIONS["vindr-png"], text))
+    assert labels(found) == {("a" * 32, "L"): 1, ("a" * 32, "R"): 0} and not found.rejections
+    (left, right) = found.breasts
+    assert [[(box.category, box.left, box.top) for box in boxes] for boxes in left.findings] == [
+        [("Mass", 1.0, 2.0), ("Mass", 5.0, 2.0)]
+    ] * 2
+    assert right.findings == ((), ())
+    file = folder / "finding_annotations.csv"
+    file.write_text(file.read_text(encoding="utf-8").replace("1" * 32, "9" * 32), encoding="utf-8")
+    (rejection,) = read(folder, "vindr-png").rejections
+    assert "1 row(s) or file(s) add facts to breasts that no row of the label table describes" in rejection.detail
+
+
+def test_a_resized_copy_has_not_the_size_of_its_row(tmp_path: Path) -> None:
+    """Its boxes would lie elsewhere."""
+    folder = vindr_png(tmp_path / "vindr", height=3518)
+    found = read(folder, "vindr-png")
+    assert not found.breasts and {*reasons(found).values()} == {"size_conflict"}
+    assert found.rejections[0].detail == "the header says 320, the label table says 3518"
+
+
+def test_cbis_as_jpeg(tmp_path: Path) -> None:
+    """A mask that no description names is as large as its film."""
+    folder, rows = tmp_path / "cbis", list[dict[str, Any]]()
+    for number, (view, end) in enumerate([(view, end) for view in ("CC", "MLO") for end in ("", "_1")], 1):
+        write_image(folder / "jpeg" / f"1.3.{number}" / "1-000.jpg", number, form="jpeg")
+        name, path = f"Mass-Training_P_00001_LEFT_{view}{end}", f"CBIS-DDSM/jpeg/1.3.{number}/1-000.jpg"
+        rows.append({"image_path": path, "PatientID": name, "SeriesDescription": "", "Rows": 320, "Columns": 256})
+    write_table(folder / "csv" / "dicom_info.csv", rows)
+    case = {"patient_id": "P_00001", "left or right breast": "LEFT", "pathology": "MALIGNANT", "assessment": 4}
+    write_table(folder / "csv" / "mass_case_description_train_set.csv", [case | {"breast_density": 3}])
+    found = read(folder, "cbis-jpeg")
+    assert labels(found) == {("P_00001", "L"): 1}
+    assert {*reasons(found)} == {f"jpeg/1.3.{n}/1-000.jpg" for n in (2, 4)}
+    assert {image.path for image in found.breasts[0].views if image} == {f"jpeg/1.3.{n}/1-000.jpg" for n in (1, 3)}
+
+
+def test_bmcd_and_a_list_with_a_column_for_each_side(tmp_path: Path) -> None:
+    for number, (case, exam) in enumerate([(c, e) for c in ("Normal", "Suspicious") for e in ("prior", "recent")]):
+        for v, view in enumerate(View):
+            path = tmp_path / "bmcd" / f"{case}_cases" / "1" / f"{view}_{exam}.dcm"
+            image(path, 4 * number + v + 1, PatientID="anon", ImageLaterality="L")
+    found = read(tmp_path / "bmcd", "bmcd")
+    assert labels(found) == {("Normal_cases/1", "L"): 0, ("Suspicious_cases/1", "L"): 1} and len(found.breasts) == 3
+    for number, (side, view) in enumerate((side, view) for side in Laterality for view in View):
+        said = {"PatientID": "A", "ImageLaterality": side.value, "ViewPosition": view.value, "StudyDate": "20200301"}
+        image(tmp_path / "list" / f"{number}.dcm", number + 1, **said)
+    row = {"Patient": "A", "Date": "2020-03-01", "Right": "b", "Left": "m", "BI-RADS right": 2, "BI-RADS left": 5}
+    write_table(tmp_path / "list" / "list.csv", [row])
+    assert labels(read(tmp_path / "list", "hospital", ("list.xlsx", "list.csv"))) == {("A", "L"): 1, ("A", "R"): 0}
