@@ -16,7 +16,7 @@ from fvpipe.errors import LabelTableError
 from fvpipe.indexing.index import Index
 from fvpipe.testing import write_image
 from fvpipe.types import Laterality, View
-from tests.support.declared import image, index, labels, reasons, write_table
+from tests.support.declared import image, inbreast, index, labels, reasons, write_table
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "more-datasets.md").read_text(encoding="utf-8")
@@ -157,3 +157,20 @@ def test_bmcd_and_a_list_with_a_column_for_each_side(tmp_path: Path) -> None:
     row = {"Patient": "A", "Date": "2020-03-01", "Right": "b", "Left": "m", "BI-RADS right": 2, "BI-RADS left": 5}
     write_table(tmp_path / "list" / "list.csv", [row])
     assert labels(read(tmp_path / "list", "hospital", ("list.xlsx", "list.csv"))) == {("A", "L"): 1, ("A", "R"): 0}
+
+
+def test_the_row_of_an_image_that_is_damaged_or_missing_counts_where_the_worst_does(tmp_path: Path) -> None:
+    """The breast of the other view was benign."""
+    rows: list[dict[str, Any]] = [{"File Name": 1, "Bi-Rads": "5"}, {"File Name": 2, "View": "MLO", "Bi-Rads": "2"}]
+    folder = inbreast(tmp_path / "in", [*rows, {"File Name": 3, "Acquisition date": "201101", "Bi-Rads": "6"}])
+    (damaged,) = (folder / "AllDICOMs").glob("1_*")
+    damaged.write_bytes(damaged.read_bytes()[:20_000])
+    found = index(folder, "inbreast")
+    assert {(b.key.study != "", b.facts.label, b.facts.bi_rads) for b in found.all_breasts} == {(True, 1, 5), (True, 1, 6)}
+    folder = vindr_png(tmp_path / "vindr")
+    (folder / "png" / ("a" * 32) / f"{'3' * 32}.png").unlink()
+    table = folder / "breast-level_annotations.csv"
+    line = next(line for line in table.read_text().splitlines() if "3" * 32 in line)
+    table.write_text(table.read_text().replace(line, line.replace("BI-RADS 2", "BI-RADS 5")))
+    change = ("    label: bi_rads\n", "    label: bi_rads\n    combine: worst\n")
+    assert of_views(read(folder, "vindr-png", change)) == {("a" * 32, "L"): 1, ("a" * 32, "R"): 1}

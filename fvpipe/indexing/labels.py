@@ -74,6 +74,8 @@ class BreastLabels:
         By path, the exam as rows which list images, and the path, name it.
     sizes_of_images : mapping of str to ImageFacts
         By path, rows and columns of such rows.
+    of_breasts : mapping of (str, Laterality, Exam) to sequence of BreastFacts
+        As `Statements.of_breasts`.
     findings_by_path : mapping of str to sequence of Finding
         Boxes of such rows, and of masks.
     implied : mapping of (str, Laterality, Exam) to BreastFacts
@@ -105,6 +107,7 @@ class BreastLabels:
     of_images: Mapping[str, Sequence[BreastFacts]] = field(default_factory=dict)
     exams_of_images: Mapping[str, Sequence[Exam]] = field(default_factory=dict)
     sizes_of_images: Mapping[str, ImageFacts] = field(default_factory=dict)
+    of_breasts: Mapping[tuple[str, Laterality, Exam], Sequence[BreastFacts]] = field(default_factory=dict)
     findings_by_path: Mapping[str, Sequence[Finding]] = field(default_factory=dict)
     implied: Mapping[tuple[str, Laterality, Exam], BreastFacts] = field(default_factory=dict)
     combine: Literal["same", "first", "worst"] = "same"
@@ -154,6 +157,10 @@ class BreastLabels:
         claims: dict[BreastOfExam, list[BreastFacts]] = defaultdict(list)
         for record in sorted(records, key=lambda record: record.path) if self.of_images else ():
             claims[record.patient_id, record.study, record.laterality] += self.of_images.get(record.path, ())
+        first = {key: facts[0] for key, facts in self.of_breasts.items()}
+        for patient, side, exam, _, studies in self._fitting(_imaged(records), first) if first else ():
+            if len(studies) == 1 and (patient, studies[0], side) in claims:
+                claims[patient, studies[0], side] += self.of_breasts[patient, side, exam]
         for breast, facts in claims.items():
             if self.combine == "worst" or (self.combine == "first" and len({(f.label, f.excluded) for f in facts}) == 1):
                 claims[breast] = [combined(facts, self.combine)] if facts else []
@@ -425,6 +432,7 @@ def _make_labels(source: Source, table: LabelTable, statements: Statements) -> B
         of_images=statements.facts,
         exams_of_images=statements.exams,
         sizes_of_images=statements.sizes,
+        of_breasts=statements.of_breasts,
         findings_by_path=statements.findings,
         implied=by_exam(table.implied),
         combine=table.combine,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from fvpipe.config.formats import DICOM
 from fvpipe.config.loading import digest_of
@@ -44,6 +44,8 @@ class Statements:
         Names of the exam by row and path, which must be the header's; identifiers as the records have them.
     sizes : mapping of str to ImageFacts
         Rows and columns that the row of an image gives.
+    of_breasts : mapping of (str, Laterality, Exam) to sequence of BreastFacts
+        Where the worst row of a breast counts, and they differ: all of them, also those of missing and rejected images.
     rejections : sequence of Rejection
         Images that are left out without reading them, and a line for the rows without a file.
     not_listed : mapping of str to Rejection
@@ -57,6 +59,7 @@ class Statements:
     findings: Mapping[str, Sequence[Finding]] = field(default_factory=dict)
     exams: Mapping[str, Sequence[Exam]] = field(default_factory=dict)
     sizes: Mapping[str, ImageFacts] = field(default_factory=dict)
+    of_breasts: Mapping[tuple[str, Laterality, Exam], Sequence[BreastFacts]] = field(default_factory=dict)
     rejections: Sequence[Rejection] = ()
     not_listed: Mapping[str, Rejection] = field(default_factory=dict)
     no_row_has_file: bool = False
@@ -119,6 +122,7 @@ def collect_statements(source: Source, table: LabelTable, paths: Sequence[str]) 
     findings: dict[str, list[Finding]] = {}
     exams: dict[str, list[Exam]] = {}
     sizes: dict[str, ImageFacts] = {}
+    describing: list[Sequence[tuple[str, ListedImage]]] = []
     rejections, unlisted, patient_from = list[Rejection](), set[str](), getattr(adapter.identity, "patient", ())
     if policy.formats == DICOM and patient_from[:1] == ("header",):
         patient_from = ()  # headers tell the patients apart
@@ -139,6 +143,8 @@ def collect_statements(source: Source, table: LabelTable, paths: Sequence[str]) 
             answer = answer if isinstance(answer, Rejection) else Rejection(path, Reason.IDENTIFIER_CONFLICT, why)
         if only_listed and not any(where == "table" for where, _ in said):
             unlisted.add(path)
+        if not isinstance(answer, Rejection) or answer.reason is Reason.VIEW_NOT_PAIRABLE:
+            describing.append(said)
         if isinstance(answer, Rejection):
             rejections.append(answer)
             continue
@@ -151,6 +157,7 @@ def collect_statements(source: Source, table: LabelTable, paths: Sequence[str]) 
             exams[path] = names
         if size := next((image for _, image in said if image.rows or image.columns), None):
             sizes[path] = ImageFacts(0, rows=size.rows, columns=size.columns)
+    describing += ([("table", table.listed[key])] for key in places.values())
     if places:
         rejections.append(Rejection("label table", Reason.LABEL_WITHOUT_IMAGE, _without_file(places, table, paths)))
     return Statements(
@@ -159,10 +166,47 @@ def collect_statements(source: Source, table: LabelTable, paths: Sequence[str]) 
         findings,
         exams,
         sizes,
+        _of_breasts(source, describing) if table.combine == "worst" else {},
         rejections,
         {path: Rejection(path, Reason.IMAGE_NOT_LISTED, NOT_LISTED) for path in unlisted},
         no_row_has_file=bool(places) and len(places) == len(table.listed),
     )
+
+
+def _of_breasts(
+    source: Source, statements: Iterable[Sequence[tuple[str, ListedImage]]]
+) -> dict[tuple[str, Laterality, Exam], Sequence[BreastFacts]]:
+    """What is said of each breast of which the worst counts, where it differs.
+
+    The row of an image that is missing, damaged or of another view describes the breast as those of the others do, where it
+    names the exam or exams are not told apart.
+    """
+    policy, identity = source.policy, source.adapter.identity
+    exams_apart = policy.keep_studies_apart and policy.patient_from != "study"
+    found: defaultdict[tuple[str, str, str, Exam], list[BreastFacts]] = defaultdict(list)
+    for said in statements:
+        if facts := [
+            each for _, image in said for each in (image.facts, *image.more_facts) if each not in (None, BreastFacts())
+        ]:
+            patient, name, side = (_first(identity, fact, said) for fact in ("patient", "exam", "laterality"))
+            exam = next((image.exam_names for _, image in said if image.exam_names != Exam()), Exam())
+            if patient and side and (name or exam != Exam() or not exams_apart):
+                found[patient, name, side, exam] += facts
+    result = dict[tuple[str, Laterality, Exam], Sequence[BreastFacts]]()
+    for (patient, name, side, exam), facts in found.items():
+        if len(set(facts)) > 1:
+            named = policy.exam(replace(exam, study=name or exam.study))
+            result[policy.identifier("patient", patient), Laterality(side), named] = facts
+    return result
+
+
+def _first(identity: Identity | None, fact: str, said: Sequence[tuple[str, ListedImage]]) -> str:
+    """What the first source of a fact that speaks says of it; empty where none does."""
+    order = getattr(identity, fact)
+    spoken = [
+        (order.index(where), str(getattr(image, fact))) for where, image in said if where in order and getattr(image, fact)
+    ]
+    return min(spoken, default=(0, ""))[1]
 
 
 def _written_otherwise(places: Mapping[str, str]) -> dict[str, str]:
