@@ -135,6 +135,8 @@ class RowReader:
             return None if text is None else "" if text == "" else parser(text)
 
         expected = expected or _words(column.values) or f"text of the form {column.pattern}"
+        if fact in ("bi_rads", "density") and not column.values:
+            expected += " (other words: `values` of the column in a declaration)"
         if fact in ("patient", "exam", *EXAM_NAMES) and value(row[name]) is None:
             raise row.error(name, expected, shown=False)
         joined = fact in ("exam", "study_uid") or (fact == "patient" and self.table.lists_images)

@@ -147,7 +147,8 @@ def explain(project: Project, path: Path, workers: Workers, id_key: Path | None,
         formats = " or ".join(each.upper() for each in source.policy.formats)
         raise InputError(
             f"{path}: data set {source.name} passes over this file: it is hidden (a name that begins with a dot), or no "
-            f"{formats} by its name and its first bytes, as tables, archives and DICOMDIR are; expected an image"
+            f"{formats} by its name and its first bytes, as tables, archives, DICOMDIR and images of formats that `formats` "
+            "does not state are; expected an image"
         )
     if image is None:
         return answer
