@@ -157,6 +157,9 @@ def test_bmcd_and_a_list_with_a_column_for_each_side(tmp_path: Path) -> None:
     row = {"Patient": "A", "Date": "2020-03-01", "Right": "b", "Left": "m", "BI-RADS right": 2, "BI-RADS left": 5}
     write_table(tmp_path / "list" / "list.csv", [row])
     assert labels(read(tmp_path / "list", "hospital", ("list.xlsx", "list.csv"))) == {("A", "L"): 1, ("A", "R"): 0}
+    write_table(tmp_path / "new.csv", [row | {"Right": "m", "Left": "b"}])
+    found = index(tmp_path / "list", str(tmp_path / "hospital.yaml"), label_file=str(tmp_path / "new.csv"))
+    assert labels(found) == {("A", "L"): 0, ("A", "R"): 1}  # one file for both breasts
 
 
 def test_the_row_of_an_image_that_is_damaged_or_missing_counts_where_the_worst_does(tmp_path: Path) -> None:

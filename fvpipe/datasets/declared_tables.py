@@ -156,7 +156,8 @@ def read_declared(declaration: Declaration, root: Path, label_file: Path | None,
         raise ParameterError(f"labels: adapter {declaration.name!r} takes labels from no table; expected {expected}")
     read = False
     for table in tables:
-        for file in _files(table, root, label_file if table is first else None):
+        named = label_file if first and table.file == first.file else None  # one file may be read twice, for each breast
+        for file in _files(table, root, named):
             read = True
             opened = open_table(file, sheet=table.sheet)
             try:

@@ -151,9 +151,17 @@ def parse_number(text: str) -> float | None:
 
 
 def parse_boxes(text: str) -> list[tuple[float, float, float, float]] | None:
-    """Parse a list of [top, left, bottom, right] to tuples of top, bottom, left, right."""
+    """Parse a list of [top, left, bottom, right], or one of them, to tuples of top, bottom, left, right.
+
+    Examples
+    --------
+    >>> parse_boxes("[[1, 2, 3, 4], [5, 6, 7, 8]]"), parse_boxes("(1, 2, 3, 4)"), parse_boxes("()"), parse_boxes("[1, 2]")
+    ([(1.0, 3.0, 2.0, 4.0), (5.0, 7.0, 6.0, 8.0)], [(1.0, 3.0, 2.0, 4.0)], [], None)
+    """
     try:
-        found = [tuple(map(float, box)) for box in ast.literal_eval(text[:10_000])]
+        read = ast.literal_eval(text[:10_000])
+        boxes = [read] if read and all(isinstance(number, int | float) for number in read) else read
+        found = [tuple(map(float, box)) for box in boxes]
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return None
     if any(len(box) != 4 or not all(map(math.isfinite, box)) for box in found):
