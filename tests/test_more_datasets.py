@@ -142,6 +142,11 @@ def test_cbis_as_jpeg(tmp_path: Path) -> None:
     assert labels(found) == {("P_00001", "L"): 1}
     assert {*reasons(found)} == {f"jpeg/1.3.{n}/1-000.jpg" for n in (2, 4)}
     assert {image.path for image in found.breasts[0].views if image} == {f"jpeg/1.3.{n}/1-000.jpg" for n in (1, 3)}
+    assert found.breasts[0].facts.subset == "training"
+    (table,) = (folder / "csv").glob("mass*")
+    table.rename(table.with_name("mass_case_description_train_set_latest.csv"))
+    with pytest.raises(LabelTableError, match=r"its name has test and train .`subset_by_name`.; expected one"):
+        read(folder, "cbis-jpeg")
 
 
 def test_bmcd_and_a_list_with_a_column_for_each_side(tmp_path: Path) -> None:

@@ -331,7 +331,10 @@ def _read(declaration: Declaration, reader: RowReader, opened: OpenTable, found:
     table, file = reader.table, opened.file
     groups = [name for name in (table.path, table.instance, *table.path_groups.values()) if name]
     required = list(dict.fromkeys([*groups, *(name for column in reader.columns.values() for name in column.column)]))
-    subset = next((value for part, value in table.subset_by_name.items() if part in file.name), "")
+    parts = {part: value for part, value in table.subset_by_name.items() if part in file.name}
+    if len(set(parts.values())) > 1:  # `latest` has `test`
+        raise LabelTableError(f"{file}: its name has {' and '.join(parts)} (`subset_by_name`); expected one: rename the file")
+    subset = next(iter(parts.values()), "")
     rows, exams = 0, dict[tuple[str, Exam], dict[Laterality, Row]]()
     labelled: dict[str, list[bool]] = {}  # by patient, of each row in turn: whether it has a label
     rules = [rule.when for rule in (*table.cases, *table.contralateral)] + [rule.when for rule in table.exclude]
