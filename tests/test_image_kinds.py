@@ -24,6 +24,11 @@ def read(folder: Path, **tags: Any) -> ImageRecord | Rejection:
     return header if isinstance(header, Rejection) else header.record
 
 
+def said(description: str, characters: str = "ISO_IR 192") -> dict[str, Any]:
+    """A description in another language, which alone tells the kind of a processed image."""
+    return kind("DERIVED\\PRIMARY", description, SpecificCharacterSet=characters)
+
+
 def kind(image_type: str | None = None, description: str | None = None, **tags: Any) -> dict[str, Any]:
     return {"ImageType": image_type and image_type.split("\\"), "SeriesDescription": description, **tags}
 
@@ -82,6 +87,10 @@ FULL_FIELD = {
         "DERIVED\\PRIMARY", ReferencedImageSequence=Sequence([factory.item(ReferencedSOPClassUID=TOMOSYNTHESIS)])
     ),
     "both sides as a body part": kind(BodyPartExamined="L AND R BREAST"),
+    "no contrast, in Japanese": kind("DERIVED\\PRIMARY", ContrastBolusAgent="なし", SpecificCharacterSet="ISO_IR 192"),
+    "a look-up table": kind("DERIVED\\PRIMARY", AcquisitionDeviceProcessingDescription="MED CONTRAST"),
+    "a follow-up in Swedish": said("L CC, förberedelse, uppföljning"),
+    **{name: said(name) for name in ("L CC без контраста", "左 CC 非造影", "breast preparation", "sans contraste")},
     "Fujifilm's workstation, an exposure": kind("ORIGINAL\\PRIMARY", ManufacturerModelName="FDR-3000AWS"),
 }
 SYNTHETIC = {
@@ -101,7 +110,7 @@ SYNTHETIC = {
         "RCC INSIGHT 2D", "Synthetic 2D", "synthesized view", "Synth2D L MLO", "vue 2D synthétique", "Synthetische 2D",
         "sintetica 2D", "G-View", "tomo synth", "L CC CViewHD", "2DSynth RMLO", "Syn2D",
     )
-}  # fmt: skip
+} | {name: said(name) for name in ("合成2D L CC", "L CC синтезированное", "L CC synteettinen", "L CC sentetik 2D")}  # fmt: skip
 LOW_ENERGY = {
     "GE: value 4": kind("ORIGINAL\\PRIMARY\\\\LOW_ENERGY"),
     "the standard: value 5": kind("ORIGINAL\\PRIMARY\\POST_CONTRAST\\\\LOW_ENERGY"),
@@ -109,7 +118,19 @@ LOW_ENERGY = {
     "by description": kind("DERIVED\\PRIMARY", "CESM L CC Low-Energy"),
     "in a biopsy's exam": kind("ORIGINAL\\PRIMARY\\POST_CONTRAST\\\\LOW_ENERGY", "CESM-guided biopsy"),
     "the description of its exam": kind("ORIGINAL\\PRIMARY\\\\LOW_ENERGY", "CESM subtraction"),
+    **{name: said(name) for name in ("CESM Niedrigenergie", "CESM basse énergie", "造影 低エネルギー", "низкоэнергетический")},
 }
+NO_VIEWS_ELSEWHERE = (
+    "Präparatradiographie L", "pièce opératoire", "pezzo operatorio", "pieza quirúrgica", "摘出標本", "препарат", "ファントム",
+    "Konstanzprüfung", "contrôle de qualité", "L CC 生検", "L CC Drahtmarkierung", "Galaktographie L CC", "L CC soustraction",
+    "L CC Subtraktion", "左 CC 减影", "L CC Hochenergie", "L CC avec contraste", "造影 L CC",
+)  # fmt: skip
+MODIFIED_ELSEWHERE = (
+    "L CC Forstørret", "L CC powiększenie", "L CC zvětšení", "L CC büyütme", "L CC Lupenvergrößerung", "L CC 확대",
+    "L CC スポット", "L CC ｽﾎﾟｯﾄ", "L CC прицельная", "L CC Zielaufnahme", "L CC spotopname", "L CC compression localisée",
+    "L CC compresión focalizada", "L CC compressão seletiva", "L CC compressione mirata", "L CC 局部加压",
+    "L CC tangentiell",
+)  # fmt: skip
 REFUSED = {
     "quality control": kind(QualityControlImage="YES"),
     "phantom and patient": kind(QualityControlImage="both"),
@@ -164,6 +185,11 @@ REFUSED = {
     "CESM by description": kind("DERIVED\\PRIMARY", "CESM L CC"),
     "projection": kind("DERIVED\\PRIMARY\\TOMO_PROJ\\RIGHT\\\\\\\\\\150000"),
     "slice": kind("DERIVED\\PRIMARY\\TOMOSYNTHESIS\\NONE"),
+    "contrast by its agent, in Japanese": kind(
+        "DERIVED\\PRIMARY", ContrastBolusAgent="イオパミドール", SpecificCharacterSet="ISO_IR 192"
+    ),
+    "a phantom by name, in Russian": kind(PatientName="Фантом", SpecificCharacterSet="ISO_IR 192"),
+    **{name: said(name) for name in NO_VIEWS_ELSEWHERE},
     "computed and original": kind("ORIGINAL\\PRIMARY\\TOMOSYNTHESIS\\GENERATED_2D"),
 }
 MODIFIED = {
@@ -190,6 +216,10 @@ MODIFIED = {
     "enlarged in Portuguese": kind(description="L CC ampliação"),
     "enlarged in Swedish": kind(description="L CC förstoring"),
     **{f"{name}, as the ACR abbreviates": kind(description=name) for name in ("L MCC", "LSCC", "LCCRL", "L CC TAN", "LCCRM")},
+    "enlarged in Chinese": said("左CC放大", "GB18030"),
+    "enlarged in Russian": said("L CC увеличение", "ISO_IR 144"),
+    "enlarged in Japanese": said("L CC 拡大", "\\ISO 2022 IR 87"),
+    **{name: said(name) for name in MODIFIED_ELSEWHERE},
     "magnified, in one word": kind(description="LCCMAG"),
     "spot and magnified, in one word": kind(description="L CC spotmag"),
     "spot by the protocol of the exposure": kind(AcquisitionProtocolName="L CC SPOT"),

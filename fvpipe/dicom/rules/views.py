@@ -10,6 +10,7 @@ import re
 from functools import lru_cache
 
 from fvpipe.dicom.elements import RejectedFile, code, items, number, shown_code, shown_term, text, texts, words
+from fvpipe.dicom.languages import english
 from fvpipe.dicom.orientation import find_orientation
 from fvpipe.dicom.rules.base import RuleContext
 from fvpipe.reasons import Reason
@@ -39,9 +40,7 @@ LATERAL_ANGLES = (80, 100)  # at which an ML or LM is exposed, and no MLO
 # Searched for in words without accents and punctuation. The abbreviations joined to CC and MLO are those of CID 4014 and 4015
 # (ACR): M and S before the view, RL, RM, RI, RS, TAN and ID after it. Apart from it, RM may be a room.
 SPOT_OR_MAGNIFIED = r"\b[LR]?([MS]|MAG|SPOT)(CC|MLO)\b|\b[LR]?(CC|MLO)(MAG|SPOT)\b"
-SPOT_OR_MAGNIFIED += (
-    r"|\b(SPOT|SPT|SPOT ?MAG|MAG|MAGN\w*|ZOOM|CONED?|LOUPE|LUPE|VERGRO\w*|AGRANDI\w*|INGRANDI\w*|AMPLIA\w*|FORSTOR\w*)\b"
-)
+SPOT_OR_MAGNIFIED += r"|\b(SPOT|SPT|SPOT ?MAG|MAG|MAGN\w*|ZOOM|CONED?|LOUPE|LUPE)\b"
 NOT_STATED = (
     "neither label table nor path gives {} of this image (no row lists it, no column is named for it, or the pattern `path` "
     "does not fit it), and {}, which only DICOM files have"
@@ -170,7 +169,7 @@ def view_modifiers(context: RuleContext) -> frozenset[str]:
         raise RejectedFile(Reason.VIEW_MODIFIED, f"view modifier {shown_code(unusual[0])}; expected none but implant displaced")
     named = {"ImageType": " | ".join(words(value) for value in texts(context.dataset, "ImageType")[2:])}
     free = () if any("ViewModifierCodeSequence" in holder for holder in holders) else FREE_TEXT
-    named |= {keyword: words(text(context.dataset, keyword)) for keyword in (*OF_THE_DEVICE, *free)}
+    named |= {keyword: english(text(context.dataset, keyword)) for keyword in (*OF_THE_DEVICE, *free)}
     if context.policy.ml_is_mlo:
         named = {keyword: re.sub(r"\bML\b", "MLO", found) for keyword, found in named.items()}
     for keyword, found in named.items():
