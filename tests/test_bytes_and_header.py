@@ -501,6 +501,28 @@ def test_padding_within_the_breast_is_ignored(pixels: Pixels, value: int, applie
     assert (found.padding is not None, Flag.PADDING_IGNORED in found.flags) == (applied, not applied)
 
 
+@pytest.mark.parametrize(
+    ("first", "last", "applied"),
+    [(0, 30, True), (0, 200, True), (0, 900, False), (900, 0, False), (0, 2000, False), (0, 4000, False), (3500, 4095, True)],
+)
+@pytest.mark.parametrize("photometric", ["MONOCHROME2", "MONOCHROME1"])
+def test_a_range_of_padding_that_holds_the_breast_is_ignored(photometric: str, first: int, last: int, applied: bool) -> None:
+    """It was black."""
+    if photometric == "MONOCHROME1":
+        first, last = 4095 - first, 4095 - last
+    pixels = TISSUE.pixels if photometric == "MONOCHROME2" else 4095 - TISSUE.pixels
+    tags = {"PixelPaddingValue": first, "PixelPaddingRangeLimit": last, "PhotometricInterpretation": photometric}
+    found = image(file_of(pixels, 12, ExplicitVRLittleEndian, **tags))
+    assert (found.padding is not None, Flag.PADDING_IGNORED in found.flags) == (applied, not applied)
+
+
+def test_a_range_of_padding_around_a_gap_is_applied() -> None:
+    pixels = np.where(TISSUE.pixels > 50, TISSUE.pixels // 2 + 2000, 0).astype(np.uint16)
+    assert (
+        image(file_of(pixels, 12, ExplicitVRLittleEndian, PixelPaddingValue=0, PixelPaddingRangeLimit=1900)).padding is not None
+    )
+
+
 def test_no_padding_is_not_flagged() -> None:
     assert marked(padded(12, False, ExplicitVRLittleEndian, None), 12, False) == ([], False)
 
