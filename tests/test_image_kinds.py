@@ -88,6 +88,14 @@ FULL_FIELD = {
     ),
     "both sides as a body part": kind(BodyPartExamined="L AND R BREAST"),
     "no contrast, in Japanese": kind("DERIVED\\PRIMARY", ContrastBolusAgent="なし", SpecificCharacterSet="ISO_IR 192"),
+    "an exposure that was repeated, not rejected": kind(
+        "ORIGINAL\\PRIMARY", "L CC repeat", ImageComments="Repeat, not rejected"
+    ),
+    "a whole exposure": kind(ExposureStatus="NORMAL"),
+    "a spacing that nothing says to be corrected": kind(ImagerPixelSpacing=[0.07, 0.07], PixelSpacing=[0.04, 0.04]),
+    "a spacing that is corrected for contact": kind(
+        ImagerPixelSpacing=[0.085, 0.085], PixelSpacing=[0.0815, 0.0815], PixelSpacingCalibrationType="GEOMETRY"
+    ),
     "a look-up table": kind("DERIVED\\PRIMARY", AcquisitionDeviceProcessingDescription="MED CONTRAST"),
     "a follow-up in Swedish": said("L CC, förberedelse, uppföljning"),
     **{name: said(name) for name in ("L CC без контраста", "左 CC 非造影", "breast preparation", "sans contraste")},
@@ -132,6 +140,11 @@ MODIFIED_ELSEWHERE = (
     "L CC tangentiell",
 )  # fmt: skip
 REFUSED = {
+    "aborted": kind(ExposureStatus="ABORTED"),
+    "rejected by Image Type": kind("ORIGINAL\\PRIMARY\\\\REJECTED"),
+    "rejected by description": kind("ORIGINAL\\PRIMARY", "L CC REJECTED"),
+    "rejected by comment": kind(ImageComments="Rejected: motion"),
+    "rejected, in Japanese": said("L CC 写損"),
     "quality control": kind(QualityControlImage="YES"),
     "phantom and patient": kind(QualityControlImage="both"),
     "a phantom by description": kind(description="ACR Phantom"),
@@ -199,6 +212,10 @@ MODIFIED = {
     "a factor that is empty": kind(
         EstimatedRadiographicMagnificationFactor="", DistanceSourceToDetector=660, DistanceSourceToPatient=367
     ),
+    "magnified by its spacing": kind(
+        ImagerPixelSpacing=[0.07, 0.07], PixelSpacing=[0.039, 0.039], PixelSpacingCalibrationType="GEOMETRY"
+    ),
+    **{name: kind(description=name) for name in ("LXCCL", "RXCC", "L CC exaggerated lateral", "Left 90 lateral", "L axilla")},
     "factor 0, and magnified by its distances": kind(
         EstimatedRadiographicMagnificationFactor=0, DistanceSourceToDetector=660, DistanceSourceToPatient=367
     ),

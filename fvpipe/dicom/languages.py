@@ -23,6 +23,7 @@ _LATIN = {
     "TANGENTIAL": r"TANGEN[TZC]I\w*",
     "SPECIMEN": r"PRAPARAT\w*|PREPARA?AT\w{0,2}|PIECES? (OPERATOIRE|D EXERESE)S?|PEZZ[OI] OPERATORI\w?"
     r"|(PIEZA|PECA)S? (QUIRURGICA|CIRURGICA|OPERATORIA)S?",
+    "REJECTED": r"VERWORFEN\w*|REJETEE?S?|RECHAZAD[OA]|REJEITAD[OA]|SCARTAT[OA]|AFGEKEURD|KASSERAD|KASSERET|ODRZUCON\w*",
     "QUALITY CONTROL": r"(QUALITATS|KWALITEITS) ?[CK]ONTROL\w*|KONSTANZPRUF\w*|PRUFKORPER\w*|CONTROL DE CALIDAD"
     r"|CONTROLE (DE )?(LA )?QUALI(TE|DADE)|CONTROLLO (DI )?QUALITA",
     "GALACTOGRAPHY": r"(GALA|DU)KTOGRA\w*",
@@ -38,6 +39,7 @@ _OTHER_SCRIPTS = {
     "MAGNIFIED": "拡大|放大|확대|увелич|збільш|μεγεθυν",
     "SPOT": "スポット|点压|點壓|局部加压|局部加壓|국소압박|스팟|прицел|приціл",
     "SPECIMEN": "標本|标本|검체|препарат",
+    "REJECTED": "写損|写损|废片|廢片",
     "PHANTOM": "ファントム|体模|模体|팬텀|фантом",
     "BIOPSY": "生検|活检|活檢|생검|биопс|біопс|βιοψ",
     "SYNTHETIC": "合成|합성|синтез|синтет|συνθετ",

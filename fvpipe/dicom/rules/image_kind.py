@@ -27,10 +27,11 @@ from fvpipe.reasons import Reason
 
 # Searched for in words without accents and punctuation, of Image Type from value 3 on, then of free text.
 BIOPSY = "a stereotactic or biopsy image"
-QUALITY_CONTROL, SPECIMEN = "a quality control image", "an image of a specimen"
+QUALITY_CONTROL, SPECIMEN, REJECTED = "a quality control image", "an image of a specimen", "a rejected exposure"
 NO_VIEW = {
     QUALITY_CONTROL: r"\b(PH|F)ANTO+M\w*|\bQUALITY CONTROL\b|\bFLAT ?FIELD\b",
     SPECIMEN: r"\bSPECIMENS?\b",
+    REJECTED: r"(?<!NOT )\b(REJECTED|ABORTED)\b",
     "an image of injected ducts": r"\b(GALACTO|DUCTO|PNEUMOCYSTO)GRA",
     "a screen capture": r"\bSCREEN ?(SAVE|CAPTURE|SHOT)S?\b",
     "a map computed from an image": r"\b(DENSITY|HEAT|SALIENCY) ?MAPS?\b|\bSCORE ?CARDS?\b",
@@ -135,6 +136,8 @@ _OTHER_TEXT = (
     ("ProtocolName", QUALITY_CONTROL),
     ("ProtocolName", SPECIMEN),
     ("PaddleDescription", BIOPSY),
+    ("ImageComments", REJECTED),
+    ("ExposureStatus", REJECTED),
 )
 """Elements that name the exam or a part of the device, and the one kind of :data:`NO_VIEW` that they can be trusted in."""
 
