@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import re
 import struct
 from itertools import pairwise
 from pathlib import Path
@@ -12,6 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from pydicom.config import disable_value_validation
 from pydicom.uid import (
     HTJ2K,
@@ -36,7 +39,7 @@ from fvpipe.dicom.elements import RejectedFile, silenced
 from fvpipe.dicom.header import HeaderPolicy, parse_header
 from fvpipe.dicom.transfer_syntaxes import ENCAPSULATED, NATIVE
 from fvpipe.reasons import Flag, Reason
-from tests.support.factory import MLO, breast, dataset, encode, file_bytes, native, write
+from tests.support.factory import CC, MLO, breast, dataset, encode, file_bytes, native, write
 from tests.test_pixels import LOSSLESS, LOSSY, Pixels, file_of, frame_of, image, indices, noise, rejection, second_decoders
 
 SHAPE = (33, 27)
@@ -590,6 +593,19 @@ def test_cells_that_only_look_strange(name: str) -> None:
     expected = (pixels >> shift).astype(np.int64) & ((1 << bits) - 1)
     found = image(made(pixels, bits, ExplicitVRLittleEndian, **tags)).stored
     np.testing.assert_array_equal(found, (expected ^ 1 << bits - 1) if pixels.dtype.kind == "i" else expected)
+
+
+def test_tiles_that_are_not_there() -> None:
+    """OpenJPEG leaves them black."""
+    pixels = (breast(2, CC).pixels >> 4).astype(np.uint8)
+    out = io.BytesIO()
+    Image.fromarray(pixels).save(out, "JPEG2000", no_jp2=True, tile_size=(128, 128), irreversible=False)
+    frame = out.getvalue()
+    np.testing.assert_array_equal(image(file_of(pixels, 8, JPEG2000Lossless, frame)).stored, pixels)
+    starts = [found.start() for found in re.finditer(b"\xff\x90\x00\x0a", frame)]
+    assert len(starts) == 6
+    for cut in (frame[: starts[-1]] + b"\xff\xd9", frame[: starts[2]] + frame[starts[3] :]):
+        assert rejection(file_of(pixels, 8, JPEG2000Lossless, cut)) is Reason.PIXELS_TRUNCATED
 
 
 # --- any contradiction ------------------------------------------------------------------------------------------------

@@ -122,19 +122,31 @@ def bare_codestream(frame: bytes) -> bytes:
 
 
 def _read_jpeg_2000(codestream: bytes) -> tuple[CodestreamSize | None, int]:
-    """Size by the SIZ segment, and end by the lengths of the tile-parts (ITU-T T.800 A.4, A.5); 4 where it is not there."""
+    """Size by the SIZ segment, and end by the lengths of the tile-parts (ITU-T T.800 A.4, A.5); 4 where it is not there.
+
+    Raises
+    ------
+    RejectedFile
+        A tile has no part, which OpenJPEG leaves black.
+    """
     if codestream[:4] != b"\xff\x4f\xff\x51" or len(codestream) < 43:
         return None, 0
-    x1, y1, x0, y0 = struct.unpack_from(">4I", codestream, 8)
+    x1, y1, x0, y0, width, height, left, top = struct.unpack_from(">8I", codestream, 8)
     components, depth = struct.unpack_from(">HB", codestream, 40)
     size = CodestreamSize(y1 - y0, x1 - x0, components, (depth & 0x7F) + 1, bool(depth & 0x80))
-    at = 2
+    at, found = 2, set[int]()
     while at + 12 <= len(codestream) and codestream[at] == 0xFF and codestream[at : at + 2] != _SOT:
         at += 2 + struct.unpack_from(">H", codestream, at + 2)[0]
     while codestream[at : at + 2] == _SOT and at + 12 <= len(codestream):
-        (length,) = struct.unpack_from(">I", codestream, at + 6)
+        tile, length = struct.unpack_from(">HI", codestream, at + 4)
+        found.add(tile)
         if not length:  # up to the end, whose marker cannot occur within
             at = max(codestream.find(_EOI, at + 12), 0)
         else:
             at += max(length, 12)
-    return size, at + 2 if codestream[at : at + 2] == _EOI else 4
+    if codestream[at : at + 2] != _EOI:
+        return size, 4
+    tiles = -(-(x1 - left) // max(width, 1)) * -(-(y1 - top) // max(height, 1))
+    if len(found) < tiles:
+        raise RejectedFile(Reason.PIXELS_TRUNCATED, f"the compressed image has {len(found)} of {tiles} tiles")
+    return size, at + 2
