@@ -9,6 +9,7 @@ import pytest
 from pydicom.sequence import Sequence
 
 from fvpipe.dicom.header import HeaderPolicy, read_header
+from fvpipe.dicom.languages import english
 from fvpipe.reasons import Reason, Rejection
 from fvpipe.types import ImageRecord
 from tests.support import factory
@@ -269,6 +270,11 @@ def test_low_energy(tmp_path: Path, name: str) -> None:
     found = read(tmp_path, **LOW_ENERGY[name])
     assert isinstance(found, ImageRecord), found
     assert (found.synthetic, found.low_energy) == (False, True)
+
+
+def test_texts_whose_character_set_is_not_declared() -> None:
+    assert english("L CC 拡大".encode().decode("latin-1")) == "L CC MAGNIFIED"
+    assert english("L CC Vergrößerung") == english("L CC Vergrößerung".encode().decode("latin-1")) == "L CC MAGNIFIED"
 
 
 DISPLACED = {

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from contextlib import suppress
 from functools import lru_cache
 
 from fvpipe.dicom.elements import words
@@ -68,6 +69,8 @@ def english(value: str) -> str:
     >>> english("L CC Vergrößerung"), english("R-MLO 拡大"), english("L CC Forstørret")
     ('L CC MAGNIFIED', 'R MLO MAGNIFIED', 'L CC MAGNIFIED')
     """
+    with suppress(UnicodeError):  # UTF-8 under a character set of one byte; nothing else looks like it
+        value = value.encode("latin-1").decode("utf-8")
     found = _plain(value)
     if not found.isascii():
         for term, pattern in _PATTERNS:
