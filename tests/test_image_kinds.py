@@ -81,7 +81,7 @@ FULL_FIELD = {
     "no contrast": kind("DERIVED\\PRIMARY", ContrastBolusAgent="None"),
     "an exposure in an exam with contrast": kind("ORIGINAL\\PRIMARY", ContrastBolusAgent="IOHEXOL", KVP=31),
     "kVp of a thick breast": kind(KVP=40),
-    "kVp in volts": kind(KVP=28000),
+    "kVp in volts": kind(KVP=28000, FilterMaterial="SILVER"),
     "an identifier after the view": kind(description="L CC, ID 12"),
     "an image of an exam with slices, reconstructed": kind("ORIGINAL\\PRIMARY", "2D and tomosynthesis reconstruction"),
     "an image that refers to a tomosynthesis": kind(
@@ -141,6 +141,8 @@ MODIFIED_ELSEWHERE = (
     "L CC tangentiell",
 )  # fmt: skip
 REFUSED = {
+    "high-energy by its filter": kind("ORIGINAL\\PRIMARY", FilterMaterial="COPPER"),
+    "high-energy by one of its filters": kind("ORIGINAL\\PRIMARY", FilterMaterial=["ALUMINUM", "COPPER"], KVP=49000),
     "aborted": kind(ExposureStatus="ABORTED"),
     "rejected by Image Type": kind("ORIGINAL\\PRIMARY\\\\REJECTED"),
     "rejected by description": kind("ORIGINAL\\PRIMARY", "L CC REJECTED"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fvpipe.dicom.elements import RejectedFile
 from fvpipe.dicom.layout import PixelLayout
@@ -20,7 +20,7 @@ _START = re.compile(rb"\xff\xd8\xff|\xff\x4f\xff\x51")
 class CodestreamSize:
     """Size of a compressed image by its own header: pixels, components a pixel, bits a component.
 
-    `signed` is None for a codec whose header has no sign (JPEG, JPEG-LS).
+    `signed` is None for a codec whose header has no sign (JPEG, JPEG-LS). `lacks` says which part of the image has no data.
     """
 
     rows: int
@@ -28,6 +28,7 @@ class CodestreamSize:
     components: int
     bits: int
     signed: bool | None = None
+    lacks: str = ""
 
 
 def jpeg_codestream(frame: bytes, layout: PixelLayout, components: tuple[int, ...] = (1,)) -> tuple[bytes, CodestreamSize]:
@@ -83,6 +84,8 @@ def _checked(
         expected_sign = sign[None if size.signed is None else layout.signed]
         expected = f"{layout.rows} x {layout.columns}, 1 of {least} to {layout.bits_allocated} {expected_sign}bits"
         raise RejectedFile(Reason.PIXELS_MISMATCH, f"the compressed image is {found}; expected {expected}")
+    if size.lacks:
+        raise RejectedFile(Reason.PIXELS_TRUNCATED, size.lacks)
     if _START.search(frame, end):
         raise RejectedFile(Reason.MULTI_FRAME, "another compressed image follows the first; expected 1 frame")
     if frame[:end].endswith(_EOI):
@@ -122,13 +125,7 @@ def bare_codestream(frame: bytes) -> bytes:
 
 
 def _read_jpeg_2000(codestream: bytes) -> tuple[CodestreamSize | None, int]:
-    """Size by the SIZ segment, and end by the lengths of the tile-parts (ITU-T T.800 A.4, A.5); 4 where it is not there.
-
-    Raises
-    ------
-    RejectedFile
-        A tile has no part, which OpenJPEG leaves black.
-    """
+    """Size by the SIZ segment, and end by the lengths of the tile-parts (ITU-T T.800 A.4, A.5); 4 where it is not there."""
     if codestream[:4] != b"\xff\x4f\xff\x51" or len(codestream) < 43:
         return None, 0
     x1, y1, x0, y0, width, height, left, top = struct.unpack_from(">8I", codestream, 8)
@@ -147,6 +144,6 @@ def _read_jpeg_2000(codestream: bytes) -> tuple[CodestreamSize | None, int]:
     if codestream[at : at + 2] != _EOI:
         return size, 4
     tiles = -(-(x1 - left) // max(width, 1)) * -(-(y1 - top) // max(height, 1))
-    if len(found) < tiles:
-        raise RejectedFile(Reason.PIXELS_TRUNCATED, f"the compressed image has {len(found)} of {tiles} tiles")
+    if len(found) < tiles:  # OpenJPEG leaves the others black
+        size = replace(size, lacks=f"the compressed image has {len(found)} of {tiles} tiles")
     return size, at + 2

@@ -44,6 +44,7 @@ EARLIER = r"\bFOLLOW ?UPS?\b|\bF U\b|\b(STATUS|S) P(OST)?\b|\bHISTORY\b|\bHX\b|\
 RECOMBINED = r"\bRECOMBIN|\bSUBTRACT|\bIODINE\b|\bHIGH ?ENERGY\b"
 LOW_ENERGY = r"\bLOW ?ENERGY\b"
 HIGH_KVP = (44, 60)  # of the high-energy exposure, at 45 to 49; an X-ray tube has less for a mammogram
+HIGH_ENERGY_FILTERS = frozenset({"COPPER", "CU", "TITANIUM", "TI"})  # of no other exposure of a breast
 NO_CONTRAST = ("", "NO", "NONE", "WITHOUT", "N A", "KEIN", "OHNE", "SANS", "SIN", "NON", "NAO", "SENZA", "無", "无", "なし")
 CONTRAST = r"\b(PRE|POST) CONTRAST\b|\bCESM\b|\bCEDS?M\b|\bCEM\b|\bCE ?2D\b|\bCONTRAST ENHANCED\b|\bSENOBRIGHT\b|\bTICEM\b"
 # Hologic, Fujifilm, Giotto, GE, Siemens, and the general words in several languages; TOMOSYNTHESIS says nothing of the image.
@@ -147,6 +148,7 @@ def _objects(dataset: Dataset) -> dict[str, bool]:
     views = items(dataset, "ViewCodeSequence")
     modifiers = [item for holder in (*views, dataset) for item in items(holder, "ViewModifierCodeSequence")]
     codes = {code(item) for item in (*views, *modifiers)}
+    filters = {part for value in texts(dataset, "FilterMaterial") for part in words(value).split()}
     containers = text(dataset, "ContainerIdentifier") + text(dataset, "SpecimenIdentifier")
     return {
         "QualityControlImage: of a phantom": text(dataset, "QualityControlImage").upper() in ("YES", "BOTH"),
@@ -154,6 +156,7 @@ def _objects(dataset: Dataset) -> dict[str, bool]:
         "BodyPartExamined: a specimen": "SPECIMEN" in text(dataset, "BodyPartExamined").upper(),
         "ContentQualification: a service image": text(dataset, "ContentQualification").upper() == "SERVICE",
         "KVP: the high-energy image of a contrast-enhanced exam": HIGH_KVP[0] <= number(dataset, "KVP", 0) <= HIGH_KVP[1],
+        "FilterMaterial: the high-energy image of a contrast-enhanced exam": bool(filters & HIGH_ENERGY_FILTERS),
         "PatientName: a phantom": _is_phantom(dataset),
         **{f"{keyword}: {what}": _has(NO_VIEW[what], english(text(dataset, keyword))) for keyword, what in _OTHER_TEXT},
         "PositionerType: stereo": "STEREO" in text(dataset, "PositionerType").upper(),
