@@ -98,6 +98,7 @@ FULL_FIELD = {
         ImagerPixelSpacing=[0.085, 0.085], PixelSpacing=[0.0815, 0.0815], PixelSpacingCalibrationType="GEOMETRY"
     ),
     "a look-up table": kind("DERIVED\\PRIMARY", AcquisitionDeviceProcessingDescription="MED CONTRAST"),
+    **{name: said(name) for name in ("L CC Z.n. Biopsie", "contrôle après biopsie", "生検後 L CC", "после биопсии")},
     "a follow-up in Swedish": said("L CC, förberedelse, uppföljning"),
     **{name: said(name) for name in ("L CC без контраста", "左 CC 非造影", "breast preparation", "sans contraste")},
     "Fujifilm's workstation, an exposure": kind("ORIGINAL\\PRIMARY", ManufacturerModelName="FDR-3000AWS"),
@@ -179,6 +180,7 @@ REFUSED = {
     "a specimen, whatever its Image Type": kind("ORIGINAL\\PRIMARY\\\\LOW_ENERGY", "Specimen, follow-up"),
     "stereo positioner": kind(PositionerType="UPRIGHT STEREO"),
     "specimen by description": kind("ORIGINAL\\PRIMARY", "Specimen L"),
+    "ductogram, in Chinese": kind("ORIGINAL\\PRIMARY", "L CC 导管造影", SpecificCharacterSet="ISO_IR 192"),
     "specimen in a container": kind(ContainerIdentifier="1"),
     "specimen as a body part": kind(BodyPartExamined="BREAST SPECIMEN"),
     "specimen by a long code": kind(ViewModifierCodeSequence=Sequence([factory.item(LongCodeValue="127457009")])),

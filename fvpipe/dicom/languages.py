@@ -16,6 +16,7 @@ from fvpipe.dicom.elements import words
 # Those that have no accent to be taken off; the last is the dotless i
 _LETTERS = str.maketrans({"ø": "o", "œ": "oe", "æ": "ae", "ł": "l", "đ": "d", "\u0131": "i"})
 _LATIN = {
+    "FOLLOW UP": r"(NACH|Z ?N|APRES|DOPO|TRAS|APOS|EFTER) (DER |LA |A )?\w*BIOPS\w*",  # which names no biopsy of this exam
     "MAGNIFIED": r"\w*VERGRO\w*|LUPEN ?(AUFN|BILD)\w*|AGRANDI\w*|INGRANDI\w*|AMPLIA\w*|FORSTOR\w*|SUURENN\w*|POWIEKSZ\w*"
     r"|ZVETSEN\w*|ZVACSEN\w*|NAGYIT\w*|BUYUT\w*|UVECAN\w*|POVECAV\w*",
     "SPOT": r"(SPOT|ZIEL|DETAIL|AUSSCHNITTS?|DOEL) ?(AUFN|OPN|BILD|[CK]OMPRES|KUVA)\w*|CELOWAN\w*|CILEN\w*|CELZOTT\w*|CILJAN\w*"
@@ -37,6 +38,8 @@ _LATIN = {
     "CONTRAST ENHANCED": r"(WITH|AVEC|CON|COM|MIT|MET) [CK]ONTRAST\w*|MED KONTRAST\w*|ANGIOMAMMOGRA\w*",
 }
 _OTHER_SCRIPTS = {
+    "FOLLOW UP": "生検後|活检后|活檢後|생검 ?후|после биопс|після біопс",
+    "GALACTOGRAPHY": "乳管造影|导管造影|導管造影|유관조영|дуктограф|галактограф",
     "MAGNIFIED": "拡大|放大|확대|увелич|збільш|μεγεθυν",
     "SPOT": "スポット|点压|點壓|局部加压|局部加壓|국소압박|스팟|прицел|приціл",
     "SPECIMEN": "標本|标本|검체|препарат",
