@@ -514,7 +514,11 @@ def test_a_range_of_padding_that_holds_the_breast_is_ignored(photometric: str, f
     if photometric == "MONOCHROME1":
         first, last = 4095 - first, 4095 - last
     pixels = TISSUE.pixels if photometric == "MONOCHROME2" else 4095 - TISSUE.pixels
-    tags = {"PixelPaddingValue": first, "PixelPaddingRangeLimit": last, "PhotometricInterpretation": photometric}
+    tags: dict[str, Any] = {
+        "PixelPaddingValue": first,
+        "PixelPaddingRangeLimit": last,
+        "PhotometricInterpretation": photometric,
+    }
     found = image(file_of(pixels, 12, ExplicitVRLittleEndian, **tags))
     assert (found.padding is not None, Flag.PADDING_IGNORED in found.flags) == (applied, not applied)
 

@@ -493,6 +493,21 @@ def test_a_voi_lut_from_a_negative_value_on(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("keyword", ["ModalityLUTSequence", "VOILUTSequence"])
+def test_a_lut_whose_bytes_are_exchanged(keyword: str) -> None:
+    """As writers leave entries of OW in another byte order: every 256 values the image began again at black."""
+    ramp = np.arange(4096, dtype="<u2")
+
+    def of(words: Pixels) -> bytes:
+        tags: dict[str, Any] = {keyword: table(words.tobytes(), 0, 16, said=4096)}
+        return file_of(noise(12, "u2"), 12, **tags)
+
+    for sound in (ramp, ramp[::-1] * 16, ramp // 16 * 256, (ramp > 2000) * np.uint16(4095)):  # the third has one byte
+        image(of(sound), "lut")
+    for exchanged in (ramp.byteswap(), (ramp[::-1] * 16).astype("<u2").byteswap()):
+        assert rejection(of(exchanged), "lut") is Reason.LUT_INVALID
+
+
+@pytest.mark.parametrize("keyword", ["ModalityLUTSequence", "VOILUTSequence"])
 def test_a_lut_whose_start_has_the_other_sign(keyword: str) -> None:
     """Written as US where its input is signed; pixels that are unsigned may have negative values after their rescale, too."""
     right, other = table(CURVE[:1000], first=-300), table(CURVE[:1000], first=65536 - 300)
