@@ -38,6 +38,11 @@ TOMOSYNTHESIS = "1.2.840.10008.5.1.4.1.1.13.1.3"
 FULL_FIELD = {
     "oblique, in full": kind(description="Left ML Oblique"),
     "a protocol of several views": kind(ProtocolName="DIAG L ML, MLO, CC"),
+    **{
+        name: kind(description=name)
+        for name in ("Left Lateral Oblique", "RT medio-lateral oblique", "bilateral left", "100 ml, left CC")
+    },
+    **{name: said(name) for name in ("oblique médio-latérale gauche", "links schräg, MLO", "obliqua medio-laterale sinistra")},
     "a room": kind(ProtocolName="Mammo Right Rm 2"),
     "nothing is said (VinDr-Mammo)": kind(),
     "CMMD, RSNA, Hologic": kind("DERIVED\\PRIMARY"),
@@ -139,7 +144,7 @@ MODIFIED_ELSEWHERE = (
     "L CC Forstørret", "L CC powiększenie", "L CC zvětšení", "L CC büyütme", "L CC Lupenvergrößerung", "L CC 확대",
     "L CC スポット", "L CC ｽﾎﾟｯﾄ", "L CC прицельная", "L CC Zielaufnahme", "L CC spotopname", "L CC compression localisée",
     "L CC compresión focalizada", "L CC compressão seletiva", "L CC compressione mirata", "L CC 局部加压",
-    "L CC tangentiell",
+    "L CC tangentiell", "profil gauche", "ML links", "Mamma links seitlich", "perfil derecho", "左 ML",
 )  # fmt: skip
 REFUSED = {
     "high-energy by its filter": kind("ORIGINAL\\PRIMARY", FilterMaterial="COPPER"),
@@ -220,7 +225,10 @@ MODIFIED = {
     "magnified by its spacing": kind(
         ImagerPixelSpacing=[0.07, 0.07], PixelSpacing=[0.039, 0.039], PixelSpacingCalibrationType="GEOMETRY"
     ),
-    **{name: kind(description=name) for name in ("LXCCL", "RXCC", "L CC exaggerated lateral", "Left 90 lateral", "L axilla")},
+    **{
+        name: kind(description=name)
+        for name in ("LXCCL", "RXCC", "L CC exaggerated", "LT 90 lateral", "L axilla", "LT ML", "ML left")
+    },
     "factor 0, and magnified by its distances": kind(
         EstimatedRadiographicMagnificationFactor=0, DistanceSourceToDetector=660, DistanceSourceToPatient=367
     ),

@@ -21,6 +21,9 @@ _LATIN = {
     r"|ZVETSEN\w*|ZVACSEN\w*|NAGYIT\w*|BUYUT\w*|UVECAN\w*|POVECAV\w*",
     "SPOT": r"(SPOT|ZIEL|DETAIL|AUSSCHNITTS?|DOEL) ?(AUFN|OPN|BILD|[CK]OMPRES|KUVA)\w*|CELOWAN\w*|CILEN\w*|CELZOTT\w*|CILJAN\w*"
     r"|CLICHES? (CENTR|CIBL|LOCALIS)EE?S?|(PROIEZIONE|VISIONE) MIRATA|COMPRES\w* ([FL]OCAL|CENTRE|CIBLE|SELE[CT]+IV|MIRAT)\w*",
+    "LEFT": r"LINKS|LINKE\w?|GAUCHE|IZQ(UIERD[AO])?|SINISTR[AO]|ESQUERD[AO]|VENSTRE|VANSTER|LEWA|LEVA|LEVY|SOL",
+    "RIGHT": r"RECHTS|RECHTE\w?|DROITE?|DERECH[AO]|DESTR[AO]|DIREIT[AO]|HOYRE|HOJRE|HOGER|PRAWA|PRAVA|PRAVY|SAG",
+    "LATERAL": r"PROFIL|PROFILO|PERFIL|SEITLICH\w*|LATERALE\w?|LATERAALI?",
     "ROLLED": r"GEROLLT\w*|ROULEE?S?",
     "TANGENTIAL": r"TANGEN[TZC]I\w*",
     "SPECIMEN": r"PRAPARAT\w*|PREPARA?AT\w{0,2}|PIECES? (OPERATOIRE|D EXERESE)S?|PEZZ[OI] OPERATORI\w?"
@@ -42,6 +45,8 @@ _OTHER_SCRIPTS = {
     "GALACTOGRAPHY": "乳管造影|导管造影|導管造影|유관조영|дуктограф|галактограф",
     "MAGNIFIED": "拡大|放大|확대|увелич|збільш|μεγεθυν",
     "SPOT": "スポット|点压|點壓|局部加压|局部加壓|국소압박|스팟|прицел|приціл",
+    "LEFT": "左|좌측|лев",
+    "RIGHT": "右|우측|прав",
     "SPECIMEN": "標本|标本|검체|препарат",
     "REJECTED": "写損|写损|废片|廢片",
     "PHANTOM": "ファントム|体模|模体|팬텀|фантом",

@@ -53,9 +53,13 @@ NOR_STATED = "; nor does label table or path give one (no row lists it, no colum
 OTHER_VIEWS = r"\b(ROLLED|TANGENTIAL|EXAGGERATED|CLEAVAGE|AXILLARY TAIL|ANTERIOR COMPRESSION|[LR]?XCC[LM]?)\b"
 OTHER_VIEWS += r"|\b[LR]?(CC|MLO)(R[LMIS]| ?TAN| RL)\b"
 # In a text that names neither CC nor MLO. AT (axillary tail) is an English word, RM a room, and ML oblique is MLO.
-OTHER_VIEWS_OF_A_SIDE = r"\b([LR]|LEFT|RIGHT) ?(ML(?! ?O(BL\w*)?\b)|LM|LMO|SIO|ISO|FB|CV|TAN|(TRUE |90 )?LATERAL|AXILLA)\b"
+A_SIDE = "(LT?|RT?|LEFT|RIGHT)"
+OTHER_VIEWS_OF_A_SIDE = (
+    rf"\b{A_SIDE} ?(ML(?! ?O(BL\w*)?\b)|LM|LMO|SIO|ISO|FB|CV|TAN|AXILLA)\b|\b(ML|LM|LMO|AXILLA) (LT|RT|LEFT|RIGHT)\b"
+    rf"|^(?!.*\bOBL)(.* )?({A_SIDE} (TRUE |90 )?LATERAL|LATERAL (LT|RT|LEFT|RIGHT))\b"
+)
 # As a series description has it, or Fujifilm's processing description.
-SIDE_AND_VIEW = r"\b(L|R|LEFT|RIGHT) ?(CC|MLO)\b"
+SIDE_AND_VIEW = rf"\b{A_SIDE} ?(CC|MLO)\b"
 OF_THE_DEVICE = ("PaddleDescription", "AcquisitionDeviceProcessingDescription")
 FREE_TEXT = ("SeriesDescription", "ProtocolName", "AcquisitionProtocolName")
 DISPLACED = r"\bIMP(L|LANTS?)? (DISP|DISPL\w*|PUSHED BACK)\b|\bDISPLACED IMPLANTS?\b|\bEKLUND\b|\bPUSH(ED)? ?BACK\b"
