@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import re
 import struct
 from itertools import pairwise
 from pathlib import Path
@@ -12,6 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from pydicom.config import disable_value_validation
 from pydicom.uid import (
     HTJ2K,
@@ -36,7 +39,7 @@ from fvpipe.dicom.elements import RejectedFile, silenced
 from fvpipe.dicom.header import HeaderPolicy, parse_header
 from fvpipe.dicom.transfer_syntaxes import ENCAPSULATED, NATIVE
 from fvpipe.reasons import Flag, Reason
-from tests.support.factory import MLO, breast, dataset, encode, file_bytes, native, write
+from tests.support.factory import CC, MLO, breast, dataset, encode, file_bytes, native, write
 from tests.test_pixels import LOSSLESS, LOSSY, Pixels, file_of, frame_of, image, indices, noise, rejection, second_decoders
 
 SHAPE = (33, 27)
@@ -501,6 +504,32 @@ def test_padding_within_the_breast_is_ignored(pixels: Pixels, value: int, applie
     assert (found.padding is not None, Flag.PADDING_IGNORED in found.flags) == (applied, not applied)
 
 
+@pytest.mark.parametrize(
+    ("first", "last", "applied"),
+    [(0, 30, True), (0, 200, True), (0, 900, False), (900, 0, False), (0, 2000, False), (0, 4000, False), (3500, 4095, True)],
+)
+@pytest.mark.parametrize("photometric", ["MONOCHROME2", "MONOCHROME1"])
+def test_a_range_of_padding_that_holds_the_breast_is_ignored(photometric: str, first: int, last: int, applied: bool) -> None:
+    """It was black."""
+    if photometric == "MONOCHROME1":
+        first, last = 4095 - first, 4095 - last
+    pixels = TISSUE.pixels if photometric == "MONOCHROME2" else 4095 - TISSUE.pixels
+    tags: dict[str, Any] = {
+        "PixelPaddingValue": first,
+        "PixelPaddingRangeLimit": last,
+        "PhotometricInterpretation": photometric,
+    }
+    found = image(file_of(pixels, 12, ExplicitVRLittleEndian, **tags))
+    assert (found.padding is not None, Flag.PADDING_IGNORED in found.flags) == (applied, not applied)
+
+
+def test_a_range_of_padding_around_a_gap_is_applied() -> None:
+    pixels = np.where(TISSUE.pixels > 50, TISSUE.pixels // 2 + 2000, 0).astype(np.uint16)
+    assert (
+        image(file_of(pixels, 12, ExplicitVRLittleEndian, PixelPaddingValue=0, PixelPaddingRangeLimit=1900)).padding is not None
+    )
+
+
 def test_no_padding_is_not_flagged() -> None:
     assert marked(padded(12, False, ExplicitVRLittleEndian, None), 12, False) == ([], False)
 
@@ -570,6 +599,19 @@ def test_cells_that_only_look_strange(name: str) -> None:
     np.testing.assert_array_equal(found, (expected ^ 1 << bits - 1) if pixels.dtype.kind == "i" else expected)
 
 
+def test_tiles_that_are_not_there() -> None:
+    """OpenJPEG leaves them black."""
+    pixels = (breast(2, CC).pixels >> 4).astype(np.uint8)
+    out = io.BytesIO()
+    Image.fromarray(pixels).save(out, "JPEG2000", no_jp2=True, tile_size=(128, 128), irreversible=False)
+    frame = out.getvalue()
+    np.testing.assert_array_equal(image(file_of(pixels, 8, JPEG2000Lossless, frame)).stored, pixels)
+    starts = [found.start() for found in re.finditer(b"\xff\x90\x00\x0a", frame)]
+    assert len(starts) == 6
+    for cut in (frame[: starts[-1]] + b"\xff\xd9", frame[: starts[2]] + frame[starts[3] :]):
+        assert rejection(file_of(pixels, 8, JPEG2000Lossless, cut)) is Reason.PIXELS_TRUNCATED
+
+
 # --- any contradiction ------------------------------------------------------------------------------------------------
 
 CODECS = [RLELossless, JPEGLossless, JPEGLSLossless, JPEG2000Lossless, HTJ2KLossless]
@@ -585,7 +627,7 @@ def test_a_damaged_image_is_not_cut_to_its_bits() -> None:
         try:
             assert image(file_of(pixels, 12, JPEGLossless, damaged)).stored.max() <= 4095
         except RejectedFile as found:
-            assert found.reason is Reason.DECODE_FAILED, found
+            assert found.reason in {Reason.DECODE_FAILED, Reason.PIXELS_TRUNCATED}, found
             rejected += "damaged" in found.detail
     assert rejected
 

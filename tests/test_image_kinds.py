@@ -9,6 +9,7 @@ import pytest
 from pydicom.sequence import Sequence
 
 from fvpipe.dicom.header import HeaderPolicy, read_header
+from fvpipe.dicom.languages import english
 from fvpipe.reasons import Reason, Rejection
 from fvpipe.types import ImageRecord
 from tests.support import factory
@@ -24,6 +25,11 @@ def read(folder: Path, **tags: Any) -> ImageRecord | Rejection:
     return header if isinstance(header, Rejection) else header.record
 
 
+def said(description: str, characters: str = "ISO_IR 192") -> dict[str, Any]:
+    """A description in another language, which alone tells the kind of a processed image."""
+    return kind("DERIVED\\PRIMARY", description, SpecificCharacterSet=characters)
+
+
 def kind(image_type: str | None = None, description: str | None = None, **tags: Any) -> dict[str, Any]:
     return {"ImageType": image_type and image_type.split("\\"), "SeriesDescription": description, **tags}
 
@@ -32,6 +38,11 @@ TOMOSYNTHESIS = "1.2.840.10008.5.1.4.1.1.13.1.3"
 FULL_FIELD = {
     "oblique, in full": kind(description="Left ML Oblique"),
     "a protocol of several views": kind(ProtocolName="DIAG L ML, MLO, CC"),
+    **{
+        name: kind(description=name)
+        for name in ("Left Lateral Oblique", "RT medio-lateral oblique", "bilateral left", "100 ml, left CC")
+    },
+    **{name: said(name) for name in ("oblique médio-latérale gauche", "links schräg, MLO", "obliqua medio-laterale sinistra")},
     "a room": kind(ProtocolName="Mammo Right Rm 2"),
     "nothing is said (VinDr-Mammo)": kind(),
     "CMMD, RSNA, Hologic": kind("DERIVED\\PRIMARY"),
@@ -75,13 +86,26 @@ FULL_FIELD = {
     "no contrast": kind("DERIVED\\PRIMARY", ContrastBolusAgent="None"),
     "an exposure in an exam with contrast": kind("ORIGINAL\\PRIMARY", ContrastBolusAgent="IOHEXOL", KVP=31),
     "kVp of a thick breast": kind(KVP=40),
-    "kVp in volts": kind(KVP=28000),
+    "kVp in volts": kind(KVP=28000, FilterMaterial="SILVER"),
     "an identifier after the view": kind(description="L CC, ID 12"),
     "an image of an exam with slices, reconstructed": kind("ORIGINAL\\PRIMARY", "2D and tomosynthesis reconstruction"),
     "an image that refers to a tomosynthesis": kind(
         "DERIVED\\PRIMARY", ReferencedImageSequence=Sequence([factory.item(ReferencedSOPClassUID=TOMOSYNTHESIS)])
     ),
     "both sides as a body part": kind(BodyPartExamined="L AND R BREAST"),
+    "no contrast, in Japanese": kind("DERIVED\\PRIMARY", ContrastBolusAgent="なし", SpecificCharacterSet="ISO_IR 192"),
+    "an exposure that was repeated, not rejected": kind(
+        "ORIGINAL\\PRIMARY", "L CC repeat", ImageComments="Repeat, not rejected"
+    ),
+    "a whole exposure": kind(ExposureStatus="NORMAL"),
+    "a spacing that nothing says to be corrected": kind(ImagerPixelSpacing=[0.07, 0.07], PixelSpacing=[0.04, 0.04]),
+    "a spacing that is corrected for contact": kind(
+        ImagerPixelSpacing=[0.085, 0.085], PixelSpacing=[0.0815, 0.0815], PixelSpacingCalibrationType="GEOMETRY"
+    ),
+    "a look-up table": kind("DERIVED\\PRIMARY", AcquisitionDeviceProcessingDescription="MED CONTRAST"),
+    **{name: said(name) for name in ("L CC Z.n. Biopsie", "contrôle après biopsie", "生検後 L CC", "после биопсии")},
+    "a follow-up in Swedish": said("L CC, förberedelse, uppföljning"),
+    **{name: said(name) for name in ("L CC без контраста", "左 CC 非造影", "breast preparation", "sans contraste")},
     "Fujifilm's workstation, an exposure": kind("ORIGINAL\\PRIMARY", ManufacturerModelName="FDR-3000AWS"),
 }
 SYNTHETIC = {
@@ -101,7 +125,7 @@ SYNTHETIC = {
         "RCC INSIGHT 2D", "Synthetic 2D", "synthesized view", "Synth2D L MLO", "vue 2D synthétique", "Synthetische 2D",
         "sintetica 2D", "G-View", "tomo synth", "L CC CViewHD", "2DSynth RMLO", "Syn2D",
     )
-}  # fmt: skip
+} | {name: said(name) for name in ("合成2D L CC", "L CC синтезированное", "L CC synteettinen", "L CC sentetik 2D")}  # fmt: skip
 LOW_ENERGY = {
     "GE: value 4": kind("ORIGINAL\\PRIMARY\\\\LOW_ENERGY"),
     "the standard: value 5": kind("ORIGINAL\\PRIMARY\\POST_CONTRAST\\\\LOW_ENERGY"),
@@ -109,8 +133,27 @@ LOW_ENERGY = {
     "by description": kind("DERIVED\\PRIMARY", "CESM L CC Low-Energy"),
     "in a biopsy's exam": kind("ORIGINAL\\PRIMARY\\POST_CONTRAST\\\\LOW_ENERGY", "CESM-guided biopsy"),
     "the description of its exam": kind("ORIGINAL\\PRIMARY\\\\LOW_ENERGY", "CESM subtraction"),
+    **{name: said(name) for name in ("CESM Niedrigenergie", "CESM basse énergie", "造影 低エネルギー", "низкоэнергетический")},
 }
+NO_VIEWS_ELSEWHERE = (
+    "Präparatradiographie L", "pièce opératoire", "pezzo operatorio", "pieza quirúrgica", "摘出標本", "препарат", "ファントム",
+    "Konstanzprüfung", "contrôle de qualité", "L CC 生検", "L CC Drahtmarkierung", "Galaktographie L CC", "L CC soustraction",
+    "L CC Subtraktion", "左 CC 减影", "L CC Hochenergie", "L CC avec contraste", "造影 L CC",
+)  # fmt: skip
+MODIFIED_ELSEWHERE = (
+    "L CC Forstørret", "L CC powiększenie", "L CC zvětšení", "L CC büyütme", "L CC Lupenvergrößerung", "L CC 확대",
+    "L CC スポット", "L CC ｽﾎﾟｯﾄ", "L CC прицельная", "L CC Zielaufnahme", "L CC spotopname", "L CC compression localisée",
+    "L CC compresión focalizada", "L CC compressão seletiva", "L CC compressione mirata", "L CC 局部加压",
+    "L CC tangentiell", "profil gauche", "ML links", "Mamma links seitlich", "perfil derecho", "左 ML",
+)  # fmt: skip
 REFUSED = {
+    "high-energy by its filter": kind("ORIGINAL\\PRIMARY", FilterMaterial="COPPER"),
+    "high-energy by one of its filters": kind("ORIGINAL\\PRIMARY", FilterMaterial=["ALUMINUM", "COPPER"], KVP=49000),
+    "aborted": kind(ExposureStatus="ABORTED"),
+    "rejected by Image Type": kind("ORIGINAL\\PRIMARY\\\\REJECTED"),
+    "rejected by description": kind("ORIGINAL\\PRIMARY", "L CC REJECTED"),
+    "rejected by comment": kind(ImageComments="Rejected: motion"),
+    "rejected, in Japanese": said("L CC 写損"),
     "quality control": kind(QualityControlImage="YES"),
     "phantom and patient": kind(QualityControlImage="both"),
     "a phantom by description": kind(description="ACR Phantom"),
@@ -142,6 +185,7 @@ REFUSED = {
     "a specimen, whatever its Image Type": kind("ORIGINAL\\PRIMARY\\\\LOW_ENERGY", "Specimen, follow-up"),
     "stereo positioner": kind(PositionerType="UPRIGHT STEREO"),
     "specimen by description": kind("ORIGINAL\\PRIMARY", "Specimen L"),
+    "ductogram, in Chinese": kind("ORIGINAL\\PRIMARY", "L CC 导管造影", SpecificCharacterSet="ISO_IR 192"),
     "specimen in a container": kind(ContainerIdentifier="1"),
     "specimen as a body part": kind(BodyPartExamined="BREAST SPECIMEN"),
     "specimen by a long code": kind(ViewModifierCodeSequence=Sequence([factory.item(LongCodeValue="127457009")])),
@@ -164,6 +208,11 @@ REFUSED = {
     "CESM by description": kind("DERIVED\\PRIMARY", "CESM L CC"),
     "projection": kind("DERIVED\\PRIMARY\\TOMO_PROJ\\RIGHT\\\\\\\\\\150000"),
     "slice": kind("DERIVED\\PRIMARY\\TOMOSYNTHESIS\\NONE"),
+    "contrast by its agent, in Japanese": kind(
+        "DERIVED\\PRIMARY", ContrastBolusAgent="イオパミドール", SpecificCharacterSet="ISO_IR 192"
+    ),
+    "a phantom by name, in Russian": kind(PatientName="Фантом", SpecificCharacterSet="ISO_IR 192"),
+    **{name: said(name) for name in NO_VIEWS_ELSEWHERE},
     "computed and original": kind("ORIGINAL\\PRIMARY\\TOMOSYNTHESIS\\GENERATED_2D"),
 }
 MODIFIED = {
@@ -173,6 +222,13 @@ MODIFIED = {
     "a factor that is empty": kind(
         EstimatedRadiographicMagnificationFactor="", DistanceSourceToDetector=660, DistanceSourceToPatient=367
     ),
+    "magnified by its spacing": kind(
+        ImagerPixelSpacing=[0.07, 0.07], PixelSpacing=[0.039, 0.039], PixelSpacingCalibrationType="GEOMETRY"
+    ),
+    **{
+        name: kind(description=name)
+        for name in ("LXCCL", "RXCC", "L CC exaggerated", "LT 90 lateral", "L axilla", "LT ML", "ML left")
+    },
     "factor 0, and magnified by its distances": kind(
         EstimatedRadiographicMagnificationFactor=0, DistanceSourceToDetector=660, DistanceSourceToPatient=367
     ),
@@ -190,6 +246,10 @@ MODIFIED = {
     "enlarged in Portuguese": kind(description="L CC ampliação"),
     "enlarged in Swedish": kind(description="L CC förstoring"),
     **{f"{name}, as the ACR abbreviates": kind(description=name) for name in ("L MCC", "LSCC", "LCCRL", "L CC TAN", "LCCRM")},
+    "enlarged in Chinese": said("左CC放大", "GB18030"),
+    "enlarged in Russian": said("L CC увеличение", "ISO_IR 144"),
+    "enlarged in Japanese": said("L CC 拡大", "\\ISO 2022 IR 87"),
+    **{name: said(name) for name in MODIFIED_ELSEWHERE},
     "magnified, in one word": kind(description="LCCMAG"),
     "spot and magnified, in one word": kind(description="L CC spotmag"),
     "spot by the protocol of the exposure": kind(AcquisitionProtocolName="L CC SPOT"),
@@ -222,6 +282,11 @@ def test_low_energy(tmp_path: Path, name: str) -> None:
     found = read(tmp_path, **LOW_ENERGY[name])
     assert isinstance(found, ImageRecord), found
     assert (found.synthetic, found.low_energy) == (False, True)
+
+
+def test_texts_whose_character_set_is_not_declared() -> None:
+    assert english("L CC 拡大".encode().decode("latin-1")) == "L CC MAGNIFIED"
+    assert english("L CC Vergrößerung") == english("L CC Vergrößerung".encode().decode("latin-1")) == "L CC MAGNIFIED"
 
 
 DISPLACED = {

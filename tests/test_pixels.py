@@ -225,6 +225,33 @@ def test_bits_beside_the_stored_ones_are_left_out(syntax: str, dtype: str) -> No
         np.testing.assert_array_equal(image(file_bytes(ds, encoded, syntax)).stored, expected)
 
 
+@pytest.mark.parametrize(
+    ("stored", "high", "allocated", "bit", "reason"),
+    [
+        (16, 15, 16, 12, Reason.BITS_UNSUPPORTED),
+        (12, 15, 16, 15, Reason.BITS_UNSUPPORTED),
+        (12, 11, 16, 11, Reason.BITS_UNSUPPORTED),
+        (12, 15, 16, 3, None),
+        (12, 11, 16, 12, None),
+        (12, 11, 16, 0, None),  # of a plane whose data were removed, as may be the next
+        (12, 11, 1, 5, None),
+    ],
+)
+def test_an_overlay_in_stored_bits_is_a_contradiction(
+    stored: int, high: int, allocated: int, bit: int, reason: Reason | None
+) -> None:
+    """It would be drawn into the values."""
+    pixels = noise(12, "u2") << (high + 1 - stored)
+    ds = dataset(pixels, stored, HighBit=high)
+    ds.add_new(0x60020100, "US", allocated)
+    ds.add_new(0x60020102, "US", bit)
+    data = file_bytes(ds, pixels)
+    if reason is None:
+        image(data)
+    else:
+        assert rejection(data) is reason
+
+
 def cells_of(cells: Pixels, dtype: str, syntax: str) -> bytes:
     """An encoded frame of whole 16-bit cells, whose sign is in the codestream where the codec has one."""
     return frame_of(cells.view(dtype) if syntax == JPEG2000Lossless else cells, 16, syntax)
@@ -313,6 +340,26 @@ def test_a_frame_cut_anywhere_is_refused(syntax: str) -> None:
         expected = {Reason.PIXELS_TRUNCATED, Reason.DECODE_FAILED}
         assert rejection(file_of(pixels, 8, syntax, frame[:cut])) in expected, cut  # cut before it became a fragment
         assert rejection(whole[: end - len(frame) + cut]) in expected, cut  # the file was cut
+
+
+JPEG = sorted(syntax for syntax, decoder in DECODERS.items() if decoder.decode is DECODERS[JPEGLossless].decode)
+
+
+@pytest.mark.parametrize("bits", [8, 12])
+@pytest.mark.parametrize("syntax", JPEG)
+def test_jpeg_data_that_end_before_the_image(syntax: str, bits: int) -> None:
+    """As where a fragment is lost, or cut data are closed: libjpeg makes up the other rows in grey."""
+    if syntax == JPEGBaseline8Bit and bits > 8:
+        return
+    pixels = noise(bits, "u1" if bits == 8 else "u2", (48, 40))
+    pixels[-9:] = 1 << (bits - 1)  # which may be there
+    frame = encode(pixels, bits, syntax)
+    assert decode(file_of(pixels, bits, syntax, frame)).shape == pixels.shape
+    head, end = frame[: frame.index(b"\xff\xda") + 10], frame[frame.index(b"\xff\xda") + 10 :]
+    lost = {"the end": end[: len(end) // 2] + b"\xff\xd9", "the middle": end[: len(end) // 4] + end[len(end) // 2 :]}
+    for name, rest in lost.items():
+        found = rejection(file_of(pixels, bits, syntax, head + rest))
+        assert found in {Reason.PIXELS_TRUNCATED, Reason.DECODE_FAILED}, name
 
 
 @pytest.mark.fault(17)
@@ -443,6 +490,21 @@ def test_a_voi_lut_from_a_negative_value_on(tmp_path: Path) -> None:
     data = file_of(ALL_SIGNED, 12, VOILUTSequence=table(CURVE[:1000], first=-300))
     ds, values = by_pydicom(data, tmp_path)
     np.testing.assert_array_equal(meant(image(data, "lut")), apply_voi(values, ds))
+
+
+@pytest.mark.parametrize("keyword", ["ModalityLUTSequence", "VOILUTSequence"])
+def test_a_lut_whose_bytes_are_exchanged(keyword: str) -> None:
+    """As writers leave entries of OW in another byte order: every 256 values the image began again at black."""
+    ramp = np.arange(4096, dtype="<u2")
+
+    def of(words: Pixels) -> bytes:
+        tags: dict[str, Any] = {keyword: table(words.tobytes(), 0, 16, said=4096)}
+        return file_of(noise(12, "u2"), 12, **tags)
+
+    for sound in (ramp, ramp[::-1] * 16, ramp // 16 * 256, (ramp > 2000) * np.uint16(4095)):  # the third has one byte
+        image(of(sound), "lut")
+    for exchanged in (ramp.byteswap(), (ramp[::-1] * 16).astype("<u2").byteswap()):
+        assert rejection(of(exchanged), "lut") is Reason.LUT_INVALID
 
 
 @pytest.mark.parametrize("keyword", ["ModalityLUTSequence", "VOILUTSequence"])

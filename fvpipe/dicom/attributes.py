@@ -11,7 +11,7 @@ import re
 from pydicom.dataset import Dataset
 from pydicom.uid import DigitalMammographyXRayImageStorageForProcessing
 
-from fvpipe.dicom.elements import integer, text, texts, words
+from fvpipe.dicom.elements import integer, number, text, texts, words
 
 OVERLAY_GROUPS = frozenset(range(0x6000, 0x6020, 2))  # Overlay Data is (60xx,3000)
 MIN_SPACING, MAX_EXTENT = 0.01, 600.0  # millimeters between pixels, and of a side of the image
@@ -29,6 +29,14 @@ def has_overlay_in_pixels(dataset: Dataset) -> bool:
     """Whether unused bits of the stored pixels hold an overlay (retired; PS3.3-2004 C.9.2)."""
     planes = [group << 16 for group in OVERLAY_GROUPS]
     return any(plane | 0x0100 in dataset and plane | 0x3000 not in dataset for plane in planes)
+
+
+def overlay_bits(dataset: Dataset) -> list[int]:
+    """Bits of the stored pixels that the header says to hold overlays; bit 0 may be of a plane whose data were removed."""
+    planes = [group << 16 for group in sorted(OVERLAY_GROUPS)]
+    held = [plane for plane in planes if plane | 0x0100 in dataset and plane | 0x3000 not in dataset]
+    named = [[number(dataset, f"{plane | element:08x}", 0) for element in (0x0100, 0x0102)] for plane in held]
+    return [int(position) for allocated, position in named if allocated > 1 and 0 < position < 16]
 
 
 def acquisition_date(dataset: Dataset) -> str:

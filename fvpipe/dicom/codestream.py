@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fvpipe.dicom.elements import RejectedFile
 from fvpipe.dicom.layout import PixelLayout
@@ -20,7 +20,7 @@ _START = re.compile(rb"\xff\xd8\xff|\xff\x4f\xff\x51")
 class CodestreamSize:
     """Size of a compressed image by its own header: pixels, components a pixel, bits a component.
 
-    `signed` is None for a codec whose header has no sign (JPEG, JPEG-LS).
+    `signed` is None for a codec whose header has no sign (JPEG, JPEG-LS). `lacks` says which part of the image has no data.
     """
 
     rows: int
@@ -28,6 +28,7 @@ class CodestreamSize:
     components: int
     bits: int
     signed: bool | None = None
+    lacks: str = ""
 
 
 def jpeg_codestream(frame: bytes, layout: PixelLayout, components: tuple[int, ...] = (1,)) -> tuple[bytes, CodestreamSize]:
@@ -83,6 +84,8 @@ def _checked(
         expected_sign = sign[None if size.signed is None else layout.signed]
         expected = f"{layout.rows} x {layout.columns}, 1 of {least} to {layout.bits_allocated} {expected_sign}bits"
         raise RejectedFile(Reason.PIXELS_MISMATCH, f"the compressed image is {found}; expected {expected}")
+    if size.lacks:
+        raise RejectedFile(Reason.PIXELS_TRUNCATED, size.lacks)
     if _START.search(frame, end):
         raise RejectedFile(Reason.MULTI_FRAME, "another compressed image follows the first; expected 1 frame")
     if frame[:end].endswith(_EOI):
@@ -125,16 +128,22 @@ def _read_jpeg_2000(codestream: bytes) -> tuple[CodestreamSize | None, int]:
     """Size by the SIZ segment, and end by the lengths of the tile-parts (ITU-T T.800 A.4, A.5); 4 where it is not there."""
     if codestream[:4] != b"\xff\x4f\xff\x51" or len(codestream) < 43:
         return None, 0
-    x1, y1, x0, y0 = struct.unpack_from(">4I", codestream, 8)
+    x1, y1, x0, y0, width, height, left, top = struct.unpack_from(">8I", codestream, 8)
     components, depth = struct.unpack_from(">HB", codestream, 40)
     size = CodestreamSize(y1 - y0, x1 - x0, components, (depth & 0x7F) + 1, bool(depth & 0x80))
-    at = 2
+    at, found = 2, set[int]()
     while at + 12 <= len(codestream) and codestream[at] == 0xFF and codestream[at : at + 2] != _SOT:
         at += 2 + struct.unpack_from(">H", codestream, at + 2)[0]
     while codestream[at : at + 2] == _SOT and at + 12 <= len(codestream):
-        (length,) = struct.unpack_from(">I", codestream, at + 6)
+        tile, length = struct.unpack_from(">HI", codestream, at + 4)
+        found.add(tile)
         if not length:  # up to the end, whose marker cannot occur within
             at = max(codestream.find(_EOI, at + 12), 0)
         else:
             at += max(length, 12)
-    return size, at + 2 if codestream[at : at + 2] == _EOI else 4
+    if codestream[at : at + 2] != _EOI:
+        return size, 4
+    tiles = -(-(x1 - left) // max(width, 1)) * -(-(y1 - top) // max(height, 1))
+    if len(found) < tiles:  # OpenJPEG leaves the others black
+        size = replace(size, lacks=f"the compressed image has {len(found)} of {tiles} tiles")
+    return size, at + 2

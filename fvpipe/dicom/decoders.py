@@ -15,6 +15,7 @@ from pydicom import uid
 from fvpipe.dicom import jpeg2000
 from fvpipe.dicom.codestream import jpeg_2000_codestream, jpeg_codestream
 from fvpipe.dicom.elements import RejectedFile
+from fvpipe.dicom.jpeg import decode_jpeg
 from fvpipe.dicom.layout import EXCESS_BYTES, PixelLayout
 from fvpipe.dicom.raster.decoders import decode_raster
 from fvpipe.reasons import Reason
@@ -78,10 +79,8 @@ def _unpacked(segment: bytes, buffer: NDArray[np.uint8]) -> int:
 
 
 def _jpeg(frame: bytes, layout: PixelLayout) -> Decoded:
-    import imagecodecs
-
     codestream, size = jpeg_codestream(frame, layout)
-    return Decoded(np.asarray(imagecodecs.jpeg8_decode(codestream)), size.bits)
+    return Decoded(decode_jpeg(codestream, size.bits), size.bits)
 
 
 def _jpeg_ls(frame: bytes, layout: PixelLayout) -> Decoded:

@@ -28,7 +28,7 @@ from fvpipe.dicom.rules.pixels import truncated
 from fvpipe.dicom.transfer_syntaxes import NATIVE
 from fvpipe.dicom.value_table import padding_marks, value_table
 from fvpipe.imaging.decoded_image import DecodedImage
-from fvpipe.imaging.histogram import run_mask, stored_range
+from fvpipe.imaging.histogram import histogram, run_mask, stored_range
 from fvpipe.imaging.pixel_digest import digest_and_largest, pixel_digest
 from fvpipe.reasons import Flag, Reason
 from fvpipe.types import Digest
@@ -36,6 +36,8 @@ from fvpipe.types import Digest
 Stored = NDArray[np.uint8] | NDArray[np.uint16]
 DECODER_BYTES = 16  # of memory that a decoder takes for a pixel at most; OpenJPEG, which takes most, was measured to take 10
 PADDED_BORDER, PADDED_INTERIOR = 64, 16  # pixels at the border for one that is padding, and padding for one of these at most
+WIDE_PADDING = 8  # as wide a part of the image's range is too much for padding where pixels fill it
+FILLED = 512  # pixels of the image for one in each eighth of such a range, of its upper half
 MIN_WINDOW_SHARE = 0.1  # of its output range that a window or LUT must give to the image's values, for `auto` to apply it
 WINDOW_PERCENTILES = 0.5, 99.5  # letters are brighter than tissue
 WINDOW_ROWS, AIR_SHARE = 64, 0.05  # in which `auto` looks for saturation; values up to this share of their range may be air
@@ -93,7 +95,7 @@ def decode_image(
         plain, _ = value_table(layout, header.mapping, "none")
         if _window_saturates(stored, values, plain, padding):
             values, flags = plain, flags | Flag.VOI_INVALID
-    if padding is not None and _padding_is_interior(stored, values, padding):
+    if padding is not None and (_padding_is_interior(stored, values, padding) or _padding_is_tissue(stored, padding)):
         padding = None
     if padding is None and header.mapping.padding is not None:
         flags |= Flag.PADDING_IGNORED
@@ -138,6 +140,22 @@ def _padding_is_interior(stored: Stored, values: NDArray[np.float64], padding: N
     if PADDED_BORDER * at_border >= border.size:
         return False
     return int(np.count_nonzero(run_mask(stored, padding))) > PADDED_INTERIOR * at_border
+
+
+def _padding_is_tissue(stored: Stored, padding: NDArray[np.bool_]) -> bool:
+    """Whether a range of padding holds values of the breast: all of the image's, or it is wide and pixels fill one half of it.
+
+    Padding is one value, and what a lossy codec makes of it; the breast passes through all values between air and tissue.
+    """
+    marked, (least, most) = np.flatnonzero(padding), stored_range(stored)
+    first, last = max(int(marked[0]), least), min(int(marked[-1]), most)
+    if WIDE_PADDING * (last - first) <= most - least:
+        return False
+    if last - first == most - least:
+        return most > least
+    eighths = np.array_split(histogram(stored, len(padding))[first : last + 1], 8)
+    half = eighths[4:] if marked[0] <= least else eighths[:4]
+    return FILLED * min(int(part.sum()) for part in half) > stored.size
 
 
 def _frame(data: bytes | memoryview, header: PixelHeader) -> bytes:

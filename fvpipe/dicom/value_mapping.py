@@ -10,6 +10,7 @@ import struct
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
 from pydantic import ConfigDict
 from pydicom.dataset import Dataset
 
@@ -17,6 +18,7 @@ from fvpipe.dicom.elements import RejectedFile, items, number, raise_transient, 
 from fvpipe.reasons import Reason
 
 MIN_WORD, MAX_WORD = -(2**15), 2**16 - 1  # of 16 bits, whether read as signed or unsigned
+TIMES = 4  # as large steps of a LUT as with the bytes of its entries exchanged: they are
 WINDOW_FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
 
 
@@ -176,4 +178,8 @@ def _lookup_table(item: Dataset, name: str) -> LookupTable:
         raise RejectedFile(Reason.LUT_INVALID, f"{name} without a readable descriptor and data") from None
     if found != count or not 1 <= bits <= 16 or not MIN_WORD <= first <= MAX_WORD:
         raise RejectedFile(Reason.LUT_INVALID, f"{name} of {found} entries and {bits} bits; its descriptor says {count}")
+    steps, exchanged = (np.diff(np.frombuffer(words, order).astype(np.int32)) for order in ("<u2", ">u2"))
+    # One that rises or falls all along has the same meaning with the bytes of 8 bits in either place.
+    if steps.min(initial=0) < 0 < steps.max(initial=0) and np.abs(steps).sum() > TIMES * np.abs(exchanged).sum():
+        raise RejectedFile(Reason.LUT_INVALID, f"{name} whose entries are smooth only with their two bytes exchanged")
     return LookupTable(first, bits, words)

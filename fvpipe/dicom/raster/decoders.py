@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from fvpipe.config.formats import PNG
 from fvpipe.dicom.codestream import jpeg_codestream
 from fvpipe.dicom.elements import RejectedFile
+from fvpipe.dicom.jpeg import decode_jpeg
 from fvpipe.dicom.layout import PixelLayout
 from fvpipe.dicom.raster.headers import RasterHeader, png_chunks, read_raster
 from fvpipe.dicom.reader import stream
@@ -43,7 +44,8 @@ def decode_raster(data: bytes, layout: PixelLayout) -> NDArray[Any]:
         case "png":
             pixels = imagecodecs.png_decode(_bare_png(data))
         case "jpeg":
-            pixels = imagecodecs.jpeg8_decode(jpeg_codestream(data, layout, components=(1, 3))[0])
+            codestream, size = jpeg_codestream(data, layout, components=(1, 3))
+            pixels = decode_jpeg(codestream, size.bits)
         case "tiff":
             pixels = imagecodecs.tiff_decode(data)
         case "pgm":

@@ -21,15 +21,17 @@ from pydicom.uid import (
 
 from fvpipe.dicom.attributes import is_for_processing
 from fvpipe.dicom.elements import RejectedFile, code, integer, items, number, shown_term, shown_uid, text, texts, words
+from fvpipe.dicom.languages import english
 from fvpipe.dicom.rules.base import RuleContext
 from fvpipe.reasons import Reason
 
 # Searched for in words without accents and punctuation, of Image Type from value 3 on, then of free text.
 BIOPSY = "a stereotactic or biopsy image"
-QUALITY_CONTROL, SPECIMEN = "a quality control image", "an image of a specimen"
+QUALITY_CONTROL, SPECIMEN, REJECTED = "a quality control image", "an image of a specimen", "a rejected exposure"
 NO_VIEW = {
     QUALITY_CONTROL: r"\b(PH|F)ANTO+M\w*|\bQUALITY CONTROL\b|\bFLAT ?FIELD\b",
     SPECIMEN: r"\bSPECIMENS?\b",
+    REJECTED: r"(?<!NOT )\b(REJECTED|ABORTED)\b",
     "an image of injected ducts": r"\b(GALACTO|DUCTO|PNEUMOCYSTO)GRA",
     "a screen capture": r"\bSCREEN ?(SAVE|CAPTURE|SHOT)S?\b",
     "a map computed from an image": r"\b(DENSITY|HEAT|SALIENCY) ?MAPS?\b|\bSCORE ?CARDS?\b",
@@ -42,7 +44,8 @@ EARLIER = r"\bFOLLOW ?UPS?\b|\bF U\b|\b(STATUS|S) P(OST)?\b|\bHISTORY\b|\bHX\b|\
 RECOMBINED = r"\bRECOMBIN|\bSUBTRACT|\bIODINE\b|\bHIGH ?ENERGY\b"
 LOW_ENERGY = r"\bLOW ?ENERGY\b"
 HIGH_KVP = (44, 60)  # of the high-energy exposure, at 45 to 49; an X-ray tube has less for a mammogram
-NO_CONTRAST = ("", "NO", "NONE", "WITHOUT", "N A")
+HIGH_ENERGY_FILTERS = frozenset({"COPPER", "CU", "TITANIUM", "TI"})  # of no other exposure of a breast
+NO_CONTRAST = ("", "NO", "NONE", "WITHOUT", "N A", "KEIN", "OHNE", "SANS", "SIN", "NON", "NAO", "SENZA", "無", "无", "なし")
 CONTRAST = r"\b(PRE|POST) CONTRAST\b|\bCESM\b|\bCEDS?M\b|\bCEM\b|\bCE ?2D\b|\bCONTRAST ENHANCED\b|\bSENOBRIGHT\b|\bTICEM\b"
 # Hologic, Fujifilm, Giotto, GE, Siemens, and the general words in several languages; TOMOSYNTHESIS says nothing of the image.
 SYNTHETIC = (
@@ -92,7 +95,7 @@ def image_kind(context: RuleContext) -> ImageKind:
     image_type = [words(value) for value in texts(dataset, "ImageType")]
     # GE's processing code is as much a term of the device as those of Image Type.
     terms = " | ".join([*image_type[2:], words(text(dataset, "AcquisitionDeviceProcessingCode"))])
-    free = " | ".join(words(text(dataset, keyword)) for keyword in FREE_TEXT)
+    free = " | ".join(english(text(dataset, keyword)) for keyword in FREE_TEXT)
     original, generated = image_type[:1] == ["ORIGINAL"], _has(GENERATED_2D, terms)
     low_energy, contrast = _has(LOW_ENERGY, terms), _has(CONTRAST, terms)
     rejected = {f"ImageType: {what}": _has(pattern, terms) for what, pattern in NO_VIEW.items()}
@@ -110,7 +113,8 @@ def image_kind(context: RuleContext) -> ImageKind:
     if not low_energy:
         rejected["description: a recombined or high-energy image"] = _has(RECOMBINED, free)
         low_energy = _has(LOW_ENERGY, free)
-        agent = words(text(dataset, "ContrastBolusAgent")) not in NO_CONTRAST
+        said = text(dataset, "ContrastBolusAgent")
+        agent = (words(said) or said.upper().strip("-_/.? ")) not in NO_CONTRAST  # of no Latin letter it has no words
         named = not original and (agent or _has(CONTRAST, free))  # an exposure of its own may have the description of its exam
         rejected["contrast-enhanced, and not said to be low-energy"] = (contrast or named) and not low_energy
     for found, is_it in rejected.items():
@@ -133,6 +137,8 @@ _OTHER_TEXT = (
     ("ProtocolName", QUALITY_CONTROL),
     ("ProtocolName", SPECIMEN),
     ("PaddleDescription", BIOPSY),
+    ("ImageComments", REJECTED),
+    ("ExposureStatus", REJECTED),
 )
 """Elements that name the exam or a part of the device, and the one kind of :data:`NO_VIEW` that they can be trusted in."""
 
@@ -142,6 +148,7 @@ def _objects(dataset: Dataset) -> dict[str, bool]:
     views = items(dataset, "ViewCodeSequence")
     modifiers = [item for holder in (*views, dataset) for item in items(holder, "ViewModifierCodeSequence")]
     codes = {code(item) for item in (*views, *modifiers)}
+    filters = {part for value in texts(dataset, "FilterMaterial") for part in words(value).split()}
     containers = text(dataset, "ContainerIdentifier") + text(dataset, "SpecimenIdentifier")
     return {
         "QualityControlImage: of a phantom": text(dataset, "QualityControlImage").upper() in ("YES", "BOTH"),
@@ -149,8 +156,9 @@ def _objects(dataset: Dataset) -> dict[str, bool]:
         "BodyPartExamined: a specimen": "SPECIMEN" in text(dataset, "BodyPartExamined").upper(),
         "ContentQualification: a service image": text(dataset, "ContentQualification").upper() == "SERVICE",
         "KVP: the high-energy image of a contrast-enhanced exam": HIGH_KVP[0] <= number(dataset, "KVP", 0) <= HIGH_KVP[1],
+        "FilterMaterial: the high-energy image of a contrast-enhanced exam": bool(filters & HIGH_ENERGY_FILTERS),
         "PatientName: a phantom": _is_phantom(dataset),
-        **{f"{keyword}: {what}": _has(NO_VIEW[what], words(text(dataset, keyword))) for keyword, what in _OTHER_TEXT},
+        **{f"{keyword}: {what}": _has(NO_VIEW[what], english(text(dataset, keyword))) for keyword, what in _OTHER_TEXT},
         "PositionerType: stereo": "STEREO" in text(dataset, "PositionerType").upper(),
         "ViewCodeSequence: a specimen": bool(codes & SPECIMEN_VIEWS),
         "SpecimenDescriptionSequence: a specimen": bool(items(dataset, "SpecimenDescriptionSequence") or containers),
@@ -159,7 +167,7 @@ def _objects(dataset: Dataset) -> dict[str, bool]:
 
 def _is_phantom(dataset: Dataset) -> bool:
     try:
-        return "PHANTOM" in words(text(dataset, "PatientName")).split()
+        return "PHANTOM" in english(text(dataset, "PatientName")).split()
     except RejectedFile:  # a name that cannot be read is no reason to leave an image out
         return False
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fvpipe.config.formats import RASTER
+from fvpipe.dicom.attributes import overlay_bits
 from fvpipe.dicom.elements import RejectedFile, integer, shown_term, text
 from fvpipe.dicom.fragments import frames
 from fvpipe.dicom.layout import EXCESS_BYTES, PixelLayout, PixelLocation
@@ -72,7 +73,7 @@ def photometric_interpretation(context: RuleContext) -> str:
 
 
 def bits(context: RuleContext) -> StoredBits:
-    """Check that 8 or 16 allocated bits hold the stored ones."""
+    """Check that 8 or 16 allocated bits hold the stored ones, and that no overlay is in these."""
     allocated, stored = integer(context.dataset, "BitsAllocated"), integer(context.dataset, "BitsStored")
     high = integer(context.dataset, "HighBit", stored - 1)
     representation = integer(context.dataset, "PixelRepresentation", 0)
@@ -80,6 +81,10 @@ def bits(context: RuleContext) -> StoredBits:
     if not sound or representation not in (0, 1):
         found = f"BitsAllocated {allocated}, BitsStored {stored}, HighBit {high}, PixelRepresentation {representation}"
         raise RejectedFile(Reason.BITS_UNSUPPORTED, f"{found}; expected 8 or 16 bits that hold the stored ones")
+    inside = [bit for bit in overlay_bits(context.dataset) if high - stored < bit <= high]
+    if inside:
+        found = f"an overlay in bit {inside[0]} by (60xx,0102), BitsStored {stored} and HighBit {high}"
+        raise RejectedFile(Reason.BITS_UNSUPPORTED, f"{found}; expected an overlay beside the stored bits")
     return StoredBits(allocated, stored, high, representation == 1)
 
 

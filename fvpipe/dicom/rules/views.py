@@ -9,7 +9,10 @@ import math
 import re
 from functools import lru_cache
 
+from pydicom.dataset import Dataset
+
 from fvpipe.dicom.elements import RejectedFile, code, items, number, shown_code, shown_term, text, texts, words
+from fvpipe.dicom.languages import english
 from fvpipe.dicom.orientation import find_orientation
 from fvpipe.dicom.rules.base import RuleContext
 from fvpipe.reasons import Reason
@@ -34,24 +37,29 @@ SIDE_OF_BODY_PART = "(LEFT|RIGHT|L|R) ?BREAST|BREAST (LEFT|RIGHT|L|R)"
 IMPLANT_DISPLACED = frozenset({"399209000", "R-102D5"})
 HARMLESS_MODIFIERS = frozenset({"442581004", "R-40AB3"})  # nipple in profile
 STANDARD_MAGNIFICATION = (0.9, 1.2)
+# Of two elements, the magnification; the second where Pixel Spacing Calibration Type is GEOMETRY
+RATIOS = (("DistanceSourceToDetector", "DistanceSourceToPatient"), ("ImagerPixelSpacing", "PixelSpacing"))
 OBLIQUE_ANGLES = (30, 150)  # degrees of the beam from the vertical, to either side, at which no CC is exposed
 LATERAL_ANGLES = (80, 100)  # at which an ML or LM is exposed, and no MLO
 # Searched for in words without accents and punctuation. The abbreviations joined to CC and MLO are those of CID 4014 and 4015
 # (ACR): M and S before the view, RL, RM, RI, RS, TAN and ID after it. Apart from it, RM may be a room.
 SPOT_OR_MAGNIFIED = r"\b[LR]?([MS]|MAG|SPOT)(CC|MLO)\b|\b[LR]?(CC|MLO)(MAG|SPOT)\b"
-SPOT_OR_MAGNIFIED += (
-    r"|\b(SPOT|SPT|SPOT ?MAG|MAG|MAGN\w*|ZOOM|CONED?|LOUPE|LUPE|VERGRO\w*|AGRANDI\w*|INGRANDI\w*|AMPLIA\w*|FORSTOR\w*)\b"
-)
+SPOT_OR_MAGNIFIED += r"|\b(SPOT|SPT|SPOT ?MAG|MAG|MAGN\w*|ZOOM|CONED?|LOUPE|LUPE)\b"
 NOT_STATED = (
     "neither label table nor path gives {} of this image (no row lists it, no column is named for it, or the pattern `path` "
     "does not fit it), and {}, which only DICOM files have"
 )
 NOR_STATED = "; nor does label table or path give one (no row lists it, no column is named for it, or its cell is empty)"
-OTHER_VIEWS = r"\b(ROLLED|TANGENTIAL|CLEAVAGE|AXILLARY TAIL|XCC[LM]?)\b|\b[LR]?(CC|MLO)(R[LMIS]| ?TAN| RL)\b"
+OTHER_VIEWS = r"\b(ROLLED|TANGENTIAL|EXAGGERATED|CLEAVAGE|AXILLARY TAIL|ANTERIOR COMPRESSION|[LR]?XCC[LM]?)\b"
+OTHER_VIEWS += r"|\b[LR]?(CC|MLO)(R[LMIS]| ?TAN| RL)\b"
 # In a text that names neither CC nor MLO. AT (axillary tail) is an English word, RM a room, and ML oblique is MLO.
-OTHER_VIEWS_OF_A_SIDE = r"\b([LR]|LEFT|RIGHT) ?(ML(?! ?O(BL\w*)?\b)|LM|LMO|SIO|ISO|FB|CV|TAN)\b"
+A_SIDE = "(LT?|RT?|LEFT|RIGHT)"
+OTHER_VIEWS_OF_A_SIDE = (
+    rf"\b{A_SIDE} ?(ML(?! ?O(BL\w*)?\b)|LM|LMO|SIO|ISO|FB|CV|TAN|AXILLA)\b|\b(ML|LM|LMO|AXILLA) (LT|RT|LEFT|RIGHT)\b"
+    rf"|^(?!.*\bOBL)(.* )?({A_SIDE} (TRUE |90 )?LATERAL|LATERAL (LT|RT|LEFT|RIGHT))\b"
+)
 # As a series description has it, or Fujifilm's processing description.
-SIDE_AND_VIEW = r"\b(L|R|LEFT|RIGHT) ?(CC|MLO)\b"
+SIDE_AND_VIEW = rf"\b{A_SIDE} ?(CC|MLO)\b"
 OF_THE_DEVICE = ("PaddleDescription", "AcquisitionDeviceProcessingDescription")
 FREE_TEXT = ("SeriesDescription", "ProtocolName", "AcquisitionProtocolName")
 DISPLACED = r"\bIMP(L|LANTS?)? (DISP|DISPL\w*|PUSHED BACK)\b|\bDISPLACED IMPLANTS?\b|\bEKLUND\b|\bPUSH(ED)? ?BACK\b"
@@ -170,7 +178,7 @@ def view_modifiers(context: RuleContext) -> frozenset[str]:
         raise RejectedFile(Reason.VIEW_MODIFIED, f"view modifier {shown_code(unusual[0])}; expected none but implant displaced")
     named = {"ImageType": " | ".join(words(value) for value in texts(context.dataset, "ImageType")[2:])}
     free = () if any("ViewModifierCodeSequence" in holder for holder in holders) else FREE_TEXT
-    named |= {keyword: words(text(context.dataset, keyword)) for keyword in (*OF_THE_DEVICE, *free)}
+    named |= {keyword: english(text(context.dataset, keyword)) for keyword in (*OF_THE_DEVICE, *free)}
     if context.policy.ml_is_mlo:
         named = {keyword: re.sub(r"\bML\b", "MLO", found) for keyword, found in named.items()}
     for keyword, found in named.items():
@@ -192,20 +200,33 @@ def partial_view(context: RuleContext) -> None:
 
 
 def magnification(context: RuleContext) -> float:
-    """Check for the magnification of a standard view: by its factor, else by the distances; 1 where both are absent or 0."""
+    """Check for the magnification of a standard view; 1 where nothing tells it.
+
+    Its factor tells it, else the distances, else a Pixel Spacing that is corrected for it.
+    """
     keyword = "EstimatedRadiographicMagnificationFactor"
     factor = number(context.dataset, keyword, 0.0)
     if not factor:
         factor = 1.0
-        detector, patient = (number(context.dataset, f"DistanceSourceTo{end}", 0.0) for end in ("Detector", "Patient"))
-        if detector > 0 and patient > 0:
-            keyword, factor = "DistanceSourceToDetector / DistanceSourceToPatient", detector / patient
+        corrected = text(context.dataset, "PixelSpacingCalibrationType").upper() == "GEOMETRY"
+        for ratio in RATIOS if corrected else RATIOS[:1]:
+            detector, patient = (_first_number(context.dataset, each) for each in ratio)
+            if detector > 0 and patient > 0:
+                keyword, factor = " / ".join(ratio), detector / patient
+                break
     low, high = STANDARD_MAGNIFICATION
     if math.isnan(factor):
         raise RejectedFile(Reason.VIEW_MODIFIED, f"{keyword} is not one number; expected {low} to {high}")
     if not low <= factor <= high:
         raise RejectedFile(Reason.VIEW_MODIFIED, f"{keyword}: magnified {factor:g} times; expected {low} to {high}")
     return factor
+
+
+def _first_number(dataset: Dataset, keyword: str) -> float:
+    try:
+        return float(texts(dataset, keyword)[0])
+    except (IndexError, ValueError):  # absent, empty or no number
+        return 0.0
 
 
 def laterality(context: RuleContext) -> Laterality:
