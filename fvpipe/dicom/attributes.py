@@ -27,16 +27,21 @@ def has_overlay(dataset: Dataset) -> bool:
 
 def has_overlay_in_pixels(dataset: Dataset) -> bool:
     """Whether unused bits of the stored pixels hold an overlay (retired; PS3.3-2004 C.9.2)."""
-    planes = [group << 16 for group in OVERLAY_GROUPS]
-    return any(plane | 0x0100 in dataset and plane | 0x3000 not in dataset for plane in planes)
+    return bool(_planes_in_pixels(dataset))
 
 
 def overlay_bits(dataset: Dataset) -> list[int]:
     """Bits of the stored pixels that the header says to hold overlays; bit 0 may be of a plane whose data were removed."""
-    planes = [group << 16 for group in sorted(OVERLAY_GROUPS)]
-    held = [plane for plane in planes if plane | 0x0100 in dataset and plane | 0x3000 not in dataset]
-    named = [[number(dataset, f"{plane | element:08x}", 0) for element in (0x0100, 0x0102)] for plane in held]
+    planes = _planes_in_pixels(dataset)
+    named = [[number(dataset, f"{plane | element:08x}", 0) for element in (0x0100, 0x0102)] for plane in planes]
     return [int(position) for allocated, position in named if allocated > 1 and 0 < position < 16]
+
+
+def _planes_in_pixels(dataset: Dataset) -> list[int]:
+    """Overlay planes, as tags of their groups, that have no data of their own."""
+    found = dataset.keys()  # of raw elements: none is parsed
+    tags = {int(tag) for tag in found if tag >> 16 in OVERLAY_GROUPS}
+    return sorted(tag & 0xFFFF0000 for tag in tags if tag & 0xFFFF == 0x0100 and tag ^ 0x0100 | 0x3000 not in tags)
 
 
 def acquisition_date(dataset: Dataset) -> str:
