@@ -490,9 +490,12 @@ def test_a_row_of_an_image_of_another_patient_is_named(folder: Path, tmp_path: P
         read(folder, tmp_path / "t.csv", heading + "P1,L,CC,1,2.25.1\nP2,L,CC,0,2.25.1\n", **columns)
 
 
-@pytest.mark.parametrize(("exam", "left"), [("A1", 0), ("A2", 1), ("A9", 0)])
-def test_a_row_of_an_image_of_another_exam_is_named(exam: str, left: int) -> None:
-    records = [record(n, patient_id="P1", study=n, accession=f"A{n}", sop_instance_uid=f"2.25.{n}") for n in ("1", "2")]
+@pytest.mark.parametrize(("exam", "named", "left"), [("A1", "A1", 0), ("A2", "A1", 1), ("A9", "A1", 0), ("A2", "", 0)])
+def test_a_row_of_an_image_of_another_exam_is_named(exam: str, named: str, left: int) -> None:
+    """Where that exam is imaged, and the header of the image names one."""
+    records = [
+        record(n, patient_id="P1", study=n, accession=a, sop_instance_uid=f"2.25.{n}") for n, a in (("1", named), ("2", "A2"))
+    ]
     rows = BreastLabels(images={"2.25.1": ImageFacts(2, patient="P1", exam=Exam(accession=exam))})  # A9 is not imaged
     assert [each.what for each in contradictions(records, rows)] == ["1"][:left]
 

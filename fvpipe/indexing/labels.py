@@ -127,15 +127,15 @@ class BreastLabels:
         if self.match is not None:
             return self
         records = list(records)
-        claims = self._claims_of_images(records)
+        claims, imaged = self._claims_of_images(records), _imaged(records)
         ambiguous: dict[BreastOfExam, str] = {}
-        for patient, side, _, facts, studies in self._fitting(_imaged(records)):
+        for patient, side, _, facts, studies in self._fitting(imaged):
             for study in studies:
                 claims[patient, study, side].append(facts)
                 if len(studies) > 1 and facts != BreastFacts():  # one that says nothing says nothing wrong of any exam
                     why = f"{_place(facts)}: fits {len(studies)} imaged exams of this breast; expected one"
                     ambiguous[patient, study, side] = f"{why}. Give the table {COLUMNS} that tells them apart"
-        for breast, why in (*self._zeros_lost(_imaged(records)), *self._spelled_otherwise(_imaged(records))):
+        for breast, why in (*self._zeros_lost(imaged), *self._spelled_otherwise(imaged)):
             ambiguous.setdefault(breast, why)
         named = {(patient, side) for patient, _, side in claims}
         for breast, (first, *others) in claims.items():
@@ -144,7 +144,7 @@ class BreastLabels:
                 what = differing_facts(first, differing)
                 ambiguous.setdefault(breast, f"{places}: disagree about this exam of the breast ({what}); expected one value")
         known = {breast: facts[0] for breast, facts in claims.items() if breast not in ambiguous}
-        for patient, side, _, facts, studies in self._fitting(_imaged(records), self.implied):
+        for patient, side, _, facts, studies in self._fitting(imaged, self.implied):
             for study in studies:
                 known.setdefault((patient, study, side), facts)
         described = frozenset[tuple[str, Laterality]]()
@@ -183,26 +183,26 @@ class BreastLabels:
 
     def names_another_exam(self, image: ImageRecord) -> bool:
         """Whether a row that lists an image, or its path, names another exam than its header, as far as both name one."""
-        return any(
-            not _fits(exam, image.study or exam.study, image.accession or exam.accession, image.study_date or exam.date)
-            for exam in self.exams_of_images.get(image.path, ())
+        return not all(_may_be_of(exam, image) for exam in self.exams_of_images.get(image.path, ()))
+
+    def of_another_breast(self, records: Iterable[ImageRecord]) -> frozenset[str]:
+        """Paths of the images whose row, by their SOP Instance UID, describes another patient or exam that is imaged."""
+        records = list(records)
+        rows = ((image, self.images.get(image.sop_instance_uid)) for image in records if self.images)
+        others = {
+            image.path: (row.patient, row.exam)
+            for image, row in rows
+            if row and row.patient and not (row.patient == image.patient_id and _may_be_of(row.exam, image))
+        }
+        imaged = defaultdict[tuple[str, str], set[tuple[str, str, str]]](set)  # exams by patient and each name of an exam
+        for image in records if others else ():
+            for name in {"", image.study, image.accession, *image.study_date.split()}:
+                imaged[image.patient_id, name].add((image.study, image.accession, image.study_date))
+        return frozenset(
+            path
+            for path, (patient, exam) in others.items()
+            if any(_fits(exam, *each) for each in imaged.get((patient, exam.study or exam.accession or exam.date), ()))
         )
-
-    def names_another_breast(self, image: ImageRecord, imaged: Mapping[str, Collection[tuple[str, str, str]]]) -> bool:
-        """Whether the row with an image's SOP Instance UID describes another patient or exam that is imaged.
-
-        Parameters
-        ----------
-        image : ImageRecord
-            The image.
-        imaged : mapping of str to collection of (str, str, str)
-            Study, accession number and date of all images, by patient.
-        """
-        facts = self.images.get(image.sop_instance_uid) or ImageFacts(0)
-        exam = image.study, image.accession, image.study_date
-        if not facts.patient or (facts.patient == image.patient_id and _fits(facts.exam, *exam)):
-            return False
-        return any(_fits(facts.exam, *each) for each in imaged.get(facts.patient, ()))
 
     def findings_of(self, image: ImageRecord) -> tuple[Finding, ...]:
         """Boxes of one image."""
@@ -324,17 +324,27 @@ _Imaged = Mapping[tuple[str, Laterality], Collection[tuple[str, str, str]]]
 
 
 def _imaged(records: Iterable[ImageRecord]) -> _Imaged:
-    imaged = defaultdict[tuple[str, Laterality], list[tuple[str, str, str]]](list)  # a set of one takes three times as much
+    imaged: dict[tuple[str, Laterality], tuple[tuple[str, str, str]] | set[tuple[str, str, str]]] = {}
     for record in records:
-        exams, exam = imaged[record.patient_id, record.laterality], (record.study, record.accession, record.study_date)
-        if exam not in exams:
-            exams.append(exam)
+        breast, exam = (record.patient_id, record.laterality), (record.study, record.accession, record.study_date)
+        exams = imaged.get(breast)
+        if exams is None:
+            imaged[breast] = (exam,)  # most have one, of which a set takes three times as much
+        elif isinstance(exams, set):
+            exams.add(exam)
+        elif exam not in exams:
+            imaged[breast] = {*exams, exam}
     return imaged
 
 
 def _fits(exam: Exam, study: str, accession: str, date: str) -> bool:
     """Whether an exam of a table may be that of a header, which has digests of year and day in `date`."""
     return exam.study in ("", study) and exam.accession in ("", accession) and exam.date in ("", *date.split())
+
+
+def _may_be_of(exam: Exam, image: ImageRecord) -> bool:
+    """Whether an exam of a table may be that of an image, as far as both have its names."""
+    return _fits(exam, image.study or exam.study, image.accession or exam.accession, image.study_date or exam.date)
 
 
 def _reaches_beyond(box: Finding, image: ImageRecord) -> bool:
@@ -402,8 +412,11 @@ def _make_labels(source: Source, table: LabelTable, statements: Statements) -> B
     policy = source.policy
 
     def identify(kind: str, value: str) -> str:
-        """Make an identifier that shares its text with those of rows and records that are equal."""
-        return sys.intern(policy.identifier(kind, value))
+        """Make an identifier that shares its text with those of rows and records that are equal.
+
+        A package may give texts of pydicom or numpy, which Python shares only as texts of its own.
+        """
+        return sys.intern(str(policy.identifier(kind, value)))
 
     def digest(kind: str, value: str) -> str:
         return sys.intern(policy.exam_digest(kind, value))
