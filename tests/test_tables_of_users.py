@@ -237,6 +237,17 @@ def test_a_word_of_a_case_fits_its_cell(wanted: str, cell: str, tmp_path: Path) 
     assert [facts.label for facts in rows.values()] == [1, 0]
 
 
+@pytest.mark.parametrize(("declared", "cell"), [("bo\u0308sartig", "b\xf6sartig"), ("very  bad", "Very bad"), ("9.0", "9")])
+def test_a_declared_word_fits_its_cell_however_it_is_written(declared: str, cell: str, tmp_path: Path) -> None:
+    """As those of cases do; where it did not, the word for all others took the cell."""
+    values = f'values: {{"{declared}": malignant, "*": benign}}'
+    own = "name: own\nlicense: ours\ntables: [{file: t.csv, label: label, columns: {patient: pid, laterality: side, "
+    (tmp_path / "own.yaml").write_text(f"{own}label: {{column: dx, {values}}}}}}}]\n", encoding="utf-8")
+    (tmp_path / "t.csv").write_text(f"pid,side,dx\nP1,L,{cell}\nP1,R,cyst\n", encoding="utf-8")
+    rows = get_adapter(str(tmp_path / "own.yaml")).read_labels(tmp_path, None, Labels()).rows
+    assert [facts.label for facts in rows.values()] == [1, 0]
+
+
 def test_a_declared_word_is_a_value(folder: Path, tmp_path: Path) -> None:
     own = Path(shutil.copytree(folder, tmp_path / "dicom"))
     (tmp_path / "own.yaml").write_text(
