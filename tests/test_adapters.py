@@ -324,6 +324,9 @@ def test_an_adapter_says_for_which_facts_its_statements_count(tmp_path: Path, mo
     found = index_folder(tmp_path / "in", "own")
     assert [(breast.key.patient, breast.key.laterality) for breast in found.breasts] == [("P1", "L")]
     assert {(each.what, each.reason) for each in found.rejections} == {("a4.dcm", Reason.IMAGE_NOT_LISTED)}
+    of_path = replace(of_path, facts=BreastFacts(2))
+    with pytest.raises(ParameterError, match="adapter 'own': `read_labels` gives label as 2"):
+        index_folder(tmp_path / "in", "own")
 
 
 def test_texts_of_other_packages_are_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -336,6 +339,9 @@ def test_texts_of_other_packages_are_texts(tmp_path: Path, monkeypatch: pytest.M
             tmp_path / "in" / f"{view}.dcm", number, LEFT, view, PatientID="P1", ImageLaterality="L", ViewPosition=view.value
         )
     assert [breast.facts.label for breast in index_folder(tmp_path / "in", "own").breasts] == [1]
+    table = LabelTable({("P1", LEFT): BreastFacts(2)})
+    with pytest.raises(ParameterError, match="adapter 'own': `read_labels` gives label as 2"):
+        index_folder(tmp_path / "in", "own")
 
 
 @pytest.mark.parametrize(

@@ -248,6 +248,18 @@ def test_a_declared_word_fits_its_cell_however_it_is_written(declared: str, cell
     assert [facts.label for facts in rows.values()] == [1, 0]
 
 
+def test_words_of_a_side_are_those_of_another_column_too(tmp_path: Path) -> None:
+    side = "laterality: {column: side, values: {li: R, re: L}}"
+    columns = f"patient: pid, label: {{column: dx, values: {{c: malignant, b: benign}}}}, {side}"
+    (tmp_path / "own.yaml").write_text(
+        f"name: own\nlicense: ours\ntables: [{{file: t.csv, label: label, columns: {{{columns}}}}}]\n"
+    )
+    (tmp_path / "t.csv").write_text("pid,side,seen from below,dx\nP1,li,re,c\nP1,re,li,b\n")
+    read_labels = get_adapter(str(tmp_path / "own.yaml")).read_labels
+    for rules, cancer in ((Labels(), Laterality.RIGHT), (Labels(columns={"laterality": "seen from below"}), Laterality.LEFT)):
+        assert [key for key, facts in read_labels(tmp_path, None, rules).rows.items() if facts.label] == [("P1", cancer)]
+
+
 def test_a_declared_word_is_a_value(folder: Path, tmp_path: Path) -> None:
     own = Path(shutil.copytree(folder, tmp_path / "dicom"))
     (tmp_path / "own.yaml").write_text(
