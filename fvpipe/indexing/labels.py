@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 import sys
-import unicodedata
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Literal
@@ -16,15 +15,14 @@ from fvpipe.datasets.combine import combined, differing_facts
 from fvpipe.datasets.source import Source
 from fvpipe.dicom.policy import HeaderPolicy
 from fvpipe.errors import ParameterError
+from fvpipe.indexing.spellings import MAX_ADDED_ZEROS, hint_of, spellings, with_zeros
 from fvpipe.indexing.statements import Statements, collect_statements
-from fvpipe.io.tables import CUT_NUMBER
 from fvpipe.reasons import Reason, Rejection
 from fvpipe.types import BreastFacts, Exam, Finding, ImageRecord, Laterality, View
 
 BreastOfExam = tuple[str, str, Laterality]
 """Patient, study and side."""
 COLUMNS = "a column study_uid, accession or study_date (or exam, where no header names it; other names by `labels`)"
-MAX_ADDED_ZEROS = 16  # to an identifier, to see whether leading zeros are all that it lacks
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,11 +228,11 @@ class BreastLabels:
             detail, hint = f"{_place(facts)}: the table has a row, the input no usable image", ""
             detail += f" of this exam, but of {others} other exam(s) of the breast" if others else ""
             if patient not in patients:
-                hint = _hint("patient", self.written.get(patient, ""), patients, self._patient)
+                hint = hint_of("patient", self.written.get(patient, ""), patients, self._patient)
             elif exam.accession and exam.accession not in accessions:
-                hint = _hint("accession", self.written.get(exam.accession, ""), accessions, self._accession)
+                hint = hint_of("accession", self.written.get(exam.accession, ""), accessions, self._accession)
             elif exam.study and exam.study not in (imaged_exams := {study for study, *_ in exams}):
-                hint = _hint("exam", self.written.get(exam.study, ""), imaged_exams, self._study)
+                hint = hint_of("exam", self.written.get(exam.study, ""), imaged_exams, self._study)
             name = "_".join(part for part in (patient, exam.study, side) if part)
             yield Rejection(name, Reason.LABEL_WITHOUT_IMAGE, detail + hint), bool(hint)
         if self.unused:
@@ -300,8 +298,8 @@ class BreastLabels:
             if studies:
                 continue
             written = self.written.get(patient, "")
-            whole, *_ = others = _spellings(written)
-            twins = {self._patient(each) for each in (*others, *(_with_zeros(whole) if whole != written else ()))}
+            whole, *_ = others = spellings(written)
+            twins = {self._patient(each) for each in (*others, *(with_zeros(whole) if whole != written else ()))}
             detail = (
                 f"{_place(facts)}: its patient is this one but for `.0`, case, quotes or spaces; write it as the header does"
             )
@@ -354,32 +352,6 @@ def _reaches_beyond(box: Finding, image: ImageRecord) -> bool:
 
 def _place(facts: BreastFacts) -> str:
     return facts.place or "the label table"
-
-
-def _hint(what: str, written: str, imaged: set[str], digest: Callable[[str], str]) -> str:
-    """Say how an identifier that no image has differs from one that an image has; never the identifier."""
-    if re.fullmatch(CUT_NUMBER, written):
-        return f"; its {what} is a number like 1.2E+10, whose last digits a spreadsheet has cut off: enter it again as text"
-    whole, *cases, plain = _spellings(written)
-    ends = "" if whole == written else f"; its {what} ends in .0, as a spreadsheet writes numbers: make the column text"
-    if any(digest(each) in imaged for each in _with_zeros(whole)) and not (ends and digest(whole) in imaged):
-        return f"{ends}; its {what} differs from an imaged one only by leading zeros"
-    if any(digest(each) in imaged for each in cases):
-        return f"; its {what} differs from an imaged one only by upper and lower case"
-    if digest(plain) in imaged:
-        return f"; its {what} differs from an imaged one only by quotes, spaces or characters that are not shown"
-    return ends
-
-
-def _spellings(written: str) -> list[str]:
-    """An identifier without the ``.0`` of a number, in upper case, in lower case, and without what is not shown."""
-    whole = re.sub(r"(?<=[0-9])\.0+$", "", written)
-    plain = re.sub(r"[^\w.-]", "", unicodedata.normalize("NFKC", written))
-    return [whole, written.upper(), written.lower(), plain]
-
-
-def _with_zeros(whole: str) -> list[str]:
-    return [zeros * "0" + whole.lstrip("0") for zeros in range(MAX_ADDED_ZEROS + 1)]
 
 
 def read_labels(source: Source, paths: Sequence[str]) -> tuple[BreastLabels, Statements]:
