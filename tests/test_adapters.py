@@ -16,17 +16,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pydicom.uid import SecondaryCaptureImageStorage
+from pydicom.uid import UID, SecondaryCaptureImageStorage
 
 import fvpipe.datasets
 from fvpipe.config.project import Labels
-from fvpipe.datasets import Adapter, Exam, Finding, HeaderPolicy, Identity, LabelTable, ListedImage
+from fvpipe.datasets import Adapter, Exam, Finding, HeaderPolicy, Identity, ImageFacts, LabelTable, ListedImage
 from fvpipe.datasets.adapter import check_values
 from fvpipe.datasets.registry import get_adapter
 from fvpipe.errors import LabelTableError, ParameterError
 from fvpipe.reasons import Reason
 from fvpipe.testing import index_folder, write_image
-from fvpipe.types import BreastFacts, Laterality
+from fvpipe.types import BreastFacts, Laterality, View
 from tests.conftest import build, run
 from tests.support import factory
 
@@ -324,6 +324,24 @@ def test_an_adapter_says_for_which_facts_its_statements_count(tmp_path: Path, mo
     found = index_folder(tmp_path / "in", "own")
     assert [(breast.key.patient, breast.key.laterality) for breast in found.breasts] == [("P1", "L")]
     assert {(each.what, each.reason) for each in found.rejections} == {("a4.dcm", Reason.IMAGE_NOT_LISTED)}
+    of_path = replace(of_path, facts=BreastFacts(2))
+    with pytest.raises(ParameterError, match="adapter 'own': `read_labels` gives label as 2"):
+        index_folder(tmp_path / "in", "own")
+
+
+def test_texts_of_other_packages_are_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A UID of pydicom and a text of numpy ended in a traceback."""
+    table = LabelTable({(np.str_("P1"), LEFT): BreastFacts(1)}, images={UID("2.25.1"): ImageFacts(2)})
+    own = Adapter("own", "ours", HeaderPolicy(), hashed=False, publishable=False, read_labels=lambda *_: table)
+    monkeypatch.setattr("fvpipe.project.project.get_adapter", lambda *_: own)
+    for number, view in enumerate(View, 1):
+        write_image(
+            tmp_path / "in" / f"{view}.dcm", number, LEFT, view, PatientID="P1", ImageLaterality="L", ViewPosition=view.value
+        )
+    assert [breast.facts.label for breast in index_folder(tmp_path / "in", "own").breasts] == [1]
+    table = LabelTable({("P1", LEFT): BreastFacts(2)})
+    with pytest.raises(ParameterError, match="adapter 'own': `read_labels` gives label as 2"):
+        index_folder(tmp_path / "in", "own")
 
 
 @pytest.mark.parametrize(
@@ -350,6 +368,7 @@ def test_names_and_boxes_of_another_package_are_checked() -> None:
         {("P1", LEFT): BreastFacts(1, 4, "B", "045Y")}, findings={"2.25.1": [Finding("mass", 4, 1, 5, 2, 6)]}
     )
     check_values(good)
+    name: Any = "Doe, Jane"
     for wrong, message in (
         ({"rows": {(1, LEFT): BreastFacts(1)}}, "patient as a int; expected text"),
         ({"rows": {("P1", "LEFT"): BreastFacts(1)}}, "laterality as 'LEFT'"),
@@ -358,6 +377,9 @@ def test_names_and_boxes_of_another_package_are_checked() -> None:
             "Exam.date as text of 10 characters; expected YYYYMMDD",
         ),
         ({"findings": {"2.25.1": [Finding("mass", 4, float("nan"), 5, 2, 6)]}}, "a box as Finding"),
+        ({"findings": {"2.25.1": [(1, 2, 3, 4)]}}, r"a box as \(1, 2"),
+        ({"regions": {("P1", LEFT, View.CC, 1): ("mass", 4)}}, "regions as a tuple; expected a set"),
+        ({"rows": {("P1", LEFT): BreastFacts(name)}}, "label as text of 9 characters"),
     ):
         with pytest.raises(ParameterError, match=message):
             check_values(replace(good, **wrong))

@@ -370,6 +370,7 @@ def test_no_other_exam_of_a_described_breast_is_normal(tmp_path: Path) -> None:
     assert found(heading + "P1,R,1,2013-01-06\n") == [(0, "normal"), (0, "normal")]
     images = "file,patient_id,laterality,label\n"
     assert found(images + "ACC.dcm,P1,L,1\nAMLO.dcm,P1,L,1\n", path="file") == [(-1, ""), (1, "")]
+    assert found("file,label\nACC.dcm,1\nAMLO.dcm,1\n", path="file") == [(-1, ""), (1, "")]  # the header names the breast
     assert found(images + "CCC.dcm,P1,L,1\n", path="file") == [(-1, ""), (-1, "")]
     assert found(images + "CCC.dcm,P2,L,1\n", path="file") == [(0, "normal"), (0, "normal")]
 

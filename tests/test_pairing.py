@@ -14,15 +14,28 @@ from hypothesis import strategies as st
 
 from fvpipe.cache.file_cache import FileCache
 from fvpipe.config.project import Labels
+from fvpipe.datasets.adapter import ImageFacts
 from fvpipe.datasets.registry import get_adapter
 from fvpipe.datasets.source import Source
 from fvpipe.dicom.header import HeaderPolicy, ImageHeader, read_header
 from fvpipe.execution.workers import Workers, WorkerSettings
 from fvpipe.flow import index
+from fvpipe.indexing import pairing
 from fvpipe.indexing.labels import BreastLabels
 from fvpipe.indexing.pairing import Pairing, colliding_instances, contradictions, pair, tied_images
 from fvpipe.reasons import Reason, Rejection
-from fvpipe.types import BREAST_FACTS, BreastFacts, BreastKey, Digest, Edge, ImageRecord, Laterality, Orientation, View
+from fvpipe.types import (
+    BREAST_FACTS,
+    BreastFacts,
+    BreastKey,
+    Digest,
+    Edge,
+    Exam,
+    ImageRecord,
+    Laterality,
+    Orientation,
+    View,
+)
 from tests.support import factory
 
 CC, MLO = View.CC, View.MLO
@@ -55,6 +68,34 @@ def pairs(found: Pairing) -> list[tuple[str, ...]]:
 
 def reasons(found: Pairing) -> dict[str, Reason]:
     return {rejection.what: rejection.reason for rejection in found.rejections}
+
+
+class Compared(str):
+    """A study that counts how often it is compared."""
+
+    __slots__ = ()
+    __hash__ = str.__hash__
+    times = 0
+
+    def __eq__(self, other: object) -> bool:
+        Compared.times += 1
+        return str.__eq__(self, other)
+
+
+def test_images_of_one_patient_take_no_time_by_the_square(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Anonymizers may give all patients one identifier: each image was compared with each other one."""
+    monkeypatch.setattr(Compared, "times", 0)
+    images = [image(str(i), study=Compared(f"S{i}")) for i in range(300)]
+    of_others = {each.sop_instance_uid: ImageFacts(2, patient="P", exam=Exam(study="S0")) for each in images}
+    found = list(contradictions(images, BreastLabels(rows={("P", LEFT): BreastFacts(1)}, images=of_others)))
+    assert [each.what for each in found] == [each.path for each in images[1:]]
+    assert Compared.times < 20 * len(images)
+    ranks = list[ImageRecord]()
+    rank = pairing._rank
+    monkeypatch.setattr(pairing, "_rank", lambda image: ranks.append(image) or rank(image))
+    in_one_exam = [image(str(i)) for i in range(300)]
+    assert tied_images(in_one_exam) == in_one_exam
+    assert len(ranks) <= 2 * len(in_one_exam)
 
 
 @pytest.mark.parametrize(

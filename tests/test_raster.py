@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import re
 import struct
@@ -23,6 +24,7 @@ from fvpipe.dicom.decoders import lossy_decoder
 from fvpipe.dicom.elements import RejectedFile
 from fvpipe.dicom.header import HeaderPolicy, ImageHeader, parse_header, read_header
 from fvpipe.dicom.pixels import decode_image
+from fvpipe.dicom.raster.headers import read_raster
 from fvpipe.dicom.second_reader import library_version, read_values
 from fvpipe.imaging.decoded_image import DecodedImage
 from fvpipe.indexing.headers import read_pixel_digests
@@ -80,6 +82,11 @@ XMP_1, XMP_3 = (
 EXIF_6 = b"Exif\0\0" + ORIENTATION_6
 HEX_1, HEX_6 = (b"\nexif\n      32\n%b\n" % EXIF_6.replace(b"\0\6", turn).hex().encode() for turn in (b"\0\1", b"\0\6"))
 RAW = b"Raw profile type exif\0"
+APP1_1, APP1_3 = (
+    b"Raw profile type APP1\0\0"
+    + zlib.compress(b"\ngeneric profile\n 99\n%b\n" % (b"http://ns.adobe.com/xap/1.0/\0" + x).hex().encode())
+    for x in (XMP_1, XMP_3)
+)
 MM = ("space dimension: 2", "space directions: (0.07,0) (0,0.1)")
 EXACT: dict[str, tuple[bytes, NDArray[Any]]] = {
     "png 8": (png(G8), G8),
@@ -90,6 +97,7 @@ EXACT: dict[str, tuple[bytes, NDArray[Any]]] = {
     "png 12 bits in 16": (png(G16, chunks=chunk(b"sBIT", b"\x0c")), G16),
     "png upright in XMP": (png(G16, chunks=chunk(b"iTXt", b"XML:com.adobe.xmp" + bytes(5) + XMP_1)), G16),
     "png upright in hexadecimal EXIF": (png(G16, chunks=chunk(b"tEXt", RAW + HEX_1)), G16),
+    "png upright in hexadecimal XMP": (png(G16, chunks=chunk(b"zTXt", APP1_1)), G16),
     "png trailing bytes": (png(G16) + b"appended by a camera", G16),
     "tiff 8": (tiff(G8), G8),
     "tiff 16": (tiff(G16), G16),
@@ -176,6 +184,7 @@ WRONG: dict[str, tuple[str, bytes]] = {
         "orientation_invalid",
         png(G8, chunks=chunk(b"zTXt", RAW + b"\0" + zlib.compress(HEX_6))),
     ),
+    "png orientation in hexadecimal XMP": ("orientation_invalid", png(G8, chunks=chunk(b"zTXt", APP1_3))),
     "png orientation in compressed XMP": (
         "orientation_invalid", png(G8, chunks=chunk(b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + zlib.compress(XMP_3)))
     ),
@@ -215,6 +224,19 @@ WRONG: dict[str, tuple[str, bytes]] = {
     "nrrd twice": ("header_unreadable", nrrd(G8, ["sizes: 40 30"])),
     "pgm comments without end": ("header_unreadable", b"P5\n" + b"#\n" * 40000),
 }  # fmt: skip
+
+
+def test_a_comment_of_a_png_file_is_not_read() -> None:
+    """With one as long as a header may be, the file was rejected."""
+    read = list[int]()
+
+    class Counted(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            read.append(len(found := super().read(size)))
+            return found
+
+    read_raster(Counted(png(G8, chunks=chunk(b"tEXt", b"Comment\0" + bytes(10_000)))), "png")
+    assert sum(read) < 300
 
 
 @pytest.mark.parametrize("name", WRONG)

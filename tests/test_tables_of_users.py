@@ -237,6 +237,29 @@ def test_a_word_of_a_case_fits_its_cell(wanted: str, cell: str, tmp_path: Path) 
     assert [facts.label for facts in rows.values()] == [1, 0]
 
 
+@pytest.mark.parametrize(("declared", "cell"), [("bo\u0308sartig", "b\xf6sartig"), ("very  bad", "Very bad"), ("9.0", "9")])
+def test_a_declared_word_fits_its_cell_however_it_is_written(declared: str, cell: str, tmp_path: Path) -> None:
+    """As those of cases do; where it did not, the word for all others took the cell."""
+    values = f'values: {{"{declared}": malignant, "*": benign}}'
+    own = "name: own\nlicense: ours\ntables: [{file: t.csv, label: label, columns: {patient: pid, laterality: side, "
+    (tmp_path / "own.yaml").write_text(f"{own}label: {{column: dx, {values}}}}}}}]\n", encoding="utf-8")
+    (tmp_path / "t.csv").write_text(f"pid,side,dx\nP1,L,{cell}\nP1,R,cyst\n", encoding="utf-8")
+    rows = get_adapter(str(tmp_path / "own.yaml")).read_labels(tmp_path, None, Labels()).rows
+    assert [facts.label for facts in rows.values()] == [1, 0]
+
+
+def test_words_of_a_side_are_those_of_another_column_too(tmp_path: Path) -> None:
+    side = "laterality: {column: side, values: {li: R, re: L}}"
+    columns = f"patient: pid, label: {{column: dx, values: {{c: malignant, b: benign}}}}, {side}"
+    (tmp_path / "own.yaml").write_text(
+        f"name: own\nlicense: ours\ntables: [{{file: t.csv, label: label, columns: {{{columns}}}}}]\n"
+    )
+    (tmp_path / "t.csv").write_text("pid,side,seen from below,dx\nP1,li,re,c\nP1,re,li,b\n")
+    read_labels = get_adapter(str(tmp_path / "own.yaml")).read_labels
+    for rules, cancer in ((Labels(), Laterality.RIGHT), (Labels(columns={"laterality": "seen from below"}), Laterality.LEFT)):
+        assert [key for key, facts in read_labels(tmp_path, None, rules).rows.items() if facts.label] == [("P1", cancer)]
+
+
 def test_a_declared_word_is_a_value(folder: Path, tmp_path: Path) -> None:
     own = Path(shutil.copytree(folder, tmp_path / "dicom"))
     (tmp_path / "own.yaml").write_text(
@@ -490,9 +513,12 @@ def test_a_row_of_an_image_of_another_patient_is_named(folder: Path, tmp_path: P
         read(folder, tmp_path / "t.csv", heading + "P1,L,CC,1,2.25.1\nP2,L,CC,0,2.25.1\n", **columns)
 
 
-@pytest.mark.parametrize(("exam", "left"), [("A1", 0), ("A2", 1), ("A9", 0)])
-def test_a_row_of_an_image_of_another_exam_is_named(exam: str, left: int) -> None:
-    records = [record(n, patient_id="P1", study=n, accession=f"A{n}", sop_instance_uid=f"2.25.{n}") for n in ("1", "2")]
+@pytest.mark.parametrize(("exam", "named", "left"), [("A1", "A1", 0), ("A2", "A1", 1), ("A9", "A1", 0), ("A2", "", 0)])
+def test_a_row_of_an_image_of_another_exam_is_named(exam: str, named: str, left: int) -> None:
+    """Where that exam is imaged, and the header of the image names one."""
+    records = [
+        record(n, patient_id="P1", study=n, accession=a, sop_instance_uid=f"2.25.{n}") for n, a in (("1", named), ("2", "A2"))
+    ]
     rows = BreastLabels(images={"2.25.1": ImageFacts(2, patient="P1", exam=Exam(accession=exam))})  # A9 is not imaged
     assert [each.what for each in contradictions(records, rows)] == ["1"][:left]
 

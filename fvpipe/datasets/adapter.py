@@ -13,6 +13,7 @@ from fvpipe.config.project import Labels
 from fvpipe.datasets.declaration import Declaration, Identity
 from fvpipe.dicom.header import HeaderPolicy
 from fvpipe.errors import ParameterError
+from fvpipe.io.tables import PERSONAL
 from fvpipe.reasons import Reason
 from fvpipe.types import BreastFacts, CropBox, Exam, Finding, Laterality, View
 
@@ -269,6 +270,7 @@ def check_values(table: LabelTable, stated: Iterable[BreastFacts] = ()) -> None:
         ("bi_rads", (f.bi_rads for f in facts), lambda value: value in (None, *range(7)), "0 to 6, or None"),
         ("density", (f.density for f in facts), lambda value: value in ("", *"ABCD"), "A to D, or empty text"),
         ("age", (f.age for f in facts), re.compile(r"([0-9]{3}Y|90\+)?").fullmatch, "text such as 045Y, 90+, or empty text"),
+        ("regions", table.regions.values(), lambda value: isinstance(value, Set), "a set of (category, BI-RADS)"),
         (
             "a box",
             boxes,
@@ -280,11 +282,14 @@ def check_values(table: LabelTable, stated: Iterable[BreastFacts] = ()) -> None:
         for value in found:
             try:
                 right = is_right(value)
-            except TypeError:  # no text
+            except (AttributeError, TypeError):  # no text, no box
                 right = False
             if not right:
                 hidden = f"text of {len(value)} characters" if isinstance(value, str) else f"a {type(value).__name__}"
-                shown = hidden if what in ("patient", "Exam.date", "facts") else repr(value)[:80]
+                is_personal = what in ("patient", "Exam.date", "facts", "regions") or (
+                    isinstance(value, str) and PERSONAL.search(value)
+                )
+                shown = hidden if is_personal else repr(value)[:80]
                 raise ParameterError(f"`read_labels` gives {what} as {shown}; expected {expected}")
 
 

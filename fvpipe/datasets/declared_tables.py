@@ -369,7 +369,7 @@ def _read(declaration: Declaration, reader: RowReader, opened: OpenTable, found:
     if not rows:
         raise LabelTableError(f"{file}: has a heading and no row; expected a row for each breast, or no label table")
     if table.adds and (idle := [name for name in opened.heading if name and name not in {*required, *used}]):
-        shown = ", ".join([*(" ".join(name.split())[:40] for name in idle[:10]), *["..."][: len(idle) > 10]])  # one may exclude
+        shown = ", ".join([" ".join(name.split())[:40] for name in idle[:10]] + ["..."] * (len(idle) > 10))
         found.notes.append(f"{file.name}: {len(idle)} column(s) are not read, whatever they say of a breast: {shown}")
     if reader.flat:
         lines, errors = zip(*reader.flat, strict=True)
@@ -385,12 +385,11 @@ def _read(declaration: Declaration, reader: RowReader, opened: OpenTable, found:
             ((side, row),) = named.items()
             other = Laterality.RIGHT if side is Laterality.LEFT else Laterality.LEFT
             if case := reader.case(table.contralateral, row, other):
-                label, excluded = reader.outcome(case)
+                key, (label, excluded) = (patient, other, exam), reader.outcome(case)
                 said = found.breasts.facts[patient, side, exam]  # density and age are of both breasts
-                implied = BreastFacts(label, density=said.density, age=said.age, excluded=excluded, place=row.place)
-                found.implied[patient, other, exam] = implied
+                found.implied[key] = BreastFacts(label, density=said.density, age=said.age, excluded=excluded, place=row.place)
                 if (patient, side, exam) in found.days:
-                    found.days[patient, other, exam] = found.days[patient, side, exam]
+                    found.days[key] = found.days[patient, side, exam]
 
 
 def _merged_before(labelled: Mapping[str, Sequence[bool]]) -> str:

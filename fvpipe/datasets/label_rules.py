@@ -62,13 +62,14 @@ class RowReader:
     options: Mapping[str, str]
     targets: Mapping[str, DeclaredTarget] = field(default_factory=dict)
     flat: list[tuple[int, LabelTableError]] = field(default_factory=list)
-    _values: Mapping[str, Mapping[str, str]] = field(init=False)  # by fact, declared cells in lower case -> value
-    _known: dict[tuple[object, ...], Any] = field(default_factory=dict)  # fact, parser and cells -> value
+    _values: Mapping[str, Mapping[str, str]] = field(init=False)  # by fact, declared cells in lower case, and folded -> value
+    _known: dict[tuple[object, ...], Any] = field(init=False, default_factory=dict, repr=False)  # fact, parser, cells -> value
     _pathologies: Sequence[str] = field(init=False)  # the declared ones, the worst first
 
     def __post_init__(self) -> None:
         values = {
-            fact: {known.casefold(): value for known, value in column.values.items()} for fact, column in self.columns.items()
+            fact: {spell(known): value for spell in (folded, str.casefold) for known, value in column.values.items()}
+            for fact, column in self.columns.items()
         }
         object.__setattr__(self, "_values", values)
         object.__setattr__(self, "_pathologies", list(dict.fromkeys(values.get("pathology", {}).values())))

@@ -22,6 +22,7 @@ from pydicom.valuerep import PersonName
 from fvpipe.reasons import Reason
 
 MAX_TEXT_BYTES = 1 << 16  # of an element that is read as text; where its value representation is given, its length has 16 bits
+MAX_KNOWN_TEXTS = 256  # whose words are kept: a data set has few descriptions, and one may have as many bytes as above
 MAX_SEQUENCE_BYTES = 1 << 21  # of a sequence: a LUT has up to 128 kB
 MAX_ITEMS = 1 << 12  # of a sequence
 # Most of a header. Where these are printable ASCII, splitting them gives what pydicom gives; it saves 30 % of reading a header.
@@ -186,7 +187,7 @@ def integer(header: Dataset, keyword: str, default: int | None = None) -> int:
         raise RejectedFile(Reason.HEADER_INCOMPLETE, f"{keyword} is {found}") from None
 
 
-@lru_cache(4096)  # a data set has few descriptions
+@lru_cache(MAX_KNOWN_TEXTS)
 def words(value: str) -> str:
     """Return the words of a text in capital letters without accents, separated by single spaces."""
     plain = unicodedata.normalize("NFKD", value.upper())

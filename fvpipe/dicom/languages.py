@@ -11,7 +11,7 @@ import unicodedata
 from contextlib import suppress
 from functools import lru_cache
 
-from fvpipe.dicom.elements import words
+from fvpipe.dicom.elements import MAX_KNOWN_TEXTS, words
 
 # Those that have no accent to be taken off; the last is the dotless i
 _LETTERS = str.maketrans({"ø": "o", "œ": "oe", "æ": "ae", "ł": "l", "đ": "d", "\u0131": "i"})
@@ -68,7 +68,7 @@ _PATTERNS = [(term, re.compile(_plain(pattern))) for term, pattern in _OTHER_SCR
 _WORDS = [(term, re.compile(rf"\b({pattern})\b")) for term, pattern in _LATIN.items()]
 
 
-@lru_cache(4096)  # a data set has few descriptions
+@lru_cache(MAX_KNOWN_TEXTS)
 def english(value: str) -> str:
     """Return the words of a text, as :func:`fvpipe.dicom.elements.words` does, with terms of other languages in English.
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 import sys
-import unicodedata
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Literal
@@ -16,15 +15,14 @@ from fvpipe.datasets.combine import combined, differing_facts
 from fvpipe.datasets.source import Source
 from fvpipe.dicom.policy import HeaderPolicy
 from fvpipe.errors import ParameterError
+from fvpipe.indexing.spellings import MAX_ADDED_ZEROS, hint_of, spellings, with_zeros
 from fvpipe.indexing.statements import Statements, collect_statements
-from fvpipe.io.tables import CUT_NUMBER
 from fvpipe.reasons import Reason, Rejection
 from fvpipe.types import BreastFacts, Exam, Finding, ImageRecord, Laterality, View
 
 BreastOfExam = tuple[str, str, Laterality]
 """Patient, study and side."""
 COLUMNS = "a column study_uid, accession or study_date (or exam, where no header names it; other names by `labels`)"
-MAX_ADDED_ZEROS = 16  # to an identifier, to see whether leading zeros are all that it lacks
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,15 +125,15 @@ class BreastLabels:
         if self.match is not None:
             return self
         records = list(records)
-        claims = self._claims_of_images(records)
+        claims, imaged = self._claims_of_images(records), _imaged(records)
         ambiguous: dict[BreastOfExam, str] = {}
-        for patient, side, _, facts, studies in self._fitting(_imaged(records)):
+        for patient, side, _, facts, studies in self._fitting(imaged):
             for study in studies:
                 claims[patient, study, side].append(facts)
                 if len(studies) > 1 and facts != BreastFacts():  # one that says nothing says nothing wrong of any exam
                     why = f"{_place(facts)}: fits {len(studies)} imaged exams of this breast; expected one"
                     ambiguous[patient, study, side] = f"{why}. Give the table {COLUMNS} that tells them apart"
-        for breast, why in (*self._zeros_lost(_imaged(records)), *self._spelled_otherwise(_imaged(records))):
+        for breast, why in (*self._zeros_lost(imaged), *self._spelled_otherwise(imaged)):
             ambiguous.setdefault(breast, why)
         named = {(patient, side) for patient, _, side in claims}
         for breast, (first, *others) in claims.items():
@@ -144,7 +142,7 @@ class BreastLabels:
                 what = differing_facts(first, differing)
                 ambiguous.setdefault(breast, f"{places}: disagree about this exam of the breast ({what}); expected one value")
         known = {breast: facts[0] for breast, facts in claims.items() if breast not in ambiguous}
-        for patient, side, _, facts, studies in self._fitting(_imaged(records), self.implied):
+        for patient, side, _, facts, studies in self._fitting(imaged, self.implied):
             for study in studies:
                 known.setdefault((patient, study, side), facts)
         described = frozenset[tuple[str, Laterality]]()
@@ -183,26 +181,26 @@ class BreastLabels:
 
     def names_another_exam(self, image: ImageRecord) -> bool:
         """Whether a row that lists an image, or its path, names another exam than its header, as far as both name one."""
-        return any(
-            not _fits(exam, image.study or exam.study, image.accession or exam.accession, image.study_date or exam.date)
-            for exam in self.exams_of_images.get(image.path, ())
+        return not all(_may_be_of(exam, image) for exam in self.exams_of_images.get(image.path, ()))
+
+    def of_another_breast(self, records: Iterable[ImageRecord]) -> frozenset[str]:
+        """Paths of the images whose row, by their SOP Instance UID, describes another patient or exam that is imaged."""
+        records = list(records)
+        rows = ((image, self.images.get(image.sop_instance_uid)) for image in records if self.images)
+        others = {
+            image.path: (row.patient, row.exam)
+            for image, row in rows
+            if row and row.patient and not (row.patient == image.patient_id and _may_be_of(row.exam, image))
+        }
+        imaged = defaultdict[tuple[str, str], set[tuple[str, str, str]]](set)  # exams by patient and each name of an exam
+        for image in records if others else ():
+            for name in {"", image.study, image.accession, *image.study_date.split()}:
+                imaged[image.patient_id, name].add((image.study, image.accession, image.study_date))
+        return frozenset(
+            path
+            for path, (patient, exam) in others.items()
+            if any(_fits(exam, *each) for each in imaged.get((patient, exam.study or exam.accession or exam.date), ()))
         )
-
-    def names_another_breast(self, image: ImageRecord, imaged: Mapping[str, Collection[tuple[str, str, str]]]) -> bool:
-        """Whether the row with an image's SOP Instance UID describes another patient or exam that is imaged.
-
-        Parameters
-        ----------
-        image : ImageRecord
-            The image.
-        imaged : mapping of str to collection of (str, str, str)
-            Study, accession number and date of all images, by patient.
-        """
-        facts = self.images.get(image.sop_instance_uid) or ImageFacts(0)
-        exam = image.study, image.accession, image.study_date
-        if not facts.patient or (facts.patient == image.patient_id and _fits(facts.exam, *exam)):
-            return False
-        return any(_fits(facts.exam, *each) for each in imaged.get(facts.patient, ()))
 
     def findings_of(self, image: ImageRecord) -> tuple[Finding, ...]:
         """Boxes of one image."""
@@ -230,11 +228,11 @@ class BreastLabels:
             detail, hint = f"{_place(facts)}: the table has a row, the input no usable image", ""
             detail += f" of this exam, but of {others} other exam(s) of the breast" if others else ""
             if patient not in patients:
-                hint = _hint("patient", self.written.get(patient, ""), patients, self._patient)
+                hint = hint_of("patient", self.written.get(patient, ""), patients, self._patient)
             elif exam.accession and exam.accession not in accessions:
-                hint = _hint("accession", self.written.get(exam.accession, ""), accessions, self._accession)
+                hint = hint_of("accession", self.written.get(exam.accession, ""), accessions, self._accession)
             elif exam.study and exam.study not in (imaged_exams := {study for study, *_ in exams}):
-                hint = _hint("exam", self.written.get(exam.study, ""), imaged_exams, self._study)
+                hint = hint_of("exam", self.written.get(exam.study, ""), imaged_exams, self._study)
             name = "_".join(part for part in (patient, exam.study, side) if part)
             yield Rejection(name, Reason.LABEL_WITHOUT_IMAGE, detail + hint), bool(hint)
         if self.unused:
@@ -300,8 +298,8 @@ class BreastLabels:
             if studies:
                 continue
             written = self.written.get(patient, "")
-            whole, *_ = others = _spellings(written)
-            twins = {self._patient(each) for each in (*others, *(_with_zeros(whole) if whole != written else ()))}
+            whole, *_ = others = spellings(written)
+            twins = {self._patient(each) for each in (*others, *(with_zeros(whole) if whole != written else ()))}
             detail = (
                 f"{_place(facts)}: its patient is this one but for `.0`, case, quotes or spaces; write it as the header does"
             )
@@ -324,17 +322,27 @@ _Imaged = Mapping[tuple[str, Laterality], Collection[tuple[str, str, str]]]
 
 
 def _imaged(records: Iterable[ImageRecord]) -> _Imaged:
-    imaged = defaultdict[tuple[str, Laterality], list[tuple[str, str, str]]](list)  # a set of one takes three times as much
+    imaged: dict[tuple[str, Laterality], tuple[tuple[str, str, str]] | set[tuple[str, str, str]]] = {}
     for record in records:
-        exams, exam = imaged[record.patient_id, record.laterality], (record.study, record.accession, record.study_date)
-        if exam not in exams:
-            exams.append(exam)
+        breast, exam = (record.patient_id, record.laterality), (record.study, record.accession, record.study_date)
+        exams = imaged.get(breast)
+        if exams is None:
+            imaged[breast] = (exam,)  # most have one, of which a set takes three times as much
+        elif isinstance(exams, set):
+            exams.add(exam)
+        elif exam not in exams:
+            imaged[breast] = {*exams, exam}
     return imaged
 
 
 def _fits(exam: Exam, study: str, accession: str, date: str) -> bool:
     """Whether an exam of a table may be that of a header, which has digests of year and day in `date`."""
     return exam.study in ("", study) and exam.accession in ("", accession) and exam.date in ("", *date.split())
+
+
+def _may_be_of(exam: Exam, image: ImageRecord) -> bool:
+    """Whether an exam of a table may be that of an image, as far as both have its names."""
+    return _fits(exam, image.study or exam.study, image.accession or exam.accession, image.study_date or exam.date)
 
 
 def _reaches_beyond(box: Finding, image: ImageRecord) -> bool:
@@ -344,32 +352,6 @@ def _reaches_beyond(box: Finding, image: ImageRecord) -> bool:
 
 def _place(facts: BreastFacts) -> str:
     return facts.place or "the label table"
-
-
-def _hint(what: str, written: str, imaged: set[str], digest: Callable[[str], str]) -> str:
-    """Say how an identifier that no image has differs from one that an image has; never the identifier."""
-    if re.fullmatch(CUT_NUMBER, written):
-        return f"; its {what} is a number like 1.2E+10, whose last digits a spreadsheet has cut off: enter it again as text"
-    whole, *cases, plain = _spellings(written)
-    ends = "" if whole == written else f"; its {what} ends in .0, as a spreadsheet writes numbers: make the column text"
-    if any(digest(each) in imaged for each in _with_zeros(whole)) and not (ends and digest(whole) in imaged):
-        return f"{ends}; its {what} differs from an imaged one only by leading zeros"
-    if any(digest(each) in imaged for each in cases):
-        return f"; its {what} differs from an imaged one only by upper and lower case"
-    if digest(plain) in imaged:
-        return f"; its {what} differs from an imaged one only by quotes, spaces or characters that are not shown"
-    return ends
-
-
-def _spellings(written: str) -> list[str]:
-    """An identifier without the ``.0`` of a number, in upper case, in lower case, and without what is not shown."""
-    whole = re.sub(r"(?<=[0-9])\.0+$", "", written)
-    plain = re.sub(r"[^\w.-]", "", unicodedata.normalize("NFKC", written))
-    return [whole, written.upper(), written.lower(), plain]
-
-
-def _with_zeros(whole: str) -> list[str]:
-    return [zeros * "0" + whole.lstrip("0") for zeros in range(MAX_ADDED_ZEROS + 1)]
 
 
 def read_labels(source: Source, paths: Sequence[str]) -> tuple[BreastLabels, Statements]:
@@ -402,8 +384,11 @@ def _make_labels(source: Source, table: LabelTable, statements: Statements) -> B
     policy = source.policy
 
     def identify(kind: str, value: str) -> str:
-        """Make an identifier that shares its text with those of rows and records that are equal."""
-        return sys.intern(policy.identifier(kind, value))
+        """Make an identifier that shares its text with those of rows and records that are equal.
+
+        A package may give texts of pydicom or numpy, which Python shares only as texts of its own.
+        """
+        return sys.intern(str(policy.identifier(kind, value)))
 
     def digest(kind: str, value: str) -> str:
         return sys.intern(policy.exam_digest(kind, value))

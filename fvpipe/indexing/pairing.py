@@ -70,9 +70,7 @@ def contradictions(records: Iterable[ImageRecord], labels: BreastLabels) -> Iter
     yield from _mixed_studies(records)
     yield from _described_otherwise(records)
     labels = labels.matched(records)
-    imaged: dict[str, set[tuple[str, str, str]]] = defaultdict(set)  # exams by patient
-    for record in records if labels.images else ():
-        imaged[record.patient_id].add((record.study, record.accession, record.study_date))
+    of_another_breast = labels.of_another_breast(records)
     for record in records:
         facts = labels.images.get(record.sop_instance_uid) or labels.sizes_of_images.get(record.path) or ImageFacts(0)
         age = labels.facts(*_breast(record)).age
@@ -91,7 +89,7 @@ def contradictions(records: Iterable[ImageRecord], labels: BreastLabels) -> Iter
             if labels.names_another_exam(record):
                 detail = "label table or path names another exam than the header (study_uid, accession or study_date)"
                 yield Rejection(record.path, Reason.IDENTIFIER_CONFLICT, detail)
-            elif labels.names_another_breast(record, imaged):
+            elif record.path in of_another_breast:
                 detail = (
                     f"the row with its SOP Instance UID (line {facts.line}) describes another patient or exam than the header"
                 )
@@ -157,7 +155,9 @@ def tied_images(records: Iterable[ImageRecord]) -> list[ImageRecord]:
     breasts: dict[tuple[str, str, Laterality], list[ImageRecord]] = defaultdict(list)
     for record in records:
         breasts[_breast(record)].append(record)
-    return [image for images in breasts.values() for image in images if sum(_rank(image) == _rank(each) for each in images) > 1]
+    # By breast, since most have one image of a rank; counted, since a set without patients has all its images in one breast.
+    counts = ((images, Counter(map(_rank, images))) for images in breasts.values())
+    return [image for images, of_rank in counts for image in images if of_rank[_rank(image)] > 1]
 
 
 def _rank(image: ImageRecord) -> tuple[View, tuple[bool, bool, bool, bool], int]:

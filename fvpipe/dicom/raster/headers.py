@@ -21,6 +21,7 @@ from fvpipe.dicom.rules.pixels import MAX_SIDE, check_size
 from fvpipe.reasons import Reason
 
 TEXT_HEADER_BYTES = 1 << 16  # of a PGM or NRRD file, within which its header must end
+MAX_KEYWORD_BYTES = 80  # of a text of a PNG file, with the byte that ends it
 TEXT_BYTES = 1 << 20  # of a text of a PNG file, unpacked, in which the orientation must stand
 
 
@@ -158,25 +159,30 @@ def png_chunks(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
         if name == b"eXIf":
             _check_exif(file.read(length))
         if name in (b"tEXt", b"zTXt", b"iTXt"):
-            _check_png_text(name, file.read(length))
+            begin = file.read(min(length, MAX_KEYWORD_BYTES))  # a comment may be as long as an image
+            keyword, _, text = begin.partition(b"\0")
+            if keyword in _PNG_PROFILES:
+                _check_png_text(name, keyword, text + file.read(length - len(begin)))
         at = file.seek(at + 12 + length)
     raise RejectedFile(Reason.PIXELS_TRUNCATED, "the PNG file ends before its end chunk")
 
 
-def _check_png_text(name: bytes, content: bytes) -> None:
-    """Check the same tag in XMP, and in EXIF data as hexadecimal digits, which programs wrote before there was ``eXIf``."""
-    keyword, _, text = content.partition(b"\0")
+_PNG_PROFILES = frozenset({b"XML:com.adobe.xmp", *(b"Raw profile type " + kind for kind in (b"exif", b"APP1", b"xmp"))})
+
+
+def _check_png_text(name: bytes, keyword: bytes, text: bytes) -> None:
+    """Check the same tag in XMP, and in EXIF data and XMP as hexadecimal digits, as written before there was ``eXIf``."""
     if name == b"iTXt":  # compressed or not, how, language, keyword in that language
         name, text = b"zTXt" if text[:1] == b"\1" else name, text[2:].split(b"\0", 2)[-1]
         text = b"\0" + text if name == b"zTXt" else text
-    if keyword not in (b"XML:com.adobe.xmp", b"Raw profile type exif", b"Raw profile type APP1"):
-        return
     if name == b"zTXt":
         text = zlib.decompressobj().decompress(text[1:], TEXT_BYTES)
-    if keyword.startswith(b"XML"):
+    if keyword.startswith(b"Raw"):
+        text = bytes.fromhex(b"".join(text.split(b"\n")[3:]).decode("ascii"))  # after a line, the name and the length
+    if keyword.endswith(b"xmp") or text.startswith(b"http:"):
         _check_xmp(text)
     else:
-        _check_exif(bytes.fromhex(b"".join(text.split(b"\n")[3:]).decode("ascii")))  # after a line, the name and the length
+        _check_exif(text)
 
 
 def _png(file: BinaryIO) -> RasterHeader:

@@ -20,7 +20,19 @@ from pydicom.uid import (
 )
 
 from fvpipe.dicom.attributes import is_for_processing
-from fvpipe.dicom.elements import RejectedFile, code, integer, items, number, shown_term, shown_uid, text, texts, words
+from fvpipe.dicom.elements import (
+    MAX_KNOWN_TEXTS,
+    RejectedFile,
+    code,
+    integer,
+    items,
+    number,
+    shown_term,
+    shown_uid,
+    text,
+    texts,
+    words,
+)
 from fvpipe.dicom.languages import english
 from fvpipe.dicom.rules.base import RuleContext
 from fvpipe.reasons import Reason
@@ -127,7 +139,7 @@ def image_kind(context: RuleContext) -> ImageKind:
     return ImageKind(generated or (not original and computed), low_energy)
 
 
-@lru_cache(4096)
+@lru_cache(MAX_KNOWN_TEXTS)
 def _has(pattern: str, where: str) -> bool:
     return re.search(pattern, where) is not None
 

@@ -11,7 +11,7 @@ from functools import lru_cache
 
 from pydicom.dataset import Dataset
 
-from fvpipe.dicom.elements import RejectedFile, code, items, number, shown_code, shown_term, text, texts, words
+from fvpipe.dicom.elements import MAX_KNOWN_TEXTS, RejectedFile, code, items, number, shown_code, shown_term, text, texts, words
 from fvpipe.dicom.languages import english
 from fvpipe.dicom.orientation import find_orientation
 from fvpipe.dicom.rules.base import RuleContext
@@ -149,7 +149,7 @@ def in_patient_id(context: RuleContext, fact: str) -> str:
     return (match[fact] or "").upper() if match else ""
 
 
-@lru_cache(4096)
+@lru_cache(MAX_KNOWN_TEXTS)
 def side_and_view(description: str) -> tuple[Laterality, View] | None:
     """Side and view that a description names, such as ``R MLO``; None where it names none or several.
 
