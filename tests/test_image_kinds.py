@@ -35,6 +35,15 @@ def kind(image_type: str | None = None, description: str | None = None, **tags: 
 
 
 TOMOSYNTHESIS = "1.2.840.10008.5.1.4.1.1.13.1.3"
+NAMES_OF_THE_EXAM = (
+    "유방조영술 L CC", "유방촬영술", "乳房X光造影 L CC", "乳房造影檢查", "乳腺造影", "乳腺钼靶摄影 左 CC",
+    "マンモグラフィ 左 CC", "乳房撮影", "маммография левая CC", "маммография бесконтрастная",
+    "Mammographie bilatérale", "Mammographie face gauche", "oblique gauche", "Mamografía bilateral",
+    "Mamografía oblicua medio lateral izquierda", "Mammografia bilaterale", "cranio-caudale destra",
+    "proiezione obliqua medio-laterale sinistra", "Mammografi venstre CC", "Vänster MLO", "Mamografi sol CC",
+    "mammografia lewa CC", "Mammographie bds., Kontrolle", "Mamografia de rastreio, controle", "Levá prsa CC",
+    "μαστογραφία CC",
+)  # fmt: skip
 FULL_FIELD = {
     "oblique, in full": kind(description="Left ML Oblique"),
     "a protocol of several views": kind(ProtocolName="DIAG L ML, MLO, CC"),
@@ -106,6 +115,7 @@ FULL_FIELD = {
     **{name: said(name) for name in ("L CC Z.n. Biopsie", "contrôle après biopsie", "生検後 L CC", "после биопсии")},
     "a follow-up in Swedish": said("L CC, förberedelse, uppföljning"),
     **{name: said(name) for name in ("L CC без контраста", "左 CC 非造影", "breast preparation", "sans contraste")},
+    **{name: said(name) for name in NAMES_OF_THE_EXAM},
     "Fujifilm's workstation, an exposure": kind("ORIGINAL\\PRIMARY", ManufacturerModelName="FDR-3000AWS"),
 }
 SYNTHETIC = {
