@@ -41,7 +41,7 @@ NAMES_OF_THE_EXAM = (
     "Mammographie bilatérale", "Mammographie face gauche", "oblique gauche", "Mamografía bilateral",
     "Mamografía oblicua medio lateral izquierda", "Mammografia bilaterale", "cranio-caudale destra",
     "proiezione obliqua medio-laterale sinistra", "Mammografi venstre CC", "Vänster MLO", "Mamografi sol CC",
-    "mammografia lewa CC", "Mammographie bds., Kontrolle", "Mamografia de rastreio, controle", "Levá prsa CC",
+    "mammografia lewa CC", "Mammographie bds., Kontrolle", "Mamografia de rastreio", "Levá prsa CC",
     "μαστογραφία CC",
 )  # fmt: skip
 FULL_FIELD = {
