@@ -115,7 +115,10 @@ class Reason(StrEnum):
     VIEW_CONFLICT = "view_conflict", "View Code Sequence, View Position or the label table disagree"
     VIEW_NOT_PAIRABLE = "view_not_pairable", "a projection that is neither CC nor MLO"
     VIEW_MODIFIED = "view_modified", "a magnification, spot compression, partial or other non-standard view"
-    IMAGE_KIND_REFUSED = "image_kind_refused", "a quality control, specimen, biopsy, rejected, recombined or tomosynthesis image"
+    IMAGE_KIND_REFUSED = (
+        "image_kind_refused",
+        "a quality control, specimen, biopsy, rejected, recombined or tomosynthesis image",
+    )
     KIND_MISMATCH = "kind_mismatch", "full-field, synthetic, low-energy and raw images pair only with their own kind"
     ORIENTATION_INVALID = (
         "orientation_invalid",
