@@ -225,8 +225,9 @@ def test_told_to_stop_leaves_no_process_and_resumes(
     assert not left
     assert not (out / "index.json").exists()
     assert not (out / ".lock").exists()
-    # A worker that is killed while it writes a sample leaves its part in the store, and nothing takes it for one.
-    assert not [path for path in out.rglob("*.part") if ".samples" not in path.parts]
+    # Each of the two workers may be killed while it writes a sample, whose part stays in the store; nothing takes it for one.
+    parts = list(out.rglob("*.part"))
+    assert all(path.is_relative_to(out / ".samples") for path in parts) and len(parts) <= 2
     made = finished_samples(out)
     assert made >= 4
     assert builds(own, out)["reused"] >= made
