@@ -30,9 +30,10 @@ from fvpipe.reasons import Reason, Rejection
 from fvpipe.types import Digest, Edge, ImageRecord, Laterality, Orientation, SourceFile, View
 from fvpipe.versions import READER_VERSION
 
-FILE_CACHE_VERSION = 7
+FILE_CACHE_VERSION = 8
 BESIDE = ("-journal", "-wal", "-shm")  # ends of the names of files that SQLite opens beside its database
 FoundT = TypeVar("FoundT")
+KeyT = TypeVar("KeyT")
 _SCHEMA = (
     *(f"DROP TABLE IF EXISTS {name}" for name in ("records", "headers", "digests", "facts")),
     *(
@@ -52,7 +53,7 @@ class EncodedHeader(NamedTuple):
     record : str
         The record or the rejection, without its path.
     header : str
-        The whole header; empty for a rejection.
+        What the header has beside its record; empty for a rejection.
     """
 
     record: str
@@ -84,7 +85,7 @@ class FileCache:
         self._warn, self._written = warn, True
         self.reread = reread
         self._root = os.path.abspath(root)
-        self._policy = blake3(repr((READER_VERSION, dataclasses.astuple(policy))).encode()).hexdigest(length=16)
+        self._policy = blake3(repr((READER_VERSION, _FIELDS, dataclasses.astuple(policy))).encode()).hexdigest(length=16)
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
             self._database = self._open(file)
@@ -142,11 +143,14 @@ class FileCache:
 
     def record(self, source: SourceFile) -> ImageRecord | Rejection | None:
         """The record of this very state of the file, or why it was rejected; None on a cache miss."""
-        return _decoded(decode_record, source, self._get(_RECORD, source, self._policy))
+        return _decoded(decode_record, source.path, self._get(_RECORD, source, self._policy))
 
     def header(self, source: SourceFile) -> ImageHeader | None:
         """The whole header of this very state of the file, as decoding takes it; None on a cache miss."""
-        return _decoded(header_from_json, source, self._get(_HEADER, source, self._policy))
+        record = self.record(source)
+        if not isinstance(record, ImageRecord):
+            return None
+        return _decoded(header_from_json, record, self._get(_HEADER, source, self._policy))
 
     def digest(self, source: SourceFile) -> Digest | None:
         """BLAKE3 of this very state of the file; None on a cache miss."""
@@ -216,10 +220,10 @@ def _why(file: Path, error: Exception) -> str:
     return error.strerror or str(error) if isinstance(error, OSError) else str(error)
 
 
-def _decoded(decode: Callable[[str, str], FoundT], source: SourceFile, text: str | None) -> FoundT | None:
+def _decoded(decode: Callable[[KeyT, str], FoundT], key: KeyT, text: str | None) -> FoundT | None:
     """Decode an entry; one of another form, by another version of the code, is a cache miss."""
     try:
-        return None if text is None else decode(source.path, text)
+        return None if text is None else decode(key, text)
     except (ValueError, TypeError, KeyError):
         return None
 
@@ -236,10 +240,10 @@ def encode_header(header: ImageHeader | Rejection) -> EncodedHeader:
     """Encode a header for :meth:`FileCache.put_headers`."""
     if isinstance(header, Rejection):
         return EncodedHeader(json.dumps({"reason": header.reason, "detail": header.detail}))
-    return EncodedHeader(json.dumps(dict(zip(_FIELDS, _values(header.record), strict=True))), header_to_json(header))
+    return EncodedHeader(json.dumps(_values(header.record), separators=(",", ":")), header_to_json(header))
 
 
-_FIELDS = [field.name for field in dataclasses.fields(ImageRecord) if field.name != "path"]
+_FIELDS = tuple(field.name for field in dataclasses.fields(ImageRecord) if field.name != "path")
 _values = attrgetter(*_FIELDS)
 
 
@@ -251,11 +255,12 @@ def decode_record(path: str, record: str) -> ImageRecord | Rejection:
     ValueError, TypeError, KeyError
         The text is not of this form.
     """
-    fields = json.loads(record)
-    if "reason" in fields:
-        return Rejection(path, Reason(fields["reason"]), fields["detail"])
-    # All images of a study have most texts in common, and a data set may have half a million images.
+    found = json.loads(record)
+    if isinstance(found, dict):
+        return Rejection(path, Reason(found["reason"]), found["detail"])
+    fields = dict(zip(_FIELDS, found, strict=True))
     uid = fields.pop("sop_instance_uid")
+    # All images of a study have most texts in common, and a data set may have half a million images.
     fields = {name: sys.intern(value) if type(value) is str else value for name, value in fields.items()}
     fields["laterality"], fields["view"] = Laterality(fields["laterality"]), View(fields["view"])
     fields["orientation"] = Orientation(fields["orientation"])

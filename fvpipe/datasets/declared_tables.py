@@ -238,10 +238,12 @@ def table_files(table: Table, root: Path) -> list[Path]:
         fitting = sorted(named, key=lambda file: (len(file.parts), file))
         # What is hidden is no part of a data set: `._mass_case_description.csv`.
         shown = [file for file in fitting if not any(part.startswith(".") for part in file.relative_to(root).parts)]
-        if not table.every and not found and len(shown) > 1 and len(shown[0].parts) == len(shown[1].parts):
+        if not table.every and len(shown) > 1 and len(shown[0].parts) == len(shown[1].parts):
             raise LabelTableError(f"{shown[0]} and {shown[1]}: both could be the table; expected one, or name it: `label_file`")
         found += [file for file in shown if file not in found]
-    return found if table.every else found[:1]
+        if found and not table.every:
+            return found[:1]
+    return found
 
 
 def _files(table: Table, root: Path, label_file: Path | None) -> list[Path]:
@@ -384,7 +386,7 @@ def _read(declaration: Declaration, reader: RowReader, opened: OpenTable, found:
         if len(named) == 1:
             ((side, row),) = named.items()
             other = Laterality.RIGHT if side is Laterality.LEFT else Laterality.LEFT
-            if case := reader.case(table.contralateral, row, other):
+            if case := reader.contralateral_case(row, other):
                 key, (label, excluded) = (patient, other, exam), reader.outcome(case)
                 said = found.breasts.facts[patient, side, exam]  # density and age are of both breasts
                 found.implied[key] = BreastFacts(label, density=said.density, age=said.age, excluded=excluded, place=row.place)

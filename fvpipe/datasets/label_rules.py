@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeVar
 
 from fvpipe.config.facts import EXAM_NAMES
 from fvpipe.config.loading import nearest
-from fvpipe.datasets.declaration import EXCLUDED, LABELS, Case, Column, DeclaredTarget, Table
+from fvpipe.datasets.declaration import EXCLUDED, LABELS, Case, Column, DeclaredTarget, Exclusion, Table
 from fvpipe.datasets.values import (
     EDGES,
     EXPECTED,
@@ -64,7 +64,9 @@ class RowReader:
     flat: list[tuple[int, LabelTableError]] = field(default_factory=list)
     _values: Mapping[str, Mapping[str, str]] = field(init=False)  # by fact, declared cells in lower case, and folded -> value
     _known: dict[tuple[object, ...], Any] = field(init=False, default_factory=dict, repr=False)  # fact, parser, cells -> value
+    _words: Mapping[str, str] = field(init=False)  # by fact, the cells that its column may have, for messages
     _pathologies: Sequence[str] = field(init=False)  # the declared ones, the worst first
+    _read_by: Mapping[str, tuple[str, ...]] = field(init=False)  # names of the columns that each list of rules reads
 
     def __post_init__(self) -> None:
         values = {
@@ -72,7 +74,13 @@ class RowReader:
             for fact, column in self.columns.items()
         }
         object.__setattr__(self, "_values", values)
+        object.__setattr__(self, "_words", {fact: _words(column.values) for fact, column in self.columns.items()})
         object.__setattr__(self, "_pathologies", list(dict.fromkeys(values.get("pathology", {}).values())))
+        rules = {name: getattr(self.table, name) for name in ("cases", "contralateral", "exclude")}
+        read_by = {
+            name: tuple(dict.fromkeys(column for each in found for column in each.when)) for name, found in rules.items()
+        }
+        object.__setattr__(self, "_read_by", read_by)
 
     def cell(self, row: Row, fact: str) -> str:
         """Return the text of a fact: the part of the cell that the pattern takes, put into the declared words."""
@@ -104,11 +112,15 @@ class RowReader:
             return ""
         key = (fact, parser, *map(row.get, column.column))
         if key not in self._known:
-            if len(self._known) >= MAX_KNOWN_VALUES:
-                self._known.clear()
-            self._known[key] = self._parse(row, fact, column, parser, EXPECTED[fact][1] if expected is None else expected)
-        found: ValueT | Literal[""] = self._known[key]
-        return found
+            found = self._parse(row, fact, column, parser, EXPECTED[fact][1] if expected is None else expected)
+            self._keep(key, found)
+        known: ValueT | Literal[""] = self._known[key]
+        return known
+
+    def _keep(self, key: tuple[object, ...], value: object) -> None:
+        if len(self._known) >= MAX_KNOWN_VALUES:
+            self._known.clear()
+        self._known[key] = value
 
     def _parse(
         self, row: Row, fact: str, column: Column, parser: Callable[[str], ValueT | None], expected: str
@@ -121,7 +133,7 @@ class RowReader:
         name = next((name for name in column.column if is_filled(row.get(name))), column.column[0])
         if not is_filled(row[name]):
             if column.needed:
-                raise row.error(name, _words(column.values) or expected or "a value")
+                raise row.error(name, self._words[fact] or expected or "a value")
             if "" not in column.values:
                 return ""
             if row[name]:
@@ -135,7 +147,7 @@ class RowReader:
             text = self._translated(fact, cell) if cell or "" in column.values else None
             return None if text is None else "" if text == "" else parser(text)
 
-        expected = expected or _words(column.values) or f"text of the form {column.pattern}"
+        expected = expected or self._words[fact] or f"text of the form {column.pattern}"
         if fact in ("bi_rads", "density") and not column.values:
             expected += " (other words: `values` of the column in a declaration)"
         if fact in ("patient", "exam", *EXAM_NAMES) and value(row[name]) is None:
@@ -162,7 +174,7 @@ class RowReader:
         column = self.columns.get("laterality")
         if column is None:
             return ()
-        parser, expected = _sides if column.values or self.table.from_path else _one_side, _words(column.values) or "L or R"
+        parser, expected = _sides if column.values or self.table.from_path else _one_side, self._words["laterality"] or "L or R"
         if not (self.table.file or self.table.from_path or column.values):
             expected += " (other words: `values` of the column in a declaration)"
         found = self.parsed(row, "laterality", parser, expected)
@@ -228,7 +240,7 @@ class RowReader:
                 return -1 if bi_rads is None else int(bi_rads in malignant), ""
             return -1, f"BI-RADS {bi_rads} is neither benign nor malignant by the label rule"
         if rule == "label":
-            expected = _words(self.columns["label"].values) or "malignant, benign or unlabelled"
+            expected = self._words["label"] or "malignant, benign or unlabelled"
             if not (self.table.file or self.table.from_path):
                 expected += " (other words: `classes`, or --class CELL=LABEL)"
             return self.parsed(row, "label", _outcome, expected) or (-1, "")  # an empty cell
@@ -242,25 +254,42 @@ class RowReader:
 
     def label_case(self, row: Row, side: Laterality | None) -> Case | None:
         """The case of the label rule that decides over the breast on `side`."""
-        return self.case(self.table.cases, row, side)
+        at = self._first_fitting("cases", row, side)
+        return None if at is None else self.table.cases[at]
+
+    def contralateral_case(self, row: Row, side: Laterality) -> Case | None:
+        """The case that decides over the breast on `side`, which the row is not about."""
+        at = self._first_fitting("contralateral", row, side)
+        return None if at is None else self.table.contralateral[at]
+
+    def exclusion(self, row: Row, side: Laterality | None) -> Exclusion | None:
+        """The exclusion that leaves the row's image out."""
+        at = self._first_fitting("exclude", row, side)
+        return None if at is None else self.table.exclude[at]
 
     def outcome(self, case: Case) -> tuple[int, str]:
         """Label and reason for leaving the breast out."""
         then = self.options[case.then[1:]] if case.then.startswith("$") else case.then
         return (-1, then.removeprefix(EXCLUDED).strip()) if then.startswith(EXCLUDED) else (LABELS[then], "")
 
-    def case(self, cases: Sequence[Case], row: Row, side: Laterality | None) -> Case | None:
-        """The first case that fits."""
-        return next((case for case in cases if self.fits(row, case.when, side)), None)
-
-    def fits(self, row: Row, when: Mapping[str, Sequence[str]], side: Laterality | None = None) -> bool:
-        """Whether a row's cells are as they must be; in any case, and ``1.0`` is ``1``.
+    def _first_fitting(
+        self, rules: Literal["cases", "contralateral", "exclude"], row: Row, side: Laterality | None
+    ) -> int | None:
+        """Position of the first rule that a row's cells fit; in any case, and ``1.0`` is ``1``.
 
         Raises
         ------
         LabelTableError
             The table has no such column, or a cell that should hold a side holds another word.
         """
+        key = (rules, side, *map(row.cells.get, self._read_by[rules]))  # None: there is no such column
+        if key not in self._known:
+            fitting = (at for at, rule in enumerate(getattr(self.table, rules)) if self._all_fit(row, rule.when, side))
+            self._keep(key, next(fitting, None))
+        found: int | None = self._known[key]
+        return found
+
+    def _all_fit(self, row: Row, when: Mapping[str, Sequence[str]], side: Laterality | None) -> bool:
         for column in when:
             if column not in row.cells:
                 near = nearest(column, list(row.cells))

@@ -107,7 +107,8 @@ def _image(reader: RowReader, row: Row, place: str, subset: str = "") -> ListedI
     sides = reader.sides(row)
     side = sides[0] if len(sides) == 1 else None
     kind = reader.parsed(row, "kind", parse_kind)
-    rejected = next(((each.code, each.why) for each in reader.table.exclude if reader.fits(row, each.when, side)), None)
+    exclusion = reader.exclusion(row, side)
+    rejected = (exclusion.code, exclusion.why) if exclusion else None
     if kind in ("recombined", "other"):
         detail = f"{reader.columns['kind'].column[0]} is that of {'a recombined' if kind == 'recombined' else 'another'} image"
         rejected = rejected or (Reason.IMAGE_KIND_REFUSED, detail)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 
 from pydantic import TypeAdapter
@@ -34,22 +34,23 @@ class ImageHeader(PixelHeader):
 
 
 @cache
-def _adapter() -> TypeAdapter[ImageHeader]:
-    return TypeAdapter(ImageHeader)
+def _adapter() -> TypeAdapter[tuple[PixelLayout, PixelLocation, ValueMapping, Edge, Orientation, bool, str]]:
+    return TypeAdapter(tuple[PixelLayout, PixelLocation, ValueMapping, Edge, Orientation, bool, str])
 
 
 def header_to_json(header: ImageHeader) -> str:
-    """Encode a header, without the path of its file; tables are base64 of little-endian words."""
-    return _adapter().dump_json(replace(header, record=replace(header.record, path=""))).decode()
+    """Encode a header without its record; tables are base64 of little-endian words."""
+    found = header.layout, header.location, header.mapping, header.chest_wall, header.orientation, header.overlay_in_pixels
+    return _adapter().dump_json((*found, header.acquisition_date)).decode()
 
 
-def header_from_json(path: str, text: str) -> ImageHeader:
+def header_from_json(record: ImageRecord, text: str) -> ImageHeader:
     """Decode a header.
 
     Parameters
     ----------
-    path : str
-        Path of the file, relative to the input folder.
+    record : ImageRecord
+        Its record.
     text : str
         By :func:`header_to_json`.
 
@@ -58,5 +59,5 @@ def header_from_json(path: str, text: str) -> ImageHeader:
     ValueError
         The text is not of this form.
     """
-    header = _adapter().validate_json(text)
-    return replace(header, record=replace(header.record, path=path))
+    layout, location, mapping, chest_wall, orientation, overlay, date = _adapter().validate_json(text)
+    return ImageHeader(layout, location, mapping, chest_wall, orientation, overlay, record, date)

@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, cast
@@ -323,7 +324,8 @@ class Submitted:
 
     def submit(self, function: Callable[..., ResultT], *arguments: object) -> Future[ResultT]:
         """Send a call of `function` to a worker."""
-        future: Future[ResultT] = self._client.submit(function, *arguments, pure=False)
+        # As one object, since Dask looks into lists and tuples, however long, for results of other calls.
+        future: Future[ResultT] = self._client.submit(partial(function, *arguments), pure=False)
         self._futures.add(future)
         return future
 

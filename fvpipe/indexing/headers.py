@@ -139,16 +139,16 @@ def parse_indexed(
 
 
 def _read_file(task: FileTask) -> FileResult:
-    path = task.file.path
-    header = read_header(Path(task.root), path, task.policy, task.stated)
+    root, path = Path(task.root), task.file.path
+    header = read_header(root, path, task.policy, task.stated)
     if isinstance(header, Rejection):
-        if header.reason is Reason.FILE_UNREADABLE and not (Path(task.root) / path).exists():
+        if header.reason is Reason.FILE_UNREADABLE and not (root / path).exists():
             raise changed_since_index(path)
         return FileResult(path, encode_header(header))
     if not task.digest:
         return FileResult(path, encode_header(header))
     try:
-        contents = read_contents(Path(task.root) / path, task.file.state)
+        contents = read_contents(root / path, task.file.state)
     except OSError as error:
         return FileResult(path, encode_header(Rejection.unreadable(path, error)))
     if not contents.unchanged:

@@ -6,6 +6,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from operator import itemgetter
 
 from fvpipe.config.formats import DICOM
 from fvpipe.config.loading import digest_of
@@ -261,15 +262,20 @@ def _stated(
             return Rejection(path, reason, f"{image.place}: {why}")
     for fact, reason in _CONFLICTS.items():
         order = getattr(identity, fact)
-        values = [(where, image.place, str(getattr(image, fact) or "")) for where, image in said]
-        spoken = sorted(((w, p, v) for w, p, v in values if v and w in order), key=lambda each: order.index(each[0]))
+        spoken = [
+            (order.index(where), image.place, str(value))
+            for where, image in said
+            if where in order and (value := getattr(image, fact))
+        ]
+        if not spoken:
+            continue
+        spoken.sort(key=itemgetter(0))
         if len({value for *_, value in spoken}) > 1:
             places = " and ".join(place for _, place, _ in spoken)
             shown = ": " + " and ".join(shown_term(value) for *_, value in spoken) if fact in ("laterality", "view") else ""
             return Rejection(path, reason, f"{places} give two values of {fact}{shown}")
-        if spoken:
-            found[fact] = spoken[0][2]
-            sources.append(f"{fact} {spoken[0][0]}")
+        first, _, found[fact] = spoken[0]
+        sources.append(f"{fact} {order[first]}")
     if found.get("view") not in (None, *VIEWS):
         return Rejection(path, Reason.VIEW_NOT_PAIRABLE, f"the view is {shown_term(found['view'])}; expected CC or MLO")
     problem = _unusable(found.get("patient", ""))

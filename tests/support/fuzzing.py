@@ -206,7 +206,7 @@ def outcome(data: bytes, folder: Path, number: int) -> str:
     except RejectedFile as rejected:
         assert header == Rejection("x.dcm", rejected.reason, rejected.detail), "disk and memory are read differently"
     else:
-        assert header_from_json("x.dcm", header_to_json(header)) == header, "the JSON form is another header"
+        assert header_from_json(header.record, header_to_json(header)) == header, "the JSON form is another header"
     try:
         image = decode(data, Laterality.LEFT, ("none", "window", "lut")[number % 3])  # type: ignore[arg-type]
         again = decode(data, Laterality.LEFT, "none")
