@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from blake3 import blake3
 from fvpipe.config.loading import digest_of
 from fvpipe.errors import StorageError
 from fvpipe.io.atomic import write_atomic
+from fvpipe.io.locking import in_common_use
 from fvpipe.reasons import Flag, Reason
 from fvpipe.regular_files import read_regular
 from fvpipe.shards.coordinates import WARP_COLUMNS
@@ -78,6 +79,15 @@ class SampleStore:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+
+    def in_use(self) -> AbstractContextManager[None]:
+        """Use the store for a build; where no other build does, parts of samples that killed workers left are removed."""
+        return in_common_use(self.folder, self._remove_parts)
+
+    def _remove_parts(self) -> None:
+        for part in self.folder.glob("[0-9a-f][0-9a-f][0-9a-f]/.*.part"):
+            with suppress(OSError):  # another user's
+                part.unlink()
 
     def path(self, key: Digest) -> Path:
         """Path of the sample of `key`."""
