@@ -119,14 +119,16 @@ def _candidates(project: Project, datasets: Iterable[str]) -> tuple[list[Candida
         if not manifest.is_file():
             raise InputError(f"{manifest}: not found; run `fvpipe index --dataset {name}` first")
         folders = _shard_folders(project, name)
+        files, has_uids = _file_digests(project, name), project.has_study_uids(name)
         digests = {
-            breast: Candidate.digests_of(shards, i)
+            breast: found
             for shards in reversed(folders)
             for i, breast in enumerate(shards.breast_ids.tolist())
+            # Shards of other files than the manifest lists, as before one was replaced, tell nothing of those.
+            if set((found := Candidate.digests_of(shards, i))[0]) <= set(files.get(breast, ()))
         }
         if folders and not _decoded_in_part(folders[0]):
             comparable[name] = folders[0].receipt.preprocessing_version
-        files, has_uids = _file_digests(project, name), project.has_study_uids(name)
         for row in read_table(manifest, ["breast_id", "patient_id", "study", "label", "subset"]):
             sources, pixels = digests.get(row["breast_id"], (files.get(row["breast_id"], ()), ()))
             ids, label = (row["breast_id"], row["patient_id"], row["study"] if has_uids else ""), int(row["label"])
