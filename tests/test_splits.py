@@ -152,6 +152,30 @@ def test_identifiers_of_two_data_sets_are_counted_where_they_part() -> None:
     assert shared_identifiers(split([*here, *there], seen), seen) == 0  # no patients are apart there
 
 
+def test_nearly_the_same_images_stand_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a data set and its copy of 8 bits, whose patients have other names."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FVPIPE_ID_KEY", "a key for copies of fewer bits")
+    labels = "patient_id,laterality,label\n" + "".join(f"P{i},L,{i % 2}\nQ{i},L,{i % 2}\n" for i in range(8))
+    (tmp_path / "t.csv").write_text(labels)
+    for i in range(8):
+        drawn = factory.patient(tmp_path / "one", f"P{i}", "L", seed=i, StudyInstanceUID=f"2.25.1{i}")
+        for view, made in zip((factory.CC, factory.MLO), drawn.values(), strict=True):
+            copy = factory.Made((made.pixels >> 4).astype(np.uint8), made.drawing, 8)
+            tags = {"PatientID": f"Q{i}", "StudyInstanceUID": f"2.25.2{i}", "SOPInstanceUID": f"2.25.3{i}{len(view)}"}
+            factory.mammogram(tmp_path / "two" / f"{i}{view}.dcm", copy, view=view, **tags)
+    settings = ", ".join(f"{name}: {{adapter: table, dicom: {name}, label_file: t.csv}}" for name in ("one", "two"))
+    (tmp_path / "params.yaml").write_text(
+        f"datasets: {{{settings}}}\npipelines: [direct]\n"
+        "splits: {apart: {setting: unseen, datasets: [one, two], test_share: 0.4, validation_share: 0.4}}\n"
+    )
+    run("index", "--workers", 0)
+    run("build-shards", "--workers", 0)
+    (result,) = json.loads(run("split", "--json").stdout)
+    assert result["near_duplicates_across_parts"] == []
+    assert {count % 2 for part in result["parts"].values() for count in part.values()} == {0}  # pairs of a film and its copy
+
+
 @pytest.mark.parametrize("setting", ["unseen", "kfold"])
 def test_one_identifier_in_two_data_sets_is_in_one_part(setting: Any) -> None:
     """A data set and its copy in another format: no digest is the same, since the copy has other pixels."""

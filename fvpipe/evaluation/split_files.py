@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -140,8 +141,13 @@ def _candidates(project: Project, datasets: Iterable[str]) -> tuple[list[Candida
             prints.append(fingerprints(shards, new))
             owners += [(name, patient) for patient in shards.patient_ids[new].tolist()]
             breasts += [f"{name}/{breast}" for breast in shards.breast_ids[new].tolist()]
-    pairs = near_pairs(Fingerprints.joined(prints), owners) if prints else []
-    return candidates, [(breasts[i], breasts[j]) for i, j in pairs], comparable
+    found = near_pairs(Fingerprints.joined(prints), owners) if prints else []
+    pairs = [(breasts[i], breasts[j]) for i, j in found]
+    near: dict[str, list[str]] = defaultdict(list)
+    for pair in pairs:
+        for breast in pair:
+            near[breast].append(" ".join(pair))
+    return [replace(c, near=tuple(near["/".join(c.key)])) for c in candidates], pairs, comparable
 
 
 def _file_digests(project: Project, dataset: str) -> dict[str, tuple[str, ...]]:

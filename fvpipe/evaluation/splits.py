@@ -4,8 +4,8 @@ Patients (in the setting ``seen``: breasts) are ranked by a digest of seed and i
 cut from this order: shares and class balance are exact, and adding a patient moves only those at a boundary of its stratum. The
 stratum is the data set and whether any breast of the patient is malignant.
 
-In every setting breasts with identical pixels are in the same part, and in all but ``seen`` those of one patient identifier,
-of whichever data set.
+In every setting breasts with identical or nearly the same pixels are in the same part, and in all but ``seen`` those of one
+patient identifier, of whichever data set.
 """
 
 from __future__ import annotations
@@ -51,6 +51,8 @@ class Candidate:
         Digests of the files and of the decoded pixels, mirrored or not, of its views; empty where the breast is in no shard.
     views : frozenset of {"cc", "mlo", "both"}
         Views that it has; ``both``: as a pair.
+    near : tuple of str
+        Names of the groups of nearly the same images that it is in.
     """
 
     dataset: str
@@ -62,6 +64,7 @@ class Candidate:
     sources: tuple[str, ...] = ()
     pixels: tuple[str, ...] = ()
     views: frozenset[str] = frozenset({"cc", "mlo", "both"})
+    near: tuple[str, ...] = ()
 
     @property
     def key(self) -> tuple[str, str]:
@@ -163,7 +166,7 @@ def _groups(candidates: Sequence[Candidate], plan: Split) -> dict[tuple[str, str
     first: dict[tuple[str, str], str] = {}
     for c in candidates:
         patient = [("patient", c.patient_id)] if plan.patients_apart else []
-        for shared in [*patient, *(("pixels", digest) for digest in c.pixels)]:
+        for shared in [*patient, *(("pixels", digest) for digest in c.pixels), *(("near", group) for group in c.near)]:
             a, b = root(names[c.key]), root(first.setdefault(shared, names[c.key]))
             parent[max(a, b)] = min(a, b)
     return {key: root(name) for key, name in names.items()}
