@@ -141,8 +141,8 @@ def _candidates(project: Project, datasets: Iterable[str]) -> tuple[list[Candida
             prints.append(fingerprints(shards, new))
             owners += [(name, patient) for patient in shards.patient_ids[new].tolist()]
             breasts += [f"{name}/{breast}" for breast in shards.breast_ids[new].tolist()]
-    found = near_pairs(Fingerprints.joined(prints), owners) if prints else []
-    pairs = [(breasts[i], breasts[j]) for i, j in found]
+    places = near_pairs(Fingerprints.joined(prints), owners) if prints else []
+    pairs = [(breasts[i], breasts[j]) for i, j in places]
     near: dict[str, list[str]] = defaultdict(list)
     for pair in pairs:
         for breast in pair:
