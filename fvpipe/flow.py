@@ -128,7 +128,7 @@ def build_shards(
     forms = filled_forms(found.source, target.pipeline.targets, found.breasts)  # names what is wrong before anything is decoded
     for name in [form.name for form in forms if found.breasts and not form.known]:
         say(f"warning: {target.dataset}: target {name!r} is known of no breast; does a label table have its column?")
-    with lock(target.lock_file, lambda message: say(f"warning: {message}")):
+    with lock(target.lock_file, lambda message: say(f"warning: {message}")), store.in_use():
         plan = plan_samples(found, target, store, file_cache, workers.settings.share_storage)
         samples = make_missing(plan, found, target, store, file_cache, workers)
         return commit(samples, limits, begun, say)

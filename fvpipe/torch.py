@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fvpipe.errors import DependencyError, ParameterError
+from fvpipe.io.spelling import folded
 from fvpipe.shards.reader import Shards
 from fvpipe.types import LABEL_NAMES
 
@@ -174,5 +175,12 @@ def _values(folders: Sequence[Shards], target: str) -> tuple[tuple[str, ...], ND
     if forms[0].kind == "number":
         return (), np.concatenate(values)
     classes = tuple(dict.fromkeys(name for form in forms for name in form.classes))
+    spelled: dict[str, str] = {}
+    for name in classes:
+        if (other := spelled.setdefault(folded(name), name)) != name:
+            raise ParameterError(
+                f"target {target!r}: the folders write a class as {other!r} and {name!r}, which would be two; expected one "
+                "spelling: give its column `values` in one adapter's declaration, and build again"
+            )
     codes = [np.array([*map(classes.index, form.classes), -1], np.int64) for form in forms]  # the last is that of -1
     return classes, np.concatenate([code[value] for code, value in zip(codes, values, strict=True)])

@@ -136,7 +136,7 @@ class ImageRecord:
         A 2D image computed from tomosynthesis; the low-energy image of a contrast-enhanced exam.
     accession, study_date, person, series : str
         Digests, compared and written to no table: of the Accession Number; of year and day of the Study Date; of birth date,
-        sex and issuer (``birth:``, ...); of the series, with side and view that its description names. Separated by spaces.
+        sex, issuer and identifier (``birth:``, ...); of the series, with side and view by its description. Separated by spaces.
     exam_day : int or None
         Day of the exam, shifted by days that the patient and the identifier key decide: it orders the exams of a patient.
     identity_from : str

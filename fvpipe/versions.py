@@ -5,7 +5,7 @@ Training has no number here: ``fvpipe train`` digests the code that it imports (
 
 from __future__ import annotations
 
-READER_VERSION = 11
+READER_VERSION = 12
 """Raised whenever :mod:`fvpipe.dicom.rules` would read a header differently."""
 
 PREPROCESSING_VERSION = 9

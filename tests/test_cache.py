@@ -9,12 +9,14 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fvpipe.build.sample import SampleTask, key_of
 from fvpipe.cache import file_cache as sources
 from fvpipe.cache import sample_store as samples
 from fvpipe.cache.file_cache import FileCache, _is_current, encode_header
@@ -22,11 +24,12 @@ from fvpipe.cache.sample_store import SampleStore, ViewRejection, sample_key
 from fvpipe.config import identifier_key as identifier_key_module
 from fvpipe.config.identifier_key import ENVIRONMENT, identifier_key
 from fvpipe.config.loading import digest_of
+from fvpipe.config.pipeline import Pipeline
 from fvpipe.dicom.header import HeaderPolicy, ImageHeader, read_header
 from fvpipe.errors import InputError, ParameterError, StorageError
 from fvpipe.io.atomic import write_atomic, write_if_changed
 from fvpipe.reasons import Flag, Reason, Rejection
-from fvpipe.types import Digest, Edge, FusedSample, ImageRecord, Laterality, SourceFile, View
+from fvpipe.types import NO_DIGEST, Digest, Edge, FusedSample, ImageRecord, Laterality, SourceFile, View
 from fvpipe.versions import PREPROCESSING_VERSION
 from tests.support import factory
 from tests.support.processes import output, python
@@ -57,6 +60,28 @@ def test_sample_round_trip(data: st.DataObject) -> None:
         assert store.has(KEY)
         assert_same(store.get(KEY), result)
         assert store.rejection_path(KEY).exists() == isinstance(result, ViewRejection)
+
+
+@pytest.mark.parametrize(
+    ("changes", "decides"),
+    [
+        ({"photometric_interpretation": "MONOCHROME1"}, True),  # of a PNG file, by the declaration alone
+        ({"photometric_interpretation": "MONOCHROME1", "transfer_syntax_uid": "1.2.840.10008.1.2.1"}, False),  # by its header
+        ({"implant": True, "identity_from": "implant table"}, True),
+        ({"synthetic": True, "identity_from": "view path, kind table"}, True),
+        ({"implant": True}, False),
+        ({"patient_id": "P2", "identity_from": "patient table, view path"}, False),
+    ],
+)
+def test_what_no_file_says_decides_the_key_of_a_sample(changes: dict[str, Any], decides: bool) -> None:
+    """Or a corrected declaration or table leaves samples as they were: negatives, and flags of implants."""
+    first = record(transfer_syntax_uid=changes.get("transfer_syntax_uid", "png"))
+    digests = digest_of(1), NO_DIGEST
+    keys = [
+        key_of(SampleTask("", "", (image, None), ("", ""), digests, POLICY, Pipeline()), digests)
+        for image in (first, replace(first, **changes))
+    ]
+    assert (keys[0] != keys[1]) == decides
 
 
 def test_same_sample_same_bytes(tmp_path: Path) -> None:

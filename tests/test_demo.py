@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
+from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
 
+from fvpipe.errors import ParameterError
+from fvpipe.simulation import writer
+from fvpipe.simulation.lesions import lesions_dataset
 from tests.conftest import run
 from tests.support.cohort import at
 
@@ -46,3 +51,17 @@ def test_the_demo_ends_as_the_readme_says(tmp_path: Path) -> None:
         **{f"Shuffled labels at chance, {first}?": "yes" for first in params["compare"]["pairs"]},
     }
     assert all(answer["value"] > 0.95 for question, answer in answers.items() if "learnt" in question)
+
+
+def test_a_simulated_data_set_is_alone_in_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Patients of a run with more of them, or of another seed, stayed and were indexed with the new ones."""
+
+    def two_images(patients: int, seed: int) -> SimpleNamespace:
+        return SimpleNamespace(images=islice(lesions_dataset(patients, seed).images, 2), tables=lambda lesions: {})
+
+    monkeypatch.setitem(writer._FORMS, "lesions", two_images)
+    for _ in range(2):
+        assert writer.write_dataset("lesions", tmp_path, 8, 0) == 2
+    (tmp_path / "P0000" / "L-MLO.dcm").rename(tmp_path / "other.dcm")
+    with pytest.raises(ParameterError, match=r"also holds other\.dcm, which is no image of this data set"):
+        writer.write_dataset("lesions", tmp_path, 8, 0)

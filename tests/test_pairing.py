@@ -22,7 +22,7 @@ from fvpipe.execution.workers import Workers, WorkerSettings
 from fvpipe.flow import index
 from fvpipe.indexing import pairing
 from fvpipe.indexing.labels import BreastLabels
-from fvpipe.indexing.pairing import Pairing, colliding_instances, contradictions, pair, tied_images
+from fvpipe.indexing.pairing import Pairing, colliding_instances, contradictions, pair, tied_images, written_otherwise
 from fvpipe.reasons import Reason, Rejection
 from fvpipe.types import (
     BREAST_FACTS,
@@ -561,3 +561,20 @@ def test_what_pairs_belongs_together(world: dict[str, Any]) -> None:
         assert key.patient not in world["excluded"]
     assert [breast.key for breast in found.breasts] == sorted(breast.key for breast in found.breasts)
     assert list(found.rejections) == sorted(found.rejections, key=lambda r: (r.what, r.reason, r.detail))
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "noted"),
+    [
+        ("name:1", "name:1", True),
+        ("birth:a name:1", "name:1", True),
+        ("birth:a name:1", "birth:b name:1", False),
+        ("issuer:a name:1", "issuer:b name:1", False),
+        ("name:1", "name:2", False),
+        ("sex:a", "sex:a", False),  # patients that no header names
+    ],
+)
+def test_patients_of_headers_that_may_be_one_are_noted(first: str, second: str, noted: bool) -> None:
+    records = [image("a", patient_id="1", person=first), image("b", patient_id="01", person=second)]
+    notes = list(written_otherwise(records))
+    assert len(notes) == noted and all("2 patients of headers" in note and "those of a and b" in note for note in notes)

@@ -198,7 +198,15 @@ def test_the_absent_view_in_shards_tables_and_pages(project: Path) -> None:
         # No view is taken as shared by two breasts since both lack it.
         assert set(found.flags.tolist()) <= {0, int(Flag.SYNTHETIC)}
         assert near_pairs(fingerprints(found), found.breast_ids.tolist()) == []
-    assert run("report").exit_code == 0
+    assert "warning" not in run("report").stderr
+    params, text = project / "params.yaml", (project / "params.yaml").read_text()
+    params.write_text(text.replace("{own:", "{renamed:").replace("[own]", "[renamed]"))
+    assert "cache/shards/cc/own: is on the page, and the project has no such data set" in run("report").stderr
+    params.write_text(text)
+    (project / "pipelines").mkdir()
+    (project / "pipelines" / "cc.yaml").write_text("fuse: {layout: cc}\n")
+    assert "warning: cache/shards/cc/own: was built before the pipeline cc changed" in run("report").stderr
+    shutil.rmtree(project / "pipelines")
     assert "6 samples" in run("verify", "cache/shards/cc/own").output
     run("inspect", "cache/shards/cc/own")
     run("audit", "--pipeline", "cc", "--workers", 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -77,7 +78,7 @@ def many(count: int = 4000) -> list[Candidate]:
 @pytest.mark.parametrize(("plan", "fold"), PLANS, ids=[f"{plan.setting}{fold}" for plan, fold in PLANS])
 def test_adding_a_patient_moves_only_those_at_a_boundary(plan: Split, fold: int) -> None:
     """At each cut of its own stratum, no more breasts than it has itself; without it, nobody else moves at all."""
-    cohort = [replace(c, dataset=name) for name in "ab" for c in many(300)]
+    cohort = [replace(c, dataset=name, patient_id=f"{name}{c.patient_id}") for name in "ab" for c in many(300)]
     before = {(c.dataset, c.breast_id): part for c, part in parts_of(cohort, plan, fold)}
     for i in range(12):
         label = int(i % 2)
@@ -149,6 +150,41 @@ def test_identifiers_of_two_data_sets_are_counted_where_they_part() -> None:
     assert shared_identifiers(split(here, within), within) == 0
     seen = Split(setting="seen", datasets=("a", "b"))
     assert shared_identifiers(split([*here, *there], seen), seen) == 0  # no patients are apart there
+
+
+def test_nearly_the_same_images_stand_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a data set and its copy of 8 bits, whose patients have other names."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FVPIPE_ID_KEY", "a key for copies of fewer bits")
+    labels = "patient_id,laterality,label\n" + "".join(f"P{i},L,{i % 2}\nQ{i},L,{i % 2}\n" for i in range(8))
+    (tmp_path / "t.csv").write_text(labels)
+    for i in range(8):
+        drawn = factory.patient(tmp_path / "one", f"P{i}", "L", seed=i, StudyInstanceUID=f"2.25.1{i}")
+        for view, made in zip((factory.CC, factory.MLO), drawn.values(), strict=True):
+            copy = factory.Made((made.pixels >> 4).astype(np.uint8), made.drawing, 8)
+            tags = {"PatientID": f"Q{i}", "StudyInstanceUID": f"2.25.2{i}", "SOPInstanceUID": f"2.25.3{i}{len(view)}"}
+            factory.mammogram(tmp_path / "two" / f"{i}{view}.dcm", copy, view=view, **tags)
+    settings = ", ".join(f"{name}: {{adapter: table, dicom: {name}, label_file: t.csv}}" for name in ("one", "two"))
+    (tmp_path / "params.yaml").write_text(
+        f"datasets: {{{settings}}}\npipelines: [direct]\n"
+        "splits: {apart: {setting: unseen, datasets: [one, two], test_share: 0.4, validation_share: 0.4}}\n"
+    )
+    run("index", "--workers", 0)
+    run("build-shards", "--workers", 0)
+    (result,) = json.loads(run("split", "--json").stdout)
+    assert result["near_duplicates_across_parts"] == []
+    assert {count % 2 for part in result["parts"].values() for count in part.values()} == {0}  # pairs of a film and its copy
+
+
+@pytest.mark.parametrize("setting", ["unseen", "kfold"])
+def test_one_identifier_in_two_data_sets_is_in_one_part(setting: Any) -> None:
+    """A data set and its copy in another format: no digest is the same, since the copy has other pixels."""
+    cohort = [Candidate(name, f"P{i}_{side}", f"P{i}", "", i % 2) for name in "ab" for i in range(40) for side in "LR"]
+    for fold in range(5):
+        parts: dict[str, set[Part]] = {}
+        for a in split(cohort, plan_of(setting, "a", "b", seed=fold), fold):
+            parts.setdefault(a.candidate.patient_id, set()).add(a.part)
+        assert all(len(found) == 1 for found in parts.values()) and set.union(*parts.values()) == set(Part)
 
 
 def test_identical_pixels_stand_together() -> None:
@@ -238,6 +274,9 @@ def test_pixel_digests_are_compared_only_among_images_decoded_alike(project: Pat
     assert not checked()
     run("build-shards", "--workers", 0, "--pipeline", "direct", "--dataset", "pc")
     assert checked()
+    images = project / "manifests" / "pc" / "images.csv"
+    images.write_text(re.sub(r"\b[0-9a-f]{64}\b", lambda digest: digest[0][::-1], images.read_text()))
+    assert not checked()  # all files were replaced and indexed, and the shards are of those before
 
 
 def test_simulated_and_real_data_are_never_mixed(project: Path) -> None:

@@ -17,6 +17,7 @@ from pydicom.uid import JPEGLSLossless
 import fvpipe
 from fvpipe import flow
 from fvpipe.cache.sample_store import SampleStore, ViewRejection
+from fvpipe.datasets.registry import declaration_files
 from fvpipe.errors import ReceiptError
 from fvpipe.execution.workers import Workers, WorkerSettings
 from fvpipe.flow import index
@@ -119,6 +120,22 @@ def test_every_change_since_the_manifest_ends_the_build(project: Path) -> None:
         assert "fvpipe index --dataset own" in said
         back()
         assert built()["computed"] == 0  # written again, or touched: the bytes are compared, and nothing is decoded
+
+
+def test_what_only_a_declaration_says_is_in_the_manifest(project: Path) -> None:
+    """DVC sees no declaration of a user: without it, shards kept the licence of before."""
+    shipped, params = declaration_files()["table"].read_text(), project / "params.yaml"
+    params.write_text(params.read_text().replace("adapter: table", "adapter: own.yaml"))
+    receipt = project / "cache" / "shards" / "direct" / "own" / "index.json"
+    for terms in ("not to be shared", "ours since today"):
+        (project / "own.yaml").write_text(shipped.replace("license: not stated", f"license: {terms}"))
+        assert f"declared.json: {STALE}" in refused()
+        indexed()
+        assert built()["samples"] == 2
+        assert json.loads(receipt.read_bytes())["license"] == terms
+    params.write_text(params.read_text().replace("adapter: own.yaml", "adapter: table"))
+    indexed()
+    assert "declared.json" not in tables(project)
 
 
 def test_a_file_that_changes_while_a_build_runs_stops_it(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -182,6 +183,10 @@ def test_classes_of_several_folders_are_put_together(own: Path) -> None:
     assert data.classes == ("=1+1", "Luminäl", "Basal")
     names = [None if code < 0 else data.classes[code] for code in data.labels]
     assert names == [sample.targets["subtype"] for folder in folders for sample in folder]
+    first, second = folders  # as `BENIGN` of CBIS-DDSM and `Benign` of CMMD: one class would be two
+    second.targets["subtype"] = replace(second.targets["subtype"], classes=("BASAL", "LUMINÄL"))
+    with pytest.raises(ParameterError, match="the folders write a class as 'Luminäl' and 'LUMINÄL', which would be two"):
+        ShardDataset([first, second], target="subtype")
     (own / "clinic.yaml").write_text(DECLARATION.replace("unit: days", "unit: years"))
     make(own, "other")
     with pytest.raises(ParameterError, match="mean different things by it: number days and number years"):

@@ -1,9 +1,10 @@
 """The content-addressed store of finished samples: ``cache/samples``, safe to delete at any time.
 
 A sample's key is made of everything that decides its bytes and nothing else: both source files' digests, the side,
-the pipeline's digest, :data:`PREPROCESSING_VERSION`, and the decoder's version where a lossy syntax lets two versions
-differ. Labels and identifiers are no part of it, so a corrected label table never needs a decode. A rejection is a result
-like any other and is stored under the same key: a broken file is not decoded again at each build.
+the pipeline's digest, :data:`PREPROCESSING_VERSION`, the decoder's version where a lossy syntax lets two versions
+differ, and what only the declaration or a label table says of an image: its polarity, and the kinds that become flags.
+Labels and identifiers are no part of it, so a corrected label never needs a decode. A rejection is a result like any other
+and is stored under the same key: a broken file is not decoded again at each build.
 
 Each sample is one file, written aside and renamed, and ends in a digest of itself: a torn or rotten one counts as absent.
 """
@@ -12,7 +13,8 @@ from __future__ import annotations
 
 import json
 import os
-from contextlib import suppress
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ from blake3 import blake3
 from fvpipe.config.loading import digest_of
 from fvpipe.errors import StorageError
 from fvpipe.io.atomic import write_atomic
+from fvpipe.io.locking import in_common_use
 from fvpipe.reasons import Flag, Reason
 from fvpipe.regular_files import read_regular
 from fvpipe.shards.coordinates import WARP_COLUMNS
@@ -43,7 +46,11 @@ class ViewRejection:
 
 
 def sample_key(
-    sources: tuple[Digest, Digest], laterality: Laterality, pipeline: Digest, lossy_decoders: tuple[str, str]
+    sources: tuple[Digest, Digest],
+    laterality: Laterality,
+    pipeline: Digest,
+    lossy_decoders: tuple[str, str],
+    said: Sequence[str] = (),
 ) -> Digest:
     """The name of a sample in the store.
 
@@ -55,8 +62,10 @@ def sample_key(
         :meth:`fvpipe.config.pipeline.Pipeline.digest`.
     lossy_decoders : (str, str)
         :func:`fvpipe.dicom.decoders.lossy_decoder` of each file's transfer syntax.
+    said : sequence of str
+        What decides the sample and stands in neither file, such as that low values are white.
     """
-    return digest_of([PREPROCESSING_VERSION, *sources, laterality.value, pipeline, *lossy_decoders])
+    return digest_of([PREPROCESSING_VERSION, *sources, laterality.value, pipeline, *lossy_decoders, *said])
 
 
 class SampleStore:
@@ -70,6 +79,15 @@ class SampleStore:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+
+    def in_use(self) -> AbstractContextManager[None]:
+        """Use the store for a build; where no other build does, parts of samples that killed workers left are removed."""
+        return in_common_use(self.folder, self._remove_parts)
+
+    def _remove_parts(self) -> None:
+        for part in self.folder.glob("[0-9a-f][0-9a-f][0-9a-f]/.*.part"):
+            with suppress(OSError):  # another user's
+                part.unlink()
 
     def path(self, key: Digest) -> Path:
         """Path of the sample of `key`."""

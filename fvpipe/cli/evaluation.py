@@ -56,7 +56,7 @@ def split(names: tuple[str, ...], as_json: bool) -> None:
         if not result["digests_checked"]:
             echo(
                 "  patients and studies were checked, not every file and image: some breasts are not in shards, or in shards "
-                "of another decoding; build the shards of all data sets by one pipeline for the full check",
+                "of other files or another decoding; build the shards of all data sets by one pipeline for the full check",
                 err=True,
             )
         if shared := result["shared_identifiers_across_parts"]:

@@ -6,7 +6,7 @@ import json
 import os
 import stat
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +25,7 @@ from fvpipe.cli.options import (
     reading_options,
     worker_options,
 )
-from fvpipe.cli.output import echo, print_rejections, rejected_words, say
+from fvpipe.cli.output import echo, print_rejections, rejected_words, say, warn
 from fvpipe.errors import ParameterError
 
 if TYPE_CHECKING:
@@ -235,4 +235,26 @@ def report(shards: Path, out: Path, limit: int, figures: Path) -> None:
     from fvpipe.report.shard_page import write_page
 
     folders, images = write_page(shards, out, limit, figures)
+    if Path("params.yaml").is_file() and shards.resolve() == Path("cache/shards").resolve():
+        for line in _outdated(shards):
+            warn(line)
     echo(f"{folders} shard folder(s), {images} images -> {out}")
+
+
+def _outdated(shards: Path) -> Iterator[str]:
+    """Name the shard folders of the project here whose data set or pipeline it does not have any more, or has otherwise."""
+    from fvpipe.config.pipeline import load_pipeline
+    from fvpipe.config.project import load_params
+    from fvpipe.shards.format import RECEIPT, read_receipt
+
+    known = load_params(Path("params.yaml")).datasets
+    for folder in sorted(file.parent for file in shards.glob(f"*/*/{RECEIPT}")):
+        receipt = read_receipt(folder)
+        try:
+            now: str = load_pipeline(receipt.pipeline, Path())[1].digest()
+        except ParameterError:
+            now = ""
+        if receipt.dataset not in known or not now:
+            yield f"{folder}: is on the page, and the project has no such data set or pipeline any more; remove the folder"
+        elif now != receipt.pipeline_digest:
+            yield f"{folder}: was built before the pipeline {receipt.pipeline} changed; run `fvpipe build-shards`"

@@ -17,7 +17,6 @@ from fvpipe.datasets.values import (
     EXPECTED,
     MISSING,
     SIDES,
-    folded,
     names_something,
     parse_age,
     parse_bi_rads,
@@ -26,9 +25,9 @@ from fvpipe.datasets.values import (
     parse_density,
     parse_number,
     parse_yes_no,
-    whole_text,
 )
 from fvpipe.errors import LabelTableError
+from fvpipe.io.spelling import folded, whole_text
 from fvpipe.io.tables import CUT_NUMBER, MAX_MATCHED, Row
 from fvpipe.types import BreastFacts, Exam, Finding, Laterality
 

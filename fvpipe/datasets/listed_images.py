@@ -17,8 +17,9 @@ from fvpipe.config.project import Labels, check_bi_rads
 from fvpipe.datasets.adapter import LabelTable, ListedImage
 from fvpipe.datasets.declaration import Column, Declaration, Table
 from fvpipe.datasets.label_rules import RowReader
-from fvpipe.datasets.values import parse_count, parse_day, parse_kind, whole_text
+from fvpipe.datasets.values import parse_count, parse_day, parse_kind
 from fvpipe.errors import LabelTableError, ParameterError
+from fvpipe.io.spelling import whole_text
 from fvpipe.io.tables import Row
 from fvpipe.reasons import Reason
 from fvpipe.types import VIEWS, BreastFacts, Laterality

@@ -26,6 +26,7 @@ class Source:
     license: str  # what its publisher allows; written into every shard
     secondary_capture: bool = False  # whether Secondary Capture is accepted, also where the adapter does not
     formats: tuple[Format, ...] = ()  # formats of its images; empty: as the adapter says
+    outside: bool = False  # whether its adapter is none that comes with fvpipe
 
     @property
     def policy(self) -> HeaderPolicy:

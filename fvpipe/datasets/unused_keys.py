@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 
 from fvpipe.config.facts import EXAM_DATE, EXAM_NAMES, FACTS, IDENTITY
 from fvpipe.datasets.declaration import Case, Declaration, Table
-from fvpipe.datasets.values import EDGES, EXPECTED, folded, parse_number
+from fvpipe.datasets.values import EDGES, EXPECTED, parse_number
+from fvpipe.io.spelling import folded
 
 _BREAST = {"patient", "exam", "laterality", *EXAM_NAMES}
 _ADDED = {"bi_rads", "density", "subtype"}

@@ -5,11 +5,10 @@ from __future__ import annotations
 import ast
 import math
 import re
-import unicodedata
 from collections.abc import Callable, Mapping
 from datetime import date
-from functools import lru_cache
 
+from fvpipe.io.spelling import whole_text
 from fvpipe.io.tables import whole_number
 from fvpipe.types import VIEWS, Laterality, View
 
@@ -28,29 +27,6 @@ MISSING = frozenset({"nan", "na", "n/a", "#n/a", "<na>", "nat", "null"})
 NOT_KNOWN = frozenset({"none", "nil", "unknown", "missing", "n.a.", "#ref!", "#value!", "#name?", "#div/0!", "#num!", "#null!"})
 """What else stands where a patient or an exam has no name, in lower case. Of another fact it may be a value."""
 _YES_NO = {"1": True, "yes": True, "true": True, "0": False, "no": False, "false": False}
-
-
-def whole_text(cell: str) -> str:
-    """A cell, without the ``.0`` that a spreadsheet adds to whole numbers.
-
-    Examples
-    --------
-    >>> whole_text("1.0"), whole_text("007"), whole_text("1.5")
-    ('1', '007', '1.5')
-    """
-    return re.sub(r"(?<=[0-9])\.0+$", "", cell)
-
-
-@lru_cache(maxsize=4096)  # the cells that rules compare are a few words, in half a million rows
-def folded(cell: str) -> str:
-    r"""A cell, or an identifier, without what spreadsheets and hands change: the ``.0`` of whole numbers, case and spaces.
-
-    Examples
-    --------
-    >>> folded("1.0"), folded("Invasive\ncarcinoma"), folded("BI-RADS\xa04"), folded("bo\u0308s") == "b\xf6s"
-    ('1', 'invasive carcinoma', 'bi-rads 4', True)
-    """
-    return whole_text(" ".join(unicodedata.normalize("NFC", cell).split())).casefold()
 
 
 def names_something(cell: str) -> bool:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -119,14 +120,16 @@ def _candidates(project: Project, datasets: Iterable[str]) -> tuple[list[Candida
         if not manifest.is_file():
             raise InputError(f"{manifest}: not found; run `fvpipe index --dataset {name}` first")
         folders = _shard_folders(project, name)
+        files, has_uids = _file_digests(project, name), project.has_study_uids(name)
         digests = {
-            breast: Candidate.digests_of(shards, i)
+            breast: found
             for shards in reversed(folders)
             for i, breast in enumerate(shards.breast_ids.tolist())
+            # Shards of other files than the manifest lists, as before one was replaced, tell nothing of those.
+            if set((found := Candidate.digests_of(shards, i))[0]) <= set(files.get(breast, ()))
         }
         if folders and not _decoded_in_part(folders[0]):
             comparable[name] = folders[0].receipt.preprocessing_version
-        files, has_uids = _file_digests(project, name), project.has_study_uids(name)
         for row in read_table(manifest, ["breast_id", "patient_id", "study", "label", "subset"]):
             sources, pixels = digests.get(row["breast_id"], (files.get(row["breast_id"], ()), ()))
             ids, label = (row["breast_id"], row["patient_id"], row["study"] if has_uids else ""), int(row["label"])
@@ -138,8 +141,13 @@ def _candidates(project: Project, datasets: Iterable[str]) -> tuple[list[Candida
             prints.append(fingerprints(shards, new))
             owners += [(name, patient) for patient in shards.patient_ids[new].tolist()]
             breasts += [f"{name}/{breast}" for breast in shards.breast_ids[new].tolist()]
-    pairs = near_pairs(Fingerprints.joined(prints), owners) if prints else []
-    return candidates, [(breasts[i], breasts[j]) for i, j in pairs], comparable
+    places = near_pairs(Fingerprints.joined(prints), owners) if prints else []
+    pairs = [(breasts[i], breasts[j]) for i, j in places]
+    near: dict[str, list[str]] = defaultdict(list)
+    for pair in pairs:
+        for breast in pair:
+            near[breast].append(" ".join(pair))
+    return [replace(c, near=tuple(near["/".join(c.key)])) for c in candidates], pairs, comparable
 
 
 def _file_digests(project: Project, dataset: str) -> dict[str, tuple[str, ...]]:

@@ -4,7 +4,8 @@ Patients (in the setting ``seen``: breasts) are ranked by a digest of seed and i
 cut from this order: shares and class balance are exact, and adding a patient moves only those at a boundary of its stratum. The
 stratum is the data set and whether any breast of the patient is malignant.
 
-In every setting breasts with identical pixels are in the same part.
+In every setting breasts with identical or nearly the same pixels are in the same part, and in all but ``seen`` those of one
+patient identifier, of whichever data set.
 """
 
 from __future__ import annotations
@@ -50,6 +51,8 @@ class Candidate:
         Digests of the files and of the decoded pixels, mirrored or not, of its views; empty where the breast is in no shard.
     views : frozenset of {"cc", "mlo", "both"}
         Views that it has; ``both``: as a pair.
+    near : tuple of str
+        Names of the groups of nearly the same images that it is in.
     """
 
     dataset: str
@@ -61,6 +64,7 @@ class Candidate:
     sources: tuple[str, ...] = ()
     pixels: tuple[str, ...] = ()
     views: frozenset[str] = frozenset({"cc", "mlo", "both"})
+    near: tuple[str, ...] = ()
 
     @property
     def key(self) -> tuple[str, str]:
@@ -147,7 +151,10 @@ def _places(candidates: Sequence[Candidate], groups: Mapping[tuple[str, str], st
 
 
 def _groups(candidates: Sequence[Candidate], plan: Split) -> dict[tuple[str, str], str]:
-    """Map each breast to the name that stands for it in the ranking: the least among all that must be in the same part."""
+    """Map each breast to the name that stands for it in the ranking: the least among all that must be in the same part.
+
+    Where patients are kept apart, one identifier in two data sets is taken for one patient, as in copies of a data set.
+    """
     parent: dict[str, str] = {}
 
     def root(name: str) -> str:
@@ -156,10 +163,11 @@ def _groups(candidates: Sequence[Candidate], plan: Split) -> dict[tuple[str, str
         return name
 
     names = {c.key: f"{c.dataset}\0{c.patient_id if plan.patients_apart else c.breast_id}" for c in candidates}
-    first: dict[str, str] = {}
+    first: dict[tuple[str, str], str] = {}
     for c in candidates:
-        for pixels in c.pixels:
-            a, b = root(names[c.key]), root(first.setdefault(pixels, names[c.key]))
+        patient = [("patient", c.patient_id)] if plan.patients_apart else []
+        for shared in [*patient, *(("pixels", digest) for digest in c.pixels), *(("near", group) for group in c.near)]:
+            a, b = root(names[c.key]), root(first.setdefault(shared, names[c.key]))
             parent[max(a, b)] = min(a, b)
     return {key: root(name) for key, name in names.items()}
 

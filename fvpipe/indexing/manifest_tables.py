@@ -6,6 +6,7 @@ each image's file: what made the shards stands in git.
 
 from __future__ import annotations
 
+import json
 import re
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -54,7 +55,7 @@ _VIEW_FACTS = ("rows", "columns", "bits_stored", "row_spacing", "column_spacing"
 
 
 def write_manifests(found: Index, folder: Path) -> None:
-    """Write ``images.csv``, ``breasts.csv``, ``rejected.csv`` and, where there are boxes, ``findings.csv``.
+    """Write ``images.csv``, ``breasts.csv``, ``rejected.csv`` and, where there are any, ``findings.csv`` and ``declared.json``.
 
     A file that would not change is left alone.
     """
@@ -85,6 +86,16 @@ def _tables(found: Index) -> Iterator[tuple[str, Iterable[bytes] | None]]:
     yield "breasts.csv", breasts_table(breasts, found.exam_order, unpaired=unpaired)
     yield "rejected.csv", rejected_table(found.rejections)
     yield "findings.csv", findings_table(found, breasts)
+    yield "declared.json", _declared(found.source)
+
+
+def _declared(source: Source) -> list[bytes] | None:
+    """What shards have from an adapter and no table has: DVC, which sees no declaration of a user, builds them again by it."""
+    if not source.outside:  # DVC sees fvpipe
+        return None
+    targets = source.adapter.declaration.targets if source.adapter.declaration else {}
+    said = {"license": source.license, "targets": {name: [each.meaning, each.unit] for name, each in targets.items()}}
+    return [json.dumps(said, indent=1, sort_keys=True).encode() + b"\n"]
 
 
 def images_table(found: Index) -> Iterator[bytes]:

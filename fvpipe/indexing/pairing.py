@@ -45,7 +45,7 @@ class Pairing:
     breasts: tuple[Breast, ...]
     rejections: tuple[Rejection, ...]
     unpaired: tuple[Unpaired, ...] = ()
-    label_hints: tuple[str, ...] = ()  # of rows of the label table that seem to be misspelled, as their rejections say
+    label_hints: tuple[str, ...] = ()  # of rows and patients that seem to be misspelled
 
 
 def rejection_order(rejection: Rejection) -> tuple[str, str, str]:
@@ -140,6 +140,29 @@ def _described_otherwise(records: Iterable[ImageRecord]) -> Iterator[Rejection]:
                 yield Rejection(image.path, Reason.VIEW_CONFLICT, f"{detail}; expected the same")
 
 
+def written_otherwise(records: Iterable[ImageRecord]) -> Iterator[str]:
+    """A note on patients whose identifiers in headers programs or hands may have made of one, where there are any.
+
+    Those of whom each was born on another day, or has an identifier of another issuer, are surely two.
+    """
+    alike: dict[str, dict[str, list[ImageRecord]]] = defaultdict(lambda: defaultdict(list))  # by spelling and patient
+    for record in records:
+        for name in (each for each in record.person.split() if each.startswith("name:")):
+            alike[name][record.patient_id].append(record)
+    found = list[list[str]]()
+    for patients in (each for each in alike.values() if len(each) > 1):
+        told = [{each for image in images for each in image.person.split()} for images in patients.values()]
+        facts = ([{each for each in of if each.startswith(name)} for of in told] for name in ("birth:", "issuer:"))
+        if not any(all(each) and len(set().union(*each)) == sum(map(len, each)) for each in facts):
+            found.append(sorted(min(image.path for image in images) for images in patients.values()))
+    if found:
+        yield (
+            f"{sum(map(len, found))} patients of headers differ from another only by leading zeros, `.0`, spaces or upper and "
+            f"lower case, as those of {' and '.join(min(found)[:2])}; each is taken for a woman of her own. Where two are one, "
+            "a split may part her: write one patient in one way"
+        )
+
+
 _PERSON = {"birth": "Patient's Birth Date", "sex": "Patient's Sex", "issuer": "Issuer of Patient ID"}
 
 
@@ -219,7 +242,8 @@ def pair(
         else:
             breasts.append(breast)
     unmatched = dict(labels.without_image(records))  # an adapter need not give the lines that tell rows apart
-    hints = *(rejection.detail for rejection, shown in unmatched.items() if shown), *labels.boxes_beyond(records)
+    of_rows = (rejection.detail for rejection, shown in unmatched.items() if shown)
+    hints = *written_otherwise(records), *of_rows, *labels.boxes_beyond(records)
     ordered = tuple(sorted([*rejections, *unmatched], key=rejection_order))
     return Pairing(tuple(breasts), ordered, tuple(unpaired), hints)
 

@@ -14,9 +14,9 @@ from fvpipe.datasets.adapter import ImageFacts, LabelTable, ListedImage
 from fvpipe.datasets.declaration import Identity
 from fvpipe.datasets.listed_images import path_key
 from fvpipe.datasets.source import Source
-from fvpipe.datasets.values import folded
 from fvpipe.dicom.elements import shown_term
 from fvpipe.dicom.policy import HeaderPolicy
+from fvpipe.io.spelling import folded_name
 from fvpipe.reasons import Reason, Rejection
 from fvpipe.types import NOTHING_STATED, VIEWS, BreastFacts, Exam, Finding, ImageRecord, Laterality, StatedImage, View
 
@@ -222,8 +222,7 @@ def _written_otherwise(places: Mapping[str, str]) -> dict[str, str]:
     """
     alike: defaultdict[str, list[str]] = defaultdict(list)
     for patient in places:
-        name = folded(patient)
-        alike[name.lstrip("0") if name.isdecimal() else name].append(patient)
+        alike[folded_name(patient)].append(patient)
     how = "patients that differ only by leading zeros, `.0`, spaces or upper and lower case"
     todo = "write one patient in one way, and give two patients names that differ in more"
     return {

@@ -1,4 +1,4 @@
-"""One writer at a time in one place: a lock file that names the process that holds it.
+"""One writer at a time in one place: a lock file that names the process that holds it; and folders in common use.
 
 Where the file system has no locks, the existence of a file is the lock.
 """
@@ -10,7 +10,7 @@ import os
 import stat
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
@@ -93,6 +93,26 @@ def lock(file: Path, warn: Callable[[str], None]) -> Iterator[None]:
         with suppress(OSError):  # Windows removes it on release
             file.unlink()  # while it is held: a process that waits for this file sees that it is gone, and makes a new one
         held.release()
+
+
+@contextmanager
+def in_common_use(folder: Path, when_alone: Callable[[], None]) -> Iterator[None]:
+    """Hold a folder together with other processes; the first of them calls `when_alone` before others may join.
+
+    The operating system releases it when the process ends. Where folders have no locks (Windows, some network mounts), or this
+    one is not there, nothing is held and `when_alone` is never called.
+    """
+    with ExitStack() as stack:
+        with suppress(ImportError, OSError):
+            from fcntl import LOCK_EX, LOCK_NB, LOCK_SH, flock
+
+            descriptor = os.open(folder, os.O_RDONLY)
+            stack.callback(os.close, descriptor)
+            with suppress(BlockingIOError):  # others hold it
+                flock(descriptor, LOCK_EX | LOCK_NB)
+                when_alone()
+            flock(descriptor, LOCK_SH)
+        yield
 
 
 def has_locks(folder: Path) -> bool:

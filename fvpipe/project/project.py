@@ -7,7 +7,7 @@ from pathlib import Path
 from fvpipe.config.facts import check_fact
 from fvpipe.config.identifier_key import identifier_key
 from fvpipe.config.project import DataSet, Params, check_bi_rads, load_params
-from fvpipe.datasets.registry import get_adapter
+from fvpipe.datasets.registry import declaration_files, get_adapter
 from fvpipe.datasets.source import Source
 from fvpipe.errors import ParameterError
 from fvpipe.project.sharing import check_push
@@ -140,4 +140,5 @@ def make_source(name: str, root: Path, settings: DataSet, id_key: Path | None, f
         formats=settings.formats,
         identifier_key=identifier_key(id_key) if hashed else b"",
         license=license,
+        outside=settings.adapter not in declaration_files(),
     )

@@ -36,7 +36,7 @@ def write_dataset(form: Form, out: Path, patients: int, seed: int) -> int:
     form : {"vindr", "cmmd", "lesions"}
         Published form, or a plain one with small lesions.
     out : Path
-        Folder; files of an earlier run are replaced.
+        Folder; files of the same names, as of an earlier run, are replaced.
     patients : int
         Number of patients, at least 8 so that each difficulty occurs once.
     seed : int
@@ -50,7 +50,7 @@ def write_dataset(form: Form, out: Path, patients: int, seed: int) -> int:
     Raises
     ------
     ParameterError
-        If there are too few patients.
+        If there are too few patients, or the folder holds images of others.
     StorageError
         If a file cannot be written.
     """
@@ -68,6 +68,13 @@ def write_dataset(form: Form, out: Path, patients: int, seed: int) -> int:
         lesions[image.path] = image.drawing.lesion
         lesion = image.drawing.lesion.as_tuple() if image.drawing.lesion else ("",) * 4
         truth.append([image.path, *image.drawing.box.as_tuple(), *lesion])
+    written = {Path(path) for path in lesions}
+    files = (file.relative_to(out) for file in sorted(out.rglob("*")) if file.suffix in (".dcm", ".dicom"))
+    if other := next((file for file in files if file not in written), None):
+        raise ParameterError(
+            f"{out}: also holds {other}, which is no image of this data set, as of a run with more patients or another seed; "
+            "an index would take all for one data set. Empty the folder, or choose another"
+        )
     for name, data in dataset.tables(lesions).items():
         write_atomic(out / name, data)
     sides = ["top", "bottom", "left", "right"]

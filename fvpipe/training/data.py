@@ -87,6 +87,7 @@ def load_cohort(project: Project, pipeline: str, split: str) -> Cohort:
         for name, shards in opened.items()
     }
     facts = {name: _facts(shards) for name, shards in opened.items()}
+    listed = {name: _listed_labels(project, name) for name in opened}
     with_uids = {name for name in opened if project.has_study_uids(name)}
     starts = dict(zip(opened, np.cumsum([0, *map(len, opened.values())]), strict=False))
     breasts, indices, assignments, dropped = [], [], [], Counter[str]()
@@ -102,6 +103,11 @@ def load_cohort(project: Project, pipeline: str, split: str) -> Cohort:
         label = int(shards.labels[i])
         if label < 0:
             raise ShardError(f"{shards.folder}: {breast} has no label and {path} names it; run `fvpipe split` again")
+        if listed[name].get(breast, str(label)) != str(label):
+            raise ShardError(
+                f"{shards.folder}: {breast} has another label than in {project.manifests(name)}, by which {path} was made; run "
+                f"`fvpipe build-shards --pipeline {pipeline} --dataset {name}`"
+            )
         row, patient = facts[name][breast], str(shards.patient_ids[i])
         breasts.append(_breast(name, breast, part, label, shards, i, row))
         indices.append(starts[name] + i)
@@ -150,6 +156,12 @@ def _facts(shards: Shards) -> dict[str, Row]:
     if missing := set(shards.breast_ids.tolist()) - facts.keys():
         raise ShardError(f"{shards.folder / 'breasts.csv'}: no row for {min(missing)}, which a shard holds; {BUILD_AGAIN}")
     return facts
+
+
+def _listed_labels(project: Project, dataset: str) -> dict[str, str]:
+    """Label of each breast by the manifest; nothing where only shards are at hand."""
+    table = project.manifests(dataset) / "breasts.csv"
+    return {row["breast_id"]: row["label"] for row in read_table(table, ["breast_id", "label"])} if table.is_file() else {}
 
 
 def _table(shards: Shards, name: str, columns: list[str]) -> list[Row]:

@@ -225,12 +225,12 @@ def test_told_to_stop_leaves_no_process_and_resumes(
     assert not left
     assert not (out / "index.json").exists()
     assert not (out / ".lock").exists()
-    # Each of the two workers may be killed while it writes a sample, whose part stays in the store; nothing takes it for one.
-    parts = list(out.rglob("*.part"))
-    assert all(path.is_relative_to(out / ".samples") for path in parts) and len(parts) <= 2
+    # A worker may be killed while it writes a sample, whose part stays in the store until the next build.
+    assert all(path.is_relative_to(out / ".samples") for path in out.rglob("*.part"))
     made = finished_samples(out)
     assert made >= 4
     assert builds(own, out)["reused"] >= made
+    assert not list(out.rglob("*.part"))
 
 
 @pytest.mark.fault(8, 9)

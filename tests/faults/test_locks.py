@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from fvpipe.cache.sample_store import SampleStore
 from fvpipe.errors import LockedError, StorageError
 from fvpipe.io.locking import lock
 from tests.support.processes import LIMITED, output, python
@@ -109,3 +110,22 @@ def test_lock_can_be_imported_where_there_is_no_fcntl(tmp_path: Path) -> None:
     """As on Windows."""
     script = "import sys\nsys.modules['fcntl'] = None\nfrom fvpipe.io.locking import lock\nprint(lock.__name__)\n"
     assert output(python(script)) == "lock\n"
+
+
+def test_a_folder_in_common_use_is_swept_by_the_first_alone(tmp_path: Path) -> None:
+    part, other = tmp_path / "abc" / ".abc.sample.0.part", tmp_path / "abc" / "abc.sample"
+    part.parent.mkdir()
+    store = SampleStore(tmp_path)
+    for path in (part, other):
+        path.touch()
+    with store.in_use():
+        assert not part.exists() and other.exists()
+        part.touch()  # of this build
+        with SampleStore(tmp_path).in_use():  # another build; a lock is of an open folder, not of a process
+            assert part.exists()
+        with SampleStore(tmp_path).in_use():
+            assert part.exists()
+    with store.in_use():
+        assert not part.exists()
+    with SampleStore(tmp_path / "none").in_use():  # nothing is there yet
+        assert not (tmp_path / "none").exists()

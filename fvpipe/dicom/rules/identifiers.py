@@ -21,6 +21,7 @@ from fvpipe.dicom.rules.views import (
     view_modifiers,
     view_of_header,
 )
+from fvpipe.io.spelling import folded_name
 from fvpipe.reasons import Reason
 from fvpipe.types import Edge, ImageRecord, Orientation
 
@@ -53,6 +54,10 @@ def _missing(context: RuleContext, fact: str, keyword: str) -> RejectedFile:
 
 def patient_of_header(context: RuleContext) -> str:
     """The patient as records hold it; nothing where the header has none."""
+    return context.policy.identifier("patient", _patient_as_written(context))
+
+
+def _patient_as_written(context: RuleContext) -> str:
     policy, keyword = context.policy, context.policy.patient_keyword
     value = text(context.dataset, keyword)
     if not value:
@@ -67,7 +72,7 @@ def patient_of_header(context: RuleContext) -> str:
     if len(value) > 64 or not value.isprintable() or "\ufffd" in value:
         found = f"{keyword} has {len(value)} characters, or some that are no text"
         raise RejectedFile(Reason.IDENTIFIER_INVALID, f"{found}; expected at most 64, all printable")
-    return policy.identifier("patient", value)
+    return value
 
 
 def image_record(context: RuleContext) -> tuple[ImageRecord, str]:
@@ -83,6 +88,9 @@ def image_record(context: RuleContext) -> tuple[ImageRecord, str]:
     given = orientation not in (Orientation.NOT_GIVEN, Orientation.UNKNOWN)
     kind, stated, dates = context.fact(image_kind), context.stated, attributes.study_date(dataset)
     described = side_and_view(text(dataset, "SeriesDescription")) or ()
+    person = attributes.person(dataset)
+    if policy.patient_from == "patient_id" and context.is_from_header("patient"):
+        person["name"] = folded_name(_patient_as_written(context))
     record = ImageRecord(
         path=context.path,
         patient_id=patient,
@@ -111,7 +119,7 @@ def image_record(context: RuleContext) -> tuple[ImageRecord, str]:
         accession=policy.exam_digest("accession", text(dataset, "AccessionNumber")),
         study_date=" ".join(policy.exam_digest("date", part) for part in dates),
         exam_day=policy.shifted_day(patient, dates[-1]) if dates and stated.exam_day is None else stated.exam_day,
-        person=" ".join(f"{name}:{policy.exam_digest(name, value)}" for name, value in attributes.person(dataset).items()),
+        person=" ".join(f"{name}:{policy.exam_digest(name, value)}" for name, value in person.items() if value),
         series=" ".join([policy.exam_digest("series", text(dataset, "SeriesInstanceUID")), *described]),
         identity_from=", ".join(_sources(context)),
     )
