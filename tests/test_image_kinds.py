@@ -296,7 +296,26 @@ def test_low_energy(tmp_path: Path, name: str) -> None:
 
 def test_texts_whose_character_set_is_not_declared() -> None:
     assert english("L CC 拡大".encode().decode("latin-1")) == "L CC MAGNIFIED"
+    assert english("L CC \33$B3HBg\33(B") == "L CC MAGNIFIED"
     assert english("L CC Vergrößerung") == english("L CC Vergrößerung".encode().decode("latin-1")) == "L CC MAGNIFIED"
+
+
+@pytest.mark.parametrize(
+    ("said", "characters"),
+    [
+        ("左CC放大", "gb18030"), ("L CC 放大", "big5"), ("L CC 拡大", "shift_jis"), ("L CC 拡大", "euc_jp"), ("L CC 확대", "euc_kr"),
+        ("L CC увеличение", "cp1251"), ("L CC увеличение", "koi8_r"), ("L CC увеличение", "iso8859_5"),
+        ("L CC μεγέθυνση", "cp1253"),
+    ],
+)  # fmt: skip
+def test_terms_are_told_by_their_bytes(said: str, characters: str) -> None:
+    assert "MAGNIFIED" in english(said.encode(characters).decode("latin-1")).split()
+
+
+@pytest.mark.parametrize("said", ["mammographie bilatérale, côté droit", "Mamografía oblicua", "Übersicht MLO ÄÖÜ", "ŁÓDŹ CC"])
+def test_letters_with_accents_are_no_other_script(said: str) -> None:
+    assert english(said).isascii()
+    assert english(said.encode("cp1250", "replace").decode("latin-1")).isascii()
 
 
 DISPLACED = {
