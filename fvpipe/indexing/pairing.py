@@ -122,22 +122,29 @@ def _described_otherwise(records: Iterable[ImageRecord]) -> Iterator[Rejection]:
     """Reject the images of each series of one side and view whose description names another side and another view.
 
     Of a series with several, the description may be that of the first image. One that differs in side alone or in view alone
-    may be so, too, where its other images are not there.
+    may be so, too, where its other images are not there; but not where the exam has no series with several, and three
+    descriptions: with a series for each side, or for each view, there are two.
     """
     series: dict[tuple[str, str], list[ImageRecord]] = defaultdict(list)
     for record in records:
         if record.series and "laterality " not in record.identity_from and "view " not in record.identity_from:
             series[record.patient_id, record.series.partition(" ")[0]].append(record)
+    of_several, of_one = set[tuple[str, str]](), defaultdict[tuple[str, str], list[tuple[list[str], list[ImageRecord]]]](list)
     for images in series.values():
-        views, described = {(image.laterality, image.view) for image in images}, {image.series for image in images}
-        if len(views) > 1 or len(described) > 1:
-            continue
-        ((side, view),) = views
-        _, *named = described.pop().split(" ")
-        if named and named[0] != side and named[1] != view:
-            for image in images:
-                detail = f"the header says {side} {view}, the description of its series {' '.join(named)}"
-                yield Rejection(image.path, Reason.VIEW_CONFLICT, f"{detail}; expected the same")
+        exam, described = (images[0].patient_id, images[0].study), {image.series for image in images}
+        if len({(image.laterality, image.view) for image in images}) > 1:
+            of_several.add(exam)
+        elif len(described) == 1 and (named := described.pop().split(" ")[1:]):
+            of_one[exam].append((named, images))
+    for exam, described_images in of_one.items():
+        each_its_own = exam not in of_several and len({tuple(named) for named, _ in described_images}) > 2
+        for named, images in described_images:
+            side, view = images[0].laterality, images[0].view
+            if (named[0] != side) + (named[1] != view) > (0 if each_its_own else 1):
+                reason = Reason.VIEW_CONFLICT if named[1] != view else Reason.LATERALITY_CONFLICT
+                for image in images:
+                    detail = f"the header says {side} {view}, the description of its series {' '.join(named)}"
+                    yield Rejection(image.path, reason, f"{detail}; expected the same")
 
 
 _PERSON = {"birth": "Patient's Birth Date", "sex": "Patient's Sex", "issuer": "Issuer of Patient ID"}

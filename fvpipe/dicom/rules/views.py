@@ -60,6 +60,7 @@ OTHER_VIEWS_OF_A_SIDE = (
 )
 # As a series description has it, or Fujifilm's processing description.
 SIDE_AND_VIEW = rf"\b{A_SIDE} ?(CC|MLO)\b"
+VIEW_AND_SIDE = rf"\b(CC|MLO) {A_SIDE}\b"  # where no side stands before a view
 OF_THE_DEVICE = ("PaddleDescription", "AcquisitionDeviceProcessingDescription")
 FREE_TEXT = ("SeriesDescription", "ProtocolName", "AcquisitionProtocolName")
 DISPLACED = r"\bIMP(L|LANTS?)? (DISP|DISPL\w*|PUSHED BACK)\b|\bDISPLACED IMPLANTS?\b|\bEKLUND\b|\bPUSH(ED)? ?BACK\b"
@@ -155,10 +156,11 @@ def side_and_view(description: str) -> tuple[Laterality, View] | None:
 
     Examples
     --------
-    >>> side_and_view("RMLO"), side_and_view("left CC, 2D"), side_and_view("R CC, L CC")
+    >>> side_and_view("RMLO"), side_and_view("CC left, 2D"), side_and_view("R CC, L CC")
     ((<Laterality.RIGHT: 'R'>, <View.MLO: 'MLO'>), (<Laterality.LEFT: 'L'>, <View.CC: 'CC'>), None)
     """
     found = {(side[0], view) for side, view in re.findall(SIDE_AND_VIEW, words(description))}
+    found = found or {(side[0], view) for view, side in re.findall(VIEW_AND_SIDE, words(description))}
     if len(found) != 1:
         return None
     ((side, view),) = found
