@@ -14,6 +14,8 @@ from fvpipe.reasons import Reason, Rejection
 from fvpipe.types import ImageRecord
 from tests.support import factory
 
+CC = factory.VIEW_CODES[factory.CC]
+
 MADE = factory.breast()
 pytestmark = pytest.mark.filterwarnings("ignore:Invalid value for VR")
 
@@ -81,6 +83,12 @@ FULL_FIELD = {
     "a description, where the header says that nothing is modified": kind(
         description="DIAGNOSTIC SPOT MAG", ViewModifierCodeSequence=Sequence()
     ),
+    "a description of both views, beside modifiers": kind(
+        description="L CC and MLO, spot MLO", ViewModifierCodeSequence=Sequence()
+    ),
+    "a description of another view, beside modifiers": kind(description="L MLO SPOT", ViewModifierCodeSequence=Sequence()),
+    "a modifier without a value": kind(ViewModifierCodeSequence=Sequence([factory.item(CodeValue="")])),
+    "a code and its meaning": kind(ViewCodeSequence=Sequence([factory.item(CodeValue=CC, CodeMeaning="cranio-caudal")])),
     "distances of a contact view": kind(DistanceSourceToDetector=650, DistanceSourceToPatient=623),
     "one distance": kind(DistanceSourceToDetector=650),
     "factor 0": kind(EstimatedRadiographicMagnificationFactor=0),
@@ -267,6 +275,11 @@ MODIFIED = {
         AcquisitionDeviceProcessingDescription="MAG", ViewModifierCodeSequence=Sequence()
     ),
     "spot paddle": kind(PaddleDescription="SPOT CONTACT", ViewModifierCodeSequence=Sequence()),
+    **{
+        f"{name}, beside an empty list of modifiers": kind(description=name, ViewModifierCodeSequence=Sequence())
+        for name in ("L CC SPOT", "LCCMAG", "RSCC", "Left CC rolled", "CC LEFT SPOT COMPRESSION")
+    },
+    **{name: kind(description=name) for name in ("L CC 1.8x", "L CC x1,5", "L CC ROLL LAT", "L CC lat. exag.")},
     "magnification paddle": kind(PaddleDescription="10CM MAG"),
     "spot by description": kind(description="L CC spot compression"),
     "magnified by description": kind(description="L CC Magnified"),
@@ -303,7 +316,8 @@ def test_texts_whose_character_set_is_not_declared() -> None:
 @pytest.mark.parametrize(
     ("said", "characters"),
     [
-        ("左CC放大", "gb18030"), ("L CC 放大", "big5"), ("L CC 拡大", "shift_jis"), ("L CC 拡大", "euc_jp"), ("L CC 확대", "euc_kr"),
+        ("左CC放大", "gb18030"), ("L CC 放大", "big5"), ("L CC 拡大", "shift_jis"), ("L CC 拡大", "euc_jp"),
+        ("L CC 확대", "euc_kr"),
         ("L CC увеличение", "cp1251"), ("L CC увеличение", "koi8_r"), ("L CC увеличение", "iso8859_5"),
         ("L CC μεγέθυνση", "cp1253"),
     ],

@@ -124,6 +124,14 @@ RULES: dict[str, tuple[Reason, dict[str, Any]]] = {
         Reason.VIEW_CONFLICT,
         {"ViewPosition": None, "ViewCodeSequence": Sequence([item(CodeValue=CC, CodeMeaning="medio-lateral oblique")])},
     ),
+    "a code of CC whose meaning is exaggerated": (
+        Reason.VIEW_CONFLICT,
+        {"ViewCodeSequence": Sequence([item(CodeValue=CC, CodeMeaning="cranio-caudal exaggerated laterally")])},
+    ),
+    "a code of MLO whose meaning is ML": (
+        Reason.VIEW_CONFLICT,
+        {"view": View.MLO, "ViewCodeSequence": Sequence([item(CodeValue=MLO, CodeMeaning="medio-lateral")])},
+    ),
     "ML": (Reason.VIEW_NOT_PAIRABLE, {"ViewPosition": "ML"}),
     "XCCL": (Reason.VIEW_NOT_PAIRABLE, {"ViewPosition": "XCCL"}),
     "ML in both": (Reason.VIEW_NOT_PAIRABLE, {"ViewPosition": "ML", "ViewCodeSequence": coded("399260004")}),
@@ -171,6 +179,10 @@ RULES: dict[str, tuple[Reason, dict[str, Any]]] = {
     "the region's side disagrees": (
         Reason.LATERALITY_CONFLICT,
         {"AnatomicRegionSequence": Sequence([item(CodeValue="76752008", AnatomicRegionModifierSequence=coded("24028007"))])},
+    ),
+    "the region is the other breast by its meaning": (
+        Reason.LATERALITY_CONFLICT,
+        {"AnatomicRegionSequence": Sequence([item(CodeValue="X1", CodeMeaning="Right breast")])},
     ),
     "the region is the other breast": (
         Reason.LATERALITY_CONFLICT,
