@@ -114,6 +114,10 @@ FULL_FIELD = {
     "an exposure that was repeated, not rejected": kind(
         "ORIGINAL\\PRIMARY", "L CC repeat", ImageComments="Repeat, not rejected"
     ),
+    "an exposure without a reject": kind("ORIGINAL\\PRIMARY", "L CC", ImageComments="no reject"),
+    "a derivation of every image": kind(
+        "DERIVED\\PRIMARY", DerivationCodeSequence=Sequence([factory.item(CodeValue="113040", CodeMeaning="Lossy Compression")])
+    ),
     "a whole exposure": kind(ExposureStatus="NORMAL"),
     "a spacing that nothing says to be corrected": kind(ImagerPixelSpacing=[0.07, 0.07], PixelSpacing=[0.04, 0.04]),
     "a spacing that is corrected for contact": kind(
@@ -141,7 +145,7 @@ SYNTHETIC = {
     for name in (
         "L CC C-View", "R MLO CView HD", "L_MLO_C_VIEW", "L CC Intelligent 2D", "R CC S-View", "V-Preview LCC", "Insight2D",
         "RCC INSIGHT 2D", "Synthetic 2D", "synthesized view", "Synth2D L MLO", "vue 2D synthétique", "Synthetische 2D",
-        "sintetica 2D", "G-View", "tomo synth", "L CC CViewHD", "2DSynth RMLO", "Syn2D",
+        "L CC Volume Preview", "sintetica 2D", "G-View", "tomo synth", "L CC CViewHD", "2DSynth RMLO", "Syn2D",
     )
 } | {name: said(name) for name in ("合成2D L CC", "L CC синтезированное", "L CC synteettinen", "L CC sentetik 2D")}  # fmt: skip
 LOW_ENERGY = {
@@ -180,6 +184,17 @@ REFUSED = {
     "a phantom by protocol": kind(ProtocolName="Quality Control"),
     "a phantom by name": kind(PatientName="ACR^Phantom"),
     "specimen by protocol": kind(ProtocolName="SPECIMEN"),
+    "specimen by the exam": kind("ORIGINAL\\PRIMARY", StudyDescription="XR SPECIMEN BREAST LEFT"),
+    "specimen by the step": kind("ORIGINAL\\PRIMARY", PerformedProcedureStepDescription="Specimen radiograph"),
+    "a phantom by the request": kind(RequestedProcedureDescription="Weekly QC"),
+    "a test object": kind("ORIGINAL\\PRIMARY", "TORMAX"),
+    "a patient of quality control": kind(PatientName="QC^Daily"),
+    "subtracted by its derivation": kind(
+        "DERIVED\\PRIMARY",
+        DerivationCodeSequence=Sequence([factory.item(CodeValue="113062", CodeMeaning="Pixel by pixel subtraction")]),
+    ),
+    "contrast by a code of its agent": kind("DERIVED\\PRIMARY", ContrastBolusAgentSequence=factory.coded("44588005")),
+    **{name: kind("DERIVED\\PRIMARY", name) for name in ("L CC recomb", "L CC needle", "L CC hookwire", "L CC REJECT")},
     "a paddle for biopsies": kind(PaddleDescription="Biopsy 5x5"),
     "a paddle for localizations": kind(PaddleDescription="LOCALIZATION"),
     "a map of density": kind("DERIVED\\SECONDARY", "L CC density map"),

@@ -60,7 +60,7 @@ OTHER_VIEWS_OF_A_SIDE = (
 )
 # Meanings of codes of other views, CID 4014
 OTHER_MEANINGS = (
-    r"\b(LATERO ?MEDIAL|MEDIO ?LATERAL(?! OBL)|CAUDO ?CRANIAL|(SUPERO|INFERO) ?(LATERAL|MEDIAL)|EXAGGERATED|SPOT|AXILL\w*)\b"
+    r"\b(LATERO ?MEDIAL|MEDIO ?LATERAL(?! OBL)|CAUDO ?CRANIAL|(SUPERO|INFERO) ?(LATERAL|MEDIAL))\b|\b(EXAGGERATED|SPOT|AXILL)"
 )
 # A view in a word of a description, also joined to a side or to abbreviations
 A_VIEW = r"\b[LR]?[A-Z]{0,4}(CC|MLO)(?:MAG|SPOT|TAN|ID|R[LMIS])?\b"
