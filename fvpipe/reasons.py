@@ -97,6 +97,7 @@ class Reason(StrEnum):
     HEADER_INCOMPLETE = "header_incomplete", "an element needed to read the pixels is missing or not a number"
     DEFLATED_TOO_LARGE = "deflated_too_large", "a deflated data set is larger than the limit when inflated"
     SOP_CLASS_REFUSED = "sop_class_refused", "not a 2D mammogram for presentation"
+    REJECTION_NOTE = "rejection_note", "a Key Object note by which an archive rejects images, which are left out"
     MODALITY_REFUSED = "modality_refused", "Modality is present and not MG"
     MULTI_FRAME = "multi_frame", "more than one frame, counted in the header or not"
     COLOUR = (

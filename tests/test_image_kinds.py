@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pydicom.sequence import Sequence
 
+from fvpipe.cache.file_cache import FileCache
+from fvpipe.config.project import DataSet
 from fvpipe.dicom.header import HeaderPolicy, read_header
 from fvpipe.dicom.languages import english
+from fvpipe.execution.workers import Workers, WorkerSettings
+from fvpipe.flow import index
+from fvpipe.project.project import make_source
 from fvpipe.reasons import Reason, Rejection
-from fvpipe.types import ImageRecord
+from fvpipe.testing.folder import write_image
+from fvpipe.types import ImageRecord, View
 from tests.support import factory
 
 CC = factory.VIEW_CODES[factory.CC]
@@ -376,3 +383,33 @@ def test_no_standard_view(tmp_path: Path, name: str) -> None:
     assert found.reason is (Reason.IMAGE_KIND_REFUSED if name in REFUSED else Reason.VIEW_MODIFIED)
     description = (REFUSED | MODIFIED)[name]["SeriesDescription"]
     assert description is None or description not in found.detail
+
+
+NOTE = "1.2.840.10008.5.1.4.1.1.88.59"
+
+
+@pytest.mark.parametrize(("title", "rejecting"), [("113001", True), ("113037", True), ("113000", False)])
+@pytest.mark.parametrize("key", [b"", b"k" * 32], ids=["kept", "hashed"])
+def test_a_note_that_rejects_images(tmp_path: Path, title: str, rejecting: bool, key: bytes) -> None:
+    """The images that it lists are left out, and one of a note about images "of interest" is not."""
+    for number, view in enumerate((*View, View.CC), 1):
+        write_image(
+            tmp_path / f"{number}.dcm", number, factory.LEFT, view, PatientID="P", ImageLaterality="L", ViewPosition=view
+        )
+    series = factory.item(ReferencedSOPSequence=Sequence([factory.item(ReferencedSOPInstanceUID="2.25.1")]))
+    study = factory.item(ReferencedSeriesSequence=Sequence([series]))
+    tags = {
+        "ConceptNameCodeSequence": factory.coded(title), "CurrentRequestedProcedureEvidenceSequence": Sequence([study]),
+        "SOPClassUID": NOTE, "Modality": "KO",
+    }  # fmt: skip
+    factory.write(tmp_path / "note.dcm", factory.file_bytes(factory.dataset(MADE.pixels, 12, **tags), None))
+    source = replace(
+        make_source("set", tmp_path, DataSet(adapter="table", identifiers="own"), None, Path()), identifier_key=key
+    )
+    with FileCache(tmp_path / ".cache", tmp_path, source.policy) as cache, Workers(WorkerSettings(count=0)) as workers:
+        found = index(source, workers, cache)
+    reasons = {each.what: each.reason for each in found.rejections}
+    assert reasons["note.dcm"] is (Reason.REJECTION_NOTE if rejecting else Reason.SOP_CLASS_REFUSED)
+    ((cc, mlo),) = [[image.path for image in breast.images] for breast in found.breasts]
+    assert (cc, mlo) == ("3.dcm" if rejecting else "1.dcm", "2.dcm")
+    assert reasons["1.dcm" if rejecting else "3.dcm"] is (Reason.IMAGE_KIND_REFUSED if rejecting else Reason.SUPERSEDED)

@@ -68,6 +68,10 @@ RULES: dict[str, tuple[Reason, dict[str, Any]]] = {
     "for processing": (Reason.SOP_CLASS_REFUSED, {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.1.2.1"}),
     "for processing by its intent alone": (Reason.SOP_CLASS_REFUSED, {"PresentationIntentType": "FOR PROCESSING"}),
     "CAD report": (Reason.SOP_CLASS_REFUSED, {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.88.50"}),
+    "a note that rejects images": (
+        Reason.REJECTION_NOTE,
+        {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.88.59", "ConceptNameCodeSequence": coded("113001")},
+    ),
     "presentation state": (Reason.SOP_CLASS_REFUSED, {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.11.1"}),
     "PDF": (Reason.SOP_CLASS_REFUSED, {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.104.1"}),
     "film, where no adapter allows it": (Reason.SOP_CLASS_REFUSED, {"SOPClassUID": SecondaryCaptureImageStorage}),

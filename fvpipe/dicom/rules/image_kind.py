@@ -16,6 +16,7 @@ from pydicom.uid import (
     BreastTomosynthesisImageStorage,
     DigitalMammographyXRayImageStorageForPresentation,
     DigitalMammographyXRayImageStorageForProcessing,
+    KeyObjectSelectionDocumentStorage,
     SecondaryCaptureImageStorage,
 )
 
@@ -27,6 +28,7 @@ from fvpipe.dicom.elements import (
     integer,
     items,
     number,
+    shown_code,
     shown_term,
     shown_uid,
     text,
@@ -78,6 +80,8 @@ BREAST_TOMOSYNTHESIS = frozenset({
 })  # fmt: skip
 ADDITION = r"\bADDITION\b"
 FREE_TEXT = ("SeriesDescription", "DerivationDescription", "AcquisitionDeviceProcessingDescription")
+# Titles of Key Object notes that reject images: for quality, safety, a wrong worklist entry, an expired retention (CID 7011)
+REJECTING_TITLES = frozenset({"113001", "113037", "113038", "113039"})
 SPECIMEN_VIEWS = frozenset({"127457009", "G-8310"})  # SNOMED CT and SRT, as view or as its modifier
 
 
@@ -198,6 +202,10 @@ def sop_class(context: RuleContext) -> str:
     if is_for_processing(context.dataset) and not policy.for_processing:
         detail = "a mammogram for processing; the data set's `for_processing: true` accepts it"
         raise RejectedFile(Reason.SOP_CLASS_REFUSED, detail)
+    titles = {code(item) for item in items(context.dataset, "ConceptNameCodeSequence")}
+    if found == KeyObjectSelectionDocumentStorage and titles & REJECTING_TITLES:
+        detail = f"a Key Object note that rejects images, with the title {shown_code(max(titles))}; they are left out"
+        raise RejectedFile(Reason.REJECTION_NOTE, detail)
     if found not in allowed | ({SecondaryCaptureImageStorage} if policy.secondary_capture else set()):
         detail = f"SOPClassUID is {shown_uid(found)}; expected {DigitalMammographyXRayImageStorageForPresentation}"
         raise RejectedFile(Reason.SOP_CLASS_REFUSED, detail)
