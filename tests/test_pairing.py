@@ -293,6 +293,17 @@ def test_days_count_for_nothing_where_exams_are_told_apart() -> None:
     assert pairs(found) == [("3", "2")]
 
 
+def test_views_of_one_manufacturer_pair_before_views_of_two() -> None:
+    """An exam on two machines: the larger CC has its MLO of the same machine, and kind goes before machine."""
+    a, b = {"manufacturer": "A"}, {"manufacturer": "B"}
+    records = [image("1", **a), image("2", MLO, **a, rows=100), image("3", MLO, **b), image("4", **b, rows=100)]
+    for order in (records, records[::-1]):
+        assert pairs(paired(*order)) == [("1", "2")]
+    assert pairs(paired(*records[:1], records[2])) == [("1", "3")]
+    synthetic = [image(f"9{view}", view, **a, synthetic=True) for view in View]
+    assert pairs(paired(records[0], records[2], *synthetic)) == [("1", "3")]
+
+
 @pytest.mark.fault(26)
 @pytest.mark.parametrize(
     ("views", "reason", "detail"),

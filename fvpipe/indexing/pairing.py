@@ -286,7 +286,7 @@ def _duplicates(group: Sequence[ImageRecord], contents: Mapping[str, Digest]) ->
     if len(read) == 1:
         detail = "the same instance and pixels as another file, which is kept"
         return [Rejection(other.path, Reason.DUPLICATE_INSTANCE, detail) for other in group[1:]]  # the first, by path, is kept
-    what = "pixels, rescale, polarity, bits, patient, study, side, view, kind or orientation"
+    what = "pixels, rescale, padding, polarity, bits, patient, study, side, view, kind or orientation"
     detail = f"{len(group)} files of one SOP Instance UID differ in {what}"
     return [Rejection(record.path, Reason.INSTANCE_CONFLICT, detail) for record in group]
 
@@ -304,8 +304,8 @@ def _choose(
     """Choose the best CC and the best MLO of the best kind that has both; the choice never depends on file order.
 
     Where exams are not told apart, views of one day go before views of two, which may be of two exams: of the best kind that
-    has such a pair the first day, and images without a date last. Where no kind has both, the best of each view with the
-    reason why they are no pair.
+    has such a pair the first day, and images without a date last. Of one kind, views of one manufacturer go before views of
+    two. Where no kind has both, the best of each view with the reason why they are no pair.
     """
 
     def preference(image: ImageRecord) -> tuple[bool, int, str, str]:
@@ -314,11 +314,14 @@ def _choose(
 
     best: dict[Any, dict[View, ImageRecord]] = defaultdict(dict)  # by kind
     of_day: dict[Any, dict[View, ImageRecord]] = defaultdict(dict)  # by kind and day
+    of_vendor: dict[Any, dict[str, dict[View, ImageRecord]]] = defaultdict(lambda: defaultdict(dict))  # by kind
     for image in sorted(images, key=preference):
         best[image.kind].setdefault(image.view, image)
+        of_vendor[image.kind][image.manufacturer].setdefault(image.view, image)
         if not key.study:
             of_day[image.kind, image.exam_day is None, image.exam_day].setdefault(image.view, image)
-    for views in (groups[group] for groups in (of_day, best) for group in sorted(groups)):
+    of_kind = (views for kind in sorted(best) for views in (*of_vendor[kind].values(), best[kind]))
+    for views in (*(of_day[day] for day in sorted(of_day)), *of_kind):
         if len(views) == len(VIEWS):
             return (views[View.CC], views[View.MLO]), None
     of_view = {view: image for kind in sorted(best, reverse=True) for view, image in best[kind].items()}
