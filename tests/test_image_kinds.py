@@ -194,6 +194,7 @@ REFUSED = {
     "specimen by the exam": kind("ORIGINAL\\PRIMARY", StudyDescription="XR SPECIMEN BREAST LEFT"),
     "specimen by the step": kind("ORIGINAL\\PRIMARY", PerformedProcedureStepDescription="Specimen radiograph"),
     "a phantom by the request": kind(RequestedProcedureDescription="Weekly QC"),
+    "a slice by its height": kind("DERIVED\\PRIMARY", TomoLayerHeight=20),
     "a test object": kind("ORIGINAL\\PRIMARY", "TORMAX"),
     "a patient of quality control": kind(PatientName="QC^Daily"),
     "subtracted by its derivation": kind(

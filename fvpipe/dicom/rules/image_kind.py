@@ -181,6 +181,7 @@ def _objects(dataset: Dataset) -> dict[str, bool]:
         "KVP: the high-energy image of a contrast-enhanced exam": HIGH_KVP[0] <= number(dataset, "KVP", 0) <= HIGH_KVP[1],
         "FilterMaterial: the high-energy image of a contrast-enhanced exam": bool(filters & HIGH_ENERGY_FILTERS),
         "PatientName: a phantom": _is_phantom(dataset),
+        "TomoLayerHeight: a tomosynthesis slice": bool(text(dataset, "TomoLayerHeight")),
         **{f"{keyword}: {what}": _has(NO_VIEW[what], english(text(dataset, keyword))) for keyword, what in _OTHER_TEXT},
         "PositionerType: stereo": "STEREO" in text(dataset, "PositionerType").upper(),
         "ViewCodeSequence: a specimen": bool(codes & SPECIMEN_VIEWS),
