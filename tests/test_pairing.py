@@ -295,7 +295,8 @@ def test_days_count_for_nothing_where_exams_are_told_apart() -> None:
 
 def test_views_of_one_manufacturer_pair_before_views_of_two() -> None:
     """An exam on two machines: the larger CC has its MLO of the same machine, and kind goes before machine."""
-    a, b = {"manufacturer": "A"}, {"manufacturer": "B"}
+    a: dict[str, Any] = {"manufacturer": "A"}
+    b: dict[str, Any] = {"manufacturer": "B"}
     records = [image("1", **a), image("2", MLO, **a, rows=100), image("3", MLO, **b), image("4", **b, rows=100)]
     for order in (records, records[::-1]):
         assert pairs(paired(*order)) == [("1", "2")]
