@@ -30,6 +30,7 @@ from fvpipe.indexing.index import Index
 from fvpipe.indexing.labels import read_labels
 from fvpipe.indexing.lesion_masks import with_mask_findings
 from fvpipe.indexing.pairing import colliding_instances, contradictions, pair, rejection_order, tied_images
+from fvpipe.indexing.rejection_notes import noted_rejections
 from fvpipe.indexing.scan import list_files, without_strays
 from fvpipe.indexing.statements import statement_digest
 from fvpipe.io.locking import lock
@@ -76,6 +77,7 @@ def index(source: Source, workers: Workers, file_cache: FileCache, *, digest: bo
     colliding = [record for group in colliding_instances(records()) for record in group]
     contents, unreadable = read_pixel_contents(source, files, colliding, workers, file_cache)
     headers.update((rejection.what, rejection) for rejection in unreadable)
+    headers.update((rejection.what, rejection) for rejection in list(noted_rejections(source, headers)))
     headers.update((rejection.what, rejection) for rejection in list(contradictions(records(), labels)))
     labels, unfit = with_mask_findings(labels, headers, source, files, workers, file_cache)
     headers.update((rejection.what, rejection) for rejection in unfit)

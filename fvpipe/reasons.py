@@ -20,7 +20,8 @@ class Flag(IntFlag):
     IMPLANT = 1 << 7
     SYNTHETIC = 1 << 8  # a view is a synthetic 2D image computed from tomosynthesis
     SIZES_DIFFER = 1 << 9  # the two views differ in rows or columns
-    VOI_INVALID = 1 << 10  # the header's window or VOI LUT violates the standard; this pipeline does not apply it
+    # The header's window or VOI LUT violates the standard and is not applied, or makes most of the breast black or white
+    VOI_INVALID = 1 << 10
     CHEST_WALL_CONFLICT = 1 << 11  # the breast lies on the opposite edge to that of the header
     VOI_ABSENT = 1 << 12  # the pipeline applies a window or VOI LUT, which the header of a view lacks
     OVERLAY = 1 << 13  # a view has an overlay plane, which is not burned in
@@ -29,7 +30,7 @@ class Flag(IntFlag):
     SHARED_PIXELS = 1 << 16  # a view has the pixels of another patient's, however it lies
     AREAS_DISAGREE = 1 << 17  # the breast areas of CC and MLO differ more than expected of one breast
     MEANS_DISAGREE = 1 << 18  # the same for the mean values inside the outlines
-    BITS_DIFFER = 1 << 19  # the two views differ in Bits Stored
+    BITS_DIFFER = 1 << 19  # the two views differ in Bits Stored, sign, rescale or Modality LUT
     VENDORS_DIFFER = 1 << 20  # in Manufacturer
     DATES_DIFFER = 1 << 21  # in the date of acquisition
     REORIENTED = 1 << 22  # a view was turned or mirrored upright, as its Patient Orientation says
@@ -96,6 +97,7 @@ class Reason(StrEnum):
     HEADER_INCOMPLETE = "header_incomplete", "an element needed to read the pixels is missing or not a number"
     DEFLATED_TOO_LARGE = "deflated_too_large", "a deflated data set is larger than the limit when inflated"
     SOP_CLASS_REFUSED = "sop_class_refused", "not a 2D mammogram for presentation"
+    REJECTION_NOTE = "rejection_note", "a Key Object note by which an archive rejects images, which are left out"
     MODALITY_REFUSED = "modality_refused", "Modality is present and not MG"
     MULTI_FRAME = "multi_frame", "more than one frame, counted in the header or not"
     COLOUR = (

@@ -8,7 +8,7 @@ from __future__ import annotations
 READER_VERSION = 12
 """Raised whenever :mod:`fvpipe.dicom.rules` would read a header differently."""
 
-PREPROCESSING_VERSION = 9
+PREPROCESSING_VERSION = 10
 """Raised whenever our code would change a byte of a sample; tests with golden digests fail when it should have been."""
 
 SCHEMA_VERSION = 2

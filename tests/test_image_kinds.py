@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pydicom.sequence import Sequence
 
+from fvpipe.cache.file_cache import FileCache
+from fvpipe.config.project import DataSet
 from fvpipe.dicom.header import HeaderPolicy, read_header
 from fvpipe.dicom.languages import english
+from fvpipe.execution.workers import Workers, WorkerSettings
+from fvpipe.flow import index
+from fvpipe.project.project import make_source
 from fvpipe.reasons import Reason, Rejection
-from fvpipe.types import ImageRecord
+from fvpipe.testing.folder import write_image
+from fvpipe.types import ImageRecord, View
 from tests.support import factory
+
+CC = factory.VIEW_CODES[factory.CC]
 
 MADE = factory.breast()
 pytestmark = pytest.mark.filterwarnings("ignore:Invalid value for VR")
@@ -81,6 +90,12 @@ FULL_FIELD = {
     "a description, where the header says that nothing is modified": kind(
         description="DIAGNOSTIC SPOT MAG", ViewModifierCodeSequence=Sequence()
     ),
+    "a description of both views, beside modifiers": kind(
+        description="L CC and MLO, spot MLO", ViewModifierCodeSequence=Sequence()
+    ),
+    "a description of another view, beside modifiers": kind(description="L MLO SPOT", ViewModifierCodeSequence=Sequence()),
+    "a modifier without a value": kind(ViewModifierCodeSequence=Sequence([factory.item(CodeValue="")])),
+    "a code and its meaning": kind(ViewCodeSequence=Sequence([factory.item(CodeValue=CC, CodeMeaning="cranio-caudal")])),
     "distances of a contact view": kind(DistanceSourceToDetector=650, DistanceSourceToPatient=623),
     "one distance": kind(DistanceSourceToDetector=650),
     "factor 0": kind(EstimatedRadiographicMagnificationFactor=0),
@@ -105,6 +120,10 @@ FULL_FIELD = {
     "no contrast, in Japanese": kind("DERIVED\\PRIMARY", ContrastBolusAgent="なし", SpecificCharacterSet="ISO_IR 192"),
     "an exposure that was repeated, not rejected": kind(
         "ORIGINAL\\PRIMARY", "L CC repeat", ImageComments="Repeat, not rejected"
+    ),
+    "an exposure without a reject": kind("ORIGINAL\\PRIMARY", "L CC", ImageComments="no reject"),
+    "a derivation of every image": kind(
+        "DERIVED\\PRIMARY", DerivationCodeSequence=Sequence([factory.item(CodeValue="113040", CodeMeaning="Lossy Compression")])
     ),
     "a whole exposure": kind(ExposureStatus="NORMAL"),
     "a spacing that nothing says to be corrected": kind(ImagerPixelSpacing=[0.07, 0.07], PixelSpacing=[0.04, 0.04]),
@@ -133,7 +152,7 @@ SYNTHETIC = {
     for name in (
         "L CC C-View", "R MLO CView HD", "L_MLO_C_VIEW", "L CC Intelligent 2D", "R CC S-View", "V-Preview LCC", "Insight2D",
         "RCC INSIGHT 2D", "Synthetic 2D", "synthesized view", "Synth2D L MLO", "vue 2D synthétique", "Synthetische 2D",
-        "sintetica 2D", "G-View", "tomo synth", "L CC CViewHD", "2DSynth RMLO", "Syn2D",
+        "L CC Volume Preview", "sintetica 2D", "G-View", "tomo synth", "L CC CViewHD", "2DSynth RMLO", "Syn2D",
     )
 } | {name: said(name) for name in ("合成2D L CC", "L CC синтезированное", "L CC synteettinen", "L CC sentetik 2D")}  # fmt: skip
 LOW_ENERGY = {
@@ -172,6 +191,18 @@ REFUSED = {
     "a phantom by protocol": kind(ProtocolName="Quality Control"),
     "a phantom by name": kind(PatientName="ACR^Phantom"),
     "specimen by protocol": kind(ProtocolName="SPECIMEN"),
+    "specimen by the exam": kind("ORIGINAL\\PRIMARY", StudyDescription="XR SPECIMEN BREAST LEFT"),
+    "specimen by the step": kind("ORIGINAL\\PRIMARY", PerformedProcedureStepDescription="Specimen radiograph"),
+    "a phantom by the request": kind(RequestedProcedureDescription="Weekly QC"),
+    "a slice by its height": kind("DERIVED\\PRIMARY", TomoLayerHeight=20),
+    "a test object": kind("ORIGINAL\\PRIMARY", "TORMAX"),
+    "a patient of quality control": kind(PatientName="QC^Daily"),
+    "subtracted by its derivation": kind(
+        "DERIVED\\PRIMARY",
+        DerivationCodeSequence=Sequence([factory.item(CodeValue="113062", CodeMeaning="Pixel by pixel subtraction")]),
+    ),
+    "contrast by a code of its agent": kind("DERIVED\\PRIMARY", ContrastBolusAgentSequence=factory.coded("44588005")),
+    **{name: kind("DERIVED\\PRIMARY", name) for name in ("L CC recomb", "L CC needle", "L CC hookwire", "L CC REJECT")},
     "a paddle for biopsies": kind(PaddleDescription="Biopsy 5x5"),
     "a paddle for localizations": kind(PaddleDescription="LOCALIZATION"),
     "a map of density": kind("DERIVED\\SECONDARY", "L CC density map"),
@@ -267,6 +298,11 @@ MODIFIED = {
         AcquisitionDeviceProcessingDescription="MAG", ViewModifierCodeSequence=Sequence()
     ),
     "spot paddle": kind(PaddleDescription="SPOT CONTACT", ViewModifierCodeSequence=Sequence()),
+    **{
+        f"{name}, beside an empty list of modifiers": kind(description=name, ViewModifierCodeSequence=Sequence())
+        for name in ("L CC SPOT", "LCCMAG", "RSCC", "Left CC rolled", "CC LEFT SPOT COMPRESSION")
+    },
+    **{name: kind(description=name) for name in ("L CC 1.8x", "L CC x1,5", "L CC ROLL LAT", "L CC lat. exag.")},
     "magnification paddle": kind(PaddleDescription="10CM MAG"),
     "spot by description": kind(description="L CC spot compression"),
     "magnified by description": kind(description="L CC Magnified"),
@@ -296,7 +332,27 @@ def test_low_energy(tmp_path: Path, name: str) -> None:
 
 def test_texts_whose_character_set_is_not_declared() -> None:
     assert english("L CC 拡大".encode().decode("latin-1")) == "L CC MAGNIFIED"
+    assert english("L CC \33$B3HBg\33(B") == "L CC MAGNIFIED"
     assert english("L CC Vergrößerung") == english("L CC Vergrößerung".encode().decode("latin-1")) == "L CC MAGNIFIED"
+
+
+@pytest.mark.parametrize(
+    ("said", "characters"),
+    [
+        ("左CC放大", "gb18030"), ("L CC 放大", "big5"), ("L CC 拡大", "shift_jis"), ("L CC 拡大", "euc_jp"),
+        ("L CC 확대", "euc_kr"),
+        ("L CC увеличение", "cp1251"), ("L CC увеличение", "koi8_r"), ("L CC увеличение", "iso8859_5"),
+        ("L CC μεγέθυνση", "cp1253"),
+    ],
+)  # fmt: skip
+def test_terms_are_told_by_their_bytes(said: str, characters: str) -> None:
+    assert "MAGNIFIED" in english(said.encode(characters).decode("latin-1")).split()
+
+
+@pytest.mark.parametrize("said", ["mammographie bilatérale, côté droit", "Mamografía oblicua", "Übersicht MLO ÄÖÜ", "ŁÓDŹ CC"])
+def test_letters_with_accents_are_no_other_script(said: str) -> None:
+    assert english(said).isascii()
+    assert english(said.encode("cp1250", "replace").decode("latin-1")).isascii()
 
 
 DISPLACED = {
@@ -328,3 +384,33 @@ def test_no_standard_view(tmp_path: Path, name: str) -> None:
     assert found.reason is (Reason.IMAGE_KIND_REFUSED if name in REFUSED else Reason.VIEW_MODIFIED)
     description = (REFUSED | MODIFIED)[name]["SeriesDescription"]
     assert description is None or description not in found.detail
+
+
+NOTE = "1.2.840.10008.5.1.4.1.1.88.59"
+
+
+@pytest.mark.parametrize(("title", "rejecting"), [("113001", True), ("113037", True), ("113000", False)])
+@pytest.mark.parametrize("key", [b"", b"k" * 32], ids=["kept", "hashed"])
+def test_a_note_that_rejects_images(tmp_path: Path, title: str, rejecting: bool, key: bytes) -> None:
+    """The images that it lists are left out, and one of a note about images "of interest" is not."""
+    for number, view in enumerate((*View, View.CC), 1):
+        write_image(
+            tmp_path / f"{number}.dcm", number, factory.LEFT, view, PatientID="P", ImageLaterality="L", ViewPosition=view
+        )
+    series = factory.item(ReferencedSOPSequence=Sequence([factory.item(ReferencedSOPInstanceUID="2.25.1")]))
+    study = factory.item(ReferencedSeriesSequence=Sequence([series]))
+    tags = {
+        "ConceptNameCodeSequence": factory.coded(title), "CurrentRequestedProcedureEvidenceSequence": Sequence([study]),
+        "SOPClassUID": NOTE, "Modality": "KO",
+    }  # fmt: skip
+    factory.write(tmp_path / "note.dcm", factory.file_bytes(factory.dataset(MADE.pixels, 12, **tags), None))
+    source = replace(
+        make_source("set", tmp_path, DataSet(adapter="table", identifiers="own"), None, Path()), identifier_key=key
+    )
+    with FileCache(tmp_path / ".cache", tmp_path, source.policy) as cache, Workers(WorkerSettings(count=0)) as workers:
+        found = index(source, workers, cache)
+    reasons = {each.what: each.reason for each in found.rejections}
+    assert reasons["note.dcm"] is (Reason.REJECTION_NOTE if rejecting else Reason.SOP_CLASS_REFUSED)
+    ((cc, mlo),) = [[image.path for image in breast.images] for breast in found.breasts]
+    assert (cc, mlo) == ("3.dcm" if rejecting else "1.dcm", "2.dcm")
+    assert reasons["1.dcm" if rejecting else "3.dcm"] is (Reason.IMAGE_KIND_REFUSED if rejecting else Reason.SUPERSEDED)

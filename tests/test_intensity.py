@@ -204,6 +204,16 @@ def test_auto_passes_over_a_window_that_leaves_a_silhouette(window: tuple[float,
     assert Flag.VOI_INVALID in found.flags
 
 
+def test_a_window_that_leaves_a_silhouette_is_flagged_where_it_is_asked_for() -> None:
+    found = decoded("window", WindowCenter=128, WindowWidth=256)
+    assert np.ptp(found.values) > 0
+    assert not np.array_equal(found.values, decoded("none").values)
+    assert found.flags == Flag.VOI_INVALID
+    wide = {"WindowCenter": 30_000, "WindowWidth": 60_000}  # a tenth of the output's range, of which nothing is lost
+    assert decoded("window", **wide).flags == Flag(0)
+    assert decoded("auto").flags == Flag.VOI_ABSENT
+
+
 def test_auto_applies_a_window_that_saturates_a_part() -> None:
     tags = {"WindowCenter": 600, "WindowWidth": 1000}
     assert np.array_equal(decoded("auto", **tags).values, decoded("window", **tags).values)

@@ -155,6 +155,37 @@ SERIES: dict[str, tuple[list[dict[str, Any]], int]] = {
 }
 
 
+def of_an_exam(*said: str, **changed: str) -> list[ImageRecord]:
+    """Left and right CC and MLO, in series that are described so, each in its own unless `changed` says otherwise."""
+    views = [(side, view) for side in (LEFT, Laterality.RIGHT) for view in View]
+    return [
+        image(str(i), laterality=side, view=view, series=f"{changed.get('series', i)} {words}".strip())
+        for i, ((side, view), words) in enumerate(zip(views, said, strict=False))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("records", "conflicts"),
+    [
+        (of_an_exam("R CC", "L MLO", "L CC", "R MLO"), {"0": Reason.LATERALITY_CONFLICT, "2": Reason.LATERALITY_CONFLICT}),
+        (of_an_exam("L CC", "L MLO", "R CC", "L MLO"), {"3": Reason.LATERALITY_CONFLICT}),
+        (of_an_exam("L CC", "L CC", "R CC", "R MLO"), {"1": Reason.VIEW_CONFLICT}),
+        (of_an_exam("L CC", "L MLO", "R CC", "R MLO"), {}),
+        (of_an_exam("L CC", "L MLO", "R CC", ""), {}),
+        (of_an_exam("R CC", "R MLO"), {}),  # of series for each view, whose right images are not there
+        (of_an_exam("L CC", "L CC", "R CC", "R CC"), {}),  # of the first of both images
+        (of_an_exam("R CC", "R CC", "R CC", "R CC", series="1"), {}),
+        ([*of_an_exam("R CC", "L MLO", "R MLO"), *of_an_exam("R CC", "R CC", series="9")], {}),
+    ],
+    ids=range(9),
+)
+def test_a_description_of_another_side_where_each_series_has_its_own(
+    records: list[ImageRecord], conflicts: dict[str, Reason]
+) -> None:
+    found = {each.what: each.reason for each in contradictions(records, BreastLabels())}
+    assert found == conflicts
+
+
 @pytest.mark.parametrize("name", SERIES)
 def test_a_series_that_is_described_as_another(name: str) -> None:
     changes, count = SERIES[name]
@@ -260,6 +291,18 @@ def test_days_count_for_nothing_where_exams_are_told_apart() -> None:
     """An exam may go on after midnight, and be repeated then in part."""
     found = paired(image("1", exam_day=1), image("2", MLO, exam_day=1), image("3", exam_day=2, rows=5000))
     assert pairs(found) == [("3", "2")]
+
+
+def test_views_of_one_manufacturer_pair_before_views_of_two() -> None:
+    """An exam on two machines: the larger CC has its MLO of the same machine, and kind goes before machine."""
+    a: dict[str, Any] = {"manufacturer": "A"}
+    b: dict[str, Any] = {"manufacturer": "B"}
+    records = [image("1", **a), image("2", MLO, **a, rows=100), image("3", MLO, **b), image("4", **b, rows=100)]
+    for order in (records, records[::-1]):
+        assert pairs(paired(*order)) == [("1", "2")]
+    assert pairs(paired(*records[:1], records[2])) == [("1", "3")]
+    synthetic = [image(f"9{view}", view, **a, synthetic=True) for view in View]
+    assert pairs(paired(records[0], records[2], *synthetic)) == [("1", "3")]
 
 
 @pytest.mark.fault(26)

@@ -451,7 +451,7 @@ def test_windows_are_those_of_pydicom(tmp_path: Path, window: str, meaning: str,
     ds, values = by_pydicom(data, tmp_path)
     found = image(data, "window")
     np.testing.assert_allclose(meant(found), apply_windowing(values, ds), rtol=1e-12, atol=1e-9)
-    assert found.flags == Flag(0)
+    assert found.flags | Flag.VOI_INVALID == Flag.VOI_INVALID  # a narrow one leaves most of the ramp black and white
     np.testing.assert_array_equal(meant(image(data)), values)  # voi: none applies nothing
 
 
@@ -483,7 +483,7 @@ def test_voi_luts_are_those_of_pydicom(tmp_path: Path, voi_lut: Any, syntax: str
     ds, values = by_pydicom(data, tmp_path)
     found = image(data, "lut")
     np.testing.assert_array_equal(meant(found), apply_voi(values.astype(int), ds))
-    assert found.flags == Flag(0)
+    assert found.flags | Flag.VOI_INVALID == Flag.VOI_INVALID  # one of 50 entries leaves most of the ramp white
 
 
 def test_a_voi_lut_from_a_negative_value_on(tmp_path: Path) -> None:

@@ -64,6 +64,11 @@ def data(syntax: str = ExplicitVRLittleEndian, pixels: Any = None, **tags: Any) 
 
 TAGGED: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("SOP class", "sop_class_refused", {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.2"}),
+    (
+        "SOP class",
+        "rejection_note",
+        {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.88.59", "ConceptNameCodeSequence": factory.coded("113001")},
+    ),
     ("modality", "modality_refused", {"Modality": "CT"}),
     ("frames", "multi_frame", {"NumberOfFrames": 2}),
     ("image kind", "image_kind_refused", {"QualityControlImage": "YES"}),

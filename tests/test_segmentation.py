@@ -23,8 +23,8 @@ from fvpipe.imaging.decoded_image import DecodedImage
 from fvpipe.imaging.segmentation import full_mask, segment, trace_segmentation
 from fvpipe.imaging.threshold import otsu_threshold, triangle_threshold
 from fvpipe.imaging.thumbnail import column_means
-from fvpipe.reasons import Flag
-from fvpipe.types import CropBox, Edge, Segmentation, View
+from fvpipe.reasons import CropVerdict, Flag
+from fvpipe.types import CropBox, Edge, Laterality, Segmentation, View
 from tests.conftest import build, read_truth
 from tests.support.decoding import decode
 from tests.support.factory import CC, LEFT, MLO, RIGHT, Made, breast, dataset, file_bytes, write
@@ -215,6 +215,18 @@ def test_wrong_side_is_flagged() -> None:
     found = segment(image(made, side="L"), LOG)
     assert Flag.CHEST_WALL_CONFLICT in found.flags
     assert iou(found.tight_box, made.drawing.box) >= 0.97
+
+
+@pytest.mark.parametrize("photometric", ["MONOCHROME2", "MONOCHROME1"])
+@pytest.mark.parametrize("side", [LEFT, RIGHT])
+def test_the_wrong_side_of_an_image_that_is_not_cropped_is_flagged(side: Laterality, photometric: str) -> None:
+    """As in CMMD, where both side tags of some patients are exchanged."""
+    made = breast(0, MLO, RIGHT, (512, 410))
+    pixels = made.pixels if photometric == "MONOCHROME2" else (4095 - made.pixels).astype(np.uint16)
+    data = file_bytes(dataset(pixels, 12, view=MLO, PhotometricInterpretation=photometric), pixels)
+    found = segment(decode(data, side), Segment())
+    assert found.flags == (Flag.CHEST_WALL_CONFLICT if side is LEFT else Flag(0))
+    assert (found.method, found.verdict, found.box) == ("none", CropVerdict.GOOD, CropBox.whole(512, 410))
 
 
 @pytest.mark.fault(25)

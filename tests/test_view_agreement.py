@@ -59,6 +59,7 @@ def patient(folder: Path, name: str, mlo_tags: dict[str, Any] | None = None, **t
         ({"Manufacturer": "Other"}, Flag.VENDORS_DIFFER),
         ({"AcquisitionDate": "20200102"}, Flag.DATES_DIFFER),
         ({"made": factory.breast(4, factory.MLO, bits=10)}, Flag.BITS_DIFFER),
+        ({"RescaleIntercept": -1024, "RescaleSlope": 1}, Flag.BITS_DIFFER),
         ({"ImagerPixelSpacing": [0.2, 0.2]}, Flag.AREAS_DISAGREE),  # 4 times the area in mm2
         ({"BreastImplantPresent": "YES"}, Flag.IMPLANT),
         ({"PatientOrientation": ["P", "FR"]}, Flag.REORIENTED | Flag.CHEST_WALL_CONFLICT),  # the pixels lie as usual

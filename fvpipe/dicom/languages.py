@@ -70,6 +70,27 @@ _PATTERNS = [(term, re.compile(_plain(pattern))) for term, pattern in _OTHER_SCR
 _WORDS = [(term, re.compile(rf"\b({pattern})\b")) for term, pattern in _LATIN.items()]
 
 
+_ESCAPE = "\33"  # of the character sets of ISO 2022
+_UNDECLARED = ("gb18030", "big5", "shift_jis", "euc_jp", "iso2022_jp", "euc_kr", "cp1251", "koi8_r", "iso8859_5", "cp1253")
+_TELLING = [pattern for term, pattern in _PATTERNS if term not in ("LEFT", "RIGHT")]  # those are too short
+
+
+def _declared(value: str) -> str:
+    """A text whose character set is not declared: one that gives a known term is that of its bytes."""
+    if value.isascii() and _ESCAPE not in value:
+        return value
+    with suppress(UnicodeError):  # UTF-8 under a character set of one byte; nothing else looks like it
+        read = value.encode("latin-1").decode("utf-8")
+        if _ESCAPE not in read:
+            return read
+    for name in _UNDECLARED:
+        with suppress(UnicodeError):
+            read = value.encode("latin-1").decode(name)
+            if any(pattern.search(_plain(read)) for pattern in _TELLING):
+                return read
+    return value
+
+
 @lru_cache(MAX_KNOWN_TEXTS)
 def english(value: str) -> str:
     """Return the words of a text, as :func:`fvpipe.dicom.elements.words` does, with terms of other languages in English.
@@ -79,9 +100,7 @@ def english(value: str) -> str:
     >>> english("L CC Vergrößerung"), english("R-MLO 拡大"), english("L CC Forstørret")
     ('L CC MAGNIFIED', 'R MLO MAGNIFIED', 'L CC MAGNIFIED')
     """
-    with suppress(UnicodeError):  # UTF-8 under a character set of one byte; nothing else looks like it
-        value = value.encode("latin-1").decode("utf-8")
-    found = _plain(value)
+    found = _plain(_declared(value))
     if not found.isascii():
         for term, pattern in _PATTERNS:
             found = pattern.sub(f" {term} ", found)

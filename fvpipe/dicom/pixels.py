@@ -91,10 +91,12 @@ def decode_image(
             stored = put_upright(stored, header.orientation)
     values, flags = value_table(layout, header.mapping, voi)
     padding = padding_marks(layout, header.mapping.padding)
-    if voi == "auto":
+    if voi != "none":
         plain, _ = value_table(layout, header.mapping, "none")
-        if _window_saturates(stored, values, plain, padding):
-            values, flags = plain, flags | Flag.VOI_INVALID
+        if not np.array_equal(values, plain):  # else nothing was applied
+            narrow = voi == "auto" and _is_narrow(stored, values)
+            if narrow or _window_saturates(stored, values, plain, padding):
+                values, flags = plain if voi == "auto" else values, flags | Flag.VOI_INVALID
     if padding is not None and (_padding_is_interior(stored, values, padding) or _padding_is_tissue(stored, padding)):
         padding = None
     if padding is None and header.mapping.padding is not None:
@@ -114,15 +116,18 @@ def decode_image(
     )
 
 
+def _is_narrow(stored: Stored, values: NDArray[np.float64]) -> bool:
+    """Whether a window or LUT makes the image nearly constant."""
+    return float(np.ptp(values[list(stored_range(stored))])) <= MIN_WINDOW_SHARE * float(np.ptp(values))
+
+
 def _window_saturates(
     stored: Stored, values: NDArray[np.float64], plain: NDArray[np.float64], padding: NDArray[np.bool_] | None
 ) -> bool:
-    """Whether a window or LUT makes the image nearly constant, or most of what is brighter than air all white or all black.
+    """Whether a window or LUT makes most of what is brighter than air all white or all black.
 
     A window for 8 bits, as converters write it, on 12 bits leaves a white silhouette.
     """
-    if float(np.ptp(values[list(stored_range(stored))])) <= MIN_WINDOW_SHARE * float(np.ptp(values)):
-        return True
     rows = stored[:: -(-stored.shape[0] // WINDOW_ROWS)].ravel()
     rows = rows if padding is None else rows[~padding[rows]]
     before = plain[rows]

@@ -31,6 +31,7 @@ from fvpipe.reasons import NO_FLAG, VERDICT_FLAGS, CropVerdict, Flag
 from fvpipe.types import CropBox, Edge, Segmentation
 
 MIN_AGREEMENT = 0.9  # intersection over union of the two masks that the method `agreement` requires
+PROFILE_ROWS = 64  # in which the brighter side of an image is looked for
 MIN_EDGE_PIXELS = 3  # bright pixels of a row or column at full size; fewer are noise
 
 
@@ -51,7 +52,8 @@ def segment(image: DecodedImage, settings: Segment) -> Segmentation:
     image : DecodedImage
         Image at full or reduced resolution.
     settings : Segment
-        Method, engine and margin. The method ``none`` gives the whole image without a flag.
+        Method, engine and margin. The method ``none`` gives the whole image, with a flag where the breast lies on the
+        opposite edge.
 
     Returns
     -------
@@ -79,7 +81,8 @@ def trace_segmentation(image: DecodedImage, settings: Segment) -> tuple[Segmenta
         None if the method is ``none``, or the image cannot be thresholded.
     """
     if settings.method == "none":
-        return _whole_image(image, CropVerdict.GOOD, method="none"), None
+        flags = Flag.CHEST_WALL_CONFLICT if _is_on_opposite_edge(image, settings) else NO_FLAG
+        return _whole_image(image, CropVerdict.GOOD, method="none", flags=flags), None
     if not has_interior(image):
         return _whole_image(image), None
     thumbnail = make_thumbnail(image, image.chest_wall)
@@ -176,6 +179,19 @@ def _tried(thumbnail: Thumbnail, settings: Segment) -> tuple[Thumbnail, tuple[Th
             if others[-1].passes:
                 return turned, others
     return thumbnail, attempts
+
+
+def _is_on_opposite_edge(image: DecodedImage, settings: Segment) -> bool:
+    """Whether the breast is segmented on the opposite edge. Not looked for where the expected side is the brighter one."""
+    values, padding = image.values, image.padding
+    if padding is not None:
+        values = np.where(padding, values[~padding].min(), values)
+    profile = values[image.stored[:: -(-image.shape[0] // PROFILE_ROWS)]].mean(axis=0)
+    third = len(profile) // 3
+    left, right = float(profile[:third].mean()), float(profile[-third:].mean())
+    if left == right or (left > right) == (image.chest_wall is Edge.LEFT):
+        return False
+    return Flag.CHEST_WALL_CONFLICT in segment(image, settings.model_copy(update={"method": "otsu_log"})).flags
 
 
 def _overlap(attempts: tuple[ThresholdAttempt, ...]) -> float:

@@ -70,7 +70,6 @@ def disagreement_flags(cc: ImageRecord | None, mlo: ImageRecord | None, sample: 
         flags |= Flag.AREAS_DISAGREE if _exceeds(first, second, AREA_RATIO) else NO_FLAG
     first, second = map(float, sample.breast_mean)
     flags |= Flag.MEANS_DISAGREE if _exceeds(first, second, MEAN_RATIO) else NO_FLAG
-    flags |= Flag.BITS_DIFFER if cc.bits_stored != mlo.bits_stored else NO_FLAG
     return flags | (Flag.VENDORS_DIFFER if cc.manufacturer != mlo.manufacturer else NO_FLAG)
 
 

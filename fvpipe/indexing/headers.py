@@ -178,7 +178,7 @@ def read_pixel_contents(
     Returns
     -------
     contents : dict of str to Digest
-        By path: of the stored values, and of the rescale or Modality LUT that gives their meaning.
+        By path: of the stored values, and of the rescale or Modality LUT and the padding that give their meaning.
     rejections : list of Rejection
         Files whose pixels cannot be read.
     """
@@ -209,7 +209,7 @@ def _with_rescale(source: Source, file: SourceFile, pixels: Digest, file_cache: 
                 header = pixel_header(open_image(opened, source.policy.formats), Laterality.LEFT)
         except (OSError, RejectedFile):  # it was accepted a moment ago
             raise changed_since_index(file.path) from None
-    return digest_of([pixels, repr(header.mapping.modality)])
+    return digest_of([pixels, repr(header.mapping.modality), repr(header.mapping.padding)])
 
 
 def read_pixel_digests(tasks: Sequence[tuple[str, ImageRecord, Pipeline]]) -> list[tuple[str, Digest | Rejection]]:

@@ -122,22 +122,29 @@ def _described_otherwise(records: Iterable[ImageRecord]) -> Iterator[Rejection]:
     """Reject the images of each series of one side and view whose description names another side and another view.
 
     Of a series with several, the description may be that of the first image. One that differs in side alone or in view alone
-    may be so, too, where its other images are not there.
+    may be so, too, where its other images are not there; but not where the exam has no series with several, and three
+    descriptions: with a series for each side, or for each view, there are two.
     """
     series: dict[tuple[str, str], list[ImageRecord]] = defaultdict(list)
     for record in records:
         if record.series and "laterality " not in record.identity_from and "view " not in record.identity_from:
             series[record.patient_id, record.series.partition(" ")[0]].append(record)
+    of_several, of_one = set[tuple[str, str]](), defaultdict[tuple[str, str], list[tuple[list[str], list[ImageRecord]]]](list)
     for images in series.values():
-        views, described = {(image.laterality, image.view) for image in images}, {image.series for image in images}
-        if len(views) > 1 or len(described) > 1:
-            continue
-        ((side, view),) = views
-        _, *named = described.pop().split(" ")
-        if named and named[0] != side and named[1] != view:
-            for image in images:
-                detail = f"the header says {side} {view}, the description of its series {' '.join(named)}"
-                yield Rejection(image.path, Reason.VIEW_CONFLICT, f"{detail}; expected the same")
+        exam, described = (images[0].patient_id, images[0].study), {image.series for image in images}
+        if len({(image.laterality, image.view) for image in images}) > 1:
+            of_several.add(exam)
+        elif len(described) == 1 and (named := described.pop().split(" ")[1:]):
+            of_one[exam].append((named, images))
+    for exam, described_images in of_one.items():
+        each_its_own = exam not in of_several and len({tuple(named) for named, _ in described_images}) > 2
+        for named, images in described_images:
+            side, view = images[0].laterality, images[0].view
+            if (named[0] != side) + (named[1] != view) > (0 if each_its_own else 1):
+                reason = Reason.VIEW_CONFLICT if named[1] != view else Reason.LATERALITY_CONFLICT
+                for image in images:
+                    detail = f"the header says {side} {view}, the description of its series {' '.join(named)}"
+                    yield Rejection(image.path, reason, f"{detail}; expected the same")
 
 
 def written_otherwise(records: Iterable[ImageRecord]) -> Iterator[str]:
@@ -303,7 +310,7 @@ def _duplicates(group: Sequence[ImageRecord], contents: Mapping[str, Digest]) ->
     if len(read) == 1:
         detail = "the same instance and pixels as another file, which is kept"
         return [Rejection(other.path, Reason.DUPLICATE_INSTANCE, detail) for other in group[1:]]  # the first, by path, is kept
-    what = "pixels, rescale, polarity, bits, patient, study, side, view, kind or orientation"
+    what = "pixels, rescale, padding, polarity, bits, patient, study, side, view, kind or orientation"
     detail = f"{len(group)} files of one SOP Instance UID differ in {what}"
     return [Rejection(record.path, Reason.INSTANCE_CONFLICT, detail) for record in group]
 
@@ -321,8 +328,8 @@ def _choose(
     """Choose the best CC and the best MLO of the best kind that has both; the choice never depends on file order.
 
     Where exams are not told apart, views of one day go before views of two, which may be of two exams: of the best kind that
-    has such a pair the first day, and images without a date last. Where no kind has both, the best of each view with the
-    reason why they are no pair.
+    has such a pair the first day, and images without a date last. Of one kind, views of one manufacturer go before views of
+    two. Where no kind has both, the best of each view with the reason why they are no pair.
     """
 
     def preference(image: ImageRecord) -> tuple[bool, int, str, str]:
@@ -331,11 +338,14 @@ def _choose(
 
     best: dict[Any, dict[View, ImageRecord]] = defaultdict(dict)  # by kind
     of_day: dict[Any, dict[View, ImageRecord]] = defaultdict(dict)  # by kind and day
+    of_vendor: dict[Any, dict[str, dict[View, ImageRecord]]] = defaultdict(lambda: defaultdict(dict))  # by kind
     for image in sorted(images, key=preference):
         best[image.kind].setdefault(image.view, image)
+        of_vendor[image.kind][image.manufacturer].setdefault(image.view, image)
         if not key.study:
             of_day[image.kind, image.exam_day is None, image.exam_day].setdefault(image.view, image)
-    for views in (groups[group] for groups in (of_day, best) for group in sorted(groups)):
+    of_kind = (views for kind in sorted(best) for views in (*of_vendor[kind].values(), best[kind]))
+    for views in (*(of_day[day] for day in sorted(of_day)), *of_kind):
         if len(views) == len(VIEWS):
             return (views[View.CC], views[View.MLO]), None
     of_view = {view: image for kind in sorted(best, reverse=True) for view, image in best[kind].items()}

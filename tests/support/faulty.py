@@ -68,6 +68,10 @@ RULES: dict[str, tuple[Reason, dict[str, Any]]] = {
     "for processing": (Reason.SOP_CLASS_REFUSED, {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.1.2.1"}),
     "for processing by its intent alone": (Reason.SOP_CLASS_REFUSED, {"PresentationIntentType": "FOR PROCESSING"}),
     "CAD report": (Reason.SOP_CLASS_REFUSED, {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.88.50"}),
+    "a note that rejects images": (
+        Reason.REJECTION_NOTE,
+        {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.88.59", "ConceptNameCodeSequence": coded("113001")},
+    ),
     "presentation state": (Reason.SOP_CLASS_REFUSED, {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.11.1"}),
     "PDF": (Reason.SOP_CLASS_REFUSED, {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.104.1"}),
     "film, where no adapter allows it": (Reason.SOP_CLASS_REFUSED, {"SOPClassUID": SecondaryCaptureImageStorage}),
@@ -124,6 +128,14 @@ RULES: dict[str, tuple[Reason, dict[str, Any]]] = {
         Reason.VIEW_CONFLICT,
         {"ViewPosition": None, "ViewCodeSequence": Sequence([item(CodeValue=CC, CodeMeaning="medio-lateral oblique")])},
     ),
+    "a code of CC whose meaning is exaggerated": (
+        Reason.VIEW_CONFLICT,
+        {"ViewCodeSequence": Sequence([item(CodeValue=CC, CodeMeaning="cranio-caudal exaggerated laterally")])},
+    ),
+    "a code of MLO whose meaning is ML": (
+        Reason.VIEW_CONFLICT,
+        {"view": View.MLO, "ViewCodeSequence": Sequence([item(CodeValue=MLO, CodeMeaning="medio-lateral")])},
+    ),
     "ML": (Reason.VIEW_NOT_PAIRABLE, {"ViewPosition": "ML"}),
     "XCCL": (Reason.VIEW_NOT_PAIRABLE, {"ViewPosition": "XCCL"}),
     "ML in both": (Reason.VIEW_NOT_PAIRABLE, {"ViewPosition": "ML", "ViewCodeSequence": coded("399260004")}),
@@ -171,6 +183,10 @@ RULES: dict[str, tuple[Reason, dict[str, Any]]] = {
     "the region's side disagrees": (
         Reason.LATERALITY_CONFLICT,
         {"AnatomicRegionSequence": Sequence([item(CodeValue="76752008", AnatomicRegionModifierSequence=coded("24028007"))])},
+    ),
+    "the region is the other breast by its meaning": (
+        Reason.LATERALITY_CONFLICT,
+        {"AnatomicRegionSequence": Sequence([item(CodeValue="X1", CodeMeaning="Right breast")])},
     ),
     "the region is the other breast": (
         Reason.LATERALITY_CONFLICT,

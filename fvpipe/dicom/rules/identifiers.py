@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from fvpipe.dicom import attributes
 from fvpipe.dicom.elements import RejectedFile, printable, text, texts
+from fvpipe.dicom.languages import english
 from fvpipe.dicom.rules.base import RuleContext
 from fvpipe.dicom.rules.image_kind import image_kind
 from fvpipe.dicom.rules.pixels import pixel_layout
@@ -87,7 +88,7 @@ def image_record(context: RuleContext) -> tuple[ImageRecord, str]:
     orientation: Orientation = context.facts.get(patient_orientation, Orientation.NOT_GIVEN)
     given = orientation not in (Orientation.NOT_GIVEN, Orientation.UNKNOWN)
     kind, stated, dates = context.fact(image_kind), context.stated, attributes.study_date(dataset)
-    described = side_and_view(text(dataset, "SeriesDescription")) or ()
+    described = side_and_view(english(text(dataset, "SeriesDescription"))) or ()
     person = attributes.person(dataset)
     if policy.patient_from == "patient_id" and context.is_from_header("patient"):
         person["name"] = folded_name(_patient_as_written(context))

@@ -16,6 +16,7 @@ from pydicom.uid import (
     BreastTomosynthesisImageStorage,
     DigitalMammographyXRayImageStorageForPresentation,
     DigitalMammographyXRayImageStorageForProcessing,
+    KeyObjectSelectionDocumentStorage,
     SecondaryCaptureImageStorage,
 )
 
@@ -27,6 +28,7 @@ from fvpipe.dicom.elements import (
     integer,
     items,
     number,
+    shown_code,
     shown_term,
     shown_uid,
     text,
@@ -41,19 +43,19 @@ from fvpipe.reasons import Reason
 BIOPSY = "a stereotactic or biopsy image"
 QUALITY_CONTROL, SPECIMEN, REJECTED = "a quality control image", "an image of a specimen", "a rejected exposure"
 NO_VIEW = {
-    QUALITY_CONTROL: r"\b(PH|F)ANTO+M\w*|\bQUALITY CONTROL\b|\bFLAT ?FIELD\b",
+    QUALITY_CONTROL: r"\b(PH|F)ANTO+M\w*|\bQUALITY CONTROL\b|\bFLAT ?FIELD\b|\bQC\b|\bCDMAM|\bTOR ?MA[MSX]\b|\bTEST ?OBJECT",
     SPECIMEN: r"\bSPECIMENS?\b",
-    REJECTED: r"(?<!NOT )\b(REJECTED|ABORTED)\b",
+    REJECTED: r"(?<!NOT )(?<!NO )\b(REJECT(ED)?|ABORTED)\b",
     "an image of injected ducts": r"\b(GALACTO|DUCTO|PNEUMOCYSTO)GRA",
     "a screen capture": r"\bSCREEN ?(SAVE|CAPTURE|SHOT)S?\b",
     "a map computed from an image": r"\b(DENSITY|HEAT|SALIENCY) ?MAPS?\b|\bSCORE ?CARDS?\b",
-    BIOPSY: r"\bSTEREO|BIOPS|\b(PRE|POST)(FIRE|MARKER)|\bSCOUTS?\b|\b(NEEDLE|WIRE) LOC|\bLOCALI[SZ]ATION\b",
+    BIOPSY: r"\bSTEREO|BIOPS|\b(PRE|POST)(FIRE|MARKER)|\bSCOUTS?\b|\b(NEEDLES?|HOOK ?WIRES?)\b|\bWIRE LOC|\bLOCALI[SZ]ATION\b",
 }
 """Images that are no views of a breast."""
 # By these a description speaks of a biopsy that was before this exam.
 EARLIER = r"\bFOLLOW ?UPS?\b|\bF U\b|\b(STATUS|S) P(OST)?\b|\bHISTORY\b|\bHX\b|\bPREVIOUS|\bPRIOR\b|\bKONTROLLE\b|\bSUIVI\b"
 # Of the images of a contrast-enhanced exam only the low-energy one is like a mammogram.
-RECOMBINED = r"\bRECOMBIN|\bSUBTRACT|\bIODINE\b|\bHIGH ?ENERGY\b"
+RECOMBINED = r"\bRECOMB|\bSUBTRACT|\bIODINE\b|\bHIGH ?ENERGY\b"
 LOW_ENERGY = r"\bLOW ?ENERGY\b"
 HIGH_KVP = (44, 60)  # of the high-energy exposure, at 45 to 49; an X-ray tube has less for a mammogram
 HIGH_ENERGY_FILTERS = frozenset({"COPPER", "CU", "TITANIUM", "TI"})  # of no other exposure of a breast
@@ -61,8 +63,8 @@ NO_CONTRAST = ("", "NO", "NONE", "WITHOUT", "N A", "KEIN", "OHNE", "SANS", "SIN"
 CONTRAST = r"\b(PRE|POST) CONTRAST\b|\bCESM\b|\bCEDS?M\b|\bCEM\b|\bCE ?2D\b|\bCONTRAST ENHANCED\b|\bSENOBRIGHT\b|\bTICEM\b"
 # Hologic, Fujifilm, Giotto, GE, Siemens, and the general words in several languages; TOMOSYNTHESIS says nothing of the image.
 SYNTHETIC = (
-    r"\bGENERATED ?2D\b|\b2D GENERATED\b|\b[CSG] ?VIEW(HD)?\b|\bINTELLIGENT ?2D\b|\bI2D\b|\bV ?PREVIEW\b|\bINSIGHT ?2D\b"
-    r"|\bS[YI]NTH?ETI|\bSYNTHESI[SZ]ED\b|\bSYN(TH)? ?2D\b|\bSYNTH\b|\bS2D\b"
+    r"\bGENERATED ?2D\b|\b2D GENERATED\b|\b[CSG] ?VIEW(HD)?\b|\bINTELLIGENT ?2D\b|\bI2D\b|\bV(OLUME)? ?PREVIEW\b"
+    r"|\bINSIGHT ?2D\b|\bS[YI]NTH?ETI|\bSYNTHESI[SZ]ED\b|\bSYN(TH)? ?2D\b|\bSYNTH\b|\bS2D\b"
     r"|\b2D ?SYN(TH\w*)?\b"
 )
 # In Image Type alone: a description may name the exam instead.
@@ -78,6 +80,8 @@ BREAST_TOMOSYNTHESIS = frozenset({
 })  # fmt: skip
 ADDITION = r"\bADDITION\b"
 FREE_TEXT = ("SeriesDescription", "DerivationDescription", "AcquisitionDeviceProcessingDescription")
+# Titles of Key Object notes that reject images: for quality, safety, a wrong worklist entry, an expired retention (CID 7011)
+REJECTING_TITLES = frozenset({"113001", "113037", "113038", "113039"})
 SPECIMEN_VIEWS = frozenset({"127457009", "G-8310"})  # SNOMED CT and SRT, as view or as its modifier
 
 
@@ -107,7 +111,12 @@ def image_kind(context: RuleContext) -> ImageKind:
     image_type = [words(value) for value in texts(dataset, "ImageType")]
     # GE's processing code is as much a term of the device as those of Image Type.
     terms = " | ".join([*image_type[2:], words(text(dataset, "AcquisitionDeviceProcessingCode"))])
-    free = " | ".join(english(text(dataset, keyword)) for keyword in FREE_TEXT)
+    free = " | ".join(
+        [
+            *(english(text(dataset, keyword)) for keyword in FREE_TEXT),
+            *(words(text(item, "CodeMeaning")) for item in items(dataset, "DerivationCodeSequence")),
+        ]
+    )
     original, generated = image_type[:1] == ["ORIGINAL"], _has(GENERATED_2D, terms)
     low_energy, contrast = _has(LOW_ENERGY, terms), _has(CONTRAST, terms)
     rejected = {f"ImageType: {what}": _has(pattern, terms) for what, pattern in NO_VIEW.items()}
@@ -127,6 +136,7 @@ def image_kind(context: RuleContext) -> ImageKind:
         low_energy = _has(LOW_ENERGY, free)
         said = text(dataset, "ContrastBolusAgent")
         agent = (words(said) or said.upper().strip("-_/.? ")) not in NO_CONTRAST  # of no Latin letter it has no words
+        agent = agent or any(map(code, items(dataset, "ContrastBolusAgentSequence")))
         named = not original and (agent or _has(CONTRAST, free))  # an exposure of its own may have the description of its exam
         rejected["contrast-enhanced, and not said to be low-energy"] = (contrast or named) and not low_energy
     for found, is_it in rejected.items():
@@ -144,8 +154,9 @@ def _has(pattern: str, where: str) -> bool:
     return re.search(pattern, where) is not None
 
 
+_OF_THE_EXAM = ("StudyDescription", "PerformedProcedureStepDescription", "RequestedProcedureDescription")
 _OTHER_TEXT = (
-    ("StudyDescription", QUALITY_CONTROL),
+    *((exam, what) for exam in _OF_THE_EXAM for what in (QUALITY_CONTROL, SPECIMEN)),
     ("ProtocolName", QUALITY_CONTROL),
     ("ProtocolName", SPECIMEN),
     ("PaddleDescription", BIOPSY),
@@ -170,6 +181,7 @@ def _objects(dataset: Dataset) -> dict[str, bool]:
         "KVP: the high-energy image of a contrast-enhanced exam": HIGH_KVP[0] <= number(dataset, "KVP", 0) <= HIGH_KVP[1],
         "FilterMaterial: the high-energy image of a contrast-enhanced exam": bool(filters & HIGH_ENERGY_FILTERS),
         "PatientName: a phantom": _is_phantom(dataset),
+        "TomoLayerHeight: a tomosynthesis slice": bool(text(dataset, "TomoLayerHeight")),
         **{f"{keyword}: {what}": _has(NO_VIEW[what], english(text(dataset, keyword))) for keyword, what in _OTHER_TEXT},
         "PositionerType: stereo": "STEREO" in text(dataset, "PositionerType").upper(),
         "ViewCodeSequence: a specimen": bool(codes & SPECIMEN_VIEWS),
@@ -179,7 +191,7 @@ def _objects(dataset: Dataset) -> dict[str, bool]:
 
 def _is_phantom(dataset: Dataset) -> bool:
     try:
-        return "PHANTOM" in english(text(dataset, "PatientName")).split()
+        return not {"PHANTOM", "QC"}.isdisjoint(english(text(dataset, "PatientName")).split())
     except RejectedFile:  # a name that cannot be read is no reason to leave an image out
         return False
 
@@ -191,6 +203,10 @@ def sop_class(context: RuleContext) -> str:
     if is_for_processing(context.dataset) and not policy.for_processing:
         detail = "a mammogram for processing; the data set's `for_processing: true` accepts it"
         raise RejectedFile(Reason.SOP_CLASS_REFUSED, detail)
+    titles = {code(item) for item in items(context.dataset, "ConceptNameCodeSequence")}
+    if found == KeyObjectSelectionDocumentStorage and titles & REJECTING_TITLES:
+        detail = f"a Key Object note that rejects images, with the title {shown_code(max(titles))}; they are left out"
+        raise RejectedFile(Reason.REJECTION_NOTE, detail)
     if found not in allowed | ({SecondaryCaptureImageStorage} if policy.secondary_capture else set()):
         detail = f"SOPClassUID is {shown_uid(found)}; expected {DigitalMammographyXRayImageStorageForPresentation}"
         raise RejectedFile(Reason.SOP_CLASS_REFUSED, detail)

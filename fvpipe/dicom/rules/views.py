@@ -32,7 +32,7 @@ SIDE_CODES = {
     "7771000": "L", "G-A101": "L", "24028007": "R", "G-A100": "R",
     "80248007": "L", "T-04030": "L", "73056007": "R", "T-04020": "R",
 }  # fmt: skip
-SIDE_OF_BODY_PART = "(LEFT|RIGHT|L|R) ?BREAST|BREAST (LEFT|RIGHT|L|R)"
+SIDE_OF_BODY_PART = "(LEFT|RIGHT|L|R) ?BREAST|BREAST (LEFT|RIGHT|L|R)|(LEFT|RIGHT)"
 # View modifiers, CID 4015: a view with any other is not a standard one
 IMPLANT_DISPLACED = frozenset({"399209000", "R-102D5"})
 HARMLESS_MODIFIERS = frozenset({"442581004", "R-40AB3"})  # nipple in profile
@@ -44,13 +44,13 @@ LATERAL_ANGLES = (80, 100)  # at which an ML or LM is exposed, and no MLO
 # Searched for in words without accents and punctuation. The abbreviations joined to CC and MLO are those of CID 4014 and 4015
 # (ACR): M and S before the view, RL, RM, RI, RS, TAN and ID after it. Apart from it, RM may be a room.
 SPOT_OR_MAGNIFIED = r"\b[LR]?([MS]|MAG|SPOT)(CC|MLO)\b|\b[LR]?(CC|MLO)(MAG|SPOT)\b"
-SPOT_OR_MAGNIFIED += r"|\b(SPOT|SPT|SPOT ?MAG|MAG|MAGN\w*|ZOOM|CONED?|LOUPE|LUPE)\b"
+SPOT_OR_MAGNIFIED += r"|\b(SPOT|SPT|SPOT ?MAG|MAG|MAGN\w*|ZOOM|CONED?|LOUPE|LUPE)\b|\b1 [3-9] ?X\b|\bX ?1 [3-9]\b"
 NOT_STATED = (
     "neither label table nor path gives {} of this image (no row lists it, no column is named for it, or the pattern `path` "
     "does not fit it), and {}, which only DICOM files have"
 )
 NOR_STATED = "; nor does label table or path give one (no row lists it, no column is named for it, or its cell is empty)"
-OTHER_VIEWS = r"\b(ROLLED|TANGENTIAL|EXAGGERATED|CLEAVAGE|AXILLARY TAIL|ANTERIOR COMPRESSION|[LR]?XCC[LM]?)\b"
+OTHER_VIEWS = r"\b(ROLL(ED)?|TANGENTIAL|EXAG\w*|CLEAVAGE|AXILLARY TAIL|ANTERIOR COMPRESSION|[LR]?XCC[LM]?)\b"
 OTHER_VIEWS += r"|\b[LR]?(CC|MLO)(R[LMIS]| ?TAN| RL)\b"
 # In a text that names neither CC nor MLO. AT (axillary tail) is an English word, RM a room, and ML oblique is MLO.
 A_SIDE = "(LT?|RT?|LEFT|RIGHT)"
@@ -58,8 +58,15 @@ OTHER_VIEWS_OF_A_SIDE = (
     rf"\b{A_SIDE} ?(ML(?! ?O(BL\w*)?\b)|LM|LMO|SIO|ISO|FB|CV|TAN|AXILLA)\b|\b(ML|LM|LMO|AXILLA) (LT|RT|LEFT|RIGHT)\b"
     rf"|^(?!.*\bOBL)(.* )?({A_SIDE} (TRUE |90 )?LATERAL|LATERAL (LT|RT|LEFT|RIGHT))\b"
 )
+# Meanings of codes of other views, CID 4014
+OTHER_MEANINGS = (
+    r"\b(LATERO ?MEDIAL|MEDIO ?LATERAL(?! OBL)|CAUDO ?CRANIAL|(SUPERO|INFERO) ?(LATERAL|MEDIAL))\b|\b(EXAGGERATED|SPOT|AXILL)"
+)
+# A view in a word of a description, also joined to a side or to abbreviations
+A_VIEW = r"\b[LR]?[A-Z]{0,4}(CC|MLO)(?:MAG|SPOT|TAN|ID|R[LMIS])?\b"
 # As a series description has it, or Fujifilm's processing description.
 SIDE_AND_VIEW = rf"\b{A_SIDE} ?(CC|MLO)\b"
+VIEW_AND_SIDE = rf"\b(CC|MLO) {A_SIDE}\b"  # where no side stands before a view
 OF_THE_DEVICE = ("PaddleDescription", "AcquisitionDeviceProcessingDescription")
 FREE_TEXT = ("SeriesDescription", "ProtocolName", "AcquisitionProtocolName")
 DISPLACED = r"\bIMP(L|LANTS?)? (DISP|DISPL\w*|PUSHED BACK)\b|\bDISPLACED IMPLANTS?\b|\bEKLUND\b|\bPUSH(ED)? ?BACK\b"
@@ -110,6 +117,8 @@ def view_of_header(context: RuleContext) -> View:
         meant = VIEW_MEANINGS.get(words(text(item, "CodeMeaning")))
         if meant and meant is not VIEW_CODES.get(code(item), meant):
             raise RejectedFile(Reason.VIEW_CONFLICT, f"view code is {shown_code(code(item))}, its meaning {meant}")
+        if code(item) in VIEW_CODES and re.search(OTHER_MEANINGS, words(text(item, "CodeMeaning"))):
+            raise RejectedFile(Reason.VIEW_CONFLICT, f"view code is {shown_code(code(item))}, its meaning another view")
     position, coded = text(context.dataset, "ViewPosition").upper(), VIEW_CODES.get(first) or VIEW_MEANINGS.get(words(first))
     if context.policy.ml_is_mlo:
         position, coded = "MLO" if position == "ML" else position, View.MLO if first in ML_CODES else coded
@@ -155,10 +164,11 @@ def side_and_view(description: str) -> tuple[Laterality, View] | None:
 
     Examples
     --------
-    >>> side_and_view("RMLO"), side_and_view("left CC, 2D"), side_and_view("R CC, L CC")
+    >>> side_and_view("RMLO"), side_and_view("CC left, 2D"), side_and_view("R CC, L CC")
     ((<Laterality.RIGHT: 'R'>, <View.MLO: 'MLO'>), (<Laterality.LEFT: 'L'>, <View.CC: 'CC'>), None)
     """
     found = {(side[0], view) for side, view in re.findall(SIDE_AND_VIEW, words(description))}
+    found = found or {(side[0], view) for view, side in re.findall(VIEW_AND_SIDE, words(description))}
     if len(found) != 1:
         return None
     ((side, view),) = found
@@ -169,16 +179,18 @@ def view_modifiers(context: RuleContext) -> frozenset[str]:
     """Check that no modifier makes the view another one than the standard view; returns the code values.
 
     Image Type, the paddle and the device's processing say so, too. A description is read where the header has no place for
-    modifiers.
+    modifiers, or where it names the view itself: then it is of this image, and not of the exam.
     """
     holders = *items(context.dataset, "ViewCodeSequence"), context.dataset
     modifiers = frozenset(code(item) for holder in holders for item in items(holder, "ViewModifierCodeSequence"))
-    unusual = sorted(modifiers - IMPLANT_DISPLACED - HARMLESS_MODIFIERS)
+    unusual = sorted(modifiers - IMPLANT_DISPLACED - HARMLESS_MODIFIERS - {""})
     if unusual:
         raise RejectedFile(Reason.VIEW_MODIFIED, f"view modifier {shown_code(unusual[0])}; expected none but implant displaced")
     named = {"ImageType": " | ".join(words(value) for value in texts(context.dataset, "ImageType")[2:])}
-    free = () if any("ViewModifierCodeSequence" in holder for holder in holders) else FREE_TEXT
-    named |= {keyword: english(text(context.dataset, keyword)) for keyword in (*OF_THE_DEVICE, *free)}
+    named |= {keyword: english(text(context.dataset, keyword)) for keyword in (*OF_THE_DEVICE, *FREE_TEXT)}
+    if any("ViewModifierCodeSequence" in holder for holder in holders):
+        this = {context.facts.get(view)}
+        named = {k: found for k, found in named.items() if k not in FREE_TEXT or set(re.findall(A_VIEW, found)) == this}
     if context.policy.ml_is_mlo:
         named = {keyword: re.sub(r"\bML\b", "MLO", found) for keyword, found in named.items()}
     for keyword, found in named.items():
@@ -266,12 +278,12 @@ def side_of_header(context: RuleContext) -> Laterality | None:
     for anatomy in ("AnatomicRegion", "PrimaryAnatomicStructure"):
         regions = items(context.dataset, f"{anatomy}Sequence")
         modifiers = [item for region in regions for item in items(region, f"{anatomy}ModifierSequence")]
-        codes = {code(item) for item in (*regions, *modifiers)}
-        sides = {SIDE_CODES[each] for each in codes & SIDE_CODES.keys()}
+        coded = {SIDE_CODES.get(code(item)) or _named_side(text(item, "CodeMeaning")) for item in (*regions, *modifiers)}
+        sides = {side for side in coded if side}
         if len(sides) == 1:  # two are both breasts, as an exam has them
             given[f"{anatomy}Sequence"] = sides.pop()
-    if part := re.fullmatch(SIDE_OF_BODY_PART, words(text(context.dataset, "BodyPartExamined"))):
-        given["BodyPartExamined"] = (part[1] or part[2])[0]
+    if part := _named_side(text(context.dataset, "BodyPartExamined")):
+        given["BodyPartExamined"] = part
     types = {words(value) for value in texts(context.dataset, "ImageType")[2:]} & {"LEFT", "RIGHT"}
     if len(types) == 1:
         given["ImageType"] = types.pop()[0]
@@ -280,6 +292,12 @@ def side_of_header(context: RuleContext) -> Laterality | None:
     if len(set(given.values())) > 1:
         raise RejectedFile(Reason.LATERALITY_CONFLICT, ", ".join(f"{keyword} {side}" for keyword, side in given.items()))
     return Laterality(next(iter(given.values())))
+
+
+def _named_side(part: str) -> str:
+    """L or R where a text is the name of a side or of its breast, else nothing."""
+    found = re.fullmatch(SIDE_OF_BODY_PART, words(part))
+    return "".join(side or "" for side in found.groups())[:1] if found else ""
 
 
 def patient_orientation(context: RuleContext) -> Orientation:
