@@ -177,6 +177,11 @@ HEAD = "license: ours\n"
             "'combine' does nothing: what rows and paths say of images is combined in one way",
         ),
         (
+            IDLE_IMAGES,
+            {A_LINE: A_LINE + "    exclude: [{when: {s: $side}, why: y}]\n", "laterality: [table], ": "", A_COLUMN: ""},
+            "'tables.0': $side is the side that the row names, and no column of this table gives laterality",
+        ),
+        (
             IDLE_IMAGES.replace("path: file\n" + A_LINE, A_CASE + "\n"),
             {"columns: {": "adds: true\n    columns: {age: age, "},
             "'tables.0.columns.age' does nothing: this table can give accession, bi_rads, density, exam",

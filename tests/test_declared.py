@@ -205,6 +205,29 @@ def test_a_column_of_paths_that_a_table_lacks_is_named(tmp_path: Path) -> None:
         index(tmp_path / "own", str(tmp_path / "own.yaml"))
 
 
+SIDED = """
+name: own
+license: ours
+hashed: false
+tables:
+  - file: t.csv
+    path: file
+    label: [{when: {cancer: $side}, then: malignant}, {then: benign}]
+    columns: {laterality: side}
+"""
+
+
+@pytest.mark.parametrize(("sides", "expected"), [("LLRR", {"L": 1, "R": 0}), ("RRRR", {"R": 0}), ("RRLL", {})])
+def test_a_row_of_a_side_labels_no_image_of_the_other(sides: str, expected: dict[str, int], tmp_path: Path) -> None:
+    """Although `identity` does not name the table: the cancer would be that of the other breast."""
+    (tmp_path / "own.yaml").write_text(SIDED)
+    names = list(factory.patient(tmp_path / "own", "P1", "LR"))
+    write_table(tmp_path / "own" / "t.csv", [{"file": n, "cancer": "L", "side": s} for n, s in zip(names, sides, strict=True)])
+    found = index(tmp_path / "own", str(tmp_path / "own.yaml"))
+    assert {side: label for (_, side), label in labels(found).items()} == expected
+    assert ("laterality_conflict" in reasons(found).values()) == (len(expected) < 2)
+
+
 def test_a_table_by_bi_rads(tmp_path: Path) -> None:
     folder = tmp_path / "own"
     factory.patient(folder, "P1", "LR")

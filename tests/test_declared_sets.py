@@ -485,6 +485,18 @@ def test_csaw_guesses_no_label(case: dict[str, Any], expected: list[int], tmp_pa
     assert [breast.facts.label for breast in index(csaw(tmp_path / "csaw", [case]), "csaw-cc").breasts] == expected
 
 
+def test_csaw_cancer_is_of_no_side_where_the_row_names_none(tmp_path: Path) -> None:
+    """The file's name gives it, and the rule compares that of the row: the cancer was taken for the other breast's."""
+    case = {"x_case": 1, "x_cancer_laterality": "Left", "rad_timing": 1}
+    folder = csaw(tmp_path / "csaw", [case, {"anon_patientid": 6}])
+    table = folder / "CSAW-CC_breast_cancer_screening_data.csv"
+    table.write_text(table.read_text().replace("Left,CC,6_", ",CC,6_"))  # no cancer is named: nothing is compared
+    assert sorted(breast.facts.label for breast in index(folder, "csaw-cc").breasts) == [0, 0, 0, 1]
+    table.write_text(table.read_text().replace("Left,CC,5_", ",CC,5_"))
+    with pytest.raises(LabelTableError, match=r"line 2: imagelaterality does not name the side .* x_cancer_laterality"):
+        index(folder, "csaw-cc")
+
+
 @pytest.mark.parametrize("column", ["imagelaterality", "viewposition"])
 @pytest.mark.parametrize("source", ["path", "header"])
 def test_csaw_name_header_and_row_name_one_side_and_view(source: str, column: str, tmp_path: Path) -> None:

@@ -259,7 +259,7 @@ class RowReader:
         Raises
         ------
         LabelTableError
-            The table has no such column, or a cell that should hold a side holds another word.
+            The table has no such column, a cell that should hold a side holds another word, or the row of an image has no side.
         """
         for column in when:
             if column not in row.cells:
@@ -279,7 +279,11 @@ class RowReader:
         sides = SIDES.get((word or cell).lower())
         if sides is None:
             raise row.error(column, "L, R or both", shown=False)
-        return side in sides
+        if side is None and len(sides) == 1:  # taken for the other breast, one with cancer would be benign
+            where, name = f"{row.file}, line {row.line}", named.column[0] if named else "laterality"
+            why = f"a rule compares it with {column} ($side)"
+            raise LabelTableError(f"{where}: {name} does not name the side of the image, and {why}; expected L or R")
+        return side in sides or side is None
 
     def yes(self, row: Row, fact: str) -> bool:
         """Whether a cell says yes; an empty one does not."""

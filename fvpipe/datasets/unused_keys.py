@@ -36,7 +36,7 @@ def check_unused_keys(declaration: Declaration) -> None:
         if not (table.label or table.adds or table.instance or table.lists_images):
             idle.append(f"'tables.{number}' does nothing: expected 'label', 'adds', 'instance', 'path', ... of it")
         idle += [f"'{where}{text}" for text in (*_of_cases(table), *_of_columns(table, declaration))]
-        idle += [f"'tables.{number}': {text}" for text in _of_texts(table)]
+        idle += [f"'tables.{number}': {text}" for text in (*_of_texts(table), *_of_sides(table, declaration))]
     for group, words in declaration.path_values.items():
         idle += [f"'path_values.{group}': {text}" for text in _of_words(group, words, declaration)]
     if idle:
@@ -160,6 +160,14 @@ def _of_texts(table: Table) -> Iterator[str]:
     for text in dict.fromkeys(cells):
         if text.startswith("$") and text != "$side":
             yield f"{text!r} is no reference; expected $side, or '[$]...' for a cell that begins so"
+
+
+def _of_sides(table: Table, declaration: Declaration) -> Iterator[str]:
+    """`$side` of rows about images that never name one."""
+    rules = [rule.when for rule in (*table.cases, *table.exclude)]
+    named = table.columns.keys() | (re.compile(declaration.path).groupindex.keys() if table.from_path else set())
+    if table.lists_images and "laterality" not in named and any("$side" in cells for when in rules for cells in when.values()):
+        yield "$side is the side that the row names, and no column of this table gives laterality"
 
 
 def _of_words(fact: str, words: Mapping[str, str], declaration: Declaration) -> Iterator[str]:

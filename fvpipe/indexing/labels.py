@@ -71,7 +71,7 @@ class BreastLabels:
     exams_of_images : mapping of str to sequence of Exam
         By path, the exam as rows which list images, and the path, name it.
     sizes_of_images : mapping of str to ImageFacts
-        By path, rows and columns of such rows.
+        By path, rows and columns of such rows, and the side that they are about.
     of_breasts : mapping of (str, Laterality, Exam) to sequence of BreastFacts
         As `Statements.of_breasts`.
     findings_by_path : mapping of str to sequence of Finding

@@ -43,7 +43,7 @@ class Statements:
     exams : mapping of str to sequence of Exam
         Names of the exam by row and path, which must be the header's; identifiers as the records have them.
     sizes : mapping of str to ImageFacts
-        Rows and columns that the row of an image gives.
+        Rows and columns that the row of an image gives, and the side that it is about.
     of_breasts : mapping of (str, Laterality, Exam) to sequence of BreastFacts
         Where the worst row of a breast counts, and they differ: all of them, also those of missing and rejected images.
     rejections : sequence of Rejection
@@ -155,8 +155,12 @@ def collect_statements(source: Source, table: LabelTable, paths: Sequence[str]) 
             findings[path] = boxes
         if names := [policy.exam(image.exam_names) for _, image in said if image.exam_names != Exam()]:
             exams[path] = names
-        if size := next((image for _, image in said if image.rows or image.columns), None):
-            sizes[path] = ImageFacts(0, rows=size.rows, columns=size.columns)
+        size = next((image for _, image in said if image.rows or image.columns), ListedImage(""))
+        # A row that names a side is about this breast, also where its side does not decide which one the image shows.
+        silent = (image for where, image in said if where not in getattr(adapter.identity, "laterality", ()))
+        side = next((image.laterality for image in silent if image.laterality and image.facts is not None), None)
+        if (found := ImageFacts(0, side, rows=size.rows, columns=size.columns)) != ImageFacts(0):
+            sizes[path] = found
     describing += ([("table", table.listed[key])] for key in places.values())
     if places:
         rejections.append(Rejection("label table", Reason.LABEL_WITHOUT_IMAGE, _without_file(places, table, paths)))
