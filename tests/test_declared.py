@@ -228,6 +228,34 @@ def test_a_row_of_a_side_labels_no_image_of_the_other(sides: str, expected: dict
     assert ("laterality_conflict" in reasons(found).values()) == (len(expected) < 2)
 
 
+BIOPSIES = """
+name: own
+license: ours
+bi_rads: {benign: [1, 2], malignant: [6]}
+tables:
+  - file: exams.csv
+    label: bi_rads
+    columns: {patient: pid, study_date: day, laterality: side, bi_rads: grade}
+  - file: biopsies.csv
+    combine: worst
+    label: [{when: {dx: M}, then: malignant, confirmed: true}, {then: benign, confirmed: true}]
+    follow_up: {date: day, days: 365}
+    columns: {patient: pid, accession: number, laterality: side}
+"""
+
+
+@pytest.mark.parametrize(("biopsy", "label"), [("2015-03-01", 1), ("2016-02-29", 1), ("2016-03-01", 0), ("2015-02-28", 0)])
+def test_biopsies_of_their_own_table_decide_over_exams_before(biopsy: str, label: int, tmp_path: Path) -> None:
+    """Of the breast that their row names; the exams stand in another table, and one was benign a month before a cancer."""
+    (tmp_path / "own.yaml").write_text(BIOPSIES)
+    exam = {"pid": "P1", "day": "2015-03-01", "side": "L", "grade": 1}
+    write_table(tmp_path / "exams.csv", [exam, exam | {"side": "R"}])
+    write_table(tmp_path / "biopsies.csv", [{"pid": "P1", "number": "B1", "day": biopsy, "side": "L", "dx": "M"}])
+    found = get_adapter(str(tmp_path / "own.yaml")).read_labels(tmp_path, None, Labels()).exams
+    exams = {(exam.accession, side.value): facts.label for (_, side, exam), facts in found.items()}
+    assert exams == {("", "L"): label, ("", "R"): 0, ("B1", "L"): 1}
+
+
 def test_a_table_by_bi_rads(tmp_path: Path) -> None:
     folder = tmp_path / "own"
     factory.patient(folder, "P1", "LR")

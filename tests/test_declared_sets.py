@@ -245,6 +245,13 @@ def test_embed_pathology_decides_over_earlier_exams_within_the_follow_up(tmp_pat
         by_exam(options={"follow_up_day": "30"})
 
 
+def test_embed_rows_of_one_exam_have_one_day(tmp_path: Path) -> None:
+    """Of two, the last row decided whether pathology was within the follow-up."""
+    rows = [{"side": "L", "asses": "A"}, {"side": "L", "asses": "A", "numfind": 2, "study_date_anon": "2010-03-01"}]
+    with pytest.raises(LabelTableError, match=r"line 3: study_date_anon is another day than in an earlier row"):
+        index(embed(tmp_path / "e", four(), rows), "embed")
+
+
 @pytest.mark.parametrize("name", ["embed", "csaw-cc"])
 def test_exams_are_ordered_by_the_dates_of_their_publisher(name: str, tmp_path: Path) -> None:
     """The headers have another date or none, and an exam may have the higher number and be the earlier one."""

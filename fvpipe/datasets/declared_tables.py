@@ -154,8 +154,9 @@ def read_declared(declaration: Declaration, root: Path, label_file: Path | None,
     if first is None and (label_file is not None or (about_table and not tables)):
         expected = "no `label_file`, `columns`, `classes` and `label_from` in params.yaml (--labels, --column, --class)"
         raise ParameterError(f"labels: adapter {declaration.name!r} takes labels from no table; expected {expected}")
-    read = False
+    read, windows = False, list[tuple[int, Mapping[tuple[str, Laterality], Sequence[tuple[date, Exam, BreastFacts]]]]]()
     for table in tables:
+        found.confirmed = defaultdict(list)
         named = label_file if first and table.file == first.file else None  # one file may be read twice, for each breast
         for file in _files(table, root, named):
             read = True
@@ -170,11 +171,11 @@ def read_declared(declaration: Declaration, root: Path, label_file: Path | None,
                 raise LabelTableError(f"{error}. {todo}") from None
         if table.follow_up:
             days = table.follow_up.days
-            limit = int(options[days[1:]] if days.startswith("$") else days)
-            breasts = {**found.implied, **found.breasts.facts}
-            decided = with_follow_up(breasts, found.confirmed, found.days, limit)
-            found.implied = {key: decided[key] for key in found.implied}
-            found.breasts.facts = {key: decided[key] for key in found.breasts.facts}
+            windows.append((int(options[days[1:]] if days.startswith("$") else days), found.confirmed))
+    for limit, confirmed in windows:  # over the exams of all tables
+        decided = with_follow_up({**found.implied, **found.breasts.facts}, confirmed, found.days, limit)
+        found.implied = {key: decided[key] for key in found.implied}
+        found.breasts.facts = {key: decided[key] for key in found.breasts.facts}
     more = [(image.place, key, image.findings) for key, image in found.boxes.items() if image.findings]
     if code is not None and hasattr(code, "read_findings"):
         more += [(f"findings of {key}", key, boxes) for key, boxes in code.read_findings(root).items()]
@@ -362,8 +363,10 @@ def _read(declaration: Declaration, reader: RowReader, opened: OpenTable, found:
             filled = any(has_value(row.get(name)) for name in reader.columns[table.label].column)
             labelled.setdefault(patient, []).append(filled)
         sides = reader.sides(row)
-        others = [s for s in Laterality if s not in sides and (case := reader.label_case(row, s)) and case.confirmed]
-        for side in (*sides, *others):  # pathology may be of the side that the row's finding is not on
+        # Pathology may be of the side that the row's finding is not on, where a cell says so.
+        cases = ((side, reader.label_case(row, side)) for side in Laterality if side not in sides)
+        others = [side for side, case in cases if case and case.confirmed and case.names_side]
+        for side in (*sides, *others):
             _describe_breast(reader, row, (patient, side, exam), found, subset)
             exams.setdefault((patient, exam), {}).setdefault(side, row)
     if not rows:
@@ -414,13 +417,16 @@ def _describe_breast(reader: RowReader, row: Row, key: BreastOfExam, found: _Fou
         if view and lesion != "":
             found.regions.setdefault((patient, side, view, lesion), set()).add((reader.cell(row, "category"), facts.bi_rads))
     if table.follow_up:
-        day = parse_day(row.get(table.follow_up.date))
-        if not day:
-            raise LabelTableError(f"{row.file}, line {row.line}: {table.follow_up.date} is no date; expected YYYY-MM-DD")
-        found.days[key] = date.fromisoformat(day)
-        case = reader.label_case(row, side)
-        if case and case.confirmed:
-            found.confirmed[patient, side].append((found.days[key], exam, facts))
+        where, text = f"{row.file}, line {row.line}: {table.follow_up.date}", parse_day(row.get(table.follow_up.date))
+        if not text:
+            raise LabelTableError(f"{where} is no date; expected YYYY-MM-DD")
+        day = date.fromisoformat(text)
+        if found.days.setdefault(key, day) != day and exam != Exam():
+            raise LabelTableError(f"{where} is another day than in an earlier row of this breast and exam; expected one")
+        if (case := reader.label_case(row, side)) and case.confirmed:
+            found.confirmed[patient, side].append((day, exam, facts))
+    elif exam.date:
+        found.days[key] = date.fromisoformat(exam.date)
 
 
 def _describe_image(reader: RowReader, row: Row, found: _Found) -> None:
