@@ -107,6 +107,20 @@ def test_two_labels_of_one_breast_leave_it_out(tmp_path: Path) -> None:
     assert reasons(index(folder, "rsna")) == {"7_L": "label_ambiguous"}
 
 
+def test_the_label_of_a_missing_image_contradicts_those_of_its_breast(tmp_path: Path) -> None:
+    """Not its other facts: age and machine are known as far as the images that are there say so."""
+    views = [{"image_id": 1}, {"image_id": 2, "view": "MLO"}]
+    missing = {"image_id": 3, "view": "MLO", "cancer": 1, "machine_id": 48}
+    folder = rsna(
+        tmp_path / "rsna", [*views, missing, *({**row, "patient_id": 8, "image_id": row["image_id"] + 3} for row in views)]
+    )
+    (folder / "train_images/7/3.dcm").unlink()
+    found = index(folder, "rsna")
+    assert labels(found) == {("8", "L"): 0} and reasons(found)["7_L"] == "label_ambiguous"
+    (folder / "train.csv").write_text((folder / "train.csv").read_text().replace(",61.0,1,", ",61.0,0,"))
+    assert [breast.facts.machine for breast in index(folder, "rsna").breasts] == ["29", "29"]
+
+
 def test_a_row_that_lists_no_file_is_counted(tmp_path: Path) -> None:
     folder = rsna(tmp_path / "rsna", [{"image_id": 1}, {"image_id": 2, "view": "MLO"}, {"image_id": 3, "laterality": "R"}])
     (folder / "train_images/7/3.dcm").unlink()
@@ -243,6 +257,12 @@ def test_embed_pathology_decides_over_earlier_exams_within_the_follow_up(tmp_pat
     assert by_exam(options={"follow_up_days": "2000"})[0] == (first, "L", 1)
     with pytest.raises(ParameterError, match=r"has no option 'follow_up_day' .*follow_up_days"):
         by_exam(options={"follow_up_day": "30"})
+
+
+def test_embed_other_breast_of_a_man_is_not_normal_at_an_exam_without_a_row(tmp_path: Path) -> None:
+    """Where a breast without a row is taken for normal: at his other exam its row names the other one alone."""
+    folder = embed(tmp_path / "e", [*four(), *four(acc_anon=12.0)], [{"side": "L", "tissueden": 5}])
+    assert labels(index(folder, "embed", labels=Labels(unlabelled="normal"))) == {("1", "L"): -1, ("1", "R"): -1}
 
 
 def test_embed_rows_of_one_exam_have_one_day(tmp_path: Path) -> None:
