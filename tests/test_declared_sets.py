@@ -340,6 +340,12 @@ def test_embed_boxes_without_an_area_are_left_out_by_their_lines(tmp_path: Path)
         index(folder, "embed")
 
 
+def test_boxes_in_parts_of_the_image_are_no_boxes_of_a_pixel(tmp_path: Path) -> None:
+    images = [four()[0] | {"ROI_coords": "[[0.1, 0.2, 0.3, 0.5]]"}, four()[1] | {"ROI_coords": "[[0, 0, 1.0, 0.9]]"}]
+    with pytest.raises(LabelTableError, match=r"line 2: ROI_coords is .*; expected a box in pixels; if these are parts"):
+        index(embed(tmp_path / "e", images, [{}]), "embed")
+
+
 def test_inbreast_header_names_the_side_and_view_of_the_name(tmp_path: Path) -> None:
     """There, too, ML is MLO."""
     rows: list[dict[str, Any]] = [{"File Name": 1}, {"File Name": 2, "View": "MLO"}]

@@ -53,7 +53,7 @@ class RowReader:
     targets : mapping of str to DeclaredTarget
         Facts that the declaration adds.
     flat : list of (int, LabelTableError)
-        Line of each box without an area, which is left out, and the error for it where no box has one.
+        Line of each box without an area, or within one pixel, which is left out, and the error for it where all are so.
     """
 
     table: Table
@@ -306,9 +306,13 @@ class RowReader:
             top, bottom, left, right = map(float, edges)
             boxes = [*boxes, (top, bottom, left, right)]
         for top, bottom, left, right in boxes:
+            expected = ""
             if left >= right or top >= bottom:
-                name = self.columns["boxes" if "boxes" in self.columns else "right"].column[0]
                 expected = "a box whose top is above its bottom, and its left edge left of its right one"
+            elif min(top, left) >= 0 and max(bottom, right) <= 1:
+                expected = "a box in pixels; if these are parts of the image's size, multiply them by it"
+            if expected:
+                name = self.columns["boxes" if "boxes" in self.columns else "right"].column[0]
                 self.flat.append((row.line, row.error(name, expected)))
                 continue
             yield Finding(category, None if found == "" else found, top, bottom, left, right)
