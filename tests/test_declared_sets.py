@@ -378,6 +378,17 @@ def test_nlbs_header_row_and_path_name_one_side_and_view(tags: dict[str, str], r
     assert reasons(found)["normal/7/left/CC/IM-1.dcm"] == reason
 
 
+@pytest.mark.parametrize(
+    ("cancer", "false_positive", "label"), [("1", "0", 1), ("1.0", "1.0", None), ("0", "1", 0), ("0", "", 0), ("2", "0", None)]
+)
+def test_nlbs_cancer_is_no_false_positive(cancer: str, false_positive: str, label: int | None, tmp_path: Path) -> None:
+    row = {"File Path": "normal/7/left/CC/1.dcm", "Image Laterality": "L", "View Position": "CC", "Cancer": cancer}
+    write_table(tmp_path / "NLBSP-metadata.csv", [row | {"False Positive": false_positive}])
+    (image,) = get_adapter("nlbs").read_labels(tmp_path, None, Labels()).listed.values()
+    assert image.facts is not None
+    assert (image.facts.label, bool(image.facts.excluded)) == (-1 if label is None else label, label is None)
+
+
 def test_inbreast(tmp_path: Path) -> None:
     rows = [
         {"File Name": 20586908, "Bi-Rads": "4a", "ACR": ""},
