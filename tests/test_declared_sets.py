@@ -378,6 +378,23 @@ def test_nlbs_header_row_and_path_name_one_side_and_view(tags: dict[str, str], r
     assert reasons(found)["normal/7/left/CC/IM-1.dcm"] == reason
 
 
+def test_a_finding_that_is_worse_than_its_breast_is_noted(tmp_path: Path) -> None:
+    """Only where the breast is benign by that BI-RADS alone: pathology may be so of a suspicious finding."""
+    names = ["patient_id", "laterality", "birads", "dx", "file", "x1", "x2", "y1", "y2", "worst"]
+    rows = [["P", "L", "2", "", f"{view}.dcm", "1", "9", "1", "9", worst] for view, worst in (("CC", "2"), ("MLO", "5"))]
+    facts = {"path": "file", "bi_rads": "birads", "pathology": "dx", "finding_bi_rads": "worst"}
+    settings = Labels(columns=facts | {"left": "x1", "right": "x2", "top": "y1", "bottom": "y2"})
+    for number, view in enumerate(("CC", "MLO"), 1):
+        image(tmp_path / "in" / f"{view}.dcm", number, PatientID="P", ImageLaterality="L", ViewPosition=view)
+    for dx, noted in (("", 1), ("cyst", 0)):
+        table = [dict(zip(names, row, strict=True)) | {"dx": dx} for row in rows]
+        write_table(tmp_path / "t.csv", table)
+        hints = index(tmp_path / "in", "table", label_file=str(tmp_path / "t.csv"), labels=settings).label_hints
+        assert [hint.partition(":")[0] for hint in hints] == noted * [
+            "1 benign breast(s) have a finding of a higher BI-RADS than their own"
+        ]
+
+
 @pytest.mark.parametrize(
     ("cancer", "false_positive", "label"), [("1", "0", 1), ("1.0", "1.0", None), ("0", "1", 0), ("0", "", 0), ("2", "0", None)]
 )
