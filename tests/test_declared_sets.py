@@ -340,6 +340,13 @@ def test_embed_boxes_without_an_area_are_left_out_by_their_lines(tmp_path: Path)
         index(folder, "embed")
 
 
+def test_boxes_of_width_and_height_are_no_boxes_of_edges(tmp_path: Path) -> None:
+    """Some of them have an area by chance."""
+    boxes = [[10 * n, 200, 60, 230] for n in range(15)]
+    with pytest.raises(LabelTableError, match=r"line 2: ROI_coords is .*; expected a box .* not width and height"):
+        index(embed(tmp_path / "e", [four()[0] | {"ROI_coords": boxes}, four()[1]], [{}]), "embed")
+
+
 def test_boxes_in_parts_of_the_image_are_no_boxes_of_a_pixel(tmp_path: Path) -> None:
     images = [four()[0] | {"ROI_coords": "[[0.1, 0.2, 0.3, 0.5]]"}, four()[1] | {"ROI_coords": "[[0, 0, 1.0, 0.9]]"}]
     with pytest.raises(LabelTableError, match=r"line 2: ROI_coords is .*; expected a box in pixels; if these are parts"):

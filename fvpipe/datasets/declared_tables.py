@@ -363,10 +363,9 @@ def _read(declaration: Declaration, reader: RowReader, opened: OpenTable, found:
             filled = any(has_value(row.get(name)) for name in reader.columns[table.label].column)
             labelled.setdefault(patient, []).append(filled)
         sides = reader.sides(row)
-        # Pathology may be of the side that the row's finding is not on, where a cell says so.
         cases = ((side, reader.label_case(row, side)) for side in Laterality if side not in sides)
         others = [side for side, case in cases if case and case.confirmed and case.names_side]
-        for side in (*sides, *others):
+        for side in (*sides, *others):  # pathology may be of the side that the row's finding is not on
             _describe_breast(reader, row, (patient, side, exam), found, subset)
             exams.setdefault((patient, exam), {}).setdefault(side, row)
     if not rows:
@@ -376,9 +375,10 @@ def _read(declaration: Declaration, reader: RowReader, opened: OpenTable, found:
         found.notes.append(f"{file.name}: {len(idle)} column(s) are not read, whatever they say of a breast: {shown}")
     if reader.flat:
         lines, errors = zip(*reader.flat, strict=True)
-        with_boxes = (each.findings for listed in (found.listed, found.boxes) for each in listed.values())
-        if len(errors) > 1 and not (any(found.findings.values()) or any(with_boxes)):
-            raise errors[0]  # its columns are of other edges
+        of_rows = (each.findings for listed in (found.listed, found.boxes) for each in listed.values())
+        boxes = sum(map(len, (*found.findings.values(), *of_rows)))
+        if len(errors) > (max(4, boxes) if boxes else 1):
+            raise errors[0]  # its columns are of other edges, or of width and height
         first = ", ".join(map(str, lines[:3])) + (", ..." if len(lines) > 3 else "")
         found.notes.append(f"{file.name}: {len(lines)} box(es) have no area, and are left out: line {first}")
     if note := _merged_before(labelled):

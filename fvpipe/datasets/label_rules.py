@@ -308,7 +308,7 @@ class RowReader:
         for top, bottom, left, right in boxes:
             expected = ""
             if left >= right or top >= bottom:
-                expected = "a box whose top is above its bottom, and its left edge left of its right one"
+                expected = "a box whose top is above its bottom, and its left edge left of its right one, not width and height"
             elif min(top, left) >= 0 and max(bottom, right) <= 1:
                 expected = "a box in pixels; if these are parts of the image's size, multiply them by it"
             if expected:
