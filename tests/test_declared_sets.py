@@ -178,6 +178,10 @@ BENIGN_BIOPSY = {"side": "L", "path_severity": 4, "bside": "L", "asses": "S"}
         ([{"side": "L", "path_severity": 7, "bside": "L"}, {"side": "R"}], None, 0),  # pathology that is not published
         ([{"side": "R", "path_severity": 7, "bside": "L"}, {"side": "L"}], None, 0),  # of the other side, too
         ([{"side": "R", "path_severity": 6, "bside": "L"}, {"side": "L"}], None, 0),
+        ([{"side": "L"}, {"side": "L", "desc": "MG Diagnostic Left"}], 0, -1),  # of one breast or of both?
+        ([{"side": "L", "desc": "MG Diagnostic Left"}, {"side": "L"}], 0, -1),
+        ([{"side": "L", "tissueden": ""}, {"side": "L", "tissueden": 5}], None, None),
+        ([{"side": "L", "tissueden": 5}, {"side": "L", "tissueden": ""}], None, None),
     ],
 )
 def test_embed_several_findings(rows: list[dict[str, Any]], left: int | None, right: int | None, tmp_path: Path) -> None:

@@ -336,7 +336,7 @@ def _read(declaration: Declaration, reader: RowReader, opened: OpenTable, found:
     if len(set(parts.values())) > 1:  # `latest` has `test`
         raise LabelTableError(f"{file}: its name has {' and '.join(parts)} (`subset_by_name`); expected one: rename the file")
     subset = next(iter(parts.values()), "")
-    rows, exams = 0, dict[tuple[str, Exam], dict[Laterality, Row]]()
+    rows, exams = 0, dict[tuple[str, Exam], dict[Laterality, list[Row]]]()
     labelled: dict[str, list[bool]] = {}  # by patient, of each row in turn: whether it has a label
     rules = [rule.when for rule in (*table.cases, *table.contralateral)] + [rule.when for rule in table.exclude]
     used = {name for when in rules for name in when} | ({table.follow_up.date} if table.follow_up else set())
@@ -367,7 +367,8 @@ def _read(declaration: Declaration, reader: RowReader, opened: OpenTable, found:
         others = [side for side, case in cases if case and case.confirmed and case.names_side]
         for side in (*sides, *others):  # pathology may be of the side that the row's finding is not on
             _describe_breast(reader, row, (patient, side, exam), found, subset)
-            exams.setdefault((patient, exam), {}).setdefault(side, row)
+            if table.contralateral:
+                exams.setdefault((patient, exam), {}).setdefault(side, []).append(row)
     if not rows:
         raise LabelTableError(f"{file}: has a heading and no row; expected a row for each breast, or no label table")
     if table.adds and (idle := [name for name in opened.heading if name and name not in {*required, *used}]):
@@ -383,14 +384,13 @@ def _read(declaration: Declaration, reader: RowReader, opened: OpenTable, found:
         found.notes.append(f"{file.name}: {len(lines)} box(es) have no area, and are left out: line {first}")
     if note := _merged_before(labelled):
         found.notes.append(f"{file.name}: {note}")
-    for (patient, exam), named in exams.items() if table.contralateral else ():
+    for (patient, exam), named in exams.items():
         if len(named) == 1:
-            ((side, row),) = named.items()
+            ((side, of_exam),) = named.items()
             other = Laterality.RIGHT if side is Laterality.LEFT else Laterality.LEFT
-            if case := reader.case(table.contralateral, row, other):
-                key, (label, excluded) = (patient, other, exam), reader.outcome(case)
-                said = found.breasts.facts[patient, side, exam]  # density and age are of both breasts
-                found.implied[key] = BreastFacts(label, density=said.density, age=said.age, excluded=excluded, place=row.place)
+            if then := reader.implied_outcome(of_exam, other):
+                key, said = (patient, other, exam), found.breasts.facts[patient, side, exam]  # density and age are of both
+                found.implied[key] = BreastFacts(then[0], None, said.density, said.age, excluded=then[1], place=said.place)
                 if (patient, side, exam) in found.days:
                     found.days[key] = found.days[patient, side, exam]
 

@@ -249,6 +249,13 @@ class RowReader:
         then = self.options[case.then[1:]] if case.then.startswith("$") else case.then
         return (-1, then.removeprefix(EXCLUDED).strip()) if then.startswith(EXCLUDED) else (LABELS[then], "")
 
+    def implied_outcome(self, rows: Sequence[Row], side: Laterality) -> tuple[int, str] | None:
+        """Outcome for the breast that the rows of an exam do not name: one that leaves it out, else the one that all give."""
+        cases = [self.case(self.table.contralateral, row, side) for row in rows]
+        outcomes = [self.outcome(case) if case else None for case in cases]
+        excluding = (outcome for outcome in outcomes if outcome and outcome[1])
+        return next(excluding, outcomes[0] if len(set(outcomes)) == 1 else None)
+
     def case(self, cases: Sequence[Case], row: Row, side: Laterality | None) -> Case | None:
         """The first case that fits."""
         return next((case for case in cases if self.fits(row, case.when, side)), None)

@@ -165,7 +165,7 @@ def _of_texts(table: Table) -> Iterator[str]:
 
 def _of_sides(table: Table, declaration: Declaration) -> Iterator[str]:
     """`$side` of rows about images that never name one."""
-    rules = [rule.when for rule in (*table.cases, *table.exclude)]
+    rules = [case.when for case in table.cases] + [rule.when for rule in table.exclude]
     named = table.columns.keys() | (re.compile(declaration.path).groupindex.keys() if table.from_path else set())
     if table.lists_images and "laterality" not in named and any("$side" in cells for when in rules for cells in when.values()):
         yield "$side is the side that the row names, and no column of this table gives laterality"
