@@ -228,6 +228,26 @@ def test_a_row_of_a_side_labels_no_image_of_the_other(sides: str, expected: dict
     assert ("laterality_conflict" in reasons(found).values()) == (len(expected) < 2)
 
 
+def test_rows_of_two_tables_that_contradict_each_other_are_named(tmp_path: Path) -> None:
+    columns = "{patient: pid, laterality: side, label: {column: dx, values: {m: malignant, b: benign}}}"
+    tables = "\n".join(f"  - {{file: {name}, label: label, columns: {columns}}}" for name in ("a.csv", "b.csv"))
+    (tmp_path / "own.yaml").write_text(f"name: own\nlicense: ours\ntables:\n{tables}\n")
+    (tmp_path / "a.csv").write_text("pid,side,dx\nP,L,m\nP,R,m\n")
+    (tmp_path / "b.csv").write_text("pid,side,dx\nP,R,b\n")
+    with pytest.raises(LabelTableError, match=r"^a\.csv, line 3, and .*b\.csv, line 2: one breast has two labels"):
+        get_adapter(str(tmp_path / "own.yaml")).read_labels(tmp_path, None, Labels())
+
+
+def test_a_row_of_an_image_that_is_about_both_breasts_has_its_bi_rads(tmp_path: Path) -> None:
+    """Its side is that of the image."""
+    own = SIDED.replace("[{when: {cancer: $side}, then: malignant}, {then: benign}]", "bi_rads")
+    sides = "laterality: {column: side, values: {L: L, B: both}}, bi_rads: grade"
+    (tmp_path / "own.yaml").write_text(own.replace("laterality: side", sides))
+    write_table(tmp_path / "t.csv", [{"file": "a", "side": "L", "grade": 5}, {"file": "b", "side": "B", "grade": 5}])
+    listed = get_adapter(str(tmp_path / "own.yaml")).read_labels(tmp_path, None, Labels()).listed
+    assert [image.facts.label for image in listed.values() if image.facts] == [1, 1]
+
+
 BIOPSIES = """
 name: own
 license: ours

@@ -84,7 +84,6 @@ class _Breasts:
     def __init__(self) -> None:
         self.facts: dict[BreastOfExam, BreastFacts] = {}
         self._described: dict[BreastOfExam, list[BreastFacts]] = {}  # by rows that differ
-        self._lines: dict[BreastOfExam, int] = {}
 
     def describe(self, reader: RowReader, row: Row, key: BreastOfExam, facts: BreastFacts) -> None:
         """Add what one row says.
@@ -97,21 +96,21 @@ class _Breasts:
         table, exam, rows = reader.table, key[2], self._described.setdefault(key, [])
         if facts in rows:
             return
-        if rows and (
-            table.combine == "same"
-            or (table.combine == "first" and (rows[0].label, rows[0].excluded) != (facts.label, facts.excluded))
-        ):
+        labels = {(each.label, each.excluded) for each in (*rows[:1], facts)}
+        if rows and (table.combine == "same" or (table.combine == "first" and len(labels) > 1)):
             names = [
                 (reader.columns.get(fact) or table.columns[fact]).column[0] for fact in EXAM_NAMES if fact in table.columns
             ]
             apart = f", or a column {', '.join(names)} to tell exams apart" if names and exam == Exam() else ""
-            differing, where = differing_facts(rows[0], facts), f"{row.file}, lines {self._lines[key]} and {row.line}"
+            (file, _, line), differing = rows[0].place.rpartition(", line "), differing_facts(rows[0], facts)
+            where = f"{row.file}, lines {line} and {row.line}"
+            if file != row.file.name:
+                where = f"{rows[0].place}, and {row.file}, line {row.line}"
             what = "labels" if differing == "label" else f"descriptions ({differing})"
             raise LabelTableError(
                 f"{where}: one breast has two {what}{' in one exam' if exam != Exam() else ''}; expected one{apart}"
             )
         rows.append(facts)
-        self._lines.setdefault(key, row.line)
         self.facts[key] = combined(rows, table.combine)
 
 

@@ -192,7 +192,8 @@ class RowReader:
     def facts(self, row: Row, side: Laterality | None, subset: str = "") -> BreastFacts:
         """Facts of the breast on `side` that the row is about."""
         found, sides = self.parsed(row, "bi_rads", parse_bi_rads), self.sides(row)
-        bi_rads = None if found == "" or (sides and side not in sides) else found
+        of_other = bool(side and sides) and side not in sides
+        bi_rads = None if found == "" or of_other else found
         case = self.label_case(row, side)
         label, excluded = self._label(row, case, bi_rads)
         of_this_side = case is None or case.confirmed or not any(each.confirmed for each in self.table.cases)
