@@ -248,6 +248,28 @@ def test_a_row_of_an_image_that_is_about_both_breasts_has_its_bi_rads(tmp_path: 
     assert [image.facts.label for image in listed.values() if image.facts] == [1, 1]
 
 
+@pytest.mark.parametrize(
+    ("dx", "where", "expected"),
+    [("C50", "L", {"L": (1, "C50"), "R": (0, "")}), ("C50", "b", {"L": (1, "C50"), "R": (1, "C50")}),
+     ("D24", "", {"L": (0, "D24"), "R": (0, "D24")}), ("C50", "U", {})],
+)  # fmt: skip
+def test_a_row_about_a_woman_has_the_cancer_of_one_breast(
+    dx: str, where: str, expected: dict[str, tuple[int, str]], tmp_path: Path
+) -> None:
+    """All rows are about both breasts, by `*`, which is no word for the column that `$side` compares."""
+    own = SIDED.replace("    path: file\n", "").replace("cancer: $side", "cancer: $side, dx: C50")
+    columns = "patient: pid, pathology: dx, laterality: {column: pid, values: {'*': both}}"
+    (tmp_path / "own.yaml").write_text(own.replace("laterality: side", columns))
+    write_table(tmp_path / "t.csv", [{"pid": "P", "dx": dx, "cancer": where}])
+    read_labels = get_adapter(str(tmp_path / "own.yaml")).read_labels
+    if expected:
+        rows = read_labels(tmp_path, None, Labels()).rows
+        assert {side: (facts.label, facts.pathology) for (_, side), facts in rows.items()} == expected
+    else:
+        with pytest.raises(LabelTableError, match=r"cancer is another .* expected L, R or both"):
+            read_labels(tmp_path, None, Labels())
+
+
 BIOPSIES = """
 name: own
 license: ours

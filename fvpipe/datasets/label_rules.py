@@ -146,8 +146,8 @@ class RowReader:
             raise LabelTableError(f"{row.file}, line {row.line}: {name} {detail}")
         return row.parse(name, value, expected)
 
-    def _translated(self, fact: str, cell: str) -> str | None:
-        """The declared word for a cell; None where it has none."""
+    def _translated(self, fact: str, cell: str, *, others: bool = True) -> str | None:
+        """The declared word for a cell, by ``*`` where `others` count; None where it has none."""
         column, words = self.columns[fact], self._values[fact]
         if column.pattern and cell:
             # Patterns, also of shipped ones, take time by the square of the length; the cell may be that of any column.
@@ -155,7 +155,7 @@ class RowReader:
             if match is None:
                 return None
             cell = match[1] or ""
-        return words.get(cell.casefold(), words.get(folded(cell), words.get("*"))) if words else cell
+        return words.get(cell.casefold(), words.get(folded(cell), words.get("*") if others else None)) if words else cell
 
     def sides(self, row: Row) -> tuple[Laterality, ...]:
         """Sides that the row is about; none where it has no side."""
@@ -196,8 +196,7 @@ class RowReader:
         bi_rads = None if found == "" or of_other else found
         case = self.label_case(row, side)
         label, excluded = self._label(row, case, bi_rads)
-        of_this_side = case is None or case.confirmed or not any(each.confirmed for each in self.table.cases)
-        pathology = self.cell(row, "pathology") if of_this_side else ""
+        pathology = self.cell(row, "pathology") if self._has_pathology(row, case, side) else ""
         return BreastFacts(
             label,
             bi_rads,
@@ -213,6 +212,15 @@ class RowReader:
             severity=self._pathologies.index(pathology) if pathology in self._pathologies else 0,
             targets=tuple((name, value) for name in sorted(self.targets) if (value := self._target(row, name))),
         )
+
+    def _has_pathology(self, row: Row, case: Case | None, side: Laterality | None) -> bool:
+        """Whether the row's pathology is of the breast on `side`: not by a case that lacks what makes it the other one's."""
+        if case is None or case.confirmed or any(each.confirmed for each in self.table.cases):
+            return case is None or case.confirmed
+        if side is None or case.names_side or not any(each.names_side for each in self.table.cases):
+            return True
+        other = self.label_case(row, Laterality.RIGHT if side is Laterality.LEFT else Laterality.LEFT)
+        return other is None or not other.names_side
 
     def _target(self, row: Row, name: str) -> str:
         """Value of a declared target, a number in its shortest form."""
@@ -283,7 +291,8 @@ class RowReader:
         if "$side" not in wanted or not cell:
             return False
         named = self.columns.get("laterality")
-        word = self._translated("laterality", cell) if named and named.values else None
+        # `*` of a column that gives all rows one side, or both, is no word for cells of other columns.
+        word = self._translated("laterality", cell, others=column in named.column) if named and named.values else None
         sides = SIDES.get((word or cell).lower())
         if sides is None:
             raise row.error(column, "L, R or both", shown=False)
