@@ -109,11 +109,10 @@ def test_two_labels_of_one_breast_leave_it_out(tmp_path: Path) -> None:
 
 def test_the_label_of_a_missing_image_contradicts_those_of_its_breast(tmp_path: Path) -> None:
     """Not its other facts: age and machine are known as far as the images that are there say so."""
-    views = [{"image_id": 1}, {"image_id": 2, "view": "MLO"}]
+    views: list[dict[str, Any]] = [{"image_id": 1}, {"image_id": 2, "view": "MLO"}]
     missing = {"image_id": 3, "view": "MLO", "cancer": 1, "machine_id": 48}
-    folder = rsna(
-        tmp_path / "rsna", [*views, missing, *({**row, "patient_id": 8, "image_id": row["image_id"] + 3} for row in views)]
-    )
+    others: list[dict[str, Any]] = [{"patient_id": 8, "image_id": 4}, {"patient_id": 8, "image_id": 5, "view": "MLO"}]
+    folder = rsna(tmp_path / "rsna", [*views, missing, *others])
     (folder / "train_images/7/3.dcm").unlink()
     found = index(folder, "rsna")
     assert labels(found) == {("8", "L"): 0} and reasons(found)["7_L"] == "label_ambiguous"
@@ -271,7 +270,7 @@ def test_embed_other_breast_of_a_man_is_not_normal_at_an_exam_without_a_row(tmp_
 
 def test_embed_rows_of_one_exam_have_one_day(tmp_path: Path) -> None:
     """Of two, the last row decided whether pathology was within the follow-up."""
-    rows = [{"side": "L", "asses": "A"}, {"side": "L", "asses": "A", "numfind": 2, "study_date_anon": "2010-03-01"}]
+    rows = [{"side": "L", "asses": "A"}, {"side": "L", "asses": "A", "study_date_anon": "2010-03-01"}]
     with pytest.raises(LabelTableError, match=r"line 3: study_date_anon is another day than in an earlier row"):
         index(embed(tmp_path / "e", four(), rows), "embed")
 
