@@ -134,6 +134,15 @@ HEAD = "license: ours\n"
             "'thick' is no density; expected A to D",
         ),
         (OWN, {"columns:": "columns:\n      age: {column: d, values: {x: young}}"}, "'young' is no age"),
+        (
+            OWN,
+            {
+                "then: malignant": "then: malignant, confirmed: true",
+                "tables:": "tables:\n  - {file: b.csv, label: bi_rads, columns: {bi_rads: b}}",
+                "combine: COMBINE": "combine: worst\n    follow_up: {date: d, days: 9}",
+            },
+            "'tables.1': 'follow_up' would not decide over the labels of tables.0, whose rows have no day",
+        ),
         (OWN, {'"C50*"': '"C50* "'}, "'tables.0': 'C50* ' fits nothing: tables are read without spaces around their cells"),
         (OWN, {"bds: both": "'bds ': both"}, "'bds ' fits nothing"),
         (OWN, {'"[?]"': "[]"}, "should have at least 1 item"),
@@ -175,6 +184,11 @@ HEAD = "license: ours\n"
             IDLE_IMAGES,
             {"tables:\n": "tables:\n  - {from_path: true, combine: worst, label: label, columns: {label: patient}}\n"},
             "'combine' does nothing: what rows and paths say of images is combined in one way",
+        ),
+        (
+            IDLE_IMAGES,
+            {A_LINE: A_LINE + "    exclude: [{when: {s: $side}, why: y}]\n", "laterality: [table], ": "", A_COLUMN: ""},
+            "'tables.0': $side is the side that the row names, and no column of this table gives laterality",
         ),
         (
             IDLE_IMAGES.replace("path: file\n" + A_LINE, A_CASE + "\n"),

@@ -205,6 +205,99 @@ def test_a_column_of_paths_that_a_table_lacks_is_named(tmp_path: Path) -> None:
         index(tmp_path / "own", str(tmp_path / "own.yaml"))
 
 
+SIDED = """
+name: own
+license: ours
+hashed: false
+tables:
+  - file: t.csv
+    path: file
+    label: [{when: {cancer: $side}, then: malignant}, {then: benign}]
+    columns: {laterality: side}
+"""
+
+
+@pytest.mark.parametrize(("sides", "expected"), [("LLRR", {"L": 1, "R": 0}), ("RRRR", {"R": 0}), ("RRLL", {})])
+def test_a_row_of_a_side_labels_no_image_of_the_other(sides: str, expected: dict[str, int], tmp_path: Path) -> None:
+    """Although `identity` does not name the table: the cancer would be that of the other breast."""
+    (tmp_path / "own.yaml").write_text(SIDED)
+    names = list(factory.patient(tmp_path / "own", "P1", "LR"))
+    write_table(tmp_path / "own" / "t.csv", [{"file": n, "cancer": "L", "side": s} for n, s in zip(names, sides, strict=True)])
+    found = index(tmp_path / "own", str(tmp_path / "own.yaml"))
+    assert {side: label for (_, side), label in labels(found).items()} == expected
+    assert ("laterality_conflict" in reasons(found).values()) == (len(expected) < 2)
+
+
+def test_rows_of_two_tables_that_contradict_each_other_are_named(tmp_path: Path) -> None:
+    columns = "{patient: pid, laterality: side, label: {column: dx, values: {m: malignant, b: benign}}}"
+    tables = "\n".join(f"  - {{file: {name}, label: label, columns: {columns}}}" for name in ("a.csv", "b.csv"))
+    (tmp_path / "own.yaml").write_text(f"name: own\nlicense: ours\ntables:\n{tables}\n")
+    (tmp_path / "a.csv").write_text("pid,side,dx\nP,L,m\nP,R,m\n")
+    (tmp_path / "b.csv").write_text("pid,side,dx\nP,R,b\n")
+    with pytest.raises(LabelTableError, match=r"^a\.csv, line 3, and .*b\.csv, line 2: one breast has two labels"):
+        get_adapter(str(tmp_path / "own.yaml")).read_labels(tmp_path, None, Labels())
+
+
+def test_a_row_of_an_image_that_is_about_both_breasts_has_its_bi_rads(tmp_path: Path) -> None:
+    """Its side is that of the image."""
+    own = SIDED.replace("[{when: {cancer: $side}, then: malignant}, {then: benign}]", "bi_rads")
+    sides = "laterality: {column: side, values: {L: L, B: both}}, bi_rads: grade"
+    (tmp_path / "own.yaml").write_text(own.replace("laterality: side", sides))
+    write_table(tmp_path / "t.csv", [{"file": "a", "side": "L", "grade": 5}, {"file": "b", "side": "B", "grade": 5}])
+    listed = get_adapter(str(tmp_path / "own.yaml")).read_labels(tmp_path, None, Labels()).listed
+    assert [image.facts.label for image in listed.values() if image.facts] == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("dx", "where", "expected"),
+    [("C50", "L", {"L": (1, "C50"), "R": (0, "")}), ("C50", "b", {"L": (1, "C50"), "R": (1, "C50")}),
+     ("D24", "", {"L": (0, "D24"), "R": (0, "D24")}), ("C50", "U", {})],
+)  # fmt: skip
+def test_a_row_about_a_woman_has_the_cancer_of_one_breast(
+    dx: str, where: str, expected: dict[str, tuple[int, str]], tmp_path: Path
+) -> None:
+    """All rows are about both breasts, by `*`, which is no word for the column that `$side` compares."""
+    own = SIDED.replace("    path: file\n", "").replace("cancer: $side", "cancer: $side, dx: C50")
+    columns = "patient: pid, pathology: dx, laterality: {column: pid, values: {'*': both}}"
+    (tmp_path / "own.yaml").write_text(own.replace("laterality: side", columns))
+    write_table(tmp_path / "t.csv", [{"pid": "P", "dx": dx, "cancer": where}])
+    read_labels = get_adapter(str(tmp_path / "own.yaml")).read_labels
+    if expected:
+        rows = read_labels(tmp_path, None, Labels()).rows
+        assert {side: (facts.label, facts.pathology) for (_, side), facts in rows.items()} == expected
+    else:
+        with pytest.raises(LabelTableError, match=r"cancer is another .* expected L, R or both"):
+            read_labels(tmp_path, None, Labels())
+
+
+BIOPSIES = """
+name: own
+license: ours
+bi_rads: {benign: [1, 2], malignant: [6]}
+tables:
+  - file: exams.csv
+    label: bi_rads
+    columns: {patient: pid, study_date: day, laterality: side, bi_rads: grade}
+  - file: biopsies.csv
+    combine: worst
+    label: [{when: {dx: M}, then: malignant, confirmed: true}, {then: benign, confirmed: true}]
+    follow_up: {date: day, days: 365}
+    columns: {patient: pid, accession: number, laterality: side}
+"""
+
+
+@pytest.mark.parametrize(("biopsy", "label"), [("2015-03-01", 1), ("2016-02-29", 1), ("2016-03-01", 0), ("2015-02-28", 0)])
+def test_biopsies_of_their_own_table_decide_over_exams_before(biopsy: str, label: int, tmp_path: Path) -> None:
+    """Of the breast that their row names; the exams stand in another table, and one was benign a month before a cancer."""
+    (tmp_path / "own.yaml").write_text(BIOPSIES)
+    exam = {"pid": "P1", "day": "2015-03-01", "side": "L", "grade": 1}
+    write_table(tmp_path / "exams.csv", [exam, exam | {"side": "R"}])
+    write_table(tmp_path / "biopsies.csv", [{"pid": "P1", "number": "B1", "day": biopsy, "side": "L", "dx": "M"}])
+    found = get_adapter(str(tmp_path / "own.yaml")).read_labels(tmp_path, None, Labels()).exams
+    exams = {(exam.accession, side.value): facts.label for (_, side, exam), facts in found.items()}
+    assert exams == {("", "L"): label, ("", "R"): 0, ("B1", "L"): 1}
+
+
 def test_a_table_by_bi_rads(tmp_path: Path) -> None:
     folder = tmp_path / "own"
     factory.patient(folder, "P1", "LR")

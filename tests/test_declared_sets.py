@@ -107,6 +107,19 @@ def test_two_labels_of_one_breast_leave_it_out(tmp_path: Path) -> None:
     assert reasons(index(folder, "rsna")) == {"7_L": "label_ambiguous"}
 
 
+def test_the_label_of_a_missing_image_contradicts_those_of_its_breast(tmp_path: Path) -> None:
+    """Not its other facts: age and machine are known as far as the images that are there say so."""
+    views: list[dict[str, Any]] = [{"image_id": 1}, {"image_id": 2, "view": "MLO"}]
+    missing = {"image_id": 3, "view": "MLO", "cancer": 1, "machine_id": 48}
+    others: list[dict[str, Any]] = [{"patient_id": 8, "image_id": 4}, {"patient_id": 8, "image_id": 5, "view": "MLO"}]
+    folder = rsna(tmp_path / "rsna", [*views, missing, *others])
+    (folder / "train_images/7/3.dcm").unlink()
+    found = index(folder, "rsna")
+    assert labels(found) == {("8", "L"): 0} and reasons(found)["7_L"] == "label_ambiguous"
+    (folder / "train.csv").write_text((folder / "train.csv").read_text().replace(",61.0,1,", ",61.0,0,"))
+    assert [breast.facts.machine for breast in index(folder, "rsna").breasts] == ["29", "29"]
+
+
 def test_a_row_that_lists_no_file_is_counted(tmp_path: Path) -> None:
     folder = rsna(tmp_path / "rsna", [{"image_id": 1}, {"image_id": 2, "view": "MLO"}, {"image_id": 3, "laterality": "R"}])
     (folder / "train_images/7/3.dcm").unlink()
@@ -164,6 +177,10 @@ BENIGN_BIOPSY = {"side": "L", "path_severity": 4, "bside": "L", "asses": "S"}
         ([{"side": "L", "path_severity": 7, "bside": "L"}, {"side": "R"}], None, 0),  # pathology that is not published
         ([{"side": "R", "path_severity": 7, "bside": "L"}, {"side": "L"}], None, 0),  # of the other side, too
         ([{"side": "R", "path_severity": 6, "bside": "L"}, {"side": "L"}], None, 0),
+        ([{"side": "L"}, {"side": "L", "desc": "MG Diagnostic Left"}], 0, -1),  # of one breast or of both?
+        ([{"side": "L", "desc": "MG Diagnostic Left"}, {"side": "L"}], 0, -1),
+        ([{"side": "L", "tissueden": ""}, {"side": "L", "tissueden": 5}], None, None),
+        ([{"side": "L", "tissueden": 5}, {"side": "L", "tissueden": ""}], None, None),
     ],
 )
 def test_embed_several_findings(rows: list[dict[str, Any]], left: int | None, right: int | None, tmp_path: Path) -> None:
@@ -245,6 +262,19 @@ def test_embed_pathology_decides_over_earlier_exams_within_the_follow_up(tmp_pat
         by_exam(options={"follow_up_day": "30"})
 
 
+def test_embed_other_breast_of_a_man_is_not_normal_at_an_exam_without_a_row(tmp_path: Path) -> None:
+    """Where a breast without a row is taken for normal: at his other exam its row names the other one alone."""
+    folder = embed(tmp_path / "e", [*four(), *four(acc_anon=12.0)], [{"side": "L", "tissueden": 5}])
+    assert labels(index(folder, "embed", labels=Labels(unlabelled="normal"))) == {("1", "L"): -1, ("1", "R"): -1}
+
+
+def test_embed_rows_of_one_exam_have_one_day(tmp_path: Path) -> None:
+    """Of two, the last row decided whether pathology was within the follow-up."""
+    rows = [{"side": "L", "asses": "A"}, {"side": "L", "asses": "A", "study_date_anon": "2010-03-01"}]
+    with pytest.raises(LabelTableError, match=r"line 3: study_date_anon is another day than in an earlier row"):
+        index(embed(tmp_path / "e", four(), rows), "embed")
+
+
 @pytest.mark.parametrize("name", ["embed", "csaw-cc"])
 def test_exams_are_ordered_by_the_dates_of_their_publisher(name: str, tmp_path: Path) -> None:
     """The headers have another date or none, and an exam may have the higher number and be the earlier one."""
@@ -313,6 +343,19 @@ def test_embed_boxes_without_an_area_are_left_out_by_their_lines(tmp_path: Path)
         index(folder, "embed")
 
 
+def test_boxes_of_width_and_height_are_no_boxes_of_edges(tmp_path: Path) -> None:
+    """Some of them have an area by chance."""
+    boxes = [[10 * n, 200, 60, 230] for n in range(15)]
+    with pytest.raises(LabelTableError, match=r"line 2: ROI_coords is .*; expected a box .* not width and height"):
+        index(embed(tmp_path / "e", [four()[0] | {"ROI_coords": boxes}, four()[1]], [{}]), "embed")
+
+
+def test_boxes_in_parts_of_the_image_are_no_boxes_of_a_pixel(tmp_path: Path) -> None:
+    images = [four()[0] | {"ROI_coords": "[[0.1, 0.2, 0.3, 0.5]]"}, four()[1] | {"ROI_coords": "[[0, 0, 1.0, 0.9]]"}]
+    with pytest.raises(LabelTableError, match=r"line 2: ROI_coords is .*; expected a box in pixels; if these are parts"):
+        index(embed(tmp_path / "e", images, [{}]), "embed")
+
+
 def test_inbreast_header_names_the_side_and_view_of_the_name(tmp_path: Path) -> None:
     """There, too, ML is MLO."""
     rows: list[dict[str, Any]] = [{"File Name": 1}, {"File Name": 2, "View": "MLO"}]
@@ -343,6 +386,34 @@ def test_nlbs_header_row_and_path_name_one_side_and_view(tags: dict[str, str], r
     found = index(tmp_path / "n", "nlbs")
     assert [breast.key.laterality for breast in found.breasts] == ["R"]
     assert reasons(found)["normal/7/left/CC/IM-1.dcm"] == reason
+
+
+def test_a_finding_that_is_worse_than_its_breast_is_noted(tmp_path: Path) -> None:
+    """Only where the breast is benign by that BI-RADS alone: pathology may be so of a suspicious finding."""
+    names = ["patient_id", "laterality", "birads", "dx", "file", "x1", "x2", "y1", "y2", "worst"]
+    rows = [["P", "L", "2", "", f"{view}.dcm", "1", "9", "1", "9", worst] for view, worst in (("CC", "2"), ("MLO", "5"))]
+    facts = {"path": "file", "bi_rads": "birads", "pathology": "dx", "finding_bi_rads": "worst"}
+    settings = Labels(columns=facts | {"left": "x1", "right": "x2", "top": "y1", "bottom": "y2"})
+    for number, view in enumerate(("CC", "MLO"), 1):
+        image(tmp_path / "in" / f"{view}.dcm", number, PatientID="P", ImageLaterality="L", ViewPosition=view)
+    for dx, noted in (("", 1), ("cyst", 0)):
+        table = [dict(zip(names, row, strict=True)) | {"dx": dx} for row in rows]
+        write_table(tmp_path / "t.csv", table)
+        hints = index(tmp_path / "in", "table", label_file=str(tmp_path / "t.csv"), labels=settings).label_hints
+        assert [hint.partition(":")[0] for hint in hints] == noted * [
+            "1 benign breast(s) have a finding of a higher BI-RADS than their own"
+        ]
+
+
+@pytest.mark.parametrize(
+    ("cancer", "false_positive", "label"), [("1", "0", 1), ("1.0", "1.0", None), ("0", "1", 0), ("0", "", 0), ("2", "0", None)]
+)
+def test_nlbs_cancer_is_no_false_positive(cancer: str, false_positive: str, label: int | None, tmp_path: Path) -> None:
+    row = {"File Path": "normal/7/left/CC/1.dcm", "Image Laterality": "L", "View Position": "CC", "Cancer": cancer}
+    write_table(tmp_path / "NLBSP-metadata.csv", [row | {"False Positive": false_positive}])
+    (image,) = get_adapter("nlbs").read_labels(tmp_path, None, Labels()).listed.values()
+    assert image.facts is not None
+    assert (image.facts.label, bool(image.facts.excluded)) == (-1 if label is None else label, label is None)
 
 
 def test_inbreast(tmp_path: Path) -> None:
@@ -483,6 +554,18 @@ def test_words_of_a_declared_column_are_not_those_of_another(tmp_path: Path) -> 
 )
 def test_csaw_guesses_no_label(case: dict[str, Any], expected: list[int], tmp_path: Path) -> None:
     assert [breast.facts.label for breast in index(csaw(tmp_path / "csaw", [case]), "csaw-cc").breasts] == expected
+
+
+def test_csaw_cancer_is_of_no_side_where_the_row_names_none(tmp_path: Path) -> None:
+    """The file's name gives it, and the rule compares that of the row: the cancer was taken for the other breast's."""
+    case = {"x_case": 1, "x_cancer_laterality": "Left", "rad_timing": 1}
+    folder = csaw(tmp_path / "csaw", [case, {"anon_patientid": 6}])
+    table = folder / "CSAW-CC_breast_cancer_screening_data.csv"
+    table.write_text(table.read_text().replace("Left,CC,6_", ",CC,6_"))  # no cancer is named: nothing is compared
+    assert sorted(breast.facts.label for breast in index(folder, "csaw-cc").breasts) == [0, 0, 0, 1]
+    table.write_text(table.read_text().replace("Left,CC,5_", ",CC,5_"))
+    with pytest.raises(LabelTableError, match=r"line 2: imagelaterality does not name the side .* x_cancer_laterality"):
+        index(folder, "csaw-cc")
 
 
 @pytest.mark.parametrize("column", ["imagelaterality", "viewposition"])

@@ -346,6 +346,26 @@ def test_no_breast_is_normal_for_a_misspelled_row(written: str, expected: dict[s
     ] * (2 - len(expected))
 
 
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        ({}, 0),  # as the row of the other breast implies
+        ({("P", L, Exam()): BreastFacts(1)}, 1),
+        ({("P", L, Exam("S")): BreastFacts(-1)}, -1),
+        ({("P", L, Exam(accession="A")): BreastFacts(-1, excluded="a cancer, on an unknown side")}, None),
+        ({("P", L, Exam(date="20150301")): BreastFacts(1), ("P", L, Exam()): BreastFacts(0)}, None),  # they disagree
+        ({("P", L, Exam("T")): BreastFacts(1)}, 0),  # of another exam
+    ],
+)
+def test_what_is_implied_of_a_breast_counts_where_no_row_names_it(rows: dict[Any, BreastFacts], expected: int | None) -> None:
+    records = [image(view, view, accession="A", study_date="20150301") for view in View]
+    by_exam = {key: facts for key, facts in rows.items() if key[2] != Exam()}
+    of_patient = {(patient, side): facts for (patient, side, exam), facts in rows.items() if exam == Exam()}
+    labels = BreastLabels(of_patient, exams=by_exam, implied={("P", L, Exam("S")): BreastFacts(0, density="B")})
+    found = pair("ours", records, labels, {})
+    assert [breast.facts.label for breast in found.breasts] == ([] if expected is None else [expected])
+
+
 def test_no_other_exam_of_a_described_breast_is_normal(tmp_path: Path) -> None:
     """The exam before a cancer was benign, and the cancer too, where the day of its row was wrong."""
     exams = {"A": "20110105", "B": "20130105"}

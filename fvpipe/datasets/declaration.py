@@ -75,13 +75,18 @@ class Case(Settings):
 
     when: dict[str, Cells] = Field(default_factory=dict)  # column -> cells; * and ? are wildcards, $side is the row's side
     then: str  # malignant, benign, unlabelled, `excluded: why`, or $name of an option
-    confirmed: bool = False  # by pathology: decides over earlier exams (`follow_up`), and for a side that its row does not name
+    confirmed: bool = False  # by pathology: decides over earlier exams, and by $side over the breast that its row does not name
     pending: bool = False  # left out only as long as no pathology at a later exam decides
 
     @field_validator("then")
     @classmethod
     def _is_an_outcome(cls, value: str) -> str:
         return check_outcome(value)
+
+    @property
+    def names_side(self) -> bool:
+        """Whether a cell must name the side of the breast."""
+        return any("$side" in cells for cells in self.when.values())
 
 
 class Exclusion(Settings):
@@ -109,7 +114,7 @@ class DeclaredTarget(Settings):
 class FollowUp(Settings):
     """Pathology at a later exam of the same breast decides over an earlier one."""
 
-    date: str  # column of the exam's day, YYYY-MM-DD or YYYYMMDD
+    date: str  # column of the exam's day, YYYY-MM-DD or YYYYMMDD; in tables without `follow_up` it is their study_date
     days: Annotated[  # how many later, or $name of an option
         str, Field(pattern=r"^([0-9]{1,5}|\$.+)$"), BeforeValidator(lambda value: str(value) if type(value) is int else value)
     ]

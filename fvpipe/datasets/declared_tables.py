@@ -10,24 +10,22 @@ from datetime import date
 from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal
+from typing import Literal
 
-from fvpipe.config.facts import EXAM_NAMES, IDENTITY, KEYWORDS
-from fvpipe.config.loading import nearest
+from fvpipe.config.facts import EXAM_NAMES, IDENTITY
 from fvpipe.config.project import Labels
 from fvpipe.datasets.adapter import Adapter, ImageFacts, LabelTable, ListedImage
 from fvpipe.datasets.combine import BreastOfExam, combined, differing_facts, with_follow_up, with_more
-from fvpipe.datasets.declaration import Case, Column, Declaration, Table, check_option
+from fvpipe.datasets.declaration import Declaration
 from fvpipe.datasets.label_rules import RowReader, has_value
-from fvpipe.datasets.listed_images import bi_rads_of, list_image, rows_of_images, state_images
-from fvpipe.datasets.unused_keys import IMAGE_FACTS, adds_boxes, facts_of_rows, needed_facts
+from fvpipe.datasets.listed_images import list_image, rows_of_images, state_images
+from fvpipe.datasets.table_settings import BI_RADS_RULES, files_of, options_of, row_reader
+from fvpipe.datasets.unused_keys import adds_boxes
 from fvpipe.datasets.values import parse_count, parse_day, parse_view
 from fvpipe.dicom.header import HeaderPolicy
 from fvpipe.errors import LabelTableError, ParameterError
 from fvpipe.io.tables import OpenTable, Row, open_table, whole_number
 from fvpipe.types import BreastFacts, Exam, Finding, Laterality, View
-
-BI_RADS_RULES = {"bi_rads_benign", "bi_rads_malignant"}
 
 
 def declared_adapter(declaration: Declaration) -> Adapter:
@@ -84,7 +82,6 @@ class _Breasts:
     def __init__(self) -> None:
         self.facts: dict[BreastOfExam, BreastFacts] = {}
         self._described: dict[BreastOfExam, list[BreastFacts]] = {}  # by rows that differ
-        self._lines: dict[BreastOfExam, int] = {}
 
     def describe(self, reader: RowReader, row: Row, key: BreastOfExam, facts: BreastFacts) -> None:
         """Add what one row says.
@@ -97,21 +94,21 @@ class _Breasts:
         table, exam, rows = reader.table, key[2], self._described.setdefault(key, [])
         if facts in rows:
             return
-        if rows and (
-            table.combine == "same"
-            or (table.combine == "first" and (rows[0].label, rows[0].excluded) != (facts.label, facts.excluded))
-        ):
+        labels = {(each.label, each.excluded) for each in (*rows[:1], facts)}
+        if rows and (table.combine == "same" or (table.combine == "first" and len(labels) > 1)):
             names = [
                 (reader.columns.get(fact) or table.columns[fact]).column[0] for fact in EXAM_NAMES if fact in table.columns
             ]
             apart = f", or a column {', '.join(names)} to tell exams apart" if names and exam == Exam() else ""
-            differing, where = differing_facts(rows[0], facts), f"{row.file}, lines {self._lines[key]} and {row.line}"
+            (file, _, line), differing = rows[0].place.rpartition(", line "), differing_facts(rows[0], facts)
+            where = f"{row.file}, lines {line} and {row.line}"
+            if file != row.file.name:
+                where = f"{rows[0].place}, and {row.file}, line {row.line}"
             what = "labels" if differing == "label" else f"descriptions ({differing})"
             raise LabelTableError(
                 f"{where}: one breast has two {what}{' in one exam' if exam != Exam() else ''}; expected one{apart}"
             )
         rows.append(facts)
-        self._lines.setdefault(key, row.line)
         self.facts[key] = combined(rows, table.combine)
 
 
@@ -146,7 +143,7 @@ def read_declared(declaration: Declaration, root: Path, label_file: Path | None,
     ParameterError
         ``params.yaml`` has settings that the declaration or its tables cannot follow.
     """
-    options, code = _options(declaration, rules), _code(declaration)
+    options, code = options_of(declaration, rules), _code(declaration)
     found = _Found(combine=next((table.combine for table in declaration.tables_of_paths if table.label), "same"))
     tables = [table for table in declaration.tables if not table.from_path]
     first = next((table for table in tables if table.label), None)  # what the user's file and columns are about
@@ -154,14 +151,15 @@ def read_declared(declaration: Declaration, root: Path, label_file: Path | None,
     if first is None and (label_file is not None or (about_table and not tables)):
         expected = "no `label_file`, `columns`, `classes` and `label_from` in params.yaml (--labels, --column, --class)"
         raise ParameterError(f"labels: adapter {declaration.name!r} takes labels from no table; expected {expected}")
-    read = False
+    read, windows = False, list[tuple[int, Mapping[tuple[str, Laterality], Sequence[tuple[date, Exam, BreastFacts]]]]]()
     for table in tables:
+        found.confirmed = defaultdict(list)
         named = label_file if first and table.file == first.file else None  # one file may be read twice, for each breast
-        for file in _files(table, root, named):
+        for file in files_of(table, root, named):
             read = True
             opened = open_table(file, sheet=table.sheet)
             try:
-                reader = _reader(declaration, table, opened, rules, options, first=table is first)
+                reader = row_reader(declaration, table, opened, rules, options, first=table is first)
                 _read(declaration, reader, opened, found)
             except LabelTableError as error:
                 if not table.adds:
@@ -170,11 +168,11 @@ def read_declared(declaration: Declaration, root: Path, label_file: Path | None,
                 raise LabelTableError(f"{error}. {todo}") from None
         if table.follow_up:
             days = table.follow_up.days
-            limit = int(options[days[1:]] if days.startswith("$") else days)
-            breasts = {**found.implied, **found.breasts.facts}
-            decided = with_follow_up(breasts, found.confirmed, found.days, limit)
-            found.implied = {key: decided[key] for key in found.implied}
-            found.breasts.facts = {key: decided[key] for key in found.breasts.facts}
+            windows.append((int(options[days[1:]] if days.startswith("$") else days), found.confirmed))
+    for limit, confirmed in windows:  # over the exams of all tables
+        decided = with_follow_up({**found.implied, **found.breasts.facts}, confirmed, found.days, limit)
+        found.implied = {key: decided[key] for key in found.implied}
+        found.breasts.facts = {key: decided[key] for key in found.breasts.facts}
     more = [(image.place, key, image.findings) for key, image in found.boxes.items() if image.findings]
     if code is not None and hasattr(code, "read_findings"):
         more += [(f"findings of {key}", key, boxes) for key, boxes in code.read_findings(root).items()]
@@ -208,126 +206,6 @@ def read_declared(declaration: Declaration, root: Path, label_file: Path | None,
     )
 
 
-def _options(declaration: Declaration, rules: Labels) -> dict[str, str]:
-    for name, value in rules.options.items():
-        if name not in declaration.options:
-            known = list(declaration.options)
-            raise ParameterError(
-                f"labels.options: adapter {declaration.name!r} has no option {name!r}{nearest(name, known)}; "
-                f"known: {', '.join(known) or 'none'}"
-            )
-        try:
-            check_option(name, declaration.options[name], value)
-        except ValueError as error:
-            raise ParameterError(f"labels.options: {error}") from None
-    return {**declaration.options, **rules.options}
-
-
-def table_files(table: Table, root: Path) -> list[Path]:
-    """List the files below `root` that fit the patterns of a table; none is read.
-
-    Raises
-    ------
-    LabelTableError
-        Two files could be the table.
-    """
-    found: list[Path] = []
-    for pattern in table.file:
-        # A name without wildcards is asked for, so that its folder is not listed.
-        named = root.glob(pattern) if set("*?[") & set(pattern) else (file for file in [root / pattern] if file.exists())
-        fitting = sorted(named, key=lambda file: (len(file.parts), file))
-        # What is hidden is no part of a data set: `._mass_case_description.csv`.
-        shown = [file for file in fitting if not any(part.startswith(".") for part in file.relative_to(root).parts)]
-        if not table.every and len(shown) > 1 and len(shown[0].parts) == len(shown[1].parts):
-            raise LabelTableError(f"{shown[0]} and {shown[1]}: both could be the table; expected one, or name it: `label_file`")
-        found += [file for file in shown if file not in found]
-        if found and not table.every:
-            return found[:1]
-    return found
-
-
-def _files(table: Table, root: Path, label_file: Path | None) -> list[Path]:
-    """Files of a table: the one that the user names, else those below the input folder that fit its patterns."""
-    if label_file is not None:
-        return [label_file]
-    found = table_files(table, root)
-    if not found and not table.optional and table.file:
-        where = f"{root / table.file[0]}: no such file; expected a label table there"
-        raise LabelTableError(f"{where}, or name it: `label_file` of params.yaml, or --labels")
-    return found
-
-
-def _reader(
-    declaration: Declaration, table: Table, opened: OpenTable, rules: Labels, options: Mapping[str, str], *, first: bool
-) -> RowReader:
-    """Take the columns that the table really has, and those that the user names."""
-    heading = opened.heading
-    renamed = {fact: name for fact, name in rules.columns.items() if first or fact in table.columns}
-    special: dict[str, Any] = {key: renamed.pop(key) for key in ("path", "instance") if key in renamed}
-    named = {**table.columns, **{fact: _renamed(table, fact, name, heading) for fact, name in renamed.items()}}
-    if rules.classes and "label" in named:
-        named["label"] = named["label"].model_copy(update={"values": rules.classes})
-    label = label_rule(table, rules, heading) if first else table.label
-    table = table.model_copy(update={"label": label, **special})
-    if table.instance and table.label and table.instance not in heading and "instance" not in special:
-        table = table.model_copy(update={"instance": ""})  # breasts can be labelled without it
-    _check_settings(declaration, table, rules, first=first)
-    needed, columns, known = needed_facts(declaration, table), dict[str, Column](), facts_of_rows(table, declaration)
-    for fact in needed - named.keys():
-        named[fact] = Column(column=(fact,))
-    taken = {name for column in named.values() for name in column.column}
-    for fact, column in named.items():
-        if there := tuple(name for name in column.column if name in heading):
-            columns[fact] = column.model_copy(update={"column": there})
-        elif fact in renamed or column.needed or fact in needed:
-            columns[fact] = column.model_copy(update={"column": column.column[:1]})  # missing: iterate_table says so
-        elif (name := opened.spelled_otherwise(column.column, KEYWORDS.get(fact, ""))) and fact in known and name not in taken:
-            # Without `Study_Date`, the row of another exam would label the one that is imaged.
-            where, todo = f"{opened.file}, line {opened.line}", "rename it, or name it: `columns` of params.yaml, or --column"
-            raise LabelTableError(f"{where}: column {name!r} is not read; expected {column.column[0]!r} for {fact}: {todo}")
-    return RowReader(table, columns, bi_rads_of(declaration, rules), options, declaration.targets)
-
-
-def label_rule(table: Table, rules: Labels, heading: Sequence[str]) -> str | tuple[Case, ...]:
-    """Label rule of the table that the user's settings are about; BI-RADS where a table of their own has no label."""
-    if rules.label_from and not table.cases:
-        return rules.label_from
-    names = table.columns["label"].column if "label" in table.columns else ("label",)
-    own = not table.file and table.label == "label" and "bi_rads" in rules.columns and "label" not in rules.columns
-    has_label = {name.casefold() for name in names} & {name.casefold() for name in heading}
-    return "bi_rads" if own and not has_label else table.label
-
-
-def _check_settings(declaration: Declaration, table: Table, rules: Labels, *, first: bool) -> None:
-    """Reject settings of ``params.yaml`` that this table could not follow."""
-    given = rules.model_fields_set
-    known = facts_of_rows(table, declaration)
-    idle = sorted(rules.columns.keys() - known - {"path", "instance", "label"}) if first else []
-    wrong = ""
-    if first and table.cases and (rules.classes or rules.label_from or "label" in rules.columns):
-        wrong = "`classes`, `label_from` and a column of the label do nothing: its label rule has cases of its own"
-    elif first and table.label != "bi_rads" and given & BI_RADS_RULES:
-        wrong = "`bi_rads_benign` and `bi_rads_malignant` do nothing: its labels are not made of BI-RADS"
-    elif first and table.label == "bi_rads" and (rules.classes or "label" in rules.columns):
-        wrong = "`classes` and a column of the label do nothing: its labels are made of BI-RADS"
-    elif idle and not table.lists_images and idle[0] in IMAGE_FACTS:
-        wrong = f"a column of {idle[0]} is about images; give the column `path`, too"
-    elif idle:
-        wrong = f"a column of {idle[0]} does nothing; this table can give {', '.join(sorted(known))}"
-    elif "path" in rules.columns and table.path_groups:
-        wrong = "its rows find their images by other columns than a path"
-    if wrong:
-        raise ParameterError(f"labels: {wrong} (adapter {declaration.name!r})")
-
-
-def _renamed(table: Table, fact: str, name: str, heading: Sequence[str]) -> Column:
-    """The column that the user names; of a fact but identity and label, one beside the declared column has words of its own."""
-    column = table.columns.get(fact, Column(column=(name,)))
-    beside = name not in column.column and any(declared in heading for declared in column.column)
-    own_words = beside and fact not in ("label", *IDENTITY)
-    return column.model_copy(update={"column": (name,), **({"values": {}, "pattern": ""} if own_words else {})})
-
-
 def _read(declaration: Declaration, reader: RowReader, opened: OpenTable, found: _Found) -> None:
     """Read the rows of one file."""
     table, file = reader.table, opened.file
@@ -337,7 +215,7 @@ def _read(declaration: Declaration, reader: RowReader, opened: OpenTable, found:
     if len(set(parts.values())) > 1:  # `latest` has `test`
         raise LabelTableError(f"{file}: its name has {' and '.join(parts)} (`subset_by_name`); expected one: rename the file")
     subset = next(iter(parts.values()), "")
-    rows, exams = 0, dict[tuple[str, Exam], dict[Laterality, Row]]()
+    rows, exams = 0, dict[tuple[str, Exam], dict[Laterality, list[Row]]]()
     labelled: dict[str, list[bool]] = {}  # by patient, of each row in turn: whether it has a label
     rules = [rule.when for rule in (*table.cases, *table.contralateral)] + [rule.when for rule in table.exclude]
     used = {name for when in rules for name in when} | ({table.follow_up.date} if table.follow_up else set())
@@ -364,10 +242,12 @@ def _read(declaration: Declaration, reader: RowReader, opened: OpenTable, found:
             filled = any(has_value(row.get(name)) for name in reader.columns[table.label].column)
             labelled.setdefault(patient, []).append(filled)
         sides = reader.sides(row)
-        others = [s for s in Laterality if s not in sides and (case := reader.label_case(row, s)) and case.confirmed]
+        cases = ((side, reader.label_case(row, side)) for side in Laterality if side not in sides)
+        others = [side for side, case in cases if case and case.confirmed and case.names_side]
         for side in (*sides, *others):  # pathology may be of the side that the row's finding is not on
             _describe_breast(reader, row, (patient, side, exam), found, subset)
-            exams.setdefault((patient, exam), {}).setdefault(side, row)
+            if table.contralateral:
+                exams.setdefault((patient, exam), {}).setdefault(side, []).append(row)
     if not rows:
         raise LabelTableError(f"{file}: has a heading and no row; expected a row for each breast, or no label table")
     if table.adds and (idle := [name for name in opened.heading if name and name not in {*required, *used}]):
@@ -375,21 +255,21 @@ def _read(declaration: Declaration, reader: RowReader, opened: OpenTable, found:
         found.notes.append(f"{file.name}: {len(idle)} column(s) are not read, whatever they say of a breast: {shown}")
     if reader.flat:
         lines, errors = zip(*reader.flat, strict=True)
-        with_boxes = (each.findings for listed in (found.listed, found.boxes) for each in listed.values())
-        if len(errors) > 1 and not (any(found.findings.values()) or any(with_boxes)):
-            raise errors[0]  # its columns are of other edges
+        of_rows = (each.findings for listed in (found.listed, found.boxes) for each in listed.values())
+        boxes = sum(map(len, (*found.findings.values(), *of_rows)))
+        if len(errors) > (max(4, boxes) if boxes else 1):
+            raise errors[0]  # its columns are of other edges, or of width and height
         first = ", ".join(map(str, lines[:3])) + (", ..." if len(lines) > 3 else "")
         found.notes.append(f"{file.name}: {len(lines)} box(es) have no area, and are left out: line {first}")
     if note := _merged_before(labelled):
         found.notes.append(f"{file.name}: {note}")
-    for (patient, exam), named in exams.items() if table.contralateral else ():
+    for (patient, exam), named in exams.items():
         if len(named) == 1:
-            ((side, row),) = named.items()
+            ((side, of_exam),) = named.items()
             other = Laterality.RIGHT if side is Laterality.LEFT else Laterality.LEFT
-            if case := reader.contralateral_case(row, other):
-                key, (label, excluded) = (patient, other, exam), reader.outcome(case)
-                said = found.breasts.facts[patient, side, exam]  # density and age are of both breasts
-                found.implied[key] = BreastFacts(label, density=said.density, age=said.age, excluded=excluded, place=row.place)
+            if then := reader.implied_outcome(of_exam, other):
+                key, said = (patient, other, exam), found.breasts.facts[patient, side, exam]  # density and age are of both
+                found.implied[key] = BreastFacts(then[0], None, said.density, said.age, excluded=then[1], place=said.place)
                 if (patient, side, exam) in found.days:
                     found.days[key] = found.days[patient, side, exam]
 
@@ -416,13 +296,16 @@ def _describe_breast(reader: RowReader, row: Row, key: BreastOfExam, found: _Fou
         if view and lesion != "":
             found.regions.setdefault((patient, side, view, lesion), set()).add((reader.cell(row, "category"), facts.bi_rads))
     if table.follow_up:
-        day = parse_day(row.get(table.follow_up.date))
-        if not day:
-            raise LabelTableError(f"{row.file}, line {row.line}: {table.follow_up.date} is no date; expected YYYY-MM-DD")
-        found.days[key] = date.fromisoformat(day)
-        case = reader.label_case(row, side)
-        if case and case.confirmed:
-            found.confirmed[patient, side].append((found.days[key], exam, facts))
+        where, text = f"{row.file}, line {row.line}: {table.follow_up.date}", parse_day(row.get(table.follow_up.date))
+        if not text:
+            raise LabelTableError(f"{where} is no date; expected YYYY-MM-DD")
+        day = date.fromisoformat(text)
+        if found.days.setdefault(key, day) != day and exam != Exam():
+            raise LabelTableError(f"{where} is another day than in an earlier row of this breast and exam; expected one")
+        if (case := reader.label_case(row, side)) and case.confirmed:
+            found.confirmed[patient, side].append((day, exam, facts))
+    elif exam.date:
+        found.days[key] = date.fromisoformat(exam.date)
 
 
 def _describe_image(reader: RowReader, row: Row, found: _Found) -> None:

@@ -52,7 +52,7 @@ class RowReader:
     targets : mapping of str to DeclaredTarget
         Facts that the declaration adds.
     flat : list of (int, LabelTableError)
-        Line of each box without an area, which is left out, and the error for it where no box has one.
+        Line of each box without an area, or within one pixel, which is left out, and the error for it where all are so.
     """
 
     table: Table
@@ -157,8 +157,8 @@ class RowReader:
             raise LabelTableError(f"{row.file}, line {row.line}: {name} {detail}")
         return row.parse(name, value, expected)
 
-    def _translated(self, fact: str, cell: str) -> str | None:
-        """The declared word for a cell; None where it has none."""
+    def _translated(self, fact: str, cell: str, *, others: bool = True) -> str | None:
+        """The declared word for a cell, by ``*`` where `others` count; None where it has none."""
         column, words = self.columns[fact], self._values[fact]
         if column.pattern and cell:
             # Patterns, also of shipped ones, take time by the square of the length; the cell may be that of any column.
@@ -166,7 +166,7 @@ class RowReader:
             if match is None:
                 return None
             cell = match[1] or ""
-        return words.get(cell.casefold(), words.get(folded(cell), words.get("*"))) if words else cell
+        return words.get(cell.casefold(), words.get(folded(cell), words.get("*") if others else None)) if words else cell
 
     def sides(self, row: Row) -> tuple[Laterality, ...]:
         """Sides that the row is about; none where it has no side."""
@@ -203,11 +203,11 @@ class RowReader:
     def facts(self, row: Row, side: Laterality | None, subset: str = "") -> BreastFacts:
         """Facts of the breast on `side` that the row is about."""
         found, sides = self.parsed(row, "bi_rads", parse_bi_rads), self.sides(row)
-        bi_rads = None if found == "" or (sides and side not in sides) else found
+        of_other = bool(side and sides) and side not in sides
+        bi_rads = None if found == "" or of_other else found
         case = self.label_case(row, side)
         label, excluded = self._label(row, case, bi_rads)
-        of_this_side = case is None or case.confirmed or not any(each.confirmed for each in self.table.cases)
-        pathology = self.cell(row, "pathology") if of_this_side else ""
+        pathology = self.cell(row, "pathology") if self._has_pathology(row, case, side) else ""
         return BreastFacts(
             label,
             bi_rads,
@@ -223,6 +223,15 @@ class RowReader:
             severity=self._pathologies.index(pathology) if pathology in self._pathologies else 0,
             targets=tuple((name, value) for name in sorted(self.targets) if (value := self._target(row, name))),
         )
+
+    def _has_pathology(self, row: Row, case: Case | None, side: Laterality | None) -> bool:
+        """Whether the row's pathology is of the breast on `side`: not by a case that lacks what makes it the other one's."""
+        if case is None or case.confirmed or any(each.confirmed for each in self.table.cases):
+            return case is None or case.confirmed
+        if side is None or case.names_side or not any(each.names_side for each in self.table.cases):
+            return True
+        other = self.label_case(row, Laterality.RIGHT if side is Laterality.LEFT else Laterality.LEFT)
+        return other is None or not other.names_side
 
     def _target(self, row: Row, name: str) -> str:
         """Value of a declared target, a number in its shortest form."""
@@ -256,11 +265,6 @@ class RowReader:
         at = self._first_fitting("cases", row, side)
         return None if at is None else self.table.cases[at]
 
-    def contralateral_case(self, row: Row, side: Laterality) -> Case | None:
-        """The case that decides over the breast on `side`, which the row is not about."""
-        at = self._first_fitting("contralateral", row, side)
-        return None if at is None else self.table.contralateral[at]
-
     def exclusion(self, row: Row, side: Laterality | None) -> Exclusion | None:
         """The exclusion that leaves the row's image out."""
         at = self._first_fitting("exclude", row, side)
@@ -271,6 +275,13 @@ class RowReader:
         then = self.options[case.then[1:]] if case.then.startswith("$") else case.then
         return (-1, then.removeprefix(EXCLUDED).strip()) if then.startswith(EXCLUDED) else (LABELS[then], "")
 
+    def implied_outcome(self, rows: Sequence[Row], side: Laterality) -> tuple[int, str] | None:
+        """Outcome for the breast that the rows of an exam do not name: one that leaves it out, else the one that all give."""
+        fitting = [self._first_fitting("contralateral", row, side) for row in rows]
+        outcomes = [None if at is None else self.outcome(self.table.contralateral[at]) for at in fitting]
+        excluding = (outcome for outcome in outcomes if outcome and outcome[1])
+        return next(excluding, outcomes[0] if len(set(outcomes)) == 1 else None)
+
     def _first_fitting(
         self, rules: Literal["cases", "contralateral", "exclude"], row: Row, side: Laterality | None
     ) -> int | None:
@@ -279,7 +290,7 @@ class RowReader:
         Raises
         ------
         LabelTableError
-            The table has no such column, or a cell that should hold a side holds another word.
+            The table has no such column, a cell that should hold a side holds another word, or the row of an image has no side.
         """
         key = (rules, side, *map(row.cells.get, self._read_by[rules]))  # None: there is no such column
         if key not in self._known:
@@ -303,11 +314,16 @@ class RowReader:
         if "$side" not in wanted or not cell:
             return False
         named = self.columns.get("laterality")
-        word = self._translated("laterality", cell) if named and named.values else None
+        # `*` of a column that gives all rows one side, or both, is no word for cells of other columns.
+        word = self._translated("laterality", cell, others=column in named.column) if named and named.values else None
         sides = SIDES.get((word or cell).lower())
         if sides is None:
             raise row.error(column, "L, R or both", shown=False)
-        return side in sides
+        if side is None and len(sides) == 1:  # taken for the other breast, one with cancer would be benign
+            where, name = f"{row.file}, line {row.line}", named.column[0] if named else "laterality"
+            why = f"a rule compares it with {column} ($side)"
+            raise LabelTableError(f"{where}: {name} does not name the side of the image, and {why}; expected L or R")
+        return side in sides or side is None
 
     def yes(self, row: Row, fact: str) -> bool:
         """Whether a cell says yes; an empty one does not."""
@@ -330,9 +346,13 @@ class RowReader:
             top, bottom, left, right = map(float, edges)
             boxes = [*boxes, (top, bottom, left, right)]
         for top, bottom, left, right in boxes:
+            expected = ""
             if left >= right or top >= bottom:
+                expected = "a box whose top is above its bottom, and its left edge left of its right one, not width and height"
+            elif min(top, left) >= 0 and max(bottom, right) <= 1:
+                expected = "a box in pixels; if these are parts of the image's size, multiply them by it"
+            if expected:
                 name = self.columns["boxes" if "boxes" in self.columns else "right"].column[0]
-                expected = "a box whose top is above its bottom, and its left edge left of its right one"
                 self.flat.append((row.line, row.error(name, expected)))
                 continue
             yield Finding(category, None if found == "" else found, top, bottom, left, right)

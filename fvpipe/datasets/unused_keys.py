@@ -37,7 +37,8 @@ def check_unused_keys(declaration: Declaration) -> None:
         if not (table.label or table.adds or table.instance or table.lists_images):
             idle.append(f"'tables.{number}' does nothing: expected 'label', 'adds', 'instance', 'path', ... of it")
         idle += [f"'{where}{text}" for text in (*_of_cases(table), *_of_columns(table, declaration))]
-        idle += [f"'tables.{number}': {text}" for text in _of_texts(table)]
+        wrong = (*_of_texts(table), *_of_sides(table, declaration), *_of_follow_up(table, declaration))
+        idle += [f"'tables.{number}': {text}" for text in wrong]
     for group, words in declaration.path_values.items():
         idle += [f"'path_values.{group}': {text}" for text in _of_words(group, words, declaration)]
     if idle:
@@ -161,6 +162,22 @@ def _of_texts(table: Table) -> Iterator[str]:
     for text in dict.fromkeys(cells):
         if text.startswith("$") and text != "$side":
             yield f"{text!r} is no reference; expected $side, or '[$]...' for a cell that begins so"
+
+
+def _of_sides(table: Table, declaration: Declaration) -> Iterator[str]:
+    """`$side` of rows about images that never name one."""
+    rules = [case.when for case in table.cases] + [rule.when for rule in table.exclude]
+    named = table.columns.keys() | (re.compile(declaration.path).groupindex.keys() if table.from_path else set())
+    if table.lists_images and "laterality" not in named and any("$side" in cells for when in rules for cells in when.values()):
+        yield "$side is the side that the row names, and no column of this table gives laterality"
+
+
+def _of_follow_up(table: Table, declaration: Declaration) -> Iterator[str]:
+    """Other tables with labels over which a later exam could not decide."""
+    for number, other in enumerate(declaration.tables) if table.follow_up else ():
+        if other.label and (other.lists_images or not (other.follow_up or "study_date" in other.columns)):
+            why = "are about images" if other.lists_images else "have no day: give it a column of study_date"
+            yield f"'follow_up' would not decide over the labels of tables.{number}, whose rows {why}"
 
 
 def _of_words(fact: str, words: Mapping[str, str], declaration: Declaration) -> Iterator[str]:

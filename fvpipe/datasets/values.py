@@ -74,7 +74,7 @@ def parse_density(text: str) -> str | None:
 
 
 def parse_age(text: str) -> str:
-    """Parse years to the form of headers; nothing for what is no age: some tables hold other words there.
+    """Parse years to the form of headers; nothing for what is no age: some tables hold other words there, or 0.
 
     Examples
     --------
@@ -82,12 +82,14 @@ def parse_age(text: str) -> str:
     ('054Y', '054Y', '054Y', '054Y', '90+', '')
     >>> parse_age("90+"), parse_age(">= 90"), parse_age("> 89"), parse_age("60+")  # as de-identified tables have it
     ('90+', '90+', '90+', '')
+    >>> parse_age("0")
+    ''
     """
     if re.fullmatch(r"90 ?\+|(>=?|≥) ?90|> ?89", text.strip()):
         return "90+"
     match = re.fullmatch(r"(\d{1,3})([.,]\d+)? *(?:y|yrs?|years?)?", text.strip(), re.IGNORECASE)
     years = int(match[1]) if match else 999
-    return "" if years > 120 else "90+" if years >= 90 else f"{years:03d}Y"
+    return "" if not 0 < years <= 120 else "90+" if years >= 90 else f"{years:03d}Y"
 
 
 def parse_yes_no(text: str) -> bool | None:

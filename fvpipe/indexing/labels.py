@@ -71,7 +71,7 @@ class BreastLabels:
     exams_of_images : mapping of str to sequence of Exam
         By path, the exam as rows which list images, and the path, name it.
     sizes_of_images : mapping of str to ImageFacts
-        By path, rows and columns of such rows.
+        By path, rows and columns of such rows, and the side that they are about.
     of_breasts : mapping of (str, Laterality, Exam) to sequence of BreastFacts
         As `Statements.of_breasts`.
     findings_by_path : mapping of str to sequence of Finding
@@ -147,7 +147,8 @@ class BreastLabels:
                 known.setdefault((patient, study, side), facts)
         described = frozenset[tuple[str, Laterality]]()
         if self.default != BreastFacts():
-            described = frozenset(named | self.rows.keys() | {breast[:2] for breast in self.exams} | self.listed)
+            of_exams = {breast[:2] for breast in (*self.exams, *self.implied)}
+            described = frozenset(named | self.rows.keys() | of_exams | self.listed)
         return replace(self, match=Match(known, ambiguous, described))
 
     def _claims_of_images(self, records: Iterable[ImageRecord]) -> dict[BreastOfExam, list[BreastFacts]]:
@@ -157,8 +158,11 @@ class BreastLabels:
             claims[record.patient_id, record.study, record.laterality] += self.of_images.get(record.path, ())
         first = {key: facts[0] for key, facts in self.of_breasts.items()}
         for patient, side, exam, _, studies in self._fitting(_imaged(records), first) if first else ():
-            if len(studies) == 1 and (patient, studies[0], side) in claims:
-                claims[patient, studies[0], side] += self.of_breasts[patient, side, exam]
+            if len(studies) == 1 and (breast := (patient, studies[0], side)) in claims:
+                more, said = self.of_breasts[patient, side, exam], {(f.label, f.excluded) for f in claims[breast]}
+                if self.combine != "worst":  # of a missing image only a label that contradicts the others counts
+                    more = [f for f in more if (f.label, f.excluded) not in said | {(-1, "")}]
+                claims[breast] += more
         for breast, facts in claims.items():
             if self.combine == "worst" or (self.combine == "first" and len({(f.label, f.excluded) for f in facts}) == 1):
                 claims[breast] = [combined(facts, self.combine)] if facts else []

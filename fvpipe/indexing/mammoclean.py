@@ -11,8 +11,8 @@ import posixpath
 from collections import Counter
 from collections.abc import Iterator
 
-from fvpipe.datasets.declared_tables import label_rule
 from fvpipe.datasets.listed_images import path_key
+from fvpipe.datasets.table_settings import label_rule
 from fvpipe.indexing.index import Index
 from fvpipe.io.tables import iterate_csv, open_table
 from fvpipe.types import VIEWS, Breast, Finding

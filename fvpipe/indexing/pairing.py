@@ -249,10 +249,22 @@ def pair(
         else:
             breasts.append(breast)
     unmatched = dict(labels.without_image(records))  # an adapter need not give the lines that tell rows apart
-    of_rows = (rejection.detail for rejection, shown in unmatched.items() if shown)
-    hints = *written_otherwise(records), *of_rows, *labels.boxes_beyond(records)
+    shown = [rejection.detail for rejection, is_shown in unmatched.items() if is_shown]
+    hints = (*written_otherwise(records), *shown, *labels.boxes_beyond(records), *_worse_findings(breasts))
     ordered = tuple(sorted([*rejections, *unmatched], key=rejection_order))
     return Pairing(tuple(breasts), ordered, tuple(unpaired), hints)
+
+
+def _worse_findings(breasts: Iterable[Breast]) -> Iterator[str]:
+    """A note on breasts that are benign by their own BI-RADS alone, and have a finding of a worse one."""
+    worse = list[str]()
+    for breast in breasts:
+        facts, highest = breast.facts, max((box.bi_rads or 0 for found in breast.findings for box in found), default=0)
+        if facts.label == 0 and not facts.pathology and facts.bi_rads and highest > max(facts.bi_rads, 2):
+            worse.append(breast.images[0].path)
+    if worse:
+        names = ", ".join(worse[:3]) + (", ..." if len(worse) > 3 else "")
+        yield f"{len(worse)} benign breast(s) have a finding of a higher BI-RADS than their own: {names}. Which one is right?"
 
 
 def breasts_of_views(

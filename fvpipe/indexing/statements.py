@@ -44,9 +44,9 @@ class Statements:
     exams : mapping of str to sequence of Exam
         Names of the exam by row and path, which must be the header's; identifiers as the records have them.
     sizes : mapping of str to ImageFacts
-        Rows and columns that the row of an image gives.
+        Rows and columns that the row of an image gives, and the side that it is about.
     of_breasts : mapping of (str, Laterality, Exam) to sequence of BreastFacts
-        Where the worst row of a breast counts, and they differ: all of them, also those of missing and rejected images.
+        Where rows of a breast differ: all of them, also those of missing and rejected images.
     rejections : sequence of Rejection
         Images that are left out without reading them, and a line for the rows without a file.
     not_listed : mapping of str to Rejection
@@ -144,7 +144,7 @@ def collect_statements(source: Source, table: LabelTable, paths: Sequence[str]) 
             answer = answer if isinstance(answer, Rejection) else Rejection(path, Reason.IDENTIFIER_CONFLICT, why)
         if only_listed and not any(where == "table" for where, _ in said):
             unlisted.add(path)
-        if not isinstance(answer, Rejection) or answer.reason is Reason.VIEW_NOT_PAIRABLE:
+        if not isinstance(answer, Rejection) or (answer.reason is Reason.VIEW_NOT_PAIRABLE and table.combine == "worst"):
             describing.append(said)
         if isinstance(answer, Rejection):
             rejections.append(answer)
@@ -156,9 +156,14 @@ def collect_statements(source: Source, table: LabelTable, paths: Sequence[str]) 
             findings[path] = boxes
         if names := [policy.exam(image.exam_names) for _, image in said if image.exam_names != Exam()]:
             exams[path] = names
-        if size := next((image for _, image in said if image.rows or image.columns), None):
-            sizes[path] = ImageFacts(0, rows=size.rows, columns=size.columns)
-    describing += ([("table", table.listed[key])] for key in places.values())
+        size = next((image for _, image in said if image.rows or image.columns), ListedImage(""))
+        # A row that names a side is about this breast, also where its side does not decide which one the image shows.
+        silent = (image for where, image in said if where not in getattr(adapter.identity, "laterality", ()))
+        side = next((image.laterality for image in silent if image.laterality and image.facts is not None), None)
+        if (found := ImageFacts(0, side, rows=size.rows, columns=size.columns)) != ImageFacts(0):
+            sizes[path] = found
+    missing = (table.listed[key] for key in places.values())
+    describing += ([("table", image)] for image in missing if table.combine == "worst" or image.view in ("", *VIEWS))
     if places:
         rejections.append(Rejection("label table", Reason.LABEL_WITHOUT_IMAGE, _without_file(places, table, paths)))
     return Statements(
@@ -167,7 +172,7 @@ def collect_statements(source: Source, table: LabelTable, paths: Sequence[str]) 
         findings,
         exams,
         sizes,
-        _of_breasts(source, describing) if table.combine == "worst" else {},
+        _of_breasts(source, describing),
         rejections,
         {path: Rejection(path, Reason.IMAGE_NOT_LISTED, NOT_LISTED) for path in unlisted},
         no_row_has_file=bool(places) and len(places) == len(table.listed),
@@ -177,7 +182,7 @@ def collect_statements(source: Source, table: LabelTable, paths: Sequence[str]) 
 def _of_breasts(
     source: Source, statements: Iterable[Sequence[tuple[str, ListedImage]]]
 ) -> dict[tuple[str, Laterality, Exam], Sequence[BreastFacts]]:
-    """What is said of each breast of which the worst counts, where it differs.
+    """What is said of each breast, where it differs.
 
     The row of an image that is missing, damaged or of another view describes the breast as those of the others do, where it
     names the exam or exams are not told apart.

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from fvpipe.config.project import DataSet
 from fvpipe.datasets.declaration import Declaration
-from fvpipe.datasets.declared_tables import declared_adapter, table_files
+from fvpipe.datasets.declared_tables import declared_adapter
 from fvpipe.datasets.source import Source
+from fvpipe.datasets.table_settings import table_files
 from fvpipe.errors import ParameterError
 from fvpipe.indexing.statements import Reading, Statements, collect_statements
 from fvpipe.project.project import Project, make_source
