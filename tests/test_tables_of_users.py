@@ -19,6 +19,7 @@ from fvpipe.indexing.index import Index
 from fvpipe.indexing.labels import BreastLabels
 from fvpipe.indexing.pairing import contradictions
 from fvpipe.indexing.rejections import require_breasts
+from fvpipe.indexing.statements import _written_otherwise
 from fvpipe.io.tables import read_table
 from fvpipe.reasons import Reason
 from fvpipe.testing import index_folder, make_tree, write_image
@@ -271,7 +272,7 @@ def test_a_declared_word_is_a_value(folder: Path, tmp_path: Path) -> None:
     assert {(breast.facts.label, breast.facts.targets) for breast in found.breasts} == {(1, (("stage", "none"),))}
 
 
-@pytest.mark.parametrize("twins", [("1", "01"), ("1", "1.0"), ("a1", "A1")])
+@pytest.mark.parametrize("twins", [("1", "01"), ("1", "1.0"), ("a1", "A1"), ("BC1", "BC001")])
 def test_one_patient_in_two_spellings_is_left_out(twins: tuple[str, str], folder: Path, tmp_path: Path) -> None:
     """As two patients, her breasts could be in training and in test."""
     own = Path(shutil.copytree(folder, tmp_path / "dicom"))
@@ -284,6 +285,10 @@ def test_one_patient_in_two_spellings_is_left_out(twins: tuple[str, str], folder
     assert labels(found).keys() == {("10", "L"), ("10", "R")}
     assert reasons(found) == dict.fromkeys(PATHS[:4], "identifier_conflict")
     assert found.rejections[0].detail.startswith("t.csv, line 2 and t.csv, line 4: patients that differ only by leading zeros")
+
+
+def test_names_that_differ_in_more_are_two_patients() -> None:
+    assert not _written_otherwise(dict.fromkeys(["10", "1", "A10", "A1", "1.05", "1.5", "1.50", "P0", "P", "0a", "a"], ""))
 
 
 def test_patients_that_the_headers_tell_apart_are_two(tmp_path: Path) -> None:

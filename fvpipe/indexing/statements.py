@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -210,6 +211,10 @@ def _first(identity: Identity | None, fact: str, said: Sequence[tuple[str, Liste
     return min(spoken, default=(0, ""))[1]
 
 
+_LEADING_ZEROS = re.compile(r"(?<![0-9.])0+(?=[0-9])")
+"""Those of each number in a name; `1.05` and `1.5` differ in more."""
+
+
 def _written_otherwise(places: Mapping[str, str]) -> dict[str, str]:
     """Patients whose names differ from another's only as programs and hands change them, and why they are left out.
 
@@ -222,8 +227,7 @@ def _written_otherwise(places: Mapping[str, str]) -> dict[str, str]:
     """
     alike: defaultdict[str, list[str]] = defaultdict(list)
     for patient in places:
-        name = folded(patient)
-        alike[name.lstrip("0") if name.isdecimal() else name].append(patient)
+        alike[_LEADING_ZEROS.sub("", folded(patient))].append(patient)
     how = "patients that differ only by leading zeros, `.0`, spaces or upper and lower case"
     todo = "write one patient in one way, and give two patients names that differ in more"
     return {
