@@ -270,4 +270,11 @@ def _same_pixels(images: Sequence[DecodedImage | None], files: _Files) -> bool:
 def key_of(task: SampleTask, digests: tuple[Digest, Digest]) -> Digest:
     """Key of the sample: digests of its input, and versions of the code that makes it."""
     cc, mlo = (decoders(record, task.pipeline, lossy_decoder) if record else "" for record in task.views)
-    return sample_key(digests, task.images[0].laterality, task.pipeline.digest(), (cc, mlo))
+    of_cc, of_mlo = (_read_as(record) if record else "" for record in task.views)
+    return sample_key(digests, task.images[0].laterality, task.pipeline.digest(), (cc, mlo), (of_cc, of_mlo))
+
+
+def _read_as(record: ImageRecord) -> str:
+    """What the data set's declaration, or a row of its table, may say of an image without a change of its file."""
+    flags = ", ".join(flag.code for flag in header_flags(record))
+    return f"{record.photometric_interpretation} {record.orientation} {record.chest_wall} {flags}"

@@ -1,9 +1,10 @@
 """The content-addressed store of finished samples: ``cache/samples``, safe to delete at any time.
 
 A sample's key is made of everything that decides its bytes and nothing else: both source files' digests, the side,
-the pipeline's digest, :data:`PREPROCESSING_VERSION`, and the decoder's version where a lossy syntax lets two versions
-differ. Labels and identifiers are no part of it, so a corrected label table never needs a decode. A rejection is a result
-like any other and is stored under the same key: a broken file is not decoded again at each build.
+the pipeline's digest, :data:`PREPROCESSING_VERSION`, the decoder's version where a lossy syntax lets two versions differ, and
+polarity, orientation and kind of the images, which a declaration or a table may decide, too. Labels and identifiers are no
+part of it, so a corrected label table never needs a decode. A rejection is a result like any other and is stored under the
+same key: a broken file is not decoded again at each build.
 
 Each sample is one file, written aside and renamed, and ends in a digest of itself: a torn or rotten one counts as absent.
 """
@@ -43,7 +44,11 @@ class ViewRejection:
 
 
 def sample_key(
-    sources: tuple[Digest, Digest], laterality: Laterality, pipeline: Digest, lossy_decoders: tuple[str, str]
+    sources: tuple[Digest, Digest],
+    laterality: Laterality,
+    pipeline: Digest,
+    lossy_decoders: tuple[str, str],
+    read_as: tuple[str, str],
 ) -> Digest:
     """The name of a sample in the store.
 
@@ -55,8 +60,10 @@ def sample_key(
         :meth:`fvpipe.config.pipeline.Pipeline.digest`.
     lossy_decoders : (str, str)
         :func:`fvpipe.dicom.decoders.lossy_decoder` of each file's transfer syntax.
+    read_as : (str, str)
+        What else decides how each file is shown and flagged, and may change while the file does not.
     """
-    return digest_of([PREPROCESSING_VERSION, *sources, laterality.value, pipeline, *lossy_decoders])
+    return digest_of([PREPROCESSING_VERSION, *sources, laterality.value, pipeline, *lossy_decoders, *read_as])
 
 
 class SampleStore:

@@ -129,9 +129,7 @@ def _breast_of(indexes: Sequence[Index], chosen: bool) -> Index | None:
         return source.simulated or (source.adapter.publishable and source.adapter.redistribute_shards)  # rows and images
 
     usable = [
-        index
-        for index in indexes
-        if (chosen or may_be_shown(index.source)) and index.breasts and index.source.root.is_dir()
+        index for index in indexes if (chosen or may_be_shown(index.source)) and index.breasts and index.source.root.is_dir()
     ]
     return min(usable, key=lambda index: index.source.simulated, default=None)
 

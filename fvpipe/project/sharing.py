@@ -79,7 +79,7 @@ def _pushed(file: Path) -> Iterator[str]:
 
 
 def _path_and_flags(output: str | dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """Of an output as ``dvc.yaml`` has it, ``path`` or ``{path: flags}``, or as ``.dvc`` files do, ``{path: ..., md5: ...}``."""
+    """Of an output as ``dvc.yaml`` has it, ``path`` or ``{path: flags}``, or a ``.dvc`` file, ``{path: ..., md5: ...}``."""
     if isinstance(output, dict) and isinstance(output.get("path"), str):
         return output["path"], output
     path, flags = next(iter(output.items())) if isinstance(output, dict) else (output, None)
