@@ -136,12 +136,14 @@ def test_a_pattern_that_finds_both_sides_in_a_path_takes_none(tmp_path: Path) ->
     for number, name in enumerate(names, 1):
         for n, path in enumerate((f"P1/{name}", f"P2/Left films/{name}", f"P3/Reader L/LATE {name}")):
             write_image(own / path, 4 * n + number)
+    write_image(own / "P4/ALL CC/R_MLO.dcm", 20)  # side and view differ at once: it was an L CC
     (tmp_path / "own.yaml").write_text(LOOSE.format(sides="[LR]", more=""))
     found = index_folder(own, str(tmp_path / "own.yaml"))
     assert labels(found).keys() == {("P1", "L"), ("P1", "R"), ("P2", "L")}
     sides = {path: reason for path, reason in reasons(found).items() if reason == "laterality_conflict"}
     assert {"P2/Left films/R_CC.dcm", "P2/Left films/R_MLO.dcm"} < sides.keys()
     assert {path for path in sides if path.startswith("P3")} == {f"P3/Reader L/LATE {name}" for name in names}
+    assert "P4/ALL CC/R_MLO.dcm" in sides
 
 
 def test_a_word_of_a_path_that_is_no_side_is_named(folder: Path, tmp_path: Path) -> None:
