@@ -29,7 +29,7 @@ from fvpipe.dicom.header import HeaderPolicy, ImageHeader, read_header
 from fvpipe.errors import InputError, ParameterError, StorageError
 from fvpipe.io.atomic import write_atomic, write_if_changed
 from fvpipe.reasons import Flag, Reason, Rejection
-from fvpipe.types import NO_DIGEST, Digest, Edge, FusedSample, ImageRecord, Laterality, SourceFile, View
+from fvpipe.types import Digest, Edge, FusedSample, ImageRecord, Laterality, Orientation, SourceFile, View
 from fvpipe.versions import PREPROCESSING_VERSION
 from tests.support import factory
 from tests.support.processes import output, python
@@ -62,28 +62,6 @@ def test_sample_round_trip(data: st.DataObject) -> None:
         assert store.rejection_path(KEY).exists() == isinstance(result, ViewRejection)
 
 
-@pytest.mark.parametrize(
-    ("changes", "decides"),
-    [
-        ({"photometric_interpretation": "MONOCHROME1"}, True),  # of a PNG file, by the declaration alone
-        ({"photometric_interpretation": "MONOCHROME1", "transfer_syntax_uid": "1.2.840.10008.1.2.1"}, False),  # by its header
-        ({"implant": True, "identity_from": "implant table"}, True),
-        ({"synthetic": True, "identity_from": "view path, kind table"}, True),
-        ({"implant": True}, False),
-        ({"patient_id": "P2", "identity_from": "patient table, view path"}, False),
-    ],
-)
-def test_what_no_file_says_decides_the_key_of_a_sample(changes: dict[str, Any], decides: bool) -> None:
-    """Or a corrected declaration or table leaves samples as they were: negatives, and flags of implants."""
-    first = record(transfer_syntax_uid=changes.get("transfer_syntax_uid", "png"))
-    digests = digest_of(1), NO_DIGEST
-    keys = [
-        key_of(SampleTask("", "", (image, None), ("", ""), digests, POLICY, Pipeline()), digests)
-        for image in (first, replace(first, **changes))
-    ]
-    assert (keys[0] != keys[1]) == decides
-
-
 def test_same_sample_same_bytes(tmp_path: Path) -> None:
     paths = []
     for name in "ab":
@@ -95,14 +73,37 @@ def test_same_sample_same_bytes(tmp_path: Path) -> None:
 
 def test_a_key_depends_on_everything_that_decides_the_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     a, b, c = map(digest_of, "abc")
-    arguments = [((a, b), Laterality.LEFT, c, ("", ""))]
-    arguments += [((b, a), Laterality.LEFT, c, ("", "")), ((a, b), Laterality.RIGHT, c, ("", ""))]
-    arguments += [((a, b), Laterality.LEFT, a, ("", "")), ((a, b), Laterality.LEFT, c, ("openjpeg 2.5", ""))]
-    arguments += [((a, b), Laterality.LEFT, c, ("", "openjpeg 2.5"))]
+    first: list[Any] = [(a, b), Laterality.LEFT, c, ("", ""), ("", "")]
+    others: list[tuple[int, Any]] = [(0, (b, a)), (1, Laterality.RIGHT), (2, a)]
+    others += [(i, pair) for i in (3, 4) for pair in (("openjpeg 2.5", ""), ("", "openjpeg 2.5"))]
+    arguments = [first, *([*first[:i], other, *first[i + 1 :]] for i, other in others)]
     keys = {sample_key(*each) for each in arguments}
     monkeypatch.setattr(samples, "PREPROCESSING_VERSION", PREPROCESSING_VERSION + 1)
     keys.add(sample_key(*arguments[0]))
-    assert len(keys) == 7
+    assert len(keys) == len(arguments) + 1
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"photometric_interpretation": "MONOCHROME1"},  # `inverted` of a declaration: the old samples stayed as they were
+        {"orientation": Orientation.TURNED_180},
+        {"chest_wall": Edge.RIGHT},
+        {"implant": True},  # these flags may come from a column
+        {"low_energy": True},
+        {"synthetic": False},
+    ],
+)
+def test_a_sample_is_made_again_where_its_image_is_read_otherwise(said: dict[str, Any]) -> None:
+    def key(*views: ImageRecord) -> Digest:
+        views_of_task = tuple(replace(each, view=view) for each, view in zip(views, View, strict=True))
+        task = SampleTask("", "", views_of_task, ("", ""), (None, None), HeaderPolicy(), Pipeline())  # type: ignore[arg-type]
+        return key_of(task, (Digest("a"), Digest("b")))
+
+    plain, other = record(), record(**said)
+    assert len({key(plain, plain), key(other, plain), key(plain, other)}) == 3
+    of_another = record("b/other.dcm", patient_id="P2", study="t", sop_instance_uid="1.2.4")
+    assert key(plain, plain) == key(of_another, of_another)  # a corrected identifier decodes nothing
 
 
 # --- writing files ----------------------------------------------------------------------------------------------------

@@ -390,6 +390,10 @@ PARAMS_MISTAKES = {
     "datasets: {}\nshards: {shard_count: 0}": "'shards.shard_count': Input should be greater than or equal to 1, found 0",
     "datasets: {}\nshards: {shard_count: 1.5}": "'shards.shard_count': Input should be a valid integer, found 1.5",
     "datasets: {}\npipelines: direct": "'pipelines': Input should be a valid tuple, found 'direct'",
+    "datasets: {splits: {adapter: table}}": "data set 'splits': its tables would lie among those of splits",
+    "datasets: {a: {adapter: x}}\nsplits:\n  b: {setting: kfold, datasets: [a]}\n  b-fold0: {setting: seen, datasets: [a]}": (
+        "two splits would be written to b-fold0.csv"
+    ),
 }  # fmt: skip
 
 

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import matplotlib
@@ -31,7 +32,7 @@ from fvpipe.dicom.header import HeaderPolicy, read_header
 from fvpipe.errors import FvpipeError, InputError
 from fvpipe.evaluation.splits import Part
 from fvpipe.figures.differences import draw_differences
-from fvpipe.figures.draw import drawings
+from fvpipe.figures.draw import _breast_of, drawings
 from fvpipe.figures.network import draw_network
 from fvpipe.figures.protocols import Facts, SplitCounts, draw_protocols
 from fvpipe.figures.steps import PipelineSteps, trace_pipeline
@@ -64,6 +65,19 @@ splits:
   folds: {setting: kfold, datasets: [phantom-cmmd], folds: 2}
 runs: {splits: [seen], models: [cnn], seeds: [0, 1]}
 """
+
+
+def test_no_image_is_drawn_that_may_not_be_shared(tmp_path: Path) -> None:
+    """Rows of a data set may be published and its images not."""
+
+    def index(**permits: bool) -> Any:
+        adapter = SimpleNamespace(**{"publishable": True, "redistribute_shards": True} | permits)
+        return SimpleNamespace(source=SimpleNamespace(simulated=False, adapter=adapter, root=tmp_path), breasts=[1])
+
+    restricted = [index(redistribute_shards=False), index(publishable=False)]
+    assert _breast_of(restricted, chosen=False) is None
+    assert _breast_of([*restricted, free := index()], chosen=False) is free
+    assert _breast_of(restricted, chosen=True) is restricted[0]
 
 
 @pytest.fixture(scope="module")

@@ -331,7 +331,13 @@ def test_a_patient_that_lost_its_zeros_is_no_other_patient(
 
 @pytest.mark.parametrize(
     ("written", "expected"),
-    [("P1", {"P1 L": 1, "P1 R": 0}), ("p1", {"P1 R": 0}), ("'P1", {"P1 R": 0}), ("P2", {"P1 L": 0, "P1 R": 0})],
+    [
+        ("P1", {"P1 L": 1, "P1 R": 0}),
+        ("p1", {"P1 R": 0}),
+        ("'P1", {"P1 R": 0}),
+        ("P01", {"P1 R": 0}),
+        ("P2", {"P1 L": 0, "P1 R": 0}),
+    ],
 )
 def test_no_breast_is_normal_for_a_misspelled_row(written: str, expected: dict[str, int]) -> None:
     """With `unlabelled: normal`, a breast with cancer was benign where its row spells the patient otherwise."""
@@ -341,9 +347,9 @@ def test_no_breast_is_normal_for_a_misspelled_row(written: str, expected: dict[s
     found = pair("ours", records, labels, {})
     assert {f"{b.key.patient} {b.key.laterality}": b.facts.label for b in found.breasts} == expected
     left = [each.detail for each in found.rejections if each.reason is Reason.LABEL_AMBIGUOUS]
-    assert left == [
-        "ours.csv, line 2: its patient is this one but for `.0`, case, quotes or spaces; write it as the header does"
-    ] * (2 - len(expected))
+    but_for = "zeros before a number, `.0`, case, quotes or spaces"
+    said = f"ours.csv, line 2: its patient is this one but for {but_for}; write it as the header does"
+    assert left == [said] * (2 - len(expected))
 
 
 @pytest.mark.parametrize(

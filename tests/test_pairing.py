@@ -70,6 +70,28 @@ def reasons(found: Pairing) -> dict[str, Reason]:
     return {rejection.what: rejection.reason for rejection in found.rejections}
 
 
+@pytest.mark.parametrize("study", ["", "S"])
+def test_an_original_is_chosen_before_its_copy_and_two_copies_before_one_of_each(study: str) -> None:
+    """A copy of 8 bits was chosen, for it has no UID, and a copy paired with an original that has another window."""
+
+    def copy(path: str, view: View, form: str = "png", **changes: Any) -> ImageRecord:
+        return image(path, view, transfer_syntax_uid=form, sop_instance_uid="", study=study, **changes)
+
+    dicom = [image("0.dcm", CC, study=study), image("1.dcm", MLO, study=study)]
+    png, jpeg = ([copy(f"{i}.{form}", view, form, rows=5000) for i, view in enumerate((CC, MLO))] for form in ("png", "jpeg"))
+    for images, chosen in (
+        ([*png, *dicom, *jpeg], dicom),
+        ([*jpeg, *png], png),
+        ([dicom[0], *png], png),
+        ([png[1], *jpeg, dicom[0]], jpeg),
+        ([dicom[0], png[1]], [dicom[0], png[1]]),
+    ):
+        for records in (images, images[::-1]):
+            assert pairs(paired(*records)) == [tuple(each.path for each in chosen)]
+    (alone,) = paired(png[0], dicom[0]).unpaired
+    assert alone.breast.cc == dicom[0]
+
+
 class Compared(str):
     """A study that counts how often it is compared."""
 

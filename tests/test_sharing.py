@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from fvpipe.datasets import Adapter, HeaderPolicy, LabelTable
 from fvpipe.errors import ParameterError
 from fvpipe.project.project import Project
 
@@ -41,7 +42,8 @@ def test_shards_and_models_stay_by_default(tmp_path: Path) -> None:
     ("stage", "adapter", "shared"),
     [
         ("shards", "cbis", True), ("shards", "cmmd", True), ("shards", "vindr", False), ("shards", "table", False),
-        ("train", "vindr", True), ("train", "embed", False),
+        ("train", "cmmd", True), ("train", "embed", False),
+        ("train", "vindr", False),  # its models may be released; `predictions.csv` beside them has a row for each breast
     ],
 )  # fmt: skip
 def test_what_a_license_forbids_is_not_pushed(
@@ -76,9 +78,17 @@ def test_what_a_license_forbids_is_not_pushed(
         ("{wdir: cache/shards/x, outs: [../../models]}", "cache/models"),
         ("{foreach: [a], do: {outs: [cache/models/x]}}", "cache/models"),
         ("outs: [linked/x]", "cache/shards"),
+        ("outs: [data]", "data/own"),
+        ("outs: ['data/${item}']", "data/own"),
+        ("outs: [data/own/images: {persist: true}]", "data/own"),
+        ("outs: [cache/exports/mammoclean/own.csv]", "cache/exports"),
+        ("outs: [cache/checkpoints]", "cache/checkpoints"),
+        ("outs: ['manifests/${item}']", "manifests/splits"),
+        ("outs: [manifests/own]", "manifests/own"),
+        ("outs: ['manifests/${item}': {cache: false}, 'data/${item}': {cache: false}]", ""),
         ("outs: [cache: {push: false}]", ""),
         ("metrics: [cache/reports/m.json]", ""),
-        ("outs: [cache/shards-of-others, cache/split, data, 'data/x-${key}', 'cache/${x}': {cache: false}]", ""),
+        ("outs: [cache/shards-of-others, cache/split, data/other, 'data/x-${key}', 'cache/${x}': {cache: false}]", ""),
         ("{wdir: data, outs: [cache/shards]}", ""),
     ],
 )
@@ -98,6 +108,39 @@ def test_an_output_is_told_by_where_it_lies(stage: str, place: str, tmp_path: Pa
 )
 def test_a_dag_that_dvc_could_not_read_is_its_matter(text: str, tmp_path: Path) -> None:
     assert project(tmp_path, "  own: {adapter: vindr}", text)
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "place"),
+    [
+        ("data/own.dvc", "outs: [{md5: 0.dir, path: own}]", "data/own"),
+        ("data.dvc", "outs: [{path: data}]", "data/own"),
+        ("cache/shards.dvc", "outs: [{path: shards}]", "cache/shards"),
+        ("store/raw.dvc", "{wdir: .., outs: [{path: store/raw}]}", "store/raw"),
+        ("data/own.dvc", "outs: [{path: own, push: false}]", ""),
+        ("data/own.dvc", "{deps: [{path: x, repo: {url: y}}], outs: [{path: own}]}", ""),  # `dvc import`: DVC pushes it nowhere
+        ("data/other.dvc", "outs: [{path: other}]", ""),
+        ("data/own.dvc", "a: [", ""),
+    ],
+)
+def test_what_was_added_is_pushed_too(file: str, text: str, place: str, tmp_path: Path) -> None:
+    (tmp_path / file).parent.mkdir(exist_ok=True)
+    (tmp_path / file).write_text(text)
+    datasets = f"  own: {{adapter: vindr{', dicom: store/raw' if place == 'store/raw' else ''}}}"
+    if not place:
+        assert project(tmp_path, datasets, "stages: {}")
+        return
+    with pytest.raises(ParameterError, match=rf"{file}: `dvc push` takes {place} along"):
+        project(tmp_path, datasets, "stages: {}")
+    assert project(tmp_path, datasets, "stages: {}", "accept_license: [own]\n")
+
+
+def test_an_adapter_that_does_not_say_so_lets_no_shards_be_shared() -> None:
+    def read_labels(*_: object) -> LabelTable:
+        return LabelTable({})
+
+    own = Adapter("own", "ours", HeaderPolicy(), hashed=True, publishable=False, read_labels=read_labels)
+    assert not own.redistribute_shards
 
 
 def test_a_declaration_of_ones_own_is_not_shared(tmp_path: Path) -> None:

@@ -35,6 +35,24 @@ KEY = "a key for the stages"
 LABELS = "patient_id,laterality,label\np1,L,malignant\np2,L,benign\n"
 
 
+def test_a_file_has_the_path_by_which_the_index_lists_it(tmp_path: Path) -> None:
+    """Below a link to a folder of the same data set it was one that is passed over, and without a row in the table."""
+    (tmp_path / "params.yaml").write_text("datasets: {own: {adapter: rsna}, more: {adapter: vindr}}\n")
+    for folder in ("data/own/7", "data/more", "elsewhere"):
+        (tmp_path / folder).mkdir(parents=True)
+    for link, target in (("data/own/alias", "7"), ("data/own/disk", "../../elsewhere"), ("data/own/1.dcm", "7/1.dcm")):
+        (tmp_path / link).symlink_to(target)
+    for path, held in (
+        ("data/own/7/1.dcm", ("own", "7/1.dcm")),
+        ("data/own/alias/1.dcm", ("own", "7/1.dcm")),
+        ("data/own/disk/1.dcm", ("own", "disk/1.dcm")),
+        ("data/own/1.dcm", ("own", "1.dcm")),
+        ("data/own/../more/1.dcm", ("more", "1.dcm")),
+        ("data/own/../1.dcm", None),
+    ):
+        assert Project(tmp_path).holder(tmp_path / path) == held
+
+
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project of two patients and a file that is not DICOM, indexed once."""

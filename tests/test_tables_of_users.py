@@ -19,6 +19,7 @@ from fvpipe.indexing.index import Index
 from fvpipe.indexing.labels import BreastLabels
 from fvpipe.indexing.pairing import contradictions
 from fvpipe.indexing.rejections import require_breasts
+from fvpipe.indexing.statements import _written_otherwise
 from fvpipe.io.tables import read_table
 from fvpipe.reasons import Reason
 from fvpipe.testing import index_folder, make_tree, write_image
@@ -135,12 +136,14 @@ def test_a_pattern_that_finds_both_sides_in_a_path_takes_none(tmp_path: Path) ->
     for number, name in enumerate(names, 1):
         for n, path in enumerate((f"P1/{name}", f"P2/Left films/{name}", f"P3/Reader L/LATE {name}")):
             write_image(own / path, 4 * n + number)
+    write_image(own / "P4/ALL CC/R_MLO.dcm", 20)  # side and view differ at once: it was an L CC
     (tmp_path / "own.yaml").write_text(LOOSE.format(sides="[LR]", more=""))
     found = index_folder(own, str(tmp_path / "own.yaml"))
     assert labels(found).keys() == {("P1", "L"), ("P1", "R"), ("P2", "L")}
     sides = {path: reason for path, reason in reasons(found).items() if reason == "laterality_conflict"}
     assert {"P2/Left films/R_CC.dcm", "P2/Left films/R_MLO.dcm"} < sides.keys()
     assert {path for path in sides if path.startswith("P3")} == {f"P3/Reader L/LATE {name}" for name in names}
+    assert "P4/ALL CC/R_MLO.dcm" in sides
 
 
 def test_a_word_of_a_path_that_is_no_side_is_named(folder: Path, tmp_path: Path) -> None:
@@ -271,7 +274,7 @@ def test_a_declared_word_is_a_value(folder: Path, tmp_path: Path) -> None:
     assert {(breast.facts.label, breast.facts.targets) for breast in found.breasts} == {(1, (("stage", "none"),))}
 
 
-@pytest.mark.parametrize("twins", [("1", "01"), ("1", "1.0"), ("a1", "A1")])
+@pytest.mark.parametrize("twins", [("1", "01"), ("1", "1.0"), ("a1", "A1"), ("BC1", "BC001")])
 def test_one_patient_in_two_spellings_is_left_out(twins: tuple[str, str], folder: Path, tmp_path: Path) -> None:
     """As two patients, her breasts could be in training and in test."""
     own = Path(shutil.copytree(folder, tmp_path / "dicom"))
@@ -284,6 +287,10 @@ def test_one_patient_in_two_spellings_is_left_out(twins: tuple[str, str], folder
     assert labels(found).keys() == {("10", "L"), ("10", "R")}
     assert reasons(found) == dict.fromkeys(PATHS[:4], "identifier_conflict")
     assert found.rejections[0].detail.startswith("t.csv, line 2 and t.csv, line 4: patients that differ only by leading zeros")
+
+
+def test_names_that_differ_in_more_are_two_patients() -> None:
+    assert not _written_otherwise(dict.fromkeys(["10", "1", "A10", "A1", "1.05", "1.5", "1.50", "P0", "P", "0a", "a"], ""))
 
 
 def test_patients_that_the_headers_tell_apart_are_two(tmp_path: Path) -> None:

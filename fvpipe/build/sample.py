@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from fvpipe.cache.decoder_crashes import decoders
 from fvpipe.cache.sample_store import SampleStore, ViewRejection, sample_key
-from fvpipe.config.formats import RASTER
 from fvpipe.config.pipeline import Pipeline
 from fvpipe.dicom.decoders import lossy_decoder
 from fvpipe.dicom.elements import RejectedFile, silenced
 from fvpipe.dicom.header import HeaderPolicy, ImageHeader
 from fvpipe.dicom.pixels import decode_image
-from fvpipe.dicom.rules.identifiers import source_of_facts
 from fvpipe.errors import InputError
 from fvpipe.imaging.canvas import crop_levels, frame_level, views_in_image
 from fvpipe.imaging.crop_verdict import explain
@@ -275,13 +273,11 @@ def _same_pixels(images: Sequence[DecodedImage | None], files: _Files) -> bool:
 def key_of(task: SampleTask, digests: tuple[Digest, Digest]) -> Digest:
     """Key of the sample: digests of its input, what no file says of it, and versions of the code that makes it."""
     cc, mlo = (decoders(record, task.pipeline, lossy_decoder) if record else "" for record in task.views)
-    said = [f"{record.view} {each}" for record in task.images for each in _said_elsewhere(record)]
-    return sample_key(digests, task.images[0].laterality, task.pipeline.digest(), (cc, mlo), said)
+    of_cc, of_mlo = (_read_as(record) if record else "" for record in task.views)
+    return sample_key(digests, task.images[0].laterality, task.pipeline.digest(), (cc, mlo), (of_cc, of_mlo))
 
 
-def _said_elsewhere(record: ImageRecord) -> Iterator[str]:
-    """What decides a sample and stands in the declaration or a label table, not in the image's file."""
-    if record.transfer_syntax_uid in RASTER and record.photometric_interpretation == "MONOCHROME1":
-        yield "low values are white"
-    if {"kind", "implant"} & source_of_facts(record.identity_from).keys():
-        yield f"flags {int(header_flags(record))}"
+def _read_as(record: ImageRecord) -> str:
+    """What the data set's declaration, or a row of its table, may say of an image without a change of its file."""
+    flags = ", ".join(flag.code for flag in header_flags(record))
+    return f"{record.photometric_interpretation} {record.orientation} {record.chest_wall} {flags}"

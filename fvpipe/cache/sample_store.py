@@ -1,10 +1,10 @@
 """The content-addressed store of finished samples: ``cache/samples``, safe to delete at any time.
 
 A sample's key is made of everything that decides its bytes and nothing else: both source files' digests, the side,
-the pipeline's digest, :data:`PREPROCESSING_VERSION`, the decoder's version where a lossy syntax lets two versions
-differ, and what only the declaration or a label table says of an image: its polarity, and the kinds that become flags.
-Labels and identifiers are no part of it, so a corrected label never needs a decode. A rejection is a result like any other
-and is stored under the same key: a broken file is not decoded again at each build.
+the pipeline's digest, :data:`PREPROCESSING_VERSION`, the decoder's version where a lossy syntax lets two versions differ, and
+polarity, orientation and kind of the images, which a declaration or a table may decide, too. Labels and identifiers are no
+part of it, so a corrected label table never needs a decode. A rejection is a result like any other and is stored under the
+same key: a broken file is not decoded again at each build.
 
 Each sample is one file, written aside and renamed, and ends in a digest of itself: a torn or rotten one counts as absent.
 """
@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,7 +49,7 @@ def sample_key(
     laterality: Laterality,
     pipeline: Digest,
     lossy_decoders: tuple[str, str],
-    said: Sequence[str] = (),
+    read_as: tuple[str, str],
 ) -> Digest:
     """The name of a sample in the store.
 
@@ -62,10 +61,10 @@ def sample_key(
         :meth:`fvpipe.config.pipeline.Pipeline.digest`.
     lossy_decoders : (str, str)
         :func:`fvpipe.dicom.decoders.lossy_decoder` of each file's transfer syntax.
-    said : sequence of str
-        What decides the sample and stands in neither file, such as that low values are white.
+    read_as : (str, str)
+        What else decides how each file is shown and flagged, and may change while the file does not.
     """
-    return digest_of([PREPROCESSING_VERSION, *sources, laterality.value, pipeline, *lossy_decoders, *said])
+    return digest_of([PREPROCESSING_VERSION, *sources, laterality.value, pipeline, *lossy_decoders, *read_as])
 
 
 class SampleStore:

@@ -163,6 +163,15 @@ class Params(Settings):
         return value
 
     @model_validator(mode="after")
+    def _have_places_of_their_own(self) -> Params:
+        if "splits" in self.datasets:
+            raise ValueError("data set 'splits': its tables would lie among those of splits, in manifests/splits; rename it")
+        files = [file for name, split in self.splits.items() for file in split.files(name)]
+        if twice := next((file for file in files if files.count(file) > 1), ""):
+            raise ValueError(f"two splits would be written to {twice}.csv: a `kfold` split and one of that name; rename one")
+        return self
+
+    @model_validator(mode="after")
     def _splits_fit(self) -> Params:
         for name, split in self.splits.items():
             unknown = [dataset for dataset in split.all_datasets if dataset not in self.datasets]

@@ -218,7 +218,7 @@ class Adapter:
     read_labels: Callable[[Path, Path | None, Labels], LabelTable]
     read_region: Callable[[bytes], Region | None] | None = None
     state_images: Callable[[Sequence[str], LabelTable, Labels], Mapping[str, Sequence[tuple[str, ListedImage]]]] | None = None
-    redistribute_shards: bool = True
+    redistribute_shards: bool = False
     release_models: bool = True
     declaration: Declaration | None = None
     identity: Identity | None = None

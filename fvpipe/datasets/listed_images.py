@@ -205,28 +205,33 @@ def state_images(
 def _other_side_or_view(declaration: Declaration, reader: RowReader, match: re.Match[str]) -> ListedImage | None:
     """A rejection where the pattern finds the other side or view, too, elsewhere in the path: a search takes the first.
 
-    The text of the group is blanked out and the pattern searched again, in which all other groups must stay as they are.
+    The text of the group is blanked out and the pattern searched again, and so on; all groups but side and view must stay as
+    they are: `ALL_CC/R_MLO.png` has both three times.
     """
-    path, groups = match.string, match.groupdict()
+    groups, known = match.groupdict(), {*Laterality, *VIEWS}
+
+    def value(fact: str, text: str) -> object:
+        words = {name: found or "" for name, found in {**groups, fact: text}.items()}
+        return getattr(_of_path(reader, match.string, _in_words(declaration, words)), fact)
+
     for fact, reason in (("laterality", Reason.LATERALITY_CONFLICT), ("view", Reason.VIEW_CONFLICT)):
         if "path" not in getattr(declaration.identity, fact) or not groups[fact]:
             continue
-        start, end = match.span(fact)
-        other = match.re.search(path[:start] + "\0" * (end - start) + path[end:])
-        if other is None or not other[fact] or "\0" in other[fact]:
-            continue
-        if any(text != groups[name] for name, text in other.groupdict().items() if name != fact):
-            continue
-        texts = ({**groups, fact: text} for text in (groups[fact], other[fact]))
-        first, second = (
-            getattr(_of_path(reader, path, _in_words(declaration, {name: text or "" for name, text in each.items()})), fact)
-            for each in texts
-        )
-        known = {*Laterality, *VIEWS}
-        if first != second and first in known and second in known:
-            expected = "expected one: let `path` of the declaration begin with (?:^|/) and end with $"
-            why = f"the pattern finds {first} and {second} in it; {expected}"
-            return ListedImage("the path", rejected=(reason, why))
+        path, other = match.string, match
+        while True:
+            start, end = other.span(fact)
+            path = path[:start] + "\0" * (end - start) + path[end:]
+            again = match.re.search(path)
+            if again is None or not again[fact] or "\0" in again[fact]:
+                break
+            other = again
+            if any(text != groups[name] for name, text in other.groupdict().items() if name not in ("laterality", "view")):
+                break
+            first, second = value(fact, groups[fact]), value(fact, other[fact])
+            if first != second and first in known and second in known:
+                expected = "expected one: let `path` of the declaration begin with (?:^|/) and end with $"
+                why = f"the pattern finds {first} and {second} in it; {expected}"
+                return ListedImage("the path", rejected=(reason, why))
     return None
 
 

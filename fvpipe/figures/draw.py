@@ -7,6 +7,7 @@ from pathlib import Path
 
 from fvpipe.comparison.summary import outdated_comparisons, read_answers
 from fvpipe.config.pipeline import Pipeline, load_pipeline
+from fvpipe.datasets.source import Source
 from fvpipe.dicom.elements import silenced
 from fvpipe.errors import FvpipeError, InputError
 from fvpipe.evaluation.split_table import read_split
@@ -119,16 +120,16 @@ def _receipts(
 
 
 def _breast_of(indexes: Sequence[Index], chosen: bool) -> Index | None:
-    """The data set whose first breast is drawn: a real one before a simulated one, and none that may not be published.
+    """The data set whose first breast is drawn: a real one before a simulated one, and none whose images may not be published.
 
     One that was asked for is drawn in any case.
     """
+
+    def may_be_shown(source: Source) -> bool:
+        return source.simulated or (source.adapter.publishable and source.adapter.redistribute_shards)  # rows and images
+
     usable = [
-        index
-        for index in indexes
-        if (chosen or index.source.simulated or index.source.adapter.publishable)
-        and index.breasts
-        and index.source.root.is_dir()
+        index for index in indexes if (chosen or may_be_shown(index.source)) and index.breasts and index.source.root.is_dir()
     ]
     return min(usable, key=lambda index: index.source.simulated, default=None)
 

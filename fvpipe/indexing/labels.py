@@ -303,10 +303,10 @@ class BreastLabels:
                 continue
             written = self.written.get(patient, "")
             whole, *_ = others = spellings(written)
-            twins = {self._patient(each) for each in (*others, *(with_zeros(whole) if whole != written else ()))}
-            detail = (
-                f"{_place(facts)}: its patient is this one but for `.0`, case, quotes or spaces; write it as the header does"
-            )
+            zeros = with_zeros(whole) if whole != written or not written.isdecimal() else ()  # else see `_zeros_lost`
+            twins = {self._patient(each) for each in (*others, *zeros)}
+            but_for = "zeros before a number, `.0`, case, quotes or spaces"
+            detail = f"{_place(facts)}: its patient is this one but for {but_for}; write it as the header does"
             for twin in sorted(twin for twin in twins if (twin, side) not in described):
                 yield from (((twin, study, side), detail) for study, *_ in imaged.get((twin, side), ()))
 

@@ -10,6 +10,7 @@ from itertools import groupby
 from types import MappingProxyType
 from typing import Any
 
+from fvpipe.config.formats import RASTER
 from fvpipe.datasets.adapter import ImageFacts
 from fvpipe.indexing.labels import BreastLabels
 from fvpipe.reasons import Reason, Rejection
@@ -340,28 +341,34 @@ def _choose(
     """Choose the best CC and the best MLO of the best kind that has both; the choice never depends on file order.
 
     Where exams are not told apart, views of one day go before views of two, which may be of two exams: of the best kind that
-    has such a pair the first day, and images without a date last. Of one kind, views of one manufacturer go before views of
-    two. Where no kind has both, the best of each view with the reason why they are no pair.
+    has such a pair the first day, and images without a date last. Of one kind, views of one fidelity and one manufacturer go
+    before others, and originals before copies. Where no kind has both, the best of each view with the reason why they are no
+    pair.
     """
 
-    def preference(image: ImageRecord) -> tuple[bool, int, str, str]:
+    def preference(image: ImageRecord) -> tuple[int, bool, int, str, str]:
         uid = published.get(image.path, image.sop_instance_uid)
-        return image.orientation_unknown, -image.rows * image.columns, uid, image.path
+        return _fidelity(image), image.orientation_unknown, -image.rows * image.columns, uid, image.path
 
     best: dict[Any, dict[View, ImageRecord]] = defaultdict(dict)  # by kind
-    of_day: dict[Any, dict[View, ImageRecord]] = defaultdict(dict)  # by kind and day
-    of_vendor: dict[Any, dict[str, dict[View, ImageRecord]]] = defaultdict(lambda: defaultdict(dict))  # by kind
+    # By what both views have in common, which is tried in the order of its first part; of one order, in that of the images.
+    alike: dict[tuple[Any, object], dict[View, ImageRecord]] = defaultdict(dict)
     for image in sorted(images, key=preference):
         best[image.kind].setdefault(image.view, image)
-        of_vendor[image.kind][image.manufacturer].setdefault(image.view, image)
-        if not key.study:
-            of_day[image.kind, image.exam_day is None, image.exam_day].setdefault(image.view, image)
-    of_kind = (views for kind in sorted(best) for views in (*of_vendor[kind].values(), best[kind]))
-    for views in (*(of_day[day] for day in sorted(of_day)), *of_kind):
+        fidelity, vendor, day = _fidelity(image), image.manufacturer, (image.exam_day is None, image.exam_day)
+        for rank, common in enumerate([(fidelity, vendor), fidelity, vendor, None]):
+            for order in ((1, image.kind, rank), *([] if key.study else [(0, image.kind, day, rank)])):
+                alike[order, common].setdefault(image.view, image)
+    for _, views in sorted(alike.items(), key=lambda group: group[0][0]):
         if len(views) == len(VIEWS):
             return (views[View.CC], views[View.MLO]), None
     of_view = {view: image for kind in sorted(best, reverse=True) for view, image in best[kind].items()}
     return (of_view.get(View.CC), of_view.get(View.MLO)), _why_no_pair(key, images, best)
+
+
+def _fidelity(image: ImageRecord) -> int:
+    """0 for DICOM; 1 and 2 for files that may be copies of it: a window may be burnt in, and JPEG is lossy."""
+    return 2 if image.transfer_syntax_uid == "jpeg" else int(image.transfer_syntax_uid in RASTER)
 
 
 def _why_no_pair(key: BreastKey, images: Sequence[ImageRecord], best: Mapping[Any, Mapping[View, ImageRecord]]) -> Rejection:

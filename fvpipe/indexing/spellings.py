@@ -9,6 +9,7 @@ from collections.abc import Callable
 from fvpipe.io.tables import CUT_NUMBER
 
 MAX_ADDED_ZEROS = 16  # to an identifier, to see whether leading zeros are all that it lacks
+MAX_NUMBERS = 3  # of those in an identifier, the first, before which zeros are added: a digest has many
 
 
 def hint_of(what: str, written: str, imaged: set[str], digest: Callable[[str], str]) -> str:
@@ -34,5 +35,19 @@ def spellings(written: str) -> list[str]:
 
 
 def with_zeros(whole: str) -> list[str]:
-    """Return an identifier with no leading zeros, and with each number of them."""
-    return [zeros * "0" + whole.lstrip("0") for zeros in range(MAX_ADDED_ZEROS + 1)]
+    """Return an identifier with no leading zeros, and with each number of them, before it and before each number in it.
+
+    Examples
+    --------
+    >>> found = with_zeros("P1-0020")
+    >>> [each in found for each in ("P1-20", "P001-0020", "P1-00020", "0P1-0020", "P1-002")]
+    [True, True, True, True, False]
+    """
+    zeros = ["0" * count for count in range(MAX_ADDED_ZEROS + 1)]
+    numbers = list(_NUMBER.finditer(whole))[:MAX_NUMBERS]
+    inside = (f"{whole[: number.start()]}{more}{whole[number.start(1) :]}" for number in numbers for more in zeros)
+    return [*(more + whole.lstrip("0") for more in zeros), *inside]
+
+
+_NUMBER = re.compile(r"(?<=[^0-9.])0*([0-9]+)")
+"""One within a name, whose zeros are no part of a fraction."""

@@ -31,12 +31,11 @@ def folded(cell: str) -> str:
 
 
 def folded_name(patient: str) -> str:
-    """A patient's identifier, :func:`folded`, without leading zeros.
+    """A patient's identifier, :func:`folded`, without the leading zeros of each number in it.
 
     Examples
     --------
-    >>> folded_name("007"), folded_name("7.0"), folded_name("P 07")
-    ('7', '7', 'p 07')
+    >>> folded_name("007"), folded_name("7.0"), folded_name("P 07"), folded_name("1.05")
+    ('7', '7', 'p 7', '1.05')
     """
-    name = folded(patient)
-    return name.lstrip("0") if name.isdecimal() else name
+    return re.sub(r"(?<![0-9.])0+(?=[0-9])", "", folded(patient))

@@ -93,12 +93,15 @@ class Project:
     def holder(self, path: Path) -> tuple[str, str] | None:
         """Find the data set below whose input folder a file lies: its name, and the file's path there; None for no data set.
 
-        Of folders in each other it is the innermost.
+        Of folders in each other it is the innermost. A file below a link to a folder of the same data set has the path by which
+        the index lists it: that of the folder itself.
         """
         found: list[tuple[str, str]] = []
+        where, real = path.parent.resolve() / path.name, path.resolve()
+        given = path.absolute() if ".." not in path.parts else where
         for name in self.params.datasets:
             root = self.root(name).absolute()
-            for here, there in ((path.absolute(), root), (path.resolve(), root.resolve())):  # a data set may be a link
+            for here, there in ((where, root.resolve()), (given, root), (real, root.resolve())):  # a data set may be a link
                 if here.is_relative_to(there):
                     found.append((name, here.relative_to(there).as_posix()))
                     break

@@ -1,21 +1,24 @@
-"""Shards and models that `dvc push` would take along, against the licenses of their data sets."""
+"""Inputs, rows, shards and models that `dvc push` would take along, against the licenses of their data sets."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from fvpipe.config.loading import read_yaml
 from fvpipe.config.project import Params
 from fvpipe.datasets.registry import get_adapter
 from fvpipe.errors import ParameterError
 
-FORBIDDEN = {
-    **dict.fromkeys(("cache/shards", "cache/samples", "cache/reports"), "redistribute_shards"),
-    "cache/models": "release_models",
-}
-"""Field of an adapter that permits sharing a folder of outputs (pages show samples), by folder."""
+FORBIDDEN = (
+    *((place, "redistribute_shards") for place in ("cache/shards", "cache/samples", "cache/reports")),
+    *((place, "release_models") for place in ("cache/models", "cache/checkpoints")),
+    *((place, "publishable") for place in ("cache/models", "cache/exports", "manifests/splits")),
+)
+"""Folders with something of every data set, and the field of an adapter that permits sharing it: samples, of which pages
+show some; models; and rows, of which predictions have one for each breast."""
 
 
 def check_push(folder: Path, params: Params) -> None:
@@ -26,19 +29,29 @@ def check_push(folder: Path, params: Params) -> None:
     Raises
     ------
     ParameterError
-        An output of ``dvc.yaml`` without ``push: false`` would hold shards or models of such a data set.
+        An output of ``dvc.yaml``, or of a ``.dvc`` file, without ``push: false`` would hold images, rows, shards or models of
+        such a data set.
     """
-    pushed = [*_pushed(folder / "dvc.yaml")]
-    for place, allowed in FORBIDDEN.items():
-        if not any(_holds(output, folder / place) for output in pushed):
+    of_sets = {
+        name: ((settings.dicom or f"data/{name}", "redistribute_shards"), (f"manifests/{name}", "publishable"))
+        for name, settings in params.datasets.items()
+    }
+    places = [Path(place) for found in (FORBIDDEN, *of_sets.values()) for place, _ in found]
+    # `dvc add` writes its file beside what was added: one of these folders, or one above them.
+    above = sorted({part for place in places for part in (place, *place.parents) if part.name})
+    files = [folder / "dvc.yaml", *(folder / part.with_name(f"{part.name}.dvc") for part in above)]
+    pushed = [(file, output) for file in files if file.is_file() for output in _pushed(file)]
+    if not pushed:
+        return
+    for name, settings in params.datasets.items():
+        if settings.simulated or name in params.accept_license:
             continue
-        for name, settings in params.datasets.items():
-            if settings.simulated or name in params.accept_license:
-                continue
-            adapter = get_adapter(settings.adapter, folder)
-            if not getattr(adapter, allowed):
+        adapter = get_adapter(settings.adapter, folder)
+        for place, allowed in (*FORBIDDEN, *of_sets[name]):
+            file = next((file for file, output in pushed if _holds(output, folder / place)), None)
+            if file and not getattr(adapter, allowed):
                 raise ParameterError(
-                    f"{folder / 'dvc.yaml'}: `dvc push` takes {place} along, and the license of data set {name!r} forbids it "
+                    f"{file}: `dvc push` takes {place} along, and the license of data set {name!r} forbids it "
                     f"({settings.license or adapter.license}). Give these outputs `push: false` again; or, for a remote that "
                     f"none but you can read, name it in params.yaml: accept_license: [{name}]"
                 )
@@ -47,20 +60,30 @@ def check_push(folder: Path, params: Params) -> None:
 def _pushed(file: Path) -> Iterator[str]:
     """Outputs that DVC would push, as absolute paths in which ``${`` begins what DVC fills in."""
     try:
-        stages = [stage.get("do") or stage for stage in read_yaml(file)["stages"].values()]
+        found = read_yaml(file)
+        stages = [found] if file.suffix == ".dvc" else [stage.get("do") or stage for stage in found["stages"].values()]
         outputs = [
-            (str(stage.get("wdir") or "."), *(next(iter(each.items())) if isinstance(each, dict) else (each, None)))
+            (str(stage.get("wdir") or "."), *_path_and_flags(each))
             for stage in stages
             for kind in ("outs", "plots")  # metrics are numbers about many breasts
             for each in stage.get(kind) or ()
+            if not any("repo" in source for source in stage.get("deps") or () if isinstance(source, dict))  # imported
         ]
     except (ParameterError, KeyError, TypeError, AttributeError, StopIteration):  # none, or none that DVC could read
         return
     for working, path, flags in outputs:
-        if not isinstance(flags, dict) or (flags.get("push") is not False and flags.get("cache") is not False):
-            known, *filled_in = os.path.join(os.path.abspath(file.parent), working, str(path)).split("${", 1)
+        if flags.get("push") is not False and flags.get("cache") is not False:
+            known, *filled_in = os.path.join(os.path.abspath(file.parent), working, path).split("${", 1)
             folder, name = os.path.split(known) if filled_in else (known, "")
             yield os.path.join(os.path.realpath(folder), name) + ("${" if filled_in else "")
+
+
+def _path_and_flags(output: str | dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Of an output as ``dvc.yaml`` has it, ``path`` or ``{path: flags}``, or a ``.dvc`` file, ``{path: ..., md5: ...}``."""
+    if isinstance(output, dict) and isinstance(output.get("path"), str):
+        return output["path"], output
+    path, flags = next(iter(output.items())) if isinstance(output, dict) else (output, None)
+    return str(path), flags if isinstance(flags, dict) else {}
 
 
 def _holds(output: str, place: Path) -> bool:
