@@ -345,6 +345,10 @@ def _choose(
     before others, and originals before copies. Where no kind has both, the best of each view with the reason why they are no
     pair.
     """
+    if len(images) == len(VIEWS) and len({image.kind for image in images}) == 1:
+        only = {image.view: image for image in images}
+        if len(only) == len(VIEWS):  # most breasts: there is nothing to choose
+            return (only[View.CC], only[View.MLO]), None
 
     def preference(image: ImageRecord) -> tuple[int, bool, int, str, str]:
         uid = published.get(image.path, image.sop_instance_uid)
