@@ -161,14 +161,19 @@ def test_a_breast_without_a_row_is_named(project: Path) -> None:
         load_cohort(Project(project), "tiny", "all")
 
 
-def test_shards_of_other_labels_than_the_manifest_are_rejected(project: Path) -> None:
-    """The table was corrected, indexed and split again, and the shards were not built again."""
-    table = project / "manifests" / "a" / "breasts.csv"
+@pytest.mark.parametrize(("column", "now", "what"), [("label", "5", "another label"), ("digest", "0" * 64, "other files")])
+def test_shards_of_other_labels_or_files_than_the_manifest_are_rejected(
+    project: Path, column: str, now: str, what: str
+) -> None:
+    """They were corrected, indexed and split again, and the shards were not built again."""
+    table = project / "manifests" / "a" / "images.csv"
     with table.open(newline="") as file:
-        heading, first, *rows = csv.reader(file)
-    first[heading.index("label")] = str(1 - int(first[heading.index("label")]))
-    table.write_text("".join(",".join(row) + "\n" for row in (heading, first, *rows)))
-    with pytest.raises(ShardError, match=rf"{first[0]} has another label than in .*`fvpipe build-shards --pipeline tiny --dat"):
+        heading, *rows = csv.reader(file)
+    breast = heading.index("breast_id")
+    changed = next(row for row in rows if row[breast])
+    changed[heading.index(column)] = now
+    table.write_text("".join(",".join(row) + "\n" for row in (heading, *rows)))
+    with pytest.raises(ShardError, match=rf"{changed[breast]} has {what} than in .*`fvpipe build-shards --pipeline tiny --dat"):
         load_cohort(Project(project), "tiny", "all")
     table.unlink()  # nothing but shards and splits was fetched
     load_cohort(Project(project), "tiny", "all")

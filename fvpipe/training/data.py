@@ -15,7 +15,7 @@ from fvpipe.errors import InputError, ShardError, SwappedShardError, TrainingErr
 from fvpipe.evaluation.split_table import digest_of_split, read_split
 from fvpipe.evaluation.splits import Assignment, Candidate, Part, reject_leaks
 from fvpipe.evaluation.training_record import Prediction
-from fvpipe.io.tables import Row, read_table
+from fvpipe.io.tables import Row, iterate_table, read_table
 from fvpipe.project.project import Project
 from fvpipe.shards.format import check_table
 from fvpipe.shards.reader import Shards, open_shards
@@ -69,7 +69,7 @@ def load_cohort(project: Project, pipeline: str, split: str) -> Cohort:
     LeakError
         A patient, study, file or image is in two parts that must be apart.
     ShardError
-        Shards are missing, of another pipeline or preprocessing version, or older than the labels.
+        Shards are missing, of another pipeline or preprocessing version, or of other labels or files than the manifest lists.
     TrainingError
         Training or test part is empty, or training or validation lacks a class.
     """
@@ -87,7 +87,7 @@ def load_cohort(project: Project, pipeline: str, split: str) -> Cohort:
         for name, shards in opened.items()
     }
     facts = {name: _facts(shards) for name, shards in opened.items()}
-    listed = {name: _listed_labels(project, name) for name in opened}
+    listed = {name: _listed(project, name) for name in opened}
     with_uids = {name for name in opened if project.has_study_uids(name)}
     starts = dict(zip(opened, np.cumsum([0, *map(len, opened.values())]), strict=False))
     breasts, indices, assignments, dropped = [], [], [], Counter[str]()
@@ -103,16 +103,19 @@ def load_cohort(project: Project, pipeline: str, split: str) -> Cohort:
         label = int(shards.labels[i])
         if label < 0:
             raise ShardError(f"{shards.folder}: {breast} has no label and {path} names it; run `fvpipe split` again")
-        if listed[name].get(breast, str(label)) != str(label):
+        files = Candidate.digests_of(shards, i)
+        label_now, files_now = listed[name].get(breast, (str(label), set(files[0])))
+        if label_now != str(label) or not files_now.issuperset(files[0]):
+            what = "another label" if label_now != str(label) else "other files"
             raise ShardError(
-                f"{shards.folder}: {breast} has another label than in {project.manifests(name)}, by which {path} was made; run "
+                f"{shards.folder}: {breast} has {what} than in {project.manifests(name)}, by which {path} was made; run "
                 f"`fvpipe build-shards --pipeline {pipeline} --dataset {name}`"
             )
         row, patient = facts[name][breast], str(shards.patient_ids[i])
         breasts.append(_breast(name, breast, part, label, shards, i, row))
         indices.append(starts[name] + i)
         study = row["study"] if name in with_uids else ""
-        candidate = Candidate(name, breast, patient, study, label, "", *Candidate.digests_of(shards, i))
+        candidate = Candidate(name, breast, patient, study, label, "", *files)
         assignments.append(Assignment(candidate, part))
     reject_leaks(assignments, settings, path, lambda *_: "; run `fvpipe split` again. Nothing was trained")
     empty = [part.value for part in (Part.TRAIN, Part.TEST) if part.value not in {b.part for b in breasts}]
@@ -158,10 +161,12 @@ def _facts(shards: Shards) -> dict[str, Row]:
     return facts
 
 
-def _listed_labels(project: Project, dataset: str) -> dict[str, str]:
-    """Label of each breast by the manifest; nothing where only shards are at hand."""
-    table = project.manifests(dataset) / "breasts.csv"
-    return {row["breast_id"]: row["label"] for row in read_table(table, ["breast_id", "label"])} if table.is_file() else {}
+def _listed(project: Project, dataset: str) -> dict[str, tuple[str, set[str]]]:
+    """Label of each breast, and digests of its files, by the manifest; nothing where only shards are at hand."""
+    table, found = project.manifests(dataset) / "images.csv", dict[str, tuple[str, set[str]]]()
+    for row in iterate_table(table, ["breast_id", "label", "digest"]) if table.is_file() else ():
+        found.setdefault(row["breast_id"], (row["label"], set()))[1].add(row["digest"])
+    return found
 
 
 def _table(shards: Shards, name: str, columns: list[str]) -> list[Row]:
