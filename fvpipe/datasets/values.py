@@ -66,10 +66,16 @@ def parse_day(text: str) -> str:
 
 
 def parse_density(text: str) -> str | None:
-    """Parse a breast density: ``A`` to ``D`` or ``1`` to ``4``; nothing for another number."""
+    """Parse a breast density: ``A`` to ``D`` or ``1`` to ``4``; nothing for another digit, as of a man; a percentage is none.
+
+    Examples
+    --------
+    >>> parse_density("b"), parse_density("2.0"), parse_density("5"), parse_density("12")
+    ('B', 'B', '', None)
+    """
     text = whole_text(text.upper().removeprefix("DENSITY").strip())
     if text.isdecimal():
-        return DENSITIES.get(text, "")
+        return DENSITIES.get(text, "" if len(text) == 1 else None)
     return text if text in ("", *DENSITIES.values()) else None
 
 
