@@ -654,3 +654,12 @@ def test_views_in_two_studies_are_named() -> None:
     assert not paired(image("cc", study="A", exam_day=1), image("mlo", MLO, study="B", exam_day=9)).label_hints
     assert not paired(image("cc"), image("mlo", MLO, synthetic=True)).label_hints
     assert not paired(*(image(f"{n}{view}", view, study=f"{n}") for n in range(2) for view in View)).label_hints
+
+
+@pytest.mark.parametrize(
+    ("exam", "hint"), [(Exam(accession="A"), "no Accession Number"), (Exam(date="D"), "no Study Date"), (Exam(study="T"), "")]
+)
+def test_an_exam_that_no_header_names_is_told_so(exam: Exam, hint: str) -> None:
+    labels = BreastLabels(exams={("P", LEFT, exam): FACTS})
+    ((rejection, shown),) = labels.without_image([image("cc"), image("mlo", MLO)])
+    assert (rejection.detail.rpartition("; its images have ")[2] == hint, shown) == (bool(hint), bool(hint))

@@ -59,7 +59,7 @@ OTHER_VIEWS += r"|\b[LR]?(CC|MLO)(R[LMIS]| ?TAN| RL)\b"
 A_SIDE = "(LT?|RT?|LEFT|RIGHT)"
 OTHER_VIEWS_OF_A_SIDE = (
     rf"\b{A_SIDE} ?(ML(?! ?O(BL\w*)?\b)|LM|LMO|SIO|ISO|FB|CV|TAN|AXILLA)\b|\b(ML|LM|LMO|AXILLA) (LT|RT|LEFT|RIGHT)\b"
-    rf"|^(?!.*\bOBL)(.* )?({A_SIDE} (TRUE |90 )?LATERAL|(?<!UNI )(?<!BI )LATERAL (LT|RT|LEFT|RIGHT))\b"
+    rf"|^(?!.*\bOBL)(.* )?({A_SIDE} (TRUE |90 )?LATERAL|(?<!UNI )(?<!MONO )(?<!BI )LATERAL (LT|RT|LEFT|RIGHT))\b"
 )
 # The last is French, as in `face et profil`
 STANDARD_VIEWS = r"\b[LR]?(CC|MLO)\b|\bCRANIO ?CAUDAL|\bFACE\b"
