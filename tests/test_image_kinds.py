@@ -68,7 +68,15 @@ FULL_FIELD = {
             "L CC, no mag",
         )
     },
-    **{name: said(name) for name in ("oblique médio-latérale gauche", "links schräg, MLO", "obliqua medio-laterale sinistra")},
+    **{
+        name: said(name)
+        for name in (
+            "oblique médio-latérale gauche",
+            "links schräg, MLO",
+            "obliqua medio-laterale sinistra",
+            "mono-laterale destra",
+        )
+    },
     "a room": kind(ProtocolName="Mammo Right Rm 2"),
     "nothing is said (VinDr-Mammo)": kind(),
     "CMMD, RSNA, Hologic": kind("DERIVED\\PRIMARY"),

@@ -115,7 +115,7 @@ def view_of_header(context: RuleContext) -> View:
         if name not in ("CC", "MLO"):
             raise RejectedFile(Reason.VIEW_MISSING, f"PatientOrientation is {shown_term(name)}; expected CC or MLO here")
         return _as_patient_id(context, View(name))
-    codes = [found for item in items(context.dataset, "ViewCodeSequence") if (found := code(item))]
+    codes = [each for each in map(code, items(context.dataset, "ViewCodeSequence")) if each]
     first = codes[0] if codes else ""
     if len({VIEW_CODES.get(each, each) for each in codes}) > 1:  # one view may have codes of SNOMED CT and of SRT
         shown = " and ".join(shown_code(each) for each in codes[:2])
