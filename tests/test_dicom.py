@@ -47,7 +47,7 @@ from fvpipe.imaging.decoded_image import DecodedImage
 from fvpipe.reasons import Reason, Rejection
 from fvpipe.types import NOTHING_STATED, Edge, ImageRecord, Laterality, Orientation, StatedImage, View
 from tests.support.decoding import decode
-from tests.support.factory import coded, dataset, deflated, encode, file_bytes, outcomes, table, write
+from tests.support.factory import coded, dataset, deflated, encode, file_bytes, item, outcomes, table, write
 from tests.support.faulty import (
     BLOCK,
     BYTES,
@@ -215,12 +215,25 @@ ACCEPTED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "code and position agree": ({"ViewPosition": "MLO", "ViewCodeSequence": coded(MLO)}, {"view": View.MLO}),
     "position alone": ({"ViewPosition": "MLO"}, {"view": View.MLO}),
     "position in small letters": ({"ViewPosition": "mlo "}, {"view": View.MLO}),
+    "position with its side": ({"ViewPosition": "L-MLO"}, {"view": View.MLO}),
+    "position with its side, and code": ({"ViewPosition": "LCC", "ViewCodeSequence": coded(CC)}, {"view": View.CC}),
+    "position in full": ({"ViewPosition": "CRANIO-CAUDAL"}, {"view": View.CC}),
+    "codes of both schemes": (
+        {"ViewPosition": None, "ViewCodeSequence": Sequence([*coded("R-10242"), *coded(CC), item(CodeValue="")])},
+        {"view": View.CC},
+    ),
+    "a meaning in another order": (
+        {"ViewPosition": "MLO", "ViewCodeSequence": Sequence([item(CodeValue=MLO, CodeMeaning="oblicua medio-lateral")])},
+        {"view": View.MLO},
+    ),
     "implant displaced": ({"ViewCodeSequence": coded(CC, ("399209000",))}, {"implant_displaced": True}),
     "implant displaced, SRT": ({"ViewCodeSequence": coded(CC, ("R-102D5",))}, {"implant_displaced": True}),
     "implant displaced, top level": ({"ViewModifierCodeSequence": coded("399209000")}, {"implant_displaced": True}),
     "nipple in profile": ({"ViewCodeSequence": coded(CC, ("442581004",))}, {"implant_displaced": False}),
     "magnified 1.1 times": ({"EstimatedRadiographicMagnificationFactor": 1.1}, {}),
     "ImageLaterality R": ({"ImageLaterality": "R"}, {"laterality": Laterality.RIGHT}),
+    "a side in full": ({"ImageLaterality": "Right"}, {"laterality": Laterality.RIGHT}),
+    "a series of both breasts": ({"ImageLaterality": "R", "Laterality": "B"}, {"laterality": Laterality.RIGHT}),
     "Laterality alone": ({"ImageLaterality": None, "Laterality": "R"}, {"laterality": Laterality.RIGHT}),
     "FrameLaterality alone": ({"ImageLaterality": "", "FrameLaterality": "r"}, {"laterality": Laterality.RIGHT}),
     "the device's own words agree": (

@@ -58,9 +58,25 @@ FULL_FIELD = {
     "a protocol of several views": kind(ProtocolName="DIAG L ML, MLO, CC"),
     **{
         name: kind(description=name)
-        for name in ("Left Lateral Oblique", "RT medio-lateral oblique", "bilateral left", "100 ml, left CC")
+        for name in (
+            "Left Lateral Oblique",
+            "RT medio-lateral oblique",
+            "bilateral left",
+            "100 ml, left CC",
+            "Mammo uni-lateral right",
+            "face et profil droit",
+            "L CC, no mag",
+        )
     },
-    **{name: said(name) for name in ("oblique médio-latérale gauche", "links schräg, MLO", "obliqua medio-laterale sinistra")},
+    **{
+        name: said(name)
+        for name in (
+            "oblique médio-latérale gauche",
+            "links schräg, MLO",
+            "obliqua medio-laterale sinistra",
+            "mono-laterale destra",
+        )
+    },
     "a room": kind(ProtocolName="Mammo Right Rm 2"),
     "nothing is said (VinDr-Mammo)": kind(),
     "CMMD, RSNA, Hologic": kind("DERIVED\\PRIMARY"),
@@ -87,6 +103,7 @@ FULL_FIELD = {
     "not for quality control": kind(QualityControlImage="NO", PartialView="NO", PositionerType="MAMMOGRAPHIC"),
     "an implant": kind("DERIVED\\PRIMARY", BreastImplantPresent="YES"),
     "a screening paddle": kind(PaddleDescription="24CM X 30CM"),
+    "no magnification": kind(PaddleDescription="Non-mag 24x30", AcquisitionDeviceProcessingDescription="Magnification 1.0"),
     "a description, where the header says that nothing is modified": kind(
         description="DIAGNOSTIC SPOT MAG", ViewModifierCodeSequence=Sequence()
     ),
@@ -108,6 +125,15 @@ FULL_FIELD = {
     ),
     "a name that is no text": kind(SpecificCharacterSet="ISO_IR 192", PatientName=b"\xff\xfe"),
     "no contrast": kind("DERIVED\\PRIMARY", ContrastBolusAgent="None"),
+    **{
+        f"no contrast: {agent}": kind("DERIVED\\PRIMARY", ContrastBolusAgent=agent, SpecificCharacterSet="ISO_IR 192")
+        for agent in ("No contrast", "W/O", "0", "ohne KM", "sin contraste", "Без контраста", "aucun", "not given", "NA")
+    },
+    "corrected by the detector": kind(
+        "DERIVED\\PRIMARY",
+        DerivationDescription="Flat-field corrected",
+        AcquisitionDeviceProcessingDescription="dark subtraction",
+    ),
     "an exposure in an exam with contrast": kind("ORIGINAL\\PRIMARY", ContrastBolusAgent="IOHEXOL", KVP=31),
     "kVp of a thick breast": kind(KVP=40),
     "kVp in volts": kind(KVP=28000, FilterMaterial="SILVER"),
@@ -122,6 +148,7 @@ FULL_FIELD = {
         "ORIGINAL\\PRIMARY", "L CC repeat", ImageComments="Repeat, not rejected"
     ),
     "an exposure without a reject": kind("ORIGINAL\\PRIMARY", "L CC", ImageComments="no reject"),
+    "a reason that is none": kind("ORIGINAL\\PRIMARY", "L CC", ImageComments="Reject reason: none"),
     "a derivation of every image": kind(
         "DERIVED\\PRIMARY", DerivationCodeSequence=Sequence([factory.item(CodeValue="113040", CodeMeaning="Lossy Compression")])
     ),
@@ -132,6 +159,7 @@ FULL_FIELD = {
     ),
     "a look-up table": kind("DERIVED\\PRIMARY", AcquisitionDeviceProcessingDescription="MED CONTRAST"),
     **{name: said(name) for name in ("L CC Z.n. Biopsie", "contrôle après biopsie", "生検後 L CC", "после биопсии")},
+    **{name: said(name) for name in ("MAM DIAG UNILAT POST BIOPSY", "post-biopsy mammogram", "L CC after benign biopsy")},
     "a follow-up in Swedish": said("L CC, förberedelse, uppföljning"),
     **{name: said(name) for name in ("L CC без контраста", "左 CC 非造影", "breast preparation", "sans contraste")},
     **{name: said(name) for name in NAMES_OF_THE_EXAM},
@@ -211,6 +239,10 @@ REFUSED = {
     "Hologic's thick slices": kind("DERIVED\\PRIMARY", "L CC SmartSlices"),
     "high-energy by its kVp": kind("ORIGINAL\\PRIMARY", "CESM L CC", KVP=49),
     "contrast by its agent": kind("DERIVED\\PRIMARY", ContrastBolusAgent="IOHEXOL 350"),
+    "contrast by a kind of agent": kind("DERIVED\\PRIMARY", ContrastBolusAgent="Non-ionic, 80 ml"),
+    "contrast by an agent that is not known": kind("DERIVED\\PRIMARY", ContrastBolusAgent="UNKNOWN"),
+    "the last image of a biopsy": kind("DERIVED\\PRIMARY", "Mammo guided biopsy, post biopsy"),
+    "after a biopsy, on which table is not known": kind("DERIVED\\PRIMARY", "L CC post biopsy"),
     "service": kind(ContentQualification="SERVICE"),
     "stereo scout": kind("ORIGINAL\\PRIMARY\\STEREO_SCOUT"),
     "stereo pair": kind("ORIGINAL\\PRIMARY\\STEREO_MINUS"),
@@ -304,6 +336,7 @@ MODIFIED = {
     },
     **{name: kind(description=name) for name in ("L CC 1.8x", "L CC x1,5", "L CC ROLL LAT", "L CC lat. exag.")},
     "magnification paddle": kind(PaddleDescription="10CM MAG"),
+    "magnified 1.5 times": kind(AcquisitionDeviceProcessingDescription="Magnification 1.5"),
     "spot by description": kind(description="L CC spot compression"),
     "magnified by description": kind(description="L CC Magnified"),
 }

@@ -194,12 +194,13 @@ def of_an_exam(*said: str, **changed: str) -> list[ImageRecord]:
         (of_an_exam("L CC", "L CC", "R CC", "R MLO"), {"1": Reason.VIEW_CONFLICT}),
         (of_an_exam("L CC", "L MLO", "R CC", "R MLO"), {}),
         (of_an_exam("L CC", "L MLO", "R CC", ""), {}),
+        (of_an_exam("L MLO", "L MLO", "L MLO", "L MLO"), {}),  # of the exam's first image, in series made of one
         (of_an_exam("R CC", "R MLO"), {}),  # of series for each view, whose right images are not there
         (of_an_exam("L CC", "L CC", "R CC", "R CC"), {}),  # of the first of both images
         (of_an_exam("R CC", "R CC", "R CC", "R CC", series="1"), {}),
         ([*of_an_exam("R CC", "L MLO", "R MLO"), *of_an_exam("R CC", "R CC", series="9")], {}),
     ],
-    ids=range(9),
+    ids=range(10),
 )
 def test_a_description_of_another_side_where_each_series_has_its_own(
     records: list[ImageRecord], conflicts: dict[str, Reason]
@@ -643,3 +644,22 @@ def test_patients_of_headers_that_may_be_one_are_noted(first: str, second: str, 
     records = [image("a", patient_id="1", person=first), image("b", patient_id="01", person=second)]
     notes = list(written_otherwise(records))
     assert len(notes) == noted and all("2 patients of headers" in note and "those of a and b" in note for note in notes)
+
+
+def test_views_in_two_studies_are_named() -> None:
+    """Of one day, or of none: two exams of two days are no fault, nor is a breast whose views are of two kinds."""
+    two = [image("cc", study="A"), image("mlo", MLO, study="B")]
+    (note,) = paired(*two).label_hints
+    assert note.startswith("1 breast(s) have CC and MLO in two studies, as cc and mlo") and "studies_apart: false" in note
+    assert not paired(image("cc", study="A", exam_day=1), image("mlo", MLO, study="B", exam_day=9)).label_hints
+    assert not paired(image("cc"), image("mlo", MLO, synthetic=True)).label_hints
+    assert not paired(*(image(f"{n}{view}", view, study=f"{n}") for n in range(2) for view in View)).label_hints
+
+
+@pytest.mark.parametrize(
+    ("exam", "hint"), [(Exam(accession="A"), "no Accession Number"), (Exam(date="D"), "no Study Date"), (Exam(study="T"), "")]
+)
+def test_an_exam_that_no_header_names_is_told_so(exam: Exam, hint: str) -> None:
+    labels = BreastLabels(exams={("P", LEFT, exam): FACTS})
+    ((rejection, shown),) = labels.without_image([image("cc"), image("mlo", MLO)])
+    assert (rejection.detail.rpartition("; its images have ")[2] == hint, shown) == (bool(hint), bool(hint))

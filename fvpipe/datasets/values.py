@@ -53,8 +53,16 @@ def parse_bi_rads(text: str) -> int | None:
 
 
 def parse_day(text: str) -> str:
-    """Parse ``YYYYMMDD`` or ``YYYY-MM-DD``, with a time after it or not, to ``YYYYMMDD``; nothing for anything else."""
-    match = re.fullmatch(r"([0-9]{4})(-?)([0-9]{2})\2([0-9]{2})(?:[ T][0-9:.]+)?", text.strip())
+    """Parse ``YYYYMMDD``, ``YYYY-MM-DD`` or ``YYYY/MM/DD`` to ``YYYYMMDD``; nothing for anything else.
+
+    There may be a time after it, or the ``.0`` of a number.
+
+    Examples
+    --------
+    >>> parse_day("2014-01-31 00:00:00"), parse_day("2014/01/31"), parse_day("20140131.0"), parse_day("31.01.2014")
+    ('20140131', '20140131', '20140131', '')
+    """
+    match = re.fullmatch(r"([0-9]{4})([-/]?)([0-9]{2})\2([0-9]{2})(?:[ T][0-9:.]+|\.0)?", text.strip())
     if match is None:
         return ""
     digits = match[1] + match[3] + match[4]

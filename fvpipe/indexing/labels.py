@@ -233,6 +233,10 @@ class BreastLabels:
             detail += f" of this exam, but of {others} other exam(s) of the breast" if others else ""
             if patient not in patients:
                 hint = hint_of("patient", self.written.get(patient, ""), patients, self._patient)
+            elif exams and exam.accession and not any(accessions):
+                hint = "; its images have no Accession Number"
+            elif exams and exam.date and not any(date for *_, date in exams):
+                hint = "; its images have no Study Date"
             elif exam.accession and exam.accession not in accessions:
                 hint = hint_of("accession", self.written.get(exam.accession, ""), accessions, self._accession)
             elif exam.study and exam.study not in (imaged_exams := {study for study, *_ in exams}):

@@ -124,7 +124,8 @@ def _described_otherwise(records: Iterable[ImageRecord]) -> Iterator[Rejection]:
 
     Of a series with several, the description may be that of the first image. One that differs in side alone or in view alone
     may be so, too, where its other images are not there; but not where the exam has no series with several, and three
-    descriptions: with a series for each side, or for each view, there are two.
+    descriptions: with a series for each side, or for each view, there are two. One text for three or more views is of none of
+    them.
     """
     series: dict[tuple[str, str], list[ImageRecord]] = defaultdict(list)
     for record in records:
@@ -138,9 +139,14 @@ def _described_otherwise(records: Iterable[ImageRecord]) -> Iterator[Rejection]:
         elif len(described) == 1 and (named := described.pop().split(" ")[1:]):
             of_one[exam].append((named, images))
     for exam, described_images in of_one.items():
-        each_its_own = exam not in of_several and len({tuple(named) for named, _ in described_images}) > 2
+        shown = defaultdict[str, set[tuple[Laterality, View]]](set)  # under each description
+        for named, images in described_images:
+            shown[" ".join(named)].add((images[0].laterality, images[0].view))
+        each_its_own = exam not in of_several and len(shown) > 2
         for named, images in described_images:
             side, view = images[0].laterality, images[0].view
+            if len(shown[" ".join(named)]) > 2:
+                continue
             if (named[0] != side) + (named[1] != view) > (0 if each_its_own else 1):
                 reason = Reason.VIEW_CONFLICT if named[1] != view else Reason.LATERALITY_CONFLICT
                 for image in images:
@@ -251,9 +257,32 @@ def pair(
             breasts.append(breast)
     unmatched = dict(labels.without_image(records))  # an adapter need not give the lines that tell rows apart
     shown = [rejection.detail for rejection, is_shown in unmatched.items() if is_shown]
-    hints = (*written_otherwise(records), *shown, *labels.boxes_beyond(records), *_worse_findings(breasts))
+    hints = (
+        *written_otherwise(records),
+        *in_two_studies(image for each in unpaired for image in each.breast.images),
+        *shown,
+        *labels.boxes_beyond(records),
+        *_worse_findings(breasts),
+    )
     ordered = tuple(sorted([*rejections, *unmatched], key=rejection_order))
     return Pairing(tuple(breasts), ordered, tuple(unpaired), hints)
+
+
+def in_two_studies(images: Iterable[ImageRecord]) -> Iterator[str]:
+    """A note on breasts whose CC is in one study and MLO in another, of no other day: an anonymizer may give each image one."""
+    studies: dict[tuple[str, Laterality, int | None], dict[str, dict[View, str]]] = defaultdict(lambda: defaultdict(dict))
+    for image in images:
+        if image.study:
+            studies[image.patient_id, image.laterality, image.exam_day][image.study][image.view] = image.path
+    alone = ([views for views in of_breast.values() if len(views) == 1] for of_breast in studies.values())
+    merged = (dict(item for views in each for item in views.items()) for each in alone)
+    found = sorted(sorted(paths.values()) for paths in merged if len(paths) == len(VIEWS))
+    if found:
+        yield (
+            f"{len(found)} breast(s) have CC and MLO in two studies, as {' and '.join(found[0])}, with no other date. If each "
+            "image has a Study Instance UID of its own, take a declaration (`adapter: own.yaml`) with `headers: "
+            "{studies_apart: false}` (docs/adapters.md)"
+        )
 
 
 def _worse_findings(breasts: Iterable[Breast]) -> Iterator[str]:

@@ -9,6 +9,7 @@ from fvpipe.datasets.source import Source
 from fvpipe.dicom.header import read_header
 from fvpipe.errors import LabelTableError, QualityError
 from fvpipe.indexing.index import Index
+from fvpipe.indexing.pairing import in_two_studies
 from fvpipe.printable import LINE_COLUMNS, escaped
 from fvpipe.reasons import NOT_BROKEN, Reason, Rejection
 
@@ -94,6 +95,7 @@ def nothing_to_build(found: Index, rejections: Sequence[Rejection]) -> str:
     reason, (first, *_) = max(counts.items(), key=lambda item: len(item[1]))
     message += f"{_most_often(counts)} "
     if reason in (Reason.CC_MISSING, Reason.MLO_MISSING):
+        message += "".join(f"{note[0].upper()}{note[1:]}. " for note in in_two_studies(found.images))
         message += "Is a part of the files missing? A pipeline of one view (`cc`, `mlo`) builds breasts without the other."
     elif reason is Reason.LABEL_EXCLUDED:
         message += "See `labels` of params.yaml for the rule."

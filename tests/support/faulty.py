@@ -140,6 +140,7 @@ RULES: dict[str, tuple[Reason, dict[str, Any]]] = {
     "XCCL": (Reason.VIEW_NOT_PAIRABLE, {"ViewPosition": "XCCL"}),
     "ML in both": (Reason.VIEW_NOT_PAIRABLE, {"ViewPosition": "ML", "ViewCodeSequence": coded("399260004")}),
     "specimen": (Reason.IMAGE_KIND_REFUSED, {"ViewPosition": None, "ViewCodeSequence": coded("127457009")}),
+    "both views": (Reason.VIEW_NOT_PAIRABLE, {"ViewPosition": "L CC MLO"}),
     "two positions": (Reason.VIEW_NOT_PAIRABLE, {"ViewPosition": ["CC", "MLO"]}),
     "magnification": (Reason.VIEW_MODIFIED, modified("399163009")),
     "spot compression": (Reason.VIEW_MODIFIED, modified("399055006")),
@@ -165,7 +166,9 @@ RULES: dict[str, tuple[Reason, dict[str, Any]]] = {
     "side B": (Reason.LATERALITY_MISSING, {"ImageLaterality": "B"}),
     "side empty": (Reason.LATERALITY_MISSING, {"ImageLaterality": ""}),
     "side L and R": (Reason.LATERALITY_MISSING, {"ImageLaterality": ["L", "R"]}),
-    "side B beside L": (Reason.LATERALITY_MISSING, {"Laterality": "B"}),
+    "side B beside that of a series": (Reason.LATERALITY_MISSING, {"ImageLaterality": "B", "Laterality": "L"}),
+    "side B of the frame beside L": (Reason.LATERALITY_MISSING, {"FrameLaterality": "B"}),
+    "side of the view disagrees": (Reason.LATERALITY_CONFLICT, {"ViewPosition": "RCC"}),
     "sides disagree": (Reason.LATERALITY_CONFLICT, {"Laterality": "R"}),
     "side of the frame disagrees": (Reason.LATERALITY_CONFLICT, {"FrameLaterality": "R"}),
     "side of the frame in its group disagrees": (

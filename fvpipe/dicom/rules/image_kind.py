@@ -43,9 +43,10 @@ from fvpipe.reasons import Reason
 BIOPSY = "a stereotactic or biopsy image"
 QUALITY_CONTROL, SPECIMEN, REJECTED = "a quality control image", "an image of a specimen", "a rejected exposure"
 NO_VIEW = {
-    QUALITY_CONTROL: r"\b(PH|F)ANTO+M\w*|\bQUALITY CONTROL\b|\bFLAT ?FIELD\b|\bQC\b|\bCDMAM|\bTOR ?MA[MSX]\b|\bTEST ?OBJECT",
+    QUALITY_CONTROL: r"\b(PH|F)ANTO+M\w*|\bQUALITY CONTROL\b|\bFLAT ?FIELD\b(?! [CK]ORR)|\bQC\b"
+    r"|\bCDMAM|\bTOR ?MA[MSX]\b|\bTEST ?OBJECT",
     SPECIMEN: r"\bSPECIMENS?\b",
-    REJECTED: r"(?<!NOT )(?<!NO )\b(REJECT(ED)?|ABORTED)\b",
+    REJECTED: r"(?<!NOT )(?<!NO )\b(REJECT(ED)?|ABORTED)\b(?! (REASON |STATUS )?(NO|NONE|N|NOT|0|FALSE)\b)",
     "an image of injected ducts": r"\b(GALACTO|DUCTO|PNEUMOCYSTO)GRA",
     "a screen capture": r"\bSCREEN ?(SAVE|CAPTURE|SHOT)S?\b",
     "a map computed from an image": r"\b(DENSITY|HEAT|SALIENCY) ?MAPS?\b|\bSCORE ?CARDS?\b",
@@ -53,13 +54,23 @@ NO_VIEW = {
 }
 """Images that are no views of a breast."""
 # By these a description speaks of a biopsy that was before this exam.
-EARLIER = r"\bFOLLOW ?UPS?\b|\bF U\b|\b(STATUS|S) P(OST)?\b|\bHISTORY\b|\bHX\b|\bPREVIOUS|\bPRIOR\b|\bKONTROLLE\b|\bSUIVI\b"
+EARLIER = (
+    r"\bFOLLOW ?UPS?\b|\bF U\b|\b(STATUS|S) P(OST)?\b|\bHISTORY\b|\bH(X| O)\b|\bPREVIOUS|\bPRIOR\b|\bKONTROLLE\b|\bSUIVI\b"
+)
+EARLIER += (
+    r"|\bAFTER (\w+ )?BIOPS|^(?!.*\b(STEREO|GUID)).*\b(MAM(MO?|MOGRA\w*)? (.* )?POST BIOPS|POST BIOPS\w* (.* )?MAM(M|\b))"
+)
 # Of the images of a contrast-enhanced exam only the low-energy one is like a mammogram.
-RECOMBINED = r"\bRECOMB|\bSUBTRACT|\bIODINE\b|\bHIGH ?ENERGY\b"
+RECOMBINED = r"\bRECOMB|(?<!OFFSET )(?<!DARK )\bSUBTRACT|\bIODINE\b|\bHIGH ?ENERGY\b"
 LOW_ENERGY = r"\bLOW ?ENERGY\b"
 HIGH_KVP = (44, 60)  # of the high-energy exposure, at 45 to 49; an X-ray tube has less for a mammogram
 HIGH_ENERGY_FILTERS = frozenset({"COPPER", "CU", "TITANIUM", "TI"})  # of no other exposure of a breast
-NO_CONTRAST = ("", "NO", "NONE", "WITHOUT", "N A", "KEIN", "OHNE", "SANS", "SIN", "NON", "NAO", "SENZA", "無", "无", "なし")
+# What is written where there is no agent: whole texts, and beginnings of them. `NON` may begin "non-ionic".
+NO_CONTRAST = (
+    r"(|N|NON|N ?A|0|FALSE|NIL|NATIV|BRAK|無|无|なし|非造影)|(НЕТ|БЕЗ"  # noqa: RUF001 - Cyrillic
+    r"|NO|NOT|NONE|NON CONTRAST|WITHOUT|W O|KEIN\w*|OHNE|SANS|AUCUN\w*|SIN|NINGUN\w*|NAO|SEM|NENHUM\w*|SENZA|NESSUN\w*"
+    r"|GEEN|BEZ|UTAN|INGEN|UDEN)( .*)?"
+)
 CONTRAST = r"\b(PRE|POST) CONTRAST\b|\bCESM\b|\bCEDS?M\b|\bCEM\b|\bCE ?2D\b|\bCONTRAST ENHANCED\b|\bSENOBRIGHT\b|\bTICEM\b"
 # Hologic, Fujifilm, Giotto, GE, Siemens, and the general words in several languages; TOMOSYNTHESIS says nothing of the image.
 SYNTHETIC = (
@@ -135,8 +146,8 @@ def image_kind(context: RuleContext) -> ImageKind:
         rejected["description: a recombined or high-energy image"] = _has(RECOMBINED, free)
         low_energy = _has(LOW_ENERGY, free)
         said = text(dataset, "ContrastBolusAgent")
-        agent = (words(said) or said.upper().strip("-_/.? ")) not in NO_CONTRAST  # of no Latin letter it has no words
-        agent = agent or any(map(code, items(dataset, "ContrastBolusAgentSequence")))
+        said = words(said) or said.upper().strip("-_/.? ")  # of no Latin letter it has no words
+        agent = re.fullmatch(NO_CONTRAST, said) is None or any(map(code, items(dataset, "ContrastBolusAgentSequence")))
         named = not original and (agent or _has(CONTRAST, free))  # an exposure of its own may have the description of its exam
         rejected["contrast-enhanced, and not said to be low-energy"] = (contrast or named) and not low_energy
     for found, is_it in rejected.items():

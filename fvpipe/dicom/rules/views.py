@@ -32,6 +32,7 @@ SIDE_CODES = {
     "7771000": "L", "G-A101": "L", "24028007": "R", "G-A100": "R",
     "80248007": "L", "T-04030": "L", "73056007": "R", "T-04020": "R",
 }  # fmt: skip
+BOTH = frozenset({"B", "U", "BOTH", "BILATERAL"})  # sides of a series of several images
 SIDE_OF_BODY_PART = "(LEFT|RIGHT|L|R) ?BREAST|BREAST (LEFT|RIGHT|L|R)|(LEFT|RIGHT)"
 # View modifiers, CID 4015: a view with any other is not a standard one
 IMPLANT_DISPLACED = frozenset({"399209000", "R-102D5"})
@@ -44,7 +45,9 @@ LATERAL_ANGLES = (80, 100)  # at which an ML or LM is exposed, and no MLO
 # Searched for in words without accents and punctuation. The abbreviations joined to CC and MLO are those of CID 4014 and 4015
 # (ACR): M and S before the view, RL, RM, RI, RS, TAN and ID after it. Apart from it, RM may be a room.
 SPOT_OR_MAGNIFIED = r"\b[LR]?([MS]|MAG|SPOT)(CC|MLO)\b|\b[LR]?(CC|MLO)(MAG|SPOT)\b"
-SPOT_OR_MAGNIFIED += r"|\b(SPOT|SPT|SPOT ?MAG|MAG|MAGN\w*|ZOOM|CONED?|LOUPE|LUPE)\b|\b1 [3-9] ?X\b|\bX ?1 [3-9]\b"
+# Neither denied nor 1 times
+SPOT_OR_MAGNIFIED += r"|(?<!\bNO )(?<!\bNON )\b(SPOT|SPT|SPOT ?MAG|MAG|MAGN(IF\w*)?|ZOOM|CONED?|LOUPE|LUPE)\b"
+SPOT_OR_MAGNIFIED += r"(?! (FACTOR )?(NO|NONE|1 00?X?)\b)|\b1 [3-9] ?X\b|\bX ?1 [3-9]\b"
 NOT_STATED = (
     "neither label table nor path gives {} of this image (no row lists it, no column is named for it, or the pattern `path` "
     "does not fit it), and {}, which only DICOM files have"
@@ -52,21 +55,25 @@ NOT_STATED = (
 NOR_STATED = "; nor does label table or path give one (no row lists it, no column is named for it, or its cell is empty)"
 OTHER_VIEWS = r"\b(ROLL(ED)?|TANGENTIAL|EXAG\w*|CLEAVAGE|AXILLARY TAIL|ANTERIOR COMPRESSION|[LR]?XCC[LM]?)\b"
 OTHER_VIEWS += r"|\b[LR]?(CC|MLO)(R[LMIS]| ?TAN| RL)\b"
-# In a text that names neither CC nor MLO. AT (axillary tail) is an English word, RM a room, and ML oblique is MLO.
+# In a text that names no standard view. AT (axillary tail) is an English word, RM a room, and ML oblique is MLO.
 A_SIDE = "(LT?|RT?|LEFT|RIGHT)"
 OTHER_VIEWS_OF_A_SIDE = (
     rf"\b{A_SIDE} ?(ML(?! ?O(BL\w*)?\b)|LM|LMO|SIO|ISO|FB|CV|TAN|AXILLA)\b|\b(ML|LM|LMO|AXILLA) (LT|RT|LEFT|RIGHT)\b"
-    rf"|^(?!.*\bOBL)(.* )?({A_SIDE} (TRUE |90 )?LATERAL|LATERAL (LT|RT|LEFT|RIGHT))\b"
+    rf"|^(?!.*\bOBL)(.* )?({A_SIDE} (TRUE |90 )?LATERAL|(?<!UNI )(?<!MONO )(?<!BI )LATERAL (LT|RT|LEFT|RIGHT))\b"
 )
+# The last is French, as in `face et profil`
+STANDARD_VIEWS = r"\b[LR]?(CC|MLO)\b|\bCRANIO ?CAUDAL|\bFACE\b"
 # Meanings of codes of other views, CID 4014
-OTHER_MEANINGS = (
-    r"\b(LATERO ?MEDIAL|MEDIO ?LATERAL(?! OBL)|CAUDO ?CRANIAL|(SUPERO|INFERO) ?(LATERAL|MEDIAL))\b|\b(EXAGGERATED|SPOT|AXILL)"
-)
+OTHER_MEANINGS = r"\b(LATERO ?MEDIAL|CAUDO ?CRANIAL|(SUPERO|INFERO) ?(LATERAL|MEDIAL))\b|\b(EXAGGERATED|SPOT|AXILL)"
+OTHER_MEANINGS += r"|^(?!.*\b(OBL|MLO\b)).*\bMEDIO ?LATERAL\b"
 # A view in a word of a description, also joined to a side or to abbreviations
 A_VIEW = r"\b[LR]?[A-Z]{0,4}(CC|MLO)(?:MAG|SPOT|TAN|ID|R[LMIS])?\b"
 # As a series description has it, or Fujifilm's processing description.
 SIDE_AND_VIEW = rf"\b{A_SIDE} ?(CC|MLO)\b"
 VIEW_AND_SIDE = rf"\b(CC|MLO) {A_SIDE}\b"  # where no side stands before a view
+# Both views of a side, or both sides of a view, as in ``L CC and MLO`` or ``R+L CC``
+SEVERAL = r"\b(CC (AND |UND |ET |[YEI] )?MLO|MLO (AND |UND |ET |[YEI] )?CC)\b"
+SEVERAL += r"|\b((LT?|LEFT) (AND |UND |ET |[YEI] )?(RT?|RIGHT)|(RT?|RIGHT) (AND |UND |ET |[YEI] )?(LT?|LEFT))\b"
 OF_THE_DEVICE = ("PaddleDescription", "AcquisitionDeviceProcessingDescription")
 FREE_TEXT = ("SeriesDescription", "ProtocolName", "AcquisitionProtocolName")
 DISPLACED = r"\bIMP(L|LANTS?)? (DISP|DISPL\w*|PUSHED BACK)\b|\bDISPLACED IMPLANTS?\b|\bEKLUND\b|\bPUSH(ED)? ?BACK\b"
@@ -108,9 +115,9 @@ def view_of_header(context: RuleContext) -> View:
         if name not in ("CC", "MLO"):
             raise RejectedFile(Reason.VIEW_MISSING, f"PatientOrientation is {shown_term(name)}; expected CC or MLO here")
         return _as_patient_id(context, View(name))
-    codes = [code(item) for item in items(context.dataset, "ViewCodeSequence")]
+    codes = [each for each in map(code, items(context.dataset, "ViewCodeSequence")) if each]
     first = codes[0] if codes else ""
-    if len(set(codes)) > 1:
+    if len({VIEW_CODES.get(each, each) for each in codes}) > 1:  # one view may have codes of SNOMED CT and of SRT
         shown = " and ".join(shown_code(each) for each in codes[:2])
         raise RejectedFile(Reason.VIEW_CONFLICT, f"ViewCodeSequence has {len(codes)} views, {shown}; expected one")
     for item in items(context.dataset, "ViewCodeSequence"):
@@ -119,7 +126,7 @@ def view_of_header(context: RuleContext) -> View:
             raise RejectedFile(Reason.VIEW_CONFLICT, f"view code is {shown_code(code(item))}, its meaning {meant}")
         if code(item) in VIEW_CODES and re.search(OTHER_MEANINGS, words(text(item, "CodeMeaning"))):
             raise RejectedFile(Reason.VIEW_CONFLICT, f"view code is {shown_code(code(item))}, its meaning another view")
-    position, coded = text(context.dataset, "ViewPosition").upper(), VIEW_CODES.get(first) or VIEW_MEANINGS.get(words(first))
+    (_, position), coded = _view_position(context.dataset), VIEW_CODES.get(first) or VIEW_MEANINGS.get(words(first))
     if context.policy.ml_is_mlo:
         position, coded = "MLO" if position == "ML" else position, View.MLO if first in ML_CODES else coded
     positioned = View(position) if position in ("CC", "MLO") else None
@@ -144,6 +151,14 @@ def view_of_header(context: RuleContext) -> View:
     return _as_patient_id(context, found)
 
 
+def _view_position(dataset: Dataset) -> tuple[str, str]:
+    """Side, where it stands beside the view as in ``R-MLO``, and view of View Position; its name in full is the view, too."""
+    position = text(dataset, "ViewPosition").upper()
+    if re.fullmatch(f"{SIDE_AND_VIEW}|{VIEW_AND_SIDE}", words(position)) and (named := side_and_view(position)):
+        return named
+    return "", VIEW_MEANINGS.get(words(position), position)
+
+
 def _as_patient_id(context: RuleContext, found: View) -> View:
     if (named := in_patient_id(context, "view")) not in ("", found):
         detail = f"the view is {found}, {context.policy.patient_keyword} names {shown_term(named)}"
@@ -164,12 +179,12 @@ def side_and_view(description: str) -> tuple[Laterality, View] | None:
 
     Examples
     --------
-    >>> side_and_view("RMLO"), side_and_view("CC left, 2D"), side_and_view("R CC, L CC")
-    ((<Laterality.RIGHT: 'R'>, <View.MLO: 'MLO'>), (<Laterality.LEFT: 'L'>, <View.CC: 'CC'>), None)
+    >>> side_and_view("RMLO"), side_and_view("CC left, 2D"), side_and_view("R CC, L CC"), side_and_view("L CC and MLO")
+    ((<Laterality.RIGHT: 'R'>, <View.MLO: 'MLO'>), (<Laterality.LEFT: 'L'>, <View.CC: 'CC'>), None, None)
     """
     found = {(side[0], view) for side, view in re.findall(SIDE_AND_VIEW, words(description))}
     found = found or {(side[0], view) for view, side in re.findall(VIEW_AND_SIDE, words(description))}
-    if len(found) != 1:
+    if len(found) != 1 or re.search(SEVERAL, words(description)):
         return None
     ((side, view),) = found
     return Laterality(side), View(view)
@@ -196,7 +211,7 @@ def view_modifiers(context: RuleContext) -> frozenset[str]:
     for keyword, found in named.items():
         if re.search(SPOT_OR_MAGNIFIED, found):
             raise RejectedFile(Reason.VIEW_MODIFIED, f"{keyword}: spot compression or magnification; expected a standard view")
-        of_a_side = re.search(OTHER_VIEWS_OF_A_SIDE, found) and not re.search(r"\b[LR]?(CC|MLO)\b", found)
+        of_a_side = re.search(OTHER_VIEWS_OF_A_SIDE, found) and not re.search(STANDARD_VIEWS, found)
         if of_a_side or re.search(OTHER_VIEWS, found):
             raise RejectedFile(Reason.VIEW_MODIFIED, f"{keyword}: another view, such as ML, XCCL or TAN; expected CC or MLO")
         if re.search(DISPLACED, found):
@@ -262,12 +277,14 @@ def laterality(context: RuleContext) -> Laterality:
 def side_of_header(context: RuleContext) -> Laterality | None:
     """Check for L or R, the same in every element that gives a side; None where none does."""
     given = {key: text(context.dataset, key).upper() for key in ("ImageLaterality", "Laterality", "FrameLaterality")}
+    if given["ImageLaterality"] and given["Laterality"] in BOTH:  # of a series of both breasts
+        del given["Laterality"]
     for keyword in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"):  # where the standard has it
         anatomies = [anatomy for group in items(context.dataset, keyword) for anatomy in items(group, "FrameAnatomySequence")]
         given[f"FrameLaterality in {keyword}"] = "\\".join(
             sorted({text(anatomy, "FrameLaterality").upper() for anatomy in anatomies})
         )
-    given = {keyword: side for keyword, side in given.items() if side}
+    given = {keyword: {"LEFT": "L", "RIGHT": "R"}.get(side, side) for keyword, side in given.items() if side}
     if named := in_patient_id(context, "laterality"):  # alone in some films of CBIS-DDSM
         given[context.policy.patient_keyword] = named[0]
     if not given:
@@ -284,6 +301,8 @@ def side_of_header(context: RuleContext) -> Laterality | None:
             given[f"{anatomy}Sequence"] = sides.pop()
     if part := _named_side(text(context.dataset, "BodyPartExamined")):
         given["BodyPartExamined"] = part
+    if positioned := _view_position(context.dataset)[0]:
+        given["ViewPosition"] = positioned
     types = {words(value) for value in texts(context.dataset, "ImageType")[2:]} & {"LEFT", "RIGHT"}
     if len(types) == 1:
         given["ImageType"] = types.pop()[0]
