@@ -21,7 +21,7 @@ from fvpipe.testing.folder import write_image
 from fvpipe.types import ImageRecord, View
 from tests.support import factory
 
-CC = factory.VIEW_CODES[factory.CC]
+CC, MLO = factory.VIEW_CODES[factory.CC], factory.VIEW_CODES[factory.MLO]
 
 MADE = factory.breast()
 pytestmark = pytest.mark.filterwarnings("ignore:Invalid value for VR")
@@ -134,6 +134,16 @@ FULL_FIELD = {
         DerivationDescription="Flat-field corrected",
         AcquisitionDeviceProcessingDescription="dark subtraction",
     ),
+    "no contrast, in a code": kind(
+        "DERIVED\\PRIMARY", ContrastBolusAgentSequence=Sequence([factory.item(CodeValue="260413007", CodeMeaning="None")])
+    ),
+    "a height of every exposure (Siemens)": kind("ORIGINAL\\PRIMARY", TomoLayerHeight="0"),
+    **{
+        f"a code and its meaning in other words: {meaning}": kind(
+            ViewPosition=None, ViewCodeSequence=Sequence([factory.item(CodeValue=MLO, CodeMeaning=meaning)])
+        )
+        for meaning in ("Oblicua medio-lateral", "MLO (medio-lateral)", "mediolateral-oblique view", "oblique médio-latéral")
+    },
     "an exposure in an exam with contrast": kind("ORIGINAL\\PRIMARY", ContrastBolusAgent="IOHEXOL", KVP=31),
     "kVp of a thick breast": kind(KVP=40),
     "kVp in volts": kind(KVP=28000, FilterMaterial="SILVER"),

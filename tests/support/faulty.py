@@ -132,6 +132,10 @@ RULES: dict[str, tuple[Reason, dict[str, Any]]] = {
         Reason.VIEW_CONFLICT,
         {"ViewCodeSequence": Sequence([item(CodeValue=CC, CodeMeaning="cranio-caudal exaggerated laterally")])},
     ),
+    "a code of CC whose meaning is MLO, in Spanish": (
+        Reason.VIEW_CONFLICT,
+        {"ViewCodeSequence": Sequence([item(CodeValue=CC, CodeMeaning="Oblicua medio-lateral")])},
+    ),
     "a code of MLO whose meaning is ML": (
         Reason.VIEW_CONFLICT,
         {"view": View.MLO, "ViewCodeSequence": Sequence([item(CodeValue=MLO, CodeMeaning="medio-lateral")])},

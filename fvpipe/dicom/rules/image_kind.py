@@ -147,7 +147,8 @@ def image_kind(context: RuleContext) -> ImageKind:
         low_energy = _has(LOW_ENERGY, free)
         said = text(dataset, "ContrastBolusAgent")
         said = words(said) or said.upper().strip("-_/.? ")  # of no Latin letter it has no words
-        agent = re.fullmatch(NO_CONTRAST, said) is None or any(map(code, items(dataset, "ContrastBolusAgentSequence")))
+        coded = (words(text(item, "CodeMeaning")) or code(item) for item in items(dataset, "ContrastBolusAgentSequence"))
+        agent = any(re.fullmatch(NO_CONTRAST, each) is None for each in (said, *coded))
         named = not original and (agent or _has(CONTRAST, free))  # an exposure of its own may have the description of its exam
         rejected["contrast-enhanced, and not said to be low-energy"] = (contrast or named) and not low_energy
     for found, is_it in rejected.items():
@@ -192,7 +193,7 @@ def _objects(dataset: Dataset) -> dict[str, bool]:
         "KVP: the high-energy image of a contrast-enhanced exam": HIGH_KVP[0] <= number(dataset, "KVP", 0) <= HIGH_KVP[1],
         "FilterMaterial: the high-energy image of a contrast-enhanced exam": bool(filters & HIGH_ENERGY_FILTERS),
         "PatientName: a phantom": _is_phantom(dataset),
-        "TomoLayerHeight: a tomosynthesis slice": bool(text(dataset, "TomoLayerHeight")),
+        "TomoLayerHeight: a tomosynthesis slice": number(dataset, "TomoLayerHeight", 0) > 0,  # Siemens writes 0 in exposures
         **{f"{keyword}: {what}": _has(NO_VIEW[what], english(text(dataset, keyword))) for keyword, what in _OTHER_TEXT},
         "PositionerType: stereo": "STEREO" in text(dataset, "PositionerType").upper(),
         "ViewCodeSequence: a specimen": bool(codes & SPECIMEN_VIEWS),

@@ -63,9 +63,12 @@ OTHER_VIEWS_OF_A_SIDE = (
 )
 # The last is French, as in `face et profil`
 STANDARD_VIEWS = r"\b[LR]?(CC|MLO)\b|\bCRANIO ?CAUDAL|\bFACE\b"
-# Meanings of codes of other views, CID 4014
+# Meanings of codes of other views, CID 4014, by the view of the code; in several languages `oblique` stands first
 OTHER_MEANINGS = r"\b(LATERO ?MEDIAL|CAUDO ?CRANIAL|(SUPERO|INFERO) ?(LATERAL|MEDIAL))\b|\b(EXAGGERATED|SPOT|AXILL)"
-OTHER_MEANINGS += r"|^(?!.*\b(OBL|MLO\b)).*\bMEDIO ?LATERAL\b"
+NOT_MEANT = {
+    View.CC: OTHER_MEANINGS + r"|\bMEDIO ?LATERAL\b",
+    View.MLO: OTHER_MEANINGS + r"|^(?!.*\b(OBL|MLO\b)).*\bMEDIO ?LATERAL\b",
+}
 # A view in a word of a description, also joined to a side or to abbreviations
 A_VIEW = r"\b[LR]?[A-Z]{0,4}(CC|MLO)(?:MAG|SPOT|TAN|ID|R[LMIS])?\b"
 # As a series description has it, or Fujifilm's processing description.
@@ -124,7 +127,8 @@ def view_of_header(context: RuleContext) -> View:
         meant = VIEW_MEANINGS.get(words(text(item, "CodeMeaning")))
         if meant and meant is not VIEW_CODES.get(code(item), meant):
             raise RejectedFile(Reason.VIEW_CONFLICT, f"view code is {shown_code(code(item))}, its meaning {meant}")
-        if code(item) in VIEW_CODES and re.search(OTHER_MEANINGS, words(text(item, "CodeMeaning"))):
+        stated = VIEW_CODES.get(code(item))
+        if stated and re.search(NOT_MEANT[stated], words(text(item, "CodeMeaning"))):
             raise RejectedFile(Reason.VIEW_CONFLICT, f"view code is {shown_code(code(item))}, its meaning another view")
     (_, position), coded = _view_position(context.dataset), VIEW_CODES.get(first) or VIEW_MEANINGS.get(words(first))
     if context.policy.ml_is_mlo:
