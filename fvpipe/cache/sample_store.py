@@ -73,7 +73,7 @@ class SampleStore:
     Parameters
     ----------
     folder : Path
-        Made when first written to.
+        Made when first used.
     """
 
     def __init__(self, folder: Path) -> None:

@@ -99,13 +99,15 @@ def lock(file: Path, warn: Callable[[str], None]) -> Iterator[None]:
 def in_common_use(folder: Path, when_alone: Callable[[], None]) -> Iterator[None]:
     """Hold a folder together with other processes; the first of them calls `when_alone` before others may join.
 
-    The operating system releases it when the process ends. Where folders have no locks (Windows, some network mounts), or this
-    one is not there, nothing is held and `when_alone` is never called.
+    The folder is made where it is missing: the first of two processes must hold it, too. The operating system releases it when
+    the process ends. Where folders have no locks (Windows, some network mounts), or this one cannot be made, nothing is held
+    and `when_alone` is never called.
     """
     with ExitStack() as stack:
         with suppress(ImportError, OSError):
             from fcntl import LOCK_EX, LOCK_NB, LOCK_SH, flock
 
+            folder.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(folder, os.O_RDONLY)
             stack.callback(os.close, descriptor)
             with suppress(BlockingIOError):  # others hold it

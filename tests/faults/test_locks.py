@@ -127,5 +127,15 @@ def test_a_folder_in_common_use_is_swept_by_the_first_alone(tmp_path: Path) -> N
             assert part.exists()
     with store.in_use():
         assert not part.exists()
-    with SampleStore(tmp_path / "none").in_use():  # nothing is there yet
-        assert not (tmp_path / "none").exists()
+
+
+def test_a_folder_in_common_use_is_held_from_the_first_build_on(tmp_path: Path) -> None:
+    part = tmp_path / "new" / "abc" / ".abc.sample.0.part"
+    with SampleStore(tmp_path / "new").in_use():  # nothing is there yet
+        part.parent.mkdir(parents=True)
+        part.touch()
+        with SampleStore(tmp_path / "new").in_use():
+            assert part.exists()
+    (tmp_path / "file").touch()
+    with SampleStore(tmp_path / "file" / "none").in_use():  # it cannot be made, as the first sample will say
+        assert not (tmp_path / "file" / "none").exists()
