@@ -223,7 +223,7 @@ class BreastLabels:
         """
         records = list(records)
         imaged = _imaged(records)
-        patients = {patient for patient, _ in imaged}
+        patients, hints = {patient for patient, _ in imaged}, dict[str, str]()
         for patient, side, exam, facts, studies in self._fitting(imaged):
             if studies:
                 continue
@@ -232,7 +232,9 @@ class BreastLabels:
             detail, hint = f"{_place(facts)}: the table has a row, the input no usable image", ""
             detail += f" of this exam, but of {others} other exam(s) of the breast" if others else ""
             if patient not in patients:
-                hint = hint_of("patient", self.written.get(patient, ""), patients, self._patient)
+                if patient not in hints:  # both breasts have rows, at several exams
+                    hints[patient] = hint_of("patient", self.written.get(patient, ""), patients, self._patient)
+                hint = hints[patient]
             elif exams and exam.accession and not any(accessions):
                 hint = "; its images have no Accession Number"
             elif exams and exam.date and not any(date for *_, date in exams):
@@ -302,13 +304,14 @@ class BreastLabels:
         if self.default.label < 0:
             return
         described = self.rows.keys() | {breast[:2] for breast in self.exams}
-        for patient, side, _, facts, studies in self._fitting(imaged):
+        nameless = {patient for patient, side in imaged.keys() - described}
+        for patient, side, _, facts, studies in self._fitting(imaged) if nameless else ():
             if studies:
                 continue
             written = self.written.get(patient, "")
             whole, *_ = others = spellings(written)
             zeros = with_zeros(whole) if whole != written or not written.isdecimal() else ()  # else see `_zeros_lost`
-            twins = {self._patient(each) for each in (*others, *zeros)}
+            twins = nameless.intersection(self._patient(each) for each in (*others, *zeros))
             but_for = "zeros before a number, `.0`, case, quotes or spaces"
             detail = f"{_place(facts)}: its patient is this one but for {but_for}; write it as the header does"
             for twin in sorted(twin for twin in twins if (twin, side) not in described):
