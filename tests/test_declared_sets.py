@@ -343,6 +343,13 @@ def test_embed_boxes_without_an_area_are_left_out_by_their_lines(tmp_path: Path)
         index(folder, "embed")
 
 
+def test_boxes_of_zeros_say_that_there_is_none(tmp_path: Path) -> None:
+    images = [four()[0] | {"ROI_coords": [[1, 2, 3, 4], *[[0, 0, 0, 0]] * 9, [-1, -1, -1, -1]]}, four()[1]]
+    found = index(embed(tmp_path / "e", images, [{}]), "embed")
+    assert len(found.breasts[0].findings[0]) == 1
+    assert "10 box(es) have no area" in found.label_hints[0]
+
+
 def test_boxes_of_width_and_height_are_no_boxes_of_edges(tmp_path: Path) -> None:
     """Some of them have an area by chance."""
     boxes = [[10 * n, 200, 60, 230] for n in range(15)]

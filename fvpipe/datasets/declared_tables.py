@@ -254,7 +254,7 @@ def _read(declaration: Declaration, reader: RowReader, opened: OpenTable, found:
         shown = ", ".join([" ".join(name.split())[:40] for name in idle[:10]] + ["..."] * (len(idle) > 10))
         found.notes.append(f"{file.name}: {len(idle)} column(s) are not read, whatever they say of a breast: {shown}")
     if reader.flat:
-        lines, errors = zip(*reader.flat, strict=True)
+        lines, errors = [line for line, _ in reader.flat], [error for _, error in reader.flat if error]
         of_rows = (each.findings for listed in (found.listed, found.boxes) for each in listed.values())
         boxes = sum(map(len, (*found.findings.values(), *of_rows)))
         if len(errors) > (max(4, boxes) if boxes else 1):

@@ -51,8 +51,9 @@ class RowReader:
         Options of the declaration, with the values of ``params.yaml``.
     targets : mapping of str to DeclaredTarget
         Facts that the declaration adds.
-    flat : list of (int, LabelTableError)
-        Line of each box without an area, or within one pixel, which is left out, and the error for it where all are so.
+    flat : list of (int, LabelTableError or None)
+        Line of each box without an area, or within one pixel, which is left out, and the error for it where most are so;
+        none for four edges of 0 or -1, by which tables say that there is no box.
     """
 
     table: Table
@@ -60,7 +61,7 @@ class RowReader:
     bi_rads: tuple[tuple[int, ...], tuple[int, ...]]
     options: Mapping[str, str]
     targets: Mapping[str, DeclaredTarget] = field(default_factory=dict)
-    flat: list[tuple[int, LabelTableError]] = field(default_factory=list)
+    flat: list[tuple[int, LabelTableError | None]] = field(default_factory=list)
     _values: Mapping[str, Mapping[str, str]] = field(init=False)  # by fact, declared cells in lower case, and folded -> value
     _known: dict[tuple[object, ...], Any] = field(init=False, default_factory=dict, repr=False)  # fact, parser, cells -> value
     _words: Mapping[str, str] = field(init=False)  # by fact, the cells that its column may have, for messages
@@ -353,7 +354,7 @@ class RowReader:
                 expected = "a box in pixels; if these are parts of the image's size, multiply them by it"
             if expected:
                 name = self.columns["boxes" if "boxes" in self.columns else "right"].column[0]
-                self.flat.append((row.line, row.error(name, expected)))
+                self.flat.append((row.line, None if top == bottom == left == right <= 0 else row.error(name, expected)))
                 continue
             yield Finding(category, None if found == "" else found, top, bottom, left, right)
 
