@@ -117,6 +117,7 @@ def test_a_dag_that_dvc_could_not_read_is_its_matter(text: str, tmp_path: Path) 
         ("data.dvc", "outs: [{path: data}]", "data/own"),
         ("cache/shards.dvc", "outs: [{path: shards}]", "cache/shards"),
         ("store/raw.dvc", "{wdir: .., outs: [{path: store/raw}]}", "store/raw"),
+        ("tables/own.csv.dvc", "outs: [{path: own.csv}]", "tables/own.csv"),
         ("data/own.dvc", "outs: [{path: own, push: false}]", ""),
         ("data/own.dvc", "{deps: [{path: x, repo: {url: y}}], outs: [{path: own}]}", ""),  # `dvc import`: DVC pushes it nowhere
         ("data/other.dvc", "outs: [{path: other}]", ""),
@@ -126,7 +127,8 @@ def test_a_dag_that_dvc_could_not_read_is_its_matter(text: str, tmp_path: Path) 
 def test_what_was_added_is_pushed_too(file: str, text: str, place: str, tmp_path: Path) -> None:
     (tmp_path / file).parent.mkdir(exist_ok=True)
     (tmp_path / file).write_text(text)
-    datasets = f"  own: {{adapter: vindr{', dicom: store/raw' if place == 'store/raw' else ''}}}"
+    more = {"store/raw": ", dicom: store/raw", "tables/own.csv": ", label_file: tables/own.csv"}.get(place, "")
+    datasets = f"  own: {{adapter: vindr{more}}}"
     if not place:
         assert project(tmp_path, datasets, "stages: {}")
         return

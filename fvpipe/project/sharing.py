@@ -33,7 +33,10 @@ def check_push(folder: Path, params: Params) -> None:
         such a data set.
     """
     of_sets = {
-        name: ((settings.dicom or f"data/{name}", "redistribute_shards"), (f"manifests/{name}", "publishable"))
+        name: (
+            (settings.dicom or f"data/{name}", "redistribute_shards"),
+            *((rows, "publishable") for rows in (f"manifests/{name}", settings.label_file) if rows),
+        )
         for name, settings in params.datasets.items()
     }
     places = [Path(place) for found in (FORBIDDEN, *of_sets.values()) for place, _ in found]
