@@ -93,3 +93,8 @@ def test_commands_on_pages_parse(page: str, tmp_path: Path, monkeypatch: pytest.
     text = (ROOT / page).read_text(encoding="utf-8")
     for line in re.findall(r"^ {4,}(?:> )?(fvpipe [a-z0-9]+.*)$", text, re.MULTILINE):
         parse(line, monkeypatch, tmp_path)
+
+
+def test_a_missing_choice_is_named_line_by_line() -> None:
+    shown = CliRunner().invoke(main, ["phantom"]).output
+    assert "\n\tvindr" in shown and "\\u" not in shown

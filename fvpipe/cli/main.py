@@ -52,9 +52,9 @@ class Commands(click.Group):
             raise click.ClickException(f"{escaped(error.filename)}: {error.strerror}; {_advice(error)}") from None
         except click.UsageError as error:
             said = error.format_message()
-            if escaped(said, keep="\n") == said:
+            if escaped(said, keep="\n\t") == said:
                 raise
-            raise click.UsageError(escaped(said, keep="\n"), error.ctx) from None
+            raise click.UsageError(escaped(said, keep="\n\t"), error.ctx) from None
         except KeyboardInterrupt:
             echo("interrupted; what was finished is kept, run it again to go on", err=True)
             sys.exit(130)
