@@ -250,11 +250,11 @@ def _outdated(shards: Path) -> Iterator[str]:
     known = load_params(Path("params.yaml")).datasets
     for folder in sorted(file.parent for file in shards.glob(f"*/*/{RECEIPT}")):
         receipt = read_receipt(folder)
+        if receipt.dataset not in known:
+            yield f"{folder}: is on the page, and the project has no such data set any more; remove the folder"
+            continue
         try:
-            now: str = load_pipeline(receipt.pipeline, Path())[1].digest()
-        except ParameterError:
-            now = ""
-        if receipt.dataset not in known or not now:
-            yield f"{folder}: is on the page, and the project has no such data set or pipeline any more; remove the folder"
-        elif now != receipt.pipeline_digest:
-            yield f"{folder}: was built before the pipeline {receipt.pipeline} changed; run `fvpipe build-shards`"
+            if load_pipeline(receipt.pipeline, Path())[1].digest() != receipt.pipeline_digest:
+                yield f"{folder}: was built before the pipeline {receipt.pipeline} changed; run `fvpipe build-shards`"
+        except ParameterError as error:  # there is none of the name, or a file with a mistake
+            yield f"{folder}: is on the page, and its pipeline cannot be read: {error}"
