@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -185,6 +186,18 @@ def test_one_identifier_in_two_data_sets_is_in_one_part(setting: Any) -> None:
         for a in split(cohort, plan_of(setting, "a", "b", seed=fold), fold):
             parts.setdefault(a.candidate.patient_id, set()).add(a.part)
         assert all(len(found) == 1 for found in parts.values()) and set.union(*parts.values()) == set(Part)
+
+
+def test_data_sets_with_the_same_identifiers_keep_their_shares() -> None:
+    """Two hospitals that number their patients from 1: each class of both has its share."""
+    cohort = [
+        Candidate(name, f"{i}", f"{i}", "", int(i % every == 0)) for name, every in (("a", 4), ("b", 5)) for i in range(200)
+    ]
+    for seed in range(5):
+        found = split(cohort, plan_of("unseen", "a", "b", seed=seed))
+        tested = Counter((a.candidate.dataset, a.candidate.label) for a in found if a.part is Part.TEST)
+        assert all(abs(tested[name, 1] - share) <= 1 for name, share in (("a", 10), ("b", 8))), (seed, tested)
+        assert all(abs(tested[name, 0] - share) <= 1 for name, share in (("a", 30), ("b", 32))), (seed, tested)
 
 
 def test_identical_pixels_stand_together() -> None:

@@ -2,7 +2,7 @@
 
 Patients (in the setting ``seen``: breasts) are ranked by a digest of seed and identifier inside each stratum, and the parts are
 cut from this order: shares and class balance are exact, and adding a patient moves only those at a boundary of its stratum. The
-stratum is the data set and whether any breast of the patient is malignant.
+stratum is the data set and whether any breast of the patient is malignant; of a patient of several, both of each.
 
 In every setting breasts with identical or nearly the same pixels are in the same part, and in all but ``seen`` those of one
 patient identifier, of whichever data set.
@@ -137,11 +137,13 @@ def _places(candidates: Sequence[Candidate], groups: Mapping[tuple[str, str], st
     members: dict[str, list[Candidate]] = defaultdict(list)
     for c in candidates:
         members[groups[c.key]].append(c)
-    strata: dict[tuple[str, int], list[str]] = defaultdict(list)
+    strata: dict[tuple[tuple[str, int], ...], list[str]] = defaultdict(list)  # by data sets, and the class in each
     for name, group in members.items():
-        strata[name.partition("\0")[0], max(c.label for c in group)].append(name)
+        worst = {c.dataset: c.label for c in sorted(group, key=lambda c: c.label)}
+        strata[tuple(sorted(worst.items()))].append(name)
     places = {}
-    for (_, label), names in strata.items():
+    for sets, names in strata.items():
+        label = max(label for _, label in sets)
         names.sort(key=lambda name: (blake3(f"{seed}\0{purpose}\0{name}".encode("utf-8", "surrogatepass")).digest(), name))
         counts = [sum(c.label == label for c in members[name]) for name in names]
         total = sum(counts)
