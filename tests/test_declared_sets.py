@@ -663,6 +663,17 @@ def test_rows_of_a_second_table_that_fit_no_breast_are_counted(cmmd: Path) -> No
     assert list(found.label_hints) == [rejection.detail]  # which the commands print
 
 
+def test_a_breast_that_a_second_table_alone_describes_is_not_normal(cmmd: Path) -> None:
+    """With `unlabelled: normal` it was benign, whatever its re-reading says."""
+    table = cmmd / "CMMD_clinicaldata_revision.csv"
+    table.write_text("".join(line for line in table.read_text().splitlines(keepends=True) if "D1-0002" not in line))
+    normal = Labels(unlabelled="normal")
+    assert [breast.facts.label for breast in index(cmmd, "cmmd", labels=normal).breasts] == [0, 0]
+    tompei(cmmd, [{"ID1": "D1-0002", "LeftRight": "L", "BI-RADS": 5, "density": "C"}])
+    facts = index(cmmd, "cmmd", labels=normal).breasts[1].facts
+    assert (facts.label, facts.bi_rads, facts.density) == (-1, 5, "C")
+
+
 def test_a_second_table_in_its_published_form(cmmd: Path) -> None:
     """TOMPEI-CMMD: a README, then the sheet with headings of two rows, whose cells are merged."""
     tompei(cmmd, [{"TOMPEI-CMMD": "read again"}])

@@ -19,8 +19,10 @@ from fvpipe.config.project import Split
 from fvpipe.errors import LabelTableError
 from fvpipe.evaluation.metrics import Confusion, roc_auc
 from fvpipe.evaluation.near_duplicates import fingerprints, near_pairs
+from fvpipe.evaluation.split_files import write_splits
 from fvpipe.evaluation.split_table import read_split
 from fvpipe.evaluation.splits import Assignment, Candidate, Part, balance, leak_rate, leaks, shared_identifiers, split
+from fvpipe.project.project import Project
 from fvpipe.shards.reader import open_shards
 from tests.conftest import build, run
 from tests.support import factory
@@ -185,6 +187,26 @@ def test_one_identifier_in_two_data_sets_is_in_one_part(setting: Any) -> None:
         for a in split(cohort, plan_of(setting, "a", "b", seed=fold), fold):
             parts.setdefault(a.candidate.patient_id, set()).add(a.part)
         assert all(len(found) == 1 for found in parts.values()) and set.union(*parts.values()) == set(Part)
+
+
+def test_hashed_and_own_identifiers_of_one_patient_are_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of CMMD, whose identifiers are kept, and its copy in another format, whose declaration has them hashed."""
+    monkeypatch.setenv("FVPIPE_ID_KEY", "a key for two data sets of one hospital")
+    (tmp_path / "params.yaml").write_text(
+        "datasets: {own: {adapter: cmmd}, hashed: {adapter: table}}\n"
+        "splits: {apart: {setting: unseen, datasets: [own, hashed]}, x: {setting: cross, datasets: [own], test: [hashed]}}\n"
+    )
+    project = Project(tmp_path)
+    whose = {name: project.source(name).policy for name in ("own", "hashed")}
+    for name, policy in whose.items():
+        rows = "".join(f"{name}{i},{policy.identifier('patient', f'P{i}')},,{i % 2},\n" for i in range(40))
+        (tmp_path / "manifests" / name).mkdir(parents=True)
+        (tmp_path / "manifests" / name / "breasts.csv").write_text("breast_id,patient_id,study,label,subset\n" + rows)
+        (tmp_path / "manifests" / name / "images.csv").write_text("breast_id,digest\n")
+    _, across = write_splits(project, ["apart", "x"])
+    parts = {breast: part for (_, breast), part in read_split(project.splits / "apart.csv", whose).items()}
+    assert all(parts[f"own{i}"] == parts[f"hashed{i}"] for i in range(40)) and set(parts.values()) == set(Part)
+    assert across["shared_identifiers_across_parts"] == 40
 
 
 def test_identical_pixels_stand_together() -> None:

@@ -191,6 +191,9 @@ def read_declared(declaration: Declaration, root: Path, label_file: Path | None,
     excluded = dict.fromkeys(declaration.duplicate_patients, "its pixels occur in another patient too")
     breasts, added = found.breasts.facts, found.added.facts
     breasts = {key: with_more(facts, added[key]) if key in added else facts for key, facts in breasts.items()}
+    implied = {key: facts for key, facts in found.implied.items() if key not in breasts}
+    if rules.unlabelled == "normal":  # what a re-reading calls suspicious is not normal for want of a label
+        implied = {key: facts for key, facts in added.items() if key not in breasts} | implied
     return LabelTable(
         {(patient, side): facts for (patient, side, exam), facts in breasts.items() if exam == Exam()},
         excluded if rules.duplicate_patients == "drop" else {},
@@ -199,7 +202,7 @@ def read_declared(declaration: Declaration, root: Path, label_file: Path | None,
         findings=found.findings,
         regions=found.regions,
         listed=found.listed,
-        implied={key: facts for key, facts in found.implied.items() if key not in breasts},
+        implied=implied,
         combine=found.combine,
         notes=tuple(found.notes),
         unused=(*found.unused, *(facts.place for key, facts in added.items() if key not in breasts)),
