@@ -20,7 +20,7 @@ from pydantic import BaseModel
 
 from fvpipe.config.loading import digest_of, is_plain_name, parse, read_yaml
 from fvpipe.config.pipeline import Pipeline, load_pipeline
-from fvpipe.config.project import Params, load_params
+from fvpipe.config.project import DataSet, Labels, Params, load_params
 from fvpipe.config.training import Recipe, Train
 from fvpipe.errors import ParameterError
 from fvpipe.reasons import CropVerdict
@@ -409,6 +409,15 @@ def test_settings_cannot_be_changed() -> None:
     with pytest.raises(ValueError, match="frozen"):
         Pipeline().voi = "lut"  # type: ignore[misc]
     assert Params(datasets={}).pipelines == ("direct", "cropped")
+
+
+def test_settings_of_a_data_set_are_in_the_docs() -> None:
+    """And the defaults of its label rules in params.yaml."""
+    text = (ROOT / "docs" / "adapters.md").read_text()
+    table = text.partition("## Settings of a data set")[2].partition("\n## ")[0]
+    assert set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == set(DataSet.model_fields)
+    rules = Labels.model_validate(yaml.safe_load(re.findall(r"#   labels: (.*)", (ROOT / "params.yaml").read_text())[0]))
+    assert rules == Labels() and all(f"`{key}`" in text for key in Labels.model_fields)
 
 
 # --- training ---------------------------------------------------------------------------------------------------------

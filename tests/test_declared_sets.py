@@ -464,6 +464,14 @@ def test_inbreast_totals_below_the_table_and_an_image_from_below(tmp_path: Path)
         index(folder, "inbreast")
 
 
+def test_inbreast_as_an_old_workbook_is_named(tmp_path: Path) -> None:
+    """The release has its table as XLS and as CSV; a user may have kept the first alone."""
+    folder = inbreast(tmp_path / "in", [{"File Name": 20}])
+    (folder / "INbreast.csv").rename(folder / "INbreast.xls")
+    with pytest.raises(LabelTableError, match=r"\(INbreast\.xls has another ending: save it as INbreast\.csv\), or name it"):
+        index(folder, "inbreast")
+
+
 def test_boxes_beyond_their_image_are_noted(tmp_path: Path) -> None:
     """Some outlines of INbreast are; all boxes of a table may be, where the images are smaller copies."""
     # Of 320 x 256 pixels

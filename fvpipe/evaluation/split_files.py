@@ -97,7 +97,9 @@ def _why_empty(plan: Split, candidates: Sequence[Candidate]) -> str:
         return f"no labelled breast has a pair of views, {counts}; set `views: cc` or `views: mlo` of the split in params.yaml"
     if plan.setting == "official":
         return "the data set has no split of its own in its label table"
-    return "there are too few labelled breasts for these shares"
+    near = sum(bool(c.near) for c in candidates if c.label >= 0 and c.dataset in plan.datasets)
+    kept = f" ({near} have nearly the same images as others, with which they are kept together)" if near else ""
+    return f"there are too few labelled breasts for these shares{kept}"
 
 
 def _remove_strays(project: Project) -> None:
