@@ -16,7 +16,7 @@ from fvpipe.datasets.source import Source
 from fvpipe.dicom.policy import HeaderPolicy
 from fvpipe.errors import ParameterError
 from fvpipe.indexing.spellings import MAX_ADDED_ZEROS, hint_of, spellings, with_zeros
-from fvpipe.indexing.statements import Statements, collect_statements
+from fvpipe.indexing.statements import RowsOfBreast, Statements, collect_statements
 from fvpipe.reasons import Reason, Rejection
 from fvpipe.types import BreastFacts, Exam, Finding, ImageRecord, Laterality, View
 
@@ -72,7 +72,7 @@ class BreastLabels:
         By path, the exam as rows which list images, and the path, name it.
     sizes_of_images : mapping of str to ImageFacts
         By path, rows and columns of such rows, and the side that they are about.
-    of_breasts : mapping of (str, Laterality, Exam) to sequence of BreastFacts
+    of_breasts : sequence of ((str, Laterality, Exam), sequence of str, sequence of BreastFacts)
         As `Statements.of_breasts`.
     findings_by_path : mapping of str to sequence of Finding
         Boxes of such rows, and of masks.
@@ -105,7 +105,7 @@ class BreastLabels:
     of_images: Mapping[str, Sequence[BreastFacts]] = field(default_factory=dict)
     exams_of_images: Mapping[str, Sequence[Exam]] = field(default_factory=dict)
     sizes_of_images: Mapping[str, ImageFacts] = field(default_factory=dict)
-    of_breasts: Mapping[tuple[str, Laterality, Exam], Sequence[BreastFacts]] = field(default_factory=dict)
+    of_breasts: Sequence[RowsOfBreast] = ()
     findings_by_path: Mapping[str, Sequence[Finding]] = field(default_factory=dict)
     implied: Mapping[tuple[str, Laterality, Exam], BreastFacts] = field(default_factory=dict)
     combine: Literal["same", "first", "worst"] = "same"
@@ -156,10 +156,15 @@ class BreastLabels:
         claims: dict[BreastOfExam, list[BreastFacts]] = defaultdict(list)
         for record in sorted(records, key=lambda record: record.path) if self.of_images else ():
             claims[record.patient_id, record.study, record.laterality] += self.of_images.get(record.path, ())
-        first = {key: facts[0] for key, facts in self.of_breasts.items()}
-        for patient, side, exam, _, studies in self._fitting(_imaged(records), first) if first else ():
-            if len(studies) == 1 and (breast := (patient, studies[0], side)) in claims:
-                more, said = self.of_breasts[patient, side, exam], {(f.label, f.excluded) for f in claims[breast]}
+        imaged = _imaged(records) if self.of_breasts else {}
+        study_of = {record.path: record.study for record in records} if self.of_breasts else {}
+        for (patient, side, exam), paths, facts in self.of_breasts:
+            # The header's exam has another name than that of rows: it is that of their images.
+            studies = {study_of[path] for path in paths if path in study_of}
+            if not studies and exam != Exam():
+                studies = {study for study, *names in imaged.get((patient, side), ()) if _fits(exam, study, *names)}
+            if len(studies) == 1 and (breast := (patient, *studies, side)) in claims:
+                more, said = [*facts], {(f.label, f.excluded) for f in claims[breast]}
                 if self.combine != "worst":  # of a missing image only a label that contradicts the others counts
                     more = [f for f in more if (f.label, f.excluded) not in said | {(-1, "")}]
                 claims[breast] += more
