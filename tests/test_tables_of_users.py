@@ -605,3 +605,23 @@ def test_a_missing_view_of_the_same_exam_decides_where_the_worst_row_does(named:
     )
     (unpaired,) = read(folder, tmp_path / "t.csv", adapter=str(tmp_path / "own.yaml")).unpaired
     assert (unpaired.breast.facts.label, unpaired.label_rejection) == (int(bool(named)), None)
+
+
+@pytest.mark.parametrize(
+    ("of_images", "path"), [("from_path: true", "path: '^(?P<woman>P1)/'\n"), ("file: images.csv, path: file", "")]
+)
+def test_a_second_table_adds_to_breasts_of_images_and_paths(of_images: str, path: str, folder: Path, tmp_path: Path) -> None:
+    """Its facts were lost, with the warning that no row of the label table describes these breasts."""
+    root = shutil.copytree(folder, tmp_path / "d")
+    (root / "images.csv").write_text("file,woman\n" + "".join(f"{file},P1\n" for file in PATHS if file.startswith("P1")))
+    (root / "reports.csv").write_text("pid,side,acr\nP1,L,2\nP2,R,4\nP3,L,1\n")
+    (tmp_path / "own.yaml").write_text(
+        f"name: own\nlicense: ours\nhashed: false\n{path}tables:\n"
+        f"  - {{{of_images}, label: [{{when: {{woman: P1}}, then: benign}}, {{then: unlabelled}}]}}\n"
+        "  - {file: reports.csv, adds: true, columns: {patient: pid, laterality: side, density: acr}}\n"
+    )
+    found = index_folder(root, str(tmp_path / "own.yaml"))
+    density = {(b.key.patient, b.key.laterality.value): b.facts.density for b in found.breasts}
+    assert density == {("P1", "L"): "B", ("P1", "R"): "", ("P2", "L"): "", ("P2", "R"): ""}
+    (note,) = found.label_hints
+    assert note.startswith("2 row(s) or file(s) add facts to breasts that no row of the label table describes")

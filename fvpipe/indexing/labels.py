@@ -11,7 +11,7 @@ from itertools import chain
 from typing import Literal
 
 from fvpipe.datasets.adapter import ImageFacts, LabelTable, check_values
-from fvpipe.datasets.combine import combined, differing_facts
+from fvpipe.datasets.combine import combined, differing_facts, with_more
 from fvpipe.datasets.source import Source
 from fvpipe.dicom.policy import HeaderPolicy
 from fvpipe.errors import ParameterError
@@ -78,6 +78,8 @@ class BreastLabels:
         Boxes of such rows, and of masks.
     implied : mapping of (str, Laterality, Exam) to BreastFacts
         As `exams`, of breasts that no row names.
+    added : mapping of (str, Laterality, Exam) to BreastFacts
+        As `exams`, what further rows add to breasts that rows of images, or paths, describe.
     combine : {"same", "first", "worst"}
         How `of_images` are combined, as in :class:`fvpipe.datasets.adapter.LabelTable`.
     listed : set of (str, Laterality)
@@ -108,6 +110,7 @@ class BreastLabels:
     of_breasts: Sequence[RowsOfBreast] = ()
     findings_by_path: Mapping[str, Sequence[Finding]] = field(default_factory=dict)
     implied: Mapping[tuple[str, Laterality, Exam], BreastFacts] = field(default_factory=dict)
+    added: Mapping[tuple[str, Laterality, Exam], BreastFacts] = field(default_factory=dict)
     combine: Literal["same", "first", "worst"] = "same"
     listed: frozenset[tuple[str, Laterality]] = frozenset()
     policy: HeaderPolicy = field(default_factory=HeaderPolicy)
@@ -125,7 +128,7 @@ class BreastLabels:
         if self.match is not None:
             return self
         records = list(records)
-        claims, imaged = self._claims_of_images(records), _imaged(records)
+        claims = self._claims_of_images(records, imaged := _imaged(records))
         ambiguous: dict[BreastOfExam, str] = {}
         for patient, side, _, facts, studies in self._fitting(imaged):
             for study in studies:
@@ -145,18 +148,22 @@ class BreastLabels:
         for patient, side, _, facts, studies in self._fitting(imaged, self.implied):
             for study in studies:
                 known.setdefault((patient, study, side), facts)
-        described = frozenset[tuple[str, Laterality]]()
+        unused, described = [*self.unused], frozenset[tuple[str, Laterality]]()
+        for patient, side, _, facts, studies in self._fitting(imaged, self.added):
+            if len(studies) == 1 and (breast := (patient, studies[0], side)) in known:
+                known[breast] = with_more(known[breast], facts)
+            else:
+                unused.append(facts.place)
         if self.default != BreastFacts():
             of_exams = {breast[:2] for breast in (*self.exams, *self.implied)}
             described = frozenset(named | self.rows.keys() | of_exams | self.listed)
-        return replace(self, match=Match(known, ambiguous, described))
+        return replace(self, match=Match(known, ambiguous, described), unused=unused)
 
-    def _claims_of_images(self, records: Iterable[ImageRecord]) -> dict[BreastOfExam, list[BreastFacts]]:
+    def _claims_of_images(self, records: Sequence[ImageRecord], imaged: _Imaged) -> dict[BreastOfExam, list[BreastFacts]]:
         """What rows that list images, and the paths, say of each breast."""
         claims: dict[BreastOfExam, list[BreastFacts]] = defaultdict(list)
         for record in sorted(records, key=lambda record: record.path) if self.of_images else ():
             claims[record.patient_id, record.study, record.laterality] += self.of_images.get(record.path, ())
-        imaged = _imaged(records) if self.of_breasts else {}
         study_of = {record.path: record.study for record in records} if self.of_breasts else {}
         for (patient, side, exam), paths, facts in self.of_breasts:
             # The header's exam has another name than that of rows: it is that of their images.
@@ -433,6 +440,7 @@ def _make_labels(source: Source, table: LabelTable, statements: Statements) -> B
         of_breasts=statements.of_breasts,
         findings_by_path=statements.findings,
         implied=by_exam(table.implied),
+        added=by_exam(table.added),
         combine=table.combine,
         listed=frozenset(
             (identify("patient", image.patient), image.laterality)
