@@ -76,20 +76,16 @@ class BreastLabels:
         As `Statements.of_breasts`.
     findings_by_path : mapping of str to sequence of Finding
         Boxes of such rows, and of masks.
-    implied : mapping of (str, Laterality, Exam) to BreastFacts
-        As `exams`, of breasts that no row names.
-    added : mapping of (str, Laterality, Exam) to BreastFacts
-        As `exams`, what further rows add to breasts that rows of images, or paths, describe.
+    implied, added : mapping of (str, Laterality, Exam) to BreastFacts
+        As `exams`: of breasts that no row names; what further rows add to breasts that rows of images, or paths, describe.
     combine : {"same", "first", "worst"}
         How `of_images` are combined, as in :class:`fvpipe.datasets.adapter.LabelTable`.
     listed : set of (str, Laterality)
         Patient and side of the rows that list images, whether or not the images are there.
     policy : HeaderPolicy
         How identifiers are hashed.
-    unused : sequence of str
-        Places of rows and files that only add facts, of breasts that no other row describes.
-    notes : sequence of str
-        What the user should see of the tables.
+    unused, notes : sequence of str
+        Places of rows and files that only add facts, of breasts without other rows; what the user should see of the tables.
     no_row_has_file : bool
         Whether rows list images, and none of them one that is there.
     match : Match or None
