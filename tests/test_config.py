@@ -20,7 +20,7 @@ from pydantic import BaseModel
 
 from fvpipe.config.loading import digest_of, is_plain_name, parse, read_yaml
 from fvpipe.config.pipeline import Pipeline, load_pipeline
-from fvpipe.config.project import Params, load_params
+from fvpipe.config.project import DataSet, Labels, Params, load_params
 from fvpipe.config.training import Recipe, Train
 from fvpipe.errors import ParameterError
 from fvpipe.reasons import CropVerdict
@@ -70,7 +70,7 @@ MISTAKES = {
     'size: ["256", "256"]': "'size.0': Input should be a valid integer, found '256'",
     "size: [256.0, 256]": "'size.0': Input should be a valid integer, found 256.0",
     "size: [true, 256]": "'size.0': Input should be a valid integer, found True",
-    "size: 256": "'size': Input should be a valid tuple, found 256",
+    "size: 256": "'size' is 256; expected a list, as in [a, b]",
     "size: [256]": "'size.1' is missing",
     "size: [256, 256, 1]": "'size': Tuple should have at most 2 items",
     'segment: {margin: "0.1"}': "'segment.margin': Input should be a valid number, found '0.1'",
@@ -389,7 +389,7 @@ PARAMS_MISTAKES = {
     "datasets: {a: {adapter: x, labels: {columns: {label: no}}}}": "'datasets.a.labels.columns.label' is read as false; ",
     "datasets: {}\nshards: {shard_count: 0}": "'shards.shard_count': Input should be greater than or equal to 1, found 0",
     "datasets: {}\nshards: {shard_count: 1.5}": "'shards.shard_count': Input should be a valid integer, found 1.5",
-    "datasets: {}\npipelines: direct": "'pipelines': Input should be a valid tuple, found 'direct'",
+    "datasets: {}\npipelines: direct": "'pipelines' is 'direct'; expected a list, as in [a, b]",
     "datasets: {splits: {adapter: table}}": "data set 'splits': its tables would lie among those of splits",
     "datasets: {a: {adapter: x}}\nsplits:\n  b: {setting: kfold, datasets: [a]}\n  b-fold0: {setting: seen, datasets: [a]}": (
         "two splits would be written to b-fold0.csv"
@@ -409,6 +409,15 @@ def test_settings_cannot_be_changed() -> None:
     with pytest.raises(ValueError, match="frozen"):
         Pipeline().voi = "lut"  # type: ignore[misc]
     assert Params(datasets={}).pipelines == ("direct", "cropped")
+
+
+def test_settings_of_a_data_set_are_in_the_docs() -> None:
+    """And the defaults of its label rules in params.yaml."""
+    text = (ROOT / "docs" / "adapters.md").read_text()
+    table = text.partition("## Settings of a data set")[2].partition("\n## ")[0]
+    assert set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == set(DataSet.model_fields)
+    rules = Labels.model_validate(yaml.safe_load(re.findall(r"#   labels: (.*)", (ROOT / "params.yaml").read_text())[0]))
+    assert rules == Labels() and all(f"`{key}`" in text for key in Labels.model_fields)
 
 
 # --- training ---------------------------------------------------------------------------------------------------------

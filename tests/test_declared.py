@@ -298,6 +298,20 @@ def test_biopsies_of_their_own_table_decide_over_exams_before(biopsy: str, label
     assert exams == {("", "L"): label, ("", "R"): 0, ("B1", "L"): 1}
 
 
+def test_exams_that_wait_for_a_biopsy_of_another_table(tmp_path: Path) -> None:
+    """`pending` was said to do nothing but in the table of the biopsies, so that a recalled exam was left out for good."""
+    cases = "[{when: {grade: '0'}, then: 'excluded: recalled', pending: true}, {then: benign}]"
+    own = BIOPSIES.replace("bi_rads: {benign: [1, 2], malignant: [6]}\n", "").replace("label: bi_rads\n", f"label: {cases}\n")
+    (tmp_path / "own.yaml").write_text(own)
+    exam = {"pid": "P1", "day": "2015-03-01", "side": "L", "grade": 0}
+    write_table(tmp_path / "exams.csv", [exam, exam | {"side": "R"}, exam | {"pid": "P2"}])
+    biopsy = {"pid": "P1", "number": "B1", "day": "2015-03-20", "side": "L", "dx": "M"}
+    write_table(tmp_path / "biopsies.csv", [biopsy, biopsy | {"side": "R", "dx": "B"}])
+    found = get_adapter(str(tmp_path / "own.yaml")).read_labels(tmp_path, None, Labels()).exams
+    exams = {(p, side.value): (f.label, f.excluded) for (p, side, exam), f in found.items() if exam.date}
+    assert exams == {("P1", "L"): (1, ""), ("P1", "R"): (0, ""), ("P2", "L"): (-1, "recalled")}
+
+
 def test_a_table_by_bi_rads(tmp_path: Path) -> None:
     folder = tmp_path / "own"
     factory.patient(folder, "P1", "LR")

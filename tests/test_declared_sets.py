@@ -471,6 +471,14 @@ def test_inbreast_totals_below_the_table_and_an_image_from_below(tmp_path: Path)
         index(folder, "inbreast")
 
 
+def test_inbreast_as_an_old_workbook_is_named(tmp_path: Path) -> None:
+    """The release has its table as XLS and as CSV; a user may have kept the first alone."""
+    folder = inbreast(tmp_path / "in", [{"File Name": 20}])
+    (folder / "INbreast.csv").rename(folder / "INbreast.xls")
+    with pytest.raises(LabelTableError, match=r"\(INbreast\.xls has another ending: save it as INbreast\.csv\), or name it"):
+        index(folder, "inbreast")
+
+
 def test_boxes_beyond_their_image_are_noted(tmp_path: Path) -> None:
     """Some outlines of INbreast are; all boxes of a table may be, where the images are smaller copies."""
     # Of 320 x 256 pixels
@@ -668,6 +676,17 @@ def test_rows_of_a_second_table_that_fit_no_breast_are_counted(cmmd: Path) -> No
         "TOMPEI-CMMD_clinical_data_v01.xlsx, line 3, TOMPEI-CMMD_clinical_data_v01.xlsx, line 4"
     )
     assert list(found.label_hints) == [rejection.detail]  # which the commands print
+
+
+def test_a_breast_that_a_second_table_alone_describes_is_not_normal(cmmd: Path) -> None:
+    """With `unlabelled: normal` it was benign, whatever its re-reading says."""
+    table = cmmd / "CMMD_clinicaldata_revision.csv"
+    table.write_text("".join(line for line in table.read_text().splitlines(keepends=True) if "D1-0002" not in line))
+    normal = Labels(unlabelled="normal")
+    assert [breast.facts.label for breast in index(cmmd, "cmmd", labels=normal).breasts] == [0, 0]
+    tompei(cmmd, [{"ID1": "D1-0002", "LeftRight": "L", "BI-RADS": 5, "density": "C"}])
+    facts = index(cmmd, "cmmd", labels=normal).breasts[1].facts
+    assert (facts.label, facts.bi_rads, facts.density) == (-1, 5, "C")
 
 
 def test_a_second_table_in_its_published_form(cmmd: Path) -> None:

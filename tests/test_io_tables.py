@@ -211,6 +211,9 @@ def test_other_tables_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "t.xlsx").write_bytes(b"PK\3\4 no workbook")
     with pytest.raises(LabelTableError, match=r"cannot be read as XLSX \(BadZipFile\); save it as XLSX without"):
         read_table(tmp_path / "t.xlsx", ["a"])
+    (tmp_path / "t.xls").write_bytes(bytes.fromhex("d0cf11e0a1b11ae1"))
+    with pytest.raises(LabelTableError, match="is a workbook of another form; save it as XLSX"):
+        read_table(tmp_path / "t.xls", ["a"])
     with pytest.raises(LabelTableError, match="column 'a' is missing"):
         read_table(xlsx(tmp_path / "t.xlsx", [["b"], [1]]), ["a"])
 

@@ -20,8 +20,10 @@ from fvpipe.config.project import Split
 from fvpipe.errors import LabelTableError
 from fvpipe.evaluation.metrics import Confusion, roc_auc
 from fvpipe.evaluation.near_duplicates import fingerprints, near_pairs
+from fvpipe.evaluation.split_files import write_splits
 from fvpipe.evaluation.split_table import read_split
 from fvpipe.evaluation.splits import Assignment, Candidate, Part, balance, leak_rate, leaks, shared_identifiers, split
+from fvpipe.project.project import Project
 from fvpipe.shards.reader import open_shards
 from tests.conftest import build, run
 from tests.support import factory
@@ -198,6 +200,26 @@ def test_data_sets_with_the_same_identifiers_keep_their_shares() -> None:
         tested = Counter((a.candidate.dataset, a.candidate.label) for a in found if a.part is Part.TEST)
         assert all(abs(tested[name, 1] - share) <= 1 for name, share in (("a", 10), ("b", 8))), (seed, tested)
         assert all(abs(tested[name, 0] - share) <= 1 for name, share in (("a", 30), ("b", 32))), (seed, tested)
+
+
+def test_hashed_and_own_identifiers_of_one_patient_are_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of CMMD, whose identifiers are kept, and its copy in another format, whose declaration has them hashed."""
+    monkeypatch.setenv("FVPIPE_ID_KEY", "a key for two data sets of one hospital")
+    (tmp_path / "params.yaml").write_text(
+        "datasets: {own: {adapter: cmmd}, hashed: {adapter: table}}\n"
+        "splits: {apart: {setting: unseen, datasets: [own, hashed]}, x: {setting: cross, datasets: [own], test: [hashed]}}\n"
+    )
+    project = Project(tmp_path)
+    whose = {name: project.source(name).policy for name in ("own", "hashed")}
+    for name, policy in whose.items():
+        rows = "".join(f"{name}{i},{policy.identifier('patient', f'P{i}')},,{i % 2},\n" for i in range(40))
+        (tmp_path / "manifests" / name).mkdir(parents=True)
+        (tmp_path / "manifests" / name / "breasts.csv").write_text("breast_id,patient_id,study,label,subset\n" + rows)
+        (tmp_path / "manifests" / name / "images.csv").write_text("breast_id,digest\n")
+    _, across = write_splits(project, ["apart", "x"])
+    parts = {breast: part for (_, breast), part in read_split(project.splits / "apart.csv", whose).items()}
+    assert all(parts[f"own{i}"] == parts[f"hashed{i}"] for i in range(40)) and set(parts.values()) == set(Part)
+    assert across["shared_identifiers_across_parts"] == 40
 
 
 def test_identical_pixels_stand_together() -> None:

@@ -567,3 +567,61 @@ def test_boxes_of_images_that_are_not_there_are_counted(tmp_path: Path) -> None:
     (rejection,) = (each for each in found if each.what == "label table")
     assert rejection.reason is Reason.LABEL_WITHOUT_IMAGE
     assert rejection.detail.startswith(f"the boxes of 2 of {there + 2} image(s) are left out")
+
+
+EXAM_NAMES = [{}, {"exam": "visit"}, {"study_date": "day"}, {"accession": "number"}]
+
+
+def with_a_missing_view(tmp_path: Path) -> Path:
+    """A CC without a cancer, and rows about it and its MLO, which has one and is not there; the header tells study alone."""
+    write_image(tmp_path / "d" / "cc.dcm", 1, Laterality.LEFT, View.CC, PatientID="P1", ImageLaterality="L", ViewPosition="CC")
+    rows = "".join(f"{view}.dcm,P1,L,{view},v1,20200101,N1,{label}\n" for view, label in (("cc", 0), ("mlo", 1)))
+    (tmp_path / "t.csv").write_text(f"file,patient_id,laterality,view,visit,day,number,label\n{rows}")
+    return tmp_path / "d"
+
+
+@pytest.mark.parametrize("named", EXAM_NAMES)
+def test_a_missing_view_of_the_same_exam_contradicts_the_other(named: dict[str, str], tmp_path: Path) -> None:
+    """The row names the exam in words that its header does not have, or not at all: the breast was benign for `cc`."""
+    folder = with_a_missing_view(tmp_path)
+    found = read(folder, tmp_path / "t.csv", path="file", **named)
+    (unpaired,) = found.unpaired
+    assert unpaired.label_rejection and unpaired.label_rejection.reason is Reason.LABEL_AMBIGUOUS
+    (tmp_path / "t.csv").write_text((tmp_path / "t.csv").read_text().replace("N1,1", "N1,0"))
+    (unpaired,) = read(folder, tmp_path / "t.csv", path="file", **named).unpaired
+    assert (unpaired.breast.facts.label, unpaired.label_rejection) == (0, None)
+
+
+@pytest.mark.parametrize("named", EXAM_NAMES)
+def test_a_missing_view_of_the_same_exam_decides_where_the_worst_row_does(named: dict[str, str], tmp_path: Path) -> None:
+    """But not one that names no exam: it may be of another."""
+    folder, columns = with_a_missing_view(tmp_path), {**named, "patient": "patient_id", "laterality": "laterality"}
+    lines = "".join(f"      {fact}: {column}\n" for fact, column in columns.items())
+    exam = ", exam: [header, table]" if "exam" in named else ""
+    (tmp_path / "own.yaml").write_text(
+        f"name: own\nlicense: ours\nidentity: {{patient: [header, table], laterality: [header, table]{exam}}}\n"
+        f"tables:\n  - file: t.csv\n    path: file\n    combine: worst\n    label: label\n    columns:\n{lines}"
+        '      label: {column: label, values: {"1": malignant, "0": benign}}\n'
+    )
+    (unpaired,) = read(folder, tmp_path / "t.csv", adapter=str(tmp_path / "own.yaml")).unpaired
+    assert (unpaired.breast.facts.label, unpaired.label_rejection) == (int(bool(named)), None)
+
+
+@pytest.mark.parametrize(
+    ("of_images", "path"), [("from_path: true", "path: '^(?P<woman>P1)/'\n"), ("file: images.csv, path: file", "")]
+)
+def test_a_second_table_adds_to_breasts_of_images_and_paths(of_images: str, path: str, folder: Path, tmp_path: Path) -> None:
+    """Its facts were lost, with the warning that no row of the label table describes these breasts."""
+    root = shutil.copytree(folder, tmp_path / "d")
+    (root / "images.csv").write_text("file,woman\n" + "".join(f"{file},P1\n" for file in PATHS if file.startswith("P1")))
+    (root / "reports.csv").write_text("pid,side,acr\nP1,L,2\nP2,R,4\nP3,L,1\n")
+    (tmp_path / "own.yaml").write_text(
+        f"name: own\nlicense: ours\nhashed: false\n{path}tables:\n"
+        f"  - {{{of_images}, label: [{{when: {{woman: P1}}, then: benign}}, {{then: unlabelled}}]}}\n"
+        "  - {file: reports.csv, adds: true, columns: {patient: pid, laterality: side, density: acr}}\n"
+    )
+    found = index_folder(root, str(tmp_path / "own.yaml"))
+    density = {(b.key.patient, b.key.laterality.value): b.facts.density for b in found.breasts}
+    assert density == {("P1", "L"): "B", ("P1", "R"): "", ("P2", "L"): "", ("P2", "R"): ""}
+    (note,) = found.label_hints
+    assert note.startswith("2 row(s) or file(s) add facts to breasts that no row of the label table describes")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fvpipe.cli.options import FOLDER, dataset_option, grid_options, json_option, metrics_option
+from fvpipe.cli.options import FILE, FOLDER, dataset_option, grid_options, json_option, metrics_option
 from fvpipe.cli.output import SHOWN, echo, warn
 from fvpipe.errors import InputError, ParameterError
 
@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("names", nargs=-1)
+@click.option("--id-key", type=FILE, default=None, help="Key file for hashed identifiers. [FVPIPE_ID_KEY]")
 @json_option
-def split(names: tuple[str, ...], as_json: bool) -> None:
+def split(names: tuple[str, ...], id_key: Path | None, as_json: bool) -> None:
     """Assign breasts to train, validation and test.
 
     Makes the named splits of params.yaml (all by default) in manifests/splits/.
@@ -42,7 +43,7 @@ def split(names: tuple[str, ...], as_json: bool) -> None:
     for name in names:
         if name not in known:
             raise ParameterError(f"params.yaml: no split {name!r}; known: {', '.join(known) or 'none'}")
-    results = write_splits(project, list(names) or list(known))
+    results = write_splits(project, list(names) or list(known), id_key)
     if as_json:
         echo(json.dumps(results, indent=1))
         return

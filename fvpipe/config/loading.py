@@ -7,6 +7,7 @@ import json
 import re
 import reprlib
 import typing
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -145,25 +146,39 @@ def parse(model: type[ModelT], data: Any, where: str) -> ModelT:
     try:
         return model.model_validate({} if data is None else data)
     except ValidationError as error:
-        raise ParameterError(f"{where}: " + "; ".join(_sentence(model, e) for e in error.errors())) from None
+        raise ParameterError(f"{where}: " + "; ".join(_sentence(model, e) for e in _of_one_form(error.errors()))) from None
 
 
 _SHORT = reprlib.Repr()  # a few aliases in YAML can stand for a list of billions: a message shows its beginning
 _SHORT.maxlevel = 2
 
 
+def _of_one_form(errors: Sequence[Any]) -> list[Any]:
+    """Leave out what is said of the other form of a value that may be a word or a list."""
+    words = [e for e in errors if e["type"] == "literal_error" and "[" in str(e["loc"][-1])]
+    is_list = {e["loc"][:-1]: isinstance(e["input"], list | dict) for e in words}
+
+    def fits(error: Any) -> bool:
+        value = next((loc for loc in is_list if error["loc"][: len(loc)] == loc), None)
+        return value is None or (error in words) != is_list[value]
+
+    return [error for error in errors if fits(error)]
+
+
 def _sentence(model: type[BaseModel], error: Any) -> str:
-    path = ".".join(str(part) for part in error["loc"]) or "the file"
+    path = ".".join(str(part) for part in error["loc"] if "[" not in str(part)) or "the file"  # no name of a form
     if error["type"] == "extra_forbidden":
         known = _keys_beside(model, error["loc"])
         return f"unknown key '{path}'{nearest(str(error['loc'][-1]), known)}; known: {', '.join(known)}"
     if error["type"] == "literal_error":
-        known = [part.strip(" '") for part in error["ctx"]["expected"].replace(" or ", ", ").split(",")]
+        known = [word for part in error["ctx"]["expected"].replace(" or ", ", ").split(",") if (word := part.strip(" '"))]
         found = _SHORT.repr(error["input"])
         near = nearest(found.strip("'"), known)
         return f"'{path}' is {found}{near}; expected one of {', '.join(known)}"
     if error["type"] == "missing":
         return f"'{path}' is missing"
+    if error["type"] == "tuple_type":
+        return f"'{path}' is {_SHORT.repr(error['input'])}; expected a list, as in [a, b]"
     found = error["input"]
     if error["type"] == "string_type" and isinstance(found, bool | int | float):  # 0365 is 245 to YAML, and no is false
         return f"'{path}' is read as {json.dumps(found)}; expected text: write it in quotes"

@@ -148,6 +148,8 @@ class LabelTable:
         By the end of an image's path, without suffix, or by what :attr:`Adapter.state_images` finds it by.
     implied : mapping of (patient, Laterality, Exam) to BreastFacts
         As `exams`, of breasts that no row names; nothing is reported where such a breast has no image.
+    added : mapping of (patient, Laterality, Exam) to BreastFacts
+        What further rows add to breasts that `listed`, or the paths, describe.
     combine : {"same", "first", "worst"}
         What the rows that list a breast's images must have in common: everything; the label, and what they contradict otherwise
         is not known; nothing, and the worst counts.
@@ -165,6 +167,7 @@ class LabelTable:
     regions: Mapping[tuple[str, Laterality, View, int], Set[tuple[str, int | None]]] = field(default_factory=dict)
     listed: Mapping[str, ListedImage] = field(default_factory=dict)
     implied: Mapping[tuple[str, Laterality, Exam], BreastFacts] = field(default_factory=dict)
+    added: Mapping[tuple[str, Laterality, Exam], BreastFacts] = field(default_factory=dict, kw_only=True)
     combine: Literal["same", "first", "worst"] = "same"
     unused: Sequence[str] = ()
     notes: Sequence[str] = ()
@@ -253,8 +256,8 @@ def check_values(table: LabelTable, stated: Iterable[BreastFacts] = ()) -> None:
     ParameterError
         A value is none of those that are documented.
     """
-    keys = [*((*key, Exam()) for key in table.rows), *table.exams, *table.implied]
-    facts = [*table.rows.values(), *table.exams.values(), *table.implied.values(), *stated]
+    keys = [*((*key, Exam()) for key in table.rows), *table.exams, *table.implied, *table.added]
+    facts = [*table.rows.values(), *table.exams.values(), *table.implied.values(), *table.added.values(), *stated]
     boxes = [box for found in table.findings.values() for box in found]
     values: list[tuple[str, Iterable[object], Callable[[Any], object], str]] = [
         (

@@ -191,6 +191,11 @@ def read_declared(declaration: Declaration, root: Path, label_file: Path | None,
     excluded = dict.fromkeys(declaration.duplicate_patients, "its pixels occur in another patient too")
     breasts, added = found.breasts.facts, found.added.facts
     breasts = {key: with_more(facts, added[key]) if key in added else facts for key, facts in breasts.items()}
+    more_added = {key: facts for key, facts in added.items() if key not in breasts}
+    implied = {key: facts for key, facts in found.implied.items() if key not in breasts}
+    if rules.unlabelled == "normal":  # what a re-reading calls suspicious is not normal for want of a label
+        implied = more_added | implied
+    of_images = any(table.label and table.lists_images for table in declaration.tables)
     return LabelTable(
         {(patient, side): facts for (patient, side, exam), facts in breasts.items() if exam == Exam()},
         excluded if rules.duplicate_patients == "drop" else {},
@@ -199,10 +204,11 @@ def read_declared(declaration: Declaration, root: Path, label_file: Path | None,
         findings=found.findings,
         regions=found.regions,
         listed=found.listed,
-        implied={key: facts for key, facts in found.implied.items() if key not in breasts},
+        implied=implied,
         combine=found.combine,
         notes=tuple(found.notes),
-        unused=(*found.unused, *(facts.place for key, facts in added.items() if key not in breasts)),
+        added=more_added if of_images else {},
+        unused=(*found.unused, *(facts.place for facts in more_added.values() if not of_images)),
     )
 
 

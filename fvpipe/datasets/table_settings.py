@@ -77,7 +77,10 @@ def files_of(table: Table, root: Path, label_file: Path | None) -> list[Path]:
     found = table_files(table, root)
     if not found and not table.optional and table.file:
         where = f"{root / table.file[0]}: no such file; expected a label table there"
-        raise LabelTableError(f"{where}, or name it: `label_file` of params.yaml, or --labels")
+        name = Path(table.file[0]).name
+        near = next(iter(sorted(root.glob(f"{Path(name).stem}.*"))), None)
+        unread = f" ({near.name} has another ending: save it as {name})" if near else ""
+        raise LabelTableError(f"{where}{unread}, or name it: `label_file` of params.yaml, or --labels")
     return found
 
 

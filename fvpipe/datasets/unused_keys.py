@@ -36,7 +36,7 @@ def check_unused_keys(declaration: Declaration) -> None:
                 idle.append(f"'{where}{key}' does nothing: {why}")
         if not (table.label or table.adds or table.instance or table.lists_images):
             idle.append(f"'tables.{number}' does nothing: expected 'label', 'adds', 'instance', 'path', ... of it")
-        idle += [f"'{where}{text}" for text in (*_of_cases(table), *_of_columns(table, declaration))]
+        idle += [f"'{where}{text}" for text in (*_of_cases(table, declaration), *_of_columns(table, declaration))]
         wrong = (*_of_texts(table), *_of_sides(table, declaration), *_of_follow_up(table, declaration))
         idle += [f"'tables.{number}': {text}" for text in wrong]
     for group, words in declaration.path_values.items():
@@ -111,8 +111,9 @@ def _of_table(table: Table) -> dict[str, tuple[bool, str]]:
     }
 
 
-def _of_cases(table: Table) -> Iterator[str]:
+def _of_cases(table: Table, declaration: Declaration) -> Iterator[str]:
     """Cases that no row reaches, and marks that nothing reads."""
+    follows = any(each.follow_up for each in declaration.tables)  # which decides over the exams of all tables
     for key, cases in (("label", table.cases), ("contralateral", table.contralateral)):
         for number, case in enumerate(cases):
             where = f"{key}.{number}"
@@ -124,8 +125,8 @@ def _of_cases(table: Table) -> Iterator[str]:
                 yield f"{where}' does nothing: {key}.{before} takes every row that it fits"
             if key == "contralateral" and (case.confirmed or case.pending):
                 yield f"{where}': `confirmed` and `pending` do nothing: no row is about this breast"
-            elif case.pending and not table.follow_up:
-                yield f"{where}.pending' does nothing: the table has no `follow_up`"
+            elif case.pending and not follows:
+                yield f"{where}.pending' does nothing: no table has `follow_up`"
 
 
 def _takes_all(first: Case, second: Case) -> bool:

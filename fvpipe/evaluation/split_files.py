@@ -34,8 +34,14 @@ from fvpipe.shards.reader import Shards, open_shards
 IGNORED = "# Written by `fvpipe split`: only settings whose data sets may be published are kept in git.\n/*\n!/.gitignore\n"
 
 
-def write_splits(project: Project, names: Sequence[str]) -> list[dict[str, Any]]:
+def write_splits(project: Project, names: Sequence[str], id_key: Path | None = None) -> list[dict[str, Any]]:
     """Make the named splits of ``params.yaml``, and write them after all have passed the leak check.
+
+    Parameters
+    ----------
+    id_key : Path or None
+        Key of hashed identifiers, as :func:`fvpipe.config.identifier_key.identifier_key` takes it: patients of data sets with
+        hashed and with their own identifiers are compared by it.
 
     Returns
     -------
@@ -52,6 +58,7 @@ def write_splits(project: Project, names: Sequence[str]) -> list[dict[str, Any]]
     _keep_in_git(project)  # before a row that must not be published is written
     used = dict.fromkeys(dataset for name in names for dataset in project.params.splits[name].all_datasets)
     candidates, near, comparable = _candidates(project, used)
+    candidates = _with_digests(project, candidates, id_key)
     results, tables = [], {}
     for name in names:
         plan = project.params.splits[name]
@@ -90,7 +97,9 @@ def _why_empty(plan: Split, candidates: Sequence[Candidate]) -> str:
         return f"no labelled breast has a pair of views, {counts}; set `views: cc` or `views: mlo` of the split in params.yaml"
     if plan.setting == "official":
         return "the data set has no split of its own in its label table"
-    return "there are too few labelled breasts for these shares"
+    near = sum(bool(c.near) for c in candidates if c.label >= 0 and c.dataset in plan.datasets)
+    kept = f" ({near} have nearly the same images as others, with which they are kept together)" if near else ""
+    return f"there are too few labelled breasts for these shares{kept}"
 
 
 def _remove_strays(project: Project) -> None:
@@ -148,6 +157,15 @@ def _candidates(project: Project, datasets: Iterable[str]) -> tuple[list[Candida
         for breast in pair:
             near[breast].append(" ".join(pair))
     return [replace(c, near=tuple(near["/".join(c.key)])) for c in candidates], pairs, comparable
+
+
+def _with_digests(project: Project, candidates: list[Candidate], id_key: Path | None) -> list[Candidate]:
+    """Add the digests of patients to data sets with identifiers of their own, where others have nothing else."""
+    hashed = {name: project.has_hashed_identifiers(name) for name in {c.dataset for c in candidates}}
+    if len({*hashed.values()}) < 2:
+        return candidates
+    policy = project.source(next(name for name, is_hashed in hashed.items() if is_hashed), id_key).policy
+    return [c if hashed[c.dataset] else replace(c, digest=policy.identifier("patient", c.patient_id)) for c in candidates]
 
 
 def _file_digests(project: Project, dataset: str) -> dict[str, tuple[str, ...]]:

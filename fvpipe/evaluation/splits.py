@@ -53,6 +53,8 @@ class Candidate:
         Views that it has; ``both``: as a pair.
     near : tuple of str
         Names of the groups of nearly the same images that it is in.
+    digest : str
+        Of its patient, as data sets with hashed identifiers have it, where some of a split have those and this one has its own.
     """
 
     dataset: str
@@ -65,6 +67,7 @@ class Candidate:
     pixels: tuple[str, ...] = ()
     views: frozenset[str] = frozenset({"cc", "mlo", "both"})
     near: tuple[str, ...] = ()
+    digest: str = ""
 
     @property
     def key(self) -> tuple[str, str]:
@@ -167,7 +170,7 @@ def _groups(candidates: Sequence[Candidate], plan: Split) -> dict[tuple[str, str
     names = {c.key: f"{c.dataset}\0{c.patient_id if plan.patients_apart else c.breast_id}" for c in candidates}
     first: dict[tuple[str, str], str] = {}
     for c in candidates:
-        patient = [("patient", c.patient_id)] if plan.patients_apart else []
+        patient = [("patient", c.digest or c.patient_id)] if plan.patients_apart else []
         for shared in [*patient, *(("pixels", digest) for digest in c.pixels), *(("near", group) for group in c.near)]:
             a, b = root(names[c.key]), root(first.setdefault(shared, names[c.key]))
             parent[max(a, b)] = min(a, b)
@@ -238,7 +241,7 @@ def shared_identifiers(assignments: Iterable[Assignment], plan: Split) -> int:
     """
     places: dict[str, set[tuple[str, Part]]] = defaultdict(set)
     for a in assignments if plan.patients_apart else ():
-        places[a.candidate.patient_id].add((a.candidate.dataset, a.part))
+        places[a.candidate.digest or a.candidate.patient_id].add((a.candidate.dataset, a.part))
     return sum(all(len(set(each)) > 1 for each in zip(*found, strict=True)) for found in places.values())
 
 

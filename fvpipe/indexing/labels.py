@@ -11,12 +11,12 @@ from itertools import chain
 from typing import Literal
 
 from fvpipe.datasets.adapter import ImageFacts, LabelTable, check_values
-from fvpipe.datasets.combine import combined, differing_facts
+from fvpipe.datasets.combine import combined, differing_facts, with_more
 from fvpipe.datasets.source import Source
 from fvpipe.dicom.policy import HeaderPolicy
 from fvpipe.errors import ParameterError
 from fvpipe.indexing.spellings import MAX_ADDED_ZEROS, hint_of, spellings, with_zeros
-from fvpipe.indexing.statements import Statements, collect_statements
+from fvpipe.indexing.statements import RowsOfBreast, Statements, collect_statements
 from fvpipe.reasons import Reason, Rejection
 from fvpipe.types import BreastFacts, Exam, Finding, ImageRecord, Laterality, View
 
@@ -72,22 +72,20 @@ class BreastLabels:
         By path, the exam as rows which list images, and the path, name it.
     sizes_of_images : mapping of str to ImageFacts
         By path, rows and columns of such rows, and the side that they are about.
-    of_breasts : mapping of (str, Laterality, Exam) to sequence of BreastFacts
+    of_breasts : sequence of ((str, Laterality, Exam), sequence of str, sequence of BreastFacts)
         As `Statements.of_breasts`.
     findings_by_path : mapping of str to sequence of Finding
         Boxes of such rows, and of masks.
-    implied : mapping of (str, Laterality, Exam) to BreastFacts
-        As `exams`, of breasts that no row names.
+    implied, added : mapping of (str, Laterality, Exam) to BreastFacts
+        As `exams`: of breasts that no row names; what further rows add to breasts that rows of images, or paths, describe.
     combine : {"same", "first", "worst"}
         How `of_images` are combined, as in :class:`fvpipe.datasets.adapter.LabelTable`.
     listed : set of (str, Laterality)
         Patient and side of the rows that list images, whether or not the images are there.
     policy : HeaderPolicy
         How identifiers are hashed.
-    unused : sequence of str
-        Places of rows and files that only add facts, of breasts that no other row describes.
-    notes : sequence of str
-        What the user should see of the tables.
+    unused, notes : sequence of str
+        Places of rows and files that only add facts, of breasts without other rows; what the user should see of the tables.
     no_row_has_file : bool
         Whether rows list images, and none of them one that is there.
     match : Match or None
@@ -105,9 +103,10 @@ class BreastLabels:
     of_images: Mapping[str, Sequence[BreastFacts]] = field(default_factory=dict)
     exams_of_images: Mapping[str, Sequence[Exam]] = field(default_factory=dict)
     sizes_of_images: Mapping[str, ImageFacts] = field(default_factory=dict)
-    of_breasts: Mapping[tuple[str, Laterality, Exam], Sequence[BreastFacts]] = field(default_factory=dict)
+    of_breasts: Sequence[RowsOfBreast] = ()
     findings_by_path: Mapping[str, Sequence[Finding]] = field(default_factory=dict)
     implied: Mapping[tuple[str, Laterality, Exam], BreastFacts] = field(default_factory=dict)
+    added: Mapping[tuple[str, Laterality, Exam], BreastFacts] = field(default_factory=dict)
     combine: Literal["same", "first", "worst"] = "same"
     listed: frozenset[tuple[str, Laterality]] = frozenset()
     policy: HeaderPolicy = field(default_factory=HeaderPolicy)
@@ -125,7 +124,7 @@ class BreastLabels:
         if self.match is not None:
             return self
         records = list(records)
-        claims, imaged = self._claims_of_images(records), _imaged(records)
+        claims = self._claims_of_images(records, imaged := _imaged(records))
         ambiguous: dict[BreastOfExam, str] = {}
         for patient, side, _, facts, studies in self._fitting(imaged):
             for study in studies:
@@ -145,21 +144,30 @@ class BreastLabels:
         for patient, side, _, facts, studies in self._fitting(imaged, self.implied):
             for study in studies:
                 known.setdefault((patient, study, side), facts)
-        described = frozenset[tuple[str, Laterality]]()
+        unused, described = [*self.unused], frozenset[tuple[str, Laterality]]()
+        for patient, side, _, facts, studies in self._fitting(imaged, self.added):
+            if len(studies) == 1 and (breast := (patient, studies[0], side)) in known:
+                known[breast] = with_more(known[breast], facts)
+            else:
+                unused.append(facts.place)
         if self.default != BreastFacts():
             of_exams = {breast[:2] for breast in (*self.exams, *self.implied)}
             described = frozenset(named | self.rows.keys() | of_exams | self.listed)
-        return replace(self, match=Match(known, ambiguous, described))
+        return replace(self, match=Match(known, ambiguous, described), unused=unused)
 
-    def _claims_of_images(self, records: Iterable[ImageRecord]) -> dict[BreastOfExam, list[BreastFacts]]:
+    def _claims_of_images(self, records: Sequence[ImageRecord], imaged: _Imaged) -> dict[BreastOfExam, list[BreastFacts]]:
         """What rows that list images, and the paths, say of each breast."""
         claims: dict[BreastOfExam, list[BreastFacts]] = defaultdict(list)
         for record in sorted(records, key=lambda record: record.path) if self.of_images else ():
             claims[record.patient_id, record.study, record.laterality] += self.of_images.get(record.path, ())
-        first = {key: facts[0] for key, facts in self.of_breasts.items()}
-        for patient, side, exam, _, studies in self._fitting(_imaged(records), first) if first else ():
-            if len(studies) == 1 and (breast := (patient, studies[0], side)) in claims:
-                more, said = self.of_breasts[patient, side, exam], {(f.label, f.excluded) for f in claims[breast]}
+        study_of = {record.path: record.study for record in records} if self.of_breasts else {}
+        for (patient, side, exam), paths, facts in self.of_breasts:
+            # The header's exam has another name than that of rows: it is that of their images.
+            studies = {study_of[path] for path in paths if path in study_of}
+            if not studies and exam != Exam():
+                studies = {study for study, *names in imaged.get((patient, side), ()) if _fits(exam, study, *names)}
+            if len(studies) == 1 and (breast := (patient, *studies, side)) in claims:
+                more, said = [*facts], {(f.label, f.excluded) for f in claims[breast]}
                 if self.combine != "worst":  # of a missing image only a label that contradicts the others counts
                     more = [f for f in more if (f.label, f.excluded) not in said | {(-1, "")}]
                 claims[breast] += more
@@ -431,6 +439,7 @@ def _make_labels(source: Source, table: LabelTable, statements: Statements) -> B
         of_breasts=statements.of_breasts,
         findings_by_path=statements.findings,
         implied=by_exam(table.implied),
+        added=by_exam(table.added),
         combine=table.combine,
         listed=frozenset(
             (identify("patient", image.patient), image.laterality)

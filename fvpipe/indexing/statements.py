@@ -26,6 +26,7 @@ _CONFLICTS = {
     "laterality": Reason.LATERALITY_CONFLICT,
     "view": Reason.VIEW_CONFLICT,
 }
+RowsOfBreast = tuple[tuple[str, Laterality, Exam], Sequence[str], Sequence[BreastFacts]]
 NOT_LISTED = "no row of the label table lists this image; expected one"
 
 
@@ -45,8 +46,8 @@ class Statements:
         Names of the exam by row and path, which must be the header's; identifiers as the records have them.
     sizes : mapping of str to ImageFacts
         Rows and columns that the row of an image gives, and the side that it is about.
-    of_breasts : mapping of (str, Laterality, Exam) to sequence of BreastFacts
-        Where rows of a breast differ: all of them, also those of missing and rejected images.
+    of_breasts : sequence of ((str, Laterality, Exam), sequence of str, sequence of BreastFacts)
+        Breasts whose rows differ: the paths of their images, and all rows, also those of missing and rejected images.
     rejections : sequence of Rejection
         Images that are left out without reading them, and a line for the rows without a file.
     not_listed : mapping of str to Rejection
@@ -60,7 +61,7 @@ class Statements:
     findings: Mapping[str, Sequence[Finding]] = field(default_factory=dict)
     exams: Mapping[str, Sequence[Exam]] = field(default_factory=dict)
     sizes: Mapping[str, ImageFacts] = field(default_factory=dict)
-    of_breasts: Mapping[tuple[str, Laterality, Exam], Sequence[BreastFacts]] = field(default_factory=dict)
+    of_breasts: Sequence[RowsOfBreast] = ()
     rejections: Sequence[Rejection] = ()
     not_listed: Mapping[str, Rejection] = field(default_factory=dict)
     no_row_has_file: bool = False
@@ -123,7 +124,7 @@ def collect_statements(source: Source, table: LabelTable, paths: Sequence[str]) 
     findings: dict[str, list[Finding]] = {}
     exams: dict[str, list[Exam]] = {}
     sizes: dict[str, ImageFacts] = {}
-    describing: list[Sequence[tuple[str, ListedImage]]] = []
+    describing: list[tuple[str, Sequence[tuple[str, ListedImage]]]] = []
     rejections, unlisted, patient_from = list[Rejection](), set[str](), getattr(adapter.identity, "patient", ())
     if policy.formats == DICOM and patient_from[:1] == ("header",):
         patient_from = ()  # headers tell the patients apart
@@ -145,7 +146,7 @@ def collect_statements(source: Source, table: LabelTable, paths: Sequence[str]) 
         if only_listed and not any(where == "table" for where, _ in said):
             unlisted.add(path)
         if not isinstance(answer, Rejection) or (answer.reason is Reason.VIEW_NOT_PAIRABLE and table.combine == "worst"):
-            describing.append(said)
+            describing.append((path, said))
         if isinstance(answer, Rejection):
             rejections.append(answer)
             continue
@@ -163,7 +164,7 @@ def collect_statements(source: Source, table: LabelTable, paths: Sequence[str]) 
         if (found := ImageFacts(0, side, rows=size.rows, columns=size.columns)) != ImageFacts(0):
             sizes[path] = found
     missing = (table.listed[key] for key in places.values())
-    describing += ([("table", image)] for image in missing if table.combine == "worst" or image.view in ("", *VIEWS))
+    describing += (("", [("table", image)]) for image in missing if table.combine == "worst" or image.view in ("", *VIEWS))
     if places:
         rejections.append(Rejection("label table", Reason.LABEL_WITHOUT_IMAGE, _without_file(places, table, paths)))
     return Statements(
@@ -172,7 +173,7 @@ def collect_statements(source: Source, table: LabelTable, paths: Sequence[str]) 
         findings,
         exams,
         sizes,
-        _of_breasts(source, describing),
+        _of_breasts(source, describing, table.combine),
         rejections,
         {path: Rejection(path, Reason.IMAGE_NOT_LISTED, NOT_LISTED) for path in unlisted},
         no_row_has_file=bool(places) and len(places) == len(table.listed),
@@ -180,29 +181,32 @@ def collect_statements(source: Source, table: LabelTable, paths: Sequence[str]) 
 
 
 def _of_breasts(
-    source: Source, statements: Iterable[Sequence[tuple[str, ListedImage]]]
-) -> dict[tuple[str, Laterality, Exam], Sequence[BreastFacts]]:
+    source: Source, statements: Iterable[tuple[str, Sequence[tuple[str, ListedImage]]]], combine: str
+) -> list[RowsOfBreast]:
     """What is said of each breast, where it differs.
 
-    The row of an image that is missing, damaged or of another view describes the breast as those of the others do, where it
-    names the exam or exams are not told apart.
+    The row of an image that is missing, damaged or of another view describes the breast as those of the others do. Where exams
+    are told apart and it names none, it may be of another one, so that it may contradict and does not decide.
     """
     policy, identity = source.policy, source.adapter.identity
     exams_apart = policy.keep_studies_apart and policy.patient_from != "study"
-    found: defaultdict[tuple[str, str, str, Exam], list[BreastFacts]] = defaultdict(list)
-    for said in statements:
+    found: defaultdict[tuple[str, str, str, Exam, str], tuple[list[str], list[BreastFacts]]] = defaultdict(lambda: ([], []))
+    for path, said in statements:
         if facts := [
             each for _, image in said for each in (image.facts, *image.more_facts) if each not in (None, BreastFacts())
         ]:
             patient, name, side = (_first(identity, fact, said) for fact in ("patient", "exam", "laterality"))
             exam = next((image.exam_names for _, image in said if image.exam_names != Exam()), Exam())
-            if patient and side and (name or exam != Exam() or not exams_apart):
-                found[patient, name, side, exam] += facts
-    result = dict[tuple[str, Laterality, Exam], Sequence[BreastFacts]]()
-    for (patient, name, side, exam), facts in found.items():
+            day = next((image.exam_date for _, image in said if image.exam_date), "")
+            if patient and side and (name or exam != Exam() or not exams_apart or combine != "worst"):
+                paths, of_breast = found[patient, name, side, exam, day]
+                paths += [path] * bool(path)
+                of_breast += facts
+    result = list[RowsOfBreast]()
+    for (patient, name, side, exam, _), (paths, facts) in found.items():
         if len(set(facts)) > 1:
             named = policy.exam(replace(exam, study=name or exam.study))
-            result[policy.identifier("patient", patient), Laterality(side), named] = facts
+            result.append(((policy.identifier("patient", patient), Laterality(side), named), paths, facts))
     return result
 
 

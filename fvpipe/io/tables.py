@@ -243,6 +243,8 @@ def open_table(file: Path, required: Sequence[str] = (), sheet: str = "") -> Ope
     expected = f"the columns {', '.join(required)}" if required else "names of columns"
     if why := why_not_usable(file):
         raise LabelTableError(f"{file}: {why}; expected a table with {expected}")
+    if file.suffix.lower() in (".xls", ".xlsb", ".ods", ".numbers"):
+        raise LabelTableError(f"{file}: is a workbook of another form; save it as XLSX, or as CSV UTF-8")
     merged: dict[int, Sequence[tuple[int, int, int]]] = {}
     others: dict[int, Collection[str]] = {}
     lines = _read_xlsx(file, sheet, merged, others) if _is_xlsx(file) else _read_csv(file)

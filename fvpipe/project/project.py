@@ -7,6 +7,7 @@ from pathlib import Path
 from fvpipe.config.facts import check_fact
 from fvpipe.config.identifier_key import identifier_key
 from fvpipe.config.project import DataSet, Params, check_bi_rads, load_params
+from fvpipe.datasets.adapter import Adapter
 from fvpipe.datasets.registry import declaration_files, get_adapter
 from fvpipe.datasets.source import Source
 from fvpipe.errors import ParameterError
@@ -80,6 +81,11 @@ class Project:
             settings = settings.model_copy(update={"identifiers": "own"})
         return make_source(name, self.root(name), settings, id_key, self.folder)
 
+    def has_hashed_identifiers(self, name: str) -> bool:
+        """Whether identifiers of a data set are replaced by keyed digests."""
+        settings = self.params.datasets[name]
+        return is_hashed(settings, get_adapter(settings.adapter, self.folder))
+
     def has_study_uids(self, name: str) -> bool:
         """Whether the studies of a data set are those of headers, of which no two patients have the same.
 
@@ -108,6 +114,11 @@ class Project:
         return min(found, key=lambda each: each[1].count("/"), default=None)
 
 
+def is_hashed(settings: DataSet, adapter: Adapter) -> bool:
+    """Whether identifiers of a data set are replaced by keyed digests: as its settings say, else as its adapter does."""
+    return settings.identifiers == "hashed" or (settings.identifiers == "" and adapter.hashed)
+
+
 def make_source(name: str, root: Path, settings: DataSet, id_key: Path | None, folder: Path) -> Source:
     """Join a data set's settings, whose paths are relative to `folder`, with what its adapter knows.
 
@@ -128,7 +139,6 @@ def make_source(name: str, root: Path, settings: DataSet, id_key: Path | None, f
             check_bi_rads(settings.labels.bi_rads_benign, settings.labels.bi_rads_malignant)
         except ValueError as error:
             raise ParameterError(f"labels of data set {name!r} (`bi_rads_*`): {error}") from None
-    hashed = settings.identifiers == "hashed" or (settings.identifiers == "" and kind.hashed)
     # The text is part of every simulated shard: it stays until the format's next version.
     license = settings.license or ("made data, CC0-1.0" if settings.simulated else kind.license)
     return Source(
@@ -141,7 +151,7 @@ def make_source(name: str, root: Path, settings: DataSet, id_key: Path | None, f
         for_processing=settings.for_processing,
         secondary_capture=settings.secondary_capture,
         formats=settings.formats,
-        identifier_key=identifier_key(id_key) if hashed else b"",
+        identifier_key=identifier_key(id_key) if is_hashed(settings, kind) else b"",
         license=license,
         outside=settings.adapter not in declaration_files(),
     )

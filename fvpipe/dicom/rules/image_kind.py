@@ -221,6 +221,8 @@ def sop_class(context: RuleContext) -> str:
         raise RejectedFile(Reason.REJECTION_NOTE, detail)
     if found not in allowed | ({SecondaryCaptureImageStorage} if policy.secondary_capture else set()):
         detail = f"SOPClassUID is {shown_uid(found)}; expected {DigitalMammographyXRayImageStorageForPresentation}"
+        if found == SecondaryCaptureImageStorage:
+            detail += " (of digitized film, the data set's `secondary_capture: true` accepts it)"
         raise RejectedFile(Reason.SOP_CLASS_REFUSED, detail)
     return found
 
