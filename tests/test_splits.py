@@ -215,7 +215,7 @@ def test_hashed_and_own_identifiers_of_one_patient_are_the_same(tmp_path: Path, 
         rows = "".join(f"{name}{i},{policy.identifier('patient', f'P{i}')},,{i % 2},\n" for i in range(40))
         (tmp_path / "manifests" / name).mkdir(parents=True)
         (tmp_path / "manifests" / name / "breasts.csv").write_text("breast_id,patient_id,study,label,subset\n" + rows)
-        (tmp_path / "manifests" / name / "images.csv").write_text("breast_id,digest\n")
+        (tmp_path / "manifests" / name / "images.csv").write_text("breast_id,label,digest\n")
     _, across = write_splits(project, ["apart", "x"])
     parts = {breast: part for (_, breast), part in read_split(project.splits / "apart.csv", whose).items()}
     assert all(parts[f"own{i}"] == parts[f"hashed{i}"] for i in range(40)) and set(parts.values()) == set(Part)
@@ -415,7 +415,7 @@ def test_exams_of_one_name_are_no_leak_where_they_are_no_uids(
     Path("manifests/x").mkdir(parents=True)
     rows = [f"P{i}_1_L,P{i},1,0,,s{i},true" for i in range(4)]
     Path("manifests/x/breasts.csv").write_text("\n".join(["breast_id,patient_id,study,label,subset,x,paired", *rows]))
-    Path("manifests/x/images.csv").write_text("\n".join(["breast_id,digest", *(f"P{i}_1_L,{i}" for i in range(4))]))
+    Path("manifests/x/images.csv").write_text("\n".join(["breast_id,label,digest", *(f"P{i}_1_L,,{i}" for i in range(4))]))
     said = run("split", code=int(is_leak)).output
     assert ("the same study is in" in said) is is_leak
 

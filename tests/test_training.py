@@ -162,9 +162,7 @@ def test_a_breast_without_a_row_is_named(project: Path) -> None:
 
 
 @pytest.mark.parametrize(("column", "now", "what"), [("label", "5", "another label"), ("digest", "0" * 64, "other files")])
-def test_shards_of_other_labels_or_files_than_the_manifest_are_rejected(
-    project: Path, column: str, now: str, what: str
-) -> None:
+def test_shards_older_than_the_manifest_are_rejected(project: Path, column: str, now: str, what: str) -> None:
     """They were corrected, indexed and split again, and the shards were not built again."""
     table = project / "manifests" / "a" / "images.csv"
     with table.open(newline="") as file:

@@ -6,7 +6,7 @@ import json
 import os
 import stat
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -232,29 +232,12 @@ def report(shards: Path, out: Path, limit: int, figures: Path) -> None:
     $ fvpipe report
     6 shard folder(s), 104 images -> cache/reports/report.html
     """
+    from fvpipe.evaluation.outdated import outdated_shards
+    from fvpipe.project.project import Project
     from fvpipe.report.shard_page import write_page
 
     folders, images = write_page(shards, out, limit, figures)
-    if Path("params.yaml").is_file() and shards.resolve() == Path("cache/shards").resolve():
-        for line in _outdated(shards):
+    if Path("params.yaml").is_file() and shards.resolve() == (project := Project(Path())).shards.resolve():
+        for line in outdated_shards(project):
             warn(line)
     echo(f"{folders} shard folder(s), {images} images -> {out}")
-
-
-def _outdated(shards: Path) -> Iterator[str]:
-    """Name the shard folders of the project here whose data set or pipeline it does not have any more, or has otherwise."""
-    from fvpipe.config.pipeline import load_pipeline
-    from fvpipe.config.project import load_params
-    from fvpipe.shards.format import RECEIPT, read_receipt
-
-    known = load_params(Path("params.yaml")).datasets
-    for folder in sorted(file.parent for file in shards.glob(f"*/*/{RECEIPT}")):
-        receipt = read_receipt(folder)
-        if receipt.dataset not in known:
-            yield f"{folder}: is on the page, and the project has no such data set any more; remove the folder"
-            continue
-        try:
-            if load_pipeline(receipt.pipeline, Path())[1].digest() != receipt.pipeline_digest:
-                yield f"{folder}: was built before the pipeline {receipt.pipeline} changed; run `fvpipe build-shards`"
-        except ParameterError as error:  # there is none of the name, or a file with a mistake
-            yield f"{folder}: is on the page, and its pipeline cannot be read: {error}"

@@ -1,4 +1,4 @@
-"""Changes of a project since its models were trained: DVC trains those again, a command called by hand does not."""
+"""Changes of a project since models were trained or shards built: DVC makes those again, a command called by hand does not."""
 
 from __future__ import annotations
 
@@ -35,6 +35,20 @@ def outdated_models(project: Project, trained: Iterable[TrainedRun]) -> list[str
         more = f" and {len(runs) - NAMED} more" if len(runs) > NAMED else ""
         lines.append(f"{', '.join(map(str, runs[:NAMED]))}{more}: trained {change}; run `fvpipe train`")
     return lines
+
+
+def outdated_shards(project: Project) -> Iterator[str]:
+    """Describe each shard folder whose data set or pipeline the project does not have any more, or has otherwise."""
+    for folder in sorted(file.parent for file in project.shards.glob(f"*/*/{RECEIPT}")):
+        receipt = read_receipt(folder)
+        if receipt.dataset not in project.params.datasets:
+            yield f"{folder}: is on the page, and the project has no such data set any more; remove the folder"
+            continue
+        try:
+            if load_pipeline(receipt.pipeline, project.folder)[1].digest() != receipt.pipeline_digest:
+                yield f"{folder}: was built before the pipeline {receipt.pipeline} changed; run `fvpipe build-shards`"
+        except FvpipeError as error:  # there is none of the name, or a file with a mistake
+            yield f"{folder}: is on the page, and its pipeline cannot be read: {error}"
 
 
 def _changes(project: Project, trained: TrainedRun, code: str, labels: dict[str, dict[str, str]]) -> Iterator[str]:

@@ -12,6 +12,7 @@ from fvpipe.config.pipeline import REDUCED, stored_pipeline
 from fvpipe.config.project import Split
 from fvpipe.datasets.registry import get_adapter
 from fvpipe.errors import InputError
+from fvpipe.evaluation.listed_breasts import NOT_LISTED, listed_breasts
 from fvpipe.evaluation.near_duplicates import Fingerprints, fingerprints, near_pairs
 from fvpipe.evaluation.split_table import COLUMNS
 from fvpipe.evaluation.splits import (
@@ -26,7 +27,7 @@ from fvpipe.evaluation.splits import (
     split,
 )
 from fvpipe.io.atomic import write_if_changed
-from fvpipe.io.tables import Row, format_csv, iterate_table, read_table
+from fvpipe.io.tables import Row, format_csv, read_table
 from fvpipe.project.project import Project
 from fvpipe.shards.format import RECEIPT
 from fvpipe.shards.reader import Shards, open_shards
@@ -129,18 +130,18 @@ def _candidates(project: Project, datasets: Iterable[str]) -> tuple[list[Candida
         if not manifest.is_file():
             raise InputError(f"{manifest}: not found; run `fvpipe index --dataset {name}` first")
         folders = _shard_folders(project, name)
-        files, has_uids = _file_digests(project, name), project.has_study_uids(name)
+        files, has_uids = listed_breasts(project.manifests(name)), project.has_study_uids(name)
         digests = {
             breast: found
             for shards in reversed(folders)
             for i, breast in enumerate(shards.breast_ids.tolist())
             # Shards of other files than the manifest lists, as before one was replaced, tell nothing of those.
-            if set((found := Candidate.digests_of(shards, i))[0]) <= set(files.get(breast, ()))
+            if set((found := Candidate.digests_of(shards, i))[0]) <= set(files.get(breast, NOT_LISTED).files)
         }
         if folders and not _decoded_in_part(folders[0]):
             comparable[name] = folders[0].receipt.preprocessing_version
         for row in read_table(manifest, ["breast_id", "patient_id", "study", "label", "subset"]):
-            sources, pixels = digests.get(row["breast_id"], (files.get(row["breast_id"], ()), ()))
+            sources, pixels = digests.get(row["breast_id"], (files.get(row["breast_id"], NOT_LISTED).files, ()))
             ids, label = (row["breast_id"], row["patient_id"], row["study"] if has_uids else ""), int(row["label"])
             candidates.append(Candidate(name, *ids, label, row["subset"], sources, pixels, _views(row)))
         seen: set[str] = set()
@@ -166,15 +167,6 @@ def _with_digests(project: Project, candidates: list[Candidate], id_key: Path | 
         return candidates
     policy = project.source(next(name for name, is_hashed in hashed.items() if is_hashed), id_key).policy
     return [c if hashed[c.dataset] else replace(c, digest=policy.identifier("patient", c.patient_id)) for c in candidates]
-
-
-def _file_digests(project: Project, dataset: str) -> dict[str, tuple[str, ...]]:
-    """Digests of the files of each breast by the manifest, for breasts that are in no shard."""
-    found: dict[str, tuple[str, ...]] = {}
-    for row in iterate_table(project.manifests(dataset) / "images.csv", ["breast_id", "digest"]):
-        if row["breast_id"]:
-            found[row["breast_id"]] = (*found.get(row["breast_id"], ()), row["digest"])
-    return found
 
 
 def _views(row: Row) -> frozenset[str]:

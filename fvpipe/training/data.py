@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from fvpipe.config.loading import digest_of
 from fvpipe.config.pipeline import Fuse, Pipeline, load_pipeline
 from fvpipe.errors import InputError, ShardError, SwappedShardError, TrainingError
+from fvpipe.evaluation.listed_breasts import ListedBreast, listed_breasts
 from fvpipe.evaluation.split_table import digest_of_split, read_split
 from fvpipe.evaluation.splits import Assignment, Candidate, Part, reject_leaks
 from fvpipe.evaluation.training_record import Prediction
-from fvpipe.io.tables import Row, iterate_table, read_table
+from fvpipe.io.tables import Row, read_table
 from fvpipe.project.project import Project
 from fvpipe.shards.format import check_table
 from fvpipe.shards.reader import Shards, open_shards
@@ -87,7 +88,9 @@ def load_cohort(project: Project, pipeline: str, split: str) -> Cohort:
         for name, shards in opened.items()
     }
     facts = {name: _facts(shards) for name, shards in opened.items()}
-    listed = {name: _listed(project, name) for name in opened}
+    # Nothing but shards and splits may be at hand.
+    manifests = {name: project.manifests(name) for name in opened}
+    listed = {name: listed_breasts(each) if (each / "images.csv").is_file() else {} for name, each in manifests.items()}
     with_uids = {name for name in opened if project.has_study_uids(name)}
     starts = dict(zip(opened, np.cumsum([0, *map(len, opened.values())]), strict=False))
     breasts, indices, assignments, dropped = [], [], [], Counter[str]()
@@ -104,9 +107,9 @@ def load_cohort(project: Project, pipeline: str, split: str) -> Cohort:
         if label < 0:
             raise ShardError(f"{shards.folder}: {breast} has no label and {path} names it; run `fvpipe split` again")
         files = Candidate.digests_of(shards, i)
-        label_now, files_now = listed[name].get(breast, (str(label), set(files[0])))
-        if label_now != str(label) or not files_now.issuperset(files[0]):
-            what = "another label" if label_now != str(label) else "other files"
+        now = listed[name].get(breast, ListedBreast(str(label), files[0]))
+        if now.label != str(label) or not set(files[0]) <= set(now.files):
+            what = "another label" if now.label != str(label) else "other files"
             raise ShardError(
                 f"{shards.folder}: {breast} has {what} than in {project.manifests(name)}, by which {path} was made; run "
                 f"`fvpipe build-shards --pipeline {pipeline} --dataset {name}`"
@@ -159,14 +162,6 @@ def _facts(shards: Shards) -> dict[str, Row]:
     if missing := set(shards.breast_ids.tolist()) - facts.keys():
         raise ShardError(f"{shards.folder / 'breasts.csv'}: no row for {min(missing)}, which a shard holds; {BUILD_AGAIN}")
     return facts
-
-
-def _listed(project: Project, dataset: str) -> dict[str, tuple[str, set[str]]]:
-    """Label of each breast, and digests of its files, by the manifest; nothing where only shards are at hand."""
-    table, found = project.manifests(dataset) / "images.csv", dict[str, tuple[str, set[str]]]()
-    for row in iterate_table(table, ["breast_id", "label", "digest"]) if table.is_file() else ():
-        found.setdefault(row["breast_id"], (row["label"], set()))[1].add(row["digest"])
-    return found
 
 
 def _table(shards: Shards, name: str, columns: list[str]) -> list[Row]:

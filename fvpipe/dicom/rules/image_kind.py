@@ -46,7 +46,8 @@ NO_VIEW = {
     QUALITY_CONTROL: r"\b(PH|F)ANTO+M\w*|\bQUALITY CONTROL\b|\bFLAT ?FIELD\b(?! [CK]ORR)|\bQC\b"
     r"|\bCDMAM|\bTOR ?MA[MSX]\b|\bTEST ?OBJECT",
     SPECIMEN: r"\bSPECIMENS?\b",
-    REJECTED: r"(?<!NOT )(?<!NO )\b(REJECT(ED)?|ABORTED)\b(?! (REASON |STATUS )?(NO|NONE|N|NOT|0|FALSE)\b)",
+    # Denied where nothing follows: `rejected, not diagnostic` is rejected
+    REJECTED: r"(?<!NOT )(?<!NO )\b(REJECT(ED)?|ABORTED)\b(?! (REASON |STATUS )?(NO|NONE|N|0|FALSE)( \||$))",
     "an image of injected ducts": r"\b(GALACTO|DUCTO|PNEUMOCYSTO)GRA",
     "a screen capture": r"\bSCREEN ?(SAVE|CAPTURE|SHOT)S?\b",
     "a map computed from an image": r"\b(DENSITY|HEAT|SALIENCY) ?MAPS?\b|\bSCORE ?CARDS?\b",

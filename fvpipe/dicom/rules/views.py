@@ -45,9 +45,9 @@ LATERAL_ANGLES = (80, 100)  # at which an ML or LM is exposed, and no MLO
 # Searched for in words without accents and punctuation. The abbreviations joined to CC and MLO are those of CID 4014 and 4015
 # (ACR): M and S before the view, RL, RM, RI, RS, TAN and ID after it. Apart from it, RM may be a room.
 SPOT_OR_MAGNIFIED = r"\b[LR]?([MS]|MAG|SPOT)(CC|MLO)\b|\b[LR]?(CC|MLO)(MAG|SPOT)\b"
-# Neither denied nor 1 times
+# Neither denied nor 1 times; `spot no 2` is the second one
 SPOT_OR_MAGNIFIED += r"|(?<!\bNO )(?<!\bNON )\b(SPOT|SPT|SPOT ?MAG|MAG|MAGN(IF\w*)?|ZOOM|CONED?|LOUPE|LUPE)\b"
-SPOT_OR_MAGNIFIED += r"(?! (FACTOR )?(NO|NONE|1 00?X?)\b)|\b1 [3-9] ?X\b|\bX ?1 [3-9]\b"
+SPOT_OR_MAGNIFIED += r"(?! (FACTOR )?((NO|NONE)( \||$)|1 00?X?\b))|\b1 [3-9] ?X\b|\bX ?1 [3-9]\b"
 NOT_STATED = (
     "neither label table nor path gives {} of this image (no row lists it, no column is named for it, or the pattern `path` "
     "does not fit it), and {}, which only DICOM files have"
