@@ -55,7 +55,7 @@ def index(source: Source, workers: Workers, file_cache: FileCache, *, digest: bo
     Raises
     ------
     InputError
-        The folder is missing, holds no file that could be DICOM, or changed while it was read.
+        The folder is missing, holds no file that could be an image, or changed while it was read.
     LabelTableError
         The label table breaks its form.
     """

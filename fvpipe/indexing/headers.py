@@ -58,7 +58,7 @@ def read_headers(
     Parameters
     ----------
     files : mapping of str to SourceFile
-        Files that could be DICOM, by path.
+        Files that could be images, by path.
     workers : Workers
         Where files are read.
     file_cache : FileCache

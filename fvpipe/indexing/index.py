@@ -57,7 +57,7 @@ class Index:
     source : Source
         The data set.
     files : mapping of str to SourceFile
-        Files that could be DICOM, by path; empty where the input folder is not at hand.
+        Files that could be images, by path; empty where the input folder is not at hand.
     images : sequence of ImageRecord
         Images that can be read, sorted by path.
     facts : mapping of str to BreastFacts

@@ -99,7 +99,7 @@ SPECIMEN_VIEWS = frozenset({"127457009", "G-8310"})  # SNOMED CT and SRT, as vie
 
 @dataclass(frozen=True, slots=True)
 class ImageKind:
-    """Kind of an accepted image; neither is full-field."""
+    """Kind of an accepted image: full-field where both are False."""
 
     synthetic: bool  # a 2D image computed from tomosynthesis
     low_energy: bool  # the low-energy image of a contrast-enhanced exam
