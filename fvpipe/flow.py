@@ -99,6 +99,7 @@ def index(source: Source, workers: Workers, file_cache: FileCache, *, digest: bo
         has_findings=bool(labels.findings or labels.findings_by_path),
         passed_over=passed_over,
         label_hints=pairing.label_hints,
+        notes=pairing.notes,
         headers_read=headers_read,
     )
 

@@ -649,11 +649,11 @@ def test_patients_of_headers_that_may_be_one_are_noted(first: str, second: str, 
 def test_views_in_two_studies_are_named() -> None:
     """Of one day, or of none: two exams of two days are no fault, nor is a breast whose views are of two kinds."""
     two = [image("cc", study="A"), image("mlo", MLO, study="B")]
-    (note,) = paired(*two).label_hints
+    (note,) = paired(*two).notes
     assert note.startswith("1 breast(s) have CC and MLO in two studies, as cc and mlo") and "studies_apart: false" in note
-    assert not paired(image("cc", study="A", exam_day=1), image("mlo", MLO, study="B", exam_day=9)).label_hints
-    assert not paired(image("cc"), image("mlo", MLO, synthetic=True)).label_hints
-    assert not paired(*(image(f"{n}{view}", view, study=f"{n}") for n in range(2) for view in View)).label_hints
+    assert not paired(image("cc", study="A", exam_day=1), image("mlo", MLO, study="B", exam_day=9)).notes
+    assert not paired(image("cc"), image("mlo", MLO, synthetic=True)).notes
+    assert not paired(*(image(f"{n}{view}", view, study=f"{n}") for n in range(2) for view in View)).notes
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,8 @@ class Pairing:
     breasts: tuple[Breast, ...]
     rejections: tuple[Rejection, ...]
     unpaired: tuple[Unpaired, ...] = ()
-    label_hints: tuple[str, ...] = ()  # of rows and patients that seem to be misspelled
+    label_hints: tuple[str, ...] = ()  # details of rejected rows that the user should see; those of whole tables first
+    notes: tuple[str, ...] = ()  # what the user should see and no rejection says
 
 
 def rejection_order(rejection: Rejection) -> tuple[str, str, str]:
@@ -256,16 +257,15 @@ def pair(
         else:
             breasts.append(breast)
     unmatched = dict(labels.without_image(records))  # an adapter need not give the lines that tell rows apart
-    shown = [rejection.detail for rejection, is_shown in unmatched.items() if is_shown]
-    hints = (
+    hints = sorted((each for each, is_shown in unmatched.items() if is_shown), key=lambda each: each.what != "label table")
+    notes = (
         *written_otherwise(records),
         *in_two_studies(image for each in unpaired for image in each.breast.images),
-        *shown,
         *labels.boxes_beyond(records),
         *_worse_findings(breasts),
     )
     ordered = tuple(sorted([*rejections, *unmatched], key=rejection_order))
-    return Pairing(tuple(breasts), ordered, tuple(unpaired), hints)
+    return Pairing(tuple(breasts), ordered, tuple(unpaired), tuple(each.detail for each in hints), notes)
 
 
 def in_two_studies(images: Iterable[ImageRecord]) -> Iterator[str]:
