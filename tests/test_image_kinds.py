@@ -432,9 +432,6 @@ def test_no_standard_view(tmp_path: Path, name: str) -> None:
     assert description is None or description not in found.detail
 
 
-NOTE = "1.2.840.10008.5.1.4.1.1.88.59"
-
-
 @pytest.mark.parametrize(("title", "rejecting"), [("113001", True), ("113037", True), ("113000", False)])
 @pytest.mark.parametrize("key", [b"", b"k" * 32], ids=["kept", "hashed"])
 def test_a_note_that_rejects_images(tmp_path: Path, title: str, rejecting: bool, key: bytes) -> None:
@@ -443,13 +440,7 @@ def test_a_note_that_rejects_images(tmp_path: Path, title: str, rejecting: bool,
         write_image(
             tmp_path / f"{number}.dcm", number, factory.LEFT, view, PatientID="P", ImageLaterality="L", ViewPosition=view
         )
-    series = factory.item(ReferencedSOPSequence=Sequence([factory.item(ReferencedSOPInstanceUID="2.25.1")]))
-    study = factory.item(ReferencedSeriesSequence=Sequence([series]))
-    tags = {
-        "ConceptNameCodeSequence": factory.coded(title), "CurrentRequestedProcedureEvidenceSequence": Sequence([study]),
-        "SOPClassUID": NOTE, "Modality": "KO",
-    }  # fmt: skip
-    factory.write(tmp_path / "note.dcm", factory.file_bytes(factory.dataset(MADE.pixels, 12, **tags), None))
+    factory.write(tmp_path / "note.dcm", factory.file_bytes(factory.rejection_note("2.25.1", title), None))
     source = replace(
         make_source("set", tmp_path, DataSet(adapter="table", identifiers="own"), None, Path()), identifier_key=key
     )
