@@ -77,7 +77,7 @@ def index(source: Source, workers: Workers, file_cache: FileCache, *, digest: bo
     colliding = [record for group in colliding_instances(records()) for record in group]
     contents, unreadable = read_pixel_contents(source, files, colliding, workers, file_cache)
     headers.update((rejection.what, rejection) for rejection in unreadable)
-    headers.update((rejection.what, rejection) for rejection in list(noted_rejections(source, headers)))
+    headers.update((rejection.what, rejection) for rejection in list(noted_rejections(source.root, [source.policy], headers)))
     headers.update((rejection.what, rejection) for rejection in list(contradictions(records(), labels)))
     labels, unfit = with_mask_findings(labels, headers, source, files, workers, file_cache)
     headers.update((rejection.what, rejection) for rejection in unfit)

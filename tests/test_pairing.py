@@ -70,6 +70,22 @@ def reasons(found: Pairing) -> dict[str, Reason]:
     return {rejection.what: rejection.reason for rejection in found.rejections}
 
 
+@pytest.mark.parametrize(
+    "of_copy",
+    [
+        {"transfer_syntax_uid": "1.2.840.10008.1.2.4.50", "bits_stored": 8},
+        {"transfer_syntax_uid": "1.2.840.10008.1.2.4.91"},
+        {"bits_stored": 8},
+    ],
+)
+def test_an_original_is_chosen_before_a_lossy_or_shallow_one_of_an_archive(of_copy: dict[str, Any]) -> None:
+    """A view of 12 bits was paired with one of 8 whose UID came first."""
+    originals = [image("1", CC, sop_instance_uid="1"), image("2", MLO, sop_instance_uid="4")]
+    copies = [image("3", CC, sop_instance_uid="2", **of_copy), image("4", MLO, sop_instance_uid="3", **of_copy)]
+    assert pairs(paired(*copies, *originals)) == [("1", "2")]
+    assert pairs(paired(*copies, originals[0])) == [("3", "4")]
+
+
 @pytest.mark.parametrize("study", ["", "S"])
 def test_an_original_is_chosen_before_its_copy_and_two_copies_before_one_of_each(study: str) -> None:
     """A copy of 8 bits was chosen, for it has no UID, and a copy paired with an original that has another window."""
