@@ -238,7 +238,7 @@ class RowReader:
         """Value of a declared target, a number in its shortest form."""
         if not self.targets[name].unit:
             return self.cell(row, name)
-        number = self.parsed(row, name, parse_number, "a number")
+        number = self.parsed(row, name, parse_number, "a number, such as 13.1 or 13,1 (but of 1,234 none can say which it is)")
         return "" if number == "" else whole_text(repr(number + 0.0))  # -0.0 is 0
 
     def _label(self, row: Row, case: Case | None, bi_rads: int | None) -> tuple[int, str]:

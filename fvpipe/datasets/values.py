@@ -134,7 +134,15 @@ def parse_count(text: str) -> int | None:
 
 
 def parse_number(text: str) -> float | None:
-    """Parse a finite number."""
+    """Parse a finite number, also with a decimal comma, but where the comma may set off thousands.
+
+    Examples
+    --------
+    >>> parse_number("13.1"), parse_number("-13,1"), parse_number("0,125"), parse_number("1,234"), parse_number("1.234,5")
+    (13.1, -13.1, 0.125, None, None)
+    """
+    if re.fullmatch(r"[+-]?([0-9]+,[0-9]{1,2}|[0-9]+,[0-9]{4,}|0,[0-9]{3})", text):
+        text = text.replace(",", ".")
     try:
         value = float(text) if "_" not in text else math.nan  # Python alone takes 1_000 for a number
     except ValueError:
