@@ -116,6 +116,32 @@ HEAD = "license: ours\n"
         (OWN, {"then: malignant": "then: malignant, pending: true"}, "'tables.0.label.0.pending' does nothing"),
         (
             OWN,
+            {
+                "combine: COMBINE": "follow_up: {date: d, days: 9}",
+                "then: malignant": "then: unlabelled, confirmed: true, pending: true",
+            },
+            "'tables.0.label.0.pending' does nothing: it is about a breast that `then` leaves out",
+        ),
+        (
+            DECLARATION,
+            {
+                "label: label": "label: [{when: {laterality: li}, then: benign}, {then: unlabelled}]",
+                ", label: {column: grade, values: {ca: malignant, ok: benign}}": "",
+            },
+            "'tables.0': 'li' fits nothing: 'path_values.laterality' gives L, R",
+        ),
+        (
+            DECLARATION,
+            {"R}}\n": "R}, grade: {ca: bad}}\n"},
+            "'tables.0': 'ca' fits nothing: 'path_values.grade' gives bad",
+        ),
+        (
+            DECLARATION,
+            {"R}}\n": 'R}, grade: {cancer: ca, "*": ""}}\n'},
+            "'tables.0': 'ok' fits nothing: 'path_values.grade' gives ca",
+        ),
+        (
+            OWN,
             {'when: {dx: ["", "9.0"]}, then: unlabelled': "then: unlabelled"},
             "'tables.0.label.3' does nothing: the case before it",
         ),

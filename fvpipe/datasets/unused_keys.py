@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from fnmatch import fnmatchcase
 
 from fvpipe.config.facts import EXAM_DATE, EXAM_NAMES, FACTS, IDENTITY
-from fvpipe.datasets.declaration import Case, Declaration, Table
+from fvpipe.datasets.declaration import EXCLUDED, Case, Declaration, Table
 from fvpipe.datasets.values import EDGES, EXPECTED, parse_number
 from fvpipe.io.spelling import folded
 
@@ -37,7 +38,8 @@ def check_unused_keys(declaration: Declaration) -> None:
         if not (table.label or table.adds or table.instance or table.lists_images):
             idle.append(f"'tables.{number}' does nothing: expected 'label', 'adds', 'instance', 'path', ... of it")
         idle += [f"'{where}{text}" for text in (*_of_cases(table, declaration), *_of_columns(table, declaration))]
-        wrong = (*_of_texts(table), *_of_sides(table, declaration), *_of_follow_up(table, declaration))
+        wrong = (*_of_texts(table), *_of_groups(table, declaration), *_of_sides(table, declaration))
+        wrong = (*wrong, *_of_follow_up(table, declaration))
         idle += [f"'tables.{number}': {text}" for text in wrong]
     for group, words in declaration.path_values.items():
         idle += [f"'path_values.{group}': {text}" for text in _of_words(group, words, declaration)]
@@ -127,6 +129,8 @@ def _of_cases(table: Table, declaration: Declaration) -> Iterator[str]:
                 yield f"{where}': `confirmed` and `pending` do nothing: no row is about this breast"
             elif case.pending and not follows:
                 yield f"{where}.pending' does nothing: no table has `follow_up`"
+            elif case.pending and not case.then.startswith(("$", EXCLUDED)):
+                yield f"{where}.pending' does nothing: it is about a breast that `then` leaves out ('{EXCLUDED} why')"
 
 
 def _takes_all(first: Case, second: Case) -> bool:
@@ -163,6 +167,19 @@ def _of_texts(table: Table) -> Iterator[str]:
     for text in dict.fromkeys(cells):
         if text.startswith("$") and text != "$side":
             yield f"{text!r} is no reference; expected $side, or '[$]...' for a cell that begins so"
+
+
+def _of_groups(table: Table, declaration: Declaration) -> Iterator[str]:
+    """Texts that no group of a path has, once it is put into the words of `path_values`."""
+    rules = [rule.when for rule in (*table.cases, *table.contralateral)] + [rule.when for rule in table.exclude]
+    cells = [(name, text) for when in rules for name, wanted in when.items() for text in wanted if text != "$side"]
+    cells += [(name, text) for column in table.columns.values() for name in column.column for text in column.values]
+    for group, text in dict.fromkeys(cells) if table.from_path else ():
+        values = declaration.path_values.get(group, {})
+        pattern, words = folded(text), {folded(word) for word in values.values()}
+        replaced = "*" in values or pattern in map(folded, values)  # else a path may have the very text
+        if replaced and text not in ("", "*") and not any(fnmatchcase(word, pattern) or word == pattern for word in words):
+            yield f"{text!r} fits nothing: 'path_values.{group}' gives {', '.join(sorted({*values.values()} - {''}))}"
 
 
 def _of_sides(table: Table, declaration: Declaration) -> Iterator[str]:
