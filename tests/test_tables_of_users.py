@@ -22,7 +22,7 @@ from fvpipe.indexing.rejections import require_breasts
 from fvpipe.indexing.statements import _written_otherwise
 from fvpipe.io.tables import read_table
 from fvpipe.reasons import Reason
-from fvpipe.testing import index_folder, make_tree, write_image
+from fvpipe.testing import index_folder, make_tree, write_image, write_table
 from fvpipe.types import Exam, Laterality, View
 from tests.support.declared import labels, reasons
 from tests.test_pairing import image as record
@@ -625,3 +625,70 @@ def test_a_second_table_adds_to_breasts_of_images_and_paths(of_images: str, path
     assert density == {("P1", "L"): "B", ("P1", "R"): "", ("P2", "L"): "", ("P2", "R"): ""}
     (note,) = found.label_hints
     assert note.startswith("2 row(s) or file(s) add facts to breasts that no row of the label table describes")
+
+
+# --- rows by SOP Instance UID ----------------------------------------------------------------------------------------
+
+BY_UID = """
+name: own
+license: ours
+hashed: false
+tables:
+  - file: t.csv
+    instance: uid
+    combine: worst
+    label: [{when: {path: carcinoma}, then: malignant}, {when: {path: ok}, then: benign}, {then: unlabelled}]
+    columns: {laterality: side}
+"""
+
+
+def by_uid(folder: Path, tmp_path: Path, declaration: str, changed: dict[str, dict[str, str]]) -> Index:
+    """The table of all images, `changed` by path: side and pathology of each row."""
+    (tmp_path / "own.yaml").write_text(declaration)
+    rows = [
+        {"uid": f"2.25.{n}", "file": path, "woman": patient, "side": side.value, "path": "ok"} | changed.get(path, {})
+        for n, ((patient, side, _), path) in enumerate(zip(PLACES, PATHS, strict=True), 1)
+    ]
+    write_table(tmp_path / "t.csv", rows)
+    return index_folder(folder, str(tmp_path / "own.yaml"), label_file=str(tmp_path / "t.csv"))
+
+
+def test_rows_by_uid_without_a_patient_label_the_breasts_that_are_shown(folder: Path, tmp_path: Path) -> None:
+    """Their label rule did nothing, in silence; columns of boxes were missing."""
+    found = by_uid(folder, tmp_path, BY_UID, {"P1/L_CC.dcm": {"path": "carcinoma"}, "P2/R_CC.dcm": {"uid": "2.25.99"}})
+    assert labels(found) == {("P1", "L"): 1, ("P1", "R"): 0, ("P2", "L"): 0, ("P2", "R"): 0}
+    assert found.label_hints == ("1 of 8 image(s) with rows, by SOP Instance UID: the input has no usable one",)
+    same = BY_UID.replace("combine: worst", "combine: same")
+    found = by_uid(folder, tmp_path, same, {"P1/L_CC.dcm": {"path": "carcinoma"}})
+    assert list(reasons(found).values()) == ["label_ambiguous"]  # the other image of the breast is benign
+
+
+@pytest.mark.parametrize(
+    "declaration",
+    [
+        BY_UID,
+        BY_UID.replace("{laterality: side}", "{laterality: side, patient: woman}"),
+        BY_UID.replace("instance: uid", "path: file"),
+        # The header contradicts the row: the image is rejected before it is paired.
+        BY_UID.replace("instance: uid", "path: file")
+        .replace("{laterality: side}", "{laterality: side, patient: woman}")
+        .replace(
+            "tables:",
+            "headers: {studies_apart: false}\nidentity: {patient: [header, table], laterality: [header, table]}\ntables:",
+        ),
+    ],
+)
+def test_a_row_of_the_wrong_side_labels_neither_breast(declaration: str, folder: Path, tmp_path: Path) -> None:
+    """The other breast was malignant, or the remaining view of this one."""
+    found = by_uid(folder, tmp_path, declaration, {"P1/L_CC.dcm": {"side": "R", "path": "carcinoma"}})
+    assert labels(found) == {("P2", "L"): 0, ("P2", "R"): 0}
+    (left,) = found.unpaired
+    assert left.label_rejection is not None and left.label_rejection.reason is Reason.LABEL_AMBIGUOUS
+    assert {"cc_missing", "label_ambiguous", "laterality_conflict"} <= {*reasons(found).values()}
+
+
+def test_a_row_of_the_wrong_side_leaves_a_label_that_other_rows_give(folder: Path, tmp_path: Path) -> None:
+    declaration = BY_UID.replace("{laterality: side}", "{laterality: side, patient: woman}")
+    found = by_uid(folder, tmp_path, declaration, {"P1/L_CC.dcm": {"side": "R"}})
+    assert labels(found) == {("P1", "R"): 0, ("P2", "L"): 0, ("P2", "R"): 0}
+    assert [left.breast.facts.label for left in found.unpaired] == [0]

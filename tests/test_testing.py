@@ -72,6 +72,15 @@ tables:
     combine: worst
     columns: {patient: pid, exam: visit, laterality: side, bi_rads: {column: birads, needed: true}, age: age, boxes: rois}
 """,
+    "breasts by the UID of an image": """
+name: own
+license: ours
+tables:
+  - file: t.csv
+    instance: uid
+    label: [{when: {finding: ca}, then: malignant}, {then: benign}]
+    columns: {laterality: side}
+""",
 }
 
 

@@ -20,7 +20,7 @@ from fvpipe.types import BreastFacts, CropBox, Exam, Finding, Laterality, View
 
 @dataclass(frozen=True, slots=True)
 class ImageFacts:
-    """Row of a label table about one image, to be compared with its header.
+    """Rows of a label table about one image, to be compared with its header.
 
     Attributes
     ----------
@@ -29,9 +29,11 @@ class ImageFacts:
     laterality, view, rows, columns
         Values of the row; None if the table has no such column.
     patient : str
-        Whom the row describes; empty if it does not say.
+        Whom the row describes; empty if it does not say: then it is of the breast that the image shows.
     exam : Exam
         The exam that it describes.
+    facts : tuple of BreastFacts
+        What the rows say of one breast.
     """
 
     line: int
@@ -41,6 +43,7 @@ class ImageFacts:
     columns: int | None = None
     patient: str = ""
     exam: Exam = field(default_factory=Exam)
+    facts: tuple[BreastFacts, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True, slots=True)

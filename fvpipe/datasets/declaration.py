@@ -173,6 +173,11 @@ class Table(Settings):
         """Whether each row is about one image, found by its path."""
         return bool(self.path or self.path_groups or self.from_path)
 
+    @property
+    def labels_shown_breasts(self) -> bool:
+        """Whether each row is about the breast that an image shows, found by its SOP Instance UID."""
+        return bool(self.instance and self.label) and "patient" not in self.columns
+
 
 class Headers(Settings):
     """Departures of the headers from the standard."""

@@ -230,14 +230,15 @@ def _read(declaration: Declaration, reader: RowReader, opened: OpenTable, found:
     all_rows = opened.rows(required, used, needed={*columns, *groups, *used})
     described = (row for row in all_rows if not required or any(row[name] for name in required))  # no remark below a table
     only_boxes = adds_boxes(declaration, table)
+    if table.label and (table.lists_images or "patient" not in reader.columns):
+        found.combine = table.combine
     for row in rows_of_images(described, groups, found.notes) if table.lists_images else described:
         rows += 1
         if table.lists_images:
-            found.combine = table.combine if table.label else found.combine
             list_image(reader, row, found.boxes if only_boxes else found.listed, subset)
             continue
         if table.instance:
-            _describe_image(reader, row, found)
+            _describe_image(reader, row, found, subset)
         if not {"patient", "laterality"} <= reader.columns.keys() or not (table.label or table.adds):
             continue
         patient, exam = reader.cell(row, "patient"), reader.exam(row)
@@ -314,22 +315,33 @@ def _describe_breast(reader: RowReader, row: Row, key: BreastOfExam, found: _Fou
         found.days[key] = date.fromisoformat(exam.date)
 
 
-def _describe_image(reader: RowReader, row: Row, found: _Found) -> None:
-    """A row about the image with a SOP Instance UID: compared with its header, or a box on it."""
+def _describe_image(reader: RowReader, row: Row, found: _Found, subset: str) -> None:
+    """A row about the image with a SOP Instance UID: compared with its header, or a box on it.
+
+    Without a column of the patient it describes the breast that the image shows.
+    """
     table = reader.table
     image = row[table.instance]
     if not image:
         if not table.label:
             raise row.error(table.instance, "the SOP Instance UID of the image that the box lies on")
+        if "patient" not in reader.columns:
+            raise row.error(table.instance, "the SOP Instance UID of the image that shows the breast")
         return
     if not table.label:
         found.findings.setdefault(image, []).extend(reader.findings(row))
         return
     sides, view = reader.sides(row), reader.parsed(row, "view", parse_view, "CC or MLO")
     rows, columns = (reader.parsed(row, fact, parse_count) for fact in ("rows", "columns"))
-    whose = reader.cell(row, "patient"), reader.exam(row)
-    shown = ImageFacts(row.line, sides[0] if sides else None, view or None, rows or None, columns or None, *whose)
+    side, whose = sides[0] if len(sides) == 1 else None, (reader.cell(row, "patient"), reader.exam(row))
+    shown = ImageFacts(row.line, side, view or None, rows or None, columns or None, *whose)
     before = found.images.setdefault(image, shown)
     if before != replace(shown, line=before.line):
         where = f"{row.file}, lines {before.line} and {row.line}"
         raise LabelTableError(f"{where}: list one image (column {table.instance}) and differ; expected one row")
+    if side or "patient" not in reader.columns:
+        facts = reader.facts(row, side, subset)
+        if before.facts and facts not in before.facts and table.combine == "same":
+            where = f"{row.file}, lines {before.line} and {row.line}"
+            raise LabelTableError(f"{where}: list one image and differ; expected one row, or `combine` of the table")
+        found.images[image] = replace(before, facts=(*before.facts, *([] if facts in before.facts else [facts])))

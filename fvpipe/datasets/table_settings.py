@@ -111,11 +111,12 @@ def row_reader(
         named["label"] = named["label"].model_copy(update={"values": rules.classes})
     label = label_rule(table, rules, heading) if first else table.label
     table = table.model_copy(update={"label": label, **special})
-    if table.instance and table.label and table.instance not in heading and "instance" not in special:
+    if "patient" in named and table.label and table.instance not in heading and "instance" not in special:
         table = table.model_copy(update={"instance": ""})  # breasts can be labelled without it
     _check_settings(declaration, table, rules, first=first)
-    needed, columns, known = needed_facts(declaration, table), dict[str, Column](), facts_of_rows(table, declaration)
-    for fact in needed - named.keys():
+    needed = needed_facts(declaration, table.model_copy(update={"columns": named}))
+    columns, known = dict[str, Column](), facts_of_rows(table, declaration)
+    for fact in sorted(needed - named.keys()):
         named[fact] = Column(column=(fact,))
     taken = {name for column in named.values() for name in column.column}
     for fact, column in named.items():

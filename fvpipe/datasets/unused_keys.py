@@ -58,7 +58,7 @@ def _of_declaration(declaration: Declaration) -> dict[str, tuple[bool, str]]:
             read |= {name for column in table.columns.values() for name in column.column}
             read |= {name for when in (*(c.when for c in table.cases), *(e.when for e in table.exclude)) for name in when}
     given = {fact for table in tables for fact in table.columns}
-    combined = {table.combine for table in tables if table.lists_images and table.label}
+    combined = {table.combine for table in tables if table.labels_shown_breasts or (table.lists_images and table.label)}
     found_by = {(bool(table.path), tuple(table.path_groups)) for table in tables if table.path or table.path_groups}
     exams_apart = declaration.headers.studies_apart and declaration.headers.patient_from == "patient_id"
     result = {
@@ -85,7 +85,7 @@ def _of_table(table: Table) -> dict[str, tuple[bool, str]]:
     """Keys of a table."""
     of_images = "each row is about an image"
     facts = "no row of this table gives facts of a breast"
-    breasts = bool(table.label) and not table.lists_images and not table.adds
+    breasts = bool(table.label) and not (table.lists_images or table.labels_shown_breasts or table.adds)
     confirmed = any(case.confirmed for case in table.cases)
     return {
         "file": (table.from_path, "the rows are the paths"),
@@ -193,8 +193,9 @@ def _of_sides(table: Table, declaration: Declaration) -> Iterator[str]:
 def _of_follow_up(table: Table, declaration: Declaration) -> Iterator[str]:
     """Other tables with labels over which a later exam could not decide."""
     for number, other in enumerate(declaration.tables) if table.follow_up else ():
-        if other.label and (other.lists_images or not (other.follow_up or "study_date" in other.columns)):
-            why = "are about images" if other.lists_images else "have no day: give it a column of study_date"
+        of_images = other.lists_images or other.labels_shown_breasts
+        if other.label and (of_images or not (other.follow_up or "study_date" in other.columns)):
+            why = "are about images" if of_images else "have no day: give it a column of study_date"
             yield f"'follow_up' would not decide over the labels of tables.{number}, whose rows {why}"
 
 
@@ -244,8 +245,10 @@ def needed_facts(declaration: Declaration, table: Table) -> set[str]:
         if table.columns.keys() <= BOXES:  # it gives nothing else
             kind |= table.columns.keys() & {*EDGES, "boxes"}
         return {fact for fact in IDENTITY if getattr(declaration.identity, fact)[0] == "table"} | label | kind
-    if table.instance and not label:  # of boxes
+    if table.instance and not table.label:  # of boxes
         return {"category", "top", "bottom", "left", "right"}
+    if table.labels_shown_breasts:
+        return label | (table.columns.keys() & {"laterality"})
     return {"patient", "laterality"} | label
 
 

@@ -207,8 +207,8 @@ def _needed_columns(tree: SimulatedTree, table: Table) -> set[str]:
     found = {column for fact in facts if fact in table.columns for column in table.columns[fact].column[:1]}
     found |= {column for when in rules for column in when} | set(table.path_groups.values())
     found |= {table.follow_up.date} if table.follow_up else set()
-    found |= {table.instance} if table.instance and not table.label else set()
-    return found | {table.path} - {""}
+    found |= {table.instance} if table.labels_shown_breasts or not table.label else set()
+    return (found | {table.path}) - {""}
 
 
 def _error_without(tree: SimulatedTree, adapter: Adapter, name: str, columns: set[str]) -> str:
