@@ -316,6 +316,59 @@ def test_exams_that_wait_for_a_biopsy_of_another_table(tmp_path: Path) -> None:
     assert exams == {("P1", "L"): (1, ""), ("P1", "R"): (0, ""), ("P2", "L"): (-1, "recalled")}
 
 
+SCREENING = """
+name: own
+license: ours
+hashed: false
+targets: {interval: {meaning: days to the next exam, unit: d}}
+tables:
+  - file: exams.csv
+    label: [{then: benign}]
+    columns:
+      {patient: pid, study_date: day, laterality: side, bi_rads: grade, interval: next, subset: part}
+  - file: cancers.csv
+    combine: worst
+    follow_up: {date: found, days: 730}
+    label: [{when: {breast: $side}, then: malignant, confirmed: true}, {then: unlabelled}]
+    columns: {patient: pid, study_date: found, laterality: breast}
+"""
+
+
+def test_a_cancer_of_the_day_of_its_exam_leaves_what_is_known_of_the_exam(tmp_path: Path) -> None:
+    """Subset and BI-RADS were lost, since the rows of both tables are of one exam."""
+    (tmp_path / "own.yaml").write_text(SCREENING)
+    exam = {"pid": "P1", "day": "2015-03-01", "side": "L", "grade": 4, "next": 7, "part": "training"}
+    write_table(tmp_path / "exams.csv", [exam, exam | {"pid": "P2", "grade": 1}])
+    write_table(
+        tmp_path / "cancers.csv",
+        [{"pid": "P1", "found": "2015-03-01", "breast": "L"}, {"pid": "P2", "found": "2016-03-01", "breast": "L"}],
+    )
+    table = get_adapter(str(tmp_path / "own.yaml")).read_labels(tmp_path, None, Labels())
+    found = {(p, exam.date[:4]): (f.label, f.bi_rads, f.subset, f.targets, f.place) for (p, _, exam), f in table.exams.items()}
+    interval = (("interval", "7"),)
+    assert found == {
+        ("P1", "2015"): (1, 4, "training", interval, "cancers.csv, line 2 and exams.csv, line 2"),
+        ("P2", "2015"): (1, 1, "training", interval, "exams.csv, line 3 and cancers.csv, line 3"),
+        ("P2", "2016"): (1, None, "", (), "cancers.csv, line 3"),
+    }
+    assert {(patient, exam.date) for patient, _, exam in table.decided} == {("P2", "20160301")}
+
+
+def test_a_cancer_that_decided_over_an_exam_needs_no_image(tmp_path: Path) -> None:
+    (tmp_path / "own.yaml").write_text(SCREENING)
+    for number, view in enumerate(("CC", "MLO"), 1):
+        tags = {"PatientID": "P1", "ImageLaterality": "L", "ViewPosition": view, "StudyDate": "20200101"}
+        image(tmp_path / "in" / f"{view}.dcm", number, **tags)
+    exam = {"pid": "P1", "day": "2020-01-01", "side": "L", "grade": 1, "next": 7, "part": "training"}
+    write_table(tmp_path / "in" / "exams.csv", [exam])
+    write_table(
+        tmp_path / "in" / "cancers.csv", [{"pid": "P1", "found": f"{year}-06-01", "breast": "L"} for year in (2020, 2025)]
+    )
+    found = index(tmp_path / "in", str(tmp_path / "own.yaml"))
+    assert labels(found) == {("P1", "L"): 1}
+    assert [r.detail.partition(":")[0] for r in found.rejections] == ["cancers.csv, line 3"]
+
+
 def test_a_table_by_bi_rads(tmp_path: Path) -> None:
     folder = tmp_path / "own"
     factory.patient(folder, "P1", "LR")

@@ -156,6 +156,8 @@ class LabelTable:
     combine : {"same", "first", "worst"}
         What the rows that list a breast's images must have in common: everything; the label, and what they contradict otherwise
         is not known; nothing, and the worst counts.
+    decided : set of (patient, Laterality, Exam)
+        Breasts of `exams` whose rows decided over another exam: nothing is reported where such a breast has no image.
     unused : sequence of str
         Places of rows and files that only add facts to breasts of other rows, and whose breast no other row describes.
     notes : sequence of str
@@ -172,6 +174,7 @@ class LabelTable:
     implied: Mapping[tuple[str, Laterality, Exam], BreastFacts] = field(default_factory=dict)
     added: Mapping[tuple[str, Laterality, Exam], BreastFacts] = field(default_factory=dict, kw_only=True)
     combine: Literal["same", "first", "worst"] = "same"
+    decided: Set[tuple[str, Laterality, Exam]] = field(default=frozenset(), kw_only=True)
     unused: Sequence[str] = ()
     notes: Sequence[str] = ()
 

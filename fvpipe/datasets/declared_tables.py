@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import partial
@@ -15,7 +15,7 @@ from typing import Literal
 from fvpipe.config.facts import EXAM_NAMES, IDENTITY
 from fvpipe.config.project import Labels
 from fvpipe.datasets.adapter import Adapter, ImageFacts, LabelTable, ListedImage
-from fvpipe.datasets.combine import BreastOfExam, combined, differing_facts, with_follow_up, with_more
+from fvpipe.datasets.combine import BreastOfExam, combined, completed, differing_facts, with_follow_up, with_more
 from fvpipe.datasets.declaration import Declaration
 from fvpipe.datasets.label_rules import RowReader, has_value
 from fvpipe.datasets.listed_images import list_image, rows_of_images, state_images
@@ -81,6 +81,7 @@ class _Breasts:
 
     def __init__(self) -> None:
         self.facts: dict[BreastOfExam, BreastFacts] = {}
+        self.before: Set[BreastOfExam] = frozenset()  # by the tables before the one that is read
         self._described: dict[BreastOfExam, list[BreastFacts]] = {}  # by rows that differ
 
     def describe(self, reader: RowReader, row: Row, key: BreastOfExam, facts: BreastFacts) -> None:
@@ -109,7 +110,9 @@ class _Breasts:
                 f"{where}: one breast has two {what}{' in one exam' if exam != Exam() else ''}; expected one{apart}"
             )
         rows.append(facts)
-        self.facts[key] = combined(rows, table.combine)
+        facts = combined(rows, table.combine)
+        # Of a cancer in a table of its own, the exam's subset and BI-RADS stand in the table of exams.
+        self.facts[key] = completed(facts, rows) if key in self.before else facts
 
 
 @dataclass
@@ -123,6 +126,7 @@ class _Found:
     )
     days: dict[BreastOfExam, date] = field(default_factory=dict)
     implied: dict[BreastOfExam, BreastFacts] = field(default_factory=dict)
+    decided: set[BreastOfExam] = field(default_factory=set)  # whose rows decided over another exam
     images: dict[str, ImageFacts] = field(default_factory=dict)
     findings: dict[str, list[Finding]] = field(default_factory=dict)
     regions: dict[tuple[str, Laterality, View, int], set[tuple[str, int | None]]] = field(default_factory=dict)
@@ -154,6 +158,7 @@ def read_declared(declaration: Declaration, root: Path, label_file: Path | None,
     read, windows = False, list[tuple[int, Mapping[tuple[str, Laterality], Sequence[tuple[date, Exam, BreastFacts]]]]]()
     for table in tables:
         found.confirmed = defaultdict(list)
+        found.breasts.before = set(found.breasts.facts)
         named = label_file if first and table.file == first.file else None  # one file may be read twice, for each breast
         for file in files_of(table, root, named):
             read = True
@@ -170,7 +175,8 @@ def read_declared(declaration: Declaration, root: Path, label_file: Path | None,
             days = table.follow_up.days
             windows.append((int(options[days[1:]] if days.startswith("$") else days), found.confirmed))
     for limit, confirmed in windows:  # over the exams of all tables
-        decided = with_follow_up({**found.implied, **found.breasts.facts}, confirmed, found.days, limit)
+        decided, used = with_follow_up({**found.implied, **found.breasts.facts}, confirmed, found.days, limit)
+        found.decided |= used
         found.implied = {key: decided[key] for key in found.implied}
         found.breasts.facts = {key: decided[key] for key in found.breasts.facts}
     more = [(image.place, key, image.findings) for key, image in found.boxes.items() if image.findings]
@@ -206,6 +212,7 @@ def read_declared(declaration: Declaration, root: Path, label_file: Path | None,
         listed=found.listed,
         implied=implied,
         combine=found.combine,
+        decided=found.decided,
         notes=tuple(found.notes),
         added=more_added if of_images else {},
         unused=(*found.unused, *(facts.place for facts in more_added.values() if not of_images)),

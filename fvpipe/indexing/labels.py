@@ -77,6 +77,8 @@ class BreastLabels:
         As `exams`: of breasts that no row names; what further rows add to breasts that rows of images, or paths, describe.
     combine : {"same", "first", "worst"}
         How `of_images` are combined, as in :class:`fvpipe.datasets.adapter.LabelTable`.
+    decided : set of (str, Laterality, Exam)
+        Of `exams`, those whose rows decided over another exam.
     listed : set of (str, Laterality)
         Patient and side of the rows that list images, whether or not the images are there.
     policy : HeaderPolicy
@@ -105,6 +107,7 @@ class BreastLabels:
     implied: Mapping[tuple[str, Laterality, Exam], BreastFacts] = field(default_factory=dict)
     added: Mapping[tuple[str, Laterality, Exam], BreastFacts] = field(default_factory=dict)
     combine: Literal["same", "first", "worst"] = "same"
+    decided: Set[tuple[str, Laterality, Exam]] = frozenset()
     listed: frozenset[tuple[str, Laterality]] = frozenset()
     policy: HeaderPolicy = field(default_factory=HeaderPolicy)
     unused: Sequence[str] = ()
@@ -284,7 +287,7 @@ class BreastLabels:
         imaged = _imaged(records)
         patients, hints = {patient for patient, _ in imaged}, dict[str, str]()
         for patient, side, exam, facts, studies in self._fitting(imaged):
-            if studies:
+            if studies or (patient, side, exam) in self.decided:
                 continue
             exams = imaged.get((patient, side), ())
             others, accessions = len({study for study, *_ in exams}), {accession for _, accession, _ in exams}

@@ -84,6 +84,7 @@ def _make_labels(source: Source, table: LabelTable, statements: Statements) -> B
         implied=by_exam(table.implied),
         added=by_exam(table.added),
         combine=table.combine,
+        decided={(identify("patient", p), side, policy.exam(exam)) for p, side, exam in table.decided},
         listed=frozenset(
             (identify("patient", image.patient), image.laterality)
             for image in (table.listed.values() if source.labels.unlabelled == "normal" else ())
