@@ -369,6 +369,20 @@ def test_a_cancer_that_decided_over_an_exam_needs_no_image(tmp_path: Path) -> No
     assert [r.detail.partition(":")[0] for r in found.rejections] == ["cancers.csv, line 3"]
 
 
+@pytest.mark.parametrize("density", ["5", "9.0", "12", "dense"])
+def test_a_density_that_is_none_is_named(density: str, tmp_path: Path) -> None:
+    """Single digits were no density in silence."""
+    (tmp_path / "own.yaml").write_text(
+        SCREENING.replace("bi_rads: grade", "density: grade").replace(
+            "  - file: cancers.csv", "  - optional: true\n    file: c.csv"
+        )
+    )
+    exam = {"pid": "P1", "day": "2015-03-01", "side": "L", "grade": 0, "next": 7, "part": "training"}
+    write_table(tmp_path / "exams.csv", [exam, exam | {"side": "R", "grade": density}])
+    with pytest.raises(LabelTableError, match=r"exams\.csv, line 3: grade .*expected A to D, or 1 to 4"):
+        get_adapter(str(tmp_path / "own.yaml")).read_labels(tmp_path, None, Labels())
+
+
 def test_a_table_by_bi_rads(tmp_path: Path) -> None:
     folder = tmp_path / "own"
     factory.patient(folder, "P1", "LR")

@@ -74,16 +74,16 @@ def parse_day(text: str) -> str:
 
 
 def parse_density(text: str) -> str | None:
-    """Parse a breast density: ``A`` to ``D`` or ``1`` to ``4``; nothing for another digit, as of a man; a percentage is none.
+    """Parse a breast density: ``A`` to ``D`` or ``1`` to ``4``; nothing for 0, as CBIS-DDSM has it; a percentage is none.
 
     Examples
     --------
-    >>> parse_density("b"), parse_density("2.0"), parse_density("5"), parse_density("12")
+    >>> parse_density("b"), parse_density("2.0"), parse_density("0"), parse_density("5")
     ('B', 'B', '', None)
     """
     text = whole_text(text.upper().removeprefix("DENSITY").strip())
     if text.isdecimal():
-        return DENSITIES.get(text, "" if len(text) == 1 else None)
+        return DENSITIES.get(text, "" if text == "0" else None)
     return text if text in ("", *DENSITIES.values()) else None
 
 
