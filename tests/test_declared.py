@@ -410,6 +410,17 @@ def test_a_declaration_of_paths_alone(tmp_path: Path) -> None:
     assert detail == "the path: grade is 'maybe'; expected ca or ok"
 
 
+@pytest.mark.parametrize(("dates", "order"), [(("2018-11", "2017-12"), {"2018-11": 2, "2017-12": 1}), (("2018", "n.d."), {})])
+def test_exams_are_ordered_by_the_months_in_paths(dates: tuple[str, str], order: dict[str, int], tmp_path: Path) -> None:
+    text = DECLARATION.replace(r"(?P<exam>\d{4})", "(?P<exam>(?P<exam_date>[^/]+))")
+    (tmp_path / "clinic.yaml").write_text(text.replace("license: ours", "license: ours\nhashed: false"))
+    for number, (date, view) in enumerate((date, view) for date in dates for view in ("cc", "mlo")):
+        image(tmp_path / "in" / "p1" / date / f"li-{view}-ok.dcm", number)
+    found = index(tmp_path / "in", str(tmp_path / "clinic.yaml"))
+    path_of = {image.study: image.path.split("/")[1] for image in found.images}
+    assert {path_of[study]: number for (_, study), number in found.exam_order.items()} == order
+
+
 TWICE = """
 name: twice
 license: ours
