@@ -421,6 +421,21 @@ def test_exams_are_ordered_by_the_months_in_paths(dates: tuple[str, str], order:
     assert {path_of[study]: number for (_, study), number in found.exam_order.items()} == order
 
 
+def test_a_word_of_a_list_of_exclusions_that_fits_no_row_is_noted(tmp_path: Path) -> None:
+    """One that is misspelled left the images of a woman in, in silence; it may name her, and is not shown."""
+    (tmp_path / "own.yaml").write_text(
+        "name: own\nlicense: ours\nidentity: {patient: [table]}\ntables:\n  - file: t.csv\n    path: file\n"
+        "    exclude: [{when: {woman: [W013, W0l7]}, why: withdrew}, {when: {kind: [x, Y, 'z*']}, why: other}]\n"
+        "    columns: {patient: woman}\n"
+    )
+    write_table(tmp_path / "t.csv", [{"file": f"{n}.dcm", "woman": f"w0{n}", "kind": "y"} for n in (12, 13, 17)])
+    table = get_adapter(str(tmp_path / "own.yaml")).read_labels(tmp_path, None, Labels())
+    assert table.notes == (
+        "t.csv: `exclude` leaves out no image by word number 2 of woman, which fits no row",
+        "t.csv: `exclude` leaves out no image by word 'x' of kind, which fits no row",
+    )
+
+
 TWICE = """
 name: twice
 license: ours

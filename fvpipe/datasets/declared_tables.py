@@ -275,6 +275,8 @@ def _read(declaration: Declaration, reader: RowReader, opened: OpenTable, found:
             raise errors[0]  # its columns are of other edges, or of width and height
         first = ", ".join(map(str, lines[:3])) + (", ..." if len(lines) > 3 else "")
         found.notes.append(f"{file.name}: {len(lines)} box(es) have no area, and are left out: line {first}")
+    for (name, _), shown in reader.unfit.items() if not table.every else ():
+        found.notes.append(f"{file.name}: `exclude` leaves out no image by word {shown} of {name}, which fits no row")
     if note := _merged_before(labelled):
         found.notes.append(f"{file.name}: {note}")
     for (patient, exam), named in exams.items():

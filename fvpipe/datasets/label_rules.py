@@ -52,6 +52,9 @@ class RowReader:
         Options of the declaration, with the values of ``params.yaml``.
     targets : mapping of str to DeclaredTarget
         Facts that the declaration adds.
+    unfit : dict of (str, str) to str
+        Column and word, without wildcards, of each list of words of `exclude` that fitted no row so far, and how a message
+        shows the word.
     flat : list of (int, LabelTableError or None)
         Line of each box without an area, or within one pixel, which is left out, and the error for it where most are so;
         none for four edges of 0 or -1, by which tables say that there is no box.
@@ -63,6 +66,7 @@ class RowReader:
     options: Mapping[str, str]
     targets: Mapping[str, DeclaredTarget] = field(default_factory=dict)
     flat: list[tuple[int, LabelTableError | None]] = field(default_factory=list)
+    unfit: dict[tuple[str, str], str] = field(init=False)
     _values: Mapping[str, Mapping[str, str]] = field(init=False)  # by fact, declared cells in lower case, and folded -> value
     _known: dict[tuple[object, ...], Any] = field(init=False, default_factory=dict, repr=False)  # fact, parser, cells -> value
     _words: Mapping[str, str] = field(init=False)  # by fact, the cells that its column may have, for messages
@@ -82,6 +86,14 @@ class RowReader:
             name: tuple(dict.fromkeys(column for each in found for column in each.when)) for name, found in rules.items()
         }
         object.__setattr__(self, "_read_by", read_by)
+        facts = ("patient", "exam", *EXAM_NAMES)
+        hidden = {self.table.path, *(name for fact in facts if fact in self.columns for name in self.columns[fact].column)}
+        lists = [(name, cells) for rule in self.table.exclude for name, cells in rule.when.items() if len(cells) > 1]
+        words = (
+            (name, i, word) for name, cells in lists for i, word in enumerate(cells, 1) if word and not set("*?[$") & {*word}
+        )
+        unfit = {(name, folded(word)): f"number {i}" if name in hidden else repr(word) for name, i, word in words}
+        object.__setattr__(self, "unfit", unfit)
 
     def cell(self, row: Row, fact: str) -> str:
         """Return the text of a fact: the part of the cell that the pattern takes, put into the declared words."""
@@ -296,6 +308,8 @@ class RowReader:
         """
         key = (rules, side, *map(row.cells.get, self._read_by[rules]))  # None: there is no such column
         if key not in self._known:
+            for name in self._read_by[rules] if rules == "exclude" and self.unfit else ():
+                self.unfit.pop((name, folded(row.get(name))), None)
             fitting = (at for at, rule in enumerate(getattr(self.table, rules)) if self._all_fit(row, rule.when, side))
             self._keep(key, next(fitting, None))
         found: int | None = self._known[key]
