@@ -250,6 +250,16 @@ def test_commands_from_training_to_table(project: Path, tmp_path: Path) -> None:
         assert words in card
 
 
+def test_a_project_that_names_no_model_has_nothing_to_train_or_evaluate(tmp_path: Path) -> None:
+    """Such as one without labels: `dvc repro` ended where an output was missing, and `train` without a word."""
+    (tmp_path / "params.yaml").write_text("datasets: {own: {adapter: table}}\npipelines: [direct]\n")
+    with at(tmp_path):
+        for command in (["train"], ["evaluate", "--cards", "cards", "--out", "e.json"], ["table2", "--out", "t.json"]):
+            assert "params.yaml: `runs.splits` names none: no" in run(*command).stderr
+    assert {path.name for path in tmp_path.iterdir()} == {"params.yaml", "cache", "cards", "e.json", "t.json"}
+    assert (tmp_path / "cache" / "models" / "direct").is_dir()
+
+
 def test_models_under_another_name_and_of_an_earlier_project_are_named(
     project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
