@@ -36,6 +36,7 @@ from fvpipe.shards.reader import open_shards
 from fvpipe.training.gradcam import heat_map, peaks
 from fvpipe.training.model import Classifier
 from fvpipe.training.predict import predict
+from fvpipe.versions import PREPROCESSING_VERSION
 from tests.conftest import run
 from tests.support.cohort import at, fit_digests, make_project, patients, train
 from tests.support.factory import CC, LEFT, MLO, RIGHT, breast
@@ -300,8 +301,10 @@ def test_models_under_another_name_and_of_an_earlier_project_are_named(
         receipt.write_text(receipt.read_text().replace("made data", "made other data"))
         with monkeypatch.context() as patch:
             patch.setattr("fvpipe.evaluation.outdated.code_digest", lambda: "0" * 64)
+            patch.setattr("fvpipe.evaluation.outdated.PREPROCESSING_VERSION", 99)
             said = " ".join(run("evaluate").output.split())
         assert "trained by other code of fvpipe than this" in said
+        assert f"of preprocessing version {PREPROCESSING_VERSION}, and this fvpipe makes version 99" in said
         assert "trained before cache/shards/tiny/a changed" in said
         pipeline = folder / "pipelines" / "tiny.yaml"
         pipeline.write_text(pipeline.read_text().replace("- 64", "- 32"))
