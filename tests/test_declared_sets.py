@@ -14,8 +14,9 @@ from fvpipe.datasets.inbreast import read_findings
 from fvpipe.datasets.registry import get_adapter
 from fvpipe.errors import LabelTableError, ParameterError
 from fvpipe.testing import make_tree, write_image
-from fvpipe.types import BreastFacts, View
+from fvpipe.types import VIEWS, BreastFacts, View
 from tests.support.declared import (
+    CSAW,
     INBREAST,
     RSNA,
     csaw,
@@ -530,6 +531,27 @@ def test_csaw_priors_and_the_other_breast_are_no_cancers(tmp_path: Path) -> None
     assert sorted((b.key.patient, b.facts.label) for b in found.breasts if b.key.laterality == "R") == [
         ("5", 0), ("5", 1), ("6", 1), ("7", 0),
     ]  # fmt: skip
+
+
+def test_csaw_exams_are_told_apart_by_the_years_of_their_rows(tmp_path: Path) -> None:
+    """All published names have one date, and a number that begins anew in each view: exams of all years were one."""
+    exams = [(year, view, f"00005_20990909_L_{view}_{number}.dcm") for number, year in ((1, 2012), (2, 2009)) for view in VIEWS]
+    for number, (*_, name) in enumerate(exams, 1):
+        image(tmp_path / "csaw" / name, number, StudyDate="20990909")
+    rows = [CSAW | {"exam_year": year, "viewposition": view, "anon_filename": name} for year, view, name in exams]
+    write_table(tmp_path / "csaw" / "CSAW-CC_breast_cancer_screening_data.csv", rows)
+    found = index(tmp_path / "csaw", "csaw-cc")
+    assert not found.rejections
+    order = {breast.images[0].path[-5]: found.exam_order[breast.key.patient, breast.key.study] for breast in found.breasts}
+    assert order == {"1": 2, "2": 1}
+    assert {tuple(view.path[-5] for view in breast.images) for breast in found.breasts} == {("1", "1"), ("2", "2")}
+
+
+def test_csaw_year_of_a_row_is_that_of_the_date_in_the_name(tmp_path: Path) -> None:
+    folder = csaw(tmp_path / "csaw", [{}])
+    table = folder / "CSAW-CC_breast_cancer_screening_data.csv"
+    table.write_text(table.read_text().replace("2010,", "2011,"))
+    assert set(reasons(index(folder, "csaw-cc")).values()) == {"identifier_conflict"}
 
 
 def test_csaw_type_of_a_cancer_is_not_that_of_the_other_breast(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from fvpipe.datasets.values import (
     parse_boxes,
     parse_day,
     parse_density,
+    parse_exam_date,
     parse_number,
     parse_yes_no,
 )
@@ -196,10 +197,10 @@ class RowReader:
         cell = self.cell(row, fact)
         if not cell:
             return ""
-        if found := parse_day(cell):
+        if found := (parse_exam_date if fact == "exam_date" else parse_day)(cell):
             return found
         where, found = f"{row.file}, line {row.line}: {self.columns[fact].column[0]}", f"{len(cell)} characters"
-        raise LabelTableError(f"{where} has {found}; expected a date, YYYYMMDD or YYYY-MM-DD")
+        raise LabelTableError(f"{where} has {found}; expected {EXPECTED[fact][1]}")
 
     def facts(self, row: Row, side: Laterality | None, subset: str = "") -> BreastFacts:
         """Facts of the breast on `side` that the row is about."""

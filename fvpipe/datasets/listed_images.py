@@ -17,7 +17,7 @@ from fvpipe.config.project import Labels, check_bi_rads
 from fvpipe.datasets.adapter import LabelTable, ListedImage
 from fvpipe.datasets.declaration import Column, Declaration, Table
 from fvpipe.datasets.label_rules import RowReader
-from fvpipe.datasets.values import parse_count, parse_day, parse_kind
+from fvpipe.datasets.values import parse_count, parse_exam_date, parse_kind
 from fvpipe.errors import LabelTableError, ParameterError
 from fvpipe.io.spelling import whole_text
 from fvpipe.io.tables import Row
@@ -119,7 +119,7 @@ def _image(reader: RowReader, row: Row, place: str, subset: str = "") -> ListedI
         exam=sys.intern(reader.cell(row, "exam")),
         exam_names=reader.exam_names(row),
         # A part of a path that is no day of the calendar says nothing of the order.
-        exam_date=parse_day(reader.cell(row, "exam_date")) if reader.table.from_path else reader.day(row, "exam_date"),
+        exam_date=parse_exam_date(reader.cell(row, "exam_date")) if reader.table.from_path else reader.day(row, "exam_date"),
         laterality=side,
         view=reader.cell(row, "view").upper(),
         kind=kind,

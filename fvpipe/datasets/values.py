@@ -73,6 +73,18 @@ def parse_day(text: str) -> str:
     return digits
 
 
+def parse_exam_date(text: str) -> str:
+    """Parse the day of an exam as :func:`parse_day` does, or its year alone, as its first day: both order exams.
+
+    Examples
+    --------
+    >>> parse_exam_date("2014-01-31"), parse_exam_date("2014"), parse_exam_date("2014.0"), parse_exam_date("14")
+    ('20140131', '20140101', '20140101', '')
+    """
+    year = whole_text(text.strip())
+    return f"{year}0101" if re.fullmatch("(19|20)[0-9]{2}", year) else parse_day(text)
+
+
 def parse_density(text: str) -> str | None:
     """Parse a breast density: ``A`` to ``D`` or ``1`` to ``4``; nothing for another digit, as of a man; a percentage is none.
 
@@ -167,7 +179,8 @@ EXPECTED: Mapping[str, tuple[Callable[[str], object], str]] = {
     **dict.fromkeys(("rows", "columns"), (parse_count, "a whole number of pixels")),
     "laterality": (lambda text: SIDES.get(text.lower()), "L or R"),
     "lesion": (whole_number, "a whole number"),
-    **dict.fromkeys(("study_date", "exam_date"), (lambda text: parse_day(text) or None, "a date, YYYYMMDD or YYYY-MM-DD")),
+    "study_date": (lambda text: parse_day(text) or None, "a date, YYYYMMDD or YYYY-MM-DD"),
+    "exam_date": (lambda text: parse_exam_date(text) or None, "a date, YYYYMMDD or YYYY-MM-DD, or a year"),
     "density": (lambda text: parse_density(text) or None, "A to D, or 1 to 4"),
     "age": (lambda text: parse_age(text) or None, "a number of years"),
     "implant": (parse_yes_no, "1 or yes, 0 or no"),

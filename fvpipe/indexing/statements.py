@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,9 +15,10 @@ from fvpipe.datasets.adapter import ImageFacts, LabelTable, ListedImage
 from fvpipe.datasets.declaration import Identity
 from fvpipe.datasets.listed_images import path_key
 from fvpipe.datasets.source import Source
+from fvpipe.datasets.values import parse_day
 from fvpipe.dicom.elements import shown_term
 from fvpipe.dicom.policy import HeaderPolicy
-from fvpipe.io.spelling import folded_name
+from fvpipe.io.spelling import folded_name, whole_text
 from fvpipe.reasons import Reason, Rejection
 from fvpipe.types import NOTHING_STATED, VIEWS, BreastFacts, Exam, Finding, ImageRecord, Laterality, StatedImage, View
 
@@ -278,7 +280,7 @@ def _stated(
         if not spoken:
             continue
         spoken.sort(key=itemgetter(0))
-        if len({value for *_, value in spoken}) > 1:
+        if len({_comparable(fact, value, spoken[0][2]) for *_, value in spoken}) > 1:
             places = " and ".join(place for _, place, _ in spoken)
             shown = ": " + " and ".join(shown_term(value) for *_, value in spoken) if fact in ("laterality", "view") else ""
             return Rejection(path, reason, f"{places} give two values of {fact}{shown}")
@@ -309,6 +311,12 @@ def _stated(
         sys.intern(", ".join([*sources, *more])),
         policy.shifted_day(patient, day),
     )
+
+
+def _comparable(fact: str, value: str, first: str) -> str:
+    """A value as it is compared with the `first` one: a year names the same exam as a day in it."""
+    year = whole_text(value)
+    return first if fact == "exam" and re.fullmatch("[0-9]{4}", year) and parse_day(first)[:4] == year else value
 
 
 def _unusable(patient: str) -> str:
