@@ -414,10 +414,18 @@ def test_a_finding_that_is_worse_than_its_breast_is_noted(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("cancer", "false_positive", "label"), [("1", "0", 1), ("1.0", "1.0", None), ("0", "1", 0), ("0", "", 0), ("2", "0", None)]
-)
-def test_nlbs_cancer_is_no_false_positive(cancer: str, false_positive: str, label: int | None, tmp_path: Path) -> None:
-    row = {"File Path": "normal/7/left/CC/1.dcm", "Image Laterality": "L", "View Position": "CC", "Cancer": cancer}
+    ("folder", "cancer", "false_positive", "label"),
+    [
+        ("abnormal", "1", "0", 1), ("abnormal", "1.0", "1.0", None), ("abnormal", "0", "1", 0), ("normal", "0", "", 0),
+        ("abnormal", "2", "0", None), ("normal", "1", "0", None), (r"NLBS Data\False Positive", "1", "0", None),
+        (r"NLBS Data\Abnormal", "1", "0", 1),
+    ],
+)  # fmt: skip
+def test_nlbs_cancer_is_no_false_positive(
+    folder: str, cancer: str, false_positive: str, label: int | None, tmp_path: Path
+) -> None:
+    """Nor is it in a folder of exams without one."""
+    row = {"File Path": rf"{folder}\7\left\CC\1.dcm", "Image Laterality": "L", "View Position": "CC", "Cancer": cancer}
     write_table(tmp_path / "NLBSP-metadata.csv", [row | {"False Positive": false_positive}])
     (image,) = get_adapter("nlbs").read_labels(tmp_path, None, Labels()).listed.values()
     assert image.facts is not None

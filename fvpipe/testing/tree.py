@@ -270,6 +270,8 @@ class _Maker:
     def _row_of_case(self, table: Table, cells: dict[str, str], side: Laterality, case: Case) -> dict[str, str]:
         """Find cells for which the label rule takes this case."""
         cases = table.cases
+        if table.path and table.path in case.when:  # the row's path is that of its image
+            raise LookupError(f"case {cases.index(case) + 1} of the label rule (of paths -> {case.then})")
         reader = RowReader(table, table.columns, self.bi_rads, dict(self.declaration.options))
         own = table.columns["laterality"].column[0] if "laterality" in table.columns else ""
         choices: dict[str, list[str]] = {}
