@@ -41,7 +41,7 @@ def test_rsna_takes_side_view_and_label_from_the_table(tmp_path: Path) -> None:
     ]  # fmt: skip
     other = [
         {"image_id": 900, "view": "AT"},
-        {"image_id": 901, "view": "LMO", "laterality": "R"},
+        {"image_id": 901, "view": "LMO", "laterality": "R", "cancer": 1},
         {"image_id": 902, "view": "CC"},  # a second CC
     ]
     folder = rsna(tmp_path / "rsna", [*pairs, *other])
@@ -119,6 +119,15 @@ def test_the_label_of_a_missing_image_contradicts_those_of_its_breast(tmp_path: 
     assert labels(found) == {("8", "L"): 0} and reasons(found)["7_L"] == "label_ambiguous"
     (folder / "train.csv").write_text((folder / "train.csv").read_text().replace(",61.0,1,", ",61.0,0,"))
     assert [breast.facts.machine for breast in index(folder, "rsna").breasts] == ["29", "29"]
+
+
+def test_the_label_of_another_view_contradicts_those_of_its_breast(tmp_path: Path) -> None:
+    views: list[dict[str, Any]] = [{"image_id": 1}, {"image_id": 2, "view": "MLO"}, {"image_id": 3, "view": "LMO", "cancer": 1}]
+    folder = rsna(tmp_path / "rsna", views)
+    found = reasons(index(folder, "rsna"))
+    assert (found["7_L"], found["train_images/7/3.dcm"]) == ("label_ambiguous", "view_not_pairable")
+    (folder / "train_images/7/3.dcm").unlink()
+    assert reasons(index(folder, "rsna"))["7_L"] == "label_ambiguous"
 
 
 def test_a_row_that_lists_no_file_is_counted(tmp_path: Path) -> None:

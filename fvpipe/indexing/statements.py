@@ -147,7 +147,8 @@ def collect_statements(source: Source, table: LabelTable, paths: Sequence[str]) 
             answer = answer if isinstance(answer, Rejection) else Rejection(path, Reason.IDENTIFIER_CONFLICT, why)
         if only_listed and not any(where == "table" for where, _ in said):
             unlisted.add(path)
-        if not isinstance(answer, Rejection) or (answer.reason is Reason.VIEW_NOT_PAIRABLE and table.combine == "worst"):
+        # Also of a view or kind that is not read: a cancer is one of the breast, whichever image shows it.
+        if not isinstance(answer, Rejection) or answer.reason in (Reason.VIEW_NOT_PAIRABLE, Reason.IMAGE_KIND_REFUSED):
             describing.append((path, said))
         if isinstance(answer, Rejection):
             rejections.append(answer)
@@ -166,7 +167,7 @@ def collect_statements(source: Source, table: LabelTable, paths: Sequence[str]) 
         if (found := ImageFacts(0, side, rows=size.rows, columns=size.columns)) != ImageFacts(0):
             sizes[path] = found
     missing = (table.listed[key] for key in places.values())
-    describing += (("", [("table", image)]) for image in missing if table.combine == "worst" or image.view in ("", *VIEWS))
+    describing += (("", [("table", image)]) for image in missing)
     if places:
         rejections.append(Rejection("label table", Reason.LABEL_WITHOUT_IMAGE, _without_file(places, table, paths)))
     return Statements(
