@@ -322,7 +322,11 @@ def test_a_missing_patient_of_a_breast_is_named(folder: Path, tmp_path: Path) ->
 def test_ages_with_their_unit(folder: Path, tmp_path: Path) -> None:
     table = "patient_id,laterality,label,age\nP1,L,1,54 years\nP1,R,0,54y\nP2,L,0,54.5 Y\nP2,R,1,unknown\n"
     found = read(folder, tmp_path / "t.csv", table, age="age")
-    assert [breast.facts.age for breast in found.breasts] == ["054Y", "054Y", "054Y", ""]
+    assert [breast.facts.age for breast in found.breasts] == ["054Y", "054Y", "054Y", ""] and not found.label_hints
+    table = "patient_id,laterality,label,age\nP1,L,1,50-54\nP1,R,0,1971\nP2,L,0,54 Jahre\nP2,R,1,0\n"
+    found = read(folder, tmp_path / "t.csv", table, age="age")
+    assert [breast.facts.age for breast in found.breasts] == ["", "", "054Y", ""]
+    assert found.label_hints == ("t.csv: 2 cell(s) of age are no number of years, and are not read: line 2, 3",)
 
 
 # --- merged cells -----------------------------------------------------------------------------------------------------
