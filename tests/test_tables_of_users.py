@@ -629,3 +629,25 @@ def test_a_second_table_adds_to_breasts_of_images_and_paths(of_images: str, path
     assert density == {("P1", "L"): "B", ("P1", "R"): "", ("P2", "L"): "", ("P2", "R"): ""}
     (note,) = found.label_hints
     assert note.startswith("2 row(s) or file(s) add facts to breasts that no row of the label table describes")
+
+
+BOXED = """
+name: own
+license: ours
+tables:
+  - file: t.csv
+    label: label
+    columns: {patient: patient_id, laterality: laterality, label: {column: label, values: {"1": malignant, "0": benign}}}
+  - file: boxes.csv
+    path: file
+    columns: {left: l, right: r, top: t, bottom: b}
+"""
+
+
+def test_a_breast_that_a_box_alone_describes_is_not_normal(folder: Path, tmp_path: Path) -> None:
+    root = shutil.copytree(folder, tmp_path / "d")
+    (tmp_path / "own.yaml").write_text(BOXED)
+    (root / "t.csv").write_text("patient_id,laterality,label\nP1,L,1\n")
+    (root / "boxes.csv").write_text("file,l,r,t,b\nP2/L_CC.dcm,5,9,5,9\nP2/R_CC.dcm,,,,\n")
+    found = index_folder(root, str(tmp_path / "own.yaml"), labels=Labels(unlabelled="normal"))
+    assert labels(found) == {("P1", "L"): 1, ("P1", "R"): 0, ("P2", "L"): -1, ("P2", "R"): 0}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import astuple, replace
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from fvpipe.execution.workers import Workers
 from fvpipe.indexing.labels import BreastLabels
 from fvpipe.progress import progress
 from fvpipe.reasons import Reason, Rejection
-from fvpipe.types import Finding, ImageRecord, Laterality, SourceFile, View
+from fvpipe.types import BreastFacts, Finding, ImageRecord, Laterality, SourceFile, View
 
 MaskTask = tuple[str, str, HeaderPolicy, Callable[[bytes], Region | None]]
 """Input folder, path, header policy, and the adapter's reader of masks."""
@@ -91,6 +91,14 @@ def with_mask_findings(
         if detail:
             rejections.append(Rejection(path, Reason.REGION_WITHOUT_IMAGE, detail))
     return replace(labels, findings_by_path=findings), rejections
+
+
+def with_outlined_breasts(labels: BreastLabels, images: Iterable[ImageRecord]) -> BreastLabels:
+    """Let boxes and masks describe their breast: one that nothing else describes is not normal for want of a row."""
+    if labels.match is None or labels.default == BreastFacts():
+        return labels
+    outlined = {(image.patient_id, image.laterality) for image in images if labels.findings_of(image)}
+    return replace(labels, match=replace(labels.match, described=labels.match.described | outlined))
 
 
 def _lesion(said: Set[tuple[str, int | None]], kind: str) -> tuple[str, int | None]:
