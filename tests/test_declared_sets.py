@@ -611,13 +611,15 @@ def test_csaw_guesses_no_label(case: dict[str, Any], expected: list[int], tmp_pa
 
 
 def test_csaw_cancer_is_of_no_side_where_the_row_names_none(tmp_path: Path) -> None:
-    """The file's name gives it, and the rule compares that of the row: the cancer was taken for the other breast's."""
+    """The rule compares that of the file's name: the cancer was taken for the other breast's, and later stopped the index."""
     case = {"x_case": 1, "x_cancer_laterality": "Left", "rad_timing": 1}
     folder = csaw(tmp_path / "csaw", [case, {"anon_patientid": 6}])
     table = folder / "CSAW-CC_breast_cancer_screening_data.csv"
     table.write_text(table.read_text().replace("Left,CC,6_", ",CC,6_"))  # no cancer is named: nothing is compared
     assert sorted(breast.facts.label for breast in index(folder, "csaw-cc").breasts) == [0, 0, 0, 1]
     table.write_text(table.read_text().replace("Left,CC,5_", ",CC,5_"))
+    assert {place for place, label in labels(index(folder, "csaw-cc")).items() if label} == {("5", "L")}
+    table.write_text(table.read_text().replace("5_20100101_L_CC", "5_20100101_X_CC"))
     with pytest.raises(LabelTableError, match=r"line 2: imagelaterality does not name the side .* x_cancer_laterality"):
         index(folder, "csaw-cc")
 

@@ -234,7 +234,7 @@ def _read(declaration: Declaration, reader: RowReader, opened: OpenTable, found:
         rows += 1
         if table.lists_images:
             found.combine = table.combine if table.label else found.combine
-            list_image(reader, row, found.boxes if only_boxes else found.listed, subset)
+            list_image(declaration, reader, row, found.boxes if only_boxes else found.listed, subset)
             continue
         if table.instance:
             _describe_image(reader, row, found)
