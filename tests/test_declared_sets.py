@@ -178,6 +178,9 @@ BENIGN_BIOPSY = {"side": "L", "path_severity": 4, "bside": "L", "asses": "S"}
     [
         ([BENIGN_BIOPSY, {"side": "L", "asses": "M"}, {"side": "R"}], None, 0),  # another finding is not known
         ([BENIGN_BIOPSY, {"side": "L", "asses": "K"}, {"side": "R"}], None, 0),
+        ([BENIGN_BIOPSY | {"asses": "K"}, {"side": "R"}], None, 0),
+        ([BENIGN_BIOPSY | {"asses": "K", "bside": ""}, {"side": "R"}], None, 0),
+        ([BENIGN_BIOPSY | {"asses": "K", "bside": "R"}, {"side": "R"}], None, 0),
         ([BENIGN_BIOPSY, {"side": "L", "path_severity": 6, "bside": "L"}, {"side": "R"}], None, 0),
         ([{"side": "L", "path_severity": 0, "bside": "R", "asses": "N"}], 0, 1),  # pathology of the other side
         ([{"side": "L", "path_severity": 0, "bside": "B"}], 1, 1),
@@ -270,6 +273,16 @@ def test_embed_pathology_decides_over_earlier_exams_within_the_follow_up(tmp_pat
     assert by_exam(options={"follow_up_days": "2000"})[0] == (first, "L", 1)
     with pytest.raises(ParameterError, match=r"has no option 'follow_up_day' .*follow_up_days"):
         by_exam(options={"follow_up_day": "30"})
+
+
+@pytest.mark.parametrize(("days", "expected"), [("2015-06-01", None), ("2017-06-01", 0)])
+@pytest.mark.parametrize("row", [{"asses": "K"}, {"asses": "M", "path_severity": 6, "bside": "L"}])
+def test_embed_breast_is_not_benign_shortly_before_a_known_cancer(
+    row: dict[str, Any], days: str, expected: int | None, tmp_path: Path
+) -> None:
+    later = {"acc_anon": 12.0, "study_date_anon": days, "side": "L", "desc": "MG Diagnostic Left"}
+    found = labels(index(embed(tmp_path / "e", four(), [{}, later | row]), "embed"))
+    assert (found.get(("1", "L")), found["1", "R"]) == (expected, 0)
 
 
 def test_embed_other_breast_of_a_man_is_not_normal_at_an_exam_without_a_row(tmp_path: Path) -> None:
