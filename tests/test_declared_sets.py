@@ -13,6 +13,7 @@ from fvpipe.config.project import Labels
 from fvpipe.datasets.inbreast import read_findings
 from fvpipe.datasets.registry import get_adapter
 from fvpipe.errors import LabelTableError, ParameterError
+from fvpipe.reasons import Reason
 from fvpipe.testing import make_tree, write_image
 from fvpipe.types import VIEWS, BreastFacts, View
 from tests.support.declared import (
@@ -582,6 +583,20 @@ def test_csaw_year_of_a_row_is_that_of_the_date_in_the_name(tmp_path: Path) -> N
     table = folder / "CSAW-CC_breast_cancer_screening_data.csv"
     table.write_text(table.read_text().replace("2010,", "2011,"))
     assert set(reasons(index(folder, "csaw-cc")).values()) == {"identifier_conflict"}
+
+
+def test_csaw_row_of_a_missing_image_is_of_the_exam_in_its_name(tmp_path: Path) -> None:
+    """Its cancer contradicts the CC, which was benign for `cc`."""
+    folder = csaw(tmp_path / "csaw", [{}, {"exam_year": 2011}])
+    table = folder / "CSAW-CC_breast_cancer_screening_data.csv"
+    lines = table.read_text().splitlines()
+    cancer = [line.replace("2010,1,0,,,,Left,MLO", "2010,1,1,Left,2,1,Left,MLO") for line in lines]
+    assert sum(map(str.__ne__, lines, cancer)) == 1
+    table.write_text("\n".join(cancer))
+    (folder / "Batch_1" / "5_20100101_L_MLO_1.dcm").unlink()
+    found = index(folder, "csaw-cc")
+    assert [each.label_rejection.reason for each in found.unpaired if each.label_rejection] == [Reason.LABEL_AMBIGUOUS]
+    assert sorted(breast.facts.label for breast in found.breasts) == [0, 0, 0]
 
 
 def test_csaw_type_of_a_cancer_is_not_that_of_the_other_breast(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from operator import itemgetter
 
@@ -166,8 +166,7 @@ def collect_statements(source: Source, table: LabelTable, paths: Sequence[str]) 
         side = next((image.laterality for image in silent if image.laterality and image.facts is not None), None)
         if (found := ImageFacts(0, side, rows=size.rows, columns=size.columns)) != ImageFacts(0):
             sizes[path] = found
-    missing = (table.listed[key] for key in places.values())
-    describing += (("", [("table", image)]) for image in missing)
+    describing += (("", said) for said in _said_of_missing(source, table, places.values()))
     if places:
         rejections.append(Rejection("label table", Reason.LABEL_WITHOUT_IMAGE, _without_file(places, table, paths)))
     return Statements(
@@ -181,6 +180,21 @@ def collect_statements(source: Source, table: LabelTable, paths: Sequence[str]) 
         {path: Rejection(path, Reason.IMAGE_NOT_LISTED, NOT_LISTED) for path in unlisted},
         no_row_has_file=bool(places) and len(places) == len(table.listed),
     )
+
+
+def _said_of_missing(source: Source, table: LabelTable, keys: Iterable[str]) -> Iterator[Sequence[tuple[str, ListedImage]]]:
+    """What rows without a file say of their breasts, and their paths, which may name exam and side alone."""
+    missing = {key: row for key in keys if (row := table.listed[key]).facts is not None}
+    by_path: Mapping[str, Sequence[tuple[str, ListedImage]]] = {}
+    adapter = source.adapter
+    if adapter.state_images is not None and adapter.declaration is not None and adapter.declaration.path:
+        by_path = adapter.state_images(
+            [key for key in missing if "\0" not in key], replace(table, listed=missing), source.labels
+        )
+    for key, row in missing.items():
+        said = by_path.get(key, ())
+        agree = bool(said) and not isinstance(_stated(source.policy, adapter.identity, key, said), Rejection)
+        yield said if agree else [("table", row)]
 
 
 def _of_breasts(
