@@ -15,10 +15,10 @@ from fvpipe.datasets.adapter import ImageFacts, LabelTable, ListedImage
 from fvpipe.datasets.declaration import Identity
 from fvpipe.datasets.listed_images import path_key
 from fvpipe.datasets.source import Source
-from fvpipe.datasets.values import parse_day
+from fvpipe.datasets.values import parse_exam_date
 from fvpipe.dicom.elements import shown_term
 from fvpipe.dicom.policy import HeaderPolicy
-from fvpipe.io.spelling import folded_name, whole_text
+from fvpipe.io.spelling import folded_name
 from fvpipe.reasons import Reason, Rejection
 from fvpipe.types import NOTHING_STATED, VIEWS, BreastFacts, Exam, Finding, ImageRecord, Laterality, StatedImage, View
 
@@ -330,8 +330,9 @@ def _stated(
 
 def _comparable(fact: str, value: str, first: str) -> str:
     """A value as it is compared with the `first` one: a year names the same exam as a day in it."""
-    year = whole_text(value)
-    return first if fact == "exam" and re.fullmatch("[0-9]{4}", year) and parse_day(first)[:4] == year else value
+    years = [parse_exam_date(each)[:4] for each in (value, first) if fact == "exam"]
+    is_year = any(re.fullmatch(r"[0-9]{4}(\.0)?", each) for each in (value, first))
+    return first if is_year and years and years[0] == years[1] != "" else value
 
 
 def _unusable(patient: str) -> str:
