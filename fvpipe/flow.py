@@ -55,7 +55,7 @@ def index(source: Source, workers: Workers, file_cache: FileCache, *, digest: bo
     Raises
     ------
     InputError
-        The folder is missing, holds no file that could be DICOM, or changed while it was read.
+        The folder is missing, holds no file that could be an image, or changed while it was read.
     LabelTableError
         The label table breaks its form.
     """
@@ -77,7 +77,7 @@ def index(source: Source, workers: Workers, file_cache: FileCache, *, digest: bo
     colliding = [record for group in colliding_instances(records()) for record in group]
     contents, unreadable = read_pixel_contents(source, files, colliding, workers, file_cache)
     headers.update((rejection.what, rejection) for rejection in unreadable)
-    headers.update((rejection.what, rejection) for rejection in list(noted_rejections(source, headers)))
+    headers.update((rejection.what, rejection) for rejection in list(noted_rejections(source.root, [source.policy], headers)))
     headers.update((rejection.what, rejection) for rejection in list(contradictions(records(), labels)))
     labels, unfit = with_mask_findings(labels, headers, source, files, workers, file_cache)
     headers.update((rejection.what, rejection) for rejection in unfit)
@@ -100,6 +100,7 @@ def index(source: Source, workers: Workers, file_cache: FileCache, *, digest: bo
         has_findings=bool(labels.findings or labels.findings_by_path),
         passed_over=passed_over,
         label_hints=pairing.label_hints,
+        notes=pairing.notes,
         headers_read=headers_read,
     )
 

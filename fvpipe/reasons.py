@@ -30,7 +30,7 @@ class Flag(IntFlag):
     SHARED_PIXELS = 1 << 16  # a view has the pixels of another patient's, however it lies
     AREAS_DISAGREE = 1 << 17  # the breast areas of CC and MLO differ more than expected of one breast
     MEANS_DISAGREE = 1 << 18  # the same for the mean values inside the outlines
-    BITS_DIFFER = 1 << 19  # the two views differ in Bits Stored, sign, rescale or Modality LUT
+    BITS_DIFFER = 1 << 19  # the two views differ in Bits Stored, sign, rescale, Modality LUT or polarity
     VENDORS_DIFFER = 1 << 20  # in Manufacturer
     DATES_DIFFER = 1 << 21  # in the date of acquisition
     REORIENTED = 1 << 22  # a view was turned or mirrored upright, as its Patient Orientation says
@@ -113,7 +113,7 @@ class Reason(StrEnum):
     RESCALE_INVALID = "rescale_invalid", "Rescale Slope is 0, or slope or intercept is not a finite number"
     LUT_INVALID = "lut_invalid", "descriptor and data of a Modality LUT or VOI LUT contradict each other"
     WINDOW_INVALID = "window_invalid", "the pipeline applies the window, and that of the header violates the standard"
-    VIEW_MISSING = "view_missing", "neither View Code Sequence nor View Position names a view"
+    VIEW_MISSING = "view_missing", "neither the header nor label table or path names a view"
     VIEW_CONFLICT = "view_conflict", "View Code Sequence, View Position or the label table disagree"
     VIEW_NOT_PAIRABLE = "view_not_pairable", "a projection that is neither CC nor MLO"
     VIEW_MODIFIED = "view_modified", "a magnification, spot compression, partial or other non-standard view"
@@ -138,7 +138,7 @@ class Reason(StrEnum):
         "region_without_image",
         "a lesion mask that outlines nothing, or matches no film of its breast in view, rows and columns",
     )
-    IDENTIFIER_MISSING = "identifier_missing", "no patient identifier to group images by"
+    IDENTIFIER_MISSING = "identifier_missing", "no identifier of the patient, or of the exam where exams are told apart"
     IDENTIFIER_CONFLICT = (
         "identifier_conflict",
         "header, label table and path name different patients or exams, the images of one study do, or identifiers of two "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import plistlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from fvpipe.config.project import Labels
 from fvpipe.datasets.inbreast import read_findings
 from fvpipe.datasets.registry import get_adapter
 from fvpipe.errors import LabelTableError, ParameterError
+from fvpipe.project.stages import notes
 from fvpipe.reasons import Reason
 from fvpipe.testing import make_tree, write_image
 from fvpipe.types import VIEWS, BreastFacts, View
@@ -430,8 +432,8 @@ def test_a_finding_that_is_worse_than_its_breast_is_noted(tmp_path: Path) -> Non
     for dx, noted in (("", 1), ("cyst", 0)):
         table = [dict(zip(names, row, strict=True)) | {"dx": dx} for row in rows]
         write_table(tmp_path / "t.csv", table)
-        hints = index(tmp_path / "in", "table", label_file=str(tmp_path / "t.csv"), labels=settings).label_hints
-        assert [hint.partition(":")[0] for hint in hints] == noted * [
+        found = index(tmp_path / "in", "table", label_file=str(tmp_path / "t.csv"), labels=settings).notes
+        assert [note.partition(":")[0] for note in found] == noted * [
             "1 benign breast(s) have a finding of a higher BI-RADS than their own"
         ]
 
@@ -517,9 +519,12 @@ def test_boxes_beyond_their_image_are_noted(tmp_path: Path) -> None:
     images = [four()[0] | {"ROI_coords": "[[10, 20, 30, 257]]"}, four()[1] | {"ROI_coords": "[[10, 20, 330, 50]]"}]
     found = index(embed(tmp_path / "e", images, [{"side": "L"}, {"side": "R"}]), "embed")
     assert [len(boxes) for boxes in found.breasts[0].findings] == [1, 1]
-    (note,) = found.label_hints
+    (note,) = found.notes
     assert not [each for each in found.rejections if "boxes" in each.detail]  # nothing is left out
     assert "boxes of 1 image(s) reach beyond the image's pixels, and are kept so: images/cohort_1/1/11/1.2.2.dcm" in note
+    shown = list(notes(replace(found, label_hints=[f"line {number}" for number in range(5)])))  # which `rejected.csv` has
+    assert [note in line for line in shown].count(True) == 1
+    assert shown[-1] == "  ... and 2 more rows, as label_without_image in rejected.csv"
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ from fvpipe.training.model import Classifier
 from fvpipe.training.predict import predict
 from tests.conftest import run
 from tests.support.cohort import at, fit_digests, make_project, patients, train
-from tests.support.factory import CC, LEFT, MLO, RIGHT, breast
+from tests.support.factory import CC, LEFT, MLO, RIGHT, breast, file_bytes, rejection_note, write
 
 SETTINGS = Evaluate(bootstrap=200, smallest_group=5)
 
@@ -397,7 +397,10 @@ def test_prediction_names_what_it_cannot_use(project: Path, tmp_path: Path) -> N
 
 
 def test_a_prediction_pairs_what_an_index_would(project: Path, trained: TrainedRun, tmp_path: Path) -> None:
-    """Not views of two patients under one study; and of two equal images the same for every identifier key."""
+    """Not views of two patients under one study; and of two equal images the same for every identifier key.
+
+    Nor an image that a Key Object note among the files rejects.
+    """
     model = Classifier(nn.Sequential(nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(1, 2)), 1, False).eval()
     files = []
     for number, view in enumerate((CC, CC, CC, MLO)):
@@ -411,6 +414,12 @@ def test_a_prediction_pairs_what_an_index_would(project: Path, trained: TrainedR
         answers, rejected = predict(files, model, trained.record, "table", tmp_path / "key")
         assert [image.path for image in answers[0].breast.images] == ["0.dcm", "3.dcm"]
         assert {each.what: each.reason for each in rejected} == {"1.dcm": "superseded", "2.dcm": "superseded"}
+    note = write(tmp_path / "note.dcm", file_bytes(rejection_note("2.25.90"), None))
+    answers, rejected = predict([note, *files], model, trained.record, "table", tmp_path / "key")
+    assert [image.path for image in answers[0].breast.images] == ["1.dcm", "3.dcm"]
+    assert {each.what: each.reason for each in rejected} == {
+        "note.dcm": "rejection_note", "0.dcm": "image_kind_refused", "2.dcm": "superseded",
+    }  # fmt: skip
     dataset.PatientBirthDate = "19700101"
     dataset.save_as(files[-1])
     answers, rejected = predict([files[0], files[-1]], model, trained.record, "table")

@@ -306,7 +306,7 @@ def test_patients_that_the_headers_tell_apart_are_two(tmp_path: Path) -> None:
             rows.append(f"{file},{patient},L,{number}")
     found = read(tmp_path / "dicom", tmp_path / "t.csv", "\n".join(rows), path="path")
     assert (labels(found), found.rejections) == ({("1", "L"): 0, ("01", "L"): 1}, [])
-    assert ["2 patients of headers differ" in hint for hint in found.label_hints] == [True]
+    assert ["2 patients of headers differ" in note for note in found.notes] == [True]
     declared = "name: own\nlicense: ours\npath: '(?P<patient>\\d+)/[^/]+$'\nidentity: {patient: [path]}\n"
     (tmp_path / "own.yaml").write_text(declared)
     left = index_folder(tmp_path / "dicom", str(tmp_path / "own.yaml")).rejections

@@ -1,6 +1,16 @@
-'''Adapters, one a data set, and the types with which another package adds one.
+'''Adapters, one for each data set, and the types with which another package adds one.
 
-An adapter is a module with one function and one constant. This one reads a table of INbreast::
+An adapter is usually a declaration, a YAML file: ``declarations/`` has those of fvpipe, and ``docs/adapters.md`` every key.
+These modules read it:
+
+- ``declaration``: its schema. ``unused_keys`` rejects keys that would have no effect.
+- ``declared_tables``: the adapter that it describes, and its tables. ``table_settings`` chooses the files, columns and label
+  rule of a table; ``label_rules`` reads one row, with the parsers of ``values``; ``listed_images`` reads rows about images, and
+  paths; ``combine`` merges the facts of several rows.
+- ``registry``: adapters by name. ``source``: a data set to read, with its adapter and settings.
+- ``cbis``, ``inbreast``: the parts of two data sets that cannot be declared. ``download``: CMMD from its archive.
+
+An adapter in Python is a module with one function and one constant. This one reads a table of INbreast::
 
     """INbreast: full-field digital mammograms, labels by BI-RADS."""
 

@@ -4,8 +4,21 @@ Patients (in the setting ``seen``: breasts) are ranked by a digest of seed and i
 cut from this order: shares and class balance are exact, and adding a patient moves only those at a boundary of its stratum. The
 stratum is the data set and whether any breast of the patient is malignant; of a patient of several, both of each.
 
-In every setting breasts with identical or nearly the same pixels are in the same part, and in all but ``seen`` those of one
-patient identifier, of whichever data set.
+What two breasts share decides whether they may be in two parts; patients and studies may be in the setting ``seen``:
+
+=============================  ========================  =========================  =====================================
+Shared                         Kept in one part          An error in two parts      Counted in two parts
+=============================  ========================  =========================  =====================================
+patient of one data set        :func:`split`             :func:`leaks`              :func:`leak_rate` (``seen``)
+patient of two data sets       :func:`split`             no                         :func:`shared_identifiers`
+Study Instance UID                                       :func:`leaks`
+file                                                     :func:`leaks`
+pixels, also mirrored          :func:`split`             :func:`leaks`
+nearly the same pixels         :func:`split`             no                         :mod:`~fvpipe.evaluation.split_files`
+=============================  ========================  =========================  =====================================
+
+The settings ``cross`` and ``official`` prescribe the test part, so that :func:`split` cannot keep breasts in one part with
+those. One identifier in two data sets is no error there: two hospitals may both have a patient 1.
 """
 
 from __future__ import annotations

@@ -1,1 +1,32 @@
-"""Folder scan, headers, pairing and manifests."""
+"""From a folder of images to breasts: folder scan, headers, labels, pairing, manifests.
+
+:func:`fvpipe.flow.index` calls these modules in this order:
+
+- ``scan``: files of the input folder that could be images.
+- ``statements``: statements of label tables and paths about each image, joined to the files.
+- ``labels``: facts of breasts from the label tables, joined to the exams that are imaged.
+- ``headers``: header, digest and pixel digest of each new or changed file, read on the workers.
+- ``rejection_notes``: Key Object documents that reject images.
+- ``lesion_masks``: masks of lesions beside the images, as boxes.
+- ``pairing``: contradictions among headers and labels, then CC and MLO of each breast.
+- ``exams``: order of a patient's exams.
+- ``index``: all of it as one value; ``rejections`` and ``known_facts`` summarize it for the screen.
+- ``manifest_tables``: the tables of an index, written and read back; ``mammoclean`` writes another schema.
+
+Where rows about one breast disagree
+------------------------------------
+A label is decided in these places, from the first to the last. `combine` of a table says what several rows of it may do:
+``same`` (they must be equal), ``first`` (labels must be equal; another fact in which they differ is unknown) or ``worst``
+(the finding that counts most decides). :mod:`fvpipe.datasets.combine` has the rules.
+
+==================================================  ===================================  ================================
+Function                                            Rows                                 Where they disagree
+==================================================  ===================================  ================================
+``datasets.declared_tables._Breasts.describe``      of one table, about a breast         error, or by `combine`
+``datasets.listed_images.list_image``               of one table, about an image         error, or kept for `combine`
+``statements._of_breasts``                          about the images of a breast, also   kept for the next step
+                                                    of missing and rejected ones
+``labels.BreastLabels._claims_of_images``           the same, and paths                  by `combine`, else kept
+``labels.BreastLabels.matched``                     all that fit an imaged exam          rejection ``label_ambiguous``
+==================================================  ===================================  ================================
+"""

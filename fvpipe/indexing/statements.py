@@ -79,28 +79,6 @@ class Statements:
         return found
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """How the header of one file is read, outside an index.
-
-    Attributes
-    ----------
-    policy : HeaderPolicy
-        Of its data set.
-    stated : StatedImage
-        What label table and path say.
-    rejection : Rejection or None
-        Why they leave the image out.
-    dataset : str
-        Name of the project's data set that holds the file; empty where none does.
-    """
-
-    policy: HeaderPolicy
-    stated: StatedImage = NOTHING_STATED
-    rejection: Rejection | None = None
-    dataset: str = ""
-
-
 def collect_statements(source: Source, table: LabelTable, paths: Sequence[str]) -> Statements:
     """Join the rows that list images, and the paths, to the files.
 

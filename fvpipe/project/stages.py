@@ -229,8 +229,8 @@ def notes(found: Index) -> Iterator[str]:
     """Make the lines about an index that a user should see, besides its rejections."""
     for line in found.passed_over.describe():
         yield f"  passed over in {found.source.root.name}/: {line}"
-    for hint in found.label_hints[:3]:
-        yield f"warning: {found.source.name}: {hint}"
+    for note in (*found.notes, *found.label_hints[:3]):
+        yield f"warning: {found.source.name}: {note}"
     if more := len(found.label_hints[3:]):
         yield f"  ... and {more} more rows, as label_without_image in rejected.csv"
 

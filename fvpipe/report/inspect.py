@@ -23,7 +23,7 @@ from fvpipe.imaging.outline import GATES
 from fvpipe.imaging.segmentation import SegmentationTrace, trace_segmentation
 from fvpipe.imaging.threshold_attempts import ThresholdAttempt
 from fvpipe.imaging.view_agreement import HEADER_FLAGS, constant_flags
-from fvpipe.indexing.statements import Reading
+from fvpipe.indexing.reading import Reading, contradicted
 from fvpipe.io.atomic import write_atomic
 from fvpipe.printable import escaped
 from fvpipe.reasons import Flag, Rejection
@@ -83,9 +83,11 @@ def inspect_dicom(path: Path, reading: Reading, pipeline_name: str, png: Path | 
     _, pipeline = load_pipeline(pipeline_name)
     header, facts = report_header(path, reading.policy, reading.stated), dict[str, Any]()
     pixels = _pixels(path, header, pipeline, timeout, with_png=png is not None)
-    results = (*header.results, *pixels.results)
-    if reading.rejection is not None:
-        results = (RuleResult("label table and path", reading.rejection.detail, reading.rejection.reason), *results)
+    of_table = [reading.rejection] if reading.rejection is not None else []
+    if header.record is not None:
+        of_table += contradicted([header.record], {header.record.path: reading})
+    rows = (RuleResult("label table and path", each.detail, each.reason) for each in of_table)
+    results = (*rows, *header.results, *pixels.results)
     if header.record is not None:
         facts["header"] = _header_facts(header.record)
     if header.opened is not None:
