@@ -308,9 +308,10 @@ def _stated(
 
 def _comparable(fact: str, value: str, first: str) -> str:
     """A value as it is compared with the `first` one: a year names the same exam as a day in it."""
-    years = [parse_exam_date(each)[:4] for each in (value, first) if fact == "exam"]
-    is_year = any(re.fullmatch(r"[0-9]{4}(\.0)?", each) for each in (value, first))
-    return first if is_year and years and years[0] == years[1] != "" else value
+    if fact != "exam" or value == first or not any(re.fullmatch(r"[0-9]{4}(\.0)?", each) for each in (value, first)):
+        return value
+    years = [parse_exam_date(each)[:4] for each in (value, first)]
+    return first if years[0] == years[1] != "" else value
 
 
 def _unusable(patient: str) -> str:

@@ -281,10 +281,8 @@ class _Maker:
             others = list(string.digits) if table.from_path else ["", "another"]  # a group of a path is seldom empty
             left = [*([] if table.from_path else [cells[name]]), *(others if name != own else [])]
             choices[name] = list(dict.fromkeys([*found, *left] if name in case.when else [*left, *found]))
-        for chosen in itertools.islice(
-            itertools.product(*choices.values()), 0 if table.path in case.when else MAX_COMBINATIONS
-        ):
-            row = cells | dict(zip(choices, chosen, strict=True))
+        for these in itertools.islice(itertools.product(*choices.values()), 0 if table.path in case.when else MAX_COMBINATIONS):
+            row = cells | dict(zip(choices, these, strict=True))
             try:
                 if reader.label_case(Row(Path("simulated"), 2, row), side) is case:
                     return row
