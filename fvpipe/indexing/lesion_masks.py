@@ -6,7 +6,7 @@ import inspect
 import json
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import astuple, replace
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from fvpipe.execution.workers import Workers
 from fvpipe.indexing.labels import BreastLabels
 from fvpipe.progress import progress
 from fvpipe.reasons import Reason, Rejection
-from fvpipe.types import Finding, ImageRecord, Laterality, SourceFile, View
+from fvpipe.types import BreastFacts, Finding, ImageRecord, Laterality, SourceFile, View
 
 MaskTask = tuple[str, str, HeaderPolicy, Callable[[bytes], Region | None]]
 """Input folder, path, header policy, and the adapter's reader of masks."""
@@ -107,6 +107,14 @@ def cached_as(reader: Callable[[bytes], Region | None]) -> str:
     except (KeyError, OSError, TypeError):  # it has no source, as a compiled module
         code = name
     return f"region of {digest_of(code)}"
+
+
+def with_outlined_breasts(labels: BreastLabels, images: Iterable[ImageRecord]) -> BreastLabels:
+    """Let boxes and masks describe their breast: one that nothing else describes is not normal for want of a row."""
+    if labels.match is None or labels.default == BreastFacts():
+        return labels
+    outlined = {(image.patient_id, image.laterality) for image in images if labels.findings_of(image)}
+    return replace(labels, match=replace(labels.match, described=labels.match.described | outlined))
 
 
 def _lesion(said: Set[tuple[str, int | None]], kind: str) -> tuple[str, int | None]:
