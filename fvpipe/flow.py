@@ -27,7 +27,7 @@ from fvpipe.imaging.canvas import needed_views
 from fvpipe.indexing.exams import exam_order
 from fvpipe.indexing.headers import read_headers, read_pixel_contents, read_published_uids
 from fvpipe.indexing.index import Index
-from fvpipe.indexing.lesion_masks import with_mask_findings
+from fvpipe.indexing.lesion_masks import with_mask_findings, with_outlined_breasts
 from fvpipe.indexing.pairing import colliding_instances, contradictions, pair, rejection_order, tied_images
 from fvpipe.indexing.read_labels import read_labels
 from fvpipe.indexing.rejection_notes import noted_rejections
@@ -84,6 +84,7 @@ def index(source: Source, workers: Workers, file_cache: FileCache, *, digest: bo
     labels, unfit = with_mask_findings(labels, headers, source, files, workers, file_cache)
     headers.update((rejection.what, rejection) for rejection in unfit)
     images = records()
+    labels = with_outlined_breasts(labels, images)
     published = read_published_uids(source, [image.path for image in tied_images(images)])
     pairing = pair(source.name, images, labels, contents, published)
     rejected = [header for header in headers.values() if isinstance(header, Rejection)]

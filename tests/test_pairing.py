@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import fields
+from dataclasses import fields, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -663,11 +663,12 @@ def test_patients_of_headers_that_may_be_one_are_noted(first: str, second: str, 
 
 
 def test_views_in_two_studies_are_named() -> None:
-    """Of one day, or of none: two exams of two days are no fault, nor is a breast whose views are of two kinds."""
+    """Of one day, or of none: exams of two days, or of a table, are no fault, nor is a breast whose views are of two kinds."""
     two = [image("cc", study="A"), image("mlo", MLO, study="B")]
     (note,) = paired(*two).notes
     assert note.startswith("1 breast(s) have CC and MLO in two studies, as cc and mlo") and "studies_apart: false" in note
     assert not paired(image("cc", study="A", exam_day=1), image("mlo", MLO, study="B", exam_day=9)).notes
+    assert not paired(*(replace(each, identity_from="patient path, exam table") for each in two)).notes
     assert not paired(image("cc"), image("mlo", MLO, synthetic=True)).notes
     assert not paired(*(image(f"{n}{view}", view, study=f"{n}") for n in range(2) for view in View)).notes
 

@@ -91,8 +91,9 @@ def with_follow_up(
 ) -> tuple[dict[BreastOfExam, BreastFacts], set[BreastOfExam]]:
     """Let pathology at another exam up to `limit` days later decide.
 
-    A malignant result decides over all that the earlier exam gives, a benign one only where it gives no label. A breast that is
-    left out for a reason of its own (a male patient, a cancer that was known before) stays so.
+    A malignant result decides over all that the earlier exam gives, a benign one only where it gives no label, and one by which
+    its own exam is left out (a cancer that is known already) over a benign label. A breast that is left out for a reason of its
+    own (a male patient, a cancer that was known before) stays so.
 
     Parameters
     ----------
@@ -121,7 +122,9 @@ def with_follow_up(
         later = [(other, result) for day, other, result in others if other != exam and 0 <= (day - days[key]).days <= limit]
         used.update((patient, side, other) for other, _ in later)
         decisive = worst([result for _, result in later]) if later else facts
+        place = f"{facts.place} and {decisive.place}"
         if decisive.label == 1 or (decisive.label == 0 and facts.label == -1):
-            place = f"{facts.place} and {decisive.place}"
             result[key] = replace(facts, label=decisive.label, excluded="", pathology=decisive.pathology, place=place)
+        elif decisive.excluded and facts.label == 0:
+            result[key] = replace(facts, label=-1, excluded=f"at a later exam: {decisive.excluded}", place=place)
     return result, used

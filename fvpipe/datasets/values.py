@@ -26,6 +26,7 @@ MISSING = frozenset({"nan", "na", "n/a", "#n/a", "<na>", "nat", "null"})
 """What programs write into cells without a value, in lower case."""
 NOT_KNOWN = frozenset({"none", "nil", "unknown", "missing", "n.a.", "#ref!", "#value!", "#name?", "#div/0!", "#num!", "#null!"})
 """What else stands where a patient or an exam has no name, in lower case. Of another fact it may be a value."""
+_YEARS = r"y|yrs?\.?|years?|y\.? ?o\.?|years? old|j\.?|jahre?|a|ans?|años?|anni|anos?|лет|岁|歳"
 _YES_NO = {"1": True, "yes": True, "true": True, "0": False, "no": False, "false": False}
 
 
@@ -110,12 +111,12 @@ def parse_age(text: str) -> str:
     ('054Y', '054Y', '054Y', '054Y', '90+', '')
     >>> parse_age("90+"), parse_age(">= 90"), parse_age("> 89"), parse_age("60+")  # as de-identified tables have it
     ('90+', '90+', '90+', '')
-    >>> parse_age("0")
-    ''
+    >>> parse_age("54 Jahre"), parse_age("54 y.o."), parse_age("54 ans"), parse_age("0"), parse_age("50-54")
+    ('054Y', '054Y', '054Y', '', '')
     """
     if re.fullmatch(r"90 ?\+|(>=?|≥) ?90|> ?89", text.strip()):
         return "90+"
-    match = re.fullmatch(r"(\d{1,3})([.,]\d+)? *(?:y|yrs?|years?)?", text.strip(), re.IGNORECASE)
+    match = re.fullmatch(rf"(\d{{1,3}})([.,]\d+)? *(?:{_YEARS})?", text.strip(), re.IGNORECASE)
     years = int(match[1]) if match else 999
     return "" if not 0 < years <= 120 else "90+" if years >= 90 else f"{years:03d}Y"
 

@@ -272,7 +272,7 @@ def in_two_studies(images: Iterable[ImageRecord]) -> Iterator[str]:
     """A note on breasts whose CC is in one study and MLO in another, of no other day: an anonymizer may give each image one."""
     studies: dict[tuple[str, Laterality, int | None], dict[str, dict[View, str]]] = defaultdict(lambda: defaultdict(dict))
     for image in images:
-        if image.study:
+        if image.study and "exam " not in image.identity_from:  # those of tables and paths are no UIDs
             studies[image.patient_id, image.laterality, image.exam_day][image.study][image.view] = image.path
     alone = ([views for views in of_breast.values() if len(views) == 1] for of_breast in studies.values())
     merged = (dict(item for views in each for item in views.items()) for each in alone)

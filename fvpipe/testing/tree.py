@@ -268,7 +268,7 @@ class _Maker:
         return str(outcome)
 
     def _row_of_case(self, table: Table, cells: dict[str, str], side: Laterality, case: Case) -> dict[str, str]:
-        """Find cells for which the label rule takes this case."""
+        """Find cells for which the label rule takes this case; not where it reads the path, which is that of the image."""
         cases = table.cases
         reader = RowReader(table, table.columns, self.bi_rads, dict(self.declaration.options))
         own = table.columns["laterality"].column[0] if "laterality" in table.columns else ""
@@ -281,8 +281,8 @@ class _Maker:
             others = list(string.digits) if table.from_path else ["", "another"]  # a group of a path is seldom empty
             left = [*([] if table.from_path else [cells[name]]), *(others if name != own else [])]
             choices[name] = list(dict.fromkeys([*found, *left] if name in case.when else [*left, *found]))
-        for chosen in itertools.islice(itertools.product(*choices.values()), MAX_COMBINATIONS):
-            row = cells | dict(zip(choices, chosen, strict=True))
+        for these in itertools.islice(itertools.product(*choices.values()), 0 if table.path in case.when else MAX_COMBINATIONS):
+            row = cells | dict(zip(choices, these, strict=True))
             try:
                 if reader.label_case(Row(Path("simulated"), 2, row), side) is case:
                     return row
