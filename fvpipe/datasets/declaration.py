@@ -177,7 +177,8 @@ class Table(Settings):
 class Headers(Settings):
     """Departures of the headers from the standard."""
 
-    secondary_capture: bool = False
+    secondary_capture: bool = False  # also read digitized film, as `secondary_capture` of params.yaml does
+    for_processing: bool = False  # also read raw images, flagged, as `for_processing` of params.yaml does
     inverted: bool = False  # low values are white in images that cannot say so: PNG, JPEG, PGM, NRRD
     view_in_patient_orientation: bool = False
     ml_is_mlo: bool = False

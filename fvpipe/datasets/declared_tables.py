@@ -47,6 +47,7 @@ def declared_adapter(declaration: Declaration) -> Adapter:
             formats=declaration.formats,
             inverted=headers.inverted,
             secondary_capture=headers.secondary_capture,
+            for_processing=headers.for_processing,
             view_in_patient_orientation=headers.view_in_patient_orientation,
             ml_is_mlo=headers.ml_is_mlo,
             patient_from=headers.patient_from,
