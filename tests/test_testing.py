@@ -12,6 +12,7 @@ import pytest
 from fvpipe.config.formats import RASTER
 from fvpipe.datasets.registry import declarations
 from fvpipe.errors import LabelTableError, ParameterError
+from fvpipe.reasons import Reason
 from fvpipe.testing import BrokenRules, check_adapter, index_folder, make_tree, write_table
 from fvpipe.testing.rules import not_arrived, not_named, not_rejected, parted
 from fvpipe.types import View
@@ -121,6 +122,27 @@ def test_a_table_of_boxes_alone(tmp_path: Path) -> None:
     write_table(tree.folder / "boxes.csv", [{"image": row["image"], "X": "1"} for row in tree.tables["boxes.csv"]])
     with pytest.raises(LabelTableError, match="column 'y1' is missing"):
         tree.index()
+
+
+def test_boxes_by_width_and_height(tmp_path: Path) -> None:
+    """Columns that the user names replace those of the same edges."""
+    text = BOXES.replace("bottom: y2", "height: y2").replace("right: x2", "width: x2")
+    (tmp_path / "own.yaml").write_text(text)
+    tree = check_adapter(tmp_path / "own.yaml", tmp_path)
+    boxes = [box for breast in tree.index().breasts for of_view in breast.findings for box in of_view]
+    assert {(box.bottom, box.right) for box in boxes} == {(40, 60)}
+    (tmp_path / "own.yaml").write_text(text.replace("width: x2", "width: x2, right: x3"))
+    with pytest.raises(ParameterError, match=r"columns\.width' does nothing: 'columns\.right' gives this edge"):
+        tree.index()
+
+
+def test_a_declaration_may_accept_raw_images_and_film(tmp_path: Path) -> None:
+    for key in ("for_processing", "secondary_capture"):
+        (tmp_path / "own.yaml").write_text(BOXES.replace("license: ours", f"license: ours\nheaders: {{{key}: true}}"))
+        tree = check_adapter(tmp_path / "own.yaml", tmp_path / key)
+        assert {image.for_processing for image in tree.index().images} == {key == "for_processing"}
+        (tmp_path / "own.yaml").write_text(BOXES)  # the headers that were cached are those of another policy
+        assert {each.reason for each in tree.index().rejections if each.what.endswith(".dcm")} == {Reason.SOP_CLASS_REFUSED}
 
 
 BENIGN_FIRST = """

@@ -17,6 +17,7 @@ from fvpipe.config.project import Labels, check_bi_rads
 from fvpipe.datasets.adapter import LabelTable, ListedImage
 from fvpipe.datasets.declaration import Column, Declaration, Table
 from fvpipe.datasets.label_rules import RowReader
+from fvpipe.datasets.unused_keys import EDGES_OF_BOXES
 from fvpipe.datasets.values import parse_count, parse_day, parse_kind
 from fvpipe.errors import LabelTableError, ParameterError
 from fvpipe.io.spelling import whole_text
@@ -125,7 +126,7 @@ def _image(reader: RowReader, row: Row, place: str, subset: str = "") -> ListedI
         kind=kind,
         implant=reader.yes(row, "implant"),
         facts=_facts(reader, row, side, subset) if reader.table.label and not rejected else None,
-        findings=tuple(reader.findings(row)) if {"boxes", "top", "bottom", "left", "right"} & reader.columns.keys() else (),
+        findings=tuple(reader.findings(row)) if EDGES_OF_BOXES & reader.columns.keys() else (),
         rejected=rejected,
         rows=reader.parsed(row, "rows", parse_count) or None,
         columns=reader.parsed(row, "columns", parse_count) or None,

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pydicom.uid import SecondaryCaptureImageStorage
+from pydicom.uid import DigitalMammographyXRayImageStorageForProcessing, SecondaryCaptureImageStorage
 
 from fvpipe.config.facts import IDENTITY
 from fvpipe.config.formats import SUFFIXES, Format
@@ -29,7 +29,7 @@ from fvpipe.types import BREAST_FACTS, VIEWS, Laterality, View
 
 DAY = "20150301"  # of every exam
 MAX_COMBINATIONS = 20_000  # of cells, tried for one case of a label rule
-BOX = {"top": "10", "bottom": "40", "left": "20", "right": "60", "boxes": "[[10, 20, 40, 60]]"}
+BOX = {"top": "10", "bottom": "40", "left": "20", "right": "60", "width": "40", "height": "30", "boxes": "[[10, 20, 40, 60]]"}
 
 
 @dataclass
@@ -439,6 +439,7 @@ class _Maker:
             "StudyDate": DAY,
             "ImageLaterality": breast.laterality.value if speaks["laterality"] else None,
             view_in: view.value if speaks["view"] else None,
+            **({"SOPClassUID": DigitalMammographyXRayImageStorageForProcessing} if self.policy.for_processing else {}),
             **({"SOPClassUID": SecondaryCaptureImageStorage} if self.policy.secondary_capture else {}),
         }
 
