@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import textwrap
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from fvpipe.config.formats import RASTER
 from fvpipe.datasets.registry import declarations
 from fvpipe.errors import LabelTableError, ParameterError
 from fvpipe.reasons import Reason
-from fvpipe.testing import BrokenRules, check_adapter, index_folder, make_tree, write_table
+from fvpipe.testing import BrokenRules, SimulatedTree, check_adapter, index_folder, make_tree, write_table
 from fvpipe.testing.rules import not_arrived, not_named, not_rejected, parted
 from fvpipe.types import View
 
@@ -74,6 +75,99 @@ tables:
     columns: {patient: pid, exam: visit, laterality: side, bi_rads: {column: birads, needed: true}, age: age, boxes: rois}
 """,
 }
+
+
+PAGES = "".join((ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("adapters.md", "more-datasets.md"))
+BLOCKS = [textwrap.dedent(block).strip() + "\n" for block in re.findall(r"(?m)(?:^    .*\n|^\n(?=    ))+", PAGES)]
+DOCUMENTED = {block.split()[1]: block for block in BLOCKS if block.startswith("name: ")}
+OF_ONE_VIEW, OF_ONE_COLUMN = "both views of both breasts", "for (laterality|view) and all else that it gives"
+NOT_MADE = {
+    "mini-mias": OF_ONE_VIEW,
+    "csaw-m": OF_ONE_VIEW,
+    "dmid": OF_ONE_COLUMN,
+    "cbis-jpeg": OF_ONE_COLUMN,
+    "bmcd": "a path with",
+}
+NOT_REACHED = {"screening": ("tables.1: case 2 of the label rule ({} -> unlabelled)",)}  # of the other breast
+
+
+@pytest.mark.parametrize("name", DOCUMENTED)
+def test_the_declarations_of_the_pages_keep_the_rules(name: str, tmp_path: Path) -> None:
+    """Those that cannot be simulated are named, with what to do."""
+    (tmp_path / "own.yaml").write_text(DOCUMENTED[name], encoding="utf-8")
+    if name in NOT_MADE:
+        with pytest.raises(ParameterError, match=f"{NOT_MADE[name]}.* could not be simulated; test it with files of your own"):
+            check_adapter(tmp_path / "own.yaml", tmp_path)
+        return
+    assert check_adapter(tmp_path / "own.yaml", tmp_path).not_covered == NOT_REACHED.get(name, ())
+
+
+def test_one_file_may_be_read_by_several_tables(tmp_path: Path) -> None:
+    """As a sheet of exams with the boxes of their images, and as a list of images that labels their breasts, too."""
+    table, columns = "{file: t.csv, ", "patient: pid, laterality: side"
+    boxes = table + "instance: uid, columns: {category: what, left: x, top: y, right: x2, bottom: y2}}"
+    images = table + "path: image, columns: {view: view, " + columns + "}}"
+    labels = (
+        table
+        + "combine: worst, label: [{when: {found: cancer*}, then: malignant}, {then: benign}], columns: {"
+        + columns
+        + "}}"
+    )
+    identity = "identity: {patient: [table], laterality: [table], view: [table]}"
+    for tables, more in (((labels, boxes), ""), ((images, labels), identity)):
+        (tmp_path / "own.yaml").write_text("\n".join(["name: own", "license: ours", more, f"tables: [{', '.join(tables)}]"]))
+        tree = check_adapter(tmp_path / "own.yaml", tmp_path / str(len(more)))
+        assert tree.not_covered == () and {breast.label for breast in tree.breasts} == {0, 1}
+        assert [len(rows) for rows in tree.tables.values()] == [2 * len(tree.breasts)]
+    hospital = make_tree_of(DOCUMENTED["hospital"], tmp_path)
+    assert [len(rows) for rows in hospital.tables.values()] == [len(hospital.breasts) // 2]
+
+
+def make_tree_of(text: str, tmp_path: Path) -> SimulatedTree:
+    (tmp_path / "own.yaml").write_text(text)
+    return make_tree(tmp_path / "own.yaml", tmp_path / "simulated")
+
+
+def test_results_of_later_exams_are_simulated(tmp_path: Path) -> None:
+    """With and without such a result; one after too many days does not count, and the kit tells what differs."""
+    tree = make_tree_of(DOCUMENTED["screening"], tmp_path)
+    assert {breast.label for breast in tree.breasts} == {0, 1} and not [*not_arrived(tree, tree.index())]
+    assert tree.later_exams == len(tree.tables["cancers.csv"]) == sum(breast.label for breast in tree.breasts)
+    (tmp_path / "own.yaml").write_text(DOCUMENTED["screening"].replace("730", "29"))
+    assert {message.split(": ")[1] for message in not_arrived(tree, tree.index())} == {"label 0, expected 1"}
+    tree = make_tree(tmp_path / "own.yaml", tmp_path / "short")
+    assert {breast.label for breast in tree.breasts} == {0} and not [*not_arrived(tree, tree.index())]
+
+
+def test_what_cannot_be_simulated_is_named(tmp_path: Path) -> None:
+    text = """
+name: own
+license: ours
+path: '(?P<patient>P\\d+)/(?P<laterality>[LR])(?P<view>CC|MLO)\\.dcm$'
+identity: {patient: [path], laterality: [path, table], view: [path]}
+tables:
+  - file: t.csv
+    path_groups: {patient: pid, laterality: side}
+    label: label
+    columns: {laterality: {column: side, values: {li: L, re: R}}, label: result}
+"""
+    raw = r"group laterality is 'li', as in column 'side' of tables\.0 \(cells are compared with the group's raw text"
+    with pytest.raises(ParameterError, match=raw):
+        make_tree_of(text, tmp_path)
+    make_tree_of(
+        text.replace("[LR]", "li|re").replace("identity", "path_values: {laterality: {li: L, re: R}}\nidentity"), tmp_path
+    )
+    two = """
+name: own
+license: ours
+tables:
+  - {file: t.csv, label: [{when: {a: x}, then: malignant}, {then: benign}], columns: {patient: p, laterality: s}}
+  - {file: t.csv, label: [{when: {a: y}, then: unlabelled}, {then: benign}], columns: {patient: p, laterality: s}}
+"""
+    with pytest.raises(
+        ParameterError, match=r"tables\.0 and tables\.1 label the same breasts, and that of 'malignant' by tables\.1"
+    ):
+        make_tree_of(two, tmp_path)
 
 
 @pytest.mark.parametrize("form", sorted(RASTER))
