@@ -13,6 +13,8 @@ import pytest
 from fvpipe.config.formats import RASTER
 from fvpipe.datasets.registry import declarations
 from fvpipe.errors import LabelTableError, ParameterError
+from fvpipe.indexing.rejections import require_breasts
+from fvpipe.project.project import Project
 from fvpipe.reasons import Reason
 from fvpipe.testing import BrokenRules, SimulatedTree, check_adapter, index_folder, make_tree, write_table
 from fvpipe.testing.rules import not_arrived, not_named, not_rejected, parted
@@ -102,6 +104,13 @@ def test_the_declarations_of_the_pages_keep_the_rules(name: str, tmp_path: Path)
     assert check_adapter(tmp_path / "own.yaml", tmp_path).not_covered == NOT_REACHED.get(name, ())
 
 
+def test_the_smallest_project_of_the_page(tmp_path: Path) -> None:
+    (params,) = (block for block in BLOCKS if block.startswith("datasets:") and "splits:" in block)
+    (tmp_path / "params.yaml").write_text(params)
+    project = Project(tmp_path)
+    assert (*project.params.datasets, *project.params.pipelines, *project.params.splits) == ("clinic", "cropped", "ours")
+
+
 def test_one_file_may_be_read_by_several_tables(tmp_path: Path) -> None:
     """As a sheet of exams with the boxes of their images, and as a list of images that labels their breasts, too."""
     table, columns = "{file: t.csv, ", "patient: pid, laterality: side"
@@ -139,18 +148,49 @@ def test_results_of_later_exams_are_simulated(tmp_path: Path) -> None:
     assert {breast.label for breast in tree.breasts} == {0} and not [*not_arrived(tree, tree.index())]
 
 
-def test_what_cannot_be_simulated_is_named(tmp_path: Path) -> None:
-    text = """
+def test_a_registry_needs_dates(tmp_path: Path) -> None:
+    tree = make_tree_of(DOCUMENTED["screening"], tmp_path)
+    for cell, message in (("", "is empty; leave out rows without a date, or write"), ("May", "is no date; expected")):
+        tree.tables["cancers.csv"][1]["cancer_date"] = cell
+        tree.write()
+        (tmp_path / "own.yaml").write_text(DOCUMENTED["screening"].replace(", study_date: cancer_date", ""))
+        with pytest.raises(LabelTableError, match=f"cancers.csv, line 3: cancer_date {message}"):
+            tree.index()
+
+
+GROUPS = r"""
 name: own
 license: ours
-path: '(?P<patient>P\\d+)/(?P<laterality>[LR])(?P<view>CC|MLO)\\.dcm$'
+path: '(?P<patient>P\d+)/(?P<laterality>[LR])(?P<view>CC|MLO)\.dcm$'
 identity: {patient: [path], laterality: [path, table], view: [path]}
 tables:
   - file: t.csv
     path_groups: {patient: pid, laterality: side}
     label: label
-    columns: {laterality: {column: side, values: {li: L, re: R}}, label: result}
+    columns: {laterality: side, label: result}
 """
+OTHER_WORDS = ("laterality: side, l", "laterality: {column: side, values: {li: L, re: R}}, l")
+
+
+def test_groups_that_differ_from_their_columns_are_named(tmp_path: Path) -> None:
+    """Cells are compared with the raw text; words of another kind, which could name a patient, are not shown."""
+    tree = make_tree_of(GROUPS, tmp_path)
+    for row in tree.tables["t.csv"]:
+        row["side"] = {"L": "li", "R": "re"}[row["side"]]
+    tree.write()
+    (tmp_path / "own.yaml").write_text(GROUPS.replace(*OTHER_WORDS))
+    expected = "Expected in columns pid, side the texts of the path's groups, before `path_values`"
+    with pytest.raises(LabelTableError, match=f"group laterality is L, column side has li. {expected}"):
+        require_breasts(tree.index())
+    for row in tree.tables["t.csv"]:
+        row["pid"] += "-x"
+    tree.write()
+    with pytest.raises(LabelTableError, match="; group patient has no text of column pid; group laterality is L"):
+        require_breasts(tree.index())
+
+
+def test_what_cannot_be_simulated_is_named(tmp_path: Path) -> None:
+    text = GROUPS.replace(*OTHER_WORDS)
     raw = r"group laterality is 'li', as in column 'side' of tables\.0 \(cells are compared with the group's raw text"
     with pytest.raises(ParameterError, match=raw):
         make_tree_of(text, tmp_path)

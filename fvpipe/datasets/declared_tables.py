@@ -105,6 +105,7 @@ class _Breasts:
             where = f"{row.file}, lines {line} and {row.line}"
             if file != row.file.name:
                 where = f"{rows[0].place}, and {row.file}, line {row.line}"
+                apart += ": join the two tables, or let the second one only add BI-RADS, density, ... (`adds: true`)"
             what = "labels" if differing == "label" else f"descriptions ({differing})"
             raise LabelTableError(
                 f"{where}: one breast has two {what}{' in one exam' if exam != Exam() else ''}; expected one{apart}"
@@ -303,9 +304,10 @@ def _describe_breast(reader: RowReader, row: Row, key: BreastOfExam, found: _Fou
         if view and lesion != "":
             found.regions.setdefault((patient, side, view, lesion), set()).add((reader.cell(row, "category"), facts.bi_rads))
     if table.follow_up:
-        where, text = f"{row.file}, line {row.line}: {table.follow_up.date}", parse_day(row.get(table.follow_up.date))
-        if not text:
-            raise LabelTableError(f"{where} is no date; expected YYYY-MM-DD")
+        where, cell = f"{row.file}, line {row.line}: {table.follow_up.date}", row.get(table.follow_up.date)
+        if not (text := parse_day(cell)):
+            wrong = "is no date; expected" if has_value(cell) else "is empty; leave out rows without a date, or write"
+            raise LabelTableError(f"{where} {wrong} YYYY-MM-DD")
         day = date.fromisoformat(text)
         if found.days.setdefault(key, day) != day and exam != Exam():
             raise LabelTableError(f"{where} is another day than in an earlier row of this breast and exam; expected one")

@@ -183,7 +183,9 @@ def _of_follow_up(table: Table, declaration: Declaration) -> Iterator[str]:
     """Other tables with labels over which a later exam could not decide."""
     for number, other in enumerate(declaration.tables) if table.follow_up else ():
         if other.label and (other.lists_images or not (other.follow_up or "study_date" in other.columns)):
-            why = "are about images" if other.lists_images else "have no day: give it a column of study_date"
+            why = "have no day: give it a column of study_date; patients to leave out are typed into an `exclude` of images"
+            if other.lists_images:
+                why = "are about images: take the label from it, and read its file again without 'path', with study_date"
             yield f"'follow_up' would not decide over the labels of tables.{number}, whose rows {why}"
 
 
