@@ -128,7 +128,12 @@ def test_one_file_may_be_read_by_several_tables(tmp_path: Path) -> None:
         tree = check_adapter(tmp_path / "own.yaml", tmp_path / str(len(more)))
         assert tree.not_covered == () and {breast.label for breast in tree.breasts} == {0, 1}
         assert [len(rows) for rows in tree.tables.values()] == [2 * len(tree.breasts)]
+    added = table + "adds: true, columns: {density: acr, " + columns + "}}"
+    (tmp_path / "own.yaml").write_text(f"name: own\nlicense: ours\ntables: [{labels}, {added}]\n")
+    assert check_adapter(tmp_path / "own.yaml", tmp_path / "added").not_covered == ()  # no column is called unread
     hospital = make_tree_of(DOCUMENTED["hospital"], tmp_path)
+    (tmp_path / "own.yaml").write_text(DOCUMENTED["hospital"].replace("Right,", "Left ,", 1))
+    assert "label 1, expected 0" in "".join(not_arrived(hospital, hospital.index()))  # sides of a woman differ
     assert [len(rows) for rows in hospital.tables.values()] == [len(hospital.breasts) // 2]
 
 

@@ -258,7 +258,8 @@ def _read(declaration: Declaration, reader: RowReader, opened: OpenTable, found:
                 exams.setdefault((patient, exam), {}).setdefault(side, []).append(row)
     if not rows:
         raise LabelTableError(f"{file}: has a heading and no row; expected a row for each breast, or no label table")
-    if table.adds and (idle := [name for name in opened.heading if name and name not in {*required, *used}]):
+    read = {*required, *used, *(name for each in declaration.tables if each.file == table.file for name in each.names)}
+    if table.adds and (idle := [name for name in opened.heading if name and name not in read]):
         shown = ", ".join([" ".join(name.split())[:40] for name in idle[:10]] + ["..."] * (len(idle) > 10))
         found.notes.append(f"{file.name}: {len(idle)} column(s) are not read, whatever they say of a breast: {shown}")
     if reader.flat:

@@ -90,7 +90,7 @@ class _Maker:
             patient, exam = self._patient(n), self._exam(n)
             for i, side in enumerate(Laterality):
                 number, outcomes = 2 * n + i, of_side[side]
-                at = (n if by_patient else number) % len(outcomes)
+                at = (n if alike else n + i if by_patient else number) % len(outcomes)
                 for outcome in [outcomes[at], *outcomes]:  # where one cannot be made, the breast is as the first that can
                     try:
                         self._add(SimulatedBreast(number, patient, exam, side), outcome)
