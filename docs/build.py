@@ -51,7 +51,7 @@ FLAG_MEANINGS = {
     Flag.SHARED_PIXELS: "a view has the pixels of another patient's, however it lies; a split that separates them is rejected",
     Flag.AREAS_DISAGREE: "the areas of the breast (`breast_area`, in mm2 where known) are more than 3 times apart",
     Flag.MEANS_DISAGREE: "the mean brightnesses of the breast (`breast_mean`) are more than 3 times apart",
-    Flag.BITS_DIFFER: "the two views differ in BitsStored, sign, rescale or Modality LUT: their values may not be comparable",
+    Flag.BITS_DIFFER: "the two views differ in BitsStored, sign, rescale, LUT or polarity: their values may not be comparable",
     Flag.VENDORS_DIFFER: "the two views differ in Manufacturer",
     Flag.DATES_DIFFER: "the two views were acquired on different days",
     Flag.REORIENTED: "a view was turned or mirrored upright, as Patient Orientation says; boxes are of the upright image",

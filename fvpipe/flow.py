@@ -28,7 +28,7 @@ from fvpipe.indexing.exams import exam_order
 from fvpipe.indexing.headers import read_headers, read_pixel_contents, read_published_uids
 from fvpipe.indexing.index import Index
 from fvpipe.indexing.labels import read_labels
-from fvpipe.indexing.lesion_masks import with_mask_findings
+from fvpipe.indexing.lesion_masks import with_mask_findings, with_outlined_breasts
 from fvpipe.indexing.pairing import colliding_instances, contradictions, pair, rejection_order, tied_images
 from fvpipe.indexing.rejection_notes import noted_rejections
 from fvpipe.indexing.scan import list_files, without_strays
@@ -77,11 +77,12 @@ def index(source: Source, workers: Workers, file_cache: FileCache, *, digest: bo
     colliding = [record for group in colliding_instances(records()) for record in group]
     contents, unreadable = read_pixel_contents(source, files, colliding, workers, file_cache)
     headers.update((rejection.what, rejection) for rejection in unreadable)
-    headers.update((rejection.what, rejection) for rejection in list(noted_rejections(source, headers)))
+    headers.update((rejection.what, rejection) for rejection in list(noted_rejections(source.root, [source.policy], headers)))
     headers.update((rejection.what, rejection) for rejection in list(contradictions(records(), labels)))
     labels, unfit = with_mask_findings(labels, headers, source, files, workers, file_cache)
     headers.update((rejection.what, rejection) for rejection in unfit)
     images = records()
+    labels = with_outlined_breasts(labels, images)
     published = read_published_uids(source, [image.path for image in tied_images(images)])
     pairing = pair(source.name, images, labels, contents, published)
     rejected = [header for header in headers.values() if isinstance(header, Rejection)]
@@ -99,6 +100,7 @@ def index(source: Source, workers: Workers, file_cache: FileCache, *, digest: bo
         has_findings=bool(labels.findings or labels.findings_by_path),
         passed_over=passed_over,
         label_hints=pairing.label_hints,
+        notes=pairing.notes,
         headers_read=headers_read,
     )
 

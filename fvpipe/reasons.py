@@ -30,7 +30,7 @@ class Flag(IntFlag):
     SHARED_PIXELS = 1 << 16  # a view has the pixels of another patient's, however it lies
     AREAS_DISAGREE = 1 << 17  # the breast areas of CC and MLO differ more than expected of one breast
     MEANS_DISAGREE = 1 << 18  # the same for the mean values inside the outlines
-    BITS_DIFFER = 1 << 19  # the two views differ in Bits Stored, sign, rescale or Modality LUT
+    BITS_DIFFER = 1 << 19  # the two views differ in Bits Stored, sign, rescale, Modality LUT or polarity
     VENDORS_DIFFER = 1 << 20  # in Manufacturer
     DATES_DIFFER = 1 << 21  # in the date of acquisition
     REORIENTED = 1 << 22  # a view was turned or mirrored upright, as its Patient Orientation says

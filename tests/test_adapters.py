@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib
 import json
 import shutil
 import sys
@@ -24,6 +25,7 @@ from fvpipe.datasets import Adapter, Exam, Finding, HeaderPolicy, Identity, Imag
 from fvpipe.datasets.adapter import check_values
 from fvpipe.datasets.registry import get_adapter
 from fvpipe.errors import LabelTableError, ParameterError
+from fvpipe.indexing.lesion_masks import cached_as
 from fvpipe.reasons import Reason
 from fvpipe.testing import index_folder, write_image
 from fvpipe.types import BreastFacts, Laterality, View
@@ -194,6 +196,21 @@ def test_a_mask_is_a_finding_or_named(name: str, tmp_path: Path) -> None:
             assert tuple(float(found[side]) for side in ("top", "bottom", "left", "right")) == expected
     (breast,) = list(csv.DictReader((tmp_path / "out" / "breasts.csv").read_text().splitlines()))
     assert (breast["label"], breast["bi_rads"], breast["density"]) == ("1", "4", "C")
+
+
+def test_masks_are_read_again_by_other_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reader of one's own has no version, and what a wrong one had found stayed in the file cache."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    (tmp_path / "masks_of_a_clinic.py").write_text("def read_region(data):\n    return None\n")
+    own = importlib.import_module("masks_of_a_clinic")
+    first = cached_as(own.read_region)
+    shipped = get_adapter("cbis").read_region
+    assert shipped and first == cached_as(own.read_region) != cached_as(shipped) == "region"
+    (tmp_path / "masks_of_a_clinic.py").write_text("def read_region(data):\n    return data  # a correction\n")
+    assert cached_as(importlib.reload(own).read_region) != first
+    compiled: Any = len
+    assert cached_as(compiled) != first
 
 
 @pytest.mark.parametrize("uid", [None, "2.25.5"])

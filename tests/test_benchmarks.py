@@ -122,6 +122,7 @@ def test_store(setup: Setup) -> None:
     assert check("store", setup).values["400 found"] > 0
 
 
+@pytest.mark.slow  # its parts are tests of tests/faults
 @pytest.mark.fault(4, 7)
 def test_a_build_under_fire(setup: Setup) -> None:
     """A killed worker, a full disk, faulty files: it ends by itself, and its bytes are those of the calm build."""

@@ -96,6 +96,14 @@ tables:
     label: label
     columns: {laterality: side, view: view, label: {column: dx, values: {ca: malignant, ok: benign}}}
 """
+
+
+@pytest.mark.parametrize("label", ["{column: dx, values: {ca: malignant}}", "dx", "5"])
+def test_a_label_that_is_no_rule_is_told_which_there_are(label: str, tmp_path: Path) -> None:
+    said = "'tables.0.label': no rule; expected label, whose column and words stand below `columns`, bi_rads, or a list"
+    read_changed(IDLE_IMAGES, {"label: label\n": f"label: {label}\n"}, said, tmp_path)
+
+
 A_CASE = "label: [{when: {dx: C50}, then: malignant, confirmed: true}, {then: benign}]"
 A_COLUMN = "laterality: side, "
 A_LINE = "    label: label\n"

@@ -19,11 +19,14 @@ from fvpipe.config.formats import SUFFIXES
 from fvpipe.config.project import DataSet, Labels
 from fvpipe.datasets.listed_images import bi_rads_of
 from fvpipe.datasets.registry import declarations, get_adapter
+from fvpipe.dicom.header import read_header
 from fvpipe.errors import LabelTableError, ParameterError, QualityError
+from fvpipe.indexing.reading import contradicted
 from fvpipe.project import project
 from fvpipe.project.reading import find_readings
 from fvpipe.project.standalone import standalone_source
 from fvpipe.reasons import Reason, Rejection
+from fvpipe.report.inspect import inspect_dicom
 from fvpipe.types import NOTHING_STATED
 from tests.conftest import build, run
 from tests.support import factory
@@ -546,6 +549,36 @@ def test_files_of_no_project_are_read_by_the_table_above_them(tmp_path: Path, mo
     assert find_readings(files, "rsna", keep_identifiers=True)[files[1]].rejection is not None
     (folder / "train.csv").unlink()
     assert find_readings(files[:1], "rsna", keep_identifiers=True)[files[0]].stated == NOTHING_STATED
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({}, ""),
+        ({"laterality": "R"}, "laterality_conflict"),
+        ({"view_position": "MLO"}, "view_conflict"),
+        ({"height": 9}, "size_conflict"),
+    ],
+)
+def test_a_row_found_by_the_uid_of_its_image_must_agree(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, row: dict[str, Any], reason: str
+) -> None:
+    """For a single file as for an index; `inspect` and `predict` took the header's side."""
+    monkeypatch.setattr("fvpipe.report.inspect.run_alone", lambda work, task, _: work([task])[0])  # starts no process
+    file = tmp_path / "images" / "s" / "1.dicom"
+    image(file, 1, ImageLaterality="L", ViewPosition="CC", SOPInstanceUID="2.25.7", StudyInstanceUID="2.25.8")
+    header = read_header(tmp_path, "images/s/1.dicom", get_adapter("vindr").policy)
+    assert not isinstance(header, Rejection)
+    full = {
+        "study_id": "2.25.8", "image_id": "2.25.7", "laterality": "L", "view_position": "CC", "height": header.record.rows,
+        "width": header.record.columns, "breast_birads": "BI-RADS 2", "breast_density": "DENSITY C", "split": "training",
+    }  # fmt: skip
+    write_table(tmp_path / "breast-level_annotations.csv", [full | row])
+    (reading,) = find_readings([file], "vindr").values()
+    found = inspect_dicom(file, reading, "direct", None, 60)
+    assert found.get("reason", "") == reason
+    (rejected,) = [*contradicted([header.record], {header.record.path: reading}), None][:1]
+    assert (rejected.what, rejected.reason) == (header.record.path, reason) if rejected else not reason
 
 
 def test_files_of_no_project_are_read_by_their_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

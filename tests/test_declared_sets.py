@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import plistlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,12 @@ from fvpipe.config.project import Labels
 from fvpipe.datasets.inbreast import read_findings
 from fvpipe.datasets.registry import get_adapter
 from fvpipe.errors import LabelTableError, ParameterError
+from fvpipe.project.stages import notes
+from fvpipe.reasons import Reason
 from fvpipe.testing import make_tree, write_image
-from fvpipe.types import BreastFacts, View
+from fvpipe.types import VIEWS, BreastFacts, View
 from tests.support.declared import (
+    CSAW,
     INBREAST,
     RSNA,
     csaw,
@@ -40,7 +44,7 @@ def test_rsna_takes_side_view_and_label_from_the_table(tmp_path: Path) -> None:
     ]  # fmt: skip
     other = [
         {"image_id": 900, "view": "AT"},
-        {"image_id": 901, "view": "LMO", "laterality": "R"},
+        {"image_id": 901, "view": "LMO", "laterality": "R", "cancer": 1},
         {"image_id": 902, "view": "CC"},  # a second CC
     ]
     folder = rsna(tmp_path / "rsna", [*pairs, *other])
@@ -120,6 +124,15 @@ def test_the_label_of_a_missing_image_contradicts_those_of_its_breast(tmp_path: 
     assert [breast.facts.machine for breast in index(folder, "rsna").breasts] == ["29", "29"]
 
 
+def test_the_label_of_another_view_contradicts_those_of_its_breast(tmp_path: Path) -> None:
+    views: list[dict[str, Any]] = [{"image_id": 1}, {"image_id": 2, "view": "MLO"}, {"image_id": 3, "view": "LMO", "cancer": 1}]
+    folder = rsna(tmp_path / "rsna", views)
+    found = reasons(index(folder, "rsna"))
+    assert (found["7_L"], found["train_images/7/3.dcm"]) == ("label_ambiguous", "view_not_pairable")
+    (folder / "train_images/7/3.dcm").unlink()
+    assert reasons(index(folder, "rsna"))["7_L"] == "label_ambiguous"
+
+
 def test_a_row_that_lists_no_file_is_counted(tmp_path: Path) -> None:
     folder = rsna(tmp_path / "rsna", [{"image_id": 1}, {"image_id": 2, "view": "MLO"}, {"image_id": 3, "laterality": "R"}])
     (folder / "train_images/7/3.dcm").unlink()
@@ -168,6 +181,9 @@ BENIGN_BIOPSY = {"side": "L", "path_severity": 4, "bside": "L", "asses": "S"}
     [
         ([BENIGN_BIOPSY, {"side": "L", "asses": "M"}, {"side": "R"}], None, 0),  # another finding is not known
         ([BENIGN_BIOPSY, {"side": "L", "asses": "K"}, {"side": "R"}], None, 0),
+        ([BENIGN_BIOPSY | {"asses": "K"}, {"side": "R"}], None, 0),
+        ([BENIGN_BIOPSY | {"asses": "K", "bside": ""}, {"side": "R"}], None, 0),
+        ([BENIGN_BIOPSY | {"asses": "K", "bside": "R"}, {"side": "R"}], None, 0),
         ([BENIGN_BIOPSY, {"side": "L", "path_severity": 6, "bside": "L"}, {"side": "R"}], None, 0),
         ([{"side": "L", "path_severity": 0, "bside": "R", "asses": "N"}], 0, 1),  # pathology of the other side
         ([{"side": "L", "path_severity": 0, "bside": "B"}], 1, 1),
@@ -260,6 +276,16 @@ def test_embed_pathology_decides_over_earlier_exams_within_the_follow_up(tmp_pat
     assert by_exam(options={"follow_up_days": "2000"})[0] == (first, "L", 1)
     with pytest.raises(ParameterError, match=r"has no option 'follow_up_day' .*follow_up_days"):
         by_exam(options={"follow_up_day": "30"})
+
+
+@pytest.mark.parametrize(("days", "expected"), [("2015-06-01", None), ("2017-06-01", 0)])
+@pytest.mark.parametrize("row", [{"asses": "K"}, {"asses": "M", "path_severity": 6, "bside": "L"}])
+def test_embed_breast_is_not_benign_shortly_before_a_known_cancer(
+    row: dict[str, Any], days: str, expected: int | None, tmp_path: Path
+) -> None:
+    later = {"acc_anon": 12.0, "study_date_anon": days, "side": "L", "desc": "MG Diagnostic Left"}
+    found = labels(index(embed(tmp_path / "e", four(), [{}, later | row]), "embed"))
+    assert (found.get(("1", "L")), found["1", "R"]) == (expected, 0)
 
 
 def test_embed_other_breast_of_a_man_is_not_normal_at_an_exam_without_a_row(tmp_path: Path) -> None:
@@ -406,17 +432,25 @@ def test_a_finding_that_is_worse_than_its_breast_is_noted(tmp_path: Path) -> Non
     for dx, noted in (("", 1), ("cyst", 0)):
         table = [dict(zip(names, row, strict=True)) | {"dx": dx} for row in rows]
         write_table(tmp_path / "t.csv", table)
-        hints = index(tmp_path / "in", "table", label_file=str(tmp_path / "t.csv"), labels=settings).label_hints
-        assert [hint.partition(":")[0] for hint in hints] == noted * [
+        found = index(tmp_path / "in", "table", label_file=str(tmp_path / "t.csv"), labels=settings).notes
+        assert [note.partition(":")[0] for note in found] == noted * [
             "1 benign breast(s) have a finding of a higher BI-RADS than their own"
         ]
 
 
 @pytest.mark.parametrize(
-    ("cancer", "false_positive", "label"), [("1", "0", 1), ("1.0", "1.0", None), ("0", "1", 0), ("0", "", 0), ("2", "0", None)]
-)
-def test_nlbs_cancer_is_no_false_positive(cancer: str, false_positive: str, label: int | None, tmp_path: Path) -> None:
-    row = {"File Path": "normal/7/left/CC/1.dcm", "Image Laterality": "L", "View Position": "CC", "Cancer": cancer}
+    ("folder", "cancer", "false_positive", "label"),
+    [
+        ("abnormal", "1", "0", 1), ("abnormal", "1.0", "1.0", None), ("abnormal", "0", "1", 0), ("normal", "0", "", 0),
+        ("abnormal", "2", "0", None), ("normal", "1", "0", None), (r"NLBS Data\False Positive", "1", "0", None),
+        (r"NLBS Data\Abnormal", "1", "0", 1),
+    ],
+)  # fmt: skip
+def test_nlbs_cancer_is_no_false_positive(
+    folder: str, cancer: str, false_positive: str, label: int | None, tmp_path: Path
+) -> None:
+    """Nor is it in a folder of exams without one."""
+    row = {"File Path": rf"{folder}\7\left\CC\1.dcm", "Image Laterality": "L", "View Position": "CC", "Cancer": cancer}
     write_table(tmp_path / "NLBSP-metadata.csv", [row | {"False Positive": false_positive}])
     (image,) = get_adapter("nlbs").read_labels(tmp_path, None, Labels()).listed.values()
     assert image.facts is not None
@@ -485,9 +519,12 @@ def test_boxes_beyond_their_image_are_noted(tmp_path: Path) -> None:
     images = [four()[0] | {"ROI_coords": "[[10, 20, 30, 257]]"}, four()[1] | {"ROI_coords": "[[10, 20, 330, 50]]"}]
     found = index(embed(tmp_path / "e", images, [{"side": "L"}, {"side": "R"}]), "embed")
     assert [len(boxes) for boxes in found.breasts[0].findings] == [1, 1]
-    (note,) = found.label_hints
+    (note,) = found.notes
     assert not [each for each in found.rejections if "boxes" in each.detail]  # nothing is left out
     assert "boxes of 1 image(s) reach beyond the image's pixels, and are kept so: images/cohort_1/1/11/1.2.2.dcm" in note
+    shown = list(notes(replace(found, label_hints=[f"line {number}" for number in range(5)])))  # which `rejected.csv` has
+    assert [note in line for line in shown].count(True) == 1
+    assert shown[-1] == "  ... and 2 more rows, as label_without_image in rejected.csv"
 
 
 @pytest.mark.parametrize(
@@ -532,6 +569,41 @@ def test_csaw_priors_and_the_other_breast_are_no_cancers(tmp_path: Path) -> None
     ]  # fmt: skip
 
 
+def test_csaw_exams_are_told_apart_by_the_years_of_their_rows(tmp_path: Path) -> None:
+    """All published names have one date, and a number that begins anew in each view: exams of all years were one."""
+    exams = [(year, view, f"00005_20990909_L_{view}_{number}.dcm") for number, year in ((1, 2012), (2, 2009)) for view in VIEWS]
+    for number, (*_, name) in enumerate(exams, 1):
+        image(tmp_path / "csaw" / name, number, StudyDate="20990909")
+    rows = [CSAW | {"exam_year": year, "viewposition": view, "anon_filename": name} for year, view, name in exams]
+    write_table(tmp_path / "csaw" / "CSAW-CC_breast_cancer_screening_data.csv", rows)
+    found = index(tmp_path / "csaw", "csaw-cc")
+    assert not found.rejections
+    order = {breast.images[0].path[-5]: found.exam_order[breast.key.patient, breast.key.study] for breast in found.breasts}
+    assert order == {"1": 2, "2": 1}
+    assert {tuple(view.path[-5] for view in breast.images) for breast in found.breasts} == {("1", "1"), ("2", "2")}
+
+
+def test_csaw_year_of_a_row_is_that_of_the_date_in_the_name(tmp_path: Path) -> None:
+    folder = csaw(tmp_path / "csaw", [{}])
+    table = folder / "CSAW-CC_breast_cancer_screening_data.csv"
+    table.write_text(table.read_text().replace("2010,", "2011,"))
+    assert set(reasons(index(folder, "csaw-cc")).values()) == {"identifier_conflict"}
+
+
+def test_csaw_row_of_a_missing_image_is_of_the_exam_in_its_name(tmp_path: Path) -> None:
+    """Its cancer contradicts the CC, which was benign for `cc`."""
+    folder = csaw(tmp_path / "csaw", [{}, {"exam_year": 2011}])
+    table = folder / "CSAW-CC_breast_cancer_screening_data.csv"
+    lines = table.read_text().splitlines()
+    cancer = [line.replace("2010,1,0,,,,Left,MLO", "2010,1,1,Left,2,1,Left,MLO") for line in lines]
+    assert sum(map(str.__ne__, lines, cancer)) == 1
+    table.write_text("\n".join(cancer))
+    (folder / "Batch_1" / "5_20100101_L_MLO_1.dcm").unlink()
+    found = index(folder, "csaw-cc")
+    assert [each.label_rejection.reason for each in found.unpaired if each.label_rejection] == [Reason.LABEL_AMBIGUOUS]
+    assert sorted(breast.facts.label for breast in found.breasts) == [0, 0, 0]
+
+
 def test_csaw_type_of_a_cancer_is_not_that_of_the_other_breast(tmp_path: Path) -> None:
     """It is said of the woman, at all her exams."""
     case = {"x_case": 1, "x_cancer_laterality": "Left", "x_type": 3.0}
@@ -572,13 +644,15 @@ def test_csaw_guesses_no_label(case: dict[str, Any], expected: list[int], tmp_pa
 
 
 def test_csaw_cancer_is_of_no_side_where_the_row_names_none(tmp_path: Path) -> None:
-    """The file's name gives it, and the rule compares that of the row: the cancer was taken for the other breast's."""
+    """The rule compares that of the file's name: the cancer was taken for the other breast's, and later stopped the index."""
     case = {"x_case": 1, "x_cancer_laterality": "Left", "rad_timing": 1}
     folder = csaw(tmp_path / "csaw", [case, {"anon_patientid": 6}])
     table = folder / "CSAW-CC_breast_cancer_screening_data.csv"
     table.write_text(table.read_text().replace("Left,CC,6_", ",CC,6_"))  # no cancer is named: nothing is compared
     assert sorted(breast.facts.label for breast in index(folder, "csaw-cc").breasts) == [0, 0, 0, 1]
     table.write_text(table.read_text().replace("Left,CC,5_", ",CC,5_"))
+    assert {place for place, label in labels(index(folder, "csaw-cc")).items() if label} == {("5", "L")}
+    table.write_text(table.read_text().replace("5_20100101_L_CC", "5_20100101_X_CC"))
     with pytest.raises(LabelTableError, match=r"line 2: imagelaterality does not name the side .* x_cancer_laterality"):
         index(folder, "csaw-cc")
 

@@ -36,9 +36,10 @@ from fvpipe.shards.reader import open_shards
 from fvpipe.training.gradcam import heat_map, peaks
 from fvpipe.training.model import Classifier
 from fvpipe.training.predict import predict
+from fvpipe.versions import PREPROCESSING_VERSION
 from tests.conftest import run
 from tests.support.cohort import at, fit_digests, make_project, patients, train
-from tests.support.factory import CC, LEFT, MLO, RIGHT, breast
+from tests.support.factory import CC, LEFT, MLO, RIGHT, breast, file_bytes, rejection_note, write
 
 SETTINGS = Evaluate(bootstrap=200, smallest_group=5)
 
@@ -250,6 +251,16 @@ def test_commands_from_training_to_table(project: Path, tmp_path: Path) -> None:
         assert words in card
 
 
+def test_a_project_that_names_no_model_has_nothing_to_train_or_evaluate(tmp_path: Path) -> None:
+    """Such as one without labels: `dvc repro` ended where an output was missing, and `train` without a word."""
+    (tmp_path / "params.yaml").write_text("datasets: {own: {adapter: table}}\npipelines: [direct]\n")
+    with at(tmp_path):
+        for command in (["train"], ["evaluate", "--cards", "cards", "--out", "e.json"], ["table2", "--out", "t.json"]):
+            assert "params.yaml: `runs.splits` names none: no" in run(*command).stderr
+    assert {path.name for path in tmp_path.iterdir()} == {"params.yaml", "cache", "cards", "e.json", "t.json"}
+    assert (tmp_path / "cache" / "models" / "direct").is_dir()
+
+
 def test_models_under_another_name_and_of_an_earlier_project_are_named(
     project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -290,8 +301,10 @@ def test_models_under_another_name_and_of_an_earlier_project_are_named(
         receipt.write_text(receipt.read_text().replace("made data", "made other data"))
         with monkeypatch.context() as patch:
             patch.setattr("fvpipe.evaluation.outdated.code_digest", lambda: "0" * 64)
+            patch.setattr("fvpipe.evaluation.outdated.PREPROCESSING_VERSION", 99)
             said = " ".join(run("evaluate").output.split())
         assert "trained by other code of fvpipe than this" in said
+        assert f"of preprocessing version {PREPROCESSING_VERSION}, and this fvpipe makes version 99" in said
         assert "trained before cache/shards/tiny/a changed" in said
         pipeline = folder / "pipelines" / "tiny.yaml"
         pipeline.write_text(pipeline.read_text().replace("- 64", "- 32"))
@@ -397,7 +410,10 @@ def test_prediction_names_what_it_cannot_use(project: Path, tmp_path: Path) -> N
 
 
 def test_a_prediction_pairs_what_an_index_would(project: Path, trained: TrainedRun, tmp_path: Path) -> None:
-    """Not views of two patients under one study; and of two equal images the same for every identifier key."""
+    """Not views of two patients under one study; and of two equal images the same for every identifier key.
+
+    Nor an image that a Key Object note among the files rejects.
+    """
     model = Classifier(nn.Sequential(nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(1, 2)), 1, False).eval()
     files = []
     for number, view in enumerate((CC, CC, CC, MLO)):
@@ -411,6 +427,12 @@ def test_a_prediction_pairs_what_an_index_would(project: Path, trained: TrainedR
         answers, rejected = predict(files, model, trained.record, "table", tmp_path / "key")
         assert [image.path for image in answers[0].breast.images] == ["0.dcm", "3.dcm"]
         assert {each.what: each.reason for each in rejected} == {"1.dcm": "superseded", "2.dcm": "superseded"}
+    note = write(tmp_path / "note.dcm", file_bytes(rejection_note("2.25.90"), None))
+    answers, rejected = predict([note, *files], model, trained.record, "table", tmp_path / "key")
+    assert [image.path for image in answers[0].breast.images] == ["1.dcm", "3.dcm"]
+    assert {each.what: each.reason for each in rejected} == {
+        "note.dcm": "rejection_note", "0.dcm": "image_kind_refused", "2.dcm": "superseded",
+    }  # fmt: skip
     dataset.PatientBirthDate = "19700101"
     dataset.save_as(files[-1])
     answers, rejected = predict([files[0], files[-1]], model, trained.record, "table")

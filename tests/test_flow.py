@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -547,6 +548,9 @@ def test_verify_report_inspect(cbis: Path, tmp_path: Path) -> None:
     assert "http" not in page.replace("http-equiv", "")  # opens without a network
     shown = run("inspect", out).output
     assert "1 malignant" in shown.replace("malignant 1", "1 malignant")
+    methods = {topic: re.search(rf"^  {topic}.method +(\w+)$", shown, re.MULTILINE) for topic in ("intensity", "segment")}
+    assert {topic: found and found[1] for topic, found in methods.items()} == {"intensity": "minmax", "segment": "otsu_log"}
+    assert json.loads(run("inspect", out, "--json").output)["settings"]["intensity"]["method"] == "minmax"
     film = cbis / "sfm-malign-0" / "1-280.dcm"
     shown = run("inspect", film, "--adapter", "cbis", "--png", tmp_path / "film.png").output
     assert "otsu_log" in shown

@@ -148,6 +148,9 @@ FULL_FIELD = {
     "kVp of a thick breast": kind(KVP=40),
     "kVp in volts": kind(KVP=28000, FilterMaterial="SILVER"),
     "an identifier after the view": kind(description="L CC, ID 12"),
+    "an exam with words that begin as synthetic does": kind(
+        "DERIVED\\PRIMARY", "Mamografía sintomática, sin 2D, Tomo Synthesis"
+    ),
     "an image of an exam with slices, reconstructed": kind("ORIGINAL\\PRIMARY", "2D and tomosynthesis reconstruction"),
     "an image that refers to a tomosynthesis": kind(
         "DERIVED\\PRIMARY", ReferencedImageSequence=Sequence([factory.item(ReferencedSOPClassUID=TOMOSYNTHESIS)])
@@ -191,6 +194,7 @@ SYNTHETIC = {
         "L CC C-View", "R MLO CView HD", "L_MLO_C_VIEW", "L CC Intelligent 2D", "R CC S-View", "V-Preview LCC", "Insight2D",
         "RCC INSIGHT 2D", "Synthetic 2D", "synthesized view", "Synth2D L MLO", "vue 2D synthétique", "Synthetische 2D",
         "L CC Volume Preview", "sintetica 2D", "G-View", "tomo synth", "L CC CViewHD", "2DSynth RMLO", "Syn2D",
+        "2D-synt", "L CC SYNT 2D", "Sint2D", "2D sint.", "L CC SynthesizedView", "synthesized2D", "SynMammo", "vue synthé",
     )
 } | {name: said(name) for name in ("合成2D L CC", "L CC синтезированное", "L CC synteettinen", "L CC sentetik 2D")}  # fmt: skip
 LOW_ENERGY = {
@@ -247,6 +251,7 @@ REFUSED = {
     "a paddle for localizations": kind(PaddleDescription="LOCALIZATION"),
     "a map of density": kind("DERIVED\\SECONDARY", "L CC density map"),
     "Hologic's projections": kind("ORIGINAL\\PRIMARY", "L CC Tomosynthesis Projection"),
+    "projections, abbreviated": kind("ORIGINAL\\PRIMARY", "L CC Tomo Proj."),
     "Hologic's slices": kind("DERIVED\\PRIMARY", "L CC Tomosynthesis Reconstruction"),
     "Hologic's thick slices": kind("DERIVED\\PRIMARY", "L CC SmartSlices"),
     "high-energy by its kVp": kind("ORIGINAL\\PRIMARY", "CESM L CC", KVP=49),
@@ -432,9 +437,6 @@ def test_no_standard_view(tmp_path: Path, name: str) -> None:
     assert description is None or description not in found.detail
 
 
-NOTE = "1.2.840.10008.5.1.4.1.1.88.59"
-
-
 @pytest.mark.parametrize(("title", "rejecting"), [("113001", True), ("113037", True), ("113000", False)])
 @pytest.mark.parametrize("key", [b"", b"k" * 32], ids=["kept", "hashed"])
 def test_a_note_that_rejects_images(tmp_path: Path, title: str, rejecting: bool, key: bytes) -> None:
@@ -443,13 +445,7 @@ def test_a_note_that_rejects_images(tmp_path: Path, title: str, rejecting: bool,
         write_image(
             tmp_path / f"{number}.dcm", number, factory.LEFT, view, PatientID="P", ImageLaterality="L", ViewPosition=view
         )
-    series = factory.item(ReferencedSOPSequence=Sequence([factory.item(ReferencedSOPInstanceUID="2.25.1")]))
-    study = factory.item(ReferencedSeriesSequence=Sequence([series]))
-    tags = {
-        "ConceptNameCodeSequence": factory.coded(title), "CurrentRequestedProcedureEvidenceSequence": Sequence([study]),
-        "SOPClassUID": NOTE, "Modality": "KO",
-    }  # fmt: skip
-    factory.write(tmp_path / "note.dcm", factory.file_bytes(factory.dataset(MADE.pixels, 12, **tags), None))
+    factory.write(tmp_path / "note.dcm", factory.file_bytes(factory.rejection_note("2.25.1", title), None))
     source = replace(
         make_source("set", tmp_path, DataSet(adapter="table", identifiers="own"), None, Path()), identifier_key=key
     )

@@ -141,6 +141,9 @@ def test_cesm_names_a_bi_rads_of_another_form(cell: str, tmp_path: Path) -> None
 def test_cesm_breast_is_as_its_worst_image(tmp_path: Path) -> None:
     rows = [{"View": "CC", PATHOLOGY: "Malignant"}, {"View": "MLO", PATHOLOGY: "Benign"}]
     assert labels(index(cesm(tmp_path / "cesm", rows), "cdd-cesm")) == {("1", "L"): 1}
+    subtracted = [{"View": view, "Type": "CESM", PATHOLOGY: "Malignant"} for view in ("CC", "MLO")]  # seen in these alone
+    rows = [{"View": "CC", PATHOLOGY: "Benign"}, {"View": "MLO", PATHOLOGY: "Normal"}, *subtracted]
+    assert labels(index(cesm(tmp_path / "cesm2", rows), "cdd-cesm")) == {("1", "L"): 1}
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import fields
+from dataclasses import fields, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -68,6 +68,22 @@ def pairs(found: Pairing) -> list[tuple[str, ...]]:
 
 def reasons(found: Pairing) -> dict[str, Reason]:
     return {rejection.what: rejection.reason for rejection in found.rejections}
+
+
+@pytest.mark.parametrize(
+    "of_copy",
+    [
+        {"transfer_syntax_uid": "1.2.840.10008.1.2.4.50", "bits_stored": 8},
+        {"transfer_syntax_uid": "1.2.840.10008.1.2.4.91"},
+        {"bits_stored": 8},
+    ],
+)
+def test_an_original_is_chosen_before_a_lossy_or_shallow_one_of_an_archive(of_copy: dict[str, Any]) -> None:
+    """A view of 12 bits was paired with one of 8 whose UID came first."""
+    originals = [image("1", CC, sop_instance_uid="1"), image("2", MLO, sop_instance_uid="4")]
+    copies = [image("3", CC, sop_instance_uid="2", **of_copy), image("4", MLO, sop_instance_uid="3", **of_copy)]
+    assert pairs(paired(*copies, *originals)) == [("1", "2")]
+    assert pairs(paired(*copies, originals[0])) == [("3", "4")]
 
 
 @pytest.mark.parametrize("study", ["", "S"])
@@ -647,13 +663,14 @@ def test_patients_of_headers_that_may_be_one_are_noted(first: str, second: str, 
 
 
 def test_views_in_two_studies_are_named() -> None:
-    """Of one day, or of none: two exams of two days are no fault, nor is a breast whose views are of two kinds."""
+    """Of one day, or of none: exams of two days, or of a table, are no fault, nor is a breast whose views are of two kinds."""
     two = [image("cc", study="A"), image("mlo", MLO, study="B")]
-    (note,) = paired(*two).label_hints
+    (note,) = paired(*two).notes
     assert note.startswith("1 breast(s) have CC and MLO in two studies, as cc and mlo") and "studies_apart: false" in note
-    assert not paired(image("cc", study="A", exam_day=1), image("mlo", MLO, study="B", exam_day=9)).label_hints
-    assert not paired(image("cc"), image("mlo", MLO, synthetic=True)).label_hints
-    assert not paired(*(image(f"{n}{view}", view, study=f"{n}") for n in range(2) for view in View)).label_hints
+    assert not paired(image("cc", study="A", exam_day=1), image("mlo", MLO, study="B", exam_day=9)).notes
+    assert not paired(*(replace(each, identity_from="patient path, exam table") for each in two)).notes
+    assert not paired(image("cc"), image("mlo", MLO, synthetic=True)).notes
+    assert not paired(*(image(f"{n}{view}", view, study=f"{n}") for n in range(2) for view in View)).notes
 
 
 @pytest.mark.parametrize(

@@ -229,6 +229,15 @@ def test_the_wrong_side_of_an_image_that_is_not_cropped_is_flagged(side: Lateral
     assert (found.method, found.verdict, found.box) == ("none", CropVerdict.GOOD, CropBox.whole(512, 410))
 
 
+@pytest.mark.parametrize("side", [LEFT, RIGHT])
+def test_a_negative_that_is_not_cropped_is_flagged(side: Laterality) -> None:
+    """Inverted pixels whose header does not say so: the values are wrong in every pipeline."""
+    made = breast(0, CC, side, (512, 410))
+    pixels = (4095 - made.pixels).astype(np.uint16)
+    found = segment(decode(file_bytes(dataset(pixels, 12), pixels), side), Segment())
+    assert (found.method, found.verdict, found.flags) == ("none", CropVerdict.WHOLE_FRAME, Flag.CC_CROP_FALLBACK)
+
+
 @pytest.mark.fault(25)
 def test_padding_is_background() -> None:
     made = breast(0, CC, LEFT, (512, 410))

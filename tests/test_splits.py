@@ -155,6 +155,14 @@ def test_identifiers_of_two_data_sets_are_counted_where_they_part() -> None:
     assert shared_identifiers(split([*here, *there], seen), seen) == 0  # no patients are apart there
 
 
+def test_a_patient_whom_two_data_sets_write_otherwise_is_in_one_part() -> None:
+    plan = Split(setting="unseen", datasets=("a", "b", "c"))
+    forms = {"a": "P{:03d}", "b": "p{:03d}", "c": "P{}"}
+    cohort = [Candidate(name, f"{i}_L", form.format(i), "", i % 2) for name, form in forms.items() for i in range(40)]
+    parts = {(a.candidate.breast_id, a.part) for a in split(cohort, plan)}
+    assert len(parts) == 40  # each of 40 women in one
+
+
 def test_nearly_the_same_images_stand_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a data set and its copy of 8 bits, whose patients have other names."""
     monkeypatch.chdir(tmp_path)

@@ -25,9 +25,11 @@ from fvpipe.indexing.index import Index
 from fvpipe.indexing.manifest_tables import read_manifests, write_manifests
 from fvpipe.indexing.pairing import rejection_order
 from fvpipe.project.project import Project
+from fvpipe.project.sharing import keep_splits_in_git
 from fvpipe.project.stages import open_file_cache
 from fvpipe.reasons import Reason, Rejection
 from fvpipe.types import Breast, BreastFacts, BreastKey, Digest, Edge, Finding, ImageRecord, Laterality, View
+from fvpipe.versions import PREPROCESSING_VERSION
 from tests.conftest import run
 from tests.support import factory
 
@@ -98,6 +100,47 @@ def test_a_build_reads_the_manifest_and_does_not_write_it(project: Path) -> None
     done = run("build-shards", "--pipeline", "direct", "--workers", 0)
     assert "no manifest; indexed without writing one" in done.stderr
     assert not (project / "manifests").exists()
+
+
+def test_an_index_hides_splits_of_rows_that_may_not_be_published_any_more(project: Path) -> None:
+    """As a declaration says by now: the tables of `split` stay the same, so that `dvc repro` does not run it again."""
+    params, ignored = project / "params.yaml", project / "manifests" / "splits" / ".gitignore"
+    settings = "datasets:\n  own: {adapter: own.yaml}\nsplits: {all: {setting: unseen, datasets: [own]}}\n"
+    declared = "name: own\nlicense: ours\npublishable: true\nredistribute_shards: true\n"
+    params.write_text(settings)
+    (project / "own.yaml").write_text(declared)
+    indexed()
+    assert not ignored.exists()  # it is an output of `split`
+    keep_splits_in_git(project, Project().params)
+    assert "!/all.csv" in ignored.read_text()
+    (project / "own.yaml").write_text(declared.replace("publishable: true", "publishable: false"))
+    indexed()
+    assert "!/all.csv" not in ignored.read_text()
+
+
+def test_a_report_names_shards_that_are_older_than_the_manifest_or_fvpipe(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    film = films(project)[0]
+
+    def other_pixels() -> None:
+        film.write_bytes(film.read_bytes()[:-2] + b"\1\1")
+
+    built()
+    assert "warning" not in run("report").stderr
+    for change in (
+        lambda: (project / "labels.csv").write_text(LABELS.replace("benign", "malignant")),
+        other_pixels,
+        lambda: factory.patient(project / "data" / "own", "p3", sides="L", seed=3),
+    ):
+        change()
+        indexed()
+        said = "cache/shards/direct/own: was built before manifests/own changed; run `fvpipe build-shards`"
+        assert said in " ".join(run("report").stderr.split())
+        built()
+        assert "warning" not in run("report").stderr
+    monkeypatch.setattr("fvpipe.evaluation.outdated.PREPROCESSING_VERSION", 99)
+    assert f"was built by preprocessing version {PREPROCESSING_VERSION}; this fvpipe makes" in run("report").stderr
 
 
 def test_the_manifest_tells_a_build_all_that_the_index_does(project: Path) -> None:

@@ -306,7 +306,7 @@ def test_patients_that_the_headers_tell_apart_are_two(tmp_path: Path) -> None:
             rows.append(f"{file},{patient},L,{number}")
     found = read(tmp_path / "dicom", tmp_path / "t.csv", "\n".join(rows), path="path")
     assert (labels(found), found.rejections) == ({("1", "L"): 0, ("01", "L"): 1}, [])
-    assert ["2 patients of headers differ" in hint for hint in found.label_hints] == [True]
+    assert ["2 patients of headers differ" in note for note in found.notes] == [True]
     declared = "name: own\nlicense: ours\npath: '(?P<patient>\\d+)/[^/]+$'\nidentity: {patient: [path]}\n"
     (tmp_path / "own.yaml").write_text(declared)
     left = index_folder(tmp_path / "dicom", str(tmp_path / "own.yaml")).rejections
@@ -322,7 +322,11 @@ def test_a_missing_patient_of_a_breast_is_named(folder: Path, tmp_path: Path) ->
 def test_ages_with_their_unit(folder: Path, tmp_path: Path) -> None:
     table = "patient_id,laterality,label,age\nP1,L,1,54 years\nP1,R,0,54y\nP2,L,0,54.5 Y\nP2,R,1,unknown\n"
     found = read(folder, tmp_path / "t.csv", table, age="age")
-    assert [breast.facts.age for breast in found.breasts] == ["054Y", "054Y", "054Y", ""]
+    assert [breast.facts.age for breast in found.breasts] == ["054Y", "054Y", "054Y", ""] and not found.label_hints
+    table = "patient_id,laterality,label,age\nP1,L,1,50-54\nP1,R,0,1971\nP2,L,0,54 Jahre\nP2,R,1,0\n"
+    found = read(folder, tmp_path / "t.csv", table, age="age")
+    assert [breast.facts.age for breast in found.breasts] == ["", "", "054Y", ""]
+    assert found.label_hints == ("t.csv: 2 cell(s) of age are no number of years, and are not read: line 2, 3",)
 
 
 # --- merged cells -----------------------------------------------------------------------------------------------------
@@ -646,3 +650,25 @@ def test_a_second_table_adds_to_breasts_of_images_and_paths(of_images: str, path
     assert density == {("P1", "L"): "B", ("P1", "R"): "", ("P2", "L"): "", ("P2", "R"): ""}
     (note,) = found.label_hints
     assert note.startswith("2 row(s) or file(s) add facts to breasts that no row of the label table describes")
+
+
+BOXED = """
+name: own
+license: ours
+tables:
+  - file: t.csv
+    label: label
+    columns: {patient: patient_id, laterality: laterality, label: {column: label, values: {"1": malignant, "0": benign}}}
+  - file: boxes.csv
+    path: file
+    columns: {left: l, right: r, top: t, bottom: b}
+"""
+
+
+def test_a_breast_that_a_box_alone_describes_is_not_normal(folder: Path, tmp_path: Path) -> None:
+    root = shutil.copytree(folder, tmp_path / "d")
+    (tmp_path / "own.yaml").write_text(BOXED)
+    (root / "t.csv").write_text("patient_id,laterality,label\nP1,L,1\n")
+    (root / "boxes.csv").write_text("file,l,r,t,b\nP2/L_CC.dcm,5,9,5,9\nP2/R_CC.dcm,,,,\n")
+    found = index_folder(root, str(tmp_path / "own.yaml"), labels=Labels(unlabelled="normal"))
+    assert labels(found) == {("P1", "L"): 1, ("P1", "R"): 0, ("P2", "L"): -1, ("P2", "R"): 0}

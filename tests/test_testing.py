@@ -25,10 +25,14 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.mark.parametrize("name", [each.name for each in declarations()])
 def test_our_declarations_keep_the_rules(name: str, tmp_path: Path) -> None:
-    tree = check_adapter(name, tmp_path)
+    examples = {
+        "csaw-cc": {"exam": [str(2001 + n) for n in range(9)]},  # years, of which the table has a column
+        "nlbs": {"patient": [f"abnormal/{n}" for n in range(9)]},  # a folder with cancers
+    }
+    tree = check_adapter(name, tmp_path, examples.get(name))
     made = {breast.label for breast in tree.breasts if not breast.excluded}
     assert {0} <= made and (1 in made) == (name != "kau-bcmd")  # which labels no breast as malignant unless options say so
-    left = {"embed": 1}.get(name, 0)  # a cancer on an unknown side: its row is about both breasts
+    left = {"embed": 1, "nlbs": 1}.get(name, 0)  # a cancer on an unknown side: its row is about both breasts; a rule of paths
     assert len(tree.not_covered) == left
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,10 @@ def patient(folder: Path, name: str, mlo_tags: dict[str, Any] | None = None, **t
         )  # fmt: skip
 
 
+NEGATIVE = factory.breast(3, factory.MLO)
+NEGATIVE = replace(NEGATIVE, pixels=4095 - NEGATIVE.pixels)
+
+
 @pytest.mark.parametrize(
     ("mlo_tags", "flag"),
     [
@@ -60,6 +65,7 @@ def patient(folder: Path, name: str, mlo_tags: dict[str, Any] | None = None, **t
         ({"AcquisitionDate": "20200102"}, Flag.DATES_DIFFER),
         ({"made": factory.breast(4, factory.MLO, bits=10)}, Flag.BITS_DIFFER),
         ({"RescaleIntercept": -1024, "RescaleSlope": 1}, Flag.BITS_DIFFER),
+        ({"made": NEGATIVE, "PhotometricInterpretation": "MONOCHROME1"}, Flag.BITS_DIFFER),
         ({"ImagerPixelSpacing": [0.2, 0.2]}, Flag.AREAS_DISAGREE),  # 4 times the area in mm2
         ({"BreastImplantPresent": "YES"}, Flag.IMPLANT),
         ({"PatientOrientation": ["P", "FR"]}, Flag.REORIENTED | Flag.CHEST_WALL_CONFLICT),  # the pixels lie as usual

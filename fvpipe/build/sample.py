@@ -237,7 +237,7 @@ def _make(task: SampleTask, files: _Files, clock: _Clock) -> SampleTrace | ViewR
     dates = {file.header.acquisition_date for file in files if file} - {""}
     flags |= Flag.DATES_DIFFER if len(dates) > 1 else NO_FLAG
     headers = [file.header for file in files if file]
-    scales = {(each.layout.bits_stored, each.layout.signed, each.mapping.modality) for each in headers}
+    scales = {(each.layout.bits_stored, each.layout.signed, each.mapping.modality, each.mapping.inverted) for each in headers}
     flags |= Flag.BITS_DIFFER if len(scales) > 1 else NO_FLAG
     clock.lap("fuse")
     cc, mlo = (

@@ -139,7 +139,9 @@ class FileCache:
         return blake3(f"{self._root}/{path}".encode("utf-8", "surrogatepass")).hexdigest(length=16)
 
     def _kind(self, kind: str) -> str:
-        return f"region 2 {self._policy}" if kind == "region" else kind  # it holds identifiers, as the policy makes them
+        return (
+            f"{kind} 2 {self._policy}" if kind.startswith("region") else kind
+        )  # it holds identifiers, as the policy makes them
 
     def record(self, source: SourceFile) -> ImageRecord | Rejection | None:
         """The record of this very state of the file, or why it was rejected; None on a cache miss."""
@@ -161,8 +163,8 @@ class FileCache:
         """One fact about this very state of the file; None on a cache miss.
 
         Kinds: ``file`` (digest of its bytes), ``pixels`` (digest of its decoded pixels; with a pipeline's digest where
-        that decodes at reduced resolution), ``region`` (what a lesion mask outlines), ``crash`` (of its decoder),
-        ``format`` (what its first bytes are).
+        that decodes at reduced resolution), ``region`` (what a lesion mask outlines; ``region of`` a digest by code that is
+        not fvpipe's), ``crash`` (of its decoder), ``format`` (what its first bytes are).
         """
         return self._get(_FACT, source, self._kind(kind))
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fvpipe.cli.options import FILE, FOLDER, dataset_option, grid_options, json_option, metrics_option
-from fvpipe.cli.output import SHOWN, echo, warn
+from fvpipe.cli.output import SHOWN, echo, say, warn
 from fvpipe.errors import InputError, ParameterError
 
 if TYPE_CHECKING:
@@ -112,6 +112,8 @@ def evaluate(out: Path | None, cards: Path | None, as_json: bool, **chosen: Any)
 
     project, trained = _trained(**chosen)
     found = run(trained, project.params.evaluate)
+    if cards:
+        cards.mkdir(parents=True, exist_ok=True)  # DVC fails where an output is missing
     for row in found.rows if cards else ():
         for end, text in (("", model_card(row)), ("-checklist", checklist(row))):
             write_if_changed(Path(cards or "") / f"{'-'.join(row.pool.key)}{end}.md", text.encode())
@@ -144,11 +146,14 @@ def _trained(
     """Read the trained models of the grid, and name on stderr those that are missing or outdated."""
     from fvpipe.config.loading import nearest
     from fvpipe.evaluation.outdated import outdated_models
-    from fvpipe.evaluation.training_record import RECORD, read_run, runs_of
+    from fvpipe.evaluation.training_record import RECORD, no_runs, read_run, runs_of
     from fvpipe.project.project import Project
 
     project = Project()
     runs = runs_of(project.params, {"pipeline": pipelines, "split": splits, "model": models}, seeds)
+    if not runs:
+        say(f"{no_runs(project.params)}: no model to evaluate")
+        return project, []
     trained = [record.parent.relative_to(project.models).parts for record in project.models.glob(f"*/*/*/{RECORD}")]
     folds = {name: project.params.split_files(name) for name in splits}
     asked: dict[str, tuple[tuple[object, ...], set[str]]] = {

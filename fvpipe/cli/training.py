@@ -39,17 +39,22 @@ def train(
     cropped/unseen/cnn-seed0 (simulated data): 2 epochs, best 1,
     validation AUC 0.625 -> cache/models/cropped/unseen/cnn-seed0
     """
-    from fvpipe.evaluation.training_record import runs_of
+    from fvpipe.evaluation.training_record import no_runs, runs_of
     from fvpipe.project.project import Project
     from fvpipe.training.device import find_device, leave_process_group
     from fvpipe.training.train import train_run
 
     project = Project()
     chosen = {"pipeline": pipelines, "split": splits, "model": models}
+    runs = runs_of(project.params, chosen, seeds)
+    if not runs:
+        say(f"{no_runs(project.params)}: nothing to train")
+        for name in pipelines or project.params.pipelines:  # DVC fails where an output is missing
+            (project.models / name).mkdir(parents=True, exist_ok=True)
     execution = find_device(device)
     results = []
     try:
-        for run in runs_of(project.params, chosen, seeds):
+        for run in runs:
             simulated = any(project.params.datasets[name].simulated for name in project.params.split_of(run.split).datasets)
             recipe = project.params.train.recipe(simulated)
             if weights is not None:

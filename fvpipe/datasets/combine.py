@@ -69,8 +69,9 @@ def with_follow_up(
 ) -> dict[BreastOfExam, BreastFacts]:
     """Let pathology at another exam up to `limit` days later decide.
 
-    A malignant result decides over all that the earlier exam gives, a benign one only where it gives no label. A breast that is
-    left out for a reason of its own (a male patient, a cancer that was known before) stays so.
+    A malignant result decides over all that the earlier exam gives, a benign one only where it gives no label, and one by which
+    its own exam is left out (a cancer that is known already) over a benign label. A breast that is left out for a reason of its
+    own (a male patient, a cancer that was known before) stays so.
 
     Parameters
     ----------
@@ -93,4 +94,6 @@ def with_follow_up(
         decisive = worst(later) if later else facts
         if decisive.label == 1 or (decisive.label == 0 and facts.label == -1):
             result[key] = replace(facts, label=decisive.label, excluded="", pathology=decisive.pathology)
+        elif decisive.excluded and facts.label == 0:
+            result[key] = replace(facts, label=-1, excluded=f"at a later exam: {decisive.excluded}")
     return result

@@ -13,7 +13,7 @@ from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, mo
 
 from fvpipe.config.facts import FACTS, IDENTITY, check_fact
 from fvpipe.config.formats import DICOM, Formats
-from fvpipe.config.loading import Names, Numbers, Settings, is_plain_name
+from fvpipe.config.loading import Names, Numbers, Settings, is_plain_name, nearest
 from fvpipe.config.project import check_bi_rads
 from fvpipe.reasons import Reason
 
@@ -142,6 +142,15 @@ class Table(Settings):
     combine: Literal["same", "first", "worst"] = "same"  # rows of a breast: all agree; their labels do; the worst one counts
     follow_up: FollowUp | None = None
     contralateral: Annotated[tuple[Case, ...], Field(strict=False)] = ()  # of the side of an exam that has no row
+
+    @field_validator("label", mode="before")
+    @classmethod
+    def _is_a_rule(cls, value: Any) -> Any:
+        if isinstance(value, list | tuple) or value in ("", "label", "bi_rads"):
+            return value
+        near = nearest(str(value), ["label", "bi_rads"])
+        expected = "label, whose column and words stand below `columns`, bi_rads, or a list of cases"
+        raise ValueError(f"no rule{near}; expected {expected}, as {{when: {{column: cell}}, then: malignant}}")
 
     @field_validator("columns")
     @classmethod

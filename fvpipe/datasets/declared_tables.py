@@ -236,7 +236,7 @@ def _read(declaration: Declaration, reader: RowReader, opened: OpenTable, found:
         rows += 1
         if table.lists_images:
             found.combine = table.combine if table.label else found.combine
-            list_image(reader, row, found.boxes if only_boxes else found.listed, subset)
+            list_image(declaration, reader, row, found.boxes if only_boxes else found.listed, subset)
             continue
         if table.instance:
             _describe_image(reader, row, found)
@@ -268,8 +268,11 @@ def _read(declaration: Declaration, reader: RowReader, opened: OpenTable, found:
         boxes = sum(map(len, (*found.findings.values(), *of_rows)))
         if len(errors) > (max(4, boxes) if boxes else 1):
             raise errors[0]  # its columns are of other edges, or of width and height
-        first = ", ".join(map(str, lines[:3])) + (", ..." if len(lines) > 3 else "")
-        found.notes.append(f"{file.name}: {len(lines)} box(es) have no area, and are left out: line {first}")
+        found.notes.append(f"{file.name}: {len(lines)} box(es) have no area, and are left out: line {_first(lines)}")
+    if reader.ages:
+        name, count = reader.columns["age"].column[0], len(reader.ages)
+        what = f"{count} cell(s) of {name} are no number of years, and are not read: line {_first(reader.ages)}"
+        found.notes.append(f"{file.name}: {what}")
     if note := _merged_before(labelled):
         found.notes.append(f"{file.name}: {note}")
     for (patient, exam), named in exams.items():
@@ -281,6 +284,10 @@ def _read(declaration: Declaration, reader: RowReader, opened: OpenTable, found:
                 found.implied[key] = BreastFacts(then[0], None, said.density, said.age, excluded=then[1], place=said.place)
                 if (patient, side, exam) in found.days:
                     found.days[key] = found.days[patient, side, exam]
+
+
+def _first(lines: Sequence[int]) -> str:
+    return ", ".join(map(str, lines[:3])) + (", ..." if len(lines) > 3 else "")
 
 
 def _merged_before(labelled: Mapping[str, Sequence[bool]]) -> str:

@@ -24,6 +24,7 @@ from fvpipe.datasets.values import (
     parse_boxes,
     parse_day,
     parse_density,
+    parse_exam_date,
     parse_number,
     parse_yes_no,
 )
@@ -55,6 +56,8 @@ class RowReader:
     flat : list of (int, LabelTableError or None)
         Line of each box without an area, or within one pixel, which is left out, and the error for it where most are so;
         none for four edges of 0 or -1, by which tables say that there is no box.
+    ages : list of int
+        Line of each age that has a number and is none of years, which is left out.
     """
 
     table: Table
@@ -63,6 +66,7 @@ class RowReader:
     options: Mapping[str, str]
     targets: Mapping[str, DeclaredTarget] = field(default_factory=dict)
     flat: list[tuple[int, LabelTableError | None]] = field(default_factory=list)
+    ages: list[int] = field(default_factory=list)
     _values: Mapping[str, Mapping[str, str]] = field(init=False)  # by fact, declared cells in lower case, and folded -> value
     _known: dict[tuple[object, ...], Any] = field(init=False, default_factory=dict, repr=False)  # fact, parser, cells -> value
     _words: Mapping[str, str] = field(init=False)  # by fact, the cells that its column may have, for messages
@@ -197,10 +201,10 @@ class RowReader:
         cell = self.cell(row, fact)
         if not cell:
             return ""
-        if found := parse_day(cell):
+        if found := (parse_exam_date if fact == "exam_date" else parse_day)(cell):
             return found
         where, found = f"{row.file}, line {row.line}: {self.columns[fact].column[0]}", f"{len(cell)} characters"
-        raise LabelTableError(f"{where} has {found}; expected a date, YYYYMMDD or YYYY-MM-DD")
+        raise LabelTableError(f"{where} has {found}; expected {EXPECTED[fact][1]}")
 
     def facts(self, row: Row, side: Laterality | None, subset: str = "") -> BreastFacts:
         """Facts of the breast on `side` that the row is about."""
@@ -214,7 +218,7 @@ class RowReader:
             label,
             bi_rads,
             self.parsed(row, "density", parse_density),
-            parse_age(self.cell(row, "age")),
+            self._age(row),
             pathology,
             self.cell(row, "subset") or subset,
             excluded,
@@ -225,6 +229,13 @@ class RowReader:
             severity=self._pathologies.index(pathology) if pathology in self._pathologies else 0,
             targets=tuple((name, value) for name in sorted(self.targets) if (value := self._target(row, name))),
         )
+
+    def _age(self, row: Row) -> str:
+        cell = self.cell(row, "age")
+        age = parse_age(cell)
+        if not age and re.search("[1-9]", cell) and row.line not in self.ages[-1:]:  # a row may be about both breasts
+            self.ages.append(row.line)
+        return age
 
     def _has_pathology(self, row: Row, case: Case | None, side: Laterality | None) -> bool:
         """Whether the row's pathology is of the breast on `side`: not by a case that lacks what makes it the other one's."""

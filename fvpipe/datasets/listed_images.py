@@ -18,7 +18,7 @@ from fvpipe.datasets.adapter import LabelTable, ListedImage
 from fvpipe.datasets.declaration import Column, Declaration, Table
 from fvpipe.datasets.label_rules import RowReader
 from fvpipe.datasets.unused_keys import EDGES_OF_BOXES
-from fvpipe.datasets.values import SIDES, parse_count, parse_day, parse_kind
+from fvpipe.datasets.values import SIDES, parse_count, parse_exam_date, parse_kind
 from fvpipe.errors import LabelTableError, ParameterError
 from fvpipe.io.spelling import whole_text
 from fvpipe.io.tables import Row
@@ -75,7 +75,7 @@ def _without_image(row: Row, columns: Sequence[str]) -> LabelTableError:
     return row.error(columns[0], "the image that the row is about")
 
 
-def list_image(reader: RowReader, row: Row, listed: dict[str, ListedImage], subset: str) -> None:
+def list_image(declaration: Declaration, reader: RowReader, row: Row, listed: dict[str, ListedImage], subset: str = "") -> None:
     """Add the image that a row is about to `listed`.
 
     Raises
@@ -90,7 +90,7 @@ def list_image(reader: RowReader, row: Row, listed: dict[str, ListedImage], subs
         raise row.error(table.path or next(iter(table.path_groups.values())), "the path of an image")
     if table.path and table.path_parts:
         key = "/".join(key.split("/")[-table.path_parts :])
-    image = _image(reader, row, row.place, subset)
+    image = _image(reader, row, row.place, subset, _side_in_path(declaration, row.get(table.path)) if table.path else None)
     before = listed.setdefault(key, image)
     if before is image:
         return
@@ -105,11 +105,23 @@ def list_image(reader: RowReader, row: Row, listed: dict[str, ListedImage], subs
     listed[key] = replace(before, findings=(*before.findings, *boxes), more_facts=(*before.more_facts, *new))
 
 
-def _image(reader: RowReader, row: Row, place: str, subset: str = "") -> ListedImage:
+def _side_in_path(declaration: Declaration, path: str) -> Laterality | None:
+    """Side of the image in the path of a row, for rules that compare it where the row names none."""
+    if "path" not in declaration.identity.laterality:
+        return None
+    match = re.search(declaration.path, path.replace("\\", "/"))
+    sides = (
+        SIDES.get(_in_words(declaration, {"laterality": match["laterality"] or ""})["laterality"].lower(), ()) if match else ()
+    )
+    return sides[0] if len(sides) == 1 else None
+
+
+def _image(reader: RowReader, row: Row, place: str, subset: str = "", in_path: Laterality | None = None) -> ListedImage:
     sides = reader.sides(row)
     side = sides[0] if len(sides) == 1 else None
+    about = side if sides else in_path
     kind = reader.parsed(row, "kind", parse_kind)
-    exclusion = reader.exclusion(row, side)
+    exclusion = reader.exclusion(row, about)
     rejected = (exclusion.code, exclusion.why) if exclusion else None
     if kind in ("recombined", "other"):
         detail = f"{reader.columns['kind'].column[0]} is that of {'a recombined' if kind == 'recombined' else 'another'} image"
@@ -120,12 +132,12 @@ def _image(reader: RowReader, row: Row, place: str, subset: str = "") -> ListedI
         exam=sys.intern(reader.cell(row, "exam")),
         exam_names=reader.exam_names(row),
         # A part of a path that is no day of the calendar says nothing of the order.
-        exam_date=parse_day(reader.cell(row, "exam_date")) if reader.table.from_path else reader.day(row, "exam_date"),
+        exam_date=parse_exam_date(reader.cell(row, "exam_date")) if reader.table.from_path else reader.day(row, "exam_date"),
         laterality=side,
         view=reader.cell(row, "view").upper(),
         kind=kind,
         implant=reader.yes(row, "implant"),
-        facts=_facts(reader, row, side, subset) if reader.table.label and not rejected else None,
+        facts=_facts(reader, row, about, subset) if reader.table.label and not exclusion else None,
         findings=tuple(reader.findings(row)) if EDGES_OF_BOXES & reader.columns.keys() else (),
         rejected=rejected,
         rows=reader.parsed(row, "rows", parse_count) or None,

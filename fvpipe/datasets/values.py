@@ -28,6 +28,7 @@ MISSING = frozenset({"nan", "na", "n/a", "#n/a", "<na>", "nat", "null"})
 """What programs write into cells without a value, in lower case."""
 NOT_KNOWN = frozenset({"none", "nil", "unknown", "missing", "n.a.", "#ref!", "#value!", "#name?", "#div/0!", "#num!", "#null!"})
 """What else stands where a patient or an exam has no name, in lower case. Of another fact it may be a value."""
+_YEARS = r"y|yrs?\.?|years?|y\.? ?o\.?|years? old|j\.?|jahre?|a|ans?|años?|anni|anos?|лет|岁|歳"
 _YES_NO = {"1": True, "yes": True, "true": True, "0": False, "no": False, "false": False}
 
 
@@ -86,6 +87,18 @@ def parse_day(text: str) -> str:
     return digits
 
 
+def parse_exam_date(text: str) -> str:
+    """Parse the day of an exam as :func:`parse_day` does, or its year alone, as its first day: both order exams.
+
+    Examples
+    --------
+    >>> parse_exam_date("2014-01-31"), parse_exam_date("2014"), parse_exam_date("2014.0"), parse_exam_date("14")
+    ('20140131', '20140101', '20140101', '')
+    """
+    year = whole_text(text.strip())
+    return f"{year}0101" if re.fullmatch("(19|20)[0-9]{2}", year) else parse_day(text)
+
+
 def parse_density(text: str) -> str | None:
     """Parse a breast density: ``A`` to ``D`` or ``1`` to ``4``; nothing for another digit, as of a man; a percentage is none.
 
@@ -109,12 +122,12 @@ def parse_age(text: str) -> str:
     ('054Y', '054Y', '054Y', '054Y', '90+', '')
     >>> parse_age("90+"), parse_age(">= 90"), parse_age("> 89"), parse_age("60+")  # as de-identified tables have it
     ('90+', '90+', '90+', '')
-    >>> parse_age("0")
-    ''
+    >>> parse_age("54 Jahre"), parse_age("54 y.o."), parse_age("54 ans"), parse_age("0"), parse_age("50-54")
+    ('054Y', '054Y', '054Y', '', '')
     """
     if re.fullmatch(r"90 ?\+|(>=?|≥) ?90|> ?89", text.strip()):
         return "90+"
-    match = re.fullmatch(r"(\d{1,3})([.,]\d+)? *(?:y|yrs?|years?)?", text.strip(), re.IGNORECASE)
+    match = re.fullmatch(rf"(\d{{1,3}})([.,]\d+)? *(?:{_YEARS})?", text.strip(), re.IGNORECASE)
     years = int(match[1]) if match else 999
     return "" if not 0 < years <= 120 else "90+" if years >= 90 else f"{years:03d}Y"
 
@@ -180,7 +193,8 @@ EXPECTED: Mapping[str, tuple[Callable[[str], object], str]] = {
     **dict.fromkeys(("rows", "columns"), (parse_count, "a whole number of pixels")),
     "laterality": (lambda text: SIDES.get(text.lower()), "L or R"),
     "lesion": (whole_number, "a whole number"),
-    **dict.fromkeys(("study_date", "exam_date"), (lambda text: parse_day(text) or None, "a date, YYYYMMDD or YYYY-MM-DD")),
+    "study_date": (lambda text: parse_day(text) or None, "a date, YYYYMMDD or YYYY-MM-DD"),
+    "exam_date": (lambda text: parse_exam_date(text) or None, "a date, YYYYMMDD or YYYY-MM-DD, or a year"),
     "density": (lambda text: parse_density(text) or None, "A to D, or 1 to 4"),
     "age": (lambda text: parse_age(text) or None, "a number of years"),
     "implant": (parse_yes_no, "1 or yes, 0 or no"),

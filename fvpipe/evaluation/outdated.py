@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 from fvpipe.config.loading import digest_of
 from fvpipe.config.pipeline import load_pipeline
 from fvpipe.errors import FvpipeError
 from fvpipe.evaluation.code_digest import code_digest
+from fvpipe.evaluation.listed_breasts import NOT_LISTED, listed_breasts
 from fvpipe.evaluation.pooled import recipe_differences
 from fvpipe.evaluation.split_table import digest_of_split, read_split
 from fvpipe.evaluation.training_record import Run, TrainedRun
 from fvpipe.io.tables import read_table
 from fvpipe.project.project import Project
 from fvpipe.shards.format import RECEIPT, read_receipt
+from fvpipe.shards.reader import Shards, open_shards
+from fvpipe.versions import PREPROCESSING_VERSION
 
 NAMED = 3  # models that a line names
 
@@ -38,7 +42,7 @@ def outdated_models(project: Project, trained: Iterable[TrainedRun]) -> list[str
 
 
 def outdated_shards(project: Project) -> Iterator[str]:
-    """Describe each shard folder whose data set or pipeline the project does not have any more, or has otherwise."""
+    """Describe each shard folder whose data set, pipeline or manifest the project does not have any more, or has otherwise."""
     for folder in sorted(file.parent for file in project.shards.glob(f"*/*/{RECEIPT}")):
         receipt = read_receipt(folder)
         if receipt.dataset not in project.params.datasets:
@@ -47,8 +51,26 @@ def outdated_shards(project: Project) -> Iterator[str]:
         try:
             if load_pipeline(receipt.pipeline, project.folder)[1].digest() != receipt.pipeline_digest:
                 yield f"{folder}: was built before the pipeline {receipt.pipeline} changed; run `fvpipe build-shards`"
+            elif (found := receipt.preprocessing_version) != PREPROCESSING_VERSION:
+                by = f"preprocessing version {found}; this fvpipe makes version {PREPROCESSING_VERSION}"
+                yield f"{folder}: was built by {by}; run `fvpipe build-shards`"
+            elif not _is_as_listed(open_shards(folder), project.manifests(receipt.dataset)):
+                changed = project.manifests(receipt.dataset)
+                yield f"{folder}: was built before {changed} changed; run `fvpipe build-shards`"
         except FvpipeError as error:  # there is none of the name, or a file with a mistake
             yield f"{folder}: is on the page, and its pipeline cannot be read: {error}"
+
+
+def _is_as_listed(shards: Shards, manifest: Path) -> bool:
+    """Whether shards hold the breasts of a manifest, where there is one, with their labels and files."""
+    if not (manifest / "images.csv").is_file():
+        return True
+    listed = listed_breasts(manifest)
+    for breast, label, digests in zip(shards.breast_ids, shards.labels, shards.columns["source_digest"], strict=True):
+        now = listed.pop(str(breast), NOT_LISTED)
+        if now.label != str(label) or not {digest.decode() for digest in digests if digest} <= set(now.files):
+            return False
+    return listed.keys() <= {row["what"] for row in read_table(shards.folder / "rejected.csv", ["what"])}
 
 
 def _changes(project: Project, trained: TrainedRun, code: str, labels: dict[str, dict[str, str]]) -> Iterator[str]:
@@ -69,6 +91,9 @@ def _changes(project: Project, trained: TrainedRun, code: str, labels: dict[str,
             yield f"from the initial weights {old!r}, and {name} is {new!r}"
         else:
             yield f"before {name} (from {old} to {new}) changed"
+    if record.preprocessing_version != PREPROCESSING_VERSION:
+        found = record.preprocessing_version
+        yield f"on samples of preprocessing version {found}, and this fvpipe makes version {PREPROCESSING_VERSION}"
     if record.code != code:
         yield "by other code of fvpipe than this"
     for name in record.datasets:

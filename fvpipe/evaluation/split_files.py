@@ -10,7 +10,6 @@ from typing import Any
 
 from fvpipe.config.pipeline import REDUCED, stored_pipeline
 from fvpipe.config.project import Split
-from fvpipe.datasets.registry import get_adapter
 from fvpipe.errors import InputError
 from fvpipe.evaluation.listed_breasts import NOT_LISTED, listed_breasts
 from fvpipe.evaluation.near_duplicates import Fingerprints, fingerprints, near_pairs
@@ -29,10 +28,9 @@ from fvpipe.evaluation.splits import (
 from fvpipe.io.atomic import write_if_changed
 from fvpipe.io.tables import Row, format_csv, read_table
 from fvpipe.project.project import Project
+from fvpipe.project.sharing import keep_splits_in_git
 from fvpipe.shards.format import RECEIPT
 from fvpipe.shards.reader import Shards, open_shards
-
-IGNORED = "# Written by `fvpipe split`: only settings whose data sets may be published are kept in git.\n/*\n!/.gitignore\n"
 
 
 def write_splits(project: Project, names: Sequence[str], id_key: Path | None = None) -> list[dict[str, Any]]:
@@ -56,7 +54,7 @@ def write_splits(project: Project, names: Sequence[str], id_key: Path | None = N
     LeakError
         A setting that keeps patients apart does not.
     """
-    _keep_in_git(project)  # before a row that must not be published is written
+    keep_splits_in_git(project.folder, project.params)  # before a row that must not be published is written
     used = dict.fromkeys(dataset for name in names for dataset in project.params.splits[name].all_datasets)
     candidates, near, comparable = _candidates(project, used)
     candidates = _with_digests(project, candidates, id_key)
@@ -222,17 +220,3 @@ def _result(
         "near_duplicates_across_parts": [list(pair) for pair in across],
         "out": str(path),
     }
-
-
-def _keep_in_git(project: Project) -> None:
-    """Write the .gitignore that keeps only splits whose every data set may be published."""
-    lines = []
-    for name, settings in sorted(project.params.splits.items()):
-        if all(_publishable(project, dataset) for dataset in settings.all_datasets):
-            lines += [f"!/{file}.csv\n" for file in settings.files(name)]
-    write_if_changed(project.splits / ".gitignore", (IGNORED + "".join(lines)).encode())
-
-
-def _publishable(project: Project, dataset: str) -> bool:
-    settings = project.params.datasets[dataset]
-    return settings.simulated or get_adapter(settings.adapter, project.folder).publishable

@@ -35,6 +35,7 @@ from blake3 import blake3
 from fvpipe.config.project import Split
 from fvpipe.errors import LeakError
 from fvpipe.imaging.pixel_digest import unturned
+from fvpipe.io.spelling import folded_name
 
 if TYPE_CHECKING:  # evaluation reads splits and no shard
     from fvpipe.shards.reader import Shards
@@ -171,7 +172,8 @@ def _places(candidates: Sequence[Candidate], groups: Mapping[tuple[str, str], st
 def _groups(candidates: Sequence[Candidate], plan: Split) -> dict[tuple[str, str], str]:
     """Map each breast to the name that stands for it in the ranking: the least among all that must be in the same part.
 
-    Where patients are kept apart, one identifier in two data sets is taken for one patient, as in copies of a data set.
+    Where patients are kept apart, one identifier in two data sets is taken for one patient, as in copies of a data set, also
+    where it is written with other zeros, spaces or case.
     """
     parent: dict[str, str] = {}
 
@@ -183,7 +185,9 @@ def _groups(candidates: Sequence[Candidate], plan: Split) -> dict[tuple[str, str
     names = {c.key: f"{c.dataset}\0{c.patient_id if plan.patients_apart else c.breast_id}" for c in candidates}
     first: dict[tuple[str, str], str] = {}
     for c in candidates:
-        patient = [("patient", c.digest or c.patient_id)] if plan.patients_apart else []
+        # One that differs by case or leading zeros may be the same woman's; kept together, two women cost nothing.
+        written = {folded_name(each) for each in (c.digest, c.patient_id) if each} if plan.patients_apart else ()
+        patient = [("patient", each) for each in sorted(written)]
         for shared in [*patient, *(("pixels", digest) for digest in c.pixels), *(("near", group) for group in c.near)]:
             a, b = root(names[c.key]), root(first.setdefault(shared, names[c.key]))
             parent[max(a, b)] = min(a, b)
@@ -254,7 +258,7 @@ def shared_identifiers(assignments: Iterable[Assignment], plan: Split) -> int:
     """
     places: dict[str, set[tuple[str, Part]]] = defaultdict(set)
     for a in assignments if plan.patients_apart else ():
-        places[a.candidate.digest or a.candidate.patient_id].add((a.candidate.dataset, a.part))
+        places[folded_name(a.candidate.digest or a.candidate.patient_id)].add((a.candidate.dataset, a.part))
     return sum(all(len(set(each)) > 1 for each in zip(*found, strict=True)) for found in places.values())
 
 

@@ -72,6 +72,12 @@ def runs_of(params: Params, chosen: Mapping[str, Sequence[str]], seeds: Sequence
     return [Run(p, s, m, n) for p in pipelines for s in splits for m in models for n in chosen_seeds]
 
 
+def no_runs(params: Params) -> str:
+    """Say why the grid of ``params.yaml`` has no run, as that of a project without labels."""
+    lists = {"pipelines": params.pipelines, **{f"runs.{name}": names for name, names in params.runs}}
+    return f"params.yaml: {' and '.join(f'`{name}`' for name, names in lists.items() if not names)} names none"
+
+
 def titled(name: object, simulated: bool) -> str:
     """`name`, marked where its data are simulated."""
     return f"{name}{' (simulated data)' if simulated else ''}"

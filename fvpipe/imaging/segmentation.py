@@ -81,8 +81,7 @@ def trace_segmentation(image: DecodedImage, settings: Segment) -> tuple[Segmenta
         None if the method is ``none``, or the image cannot be thresholded.
     """
     if settings.method == "none":
-        flags = Flag.CHEST_WALL_CONFLICT if _is_on_opposite_edge(image, settings) else NO_FLAG
-        return _whole_image(image, CropVerdict.GOOD, method="none", flags=flags), None
+        return _unsegmented(image, settings), None
     if not has_interior(image):
         return _whole_image(image), None
     thumbnail = make_thumbnail(image, image.chest_wall)
@@ -181,17 +180,25 @@ def _tried(thumbnail: Thumbnail, settings: Segment) -> tuple[Thumbnail, tuple[Th
     return thumbnail, attempts
 
 
-def _is_on_opposite_edge(image: DecodedImage, settings: Segment) -> bool:
-    """Whether the breast is segmented on the opposite edge. Not looked for where the expected side is the brighter one."""
+def _unsegmented(image: DecodedImage, settings: Segment) -> Segmentation:
+    """The whole image, flagged where the breast lies on the opposite edge, or where air is white.
+
+    Neither is looked for where the expected side is the brighter one.
+    """
     values, padding = image.values, image.padding
     if padding is not None:
         values = np.where(padding, values[~padding].min(), values)
     profile = values[image.stored[:: -(-image.shape[0] // PROFILE_ROWS)]].mean(axis=0)
     third = len(profile) // 3
     left, right = float(profile[:third].mean()), float(profile[-third:].mean())
-    if left == right or (left > right) == (image.chest_wall is Edge.LEFT):
-        return False
-    return Flag.CHEST_WALL_CONFLICT in segment(image, settings.model_copy(update={"method": "otsu_log"})).flags
+    verdict, flags = CropVerdict.GOOD, NO_FLAG
+    if left != right and (left > right) != (image.chest_wall is Edge.LEFT):
+        found = segment(image, settings.model_copy(update={"method": "otsu_log"}))
+        flags = found.flags & Flag.CHEST_WALL_CONFLICT
+        thumbnail = None if found.mask is not None else make_thumbnail(image, image.chest_wall)
+        if thumbnail is not None and is_negative(thumbnail):
+            verdict = CropVerdict.WHOLE_FRAME  # as with a method that looks for an outline
+    return _whole_image(image, verdict, method="none", flags=flags)
 
 
 def _overlap(attempts: tuple[ThresholdAttempt, ...]) -> float:

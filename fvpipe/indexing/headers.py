@@ -17,6 +17,7 @@ from fvpipe.dicom.header import HeaderPolicy, ImageHeader, PixelHeader, parse_he
 from fvpipe.dicom.pixels import decode_image
 from fvpipe.dicom.raster.headers import open_image
 from fvpipe.dicom.reader import open_file, stream
+from fvpipe.dicom.value_mapping import ValueMapping
 from fvpipe.errors import InputError
 from fvpipe.execution.isolation import Crash
 from fvpipe.execution.workers import Workers
@@ -209,7 +210,12 @@ def _with_rescale(source: Source, file: SourceFile, pixels: Digest, file_cache: 
                 header = pixel_header(open_image(opened, source.policy.formats), Laterality.LEFT)
         except (OSError, RejectedFile):  # it was accepted a moment ago
             raise changed_since_index(file.path) from None
-    return digest_of([pixels, repr(header.mapping.modality), repr(header.mapping.padding)])
+    return content_digest(pixels, header.mapping)
+
+
+def content_digest(pixels: Digest, mapping: ValueMapping) -> Digest:
+    """Digest of stored values, and of the rescale or Modality LUT and the padding that give their meaning."""
+    return digest_of([pixels, repr(mapping.modality), repr(mapping.padding)])
 
 
 def read_pixel_digests(tasks: Sequence[tuple[str, ImageRecord, Pipeline]]) -> list[tuple[str, Digest | Rejection]]:

@@ -79,7 +79,9 @@ class Index:
     passed_over : PassedOver
         Files of the input folder that are neither read nor rejected.
     label_hints : sequence of str
-        Warnings about the label table, such as rows that seem to be misspelled, as the details of rejections say them.
+        Details of those rejections of the label table that the user should see, such as rows that seem to be misspelled.
+    notes : sequence of str
+        What else the user should see, and no rejection says, such as boxes that reach beyond their image.
     headers_read : int
         Headers that were read now; the others came from the file cache.
     """
@@ -97,6 +99,7 @@ class Index:
     labels_unmatched: bool = False
     passed_over: PassedOver = field(default_factory=PassedOver)
     label_hints: Sequence[str] = ()
+    notes: Sequence[str] = ()
     headers_read: int = 0
 
     @property

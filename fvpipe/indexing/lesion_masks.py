@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+import sys
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import astuple, replace
 from pathlib import Path
 
 from fvpipe.cache.file_cache import FileCache
+from fvpipe.config.loading import digest_of
 from fvpipe.datasets.adapter import Region
 from fvpipe.datasets.source import Source
 from fvpipe.dicom.elements import RejectedFile
@@ -18,7 +21,7 @@ from fvpipe.execution.workers import Workers
 from fvpipe.indexing.labels import BreastLabels
 from fvpipe.progress import progress
 from fvpipe.reasons import Reason, Rejection
-from fvpipe.types import Finding, ImageRecord, Laterality, SourceFile, View
+from fvpipe.types import BreastFacts, Finding, ImageRecord, Laterality, SourceFile, View
 
 MaskTask = tuple[str, str, HeaderPolicy, Callable[[bytes], Region | None]]
 """Input folder, path, header policy, and the adapter's reader of masks."""
@@ -54,14 +57,15 @@ def with_mask_findings(
     if reader is None:
         return labels, []
     masks = [p for p, header in headers.items() if isinstance(header, Rejection) and header.reason is Reason.REGION_OF_INTEREST]
-    regions = {path: file_cache.fact(files[path], "region") for path in masks}
+    kind = cached_as(reader)
+    regions = {path: file_cache.fact(files[path], kind) for path in masks}
     tasks = [(str(source.root), path, source.policy, reader) for path in masks if regions[path] is None]
     rejections: list[Rejection] = []
     with progress(f"lesion masks of {source.name}", len(tasks), "files") as advance:
         for batch in workers.run(read_regions, tasks, max_in_process=16):
             answers = [(each.task[1], each.rejection(each.task[1])) if isinstance(each, Crash) else each for each in batch]
             read = {path: found for path, found in answers if isinstance(found, str)}
-            file_cache.put_facts([(files[path], found) for path, found in read.items()], "region")
+            file_cache.put_facts([(files[path], found) for path, found in read.items()], kind)
             regions.update(read)
             rejections += [found for _, found in answers if isinstance(found, Rejection)]
             advance(len(batch))
@@ -91,6 +95,26 @@ def with_mask_findings(
         if detail:
             rejections.append(Rejection(path, Reason.REGION_WITHOUT_IMAGE, detail))
     return replace(labels, findings_by_path=findings), rejections
+
+
+def cached_as(reader: Callable[[bytes], Region | None]) -> str:
+    """Kind of a mask's outline in the file cache; of a reader that is not fvpipe's, with no version, by its module's code."""
+    name = getattr(reader, "func", reader).__module__ or ""  # of a declaration it is a `partial`
+    if name.startswith("fvpipe."):
+        return "region"
+    try:
+        code = inspect.getsource(sys.modules[name])
+    except (KeyError, OSError, TypeError):  # it has no source, as a compiled module
+        code = name
+    return f"region of {digest_of(code)}"
+
+
+def with_outlined_breasts(labels: BreastLabels, images: Iterable[ImageRecord]) -> BreastLabels:
+    """Let boxes and masks describe their breast: one that nothing else describes is not normal for want of a row."""
+    if labels.match is None or labels.default == BreastFacts():
+        return labels
+    outlined = {(image.patient_id, image.laterality) for image in images if labels.findings_of(image)}
+    return replace(labels, match=replace(labels.match, described=labels.match.described | outlined))
 
 
 def _lesion(said: Set[tuple[str, int | None]], kind: str) -> tuple[str, int | None]:

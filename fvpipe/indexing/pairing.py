@@ -12,6 +12,7 @@ from typing import Any
 
 from fvpipe.config.formats import RASTER
 from fvpipe.datasets.adapter import ImageFacts
+from fvpipe.dicom.decoders import find_decoder
 from fvpipe.indexing.labels import BreastLabels
 from fvpipe.reasons import Reason, Rejection
 from fvpipe.types import VIEWS, Breast, BreastKey, Digest, ImageRecord, Laterality, View
@@ -46,7 +47,8 @@ class Pairing:
     breasts: tuple[Breast, ...]
     rejections: tuple[Rejection, ...]
     unpaired: tuple[Unpaired, ...] = ()
-    label_hints: tuple[str, ...] = ()  # of rows and patients that seem to be misspelled
+    label_hints: tuple[str, ...] = ()  # details of rejected rows that the user should see; those of whole tables first
+    notes: tuple[str, ...] = ()  # what the user should see and no rejection says
 
 
 def rejection_order(rejection: Rejection) -> tuple[str, str, str]:
@@ -256,23 +258,22 @@ def pair(
         else:
             breasts.append(breast)
     unmatched = dict(labels.without_image(records))  # an adapter need not give the lines that tell rows apart
-    shown = [rejection.detail for rejection, is_shown in unmatched.items() if is_shown]
-    hints = (
+    hints = sorted((each for each, is_shown in unmatched.items() if is_shown), key=lambda each: each.what != "label table")
+    notes = (
         *written_otherwise(records),
         *in_two_studies(image for each in unpaired for image in each.breast.images),
-        *shown,
         *labels.boxes_beyond(records),
         *_worse_findings(breasts),
     )
     ordered = tuple(sorted([*rejections, *unmatched], key=rejection_order))
-    return Pairing(tuple(breasts), ordered, tuple(unpaired), hints)
+    return Pairing(tuple(breasts), ordered, tuple(unpaired), tuple(each.detail for each in hints), notes)
 
 
 def in_two_studies(images: Iterable[ImageRecord]) -> Iterator[str]:
     """A note on breasts whose CC is in one study and MLO in another, of no other day: an anonymizer may give each image one."""
     studies: dict[tuple[str, Laterality, int | None], dict[str, dict[View, str]]] = defaultdict(lambda: defaultdict(dict))
     for image in images:
-        if image.study:
+        if image.study and "exam " not in image.identity_from:  # those of tables and paths are no UIDs
             studies[image.patient_id, image.laterality, image.exam_day][image.study][image.view] = image.path
     alone = ([views for views in of_breast.values() if len(views) == 1] for of_breast in studies.values())
     merged = (dict(item for views in each for item in views.items()) for each in alone)
@@ -379,7 +380,7 @@ def _choose(
         if len(only) == len(VIEWS):  # most breasts: there is nothing to choose
             return (only[View.CC], only[View.MLO]), None
 
-    def preference(image: ImageRecord) -> tuple[int, bool, int, str, str]:
+    def preference(image: ImageRecord) -> tuple[tuple[int, bool, bool], bool, int, str, str]:
         uid = published.get(image.path, image.sop_instance_uid)
         return _fidelity(image), image.orientation_unknown, -image.rows * image.columns, uid, image.path
 
@@ -399,9 +400,14 @@ def _choose(
     return (of_view.get(View.CC), of_view.get(View.MLO)), _why_no_pair(key, images, best)
 
 
-def _fidelity(image: ImageRecord) -> int:
-    """0 for DICOM; 1 and 2 for files that may be copies of it: a window may be burnt in, and JPEG is lossy."""
-    return 2 if image.transfer_syntax_uid == "jpeg" else int(image.transfer_syntax_uid in RASTER)
+def _fidelity(image: ImageRecord) -> tuple[int, bool, bool]:
+    """Rank of the format, DICOM first and JPEG last; whether it is lossy; and whether it has 8 bits, as a window leaves them.
+
+    Each may be that of a copy, which an archive or a viewer keeps beside the original, under a UID of its own.
+    """
+    decoder, form = find_decoder(image.transfer_syntax_uid), image.transfer_syntax_uid
+    rank = 2 if form == "jpeg" else int(form in RASTER)
+    return rank, decoder is not None and decoder.lossy, image.bits_stored <= 8
 
 
 def _why_no_pair(key: BreastKey, images: Sequence[ImageRecord], best: Mapping[Any, Mapping[View, ImageRecord]]) -> Rejection:

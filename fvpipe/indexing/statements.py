@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from operator import itemgetter
 
@@ -14,6 +15,7 @@ from fvpipe.datasets.adapter import ImageFacts, LabelTable, ListedImage
 from fvpipe.datasets.declaration import Identity
 from fvpipe.datasets.listed_images import differing_groups, path_key
 from fvpipe.datasets.source import Source
+from fvpipe.datasets.values import parse_exam_date
 from fvpipe.dicom.elements import shown_term
 from fvpipe.dicom.policy import HeaderPolicy
 from fvpipe.io.spelling import folded_name
@@ -77,28 +79,6 @@ class Statements:
         return found
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """How the header of one file is read, outside an index.
-
-    Attributes
-    ----------
-    policy : HeaderPolicy
-        Of its data set.
-    stated : StatedImage
-        What label table and path say.
-    rejection : Rejection or None
-        Why they leave the image out.
-    dataset : str
-        Name of the project's data set that holds the file; empty where none does.
-    """
-
-    policy: HeaderPolicy
-    stated: StatedImage = NOTHING_STATED
-    rejection: Rejection | None = None
-    dataset: str = ""
-
-
 def collect_statements(source: Source, table: LabelTable, paths: Sequence[str]) -> Statements:
     """Join the rows that list images, and the paths, to the files.
 
@@ -145,7 +125,8 @@ def collect_statements(source: Source, table: LabelTable, paths: Sequence[str]) 
             answer = answer if isinstance(answer, Rejection) else Rejection(path, Reason.IDENTIFIER_CONFLICT, why)
         if only_listed and not any(where == "table" for where, _ in said):
             unlisted.add(path)
-        if not isinstance(answer, Rejection) or (answer.reason is Reason.VIEW_NOT_PAIRABLE and table.combine == "worst"):
+        # Also of a view or kind that is not read: a cancer is one of the breast, whichever image shows it.
+        if not isinstance(answer, Rejection) or answer.reason in (Reason.VIEW_NOT_PAIRABLE, Reason.IMAGE_KIND_REFUSED):
             describing.append((path, said))
         if isinstance(answer, Rejection):
             rejections.append(answer)
@@ -163,8 +144,7 @@ def collect_statements(source: Source, table: LabelTable, paths: Sequence[str]) 
         side = next((image.laterality for image in silent if image.laterality and image.facts is not None), None)
         if (found := ImageFacts(0, side, rows=size.rows, columns=size.columns)) != ImageFacts(0):
             sizes[path] = found
-    missing = (table.listed[key] for key in places.values())
-    describing += (("", [("table", image)]) for image in missing if table.combine == "worst" or image.view in ("", *VIEWS))
+    describing += (("", said) for said in _said_of_missing(source, table, places.values()))
     if places:
         detail = _without_file(places, table, paths)
         if len(places) == len(table.listed) and (differing := differing_groups(adapter.declaration, paths, places.values())):
@@ -181,6 +161,21 @@ def collect_statements(source: Source, table: LabelTable, paths: Sequence[str]) 
         {path: Rejection(path, Reason.IMAGE_NOT_LISTED, NOT_LISTED) for path in unlisted},
         no_row_has_file=bool(places) and len(places) == len(table.listed),
     )
+
+
+def _said_of_missing(source: Source, table: LabelTable, keys: Iterable[str]) -> Iterator[Sequence[tuple[str, ListedImage]]]:
+    """What rows without a file say of their breasts, and their paths, which may name exam and side alone."""
+    missing = {key: row for key in keys if (row := table.listed[key]).facts is not None}
+    by_path: Mapping[str, Sequence[tuple[str, ListedImage]]] = {}
+    adapter = source.adapter
+    if adapter.state_images is not None and adapter.declaration is not None and adapter.declaration.path:
+        by_path = adapter.state_images(
+            [key for key in missing if "\0" not in key], replace(table, listed=missing), source.labels
+        )
+    for key, row in missing.items():
+        said = by_path.get(key, ())
+        agree = bool(said) and not isinstance(_stated(source.policy, adapter.identity, key, said), Rejection)
+        yield said if agree else [("table", row)]
 
 
 def _of_breasts(
@@ -281,7 +276,7 @@ def _stated(
         if not spoken:
             continue
         spoken.sort(key=itemgetter(0))
-        if len({value for *_, value in spoken}) > 1:
+        if len({_comparable(fact, value, spoken[0][2]) for *_, value in spoken}) > 1:
             places = " and ".join(place for _, place, _ in spoken)
             shown = ": " + " and ".join(shown_term(value) for *_, value in spoken) if fact in ("laterality", "view") else ""
             return Rejection(path, reason, f"{places} give two values of {fact}{shown}")
@@ -312,6 +307,14 @@ def _stated(
         sys.intern(", ".join([*sources, *more])),
         policy.shifted_day(patient, day),
     )
+
+
+def _comparable(fact: str, value: str, first: str) -> str:
+    """A value as it is compared with the `first` one: a year names the same exam as a day in it."""
+    if fact != "exam" or value == first or not any(re.fullmatch(r"[0-9]{4}(\.0)?", each) for each in (value, first)):
+        return value
+    years = [parse_exam_date(each)[:4] for each in (value, first)]
+    return first if years[0] == years[1] != "" else value
 
 
 def _unusable(patient: str) -> str:

@@ -14,7 +14,8 @@ from fvpipe.datasets.declared_tables import declared_adapter
 from fvpipe.datasets.source import Source
 from fvpipe.datasets.table_settings import table_files
 from fvpipe.errors import ParameterError
-from fvpipe.indexing.statements import Reading, Statements, collect_statements
+from fvpipe.indexing.labels import read_labels
+from fvpipe.indexing.reading import Reading
 from fvpipe.project.project import Project, make_source
 from fvpipe.types import NOTHING_STATED
 
@@ -76,15 +77,17 @@ def _outside(paths: Collection[Path], source: Source) -> dict[Path, Reading]:
     Where no table is needed, it is the nearest folder below which the path says something.
     """
     readings = dict.fromkeys(paths, Reading(source.policy))
-    if source.adapter.state_images is None:
+    declaration = source.adapter.declaration
+    of_instances = declaration is not None and any(table.instance for table in declaration.tables)
+    if source.adapter.state_images is None and not of_instances:  # no table says anything of an image
         return readings
-    if source.adapter.declaration is None:
+    if declaration is None:
         name = source.adapter.name
         raise ParameterError(
             f"adapter {name!r} has no declaration, which would say where its tables lie; "
             "run this in the project whose params.yaml has the data set"
         )
-    near = _without_search(source.adapter.declaration)
+    near = _without_search(declaration)
     source, tables = replace(source, adapter=declared_adapter(near)), [table for table in near.tables if table.file]
 
     @cache
@@ -120,12 +123,9 @@ def _read_below(root: Path, files: Iterable[Path], source: Source) -> dict[Path,
 
 def _read(source: Source, paths: Mapping[Path, str], dataset: str) -> dict[Path, Reading]:
     """Find what label table and path say of files, whose paths below the input folder are given."""
-    said = Statements()
-    if source.adapter.state_images is not None:
-        table = source.adapter.read_labels(source.root, source.label_file, source.labels)
-        said = collect_statements(source, table, list(paths.values()))
+    labels, said = read_labels(source, list(paths.values()))
     rejections = {**{rejection.what: rejection for rejection in said.rejections}, **said.not_listed}
     return {
-        file: Reading(source.policy, said.stated.get(path, NOTHING_STATED), rejections.get(path), dataset)
+        file: Reading(source.policy, said.stated.get(path, NOTHING_STATED), rejections.get(path), dataset, path, labels)
         for file, path in paths.items()
     }

@@ -1,4 +1,4 @@
-"""Inputs, rows, shards and models that `dvc push` would take along, against the licenses of their data sets."""
+"""Inputs, rows, shards and models that `dvc push` or git would take along, against the licenses of their data sets."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from fvpipe.config.loading import read_yaml
 from fvpipe.config.project import Params
 from fvpipe.datasets.registry import get_adapter
 from fvpipe.errors import ParameterError
+from fvpipe.io.atomic import write_if_changed
 
 FORBIDDEN = (
     *((place, "redistribute_shards") for place in ("cache/shards", "cache/samples", "cache/reports")),
@@ -19,6 +20,22 @@ FORBIDDEN = (
 )
 """Folders with something of every data set, and the field of an adapter that permits sharing it: samples, of which pages
 show some; models; and rows, of which predictions have one for each breast."""
+
+
+IGNORED = "# Written by `fvpipe split`: only settings whose data sets may be published are kept in git.\n/*\n!/.gitignore\n"
+
+
+def keep_splits_in_git(folder: Path, params: Params) -> None:
+    """Write the ``.gitignore`` that keeps only splits whose every data set may be published.
+
+    Of `index`, too, when it reads a declaration that forbids it by now: `split`, whose tables are the same, does not run again.
+    """
+    lines = []
+    for name, split in sorted(params.splits.items()):
+        sets = [params.datasets[dataset] for dataset in split.all_datasets]
+        if all(settings.simulated or get_adapter(settings.adapter, folder).publishable for settings in sets):
+            lines += [f"!/{file}.csv\n" for file in split.files(name)]
+    write_if_changed(folder / "manifests" / "splits" / ".gitignore", (IGNORED + "".join(lines)).encode())
 
 
 def check_push(folder: Path, params: Params) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from fvpipe.config.loading import digest_of
 from fvpipe.config.pipeline import load_pipeline
 from fvpipe.datasets.source import Source
 from fvpipe.dicom.rules.identifiers import source_of_facts
-from fvpipe.errors import FvpipeError, InputError
+from fvpipe.errors import FvpipeError, InputError, ParameterError
 from fvpipe.execution.workers import Workers
 from fvpipe.indexing.index import Index
 from fvpipe.indexing.known_facts import known_facts
@@ -28,6 +29,7 @@ from fvpipe.indexing.pairing import PAIR_REASONS
 from fvpipe.indexing.rejections import rejection_lines, require_breasts
 from fvpipe.io.atomic import write_if_changed
 from fvpipe.project.project import Project
+from fvpipe.project.sharing import keep_splits_in_git
 from fvpipe.reasons import Reason
 from fvpipe.types import BREAST_FACTS, LABEL_NAMES, BreastKey
 
@@ -86,6 +88,8 @@ def run_index(
     Where a data set's input folder is not at hand but its manifest is, the manifest is kept: whoever has the shards and
     no DICOM files can still run the later stages. `export` names one of :data:`EXPORTS`.
     """
+    with suppress(OSError):  # the stage `figures` reads results of `compare`: without one DVC would miss the folder
+        (project.reports / "compare").mkdir(parents=True, exist_ok=True)
     for name in project.names(tuple(names)):
         source, folder = project.source(name, id_key), project.manifests(name)
         kept = not source.root.exists() and (folder / "images.csv").is_file()
@@ -96,6 +100,9 @@ def run_index(
             with open_file_cache(source, project.samples, reread=reread, say=say) as file_cache:
                 found = checked(flow.index(source, workers, file_cache, digest=True), say)
             write_manifests(found, folder)
+            if (project.splits / ".gitignore").is_file():
+                with suppress(ParameterError):  # of another data set's declaration: its own index names it
+                    keep_splits_in_git(project.folder, project.params)
         if export:
             table = project.export(export, name)
             write_if_changed(table, EXPORTS[export](found))
@@ -229,8 +236,8 @@ def notes(found: Index) -> Iterator[str]:
     """Make the lines about an index that a user should see, besides its rejections."""
     for line in found.passed_over.describe():
         yield f"  passed over in {found.source.root.name}/: {line}"
-    for hint in found.label_hints[:3]:
-        yield f"warning: {found.source.name}: {hint}"
+    for note in (*found.notes, *found.label_hints[:3]):
+        yield f"warning: {found.source.name}: {note}"
     if more := len(found.label_hints[3:]):
         yield f"  ... and {more} more rows, as label_without_image in rejected.csv"
 

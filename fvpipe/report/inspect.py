@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fvpipe.config.loading import parse_yaml
 from fvpipe.config.pipeline import Pipeline, load_pipeline
 from fvpipe.dicom.elements import RejectedFile
 from fvpipe.dicom.image_header import PixelHeader
@@ -23,7 +24,7 @@ from fvpipe.imaging.outline import GATES
 from fvpipe.imaging.segmentation import SegmentationTrace, trace_segmentation
 from fvpipe.imaging.threshold_attempts import ThresholdAttempt
 from fvpipe.imaging.view_agreement import HEADER_FLAGS, constant_flags
-from fvpipe.indexing.statements import Reading
+from fvpipe.indexing.reading import Reading, contradicted
 from fvpipe.io.atomic import write_atomic
 from fvpipe.printable import escaped
 from fvpipe.reasons import Flag, Rejection
@@ -83,9 +84,11 @@ def inspect_dicom(path: Path, reading: Reading, pipeline_name: str, png: Path | 
     _, pipeline = load_pipeline(pipeline_name)
     header, facts = report_header(path, reading.policy, reading.stated), dict[str, Any]()
     pixels = _pixels(path, header, pipeline, timeout, with_png=png is not None)
-    results = (*header.results, *pixels.results)
-    if reading.rejection is not None:
-        results = (RuleResult("label table and path", reading.rejection.detail, reading.rejection.reason), *results)
+    of_table = [reading.rejection] if reading.rejection is not None else []
+    if header.record is not None:
+        of_table += contradicted([header.record], {header.record.path: reading})
+    rows = (RuleResult("label table and path", each.detail, each.reason) for each in of_table)
+    results = (*rows, *header.results, *pixels.results)
     if header.record is not None:
         facts["header"] = _header_facts(header.record)
     if header.opened is not None:
@@ -243,7 +246,7 @@ def inspect_shards(folder: Path) -> dict[str, Any]:
         **({"known targets": {form.name: form.known for form in receipt.targets}} if receipt.targets else {}),
         "flags": receipt.flags,
         "rejections": receipt.rejections,
-        "settings": dict(line.split(": ", 1) for line in receipt.pipeline_yaml.splitlines() if ": " in line),
+        "settings": parse_yaml(receipt.pipeline_yaml, f"{folder}: pipeline_yaml"),
     }
 
 
@@ -285,9 +288,20 @@ def to_text(found: Mapping[str, Any]) -> str:
     """Format as aligned lines for a terminal."""
     lines = []
     for key, value in found.items():
+        if isinstance(value, Mapping) and any(isinstance(each, Mapping) for each in value.values()):
+            lines += [escaped(key), *(f"  {line}" for line in to_text(_by_whole_names(value)).splitlines())]
+            continue
         if isinstance(value, Mapping):
             value = ", ".join(f"{k} {v}" for k, v in value.items()) or "none"
         elif isinstance(value, list):
             value = ", ".join(str(part) for part in value) or "none"
         lines.append(escaped(f"{key:28}{'none' if value is None else value}"))
     return "\n".join(lines)
+
+
+def _by_whole_names(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings by names as `segment.method`: those of different topics have names in common."""
+    found: dict[str, Any] = {}
+    for key, value in settings.items():
+        found |= {f"{key}.{name}": each for name, each in value.items()} if isinstance(value, Mapping) else {key: value}
+    return {name: str(value).lower() if isinstance(value, bool) else value for name, value in found.items()}

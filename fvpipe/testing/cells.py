@@ -156,8 +156,6 @@ class CellMaker:
         first = next(each for each in self.declaration.tables if each.label)
         where = "" if table is first else f"tables.{self.declaration.tables.index(table)}: "
         name = f"{where}case {next(i for i, each in enumerate(cases, 1) if each is case)} of the label rule"
-        if {table.path, table.instance} & case.when.keys():  # the row's path is that of its image
-            raise LookupError(f"{name} (of paths -> {case.then})")
         reader = RowReader(table, table.columns, bi_rads_of(self.declaration, Labels()), dict(self.declaration.options))
         own = table.columns["laterality"].column[0] if "laterality" in table.columns else ""
         fixed = {own, table.follow_up.date if table.follow_up else ""}  # cells of these columns stay
@@ -170,7 +168,8 @@ class CellMaker:
             others = list(string.digits) if table.from_path else ["", "another"]  # a group of a path is seldom empty
             left = [*([] if table.from_path else [cells[column]]), *(others if column not in fixed else [])]
             choices[column] = list(dict.fromkeys([*found, *left] if column in case.when else [*left, *found]))
-        for chosen in itertools.islice(itertools.product(*choices.values()), MAX_COMBINATIONS):
+        tries = 0 if {table.path, table.instance} & case.when.keys() else MAX_COMBINATIONS  # its path is that of the image
+        for chosen in itertools.islice(itertools.product(*choices.values()), tries):
             row = cells | dict(zip(choices, chosen, strict=True))
             try:
                 if reader.label_case(Row(Path("simulated"), 2, row), side) is case:

@@ -18,10 +18,11 @@ from fvpipe.dicom.header import read_header
 from fvpipe.errors import CheckpointError, ParameterError
 from fvpipe.evaluation.training_record import PREDICTIONS, RECORD, WEIGHTS, Record, check_digests, read_record
 from fvpipe.imaging.canvas import needed_views
-from fvpipe.indexing.headers import published_uid, read_pixel_digests
+from fvpipe.indexing.headers import content_digest, published_uid, read_pixel_digests
 from fvpipe.indexing.labels import BreastLabels
-from fvpipe.indexing.pairing import breasts_of_views, colliding_instances, contradictions, pair, tied_images
-from fvpipe.indexing.statements import Reading
+from fvpipe.indexing.pairing import breasts_of_views, colliding_instances, pair, tied_images
+from fvpipe.indexing.reading import Reading, contradicted
+from fvpipe.indexing.rejection_notes import noted_rejections
 from fvpipe.project.reading import find_readings
 from fvpipe.reasons import Reason, Rejection
 from fvpipe.training.model import Classifier, build_model, probability
@@ -139,21 +140,24 @@ def predict(
     settings = own_pipeline(record, pipeline)
     paths = list(dict.fromkeys(os.path.abspath(file) for file in files))
     root = Path(os.path.commonpath([Path(path).parent for path in paths]))
-    found = find_readings([Path(path) for path in paths], adapter, id_key, folder=project)
-    readings = {os.path.relpath(path, root): reading for path, reading in found.items()}
+    given = find_readings([Path(path) for path in paths], adapter, id_key, folder=project)
+    readings = {os.path.relpath(path, root): reading for path, reading in given.items()}
     names = sorted({reading.dataset for reading in readings.values()} - {""})
     if len(names) > 1:
         raise ParameterError(f"files of {' and '.join(names)}: the views of a breast are of one data set; give those of one")
-    headers = [each.rejection or read_header(root, path, each.policy, each.stated) for path, each in readings.items()]
-    rejected = [header for header in headers if isinstance(header, Rejection)]
-    records = [header.record for header in headers if not isinstance(header, Rejection)]
+    headers = {path: each.rejection or read_header(root, path, each.policy, each.stated) for path, each in readings.items()}
+    told = {path: each if isinstance(each, Rejection) else each.record for path, each in headers.items()}
+    told |= {each.what: each for each in noted_rejections(root, {each.policy for each in readings.values()}, told)}
+    rejected = [each for each in told.values() if isinstance(each, Rejection)]
+    records = [each for each in told.values() if not isinstance(each, Rejection)]
+    mappings = {path: each.mapping for path, each in headers.items() if not isinstance(each, Rejection)}
     colliding = [(str(root), record, Pipeline()) for group in colliding_instances(records) for record in group]
     contents = dict(read_pixel_digests(colliding))
-    rejected += [found for found in contents.values() if isinstance(found, Rejection)]
-    digests = {path: found for path, found in contents.items() if not isinstance(found, Rejection)}
+    rejected += [each for each in contents.values() if isinstance(each, Rejection)]
+    digests = {path: content_digest(each, mappings[path]) for path, each in contents.items() if not isinstance(each, Rejection)}
     readable = [record for record in records if record.path not in contents or record.path in digests]
     # As in an index: images of two patients or exams under one study are no breast, and of equal ones the same is chosen.
-    contradicting = {each.what: each for each in contradictions(readable, BreastLabels())}
+    contradicting = {each.what: each for each in contradicted(readable, readings)}
     rejected += contradicting.values()
     readable = [record for record in readable if record.path not in contradicting]
     paired = pair("predict", readable, BreastLabels(), digests, _published(root, tied_images(readable), readings))

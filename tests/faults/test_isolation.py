@@ -149,7 +149,10 @@ def test_a_missing_folder_for_temporary_files_is_named(monkeypatch: pytest.Monke
 
 
 @pytest.mark.fault(44)
-@pytest.mark.parametrize("how", ["SIGKILL", "SIGTERM", "SIGHUP", "exit code 3"])
+@pytest.mark.parametrize(
+    "how",
+    ["SIGKILL", pytest.param("SIGTERM", marks=pytest.mark.slow), pytest.param("SIGHUP", marks=pytest.mark.slow), "exit code 3"],
+)
 def test_a_process_that_is_ended_from_outside_blames_no_task(how: str) -> None:
     task = -3 if how == "exit code 3" else signal.Signals[how]
     with pytest.raises(ClusterError, match=rf"ended from outside 3 times \(its process ended with {how}\)"):
@@ -274,7 +277,7 @@ def what_the_allocator_holds() -> list[np.ndarray]:
 
 @pytest.mark.fault(44)
 @linux
-@pytest.mark.parametrize("syntax", [JPEG2000Lossless, JPEGLSLossless, RLELossless])
+@pytest.mark.parametrize("syntax", [JPEG2000Lossless, JPEGLSLossless, pytest.param(RLELossless, marks=pytest.mark.slow)])
 def test_a_decoder_that_lacks_memory_rejects_no_file(syntax: str, tmp_path: Path) -> None:
     """OpenJPEG reports a lack of memory as it reports damage, OpenCV by an error of its own."""
     path = tmp_path / "x.dcm"

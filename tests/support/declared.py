@@ -18,6 +18,7 @@ from tests.support.raster import jpeg, rgb
 SMALL = factory.breast(1, CC, Laterality.LEFT)
 
 __all__ = [
+    "CSAW",
     "DECLARATION",
     "OWN",
     "csaw",

@@ -118,6 +118,17 @@ def coded(value: str, modifiers: tuple[str, ...] = ()) -> Sequence:
     return Sequence([code])
 
 
+def rejection_note(instance: str, title: str = "113001") -> Dataset:
+    """A Key Object document about one image, by default one that rejects it for quality."""
+    series = item(ReferencedSOPSequence=Sequence([item(ReferencedSOPInstanceUID=instance)]))
+    return item(
+        SOPClassUID="1.2.840.10008.5.1.4.1.1.88.59",
+        Modality="KO",
+        ConceptNameCodeSequence=coded(title),
+        CurrentRequestedProcedureEvidenceSequence=Sequence([item(ReferencedSeriesSequence=Sequence([series]))]),
+    )
+
+
 def table(entries: list[int] | bytes, first: int = 0, bits: int = 16, said: int | None = None) -> Sequence:
     """A Modality LUT or VOI LUT Sequence, as US or, from bytes, OW; `said` is the length that its descriptor speaks of."""
     ds = Dataset()

@@ -83,17 +83,24 @@ def _values(data: bytes, header: RasterHeader) -> NDArray[Any]:
 
 
 def _grey(pixels: NDArray[Any]) -> NDArray[Any]:
-    """Take one of three equal channels.
+    """Take one of three equal channels, or of one, beside which there may be an opaque alpha channel.
 
     Raises
     ------
     RejectedFile
-        They differ.
+        They differ, or the image is partly transparent.
     """
-    if pixels.ndim != 3 or pixels.shape[2] != 3:
+    if pixels.ndim != 3:
         return pixels
+    if pixels.shape[2] in (2, 4):
+        opaque, found = int(np.iinfo(pixels.dtype).max), int(pixels[..., -1].min())
+        if found < opaque:
+            detail = f"it is partly transparent, with alpha from {found} on; expected {opaque} all over, or no alpha channel"
+            raise RejectedFile(Reason.COLOUR, detail)
+        pixels = pixels[..., :-1]
     first = pixels[..., 0]
-    for other in (pixels[..., 1], pixels[..., 2]):
+    for channel in range(1, pixels.shape[2]):
+        other = pixels[..., channel]
         if not np.array_equal(first, other):
             apart = int(np.abs(first.astype(np.int32) - other).max())
             detail = f"its channels differ by up to {apart}; expected grey, or grey stored as three equal channels"

@@ -190,9 +190,8 @@ def _png(file: BinaryIO) -> RasterHeader:
     if head[8:16] != b"\0\0\0\x0dIHDR":
         raise _broken("png", "its first chunk is no IHDR")
     columns, rows, bits, color = struct.unpack(">IIBB", head[16:26])
-    if color not in (0, 2):
-        found = {3: "of a palette", 4: "grey with an alpha channel", 6: "colored with an alpha channel"}
-        raise _no_grey(found.get(color, "of an unknown color type"))
+    if color not in (0, 2, 4, 6):  # grey or RGB, with an alpha channel or not, which decoding looks at
+        raise _no_grey("of a palette" if color == 3 else "of an unknown color type")
     for name, _, _ in png_chunks(file):
         if name == b"IDAT":
             return RasterHeader(rows, columns, bits)

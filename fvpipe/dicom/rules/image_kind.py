@@ -76,8 +76,8 @@ CONTRAST = r"\b(PRE|POST) CONTRAST\b|\bCESM\b|\bCEDS?M\b|\bCEM\b|\bCE ?2D\b|\bCO
 # Hologic, Fujifilm, Giotto, GE, Siemens, and the general words in several languages; TOMOSYNTHESIS says nothing of the image.
 SYNTHETIC = (
     r"\bGENERATED ?2D\b|\b2D GENERATED\b|\b[CSG] ?VIEW(HD)?\b|\bINTELLIGENT ?2D\b|\bI2D\b|\bV(OLUME)? ?PREVIEW\b"
-    r"|\bINSIGHT ?2D\b|\bS[YI]NTH?ETI|\bSYNTHESI[SZ]ED\b|\bSYN(TH)? ?2D\b|\bSYNTH\b|\bS2D\b"
-    r"|\b2D ?SYN(TH\w*)?\b"
+    r"|\bINSIGHT ?2D\b|\bS[YI]NTH?ETI|\bSYNTHESI[SZ]ED|\bSYNT(HE?)?\b|\bSYN(TH?)? ?MAMM|\bS2D\b"
+    r"|\b(SYN|S[YI]NTH?) ?2D\b|\b2D ?(SYN|S[YI]NT(H\w*)?)\b"
 )
 # In Image Type alone: a description may name the exam instead.
 GENERATED_2D = rf"{SYNTHETIC}|\bTOMO 2D\b"
@@ -85,7 +85,7 @@ GENERATED_2D = rf"{SYNTHETIC}|\bTOMO 2D\b"
 TOMOSYNTHESIS = r"\b(TOMO(SYNTHESIS)?|PROJECTION|SLICE|SLAB|VOLUME|MIP)\b"
 # In descriptions; two names of series are Hologic's
 SLICE = r"\b((SMART ?)?SLICE|SLAB|MIP)S?\b|\bTOMO(SYNTHESIS)? RECON(STRUCTION)?S?\b"
-PROJECTION = r"\bTOMO(SYNTHESIS)? PROJECTIONS?\b"
+PROJECTION = r"\b(TOMO(SYNTHESIS)?|DBT|RAW) PROJ(ECTION)?S?\b"
 BREAST_TOMOSYNTHESIS = frozenset({
     BreastTomosynthesisImageStorage, BreastProjectionXRayImageStorageForPresentation,
     BreastProjectionXRayImageStorageForProcessing,
