@@ -179,6 +179,15 @@ HEAD = "license: ours\n"
             },
             "'tables.1': 'follow_up' would not decide over the labels of tables.0, whose rows have no day",
         ),
+        (
+            OWN,
+            {
+                "then: malignant": "then: malignant, confirmed: true",
+                "tables:": "tables:\n  - {file: b.csv, path: f, label: bi_rads, columns: {bi_rads: b}}",
+                "combine: COMBINE": "combine: worst\n    follow_up: {date: d, days: 9}",
+            },
+            "whose rows are about images: take the label from it, and read its file again without 'path', with study_date",
+        ),
         (OWN, {'"C50*"': '"C50* "'}, "'tables.0': 'C50* ' fits nothing: tables are read without spaces around their cells"),
         (OWN, {"bds: both": "'bds ': both"}, "'bds ' fits nothing"),
         (OWN, {'"[?]"': "[]"}, "should have at least 1 item"),

@@ -12,18 +12,20 @@ from typing import Any
 
 import pytest
 
+from fvpipe.build.commit import _check_rejected, exclusions_of
+from fvpipe.build.plan import Limits
 from fvpipe.cli.options import label_rules
 from fvpipe.config.formats import SUFFIXES
 from fvpipe.config.project import DataSet, Labels
 from fvpipe.datasets.listed_images import bi_rads_of
 from fvpipe.datasets.registry import declarations, get_adapter
 from fvpipe.dicom.header import read_header
-from fvpipe.errors import LabelTableError, ParameterError
+from fvpipe.errors import LabelTableError, ParameterError, QualityError
 from fvpipe.indexing.reading import contradicted
 from fvpipe.project import project
 from fvpipe.project.reading import find_readings
 from fvpipe.project.standalone import standalone_source
-from fvpipe.reasons import Rejection
+from fvpipe.reasons import Reason, Rejection
 from fvpipe.report.inspect import inspect_dicom
 from fvpipe.types import NOTHING_STATED
 from tests.conftest import build, run
@@ -238,8 +240,18 @@ def test_rows_of_two_tables_that_contradict_each_other_are_named(tmp_path: Path)
     (tmp_path / "own.yaml").write_text(f"name: own\nlicense: ours\ntables:\n{tables}\n")
     (tmp_path / "a.csv").write_text("pid,side,dx\nP,L,m\nP,R,m\n")
     (tmp_path / "b.csv").write_text("pid,side,dx\nP,R,b\n")
-    with pytest.raises(LabelTableError, match=r"^a\.csv, line 3, and .*b\.csv, line 2: one breast has two labels"):
+    with pytest.raises(LabelTableError, match=r"^a\.csv, line 3, and .*b\.csv, line 2: one breast has two labels.*: join the"):
         get_adapter(str(tmp_path / "own.yaml")).read_labels(tmp_path, None, Labels())
+
+
+def test_images_that_a_declaration_excludes_are_no_faults() -> None:
+    """By their reason and its end: that of another rule is a fault."""
+    excluded = exclusions_of(get_adapter("embed").declaration)
+    reason, end = min(excluded)
+    ours, theirs = Rejection("1.dcm", reason, f"t.csv, line 2{end}"), Rejection("2.dcm", reason, "t.csv, line 3: another")
+    _check_rejected([ours, Rejection("3", Reason.LABEL_EXCLUDED, "")], 9, Limits(max_rejected=0), excluded)
+    with pytest.raises(QualityError, match=r"^1 rejections on 9 files, more than --max-rejected 0 % .*: 2\.dcm"):
+        _check_rejected([ours, theirs], 9, Limits(max_rejected=0), excluded)
 
 
 def test_a_row_of_an_image_that_is_about_both_breasts_has_its_bi_rads(tmp_path: Path) -> None:

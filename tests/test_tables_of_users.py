@@ -14,7 +14,7 @@ from fvpipe.config.project import Labels
 from fvpipe.datasets.adapter import ImageFacts
 from fvpipe.datasets.listed_images import path_key
 from fvpipe.datasets.registry import get_adapter
-from fvpipe.errors import InputError, LabelTableError
+from fvpipe.errors import InputError, LabelTableError, ParameterError
 from fvpipe.indexing.index import Index
 from fvpipe.indexing.labels import BreastLabels
 from fvpipe.indexing.pairing import contradictions
@@ -23,7 +23,7 @@ from fvpipe.indexing.statements import _written_otherwise
 from fvpipe.io.tables import read_table
 from fvpipe.reasons import Reason
 from fvpipe.testing import index_folder, make_tree, write_image, write_table
-from fvpipe.types import Exam, Laterality, View
+from fvpipe.types import Exam, Finding, Laterality, View
 from tests.support.declared import labels, reasons
 from tests.test_pairing import image as record
 
@@ -545,6 +545,27 @@ def test_rows_of_one_image_may_each_have_a_box(folder: Path, tmp_path: Path) -> 
     for wrong in (other.replace(",1,", ",0,"), f"{PATHS[0]},1,,,,,\n"):
         with pytest.raises(LabelTableError, match="line 2 and line 3: list one image and differ"):
             read(folder, tmp_path / "t.csv", heading + row + wrong, **columns)
+
+
+def test_a_box_may_have_a_width_and_a_height(folder: Path, tmp_path: Path) -> None:
+    """As COCO has it; where most are wrong, the message names the column."""
+    columns = {"path": "file", "category": "kind", "left": "x", "top": "y", "width": "w", "height": "h"}
+    heading, none = "file,label,kind,x,y,w,h\n", "".join(f"{PATHS[1]},1,,{box}\n" for box in (",,,", "0,0,0,0", "-1,-1,-1,-1"))
+    found = read(folder, tmp_path / "t.csv", f"{heading}{PATHS[0]},1,mass,10,20,30,40\n{none}", **columns)
+    assert [box for breast in found.breasts for box in breast.findings[0]] == [Finding("mass", None, 20.0, 60.0, 10.0, 40.0)]
+    for numbers, message in {
+        "10,20,0,40": "w is '0'; expected more than 0",
+        "10,20,30,-2": "h is '-2'; expected more than 0",
+        "10,20,,40": "w is missing; expected all four of a box: top, height, left, width",
+        ".1,.2,.3,.4": "w is '.3'; expected a box in pixels",
+    }.items():
+        with pytest.raises(LabelTableError, match=f"line 2: {message}"):
+            read(folder, tmp_path / "t.csv", heading + "".join(f"{path},1,mass,{numbers}\n" for path in PATHS[:2]), **columns)
+    with pytest.raises(LabelTableError, match=r"line 2: w is '30'; .* not width and height \(which are facts of these names\)"):
+        edges = {"right" if fact == "width" else "bottom" if fact == "height" else fact: c for fact, c in columns.items()}
+        read(folder, tmp_path / "t.csv", heading + "".join(f"{path},1,mass,100,20,30,40\n" for path in PATHS[:2]), **edges)
+    with pytest.raises(ParameterError, match="a column of width does nothing beside one of the edge that it gives"):
+        read(folder, tmp_path / "t.csv", heading + none, right="w", **columns)
 
 
 def test_a_table_that_contradicts_all_headers_says_so(folder: Path, tmp_path: Path) -> None:

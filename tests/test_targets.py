@@ -196,7 +196,10 @@ def test_classes_of_several_folders_are_put_together(own: Path) -> None:
 @pytest.mark.parametrize(
     ("targets", "message"),
     [
-        ("birads", r"has no fact 'birads' \(did you mean 'bi_rads'\?\); known: age, bi_rads, .*, stage"),
+        (
+            "birads",
+            r"has no fact 'birads' \(did you mean 'bi_rads'\?\); known: age, bi_rads, .*, stage.* with `--dataset`",
+        ),
         ("label", "'label' is always there"),
         ("../x", "is no name of a fact"),
     ],

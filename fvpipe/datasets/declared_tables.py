@@ -47,6 +47,7 @@ def declared_adapter(declaration: Declaration) -> Adapter:
             formats=declaration.formats,
             inverted=headers.inverted,
             secondary_capture=headers.secondary_capture,
+            for_processing=headers.for_processing,
             view_in_patient_orientation=headers.view_in_patient_orientation,
             ml_is_mlo=headers.ml_is_mlo,
             patient_from=headers.patient_from,
@@ -105,6 +106,7 @@ class _Breasts:
             where = f"{row.file}, lines {line} and {row.line}"
             if file != row.file.name:
                 where = f"{rows[0].place}, and {row.file}, line {row.line}"
+                apart += ": join the two tables, or let the second one only add BI-RADS, density, ... (`adds: true`)"
             what = "labels" if differing == "label" else f"descriptions ({differing})"
             raise LabelTableError(
                 f"{where}: one breast has two {what}{' in one exam' if exam != Exam() else ''}; expected one{apart}"
@@ -264,7 +266,8 @@ def _read(declaration: Declaration, reader: RowReader, opened: OpenTable, found:
                 exams.setdefault((patient, exam), {}).setdefault(side, []).append(row)
     if not rows:
         raise LabelTableError(f"{file}: has a heading and no row; expected a row for each breast, or no label table")
-    if table.adds and (idle := [name for name in opened.heading if name and name not in {*required, *used}]):
+    read = {*required, *used, *(name for each in declaration.tables if each.file == table.file for name in each.names)}
+    if table.adds and (idle := [name for name in opened.heading if name and name not in read]):
         shown = ", ".join([" ".join(name.split())[:40] for name in idle[:10]] + ["..."] * (len(idle) > 10))
         found.notes.append(f"{file.name}: {len(idle)} column(s) are not read, whatever they say of a breast: {shown}")
     if reader.flat:
@@ -319,9 +322,10 @@ def _describe_breast(reader: RowReader, row: Row, key: BreastOfExam, found: _Fou
         if view and lesion != "":
             found.regions.setdefault((patient, side, view, lesion), set()).add((reader.cell(row, "category"), facts.bi_rads))
     if table.follow_up:
-        where, text = f"{row.file}, line {row.line}: {table.follow_up.date}", parse_day(row.get(table.follow_up.date))
-        if not text:
-            raise LabelTableError(f"{where} is no date; expected YYYY-MM-DD")
+        where, cell = f"{row.file}, line {row.line}: {table.follow_up.date}", row.get(table.follow_up.date)
+        if not (text := parse_day(cell)):
+            wrong = "is no date; expected" if has_value(cell) else "is empty; leave out rows without a date, or write"
+            raise LabelTableError(f"{where} {wrong} YYYY-MM-DD")
         day = date.fromisoformat(text)
         if found.days.setdefault(key, day) != day and exam != Exam():
             raise LabelTableError(f"{where} is another day than in an earlier row of this breast and exam; expected one")

@@ -13,10 +13,11 @@ from fvpipe.config.facts import EXAM_NAMES
 from fvpipe.config.loading import nearest
 from fvpipe.datasets.declaration import EXCLUDED, LABELS, Case, Column, DeclaredTarget, Exclusion, Table
 from fvpipe.datasets.values import (
-    EDGES,
     EXPECTED,
     MISSING,
     SIDES,
+    SIZES,
+    edges_of,
     names_something,
     parse_age,
     parse_bi_rads,
@@ -359,27 +360,35 @@ class RowReader:
         """Boxes of the row's image, in source pixels; those without an area are kept in :attr:`flat`."""
         category = ", ".join(part.strip(" '\"") for part in self.cell(row, "category").strip("[]").split(","))
         found = self.parsed(row, "finding_bi_rads", parse_bi_rads)
-        edges = [self.parsed(row, edge, parse_number) for edge in EDGES]
+        edges = edges_of(self.columns)
+        numbers = [self.parsed(row, edge, parse_number) for edge in edges]
         boxes = self.parsed(row, "boxes", parse_boxes) or []
-        if any(edge != "" for edge in edges):  # one alone is no box
-            for name, edge in zip(EDGES, edges, strict=True):
-                if edge == "":
+        is_none = False  # four numbers of 0 or -1
+        if any(number != "" for number in numbers):  # one alone is no box
+            for name, number in zip(edges, numbers, strict=True):
+                if number == "":
                     columns = self.columns.get(name)
                     raise LabelTableError(
                         f"{row.file}, line {row.line}: {columns.column[0] if columns else f'the {name} edge'} is missing; "
-                        "expected all four edges of a box"
+                        f"expected all four of a box: {', '.join(edges)}"
                     )
-            top, bottom, left, right = map(float, edges)
+            top, bottom, left, right = map(float, numbers)
+            is_none = len(set(numbers)) == 1 and top <= 0
+            bottom, right = bottom + top * ("height" in edges), right + left * ("width" in edges)
             boxes = [*boxes, (top, bottom, left, right)]
         for top, bottom, left, right in boxes:
-            expected = ""
+            expected, wrong = "", edges[3]
             if left >= right or top >= bottom:
                 expected = "a box whose top is above its bottom, and its left edge left of its right one, not width and height"
+                if "boxes" not in self.columns:
+                    wrong = edges[3 if left >= right else 1]
+                    expected = "more than 0" if wrong in SIZES.values() else f"{expected} (which are facts of these names)"
             elif min(top, left) >= 0 and max(bottom, right) <= 1:
                 expected = "a box in pixels; if these are parts of the image's size, multiply them by it"
             if expected:
-                name = self.columns["boxes" if "boxes" in self.columns else "right"].column[0]
-                self.flat.append((row.line, None if top == bottom == left == right <= 0 else row.error(name, expected)))
+                name = self.columns["boxes" if "boxes" in self.columns else wrong].column[0]
+                is_none = is_none or top == bottom == left == right <= 0
+                self.flat.append((row.line, None if is_none else row.error(name, expected)))
                 continue
             yield Finding(category, None if found == "" else found, top, bottom, left, right)
 

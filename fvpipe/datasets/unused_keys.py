@@ -8,13 +8,16 @@ from fnmatch import fnmatchcase
 
 from fvpipe.config.facts import EXAM_DATE, EXAM_NAMES, FACTS, IDENTITY
 from fvpipe.datasets.declaration import EXCLUDED, Case, Declaration, Table
-from fvpipe.datasets.values import EDGES, EXPECTED, parse_number
+from fvpipe.datasets.values import EDGES, EXPECTED, SIZES, edges_of, parse_number
 from fvpipe.io.spelling import folded
 
 _BREAST = {"patient", "exam", "laterality", *EXAM_NAMES}
 _ADDED = {"bi_rads", "density", "subtype"}
 _OF_LABELS = {*_ADDED, "age", "pathology", "subset", "machine"}
-BOXES = {"category", "finding_bi_rads", *EDGES, "boxes"}
+EDGES_OF_BOXES = {*EDGES, *SIZES.values(), "boxes"}
+"""Facts of which some give a box."""
+
+BOXES = {"category", "finding_bi_rads", *EDGES_OF_BOXES}
 """Facts of a finding."""
 
 IMAGE_FACTS = {*_BREAST, EXAM_DATE, "view", "kind", "implant", "rows", "columns", *BOXES}
@@ -146,6 +149,9 @@ def _of_columns(table: Table, declaration: Declaration) -> Iterator[str]:
     known = facts_of_rows(table, declaration)
     if table.label and not table.file:  # the user's own table may be about images, by a column `path`
         known |= IMAGE_FACTS
+    for edge, size in SIZES.items():
+        if {edge, size} <= table.columns.keys():
+            yield f"columns.{size}' does nothing: 'columns.{edge}' gives this edge of a box; expected one of them"
     for fact, column in table.columns.items():
         where = f"columns.{fact}"
         if fact not in known:
@@ -195,7 +201,9 @@ def _of_follow_up(table: Table, declaration: Declaration) -> Iterator[str]:
     for number, other in enumerate(declaration.tables) if table.follow_up else ():
         of_images = other.lists_images or other.labels_shown_breasts
         if other.label and (of_images or not (other.follow_up or "study_date" in other.columns)):
-            why = "are about images" if of_images else "have no day: give it a column of study_date"
+            why = "have no day: give it a column of study_date; patients to leave out are typed into an `exclude` of images"
+            if of_images:
+                why = "are about images: take the label from it, and read its file again without 'path', with study_date"
             yield f"'follow_up' would not decide over the labels of tables.{number}, whose rows {why}"
 
 
@@ -238,15 +246,15 @@ def needed_facts(declaration: Declaration, table: Table) -> set[str]:
     if table.adds:
         return set(table.columns)
     if adds_boxes(declaration, table):
-        return table.columns.keys() & {*EDGES, "boxes"}
+        return table.columns.keys() & EDGES_OF_BOXES
     if table.lists_images:
         # Without the kind, synthetic and recombined images would be taken for full-field ones.
         kind = {"kind"} & table.columns.keys()
         if table.columns.keys() <= BOXES:  # it gives nothing else
-            kind |= table.columns.keys() & {*EDGES, "boxes"}
+            kind |= table.columns.keys() & EDGES_OF_BOXES
         return {fact for fact in IDENTITY if getattr(declaration.identity, fact)[0] == "table"} | label | kind
     if table.instance and not table.label:  # of boxes
-        return {"category", "top", "bottom", "left", "right"}
+        return {"category", *edges_of(table.columns)}
     if table.labels_shown_breasts:
         return label | (table.columns.keys() & {"laterality"})
     return {"patient", "laterality"} | label

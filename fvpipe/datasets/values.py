@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from datetime import date
 
 from fvpipe.io.spelling import whole_text
@@ -22,6 +22,8 @@ SIDES = {  # by the words of tables
 DENSITIES = {"1": "A", "2": "B", "3": "C", "4": "D"}
 KINDS = ("full_field", "synthetic", "low_energy", "recombined", "other")
 EDGES = ("top", "bottom", "left", "right")
+SIZES = {"bottom": "height", "right": "width"}
+"""Facts that may stand in place of an edge: the box's size, from the opposite edge on."""
 MISSING = frozenset({"nan", "na", "n/a", "#n/a", "<na>", "nat", "null"})
 """What programs write into cells without a value, in lower case."""
 NOT_KNOWN = frozenset({"none", "nil", "unknown", "missing", "n.a.", "#ref!", "#value!", "#name?", "#div/0!", "#num!", "#null!"})
@@ -39,6 +41,17 @@ def names_something(cell: str) -> bool:
     (True, False, False, False)
     """
     return cell.casefold() not in MISSING | NOT_KNOWN and any(character.isalnum() for character in cell)
+
+
+def edges_of(facts: Container[str]) -> tuple[str, ...]:
+    """The four facts that give a box: its edges, or in place of bottom and right the height and width.
+
+    Examples
+    --------
+    >>> edges_of({"top", "left", "width", "height"}), edges_of({"top"})
+    (('top', 'height', 'left', 'width'), ('top', 'bottom', 'left', 'right'))
+    """
+    return tuple(SIZES[edge] if edge in SIZES and edge not in facts and SIZES[edge] in facts else edge for edge in EDGES)
 
 
 def parse_bi_rads(text: str) -> int | None:
@@ -186,7 +199,7 @@ def parse_boxes(text: str) -> list[tuple[float, float, float, float]] | None:
 
 EXPECTED: Mapping[str, tuple[Callable[[str], object], str]] = {
     **dict.fromkeys(("bi_rads", "finding_bi_rads"), (parse_bi_rads, "'BI-RADS 0' to 'BI-RADS 6'")),
-    **dict.fromkeys(EDGES, (parse_number, "a number of pixels")),
+    **dict.fromkeys((*EDGES, *SIZES.values()), (parse_number, "a number of pixels")),
     **dict.fromkeys(("rows", "columns"), (parse_count, "a whole number of pixels")),
     "laterality": (lambda text: SIDES.get(text.lower()), "L or R"),
     "lesion": (whole_number, "a whole number"),
