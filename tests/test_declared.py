@@ -395,6 +395,18 @@ def test_a_density_that_is_none_is_named(density: str, tmp_path: Path) -> None:
         get_adapter(str(tmp_path / "own.yaml")).read_labels(tmp_path, None, Labels())
 
 
+def test_a_word_that_is_not_declared_is_told_the_declared_ones(tmp_path: Path) -> None:
+    """Of a density "B" beside the words low and high the message said that A to D was expected."""
+    column = "density: {column: grade, values: {low: A, high: D}}"
+    (tmp_path / "own.yaml").write_text(
+        SCREENING.replace("bi_rads: grade", column).replace("  - file: cancers.csv", "  - optional: true\n    file: c.csv")
+    )
+    exam = {"pid": "P1", "day": "2015-03-01", "side": "L", "grade": "B", "next": 7, "part": "training"}
+    write_table(tmp_path / "exams.csv", [exam])
+    with pytest.raises(LabelTableError, match="grade is 'B'; expected low or high"):
+        get_adapter(str(tmp_path / "own.yaml")).read_labels(tmp_path, None, Labels())
+
+
 def test_a_table_by_bi_rads(tmp_path: Path) -> None:
     folder = tmp_path / "own"
     factory.patient(folder, "P1", "LR")

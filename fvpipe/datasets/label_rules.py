@@ -117,7 +117,8 @@ class RowReader:
         parser : callable
             Text in the declared words -> its value, or None where it has none.
         expected : str or None
-            The texts that have one, for the message; None: as :data:`fvpipe.datasets.values.EXPECTED` says.
+            The texts that have one, for the message; None: those that the column declares, else as
+            :data:`fvpipe.datasets.values.EXPECTED` says.
 
         Raises
         ------
@@ -129,7 +130,8 @@ class RowReader:
             return ""
         key = (fact, parser, *map(row.get, column.column))
         if key not in self._known:
-            found = self._parse(row, fact, column, parser, EXPECTED[fact][1] if expected is None else expected)
+            declared = self._words[fact] or EXPECTED[fact][1] if expected is None else expected
+            found = self._parse(row, fact, column, parser, declared)
             self._keep(key, found)
         known: ValueT | Literal[""] = self._known[key]
         return known
