@@ -234,6 +234,36 @@ def test_a_row_of_a_side_labels_no_image_of_the_other(sides: str, expected: dict
     assert ("laterality_conflict" in reasons(found).values()) == (len(expected) < 2)
 
 
+MISSING = r"""
+name: own
+license: ours
+path: '^(?P<patient>P\d)/(?P<exam>\d{4})/(?P<laterality>[LR])_(?P<view>CC|MLO)\.dcm$'
+identity: {patient: [table, path], exam: [path], laterality: [path], view: [path]}
+tables:
+  - file: t.csv
+    path: file
+    combine: worst
+    label: label
+    columns: {patient: pid, label: {column: dx, values: {m: malignant, b: benign}}}
+"""
+
+
+@pytest.mark.parametrize("suffix", [".dcm", ""])
+def test_a_missing_image_is_of_the_breast_in_its_path_also_by_its_suffix(suffix: str, tmp_path: Path) -> None:
+    """The rows' names have none, or lose it, and the pattern asks for it: the cancer of a missing MLO left the CC benign."""
+    (tmp_path / "own.yaml").write_text(MISSING)
+    names = [f"P1/{year}/L_{view}" for year in (2018, 2020) for view in ("CC", "MLO")] + ["P2/2018/L_MLO"]
+    for number, name in enumerate(names[:3], 1):
+        image(tmp_path / "own" / f"{name}.dcm", number)
+    rows = [{"file": name + suffix, "pid": name[:2], "dx": "m" if n >= 3 else "b"} for n, name in enumerate(names)]
+    write_table(tmp_path / "own" / "t.csv", rows)
+    found = index(tmp_path / "own", str(tmp_path / "own.yaml"))
+    assert {record.path[:7]: facts.label for record in found.images if (facts := found.facts.get(record.path))} == {
+        "P1/2018": 0,
+        "P1/2020": 1,
+    }
+
+
 def test_rows_of_two_tables_that_contradict_each_other_are_named(tmp_path: Path) -> None:
     columns = "{patient: pid, laterality: side, label: {column: dx, values: {m: malignant, b: benign}}}"
     tables = "\n".join(f"  - {{file: {name}, label: label, columns: {columns}}}" for name in ("a.csv", "b.csv"))

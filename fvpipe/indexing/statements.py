@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 import sys
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from operator import itemgetter
 
-from fvpipe.config.formats import DICOM
+from fvpipe.config.formats import DICOM, IMAGE_SUFFIXES
 from fvpipe.config.loading import digest_of
 from fvpipe.datasets.adapter import ImageFacts, LabelTable, ListedImage
 from fvpipe.datasets.declaration import Identity
@@ -144,7 +144,7 @@ def collect_statements(source: Source, table: LabelTable, paths: Sequence[str]) 
         side = next((image.laterality for image in silent if image.laterality and image.facts is not None), None)
         if (found := ImageFacts(0, side, rows=size.rows, columns=size.columns)) != ImageFacts(0):
             sizes[path] = found
-    describing += (("", said) for said in _said_of_missing(source, table, places.values()))
+    describing += (("", said) for said in _said_of_missing(source, table, places.values(), said_of))
     if places:
         detail = _without_file(places, table, paths)
         if len(places) == len(table.listed) and (differing := differing_groups(adapter.declaration, paths, places.values())):
@@ -163,19 +163,32 @@ def collect_statements(source: Source, table: LabelTable, paths: Sequence[str]) 
     )
 
 
-def _said_of_missing(source: Source, table: LabelTable, keys: Iterable[str]) -> Iterator[Sequence[tuple[str, ListedImage]]]:
+def _said_of_missing(
+    source: Source, table: LabelTable, keys: Iterable[str], said_of: Mapping[str, Sequence[tuple[str, ListedImage]]]
+) -> Iterator[Sequence[tuple[str, ListedImage]]]:
     """What rows without a file say of their breasts, and their paths, which may name exam and side alone."""
+    adapter, identity = source.adapter, source.adapter.identity
     missing = {key: row for key in keys if (row := table.listed[key]).facts is not None}
+    order = getattr(identity, "patient", ())
+    if order[:1] == ("table",) and "header" not in order:  # of a part of a data set, most rows are of women without an image
+        imaged = {_first(identity, "patient", said) for said in said_of.values()}
+        missing = {key: row for key, row in missing.items() if not row.patient or row.patient in imaged}
     by_path: Mapping[str, Sequence[tuple[str, ListedImage]]] = {}
-    adapter = source.adapter
+    ending = _ending(said_of)
     if adapter.state_images is not None and adapter.declaration is not None and adapter.declaration.path:
-        by_path = adapter.state_images(
-            [key for key in missing if "\0" not in key], replace(table, listed=missing), source.labels
-        )
+        paths = [key + ending for key in missing if "\0" not in key]
+        by_path = adapter.state_images(paths, replace(table, listed=missing), source.labels)
     for key, row in missing.items():
-        said = by_path.get(key, ())
-        agree = bool(said) and not isinstance(_stated(source.policy, adapter.identity, key, said), Rejection)
+        said = by_path.get(key + ending, ())
+        agree = bool(said) and not isinstance(_stated(source.policy, identity, key, said), Rejection)
         yield said if agree else [("table", row)]
+
+
+def _ending(paths: Iterable[str]) -> str:
+    """The suffix of most files: keys of rows lack it, and the pattern of paths may ask for it."""
+    endings = ("." + path.rpartition(".")[2] for path in paths)
+    counts = Counter(ending if ending.lower() in IMAGE_SUFFIXES else "" for ending in endings)
+    return max(counts, key=lambda ending: (counts[ending], ending), default="")
 
 
 def _of_breasts(
