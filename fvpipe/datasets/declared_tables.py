@@ -17,9 +17,9 @@ from fvpipe.config.project import Labels
 from fvpipe.datasets.adapter import Adapter, ImageFacts, LabelTable, ListedImage
 from fvpipe.datasets.combine import BreastOfExam, combined, completed, differing_facts, with_follow_up, with_more
 from fvpipe.datasets.declaration import Declaration
-from fvpipe.datasets.label_rules import RowReader, has_value
 from fvpipe.datasets.listed_images import list_image, rows_of_images, state_images
-from fvpipe.datasets.table_settings import BI_RADS_RULES, files_of, options_of, row_reader
+from fvpipe.datasets.row_reader import RowReader, has_value
+from fvpipe.datasets.table_settings import BI_RADS_RULES, files_of, make_row_reader, options_of
 from fvpipe.datasets.unused_keys import adds_boxes
 from fvpipe.datasets.values import parse_count, parse_day, parse_view
 from fvpipe.dicom.header import HeaderPolicy
@@ -166,7 +166,7 @@ def read_declared(declaration: Declaration, root: Path, label_file: Path | None,
             read = True
             opened = open_table(file, sheet=table.sheet)
             try:
-                reader = row_reader(declaration, table, opened, rules, options, first=table is first)
+                reader = make_row_reader(declaration, table, opened, rules, options, first=table is first)
                 _read(declaration, reader, opened, found)
             except LabelTableError as error:
                 if not table.adds:

@@ -16,7 +16,7 @@ from fvpipe.config.formats import IMAGE_SUFFIXES
 from fvpipe.config.project import Labels, check_bi_rads
 from fvpipe.datasets.adapter import LabelTable, ListedImage
 from fvpipe.datasets.declaration import Column, Declaration, Table
-from fvpipe.datasets.label_rules import RowReader
+from fvpipe.datasets.row_reader import RowReader
 from fvpipe.datasets.unused_keys import EDGES_OF_BOXES
 from fvpipe.datasets.values import SIDES, parse_count, parse_exam_date, parse_kind
 from fvpipe.errors import LabelTableError, ParameterError

@@ -10,8 +10,8 @@ from fvpipe.config.facts import IDENTITY, KEYWORDS
 from fvpipe.config.loading import nearest
 from fvpipe.config.project import Labels
 from fvpipe.datasets.declaration import Case, Column, Declaration, Table, check_option
-from fvpipe.datasets.label_rules import RowReader
 from fvpipe.datasets.listed_images import bi_rads_of
+from fvpipe.datasets.row_reader import RowReader
 from fvpipe.datasets.unused_keys import IMAGE_FACTS, facts_of_rows, needed_facts
 from fvpipe.datasets.values import SIZES
 from fvpipe.errors import LabelTableError, ParameterError
@@ -85,7 +85,7 @@ def files_of(table: Table, root: Path, label_file: Path | None) -> list[Path]:
     return found
 
 
-def row_reader(
+def make_row_reader(
     declaration: Declaration, table: Table, opened: OpenTable, rules: Labels, options: Mapping[str, str], *, first: bool
 ) -> RowReader:
     """Make the reader of a table, with the columns that it really has and those that the user names.
