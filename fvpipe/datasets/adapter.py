@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from fvpipe.config.facts import IDENTITY
 from fvpipe.config.project import Labels
+from fvpipe.datasets.combine import DescribedBreast
 from fvpipe.datasets.declaration import Declaration, Identity
 from fvpipe.dicom.header import HeaderPolicy
 from fvpipe.errors import ParameterError
@@ -165,16 +166,16 @@ class LabelTable:
     """
 
     rows: Mapping[tuple[str, Laterality], BreastFacts] = field(default_factory=dict)
-    exams: Mapping[tuple[str, Laterality, Exam], BreastFacts] = field(default_factory=dict, kw_only=True)
+    exams: Mapping[DescribedBreast, BreastFacts] = field(default_factory=dict, kw_only=True)
     excluded_patients: Mapping[str, str] = field(default_factory=dict)
     images: Mapping[str, ImageFacts] = field(default_factory=dict)
     findings: Mapping[str, Sequence[Finding]] = field(default_factory=dict)
     regions: Mapping[tuple[str, Laterality, View, int], Set[tuple[str, int | None]]] = field(default_factory=dict)
     listed: Mapping[str, ListedImage] = field(default_factory=dict)
-    implied: Mapping[tuple[str, Laterality, Exam], BreastFacts] = field(default_factory=dict)
-    added: Mapping[tuple[str, Laterality, Exam], BreastFacts] = field(default_factory=dict, kw_only=True)
+    implied: Mapping[DescribedBreast, BreastFacts] = field(default_factory=dict)
+    added: Mapping[DescribedBreast, BreastFacts] = field(default_factory=dict, kw_only=True)
     combine: Literal["same", "first", "worst"] = "same"
-    decided: Set[tuple[str, Laterality, Exam]] = field(default=frozenset(), kw_only=True)
+    decided: Set[DescribedBreast] = field(default=frozenset(), kw_only=True)
     unused: Sequence[str] = ()
     notes: Sequence[str] = ()
 

@@ -15,7 +15,7 @@ from typing import Literal
 from fvpipe.config.facts import EXAM_NAMES, IDENTITY
 from fvpipe.config.project import Labels
 from fvpipe.datasets.adapter import Adapter, ImageFacts, LabelTable, ListedImage
-from fvpipe.datasets.combine import BreastOfExam, combined, completed, differing_facts, with_follow_up, with_more
+from fvpipe.datasets.combine import DescribedBreast, combined, completed, differing_facts, with_follow_up, with_more
 from fvpipe.datasets.declaration import Declaration
 from fvpipe.datasets.listed_images import list_image, rows_of_images, state_images
 from fvpipe.datasets.row_reader import RowReader, has_value
@@ -81,11 +81,11 @@ class _Breasts:
     """Breasts that rows describe, each with the facts that its rows give together."""
 
     def __init__(self) -> None:
-        self.facts: dict[BreastOfExam, BreastFacts] = {}
-        self.before: Set[BreastOfExam] = frozenset()  # by the tables before the one that is read
-        self._described: dict[BreastOfExam, list[BreastFacts]] = {}  # by rows that differ
+        self.facts: dict[DescribedBreast, BreastFacts] = {}
+        self.before: Set[DescribedBreast] = frozenset()  # by the tables before the one that is read
+        self._described: dict[DescribedBreast, list[BreastFacts]] = {}  # by rows that differ
 
-    def describe(self, reader: RowReader, row: Row, key: BreastOfExam, facts: BreastFacts) -> None:
+    def describe(self, reader: RowReader, row: Row, key: DescribedBreast, facts: BreastFacts) -> None:
         """Add what one row says.
 
         Raises
@@ -126,9 +126,9 @@ class _Found:
     confirmed: defaultdict[tuple[str, Laterality], list[tuple[date, Exam, BreastFacts]]] = field(
         default_factory=lambda: defaultdict(list)
     )
-    days: dict[BreastOfExam, date] = field(default_factory=dict)
-    implied: dict[BreastOfExam, BreastFacts] = field(default_factory=dict)
-    decided: set[BreastOfExam] = field(default_factory=set)  # whose rows decided over another exam
+    days: dict[DescribedBreast, date] = field(default_factory=dict)
+    implied: dict[DescribedBreast, BreastFacts] = field(default_factory=dict)
+    decided: set[DescribedBreast] = field(default_factory=set)  # whose rows decided over another exam
     images: dict[str, ImageFacts] = field(default_factory=dict)
     findings: dict[str, list[Finding]] = field(default_factory=dict)
     regions: dict[tuple[str, Laterality, View, int], set[tuple[str, int | None]]] = field(default_factory=dict)
@@ -310,7 +310,7 @@ def _merged_before(labelled: Mapping[str, Sequence[bool]]) -> str:
     return f"{detail}; the other {empty} row(s) have none. Write the label into each, or `unlabelled` where there is none"
 
 
-def _describe_breast(reader: RowReader, row: Row, key: BreastOfExam, found: _Found, subset: str) -> None:
+def _describe_breast(reader: RowReader, row: Row, key: DescribedBreast, found: _Found, subset: str) -> None:
     table, (patient, side, exam) = reader.table, key
     facts = reader.facts(row, side, subset)
     if table.adds:

@@ -10,15 +10,15 @@ from itertools import chain
 from typing import Literal
 
 from fvpipe.datasets.adapter import ImageFacts
-from fvpipe.datasets.combine import combined, differing_facts, with_more
+from fvpipe.datasets.combine import DescribedBreast, combined, differing_facts, with_more
 from fvpipe.dicom.policy import HeaderPolicy
 from fvpipe.indexing.spellings import MAX_ADDED_ZEROS, hint_of, spellings, with_zeros
 from fvpipe.indexing.statements import RowsOfBreast
 from fvpipe.reasons import Reason, Rejection
 from fvpipe.types import BreastFacts, Exam, Finding, ImageRecord, Laterality, View
 
-BreastOfExam = tuple[str, str, Laterality]
-"""Patient, study and side."""
+ImagedBreast = tuple[str, str, Laterality]
+"""Patient, study and side, as the header of an image names them."""
 COLUMNS = "a column study_uid, accession or study_date (or exam, where no header names it; other names by `labels`)"
 
 
@@ -28,16 +28,16 @@ class Match:
 
     Attributes
     ----------
-    facts : mapping of BreastOfExam to BreastFacts
+    facts : mapping of ImagedBreast to BreastFacts
         Of each breast that exactly one description of the table fits.
-    ambiguous : mapping of BreastOfExam to str
+    ambiguous : mapping of ImagedBreast to str
         Breasts for which the table does not say which exam a row describes, and why.
     described : set of (str, Laterality)
         Patient and side of each breast that some row describes, at whichever exam; empty where the others are unlabelled, too.
     """
 
-    facts: Mapping[BreastOfExam, BreastFacts]
-    ambiguous: Mapping[BreastOfExam, str]
+    facts: Mapping[ImagedBreast, BreastFacts]
+    ambiguous: Mapping[ImagedBreast, str]
     described: frozenset[tuple[str, Laterality]] = frozenset()
 
 
@@ -97,17 +97,17 @@ class BreastLabels:
     images: Mapping[str, ImageFacts] = field(default_factory=dict)
     findings: Mapping[str, Sequence[Finding]] = field(default_factory=dict)
     regions: Mapping[tuple[str, Laterality, View, int], Set[tuple[str, int | None]]] = field(default_factory=dict)
-    exams: Mapping[tuple[str, Laterality, Exam], BreastFacts] = field(default_factory=dict)
+    exams: Mapping[DescribedBreast, BreastFacts] = field(default_factory=dict)
     written: Mapping[str, str] = field(default_factory=dict, repr=False)
     of_images: Mapping[str, Sequence[BreastFacts]] = field(default_factory=dict)
     exams_of_images: Mapping[str, Sequence[Exam]] = field(default_factory=dict)
     sizes_of_images: Mapping[str, ImageFacts] = field(default_factory=dict)
     of_breasts: Sequence[RowsOfBreast] = ()
     findings_by_path: Mapping[str, Sequence[Finding]] = field(default_factory=dict)
-    implied: Mapping[tuple[str, Laterality, Exam], BreastFacts] = field(default_factory=dict)
-    added: Mapping[tuple[str, Laterality, Exam], BreastFacts] = field(default_factory=dict)
+    implied: Mapping[DescribedBreast, BreastFacts] = field(default_factory=dict)
+    added: Mapping[DescribedBreast, BreastFacts] = field(default_factory=dict)
     combine: Literal["same", "first", "worst"] = "same"
-    decided: Set[tuple[str, Laterality, Exam]] = frozenset()
+    decided: Set[DescribedBreast] = frozenset()
     listed: frozenset[tuple[str, Laterality]] = frozenset()
     policy: HeaderPolicy = field(default_factory=HeaderPolicy)
     unused: Sequence[str] = ()
@@ -133,7 +133,7 @@ class BreastLabels:
             return self
         records = list(records)
         claims = self._claims_of_images(records, imaged := _imaged(records))
-        ambiguous: dict[BreastOfExam, str] = {}
+        ambiguous: dict[ImagedBreast, str] = {}
         for patient, side, _, facts, studies in self._fitting(imaged):
             for study in studies:
                 claims[patient, study, side].append(facts)
@@ -164,13 +164,13 @@ class BreastLabels:
             described = frozenset(named | self.rows.keys() | of_exams | self.listed)
         return replace(self, match=Match(known, ambiguous, described), unused=unused)
 
-    def _claims_of_images(self, records: Sequence[ImageRecord], imaged: _Imaged) -> dict[BreastOfExam, list[BreastFacts]]:
+    def _claims_of_images(self, records: Sequence[ImageRecord], imaged: _Imaged) -> dict[ImagedBreast, list[BreastFacts]]:
         """What rows that list images, and the paths, say of each breast."""
-        claims: dict[BreastOfExam, list[BreastFacts]] = defaultdict(list)
+        claims: dict[ImagedBreast, list[BreastFacts]] = defaultdict(list)
         for record in sorted(records, key=lambda record: record.path) if self.of_images or self.images else ():
             row = self.row_of(record)
             said_of_it = (*self.of_images.get(record.path, ()), *(() if row.patient else row.facts))
-            claims[record.patient_id, record.study, record.laterality] += said_of_it
+            claims[imaged_breast(record)] += said_of_it
         for patient, side, studies, _, facts in self._differing_rows(records, imaged):
             if len(studies) == 1 and (breast := (patient, *studies, side)) in claims:
                 more, said = [*facts], {(f.label, f.excluded) for f in claims[breast]}
@@ -204,16 +204,16 @@ class BreastLabels:
 
     def _of_two_breasts(
         self, records: Sequence[ImageRecord], imaged: _Imaged, disputed: Collection[str]
-    ) -> Iterator[tuple[BreastOfExam, str]]:
+    ) -> Iterator[tuple[ImagedBreast, str]]:
         """Breasts that the row of an image may describe where it names another side, patient or exam than the image.
 
         Nobody knows which of both is wrong: the label would be that of the image's breast, or of the one that the row names.
         """
         why = "the row of an image describes this breast or another one: row and image name two; expected one"
-        others, said = self.of_another_breast(records), defaultdict[BreastOfExam, set[tuple[int, str]]](set)
-        of_two = list[tuple[str, set[BreastOfExam], set[tuple[int, str]]]]()
+        others, said = self.of_another_breast(records), defaultdict[ImagedBreast, set[tuple[int, str]]](set)
+        of_two = list[tuple[str, set[ImagedBreast], set[tuple[int, str]]]]()
         for image in records if self.images or self.of_images else ():
-            row, own = self.row_of(image), (image.patient_id, image.study, image.laterality)
+            row, own = self.row_of(image), imaged_breast(image)
             facts = (*row.facts, *self.of_images.get(image.path, ()))
             outcomes = {(each.label, each.excluded) for each in facts} - {(-1, "")}
             if row.laterality in (None, image.laterality) and image.path not in others and not self.names_another_exam(image):
@@ -333,7 +333,7 @@ class BreastLabels:
         return (f"{note}. Are they of images of another size?",) if beyond else ()
 
     def _fitting(
-        self, imaged: _Imaged, rows: Mapping[tuple[str, Laterality, Exam], BreastFacts] | None = None
+        self, imaged: _Imaged, rows: Mapping[DescribedBreast, BreastFacts] | None = None
     ) -> Iterator[tuple[str, Laterality, Exam, BreastFacts, list[str]]]:
         """Each description of a breast, and the imaged exams that it fits."""
         of_patients = (((patient, side, Exam()), facts) for (patient, side), facts in self.rows.items())
@@ -341,7 +341,7 @@ class BreastLabels:
             studies = {study for study, *names in imaged.get((patient, side), ()) if _fits(exam, study, *names)}
             yield patient, side, exam, facts, sorted(studies)
 
-    def _zeros_lost(self, imaged: _Imaged) -> Iterator[tuple[BreastOfExam, str]]:
+    def _zeros_lost(self, imaged: _Imaged) -> Iterator[tuple[ImagedBreast, str]]:
         """Breasts that a row may describe whose patient has lost leading zeros, and so has become that of another patient.
 
         Where the patient of the row is not imaged, its label is missed; that the other breast has no row then means nothing.
@@ -365,7 +365,7 @@ class BreastLabels:
                 breasts |= {(patient, study, side) for study in studies}
                 yield from ((breast, f"{_place(facts)}: {detail}") for breast in sorted(breasts))
 
-    def _spelled_otherwise(self, imaged: _Imaged) -> Iterator[tuple[BreastOfExam, str]]:
+    def _spelled_otherwise(self, imaged: _Imaged) -> Iterator[tuple[ImagedBreast, str]]:
         """Breasts that would be normal for want of a row, although one names their patient in another spelling."""
         if self.default.label < 0:
             return
@@ -391,6 +391,11 @@ class BreastLabels:
 
     def _accession(self, written: str) -> str:
         return self.policy.exam_digest("accession", written)
+
+
+def imaged_breast(image: ImageRecord) -> ImagedBreast:
+    """Return the breast that an image shows."""
+    return image.patient_id, image.study, image.laterality
 
 
 _Imaged = Mapping[tuple[str, Laterality], Collection[tuple[str, str, str]]]

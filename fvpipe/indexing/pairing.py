@@ -12,7 +12,7 @@ from typing import Any
 
 from fvpipe.config.formats import RASTER
 from fvpipe.dicom.decoders import find_decoder
-from fvpipe.indexing.labels import BreastLabels
+from fvpipe.indexing.labels import BreastLabels, ImagedBreast, imaged_breast
 from fvpipe.reasons import Reason, Rejection
 from fvpipe.types import VIEWS, Breast, BreastKey, Digest, ImageRecord, Laterality, View
 
@@ -75,7 +75,7 @@ def contradictions(records: Iterable[ImageRecord], labels: BreastLabels) -> Iter
     of_another_breast = labels.of_another_breast(records)
     for record in records:
         facts = labels.row_of(record)
-        age = labels.facts(*_breast(record)).age
+        age = labels.facts(*imaged_breast(record)).age
         for reason, header, table in (
             (Reason.LATERALITY_CONFLICT, record.laterality, facts.laterality),
             (Reason.VIEW_CONFLICT, record.view, facts.view),
@@ -190,9 +190,9 @@ def _near(reason: Reason, header: object, table: object) -> bool:
 
 def tied_images(records: Iterable[ImageRecord]) -> list[ImageRecord]:
     """Find the images among which only the SOP Instance UID can choose."""
-    breasts: dict[tuple[str, str, Laterality], list[ImageRecord]] = defaultdict(list)
+    breasts: dict[ImagedBreast, list[ImageRecord]] = defaultdict(list)
     for record in records:
-        breasts[_breast(record)].append(record)
+        breasts[imaged_breast(record)].append(record)
     # By breast, since most have one image of a rank; counted, since a set without patients has all its images in one breast.
     counts = ((images, Counter(map(_rank, images))) for images in breasts.values())
     return [image for images, of_rank in counts for image in images if of_rank[_rank(image)] > 1]
@@ -236,8 +236,8 @@ def pair(
     set_aside = {rejection.what for rejection in rejections}
     breasts: list[Breast] = []
     unpaired: list[Unpaired] = []
-    candidates = sorted((r for r in records if r.path not in set_aside), key=lambda r: (*_breast(r), r.path))
-    for (patient, study, laterality), group in groupby(candidates, key=_breast):
+    candidates = sorted((r for r in records if r.path not in set_aside), key=lambda r: (*imaged_breast(r), r.path))
+    for (patient, study, laterality), group in groupby(candidates, key=imaged_breast):
         key, images = BreastKey(dataset, patient, study, laterality), list(group)
         (cc, mlo), no_pair = _choose(key, images, published)
         facts = labels.facts(patient, study, laterality)
@@ -327,7 +327,7 @@ def breasts_of_views(
     others = [
         _superseded(image, key)
         for image in images
-        for key in [keys.get(_breast(image))]
+        for key in [keys.get(imaged_breast(image))]
         if key and image.view is view and image not in alone[key].images and image.path not in rejected
     ]
     with_view = {key.breast_id for key in having}
@@ -346,7 +346,7 @@ def _superseded(image: ImageRecord, key: BreastKey) -> Rejection:
 def _duplicates(group: Sequence[ImageRecord], contents: Mapping[str, Digest]) -> list[Rejection]:
     """Rejections of a group of :func:`colliding_instances`: all but the first where all are equal, else all."""
     read = {
-        (contents[r.path], r.photometric_interpretation, r.bits_stored, *_breast(r), r.view, r.orientation, r.kind)
+        (contents[r.path], r.photometric_interpretation, r.bits_stored, *imaged_breast(r), r.view, r.orientation, r.kind)
         for r in group
     }
     if len(read) == 1:
@@ -355,10 +355,6 @@ def _duplicates(group: Sequence[ImageRecord], contents: Mapping[str, Digest]) ->
     what = "pixels, rescale, padding, polarity, bits, patient, study, side, view, kind or orientation"
     detail = f"{len(group)} files of one SOP Instance UID differ in {what}"
     return [Rejection(record.path, Reason.INSTANCE_CONFLICT, detail) for record in group]
-
-
-def _breast(record: ImageRecord) -> tuple[str, str, Laterality]:
-    return record.patient_id, record.study, record.laterality
 
 
 _KINDS = ("for processing", "synthetic", "low-energy", "implant displaced")

@@ -7,13 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from fvpipe.datasets.adapter import LabelTable, check_values
+from fvpipe.datasets.combine import DescribedBreast
 from fvpipe.datasets.source import Source
 from fvpipe.errors import ParameterError
 from fvpipe.indexing.labels import BreastLabels
 from fvpipe.indexing.statements import Statements, collect_statements
-from fvpipe.types import BreastFacts, Exam, Laterality
-
-_RowOfExam = tuple[str, Laterality, Exam]
+from fvpipe.types import BreastFacts, Exam
 
 
 def read_labels(source: Source, paths: Sequence[str]) -> tuple[BreastLabels, Statements]:
@@ -55,7 +54,7 @@ def _make_labels(source: Source, table: LabelTable, statements: Statements) -> B
     def digest(kind: str, value: str) -> str:
         return sys.intern(policy.exam_digest(kind, value))
 
-    def by_exam(rows: Mapping[_RowOfExam, BreastFacts]) -> dict[_RowOfExam, BreastFacts]:
+    def by_exam(rows: Mapping[DescribedBreast, BreastFacts]) -> dict[DescribedBreast, BreastFacts]:
         exams = {exam: policy.exam(exam) for _, _, exam in rows}
         return {(identify("patient", p), side, exams[exam]): facts for (p, side, exam), facts in rows.items()}
 

@@ -12,6 +12,7 @@ from operator import itemgetter
 from fvpipe.config.formats import DICOM
 from fvpipe.config.loading import digest_of
 from fvpipe.datasets.adapter import ImageFacts, LabelTable, ListedImage
+from fvpipe.datasets.combine import DescribedBreast
 from fvpipe.datasets.declaration import Identity
 from fvpipe.datasets.listed_images import differing_groups, path_key
 from fvpipe.datasets.source import Source
@@ -28,7 +29,7 @@ _CONFLICTS = {
     "laterality": Reason.LATERALITY_CONFLICT,
     "view": Reason.VIEW_CONFLICT,
 }
-RowsOfBreast = tuple[tuple[str, Laterality, Exam], Sequence[str], Sequence[BreastFacts]]
+RowsOfBreast = tuple[DescribedBreast, Sequence[str], Sequence[BreastFacts]]
 NOT_LISTED = "no row of the label table lists this image; expected one"
 
 
