@@ -62,11 +62,11 @@ def index(source: Source, workers: Workers, file_cache: FileCache, *, digest: bo
     formats = source.policy.formats
     files, passed_over, no_files = list_files(source.root, file_cache, formats)
     labels, statements = read_labels(source, list(files))
-    files |= {path: replace(files[path], stated=statement_digest(said)) for path, said in statements.stated.items()}
+    files |= {path: replace(files[path], stated_digest=statement_digest(said)) for path, said in statements.stated.items()}
     left_out = {rejection.what: rejection for rejection in statements.rejections}
     to_read = {path: file for path, file in files.items() if path not in left_out}
     headers, digests, headers_read = read_headers(source, to_read, workers, file_cache, digest, statements.stated)
-    headers = statements.without_not_listed(headers | left_out)
+    headers = statements.reject_unlisted(headers | left_out)
     del statements, to_read  # of half a million images, they take as much memory as the headers
     headers, passed_over = without_strays(headers, files, passed_over, source.root, file_cache, formats)
 
@@ -99,7 +99,7 @@ def index(source: Source, workers: Workers, file_cache: FileCache, *, digest: bo
         labels_unmatched=labels.unmatched,
         rejections=sorted([*no_files, *rejected, *pairing.rejections], key=rejection_order),
         digests={image.path: digests[image.path] for image in images} if digest else None,
-        has_findings=bool(labels.findings or labels.findings_by_path),
+        has_findings=labels.has_findings,
         passed_over=passed_over,
         label_hints=pairing.label_hints,
         notes=pairing.notes,

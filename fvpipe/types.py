@@ -81,7 +81,7 @@ class SourceFile:
 
     path: str  # POSIX, relative to the input folder
     state: str  # size, modification time, change time and inode
-    stated: str = ""  # digest of what label table and path say of it, where an adapter takes identity from them
+    stated_digest: str = ""  # of what label table and path say of it, where an adapter takes identity from them
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import openpyxl
 import pytest
 
 from fvpipe.config.project import Labels
-from fvpipe.datasets.adapter import ImageFacts
+from fvpipe.datasets.adapter import ImageFacts, LabelTable
 from fvpipe.datasets.listed_images import path_key
 from fvpipe.datasets.registry import get_adapter
 from fvpipe.errors import InputError, LabelTableError, ParameterError
@@ -531,7 +531,8 @@ def test_a_row_of_an_image_of_another_exam_is_named(exam: str, named: str, left:
     records = [
         record(n, patient_id="P1", study=n, accession=a, sop_instance_uid=f"2.25.{n}") for n, a in (("1", named), ("2", "A2"))
     ]
-    rows = BreastLabels(images={"2.25.1": ImageFacts(2, patient="P1", exam=Exam(accession=exam))})  # A9 is not imaged
+    row = ImageFacts(2, patient="P1", exam=Exam(accession=exam))  # A9 is not imaged
+    rows = BreastLabels(LabelTable(images={"2.25.1": row}))
     assert [each.what for each in contradictions(records, rows)] == ["1"][:left]
 
 

@@ -174,14 +174,14 @@ class FileCache:
             *row, seal = self._database.execute(query, key).fetchone() or ("",)
         except (sqlite3.DatabaseError, UnicodeDecodeError):  # damaged where the first look saw nothing
             return None
-        state = source.state if query == _FACT else source.state + source.stated
+        state = source.state if query == _FACT else source.state + source.stated_digest
         return row[3] if row[:3] == [*key, state] and seal == _seal(row) else None
 
     def put_headers(self, found: Iterable[tuple[SourceFile, EncodedHeader]]) -> None:
         """Store headers with their records, and rejections."""
         records, headers = list[tuple[str, ...]](), list[tuple[str, ...]]()
         for source, encoded in found:
-            key = self._name(source.path), self._policy, source.state + source.stated
+            key = self._name(source.path), self._policy, source.state + source.stated_digest
             records.append((*key, encoded.record))
             if encoded.header:
                 headers.append((*key, encoded.header))

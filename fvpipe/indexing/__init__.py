@@ -26,7 +26,7 @@ Function                                            Rows                        
 ``datasets.declared_tables._Breasts.describe``      of one table, about a breast         error, or by `combine`
 ``datasets.declared_tables._describe_image``        of one table, by an image's UID      error, or kept for `combine`
 ``datasets.listed_images.list_image``               of one table, about an image         error, or kept for `combine`
-``statements._of_breasts``                          about the images of a breast, also   kept for the next step
+``statements._contradicting_rows``                  about the images of a breast, also   kept for the next step
                                                     of missing and rejected ones
 ``labels.BreastLabels._claims_of_images``           the same, and paths                  by `combine`, else kept
 ``labels.BreastLabels._of_two_breasts``             about an image of another breast     rejection ``label_ambiguous``

@@ -73,13 +73,13 @@ def with_mask_findings(
     for record in headers.values():
         if isinstance(record, ImageRecord):
             images[record.patient_id, record.laterality, record.view].append(record)
-    findings = {path: list(found) for path, found in labels.findings_by_path.items()}  # by path: some films have no UID
+    findings: dict[str, list[Finding]] = {}  # by path: some films have no UID
     for path, text in regions.items():
         if not text:  # outlines nothing, or could not be read
             continue
         patient, letter, name, number, rows, columns, kind, *box = json.loads(text)
         side, view = Laterality(letter), View(name)
-        category, bi_rads = _lesion(labels.regions.get((patient, side, view, number), set()), kind)
+        category, bi_rads = _lesion(labels.table.regions.get((patient, side, view, number), set()), kind)
         films = images[patient, side, view]
         fitting = [record for record in films if (record.rows, record.columns) == (rows, columns)]
         for record in fitting if box else ():
@@ -94,7 +94,7 @@ def with_mask_findings(
             detail = "as large as its film, with the values of an image; expected a mask of two values, or a smaller cut-out"
         if detail:
             rejections.append(Rejection(path, Reason.REGION_WITHOUT_IMAGE, detail))
-    return replace(labels, findings_by_path=findings), rejections
+    return replace(labels, mask_findings=findings), rejections
 
 
 def cached_as(reader: Callable[[bytes], Region | None]) -> str:

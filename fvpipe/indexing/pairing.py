@@ -256,7 +256,7 @@ def pair(
             rejections.append(by_label)
         else:
             breasts.append(breast)
-    unmatched = dict(labels.without_image(records))  # an adapter need not give the lines that tell rows apart
+    unmatched = dict(labels.unmatched_rows(records))  # an adapter need not give the lines that tell rows apart
     hints = sorted((each for each, is_shown in unmatched.items() if is_shown), key=lambda each: each.what != "label table")
     notes = (
         *written_otherwise(records),

@@ -34,42 +34,55 @@ NOT_LISTED = "no row of the label table lists this image; expected one"
 
 
 @dataclass(frozen=True, slots=True)
-class Statements:
-    """Facts that label tables and paths give of images, by path.
+class BreastStatements:
+    """Facts of breasts that rows about images, and paths, give.
 
     Attributes
     ----------
-    stated : mapping of str to StatedImage
-        Images that are read.
-    facts : mapping of str to sequence of BreastFacts
-        What rows and path say of the breast.
-    findings : mapping of str to sequence of Finding
+    facts_by_path : mapping of str to sequence of BreastFacts
+        What rows and path of an image say of the breast.
+    findings_by_path : mapping of str to sequence of Finding
         Boxes.
-    exams : mapping of str to sequence of Exam
+    exams_by_path : mapping of str to sequence of Exam
         Names of the exam by row and path, which must be the header's; identifiers as the records have them.
-    sizes : mapping of str to ImageFacts
+    sizes_by_path : mapping of str to ImageFacts
         Rows and columns that the row of an image gives, and the side that it is about.
-    of_breasts : sequence of ((str, Laterality, Exam), sequence of str, sequence of BreastFacts)
+    contradicting_rows : sequence of ((str, Laterality, Exam), sequence of str, sequence of BreastFacts)
         Breasts whose rows differ: the paths of their images, and all rows, also those of missing and rejected images.
-    rejections : sequence of Rejection
-        Images that are left out without reading them, and a line for the rows without a file.
-    not_listed : mapping of str to Rejection
-        Of files without a row, where the table must list every image.
     no_row_has_file : bool
         Whether there are rows that list images, and none of them a file that is there.
     """
 
-    stated: Mapping[str, StatedImage] = field(default_factory=dict)
-    facts: Mapping[str, Sequence[BreastFacts]] = field(default_factory=dict)
-    findings: Mapping[str, Sequence[Finding]] = field(default_factory=dict)
-    exams: Mapping[str, Sequence[Exam]] = field(default_factory=dict)
-    sizes: Mapping[str, ImageFacts] = field(default_factory=dict)
-    of_breasts: Sequence[RowsOfBreast] = ()
-    rejections: Sequence[Rejection] = ()
-    not_listed: Mapping[str, Rejection] = field(default_factory=dict)
+    facts_by_path: Mapping[str, Sequence[BreastFacts]] = field(default_factory=dict)
+    findings_by_path: Mapping[str, Sequence[Finding]] = field(default_factory=dict)
+    exams_by_path: Mapping[str, Sequence[Exam]] = field(default_factory=dict)
+    sizes_by_path: Mapping[str, ImageFacts] = field(default_factory=dict)
+    contradicting_rows: Sequence[RowsOfBreast] = ()
     no_row_has_file: bool = False
 
-    def without_not_listed(self, headers: Mapping[str, ImageRecord | Rejection]) -> dict[str, ImageRecord | Rejection]:
+
+@dataclass(frozen=True, slots=True)
+class Statements:
+    """What label tables and paths say of images, before their headers are read.
+
+    Attributes
+    ----------
+    stated : mapping of str to StatedImage
+        Images that are read, by path.
+    rejections : sequence of Rejection
+        Images that are left out without reading them, and a line for the rows without a file.
+    not_listed : mapping of str to Rejection
+        Of files without a row, where the table must list every image.
+    of_breasts : BreastStatements
+        What they say of breasts.
+    """
+
+    stated: Mapping[str, StatedImage] = field(default_factory=dict)
+    rejections: Sequence[Rejection] = ()
+    not_listed: Mapping[str, Rejection] = field(default_factory=dict)
+    of_breasts: BreastStatements = field(default_factory=BreastStatements)
+
+    def reject_unlisted(self, headers: Mapping[str, ImageRecord | Rejection]) -> dict[str, ImageRecord | Rejection]:
         """Reject images that the table must list and does not; what is rejected for its own sake keeps its reason."""
         missing = {Reason.VIEW_MISSING, Reason.LATERALITY_MISSING, Reason.IDENTIFIER_MISSING}
         found = dict(headers)
@@ -152,15 +165,17 @@ def collect_statements(source: Source, table: LabelTable, paths: Sequence[str]) 
             detail += f"; {differing}"
         rejections.append(Rejection("label table", Reason.LABEL_WITHOUT_IMAGE, detail))
     return Statements(
-        stated,
-        facts,
-        findings,
-        exams,
-        sizes,
-        _of_breasts(source, describing, table.combine),
-        rejections,
-        {path: Rejection(path, Reason.IMAGE_NOT_LISTED, NOT_LISTED) for path in unlisted},
-        no_row_has_file=bool(places) and len(places) == len(table.listed),
+        stated=stated,
+        rejections=rejections,
+        not_listed={path: Rejection(path, Reason.IMAGE_NOT_LISTED, NOT_LISTED) for path in unlisted},
+        of_breasts=BreastStatements(
+            facts_by_path=facts,
+            findings_by_path=findings,
+            exams_by_path=exams,
+            sizes_by_path=sizes,
+            contradicting_rows=_contradicting_rows(source, describing, table.combine),
+            no_row_has_file=bool(places) and len(places) == len(table.listed),
+        ),
     )
 
 
@@ -179,7 +194,7 @@ def _said_of_missing(source: Source, table: LabelTable, keys: Iterable[str]) -> 
         yield said if agree else [("table", row)]
 
 
-def _of_breasts(
+def _contradicting_rows(
     source: Source, statements: Iterable[tuple[str, Sequence[tuple[str, ListedImage]]]], combine: str
 ) -> list[RowsOfBreast]:
     """What is said of each breast, where it differs.
