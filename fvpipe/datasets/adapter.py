@@ -128,6 +128,10 @@ class ListedImage:
     columns: int | None = None
 
 
+Statement = tuple[str, ListedImage]
+"""Source of what is said of an image, ``path`` or ``table``, and what it says."""
+
+
 @dataclass(frozen=True, slots=True)
 class LabelTable:
     """The contents of the label tables of a data set.
@@ -227,7 +231,7 @@ class Adapter:
     publishable: bool
     read_labels: Callable[[Path, Path | None, Labels], LabelTable]
     read_region: Callable[[bytes], Region | None] | None = None
-    state_images: Callable[[Sequence[str], LabelTable, Labels], Mapping[str, Sequence[tuple[str, ListedImage]]]] | None = None
+    state_images: Callable[[Sequence[str], LabelTable, Labels], Mapping[str, Sequence[Statement]]] | None = None
     redistribute_shards: bool = False
     release_models: bool = True
     declaration: Declaration | None = None
