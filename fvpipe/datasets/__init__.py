@@ -5,8 +5,8 @@ These modules read it:
 
 - ``declaration``: its schema. ``unused_keys`` rejects keys that would have no effect.
 - ``declared_tables``: the adapter that it describes, and its tables. ``table_settings`` chooses the files, columns and label
-  rule of a table; ``row_reader`` reads one row, with the parsers of ``values``; ``listed_images`` reads rows about images, and
-  paths; ``combine`` merges the facts of several rows.
+  rule of a table; ``table_contents`` holds what the rows of its files say; ``row_reader`` reads one row, with the parsers of
+  ``values``; ``listed_images`` reads rows about images, and paths; ``combine`` merges the facts of several rows.
 - ``registry``: adapters by name. ``source``: a data set to read, with its adapter and settings.
 - ``cbis``, ``inbreast``: the parts of two data sets that cannot be declared. ``download``: CMMD from its archive.
 

@@ -23,8 +23,8 @@ A label is decided in these places, from the first to the last. `combine` of a t
 ==================================================  ===================================  ================================
 Function                                            Rows                                 Where they disagree
 ==================================================  ===================================  ================================
-``datasets.declared_tables._Breasts.describe``      of one table, about a breast         error, or by `combine`
-``datasets.declared_tables._describe_image``        of one table, by an image's UID      error, or kept for `combine`
+``datasets.table_contents.FactsByBreast.describe``   of one table, about a breast         error, or by `combine`
+``datasets.table_contents._describe_image``         of one table, by an image's UID      error, or kept for `combine`
 ``datasets.listed_images.list_image``               of one table, about an image         error, or kept for `combine`
 ``statements._contradicting_rows``                  about the images of a breast, also   kept for the next step
                                                     of missing and rejected ones

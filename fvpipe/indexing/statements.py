@@ -66,7 +66,7 @@ class BreastStatements:
 
 @dataclass(frozen=True, slots=True)
 class Statements:
-    """What label tables and paths say of images, before their headers are read.
+    """Statements of label tables and paths about images, before their headers are read.
 
     Attributes
     ----------
