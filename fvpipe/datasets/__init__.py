@@ -3,7 +3,8 @@
 An adapter is usually a declaration, a YAML file: ``declarations/`` has those of fvpipe, and ``docs/adapters.md`` every key.
 These modules read it:
 
-- ``declaration``: its schema. ``unused_keys`` rejects keys that would have no effect.
+- ``declaration``: its schema. ``unused_keys`` rejects keys that would have no effect; ``table_facts`` says
+  which facts a table can give.
 - ``declared_tables``: the adapter that it describes, and its tables. ``table_settings`` chooses the files, columns and label
   rule of a table; ``table_contents`` holds what the rows of its files say; ``row_reader`` reads one row, with the parsers of
   ``values``; ``listed_images`` reads rows about images, and paths; ``combine`` merges the facts of several rows.

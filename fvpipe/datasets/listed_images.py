@@ -17,7 +17,7 @@ from fvpipe.config.project import Labels, check_bi_rads
 from fvpipe.datasets.adapter import LabelTable, ListedImage, Statement
 from fvpipe.datasets.declaration import Column, Declaration, Table
 from fvpipe.datasets.row_reader import RowReader
-from fvpipe.datasets.unused_keys import EDGES_OF_BOXES
+from fvpipe.datasets.table_facts import EDGES_OF_BOXES
 from fvpipe.datasets.values import SIDES, parse_count, parse_exam_date, parse_kind
 from fvpipe.errors import LabelTableError, ParameterError
 from fvpipe.io.spelling import whole_text

@@ -15,7 +15,7 @@ from fvpipe.datasets.combine import DescribedBreast, combined, completed, differ
 from fvpipe.datasets.declaration import Declaration, Table
 from fvpipe.datasets.listed_images import list_image, rows_of_images
 from fvpipe.datasets.row_reader import RowReader, has_value
-from fvpipe.datasets.unused_keys import adds_boxes
+from fvpipe.datasets.table_facts import adds_boxes
 from fvpipe.datasets.values import parse_count, parse_day, parse_view
 from fvpipe.errors import LabelTableError
 from fvpipe.io.tables import OpenTable, Row, whole_number

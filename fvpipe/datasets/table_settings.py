@@ -12,7 +12,7 @@ from fvpipe.config.project import Labels
 from fvpipe.datasets.declaration import Case, Column, Declaration, Table, check_option
 from fvpipe.datasets.listed_images import bi_rads_of
 from fvpipe.datasets.row_reader import RowReader
-from fvpipe.datasets.unused_keys import IMAGE_FACTS, facts_of_rows, needed_facts
+from fvpipe.datasets.table_facts import IMAGE_FACTS, facts_of_rows, needed_facts
 from fvpipe.datasets.values import SIZES
 from fvpipe.errors import LabelTableError, ParameterError
 from fvpipe.io.tables import OpenTable
@@ -149,7 +149,7 @@ def _check_settings(declaration: Declaration, table: Table, rules: Labels, *, fi
     """Reject settings of ``params.yaml`` that this table could not follow."""
     given = rules.model_fields_set
     known = facts_of_rows(table, declaration)
-    idle = sorted(rules.columns.keys() - known - {"path", "instance", "label"}) if first else []
+    unused = sorted(rules.columns.keys() - known - {"path", "instance", "label"}) if first else []
     wrong = ""
     if first and table.cases and (rules.classes or rules.label_from or "label" in rules.columns):
         wrong = "`classes`, `label_from` and a column of the label do nothing: its label rule has cases of its own"
@@ -157,10 +157,10 @@ def _check_settings(declaration: Declaration, table: Table, rules: Labels, *, fi
         wrong = "`bi_rads_benign` and `bi_rads_malignant` do nothing: its labels are not made of BI-RADS"
     elif first and table.label == "bi_rads" and (rules.classes or "label" in rules.columns):
         wrong = "`classes` and a column of the label do nothing: its labels are made of BI-RADS"
-    elif idle and not table.lists_images and idle[0] in IMAGE_FACTS:
-        wrong = f"a column of {idle[0]} is about images; give the column `path`, too"
-    elif idle:
-        wrong = f"a column of {idle[0]} does nothing; this table can give {', '.join(sorted(known))}"
+    elif unused and not table.lists_images and unused[0] in IMAGE_FACTS:
+        wrong = f"a column of {unused[0]} is about images; give the column `path`, too"
+    elif unused:
+        wrong = f"a column of {unused[0]} does nothing; this table can give {', '.join(sorted(known))}"
     elif double := [size for edge, size in SIZES.items() if {edge, size} <= rules.columns.keys()]:
         wrong = f"a column of {double[0]} does nothing beside one of the edge that it gives"
     elif "path" in rules.columns and table.path_groups:

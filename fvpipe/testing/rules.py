@@ -10,7 +10,7 @@ from fvpipe.config.project import Labels, Split
 from fvpipe.datasets.adapter import Adapter
 from fvpipe.datasets.declaration import Table
 from fvpipe.datasets.declared_tables import declared_adapter
-from fvpipe.datasets.unused_keys import needed_facts
+from fvpipe.datasets.table_facts import needed_facts
 from fvpipe.errors import FvpipeError, LabelTableError
 from fvpipe.evaluation.splits import Candidate, split
 from fvpipe.indexing.index import Index
