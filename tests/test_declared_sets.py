@@ -333,6 +333,14 @@ def test_embed_synthetic_and_spot_views(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+def test_embed_boxes_as_its_rows_have_them(tmp_path: Path) -> None:
+    """Of some images one of two lists is empty, or boxes lie in lists of lists: one such row was an error of all."""
+    boxes = ["((8, 5, 13, 9), ())", "(([12, 7, 14, 10], [17, 9, 21, 13]),)"]
+    images = [row | {"ROI_coords": each} for row, each in zip(four()[:2], boxes, strict=True)]
+    found = index(embed(tmp_path / "e", images, [{"side": "L"}]), "embed").breasts[0]
+    assert [[box.left for box in of_image] for of_image in found.findings] == [[5], [7, 9]]
+
+
 @pytest.mark.parametrize("spot", ["Y", "2.0", "SPOT", "TRUE"])
 def test_embed_a_mark_of_a_spot_view_that_is_not_published_is_one(spot: str, tmp_path: Path) -> None:
     marks: list[dict[str, Any]] = [{"spot_mag": spot}, {"spot_mag": 0.0}, {"spot_mag": "False", "ViewPosition": "MLO"}]
@@ -521,7 +529,7 @@ def test_boxes_beyond_their_image_are_noted(tmp_path: Path) -> None:
     assert [len(boxes) for boxes in found.breasts[0].findings] == [1, 1]
     (note,) = found.notes
     assert not [each for each in found.rejections if "boxes" in each.detail]  # nothing is left out
-    assert "boxes of 1 image(s) reach beyond the image's pixels, and are kept so: images/cohort_1/1/11/1.2.2.dcm" in note
+    assert "boxes of 1 image(s) reach beyond the image's pixels, and are kept so: images/cohort_1/1/11/1.2/1.2.2.dcm" in note
     shown = list(notes(replace(found, label_hints=[f"line {number}" for number in range(5)])))  # which `rejected.csv` has
     assert [note in line for line in shown].count(True) == 1
     assert shown[-1] == "  ... and 2 more rows, as label_without_image in rejected.csv"
