@@ -132,6 +132,10 @@ def make_row_reader(
             # Without `Study_Date`, the row of another exam would label the one that is imaged.
             where, todo = f"{opened.file}, line {opened.line}", "rename it, or name it: `columns` of params.yaml, or --column"
             raise LabelTableError(f"{where}: column {name!r} is not read; expected {column.column[0]!r} for {fact}: {todo}")
+    for name in table.may_lack:
+        if name not in heading and (other := opened.spelled_otherwise((name,))):
+            where = f"{opened.file}, line {opened.line}"
+            raise LabelTableError(f"{where}: column {other!r} is not read; expected {name!r} for the rules: rename it")
     return RowReader(table, columns, bi_rads_of(declaration, rules), options, declaration.targets)
 
 

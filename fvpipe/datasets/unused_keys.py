@@ -80,6 +80,8 @@ def _table_keys(table: Table) -> dict[str, tuple[bool, str]]:
     facts = "no row of this table gives facts of a breast"
     breasts = bool(table.label) and not (table.lists_images or table.labels_shown_breasts or table.adds)
     confirmed = any(case.confirmed for case in table.cases)
+    rules = [case.when for case in (*table.cases, *table.contralateral)] + [rule.when for rule in table.exclude]
+    named = {name for when in rules for name in when}
     return {
         "file": (table.from_path, "the rows are the paths"),
         "optional": (table.from_path, "the rows are the paths"),
@@ -94,6 +96,10 @@ def _table_keys(table: Table) -> dict[str, tuple[bool, str]]:
             not table.lists_images,
             "it leaves out images, and goes with 'path', 'path_groups' or 'from_path'; "
             "a row of a breast is left out by a case of 'label' whose `then` is 'excluded: why'",
+        ),
+        "may_lack": (
+            not set(table.may_lack) <= named,
+            "no case of 'label', 'contralateral' or 'exclude' reads it",
         ),
         "label": (table.adds, "a table that 'adds' gives no label"),
         "adds": (

@@ -209,7 +209,7 @@ def _needed_columns(tree: SimulatedTree, table: Table) -> set[str]:
     reached = [i for i in range(len(cases)) if not any(each.startswith(f"{where}case {i + 1} ") for each in tree.not_covered)]
     rules = [*(case.when for case in cases[: max(reached, default=-1) + 1]), *(each.when for each in table.exclude)]
     found = {column for fact in facts if fact in table.columns for column in table.columns[fact].column[:1]}
-    found |= {column for when in rules for column in when} | set(table.path_groups.values())
+    found |= {column for when in rules for column in when} - set(table.may_lack) | set(table.path_groups.values())
     found |= {table.follow_up.date} if table.follow_up else set()
     found |= {table.instance} if table.labels_shown_breasts or not table.label else set()
     return (found | {table.path}) - {""}
