@@ -40,7 +40,7 @@ from fvpipe.figures.style import Drawing, own_style
 from fvpipe.figures.workflow import draw_workflow
 from fvpipe.imaging.fusion import digest_pair
 from fvpipe.indexing.index import Index
-from fvpipe.indexing.manifest_tables import read_manifests
+from fvpipe.indexing.read_manifests import read_manifests
 from fvpipe.io.read import read_contents
 from fvpipe.project.project import Project
 from fvpipe.reasons import Rejection

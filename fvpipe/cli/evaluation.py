@@ -83,7 +83,7 @@ def table1(datasets: tuple[str, ...], out: Path | None, as_json: bool) -> None:
     $ fvpipe table1
     """
     from fvpipe.evaluation.table1 import table1 as compare
-    from fvpipe.indexing.manifest_tables import read_manifests
+    from fvpipe.indexing.read_manifests import read_manifests
     from fvpipe.project.project import Project
 
     project = Project()

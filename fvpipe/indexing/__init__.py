@@ -12,7 +12,8 @@
 - ``pairing``: contradictions among headers and labels, then CC and MLO of each breast.
 - ``exams``: order of a patient's exams.
 - ``index``: all of it as one value; ``rejections`` and ``known_facts`` summarize it for the screen.
-- ``manifest_tables``: the tables of an index, written and read back; ``mammoclean`` writes another schema.
+- ``manifest_tables``: the tables of an index, as they are written; ``read_manifests`` reads them back, and ``mammoclean``
+  writes another schema.
 
 Where rows about one breast disagree
 ------------------------------------
