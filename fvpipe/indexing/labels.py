@@ -13,7 +13,7 @@ from fvpipe.datasets.combine import DescribedBreast, combined, differing_facts, 
 from fvpipe.dicom.policy import HeaderPolicy
 from fvpipe.indexing.spellings import MAX_ADDED_ZEROS, hint_of, spellings, with_zeros
 from fvpipe.indexing.statements import BreastStatements
-from fvpipe.reasons import Reason, Rejection
+from fvpipe.reasons import LABEL_TABLE, Reason, Rejection
 from fvpipe.types import BreastFacts, Exam, Finding, ImageRecord, Laterality
 
 ImagedBreast = tuple[str, str, Laterality]
@@ -279,18 +279,18 @@ class BreastLabels:
         if unused := [*self.table.unused, *(self.match.unused if self.match else ())]:
             first = ", ".join(unused[:3]) + (", ..." if len(unused) > 3 else "")
             detail = f"{len(unused)} row(s) or file(s) add facts to breasts that no row of the label table describes: {first}"
-            yield Rejection("label table", Reason.LABEL_WITHOUT_IMAGE, detail), True
-        yield from ((Rejection("label table", Reason.LABEL_WITHOUT_IMAGE, note), True) for note in self.table.notes)
+            yield Rejection(LABEL_TABLE, Reason.LABEL_WITHOUT_IMAGE, detail), True
+        yield from ((Rejection(LABEL_TABLE, Reason.LABEL_WITHOUT_IMAGE, note), True) for note in self.table.notes)
         alone = {instance for instance, row in self.table.images.items() if not row.patient}
         if lost := alone.difference(record.sop_instance_uid for record in records):
             detail = f"{len(lost)} of {len(alone)} image(s) with rows, by SOP Instance UID: the input has no usable one"
-            yield Rejection("label table", Reason.LABEL_WITHOUT_IMAGE, detail), True
+            yield Rejection(LABEL_TABLE, Reason.LABEL_WITHOUT_IMAGE, detail), True
         with_boxes = {instance for instance, found in self.table.findings.items() if found}
         if lost := with_boxes.difference(record.sop_instance_uid for record in records):
             detail = (
                 f"the boxes of {len(lost)} of {len(with_boxes)} image(s) are left out: the input has no usable image of them"
             )
-            yield Rejection("label table", Reason.LABEL_WITHOUT_IMAGE, detail), True
+            yield Rejection(LABEL_TABLE, Reason.LABEL_WITHOUT_IMAGE, detail), True
 
     def boxes_beyond(self, records: Iterable[ImageRecord]) -> tuple[str, ...]:
         """A note on boxes that are kept although they reach beyond their image, where there are any."""

@@ -257,7 +257,7 @@ def pair(
         else:
             breasts.append(breast)
     unmatched = dict(labels.unmatched_rows(records))  # an adapter need not give the lines that tell rows apart
-    hints = sorted((each for each, is_shown in unmatched.items() if is_shown), key=lambda each: each.what != "label table")
+    hints = sorted((each for each, is_shown in unmatched.items() if is_shown), key=lambda each: not each.is_of_label_table)
     notes = (
         *written_otherwise(records),
         *in_two_studies(image for each in unpaired for image in each.breast.images),

@@ -19,9 +19,9 @@ from fvpipe.datasets.listed_images import differing_groups, path_key
 from fvpipe.datasets.source import Source
 from fvpipe.datasets.values import parse_exam_date
 from fvpipe.dicom.elements import shown_term
-from fvpipe.dicom.policy import HeaderPolicy
+from fvpipe.dicom.policy import HeaderPolicy, unusable_patient
 from fvpipe.io.spelling import folded_name
-from fvpipe.reasons import Reason, Rejection
+from fvpipe.reasons import LABEL_TABLE, Reason, Rejection
 from fvpipe.types import NOTHING_STATED, VIEWS, BreastFacts, Exam, Finding, ImageRecord, Laterality, StatedImage, View
 
 _CONFLICTS = {
@@ -134,7 +134,7 @@ def collect_statements(source: Source, table: LabelTable, paths: Sequence[str]) 
         detail = _without_file(without_file, table, paths)
         if of_breasts.no_row_has_file and (differing := differing_groups(adapter.declaration, paths, without_file.values())):
             detail += f"; {differing}"
-        rejections.append(Rejection("label table", Reason.LABEL_WITHOUT_IMAGE, detail))
+        rejections.append(Rejection(LABEL_TABLE, Reason.LABEL_WITHOUT_IMAGE, detail))
     return Statements(
         stated=stated,
         rejections=rejections,
@@ -322,8 +322,7 @@ def _stated(policy: HeaderPolicy, identity: Identity, path: str, of_image: Seque
         return found
     if found.get("view") not in (None, *VIEWS):
         return Rejection(path, Reason.VIEW_NOT_PAIRABLE, f"the view is {shown_term(found['view'])}; expected CC or MLO")
-    problem = _unusable(found.get("patient", ""))
-    if problem:
+    if problem := unusable_patient(found.get("patient", "")):
         return Rejection(path, Reason.IDENTIFIER_INVALID, f"the patient of label table or path {problem}")
     kinds = {image.kind for _, image in of_image} - {""}
     if len(kinds) > 1:
@@ -376,9 +375,3 @@ def _comparable(fact: str, value: str, first: str) -> str:
         return value
     years = [parse_exam_date(each)[:4] for each in (value, first)]
     return first if years[0] == years[1] != "" else value
-
-
-def _unusable(patient: str) -> str:
-    if len(patient) > 64 or not patient.isprintable() or "\ufffd" in patient:
-        return f"has {len(patient)} characters, or some that are no text; expected at most 64, all printable"
-    return ""

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from fvpipe.dicom import attributes
 from fvpipe.dicom.elements import RejectedFile, printable, text, texts
 from fvpipe.dicom.languages import english
+from fvpipe.dicom.policy import unusable_patient
 from fvpipe.dicom.rules.base import RuleContext
 from fvpipe.dicom.rules.image_kind import image_kind
 from fvpipe.dicom.rules.pixels import pixel_layout
@@ -69,10 +70,8 @@ def _patient_as_written(context: RuleContext) -> str:
             detail = f"{keyword} of {len(value)} characters is not of this data set's form"
             raise RejectedFile(Reason.IDENTIFIER_INVALID, detail)
         value = match[1]
-    # U+FFFD stands for bytes that its character set does not have: two patients could become one.
-    if len(value) > 64 or not value.isprintable() or "\ufffd" in value:
-        found = f"{keyword} has {len(value)} characters, or some that are no text"
-        raise RejectedFile(Reason.IDENTIFIER_INVALID, f"{found}; expected at most 64, all printable")
+    if problem := unusable_patient(value):
+        raise RejectedFile(Reason.IDENTIFIER_INVALID, f"{keyword} {problem}")
     return value
 
 
