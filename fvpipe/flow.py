@@ -12,7 +12,7 @@ calling process.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from fvpipe.build.commit import Build, commit
@@ -73,16 +73,19 @@ def index(source: Source, workers: Workers, file_cache: FileCache, *, digest: bo
     def records() -> list[ImageRecord]:
         return [header for header in headers.values() if isinstance(header, ImageRecord)]
 
+    def reject(found: Iterable[Rejection]) -> None:
+        headers.update([(rejection.what, rejection) for rejection in found])  # all are found before the first counts
+
     rejected = [header for header in headers.values() if isinstance(header, Rejection)]
     disputed = {each.what for each in rejected if each.reason in (Reason.LATERALITY_CONFLICT, Reason.IDENTIFIER_CONFLICT)}
     labels = labels.matched(records(), disputed)
     colliding = [record for group in colliding_instances(records()) for record in group]
     contents, unreadable = read_pixel_contents(source, files, colliding, workers, file_cache)
-    headers.update((rejection.what, rejection) for rejection in unreadable)
-    headers.update((rejection.what, rejection) for rejection in list(noted_rejections(source.root, [source.policy], headers)))
-    headers.update((rejection.what, rejection) for rejection in list(contradictions(records(), labels)))
+    reject(unreadable)
+    reject(noted_rejections(source.root, [source.policy], headers))
+    reject(contradictions(records(), labels))
     labels, unfit = with_mask_findings(labels, headers, source, files, workers, file_cache)
-    headers.update((rejection.what, rejection) for rejection in unfit)
+    reject(unfit)
     images = records()
     labels = with_outlined_breasts(labels, images)
     published = read_published_uids(source, [image.path for image in tied_images(images)])
