@@ -18,7 +18,7 @@ from fvpipe.dicom.layout import PixelLocation
 from fvpipe.dicom.policy import HeaderPolicy
 from fvpipe.dicom.rules.base import Rule, RuleContext, RuleResult
 from fvpipe.dicom.rules.identifiers import identity, image_record
-from fvpipe.dicom.rules.image_kind import frames, image_kind, modality, region_of_interest, sop_class
+from fvpipe.dicom.rules.image_kinds import frames, image_kind, modality, region_of_interest, sop_class
 from fvpipe.dicom.rules.pixels import (
     StoredBits,
     bits,
