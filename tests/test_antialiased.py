@@ -35,12 +35,12 @@ from fvpipe.imaging.canvas import crop_levels, frame_level
 from fvpipe.imaging.decoded_image import DecodedImage
 from fvpipe.imaging.fusion import fuse
 from fvpipe.imaging.pixel_digest import pixel_digest
-from fvpipe.imaging.segmentation import segment
+from fvpipe.imaging.segmentation import Segmentation, segment
 from fvpipe.indexing.scan import scan_folder
 from fvpipe.project.stages import open_file_cache
 from fvpipe.project.standalone import standalone_source
 from fvpipe.reasons import Flag, Reason, Rejection
-from fvpipe.types import CropBox, Edge, Laterality, Segmentation
+from fvpipe.types import CropBox, Edge, Laterality
 from tests.conftest import build, run
 from tests.support import factory, oracle
 from tests.support.builds import tree

@@ -22,12 +22,12 @@ from fvpipe.imaging.decoded_image import DecodedImage
 from fvpipe.imaging.fusion import digest_pair, fuse
 from fvpipe.imaging.normalize import is_constant
 from fvpipe.imaging.pixel_digest import unturned
-from fvpipe.imaging.segmentation import SegmentationTrace, trace_segmentation
+from fvpipe.imaging.segmentation import Segmentation, SegmentationTrace, trace_segmentation
 from fvpipe.imaging.view_agreement import CONSTANT_VIEW, IDENTICAL_VIEWS, constant_flags, disagreement_flags, header_flags
 from fvpipe.indexing.headers import parse_indexed
 from fvpipe.io.read import read_contents
 from fvpipe.reasons import NO_FLAG, Flag, Reason, Rejection
-from fvpipe.types import NO_DIGEST, VIEWS, Digest, FusedSample, ImageRecord, Segmentation
+from fvpipe.types import NO_DIGEST, VIEWS, Digest, FusedSample, ImageRecord
 
 NOT_LISTED = "is not there, or not the file that the manifest lists; run `fvpipe index` again"
 

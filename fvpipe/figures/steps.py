@@ -17,11 +17,11 @@ from fvpipe.imaging.background import deviation_bins
 from fvpipe.imaging.canvas import views_in_image
 from fvpipe.imaging.normalize import Crop, crop_image, normalization
 from fvpipe.imaging.resample import NormalizedCrop
-from fvpipe.imaging.segmentation import SegmentationTrace
+from fvpipe.imaging.segmentation import Segmentation, SegmentationTrace
 from fvpipe.imaging.threshold import BINS, linear_bins, log_bins
 from fvpipe.reasons import Rejection
 from fvpipe.report.drawing import stretched_values
-from fvpipe.types import VIEWS, Breast, CropBox, Digest, FusedSample, Segmentation, View
+from fvpipe.types import VIEWS, Breast, CropBox, Digest, FusedSample, View
 
 ROWS = 360  # of an image in a figure, at most
 
