@@ -109,6 +109,17 @@ class StatedImage:
 NOTHING_STATED = StatedImage()  # for images of which the header alone speaks
 
 
+def sources_by_fact(text: str) -> dict[str, str]:
+    """Parse :attr:`StatedImage.sources` or :attr:`ImageRecord.identity_from`: path or table, by fact.
+
+    Examples
+    --------
+    >>> sources_by_fact("patient path, view table"), sources_by_fact("")
+    ({'patient': 'path', 'view': 'table'}, {})
+    """
+    return {fact: where for fact, _, where in (each.partition(" ") for each in text.split(", ") if each)}
+
+
 @dataclass(frozen=True, slots=True)
 class ImageRecord:
     """Header of one DICOM file, reduced to what pairing, labelling and decoding need.
@@ -178,6 +189,11 @@ class ImageRecord:
             return NOTHING_STATED if self.exam_day is None else replace(NOTHING_STATED, exam_day=self.exam_day)
         kind = self.synthetic, self.low_energy, self.implant
         return StatedImage(self.patient_id, self.study, self.laterality, self.view, *kind, self.identity_from, self.exam_day)
+
+    @property
+    def identity_sources(self) -> dict[str, str]:
+        """The sources of `identity_from`, path or table by fact; a fact that is not there is the header's."""
+        return sources_by_fact(self.identity_from)
 
     @property
     def kind(self) -> tuple[bool, bool, bool, bool]:

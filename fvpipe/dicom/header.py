@@ -12,8 +12,8 @@ from fvpipe.dicom.raster.headers import open_image
 from fvpipe.dicom.reader import OpenedDicom, open_file, stream
 from fvpipe.dicom.rules import DECODING_RULES, RULES, check_rules
 from fvpipe.dicom.rules.base import RuleContext
-from fvpipe.dicom.rules.identifiers import image_record
 from fvpipe.dicom.rules.pixels import photometric_interpretation, pixel_data, pixel_layout, pixel_padding, rescale
+from fvpipe.dicom.rules.record import image_record
 from fvpipe.dicom.value_mapping import ValueMapping, read_voi_lut, read_window
 from fvpipe.reasons import Rejection
 from fvpipe.types import NOTHING_STATED, Edge, Laterality, Orientation, StatedImage

@@ -18,7 +18,6 @@ from fvpipe.cache.sample_store import SampleStore
 from fvpipe.config.loading import digest_of
 from fvpipe.config.pipeline import load_pipeline
 from fvpipe.datasets.source import Source
-from fvpipe.dicom.rules.identifiers import source_of_facts
 from fvpipe.errors import FvpipeError, InputError, ParameterError
 from fvpipe.execution.workers import Workers
 from fvpipe.indexing.index import Index
@@ -159,7 +158,7 @@ def explain(project: Project, path: Path, workers: Workers, id_key: Path | None,
         )
     if image is None:
         return answer
-    said = source_of_facts(image.identity_from)
+    said = image.identity_sources
     for fact, value in (
         ("patient", image.patient_id),
         ("exam", image.study),
