@@ -25,7 +25,9 @@ from fvpipe.config import identifier_key as identifier_key_module
 from fvpipe.config.identifier_key import ENVIRONMENT, identifier_key
 from fvpipe.config.loading import digest_of
 from fvpipe.config.pipeline import Pipeline
-from fvpipe.dicom.header import HeaderPolicy, ImageHeader, read_header
+from fvpipe.dicom.header import read_header
+from fvpipe.dicom.image_header import ImageHeader
+from fvpipe.dicom.policy import HeaderPolicy
 from fvpipe.errors import InputError, ParameterError, StorageError
 from fvpipe.io.atomic import write_atomic, write_if_changed
 from fvpipe.reasons import Flag, Reason, Rejection

@@ -17,7 +17,8 @@ from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless, JPEGLosslessSV
 import fvpipe
 from fvpipe.config.pipeline import Segment
 from fvpipe.datasets.registry import get_adapter
-from fvpipe.dicom.header import ImageHeader, read_header
+from fvpipe.dicom.header import read_header
+from fvpipe.dicom.image_header import ImageHeader
 from fvpipe.dicom.pixels import decode_image
 from fvpipe.imaging.decoded_image import DecodedImage
 from fvpipe.imaging.segmentation import Segmentation, full_mask, segment, trace_segmentation

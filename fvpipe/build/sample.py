@@ -13,8 +13,9 @@ from fvpipe.cache.sample_store import SampleStore, ViewRejection, sample_key
 from fvpipe.config.pipeline import Pipeline
 from fvpipe.dicom.decoders import lossy_decoder
 from fvpipe.dicom.elements import RejectedFile, silenced
-from fvpipe.dicom.header import HeaderPolicy, ImageHeader
+from fvpipe.dicom.image_header import ImageHeader
 from fvpipe.dicom.pixels import decode_image
+from fvpipe.dicom.policy import HeaderPolicy
 from fvpipe.errors import InputError
 from fvpipe.imaging.canvas import crop_levels, frame_level, views_in_image
 from fvpipe.imaging.crop_verdict import explain

@@ -24,7 +24,8 @@ from typing import Any, NamedTuple, Self, TypeVar
 
 from blake3 import blake3
 
-from fvpipe.dicom.header import HeaderPolicy, ImageHeader, header_from_json, header_to_json
+from fvpipe.dicom.image_header import ImageHeader, header_from_json, header_to_json
+from fvpipe.dicom.policy import HeaderPolicy
 from fvpipe.io.locking import has_locks
 from fvpipe.reasons import Reason, Rejection
 from fvpipe.types import Digest, Edge, ImageRecord, Laterality, Orientation, SourceFile, View

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from fvpipe.dicom.attributes import has_overlay_in_pixels
 from fvpipe.dicom.elements import RejectedFile, silenced
-from fvpipe.dicom.image_header import ImageHeader, PixelHeader, header_from_json, header_to_json
+from fvpipe.dicom.image_header import ImageHeader, PixelHeader
 from fvpipe.dicom.policy import HeaderPolicy
 from fvpipe.dicom.raster.headers import open_image
 from fvpipe.dicom.reader import OpenedDicom, open_file, stream
@@ -17,17 +17,6 @@ from fvpipe.dicom.rules.record import image_record
 from fvpipe.dicom.value_mapping import ValueMapping, read_voi_lut, read_window
 from fvpipe.reasons import Rejection
 from fvpipe.types import NOTHING_STATED, Edge, Laterality, Orientation, StatedImage
-
-__all__ = [
-    "HeaderPolicy",
-    "ImageHeader",
-    "PixelHeader",
-    "header_from_json",
-    "header_to_json",
-    "parse_header",
-    "pixel_header",
-    "read_header",
-]
 
 
 def read_header(root: Path, path: str, policy: HeaderPolicy, stated: StatedImage = NOTHING_STATED) -> ImageHeader | Rejection:

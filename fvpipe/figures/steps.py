@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from fvpipe.build.sample import NOT_LISTED, SampleTask, trace_sample
 from fvpipe.config.pipeline import Pipeline
-from fvpipe.dicom.header import HeaderPolicy, read_header
+from fvpipe.dicom.header import read_header
+from fvpipe.dicom.policy import HeaderPolicy
 from fvpipe.errors import InputError
 from fvpipe.imaging.background import deviation_bins
 from fvpipe.imaging.canvas import views_in_image

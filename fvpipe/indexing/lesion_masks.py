@@ -15,7 +15,7 @@ from fvpipe.config.loading import digest_of
 from fvpipe.datasets.adapter import Region
 from fvpipe.datasets.source import Source
 from fvpipe.dicom.elements import RejectedFile
-from fvpipe.dicom.header import HeaderPolicy
+from fvpipe.dicom.policy import HeaderPolicy
 from fvpipe.execution.isolation import Crash
 from fvpipe.execution.workers import Workers
 from fvpipe.indexing.labels import BreastLabels

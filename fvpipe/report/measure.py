@@ -12,8 +12,8 @@ import cv2
 
 from fvpipe.config.pipeline import Pipeline
 from fvpipe.dicom.elements import RejectedFile
-from fvpipe.dicom.header import HeaderPolicy
 from fvpipe.dicom.pixels import decode_image
+from fvpipe.dicom.policy import HeaderPolicy
 from fvpipe.errors import InputError
 from fvpipe.execution.isolation import Crash, ResultT
 from fvpipe.execution.workers import Workers

@@ -20,7 +20,7 @@ import pytest
 
 import fvpipe
 from fvpipe.cache.file_cache import FileCache
-from fvpipe.dicom.header import HeaderPolicy
+from fvpipe.dicom.policy import HeaderPolicy
 from fvpipe.shards.mapping import map_images
 from fvpipe.types import SourceFile
 from tests.conftest import build
