@@ -14,7 +14,7 @@ patient of two data sets       :func:`split`             no                     
 Study Instance UID                                       :func:`leaks`
 file                                                     :func:`leaks`
 pixels, also mirrored          :func:`split`             :func:`leaks`
-nearly the same pixels         :func:`split`             no                         :mod:`~fvpipe.evaluation.split_files`
+nearly the same pixels         :func:`split`             no                         :mod:`~fvpipe.evaluation.make_splits`
 =============================  ========================  =========================  =====================================
 
 The settings ``cross`` and ``official`` prescribe the test part, so that :func:`split` cannot keep breasts in one part with
