@@ -267,7 +267,7 @@ def test_the_first_bytes_count_and_not_the_suffix(tmp_path: Path) -> None:
     assert isinstance(header, ImageHeader)
     assert header.record.transfer_syntax_uid == "jpeg"
     assert lossy_decoder("jpeg")  # its version is a part of the sample's key
-    assert not any(lossy_decoder(name) for name in RASTER - {"jpeg"})
+    assert not any(lossy_decoder(name) for name in RASTER if name != "jpeg")
 
 
 @pytest.mark.parametrize("name", ["png rgb 16", "tiff white is zero 16", "pgm of 1000 with comments", "nrrd gzip"])

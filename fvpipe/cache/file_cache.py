@@ -165,7 +165,7 @@ class FileCache:
 
         Kinds: ``file`` (digest of its bytes), ``pixels`` (digest of its decoded pixels; with a pipeline's digest where
         that decodes at reduced resolution), ``region`` (what a lesion mask outlines; ``region of`` a digest by code that is
-        not fvpipe's), ``crash`` (of its decoder), ``format`` (what its first bytes are).
+        not fvpipe's), ``crash`` (of its decoder), ``format 2`` (what its first bytes are).
         """
         return self._get(_FACT, source, self._kind(kind))
 
