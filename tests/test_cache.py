@@ -154,7 +154,7 @@ def test_memory_round_trip(records: list[ImageRecord | Rejection]) -> None:
             file_cache.put_digests((source, digest_of(source.path)) for source, _ in found)
             for source, _ in found:
                 assert file_cache.digest(source) == digest_of(source.path)  # in the process that read it, and in the next one
-                assert file_cache.fact(source, "pixels") is None
+                assert file_cache.value(source, "pixels") is None
         with FileCache(file, Path("/in"), POLICY) as file_cache:
             assert [file_cache.record(source) for source, _ in found] == records
             whole = [replace(any_header(), record=record) if isinstance(record, ImageRecord) else None for record in records]

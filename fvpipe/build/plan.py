@@ -92,7 +92,7 @@ def make_task(found: Index, output: ShardOutput, breast: Breast, store: str, *, 
 def _known_crash(images: Sequence[ImageRecord], found: Index, file_cache: FileCache, pipeline: Pipeline) -> Rejection | None:
     """The first crash of a decoder of this version on one of the images."""
     for image in images:
-        crash = cached_crash(image, pipeline, file_cache.fact(found.files[image.path], "crash"))
+        crash = cached_crash(image, pipeline, file_cache.value(found.files[image.path], "crash"))
         if crash is not None:
             return crash
     return None

@@ -30,7 +30,7 @@ from fvpipe.io.read import read_contents
 from fvpipe.reasons import NO_FLAG, Flag, Reason, Rejection
 from fvpipe.types import NO_DIGEST, VIEWS, Digest, FusedSample, ImageRecord
 
-NOT_LISTED = "is not there, or not the file that the manifest lists; run `fvpipe index` again"
+FILE_CHANGED = "is not there, or not the file that the manifest lists; run `fvpipe index` again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +128,7 @@ def trace_sample(task: SampleTask) -> SampleTrace:
     if isinstance(files, SampleResult):
         path = files.unreadable.what if files.unreadable else files.changed
         view = next(view for view, image in zip(VIEWS, task.views, strict=True) if image and image.path == path)
-        raise InputError(f"its {view} {f'cannot be read: {files.unreadable.detail}' if files.unreadable else NOT_LISTED}")
+        raise InputError(f"its {view} {f'cannot be read: {files.unreadable.detail}' if files.unreadable else FILE_CHANGED}")
     made = _make(task, files, clock)
     if isinstance(made, ViewRejection):
         raise InputError(f"{f'its {made.view}' if made.view else 'it'} is rejected: {made.reason}: {made.detail}")

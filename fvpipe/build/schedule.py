@@ -12,7 +12,7 @@ from typing import Any
 
 from fvpipe.build.plan import Plan, ShardOutput, make_task, plan_samples
 from fvpipe.build.sample import SampleResult, SampleTask, make_sample, make_samples
-from fvpipe.cache.decoder_crashes import crash_fact
+from fvpipe.cache.decoder_crashes import encode_crash
 from fvpipe.cache.file_cache import FileCache
 from fvpipe.cache.sample_store import SampleStore, ViewRejection
 from fvpipe.config.pipeline import Pipeline
@@ -94,13 +94,13 @@ class Samples:
         pipeline, new = self.output.pipeline, list[tuple[SourceFile, str]]()
         for breast, key in self.keys:
             files = [self.found.files[image.path] for image in breast.images]
-            facts = [self.file_cache.fact(file, _pixel_kind(pipeline)) or "" for file in files]
-            digests = [Digest(fact.partition(" ")[0]) for fact in facts]
-            if not all(facts) or facts != _pixel_facts(digests, key, pipeline):
+            values = [self.file_cache.value(file, _pixel_kind(pipeline)) or "" for file in files]
+            digests = [Digest(value.partition(" ")[0]) for value in values]
+            if not all(values) or values != _pixel_values(digests, key, pipeline):
                 digests = [digest for digest in self.load(breast, key).pixel_digests if digest]
-                new += zip(files, _pixel_facts(digests, key, pipeline), strict=True)
+                new += zip(files, _pixel_values(digests, key, pipeline), strict=True)
             yield breast.key, digests
-        self.file_cache.put_facts(new, _pixel_kind(pipeline))
+        self.file_cache.put_values(new, _pixel_kind(pipeline))
 
 
 def make_missing(
@@ -154,7 +154,7 @@ def _make(plan: Plan, samples: Samples, workers: Workers) -> list[Breast]:
                     breast = plan.missing[each.task[0]][0]
                     crash = _blame_view(breast, each, found, workers)
                     image = next(image for image in breast.images if image.path == crash.what)
-                    file_cache.put_facts([(found.files[crash.what], crash_fact(image, output.pipeline, crash))], "crash")
+                    file_cache.put_values([(found.files[crash.what], encode_crash(image, output.pipeline, crash))], "crash")
                     reject(breast, crash, f"a view of it was rejected: {crash.reason}")
                 else:
                     finished.append((plan.missing[each[0]][0], each[1]))
@@ -228,9 +228,9 @@ def _cache_digests(
         if result.digests and result.key:
             digests += zip(files, filter(None, result.digests), strict=True)
             read = [digest for digest in result.pixels or () if digest]
-            pixels += zip(files, _pixel_facts(read, result.key, pipeline), strict=True) if read else ()
+            pixels += zip(files, _pixel_values(read, result.key, pipeline), strict=True) if read else ()
     file_cache.put_digests(digests)
-    file_cache.put_facts(pixels, _pixel_kind(pipeline))
+    file_cache.put_values(pixels, _pixel_kind(pipeline))
 
 
 def _blame_view(breast: Breast, crash: Crash[tuple[int, SampleTask]], found: Index, workers: Workers) -> Rejection:
@@ -263,7 +263,7 @@ def _pixel_kind(pipeline: Pipeline) -> str:
     return f"pixels {pipeline.digest()}" if pipeline.resize.reduced else "pixels"
 
 
-def _pixel_facts(digests: Sequence[Digest], key: Digest, pipeline: Pipeline) -> list[str]:
+def _pixel_values(digests: Sequence[Digest], key: Digest, pipeline: Pipeline) -> list[str]:
     """Facts for the file cache: of pixels at reduced resolution with the sample that they were decoded for, since pipeline,
     code and decoder decide them too.
     """

@@ -11,7 +11,7 @@ from typing import Any
 from fvpipe.config.pipeline import REDUCED, stored_pipeline
 from fvpipe.config.project import Split
 from fvpipe.errors import InputError
-from fvpipe.evaluation.listed_breasts import NOT_LISTED, listed_breasts
+from fvpipe.evaluation.listed_breasts import NO_BREAST, listed_breasts
 from fvpipe.evaluation.near_duplicates import Fingerprints, fingerprints, near_pairs
 from fvpipe.evaluation.split_table import COLUMNS
 from fvpipe.evaluation.splits import (
@@ -136,12 +136,12 @@ def _candidates(project: Project, datasets: Iterable[str]) -> tuple[list[Candida
             for shards in reversed(folders)
             for i, breast in enumerate(shards.breast_ids.tolist())
             # Shards of other files than the manifest lists, as before one was replaced, tell nothing of those.
-            if set((found := Candidate.digests_of(shards, i))[0]) <= set(files.get(breast, NOT_LISTED).files)
+            if set((found := Candidate.digests_of(shards, i))[0]) <= set(files.get(breast, NO_BREAST).files)
         }
         if folders and not _decoded_in_part(folders[0]):
             comparable[name] = folders[0].receipt.preprocessing_version
         for row in read_table(manifest, ["breast_id", "patient_id", "study", "label", "subset"]):
-            sources, pixels = digests.get(row["breast_id"], (files.get(row["breast_id"], NOT_LISTED).files, ()))
+            sources, pixels = digests.get(row["breast_id"], (files.get(row["breast_id"], NO_BREAST).files, ()))
             ids, label = (row["breast_id"], row["patient_id"], row["study"] if has_uids else ""), int(row["label"])
             candidates.append(Candidate(name, *ids, label, row["subset"], sources, pixels, _views(row)))
         seen: set[str] = set()

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fvpipe.build.sample import NOT_LISTED, SampleTask, trace_sample
+from fvpipe.build.sample import FILE_CHANGED, SampleTask, trace_sample
 from fvpipe.config.pipeline import Pipeline
 from fvpipe.dicom.header import read_header
 from fvpipe.dicom.policy import HeaderPolicy
@@ -90,7 +90,7 @@ def trace_pipeline(
     for image in breast.images:
         header = read_header(root, image.path, policy, image.stated)  # the manifest has no dates, which samples are compared by
         if isinstance(header, Rejection):
-            raise InputError(f"its {image.view} {NOT_LISTED} ({header.reason}: {header.detail})")
+            raise InputError(f"its {image.view} {FILE_CHANGED} ({header.reason}: {header.detail})")
         records.append(header.record)
     cc, mlo = records
     made = trace_sample(SampleTask(str(root), "", (cc, mlo), ("", ""), digests, policy, pipeline))

@@ -187,7 +187,7 @@ def read_pixel_contents(
     """
     contents, rejections, tasks = dict[str, Digest](), list[Rejection](), list[tuple[str, ImageRecord, Pipeline]]()
     for record in records:
-        cached = file_cache.fact(files[record.path], "pixels")
+        cached = file_cache.value(files[record.path], "pixels")
         if cached is None:
             tasks.append((str(source.root), record, Pipeline()))
         else:
@@ -200,7 +200,7 @@ def read_pixel_contents(
                 file_cache.put_headers([] if is_transient(found) else [(files[path], encode_header(found))])
             else:
                 contents[path] = found
-                file_cache.put_facts([(files[path], found)], "pixels")
+                file_cache.put_values([(files[path], found)], "pixels")
     return {path: _with_rescale(source, files[path], found, file_cache) for path, found in contents.items()}, rejections
 
 

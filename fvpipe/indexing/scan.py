@@ -147,7 +147,7 @@ def _contents(root: Path, files: Iterable[SourceFile], file_cache: FileCache) ->
     """Tell what files are by their first bytes; one that cannot be read is other."""
     contents, new = dict[str, Content](), list[tuple[SourceFile, str]]()
     for file in files:
-        content = _CONTENTS.get(file_cache.fact(file, CACHED_AS) or "")
+        content = _CONTENTS.get(file_cache.value(file, CACHED_AS) or "")
         if content is None:  # or of another version, which tells more kinds
             try:
                 with open(root / file.path, "rb", buffering=0) as data:
@@ -157,7 +157,7 @@ def _contents(root: Path, files: Iterable[SourceFile], file_cache: FileCache) ->
                 content = "other"
         contents[file.path] = content
     if new:
-        file_cache.put_facts(new, CACHED_AS)
+        file_cache.put_values(new, CACHED_AS)
     return contents
 
 
