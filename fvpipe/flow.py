@@ -27,14 +27,14 @@ from fvpipe.imaging.canvas import needed_views
 from fvpipe.indexing.exams import exam_order
 from fvpipe.indexing.headers import read_headers, read_pixel_contents, read_published_uids
 from fvpipe.indexing.index import Index
-from fvpipe.indexing.labels import read_labels
 from fvpipe.indexing.lesion_masks import with_mask_findings, with_outlined_breasts
 from fvpipe.indexing.pairing import colliding_instances, contradictions, pair, rejection_order, tied_images
+from fvpipe.indexing.read_labels import read_labels
 from fvpipe.indexing.rejection_notes import noted_rejections
 from fvpipe.indexing.scan import list_files, without_strays
 from fvpipe.indexing.statements import statement_digest
 from fvpipe.io.locking import lock
-from fvpipe.reasons import Rejection
+from fvpipe.reasons import Reason, Rejection
 from fvpipe.types import ImageRecord
 
 
@@ -73,7 +73,9 @@ def index(source: Source, workers: Workers, file_cache: FileCache, *, digest: bo
     def records() -> list[ImageRecord]:
         return [header for header in headers.values() if isinstance(header, ImageRecord)]
 
-    labels = labels.matched(records())
+    rejected = [header for header in headers.values() if isinstance(header, Rejection)]
+    disputed = {each.what for each in rejected if each.reason in (Reason.LATERALITY_CONFLICT, Reason.IDENTIFIER_CONFLICT)}
+    labels = labels.matched(records(), disputed)
     colliding = [record for group in colliding_instances(records()) for record in group]
     contents, unreadable = read_pixel_contents(source, files, colliding, workers, file_cache)
     headers.update((rejection.what, rejection) for rejection in unreadable)

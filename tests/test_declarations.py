@@ -124,6 +124,32 @@ HEAD = "license: ours\n"
         (OWN, {"then: malignant": "then: malignant, pending: true"}, "'tables.0.label.0.pending' does nothing"),
         (
             OWN,
+            {
+                "combine: COMBINE": "follow_up: {date: d, days: 9}",
+                "then: malignant": "then: unlabelled, confirmed: true, pending: true",
+            },
+            "'tables.0.label.0.pending' does nothing: it is about a breast that `then` leaves out",
+        ),
+        (
+            DECLARATION,
+            {
+                "label: label": "label: [{when: {laterality: li}, then: benign}, {then: unlabelled}]",
+                ", label: {column: grade, values: {ca: malignant, ok: benign}}": "",
+            },
+            "'tables.0': 'li' fits nothing: 'path_values.laterality' gives L, R",
+        ),
+        (
+            DECLARATION,
+            {"R}}\n": "R}, grade: {ca: bad}}\n"},
+            "'tables.0': 'ca' fits nothing: 'path_values.grade' gives bad",
+        ),
+        (
+            DECLARATION,
+            {"R}}\n": 'R}, grade: {cancer: ca, "*": ""}}\n'},
+            "'tables.0': 'ok' fits nothing: 'path_values.grade' gives ca",
+        ),
+        (
+            OWN,
             {'when: {dx: ["", "9.0"]}, then: unlabelled': "then: unlabelled"},
             "'tables.0.label.3' does nothing: the case before it",
         ),
@@ -152,6 +178,15 @@ HEAD = "license: ours\n"
                 "combine: COMBINE": "combine: worst\n    follow_up: {date: d, days: 9}",
             },
             "'tables.1': 'follow_up' would not decide over the labels of tables.0, whose rows have no day",
+        ),
+        (
+            OWN,
+            {
+                "then: malignant": "then: malignant, confirmed: true",
+                "tables:": "tables:\n  - {file: b.csv, path: f, label: bi_rads, columns: {bi_rads: b}}",
+                "combine: COMBINE": "combine: worst\n    follow_up: {date: d, days: 9}",
+            },
+            "whose rows are about images: take the label from it, and read its file again without 'path', with study_date",
         ),
         (OWN, {'"C50*"': '"C50* "'}, "'tables.0': 'C50* ' fits nothing: tables are read without spaces around their cells"),
         (OWN, {"bds: both": "'bds ': both"}, "'bds ' fits nothing"),

@@ -12,18 +12,20 @@ from typing import Any
 
 import pytest
 
+from fvpipe.build.commit import _check_rejected, exclusions_of
+from fvpipe.build.plan import Limits
 from fvpipe.cli.options import label_rules
 from fvpipe.config.formats import SUFFIXES
 from fvpipe.config.project import DataSet, Labels
 from fvpipe.datasets.listed_images import bi_rads_of
 from fvpipe.datasets.registry import declarations, get_adapter
 from fvpipe.dicom.header import read_header
-from fvpipe.errors import LabelTableError, ParameterError
+from fvpipe.errors import LabelTableError, ParameterError, QualityError
 from fvpipe.indexing.reading import contradicted
 from fvpipe.project import project
 from fvpipe.project.reading import find_readings
 from fvpipe.project.standalone import standalone_source
-from fvpipe.reasons import Rejection
+from fvpipe.reasons import Reason, Rejection
 from fvpipe.report.inspect import inspect_dicom
 from fvpipe.types import NOTHING_STATED
 from tests.conftest import build, run
@@ -238,8 +240,18 @@ def test_rows_of_two_tables_that_contradict_each_other_are_named(tmp_path: Path)
     (tmp_path / "own.yaml").write_text(f"name: own\nlicense: ours\ntables:\n{tables}\n")
     (tmp_path / "a.csv").write_text("pid,side,dx\nP,L,m\nP,R,m\n")
     (tmp_path / "b.csv").write_text("pid,side,dx\nP,R,b\n")
-    with pytest.raises(LabelTableError, match=r"^a\.csv, line 3, and .*b\.csv, line 2: one breast has two labels"):
+    with pytest.raises(LabelTableError, match=r"^a\.csv, line 3, and .*b\.csv, line 2: one breast has two labels.*: join the"):
         get_adapter(str(tmp_path / "own.yaml")).read_labels(tmp_path, None, Labels())
+
+
+def test_images_that_a_declaration_excludes_are_no_faults() -> None:
+    """By their reason and its end: that of another rule is a fault."""
+    excluded = exclusions_of(get_adapter("embed").declaration)
+    reason, end = min(excluded)
+    ours, theirs = Rejection("1.dcm", reason, f"t.csv, line 2{end}"), Rejection("2.dcm", reason, "t.csv, line 3: another")
+    _check_rejected([ours, Rejection("3", Reason.LABEL_EXCLUDED, "")], 9, Limits(max_rejected=0), excluded)
+    with pytest.raises(QualityError, match=r"^1 rejections on 9 files, more than --max-rejected 0 % .*: 2\.dcm"):
+        _check_rejected([ours, theirs], 9, Limits(max_rejected=0), excluded)
 
 
 def test_a_row_of_an_image_that_is_about_both_breasts_has_its_bi_rads(tmp_path: Path) -> None:
@@ -316,6 +328,73 @@ def test_exams_that_wait_for_a_biopsy_of_another_table(tmp_path: Path) -> None:
     assert exams == {("P1", "L"): (1, ""), ("P1", "R"): (0, ""), ("P2", "L"): (-1, "recalled")}
 
 
+SCREENING = """
+name: own
+license: ours
+hashed: false
+targets: {interval: {meaning: days to the next exam, unit: d}}
+tables:
+  - file: exams.csv
+    label: [{then: benign}]
+    columns:
+      {patient: pid, study_date: day, laterality: side, bi_rads: grade, interval: next, subset: part}
+  - file: cancers.csv
+    combine: worst
+    follow_up: {date: found, days: 730}
+    label: [{when: {breast: $side}, then: malignant, confirmed: true}, {then: unlabelled}]
+    columns: {patient: pid, study_date: found, laterality: breast}
+"""
+
+
+def test_a_cancer_of_the_day_of_its_exam_leaves_what_is_known_of_the_exam(tmp_path: Path) -> None:
+    """Subset and BI-RADS were lost, since the rows of both tables are of one exam."""
+    (tmp_path / "own.yaml").write_text(SCREENING)
+    exam = {"pid": "P1", "day": "2015-03-01", "side": "L", "grade": 4, "next": 7, "part": "training"}
+    write_table(tmp_path / "exams.csv", [exam, exam | {"pid": "P2", "grade": 1}])
+    write_table(
+        tmp_path / "cancers.csv",
+        [{"pid": "P1", "found": "2015-03-01", "breast": "L"}, {"pid": "P2", "found": "2016-03-01", "breast": "L"}],
+    )
+    table = get_adapter(str(tmp_path / "own.yaml")).read_labels(tmp_path, None, Labels())
+    found = {(p, exam.date[:4]): (f.label, f.bi_rads, f.subset, f.targets, f.place) for (p, _, exam), f in table.exams.items()}
+    interval = (("interval", "7"),)
+    assert found == {
+        ("P1", "2015"): (1, 4, "training", interval, "cancers.csv, line 2 and exams.csv, line 2"),
+        ("P2", "2015"): (1, 1, "training", interval, "exams.csv, line 3 and cancers.csv, line 3"),
+        ("P2", "2016"): (1, None, "", (), "cancers.csv, line 3"),
+    }
+    assert {(patient, exam.date) for patient, _, exam in table.decided} == {("P2", "20160301")}
+
+
+def test_a_cancer_that_decided_over_an_exam_needs_no_image(tmp_path: Path) -> None:
+    (tmp_path / "own.yaml").write_text(SCREENING)
+    for number, view in enumerate(("CC", "MLO"), 1):
+        tags = {"PatientID": "P1", "ImageLaterality": "L", "ViewPosition": view, "StudyDate": "20200101"}
+        image(tmp_path / "in" / f"{view}.dcm", number, **tags)
+    exam = {"pid": "P1", "day": "2020-01-01", "side": "L", "grade": 1, "next": 7, "part": "training"}
+    write_table(tmp_path / "in" / "exams.csv", [exam])
+    write_table(
+        tmp_path / "in" / "cancers.csv", [{"pid": "P1", "found": f"{year}-06-01", "breast": "L"} for year in (2020, 2025)]
+    )
+    found = index(tmp_path / "in", str(tmp_path / "own.yaml"))
+    assert labels(found) == {("P1", "L"): 1}
+    assert [r.detail.partition(":")[0] for r in found.rejections] == ["cancers.csv, line 3"]
+
+
+@pytest.mark.parametrize("density", ["5", "9.0", "12", "dense"])
+def test_a_density_that_is_none_is_named(density: str, tmp_path: Path) -> None:
+    """Single digits were no density in silence."""
+    (tmp_path / "own.yaml").write_text(
+        SCREENING.replace("bi_rads: grade", "density: grade").replace(
+            "  - file: cancers.csv", "  - optional: true\n    file: c.csv"
+        )
+    )
+    exam = {"pid": "P1", "day": "2015-03-01", "side": "L", "grade": 0, "next": 7, "part": "training"}
+    write_table(tmp_path / "exams.csv", [exam, exam | {"side": "R", "grade": density}])
+    with pytest.raises(LabelTableError, match=r"exams\.csv, line 3: grade .*expected A to D, or 1 to 4"):
+        get_adapter(str(tmp_path / "own.yaml")).read_labels(tmp_path, None, Labels())
+
+
 def test_a_table_by_bi_rads(tmp_path: Path) -> None:
     folder = tmp_path / "own"
     factory.patient(folder, "P1", "LR")
@@ -341,6 +420,32 @@ def test_a_declaration_of_paths_alone(tmp_path: Path) -> None:
     assert reasons(found) == {"p1/2020/misc.dcm": "view_missing", "p2/2020/li-cc-maybe.dcm": "image_excluded"}
     (detail,) = [each.detail for each in found.rejections if each.what.startswith("p2")]
     assert detail == "the path: grade is 'maybe'; expected ca or ok"
+
+
+@pytest.mark.parametrize(("dates", "order"), [(("2018-11", "2017-12"), {"2018-11": 2, "2017-12": 1}), (("2018", "n.d."), {})])
+def test_exams_are_ordered_by_the_months_in_paths(dates: tuple[str, str], order: dict[str, int], tmp_path: Path) -> None:
+    text = DECLARATION.replace(r"(?P<exam>\d{4})", "(?P<exam>(?P<exam_date>[^/]+))")
+    (tmp_path / "clinic.yaml").write_text(text.replace("license: ours", "license: ours\nhashed: false"))
+    for number, (date, view) in enumerate((date, view) for date in dates for view in ("cc", "mlo")):
+        image(tmp_path / "in" / "p1" / date / f"li-{view}-ok.dcm", number)
+    found = index(tmp_path / "in", str(tmp_path / "clinic.yaml"))
+    path_of = {image.study: image.path.split("/")[1] for image in found.images}
+    assert {path_of[study]: number for (_, study), number in found.exam_order.items()} == order
+
+
+def test_a_word_of_a_list_of_exclusions_that_fits_no_row_is_noted(tmp_path: Path) -> None:
+    """One that is misspelled left the images of a woman in, in silence; it may name her, and is not shown."""
+    (tmp_path / "own.yaml").write_text(
+        "name: own\nlicense: ours\nidentity: {patient: [table]}\ntables:\n  - file: t.csv\n    path: file\n"
+        "    exclude: [{when: {woman: [W013, W0l7]}, why: withdrew}, {when: {kind: [x, Y, 'z*']}, why: other}]\n"
+        "    columns: {patient: woman}\n"
+    )
+    write_table(tmp_path / "t.csv", [{"file": f"{n}.dcm", "woman": f"w0{n}", "kind": "y"} for n in (12, 13, 17)])
+    table = get_adapter(str(tmp_path / "own.yaml")).read_labels(tmp_path, None, Labels())
+    assert table.notes == (
+        "t.csv: `exclude` leaves out no image by word number 2 of woman, which fits no row",
+        "t.csv: `exclude` leaves out no image by word 'x' of kind, which fits no row",
+    )
 
 
 TWICE = """

@@ -249,6 +249,14 @@ def test_what_is_written() -> None:
     )
 
 
+@pytest.mark.parametrize("cell", ["-660", "-0.5", "-1e-05", "-1e+16"])
+def test_a_negative_number_is_no_formula(tmp_path: Path, cell: str) -> None:
+    (tmp_path / "t.csv").write_bytes(format_csv(["a", "b"], [[cell, f"{cell}+A1"], [f"'{cell}", "-"]]))
+    first, second = read_table(tmp_path / "t.csv", ["a", "b"])
+    assert (tmp_path / "t.csv").read_text().splitlines()[1] == f"{cell},'{cell}+A1"
+    assert [first["a"], first["b"], second["a"], second["b"]] == [cell, f"{cell}+A1", f"'{cell}", "-"]
+
+
 @pytest.mark.fault(31)
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "\n", "'=", "''"])
 def test_no_cell_is_a_formula(tmp_path: Path, start: str) -> None:

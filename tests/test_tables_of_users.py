@@ -14,7 +14,7 @@ from fvpipe.config.project import Labels
 from fvpipe.datasets.adapter import ImageFacts
 from fvpipe.datasets.listed_images import path_key
 from fvpipe.datasets.registry import get_adapter
-from fvpipe.errors import InputError, LabelTableError
+from fvpipe.errors import InputError, LabelTableError, ParameterError
 from fvpipe.indexing.index import Index
 from fvpipe.indexing.labels import BreastLabels
 from fvpipe.indexing.pairing import contradictions
@@ -22,8 +22,8 @@ from fvpipe.indexing.rejections import require_breasts
 from fvpipe.indexing.statements import _written_otherwise
 from fvpipe.io.tables import read_table
 from fvpipe.reasons import Reason
-from fvpipe.testing import index_folder, make_tree, write_image
-from fvpipe.types import Exam, Laterality, View
+from fvpipe.testing import index_folder, make_tree, write_image, write_table
+from fvpipe.types import Exam, Finding, Laterality, View
 from tests.support.declared import labels, reasons
 from tests.test_pairing import image as record
 
@@ -547,6 +547,27 @@ def test_rows_of_one_image_may_each_have_a_box(folder: Path, tmp_path: Path) -> 
             read(folder, tmp_path / "t.csv", heading + row + wrong, **columns)
 
 
+def test_a_box_may_have_a_width_and_a_height(folder: Path, tmp_path: Path) -> None:
+    """As COCO has it; where most are wrong, the message names the column."""
+    columns = {"path": "file", "category": "kind", "left": "x", "top": "y", "width": "w", "height": "h"}
+    heading, none = "file,label,kind,x,y,w,h\n", "".join(f"{PATHS[1]},1,,{box}\n" for box in (",,,", "0,0,0,0", "-1,-1,-1,-1"))
+    found = read(folder, tmp_path / "t.csv", f"{heading}{PATHS[0]},1,mass,10,20,30,40\n{none}", **columns)
+    assert [box for breast in found.breasts for box in breast.findings[0]] == [Finding("mass", None, 20.0, 60.0, 10.0, 40.0)]
+    for numbers, message in {
+        "10,20,0,40": "w is '0'; expected more than 0",
+        "10,20,30,-2": "h is '-2'; expected more than 0",
+        "10,20,,40": "w is missing; expected all four of a box: top, height, left, width",
+        ".1,.2,.3,.4": "w is '.3'; expected a box in pixels",
+    }.items():
+        with pytest.raises(LabelTableError, match=f"line 2: {message}"):
+            read(folder, tmp_path / "t.csv", heading + "".join(f"{path},1,mass,{numbers}\n" for path in PATHS[:2]), **columns)
+    with pytest.raises(LabelTableError, match=r"line 2: w is '30'; .* not width and height \(which are facts of these names\)"):
+        edges = {"right" if fact == "width" else "bottom" if fact == "height" else fact: c for fact, c in columns.items()}
+        read(folder, tmp_path / "t.csv", heading + "".join(f"{path},1,mass,100,20,30,40\n" for path in PATHS[:2]), **edges)
+    with pytest.raises(ParameterError, match="a column of width does nothing beside one of the edge that it gives"):
+        read(folder, tmp_path / "t.csv", heading + none, right="w", **columns)
+
+
 def test_a_table_that_contradicts_all_headers_says_so(folder: Path, tmp_path: Path) -> None:
     table = f"file,label,laterality\n{PATHS[0]},1,R\n{PATHS[1]},1,R\n"
     with pytest.raises(
@@ -651,3 +672,70 @@ def test_a_breast_that_a_box_alone_describes_is_not_normal(folder: Path, tmp_pat
     (root / "boxes.csv").write_text("file,l,r,t,b\nP2/L_CC.dcm,5,9,5,9\nP2/R_CC.dcm,,,,\n")
     found = index_folder(root, str(tmp_path / "own.yaml"), labels=Labels(unlabelled="normal"))
     assert labels(found) == {("P1", "L"): 1, ("P1", "R"): 0, ("P2", "L"): -1, ("P2", "R"): 0}
+
+
+# --- rows by SOP Instance UID ----------------------------------------------------------------------------------------
+
+BY_UID = """
+name: own
+license: ours
+hashed: false
+tables:
+  - file: t.csv
+    instance: uid
+    combine: worst
+    label: [{when: {path: carcinoma}, then: malignant}, {when: {path: ok}, then: benign}, {then: unlabelled}]
+    columns: {laterality: side}
+"""
+
+
+def by_uid(folder: Path, tmp_path: Path, declaration: str, changed: dict[str, dict[str, str]]) -> Index:
+    """The table of all images, `changed` by path: side and pathology of each row."""
+    (tmp_path / "own.yaml").write_text(declaration)
+    rows = [
+        {"uid": f"2.25.{n}", "file": path, "woman": patient, "side": side.value, "path": "ok"} | changed.get(path, {})
+        for n, ((patient, side, _), path) in enumerate(zip(PLACES, PATHS, strict=True), 1)
+    ]
+    write_table(tmp_path / "t.csv", rows)
+    return index_folder(folder, str(tmp_path / "own.yaml"), label_file=str(tmp_path / "t.csv"))
+
+
+def test_rows_by_uid_without_a_patient_label_the_breasts_that_are_shown(folder: Path, tmp_path: Path) -> None:
+    """Their label rule did nothing, in silence; columns of boxes were missing."""
+    found = by_uid(folder, tmp_path, BY_UID, {"P1/L_CC.dcm": {"path": "carcinoma"}, "P2/R_CC.dcm": {"uid": "2.25.99"}})
+    assert labels(found) == {("P1", "L"): 1, ("P1", "R"): 0, ("P2", "L"): 0, ("P2", "R"): 0}
+    assert found.label_hints == ("1 of 8 image(s) with rows, by SOP Instance UID: the input has no usable one",)
+    same = BY_UID.replace("combine: worst", "combine: same")
+    found = by_uid(folder, tmp_path, same, {"P1/L_CC.dcm": {"path": "carcinoma"}})
+    assert list(reasons(found).values()) == ["label_ambiguous"]  # the other image of the breast is benign
+
+
+@pytest.mark.parametrize(
+    "declaration",
+    [
+        BY_UID,
+        BY_UID.replace("{laterality: side}", "{laterality: side, patient: woman}"),
+        BY_UID.replace("instance: uid", "path: file"),
+        # The header contradicts the row: the image is rejected before it is paired.
+        BY_UID.replace("instance: uid", "path: file")
+        .replace("{laterality: side}", "{laterality: side, patient: woman}")
+        .replace(
+            "tables:",
+            "headers: {studies_apart: false}\nidentity: {patient: [header, table], laterality: [header, table]}\ntables:",
+        ),
+    ],
+)
+def test_a_row_of_the_wrong_side_labels_neither_breast(declaration: str, folder: Path, tmp_path: Path) -> None:
+    """The other breast was malignant, or the remaining view of this one."""
+    found = by_uid(folder, tmp_path, declaration, {"P1/L_CC.dcm": {"side": "R", "path": "carcinoma"}})
+    assert labels(found) == {("P2", "L"): 0, ("P2", "R"): 0}
+    (left,) = found.unpaired
+    assert left.label_rejection is not None and left.label_rejection.reason is Reason.LABEL_AMBIGUOUS
+    assert {"cc_missing", "label_ambiguous", "laterality_conflict"} <= {*reasons(found).values()}
+
+
+def test_a_row_of_the_wrong_side_leaves_a_label_that_other_rows_give(folder: Path, tmp_path: Path) -> None:
+    declaration = BY_UID.replace("{laterality: side}", "{laterality: side, patient: woman}")
+    found = by_uid(folder, tmp_path, declaration, {"P1/L_CC.dcm": {"side": "R"}})
+    assert labels(found) == {("P1", "R"): 0, ("P2", "L"): 0, ("P2", "R"): 0}
+    assert [left.breast.facts.label for left in found.unpaired] == [0]

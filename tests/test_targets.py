@@ -196,7 +196,10 @@ def test_classes_of_several_folders_are_put_together(own: Path) -> None:
 @pytest.mark.parametrize(
     ("targets", "message"),
     [
-        ("birads", r"has no fact 'birads' \(did you mean 'bi_rads'\?\); known: age, bi_rads, .*, stage"),
+        (
+            "birads",
+            r"has no fact 'birads' \(did you mean 'bi_rads'\?\); known: age, bi_rads, .*, stage.* with `--dataset`",
+        ),
         ("label", "'label' is always there"),
         ("../x", "is no name of a fact"),
     ],
@@ -218,9 +221,18 @@ def test_free_text_is_no_class(own: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_a_number_that_is_none_is_named(own: Path) -> None:
-    write_table(own / "dicom" / "facts.csv", [ROWS[0] | {"days": "soon"}, *ROWS[1:]])
-    with pytest.raises(LabelTableError, match=r"line 2: days .*expected a number"):
-        fvpipe.index(own / "dicom", str(own / "clinic.yaml"), workers=0)
+    for days in ("soon", "1,234"):  # 1.234, or 1234
+        write_table(own / "dicom" / "facts.csv", [ROWS[0] | {"days": days}, *ROWS[1:]])
+        with pytest.raises(
+            LabelTableError, match=r"line 2: days .*expected a number, such as 13\.1 or 13,1 \(but of 1,234 none"
+        ):
+            fvpipe.index(own / "dicom", str(own / "clinic.yaml"), workers=0)
+
+
+def test_a_number_may_have_a_decimal_comma(own: Path) -> None:
+    write_table(own / "dicom" / "facts.csv", [ROWS[0] | {"days": "-13,50"}, *ROWS[1:]])
+    found = fvpipe.index(own / "dicom", str(own / "clinic.yaml"), workers=0)
+    assert ("days", "-13.5") in {target for breast in found.breasts for target in breast.facts.targets}
 
 
 IMAGES = """

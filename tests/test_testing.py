@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import textwrap
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,10 @@ import pytest
 from fvpipe.config.formats import RASTER
 from fvpipe.datasets.registry import declarations
 from fvpipe.errors import LabelTableError, ParameterError
-from fvpipe.testing import BrokenRules, check_adapter, index_folder, make_tree, write_table
+from fvpipe.indexing.rejections import require_breasts
+from fvpipe.project.project import Project
+from fvpipe.reasons import Reason
+from fvpipe.testing import BrokenRules, SimulatedTree, check_adapter, index_folder, make_tree, write_table
 from fvpipe.testing.rules import not_arrived, not_named, not_rejected, parted
 from fvpipe.types import View
 
@@ -76,7 +80,152 @@ tables:
     combine: worst
     columns: {patient: pid, exam: visit, laterality: side, bi_rads: {column: birads, needed: true}, age: age, boxes: rois}
 """,
+    "breasts by the UID of an image": """
+name: own
+license: ours
+tables:
+  - file: t.csv
+    instance: uid
+    label: [{when: {finding: ca}, then: malignant}, {then: benign}]
+    columns: {laterality: side}
+""",
 }
+
+
+PAGES = "".join((ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("adapters.md", "more-datasets.md"))
+BLOCKS = [textwrap.dedent(block).strip() + "\n" for block in re.findall(r"(?m)(?:^    .*\n|^\n(?=    ))+", PAGES)]
+DOCUMENTED = {block.split()[1]: block for block in BLOCKS if block.startswith("name: ")}
+OF_ONE_VIEW, OF_ONE_COLUMN = "both views of both breasts", "for (laterality|view) and all else that it gives"
+NOT_MADE = {
+    "mini-mias": OF_ONE_VIEW,
+    "csaw-m": OF_ONE_VIEW,
+    "dmid": OF_ONE_COLUMN,
+    "cbis-jpeg": OF_ONE_COLUMN,
+    "bmcd": "a path with",
+}
+NOT_REACHED = {"screening": ("tables.1: case 2 of the label rule ({} -> unlabelled)",)}  # of the other breast
+
+
+@pytest.mark.parametrize("name", DOCUMENTED)
+def test_the_declarations_of_the_pages_keep_the_rules(name: str, tmp_path: Path) -> None:
+    """Those that cannot be simulated are named, with what to do."""
+    (tmp_path / "own.yaml").write_text(DOCUMENTED[name], encoding="utf-8")
+    if name in NOT_MADE:
+        with pytest.raises(ParameterError, match=f"{NOT_MADE[name]}.* could not be simulated; test it with files of your own"):
+            check_adapter(tmp_path / "own.yaml", tmp_path)
+        return
+    assert check_adapter(tmp_path / "own.yaml", tmp_path).not_covered == NOT_REACHED.get(name, ())
+
+
+def test_the_smallest_project_of_the_page(tmp_path: Path) -> None:
+    (params,) = (block for block in BLOCKS if block.startswith("datasets:") and "splits:" in block)
+    (tmp_path / "params.yaml").write_text(params)
+    project = Project(tmp_path)
+    assert (*project.params.datasets, *project.params.pipelines, *project.params.splits) == ("clinic", "cropped", "ours")
+
+
+def test_one_file_may_be_read_by_several_tables(tmp_path: Path) -> None:
+    """As a sheet of exams with the boxes of their images, and as a list of images that labels their breasts, too."""
+    table, columns = "{file: t.csv, ", "patient: pid, laterality: side"
+    boxes = table + "instance: uid, columns: {category: what, left: x, top: y, right: x2, bottom: y2}}"
+    images = table + "path: image, columns: {view: view, " + columns + "}}"
+    labels = (
+        table
+        + "combine: worst, label: [{when: {found: cancer*}, then: malignant}, {then: benign}], columns: {"
+        + columns
+        + "}}"
+    )
+    identity = "identity: {patient: [table], laterality: [table], view: [table]}"
+    for tables, more in (((labels, boxes), ""), ((images, labels), identity)):
+        (tmp_path / "own.yaml").write_text("\n".join(["name: own", "license: ours", more, f"tables: [{', '.join(tables)}]"]))
+        tree = check_adapter(tmp_path / "own.yaml", tmp_path / str(len(more)))
+        assert tree.not_covered == () and {breast.label for breast in tree.breasts} == {0, 1}
+        assert [len(rows) for rows in tree.tables.values()] == [2 * len(tree.breasts)]
+    added = table + "adds: true, columns: {density: acr, " + columns + "}}"
+    (tmp_path / "own.yaml").write_text(f"name: own\nlicense: ours\ntables: [{labels}, {added}]\n")
+    assert check_adapter(tmp_path / "own.yaml", tmp_path / "added").not_covered == ()  # no column is called unread
+    hospital = make_tree_of(DOCUMENTED["hospital"], tmp_path)
+    (tmp_path / "own.yaml").write_text(DOCUMENTED["hospital"].replace("Right,", "Left ,", 1))
+    assert "label 1, expected 0" in "".join(not_arrived(hospital, hospital.index()))  # sides of a woman differ
+    assert [len(rows) for rows in hospital.tables.values()] == [len(hospital.breasts) // 2]
+
+
+def make_tree_of(text: str, tmp_path: Path) -> SimulatedTree:
+    (tmp_path / "own.yaml").write_text(text)
+    return make_tree(tmp_path / "own.yaml", tmp_path / "simulated")
+
+
+def test_results_of_later_exams_are_simulated(tmp_path: Path) -> None:
+    """With and without such a result; one after too many days does not count, and the kit tells what differs."""
+    tree = make_tree_of(DOCUMENTED["screening"], tmp_path)
+    assert {breast.label for breast in tree.breasts} == {0, 1} and not [*not_arrived(tree, tree.index())]
+    assert tree.later_exams == len(tree.tables["cancers.csv"]) == sum(breast.label for breast in tree.breasts)
+    (tmp_path / "own.yaml").write_text(DOCUMENTED["screening"].replace("730", "29"))
+    assert {message.split(": ")[1] for message in not_arrived(tree, tree.index())} == {"label 0, expected 1"}
+    tree = make_tree(tmp_path / "own.yaml", tmp_path / "short")
+    assert {breast.label for breast in tree.breasts} == {0} and not [*not_arrived(tree, tree.index())]
+
+
+def test_a_registry_needs_dates(tmp_path: Path) -> None:
+    tree = make_tree_of(DOCUMENTED["screening"], tmp_path)
+    for cell, message in (("", "is empty; leave out rows without a date, or write"), ("May", "is no date; expected")):
+        tree.tables["cancers.csv"][1]["cancer_date"] = cell
+        tree.write()
+        (tmp_path / "own.yaml").write_text(DOCUMENTED["screening"].replace(", study_date: cancer_date", ""))
+        with pytest.raises(LabelTableError, match=f"cancers.csv, line 3: cancer_date {message}"):
+            tree.index()
+
+
+GROUPS = r"""
+name: own
+license: ours
+path: '(?P<patient>P\d+)/(?P<laterality>[LR])(?P<view>CC|MLO)\.dcm$'
+identity: {patient: [path], laterality: [path, table], view: [path]}
+tables:
+  - file: t.csv
+    path_groups: {patient: pid, laterality: side}
+    label: label
+    columns: {laterality: side, label: result}
+"""
+OTHER_WORDS = ("laterality: side, l", "laterality: {column: side, values: {li: L, re: R}}, l")
+
+
+def test_groups_that_differ_from_their_columns_are_named(tmp_path: Path) -> None:
+    """Cells are compared with the raw text; words of another kind, which could name a patient, are not shown."""
+    tree = make_tree_of(GROUPS, tmp_path)
+    for row in tree.tables["t.csv"]:
+        row["side"] = {"L": "li", "R": "re"}[row["side"]]
+    tree.write()
+    (tmp_path / "own.yaml").write_text(GROUPS.replace(*OTHER_WORDS))
+    expected = "Expected in columns pid, side the texts of the path's groups, before `path_values`"
+    with pytest.raises(LabelTableError, match=f"group laterality is L, column side has li. {expected}"):
+        require_breasts(tree.index())
+    for row in tree.tables["t.csv"]:
+        row["pid"] += "-x"
+    tree.write()
+    with pytest.raises(LabelTableError, match="; group patient has no text of column pid; group laterality is L"):
+        require_breasts(tree.index())
+
+
+def test_what_cannot_be_simulated_is_named(tmp_path: Path) -> None:
+    text = GROUPS.replace(*OTHER_WORDS)
+    raw = r"group laterality is 'li', as in column 'side' of tables\.0 \(cells are compared with the group's raw text"
+    with pytest.raises(ParameterError, match=raw):
+        make_tree_of(text, tmp_path)
+    make_tree_of(
+        text.replace("[LR]", "li|re").replace("identity", "path_values: {laterality: {li: L, re: R}}\nidentity"), tmp_path
+    )
+    two = """
+name: own
+license: ours
+tables:
+  - {file: t.csv, label: [{when: {a: x}, then: malignant}, {then: benign}], columns: {patient: p, laterality: s}}
+  - {file: t.csv, label: [{when: {a: y}, then: unlabelled}, {then: benign}], columns: {patient: p, laterality: s}}
+"""
+    with pytest.raises(
+        ParameterError, match=r"tables\.0 and tables\.1 label the same breasts, and that of 'malignant' by tables\.1"
+    ):
+        make_tree_of(two, tmp_path)
 
 
 @pytest.mark.parametrize("form", sorted(RASTER))
@@ -125,6 +274,27 @@ def test_a_table_of_boxes_alone(tmp_path: Path) -> None:
     write_table(tree.folder / "boxes.csv", [{"image": row["image"], "X": "1"} for row in tree.tables["boxes.csv"]])
     with pytest.raises(LabelTableError, match="column 'y1' is missing"):
         tree.index()
+
+
+def test_boxes_by_width_and_height(tmp_path: Path) -> None:
+    """Columns that the user names replace those of the same edges."""
+    text = BOXES.replace("bottom: y2", "height: y2").replace("right: x2", "width: x2")
+    (tmp_path / "own.yaml").write_text(text)
+    tree = check_adapter(tmp_path / "own.yaml", tmp_path)
+    boxes = [box for breast in tree.index().breasts for of_view in breast.findings for box in of_view]
+    assert {(box.bottom, box.right) for box in boxes} == {(40, 60)}
+    (tmp_path / "own.yaml").write_text(text.replace("width: x2", "width: x2, right: x3"))
+    with pytest.raises(ParameterError, match=r"columns\.width' does nothing: 'columns\.right' gives this edge"):
+        tree.index()
+
+
+def test_a_declaration_may_accept_raw_images_and_film(tmp_path: Path) -> None:
+    for key in ("for_processing", "secondary_capture"):
+        (tmp_path / "own.yaml").write_text(BOXES.replace("license: ours", f"license: ours\nheaders: {{{key}: true}}"))
+        tree = check_adapter(tmp_path / "own.yaml", tmp_path / key)
+        assert {image.for_processing for image in tree.index().images} == {key == "for_processing"}
+        (tmp_path / "own.yaml").write_text(BOXES)  # the headers that were cached are those of another policy
+        assert {each.reason for each in tree.index().rejections if each.what.endswith(".dcm")} == {Reason.SOP_CLASS_REFUSED}
 
 
 BENIGN_FIRST = """

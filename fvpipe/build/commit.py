@@ -12,7 +12,7 @@ import re
 import secrets
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from fvpipe.build.plan import Limits, ShardOutput
 from fvpipe.build.schedule import Samples
 from fvpipe.build.target_forms import cell_of, filled_forms
 from fvpipe.config.loading import digest_of
+from fvpipe.datasets.declaration import Declaration
 from fvpipe.errors import QualityError, ReceiptError, StorageError
 from fvpipe.indexing.index import Index
 from fvpipe.indexing.manifest_tables import breasts_table, findings_table, images_table, rejected_table
@@ -88,7 +89,7 @@ def commit(samples: Samples, limits: Limits, begun: float, say: Callable[[str], 
     output, found = samples.output, samples.found
     if not samples.keys and found.files:
         raise QualityError(nothing_to_build(found, samples.rejections))
-    _check_rejected(samples.rejections, len(found.files), limits)
+    _check_rejected(samples.rejections, len(found.files), limits, exclusions_of(found.source.adapter.declaration))
     old = _committed(output)
     # A shard that nobody touched since the last build is taken as written. With `--reread`, or where the receipt is not what
     # that build wrote, every one is written again, and compared.
@@ -308,12 +309,23 @@ def _check_fallbacks(output: ShardOutput, samples: int, limits: Limits, names: S
         )
 
 
-def _check_rejected(rejections: Sequence[Rejection], files: int, limits: Limits) -> None:
+def exclusions_of(declaration: Declaration | None) -> set[tuple[Reason, str]]:
+    """Reasons and ends of details of images that `exclude` of a declaration leaves out."""
+    tables = declaration.tables if declaration else ()
+    return {(each.code, f": {each.why}") for table in tables for each in table.exclude}
+
+
+def _check_rejected(rejections: Sequence[Rejection], files: int, limits: Limits, excluded: Set[tuple[Reason, str]]) -> None:
+    faults = [
+        r
+        for r in rejections
+        if r.reason not in NOT_BROKEN and not any(r.reason is reason and r.detail.endswith(end) for reason, end in excluded)
+    ]
     # A breast whose view was rejected is named beside the file, and counted with it.
-    broken = sum(r.reason not in NOT_BROKEN | {Reason.VIEW_UNREADABLE} for r in rejections)
+    broken = sum(r.reason is not Reason.VIEW_UNREADABLE for r in faults)
     if limits.max_rejected is None or broken <= limits.max_rejected / 100 * files:
         return
-    named = ", ".join(f"{r.what} ({r.reason})" for r in rejections if r.reason not in NOT_BROKEN)
+    named = ", ".join(f"{r.what} ({r.reason})" for r in faults)
     raise QualityError(
         f"{broken} rejections on {files} files, more than --max-rejected {limits.max_rejected:g} % (--strict is 0): "
         f"{named[:2000]}. Mend or remove them, or raise the limit; nothing was committed"

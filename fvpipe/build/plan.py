@@ -37,7 +37,7 @@ class Limits:
 
     # Percent of breasts with a view that was not cropped; more than this and more than 10 breasts fail the build
     max_fallback: float = 2.0
-    max_rejected: float | None = None  # percent of rejected files and breasts (those that a label rule leaves out not counted)
+    max_rejected: float | None = None  # percent of rejected files and breasts, without what a declared rule leaves out
 
 
 @dataclass(frozen=True, slots=True, eq=False)

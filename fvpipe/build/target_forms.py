@@ -31,7 +31,8 @@ def target_forms(source: Source, names: Iterable[str]) -> list[TargetForm]:
         if name not in known:
             raise ParameterError(
                 f"targets: data set {source.name!r} (adapter {source.adapter.name!r}) has no fact {name!r}"
-                f"{nearest(name, list(known))}; known: {', '.join(known)}. A declaration adds others by its key `targets`"
+                f"{nearest(name, list(known))}; known: {', '.join(known)}. A declaration adds others by its key `targets`; a "
+                "pipeline with a target of one data set is built with `--dataset`"
             )
     return [known[name] for name in names]
 

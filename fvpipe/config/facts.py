@@ -24,7 +24,7 @@ FACTS = (
     *EXAM_NAMES,
     EXAM_DATE,
     *("label", *BREAST_FACTS, "implant", "kind"),
-    *("rows", "columns", "lesion", "category", "finding_bi_rads", "top", "bottom", "left", "right", "boxes"),
+    *("rows", "columns", "lesion", "category", "finding_bi_rads", "top", "bottom", "left", "right", "width", "height", "boxes"),
 )
 """Facts that a column may give."""
 

@@ -81,7 +81,7 @@ class DataSet(Settings):
     dicom: str = ""  # folder; data/<name> where empty
     label_file: str = ""  # empty: where the publisher puts it in the folder
     simulated: bool = Field(default=False, validation_alias=AliasChoices("simulated", "made"))  # marked so in every result
-    for_processing: bool = False  # also read raw images, flagged
+    for_processing: bool = False  # also read raw images, flagged; some adapters always do
     secondary_capture: bool = False  # also read Secondary Capture (digitized film); some adapters always do
     formats: Formats = ()  # of its images, over the adapter's: dicom, png, jpeg, tiff, pgm, nrrd
     identifiers: Literal["", "own", "hashed"] = ""  # empty: as the adapter does, `hashed` for `table`

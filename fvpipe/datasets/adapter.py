@@ -20,7 +20,7 @@ from fvpipe.types import BreastFacts, CropBox, Exam, Finding, Laterality, View
 
 @dataclass(frozen=True, slots=True)
 class ImageFacts:
-    """Row of a label table about one image, to be compared with its header.
+    """Rows of a label table about one image, to be compared with its header.
 
     Attributes
     ----------
@@ -29,9 +29,11 @@ class ImageFacts:
     laterality, view, rows, columns
         Values of the row; None if the table has no such column.
     patient : str
-        Whom the row describes; empty if it does not say.
+        Whom the row describes; empty if it does not say: then it is of the breast that the image shows.
     exam : Exam
         The exam that it describes.
+    facts : tuple of BreastFacts
+        What the rows say of one breast.
     """
 
     line: int
@@ -41,6 +43,7 @@ class ImageFacts:
     columns: int | None = None
     patient: str = ""
     exam: Exam = field(default_factory=Exam)
+    facts: tuple[BreastFacts, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +156,8 @@ class LabelTable:
     combine : {"same", "first", "worst"}
         What the rows that list a breast's images must have in common: everything; the label, and what they contradict otherwise
         is not known; nothing, and the worst counts.
+    decided : set of (patient, Laterality, Exam)
+        Breasts of `exams` whose rows decided over another exam: nothing is reported where such a breast has no image.
     unused : sequence of str
         Places of rows and files that only add facts to breasts of other rows, and whose breast no other row describes.
     notes : sequence of str
@@ -169,6 +174,7 @@ class LabelTable:
     implied: Mapping[tuple[str, Laterality, Exam], BreastFacts] = field(default_factory=dict)
     added: Mapping[tuple[str, Laterality, Exam], BreastFacts] = field(default_factory=dict, kw_only=True)
     combine: Literal["same", "first", "worst"] = "same"
+    decided: Set[tuple[str, Laterality, Exam]] = field(default=frozenset(), kw_only=True)
     unused: Sequence[str] = ()
     notes: Sequence[str] = ()
 

@@ -52,7 +52,29 @@ def with_more(facts: BreastFacts, added: BreastFacts) -> BreastFacts:
     """Add BI-RADS, density, subtype and targets where `facts` lack them."""
     more = {name: getattr(facts, name) or getattr(added, name) for name in ("density", "subtype")}
     bi_rads = added.bi_rads if facts.bi_rads is None else facts.bi_rads
-    return replace(facts, **more, bi_rads=bi_rads, targets=tuple(sorted((dict(added.targets) | dict(facts.targets)).items())))
+    targets = tuple(sorted((dict(added.targets) | dict(facts.targets)).items()))
+    return _with_places(replace(facts, **more, bi_rads=bi_rads, targets=targets), facts, [added])
+
+
+def completed(facts: BreastFacts, rows: Sequence[BreastFacts]) -> BreastFacts:
+    """Add the subset, and what :func:`with_more` adds, that rows of several tables know together where `facts` lack them."""
+    every = agreed(rows)
+    return _with_places(replace(with_more(facts, every), subset=facts.subset or every.subset, place=facts.place), facts, rows)
+
+
+def _with_places(found: BreastFacts, first: BreastFacts, rows: Sequence[BreastFacts]) -> BreastFacts:
+    """Name the rows, too, that gave what `first` lacks."""
+    places, missing = [first.place], _known(found) - _known(first)
+    for row in rows:
+        if missing & _known(row):
+            places.append(row.place)
+            missing -= _known(row)
+    return replace(found, place=" and ".join(dict.fromkeys(filter(None, places))))
+
+
+def _known(facts: BreastFacts) -> set[tuple[str, object]]:
+    values = {(name, getattr(facts, name)) for name in BREAST_FACTS}
+    return {(name, value) for name, value in (*values, *facts.targets) if value not in ("", None)}
 
 
 def differing_facts(first: BreastFacts, second: BreastFacts) -> str:
@@ -66,7 +88,7 @@ def with_follow_up(
     confirmed: Mapping[tuple[str, Laterality], Sequence[tuple[date, Exam, BreastFacts]]],
     days: Mapping[BreastOfExam, date],
     limit: int,
-) -> dict[BreastOfExam, BreastFacts]:
+) -> tuple[dict[BreastOfExam, BreastFacts], set[BreastOfExam]]:
     """Let pathology at another exam up to `limit` days later decide.
 
     A malignant result decides over all that the earlier exam gives, a benign one only where it gives no label, and one by which
@@ -83,17 +105,26 @@ def with_follow_up(
         Day of each exam.
     limit : int
         Days.
+
+    Returns
+    -------
+    dict of (patient, Laterality, Exam) to BreastFacts
+        `found`, decided.
+    set of (patient, Laterality, Exam)
+        The breasts of `confirmed` that were within the days of another exam.
     """
-    result = dict(found)
+    result, used = dict(found), set[BreastOfExam]()
     for key, facts in found.items():
         patient, side, exam = key
         if key not in days or facts.label == 1 or (facts.excluded and not facts.pending):
             continue
         others = confirmed.get((patient, side), ())
-        later = [result for day, other, result in others if other != exam and 0 <= (day - days[key]).days <= limit]
-        decisive = worst(later) if later else facts
+        later = [(other, result) for day, other, result in others if other != exam and 0 <= (day - days[key]).days <= limit]
+        used.update((patient, side, other) for other, _ in later)
+        decisive = worst([result for _, result in later]) if later else facts
+        place = f"{facts.place} and {decisive.place}"
         if decisive.label == 1 or (decisive.label == 0 and facts.label == -1):
-            result[key] = replace(facts, label=decisive.label, excluded="", pathology=decisive.pathology)
+            result[key] = replace(facts, label=decisive.label, excluded="", pathology=decisive.pathology, place=place)
         elif decisive.excluded and facts.label == 0:
-            result[key] = replace(facts, label=-1, excluded=f"at a later exam: {decisive.excluded}")
-    return result
+            result[key] = replace(facts, label=-1, excluded=f"at a later exam: {decisive.excluded}", place=place)
+    return result, used

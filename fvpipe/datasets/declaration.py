@@ -178,15 +178,28 @@ class Table(Settings):
         return self.label if isinstance(self.label, tuple) else ()
 
     @property
+    def names(self) -> set[str]:
+        """Names of all columns that it may read."""
+        rules = [rule.when for rule in (*self.cases, *self.contralateral)] + [rule.when for rule in self.exclude]
+        found = {name for column in self.columns.values() for name in column.column} | {name for when in rules for name in when}
+        return (found | {self.path, self.instance, *self.path_groups.values()}) - {""}
+
+    @property
     def lists_images(self) -> bool:
         """Whether each row is about one image, found by its path."""
         return bool(self.path or self.path_groups or self.from_path)
+
+    @property
+    def labels_shown_breasts(self) -> bool:
+        """Whether each row is about the breast that an image shows, found by its SOP Instance UID."""
+        return bool(self.instance and self.label) and "patient" not in self.columns
 
 
 class Headers(Settings):
     """Departures of the headers from the standard."""
 
-    secondary_capture: bool = False
+    secondary_capture: bool = False  # also read digitized film, as `secondary_capture` of params.yaml does
+    for_processing: bool = False  # also read raw images, flagged, as `for_processing` of params.yaml does
     inverted: bool = False  # low values are white in images that cannot say so: PNG, JPEG, PGM, NRRD
     view_in_patient_orientation: bool = False
     ml_is_mlo: bool = False

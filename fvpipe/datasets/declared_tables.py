@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import partial
@@ -15,7 +15,7 @@ from typing import Literal
 from fvpipe.config.facts import EXAM_NAMES, IDENTITY
 from fvpipe.config.project import Labels
 from fvpipe.datasets.adapter import Adapter, ImageFacts, LabelTable, ListedImage
-from fvpipe.datasets.combine import BreastOfExam, combined, differing_facts, with_follow_up, with_more
+from fvpipe.datasets.combine import BreastOfExam, combined, completed, differing_facts, with_follow_up, with_more
 from fvpipe.datasets.declaration import Declaration
 from fvpipe.datasets.label_rules import RowReader, has_value
 from fvpipe.datasets.listed_images import list_image, rows_of_images, state_images
@@ -47,6 +47,7 @@ def declared_adapter(declaration: Declaration) -> Adapter:
             formats=declaration.formats,
             inverted=headers.inverted,
             secondary_capture=headers.secondary_capture,
+            for_processing=headers.for_processing,
             view_in_patient_orientation=headers.view_in_patient_orientation,
             ml_is_mlo=headers.ml_is_mlo,
             patient_from=headers.patient_from,
@@ -81,6 +82,7 @@ class _Breasts:
 
     def __init__(self) -> None:
         self.facts: dict[BreastOfExam, BreastFacts] = {}
+        self.before: Set[BreastOfExam] = frozenset()  # by the tables before the one that is read
         self._described: dict[BreastOfExam, list[BreastFacts]] = {}  # by rows that differ
 
     def describe(self, reader: RowReader, row: Row, key: BreastOfExam, facts: BreastFacts) -> None:
@@ -104,12 +106,15 @@ class _Breasts:
             where = f"{row.file}, lines {line} and {row.line}"
             if file != row.file.name:
                 where = f"{rows[0].place}, and {row.file}, line {row.line}"
+                apart += ": join the two tables, or let the second one only add BI-RADS, density, ... (`adds: true`)"
             what = "labels" if differing == "label" else f"descriptions ({differing})"
             raise LabelTableError(
                 f"{where}: one breast has two {what}{' in one exam' if exam != Exam() else ''}; expected one{apart}"
             )
         rows.append(facts)
-        self.facts[key] = combined(rows, table.combine)
+        facts = combined(rows, table.combine)
+        # Of a cancer in a table of its own, the exam's subset and BI-RADS stand in the table of exams.
+        self.facts[key] = completed(facts, rows) if key in self.before else facts
 
 
 @dataclass
@@ -123,6 +128,7 @@ class _Found:
     )
     days: dict[BreastOfExam, date] = field(default_factory=dict)
     implied: dict[BreastOfExam, BreastFacts] = field(default_factory=dict)
+    decided: set[BreastOfExam] = field(default_factory=set)  # whose rows decided over another exam
     images: dict[str, ImageFacts] = field(default_factory=dict)
     findings: dict[str, list[Finding]] = field(default_factory=dict)
     regions: dict[tuple[str, Laterality, View, int], set[tuple[str, int | None]]] = field(default_factory=dict)
@@ -154,6 +160,7 @@ def read_declared(declaration: Declaration, root: Path, label_file: Path | None,
     read, windows = False, list[tuple[int, Mapping[tuple[str, Laterality], Sequence[tuple[date, Exam, BreastFacts]]]]]()
     for table in tables:
         found.confirmed = defaultdict(list)
+        found.breasts.before = set(found.breasts.facts)
         named = label_file if first and table.file == first.file else None  # one file may be read twice, for each breast
         for file in files_of(table, root, named):
             read = True
@@ -170,7 +177,8 @@ def read_declared(declaration: Declaration, root: Path, label_file: Path | None,
             days = table.follow_up.days
             windows.append((int(options[days[1:]] if days.startswith("$") else days), found.confirmed))
     for limit, confirmed in windows:  # over the exams of all tables
-        decided = with_follow_up({**found.implied, **found.breasts.facts}, confirmed, found.days, limit)
+        decided, used = with_follow_up({**found.implied, **found.breasts.facts}, confirmed, found.days, limit)
+        found.decided |= used
         found.implied = {key: decided[key] for key in found.implied}
         found.breasts.facts = {key: decided[key] for key in found.breasts.facts}
     more = [(image.place, key, image.findings) for key, image in found.boxes.items() if image.findings]
@@ -206,6 +214,7 @@ def read_declared(declaration: Declaration, root: Path, label_file: Path | None,
         listed=found.listed,
         implied=implied,
         combine=found.combine,
+        decided=found.decided,
         notes=tuple(found.notes),
         added=more_added if of_images else {},
         unused=(*found.unused, *(facts.place for facts in more_added.values() if not of_images)),
@@ -230,14 +239,15 @@ def _read(declaration: Declaration, reader: RowReader, opened: OpenTable, found:
     all_rows = opened.rows(required, used, needed={*columns, *groups, *used})
     described = (row for row in all_rows if not required or any(row[name] for name in required))  # no remark below a table
     only_boxes = adds_boxes(declaration, table)
+    if table.label and (table.lists_images or "patient" not in reader.columns):
+        found.combine = table.combine
     for row in rows_of_images(described, groups, found.notes) if table.lists_images else described:
         rows += 1
         if table.lists_images:
-            found.combine = table.combine if table.label else found.combine
             list_image(declaration, reader, row, found.boxes if only_boxes else found.listed, subset)
             continue
         if table.instance:
-            _describe_image(reader, row, found)
+            _describe_image(reader, row, found, subset)
         if not {"patient", "laterality"} <= reader.columns.keys() or not (table.label or table.adds):
             continue
         patient, exam = reader.cell(row, "patient"), reader.exam(row)
@@ -256,7 +266,8 @@ def _read(declaration: Declaration, reader: RowReader, opened: OpenTable, found:
                 exams.setdefault((patient, exam), {}).setdefault(side, []).append(row)
     if not rows:
         raise LabelTableError(f"{file}: has a heading and no row; expected a row for each breast, or no label table")
-    if table.adds and (idle := [name for name in opened.heading if name and name not in {*required, *used}]):
+    read = {*required, *used, *(name for each in declaration.tables if each.file == table.file for name in each.names)}
+    if table.adds and (idle := [name for name in opened.heading if name and name not in read]):
         shown = ", ".join([" ".join(name.split())[:40] for name in idle[:10]] + ["..."] * (len(idle) > 10))
         found.notes.append(f"{file.name}: {len(idle)} column(s) are not read, whatever they say of a breast: {shown}")
     if reader.flat:
@@ -270,6 +281,8 @@ def _read(declaration: Declaration, reader: RowReader, opened: OpenTable, found:
         name, count = reader.columns["age"].column[0], len(reader.ages)
         what = f"{count} cell(s) of {name} are no number of years, and are not read: line {_first(reader.ages)}"
         found.notes.append(f"{file.name}: {what}")
+    for (name, _), shown in reader.unfit.items() if not table.every else ():
+        found.notes.append(f"{file.name}: `exclude` leaves out no image by word {shown} of {name}, which fits no row")
     if note := _merged_before(labelled):
         found.notes.append(f"{file.name}: {note}")
     for (patient, exam), named in exams.items():
@@ -309,9 +322,10 @@ def _describe_breast(reader: RowReader, row: Row, key: BreastOfExam, found: _Fou
         if view and lesion != "":
             found.regions.setdefault((patient, side, view, lesion), set()).add((reader.cell(row, "category"), facts.bi_rads))
     if table.follow_up:
-        where, text = f"{row.file}, line {row.line}: {table.follow_up.date}", parse_day(row.get(table.follow_up.date))
-        if not text:
-            raise LabelTableError(f"{where} is no date; expected YYYY-MM-DD")
+        where, cell = f"{row.file}, line {row.line}: {table.follow_up.date}", row.get(table.follow_up.date)
+        if not (text := parse_day(cell)):
+            wrong = "is no date; expected" if has_value(cell) else "is empty; leave out rows without a date, or write"
+            raise LabelTableError(f"{where} {wrong} YYYY-MM-DD")
         day = date.fromisoformat(text)
         if found.days.setdefault(key, day) != day and exam != Exam():
             raise LabelTableError(f"{where} is another day than in an earlier row of this breast and exam; expected one")
@@ -321,22 +335,33 @@ def _describe_breast(reader: RowReader, row: Row, key: BreastOfExam, found: _Fou
         found.days[key] = date.fromisoformat(exam.date)
 
 
-def _describe_image(reader: RowReader, row: Row, found: _Found) -> None:
-    """A row about the image with a SOP Instance UID: compared with its header, or a box on it."""
+def _describe_image(reader: RowReader, row: Row, found: _Found, subset: str) -> None:
+    """A row about the image with a SOP Instance UID: compared with its header, or a box on it.
+
+    Without a column of the patient it describes the breast that the image shows.
+    """
     table = reader.table
     image = row[table.instance]
     if not image:
         if not table.label:
             raise row.error(table.instance, "the SOP Instance UID of the image that the box lies on")
+        if "patient" not in reader.columns:
+            raise row.error(table.instance, "the SOP Instance UID of the image that shows the breast")
         return
     if not table.label:
         found.findings.setdefault(image, []).extend(reader.findings(row))
         return
     sides, view = reader.sides(row), reader.parsed(row, "view", parse_view, "CC or MLO")
     rows, columns = (reader.parsed(row, fact, parse_count) for fact in ("rows", "columns"))
-    whose = reader.cell(row, "patient"), reader.exam(row)
-    shown = ImageFacts(row.line, sides[0] if sides else None, view or None, rows or None, columns or None, *whose)
+    side, whose = sides[0] if len(sides) == 1 else None, (reader.cell(row, "patient"), reader.exam(row))
+    shown = ImageFacts(row.line, side, view or None, rows or None, columns or None, *whose)
     before = found.images.setdefault(image, shown)
     if before != replace(shown, line=before.line):
         where = f"{row.file}, lines {before.line} and {row.line}"
         raise LabelTableError(f"{where}: list one image (column {table.instance}) and differ; expected one row")
+    if side or "patient" not in reader.columns:
+        facts = reader.facts(row, side, subset)
+        if before.facts and facts not in before.facts and table.combine == "same":
+            where = f"{row.file}, lines {before.line} and {row.line}"
+            raise LabelTableError(f"{where}: list one image and differ; expected one row, or `combine` of the table")
+        found.images[image] = replace(before, facts=(*before.facts, *([] if facts in before.facts else [facts])))

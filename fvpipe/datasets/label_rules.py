@@ -13,10 +13,11 @@ from fvpipe.config.facts import EXAM_NAMES
 from fvpipe.config.loading import nearest
 from fvpipe.datasets.declaration import EXCLUDED, LABELS, Case, Column, DeclaredTarget, Exclusion, Table
 from fvpipe.datasets.values import (
-    EDGES,
     EXPECTED,
     MISSING,
     SIDES,
+    SIZES,
+    edges_of,
     names_something,
     parse_age,
     parse_bi_rads,
@@ -52,6 +53,9 @@ class RowReader:
         Options of the declaration, with the values of ``params.yaml``.
     targets : mapping of str to DeclaredTarget
         Facts that the declaration adds.
+    unfit : dict of (str, str) to str
+        Column and word, without wildcards, of each list of words of `exclude` that fitted no row so far, and how a message
+        shows the word.
     flat : list of (int, LabelTableError or None)
         Line of each box without an area, or within one pixel, which is left out, and the error for it where most are so;
         none for four edges of 0 or -1, by which tables say that there is no box.
@@ -66,6 +70,7 @@ class RowReader:
     targets: Mapping[str, DeclaredTarget] = field(default_factory=dict)
     flat: list[tuple[int, LabelTableError | None]] = field(default_factory=list)
     ages: list[int] = field(default_factory=list)
+    unfit: dict[tuple[str, str], str] = field(init=False)
     _values: Mapping[str, Mapping[str, str]] = field(init=False)  # by fact, declared cells in lower case, and folded -> value
     _known: dict[tuple[object, ...], Any] = field(init=False, default_factory=dict, repr=False)  # fact, parser, cells -> value
     _words: Mapping[str, str] = field(init=False)  # by fact, the cells that its column may have, for messages
@@ -85,6 +90,14 @@ class RowReader:
             name: tuple(dict.fromkeys(column for each in found for column in each.when)) for name, found in rules.items()
         }
         object.__setattr__(self, "_read_by", read_by)
+        facts = ("patient", "exam", *EXAM_NAMES)
+        hidden = {self.table.path, *(name for fact in facts if fact in self.columns for name in self.columns[fact].column)}
+        lists = [(name, cells) for rule in self.table.exclude for name, cells in rule.when.items() if len(cells) > 1]
+        words = (
+            (name, i, word) for name, cells in lists for i, word in enumerate(cells, 1) if word and not set("*?[$") & {*word}
+        )
+        unfit = {(name, folded(word)): f"number {i}" if name in hidden else repr(word) for name, i, word in words}
+        object.__setattr__(self, "unfit", unfit)
 
     def cell(self, row: Row, fact: str) -> str:
         """Return the text of a fact: the part of the cell that the pattern takes, put into the declared words."""
@@ -249,7 +262,7 @@ class RowReader:
         """Value of a declared target, a number in its shortest form."""
         if not self.targets[name].unit:
             return self.cell(row, name)
-        number = self.parsed(row, name, parse_number, "a number")
+        number = self.parsed(row, name, parse_number, "a number, such as 13.1 or 13,1 (but of 1,234 none can say which it is)")
         return "" if number == "" else whole_text(repr(number + 0.0))  # -0.0 is 0
 
     def _label(self, row: Row, case: Case | None, bi_rads: int | None) -> tuple[int, str]:
@@ -306,6 +319,8 @@ class RowReader:
         """
         key = (rules, side, *map(row.cells.get, self._read_by[rules]))  # None: there is no such column
         if key not in self._known:
+            for name in self._read_by[rules] if rules == "exclude" and self.unfit else ():
+                self.unfit.pop((name, folded(row.get(name))), None)
             fitting = (at for at, rule in enumerate(getattr(self.table, rules)) if self._all_fit(row, rule.when, side))
             self._keep(key, next(fitting, None))
         found: int | None = self._known[key]
@@ -345,27 +360,35 @@ class RowReader:
         """Boxes of the row's image, in source pixels; those without an area are kept in :attr:`flat`."""
         category = ", ".join(part.strip(" '\"") for part in self.cell(row, "category").strip("[]").split(","))
         found = self.parsed(row, "finding_bi_rads", parse_bi_rads)
-        edges = [self.parsed(row, edge, parse_number) for edge in EDGES]
+        edges = edges_of(self.columns)
+        numbers = [self.parsed(row, edge, parse_number) for edge in edges]
         boxes = self.parsed(row, "boxes", parse_boxes) or []
-        if any(edge != "" for edge in edges):  # one alone is no box
-            for name, edge in zip(EDGES, edges, strict=True):
-                if edge == "":
+        is_none = False  # four numbers of 0 or -1
+        if any(number != "" for number in numbers):  # one alone is no box
+            for name, number in zip(edges, numbers, strict=True):
+                if number == "":
                     columns = self.columns.get(name)
                     raise LabelTableError(
                         f"{row.file}, line {row.line}: {columns.column[0] if columns else f'the {name} edge'} is missing; "
-                        "expected all four edges of a box"
+                        f"expected all four of a box: {', '.join(edges)}"
                     )
-            top, bottom, left, right = map(float, edges)
+            top, bottom, left, right = map(float, numbers)
+            is_none = len(set(numbers)) == 1 and top <= 0
+            bottom, right = bottom + top * ("height" in edges), right + left * ("width" in edges)
             boxes = [*boxes, (top, bottom, left, right)]
         for top, bottom, left, right in boxes:
-            expected = ""
+            expected, wrong = "", edges[3]
             if left >= right or top >= bottom:
                 expected = "a box whose top is above its bottom, and its left edge left of its right one, not width and height"
+                if "boxes" not in self.columns:
+                    wrong = edges[3 if left >= right else 1]
+                    expected = "more than 0" if wrong in SIZES.values() else f"{expected} (which are facts of these names)"
             elif min(top, left) >= 0 and max(bottom, right) <= 1:
                 expected = "a box in pixels; if these are parts of the image's size, multiply them by it"
             if expected:
-                name = self.columns["boxes" if "boxes" in self.columns else "right"].column[0]
-                self.flat.append((row.line, None if top == bottom == left == right <= 0 else row.error(name, expected)))
+                name = self.columns["boxes" if "boxes" in self.columns else wrong].column[0]
+                is_none = is_none or top == bottom == left == right <= 0
+                self.flat.append((row.line, None if is_none else row.error(name, expected)))
                 continue
             yield Finding(category, None if found == "" else found, top, bottom, left, right)
 

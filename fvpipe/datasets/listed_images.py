@@ -17,6 +17,7 @@ from fvpipe.config.project import Labels, check_bi_rads
 from fvpipe.datasets.adapter import LabelTable, ListedImage
 from fvpipe.datasets.declaration import Column, Declaration, Table
 from fvpipe.datasets.label_rules import RowReader
+from fvpipe.datasets.unused_keys import EDGES_OF_BOXES
 from fvpipe.datasets.values import SIDES, parse_count, parse_exam_date, parse_kind
 from fvpipe.errors import LabelTableError, ParameterError
 from fvpipe.io.spelling import whole_text
@@ -137,7 +138,7 @@ def _image(reader: RowReader, row: Row, place: str, subset: str = "", in_path: L
         kind=kind,
         implant=reader.yes(row, "implant"),
         facts=_facts(reader, row, about, subset) if reader.table.label and not exclusion else None,
-        findings=tuple(reader.findings(row)) if {"boxes", "top", "bottom", "left", "right"} & reader.columns.keys() else (),
+        findings=tuple(reader.findings(row)) if EDGES_OF_BOXES & reader.columns.keys() else (),
         rejected=rejected,
         rows=reader.parsed(row, "rows", parse_count) or None,
         columns=reader.parsed(row, "columns", parse_count) or None,
@@ -183,7 +184,7 @@ def state_images(
     # The groups of a path are the cells of a row.
     tables = declaration.tables_of_paths or (Table(from_path=True),)
     readers = [RowReader(each, {**named, **each.columns}, bi_rads, options, declaration.targets) for each in tables]
-    by_groups = next((each.path_groups for each in declaration.tables if each.path_groups), None)
+    by_groups = path_groups_of(declaration) or None
     stated: dict[str, list[tuple[str, ListedImage]]] = {}
     used: dict[str, str] = {}
     exams: defaultdict[tuple[str, ...], dict[str, tuple[str, ...]]] = defaultdict(dict)  # -> path -> `same_in_exam`
@@ -212,6 +213,40 @@ def state_images(
         why = f"the paths of this exam's images have several values of {names}; expected one"
         stated[path] = [("path", ListedImage("the path", rejected=(Reason.IMAGE_EXCLUDED, why)))]
     return stated
+
+
+def path_groups_of(declaration: Declaration | None) -> Mapping[str, str]:
+    """Groups of the path by which rows find their images, with their columns; nothing where they do not."""
+    tables = declaration.tables if declaration else ()
+    return next((table.path_groups for table in tables if table.path_groups), {})
+
+
+def differing_groups(declaration: Declaration | None, paths: Iterable[str], keys: Iterable[str]) -> str:
+    """Say which groups of the path have no text that their columns have; the texts only of side and view.
+
+    Parameters
+    ----------
+    declaration : Declaration or None
+        Of the data set.
+    paths, keys : iterable of str
+        Of the files, and of the rows.
+    """
+    by_groups = path_groups_of(declaration)
+    if declaration is None or not by_groups:
+        return ""
+    matches = [match for path in paths if (match := re.search(declaration.path, path))]
+    result = []
+    for n, (group, column) in enumerate(by_groups.items()):
+        texts, cells = {whole_text(match[group] or "") for match in matches}, {key.split("\0")[n] for key in keys}
+        if texts and not texts & cells:
+            known = {*SIDES, *map(str.casefold, VIEWS)}
+            for table in declaration.tables:
+                known |= {cell.casefold() for each in table.columns.values() if column in each.column for cell in each.values}
+            text, cell = min(texts), min(cells)
+            shown = group in ("laterality", "view") and {text.casefold(), cell.casefold()} <= known
+            differing = f"group {group} is {text}, column {column} has {cell}"
+            result.append(differing if shown else f"group {group} has no text of column {column}")
+    return "; ".join(result)
 
 
 def _other_side_or_view(declaration: Declaration, reader: RowReader, match: re.Match[str]) -> ListedImage | None:

@@ -21,7 +21,7 @@ class Source:
     label_file: Path | None  # the label table, where it is not in the published place
     labels: Labels
     simulated: bool
-    for_processing: bool  # whether images FOR PROCESSING are accepted
+    for_processing: bool  # whether images FOR PROCESSING are accepted, also where the adapter does not
     identifier_key: bytes  # key of the digests that replace identifiers; empty where identifiers are kept
     license: str  # what its publisher allows; written into every shard
     secondary_capture: bool = False  # whether Secondary Capture is accepted, also where the adapter does not
@@ -37,6 +37,6 @@ class Source:
             policy,
             formats=self.formats or policy.formats,
             secondary_capture=film,
-            for_processing=self.for_processing,
+            for_processing=policy.for_processing or self.for_processing,
             identifier_key=self.identifier_key,
         )

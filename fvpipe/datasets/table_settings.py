@@ -13,6 +13,7 @@ from fvpipe.datasets.declaration import Case, Column, Declaration, Table, check_
 from fvpipe.datasets.label_rules import RowReader
 from fvpipe.datasets.listed_images import bi_rads_of
 from fvpipe.datasets.unused_keys import IMAGE_FACTS, facts_of_rows, needed_facts
+from fvpipe.datasets.values import SIZES
 from fvpipe.errors import LabelTableError, ParameterError
 from fvpipe.io.tables import OpenTable
 
@@ -106,16 +107,20 @@ def row_reader(
     heading = opened.heading
     renamed = {fact: name for fact, name in rules.columns.items() if first or fact in table.columns}
     special: dict[str, Any] = {key: renamed.pop(key) for key in ("path", "instance") if key in renamed}
+    # The other of `right` and `width`, which the declaration may have.
+    replaced = {other: fact for pair in SIZES.items() for fact, other in (pair, pair[::-1]) if fact in renamed}
     named = {**table.columns, **{fact: _renamed(table, fact, name, heading) for fact, name in renamed.items()}}
+    named = {fact: column for fact, column in named.items() if fact not in replaced or fact in renamed}
     if rules.classes and "label" in named:
         named["label"] = named["label"].model_copy(update={"values": rules.classes})
     label = label_rule(table, rules, heading) if first else table.label
     table = table.model_copy(update={"label": label, **special})
-    if table.instance and table.label and table.instance not in heading and "instance" not in special:
+    if "patient" in named and table.label and table.instance not in heading and "instance" not in special:
         table = table.model_copy(update={"instance": ""})  # breasts can be labelled without it
     _check_settings(declaration, table, rules, first=first)
-    needed, columns, known = needed_facts(declaration, table), dict[str, Column](), facts_of_rows(table, declaration)
-    for fact in needed - named.keys():
+    needed = needed_facts(declaration, table.model_copy(update={"columns": named}))
+    columns, known = dict[str, Column](), facts_of_rows(table, declaration)
+    for fact in sorted(needed - named.keys()):
         named[fact] = Column(column=(fact,))
     taken = {name for column in named.values() for name in column.column}
     for fact, column in named.items():
@@ -156,6 +161,8 @@ def _check_settings(declaration: Declaration, table: Table, rules: Labels, *, fi
         wrong = f"a column of {idle[0]} is about images; give the column `path`, too"
     elif idle:
         wrong = f"a column of {idle[0]} does nothing; this table can give {', '.join(sorted(known))}"
+    elif double := [size for edge, size in SIZES.items() if {edge, size} <= rules.columns.keys()]:
+        wrong = f"a column of {double[0]} does nothing beside one of the edge that it gives"
     elif "path" in rules.columns and table.path_groups:
         wrong = "its rows find their images by other columns than a path"
     if wrong:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from fnmatch import fnmatchcase
 
 from fvpipe.config.facts import EXAM_DATE, EXAM_NAMES, FACTS, IDENTITY
-from fvpipe.datasets.declaration import Case, Declaration, Table
-from fvpipe.datasets.values import EDGES, EXPECTED, parse_number
+from fvpipe.datasets.declaration import EXCLUDED, Case, Declaration, Table
+from fvpipe.datasets.values import EDGES, EXPECTED, SIZES, edges_of, parse_number
 from fvpipe.io.spelling import folded
 
 _BREAST = {"patient", "exam", "laterality", *EXAM_NAMES}
 _ADDED = {"bi_rads", "density", "subtype"}
 _OF_LABELS = {*_ADDED, "age", "pathology", "subset", "machine"}
-BOXES = {"category", "finding_bi_rads", *EDGES, "boxes"}
+EDGES_OF_BOXES = {*EDGES, *SIZES.values(), "boxes"}
+"""Facts of which some give a box."""
+
+BOXES = {"category", "finding_bi_rads", *EDGES_OF_BOXES}
 """Facts of a finding."""
 
 IMAGE_FACTS = {*_BREAST, EXAM_DATE, "view", "kind", "implant", "rows", "columns", *BOXES}
@@ -37,7 +41,8 @@ def check_unused_keys(declaration: Declaration) -> None:
         if not (table.label or table.adds or table.instance or table.lists_images):
             idle.append(f"'tables.{number}' does nothing: expected 'label', 'adds', 'instance', 'path', ... of it")
         idle += [f"'{where}{text}" for text in (*_of_cases(table, declaration), *_of_columns(table, declaration))]
-        wrong = (*_of_texts(table), *_of_sides(table, declaration), *_of_follow_up(table, declaration))
+        wrong = (*_of_texts(table), *_of_groups(table, declaration), *_of_sides(table, declaration))
+        wrong = (*wrong, *_of_follow_up(table, declaration))
         idle += [f"'tables.{number}': {text}" for text in wrong]
     for group, words in declaration.path_values.items():
         idle += [f"'path_values.{group}': {text}" for text in _of_words(group, words, declaration)]
@@ -56,7 +61,7 @@ def _of_declaration(declaration: Declaration) -> dict[str, tuple[bool, str]]:
             read |= {name for column in table.columns.values() for name in column.column}
             read |= {name for when in (*(c.when for c in table.cases), *(e.when for e in table.exclude)) for name in when}
     given = {fact for table in tables for fact in table.columns}
-    combined = {table.combine for table in tables if table.lists_images and table.label}
+    combined = {table.combine for table in tables if table.labels_shown_breasts or (table.lists_images and table.label)}
     found_by = {(bool(table.path), tuple(table.path_groups)) for table in tables if table.path or table.path_groups}
     exams_apart = declaration.headers.studies_apart and declaration.headers.patient_from == "patient_id"
     result = {
@@ -83,7 +88,7 @@ def _of_table(table: Table) -> dict[str, tuple[bool, str]]:
     """Keys of a table."""
     of_images = "each row is about an image"
     facts = "no row of this table gives facts of a breast"
-    breasts = bool(table.label) and not table.lists_images and not table.adds
+    breasts = bool(table.label) and not (table.lists_images or table.labels_shown_breasts or table.adds)
     confirmed = any(case.confirmed for case in table.cases)
     return {
         "file": (table.from_path, "the rows are the paths"),
@@ -127,6 +132,8 @@ def _of_cases(table: Table, declaration: Declaration) -> Iterator[str]:
                 yield f"{where}': `confirmed` and `pending` do nothing: no row is about this breast"
             elif case.pending and not follows:
                 yield f"{where}.pending' does nothing: no table has `follow_up`"
+            elif case.pending and not case.then.startswith(("$", EXCLUDED)):
+                yield f"{where}.pending' does nothing: it is about a breast that `then` leaves out ('{EXCLUDED} why')"
 
 
 def _takes_all(first: Case, second: Case) -> bool:
@@ -142,6 +149,9 @@ def _of_columns(table: Table, declaration: Declaration) -> Iterator[str]:
     known = facts_of_rows(table, declaration)
     if table.label and not table.file:  # the user's own table may be about images, by a column `path`
         known |= IMAGE_FACTS
+    for edge, size in SIZES.items():
+        if {edge, size} <= table.columns.keys():
+            yield f"columns.{size}' does nothing: 'columns.{edge}' gives this edge of a box; expected one of them"
     for fact, column in table.columns.items():
         where = f"columns.{fact}"
         if fact not in known:
@@ -165,6 +175,19 @@ def _of_texts(table: Table) -> Iterator[str]:
             yield f"{text!r} is no reference; expected $side, or '[$]...' for a cell that begins so"
 
 
+def _of_groups(table: Table, declaration: Declaration) -> Iterator[str]:
+    """Texts that no group of a path has, once it is put into the words of `path_values`."""
+    rules = [rule.when for rule in (*table.cases, *table.contralateral)] + [rule.when for rule in table.exclude]
+    cells = [(name, text) for when in rules for name, wanted in when.items() for text in wanted if text != "$side"]
+    cells += [(name, text) for column in table.columns.values() for name in column.column for text in column.values]
+    for group, text in dict.fromkeys(cells) if table.from_path else ():
+        values = declaration.path_values.get(group, {})
+        pattern, words = folded(text), {folded(word) for word in values.values()}
+        replaced = "*" in values or pattern in map(folded, values)  # else a path may have the very text
+        if replaced and text not in ("", "*") and not any(fnmatchcase(word, pattern) or word == pattern for word in words):
+            yield f"{text!r} fits nothing: 'path_values.{group}' gives {', '.join(sorted({*values.values()} - {''}))}"
+
+
 def _of_sides(table: Table, declaration: Declaration) -> Iterator[str]:
     """`$side` of rows about images that never name one."""
     rules = [case.when for case in table.cases] + [rule.when for rule in table.exclude]
@@ -176,8 +199,11 @@ def _of_sides(table: Table, declaration: Declaration) -> Iterator[str]:
 def _of_follow_up(table: Table, declaration: Declaration) -> Iterator[str]:
     """Other tables with labels over which a later exam could not decide."""
     for number, other in enumerate(declaration.tables) if table.follow_up else ():
-        if other.label and (other.lists_images or not (other.follow_up or "study_date" in other.columns)):
-            why = "are about images" if other.lists_images else "have no day: give it a column of study_date"
+        of_images = other.lists_images or other.labels_shown_breasts
+        if other.label and (of_images or not (other.follow_up or "study_date" in other.columns)):
+            why = "have no day: give it a column of study_date; patients to leave out are typed into an `exclude` of images"
+            if of_images:
+                why = "are about images: take the label from it, and read its file again without 'path', with study_date"
             yield f"'follow_up' would not decide over the labels of tables.{number}, whose rows {why}"
 
 
@@ -220,15 +246,17 @@ def needed_facts(declaration: Declaration, table: Table) -> set[str]:
     if table.adds:
         return set(table.columns)
     if adds_boxes(declaration, table):
-        return table.columns.keys() & {*EDGES, "boxes"}
+        return table.columns.keys() & EDGES_OF_BOXES
     if table.lists_images:
         # Without the kind, synthetic and recombined images would be taken for full-field ones.
         kind = {"kind"} & table.columns.keys()
         if table.columns.keys() <= BOXES:  # it gives nothing else
-            kind |= table.columns.keys() & {*EDGES, "boxes"}
+            kind |= table.columns.keys() & EDGES_OF_BOXES
         return {fact for fact in IDENTITY if getattr(declaration.identity, fact)[0] == "table"} | label | kind
-    if table.instance and not label:  # of boxes
-        return {"category", "top", "bottom", "left", "right"}
+    if table.instance and not table.label:  # of boxes
+        return {"category", *edges_of(table.columns)}
+    if table.labels_shown_breasts:
+        return label | (table.columns.keys() & {"laterality"})
     return {"patient", "laterality"} | label
 
 

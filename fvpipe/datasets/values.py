@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from datetime import date
 
 from fvpipe.io.spelling import whole_text
@@ -22,6 +22,8 @@ SIDES = {  # by the words of tables
 DENSITIES = {"1": "A", "2": "B", "3": "C", "4": "D"}
 KINDS = ("full_field", "synthetic", "low_energy", "recombined", "other")
 EDGES = ("top", "bottom", "left", "right")
+SIZES = {"bottom": "height", "right": "width"}
+"""Facts that may stand in place of an edge: the box's size, from the opposite edge on."""
 MISSING = frozenset({"nan", "na", "n/a", "#n/a", "<na>", "nat", "null"})
 """What programs write into cells without a value, in lower case."""
 NOT_KNOWN = frozenset({"none", "nil", "unknown", "missing", "n.a.", "#ref!", "#value!", "#name?", "#div/0!", "#num!", "#null!"})
@@ -39,6 +41,17 @@ def names_something(cell: str) -> bool:
     (True, False, False, False)
     """
     return cell.casefold() not in MISSING | NOT_KNOWN and any(character.isalnum() for character in cell)
+
+
+def edges_of(facts: Container[str]) -> tuple[str, ...]:
+    """The four facts that give a box: its edges, or in place of bottom and right the height and width.
+
+    Examples
+    --------
+    >>> edges_of({"top", "left", "width", "height"}), edges_of({"top"})
+    (('top', 'height', 'left', 'width'), ('top', 'bottom', 'left', 'right'))
+    """
+    return tuple(SIZES[edge] if edge in SIZES and edge not in facts and SIZES[edge] in facts else edge for edge in EDGES)
 
 
 def parse_bi_rads(text: str) -> int | None:
@@ -75,28 +88,30 @@ def parse_day(text: str) -> str:
 
 
 def parse_exam_date(text: str) -> str:
-    """Parse the day of an exam as :func:`parse_day` does, or its year alone, as its first day: both order exams.
+    """Parse the day of an exam as :func:`parse_day` does, or its month or year alone, as its first day: all order exams.
 
     Examples
     --------
-    >>> parse_exam_date("2014-01-31"), parse_exam_date("2014"), parse_exam_date("2014.0"), parse_exam_date("14")
-    ('20140131', '20140101', '20140101', '')
+    >>> parse_exam_date("2014-01-31"), parse_exam_date("2014-11"), parse_exam_date("201411"), parse_exam_date("2014.0")
+    ('20140131', '20141101', '20141101', '20140101')
+    >>> parse_exam_date("2014-13"), parse_exam_date("14")
+    ('', '')
     """
-    year = whole_text(text.strip())
-    return f"{year}0101" if re.fullmatch("(19|20)[0-9]{2}", year) else parse_day(text)
+    match = re.fullmatch("((?:19|20)[0-9]{2})(?:[-/]?([0-9]{2}))?", whole_text(text.strip()))
+    return parse_day(f"{match[1]}{match[2] or '01'}01" if match else text)
 
 
 def parse_density(text: str) -> str | None:
-    """Parse a breast density: ``A`` to ``D`` or ``1`` to ``4``; nothing for another digit, as of a man; a percentage is none.
+    """Parse a breast density: ``A`` to ``D`` or ``1`` to ``4``; nothing for 0, as CBIS-DDSM has it; a percentage is none.
 
     Examples
     --------
-    >>> parse_density("b"), parse_density("2.0"), parse_density("5"), parse_density("12")
+    >>> parse_density("b"), parse_density("2.0"), parse_density("0"), parse_density("5")
     ('B', 'B', '', None)
     """
     text = whole_text(text.upper().removeprefix("DENSITY").strip())
     if text.isdecimal():
-        return DENSITIES.get(text, "" if len(text) == 1 else None)
+        return DENSITIES.get(text, "" if text == "0" else None)
     return text if text in ("", *DENSITIES.values()) else None
 
 
@@ -147,7 +162,15 @@ def parse_count(text: str) -> int | None:
 
 
 def parse_number(text: str) -> float | None:
-    """Parse a finite number."""
+    """Parse a finite number, also with a decimal comma, but where the comma may set off thousands.
+
+    Examples
+    --------
+    >>> parse_number("13.1"), parse_number("-13,1"), parse_number("0,125"), parse_number("1,234"), parse_number("1.234,5")
+    (13.1, -13.1, 0.125, None, None)
+    """
+    if re.fullmatch(r"[+-]?([0-9]+,[0-9]{1,2}|[0-9]+,[0-9]{4,}|0,[0-9]{3})", text):
+        text = text.replace(",", ".")
     try:
         value = float(text) if "_" not in text else math.nan  # Python alone takes 1_000 for a number
     except ValueError:
@@ -176,12 +199,12 @@ def parse_boxes(text: str) -> list[tuple[float, float, float, float]] | None:
 
 EXPECTED: Mapping[str, tuple[Callable[[str], object], str]] = {
     **dict.fromkeys(("bi_rads", "finding_bi_rads"), (parse_bi_rads, "'BI-RADS 0' to 'BI-RADS 6'")),
-    **dict.fromkeys(EDGES, (parse_number, "a number of pixels")),
+    **dict.fromkeys((*EDGES, *SIZES.values()), (parse_number, "a number of pixels")),
     **dict.fromkeys(("rows", "columns"), (parse_count, "a whole number of pixels")),
     "laterality": (lambda text: SIDES.get(text.lower()), "L or R"),
     "lesion": (whole_number, "a whole number"),
     "study_date": (lambda text: parse_day(text) or None, "a date, YYYYMMDD or YYYY-MM-DD"),
-    "exam_date": (lambda text: parse_exam_date(text) or None, "a date, YYYYMMDD or YYYY-MM-DD, or a year"),
+    "exam_date": (lambda text: parse_exam_date(text) or None, "a date, YYYYMMDD or YYYY-MM-DD, a month, YYYY-MM, or a year"),
     "density": (lambda text: parse_density(text) or None, "A to D, or 1 to 4"),
     "age": (lambda text: parse_age(text) or None, "a number of years"),
     "implant": (parse_yes_no, "1 or yes, 0 or no"),

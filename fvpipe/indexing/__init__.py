@@ -4,6 +4,7 @@
 
 - ``scan``: files of the input folder that could be images.
 - ``statements``: statements of label tables and paths about each image, joined to the files.
+- ``read_labels``: the label tables, with identifiers as headers' records have them.
 - ``labels``: facts of breasts from the label tables, joined to the exams that are imaged.
 - ``headers``: header, digest and pixel digest of each new or changed file, read on the workers.
 - ``rejection_notes``: Key Object documents that reject images.
@@ -23,10 +24,12 @@ A label is decided in these places, from the first to the last. `combine` of a t
 Function                                            Rows                                 Where they disagree
 ==================================================  ===================================  ================================
 ``datasets.declared_tables._Breasts.describe``      of one table, about a breast         error, or by `combine`
+``datasets.declared_tables._describe_image``        of one table, by an image's UID      error, or kept for `combine`
 ``datasets.listed_images.list_image``               of one table, about an image         error, or kept for `combine`
 ``statements._of_breasts``                          about the images of a breast, also   kept for the next step
                                                     of missing and rejected ones
 ``labels.BreastLabels._claims_of_images``           the same, and paths                  by `combine`, else kept
+``labels.BreastLabels._of_two_breasts``             about an image of another breast     rejection ``label_ambiguous``
 ``labels.BreastLabels.matched``                     all that fit an imaged exam          rejection ``label_ambiguous``
 ==================================================  ===================================  ================================
 """

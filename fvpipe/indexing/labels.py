@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Literal
 
-from fvpipe.datasets.adapter import ImageFacts, LabelTable, check_values
+from fvpipe.datasets.adapter import ImageFacts
 from fvpipe.datasets.combine import combined, differing_facts, with_more
-from fvpipe.datasets.source import Source
 from fvpipe.dicom.policy import HeaderPolicy
-from fvpipe.errors import ParameterError
 from fvpipe.indexing.spellings import MAX_ADDED_ZEROS, hint_of, spellings, with_zeros
-from fvpipe.indexing.statements import RowsOfBreast, Statements, collect_statements
+from fvpipe.indexing.statements import RowsOfBreast
 from fvpipe.reasons import Reason, Rejection
 from fvpipe.types import BreastFacts, Exam, Finding, ImageRecord, Laterality, View
 
@@ -80,6 +77,8 @@ class BreastLabels:
         As `exams`: of breasts that no row names; what further rows add to breasts that rows of images, or paths, describe.
     combine : {"same", "first", "worst"}
         How `of_images` are combined, as in :class:`fvpipe.datasets.adapter.LabelTable`.
+    decided : set of (str, Laterality, Exam)
+        Of `exams`, those whose rows decided over another exam.
     listed : set of (str, Laterality)
         Patient and side of the rows that list images, whether or not the images are there.
     policy : HeaderPolicy
@@ -108,6 +107,7 @@ class BreastLabels:
     implied: Mapping[tuple[str, Laterality, Exam], BreastFacts] = field(default_factory=dict)
     added: Mapping[tuple[str, Laterality, Exam], BreastFacts] = field(default_factory=dict)
     combine: Literal["same", "first", "worst"] = "same"
+    decided: Set[tuple[str, Laterality, Exam]] = frozenset()
     listed: frozenset[tuple[str, Laterality]] = frozenset()
     policy: HeaderPolicy = field(default_factory=HeaderPolicy)
     unused: Sequence[str] = ()
@@ -115,11 +115,19 @@ class BreastLabels:
     no_row_has_file: bool = False
     match: Match | None = None
 
-    def matched(self, records: Iterable[ImageRecord]) -> BreastLabels:
+    def matched(self, records: Iterable[ImageRecord], disputed: Collection[str] = ()) -> BreastLabels:
         """Join the table to the exams of all images whose header is accepted; once: later calls change nothing.
 
         A description of a breast belongs to one exam. Where two that are imaged fit it, or two descriptions of one exam
-        disagree, the breast is ambiguous in each of these exams.
+        disagree, the breast is ambiguous in each of these exams. So is each one that the row of an image may describe where
+        it names another breast than the image.
+
+        Parameters
+        ----------
+        records : iterable of ImageRecord
+            The images.
+        disputed : collection of str
+            Paths of images that are rejected since their header names another side or patient than their row.
         """
         if self.match is not None:
             return self
@@ -132,7 +140,8 @@ class BreastLabels:
                 if len(studies) > 1 and facts != BreastFacts():  # one that says nothing says nothing wrong of any exam
                     why = f"{_place(facts)}: fits {len(studies)} imaged exams of this breast; expected one"
                     ambiguous[patient, study, side] = f"{why}. Give the table {COLUMNS} that tells them apart"
-        for breast, why in (*self._zeros_lost(imaged), *self._spelled_otherwise(imaged)):
+        two = self._of_two_breasts(records, imaged, disputed)
+        for breast, why in (*two, *self._zeros_lost(imaged), *self._spelled_otherwise(imaged)):
             ambiguous.setdefault(breast, why)
         named = {(patient, side) for patient, _, side in claims}
         for breast, (first, *others) in claims.items():
@@ -158,14 +167,11 @@ class BreastLabels:
     def _claims_of_images(self, records: Sequence[ImageRecord], imaged: _Imaged) -> dict[BreastOfExam, list[BreastFacts]]:
         """What rows that list images, and the paths, say of each breast."""
         claims: dict[BreastOfExam, list[BreastFacts]] = defaultdict(list)
-        for record in sorted(records, key=lambda record: record.path) if self.of_images else ():
-            claims[record.patient_id, record.study, record.laterality] += self.of_images.get(record.path, ())
-        study_of = {record.path: record.study for record in records} if self.of_breasts else {}
-        for (patient, side, exam), paths, facts in self.of_breasts:
-            # The header's exam has another name than that of rows: it is that of their images.
-            studies = {study_of[path] for path in paths if path in study_of}
-            if not studies and exam != Exam():
-                studies = {study for study, *names in imaged.get((patient, side), ()) if _fits(exam, study, *names)}
+        for record in sorted(records, key=lambda record: record.path) if self.of_images or self.images else ():
+            row = self.row_of(record)
+            said_of_it = (*self.of_images.get(record.path, ()), *(() if row.patient else row.facts))
+            claims[record.patient_id, record.study, record.laterality] += said_of_it
+        for patient, side, studies, _, facts in self._differing_rows(records, imaged):
             if len(studies) == 1 and (breast := (patient, *studies, side)) in claims:
                 more, said = [*facts], {(f.label, f.excluded) for f in claims[breast]}
                 if self.combine != "worst":  # of a missing image only a label that contradicts the others counts
@@ -179,7 +185,8 @@ class BreastLabels:
     @property
     def unmatched(self) -> bool:
         """Whether the table describes breasts, and none of them is imaged; after :meth:`matched`."""
-        table = bool(self.rows or self.exams or self.of_images or self.no_row_has_file)
+        of_instances = any(not row.patient for row in self.images.values())
+        table = bool(self.rows or self.exams or self.of_images or of_instances or self.no_row_has_file)
         return table and self.match is not None and not self.match.facts and not self.match.ambiguous
 
     def facts(self, patient: str, study: str, laterality: Laterality) -> BreastFacts:
@@ -191,9 +198,56 @@ class BreastLabels:
         excluded = self.excluded_patients.get(patient)
         return replace(facts, excluded=excluded) if excluded else facts
 
+    def row_of(self, image: ImageRecord) -> ImageFacts:
+        """Return what the row about an image says of it, by its SOP Instance UID, else by its path."""
+        return self.images.get(image.sop_instance_uid) or self.sizes_of_images.get(image.path) or ImageFacts(0)
+
+    def _of_two_breasts(
+        self, records: Sequence[ImageRecord], imaged: _Imaged, disputed: Collection[str]
+    ) -> Iterator[tuple[BreastOfExam, str]]:
+        """Breasts that the row of an image may describe where it names another side, patient or exam than the image.
+
+        Nobody knows which of both is wrong: the label would be that of the image's breast, or of the one that the row names.
+        """
+        why = "the row of an image describes this breast or another one: row and image name two; expected one"
+        others, said = self.of_another_breast(records), defaultdict[BreastOfExam, set[tuple[int, str]]](set)
+        of_two = list[tuple[str, set[BreastOfExam], set[tuple[int, str]]]]()
+        for image in records if self.images or self.of_images else ():
+            row, own = self.row_of(image), (image.patient_id, image.study, image.laterality)
+            facts = (*row.facts, *self.of_images.get(image.path, ()))
+            outcomes = {(each.label, each.excluded) for each in facts} - {(-1, "")}
+            if row.laterality in (None, image.laterality) and image.path not in others and not self.names_another_exam(image):
+                said[own] |= outcomes
+            elif outcomes:
+                patient, side = row.patient or image.patient_id, row.laterality or image.laterality
+                exams = {row.exam, *self.exams_of_images.get(image.path, ())} - {Exam()}
+                exams = exams or {Exam(image.study if patient == image.patient_id else "")}
+                named = imaged.get((patient, side), ())
+                fitting = {(patient, study, side) for study, *names in named if any(_fits(e, study, *names) for e in exams)}
+                of_two.append((image.path, {own} | fitting, outcomes))
+        for path, breasts, outcomes in of_two:  # what other rows say, too, is known of either
+            yield from ((breast, f"{path}: {why}") for breast in sorted(breasts) if said[breast] != outcomes)
+        for patient, _, studies, paths, _ in self._differing_rows(records, imaged):
+            for path in sorted(set(disputed).intersection(paths)):
+                yield from (((patient, study, side), f"{path}: {why}") for study in studies for side in Laterality)
+
+    def _differing_rows(
+        self, records: Sequence[ImageRecord], imaged: _Imaged
+    ) -> Iterator[tuple[str, Laterality, set[str], Sequence[str], Sequence[BreastFacts]]]:
+        """Patient, side, imaged exams, paths and facts of each breast about whose images rows differ."""
+        study_of = {record.path: record.study for record in records} if self.of_breasts else {}
+        for (patient, side, exam), paths, facts in self.of_breasts:
+            # The header's exam has another name than that of rows: it is that of their images.
+            studies = {study_of[path] for path in paths if path in study_of}
+            if not studies and exam != Exam():
+                studies = {study for study, *names in imaged.get((patient, side), ()) if _fits(exam, study, *names)}
+            yield patient, side, studies, paths, facts
+
     def names_another_exam(self, image: ImageRecord) -> bool:
-        """Whether a row that lists an image, or its path, names another exam than its header, as far as both name one."""
-        return not all(_may_be_of(exam, image) for exam in self.exams_of_images.get(image.path, ()))
+        """Whether the row of an image, or its path, names another exam than its header, as far as both name one."""
+        row = self.row_of(image)  # one that names its patient, too, may be of a patient who is not imaged
+        exams = (*self.exams_of_images.get(image.path, ()), *([] if row.patient else [row.exam]))
+        return not all(_may_be_of(exam, image) for exam in exams)
 
     def of_another_breast(self, records: Iterable[ImageRecord]) -> frozenset[str]:
         """Paths of the images whose row, by their SOP Instance UID, describes another patient or exam that is imaged."""
@@ -233,7 +287,7 @@ class BreastLabels:
         imaged = _imaged(records)
         patients, hints = {patient for patient, _ in imaged}, dict[str, str]()
         for patient, side, exam, facts, studies in self._fitting(imaged):
-            if studies:
+            if studies or (patient, side, exam) in self.decided:
                 continue
             exams = imaged.get((patient, side), ())
             others, accessions = len({study for study, *_ in exams}), {accession for _, accession, _ in exams}
@@ -260,6 +314,10 @@ class BreastLabels:
             )
             yield Rejection("label table", Reason.LABEL_WITHOUT_IMAGE, detail), True
         yield from ((Rejection("label table", Reason.LABEL_WITHOUT_IMAGE, note), True) for note in self.notes)
+        alone = {instance for instance, row in self.images.items() if not row.patient}
+        if lost := alone.difference(record.sop_instance_uid for record in records):
+            detail = f"{len(lost)} of {len(alone)} image(s) with rows, by SOP Instance UID: the input has no usable one"
+            yield Rejection("label table", Reason.LABEL_WITHOUT_IMAGE, detail), True
         with_boxes = {instance for instance, found in self.findings.items() if found}
         if lost := with_boxes.difference(record.sop_instance_uid for record in records):
             detail = (
@@ -280,8 +338,8 @@ class BreastLabels:
         """Each description of a breast, and the imaged exams that it fits."""
         of_patients = (((patient, side, Exam()), facts) for (patient, side), facts in self.rows.items())
         for (patient, side, exam), facts in chain(of_patients, self.exams.items()) if rows is None else rows.items():
-            fits = {study for study, accession, date in imaged.get((patient, side), ()) if _fits(exam, study, accession, date)}
-            yield patient, side, exam, facts, sorted(fits)
+            studies = {study for study, *names in imaged.get((patient, side), ()) if _fits(exam, study, *names)}
+            yield patient, side, exam, facts, sorted(studies)
 
     def _zeros_lost(self, imaged: _Imaged) -> Iterator[tuple[BreastOfExam, str]]:
         """Breasts that a row may describe whose patient has lost leading zeros, and so has become that of another patient.
@@ -335,7 +393,6 @@ class BreastLabels:
         return self.policy.exam_digest("accession", written)
 
 
-_RowOfExam = tuple[str, Laterality, Exam]
 _Imaged = Mapping[tuple[str, Laterality], Collection[tuple[str, str, str]]]
 """Study, accession and date of the images of each patient and side, each once."""
 
@@ -371,83 +428,3 @@ def _reaches_beyond(box: Finding, image: ImageRecord) -> bool:
 
 def _place(facts: BreastFacts) -> str:
     return facts.place or "the label table"
-
-
-def read_labels(source: Source, paths: Sequence[str]) -> tuple[BreastLabels, Statements]:
-    """Read the label tables of a data set, and join the rows that list images, and the paths, to the files.
-
-    Parameters
-    ----------
-    paths : sequence of str
-        Files that could be images.
-
-    Raises
-    ------
-    LabelTableError
-        A table is missing or breaks its form, or a row fits two files.
-    ParameterError
-        An adapter that is no declaration gives a value that is none.
-    """
-    table = source.adapter.read_labels(source.root, source.label_file, source.labels)
-    statements = collect_statements(source, table, paths)
-    if source.adapter.declaration is None:  # of a declaration, every cell was parsed
-        try:
-            check_values(table, (facts for of_image in statements.facts.values() for facts in of_image))
-        except ParameterError as error:
-            raise ParameterError(f"adapter {source.adapter.name!r}: {error}") from None
-    return _make_labels(source, table, statements), statements
-
-
-def _make_labels(source: Source, table: LabelTable, statements: Statements) -> BreastLabels:
-    """Hash the identifiers of a data set's label tables as the records have them."""
-    policy = source.policy
-
-    def identify(kind: str, value: str) -> str:
-        """Make an identifier that shares its text with those of rows and records that are equal.
-
-        A package may give texts of pydicom or numpy, which Python shares only as texts of its own.
-        """
-        return sys.intern(str(policy.identifier(kind, value)))
-
-    def digest(kind: str, value: str) -> str:
-        return sys.intern(policy.exam_digest(kind, value))
-
-    def by_exam(rows: Mapping[_RowOfExam, BreastFacts]) -> dict[_RowOfExam, BreastFacts]:
-        exams = {exam: policy.exam(exam) for _, _, exam in rows}
-        return {(identify("patient", p), side, exams[exam]): facts for (p, side, exam), facts in rows.items()}
-
-    breasts = [(patient, Exam()) for patient, _ in table.rows] + [(patient, exam) for patient, _, exam in table.exams]
-    return BreastLabels(
-        rows={(identify("patient", patient), side): facts for (patient, side), facts in table.rows.items()},
-        default=BreastFacts(0, pathology="normal") if source.labels.unlabelled == "normal" else BreastFacts(),
-        excluded_patients={identify("patient", patient): why for patient, why in table.excluded_patients.items()},
-        images={
-            identify("instance", instance): replace(
-                facts, patient=identify("patient", facts.patient) if facts.patient else "", exam=policy.exam(facts.exam)
-            )
-            for instance, facts in table.images.items()
-        },
-        findings={identify("instance", instance): found for instance, found in table.findings.items()},
-        regions={(identify("patient", p), side, view, n): what for (p, side, view, n), what in table.regions.items()},
-        exams=by_exam(table.exams),
-        written={identify("patient", p): p for p, _ in breasts}
-        | {digest("accession", exam.accession): exam.accession for _, exam in breasts if exam.accession}
-        | {digest("study", exam.study): exam.study for _, exam in breasts if exam.study},
-        of_images=statements.facts,
-        exams_of_images=statements.exams,
-        sizes_of_images=statements.sizes,
-        of_breasts=statements.of_breasts,
-        findings_by_path=statements.findings,
-        implied=by_exam(table.implied),
-        added=by_exam(table.added),
-        combine=table.combine,
-        listed=frozenset(
-            (identify("patient", image.patient), image.laterality)
-            for image in (table.listed.values() if source.labels.unlabelled == "normal" else ())
-            if image.patient and image.laterality and image.facts
-        ),
-        policy=policy,
-        unused=table.unused,
-        notes=table.notes,
-        no_row_has_file=statements.no_row_has_file,
-    )

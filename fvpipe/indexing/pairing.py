@@ -11,7 +11,6 @@ from types import MappingProxyType
 from typing import Any
 
 from fvpipe.config.formats import RASTER
-from fvpipe.datasets.adapter import ImageFacts
 from fvpipe.dicom.decoders import find_decoder
 from fvpipe.indexing.labels import BreastLabels
 from fvpipe.reasons import Reason, Rejection
@@ -75,7 +74,7 @@ def contradictions(records: Iterable[ImageRecord], labels: BreastLabels) -> Iter
     labels = labels.matched(records)
     of_another_breast = labels.of_another_breast(records)
     for record in records:
-        facts = labels.images.get(record.sop_instance_uid) or labels.sizes_of_images.get(record.path) or ImageFacts(0)
+        facts = labels.row_of(record)
         age = labels.facts(*_breast(record)).age
         for reason, header, table in (
             (Reason.LATERALITY_CONFLICT, record.laterality, facts.laterality),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from fvpipe.datasets.listed_images import path_groups_of
 from fvpipe.datasets.registry import declarations, get_adapter
 from fvpipe.datasets.source import Source
 from fvpipe.dicom.header import read_header
@@ -80,6 +81,8 @@ def require_breasts(found: Index) -> None:
         without = " Without a label table (no --labels, no `label_file` in params.yaml) a `table` data set is unlabelled"
         without = without if found.source.label_file and found.source.adapter.name == "table" else ""
         expected = "paths of the input's files, or ends of them" if of_images else "the Patient ID and side of the headers"
+        if by_groups := path_groups_of(found.source.adapter.declaration) if of_images else {}:
+            expected = f"in columns {', '.join(by_groups.values())} the texts of the path's groups, before `path_values`"
         raise LabelTableError(
             f"{table}: {found_none} matches an imaged breast, so every breast would be unlabelled; {first}. "
             f"Expected {expected}, character by character: is it the table of these images?{without}"

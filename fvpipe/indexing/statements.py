@@ -13,7 +13,7 @@ from fvpipe.config.formats import DICOM
 from fvpipe.config.loading import digest_of
 from fvpipe.datasets.adapter import ImageFacts, LabelTable, ListedImage
 from fvpipe.datasets.declaration import Identity
-from fvpipe.datasets.listed_images import path_key
+from fvpipe.datasets.listed_images import differing_groups, path_key
 from fvpipe.datasets.source import Source
 from fvpipe.datasets.values import parse_exam_date
 from fvpipe.dicom.elements import shown_term
@@ -146,7 +146,10 @@ def collect_statements(source: Source, table: LabelTable, paths: Sequence[str]) 
             sizes[path] = found
     describing += (("", said) for said in _said_of_missing(source, table, places.values()))
     if places:
-        rejections.append(Rejection("label table", Reason.LABEL_WITHOUT_IMAGE, _without_file(places, table, paths)))
+        detail = _without_file(places, table, paths)
+        if len(places) == len(table.listed) and (differing := differing_groups(adapter.declaration, paths, places.values())):
+            detail += f"; {differing}"
+        rejections.append(Rejection("label table", Reason.LABEL_WITHOUT_IMAGE, detail))
     return Statements(
         stated,
         facts,

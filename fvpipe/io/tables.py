@@ -393,6 +393,7 @@ def _format_cell(value: object) -> str:
 # --- writing ----------------------------------------------------------------------------------------------------------
 
 _ESCAPED = ("=", "+", "-", "@", "\t", "\r", "\n", "'")  # starts of formulas, and of what is escaped itself
+_NEGATIVE = r"-[0-9]+(\.[0-9]+)?(e[+-]?[0-9]+)?"  # a number, as :func:`repr` writes it, is no formula
 
 
 def format_csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:
@@ -403,7 +404,7 @@ def format_csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> byte
 def iterate_csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Iterator[bytes]:
     r"""Format a CSV table line by line: UTF-8, ``\n``, None as empty text, and no text that a spreadsheet would run.
 
-    A text that starts like a formula gets a leading ``'``, which :func:`iterate_table` takes away again.
+    A text that starts like a formula, and is no number, gets a leading ``'``, which :func:`iterate_table` takes away again.
     """
     # With \r\n as its terminator the writer quotes cells that hold either; with \n, before Python 3.13, not those with \r.
     writer = csv.writer(_Passing(), lineterminator="\r\n")
@@ -421,7 +422,7 @@ class _Passing:
 
 def _escape(value: object) -> object:
     if isinstance(value, str):
-        return f"'{value}" if value.startswith(_ESCAPED) else value
+        return f"'{value}" if value.startswith(_ESCAPED) and not re.fullmatch(_NEGATIVE, value) else value
     return str(value).lower() if isinstance(value, bool) else value
 
 

@@ -14,7 +14,7 @@ from fvpipe.datasets.declared_tables import declared_adapter
 from fvpipe.datasets.source import Source
 from fvpipe.datasets.table_settings import table_files
 from fvpipe.errors import ParameterError
-from fvpipe.indexing.labels import read_labels
+from fvpipe.indexing.read_labels import read_labels
 from fvpipe.indexing.reading import Reading
 from fvpipe.project.project import Project, make_source
 from fvpipe.types import NOTHING_STATED

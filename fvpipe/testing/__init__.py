@@ -13,8 +13,9 @@ tests of peculiarities beyond the declaration: change a row or a header, write a
 """
 
 from fvpipe.testing.folder import index_folder, write_image, write_table
+from fvpipe.testing.maker import make_tree
 from fvpipe.testing.rules import BrokenRules, check_adapter
-from fvpipe.testing.tree import SimulatedBreast, SimulatedTree, make_tree
+from fvpipe.testing.tree import SimulatedBreast, SimulatedTree
 
 __all__ = [
     "BrokenRules",

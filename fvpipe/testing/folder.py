@@ -101,18 +101,19 @@ def _drawn(laterality: Laterality, view: View) -> tuple[Drawing, NDArray[np.uint
 
 def write_table(file: Path, rows: Sequence[Mapping[str, Any]], delimiter: str = ",") -> None:
     """Write rows as CSV, or as a spreadsheet where the name ends in ``.xlsx``; the columns are those of the first row."""
+    columns = list(rows[0])
     file.parent.mkdir(parents=True, exist_ok=True)
     if file.suffix.lower() == ".xlsx":
         import openpyxl
 
         book = openpyxl.Workbook()
         sheet = book.worksheets[0]
-        for cells in (list(rows[0]), *(list(row.values()) for row in rows)):
+        for cells in (columns, *([row.get(column, "") for column in columns] for row in rows)):
             sheet.append(cells)
         book.save(file)
         return
     with open(file, "w", encoding="utf-8", newline="") as text:
-        writer = csv.DictWriter(text, list(rows[0]), delimiter=delimiter)
+        writer = csv.DictWriter(text, columns, delimiter=delimiter)
         writer.writeheader()
         writer.writerows(rows)
 

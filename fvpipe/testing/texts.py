@@ -7,6 +7,7 @@ import random
 import re
 import string
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any
 
 from fvpipe.datasets.declaration import Column
@@ -39,43 +40,50 @@ def matching_text(
         return None
     numbers = tree.state.groupdict
     texts = {numbers[group] if isinstance(group, str) else group: text for group, text in forced.items()}
-    for _ in range(ATTEMPTS):
-        text = _text(tree, texts, rng)
+    for attempt in range(ATTEMPTS):
+        text = _text(tree, texts, rng, attempt // 20)
         match = re.search(pattern, text)
         if match and all((match[group] or "") == wanted for group, wanted in forced.items()) and accept(match):
             return text
     return None
 
 
-def _text(tree: Any, forced: Mapping[int, str], rng: random.Random) -> str:
-    return "".join(_part(str(kind), value, forced, rng) for kind, value in tree)
+def _text(tree: Any, forced: Mapping[int, str], rng: random.Random, more: int) -> str:
+    """A text of a parsed pattern; `more` repetitions of what may be left out."""
+    return "".join(_part(str(kind), value, forced, rng, more) for kind, value in tree)
 
 
-def _part(kind: str, value: Any, forced: Mapping[int, str], rng: random.Random) -> str:
+def _part(kind: str, value: Any, forced: Mapping[int, str], rng: random.Random, more: int) -> str:
     match kind:
         case "LITERAL":
             return chr(value)
         case "NOT_LITERAL" | "IN":
             items = [("NEGATE", None), ("LITERAL", value)] if kind == "NOT_LITERAL" else [(str(k), v) for k, v in value]
-            members = [c for c in ALPHABET if _is_in(c, items)]
-            return rng.choice([c for c in members if c.isalnum()] or members or [""])
+            return rng.choice(_members(tuple(items)))
         case "ANY":
             return rng.choice(string.ascii_lowercase)
         case "BRANCH":
-            return _text(rng.choice(value[1]), forced, rng)
+            return _text(rng.choice(value[1]), forced, rng, more)
         case "SUBPATTERN":
-            return forced[value[0]] if value[0] in forced else _text(value[3], forced, rng)
+            return forced[value[0]] if value[0] in forced else _text(value[3], forced, rng, more)
         case "ATOMIC_GROUP":
-            return _text(value, forced, rng)
+            return _text(value, forced, rng, more)
         case "MAX_REPEAT" | "MIN_REPEAT" | "POSSESSIVE_REPEAT":
             least, most, part = value
-            times = least if least != 1 else min(int(most), 4)
-            return "".join(_text(part, forced, rng) for _ in range(times))
+            times = max(least if least != 1 else min(int(most), 4), min(int(most), more))
+            return "".join(_text(part, forced, rng, more) for _ in range(times))
         case _:  # anchors and what looks around; the result is matched
             return ""
 
 
-def _is_in(character: str, items: list[tuple[str, Any]]) -> bool:
+@lru_cache(maxsize=1024)  # a pattern is tried many times
+def _members(items: tuple[tuple[str, Any], ...]) -> list[str]:
+    """Characters of a class, of which letters and digits are enough."""
+    members = [c for c in ALPHABET if _is_in(c, items)]
+    return [c for c in members if c.isalnum()] or members or [""]
+
+
+def _is_in(character: str, items: tuple[tuple[str, Any], ...]) -> bool:
     negated = any(kind == "NEGATE" for kind, _ in items)
     categories = {"DIGIT": str.isdigit, "WORD": lambda c: c.isalnum() or c == "_", "SPACE": str.isspace}
     found = False
@@ -101,14 +109,20 @@ def literal(pattern: str) -> str:
     return re.sub(r"\[(.)[^]]*\]", r"\1", pattern).replace("*", "").replace("?", "x")
 
 
-def expected_text(fact: str, column: Column, cell: str) -> str:
-    """A fact as ``breasts.csv`` has it, by the declaration's own words."""
+def value_of(column: Column, cell: str) -> str:
+    """A cell in the declared words."""
     if column.pattern and cell:
         match = re.search(column.pattern, cell)
         cell = match[1] if match else ""
     if column.values:
         words = {known.casefold(): word for known, word in column.values.items()}
         cell = words.get(cell.casefold(), words.get("*", ""))
+    return cell
+
+
+def expected_text(fact: str, column: Column, cell: str) -> str:
+    """A fact as ``breasts.csv`` has it, by the declaration's own words."""
+    cell = value_of(column, cell)
     if fact == "bi_rads":
         return cell[-1:]
     if fact == "density":

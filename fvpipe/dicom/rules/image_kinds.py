@@ -278,7 +278,9 @@ def sop_class(context: RuleContext) -> str:
     found, policy = text(context.dataset, "SOPClassUID"), context.policy
     allowed = {"", DigitalMammographyXRayImageStorageForPresentation, DigitalMammographyXRayImageStorageForProcessing}
     if is_for_processing(context.dataset) and not policy.for_processing:
-        detail = "a mammogram for processing; the data set's `for_processing: true` accepts it"
+        detail = (
+            "a mammogram for processing; `for_processing: true` of the data set, or of `headers` in a declaration, accepts it"
+        )
         raise RejectedFile(Reason.SOP_CLASS_REFUSED, detail)
     titles = {code(item) for item in items(context.dataset, "ConceptNameCodeSequence")}
     if found == KeyObjectSelectionDocumentStorage and titles & REJECTING_TITLES:
@@ -287,7 +289,9 @@ def sop_class(context: RuleContext) -> str:
     if found not in allowed | ({SecondaryCaptureImageStorage} if policy.secondary_capture else set()):
         detail = f"SOPClassUID is {shown_uid(found)}; expected {DigitalMammographyXRayImageStorageForPresentation}"
         if found == SecondaryCaptureImageStorage:
-            detail += " (of digitized film, the data set's `secondary_capture: true` accepts it)"
+            detail += (
+                " (of digitized film, `secondary_capture: true` of the data set, or of `headers` in a declaration, accepts it)"
+            )
         raise RejectedFile(Reason.SOP_CLASS_REFUSED, detail)
     return found
 
