@@ -22,7 +22,7 @@ from fvpipe.datasets.listed_images import list_image, rows_of_images, state_imag
 from fvpipe.datasets.table_settings import BI_RADS_RULES, files_of, options_of, row_reader
 from fvpipe.datasets.unused_keys import adds_boxes
 from fvpipe.datasets.values import parse_count, parse_day, parse_view
-from fvpipe.dicom.header import HeaderPolicy
+from fvpipe.dicom.policy import HeaderPolicy
 from fvpipe.errors import LabelTableError, ParameterError
 from fvpipe.io.tables import OpenTable, Row, open_table, whole_number
 from fvpipe.types import BreastFacts, Exam, Finding, Laterality, View

@@ -29,7 +29,7 @@ _CONFLICTS = {
     "view": Reason.VIEW_CONFLICT,
 }
 RowsOfBreast = tuple[tuple[str, Laterality, Exam], Sequence[str], Sequence[BreastFacts]]
-NOT_LISTED = "no row of the label table lists this image; expected one"
+NO_ROW = "no row of the label table lists this image; expected one"
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +158,7 @@ def collect_statements(source: Source, table: LabelTable, paths: Sequence[str]) 
         sizes,
         _of_breasts(source, describing, table.combine),
         rejections,
-        {path: Rejection(path, Reason.IMAGE_NOT_LISTED, NOT_LISTED) for path in unlisted},
+        {path: Rejection(path, Reason.IMAGE_NOT_LISTED, NO_ROW) for path in unlisted},
         no_row_has_file=bool(places) and len(places) == len(table.listed),
     )
 
