@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from fvpipe.build.commit import Build, commit
-from fvpipe.build.plan import Limits, Target, plan_samples
+from fvpipe.build.plan import Limits, ShardOutput, plan_samples
 from fvpipe.build.schedule import make_missing
 from fvpipe.build.target_forms import filled_forms
 from fvpipe.cache.file_cache import FileCache
@@ -112,7 +112,7 @@ def index(source: Source, workers: Workers, file_cache: FileCache, *, digest: bo
 
 def build_shards(
     found: Index,
-    target: Target,
+    output: ShardOutput,
     store: SampleStore,
     file_cache: FileCache,
     workers: Workers,
@@ -133,11 +133,11 @@ def build_shards(
         The disk, another build, or the workers prevent it.
     """
     begun = time.perf_counter()
-    found = found.of_views(needed_views(target.pipeline))
-    forms = filled_forms(found.source, target.pipeline.targets, found.breasts)  # names what is wrong before anything is decoded
+    found = found.of_views(needed_views(output.pipeline))
+    forms = filled_forms(found.source, output.pipeline.targets, found.breasts)  # names what is wrong before anything is decoded
     for name in [form.name for form in forms if found.breasts and not form.known]:
-        say(f"warning: {target.dataset}: target {name!r} is known of no breast; does a label table have its column?")
-    with lock(target.lock_file, lambda message: say(f"warning: {message}")), store.in_use():
-        plan = plan_samples(found, target, store, file_cache, workers.settings.share_storage)
-        samples = make_missing(plan, found, target, store, file_cache, workers)
+        say(f"warning: {output.dataset}: target {name!r} is known of no breast; does a label table have its column?")
+    with lock(output.lock_file, lambda message: say(f"warning: {message}")), store.in_use():
+        plan = plan_samples(found, output, store, file_cache, workers.settings.share_storage)
+        samples = make_missing(plan, found, output, store, file_cache, workers)
         return commit(samples, limits, begun, say)

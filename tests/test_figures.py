@@ -28,7 +28,8 @@ import fvpipe
 from fvpipe.comparison.summary import Answer
 from fvpipe.config.pipeline import Fuse, Pipeline, load_pipeline
 from fvpipe.config.training import Cnn, Recipe
-from fvpipe.dicom.header import HeaderPolicy, read_header
+from fvpipe.dicom.header import read_header
+from fvpipe.dicom.policy import HeaderPolicy
 from fvpipe.errors import FvpipeError, InputError
 from fvpipe.evaluation.splits import Part
 from fvpipe.figures.differences import draw_differences

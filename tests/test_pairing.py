@@ -17,7 +17,9 @@ from fvpipe.config.project import Labels
 from fvpipe.datasets.adapter import ImageFacts, LabelTable
 from fvpipe.datasets.registry import get_adapter
 from fvpipe.datasets.source import Source
-from fvpipe.dicom.header import HeaderPolicy, ImageHeader, read_header
+from fvpipe.dicom.header import read_header
+from fvpipe.dicom.image_header import ImageHeader
+from fvpipe.dicom.policy import HeaderPolicy
 from fvpipe.execution.workers import Workers, WorkerSettings
 from fvpipe.flow import index
 from fvpipe.indexing import pairing

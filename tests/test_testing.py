@@ -96,13 +96,15 @@ tables:
 PAGES = "".join((ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("adapters.md", "more-datasets.md"))
 BLOCKS = [textwrap.dedent(block).strip() + "\n" for block in re.findall(r"(?m)(?:^    .*\n|^\n(?=    ))+", PAGES)]
 DOCUMENTED = {block.split()[1]: block for block in BLOCKS if block.startswith("name: ")}
-OF_ONE_VIEW, OF_ONE_COLUMN = "both views of both breasts", "for (laterality|view) and all else that it gives"
+OF_ONE_VIEW, OF_ONE_COLUMN = "both views of both breasts", "for (laterality|view|patient) and all else that it gives"
 NOT_MADE = {
     "mini-mias": OF_ONE_VIEW,
     "csaw-m": OF_ONE_VIEW,
     "dmid": OF_ONE_COLUMN,
     "cbis-jpeg": OF_ONE_COLUMN,
+    "mini-ddsm": OF_ONE_COLUMN,
     "bmcd": "a path with",
+    "lamis-dmdb": "a path with",
 }
 NOT_REACHED = {"screening": ("tables.1: case 2 of the label rule ({} -> unlabelled)",)}  # of the other breast
 

@@ -58,7 +58,7 @@ from fvpipe.config.project import Labels
 from fvpipe.datasets.adapter import Adapter, ImageFacts, LabelTable, ListedImage, Region, parse_laterality
 from fvpipe.datasets.declaration import Identity
 from fvpipe.datasets.registry import get_adapter
-from fvpipe.dicom.header import HeaderPolicy
+from fvpipe.dicom.policy import HeaderPolicy
 from fvpipe.errors import LabelTableError
 from fvpipe.io.tables import Row, read_table
 from fvpipe.types import BreastFacts, CropBox, Exam, Finding, Laterality, View

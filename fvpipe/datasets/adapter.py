@@ -12,7 +12,7 @@ from fvpipe.config.facts import IDENTITY
 from fvpipe.config.project import Labels
 from fvpipe.datasets.combine import DescribedBreast
 from fvpipe.datasets.declaration import Declaration, Identity
-from fvpipe.dicom.header import HeaderPolicy
+from fvpipe.dicom.policy import HeaderPolicy
 from fvpipe.errors import ParameterError
 from fvpipe.io.tables import PERSONAL
 from fvpipe.reasons import Reason

@@ -18,7 +18,7 @@ from fvpipe.datasets.declaration import Declaration, Table
 from fvpipe.datasets.listed_images import state_images
 from fvpipe.datasets.table_contents import TableContents, read_rows
 from fvpipe.datasets.table_settings import BI_RADS_RULES, files_of, make_row_reader, options_of
-from fvpipe.dicom.header import HeaderPolicy
+from fvpipe.dicom.policy import HeaderPolicy
 from fvpipe.errors import LabelTableError, ParameterError
 from fvpipe.io.tables import open_table
 from fvpipe.types import Exam, Finding

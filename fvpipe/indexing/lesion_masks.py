@@ -15,7 +15,7 @@ from fvpipe.config.loading import digest_of
 from fvpipe.datasets.adapter import Region
 from fvpipe.datasets.source import Source
 from fvpipe.dicom.elements import RejectedFile
-from fvpipe.dicom.header import HeaderPolicy
+from fvpipe.dicom.policy import HeaderPolicy
 from fvpipe.execution.isolation import Crash
 from fvpipe.execution.workers import Workers
 from fvpipe.indexing.labels import BreastLabels
@@ -58,14 +58,14 @@ def with_mask_findings(
         return labels, []
     masks = [p for p, header in headers.items() if isinstance(header, Rejection) and header.reason is Reason.REGION_OF_INTEREST]
     kind = cached_as(reader)
-    regions = {path: file_cache.fact(files[path], kind) for path in masks}
+    regions = {path: file_cache.value(files[path], kind) for path in masks}
     tasks = [(str(source.root), path, source.policy, reader) for path in masks if regions[path] is None]
     rejections: list[Rejection] = []
     with progress(f"lesion masks of {source.name}", len(tasks), "files") as advance:
         for batch in workers.run(read_regions, tasks, max_in_process=16):
             answers = [(each.task[1], each.rejection(each.task[1])) if isinstance(each, Crash) else each for each in batch]
             read = {path: found for path, found in answers if isinstance(found, str)}
-            file_cache.put_facts([(files[path], found) for path, found in read.items()], kind)
+            file_cache.put_values([(files[path], found) for path, found in read.items()], kind)
             regions.update(read)
             rejections += [found for _, found in answers if isinstance(found, Rejection)]
             advance(len(batch))

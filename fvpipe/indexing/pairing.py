@@ -105,7 +105,7 @@ def _mixed_studies(records: Iterable[ImageRecord]) -> Iterator[Rejection]:
     """
     studies: dict[tuple[str, str], list[ImageRecord]] = defaultdict(list)
     for record in records:
-        if record.study and "exam " not in record.identity_from:  # that of a table or path is not the header's
+        if record.study and "exam" not in record.identity_sources:  # that of a table or path is not the header's
             studies[record.patient_id, record.study].append(record)
     for images in studies.values():
         days = [image.exam_day for image in images if image.exam_day is not None]
@@ -130,7 +130,7 @@ def _described_otherwise(records: Iterable[ImageRecord]) -> Iterator[Rejection]:
     """
     series: dict[tuple[str, str], list[ImageRecord]] = defaultdict(list)
     for record in records:
-        if record.series and "laterality " not in record.identity_from and "view " not in record.identity_from:
+        if record.series and not {"laterality", "view"} & record.identity_sources.keys():
             series[record.patient_id, record.series.partition(" ")[0]].append(record)
     of_several, of_one = set[tuple[str, str]](), defaultdict[tuple[str, str], list[tuple[list[str], list[ImageRecord]]]](list)
     for images in series.values():
@@ -272,7 +272,7 @@ def in_two_studies(images: Iterable[ImageRecord]) -> Iterator[str]:
     """A note on breasts whose CC is in one study and MLO in another, of no other day: an anonymizer may give each image one."""
     studies: dict[tuple[str, Laterality, int | None], dict[str, dict[View, str]]] = defaultdict(lambda: defaultdict(dict))
     for image in images:
-        if image.study and "exam " not in image.identity_from:  # those of tables and paths are no UIDs
+        if image.study and "exam" not in image.identity_sources:  # those of tables and paths are no UIDs
             studies[image.patient_id, image.laterality, image.exam_day][image.study][image.view] = image.path
     alone = ([views for views in of_breast.values() if len(views) == 1] for of_breast in studies.values())
     merged = (dict(item for views in each for item in views.items()) for each in alone)

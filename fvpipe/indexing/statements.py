@@ -32,7 +32,7 @@ _CONFLICTS = {
 }
 ByPath = Mapping[str, Sequence[Statement]]
 RowsOfBreast = tuple[DescribedBreast, Sequence[str], Sequence[BreastFacts]]
-NOT_LISTED = "no row of the label table lists this image; expected one"
+NO_ROW = "no row of the label table lists this image; expected one"
 _NO_IMAGE = ListedImage("")
 
 
@@ -177,7 +177,7 @@ def _not_listed(identity: Identity, table: LabelTable, statements: ByPath) -> di
     if not table.listed or not any(getattr(identity, fact)[0] == "table" for fact in _CONFLICTS):
         return {}
     return {
-        path: Rejection(path, Reason.IMAGE_NOT_LISTED, NOT_LISTED)
+        path: Rejection(path, Reason.IMAGE_NOT_LISTED, NO_ROW)
         for path, of_image in statements.items()
         if not any(where == "table" for where, _ in of_image)
     }

@@ -18,7 +18,8 @@ from fvpipe.config.loading import read_yaml
 from fvpipe.datasets.declaration import Column, Table
 from fvpipe.datasets.registry import get_adapter
 from fvpipe.datasets.row_reader import RowReader
-from fvpipe.dicom.header import HeaderPolicy, read_header
+from fvpipe.dicom.header import read_header
+from fvpipe.dicom.policy import HeaderPolicy
 from fvpipe.errors import FvpipeError, LabelTableError
 from fvpipe.io import tables
 from fvpipe.io.read import read_contents
