@@ -24,11 +24,12 @@ from fvpipe.cache.sample_store import SampleStore
 from fvpipe.datasets.source import Source
 from fvpipe.execution.workers import Workers
 from fvpipe.imaging.canvas import needed_views
+from fvpipe.indexing.contradictions import contradictions
 from fvpipe.indexing.exams import exam_order
 from fvpipe.indexing.headers import read_headers, read_pixel_contents, read_published_uids
 from fvpipe.indexing.index import Index
 from fvpipe.indexing.lesion_masks import with_mask_findings, with_outlined_breasts
-from fvpipe.indexing.pairing import colliding_instances, contradictions, pair, rejection_order, tied_images
+from fvpipe.indexing.pairing import colliding_instances, pair, rejection_order, tied_images
 from fvpipe.indexing.read_labels import read_labels
 from fvpipe.indexing.rejection_notes import noted_rejections
 from fvpipe.indexing.scan import list_files, without_strays

@@ -23,8 +23,10 @@ from fvpipe.dicom.policy import HeaderPolicy
 from fvpipe.execution.workers import Workers, WorkerSettings
 from fvpipe.flow import index
 from fvpipe.indexing import pairing
+from fvpipe.indexing.contradictions import contradictions
 from fvpipe.indexing.labels import BreastLabels
-from fvpipe.indexing.pairing import Pairing, colliding_instances, contradictions, pair, tied_images, written_otherwise
+from fvpipe.indexing.notes import similar_patients_note
+from fvpipe.indexing.pairing import Pairing, colliding_instances, pair, tied_images
 from fvpipe.reasons import Reason, Rejection
 from fvpipe.types import (
     BREAST_FACTS,
@@ -660,7 +662,7 @@ def test_what_pairs_belongs_together(world: dict[str, Any]) -> None:
 )
 def test_patients_of_headers_that_may_be_one_are_noted(first: str, second: str, noted: bool) -> None:
     records = [image("a", patient_id="1", person=first), image("b", patient_id="01", person=second)]
-    notes = list(written_otherwise(records))
+    notes = list(similar_patients_note(records))
     assert len(notes) == noted and all("2 patients of headers" in note and "those of a and b" in note for note in notes)
 
 

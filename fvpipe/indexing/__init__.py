@@ -9,7 +9,8 @@
 - ``headers``: header, digest and pixel digest of each new or changed file, read on the workers.
 - ``rejection_notes``: Key Object documents that reject images.
 - ``lesion_masks``: masks of lesions beside the images, as boxes.
-- ``pairing``: contradictions among headers and labels, then CC and MLO of each breast.
+- ``contradictions``: headers that contradict the label tables, or each other.
+- ``pairing``: CC and MLO of each breast; ``notes`` on what is not rejected.
 - ``exams``: order of a patient's exams.
 - ``index``: all of it as one value; ``rejections`` and ``known_facts`` summarize it for the screen.
 - ``manifest_tables``: the tables of an index, as they are written; ``read_manifests`` reads them back, and ``mammoclean``

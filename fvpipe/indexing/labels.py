@@ -292,13 +292,6 @@ class BreastLabels:
             )
             yield Rejection(LABEL_TABLE, Reason.LABEL_WITHOUT_IMAGE, detail), True
 
-    def boxes_beyond(self, records: Iterable[ImageRecord]) -> tuple[str, ...]:
-        """A note on boxes that are kept although they reach beyond their image, where there are any."""
-        beyond = [r.path for r in records if any(_reaches_beyond(box, r) for box in self.findings_of(r))]
-        names = ", ".join(beyond[:3]) + (", ..." if len(beyond) > 3 else "")
-        note = f"boxes of {len(beyond)} image(s) reach beyond the image's pixels, and are kept so: {names}"
-        return (f"{note}. Are they of images of another size?",) if beyond else ()
-
     def _fitting(
         self, imaged: _Imaged, rows: Mapping[DescribedBreast, BreastFacts] | None = None
     ) -> Iterator[tuple[str, Laterality, Exam, BreastFacts, list[str]]]:
@@ -391,11 +384,6 @@ def _fits(exam: Exam, study: str, accession: str, date: str) -> bool:
 def _may_be_of(exam: Exam, image: ImageRecord) -> bool:
     """Whether an exam of a table may be that of an image, as far as both have its names."""
     return _fits(exam, image.study or exam.study, image.accession or exam.accession, image.study_date or exam.date)
-
-
-def _reaches_beyond(box: Finding, image: ImageRecord) -> bool:
-    """Whether a box has edges outside its image, by more than rounding."""
-    return min(box.top, box.left) < -1 or box.bottom > image.rows + 1 or box.right > image.columns + 1
 
 
 def _place(facts: BreastFacts) -> str:

@@ -10,7 +10,7 @@ from fvpipe.datasets.source import Source
 from fvpipe.dicom.header import read_header
 from fvpipe.errors import LabelTableError, QualityError
 from fvpipe.indexing.index import Index
-from fvpipe.indexing.pairing import in_two_studies
+from fvpipe.indexing.notes import in_two_studies
 from fvpipe.printable import LINE_COLUMNS, escaped
 from fvpipe.reasons import NOT_BROKEN, Reason, Rejection
 

@@ -148,7 +148,7 @@ def _stated_and_rejected(
 ) -> tuple[dict[str, StatedImage], list[Rejection]]:
     """What is said of each image that is read, by path, and the images that are left out."""
     stated, rejections = dict[str, StatedImage](), list[Rejection]()
-    similar = _written_otherwise(_patients(policy, identity, statements))
+    similar = similar_patients(_patients(policy, identity, statements))
     for path, of_image in statements.items():
         found = _stated(policy, identity, path, of_image)
         if why := next((similar[image.patient] for _, image in of_image if image.patient in similar), ""):
@@ -271,10 +271,11 @@ def _first(identity: Identity, fact: str, of_image: Sequence[Statement]) -> str:
     return min(spoken, default=(0, ""))[1]
 
 
-def _written_otherwise(places: Mapping[str, str]) -> dict[str, str]:
+def similar_patients(places: Mapping[str, str]) -> dict[str, str]:
     """Patients whose names differ from another's only as programs and hands change them, and why they are left out.
 
-    Taken for two, one woman could be in training and in test; taken for one, two women would be.
+    Taken for two, one woman could be in training and in test; taken for one, two women would be. Of headers, the same rule is
+    a note alone: :func:`fvpipe.indexing.notes.similar_patients_note`.
 
     Parameters
     ----------
