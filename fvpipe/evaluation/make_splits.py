@@ -26,7 +26,8 @@ from fvpipe.evaluation.splits import (
     split,
 )
 from fvpipe.io.atomic import write_if_changed
-from fvpipe.io.tables import Row, format_csv, read_table
+from fvpipe.io.csv_lines import format_csv
+from fvpipe.io.tables import Row, read_table
 from fvpipe.project.project import Project
 from fvpipe.project.sharing import keep_splits_in_git
 from fvpipe.shards.format import RECEIPT

@@ -18,7 +18,7 @@ from fvpipe.datasets.source import Source
 from fvpipe.dicom.orientation import upright_box
 from fvpipe.indexing.index import Index
 from fvpipe.io.atomic import write_if_changed
-from fvpipe.io.tables import iterate_csv
+from fvpipe.io.csv_lines import iterate_csv
 from fvpipe.reasons import Flag, Rejection, crop_verdict
 from fvpipe.shards.coordinates import coordinates_of
 from fvpipe.shards.targets import COLUMN_PREFIX
