@@ -26,13 +26,13 @@ from fvpipe.imaging.decoded_image import DecodedImage
 from fvpipe.imaging.fusion import fuse
 from fvpipe.imaging.normalize import crop_image, normalization
 from fvpipe.imaging.resample import NormalizedCrop
-from fvpipe.imaging.segmentation import segment
+from fvpipe.imaging.segmentation import Segmentation, segment
 from fvpipe.imaging.thumbnail import Mask
 from fvpipe.imaging.warp import INTERVALS, Floats, Warp, outline_widths, source_arrays, stretched, warped_means
 from fvpipe.shards.coordinates import coordinates_of
 from fvpipe.simulation.dicom_file import SimulatedImage, dicom_bytes
 from fvpipe.simulation.lesions import draw_patient
-from fvpipe.types import SCALES, CropBox, Edge, FusedSample, Laterality, Segmentation
+from fvpipe.types import SCALES, CropBox, Edge, FusedSample, Laterality
 from tests.support.decoding import decode
 
 NOISES = (64.0, 80.0)  # of 255

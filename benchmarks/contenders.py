@@ -95,13 +95,13 @@ def tasks(folder: Path, adapter: str, pipeline: str, store: Path) -> list[Sample
     from fvpipe.execution.workers import Workers, WorkerSettings
     from fvpipe.flow import index
     from fvpipe.project.stages import open_file_cache
-    from fvpipe.project.standalone import standalone_source, standalone_target
+    from fvpipe.project.standalone import standalone_output, standalone_source
 
     source = standalone_source("bench", folder, adapter)
     with Workers(WorkerSettings(0)) as workers, open_file_cache(source, store) as cache:
         found = index(source, workers, cache)
-    target = standalone_target("bench", pipeline, store / "unused")
-    return [make_task(found, target, breast, str(store.absolute())) for breast in found.breasts]
+    output = standalone_output("bench", pipeline, store / "unused")
+    return [make_task(found, output, breast, str(store.absolute())) for breast in found.breasts]
 
 
 def naive(folder: Path, out: str, numbers: str) -> Work:

@@ -18,7 +18,8 @@ import fvpipe
 from fvpipe.config.pipeline import load_pipeline
 from fvpipe.datasets.registry import get_adapter
 from fvpipe.dicom.decoders import DECODERS, RASTER_DECODERS
-from fvpipe.dicom.header import ImageHeader, read_header
+from fvpipe.dicom.header import read_header
+from fvpipe.dicom.image_header import ImageHeader
 from fvpipe.dicom.pixels import decode_image
 from fvpipe.imaging.fusion import fuse
 from fvpipe.imaging.segmentation import segment

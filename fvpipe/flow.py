@@ -12,11 +12,11 @@ calling process.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from fvpipe.build.commit import Build, commit
-from fvpipe.build.plan import Limits, Target, plan_samples
+from fvpipe.build.plan import Limits, ShardOutput, plan_samples
 from fvpipe.build.schedule import make_missing
 from fvpipe.build.target_forms import filled_forms
 from fvpipe.cache.file_cache import FileCache
@@ -24,11 +24,12 @@ from fvpipe.cache.sample_store import SampleStore
 from fvpipe.datasets.source import Source
 from fvpipe.execution.workers import Workers
 from fvpipe.imaging.canvas import needed_views
+from fvpipe.indexing.contradictions import contradictions
 from fvpipe.indexing.exams import exam_order
 from fvpipe.indexing.headers import read_headers, read_pixel_contents, read_published_uids
 from fvpipe.indexing.index import Index
 from fvpipe.indexing.lesion_masks import with_mask_findings, with_outlined_breasts
-from fvpipe.indexing.pairing import colliding_instances, contradictions, pair, rejection_order, tied_images
+from fvpipe.indexing.pairing import colliding_instances, pair, rejection_order, tied_images
 from fvpipe.indexing.read_labels import read_labels
 from fvpipe.indexing.rejection_notes import noted_rejections
 from fvpipe.indexing.scan import list_files, without_strays
@@ -62,27 +63,30 @@ def index(source: Source, workers: Workers, file_cache: FileCache, *, digest: bo
     formats = source.policy.formats
     files, passed_over, no_files = list_files(source.root, file_cache, formats)
     labels, statements = read_labels(source, list(files))
-    files |= {path: replace(files[path], stated=statement_digest(said)) for path, said in statements.stated.items()}
+    files |= {path: replace(files[path], stated_digest=statement_digest(said)) for path, said in statements.stated.items()}
     left_out = {rejection.what: rejection for rejection in statements.rejections}
     to_read = {path: file for path, file in files.items() if path not in left_out}
     headers, digests, headers_read = read_headers(source, to_read, workers, file_cache, digest, statements.stated)
-    headers = statements.without_not_listed(headers | left_out)
+    headers = statements.reject_unlisted(headers | left_out)
     del statements, to_read  # of half a million images, they take as much memory as the headers
     headers, passed_over = without_strays(headers, files, passed_over, source.root, file_cache, formats)
 
     def records() -> list[ImageRecord]:
         return [header for header in headers.values() if isinstance(header, ImageRecord)]
 
+    def reject(found: Iterable[Rejection]) -> None:
+        headers.update([(rejection.what, rejection) for rejection in found])  # all are found before the first counts
+
     rejected = [header for header in headers.values() if isinstance(header, Rejection)]
     disputed = {each.what for each in rejected if each.reason in (Reason.LATERALITY_CONFLICT, Reason.IDENTIFIER_CONFLICT)}
     labels = labels.matched(records(), disputed)
     colliding = [record for group in colliding_instances(records()) for record in group]
     contents, unreadable = read_pixel_contents(source, files, colliding, workers, file_cache)
-    headers.update((rejection.what, rejection) for rejection in unreadable)
-    headers.update((rejection.what, rejection) for rejection in list(noted_rejections(source.root, [source.policy], headers)))
-    headers.update((rejection.what, rejection) for rejection in list(contradictions(records(), labels)))
+    reject(unreadable)
+    reject(noted_rejections(source.root, [source.policy], headers))
+    reject(contradictions(records(), labels))
     labels, unfit = with_mask_findings(labels, headers, source, files, workers, file_cache)
-    headers.update((rejection.what, rejection) for rejection in unfit)
+    reject(unfit)
     images = records()
     labels = with_outlined_breasts(labels, images)
     published = read_published_uids(source, [image.path for image in tied_images(images)])
@@ -99,7 +103,7 @@ def index(source: Source, workers: Workers, file_cache: FileCache, *, digest: bo
         labels_unmatched=labels.unmatched,
         rejections=sorted([*no_files, *rejected, *pairing.rejections], key=rejection_order),
         digests={image.path: digests[image.path] for image in images} if digest else None,
-        has_findings=bool(labels.findings or labels.findings_by_path),
+        has_findings=labels.has_findings,
         passed_over=passed_over,
         label_hints=pairing.label_hints,
         notes=pairing.notes,
@@ -109,7 +113,7 @@ def index(source: Source, workers: Workers, file_cache: FileCache, *, digest: bo
 
 def build_shards(
     found: Index,
-    target: Target,
+    output: ShardOutput,
     store: SampleStore,
     file_cache: FileCache,
     workers: Workers,
@@ -130,11 +134,11 @@ def build_shards(
         The disk, another build, or the workers prevent it.
     """
     begun = time.perf_counter()
-    found = found.of_views(needed_views(target.pipeline))
-    forms = filled_forms(found.source, target.pipeline.targets, found.breasts)  # names what is wrong before anything is decoded
+    found = found.of_views(needed_views(output.pipeline))
+    forms = filled_forms(found.source, output.pipeline.targets, found.breasts)  # names what is wrong before anything is decoded
     for name in [form.name for form in forms if found.breasts and not form.known]:
-        say(f"warning: {target.dataset}: target {name!r} is known of no breast; does a label table have its column?")
-    with lock(target.lock_file, lambda message: say(f"warning: {message}")), store.in_use():
-        plan = plan_samples(found, target, store, file_cache, workers.settings.share_storage)
-        samples = make_missing(plan, found, target, store, file_cache, workers)
+        say(f"warning: {output.dataset}: target {name!r} is known of no breast; does a label table have its column?")
+    with lock(output.lock_file, lambda message: say(f"warning: {message}")), store.in_use():
+        plan = plan_samples(found, output, store, file_cache, workers.settings.share_storage)
+        samples = make_missing(plan, found, output, store, file_cache, workers)
         return commit(samples, limits, begun, say)

@@ -177,14 +177,18 @@ PASSING = frozenset({Reason.FILE_UNREADABLE, Reason.DECODER_CRASHED, Reason.DECO
 """Reasons that may disappear in the next run although the file did not change."""
 
 
+LABEL_TABLE = "label table"
+"""What a rejection is of that is about several rows of the label tables, in the place of a path."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """A rejected file, image or breast.
+    """A rejected file, image or breast, or rows of label tables.
 
     Attributes
     ----------
     what : str
-        Path relative to the input folder, or breast id.
+        Path relative to the input folder, breast id, or :data:`LABEL_TABLE`.
     reason : Reason
         Reason code.
     detail : str
@@ -194,6 +198,11 @@ class Rejection:
     what: str
     reason: Reason
     detail: str
+
+    @property
+    def is_of_label_table(self) -> bool:
+        """Whether it is about several rows of the label tables, and no file or breast."""
+        return self.what == LABEL_TABLE
 
     @staticmethod
     def unreadable(path: str, error: OSError) -> Rejection:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, NewType
 
-from fvpipe.reasons import NO_FLAG, CropVerdict, Flag
+from fvpipe.reasons import Flag
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
 
 Digest = NewType("Digest", str)
 """A BLAKE3 digest in hexadecimal, 64 characters."""
@@ -37,7 +35,6 @@ class View(StrEnum):
 
 VIEWS = (View.CC, View.MLO)
 """Order of the two views in every array and tuple of two."""
-
 
 LABEL_NAMES = {1: "malignant", 0: "benign", -1: "unlabelled"}
 """The words for the labels of breasts."""
@@ -81,7 +78,7 @@ class SourceFile:
 
     path: str  # POSIX, relative to the input folder
     state: str  # size, modification time, change time and inode
-    stated: str = ""  # digest of what label table and path say of it, where an adapter takes identity from them
+    stated_digest: str = ""  # of what label table and path say of it, where an adapter takes identity from them
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +107,17 @@ class StatedImage:
 
 
 NOTHING_STATED = StatedImage()  # for images of which the header alone speaks
+
+
+def sources_by_fact(text: str) -> dict[str, str]:
+    """Parse :attr:`StatedImage.sources` or :attr:`ImageRecord.identity_from`: path or table, by fact.
+
+    Examples
+    --------
+    >>> sources_by_fact("patient path, view table"), sources_by_fact("")
+    ({'patient': 'path', 'view': 'table'}, {})
+    """
+    return {fact: where for fact, _, where in (each.partition(" ") for each in text.split(", ") if each)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +189,11 @@ class ImageRecord:
             return NOTHING_STATED if self.exam_day is None else replace(NOTHING_STATED, exam_day=self.exam_day)
         kind = self.synthetic, self.low_energy, self.implant
         return StatedImage(self.patient_id, self.study, self.laterality, self.view, *kind, self.identity_from, self.exam_day)
+
+    @property
+    def identity_sources(self) -> dict[str, str]:
+        """The sources of `identity_from`, path or table by fact; a fact that is not there is the header's."""
+        return sources_by_fact(self.identity_from)
 
     @property
     def kind(self) -> tuple[bool, bool, bool, bool]:
@@ -384,23 +397,6 @@ class CropBox:
     def whole(rows: int, columns: int) -> CropBox:
         """Box of a whole image."""
         return CropBox(0, rows, 0, columns)
-
-
-@dataclass(frozen=True, slots=True)
-class Segmentation:
-    """Outline and crop box of the breast in one image."""
-
-    box: CropBox  # crop box in source pixels: the tight box plus the margin, or the whole image
-    tight_box: CropBox  # bounding box of the breast in source pixels, without the margin
-    mask: NDArray[np.uint8] | None  # that of the thumbnail: 255 inside the breast, 0 outside; None if nothing was segmented
-    step: int  # source pixels per mask pixel
-    threshold: float  # in units of the value table; NaN if nothing was segmented
-    method: str  # threshold method whose mask was accepted; `whole_frame` if none was, `none` if none was asked for
-    gates: Mapping[str, float]  # measurements of the quality gates, and those that the verdict is made from
-    verdict: CropVerdict = CropVerdict.GOOD  # how far the crop is to be trusted
-    flags: Flag = NO_FLAG  # of this view, as CC bits; `fvpipe.imaging.fusion.fuse` shifts them for the MLO
-    area: float = math.nan  # inside the outline, in source pixels; NaN if nothing was segmented
-    mean: float = math.nan  # value inside the outline; NaN if nothing was segmented
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from benchmarks.antialiased import sample, ssim
 from benchmarks.contenders import tasks
 from fvpipe.build.sample import key_of
 from fvpipe.cache import decoder_crashes
-from fvpipe.cache.decoder_crashes import cached_crash, crash_fact, decoders
+from fvpipe.cache.decoder_crashes import cached_crash, decoders, encode_crash
 from fvpipe.config.loading import parse
 from fvpipe.config.pipeline import Pipeline, load_pipeline
 from fvpipe.dicom import jpeg2000
@@ -35,12 +35,12 @@ from fvpipe.imaging.canvas import crop_levels, frame_level
 from fvpipe.imaging.decoded_image import DecodedImage
 from fvpipe.imaging.fusion import fuse
 from fvpipe.imaging.pixel_digest import pixel_digest
-from fvpipe.imaging.segmentation import segment
+from fvpipe.imaging.segmentation import Segmentation, segment
 from fvpipe.indexing.scan import scan_folder
 from fvpipe.project.stages import open_file_cache
 from fvpipe.project.standalone import standalone_source
 from fvpipe.reasons import Flag, Reason, Rejection
-from fvpipe.types import CropBox, Edge, Laterality, Segmentation
+from fvpipe.types import CropBox, Edge, Laterality
 from tests.conftest import build, run
 from tests.support import factory, oracle
 from tests.support.builds import tree
@@ -474,7 +474,7 @@ def test_pipelines_do_not_exchange_digests(cohort: Path, tmp_path: Path) -> None
         written = {d.decode() for row in fvpipe.open_shards(tmp_path / name).columns["pixel_digest"] for d in row}
         assert digests.setdefault(name, written) == written
         with open_file_cache(source, tmp_path / "samples") as file_cache:
-            assert {file_cache.fact(file, "pixels") for file in scan_folder(cohort).files.values()} <= {
+            assert {file_cache.value(file, "pixels") for file in scan_folder(cohort).files.values()} <= {
                 None,
                 *whole,
             }
@@ -506,8 +506,8 @@ def test_what_one_decoder_died_of_is_not_held_against_another(cohort: Path, tmp_
     image = tasks(cohort, "table", "antialiased", tmp_path)[0].images[0]
     crash = Rejection(image.path, Reason.DECODER_CRASHED, "its process ended")
     for pipeline, other in ((ANTIALIASED, WHOLE), (WHOLE, ANTIALIASED)):
-        assert cached_crash(image, pipeline, crash_fact(image, pipeline, crash)) == crash
-        assert cached_crash(image, other, crash_fact(image, pipeline, crash)) is None
+        assert cached_crash(image, pipeline, encode_crash(image, pipeline, crash)) == crash
+        assert cached_crash(image, other, encode_crash(image, pipeline, crash)) is None
         assert cached_crash(image, pipeline, None) is None
 
 
@@ -518,9 +518,9 @@ def test_crashes_found_by_another_version_are_not_believed(
     image = tasks(cohort, "table", "antialiased", tmp_path)[0].images[0]
     first = json.dumps([decoders(image, WHOLE, decoder_identity), Reason.DECODER_CRASHED, "its process ended with SIGKILL"])
     assert cached_crash(image, WHOLE, first) is None
-    fact = crash_fact(image, WHOLE, Rejection(image.path, Reason.DECODER_CRASHED, "its process ended with SIGABRT"))
+    value = encode_crash(image, WHOLE, Rejection(image.path, Reason.DECODER_CRASHED, "its process ended with SIGABRT"))
     monkeypatch.setattr(decoder_crashes, "CRASH_VERSION", decoder_crashes.CRASH_VERSION + 1)
-    assert cached_crash(image, WHOLE, fact) is None
+    assert cached_crash(image, WHOLE, value) is None
 
 
 def test_the_decoder_belongs_to_the_key(cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

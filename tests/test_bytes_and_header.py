@@ -36,7 +36,8 @@ from pydicom.uid import (
 )
 
 from fvpipe.dicom.elements import RejectedFile, silenced
-from fvpipe.dicom.header import HeaderPolicy, parse_header
+from fvpipe.dicom.header import parse_header
+from fvpipe.dicom.policy import HeaderPolicy
 from fvpipe.dicom.transfer_syntaxes import ENCAPSULATED, NATIVE
 from fvpipe.reasons import Flag, Reason
 from tests.support.factory import CC, MLO, breast, dataset, encode, file_bytes, native, write

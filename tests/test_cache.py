@@ -25,7 +25,9 @@ from fvpipe.config import identifier_key as identifier_key_module
 from fvpipe.config.identifier_key import ENVIRONMENT, identifier_key
 from fvpipe.config.loading import digest_of
 from fvpipe.config.pipeline import Pipeline
-from fvpipe.dicom.header import HeaderPolicy, ImageHeader, read_header
+from fvpipe.dicom.header import read_header
+from fvpipe.dicom.image_header import ImageHeader
+from fvpipe.dicom.policy import HeaderPolicy
 from fvpipe.errors import InputError, ParameterError, StorageError
 from fvpipe.io.atomic import write_atomic, write_if_changed
 from fvpipe.reasons import Flag, Reason, Rejection
@@ -152,7 +154,7 @@ def test_memory_round_trip(records: list[ImageRecord | Rejection]) -> None:
             file_cache.put_digests((source, digest_of(source.path)) for source, _ in found)
             for source, _ in found:
                 assert file_cache.digest(source) == digest_of(source.path)  # in the process that read it, and in the next one
-                assert file_cache.fact(source, "pixels") is None
+                assert file_cache.value(source, "pixels") is None
         with FileCache(file, Path("/in"), POLICY) as file_cache:
             assert [file_cache.record(source) for source, _ in found] == records
             whole = [replace(any_header(), record=record) if isinstance(record, ImageRecord) else None for record in records]

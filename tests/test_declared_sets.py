@@ -333,6 +333,14 @@ def test_embed_synthetic_and_spot_views(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+def test_embed_boxes_as_its_rows_have_them(tmp_path: Path) -> None:
+    """Of some images one of two lists is empty, or boxes lie in lists of lists: one such row was an error of all."""
+    boxes = ["((8, 5, 13, 9), ())", "(([12, 7, 14, 10], [17, 9, 21, 13]),)"]
+    images = [row | {"ROI_coords": each} for row, each in zip(four()[:2], boxes, strict=True)]
+    found = index(embed(tmp_path / "e", images, [{"side": "L"}]), "embed").breasts[0]
+    assert [[box.left for box in of_image] for of_image in found.findings] == [[5], [7, 9]]
+
+
 @pytest.mark.parametrize("spot", ["Y", "2.0", "SPOT", "TRUE"])
 def test_embed_a_mark_of_a_spot_view_that_is_not_published_is_one(spot: str, tmp_path: Path) -> None:
     marks: list[dict[str, Any]] = [{"spot_mag": spot}, {"spot_mag": 0.0}, {"spot_mag": "False", "ViewPosition": "MLO"}]
@@ -421,6 +429,27 @@ def test_nlbs_header_row_and_path_name_one_side_and_view(tags: dict[str, str], r
     assert reasons(found)["normal/7/left/CC/IM-1.dcm"] == reason
 
 
+def test_nlbs_other_breast_of_a_cancer_is_not_malignant(tmp_path: Path) -> None:
+    """Cancer is repeated for all images of an exam; this release has another table, without False Positive."""
+    exams = [("abnormal", "p_0001", "left-c", 1), ("abnormal", "p_0001", "right", 1), ("normal", "p_0001", "left", 0)]
+    rows: list[dict[str, Any]] = [
+        {"File Path": f"{kind}\\{exam}\\{side}\\{view}\\IM-1.dcm", "Image Laterality": side[0].upper(), "View Position": view,
+         "Age": 55, "Cancer": cancer}
+        for kind, exam, side, cancer in exams for view in ("CC", "MLO")
+    ]  # fmt: skip
+    write_table(tmp_path / "n" / "NLBSD_Metadata.csv", rows)
+    for number, row in enumerate(rows, 1):
+        image(tmp_path / "n" / row["File Path"].replace("\\", "/"), number)
+    found = index(tmp_path / "n", "nlbs")
+    assert labels(found) == {("abnormal/p_0001", "L"): 1, ("normal/p_0001", "L"): 0}
+    assert [rejection.detail[:24] for rejection in found.rejections] == ["a cancer of the exam, in"]
+    found = index(tmp_path / "n", "nlbs", labels=Labels(options={"side_not_named": "malignant"}))
+    assert labels(found)["abnormal/p_0001", "R"] == 1
+    write_table(tmp_path / "n" / "NLBSD_Metadata.csv", [row | {"False positive": 0} for row in rows])
+    with pytest.raises(LabelTableError, match=r"column 'False positive' is not read; expected 'False Positive'"):
+        index(tmp_path / "n", "nlbs")
+
+
 def test_a_finding_that_is_worse_than_its_breast_is_noted(tmp_path: Path) -> None:
     """Only where the breast is benign by that BI-RADS alone: pathology may be so of a suspicious finding."""
     names = ["patient_id", "laterality", "birads", "dx", "file", "x1", "x2", "y1", "y2", "worst"]
@@ -441,16 +470,18 @@ def test_a_finding_that_is_worse_than_its_breast_is_noted(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("folder", "cancer", "false_positive", "label"),
     [
-        ("abnormal", "1", "0", 1), ("abnormal", "1.0", "1.0", None), ("abnormal", "0", "1", 0), ("normal", "0", "", 0),
-        ("abnormal", "2", "0", None), ("normal", "1", "0", None), (r"NLBS Data\False Positive", "1", "0", None),
-        (r"NLBS Data\Abnormal", "1", "0", 1),
+        (r"abnormal\7\left-c", "1", "0", 1), (r"abnormal\7\left-c", "1.0", "1.0", None), (r"abnormal\7\left", "1", "0", None),
+        (r"abnormal\7\left", "0", "1", 0), (r"abnormal\7\left-c", "0", "0", None), (r"normal\7\left", "0", "", 0),
+        (r"abnormal\7\left-c", "2", "0", None), (r"normal\7\left-c", "1", "0", None),
+        (r"NLBS Data\False Positive\7\left-c", "1", "0", None), (r"NLBS Data\False Positive\7\left-c", "0", "1", 0),
+        (r"NLBS Data\Abnormal\7\left-c", "1", "0", 1), (r"NLBS Data\Abnormal\7-c\left", "0", "0", 0),
     ],
 )  # fmt: skip
-def test_nlbs_cancer_is_no_false_positive(
+def test_nlbs_cancer_is_of_the_breast_that_its_folder_names(
     folder: str, cancer: str, false_positive: str, label: int | None, tmp_path: Path
 ) -> None:
-    """Nor is it in a folder of exams without one."""
-    row = {"File Path": rf"{folder}\7\left\CC\1.dcm", "Image Laterality": "L", "View Position": "CC", "Cancer": cancer}
+    """And of no false positive, nor in a folder of exams without one."""
+    row = {"File Path": rf"{folder}\CC\1.dcm", "Image Laterality": "L", "View Position": "CC", "Cancer": cancer}
     write_table(tmp_path / "NLBSP-metadata.csv", [row | {"False Positive": false_positive}])
     (image,) = get_adapter("nlbs").read_labels(tmp_path, None, Labels()).listed.values()
     assert image.facts is not None
@@ -521,7 +552,7 @@ def test_boxes_beyond_their_image_are_noted(tmp_path: Path) -> None:
     assert [len(boxes) for boxes in found.breasts[0].findings] == [1, 1]
     (note,) = found.notes
     assert not [each for each in found.rejections if "boxes" in each.detail]  # nothing is left out
-    assert "boxes of 1 image(s) reach beyond the image's pixels, and are kept so: images/cohort_1/1/11/1.2.2.dcm" in note
+    assert "boxes of 1 image(s) reach beyond the image's pixels, and are kept so: images/cohort_1/1/11/1.2/1.2.2.dcm" in note
     shown = list(notes(replace(found, label_hints=[f"line {number}" for number in range(5)])))  # which `rejected.csv` has
     assert [note in line for line in shown].count(True) == 1
     assert shown[-1] == "  ... and 2 more rows, as label_without_image in rejected.csv"

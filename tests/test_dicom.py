@@ -30,16 +30,10 @@ from pydicom.valuerep import STANDARD_VR
 import fvpipe
 from fvpipe.datasets.registry import get_adapter
 from fvpipe.dicom.elements import RejectedFile, silenced
-from fvpipe.dicom.header import (
-    HeaderPolicy,
-    ImageHeader,
-    header_from_json,
-    header_to_json,
-    parse_header,
-    pixel_header,
-    read_header,
-)
+from fvpipe.dicom.header import parse_header, pixel_header, read_header
+from fvpipe.dicom.image_header import ImageHeader, header_from_json, header_to_json
 from fvpipe.dicom.pixels import decode_image
+from fvpipe.dicom.policy import HeaderPolicy
 from fvpipe.dicom.reader import open_dicom, stream
 from fvpipe.dicom.transfer_syntaxes import NATIVE
 from fvpipe.dicom.value_mapping import PixelPadding, Rescale, Window

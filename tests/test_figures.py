@@ -28,7 +28,8 @@ import fvpipe
 from fvpipe.comparison.summary import Answer
 from fvpipe.config.pipeline import Fuse, Pipeline, load_pipeline
 from fvpipe.config.training import Cnn, Recipe
-from fvpipe.dicom.header import HeaderPolicy, read_header
+from fvpipe.dicom.header import read_header
+from fvpipe.dicom.policy import HeaderPolicy
 from fvpipe.errors import FvpipeError, InputError
 from fvpipe.evaluation.splits import Part
 from fvpipe.figures.differences import draw_differences
@@ -40,7 +41,7 @@ from fvpipe.figures.style import Drawing, own_style
 from fvpipe.figures.workflow import draw_workflow
 from fvpipe.imaging.fusion import digest_pair
 from fvpipe.indexing.index import Index
-from fvpipe.indexing.manifest_tables import read_manifests
+from fvpipe.indexing.read_manifests import read_manifests
 from fvpipe.io.read import read_contents
 from fvpipe.project.project import Project
 from fvpipe.reasons import Rejection

@@ -74,7 +74,7 @@ def test_what_was_cached_before_formats_were_told_is_not_believed(tmp_path: Path
     factory.write(tmp_path / "in" / "a.bin", PNG)
     scan = scan_folder(tmp_path / "in", ("png",))
     with FileCache(tmp_path / "cache.sqlite", tmp_path / "in", HeaderPolicy()) as cache:
-        cache.put_facts([(scan.foreign["a.bin"], "other")], "content")
+        cache.put_values([(scan.foreign["a.bin"], "other")], "content")
         assert list(image_files(scan, tmp_path / "in", cache, ("png",))[0]) == ["a.bin"]
 
 

@@ -15,9 +15,9 @@ from fvpipe.config.pipeline import Pipeline
 from fvpipe.dicom.elements import silenced
 from fvpipe.imaging.decoded_image import DecodedImage
 from fvpipe.imaging.fusion import fuse
-from fvpipe.imaging.segmentation import full_mask, segment
+from fvpipe.imaging.segmentation import Segmentation, full_mask, segment
 from fvpipe.reasons import Flag
-from fvpipe.types import FusedSample, Laterality, Segmentation
+from fvpipe.types import FusedSample, Laterality
 from tests.support import oracle
 from tests.support.decoding import decode
 from tests.support.factory import CC, LEFT, MLO, RIGHT, Made, breast, dataset, file_bytes

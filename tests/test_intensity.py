@@ -14,10 +14,10 @@ from fvpipe.config.pipeline import Fuse, Intensity, Pipeline, Resize, Segment, l
 from fvpipe.imaging.decoded_image import DecodedImage
 from fvpipe.imaging.fusion import fuse
 from fvpipe.imaging.normalize import crop_image, normalization
-from fvpipe.imaging.segmentation import segment
+from fvpipe.imaging.segmentation import Segmentation, segment
 from fvpipe.reasons import Flag
 from fvpipe.report.brightness import NORMALIZATIONS, Brightness, brightness_reports, measure_brightness
-from fvpipe.types import Laterality, Segmentation, View
+from fvpipe.types import Laterality, View
 from tests.support.decoding import decode
 from tests.support.factory import CC, MLO, breast, dataset, file_bytes, table
 

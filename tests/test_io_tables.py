@@ -21,7 +21,8 @@ from fvpipe.config.project import Labels
 from fvpipe.datasets.adapter import ImageFacts, LabelTable, parse_laterality
 from fvpipe.datasets.registry import get_adapter
 from fvpipe.errors import LabelTableError
-from fvpipe.io.tables import format_csv, read_table
+from fvpipe.io.csv_lines import format_csv
+from fvpipe.io.tables import read_table
 from fvpipe.types import BreastFacts, Laterality, View
 
 CMMD = Path(__file__).parent / "data" / "cmmd"

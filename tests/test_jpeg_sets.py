@@ -64,6 +64,14 @@ def test_kau_names_with_spaces_and_files_of_a_mac(tmp_path: Path) -> None:
     assert not found.rejections
 
 
+def test_kau_folders_hold_several_cases_or_none_are_there(tmp_path: Path) -> None:
+    names = [(f"BIRAD1/b1/2018_BC001_ {end}", f"Birad3/2018_BC003_{end}") for end in VIEWS]
+    for number, name in enumerate(name for both in names for name in both):
+        jpeg_image(tmp_path / "kau" / f"{name}.jpg", number)
+    found = index(tmp_path / "kau", "kau-bcmd")
+    assert labels(found) == {(case, side): 0 for case in ("BC001", "BC003") for side in "LR"} and not found.rejections
+
+
 def test_kau_files_of_another_form_are_named(tmp_path: Path) -> None:
     root = kau(tmp_path / "kau", {"Birad1/2018_BC001": (*VIEWS, "LM_L")})
     jpeg_image(root / "Birad1" / "2018_BC001" / "image 5.jpg", 9)

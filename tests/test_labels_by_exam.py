@@ -321,7 +321,7 @@ def test_a_patient_that_lost_its_zeros_is_no_other_patient(
     records = [image(f"{each} {view}", view, patient_id=digest[each]) for each in imaged for view in View]
     rows = {(digest[each], L): BreastFacts(1, place="ours.csv, line 2") for each in table}
     written = {digest[each]: each for each in table}
-    found = pair("ours", records, BreastLabels(rows, BreastFacts(default), written=written, policy=policy), {})
+    found = pair("ours", records, BreastLabels(LabelTable(rows), BreastFacts(default), written=written, policy=policy), {})
     named = [each for each in found.rejections if each.reason is Reason.LABEL_AMBIGUOUS]
     assert {each.what: each.detail for each in named} == {
         f"{digest[each]}_S_L": f"ours.csv, line 2: {LOST}" for each in ambiguous
@@ -343,7 +343,7 @@ def test_no_breast_is_normal_for_a_misspelled_row(written: str, expected: dict[s
     """With `unlabelled: normal`, a breast with cancer was benign where its row spells the patient otherwise."""
     records = [image(f"{side} {view}", view, patient_id="P1", laterality=side) for side in Laterality for view in View]
     rows = {(written, L): BreastFacts(1, place="ours.csv, line 2"), ("P1", Laterality.RIGHT): BreastFacts(0)}
-    labels = BreastLabels(rows, BreastFacts(0, pathology="normal"), written={each: each for each, _ in rows})
+    labels = BreastLabels(LabelTable(rows), BreastFacts(0, pathology="normal"), written={each: each for each, _ in rows})
     found = pair("ours", records, labels, {})
     assert {f"{b.key.patient} {b.key.laterality}": b.facts.label for b in found.breasts} == expected
     left = [each.detail for each in found.rejections if each.reason is Reason.LABEL_AMBIGUOUS]
@@ -367,7 +367,7 @@ def test_what_is_implied_of_a_breast_counts_where_no_row_names_it(rows: dict[Any
     records = [image(view, view, accession="A", study_date="20150301") for view in View]
     by_exam = {key: facts for key, facts in rows.items() if key[2] != Exam()}
     of_patient = {(patient, side): facts for (patient, side, exam), facts in rows.items() if exam == Exam()}
-    labels = BreastLabels(of_patient, exams=by_exam, implied={("P", L, Exam("S")): BreastFacts(0, density="B")})
+    labels = BreastLabels(LabelTable(of_patient, exams=by_exam, implied={("P", L, Exam("S")): BreastFacts(0, density="B")}))
     found = pair("ours", records, labels, {})
     assert [breast.facts.label for breast in found.breasts] == ([] if expected is None else [expected])
 
@@ -461,7 +461,8 @@ def records_of(world: dict[str, Any]) -> list[ImageRecord]:
 @settings(max_examples=400, deadline=None, database=None)
 @given(worlds(), st.booleans())
 def test_a_label_is_that_of_its_own_exam_or_none(world: dict[str, Any], normal: bool) -> None:
-    labels = BreastLabels(world["rows"], BreastFacts(0, pathology="normal") if normal else BreastFacts(), exams=world["exams"])
+    default = BreastFacts(0, pathology="normal") if normal else BreastFacts()
+    labels = BreastLabels(LabelTable(world["rows"], exams=world["exams"]), default)
     records = records_of(world)
     found = pair("set", records, labels, {record.path: Digest("same") for record in records})
     rejected = {rejection.what: rejection for rejection in found.rejections}
@@ -498,7 +499,7 @@ def test_order_of_images_never_matters(world: dict[str, Any], shuffle: Any) -> N
     def result() -> object:
         records = records_of(world)
         shuffle.shuffle(records)
-        labels = BreastLabels(world["rows"], exams=world["exams"])
+        labels = BreastLabels(LabelTable(world["rows"], exams=world["exams"]))
         return pair("set", records, labels, {record.path: Digest("same") for record in records})
 
     assert result() == result()

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from fvpipe.config.project import Labels
 from fvpipe.datasets.declaration import Column, Declaration, Headers, Table
 from fvpipe.datasets.registry import load_declaration
 from fvpipe.errors import LabelTableError
@@ -149,12 +150,57 @@ def test_cbis_as_jpeg(tmp_path: Path) -> None:
         read(folder, "cbis-jpeg")
 
 
+def test_lamis(tmp_path: Path) -> None:
+    """Patients with letters, numbers that are none, months as words, a folder that is spelled otherwise."""
+    cases = [
+        ("Bening/BIRADS II/Mass/ACR2", "P29_44143_R", "30_July_2017"),
+        ("maling/BIRADS IV/Mass/ACR3", "PM1_012.5_L", "8_May_2018"),
+    ]
+    cases += [
+        ("maling/BIRADS V/Mass/ACR3", "P29_00_R", "31_October_2018"),
+        ("Normal/BARADS I/ACR1", "PQ26_1_L", "01_June_2017"),
+    ]
+    for number, (folder, who, date) in enumerate(cases):
+        for v, view in enumerate(View):
+            path = tmp_path / "lamis" / folder / f"dataMG-PROC_{who}_{view}_{date}.dcm"
+            image(path, 2 * number + v + 1, PatientID="anon", ImageLaterality=None)
+    image(path.with_name(path.name.replace("MLO", "LMO")), 9, PatientID="anon", ImageLaterality=None)
+    found = read(tmp_path / "lamis", "lamis-dmdb")
+    assert sorted((b.key.patient, b.facts.label, b.facts.bi_rads, b.facts.density) for b in found.breasts) == [
+        ("P29", 0, 2, "B"), ("P29", 1, 5, "C"), ("PM1", 1, 4, "C"), ("PQ26", 0, 1, "A"),
+    ]  # fmt: skip
+    assert list(reasons(found).values()) == ["view_not_pairable"]
+
+
+def test_mini_ddsm(tmp_path: Path) -> None:
+    """The other breast of a case with a cancer is not malignant by its folder, and no proven normal."""
+    rows = []
+    for case, status in (("C_0001_1", "Cancer"), ("A_0002_1", "Normal")):
+        for number, (side, view) in enumerate((side, view) for side in ("LEFT", "RIGHT") for view in View):
+            name = f"{case}.{side}_{view}"
+            write_image(tmp_path / "in" / status / case[2:6] / f"{name}.png", number + 10 * ord(case[0]), form="png", view=view)
+            of_lesion = f"{status}\\{case[2:6]}\\{name}_Mask.png" if (status, side) == ("Cancer", "LEFT") else "-"
+            rows.append({"fullPath": "", "fileName": f"{name}.png", "View": view, "Side": side, "Status": status,
+                         "Tumour_Contour": of_lesion, "Tumour_Contour2": "-", "Age": 51, "Density": 0})  # fmt: skip
+    rows[1]["Tumour_Contour"] = "-"  # outlined on one film of the two
+    write_image(tmp_path / "in" / "Cancer" / "0001" / "C_0001_1.LEFT_CC_Mask.png", 99, form="png")
+    write_table(tmp_path / "in" / "Data-MoreThanTwoMasks.csv", rows)
+    found = read(tmp_path / "in", "mini-ddsm", ('"**/Data-MoreThanTwoMasks.xlsx"', '"**/Data-MoreThanTwoMasks.csv"'))
+    assert labels(found) == {("C_0001_1", "L"): 1, ("A_0002_1", "L"): 0, ("A_0002_1", "R"): 0}
+    assert sorted(reasons(found).values()) == ["image_not_listed", "label_excluded"]
+
+
 def test_bmcd_and_a_list_with_a_column_for_each_side(tmp_path: Path) -> None:
     for number, (case, exam) in enumerate([(c, e) for c in ("Normal", "Suspicious") for e in ("prior", "recent")]):
         for v, view in enumerate(View):
-            path = tmp_path / "bmcd" / f"{case}_cases" / "1" / f"{view}_{exam}.dcm"
+            path = tmp_path / "bmcd" / f"{case}_cases" / "1" / f"{view}_{exam}.{'DCM' if v else 'dcm'}"
             image(path, 4 * number + v + 1, PatientID="anon", ImageLaterality="L")
     found = read(tmp_path / "bmcd", "bmcd")
+    assert labels(found) == {("Normal_cases/1", "L"): 0} and len(found.breasts) == 2
+    assert {rejection.detail for rejection in found.rejections} == {
+        "a suspicious case, which a biopsy may have found benign", "the prior exam of a suspicious case",
+    }  # fmt: skip
+    found = index(tmp_path / "bmcd", str(tmp_path / "bmcd.yaml"), labels=Labels(options={"suspicious": "malignant"}))
     assert labels(found) == {("Normal_cases/1", "L"): 0, ("Suspicious_cases/1", "L"): 1} and len(found.breasts) == 3
     for number, (side, view) in enumerate((side, view) for side in Laterality for view in View):
         said = {"PatientID": "A", "ImageLaterality": side.value, "ViewPosition": view.value, "StudyDate": "20200301"}

@@ -14,15 +14,19 @@ from hypothesis import strategies as st
 
 from fvpipe.cache.file_cache import FileCache
 from fvpipe.config.project import Labels
-from fvpipe.datasets.adapter import ImageFacts
+from fvpipe.datasets.adapter import ImageFacts, LabelTable
 from fvpipe.datasets.registry import get_adapter
 from fvpipe.datasets.source import Source
-from fvpipe.dicom.header import HeaderPolicy, ImageHeader, read_header
+from fvpipe.dicom.header import read_header
+from fvpipe.dicom.image_header import ImageHeader
+from fvpipe.dicom.policy import HeaderPolicy
 from fvpipe.execution.workers import Workers, WorkerSettings
 from fvpipe.flow import index
 from fvpipe.indexing import pairing
+from fvpipe.indexing.contradictions import contradictions
 from fvpipe.indexing.labels import BreastLabels
-from fvpipe.indexing.pairing import Pairing, colliding_instances, contradictions, pair, tied_images, written_otherwise
+from fvpipe.indexing.notes import similar_patients_note
+from fvpipe.indexing.pairing import Pairing, colliding_instances, pair, tied_images
 from fvpipe.reasons import Reason, Rejection
 from fvpipe.types import (
     BREAST_FACTS,
@@ -58,7 +62,7 @@ def image(path: str, view: View = CC, **changes: Any) -> ImageRecord:
 def paired(*records: ImageRecord, **how: Any) -> Pairing:
     """With nothing said of any breast, unless it is."""
     contents = {record.path: Digest("same") for record in records}
-    labels = BreastLabels(rows=how.get("labels", {}), excluded_patients=how.get("excluded", {}))
+    labels = BreastLabels(LabelTable(how.get("labels", {}), excluded_patients=how.get("excluded", {})))
     return pair("set", records, labels, contents | how.get("contents", {}))
 
 
@@ -125,7 +129,7 @@ def test_images_of_one_patient_take_no_time_by_the_square(monkeypatch: pytest.Mo
     monkeypatch.setattr(Compared, "times", 0)
     images = [image(str(i), study=Compared(f"S{i}")) for i in range(300)]
     of_others = {each.sop_instance_uid: ImageFacts(2, patient="P", exam=Exam(study="S0")) for each in images}
-    found = list(contradictions(images, BreastLabels(rows={("P", LEFT): BreastFacts(1)}, images=of_others)))
+    found = list(contradictions(images, BreastLabels(LabelTable({("P", LEFT): BreastFacts(1)}, images=of_others))))
     assert [each.what for each in found] == [each.path for each in images[1:]]
     assert Compared.times < 20 * len(images)
     ranks = list[ImageRecord]()
@@ -146,7 +150,7 @@ def test_images_of_one_patient_take_no_time_by_the_square(monkeypatch: pytest.Mo
     ],
 )  # fmt: skip
 def test_a_rounded_age_is_no_conflict(header: str, table: str, conflict: bool) -> None:
-    labels = BreastLabels(rows={("P", LEFT): BreastFacts(1, age=table)})
+    labels = BreastLabels(LabelTable({("P", LEFT): BreastFacts(1, age=table)}))
     found = list(contradictions([image("1", patient_age=header)], labels))
     assert [rejection.reason for rejection in found] == [Reason.AGE_CONFLICT] * conflict
 
@@ -658,7 +662,7 @@ def test_what_pairs_belongs_together(world: dict[str, Any]) -> None:
 )
 def test_patients_of_headers_that_may_be_one_are_noted(first: str, second: str, noted: bool) -> None:
     records = [image("a", patient_id="1", person=first), image("b", patient_id="01", person=second)]
-    notes = list(written_otherwise(records))
+    notes = list(similar_patients_note(records))
     assert len(notes) == noted and all("2 patients of headers" in note and "those of a and b" in note for note in notes)
 
 
@@ -677,6 +681,6 @@ def test_views_in_two_studies_are_named() -> None:
     ("exam", "hint"), [(Exam(accession="A"), "no Accession Number"), (Exam(date="D"), "no Study Date"), (Exam(study="T"), "")]
 )
 def test_an_exam_that_no_header_names_is_told_so(exam: Exam, hint: str) -> None:
-    labels = BreastLabels(exams={("P", LEFT, exam): FACTS})
-    ((rejection, shown),) = labels.without_image([image("cc"), image("mlo", MLO)])
+    labels = BreastLabels(LabelTable(exams={("P", LEFT, exam): FACTS}))
+    ((rejection, shown),) = labels.unmatched_rows([image("cc"), image("mlo", MLO)])
     assert (rejection.detail.rpartition("; its images have ")[2] == hint, shown) == (bool(hint), bool(hint))

@@ -29,7 +29,9 @@ from pydicom.uid import (
 from fvpipe.config.pipeline import Pipeline, Segment
 from fvpipe.datasets.registry import get_adapter
 from fvpipe.dicom.elements import silenced
-from fvpipe.dicom.header import HeaderPolicy, ImageHeader, read_header
+from fvpipe.dicom.header import read_header
+from fvpipe.dicom.image_header import ImageHeader
+from fvpipe.dicom.policy import HeaderPolicy
 from fvpipe.dicom.reader import HEADER_INFLATE_LIMIT, MAX_HEADER_BYTES, OpeningStep
 from fvpipe.dicom.rules import RULES
 from fvpipe.errors import InputError

@@ -20,7 +20,7 @@ from fvpipe.config.project import Labels
 from fvpipe.dicom.header import parse_header
 from fvpipe.errors import ParameterError, ShardError
 from fvpipe.evaluation.near_duplicates import fingerprints, near_pairs
-from fvpipe.indexing.manifest_tables import read_manifests
+from fvpipe.indexing.read_manifests import read_manifests
 from fvpipe.io.tables import read_table
 from fvpipe.printable import LINE_COLUMNS
 from fvpipe.project.project import Project

@@ -18,9 +18,9 @@ from pydicom.uid import JPEGBaseline8Bit
 
 from fvpipe.config.project import Split
 from fvpipe.errors import LabelTableError
+from fvpipe.evaluation.make_splits import write_splits
 from fvpipe.evaluation.metrics import Confusion, roc_auc
 from fvpipe.evaluation.near_duplicates import fingerprints, near_pairs
-from fvpipe.evaluation.split_files import write_splits
 from fvpipe.evaluation.split_table import read_split
 from fvpipe.evaluation.splits import Assignment, Candidate, Part, balance, leak_rate, leaks, shared_identifiers, split
 from fvpipe.project.project import Project
@@ -42,31 +42,31 @@ def cohorts(draw: st.DrawFn) -> list[Candidate]:
     return found
 
 
-def plan_of(setting: Any, *datasets: str, **more: Any) -> Split:
+def settings_of(setting: Any, *datasets: str, **more: Any) -> Split:
     return Split(setting=setting, datasets=datasets, **more)
 
 
-PLANS = [
-    (plan_of("seen", "a", "b"), 0),
-    (plan_of("unseen", "a", "b"), 0),
-    (plan_of("cross", "a", test=("b",)), 0),
-    (plan_of("official", "a"), 0),
-    *((plan_of("kfold", "a", "b"), fold) for fold in range(5)),
+SETTINGS = [
+    (settings_of("seen", "a", "b"), 0),
+    (settings_of("unseen", "a", "b"), 0),
+    (settings_of("cross", "a", test=("b",)), 0),
+    (settings_of("official", "a"), 0),
+    *((settings_of("kfold", "a", "b"), fold) for fold in range(5)),
 ]
 
 
-@given(cohorts(), st.integers(0, 2**31), st.sampled_from(PLANS))
+@given(cohorts(), st.integers(0, 2**31), st.sampled_from(SETTINGS))
 def test_no_patient_is_in_two_parts_but_in_the_seen_setting(
-    cohort: list[Candidate], seed: int, planned: tuple[Split, int]
+    cohort: list[Candidate], seed: int, of_fold: tuple[Split, int]
 ) -> None:
-    plan = planned[0].model_copy(update={"seed": seed})
-    assigned = split(cohort, plan, planned[1])
-    wanted = {*plan.datasets, *plan.test}
+    settings = of_fold[0].model_copy(update={"seed": seed})
+    assigned = split(cohort, settings, of_fold[1])
+    wanted = {*settings.datasets, *settings.test}
     assert [a.candidate for a in assigned] == sorted(
         (c for c in cohort if c.label >= 0 and c.dataset in wanted), key=lambda c: (c.dataset, c.breast_id)
     )
-    assert not leaks(assigned, plan)
-    if plan.setting != "seen":
+    assert not leaks(assigned, settings)
+    if settings.setting != "seen":
         parts: dict[tuple[str, str], set[Part]] = {}
         for a in assigned:
             parts.setdefault(a.candidate.patient, set()).add(a.part)
@@ -78,25 +78,25 @@ def many(count: int = 4000) -> list[Candidate]:
     return [Candidate("a", f"P{i // 2}_{'LR'[i % 2]}", f"P{i // 2}", "", int(i % 10 < 3)) for i in range(count)]
 
 
-@pytest.mark.parametrize(("plan", "fold"), PLANS, ids=[f"{plan.setting}{fold}" for plan, fold in PLANS])
-def test_adding_a_patient_moves_only_those_at_a_boundary(plan: Split, fold: int) -> None:
+@pytest.mark.parametrize(("settings", "fold"), SETTINGS, ids=[f"{settings.setting}{fold}" for settings, fold in SETTINGS])
+def test_adding_a_patient_moves_only_those_at_a_boundary(settings: Split, fold: int) -> None:
     """At each cut of its own stratum, no more breasts than it has itself; without it, nobody else moves at all."""
     cohort = [replace(c, dataset=name, patient_id=f"{name}{c.patient_id}") for name in "ab" for c in many(300)]
-    before = {(c.dataset, c.breast_id): part for c, part in parts_of(cohort, plan, fold)}
+    before = {(c.dataset, c.breast_id): part for c, part in parts_of(cohort, settings, fold)}
     for i in range(12):
         label = int(i % 2)
         added = [Candidate("a", f"Q{i}_{side}", f"Q{i}", "", label) for side in "LR"[: 1 + i % 3 // 2]]
-        after = parts_of([*added, *cohort[::-1]], plan, fold)
+        after = parts_of([*added, *cohort[::-1]], settings, fold)
         moved = [c for c, part in after if c not in added and before[c.dataset, c.breast_id] != part]
         assert {c.dataset for c in moved} <= {"a"}
-        assert len(moved) <= 4 * len(added) * (1 + (plan.setting == "kfold")), (i, moved)
-        if plan.setting == "seen":  # there every breast is one of its own
+        assert len(moved) <= 4 * len(added) * (1 + (settings.setting == "kfold")), (i, moved)
+        if settings.setting == "seen":  # there every breast is one of its own
             assert {c.label for c in moved} <= {label}
-    assert parts_of([*cohort, Candidate("a", "U_L", "U", "", -1)], plan, fold) == parts_of(cohort, plan, fold)
+    assert parts_of([*cohort, Candidate("a", "U_L", "U", "", -1)], settings, fold) == parts_of(cohort, settings, fold)
 
 
-def parts_of(cohort: list[Candidate], plan: Split, fold: int) -> list[tuple[Candidate, Part]]:
-    return [(a.candidate, a.part) for a in split(cohort, plan, fold)]
+def parts_of(cohort: list[Candidate], settings: Split, fold: int) -> list[tuple[Candidate, Part]]:
+    return [(a.candidate, a.part) for a in split(cohort, settings, fold)]
 
 
 VINDR = [Candidate("v", f"S{i // 2}_{'LR'[i % 2]}", f"S{i // 2}", "", int(i * 7919 % 3297 < 113)) for i in range(3297)]
@@ -106,7 +106,7 @@ VINDR = [Candidate("v", f"S{i // 2}_{'LR'[i % 2]}", f"S{i // 2}", "", int(i * 79
 @pytest.mark.parametrize("setting", ["seen", "unseen", "kfold"])
 def test_published_counts_are_split_exactly_with_every_seed(setting: Any) -> None:
     for seed in range(4):
-        found = balance(split(VINDR, plan_of(setting, "v", seed=seed), seed))
+        found = balance(split(VINDR, settings_of(setting, "v", seed=seed), seed))
         assert found[Part.TEST][1] in (22, 23) and found[Part.VALIDATION][1] in (11, 12)
         if setting == "seen":
             assert found[Part.TEST][0] == 637 and found[Part.VALIDATION][0] == 318
@@ -114,7 +114,7 @@ def test_published_counts_are_split_exactly_with_every_seed(setting: Any) -> Non
 
 @given(cohorts(), st.integers(0, 2**31))
 def test_every_data_set_and_class_has_its_share_of_the_seen_setting(cohort: list[Candidate], seed: int) -> None:
-    assigned = split(cohort, plan_of("seen", "a", "b", seed=seed))
+    assigned = split(cohort, settings_of("seen", "a", "b", seed=seed))
     for stratum in {(a.candidate.dataset, a.candidate.label) for a in assigned}:
         members = [a.part for a in assigned if (a.candidate.dataset, a.candidate.label) == stratum]
         tested = members.count(Part.TEST)
@@ -125,19 +125,19 @@ def test_every_data_set_and_class_has_its_share_of_the_seen_setting(cohort: list
 def test_seeds_differ_and_folds_partition() -> None:
     cohort = many(400)
     tests = [
-        frozenset(a.candidate.breast_id for a in split(cohort, plan_of("seen", "a", seed=s)) if a.part == "test")
+        frozenset(a.candidate.breast_id for a in split(cohort, settings_of("seen", "a", seed=s)) if a.part == "test")
         for s in (0, 1)
     ]
     assert tests[0] != tests[1]
     parts = [
-        [a.candidate.breast_id for a in split(cohort, plan_of("kfold", "a"), fold) if a.part == "test"] for fold in range(5)
+        [a.candidate.breast_id for a in split(cohort, settings_of("kfold", "a"), fold) if a.part == "test"] for fold in range(5)
     ]
     assert sorted(name for fold in parts for name in fold) == sorted(c.breast_id for c in cohort)
     assert set(map(len, parts)) <= set(range(78, 83))
 
 
 def test_the_seen_setting_leaks_as_much_as_it_says() -> None:
-    rate = leak_rate(split(many(), plan_of("seen", "a")))
+    rate = leak_rate(split(many(), settings_of("seen", "a")))
     assert rate == pytest.approx(0.7, abs=0.06)  # the other breast is in train with 0.8 x 0.875
 
 
@@ -156,10 +156,10 @@ def test_identifiers_of_two_data_sets_are_counted_where_they_part() -> None:
 
 
 def test_a_patient_whom_two_data_sets_write_otherwise_is_in_one_part() -> None:
-    plan = Split(setting="unseen", datasets=("a", "b", "c"))
+    settings = Split(setting="unseen", datasets=("a", "b", "c"))
     forms = {"a": "P{:03d}", "b": "p{:03d}", "c": "P{}"}
     cohort = [Candidate(name, f"{i}_L", form.format(i), "", i % 2) for name, form in forms.items() for i in range(40)]
-    parts = {(a.candidate.breast_id, a.part) for a in split(cohort, plan)}
+    parts = {(a.candidate.breast_id, a.part) for a in split(cohort, settings)}
     assert len(parts) == 40  # each of 40 women in one
 
 
@@ -193,7 +193,7 @@ def test_one_identifier_in_two_data_sets_is_in_one_part(setting: Any) -> None:
     cohort = [Candidate(name, f"P{i}_{side}", f"P{i}", "", i % 2) for name in "ab" for i in range(40) for side in "LR"]
     for fold in range(5):
         parts: dict[str, set[Part]] = {}
-        for a in split(cohort, plan_of(setting, "a", "b", seed=fold), fold):
+        for a in split(cohort, settings_of(setting, "a", "b", seed=fold), fold):
             parts.setdefault(a.candidate.patient_id, set()).add(a.part)
         assert all(len(found) == 1 for found in parts.values()) and set.union(*parts.values()) == set(Part)
 
@@ -204,7 +204,7 @@ def test_data_sets_with_the_same_identifiers_keep_their_shares() -> None:
         Candidate(name, f"{i}", f"{i}", "", int(i % every == 0)) for name, every in (("a", 4), ("b", 5)) for i in range(200)
     ]
     for seed in range(5):
-        found = split(cohort, plan_of("unseen", "a", "b", seed=seed))
+        found = split(cohort, settings_of("unseen", "a", "b", seed=seed))
         tested = Counter((a.candidate.dataset, a.candidate.label) for a in found if a.part is Part.TEST)
         assert all(abs(tested[name, 1] - share) <= 1 for name, share in (("a", 10), ("b", 8))), (seed, tested)
         assert all(abs(tested[name, 0] - share) <= 1 for name, share in (("a", 30), ("b", 32))), (seed, tested)
@@ -232,9 +232,9 @@ def test_hashed_and_own_identifiers_of_one_patient_are_the_same(tmp_path: Path, 
 
 def test_identical_pixels_stand_together() -> None:
     cohort = [Candidate("a", f"P{i}_L", f"P{i}", "", i % 2, pixels=(f"px{i // 4}", f"own{i}")) for i in range(80)]
-    for plan in (plan_of("seen", "a"), plan_of("unseen", "a")):
-        assigned = split(cohort, plan)
-        assert not leaks(assigned, plan)
+    for settings in (settings_of("seen", "a"), settings_of("unseen", "a")):
+        assigned = split(cohort, settings)
+        assert not leaks(assigned, settings)
         for group in range(20):
             assert len({a.part for a in assigned if a.candidate.pixels[0] == f"px{group}"}) == 1
         assert {a.part for a in assigned} == set(Part)
@@ -249,10 +249,10 @@ def test_a_planted_leak_is_found(kind: str) -> None:
         sources=("f1" if kind == "file" else "f2",), pixels=("p1" if kind == "pixels" else "p2",),
     )  # fmt: skip
     assigned = [Assignment(first, Part.TRAIN), Assignment(second, Part.TEST)]
-    (leak,) = leaks(assigned, plan_of("unseen", "a"))
+    (leak,) = leaks(assigned, settings_of("unseen", "a"))
     assert (leak.kind, leak.parts, leak.breasts) == (kind, (Part.TEST, Part.TRAIN), ("a/P1_L", "a/P2_L"))
     allowed = kind in ("patient", "study")
-    assert bool(leaks(assigned, plan_of("seen", "a"))) is not allowed
+    assert bool(leaks(assigned, settings_of("seen", "a"))) is not allowed
 
 
 # --- the command ------------------------------------------------------------------------------------------------------

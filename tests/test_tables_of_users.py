@@ -11,15 +11,15 @@ import openpyxl
 import pytest
 
 from fvpipe.config.project import Labels
-from fvpipe.datasets.adapter import ImageFacts
+from fvpipe.datasets.adapter import ImageFacts, LabelTable
 from fvpipe.datasets.listed_images import path_key
 from fvpipe.datasets.registry import get_adapter
 from fvpipe.errors import InputError, LabelTableError, ParameterError
+from fvpipe.indexing.contradictions import contradictions
 from fvpipe.indexing.index import Index
 from fvpipe.indexing.labels import BreastLabels
-from fvpipe.indexing.pairing import contradictions
 from fvpipe.indexing.rejections import require_breasts
-from fvpipe.indexing.statements import _written_otherwise
+from fvpipe.indexing.statements import similar_patients
 from fvpipe.io.tables import read_table
 from fvpipe.reasons import Reason
 from fvpipe.testing import index_folder, make_tree, write_image, write_table
@@ -290,7 +290,7 @@ def test_one_patient_in_two_spellings_is_left_out(twins: tuple[str, str], folder
 
 
 def test_names_that_differ_in_more_are_two_patients() -> None:
-    assert not _written_otherwise(dict.fromkeys(["10", "1", "A10", "A1", "1.05", "1.5", "1.50", "P0", "P", "0a", "a"], ""))
+    assert not similar_patients(dict.fromkeys(["10", "1", "A10", "A1", "1.05", "1.5", "1.50", "P0", "P", "0a", "a"], ""))
 
 
 def test_patients_that_the_headers_tell_apart_are_two(tmp_path: Path) -> None:
@@ -531,7 +531,8 @@ def test_a_row_of_an_image_of_another_exam_is_named(exam: str, named: str, left:
     records = [
         record(n, patient_id="P1", study=n, accession=a, sop_instance_uid=f"2.25.{n}") for n, a in (("1", named), ("2", "A2"))
     ]
-    rows = BreastLabels(images={"2.25.1": ImageFacts(2, patient="P1", exam=Exam(accession=exam))})  # A9 is not imaged
+    row = ImageFacts(2, patient="P1", exam=Exam(accession=exam))  # A9 is not imaged
+    rows = BreastLabels(LabelTable(images={"2.25.1": row}))
     assert [each.what for each in contradictions(records, rows)] == ["1"][:left]
 
 

@@ -20,11 +20,11 @@ from fvpipe.imaging.canvas import crop_levels
 from fvpipe.imaging.decoded_image import DecodedImage
 from fvpipe.imaging.film_border import without_film_border
 from fvpipe.imaging.fusion import fuse
-from fvpipe.imaging.segmentation import segment
+from fvpipe.imaging.segmentation import Segmentation, segment
 from fvpipe.imaging.warp import INTERVALS, Warp, crop_warp, equal_area, outline_widths
 from fvpipe.reasons import CropVerdict, Flag
 from fvpipe.shards.coordinates import Coordinates, coordinates_of
-from fvpipe.types import NO_DIGEST, CropBox, Digest, Edge, Laterality, Segmentation
+from fvpipe.types import NO_DIGEST, CropBox, Digest, Edge, Laterality
 from tests.support import oracle
 from tests.support.decoding import decode
 from tests.support.factory import CC, LEFT, MLO, RIGHT, breast, dataset, file_bytes

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from fvpipe.build.build_file import build_record
-from fvpipe.build.plan import Limits, Target
+from fvpipe.build.plan import Limits, ShardOutput
 from fvpipe.build.schedule import Samples
 from fvpipe.build.target_forms import cell_of, filled_forms
 from fvpipe.config.loading import digest_of
@@ -86,91 +86,91 @@ def commit(samples: Samples, limits: Limits, begun: float, say: Callable[[str], 
     StorageError
         The folder cannot be written, or holds files that fvpipe did not write.
     """
-    target, found = samples.target, samples.found
+    output, found = samples.output, samples.found
     if not samples.keys and found.files:
         raise QualityError(nothing_to_build(found, samples.rejections))
     _check_rejected(samples.rejections, len(found.files), limits, exclusions_of(found.source.adapter.declaration))
-    old = _committed(target)
+    old = _committed(output)
     # A shard that nobody touched since the last build is taken as written. With `--reread`, or where the receipt is not what
     # that build wrote, every one is written again, and compared.
-    trusted = recorded_states(target.build_file)
-    reread = samples.file_cache.reread or trusted.get(RECEIPT) != _sha256_of(target.out / RECEIPT)
+    trusted = recorded_states(output.build_file)
+    reread = samples.file_cache.reread or trusted.get(RECEIPT) != _sha256_of(output.folder / RECEIPT)
     trusted = {} if reread else trusted
-    attributes = _attributes(found, target)
-    forms = filled_forms(found.source, target.pipeline.targets, [breast for breast, _ in samples.keys])
+    attributes = _attributes(found, output)
+    forms = filled_forms(found.source, output.pipeline.targets, [breast for breast, _ in samples.keys])
     by_shard: dict[int, list[tuple[Breast, Digest]]] = {}
     for breast, key in sorted(samples.keys, key=lambda sample: sample[0].key.breast_id):
-        by_shard.setdefault(shard_index(breast.key.patient, target.shard_count), []).append((breast, key))
+        by_shard.setdefault(shard_index(breast.key.patient, output.shard_count), []).append((breast, key))
     entries: list[ShardEntry] = []
     parts: list[tuple[Path, Path]] = []
     flags: dict[str, Flag] = {}
     resized: dict[str, tuple[str, str]] = {}
     try:
-        with progress(f"write {target.pipeline_name}/{found.source.name}", len(by_shard), "shards") as advance:
+        with progress(f"write {output.pipeline_name}/{found.source.name}", len(by_shard), "shards") as advance:
             for i, members in sorted(by_shard.items()):
                 rows = [_row(breast, samples.shared) for breast, _ in members]
                 held: list[object] = [attributes, [[key, *astuple(row)] for (_, key), row in zip(members, rows, strict=True)]]
                 cells = {form: [cell_of(form, breast) for breast, _ in members] for form in forms}
                 held += [[form.path, form.attributes, each] for form, each in cells.items()]
                 content = digest_of(held)
-                known = entry = _unchanged(target.out, old, i, content, trusted)
+                known = entry = _unchanged(output.folder, old, i, content, trusted)
                 if entry is None or reread:
                     # A name that nobody can have linked to another file in advance.
-                    part = target.out / f".{shard_name(i)}.{secrets.token_hex(8)}.part"
-                    parts.append((part, target.out / shard_name(i)))
+                    part = output.folder / f".{shard_name(i)}.{secrets.token_hex(8)}.part"
+                    parts.append((part, output.folder / shard_name(i)))
                     targets = [(form, form.encode(each)) for form, each in cells.items()]
                     arrays = (samples.load(breast, key) for breast, key in members)
-                    _make_folder(target.out)
+                    _make_folder(output.folder)
                     entry = write_shard(part, rows, arrays, {**attributes, "shard_index": i}, content, targets)
                     if entry == known:
                         parts.pop()[0].unlink()
                 entries.append(entry)
-                written_to = parts[-1][0] if parts and parts[-1][1].name == entry.file else target.out / entry.file
+                written_to = parts[-1][0] if parts and parts[-1][1].name == entry.file else output.folder / entry.file
                 names = [breast.key.breast_id for breast, _ in members]
                 stored_flags, stored_resizing = stored_facts(written_to)
                 flags.update(zip(names, stored_flags, strict=True))
                 resized.update(zip(names, stored_resizing, strict=False))
                 advance(1)
         fallbacks = [breast_id for breast_id, each in flags.items() if each & FALLBACKS]
-        _check_fallbacks(target, len(samples.keys), limits, fallbacks)
+        _check_fallbacks(output, len(samples.keys), limits, fallbacks)
         ordered = [breast for i in sorted(by_shard) for breast, _ in by_shard[i]]
         keys = {breast.key: key for breast, key in samples.keys}
-        warps = target.pipeline.resize.method == "equal_area"
+        warps = output.pipeline.resize.method == "equal_area"
         written = {
             "breasts.csv": breasts_table(
                 ordered,
                 found.exam_order,
-                flags if target.pipeline.segment.method != "none" else None,
+                flags if output.pipeline.segment.method != "none" else None,
                 resized=resized if warps else None,
             ),
             "rejected.csv": rejected_table(samples.rejections),
             "findings.csv": findings_table(found, ordered, lambda breast: samples.load(breast, keys[breast.key]), warps),
-            "images.csv": images_table(found) if target.with_images else None,
+            "images.csv": images_table(found) if output.with_images else None,
         }
         tables = {name: b"".join(lines) for name, lines in written.items() if lines is not None}
-        receipt = _receipt(found, target, entries, ordered, samples.rejections, tables, forms)
+        receipt = _receipt(found, output, entries, ordered, samples.rejections, tables, forms)
         shards_written = len(parts)
-        _make_folder(target.out)
+        _make_folder(output.folder)
         for name, data in [*tables.items(), (RECEIPT, receipt.to_json().encode())]:
-            if aside := write_aside(target.out / name, data):
-                parts.append((aside, target.out / name))
-        sync_folder(target.out)
+            if aside := write_aside(output.folder / name, data):
+                parts.append((aside, output.folder / name))
+        sync_folder(output.folder)
         for part, final in parts:  # the receipt is the last
             os.replace(part, final)
-        sync_folder(target.out)
+        sync_folder(output.folder)
     except OSError as error:
-        raise StorageError(f"{target.out}: cannot be written ({error.strerror})") from None
+        raise StorageError(f"{output.folder}: cannot be written ({error.strerror})") from None
     finally:
         for part, _ in parts:
             part.unlink(missing_ok=True)
-    _remove_strays(target.out, receipt, say)
+    _remove_strays(output.folder, receipt, say)
     build = Build(receipt, samples, shards_written, time.perf_counter() - begun)
-    states = {entry.file: file_state(os.stat(target.out / entry.file)) for entry in receipt.shards}
-    states[RECEIPT] = _sha256_of(target.out / RECEIPT)
-    if samples.computed or shards_written or recorded_states(target.build_file) != states:
+    states = {entry.file: file_state(os.stat(output.folder / entry.file)) for entry in receipt.shards}
+    states[RECEIPT] = _sha256_of(output.folder / RECEIPT)
+    if samples.computed or shards_written or recorded_states(output.build_file) != states:
         record = build_record(samples, build.written, build.seconds, states)
         try:
-            write_atomic(target.build_file, record, durable=False)
+            write_atomic(output.build_file, record, durable=False)
         except StorageError as error:
             say(f"warning: {error}; the shards are complete, the next build reads them through")
     return build
@@ -182,17 +182,17 @@ def _row(breast: Breast, shared: Mapping[str, Flag]) -> ShardRow:
     return ShardRow(key.breast_id, key.patient, key.laterality, breast.facts.label, flags, (cc, mlo))
 
 
-def _attributes(found: Index, target: Target) -> dict[str, Any]:
+def _attributes(found: Index, output: ShardOutput) -> dict[str, Any]:
     """Attributes that each shard and the receipt share: of the data set and the pipeline."""
     return {
         "schema_version": SCHEMA_VERSION,
         "preprocessing_version": PREPROCESSING_VERSION,
         "dataset": found.source.name,
-        "pipeline": target.pipeline_name,
-        "pipeline_digest": target.pipeline.digest(),
-        "pipeline_yaml": target.pipeline.canonical_yaml(),
+        "pipeline": output.pipeline_name,
+        "pipeline_digest": output.pipeline.digest(),
+        "pipeline_yaml": output.pipeline.canonical_yaml(),
         "license": found.source.license,
-        "shard_count": target.shard_count,
+        "shard_count": output.shard_count,
     }
 
 
@@ -200,22 +200,22 @@ OWN_FILES = re.compile(r"shard-\d{5,}\.h5|index\.json|(breasts|rejected|images|f
 STRAY = re.compile(r"shard-\d{5,}\.h5|findings\.csv|\..*\.part")
 
 
-def _committed(target: Target) -> Receipt | None:
+def _committed(output: ShardOutput) -> Receipt | None:
     """Read the present receipt, or None; a folder with anything that fvpipe did not write is rejected."""
     try:
-        foreign = sorted(name for name in os.listdir(target.out) if not OWN_FILES.fullmatch(name))
+        foreign = sorted(name for name in os.listdir(output.folder) if not OWN_FILES.fullmatch(name))
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise StorageError(f"{target.out}: is no folder that can be used ({error.strerror}); choose another one") from None
+        raise StorageError(f"{output.folder}: is no folder that can be used ({error.strerror}); choose another one") from None
     if foreign:
-        raise StorageError(f"{target.out}: holds {foreign[0]!r}, which is no part of a shard folder; choose an empty folder")
+        raise StorageError(f"{output.folder}: holds {foreign[0]!r}, which is no part of a shard folder; choose an empty folder")
     try:
-        old = read_receipt(target.out)
+        old = read_receipt(output.folder)
     except ReceiptError:
         return None
-    if (old.dataset, old.pipeline) != (target.dataset, target.pipeline_name):
-        raise StorageError(f"{target.out}: holds the shards of {old.pipeline}/{old.dataset}; choose another folder")
+    if (old.dataset, old.pipeline) != (output.dataset, output.pipeline_name):
+        raise StorageError(f"{output.folder}: holds the shards of {old.pipeline}/{old.dataset}; choose another folder")
     return old
 
 
@@ -264,7 +264,7 @@ def _make_folder(folder: Path) -> None:
 
 def _receipt(
     found: Index,
-    target: Target,
+    output: ShardOutput,
     entries: Sequence[ShardEntry],
     breasts: Sequence[Breast],
     rejections: Sequence[Rejection],
@@ -276,7 +276,7 @@ def _receipt(
     for entry in entries:
         flags.update(entry.flags)
     return Receipt(
-        **_attributes(found, target),
+        **_attributes(found, output),
         simulated=found.source.simulated,
         samples=len(breasts),
         labels={name: counted[label] for label, name in LABEL_NAMES.items()},
@@ -300,10 +300,10 @@ def _remove_strays(out: Path, receipt: Receipt, say: Callable[[str], None]) -> N
                 say(f"warning: {file}: cannot be removed ({error.strerror}); the shards are complete without it")
 
 
-def _check_fallbacks(target: Target, samples: int, limits: Limits, names: Sequence[str]) -> None:
+def _check_fallbacks(output: ShardOutput, samples: int, limits: Limits, names: Sequence[str]) -> None:
     if len(names) > 10 and len(names) > limits.max_fallback / 100 * samples:
         raise QualityError(
-            f"{target.out}: {len(names)} of {samples} breasts have a view that could not be cropped, more than "
+            f"{output.folder}: {len(names)} of {samples} breasts have a view that could not be cropped, more than "
             f"--max-fallback {limits.max_fallback:g} %: {', '.join(names[:50])}{' ...' if len(names) > 50 else ''}; look at "
             "them with `fvpipe inspect`. Nothing was committed"
         )

@@ -18,13 +18,13 @@ from fvpipe.types import NO_DIGEST, Breast, Digest, ImageRecord
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
-    """The shard folder of one pipeline and one data set; what a model learns to tell is in `shards/targets.py`."""
+class ShardOutput:
+    """The shard folder that a build writes, of one pipeline and one data set."""
 
     dataset: str
     pipeline_name: str
     pipeline: Pipeline
-    out: Path  # the shard folder
+    folder: Path
     build_file: Path  # versions, host and timings of the last build; not part of the output
     lock_file: Path  # locked while a build runs
     with_images: bool = False  # also write images.csv into the folder
@@ -50,7 +50,7 @@ class Plan:
     crashed: list[tuple[Breast, Rejection]]
 
 
-def plan_samples(found: Index, target: Target, store: SampleStore, file_cache: FileCache, shared_storage: bool) -> Plan:
+def plan_samples(found: Index, output: ShardOutput, store: SampleStore, file_cache: FileCache, shared_storage: bool) -> Plan:
     """Look up every breast in the sample store, by the digests of its files as far as they are known.
 
     With ``--reread`` none is: a worker reads what is stored, and makes again what was rejected or is damaged.
@@ -58,7 +58,7 @@ def plan_samples(found: Index, target: Target, store: SampleStore, file_cache: F
     plan = Plan([], [], [])
     folder = os.path.abspath(store.folder) if shared_storage else ""
     for breast in found.breasts:
-        task = make_task(found, target, breast, folder, retry=file_cache.reread)
+        task = make_task(found, output, breast, folder, retry=file_cache.reread)
         known = [
             NO_DIGEST if image is None else digest or file_cache.digest(found.files[image.path])
             for digest, image in zip(task.digests, breast.views, strict=True)
@@ -66,14 +66,14 @@ def plan_samples(found: Index, target: Target, store: SampleStore, file_cache: F
         key = None if known[0] is None or known[1] is None else key_of(task, (known[0], known[1]))
         if key and store.has(key) and not file_cache.reread:
             plan.stored.append((breast, key))
-        elif crash := _known_crash(breast.images, found, file_cache, target.pipeline):
+        elif crash := _known_crash(breast.images, found, file_cache, output.pipeline):
             plan.crashed.append((breast, crash))
         else:
             plan.missing.append((breast, task))
     return plan
 
 
-def make_task(found: Index, target: Target, breast: Breast, store: str, *, retry: bool = False) -> SampleTask:
+def make_task(found: Index, output: ShardOutput, breast: Breast, store: str, *, retry: bool = False) -> SampleTask:
     """Describe to a worker how the sample of `breast` is made."""
     cc, mlo = (image.path if image else "" for image in breast.views)
     digests = found.digests or {}
@@ -84,7 +84,7 @@ def make_task(found: Index, target: Target, breast: Breast, store: str, *, retry
         states=(found.files[cc].state if cc else "", found.files[mlo].state if mlo else ""),
         digests=(digests.get(cc), digests.get(mlo)),
         policy=found.source.policy,
-        pipeline=target.pipeline,
+        pipeline=output.pipeline,
         retry=retry,
     )
 
@@ -92,7 +92,7 @@ def make_task(found: Index, target: Target, breast: Breast, store: str, *, retry
 def _known_crash(images: Sequence[ImageRecord], found: Index, file_cache: FileCache, pipeline: Pipeline) -> Rejection | None:
     """The first crash of a decoder of this version on one of the images."""
     for image in images:
-        crash = cached_crash(image, pipeline, file_cache.fact(found.files[image.path], "crash"))
+        crash = cached_crash(image, pipeline, file_cache.value(found.files[image.path], "crash"))
         if crash is not None:
             return crash
     return None

@@ -13,8 +13,9 @@ from fvpipe.cache.sample_store import SampleStore, ViewRejection, sample_key
 from fvpipe.config.pipeline import Pipeline
 from fvpipe.dicom.decoders import lossy_decoder
 from fvpipe.dicom.elements import RejectedFile, silenced
-from fvpipe.dicom.header import HeaderPolicy, ImageHeader
+from fvpipe.dicom.image_header import ImageHeader
 from fvpipe.dicom.pixels import decode_image
+from fvpipe.dicom.policy import HeaderPolicy
 from fvpipe.errors import InputError
 from fvpipe.imaging.canvas import crop_levels, frame_level, views_in_image
 from fvpipe.imaging.crop_verdict import explain
@@ -22,14 +23,14 @@ from fvpipe.imaging.decoded_image import DecodedImage
 from fvpipe.imaging.fusion import digest_pair, fuse
 from fvpipe.imaging.normalize import is_constant
 from fvpipe.imaging.pixel_digest import unturned
-from fvpipe.imaging.segmentation import SegmentationTrace, trace_segmentation
+from fvpipe.imaging.segmentation import Segmentation, SegmentationTrace, trace_segmentation
 from fvpipe.imaging.view_agreement import CONSTANT_VIEW, IDENTICAL_VIEWS, constant_flags, disagreement_flags, header_flags
 from fvpipe.indexing.headers import parse_indexed
 from fvpipe.io.read import read_contents
 from fvpipe.reasons import NO_FLAG, Flag, Reason, Rejection
-from fvpipe.types import NO_DIGEST, VIEWS, Digest, FusedSample, ImageRecord, Segmentation
+from fvpipe.types import NO_DIGEST, VIEWS, Digest, FusedSample, ImageRecord
 
-NOT_LISTED = "is not there, or not the file that the manifest lists; run `fvpipe index` again"
+FILE_CHANGED = "is not there, or not the file that the manifest lists; run `fvpipe index` again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +128,7 @@ def trace_sample(task: SampleTask) -> SampleTrace:
     if isinstance(files, SampleResult):
         path = files.unreadable.what if files.unreadable else files.changed
         view = next(view for view, image in zip(VIEWS, task.views, strict=True) if image and image.path == path)
-        raise InputError(f"its {view} {f'cannot be read: {files.unreadable.detail}' if files.unreadable else NOT_LISTED}")
+        raise InputError(f"its {view} {f'cannot be read: {files.unreadable.detail}' if files.unreadable else FILE_CHANGED}")
     made = _make(task, files, clock)
     if isinstance(made, ViewRejection):
         raise InputError(f"{f'its {made.view}' if made.view else 'it'} is rejected: {made.reason}: {made.detail}")

@@ -10,9 +10,9 @@ from functools import cached_property
 from itertools import chain
 from typing import Any
 
-from fvpipe.build.plan import Plan, Target, make_task, plan_samples
+from fvpipe.build.plan import Plan, ShardOutput, make_task, plan_samples
 from fvpipe.build.sample import SampleResult, SampleTask, make_sample, make_samples
-from fvpipe.cache.decoder_crashes import crash_fact
+from fvpipe.cache.decoder_crashes import encode_crash
 from fvpipe.cache.file_cache import FileCache
 from fvpipe.cache.sample_store import SampleStore, ViewRejection
 from fvpipe.config.pipeline import Pipeline
@@ -37,7 +37,7 @@ class Samples:
     ----------
     found : Index
         The index of the data set.
-    target : Target
+    output : ShardOutput
         Where they go.
     store : SampleStore
         Holds them.
@@ -56,7 +56,7 @@ class Samples:
     """
 
     found: Index
-    target: Target
+    output: ShardOutput
     store: SampleStore
     file_cache: FileCache
     keys: list[tuple[Breast, Digest]]
@@ -76,7 +76,7 @@ class Samples:
         StorageError
             The store held something else under the sample's name.
         """
-        sample = _stored_result(self.found, self.target, self.store, breast, key)
+        sample = _stored_result(self.found, self.output, self.store, breast, key)
         if isinstance(sample, ViewRejection):
             raise StorageError(
                 f"{self.store.path(key)}: was no sample, and its breast has a rejection instead. Another program changed the "
@@ -91,20 +91,20 @@ class Samples:
 
     def _pixel_digests(self) -> Iterator[tuple[BreastKey, Sequence[Digest]]]:
         """Breasts and their pixel digests; a sample is loaded only where the file cache lacks them."""
-        pipeline, new = self.target.pipeline, list[tuple[SourceFile, str]]()
+        pipeline, new = self.output.pipeline, list[tuple[SourceFile, str]]()
         for breast, key in self.keys:
             files = [self.found.files[image.path] for image in breast.images]
-            facts = [self.file_cache.fact(file, _pixel_kind(pipeline)) or "" for file in files]
-            digests = [Digest(fact.partition(" ")[0]) for fact in facts]
-            if not all(facts) or facts != _pixel_facts(digests, key, pipeline):
+            values = [self.file_cache.value(file, _pixel_kind(pipeline)) or "" for file in files]
+            digests = [Digest(value.partition(" ")[0]) for value in values]
+            if not all(values) or values != _pixel_values(digests, key, pipeline):
                 digests = [digest for digest in self.load(breast, key).pixel_digests if digest]
-                new += zip(files, _pixel_facts(digests, key, pipeline), strict=True)
+                new += zip(files, _pixel_values(digests, key, pipeline), strict=True)
             yield breast.key, digests
-        self.file_cache.put_facts(new, _pixel_kind(pipeline))
+        self.file_cache.put_values(new, _pixel_kind(pipeline))
 
 
 def make_missing(
-    plan: Plan, found: Index, target: Target, store: SampleStore, file_cache: FileCache, workers: Workers
+    plan: Plan, found: Index, output: ShardOutput, store: SampleStore, file_cache: FileCache, workers: Workers
 ) -> Samples:
     """Make what the sample store lacks.
 
@@ -120,10 +120,10 @@ def make_missing(
     StorageError
         The sample store cannot be written.
     """
-    samples = Samples(found, target, store, file_cache, [], list(found.rejections), [], 0, 0, Counter())
+    samples = Samples(found, output, store, file_cache, [], list(found.rejections), [], 0, 0, Counter())
     single = _make(plan, samples, workers)
     if single:
-        again = plan_samples(replace(found, breasts=single), target, store, file_cache, workers.settings.share_storage)
+        again = plan_samples(replace(found, breasts=single), output, store, file_cache, workers.settings.share_storage)
         _make(again, samples, workers)
     samples.keys.sort(key=lambda sample: sample[0].key)
     samples.rejections.sort(key=rejection_order)
@@ -132,21 +132,21 @@ def make_missing(
 
 def _make(plan: Plan, samples: Samples, workers: Workers) -> list[Breast]:
     """Carry out a plan and add its results to `samples`; returns the breasts to be made again with one view."""
-    found, target, store, file_cache = samples.found, samples.target, samples.store, samples.file_cache
+    found, output, store, file_cache = samples.found, samples.output, samples.store, samples.file_cache
     keys = {breast.key: (breast, key) for breast, key in plan.stored}
     single: list[Breast] = []
     computed = 0
 
     def reject(breast: Breast, rejection: Rejection, why: str) -> None:
         samples.rejections.append(rejection)
-        if left := breast.without([rejection.what], needed_views(target.pipeline)):
+        if left := breast.without([rejection.what], needed_views(output.pipeline)):
             single.append(left)
         else:
             samples.rejections.append(Rejection(breast.key.breast_id, Reason.VIEW_UNREADABLE, why))
 
     for breast, crash in plan.crashed:
         reject(breast, crash, f"a view of it was rejected: {crash.reason}")
-    with progress(f"build {target.pipeline_name}/{found.source.name}", len(plan.missing), "breasts") as advance:
+    with progress(f"build {output.pipeline_name}/{found.source.name}", len(plan.missing), "breasts") as advance:
         for batch in workers.run(_make_numbered, _Numbered(plan, found, file_cache)):
             finished: list[tuple[Breast, SampleResult]] = []
             for each in batch:
@@ -154,7 +154,7 @@ def _make(plan: Plan, samples: Samples, workers: Workers) -> list[Breast]:
                     breast = plan.missing[each.task[0]][0]
                     crash = _blame_view(breast, each, found, workers)
                     image = next(image for image in breast.images if image.path == crash.what)
-                    file_cache.put_facts([(found.files[crash.what], crash_fact(image, target.pipeline, crash))], "crash")
+                    file_cache.put_values([(found.files[crash.what], encode_crash(image, output.pipeline, crash))], "crash")
                     reject(breast, crash, f"a view of it was rejected: {crash.reason}")
                 else:
                     finished.append((plan.missing[each[0]][0], each[1]))
@@ -168,10 +168,10 @@ def _make(plan: Plan, samples: Samples, workers: Workers) -> list[Breast]:
                 elif result.key:
                     keys[breast.key] = breast, result.key
                     _store_result(store, result)
-            _cache_digests(file_cache, finished, found, target.pipeline)
+            _cache_digests(file_cache, finished, found, output.pipeline)
             advance(len(batch))
     for breast, key in keys.values():
-        rejection = _stored_result(found, target, store, breast, key) if store.rejection_path(key).exists() else None
+        rejection = _stored_result(found, output, store, breast, key) if store.rejection_path(key).exists() else None
         if isinstance(rejection, ViewRejection) and rejection.view is None:
             detail = f"{' and '.join(image.path for image in breast.images)}: {rejection.detail}"
             samples.rejections.append(Rejection(breast.key.breast_id, rejection.reason, detail))
@@ -228,9 +228,9 @@ def _cache_digests(
         if result.digests and result.key:
             digests += zip(files, filter(None, result.digests), strict=True)
             read = [digest for digest in result.pixels or () if digest]
-            pixels += zip(files, _pixel_facts(read, result.key, pipeline), strict=True) if read else ()
+            pixels += zip(files, _pixel_values(read, result.key, pipeline), strict=True) if read else ()
     file_cache.put_digests(digests)
-    file_cache.put_facts(pixels, _pixel_kind(pipeline))
+    file_cache.put_values(pixels, _pixel_kind(pipeline))
 
 
 def _blame_view(breast: Breast, crash: Crash[tuple[int, SampleTask]], found: Index, workers: Workers) -> Rejection:
@@ -247,12 +247,12 @@ def _blame_view(breast: Breast, crash: Crash[tuple[int, SampleTask]], found: Ind
 
 
 def _stored_result(
-    found: Index, target: Target, store: SampleStore, breast: Breast, key: Digest
+    found: Index, output: ShardOutput, store: SampleStore, breast: Breast, key: Digest
 ) -> FusedSample | ViewRejection:
     """Read from the store; an entry that was corrupted there is made again, in this process."""
     result = store.get(key)
     if result is None:
-        made = make_sample(make_task(found, target, breast, os.path.abspath(store.folder)))
+        made = make_sample(make_task(found, output, breast, os.path.abspath(store.folder)))
         result = store.get(key) if made.key == key else None
         if result is None:
             raise changed_since_index(made.changed or (made.unreadable.what if made.unreadable else breast.images[0].path))
@@ -263,7 +263,7 @@ def _pixel_kind(pipeline: Pipeline) -> str:
     return f"pixels {pipeline.digest()}" if pipeline.resize.reduced else "pixels"
 
 
-def _pixel_facts(digests: Sequence[Digest], key: Digest, pipeline: Pipeline) -> list[str]:
+def _pixel_values(digests: Sequence[Digest], key: Digest, pipeline: Pipeline) -> list[str]:
     """Facts for the file cache: of pixels at reduced resolution with the sample that they were decoded for, since pipeline,
     code and decoder decide them too.
     """

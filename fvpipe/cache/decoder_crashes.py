@@ -22,17 +22,17 @@ def decoders(image: ImageRecord, pipeline: Pipeline, identity: Callable[[str], s
     return " ".join(filter(None, (identity(image.transfer_syntax_uid), reduced)))
 
 
-def crash_fact(image: ImageRecord, pipeline: Pipeline, crash: Rejection) -> str:
+def encode_crash(image: ImageRecord, pipeline: Pipeline, crash: Rejection) -> str:
     """Encode a crash for the file cache."""
     return json.dumps([_by(image, pipeline), crash.reason, crash.detail])
 
 
-def cached_crash(image: ImageRecord, pipeline: Pipeline, fact: str | None) -> Rejection | None:
-    """Decode the fact of a crash; None where there is none, or other decoders or versions crashed."""
-    if not fact:  # versions are slow to look up
+def cached_crash(image: ImageRecord, pipeline: Pipeline, value: str | None) -> Rejection | None:
+    """Decode a crash; None where there is none, or other decoders or versions crashed."""
+    if not value:  # versions are slow to look up
         return None
     try:
-        who, reason, detail = json.loads(fact)
+        who, reason, detail = json.loads(value)
         return Rejection(image.path, Reason(reason), detail) if who == _by(image, pipeline) else None
     except (ValueError, TypeError):  # written by another version in another form
         return None

@@ -24,7 +24,8 @@ from typing import Any, NamedTuple, Self, TypeVar
 
 from blake3 import blake3
 
-from fvpipe.dicom.header import HeaderPolicy, ImageHeader, header_from_json, header_to_json
+from fvpipe.dicom.image_header import ImageHeader, header_from_json, header_to_json
+from fvpipe.dicom.policy import HeaderPolicy
 from fvpipe.io.locking import has_locks
 from fvpipe.reasons import Reason, Rejection
 from fvpipe.types import Digest, Edge, ImageRecord, Laterality, Orientation, SourceFile, View
@@ -62,7 +63,7 @@ class EncodedHeader(NamedTuple):
 
 _RECORD = "SELECT path, policy, state, records, seal FROM records WHERE path = ? AND policy = ?"
 _HEADER = "SELECT path, policy, state, headers, seal FROM headers WHERE path = ? AND policy = ?"
-_FACT = "SELECT path, kind, state, fact, seal FROM facts WHERE path = ? AND kind = ?"
+_VALUE = "SELECT path, kind, state, fact, seal FROM facts WHERE path = ? AND kind = ?"
 
 
 class FileCache:
@@ -118,7 +119,7 @@ class FileCache:
                 database.execute("COMMIT")
             if database.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
                 raise sqlite3.DatabaseError("damaged")
-            for query in (_RECORD, _HEADER, _FACT):
+            for query in (_RECORD, _HEADER, _VALUE):
                 database.execute(query, ("", ""))
         except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
             database.close()
@@ -156,17 +157,17 @@ class FileCache:
 
     def digest(self, source: SourceFile) -> Digest | None:
         """BLAKE3 of this very state of the file; None on a cache miss."""
-        fact = self.fact(source, "file")
-        return Digest(fact) if fact is not None else None
+        value = self.value(source, "file")
+        return Digest(value) if value is not None else None
 
-    def fact(self, source: SourceFile, kind: str) -> str | None:
-        """One fact about this very state of the file; None on a cache miss.
+    def value(self, source: SourceFile, kind: str) -> str | None:
+        """One value of this very state of the file; None on a cache miss.
 
         Kinds: ``file`` (digest of its bytes), ``pixels`` (digest of its decoded pixels; with a pipeline's digest where
         that decodes at reduced resolution), ``region`` (what a lesion mask outlines; ``region of`` a digest by code that is
-        not fvpipe's), ``crash`` (of its decoder), ``format`` (what its first bytes are).
+        not fvpipe's), ``crash`` (of its decoder), ``format 2`` (what its first bytes are).
         """
-        return self._get(_FACT, source, self._kind(kind))
+        return self._get(_VALUE, source, self._kind(kind))
 
     def _get(self, query: str, source: SourceFile, second: str) -> str | None:
         key = self._name(source.path), second
@@ -174,14 +175,14 @@ class FileCache:
             *row, seal = self._database.execute(query, key).fetchone() or ("",)
         except (sqlite3.DatabaseError, UnicodeDecodeError):  # damaged where the first look saw nothing
             return None
-        state = source.state if query == _FACT else source.state + source.stated
+        state = source.state if query == _VALUE else source.state + source.stated_digest
         return row[3] if row[:3] == [*key, state] and seal == _seal(row) else None
 
     def put_headers(self, found: Iterable[tuple[SourceFile, EncodedHeader]]) -> None:
         """Store headers with their records, and rejections."""
         records, headers = list[tuple[str, ...]](), list[tuple[str, ...]]()
         for source, encoded in found:
-            key = self._name(source.path), self._policy, source.state + source.stated
+            key = self._name(source.path), self._policy, source.state + source.stated_digest
             records.append((*key, encoded.record))
             if encoded.header:
                 headers.append((*key, encoded.header))
@@ -190,11 +191,11 @@ class FileCache:
 
     def put_digests(self, found: Iterable[tuple[SourceFile, Digest]]) -> None:
         """Store digests of files."""
-        self.put_facts(found, "file")
+        self.put_values(found, "file")
 
-    def put_facts(self, found: Iterable[tuple[SourceFile, str]], kind: str) -> None:
-        """Store facts of one kind, as :meth:`fact` returns them."""
-        self._write("facts", [(self._name(source.path), self._kind(kind), source.state, fact) for source, fact in found])
+    def put_values(self, found: Iterable[tuple[SourceFile, str]], kind: str) -> None:
+        """Store values of one kind, as :meth:`value` returns them."""
+        self._write("facts", [(self._name(source.path), self._kind(kind), source.state, value) for source, value in found])
 
     def _write(self, table: str, rows: Sequence[tuple[str, ...]]) -> None:
         if not self._written:

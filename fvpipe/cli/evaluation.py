@@ -35,7 +35,7 @@ def split(names: tuple[str, ...], id_key: Path | None, as_json: bool) -> None:
     seen (seen): train 26+18, validation 3+5, test 7+6 benign+malignant;
     leak rate 38.5% -> manifests/splits/seen.csv
     """
-    from fvpipe.evaluation.split_files import write_splits
+    from fvpipe.evaluation.make_splits import write_splits
     from fvpipe.project.project import Project
 
     project = Project()
@@ -83,7 +83,7 @@ def table1(datasets: tuple[str, ...], out: Path | None, as_json: bool) -> None:
     $ fvpipe table1
     """
     from fvpipe.evaluation.table1 import table1 as compare
-    from fvpipe.indexing.manifest_tables import read_manifests
+    from fvpipe.indexing.read_manifests import read_manifests
     from fvpipe.project.project import Project
 
     project = Project()

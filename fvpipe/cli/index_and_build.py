@@ -143,8 +143,8 @@ def build_shards(
         if dicom is not None and out is not None:
             rules = label_rules(columns, classes)
             source = standalone.standalone_source(name or "", dicom, adapter or "table", labels, id_key, rules)
-            target = standalone.standalone_target(source.name, pipelines[0], out, shard_count or 16)
-            found = standalone.run_build(source, target, samples or out / ".samples", pool, limits, reread=reread, say=say)
+            output = standalone.standalone_output(source.name, pipelines[0], out, shard_count or 16)
+            found = standalone.run_build(source, output, samples or out / ".samples", pool, limits, reread=reread, say=say)
         else:
             found = run_build(Project(), datasets, pipelines, pool, limits, samples, id_key, reread=reread, say=say)
         for result in found:

@@ -25,7 +25,7 @@ SUFFIXES: dict[Format, frozenset[str]] = {
 IMAGE_SUFFIXES = frozenset[str]().union(*SUFFIXES.values()) - {""}
 """Suffixes of all formats, which a table that lists images may leave out or write otherwise."""
 
-RASTER = frozenset(SUFFIXES) - {"dicom"}
+RASTER = tuple(name for name in SUFFIXES if name not in DICOM)
 """Formats that are not DICOM. Their names take the place of a transfer syntax UID."""
 
 HEAD_BYTES = 132  # that identify the format of a file

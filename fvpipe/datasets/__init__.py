@@ -3,10 +3,11 @@
 An adapter is usually a declaration, a YAML file: ``declarations/`` has those of fvpipe, and ``docs/adapters.md`` every key.
 These modules read it:
 
-- ``declaration``: its schema. ``unused_keys`` rejects keys that would have no effect.
+- ``declaration``: its schema. ``unused_keys`` rejects keys that would have no effect; ``table_facts`` says
+  which facts a table can give.
 - ``declared_tables``: the adapter that it describes, and its tables. ``table_settings`` chooses the files, columns and label
-  rule of a table; ``label_rules`` reads one row, with the parsers of ``values``; ``listed_images`` reads rows about images, and
-  paths; ``combine`` merges the facts of several rows.
+  rule of a table; ``table_contents`` holds what the rows of its files say; ``row_reader`` reads one row, with the parsers of
+  ``values``; ``listed_images`` reads rows about images, and paths; ``combine`` merges the facts of several rows.
 - ``registry``: adapters by name. ``source``: a data set to read, with its adapter and settings.
 - ``cbis``, ``inbreast``: the parts of two data sets that cannot be declared. ``download``: CMMD from its archive.
 
@@ -57,7 +58,7 @@ from fvpipe.config.project import Labels
 from fvpipe.datasets.adapter import Adapter, ImageFacts, LabelTable, ListedImage, Region, parse_laterality
 from fvpipe.datasets.declaration import Identity
 from fvpipe.datasets.registry import get_adapter
-from fvpipe.dicom.header import HeaderPolicy
+from fvpipe.dicom.policy import HeaderPolicy
 from fvpipe.errors import LabelTableError
 from fvpipe.io.tables import Row, read_table
 from fvpipe.types import BreastFacts, CropBox, Exam, Finding, Laterality, View

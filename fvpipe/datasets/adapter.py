@@ -10,8 +10,9 @@ from typing import Any, Literal
 
 from fvpipe.config.facts import IDENTITY
 from fvpipe.config.project import Labels
+from fvpipe.datasets.combine import DescribedBreast
 from fvpipe.datasets.declaration import Declaration, Identity
-from fvpipe.dicom.header import HeaderPolicy
+from fvpipe.dicom.policy import HeaderPolicy
 from fvpipe.errors import ParameterError
 from fvpipe.io.tables import PERSONAL
 from fvpipe.reasons import Reason
@@ -127,6 +128,10 @@ class ListedImage:
     columns: int | None = None
 
 
+Statement = tuple[str, ListedImage]
+"""Source of what is said of an image, ``path`` or ``table``, and what it says."""
+
+
 @dataclass(frozen=True, slots=True)
 class LabelTable:
     """The contents of the label tables of a data set.
@@ -165,16 +170,16 @@ class LabelTable:
     """
 
     rows: Mapping[tuple[str, Laterality], BreastFacts] = field(default_factory=dict)
-    exams: Mapping[tuple[str, Laterality, Exam], BreastFacts] = field(default_factory=dict, kw_only=True)
+    exams: Mapping[DescribedBreast, BreastFacts] = field(default_factory=dict, kw_only=True)
     excluded_patients: Mapping[str, str] = field(default_factory=dict)
     images: Mapping[str, ImageFacts] = field(default_factory=dict)
     findings: Mapping[str, Sequence[Finding]] = field(default_factory=dict)
     regions: Mapping[tuple[str, Laterality, View, int], Set[tuple[str, int | None]]] = field(default_factory=dict)
     listed: Mapping[str, ListedImage] = field(default_factory=dict)
-    implied: Mapping[tuple[str, Laterality, Exam], BreastFacts] = field(default_factory=dict)
-    added: Mapping[tuple[str, Laterality, Exam], BreastFacts] = field(default_factory=dict, kw_only=True)
+    implied: Mapping[DescribedBreast, BreastFacts] = field(default_factory=dict)
+    added: Mapping[DescribedBreast, BreastFacts] = field(default_factory=dict, kw_only=True)
     combine: Literal["same", "first", "worst"] = "same"
-    decided: Set[tuple[str, Laterality, Exam]] = field(default=frozenset(), kw_only=True)
+    decided: Set[DescribedBreast] = field(default=frozenset(), kw_only=True)
     unused: Sequence[str] = ()
     notes: Sequence[str] = ()
 
@@ -226,7 +231,7 @@ class Adapter:
     publishable: bool
     read_labels: Callable[[Path, Path | None, Labels], LabelTable]
     read_region: Callable[[bytes], Region | None] | None = None
-    state_images: Callable[[Sequence[str], LabelTable, Labels], Mapping[str, Sequence[tuple[str, ListedImage]]]] | None = None
+    state_images: Callable[[Sequence[str], LabelTable, Labels], Mapping[str, Sequence[Statement]]] | None = None
     redistribute_shards: bool = False
     release_models: bool = True
     declaration: Declaration | None = None

@@ -9,8 +9,8 @@ from typing import Literal
 
 from fvpipe.types import BREAST_FACTS, BreastFacts, Exam, Laterality
 
-BreastOfExam = tuple[str, Laterality, Exam]
-"""Patient, side and exam."""
+DescribedBreast = tuple[str, Laterality, Exam]
+"""Patient, side and exam, as a row of a label table names them."""
 
 _BI_RADS = (None, 1, 2, 0, 3, 4, 5, 6)
 """From the least to the worst: a finding that is recalled (0) counts more than one that is benign."""
@@ -84,11 +84,11 @@ def differing_facts(first: BreastFacts, second: BreastFacts) -> str:
 
 
 def with_follow_up(
-    found: Mapping[BreastOfExam, BreastFacts],
+    found: Mapping[DescribedBreast, BreastFacts],
     confirmed: Mapping[tuple[str, Laterality], Sequence[tuple[date, Exam, BreastFacts]]],
-    days: Mapping[BreastOfExam, date],
+    days: Mapping[DescribedBreast, date],
     limit: int,
-) -> tuple[dict[BreastOfExam, BreastFacts], set[BreastOfExam]]:
+) -> tuple[dict[DescribedBreast, BreastFacts], set[DescribedBreast]]:
     """Let pathology at another exam up to `limit` days later decide.
 
     A malignant result decides over all that the earlier exam gives, a benign one only where it gives no label, and one by which
@@ -113,7 +113,7 @@ def with_follow_up(
     set of (patient, Laterality, Exam)
         The breasts of `confirmed` that were within the days of another exam.
     """
-    result, used = dict(found), set[BreastOfExam]()
+    result, used = dict(found), set[DescribedBreast]()
     for key, facts in found.items():
         patient, side, exam = key
         if key not in days or facts.label == 1 or (facts.excluded and not facts.pending):

@@ -135,6 +135,7 @@ class Table(Settings):
     instance: str = ""  # or: column of the SOP Instance UID, which is compared with the header
     columns: dict[str, ColumnOrName] = Field(default_factory=dict)  # fact -> its column
     exclude: Annotated[tuple[Exclusion, ...], Field(strict=False)] = ()
+    may_lack: Texts = ()  # columns of cases that a table need not have: a case about one then holds for no row
     label: Literal["", "label", "bi_rads"] | Annotated[tuple[Case, ...], Field(strict=False)] = ""
     adds: bool = (
         False  # gives BI-RADS, density, subtype and targets of breasts that the tables before describe, where these do not

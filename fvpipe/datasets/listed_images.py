@@ -14,10 +14,10 @@ from posixpath import normpath
 from fvpipe.config.facts import EXAM_DATE, IDENTITY
 from fvpipe.config.formats import IMAGE_SUFFIXES
 from fvpipe.config.project import Labels, check_bi_rads
-from fvpipe.datasets.adapter import LabelTable, ListedImage
+from fvpipe.datasets.adapter import LabelTable, ListedImage, Statement
 from fvpipe.datasets.declaration import Column, Declaration, Table
-from fvpipe.datasets.label_rules import RowReader
-from fvpipe.datasets.unused_keys import EDGES_OF_BOXES
+from fvpipe.datasets.row_reader import RowReader
+from fvpipe.datasets.table_facts import EDGES_OF_BOXES
 from fvpipe.datasets.values import SIDES, parse_count, parse_exam_date, parse_kind
 from fvpipe.errors import LabelTableError, ParameterError
 from fvpipe.io.spelling import whole_text
@@ -168,7 +168,7 @@ def path_key(path: str) -> str:
 
 def state_images(
     declaration: Declaration, paths: Sequence[str], table: LabelTable, rules: Labels
-) -> dict[str, list[tuple[str, ListedImage]]]:
+) -> dict[str, list[Statement]]:
     """Find what the tables' rows and its own path say of each image.
 
     A row's path fits a file where one of the two ends in the other, the file's being that below the input folder.
@@ -185,7 +185,7 @@ def state_images(
     tables = declaration.tables_of_paths or (Table(from_path=True),)
     readers = [RowReader(each, {**named, **each.columns}, bi_rads, options, declaration.targets) for each in tables]
     by_groups = path_groups_of(declaration) or None
-    stated: dict[str, list[tuple[str, ListedImage]]] = {}
+    stated: dict[str, list[Statement]] = {}
     used: dict[str, str] = {}
     exams: defaultdict[tuple[str, ...], dict[str, tuple[str, ...]]] = defaultdict(dict)  # -> path -> `same_in_exam`
     for path in paths:

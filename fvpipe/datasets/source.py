@@ -8,7 +8,7 @@ from pathlib import Path
 from fvpipe.config.formats import Format
 from fvpipe.config.project import Labels
 from fvpipe.datasets.adapter import Adapter
-from fvpipe.dicom.header import HeaderPolicy
+from fvpipe.dicom.policy import HeaderPolicy
 
 
 @dataclass(frozen=True, slots=True)

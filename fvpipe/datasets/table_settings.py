@@ -10,9 +10,9 @@ from fvpipe.config.facts import IDENTITY, KEYWORDS
 from fvpipe.config.loading import nearest
 from fvpipe.config.project import Labels
 from fvpipe.datasets.declaration import Case, Column, Declaration, Table, check_option
-from fvpipe.datasets.label_rules import RowReader
 from fvpipe.datasets.listed_images import bi_rads_of
-from fvpipe.datasets.unused_keys import IMAGE_FACTS, facts_of_rows, needed_facts
+from fvpipe.datasets.row_reader import RowReader
+from fvpipe.datasets.table_facts import IMAGE_FACTS, facts_of_rows, needed_facts
 from fvpipe.datasets.values import SIZES
 from fvpipe.errors import LabelTableError, ParameterError
 from fvpipe.io.tables import OpenTable
@@ -85,7 +85,7 @@ def files_of(table: Table, root: Path, label_file: Path | None) -> list[Path]:
     return found
 
 
-def row_reader(
+def make_row_reader(
     declaration: Declaration, table: Table, opened: OpenTable, rules: Labels, options: Mapping[str, str], *, first: bool
 ) -> RowReader:
     """Make the reader of a table, with the columns that it really has and those that the user names.
@@ -132,6 +132,10 @@ def row_reader(
             # Without `Study_Date`, the row of another exam would label the one that is imaged.
             where, todo = f"{opened.file}, line {opened.line}", "rename it, or name it: `columns` of params.yaml, or --column"
             raise LabelTableError(f"{where}: column {name!r} is not read; expected {column.column[0]!r} for {fact}: {todo}")
+    for name in table.may_lack:
+        if name not in heading and (other := opened.spelled_otherwise((name,))):
+            where = f"{opened.file}, line {opened.line}"
+            raise LabelTableError(f"{where}: column {other!r} is not read; expected {name!r} for the rules: rename it")
     return RowReader(table, columns, bi_rads_of(declaration, rules), options, declaration.targets)
 
 
@@ -149,7 +153,7 @@ def _check_settings(declaration: Declaration, table: Table, rules: Labels, *, fi
     """Reject settings of ``params.yaml`` that this table could not follow."""
     given = rules.model_fields_set
     known = facts_of_rows(table, declaration)
-    idle = sorted(rules.columns.keys() - known - {"path", "instance", "label"}) if first else []
+    unused = sorted(rules.columns.keys() - known - {"path", "instance", "label"}) if first else []
     wrong = ""
     if first and table.cases and (rules.classes or rules.label_from or "label" in rules.columns):
         wrong = "`classes`, `label_from` and a column of the label do nothing: its label rule has cases of its own"
@@ -157,10 +161,10 @@ def _check_settings(declaration: Declaration, table: Table, rules: Labels, *, fi
         wrong = "`bi_rads_benign` and `bi_rads_malignant` do nothing: its labels are not made of BI-RADS"
     elif first and table.label == "bi_rads" and (rules.classes or "label" in rules.columns):
         wrong = "`classes` and a column of the label do nothing: its labels are made of BI-RADS"
-    elif idle and not table.lists_images and idle[0] in IMAGE_FACTS:
-        wrong = f"a column of {idle[0]} is about images; give the column `path`, too"
-    elif idle:
-        wrong = f"a column of {idle[0]} does nothing; this table can give {', '.join(sorted(known))}"
+    elif unused and not table.lists_images and unused[0] in IMAGE_FACTS:
+        wrong = f"a column of {unused[0]} is about images; give the column `path`, too"
+    elif unused:
+        wrong = f"a column of {unused[0]} does nothing; this table can give {', '.join(sorted(known))}"
     elif double := [size for edge, size in SIZES.items() if {edge, size} <= rules.columns.keys()]:
         wrong = f"a column of {double[0]} does nothing beside one of the edge that it gives"
     elif "path" in rules.columns and table.path_groups:

@@ -6,22 +6,11 @@ import re
 from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
 
-from fvpipe.config.facts import EXAM_DATE, EXAM_NAMES, FACTS, IDENTITY
+from fvpipe.config.facts import EXAM_DATE, FACTS, IDENTITY
 from fvpipe.datasets.declaration import EXCLUDED, Case, Declaration, Table
-from fvpipe.datasets.values import EDGES, EXPECTED, SIZES, edges_of, parse_number
+from fvpipe.datasets.table_facts import IMAGE_FACTS, facts_of_rows
+from fvpipe.datasets.values import EXPECTED, SIZES, parse_number
 from fvpipe.io.spelling import folded
-
-_BREAST = {"patient", "exam", "laterality", *EXAM_NAMES}
-_ADDED = {"bi_rads", "density", "subtype"}
-_OF_LABELS = {*_ADDED, "age", "pathology", "subset", "machine"}
-EDGES_OF_BOXES = {*EDGES, *SIZES.values(), "boxes"}
-"""Facts of which some give a box."""
-
-BOXES = {"category", "finding_bi_rads", *EDGES_OF_BOXES}
-"""Facts of a finding."""
-
-IMAGE_FACTS = {*_BREAST, EXAM_DATE, "view", "kind", "implant", "rows", "columns", *BOXES}
-"""Facts that rows about images can give."""
 
 
 def check_unused_keys(declaration: Declaration) -> None:
@@ -32,25 +21,26 @@ def check_unused_keys(declaration: Declaration) -> None:
     ValueError
         One sentence for each key that does not.
     """
-    idle = [f"{key!r} does nothing: {why}" for key, (is_idle, why) in _of_declaration(declaration).items() if is_idle]
+    unused = [f"{key!r} does nothing: {why}" for key, (is_unused, why) in _declaration_keys(declaration).items() if is_unused]
     for number, table in enumerate(declaration.tables):
         unset, where = Table(), f"tables.{number}."
-        for key, (is_idle, why) in _of_table(table).items():
-            if is_idle and getattr(table, key) != getattr(unset, key):
-                idle.append(f"'{where}{key}' does nothing: {why}")
+        for key, (is_unused, why) in _table_keys(table).items():
+            if is_unused and getattr(table, key) != getattr(unset, key):
+                unused.append(f"'{where}{key}' does nothing: {why}")
         if not (table.label or table.adds or table.instance or table.lists_images):
-            idle.append(f"'tables.{number}' does nothing: expected 'label', 'adds', 'instance', 'path', ... of it")
-        idle += [f"'{where}{text}" for text in (*_of_cases(table, declaration), *_of_columns(table, declaration))]
-        wrong = (*_of_texts(table), *_of_groups(table, declaration), *_of_sides(table, declaration))
-        wrong = (*wrong, *_of_follow_up(table, declaration))
-        idle += [f"'tables.{number}': {text}" for text in wrong]
+            unused.append(f"'tables.{number}' does nothing: expected 'label', 'adds', 'instance', 'path', ... of it")
+        of_keys = (*_unreachable_cases(table, declaration), *_unread_columns(table, declaration))
+        unused += [f"'{where}{text}" for text in of_keys]
+        of_words = (*_unmatchable_texts(table), *_unmatchable_groups(table, declaration))
+        of_table = (*of_words, *_side_without_column(table, declaration), *_undecided_tables(table, declaration))
+        unused += [f"'tables.{number}': {text}" for text in of_table]
     for group, words in declaration.path_values.items():
-        idle += [f"'path_values.{group}': {text}" for text in _of_words(group, words, declaration)]
-    if idle:
-        raise ValueError("; ".join(idle))
+        unused += [f"'path_values.{group}': {text}" for text in _invalid_words(group, words, declaration)]
+    if unused:
+        raise ValueError("; ".join(unused))
 
 
-def _of_declaration(declaration: Declaration) -> dict[str, tuple[bool, str]]:
+def _declaration_keys(declaration: Declaration) -> dict[str, tuple[bool, str]]:
     """Keys beside the tables."""
     identity, tables, path = declaration.identity, declaration.tables, declaration.path
     groups = set(re.compile(path).groupindex)
@@ -84,12 +74,14 @@ def _of_declaration(declaration: Declaration) -> dict[str, tuple[bool, str]]:
     return result
 
 
-def _of_table(table: Table) -> dict[str, tuple[bool, str]]:
+def _table_keys(table: Table) -> dict[str, tuple[bool, str]]:
     """Keys of a table."""
     of_images = "each row is about an image"
     facts = "no row of this table gives facts of a breast"
     breasts = bool(table.label) and not (table.lists_images or table.labels_shown_breasts or table.adds)
     confirmed = any(case.confirmed for case in table.cases)
+    rules = [case.when for case in (*table.cases, *table.contralateral)] + [rule.when for rule in table.exclude]
+    named = {name for when in rules for name in when}
     return {
         "file": (table.from_path, "the rows are the paths"),
         "optional": (table.from_path, "the rows are the paths"),
@@ -105,6 +97,10 @@ def _of_table(table: Table) -> dict[str, tuple[bool, str]]:
             "it leaves out images, and goes with 'path', 'path_groups' or 'from_path'; "
             "a row of a breast is left out by a case of 'label' whose `then` is 'excluded: why'",
         ),
+        "may_lack": (
+            not set(table.may_lack) <= named,
+            "no case of 'label', 'contralateral' or 'exclude' reads it",
+        ),
         "label": (table.adds, "a table that 'adds' gives no label"),
         "adds": (
             table.lists_images or not (table.instance or {"patient", "laterality"} <= table.columns.keys()),
@@ -116,7 +112,7 @@ def _of_table(table: Table) -> dict[str, tuple[bool, str]]:
     }
 
 
-def _of_cases(table: Table, declaration: Declaration) -> Iterator[str]:
+def _unreachable_cases(table: Table, declaration: Declaration) -> Iterator[str]:
     """Cases that no row reaches, and marks that nothing reads."""
     follows = any(each.follow_up for each in declaration.tables)  # which decides over the exams of all tables
     for key, cases in (("label", table.cases), ("contralateral", table.contralateral)):
@@ -144,7 +140,7 @@ def _takes_all(first: Case, second: Case) -> bool:
     )
 
 
-def _of_columns(table: Table, declaration: Declaration) -> Iterator[str]:
+def _unread_columns(table: Table, declaration: Declaration) -> Iterator[str]:
     """Columns that are not read, and words in them that are no value."""
     known = facts_of_rows(table, declaration)
     if table.label and not table.file:  # the user's own table may be about images, by a column `path`
@@ -158,11 +154,11 @@ def _of_columns(table: Table, declaration: Declaration) -> Iterator[str]:
             yield f"{where}' does nothing: this table can give {', '.join(sorted(known))}"
         if column.needed and "" in column.values:
             yield f'{where}.values\': "" does nothing: an empty cell is an error by `needed`'
-        for text in _of_words(fact, column.values, declaration):
+        for text in _invalid_words(fact, column.values, declaration):
             yield f"{where}.values': {text}"
 
 
-def _of_texts(table: Table) -> Iterator[str]:
+def _unmatchable_texts(table: Table) -> Iterator[str]:
     """Texts that no cell and no heading has."""
     rules = [rule.when for rule in (*table.cases, *table.contralateral)] + [rule.when for rule in table.exclude]
     cells = [text for when in rules for wanted in when.values() for text in wanted]
@@ -175,7 +171,7 @@ def _of_texts(table: Table) -> Iterator[str]:
             yield f"{text!r} is no reference; expected $side, or '[$]...' for a cell that begins so"
 
 
-def _of_groups(table: Table, declaration: Declaration) -> Iterator[str]:
+def _unmatchable_groups(table: Table, declaration: Declaration) -> Iterator[str]:
     """Texts that no group of a path has, once it is put into the words of `path_values`."""
     rules = [rule.when for rule in (*table.cases, *table.contralateral)] + [rule.when for rule in table.exclude]
     cells = [(name, text) for when in rules for name, wanted in when.items() for text in wanted if text != "$side"]
@@ -188,7 +184,7 @@ def _of_groups(table: Table, declaration: Declaration) -> Iterator[str]:
             yield f"{text!r} fits nothing: 'path_values.{group}' gives {', '.join(sorted({*values.values()} - {''}))}"
 
 
-def _of_sides(table: Table, declaration: Declaration) -> Iterator[str]:
+def _side_without_column(table: Table, declaration: Declaration) -> Iterator[str]:
     """`$side` of rows about images that never name one."""
     rules = [case.when for case in table.cases] + [rule.when for rule in table.exclude]
     named = table.columns.keys() | (re.compile(declaration.path).groupindex.keys() if table.from_path else set())
@@ -196,7 +192,7 @@ def _of_sides(table: Table, declaration: Declaration) -> Iterator[str]:
         yield "$side is the side that the row names, and no column of this table gives laterality"
 
 
-def _of_follow_up(table: Table, declaration: Declaration) -> Iterator[str]:
+def _undecided_tables(table: Table, declaration: Declaration) -> Iterator[str]:
     """Other tables with labels over which a later exam could not decide."""
     for number, other in enumerate(declaration.tables) if table.follow_up else ():
         of_images = other.lists_images or other.labels_shown_breasts
@@ -207,7 +203,7 @@ def _of_follow_up(table: Table, declaration: Declaration) -> Iterator[str]:
             yield f"'follow_up' would not decide over the labels of tables.{number}, whose rows {why}"
 
 
-def _of_words(fact: str, words: Mapping[str, str], declaration: Declaration) -> Iterator[str]:
+def _invalid_words(fact: str, words: Mapping[str, str], declaration: Declaration) -> Iterator[str]:
     """Words that stand for no value of a fact, and texts of which only one counts."""
     parser, expected = EXPECTED.get(fact, (None, ""))
     if fact in declaration.targets and declaration.targets[fact].unit:
@@ -219,52 +215,3 @@ def _of_words(fact: str, words: Mapping[str, str], declaration: Declaration) -> 
     for text, word in words.items():
         if texts.setdefault(text.casefold(), word) != word:
             yield f"{text!r} has two values: upper and lower case count as the same"
-
-
-def facts_of_rows(table: Table, declaration: Declaration) -> set[str]:
-    """Facts that rows of a table can give."""
-    of_labels = _OF_LABELS | declaration.targets.keys() | ({"label"} if isinstance(table.label, str) else set())
-    if table.lists_images:
-        source = "path" if table.from_path else "table"
-        silent = {fact for fact in ("patient", "exam", "view") if source not in getattr(declaration.identity, fact)}
-        return (IMAGE_FACTS - silent) | (of_labels if table.label else set())
-    if table.adds:
-        return _BREAST | _ADDED | declaration.targets.keys() | (BOXES if table.instance else set())
-    if not table.label:
-        return BOXES
-    found = _BREAST | of_labels
-    if table.instance:
-        found |= {"view", "rows", "columns"}
-    if "lesion" in table.columns:
-        found |= {"lesion", "view", "category"}
-    return found
-
-
-def needed_facts(declaration: Declaration, table: Table) -> set[str]:
-    """Facts without which the rows of a table mean nothing."""
-    label = {table.label} - {""} if isinstance(table.label, str) else set()
-    if table.adds:
-        return set(table.columns)
-    if adds_boxes(declaration, table):
-        return table.columns.keys() & EDGES_OF_BOXES
-    if table.lists_images:
-        # Without the kind, synthetic and recombined images would be taken for full-field ones.
-        kind = {"kind"} & table.columns.keys()
-        if table.columns.keys() <= BOXES:  # it gives nothing else
-            kind |= table.columns.keys() & EDGES_OF_BOXES
-        return {fact for fact in IDENTITY if getattr(declaration.identity, fact)[0] == "table"} | label | kind
-    if table.instance and not table.label:  # of boxes
-        return {"category", *edges_of(table.columns)}
-    if table.labels_shown_breasts:
-        return label | (table.columns.keys() & {"laterality"})
-    return {"patient", "laterality"} | label
-
-
-def adds_boxes(declaration: Declaration, table: Table) -> bool:
-    """Whether a table gives nothing but boxes of images that another one lists."""
-    return _only_boxes(table) and any((t.path or t.path_groups) and not _only_boxes(t) for t in declaration.tables)
-
-
-def _only_boxes(table: Table) -> bool:
-    is_plain = bool(table.path or table.path_groups) and not table.label and not table.exclude
-    return is_plain and bool(table.columns) and table.columns.keys() <= BOXES

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import math
 import re
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Mapping, Sequence
 from datetime import date
 
 from fvpipe.io.spelling import whole_text
@@ -181,20 +181,30 @@ def parse_number(text: str) -> float | None:
 def parse_boxes(text: str) -> list[tuple[float, float, float, float]] | None:
     """Parse a list of [top, left, bottom, right], or one of them, to tuples of top, bottom, left, right.
 
+    Lists may be empty, or have lists of boxes in them, as some of EMBED's rows have.
+
     Examples
     --------
     >>> parse_boxes("[[1, 2, 3, 4], [5, 6, 7, 8]]"), parse_boxes("(1, 2, 3, 4)"), parse_boxes("()"), parse_boxes("[1, 2]")
     ([(1.0, 3.0, 2.0, 4.0), (5.0, 7.0, 6.0, 8.0)], [(1.0, 3.0, 2.0, 4.0)], [], None)
+    >>> parse_boxes("((1, 2, 3, 4), ())"), parse_boxes("(([1, 2, 3, 4],),)"), parse_boxes("[[1, 2, 3, 4], 5]")
+    ([(1.0, 3.0, 2.0, 4.0)], [(1.0, 3.0, 2.0, 4.0)], None)
     """
     try:
-        read = ast.literal_eval(text[:10_000])
-        boxes = [read] if read and all(isinstance(number, int | float) for number in read) else read
-        found = [tuple(map(float, box)) for box in boxes]
-    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        found = [tuple(map(float, box)) for box in _lists_of_numbers(ast.literal_eval(text[:10_000]))]
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError, OverflowError):
         return None
     if any(len(box) != 4 or not all(map(math.isfinite, box)) for box in found):
         return None
     return [(top, bottom, left, right) for top, left, bottom, right in found]
+
+
+def _lists_of_numbers(read: object) -> list[Sequence[float]]:
+    if not isinstance(read, list | tuple):
+        raise TypeError
+    if read and all(isinstance(number, int | float) for number in read):
+        return [read]
+    return [box for each in read for box in _lists_of_numbers(each)]
 
 
 EXPECTED: Mapping[str, tuple[Callable[[str], object], str]] = {

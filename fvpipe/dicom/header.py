@@ -6,28 +6,17 @@ from pathlib import Path
 
 from fvpipe.dicom.attributes import has_overlay_in_pixels
 from fvpipe.dicom.elements import RejectedFile, silenced
-from fvpipe.dicom.image_header import ImageHeader, PixelHeader, header_from_json, header_to_json
+from fvpipe.dicom.image_header import ImageHeader, PixelHeader
 from fvpipe.dicom.policy import HeaderPolicy
 from fvpipe.dicom.raster.headers import open_image
 from fvpipe.dicom.reader import OpenedDicom, open_file, stream
 from fvpipe.dicom.rules import DECODING_RULES, RULES, check_rules
 from fvpipe.dicom.rules.base import RuleContext
-from fvpipe.dicom.rules.identifiers import image_record
 from fvpipe.dicom.rules.pixels import photometric_interpretation, pixel_data, pixel_layout, pixel_padding, rescale
+from fvpipe.dicom.rules.record import image_record
 from fvpipe.dicom.value_mapping import ValueMapping, read_voi_lut, read_window
 from fvpipe.reasons import Rejection
 from fvpipe.types import NOTHING_STATED, Edge, Laterality, Orientation, StatedImage
-
-__all__ = [
-    "HeaderPolicy",
-    "ImageHeader",
-    "PixelHeader",
-    "header_from_json",
-    "header_to_json",
-    "parse_header",
-    "pixel_header",
-    "read_header",
-]
 
 
 def read_header(root: Path, path: str, policy: HeaderPolicy, stated: StatedImage = NOTHING_STATED) -> ImageHeader | Rejection:

@@ -99,3 +99,11 @@ class HeaderPolicy:
         """Names of an exam as the records have them."""
         names = {"study": named.study, "accession": named.accession, "date": named.date}
         return Exam(*(sys.intern(self.exam_digest(kind, value)) for kind, value in names.items()))
+
+
+def unusable_patient(written: str) -> str:
+    """Say why the identifier of a patient cannot be used; empty where it can."""
+    # U+FFFD stands for bytes that its character set does not have: two patients could become one.
+    if len(written) > 64 or not written.isprintable() or "\ufffd" in written:
+        return f"has {len(written)} characters, or some that are no text; expected at most 64, all printable"
+    return ""

@@ -15,7 +15,7 @@ class ListedBreast(NamedTuple):
     files: tuple[str, ...]  # digests, in the order of the rows
 
 
-NOT_LISTED = ListedBreast("", ())
+NO_BREAST = ListedBreast("", ())  # in the place of one that the manifest does not list
 
 
 def listed_breasts(manifest: Path) -> dict[str, ListedBreast]:

@@ -10,7 +10,7 @@ from fvpipe.config.loading import digest_of
 from fvpipe.config.pipeline import load_pipeline
 from fvpipe.errors import FvpipeError
 from fvpipe.evaluation.code_digest import code_digest
-from fvpipe.evaluation.listed_breasts import NOT_LISTED, listed_breasts
+from fvpipe.evaluation.listed_breasts import NO_BREAST, listed_breasts
 from fvpipe.evaluation.pooled import recipe_differences
 from fvpipe.evaluation.split_table import digest_of_split, read_split
 from fvpipe.evaluation.training_record import Run, TrainedRun
@@ -67,7 +67,7 @@ def _is_as_listed(shards: Shards, manifest: Path) -> bool:
         return True
     listed = listed_breasts(manifest)
     for breast, label, digests in zip(shards.breast_ids, shards.labels, shards.columns["source_digest"], strict=True):
-        now = listed.pop(str(breast), NOT_LISTED)
+        now = listed.pop(str(breast), NO_BREAST)
         if now.label != str(label) or not {digest.decode() for digest in digests if digest} <= set(now.files):
             return False
     return listed.keys() <= {row["what"] for row in read_table(shards.folder / "rejected.csv", ["what"])}

@@ -14,7 +14,7 @@ patient of two data sets       :func:`split`             no                     
 Study Instance UID                                       :func:`leaks`
 file                                                     :func:`leaks`
 pixels, also mirrored          :func:`split`             :func:`leaks`
-nearly the same pixels         :func:`split`             no                         :mod:`~fvpipe.evaluation.split_files`
+nearly the same pixels         :func:`split`             no                         :mod:`~fvpipe.evaluation.make_splits`
 =============================  ========================  =========================  =====================================
 
 The settings ``cross`` and ``official`` prescribe the test part, so that :func:`split` cannot keep breasts in one part with
@@ -108,14 +108,14 @@ class Assignment:
     part: Part
 
 
-def split(candidates: Iterable[Candidate], plan: Split, fold: int = 0) -> list[Assignment]:
-    """Assign every labelled breast of the plan's data sets that has the plan's views.
+def split(candidates: Iterable[Candidate], settings: Split, fold: int = 0) -> list[Assignment]:
+    """Assign every labelled breast of the chosen data sets that has the chosen views.
 
     Parameters
     ----------
     candidates : iterable of Candidate
         In any order.
-    plan : Split
+    settings : Split
         Setting, data sets and shares.
     fold : int
         For ``kfold``: index of the test fold.
@@ -125,22 +125,22 @@ def split(candidates: Iterable[Candidate], plan: Split, fold: int = 0) -> list[A
     list of Assignment
         Sorted by data set and breast.
     """
-    usable = (c for c in candidates if c.dataset in plan.all_datasets and c.label >= 0 and plan.views in c.views)
+    usable = (c for c in candidates if c.dataset in settings.all_datasets and c.label >= 0 and settings.views in c.views)
     chosen = sorted(usable, key=lambda c: c.key)
-    groups = _groups(chosen, plan)
-    match plan.setting:
+    groups = _groups(chosen, settings)
+    match settings.setting:
         case "cross":
-            tested = [c.dataset in plan.test for c in chosen]
+            tested = [c.dataset in settings.test for c in chosen]
         case "official":
             tested = [c.subset == "test" for c in chosen]
         case "kfold":
-            tested = [int(place * plan.folds) == fold for place in _places(chosen, groups, plan.seed, "fold")]
+            tested = [int(place * settings.folds) == fold for place in _places(chosen, groups, settings.seed, "fold")]
         case _:
-            tested = [place <= plan.test_share for place in _places(chosen, groups, plan.seed, "test")]
+            tested = [place <= settings.test_share for place in _places(chosen, groups, settings.seed, "test")]
     rest = [c for c, test in zip(chosen, tested, strict=True) if not test]
-    places = iter(_places(rest, groups, plan.seed, "validation"))
+    places = iter(_places(rest, groups, settings.seed, "validation"))
     return [
-        Assignment(c, Part.TEST if test else Part.VALIDATION if next(places) <= plan.validation_share else Part.TRAIN)
+        Assignment(c, Part.TEST if test else Part.VALIDATION if next(places) <= settings.validation_share else Part.TRAIN)
         for c, test in zip(chosen, tested, strict=True)
     ]
 
@@ -169,7 +169,7 @@ def _places(candidates: Sequence[Candidate], groups: Mapping[tuple[str, str], st
     return [places[groups[c.key]] for c in candidates]
 
 
-def _groups(candidates: Sequence[Candidate], plan: Split) -> dict[tuple[str, str], str]:
+def _groups(candidates: Sequence[Candidate], settings: Split) -> dict[tuple[str, str], str]:
     """Map each breast to the name that stands for it in the ranking: the least among all that must be in the same part.
 
     Where patients are kept apart, one identifier in two data sets is taken for one patient, as in copies of a data set, also
@@ -182,11 +182,11 @@ def _groups(candidates: Sequence[Candidate], plan: Split) -> dict[tuple[str, str
             parent[name] = name = parent[parent[name]]
         return name
 
-    names = {c.key: f"{c.dataset}\0{c.patient_id if plan.patients_apart else c.breast_id}" for c in candidates}
+    names = {c.key: f"{c.dataset}\0{c.patient_id if settings.patients_apart else c.breast_id}" for c in candidates}
     first: dict[tuple[str, str], str] = {}
     for c in candidates:
         # One that differs by case or leading zeros may be the same woman's; kept together, two women cost nothing.
-        written = {folded_name(each) for each in (c.digest, c.patient_id) if each} if plan.patients_apart else ()
+        written = {folded_name(each) for each in (c.digest, c.patient_id) if each} if settings.patients_apart else ()
         patient = [("patient", each) for each in sorted(written)]
         for shared in [*patient, *(("pixels", digest) for digest in c.pixels), *(("near", group) for group in c.near)]:
             a, b = root(names[c.key]), root(first.setdefault(shared, names[c.key]))
@@ -214,13 +214,13 @@ class Leak:
     breasts: tuple[str, ...]
 
 
-def leaks(assignments: Iterable[Assignment], plan: Split) -> list[Leak]:
+def leaks(assignments: Iterable[Assignment], settings: Split) -> list[Leak]:
     """Find files, pixels and, but in the setting ``seen``, patients and studies that are in two parts."""
     members: dict[tuple[str, str], list[Assignment]] = defaultdict(list)
     for assignment in assignments:
         c = assignment.candidate
         keys = [("file", digest) for digest in c.sources] + [("pixels", digest) for digest in c.pixels]
-        if plan.patients_apart:
+        if settings.patients_apart:
             keys.append(("patient", "\0".join(c.patient)))
             if c.study:
                 keys.append(("study", c.study))
@@ -234,13 +234,15 @@ def leaks(assignments: Iterable[Assignment], plan: Split) -> list[Leak]:
     return found
 
 
-def reject_leaks(assignments: Iterable[Assignment], plan: Split, where: object, advice: Callable[[Leak, Split], str]) -> None:
+def reject_leaks(
+    assignments: Iterable[Assignment], settings: Split, where: object, advice: Callable[[Leak, Split], str]
+) -> None:
     """Raise a LeakError if there are :func:`leaks`: it names `where` they are, the first of them, and what to do about it."""
-    if found := leaks(assignments, plan):
+    if found := leaks(assignments, settings):
         first = found[0]
         raise LeakError(
             f"{where}: {len(found)} leak(s); the first: the same {first.kind} is in {' and '.join(first.parts)} "
-            f"({', '.join(first.breasts[:4])}){advice(first, plan)}"
+            f"({', '.join(first.breasts[:4])}){advice(first, settings)}"
         )
 
 
@@ -251,13 +253,13 @@ def leak_rate(assignments: Sequence[Assignment]) -> float | None:
     return sum(a.candidate.patient in trained for a in tested) / len(tested) if tested else None
 
 
-def shared_identifiers(assignments: Iterable[Assignment], plan: Split) -> int:
+def shared_identifiers(assignments: Iterable[Assignment], settings: Split) -> int:
     """Count the patient identifiers that stand in two data sets and in two parts.
 
     Whether they are the same women is not known: two hospitals may both have a patient 1, and one may have published twice.
     """
     places: dict[str, set[tuple[str, Part]]] = defaultdict(set)
-    for a in assignments if plan.patients_apart else ():
+    for a in assignments if settings.patients_apart else ():
         places[folded_name(a.candidate.digest or a.candidate.patient_id)].add((a.candidate.dataset, a.part))
     return sum(all(len(set(each)) > 1 for each in zip(*found, strict=True)) for found in places.values())
 

@@ -19,7 +19,8 @@ from fvpipe.config.pipeline import Pipeline, stored_pipeline
 from fvpipe.config.project import Params
 from fvpipe.config.training import Recipe
 from fvpipe.errors import CheckpointError, InputError, ParameterError
-from fvpipe.io.tables import format_csv, read_table
+from fvpipe.io.csv_lines import format_csv
+from fvpipe.io.tables import read_table
 from fvpipe.regular_files import open_regular, read_regular
 
 WEIGHTS, RECORD, PREDICTIONS = "model.safetensors", "record.json", "predictions.csv"

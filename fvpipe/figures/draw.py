@@ -19,7 +19,7 @@ from fvpipe.figures.style import Drawing, own_style, render
 from fvpipe.figures.workflow import draw_workflow
 from fvpipe.imaging.fusion import digest_pair
 from fvpipe.indexing.index import Index
-from fvpipe.indexing.manifest_tables import read_manifests
+from fvpipe.indexing.read_manifests import read_manifests
 from fvpipe.io.atomic import write_if_changed
 from fvpipe.project.project import Project
 from fvpipe.report.figure_list import ListedFigure, write_list

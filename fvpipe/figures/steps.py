@@ -9,19 +9,20 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fvpipe.build.sample import NOT_LISTED, SampleTask, trace_sample
+from fvpipe.build.sample import FILE_CHANGED, SampleTask, trace_sample
 from fvpipe.config.pipeline import Pipeline
-from fvpipe.dicom.header import HeaderPolicy, read_header
+from fvpipe.dicom.header import read_header
+from fvpipe.dicom.policy import HeaderPolicy
 from fvpipe.errors import InputError
 from fvpipe.imaging.background import deviation_bins
 from fvpipe.imaging.canvas import views_in_image
 from fvpipe.imaging.normalize import Crop, crop_image, normalization
 from fvpipe.imaging.resample import NormalizedCrop
-from fvpipe.imaging.segmentation import SegmentationTrace
+from fvpipe.imaging.segmentation import Segmentation, SegmentationTrace
 from fvpipe.imaging.threshold import BINS, linear_bins, log_bins
 from fvpipe.reasons import Rejection
 from fvpipe.report.drawing import stretched_values
-from fvpipe.types import VIEWS, Breast, CropBox, Digest, FusedSample, Segmentation, View
+from fvpipe.types import VIEWS, Breast, CropBox, Digest, FusedSample, View
 
 ROWS = 360  # of an image in a figure, at most
 
@@ -89,7 +90,7 @@ def trace_pipeline(
     for image in breast.images:
         header = read_header(root, image.path, policy, image.stated)  # the manifest has no dates, which samples are compared by
         if isinstance(header, Rejection):
-            raise InputError(f"its {image.view} {NOT_LISTED} ({header.reason}: {header.detail})")
+            raise InputError(f"its {image.view} {FILE_CHANGED} ({header.reason}: {header.detail})")
         records.append(header.record)
     cc, mlo = records
     made = trace_sample(SampleTask(str(root), "", (cc, mlo), ("", ""), digests, policy, pipeline))

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fvpipe.config.pipeline import Pipeline
-from fvpipe.types import VIEWS, Segmentation, View
+from fvpipe.imaging.segmentation import Segmentation
+from fvpipe.types import VIEWS, View
 
 FRAME_OVERSAMPLING, CROP_OVERSAMPLING = 2.0, 1.25  # stored pixels per output pixel at least, of a whole image and of a crop
 NARROW = 0.5  # of the width of the widest row: rows of a warp that are narrower are few, and may be enlarged

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fvpipe.imaging.decoded_image import DecodedImage
-from fvpipe.imaging.segmentation import mask_at
+from fvpipe.imaging.segmentation import Segmentation, mask_at
 from fvpipe.imaging.thumbnail import BORDER_SHARE
-from fvpipe.types import CropBox, Segmentation
+from fvpipe.types import CropBox
 
 WHITE, DARK = 0.5, 0.1  # share of a row beside the breast that is bright: more is white, at most so much is dark
 MIN_BESIDE = 0.05  # of a row must lie beside the breast; else it is neither

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from fvpipe.config.pipeline import Intensity, Pipeline
 from fvpipe.imaging.decoded_image import DecodedImage
 from fvpipe.imaging.histogram import histogram, quantiles, run_mask, stored_range
-from fvpipe.imaging.segmentation import full_mask
+from fvpipe.imaging.segmentation import Segmentation, full_mask
 from fvpipe.imaging.thumbnail import Mask, dilate_padding
 from fvpipe.reasons import Flag
-from fvpipe.types import Edge, Segmentation
+from fvpipe.types import Edge
 
 RIM_SHARE = 0.1  # width of the rim that `intensity.region: breast` leaves out, as a share of the square root of the area
 

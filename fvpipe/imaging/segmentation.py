@@ -28,11 +28,28 @@ from fvpipe.imaging.histogram import histogram
 from fvpipe.imaging.threshold_attempts import ThresholdAttempt, attempt_thresholds
 from fvpipe.imaging.thumbnail import Mask, Thumbnail, has_interior, make_thumbnail
 from fvpipe.reasons import NO_FLAG, VERDICT_FLAGS, CropVerdict, Flag
-from fvpipe.types import CropBox, Edge, Segmentation
+from fvpipe.types import CropBox, Edge
 
 MIN_AGREEMENT = 0.9  # intersection over union of the two masks that the method `agreement` requires
 PROFILE_ROWS = 64  # in which the brighter side of an image is looked for
 MIN_EDGE_PIXELS = 3  # bright pixels of a row or column at full size; fewer are noise
+
+
+@dataclass(frozen=True, slots=True)
+class Segmentation:
+    """Outline and crop box of the breast in one image."""
+
+    box: CropBox  # crop box in source pixels: the tight box plus the margin, or the whole image
+    tight_box: CropBox  # bounding box of the breast in source pixels, without the margin
+    mask: NDArray[np.uint8] | None  # that of the thumbnail: 255 inside the breast, 0 outside; None if nothing was segmented
+    step: int  # source pixels per mask pixel
+    threshold: float  # in units of the value table; NaN if nothing was segmented
+    method: str  # threshold method whose mask was accepted; `whole_frame` if none was, `none` if none was asked for
+    gates: Mapping[str, float]  # measurements of the quality gates, and those that the verdict is made from
+    verdict: CropVerdict = CropVerdict.GOOD  # how far the crop is to be trusted
+    flags: Flag = NO_FLAG  # of this view, as CC bits; `fvpipe.imaging.fusion.fuse` shifts them for the MLO
+    area: float = math.nan  # inside the outline, in source pixels; NaN if nothing was segmented
+    mean: float = math.nan  # value inside the outline; NaN if nothing was segmented
 
 
 @dataclass(frozen=True, slots=True, eq=False)

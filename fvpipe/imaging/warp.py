@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 from fvpipe.config.pipeline import Pipeline
 from fvpipe.imaging.normalize import Crop
 from fvpipe.imaging.resample import BAND_PIXELS, NormalizedCrop, interpolate_rows
+from fvpipe.imaging.segmentation import Segmentation
 from fvpipe.imaging.thumbnail import Mask
 from fvpipe.reasons import CropVerdict
 from fvpipe.shards.coordinates import WARP_COLUMNS
-from fvpipe.types import CropBox, Edge, Segmentation
+from fvpipe.types import CropBox, Edge
 
 Floats = NDArray[np.float64]
 

@@ -9,10 +9,12 @@
 - ``headers``: header, digest and pixel digest of each new or changed file, read on the workers.
 - ``rejection_notes``: Key Object documents that reject images.
 - ``lesion_masks``: masks of lesions beside the images, as boxes.
-- ``pairing``: contradictions among headers and labels, then CC and MLO of each breast.
+- ``contradictions``: headers that contradict the label tables, or each other.
+- ``pairing``: CC and MLO of each breast; ``notes`` on what is not rejected.
 - ``exams``: order of a patient's exams.
 - ``index``: all of it as one value; ``rejections`` and ``known_facts`` summarize it for the screen.
-- ``manifest_tables``: the tables of an index, written and read back; ``mammoclean`` writes another schema.
+- ``manifest_tables``: the tables of an index, as they are written; ``read_manifests`` reads them back, and ``mammoclean``
+  writes another schema.
 
 Where rows about one breast disagree
 ------------------------------------
@@ -20,16 +22,16 @@ A label is decided in these places, from the first to the last. `combine` of a t
 ``same`` (they must be equal), ``first`` (labels must be equal; another fact in which they differ is unknown) or ``worst``
 (the finding that counts most decides). :mod:`fvpipe.datasets.combine` has the rules.
 
-==================================================  ===================================  ================================
-Function                                            Rows                                 Where they disagree
-==================================================  ===================================  ================================
-``datasets.declared_tables._Breasts.describe``      of one table, about a breast         error, or by `combine`
-``datasets.declared_tables._describe_image``        of one table, by an image's UID      error, or kept for `combine`
-``datasets.listed_images.list_image``               of one table, about an image         error, or kept for `combine`
-``statements._of_breasts``                          about the images of a breast, also   kept for the next step
+==================================================  ==================================  =============================
+Function                                            Rows                                Where they disagree
+==================================================  ==================================  =============================
+``datasets.table_contents.FactsByBreast.describe``  of one table, about a breast        error, or by `combine`
+``datasets.table_contents._describe_image``         of one table, by an image's UID     error, or kept for `combine`
+``datasets.listed_images.list_image``               of one table, about an image        error, or kept for `combine`
+``statements._contradicting_rows``                  about the images of a breast, also  kept for the next step
                                                     of missing and rejected ones
-``labels.BreastLabels._claims_of_images``           the same, and paths                  by `combine`, else kept
-``labels.BreastLabels._of_two_breasts``             about an image of another breast     rejection ``label_ambiguous``
-``labels.BreastLabels.matched``                     all that fit an imaged exam          rejection ``label_ambiguous``
-==================================================  ===================================  ================================
+``labels.BreastLabels._claims_of_images``           the same, and paths                 by `combine`, else kept
+``labels.BreastLabels._of_two_breasts``             about an image of another breast    rejection ``label_ambiguous``
+``labels.BreastLabels.matched``                     all that fit an imaged exam         rejection ``label_ambiguous``
+==================================================  ==================================  =============================
 """

@@ -13,8 +13,10 @@ from fvpipe.config.loading import digest_of
 from fvpipe.config.pipeline import Pipeline
 from fvpipe.datasets.source import Source
 from fvpipe.dicom.elements import RejectedFile, silenced, text
-from fvpipe.dicom.header import HeaderPolicy, ImageHeader, PixelHeader, parse_header, pixel_header, read_header
+from fvpipe.dicom.header import parse_header, pixel_header, read_header
+from fvpipe.dicom.image_header import ImageHeader, PixelHeader
 from fvpipe.dicom.pixels import decode_image
+from fvpipe.dicom.policy import HeaderPolicy
 from fvpipe.dicom.raster.headers import open_image
 from fvpipe.dicom.reader import open_file, stream
 from fvpipe.dicom.value_mapping import ValueMapping
@@ -185,7 +187,7 @@ def read_pixel_contents(
     """
     contents, rejections, tasks = dict[str, Digest](), list[Rejection](), list[tuple[str, ImageRecord, Pipeline]]()
     for record in records:
-        cached = file_cache.fact(files[record.path], "pixels")
+        cached = file_cache.value(files[record.path], "pixels")
         if cached is None:
             tasks.append((str(source.root), record, Pipeline()))
         else:
@@ -198,7 +200,7 @@ def read_pixel_contents(
                 file_cache.put_headers([] if is_transient(found) else [(files[path], encode_header(found))])
             else:
                 contents[path] = found
-                file_cache.put_facts([(files[path], found)], "pixels")
+                file_cache.put_values([(files[path], found)], "pixels")
     return {path: _with_rescale(source, files[path], found, file_cache) for path, found in contents.items()}, rejections
 
 

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
-from typing import Literal
 
-from fvpipe.datasets.adapter import ImageFacts
-from fvpipe.datasets.combine import combined, differing_facts, with_more
+from fvpipe.datasets.adapter import ImageFacts, LabelTable
+from fvpipe.datasets.combine import DescribedBreast, combined, differing_facts, with_more
 from fvpipe.dicom.policy import HeaderPolicy
 from fvpipe.indexing.spellings import MAX_ADDED_ZEROS, hint_of, spellings, with_zeros
-from fvpipe.indexing.statements import RowsOfBreast
-from fvpipe.reasons import Reason, Rejection
-from fvpipe.types import BreastFacts, Exam, Finding, ImageRecord, Laterality, View
+from fvpipe.indexing.statements import BreastStatements
+from fvpipe.reasons import LABEL_TABLE, Reason, Rejection
+from fvpipe.types import BreastFacts, Exam, Finding, ImageRecord, Laterality
 
-BreastOfExam = tuple[str, str, Laterality]
-"""Patient, study and side."""
+ImagedBreast = tuple[str, str, Laterality]
+"""Patient, study and side, as the header of an image names them."""
 COLUMNS = "a column study_uid, accession or study_date (or exam, where no header names it; other names by `labels`)"
 
 
@@ -28,17 +27,20 @@ class Match:
 
     Attributes
     ----------
-    facts : mapping of BreastOfExam to BreastFacts
+    facts : mapping of ImagedBreast to BreastFacts
         Of each breast that exactly one description of the table fits.
-    ambiguous : mapping of BreastOfExam to str
+    ambiguous : mapping of ImagedBreast to str
         Breasts for which the table does not say which exam a row describes, and why.
     described : set of (str, Laterality)
         Patient and side of each breast that some row describes, at whichever exam; empty where the others are unlabelled, too.
+    unused : sequence of str
+        Places of rows that only add facts, of breasts without other rows.
     """
 
-    facts: Mapping[BreastOfExam, BreastFacts]
-    ambiguous: Mapping[BreastOfExam, str]
+    facts: Mapping[ImagedBreast, BreastFacts]
+    ambiguous: Mapping[ImagedBreast, str]
     described: frozenset[tuple[str, Laterality]] = frozenset()
+    unused: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,72 +49,31 @@ class BreastLabels:
 
     Attributes
     ----------
-    rows : mapping of (str, Laterality) to BreastFacts
-        By patient and side, as far as the label table names them without an exam.
+    table : LabelTable
+        The label tables, with such identifiers, and without `listed`: `statements` has what those rows say.
     default : BreastFacts
         Facts of an imaged breast that the label table does not name at any exam.
-    excluded_patients : mapping of str to str
-        Patients that a label rule leaves out, and why.
-    images : mapping of str to ImageFacts
-        By SOP Instance UID.
-    findings : mapping of str to sequence of Finding
-        Readers' boxes by SOP Instance UID.
-    regions : mapping of (str, Laterality, View, int) to set of (str, int or None)
-        Category and BI-RADS of the lesions that mask files outline.
-    exams : mapping of (str, Laterality, Exam) to BreastFacts
-        By patient, side and exam; the exam's identifiers as the records have them.
+    statements : BreastStatements
+        What rows that list images, and the paths, say of the breasts.
+    mask_findings : mapping of str to sequence of Finding
+        Boxes of masks, by path of the image.
     written : mapping of str to str
         The table's patients, accession numbers and exams as it writes them, by digest. Never to be shown or stored.
-    of_images : mapping of str to sequence of BreastFacts
-        By path, what rows that list images, and the path, say of the breast.
-    exams_of_images : mapping of str to sequence of Exam
-        By path, the exam as rows which list images, and the path, name it.
-    sizes_of_images : mapping of str to ImageFacts
-        By path, rows and columns of such rows, and the side that they are about.
-    of_breasts : sequence of ((str, Laterality, Exam), sequence of str, sequence of BreastFacts)
-        As `Statements.of_breasts`.
-    findings_by_path : mapping of str to sequence of Finding
-        Boxes of such rows, and of masks.
-    implied, added : mapping of (str, Laterality, Exam) to BreastFacts
-        As `exams`: of breasts that no row names; what further rows add to breasts that rows of images, or paths, describe.
-    combine : {"same", "first", "worst"}
-        How `of_images` are combined, as in :class:`fvpipe.datasets.adapter.LabelTable`.
-    decided : set of (str, Laterality, Exam)
-        Of `exams`, those whose rows decided over another exam.
     listed : set of (str, Laterality)
         Patient and side of the rows that list images, whether or not the images are there.
     policy : HeaderPolicy
         How identifiers are hashed.
-    unused, notes : sequence of str
-        Places of rows and files that only add facts, of breasts without other rows; what the user should see of the tables.
-    no_row_has_file : bool
-        Whether rows list images, and none of them one that is there.
     match : Match or None
         The table joined to the images; None before :meth:`matched`.
     """
 
-    rows: Mapping[tuple[str, Laterality], BreastFacts] = field(default_factory=dict)
+    table: LabelTable = field(default_factory=LabelTable)
     default: BreastFacts = field(default_factory=BreastFacts)
-    excluded_patients: Mapping[str, str] = field(default_factory=dict)
-    images: Mapping[str, ImageFacts] = field(default_factory=dict)
-    findings: Mapping[str, Sequence[Finding]] = field(default_factory=dict)
-    regions: Mapping[tuple[str, Laterality, View, int], Set[tuple[str, int | None]]] = field(default_factory=dict)
-    exams: Mapping[tuple[str, Laterality, Exam], BreastFacts] = field(default_factory=dict)
+    statements: BreastStatements = field(default_factory=BreastStatements)
+    mask_findings: Mapping[str, Sequence[Finding]] = field(default_factory=dict)
     written: Mapping[str, str] = field(default_factory=dict, repr=False)
-    of_images: Mapping[str, Sequence[BreastFacts]] = field(default_factory=dict)
-    exams_of_images: Mapping[str, Sequence[Exam]] = field(default_factory=dict)
-    sizes_of_images: Mapping[str, ImageFacts] = field(default_factory=dict)
-    of_breasts: Sequence[RowsOfBreast] = ()
-    findings_by_path: Mapping[str, Sequence[Finding]] = field(default_factory=dict)
-    implied: Mapping[tuple[str, Laterality, Exam], BreastFacts] = field(default_factory=dict)
-    added: Mapping[tuple[str, Laterality, Exam], BreastFacts] = field(default_factory=dict)
-    combine: Literal["same", "first", "worst"] = "same"
-    decided: Set[tuple[str, Laterality, Exam]] = frozenset()
     listed: frozenset[tuple[str, Laterality]] = frozenset()
     policy: HeaderPolicy = field(default_factory=HeaderPolicy)
-    unused: Sequence[str] = ()
-    notes: Sequence[str] = ()
-    no_row_has_file: bool = False
     match: Match | None = None
 
     def matched(self, records: Iterable[ImageRecord], disputed: Collection[str] = ()) -> BreastLabels:
@@ -133,7 +94,7 @@ class BreastLabels:
             return self
         records = list(records)
         claims = self._claims_of_images(records, imaged := _imaged(records))
-        ambiguous: dict[BreastOfExam, str] = {}
+        ambiguous: dict[ImagedBreast, str] = {}
         for patient, side, _, facts, studies in self._fitting(imaged):
             for study in studies:
                 claims[patient, study, side].append(facts)
@@ -150,44 +111,46 @@ class BreastLabels:
                 what = differing_facts(first, differing)
                 ambiguous.setdefault(breast, f"{places}: disagree about this exam of the breast ({what}); expected one value")
         known = {breast: facts[0] for breast, facts in claims.items() if breast not in ambiguous}
-        for patient, side, _, facts, studies in self._fitting(imaged, self.implied):
+        for patient, side, _, facts, studies in self._fitting(imaged, self.table.implied):
             for study in studies:
                 known.setdefault((patient, study, side), facts)
-        unused, described = [*self.unused], frozenset[tuple[str, Laterality]]()
-        for patient, side, _, facts, studies in self._fitting(imaged, self.added):
+        unused, described = list[str](), frozenset[tuple[str, Laterality]]()
+        for patient, side, _, facts, studies in self._fitting(imaged, self.table.added):
             if len(studies) == 1 and (breast := (patient, studies[0], side)) in known:
                 known[breast] = with_more(known[breast], facts)
             else:
                 unused.append(facts.place)
         if self.default != BreastFacts():
-            of_exams = {breast[:2] for breast in (*self.exams, *self.implied)}
-            described = frozenset(named | self.rows.keys() | of_exams | self.listed)
-        return replace(self, match=Match(known, ambiguous, described), unused=unused)
+            of_exams = {breast[:2] for breast in (*self.table.exams, *self.table.implied)}
+            described = frozenset(named | self.table.rows.keys() | of_exams | self.listed)
+        return replace(self, match=Match(known, ambiguous, described, unused))
 
-    def _claims_of_images(self, records: Sequence[ImageRecord], imaged: _Imaged) -> dict[BreastOfExam, list[BreastFacts]]:
+    def _claims_of_images(self, records: Sequence[ImageRecord], imaged: _Imaged) -> dict[ImagedBreast, list[BreastFacts]]:
         """What rows that list images, and the paths, say of each breast."""
-        claims: dict[BreastOfExam, list[BreastFacts]] = defaultdict(list)
-        for record in sorted(records, key=lambda record: record.path) if self.of_images or self.images else ():
+        claims: dict[ImagedBreast, list[BreastFacts]] = defaultdict(list)
+        by_path, combine = self.statements.facts_by_path, self.table.combine
+        for record in sorted(records, key=lambda record: record.path) if by_path or self.table.images else ():
             row = self.row_of(record)
-            said_of_it = (*self.of_images.get(record.path, ()), *(() if row.patient else row.facts))
-            claims[record.patient_id, record.study, record.laterality] += said_of_it
+            said_of_it = (*by_path.get(record.path, ()), *(() if row.patient else row.facts))
+            claims[imaged_breast(record)] += said_of_it
         for patient, side, studies, _, facts in self._differing_rows(records, imaged):
             if len(studies) == 1 and (breast := (patient, *studies, side)) in claims:
                 more, said = [*facts], {(f.label, f.excluded) for f in claims[breast]}
-                if self.combine != "worst":  # of a missing image only a label that contradicts the others counts
+                if combine != "worst":  # of a missing image only a label that contradicts the others counts
                     more = [f for f in more if (f.label, f.excluded) not in said | {(-1, "")}]
                 claims[breast] += more
         for breast, facts in claims.items():
-            if self.combine == "worst" or (self.combine == "first" and len({(f.label, f.excluded) for f in facts}) == 1):
-                claims[breast] = [combined(facts, self.combine)] if facts else []
+            if combine == "worst" or (combine == "first" and len({(f.label, f.excluded) for f in facts}) == 1):
+                claims[breast] = [combined(facts, combine)] if facts else []
         return defaultdict(list, {breast: facts for breast, facts in claims.items() if facts})
 
     @property
     def unmatched(self) -> bool:
         """Whether the table describes breasts, and none of them is imaged; after :meth:`matched`."""
-        of_instances = any(not row.patient for row in self.images.values())
-        table = bool(self.rows or self.exams or self.of_images or of_instances or self.no_row_has_file)
-        return table and self.match is not None and not self.match.facts and not self.match.ambiguous
+        of_instances = any(not row.patient for row in self.table.images.values())
+        of_images = self.statements.facts_by_path or self.statements.no_row_has_file
+        describes = bool(self.table.rows or self.table.exams or of_images or of_instances)
+        return describes and self.match is not None and not self.match.facts and not self.match.ambiguous
 
     def facts(self, patient: str, study: str, laterality: Laterality) -> BreastFacts:
         """Facts of one imaged breast, with the reason if a label rule leaves it out; nothing of an ambiguous one."""
@@ -195,32 +158,32 @@ class BreastLabels:
         # Of a breast that a row describes at another exam, as of one with cancer later, nothing is known at this one.
         default = BreastFacts() if (patient, laterality) in match.described else self.default
         facts = BreastFacts() if breast in match.ambiguous else match.facts.get(breast, default)
-        excluded = self.excluded_patients.get(patient)
+        excluded = self.table.excluded_patients.get(patient)
         return replace(facts, excluded=excluded) if excluded else facts
 
     def row_of(self, image: ImageRecord) -> ImageFacts:
         """Return what the row about an image says of it, by its SOP Instance UID, else by its path."""
-        return self.images.get(image.sop_instance_uid) or self.sizes_of_images.get(image.path) or ImageFacts(0)
+        return self.table.images.get(image.sop_instance_uid) or self.statements.sizes_by_path.get(image.path) or ImageFacts(0)
 
     def _of_two_breasts(
         self, records: Sequence[ImageRecord], imaged: _Imaged, disputed: Collection[str]
-    ) -> Iterator[tuple[BreastOfExam, str]]:
+    ) -> Iterator[tuple[ImagedBreast, str]]:
         """Breasts that the row of an image may describe where it names another side, patient or exam than the image.
 
         Nobody knows which of both is wrong: the label would be that of the image's breast, or of the one that the row names.
         """
         why = "the row of an image describes this breast or another one: row and image name two; expected one"
-        others, said = self.of_another_breast(records), defaultdict[BreastOfExam, set[tuple[int, str]]](set)
-        of_two = list[tuple[str, set[BreastOfExam], set[tuple[int, str]]]]()
-        for image in records if self.images or self.of_images else ():
-            row, own = self.row_of(image), (image.patient_id, image.study, image.laterality)
-            facts = (*row.facts, *self.of_images.get(image.path, ()))
+        others, said = self.of_another_breast(records), defaultdict[ImagedBreast, set[tuple[int, str]]](set)
+        of_two = list[tuple[str, set[ImagedBreast], set[tuple[int, str]]]]()
+        for image in records if self.table.images or self.statements.facts_by_path else ():
+            row, own = self.row_of(image), imaged_breast(image)
+            facts = (*row.facts, *self.statements.facts_by_path.get(image.path, ()))
             outcomes = {(each.label, each.excluded) for each in facts} - {(-1, "")}
             if row.laterality in (None, image.laterality) and image.path not in others and not self.names_another_exam(image):
                 said[own] |= outcomes
             elif outcomes:
                 patient, side = row.patient or image.patient_id, row.laterality or image.laterality
-                exams = {row.exam, *self.exams_of_images.get(image.path, ())} - {Exam()}
+                exams = {row.exam, *self.statements.exams_by_path.get(image.path, ())} - {Exam()}
                 exams = exams or {Exam(image.study if patient == image.patient_id else "")}
                 named = imaged.get((patient, side), ())
                 fitting = {(patient, study, side) for study, *names in named if any(_fits(e, study, *names) for e in exams)}
@@ -235,8 +198,8 @@ class BreastLabels:
         self, records: Sequence[ImageRecord], imaged: _Imaged
     ) -> Iterator[tuple[str, Laterality, set[str], Sequence[str], Sequence[BreastFacts]]]:
         """Patient, side, imaged exams, paths and facts of each breast about whose images rows differ."""
-        study_of = {record.path: record.study for record in records} if self.of_breasts else {}
-        for (patient, side, exam), paths, facts in self.of_breasts:
+        study_of = {record.path: record.study for record in records} if self.statements.contradicting_rows else {}
+        for (patient, side, exam), paths, facts in self.statements.contradicting_rows:
             # The header's exam has another name than that of rows: it is that of their images.
             studies = {study_of[path] for path in paths if path in study_of}
             if not studies and exam != Exam():
@@ -246,13 +209,13 @@ class BreastLabels:
     def names_another_exam(self, image: ImageRecord) -> bool:
         """Whether the row of an image, or its path, names another exam than its header, as far as both name one."""
         row = self.row_of(image)  # one that names its patient, too, may be of a patient who is not imaged
-        exams = (*self.exams_of_images.get(image.path, ()), *([] if row.patient else [row.exam]))
+        exams = (*self.statements.exams_by_path.get(image.path, ()), *([] if row.patient else [row.exam]))
         return not all(_may_be_of(exam, image) for exam in exams)
 
     def of_another_breast(self, records: Iterable[ImageRecord]) -> frozenset[str]:
         """Paths of the images whose row, by their SOP Instance UID, describes another patient or exam that is imaged."""
         records = list(records)
-        rows = ((image, self.images.get(image.sop_instance_uid)) for image in records if self.images)
+        rows = ((image, self.table.images.get(image.sop_instance_uid)) for image in records if self.table.images)
         others = {
             image.path: (row.patient, row.exam)
             for image, row in rows
@@ -270,10 +233,16 @@ class BreastLabels:
 
     def findings_of(self, image: ImageRecord) -> tuple[Finding, ...]:
         """Boxes of one image."""
-        by_instance = self.findings.get(image.sop_instance_uid, ()) if image.sop_instance_uid else ()
-        return (*by_instance, *self.findings_by_path.get(image.path, ()))
+        by_instance = self.table.findings.get(image.sop_instance_uid, ()) if image.sop_instance_uid else ()
+        by_path = self.statements.findings_by_path.get(image.path, ())
+        return (*by_instance, *by_path, *self.mask_findings.get(image.path, ()))
 
-    def without_image(self, records: Iterable[ImageRecord]) -> Iterator[tuple[Rejection, bool]]:
+    @property
+    def has_findings(self) -> bool:
+        """Whether there are boxes, on these images or on others."""
+        return bool(self.table.findings or self.statements.findings_by_path or self.mask_findings)
+
+    def unmatched_rows(self, records: Iterable[ImageRecord]) -> Iterator[tuple[Rejection, bool]]:
         """Reject rows of the label table without any image; a breast whose images were all rejected is named by them.
 
         Yields
@@ -287,7 +256,7 @@ class BreastLabels:
         imaged = _imaged(records)
         patients, hints = {patient for patient, _ in imaged}, dict[str, str]()
         for patient, side, exam, facts, studies in self._fitting(imaged):
-            if studies or (patient, side, exam) in self.decided:
+            if studies or (patient, side, exam) in self.table.decided:
                 continue
             exams = imaged.get((patient, side), ())
             others, accessions = len({study for study, *_ in exams}), {accession for _, accession, _ in exams}
@@ -307,46 +276,37 @@ class BreastLabels:
                 hint = hint_of("exam", self.written.get(exam.study, ""), imaged_exams, self._study)
             name = "_".join(part for part in (patient, exam.study, side) if part)
             yield Rejection(name, Reason.LABEL_WITHOUT_IMAGE, detail + hint), bool(hint)
-        if self.unused:
-            first = ", ".join(self.unused[:3]) + (", ..." if len(self.unused) > 3 else "")
-            detail = (
-                f"{len(self.unused)} row(s) or file(s) add facts to breasts that no row of the label table describes: {first}"
-            )
-            yield Rejection("label table", Reason.LABEL_WITHOUT_IMAGE, detail), True
-        yield from ((Rejection("label table", Reason.LABEL_WITHOUT_IMAGE, note), True) for note in self.notes)
-        alone = {instance for instance, row in self.images.items() if not row.patient}
+        if unused := [*self.table.unused, *(self.match.unused if self.match else ())]:
+            first = ", ".join(unused[:3]) + (", ..." if len(unused) > 3 else "")
+            detail = f"{len(unused)} row(s) or file(s) add facts to breasts that no row of the label table describes: {first}"
+            yield Rejection(LABEL_TABLE, Reason.LABEL_WITHOUT_IMAGE, detail), True
+        yield from ((Rejection(LABEL_TABLE, Reason.LABEL_WITHOUT_IMAGE, note), True) for note in self.table.notes)
+        alone = {instance for instance, row in self.table.images.items() if not row.patient}
         if lost := alone.difference(record.sop_instance_uid for record in records):
             detail = f"{len(lost)} of {len(alone)} image(s) with rows, by SOP Instance UID: the input has no usable one"
-            yield Rejection("label table", Reason.LABEL_WITHOUT_IMAGE, detail), True
-        with_boxes = {instance for instance, found in self.findings.items() if found}
+            yield Rejection(LABEL_TABLE, Reason.LABEL_WITHOUT_IMAGE, detail), True
+        with_boxes = {instance for instance, found in self.table.findings.items() if found}
         if lost := with_boxes.difference(record.sop_instance_uid for record in records):
             detail = (
                 f"the boxes of {len(lost)} of {len(with_boxes)} image(s) are left out: the input has no usable image of them"
             )
-            yield Rejection("label table", Reason.LABEL_WITHOUT_IMAGE, detail), True
-
-    def boxes_beyond(self, records: Iterable[ImageRecord]) -> tuple[str, ...]:
-        """A note on boxes that are kept although they reach beyond their image, where there are any."""
-        beyond = [r.path for r in records if any(_reaches_beyond(box, r) for box in self.findings_of(r))]
-        names = ", ".join(beyond[:3]) + (", ..." if len(beyond) > 3 else "")
-        note = f"boxes of {len(beyond)} image(s) reach beyond the image's pixels, and are kept so: {names}"
-        return (f"{note}. Are they of images of another size?",) if beyond else ()
+            yield Rejection(LABEL_TABLE, Reason.LABEL_WITHOUT_IMAGE, detail), True
 
     def _fitting(
-        self, imaged: _Imaged, rows: Mapping[tuple[str, Laterality, Exam], BreastFacts] | None = None
+        self, imaged: _Imaged, rows: Mapping[DescribedBreast, BreastFacts] | None = None
     ) -> Iterator[tuple[str, Laterality, Exam, BreastFacts, list[str]]]:
         """Each description of a breast, and the imaged exams that it fits."""
-        of_patients = (((patient, side, Exam()), facts) for (patient, side), facts in self.rows.items())
-        for (patient, side, exam), facts in chain(of_patients, self.exams.items()) if rows is None else rows.items():
+        of_patients = (((patient, side, Exam()), facts) for (patient, side), facts in self.table.rows.items())
+        for (patient, side, exam), facts in chain(of_patients, self.table.exams.items()) if rows is None else rows.items():
             studies = {study for study, *names in imaged.get((patient, side), ()) if _fits(exam, study, *names)}
             yield patient, side, exam, facts, sorted(studies)
 
-    def _zeros_lost(self, imaged: _Imaged) -> Iterator[tuple[BreastOfExam, str]]:
+    def _zeros_lost(self, imaged: _Imaged) -> Iterator[tuple[ImagedBreast, str]]:
         """Breasts that a row may describe whose patient has lost leading zeros, and so has become that of another patient.
 
         Where the patient of the row is not imaged, its label is missed; that the other breast has no row then means nothing.
         """
-        described = {patient for patient, _ in self.rows} | {patient for patient, *_ in self.exams}
+        described = {patient for patient, _ in self.table.rows} | {patient for patient, *_ in self.table.exams}
         numbers = {patient: self.written.get(patient, "") for patient in described}
         numbers = {patient: text for patient, text in numbers.items() if re.fullmatch("[0-9]+", text)}
         others = {patient for patient, _ in imaged} - described
@@ -365,11 +325,11 @@ class BreastLabels:
                 breasts |= {(patient, study, side) for study in studies}
                 yield from ((breast, f"{_place(facts)}: {detail}") for breast in sorted(breasts))
 
-    def _spelled_otherwise(self, imaged: _Imaged) -> Iterator[tuple[BreastOfExam, str]]:
+    def _spelled_otherwise(self, imaged: _Imaged) -> Iterator[tuple[ImagedBreast, str]]:
         """Breasts that would be normal for want of a row, although one names their patient in another spelling."""
         if self.default.label < 0:
             return
-        described = self.rows.keys() | {breast[:2] for breast in self.exams}
+        described = self.table.rows.keys() | {breast[:2] for breast in self.table.exams}
         nameless = {patient for patient, side in imaged.keys() - described}
         for patient, side, _, facts, studies in self._fitting(imaged) if nameless else ():
             if studies:
@@ -391,6 +351,11 @@ class BreastLabels:
 
     def _accession(self, written: str) -> str:
         return self.policy.exam_digest("accession", written)
+
+
+def imaged_breast(image: ImageRecord) -> ImagedBreast:
+    """Return the breast that an image shows."""
+    return image.patient_id, image.study, image.laterality
 
 
 _Imaged = Mapping[tuple[str, Laterality], Collection[tuple[str, str, str]]]
@@ -419,11 +384,6 @@ def _fits(exam: Exam, study: str, accession: str, date: str) -> bool:
 def _may_be_of(exam: Exam, image: ImageRecord) -> bool:
     """Whether an exam of a table may be that of an image, as far as both have its names."""
     return _fits(exam, image.study or exam.study, image.accession or exam.accession, image.study_date or exam.date)
-
-
-def _reaches_beyond(box: Finding, image: ImageRecord) -> bool:
-    """Whether a box has edges outside its image, by more than rounding."""
-    return min(box.top, box.left) < -1 or box.bottom > image.rows + 1 or box.right > image.columns + 1
 
 
 def _place(facts: BreastFacts) -> str:

@@ -15,7 +15,7 @@ from fvpipe.config.loading import digest_of
 from fvpipe.datasets.adapter import Region
 from fvpipe.datasets.source import Source
 from fvpipe.dicom.elements import RejectedFile
-from fvpipe.dicom.header import HeaderPolicy
+from fvpipe.dicom.policy import HeaderPolicy
 from fvpipe.execution.isolation import Crash
 from fvpipe.execution.workers import Workers
 from fvpipe.indexing.labels import BreastLabels
@@ -58,14 +58,14 @@ def with_mask_findings(
         return labels, []
     masks = [p for p, header in headers.items() if isinstance(header, Rejection) and header.reason is Reason.REGION_OF_INTEREST]
     kind = cached_as(reader)
-    regions = {path: file_cache.fact(files[path], kind) for path in masks}
+    regions = {path: file_cache.value(files[path], kind) for path in masks}
     tasks = [(str(source.root), path, source.policy, reader) for path in masks if regions[path] is None]
     rejections: list[Rejection] = []
     with progress(f"lesion masks of {source.name}", len(tasks), "files") as advance:
         for batch in workers.run(read_regions, tasks, max_in_process=16):
             answers = [(each.task[1], each.rejection(each.task[1])) if isinstance(each, Crash) else each for each in batch]
             read = {path: found for path, found in answers if isinstance(found, str)}
-            file_cache.put_facts([(files[path], found) for path, found in read.items()], kind)
+            file_cache.put_values([(files[path], found) for path, found in read.items()], kind)
             regions.update(read)
             rejections += [found for _, found in answers if isinstance(found, Rejection)]
             advance(len(batch))
@@ -73,13 +73,13 @@ def with_mask_findings(
     for record in headers.values():
         if isinstance(record, ImageRecord):
             images[record.patient_id, record.laterality, record.view].append(record)
-    findings = {path: list(found) for path, found in labels.findings_by_path.items()}  # by path: some films have no UID
+    findings: dict[str, list[Finding]] = {}  # by path: some films have no UID
     for path, text in regions.items():
         if not text:  # outlines nothing, or could not be read
             continue
         patient, letter, name, number, rows, columns, kind, *box = json.loads(text)
         side, view = Laterality(letter), View(name)
-        category, bi_rads = _lesion(labels.regions.get((patient, side, view, number), set()), kind)
+        category, bi_rads = _lesion(labels.table.regions.get((patient, side, view, number), set()), kind)
         films = images[patient, side, view]
         fitting = [record for record in films if (record.rows, record.columns) == (rows, columns)]
         for record in fitting if box else ():
@@ -94,7 +94,7 @@ def with_mask_findings(
             detail = "as large as its film, with the values of an image; expected a mask of two values, or a smaller cut-out"
         if detail:
             rejections.append(Rejection(path, Reason.REGION_WITHOUT_IMAGE, detail))
-    return replace(labels, findings_by_path=findings), rejections
+    return replace(labels, mask_findings=findings), rejections
 
 
 def cached_as(reader: Callable[[bytes], Region | None]) -> str:

@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from fvpipe.datasets.listed_images import path_key
 from fvpipe.datasets.table_settings import label_rule
 from fvpipe.indexing.index import Index
-from fvpipe.io.tables import iterate_csv, open_table
+from fvpipe.io.csv_lines import iterate_csv
+from fvpipe.io.tables import open_table
 from fvpipe.types import VIEWS, Breast, Finding
 
 COLUMNS = (

@@ -1,4 +1,4 @@
-"""The tables of an index: written into manifests and shard folders, and read back by a build.
+"""The tables of an index, as they are written into manifests and shard folders; ``read_manifests`` reads them back.
 
 Sorted, stable and readable in a pull request. A manifest holds all that a build needs of an index, and the digest of
 each image's file: what made the shards stands in git.
@@ -7,51 +7,43 @@ each image's file: what made the shards stands in git.
 from __future__ import annotations
 
 import json
-import re
-from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from fvpipe.datasets.source import Source
 from fvpipe.dicom.orientation import upright_box
-from fvpipe.errors import InputError
 from fvpipe.indexing.index import Index
-from fvpipe.indexing.pairing import Unpaired
 from fvpipe.io.atomic import write_if_changed
-from fvpipe.io.tables import Row, iterate_csv, read_own_table
-from fvpipe.reasons import Flag, Reason, Rejection, crop_verdict
+from fvpipe.io.csv_lines import iterate_csv
+from fvpipe.reasons import Flag, Rejection, crop_verdict
 from fvpipe.shards.coordinates import coordinates_of
 from fvpipe.shards.targets import COLUMN_PREFIX
 from fvpipe.types import (
     BREAST_FACTS,
     VIEWS,
     Breast,
-    BreastFacts,
     BreastKey,
-    Digest,
-    Edge,
     Finding,
     FusedSample,
     ImageRecord,
-    Laterality,
-    Orientation,
-    View,
 )
 
 _COMPARED = ("accession", "study_date", "exam_day", "person", "series")  # and written to no table
-_RECORD = [field.name for field in fields(ImageRecord) if field.name not in _COMPARED]
+RECORD = [field.name for field in fields(ImageRecord) if field.name not in _COMPARED]
+"""Columns of ``images.csv`` that are fields of :class:`fvpipe.types.ImageRecord`."""
+
 _OPTIONAL = ("subtype", "machine")  # a column where some breast has it
-_FACTS = ["label", *(name for name in BREAST_FACTS if name not in _OPTIONAL)]
-_SIDES = ("top", "bottom", "left", "right")
+FACTS = ["label", *(name for name in BREAST_FACTS if name not in _OPTIONAL)]
+"""Columns of ``breasts.csv`` that are always there and facts of the breast."""
+
+SIDES = ("top", "bottom", "left", "right")
+"""Columns of ``findings.csv`` with the edges of a box in source pixels."""
+
 _VIEW_FACTS = ("rows", "columns", "bits_stored", "row_spacing", "column_spacing")
-
-
-# --- writing ----------------------------------------------------------------------------------------------------------
 
 
 def write_manifests(found: Index, folder: Path) -> None:
@@ -105,7 +97,7 @@ def images_table(found: Index) -> Iterator[bytes]:
     empty for an image that no pipeline uses.
     """
     used = {image.path: breast.key.breast_id for breast in found.all_breasts for image in breast.images}
-    values = attrgetter(*_RECORD)
+    values = attrgetter(*RECORD)
     digest = [] if found.digests is None else ["digest"]
     rows = (
         [
@@ -120,7 +112,7 @@ def images_table(found: Index) -> Iterator[bytes]:
         for facts in [found.facts[image.path]]
     )
     order = ["exam_order"] if found.exam_order else []
-    return iterate_csv([*_RECORD, *digest, "label", "excluded", "breast_id", *order], rows)
+    return iterate_csv([*RECORD, *digest, "label", "excluded", "breast_id", *order], rows)
 
 
 def breasts_table(
@@ -148,7 +140,7 @@ def breasts_table(
     resized : mapping of str to (str, str), or None
         How CC and MLO of their samples were resized by a pipeline that warps, by breast id: then it is given, too.
     """
-    facts = [*_FACTS, *(name for name in _OPTIONAL if any(getattr(breast.facts, name) for breast in breasts))]
+    facts = [*FACTS, *(name for name in _OPTIONAL if any(getattr(breast.facts, name) for breast in breasts))]
     targets = sorted({name for breast in breasts for name, _ in breast.facts.targets})
     more_facts = [COLUMN_PREFIX + name for name in targets]
     columns = ["breast_id", "patient_id", "study", "laterality", *facts, *more_facts, "manufacturer", "patient_age"]
@@ -194,7 +186,7 @@ def findings_table(
         return None
     breasts = list(breasts)
     outlines = any(finding.outline for breast in breasts for view in breast.findings for finding in view)
-    columns = ["breast_id", "view", "category", "bi_rads", *_SIDES, *(f"image_{side}" for side in _SIDES if sample)]
+    columns = ["breast_id", "view", "category", "bi_rads", *SIDES, *(f"image_{side}" for side in SIDES if sample)]
     more = (["outline"] if outlines else []) + (["image_outline"] if polygons else [])
     return iterate_csv([*columns, *more], _boxes(breasts, sample, outlines, polygons))
 
@@ -206,7 +198,7 @@ def _boxes(
         drawn = sample(breast) if sample and any(breast.findings) else None
         for v, findings in enumerate(breast.findings):
             for finding in findings:
-                box = [getattr(finding, side) for side in _SIDES]
+                box = [getattr(finding, side) for side in SIDES]
                 row = [breast.key.breast_id, VIEWS[v], finding.category, finding.bi_rads, *box]
                 outline = [" ".join(f"{row:g},{column:g}" for row, column in finding.outline)] if outlines else []
                 image = breast.views[v]
@@ -237,125 +229,3 @@ def _in_image(sample: FusedSample, v: int, finding: Finding, record: ImageRecord
 def rejected_table(rejections: Iterable[Rejection]) -> Iterator[bytes]:
     """One row per rejected file, image or breast, in the order of `rejections`."""
     return iterate_csv(["what", "reason", "detail"], ([r.what, r.reason, r.detail] for r in rejections))
-
-
-# --- reading ----------------------------------------------------------------------------------------------------------
-
-
-def read_manifests(source: Source, folder: Path) -> Index:
-    """Read what :func:`write_manifests` wrote, for those who have no DICOM files.
-
-    Raises
-    ------
-    InputError
-        A table is missing, was edited, or is of another version of fvpipe.
-    """
-    try:
-        rows = read_own_table(folder / "images.csv", [*_RECORD, "digest", "label", "excluded", "breast_id"])
-        images = {record.path: record for record in map(_record, rows)}
-        paths = [_path(row["path"]) for row in rows]
-        views: dict[str, dict[View, ImageRecord]] = defaultdict(dict)
-        for path, row in zip(paths, rows, strict=True):
-            if row["breast_id"]:
-                views[row["breast_id"]][images[path].view] = images[path]
-        boxes: dict[tuple[str, str], list[Finding]] = defaultdict(list)
-        has_findings = (folder / "findings.csv").is_file()
-        for row in read_own_table(folder / "findings.csv", ["breast_id", "view", "category", *_SIDES]) if has_findings else ():
-            top, bottom, left, right = (float(row[side]) for side in _SIDES)
-            points = [tuple(map(float, point.split(","))) for point in row.get("outline").split()]
-            outline = tuple((point[0], point[1]) for point in points)
-            finding = Finding(row["category"], _number(row["bi_rads"]), top, bottom, left, right, outline)
-            boxes[row["breast_id"], row["view"]].append(finding)
-        breasts, unpaired, exam_order = list[Breast](), list[Unpaired](), dict[tuple[str, str], int]()
-        for row, record in zip(rows, images.values(), strict=True):
-            if number := _number(row.get("exam_order")):
-                exam_order[record.patient_id, record.study] = number
-        for row in read_own_table(folder / "breasts.csv", ["breast_id", "patient_id", "study", "laterality", *_FACTS]):
-            name, key = row["breast_id"], BreastKey(source.name, row["patient_id"], row["study"], Laterality(row["laterality"]))
-            cc, mlo = (tuple(boxes[name, view]) for view in VIEWS)
-            breast = Breast(key, views[name].get(View.CC), views[name].get(View.MLO), _facts(row), (cc, mlo))
-            pair = row.get("paired") != "false"
-            if len(breast.images) < 1 + pair:
-                raise ValueError("images.csv lacks an image of a breast")
-            if pair:
-                breasts.append(breast)
-            else:
-                unpaired.append(Unpaired(breast))
-        rejected = read_own_table(folder / "rejected.csv", ["what", "reason", "detail"])
-        rejections = [Rejection(_path(row["what"]), Reason(row["reason"]), row["detail"]) for row in rejected]
-        found = Index(
-            source=source,
-            files={},
-            images=[images[path] for path in paths],
-            facts={p: BreastFacts(int(r["label"]), excluded=r["excluded"]) for p, r in zip(paths, rows, strict=True)},
-            breasts=breasts,
-            rejections=rejections,
-            digests={path: Digest(row["digest"]) for path, row in zip(paths, rows, strict=True)},
-            has_findings=has_findings,
-            unpaired=tuple(unpaired),
-            exam_order=exam_order,
-        )
-        every = [*breasts, *(each.breast for each in unpaired)]
-        for what in (paths, [breast.key for breast in every], rejections):
-            if len(set(what)) < len(what):
-                raise ValueError("a row stands twice")
-        for breast in every:
-            if any(found.facts[image.path].label != breast.facts.label for image in breast.images):
-                raise ValueError("images.csv and breasts.csv give one breast two labels")
-        if name := differing_table(found, folder):  # such as a breast without its row in the other table
-            raise ValueError(f"{name} contradicts the other tables")
-        return found
-    except (OSError, KeyError, ValueError) as error:
-        raise InputError(
-            f"{folder}: is no manifest that this fvpipe can read ({type(error).__name__}); write it again with "
-            f"`fvpipe index --dataset {source.name}`"
-        ) from None
-
-
-def _record(row: Row) -> ImageRecord:
-    """Parse one row of ``images.csv``."""
-    values: dict[str, Any] = {name: row[name] for name in _TEXTS}
-    values |= {name: int(row[name]) for name in ("rows", "columns", "bits_stored")}
-    values |= {name: float(row[name]) if row[name] else None for name in ("row_spacing", "column_spacing")}
-    values |= {name: _BOOLEANS[row[name]] for name in _FLAGS}
-    wall = Edge(row["chest_wall"]) if row["chest_wall"] else None
-    return ImageRecord(
-        path=_path(row["path"]),
-        laterality=Laterality(row["laterality"]),
-        view=View(row["view"]),
-        chest_wall=wall,
-        orientation=Orientation(row["orientation"]),
-        **values,
-    )
-
-
-_BOOLEANS = {"true": True, "false": False}
-_FLAGS = [field.name for field in fields(ImageRecord) if field.type == "bool"]
-_TEXTS = [field.name for field in fields(ImageRecord) if field.type == "str" and field.name in _RECORD[1:]]
-
-
-def _facts(row: Row) -> BreastFacts:
-    return BreastFacts(
-        int(row["label"]),
-        _number(row["bi_rads"]),
-        row["density"],
-        row["age"],
-        row["pathology"],
-        row["subset"],
-        subtype=row.get("subtype"),
-        machine=row.get("machine"),
-        targets=tuple(
-            (name.removeprefix(COLUMN_PREFIX), cell)
-            for name, cell in row.cells.items()
-            if name.startswith(COLUMN_PREFIX) and cell
-        ),
-    )
-
-
-def _number(cell: str) -> int | None:
-    return int(cell) if cell else None
-
-
-def _path(cell: str) -> str:
-    r"""A path as the operating system has it: bytes that are no UTF-8 were written as ``\udc80`` to ``\udcff``."""
-    return re.sub(r"\\u(dc[89a-f][0-9a-f])", lambda match: chr(int(match[1], 16)), cell)

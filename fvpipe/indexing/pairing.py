@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from types import MappingProxyType
@@ -12,9 +11,10 @@ from typing import Any
 
 from fvpipe.config.formats import RASTER
 from fvpipe.dicom.decoders import find_decoder
-from fvpipe.indexing.labels import BreastLabels
+from fvpipe.indexing.labels import BreastLabels, ImagedBreast, imaged_breast
+from fvpipe.indexing.notes import boxes_beyond, in_two_studies, similar_patients_note, worse_findings
 from fvpipe.reasons import Reason, Rejection
-from fvpipe.types import VIEWS, Breast, BreastKey, Digest, ImageRecord, Laterality, View
+from fvpipe.types import VIEWS, Breast, BreastKey, Digest, ImageRecord, View
 
 PAIR_REASONS = frozenset({Reason.CC_MISSING, Reason.MLO_MISSING, Reason.IMPLANT_MISMATCH, Reason.KIND_MISMATCH})
 """Why the images of a breast are no pair: reasons of pipelines that need both views."""
@@ -66,133 +66,11 @@ def colliding_instances(records: Iterable[ImageRecord]) -> list[list[ImageRecord
     return [sorted(group, key=lambda record: record.path) for _, group in sorted(by_uid.items())]
 
 
-def contradictions(records: Iterable[ImageRecord], labels: BreastLabels) -> Iterator[Rejection]:
-    """Reject records whose header contradicts the label table, or others of its study: which is wrong cannot be known here."""
-    records = list(records)
-    yield from _mixed_studies(records)
-    yield from _described_otherwise(records)
-    labels = labels.matched(records)
-    of_another_breast = labels.of_another_breast(records)
-    for record in records:
-        facts = labels.row_of(record)
-        age = labels.facts(*_breast(record)).age
-        for reason, header, table in (
-            (Reason.LATERALITY_CONFLICT, record.laterality, facts.laterality),
-            (Reason.VIEW_CONFLICT, record.view, facts.view),
-            (Reason.SIZE_CONFLICT, record.rows, facts.rows),
-            (Reason.SIZE_CONFLICT, record.columns, facts.columns),
-            (Reason.AGE_CONFLICT, record.patient_age or None, age or None),
-        ):
-            if None not in (header, table) and header != table and not _near(reason, header, table):
-                where = f" (line {facts.line})" if facts.line else ""
-                yield Rejection(record.path, reason, f"the header says {header}, the label table{where} says {table}")
-                break
-        else:
-            if labels.names_another_exam(record):
-                detail = "label table or path names another exam than the header (study_uid, accession or study_date)"
-                yield Rejection(record.path, Reason.IDENTIFIER_CONFLICT, detail)
-            elif record.path in of_another_breast:
-                detail = (
-                    f"the row with its SOP Instance UID (line {facts.line}) describes another patient or exam than the header"
-                )
-                yield Rejection(record.path, Reason.IDENTIFIER_CONFLICT, detail)
-
-
-def _mixed_studies(records: Iterable[ImageRecord]) -> Iterator[Rejection]:
-    """Reject the images of each study that seems to be of several patients or exams, so that views of both would be paired.
-
-    Anonymizers may give all patients one identifier, and all studies one UID. A study may go on after midnight.
-    """
-    studies: dict[tuple[str, str], list[ImageRecord]] = defaultdict(list)
-    for record in records:
-        if record.study and "exam " not in record.identity_from:  # that of a table or path is not the header's
-            studies[record.patient_id, record.study].append(record)
-    for images in studies.values():
-        days = [image.exam_day for image in images if image.exam_day is not None]
-        ages = [min(int(image.patient_age[:-1]), 90) for image in images if image.patient_age]
-        differ = {"Study Date": days, "Patient's Age": ages}
-        found = [name for name, values in differ.items() if values and max(values) - min(values) > 1]
-        told = {each for image in images for each in image.person.split()}
-        names = Counter(each.partition(":")[0] for each in told)
-        found += [_PERSON[name] for name, count in sorted(names.items()) if count > 1]
-        for image in images if found else ():
-            detail = f"the {len(images)} images of this study have several values of {', '.join(found)}"
-            yield Rejection(image.path, Reason.IDENTIFIER_CONFLICT, f"{detail}; expected those of one patient at one exam")
-
-
-def _described_otherwise(records: Iterable[ImageRecord]) -> Iterator[Rejection]:
-    """Reject the images of each series of one side and view whose description names another side and another view.
-
-    Of a series with several, the description may be that of the first image. One that differs in side alone or in view alone
-    may be so, too, where its other images are not there; but not where the exam has no series with several, and three
-    descriptions: with a series for each side, or for each view, there are two. One text for three or more views is of none of
-    them.
-    """
-    series: dict[tuple[str, str], list[ImageRecord]] = defaultdict(list)
-    for record in records:
-        if record.series and "laterality " not in record.identity_from and "view " not in record.identity_from:
-            series[record.patient_id, record.series.partition(" ")[0]].append(record)
-    of_several, of_one = set[tuple[str, str]](), defaultdict[tuple[str, str], list[tuple[list[str], list[ImageRecord]]]](list)
-    for images in series.values():
-        exam, described = (images[0].patient_id, images[0].study), {image.series for image in images}
-        if len({(image.laterality, image.view) for image in images}) > 1:
-            of_several.add(exam)
-        elif len(described) == 1 and (named := described.pop().split(" ")[1:]):
-            of_one[exam].append((named, images))
-    for exam, described_images in of_one.items():
-        shown = defaultdict[str, set[tuple[Laterality, View]]](set)  # under each description
-        for named, images in described_images:
-            shown[" ".join(named)].add((images[0].laterality, images[0].view))
-        each_its_own = exam not in of_several and len(shown) > 2
-        for named, images in described_images:
-            side, view = images[0].laterality, images[0].view
-            if len(shown[" ".join(named)]) > 2:
-                continue
-            if (named[0] != side) + (named[1] != view) > (0 if each_its_own else 1):
-                reason = Reason.VIEW_CONFLICT if named[1] != view else Reason.LATERALITY_CONFLICT
-                for image in images:
-                    detail = f"the header says {side} {view}, the description of its series {' '.join(named)}"
-                    yield Rejection(image.path, reason, f"{detail}; expected the same")
-
-
-def written_otherwise(records: Iterable[ImageRecord]) -> Iterator[str]:
-    """A note on patients whose identifiers in headers programs or hands may have made of one, where there are any.
-
-    Those of whom each was born on another day, or has an identifier of another issuer, are surely two.
-    """
-    alike: dict[str, dict[str, list[ImageRecord]]] = defaultdict(lambda: defaultdict(list))  # by spelling and patient
-    for record in records:
-        for name in (each for each in record.person.split() if each.startswith("name:")):
-            alike[name][record.patient_id].append(record)
-    found = list[list[str]]()
-    for patients in (each for each in alike.values() if len(each) > 1):
-        told = [{each for image in images for each in image.person.split()} for images in patients.values()]
-        facts = ([{each for each in of if each.startswith(name)} for of in told] for name in ("birth:", "issuer:"))
-        if not any(all(each) and len(set().union(*each)) == sum(map(len, each)) for each in facts):
-            found.append(sorted(min(image.path for image in images) for images in patients.values()))
-    if found:
-        yield (
-            f"{sum(map(len, found))} patients of headers differ from another only by leading zeros, `.0`, spaces or upper and "
-            f"lower case, as those of {' and '.join(min(found)[:2])}; each is taken for a woman of her own. Where two are one, "
-            "a split may part her: write one patient in one way"
-        )
-
-
-_PERSON = {"birth": "Patient's Birth Date", "sex": "Patient's Sex", "issuer": "Issuer of Patient ID"}
-
-
-def _near(reason: Reason, header: object, table: object) -> bool:
-    """Whether two ages are at most a year apart: a table may round what a header cuts off. ``90+`` is 90."""
-    years = [re.fullmatch(r"(\d+)[Y+]", str(age)) for age in (header, table)] if reason is Reason.AGE_CONFLICT else []
-    ages = [min(int(age[1]), 90) for age in years if age]
-    return len(ages) == 2 and abs(ages[0] - ages[1]) <= 1
-
-
 def tied_images(records: Iterable[ImageRecord]) -> list[ImageRecord]:
     """Find the images among which only the SOP Instance UID can choose."""
-    breasts: dict[tuple[str, str, Laterality], list[ImageRecord]] = defaultdict(list)
+    breasts: dict[ImagedBreast, list[ImageRecord]] = defaultdict(list)
     for record in records:
-        breasts[_breast(record)].append(record)
+        breasts[imaged_breast(record)].append(record)
     # By breast, since most have one image of a rank; counted, since a set without patients has all its images in one breast.
     counts = ((images, Counter(map(_rank, images))) for images in breasts.values())
     return [image for images, of_rank in counts for image in images if of_rank[_rank(image)] > 1]
@@ -236,8 +114,8 @@ def pair(
     set_aside = {rejection.what for rejection in rejections}
     breasts: list[Breast] = []
     unpaired: list[Unpaired] = []
-    candidates = sorted((r for r in records if r.path not in set_aside), key=lambda r: (*_breast(r), r.path))
-    for (patient, study, laterality), group in groupby(candidates, key=_breast):
+    candidates = sorted((r for r in records if r.path not in set_aside), key=lambda r: (*imaged_breast(r), r.path))
+    for (patient, study, laterality), group in groupby(candidates, key=imaged_breast):
         key, images = BreastKey(dataset, patient, study, laterality), list(group)
         (cc, mlo), no_pair = _choose(key, images, published)
         facts = labels.facts(patient, study, laterality)
@@ -256,45 +134,16 @@ def pair(
             rejections.append(by_label)
         else:
             breasts.append(breast)
-    unmatched = dict(labels.without_image(records))  # an adapter need not give the lines that tell rows apart
-    hints = sorted((each for each, is_shown in unmatched.items() if is_shown), key=lambda each: each.what != "label table")
+    unmatched = dict(labels.unmatched_rows(records))  # an adapter need not give the lines that tell rows apart
+    hints = sorted((each for each, is_shown in unmatched.items() if is_shown), key=lambda each: not each.is_of_label_table)
     notes = (
-        *written_otherwise(records),
+        *similar_patients_note(records),
         *in_two_studies(image for each in unpaired for image in each.breast.images),
-        *labels.boxes_beyond(records),
-        *_worse_findings(breasts),
+        *boxes_beyond(records, labels),
+        *worse_findings(breasts),
     )
     ordered = tuple(sorted([*rejections, *unmatched], key=rejection_order))
     return Pairing(tuple(breasts), ordered, tuple(unpaired), tuple(each.detail for each in hints), notes)
-
-
-def in_two_studies(images: Iterable[ImageRecord]) -> Iterator[str]:
-    """A note on breasts whose CC is in one study and MLO in another, of no other day: an anonymizer may give each image one."""
-    studies: dict[tuple[str, Laterality, int | None], dict[str, dict[View, str]]] = defaultdict(lambda: defaultdict(dict))
-    for image in images:
-        if image.study and "exam " not in image.identity_from:  # those of tables and paths are no UIDs
-            studies[image.patient_id, image.laterality, image.exam_day][image.study][image.view] = image.path
-    alone = ([views for views in of_breast.values() if len(views) == 1] for of_breast in studies.values())
-    merged = (dict(item for views in each for item in views.items()) for each in alone)
-    found = sorted(sorted(paths.values()) for paths in merged if len(paths) == len(VIEWS))
-    if found:
-        yield (
-            f"{len(found)} breast(s) have CC and MLO in two studies, as {' and '.join(found[0])}, with no other date. If each "
-            "image has a Study Instance UID of its own, take a declaration (`adapter: own.yaml`) with `headers: "
-            "{studies_apart: false}` (docs/adapters.md)"
-        )
-
-
-def _worse_findings(breasts: Iterable[Breast]) -> Iterator[str]:
-    """A note on breasts that are benign by their own BI-RADS alone, and have a finding of a worse one."""
-    worse = list[str]()
-    for breast in breasts:
-        facts, highest = breast.facts, max((box.bi_rads or 0 for found in breast.findings for box in found), default=0)
-        if facts.label == 0 and not facts.pathology and facts.bi_rads and highest > max(facts.bi_rads, 2):
-            worse.append(breast.images[0].path)
-    if worse:
-        names = ", ".join(worse[:3]) + (", ..." if len(worse) > 3 else "")
-        yield f"{len(worse)} benign breast(s) have a finding of a higher BI-RADS than their own: {names}. Which one is right?"
 
 
 def breasts_of_views(
@@ -327,7 +176,7 @@ def breasts_of_views(
     others = [
         _superseded(image, key)
         for image in images
-        for key in [keys.get(_breast(image))]
+        for key in [keys.get(imaged_breast(image))]
         if key and image.view is view and image not in alone[key].images and image.path not in rejected
     ]
     with_view = {key.breast_id for key in having}
@@ -346,7 +195,7 @@ def _superseded(image: ImageRecord, key: BreastKey) -> Rejection:
 def _duplicates(group: Sequence[ImageRecord], contents: Mapping[str, Digest]) -> list[Rejection]:
     """Rejections of a group of :func:`colliding_instances`: all but the first where all are equal, else all."""
     read = {
-        (contents[r.path], r.photometric_interpretation, r.bits_stored, *_breast(r), r.view, r.orientation, r.kind)
+        (contents[r.path], r.photometric_interpretation, r.bits_stored, *imaged_breast(r), r.view, r.orientation, r.kind)
         for r in group
     }
     if len(read) == 1:
@@ -355,10 +204,6 @@ def _duplicates(group: Sequence[ImageRecord], contents: Mapping[str, Digest]) ->
     what = "pixels, rescale, padding, polarity, bits, patient, study, side, view, kind or orientation"
     detail = f"{len(group)} files of one SOP Instance UID differ in {what}"
     return [Rejection(record.path, Reason.INSTANCE_CONFLICT, detail) for record in group]
-
-
-def _breast(record: ImageRecord) -> tuple[str, str, Laterality]:
-    return record.patient_id, record.study, record.laterality
 
 
 _KINDS = ("for processing", "synthetic", "low-energy", "implant displaced")

@@ -7,13 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from fvpipe.datasets.adapter import LabelTable, check_values
+from fvpipe.datasets.combine import DescribedBreast
 from fvpipe.datasets.source import Source
 from fvpipe.errors import ParameterError
 from fvpipe.indexing.labels import BreastLabels
-from fvpipe.indexing.statements import Statements, collect_statements
-from fvpipe.types import BreastFacts, Exam, Laterality
-
-_RowOfExam = tuple[str, Laterality, Exam]
+from fvpipe.indexing.statements import BreastStatements, Statements, collect_statements
+from fvpipe.types import BreastFacts, Exam
 
 
 def read_labels(source: Source, paths: Sequence[str]) -> tuple[BreastLabels, Statements]:
@@ -35,13 +34,13 @@ def read_labels(source: Source, paths: Sequence[str]) -> tuple[BreastLabels, Sta
     statements = collect_statements(source, table, paths)
     if source.adapter.declaration is None:  # of a declaration, every cell was parsed
         try:
-            check_values(table, (facts for of_image in statements.facts.values() for facts in of_image))
+            check_values(table, (facts for of_image in statements.of_breasts.facts_by_path.values() for facts in of_image))
         except ParameterError as error:
             raise ParameterError(f"adapter {source.adapter.name!r}: {error}") from None
-    return _make_labels(source, table, statements), statements
+    return _make_labels(source, table, statements.of_breasts), statements
 
 
-def _make_labels(source: Source, table: LabelTable, statements: Statements) -> BreastLabels:
+def _make_labels(source: Source, table: LabelTable, statements: BreastStatements) -> BreastLabels:
     """Hash the identifiers of a data set's label tables as the records have them."""
     policy = source.policy
 
@@ -55,14 +54,14 @@ def _make_labels(source: Source, table: LabelTable, statements: Statements) -> B
     def digest(kind: str, value: str) -> str:
         return sys.intern(policy.exam_digest(kind, value))
 
-    def by_exam(rows: Mapping[_RowOfExam, BreastFacts]) -> dict[_RowOfExam, BreastFacts]:
+    def by_exam(rows: Mapping[DescribedBreast, BreastFacts]) -> dict[DescribedBreast, BreastFacts]:
         exams = {exam: policy.exam(exam) for _, _, exam in rows}
         return {(identify("patient", p), side, exams[exam]): facts for (p, side, exam), facts in rows.items()}
 
     breasts = [(patient, Exam()) for patient, _ in table.rows] + [(patient, exam) for patient, _, exam in table.exams]
-    return BreastLabels(
+    hashed = LabelTable(
         rows={(identify("patient", patient), side): facts for (patient, side), facts in table.rows.items()},
-        default=BreastFacts(0, pathology="normal") if source.labels.unlabelled == "normal" else BreastFacts(),
+        exams=by_exam(table.exams),
         excluded_patients={identify("patient", patient): why for patient, why in table.excluded_patients.items()},
         images={
             identify("instance", instance): replace(
@@ -72,26 +71,24 @@ def _make_labels(source: Source, table: LabelTable, statements: Statements) -> B
         },
         findings={identify("instance", instance): found for instance, found in table.findings.items()},
         regions={(identify("patient", p), side, view, n): what for (p, side, view, n), what in table.regions.items()},
-        exams=by_exam(table.exams),
-        written={identify("patient", p): p for p, _ in breasts}
-        | {digest("accession", exam.accession): exam.accession for _, exam in breasts if exam.accession}
-        | {digest("study", exam.study): exam.study for _, exam in breasts if exam.study},
-        of_images=statements.facts,
-        exams_of_images=statements.exams,
-        sizes_of_images=statements.sizes,
-        of_breasts=statements.of_breasts,
-        findings_by_path=statements.findings,
         implied=by_exam(table.implied),
         added=by_exam(table.added),
         combine=table.combine,
         decided={(identify("patient", p), side, policy.exam(exam)) for p, side, exam in table.decided},
+        unused=table.unused,
+        notes=table.notes,
+    )
+    return BreastLabels(
+        hashed,
+        default=BreastFacts(0, pathology="normal") if source.labels.unlabelled == "normal" else BreastFacts(),
+        statements=statements,
+        written={identify("patient", p): p for p, _ in breasts}
+        | {digest("accession", exam.accession): exam.accession for _, exam in breasts if exam.accession}
+        | {digest("study", exam.study): exam.study for _, exam in breasts if exam.study},
         listed=frozenset(
             (identify("patient", image.patient), image.laterality)
             for image in (table.listed.values() if source.labels.unlabelled == "normal" else ())
             if image.patient and image.laterality and image.facts
         ),
         policy=policy,
-        unused=table.unused,
-        notes=table.notes,
-        no_row_has_file=statements.no_row_has_file,
     )

@@ -10,7 +10,7 @@ from fvpipe.datasets.source import Source
 from fvpipe.dicom.header import read_header
 from fvpipe.errors import LabelTableError, QualityError
 from fvpipe.indexing.index import Index
-from fvpipe.indexing.pairing import in_two_studies
+from fvpipe.indexing.notes import in_two_studies
 from fvpipe.printable import LINE_COLUMNS, escaped
 from fvpipe.reasons import NOT_BROKEN, Reason, Rejection
 
@@ -76,7 +76,7 @@ def require_breasts(found: Index) -> None:
             )
         details = [rejection.detail for rejection in rows]
         first = next((hint for hint in found.label_hints if hint in details), "".join(details[:1]))
-        of_images = any(rejection.what == "label table" for rejection in rows)
+        of_images = any(rejection.is_of_label_table for rejection in rows)
         found_none = "no row" if of_images else f"none of its {len(rows)} rows"
         without = " Without a label table (no --labels, no `label_file` in params.yaml) a `table` data set is unlabelled"
         without = without if found.source.label_file and found.source.adapter.name == "table" else ""
@@ -103,7 +103,7 @@ def nothing_to_build(found: Index, rejections: Sequence[Rejection]) -> str:
     elif reason is Reason.LABEL_EXCLUDED:
         message += "See `labels` of params.yaml for the rule."
     elif reason is Reason.IMAGE_NOT_LISTED:
-        rows = [r.detail for r in found.rejections if r.what == "label table" and r.reason is Reason.LABEL_WITHOUT_IMAGE]
+        rows = [r.detail for r in found.rejections if r.is_of_label_table and r.reason is Reason.LABEL_WITHOUT_IMAGE]
         message += f"Of the label table, {rows[0]}. " if rows else ""
         message += "Is it the table of these images, and is the input folder that in which its paths begin?"
     elif fitting := _fitting_adapters(found.source, first):

@@ -7,9 +7,9 @@ import re
 import stat
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from heapq import heappop, heappush
 from pathlib import Path
+from typing import Literal
 
 from fvpipe.cache.file_cache import FileCache
 from fvpipe.config.formats import DICOM, HEAD_BYTES, RASTER, SUFFIXES, Format, recognize
@@ -20,28 +20,15 @@ from fvpipe.reasons import Reason, Rejection
 from fvpipe.regular_files import why_not_usable
 from fvpipe.types import ImageRecord, SourceFile
 
-CACHED_AS = "format"
-"""Kind of what :class:`Content` says of a file in the file cache; a new name where the same bytes would be told otherwise."""
+CACHED_AS = "format 2"
+"""Kind of what :data:`Content` says of a file in the file cache; a new name where the same bytes would be told otherwise."""
 
 ARCHIVES = frozenset({".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar"})
 
+Content = Format | Literal["unmarked", "other"]
+"""Kind of a file by its first bytes; unmarked: a DICOM data set, or its meta information, without preamble and marker."""
 
-class Content(StrEnum):
-    """Kind of a file by its first bytes."""
-
-    MARKED = "marked"  # preamble and DICM marker
-    UNMARKED = "unmarked"  # a DICOM data set or its meta information, without preamble and marker
-    OTHER = "other"
-    PNG = "png"
-    JPEG = "jpeg"
-    TIFF = "tiff"
-    PGM = "pgm"
-    NRRD = "nrrd"
-
-    def is_of(self, formats: Collection[str]) -> bool:
-        """Whether it is in one of these formats, or seems so."""
-        known: str = "dicom" if self in (Content.MARKED, Content.UNMARKED) else self
-        return known in formats
+_CONTENTS: dict[str, Content] = {**{each: each for each in SUFFIXES}, "unmarked": "unmarked", "other": "other"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +81,8 @@ def list_files(
     if not files:
         others = list(passed_over.describe()) or ["nothing"]
         found = "; ".join([*others, *(f"{rejection.what}: {rejection.detail}" for rejection in scan.rejections[:3])])
-        stated = "PNG, JPEG, TIFF, PGM and NRRD are read where `formats` of its declaration, or of params.yaml, states it"
+        *first, last = map(str.upper, RASTER)
+        stated = f"{', '.join(first)} and {last} are read where `formats` of its declaration, or of params.yaml, states it"
         expected = f"files with the DICM marker at byte 128 ({stated})"
         expected = expected if formats == DICOM else "what `formats` of the data set states"
         what = " or ".join("DICOM" if each == "dicom" else each.upper() for each in formats)
@@ -122,8 +110,8 @@ def image_files(
         All other files.
     """
     contents = _contents(root, scan.foreign.values(), file_cache)
-    found = {path: scan.foreign[path] for path, content in contents.items() if content.is_of(formats)}
-    images = {path for path, content in contents.items() if path not in found and content.is_of((*RASTER, "dicom"))}
+    found = {path: scan.foreign[path] for path, content in contents.items() if _is_of(content, formats)}
+    images = {path for path, content in contents.items() if path not in found and _is_of(content, SUFFIXES)}
     foreign = [path for path in scan.foreign if path not in found and path not in images]
     archives = tuple(path for path in foreign if _suffix(path) in ARCHIVES)
     others = tuple(sorted([*scan.hidden, *(path for path in foreign if _suffix(path) not in ARCHIVES)]))
@@ -146,9 +134,9 @@ def without_strays(
     directories = [path for path, header in rejected.items() if header.reason is Reason.DICOM_DIRECTORY]
     not_dicom = [path for path, header in rejected.items() if header.reason in (Reason.NOT_DICOM, Reason.NOT_AN_IMAGE)]
     contents = _contents(root, (files[path] for path in not_dicom), file_cache)
-    strays = [path for path in not_dicom if not contents[path].is_of(formats) and not _suffix(path)]
+    strays = [path for path in not_dicom if not _is_of(contents[path], formats) and not _suffix(path)]
     detail = "a DICOM data set without the preamble and DICM marker that a file begins with; write it again as a DICOM file"
-    named = {path: Rejection(path, Reason.NOT_DICOM, detail) for path in not_dicom if contents[path] is Content.UNMARKED}
+    named = {path: Rejection(path, Reason.NOT_DICOM, detail) for path in not_dicom if contents[path] == "unmarked"}
     left_out = {*directories, *strays}
     kept = {path: named.get(path, header) for path, header in headers.items() if path not in left_out}
     others = tuple(sorted([*passed_over.others, *strays]))
@@ -156,29 +144,32 @@ def without_strays(
 
 
 def _contents(root: Path, files: Iterable[SourceFile], file_cache: FileCache) -> dict[str, Content]:
-    """Tell what files are by their first bytes; one that cannot be read is `OTHER`."""
+    """Tell what files are by their first bytes; one that cannot be read is other."""
     contents, new = dict[str, Content](), list[tuple[SourceFile, str]]()
     for file in files:
-        cached = file_cache.fact(file, CACHED_AS)
-        if cached not in tuple(Content):  # or written by another version, which tells more kinds
+        content = _CONTENTS.get(file_cache.value(file, CACHED_AS) or "")
+        if content is None:  # or of another version, which tells more kinds
             try:
                 with open(root / file.path, "rb", buffering=0) as data:
-                    cached = _content(data.read(HEAD_BYTES)).value
-                new.append((file, cached))
+                    content = _content(data.read(HEAD_BYTES))
+                new.append((file, content))
             except OSError:
-                cached = Content.OTHER.value
-        contents[file.path] = Content(cached)
+                content = "other"
+        contents[file.path] = content
     if new:
-        file_cache.put_facts(new, CACHED_AS)
+        file_cache.put_values(new, CACHED_AS)
     return contents
 
 
 def _content(head: bytes) -> Content:
-    if head[128:HEAD_BYTES] == b"DICM":
-        return Content.MARKED
     if found := recognize(head):
-        return Content(found)
-    return Content.UNMARKED if head.startswith(b"DICM") or _DATA_SET.match(head) else Content.OTHER
+        return found
+    return "unmarked" if head.startswith(b"DICM") or _DATA_SET.match(head) else "other"
+
+
+def _is_of(content: Content, formats: Collection[Format]) -> bool:
+    """Whether a file is in one of these formats, or seems so."""
+    return ("dicom" if content == "unmarked" else content) in formats
 
 
 _DATA_SET = re.compile(

@@ -1,4 +1,4 @@
-"""Tables: publishers' label tables, and fvpipe's own CSV files.
+"""Tables, as they are read: publishers' label tables, and fvpipe's own CSV files.
 
 A label table is XLSX, or CSV as programs write it: UTF-8 or UTF-16; commas, semicolons, tabs or ``|``; a line ``sep=;`` first.
 """
@@ -12,7 +12,7 @@ import os
 import re
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from difflib import get_close_matches
@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import BinaryIO, TextIO, TypeVar
 
 from fvpipe.errors import LabelTableError
+from fvpipe.io.csv_lines import unescape
 from fvpipe.io.workbooks import Merged, MergedColumns, SheetXml, find_sheet, merged_cells, sheet_rows
 from fvpipe.regular_files import open_regular, why_not_usable
 
@@ -285,7 +286,7 @@ def _read_csv(file: Path) -> Iterator[tuple[int, list[str]]]:
                 if len(lines) > 1:  # a quote that is not closed where it should be takes the next rows into its cell
                     list(csv.reader(lines, delimiter=delimiter, skipinitialspace=True, strict=True))
                 lines.clear()
-                yield before + start + 1, [_unescape(cell.strip()) for cell in cells]
+                yield before + start + 1, [unescape(cell.strip()) for cell in cells]
                 start = reader.line_num
     except UnicodeDecodeError:
         raise LabelTableError(_undecodable(file, encoding)) from None
@@ -390,48 +391,8 @@ def _format_cell(value: object) -> str:
     return str(value).strip()
 
 
-# --- writing ----------------------------------------------------------------------------------------------------------
-
-_ESCAPED = ("=", "+", "-", "@", "\t", "\r", "\n", "'")  # starts of formulas, and of what is escaped itself
-_NEGATIVE = r"-[0-9]+(\.[0-9]+)?(e[+-]?[0-9]+)?"  # a number, as :func:`repr` writes it, is no formula
-
-
-def format_csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:
-    """Join all lines of :func:`iterate_csv`."""
-    return b"".join(iterate_csv(columns, rows))
-
-
-def iterate_csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Iterator[bytes]:
-    r"""Format a CSV table line by line: UTF-8, ``\n``, None as empty text, and no text that a spreadsheet would run.
-
-    A text that starts like a formula, and is no number, gets a leading ``'``, which :func:`iterate_table` takes away again.
-    """
-    # With \r\n as its terminator the writer quotes cells that hold either; with \n, before Python 3.13, not those with \r.
-    writer = csv.writer(_Passing(), lineterminator="\r\n")
-    yield f"{writer.writerow(columns)[:-2]}\n".encode()
-    for row in rows:
-        yield f"{writer.writerow([_escape(value) for value in row])[:-2]}\n".encode("utf-8", "backslashreplace")
-
-
-class _Passing:
-    """A file whose `write`, and so `writerow`, returns the line."""
-
-    def write(self, line: str) -> str:
-        return line
-
-
-def _escape(value: object) -> object:
-    if isinstance(value, str):
-        return f"'{value}" if value.startswith(_ESCAPED) and not re.fullmatch(_NEGATIVE, value) else value
-    return str(value).lower() if isinstance(value, bool) else value
-
-
-def _unescape(cell: str) -> str:
-    return cell[1:] if cell.startswith("'") and cell[1:].startswith(_ESCAPED) else cell
-
-
 def read_own_table(file: Path, required: Sequence[str]) -> list[Row]:
-    """Read a table that :func:`format_csv` wrote, cell by cell as it was written.
+    """Read a table that :func:`fvpipe.io.csv_lines.format_csv` wrote, cell by cell as it was written.
 
     Raises
     ------
@@ -446,6 +407,6 @@ def read_own_table(file: Path, required: Sequence[str]) -> list[Row]:
             heading = next(lines, [])
             if missing := [column for column in required if column not in heading]:
                 raise ValueError(f"{file.name} has no column {missing[0]!r}")
-            return [Row(file, lines.line_num, dict(zip(heading, map(_unescape, cells), strict=True))) for cells in lines]
+            return [Row(file, lines.line_num, dict(zip(heading, map(unescape, cells), strict=True))) for cells in lines]
         except csv.Error as error:
             raise ValueError(f"{file.name}, line {lines.line_num}: {error}") from None

@@ -12,20 +12,20 @@ from typing import Any
 
 from fvpipe import flow
 from fvpipe.build.commit import Build
-from fvpipe.build.plan import Limits, Target
+from fvpipe.build.plan import Limits, ShardOutput
 from fvpipe.cache.file_cache import FileCache
 from fvpipe.cache.sample_store import SampleStore
 from fvpipe.config.loading import digest_of
 from fvpipe.config.pipeline import load_pipeline
 from fvpipe.datasets.source import Source
-from fvpipe.dicom.rules.identifiers import source_of_facts
 from fvpipe.errors import FvpipeError, InputError, ParameterError
 from fvpipe.execution.workers import Workers
 from fvpipe.indexing.index import Index
 from fvpipe.indexing.known_facts import known_facts
 from fvpipe.indexing.mammoclean import mammoclean_table
-from fvpipe.indexing.manifest_tables import differing_table, read_manifests, write_manifests
+from fvpipe.indexing.manifest_tables import differing_table, write_manifests
 from fvpipe.indexing.pairing import PAIR_REASONS
+from fvpipe.indexing.read_manifests import read_manifests
 from fvpipe.indexing.rejections import rejection_lines, require_breasts
 from fvpipe.io.atomic import write_if_changed
 from fvpipe.project.project import Project
@@ -159,7 +159,7 @@ def explain(project: Project, path: Path, workers: Workers, id_key: Path | None,
         )
     if image is None:
         return answer
-    said = source_of_facts(image.identity_from)
+    said = image.identity_sources
     for fact, value in (
         ("patient", image.patient_id),
         ("exam", image.study),
@@ -205,12 +205,12 @@ def run_build(
     """
     for name in project.names(tuple(names)):
         source, store = project.source(name, id_key), samples or project.samples
-        targets = [target_of(project, pipeline, name) for pipeline in pipelines or project.params.pipelines]
+        outputs = [output_of(project, pipeline, name) for pipeline in pipelines or project.params.pipelines]
         with open_file_cache(source, store, reread=reread, say=say) as file_cache:
             found = _compared_index(project, source, workers, file_cache, say)
-            for target in targets:
-                build = flow.build_shards(found, target, SampleStore(store), file_cache, workers, limits, say)
-                yield summary_of(build, target)
+            for output in outputs:
+                build = flow.build_shards(found, output, SampleStore(store), file_cache, workers, limits, say)
+                yield summary_of(build, output)
         for note in notes(found):
             say(note)
 
@@ -257,22 +257,22 @@ def _compared_index(project: Project, source: Source, workers: Workers, file_cac
     return found
 
 
-def target_of(project: Project, pipeline_name: str, dataset: str) -> Target:
+def output_of(project: Project, pipeline_name: str, dataset: str) -> ShardOutput:
     """Describe the shard folder of one pipeline and one data set of a project."""
     name, pipeline = load_pipeline(pipeline_name, project.folder)
     parent = project.shards / name
-    return Target(
+    return ShardOutput(
         dataset,
         name,
         pipeline,
-        out=parent / dataset,
+        folder=parent / dataset,
         build_file=parent / f"{dataset}.build.json",
         lock_file=parent / f".{dataset}.lock",
         shard_count=project.params.shards.shard_count,
     )
 
 
-def summary_of(build: Build, target: Target) -> BuildSummary:
+def summary_of(build: Build, output: ShardOutput) -> BuildSummary:
     """Summarize a build."""
     receipt, samples = build.receipt, build.samples
     return BuildSummary(
@@ -288,7 +288,7 @@ def summary_of(build: Build, target: Target) -> BuildSummary:
         reused=samples.reused,
         seconds=round(build.seconds, 3),
         seconds_of_steps={step: round(seconds, 3) for step, seconds in samples.seconds.items()},
-        out=str(target.out),
+        out=str(output.folder),
     )
 
 

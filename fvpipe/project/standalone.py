@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fvpipe import flow
 from fvpipe.build.commit import Build
-from fvpipe.build.plan import Limits, Target
+from fvpipe.build.plan import Limits, ShardOutput
 from fvpipe.cache.sample_store import SampleStore
 from fvpipe.config.loading import is_plain_name
 from fvpipe.config.pipeline import load_pipeline
@@ -99,11 +99,11 @@ def build_shards(
         committed.
     """
     source = standalone_source("", Path(dicom), adapter, Path(labels) if labels else None)
-    target, samples = standalone_target(source.name, pipeline, Path(out)), Path(out) / ".samples"
+    output, samples = standalone_output(source.name, pipeline, Path(out)), Path(out) / ".samples"
     with open_file_cache(source, samples) as file_cache, Workers(WorkerSettings(count=workers)) as pool:
         found = flow.index(source, pool, file_cache)
         require_breasts(found)
-        return flow.build_shards(found, target, SampleStore(samples), file_cache, pool, Limits(), _warn)
+        return flow.build_shards(found, output, SampleStore(samples), file_cache, pool, Limits(), _warn)
 
 
 def _warn(line: str) -> None:
@@ -112,7 +112,7 @@ def _warn(line: str) -> None:
 
 def run_build(
     source: Source,
-    target: Target,
+    output: ShardOutput,
     samples: Path,
     workers: Workers,
     limits: Limits,
@@ -123,7 +123,7 @@ def run_build(
     """Index a data set and build its shards in one go, with the sample store `samples`."""
     with open_file_cache(source, samples, reread=reread, say=say) as file_cache:
         found = checked(flow.index(source, workers, file_cache), say)
-        yield summary_of(flow.build_shards(found, target, SampleStore(samples), file_cache, workers, limits, say), target)
+        yield summary_of(flow.build_shards(found, output, SampleStore(samples), file_cache, workers, limits, say), output)
     for note in notes(found):
         say(note)
 
@@ -150,7 +150,9 @@ def standalone_source(
     return make_source(name, root, settings, id_key, Path())
 
 
-def standalone_target(dataset: str, pipeline_name: str, out: Path, shard_count: int = 16) -> Target:
+def standalone_output(dataset: str, pipeline_name: str, out: Path, shard_count: int = 16) -> ShardOutput:
     """Describe a shard folder that belongs to no project."""
     name, pipeline = load_pipeline(pipeline_name)
-    return Target(dataset, name, pipeline, out, out / "build.json", out / ".lock", with_images=True, shard_count=shard_count)
+    return ShardOutput(
+        dataset, name, pipeline, out, out / "build.json", out / ".lock", with_images=True, shard_count=shard_count
+    )

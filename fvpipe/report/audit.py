@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fvpipe.cache.decoder_crashes import cached_crash, crash_fact
+from fvpipe.cache.decoder_crashes import cached_crash, encode_crash
 from fvpipe.cache.file_cache import FileCache
 from fvpipe.config.pipeline import Pipeline
 from fvpipe.execution.isolation import Crash
@@ -173,15 +173,15 @@ def _measure(
 ) -> tuple[list[ImageMeasurement], list[Rejection]]:
     """Measure all images; measurements and rejections are sorted by path."""
     measured: list[ImageMeasurement] = []
-    facts = ((image, file_cache.fact(found.files[image.path], "crash")) for image in found.images)
-    rejected = [crash for image, fact in facts if (crash := cached_crash(image, pipeline, fact))]
+    cached = ((image, file_cache.value(found.files[image.path], "crash")) for image in found.images)
+    rejected = [crash for image, value in cached if (crash := cached_crash(image, pipeline, value))]
     crashed = {rejection.what for rejection in rejected}
     images = [image for image in found.images if image.path not in crashed]
     for each in run_on_images(found, images, pipeline, measure_images, workers, "audit"):
         if isinstance(each, Crash):
             record = each.task.record
             rejection = each.rejection(record.path)
-            file_cache.put_facts([(found.files[record.path], crash_fact(record, pipeline, rejection))], "crash")
+            file_cache.put_values([(found.files[record.path], encode_crash(record, pipeline, rejection))], "crash")
             rejected.append(rejection)
         elif isinstance(each, Rejection):
             rejected.append(each)

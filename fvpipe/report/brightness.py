@@ -13,8 +13,7 @@ from fvpipe.config.pipeline import Intensity, Pipeline, Segment
 from fvpipe.imaging.decoded_image import DecodedImage
 from fvpipe.imaging.histogram import histogram
 from fvpipe.imaging.normalize import crop_image, normalization
-from fvpipe.imaging.segmentation import full_mask
-from fvpipe.types import Segmentation
+from fvpipe.imaging.segmentation import Segmentation, full_mask
 
 NORMALIZATIONS = {
     "minimum and maximum of the crop": Intensity(),

@@ -11,10 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fvpipe.imaging.decoded_image import DecodedImage
-from fvpipe.imaging.segmentation import SegmentationTrace
+from fvpipe.imaging.segmentation import Segmentation, SegmentationTrace
 from fvpipe.imaging.threshold import BINS
 from fvpipe.imaging.thumbnail import has_interior, make_thumbnail
-from fvpipe.types import Segmentation
 
 Image = NDArray[np.uint8]
 

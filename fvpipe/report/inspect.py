@@ -21,7 +21,7 @@ from fvpipe.imaging.crop_verdict import LIMITS
 from fvpipe.imaging.decoded_image import DecodedImage
 from fvpipe.imaging.normalize import is_constant
 from fvpipe.imaging.outline import GATES
-from fvpipe.imaging.segmentation import SegmentationTrace, trace_segmentation
+from fvpipe.imaging.segmentation import Segmentation, SegmentationTrace, trace_segmentation
 from fvpipe.imaging.threshold_attempts import ThresholdAttempt
 from fvpipe.imaging.view_agreement import HEADER_FLAGS, constant_flags
 from fvpipe.indexing.reading import Reading, contradicted
@@ -31,7 +31,7 @@ from fvpipe.reasons import Flag, Rejection
 from fvpipe.report.drawing import draw_histogram, draw_segmentation, encode, side_by_side
 from fvpipe.report.rule_report import HeaderReport, report_header, value_facts
 from fvpipe.shards.reader import open_shards
-from fvpipe.types import ImageRecord, Segmentation
+from fvpipe.types import ImageRecord
 
 PIXEL_RULES = ("decoded pixels", "window and VOI LUT")
 

@@ -12,8 +12,8 @@ import cv2
 
 from fvpipe.config.pipeline import Pipeline
 from fvpipe.dicom.elements import RejectedFile
-from fvpipe.dicom.header import HeaderPolicy
 from fvpipe.dicom.pixels import decode_image
+from fvpipe.dicom.policy import HeaderPolicy
 from fvpipe.errors import InputError
 from fvpipe.execution.isolation import Crash, ResultT
 from fvpipe.execution.workers import Workers
@@ -22,7 +22,7 @@ from fvpipe.imaging.crop_verdict import explain
 from fvpipe.imaging.decoded_image import DecodedImage
 from fvpipe.imaging.normalize import is_constant
 from fvpipe.imaging.outline import GATES
-from fvpipe.imaging.segmentation import segment, trace_segmentation
+from fvpipe.imaging.segmentation import Segmentation, segment, trace_segmentation
 from fvpipe.imaging.threshold_attempts import ThresholdAttempt
 from fvpipe.imaging.view_agreement import CONSTANT_VIEW, constant_flags, header_flags
 from fvpipe.indexing.headers import parse_indexed
@@ -32,7 +32,7 @@ from fvpipe.progress import progress
 from fvpipe.reasons import Flag, Reason, Rejection
 from fvpipe.report.brightness import Brightness, measure_brightness
 from fvpipe.report.drawing import draw_segmentation, encode
-from fvpipe.types import Digest, ImageRecord, Segmentation
+from fvpipe.types import Digest, ImageRecord
 
 PREVIEW_SIDE = 300  # pixels of the longer side of a preview
 

@@ -14,12 +14,14 @@ from pydicom.dataset import Dataset
 from fvpipe.config.formats import RASTER
 from fvpipe.dicom.decoders import find_decoder
 from fvpipe.dicom.elements import RejectedFile, silenced, text, texts
-from fvpipe.dicom.header import HeaderPolicy, PixelHeader, pixel_header
+from fvpipe.dicom.header import pixel_header
+from fvpipe.dicom.image_header import PixelHeader
+from fvpipe.dicom.policy import HeaderPolicy
 from fvpipe.dicom.raster.headers import open_image
 from fvpipe.dicom.reader import OpenedDicom, OpeningStep, UnopenedFile, open_file
 from fvpipe.dicom.rules import DECODING_RULES, RULES, describe_padding, describe_rescale, evaluate_rules
 from fvpipe.dicom.rules.base import RuleContext, RuleResult
-from fvpipe.dicom.rules.identifiers import image_record
+from fvpipe.dicom.rules.record import image_record
 from fvpipe.dicom.rules.views import laterality, patient_orientation
 from fvpipe.dicom.value_mapping import InvalidValue, read_modality, read_padding, read_voi_lut, read_window
 from fvpipe.dicom.value_table import padding_range

@@ -14,7 +14,7 @@ from functools import partial
 import numpy as np
 from pydicom.uid import JPEGLosslessSV1
 
-from fvpipe.io.tables import format_csv
+from fvpipe.io.csv_lines import format_csv
 from fvpipe.simulation.dicom_file import SimulatedDataset, SimulatedImage, make_uid
 from fvpipe.simulation.drawing import Anatomy, anatomy, draw, stored_pixels
 from fvpipe.types import CropBox, Laterality, View

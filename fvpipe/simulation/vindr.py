@@ -8,7 +8,7 @@ from functools import partial
 
 import numpy as np
 
-from fvpipe.io.tables import format_csv
+from fvpipe.io.csv_lines import format_csv
 from fvpipe.simulation.dicom_file import SIZE_REDUCTION, SYNTAXES, SimulatedDataset, SimulatedImage, hex_digest
 from fvpipe.simulation.drawing import anatomy, draw, stored_pixels
 from fvpipe.types import CropBox, Laterality, View

@@ -17,7 +17,7 @@ import numpy as np
 
 from fvpipe.errors import ParameterError
 from fvpipe.io.atomic import write_atomic
-from fvpipe.io.tables import format_csv
+from fvpipe.io.csv_lines import format_csv
 from fvpipe.simulation.cmmd import cmmd_dataset
 from fvpipe.simulation.dicom_file import dicom_bytes
 from fvpipe.simulation.lesions import lesions_dataset

@@ -14,8 +14,8 @@ from typing import Any
 from fvpipe.config.facts import IDENTITY
 from fvpipe.config.project import Labels
 from fvpipe.datasets.declaration import EXCLUDED, LABELS, Case, Column, Declaration, Table
-from fvpipe.datasets.label_rules import RowReader
 from fvpipe.datasets.listed_images import bi_rads_of
+from fvpipe.datasets.row_reader import RowReader
 from fvpipe.errors import LabelTableError, ParameterError
 from fvpipe.io.tables import Row
 from fvpipe.testing.folder import SIZE

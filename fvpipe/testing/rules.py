@@ -10,7 +10,7 @@ from fvpipe.config.project import Labels, Split
 from fvpipe.datasets.adapter import Adapter
 from fvpipe.datasets.declaration import Table
 from fvpipe.datasets.declared_tables import declared_adapter
-from fvpipe.datasets.unused_keys import needed_facts
+from fvpipe.datasets.table_facts import needed_facts
 from fvpipe.errors import FvpipeError, LabelTableError
 from fvpipe.evaluation.splits import Candidate, split
 from fvpipe.indexing.index import Index
@@ -209,7 +209,7 @@ def _needed_columns(tree: SimulatedTree, table: Table) -> set[str]:
     reached = [i for i in range(len(cases)) if not any(each.startswith(f"{where}case {i + 1} ") for each in tree.not_covered)]
     rules = [*(case.when for case in cases[: max(reached, default=-1) + 1]), *(each.when for each in table.exclude)]
     found = {column for fact in facts if fact in table.columns for column in table.columns[fact].column[:1]}
-    found |= {column for when in rules for column in when} | set(table.path_groups.values())
+    found |= {column for when in rules for column in when} - set(table.may_lack) | set(table.path_groups.values())
     found |= {table.follow_up.date} if table.follow_up else set()
     found |= {table.instance} if table.labels_shown_breasts or not table.label else set()
     return (found | {table.path}) - {""}

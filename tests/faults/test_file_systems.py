@@ -20,7 +20,7 @@ import pytest
 
 import fvpipe
 from fvpipe.cache.file_cache import FileCache
-from fvpipe.dicom.header import HeaderPolicy
+from fvpipe.dicom.policy import HeaderPolicy
 from fvpipe.shards.mapping import map_images
 from fvpipe.types import SourceFile
 from tests.conftest import build
@@ -318,8 +318,8 @@ def test_a_file_cache_that_is_no_database_of_ours_is_left_out(tmp_path: Path) ->
     (tmp_path / "m").mkdir()
     said: list[str] = []
     with FileCache(tmp_path / "m", Path("/in"), HeaderPolicy(), warn=said.append) as cache:
-        cache.put_facts([(SourceFile("a", "1"), "fact")], "content")
-        assert cache.fact(SourceFile("a", "1"), "content") == "fact"
+        cache.put_values([(SourceFile("a", "1"), "value")], "content")
+        assert cache.value(SourceFile("a", "1"), "content") == "value"
     assert len(said) == 1
     assert "is no regular file" in said[0]
 

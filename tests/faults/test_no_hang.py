@@ -25,7 +25,7 @@ from fvpipe.cache.file_cache import FileCache
 from fvpipe.cache.sample_store import SampleStore
 from fvpipe.config.identifier_key import identifier_key
 from fvpipe.config.loading import read_yaml
-from fvpipe.dicom.header import HeaderPolicy
+from fvpipe.dicom.policy import HeaderPolicy
 from fvpipe.errors import ClusterError, FvpipeError
 from fvpipe.evaluation.training_record import RECORD, read_trained
 from fvpipe.execution import dask_client, isolation

@@ -91,9 +91,9 @@ def test_facts_of_another_version_are_misses(tmp_path: Path) -> None:
     (tmp_path / "x.txt").write_bytes(b"no image")
     scan = scan_folder(tmp_path)
     with FileCache(tmp_path / "c.sqlite", tmp_path, POLICY) as cache:
-        cache.put_facts([(scan.foreign["x.txt"], "webp")], CACHED_AS)
+        cache.put_values([(scan.foreign["x.txt"], "webp")], CACHED_AS)
         assert image_files(scan, tmp_path, cache) == ({}, PassedOver(("x.txt",), ()))
-        assert cache.fact(scan.foreign["x.txt"], CACHED_AS) == "other"
+        assert cache.value(scan.foreign["x.txt"], CACHED_AS) == "other"
     for fact in ("[1]", "{}", '["a", "b", "c", "d"]', "1"):
         assert cached_crash(record(), load_pipeline("direct")[1], fact) is None
 
@@ -298,7 +298,7 @@ def test_exchanged_rows_are_misses(exchange: str, tmp_path: Path) -> None:
     with FileCache(file, Path("/in"), POLICY) as file_cache:
         file_cache.put_headers((source, encoded(record(source.path, patient_id=source.path))) for source in sources)
         for kind in ("file", "crash"):
-            file_cache.put_facts([(source, f"{kind} of {source.path}") for source in sources], kind)
+            file_cache.put_values([(source, f"{kind} of {source.path}") for source in sources], kind)
     with sqlite3.connect(file) as database:
         for table in EXCHANGES[exchange]:
             rows = sorted(database.execute(f"SELECT * FROM {table}").fetchall())
@@ -323,7 +323,7 @@ def test_exchanged_rows_are_misses(exchange: str, tmp_path: Path) -> None:
             assert (file_cache.record(source) is None) == (exchange != "kinds")
             assert (file_cache.header(source) is None) == (exchange != "kinds")
             for kind in ("file", "crash") if EXCHANGES[exchange] else ():
-                assert file_cache.fact(source, kind) is None
+                assert file_cache.value(source, kind) is None
 
 
 @pytest.mark.parametrize("version", [0, FILE_CACHE_VERSION])

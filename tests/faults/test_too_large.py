@@ -16,9 +16,10 @@ from fvpipe.cache.sample_store import SampleStore
 from fvpipe.config.identifier_key import identifier_key
 from fvpipe.config.loading import read_yaml
 from fvpipe.datasets.declaration import Column, Table
-from fvpipe.datasets.label_rules import RowReader
 from fvpipe.datasets.registry import get_adapter
-from fvpipe.dicom.header import HeaderPolicy, read_header
+from fvpipe.datasets.row_reader import RowReader
+from fvpipe.dicom.header import read_header
+from fvpipe.dicom.policy import HeaderPolicy
 from fvpipe.errors import FvpipeError, LabelTableError
 from fvpipe.io import tables
 from fvpipe.io.read import read_contents

@@ -87,7 +87,7 @@ def embed(folder: Path, images: list[dict[str, Any]], findings: list[dict[str, A
     rows = list[dict[str, Any]]()
     for number, row in enumerate(images, start=1):
         full = META | row
-        path = f"cohort_1/{int(full['empi_anon'])}/{int(full['acc_anon'])}/1.2.{number}.dcm"
+        path = f"cohort_1/{int(full['empi_anon'])}/{int(full['acc_anon'])}/1.2/1.2.{number}.dcm"
         rows.append(full | {"anon_dicom_path": f"/mnt/NAS2/mammo/anon_dicom/{path}"})
         image(folder / "images" / path, number)
     write_table(folder / "tables" / "EMBED_OpenData_metadata.csv", rows)

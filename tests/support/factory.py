@@ -262,7 +262,8 @@ import json, resource, sys
 from pathlib import Path
 import imagecodecs._jpeg2k, imagecodecs._jpeg8
 from fvpipe.dicom.elements import RejectedFile
-from fvpipe.dicom.header import HeaderPolicy, pixel_header, read_header
+from fvpipe.dicom.header import pixel_header, read_header
+from fvpipe.dicom.policy import HeaderPolicy
 from fvpipe.dicom.pixels import decode_image
 from fvpipe.dicom.reader import open_dicom, stream
 from fvpipe.reasons import Rejection

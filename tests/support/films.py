@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from fvpipe.config.pipeline import Segment
 from fvpipe.datasets.registry import get_adapter
-from fvpipe.dicom.header import ImageHeader, read_header
+from fvpipe.dicom.header import read_header
+from fvpipe.dicom.image_header import ImageHeader
 from fvpipe.dicom.pixels import decode_image
 from fvpipe.imaging.decoded_image import DecodedImage
 from fvpipe.imaging.segmentation import segment

@@ -19,7 +19,9 @@ from pydicom.uid import JPEGBaseline8Bit, SecondaryCaptureImageStorage
 from fvpipe.config.pipeline import Segment
 from fvpipe.datasets.registry import get_adapter
 from fvpipe.dicom.elements import RejectedFile
-from fvpipe.dicom.header import HeaderPolicy, ImageHeader, header_from_json, header_to_json, parse_header, read_header
+from fvpipe.dicom.header import parse_header, read_header
+from fvpipe.dicom.image_header import ImageHeader, header_from_json, header_to_json
+from fvpipe.dicom.policy import HeaderPolicy
 from fvpipe.dicom.transfer_syntaxes import ENCAPSULATED, NATIVE
 from fvpipe.errors import FvpipeError
 from fvpipe.imaging.segmentation import segment

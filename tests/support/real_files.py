@@ -19,7 +19,9 @@ from pydicom.uid import JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLossless, JPEGL
 from fvpipe.datasets.registry import get_adapter
 from fvpipe.dicom.decoders import lossy_decoder
 from fvpipe.dicom.elements import RejectedFile, silenced
-from fvpipe.dicom.header import HeaderPolicy, ImageHeader, pixel_header, read_header
+from fvpipe.dicom.header import pixel_header, read_header
+from fvpipe.dicom.image_header import ImageHeader
+from fvpipe.dicom.policy import HeaderPolicy
 from fvpipe.dicom.reader import open_dicom
 from fvpipe.types import Laterality
 from tests.support.decoding import decode

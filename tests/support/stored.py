@@ -12,7 +12,9 @@ import numpy as np
 from fvpipe.cache.file_cache import EncodedHeader, FileCache, encode_header
 from fvpipe.cache.sample_store import ViewRejection
 from fvpipe.config.loading import digest_of
-from fvpipe.dicom.header import HeaderPolicy, ImageHeader, parse_header
+from fvpipe.dicom.header import parse_header
+from fvpipe.dicom.image_header import ImageHeader
+from fvpipe.dicom.policy import HeaderPolicy
 from fvpipe.indexing.scan import scan_folder
 from fvpipe.reasons import Flag, Rejection
 from fvpipe.types import Edge, FusedSample, ImageRecord, Laterality, Orientation, SourceFile, View

@@ -17,8 +17,8 @@ from fvpipe.dicom.elements import RejectedFile
 from fvpipe.dicom.layout import PixelLocation
 from fvpipe.dicom.policy import HeaderPolicy
 from fvpipe.dicom.rules.base import Rule, RuleContext, RuleResult
-from fvpipe.dicom.rules.identifiers import identity, image_record
-from fvpipe.dicom.rules.image_kind import frames, image_kind, modality, region_of_interest, sop_class
+from fvpipe.dicom.rules.identifiers import identity
+from fvpipe.dicom.rules.image_kinds import frames, image_kind, modality, region_of_interest, sop_class
 from fvpipe.dicom.rules.pixels import (
     StoredBits,
     bits,
@@ -29,6 +29,7 @@ from fvpipe.dicom.rules.pixels import (
     rescale,
     size,
 )
+from fvpipe.dicom.rules.record import image_record
 from fvpipe.dicom.rules.views import (
     IMPLANT_DISPLACED,
     laterality,

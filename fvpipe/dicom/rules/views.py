@@ -14,6 +14,7 @@ from pydicom.dataset import Dataset
 from fvpipe.dicom.elements import MAX_KNOWN_TEXTS, RejectedFile, code, items, number, shown_code, shown_term, text, texts, words
 from fvpipe.dicom.languages import english
 from fvpipe.dicom.orientation import find_orientation
+from fvpipe.dicom.phrases import phrases
 from fvpipe.dicom.rules.base import RuleContext
 from fvpipe.reasons import Reason
 from fvpipe.types import Laterality, Orientation, View
@@ -33,6 +34,7 @@ SIDE_CODES = {
     "80248007": "L", "T-04030": "L", "73056007": "R", "T-04020": "R",
 }  # fmt: skip
 BOTH = frozenset({"B", "U", "BOTH", "BILATERAL"})  # sides of a series of several images
+# A whole text: `LEFT BREAST` and `LBREAST`, not `L`
 SIDE_OF_BODY_PART = "(LEFT|RIGHT|L|R) ?BREAST|BREAST (LEFT|RIGHT|L|R)|(LEFT|RIGHT)"
 # View modifiers, CID 4015: a view with any other is not a standard one
 IMPLANT_DISPLACED = frozenset({"399209000", "R-102D5"})
@@ -44,8 +46,9 @@ OBLIQUE_ANGLES = (30, 150)  # degrees of the beam from the vertical, to either s
 LATERAL_ANGLES = (80, 100)  # at which an ML or LM is exposed, and no MLO
 # Searched for in words without accents and punctuation. The abbreviations joined to CC and MLO are those of CID 4014 and 4015
 # (ACR): M and S before the view, RL, RM, RI, RS, TAN and ID after it. Apart from it, RM may be a room.
+# `LMCC` and `MLOMAG`, not `MLO`
 SPOT_OR_MAGNIFIED = r"\b[LR]?([MS]|MAG|SPOT)(CC|MLO)\b|\b[LR]?(CC|MLO)(MAG|SPOT)\b"
-# Neither denied nor 1 times; `spot no 2` is the second one
+# `MAGN` and `SPOT NO 2`, the second one, not `NO SPOT`, `MAG NONE` or `MAG 1 0`; then `1 5X` and `X 1 5`, not `1 0X`
 SPOT_OR_MAGNIFIED += r"|(?<!\bNO )(?<!\bNON )\b(SPOT|SPT|SPOT ?MAG|MAG|MAGN(IF\w*)?|ZOOM|CONED?|LOUPE|LUPE)\b"
 SPOT_OR_MAGNIFIED += r"(?! (FACTOR )?((NO|NONE)( \||$)|1 00?X?\b))|\b1 [3-9] ?X\b|\bX ?1 [3-9]\b"
 NOT_STATED = (
@@ -53,34 +56,56 @@ NOT_STATED = (
     "does not fit it), and {}, which only DICOM files have"
 )
 NOR_STATED = "; nor does label table or path give one (no row lists it, no column is named for it, or its cell is empty)"
-OTHER_VIEWS = r"\b(ROLL(ED)?|TANGENTIAL|EXAG\w*|CLEAVAGE|AXILLARY TAIL|ANTERIOR COMPRESSION|[LR]?XCC[LM]?)\b"
-OTHER_VIEWS += r"|\b[LR]?(CC|MLO)(R[LMIS]| ?TAN| RL)\b"
-# In a text that names no standard view. AT (axillary tail) is an English word, RM a room, and ML oblique is MLO.
+OTHER_VIEWS = phrases("ROLL", "ROLLED", "TANGENTIAL", "EXAG*", "CLEAVAGE", "AXILLARY TAIL", "ANTERIOR COMPRESSION")
+OTHER_VIEWS += r"|\b[LR]?XCC[LM]?\b|\b[LR]?(CC|MLO)(R[LMIS]| ?TAN| RL)\b"  # `LXCCL` and `CC TAN`, not `CC RM`
 A_SIDE = "(LT?|RT?|LEFT|RIGHT)"
+# In a text that names no standard view. AT (axillary tail) is an English word, RM a room, and ML oblique is MLO.
+# `LML` and `LEFT LATERAL`, not `L ML OBLIQUE` or `LEFT LATERAL OBLIQUE`
 OTHER_VIEWS_OF_A_SIDE = (
     rf"\b{A_SIDE} ?(ML(?! ?O(BL\w*)?\b)|LM|LMO|SIO|ISO|FB|CV|TAN|AXILLA)\b|\b(ML|LM|LMO|AXILLA) (LT|RT|LEFT|RIGHT)\b"
     rf"|^(?!.*\bOBL)(.* )?({A_SIDE} (TRUE |90 )?LATERAL|(?<!UNI )(?<!MONO )(?<!BI )LATERAL (LT|RT|LEFT|RIGHT))\b"
 )
-# The last is French, as in `face et profil`
-STANDARD_VIEWS = r"\b[LR]?(CC|MLO)\b|\bCRANIO ?CAUDAL|\bFACE\b"
+STANDARD_VIEWS = r"\b[LR]?(CC|MLO)\b|" + phrases("CRANIO_CAUDAL*", "FACE")  # the last is French, as in `face et profil`
 # Meanings of codes of other views, CID 4014, by the view of the code; in several languages `oblique` stands first
-OTHER_MEANINGS = r"\b(LATERO ?MEDIAL|CAUDO ?CRANIAL|(SUPERO|INFERO) ?(LATERAL|MEDIAL))\b|\b(EXAGGERATED|SPOT|AXILL)"
+OTHER_MEANINGS = phrases(
+    "LATERO_MEDIAL",
+    "CAUDO_CRANIAL",
+    "SUPERO_LATERAL",
+    "SUPERO_MEDIAL",
+    "INFERO_LATERAL",
+    "INFERO_MEDIAL",
+    "EXAGGERATED*",
+    "SPOT*",
+    "AXILL*",
+)
 NOT_MEANT = {
-    View.CC: OTHER_MEANINGS + r"|\bMEDIO ?LATERAL\b",
+    View.CC: f"{OTHER_MEANINGS}|{phrases('MEDIO_LATERAL')}",
+    # `MEDIOLATERAL`, not `OBLIQUE MEDIO LATERAL`
     View.MLO: OTHER_MEANINGS + r"|^(?!.*\b(OBL|MLO\b)).*\bMEDIO ?LATERAL\b",
 }
-# A view in a word of a description, also joined to a side or to abbreviations
+# A view in a word of a description, also joined to a side or to abbreviations: `RMLO` and `LXCCTAN`, not `ACCESS`
 A_VIEW = r"\b[LR]?[A-Z]{0,4}(CC|MLO)(?:MAG|SPOT|TAN|ID|R[LMIS])?\b"
-# As a series description has it, or Fujifilm's processing description.
+# As a series description has it, or Fujifilm's processing description: `L CC` and `RTMLO`, not `CC LEFT`
 SIDE_AND_VIEW = rf"\b{A_SIDE} ?(CC|MLO)\b"
-VIEW_AND_SIDE = rf"\b(CC|MLO) {A_SIDE}\b"  # where no side stands before a view
-# Both views of a side, or both sides of a view, as in ``L CC and MLO`` or ``R+L CC``
+VIEW_AND_SIDE = rf"\b(CC|MLO) {A_SIDE}\b"  # where no side stands before a view: `CC LEFT` and `MLO R`, not `MLO ROLLED`
+# Both views of a side, or both sides of a view: `L CC AND MLO` and `R L CC`, not `L CC L MLO`
 SEVERAL = r"\b(CC (AND |UND |ET |[YEI] )?MLO|MLO (AND |UND |ET |[YEI] )?CC)\b"
 SEVERAL += r"|\b((LT?|LEFT) (AND |UND |ET |[YEI] )?(RT?|RIGHT)|(RT?|RIGHT) (AND |UND |ET |[YEI] )?(LT?|LEFT))\b"
 OF_THE_DEVICE = ("PaddleDescription", "AcquisitionDeviceProcessingDescription")
 FREE_TEXT = ("SeriesDescription", "ProtocolName", "AcquisitionProtocolName")
-DISPLACED = r"\bIMP(L|LANTS?)? (DISP|DISPL\w*|PUSHED BACK)\b|\bDISPLACED IMPLANTS?\b|\bEKLUND\b|\bPUSH(ED)? ?BACK\b"
-DISPLACED += r"|\b[LR]?(CC|MLO) ?ID\b(?! ?\d)"  # with a number it is an identifier
+DISPLACED = phrases(
+    "IMP DISP",
+    "IMP DISPL*",
+    "IMPL DISP",
+    "IMPL DISPL*",
+    "IMPLANTS? DISP",
+    "IMPLANTS? DISPL*",
+    "DISPLACED IMPLANTS?",
+    "EKLUND",
+    "PUSH_BACK",
+    "PUSHED_BACK",
+)
+DISPLACED += r"|\b[LR]?(CC|MLO) ?ID\b(?! ?\d)"  # `LCCID` and `L MLO ID`, not `L CC ID 4711`, an identifier
 
 
 def not_stated(context: RuleContext, fact: str, what: str) -> str:

@@ -330,6 +330,8 @@ class RowReader:
 
     def _all_fit(self, row: Row, when: Mapping[str, Sequence[str]], side: Laterality | None) -> bool:
         for column in when:
+            if column not in row.cells and column in self.table.may_lack:
+                return False
             if column not in row.cells:
                 near = nearest(column, list(row.cells))
                 raise LabelTableError(f"{row.file}: has no column {column!r}{near}, which the declaration's rules read")

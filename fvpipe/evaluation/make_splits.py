@@ -11,7 +11,7 @@ from typing import Any
 from fvpipe.config.pipeline import REDUCED, stored_pipeline
 from fvpipe.config.project import Split
 from fvpipe.errors import InputError
-from fvpipe.evaluation.listed_breasts import NOT_LISTED, listed_breasts
+from fvpipe.evaluation.listed_breasts import NO_BREAST, listed_breasts
 from fvpipe.evaluation.near_duplicates import Fingerprints, fingerprints, near_pairs
 from fvpipe.evaluation.split_table import COLUMNS
 from fvpipe.evaluation.splits import (
@@ -26,7 +26,8 @@ from fvpipe.evaluation.splits import (
     split,
 )
 from fvpipe.io.atomic import write_if_changed
-from fvpipe.io.tables import Row, format_csv, read_table
+from fvpipe.io.csv_lines import format_csv
+from fvpipe.io.tables import Row, read_table
 from fvpipe.project.project import Project
 from fvpipe.project.sharing import keep_splits_in_git
 from fvpipe.shards.format import RECEIPT
@@ -60,28 +61,28 @@ def write_splits(project: Project, names: Sequence[str], id_key: Path | None = N
     candidates = _with_digests(project, candidates, id_key)
     results, tables = [], {}
     for name in names:
-        plan = project.params.splits[name]
-        _check_subsets(name, plan, candidates)
-        for fold, file in enumerate(plan.files(name)):
-            assignments = split(candidates, plan, fold)
-            reject_leaks(assignments, plan, f"split '{file}'", _what_to_do)
+        settings = project.params.splits[name]
+        _check_subsets(name, settings, candidates)
+        for fold, file in enumerate(settings.files(name)):
+            assignments = split(candidates, settings, fold)
+            reject_leaks(assignments, settings, f"split '{file}'", _what_to_do)
             if not any(a.part is Part.TEST for a in assignments):
-                raise InputError(f"split '{file}': no test breast; {_why_empty(plan, candidates)}. Nothing was written")
+                raise InputError(f"split '{file}': no test breast; {_why_empty(settings, candidates)}. Nothing was written")
             path = project.splits / f"{file}.csv"
             rows = ([*a.candidate.key, a.candidate.patient_id, a.part.value] for a in assignments)
             tables[path] = format_csv(COLUMNS, rows)
-            results.append(_result(file, plan, assignments, near, comparable, path))
+            results.append(_result(file, settings, assignments, near, comparable, path))
     for path, table in tables.items():
         write_if_changed(path, table)
     _remove_strays(project)
     return results
 
 
-def _check_subsets(name: str, plan: Split, candidates: Sequence[Candidate]) -> None:
+def _check_subsets(name: str, settings: Split, candidates: Sequence[Candidate]) -> None:
     """Check that each breast of a publisher's split is in one of its parts: all that is not test would be trained on."""
-    used = Counter(c.subset for c in candidates if c.label >= 0 and c.dataset in plan.datasets)
+    used = Counter(c.subset for c in candidates if c.label >= 0 and c.dataset in settings.datasets)
     wrong = {subset: count for subset, count in used.items() if subset not in ("training", "train", "test")}
-    if plan.setting == "official" and wrong and set(used) != {""}:
+    if settings.setting == "official" and wrong and set(used) != {""}:
         found = ", ".join(f"{count} {subset[:40]!r}" for subset, count in sorted(wrong.items())[:5])
         raise InputError(
             f"split '{name}': the subset of {sum(wrong.values())} labelled breast(s) is neither training nor test ({found}); "
@@ -89,14 +90,16 @@ def _check_subsets(name: str, plan: Split, candidates: Sequence[Candidate]) -> N
         )
 
 
-def _why_empty(plan: Split, candidates: Sequence[Candidate]) -> str:
-    having = {v: sum(c.label >= 0 and v in c.views and c.dataset in plan.datasets for c in candidates) for v in ("cc", "mlo")}
-    if plan.views == "both" and not any("both" in c.views and c.label >= 0 for c in candidates) and any(having.values()):
+def _why_empty(settings: Split, candidates: Sequence[Candidate]) -> str:
+    having = {
+        v: sum(c.label >= 0 and v in c.views and c.dataset in settings.datasets for c in candidates) for v in ("cc", "mlo")
+    }
+    if settings.views == "both" and not any("both" in c.views and c.label >= 0 for c in candidates) and any(having.values()):
         counts = " and ".join(f"{count} a labelled breast's {view.upper()}" for view, count in having.items() if count)
         return f"no labelled breast has a pair of views, {counts}; set `views: cc` or `views: mlo` of the split in params.yaml"
-    if plan.setting == "official":
+    if settings.setting == "official":
         return "the data set has no split of its own in its label table"
-    near = sum(bool(c.near) for c in candidates if c.label >= 0 and c.dataset in plan.datasets)
+    near = sum(bool(c.near) for c in candidates if c.label >= 0 and c.dataset in settings.datasets)
     kept = f" ({near} have nearly the same images as others, with which they are kept together)" if near else ""
     return f"there are too few labelled breasts for these shares{kept}"
 
@@ -134,12 +137,12 @@ def _candidates(project: Project, datasets: Iterable[str]) -> tuple[list[Candida
             for shards in reversed(folders)
             for i, breast in enumerate(shards.breast_ids.tolist())
             # Shards of other files than the manifest lists, as before one was replaced, tell nothing of those.
-            if set((found := Candidate.digests_of(shards, i))[0]) <= set(files.get(breast, NOT_LISTED).files)
+            if set((found := Candidate.digests_of(shards, i))[0]) <= set(files.get(breast, NO_BREAST).files)
         }
         if folders and not _decoded_in_part(folders[0]):
             comparable[name] = folders[0].receipt.preprocessing_version
         for row in read_table(manifest, ["breast_id", "patient_id", "study", "label", "subset"]):
-            sources, pixels = digests.get(row["breast_id"], (files.get(row["breast_id"], NOT_LISTED).files, ()))
+            sources, pixels = digests.get(row["breast_id"], (files.get(row["breast_id"], NO_BREAST).files, ()))
             ids, label = (row["breast_id"], row["patient_id"], row["study"] if has_uids else ""), int(row["label"])
             candidates.append(Candidate(name, *ids, label, row["subset"], sources, pixels, _views(row)))
         seen: set[str] = set()
@@ -189,8 +192,8 @@ def _decoded_in_part(shards: Shards) -> bool:
     return stored_pipeline(shards.receipt.pipeline_yaml, f"the pipeline of {shards.folder}").resize.method in REDUCED
 
 
-def _what_to_do(leak: Leak, plan: Split) -> str:
-    if leak.kind == "patient" and plan.setting == "official":
+def _what_to_do(leak: Leak, settings: Split) -> str:
+    if leak.kind == "patient" and settings.setting == "official":
         what = "The publisher's own parts share patients: use the setting `unseen` or `kfold`"
     elif leak.kind in ("file", "pixels") and len({breast.partition("/")[0] for breast in leak.breasts}) > 1:
         what = "The data sets have images in common: leave one of the data sets out"
@@ -201,7 +204,7 @@ def _what_to_do(leak: Leak, plan: Split) -> str:
 
 def _result(
     name: str,
-    plan: Split,
+    settings: Split,
     assignments: Sequence[Assignment],
     near: Sequence[tuple[str, str]],
     comparable: dict[str, int],
@@ -211,12 +214,12 @@ def _result(
     across = [pair for pair in near if pair[0] in parts and pair[1] in parts and parts[pair[0]] != parts[pair[1]]]
     return {
         "split": name,
-        "setting": plan.setting,
+        "setting": settings.setting,
         "parts": {p.value: {"benign": c[0], "malignant": c[1]} for p, c in balance(assignments).items()},
         "leak_rate": leak_rate(assignments),
         "digests_checked": all(a.candidate.pixels and a.candidate.dataset in comparable for a in assignments)
         and len({comparable[a.candidate.dataset] for a in assignments}) == 1,
-        "shared_identifiers_across_parts": shared_identifiers(assignments, plan),
+        "shared_identifiers_across_parts": shared_identifiers(assignments, settings),
         "near_duplicates_across_parts": [list(pair) for pair in across],
         "out": str(path),
     }

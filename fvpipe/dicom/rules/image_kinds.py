@@ -36,6 +36,7 @@ from fvpipe.dicom.elements import (
     words,
 )
 from fvpipe.dicom.languages import english
+from fvpipe.dicom.phrases import phrases
 from fvpipe.dicom.rules.base import RuleContext
 from fvpipe.reasons import Reason
 
@@ -43,54 +44,117 @@ from fvpipe.reasons import Reason
 BIOPSY = "a stereotactic or biopsy image"
 QUALITY_CONTROL, SPECIMEN, REJECTED = "a quality control image", "an image of a specimen", "a rejected exposure"
 NO_VIEW = {
-    QUALITY_CONTROL: r"\b(PH|F)ANTO+M\w*|\bQUALITY CONTROL\b|\bFLAT ?FIELD\b(?! [CK]ORR)|\bQC\b"
-    r"|\bCDMAM|\bTOR ?MA[MSX]\b|\bTEST ?OBJECT",
-    SPECIMEN: r"\bSPECIMENS?\b",
-    # Denied where nothing follows: `rejected, not diagnostic` is rejected
+    QUALITY_CONTROL: phrases("QUALITY CONTROL", "QC", "CDMAM*", "TOR_MAM", "TOR_MAS", "TOR_MAX", "TEST_OBJECT*")
+    # `ACR PHANTOM` and `FLATFIELD`, not `FLAT FIELD CORRECTED`
+    + r"|\b(PH|F)ANTO+M|\bFLAT ?FIELD\b(?! [CK]ORR)",
+    SPECIMEN: phrases("SPECIMENS?"),
+    # `REJECTED NOT DIAGNOSTIC` and `ABORTED`, not `NOT REJECTED` or `REJECT REASON NONE`: it is denied where nothing follows
     REJECTED: r"(?<!NOT )(?<!NO )\b(REJECT(ED)?|ABORTED)\b(?! (REASON |STATUS )?(NO|NONE|N|0|FALSE)( \||$))",
-    "an image of injected ducts": r"\b(GALACTO|DUCTO|PNEUMOCYSTO)GRA",
-    "a screen capture": r"\bSCREEN ?(SAVE|CAPTURE|SHOT)S?\b",
-    "a map computed from an image": r"\b(DENSITY|HEAT|SALIENCY) ?MAPS?\b|\bSCORE ?CARDS?\b",
-    BIOPSY: r"\bSTEREO|BIOPS|\b(PRE|POST)(FIRE|MARKER)|\bSCOUTS?\b|\b(NEEDLES?|HOOK ?WIRES?)\b|\bWIRE LOC|\bLOCALI[SZ]ATION\b",
+    "an image of injected ducts": phrases("GALACTOGRA*", "DUCTOGRA*", "PNEUMOCYSTOGRA*"),
+    "a screen capture": phrases("SCREEN_SAVES?", "SCREEN_CAPTURES?", "SCREEN_SHOTS?"),
+    "a map computed from an image": phrases("DENSITY_MAPS?", "HEAT_MAPS?", "SALIENCY_MAPS?", "SCORE_CARDS?"),
+    BIOPSY: phrases(
+        "STEREO*",
+        "*BIOPS*",
+        "PREFIRE*",
+        "POSTFIRE*",
+        "PREMARKER*",
+        "POSTMARKER*",
+        "SCOUTS?",
+        "NEEDLES?",
+        "HOOK_WIRES?",
+        "WIRE LOC*",
+        "LOCALISATION",
+        "LOCALIZATION",
+    ),
 }
 """Images that are no views of a breast."""
 # By these a description speaks of a biopsy that was before this exam.
-EARLIER = (
-    r"\bFOLLOW ?UPS?\b|\bF U\b|\b(STATUS|S) P(OST)?\b|\bHISTORY\b|\bH(X| O)\b|\bPREVIOUS|\bPRIOR\b|\bKONTROLLE\b|\bSUIVI\b"
+EARLIER = phrases(
+    "FOLLOW_UPS?",
+    "F U",
+    "STATUS P",
+    "STATUS POST",
+    "S P",
+    "S POST",
+    "HISTORY",
+    "HX",
+    "H O",
+    "PREVIOUS*",
+    "PRIOR",
+    "KONTROLLE",  # German
+    "SUIVI",  # French
 )
+# `AFTER BIOPSY` and `MAMMO L POST BIOPSY`, not `STEREO MAMMO POST BIOPSY`
 EARLIER += (
     r"|\bAFTER (\w+ )?BIOPS|^(?!.*\b(STEREO|GUID)).*\b(MAM(MO?|MOGRA\w*)? (.* )?POST BIOPS|POST BIOPS\w* (.* )?MAM(M|\b))"
 )
 # Of the images of a contrast-enhanced exam only the low-energy one is like a mammogram.
-RECOMBINED = r"\bRECOMB|(?<!OFFSET )(?<!DARK )\bSUBTRACT|\bIODINE\b|\bHIGH ?ENERGY\b"
-LOW_ENERGY = r"\bLOW ?ENERGY\b"
+# `SUBTRACTED` and `L CC SUBTRACTION`, not `DARK SUBTRACTED`, which is a correction of the detector
+RECOMBINED = phrases("RECOMB*", "IODINE", "HIGH_ENERGY") + r"|(?<!OFFSET )(?<!DARK )\bSUBTRACT"
+LOW_ENERGY = phrases("LOW_ENERGY")
 HIGH_KVP = (44, 60)  # of the high-energy exposure, at 45 to 49; an X-ray tube has less for a mammogram
 HIGH_ENERGY_FILTERS = frozenset({"COPPER", "CU", "TITANIUM", "TI"})  # of no other exposure of a breast
-# What is written where there is no agent: whole texts, and beginnings of them. `NON` may begin "non-ionic".
+# What is written where there is no agent: whole texts, and beginnings of them. `NONE` and `KEIN KM`, not `NON IONIC`.
 NO_CONTRAST = (
     r"(|N|NON|N ?A|0|FALSE|NIL|NATIV|BRAK|無|无|なし|非造影)|(НЕТ|БЕЗ"  # noqa: RUF001 - Cyrillic
     r"|NO|NOT|NONE|NON CONTRAST|WITHOUT|W O|KEIN\w*|OHNE|SANS|AUCUN\w*|SIN|NINGUN\w*|NAO|SEM|NENHUM\w*|SENZA|NESSUN\w*"
     r"|GEEN|BEZ|UTAN|INGEN|UDEN)( .*)?"
 )
-CONTRAST = r"\b(PRE|POST) CONTRAST\b|\bCESM\b|\bCEDS?M\b|\bCEM\b|\bCE ?2D\b|\bCONTRAST ENHANCED\b|\bSENOBRIGHT\b|\bTICEM\b"
-# Hologic, Fujifilm, Giotto, GE, Siemens, and the general words in several languages; TOMOSYNTHESIS says nothing of the image.
-SYNTHETIC = (
-    r"\bGENERATED ?2D\b|\b2D GENERATED\b|\b[CSG] ?VIEW(HD)?\b|\bINTELLIGENT ?2D\b|\bI2D\b|\bV(OLUME)? ?PREVIEW\b"
-    r"|\bINSIGHT ?2D\b|\bS[YI]NTH?ETI|\bSYNTHESI[SZ]ED|\bSYNT(HE?)?\b|\bSYN(TH?)? ?MAMM|\bS2D\b"
-    r"|\b(SYN|S[YI]NTH?) ?2D\b|\b2D ?(SYN|S[YI]NT(H\w*)?)\b"
+CONTRAST = phrases(
+    "PRE CONTRAST",
+    "POST CONTRAST",
+    "CONTRAST ENHANCED",
+    "CEM",
+    "CESM",
+    "CEDS?M",
+    "CE_2D",
+    "SENOBRIGHT",  # GE
+    "TICEM",  # Siemens
 )
+# TOMOSYNTHESIS says nothing of the image
+SYNTHETIC = phrases(
+    "C_VIEW", "C_VIEWHD", "INTELLIGENT_2D", "I2D",  # Hologic
+    "S_VIEW", "S_VIEWHD",  # Fujifilm
+    "G_VIEW", "G_VIEWHD",  # Giotto
+    "V_PREVIEW", "VOLUME_PREVIEW",  # GE
+    "INSIGHT_2D",  # Siemens
+    # The general words, in several languages
+    "GENERATED_2D", "2D GENERATED", "SYNTH?ETI*", "SINTH?ETI*", "SYNTHESISED*", "SYNTHESIZED*",
+    "SYNT", "SYNTHE?", "SYN_MAMM*", "SYNTH?_MAMM*", "S2D",
+    "SYN_2D", "SYNTH?_2D", "SINTH?_2D",
+    "2D_SYN", "2D_SYNT", "2D_SYNTH*", "2D_SINT", "2D_SINTH*",
+)  # fmt: skip
 # In Image Type alone: a description may name the exam instead.
-GENERATED_2D = rf"{SYNTHETIC}|\bTOMO 2D\b"
+GENERATED_2D = f"{SYNTHETIC}|{phrases('TOMO 2D')}"
 # A projection, a slice or a slab, unless the 2D image is said to be computed.
-TOMOSYNTHESIS = r"\b(TOMO(SYNTHESIS)?|PROJECTION|SLICE|SLAB|VOLUME|MIP)\b"
-# In descriptions; two names of series are Hologic's
-SLICE = r"\b((SMART ?)?SLICE|SLAB|MIP)S?\b|\bTOMO(SYNTHESIS)? RECON(STRUCTION)?S?\b"
-PROJECTION = r"\b(TOMO(SYNTHESIS)?|DBT|RAW) PROJ(ECTION)?S?\b"
+TOMOSYNTHESIS = phrases("TOMO", "TOMOSYNTHESIS", "PROJECTION", "SLICE", "SLAB", "VOLUME", "MIP")
+# In descriptions
+SLICE = phrases(
+    "SLICES?",
+    "SMART_SLICES?",  # Hologic
+    "SLABS?",
+    "MIPS?",
+    "TOMO RECONS?",
+    "TOMO RECONSTRUCTIONS?",
+    "TOMOSYNTHESIS RECONS?",
+    "TOMOSYNTHESIS RECONSTRUCTIONS?",  # Hologic
+)
+PROJECTION = phrases(
+    "TOMO PROJS?",
+    "TOMO PROJECTIONS?",
+    "TOMOSYNTHESIS PROJS?",
+    "TOMOSYNTHESIS PROJECTIONS?",
+    "DBT PROJS?",
+    "DBT PROJECTIONS?",
+    "RAW PROJS?",
+    "RAW PROJECTIONS?",
+)
 BREAST_TOMOSYNTHESIS = frozenset({
     BreastTomosynthesisImageStorage, BreastProjectionXRayImageStorageForPresentation,
     BreastProjectionXRayImageStorageForProcessing,
 })  # fmt: skip
-ADDITION = r"\bADDITION\b"
+ADDITION = phrases("ADDITION")
 FREE_TEXT = ("SeriesDescription", "DerivationDescription", "AcquisitionDeviceProcessingDescription")
 # Titles of Key Object notes that reject images: for quality, safety, a wrong worklist entry, an expired retention (CID 7011)
 REJECTING_TITLES = frozenset({"113001", "113037", "113038", "113039"})

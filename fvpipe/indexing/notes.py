@@ -1,0 +1,76 @@
+"""Notes on what the user should see of an index although nothing is rejected for it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+
+from fvpipe.indexing.labels import BreastLabels
+from fvpipe.types import VIEWS, Breast, Finding, ImageRecord, Laterality, View
+
+
+def similar_patients_note(records: Iterable[ImageRecord]) -> Iterator[str]:
+    """A note on patients whose identifiers in headers programs or hands may have made of one, where there are any.
+
+    The rule is that of :func:`fvpipe.indexing.statements.similar_patients`, which rejects patients of label tables and paths.
+    Of headers, those of whom each was born on another day, or has an identifier of another issuer, are surely two.
+    """
+    alike: dict[str, dict[str, list[ImageRecord]]] = defaultdict(lambda: defaultdict(list))  # by spelling and patient
+    for record in records:
+        for name in (each for each in record.person.split() if each.startswith("name:")):
+            alike[name][record.patient_id].append(record)
+    found = list[list[str]]()
+    for patients in (each for each in alike.values() if len(each) > 1):
+        told = [{each for image in images for each in image.person.split()} for images in patients.values()]
+        facts = ([{each for each in of if each.startswith(name)} for of in told] for name in ("birth:", "issuer:"))
+        if not any(all(each) and len(set().union(*each)) == sum(map(len, each)) for each in facts):
+            found.append(sorted(min(image.path for image in images) for images in patients.values()))
+    if found:
+        yield (
+            f"{sum(map(len, found))} patients of headers differ from another only by leading zeros, `.0`, spaces or upper and "
+            f"lower case, as those of {' and '.join(min(found)[:2])}; each is taken for a woman of her own. Where two are one, "
+            "a split may part her: write one patient in one way"
+        )
+
+
+def in_two_studies(images: Iterable[ImageRecord]) -> Iterator[str]:
+    """A note on breasts whose CC is in one study and MLO in another, of no other day: an anonymizer may give each image one."""
+    studies: dict[tuple[str, Laterality, int | None], dict[str, dict[View, str]]] = defaultdict(lambda: defaultdict(dict))
+    for image in images:
+        if image.study and "exam" not in image.identity_sources:  # those of tables and paths are no UIDs
+            studies[image.patient_id, image.laterality, image.exam_day][image.study][image.view] = image.path
+    alone = ([views for views in of_breast.values() if len(views) == 1] for of_breast in studies.values())
+    merged = (dict(item for views in each for item in views.items()) for each in alone)
+    found = sorted(sorted(paths.values()) for paths in merged if len(paths) == len(VIEWS))
+    if found:
+        yield (
+            f"{len(found)} breast(s) have CC and MLO in two studies, as {' and '.join(found[0])}, with no other date. If each "
+            "image has a Study Instance UID of its own, take a declaration (`adapter: own.yaml`) with `headers: "
+            "{studies_apart: false}` (docs/adapters.md)"
+        )
+
+
+def boxes_beyond(records: Iterable[ImageRecord], labels: BreastLabels) -> Iterator[str]:
+    """A note on boxes that are kept although they reach beyond their image, where there are any."""
+    beyond = [r.path for r in records if any(_reaches_beyond(box, r) for box in labels.findings_of(r))]
+    if beyond:
+        names = ", ".join(beyond[:3]) + (", ..." if len(beyond) > 3 else "")
+        note = f"boxes of {len(beyond)} image(s) reach beyond the image's pixels, and are kept so: {names}"
+        yield f"{note}. Are they of images of another size?"
+
+
+def _reaches_beyond(box: Finding, image: ImageRecord) -> bool:
+    """Whether a box has edges outside its image, by more than rounding."""
+    return min(box.top, box.left) < -1 or box.bottom > image.rows + 1 or box.right > image.columns + 1
+
+
+def worse_findings(breasts: Iterable[Breast]) -> Iterator[str]:
+    """A note on breasts that are benign by their own BI-RADS alone, and have a finding of a worse one."""
+    worse = list[str]()
+    for breast in breasts:
+        facts, highest = breast.facts, max((box.bi_rads or 0 for found in breast.findings for box in found), default=0)
+        if facts.label == 0 and not facts.pathology and facts.bi_rads and highest > max(facts.bi_rads, 2):
+            worse.append(breast.images[0].path)
+    if worse:
+        names = ", ".join(worse[:3]) + (", ..." if len(worse) > 3 else "")
+        yield f"{len(worse)} benign breast(s) have a finding of a higher BI-RADS than their own: {names}. Which one is right?"
