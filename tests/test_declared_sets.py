@@ -294,6 +294,15 @@ def test_embed_other_breast_of_a_man_is_not_normal_at_an_exam_without_a_row(tmp_
     assert labels(index(folder, "embed", labels=Labels(unlabelled="normal"))) == {("1", "L"): -1, ("1", "R"): -1}
 
 
+@pytest.mark.parametrize(("table", "message"), [("metadata", "is not read; expected"), ("clinical", "is missing; .* is it")])
+def test_embed_dates_that_pandas_renamed_are_named(table: str, message: str, tmp_path: Path) -> None:
+    folder = embed(tmp_path / "embed", four(study_date_anon="2015-03-01"), [{}])
+    file = folder / "tables" / f"EMBED_OpenData_{table}.csv"
+    file.write_text(file.read_text().replace("study_date_anon", "study_date_anon_y"))
+    with pytest.raises(LabelTableError, match=f"line 1: column 'study_date_anon(_y)?' {message} 'study_date_anon"):
+        index(folder, "embed")
+
+
 def test_embed_rows_of_one_exam_have_one_day(tmp_path: Path) -> None:
     """Of two, the last row decided whether pathology was within the follow-up."""
     rows = [{"side": "L", "asses": "A"}, {"side": "L", "asses": "A", "study_date_anon": "2010-03-01"}]

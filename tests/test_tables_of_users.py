@@ -740,3 +740,12 @@ def test_a_row_of_the_wrong_side_leaves_a_label_that_other_rows_give(folder: Pat
     found = by_uid(folder, tmp_path, declaration, {"P1/L_CC.dcm": {"side": "R"}})
     assert labels(found) == {("P1", "R"): 0, ("P2", "L"): 0, ("P2", "R"): 0}
     assert [left.breast.facts.label for left in found.unpaired] == [0]
+
+
+@pytest.mark.parametrize(("column", "fact"), [("study_date_x", "study_date"), ("exam_date", "study_date"), ("exam_y", "exam")])
+def test_a_column_that_may_tell_exams_apart_is_not_passed_over(column: str, fact: str, folder: Path, tmp_path: Path) -> None:
+    """The one row of a breast, of an exam that is not imaged, would label the one that is."""
+    own = tmp_path / "own.csv"
+    write_table(own, [{"patient_id": "P1", "laterality": "L", "label": 1, column: "2015-03-01"}])
+    with pytest.raises(LabelTableError, match=f"column '{column}' is not read; expected '{fact}' for {fact}"):
+        index_folder(folder, "table", label_file=str(own))

@@ -136,9 +136,10 @@ def _columns_of(reader: RowReader) -> tuple[list[str], list[str], set[str]]:
     """Columns that name a row's image, those and the ones of facts, and those that rules read."""
     table = reader.table
     groups = [name for name in (table.path, table.instance, *table.path_groups.values()) if name]
-    required = list(dict.fromkeys([*groups, *(name for column in reader.columns.values() for name in column.column)]))
+    dates = [table.follow_up.date] if table.follow_up else []
+    required = list(dict.fromkeys([*groups, *(name for column in reader.columns.values() for name in column.column), *dates]))
     rules = [rule.when for rule in (*table.cases, *table.contralateral)] + [rule.when for rule in table.exclude]
-    used = {name for when in rules for name in when} | ({table.follow_up.date} if table.follow_up else set())
+    used = {name for when in rules for name in when}
     return groups, required, used
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fvpipe.config.facts import IDENTITY, KEYWORDS
+from fvpipe.config.facts import EXAM_DATE, IDENTITY, KEYWORDS
 from fvpipe.config.loading import nearest
 from fvpipe.config.project import Labels
 from fvpipe.datasets.declaration import Case, Column, Declaration, Table, check_option
@@ -128,15 +128,23 @@ def make_row_reader(
             columns[fact] = column.model_copy(update={"column": there})
         elif fact in renamed or column.needed or fact in needed:
             columns[fact] = column.model_copy(update={"column": column.column[:1]})  # missing: iterate_table says so
-        elif (name := opened.spelled_otherwise(column.column, KEYWORDS.get(fact, ""))) and fact in known and name not in taken:
+        elif fact in known and (name := _spelled_otherwise(opened, table, fact, column)) not in {"", *taken}:
             # Without `Study_Date`, the row of another exam would label the one that is imaged.
-            where, todo = f"{opened.file}, line {opened.line}", "rename it, or name it: `columns` of params.yaml, or --column"
+            where, todo = f"{opened.file}, line {opened.line}", "rename it"
+            todo += ", or name it: `columns` of params.yaml, or --column" if first else ""  # which are about the first table
             raise LabelTableError(f"{where}: column {name!r} is not read; expected {column.column[0]!r} for {fact}: {todo}")
     for name in table.may_lack:
         if name not in heading and (other := opened.spelled_otherwise((name,))):
             where = f"{opened.file}, line {opened.line}"
             raise LabelTableError(f"{where}: column {other!r} is not read; expected {name!r} for the rules: rename it")
     return RowReader(table, columns, bi_rads_of(declaration, rules), options, declaration.targets)
+
+
+def _spelled_otherwise(opened: OpenTable, table: Table, fact: str, column: Column) -> str:
+    """Name of a column that may be meant for the fact, and would not be read; or nothing."""
+    keyword = (KEYWORDS[fact],) if fact in KEYWORDS else ()
+    of_breasts = (EXAM_DATE,) if fact == "study_date" and not table.lists_images else ()  # rows of images have both
+    return opened.spelled_otherwise(column.column, *keyword, *of_breasts)
 
 
 def label_rule(table: Table, rules: Labels, heading: Sequence[str]) -> str | tuple[Case, ...]:

@@ -171,10 +171,14 @@ class OpenTable:
     _merged: Merged
     _others: Mapping[int, Collection[str]]  # headings of the other sheets, by their number
 
-    def spelled_otherwise(self, columns: Collection[str], keyword: str = "") -> str:
-        """Return a name in the heading that is `keyword`, or one of `columns`, but for case, spaces and signs; or nothing."""
-        wanted = {_letters(column) for column in (*columns, keyword)} - {""}
-        return next((name for name in self.heading if name not in columns and _letters(name) in wanted), "")
+    def spelled_otherwise(self, columns: Collection[str], *others: str) -> str:
+        """Return a name in the heading that is one of `columns` or `others`, but for case, spaces and signs; or nothing.
+
+        So is ``age_x`` the column `age`: pandas writes both tables' columns of one name so where it merges them.
+        """
+        wanted = {_letters(column) for column in (*columns, *others)} - {""}
+        spellings = ((name, {_letters(name), _letters(re.sub("_[xy]$", "", name))}) for name in self.heading)
+        return next((name for name, spelled in spellings if name not in columns and spelled & wanted), "")
 
     def rows(self, required: Sequence[str], used: Collection[str] = (), needed: Collection[str] = ()) -> Iterator[Row]:
         """Read the rows, with the columns that are `required`, as :func:`iterate_table` does; `used` ones may be missing.
