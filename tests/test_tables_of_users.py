@@ -749,3 +749,22 @@ def test_a_column_that_may_tell_exams_apart_is_not_passed_over(column: str, fact
     write_table(own, [{"patient_id": "P1", "laterality": "L", "label": 1, column: "2015-03-01"}])
     with pytest.raises(LabelTableError, match=f"column '{column}' is not read; expected '{fact}' for {fact}"):
         index_folder(folder, "table", label_file=str(own))
+
+
+@pytest.mark.parametrize(
+    ("dates", "known"),
+    [
+        (("2015", "2015-06"), False), (("2015-06-20", "201506"), False), (("2015-06-20 00:00:00", "2015.0"), False),
+        (("2015", "2016-06"), True), (("2015-06", "201506"), True), (("2015-06-20", "2015-06-20 00:00:00"), True),
+    ],
+)  # fmt: skip
+def test_a_year_and_a_day_in_it_are_in_no_order(dates: tuple[str, str], known: bool, folder: Path, tmp_path: Path) -> None:
+    own = tmp_path / "own.csv"
+    rows = [{"file": path, "pid": path[:2], "label": 0, "day": dates[number // 2 % 2]} for number, path in enumerate(PATHS)]
+    write_table(own, rows)
+    rules = Labels(columns={"path": "file", "patient": "pid", "exam_date": "day"})
+    if known:
+        assert index_folder(folder, "table", label_file=str(own), labels=rules).files
+    else:
+        with pytest.raises(LabelTableError, match="line 4: day: of this and an earlier row of the patient one is a month"):
+            index_folder(folder, "table", label_file=str(own), labels=rules)
