@@ -334,10 +334,8 @@ class BreastLabels:
         for patient, side, _, facts, studies in self._fitting(imaged) if nameless else ():
             if studies:
                 continue
-            written = self.written.get(patient, "")
-            whole, *_ = others = spellings(written)
-            zeros = with_zeros(whole) if whole != written or not written.isdecimal() else ()  # else see `_zeros_lost`
-            twins = nameless.intersection(self._patient(each) for each in (*others, *zeros))
+            whole, *_ = others = spellings(self.written.get(patient, ""))
+            twins = nameless.intersection(self._patient(each) for each in (*others, *with_zeros(whole)))
             but_for = "zeros before a number, `.0`, case, quotes or spaces"
             detail = f"{_place(facts)}: its patient is this one but for {but_for}; write it as the header does"
             for twin in sorted(twin for twin in twins if (twin, side) not in described):
