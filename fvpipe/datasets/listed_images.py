@@ -328,7 +328,8 @@ def _by_longer_paths(
 
 
 def _fits_two(row: ListedImage, *names: str) -> LabelTableError:
-    return LabelTableError(f"{row.place}: fits {' and '.join(names)}; expected one file: give more of the path")
+    todo = "take copies out of the input folder, or give more of the path"
+    return LabelTableError(f"{row.place}: fits {' and '.join(names)}; expected one file: {todo}")
 
 
 def _in_words(declaration: Declaration, groups: Mapping[str, str]) -> dict[str, str]:
