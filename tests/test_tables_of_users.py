@@ -749,6 +749,8 @@ def test_a_column_that_may_tell_exams_apart_is_not_passed_over(column: str, fact
     write_table(own, [{"patient_id": "P1", "laterality": "L", "label": 1, column: "2015-03-01"}])
     with pytest.raises(LabelTableError, match=f"column '{column}' is not read; expected '{fact}' for {fact}"):
         index_folder(folder, "table", label_file=str(own))
+    write_table(own, [{"patient_id": "P1", "laterality": "L", "label": 1, "study_uid": "1.2", "exam_date": "2015-03-01"}])
+    assert index_folder(folder, "table", label_file=str(own)).breasts  # by its UID the exam is another
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fvpipe.config.facts import EXAM_DATE, IDENTITY, KEYWORDS
+from fvpipe.config.facts import EXAM_DATE, EXAM_NAMES, IDENTITY, KEYWORDS
 from fvpipe.config.loading import nearest
 from fvpipe.config.project import Labels
 from fvpipe.datasets.declaration import Case, Column, Declaration, Table, check_option
@@ -128,7 +128,7 @@ def make_row_reader(
             columns[fact] = column.model_copy(update={"column": there})
         elif fact in renamed or column.needed or fact in needed:
             columns[fact] = column.model_copy(update={"column": column.column[:1]})  # missing: iterate_table says so
-        elif fact in known and (name := _spelled_otherwise(opened, table, fact, column)) not in {"", *taken}:
+        elif fact in known and (name := _spelled_otherwise(opened, table, named, fact)) not in {"", *taken}:
             # Without `Study_Date`, the row of another exam would label the one that is imaged.
             where, todo = f"{opened.file}, line {opened.line}", "rename it"
             todo += ", or name it: `columns` of params.yaml, or --column" if first else ""  # which are about the first table
@@ -140,11 +140,13 @@ def make_row_reader(
     return RowReader(table, columns, bi_rads_of(declaration, rules), options, declaration.targets)
 
 
-def _spelled_otherwise(opened: OpenTable, table: Table, fact: str, column: Column) -> str:
+def _spelled_otherwise(opened: OpenTable, table: Table, named: Mapping[str, Column], fact: str) -> str:
     """Name of a column that may be meant for the fact, and would not be read; or nothing."""
-    keyword = (KEYWORDS[fact],) if fact in KEYWORDS else ()
-    of_breasts = (EXAM_DATE,) if fact == "study_date" and not table.lists_images else ()  # rows of images have both
-    return opened.spelled_otherwise(column.column, *keyword, *of_breasts)
+    others = [KEYWORDS[fact]] if fact in KEYWORDS else []
+    exams = {name for each in ("exam", *EXAM_NAMES) if each in named for name in named[each].column}
+    if fact == "study_date" and not table.lists_images and not exams & set(opened.heading):
+        others.append(EXAM_DATE)  # beside nothing else that tells the exams apart
+    return opened.spelled_otherwise(named[fact].column, *others)
 
 
 def label_rule(table: Table, rules: Labels, heading: Sequence[str]) -> str | tuple[Case, ...]:
