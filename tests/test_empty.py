@@ -91,7 +91,8 @@ def test_a_table_of_other_images_is_named_by_its_rows(tmp_path: Path) -> None:
     write_table(folder / "train.csv", [RSNA | {"image_id": 3}, RSNA | {"image_id": 4, "view": "MLO"}])
     with pytest.raises(QualityError, match="most often image_not_listed") as error:
         fvpipe.index(folder, "rsna", workers=0)
-    said = "Of the label table, 2 of 2 rows list an image that the input does not have: train.csv, line 2, train.csv, line 3. "
+    said = "Of the label table, 2 of 2 rows list an image that the input does not have: train.csv, line 2, train.csv, line 3; "
+    said += "no image of a path is in column image_id. "
     assert f"{said}Is it the table of these images, and is the input folder that in which its paths begin?" in str(error.value)
 
 

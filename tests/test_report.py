@@ -225,7 +225,7 @@ def test_a_refusal_does_not_hide_the_next(tmp_path: Path) -> None:
     assert found["segmentation"]["method"] == "otsu_log"
     text = run("inspect", tmp_path / "x.dcm", code=1).output
     assert text.startswith("rejected: sop_class_refused: SOPClassUID is 1.2.840.10008.5.1.4.1.1.7")
-    assert "`secondary_capture: true` accepts it" in text.splitlines()[0]
+    assert "`secondary_capture: true` of the data set, or of `headers` in a declaration, accepts it" in text.splitlines()[0]
     assert re.search(r"rejected +laterality +laterality_missing: laterality: ImageLaterality B; expected L or R", text)
     drawn = cv2.imread(str(tmp_path / "x.png"))
     assert drawn is not None and drawn.shape == (480, 256 + 640, 3)  # the image, and the histogram beside it

@@ -201,12 +201,12 @@ def test_groups_that_differ_from_their_columns_are_named(tmp_path: Path) -> None
     tree.write()
     (tmp_path / "own.yaml").write_text(GROUPS.replace(*OTHER_WORDS))
     expected = "Expected in columns pid, side the texts of the path's groups, before `path_values`"
-    with pytest.raises(LabelTableError, match=f"group laterality is L, column side has li. {expected}"):
+    with pytest.raises(LabelTableError, match=f"laterality of the paths is L, column side has li. {expected}"):
         require_breasts(tree.index())
     for row in tree.tables["t.csv"]:
         row["pid"] += "-x"
     tree.write()
-    with pytest.raises(LabelTableError, match="; group patient has no text of column pid; group laterality is L"):
+    with pytest.raises(LabelTableError, match="; no patient of a path is in column pid; laterality of the paths is L"):
         require_breasts(tree.index())
 
 

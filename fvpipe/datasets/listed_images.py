@@ -257,8 +257,8 @@ def differing_groups(declaration: Declaration | None, paths: Iterable[str], keys
                 known |= {cell.casefold() for each in table.columns.values() if column in each.column for cell in each.values}
             text, cell = min(texts), min(cells)
             shown = group in ("laterality", "view") and {text.casefold(), cell.casefold()} <= known
-            differing = f"group {group} is {text}, column {column} has {cell}"
-            result.append(differing if shown else f"group {group} has no text of column {column}")
+            differing = f"{group} of the paths is {text}, column {column} has {cell}"
+            result.append(differing if shown else f"no {group} of a path is in column {column}")
     return "; ".join(result)
 
 
