@@ -439,8 +439,13 @@ def test_nlbs_header_row_and_path_name_one_side_and_view(tags: dict[str, str], r
 
 
 def test_nlbs_other_breast_of_a_cancer_is_not_malignant(tmp_path: Path) -> None:
-    """Cancer is repeated for all images of an exam; this release has another table, without False Positive."""
-    exams = [("abnormal", "p_0001", "left-c", 1), ("abnormal", "p_0001", "right", 1), ("normal", "p_0001", "left", 0)]
+    """Cancer may be repeated for all images of an exam; this release has another table, without False Positive."""
+    exams = [
+        ("abnormal", "p_0001", "left-c", 1), ("abnormal", "p_0001", "right", 1), ("normal", "p_0001", "left", 0),
+        ("abnormal", "p_0002", "left", 1), ("abnormal", "p_0002", "right", 0),  # of each image
+        ("abnormal", "p_0003", "left", 1), ("abnormal", "p_0003", "right", 1),  # nothing says of which breast
+        ("abnormal", "p_0004", "left-c", 1), ("abnormal", "p_0004", "right-c", 1),
+    ]  # fmt: skip
     rows: list[dict[str, Any]] = [
         {"File Path": f"{kind}\\{exam}\\{side}\\{view}\\IM-1.dcm", "Image Laterality": side[0].upper(), "View Position": view,
          "Age": 55, "Cancer": cancer}
@@ -450,10 +455,14 @@ def test_nlbs_other_breast_of_a_cancer_is_not_malignant(tmp_path: Path) -> None:
     for number, row in enumerate(rows, 1):
         image(tmp_path / "n" / row["File Path"].replace("\\", "/"), number)
     found = index(tmp_path / "n", "nlbs")
-    assert labels(found) == {("abnormal/p_0001", "L"): 1, ("normal/p_0001", "L"): 0}
-    assert [rejection.detail[:24] for rejection in found.rejections] == ["a cancer of the exam, in"]
-    found = index(tmp_path / "n", "nlbs", labels=Labels(options={"side_not_named": "malignant"}))
-    assert labels(found)["abnormal/p_0001", "R"] == 1
+    assert labels(found) == {
+        ("abnormal/p_0001", "L"): 1, ("normal/p_0001", "L"): 0, ("abnormal/p_0002", "L"): 1, ("abnormal/p_0002", "R"): 0,
+        ("abnormal/p_0004", "L"): 1, ("abnormal/p_0004", "R"): 1,
+    }  # fmt: skip
+    left_out = {rejection.what: rejection.reason for rejection in found.rejections}
+    names = ("abnormal/p_0001_R", "abnormal/p_0003_L", "abnormal/p_0003_R")
+    assert left_out == dict.fromkeys(names, Reason.LABEL_EXCLUDED), left_out
+    assert all("have the cancer of the exam" in rejection.detail for rejection in found.rejections)
     write_table(tmp_path / "n" / "NLBSD_Metadata.csv", [row | {"False positive": 0} for row in rows])
     with pytest.raises(LabelTableError, match=r"column 'False positive' is not read; expected 'False Positive'"):
         index(tmp_path / "n", "nlbs")
@@ -479,17 +488,15 @@ def test_a_finding_that_is_worse_than_its_breast_is_noted(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("folder", "cancer", "false_positive", "label"),
     [
-        (r"abnormal\7\left-c", "1", "0", 1), (r"abnormal\7\left-c", "1.0", "1.0", None), (r"abnormal\7\left", "1", "0", None),
+        (r"abnormal\7\left-c", "1", "0", 1), (r"abnormal\7\left-c", "1.0", "1.0", None), (r"abnormal\7\left", "1", "0", 1),
         (r"abnormal\7\left", "0", "1", 0), (r"abnormal\7\left-c", "0", "0", None), (r"normal\7\left", "0", "", 0),
         (r"abnormal\7\left-c", "2", "0", None), (r"normal\7\left-c", "1", "0", None),
         (r"NLBS Data\False Positive\7\left-c", "1", "0", None), (r"NLBS Data\False Positive\7\left-c", "0", "1", 0),
         (r"NLBS Data\Abnormal\7\left-c", "1", "0", 1), (r"NLBS Data\Abnormal\7-c\left", "0", "0", 0),
     ],
 )  # fmt: skip
-def test_nlbs_cancer_is_of_the_breast_that_its_folder_names(
-    folder: str, cancer: str, false_positive: str, label: int | None, tmp_path: Path
-) -> None:
-    """And of no false positive, nor in a folder of exams without one."""
+def test_nlbs_cancer_of_one_row(folder: str, cancer: str, false_positive: str, label: int | None, tmp_path: Path) -> None:
+    """It is no false positive, nor in a folder of exams without one."""
     row = {"File Path": rf"{folder}\CC\1.dcm", "Image Laterality": "L", "View Position": "CC", "Cancer": cancer}
     write_table(tmp_path / "NLBSP-metadata.csv", [row | {"False Positive": false_positive}])
     (image,) = get_adapter("nlbs").read_labels(tmp_path, None, Labels()).listed.values()

@@ -9,7 +9,7 @@ These modules read it:
   rule of a table; ``table_contents`` holds what the rows of its files say; ``row_reader`` reads one row, with the parsers of
   ``values``; ``listed_images`` reads rows about images, and paths; ``combine`` merges the facts of several rows.
 - ``registry``: adapters by name. ``source``: a data set to read, with its adapter and settings.
-- ``cbis``, ``inbreast``: the parts of two data sets that cannot be declared. ``download``: CMMD from its archive.
+- ``cbis``, ``inbreast``, ``nlbs``: the parts of three data sets that cannot be declared. ``download``: CMMD from its archive.
 
 An adapter in Python is a module with one function and one constant. This one reads a table of INbreast::
 

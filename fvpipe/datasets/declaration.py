@@ -268,7 +268,7 @@ class Declaration(Settings):
     bi_rads: BiRads = BiRads()
     options: Values = Field(default_factory=dict)  # name -> default; `labels.options` of params.yaml overrides it
     duplicate_patients: Values = Field(default_factory=dict)  # patient -> the one that it has pixels in common with
-    code: str = ""  # module with what cannot be declared: read_region, read_findings, default_labels
+    code: str = ""  # module with what cannot be declared: read_region, read_findings, settle_labels, default_labels
 
     @field_validator("name")
     @classmethod

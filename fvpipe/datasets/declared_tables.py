@@ -97,6 +97,8 @@ def read_declared(declaration: Declaration, root: Path, label_file: Path | None,
         read |= _read_files(declaration, table, files_of(table, root, named), rules, options, found, first=table is first)
     _decide_by_follow_up(found)
     _join_boxes(found, code.read_findings(root) if code is not None and hasattr(code, "read_findings") else {})
+    if code is not None and hasattr(code, "settle_labels"):
+        found.listed = code.settle_labels(found.listed)
     of_paths = any(table.label == "bi_rads" for table in declaration.tables_of_paths)
     by_bi_rads = bool(rules.model_fields_set & BI_RADS_RULES) and not of_paths
     if not read and (about_table or by_bi_rads):
