@@ -103,7 +103,7 @@ def _make_input(folder: Path, breasts: int) -> tuple[dict[str, str], int]:
     rng, found = random.Random(0), dict[str, str]()
     headers: list[tuple[Reason, Callable[[], bytes]]]
     headers = [(reason, partial(faulty.header, **tags)) for reason, tags in faulty.RULES.values()]
-    headers += [way for way in faulty.BYTES.values() if way[0] is not Reason.DICOM_DIRECTORY]  # which is no fault
+    headers += [way for way in faulty.BYTES.values() if way[0] is not Reason.DICOM_DIRECTORY]  # which is not a fault
     headers.append((Reason.DEFLATED_TOO_LARGE, faulty.deflated_bomb))
     rng.shuffle(headers)
     frames = itertools.cycle(faulty.FRAMES.values())

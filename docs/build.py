@@ -57,7 +57,7 @@ FLAG_MEANINGS = {
     Flag.DATES_DIFFER: "the two views were acquired on different days",
     Flag.REORIENTED: "a view was turned or mirrored upright, as Patient Orientation says; boxes are of the upright image",
     Flag.ORIENTATION_UNKNOWN: "a view was turned or mirrored by its Field of View, and Patient Orientation is absent",
-    Flag.PADDING_IGNORED: "a view declares Pixel Padding that is no number, no value, all, or in the breast; it is ignored",
+    Flag.PADDING_IGNORED: "a view declares Pixel Padding that is not a number, no value, all, or in the breast; it is ignored",
     Flag.SHARED_BY_SIDES: "a view has the pixels of one of the other breast, however it lies",
     Flag.SHARED_BY_EXAMS: "a view has the pixels of one of another exam of the patient, however it lies",
     Flag.LOW_ENERGY: "the views are the low-energy images of a contrast-enhanced exam",

@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 def why_not_usable(path: Path, *, folder: bool = False) -> str:
-    """Say why a path is no regular file, or no folder, that this process can see; empty where it is one."""
+    """Say why a path is not a regular file, or not a folder, that this process can see; empty where it is one."""
     try:
         mode = os.stat(path).st_mode
     except (FileNotFoundError, NotADirectoryError):
@@ -18,8 +18,8 @@ def why_not_usable(path: Path, *, folder: bool = False) -> str:
     except OSError as error:
         return f"cannot be read ({error.strerror})"
     if folder:
-        return "" if stat.S_ISDIR(mode) else "is no folder"
-    return "" if stat.S_ISREG(mode) else "is no regular file"
+        return "" if stat.S_ISDIR(mode) else "is not a folder"
+    return "" if stat.S_ISREG(mode) else "is not a regular file"
 
 
 def open_regular(path: Path) -> io.BufferedReader:
@@ -32,7 +32,7 @@ def open_regular(path: Path) -> io.BufferedReader:
     """
     mode = os.stat(path).st_mode
     if not stat.S_ISREG(mode):
-        raise OSError(errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL, "is no regular file", str(path))
+        raise OSError(errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL, "is not a regular file", str(path))
     return open(path, "rb", opener=_without_waiting)
 
 
@@ -62,6 +62,6 @@ def read_regular_text(path: Path, max_bytes: int, encoding: str = "utf-8", error
     OSError
         As of :func:`read_regular`.
     UnicodeDecodeError
-        The bytes are no text.
+        The bytes are not text.
     """
     return io.TextIOWrapper(io.BytesIO(read_regular(path, max_bytes)), encoding, errors).read()

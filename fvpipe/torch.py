@@ -29,7 +29,7 @@ class ShardDataset(Dataset[tuple[torch.Tensor, Any]]):
         From :func:`fvpipe.open_shards`.
     indices : sequence of int or bool, or None
         Which samples, in which order, or for each sample whether it is wanted; counted over all folders. None: all that are
-        labelled, since a label of -1 is no class.
+        labelled, since a label of -1 is not a class.
     transform : callable or None
         Applied to each image tensor by indexing; :meth:`images` does not apply it.
     target : str

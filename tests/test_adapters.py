@@ -76,7 +76,7 @@ def test_full_cbis_download(download: Path, tmp_path: Path) -> None:
     assert labels["P_00002", Laterality.RIGHT] == BreastFacts(0, 2, "B", pathology="BENIGN_WITHOUT_CALLBACK", subset="test")
     (result,) = json.loads(build(download, tmp_path / "out", "--adapter", "cbis", "--json").stdout)
     assert result["labels"] == {"malignant": 1, "benign": 1, "unlabelled": 0}
-    assert result["rejections"] == {"region_of_interest": 8, "label_without_image": 1}  # masks are no films
+    assert result["rejections"] == {"region_of_interest": 8, "label_without_image": 1}  # masks are not films
 
 
 @pytest.mark.parametrize(("tag", "reason"), [({"Laterality": "R"}, "laterality"), ({"PatientOrientation": "MLO"}, "view")])

@@ -61,7 +61,7 @@ def test_samples_are_filled_with_breast(warped: dict[str, Path]) -> None:
 
 
 def test_real_films_are_warped(cbis: Path, tmp_path: Path) -> None:
-    """Seven of eight at least; the white border above two of them is no part of the sample."""
+    """Seven of eight at least; the white border above two of them is not part of the sample."""
     build(cbis, tmp_path, "--adapter", "cbis", pipeline="adaptive")
     resized = [row[f"{view}_resized"] for row in rows_of(tmp_path / "breasts.csv") for view in ("cc", "mlo")]
     assert len(resized) == 8

@@ -202,7 +202,7 @@ def test_a_signed_image_of_fewer_bits_than_stored(syntax: str) -> None:
 @pytest.mark.parametrize("syntax", [RLELossless, JPEGLossless, JPEGLosslessSV1, JPEGLSLossless])
 @pytest.mark.parametrize("bits", [10, 12, 14])
 def test_signed_cells_of_a_codec_without_a_sign(syntax: str, bits: int) -> None:
-    """Bits above the sign are zeros or the sign's own; anything else is no value of the stored bits."""
+    """Bits above the sign are zeros or the sign's own; anything else is not a value of the stored bits."""
     pixels = noise(bits, "i2")
     cells = pixels.view("u2")
     tags = {"BitsStored": bits, "HighBit": bits - 1, "PixelRepresentation": 1}
@@ -291,7 +291,7 @@ def test_frames_that_an_extended_offset_table_tells_of() -> None:
     np.testing.assert_array_equal(image(with_value(data, items([frame]))).stored, pixels)  # the table tells of none
 
 
-# --- what is no contradiction -----------------------------------------------------------------------------------------
+# --- what is not a contradiction ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("syntax", sorted(ENCAPSULATED))

@@ -314,7 +314,7 @@ def test_file_before_environment_before_own(config: Path, tmp_path: Path, monkey
     assert identifier_key() == environment
     file.write_bytes(b"a key of the environment\r\n")  # the same secret is the same key, wherever it comes from
     assert identifier_key(file) == environment
-    monkeypatch.setenv(ENVIRONMENT, os.fsdecode(b"\xff is no UTF-8, and no error"))
+    monkeypatch.setenv(ENVIRONMENT, os.fsdecode(b"\xff is not UTF-8, and no error"))
     assert identifier_key() not in (own, environment)
 
 

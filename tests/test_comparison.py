@@ -367,9 +367,9 @@ def test_the_summary_answers_from_results(project: Path, tmp_path: Path) -> None
         receipt.write_text(receipt.read_text().replace('"license": "', '"license": "other ', 1))
         assert "coarse/a was built again since" in run("summary").stderr
         (reports / "table1.json").write_text('{"pooled": null}')
-        with pytest.raises(AssertionError, match="is no result of `fvpipe table1 --out`"):
+        with pytest.raises(AssertionError, match="is not a result of `fvpipe table1 --out`"):
             run("summary")
         (reports / "table1.json").unlink()
         (reports / "compare" / "tiny-coarse.json").write_text("[]")
-        with pytest.raises(AssertionError, match="is no result of `fvpipe compare --out`"):
+        with pytest.raises(AssertionError, match="is not a result of `fvpipe compare --out`"):
             run("summary")

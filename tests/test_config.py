@@ -161,7 +161,7 @@ def test_not_utf_8(data: bytes, tmp_path: Path) -> None:
 def test_no_file(tmp_path: Path) -> None:
     with pytest.raises(ParameterError, match=r"nowhere\.yaml: no such file"):
         load_params(tmp_path / "nowhere.yaml")
-    with pytest.raises(ParameterError, match="cannot be read \\(is no regular file\\); expected a YAML file"):
+    with pytest.raises(ParameterError, match="cannot be read \\(is not a regular file\\); expected a YAML file"):
         read_yaml(tmp_path)
 
 
@@ -214,7 +214,7 @@ def changed(data: dict[str, Any], path: tuple[str, ...], value: Any) -> dict[str
 
 
 def test_every_key_changes_the_digest() -> None:
-    """A key that did not would serve samples of another pipeline; `targets` are no part of a sample."""
+    """A key that did not would serve samples of another pipeline; `targets` are not part of a sample."""
     base = parse(Pipeline, {"segment": {"method": "otsu_log"}}, "base")
     data = base.model_dump(mode="json")
     variants = [

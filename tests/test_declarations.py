@@ -15,10 +15,10 @@ from tests.support.declared import DECLARATION, OWN
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (("path: '", "path: '("), "is no regular expression"),
+        (("path: '", "path: '("), "is not a regular expression"),
         (("(?P<exam>", "(?P<visit>"), "identity.exam names the path, and 'path' has no group"),
         (("columns: {laterality", "columns: {side"), "no fact 'side'"),
-        (("ca: malignant", "ca: maligne"), "'maligne' is no label"),
+        (("ca: malignant", "ca: maligne"), "'maligne' is not a label"),
         (("license: ours\n", ""), "'license' is missing"),
         (("license: ours", "license: ' '"), "'license': is empty; expected what may be done with the data"),
         (("patient: [path]", "patient: []"), "identity.patient"),
@@ -27,9 +27,9 @@ from tests.support.declared import DECLARATION, OWN
         (("- from_path: true", "- file: /t.csv"), "expected a path below the input folder"),
         (("- from_path: true", "- file: '**x.csv'"), "expected a path below the input folder"),
         (("{column: grade,", "{column: grade, pattern: '^a',"), "has no group"),
-        (("{laterality: laterality,", "{laterality: {column: laterality, values: {li: links}},"), "'links' is no side"),
+        (("{laterality: laterality,", "{laterality: {column: laterality, values: {li: links}},"), "'links' is not a side"),
         (("{ca: malignant", "{1: malignant"), "key 1 is not text"),
-        (("license: ours", "license: ours\nheaders: {patient_pattern: 'P('}"), "'headers.patient_pattern': 'P(' is no regular"),
+        (("license: ours", "license: ours\nheaders: {patient_pattern: 'P('}"), "'headers.patient_pattern': 'P(' is not a"),
         (("license: ours", "license: ours\nheaders: {patient_pattern: '^P'}"), "'^P' has no group (...), which is the value"),
         (("license: ours", "license: ours\nlabels: x"), "unknown key 'labels'"),
         (
@@ -66,17 +66,17 @@ FOLLOW = "combine: worst\n    follow_up: {date: d, days: $wait}"
     [
         (
             {"then: malignant": "then: 'malignant '"},
-            "'malignant ' is no label; expected malignant, benign, unlabelled, or 'excl",
+            "'malignant ' is not a label; expected malignant, benign, unlabelled, or 'excl",
         ),
-        ({'"excluded: pending"': "'excluded: '"}, "'excluded: ' is no label"),
-        ({"then: benign": "then: $x", "license: ours": "license: ours\noptions: {x: 'benign '}"}, "'benign ' is no label"),
+        ({'"excluded: pending"': "'excluded: '"}, "'excluded: ' is not a label"),
+        ({"then: benign": "then: $x", "license: ours": "license: ours\noptions: {x: 'benign '}"}, "'benign ' is not a label"),
         (
             {"then: benign": "then: $x", "license: ours": "license: ours\noptions: {x: '365'}"},
             "option 'x' is '365', and `then`",
         ),
         ({"license: ours": "license: ours\noptions: {x: benign}"}, "option 'x' does nothing: no `then` or `days` takes it"),
         ({"then: benign": "then: 0"}, "own.yaml: 'tables.0.label.3.then' is read as 0; expected text: write it in quotes"),
-        ({"combine: COMBINE": FOLLOW}, "$wait is no option; known: none"),
+        ({"combine: COMBINE": FOLLOW}, "$wait is not an option; known: none"),
         ({"combine: COMBINE": FOLLOW, "license: ours": "license: ours\noptions: {wait: benign}"}, "expected a number of days"),
     ],
 )
@@ -168,9 +168,9 @@ HEAD = "license: ours\n"
         (
             OWN,
             {"columns:": "columns:\n      density: {column: d, values: {x: thick}}"},
-            "'thick' is no density; expected A to D",
+            "'thick' is not a density; expected A to D",
         ),
-        (OWN, {"columns:": "columns:\n      age: {column: d, values: {x: young}}"}, "'young' is no age"),
+        (OWN, {"columns:": "columns:\n      age: {column: d, values: {x: young}}"}, "'young' is not an age"),
         (
             OWN,
             {
@@ -192,7 +192,7 @@ HEAD = "license: ours\n"
         (OWN, {'"C50*"': '"C50* "'}, "'tables.0': 'C50* ' fits nothing: tables are read without spaces around their cells"),
         (OWN, {"bds: both": "'bds ': both"}, "'bds ' fits nothing"),
         (OWN, {'"[?]"': "[]"}, "should have at least 1 item"),
-        (OWN, {"$side": "$sides"}, "'$sides' is no reference; expected $side"),
+        (OWN, {"$side": "$sides"}, "'$sides' is not a reference; expected $side"),
         (OWN, {"tables:\n": "tables:\n  - {file: b.csv, adds: true, columns: {density: d}}\n"}, "'tables.0.adds' does nothing"),
         (
             IDLE_IMAGES,

@@ -302,7 +302,7 @@ def test_a_row_of_an_image_that_is_about_both_breasts_has_its_bi_rads(tmp_path: 
 def test_a_row_about_a_woman_has_the_cancer_of_one_breast(
     dx: str, where: str, expected: dict[str, tuple[int, str]], tmp_path: Path
 ) -> None:
-    """All rows are about both breasts, by `*`, which is no word for the column that `$side` compares."""
+    """All rows are about both breasts, by `*`, which is not a word for the column that `$side` compares."""
     own = SIDED.replace("    path: file\n", "").replace("cancer: $side", "cancer: $side, dx: C50")
     columns = "patient: pid, pathology: dx, laterality: {column: pid, values: {'*': both}}"
     (tmp_path / "own.yaml").write_text(own.replace("laterality: side", columns))

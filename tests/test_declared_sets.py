@@ -496,7 +496,7 @@ def test_a_finding_that_is_worse_than_its_breast_is_noted(tmp_path: Path) -> Non
     ],
 )  # fmt: skip
 def test_nlbs_cancer_of_one_row(folder: str, cancer: str, false_positive: str, label: int | None, tmp_path: Path) -> None:
-    """It is no false positive, nor in a folder of exams without one."""
+    """It is not a false positive, nor in a folder of exams without one."""
     row = {"File Path": rf"{folder}\CC\1.dcm", "Image Laterality": "L", "View Position": "CC", "Cancer": cancer}
     write_table(tmp_path / "NLBSP-metadata.csv", [row | {"False Positive": false_positive}])
     (image,) = get_adapter("nlbs").read_labels(tmp_path, None, Labels()).listed.values()
@@ -531,7 +531,7 @@ def test_inbreast(tmp_path: Path) -> None:
     (stray,) = index(folder, "inbreast").rejections
     assert "1 row(s) or file(s) add facts to breasts that no row of the label table describes: findings of 7" in stray.detail
     (folder / "AllXML" / "7.xml").write_text("<plist><dict></plist>")
-    with pytest.raises(LabelTableError, match="is no property list"):
+    with pytest.raises(LabelTableError, match="is not a property list"):
         index(folder, "inbreast")
 
 
@@ -577,9 +577,9 @@ def test_boxes_beyond_their_image_are_noted(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("points", "message"),
     [
-        (["(1, 2)", "(3; 4)"], r"30\.xml: region 2, point 2 is no \(column, row\) in pixels; expected"),
-        (["(1, 2)", "(1e999, 4)"], "region 2, point 2 is no"),
-        (["(1, 2)", "(., 4)"], "region 2, point 2 is no"),
+        (["(1, 2)", "(3; 4)"], r"30\.xml: region 2, point 2 is not \(column, row\) in pixels; expected"),
+        (["(1, 2)", "(1e999, 4)"], "region 2, point 2 is not"),
+        (["(1, 2)", "(., 4)"], "region 2, point 2 is not"),
         (["(1, 2)"], "region 2 has 1 of 2 points"),
     ],
 )

@@ -63,5 +63,5 @@ def test_a_simulated_data_set_is_alone_in_its_folder(tmp_path: Path, monkeypatch
     for _ in range(2):
         assert writer.write_dataset("lesions", tmp_path, 8, 0) == 2
     (tmp_path / "P0000" / "L-MLO.dcm").rename(tmp_path / "other.dcm")
-    with pytest.raises(ParameterError, match=r"also holds other\.dcm, which is no image of this data set"):
+    with pytest.raises(ParameterError, match=r"also holds other\.dcm, not an image of this data set"):
         writer.write_dataset("lesions", tmp_path, 8, 0)

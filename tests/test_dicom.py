@@ -499,7 +499,7 @@ def test_cbis_policy(tmp_path: Path) -> None:
     found = read(tmp_path, header(**FILM), policy)
     assert isinstance(found, ImageRecord), found
     assert (found.patient_id, found.study, found.view, found.laterality) == ("P_00820", "", View.MLO, Laterality.RIGHT)
-    assert found.chest_wall is None  # its Patient Orientation is no orientation
+    assert found.chest_wall is None  # its Patient Orientation is not an orientation
     for tags, reason in (
         ({"PatientOrientation": ["A", "R"]}, Reason.VIEW_MISSING),
         ({"PatientOrientation": None}, Reason.VIEW_MISSING),

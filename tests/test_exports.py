@@ -124,7 +124,7 @@ def test_nothing_is_said_of_what_a_box_without_a_category_may_be(tmp_path: Path)
 
 
 def test_the_name_of_an_image_is_whole_where_it_is_a_uid(tmp_path: Path) -> None:
-    """Its last number is no suffix: without it, all images of a series would have one name."""
+    """Its last number is not a suffix: without it, all images of a series would have one name."""
     for v, view in enumerate(View):
         said: dict[str, Any] = {"PatientID": "A", "ImageLaterality": "L", "ViewPosition": view.value}
         write_image(tmp_path / "in" / f"1.2.840.{v}", v + 1, **said)

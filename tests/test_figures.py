@@ -295,7 +295,7 @@ def test_nothing_of_a_patients_identity_is_in_a_figure(project: Path) -> None:
     for name in SETS:
         for row in rows(project, f"{name}/images.csv"):
             names |= {row["patient_id"], row["breast_id"], row["sop_instance_uid"], row["path"], Path(row["path"]).stem}
-    names = {name for name in names if len(name) > 4}  # a file 1-1.dcm is no name
+    names = {name for name in names if len(name) > 4}  # a file 1-1.dcm is not a name
     assert len(names) > 50
     for path in (project / "cache" / "reports" / "figures").iterdir():
         assert [name for name in names if name.encode() in path.read_bytes()] == [], path.name

@@ -70,7 +70,7 @@ def test_the_marker_counts_more_than_the_name(names: tuple[str, str], tmp_path: 
 
 
 def test_what_was_cached_before_formats_were_told_is_not_believed(tmp_path: Path) -> None:
-    """The fact of that time, of files that were no DICOM files, said that they are no images."""
+    """The fact of that time, of files that were no DICOM files, said that they are not images."""
     factory.write(tmp_path / "in" / "a.bin", PNG)
     scan = scan_folder(tmp_path / "in", ("png",))
     with FileCache(tmp_path / "cache.sqlite", tmp_path / "in", HeaderPolicy()) as cache:

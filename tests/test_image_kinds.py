@@ -124,7 +124,7 @@ FULL_FIELD = {
     "the factor before the distances": kind(
         DistanceSourceToDetector=660, DistanceSourceToPatient=367, EstimatedRadiographicMagnificationFactor=1
     ),
-    "a name that is no text": kind(SpecificCharacterSet="ISO_IR 192", PatientName=b"\xff\xfe"),
+    "a name that is not text": kind(SpecificCharacterSet="ISO_IR 192", PatientName=b"\xff\xfe"),
     "no contrast": kind("DERIVED\\PRIMARY", ContrastBolusAgent="None"),
     **{
         f"no contrast: {agent}": kind("DERIVED\\PRIMARY", ContrastBolusAgent=agent, SpecificCharacterSet="ISO_IR 192")

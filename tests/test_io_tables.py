@@ -133,7 +133,7 @@ def test_a_hidden_sheet_is_not_the_table(tmp_path: Path) -> None:
 
 
 def test_a_formula_without_a_value_is_no_empty_cell(tmp_path: Path) -> None:
-    """Programs that are no spreadsheets write formulas without their values, which openpyxl reads as empty cells."""
+    """Programs that are not spreadsheets write formulas without their values, which openpyxl reads as empty cells."""
     file = workbook(tmp_path / "t.xlsx", [["a", "b"], ["x", "y"], ["x", '=IF(A3="x",1,0)'], ["x", '=""']])
     with pytest.raises(LabelTableError, match=r"t\.xlsx, line 3: a formula has no value"):
         read_table(file, ["a"])
@@ -189,7 +189,7 @@ def test_lines_are_those_of_the_file(tmp_path: Path) -> None:
         (b"a,b\n1,2\n3,4,5\n", "line 3: 3 cells; the heading has 2"),
         ("a,b\r\n1,2\r\né,1\r\n".encode("latin-1"), "line 3: byte 0xe9 is not UTF-8; save the table as UTF-8"),
         ("a,b\n1,2\n".encode("utf-16")[:-1], "line 2: byte 0x0a is not UTF-16"),
-        ("a,b\n1,2\n".encode("utf-16-le"), "is no text; save the table as UTF-8"),
+        ("a,b\n1,2\n".encode("utf-16-le"), "is not text; save the table as UTF-8"),
         (b'a,b\n1,"2\n3,4\n', "line 2: not readable as CSV (unexpected end of data)"),
         (b'a,b\n1,"2\n3,4\n5,"6"\n', "line 2: not readable as CSV"),
         (b"a,b\n1,2\n3," + 140_000 * b"x" + b"\n", "line 3: not readable as CSV"),
@@ -207,7 +207,7 @@ def test_a_csv_table_that_cannot_be_read(tmp_path: Path, data: bytes, message: s
 def test_other_tables_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(LabelTableError, match="no such file; expected a table with the columns a, b"):
         read_table(tmp_path / "absent.csv", ["a", "b"])
-    with pytest.raises(LabelTableError, match="is no regular file"):
+    with pytest.raises(LabelTableError, match="is not a regular file"):
         read_table(tmp_path, ["a"])
     (tmp_path / "t.xlsx").write_bytes(b"PK\3\4 no workbook")
     with pytest.raises(LabelTableError, match=r"cannot be read as XLSX \(BadZipFile\); save it as XLSX without"):

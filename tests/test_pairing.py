@@ -667,7 +667,7 @@ def test_patients_of_headers_that_may_be_one_are_noted(first: str, second: str, 
 
 
 def test_views_in_two_studies_are_named() -> None:
-    """Of one day, or of none: exams of two days, or of a table, are no fault, nor is a breast whose views are of two kinds."""
+    """Of one or no day: exams of two days, or of a table, are not a fault, nor is a breast whose views are of two kinds."""
     two = [image("cc", study="A"), image("mlo", MLO, study="B")]
     (note,) = paired(*two).notes
     assert note.startswith("1 breast(s) have CC and MLO in two studies, as cc and mlo") and "studies_apart: false" in note

@@ -70,7 +70,7 @@ def test_cmmd_as_published(cmmd: Path, tmp_path: Path, monkeypatch: pytest.Monke
     assert (views["1-1.dcm"], views["1-2.dcm"]) == (View.MLO, View.CC)
     mixed = Counter(b.key.patient for b in found.breasts if b.facts.label == 1)
     benign = {b.key.patient for b in found.breasts if b.facts.label == 0}
-    assert len(mixed.keys() & benign) == 30  # one breast of each: a patient's label is no breast's
+    assert len(mixed.keys() & benign) == 30  # one breast of each: a patient's label is not a breast's
 
 
 def test_cmmd_is_table_1_without_the_duplicates(cmmd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -407,7 +407,7 @@ def test_formats_that_are_not_stated_are_passed_over(tmp_path: Path) -> None:
 
 
 def test_broken_files_of_a_stated_format_are_named(tmp_path: Path) -> None:
-    """Also empty ones; hidden ones are no part of the set; what is named otherwise is told by its first bytes."""
+    """Also empty ones; hidden ones are not part of the set; what is named otherwise is told by its first bytes."""
     folder = tmp_path / "in"
     copies(folder, dicom=False)
     (folder / "P2_L_CC.png").write_bytes(b"")

@@ -372,7 +372,7 @@ def test_data_loader(workers: int, whole: Path) -> None:
     shards = open_shards(whole)
     data = fvpipe.torch.ShardDataset(shards)
     labelled = np.flatnonzero(shards.labels >= 0)
-    assert len(data) == len(labelled) == 7  # -1 is no class
+    assert len(data) == len(labelled) == 7  # -1 is not a class
     batches = list(torch.utils.data.DataLoader(data, batch_size=3, num_workers=workers))
     images, labels = (torch.cat(part) for part in zip(*batches, strict=True))
     assert images.dtype == torch.float32

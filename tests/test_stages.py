@@ -285,12 +285,12 @@ def test_an_edited_manifest_is_named(project: Path, name: str, what: str) -> Non
     after = "" if what == "gone" else edited(before, what)
     assert after != before
     file.write_text(after) if after else file.unlink()
-    if (name, what) != ("images.csv", "gone"):  # that is no manifest at all: the tests above
+    if (name, what) != ("images.csv", "gone"):  # that is not a manifest at all: the tests above
         assert f"{name}: {STALE}" in refused()
     if (name, what) == ("rejected.csv", "breast"):
         return  # a detail, which no other table has
     said = run("table1", code=1).output
-    assert "is no manifest that this fvpipe can read" in said
+    assert "is not a manifest that this fvpipe can read" in said
     assert "fvpipe index --dataset own" in said
 
 
@@ -501,7 +501,7 @@ def test_manifest_round_trip(
 
 
 def test_a_path_that_is_no_text(project: Path) -> None:
-    """A file name of bytes that are no UTF-8 goes through the manifest as it is."""
+    """A file name of bytes that are not UTF-8 goes through the manifest as it is."""
     film = films(project)[0]
     odd = os.fsencode(film.with_name("caf")) + b"\xe9 \xff.dcm"
     os.rename(film, odd)  # noqa: PTH104 - a name of bytes

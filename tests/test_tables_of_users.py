@@ -326,7 +326,7 @@ def test_ages_with_their_unit(folder: Path, tmp_path: Path) -> None:
     table = "patient_id,laterality,label,age\nP1,L,1,50-54\nP1,R,0,1971\nP2,L,0,54 Jahre\nP2,R,1,0\n"
     found = read(folder, tmp_path / "t.csv", table, age="age")
     assert [breast.facts.age for breast in found.breasts] == ["", "", "054Y", ""]
-    assert found.label_hints == ("t.csv: 2 cell(s) of age are no number of years, and are not read: line 2, 3",)
+    assert found.label_hints == ("t.csv: 2 cell(s) of age are not numbers of years, and are not read: line 2, 3",)
 
 
 # --- merged cells -----------------------------------------------------------------------------------------------------
@@ -413,7 +413,7 @@ def test_another_word_of_a_label_says_where_words_are_given(folder: Path, tmp_pa
 
 
 def test_images_of_another_format_are_named_as_images(folder: Path, tmp_path: Path) -> None:
-    """Half of a data set may lie there as PNG: what is passed over is no readme."""
+    """Half of a data set may lie there as PNG: what is passed over is not a readme."""
     own = Path(shutil.copytree(folder / "P1", tmp_path / "dicom"))
     (own / "readme.txt").write_text("of the publisher")
     write_image(own / "L_CC.png", 1, form="png")

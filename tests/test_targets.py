@@ -201,7 +201,7 @@ def test_classes_of_several_folders_are_put_together(own: Path) -> None:
             r"has no fact 'birads' \(did you mean 'bi_rads'\?\); known: age, bi_rads, .*, stage.* with `--dataset`",
         ),
         ("label", "'label' is always there"),
-        ("../x", "is no name of a fact"),
+        ("../x", "is not a name of a fact"),
     ],
 )
 def test_wrong_names_are_named_before_anything_is_decoded(targets: str, message: str, own: Path) -> None:
@@ -276,7 +276,7 @@ def test_what_two_images_contradict_is_missing_or_named(combine: str, own: Path)
 
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1), (1, 2, 0)])
 def test_three_rows_of_a_breast_in_any_order(order: tuple[int, ...], own: Path) -> None:
-    """Two densities and then the first once more is no agreement."""
+    """Two densities and then the first once more is not an agreement."""
     three = [ROWS[0] | {"acr": acr, "days": days} for acr, days in (("B", 3), ("C", 3), ("B", ""))]
     write_table(own / "dicom" / "facts.csv", [*(three[i] for i in order), *ROWS[1:]])
     (own / "clinic.yaml").write_text(DECLARATION.replace("    label: label\n", "    label: label\n    combine: worst\n"))

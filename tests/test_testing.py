@@ -170,7 +170,7 @@ def test_results_of_later_exams_are_simulated(tmp_path: Path) -> None:
 
 def test_a_registry_needs_dates(tmp_path: Path) -> None:
     tree = make_tree_of(DOCUMENTED["screening"], tmp_path)
-    for cell, message in (("", "is empty; leave out rows without a date, or write"), ("May", "is no date; expected")):
+    for cell, message in (("", "is empty; leave out rows without a date, or write"), ("May", "is not a date; expected")):
         tree.tables["cancers.csv"][1]["cancer_date"] = cell
         tree.write()
         (tmp_path / "own.yaml").write_text(DOCUMENTED["screening"].replace(", study_date: cancer_date", ""))
@@ -319,7 +319,7 @@ def test_a_case_that_is_never_reached_is_not_covered(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ("density: {column: acr, values: {a: fatty}}", r"columns\.density\.values': 'fatty' is no density; expected A to D"),
+        ("density: {column: acr, values: {a: fatty}}", r"columns\.density\.values': 'fatty' is not a density; expected A to D"),
         ("bi_rads: {column: b, pattern: '(BI-RADS [7-9])'}", "bi_rads"),
     ],
 )
@@ -357,7 +357,7 @@ def test_each_rule_can_fail(tmp_path: Path) -> None:
 
 
 def test_a_source_that_the_declaration_leaves_out_is_missed(tmp_path: Path) -> None:
-    """Taken from the table alone, a side that the header contradicts is no conflict."""
+    """Taken from the table alone, a side that the header contradicts is not a conflict."""
     text, file = FORMS["exams by a table of images"], tmp_path / "own.yaml"
     file.write_text(text)
     tree = make_tree(file, tmp_path / "simulated")

@@ -300,7 +300,7 @@ def test_nothing_is_trained_again_where_nothing_changed(project: Path) -> None:
 
 
 def test_new_facts_of_breasts_reach_the_results_without_a_training(project: Path) -> None:
-    """A density is no input of the network: its weights stay, but subgroups must not be those of the old table."""
+    """A density is not an input of the network: its weights stay, but subgroups must not be those of the old table."""
     first = train(project, "all", epochs=2)
     folder, shards = project / "cache" / "models" / "tiny" / "all" / "cnn-seed0", project / "cache" / "shards" / "tiny" / "a"
     table, receipt = shards / "breasts.csv", shards / "index.json"

@@ -294,7 +294,7 @@ def test_resolution_follows_the_smallest_pixels() -> None:
 
 
 def gaps(mask: NDArray[np.uint8], share: float) -> NDArray[np.uint8]:
-    """The mask with a hole in a share of its rows: the outline is no function of the row there."""
+    """The mask with a hole in a share of its rows: the outline is not a function of the row there."""
     broken = mask.copy()
     broken[: round(share * len(mask)), 4:6] = 0
     return broken

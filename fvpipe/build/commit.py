@@ -207,9 +207,9 @@ def _committed(output: ShardOutput) -> Receipt | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise StorageError(f"{output.folder}: is no folder that can be used ({error.strerror}); choose another one") from None
+        raise StorageError(f"{output.folder}: is not a usable folder ({error.strerror}); choose another one") from None
     if foreign:
-        raise StorageError(f"{output.folder}: holds {foreign[0]!r}, which is no part of a shard folder; choose an empty folder")
+        raise StorageError(f"{output.folder}: holds {foreign[0]!r}, not part of a shard folder; choose an empty folder")
     try:
         old = read_receipt(output.folder)
     except ReceiptError:

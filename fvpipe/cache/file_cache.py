@@ -103,7 +103,7 @@ class FileCache:
         for each in (file, *(file.with_name(f"{file.name}{end}") for end in BESIDE)):
             with suppress(FileNotFoundError):
                 if not stat.S_ISREG(os.stat(each).st_mode):
-                    raise OSError(errno.EINVAL, f"{each.name} is no regular file")
+                    raise OSError(errno.EINVAL, f"{each.name} is not a regular file")
         with suppress(OSError):  # SQLite itself makes a file that nobody else may write, whatever the umask
             os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666))
         # Without locks two builds at once may damage it: each row is sealed, and a damaged database becomes an empty one.

@@ -118,4 +118,4 @@ def fetch(dataset: str, out: Path, yes: bool) -> None:
     download.fetch(planned, sys.stderr.isatty())
     echo(f"{sum(series.files for series in planned.series)} DICOM files, all as large as listed -> {out}")
     if dataset == "cmmd":
-        echo("The label table is no part of it: put CMMD_clinicaldata_revision.xlsx (doi:10.7937/tcia.eqde-4b16) beside them.")
+        echo("The label table is not part of it: put CMMD_clinicaldata_revision.xlsx (doi:10.7937/tcia.eqde-4b16) beside them.")

@@ -27,7 +27,7 @@ class NumberRange(click.FloatRange):
         """Parse `value`."""
         found: float = super().convert(value, param, ctx)
         if math.isnan(found):
-            self.fail(f"{value!r} is no number", param, ctx)
+            self.fail(f"{value!r} is not a number", param, ctx)
         return found
 
 

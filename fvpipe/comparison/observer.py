@@ -1,6 +1,6 @@
 """A model observer: a cheap, deterministic judge of how well a lesion can be detected in the samples of a pipeline.
 
-It is no reader and no trained model. For each view in a sample, the largest responses of band-pass filters are
+It is neither a reader nor a trained model. For each view in a sample, the largest responses of band-pass filters are
 its features, and a ridge logistic regression, cross-validated by patient, weighs them. What it says of a pipeline is
 whether that keeps the contrast and size of small bright things; between pipelines on the same breasts, the difference
 of two areas under the ROC curve is meaningful, the areas themselves are not.

@@ -46,7 +46,7 @@ def read_answers(folder: Path, shortcuts: Path | None = None) -> list[Answer]:
     Raises
     ------
     InputError
-        A file is no result of `fvpipe compare`.
+        A file is not a result of `fvpipe compare`.
     """
     found: list[Answer] = []
     for path in [*([shortcuts] if shortcuts is not None and shortcuts.is_file() else []), *sorted(folder.glob("*.json"))]:
@@ -56,7 +56,7 @@ def read_answers(folder: Path, shortcuts: Path | None = None) -> list[Answer]:
         except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             command = "table1" if path == shortcuts else "compare"
             raise InputError(
-                f"{path}: is no result of `fvpipe {command} --out` ({type(error).__name__}); run it again"
+                f"{path}: is not a result of `fvpipe {command} --out` ({type(error).__name__}); run it again"
             ) from None
         found += [answer for answer in answers if answer not in found]
     return found

@@ -126,7 +126,7 @@ class Pipeline(Settings):
     @classmethod
     def _are_names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if wrong := [name for name in value if not is_plain_name(name)]:
-            raise ValueError(f"{wrong[0]!r} is no name of a fact; only a-z, 0-9, '-' and '_', at most 64 characters")
+            raise ValueError(f"{wrong[0]!r} is not a name of a fact; only a-z, 0-9, '-' and '_', at most 64 characters")
         if "label" in value:
             raise ValueError("'label' is always there; name facts beside it, such as bi_rads or density")
         return tuple(sorted(set(value)))  # the order must not matter

@@ -159,9 +159,9 @@ class Table(Settings):
         for fact, column in value.items():
             for word in column.values.values():
                 if fact == "label" and (word.startswith("$") or not check_outcome(word)):
-                    raise ValueError(f"{word!r} is no label; expected {OUTCOMES}")
+                    raise ValueError(f"{word!r} is not a label; expected {OUTCOMES}")
                 if fact == "laterality" and word not in ("L", "R", "both", ""):
-                    raise ValueError(f"{word!r} is no side; expected L, R or both")
+                    raise ValueError(f"{word!r} is not a side; expected L, R or both")
         return value
 
     @field_validator("file")
@@ -336,7 +336,7 @@ class Declaration(Settings):
         taken = [(text, is_days) for text, is_days in taken if text.startswith("$")]
         for text, is_days in taken:
             if text[1:] not in self.options:
-                raise ValueError(f"{text} is no option; known: {', '.join(self.options) or 'none'}")
+                raise ValueError(f"{text} is not an option; known: {', '.join(self.options) or 'none'}")
             default = self.options[text[1:]]
             if default.isdecimal() != is_days:
                 expected, key = ("a number of days", "days") if is_days else (OUTCOMES, "then")
@@ -358,7 +358,7 @@ def check_pattern(pattern: str, *, has_group: bool = False) -> str:
     try:
         groups = re.compile(pattern).groups
     except re.error as error:
-        raise ValueError(f"{pattern!r} is no regular expression: {error}") from None
+        raise ValueError(f"{pattern!r} is not a regular expression: {error}") from None
     if pattern and has_group and not groups:
         raise ValueError(f"{pattern!r} has no group (...), which is the value")
     return pattern
@@ -374,7 +374,7 @@ def check_outcome(outcome: str) -> str:
     """
     if outcome in LABELS or outcome.startswith("$") or (outcome.startswith(EXCLUDED) and outcome[len(EXCLUDED) :].strip()):
         return outcome
-    raise ValueError(f"{outcome!r} is no label; expected {OUTCOMES}")
+    raise ValueError(f"{outcome!r} is not a label; expected {OUTCOMES}")
 
 
 def check_option(name: str, default: str, value: str) -> str:

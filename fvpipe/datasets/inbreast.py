@@ -25,7 +25,7 @@ def read_findings(root: Path) -> Mapping[str, Sequence[Finding]]:
     Raises
     ------
     LabelTableError
-        A file is no property list, not of this form, or has a point that cannot be read.
+        A file is not a property list, not of this form, or has a point that cannot be read.
     """
     files = sorted(file for folder in root.glob("**/AllXML") for file in folder.glob("*.xml") if not file.name.startswith("."))
     return {file.stem: _outlines(file) for file in files}
@@ -33,7 +33,7 @@ def read_findings(root: Path) -> Mapping[str, Sequence[Finding]]:
 
 def _outlines(file: Path) -> list[Finding]:
     if not file.is_file() or file.stat().st_size > MAX_BYTES:
-        raise LabelTableError(f"{file}: is no file of at most {MAX_BYTES} bytes; expected the outlines of one image")
+        raise LabelTableError(f"{file}: is not a file of at most {MAX_BYTES} bytes; expected the outlines of one image")
     try:
         images = plistlib.loads(file.read_bytes(), fmt=plistlib.FMT_XML)["Images"]
         regions = [region for image in images for region in image["ROIs"]]
@@ -42,7 +42,7 @@ def _outlines(file: Path) -> list[Finding]:
         raise
     except (plistlib.InvalidFileException, ExpatError, LookupError, TypeError, ValueError, AttributeError) as error:
         name = type(error).__name__
-        raise LabelTableError(f"{file}: is no property list with outlines ({name}); download it again") from None
+        raise LabelTableError(f"{file}: is not a property list with outlines ({name}); download it again") from None
 
 
 def _finding(region: Mapping[str, Any], where: str) -> Finding | None:
@@ -66,6 +66,6 @@ def _point(text: str, where: str) -> tuple[float, float]:
     column, row = map(parse_number, match.groups()) if match else (None, None)
     if row is None or column is None:
         raise LabelTableError(
-            f"{where} is no (column, row) in pixels; expected one as in '(100.5, 20)'; download the file again"
+            f"{where} is not (column, row) in pixels; expected one as in '(100.5, 20)'; download the file again"
         )
     return row, column

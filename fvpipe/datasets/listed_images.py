@@ -144,7 +144,7 @@ def _image(reader: RowReader, row: Row, place: str, subset: str = "", in_path: L
         patient=sys.intern(reader.cell(row, "patient")),  # of several rows, of which there may be half a million
         exam=sys.intern(reader.cell(row, "exam")),
         exam_names=reader.exam_names(row),
-        # A part of a path that is no day of the calendar says nothing of the order.
+        # A part of a path that is not a day of the calendar says nothing of the order.
         exam_date=parse_exam_date(reader.cell(row, "exam_date")) if reader.table.from_path else reader.day(row, "exam_date"),
         laterality=side,
         view=reader.cell(row, "view").upper(),

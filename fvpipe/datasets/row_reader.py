@@ -348,7 +348,7 @@ class RowReader:
         if "$side" not in wanted or not cell:
             return False
         named = self.columns.get("laterality")
-        # `*` of a column that gives all rows one side, or both, is no word for cells of other columns.
+        # `*` of a column that gives all rows one side, or both, is not a word for cells of other columns.
         word = self._translated("laterality", cell, others=column in named.column) if named and named.values else None
         sides = SIDES.get((word or cell).lower())
         if sides is None:
@@ -371,7 +371,7 @@ class RowReader:
         numbers = [self.parsed(row, edge, parse_number) for edge in edges]
         boxes = self.parsed(row, "boxes", parse_boxes) or []
         is_none = False  # four numbers of 0 or -1
-        if any(number != "" for number in numbers):  # one alone is no box
+        if any(number != "" for number in numbers):  # one alone is not a box
             for name, number in zip(edges, numbers, strict=True):
                 if number == "":
                     columns = self.columns.get(name)
@@ -426,7 +426,7 @@ def _words(values: Mapping[str, str]) -> str:
 
 
 def _outcome(word: str) -> tuple[int, str] | None:
-    """Label and reason for leaving a breast out; None for a text that is no outcome."""
+    """Label and reason for leaving a breast out; None for a text that is not an outcome."""
     if word.startswith(EXCLUDED):
         why = word.removeprefix(EXCLUDED).strip()
         return (-1, why) if why else None

@@ -184,7 +184,7 @@ def _left_out(reader: RowReader, found: TableContents) -> Iterator[str]:
         yield f"{len(lines)} box(es) have no area, and are left out: line {_first(lines)}"
     if reader.ages:
         name, count = reader.columns["age"].column[0], len(reader.ages)
-        yield f"{count} cell(s) of {name} are no number of years, and are not read: line {_first(reader.ages)}"
+        yield f"{count} cell(s) of {name} are not numbers of years, and are not read: line {_first(reader.ages)}"
     for (name, _), shown in reader.unfit.items() if not reader.table.every else ():
         yield f"`exclude` leaves out no image by word {shown} of {name}, which fits no row"
 
@@ -232,7 +232,7 @@ def _describe_breast(reader: RowReader, row: Row, key: DescribedBreast, found: T
     if table.follow_up:
         where, cell = f"{row.file}, line {row.line}: {table.follow_up.date}", row.get(table.follow_up.date)
         if not (text := parse_day(cell)):
-            wrong = "is no date; expected" if has_value(cell) else "is empty; leave out rows without a date, or write"
+            wrong = "is not a date; expected" if has_value(cell) else "is empty; leave out rows without a date, or write"
             raise LabelTableError(f"{where} {wrong} YYYY-MM-DD")
         day = date.fromisoformat(text)
         if found.days.setdefault(key, day) != day and exam != Exam():

@@ -55,7 +55,7 @@ def table_files(table: Table, root: Path) -> list[Path]:
         # A name without wildcards is asked for, so that its folder is not listed.
         named = root.glob(pattern) if set("*?[") & set(pattern) else (file for file in [root / pattern] if file.exists())
         fitting = sorted(named, key=lambda file: (len(file.parts), file))
-        # What is hidden is no part of a data set: `._mass_case_description.csv`.
+        # What is hidden is not part of a data set: `._mass_case_description.csv`.
         shown = [file for file in fitting if not any(part.startswith(".") for part in file.relative_to(root).parts)]
         if not table.every and len(shown) > 1 and len(shown[0].parts) == len(shown[1].parts):
             raise LabelTableError(f"{shown[0]} and {shown[1]}: both could be the table; expected one, or name it: `label_file`")

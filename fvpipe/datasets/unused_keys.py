@@ -141,7 +141,7 @@ def _takes_all(first: Case, second: Case) -> bool:
 
 
 def _unread_columns(table: Table, declaration: Declaration) -> Iterator[str]:
-    """Columns that are not read, and words in them that are no value."""
+    """Columns that are not read, and words in them that are not values."""
     known = facts_of_rows(table, declaration)
     if table.label and not table.file:  # the user's own table may be about images, by a column `path`
         known |= IMAGE_FACTS
@@ -168,7 +168,7 @@ def _unmatchable_texts(table: Table) -> Iterator[str]:
             yield f"{text!r} fits nothing: tables are read without spaces around their cells"
     for text in dict.fromkeys(cells):
         if text.startswith("$") and text != "$side":
-            yield f"{text!r} is no reference; expected $side, or '[$]...' for a cell that begins so"
+            yield f"{text!r} is not a reference; expected $side, or '[$]...' for a cell that begins so"
 
 
 def _unmatchable_groups(table: Table, declaration: Declaration) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Texts of tables and declarations -> values of facts; None for a text that is no value."""
+"""Texts of tables and declarations -> values of facts; None for a text that is not a value."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def parse_density(text: str) -> str | None:
 
 
 def parse_age(text: str) -> str:
-    """Parse years to the form of headers; nothing for what is no age: some tables hold other words there, or 0.
+    """Parse years to the form of headers; nothing for what is not an age: some tables hold other words there, or 0.
 
     Examples
     --------
@@ -221,4 +221,4 @@ EXPECTED: Mapping[str, tuple[Callable[[str], object], str]] = {
     "kind": (parse_kind, ", ".join(KINDS)),
     "boxes": (parse_boxes, "a list of [top, left, bottom, right]"),
 }
-"""Parser of each fact that is no free text, which returns None for what is no value, and the texts that have one."""
+"""Parser of each fact that is not free text, which returns None for what is not a value, and the texts that have one."""

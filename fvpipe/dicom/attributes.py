@@ -77,7 +77,7 @@ def is_for_processing(dataset: Dataset) -> bool:
 def pixel_spacing(dataset: Dataset) -> tuple[float | None, float | None]:
     """Row and column spacing in millimeters: Imager Pixel Spacing, else Pixel Spacing, else None.
 
-    One that is no detector's or scanner's is in another unit (70 micrometers) or a placeholder (1), and not given.
+    One that is not a detector's or scanner's is in another unit (70 micrometers) or a placeholder (1), and not given.
     """
     for keyword in ("ImagerPixelSpacing", "PixelSpacing"):
         try:

@@ -64,7 +64,7 @@ def _rle(frame: bytes, layout: PixelLayout) -> Decoded:
 
 
 def _unpacked(segment: bytes, buffer: NDArray[np.uint8]) -> int:
-    """Decode a PackBits segment into `buffer` and return the number of bytes, without pad bytes that are no whole packet."""
+    """Decode a PackBits segment into `buffer` and return the number of bytes, without pad bytes that are not a whole packet."""
     import imagecodecs
 
     for pad in range(EXCESS_BYTES + 1):

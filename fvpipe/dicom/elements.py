@@ -41,7 +41,7 @@ class RejectedFile(Exception):
 
 
 def raise_transient(error: Exception) -> None:
-    """Raise `error` again where it comes from the machine (memory, imports, disk), which is no reason to reject the file."""
+    """Raise `error` again where it comes from the machine (memory, imports, disk), which is not a reason to reject the file."""
     if isinstance(error, MemoryError | ImportError) or (isinstance(error, OSError) and error.errno):
         raise error
 
@@ -150,7 +150,7 @@ def items(header: Dataset, keyword: str) -> list[Dataset]:
     except Exception as error:
         raise RejectedFile(Reason.HEADER_UNREADABLE, f"{keyword} cannot be read ({type(error).__name__})") from None
     if value and not isinstance(value, DicomSequence):
-        raise RejectedFile(Reason.HEADER_UNREADABLE, f"{keyword} is no sequence")
+        raise RejectedFile(Reason.HEADER_UNREADABLE, f"{keyword} is not a sequence")
     return list(value or ())
 
 

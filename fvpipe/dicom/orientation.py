@@ -54,7 +54,7 @@ def find_orientation(terms: Sequence[str], laterality: Laterality, view: View) -
         return Orientation.NOT_GIVEN
     shown = shown_orientation(terms)
     if len(terms) > 2 or not all(_is_direction(term) for term in terms):
-        raise RejectedFile(Reason.ORIENTATION_INVALID, f"{shown} is no pair of directions; expected such as A\\R or P\\FL")
+        raise RejectedFile(Reason.ORIENTATION_INVALID, f"{shown} is not a pair of directions; expected such as A\\R or P\\FL")
     rows, columns = terms
     transposed = rows[0] not in "AP"
     nipple, down = (columns, rows) if transposed else (rows, columns)

@@ -105,5 +105,5 @@ def unusable_patient(written: str) -> str:
     """Say why the identifier of a patient cannot be used; empty where it can."""
     # U+FFFD stands for bytes that its character set does not have: two patients could become one.
     if len(written) > 64 or not written.isprintable() or "\ufffd" in written:
-        return f"has {len(written)} characters, or some that are no text; expected at most 64, all printable"
+        return f"has {len(written)} characters, or some that are not text; expected at most 64, all printable"
     return ""

@@ -154,7 +154,7 @@ def _window(dataset: Dataset) -> Window | None:
     try:
         center, width = float(centers[0]), float(widths[0])
     except ValueError:
-        raise RejectedFile(Reason.WINDOW_INVALID, "a window that is no number") from None
+        raise RejectedFile(Reason.WINDOW_INVALID, "a window that is not a number") from None
     if not (math.isfinite(center) and math.isfinite(width)) or width <= 0 or (function == "LINEAR" and width < 1):
         found = f"window center {center:g}, width {width:g}"
         raise RejectedFile(Reason.WINDOW_INVALID, f"{found}; expected finite, and a positive width")

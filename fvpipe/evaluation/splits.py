@@ -18,7 +18,7 @@ nearly the same pixels         :func:`split`             no                     
 =============================  ========================  =========================  =====================================
 
 The settings ``cross`` and ``official`` prescribe the test part, so that :func:`split` cannot keep breasts in one part with
-those. One identifier in two data sets is no error there: two hospitals may both have a patient 1.
+those. One identifier in two data sets is not an error there: two hospitals may both have a patient 1.
 """
 
 from __future__ import annotations

@@ -149,7 +149,7 @@ def read_record(text: str | bytes, where: object) -> Record:
     Raises
     ------
     InputError
-        The text is no record, or one of another version; `where` names it.
+        The text is not a record, or one of another version; `where` names it.
     """
     try:
         return Record.model_validate_json(text)

@@ -136,7 +136,7 @@ def check_machine() -> None:
     Raises
     ------
     ClusterError
-        This machine cannot do it: it is no fault of a file.
+        This machine cannot do it: it is not a fault of a file.
     """
     try:
         _, end = _run_fresh(control, [CONTROL_BYTES], CONTROL_SECONDS)

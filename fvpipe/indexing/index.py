@@ -65,7 +65,7 @@ class Index:
     breasts : sequence of Breast
         Pairs of CC and MLO, sorted by key; from :meth:`of_views` the breasts of a pipeline.
     unpaired : sequence of Unpaired
-        Breasts whose images are no pair, sorted by key; a pipeline of one view builds those that have it.
+        Breasts whose images are not a pair, sorted by key; a pipeline of one view builds those that have it.
     exam_order : mapping of (str, str) to int
         By patient and study: 1, 2, ... by date, of patients with several exams whose dates are all known.
     labels_unmatched : bool

@@ -136,7 +136,7 @@ def breasts_table(
     flags : mapping of str to Flag, or None
         Flags of their samples by breast id: then the verdict on the crop of each view is given, too.
     unpaired : collection of BreastKey
-        Breasts that are no pair; where there are any, a column says so.
+        Breasts that are not a pair; where there are any, a column says so.
     resized : mapping of str to (str, str), or None
         How CC and MLO of their samples were resized by a pipeline that warps, by breast id: then it is given, too.
     """

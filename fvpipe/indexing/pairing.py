@@ -17,12 +17,12 @@ from fvpipe.reasons import Reason, Rejection
 from fvpipe.types import VIEWS, Breast, BreastKey, Digest, ImageRecord, View
 
 PAIR_REASONS = frozenset({Reason.CC_MISSING, Reason.MLO_MISSING, Reason.IMPLANT_MISMATCH, Reason.KIND_MISMATCH})
-"""Why the images of a breast are no pair: reasons of pipelines that need both views."""
+"""Why the images of a breast are not a pair: reasons of pipelines that need both views."""
 
 
 @dataclass(frozen=True, slots=True)
 class Unpaired:
-    """A breast whose images are no pair, for pipelines of one view.
+    """A breast whose images are not a pair, for pipelines of one view.
 
     Attributes
     ----------

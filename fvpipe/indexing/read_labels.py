@@ -28,7 +28,7 @@ def read_labels(source: Source, paths: Sequence[str]) -> tuple[BreastLabels, Sta
     LabelTableError
         A table is missing or breaks its form, or a row fits two files.
     ParameterError
-        An adapter that is no declaration gives a value that is none.
+        An adapter that is not a declaration gives a value that is none.
     """
     table = source.adapter.read_labels(source.root, source.label_file, source.labels)
     statements = collect_statements(source, table, paths)

@@ -45,7 +45,7 @@ def read_manifests(source: Source, folder: Path) -> Index:
         _check_consistent(found, folder)
     except (OSError, KeyError, ValueError) as error:
         raise InputError(
-            f"{folder}: is no manifest that this fvpipe can read ({type(error).__name__}); write it again with "
+            f"{folder}: is not a manifest that this fvpipe can read ({type(error).__name__}); write it again with "
             f"`fvpipe index --dataset {source.name}`"
         ) from None
     return found
@@ -181,7 +181,7 @@ def _number(cell: str) -> int | None:
 
 
 def _path(cell: str) -> str:
-    r"""A path as the operating system has it: bytes that are no UTF-8 were written as ``\udc80`` to ``\udcff``."""
+    r"""A path as the operating system has it: bytes that are not UTF-8 were written as ``\udc80`` to ``\udcff``."""
     return re.sub(r"\\u(dc[89a-f][0-9a-f])", lambda match: chr(int(match[1], 16)), cell)
 
 

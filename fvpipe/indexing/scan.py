@@ -69,7 +69,7 @@ def scan_folder(root: Path, formats: Sequence[Format] = DICOM) -> FolderScan:
 def list_files(
     root: Path, file_cache: FileCache, formats: Sequence[Format] = DICOM
 ) -> tuple[dict[str, SourceFile], PassedOver, list[Rejection]]:
-    """List the files of an input folder that could be its images, by path; what is passed over; and what is no file.
+    """List the files of an input folder that could be its images, by path; what is passed over; and what is not a file.
 
     Raises
     ------

@@ -50,4 +50,4 @@ def with_zeros(whole: str) -> list[str]:
 
 
 _NUMBER = re.compile(r"(?<=[^0-9.])0*([0-9]+)")
-"""One within a name, whose zeros are no part of a fraction."""
+"""One within a name, whose zeros are not part of a fraction."""

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 
 _ESCAPED = ("=", "+", "-", "@", "\t", "\r", "\n", "'")  # starts of formulas, and of what is escaped itself
-_NEGATIVE = r"-[0-9]+(\.[0-9]+)?(e[+-]?[0-9]+)?"  # a number, as :func:`repr` writes it, is no formula
+_NEGATIVE = r"-[0-9]+(\.[0-9]+)?(e[+-]?[0-9]+)?"  # a number, as :func:`repr` writes it, is not a formula
 
 
 def format_csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:
@@ -18,7 +18,7 @@ def format_csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> byte
 def iterate_csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Iterator[bytes]:
     r"""Format a CSV table line by line: UTF-8, ``\n``, None as empty text, and no text that a spreadsheet would run.
 
-    A text that starts like a formula, and is no number, gets a leading ``'``, which :func:`unescape` takes away again.
+    A text that starts like a formula, and is not a number, gets a leading ``'``, which :func:`unescape` takes away again.
     """
     # With \r\n as its terminator the writer quotes cells that hold either; with \n, before Python 3.13, not those with \r.
     writer = csv.writer(_Passing(), lineterminator="\r\n")

@@ -60,7 +60,7 @@ def lock(file: Path, warn: Callable[[str], None]) -> Iterator[None]:
         file.parent.mkdir(parents=True, exist_ok=True)
         with suppress(FileNotFoundError):
             if not stat.S_ISREG(os.stat(file).st_mode):
-                raise StorageError(f"{file}: is no regular file, which a lock is; remove it")
+                raise StorageError(f"{file}: is not a regular file, which a lock is; remove it")
         try:
             held.acquire()
         except OSError as error:

@@ -279,7 +279,7 @@ def _read_csv(file: Path) -> Iterator[tuple[int, list[str]]]:
                     heading = text.readline(MAX_LINE_CHARACTERS)
                 text.seek(0)
             if "\0" in heading:
-                raise LabelTableError(f"{file}: is no text; save the table as UTF-8 (in a spreadsheet: CSV UTF-8)")
+                raise LabelTableError(f"{file}: is not text; save the table as UTF-8 (in a spreadsheet: CSV UTF-8)")
             before = 1 if named else 0
             delimiter = named[1] if named else max(",;\t", key=re.sub('"[^"]*"', "", heading).count)
             if not (named or delimiter in heading):
@@ -325,7 +325,7 @@ def _reject_amount(file: Path, size: int, rows: int, cells: int, most_bytes: int
 
 
 def _undecodable(file: Path, encoding: str) -> str:
-    """Describe the first bytes that are no text."""
+    """Describe the first bytes that are not text."""
     data = file.read_bytes()
     try:
         data.decode(encoding)

@@ -141,7 +141,7 @@ def explain(project: Project, path: Path, workers: Workers, id_key: Path | None,
         raise InputError(f"{path}: is below the folder of no data set of params.yaml; expected a file below one of {folders}")
     source, relative = project.source(held[0], id_key), held[1]
     if not path.is_file():
-        state = "is no file" if path.exists() else "no such file"
+        state = "is not a file" if path.exists() else "no such file"
         raise InputError(f"{path}: {state}; expected an image of data set {source.name}")
     with open_file_cache(source, project.samples, reread=reread) as file_cache:
         found = flow.index(source, workers, file_cache)

@@ -107,7 +107,7 @@ def read_columns(
     _check_names(path, "dataset", names, {"image", *_COLUMNS, *warps} | ({GROUP} if targets else set()))
     if targets:
         if file.id.links.get_info(GROUP.encode()).type != h5py.h5l.TYPE_HARD or not isinstance(file[GROUP], h5py.Group):
-            raise _error(path, f"{GROUP} is no group of its own")
+            raise _error(path, f"{GROUP} is not a group of its own")
         _check_names(path, "target", set(file[GROUP]), {form.name for form in targets})
     forms = _forms(targets)
     datasets = {name: _dataset(file, path, name, entry, forms.get(name)) for name in (*forms, *sorted(warps), "image")}
@@ -162,7 +162,7 @@ def differing_attributes(
             raise _error(path, f"has no attribute {name}")
         stored = file.attrs.get_id(name)
         if stored.shape != () or stored.get_type().get_class() not in (h5py.h5t.INTEGER, h5py.h5t.STRING):
-            raise _error(path, f"attribute {name} is no single number or text")
+            raise _error(path, f"attribute {name} is not a single number or text")
         if name in expected and file.attrs[name] != expected[name]:
             yield name
     scale = file["image"].attrs.get_id("scale") if "scale" in file["image"].attrs else None
@@ -215,7 +215,7 @@ def _dataset(file: h5py.File, path: Path, name: str, entry: ShardEntry, form: _F
         raise _error(path, f"{name} is a link to another place")
     dataset = file[name]
     if not isinstance(dataset, h5py.Dataset):
-        raise _error(path, f"{name} is no dataset")
+        raise _error(path, f"{name} is not a dataset")
     plan = dataset.id.get_create_plist()
     if plan.get_layout() != h5py.h5d.CONTIGUOUS or plan.get_external_count() or plan.get_nfilters():
         raise _error(path, f"{name} is not stored in one piece, uncompressed, in the file itself")
@@ -259,7 +259,7 @@ def _check_values(path: Path, columns: Mapping[str, NDArray[Any]]) -> None:
         try:
             control = CONTROL.search("".join(np.char.decode(columns[name], "utf-8").ravel().tolist()))
         except UnicodeDecodeError:
-            raise _error(path, f"{name} has bytes that are no UTF-8") from None
+            raise _error(path, f"{name} has bytes that are not UTF-8") from None
         if control:
             raise _error(path, f"{name} has the control character {control[0]!r}")
     for name, allowed in (("label", [*LABEL_NAMES]), ("laterality", [side.encode() for side in Laterality])):

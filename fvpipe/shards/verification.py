@@ -84,7 +84,7 @@ def verify(folder: str | os.PathLike[str]) -> list[str]:
             problems.append(str(error))
             sound = sound and name != "breasts.csv"
         except (ValueError, KeyError, csv.Error) as error:
-            problems.append(f"{path / name}: is no table of rejections ({type(error).__name__}); {AGAIN}")
+            problems.append(f"{path / name}: is not a table of rejections ({type(error).__name__}); {AGAIN}")
     if sound:
         problems += [*_differing(path, "labels", receipt.labels, labels), *_differing(path, "flags", receipt.flags, flags)]
         stored = {form: np.concatenate(parts) for form, parts in targets.items()}
@@ -115,7 +115,7 @@ def _differing_targets(file: Path, targets: Mapping[TargetForm, NDArray[Any]]) -
             if not np.array_equal(form.encode(cells), values, equal_nan=form.kind == "number"):
                 yield f"{file}: gives other values of {form.name} than {form.path} of the shards. Build the shards again"
     except (ValueError, AttributeError, csv.Error) as error:
-        yield f"{file}: is no table of breasts ({type(error).__name__}); {AGAIN}"
+        yield f"{file}: is not a table of breasts ({type(error).__name__}); {AGAIN}"
 
 
 def _rows(file: Path) -> Iterator[dict[str, str]]:

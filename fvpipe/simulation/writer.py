@@ -72,7 +72,7 @@ def write_dataset(form: Form, out: Path, patients: int, seed: int) -> int:
     files = (file.relative_to(out) for file in sorted(out.rglob("*")) if file.suffix in (".dcm", ".dicom"))
     if other := next((file for file in files if file not in written), None):
         raise ParameterError(
-            f"{out}: also holds {other}, which is no image of this data set, as of a run with more patients or another seed; "
+            f"{out}: also holds {other}, not an image of this data set, as of a run with more patients or another seed; "
             "an index would take all for one data set. Empty the folder, or choose another"
         )
     for name, data in dataset.tables(lesions).items():

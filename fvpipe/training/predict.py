@@ -66,7 +66,7 @@ def load_model(folder: Path, device: torch.device) -> tuple[Classifier, Record]:
     try:
         with safe_open(path, "pt") as file:
             text = (file.metadata() or {}).get("fvpipe", "")
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is not a mapping
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path}: damaged, or no weight file ({type(error).__name__}); train again") from None
     record = read_record(text, path)
@@ -156,7 +156,7 @@ def predict(
     rejected += [each for each in contents.values() if isinstance(each, Rejection)]
     digests = {path: content_digest(each, mappings[path]) for path, each in contents.items() if not isinstance(each, Rejection)}
     readable = [record for record in records if record.path not in contents or record.path in digests]
-    # As in an index: images of two patients or exams under one study are no breast, and of equal ones the same is chosen.
+    # As in an index: images of two patients or exams under one study are not a breast, and of equal ones the same is chosen.
     contradicting = {each.what: each for each in contradicted(readable, readings)}
     rejected += contradicting.values()
     readable = [record for record in readable if record.path not in contradicting]

@@ -208,7 +208,7 @@ class Training:
         if not math.isfinite(loss + validation_loss) or not np.isfinite(score).all():
             raise TrainingError(
                 f"{self.run}: epoch {epoch + 1} ended with a loss of {loss} (validation {validation_loss}), or outputs that "
-                f"are no numbers; the checkpoint of epoch {epoch} is kept. Try --fresh with a smaller train.lr, or in fp32"
+                f"are not numbers; the checkpoint of epoch {epoch} is kept. Try --fresh with a smaller train.lr, or in fp32"
             )
         area = roc_auc(truth, score)
         assert area is not None  # `load_cohort` saw both classes

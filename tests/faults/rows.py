@@ -73,7 +73,7 @@ ROWS: dict[int, Row] = {
     38: Row(
         "a validation part of one class", "no training without an epoch to choose; an undefined AUC is null with its reason"
     ),
-    39: Row("the loss is no number", "training stops; the last good checkpoint is kept; exit code 1"),
+    39: Row("the loss is not a number", "training stops; the last good checkpoint is kept; exit code 1"),
     40: Row("a checkpoint of another configuration", "refused by the name of what differs"),
     41: Row("training killed and run again", "the same weights as without, on one device"),
     42: Row("a reader that is open while a build commits", "it keeps its version; a new one sees the new version"),

@@ -168,7 +168,7 @@ def test_killed_between_two_renames(versions: Versions, tmp_path: Path) -> None:
     """The receipt is the only commit point: what lies beside it half-way is an error for a reader, and built again."""
     before, source, old, new = versions
     builds(source, tmp_path / "other", "--samples", tmp_path / "samples")
-    renames = 3  # shard, images.csv, receipt; a fourth is of build.json, which is no part of the version
+    renames = 3  # shard, images.csv, receipt; a fourth is of build.json, which is not part of the version
     outs = [Path(shutil.copytree(before, tmp_path / f"out{i}")) for i in range(renames + 1)]
     runs: list[tuple[Path, str, float]] = [(out, "rename", i + 1) for i, out in enumerate(outs)]
     assert killed(source, runs, "--samples", tmp_path / "samples") == [-9] * (renames + 1)

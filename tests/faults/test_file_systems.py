@@ -321,7 +321,7 @@ def test_a_file_cache_that_is_no_database_of_ours_is_left_out(tmp_path: Path) ->
         cache.put_values([(SourceFile("a", "1"), "value")], "content")
         assert cache.value(SourceFile("a", "1"), "content") == "value"
     assert len(said) == 1
-    assert "is no regular file" in said[0]
+    assert "is not a regular file" in said[0]
 
 
 def test_what_sqlite_makes_follows_the_umask(tmp_path: Path) -> None:

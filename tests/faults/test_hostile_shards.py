@@ -98,11 +98,11 @@ def test_what_is_no_file_is_named_and_not_waited_for(name: str, kind: str, own: 
         case _:
             (own / name).symlink_to("/dev/zero" if kind == "device" else "/dev/tty")
     if name == "breasts.csv":
-        assert verify(own) == [f"{own / name}: cannot be read (is no regular file); build or download the shards again"]
+        assert verify(own) == [f"{own / name}: cannot be read (is not a regular file); build or download the shards again"]
         return
-    with pytest.raises(ShardError, match=rf"{name}: cannot be read \(is no regular file\)"):
+    with pytest.raises(ShardError, match=rf"{name}: cannot be read \(is not a regular file\)"):
         open_shards(own)
-    with pytest.raises(ShardError, match=r"is no regular file"):
+    with pytest.raises(ShardError, match=r"is not a regular file"):
         raise ShardError("; ".join(verify(own)))
 
 

@@ -119,6 +119,6 @@ def test_folder_that_breaks_off_half_way(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_no_folder(tmp_path: Path) -> None:
     factory.write(tmp_path / "file", b"")
-    for name, message in (("nowhere", "no such folder"), ("file", "is no folder")):
+    for name, message in (("nowhere", "no such folder"), ("file", "is not a folder")):
         with pytest.raises(InputError, match=message):
             scan_folder(tmp_path / name)

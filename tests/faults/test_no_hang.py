@@ -232,7 +232,7 @@ def test_schedulers_whose_workers_or_themselves_are_stopped_are_named(tmp_path: 
 
 def held(file: Path) -> None:
     with lock(file, print):
-        raise AssertionError("a pipe is no lock")
+        raise AssertionError("a pipe is not a lock")
 
 
 def read_shards(folder: Path, name: str) -> None:
@@ -319,4 +319,4 @@ def test_a_build_among_pipes(tmp_path: Path) -> None:
     run(*options, "--out", out)
     assert folder_bytes(out) == before
     os.mkfifo(out / ".lock")
-    assert "is no regular file, which a lock is; remove it" in run(*options, "--out", out, code=1).output
+    assert "is not a regular file, which a lock is; remove it" in run(*options, "--out", out, code=1).output

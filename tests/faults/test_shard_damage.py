@@ -317,7 +317,7 @@ for limit in [*range(0, size, 499), size - 1]:
         assert not file.exists()
 resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
 assert write().bytes == size
-with _DeferredErrorFile(file, "w+") as target:  # the system writes what fits, and says how much: that is no success
+with _DeferredErrorFile(file, "w+") as target:  # the system writes what fits, and says how much: that is not a success
     assert target.write(bytes(size + 1)) == size + 1
     try:
         print(target.check())

@@ -282,7 +282,7 @@ BYTES: dict[str, tuple[Reason, Callable[[], bytes]]] = {
         Reason.HEADER_UNREADABLE,
         lambda: retold(WITH_SEQUENCE, b"\x54\0\x20\x02SQ", b"\x54\0\x20\x02UT"),
     ),
-    "a number of frames that is no number": (
+    "a number of frames that is not a number": (
         Reason.HEADER_INCOMPLETE,
         lambda: retold(header(NumberOfFrames=11), b"IS\2\x0011", b"IS\2\0xy"),
     ),
@@ -290,7 +290,7 @@ BYTES: dict[str, tuple[Reason, Callable[[], bytes]]] = {
         Reason.HEADER_UNREADABLE,
         lambda: retold(header(), b"\x28\0\x10\0US\2\0\x20\0", b"\x28\0\x10\0US\3\0\x20\0\0"),
     ),
-    "a patient that is no text": (
+    "a patient that is not text": (
         Reason.IDENTIFIER_INVALID,
         lambda: retold(header(SpecificCharacterSet="ISO_IR 192", PatientID="P111"), b"P111", b"P\xff11"),
     ),

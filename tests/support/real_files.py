@@ -112,7 +112,7 @@ def page(verdicts: list[Verdict]) -> str:
         "Made by `python -m tests.support.real_files`; a test holds it to what the code does. The files are every `.dcm` of "
         "pydicom's",
         "wheel, of pydicom-data 1.0.0, of `tests/data/mg`, and the eight CBIS-DDSM films; not those that pydicom downloads.",
-        "Most are no mammograms, so the header's verdict and that of the pixels stand apart: a build takes what passes both.",
+        "Most are not mammograms, so the header's verdict and that of the pixels stand apart: a build takes what passes both.",
         "",
         f"The pixels of {len(read)} of the {len(verdicts)} are read. {len(read) - len(lossy)} of those are of lossless or",
         "uncompressed syntaxes, and equal to another library's decoder in every pixel (pydicom, pylibjpeg or GDCM, none of",

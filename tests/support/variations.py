@@ -84,7 +84,7 @@ class Varied:
     what: Variation
     image: DecodedImage
     truth: NDArray[np.bool_]
-    either: NDArray[np.bool_]  # tissue that is no breast: an outline may hold it or not
+    either: NDArray[np.bool_]  # tissue that is not a breast: an outline may hold it or not
 
 
 def variation(seed: int, longest: int | None = None) -> Variation:

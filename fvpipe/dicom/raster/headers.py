@@ -256,7 +256,7 @@ def _tiff(file: BinaryIO) -> RasterHeader:
         detail = f"compression {one(259, 1)} of the TIFF file; expected none, LZW, Deflate or PackBits"
         raise RejectedFile(Reason.TRANSFER_SYNTAX_UNSUPPORTED, detail)
     if one(339, 1) not in (1, 2):
-        raise RejectedFile(Reason.BITS_UNSUPPORTED, "values that are no integers; expected integers of 8 to 16 bits")
+        raise RejectedFile(Reason.BITS_UNSUPPORTED, "values that are not integers; expected integers of 8 to 16 bits")
     across, down = (one(322), one(323)) if 322 in directory else (columns, min(one(278, rows), rows))
     if one(266, 1) != 1 or (samples > 1 and one(284, 1) != 1) or not 0 < across <= MAX_SIDE or not 0 < down <= MAX_SIDE:
         raise _broken("tiff", "bits or channels in another order, or tiles larger than any image")
@@ -324,7 +324,7 @@ def _nrrd(file: BinaryIO) -> RasterHeader:
         raise _broken("nrrd", f"it has no field {' and no field '.join(missing)}")
     kind, encoding = _NRRD_TYPES.get(fields["type"].lower()), fields["encoding"].lower()
     if kind is None:
-        raise RejectedFile(Reason.BITS_UNSUPPORTED, "values that are no integers of 8 or 16 bits")
+        raise RejectedFile(Reason.BITS_UNSUPPORTED, "values that are not integers of 8 or 16 bits")
     if encoding not in ("raw", "gzip", "gz"):
         raise RejectedFile(Reason.TRANSFER_SYNTAX_UNSUPPORTED, "the encoding of the NRRD file is neither raw nor gzip")
     sizes = [int(each) for each in fields["sizes"].split()]

@@ -68,7 +68,7 @@ NO_VIEW = {
         "LOCALIZATION",
     ),
 }
-"""Images that are no views of a breast."""
+"""Images that are not views of a breast."""
 # By these a description speaks of a biopsy that was before this exam.
 EARLIER = phrases(
     "FOLLOW_UPS?",
@@ -269,7 +269,7 @@ def _objects(dataset: Dataset) -> dict[str, bool]:
 def _is_phantom(dataset: Dataset) -> bool:
     try:
         return not {"PHANTOM", "QC"}.isdisjoint(english(text(dataset, "PatientName")).split())
-    except RejectedFile:  # a name that cannot be read is no reason to leave an image out
+    except RejectedFile:  # a name that cannot be read is not a reason to leave an image out
         return False
 
 
@@ -313,7 +313,7 @@ def frames(context: RuleContext) -> int:
 
 
 def region_of_interest(context: RuleContext) -> None:
-    """Check that the file is no mask or cut-out of a lesion, where the data set has such files beside its films."""
+    """Check that the file is not a mask or cut-out of a lesion, where the data set has such files beside its films."""
     pattern = context.policy.region_pattern
     if pattern and re.search(pattern, text(context.dataset, context.policy.patient_keyword)):
         raise RejectedFile(Reason.REGION_OF_INTEREST, "a mask or a cut-out, and no film")
