@@ -166,7 +166,7 @@ def test_a_pipeline_is_as_good_as_itself(project: Path) -> None:
         assert "one folder; name two" in run("compare", one, f"{one}/", code=1).output
         assert "and 'whole' is none: name two of them, or two pipelines" in run("compare", one, "whole", code=1).output
         assert "and --dataset is none" in run("compare", one, two, "--dataset", "a", code=1).output
-        assert "no number" in run("compare", one, two, "--noise", "nan", code=2).output
+        assert "is not a number" in run("compare", one, two, "--noise", "nan", code=2).output
     (row,) = found.detectability
     assert (row.difference.value, row.difference.low, row.difference.high, row.verdict) == (0.0, 0.0, 0.0, "undecided")
     assert {each.largest for each in found.pixels} == {0.0}

@@ -95,11 +95,11 @@ CONTRADICTIONS: dict[str, tuple[Laterality, View, Reason, str]] = {
     "A\\P": (LEFT, CC, Reason.ORIENTATION_INVALID, "A\\P"),
     "A\\A": (LEFT, CC, Reason.ORIENTATION_INVALID, "A\\A"),
     "R\\F": (LEFT, MLO, Reason.ORIENTATION_INVALID, "one axis to A or P"),
-    "A\\HF": (LEFT, MLO, Reason.ORIENTATION_INVALID, "no pair of directions"),
-    "A\\RR": (LEFT, CC, Reason.ORIENTATION_INVALID, "no pair of directions"),
+    "A\\HF": (LEFT, MLO, Reason.ORIENTATION_INVALID, "not a pair of directions"),
+    "A\\RR": (LEFT, CC, Reason.ORIENTATION_INVALID, "not a pair of directions"),
     "A\\H": (LEFT, CC, Reason.ORIENTATION_INVALID, "expected a CC to run"),
     "A\\HR ": (LEFT, CC, Reason.ORIENTATION_INVALID, "expected a CC to run"),
-    "A\\F\\R": (LEFT, MLO, Reason.ORIENTATION_INVALID, "no pair of directions"),
+    "A\\F\\R": (LEFT, MLO, Reason.ORIENTATION_INVALID, "not a pair of directions"),
     "SMITH\\X": (LEFT, CC, Reason.ORIENTATION_INVALID, "<7 characters>"),
 }
 

@@ -258,7 +258,7 @@ def test_manifests_hold_breasts_of_one_view(project: Path) -> None:
     assert "3 labelled or unlabelled images" not in run("table1").output
     images = folder / "images.csv"
     images.write_text(re.sub(",mlo_[0-9a-f]{12}_R\n", ",\n", images.read_text()))
-    assert "no manifest that this fvpipe can read" in run("table1", code=1).output
+    assert "not a manifest that this fvpipe can read" in run("table1", code=1).output
 
 
 def test_pairs_have_no_column_of_pairs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

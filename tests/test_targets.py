@@ -339,10 +339,10 @@ FAULTS: dict[str, tuple[Change, str]] = {
     "another target": (lambda file: file.create_dataset("targets/more", data=[1]), "has a target 'more'"),
     "no group": (lambda file: file.__delitem__("targets"), "has no dataset targets"),
     "a dataset for the group": (
-        lambda file: (file.__delitem__("targets"), file.create_dataset("targets", data=[1])), "no group"
+        lambda file: (file.__delitem__("targets"), file.create_dataset("targets", data=[1])), "not a group"
     ),
     "a link for the group": (soft_group, "dataset 'elsewhere'"),
-    "an external group": (link("targets", h5py.ExternalLink("/etc/passwd", "/")), "no group of its own"),
+    "an external group": (link("targets", h5py.ExternalLink("/etc/passwd", "/")), "not a group of its own"),
     "soft link": (link("targets/density", h5py.SoftLink("/label")), "is a link"),
     "hard link": (link("targets/density", lambda file: file["label"]), "has a type"),
     "type": (put("targets/density", dtype="<i4"), "has a type"),

@@ -294,7 +294,7 @@ def test_a_pipe_is_named_and_not_waited_for(kind: str, tmp_path: Path) -> None:
         PIPES[kind](tmp_path / "pipe")
     said = str(raised.value)
     assert (
-        "no regular file" in said or "not there" in said or "no such scheduler file" in said or "no finished training" in said
+        "regular file" in said or "not there" in said or "no such scheduler file" in said or "no finished training" in said
     )
     assert str(tmp_path) in said
 
@@ -309,8 +309,8 @@ def test_a_build_among_pipes(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "labels.csv").write_text("patient_id,laterality,label\np,L,benign\n")
     hashed = ("--labels", tmp_path / "labels.csv", "--id-key", tmp_path / "pipe")
-    assert "no regular file" in run(*options, "--out", out, *hashed, code=1).output
-    assert "no regular file" in run(*options, "--out", out, "--labels", tmp_path / "pipe", code=1).output
+    assert "not a regular file" in run(*options, "--out", out, *hashed, code=1).output
+    assert "not a regular file" in run(*options, "--out", out, "--labels", tmp_path / "pipe", code=1).output
     assert "not_a_file: x.dcm" in run(*options, "--out", out).output
     before = folder_bytes(out)
     for name in (RECEIPT, "build.json", "breasts.csv", shard_name(json.loads(before[RECEIPT])["shards"][0]["index"])):
