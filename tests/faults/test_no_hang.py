@@ -293,9 +293,7 @@ def test_a_pipe_is_named_and_not_waited_for(kind: str, tmp_path: Path) -> None:
     with pytest.raises((FvpipeError, OSError)) as raised:
         PIPES[kind](tmp_path / "pipe")
     said = str(raised.value)
-    assert (
-        "regular file" in said or "not there" in said or "no such scheduler file" in said or "no finished training" in said
-    )
+    assert "regular file" in said or "not there" in said or "no such scheduler file" in said or "no finished training" in said
     assert str(tmp_path) in said
 
 
