@@ -168,9 +168,9 @@ HEAD = "license: ours\n"
         (
             OWN,
             {"columns:": "columns:\n      density: {column: d, values: {x: thick}}"},
-            "'thick' is no density; expected A to D",
+            "'thick' is not a valid density; expected A to D",
         ),
-        (OWN, {"columns:": "columns:\n      age: {column: d, values: {x: young}}"}, "'young' is no age"),
+        (OWN, {"columns:": "columns:\n      age: {column: d, values: {x: young}}"}, "'young' is not a valid age"),
         (
             OWN,
             {

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from fvpipe.build.commit import _check_rejected, exclusions_of
+from fvpipe.build.commit import _check_rejected
 from fvpipe.build.plan import Limits
 from fvpipe.cli.options import label_rules
 from fvpipe.config.formats import SUFFIXES
@@ -22,6 +22,7 @@ from fvpipe.datasets.registry import declarations, get_adapter
 from fvpipe.dicom.header import read_header
 from fvpipe.errors import LabelTableError, ParameterError, QualityError
 from fvpipe.indexing.reading import contradicted
+from fvpipe.indexing.statements import declared_exclusions
 from fvpipe.project import project
 from fvpipe.project.reading import find_readings
 from fvpipe.project.standalone import standalone_source
@@ -276,7 +277,7 @@ def test_rows_of_two_tables_that_contradict_each_other_are_named(tmp_path: Path)
 
 def test_images_that_a_declaration_excludes_are_no_faults() -> None:
     """By their reason and its end: that of another rule is a fault."""
-    excluded = exclusions_of(get_adapter("embed").declaration)
+    excluded = declared_exclusions(get_adapter("embed").declaration)
     reason, end = min(excluded)
     ours, theirs = Rejection("1.dcm", reason, f"t.csv, line 2{end}"), Rejection("2.dcm", reason, "t.csv, line 3: another")
     _check_rejected([ours, Rejection("3", Reason.LABEL_EXCLUDED, "")], 9, Limits(max_rejected=0), excluded)
@@ -473,6 +474,9 @@ def test_exams_are_ordered_by_the_months_in_paths(dates: tuple[str, str], order:
     found = index(tmp_path / "in", str(tmp_path / "clinic.yaml"))
     path_of = {image.study: image.path.split("/")[1] for image in found.images}
     assert {path_of[study]: number for (_, study), number in found.exam_order.items()} == order
+    (tmp_path / "in" / "p1" / dates[1]).rename(tmp_path / "in" / "p1" / f"{dates[0][:4]}-11-30")  # a day in it
+    with pytest.raises(LabelTableError, match=rf"p1/{dates[0][:4]}-11-30/.* and p1/{dates[0]}/.*: their order is not known"):
+        index(tmp_path / "in", str(tmp_path / "clinic.yaml"))
 
 
 def test_a_word_of_a_list_of_exclusions_that_fits_no_row_is_noted(tmp_path: Path) -> None:

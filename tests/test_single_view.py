@@ -207,7 +207,10 @@ def test_the_absent_view_in_shards_tables_and_pages(project: Path) -> None:
     (project / "pipelines" / "cc.yaml").write_text("fuse: {layout: cc}\n")
     assert "warning: cache/shards/cc/own: was built before the pipeline cc changed" in run("report").stderr
     (project / "pipelines" / "cc.yaml").write_text("fuse: {layuot: cc}\n")
-    assert "cache/shards/cc/own: is on the page, and its pipeline cannot be read: pipelines/cc.yaml" in run("report").stderr
+    assert (
+        "cache/shards/cc/own: is on the page, and cannot be compared with the project: pipelines/cc.yaml"
+        in run("report").stderr
+    )
     shutil.rmtree(project / "pipelines")
     assert "6 samples" in run("verify", "cache/shards/cc/own").output
     run("inspect", "cache/shards/cc/own")

@@ -319,7 +319,10 @@ def test_a_case_that_is_never_reached_is_not_covered(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ("density: {column: acr, values: {a: fatty}}", r"columns\.density\.values': 'fatty' is no density; expected A to D"),
+        (
+            "density: {column: acr, values: {a: fatty}}",
+            "'fatty' is not a valid density; expected A to D",
+        ),
         ("bi_rads: {column: b, pattern: '(BI-RADS [7-9])'}", "bi_rads"),
     ],
 )

@@ -22,11 +22,11 @@ from fvpipe.build.plan import Limits, ShardOutput
 from fvpipe.build.schedule import Samples
 from fvpipe.build.target_forms import cell_of, filled_forms
 from fvpipe.config.loading import digest_of
-from fvpipe.datasets.declaration import Declaration
 from fvpipe.errors import QualityError, ReceiptError, StorageError
 from fvpipe.indexing.index import Index
 from fvpipe.indexing.manifest_tables import breasts_table, findings_table, images_table, rejected_table
 from fvpipe.indexing.rejections import nothing_to_build
+from fvpipe.indexing.statements import declared_exclusions
 from fvpipe.io.atomic import sync_folder, write_aside, write_atomic
 from fvpipe.io.read import file_state
 from fvpipe.progress import progress
@@ -89,7 +89,7 @@ def commit(samples: Samples, limits: Limits, begun: float, say: Callable[[str], 
     output, found = samples.output, samples.found
     if not samples.keys and found.files:
         raise QualityError(nothing_to_build(found, samples.rejections))
-    _check_rejected(samples.rejections, len(found.files), limits, exclusions_of(found.source.adapter.declaration))
+    _check_rejected(samples.rejections, len(found.files), limits, declared_exclusions(found.source.adapter.declaration))
     old = _committed(output)
     # A shard that nobody touched since the last build is taken as written. With `--reread`, or where the receipt is not what
     # that build wrote, every one is written again, and compared.
@@ -307,12 +307,6 @@ def _check_fallbacks(output: ShardOutput, samples: int, limits: Limits, names: S
             f"--max-fallback {limits.max_fallback:g} %: {', '.join(names[:50])}{' ...' if len(names) > 50 else ''}; look at "
             "them with `fvpipe inspect`. Nothing was committed"
         )
-
-
-def exclusions_of(declaration: Declaration | None) -> set[tuple[Reason, str]]:
-    """Reasons and ends of details of images that `exclude` of a declaration leaves out."""
-    tables = declaration.tables if declaration else ()
-    return {(each.code, f": {each.why}") for table in tables for each in table.exclude}
 
 
 def _check_rejected(rejections: Sequence[Rejection], files: int, limits: Limits, excluded: Set[tuple[Reason, str]]) -> None:

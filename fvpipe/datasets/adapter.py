@@ -90,7 +90,7 @@ class ListedImage:
     exam_names : Exam
         Names of the exam that the header must have, too.
     exam_date : str
-        Day that orders the exams of the patient, ``YYYYMMDD``; it counts before that of the header.
+        What orders the exams of the patient, ``YYYYMMDD``, ``YYYYMM`` or ``YYYY``; it counts before the day of the header.
     laterality : Laterality or None
         Side.
     view : str

@@ -22,6 +22,7 @@ from fvpipe.datasets.values import SIDES, parse_count, parse_exam_date, parse_ki
 from fvpipe.errors import LabelTableError, ParameterError
 from fvpipe.io.spelling import whole_text
 from fvpipe.io.tables import Row
+from fvpipe.printable import first_names
 from fvpipe.reasons import Reason
 from fvpipe.types import VIEWS, BreastFacts, Laterality
 
@@ -66,7 +67,7 @@ def rows_of_images(rows: Iterable[Row], columns: Sequence[str], notes: list[str]
     if nameless and not named:
         raise _without_image(nameless[0], columns)
     if nameless:
-        lines = ", ".join(str(row.line) for row in nameless[:3]) + (", ..." if len(nameless) > 3 else "")
+        lines = first_names([row.line for row in nameless])
         what = "row(s) below the others name no image, and are left out"
         notes.append(f"{nameless[0].file.name}: {len(nameless)} {what}: line {lines}")
 
@@ -91,8 +92,6 @@ def list_image(declaration: Declaration, reader: RowReader, row: Row, listed: di
     if table.path and table.path_parts:
         key = "/".join(key.split("/")[-table.path_parts :])
     image = _image(reader, row, row.place, subset, _side_in_path(declaration, row.get(table.path)) if table.path else None)
-    if image.exam_date and image.patient:
-        _check_order(reader, row, image.patient)
     before = listed.setdefault(key, image)
     if before is image:
         return
@@ -105,17 +104,6 @@ def list_image(declaration: Declaration, reader: RowReader, row: Row, listed: di
         raise LabelTableError(f"{before.place} and line {row.line}: list one image and differ; expected one row{todo}")
     boxes = [box for box in image.findings if box not in before.findings]
     listed[key] = replace(before, findings=(*before.findings, *boxes), more_facts=(*before.more_facts, *new))
-
-
-def _check_order(reader: RowReader, row: Row, patient: str) -> None:
-    """Reject a month, or a year, beside a day or month in it: which of the patient's exams was first is not known."""
-    digits = re.sub("[-/]", "", whole_text(reader.cell(row, "exam_date")))[:8]
-    known = reader.dates.setdefault(patient, set())
-    if digits not in known and any(each.startswith(digits) or digits.startswith(each) for each in known):
-        where = f"{row.file}, line {row.line}: {reader.columns['exam_date'].column[0]}"
-        why = "of this and an earlier row of the patient one is a month or a year in which the other is: exams have no order"
-        raise LabelTableError(f"{where}: {why}; expected dates of one form")
-    known.add(digits)
 
 
 def _side_in_path(declaration: Declaration, path: str) -> Laterality | None:

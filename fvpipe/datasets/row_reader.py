@@ -61,8 +61,6 @@ class RowReader:
         none for four edges of 0 or -1, by which tables say that there is no box.
     ages : list of int
         Line of each age that has a number and is none of years, which is left out.
-    dates : dict of str to set of str
-        Digits of the dates of each patient's exams, as rows about images have them: of a day, a month or a year.
     """
 
     table: Table
@@ -72,7 +70,6 @@ class RowReader:
     targets: Mapping[str, DeclaredTarget] = field(default_factory=dict)
     flat: list[tuple[int, LabelTableError | None]] = field(default_factory=list)
     ages: list[int] = field(default_factory=list)
-    dates: dict[str, set[str]] = field(default_factory=dict)
     unfit: dict[tuple[str, str], str] = field(init=False)
     _values: Mapping[str, Mapping[str, str]] = field(init=False)  # by fact, declared cells in lower case, and folded -> value
     _known: dict[tuple[object, ...], Any] = field(init=False, default_factory=dict, repr=False)  # fact, parser, cells -> value
@@ -214,7 +211,7 @@ class RowReader:
         return Exam(self.cell(row, "study_uid"), self.cell(row, "accession"), self.day(row, "study_date"))
 
     def day(self, row: Row, fact: str) -> str:
-        """Day of an exam as ``YYYYMMDD``; a date identifies a patient, so that a wrong one is not shown."""
+        """Date of an exam, in digits; since a date identifies a patient, a wrong one is not shown."""
         cell = self.cell(row, fact)
         if not cell:
             return ""

@@ -19,6 +19,7 @@ from fvpipe.datasets.table_facts import adds_boxes
 from fvpipe.datasets.values import parse_count, parse_day, parse_view
 from fvpipe.errors import LabelTableError
 from fvpipe.io.tables import OpenTable, Row, whole_number
+from fvpipe.printable import first_names
 from fvpipe.types import BreastFacts, Exam, Finding, Laterality, View
 
 Confirmed = defaultdict[tuple[str, Laterality], list[tuple[date, Exam, BreastFacts]]]
@@ -181,10 +182,10 @@ def _left_out(reader: RowReader, found: TableContents) -> Iterator[str]:
         boxes = sum(map(len, (*found.findings.values(), *of_rows)))
         if len(errors) > (max(4, boxes) if boxes else 1):
             raise errors[0]  # its columns are of other edges, or of width and height
-        yield f"{len(lines)} box(es) have no area, and are left out: line {_first(lines)}"
+        yield f"{len(lines)} box(es) have no area, and are left out: line {first_names(lines)}"
     if reader.ages:
         name, count = reader.columns["age"].column[0], len(reader.ages)
-        yield f"{count} cell(s) of {name} are not numbers of years, and are not read: line {_first(reader.ages)}"
+        yield f"{count} cell(s) of {name} are not numbers of years, and are not read: line {first_names(reader.ages)}"
     for (name, _), shown in reader.unfit.items() if not reader.table.every else ():
         yield f"`exclude` leaves out no image by word {shown} of {name}, which fits no row"
 
@@ -202,10 +203,6 @@ def _imply_other_breasts(
                 found.implied[key] = BreastFacts(then[0], None, said.density, said.age, excluded=then[1], place=said.place)
                 if (patient, side, exam) in found.days:
                     found.days[key] = found.days[patient, side, exam]
-
-
-def _first(lines: Sequence[int]) -> str:
-    return ", ".join(map(str, lines[:3])) + (", ..." if len(lines) > 3 else "")
 
 
 def _merged_before(labelled: Mapping[str, Sequence[bool]]) -> Iterator[str]:

@@ -210,7 +210,7 @@ def _invalid_words(fact: str, words: Mapping[str, str], declaration: Declaration
         parser, expected = parse_number, "a number"
     for word in dict.fromkeys(words.values()):
         if word and parser and parser(word) is None:
-            yield f"{word!r} is no {fact}; expected {expected}"
+            yield f"{word!r} is not a valid {fact}; expected {expected}"
     texts: dict[str, str] = {}
     for text, word in words.items():
         if texts.setdefault(text.casefold(), word) != word:

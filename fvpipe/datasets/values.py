@@ -88,17 +88,31 @@ def parse_day(text: str) -> str:
 
 
 def parse_exam_date(text: str) -> str:
-    """Parse the day of an exam as :func:`parse_day` does, or its month or year alone, as its first day: all order exams.
+    """Parse the day of an exam as :func:`parse_day` does, or its month or year, ``YYYYMM`` or ``YYYY``: all order exams.
 
     Examples
     --------
     >>> parse_exam_date("2014-01-31"), parse_exam_date("2014-11"), parse_exam_date("201411"), parse_exam_date("2014.0")
-    ('20140131', '20141101', '20141101', '20140101')
+    ('20140131', '201411', '201411', '2014')
     >>> parse_exam_date("2014-13"), parse_exam_date("14")
     ('', '')
     """
     match = re.fullmatch("((?:19|20)[0-9]{2})(?:[-/]?([0-9]{2}))?", whole_text(text.strip()))
-    return parse_day(f"{match[1]}{match[2] or '01'}01" if match else text)
+    if match is None:
+        return parse_day(text)
+    digits = f"{match[1]}{match[2] or ''}"
+    return digits if parse_day(first_day(digits)) else ""
+
+
+def first_day(exam_date: str) -> str:
+    """Return the first day of the day, month or year of an exam.
+
+    Examples
+    --------
+    >>> first_day("20140131"), first_day("201411"), first_day("2014")
+    ('20140131', '20141101', '20140101')
+    """
+    return f"{exam_date}0101"[:8]
 
 
 def parse_density(text: str) -> str | None:

@@ -57,8 +57,8 @@ def outdated_shards(project: Project) -> Iterator[str]:
             elif not _is_as_listed(open_shards(folder), project.manifests(receipt.dataset)):
                 changed = project.manifests(receipt.dataset)
                 yield f"{folder}: was built before {changed} changed; run `fvpipe build-shards`"
-        except FvpipeError as error:  # there is none of the name, or a file with a mistake
-            yield f"{folder}: is on the page, and its pipeline cannot be read: {error}"
+        except FvpipeError as error:  # a pipeline that is not there, or a file with a mistake
+            yield f"{folder}: is on the page, and cannot be compared with the project: {error}"
 
 
 def _is_as_listed(shards: Shards, manifest: Path) -> bool:

@@ -13,6 +13,7 @@ from fvpipe.datasets.combine import DescribedBreast, combined, differing_facts, 
 from fvpipe.dicom.policy import HeaderPolicy
 from fvpipe.indexing.spellings import MAX_ADDED_ZEROS, hint_of, spellings, with_zeros
 from fvpipe.indexing.statements import BreastStatements
+from fvpipe.printable import first_names
 from fvpipe.reasons import LABEL_TABLE, Reason, Rejection
 from fvpipe.types import BreastFacts, Exam, Finding, ImageRecord, Laterality
 
@@ -277,8 +278,8 @@ class BreastLabels:
             name = "_".join(part for part in (patient, exam.study, side) if part)
             yield Rejection(name, Reason.LABEL_WITHOUT_IMAGE, detail + hint), bool(hint)
         if unused := [*self.table.unused, *(self.match.unused if self.match else ())]:
-            first = ", ".join(unused[:3]) + (", ..." if len(unused) > 3 else "")
-            detail = f"{len(unused)} row(s) or file(s) add facts to breasts that no row of the label table describes: {first}"
+            detail = f"{len(unused)} row(s) or file(s) add facts to breasts that no row of the label table describes"
+            detail += f": {first_names(unused)}"
             yield Rejection(LABEL_TABLE, Reason.LABEL_WITHOUT_IMAGE, detail), True
         yield from ((Rejection(LABEL_TABLE, Reason.LABEL_WITHOUT_IMAGE, note), True) for note in self.table.notes)
         alone = {instance for instance, row in self.table.images.items() if not row.patient}

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
 from fvpipe.indexing.labels import BreastLabels
+from fvpipe.printable import first_names
 from fvpipe.types import VIEWS, Breast, Finding, ImageRecord, Laterality, View
 
 
@@ -54,8 +55,7 @@ def boxes_beyond(records: Iterable[ImageRecord], labels: BreastLabels) -> Iterat
     """A note on boxes that are kept although they reach beyond their image, where there are any."""
     beyond = [r.path for r in records if any(_reaches_beyond(box, r) for box in labels.findings_of(r))]
     if beyond:
-        names = ", ".join(beyond[:3]) + (", ..." if len(beyond) > 3 else "")
-        note = f"boxes of {len(beyond)} image(s) reach beyond the image's pixels, and are kept so: {names}"
+        note = f"boxes of {len(beyond)} image(s) reach beyond the image's pixels, and are kept so: {first_names(beyond)}"
         yield f"{note}. Are they of images of another size?"
 
 
@@ -72,5 +72,5 @@ def worse_findings(breasts: Iterable[Breast]) -> Iterator[str]:
         if facts.label == 0 and not facts.pathology and facts.bi_rads and highest > max(facts.bi_rads, 2):
             worse.append(breast.images[0].path)
     if worse:
-        names = ", ".join(worse[:3]) + (", ..." if len(worse) > 3 else "")
-        yield f"{len(worse)} benign breast(s) have a finding of a higher BI-RADS than their own: {names}. Which one is right?"
+        note = f"{len(worse)} benign breast(s) have a finding of a higher BI-RADS than their own: {first_names(worse)}"
+        yield f"{note}. Which one is right?"

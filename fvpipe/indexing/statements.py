@@ -7,20 +7,22 @@ import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import chain
+from itertools import chain, pairwise
 from operator import itemgetter
 
 from fvpipe.config.formats import DICOM, IMAGE_SUFFIXES
 from fvpipe.config.loading import digest_of
 from fvpipe.datasets.adapter import ImageFacts, LabelTable, ListedImage, Statement
 from fvpipe.datasets.combine import DescribedBreast
-from fvpipe.datasets.declaration import Identity
+from fvpipe.datasets.declaration import Declaration, Identity
 from fvpipe.datasets.listed_images import differing_groups, path_key
 from fvpipe.datasets.source import Source
-from fvpipe.datasets.values import parse_exam_date
+from fvpipe.datasets.values import first_day, parse_exam_date
 from fvpipe.dicom.elements import shown_term
 from fvpipe.dicom.policy import HeaderPolicy, unusable_patient
+from fvpipe.errors import LabelTableError
 from fvpipe.io.spelling import folded_name
+from fvpipe.printable import first_names
 from fvpipe.reasons import LABEL_TABLE, Reason, Rejection
 from fvpipe.types import NOTHING_STATED, VIEWS, BreastFacts, Exam, Finding, ImageRecord, Laterality, StatedImage, View
 
@@ -111,12 +113,13 @@ def collect_statements(source: Source, table: LabelTable, paths: Sequence[str]) 
     Raises
     ------
     LabelTableError
-        A row fits two files.
+        A row fits two files, or dates of exams give no order.
     """
     adapter, policy = source.adapter, source.policy
     if adapter.state_images is None or adapter.identity is None:  # an adapter has both or none
         return Statements()
     statements = adapter.state_images(paths, table, source.labels)
+    _check_exam_dates(adapter.identity, statements)
     stated, rejections = _stated_and_rejected(policy, adapter.identity, statements)
     # Also of a view or kind that is not read: a cancer is one of the breast, whichever image shows it.
     others = {each.what for each in rejections if each.reason in (Reason.VIEW_NOT_PAIRABLE, Reason.IMAGE_KIND_REFUSED)}
@@ -141,6 +144,21 @@ def collect_statements(source: Source, table: LabelTable, paths: Sequence[str]) 
         not_listed=_not_listed(adapter.identity, table, statements),
         of_breasts=of_breasts,
     )
+
+
+def _check_exam_dates(identity: Identity, statements: ByPath) -> None:
+    """Reject a month, or a year, beside a date of the same patient in it: which exam was first is not known."""
+    places: defaultdict[str, dict[str, str]] = defaultdict(dict)  # of each date, by patient
+    for path, of_image in statements.items():
+        if found := next(((where, image) for where, image in of_image if image.exam_date), None):
+            place = path if found[0] == "path" else found[1].place
+            places[_first(identity, "patient", of_image)].setdefault(found[1].exam_date, place)
+    for patient, of_patient in places.items():
+        for first, second in pairwise(sorted(of_patient)) if patient else ():
+            if second.startswith(first):
+                why = "dates of two exams of one patient, of which one is a month or a year in which the other is"
+                todo = "their order is not known; expected dates of one form"
+                raise LabelTableError(f"{' and '.join(sorted([of_patient[first], of_patient[second]]))}: {why}: {todo}")
 
 
 def _stated_and_rejected(
@@ -310,7 +328,7 @@ def _without_file(places: Mapping[str, str], table: LabelTable, paths: Sequence[
     names = {path_key(path).rpartition("/")[2].casefold() for path in paths}
     near = sum(key.rpartition("/")[2].casefold() in names for key in places.values())
     detail = f"{len(places)} of {len(table.listed)} rows list an image that the input does not have: "
-    detail += ", ".join(list(places)[:3]) + (", ..." if len(places) > 3 else "")
+    detail += first_names([*places])
     return detail + (f"; {near} have the name of a file that is there, in other folders or another case" if near else "")
 
 
@@ -342,7 +360,7 @@ def _stated(policy: HeaderPolicy, identity: Identity, path: str, of_image: Seque
     implant = any(image.implant for _, image in of_image)
     sources += [f"{name} table" for name, is_it in (("kind", kinds - {"full_field"}), ("implant", implant)) if is_it]
     patient = sys.intern(policy.identifier("patient", found.get("patient", "")))
-    days = (day for _, image in of_image for day in (image.exam_date, image.exam_names.date) if day)
+    days = (first_day(date) for _, image in of_image for date in (image.exam_date, image.exam_names.date) if date)
     return StatedImage(
         patient=patient,
         study=sys.intern(policy.exam_digest("study", found.get("exam", ""))),
@@ -354,6 +372,15 @@ def _stated(policy: HeaderPolicy, identity: Identity, path: str, of_image: Seque
         sources=sys.intern(", ".join(sources)),
         exam_day=policy.shifted_day(patient, next(days, "") if patient else ""),
     )
+
+
+def declared_exclusions(declaration: Declaration | None) -> set[tuple[Reason, str]]:
+    """Reasons and ends of the details of images that `exclude` of a declaration leaves out, as :func:`_stated` gives them.
+
+    A manifest holds nothing else by which a build could tell them.
+    """
+    tables = declaration.tables if declaration else ()
+    return {(each.code, f": {each.why}") for table in tables for each in table.exclude}
 
 
 def _identity_facts(

@@ -50,7 +50,7 @@ ROWS: dict[int, Row] = {
     ),
     27: Row("header and table name two sides; orientation and side contradict", "rejected"),
     28: Row("the same pixels under two patients, in two parts of a split", "the split fails"),
-    29: Row("a patient in two parts of an edited split", "training refuses"),
+    29: Row("a patient in two parts of an edited split", "training rejects the split"),
     30: Row(
         "a label table with BOM, CRLF, semicolons: read; with contradicting rows, a missing column, an unknown category",
         "an error that names the line",
@@ -58,7 +58,7 @@ ROWS: dict[int, Row] = {
     31: Row("`=cmd()` in a cell of a table that fvpipe writes", "no spreadsheet takes it for a formula"),
     32: Row("an identifier that is a path, 64 kB, NUL or GB18030", "file names do not depend on it; no crash"),
     33: Row("symbolic links in a circle, a FIFO, a device in the input", "left out with a reason, no wait"),
-    34: Row("pickle in a checkpoint, an `.npy` of objects, YAML that names Python objects", "refused; no code of it runs"),
+    34: Row("pickle in a checkpoint, an `.npy` of objects, YAML that names Python objects", "rejected; no code of it runs"),
     35: Row(
         "a unique name, identifier, birth date, accession number, private element",
         "in no output, message, log or page; of relative paths only those that the documentation names",
@@ -74,12 +74,12 @@ ROWS: dict[int, Row] = {
         "a validation part of one class", "no training without an epoch to choose; an undefined AUC is null with its reason"
     ),
     39: Row("the loss is not a number", "training stops; the last good checkpoint is kept; exit code 1"),
-    40: Row("a checkpoint of another configuration", "refused by the name of what differs"),
+    40: Row("a checkpoint of another configuration", "rejected by the name of what differs"),
     41: Row("training killed and run again", "the same weights as without, on one device"),
     42: Row("a reader that is open while a build commits", "it keeps its version; a new one sees the new version"),
     43: Row(
         "a worker process that never begins (process limit, script on standard input, memory limit)",
-        "it works, or an error of the machine; no file is blamed, nothing is remembered",
+        "it works, or an error of the machine; no file is blamed, nothing is cached",
     ),
     44: Row(
         "workers killed for memory again and again",
@@ -89,7 +89,7 @@ ROWS: dict[int, Row] = {
     46: Row("entries of the sample store or file cache exchanged or renamed", "cache misses; never another breast's image"),
     47: Row("one character changed in any line of the receipt", "mended by the next build; `verify` names it"),
     48: Row("`breasts.csv` changed after the build, or without a row", "readers and training name the file"),
-    49: Row("one bit flipped in a checkpoint or a model file", "refused by name"),
+    49: Row("one bit flipped in a checkpoint or a model file", "rejected by name"),
     50: Row(
         "HDF5 features that shards do not have: external storage, links, virtual datasets, other types, filters, huge extents",
         "a `ShardError`; no other file is opened; memory is bounded",
@@ -97,7 +97,7 @@ ROWS: dict[int, Row] = {
     51: Row(
         "names in the receipt that leave the folder; a FIFO, device or endless file as receipt, table or shard", "named at once"
     ),
-    52: Row("another user of the machine connects to the local workers", "refused"),
+    52: Row("another user of the machine connects to the local workers", "rejected"),
     53: Row("markup in Manufacturer, file name, breast, licence", "text in every page"),
     54: Row("escape sequences in file names, identifiers, keys, paths", "never on the terminal"),
     55: Row("a label table with shifted columns", "the message holds no cell of it"),

@@ -1,4 +1,4 @@
-"""Builds that are broken off, and disks that refuse: what was committed stays whole, and the next build ends as a clean one."""
+"""Builds that are broken off, and disks that fail: what was committed stays whole, and the next build ends as a clean one."""
 
 from __future__ import annotations
 
