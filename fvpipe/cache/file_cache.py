@@ -1,7 +1,7 @@
 """Cache of source files' headers and digests, so that an unchanged file is never opened again.
 
 Each entry is valid while size, modification time, change time and inode of its file are the same. A new modification
-time is always seen, and so is a restored one, since the change time cannot be set. Each row ends in a digest of itself:
+time is always seen, and so is a restored one, since the change time cannot be set. Each entry ends in a digest of itself:
 a corrupted one is a cache miss. Paths are stored as digests only, and identifiers only as the records hold them.
 """
 
@@ -20,7 +20,7 @@ from contextlib import suppress
 from operator import attrgetter
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Self, TypeVar
+from typing import NamedTuple, Self, TypeVar
 
 from blake3 import blake3
 
@@ -31,19 +31,16 @@ from fvpipe.reasons import Reason, Rejection
 from fvpipe.types import Digest, Edge, ImageRecord, Laterality, Orientation, SourceFile, View
 from fvpipe.versions import READER_VERSION
 
-FILE_CACHE_VERSION = 8
+FILE_CACHE_VERSION = 9
 BESIDE = ("-journal", "-wal", "-shm")  # ends of the names of files that SQLite opens beside its database
 FoundT = TypeVar("FoundT")
 KeyT = TypeVar("KeyT")
 _SCHEMA = (
-    *(f"DROP TABLE IF EXISTS {name}" for name in ("records", "headers", "digests", "facts")),
-    *(
-        f"CREATE TABLE {name} (path, policy, state, {name}, seal, PRIMARY KEY (path, policy))"
-        for name in ("records", "headers")
-    ),
-    "CREATE TABLE facts (path, kind, state, fact, seal, PRIMARY KEY (path, kind)) WITHOUT ROWID",
+    *(f"DROP TABLE IF EXISTS {name}" for name in ("records", "headers", "digests", "facts", "entries")),
+    "CREATE TABLE entries (key PRIMARY KEY, state, value, seal)",  # key: digest of the file's path and the kind of value
     f"PRAGMA user_version = {FILE_CACHE_VERSION}",
 )
+_GET = "SELECT state, value, seal FROM entries WHERE key = ?"
 
 
 class EncodedHeader(NamedTuple):
@@ -59,11 +56,6 @@ class EncodedHeader(NamedTuple):
 
     record: str
     header: str = ""
-
-
-_RECORD = "SELECT path, policy, state, records, seal FROM records WHERE path = ? AND policy = ?"
-_HEADER = "SELECT path, policy, state, headers, seal FROM headers WHERE path = ? AND policy = ?"
-_VALUE = "SELECT path, kind, state, fact, seal FROM facts WHERE path = ? AND kind = ?"
 
 
 class FileCache:
@@ -91,7 +83,7 @@ class FileCache:
             file.parent.mkdir(parents=True, exist_ok=True)
             self._database = self._open(file)
             if reread:
-                self._database.executescript("DELETE FROM records; DELETE FROM headers; DELETE FROM facts;")
+                self._database.execute("DELETE FROM entries")
         except (OSError, sqlite3.Error) as error:
             self._warn(f"{file}: cannot be used ({_why(file, error)}); files are read as if for the first time, and not cached")
             self._database = sqlite3.connect(":memory:", isolation_level=None)
@@ -119,8 +111,7 @@ class FileCache:
                 database.execute("COMMIT")
             if database.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
                 raise sqlite3.DatabaseError("damaged")
-            for query in (_RECORD, _HEADER, _VALUE):
-                database.execute(query, ("", ""))
+            database.execute(_GET, (b"",))
         except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
             database.close()
             # Locked, not to be written or the disk is full: not damaged. A plain SQLITE_ERROR is a damaged table definition.
@@ -136,24 +127,25 @@ class FileCache:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         self._database.close()
 
-    def _name(self, path: str) -> str:
-        return blake3(f"{self._root}/{path}".encode("utf-8", "surrogatepass")).hexdigest(length=16)
-
-    def _kind(self, kind: str) -> str:
-        return (
-            f"{kind} 2 {self._policy}" if kind.startswith("region") else kind
-        )  # it holds identifiers, as the policy makes them
+    def _key(self, path: str, kind: str) -> bytes:
+        if kind.startswith(("header", "region")):  # it holds identifiers, as the policy makes them
+            kind = f"{kind} {self._policy}"
+        return blake3(f"{kind} {self._root}/{path}".encode("utf-8", "surrogatepass")).digest(length=16)
 
     def record(self, source: SourceFile) -> ImageRecord | Rejection | None:
         """The record of this very state of the file, or why it was rejected; None on a cache miss."""
-        return _decoded(decode_record, source.path, self._get(_RECORD, source, self._policy))
+        return _decoded(decode_record, source.path, self._header(source).record)
 
     def header(self, source: SourceFile) -> ImageHeader | None:
         """The whole header of this very state of the file, as decoding takes it; None on a cache miss."""
-        record = self.record(source)
-        if not isinstance(record, ImageRecord):
-            return None
-        return _decoded(header_from_json, record, self._get(_HEADER, source, self._policy))
+        found = self._header(source)
+        record = _decoded(decode_record, source.path, found.record)
+        return _decoded(header_from_json, record, found.header) if isinstance(record, ImageRecord) else None
+
+    def _header(self, source: SourceFile) -> EncodedHeader:
+        found = self._get(source.path, "header", source.state + source.stated_digest) or ""
+        record, _, header = found.partition("\n")
+        return EncodedHeader(record, header)
 
     def digest(self, source: SourceFile) -> Digest | None:
         """BLAKE3 of this very state of the file; None on a cache miss."""
@@ -167,27 +159,26 @@ class FileCache:
         that decodes at reduced resolution), ``region`` (what a lesion mask outlines; ``region of`` a digest by code that is
         not fvpipe's), ``crash`` (of its decoder), ``format 2`` (what its first bytes are).
         """
-        return self._get(_VALUE, source, self._kind(kind))
+        return self._get(source.path, kind, source.state)
 
-    def _get(self, query: str, source: SourceFile, second: str) -> str | None:
-        key = self._name(source.path), second
+    def _get(self, path: str, kind: str, state: str) -> str | None:
+        key = self._key(path, kind)
         try:
-            *row, seal = self._database.execute(query, key).fetchone() or ("",)
+            found = self._database.execute(_GET, (key,)).fetchone() or ("", "", "")
         except (sqlite3.DatabaseError, UnicodeDecodeError):  # damaged where the first look saw nothing
             return None
-        state = source.state if query == _VALUE else source.state + source.stated_digest
-        return row[3] if row[:3] == [*key, state] and seal == _seal(row) else None
+        value: str = found[1]
+        return value if found == (state, value, _seal(key, state, value)) else None
 
-    def put_headers(self, found: Iterable[tuple[SourceFile, EncodedHeader]]) -> None:
-        """Store headers with their records, and rejections."""
-        records, headers = list[tuple[str, ...]](), list[tuple[str, ...]]()
-        for source, encoded in found:
-            key = self._name(source.path), self._policy, source.state + source.stated_digest
-            records.append((*key, encoded.record))
-            if encoded.header:
-                headers.append((*key, encoded.header))
-        self._write("records", records)
-        self._write("headers", headers)
+    def put_headers(
+        self, found: Iterable[tuple[SourceFile, EncodedHeader]], digests: Iterable[tuple[SourceFile, Digest]] = ()
+    ) -> None:
+        """Store headers with their records, and rejections; with them, digests of files."""
+        headers = [
+            (self._key(source.path, "header"), source.state + source.stated_digest, "\n".join(encoded))
+            for source, encoded in found
+        ]
+        self._write([*headers, *((self._key(source.path, "file"), source.state, digest) for source, digest in digests)])
 
     def put_digests(self, found: Iterable[tuple[SourceFile, Digest]]) -> None:
         """Store digests of files."""
@@ -195,15 +186,15 @@ class FileCache:
 
     def put_values(self, found: Iterable[tuple[SourceFile, str]], kind: str) -> None:
         """Store values of one kind, as :meth:`value` returns them."""
-        self._write("facts", [(self._name(source.path), self._kind(kind), source.state, value) for source, value in found])
+        self._write([(self._key(source.path, kind), source.state, value) for source, value in found])
 
-    def _write(self, table: str, rows: Sequence[tuple[str, ...]]) -> None:
+    def _write(self, entries: Sequence[tuple[bytes, str, str]]) -> None:
         if not self._written:
             return
-        statement = f"INSERT OR REPLACE INTO {table} VALUES (?, ?, ?, ?, ?)"  # noqa: S608 - one of our tables
         try:
             self._database.execute("BEGIN IMMEDIATE")
-            self._database.executemany(statement, ((*row, _seal(row)) for row in rows))
+            sealed = ((*entry, _seal(*entry)) for entry in entries)
+            self._database.executemany("INSERT OR REPLACE INTO entries VALUES (?, ?, ?, ?)", sealed)
             self._database.execute("COMMIT")
         except sqlite3.Error as error:
             with suppress(sqlite3.Error):
@@ -223,10 +214,10 @@ def _why(file: Path, error: Exception) -> str:
     return error.strerror or str(error) if isinstance(error, OSError) else str(error)
 
 
-def _decoded(decode: Callable[[KeyT, str], FoundT], key: KeyT, text: str | None) -> FoundT | None:
+def _decoded(decode: Callable[[KeyT, str], FoundT], key: KeyT, text: str) -> FoundT | None:
     """Decode an entry; one of another form, by another version of the code, is a cache miss."""
     try:
-        return None if text is None else decode(key, text)
+        return decode(key, text) if text else None
     except (ValueError, TypeError, KeyError):
         return None
 
@@ -235,8 +226,8 @@ def _is_current(database: sqlite3.Connection) -> bool:
     return bool(database.execute("PRAGMA user_version").fetchone() == (FILE_CACHE_VERSION,))
 
 
-def _seal(row: Sequence[Any]) -> str:
-    return blake3(repr(tuple(row)).encode("utf-8", "surrogatepass")).hexdigest(length=16)
+def _seal(key: bytes, state: str, value: str) -> str:
+    return blake3(repr((key, state, value)).encode("utf-8", "surrogatepass")).hexdigest(length=16)
 
 
 def encode_header(header: ImageHeader | Rejection) -> EncodedHeader:

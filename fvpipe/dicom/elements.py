@@ -132,6 +132,8 @@ def _tag(keyword: str) -> BaseTag:
 
 def text(header: Dataset, keyword: str) -> str:
     """Return the value of an element, empty where it is absent; several values are joined by backslashes."""
+    if _tag(keyword) not in header.keys():  # noqa: SIM118 - as in `_element`; most calls of a header end here
+        return ""
     return "\\".join(texts(header, keyword))
 
 

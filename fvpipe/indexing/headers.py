@@ -33,7 +33,7 @@ from fvpipe.types import NOTHING_STATED, Digest, ImageRecord, Laterality, Source
 class FileTask(NamedTuple):
     """One file whose header a worker reads, and whose bytes it digests if `digest` is set."""
 
-    root: str
+    root: Path
     file: SourceFile
     policy: HeaderPolicy
     digest: bool
@@ -92,7 +92,7 @@ def read_headers(
         header = headers[path]
         return isinstance(header, Rejection) or (header is not None and (not digest or path in digests))
 
-    root, policy, new = str(source.root), source.policy, [path for path in files if not is_known(path)]
+    root, policy, new = source.root, source.policy, [path for path in files if not is_known(path)]
     tasks = (FileTask(root, files[path], policy, digest, stated.get(path, NOTHING_STATED)) for path in new)
     with progress(f"index {source.name}", len(new), "files") as advance:
         for answers in workers.run(read_files, tasks, len(new), max_in_process=512):
@@ -100,9 +100,10 @@ def read_headers(
             found = {result.path: decode_record(files[result.path].path, result.header.record) for result in results}
             headers.update(found)  # whose keys are there, so that half a million paths are not held twice
             digests.update((files[result.path].path, result.digest) for result in results if result.digest)
-            kept = (result for result in results if not is_transient(found[result.path]))
-            file_cache.put_headers((files[result.path], result.header) for result in kept)
-            file_cache.put_digests((files[result.path], result.digest) for result in results if result.digest)
+            file_cache.put_headers(
+                ((files[result.path], result.header) for result in results if not is_transient(found[result.path])),
+                ((files[result.path], result.digest) for result in results if result.digest),
+            )
             advance(len(answers))
     return cast(dict[str, ImageRecord | Rejection], headers), digests, len(new)  # each has its answer
 
@@ -142,7 +143,7 @@ def parse_indexed(
 
 
 def _read_file(task: FileTask) -> FileResult:
-    root, path = Path(task.root), task.file.path
+    root, path = task.root, task.file.path
     header = read_header(root, path, task.policy, task.stated)
     if isinstance(header, Rejection):
         if header.reason is Reason.FILE_UNREADABLE and not (root / path).exists():
