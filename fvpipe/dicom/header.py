@@ -5,15 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 from fvpipe.dicom.attributes import has_overlay_in_pixels
-from fvpipe.dicom.elements import RejectedFile, silenced
+from fvpipe.dicom.elements import RejectedFile, silenced, text
 from fvpipe.dicom.image_header import ImageHeader, PixelHeader
 from fvpipe.dicom.policy import HeaderPolicy
 from fvpipe.dicom.raster.headers import open_image
 from fvpipe.dicom.reader import OpenedDicom, open_file, stream
 from fvpipe.dicom.rules import DECODING_RULES, RULES, check_rules
 from fvpipe.dicom.rules.base import RuleContext
+from fvpipe.dicom.rules.identifiers import identity
 from fvpipe.dicom.rules.pixels import photometric_interpretation, pixel_data, pixel_layout, pixel_padding, rescale
 from fvpipe.dicom.rules.record import image_record
+from fvpipe.dicom.rules.views import laterality
 from fvpipe.dicom.value_mapping import ValueMapping, read_voi_lut, read_window
 from fvpipe.reasons import Rejection
 from fvpipe.types import NOTHING_STATED, Edge, Laterality, Orientation, StatedImage
@@ -46,6 +48,22 @@ def read_header(root: Path, path: str, policy: HeaderPolicy, stated: StatedImage
         return Rejection(path, rejected.reason, rejected.detail)
     except OSError as error:
         return Rejection.unreadable(path, error)
+
+
+def read_breast(
+    root: Path, path: str, policy: HeaderPolicy, stated: StatedImage = NOTHING_STATED
+) -> tuple[tuple[str, str, Laterality], str] | None:
+    """Read of which breast an image is, whatever rejects it: (patient, study, side) and SOP Instance UID, as records have them.
+
+    Parameters are those of :func:`read_header`. None where its header, label table and path do not say so.
+    """
+    try:
+        with open_file(root / path) as file, silenced():
+            context = RuleContext(open_image(file, policy.formats, inverted=policy.inverted), policy, path, stated)
+            instance = policy.identifier("instance", text(context.dataset, "SOPInstanceUID"))
+            return (*identity(context), laterality(context)), instance
+    except (RejectedFile, OSError):
+        return None
 
 
 def parse_header(

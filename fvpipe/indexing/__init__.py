@@ -7,6 +7,7 @@
 - ``read_labels``: the label tables, with identifiers as headers' records have them.
 - ``labels``: facts of breasts from the label tables, joined to the exams that are imaged.
 - ``headers``: header, digest and pixel digest of each new or changed file, read on the workers.
+- ``rejected_images``: breasts of rejected images whose rows do not name them.
 - ``rejection_notes``: Key Object documents that reject images.
 - ``lesion_masks``: masks of lesions beside the images, as boxes.
 - ``contradictions``: headers that contradict the label tables, or each other.
@@ -30,6 +31,8 @@ Function                                            Rows                        
 ``datasets.listed_images.list_image``               of one table, about an image        error, or kept for `combine`
 ``statements._contradicting_rows``                  about the images of a breast, also  kept for the next step
                                                     of missing and rejected ones
+``rejected_images.rows_of_rejected``                about a rejected image, where they  kept for the next step
+                                                    do not name its breast
 ``labels.BreastLabels._claims_of_images``           the same, and paths                 by `combine`, else kept
 ``labels.BreastLabels._of_two_breasts``             about an image of another breast    rejection ``label_ambiguous``
 ``labels.BreastLabels.matched``                     all that fit an imaged exam         rejection ``label_ambiguous``

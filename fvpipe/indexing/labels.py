@@ -77,7 +77,12 @@ class BreastLabels:
     policy: HeaderPolicy = field(default_factory=HeaderPolicy)
     match: Match | None = None
 
-    def matched(self, records: Iterable[ImageRecord], disputed: Collection[str] = ()) -> BreastLabels:
+    def matched(
+        self,
+        records: Iterable[ImageRecord],
+        disputed: Collection[str] = (),
+        of_rejected: Sequence[tuple[ImagedBreast, Sequence[BreastFacts]]] = (),
+    ) -> BreastLabels:
         """Join the table to the exams of all images whose header is accepted; once: later calls change nothing.
 
         A description of a breast belongs to one exam. Where two that are imaged fit it, or two descriptions of one exam
@@ -90,11 +95,13 @@ class BreastLabels:
             The images.
         disputed : collection of str
             Paths of images that are rejected since their header names another side or patient than their row.
+        of_rejected : sequence of (ImagedBreast, sequence of BreastFacts)
+            As :func:`fvpipe.indexing.rejected_images.rows_of_rejected` gives it.
         """
         if self.match is not None:
             return self
         records = list(records)
-        claims = self._claims_of_images(records, imaged := _imaged(records))
+        claims = self._claims_of_images(records, imaged := _imaged(records), of_rejected)
         ambiguous: dict[ImagedBreast, str] = {}
         for patient, side, _, facts, studies in self._fitting(imaged):
             for study in studies:
@@ -123,10 +130,16 @@ class BreastLabels:
                 unused.append(facts.place)
         if self.default != BreastFacts():
             of_exams = {breast[:2] for breast in (*self.table.exams, *self.table.implied)}
-            described = frozenset(named | self.table.rows.keys() | of_exams | self.listed)
+            of_rejected_images = {(patient, side) for (patient, _, side), _ in of_rejected}  # also at other exams
+            described = frozenset(named | self.table.rows.keys() | of_exams | self.listed | of_rejected_images)
         return replace(self, match=Match(known, ambiguous, described, unused))
 
-    def _claims_of_images(self, records: Sequence[ImageRecord], imaged: _Imaged) -> dict[ImagedBreast, list[BreastFacts]]:
+    def _claims_of_images(
+        self,
+        records: Sequence[ImageRecord],
+        imaged: _Imaged,
+        of_rejected: Sequence[tuple[ImagedBreast, Sequence[BreastFacts]]],
+    ) -> dict[ImagedBreast, list[BreastFacts]]:
         """What rows that list images, and the paths, say of each breast."""
         claims: dict[ImagedBreast, list[BreastFacts]] = defaultdict(list)
         by_path, combine = self.statements.facts_by_path, self.table.combine
@@ -134,8 +147,13 @@ class BreastLabels:
             row = self.row_of(record)
             said_of_it = (*by_path.get(record.path, ()), *(() if row.patient else row.facts))
             claims[imaged_breast(record)] += said_of_it
-        for patient, side, studies, _, facts in self._differing_rows(records, imaged):
-            if len(studies) == 1 and (breast := (patient, *studies, side)) in claims:
+        differing = (
+            ((patient, *studies, side), facts)
+            for patient, side, studies, _, facts in self._differing_rows(records, imaged)
+            if len(studies) == 1
+        )
+        for breast, facts in (*differing, *of_rejected):
+            if breast in claims:
                 more, said = [*facts], {(f.label, f.excluded) for f in claims[breast]}
                 if combine != "worst":  # of a missing image only a label that contradicts the others counts
                     more = [f for f in more if (f.label, f.excluded) not in said | {(-1, "")}]

@@ -1,0 +1,83 @@
+"""Rows about images that are rejected for their view, kind or pixels: their label is that of a breast all the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+
+from fvpipe.config.project import Labels
+from fvpipe.indexing.index import Index
+from fvpipe.testing import index_folder, write_image
+from fvpipe.types import Laterality, View
+from tests.support.declared import labels, reasons
+
+OTHERS: dict[str, dict[str, Any]] = {
+    "spot": {"SeriesDescription": "L CC SPOT"},
+    "lateral": {"ViewPosition": "ML"},
+    "specimen": {"BodyPartExamined": "SPECIMEN"},
+    "many frames": {"NumberOfFrames": 3},
+    "no view": {"ViewPosition": None},
+}
+
+
+def breast(folder: Path, other: str) -> None:
+    """CC and MLO of the left breast of P1, both breasts of P2, and an image of P1's left breast that is rejected."""
+    for number, name in enumerate(("P1/L_CC", "P1/L_MLO", "P2/L_CC", "P2/L_MLO", "P2/R_CC", "P2/R_MLO", "P1/other"), 1):
+        patient, of_image = name.split("/")
+        side, view = Laterality.RIGHT if "R_" in of_image else Laterality.LEFT, View.MLO if "MLO" in of_image else View.CC
+        tags: dict[str, Any] = {"PatientID": patient, "ImageLaterality": side.value, "ViewPosition": view.value}
+        tags |= {"SOPInstanceUID": f"2.25.{number}", "StudyInstanceUID": f"2.25.4{patient[1]}"}
+        write_image(folder / f"{name}.dcm", number, side, view, **tags | (OTHERS[other] if of_image == "other" else {}))
+
+
+DECLARATION = """
+name: own
+license: ours
+hashed: false
+tables:
+  - file: t.csv
+    KEY: image
+    combine: same
+    label: [{when: {cancer: "1"}, then: malignant}, {then: benign}]
+"""
+
+
+def read(
+    folder: Path,
+    key: str,
+    rows: dict[str, int],
+    combine: str = "same",
+    unlabelled: Literal["unlabelled", "normal"] = "unlabelled",
+) -> Index:
+    """Index with a table that has one row an image, found by `key`, and names no patient."""
+    uids = {"P1/L_CC": 1, "P1/L_MLO": 2, "P2/L_CC": 3, "P2/L_MLO": 4, "P2/R_CC": 5, "P2/R_MLO": 6, "P1/other": 7}
+    cells = [f"{f'2.25.{uids[name]}' if key == 'instance' else f'{name}.dcm'},{label}" for name, label in rows.items()]
+    (folder.parent / "t.csv").write_text("\n".join(["image,cancer", *cells]) + "\n")
+    own = folder.parent / "own.yaml"
+    own.write_text(DECLARATION.replace("KEY", key).replace("combine: same", f"combine: {combine}"))
+    return index_folder(folder, str(own), label_file=str(folder.parent / "t.csv"), labels=Labels(unlabelled=unlabelled))
+
+
+BENIGN = dict.fromkeys(("P1/L_CC", "P1/L_MLO", "P2/L_CC", "P2/L_MLO", "P2/R_CC", "P2/R_MLO"), 0)
+P2 = {("P2", "L"): 0, ("P2", "R"): 0}
+
+
+@pytest.mark.parametrize("key", ["path", "instance"])
+@pytest.mark.parametrize("other", OTHERS)
+def test_a_cancer_on_a_rejected_image_contradicts_the_others(key: str, other: str, tmp_path: Path) -> None:
+    breast(tmp_path / "in", other)
+    found = read(tmp_path / "in", key, BENIGN | {"P1/other": 1})
+    assert labels(found) == P2
+    assert [what[:3] for what, reason in reasons(found).items() if reason == "label_ambiguous"] == ["P1_"]
+    assert labels(read(tmp_path / "in", key, BENIGN | {"P1/other": 0})) == P2 | {("P1", "L"): 0}
+    assert labels(read(tmp_path / "in", key, BENIGN | {"P1/other": 1}, "worst")) == P2 | {("P1", "L"): 1}
+
+
+@pytest.mark.parametrize("key", ["path", "instance"])
+def test_a_breast_whose_only_row_is_of_a_rejected_image_is_that_of_it(key: str, tmp_path: Path) -> None:
+    """Where others are normal, it would be, too."""
+    breast(tmp_path / "in", "spot")
+    found = read(tmp_path / "in", key, {"P1/other": 1, "P2/L_CC": 1}, unlabelled="normal")
+    assert labels(found) == {("P1", "L"): 1, ("P2", "L"): 1, ("P2", "R"): 0}
