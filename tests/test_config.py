@@ -394,6 +394,11 @@ PARAMS_MISTAKES = {
     "datasets: {a: {adapter: x}}\nsplits:\n  b: {setting: kfold, datasets: [a]}\n  b-fold0: {setting: seen, datasets: [a]}": (
         "two splits would be written to b-fold0.csv"
     ),
+    "datasets: {a: {adapter: x}}\ncompare: {dataset: b, pairs: {cropped: direct}}": "'compare': no data set 'b'; known: a",
+    "datasets: {a: {adapter: x}}\ncompare: {dataset: a, pairs: {croped: direct}}": (
+        "'compare': no pipeline 'croped' (did you mean 'cropped'?); known: direct, cropped"
+    ),
+    "datasets: {a: {adapter: x}}\ncompare: {datset: a}": "unknown key 'compare.datset' (did you mean 'dataset'?)",
 }  # fmt: skip
 
 

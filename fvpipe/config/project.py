@@ -132,6 +132,14 @@ class Split(Settings):
         return [f"{name}-fold{i}" for i in range(self.folds)] if self.setting == "kfold" else [name]
 
 
+class Compare(Settings):
+    """Pipelines that ``dvc repro`` compares; the stage of dvc.yaml reads them."""
+
+    dataset: str = ""  # of which each of these pipelines has shards
+    noise: Annotated[float, Field(ge=0, le=255)] = 16.0  # of 255, for the model observer
+    pairs: dict[str, str] = Field(default_factory=dict)  # pipeline -> pipeline that it is compared with
+
+
 class Params(Settings):
     """``params.yaml``."""
 
@@ -143,7 +151,7 @@ class Params(Settings):
     runs: Runs = Runs()
     evaluate: Evaluate = Evaluate()
     phantom: dict[str, Any] = Field(default_factory=dict)  # read by the stages of dvc.yaml, as is
-    compare: dict[str, Any] = Field(default_factory=dict)  # the same
+    compare: Compare = Compare()
     accept_license: Names = ()  # data sets that `dvc push` may take along although their license forbids to share them
 
     @field_validator("datasets", "splits")
@@ -152,6 +160,16 @@ class Params(Settings):
         for name in value:
             if not is_plain_name(name):
                 raise ValueError(f"name {name!r}: only a-z, 0-9, '-' and '_', at most 64 characters")
+        return value
+
+    @field_validator("compare")
+    @classmethod
+    def _has_shards(cls, value: Compare, info: ValidationInfo) -> Compare:
+        known = {"data set": list(info.data.get("datasets", ())), "pipeline": list(info.data.get("pipelines", ()))}
+        named = [("pipeline", pipeline) for pair in value.pairs.items() for pipeline in pair]
+        for kind, name in [("data set", value.dataset), *named] if value.pairs else ():
+            if name not in known[kind]:
+                raise ValueError(f"no {kind} '{name}'{nearest(name, known[kind])}; known: {', '.join(known[kind]) or 'none'}")
         return value
 
     @field_validator("accept_license")
