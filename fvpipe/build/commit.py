@@ -11,11 +11,12 @@ import os
 import re
 import secrets
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence, Set
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from fvpipe.build.build_file import build_record
 from fvpipe.build.plan import Limits, ShardOutput
@@ -90,90 +91,142 @@ def commit(samples: Samples, limits: Limits, begun: float, say: Callable[[str], 
     if not samples.keys and found.files:
         raise QualityError(nothing_to_build(found, samples.rejections))
     _check_rejected(samples.rejections, len(found.files), limits, declared_exclusions(found.source.adapter.declaration))
-    old = _committed(output)
-    # A shard that nobody touched since the last build is taken as written. With `--reread`, or where the receipt is not what
-    # that build wrote, every one is written again, and compared.
-    trusted = recorded_states(output.build_file)
-    reread = samples.file_cache.reread or trusted.get(RECEIPT) != _sha256_of(output.folder / RECEIPT)
-    trusted = {} if reread else trusted
-    attributes = _attributes(found, output)
     forms = filled_forms(found.source, output.pipeline.targets, [breast for breast, _ in samples.keys])
-    by_shard: dict[int, list[tuple[Breast, Digest]]] = {}
-    for breast, key in sorted(samples.keys, key=lambda sample: sample[0].key.breast_id):
-        by_shard.setdefault(shard_index(breast.key.patient, output.shard_count), []).append((breast, key))
-    entries: list[ShardEntry] = []
-    parts: list[tuple[Path, Path]] = []
-    flags: dict[str, Flag] = {}
-    resized: dict[str, tuple[str, str]] = {}
-    try:
-        with progress(f"write {output.pipeline_name}/{found.source.name}", len(by_shard), "shards") as advance:
-            for i, members in sorted(by_shard.items()):
-                rows = [_row(breast, samples.shared) for breast, _ in members]
-                held: list[object] = [attributes, [[key, *astuple(row)] for (_, key), row in zip(members, rows, strict=True)]]
-                cells = {form: [cell_of(form, breast) for breast, _ in members] for form in forms}
-                held += [[form.path, form.attributes, each] for form, each in cells.items()]
-                content = digest_of(held)
-                known = entry = _unchanged(output.folder, old, i, content, trusted)
-                if entry is None or reread:
-                    # A name that nobody can have linked to another file in advance.
-                    part = output.folder / f".{shard_name(i)}.{secrets.token_hex(8)}.part"
-                    parts.append((part, output.folder / shard_name(i)))
-                    targets = [(form, form.encode(each)) for form, each in cells.items()]
-                    arrays = (samples.load(breast, key) for breast, key in members)
-                    _make_folder(output.folder)
-                    entry = write_shard(part, rows, arrays, {**attributes, "shard_index": i}, content, targets)
-                    if entry == known:
-                        parts.pop()[0].unlink()
-                entries.append(entry)
-                written_to = parts[-1][0] if parts and parts[-1][1].name == entry.file else output.folder / entry.file
-                names = [breast.key.breast_id for breast, _ in members]
-                stored_flags, stored_resizing = stored_facts(written_to)
-                flags.update(zip(names, stored_flags, strict=True))
-                resized.update(zip(names, stored_resizing, strict=False))
-                advance(1)
-        fallbacks = [breast_id for breast_id, each in flags.items() if each & FALLBACKS]
+    by_shard = _by_shard(samples)
+    with _Aside(output.folder) as aside:
+        shards = _write_shards(samples, by_shard, forms, aside)
+        written = len(aside.parts)
+        fallbacks = [breast_id for breast_id, flags in shards.flags.items() if flags & FALLBACKS]
         _check_fallbacks(output, len(samples.keys), limits, fallbacks)
-        ordered = [breast for i in sorted(by_shard) for breast, _ in by_shard[i]]
-        keys = {breast.key: key for breast, key in samples.keys}
-        warps = output.pipeline.resize.method == "equal_area"
-        written = {
-            "breasts.csv": breasts_table(
-                ordered,
-                found.exam_order,
-                flags if output.pipeline.segment.method != "none" else None,
-                resized=resized if warps else None,
-            ),
-            "rejected.csv": rejected_table(samples.rejections),
-            "findings.csv": findings_table(found, ordered, lambda breast: samples.load(breast, keys[breast.key]), warps),
-            "images.csv": images_table(found) if output.with_images else None,
-        }
-        tables = {name: b"".join(lines) for name, lines in written.items() if lines is not None}
-        receipt = _receipt(found, output, entries, ordered, samples.rejections, tables, forms)
-        shards_written = len(parts)
-        _make_folder(output.folder)
-        for name, data in [*tables.items(), (RECEIPT, receipt.to_json().encode())]:
-            if aside := write_aside(output.folder / name, data):
-                parts.append((aside, output.folder / name))
-        sync_folder(output.folder)
-        for part, final in parts:  # the receipt is the last
-            os.replace(part, final)
-        sync_folder(output.folder)
-    except OSError as error:
-        raise StorageError(f"{output.folder}: cannot be written ({error.strerror})") from None
-    finally:
-        for part, _ in parts:
-            part.unlink(missing_ok=True)
+        breasts = [breast for members in by_shard.values() for breast, _ in members]
+        tables = _tables(samples, breasts, shards)
+        receipt = _receipt(found, output, shards.entries, breasts, samples.rejections, tables, forms)
+        aside.rename({**tables, RECEIPT: receipt.to_json().encode()})  # the receipt is the last
     _remove_strays(output.folder, receipt, say)
-    build = Build(receipt, samples, shards_written, time.perf_counter() - begun)
+    build = Build(receipt, samples, written, time.perf_counter() - begun)
     states = {entry.file: file_state(os.stat(output.folder / entry.file)) for entry in receipt.shards}
     states[RECEIPT] = _sha256_of(output.folder / RECEIPT)
-    if samples.computed or shards_written or recorded_states(output.build_file) != states:
-        record = build_record(samples, build.written, build.seconds, states)
+    if samples.computed or written or recorded_states(output.build_file) != states:
+        record = build_record(samples, written, build.seconds, states)
         try:
             write_atomic(output.build_file, record, durable=False)
         except StorageError as error:
             say(f"warning: {error}; the shards are complete, the next build reads them through")
     return build
+
+
+class _Aside:
+    """Files of a folder that are written under other names, and renamed together; of those that are not, none is left.
+
+    Raises
+    ------
+    StorageError
+        From the context: the folder cannot be written.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.parts: list[tuple[Path, Path]] = []  # each file, and its final name
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        for part, _ in self.parts:
+            part.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise StorageError(f"{self.folder}: cannot be written ({error.strerror})") from None
+
+    def new(self, name: str) -> Path:
+        """Return the path to write a file to; nobody can have linked its name to another file in advance."""
+        _make_folder(self.folder)
+        part = self.folder / f".{name}.{secrets.token_hex(8)}.part"
+        self.parts.append((part, self.folder / name))
+        return part
+
+    def drop(self) -> None:
+        """Remove the last file: the one that is there is the same."""
+        self.parts.pop()[0].unlink()
+
+    def rename(self, more: Mapping[str, bytes]) -> None:
+        """Write `more` files where they differ from those that are there, sync all, and rename them in their order."""
+        _make_folder(self.folder)
+        for name, data in more.items():
+            if part := write_aside(self.folder / name, data):
+                self.parts.append((part, self.folder / name))
+        sync_folder(self.folder)
+        for part, final in self.parts:
+            os.replace(part, final)
+        sync_folder(self.folder)
+
+
+@dataclass(frozen=True, slots=True)
+class _Shards:
+    """The shards of a folder, up to date or written aside: their entries, and what they store, by breast."""
+
+    entries: list[ShardEntry] = field(default_factory=list)
+    flags: dict[str, Flag] = field(default_factory=dict)
+    resized: dict[str, tuple[str, str]] = field(default_factory=dict)
+
+
+def _by_shard(samples: Samples) -> dict[int, list[tuple[Breast, Digest]]]:
+    """Breasts and sample keys of each shard, in their order."""
+    by_shard: defaultdict[int, list[tuple[Breast, Digest]]] = defaultdict(list)
+    for breast, key in sorted(samples.keys, key=lambda sample: sample[0].key.breast_id):
+        by_shard[shard_index(breast.key.patient, samples.output.shard_count)].append((breast, key))
+    return dict(sorted(by_shard.items()))
+
+
+def _write_shards(
+    samples: Samples, by_shard: Mapping[int, Sequence[tuple[Breast, Digest]]], forms: tuple[TargetForm, ...], aside: _Aside
+) -> _Shards:
+    """Write the shards that are not up to date."""
+    output, found, shards = samples.output, samples.found, _Shards()
+    old, attributes = _committed(output), _attributes(found, output)
+    # A shard that nobody touched since the last build is taken as written. With `--reread`, or where the receipt is not what
+    # that build wrote, every one is written again, and compared.
+    trusted = recorded_states(output.build_file)
+    reread = samples.file_cache.reread or trusted.get(RECEIPT) != _sha256_of(output.folder / RECEIPT)
+    trusted = {} if reread else trusted
+    with progress(f"write {output.pipeline_name}/{found.source.name}", len(by_shard), "shards") as advance:
+        for i, members in by_shard.items():
+            rows = [_row(breast, samples.shared) for breast, _ in members]
+            held: list[object] = [attributes, [[key, *astuple(row)] for (_, key), row in zip(members, rows, strict=True)]]
+            cells = {form: [cell_of(form, breast) for breast, _ in members] for form in forms}
+            held += [[form.path, form.attributes, each] for form, each in cells.items()]
+            content = digest_of(held)
+            known = entry = _unchanged(output.folder, old, i, content, trusted)
+            file = output.folder / shard_name(i)
+            if entry is None or reread:
+                part = aside.new(shard_name(i))
+                targets = [(form, form.encode(each)) for form, each in cells.items()]
+                arrays = (samples.load(breast, key) for breast, key in members)
+                entry = write_shard(part, rows, arrays, {**attributes, "shard_index": i}, content, targets)
+                if entry == known:
+                    aside.drop()
+                else:
+                    file = part
+            shards.entries.append(entry)
+            names = [breast.key.breast_id for breast, _ in members]
+            stored_flags, stored_resizing = stored_facts(file)
+            shards.flags.update(zip(names, stored_flags, strict=True))
+            shards.resized.update(zip(names, stored_resizing, strict=False))
+            advance(1)
+    return shards
+
+
+def _tables(samples: Samples, breasts: Sequence[Breast], shards: _Shards) -> dict[str, bytes]:
+    """The tables beside the shards, by name; `breasts` in the order of the shards."""
+    output, found, keys = samples.output, samples.found, {breast.key: key for breast, key in samples.keys}
+    warps, cropped = output.pipeline.resize.method == "equal_area", output.pipeline.segment.method != "none"
+    resized = shards.resized if warps else None
+    tables = {
+        "breasts.csv": breasts_table(breasts, found.exam_order, shards.flags if cropped else None, resized=resized),
+        "rejected.csv": rejected_table(samples.rejections),
+        "findings.csv": findings_table(found, breasts, lambda breast: samples.load(breast, keys[breast.key]), warps),
+        "images.csv": images_table(found) if output.with_images else None,
+    }
+    return {name: b"".join(lines) for name, lines in tables.items() if lines is not None}
 
 
 def _row(breast: Breast, shared: Mapping[str, Flag]) -> ShardRow:
