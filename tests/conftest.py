@@ -30,8 +30,8 @@ PROCESS_FILES = frozenset({
     "test_unreachable_paths", "test_workers",
 })  # fmt: skip
 """Files whose tests start processes, train, or build whole data sets."""
-LONG_FILES = frozenset({"test_project", "test_published", "test_training", "test_training_truth", "test_workers"})
-"""Files that take minutes: begun first, so that no process is left alone with one at the end."""
+LONG_FILES = frozenset({"test_flow", "test_project", "test_published", "test_training", "test_workers"})
+"""Files that take longest: begun first, so that no process is left alone with one at the end."""
 LONG_TESTS = frozenset({"test_boxes_of_real_films_are_those_drawn_by_hand", "test_box_at_published_sizes"})
 """Tests of other files that take seconds each."""
 
@@ -124,6 +124,12 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def own(cohort: Path, tmp_path: Path) -> Path:
     """A copy of the cohort that a test may change."""
     return Path(shutil.copytree(cohort, tmp_path / "dicom"))
+
+
+@pytest.fixture
+def inspects_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`fvpipe inspect` reads pixels in this process: a fresh one for each call is for files that end it."""
+    monkeypatch.setattr("fvpipe.report.inspect.run_alone", lambda work, task, _: work([task])[0])
 
 
 @pytest.fixture(scope="session")

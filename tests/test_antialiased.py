@@ -260,8 +260,14 @@ def test_an_overlay_of_one_line_is_not_averaged() -> None:
     np.testing.assert_array_equal(image.stored, pixels)
 
 
-@pytest.mark.parametrize("side", [LEFT, RIGHT])
-@pytest.mark.parametrize("air", [0, 300, 1000])
+@pytest.mark.parametrize(
+    ("air", "side"),
+    [
+        (0, LEFT),
+        (1000, RIGHT),
+        *(pytest.param(*case, marks=pytest.mark.slow) for case in ((0, RIGHT), (300, LEFT), (300, RIGHT), (1000, LEFT))),
+    ],
+)
 def test_pixels_that_are_partly_padding_are_padding(air: int, side: Laterality) -> None:
     """Or the lowest real value would be nearly that of padding, and air beside it would be taken for the breast."""
     pixels = breast(4, CC, side, (1633, 1281)).pixels // 2 + np.uint16(air)
@@ -385,10 +391,10 @@ def pair(shape: tuple[int, int], bits: int, side: Laterality, **tags: Any) -> li
     return files
 
 
-CASES: list[tuple[tuple[int, int], int, Laterality, int, dict[str, Any]]] = [
+CASES: list[Any] = [
     ((1633, 1281), 12, LEFT, 1, {"PixelPaddingValue": 0}),
-    ((1634, 1279), 8, RIGHT, 1, {}),
-    ((1635, 1283), 16, RIGHT, 1, {}),
+    pytest.param((1634, 1279), 8, RIGHT, 1, {}, marks=pytest.mark.slow),
+    pytest.param((1635, 1283), 16, RIGHT, 1, {}, marks=pytest.mark.slow),
     ((1637, 1282), 12, RIGHT, 1, {"PhotometricInterpretation": "MONOCHROME1", "PixelPaddingValue": 4095}),
     ((3518, 2800), 12, LEFT, 2, {"PixelPaddingValue": 0}),
 ]
@@ -454,6 +460,7 @@ def key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FVPIPE_ID_KEY", "an identifier key of the tests")
 
 
+@pytest.mark.slow  # tests/test_flow.py has another pipeline
 def test_same_bytes_for_any_workers(cohort: Path, tmp_path: Path) -> None:
     build(cohort, tmp_path / "0", pipeline="antialiased")
     build(cohort, tmp_path / "2", pipeline="antialiased", workers=2)
@@ -551,6 +558,7 @@ def test_levels_of_frames_and_crops() -> None:
     assert crop_levels(boxes, WHOLE) == (0, 0)
 
 
+@pytest.mark.usefixtures("inspects_here")
 def test_inspect_shows_what_the_pipeline_sees(cohort: Path, tmp_path: Path) -> None:
     png = tmp_path / "a.png"
     said = run("inspect", cohort / "A_CC.dcm", "--pipeline", "antialiased", "--png", png).stdout

@@ -56,12 +56,14 @@ def test_contenders(setup: Setup) -> None:
     assert found.keys() == {f"cmmd-raw {name}" for name in expected}
 
 
+@pytest.mark.slow
 def test_steps(setup: Setup) -> None:
     report = check("steps", setup)
     assert {f"cmmd-raw cropped {step}" for step in ("read", "decode", "segment", "fuse", "write")} <= report.values.keys()
     assert "`imaging.segmentation.trace_segmentation`" in column(report, 1, 0)
 
 
+@pytest.mark.slow
 def test_antialiased(setup: Setup) -> None:
     assert 0.9 < check("antialiased", setup).values["vindr ssim least"] <= 1
 
@@ -232,6 +234,7 @@ def test_kubernetes_recipe() -> None:
     assert f"tcp://{service['metadata']['name']}:{service['spec']['ports'][0]['port']}" in worker["args"]
 
 
+@pytest.mark.slow
 def test_two_hosts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Scheduler, two workers and the command, each in a folder of its own, with a store that they share; same bytes as one."""
     monkeypatch.setenv("FVPIPE_ID_KEY", "an identifier key of the tests")

@@ -630,6 +630,7 @@ def test_columns_and_classes_on_the_command_line(tmp_path: Path) -> None:
     assert "'yes' is given 2 times; expected once" in twice
 
 
+@pytest.mark.usefixtures("inspects_here")
 def test_a_file_of_a_project_is_read_by_its_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`index --explain` and `inspect`, which take the adapter of the data set that holds the file."""
     monkeypatch.chdir(tmp_path)
@@ -690,6 +691,7 @@ def test_files_of_no_project_are_read_by_the_table_above_them(tmp_path: Path, mo
     assert find_readings(files[:1], "rsna", keep_identifiers=True)[files[0]].stated == NOTHING_STATED
 
 
+@pytest.mark.usefixtures("inspects_here")
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
@@ -703,7 +705,6 @@ def test_a_row_found_by_the_uid_of_its_image_must_agree(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, row: dict[str, Any], reason: str
 ) -> None:
     """For a single file as for an index; `inspect` and `predict` took the header's side."""
-    monkeypatch.setattr("fvpipe.report.inspect.run_alone", lambda work, task, _: work([task])[0])  # starts no process
     file = tmp_path / "images" / "s" / "1.dicom"
     image(file, 1, ImageLaterality="L", ViewPosition="CC", SOPInstanceUID="2.25.7", StudyInstanceUID="2.25.8")
     header = read_header(tmp_path, "images/s/1.dicom", get_adapter("vindr").policy)

@@ -37,7 +37,11 @@ def worst_difference(shards: Shards, folder: Path, out: Path) -> float:
     return worst
 
 
-@pytest.mark.parametrize("pipeline", ["direct", "cropped"])
+PIPELINES = [pytest.param("direct", marks=pytest.mark.slow), "cropped"]
+"""What `cropped` computes is what `direct` does, and more."""
+
+
+@pytest.mark.parametrize("pipeline", PIPELINES)
 @pytest.mark.parametrize("form", ["vindr", "cmmd"])
 def test_every_phantom(form: str, pipeline: str, phantoms: dict[str, Path], tmp_path: Path) -> None:
     build(phantoms[form], tmp_path, "--adapter", form, pipeline=pipeline)
@@ -46,7 +50,7 @@ def test_every_phantom(form: str, pipeline: str, phantoms: dict[str, Path], tmp_
     assert worst_difference(shards, phantoms[form], tmp_path) <= TOLERANCE
 
 
-@pytest.mark.parametrize("pipeline", ["direct", "cropped"])
+@pytest.mark.parametrize("pipeline", PIPELINES)
 def test_real_films(pipeline: str, cbis: Path, tmp_path: Path) -> None:
     build(cbis, tmp_path, "--adapter", "cbis", pipeline=pipeline)
     shards = fvpipe.open_shards(tmp_path)

@@ -28,7 +28,7 @@ def shell(command: str, folder: Path, **environment: str) -> str:
         command,
         shell=True,
         cwd=folder,
-        env={**os.environ, "PATH": path, **environment},
+        env={**os.environ, "PATH": path, "OMP_NUM_THREADS": "1", **environment},
         capture_output=True,
         text=True,
         check=False,
@@ -52,19 +52,24 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("manifests/.gitignore", "data/README.md", "weights/README.md"):
         (folder / name).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / name, folder / name)
-    params = (folder / "params.yaml").read_text()
-    for pattern, text in (  # two small models on simulated data of 8 patients: tests/test_training*.py have the rest
-        (r"patients: \d+", "patients: 8"),
-        (r"epochs: 10", "epochs: 1"),
-        (r"\[direct, cropped, adaptive\]", "[direct, cropped]"),
-        (r"\{cropped: direct, adaptive: direct\}", "{cropped: direct}"),
-        (r"\n  (phantom-cmmd|cmmd): .*", ""),
-        (r"\n  (seen|cross).*: .*phantom.*", ""),
-        (r", phantom-cmmd\]", "]"),
-    ):
-        params, count = re.subn(pattern, text, params)
-        assert count, pattern
-    (folder / "params.yaml").write_text(params)
+    fewer = {  # two small models on 8 simulated patients and 4 real breasts: tests/test_training*.py have the rest
+        "params.yaml": (
+            (r"patients: \d+", "patients: 8"),
+            (r"epochs: 10", "epochs: 1"),
+            (r"\[direct, cropped, adaptive\]", "[direct, cropped]"),
+            (r"\{cropped: direct, adaptive: direct\}", "{cropped: direct}"),
+            (r"\n  (phantom-vindr|phantom-cmmd|vindr|cmmd): .*", ""),
+            (r"\n  (seen|cross).*: .*phantom.*", ""),
+            (r"\[phantom-vindr, phantom-cmmd\]", "[phantom-lesions]"),
+        ),
+        "dvc.yaml": ((r"fvpipe build-shards ", "fvpipe build-shards --workers 0 "),),  # a cluster takes longer to start
+    }
+    for name, changes in fewer.items():
+        text = (folder / name).read_text()
+        for pattern, instead in changes:
+            text, count = re.subn(pattern, instead, text)
+            assert count, pattern
+        (folder / name).write_text(text)
     shell("git init -q . && git add -A && git -c user.name=t -c user.email=t@t commit -qm a", folder)
     shell("dvc repro", folder)
     return folder
@@ -72,7 +77,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_dag_makes_shards_and_a_report(repository: Path) -> None:
     for pipeline in ("direct", "cropped"):
-        for name in ("cbis", "phantom-vindr", "phantom-lesions"):
+        for name in ("cbis", "phantom-lesions"):
             shards = fvpipe.open_shards(repository / "cache" / "shards" / pipeline / name)
             assert len(shards) >= 4
             assert fvpipe.verify(shards.folder) == []
@@ -84,7 +89,7 @@ def test_dag_makes_shards_and_a_report(repository: Path) -> None:
 
 SHARE = "sed -i 's/: {push: false}//; s/, push: false//' dvc.yaml"
 """Let DVC push shards and models, as the README says."""
-INDEXES = {"index@cbis", "index@phantom-vindr", "index@phantom-lesions"}
+INDEXES = {"index@cbis", "index@phantom-lesions"}
 
 
 def ran(repository: Path, targets: str = "", indexes: Set[str] = INDEXES) -> set[str]:
@@ -95,6 +100,8 @@ def ran(repository: Path, targets: str = "", indexes: Set[str] = INDEXES) -> set
 
 
 def test_dag_reruns_nothing_when_nothing_changed(repository: Path) -> None:
+    """But for the time of a file."""
+    os.utime(min((repository / "data" / "cbis").rglob("*.dcm")))
     lock = (repository / "dvc.lock").read_bytes()
     assert ran(repository) == set()
     assert (repository / "dvc.lock").read_bytes() == lock
@@ -104,25 +111,21 @@ def test_dag_reruns_nothing_when_nothing_changed(repository: Path) -> None:
 
 @pytest.mark.fault(16)
 def test_dag_sees_every_change_of_a_file(repository: Path) -> None:
-    """Touched: nothing. Renamed, changed, added, removed: the shards of that data set, and what follows from them."""
-    films = repository / "data" / "cbis"
-    film = next(iter(sorted(films.rglob("*.dcm"))))
+    """Renamed, changed, removed: the shards of that data set. Added again: they are what they were, as all that follows."""
+    film = min((repository / "data" / "cbis").rglob("*.dcm"))
     data, renamed = film.read_bytes(), film.with_name("renamed.dcm")
-    os.utime(film)
-    assert ran(repository) == set()
-    shards = {"shards@direct-cbis", "shards@cropped-cbis"}
+    shards = repository / "cache" / "shards" / "direct" / "cbis"
     for change, samples in (
         (lambda: film.rename(renamed), 4),
         (lambda: renamed.write_bytes(data[:-2] + bytes(byte ^ 1 for byte in data[-2:])), 4),
         (renamed.unlink, 3),
-        (lambda: film.write_bytes(data), 4),
     ):
         change()
-        found = ran(repository, " ".join(shards), {"index@cbis"})
-        assert found == shards or (film.exists() and not found)  # DVC has the shards of the first state still
-        assert len(fvpipe.open_shards(repository / "cache" / "shards" / "direct" / "cbis")) == samples
-    trained = {"train@direct", "train@cropped", "evaluate", "table2", "compare@cropped"}
-    assert ran(repository) <= {"split", "table1", *trained, "figures", "report"}
+        assert ran(repository, "shards@direct-cbis", {"index@cbis"}) == {"shards@direct-cbis"}
+        assert len(fvpipe.open_shards(shards)) == samples
+    film.write_bytes(data)
+    assert ran(repository) <= {"shards@direct-cbis"}  # unless DVC has the shards of the first state still
+    assert len(fvpipe.open_shards(shards)) == 4
 
 
 @pytest.mark.fault(15)
@@ -131,7 +134,7 @@ def test_dag_reruns_what_depends_on_a_pipeline(repository: Path) -> None:
     file = repository / "pipelines" / "direct.yaml"
     before = file.read_text()
     file.write_text(before.replace("[256, 256]", "[128, 128]"))
-    shards = {f"shards@direct-{name}" for name in ("cbis", "phantom-vindr", "phantom-lesions")}
+    shards = {f"shards@direct-{name}" for name in ("cbis", "phantom-lesions")}
     assert ran(repository, "split") == {*shards, "split"}
     lines = [line for line in shell("dvc status", repository).splitlines() if not line.startswith((" ", "\t"))]
     outdated = {line.rstrip(":") for line in lines} - INDEXES
@@ -148,7 +151,7 @@ def test_dag_keeps_manifests_and_outputs_out_of_git_as_it_should(repository: Pat
     shell("git add -A", repository)
     tracked = shell("git ls-files", repository).splitlines()
     assert "manifests/cbis/breasts.csv" in tracked
-    assert "manifests/phantom-vindr/rejected.csv" in tracked
+    assert "manifests/phantom-lesions/rejected.csv" in tracked
     assert "manifests/splits/unseen.csv" in tracked
     unexpected = ("cache/", "data/", "weights/", "manifests/vindr-mammo", "manifests/mine")
     assert {name for name in tracked if name.startswith(unexpected)} == {"data/README.md", "weights/README.md"}

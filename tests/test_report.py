@@ -201,6 +201,7 @@ def test_two_refusals_are_both_shown(tmp_path: Path) -> None:
         assert set(refusals(data(**tags, **more), tmp_path)) == {(first, reason), (second, other)}, (tags, more)
 
 
+@pytest.mark.usefixtures("inspects_here")
 def test_a_refusal_does_not_hide_the_next(tmp_path: Path) -> None:
     """Everything that is wrong with a file is shown, the reader's own reason first; its pixels are looked at all the same."""
     tags: dict[str, Any] = {
@@ -238,6 +239,7 @@ def test_rules_of_real_films(cbis: Path) -> None:
         assert not [v for v in report_header(file, policy).results if v.reason]
 
 
+@pytest.mark.usefixtures("inspects_here")
 def test_inspect_of_pixels_that_a_rule_refuses(tmp_path: Path) -> None:
     """Damage that only the decoder finds; a window that the pipeline would apply."""
     frame = bytearray(factory.encode(BREAST.pixels, 12, JPEG2000Lossless))
@@ -251,22 +253,26 @@ def test_inspect_of_pixels_that_a_rule_refuses(tmp_path: Path) -> None:
     assert [(r["rule"], r["reason"]) for r in found["rules"] if "reason" in r] == [("window and VOI LUT", "window_invalid")]
 
 
-def test_inspect_survives_the_decoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("name", "syntax", "reason", "told"),
+    [
+        ("crash", JPEGLSLossless, "decoder_crashed", "its process ended with SIGABRT"),
+        pytest.param("hang", JPEG2000Lossless, "decoder_timeout", "no end after 1 s", marks=pytest.mark.slow),
+    ],
+)
+def test_inspect_survives_the_decoder(
+    name: str, syntax: str, reason: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It says that the decoder crashed, or hung, and shows the header's rules and the decoder's name."""
     monkeypatch.setenv("ATTEMPTS", str(tmp_path / "attempts"))
     in_every_process(BROKEN_DECODERS, tmp_path / "site", monkeypatch)
-    factory.write(tmp_path / "crash.dcm", data(JPEGLSLossless))
-    factory.write(tmp_path / "hang.dcm", data(JPEG2000Lossless))
-    for name, reason, told in (
-        ("crash", "decoder_crashed", "its process ended with SIGABRT"),
-        ("hang", "decoder_timeout", "no end after 1 s"),
-    ):
-        png = tmp_path / f"{name}.png"
-        text = run("inspect", tmp_path / f"{name}.dcm", "--timeout", 1, "--png", png, code=1).output
-        assert f"rejected: {reason}: {told}" in text
-        assert re.search(r"passed +identity", text)
-        assert re.search(r"decoder +imagecodecs", text)
-        assert not png.exists()
+    factory.write(tmp_path / f"{name}.dcm", data(syntax))
+    png = tmp_path / f"{name}.png"
+    text = run("inspect", tmp_path / f"{name}.dcm", "--timeout", 1, "--png", png, code=1).output
+    assert f"rejected: {reason}: {told}" in text
+    assert re.search(r"passed +identity", text)
+    assert re.search(r"decoder +imagecodecs", text)
+    assert not png.exists()
 
 
 def test_attempts_are_those_of_the_segmentation() -> None:
@@ -430,6 +436,7 @@ def test_audit_in_a_project(phantoms: dict[str, Path], cbis: Path, tmp_path: Pat
     run("audit", "--dicom", cbis, "--dataset", "films", code=2)
 
 
+@pytest.mark.usefixtures("inspects_here")
 @pytest.mark.fault(35)
 def test_nothing_of_a_patient_in_inspect_or_audit(tmp_path: Path) -> None:
     canary = "Zyxwvut"
@@ -478,6 +485,7 @@ def test_audit_of_nothing_readable_and_of_what_changed(tmp_path: Path) -> None:
         measure_images([task])
 
 
+@pytest.mark.usefixtures("inspects_here")
 def test_inspect_describes_every_way_to_apply_a_window(tmp_path: Path) -> None:
     factory.mammogram(tmp_path / "film.dcm", factory.breast(1))
     (tmp_path / "auto.yaml").write_text("segment: {method: none}\nvoi: auto\n")

@@ -69,8 +69,8 @@ def test_box_of_every_phantom(form: str, phantoms: dict[str, Path]) -> None:
 
 
 FULL_SIZE = [
-    (ExplicitVRLittleEndian, 12, (3518, 2800), CC, "L"),
-    (RLELossless, 14, (3580, 2638), MLO, "L"),
+    pytest.param(ExplicitVRLittleEndian, 12, (3518, 2800), CC, "L", marks=pytest.mark.slow),
+    pytest.param(RLELossless, 14, (3580, 2638), MLO, "L", marks=pytest.mark.slow),
     (JPEGLosslessSV1, 16, (2812, 2012), MLO, "R"),
     (JPEG2000Lossless, 8, (2294, 1914), CC, "R"),
 ]

@@ -463,6 +463,7 @@ def test_bf16_and_one_logit_and_frozen_layers_train(small: Path) -> None:
 # --- several processes ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_same_metric_as_one(project: Path) -> None:
     """torchrun with gloo on this machine; without batch norm, whose statistics are each process's own on a CPU."""
     params = project / "params.yaml"

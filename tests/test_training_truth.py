@@ -25,6 +25,7 @@ def lesions(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_project(tmp_path_factory.mktemp("lesions"), {"a": members}, UNSEEN)
 
 
+@pytest.mark.slow
 def test_a_lesion_is_learnt(lesions: Path) -> None:
     row = to_json(evaluate([train(lesions, "all", **EPOCHS)], Evaluate(bootstrap=500)))["rows"][0]
     assert row["auc"] >= 0.93, row["auc"]

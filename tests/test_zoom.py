@@ -248,6 +248,7 @@ def test_a_weight_file_of_resnet18_fits_the_trunk(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_onnx_of_a_model_behind_a_zoom(tmp_path: Path) -> None:
     import onnxruntime
 

@@ -122,6 +122,7 @@ def intrude(ports: list[str]) -> list[tuple[str, str, str]]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.fault(52)
 def test_the_intruder_gets_into_a_cluster_without_keys(tmp_path: Path) -> None:
     """Or the next test would prove nothing."""

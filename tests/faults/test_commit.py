@@ -129,7 +129,9 @@ Versions = tuple[Path, Path, dict[str, str], dict[str, str]]
 
 
 @pytest.mark.fault(3)
-@pytest.mark.parametrize("first", [True, False], ids=["nothing before", "a version before"])
+@pytest.mark.parametrize(
+    "first", [pytest.param(True, marks=pytest.mark.slow, id="nothing before"), pytest.param(False, id="a version before")]
+)
 def test_killed_at_ten_random_times_and_run_again(first: bool, versions: Versions, tmp_path: Path) -> None:
     before, source, old, new = versions
     chance, outs = random.Random(1), [tmp_path / f"out{i}" for i in range(11)]
@@ -205,7 +207,7 @@ SLEEPING_DECODER = SLOW_DECODER.replace("0.05", "5")  # a build that is under wa
 
 
 @pytest.mark.fault(6)
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM])
 def test_told_to_stop_leaves_no_process_and_resumes(
     number: signal.Signals, own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 import signal
 import sqlite3
@@ -118,14 +119,28 @@ def test_without_locks_shards_are_built_with_a_warning_and_read(
 ) -> None:
     factory.patient(tmp_path / "in", "p", "L")
     out = tmp_path / "out"
-    for number, computed in ((errno.ENOLCK, 1), (errno.ENOSYS, 0), (errno.EOPNOTSUPP, 0)):
-        done = command(*builds(tmp_path / "in", out, "--json"), **without_locks(number))
-        assert done.returncode == 0, done.stderr
-        assert f"its file system has no locks ({os.strerror(number)}); .lock.pid stands for one" in done.stderr
-        assert [result["computed"] for result in json.loads(done.stdout)] == [computed]
-        assert not list(out.glob(".lock*"))
-        if computed:
-            assert command("verify", out, **without_locks(number)).returncode == 0
+    script = (  # all in one process
+        "import json, os, sys\nfrom fvpipe.cli.main import main\n"
+        "for number, *arguments in json.loads(sys.argv[1]):\n"
+        "    os.environ['LOCK_ERRNO'] = str(number)\n"
+        "    main(arguments, standalone_mode=False)\n"
+        "    left = [name for name in os.listdir(sys.argv[2]) if name.startswith('.lock')]\n"
+        "    print(f'{number}, left: {left}', file=sys.stderr)\n"
+    )
+    numbers, built = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP), builds(tmp_path / "in", out, "--json")
+    runs = [(number, *map(str, built)) for number in numbers]
+    runs.insert(1, (errno.ENOLCK, "verify", str(out)))
+    done = subprocess.run(
+        [sys.executable, "-c", script, json.dumps(runs), out],
+        env=os.environ | {"PYTHONPATH": os.fspath(ROOT)} | without_locks(numbers[0]),
+        capture_output=True, text=True, timeout=100, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    for number in numbers:
+        warned = f"its file system has no locks ({os.strerror(number)}); .lock.pid stands for one"
+        assert done.stderr.count(warned) == 1
+    assert done.stderr.count("left: []") == len(runs)
+    assert [int(computed) for computed in re.findall(r'"computed": (\d+)', done.stdout)] == [1, 0, 0]
     build(tmp_path / "in", tmp_path / "clean")
     assert folder_bytes(out) == folder_bytes(tmp_path / "clean")
 
@@ -263,7 +278,7 @@ def test_two_users_of_a_group_work_together(shared: Path, entered: Path, user: C
 @linux
 @as_root
 @pytest.mark.fault(62)
-@pytest.mark.parametrize("umask", [0o022, 0o077], ids=oct)
+@pytest.mark.parametrize("umask", [0o022, pytest.param(0o077, marks=pytest.mark.slow)], ids=oct)
 def test_a_user_without_permission_is_told_so(
     umask: int, shared: Path, entered: Path, user: Callable[[int, int], list[str]]
 ) -> None:
@@ -419,10 +434,17 @@ exec "$@"
 @linux
 @as_root
 @pytest.mark.fault(65)
-@pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("with_tmpdir", [True, False], ids=["TMPDIR", "no TMPDIR"])
+@pytest.mark.parametrize(
+    ("with_tmpdir", "workers"),
+    [
+        pytest.param(True, 0, marks=pytest.mark.slow, id="TMPDIR, in this process"),
+        pytest.param(True, 2, id="TMPDIR, workers"),
+        pytest.param(False, 0, id="no TMPDIR, in this process"),
+        pytest.param(False, 2, id="no TMPDIR, workers"),
+    ],
+)
 def test_a_read_only_root_with_one_volume(
-    workers: int, with_tmpdir: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    with_tmpdir: bool, workers: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     volume = tmp_path / "volume"
     for number in range(4):

@@ -24,6 +24,7 @@ def key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FVPIPE_ID_KEY", KEY)
 
 
+@pytest.mark.usefixtures("inspects_here")
 @pytest.mark.fault(35)
 def test_nothing_of_a_patient_in_any_output(tmp_path: Path) -> None:
     """A unique name, id, birth date, accession number and private tag are in no output, message or log."""

@@ -13,9 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
@@ -39,6 +37,7 @@ from fvpipe.types import Digest
 from tests.conftest import build, run
 from tests.support import factory, shard_folder
 from tests.support.processes import folder_bytes, in_every_process
+from tests.support.tasks import slow, stopped_while_answering, stops_once
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(100)]
 
@@ -93,30 +92,10 @@ def test_stopped_workers_are_replaced_and_the_build_ends(tmp_path: Path, monkeyp
     assert folder_bytes(tmp_path / "out") == folder_bytes(tmp_path / "clean")
 
 
-def stops_once(tasks: list[str]) -> list[str]:
-    """On a worker: stop this process, unless the file that the task names says that one was stopped before."""
-    for task in tasks:
-        if not Path(task).exists():
-            Path(task).touch()
-            os.kill(os.getpid(), signal.SIGSTOP)
-    return tasks
-
-
 @posix
 @pytest.mark.fault(56)
 def test_a_stopped_isolated_process_is_replaced(tmp_path: Path) -> None:
     assert run_isolated(stops_once, [str(tmp_path / "once")], timeout=1) == [str(tmp_path / "once")]
-
-
-def stopped_while_answering(tasks: list[str]) -> list[bytes]:
-    """On a worker: from now on, this process is stopped when it has sent the length of its next message."""
-
-    def send(self: Any, data: bytes) -> None:
-        os.write(self.fileno(), data)
-        os.kill(os.getpid(), signal.SIGSTOP)
-
-    Connection._send = send  # type: ignore[attr-defined]
-    return [bytes(1 << 20) for _ in tasks]
 
 
 @posix
@@ -139,11 +118,6 @@ def test_a_process_that_is_stopped_before_it_begins_is_named(tmp_path: Path, mon
 
 
 # --- schedulers -------------------------------------------------------------------------------------------------------
-
-
-def slow(tasks: list[int]) -> list[int]:
-    time.sleep(0.1 * len(tasks))
-    return tasks
 
 
 def run_on(address: str, count: int = 8, after_first: Callable[[], object] = lambda: None) -> list[int]:
@@ -198,6 +172,7 @@ def dask(*arguments: object) -> Iterator[subprocess.Popen[bytes]]:
 
 
 @posix
+@pytest.mark.slow
 @pytest.mark.fault(57)
 def test_schedulers_whose_workers_or_themselves_are_stopped_are_named(tmp_path: Path, impatient: None) -> None:
     file = tmp_path / "scheduler.json"

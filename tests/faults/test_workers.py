@@ -22,7 +22,8 @@ from fvpipe.execution.workers import Workers, WorkerSettings
 from tests.conftest import build
 from tests.support import factory
 from tests.support.builds import tree
-from tests.support.processes import BROKEN_DECODERS, SLOW_DECODER, doubled, in_every_process
+from tests.support.processes import BROKEN_DECODERS, SLOW_DECODER, in_every_process
+from tests.support.tasks import HANGING, doubled, process_ids
 
 
 @pytest.fixture
@@ -61,7 +62,7 @@ def test_a_decoder_that_crashes_or_hangs_costs_its_file(cohort: Path, tmp_path: 
         assert attempts.read_text().split() == tried  # not tried again
         assert tree(tmp_path / "out") == before
     # A sound decoder, of which nothing says that it is another: the user does.
-    (healed,) = json.loads(build(cohort, tmp_path / "out", "--reread", "--json", workers=1).stdout)
+    (healed,) = json.loads(build(cohort, tmp_path / "out", "--reread", "--json", workers=0).stdout)
     assert (healed["samples"], healed["rejections"]) == (5, {})
 
 
@@ -76,7 +77,7 @@ def test_killed_workers_blame_no_file_and_change_no_byte(tmp_path: Path, monkeyp
 
     def kill() -> None:
         rng = random.Random(0)
-        while not ended.wait(0.3 + rng.random() * 0.4) and len(killed) < 5:
+        while not ended.wait(0.3 + rng.random() * 0.4) and len(killed) < 3:
             workers = [
                 child for child in psutil.Process().children(recursive=True) if "spawn_main" in " ".join(child.cmdline())
             ]
@@ -97,19 +98,14 @@ def test_killed_workers_blame_no_file_and_change_no_byte(tmp_path: Path, monkeyp
     assert tree(tmp_path / "out") == tree(tmp_path / "clean")
 
 
-def test_samples_travel_where_no_storage_is_shared(cohort: Path, tmp_path: Path) -> None:
-    for pipeline in ("direct", "cropped"):
-        build(cohort, tmp_path / f"shared-{pipeline}", workers=1, pipeline=pipeline)
-        build(cohort, tmp_path / f"sent-{pipeline}", "--no-shared-storage", workers=1, pipeline=pipeline)
-        assert tree(tmp_path / f"sent-{pipeline}") == tree(tmp_path / f"shared-{pipeline}")
+@pytest.mark.parametrize("pipeline", ["cropped", pytest.param("direct", marks=pytest.mark.slow)])
+def test_samples_travel_where_no_storage_is_shared(pipeline: str, cohort: Path, tmp_path: Path) -> None:
+    build(cohort, tmp_path / "shared", workers=0, pipeline=pipeline)
+    build(cohort, tmp_path / "sent", "--no-shared-storage", workers=1, pipeline=pipeline)
+    assert tree(tmp_path / "sent") == tree(tmp_path / "shared")
 
 
 # --- runs of tasks ----------------------------------------------------------------------------------------------------
-
-
-def process_ids(tasks: list[int]) -> list[int]:
-    """On a worker: its process, for each task."""
-    return [os.getpid()] * len(tasks)
 
 
 @pytest.mark.fault(36)
@@ -172,11 +168,9 @@ def still_there(processes: list[psutil.Process], seconds: float) -> list[psutil.
     return list(left)
 
 
-HANGING = ["0"] * 8 + ["hang"] * 8  # the first batches come back, those behind them take a minute
 RUN_HANGING = """
 from fvpipe.execution.workers import Workers, WorkerSettings
-from tests.faults.test_workers import HANGING
-from tests.support.processes import doubled
+from tests.support.tasks import HANGING, doubled
 if __name__ == '__main__':
     with Workers(WorkerSettings(2)) as workers:
         for batch in workers.run(doubled, HANGING):

@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -75,14 +74,14 @@ def small_disk(folder: Path, size: int) -> Iterator[Path]:
 
 
 BROKEN_DECODERS = """
-import os, re, time
+import ctypes, os
 import imagecodecs
 def crash(*_):
     with open(os.environ["ATTEMPTS"], "a") as file: file.write("crash\\n")
     os.abort()
 def hang(*_):
     with open(os.environ["ATTEMPTS"], "a") as file: file.write("hang\\n")
-    re.match("(a+)+b", "a" * 64)  # compiled code that keeps the interpreter's lock
+    ctypes.PyDLL(None).sleep(600)  # compiled code that keeps the interpreter's lock
 imagecodecs.jpegls_decode, imagecodecs.jpeg2k_decode = crash, hang
 """
 
@@ -107,13 +106,3 @@ def in_every_process(code: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -
     folder.mkdir()
     (folder / "sitecustomize.py").write_text(code)
     monkeypatch.setenv("PYTHONPATH", str(folder))
-
-
-def doubled(tasks: list[str]) -> list[str]:
-    """On a worker: each task twice; some tasks do to the process what their name says."""
-    for task in tasks:
-        if task == "crash":
-            os.abort()
-        if task in ("hang", "wait"):
-            time.sleep(60 if task == "hang" else 0.2)
-    return [2 * task for task in tasks]
