@@ -57,10 +57,25 @@ def with_mask_findings(
     if reader is None:
         return labels, []
     masks = [p for p, header in headers.items() if isinstance(header, Rejection) and header.reason is Reason.REGION_OF_INTEREST]
+    regions, unreadable = _regions(masks, reader, source, files, workers, file_cache)
+    records = [header for header in headers.values() if isinstance(header, ImageRecord)]
+    findings, unfit = _findings(regions, records, labels)
+    return replace(labels, mask_findings=findings), [*unreadable, *unfit]
+
+
+def _regions(
+    masks: Sequence[str],
+    reader: Callable[[bytes], Region | None],
+    source: Source,
+    files: Mapping[str, SourceFile],
+    workers: Workers,
+    file_cache: FileCache,
+) -> tuple[dict[str, str], list[Rejection]]:
+    """Region of each mask, as :func:`read_regions` gives it, by path; and the masks that cannot be read."""
     kind = cached_as(reader)
-    regions = {path: file_cache.value(files[path], kind) for path in masks}
-    tasks = [(str(source.root), path, source.policy, reader) for path in masks if regions[path] is None]
-    rejections: list[Rejection] = []
+    cached = {path: file_cache.value(files[path], kind) for path in masks}
+    regions, rejections = {path: found for path, found in cached.items() if found is not None}, list[Rejection]()
+    tasks = [(str(source.root), path, source.policy, reader) for path in masks if path not in regions]
     with progress(f"lesion masks of {source.name}", len(tasks), "files") as advance:
         for batch in workers.run(read_regions, tasks, max_in_process=16):
             answers = [(each.task[1], each.rejection(each.task[1])) if isinstance(each, Crash) else each for each in batch]
@@ -69,32 +84,38 @@ def with_mask_findings(
             regions.update(read)
             rejections += [found for _, found in answers if isinstance(found, Rejection)]
             advance(len(batch))
-    images: dict[tuple[str, Laterality, View], list[ImageRecord]] = defaultdict(list)
-    for record in headers.values():
-        if isinstance(record, ImageRecord):
-            images[record.patient_id, record.laterality, record.view].append(record)
-    findings: dict[str, list[Finding]] = {}  # by path: some films have no UID
+    return {path: regions[path] for path in masks if path in regions}, rejections  # in one order, whichever were cached
+
+
+def _findings(
+    regions: Mapping[str, str], records: Iterable[ImageRecord], labels: BreastLabels
+) -> tuple[dict[str, list[Finding]], list[Rejection]]:
+    """Findings of masks, by path of the film, since some films have no UID; and the masks that fit none."""
+    films = defaultdict[tuple[str, Laterality, View], list[ImageRecord]](list)
+    for record in records:
+        films[record.patient_id, record.laterality, record.view].append(record)
+    findings, rejections = defaultdict[str, list[Finding]](list), list[Rejection]()
     for path, text in regions.items():
-        if not text:  # outlines nothing, or could not be read
+        if not text:  # it outlines nothing
             continue
         patient, letter, name, number, rows, columns, kind, *box = json.loads(text)
         side, view = Laterality(letter), View(name)
         category, bi_rads = _lesion(labels.table.regions.get((patient, side, view, number), set()), kind)
-        films = images[patient, side, view]
-        fitting = [record for record in films if (record.rows, record.columns) == (rows, columns)]
+        of_breast = films.get((patient, side, view), [])
+        fitting = [record for record in of_breast if (record.rows, record.columns) == (rows, columns)]
         for record in fitting if box else ():
             top, bottom, left, right = map(float, box)
-            findings.setdefault(record.path, []).append(Finding(category, bi_rads, top, bottom, left, right))
+            findings[record.path].append(Finding(category, bi_rads, top, bottom, left, right))
         detail = ""
         if box and not fitting:
-            sizes = " or ".join(sorted({f"{record.rows} x {record.columns}" for record in films}))
-            film = f"every {view} of its breast ({side}) {sizes}" if films else f"there is no {view} of its breast ({side})"
+            sizes = " or ".join(sorted({f"{record.rows} x {record.columns}" for record in of_breast}))
+            film = f"every {view} of its breast ({side}) {sizes}" if of_breast else f"there is no {view} of its breast ({side})"
             detail = f"the mask has {rows} x {columns} pixels, {film}; expected a film of the same size"
         elif fitting and not box:
             detail = "as large as its film, with the values of an image; expected a mask of two values, or a smaller cut-out"
         if detail:
             rejections.append(Rejection(path, Reason.REGION_WITHOUT_IMAGE, detail))
-    return replace(labels, mask_findings=findings), rejections
+    return dict(findings), rejections
 
 
 def cached_as(reader: Callable[[bytes], Region | None]) -> str:
