@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from fvpipe.cli.options import FILE, FOLDER, device_option, grid_options, json_option, model_option
 from fvpipe.cli.output import echo, say
 from fvpipe.errors import InputError
+
+if TYPE_CHECKING:
+    from fvpipe.evaluation.training_record import Record
+    from fvpipe.training.model import Classifier
+    from fvpipe.training.predict import BreastPrediction
 
 
 @click.command()
@@ -117,29 +123,9 @@ def predict(
     parts = {each.key: each.part for each in read_trained(folder).predictions}
     results: list[dict[str, Any]] = []
     for prediction in predictions:
-        breast = prediction.breast.key.breast_id
-        result: dict[str, Any] = {
-            "breast": breast,
-            "part": parts.get((prediction.dataset, breast)),
-            "probability": prediction.probability,
-            "threshold": record.threshold,
-            "above_threshold": prediction.probability >= record.threshold,
-            "decision": "malignant" if prediction.probability >= record.threshold else "benign",
-            "flags": [flag.code for flag in prediction.sample.flags],
-        }
-        if gradcam is not None:
-            from fvpipe.training.gradcam import draw, heat_map, peaks
-
-            heat = heat_map(model, prediction.image)
-            image = gradcam / f"{prediction.sample.source_digests[0][:16]}.png"  # an identifier is not a safe file name
-            draw(prediction, heat, image)
-            result["gradcam"] = str(image)
-            tops = peaks(prediction, heat)
-            result["peaks"] = [
-                {"view": p.view.value, "row": round(p.row), "column": round(p.column), "share": p.share} for p in tops
-            ]
-            result["share_outside_views"] = round(1 - sum(p.share for p in tops), 3) if tops else None
-        results.append(result)
+        part = parts.get((prediction.dataset, prediction.breast.key.breast_id))
+        heat = _draw_heat(model, prediction, gradcam) if gradcam is not None else {}
+        results.append(_as_result(prediction, part, record.threshold) | heat)
     if as_json:
         rejected = [{"what": r.what, "reason": r.reason.value, "detail": r.detail} for r in rejections]
         found = {
@@ -152,22 +138,56 @@ def predict(
         echo(json.dumps(found, indent=1))
     else:
         for result in results:
-            alike = f"{result['probability']:.3f}" == f"{record.threshold:.3f}"
-            digits = 6 if alike else 3  # so that the decision can be seen
-            decision = f"{result['decision']} at the threshold of validation, {record.threshold:.{digits}f}"
-            echo(f"{result['breast']}: {result['probability']:.{digits}f} by {record.title}: {decision}")
-            if result["part"] in ("train", "validation"):
-                echo(f"  this breast is in the model's own {result['part']} part: the number says nothing of new ones")
-            for peak in result.get("peaks", ()):
-                echo(f"  {peak['view']}: {peak['share']:.1%} of the heat, most at row {peak['row']}, column {peak['column']}")
-            if "gradcam" in result:
-                rest = result["share_outside_views"]
-                echo(f"  {'no heat' if rest is None else f'outside the views: {rest:.1%}'} -> {result['gradcam']}")
+            _show_result(result, record)
         echo(NOT_A_DEVICE)
     for rejection in rejections:
         say(f"  rejected: {rejection.what}: {rejection.reason.value}: {rejection.detail}")
     if not predictions:
         raise InputError("no breast with the views that the model needs among the files; nothing was predicted")
+
+
+def _as_result(prediction: BreastPrediction, part: str | None, threshold: float) -> dict[str, Any]:
+    """A prediction as ``--json`` prints it; `part` is that of the model's own split that has this breast."""
+    above = prediction.probability >= threshold
+    return {
+        "breast": prediction.breast.key.breast_id,
+        "part": part,
+        "probability": prediction.probability,
+        "threshold": threshold,
+        "above_threshold": above,
+        "decision": "malignant" if above else "benign",
+        "flags": [flag.code for flag in prediction.sample.flags],
+    }
+
+
+def _draw_heat(model: Classifier, prediction: BreastPrediction, folder: Path) -> dict[str, Any]:
+    """Draw where a model looks, and tell its peaks in the views."""
+    from fvpipe.training.gradcam import draw, heat_map, peaks
+
+    heat = heat_map(model, prediction.image)
+    image = folder / f"{prediction.sample.source_digests[0][:16]}.png"  # an identifier is not a safe file name
+    draw(prediction, heat, image)
+    tops = peaks(prediction, heat)
+    return {
+        "gradcam": str(image),
+        "peaks": [{"view": p.view.value, "row": round(p.row), "column": round(p.column), "share": p.share} for p in tops],
+        "share_outside_views": round(1 - sum(p.share for p in tops), 3) if tops else None,
+    }
+
+
+def _show_result(result: Mapping[str, Any], record: Record) -> None:
+    """Print a prediction for people."""
+    alike = f"{result['probability']:.3f}" == f"{record.threshold:.3f}"
+    digits = 6 if alike else 3  # so that the decision can be seen
+    decision = f"{result['decision']} at the threshold of validation, {record.threshold:.{digits}f}"
+    echo(f"{result['breast']}: {result['probability']:.{digits}f} by {record.title}: {decision}")
+    if result["part"] in ("train", "validation"):
+        echo(f"  this breast is in the model's own {result['part']} part: the number says nothing of new ones")
+    for peak in result.get("peaks", ()):
+        echo(f"  {peak['view']}: {peak['share']:.1%} of the heat, most at row {peak['row']}, column {peak['column']}")
+    if "gradcam" in result:
+        rest = result["share_outside_views"]
+        echo(f"  {'no heat' if rest is None else f'outside the views: {rest:.1%}'} -> {result['gradcam']}")
 
 
 @click.command()
