@@ -398,7 +398,7 @@ PARAMS_MISTAKES = {
     "datasets: {a: {adapter: x}}\ncompare: {dataset: a, pairs: {croped: direct}}": (
         "'compare': no pipeline 'croped' (did you mean 'cropped'?); known: direct, cropped"
     ),
-    "datasets: {a: {adapter: x}}\ncompare: {datset: a}": "unknown key 'compare.datset' (did you mean 'dataset'?)",
+    "datasets: {a: {adapter: x}}\ncompare: {datasets: a}": "unknown key 'compare.datasets' (did you mean 'dataset'?)",
 }  # fmt: skip
 
 
