@@ -190,6 +190,29 @@ def test_mini_ddsm(tmp_path: Path) -> None:
     assert sorted(reasons(found).values()) == ["image_not_listed", "label_excluded"]
 
 
+def test_bcdr(tmp_path: Path) -> None:
+    """Views are numbers, which begin at 0 in the list of images and at 1 in that of outlines; cells begin with a space."""
+    names = ("RCC", "LCC", "RO", "LO", "PR")
+    listed, outlines = list[dict[str, Any]](), list[dict[str, Any]]()
+    for number, (study, view) in enumerate(((study, view) for study in (30, 31) for view in range(5)), 1):
+        path = f"patient_20/study_{study}/img_20_{study}_1_{names[view]}.tif"
+        write_image(tmp_path / "bcdr" / "BCDR-D01_dataset" / path, number, form="tiff")
+        row = {"patient_id": 20, "study_id": study, "series": 1, "image_filename": f" {path}", "image_type_name": f" {names[view]}"}
+        listed.append(row | {"image_type_id": view, "age": 61.2, "density": " NaN"})
+    for study, view, label in ((30, 1, "Benign "), (30, 3, "Malign "), (31, 2, "Benign ")):
+        row = {"patient_id": 20, "study_id": study, "image_view": view, "classification": label, "age": 61.2, "density": 2}
+        outlines.append(row | {"lesion_id": len(outlines) + 1})
+    write_table(tmp_path / "bcdr" / "BCDR-D01_dataset" / "bcdr_d01_img.csv", listed)
+    write_table(tmp_path / "bcdr" / "BCDR-D01_dataset" / "bcdr_d01_outlines.csv", outlines)
+    found = read(tmp_path / "bcdr", "bcdr")
+    facts = {(Path(breast.mlo.path).stem[4:9], breast.key.laterality.value): breast.facts for breast in found.breasts}
+    assert {key: each.label for key, each in facts.items()} == {
+        ("20_30", "R"): 1, ("20_30", "L"): -1, ("20_31", "R"): -1, ("20_31", "L"): 0,
+    }  # fmt: skip
+    assert (facts["20_30", "R"].density, facts["20_30", "R"].age) == ("B", "061Y")
+    assert set(reasons(found).values()) <= {"laterality_missing", "view_not_pairable"} and len(found.rejections) == 2
+
+
 def test_bmcd_and_a_list_with_a_column_for_each_side(tmp_path: Path) -> None:
     for number, (case, exam) in enumerate([(c, e) for c in ("Normal", "Suspicious") for e in ("prior", "recent")]):
         for v, view in enumerate(View):
