@@ -197,7 +197,13 @@ def test_bcdr(tmp_path: Path) -> None:
     for number, (study, view) in enumerate(((study, view) for study in (30, 31) for view in range(5)), 1):
         path = f"patient_20/study_{study}/img_20_{study}_1_{names[view]}.tif"
         write_image(tmp_path / "bcdr" / "BCDR-D01_dataset" / path, number, form="tiff")
-        row = {"patient_id": 20, "study_id": study, "series": 1, "image_filename": f" {path}", "image_type_name": f" {names[view]}"}
+        row = {
+            "patient_id": 20,
+            "study_id": study,
+            "series": 1,
+            "image_filename": f" {path}",
+            "image_type_name": f" {names[view]}",
+        }
         listed.append(row | {"image_type_id": view, "age": 61.2, "density": " NaN"})
     for study, view, label in ((30, 1, "Benign "), (30, 3, "Malign "), (31, 2, "Benign ")):
         row = {"patient_id": 20, "study_id": study, "image_view": view, "classification": label, "age": 61.2, "density": 2}
