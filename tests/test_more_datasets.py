@@ -219,6 +219,33 @@ def test_bcdr(tmp_path: Path) -> None:
     assert set(reasons(found).values()) <= {"laterality_missing", "view_not_pairable"} and len(found.rejections) == 2
 
 
+def test_mammo_bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files are numbered within each set, and patients begin anew in each: two women must not make a pair."""
+    images = [("inbreast", 20586908, "CC", "Benign"), ("inbreast", 20586934, "MLO", "Malignant")]
+    images += [(source, 1.0, view, "Malignant") for source in ("cmmd", "vindr") for view in ("CC", "MLO")]
+    rows = list[dict[str, Any]]()
+    for number, (source, subject, view, label) in enumerate(images, 1):
+        path = f"Preprocessed_Dataset/{source}/{source}_{number}.jpg"
+        write_image(tmp_path / "in" / path, number, form="jpeg", view=View(view))
+        row = {
+            "source_dataset": source,
+            "source_subjectID": subject,
+            "preprocessed_image_path": path,
+            "laterality": "L",
+            "view": view,
+        }
+        row |= {"classification": label, "BIRADS": 4, "density": "DENSITY B", "subject_age": 51.0, "molecular_subtype": ""}
+        rows.append(row)
+    write_table(tmp_path / "in" / "CSV_Files" / "mammo-bench.csv", rows)
+    monkeypatch.chdir(tmp_path / "in")
+    (script,) = (block for block in BLOCKS if block.startswith("import csv"))
+    exec(script)
+    found = read(tmp_path / "in", "mammo-bench")
+    assert labels(found) == {("vindr/1.0", "L"): 1}
+    assert (found.breasts[0].facts.density, found.breasts[0].facts.age) == ("B", "051Y")
+    assert sorted(reasons(found).values()) == ["cc_missing", "label_excluded", "mlo_missing"]
+
+
 def test_bmcd_and_a_list_with_a_column_for_each_side(tmp_path: Path) -> None:
     for number, (case, exam) in enumerate([(c, e) for c in ("Normal", "Suspicious") for e in ("prior", "recent")]):
         for v, view in enumerate(View):
