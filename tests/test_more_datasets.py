@@ -211,7 +211,9 @@ def test_bcdr(tmp_path: Path) -> None:
     write_table(tmp_path / "bcdr" / "BCDR-D01_dataset" / "bcdr_d01_img.csv", listed)
     write_table(tmp_path / "bcdr" / "BCDR-D01_dataset" / "bcdr_d01_outlines.csv", outlines)
     found = read(tmp_path / "bcdr", "bcdr")
-    facts = {(Path(breast.mlo.path).stem[4:9], breast.key.laterality.value): breast.facts for breast in found.breasts}
+    facts = {
+        (Path(breast.mlo.path).stem[4:9], breast.key.laterality.value): breast.facts for breast in found.breasts if breast.mlo
+    }
     assert {key: each.label for key, each in facts.items()} == {
         ("20_30", "R"): 1, ("20_30", "L"): -1, ("20_31", "R"): -1, ("20_31", "L"): 0,
     }  # fmt: skip
@@ -221,8 +223,8 @@ def test_bcdr(tmp_path: Path) -> None:
 
 def test_mammo_bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Files are numbered within each set, and patients begin anew in each: two women must not make a pair."""
-    images = [("inbreast", 20586908, "CC", "Benign"), ("inbreast", 20586934, "MLO", "Malignant")]
-    images += [(source, 1.0, view, "Malignant") for source in ("cmmd", "vindr") for view in ("CC", "MLO")]
+    images = [("inbreast", "20586908", "CC", "Benign"), ("inbreast", "20586934", "MLO", "Malignant")]
+    images += [(source, "1.0", view, "Malignant") for source in ("cmmd", "vindr") for view in ("CC", "MLO")]
     rows = list[dict[str, Any]]()
     for number, (source, subject, view, label) in enumerate(images, 1):
         path = f"Preprocessed_Dataset/{source}/{source}_{number}.jpg"
@@ -234,7 +236,7 @@ def test_mammo_bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             "laterality": "L",
             "view": view,
         }
-        row |= {"classification": label, "BIRADS": 4, "density": "DENSITY B", "subject_age": 51.0, "molecular_subtype": ""}
+        row |= {"classification": label, "BIRADS": "4", "density": "DENSITY B", "subject_age": "51.0", "molecular_subtype": ""}
         rows.append(row)
     write_table(tmp_path / "in" / "CSV_Files" / "mammo-bench.csv", rows)
     monkeypatch.chdir(tmp_path / "in")
