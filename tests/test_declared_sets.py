@@ -552,12 +552,13 @@ def test_inbreast_totals_below_the_table_and_an_image_from_below(tmp_path: Path)
         index(folder, "inbreast")
 
 
-def test_inbreast_as_an_old_workbook_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("below", ["", "INbreast Release 1.0/"])
+def test_inbreast_as_an_old_workbook_is_named(below: str, tmp_path: Path) -> None:
     """The release has its table as XLS and as CSV; a user may have kept the first alone."""
-    folder = inbreast(tmp_path / "in", [{"File Name": 20}])
+    folder = inbreast(tmp_path / "in" / below, [{"File Name": 20}])
     (folder / "INbreast.csv").rename(folder / "INbreast.xls")
-    with pytest.raises(LabelTableError, match=r"\(INbreast\.xls has another ending: save it as INbreast\.csv\), or name it"):
-        index(folder, "inbreast")
+    with pytest.raises(LabelTableError, match=rf"\({below}INbreast\.xls has another ending: save it as INbreast\.csv\), or"):
+        index(tmp_path / "in", "inbreast")
 
 
 def test_boxes_beyond_their_image_are_noted(tmp_path: Path) -> None:

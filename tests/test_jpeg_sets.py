@@ -121,6 +121,13 @@ def test_cesm_takes_low_energy_images_alone(tmp_path: Path) -> None:
     assert set(reasons(found).values()) == {"image_kind_refused"} and len(found.rejections) == 6
 
 
+def test_cesm_density_stands_in_the_rows_of_low_energy_images(tmp_path: Path) -> None:
+    """Those of the subtracted ones have `_` there."""
+    rows = [row | ({"Breast density (ACR)": "C"} if row["Type"] == "DM" else {}) for row in both()]
+    facts = index(cesm(tmp_path / "cesm", rows), "cdd-cesm").breasts[0].facts
+    assert (facts.density, facts.age) == ("C", "050Y")
+
+
 def test_cesm_never_pairs_a_low_energy_image_with_a_subtracted_one(tmp_path: Path) -> None:
     rows = [{"View": "CC", "Type": "DM"}, {"View": "MLO", "Type": "CESM"}]
     found = index(cesm(tmp_path / "cesm", rows), "cdd-cesm")

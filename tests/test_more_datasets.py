@@ -190,6 +190,64 @@ def test_mini_ddsm(tmp_path: Path) -> None:
     assert sorted(reasons(found).values()) == ["image_not_listed", "label_excluded"]
 
 
+def test_bcdr(tmp_path: Path) -> None:
+    """Views are numbers, which begin at 0 in the list of images and at 1 in that of outlines; cells begin with a space."""
+    names = ("RCC", "LCC", "RO", "LO", "PR")
+    listed, outlines = list[dict[str, Any]](), list[dict[str, Any]]()
+    for number, (study, view) in enumerate(((study, view) for study in (30, 31) for view in range(5)), 1):
+        path = f"patient_20/study_{study}/img_20_{study}_1_{names[view]}.tif"
+        write_image(tmp_path / "bcdr" / "BCDR-D01_dataset" / path, number, form="tiff")
+        row = {
+            "patient_id": 20,
+            "study_id": study,
+            "series": 1,
+            "image_filename": f" {path}",
+            "image_type_name": f" {names[view]}",
+        }
+        listed.append(row | {"image_type_id": view, "age": 61.2, "density": " NaN"})
+    for study, view, label in ((30, 1, "Benign "), (30, 3, "Malign "), (31, 2, "Benign ")):
+        row = {"patient_id": 20, "study_id": study, "image_view": view, "classification": label, "age": 61.2, "density": 2}
+        outlines.append(row | {"lesion_id": len(outlines) + 1})
+    write_table(tmp_path / "bcdr" / "BCDR-D01_dataset" / "bcdr_d01_img.csv", listed)
+    write_table(tmp_path / "bcdr" / "BCDR-D01_dataset" / "bcdr_d01_outlines.csv", outlines)
+    found = read(tmp_path / "bcdr", "bcdr")
+    facts = {
+        (Path(breast.mlo.path).stem[4:9], breast.key.laterality.value): breast.facts for breast in found.breasts if breast.mlo
+    }
+    assert {key: each.label for key, each in facts.items()} == {
+        ("20_30", "R"): 1, ("20_30", "L"): -1, ("20_31", "R"): -1, ("20_31", "L"): 0,
+    }  # fmt: skip
+    assert (facts["20_30", "R"].density, facts["20_30", "R"].age) == ("B", "061Y")
+    assert set(reasons(found).values()) <= {"laterality_missing", "view_not_pairable"} and len(found.rejections) == 2
+
+
+def test_mammo_bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files are numbered within each set, and patients begin anew in each: two women must not make a pair."""
+    images = [("inbreast", "20586908", "CC", "Benign"), ("inbreast", "20586934", "MLO", "Malignant")]
+    images += [(source, "1.0", view, "Malignant") for source in ("cmmd", "vindr") for view in ("CC", "MLO")]
+    rows = list[dict[str, Any]]()
+    for number, (source, subject, view, label) in enumerate(images, 1):
+        path = f"Preprocessed_Dataset/{source}/{source}_{number}.jpg"
+        write_image(tmp_path / "in" / path, number, form="jpeg", view=View(view))
+        row = {
+            "source_dataset": source,
+            "source_subjectID": subject,
+            "preprocessed_image_path": path,
+            "laterality": "L",
+            "view": view,
+        }
+        row |= {"classification": label, "BIRADS": "4", "density": "DENSITY B", "subject_age": "51.0", "molecular_subtype": ""}
+        rows.append(row)
+    write_table(tmp_path / "in" / "CSV_Files" / "mammo-bench.csv", rows)
+    monkeypatch.chdir(tmp_path / "in")
+    (script,) = (block for block in BLOCKS if block.startswith("import csv"))
+    exec(script)
+    found = read(tmp_path / "in", "mammo-bench")
+    assert labels(found) == {("vindr/1.0", "L"): 1}
+    assert (found.breasts[0].facts.density, found.breasts[0].facts.age) == ("B", "051Y")
+    assert sorted(reasons(found).values()) == ["cc_missing", "label_excluded", "mlo_missing"]
+
+
 def test_bmcd_and_a_list_with_a_column_for_each_side(tmp_path: Path) -> None:
     for number, (case, exam) in enumerate([(c, e) for c in ("Normal", "Suspicious") for e in ("prior", "recent")]):
         for v, view in enumerate(View):

@@ -112,6 +112,9 @@ EXACT: dict[str, tuple[bytes, NDArray[Any]]] = {
     "tiff of one channel, apart": (tiff(G16, t284=2), G16),
     "tiff signed": (tiff(SIGNED), SIGNED),
     "tiff rgb": (tiff_by_pillow(rgb(G8), "tiff_lzw"), G8),
+    "tiff grey and opaque": (tiff(np.dstack([G16, np.full_like(G16, 65535)]), 1, t338=2), G16),
+    "tiff white is zero and opaque": (tiff(np.dstack([G8, np.full_like(G8, 255)]), 0, t338=0), 255 - G8.astype(int)),
+    "tiff rgb and opaque": (tiff_by_pillow(np.dstack([*[G8] * 3, np.full_like(G8, 255)]), "tiff_lzw"), G8),  # DMID
     "tiff deflate": (tiff_by_pillow(G16, "tiff_adobe_deflate"), G16),
     "tiff packbits": (tiff_by_pillow(G8, "packbits"), G8),
     "bigtiff": (tiff_by_pillow(G16, "tiff_lzw", big_tiff=True), G16),
@@ -156,6 +159,7 @@ WRONG: dict[str, tuple[str, bytes]] = {
     "cmyk": ("colour", jpeg(rgb(BIG), "CMYK")),
     "tiff palette": ("colour", tiff(G8, 3)),
     "tiff alpha": ("colour", tiff(G8, t338=1)),
+    "tiff partly transparent": ("colour", tiff_by_pillow(np.dstack([*[G8] * 3, G8]), "tiff_lzw")),
     "1 bit": ("bits_unsupported", png(G8, depth=1)),
     "4 bits": ("bits_unsupported", png(G8, depth=4)),
     "tiff 1 bit": ("bits_unsupported", tiff(G8, t258=1)),

@@ -13,10 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fvpipe
+from fvpipe.cli.output import print_build
 from fvpipe.imaging.decoded_image import DecodedImage
 from fvpipe.imaging.normalize import is_constant
 from fvpipe.imaging.pixel_digest import pixel_digest, unturned
 from fvpipe.imaging.view_agreement import AREA_RATIO, MEAN_RATIO, shared_flags
+from fvpipe.project.stages import BuildSummary
 from fvpipe.reasons import NO_FLAG, Flag
 from fvpipe.types import BreastKey, Digest, Edge, Laterality
 from tests.conftest import build, run
@@ -220,3 +222,13 @@ def test_constant_is_one_value_of_all_that_is_not_padding(data: st.DataObject) -
     image = DecodedImage(stored, values, marks, direction, Edge.LEFT, Digest(""), Digest(""), shape)
     real = values[stored[stored != padding]] if padding is not None else values[stored]
     assert is_constant(image) == (len(np.unique(real)) <= 1)
+
+
+def test_a_breast_on_the_opposite_edge_is_counted_by_the_build(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As in CMMD, where the sides of two MLOs are exchanged: each pair shows two breasts, and nothing else would say so."""
+    (tmp_path / "rejected.csv").write_text("what,reason,detail\n")
+    built = BuildSummary("own", "cropped", 2, {"malignant": 2}, {}, {}, 1, 1, 2, 0, 0.1, {}, str(tmp_path))
+    print_build(built)
+    assert "flagged" not in capsys.readouterr().out
+    print_build(replace(built, flags={"chest_wall_conflict": 2, "sizes_differ": 1}))
+    assert "\n  flagged: 2 chest_wall_conflict: a view's breast lies on the opposite edge" in capsys.readouterr().out

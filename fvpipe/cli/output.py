@@ -54,6 +54,9 @@ def print_build(result: BuildSummary) -> None:
         f"{result.pipeline}/{result.dataset}: {result.samples} breasts ({labels}) {where}, "
         f"{rejected_words(result.rejections)}; {made} -> {result.out}"
     )
+    if conflicts := result.flags.get("chest_wall_conflict"):  # both breasts may have one view of the other
+        why = "a view's breast lies on the opposite edge to that of its side, which may be wrong"
+        echo(f"  flagged: {conflicts} chest_wall_conflict: {why}; `fvpipe audit` shows them")
     _print_rejected_in(result.out)
 
 

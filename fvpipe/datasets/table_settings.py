@@ -78,9 +78,10 @@ def files_of(table: Table, root: Path, label_file: Path | None) -> list[Path]:
     found = table_files(table, root)
     if not found and not table.optional and table.file:
         where = f"{root / table.file[0]}: no such file; expected a label table there"
-        name = Path(table.file[0]).name
-        near = next(iter(sorted(root.glob(f"{Path(name).stem}.*"))), None)
-        unread = f" ({near.name} has another ending: save it as {name})" if near else ""
+        # In the order of the patterns, of which a later one may look into all folders.
+        others = (file for each in table.file for file in sorted(root.glob(f"{each.removesuffix(Path(each).suffix)}.*")))
+        near = next((str(file.relative_to(root)) for file in others if not file.name.startswith(".")), "")
+        unread = f" ({near} has another ending: save it as {Path(table.file[0]).name})" if near else ""
         raise LabelTableError(f"{where}{unread}, or name it: `label_file` of params.yaml, or --labels")
     return found
 

@@ -250,8 +250,9 @@ def _tiff(file: BinaryIO) -> RasterHeader:
         return found.pop()
 
     (rows, columns), bits, photometric, samples = check_size(one(257), one(256)), one(258, 1), one(262), one(277, 1)
-    if _TIFF_COLORS.get(photometric) != samples or 338 in directory:
-        raise _no_grey(f"of photometric interpretation {photometric} with {samples} sample(s) a pixel")
+    alpha = len(tag(338))  # samples beside those of the colors, of which decoding looks at one
+    if _TIFF_COLORS.get(photometric) != samples - alpha or alpha > 1:
+        raise _no_grey(f"of photometric interpretation {photometric} with {samples} sample(s) a pixel, {alpha} of them extra")
     if one(259, 1) not in _COMPRESSIONS:
         detail = f"compression {one(259, 1)} of the TIFF file; expected none, LZW, Deflate or PackBits"
         raise RejectedFile(Reason.TRANSFER_SYNTAX_UNSUPPORTED, detail)
