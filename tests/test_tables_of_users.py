@@ -251,6 +251,34 @@ def test_a_declared_word_fits_its_cell_however_it_is_written(declared: str, cell
     assert [facts.label for facts in rows.values()] == [1, 0]
 
 
+@pytest.mark.parametrize(
+    ("columns", "cells", "expected"),
+    [
+        ("bi_rads: {column: a, pattern: '(?i)bi-?rads ([0-6])'}", "right BI-RADS 2; left BI-RADS 5", None),
+        ("bi_rads: {column: a, pattern: '(?i)bi-?rads ([0-6][abc]?)'}", "BI-RADS 5; as before BI-RADS 5", 1),
+        ("bi_rads: {column: a, pattern: '(?i)left bi-?rads ([0-6])'}", "right BI-RADS 2; left BI-RADS 5", 1),
+        ("bi_rads: b, laterality: {column: a, pattern: (L|R)}", "UPPER OUTER LEFT|5", None),
+        ("bi_rads: b, laterality: {column: a, pattern: (L|R)}", "INSIDE LEFT|5", 1),
+        ("bi_rads: b, density: {column: a, pattern: '([A-D])', values: {A: B, B: B, '*': C}}", "A or B, SEE D|5", 1),
+    ],
+)
+def test_a_pattern_that_finds_two_values_in_a_cell_takes_none(
+    columns: str, cells: str, expected: int | None, tmp_path: Path
+) -> None:
+    """The first was taken: the BI-RADS of the other breast in a report, and the right side of ``UPPER``."""
+    side = "" if "laterality" in columns else "laterality: side, "
+    own = f"name: own\nlicense: ours\ntables: [{{file: t.csv, label: bi_rads, columns: {{patient: pid, {side}{columns}}}}}]\n"
+    (tmp_path / "own.yaml").write_text(own)
+    (tmp_path / "t.csv").write_text(f"pid|side|a|b\nP1|L|{cells}\n")
+    read_labels = get_adapter(str(tmp_path / "own.yaml")).read_labels
+    if expected is None:
+        with pytest.raises(LabelTableError, match="line 2: a has two different values by its pattern; expected one"):
+            read_labels(tmp_path, None, Labels())
+    else:
+        rows = read_labels(tmp_path, None, Labels()).rows
+        assert {key: facts.label for key, facts in rows.items()} == {("P1", Laterality.LEFT): expected}
+
+
 def test_words_of_a_side_are_those_of_another_column_too(tmp_path: Path) -> None:
     side = "laterality: {column: side, values: {li: R, re: L}}"
     columns = f"patient: pid, label: {{column: dx, values: {{c: malignant, b: benign}}}}, {side}"

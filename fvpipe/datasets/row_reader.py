@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import partial
+from itertools import islice
 from typing import Any, Literal, TypeVar
 
 from fvpipe.config.facts import EXAM_NAMES
@@ -34,6 +35,7 @@ from fvpipe.io.tables import CUT_NUMBER, MAX_MATCHED, Row
 from fvpipe.types import BreastFacts, Exam, Finding, Laterality
 
 ValueT = TypeVar("ValueT")
+FACTS_OF_WORDS = frozenset({"laterality", "view", "label", "bi_rads", "finding_bi_rads", "density", "kind", "implant"})
 MAX_KNOWN_VALUES = 4096  # of cells, kept since most columns repeat a few words in half a million rows
 
 
@@ -158,9 +160,13 @@ class RowReader:
             if row[name]:
                 row = replace(row, cells={**row.cells, name: ""})
 
+        wrong = ""
         if column.pattern and len(row[name]) > MAX_MATCHED:
-            length = f"{name} has {len(row[name])} characters; expected at most {MAX_MATCHED}"
-            raise LabelTableError(f"{row.file}, line {row.line}: {length}, since the declaration has a pattern for it")
+            wrong = f"{len(row[name])} characters; expected at most {MAX_MATCHED}, since the declaration has a pattern for it"
+        elif len(self._matches(fact, row[name])) > 1:
+            wrong = "two different values by its pattern; expected one: let it have ^, $ or more of the text around the value"
+        if wrong:
+            raise LabelTableError(f"{row.file}, line {row.line}: {name} has {wrong}")
 
         def value(cell: str) -> ValueT | Literal[""] | None:
             text = self._translated(fact, cell) if cell or "" in column.values else None
@@ -179,14 +185,28 @@ class RowReader:
 
     def _translated(self, fact: str, cell: str, *, others: bool = True) -> str | None:
         """The declared word for a cell, by ``*`` where `others` count; None where it has none."""
-        column, words = self.columns[fact], self._values[fact]
-        if column.pattern and cell:
-            # Patterns, also of shipped ones, take time by the square of the length; the cell may be that of any column.
-            match = re.search(column.pattern, cell) if len(cell) <= MAX_MATCHED else None
-            if match is None:
-                return None
-            cell = match[1] or ""
-        return words.get(cell.casefold(), words.get(folded(cell), words.get("*") if others else None)) if words else cell
+        if not (self.columns[fact].pattern and cell):
+            return self._word(fact, cell, others=others)
+        found = self._matches(fact, cell, others=others)
+        return found[0] if len(found) == 1 else None
+
+    def _word(self, fact: str, text: str, *, others: bool = True) -> str | None:
+        words = self._values[fact]
+        return words.get(text.casefold(), words.get(folded(text), words.get("*") if others else None)) if words else text
+
+    def _matches(self, fact: str, cell: str, *, others: bool = True) -> list[str | None]:
+        """The values that a pattern finds in a cell, of which one may be the other breast's; of others the first."""
+        pattern, parser = self.columns[fact].pattern, EXPECTED.get(fact, (str.casefold,))[0]
+        # Patterns, also of shipped ones, take time by the square of the length; the cell may be that of any column.
+        found = re.finditer(pattern, cell) if pattern and len(cell) <= MAX_MATCHED else iter(())
+        has_words = bool(self._values[fact]) or fact in FACTS_OF_WORDS
+        values: dict[object, str | None] = {}
+        for at, match in enumerate(found if has_words else islice(found, 1)):
+            word = self._word(fact, match[1] or "", others=others and not at)
+            value = parser(word) if word else word
+            if not at or value not in (None, ""):
+                values.setdefault(value, word)
+        return list(values.values())
 
     def sides(self, row: Row) -> tuple[Laterality, ...]:
         """Sides that the row is about; none where it has no side."""
