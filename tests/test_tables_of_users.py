@@ -146,6 +146,30 @@ def test_a_pattern_that_finds_both_sides_in_a_path_takes_none(tmp_path: Path) ->
     assert "P4/ALL CC/R_MLO.dcm" in sides
 
 
+@pytest.mark.parametrize(
+    ("paths", "left"),
+    [
+        ("P1_L_CC.png P1_L_CC-mask.png P1_R_CC.png", "P1_L_CC.png P1_R_CC.png"),
+        ("P1_L_CC_image.png P1_L_CC_mask.png P1_L_MLO_image.png", "P1_L_MLO_image.png"),
+        ("P1_L_CC.png P1_L_CC_2.png P1_L_CC_3fade.png", "P1_L_CC.png P1_L_CC_2.png P1_L_CC_3fade.png"),
+        ("A/P1_L_CC.png B/P1_L_CC.png B/P1_L_MLO.png B/P2_L_MLO.png", "B/P2_L_MLO.png"),
+        ("1P1_L_CC.png 2P1_L_CC.png P1_R_MLO.png", ""),
+        ("A/P1_L_CC.png B/P1_L_MLO.png", "A/P1_L_CC.png B/P1_L_MLO.png"),
+        ("P1_L_CC.png P1_L_CC.jpg", "P1_L_CC.png P1_L_CC.jpg"),
+    ],
+)
+def test_paths_that_differ_in_what_the_pattern_does_not_read(paths: str, left: str, tmp_path: Path) -> None:
+    """A mask was the mammogram, since its name came first; and women of two folders were one."""
+    path = "path: '(?P<patient>P\\d+)_(?P<laterality>[LR])_(?P<view>CC|MLO)'"
+    own = f"name: own\nlicense: ours\nformats: [png, jpeg]\nheaders: {{studies_apart: false}}\n{path}\n"
+    (tmp_path / "own.yaml").write_text(own + "identity: {patient: [path], laterality: [path], view: [path]}\n")
+    state_images = get_adapter(str(tmp_path / "own.yaml")).state_images
+    assert state_images is not None
+    for names in (paths.split(), paths.split()[::-1]):
+        stated = state_images(names, LabelTable(), Labels())
+        assert {name for name, said in stated.items() if not any(image.rejected for _, image in said)} == {*left.split()}
+
+
 def test_a_word_of_a_path_that_is_no_side_is_named(folder: Path, tmp_path: Path) -> None:
     """It may contradict the header, which would speak alone."""
     own = tmp_path / "own"
