@@ -303,6 +303,32 @@ def test_a_pattern_that_finds_two_values_in_a_cell_takes_none(
         assert {key: facts.label for key, facts in rows.items()} == {("P1", Laterality.LEFT): expected}
 
 
+@pytest.mark.parametrize(
+    ("cells", "is_read"),
+    [
+        (("1.096", "13,5"), False),
+        (("365", "1.096"), False),
+        (("365", "1.096", "1.5"), True),
+        (("365.0", "1.096"), True),
+        (("12", "1.096"), True),
+        (("0.125", "365"), True),
+    ],
+)
+def test_a_point_that_may_set_off_thousands_is_named(cells: tuple[str, ...], is_read: bool, tmp_path: Path) -> None:
+    """Of a spreadsheet in German 1.096 days were one day."""
+    columns = "patient: pid, laterality: {column: pid, values: {'*': L}}, days: d"
+    own = "name: own\nlicense: ours\ntargets: {days: {meaning: to cancer, unit: d}}\n"
+    (tmp_path / "own.yaml").write_text(f"{own}tables: [{{file: t.csv, label: [{{then: benign}}], columns: {{{columns}}}}}]\n")
+    (tmp_path / "t.csv").write_text("pid;d\n" + "".join(f"P{i};{cell}\n" for i, cell in enumerate(cells)))
+    read_labels = get_adapter(str(tmp_path / "own.yaml")).read_labels
+    if is_read:
+        rows = read_labels(tmp_path, None, Labels()).rows.values()
+        assert [float(dict(facts.targets)["days"]) for facts in rows] == [*map(float, cells)]
+    else:
+        with pytest.raises(LabelTableError, match=f"line {cells.index('1.096') + 2}: d has a point before three digits"):
+            read_labels(tmp_path, None, Labels())
+
+
 def test_words_of_a_side_are_those_of_another_column_too(tmp_path: Path) -> None:
     side = "laterality: {column: side, values: {li: R, re: L}}"
     columns = f"patient: pid, label: {{column: dx, values: {{c: malignant, b: benign}}}}, {side}"
