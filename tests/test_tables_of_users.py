@@ -329,6 +329,24 @@ def test_a_point_that_may_set_off_thousands_is_named(cells: tuple[str, ...], is_
             read_labels(tmp_path, None, Labels())
 
 
+@pytest.mark.parametrize("cell", ["NA", "nan", "N/A"])
+def test_no_missing_label_is_any_other_word(cell: str, tmp_path: Path) -> None:
+    """As R writes an empty cell: the word for all others made it benign."""
+    label = "label: {column: dx, values: {cancer: malignant, '*': benign}}"
+    columns = f"patient: pid, laterality: side, {label}"
+    own = f"name: own\nlicense: ours\ntables: [{{file: t.csv, label: label, columns: {{{columns}}}}}]\n"
+    (tmp_path / "own.yaml").write_text(own)
+    (tmp_path / "t.csv").write_text(f"pid,side,dx\nP1,L,cyst\nP1,R,{cell}\n")
+    read_labels = get_adapter(str(tmp_path / "own.yaml")).read_labels
+    with pytest.raises(LabelTableError, match=r"line 3: dx is .*; expected cancer, or any other but NA, NaN and the like"):
+        read_labels(tmp_path, None, Labels())
+    (tmp_path / "own.yaml").write_text(own.replace("'*': benign", f"{cell}: unlabelled, '*': benign"))
+    assert [f.label for f in get_adapter(str(tmp_path / "own.yaml")).read_labels(tmp_path, None, Labels()).rows.values()] == [
+        0,
+        -1,
+    ]
+
+
 def test_words_of_a_side_are_those_of_another_column_too(tmp_path: Path) -> None:
     side = "laterality: {column: side, values: {li: R, re: L}}"
     columns = f"patient: pid, label: {{column: dx, values: {{c: malignant, b: benign}}}}, {side}"

@@ -192,16 +192,16 @@ class RowReader:
 
     def _word(self, fact: str, text: str, *, others: bool = True) -> str | None:
         words = self._values[fact]
-        return words.get(text.casefold(), words.get(folded(text), words.get("*") if others else None)) if words else text
+        other = words.get("*") if others and not (fact == "label" and text.casefold() in MISSING) else None  # `NA` is no label
+        return words.get(text.casefold(), words.get(folded(text), other)) if words else text
 
     def _matches(self, fact: str, cell: str, *, others: bool = True) -> list[str | None]:
         """The values that a pattern finds in a cell, of which one may be the other breast's; of others the first."""
         pattern, parser = self.columns[fact].pattern, EXPECTED.get(fact, (str.casefold,))[0]
         # Patterns, also of shipped ones, take time by the square of the length; the cell may be that of any column.
         found = re.finditer(pattern, cell) if pattern and len(cell) <= MAX_MATCHED else iter(())
-        has_words = bool(self._values[fact]) or fact in FACTS_OF_WORDS
         values: dict[object, str | None] = {}
-        for at, match in enumerate(found if has_words else islice(found, 1)):
+        for at, match in enumerate(found if self._values[fact] or fact in FACTS_OF_WORDS else islice(found, 1)):
             word = self._word(fact, match[1] or "", others=others and not at)
             value = parser(word) if word else word
             if not at or value not in (None, ""):
@@ -367,7 +367,7 @@ class RowReader:
         named = self.columns.get("laterality")
         # `*` of a column that gives all rows one side, or both, is not a word for cells of other columns.
         word = self._translated("laterality", cell, others=column in named.column) if named and named.values else None
-        sides = SIDES.get((word or cell).lower())
+        sides = _sides(word or cell)
         if sides is None:
             raise row.error(column, "L, R or both", shown=False)
         if side is None and len(sides) == 1:  # taken for the other breast, one with cancer would be benign
@@ -385,8 +385,7 @@ class RowReader:
         category = ", ".join(part.strip(" '\"") for part in self.cell(row, "category").strip("[]").split(","))
         found = self.parsed(row, "finding_bi_rads", parse_bi_rads)
         edges = edges_of(self.columns)
-        numbers = [self.parsed(row, edge, parse_number) for edge in edges]
-        boxes = self.parsed(row, "boxes", parse_boxes) or []
+        numbers, boxes = [self.parsed(row, edge, parse_number) for edge in edges], self.parsed(row, "boxes", parse_boxes) or []
         is_none = False  # four numbers of 0 or -1
         if any(number != "" for number in numbers):  # one alone is not a box
             for name, number in zip(edges, numbers, strict=True):
@@ -439,7 +438,8 @@ def _words(values: Mapping[str, str]) -> str:
         if known not in ("", "*"):
             groups.setdefault(value, []).append(known)
     shown = [" or ".join(group) for group in groups.values()]
-    return " or ".join(shown) if len(shown) == 2 and len(values) == 2 else ", ".join(shown)
+    text = " or ".join(shown) if len(shown) == 2 and len(values) == 2 else ", ".join(shown)
+    return f"{text}, or any other but NA, NaN and the like" if text and "*" in values else text
 
 
 def _outcome(word: str) -> tuple[int, str] | None:
