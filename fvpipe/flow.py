@@ -30,7 +30,7 @@ from fvpipe.indexing.index import Index
 from fvpipe.indexing.lesion_masks import with_mask_findings, with_outlined_breasts
 from fvpipe.indexing.pairing import colliding_instances, pair, rejection_order, tied_images
 from fvpipe.indexing.read_labels import read_labels
-from fvpipe.indexing.rejected_images import rows_of_rejected
+from fvpipe.indexing.rejected_images import exams_of_rejected, rows_of_rejected
 from fvpipe.indexing.rejection_notes import noted_rejections
 from fvpipe.indexing.scan import list_files, without_strays
 from fvpipe.indexing.statements import statement_digest
@@ -68,6 +68,7 @@ def index(source: Source, workers: Workers, file_cache: FileCache, *, digest: bo
     to_read = {path: file for path, file in files.items() if path not in left_out}
     headers, digests, headers_read = read_headers(source, to_read, workers, file_cache, digest, statements.stated)
     rows = rows_of_rejected(source, headers, statements.stated, labels)
+    exams = exams_of_rejected(source, headers, statements.stated, labels)
     headers = statements.reject_unlisted(headers | left_out)
     del statements, to_read  # of half a million images, they take as much memory as the headers
     headers, passed_over = without_strays(headers, files, passed_over, source.root, file_cache, formats)
@@ -80,7 +81,7 @@ def index(source: Source, workers: Workers, file_cache: FileCache, *, digest: bo
 
     rejected = [header for header in headers.values() if isinstance(header, Rejection)]
     disputed = {each.what for each in rejected if each.reason in (Reason.LATERALITY_CONFLICT, Reason.IDENTIFIER_CONFLICT)}
-    labels = labels.matched(records(), disputed, rows)
+    labels = labels.matched(records(), disputed, rows, exams)
     colliding = [record for group in colliding_instances(records()) for record in group]
     contents, unreadable = read_pixel_contents(source, files, colliding, workers, file_cache)
     reject(unreadable)

@@ -81,3 +81,28 @@ def test_a_breast_whose_only_row_is_of_a_rejected_image_is_that_of_it(key: str, 
     breast(tmp_path / "in", "spot")
     found = read(tmp_path / "in", key, {"P1/other": 1, "P2/L_CC": 1}, unlabelled="normal")
     assert labels(found) == {("P1", "L"): 1, ("P2", "L"): 1, ("P2", "R"): 0}
+
+
+@pytest.mark.parametrize(
+    ("other", "more", "label"),
+    [
+        ("many frames", {"StudyInstanceUID": "2.25.49"}, None),
+        ("no view", {"StudyInstanceUID": "2.25.49"}, None),
+        ("many frames", {}, 1),  # of the same exam
+        ("spot", {"StudyInstanceUID": "2.25.49"}, 1),
+        ("specimen", {"StudyInstanceUID": "2.25.49"}, 1),
+        ("many frames", {"StudyInstanceUID": "2.25.49", "Modality": "US"}, 1),
+        ("many frames", {"StudyInstanceUID": "2.25.49", "ImageLaterality": "R"}, 1),
+    ],
+)
+def test_a_row_without_an_exam_may_be_of_one_whose_images_are_rejected(
+    other: str, more: dict[str, Any], label: int | None, tmp_path: Path
+) -> None:
+    """The cancer of a later exam, whose images cannot be read, was the label of the one before."""
+    breast(tmp_path / "in", other)
+    tags = {"PatientID": "P1", "ImageLaterality": "L", "ViewPosition": "CC", "SOPInstanceUID": "2.25.7"}
+    write_image(tmp_path / "in/P1/other.dcm", 7, **tags | {"StudyInstanceUID": "2.25.41"} | OTHERS[other] | more)
+    (tmp_path / "t.csv").write_text("patient_id,laterality,label\nP1,L,1\nP2,L,0\nP2,R,0\n")
+    found = index_folder(tmp_path / "in", "table", label_file=str(tmp_path / "t.csv"))
+    assert labels(found) == P2 | ({} if label is None else {("P1", "L"): label})
+    assert ("label_ambiguous" in reasons(found).values()) == (label is None)

@@ -146,6 +146,30 @@ def test_a_pattern_that_finds_both_sides_in_a_path_takes_none(tmp_path: Path) ->
     assert "P4/ALL CC/R_MLO.dcm" in sides
 
 
+@pytest.mark.parametrize(
+    ("paths", "left"),
+    [
+        ("P1_L_CC.png P1_L_CC-mask.png P1_R_CC.png", "P1_L_CC.png P1_R_CC.png"),
+        ("P1_L_CC_image.png P1_L_CC_mask.png P1_L_MLO_image.png", "P1_L_MLO_image.png"),
+        ("P1_L_CC.png P1_L_CC_2.png P1_L_CC_3fade.png", "P1_L_CC.png P1_L_CC_2.png P1_L_CC_3fade.png"),
+        ("A/P1_L_CC.png B/P1_L_CC.png B/P1_L_MLO.png B/P2_L_MLO.png", "B/P2_L_MLO.png"),
+        ("1P1_L_CC.png 2P1_L_CC.png P1_R_MLO.png", ""),
+        ("A/P1_L_CC.png B/P1_L_MLO.png", "A/P1_L_CC.png B/P1_L_MLO.png"),
+        ("P1_L_CC.png P1_L_CC.jpg", "P1_L_CC.png P1_L_CC.jpg"),
+    ],
+)
+def test_paths_that_differ_in_what_the_pattern_does_not_read(paths: str, left: str, tmp_path: Path) -> None:
+    """A mask was the mammogram, since its name came first; and women of two folders were one."""
+    path = "path: '(?P<patient>P\\d+)_(?P<laterality>[LR])_(?P<view>CC|MLO)'"
+    own = f"name: own\nlicense: ours\nformats: [png, jpeg]\nheaders: {{studies_apart: false}}\n{path}\n"
+    (tmp_path / "own.yaml").write_text(own + "identity: {patient: [path], laterality: [path], view: [path]}\n")
+    state_images = get_adapter(str(tmp_path / "own.yaml")).state_images
+    assert state_images is not None
+    for names in (paths.split(), paths.split()[::-1]):
+        stated = state_images(names, LabelTable(), Labels())
+        assert {name for name, said in stated.items() if not any(image.rejected for _, image in said)} == {*left.split()}
+
+
 def test_a_word_of_a_path_that_is_no_side_is_named(folder: Path, tmp_path: Path) -> None:
     """It may contradict the header, which would speak alone."""
     own = tmp_path / "own"
@@ -249,6 +273,78 @@ def test_a_declared_word_fits_its_cell_however_it_is_written(declared: str, cell
     (tmp_path / "t.csv").write_text(f"pid,side,dx\nP1,L,{cell}\nP1,R,cyst\n", encoding="utf-8")
     rows = get_adapter(str(tmp_path / "own.yaml")).read_labels(tmp_path, None, Labels()).rows
     assert [facts.label for facts in rows.values()] == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("columns", "cells", "expected"),
+    [
+        ("bi_rads: {column: a, pattern: '(?i)bi-?rads ([0-6])'}", "right BI-RADS 2; left BI-RADS 5", None),
+        ("bi_rads: {column: a, pattern: '(?i)bi-?rads ([0-6][abc]?)'}", "BI-RADS 5; as before BI-RADS 5", 1),
+        ("bi_rads: {column: a, pattern: '(?i)left bi-?rads ([0-6])'}", "right BI-RADS 2; left BI-RADS 5", 1),
+        ("bi_rads: b, laterality: {column: a, pattern: (L|R)}", "UPPER OUTER LEFT|5", None),
+        ("bi_rads: b, laterality: {column: a, pattern: (L|R)}", "INSIDE LEFT|5", 1),
+        ("bi_rads: b, density: {column: a, pattern: '([A-D])', values: {A: B, B: B, '*': C}}", "A or B, SEE D|5", 1),
+    ],
+)
+def test_a_pattern_that_finds_two_values_in_a_cell_takes_none(
+    columns: str, cells: str, expected: int | None, tmp_path: Path
+) -> None:
+    """The first was taken: the BI-RADS of the other breast in a report, and the right side of ``UPPER``."""
+    side = "" if "laterality" in columns else "laterality: side, "
+    own = f"name: own\nlicense: ours\ntables: [{{file: t.csv, label: bi_rads, columns: {{patient: pid, {side}{columns}}}}}]\n"
+    (tmp_path / "own.yaml").write_text(own)
+    (tmp_path / "t.csv").write_text(f"pid|side|a|b\nP1|L|{cells}\n")
+    read_labels = get_adapter(str(tmp_path / "own.yaml")).read_labels
+    if expected is None:
+        with pytest.raises(LabelTableError, match="line 2: a has two different values by its pattern; expected one"):
+            read_labels(tmp_path, None, Labels())
+    else:
+        rows = read_labels(tmp_path, None, Labels()).rows
+        assert {key: facts.label for key, facts in rows.items()} == {("P1", Laterality.LEFT): expected}
+
+
+@pytest.mark.parametrize(
+    ("cells", "is_read"),
+    [
+        (("1.096", "13,5"), False),
+        (("365", "1.096"), False),
+        (("365", "1.096", "1.5"), True),
+        (("365.0", "1.096"), True),
+        (("12", "1.096"), True),
+        (("0.125", "365"), True),
+    ],
+)
+def test_a_point_that_may_set_off_thousands_is_named(cells: tuple[str, ...], is_read: bool, tmp_path: Path) -> None:
+    """Of a spreadsheet in German 1.096 days were one day."""
+    columns = "patient: pid, laterality: {column: pid, values: {'*': L}}, days: d"
+    own = "name: own\nlicense: ours\ntargets: {days: {meaning: to cancer, unit: d}}\n"
+    (tmp_path / "own.yaml").write_text(f"{own}tables: [{{file: t.csv, label: [{{then: benign}}], columns: {{{columns}}}}}]\n")
+    (tmp_path / "t.csv").write_text("pid;d\n" + "".join(f"P{i};{cell}\n" for i, cell in enumerate(cells)))
+    read_labels = get_adapter(str(tmp_path / "own.yaml")).read_labels
+    if is_read:
+        rows = read_labels(tmp_path, None, Labels()).rows.values()
+        assert [float(dict(facts.targets)["days"]) for facts in rows] == [*map(float, cells)]
+    else:
+        with pytest.raises(LabelTableError, match=f"line {cells.index('1.096') + 2}: d has a point before three digits"):
+            read_labels(tmp_path, None, Labels())
+
+
+@pytest.mark.parametrize("cell", ["NA", "nan", "N/A"])
+def test_no_missing_label_is_any_other_word(cell: str, tmp_path: Path) -> None:
+    """As R writes an empty cell: the word for all others made it benign."""
+    label = "label: {column: dx, values: {cancer: malignant, '*': benign}}"
+    columns = f"patient: pid, laterality: side, {label}"
+    own = f"name: own\nlicense: ours\ntables: [{{file: t.csv, label: label, columns: {{{columns}}}}}]\n"
+    (tmp_path / "own.yaml").write_text(own)
+    (tmp_path / "t.csv").write_text(f"pid,side,dx\nP1,L,cyst\nP1,R,{cell}\n")
+    read_labels = get_adapter(str(tmp_path / "own.yaml")).read_labels
+    with pytest.raises(LabelTableError, match=r"line 3: dx is .*; expected cancer, or any other but NA, NaN and the like"):
+        read_labels(tmp_path, None, Labels())
+    (tmp_path / "own.yaml").write_text(own.replace("'*': benign", f"{cell}: unlabelled, '*': benign"))
+    assert [f.label for f in get_adapter(str(tmp_path / "own.yaml")).read_labels(tmp_path, None, Labels()).rows.values()] == [
+        0,
+        -1,
+    ]
 
 
 def test_words_of_a_side_are_those_of_another_column_too(tmp_path: Path) -> None:

@@ -209,6 +209,9 @@ def state_images(
     if by_groups is None:
         for path, row in _by_longer_paths(paths, table.listed, used):
             stated[path].append(("table", row))
+    sources = [getattr(declaration.identity, fact) for fact in ("patient", "laterality", "view")]
+    if "dicom" not in declaration.formats and all("path" in each and "table" not in each for each in sources):
+        stated |= {path: [("path", each)] for path, each in _not_told_apart(pattern, paths)}
     names = " and ".join(declaration.same_in_exam)
     for path in (path for found in exams.values() if len(set(found.values())) > 1 for path in found):
         why = f"the paths of this exam's images have several values of {names}; expected one"
@@ -281,6 +284,38 @@ def _other_side_or_view(declaration: Declaration, reader: RowReader, match: re.M
                 why = f"the pattern finds {first} and {second} in it; {expected}"
                 return ListedImage("the path", rejected=(reason, why))
     return None
+
+
+_WORD = re.compile(r"(?<![^\W_])(?![a-f]+(?:[\W_]|$))[^\W\d_]{3,}(?![^\W_])")
+"""A word in a path, which is no number in hexadecimal digits."""
+
+
+def _not_told_apart(pattern: re.Pattern[str], paths: Iterable[str]) -> Iterator[tuple[str, ListedImage]]:
+    """Reject images in whose paths the pattern finds the same, although these differ in what it does not read.
+
+    Of those with other words after the match, as masks have, only one without any is the image. Where they differ before it, as
+    in folders or by a number that it cuts, they may be of two women: all images of this patient and exam are left out. Numbers
+    after the match are those of several images of a view.
+    """
+    alike, unclear = defaultdict[tuple[str | None, ...], list[re.Match[str]]](list), dict[tuple[str | None, ...], str]()
+    for match in filter(None, map(pattern.search, sorted(paths))):
+        alike[tuple(match.groupdict().values())].append(match)
+
+    def exam(match: re.Match[str]) -> tuple[str | None, ...]:
+        return tuple(match.groupdict().get(fact) for fact in ("patient", "exam"))
+
+    for found in alike.values():
+        words = [frozenset(_WORD.findall(_IMAGE_SUFFIX.sub("", each.string[each.end() :]).casefold())) for each in found]
+        why = f"the pattern finds the same in {found[0].string} and {found[-1].string}"
+        if len({each.string[: each.start()] for each in found}) > 1:
+            unclear[exam(found[0])] = f"{why}: take copies out, or let `path` of the declaration read what tells patients apart"
+        elif len(set(words)) > 1:
+            rejected = ListedImage(
+                "the path", rejected=(Reason.IMAGE_EXCLUDED, f"{why}: let `path` of the declaration end with $")
+            )
+            yield from ((each.string, rejected) for each, more in zip(found, words, strict=True) if more)
+    for match in (match for found in alike.values() for match in found if exam(match) in unclear):
+        yield match.string, ListedImage("the path", rejected=(Reason.IDENTIFIER_CONFLICT, unclear[exam(match)]))
 
 
 def _by_longer_paths(

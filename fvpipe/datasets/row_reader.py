@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import partial
+from itertools import islice
 from typing import Any, Literal, TypeVar
 
 from fvpipe.config.facts import EXAM_NAMES
@@ -34,6 +35,7 @@ from fvpipe.io.tables import CUT_NUMBER, MAX_MATCHED, Row
 from fvpipe.types import BreastFacts, Exam, Finding, Laterality
 
 ValueT = TypeVar("ValueT")
+FACTS_OF_WORDS = frozenset({"laterality", "view", "label", "bi_rads", "finding_bi_rads", "density", "kind", "implant"})
 MAX_KNOWN_VALUES = 4096  # of cells, kept since most columns repeat a few words in half a million rows
 
 
@@ -158,9 +160,13 @@ class RowReader:
             if row[name]:
                 row = replace(row, cells={**row.cells, name: ""})
 
+        wrong = ""
         if column.pattern and len(row[name]) > MAX_MATCHED:
-            length = f"{name} has {len(row[name])} characters; expected at most {MAX_MATCHED}"
-            raise LabelTableError(f"{row.file}, line {row.line}: {length}, since the declaration has a pattern for it")
+            wrong = f"{len(row[name])} characters; expected at most {MAX_MATCHED}, since the declaration has a pattern for it"
+        elif len(self._matches(fact, row[name])) > 1:
+            wrong = "two different values by its pattern; expected one: let it have ^, $ or more of the text around the value"
+        if wrong:
+            raise LabelTableError(f"{row.file}, line {row.line}: {name} has {wrong}")
 
         def value(cell: str) -> ValueT | Literal[""] | None:
             text = self._translated(fact, cell) if cell or "" in column.values else None
@@ -179,14 +185,28 @@ class RowReader:
 
     def _translated(self, fact: str, cell: str, *, others: bool = True) -> str | None:
         """The declared word for a cell, by ``*`` where `others` count; None where it has none."""
-        column, words = self.columns[fact], self._values[fact]
-        if column.pattern and cell:
-            # Patterns, also of shipped ones, take time by the square of the length; the cell may be that of any column.
-            match = re.search(column.pattern, cell) if len(cell) <= MAX_MATCHED else None
-            if match is None:
-                return None
-            cell = match[1] or ""
-        return words.get(cell.casefold(), words.get(folded(cell), words.get("*") if others else None)) if words else cell
+        if not (self.columns[fact].pattern and cell):
+            return self._word(fact, cell, others=others)
+        found = self._matches(fact, cell, others=others)
+        return found[0] if len(found) == 1 else None
+
+    def _word(self, fact: str, text: str, *, others: bool = True) -> str | None:
+        words = self._values[fact]
+        other = words.get("*") if others and not (fact == "label" and text.casefold() in MISSING) else None  # `NA` is no label
+        return words.get(text.casefold(), words.get(folded(text), other)) if words else text
+
+    def _matches(self, fact: str, cell: str, *, others: bool = True) -> list[str | None]:
+        """The values that a pattern finds in a cell, of which one may be the other breast's; of others the first."""
+        pattern, parser = self.columns[fact].pattern, EXPECTED.get(fact, (str.casefold,))[0]
+        # Patterns, also of shipped ones, take time by the square of the length; the cell may be that of any column.
+        found = re.finditer(pattern, cell) if pattern and len(cell) <= MAX_MATCHED else iter(())
+        values: dict[object, str | None] = {}
+        for at, match in enumerate(found if self._values[fact] or fact in FACTS_OF_WORDS else islice(found, 1)):
+            word = self._word(fact, match[1] or "", others=others and not at)
+            value = parser(word) if word else word
+            if not at or value not in (None, ""):
+                values.setdefault(value, word)
+        return list(values.values())
 
     def sides(self, row: Row) -> tuple[Laterality, ...]:
         """Sides that the row is about; none where it has no side."""
@@ -347,7 +367,7 @@ class RowReader:
         named = self.columns.get("laterality")
         # `*` of a column that gives all rows one side, or both, is not a word for cells of other columns.
         word = self._translated("laterality", cell, others=column in named.column) if named and named.values else None
-        sides = SIDES.get((word or cell).lower())
+        sides = _sides(word or cell)
         if sides is None:
             raise row.error(column, "L, R or both", shown=False)
         if side is None and len(sides) == 1:  # taken for the other breast, one with cancer would be benign
@@ -365,8 +385,7 @@ class RowReader:
         category = ", ".join(part.strip(" '\"") for part in self.cell(row, "category").strip("[]").split(","))
         found = self.parsed(row, "finding_bi_rads", parse_bi_rads)
         edges = edges_of(self.columns)
-        numbers = [self.parsed(row, edge, parse_number) for edge in edges]
-        boxes = self.parsed(row, "boxes", parse_boxes) or []
+        numbers, boxes = [self.parsed(row, edge, parse_number) for edge in edges], self.parsed(row, "boxes", parse_boxes) or []
         is_none = False  # four numbers of 0 or -1
         if any(number != "" for number in numbers):  # one alone is not a box
             for name, number in zip(edges, numbers, strict=True):
@@ -419,7 +438,8 @@ def _words(values: Mapping[str, str]) -> str:
         if known not in ("", "*"):
             groups.setdefault(value, []).append(known)
     shown = [" or ".join(group) for group in groups.values()]
-    return " or ".join(shown) if len(shown) == 2 and len(values) == 2 else ", ".join(shown)
+    text = " or ".join(shown) if len(shown) == 2 and len(values) == 2 else ", ".join(shown)
+    return f"{text}, or any other but NA, NaN and the like" if text and "*" in values else text
 
 
 def _outcome(word: str) -> tuple[int, str] | None:

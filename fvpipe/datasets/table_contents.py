@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
@@ -16,7 +17,7 @@ from fvpipe.datasets.declaration import Declaration, Table
 from fvpipe.datasets.listed_images import list_image, rows_of_images
 from fvpipe.datasets.row_reader import RowReader, has_value
 from fvpipe.datasets.table_facts import adds_boxes
-from fvpipe.datasets.values import parse_count, parse_day, parse_view
+from fvpipe.datasets.values import EDGES, SIZES, parse_count, parse_day, parse_view
 from fvpipe.errors import LabelTableError
 from fvpipe.io.tables import OpenTable, Row, whole_number
 from fvpipe.printable import first_names
@@ -103,9 +104,11 @@ def read_rows(declaration: Declaration, reader: RowReader, opened: OpenTable, fo
     of_breast = reader.columns.keys() & {"patient", "laterality", *([table.label] if isinstance(table.label, str) else ())}
     columns = {name for fact in of_breast for name in reader.columns[fact].column}
     all_rows = opened.rows(required, used, needed={*columns, *groups, *used})
-    described = (row for row in all_rows if not required or any(row[name] for name in required))  # no remark below a table
+    filled = (row for row in all_rows if not required or any(row[name] for name in required))  # no remark below a table
     if table.label and (table.lists_images or "patient" not in reader.columns):
         found.combine = table.combine
+    forms = {name: dict[str, Row]() for name in _columns_of_numbers(reader)}
+    described = _noting_numbers(filled, forms)
     count, together = 0, _RowsTogether()
     if table.lists_images:
         listed = found.boxes if adds_boxes(declaration, table) else found.listed
@@ -118,11 +121,44 @@ def read_rows(declaration: Declaration, reader: RowReader, opened: OpenTable, fo
             _read_row(reader, row, found, subset, together)
     if not count:
         raise LabelTableError(f"{file}: has a heading and no row; expected a row for each breast, or no label table")
+    _check_points(forms)
     read = {*required, *used, *(name for each in declaration.tables if each.file == table.file for name in each.names)}
     unread = _unread_columns(opened, read) if table.adds else ()
     notes = (*unread, *_left_out(reader, found), *_merged_before(together.labelled))
     found.notes += (f"{file.name}: {note}" for note in notes)
     _imply_other_breasts(reader, together.by_exam, found)
+
+
+def _columns_of_numbers(reader: RowReader) -> Iterator[str]:
+    """Columns whose cells are numbers of a target, or of a box."""
+    for fact, column in reader.columns.items():
+        is_number = reader.targets[fact].unit if fact in reader.targets else fact in (*EDGES, *SIZES.values())
+        yield from column.column if is_number and not column.pattern else ()
+
+
+def _noting_numbers(rows: Iterable[Row], forms: Mapping[str, dict[str, Row]]) -> Iterator[Row]:
+    """Pass rows on; note the first row with each form of numbers in a column."""
+    for row in rows:
+        for name, found in forms.items():
+            form = next((form for form, pattern in _NUMBER_FORMS.items() if re.fullmatch(pattern, row.get(name))), "")
+            found.setdefault(form, row)
+        yield row
+
+
+_NUMBER_FORMS = {"1.096": r"-?[1-9]\d{0,2}\.\d{3}", "1,5": r".*,.*", "1.5": r".*\..*", "365": r"-?\d{3,}"}
+
+
+def _check_points(forms: Mapping[str, Mapping[str, Row]]) -> None:
+    """Check that no point of a number sets off thousands: other numbers of its column would have one before a fraction."""
+    for name, found in forms.items():
+        other = found.get("1,5") or (None if "1.5" in found else found.get("365"))
+        if other and (row := found.get("1.096")):
+            where, wrong = (
+                f"{row.file}, line {row.line}",
+                f"{name} has a point before three digits, which may set off thousands",
+            )
+            why = f"line {other.line} has a number without one"
+            raise LabelTableError(f"{where}: {wrong}: {why}; expected no sign between digits")
 
 
 def _subset_by_name(table: Table, file: Path) -> str:

@@ -52,8 +52,8 @@ def read_header(root: Path, path: str, policy: HeaderPolicy, stated: StatedImage
 
 def read_breast(
     root: Path, path: str, policy: HeaderPolicy, stated: StatedImage = NOTHING_STATED
-) -> tuple[tuple[str, str, Laterality], str] | None:
-    """Read of which breast an image is, whatever rejects it: (patient, study, side) and SOP Instance UID, as records have them.
+) -> tuple[tuple[str, str, Laterality], str, str] | None:
+    """Read of which breast an image is, whatever rejects it: (patient, study, side), UID, Modality.
 
     Parameters are those of :func:`read_header`. None where its header, label table and path do not say so.
     """
@@ -61,7 +61,7 @@ def read_breast(
         with open_file(root / path) as file, silenced():
             context = RuleContext(open_image(file, policy.formats, inverted=policy.inverted), policy, path, stated)
             instance = policy.identifier("instance", text(context.dataset, "SOPInstanceUID"))
-            return (*identity(context), laterality(context)), instance
+            return (*identity(context), laterality(context)), instance, text(context.dataset, "Modality")
     except (RejectedFile, OSError):
         return None
 

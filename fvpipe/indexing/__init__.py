@@ -35,6 +35,7 @@ Function                                            Rows                        
                                                     do not name its breast
 ``labels.BreastLabels._claims_of_images``           the same, and paths                 by `combine`, else kept
 ``labels.BreastLabels._of_two_breasts``             about an image of another breast    rejection ``label_ambiguous``
-``labels.BreastLabels.matched``                     all that fit an imaged exam         rejection ``label_ambiguous``
+``labels.BreastLabels.matched``                     all that fit an imaged exam, also   rejection ``label_ambiguous``
+                                                    one whose images are rejected
 ==================================================  ==================================  =============================
 """

@@ -82,6 +82,7 @@ class BreastLabels:
         records: Iterable[ImageRecord],
         disputed: Collection[str] = (),
         of_rejected: Sequence[tuple[ImagedBreast, Sequence[BreastFacts]]] = (),
+        rejected_exams: Collection[ImagedBreast] = (),
     ) -> BreastLabels:
         """Join the table to the exams of all images whose header is accepted; once: later calls change nothing.
 
@@ -97,17 +98,24 @@ class BreastLabels:
             Paths of images that are rejected since their header names another side or patient than their row.
         of_rejected : sequence of (ImagedBreast, sequence of BreastFacts)
             As :func:`fvpipe.indexing.rejected_images.rows_of_rejected` gives it.
+        rejected_exams : collection of ImagedBreast
+            As :func:`fvpipe.indexing.rejected_images.exams_of_rejected` gives it.
         """
         if self.match is not None:
             return self
         records = list(records)
         claims = self._claims_of_images(records, imaged := _imaged(records), of_rejected)
         ambiguous: dict[ImagedBreast, str] = {}
-        for patient, side, _, facts, studies in self._fitting(imaged):
+        rejected = defaultdict[tuple[str, Laterality], set[str]](set)
+        for patient, study, side in rejected_exams:
+            rejected[patient, side].add(study)
+        for patient, side, exam, facts, studies in self._fitting(imaged):
+            exams = {*studies, *(rejected.get((patient, side), ()) if exam == Exam() else ())}
             for study in studies:
                 claims[patient, study, side].append(facts)
-                if len(studies) > 1 and facts != BreastFacts():  # one that says nothing says nothing wrong of any exam
-                    why = f"{_place(facts)}: fits {len(studies)} imaged exams of this breast; expected one"
+                if len(exams) > 1 and facts != BreastFacts():  # one that says nothing says nothing wrong of any exam
+                    unusable = f", {len(exams) - len(studies)} by rejected images alone" if len(exams) > len(studies) else ""
+                    why = f"{_place(facts)}: fits {len(exams)} imaged exams of this breast{unusable}; expected one"
                     ambiguous[patient, study, side] = f"{why}. Give the table {COLUMNS} that tells them apart"
         two = self._of_two_breasts(records, imaged, disputed)
         for breast, why in (*two, *self._zeros_lost(imaged), *self._spelled_otherwise(imaged)):
