@@ -153,12 +153,9 @@ def _check_points(forms: Mapping[str, Mapping[str, Row]]) -> None:
     for name, found in forms.items():
         other = found.get("1,5") or (None if "1.5" in found else found.get("365"))
         if other and (row := found.get("1.096")):
-            where, wrong = (
-                f"{row.file}, line {row.line}",
-                f"{name} has a point before three digits, which may set off thousands",
-            )
+            wrong = f"{row.file}, line {row.line}: {name} has a point before three digits, which may set off thousands"
             why = f"line {other.line} has a number without one"
-            raise LabelTableError(f"{where}: {wrong}: {why}; expected no sign between digits")
+            raise LabelTableError(f"{wrong}: {why}; expected no sign between digits")
 
 
 def _subset_by_name(table: Table, file: Path) -> str:
