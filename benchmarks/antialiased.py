@@ -28,11 +28,11 @@ from benchmarks.contenders import tasks
 from benchmarks.measure import Report, Runs, Setup, interleaved, short
 from fvpipe.build.sample import SampleTask, make_sample
 from fvpipe.config.pipeline import Pipeline, load_pipeline
+from fvpipe.dicom.decoding.pixels import decode_image
 from fvpipe.dicom.header import parse_header
-from fvpipe.dicom.pixels import decode_image
 from fvpipe.imaging.canvas import crop_levels, frame_level
 from fvpipe.imaging.fusion import fuse
-from fvpipe.imaging.segmentation import segment
+from fvpipe.imaging.segmentation.segment import segment
 from fvpipe.types import FusedSample
 
 

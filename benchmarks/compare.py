@@ -26,8 +26,8 @@ from fvpipe.imaging.decoded_image import DecodedImage
 from fvpipe.imaging.fusion import fuse
 from fvpipe.imaging.normalize import crop_image, normalization
 from fvpipe.imaging.resample import NormalizedCrop
-from fvpipe.imaging.segmentation import Segmentation, segment
-from fvpipe.imaging.thumbnail import Mask
+from fvpipe.imaging.segmentation.segment import Segmentation, segment
+from fvpipe.imaging.segmentation.thumbnail import Mask
 from fvpipe.imaging.warp import INTERVALS, Floats, Warp, outline_widths, source_arrays, stretched, warped_means
 from fvpipe.shards.coordinates import coordinates_of
 from fvpipe.simulation.dicom_file import SimulatedImage, dicom_bytes

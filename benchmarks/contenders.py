@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from fvpipe.build.sample import SampleTask
-    from fvpipe.dicom.layout import PixelLayout
+    from fvpipe.dicom.decoding.layout import PixelLayout
 
 Work = tuple[int, Callable[[], object], Path | None]
 """What a contender does: pairs of images a pass, the pass, and the folder that is empty before each pass."""
@@ -38,8 +38,8 @@ def floor(folder: Path) -> Work:
     """
     import numpy as np
 
-    from fvpipe.dicom.decoders import DECODERS
-    from fvpipe.dicom.transfer_syntaxes import NATIVE
+    from fvpipe.dicom.decoding.decoders import DECODERS
+    from fvpipe.dicom.decoding.transfer_syntaxes import NATIVE
     from fvpipe.io.read import read_contents
 
     files = [(path, *located(path)) for path in sorted(folder.rglob("*.d*c*m"))]
@@ -60,9 +60,9 @@ def located(path: Path) -> tuple[int, int, PixelLayout]:
     """Offsets of the frame in the file, and its layout."""
     from pydicom.encaps import get_frame
 
+    from fvpipe.dicom.decoding.transfer_syntaxes import NATIVE
     from fvpipe.dicom.header import pixel_header
     from fvpipe.dicom.reader import open_dicom
-    from fvpipe.dicom.transfer_syntaxes import NATIVE
     from fvpipe.types import Laterality
 
     data = path.read_bytes()

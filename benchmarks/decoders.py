@@ -16,8 +16,8 @@ from PIL import Image
 from benchmarks.cohort import FORMS, cohort
 from benchmarks.contenders import located
 from benchmarks.measure import Report, Setup, interleaved
-from fvpipe.dicom.decoders import DECODERS
-from fvpipe.dicom.layout import PixelLayout
+from fvpipe.dicom.decoding.decoders import DECODERS
+from fvpipe.dicom.decoding.layout import PixelLayout
 
 Decode = Callable[[bytes], NDArray[Any]]
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from fvpipe.config.pipeline import Intensity, Pipeline, Segment, load_pipeline
 from fvpipe.imaging.normalize import crop_image, normalization
-from fvpipe.imaging.segmentation import segment
+from fvpipe.imaging.segmentation.segment import segment
 from tests.support.archive import STYLES, ArchiveImage, archive_case, draw_archive
 
 

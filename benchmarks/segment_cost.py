@@ -23,7 +23,7 @@ import pickle, sys, time
 import cv2
 from fvpipe.config.pipeline import Segment
 from fvpipe.imaging.decoded_image import DecodedImage
-from fvpipe.imaging.segmentation import segment
+from fvpipe.imaging.segmentation.segment import segment
 from fvpipe.types import Edge
 cv2.setNumThreads(1)
 with open(sys.argv[1], "rb") as file:

@@ -20,7 +20,7 @@ from statistics import median
 import numpy as np
 import torch
 
-from fvpipe.evaluation.splits import Part
+from fvpipe.evaluation.splits.assign import Part
 from fvpipe.evaluation.training_record import Run
 from fvpipe.project.project import Project
 from fvpipe.training.batches import DeviceLoader

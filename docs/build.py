@@ -17,12 +17,12 @@ from PIL import Image
 import fvpipe
 from fvpipe.config.pipeline import load_pipeline
 from fvpipe.datasets.registry import get_adapter
-from fvpipe.dicom.decoders import DECODERS, RASTER_DECODERS
+from fvpipe.dicom.decoding.decoders import DECODERS, RASTER_DECODERS
+from fvpipe.dicom.decoding.pixels import decode_image
 from fvpipe.dicom.header import read_header
 from fvpipe.dicom.image_header import ImageHeader
-from fvpipe.dicom.pixels import decode_image
 from fvpipe.imaging.fusion import fuse
-from fvpipe.imaging.segmentation import segment
+from fvpipe.imaging.segmentation.segment import segment
 from fvpipe.reasons import Flag, Reason
 from fvpipe.report.figure_list import read_list
 from fvpipe.report.inspect import draw_segmentation

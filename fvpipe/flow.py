@@ -23,17 +23,17 @@ from fvpipe.cache.sample_store import SampleStore
 from fvpipe.datasets.source import Source
 from fvpipe.execution.workers import Workers
 from fvpipe.imaging.canvas import needed_views
-from fvpipe.indexing.contradictions import contradictions
 from fvpipe.indexing.exams import exam_order
 from fvpipe.indexing.headers import read_headers, read_pixel_contents, read_published_uids
 from fvpipe.indexing.index import Index
+from fvpipe.indexing.labels.contradictions import contradictions
+from fvpipe.indexing.labels.read import read_labels
+from fvpipe.indexing.labels.rejected_images import exams_of_rejected, rows_of_rejected
+from fvpipe.indexing.labels.statements import statement_digest
 from fvpipe.indexing.lesion_masks import with_mask_findings, with_outlined_breasts
 from fvpipe.indexing.pairing import colliding_instances, pair, rejection_order, tied_images
-from fvpipe.indexing.read_labels import read_labels
-from fvpipe.indexing.rejected_images import exams_of_rejected, rows_of_rejected
 from fvpipe.indexing.rejection_notes import noted_rejections
 from fvpipe.indexing.scan import list_files, without_strays
-from fvpipe.indexing.statements import statement_digest
 from fvpipe.io.locking import lock
 from fvpipe.reasons import Reason, Rejection
 from fvpipe.types import ImageRecord

@@ -25,17 +25,17 @@ from fvpipe.cache import decoder_crashes
 from fvpipe.cache.decoder_crashes import cached_crash, decoders, encode_crash
 from fvpipe.config.loading import parse
 from fvpipe.config.pipeline import Pipeline, load_pipeline
-from fvpipe.dicom import jpeg2000
-from fvpipe.dicom.codestream import bare_codestream
-from fvpipe.dicom.decoders import REDUCIBLE, decoder_identity, lossy_decoder, reduced_decoder
+from fvpipe.dicom.decoding import jpeg2000
+from fvpipe.dicom.decoding.codestream import bare_codestream
+from fvpipe.dicom.decoding.decoders import REDUCIBLE, decoder_identity, lossy_decoder, reduced_decoder
+from fvpipe.dicom.decoding.jpeg2000 import decode_reduced, identity, levels
+from fvpipe.dicom.decoding.pixels import decode_image
 from fvpipe.dicom.elements import RejectedFile
-from fvpipe.dicom.jpeg2000 import decode_reduced, identity, levels
-from fvpipe.dicom.pixels import decode_image
 from fvpipe.imaging.canvas import crop_levels, frame_level
 from fvpipe.imaging.decoded_image import DecodedImage
 from fvpipe.imaging.fusion import fuse
 from fvpipe.imaging.pixel_digest import pixel_digest
-from fvpipe.imaging.segmentation import Segmentation, segment
+from fvpipe.imaging.segmentation.segment import Segmentation, segment
 from fvpipe.indexing.scan import scan_folder
 from fvpipe.project.stages import open_file_cache
 from fvpipe.project.standalone import standalone_source

@@ -14,8 +14,8 @@ import pytest
 import yaml
 
 from fvpipe.config.pipeline import Segment
-from fvpipe.imaging.crop_verdict import DOUBTFUL, LIMITS, explain, judge
-from fvpipe.imaging.segmentation import segment, trace_segmentation
+from fvpipe.imaging.segmentation.crop_verdict import DOUBTFUL, LIMITS, explain, judge
+from fvpipe.imaging.segmentation.segment import segment, trace_segmentation
 from fvpipe.reasons import NO_FLAG, VERDICT_FLAGS, CropVerdict, Flag, crop_verdict
 from fvpipe.simulation.drawing import Anatomy, draw
 from fvpipe.types import CropBox

@@ -35,10 +35,10 @@ from pydicom.uid import (
     RLELossless,
 )
 
+from fvpipe.dicom.decoding.transfer_syntaxes import ENCAPSULATED, NATIVE
 from fvpipe.dicom.elements import RejectedFile, silenced
 from fvpipe.dicom.header import parse_header
 from fvpipe.dicom.policy import HeaderPolicy
-from fvpipe.dicom.transfer_syntaxes import ENCAPSULATED, NATIVE
 from fvpipe.reasons import Flag, Reason
 from tests.support.factory import CC, MLO, breast, dataset, encode, file_bytes, native, write
 from tests.test_pixels import LOSSLESS, LOSSY, Pixels, file_of, frame_of, image, indices, noise, rejection, second_decoders

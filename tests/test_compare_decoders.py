@@ -27,10 +27,11 @@ from pydicom.uid import (
     JPEGLSNearLossless,
 )
 
-from fvpipe.dicom import decoders, pixels, second_reader, value_table
-from fvpipe.dicom.decoders import DECODERS
-from fvpipe.dicom.second_reader import LIBRARIES, UnreadableError, read_values
-from fvpipe.dicom.transfer_syntaxes import ENCAPSULATED, NATIVE
+from fvpipe.dicom import value_table
+from fvpipe.dicom.decoding import decoders, pixels, second_reader
+from fvpipe.dicom.decoding.decoders import DECODERS
+from fvpipe.dicom.decoding.second_reader import LIBRARIES, UnreadableError, read_values
+from fvpipe.dicom.decoding.transfer_syntaxes import ENCAPSULATED, NATIVE
 from fvpipe.imaging.decoded_image import DecodedImage
 from fvpipe.printable import LINE_COLUMNS
 from fvpipe.reasons import Flag

@@ -25,8 +25,8 @@ from fvpipe.comparison.pipelines import Comparison, compare, names_of
 from fvpipe.comparison.text import comparison_text, models_text
 from fvpipe.config.training import Evaluate, Recipe
 from fvpipe.errors import InputError
-from fvpipe.evaluation.intervals import Estimate
-from fvpipe.evaluation.metrics import roc_auc
+from fvpipe.evaluation.metrics.binary import roc_auc
+from fvpipe.evaluation.metrics.intervals import Estimate
 from fvpipe.evaluation.training_record import Prediction, Run
 from fvpipe.report.finding_boxes import SampleFinding
 from fvpipe.shards.reader import open_shards

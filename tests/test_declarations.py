@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fvpipe.datasets.declaration import FollowUp
+from fvpipe.datasets.declared.declaration import FollowUp
 from fvpipe.datasets.registry import get_adapter
 from fvpipe.errors import ParameterError
 from tests.support.declared import DECLARATION, OWN

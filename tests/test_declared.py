@@ -17,12 +17,12 @@ from fvpipe.build.plan import Limits
 from fvpipe.cli.options import label_rules
 from fvpipe.config.formats import SUFFIXES
 from fvpipe.config.project import DataSet, Labels
-from fvpipe.datasets.listed_images import bi_rads_of
+from fvpipe.datasets.declared.listed_images import bi_rads_of
 from fvpipe.datasets.registry import declarations, get_adapter
 from fvpipe.dicom.header import read_header
 from fvpipe.errors import LabelTableError, ParameterError, QualityError
+from fvpipe.indexing.labels.statements import declared_exclusions
 from fvpipe.indexing.reading import contradicted
-from fvpipe.indexing.statements import declared_exclusions
 from fvpipe.project import project
 from fvpipe.project.reading import find_readings
 from fvpipe.project.standalone import standalone_source

@@ -29,13 +29,13 @@ from pydicom.valuerep import STANDARD_VR
 
 import fvpipe
 from fvpipe.datasets.registry import get_adapter
+from fvpipe.dicom.decoding.pixels import decode_image
+from fvpipe.dicom.decoding.transfer_syntaxes import NATIVE
 from fvpipe.dicom.elements import RejectedFile, silenced
 from fvpipe.dicom.header import parse_header, pixel_header, read_header
 from fvpipe.dicom.image_header import ImageHeader, header_from_json, header_to_json
-from fvpipe.dicom.pixels import decode_image
 from fvpipe.dicom.policy import HeaderPolicy
 from fvpipe.dicom.reader import open_dicom, stream
-from fvpipe.dicom.transfer_syntaxes import NATIVE
 from fvpipe.dicom.value_mapping import PixelPadding, Rescale, Window
 from fvpipe.imaging.decoded_image import DecodedImage
 from fvpipe.reasons import Reason, Rejection

@@ -22,13 +22,13 @@ from fvpipe.config.pipeline import Pipeline
 from fvpipe.config.training import Evaluate
 from fvpipe.errors import CheckpointError, InputError, ParameterError
 from fvpipe.evaluation.evaluate import evaluate
-from fvpipe.evaluation.intervals import Estimate
-from fvpipe.evaluation.metrics import DECISION_METRICS, METRICS
+from fvpipe.evaluation.metrics.binary import DECISION_METRICS, METRICS
+from fvpipe.evaluation.metrics.intervals import Estimate
 from fvpipe.evaluation.model_card import model_card
-from fvpipe.evaluation.paper import PAPER, check
 from fvpipe.evaluation.pooled import PooledRuns, pool_runs
 from fvpipe.evaluation.shortcuts import OF_PREDICTIONS, shortcut_baselines
-from fvpipe.evaluation.table2 import cropping, table2
+from fvpipe.evaluation.tables.paper import PAPER, check
+from fvpipe.evaluation.tables.table2 import cropping, table2
 from fvpipe.evaluation.text import shown, span, to_json
 from fvpipe.evaluation.training_record import Prediction, Run, TrainedRun, read_trained
 from fvpipe.project.project import Project

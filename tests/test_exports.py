@@ -12,7 +12,7 @@ import pytest
 
 from fvpipe.config.project import Labels
 from fvpipe.indexing.known_facts import known_facts, known_lines
-from fvpipe.indexing.mammoclean import mammoclean_table
+from fvpipe.indexing.manifests.mammoclean import mammoclean_table
 from fvpipe.testing import index_folder, make_tree, write_image, write_table
 from fvpipe.types import View
 from tests.conftest import run

@@ -31,7 +31,7 @@ from fvpipe.config.training import Cnn, Recipe
 from fvpipe.dicom.header import read_header
 from fvpipe.dicom.policy import HeaderPolicy
 from fvpipe.errors import FvpipeError, InputError
-from fvpipe.evaluation.splits import Part
+from fvpipe.evaluation.splits.assign import Part
 from fvpipe.figures.differences import draw_differences
 from fvpipe.figures.draw import _breast_of, drawings
 from fvpipe.figures.network import draw_network
@@ -41,7 +41,7 @@ from fvpipe.figures.style import Drawing, own_style
 from fvpipe.figures.workflow import draw_workflow
 from fvpipe.imaging.fusion import digest_pair
 from fvpipe.indexing.index import Index
-from fvpipe.indexing.read_manifests import read_manifests
+from fvpipe.indexing.manifests.read import read_manifests
 from fvpipe.io.read import read_contents
 from fvpipe.project.project import Project
 from fvpipe.reasons import Rejection

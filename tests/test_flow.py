@@ -26,7 +26,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, 
 import fvpipe
 from fvpipe.cli.output import print_rejections
 from fvpipe.dicom import reader
-from fvpipe.dicom.decoders import DECODERS, Decoder
+from fvpipe.dicom.decoding.decoders import DECODERS, Decoder
 from fvpipe.io.tables import read_table
 from fvpipe.reasons import Flag, Reason, Rejection
 from fvpipe.shards.format import read_receipt
@@ -429,7 +429,7 @@ def test_a_file_swapped_while_the_build_runs_is_never_labelled_as_another(own: P
 
 def test_a_failure_of_the_machine_is_no_refusal_of_the_file(own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Out of memory today, readable tomorrow: nothing of it is remembered."""
-    from fvpipe.dicom import pixels
+    from fvpipe.dicom.decoding import pixels
 
     def no_memory(*_: object) -> None:
         raise MemoryError

@@ -15,7 +15,7 @@ from fvpipe.config.pipeline import Pipeline
 from fvpipe.dicom.elements import silenced
 from fvpipe.imaging.decoded_image import DecodedImage
 from fvpipe.imaging.fusion import fuse
-from fvpipe.imaging.segmentation import Segmentation, full_mask, segment
+from fvpipe.imaging.segmentation.segment import Segmentation, full_mask, segment
 from fvpipe.reasons import Flag
 from fvpipe.types import FusedSample, Laterality
 from tests.support import oracle

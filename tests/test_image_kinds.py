@@ -12,8 +12,8 @@ from pydicom.sequence import Sequence
 from fvpipe.cache.file_cache import FileCache
 from fvpipe.config.project import DataSet
 from fvpipe.dicom.header import read_header
-from fvpipe.dicom.languages import english
 from fvpipe.dicom.policy import HeaderPolicy
+from fvpipe.dicom.rules.languages import english
 from fvpipe.execution.workers import Workers, WorkerSettings
 from fvpipe.flow import index
 from fvpipe.project.project import make_source

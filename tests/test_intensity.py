@@ -14,7 +14,7 @@ from fvpipe.config.pipeline import Fuse, Intensity, Pipeline, Resize, Segment, l
 from fvpipe.imaging.decoded_image import DecodedImage
 from fvpipe.imaging.fusion import fuse
 from fvpipe.imaging.normalize import crop_image, normalization
-from fvpipe.imaging.segmentation import Segmentation, segment
+from fvpipe.imaging.segmentation.segment import Segmentation, segment
 from fvpipe.reasons import Flag
 from fvpipe.report.brightness import NORMALIZATIONS, Brightness, brightness_reports, measure_brightness
 from fvpipe.types import Laterality, View

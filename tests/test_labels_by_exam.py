@@ -16,8 +16,8 @@ from fvpipe.datasets.adapter import LabelTable
 from fvpipe.datasets.registry import get_adapter
 from fvpipe.dicom.policy import HeaderPolicy
 from fvpipe.errors import LabelTableError
-from fvpipe.evaluation.splits import Candidate, leaks, split
-from fvpipe.indexing.labels import BreastLabels
+from fvpipe.evaluation.splits.assign import Candidate, leaks, split
+from fvpipe.indexing.labels.breast_labels import BreastLabels
 from fvpipe.indexing.pairing import pair
 from fvpipe.project.standalone import standalone_source
 from fvpipe.reasons import Reason

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from sklearn import metrics as reference
 from sklearn.linear_model import LogisticRegression
 
-from fvpipe.evaluation.clinical import DECISION_THRESHOLDS, LEVELS, clinical_metrics
-from fvpipe.evaluation.intervals import bootstrap, compare_auc, delong, patient_weights
-from fvpipe.evaluation.metrics import METRICS, Confusion, compute_metrics, roc_auc, youden_threshold
+from fvpipe.evaluation.metrics.binary import METRICS, Confusion, compute_metrics, roc_auc, youden_threshold
+from fvpipe.evaluation.metrics.clinical import DECISION_THRESHOLDS, LEVELS, clinical_metrics
+from fvpipe.evaluation.metrics.intervals import bootstrap, compare_auc, delong, patient_weights
 
 CASES = st.integers(2, 60).flatmap(
     lambda n: st.tuples(

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from fvpipe.config.project import Labels
-from fvpipe.datasets.declaration import Column, Declaration, Headers, Table
+from fvpipe.datasets.declared.declaration import Column, Declaration, Headers, Table
 from fvpipe.datasets.registry import load_declaration
 from fvpipe.errors import LabelTableError
 from fvpipe.indexing.index import Index

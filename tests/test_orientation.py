@@ -17,14 +17,14 @@ from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless
 
 from fvpipe.build.sample import SampleTask, make_sample
 from fvpipe.config.pipeline import Pipeline, load_pipeline
+from fvpipe.dicom.decoding.pixels import decode_image
 from fvpipe.dicom.elements import RejectedFile
 from fvpipe.dicom.header import read_header
 from fvpipe.dicom.image_header import ImageHeader
 from fvpipe.dicom.orientation import UNDO, find_orientation, put_upright, upright_box
-from fvpipe.dicom.pixels import decode_image
 from fvpipe.dicom.policy import HeaderPolicy
 from fvpipe.indexing.index import Index
-from fvpipe.indexing.manifest_tables import findings_table
+from fvpipe.indexing.manifests.tables import findings_table
 from fvpipe.io.read import file_state
 from fvpipe.reasons import Flag, Reason, Rejection
 from fvpipe.types import Breast, BreastFacts, BreastKey, Edge, Finding, FusedSample, ImageRecord, Laterality, Orientation, View

@@ -23,8 +23,8 @@ from fvpipe.dicom.policy import HeaderPolicy
 from fvpipe.execution.workers import Workers, WorkerSettings
 from fvpipe.flow import index
 from fvpipe.indexing import pairing
-from fvpipe.indexing.contradictions import contradictions
-from fvpipe.indexing.labels import BreastLabels
+from fvpipe.indexing.labels.breast_labels import BreastLabels
+from fvpipe.indexing.labels.contradictions import contradictions
 from fvpipe.indexing.notes import similar_patients_note
 from fvpipe.indexing.pairing import Pairing, colliding_instances, pair, tied_images
 from fvpipe.reasons import Reason, Rejection

@@ -36,9 +36,9 @@ from pydicom.uid import (
 )
 
 from fvpipe.config.pipeline import Voi
-from fvpipe.dicom.decoders import DECODERS, lossy_decoder
+from fvpipe.dicom.decoding.decoders import DECODERS, lossy_decoder
+from fvpipe.dicom.decoding.transfer_syntaxes import ENCAPSULATED, NATIVE
 from fvpipe.dicom.elements import RejectedFile, silenced
-from fvpipe.dicom.transfer_syntaxes import ENCAPSULATED, NATIVE
 from fvpipe.imaging.decoded_image import DecodedImage
 from fvpipe.reasons import Flag, Reason
 from fvpipe.types import Edge, Laterality

@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 
 from fvpipe.cache.file_cache import FileCache
-from fvpipe.evaluation.table1 import table1
+from fvpipe.evaluation.tables.table1 import table1
 from fvpipe.evaluation.text import to_json
 from fvpipe.execution.workers import Workers, WorkerSettings
 from fvpipe.indexing.index import Index
-from fvpipe.indexing.manifest_tables import write_manifests
+from fvpipe.indexing.manifests.tables import write_manifests
 from fvpipe.indexing.pairing import colliding_instances
 from fvpipe.io.tables import read_table
 from fvpipe.project.project import Project

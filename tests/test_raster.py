@@ -20,14 +20,14 @@ from PIL import Image
 
 from fvpipe.config.formats import RASTER, Format
 from fvpipe.config.pipeline import Pipeline
-from fvpipe.dicom.decoders import lossy_decoder
+from fvpipe.dicom.decoding.decoders import lossy_decoder
+from fvpipe.dicom.decoding.pixels import decode_image
+from fvpipe.dicom.decoding.second_reader import library_version, read_values
 from fvpipe.dicom.elements import RejectedFile
 from fvpipe.dicom.header import parse_header, read_header
 from fvpipe.dicom.image_header import ImageHeader
-from fvpipe.dicom.pixels import decode_image
 from fvpipe.dicom.policy import HeaderPolicy
 from fvpipe.dicom.raster.headers import read_raster
-from fvpipe.dicom.second_reader import library_version, read_values
 from fvpipe.imaging.decoded_image import DecodedImage
 from fvpipe.indexing.headers import read_pixel_digests
 from fvpipe.reasons import Rejection

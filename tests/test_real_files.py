@@ -7,7 +7,7 @@ from pathlib import Path
 import pydicom
 import pytest
 
-from fvpipe.dicom.decoders import lossy_decoder
+from fvpipe.dicom.decoding.decoders import lossy_decoder
 from fvpipe.dicom.elements import silenced
 from tests.support.real_files import PAGE, Verdict, all_verdicts, page, sources
 

@@ -35,8 +35,8 @@ from fvpipe.dicom.policy import HeaderPolicy
 from fvpipe.dicom.reader import HEADER_INFLATE_LIMIT, MAX_HEADER_BYTES, OpeningStep
 from fvpipe.dicom.rules import RULES
 from fvpipe.errors import InputError
-from fvpipe.imaging.crop_verdict import measurements
-from fvpipe.imaging.segmentation import trace_segmentation
+from fvpipe.imaging.segmentation.crop_verdict import measurements
+from fvpipe.imaging.segmentation.segment import trace_segmentation
 from fvpipe.reasons import Flag, Rejection
 from fvpipe.report.audit import _worst_first
 from fvpipe.report.measure import ImageMeasurement, ImageTask, measure_images

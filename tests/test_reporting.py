@@ -21,12 +21,12 @@ from fvpipe.config.training import Evaluate, Recipe
 from fvpipe.errors import InputError
 from fvpipe.evaluation import model_card as cards
 from fvpipe.evaluation.evaluate import evaluate, evaluate_model
-from fvpipe.evaluation.intervals import Estimate, patient_weights
-from fvpipe.evaluation.metrics import roc_auc
+from fvpipe.evaluation.metrics.binary import roc_auc
+from fvpipe.evaluation.metrics.intervals import Estimate, patient_weights
 from fvpipe.evaluation.model_card import checklist, checklist_items, model_card
-from fvpipe.evaluation.paper import CLAIMS, PUBLISHED, Claim
 from fvpipe.evaluation.pooled import pipeline_differences, pool_runs
-from fvpipe.evaluation.table2 import table2
+from fvpipe.evaluation.tables.paper import CLAIMS, PUBLISHED, Claim
+from fvpipe.evaluation.tables.table2 import table2
 from fvpipe.evaluation.text import to_json
 from fvpipe.evaluation.training_record import Run, read_record, read_trained
 from fvpipe.printable import LINE_COLUMNS

@@ -15,7 +15,7 @@ from fvpipe.config.pipeline import Pipeline
 from fvpipe.imaging import resample
 from fvpipe.imaging.fusion import fuse
 from fvpipe.imaging.resample import area_means, axis_coverage
-from fvpipe.imaging.segmentation import full_mask, segment
+from fvpipe.imaging.segmentation.segment import full_mask, segment
 from tests.support import oracle
 from tests.support.decoding import decode
 from tests.support.factory import CC, LEFT, MLO, RIGHT, breast, dataset, file_bytes

@@ -17,13 +17,13 @@ from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless, JPEGLosslessSV
 import fvpipe
 from fvpipe.config.pipeline import Segment
 from fvpipe.datasets.registry import get_adapter
+from fvpipe.dicom.decoding.pixels import decode_image
 from fvpipe.dicom.header import read_header
 from fvpipe.dicom.image_header import ImageHeader
-from fvpipe.dicom.pixels import decode_image
 from fvpipe.imaging.decoded_image import DecodedImage
-from fvpipe.imaging.segmentation import Segmentation, full_mask, segment, trace_segmentation
-from fvpipe.imaging.threshold import otsu_threshold, triangle_threshold
-from fvpipe.imaging.thumbnail import column_means
+from fvpipe.imaging.segmentation.segment import Segmentation, full_mask, segment, trace_segmentation
+from fvpipe.imaging.segmentation.threshold import otsu_threshold, triangle_threshold
+from fvpipe.imaging.segmentation.thumbnail import column_means
 from fvpipe.reasons import CropVerdict, Flag
 from fvpipe.types import CropBox, Edge, Laterality, View
 from tests.conftest import build, read_truth

@@ -19,8 +19,8 @@ import fvpipe
 from fvpipe.config.project import Labels
 from fvpipe.dicom.header import parse_header
 from fvpipe.errors import ParameterError, ShardError
-from fvpipe.evaluation.near_duplicates import fingerprints, near_pairs
-from fvpipe.indexing.read_manifests import read_manifests
+from fvpipe.evaluation.splits.near_duplicates import fingerprints, near_pairs
+from fvpipe.indexing.manifests.read import read_manifests
 from fvpipe.io.tables import read_table
 from fvpipe.printable import LINE_COLUMNS
 from fvpipe.project.project import Project
@@ -301,7 +301,7 @@ def test_a_model_of_one_view_on_a_split_of_pairs(tmp_path: Path) -> None:
     from fvpipe.config.training import Evaluate
     from fvpipe.evaluation.evaluate import evaluate
     from fvpipe.evaluation.pooled import pool_runs
-    from fvpipe.evaluation.table2 import second_view, table2
+    from fvpipe.evaluation.tables.table2 import second_view, table2
     from fvpipe.evaluation.training_record import Run, TrainedRun, read_trained
 
     splits = {"all": {"setting": "unseen", "datasets": ["a"], "test_share": 0.4, "validation_share": 0.4}}

@@ -18,11 +18,11 @@ from pydicom.uid import JPEGBaseline8Bit
 
 from fvpipe.config.project import Split
 from fvpipe.errors import LabelTableError
-from fvpipe.evaluation.make_splits import write_splits
-from fvpipe.evaluation.metrics import Confusion, roc_auc
-from fvpipe.evaluation.near_duplicates import fingerprints, near_pairs
-from fvpipe.evaluation.split_table import read_split
-from fvpipe.evaluation.splits import Assignment, Candidate, Part, balance, leak_rate, leaks, shared_identifiers, split
+from fvpipe.evaluation.metrics.binary import Confusion, roc_auc
+from fvpipe.evaluation.splits.assign import Assignment, Candidate, Part, balance, leak_rate, leaks, shared_identifiers, split
+from fvpipe.evaluation.splits.make_splits import write_splits
+from fvpipe.evaluation.splits.near_duplicates import fingerprints, near_pairs
+from fvpipe.evaluation.splits.split_table import read_split
 from fvpipe.project.project import Project
 from fvpipe.shards.reader import open_shards
 from tests.conftest import build, run

@@ -22,9 +22,9 @@ from fvpipe.errors import ReceiptError
 from fvpipe.execution.workers import Workers, WorkerSettings
 from fvpipe.flow import index
 from fvpipe.indexing.index import Index
-from fvpipe.indexing.manifest_tables import write_manifests
+from fvpipe.indexing.manifests.read import read_manifests
+from fvpipe.indexing.manifests.tables import write_manifests
 from fvpipe.indexing.pairing import rejection_order
-from fvpipe.indexing.read_manifests import read_manifests
 from fvpipe.project.project import Project
 from fvpipe.project.sharing import keep_splits_in_git
 from fvpipe.project.stages import open_file_cache

@@ -12,14 +12,14 @@ import pytest
 
 from fvpipe.config.project import Labels
 from fvpipe.datasets.adapter import ImageFacts, LabelTable
-from fvpipe.datasets.listed_images import path_key
+from fvpipe.datasets.declared.listed_images import path_key
 from fvpipe.datasets.registry import get_adapter
 from fvpipe.errors import InputError, LabelTableError, ParameterError
-from fvpipe.indexing.contradictions import contradictions
 from fvpipe.indexing.index import Index
-from fvpipe.indexing.labels import BreastLabels
+from fvpipe.indexing.labels.breast_labels import BreastLabels
+from fvpipe.indexing.labels.contradictions import contradictions
+from fvpipe.indexing.labels.statements import similar_patients
 from fvpipe.indexing.rejections import require_breasts
-from fvpipe.indexing.statements import similar_patients
 from fvpipe.io.tables import read_table
 from fvpipe.reasons import Reason
 from fvpipe.testing import index_folder, make_tree, write_image, write_table

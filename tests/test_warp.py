@@ -20,7 +20,7 @@ from fvpipe.imaging.canvas import crop_levels
 from fvpipe.imaging.decoded_image import DecodedImage
 from fvpipe.imaging.film_border import without_film_border
 from fvpipe.imaging.fusion import fuse
-from fvpipe.imaging.segmentation import Segmentation, segment
+from fvpipe.imaging.segmentation.segment import Segmentation, segment
 from fvpipe.imaging.warp import INTERVALS, Warp, crop_warp, equal_area, outline_widths
 from fvpipe.reasons import CropVerdict, Flag
 from fvpipe.shards.coordinates import Coordinates, coordinates_of

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from importlib.metadata import version
 
 from fvpipe.build.schedule import Samples
-from fvpipe.dicom.decoders import decoder_identity, lossy_decoder
+from fvpipe.dicom.decoding.decoders import decoder_identity, lossy_decoder
 
 
 def build_record(samples: Samples, written: int, seconds: float, states: Mapping[str, str]) -> bytes:

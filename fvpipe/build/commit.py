@@ -25,9 +25,9 @@ from fvpipe.build.target_forms import cell_of, filled_forms
 from fvpipe.config.loading import digest_of
 from fvpipe.errors import QualityError, ReceiptError, StorageError
 from fvpipe.indexing.index import Index
-from fvpipe.indexing.manifest_tables import breasts_table, findings_table, images_table, rejected_table
+from fvpipe.indexing.labels.statements import declared_exclusions
+from fvpipe.indexing.manifests.tables import breasts_table, findings_table, images_table, rejected_table
 from fvpipe.indexing.rejections import nothing_to_build
-from fvpipe.indexing.statements import declared_exclusions
 from fvpipe.io.atomic import sync_folder, write_aside, write_atomic
 from fvpipe.io.read import file_state
 from fvpipe.progress import progress

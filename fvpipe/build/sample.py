@@ -11,19 +11,19 @@ from pathlib import Path
 from fvpipe.cache.decoder_crashes import decoders
 from fvpipe.cache.sample_store import SampleStore, ViewRejection, sample_key
 from fvpipe.config.pipeline import Pipeline
-from fvpipe.dicom.decoders import lossy_decoder
+from fvpipe.dicom.decoding.decoders import lossy_decoder
+from fvpipe.dicom.decoding.pixels import decode_image
 from fvpipe.dicom.elements import RejectedFile, silenced
 from fvpipe.dicom.image_header import ImageHeader
-from fvpipe.dicom.pixels import decode_image
 from fvpipe.dicom.policy import HeaderPolicy
 from fvpipe.errors import InputError
 from fvpipe.imaging.canvas import crop_levels, frame_level, views_in_image
-from fvpipe.imaging.crop_verdict import explain
 from fvpipe.imaging.decoded_image import DecodedImage
 from fvpipe.imaging.fusion import digest_pair, fuse
 from fvpipe.imaging.normalize import is_constant
 from fvpipe.imaging.pixel_digest import unturned
-from fvpipe.imaging.segmentation import Segmentation, SegmentationTrace, trace_segmentation
+from fvpipe.imaging.segmentation.crop_verdict import explain
+from fvpipe.imaging.segmentation.segment import Segmentation, SegmentationTrace, trace_segmentation
 from fvpipe.imaging.view_agreement import CONSTANT_VIEW, IDENTICAL_VIEWS, constant_flags, disagreement_flags, header_flags
 from fvpipe.indexing.headers import parse_indexed
 from fvpipe.io.read import read_contents

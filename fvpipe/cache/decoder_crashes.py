@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 
 from fvpipe.config.pipeline import Pipeline
-from fvpipe.dicom.decoders import decoder_identity, reduced_decoder
+from fvpipe.dicom.decoding.decoders import decoder_identity, reduced_decoder
 from fvpipe.imaging.canvas import frame_level
 from fvpipe.reasons import Reason, Rejection
 from fvpipe.types import ImageRecord

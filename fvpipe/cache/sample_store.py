@@ -60,7 +60,7 @@ def sample_key(
     pipeline : Digest
         :meth:`fvpipe.config.pipeline.Pipeline.digest`.
     lossy_decoders : (str, str)
-        :func:`fvpipe.dicom.decoders.lossy_decoder` of each file's transfer syntax.
+        :func:`fvpipe.dicom.decoding.decoders.lossy_decoder` of each file's transfer syntax.
     read_as : (str, str)
         What else decides how each file is shown and flagged, and may change while the file does not.
     """

@@ -14,8 +14,8 @@ from fvpipe.errors import InputError, ParameterError
 
 if TYPE_CHECKING:
     from fvpipe.evaluation.evaluate import Evaluation
-    from fvpipe.evaluation.table1 import Table1
-    from fvpipe.evaluation.table2 import Table2
+    from fvpipe.evaluation.tables.table1 import Table1
+    from fvpipe.evaluation.tables.table2 import Table2
     from fvpipe.evaluation.training_record import TrainedRun
     from fvpipe.project.project import Project
 
@@ -35,7 +35,7 @@ def split(names: tuple[str, ...], id_key: Path | None, as_json: bool) -> None:
     seen (seen): train 26+18, validation 3+5, test 7+6 benign+malignant;
     leak rate 38.5% -> manifests/splits/seen.csv
     """
-    from fvpipe.evaluation.make_splits import write_splits
+    from fvpipe.evaluation.splits.make_splits import write_splits
     from fvpipe.project.project import Project
 
     project = Project()
@@ -82,8 +82,8 @@ def table1(datasets: tuple[str, ...], out: Path | None, as_json: bool) -> None:
     \b
     $ fvpipe table1
     """
-    from fvpipe.evaluation.table1 import table1 as compare
-    from fvpipe.indexing.read_manifests import read_manifests
+    from fvpipe.evaluation.tables.table1 import table1 as compare
+    from fvpipe.indexing.manifests.read import read_manifests
     from fvpipe.project.project import Project
 
     project = Project()
@@ -133,7 +133,7 @@ def table2(out: Path | None, as_json: bool, **chosen: Any) -> None:
     \b
     $ fvpipe table2
     """
-    from fvpipe.evaluation.table2 import table2 as compare
+    from fvpipe.evaluation.tables.table2 import table2 as compare
 
     project, trained = _trained(**chosen)
     found = compare(trained, project.params.evaluate)

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fvpipe.comparison.observer import observer_scores
-from fvpipe.evaluation.intervals import Estimate, estimate, patient_weights
-from fvpipe.evaluation.metrics import roc_auc, roc_auc_of_weights
+from fvpipe.evaluation.metrics.binary import roc_auc, roc_auc_of_weights
+from fvpipe.evaluation.metrics.intervals import Estimate, estimate, patient_weights
 from fvpipe.progress import progress
 
 Verdict = Literal["first", "second", "undecided"]

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from fvpipe.comparison.detectability import Detectability
 from fvpipe.config.training import Evaluate
-from fvpipe.evaluation.intervals import bootstrap
-from fvpipe.evaluation.metrics import roc_auc_of_weights
+from fvpipe.evaluation.metrics.binary import roc_auc_of_weights
+from fvpipe.evaluation.metrics.intervals import bootstrap
 from fvpipe.evaluation.pooled import PooledRuns, differences_text, on_common_breasts, pool_runs, training_differences
 from fvpipe.evaluation.text import to_json
 from fvpipe.evaluation.training_record import RECORD, TrainedRun, read_run

@@ -14,7 +14,7 @@ from fvpipe.comparison.finding_pixels import FindingPixels, finding_pixels, larg
 from fvpipe.comparison.observer import TooFewPatientsError, sample_features
 from fvpipe.config.pipeline import stored_pipeline
 from fvpipe.errors import InputError
-from fvpipe.evaluation.intervals import Estimate
+from fvpipe.evaluation.metrics.intervals import Estimate
 from fvpipe.evaluation.text import to_json
 from fvpipe.progress import progress
 from fvpipe.report.finding_boxes import read_findings

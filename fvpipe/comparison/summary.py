@@ -12,7 +12,7 @@ from typing import Any
 from fvpipe.comparison.pipelines import CHANCE
 from fvpipe.config.loading import digest_of
 from fvpipe.errors import InputError, ReceiptError
-from fvpipe.evaluation.table1 import POOLED
+from fvpipe.evaluation.tables.table1 import POOLED
 from fvpipe.evaluation.text import text_table
 from fvpipe.evaluation.training_record import titled
 from fvpipe.printable import escaped

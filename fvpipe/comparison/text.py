@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from fvpipe.comparison.detectability import SHUFFLES, Detectability
 from fvpipe.comparison.models import TrainedComparison
 from fvpipe.comparison.pipelines import Comparison
-from fvpipe.evaluation.intervals import Estimate
+from fvpipe.evaluation.metrics.intervals import Estimate
 from fvpipe.evaluation.text import shown, text_table, wrapped
 from fvpipe.evaluation.training_record import titled
 

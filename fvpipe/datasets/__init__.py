@@ -1,13 +1,9 @@
 '''Adapters, one for each data set, and the types with which another package adds one.
 
 An adapter is usually a declaration, a YAML file: ``declarations/`` has those of fvpipe, and ``docs/adapters.md`` every key.
-These modules read it:
 
-- ``declaration``: its schema. ``unused_keys`` rejects keys that would have no effect; ``table_facts`` says
-  which facts a table can give.
-- ``declared_tables``: the adapter that it describes, and its tables. ``table_settings`` chooses the files, columns and label
-  rule of a table; ``table_contents`` holds what the rows of its files say; ``row_reader`` reads one row, with the parsers of
-  ``values``; ``listed_images`` reads rows about images, and paths; ``combine`` merges the facts of several rows.
+- ``declared``: reads declarations, and by them the tables and paths of a data set.
+- ``adapter``: what every adapter gives. ``combine`` merges the facts of several rows.
 - ``registry``: adapters by name. ``source``: a data set to read, with its adapter and settings.
 - ``cbis``, ``inbreast``, ``nlbs``: the parts of three data sets that cannot be declared. ``download``: CMMD from its archive.
 
@@ -56,7 +52,7 @@ unknown.
 
 from fvpipe.config.project import Labels
 from fvpipe.datasets.adapter import Adapter, ImageFacts, LabelTable, ListedImage, Region, parse_laterality
-from fvpipe.datasets.declaration import Identity
+from fvpipe.datasets.declared.declaration import Identity
 from fvpipe.datasets.registry import get_adapter
 from fvpipe.dicom.policy import HeaderPolicy
 from fvpipe.errors import LabelTableError

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from fvpipe.config.facts import IDENTITY
 from fvpipe.config.project import Labels
 from fvpipe.datasets.combine import DescribedBreast
-from fvpipe.datasets.declaration import Declaration, Identity
+from fvpipe.datasets.declared.declaration import Declaration, Identity
 from fvpipe.dicom.policy import HeaderPolicy
 from fvpipe.errors import ParameterError
 from fvpipe.io.tables import PERSONAL

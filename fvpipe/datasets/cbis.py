@@ -45,9 +45,9 @@ def read_region(data: bytes, pattern: str) -> Region | None:
     """
     import numpy as np
 
+    from fvpipe.dicom.decoding.pixels import decode_image
     from fvpipe.dicom.elements import RejectedFile, text
     from fvpipe.dicom.header import pixel_header
-    from fvpipe.dicom.pixels import decode_image
     from fvpipe.dicom.reader import open_dicom, stream
 
     opened = open_dicom(stream(data))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from xml.parsers.expat import ExpatError
 
-from fvpipe.datasets.values import parse_number
+from fvpipe.datasets.declared.values import parse_number
 from fvpipe.errors import LabelTableError
 from fvpipe.types import Finding
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from fvpipe.config.loading import parse, read_yaml
 from fvpipe.datasets.adapter import Adapter
-from fvpipe.datasets.declaration import Declaration
-from fvpipe.datasets.declared_tables import declared_adapter
-from fvpipe.datasets.unused_keys import check_unused_keys
+from fvpipe.datasets.declared.declaration import Declaration
+from fvpipe.datasets.declared.tables import declared_adapter
+from fvpipe.datasets.declared.unused_keys import check_unused_keys
 from fvpipe.errors import ParameterError
 from fvpipe.versions import ADAPTER_VERSION
 

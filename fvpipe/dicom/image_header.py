@@ -7,7 +7,7 @@ from functools import cache
 
 from pydantic import TypeAdapter
 
-from fvpipe.dicom.layout import PixelLayout, PixelLocation
+from fvpipe.dicom.decoding.layout import PixelLayout, PixelLocation
 from fvpipe.dicom.value_mapping import ValueMapping
 from fvpipe.types import Edge, ImageRecord, Orientation
 

@@ -23,9 +23,9 @@ from pydicom.uid import (
 )
 
 from fvpipe.config.formats import HEAD_BYTES, recognize
+from fvpipe.dicom.decoding.layout import PixelLocation
+from fvpipe.dicom.decoding.transfer_syntaxes import ENCAPSULATED, NATIVE
 from fvpipe.dicom.elements import RejectedFile, raise_transient, shown_uid, silenced, text
-from fvpipe.dicom.layout import PixelLocation
-from fvpipe.dicom.transfer_syntaxes import ENCAPSULATED, NATIVE
 from fvpipe.reasons import Reason
 
 MAX_HEADER_BYTES = 64 * 2**20  # that are read of a file for its header

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from fvpipe.dicom.decoding.layout import PixelLayout
 from fvpipe.dicom.elements import RejectedFile
-from fvpipe.dicom.layout import PixelLayout
 from fvpipe.dicom.value_mapping import InvalidValue, LookupTable, PixelPadding, ValueMapping, Window
 from fvpipe.reasons import Flag, Reason
 

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 
 from fvpipe.config.training import Evaluate
-from fvpipe.evaluation.clinical import DECISION_THRESHOLDS, LEVELS, clinical_metrics
-from fvpipe.evaluation.intervals import AucDifference, Estimate, compare_auc
-from fvpipe.evaluation.metrics import DECISION_METRICS, Confusion, defined
+from fvpipe.evaluation.metrics.binary import DECISION_METRICS, Confusion, defined
+from fvpipe.evaluation.metrics.clinical import DECISION_THRESHOLDS, LEVELS, clinical_metrics
+from fvpipe.evaluation.metrics.intervals import AucDifference, Estimate, compare_auc
+from fvpipe.evaluation.metrics.subgroups import Subgroup, SubgroupGap, subgroups
 from fvpipe.evaluation.pooled import PooledRuns, differences_text, pool_runs, training_differences
 from fvpipe.evaluation.shortcuts import OF_PREDICTIONS, Baseline, shortcut_baselines
-from fvpipe.evaluation.subgroups import Subgroup, SubgroupGap, subgroups
 from fvpipe.evaluation.text import (
     MetricRow,
     difference_text,

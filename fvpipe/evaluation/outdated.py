@@ -10,9 +10,9 @@ from fvpipe.config.loading import digest_of
 from fvpipe.config.pipeline import load_pipeline
 from fvpipe.errors import FvpipeError
 from fvpipe.evaluation.code_digest import code_digest
-from fvpipe.evaluation.listed_breasts import NO_BREAST, listed_breasts
 from fvpipe.evaluation.pooled import recipe_differences
-from fvpipe.evaluation.split_table import digest_of_split, read_split
+from fvpipe.evaluation.splits.listed_breasts import NO_BREAST, listed_breasts
+from fvpipe.evaluation.splits.split_table import digest_of_split, read_split
 from fvpipe.evaluation.training_record import Run, TrainedRun
 from fvpipe.io.tables import read_table
 from fvpipe.project.project import Project

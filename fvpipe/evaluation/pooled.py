@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from fvpipe.config.training import Evaluate, Recipe
 from fvpipe.errors import InputError
-from fvpipe.evaluation.intervals import Estimate, bootstrap
-from fvpipe.evaluation.metrics import compute_metrics
+from fvpipe.evaluation.metrics.binary import compute_metrics
+from fvpipe.evaluation.metrics.intervals import Estimate, bootstrap
 from fvpipe.evaluation.training_record import Prediction, Record, TrainedRun, titled
 
 Metrics = Callable[[NDArray[np.float64]], dict[str, NDArray[np.float64]]]

@@ -10,7 +10,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fvpipe.evaluation.metrics import Confusion, defined, roc_auc
+from fvpipe.evaluation.metrics.binary import Confusion, defined, roc_auc
 from fvpipe.evaluation.training_record import Prediction
 
 BreastT = TypeVar("BreastT")

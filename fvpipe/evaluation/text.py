@@ -12,8 +12,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from fvpipe.evaluation.intervals import AucDifference, Estimate
-from fvpipe.evaluation.metrics import METRICS
+from fvpipe.evaluation.metrics.binary import METRICS
+from fvpipe.evaluation.metrics.intervals import AucDifference, Estimate
 from fvpipe.printable import LINE_COLUMNS
 
 HEADINGS = {

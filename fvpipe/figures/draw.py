@@ -10,7 +10,7 @@ from fvpipe.config.pipeline import Pipeline, load_pipeline
 from fvpipe.datasets.source import Source
 from fvpipe.dicom.elements import silenced
 from fvpipe.errors import FvpipeError, InputError
-from fvpipe.evaluation.split_table import read_split
+from fvpipe.evaluation.splits.split_table import read_split
 from fvpipe.figures.differences import draw_differences
 from fvpipe.figures.pipelines import draw_pipeline
 from fvpipe.figures.protocols import SplitCounts, count_split, draw_protocols
@@ -19,7 +19,7 @@ from fvpipe.figures.style import Drawing, own_style, render
 from fvpipe.figures.workflow import draw_workflow
 from fvpipe.imaging.fusion import digest_pair
 from fvpipe.indexing.index import Index
-from fvpipe.indexing.read_manifests import read_manifests
+from fvpipe.indexing.manifests.read import read_manifests
 from fvpipe.io.atomic import write_if_changed
 from fvpipe.project.project import Project
 from fvpipe.report.figure_list import ListedFigure, write_list

@@ -27,7 +27,7 @@ from fvpipe.figures.style import (
     heading,
     page,
 )
-from fvpipe.imaging.threshold import BINS, log_bins
+from fvpipe.imaging.segmentation.threshold import BINS, log_bins
 from fvpipe.report.drawing import channels_side_by_side
 from fvpipe.shards.coordinates import coordinates_of
 from fvpipe.types import SCALES, VIEWS

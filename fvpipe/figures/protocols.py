@@ -11,7 +11,7 @@ from matplotlib.patches import Rectangle
 
 from fvpipe.config.project import Split
 from fvpipe.errors import InputError
-from fvpipe.evaluation.splits import Part
+from fvpipe.evaluation.splits.assign import Part
 from fvpipe.figures.style import (
     BLUE,
     GREEN,

@@ -14,12 +14,12 @@ from fvpipe.config.pipeline import Pipeline
 from fvpipe.dicom.header import read_header
 from fvpipe.dicom.policy import HeaderPolicy
 from fvpipe.errors import InputError
-from fvpipe.imaging.background import deviation_bins
 from fvpipe.imaging.canvas import views_in_image
 from fvpipe.imaging.normalize import Crop, crop_image, normalization
 from fvpipe.imaging.resample import NormalizedCrop
-from fvpipe.imaging.segmentation import Segmentation, SegmentationTrace
-from fvpipe.imaging.threshold import BINS, linear_bins, log_bins
+from fvpipe.imaging.segmentation.background import deviation_bins
+from fvpipe.imaging.segmentation.segment import Segmentation, SegmentationTrace
+from fvpipe.imaging.segmentation.threshold import BINS, linear_bins, log_bins
 from fvpipe.reasons import Rejection
 from fvpipe.report.drawing import stretched_values
 from fvpipe.types import VIEWS, Breast, CropBox, Digest, FusedSample, View

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fvpipe.config.pipeline import Pipeline
-from fvpipe.imaging.segmentation import Segmentation
+from fvpipe.imaging.segmentation.segment import Segmentation
 from fvpipe.types import VIEWS, View
 
 FRAME_OVERSAMPLING, CROP_OVERSAMPLING = 2.0, 1.25  # stored pixels per output pixel at least, of a whole image and of a crop

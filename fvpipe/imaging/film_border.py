@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fvpipe.imaging.decoded_image import DecodedImage
-from fvpipe.imaging.segmentation import Segmentation, mask_at
-from fvpipe.imaging.thumbnail import BORDER_SHARE
+from fvpipe.imaging.segmentation.segment import Segmentation, mask_at
+from fvpipe.imaging.segmentation.thumbnail import BORDER_SHARE
 from fvpipe.types import CropBox
 
 WHITE, DARK = 0.5, 0.1  # share of a row beside the breast that is bright: more is white, at most so much is dark
@@ -21,9 +21,9 @@ MAX_GAP = 0.25  # of the rows that are looked at: dark ones before a white one, 
 def without_film_border(image: DecodedImage, segmentation: Segmentation) -> Segmentation:
     """Move the top and bottom edge of a crop box inwards, past the white border of a film.
 
-    A border is looked for in as many rows at the edge of the image as :mod:`fvpipe.imaging.thumbnail` leaves out of the
-    threshold. It may begin after some dark rows, where the scan begins outside the film, and ends at the first dark row that
-    no white one follows soon. Bright is what is brighter than halfway from the threshold to the breast's mean.
+    A border is looked for in as many rows at the edge of the image as :mod:`fvpipe.imaging.segmentation.thumbnail` leaves out
+    of the threshold. It may begin after some dark rows, where the scan begins outside the film, and ends at the first dark row
+    that no white one follows soon. Bright is what is brighter than halfway from the threshold to the breast's mean.
 
     Parameters
     ----------

@@ -19,7 +19,7 @@ from fvpipe.imaging.decoded_image import DecodedImage
 from fvpipe.imaging.film_border import without_film_border
 from fvpipe.imaging.normalize import crop_image, normalization, range_array
 from fvpipe.imaging.resample import NormalizedCrop, area, bilinear
-from fvpipe.imaging.segmentation import Segmentation
+from fvpipe.imaging.segmentation.segment import Segmentation
 from fvpipe.imaging.warp import crop_warp, source_arrays, warped_means
 from fvpipe.reasons import NO_FLAG, Flag
 from fvpipe.types import NO_DIGEST, SCALES, Digest, FusedSample

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from fvpipe.config.pipeline import Intensity, Pipeline
 from fvpipe.imaging.decoded_image import DecodedImage
 from fvpipe.imaging.histogram import histogram, quantiles, run_mask, stored_range
-from fvpipe.imaging.segmentation import Segmentation, full_mask
-from fvpipe.imaging.thumbnail import Mask, dilate_padding
+from fvpipe.imaging.segmentation.segment import Segmentation, full_mask
+from fvpipe.imaging.segmentation.thumbnail import Mask, dilate_padding
 from fvpipe.reasons import Flag
 from fvpipe.types import Edge
 

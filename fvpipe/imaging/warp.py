@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from fvpipe.config.pipeline import Pipeline
 from fvpipe.imaging.normalize import Crop
 from fvpipe.imaging.resample import BAND_PIXELS, NormalizedCrop, interpolate_rows
-from fvpipe.imaging.segmentation import Segmentation
-from fvpipe.imaging.thumbnail import Mask
+from fvpipe.imaging.segmentation.segment import Segmentation
+from fvpipe.imaging.segmentation.thumbnail import Mask
 from fvpipe.reasons import CropVerdict
 from fvpipe.shards.coordinates import WARP_COLUMNS
 from fvpipe.types import CropBox, Edge

@@ -12,10 +12,10 @@ from fvpipe.config.formats import formats_of
 from fvpipe.config.loading import digest_of
 from fvpipe.config.pipeline import Pipeline
 from fvpipe.datasets.source import Source
+from fvpipe.dicom.decoding.pixels import decode_image
 from fvpipe.dicom.elements import RejectedFile, silenced, text
 from fvpipe.dicom.header import parse_header, pixel_header, read_header
 from fvpipe.dicom.image_header import ImageHeader, PixelHeader
-from fvpipe.dicom.pixels import decode_image
 from fvpipe.dicom.policy import HeaderPolicy
 from fvpipe.dicom.raster.headers import open_image
 from fvpipe.dicom.reader import open_file, stream

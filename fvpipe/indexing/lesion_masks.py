@@ -18,7 +18,7 @@ from fvpipe.dicom.elements import RejectedFile
 from fvpipe.dicom.policy import HeaderPolicy
 from fvpipe.execution.isolation import Crash
 from fvpipe.execution.workers import Workers
-from fvpipe.indexing.labels import BreastLabels
+from fvpipe.indexing.labels.breast_labels import BreastLabels
 from fvpipe.progress import progress
 from fvpipe.reasons import Reason, Rejection
 from fvpipe.types import BreastFacts, Finding, ImageRecord, Laterality, SourceFile, View

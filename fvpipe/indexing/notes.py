@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
-from fvpipe.indexing.labels import BreastLabels
+from fvpipe.indexing.labels.breast_labels import BreastLabels
 from fvpipe.printable import first_names
 from fvpipe.types import VIEWS, Breast, Finding, ImageRecord, Laterality, View
 
@@ -13,7 +13,7 @@ from fvpipe.types import VIEWS, Breast, Finding, ImageRecord, Laterality, View
 def similar_patients_note(records: Iterable[ImageRecord]) -> Iterator[str]:
     """A note on patients whose identifiers in headers programs or hands may have made of one, where there are any.
 
-    The rule is that of :func:`fvpipe.indexing.statements.similar_patients`, which rejects patients of label tables and paths.
+    The rule is that of :func:`fvpipe.indexing.labels.statements.similar_patients`, which rejects patients of tables and paths.
     Of headers, those of whom each was born on another day, or has an identifier of another issuer, are surely two.
     """
     alike: dict[str, dict[str, list[ImageRecord]]] = defaultdict(lambda: defaultdict(list))  # by spelling and patient

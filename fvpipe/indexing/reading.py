@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from fvpipe.dicom.policy import HeaderPolicy
-from fvpipe.indexing.contradictions import contradictions
-from fvpipe.indexing.labels import BreastLabels
+from fvpipe.indexing.labels.breast_labels import BreastLabels
+from fvpipe.indexing.labels.contradictions import contradictions
 from fvpipe.reasons import Rejection
 from fvpipe.types import NOTHING_STATED, ImageRecord, StatedImage
 

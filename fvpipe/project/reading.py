@@ -9,12 +9,12 @@ from functools import cache
 from pathlib import Path
 
 from fvpipe.config.project import DataSet
-from fvpipe.datasets.declaration import Declaration
-from fvpipe.datasets.declared_tables import declared_adapter
+from fvpipe.datasets.declared.declaration import Declaration
+from fvpipe.datasets.declared.settings import table_files
+from fvpipe.datasets.declared.tables import declared_adapter
 from fvpipe.datasets.source import Source
-from fvpipe.datasets.table_settings import table_files
 from fvpipe.errors import ParameterError
-from fvpipe.indexing.read_labels import read_labels
+from fvpipe.indexing.labels.read import read_labels
 from fvpipe.indexing.reading import Reading
 from fvpipe.project.project import Project, make_source
 from fvpipe.types import NOTHING_STATED

@@ -22,10 +22,10 @@ from fvpipe.errors import FvpipeError, InputError, ParameterError
 from fvpipe.execution.workers import Workers
 from fvpipe.indexing.index import Index
 from fvpipe.indexing.known_facts import known_facts
-from fvpipe.indexing.mammoclean import mammoclean_table
-from fvpipe.indexing.manifest_tables import differing_table, write_manifests
+from fvpipe.indexing.manifests.mammoclean import mammoclean_table
+from fvpipe.indexing.manifests.read import read_manifests
+from fvpipe.indexing.manifests.tables import differing_table, write_manifests
 from fvpipe.indexing.pairing import PAIR_REASONS
-from fvpipe.indexing.read_manifests import read_manifests
 from fvpipe.indexing.rejections import rejection_lines, require_breasts
 from fvpipe.io.atomic import write_if_changed
 from fvpipe.project.project import Project

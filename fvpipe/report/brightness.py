@@ -13,7 +13,7 @@ from fvpipe.config.pipeline import Intensity, Pipeline, Segment
 from fvpipe.imaging.decoded_image import DecodedImage
 from fvpipe.imaging.histogram import histogram
 from fvpipe.imaging.normalize import crop_image, normalization
-from fvpipe.imaging.segmentation import Segmentation, full_mask
+from fvpipe.imaging.segmentation.segment import Segmentation, full_mask
 
 NORMALIZATIONS = {
     "minimum and maximum of the crop": Intensity(),

@@ -15,9 +15,9 @@ from blake3 import blake3
 from numpy.typing import NDArray
 
 from fvpipe.config.pipeline import Pipeline
-from fvpipe.dicom.decoders import lossy_decoder
+from fvpipe.dicom.decoding.decoders import lossy_decoder
+from fvpipe.dicom.decoding.second_reader import LIBRARIES, UnreadableError, library_version, read_values
 from fvpipe.dicom.orientation import put_upright
-from fvpipe.dicom.second_reader import LIBRARIES, UnreadableError, library_version, read_values
 from fvpipe.execution.isolation import Crash
 from fvpipe.execution.workers import Workers
 from fvpipe.imaging.decoded_image import DecodedImage

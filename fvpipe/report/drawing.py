@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fvpipe.imaging.decoded_image import DecodedImage
-from fvpipe.imaging.segmentation import Segmentation, SegmentationTrace
-from fvpipe.imaging.threshold import BINS
-from fvpipe.imaging.thumbnail import has_interior, make_thumbnail
+from fvpipe.imaging.segmentation.segment import Segmentation, SegmentationTrace
+from fvpipe.imaging.segmentation.threshold import BINS
+from fvpipe.imaging.segmentation.thumbnail import has_interior, make_thumbnail
 
 Image = NDArray[np.uint8]
 

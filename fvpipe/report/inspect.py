@@ -11,18 +11,18 @@ from typing import Any
 
 from fvpipe.config.loading import parse_yaml
 from fvpipe.config.pipeline import Pipeline, load_pipeline
+from fvpipe.dicom.decoding.pixels import decode_image
 from fvpipe.dicom.elements import RejectedFile
 from fvpipe.dicom.image_header import PixelHeader
-from fvpipe.dicom.pixels import decode_image
 from fvpipe.dicom.rules.base import RuleResult
 from fvpipe.execution.isolation import Crash, run_alone
 from fvpipe.imaging.canvas import frame_level
-from fvpipe.imaging.crop_verdict import LIMITS
 from fvpipe.imaging.decoded_image import DecodedImage
 from fvpipe.imaging.normalize import is_constant
-from fvpipe.imaging.outline import GATES
-from fvpipe.imaging.segmentation import Segmentation, SegmentationTrace, trace_segmentation
-from fvpipe.imaging.threshold_attempts import ThresholdAttempt
+from fvpipe.imaging.segmentation.crop_verdict import LIMITS
+from fvpipe.imaging.segmentation.outline import GATES
+from fvpipe.imaging.segmentation.segment import Segmentation, SegmentationTrace, trace_segmentation
+from fvpipe.imaging.segmentation.threshold_attempts import ThresholdAttempt
 from fvpipe.imaging.view_agreement import HEADER_FLAGS, constant_flags
 from fvpipe.indexing.reading import Reading, contradicted
 from fvpipe.io.atomic import write_atomic

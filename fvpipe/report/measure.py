@@ -11,19 +11,19 @@ from pathlib import Path
 import cv2
 
 from fvpipe.config.pipeline import Pipeline
+from fvpipe.dicom.decoding.pixels import decode_image
 from fvpipe.dicom.elements import RejectedFile
-from fvpipe.dicom.pixels import decode_image
 from fvpipe.dicom.policy import HeaderPolicy
 from fvpipe.errors import InputError
 from fvpipe.execution.isolation import Crash, ResultT
 from fvpipe.execution.workers import Workers
 from fvpipe.imaging.canvas import frame_level
-from fvpipe.imaging.crop_verdict import explain
 from fvpipe.imaging.decoded_image import DecodedImage
 from fvpipe.imaging.normalize import is_constant
-from fvpipe.imaging.outline import GATES
-from fvpipe.imaging.segmentation import Segmentation, segment, trace_segmentation
-from fvpipe.imaging.threshold_attempts import ThresholdAttempt
+from fvpipe.imaging.segmentation.crop_verdict import explain
+from fvpipe.imaging.segmentation.outline import GATES
+from fvpipe.imaging.segmentation.segment import Segmentation, segment, trace_segmentation
+from fvpipe.imaging.segmentation.threshold_attempts import ThresholdAttempt
 from fvpipe.imaging.view_agreement import CONSTANT_VIEW, constant_flags, header_flags
 from fvpipe.indexing.headers import parse_indexed
 from fvpipe.indexing.index import Index

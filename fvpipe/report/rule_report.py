@@ -12,7 +12,7 @@ from pathlib import Path
 from pydicom.dataset import Dataset
 
 from fvpipe.config.formats import RASTER
-from fvpipe.dicom.decoders import find_decoder
+from fvpipe.dicom.decoding.decoders import find_decoder
 from fvpipe.dicom.elements import RejectedFile, silenced, text, texts
 from fvpipe.dicom.header import pixel_header
 from fvpipe.dicom.image_header import PixelHeader

@@ -13,7 +13,7 @@ from pydicom.uid import DigitalMammographyXRayImageStorageForProcessing, Seconda
 
 from fvpipe.config.facts import IDENTITY
 from fvpipe.config.formats import SUFFIXES
-from fvpipe.datasets.declaration import Table
+from fvpipe.datasets.declared.declaration import Table
 from fvpipe.datasets.registry import get_adapter
 from fvpipe.errors import ParameterError
 from fvpipe.testing.cells import DAY, LATER, CellMaker, cannot_make, outcomes_of, sides_of

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from fvpipe.config.project import Labels, Split
 from fvpipe.datasets.adapter import Adapter
-from fvpipe.datasets.declaration import Table
-from fvpipe.datasets.declared_tables import declared_adapter
-from fvpipe.datasets.table_facts import needed_facts
+from fvpipe.datasets.declared.declaration import Table
+from fvpipe.datasets.declared.facts import needed_facts
+from fvpipe.datasets.declared.tables import declared_adapter
 from fvpipe.errors import FvpipeError, LabelTableError
-from fvpipe.evaluation.splits import Candidate, split
+from fvpipe.evaluation.splits.assign import Candidate, split
 from fvpipe.indexing.index import Index
 from fvpipe.reasons import Reason
 from fvpipe.testing.folder import write_table

@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
 
-from fvpipe.datasets.declaration import Column
-from fvpipe.datasets.values import DENSITIES
+from fvpipe.datasets.declared.declaration import Column
+from fvpipe.datasets.declared.values import DENSITIES
 from fvpipe.types import Laterality
 
 ALPHABET = string.digits + string.ascii_lowercase + string.ascii_uppercase + " _-./"

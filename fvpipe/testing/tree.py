@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fvpipe.config.formats import Format
-from fvpipe.datasets.declaration import Declaration, Table
+from fvpipe.datasets.declared.declaration import Declaration, Table
 from fvpipe.indexing.index import Index
 from fvpipe.testing.folder import index_folder, write_image, write_table
 from fvpipe.types import VIEWS, Laterality, View

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from fvpipe.config.loading import digest_of
 from fvpipe.config.pipeline import Fuse, Pipeline, load_pipeline
 from fvpipe.errors import InputError, ShardError, SwappedShardError, TrainingError
-from fvpipe.evaluation.listed_breasts import ListedBreast, listed_breasts
-from fvpipe.evaluation.split_table import digest_of_split, read_split
-from fvpipe.evaluation.splits import Assignment, Candidate, Part, reject_leaks
+from fvpipe.evaluation.splits.assign import Assignment, Candidate, Part, reject_leaks
+from fvpipe.evaluation.splits.listed_breasts import ListedBreast, listed_breasts
+from fvpipe.evaluation.splits.split_table import digest_of_split, read_split
 from fvpipe.evaluation.training_record import Prediction
 from fvpipe.io.tables import Row, read_table
 from fvpipe.project.project import Project

@@ -19,7 +19,7 @@ from fvpipe.errors import CheckpointError, ParameterError
 from fvpipe.evaluation.training_record import PREDICTIONS, RECORD, WEIGHTS, Record, check_digests, read_record
 from fvpipe.imaging.canvas import needed_views
 from fvpipe.indexing.headers import content_digest, published_uid, read_pixel_digests
-from fvpipe.indexing.labels import BreastLabels
+from fvpipe.indexing.labels.breast_labels import BreastLabels
 from fvpipe.indexing.pairing import breasts_of_views, colliding_instances, pair, tied_images
 from fvpipe.indexing.reading import Reading, contradicted
 from fvpipe.indexing.rejection_notes import noted_rejections

@@ -26,8 +26,8 @@ from fvpipe.config.loading import digest_of
 from fvpipe.config.training import Recipe
 from fvpipe.errors import CheckpointError, FvpipeError, TrainingError
 from fvpipe.evaluation.code_digest import code_digest
-from fvpipe.evaluation.metrics import roc_auc, youden_threshold
-from fvpipe.evaluation.splits import Part
+from fvpipe.evaluation.metrics.binary import roc_auc, youden_threshold
+from fvpipe.evaluation.splits.assign import Part
 from fvpipe.evaluation.training_record import (
     DIGESTS,
     PREDICTIONS,

@@ -15,9 +15,9 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, 
 from fvpipe.cache.sample_store import SampleStore
 from fvpipe.config.identifier_key import identifier_key
 from fvpipe.config.loading import read_yaml
-from fvpipe.datasets.declaration import Column, Table
+from fvpipe.datasets.declared.declaration import Column, Table
+from fvpipe.datasets.declared.row_reader import RowReader
 from fvpipe.datasets.registry import get_adapter
-from fvpipe.datasets.row_reader import RowReader
 from fvpipe.dicom.header import read_header
 from fvpipe.dicom.policy import HeaderPolicy
 from fvpipe.errors import FvpipeError, LabelTableError

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 
 from fvpipe.config.pipeline import Segment
-from fvpipe.imaging.segmentation import full_mask, segment
+from fvpipe.imaging.segmentation.segment import full_mask, segment
 from fvpipe.reasons import Flag
 from tests.support.archive import ArchiveCase, ArchiveImage, bounding_box
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from fvpipe.config.pipeline import Voi
+from fvpipe.dicom.decoding.pixels import decode_image
 from fvpipe.dicom.header import pixel_header
-from fvpipe.dicom.pixels import decode_image
 from fvpipe.dicom.reader import open_dicom, stream
 from fvpipe.imaging.decoded_image import DecodedImage
 from fvpipe.types import Laterality

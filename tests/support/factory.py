@@ -39,8 +39,8 @@ from pydicom.uid import (
     RLELossless,
 )
 
+from fvpipe.dicom.decoding.transfer_syntaxes import ENCAPSULATED, NATIVE
 from fvpipe.dicom.elements import silenced
-from fvpipe.dicom.transfer_syntaxes import ENCAPSULATED, NATIVE
 from fvpipe.simulation.drawing import Drawing, anatomy, draw, stored_pixels
 from fvpipe.types import Laterality, View
 
@@ -264,7 +264,7 @@ import imagecodecs._jpeg2k, imagecodecs._jpeg8
 from fvpipe.dicom.elements import RejectedFile
 from fvpipe.dicom.header import pixel_header, read_header
 from fvpipe.dicom.policy import HeaderPolicy
-from fvpipe.dicom.pixels import decode_image
+from fvpipe.dicom.decoding.pixels import decode_image
 from fvpipe.dicom.reader import open_dicom, stream
 from fvpipe.reasons import Rejection
 from fvpipe.types import Laterality

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from fvpipe.config.pipeline import Segment
 from fvpipe.datasets.registry import get_adapter
+from fvpipe.dicom.decoding.pixels import decode_image
 from fvpipe.dicom.header import read_header
 from fvpipe.dicom.image_header import ImageHeader
-from fvpipe.dicom.pixels import decode_image
 from fvpipe.imaging.decoded_image import DecodedImage
-from fvpipe.imaging.segmentation import segment
+from fvpipe.imaging.segmentation.segment import segment
 from fvpipe.types import CropBox, Edge, Laterality
 from tests.support.archive_scores import FLAGGED
 from tests.support.decoding import decode

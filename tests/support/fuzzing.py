@@ -18,13 +18,13 @@ from pydicom.uid import JPEGBaseline8Bit, SecondaryCaptureImageStorage
 
 from fvpipe.config.pipeline import Segment
 from fvpipe.datasets.registry import get_adapter
+from fvpipe.dicom.decoding.transfer_syntaxes import ENCAPSULATED, NATIVE
 from fvpipe.dicom.elements import RejectedFile
 from fvpipe.dicom.header import parse_header, read_header
 from fvpipe.dicom.image_header import ImageHeader, header_from_json, header_to_json
 from fvpipe.dicom.policy import HeaderPolicy
-from fvpipe.dicom.transfer_syntaxes import ENCAPSULATED, NATIVE
 from fvpipe.errors import FvpipeError
-from fvpipe.imaging.segmentation import segment
+from fvpipe.imaging.segmentation.segment import segment
 from fvpipe.reasons import Rejection
 from fvpipe.types import Laterality
 from tests.support.decoding import decode

@@ -17,7 +17,7 @@ from pydicom.encaps import get_frame
 from pydicom.uid import JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1, JPEGLSLossless, JPEGLSNearLossless
 
 from fvpipe.datasets.registry import get_adapter
-from fvpipe.dicom.decoders import lossy_decoder
+from fvpipe.dicom.decoding.decoders import lossy_decoder
 from fvpipe.dicom.elements import RejectedFile, silenced
 from fvpipe.dicom.header import pixel_header, read_header
 from fvpipe.dicom.image_header import ImageHeader

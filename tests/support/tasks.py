@@ -83,8 +83,8 @@ def decoded_with(tasks: list[tuple[Path, int]]) -> list[str]:
     import numpy as np
     from PIL import Jpeg2KImagePlugin  # noqa: F401
 
+    from fvpipe.dicom.decoding.pixels import decode_image
     from fvpipe.dicom.header import pixel_header
-    from fvpipe.dicom.pixels import decode_image
     from fvpipe.dicom.reader import open_dicom, stream
     from fvpipe.types import Laterality
 

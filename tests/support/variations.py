@@ -29,7 +29,7 @@ from pydicom.uid import (
 
 from fvpipe.config.pipeline import Segment
 from fvpipe.imaging.decoded_image import DecodedImage
-from fvpipe.imaging.segmentation import full_mask, segment
+from fvpipe.imaging.segmentation.segment import full_mask, segment
 from fvpipe.reasons import Flag
 from fvpipe.simulation.drawing import anatomy, draw
 from fvpipe.types import Laterality, View

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fvpipe.config.formats import PNG
-from fvpipe.dicom.codestream import jpeg_codestream
+from fvpipe.dicom.decoding.codestream import jpeg_codestream
+from fvpipe.dicom.decoding.jpeg import decode_jpeg
+from fvpipe.dicom.decoding.layout import PixelLayout
 from fvpipe.dicom.elements import RejectedFile
-from fvpipe.dicom.jpeg import decode_jpeg
-from fvpipe.dicom.layout import PixelLayout
 from fvpipe.dicom.raster.headers import RasterHeader, png_chunks, read_raster
 from fvpipe.dicom.reader import stream
 from fvpipe.reasons import Reason

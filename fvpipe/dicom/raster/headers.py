@@ -14,8 +14,8 @@ from typing import BinaryIO
 from pydicom.dataset import Dataset
 
 from fvpipe.config.formats import DICOM, HEAD_BYTES, PNG, Format, recognize
+from fvpipe.dicom.decoding.layout import EXCESS_BYTES, PixelLocation
 from fvpipe.dicom.elements import RejectedFile, raise_transient, silenced
-from fvpipe.dicom.layout import EXCESS_BYTES, PixelLocation
 from fvpipe.dicom.reader import OpenedDicom, open_dicom
 from fvpipe.dicom.rules.pixels import MAX_SIDE, check_size
 from fvpipe.reasons import Reason

@@ -13,8 +13,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from fvpipe.dicom.decoding.layout import PixelLocation
 from fvpipe.dicom.elements import RejectedFile
-from fvpipe.dicom.layout import PixelLocation
 from fvpipe.dicom.policy import HeaderPolicy
 from fvpipe.dicom.rules.base import Rule, RuleContext, RuleResult
 from fvpipe.dicom.rules.identifiers import identity

@@ -35,9 +35,9 @@ from fvpipe.dicom.elements import (
     texts,
     words,
 )
-from fvpipe.dicom.languages import english
-from fvpipe.dicom.phrases import phrases
 from fvpipe.dicom.rules.base import RuleContext
+from fvpipe.dicom.rules.languages import english
+from fvpipe.dicom.rules.phrases import phrases
 from fvpipe.reasons import Reason
 
 # Searched for in words without accents and punctuation, of Image Type from value 3 on, then of free text.

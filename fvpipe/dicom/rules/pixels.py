@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 from fvpipe.config.formats import RASTER
 from fvpipe.dicom.attributes import overlay_bits
+from fvpipe.dicom.decoding.fragments import frames
+from fvpipe.dicom.decoding.layout import EXCESS_BYTES, PixelLayout, PixelLocation
+from fvpipe.dicom.decoding.transfer_syntaxes import ENCAPSULATED
 from fvpipe.dicom.elements import RejectedFile, integer, shown_term, text
-from fvpipe.dicom.fragments import frames
-from fvpipe.dicom.layout import EXCESS_BYTES, PixelLayout, PixelLocation
 from fvpipe.dicom.reader import MAX_HEADER_BYTES, OpenedDicom
 from fvpipe.dicom.rules.base import RuleContext
-from fvpipe.dicom.transfer_syntaxes import ENCAPSULATED
 from fvpipe.dicom.value_mapping import InvalidValue, LookupTable, PixelPadding, Rescale, read_modality, read_padding
 from fvpipe.reasons import Reason
 

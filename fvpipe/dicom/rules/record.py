@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 from fvpipe.dicom import attributes
 from fvpipe.dicom.elements import RejectedFile, printable, text, texts
-from fvpipe.dicom.languages import english
 from fvpipe.dicom.rules.base import RuleContext
 from fvpipe.dicom.rules.identifiers import identity, patient_as_written, patient_of_header
 from fvpipe.dicom.rules.image_kinds import image_kind
+from fvpipe.dicom.rules.languages import english
 from fvpipe.dicom.rules.pixels import pixel_layout
 from fvpipe.dicom.rules.views import (
     IMPLANT_DISPLACED,

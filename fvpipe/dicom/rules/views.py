@@ -12,10 +12,10 @@ from functools import lru_cache
 from pydicom.dataset import Dataset
 
 from fvpipe.dicom.elements import MAX_KNOWN_TEXTS, RejectedFile, code, items, number, shown_code, shown_term, text, texts, words
-from fvpipe.dicom.languages import english
 from fvpipe.dicom.orientation import find_orientation
-from fvpipe.dicom.phrases import phrases
 from fvpipe.dicom.rules.base import RuleContext
+from fvpipe.dicom.rules.languages import english
+from fvpipe.dicom.rules.phrases import phrases
 from fvpipe.reasons import Reason
 from fvpipe.types import Laterality, Orientation, View
 

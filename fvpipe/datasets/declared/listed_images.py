@@ -1,0 +1,379 @@
+"""Statements of the rows of tables that list images, and of the paths, about each image."""
+
+from __future__ import annotations
+
+import re
+import sys
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from posixpath import normpath
+
+from fvpipe.config.facts import EXAM_DATE, IDENTITY
+from fvpipe.config.formats import IMAGE_SUFFIXES
+from fvpipe.config.project import Labels, check_bi_rads
+from fvpipe.datasets.adapter import LabelTable, ListedImage, Statement
+from fvpipe.datasets.declared.declaration import Column, Declaration, Table
+from fvpipe.datasets.declared.facts import EDGES_OF_BOXES
+from fvpipe.datasets.declared.row_reader import RowReader
+from fvpipe.datasets.declared.values import SIDES, parse_count, parse_exam_date, parse_kind
+from fvpipe.errors import LabelTableError, ParameterError
+from fvpipe.io.spelling import whole_text
+from fvpipe.io.tables import Row
+from fvpipe.printable import first_names
+from fvpipe.reasons import Reason
+from fvpipe.types import VIEWS, BreastFacts, Laterality
+
+_IMAGE_SUFFIX = re.compile("(" + "|".join(re.escape(each) for each in sorted(IMAGE_SUFFIXES)) + ")$", re.IGNORECASE)
+
+
+def bi_rads_of(declaration: Declaration, rules: Labels) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the BI-RADS that are benign and malignant: as ``params.yaml`` says, else as the declaration does.
+
+    Raises
+    ------
+    ParameterError
+        One would be both.
+    """
+    own, given = declaration.bi_rads, rules.model_fields_set
+    benign = rules.bi_rads_benign if "bi_rads_benign" in given else own.benign
+    malignant = rules.bi_rads_malignant if "bi_rads_malignant" in given else own.malignant
+    try:
+        check_bi_rads(benign, malignant)
+    except ValueError as error:
+        raise ParameterError(f"labels of adapter {declaration.name!r} (`bi_rads_*`): {error}") from None
+    return benign, malignant
+
+
+def rows_of_images(rows: Iterable[Row], columns: Sequence[str], notes: list[str]) -> Iterator[Row]:
+    """Rows that name an image in one of `columns`; what is below the last of them, as totals are, is left out with a note.
+
+    Raises
+    ------
+    LabelTableError
+        A row between others names none, or no row does.
+    """
+    nameless, named = list[Row](), False
+    for row in rows:
+        if not any(row[column] for column in columns):
+            nameless.append(row)
+        elif nameless:
+            raise _without_image(nameless[0], columns)
+        else:
+            named = True
+            yield row
+    if nameless and not named:
+        raise _without_image(nameless[0], columns)
+    if nameless:
+        lines = first_names([row.line for row in nameless])
+        what = "row(s) below the others name no image, and are left out"
+        notes.append(f"{nameless[0].file.name}: {len(nameless)} {what}: line {lines}")
+
+
+def _without_image(row: Row, columns: Sequence[str]) -> LabelTableError:
+    return row.error(columns[0], "the image that the row is about")
+
+
+def list_image(declaration: Declaration, reader: RowReader, row: Row, listed: dict[str, ListedImage], subset: str = "") -> None:
+    """Add the image that a row is about to `listed`.
+
+    Raises
+    ------
+    LabelTableError
+        The row names no image, or differs from another one about it.
+    """
+    table = reader.table
+    groups = (whole_text(row[column]) for column in table.path_groups.values())
+    key = "\0".join(groups) if table.path_groups else path_key(row[table.path])
+    if not key.strip("\0"):
+        raise row.error(table.path or next(iter(table.path_groups.values())), "the path of an image")
+    if table.path and table.path_parts:
+        key = "/".join(key.split("/")[-table.path_parts :])
+    image = _image(reader, row, row.place, subset, _side_in_path(declaration, row.get(table.path)) if table.path else None)
+    before = listed.setdefault(key, image)
+    if before is image:
+        return
+    facts = (*((before.facts,) if before.facts else ()), *before.more_facts)
+    new = [image.facts] if image.facts and image.facts not in facts else []
+    alike = replace(image, place=before.place, facts=before.facts, more_facts=before.more_facts, findings=before.findings)
+    differs = bool(new) or bool(before.findings) != bool(image.findings)
+    if before != alike or (differs and table.combine == "same"):
+        todo = ", or `combine` of the table where each row is a finding" if new and table.file else ""
+        raise LabelTableError(f"{before.place} and line {row.line}: list one image and differ; expected one row{todo}")
+    boxes = [box for box in image.findings if box not in before.findings]
+    listed[key] = replace(before, findings=(*before.findings, *boxes), more_facts=(*before.more_facts, *new))
+
+
+def _side_in_path(declaration: Declaration, path: str) -> Laterality | None:
+    """Side of the image in the path of a row, for rules that compare it where the row names none."""
+    if "path" not in declaration.identity.laterality:
+        return None
+    match = re.search(declaration.path, path.replace("\\", "/"))
+    sides = (
+        SIDES.get(_in_words(declaration, {"laterality": match["laterality"] or ""})["laterality"].lower(), ()) if match else ()
+    )
+    return sides[0] if len(sides) == 1 else None
+
+
+def _image(reader: RowReader, row: Row, place: str, subset: str = "", in_path: Laterality | None = None) -> ListedImage:
+    sides = reader.sides(row)
+    side = sides[0] if len(sides) == 1 else None
+    about = side if sides else in_path
+    kind = reader.parsed(row, "kind", parse_kind)
+    exclusion = reader.exclusion(row, about)
+    rejected = (exclusion.code, exclusion.why) if exclusion else None
+    if kind in ("recombined", "other"):
+        detail = f"{reader.columns['kind'].column[0]} is that of {'a recombined' if kind == 'recombined' else 'another'} image"
+        rejected = rejected or (Reason.IMAGE_KIND_REFUSED, detail)
+    return ListedImage(
+        place=place,
+        patient=sys.intern(reader.cell(row, "patient")),  # of several rows, of which there may be half a million
+        exam=sys.intern(reader.cell(row, "exam")),
+        exam_names=reader.exam_names(row),
+        # A part of a path that is not a day of the calendar says nothing of the order.
+        exam_date=parse_exam_date(reader.cell(row, "exam_date")) if reader.table.from_path else reader.day(row, "exam_date"),
+        laterality=side,
+        view=reader.cell(row, "view").upper(),
+        kind=kind,
+        implant=reader.yes(row, "implant"),
+        facts=_facts(reader, row, about, subset) if reader.table.label and not exclusion else None,
+        findings=tuple(reader.findings(row)) if EDGES_OF_BOXES & reader.columns.keys() else (),
+        rejected=rejected,
+        rows=reader.parsed(row, "rows", parse_count) or None,
+        columns=reader.parsed(row, "columns", parse_count) or None,
+    )
+
+
+def _facts(reader: RowReader, row: Row, side: Laterality | None, subset: str) -> BreastFacts:
+    facts = reader.facts(row, side, subset)
+    return replace(facts, place=f"the path of {row.file.name}") if reader.table.from_path else facts
+
+
+def path_key(path: str) -> str:
+    r"""Bring a path to the form in which paths are compared: slashes, and no suffix of any format, in any case.
+
+    Folders that lead nowhere (``//``, ``/./``) are left out; letters with accents are one character each, unlike on macOS.
+
+    Examples
+    --------
+    >>> path_key("NLBS Data\\normal\\1\\IM-1.dcm")
+    'NLBS Data/normal/1/IM-1'
+    >>> path_key("MR1.0.IMA")
+    'MR1.0'
+    """
+    path = unicodedata.normalize("NFC", path.strip().replace("\\", "/"))
+    return _IMAGE_SUFFIX.sub("", normpath(path)).rstrip() if path else ""
+
+
+def state_images(
+    declaration: Declaration, paths: Sequence[str], table: LabelTable, rules: Labels
+) -> dict[str, list[Statement]]:
+    """Find what the tables' rows and its own path say of each image.
+
+    A row's path fits a file where one of the two ends in the other, the file's being that below the input folder.
+
+    Raises
+    ------
+    LabelTableError
+        A row fits two files, or a file two rows that differ.
+    """
+    pattern = re.compile(declaration.path)
+    named = {fact: Column(column=(fact,)) for fact in (*IDENTITY, EXAM_DATE) if fact in pattern.groupindex}
+    options, bi_rads = {**declaration.options, **rules.options}, bi_rads_of(declaration, rules)
+    # The groups of a path are the cells of a row.
+    tables = declaration.tables_of_paths or (Table(from_path=True),)
+    readers = [RowReader(each, {**named, **each.columns}, bi_rads, options, declaration.targets) for each in tables]
+    by_groups = path_groups_of(declaration) or None
+    stated: dict[str, list[Statement]] = {}
+    used: dict[str, str] = {}
+    exams: defaultdict[tuple[str, ...], dict[str, tuple[str, ...]]] = defaultdict(dict)  # -> path -> `same_in_exam`
+    for path in paths:
+        match = pattern.search(path) if declaration.path else None
+        groups = {name: found or "" for name, found in match.groupdict().items()} if match else {}
+        if match and declaration.same_in_exam:
+            words = _in_words(declaration, groups)
+            exams[words.get("patient", ""), words.get("exam", "")][path] = tuple(words[g] for g in declaration.same_in_exam)
+        stated[path] = [("path", _of_path(reader, path, _in_words(declaration, groups))) for reader in readers if match]
+        if match and (ambiguous := _other_side_or_view(declaration, readers[0], match)):
+            stated[path].append(("path", ambiguous))
+        keys: Iterable[str] = _suffixes(path_key(path))
+        if by_groups is not None:
+            keys = ["\0".join(whole_text(groups[group]) for group in by_groups)] if match else []
+        key = next((key for key in keys if key in table.listed), None)
+        if key is not None:
+            if used.setdefault(key, path) != path:
+                raise _fits_two(table.listed[key], used[key], path)
+            stated[path].append(("table", table.listed[key]))
+    if by_groups is None:
+        for path, row in _by_longer_paths(paths, table.listed, used):
+            stated[path].append(("table", row))
+    sources = [getattr(declaration.identity, fact) for fact in ("patient", "laterality", "view")]
+    if "dicom" not in declaration.formats and all("path" in each and "table" not in each for each in sources):
+        stated |= {path: [("path", each)] for path, each in _not_told_apart(pattern, paths)}
+    names = " and ".join(declaration.same_in_exam)
+    for path in (path for found in exams.values() if len(set(found.values())) > 1 for path in found):
+        why = f"the paths of this exam's images have several values of {names}; expected one"
+        stated[path] = [("path", ListedImage("the path", rejected=(Reason.IMAGE_EXCLUDED, why)))]
+    return stated
+
+
+def path_groups_of(declaration: Declaration | None) -> Mapping[str, str]:
+    """Groups of the path by which rows find their images, with their columns; nothing where they do not."""
+    tables = declaration.tables if declaration else ()
+    return next((table.path_groups for table in tables if table.path_groups), {})
+
+
+def differing_groups(declaration: Declaration | None, paths: Iterable[str], keys: Iterable[str]) -> str:
+    """Say which groups of the path have no text that their columns have; the texts only of side and view.
+
+    Parameters
+    ----------
+    declaration : Declaration or None
+        Of the data set.
+    paths, keys : iterable of str
+        Of the files, and of the rows.
+    """
+    by_groups = path_groups_of(declaration)
+    if declaration is None or not by_groups:
+        return ""
+    matches = [match for path in paths if (match := re.search(declaration.path, path))]
+    result = []
+    for n, (group, column) in enumerate(by_groups.items()):
+        texts, cells = {whole_text(match[group] or "") for match in matches}, {key.split("\0")[n] for key in keys}
+        if texts and not texts & cells:
+            known = {*SIDES, *map(str.casefold, VIEWS)}
+            for table in declaration.tables:
+                known |= {cell.casefold() for each in table.columns.values() if column in each.column for cell in each.values}
+            text, cell = min(texts), min(cells)
+            shown = group in ("laterality", "view") and {text.casefold(), cell.casefold()} <= known
+            differing = f"{group} of the paths is {text}, column {column} has {cell}"
+            result.append(differing if shown else f"no {group} of a path is in column {column}")
+    return "; ".join(result)
+
+
+def _other_side_or_view(declaration: Declaration, reader: RowReader, match: re.Match[str]) -> ListedImage | None:
+    """A rejection where the pattern finds the other side or view, too, elsewhere in the path: a search takes the first.
+
+    The text of the group is blanked out and the pattern searched again, and so on; all groups but side and view must stay as
+    they are: `ALL_CC/R_MLO.png` has both three times.
+    """
+    groups, known = match.groupdict(), {*Laterality, *VIEWS}
+
+    def value(fact: str, text: str) -> object:
+        words = {name: found or "" for name, found in {**groups, fact: text}.items()}
+        return getattr(_of_path(reader, match.string, _in_words(declaration, words)), fact)
+
+    for fact, reason in (("laterality", Reason.LATERALITY_CONFLICT), ("view", Reason.VIEW_CONFLICT)):
+        if "path" not in getattr(declaration.identity, fact) or not groups[fact]:
+            continue
+        path, other = match.string, match
+        while True:
+            start, end = other.span(fact)
+            path = path[:start] + "\0" * (end - start) + path[end:]
+            again = match.re.search(path)
+            if again is None or not again[fact] or "\0" in again[fact]:
+                break
+            other = again
+            if any(text != groups[name] for name, text in other.groupdict().items() if name not in ("laterality", "view")):
+                break
+            first, second = value(fact, groups[fact]), value(fact, other[fact])
+            if first != second and first in known and second in known:
+                expected = "expected one: let `path` of the declaration begin with (?:^|/) and end with $"
+                why = f"the pattern finds {first} and {second} in it; {expected}"
+                return ListedImage("the path", rejected=(reason, why))
+    return None
+
+
+_WORD = re.compile(r"(?<![^\W_])(?![a-f]+(?:[\W_]|$))[^\W\d_]{3,}(?![^\W_])")
+"""A word in a path, which is no number in hexadecimal digits."""
+
+
+def _not_told_apart(pattern: re.Pattern[str], paths: Iterable[str]) -> Iterator[tuple[str, ListedImage]]:
+    """Reject images in whose paths the pattern finds the same, although these differ in what it does not read.
+
+    Of those with other words after the match, as masks have, only one without any is the image. Where they differ before it, as
+    in folders or by a number that it cuts, they may be of two women: all images of this patient and exam are left out. Numbers
+    after the match are those of several images of a view.
+    """
+    alike, unclear = defaultdict[tuple[str | None, ...], list[re.Match[str]]](list), dict[tuple[str | None, ...], str]()
+    for match in filter(None, map(pattern.search, sorted(paths))):
+        alike[tuple(match.groupdict().values())].append(match)
+
+    def exam(match: re.Match[str]) -> tuple[str | None, ...]:
+        return tuple(match.groupdict().get(fact) for fact in ("patient", "exam"))
+
+    for found in alike.values():
+        words = [frozenset(_WORD.findall(_IMAGE_SUFFIX.sub("", each.string[each.end() :]).casefold())) for each in found]
+        why = f"the pattern finds the same in {found[0].string} and {found[-1].string}"
+        if len({each.string[: each.start()] for each in found}) > 1:
+            unclear[exam(found[0])] = f"{why}: take copies out, or let `path` of the declaration read what tells patients apart"
+        elif len(set(words)) > 1:
+            rejected = ListedImage(
+                "the path", rejected=(Reason.IMAGE_EXCLUDED, f"{why}: let `path` of the declaration end with $")
+            )
+            yield from ((each.string, rejected) for each, more in zip(found, words, strict=True) if more)
+    for match in (match for found in alike.values() for match in found if exam(match) in unclear):
+        yield match.string, ListedImage("the path", rejected=(Reason.IDENTIFIER_CONFLICT, unclear[exam(match)]))
+
+
+def _by_longer_paths(
+    paths: Sequence[str], listed: Mapping[str, ListedImage], used: Mapping[str, str]
+) -> Iterator[tuple[str, ListedImage]]:
+    """Rows whose path begins above the input folder, as `/data/set/P1/x.dcm` and `set/P1/x.dcm` do, and their files.
+
+    All begin with the same folders: names alone, such as ``1.png``, would fit another patient's files.
+    """
+    if len(used) == len(listed):
+        return
+    files = defaultdict[str, list[str]](list)
+    for path in paths:
+        files[path_key(path)].append(path)
+    rows = {path: listed[key] for key, path in used.items()}
+    begins: dict[str, ListedImage] = {}  # the folders above the input, and the first row with them
+    for key, row in listed.items():
+        end = next((end for end in _suffixes(key) if end in files), "")
+        found = files[end] if end and key not in used and end not in used else []  # a row of the very path is there
+        if found and begins.setdefault(key.removesuffix(end), row) is row and len(begins) > 1:
+            places = " and ".join(each.place for each in begins.values())
+            detail = "their paths begin in different folders, and fit files only without them"
+            raise LabelTableError(f"{places}: {detail}. Is the input folder one below that where these paths begin?")
+        if len(found) > 1:
+            raise _fits_two(row, *found[:2])
+        for path in found:
+            before = rows.setdefault(path, row)
+            if before is row:
+                yield path, row
+            elif before != replace(row, place=before.place):
+                where = f"{before.place} and {row.place}: both fit {path}, and differ"
+                raise LabelTableError(f"{where}; expected one row. Is the input folder one below that where these paths begin?")
+
+
+def _fits_two(row: ListedImage, *names: str) -> LabelTableError:
+    todo = "take copies out of the input folder, or give more of the path"
+    return LabelTableError(f"{row.place}: fits {' and '.join(names)}; expected one file: {todo}")
+
+
+def _in_words(declaration: Declaration, groups: Mapping[str, str]) -> dict[str, str]:
+    """Groups of a path, put into the declared words; a text that is not declared stays as it is."""
+    result = {}
+    for name, text in groups.items():
+        values = {known.casefold(): value for known, value in declaration.path_values.get(name, {}).items()}
+        result[name] = values.get(text.casefold(), values.get("*", text))
+    return result
+
+
+def _of_path(reader: RowReader, path: str, groups: Mapping[str, str]) -> ListedImage:
+    """What a path says; where a part of it has no value, the image is rejected, and not the whole data set."""
+    row = Row(Path(path), 0, groups)
+    try:
+        return _image(reader, row, "the path")
+    except LabelTableError as error:
+        why = str(error).removeprefix(f"{row.file}, line {row.line}: ")
+        return ListedImage("the path", rejected=(Reason.IMAGE_EXCLUDED, why))
+
+
+def _suffixes(key: str) -> Iterator[str]:
+    parts = key.split("/")
+    return ("/".join(parts[i:]) for i in range(len(parts)))

@@ -1,0 +1,1 @@
+"""The paper's ``table1`` and ``table2`` beside ours; ``paper`` has what is printed there."""
