@@ -6,6 +6,7 @@ import itertools
 import random
 import re
 import string
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -61,6 +62,14 @@ def sides_of(table: Table) -> set[str]:
     return set() if column is None or table.from_path else {word for word in column.values.values() if word}
 
 
+def _cell_of_all(readings: Sequence[tuple[Column, Sequence[str]]]) -> str:
+    """A declared cell that several facts of one column all read as one of their words; empty where there is none."""
+    declared = (literal(cell) for column, _ in readings for cell in column.values)
+    folded = [(column, {word.casefold() for word in words}) for column, words in readings]
+    fitting = (cell for cell in declared if all(value_of(column, cell).casefold() in words for column, words in folded))
+    return next(fitting, "")
+
+
 @dataclass
 class CellMaker:
     """Makes the cells of rows.
@@ -96,12 +105,14 @@ class CellMaker:
 
     def cells(self, table: Table, breast: SimulatedBreast, view: View, outcome: Any, day: str = DAY) -> dict[str, str]:
         """Cells of a row about a breast, by column."""
-        cells, others = dict[str, str](), dict[str, str]()
+        cells, others, readings = dict[str, str](), dict[str, str](), defaultdict[str, list[tuple[Column, list[str]]]](list)
         for fact, column in table.columns.items():
             if (words := self._words(fact, breast, view, table, outcome, day)) is None:
                 continue
             made, any_other = self._cell(fact, column, words, table)
             (others if any_other else cells).setdefault(column.column[0], made)
+            readings[column.column[0]].append((column, words))
+        cells |= {name: cell for name, each in readings.items() if len(each) > 1 and (cell := _cell_of_all(each))}
         whens = [case.when for case in (*table.cases, *table.contralateral)] + [each.when for each in table.exclude]
         cells = {name: "" for when in whens for name in when} | others | cells
         if table.follow_up:
