@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 from fvpipe.build.commit import Build, commit
 from fvpipe.build.plan import Limits, ShardOutput, plan_samples
@@ -63,7 +64,7 @@ def index(source: Source, workers: Workers, file_cache: FileCache, *, digest: bo
     formats = source.policy.formats
     files, passed_over, no_files = list_files(source.root, file_cache, formats)
     labels, statements = read_labels(source, list(files))
-    files |= {path: files[path]._replace(stated_digest=statement_digest(said)) for path, said in statements.stated.items()}
+    files |= {path: replace(files[path], stated_digest=statement_digest(said)) for path, said in statements.stated.items()}
     left_out = {rejection.what: rejection for rejection in statements.rejections}
     to_read = {path: file for path, file in files.items() if path not in left_out}
     headers, digests, headers_read = read_headers(source, to_read, workers, file_cache, digest, statements.stated)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING, NamedTuple, NewType
+from typing import TYPE_CHECKING, NewType
 
 from fvpipe.reasons import Flag
 
@@ -72,7 +72,8 @@ class Orientation(StrEnum):
     TRANSVERSE = "transverse"  # the same, and turned by 180 degrees
 
 
-class SourceFile(NamedTuple):  # which is pickled in half the time of a dataclass, and there may be half a million
+@dataclass(frozen=True, slots=True)
+class SourceFile:
     """One file of the input folder, as listed by a scan."""
 
     path: str  # POSIX, relative to the input folder
@@ -80,7 +81,8 @@ class SourceFile(NamedTuple):  # which is pickled in half the time of a dataclas
     stated_digest: str = ""  # of what label table and path say of it, where an adapter takes identity from them
 
 
-class StatedImage(NamedTuple):  # for the same reason
+@dataclass(frozen=True, slots=True)
+class StatedImage:
     """Facts of one image from the label table or from its path, beside its header. Empty and None: nothing is said.
 
     Attributes
@@ -184,7 +186,7 @@ class ImageRecord:
     def stated(self) -> StatedImage:
         """The statements of label table and path, to read the header once more."""
         if not self.identity_from:
-            return NOTHING_STATED if self.exam_day is None else NOTHING_STATED._replace(exam_day=self.exam_day)
+            return NOTHING_STATED if self.exam_day is None else replace(NOTHING_STATED, exam_day=self.exam_day)
         kind = self.synthetic, self.low_energy, self.implant
         return StatedImage(self.patient_id, self.study, self.laterality, self.view, *kind, self.identity_from, self.exam_day)
 

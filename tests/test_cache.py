@@ -160,7 +160,7 @@ def test_memory_round_trip(records: list[ImageRecord | Rejection]) -> None:
             whole = [replace(any_header(), record=record) if isinstance(record, ImageRecord) else None for record in records]
             assert [file_cache.header(source) for source, _ in found] == whole
             assert [file_cache.digest(source) for source, _ in found] == [digest_of(source.path) for source, _ in found]
-            for other in (source._replace(state="other") for source, _ in found):
+            for other in (replace(source, state="other") for source, _ in found):
                 assert file_cache.record(other) is None
                 assert file_cache.digest(other) is None
 
