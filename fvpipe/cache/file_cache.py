@@ -90,6 +90,9 @@ class FileCache:
             self._database = sqlite3.connect(":memory:", isolation_level=None)
             for statement in _SCHEMA:
                 self._database.execute(statement)
+        self._empty = False  # of a first index, which then looks nothing up half a million times
+        with suppress(sqlite3.DatabaseError, UnicodeDecodeError):
+            self._empty = self._database.execute("SELECT 1 FROM entries LIMIT 1").fetchone() is None
 
     def _open(self, file: Path) -> sqlite3.Connection:
         """Connect; a damaged database, or one of another version, becomes an empty one."""
@@ -163,6 +166,8 @@ class FileCache:
         return self._get(source.path, kind, source.state)
 
     def _get(self, path: str, kind: str, state: str) -> str | None:
+        if self._empty:
+            return None
         key = self._key(path, kind)
         try:
             found = self._database.execute(_GET, (key,)).fetchone() or ("", "", "")
@@ -197,6 +202,7 @@ class FileCache:
             sealed = ((*entry, _seal(*entry)) for entry in entries)
             self._database.executemany("INSERT OR REPLACE INTO entries VALUES (?, ?, ?, ?)", sealed)
             self._database.execute("COMMIT")
+            self._empty = False
         except sqlite3.Error as error:
             with suppress(sqlite3.Error):
                 self._database.execute("ROLLBACK")
