@@ -97,9 +97,9 @@ class BreastLabels:
         disputed : collection of str
             Paths of images that are rejected since their header names another side or patient than their row.
         of_rejected : sequence of (ImagedBreast, sequence of BreastFacts)
-            As :func:`fvpipe.indexing.labels.rejected_images.rows_of_rejected` gives it.
+            What rows about rejected images say of breasts, as :mod:`fvpipe.indexing.labels.rejected_images` finds it.
         rejected_exams : collection of ImagedBreast
-            As :func:`fvpipe.indexing.labels.rejected_images.exams_of_rejected` gives it.
+            Exams of rejected images alone, or not, of which a row without an exam may be one, too.
         """
         if self.match is not None:
             return self
