@@ -20,11 +20,11 @@ from fvpipe.progress import progress
 from fvpipe.reasons import PASSING, Reason, Rejection
 from fvpipe.types import NOTHING_STATED, BreastFacts, ImageRecord, Laterality, SourceFile, StatedImage
 
-_OF_OTHER_EXAMS = PASSING | {
+_OF_NO_EXAM = PASSING | {
     Reason.VIEW_MODIFIED, Reason.VIEW_NOT_PAIRABLE, Reason.IMAGE_KIND_REFUSED, Reason.REGION_OF_INTEREST,
     Reason.REGION_WITHOUT_IMAGE, Reason.REJECTION_NOTE, Reason.MODALITY_REFUSED,
 }  # fmt: skip
-"""Reasons of images that are no mammograms of an exam of their own, such as spot views and specimens of a biopsy."""
+"""Reasons of images that show no exam of their own, such as spot views and specimens of a biopsy, or are not read now."""
 BreastTask = tuple[Path, str, HeaderPolicy, StatedImage]
 RowsOfBreasts = list[tuple[ImagedBreast, Sequence[BreastFacts]]]
 
@@ -77,7 +77,7 @@ def said_of_rejected(
         for path in (*reasons, *statements.left_out)
         if reasons.get(path) not in PASSING and (by_instance or (path in facts_by_path and not is_named(path)))
     }
-    of_exams = {path for path, reason in reasons.items() if by_exam and reason not in _OF_OTHER_EXAMS}
+    of_exams = {path for path, reason in reasons.items() if by_exam and reason not in _OF_NO_EXAM}
     tasks = {path: (source.root, path, source.policy, stated(path)) for path in sorted(described | of_exams)}
     found, exams = RowsOfBreasts(), set[ImagedBreast]()
     for path, (patient, study, letter, instance, modality) in _breasts(source.name, tasks, files, workers, file_cache).items():
