@@ -67,8 +67,8 @@ def profiled(
         profile.runcall(once)
     package, count, functions = Path(fvpipe.__file__).parent, passes * len(work), []
     for (file, _, name), (_, calls, _, seconds, _) in pstats.Stats(profile).stats.items():  # type: ignore[attr-defined]
-        path = Path(file)
-        if path.parent in {package / "dicom", package / "imaging"} and not name.startswith("<"):
-            functions.append((f"{path.parent.name}.{path.stem}.{name}", calls / count, 1000 * seconds / count))
+        module = Path(file).with_suffix("").relative_to(package).parts if Path(file).is_relative_to(package) else ()
+        if module[:1] in {("dicom",), ("imaging",)} and not name.startswith("<"):
+            functions.append((".".join((*module, name)), calls / count, 1000 * seconds / count))
     steps = {step: statistics.median(run[step] for run in runs) for step in runs[0]}
     return steps, sorted(functions, key=lambda each: -each[2])

@@ -29,7 +29,7 @@ from fvpipe.indexing.headers import read_headers, read_pixel_contents, read_publ
 from fvpipe.indexing.index import Index
 from fvpipe.indexing.labels.contradictions import contradictions
 from fvpipe.indexing.labels.read import read_labels
-from fvpipe.indexing.labels.rejected_images import exams_of_rejected, rows_of_rejected
+from fvpipe.indexing.labels.rejected_images import said_of_rejected
 from fvpipe.indexing.labels.statements import statement_digest
 from fvpipe.indexing.lesion_masks import with_mask_findings, with_outlined_breasts
 from fvpipe.indexing.pairing import colliding_instances, pair, rejection_order, tied_images
@@ -68,8 +68,7 @@ def index(source: Source, workers: Workers, file_cache: FileCache, *, digest: bo
     left_out = {rejection.what: rejection for rejection in statements.rejections}
     to_read = {path: file for path, file in files.items() if path not in left_out}
     headers, digests, headers_read = read_headers(source, to_read, workers, file_cache, digest, statements.stated)
-    rows = rows_of_rejected(source, headers, statements.stated, labels)
-    exams = exams_of_rejected(source, headers, statements.stated, labels)
+    rows, exams = said_of_rejected(source, headers, statements, labels, files, workers, file_cache)
     headers = statements.reject_unlisted(headers | left_out)
     del statements, to_read  # of half a million images, they take as much memory as the headers
     headers, passed_over = without_strays(headers, files, passed_over, source.root, file_cache, formats)

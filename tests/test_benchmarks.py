@@ -60,7 +60,7 @@ def test_contenders(setup: Setup) -> None:
 def test_steps(setup: Setup) -> None:
     report = check("steps", setup)
     assert {f"cmmd-raw cropped {step}" for step in ("read", "decode", "segment", "fuse", "write")} <= report.values.keys()
-    assert "`imaging.segmentation.trace_segmentation`" in column(report, 1, 0)
+    assert "`imaging.segmentation.segment.trace_segmentation`" in column(report, 1, 0)
 
 
 @pytest.mark.slow

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, Literal
 
 import pytest
 
 from fvpipe.config.project import Labels
+from fvpipe.dicom.header import read_breast
 from fvpipe.indexing.index import Index
+from fvpipe.indexing.labels import rejected_images
 from fvpipe.testing import index_folder, write_image
 from fvpipe.types import Laterality, View
 from tests.support.declared import labels, reasons
@@ -75,6 +78,47 @@ def test_a_cancer_on_a_rejected_image_contradicts_the_others(key: str, other: st
     assert labels(read(tmp_path / "in", key, BENIGN | {"P1/other": 1}, "worst")) == P2 | {("P1", "L"): 1}
 
 
+NAMING = """
+name: own
+license: ours
+hashed: false
+identity: IDENTITY
+tables:
+  - file: t.csv
+    path: image
+    combine: COMBINE
+    label: [{when: {cancer: "1"}, then: malignant}, {then: benign}]
+    columns: COLUMNS
+"""
+
+
+@pytest.mark.parametrize(
+    ("columns", "cells"),
+    [
+        ("{view: view}", "ML"),  # the row itself leaves the image out
+        ("{kind: kind}", "other"),
+        ("{laterality: side, view: view}", "L,ML"),
+        ("{patient: patient, laterality: side}", "P1,L"),  # but no exam, of which there may be several
+    ],
+)
+@pytest.mark.parametrize("combine", ["same", "worst"])
+def test_what_the_row_of_a_rejected_image_does_not_name_its_header_does(
+    columns: str, cells: str, combine: str, tmp_path: Path
+) -> None:
+    """The cancer of the row was lost with the image."""
+    breast(tmp_path / "in", "spot")
+    facts = ("patient", "exam", "laterality", "view")
+    identity = {fact: ["header", "table"] if f"{fact}:" in columns else ["header"] for fact in facts}
+    heading = ",".join(re.findall(r"(\w+)[,}]", columns))
+    rows = [f"P1/L_{view}.dcm,0{',' * len(cells.split(','))}" for view in ("CC", "MLO")]
+    (tmp_path / "t.csv").write_text("\n".join([f"image,cancer,{heading}", *rows, f"P1/other.dcm,1,{cells}"]) + "\n")
+    changes = {"IDENTITY": str(identity), "COMBINE": combine, "COLUMNS": columns}
+    (tmp_path / "own.yaml").write_text(re.sub("|".join(changes), lambda word: changes[word[0]], NAMING))
+    found = index_folder(tmp_path / "in", str(tmp_path / "own.yaml"), label_file=str(tmp_path / "t.csv"))
+    assert labels(found).get(("P1", "L")) == (1 if combine == "worst" else None)
+    assert ("label_ambiguous" in reasons(found).values()) == (combine == "same")
+
+
 @pytest.mark.parametrize("key", ["path", "instance"])
 def test_a_breast_whose_only_row_is_of_a_rejected_image_is_that_of_it(key: str, tmp_path: Path) -> None:
     """Where others are normal, it would be, too."""
@@ -106,3 +150,20 @@ def test_a_row_without_an_exam_may_be_of_one_whose_images_are_rejected(
     found = index_folder(tmp_path / "in", "table", label_file=str(tmp_path / "t.csv"))
     assert labels(found) == P2 | ({} if label is None else {("P1", "L"): label})
     assert ("label_ambiguous" in reasons(found).values()) == (label is None)
+
+
+def test_headers_of_rejected_images_are_read_once_more_and_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of half a million images, a tenth may be rejected; but what cannot be read today may be tomorrow."""
+    breast(tmp_path / "in", "spot")
+    count = list[str]()
+
+    def counted(root: Path, path: str, *arguments: Any) -> Any:
+        count.append(path)
+        if len(count) == 1:
+            raise OSError
+        return read_breast(root, path, *arguments)
+
+    monkeypatch.setattr(rejected_images, "read_breast", counted)
+    rows = {"P1/other": 1, "P2/L_CC": 1}  # rows of images that are read need no header
+    found = [labels(read(tmp_path / "in", "path", rows, unlabelled="normal"))["P1", "L"] for _ in range(3)]
+    assert (found, count) == ([0, 1, 1], ["P1/other.dcm"] * 2)

@@ -150,6 +150,8 @@ def test_a_pattern_that_finds_both_sides_in_a_path_takes_none(tmp_path: Path) ->
     ("paths", "left"),
     [
         ("P1_L_CC.png P1_L_CC-mask.png P1_R_CC.png", "P1_L_CC.png P1_R_CC.png"),
+        ("P1_L_CC.png P1_L_CC_MASK2.png P1_R_CC.png", "P1_L_CC.png P1_R_CC.png"),
+        ("P1_L_CC_img1.png P1_L_CC_img2.png P1_R_CC.png", "P1_L_CC_img1.png P1_L_CC_img2.png P1_R_CC.png"),
         ("P1_L_CC_image.png P1_L_CC_mask.png P1_L_MLO_image.png", "P1_L_MLO_image.png"),
         ("P1_L_CC.png P1_L_CC_2.png P1_L_CC_3fade.png", "P1_L_CC.png P1_L_CC_2.png P1_L_CC_3fade.png"),
         ("A/P1_L_CC.png B/P1_L_CC.png B/P1_L_MLO.png B/P2_L_MLO.png", "B/P2_L_MLO.png"),

@@ -132,7 +132,7 @@ class FileCache:
         self._database.close()
 
     def _key(self, path: str, kind: str) -> bytes:
-        if kind.startswith(("header", "region")):  # it holds identifiers, as the policy makes them
+        if kind.startswith(("header", "region", "breast")):  # it holds identifiers, as the policy makes them
             kind = f"{kind} {self._policy}"
         return blake3(f"{kind} {self._root}/{path}".encode("utf-8", "surrogatepass")).digest(length=16)
 
@@ -161,7 +161,7 @@ class FileCache:
 
         Kinds: ``file`` (digest of its bytes), ``pixels`` (digest of its decoded pixels; with a pipeline's digest where
         that decodes at reduced resolution), ``region`` (what a lesion mask outlines; ``region of`` a digest by code that is
-        not fvpipe's), ``crash`` (of its decoder), ``format 2`` (what its first bytes are).
+        not fvpipe's), ``breast`` (of a rejected image), ``crash`` (of its decoder), ``format 2`` (what its first bytes are).
         """
         return self._get(source.path, kind, source.state)
 

@@ -56,13 +56,18 @@ def read_breast(
     """Read of which breast an image is, whatever rejects it: (patient, study, side), UID, Modality.
 
     Parameters are those of :func:`read_header`. None where its header, label table and path do not say so.
+
+    Raises
+    ------
+    OSError
+        The file cannot be read, this time.
     """
     try:
         with open_file(root / path) as file, silenced():
             context = RuleContext(open_image(file, policy.formats, inverted=policy.inverted), policy, path, stated)
             instance = policy.identifier("instance", text(context.dataset, "SOPInstanceUID"))
             return (*identity(context), laterality(context)), instance, text(context.dataset, "Modality")
-    except (RejectedFile, OSError):
+    except RejectedFile:
         return None
 
 

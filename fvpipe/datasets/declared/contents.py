@@ -155,7 +155,7 @@ def _check_points(forms: Mapping[str, Mapping[str, Row]]) -> None:
         if other and (row := found.get("1.096")):
             wrong = f"{row.file}, line {row.line}: {name} has a point before three digits, which may set off thousands"
             why = f"line {other.line} has a number without one"
-            raise LabelTableError(f"{wrong}: {why}; expected no sign between digits")
+            raise LabelTableError(f"{wrong}: {why}; expected no sign of thousands, or a fourth digit after that of a fraction")
 
 
 def _subset_by_name(table: Table, file: Path) -> str:

@@ -286,8 +286,8 @@ def _other_side_or_view(declaration: Declaration, reader: RowReader, match: re.M
     return None
 
 
-_WORD = re.compile(r"(?<![^\W_])(?![a-f]+(?:[\W_]|$))[^\W\d_]{3,}(?![^\W_])")
-"""A word in a path, which is no number in hexadecimal digits."""
+_WORD = re.compile(r"(?<![^\W_])(?![a-f\d]+(?:[\W_]|$))\d{0,2}([^\W\d_]{3,})\d{0,2}(?![^\W_])")
+"""A word in a path, which is no number in hexadecimal digits, without its number, as in `mask1`."""
 
 
 def _not_told_apart(pattern: re.Pattern[str], paths: Iterable[str]) -> Iterator[tuple[str, ListedImage]]:

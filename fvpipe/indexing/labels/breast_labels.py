@@ -97,9 +97,9 @@ class BreastLabels:
         disputed : collection of str
             Paths of images that are rejected since their header names another side or patient than their row.
         of_rejected : sequence of (ImagedBreast, sequence of BreastFacts)
-            As :func:`fvpipe.indexing.labels.rejected_images.rows_of_rejected` gives it.
+            What rows about rejected images say of breasts, as :mod:`fvpipe.indexing.labels.rejected_images` finds it.
         rejected_exams : collection of ImagedBreast
-            As :func:`fvpipe.indexing.labels.rejected_images.exams_of_rejected` gives it.
+            Exams of rejected mammograms, of which a row that names no exam may be one.
         """
         if self.match is not None:
             return self
@@ -114,7 +114,7 @@ class BreastLabels:
             for study in studies:
                 claims[patient, study, side].append(facts)
                 if len(exams) > 1 and facts != BreastFacts():  # one that says nothing says nothing wrong of any exam
-                    unusable = f", {len(exams) - len(studies)} by rejected images alone" if len(exams) > len(studies) else ""
+                    unusable = f", {more} of them with rejected images alone" if (more := len(exams) - len(studies)) else ""
                     why = f"{_place(facts)}: fits {len(exams)} imaged exams of this breast{unusable}; expected one"
                     ambiguous[patient, study, side] = f"{why}. Give the table {COLUMNS} that tells them apart"
         two = self._of_two_breasts(records, imaged, disputed)

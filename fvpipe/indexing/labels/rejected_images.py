@@ -2,80 +2,123 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 
+from fvpipe.cache.file_cache import FileCache
 from fvpipe.datasets.adapter import ImageFacts
 from fvpipe.datasets.source import Source
 from fvpipe.dicom.header import read_breast
+from fvpipe.dicom.policy import HeaderPolicy
+from fvpipe.execution.isolation import Crash
+from fvpipe.execution.workers import Workers
 from fvpipe.indexing.labels.breast_labels import BreastLabels, ImagedBreast
+from fvpipe.indexing.labels.statements import Statements, statement_digest
+from fvpipe.progress import progress
 from fvpipe.reasons import PASSING, Reason, Rejection
-from fvpipe.types import NOTHING_STATED, BreastFacts, ImageRecord, StatedImage
+from fvpipe.types import NOTHING_STATED, BreastFacts, ImageRecord, Laterality, SourceFile, StatedImage
 
-_OF_OTHER_EXAMS = PASSING | {
+_OF_NO_EXAM = PASSING | {
     Reason.VIEW_MODIFIED, Reason.VIEW_NOT_PAIRABLE, Reason.IMAGE_KIND_REFUSED, Reason.REGION_OF_INTEREST,
     Reason.REGION_WITHOUT_IMAGE, Reason.REJECTION_NOTE, Reason.MODALITY_REFUSED,
 }  # fmt: skip
-"""Reasons of images that are no mammograms of an exam of their own, such as spot views and specimens of a biopsy."""
+"""Reasons of images that show no exam of their own, such as spot views and specimens of a biopsy, or are not read now."""
+BreastTask = tuple[Path, str, HeaderPolicy, StatedImage]
+RowsOfBreasts = list[tuple[ImagedBreast, Sequence[BreastFacts]]]
 
 
-def rows_of_rejected(
+def said_of_rejected(
     source: Source,
     headers: Mapping[str, ImageRecord | Rejection],
-    stated: Mapping[str, StatedImage],
+    statements: Statements,
     labels: BreastLabels,
-) -> list[tuple[ImagedBreast, Sequence[BreastFacts]]]:
-    """Find the breasts of rejected images, such as of spot views, whose rows do not name them: their headers are read again.
+    files: Mapping[str, SourceFile],
+    workers: Workers,
+    file_cache: FileCache,
+) -> tuple[RowsOfBreasts, frozenset[ImagedBreast]]:
+    """Find what rows say of breasts by their rejected images, such as spot views, and may say of exams of such images alone.
 
-    Rows that name patient and side need no header: `contradicting_rows` of
-    :class:`fvpipe.indexing.labels.statements.BreastStatements` has them.
+    Where rows do not name breast and exam, the header of the image is read again.
 
     Parameters
     ----------
-    source : Source
-        The data set.
     headers : mapping of str to ImageRecord or Rejection
-        By path.
-    stated : mapping of str to StatedImage
-        By path, what label table and path say of images.
-    labels : BreastLabels
-        The label tables.
+        Of the images that were read, by path.
+    statements : Statements
+        What label tables and paths say of images.
 
     Returns
     -------
-    list of (ImagedBreast, sequence of BreastFacts)
-        What the rows say of each breast.
+    rows : list of (ImagedBreast, sequence of BreastFacts)
+        What rows about rejected images say of their breasts. Those that name them themselves are in `contradicting_rows` of
+        :class:`fvpipe.indexing.labels.statements.BreastStatements`.
+    exams : frozenset of ImagedBreast
+        Exams of rejected mammograms, of which a row that names no exam may be one; none without such a row.
     """
-    statements, rows = labels.statements, labels.table.images
+    reasons = {path: header.reason for path, header in headers.items() if isinstance(header, Rejection)}
+    facts_by_path, rows = labels.statements.facts_by_path, labels.table.images
+    exams_apart = source.policy.keep_studies_apart and source.policy.patient_from != "study"
     by_instance = any(row.facts and not row.patient for row in rows.values())
-    found = list[tuple[ImagedBreast, Sequence[BreastFacts]]]()
-    for path, header in headers.items():
-        if not isinstance(header, Rejection) or header.reason in PASSING:
-            continue
-        said = stated.get(path, NOTHING_STATED)
-        of_path = () if said.patient and said.laterality else statements.facts_by_path.get(path, ())
-        image = read_breast(source.root, path, source.policy, said) if of_path or by_instance else None
-        if image is None:
-            continue
-        breast, instance, _ = image
-        row = rows.get(instance) or statements.sizes_by_path.get(path) or ImageFacts(0)
-        facts = (*of_path, *(() if row.patient else row.facts))
-        if facts and row.laterality in (None, breast[2]):  # else nobody knows of which breast it is
+    by_exam = exams_apart and any(facts != BreastFacts() for facts in labels.table.rows.values())
+
+    def stated(path: str) -> StatedImage:
+        return statements.stated.get(path) or statements.left_out.get(path, NOTHING_STATED)
+
+    def is_named(path: str) -> bool:
+        """Whether row and path name the breast, and its exam where it may have several."""
+        said = stated(path)
+        exam = said.study or labels.statements.exams_by_path.get(path)
+        return bool(said.patient and said.laterality and (exam or not exams_apart))
+
+    described = {
+        path
+        for path in (*reasons, *statements.left_out)
+        if reasons.get(path) not in PASSING and (by_instance or (path in facts_by_path and not is_named(path)))
+    }
+    of_exams = {path for path, reason in reasons.items() if by_exam and reason not in _OF_NO_EXAM}
+    tasks = {path: (source.root, path, source.policy, stated(path)) for path in sorted(described | of_exams)}
+    found, exams = RowsOfBreasts(), set[ImagedBreast]()
+    for path, (patient, study, letter, instance, modality) in _breasts(source.name, tasks, files, workers, file_cache).items():
+        breast = (patient, study, Laterality(letter))
+        row = rows.get(instance) or labels.statements.sizes_by_path.get(path) or ImageFacts(0)
+        facts = (*(() if is_named(path) else facts_by_path.get(path, ())), *(() if row.patient else row.facts))
+        if path in described and facts and row.laterality in (None, breast[2]):  # else nobody knows of which breast it is
             found.append((breast, facts))
-    return found
+        if path in of_exams and modality in ("", "MG"):
+            exams.add(breast)
+    return found, frozenset(exams)
 
 
-def exams_of_rejected(
-    source: Source,
-    headers: Mapping[str, ImageRecord | Rejection],
-    stated: Mapping[str, StatedImage],
-    labels: BreastLabels,
-) -> frozenset[ImagedBreast]:
-    """Find the exams of rejected mammograms, of which a row that names no exam may be one; none without such a row.
+def _breasts(
+    name: str, tasks: Mapping[str, BreastTask], files: Mapping[str, SourceFile], workers: Workers, file_cache: FileCache
+) -> dict[str, list[str]]:
+    """What :func:`read_breasts` gives of each image that names its breast, by path."""
+    cached = {path: replace(files[path], state=files[path].state + statement_digest(task[3])) for path, task in tasks.items()}
+    known = {path: file_cache.value(file, "breast") for path, file in cached.items()}
+    new = [task for path, task in tasks.items() if known[path] is None]
+    with progress(f"rejected images of {name}", len(new), "files") as advance:
+        for batch in workers.run(read_breasts, new, max_in_process=512):
+            answers = {each[0]: each[1] for each in batch if not isinstance(each, Crash)}
+            read = {path: text for path, text in answers.items() if text is not None}
+            file_cache.put_values([(cached[path], text) for path, text in read.items()], "breast")
+            known.update(read)
+            advance(len(batch))
+    return {path: json.loads(text) for path, text in known.items() if text}
 
-    Parameters are those of :func:`rows_of_rejected`.
+
+def read_breasts(tasks: Sequence[BreastTask]) -> list[tuple[str, str | None]]:
+    """On a worker: path, and patient, study, side, UID and Modality as JSON.
+
+    The text is empty where the image does not say its breast; None where the file cannot be read this time.
     """
-    if not any(facts != BreastFacts() for facts in labels.table.rows.values()) or not source.policy.keep_studies_apart:
-        return frozenset()
-    rejected = [p for p, header in headers.items() if isinstance(header, Rejection) and header.reason not in _OF_OTHER_EXAMS]
-    images = (read_breast(source.root, path, source.policy, stated.get(path, NOTHING_STATED)) for path in rejected)
-    return frozenset(breast for breast, _, modality in filter(None, images) if modality in ("", "MG"))
+    found: list[tuple[str, str | None]] = []
+    for root, path, policy, said in tasks:
+        try:
+            image = read_breast(root, path, policy, said)
+        except OSError:
+            found.append((path, None))
+        else:
+            found.append((path, json.dumps([*image[0], *image[1:]]) if image else ""))
+    return found

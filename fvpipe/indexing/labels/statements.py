@@ -76,6 +76,8 @@ class Statements:
         Images that are read, by path.
     rejections : sequence of Rejection
         Images that are left out without reading them, and a line for the rows without a file.
+    left_out : mapping of str to StatedImage
+        Those among them of another view or kind, about whose breast something is said, by path.
     not_listed : mapping of str to Rejection
         Of files without a row, where the table must list every image.
     of_breasts : BreastStatements
@@ -84,6 +86,7 @@ class Statements:
 
     stated: Mapping[str, StatedImage] = field(default_factory=dict)
     rejections: Sequence[Rejection] = ()
+    left_out: Mapping[str, StatedImage] = field(default_factory=dict)
     not_listed: Mapping[str, Rejection] = field(default_factory=dict)
     of_breasts: BreastStatements = field(default_factory=BreastStatements)
 
@@ -128,8 +131,9 @@ def collect_statements(source: Source, table: LabelTable, paths: Sequence[str]) 
         ((path, of_image) for path, of_image in statements.items() if path in stated or path in others),
         (("", of_image) for of_image in _of_missing_images(source, adapter.identity, table, without_file.values(), statements)),
     )
+    left_out = _left_out(policy, adapter.identity, ((path, statements[path]) for path in sorted(others)))
     of_breasts = replace(
-        _of_breasts(policy, adapter.identity, ((path, statements[path]) for path in stated)),
+        _of_breasts(policy, adapter.identity, ((path, statements[path]) for path in chain(stated, left_out))),
         contradicting_rows=_contradicting_rows(policy, adapter.identity, describing, table.combine),
         no_row_has_file=bool(without_file) and len(without_file) == len(table.listed),
     )
@@ -141,6 +145,7 @@ def collect_statements(source: Source, table: LabelTable, paths: Sequence[str]) 
     return Statements(
         stated=stated,
         rejections=rejections,
+        left_out=left_out,
         not_listed=_not_listed(adapter.identity, table, statements),
         of_breasts=of_breasts,
     )
@@ -176,6 +181,19 @@ def _stated_and_rejected(
         else:
             stated[path] = found
     return stated, rejections
+
+
+def _left_out(
+    policy: HeaderPolicy, identity: Identity, statements: Iterable[tuple[str, Sequence[Statement]]]
+) -> dict[str, StatedImage]:
+    """What is said of images of another view or kind, where it describes their breast."""
+    found = dict[str, StatedImage]()
+    for path, of_image in statements:
+        if any(image.facts not in (None, BreastFacts()) for _, image in of_image):
+            of_breast = [(where, replace(image, view="", kind="", rejected=None)) for where, image in of_image]
+            if isinstance(said := _stated(policy, identity, path, of_breast), StatedImage):
+                found[path] = said
+    return found
 
 
 def _patients(policy: HeaderPolicy, identity: Identity, statements: ByPath) -> dict[str, str]:
