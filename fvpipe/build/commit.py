@@ -13,6 +13,7 @@ import secrets
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence, Set
+from contextlib import suppress
 from dataclasses import astuple, dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -133,7 +134,8 @@ class _Aside:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         for part, _ in self.parts:
-            part.unlink(missing_ok=True)
+            with suppress(OSError):  # the next build removes it; the error that is under way says what is wrong
+                part.unlink(missing_ok=True)
         if isinstance(error, OSError):
             raise StorageError(f"{self.folder}: cannot be written ({error.strerror})") from None
 
