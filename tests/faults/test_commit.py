@@ -50,7 +50,7 @@ def test_a_damaged_shard_is_mended_by_the_next_build(own: Path, tmp_path: Path) 
     mended = builds(own, out)
     assert (mended["computed"], mended["written"]) == (0, 1)
     assert tree(out) == before
-    shutil.copytree(out, tmp_path / "moved")  # other times and inodes, the same bytes: believed after one look
+    shutil.copytree(out, tmp_path / "moved")  # other times and inodes, the same bytes: read through once
     assert builds(own, tmp_path / "moved", "--samples", out / ".samples")["written"] == 0
 
 
@@ -257,7 +257,7 @@ def test_two_builds_into_one_place(own: Path, tmp_path: Path, monkeypatch: pytes
     assert tree(out) == tree(tmp_path / "clean")
 
 
-# --- a disk that refuses ----------------------------------------------------------------------------------------------
+# --- a disk that fails ------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture

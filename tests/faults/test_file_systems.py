@@ -75,12 +75,12 @@ int fsync(int fd) {
     return ((int (*)(int))dlsym(RTLD_NEXT, "fsync"))(fd);
 }
 
-static int refuse(void) { errno = atoi(getenv("LOCK_ERRNO")); return -1; }
+static int fail(void) { errno = atoi(getenv("LOCK_ERRNO")); return -1; }
 
-int flock(int fd, int operation) { return refuse(); }
+int flock(int fd, int operation) { return fail(); }
 
 static int of(const char *name, int fd, int request, void *argument) {
-    if (request == F_SETLK || request == F_SETLKW || request == F_OFD_SETLK || request == F_OFD_SETLKW) return refuse();
+    if (request == F_SETLK || request == F_SETLKW || request == F_OFD_SETLK || request == F_OFD_SETLKW) return fail();
     int (*real)(int, int, ...) = (int (*)(int, int, ...))dlsym(RTLD_NEXT, name);
     return real(fd, request, argument);
 }
