@@ -1,11 +1,11 @@
 """How DICOM files become shards, top to bottom.
 
     DICOM file -> ImageRecord -> Breast (CC + MLO) -> crop, crop -> FusedSample -> shard
-       indexing.headers     indexing.pairing       build.sample            build.commit
+          indexing.files    indexing.pairing       build.sample            build.commit
 
 :func:`index` reads headers and pairs views. :func:`build_shards` makes the samples that are not in the store yet and
 writes the shards that are not up to date. Both repeat only what changed. What runs on workers are
-:func:`fvpipe.indexing.headers.read_files` and :func:`fvpipe.build.sample.make_samples`; everything else runs in the
+:func:`fvpipe.indexing.files.headers.read_files` and :func:`fvpipe.build.sample.make_samples`; everything else runs in the
 calling process.
 """
 
@@ -25,16 +25,17 @@ from fvpipe.datasets.source import Source
 from fvpipe.execution.workers import Workers
 from fvpipe.imaging.canvas import needed_views
 from fvpipe.indexing.exams import exam_order
-from fvpipe.indexing.headers import read_headers, read_pixel_contents, read_published_uids
+from fvpipe.indexing.files.headers import read_headers, read_published_uids
+from fvpipe.indexing.files.pixel_contents import read_pixel_contents
+from fvpipe.indexing.files.scan import list_files, without_strays
 from fvpipe.indexing.index import Index
 from fvpipe.indexing.labels.contradictions import contradictions
 from fvpipe.indexing.labels.read import read_labels
-from fvpipe.indexing.labels.rejected_images import said_of_rejected
+from fvpipe.indexing.labels.rejected_images import rows_of_rejected_images
 from fvpipe.indexing.labels.statements import statement_digest
 from fvpipe.indexing.lesion_masks import with_mask_findings, with_outlined_breasts
 from fvpipe.indexing.pairing import colliding_instances, pair, rejection_order, tied_images
 from fvpipe.indexing.rejection_notes import noted_rejections
-from fvpipe.indexing.scan import list_files, without_strays
 from fvpipe.io.locking import lock
 from fvpipe.reasons import Reason, Rejection
 from fvpipe.types import ImageRecord
@@ -68,7 +69,7 @@ def index(source: Source, workers: Workers, file_cache: FileCache, *, digest: bo
     left_out = {rejection.what: rejection for rejection in statements.rejections}
     to_read = {path: file for path, file in files.items() if path not in left_out}
     headers, digests, headers_read = read_headers(source, to_read, workers, file_cache, digest, statements.stated)
-    rows, exams = said_of_rejected(source, headers, statements, labels, files, workers, file_cache)
+    rows, exams = rows_of_rejected_images(source, headers, statements, labels, files, workers, file_cache)
     headers = statements.reject_unlisted(headers | left_out)
     del statements, to_read  # of half a million images, they take as much memory as the headers
     headers, passed_over = without_strays(headers, files, passed_over, source.root, file_cache, formats)

@@ -36,7 +36,7 @@ from fvpipe.imaging.decoded_image import DecodedImage
 from fvpipe.imaging.fusion import fuse
 from fvpipe.imaging.pixel_digest import pixel_digest
 from fvpipe.imaging.segmentation.segment import Segmentation, segment
-from fvpipe.indexing.scan import scan_folder
+from fvpipe.indexing.files.scan import scan_folder
 from fvpipe.project.stages import open_file_cache
 from fvpipe.project.standalone import standalone_source
 from fvpipe.reasons import Flag, Reason, Rejection

@@ -18,7 +18,7 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, MediaSto
 from fvpipe.cache.file_cache import FileCache
 from fvpipe.config.formats import PNG
 from fvpipe.dicom.policy import HeaderPolicy
-from fvpipe.indexing.scan import image_files, scan_folder
+from fvpipe.indexing.files.scan import image_files, scan_folder
 from tests.conftest import build, run
 from tests.support import factory
 

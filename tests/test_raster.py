@@ -29,7 +29,7 @@ from fvpipe.dicom.image_header import ImageHeader
 from fvpipe.dicom.policy import HeaderPolicy
 from fvpipe.dicom.raster.headers import read_raster
 from fvpipe.imaging.decoded_image import DecodedImage
-from fvpipe.indexing.headers import read_pixel_digests
+from fvpipe.indexing.files.pixel_contents import PixelTask, read_pixel_digests
 from fvpipe.reasons import Rejection
 from fvpipe.shards.reader import open_shards
 from fvpipe.types import Laterality, StatedImage, View
@@ -280,7 +280,7 @@ def test_a_view_is_tried_alone_where_its_breast_crashed_a_decoder(name: str, tmp
     image = read(tmp_path, EXACT[name][0])
     header = read_header(tmp_path, "image", POLICY, STATED)
     assert isinstance(image, DecodedImage) and isinstance(header, ImageHeader)
-    assert read_pixel_digests([(str(tmp_path), header.record, Pipeline())]) == [("image", image.pixel_digest)]
+    assert read_pixel_digests([PixelTask(str(tmp_path), header.record, Pipeline())]) == [("image", image.pixel_digest)]
 
 
 def test_polarity_is_that_of_the_file_or_else_as_declared(tmp_path: Path) -> None:

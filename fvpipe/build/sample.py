@@ -25,7 +25,7 @@ from fvpipe.imaging.pixel_digest import unturned
 from fvpipe.imaging.segmentation.crop_verdict import explain
 from fvpipe.imaging.segmentation.segment import Segmentation, SegmentationTrace, trace_segmentation
 from fvpipe.imaging.view_agreement import CONSTANT_VIEW, IDENTICAL_VIEWS, constant_flags, disagreement_flags, header_flags
-from fvpipe.indexing.headers import parse_indexed
+from fvpipe.indexing.files.headers import parse_indexed
 from fvpipe.io.read import read_contents
 from fvpipe.reasons import NO_FLAG, Flag, Reason, Rejection
 from fvpipe.types import NO_DIGEST, VIEWS, Digest, FusedSample, ImageRecord

@@ -21,7 +21,8 @@ from fvpipe.execution.isolation import Crash, run_alone
 from fvpipe.execution.workers import Workers
 from fvpipe.imaging.canvas import needed_views
 from fvpipe.imaging.view_agreement import shared_flags
-from fvpipe.indexing.headers import changed_since_index, read_pixel_digests
+from fvpipe.indexing.files.headers import changed_since_index
+from fvpipe.indexing.files.pixel_contents import PixelTask, read_pixel_digests
 from fvpipe.indexing.index import Index
 from fvpipe.indexing.pairing import rejection_order
 from fvpipe.progress import progress
@@ -236,7 +237,7 @@ def _cache_digests(
 def _blame_view(breast: Breast, crash: Crash[tuple[int, SampleTask]], found: Index, workers: Workers) -> Rejection:
     """Reject the view of a breast that crashes its decoder alone."""
     for image in breast.images:
-        task = os.path.abspath(found.source.root), image, crash.task[1].pipeline
+        task = PixelTask(os.path.abspath(found.source.root), image, crash.task[1].pipeline)
         alone = run_alone(read_pixel_digests, task, workers.settings.timeout)
         if isinstance(alone, Crash):
             return alone.rejection(image.path)

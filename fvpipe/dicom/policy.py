@@ -70,6 +70,11 @@ class HeaderPolicy:
         """Keyword of the element that identifies a patient."""
         return {"patient_id": "PatientID", "study": "StudyInstanceUID"}[self.patient_from]
 
+    @property
+    def exams_apart(self) -> bool:
+        """Whether a patient may have several exams, each a study."""
+        return self.keep_studies_apart and self.patient_from != "study"
+
     def identifier(self, kind: str, value: str) -> str:
         """Return `value`, or its keyed digest (128 bits, hexadecimal) where identifiers are hashed; empty stays empty."""
         if not self.identifier_key or not value:

@@ -2,9 +2,8 @@
 
 :func:`fvpipe.flow.index` calls these modules in this order:
 
-- ``scan``: files of the input folder that could be images.
+- ``files``: files of the input folder that could be images; header, digest and pixels of each, read on the workers.
 - ``labels``: what label tables and paths say of images and breasts, joined to the files and to the exams that are imaged.
-- ``headers``: header, digest and pixel digest of each new or changed file, read on the workers.
 - ``rejection_notes``: Key Object documents that reject images.
 - ``lesion_masks``: masks of lesions beside the images, as boxes.
 - ``pairing``: CC and MLO of each breast; ``notes`` on what is not rejected.

@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import astuple, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from fvpipe.cache.file_cache import FileCache
 from fvpipe.config.loading import digest_of
@@ -16,15 +17,20 @@ from fvpipe.datasets.adapter import Region
 from fvpipe.datasets.source import Source
 from fvpipe.dicom.elements import RejectedFile
 from fvpipe.dicom.policy import HeaderPolicy
-from fvpipe.execution.isolation import Crash
 from fvpipe.execution.workers import Workers
+from fvpipe.indexing.files.cached_values import read_values
 from fvpipe.indexing.labels.breast_labels import BreastLabels
-from fvpipe.progress import progress
 from fvpipe.reasons import Reason, Rejection
 from fvpipe.types import BreastFacts, Finding, ImageRecord, Laterality, SourceFile, View
 
-MaskTask = tuple[str, str, HeaderPolicy, Callable[[bytes], Region | None]]
-"""Input folder, path, header policy, and the adapter's reader of masks."""
+
+class MaskTask(NamedTuple):
+    """One lesion mask that a worker reads."""
+
+    root: str  # the input folder
+    path: str
+    policy: HeaderPolicy
+    reader: Callable[[bytes], Region | None]  # of the adapter
 
 
 def with_mask_findings(
@@ -44,7 +50,7 @@ def with_mask_findings(
     headers : mapping of str to ImageRecord or Rejection
         By path; masks are the files rejected as ``region_of_interest``.
     source, files, workers, file_cache
-        As for :func:`fvpipe.indexing.headers.read_headers`.
+        As for :func:`fvpipe.indexing.files.headers.read_headers`.
 
     Returns
     -------
@@ -57,34 +63,14 @@ def with_mask_findings(
     if reader is None:
         return labels, []
     masks = [p for p, header in headers.items() if isinstance(header, Rejection) and header.reason is Reason.REGION_OF_INTEREST]
-    regions, unreadable = _regions(masks, reader, source, files, workers, file_cache)
+    tasks = {path: MaskTask(str(source.root), path, source.policy, reader) for path in masks}
+    kind, title = cached_as(reader), f"lesion masks of {source.name}"
+    regions, unreadable = read_values(
+        read_regions, tasks, files, workers, file_cache, kind=kind, title=title, max_in_process=16
+    )
     records = [header for header in headers.values() if isinstance(header, ImageRecord)]
     findings, unfit = _findings(regions, records, labels)
     return replace(labels, mask_findings=findings), [*unreadable, *unfit]
-
-
-def _regions(
-    masks: Sequence[str],
-    reader: Callable[[bytes], Region | None],
-    source: Source,
-    files: Mapping[str, SourceFile],
-    workers: Workers,
-    file_cache: FileCache,
-) -> tuple[dict[str, str], list[Rejection]]:
-    """Region of each mask, as :func:`read_regions` gives it, by path; and the masks that cannot be read."""
-    kind = cached_as(reader)
-    cached = {path: file_cache.value(files[path], kind) for path in masks}
-    regions, rejections = {path: found for path, found in cached.items() if found is not None}, list[Rejection]()
-    tasks = [(str(source.root), path, source.policy, reader) for path in masks if path not in regions]
-    with progress(f"lesion masks of {source.name}", len(tasks), "files") as advance:
-        for batch in workers.run(read_regions, tasks, max_in_process=16):
-            answers = [(each.task[1], each.rejection(each.task[1])) if isinstance(each, Crash) else each for each in batch]
-            read = {path: found for path, found in answers if isinstance(found, str)}
-            file_cache.put_values([(files[path], found) for path, found in read.items()], kind)
-            regions.update(read)
-            rejections += [found for _, found in answers if isinstance(found, Rejection)]
-            advance(len(batch))
-    return {path: regions[path] for path in masks if path in regions}, rejections  # in one order, whichever were cached
 
 
 def _findings(

@@ -8,7 +8,7 @@ from pathlib import Path
 from fvpipe.dicom.elements import RejectedFile, items, silenced, text
 from fvpipe.dicom.policy import HeaderPolicy
 from fvpipe.dicom.reader import open_dicom, open_file
-from fvpipe.indexing.headers import changed_since_index
+from fvpipe.indexing.files.headers import changed_since_index
 from fvpipe.reasons import Reason, Rejection
 from fvpipe.types import ImageRecord
 

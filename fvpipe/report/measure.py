@@ -25,7 +25,7 @@ from fvpipe.imaging.segmentation.outline import GATES
 from fvpipe.imaging.segmentation.segment import Segmentation, segment, trace_segmentation
 from fvpipe.imaging.segmentation.threshold_attempts import ThresholdAttempt
 from fvpipe.imaging.view_agreement import CONSTANT_VIEW, constant_flags, header_flags
-from fvpipe.indexing.headers import parse_indexed
+from fvpipe.indexing.files.headers import parse_indexed
 from fvpipe.indexing.index import Index
 from fvpipe.io.read import read_contents
 from fvpipe.progress import progress

@@ -18,7 +18,8 @@ from fvpipe.dicom.header import read_header
 from fvpipe.errors import CheckpointError, ParameterError
 from fvpipe.evaluation.training_record import PREDICTIONS, RECORD, WEIGHTS, Record, check_digests, read_record
 from fvpipe.imaging.canvas import needed_views
-from fvpipe.indexing.headers import content_digest, published_uid, read_pixel_digests
+from fvpipe.indexing.files.headers import published_uid
+from fvpipe.indexing.files.pixel_contents import PixelTask, content_digest, read_pixel_digests
 from fvpipe.indexing.labels.breast_labels import BreastLabels
 from fvpipe.indexing.pairing import breasts_of_views, colliding_instances, pair, tied_images
 from fvpipe.indexing.reading import Reading, contradicted
@@ -26,7 +27,7 @@ from fvpipe.indexing.rejection_notes import noted_rejections
 from fvpipe.project.reading import find_readings
 from fvpipe.reasons import Reason, Rejection
 from fvpipe.training.model import Classifier, build_model, probability
-from fvpipe.types import SCALES, Breast, FusedSample, ImageRecord
+from fvpipe.types import SCALES, Breast, Digest, FusedSample, ImageRecord
 from fvpipe.versions import PREPROCESSING_VERSION
 
 
@@ -151,10 +152,11 @@ def predict(
     rejected = [each for each in told.values() if isinstance(each, Rejection)]
     records = [each for each in told.values() if not isinstance(each, Rejection)]
     mappings = {path: each.mapping for path, each in headers.items() if not isinstance(each, Rejection)}
-    colliding = [(str(root), record, Pipeline()) for group in colliding_instances(records) for record in group]
+    colliding = [PixelTask(str(root), record, Pipeline()) for group in colliding_instances(records) for record in group]
     contents = dict(read_pixel_digests(colliding))
     rejected += [each for each in contents.values() if isinstance(each, Rejection)]
-    digests = {path: content_digest(each, mappings[path]) for path, each in contents.items() if not isinstance(each, Rejection)}
+    decoded = {path: Digest(each) for path, each in contents.items() if not isinstance(each, Rejection)}
+    digests = {path: content_digest(each, mappings[path]) for path, each in decoded.items()}
     readable = [record for record in records if record.path not in contents or record.path in digests]
     # As in an index: images of two patients or exams under one study are not a breast, and of equal ones the same is chosen.
     contradicting = {each.what: each for each in contradicted(readable, readings)}

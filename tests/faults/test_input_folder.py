@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from fvpipe.errors import InputError
-from fvpipe.indexing.scan import scan_folder
+from fvpipe.indexing.files.scan import scan_folder
 from fvpipe.reasons import Reason, Rejection
 from tests.support import factory
 from tests.support.processes import as_nobody

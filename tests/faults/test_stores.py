@@ -22,8 +22,8 @@ from fvpipe.cache.sample_store import SampleStore, ViewRejection
 from fvpipe.config.loading import digest_of
 from fvpipe.config.pipeline import load_pipeline
 from fvpipe.errors import StorageError
+from fvpipe.indexing.files.scan import CACHED_AS, image_files, scan_folder
 from fvpipe.indexing.index import PassedOver
-from fvpipe.indexing.scan import CACHED_AS, image_files, scan_folder
 from fvpipe.io.atomic import write_atomic, write_if_changed
 from fvpipe.reasons import Reason, Rejection
 from fvpipe.types import FusedSample, ImageRecord, SourceFile, View

@@ -15,7 +15,7 @@ from fvpipe.config.loading import digest_of
 from fvpipe.dicom.header import parse_header
 from fvpipe.dicom.image_header import ImageHeader
 from fvpipe.dicom.policy import HeaderPolicy
-from fvpipe.indexing.scan import scan_folder
+from fvpipe.indexing.files.scan import scan_folder
 from fvpipe.reasons import Flag, Rejection
 from fvpipe.types import Edge, FusedSample, ImageRecord, Laterality, Orientation, SourceFile, View
 from tests.support import factory

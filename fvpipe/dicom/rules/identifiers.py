@@ -21,7 +21,7 @@ def identity(context: RuleContext) -> tuple[str, str]:
         detail = "the header names another patient than the label table or path; use a declaration that takes the patient from"
         raise RejectedFile(Reason.IDENTIFIER_CONFLICT, f"{detail} elsewhere, where its {policy.patient_keyword} means nothing")
     patient = patient or stated.patient
-    if not policy.keep_studies_apart or policy.patient_from == "study":
+    if not policy.exams_apart:
         return patient, ""
     study = text(context.dataset, "StudyInstanceUID") if context.is_from_header("exam") else ""
     if not (study or stated.study):

@@ -21,7 +21,7 @@ Function                                               Rows                     
 ``datasets.declared.listed_images.list_image``         of one table, about an image        error, or kept for `combine`
 ``statements._contradicting_rows``                     about the images of a breast, also  kept for the next step
                                                        of missing and rejected ones
-``rejected_images.said_of_rejected``                   about a rejected image, where they  kept for the next step
+``rejected_images.rows_of_rejected_images``            about a rejected image, where they  kept for the next step
                                                        do not name its breast and exam
 ``breast_labels.BreastLabels._claims_of_images``       the same, and paths                 by `combine`, else kept
 ``breast_labels.BreastLabels._of_two_breasts``         about an image of another breast    rejection ``label_ambiguous``

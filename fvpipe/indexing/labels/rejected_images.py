@@ -6,17 +6,17 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 from fvpipe.cache.file_cache import FileCache
 from fvpipe.datasets.adapter import ImageFacts
 from fvpipe.datasets.source import Source
 from fvpipe.dicom.header import read_breast
 from fvpipe.dicom.policy import HeaderPolicy
-from fvpipe.execution.isolation import Crash
 from fvpipe.execution.workers import Workers
+from fvpipe.indexing.files.cached_values import read_values
 from fvpipe.indexing.labels.breast_labels import BreastLabels, ImagedBreast
 from fvpipe.indexing.labels.statements import Statements, statement_digest
-from fvpipe.progress import progress
 from fvpipe.reasons import PASSING, Reason, Rejection
 from fvpipe.types import NOTHING_STATED, BreastFacts, ImageRecord, Laterality, SourceFile, StatedImage
 
@@ -25,11 +25,19 @@ _OF_NO_EXAM = PASSING | {
     Reason.REGION_WITHOUT_IMAGE, Reason.REJECTION_NOTE, Reason.MODALITY_REFUSED,
 }  # fmt: skip
 """Reasons of images that show no exam of their own, such as spot views and specimens of a biopsy, or are not read now."""
-BreastTask = tuple[Path, str, HeaderPolicy, StatedImage]
 RowsOfBreasts = list[tuple[ImagedBreast, Sequence[BreastFacts]]]
 
 
-def said_of_rejected(
+class BreastTask(NamedTuple):
+    """One rejected image whose breast a worker reads."""
+
+    root: Path  # the input folder
+    path: str
+    policy: HeaderPolicy
+    stated: StatedImage
+
+
+def rows_of_rejected_images(
     source: Source,
     headers: Mapping[str, ImageRecord | Rejection],
     statements: Statements,
@@ -59,7 +67,7 @@ def said_of_rejected(
     """
     reasons = {path: header.reason for path, header in headers.items() if isinstance(header, Rejection)}
     facts_by_path, rows = labels.statements.facts_by_path, labels.table.images
-    exams_apart = source.policy.keep_studies_apart and source.policy.patient_from != "study"
+    exams_apart = source.policy.exams_apart
     by_instance = any(row.facts and not row.patient for row in rows.values())
     by_exam = exams_apart and any(facts != BreastFacts() for facts in labels.table.rows.values())
 
@@ -78,9 +86,16 @@ def said_of_rejected(
         if reasons.get(path) not in PASSING and (by_instance or (path in facts_by_path and not is_named(path)))
     }
     of_exams = {path for path, reason in reasons.items() if by_exam and reason not in _OF_NO_EXAM}
-    tasks = {path: (source.root, path, source.policy, stated(path)) for path in sorted(described | of_exams)}
+    tasks = {path: BreastTask(source.root, path, source.policy, stated(path)) for path in sorted(described | of_exams)}
     found, exams = RowsOfBreasts(), set[ImagedBreast]()
-    for path, (patient, study, letter, instance, modality) in _breasts(source.name, tasks, files, workers, file_cache).items():
+    # What is said of an image decides of which breast it is. One that cannot be read now is rejected for that already.
+    states = {path: replace(files[path], state=files[path].state + statement_digest(stated(path))) for path in tasks}
+    title = f"rejected images of {source.name}"
+    breasts, _ = read_values(read_breasts, tasks, states, workers, file_cache, kind="breast", title=title, max_in_process=512)
+    for path, text in breasts.items():
+        if not text:  # the image does not say its breast
+            continue
+        patient, study, letter, instance, modality = json.loads(text)
         breast = (patient, study, Laterality(letter))
         row = rows.get(instance) or labels.statements.sizes_by_path.get(path) or ImageFacts(0)
         facts = (*(() if is_named(path) else facts_by_path.get(path, ())), *(() if row.patient else row.facts))
@@ -91,34 +106,14 @@ def said_of_rejected(
     return found, frozenset(exams)
 
 
-def _breasts(
-    name: str, tasks: Mapping[str, BreastTask], files: Mapping[str, SourceFile], workers: Workers, file_cache: FileCache
-) -> dict[str, list[str]]:
-    """What :func:`read_breasts` gives of each image that names its breast, by path."""
-    cached = {path: replace(files[path], state=files[path].state + statement_digest(task[3])) for path, task in tasks.items()}
-    known = {path: file_cache.value(file, "breast") for path, file in cached.items()}
-    new = [task for path, task in tasks.items() if known[path] is None]
-    with progress(f"rejected images of {name}", len(new), "files") as advance:
-        for batch in workers.run(read_breasts, new, max_in_process=512):
-            answers = {each[0]: each[1] for each in batch if not isinstance(each, Crash)}
-            read = {path: text for path, text in answers.items() if text is not None}
-            file_cache.put_values([(cached[path], text) for path, text in read.items()], "breast")
-            known.update(read)
-            advance(len(batch))
-    return {path: json.loads(text) for path, text in known.items() if text}
-
-
-def read_breasts(tasks: Sequence[BreastTask]) -> list[tuple[str, str | None]]:
-    """On a worker: path, and patient, study, side, UID and Modality as JSON.
-
-    The text is empty where the image does not say its breast; None where the file cannot be read this time.
-    """
-    found: list[tuple[str, str | None]] = []
+def read_breasts(tasks: Sequence[BreastTask]) -> list[tuple[str, str | Rejection]]:
+    """Read on a worker, as JSON, patient, study, side, UID and Modality; nothing where the image does not say its breast."""
+    found: list[tuple[str, str | Rejection]] = []
     for root, path, policy, said in tasks:
         try:
             image = read_breast(root, path, policy, said)
-        except OSError:
-            found.append((path, None))
+        except OSError as error:
+            found.append((path, Rejection.unreadable(path, error)))
         else:
             found.append((path, json.dumps([*image[0], *image[1:]]) if image else ""))
     return found

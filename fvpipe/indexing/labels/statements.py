@@ -287,7 +287,6 @@ def _contradicting_rows(
     The row of an image that is missing, damaged or of another view describes the breast as those of the others do. Where exams
     are told apart and it names none, it may be of another one, so that it may contradict and does not decide.
     """
-    exams_apart = policy.keep_studies_apart and policy.patient_from != "study"
     found: defaultdict[tuple[str, str, str, Exam, str], tuple[list[str], list[BreastFacts]]] = defaultdict(lambda: ([], []))
     for path, of_image in statements:
         if facts := [
@@ -296,7 +295,7 @@ def _contradicting_rows(
             patient, name, side = (_first(identity, fact, of_image) for fact in ("patient", "exam", "laterality"))
             exam = next((image.exam_names for _, image in of_image if image.exam_names != Exam()), Exam())
             day = next((image.exam_date for _, image in of_image if image.exam_date), "")
-            if patient and side and (name or exam != Exam() or not exams_apart or combine != "worst"):
+            if patient and side and (name or exam != Exam() or not policy.exams_apart or combine != "worst"):
                 paths, of_breast = found[patient, name, side, exam, day]
                 paths += [path] * bool(path)
                 of_breast += facts

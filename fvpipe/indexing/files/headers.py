@@ -1,4 +1,4 @@
-"""Headers, digests and pixel digests of the files that are new or changed, read on the workers."""
+"""Headers and digests of the files that are new or changed, read on the workers."""
 
 from __future__ import annotations
 
@@ -8,26 +8,20 @@ from types import MappingProxyType
 from typing import NamedTuple, cast
 
 from fvpipe.cache.file_cache import EncodedHeader, FileCache, decode_record, encode_header
-from fvpipe.config.formats import formats_of
-from fvpipe.config.loading import digest_of
-from fvpipe.config.pipeline import Pipeline
 from fvpipe.datasets.source import Source
-from fvpipe.dicom.decoding.pixels import decode_image
 from fvpipe.dicom.elements import RejectedFile, silenced, text
-from fvpipe.dicom.header import parse_header, pixel_header, read_header
-from fvpipe.dicom.image_header import ImageHeader, PixelHeader
+from fvpipe.dicom.header import parse_header, read_header
+from fvpipe.dicom.image_header import ImageHeader
 from fvpipe.dicom.policy import HeaderPolicy
 from fvpipe.dicom.raster.headers import open_image
-from fvpipe.dicom.reader import open_file, stream
-from fvpipe.dicom.value_mapping import ValueMapping
+from fvpipe.dicom.reader import open_file
 from fvpipe.errors import InputError
 from fvpipe.execution.isolation import Crash
 from fvpipe.execution.workers import Workers
-from fvpipe.imaging.canvas import frame_level
 from fvpipe.io.read import Contents, read_contents
 from fvpipe.progress import progress
 from fvpipe.reasons import PASSING, Reason, Rejection
-from fvpipe.types import NOTHING_STATED, Digest, ImageRecord, Laterality, SourceFile, StatedImage
+from fvpipe.types import NOTHING_STATED, Digest, ImageRecord, SourceFile, StatedImage
 
 
 class FileTask(NamedTuple):
@@ -168,76 +162,6 @@ def _of_crash(crash: Crash[FileTask]) -> FileResult:
 def is_transient(header: object) -> bool:
     """Whether a rejection may be gone the next time though nobody touched the file: it is not cached."""
     return isinstance(header, Rejection) and header.reason in PASSING | {Reason.NOT_A_FILE}
-
-
-def read_pixel_contents(
-    source: Source,
-    files: Mapping[str, SourceFile],
-    records: Iterable[ImageRecord],
-    workers: Workers,
-    file_cache: FileCache,
-) -> tuple[dict[str, Digest], list[Rejection]]:
-    """Digest the decoded pixels of some images, to compare files that share an SOP Instance UID.
-
-    Returns
-    -------
-    contents : dict of str to Digest
-        By path: of the stored values, and of the rescale or Modality LUT and the padding that give their meaning.
-    rejections : list of Rejection
-        Files whose pixels cannot be read.
-    """
-    contents, rejections, tasks = dict[str, Digest](), list[Rejection](), list[tuple[str, ImageRecord, Pipeline]]()
-    for record in records:
-        cached = file_cache.value(files[record.path], "pixels")
-        if cached is None:
-            tasks.append((str(source.root), record, Pipeline()))
-        else:
-            contents[record.path] = Digest(cached)
-    for batch in workers.run(read_pixel_digests, tasks):
-        for each in batch:
-            path, found = (each.task[1].path, each.rejection(each.task[1].path)) if isinstance(each, Crash) else each
-            if isinstance(found, Rejection):
-                rejections.append(found)
-                file_cache.put_headers([] if is_transient(found) else [(files[path], encode_header(found))])
-            else:
-                contents[path] = found
-                file_cache.put_values([(files[path], found)], "pixels")
-    return {path: _with_rescale(source, files[path], found, file_cache) for path, found in contents.items()}, rejections
-
-
-def _with_rescale(source: Source, file: SourceFile, pixels: Digest, file_cache: FileCache) -> Digest:
-    header: PixelHeader | None = file_cache.header(file)
-    if header is None:
-        try:
-            with open_file(source.root / file.path) as opened, silenced():
-                header = pixel_header(open_image(opened, source.policy.formats), Laterality.LEFT)
-        except (OSError, RejectedFile):  # it was accepted a moment ago
-            raise changed_since_index(file.path) from None
-    return content_digest(pixels, header.mapping)
-
-
-def content_digest(pixels: Digest, mapping: ValueMapping) -> Digest:
-    """Digest of stored values, and of the rescale or Modality LUT and the padding that give their meaning."""
-    return digest_of([pixels, repr(mapping.modality), repr(mapping.padding)])
-
-
-def read_pixel_digests(tasks: Sequence[tuple[str, ImageRecord, Pipeline]]) -> list[tuple[str, Digest | Rejection]]:
-    """Digest the decoded pixels of (input folder, record), read as the pipeline does, on a worker."""
-    found: list[tuple[str, Digest | Rejection]] = []
-    for root, record, pipeline in tasks:
-        try:
-            data = (Path(root) / record.path).read_bytes()
-            # The format by which the index read it; polarity does not matter to a digest of stored values.
-            header = pixel_header(open_image(stream(data), formats_of(record.transfer_syntax_uid)), record.laterality)
-            level = frame_level((record.rows, record.columns), pipeline)
-            for finer in range(level):  # a small crop may need them
-                decode_image(data, header, level=finer)
-            found.append((record.path, decode_image(data, header, level=level).pixel_digest))
-        except RejectedFile as rejected:
-            found.append((record.path, Rejection(record.path, rejected.reason, rejected.detail)))
-        except OSError as error:
-            found.append((record.path, Rejection.unreadable(record.path, error)))
-    return found
 
 
 def read_published_uids(source: Source, paths: Iterable[str]) -> dict[str, str]:
