@@ -34,7 +34,7 @@ from fvpipe.evaluation.training_record import Prediction, Run, TrainedRun, read_
 from fvpipe.project.project import Project
 from fvpipe.shards.reader import open_shards
 from fvpipe.training.gradcam import heat_map, peaks
-from fvpipe.training.model import Classifier
+from fvpipe.training.network.model import Classifier
 from fvpipe.training.predict import predict
 from fvpipe.versions import PREPROCESSING_VERSION
 from tests.conftest import run

@@ -47,7 +47,7 @@ from fvpipe.project.project import Project
 from fvpipe.reasons import Rejection
 from fvpipe.report.shard_page import write_page
 from fvpipe.shards.format import read_receipt
-from fvpipe.training.model import custom_cnn
+from fvpipe.training.network.model import custom_cnn
 from fvpipe.types import Breast, BreastKey, View
 from tests.conftest import run
 from tests.support import factory

@@ -16,7 +16,7 @@ from fvpipe.imaging.fusion import fuse
 from fvpipe.imaging.normalize import crop_image, normalization
 from fvpipe.imaging.segmentation.segment import Segmentation, segment
 from fvpipe.reasons import Flag
-from fvpipe.report.brightness import NORMALIZATIONS, Brightness, brightness_reports, measure_brightness
+from fvpipe.report.measurements.brightness import NORMALIZATIONS, Brightness, brightness_reports, measure_brightness
 from fvpipe.types import Laterality, View
 from tests.support.decoding import decode
 from tests.support.factory import CC, MLO, breast, dataset, file_bytes, table

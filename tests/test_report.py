@@ -39,9 +39,9 @@ from fvpipe.imaging.segmentation.crop_verdict import measurements
 from fvpipe.imaging.segmentation.segment import trace_segmentation
 from fvpipe.reasons import Flag, Rejection
 from fvpipe.report.audit import _worst_first
-from fvpipe.report.measure import ImageMeasurement, ImageTask, measure_images
+from fvpipe.report.measurements.measure import ImageMeasurement, ImageTask, measure_images
+from fvpipe.report.measurements.statistics import MIN_SIGMA, distribution, largest_deviations, robust_center
 from fvpipe.report.rule_report import report_header
-from fvpipe.report.statistics import MIN_SIGMA, distribution, largest_deviations, robust_center
 from fvpipe.types import ImageRecord, Laterality, Orientation, View
 from tests.conftest import build, run
 from tests.support import factory

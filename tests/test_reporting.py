@@ -31,7 +31,7 @@ from fvpipe.evaluation.text import to_json
 from fvpipe.evaluation.training_record import Run, read_record, read_trained
 from fvpipe.printable import LINE_COLUMNS
 from fvpipe.training.gradcam import draw, heat_map, peaks
-from fvpipe.training.model import Classifier
+from fvpipe.training.network.model import Classifier
 from fvpipe.training.predict import predict
 from tests.conftest import run
 from tests.support import factory

@@ -43,10 +43,10 @@ from fvpipe.training.augmentation import augment
 from fvpipe.training.batches import DeviceLoader
 from fvpipe.training.data import load_cohort
 from fvpipe.training.device import ExecutionDevice, find_device, own_share
-from fvpipe.training.model import build_model
+from fvpipe.training.network.model import build_model
+from fvpipe.training.network.zoom import ZoomFront
 from fvpipe.training.predict import load_model
 from fvpipe.training.recipe import class_weight_of, learning_rate, sample_order
-from fvpipe.training.zoom import ZoomFront
 from fvpipe.versions import PREPROCESSING_VERSION
 from tests.conftest import run
 from tests.support.cohort import Patient, at, kill_and_resume, make_project, patients, train, write_checkpoint

@@ -17,7 +17,7 @@ from fvpipe.errors import (
     DependencyError,
     ParameterError,
 )
-from fvpipe.training.model import GlobalMaxPool, build_model, freeze_all_but_head
+from fvpipe.training.network.model import GlobalMaxPool, build_model, freeze_all_but_head
 from fvpipe.training.recipe import learning_rate, loss_sum
 
 # --- equations --------------------------------------------------------------------------------------------------------

@@ -16,9 +16,9 @@ from fvpipe.config.pipeline import Fuse
 from fvpipe.config.training import Front, Recipe
 from fvpipe.errors import ParameterError
 from fvpipe.training.gradcam import heat_map
-from fvpipe.training.model import TwoStream, build_model
-from fvpipe.training.views import ViewLayout
-from fvpipe.training.zoom import METHODS, Method, ZoomFront
+from fvpipe.training.network.model import TwoStream, build_model
+from fvpipe.training.network.views import ViewLayout
+from fvpipe.training.network.zoom import METHODS, Method, ZoomFront
 
 EACH = Fuse(align="each")
 RANDOM = Recipe(weights="none", front=Front(size=(32, 32)))

@@ -15,7 +15,7 @@ from fvpipe.errors import InputError
 
 if TYPE_CHECKING:
     from fvpipe.evaluation.training_record import Record
-    from fvpipe.training.model import Classifier
+    from fvpipe.training.network.model import Classifier
     from fvpipe.training.predict import BreastPrediction
 
 

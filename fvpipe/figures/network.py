@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from fvpipe.config.pipeline import Pipeline
 from fvpipe.config.training import Recipe
 from fvpipe.figures.style import BLUE, GREEN, GREY, ORANGE, SMALL, WIDTH, Drawing, arrow, box, figure_of, heading, page
-from fvpipe.training.layers import Layer, layers_of
+from fvpipe.training.network.layers import Layer, layers_of
 
 LINE = 0.135  # inches
 TALLEST, MIDDLE = 1.05, 0.95  # inches: of the largest map, and where all maps are centered

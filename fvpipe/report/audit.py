@@ -24,11 +24,11 @@ from fvpipe.indexing.index import Index
 from fvpipe.indexing.pairing import rejection_order
 from fvpipe.io.atomic import write_atomic
 from fvpipe.reasons import NOT_BROKEN, CropVerdict, Flag, Reason, Rejection, crop_verdict
-from fvpipe.report.brightness import BrightnessReport, brightness_reports
 from fvpipe.report.html import data_uri, render
 from fvpipe.report.inspect import view_flag_codes
-from fvpipe.report.measure import ImageMeasurement, Preview, draw_previews, measure_images, run_on_images
-from fvpipe.report.statistics import (
+from fvpipe.report.measurements.brightness import BrightnessReport, brightness_reports
+from fvpipe.report.measurements.measure import ImageMeasurement, Preview, draw_previews, measure_images, run_on_images
+from fvpipe.report.measurements.statistics import (
     Deviation,
     GroupReport,
     PairReport,

@@ -25,7 +25,7 @@ from fvpipe.imaging.histogram import bands
 from fvpipe.indexing.index import Index
 from fvpipe.printable import LINE_COLUMNS
 from fvpipe.reasons import Rejection
-from fvpipe.report.measure import ImageTask, read_image, run_on_images
+from fvpipe.report.measurements.measure import ImageTask, read_image, run_on_images
 
 LOSSY_STEPS = 2  # stored values by which decoders of lossy syntaxes may differ; those of lossless ones must agree
 ROUNDING = 1e-6  # of the step of one stored value: float arithmetic in another order

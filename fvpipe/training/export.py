@@ -15,7 +15,7 @@ from fvpipe.datasets.registry import get_adapter
 from fvpipe.errors import DependencyError, ParameterError, TrainingError
 from fvpipe.evaluation.training_record import NOT_A_DEVICE, Record
 from fvpipe.io.atomic import write_atomic
-from fvpipe.training.model import Classifier, probability
+from fvpipe.training.network.model import Classifier, probability
 
 TOLERANCE = 1e-5
 

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from fvpipe.errors import ParameterError
 from fvpipe.io.atomic import write_atomic
 from fvpipe.shards.coordinates import coordinates_of, view_slices
-from fvpipe.training.model import Classifier, TwoStream
+from fvpipe.training.network.model import Classifier, TwoStream
+from fvpipe.training.network.zoom import ZoomFront
 from fvpipe.training.predict import BreastPrediction
-from fvpipe.training.zoom import ZoomFront
 from fvpipe.types import VIEWS, View
 
 MIN_MAP_SIDE = 7  # cells; that of ResNet18's last feature map at 224 pixels

@@ -26,7 +26,7 @@ from fvpipe.indexing.reading import Reading, contradicted
 from fvpipe.indexing.rejection_notes import noted_rejections
 from fvpipe.project.reading import find_readings
 from fvpipe.reasons import Reason, Rejection
-from fvpipe.training.model import Classifier, build_model, probability
+from fvpipe.training.network.model import Classifier, build_model, probability
 from fvpipe.types import SCALES, Breast, Digest, FusedSample, ImageRecord
 from fvpipe.versions import PREPROCESSING_VERSION
 

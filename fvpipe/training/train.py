@@ -61,7 +61,7 @@ from fvpipe.training.device import (
     sum_over_processes,
     wait_for_all,
 )
-from fvpipe.training.model import MAX_WEIGHT_BYTES, Classifier, build_model, freeze_all_but_head, probability
+from fvpipe.training.network.model import MAX_WEIGHT_BYTES, Classifier, build_model, freeze_all_but_head, probability
 from fvpipe.training.recipe import class_weight_of, learning_rate, loss_sum, sample_order, seed_of
 
 Say = Callable[[str], None]

@@ -24,7 +24,7 @@ from fvpipe.evaluation.training_record import DIGESTS, PREDICTIONS, RECORD, WEIG
 from fvpipe.project.project import Project
 from fvpipe.training.data import load_cohort
 from fvpipe.training.device import ExecutionDevice
-from fvpipe.training.model import build_model
+from fvpipe.training.network.model import build_model
 from fvpipe.training.predict import load_model, own_pipeline
 from fvpipe.training.train import Training, train_run
 from tests.conftest import run

@@ -1,4 +1,4 @@
-"""Files of the input folder: which there are, and what workers read of each that is new or changed.
+"""Files of the input folder, and what workers read of each that is new or changed.
 
 - ``scan``: files that could be images.
 - ``headers``: header and digest of each.

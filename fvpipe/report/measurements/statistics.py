@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fvpipe.imaging.view_agreement import AREA_RATIO
-from fvpipe.report.measure import ImageMeasurement
+from fvpipe.report.measurements.measure import ImageMeasurement
 from fvpipe.types import Breast
 
 HISTOGRAM_BINS = 24

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fvpipe.config.training import Recipe
-from fvpipe.training.model import build_model
+from fvpipe.training.network.model import build_model
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ def layers_of(name: str, recipe: Recipe, image_shape: tuple[int, ...]) -> tuple[
     Parameters
     ----------
     name : str
-        As for :func:`fvpipe.training.model.build_model`, which raises what is wrong.
+        As for :func:`fvpipe.training.network.model.build_model`, which raises what is wrong.
     recipe : Recipe
         Loss and layers.
     image_shape : (int, int, int)

@@ -30,8 +30,8 @@ from fvpipe.indexing.index import Index
 from fvpipe.io.read import read_contents
 from fvpipe.progress import progress
 from fvpipe.reasons import Flag, Reason, Rejection
-from fvpipe.report.brightness import Brightness, measure_brightness
 from fvpipe.report.drawing import draw_segmentation, encode
+from fvpipe.report.measurements.brightness import Brightness, measure_brightness
 from fvpipe.types import Digest, ImageRecord
 
 PREVIEW_SIDE = 300  # pixels of the longer side of a preview
@@ -59,7 +59,7 @@ class ImageMeasurement:
     aspect: float = math.nan  # width / height of the breast's bounding box
     threshold: float = math.nan  # threshold as a share of the range of the value table
     area: float = math.nan  # mask area in source pixels
-    # Inside the outline, after each normalization of :data:`fvpipe.report.brightness.NORMALIZATIONS`; empty without one
+    # Inside the outline, after each of :data:`fvpipe.report.measurements.brightness.NORMALIZATIONS`; empty without one
     brightness: tuple[Brightness, ...] = ()
     pixel_digest: Digest | None = None  # digest of the decoded stored values
 

@@ -21,8 +21,8 @@ from fvpipe.config.pipeline import Fuse
 from fvpipe.config.training import Cnn, Recipe
 from fvpipe.errors import CheckpointError, DependencyError, ParameterError
 from fvpipe.regular_files import read_regular
-from fvpipe.training.views import ViewLayout
-from fvpipe.training.zoom import METHODS, ZoomFront
+from fvpipe.training.network.views import ViewLayout
+from fvpipe.training.network.zoom import METHODS, ZoomFront
 
 MAX_WEIGHT_BYTES = 1 << 34  # of a file of weights, or a checkpoint, which is four times as large
 SINGLE_IMAGE = Fuse()  # of models that take an image as a whole

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, conv1d
 
 from fvpipe.errors import ParameterError
-from fvpipe.training.views import ViewLayout
+from fvpipe.training.network.views import ViewLayout
 
 Method = Literal["zoom", "random", "frozen"]
 METHODS: tuple[Method, ...] = ("zoom", "random", "frozen")
