@@ -631,6 +631,12 @@ def test_csaw_exams_are_told_apart_by_the_years_of_their_rows(tmp_path: Path) ->
     assert {tuple(view.path[-5] for view in breast.images) for breast in found.breasts} == {("1", "1"), ("2", "2")}
 
 
+def test_csaw_table_by_its_earlier_name(tmp_path: Path) -> None:
+    folder = csaw(tmp_path / "csaw", [{}])
+    (folder / "CSAW-CC_breast_cancer_screening_data.csv").rename(folder / "anon_dataset_nonhidden_211125.csv")
+    assert labels(index(folder, "csaw-cc")) == {("5", "L"): 0, ("5", "R"): 0}
+
+
 def test_csaw_year_of_a_row_is_that_of_the_date_in_the_name(tmp_path: Path) -> None:
     folder = csaw(tmp_path / "csaw", [{}])
     table = folder / "CSAW-CC_breast_cancer_screening_data.csv"

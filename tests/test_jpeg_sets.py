@@ -72,6 +72,18 @@ def test_kau_folders_hold_several_cases_or_none_are_there(tmp_path: Path) -> Non
     assert labels(found) == {(case, side): 0 for case in ("BC001", "BC003") for side in "LR"} and not found.rejections
 
 
+def test_kau_masks_are_no_mammograms(tmp_path: Path) -> None:
+    """They lie in a folder beside that of the images, and have their names; of the second case the images are missing."""
+    names = [f"Birad3/b3/2018_BC001_ {each}" for each in VIEWS]
+    names += [f"Birad3/Tumor masks/2018_BC00{case}_ {each}" for case in (1, 2) for each in VIEWS]
+    for number, name in enumerate(names, 1):
+        jpeg_image(tmp_path / "kau" / f"{name}.jpg", number)
+    found = index(tmp_path / "kau", "kau-bcmd")
+    assert labels(found) == {("BC001", "L"): 0, ("BC001", "R"): 0}
+    assert {image.path.split("/")[1] for breast in found.breasts for image in breast.images} == {"b3"}
+    assert len(found.rejections) == 8
+
+
 def test_kau_files_of_another_form_are_named(tmp_path: Path) -> None:
     root = kau(tmp_path / "kau", {"Birad1/2018_BC001": (*VIEWS, "LM_L")})
     jpeg_image(root / "Birad1" / "2018_BC001" / "image 5.jpg", 9)

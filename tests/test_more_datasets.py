@@ -87,6 +87,24 @@ def test_dmid(tmp_path: Path) -> None:
 VINDR = ("study_id", "image_id", "laterality", "view_position", "height", "width", "breast_birads", "breast_density", "split")
 
 
+def test_csaw_m(tmp_path: Path) -> None:
+    """The original images, of which some are inverted, have the names of the others; not each cancer is one to come."""
+    for number, path in enumerate((f"{kind}/train/{n}.png" for kind in ("original_png", "preprocessed") for n in range(4)), 1):
+        write_image(tmp_path / "csaw-m" / "images" / path, number, view=View.MLO, form="png")
+    rows = [
+        {"Filename": f"{n}.png", "Label": n + 1, "If_cancer": cancer, "If_composite": composite, "Dicom_image_laterality": "R"}
+        for n, (cancer, composite) in enumerate(((0, 0), (1, 1), (1, 0), ("-", "-")))
+    ]
+    write_table(tmp_path / "csaw-m" / "labels" / "CSAW-M_train.csv", rows, ";")
+    write_table(tmp_path / "csaw-m" / "labels" / "CSAW-M_test.csv", [rows[0] | {"Filename": "9.png"}], ";")
+    found = read(tmp_path / "csaw-m", "csaw-m")
+    assert of_views(found) == {("0.png", "L"): 0, ("1.png", "L"): 1}
+    why = reasons(found)
+    assert {path for path, reason in why.items() if reason == "image_not_listed"} == {
+        f"images/original_png/train/{n}.png" for n in range(4)
+    }
+
+
 def vindr_png(folder: Path, height: int = 320) -> Path:
     study, rows, boxes = "a" * 32, list[dict[str, Any]](), list[dict[str, Any]]()
     for number, (side, view) in enumerate([("L", "CC"), ("L", "MLO"), ("R", "CC"), ("R", "MLO")], 1):
@@ -191,7 +209,7 @@ def test_mini_ddsm(tmp_path: Path) -> None:
 
 
 def test_bcdr(tmp_path: Path) -> None:
-    """Views are numbers, which begin at 0 in the list of images and at 1 in that of outlines; cells begin with a space."""
+    """Views have names in the list of images, whose numbers are not read, and numbers in that of outlines."""
     names = ("RCC", "LCC", "RO", "LO", "PR")
     listed, outlines = list[dict[str, Any]](), list[dict[str, Any]]()
     for number, (study, view) in enumerate(((study, view) for study in (30, 31) for view in range(5)), 1):
@@ -202,9 +220,9 @@ def test_bcdr(tmp_path: Path) -> None:
             "study_id": study,
             "series": 1,
             "image_filename": f" {path}",
-            "image_type_name": f" {names[view]}",
+            "image_type_name": f" {names[view]}",  # all cells of text begin with a space
         }
-        listed.append(row | {"image_type_id": view, "age": 61.2, "density": " NaN"})
+        listed.append(row | {"image_type_id": view + 1, "age": 61.2, "density": " NaN"})
     for study, view, label in ((30, 1, "Benign "), (30, 3, "Malign "), (31, 2, "Benign ")):
         row = {"patient_id": 20, "study_id": study, "image_view": view, "classification": label, "age": 61.2, "density": 2}
         outlines.append(row | {"lesion_id": len(outlines) + 1})

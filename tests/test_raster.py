@@ -441,7 +441,7 @@ def test_one_of_two_equal_views_is_chosen_where_identifiers_are_hashed(tmp_path:
     monkeypatch.setenv("FVPIPE_ID_KEY", "a key for tests of image files")
     folder = tmp_path / "in"
     copies(folder, dicom=False)
-    (folder / "P1_L_CC-again.png").write_bytes(png(factory.breast(7).pixels))
+    (folder / "P1_L_CC-2.png").write_bytes(png(factory.breast(7).pixels))
     build(folder, tmp_path / "out", "--adapter", declare(tmp_path, "png, tiff, pgm, nrrd", hashed=True))
     assert rejected(tmp_path / "out") == {"P1_L_CC.png": "superseded"}
 

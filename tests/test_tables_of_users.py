@@ -172,6 +172,29 @@ def test_paths_that_differ_in_what_the_pattern_does_not_read(paths: str, left: s
         assert {name for name, said in stated.items() if not any(image.rejected for _, image in said)} == {*left.split()}
 
 
+@pytest.mark.parametrize(
+    ("paths", "left"),
+    [
+        ("B/b/P1_L_CC.jpg,B/Tumor masks/P1_L_CC.jpg,B/b/P1_L_MLO.jpg", "B/b/P1_L_CC.jpg,B/b/P1_L_MLO.jpg"),
+        ("Birad/Birad/P1_L_CC.jpg,Birad/masks/P1_L_CC.jpg", "Birad/Birad/P1_L_CC.jpg"),
+        ("B/one/P1_L_CC.jpg,B/two/P1_L_CC.jpg,B/one/P1_L_MLO.jpg", "B/one/P1_L_MLO.jpg"),
+        ("B/2015/P1_L_CC.jpg,B/2018/P1_L_CC.jpg,B/2018/P1_L_MLO.jpg,B/2018/P2_L_CC.jpg", "B/2018/P2_L_CC.jpg"),
+        ("B/b/P1_1_L_CC.jpg,B/b/P1_2_L_CC.jpg", "B/b/P1_1_L_CC.jpg,B/b/P1_2_L_CC.jpg"),
+        ("B/b/P1_ L_CC.jpg,B/b/P1_L_CC.png", "B/b/P1_ L_CC.jpg,B/b/P1_L_CC.png"),
+    ],
+)
+def test_paths_that_differ_within_the_pattern_in_what_it_does_not_read(paths: str, left: str, tmp_path: Path) -> None:
+    """Masks in a folder beside that of the images were the mammograms, since their folder came first."""
+    path = r"path: '^B[a-z]*/[^/]+/(?P<patient>P\d+)(?:_\d)?_ ?(?P<laterality>[LR])_(?P<view>CC|MLO)\.(jpg|png)$'"
+    own = f"name: own\nlicense: ours\nformats: [png, jpeg]\nheaders: {{studies_apart: false}}\n{path}\n"
+    (tmp_path / "own.yaml").write_text(own + "identity: {patient: [path], laterality: [path], view: [path]}\n")
+    state_images = get_adapter(str(tmp_path / "own.yaml")).state_images
+    assert state_images is not None
+    for names in (paths.split(","), paths.split(",")[::-1]):
+        stated = state_images(names, LabelTable(), Labels())
+        assert {name for name, said in stated.items() if not any(image.rejected for _, image in said)} == {*left.split(",")}
+
+
 def test_a_word_of_a_path_that_is_no_side_is_named(folder: Path, tmp_path: Path) -> None:
     """It may contradict the header, which would speak alone."""
     own = tmp_path / "own"

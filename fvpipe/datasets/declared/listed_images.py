@@ -293,9 +293,9 @@ _WORD = re.compile(r"(?<![^\W_])(?![a-f\d]+(?:[\W_]|$))\d{0,2}([^\W\d_]{3,})\d{0
 def _not_told_apart(pattern: re.Pattern[str], paths: Iterable[str]) -> Iterator[tuple[str, ListedImage]]:
     """Reject images in whose paths the pattern finds the same, although these differ in what it does not read.
 
-    Of those with other words after the match, as masks have, only one without any is the image. Where they differ before it, as
-    in folders or by a number that it cuts, they may be of two women: all images of this patient and exam are left out. Numbers
-    after the match are those of several images of a view.
+    Of those with other words after the match, as masks have, or within it, as in a folder of masks, only one without any is the
+    image. Where they differ before it, or in other folders within it, as by a number, they may be of two women, or exams: all
+    images of this patient and exam are left out. Other numbers are those of several images of a view.
     """
     alike, unclear = defaultdict[tuple[str | None, ...], list[re.Match[str]]](list), dict[tuple[str | None, ...], str]()
     for match in filter(None, map(pattern.search, sorted(paths))):
@@ -305,17 +305,32 @@ def _not_told_apart(pattern: re.Pattern[str], paths: Iterable[str]) -> Iterator[
         return tuple(match.groupdict().get(fact) for fact in ("patient", "exam"))
 
     for found in alike.values():
-        words = [frozenset(_WORD.findall(_IMAGE_SUFFIX.sub("", each.string[each.end() :]).casefold())) for each in found]
+        within = [_unread(each) for each in found]
+        words = [frozenset(_WORD.findall(text)) for text in within]
+        common = frozenset.intersection(*words)
+        after = (_IMAGE_SUFFIX.sub("", each.string[each.end() :]).casefold() for each in found)
+        words = [(each - common).union(_WORD.findall(text)) for each, text in zip(words, after, strict=True)]
         why = f"the pattern finds the same in {found[0].string} and {found[-1].string}"
+        apart = f"{why}: take copies out, or let `path` of the declaration read what tells patients or exams apart"
         if len({each.string[: each.start()] for each in found}) > 1:
-            unclear[exam(found[0])] = f"{why}: take copies out, or let `path` of the declaration read what tells patients apart"
+            unclear[exam(found[0])] = apart
         elif len(set(words)) > 1:
-            rejected = ListedImage(
-                "the path", rejected=(Reason.IMAGE_EXCLUDED, f"{why}: let `path` of the declaration end with $")
-            )
+            todo = "let `path` of the declaration fit the images alone: name their folders in it, and end it with $"
+            rejected = ListedImage("the path", rejected=(Reason.IMAGE_EXCLUDED, f"{why}: {todo}"))
             yield from ((each.string, rejected) for each, more in zip(found, words, strict=True) if more)
+        elif len({text.rpartition("/")[0] for text in within}) > 1:
+            unclear[exam(found[0])] = apart
     for match in (match for found in alike.values() for match in found if exam(match) in unclear):
         yield match.string, ListedImage("the path", rejected=(Reason.IDENTIFIER_CONFLICT, unclear[exam(match)]))
+
+
+def _unread(match: re.Match[str]) -> str:
+    """The text within the match that no group has, in lower case, without the suffix of an image."""
+    path = match.string
+    for name in match.re.groupindex:
+        start, end = match.span(name)
+        path = path[:start] + "\0" * (end - start) + path[end:] if start >= 0 else path
+    return _IMAGE_SUFFIX.sub("", path[match.start() : match.end()]).casefold()
 
 
 def _by_longer_paths(
