@@ -29,13 +29,13 @@ from fvpipe.indexing.files.headers import read_headers, read_published_uids
 from fvpipe.indexing.files.pixel_contents import read_pixel_contents
 from fvpipe.indexing.files.scan import list_files, without_strays
 from fvpipe.indexing.index import Index
+from fvpipe.indexing.key_objects import rejected_by_key_objects
 from fvpipe.indexing.labels.contradictions import contradictions
 from fvpipe.indexing.labels.read import read_labels
 from fvpipe.indexing.labels.rejected_images import rows_of_rejected_images
 from fvpipe.indexing.labels.statements import statement_digest
 from fvpipe.indexing.lesion_masks import with_mask_findings, with_outlined_breasts
 from fvpipe.indexing.pairing import colliding_instances, pair, rejection_order, tied_images
-from fvpipe.indexing.rejection_notes import noted_rejections
 from fvpipe.io.locking import lock
 from fvpipe.reasons import Reason, Rejection
 from fvpipe.types import ImageRecord
@@ -86,7 +86,7 @@ def index(source: Source, workers: Workers, file_cache: FileCache, *, digest: bo
     colliding = [record for group in colliding_instances(records()) for record in group]
     contents, unreadable = read_pixel_contents(source, files, colliding, workers, file_cache)
     reject(unreadable)
-    reject(noted_rejections(source.root, [source.policy], headers))
+    reject(rejected_by_key_objects(source.root, [source.policy], headers))
     reject(contradictions(records(), labels))
     labels, unfit = with_mask_findings(labels, headers, source, files, workers, file_cache)
     reject(unfit)

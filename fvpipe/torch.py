@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fvpipe.errors import DependencyError, ParameterError
-from fvpipe.io.spelling import folded
+from fvpipe.io.folding import folded
 from fvpipe.shards.reader import Shards
 from fvpipe.types import LABEL_NAMES
 

@@ -22,9 +22,9 @@ from fvpipe.datasets.registry import declarations, get_adapter
 from fvpipe.dicom.header import read_header
 from fvpipe.errors import LabelTableError, ParameterError, QualityError
 from fvpipe.indexing.labels.statements import declared_exclusions
-from fvpipe.indexing.reading import contradicted
+from fvpipe.indexing.single_files import contradicted
 from fvpipe.project import project
-from fvpipe.project.reading import find_readings
+from fvpipe.project.single_files import find_readings
 from fvpipe.project.standalone import standalone_source
 from fvpipe.reasons import Reason, Rejection
 from fvpipe.report.inspect import inspect_dicom

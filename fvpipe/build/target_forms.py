@@ -8,7 +8,7 @@ from dataclasses import replace
 from fvpipe.config.loading import nearest
 from fvpipe.datasets.source import Source
 from fvpipe.errors import ParameterError
-from fvpipe.io.spelling import folded
+from fvpipe.io.folding import folded
 from fvpipe.printable import escaped
 from fvpipe.shards.targets import BUILT_IN, TargetForm, class_names
 from fvpipe.types import Breast

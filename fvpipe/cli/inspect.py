@@ -92,7 +92,7 @@ def inspect(path: Path, adapter: str | None, pipeline: str, png: Path | None, ti
     $ fvpipe inspect film.dcm --adapter cbis --png film.png
     $ fvpipe inspect cache/shards/cropped/cbis
     """
-    from fvpipe.project.reading import find_readings
+    from fvpipe.project.single_files import find_readings
     from fvpipe.report.inspect import file_text, inspect_dicom, inspect_shards, to_text
 
     is_folder = stat.S_ISDIR(os.stat(path).st_mode)

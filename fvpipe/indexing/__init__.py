@@ -4,12 +4,12 @@
 
 - ``files``: files of the input folder that could be images; header, digest and pixels of each, read on the workers.
 - ``labels``: what label tables and paths say of images and breasts, joined to the files and to the exams that are imaged.
-- ``rejection_notes``: Key Object documents that reject images.
+- ``key_objects``: Key Object documents that reject images.
 - ``lesion_masks``: masks of lesions beside the images, as boxes.
 - ``pairing``: CC and MLO of each breast; ``notes`` on what is not rejected.
 - ``exams``: order of a patient's exams.
 - ``index``: all of it as one value; ``rejections`` and ``known_facts`` summarize it for the screen.
 - ``manifests``: the tables of an index, as they are written and read back.
 
-``reading`` does the same for files that are given to `fvpipe inspect` and `fvpipe predict`.
+``single_files`` does the same for files that are given to `fvpipe inspect` and `fvpipe predict`.
 """

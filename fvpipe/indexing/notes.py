@@ -1,4 +1,4 @@
-"""Notes on what the user should see of an index although nothing is rejected for it."""
+"""Notes on what the user should see of an index although nothing is rejected for it: warnings, shown below its summary."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ from fvpipe.imaging.segmentation.outline import GATES
 from fvpipe.imaging.segmentation.segment import Segmentation, SegmentationTrace, trace_segmentation
 from fvpipe.imaging.segmentation.threshold_attempts import ThresholdAttempt
 from fvpipe.imaging.view_agreement import HEADER_FLAGS, constant_flags
-from fvpipe.indexing.reading import Reading, contradicted
+from fvpipe.indexing.single_files import Reading, contradicted
 from fvpipe.io.atomic import write_atomic
 from fvpipe.printable import escaped
 from fvpipe.reasons import Flag, Rejection

@@ -20,11 +20,11 @@ from fvpipe.evaluation.training_record import PREDICTIONS, RECORD, WEIGHTS, Reco
 from fvpipe.imaging.canvas import needed_views
 from fvpipe.indexing.files.headers import published_uid
 from fvpipe.indexing.files.pixel_contents import PixelTask, content_digest, read_pixel_digests
+from fvpipe.indexing.key_objects import rejected_by_key_objects
 from fvpipe.indexing.labels.breast_labels import BreastLabels
 from fvpipe.indexing.pairing import breasts_of_views, colliding_instances, pair, tied_images
-from fvpipe.indexing.reading import Reading, contradicted
-from fvpipe.indexing.rejection_notes import noted_rejections
-from fvpipe.project.reading import find_readings
+from fvpipe.indexing.single_files import Reading, contradicted
+from fvpipe.project.single_files import find_readings
 from fvpipe.reasons import Reason, Rejection
 from fvpipe.training.network.model import Classifier, build_model, probability
 from fvpipe.types import SCALES, Breast, Digest, FusedSample, ImageRecord
@@ -148,7 +148,7 @@ def predict(
         raise ParameterError(f"files of {' and '.join(names)}: the views of a breast are of one data set; give those of one")
     headers = {path: each.rejection or read_header(root, path, each.policy, each.stated) for path, each in readings.items()}
     told = {path: each if isinstance(each, Rejection) else each.record for path, each in headers.items()}
-    told |= {each.what: each for each in noted_rejections(root, {each.policy for each in readings.values()}, told)}
+    told |= {each.what: each for each in rejected_by_key_objects(root, {each.policy for each in readings.values()}, told)}
     rejected = [each for each in told.values() if isinstance(each, Rejection)]
     records = [each for each in told.values() if not isinstance(each, Rejection)]
     mappings = {path: each.mapping for path, each in headers.items() if not isinstance(each, Rejection)}

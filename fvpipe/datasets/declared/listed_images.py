@@ -20,7 +20,7 @@ from fvpipe.datasets.declared.facts import EDGES_OF_BOXES
 from fvpipe.datasets.declared.row_reader import RowReader
 from fvpipe.datasets.declared.values import SIDES, parse_count, parse_exam_date, parse_kind
 from fvpipe.errors import LabelTableError, ParameterError
-from fvpipe.io.spelling import whole_text
+from fvpipe.io.folding import whole_text
 from fvpipe.io.tables import Row
 from fvpipe.printable import first_names
 from fvpipe.reasons import Reason

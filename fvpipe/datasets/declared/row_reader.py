@@ -30,7 +30,7 @@ from fvpipe.datasets.declared.values import (
     parse_yes_no,
 )
 from fvpipe.errors import LabelTableError
-from fvpipe.io.spelling import folded, whole_text
+from fvpipe.io.folding import folded, whole_text
 from fvpipe.io.tables import CUT_NUMBER, MAX_MATCHED, Row
 from fvpipe.types import BreastFacts, Exam, Finding, Laterality
 

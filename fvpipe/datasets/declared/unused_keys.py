@@ -10,7 +10,7 @@ from fvpipe.config.facts import EXAM_DATE, FACTS, IDENTITY
 from fvpipe.datasets.declared.declaration import EXCLUDED, Case, Declaration, Table
 from fvpipe.datasets.declared.facts import IMAGE_FACTS, facts_of_rows
 from fvpipe.datasets.declared.values import EXPECTED, SIZES, parse_number
-from fvpipe.io.spelling import folded
+from fvpipe.io.folding import folded
 
 
 def check_unused_keys(declaration: Declaration) -> None:

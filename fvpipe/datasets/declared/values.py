@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Container, Mapping, Sequence
 from datetime import date
 
-from fvpipe.io.spelling import whole_text
+from fvpipe.io.folding import whole_text
 from fvpipe.io.tables import whole_number
 from fvpipe.types import VIEWS, Laterality, View
 

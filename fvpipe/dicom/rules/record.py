@@ -21,7 +21,7 @@ from fvpipe.dicom.rules.views import (
     view_modifiers,
     view_of_header,
 )
-from fvpipe.io.spelling import folded_name
+from fvpipe.io.folding import folded_name
 from fvpipe.types import Edge, ImageRecord, Orientation, sources_by_fact
 
 

@@ -35,7 +35,7 @@ from blake3 import blake3
 from fvpipe.config.project import Split
 from fvpipe.errors import LeakError
 from fvpipe.imaging.pixel_digest import unturned
-from fvpipe.io.spelling import folded_name
+from fvpipe.io.folding import folded_name
 
 if TYPE_CHECKING:  # evaluation reads splits and no shard
     from fvpipe.shards.reader import Shards

@@ -1,4 +1,4 @@
-"""Other spellings of an identifier of a label table, to say which one its header seems to have."""
+"""Identifiers of a label table that no image has: their other spellings, to say how a header seems to spell them."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from fvpipe.datasets.source import Source
 from fvpipe.dicom.elements import shown_term
 from fvpipe.dicom.policy import HeaderPolicy, unusable_patient
 from fvpipe.errors import LabelTableError
-from fvpipe.io.spelling import folded_name
+from fvpipe.io.folding import folded_name
 from fvpipe.printable import first_names
 from fvpipe.reasons import LABEL_TABLE, Reason, Rejection
 from fvpipe.types import NOTHING_STATED, VIEWS, BreastFacts, Exam, Finding, ImageRecord, Laterality, StatedImage, View

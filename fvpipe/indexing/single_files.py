@@ -1,4 +1,4 @@
-"""How the header of one file is read outside an index, and what contradicts it there."""
+"""Single files outside an index, as for `fvpipe inspect`: how the header of one is read, and what contradicts it there."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Key Object notes by which an archive rejects images (IHE IOCM): the images that they list are left out."""
+"""Key Object documents by which an archive rejects images (IHE IOCM): the images that they list are left out."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fvpipe.reasons import Reason, Rejection
 from fvpipe.types import ImageRecord
 
 
-def noted_rejections(
+def rejected_by_key_objects(
     root: Path, policies: Collection[HeaderPolicy], headers: Mapping[str, ImageRecord | Rejection]
 ) -> Iterator[Rejection]:
     """Reject the images that notes among the files list.

@@ -1,4 +1,4 @@
-"""How the headers of single files are read, outside an index: for `fvpipe inspect` and `fvpipe predict`."""
+"""Single files by their paths alone: by which adapter, label tables and path each is read (`fvpipe inspect`, `predict`)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fvpipe.datasets.declared.tables import declared_adapter
 from fvpipe.datasets.source import Source
 from fvpipe.errors import ParameterError
 from fvpipe.indexing.labels.read import read_labels
-from fvpipe.indexing.reading import Reading
+from fvpipe.indexing.single_files import Reading
 from fvpipe.project.project import Project, make_source
 from fvpipe.types import NOTHING_STATED
 

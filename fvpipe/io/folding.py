@@ -1,4 +1,4 @@
-"""Texts without what programs and hands change of them."""
+"""Folding of cells and identifiers before they are compared: case, spaces, Unicode form, and the ``.0`` of spreadsheets."""
 
 from __future__ import annotations
 
