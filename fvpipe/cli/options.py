@@ -102,7 +102,7 @@ grid_options = _joined(
 
 
 def label_rules(columns: dict[str, str], classes: dict[str, str]) -> Labels:
-    """Make label rules of the values of `--column` and `--class`."""
+    """Make settings of labels, as params.yaml has them, of the values of `--column` and `--class`."""
     from fvpipe.config.loading import parse
     from fvpipe.config.project import Labels
 

@@ -1,7 +1,7 @@
 """Key of the digests that replace patients' identifiers.
 
 The same input and the same key give the same bytes; without the key nobody can find a patient by trying identifiers. The
-key is in no output.
+key is in no output. :meth:`fvpipe.dicom.policy.HeaderPolicy.identifier` makes the digests, of headers and of label tables.
 """
 
 from __future__ import annotations

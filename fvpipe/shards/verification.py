@@ -1,4 +1,7 @@
-"""Verification of a shard folder against its receipt."""
+"""Verification of a whole shard folder against its receipt, as `fvpipe verify` does.
+
+:mod:`fvpipe.shards.reader` checks what it reads by itself, when a folder is opened and when an image is first read.
+"""
 
 from __future__ import annotations
 

@@ -1,1 +1,6 @@
-"""Simulated mammograms ("phantoms") in the published forms of VinDr-Mammo and CMMD."""
+"""Simulated mammograms ("phantoms").
+
+- ``writer``: `fvpipe phantom`, a data set on disk: ``vindr`` and ``cmmd`` in their published forms, ``lesions`` a cohort with
+  small lesions.
+- ``drawing``: the pixels. ``dicom_file``: their DICOM files.
+"""

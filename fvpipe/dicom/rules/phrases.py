@@ -1,4 +1,9 @@
-"""Lists of phrases as regular expressions, to be searched for in :func:`fvpipe.dicom.elements.words`."""
+"""Syntax of lists of phrases, as regular expressions to be searched for in :func:`fvpipe.dicom.elements.words`.
+
+The lists themselves are beside the rules that use them: kinds of images, as those of vendors for synthetic ones (`SYNTHETIC`),
+in :mod:`fvpipe.dicom.rules.image_kinds`; views in :mod:`fvpipe.dicom.rules.views`; words of other languages in
+:mod:`fvpipe.dicom.rules.languages`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Thresholds on a histogram of 256 bins, linear in the values or in their logarithm.
+"""Thresholds on a histogram of 256 bins, linear in the values or in their logarithm: Otsu's, the triangle, plateaus.
+
+Which of them are tried, and when the next one, is decided in :mod:`fvpipe.imaging.segmentation.threshold_attempts`.
 
 All decisions are made on integers, or on tables that are rounded so that every math library gives the same bins.
 """
