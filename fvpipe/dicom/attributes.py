@@ -1,6 +1,7 @@
 """Header values that decide nothing about acceptance: spacing, age, overlays, dates.
 
-Each raises :class:`RejectedFile` only where the bytes of an element cannot be read as their value representation.
+Each raises :class:`~fvpipe.dicom.elements.RejectedFile` only where the bytes of an element cannot be read as their value
+representation.
 """
 
 from __future__ import annotations

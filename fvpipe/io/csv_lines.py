@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 
 _ESCAPED = ("=", "+", "-", "@", "\t", "\r", "\n", "'")  # starts of formulas, and of what is escaped itself
-_NEGATIVE = r"-[0-9]+(\.[0-9]+)?(e[+-]?[0-9]+)?"  # a number, as :func:`repr` writes it, is not a formula
+_NEGATIVE = r"-[0-9]+(\.[0-9]+)?(e[+-]?[0-9]+)?"  # a number, as `repr` writes it, is not a formula
 
 
 def format_csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:

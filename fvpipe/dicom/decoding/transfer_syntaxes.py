@@ -1,4 +1,4 @@
-"""Transfer syntaxes that can be decoded, one by one: the lists of :mod:`pydicom.uid` may grow."""
+"""Transfer syntaxes that can be decoded, one by one: the lists of `pydicom.uid` may grow."""
 
 from __future__ import annotations
 

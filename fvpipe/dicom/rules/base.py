@@ -47,7 +47,7 @@ class Rule(Generic[T]):
     """One rule of the header."""
 
     name: str  # as `fvpipe inspect` shows it
-    # RuleContext -> fact. Raises :class:`RejectedFile` with the reason code and a detail that identifies no patient.
+    # RuleContext -> fact. Raises `RejectedFile` with the reason code and a detail that identifies no patient.
     check: Callable[[RuleContext], T]
     describe: Callable[[T], str]  # fact -> text that `fvpipe inspect` shows; it identifies no patient
     needs: tuple[Callable[[RuleContext], Any], ...] = ()  # checks of the earlier rules whose facts `check` reads
