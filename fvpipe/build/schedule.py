@@ -122,16 +122,16 @@ def make_missing(
         The sample store cannot be written.
     """
     samples = Samples(found, output, store, file_cache, [], list(found.rejections), [], 0, 0, Counter())
-    single = _make(plan, samples, workers)
+    single = _carry_out(plan, samples, workers)
     if single:
         again = plan_samples(replace(found, breasts=single), output, store, file_cache, workers.settings.share_storage)
-        _make(again, samples, workers)
+        _carry_out(again, samples, workers)
     samples.keys.sort(key=lambda sample: sample[0].key)
     samples.rejections.sort(key=rejection_order)
     return samples
 
 
-def _make(plan: Plan, samples: Samples, workers: Workers) -> list[Breast]:
+def _carry_out(plan: Plan, samples: Samples, workers: Workers) -> list[Breast]:
     """Carry out a plan and add its results to `samples`; returns the breasts to be made again with one view."""
     found, output, store, file_cache = samples.found, samples.output, samples.store, samples.file_cache
     keys = {breast.key: (breast, key) for breast, key in plan.stored}

@@ -199,47 +199,66 @@ def open_dicom(file: BinaryIO) -> OpenedDicom:
     if head[128:] != b"DICM":
         raise UnopenedFile(OpeningStep.MARKER, Reason.NOT_DICOM, f"no DICM marker at byte 128{_what_else(head)}")
     with silenced():
-        try:
-            meta = read_dataset(file, False, True, stop_when=lambda tag, vr, length: tag.group != 2)
-            syntax = text(meta, "TransferSyntaxUID")
-            directory = text(meta, "MediaStorageSOPClassUID") == MediaStorageDirectoryStorage
-        except RejectedFile:
-            raise
-        except Exception as error:
-            raise_transient(error)
-            file.read(0)  # raises where the budget is spent, which pydicom may have hidden
-            detail = "the file meta information cannot be parsed: an element's length or value representation is wrong"
-            raise UnopenedFile(OpeningStep.META, Reason.HEADER_UNREADABLE, detail) from None
-        if syntax not in NATIVE | ENCAPSULATED:
-            # Never an identifier, so that a vendor's own is shown, too.
-            found = syntax if len(syntax) <= 64 and re.fullmatch(r"[0-2](\.(0|[1-9][0-9]*))+", syntax) else shown_uid(syntax)
-            expected = "uncompressed, RLE, JPEG, JPEG-LS, JPEG 2000 or HTJ2K: convert the file"
-            detail = f"transfer syntax is {found}, which has no decoder; expected {expected}"
-            raise UnopenedFile(OpeningStep.TRANSFER_SYNTAX, Reason.TRANSFER_SYNTAX_UNSUPPORTED, detail)
+        syntax, directory = _read_meta(file)
+        _check_transfer_syntax(syntax)
         body, complete, deflated_at = file, True, None
         if syntax == DeflatedExplicitVRLittleEndian:
             deflated_at = file.tell()
             data, complete = inflate(file.read(HEADER_INFLATE_LIMIT + INFLATE_OVERHEAD), HEADER_INFLATE_LIMIT)
             body = stream(data)
         little, implicit = syntax != ExplicitVRBigEndian, syntax == ImplicitVRLittleEndian
-        standard: list[int] = []  # tags of the data set, which a vendor's private ones are not
+        dataset = _read_data_set(body, implicit, little, syntax, directory=directory)
+    location = _locate_pixel_data(body, implicit, "<" if little else ">", deflated_at)
+    if location is None and not complete:
+        detail = f"no Pixel Data in the first {HEADER_INFLATE_LIMIT} bytes of the inflated data set"
+        raise UnopenedFile(OpeningStep.DATA_SET, Reason.DEFLATED_TOO_LARGE, detail)
+    bytes_left = max(body.seek(0, os.SEEK_END) - location.offset, 0) if location else 0
+    return OpenedDicom(dataset, syntax, body, location, bytes_left, complete, file.seek(0, os.SEEK_END))
 
-        def is_pixel_data(tag: int, _vr: str | None, _length: int) -> bool:
-            number = int(tag)  # whose comparisons pydicom does not replace by slower ones
-            if not number & 1 << 16:
-                standard.append(number)
-            return number >= PIXEL_DATA
 
-        try:
-            dataset = read_dataset(body, implicit, little, stop_when=is_pixel_data)
-        except RejectedFile:
-            raise
-        except Exception as error:
-            raise_transient(error)
-            body.read(0)  # raises where the budget is spent, which pydicom may have hidden
-            detail = "the data set cannot be parsed: an element's length or value representation is wrong"
-            reason = Reason.DICOM_DIRECTORY if directory else Reason.HEADER_UNREADABLE
-            raise UnopenedFile(OpeningStep.DATA_SET, reason, detail) from None
+def _read_meta(file: BinaryIO) -> tuple[str, bool]:
+    """Read the file meta information: the transfer syntax, and whether the file is a DICOMDIR."""
+    try:
+        meta = read_dataset(file, False, True, stop_when=lambda tag, vr, length: tag.group != 2)
+        return text(meta, "TransferSyntaxUID"), text(meta, "MediaStorageSOPClassUID") == MediaStorageDirectoryStorage
+    except RejectedFile:
+        raise
+    except Exception as error:
+        raise_transient(error)
+        file.read(0)  # raises where the budget is spent, which pydicom may have hidden
+        detail = "the file meta information cannot be parsed: an element's length or value representation is wrong"
+        raise UnopenedFile(OpeningStep.META, Reason.HEADER_UNREADABLE, detail) from None
+
+
+def _check_transfer_syntax(syntax: str) -> None:
+    if syntax not in NATIVE | ENCAPSULATED:
+        # Never an identifier, so that a vendor's own is shown, too.
+        found = syntax if len(syntax) <= 64 and re.fullmatch(r"[0-2](\.(0|[1-9][0-9]*))+", syntax) else shown_uid(syntax)
+        expected = "uncompressed, RLE, JPEG, JPEG-LS, JPEG 2000 or HTJ2K: convert the file"
+        detail = f"transfer syntax is {found}, which has no decoder; expected {expected}"
+        raise UnopenedFile(OpeningStep.TRANSFER_SYNTAX, Reason.TRANSFER_SYNTAX_UNSUPPORTED, detail)
+
+
+def _read_data_set(body: BinaryIO, implicit: bool, little: bool, syntax: str, *, directory: bool) -> Dataset:
+    """Read the elements before Pixel Data; an unexpected encoding, an element that occurs twice and a DICOMDIR are rejected."""
+    standard: list[int] = []  # tags of the data set, which a vendor's private ones are not
+
+    def is_pixel_data(tag: int, _vr: str | None, _length: int) -> bool:
+        number = int(tag)  # whose comparisons pydicom does not replace by slower ones
+        if not number & 1 << 16:
+            standard.append(number)
+        return number >= PIXEL_DATA
+
+    try:
+        dataset = read_dataset(body, implicit, little, stop_when=is_pixel_data)
+    except RejectedFile:
+        raise
+    except Exception as error:
+        raise_transient(error)
+        body.read(0)  # raises where the budget is spent, which pydicom may have hidden
+        detail = "the data set cannot be parsed: an element's length or value representation is wrong"
+        reason = Reason.DICOM_DIRECTORY if directory else Reason.HEADER_UNREADABLE
+        raise UnopenedFile(OpeningStep.DATA_SET, reason, detail) from None
     tags = dataset.keys()  # of raw elements: none is parsed
     if (directory or min(tags, default=PIXEL_DATA) >> 16 == 4) and "Rows" not in dataset:
         detail = "a DICOMDIR, which lists the files of a medium; expected an image"
@@ -250,12 +269,7 @@ def open_dicom(file: BinaryIO) -> OpenedDicom:
     if len(set(standard)) < len(standard):  # pydicom keeps the last: an anonymizer may have added what it should have replaced
         detail = f"{len(standard) - len(set(standard))} element(s) occur twice, with perhaps two values; expected each once"
         raise UnopenedFile(OpeningStep.DATA_SET, Reason.HEADER_UNREADABLE, detail)
-    location = _locate_pixel_data(body, implicit, "<" if little else ">", deflated_at)
-    if location is None and not complete:
-        detail = f"no Pixel Data in the first {HEADER_INFLATE_LIMIT} bytes of the inflated data set"
-        raise UnopenedFile(OpeningStep.DATA_SET, Reason.DEFLATED_TOO_LARGE, detail)
-    bytes_left = max(body.seek(0, os.SEEK_END) - location.offset, 0) if location else 0
-    return OpenedDicom(dataset, syntax, body, location, bytes_left, complete, file.seek(0, os.SEEK_END))
+    return dataset
 
 
 _OTHER_FILES = {

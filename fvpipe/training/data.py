@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -121,6 +122,16 @@ def load_cohort(project: Project, pipeline: str, split: str) -> Cohort:
         candidate = Candidate(name, breast, patient, study, label, "", *files)
         assignments.append(Assignment(candidate, part))
     reject_leaks(assignments, settings, path, lambda *_: "; run `fvpipe split` again. Nothing was trained")
+    _check_parts(breasts, path)
+    split_digest = digest_of_split(parts)
+    content = digest_of([split_digest, [[e.sha256 for e in s.receipt.shards] for s in opened.values()]])
+    dataset = ShardDataset(tuple(opened.values()), indices)
+    simulated = any(shards.receipt.simulated or project.params.datasets[name].simulated for name, shards in opened.items())
+    return Cohort(tuple(breasts), dataset, made_by.fuse, simulated, dict(sorted(dropped.items())), split_digest, content)
+
+
+def _check_parts(breasts: Sequence[Prediction], path: Path) -> None:
+    """Reject a split that nothing can be trained on: an empty part, or one class alone."""
     empty = [part.value for part in (Part.TRAIN, Part.TEST) if part.value not in {b.part for b in breasts}]
     if empty:
         raise TrainingError(f"{path}: no breast of it is in the {empty[0]} part; nothing was trained")
@@ -132,11 +143,6 @@ def load_cohort(project: Project, pipeline: str, split: str) -> Cohort:
                 f"{path}: its {part.value} part holds {held}, so {so}; change validation_share or seed of the split "
                 "in params.yaml, and run `fvpipe split`. Nothing was trained"
             )
-    split_digest = digest_of_split(parts)
-    content = digest_of([split_digest, [[e.sha256 for e in s.receipt.shards] for s in opened.values()]])
-    dataset = ShardDataset(tuple(opened.values()), indices)
-    simulated = any(shards.receipt.simulated or project.params.datasets[name].simulated for name, shards in opened.items())
-    return Cohort(tuple(breasts), dataset, made_by.fuse, simulated, dict(sorted(dropped.items())), split_digest, content)
 
 
 def _open(folder: Path, pipeline: str, made_by: Pipeline, dataset: str) -> Shards:
