@@ -52,6 +52,11 @@ def test_files_that_are_named_exist() -> None:
     assert {each for each in found if not (ROOT / each[1]).exists()} == set()
 
 
+def test_every_page_is_in_the_list_of_pages() -> None:
+    pages = {path.name for path in (ROOT / "docs").glob("*.md")} - {"README.md"}
+    assert pages == set(re.findall(r"\(([\w-]+\.md)\)", PAGES["docs/README.md"]))
+
+
 def test_modules_and_functions_that_are_named_exist() -> None:
     found = {(module, role or dotted) for module, code in MODULES.items() for role, dotted in NAME.findall(code)}
     found |= {("", role or dotted) for text in PAGES.values() for role, dotted in NAME.findall(text)}

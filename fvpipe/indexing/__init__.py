@@ -6,7 +6,7 @@
 - ``labels``: what label tables and paths say of images and breasts, joined to the files and to the exams that are imaged.
 - ``key_objects``: Key Object documents that reject images.
 - ``lesion_masks``: masks of lesions beside the images, as boxes.
-- ``pairing``: CC and MLO of each breast; ``notes`` on what is not rejected.
+- ``pairing``: CC and MLO of each breast, also where it has several of one view; ``notes`` on what is not rejected.
 - ``exams``: order of a patient's exams.
 - ``index``: all of it as one value; ``rejections`` and ``known_facts`` summarize it for the screen.
 - ``manifests``: the tables of an index, as they are written and read back.

@@ -1,4 +1,7 @@
-"""Pairing of CC and MLO: image records and labels in, breasts and rejections out. Pure: no file is touched."""
+"""Pairing of CC and MLO, and the choice among several images of one view (:func:`_choose_pair`).
+
+Image records and labels in, breasts and rejections out. Pure: no file is touched.
+"""
 
 from __future__ import annotations
 
@@ -117,7 +120,7 @@ def pair(
     candidates = sorted((r for r in records if r.path not in set_aside), key=lambda r: (*imaged_breast(r), r.path))
     for (patient, study, laterality), group in groupby(candidates, key=imaged_breast):
         key, images = BreastKey(dataset, patient, study, laterality), list(group)
-        (cc, mlo), no_pair = _choose(key, images, published)
+        (cc, mlo), no_pair = _choose_pair(key, images, published)
         facts = labels.facts(patient, study, laterality)
         findings = [labels.findings_of(image) if image else () for image in (cc, mlo)]
         breast, by_label = Breast(key, cc, mlo, facts, (findings[0], findings[1])), None
@@ -209,7 +212,7 @@ def _duplicates(group: Sequence[ImageRecord], contents: Mapping[str, Digest]) ->
 _KINDS = ("for processing", "synthetic", "low-energy", "implant displaced")
 
 
-def _choose(
+def _choose_pair(
     key: BreastKey, images: Sequence[ImageRecord], published: Mapping[str, str]
 ) -> tuple[tuple[ImageRecord | None, ImageRecord | None], Rejection | None]:
     """Choose the best CC and the best MLO of the best kind that has both; the choice never depends on file order.
