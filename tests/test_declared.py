@@ -562,6 +562,29 @@ def test_a_column_of_a_case_that_is_spelled_otherwise_is_named(tmp_path: Path) -
         get_adapter(str(tmp_path / "own.yaml")).read_labels(tmp_path, None, Labels())
 
 
+def test_settings_are_about_both_breasts_of_a_file_that_is_read_for_each(tmp_path: Path) -> None:
+    """Those of the first table were read for it alone, and a column of one breast was that of the other."""
+    words = "values: {m: malignant, b: benign}"
+    (tmp_path / "own.yaml").write_text(
+        "name: own\nlicense: x\ntables:\n"
+        + "".join(
+            f"  - file: t.csv\n    label: label\n    columns: {{patient: pid, laterality: {{column: pid, values: {{'*': {side}}}}}, "
+            f"label: {{column: {name}, {words}}}, bi_rads: b{name}}}\n"
+            for side, name in (("R", "right"), ("L", "left"))
+        )
+    )
+    write_table(tmp_path / "t.csv", [{"pid": "A", "right": "m", "left": "b", "bright": 5, "bleft": 4, "acr": "C", "x": "b"}])
+
+    def read(**settings: Any) -> dict[str, tuple[int, str | None]]:
+        rows = get_adapter(str(tmp_path / "own.yaml")).read_labels(tmp_path, None, Labels(**settings)).rows
+        return {side.value: (facts.label, facts.density) for (_, side), facts in rows.items()}
+
+    assert read(columns={"density": "acr"}) == {"R": (1, "C"), "L": (0, "C")}
+    assert read(label_from="bi_rads", bi_rads_benign=(2,), bi_rads_malignant=(4, 5)) == {"R": (1, ""), "L": (1, "")}
+    with pytest.raises(ParameterError, match="column of label would be read for both 'right' and 'left'"):
+        read(columns={"label": "x"})
+
+
 @pytest.mark.parametrize(
     ("adapter", "settings", "message"),
     [
